@@ -1,0 +1,79 @@
+"""Error types, and the line of the user's code that an error or a node belongs to."""
+
+import sys
+from types import FrameType
+
+
+class MinigradError(Exception):
+    """The base of every error that minigrad raises on purpose."""
+
+
+class ShapeError(MinigradError, ValueError):
+    """Shapes that an operation cannot work on."""
+
+
+class DtypeError(MinigradError, TypeError):
+    """A dtype, or a Python type, that minigrad has no arrays of."""
+
+
+class TraceError(MinigradError, TypeError):
+    """Code that needs a number while it is traced, or a value that left its trace."""
+
+
+class BatchError(MinigradError, ValueError):
+    """A batch axis that is missing, differs, or cannot be split."""
+
+
+class GradError(MinigradError, TypeError):
+    """A derivative that does not exist."""
+
+
+class GraphError(MinigradError, ValueError):
+    """A graph, or its JSON, that is not well formed."""
+
+
+class Unsupported(MinigradError, NotImplementedError):
+    """A rule that does not exist, with the reason."""
+
+
+_LIBRARIES = ("minigrad.", "numpy.", "optree.", "functools", "contextlib", "scipy.")
+_internal: dict[object, bool] = {}  # code object -> is it library code?
+
+
+def _is_internal(frame: FrameType) -> bool:
+    """Tell whether `frame` runs library code rather than the user's.
+
+    A module inside minigrad that plays the user (the digits model of `compare`) says so with
+    ``__user_code__ = True``.
+    """
+    code = frame.f_code
+    known = _internal.get(code)
+    if known is None:
+        name = frame.f_globals.get("__name__") or ""
+        known = (name + ".").startswith(_LIBRARIES) or code.co_filename.startswith("<__array_function__")
+        known = known and not frame.f_globals.get("__user_code__", False)
+        _internal[code] = known
+    return known
+
+
+def user_location() -> tuple[str, int] | None:
+    """Return the ``(file, line)`` of the innermost frame outside minigrad and NumPy."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not _is_internal(frame):
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+def format_location(loc: tuple[str, int] | None) -> str:
+    """Return ``file.py:12`` for a location, with the folder left out."""
+    if loc is None:
+        return "?"
+    return f"{loc[0].replace(chr(92), '/').rsplit('/', 1)[-1]}:{loc[1]}"
+
+
+def at_user_line(message: str) -> str:
+    """Put the user's own ``file:line`` in front of `message`."""
+    loc = user_location()
+    return f"{format_location(loc)}: {message}" if loc else message

@@ -1,0 +1,461 @@
+"""The graph: typed, frozen nodes with identity equality, and nothing that knows a derivative.
+
+A `Graph` is inputs, outputs and the nodes between. Nodes carry a serial number that grows as they
+are made, and a node is always made after its inputs; so sorting by serial *is* a topological
+order, and no walk over a graph is ever recursive.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optree
+
+from . import codec, draw, text
+from .dims import Dim, Shape, format_shape, size_of, symbols
+from .errors import DtypeError, GraphError, format_location, user_location
+
+_SHORT = {"float": "f", "int": "i", "uint": "u"}
+_serial = itertools.count()
+
+
+def dtype_of(dtype: object) -> np.dtype:
+    """Return `dtype` as a NumPy dtype that minigrad has arrays of, or raise `DtypeError`."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "biuf":
+        kind = {"c": "complex", "O": "object", "U": "string", "S": "bytes", "M": "datetime"}.get(dtype.kind, dtype.name)
+        raise DtypeError(
+            f"dtype {dtype.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
+            + (". Split it into its real and imaginary parts." if dtype.kind == "c" else
+               ". Convert it with np.asarray(x, dtype=float)." if dtype.kind == "O" else "."))
+    return dtype.newbyteorder("=")
+
+
+def short_dtype(dtype: np.dtype) -> str:
+    """Return ``f32`` for float32."""
+    name = dtype.name
+    for long, short in _SHORT.items():
+        if name.startswith(long) and name[len(long):].isdigit():
+            return short + name[len(long):]
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """The type of an array: its dtype and its shape, sizes that may be symbolic included."""
+
+    shape: Shape
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int | Dim:
+        return size_of(self.shape)
+
+    @property
+    def floating(self) -> bool:
+        return self.dtype.kind == "f"
+
+    def __str__(self) -> str:
+        return short_dtype(self.dtype) + format_shape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class TupleType:
+    """The type of a node with several results; `proj` nodes take them out."""
+
+    parts: tuple[ArrayType, ...]
+
+    @property
+    def floating(self) -> bool:
+        return any(p.floating for p in self.parts)
+
+    def __str__(self) -> str:
+        return "(" + ", ".join(map(str, self.parts)) + ")"
+
+
+class _Making(threading.local):
+    """Whose node is being made: rules set this, so that what they make points back at it."""
+
+    source: Node | None = None
+    rule: str | None = None
+
+
+_making = _Making()
+
+
+@contextmanager
+def made_by(rule: str) -> Iterator[Callable[[Node], None]]:
+    """Mark the nodes made inside as the work of `rule`; call the result with each source node."""
+    before = _making.source, _making.rule
+    _making.rule = rule
+
+    def working_on(source: Node) -> None:
+        _making.source = source
+
+    try:
+        yield working_on
+    finally:
+        _making.source, _making.rule = before
+
+
+class Node:
+    """One value of a program.
+
+    Attributes
+    ----------
+    prim : Primitive
+        What computes it.
+    inputs : tuple of Node
+    params : dict
+        Static parameters.
+    type : ArrayType or TupleType
+    loc : (str, int) or None
+        The line of the user's code.
+    rules : tuple of str
+        The rules that made it, latest first: ``()`` for what the user wrote.
+    source : Node or None
+        The node that the latest rule worked on.
+    serial : int
+        Larger than that of every input.
+    """
+
+    __slots__ = ("inputs", "loc", "params", "prim", "rules", "serial", "source", "type")
+
+    def __init__(self, prim: Any, inputs: tuple[Node, ...], params: dict[str, Any], type: Any,
+                 like: Node | None = None):
+        put = object.__setattr__
+        put(self, "prim", prim)
+        put(self, "inputs", inputs)
+        put(self, "params", params)
+        put(self, "type", type)
+        put(self, "serial", next(_serial))
+        if like is not None:
+            put(self, "loc", like.loc)
+            put(self, "rules", like.rules)
+            put(self, "source", like.source)
+        elif (source := _making.source) is not None:
+            put(self, "loc", source.loc)
+            rule = _making.rule
+            put(self, "rules", source.rules if source.rules[:1] == (rule,) else (rule, *source.rules))
+            put(self, "source", source)
+        else:
+            put(self, "loc", user_location())
+            put(self, "rules", (_making.rule,) if _making.rule else ())
+            put(self, "source", None)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Node is frozen: make a new one")
+
+    __delattr__ = None
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.type.shape)
+
+    @property
+    def where(self) -> str:
+        """The user's ``file.py:12``."""
+        return format_location(self.loc)
+
+    def __repr__(self) -> str:
+        return f"<{self.prim.name}: {self.type} at {self.where}>"
+
+    # Rules write arithmetic on nodes. Nothing broadcasts: a scalar becomes a constant of the
+    # other operand's type, and two nodes must have equal types already.
+
+    def _lift(self, other: object) -> Node:
+        return other if isinstance(other, Node) else full(other, self.shape, self.dtype)
+
+    def __add__(self, other):
+        return PRIMITIVES["add"](self, self._lift(other))
+
+    def __sub__(self, other):
+        return PRIMITIVES["sub"](self, self._lift(other))
+
+    def __mul__(self, other):
+        return PRIMITIVES["mul"](self, self._lift(other))
+
+    def __truediv__(self, other):
+        return PRIMITIVES["div"](self, self._lift(other))
+
+    def __radd__(self, other):
+        return PRIMITIVES["add"](self._lift(other), self)
+
+    def __rsub__(self, other):
+        return PRIMITIVES["sub"](self._lift(other), self)
+
+    def __rmul__(self, other):
+        return PRIMITIVES["mul"](self._lift(other), self)
+
+    def __rtruediv__(self, other):
+        return PRIMITIVES["div"](self._lift(other), self)
+
+    def __neg__(self):
+        return PRIMITIVES["neg"](self)
+
+
+PRIMITIVES: dict[str, Any] = {}  # filled by primitive.py
+
+
+def full(value: bool | int | float, shape: Shape, dtype: np.dtype) -> Node:
+    """Return the constant array of one value."""
+    return PRIMITIVES["full"](value=np.dtype(dtype).type(value).item(), shape=tuple(shape), dtype=dtype)
+
+
+def zeros_like(node: Node) -> Node:
+    """Return zeros of the node's type."""
+    return full(0, node.shape, node.dtype)
+
+
+def reachable(outputs: Iterable[Node], since: int = -1) -> list[Node]:
+    """Return all nodes that `outputs` depend on, in topological order.
+
+    Nodes whose serial is below `since` are left out: they cannot depend on a node made later.
+    """
+    seen = {n for n in outputs if n.serial >= since}
+    stack = list(seen)
+    while stack:
+        for n in stack.pop().inputs:
+            if n.serial >= since and n not in seen:
+                seen.add(n)
+                stack.append(n)
+    return sorted(seen, key=lambda n: n.serial)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph:
+    """A traced program: inputs, outputs, and the nodes between in topological order.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of Node
+    names : tuple of str
+        One per input: the path to the leaf in the function's arguments.
+    out_names : tuple of str
+    in_tree, out_tree : optree.PyTreeSpec or None
+        The pytrees of which inputs and outputs are the leaves.
+    name : str
+    notes : tuple of str
+        What whoever made the graph wants its reader to know.
+    """
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    names: tuple[str, ...] = ()
+    out_names: tuple[str, ...] = ()
+    in_tree: Any = None
+    out_tree: Any = None
+    name: str = "graph"
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self):
+        put = object.__setattr__
+        if not self.names:
+            put(self, "names", tuple(f"in{i}" for i in range(len(self.inputs))))
+        if not self.out_names:
+            put(self, "out_names", tuple(f"out{i}" for i in range(len(self.outputs))) if len(self.outputs) != 1
+                else ("out",))
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The inputs, and all nodes that the outputs depend on, in topological order."""
+        return tuple(reachable((*self.inputs, *self.outputs)))
+
+    @property
+    def symbols(self) -> list:
+        """The symbolic sizes of the inputs, in the order in which they were made."""
+        return sorted(set().union(*(symbols(n.shape) for n in self.inputs)), key=lambda s: s.uid)
+
+    def replace(self, **changes: Any) -> Graph:
+        """Return the graph with some fields changed."""
+        fields = {k: getattr(self, k) for k in
+                  ("inputs", "outputs", "names", "out_names", "in_tree", "out_tree", "name", "notes")}
+        return Graph(**(fields | changes))
+
+    def count(self, *prims: str) -> int:
+        """Return the number of nodes made by the named primitives (by any, where none is named)."""
+        return sum(n.prim.name in prims if prims else n.prim.name != "input" for n in self.nodes)
+
+    def check(self) -> Graph:
+        """Raise `GraphError` unless the graph is well formed; return the graph.
+
+        Every node's type must be what its primitive's shape rule says, every input must come before
+        the node, and every free input must be one of the graph's.
+        """
+        if len(self.names) != len(self.inputs) or len(self.out_names) != len(self.outputs):
+            raise GraphError(f"{self.name}: {len(self.inputs)} inputs, {len(self.names)} names; "
+                             f"{len(self.outputs)} outputs, {len(self.out_names)} names")
+        mine = set(self.inputs)
+        for node in self.nodes:
+            if node.prim.name == "input":
+                if node not in mine:
+                    raise GraphError(f"{self.name}: depends on a value of another trace ({node!r})")
+                continue
+            if any(i.serial >= node.serial for i in node.inputs):
+                raise GraphError(f"{self.name}: {node!r} stands before one of its inputs")
+            want = node.prim.type(*(i.type for i in node.inputs), **node.params)
+            if want != node.type:
+                raise GraphError(f"{self.name}: {node!r} says {node.type}, its rule says {want}")
+            for sub in node.params.values():
+                if isinstance(sub, Graph):
+                    sub.check()
+        return self
+
+    # -- text, pictures, JSON --------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        return text.format_graph(self)
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self.inputs)} inputs, {self.count()} nodes, {len(self.outputs)} outputs>"
+
+    def role(self, node: Node) -> str:
+        """Return what `node` is: ``gradient``, ``batched``, ``shared`` or ``per-example``."""
+        if any(rule in ("vjp", "jvp") for rule in node.rules):
+            return "gradient"
+        if self._is_batched(node):
+            return "batched"
+        return "shared" if self._has_batch else "per-example"
+
+    @staticmethod
+    def _is_batched(node: Node) -> bool:
+        parts = node.type.parts if isinstance(node.type, TupleType) else (node.type,)
+        return "vmap" in node.rules or any(symbols(p.shape) for p in parts)
+
+    @cached_property
+    def _has_batch(self) -> bool:
+        return any(map(self._is_batched, self.nodes))
+
+    def to_svg(self) -> str:
+        """Return a drawing of the graph as SVG text."""
+        return draw.graph_svg(self)
+
+    _repr_svg_ = to_svg
+
+    def _repr_html_(self) -> str:
+        return draw.graph_html(self)
+
+    def show(self, path: str | None = None) -> str:
+        """Draw the graph into an SVG file and return its path.
+
+        Parameters
+        ----------
+        path : str, optional
+            Where to write. Without it the file goes to the folder for temporary files and is opened
+            in the browser where there is one.
+        """
+        return draw.show(self, path)
+
+    def source(self, backend: str = "numpy") -> str:
+        """Return the program that `backend` would run for this graph, as text."""
+        try:
+            return PRINTERS[backend](self)
+        except KeyError:
+            raise GraphError(f"no backend {backend!r}; there are {sorted(PRINTERS)}") from None
+
+    def to_json(self) -> str:
+        """Return the graph as JSON text; `from_json` reads it back exactly."""
+        return codec.dumps(_encode_graph(self, codec.Encoder(_encode_graph)))
+
+    @staticmethod
+    def from_json(text: str) -> Graph:
+        """Read a graph from JSON text. Nothing in the text is executed.
+
+        Raises
+        ------
+        GraphError
+            If the text is not JSON, or not the JSON of a well-formed graph.
+        """
+        data = codec.loads(text)
+        try:
+            return _decode_graph(data, codec.Decoder(_decode_graph)).check()
+        except GraphError:
+            raise
+        except Exception as error:
+            raise GraphError(f"not the JSON of a graph: {type(error).__name__}: {error}") from error
+
+
+PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends
+
+
+def _encode_graph(graph: Graph, encoder: codec.Encoder) -> dict:
+    index = {n: i for i, n in enumerate(graph.nodes)}
+    nodes = []
+    for n in graph.nodes:
+        row = {"op": n.prim.name, "in": [index[i] for i in n.inputs],
+               "params": {k: encoder(v) for k, v in n.params.items()},
+               "loc": list(n.loc) if n.loc else None, "rules": list(n.rules)}
+        if n.source in index:
+            row["source"] = index[n.source]
+        nodes.append(row)
+    return {"format": codec.FORMAT, "name": graph.name, "notes": list(graph.notes), "nodes": nodes,
+            "inputs": [index[n] for n in graph.inputs], "outputs": [index[n] for n in graph.outputs],
+            "names": list(graph.names), "out_names": list(graph.out_names),
+            "in_tree": encoder.tree(graph.in_tree), "out_tree": encoder.tree(graph.out_tree)}
+
+
+def _decode_graph(data: Mapping, decoder: codec.Decoder) -> Graph:
+    if data.get("format") != codec.FORMAT:
+        raise GraphError(f"format {data.get('format')!r}, expected {codec.FORMAT!r}")
+    nodes: list[Node] = []
+
+    def nth(i: object) -> Node:
+        if type(i) is not int or not 0 <= i < len(nodes):
+            raise GraphError(f"node {len(nodes)} refers to node {i!r}, which does not come before it")
+        return nodes[i]
+
+    for row in data["nodes"]:
+        if row["op"] not in PRIMITIVES:
+            raise GraphError(f"node {len(nodes)}: no primitive is called {row['op']!r}")
+        prim = PRIMITIVES[row["op"]]
+        inputs = tuple(nth(i) for i in row["in"])
+        params = {k: decoder(v) for k, v in row["params"].items()}
+        node = Node(prim, inputs, params, prim.type(*(i.type for i in inputs), **params))
+        put = object.__setattr__
+        put(node, "loc", (str(row["loc"][0]), int(row["loc"][1])) if row["loc"] else None)
+        put(node, "rules", tuple(map(str, row["rules"])))
+        put(node, "source", nth(row["source"]) if "source" in row else None)
+        nodes.append(node)
+    return Graph(tuple(nth(i) for i in data["inputs"]), tuple(nth(i) for i in data["outputs"]),
+                 tuple(map(str, data["names"])), tuple(map(str, data["out_names"])),
+                 decoder.tree(data["in_tree"]), decoder.tree(data["out_tree"]), str(data["name"]),
+                 tuple(map(str, data["notes"])))
+
+
+def leaf_names(tree: Any, prefixes: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return a name for each leaf of `tree`: ``params['W']`` for a leaf of argument ``params``.
+
+    Parameters
+    ----------
+    tree : pytree
+    prefixes : sequence of str, optional
+        Where `tree` is a tuple of arguments, the arguments' names.
+    """
+    names = []
+    for path in optree.tree_paths(tree):
+        head, *rest = path if path else ("",)
+        if prefixes is not None:
+            head = prefixes[head]
+        elif path:
+            head = f"[{head!r}]"
+        names.append(str(head) + "".join(f"[{p!r}]" for p in rest))
+    return tuple(names)

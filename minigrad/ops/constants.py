@@ -1,0 +1,77 @@
+"""Leaves that every graph may have: constants, counters, sizes, and the results of a tuple."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim
+from ..errors import GraphError
+from ..graph import ArrayType, Node, TupleType, zeros_like
+from ..primitive import Primitive, Sample
+
+
+def _leaf(*args: Any, **params: Any) -> Any:
+    raise GraphError("a node without inputs is never mapped, and nothing flows through it")
+
+
+def _make_full(xp: Any, *, value: Any, shape: Any, dtype: np.dtype) -> Any:
+    return xp.full(shape, value, dtype=getattr(xp, dtype.name))
+
+
+full = Primitive(
+    "full", type=lambda *, value, shape, dtype: ArrayType(shape, dtype), eval=_make_full,
+    vjp=_leaf, jvp=_leaf, batch=_leaf, kind="view", hidden_params=frozenset({"shape", "dtype"}),
+    samples=lambda: [Sample((), {"value": 2.5, "shape": (2, 3), "dtype": np.dtype("f4")}, order=0)])
+
+const = Primitive(
+    "const", type=lambda *, value: ArrayType(value.shape, value.dtype),
+    eval=lambda xp, *, value: value if xp is np else xp.asarray(value), vjp=_leaf, jvp=_leaf, batch=_leaf)
+
+iota = Primitive(
+    "iota", type=lambda *, size: ArrayType((size,), np.dtype(np.int64)),
+    eval=lambda xp, *, size: xp.arange(size, dtype=xp.int64), vjp=_leaf, jvp=_leaf, batch=_leaf,
+    samples=lambda: [Sample((), {"size": 4}, order=0)])
+
+size_ = Primitive(
+    "size", type=lambda *, size, dtype: ArrayType((), dtype),
+    eval=lambda xp, *, size, dtype: xp.asarray(size, dtype=getattr(xp, dtype.name)),
+    vjp=_leaf, jvp=_leaf, batch=_leaf, hidden_params=frozenset({"dtype"}),
+    samples=lambda: [Sample((), {"size": 4, "dtype": np.dtype("f8")}, order=0)])
+
+
+def _proj_type(t: TupleType, *, index: int) -> ArrayType:
+    return t.parts[index]
+
+
+def _proj_vjp(g: Node, out: Node, whole: Node, *, index: int) -> list[tuple[Node | None, ...]]:
+    return [tuple(g if i == index else None for i in range(len(whole.type.parts)))]
+
+
+def _proj_jvp(ts: Any, out: Node, whole: Node, *, index: int) -> Node:
+    t = ts[0][index] if isinstance(ts[0], tuple) else proj(ts[0], index=index)
+    return zeros_like(out) if t is None else t
+
+
+def _proj_batch(size: Any, mapped: Any, whole: Node, *, index: int) -> Node:
+    return proj(whole, index=index)
+
+
+proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch)
+
+
+def constant(value: Any) -> Node:
+    """Return the node of a NumPy array: a private, read-only copy of it."""
+    value = np.array(value)
+    if value.ndim == 0 and value.dtype.kind in "biuf":
+        return full(value=value.item(), shape=(), dtype=value.dtype)
+    value.setflags(write=False)
+    return const(value=value)
+
+
+def size_scalar(n: int | Dim, dtype: np.dtype) -> Node:
+    """Return a size as a scalar of `dtype`: a constant where it is known, a node where it is not."""
+    if isinstance(n, Dim):
+        return size_(size=n, dtype=dtype)
+    return full(value=dtype.type(n).item(), shape=(), dtype=dtype)

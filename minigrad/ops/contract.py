@@ -1,0 +1,132 @@
+"""`einsum`: matmul, dot, outer and tensordot are one primitive, whose derivative is itself.
+
+Inside the graph a subscript names no axis twice within an operand, and every subscript occurs in
+another operand or in the result; the NumPy face takes diagonals and sums away before it gets here.
+Under `vmap` the batch is one more subscript: that is all there is to batching a contraction.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, same
+from ..errors import DtypeError, at_user_line
+from ..graph import PRIMITIVES, ArrayType, Node
+from ..primitive import Primitive, Sample, fail
+
+LETTERS = string.ascii_lowercase + string.ascii_uppercase
+
+
+def parse(subscripts: str) -> tuple[list[str], str]:
+    """Return the operands' subscripts and the result's."""
+    left, out = subscripts.split("->")
+    return left.split(","), out
+
+
+def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
+    terms, out = parse(subscripts)
+    if len(terms) != len(types) or any(len(s) != t.ndim for s, t in zip(terms, types, strict=True)):
+        raise fail(f"einsum[{subscripts}]", "the subscripts do not fit the operands", *types)
+    sizes: dict[str, int | Dim] = {}
+    for s, t in zip(terms, types, strict=True):
+        if t.dtype != types[0].dtype:
+            raise DtypeError(at_user_line(f"einsum({', '.join(map(str, types))}): dtypes differ"))
+        for letter, n in zip(s, t.shape, strict=True):
+            if not same(sizes.setdefault(letter, n), n):
+                raise fail(f"einsum[{subscripts}]", f"axis {letter!r} is {sizes[letter]} and {n}", *types)
+    for i, s in enumerate(terms):
+        others = set(out).union(*(t for j, t in enumerate(terms) if j != i))
+        if len(set(s)) != len(s) or not set(s) <= others:
+            raise fail(f"einsum[{subscripts}]", "an operand has a diagonal or an axis of its own to sum", *types)
+    return ArrayType(tuple(sizes[letter] for letter in out), types[0].dtype)
+
+
+def _einsum_eval(xp: Any, *xs: Any, subscripts: str) -> Any:
+    terms, out = parse(subscripts)
+    terms, xs = list(terms), list(xs)
+    while len(xs) > 2:
+        # Left to right, keeping what a later operand or the result still needs.
+        keep = "".join(dict.fromkeys(c for c in terms[0] + terms[1] if any(c in t for t in (*terms[2:], out))))
+        xs[:2] = [_contract_two(xp, xs[0], xs[1], terms[0], terms[1], keep)]
+        terms[:2] = [keep]
+    if len(xs) == 1:
+        return xp.permute_dims(xs[0], tuple(terms[0].index(c) for c in out))
+    return _contract_two(xp, *xs, *terms, out)
+
+
+def split_subscripts(a: str, b: str, out: str) -> tuple[str, str, str, str]:
+    """Return the subscripts of a binary contraction by role: batch, left, right, contracted."""
+    both = set(a) & set(b)
+    return ("".join(c for c in out if c in both), "".join(c for c in out if c in a and c not in both),
+            "".join(c for c in out if c in b and c not in both), "".join(c for c in a if c in both and c not in out))
+
+
+def _contract_two(xp: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
+    batch, left, right, inner = split_subscripts(a, b, out)
+    size = {**dict(zip(a, x.shape, strict=True)), **dict(zip(b, y.shape, strict=True))}
+
+    def arrange(v: Any, have: str, *groups: str) -> Any:
+        v = xp.permute_dims(v, tuple(have.index(c) for c in "".join(groups)))
+        return xp.reshape(v, tuple(size[c] for c in groups[0]) + tuple(
+            int(np.prod([size[c] for c in g], dtype=np.int64)) for g in groups[1:]))
+
+    xm, ym = arrange(x, a, batch, left, inner), arrange(y, b, batch, inner, right)
+    full = xp.matmul(xm, ym)
+    full = xp.reshape(full, tuple(size[c] for c in batch + left + right))
+    return xp.permute_dims(full, tuple((batch + left + right).index(c) for c in out))
+
+
+def _einsum_vjp(g: Node, out: Node, *xs: Node, subscripts: str) -> list[Node]:
+    terms, result = parse(subscripts)
+    grads = []
+    for i, term in enumerate(terms):
+        others = [(t, x) for j, (t, x) in enumerate(zip(terms, xs, strict=True)) if j != i]
+        grads.append(contract([(result, g), *others], term))
+    return grads
+
+
+def _einsum_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, subscripts: str) -> Node:
+    total = None
+    for i, t in enumerate(ts):
+        if t is not None:
+            part = einsum(*xs[:i], t, *xs[i + 1:], subscripts=subscripts)
+            total = part if total is None else total + part
+    return total
+
+
+def _einsum_batch(size: Any, mapped: Sequence[bool], *xs: Node, subscripts: str) -> Node:
+    terms, out = parse(subscripts)
+    b = next(c for c in LETTERS if c not in subscripts)
+    return einsum(*xs, subscripts=",".join(b * m + t for m, t in zip(mapped, terms, strict=True)) + f"->{b}{out}")
+
+
+einsum = Primitive(
+    "einsum", _einsum_type, _einsum_eval, _einsum_vjp, _einsum_jvp, _einsum_batch,
+    samples=lambda: [Sample(tuple(np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes)),
+                            {"subscripts": subscripts})
+                     for subscripts, *shapes in (
+                         ("ij,jk->ik", (2, 3), (3, 4)), ("i,i->", (3,), (3,)), ("i,j->ij", (2,), (3,)),
+                         ("bij,bjk->bik", (2, 2, 3), (2, 3, 2)), ("ij,ij->i", (2, 3), (2, 3)),
+                         ("ij->ji", (2, 3)), ("ij,jk,kl->il", (2, 3), (3, 2), (2, 2)), ("ij,j->ji", (2, 3), (3,)))])
+
+
+def contract(operands: Sequence[tuple[str, Node]], out: str) -> Node:
+    """Return the contraction of ``(subscripts, node)`` operands to the subscripts `out`.
+
+    A subscript that one operand alone has is summed first, as the primitive asks.
+    """
+    summed = []
+    for i, (s, x) in enumerate(operands):
+        others = set(out).union(*(t for j, (t, _) in enumerate(operands) if j != i))
+        own = tuple(k for k, c in enumerate(s) if c not in others)
+        if own:
+            x = PRIMITIVES["sum"](x, axes=own)
+            s = "".join(c for c in s if c in others)
+        summed.append((s, x))
+    if len(summed) == 1 and summed[0][0] == out:
+        return summed[0][1]
+    return einsum(*(x for _, x in summed), subscripts=",".join(s for s, _ in summed) + "->" + out)

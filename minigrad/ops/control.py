@@ -1,0 +1,163 @@
+"""Primitives that hold a sub-graph: `checkpoint`, and `chunked`, which microbatching is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import walk
+from ..dims import Dim
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full
+from ..primitive import Primitive, fail, spread
+from .constants import proj
+
+
+def placeholder(t: ArrayType) -> Node:
+    """Return a fresh input of type `t`."""
+    return PRIMITIVES["input"](shape=t.shape, dtype=t.dtype)
+
+
+def parts(node: Node) -> list[Node]:
+    """Return the results of a tuple-valued node."""
+    return [proj(node, index=i) for i in range(len(node.type.parts))]
+
+
+# -- barrier -------------------------------------------------------------------------------------------
+
+
+def _barrier_batch(size: Any, mapped: Sequence[bool], x: Node, after: Node) -> Node:
+    return barrier(x if mapped[0] else spread(x, size), after)
+
+
+barrier = Primitive(
+    "barrier", lambda x, after: x, lambda xp, x, after: x, vjp=lambda g, out, x, after: [g, None],
+    jvp=lambda ts, out, x, after: full(0, out.shape, out.dtype) if ts[0] is None else ts[0], batch=_barrier_batch,
+    kind="view")
+
+
+# -- checkpoint ----------------------------------------------------------------------------------------
+
+
+def _checkpoint_type(*types: ArrayType, graph: Graph) -> TupleType:
+    for t, i in zip(types, graph.inputs, strict=True):
+        if t != i.type:
+            raise fail("checkpoint", f"expected {i.type}", t)
+    return TupleType(tuple(n.type for n in graph.outputs))
+
+
+def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph) -> list[Node | None]:
+    # What the body computed is not kept: it is computed again from its inputs. The barrier makes those
+    # wait for the cotangent, so that the second computation can be neither merged with the first nor
+    # scheduled before it is needed.
+    after = next(c for c in g if c is not None)
+    again = [barrier(x, after) for x in xs]
+    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, again, strict=True)))
+    pairs = [(o, c) for o, c in zip(outputs, g, strict=True) if c is not None]
+    floats = [x for x in again if x.type.floating]
+    back = dict(zip(floats, walk.backward([o for o, _ in pairs], [c for _, c in pairs], floats), strict=True))
+    return [back.get(x) for x in again]
+
+
+def _checkpoint_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph) -> tuple[Node | None, ...]:
+    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, xs, strict=True)))
+    return tuple(walk.forward(outputs, {x: t for x, t in zip(xs, ts, strict=True) if t is not None}))
+
+
+def _checkpoint_batch(size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph) -> Node:
+    inputs = [placeholder(x.type) for x in xs]
+    pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
+    outputs = walk.batch(graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
+    body = Graph(tuple(inputs), tuple(walk.with_axis(o, m, size) for o, m in outputs), graph.names, name=graph.name)
+    return checkpoint(*xs, graph=body)
+
+
+def _run(xp: Any, graph: Graph, arrays: Sequence[Any], sizes: dict[Any, int] | None = None) -> list[Any]:
+    return walk.evaluate(graph, arrays, sizes, xp)
+
+
+checkpoint = Primitive(
+    "checkpoint", _checkpoint_type, lambda xp, *xs, graph: tuple(_run(xp, graph, xs)),
+    _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch)
+
+
+# -- chunked -------------------------------------------------------------------------------------------
+#
+# chunked(*inputs, graph, dim, size, in_axes, out_axes) runs `graph` on slices of at most `size` along the
+# axes `in_axes` of its inputs (None: the input is shared), of which `dim` is the length inside the graph.
+# An output whose entry of `out_axes` is None is summed over the chunks; the others are laid end to end
+# along that axis. This form is closed under every transform: a shared input's cotangent is a sum over
+# chunks, a sliced input's is laid end to end.
+
+
+def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: int | Dim,
+                  in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]) -> TupleType:
+    for t, i, axis in zip(types, graph.inputs, in_axes, strict=True):
+        shape = i.shape if axis is None else (*i.shape[:axis], total, *i.shape[axis + 1:])
+        if t.shape != shape or t.dtype != i.dtype:
+            raise fail("chunked", f"expected {ArrayType(shape, i.dtype)}", t)
+    return TupleType(tuple(
+        ArrayType(o.shape if axis is None else (*o.shape[:axis], total, *o.shape[axis + 1:]), o.dtype)
+        for o, axis in zip(graph.outputs, out_axes, strict=True)))
+
+
+def _chunked_eval(xp: Any, *xs: Any, graph: Graph, dim: Dim, size: int, total: int,
+                  in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]) -> tuple[Any, ...]:
+    sums: list[Any] = [None] * len(out_axes)
+    pieces: list[list[Any]] = [[] for _ in out_axes]
+    for low in range(0, total, size):
+        high = min(low + size, total)
+        arrays = [x if axis is None else x[(slice(None),) * axis + (slice(low, high),)]
+                  for x, axis in zip(xs, in_axes, strict=True)]
+        for i, (value, axis) in enumerate(zip(_run(xp, graph, arrays, {dim.symbol: high - low}), out_axes, strict=True)):
+            if axis is not None:
+                pieces[i].append(value)
+            else:
+                sums[i] = value if sums[i] is None else sums[i] + value
+    return tuple(s if axis is None else xp.concat(p, axis=axis)
+                 for s, p, axis in zip(sums, pieces, out_axes, strict=True))
+
+
+def _chunked_vjp(g: Sequence[Node], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
+                 **rest: Any) -> list[Node | None]:
+    wrt = [n for n in graph.inputs if n.type.floating]
+    pairs = [(n, c, axis) for n, c, axis in zip(graph.outputs, g, out_axes, strict=True) if c is not None]
+    cotangents = [placeholder(n.type) for n, _, _ in pairs]
+    back = walk.backward([n for n, _, _ in pairs], cotangents, wrt)
+    axis_of = dict(zip(graph.inputs, in_axes, strict=True))
+    body = Graph((*graph.inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp")
+    node = chunked(*xs, *(c for _, c, _ in pairs), graph=body,
+                   in_axes=(*in_axes, *(axis for _, _, axis in pairs)),
+                   out_axes=tuple(axis_of[n] for n in wrt), **rest)
+    results = dict(zip(wrt, parts(node), strict=True))
+    return [results.get(n) for n in graph.inputs]
+
+
+def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
+                 **rest: Any) -> tuple[Node | None, ...]:
+    moving = [(n, t, axis) for n, t, axis in zip(graph.inputs, ts, in_axes, strict=True) if t is not None]
+    tangents = [placeholder(n.type) for n, _, _ in moving]
+    pushed = walk.forward(graph.outputs, {n: t for (n, _, _), t in zip(moving, tangents, strict=True)})
+    live = [i for i, t in enumerate(pushed) if t is not None]
+    if not live:
+        return (None,) * len(pushed)
+    body = Graph((*graph.inputs, *tangents), tuple(pushed[i] for i in live), name=f"{graph.name}_jvp")
+    node = chunked(*xs, *(t for _, t, _ in moving), graph=body, in_axes=(*in_axes, *(a for _, _, a in moving)),
+                   out_axes=tuple(out_axes[i] for i in live), **rest)
+    results = dict(zip(live, parts(node), strict=True))
+    return tuple(results.get(i) for i in range(len(pushed)))
+
+
+def _chunked_batch(size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
+                   dim: Dim, total: int | Dim, **rest: Any) -> Node:
+    shapes = [x.shape if axis is None else (*x.shape[:axis + m], dim, *x.shape[axis + m + 1:])
+              for x, axis, m in zip(xs, in_axes, mapped, strict=True)]
+    inputs = [placeholder(ArrayType(shape, x.dtype)) for shape, x in zip(shapes, xs, strict=True)]
+    pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
+    outputs = walk.batch(graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
+    body = Graph(tuple(inputs), tuple(walk.with_axis(o, m, size) for o, m in outputs), graph.names, name=graph.name)
+    return chunked(*xs, graph=body, dim=dim, total=total,
+                   in_axes=tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True)),
+                   out_axes=tuple(a if a is None else a + 1 for a in out_axes), **rest)
+
+
+chunked = Primitive("chunked", _chunked_type, _chunked_eval, _chunked_vjp, _chunked_jvp, _chunked_batch)

@@ -1,0 +1,205 @@
+"""Elementwise primitives: arithmetic, comparison, transcendental functions, `where` and casts.
+
+The family gives type rule, batching, and both derivatives from one list of partial derivatives; a
+member says its evaluation, its kernel expression and its partials. At kinks the partial is the mean
+of both sides (``abs``, ``maximum``) unless the line says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, at_user_line
+from ..graph import ArrayType, Node, full, zeros_like
+from ..primitive import Primitive, Sample, batch_elementwise, elementwise, fail
+from ..dims import same_shape
+
+_C = "biuf"  # every dtype
+_N = "iuf"  # every number
+
+
+def _uniform(low: float, high: float, arity: int = 1, order: int = 2):
+    def samples() -> list[Sample]:
+        rng = np.random.default_rng(7)
+        return [Sample(tuple(rng.uniform(low, high, s) for _ in range(arity)), order=order) for s in ((3, 2), ())]
+
+    return samples
+
+
+# -- arithmetic --------------------------------------------------------------------------------------
+
+add = elementwise("add", lambda xp, x, y: xp.add(x, y), "{0} + {1}", d=lambda out, x, y: (1, 1), domain=_N)
+sub = elementwise("sub", lambda xp, x, y: xp.subtract(x, y), "{0} - {1}", d=lambda out, x, y: (1, -1), domain=_N)
+mul = elementwise("mul", lambda xp, x, y: xp.multiply(x, y), "{0} * {1}", d=lambda out, x, y: (y, x), domain=_N)
+div = elementwise("div", lambda xp, x, y: xp.divide(x, y), "{0} / {1}",
+                  d=lambda out, x, y: (1.0 / y, -(out / y)),
+                  vjp=lambda g, out, x, y: (g / y, -(g * (out / y))))
+neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain="if")
+abs_ = elementwise("abs", lambda xp, x: xp.abs(x), "abs({0})", d=lambda out, x: (sign(x),), domain=_N)
+sign = elementwise("sign", lambda xp, x: xp.sign(x), "sign({0})", domain=_N)
+square = elementwise("square", lambda xp, x: xp.square(x), "{0} * {0}", d=lambda out, x: (2.0 * x,), domain=_N)
+floor_divide = elementwise("floor_divide", lambda xp, x, y: xp.floor_divide(x, y), "floor({0} / {1})", domain=_N)
+mod = elementwise("mod", lambda xp, x, y: xp.remainder(x, y), "mod({0}, {1})",
+                  d=lambda out, x, y: (1, -floor_divide(x, y)), domain=_N,
+                  samples=lambda: [Sample((np.array([5.3, -2.2, 7.9]), np.array([2.0, 1.5, -3.1]))),
+                                   Sample((np.array([5, 7]), np.array([2, 3])), order=0)])
+
+
+def _pow_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    one, zero = full(1, y.shape, y.dtype), zeros_like(y)
+    y_is_zero = eq(y, zero)
+    dx = where(y_is_zero, zero, y * pow_(x, where(y_is_zero, one, y) - 1.0))
+    positive = gt(x, zero)
+    dy = where(positive, out * log(where(positive, x, one)), zero)
+    return dx, dy
+
+
+pow_ = elementwise("pow", lambda xp, x, y: xp.pow(x, y), "pow({0}, {1})", d=_pow_partials, domain=_N)
+
+# -- exponentials, roots, trigonometry ---------------------------------------------------------------
+
+exp = elementwise("exp", lambda xp, x: xp.exp(x), "exp({0})", d=lambda out, x: (out,))
+exp2 = elementwise("exp2", lambda xp, x: xp.exp2(x) if hasattr(xp, "exp2") else xp.exp(x * math.log(2)), "exp2({0})",
+                   d=lambda out, x: (out * math.log(2),))
+expm1 = elementwise("expm1", lambda xp, x: xp.expm1(x), "expm1({0})", d=lambda out, x: (out + 1.0,))
+log = elementwise("log", lambda xp, x: xp.log(x), "log({0})", d=lambda out, x: (1.0 / x,),
+                  vjp=lambda g, out, x: (g / x,))
+log1p = elementwise("log1p", lambda xp, x: xp.log1p(x), "log1p({0})", d=lambda out, x: (1.0 / (x + 1.0),))
+log2 = elementwise("log2", lambda xp, x: xp.log2(x), "log2({0})", d=lambda out, x: (1.0 / (x * math.log(2)),))
+log10 = elementwise("log10", lambda xp, x: xp.log10(x), "log10({0})", d=lambda out, x: (1.0 / (x * math.log(10)),))
+sqrt = elementwise("sqrt", lambda xp, x: xp.sqrt(x), "sqrt({0})", d=lambda out, x: (0.5 / out,))
+cbrt = elementwise("cbrt", lambda xp, x: np.cbrt(x), "cbrt({0})", d=lambda out, x: (1.0 / (3.0 * square(out)),))
+sin = elementwise("sin", lambda xp, x: xp.sin(x), "sin({0})", d=lambda out, x: (cos(x),))
+cos = elementwise("cos", lambda xp, x: xp.cos(x), "cos({0})", d=lambda out, x: (-sin(x),))
+tan = elementwise("tan", lambda xp, x: xp.tan(x), "tan({0})", d=lambda out, x: (1.0 + square(out),))
+arcsin = elementwise("arcsin", lambda xp, x: xp.asin(x), "asin({0})", d=lambda out, x: (1.0 / sqrt(1.0 - square(x)),))
+arccos = elementwise("arccos", lambda xp, x: xp.acos(x), "acos({0})", d=lambda out, x: (-1.0 / sqrt(1.0 - square(x)),))
+arctan = elementwise("arctan", lambda xp, x: xp.atan(x), "atan({0})", d=lambda out, x: (1.0 / (1.0 + square(x)),))
+sinh = elementwise("sinh", lambda xp, x: xp.sinh(x), "sinh({0})", d=lambda out, x: (cosh(x),))
+cosh = elementwise("cosh", lambda xp, x: xp.cosh(x), "cosh({0})", d=lambda out, x: (sinh(x),))
+tanh = elementwise("tanh", lambda xp, x: xp.tanh(x), "tanh({0})", d=lambda out, x: (1.0 - square(out),))
+arcsinh = elementwise("arcsinh", lambda xp, x: xp.asinh(x), "asinh({0})",
+                      d=lambda out, x: (1.0 / sqrt(square(x) + 1.0),))
+arccosh = elementwise("arccosh", lambda xp, x: xp.acosh(x), "acosh({0})",
+                      d=lambda out, x: (1.0 / sqrt(square(x) - 1.0),), samples=_uniform(1.5, 3.0))
+arctanh = elementwise("arctanh", lambda xp, x: xp.atanh(x), "atanh({0})",
+                      d=lambda out, x: (1.0 / (1.0 - square(x)),))
+arctan2 = elementwise("arctan2", lambda xp, x, y: xp.atan2(x, y), "atan2({0}, {1})",
+                      d=lambda out, x, y: (y / (square(x) + square(y)), -(x / (square(x) + square(y)))))
+hypot = elementwise("hypot", lambda xp, x, y: xp.hypot(x, y), "hypot({0}, {1})",
+                    d=lambda out, x, y: (x / out, y / out))
+
+
+def _logaddexp_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    return exp(x - out), exp(y - out)
+
+
+logaddexp = elementwise("logaddexp", lambda xp, x, y: xp.logaddexp(x, y), "logaddexp({0}, {1})",
+                        d=_logaddexp_partials)
+
+# -- rounding: zero derivative ----------------------------------------------------------------------
+
+floor = elementwise("floor", lambda xp, x: xp.floor(x), "floor({0})")
+ceil = elementwise("ceil", lambda xp, x: xp.ceil(x), "ceil({0})")
+trunc = elementwise("trunc", lambda xp, x: xp.trunc(x), "trunc({0})")
+rint = elementwise("rint", lambda xp, x: xp.round(x), "rint({0})")
+
+# -- comparison, logic, choice ------------------------------------------------------------------------
+
+eq = elementwise("eq", lambda xp, x, y: xp.equal(x, y), "{0} == {1}", result="bool", domain=_C)
+ne = elementwise("ne", lambda xp, x, y: xp.not_equal(x, y), "{0} != {1}", result="bool", domain=_C)
+lt = elementwise("lt", lambda xp, x, y: xp.less(x, y), "{0} < {1}", result="bool", domain=_N)
+le = elementwise("le", lambda xp, x, y: xp.less_equal(x, y), "{0} <= {1}", result="bool", domain=_N)
+gt = elementwise("gt", lambda xp, x, y: xp.greater(x, y), "{0} > {1}", result="bool", domain=_N)
+ge = elementwise("ge", lambda xp, x, y: xp.greater_equal(x, y), "{0} >= {1}", result="bool", domain=_N)
+logical_and = elementwise("logical_and", lambda xp, x, y: xp.logical_and(x, y), "{0} && {1}", domain="b")
+logical_or = elementwise("logical_or", lambda xp, x, y: xp.logical_or(x, y), "{0} || {1}", domain="b")
+logical_xor = elementwise("logical_xor", lambda xp, x, y: xp.logical_xor(x, y), "{0} ^ {1}", domain="b")
+logical_not = elementwise("logical_not", lambda xp, x: xp.logical_not(x), "!{0}", domain="b")
+bitwise_and = elementwise("bitwise_and", lambda xp, x, y: xp.bitwise_and(x, y), "{0} & {1}", domain="iu")
+bitwise_or = elementwise("bitwise_or", lambda xp, x, y: xp.bitwise_or(x, y), "{0} | {1}", domain="iu")
+bitwise_xor = elementwise("bitwise_xor", lambda xp, x, y: xp.bitwise_xor(x, y), "{0} ^ {1}", domain="iu")
+bitwise_not = elementwise("bitwise_not", lambda xp, x: xp.bitwise_invert(x), "~{0}", domain="iu")
+isnan = elementwise("isnan", lambda xp, x: xp.isnan(x), "isnan({0})", result="bool")
+isinf = elementwise("isinf", lambda xp, x: xp.isinf(x), "isinf({0})", result="bool")
+isfinite = elementwise("isfinite", lambda xp, x: xp.isfinite(x), "isfinite({0})", result="bool")
+
+
+def _share(wins: Node, ties: Node) -> Node:
+    """Return 1 where `wins`, 1/2 where `ties`, else 0."""
+    return where(wins, full(1, wins.shape, _F8), where(ties, full(0.5, wins.shape, _F8), full(0, wins.shape, _F8)))
+
+
+_F8 = np.dtype(np.float64)
+
+
+def _extreme_partials(better: Primitive):
+    def partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+        tie = eq(x, y)
+        return cast_to(_share(better(x, y), tie), x.dtype), cast_to(_share(better(y, x), tie), x.dtype)
+
+    return partials
+
+
+maximum = elementwise("maximum", lambda xp, x, y: xp.maximum(x, y), "max({0}, {1})",
+                      d=_extreme_partials(gt), domain=_C)
+minimum = elementwise("minimum", lambda xp, x, y: xp.minimum(x, y), "min({0}, {1})",
+                      d=_extreme_partials(lt), domain=_C)
+
+
+def _where_type(c: ArrayType, x: ArrayType, y: ArrayType) -> ArrayType:
+    if c.dtype != np.bool_ or x.dtype != y.dtype:
+        raise DtypeError(at_user_line(f"where({c}, {x}, {y}): needs a bool condition and equal dtypes"))
+    if not (same_shape(c.shape, x.shape) and same_shape(x.shape, y.shape)):
+        raise fail("where", "shapes differ", c, x, y)
+    return x
+
+
+def _where_vjp(g: Node, out: Node, c: Node, x: Node, y: Node) -> tuple[Node | None, ...]:
+    # A choice, not a product: what the branch not taken would have made (inf, nan) never enters.
+    zero = zeros_like(g)
+    return None, where(c, g, zero), where(c, zero, g)
+
+
+def _where_jvp(ts: Sequence[Node | None], out: Node, c: Node, x: Node, y: Node) -> Node:
+    return where(c, *(zeros_like(out) if t is None else t for t in ts[1:]))
+
+
+where = Primitive(
+    "where", _where_type, lambda xp, c, x, y: xp.where(c, x, y), _where_vjp, _where_jvp,
+    batch_elementwise("where"), kind="elementwise", kernel="{0} ? {1} : {2}",
+    samples=lambda: [Sample((np.array([True, False, True]), np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])))])
+
+# -- casts, and identities with a meaning ------------------------------------------------------------
+
+
+def _cast_vjp(g: Node, out: Node, x: Node, *, dtype: np.dtype) -> list[Node | None]:
+    return [cast_to(g, x.dtype) if x.type.floating else None]
+
+
+cast = Primitive(
+    "cast", lambda t, *, dtype: ArrayType(t.shape, dtype),
+    lambda xp, x, *, dtype: x.astype(dtype) if xp is np else xp.astype(x, getattr(xp, dtype.name)), _cast_vjp,
+    lambda ts, out, x, *, dtype: cast_to(ts[0], dtype), batch_elementwise("cast"), kind="elementwise",
+    kernel="({T}){0}",
+    samples=lambda: [Sample((np.array([1.5, -2.5]),), {"dtype": np.dtype("f8")}),
+                     Sample((np.array([1, 0, 3]),), {"dtype": np.dtype("f4")}, order=0),
+                     Sample((np.array([1.0, 0.0]),), {"dtype": np.dtype("?")}, order=0)])
+
+
+def cast_to(x: Node, dtype: np.dtype) -> Node:
+    """Return `x` as `dtype`; a constant is converted at once."""
+    if x.dtype == dtype:
+        return x
+    if x.prim.name == "full":
+        with np.errstate(all="ignore"):
+            value = np.asarray(x.params["value"]).astype(x.dtype).astype(dtype).item()
+        return full(value, x.shape, dtype)
+    return cast(x, dtype=dtype)
+
+
+stop_gradient = elementwise("stop_gradient", lambda xp, x: x, "{0}", domain=_C)

@@ -1,0 +1,169 @@
+"""Where elements stand: reshape, transpose, ``slice ⇄ pad``, concatenate, flip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Shape, format_shape, same, size_of
+from ..errors import DtypeError, at_user_line
+from ..graph import ArrayType, Node
+from ..primitive import Sample, fail, linear, spread
+
+Axes = tuple[int, ...]
+
+
+def _x(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=shape)
+
+
+# -- reshape -------------------------------------------------------------------------------------------
+
+
+def _reshape_type(t: ArrayType, *, shape: Shape) -> ArrayType:
+    if not same(size_of(shape), t.size):
+        raise fail("reshape", f"{t.size} elements do not fit {format_shape(shape)}", t)
+    return ArrayType(tuple(shape), t.dtype)
+
+
+reshape = linear(
+    "reshape", _reshape_type, lambda xp, x, *, shape: xp.reshape(x, shape),
+    lambda g, x, *, shape: reshape(g, shape=x.shape),
+    lambda size, mapped, x, *, shape: reshape(x, shape=(size, *shape)), kind="view",
+    hidden_params=frozenset({"shape"}), samples=lambda: [Sample((_x(2, 3),), {"shape": (3, 2)})])
+
+# -- transpose -----------------------------------------------------------------------------------------
+
+
+def _transpose_type(t: ArrayType, *, perm: Axes) -> ArrayType:
+    if sorted(perm) != list(range(t.ndim)):
+        raise fail("transpose", f"{perm} is not an order of its axes", t)
+    return ArrayType(tuple(t.shape[a] for a in perm), t.dtype)
+
+
+transpose = linear(
+    "transpose", _transpose_type, lambda xp, x, *, perm: xp.permute_dims(x, perm),
+    lambda g, x, *, perm: transpose(g, perm=tuple(int(a) for a in np.argsort(perm))),
+    lambda size, mapped, x, *, perm: transpose(x, perm=(0, *(a + 1 for a in perm))), kind="view",
+    samples=lambda: [Sample((_x(2, 3, 4),), {"perm": (2, 0, 1)})])
+
+
+def move_axis(x: Node, source: int, to: int) -> Node:
+    """Return `x` with one axis moved."""
+    if source == to:
+        return x
+    perm = [a for a in range(x.ndim) if a != source]
+    perm.insert(to, source)
+    return transpose(x, perm=tuple(perm))
+
+
+# -- slice ⇄ pad ---------------------------------------------------------------------------------------
+
+
+def _slice_type(t: ArrayType, *, start: Axes, stop: Axes, step: Axes) -> ArrayType:
+    shape = []
+    for n, a, b, s in zip(t.shape, start, stop, step, strict=True):
+        if (a, s) == (0, 1) and b == n:
+            shape.append(n)
+        elif isinstance(n, Dim) or not (0 <= a <= b <= n and s >= 1):
+            raise fail("slice", f"[{a}:{b}:{s}] does not fit an axis of {n}", t)
+        else:
+            shape.append(-((a - b) // s))
+    return ArrayType(tuple(shape), t.dtype)
+
+
+def _slice_transpose(g: Node, x: Node, *, start: Axes, stop: Axes, step: Axes) -> Node:
+    high = tuple(n if isinstance(n, Dim) and n == m else (n - a - ((m - 1) * s + 1 if m else 0))
+                 for n, m, a, s in zip(x.shape, g.shape, start, step, strict=True))
+    high = tuple(0 if n == m else h for h, n, m in zip(high, x.shape, g.shape, strict=True))
+    return pad(g, low=start, high=high, interior=tuple(s - 1 for s in step))
+
+
+def _slice_batch(size: Any, mapped: Any, x: Node, *, start: Axes, stop: Axes, step: Axes) -> Node:
+    return slice_(x, start=(0, *start), stop=(size, *stop), step=(1, *step))
+
+
+slice_ = linear(
+    "slice", _slice_type,
+    lambda xp, x, *, start, stop, step: x[tuple(map(slice, start, stop, step))] if start else x,
+    _slice_transpose, _slice_batch, kind="view",
+    samples=lambda: [Sample((_x(5, 4),), {"start": (1, 0), "stop": (5, 4), "step": (2, 1)}),
+                     Sample((_x(5),), {"start": (2,), "stop": (2,), "step": (1,)})])
+
+
+def _pad_type(t: ArrayType, *, low: Axes, high: Axes, interior: Axes) -> ArrayType:
+    shape = []
+    for n, a, b, i in zip(t.shape, low, high, interior, strict=True):
+        if (a, b, i) != (0, 0, 0) and (isinstance(n, Dim) or min(a, b, i) < 0):
+            raise fail("pad", f"({a}, {b}, {i}) does not fit an axis of {n}", t)
+        shape.append(n if (a, b, i) == (0, 0, 0) else a + n + max(n - 1, 0) * i + b)
+    return ArrayType(tuple(shape), t.dtype)
+
+
+def _pad_eval(xp: Any, x: Any, *, low: Axes, high: Axes, interior: Axes) -> Any:
+    shape = tuple(a + n + max(n - 1, 0) * i + b for n, a, b, i in zip(x.shape, low, high, interior, strict=True))
+    out = xp.zeros(shape, dtype=x.dtype)
+    where = tuple(slice(a, a + (n - 1) * (i + 1) + 1 if n else a, i + 1)
+                  for n, a, i in zip(x.shape, low, interior, strict=True))
+    out[where] = x
+    return out
+
+
+def _pad_transpose(g: Node, x: Node, *, low: Axes, high: Axes, interior: Axes) -> Node:
+    stop = tuple(n if (a, b, i) == (0, 0, 0) else a + ((m - 1) * (i + 1) + 1 if m else 0)
+                 for n, m, a, b, i in zip(g.shape, x.shape, low, high, interior, strict=True))
+    return slice_(g, start=low, stop=stop, step=tuple(i + 1 for i in interior))
+
+
+def _pad_batch(size: Any, mapped: Any, x: Node, *, low: Axes, high: Axes, interior: Axes) -> Node:
+    return pad(x, low=(0, *low), high=(0, *high), interior=(0, *interior))
+
+
+pad = linear(
+    "pad", _pad_type, _pad_eval, _pad_transpose, _pad_batch,
+    samples=lambda: [Sample((_x(3, 2),), {"low": (1, 0), "high": (2, 0), "interior": (1, 0)}),
+                     Sample((_x(0),), {"low": (1,), "high": (2,), "interior": (1,)})])
+
+# -- concatenate, flip ---------------------------------------------------------------------------------
+
+
+def _concatenate_type(*types: ArrayType, axis: int) -> ArrayType:
+    first = types[0]
+    total: int | Dim = 0
+    for t in types:
+        if t.dtype != first.dtype:
+            raise DtypeError(at_user_line(f"concatenate({', '.join(map(str, types))}): dtypes differ"))
+        if t.ndim != first.ndim or not all(
+                same(n, m) for i, (n, m) in enumerate(zip(t.shape, first.shape, strict=True)) if i != axis):
+            raise fail("concatenate", f"shapes differ beside axis {axis}", *types)
+        total = total + t.shape[axis]
+    return ArrayType((*first.shape[:axis], total, *first.shape[axis + 1:]), first.dtype)
+
+
+def _concatenate_transpose(g: Node, *xs: Node, axis: int) -> list[Node]:
+    back, at = [], 0
+    for x in xs:
+        n = x.shape[axis]
+        start = tuple(at if i == axis else 0 for i in range(g.ndim))
+        stop = tuple(at + n if i == axis else m for i, m in enumerate(g.shape))
+        back.append(slice_(g, start=start, stop=stop, step=(1,) * g.ndim))
+        at = at + n
+    return back
+
+
+def _concatenate_batch(size: Any, mapped: Sequence[bool], *xs: Node, axis: int) -> Node:
+    return concatenate(*(x if m else spread(x, size) for x, m in zip(xs, mapped, strict=True)), axis=axis + 1)
+
+
+concatenate = linear(
+    "concatenate", _concatenate_type, lambda xp, *xs, axis: xp.concat(xs, axis=axis),
+    _concatenate_transpose, _concatenate_batch, operands=None,
+    samples=lambda: [Sample((_x(2, 3), _x(1, 3)), {"axis": 0}), Sample((_x(2, 1), _x(2, 2), _x(2, 3)), {"axis": 1})])
+
+flip = linear(
+    "flip", lambda t, *, axes: t, lambda xp, x, *, axes: xp.flip(x, axis=axes),
+    lambda g, x, *, axes: flip(g, axes=axes),
+    lambda size, mapped, x, *, axes: flip(x, axes=tuple(a + 1 for a in axes)), kind="view",
+    samples=lambda: [Sample((_x(3, 2),), {"axes": (0,)}), Sample((_x(3, 2),), {"axes": (0, 1)})])

@@ -1,0 +1,234 @@
+"""``expand ⇄ sum``, the one pair that adds and removes axes, and the reductions beside them.
+
+NumPy's broadcasting is an `expand` node, and undoing it in reverse mode is the `sum` that `expand`
+has as its adjoint: no other rule knows of broadcasting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Shape
+from ..errors import Unsupported
+from ..graph import PRIMITIVES, ArrayType, Node, full
+from ..primitive import Primitive, Sample, fail, linear, require_float
+from .constants import size_scalar
+from .elementwise import cast_to, eq
+
+Axes = tuple[int, ...]
+
+
+def _without(shape: Shape, axes: Axes) -> Shape:
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
+
+
+# -- expand ------------------------------------------------------------------------------------------
+
+
+def _expand_type(t: ArrayType, *, shape: Shape, axes: Axes) -> ArrayType:
+    if _without(shape, axes) != t.shape:
+        raise fail("expand", f"does not fit {shape} without its axes {axes}", t)
+    return ArrayType(tuple(shape), t.dtype)
+
+
+def _expand_eval(xp: Any, x: Any, *, shape: Shape, axes: Axes) -> Any:
+    x = xp.reshape(x, tuple(1 if i in axes else n for i, n in enumerate(shape)))
+    return xp.broadcast_to(x, shape)
+
+
+def _expand_batch(size: Any, mapped: Sequence[bool], x: Node, *, shape: Shape, axes: Axes) -> Node:
+    return expand(x, shape=(size, *shape), axes=tuple(a + 1 for a in axes))
+
+
+expand = linear(
+    "expand", _expand_type, _expand_eval, lambda g, x, *, shape, axes: sum_(g, axes=axes), _expand_batch,
+    kind="view", hidden_params=frozenset({"shape"}),
+    samples=lambda: [Sample((np.array([1.0, 2.0]),), {"shape": (3, 2, 4), "axes": (0, 2)}),
+                     Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])
+
+
+def expand_to(x: Node, shape: Shape, axes: Axes) -> Node:
+    """Return `x` with `axes` of `shape` added; nothing at all where there are none."""
+    if not axes:
+        return x
+    if x.prim.name == "full":
+        return full(x.params["value"], shape, x.dtype)
+    return expand(x, shape=tuple(shape), axes=tuple(axes))
+
+
+# -- reductions --------------------------------------------------------------------------------------
+
+
+def _reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d, empty: bool = True):
+    def type_rule(t: ArrayType, *, axes: Axes) -> ArrayType:
+        if not all(0 <= a < t.ndim for a in axes) or len(set(axes)) != len(axes):
+            raise fail(name, f"no axes {axes}", t)
+        if not empty and any(t.shape[a] == 0 for a in axes):
+            raise fail(name, "nothing to reduce: the axis is empty", t)
+        return ArrayType(_without(t.shape, axes), result(t.dtype))
+
+    return type_rule
+
+
+def _reduce_batch(name: str):
+    def batch(size: Any, mapped: Sequence[bool], x: Node, *, axes: Axes) -> Node:
+        return PRIMITIVES[name](x, axes=tuple(a + 1 for a in axes))
+
+    return batch
+
+
+def _reduction_samples(order: int = 2, bools: bool = False):
+    def samples() -> list[Sample]:
+        x = np.random.default_rng(3).uniform(-2, 2, (3, 4, 2))
+        if bools:
+            x = x > 0
+        return [Sample((x,), {"axes": a}, order=order) for a in ((1,), (0, 2), (0, 1, 2))]
+
+    return samples
+
+
+def back_over(g: Node, x: Node, axes: Axes) -> Node:
+    """Return a reduced value spread over the axes that `x` had."""
+    return expand_to(g, x.shape, axes)
+
+
+sum_ = linear(
+    "sum", _reduce_type("sum"),
+    # The dtype is said, so that no namespace widens small ones behind the type rule's back.
+    lambda xp, x, *, axes: xp.sum(x, axis=axes, dtype=x.dtype),
+    lambda g, x, *, axes: back_over(g, x, axes), _reduce_batch("sum"), kind="reduce",
+    samples=_reduction_samples())
+
+
+def count(shape: Shape, axes: Axes, dtype: np.dtype) -> Node:
+    """Return how many elements of `shape` lie along `axes`, as a scalar of `dtype`."""
+    n: int | Dim = 1
+    for a in axes:
+        n = n * shape[a]
+    return size_scalar(n, dtype)
+
+
+def _mean_type(t: ArrayType, *, axes: Axes) -> ArrayType:
+    require_float("mean", t)
+    return _reduce_type("mean")(t, axes=axes)
+
+
+def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
+    n = count(x.shape, axes, x.dtype)
+    return back_over(g / expand_to(n, g.shape, tuple(range(g.ndim))), x, axes)
+
+
+mean = linear(
+    "mean", _mean_type, lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose, _reduce_batch("mean"),
+    kind="reduce", samples=_reduction_samples())
+
+
+def split_mean(node: Node) -> Node | None:
+    """Rewrite a mean of terms of which some do not vary along its axes; None where there is none.
+
+    ``mean(expand(J)) → J`` and ``mean(x ± expand(J)) → mean(x) ± J``, also behind a factor that does not
+    vary: a term that is the same for every example is neither counted nor computed once per example.
+    """
+    (x,), axes = node.inputs, node.params["axes"]
+    region, stack = {x}, [x]
+    while stack:
+        n = stack.pop()
+        affine = n.prim.name in ("add", "sub", "neg") or (
+            n.prim.name == "mul" and any(unvarying(i, axes) is not None for i in n.inputs))
+        for i in n.inputs if affine else ():
+            if i not in region:
+                region.add(i)
+                stack.append(i)
+    parts: dict[Node, tuple[Node | None, Node | None]] = {}  # node -> what varies of it, what does not
+    for n in sorted(region, key=lambda n: n.serial):
+        constant = unvarying(n, axes)
+        if constant is not None:
+            parts[n] = None, constant
+        elif n.prim.name in ("add", "sub", "neg") and any(parts[i][1] is not None for i in n.inputs):
+            parts[n] = tuple(_combine(n.prim, [parts[i][side] for i in n.inputs]) for side in (0, 1))
+        elif n.prim.name == "mul" and any(i in parts and parts[i][0] and parts[i][1] for i in n.inputs):
+            parts[n] = _distribute(n, parts, axes)
+        else:
+            parts[n] = n, None
+    varying, constant = parts[x]
+    if constant is None:
+        return None
+    return constant if varying is None else mean(varying, axes=axes) + constant
+
+
+def _combine(prim: Primitive, sides: Sequence[Node | None]) -> Node | None:
+    if all(s is not None for s in sides):
+        return prim(*sides)
+    if prim.name == "sub" and sides[0] is None and sides[1] is not None:
+        return -sides[1]
+    return next((s for s in sides if s is not None), None)
+
+
+def _distribute(n: Node, parts: dict, axes: Axes) -> tuple[Node | None, Node | None]:
+    for factor, x in (n.inputs, n.inputs[::-1]):
+        still = unvarying(factor, axes)
+        if still is not None and parts[x][1] is not None:
+            return parts[x][0] * factor, parts[x][1] * still
+    return n, None
+
+
+def unvarying(x: Node, axes: Axes) -> Node | None:
+    """Return the value that `x` repeats along `axes`, or None where it may vary."""
+    if x.prim.name == "full":
+        return full(x.params["value"], _without(x.shape, axes), x.dtype)
+    if x.prim.name != "expand" or not set(axes) <= set(x.params["axes"]):
+        return None
+    kept = [a for a in range(x.ndim) if a not in axes]
+    left = tuple(i for i, a in enumerate(kept) if a in x.params["axes"])
+    return expand_to(x.inputs[0], _without(x.shape, axes), left)
+
+
+def _extreme(name: str) -> Primitive:
+    """Declare max or min: the cotangent is shared equally between the elements that attain it."""
+
+    def shares(out: Node, x: Node, axes: Axes) -> Node:
+        hit = cast_to(eq(x, back_over(out, x, axes)), x.dtype)
+        return hit / back_over(sum_(hit, axes=axes), x, axes)
+
+    return Primitive(
+        name, _reduce_type(name, empty=False), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
+        vjp=lambda g, out, x, *, axes: [back_over(g, x, axes) * shares(out, x, axes)],
+        jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
+        batch=_reduce_batch(name), kind="reduce", samples=_reduction_samples())
+
+
+max_ = _extreme("max")
+min_ = _extreme("min")
+
+
+def _truth(name: str) -> Primitive:
+    return Primitive(
+        name, _reduce_type(name), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
+        vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), batch=_reduce_batch(name),
+        kind="reduce", samples=_reduction_samples(0, bools=True))
+
+
+any_ = _truth("any")
+all_ = _truth("all")
+
+
+def _arg(name: str) -> Primitive:
+    """Declare argmax or argmin along one axis: the first of equals, as in NumPy."""
+
+    def type_rule(t: ArrayType, *, axis: int) -> ArrayType:
+        return _reduce_type(name, lambda d: np.dtype(np.int64), empty=False)(t, axes=(axis,))
+
+    def batch(size: Any, mapped: Sequence[bool], x: Node, *, axis: int) -> Node:
+        return PRIMITIVES[name](x, axis=axis + 1)
+
+    return Primitive(name, type_rule, lambda xp, x, *, axis: getattr(xp, name)(x, axis=axis),
+                     vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"), batch=batch,
+                     samples=lambda: [Sample((np.random.default_rng(5).normal(size=(3, 4)),), {"axis": a}, order=0)
+                                      for a in (0, 1)])
+
+
+argmax = _arg("argmax")
+argmin = _arg("argmin")

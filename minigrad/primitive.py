@@ -1,0 +1,239 @@
+"""Primitives: all that is known of an operation, in one block.
+
+A `Primitive` bundles a type rule, an evaluation that works in any array-API namespace, and the rules
+of reverse mode, forward mode and batching. Families (`elementwise`, `linear`) fill in what their
+members share. Rules take and return nodes, so their results can be batched and differentiated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .dims import same_shape
+from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
+from .graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Inputs on which a primitive is tested: arrays, static parameters, and what holds there.
+
+    Attributes
+    ----------
+    arrays : tuple of numpy.ndarray
+        Float arrays are tested in float32 too.
+    params : dict
+    order : int
+        The highest order to which derivatives exist at this point (0: none is tested).
+    """
+
+    arrays: tuple[np.ndarray, ...]
+    params: dict[str, Any] = field(default_factory=dict)
+    order: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Primitive:
+    """An operation and all of its rules.
+
+    Attributes
+    ----------
+    name : str
+    type : callable
+        ``type(*input types, **params)`` returns the result's type or raises `ShapeError`.
+    eval : callable
+        ``eval(xp, *arrays, **params)`` computes it in the array namespace `xp`.
+    vjp : callable
+        ``vjp(g, out, *inputs, **params)`` returns one cotangent (or None) per input.
+    jvp : callable
+        ``jvp(tangents, out, *inputs, **params)`` returns the tangent of `out`; tangents that are zero
+        come as None.
+    batch : callable
+        ``batch(size, mapped, *inputs, **params)``: the inputs marked in `mapped` have one more axis, of
+        `size`, in front; so must the result.
+    kind : str
+        ``elementwise``, ``reduce``, ``view`` or ``other``: what a planner may do with it.
+    kernel : str
+        For elementwise primitives, the scalar expression that every backend prints.
+    samples : callable
+        Returns the `Sample`s of the test family.
+    hidden_params : frozenset of str
+        Parameters that the printed page leaves out, because the type says them.
+    """
+
+    name: str
+    type: Callable[..., ArrayType | TupleType]
+    eval: Callable[..., Any]
+    vjp: Callable[..., Sequence[Node | None]] | Unsupported
+    jvp: Callable[..., Node] | Unsupported
+    batch: Callable[..., Node] | Unsupported
+    kind: str = "other"
+    kernel: str = ""
+    samples: Callable[[], list[Sample]] = list
+    hidden_params: frozenset[str] = frozenset()
+
+    def __post_init__(self):
+        if self.name in PRIMITIVES:
+            raise GraphError(f"a primitive called {self.name!r} exists already")
+        PRIMITIVES[self.name] = self
+
+    def __call__(self, *inputs: Node, **params: Any) -> Node:
+        """Make a node, after the type rule has accepted the inputs."""
+        return Node(self, inputs, params, self.type(*(i.type for i in inputs), **params))
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __reduce__(self):
+        return PRIMITIVES.__getitem__, (self.name,)
+
+
+def rule(node: Node, name: str) -> Callable[..., Any]:
+    """Return the node's rule called `name`, or raise the reason why there is none."""
+    found = getattr(node.prim, name)
+    if isinstance(found, Unsupported):
+        raise Unsupported(f"{node.where}: {node.prim.name} has no {name} rule: {found}")
+    return found
+
+
+def fail(name: str, why: str, *types: ArrayType, hint: str = "") -> ShapeError:
+    """Return the error of a type rule: the user's line, the operation, the types, the way out."""
+    operands = ", ".join(map(str, types))
+    return ShapeError(at_user_line(f"{name}({operands}): {why}" + (f". {hint}" if hint else "")))
+
+
+def require_float(name: str, *types: ArrayType) -> None:
+    """Raise `DtypeError` unless all of `types` are floating."""
+    for t in types:
+        if not t.floating:
+            raise DtypeError(at_user_line(f"{name}: expected floating operands, got {t}. Cast with x.astype(float)."))
+
+
+# -- families --------------------------------------------------------------------------------------
+
+
+def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable[..., Any] | None = None,
+                vjp: Any = None, jvp: Any = None, result: str = "same", domain: str = "f", arity: int | None = None,
+                samples: Callable[[], list[Sample]] | None = None, order: int = 2) -> Primitive:
+    """Declare a primitive that works element by element on operands of equal shape.
+
+    Parameters
+    ----------
+    d : callable
+        ``d(out, *inputs)`` returns the partial derivatives, a node or a number each. Forward and reverse
+        mode are two readings of it. Where a product with a partial would be wrong (``where``), give `vjp`
+        and `jvp` instead. Neither: the derivative is zero everywhere.
+    result : {"same", "bool"}
+        The result's dtype.
+    domain : str
+        The kinds of dtype it takes, of ``"biuf"``.
+    arity : int
+        The number of operands; counted from the kernel where it is not given.
+    """
+    arity = arity or sum(f"{{{i}}}" in kernel for i in range(4))
+
+    def type_rule(*types: ArrayType, **params: Any) -> ArrayType:
+        if len(types) != arity:
+            raise fail(name, f"takes {arity} operands", *types)
+        first = types[0]
+        for t in types[1:]:
+            if t.dtype != first.dtype:
+                raise DtypeError(at_user_line(f"{name}({', '.join(map(str, types))}): dtypes differ"))
+            if not same_shape(t.shape, first.shape):
+                raise fail(name, "shapes differ", *types)
+        if first.dtype.kind not in domain:
+            raise DtypeError(at_user_line(f"{name}: not defined for {first}"))
+        return ArrayType(first.shape, np.dtype(bool)) if result == "bool" else first
+
+    zero = d is None and vjp is None
+
+    def from_partials_vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
+        return [_scale(g, p) for p in d(out, *xs, **params)]
+
+    def from_partials_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
+        terms = [_scale(t, p) for t, p in zip(ts, d(out, *xs, **params), strict=True) if t is not None]
+        total = terms[0]
+        for t in terms[1:]:
+            total = total + t
+        return total
+
+    return Primitive(
+        name, type_rule, eval, kind="elementwise", kernel=kernel,
+        vjp=vjp or ((lambda g, out, *xs, **params: [None] * len(xs)) if zero else from_partials_vjp),
+        jvp=jvp or ((lambda ts, out, *xs, **params: zeros_like(out)) if zero else from_partials_jvp),
+        batch=batch_elementwise(name),
+        samples=samples or (lambda: _default_samples(arity, domain, order)))
+
+
+def batch_elementwise(name: str) -> Callable[..., Node]:
+    """Return the batch rule of every elementwise primitive: spread what is shared, then the same."""
+
+    def batch(size: Any, mapped: Sequence[bool], *xs: Node, **params: Any) -> Node:
+        xs = [x if m else spread(x, size) for x, m in zip(xs, mapped, strict=True)]
+        return PRIMITIVES[name](*xs, **params)
+
+    return batch
+
+
+def spread(x: Node, size: Any) -> Node:
+    """Return `x` repeated along a new axis 0 of `size`: a constant stays one, the rest is an expand."""
+    if x.prim.name == "full":
+        return x.prim(value=x.params["value"], shape=(size, *x.shape), dtype=x.dtype)
+    return PRIMITIVES["expand"](x, shape=(size, *x.shape), axes=(0,))
+
+
+def _scale(g: Node | None, partial: Any) -> Node | None:
+    if partial is None or g is None:
+        return None
+    if isinstance(partial, (int, float)):
+        return g if partial == 1 else -g if partial == -1 else g * partial
+    return g * partial
+
+
+def _default_samples(arity: int, domain: str, order: int) -> list[Sample]:
+    rng = np.random.default_rng(arity)
+    out = []
+    if "f" in domain:
+        out += [Sample(tuple(rng.uniform(0.2, 0.9, s) for _ in range(arity)), order=order) for s in ((3, 2), ())]
+    if "i" in domain:
+        out.append(Sample(tuple(rng.integers(1, 6, (4,)) for _ in range(arity)), order=0))
+    if "b" in domain:
+        out.append(Sample(tuple(rng.integers(0, 2, (4,)).astype(bool) for _ in range(arity)), order=0))
+    return out
+
+
+def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any], transpose: Callable[..., Node],
+           batch: Any, operands: int | None = 1, **rest: Any) -> Primitive:
+    """Declare a primitive that is linear in its first `operands` inputs (in all of them: None).
+
+    Its forward derivative is itself on the tangents; `transpose` (``transpose(g, *inputs, **params)``, one
+    cotangent per linear input) is its reverse derivative.
+    """
+
+    def vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
+        back = transpose(g, *xs, **params)
+        back = [back] if isinstance(back, Node) else list(back)
+        return back + [None] * (len(xs) - len(back))
+
+    def jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
+        n = len(xs) if operands is None else operands
+        moved = [zeros_like(x) if t is None else t for t, x in zip(ts[:n], xs[:n], strict=True)]
+        return PRIMITIVES[name](*moved, *xs[n:], **params)
+
+    return Primitive(name, type, eval, vjp, jvp, batch, **rest)
+
+
+# -- leaves of every graph -------------------------------------------------------------------------
+
+
+def _no_inputs(*args: Any, **params: Any) -> Any:
+    raise GraphError("a node without inputs is never mapped, and nothing flows through it")
+
+
+input_ = Primitive(
+    "input", type=lambda *, shape, dtype: ArrayType(shape, dtype), eval=_no_inputs, vjp=_no_inputs,
+    jvp=_no_inputs, batch=_no_inputs)

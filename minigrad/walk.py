@@ -1,0 +1,241 @@
+"""The four walks over a graph: evaluate, substitute, differentiate (both ways), batch.
+
+Each is one loop in topological order over a dict from old nodes to what they became. They know the
+rules of primitives and no primitive's name, save that cotangents are added up with ``add`` and that
+``proj`` takes a result out of a tuple.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .dims import Dim
+from .graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable, zeros_like
+from .primitive import rule, spread
+
+
+class _Debug(threading.local):
+    nans = False
+
+
+_debug = _Debug()
+
+
+@contextmanager
+def debug_nans(enabled: bool = True):
+    """Check every value that is computed inside the ``with`` block, and name the first NaN.
+
+    Programs run node by node while it is on, compiled ones too.
+
+    Raises
+    ------
+    FloatingPointError
+        From the first node that makes a NaN out of inputs without one: its operation, shape and line.
+    """
+    before, _debug.nans = _debug.nans, enabled
+    try:
+        yield
+    finally:
+        _debug.nans = before
+
+
+def debugging() -> bool:
+    """Tell whether `debug_nans` is on for this thread."""
+    return _debug.nans
+
+
+def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | None = None,
+             xp: Any = np) -> list[Any]:
+    """Run the graph node by node: the reference that every backend is checked against.
+
+    Parameters
+    ----------
+    graph : Graph
+    arrays : sequence of array
+        One per input.
+    sizes : mapping of Symbol to int, optional
+        Numbers for the symbolic sizes.
+    xp : namespace
+        Any array-API namespace that the arrays belong to.
+    """
+    values: dict[Node, Any] = dict(zip(graph.inputs, arrays, strict=True))
+    uses = {n: 0 for n in graph.nodes}
+    for n in graph.nodes:
+        for i in n.inputs:
+            uses[i] += 1
+    for n in graph.outputs:
+        uses[n] += 1
+    check = _debug.nans
+    for node in graph.nodes:
+        if node not in values:
+            params = concrete(node.params, sizes) if sizes else node.params
+            with np.errstate(all="ignore"):
+                out = node.prim.eval(xp, *(values[i] for i in node.inputs), **params)
+            if check:
+                _refuse_nan(node, out, [values[i] for i in node.inputs])
+            values[node] = out
+        for i in node.inputs:
+            uses[i] -= 1
+            if not uses[i]:
+                del values[i]
+    return [values[n] for n in graph.outputs]
+
+
+def concrete(params: Mapping[str, Any], sizes: Mapping[Any, int]) -> dict[str, Any]:
+    """Return static parameters with every symbolic size replaced by its number."""
+
+    def one(v: Any) -> Any:
+        if isinstance(v, Dim):
+            return v.value(sizes) if v.symbols <= sizes.keys() else v
+        return tuple(map(one, v)) if isinstance(v, tuple) else v
+
+    return {k: one(v) for k, v in params.items()}
+
+
+def _refuse_nan(node: Node, out: Any, inputs: Sequence[Any]) -> None:
+    def has_nan(value: Any) -> bool:
+        if isinstance(value, tuple):
+            return any(map(has_nan, value))
+        value = np.asarray(value)
+        return value.dtype.kind == "f" and bool(np.isnan(value).any())
+
+    if has_nan(out) and not any(map(has_nan, inputs)):
+        types = ", ".join(str(i.type) for i in node.inputs)
+        raise FloatingPointError(f"{node.where}: {node.prim.name}({types}) made the first NaN")
+
+
+def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
+    """Return `outputs` with the nodes in `new` replaced; what does not depend on them stays itself."""
+    if not new:
+        return list(outputs)
+    made = dict(new)
+    for node in reachable(outputs, min(n.serial for n in new)):
+        if node in made:
+            continue
+        inputs = tuple(made.get(i, i) for i in node.inputs)
+        if inputs == node.inputs:
+            continue
+        same = all(a.type == b.type for a, b in zip(inputs, node.inputs, strict=True))
+        kind = node.type if same else node.prim.type(*(i.type for i in inputs), **node.params)
+        made[node] = Node(node.prim, inputs, node.params, kind, like=node)
+    return [made.get(n, n) for n in outputs]
+
+
+def dependent(outputs: Sequence[Node], on: Sequence[Node]) -> list[Node]:
+    """Return, in order, the nodes between `on` (included) and `outputs`."""
+    if not on:
+        return []
+    found = set(on)
+    order = []
+    for node in reachable(outputs, min(n.serial for n in on)):
+        if node in found:
+            order.append(node)
+        elif any(i in found for i in node.inputs):
+            found.add(node)
+            order.append(node)
+    return order
+
+
+def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
+    """Reverse mode: pull `cotangents` of `outputs` back to `wrt`.
+
+    One pass over the nodes between, in reverse order, with one dict from node to cotangent. A node of
+    `wrt` that nothing flows into gets zeros.
+    """
+    order = [n for n in dependent(outputs, wrt) if n.type.floating]
+    active = set(order)
+    targets = set(wrt)
+    flowing: dict[Node, Any] = {}
+
+    def flow(node: Node, g: Node | None) -> None:
+        if g is None or node not in active:
+            return
+        if isinstance(node.type, TupleType):
+            have = flowing.setdefault(node, [None] * len(node.type.parts))
+            for i, part in enumerate(g):
+                if part is not None:
+                    have[i] = part if have[i] is None else PRIMITIVES["add"](have[i], part)
+        elif node in flowing:
+            flowing[node] = PRIMITIVES["add"](flowing[node], g)
+        else:
+            flowing[node] = g
+
+    with made_by("vjp") as working_on:
+        for node, g in zip(outputs, cotangents, strict=True):
+            flow(node, g)
+        for node in reversed(order):
+            if node in targets or node not in flowing:
+                continue
+            g = flowing.pop(node)
+            if isinstance(node.type, TupleType):
+                parts = (PRIMITIVES["proj"](node, index=i) for i in range(len(g)))
+                g = tuple(zeros_like(p) if part is None and p.type.floating else part
+                          for part, p in zip(g, parts, strict=True))
+            working_on(node)
+            for i, gi in zip(node.inputs, rule(node, "vjp")(g, node, *node.inputs, **node.params), strict=True):
+                flow(i, gi)
+        return [flowing[n] if n in flowing else zeros_like(n) for n in wrt]
+
+
+def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> list[Node | None]:
+    """Forward mode: push `tangents` to `outputs`; None stands for a tangent that is zero."""
+    moving: dict[Node, Any] = dict(tangents)
+    with made_by("jvp") as working_on:
+        for node in dependent(outputs, list(tangents)):
+            if node in moving or not node.type.floating:
+                continue
+            ts = [moving.get(i) for i in node.inputs]
+            if any(t is not None for t in ts):
+                working_on(node)
+                moving[node] = rule(node, "jvp")(ts, node, *node.inputs, **node.params)
+    return [moving.get(n) for n in outputs]
+
+
+def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[Node, Node],
+          size: int | Dim) -> list[tuple[Node, bool]]:
+    """Batch the program between the inputs and `outputs`.
+
+    Parameters
+    ----------
+    outputs : sequence of Node
+        Of the program for one example.
+    shared, mapped : mapping of Node to Node
+        What each input becomes: itself for all examples, or with a new axis 0 of length `size`.
+    size : int or Dim
+
+    Returns
+    -------
+    list of (Node, bool)
+        The batched outputs, and whether each has the batch axis. Nodes that no mapped input reaches stay
+        the same objects: their work is done once.
+    """
+    made: dict[Node, Node] = {**shared, **mapped}
+    has_axis = set(mapped)
+    with made_by("vmap") as working_on:
+        for node in dependent(outputs, [*shared, *mapped]):
+            if node in made:
+                continue
+            flags = [i in has_axis for i in node.inputs]
+            inputs = tuple(made.get(i, i) for i in node.inputs)
+            if any(flags):
+                working_on(node)
+                made[node] = rule(node, "batch")(size, flags, *inputs, **node.params)
+                has_axis.add(node)
+            elif inputs != node.inputs:
+                made[node] = Node(node.prim, inputs, node.params, node.type, like=node)
+    return [(made.get(n, n), n in has_axis) for n in outputs]
+
+
+def with_axis(node: Node, has_axis: bool, size: int | Dim) -> Node:
+    """Return a batched output with the batch axis, put there where the batch did not reach it."""
+    if has_axis:
+        return node
+    with made_by("vmap") as working_on:
+        working_on(node)
+        return spread(node, size)
+

@@ -92,9 +92,21 @@ def concrete(params: Mapping[str, Any], sizes: Mapping[Any, int]) -> dict[str, A
     def one(v: Any) -> Any:
         if isinstance(v, Dim):
             return v.value(sizes) if v.symbols <= sizes.keys() else v
+        if isinstance(v, Graph):
+            return specialise(v, sizes)
         return tuple(map(one, v)) if isinstance(v, tuple) else v
 
     return {k: one(v) for k, v in params.items()}
+
+
+def specialise(graph: Graph, sizes: Mapping[Any, int]) -> Graph:
+    """Return the graph with the symbols in `sizes` replaced by their numbers."""
+    made: dict[Node, Node] = {}
+    for node in graph.nodes:
+        inputs = tuple(made[i] for i in node.inputs)
+        params = concrete(node.params, sizes)
+        made[node] = Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node)
+    return graph.replace(inputs=tuple(made[n] for n in graph.inputs), outputs=tuple(made[n] for n in graph.outputs))
 
 
 def _refuse_nan(node: Node, out: Any, inputs: Sequence[Any]) -> None:

@@ -27,7 +27,8 @@ full = Primitive(
 
 const = Primitive(
     "const", type=lambda *, value: ArrayType(value.shape, value.dtype),
-    eval=lambda xp, *, value: value if xp is np else xp.asarray(value), vjp=_leaf, jvp=_leaf, batch=_leaf)
+    eval=lambda xp, *, value: value if xp is np else xp.asarray(value), vjp=_leaf, jvp=_leaf, batch=_leaf,
+    samples=lambda: [Sample((), {"value": np.arange(6).reshape(2, 3).astype(d)}, order=0) for d in ("f8", "i4", "?")])
 
 iota = Primitive(
     "iota", type=lambda *, size: ArrayType((size,), np.dtype(np.int64)),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import walk
 from ..dims import Dim
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full
-from ..primitive import Primitive, fail, spread
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
+from ..primitive import Primitive, Sample, fail, spread
 from .constants import proj
 
 
@@ -31,8 +33,8 @@ def _barrier_batch(size: Any, mapped: Sequence[bool], x: Node, after: Node) -> N
 
 barrier = Primitive(
     "barrier", lambda x, after: x, lambda xp, x, after: x, vjp=lambda g, out, x, after: [g, None],
-    jvp=lambda ts, out, x, after: full(0, out.shape, out.dtype) if ts[0] is None else ts[0], batch=_barrier_batch,
-    kind="view")
+    jvp=lambda ts, out, x, after: zeros_like(out) if ts[0] is None else ts[0], batch=_barrier_batch,
+    kind="view", samples=lambda: [Sample((np.array([1.5, -2.0]), np.array(3.0)))])
 
 
 # -- checkpoint ----------------------------------------------------------------------------------------
@@ -64,11 +66,15 @@ def _checkpoint_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Grap
 
 
 def _checkpoint_batch(size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph) -> Node:
-    inputs = [placeholder(x.type) for x in xs]
+    return checkpoint(*xs, graph=_batch_body(graph, [x.type for x in xs], mapped, size))
+
+
+def _batch_body(graph: Graph, types: Sequence[ArrayType], mapped: Sequence[bool], size: int | Dim) -> Graph:
+    """Return the batch of a graph that a node holds, for inputs of `types`; every output has the new axis."""
+    inputs = [placeholder(t) for t in types]
     pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
     outputs = walk.batch(graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
-    body = Graph(tuple(inputs), tuple(walk.with_axis(o, m, size) for o, m in outputs), graph.names, name=graph.name)
-    return checkpoint(*xs, graph=body)
+    return Graph(tuple(inputs), tuple(walk.with_axis(o, m, size) for o, m in outputs), graph.names, name=graph.name)
 
 
 def _run(xp: Any, graph: Graph, arrays: Sequence[Any], sizes: dict[Any, int] | None = None) -> list[Any]:
@@ -77,7 +83,14 @@ def _run(xp: Any, graph: Graph, arrays: Sequence[Any], sizes: dict[Any, int] | N
 
 checkpoint = Primitive(
     "checkpoint", _checkpoint_type, lambda xp, *xs, graph: tuple(_run(xp, graph, xs)),
-    _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch)
+    _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch, samples=lambda: [_checkpoint_sample()])
+
+
+def _checkpoint_sample() -> Sample:
+    x, w, i = (placeholder(ArrayType(s, np.dtype(d))) for s, d in (((3,), "f8"), ((3,), "f8"), ((2,), "i8")))
+    h = PRIMITIVES["sin"](x * w)
+    body = Graph((x, w, i), (PRIMITIVES["gather"](h * h, i), i, PRIMITIVES["sum"](h, axes=(0,))))
+    return Sample((np.array([0.3, -0.4, 1.2]), np.array([1.1, 0.7, -0.2]), np.array([2, 0])), {"graph": body})
 
 
 # -- chunked -------------------------------------------------------------------------------------------
@@ -104,11 +117,12 @@ def _chunked_eval(xp: Any, *xs: Any, graph: Graph, dim: Dim, size: int, total: i
                   in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]) -> tuple[Any, ...]:
     sums: list[Any] = [None] * len(out_axes)
     pieces: list[list[Any]] = [[] for _ in out_axes]
-    for low in range(0, total, size):
+    for low in range(0, max(total, 1), size):  # no rows at all are one empty chunk: sums of nothing are zeros
         high = min(low + size, total)
-        arrays = [x if axis is None else x[(slice(None),) * axis + (slice(low, high),)]
+        arrays = [x if axis is None else x[(slice(None),) * axis + (slice(low, high), ...)]
                   for x, axis in zip(xs, in_axes, strict=True)]
-        for i, (value, axis) in enumerate(zip(_run(xp, graph, arrays, {dim.symbol: high - low}), out_axes, strict=True)):
+        values = _run(xp, graph, arrays, {dim.symbol: high - low})
+        for i, (value, axis) in enumerate(zip(values, out_axes, strict=True)):
             if axis is not None:
                 pieces[i].append(value)
             else:
@@ -147,17 +161,28 @@ def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, 
     return tuple(results.get(i) for i in range(len(pushed)))
 
 
-def _chunked_batch(size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
+def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
                    dim: Dim, total: int | Dim, **rest: Any) -> Node:
-    shapes = [x.shape if axis is None else (*x.shape[:axis + m], dim, *x.shape[axis + m + 1:])
-              for x, axis, m in zip(xs, in_axes, mapped, strict=True)]
-    inputs = [placeholder(ArrayType(shape, x.dtype)) for shape, x in zip(shapes, xs, strict=True)]
-    pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
-    outputs = walk.batch(graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
-    body = Graph(tuple(inputs), tuple(walk.with_axis(o, m, size) for o, m in outputs), graph.names, name=graph.name)
-    return chunked(*xs, graph=body, dim=dim, total=total,
-                   in_axes=tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True)),
+    # `rest` holds the chunk's size, hence the other name of the batch's.
+    in_axes = tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True))
+    types = [x.type if a is None else ArrayType((*x.shape[:a], dim, *x.shape[a + 1:]), x.dtype)
+             for x, a in zip(xs, in_axes, strict=True)]
+    return chunked(*xs, graph=_batch_body(graph, types, mapped, batch_size), dim=dim, total=total, in_axes=in_axes,
                    out_axes=tuple(a if a is None else a + 1 for a in out_axes), **rest)
 
 
-chunked = Primitive("chunked", _chunked_type, _chunked_eval, _chunked_vjp, _chunked_jvp, _chunked_batch)
+chunked = Primitive("chunked", _chunked_type, _chunked_eval, _chunked_vjp, _chunked_jvp, _chunked_batch,
+                    samples=lambda: [_chunked_sample(size) for size in (1, 2, 5)])
+
+
+def _chunked_sample(size: int) -> Sample:
+    dim = Dim.new("chunk")
+    w, x, k = (placeholder(ArrayType(s, np.dtype(d))) for s, d in (((3,), "f8"), ((3, dim), "f8"), ((dim,), "i8")))
+    h = PRIMITIVES["sin"](PRIMITIVES["einsum"](w, x, subscripts="i,ij->j"))
+    picked = PRIMITIVES["gather"](w, k)
+    total = PRIMITIVES["sum"](h * picked, axes=(0,))
+    wide = PRIMITIVES["einsum"](h, w, subscripts="j,i->ij")
+    rng = np.random.default_rng(6)
+    return Sample((rng.normal(size=3), rng.normal(size=(3, 5)), np.array([0, 2, 1, 1, -1])), {
+        "graph": Graph((w, x, k), (total, wide, k)), "dim": dim, "size": size, "total": 5,
+        "in_axes": (None, 1, 0), "out_axes": (None, 1, 0)})

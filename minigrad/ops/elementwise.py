@@ -1,8 +1,12 @@
 """Elementwise primitives: arithmetic, comparison, transcendental functions, `where` and casts.
 
 The family gives type rule, batching, and both derivatives from one list of partial derivatives; a
-member says its evaluation, its kernel expression and its partials. At kinks the partial is the mean
-of both sides (``abs``, ``maximum``) unless the line says otherwise.
+member says its evaluation, its kernel expression and its partials.
+
+Where a derivative does not exist: at a kink (``abs`` at 0, a tie of ``maximum``) it is the mean of both
+sides; at a jump (``floor``, ``sign``, ``mod`` at a multiple) it is that of the pieces, as if there were no
+jump; at a vertical tangent (``sqrt`` and ``cbrt`` at 0) it is inf; where it depends on the direction
+(``hypot`` and ``arctan2`` at the origin) it is nan.
 """
 
 from __future__ import annotations
@@ -13,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from ..dims import same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, full, zeros_like
 from ..primitive import Primitive, Sample, batch_elementwise, elementwise, fail
-from ..dims import same_shape
 
 _C = "biuf"  # every dtype
 _N = "iuf"  # every number
@@ -38,7 +42,7 @@ mul = elementwise("mul", lambda xp, x, y: xp.multiply(x, y), "{0} * {1}", d=lamb
 div = elementwise("div", lambda xp, x, y: xp.divide(x, y), "{0} / {1}",
                   d=lambda out, x, y: (1.0 / y, -(out / y)),
                   vjp=lambda g, out, x, y: (g / y, -(g * (out / y))))
-neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain="if")
+neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain=_N)
 abs_ = elementwise("abs", lambda xp, x: xp.abs(x), "abs({0})", d=lambda out, x: (sign(x),), domain=_N)
 sign = elementwise("sign", lambda xp, x: xp.sign(x), "sign({0})", domain=_N)
 square = elementwise("square", lambda xp, x: xp.square(x), "{0} * {0}", d=lambda out, x: (2.0 * x,), domain=_N)
@@ -50,9 +54,16 @@ mod = elementwise("mod", lambda xp, x, y: xp.remainder(x, y), "mod({0}, {1})",
 
 
 def _pow_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    # 0 ** 0 is 1 for every base nearby, so its slope in x is 0 and not 0 * inf. The test is of both x and y:
+    # y * x ** (y - 1) is right wherever x is not 0, and so is its own derivative by y there. The slope in y
+    # does not exist for a base that is not positive; it is 0 there, as it is for 0 ** positive.
     one, zero = full(1, y.shape, y.dtype), zeros_like(y)
-    y_is_zero = eq(y, zero)
-    dx = where(y_is_zero, zero, y * pow_(x, where(y_is_zero, one, y) - 1.0))
+    if y.prim.name == "full":
+        power = y.params["value"]
+        dx = y * pow_(x, full(power - 1, y.shape, y.dtype)) if power else zero
+    else:
+        both_zero = logical_and(eq(x, zero), eq(y, zero))
+        dx = where(both_zero, zero, y * pow_(where(both_zero, one, x), y - 1.0))
     positive = gt(x, zero)
     dy = where(positive, out * log(where(positive, x, one)), zero)
     return dx, dy
@@ -72,7 +83,8 @@ log1p = elementwise("log1p", lambda xp, x: xp.log1p(x), "log1p({0})", d=lambda o
 log2 = elementwise("log2", lambda xp, x: xp.log2(x), "log2({0})", d=lambda out, x: (1.0 / (x * math.log(2)),))
 log10 = elementwise("log10", lambda xp, x: xp.log10(x), "log10({0})", d=lambda out, x: (1.0 / (x * math.log(10)),))
 sqrt = elementwise("sqrt", lambda xp, x: xp.sqrt(x), "sqrt({0})", d=lambda out, x: (0.5 / out,))
-cbrt = elementwise("cbrt", lambda xp, x: np.cbrt(x), "cbrt({0})", d=lambda out, x: (1.0 / (3.0 * square(out)),))
+cbrt = elementwise("cbrt", lambda xp, x: xp.cbrt(x) if hasattr(xp, "cbrt") else
+                   xp.sign(x) * xp.pow(xp.abs(x), 1 / 3), "cbrt({0})", d=lambda out, x: (1.0 / (3.0 * square(out)),))
 sin = elementwise("sin", lambda xp, x: xp.sin(x), "sin({0})", d=lambda out, x: (cos(x),))
 cos = elementwise("cos", lambda xp, x: xp.cos(x), "cos({0})", d=lambda out, x: (-sin(x),))
 tan = elementwise("tan", lambda xp, x: xp.tan(x), "tan({0})", d=lambda out, x: (1.0 + square(out),))
@@ -129,26 +141,22 @@ isinf = elementwise("isinf", lambda xp, x: xp.isinf(x), "isinf({0})", result="bo
 isfinite = elementwise("isfinite", lambda xp, x: xp.isfinite(x), "isfinite({0})", result="bool")
 
 
-def _share(wins: Node, ties: Node) -> Node:
-    """Return 1 where `wins`, 1/2 where `ties`, else 0."""
-    return where(wins, full(1, wins.shape, _F8), where(ties, full(0.5, wins.shape, _F8), full(0, wins.shape, _F8)))
+def _extreme(name: str, better: Primitive, on_bools: str, kernel: str) -> Primitive:
+    """Declare maximum or minimum: the better operand's partial is 1, and 1/2 each where they tie."""
 
+    def evaluate(xp: Any, x: Any, y: Any) -> Any:
+        return getattr(xp, on_bools if x.dtype == xp.bool else name)(x, y)
 
-_F8 = np.dtype(np.float64)
-
-
-def _extreme_partials(better: Primitive):
     def partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
-        tie = eq(x, y)
-        return cast_to(_share(better(x, y), tie), x.dtype), cast_to(_share(better(y, x), tie), x.dtype)
+        zero, half, one = (full(v, x.shape, x.dtype) for v in (0, 0.5, 1))
+        shared = where(eq(x, y), half, zero)
+        return where(better(x, y), one, shared), where(better(y, x), one, shared)
 
-    return partials
+    return elementwise(name, evaluate, kernel, d=partials, domain=_C)
 
 
-maximum = elementwise("maximum", lambda xp, x, y: xp.maximum(x, y), "max({0}, {1})",
-                      d=_extreme_partials(gt), domain=_C)
-minimum = elementwise("minimum", lambda xp, x, y: xp.minimum(x, y), "min({0}, {1})",
-                      d=_extreme_partials(lt), domain=_C)
+maximum = _extreme("maximum", gt, "logical_or", "max({0}, {1})")
+minimum = _extreme("minimum", lt, "logical_and", "min({0}, {1})")
 
 
 def _where_type(c: ArrayType, x: ArrayType, y: ArrayType) -> ArrayType:
@@ -202,4 +210,4 @@ def cast_to(x: Node, dtype: np.dtype) -> Node:
     return cast(x, dtype=dtype)
 
 
-stop_gradient = elementwise("stop_gradient", lambda xp, x: x, "{0}", domain=_C)
+stop_gradient = elementwise("stop_gradient", lambda xp, x: x, "{0}", domain=_C, order=0)

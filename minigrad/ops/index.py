@@ -6,6 +6,7 @@ An index may be negative, as in NumPy; one that is out of range raises when the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,12 +40,18 @@ def _gather_eval(xp: Any, x: Any, *indices: Any) -> Any:
         return x[indices]
     # The standard takes along one axis: index the flattened leading axes instead.
     k = len(indices)
+    rows = xp.reshape(x, (math.prod(x.shape[:k]), *x.shape[k:]))
+    flat = xp.reshape(_flat_index(xp, indices, x.shape), (-1,))
+    return xp.reshape(xp.take(rows, flat, axis=0), indices[0].shape + x.shape[k:])
+
+
+def _flat_index(xp: Any, indices: Sequence[Any], shape: Shape) -> Any:
+    """Return the one index into the flattened leading axes that `indices` amount to."""
     flat = xp.zeros(indices[0].shape, dtype=xp.int64)
-    for i, n in zip(indices, x.shape[:k], strict=True):
+    for i, n in zip(indices, shape[:len(indices)], strict=True):
         i = xp.astype(i, xp.int64)
         flat = flat * n + xp.where(i < 0, i + n, i)
-    rows = xp.reshape(x, (-1, *x.shape[k:])) if x.shape[k:] else xp.reshape(x, (-1,))
-    return xp.reshape(xp.take(rows, xp.reshape(flat, (-1,)), axis=0), indices[0].shape + x.shape[k:])
+    return flat
 
 
 def _gather_batch(size: Any, mapped: Sequence[bool], x: Node, *indices: Node) -> Node:
@@ -91,14 +98,10 @@ def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape) -> Any:
         return out
     # Without a scatter in the standard: a product with the indices' one-hot rows.
     k = len(indices)
-    flat = xp.zeros(indices[0].shape, dtype=xp.int64)
-    for i, n in zip(indices, shape[:k], strict=True):
-        i = xp.astype(i, xp.int64)
-        flat = flat * n + xp.where(i < 0, i + n, i)
-    rows = int(np.prod(shape[:k], dtype=np.int64))
-    hot = xp.astype(xp.reshape(flat, (1, -1)) == xp.reshape(xp.arange(rows, dtype=xp.int64), (-1, 1)), u.dtype)
-    width = int(np.prod(shape[k:], dtype=np.int64))
-    return xp.reshape(xp.matmul(hot, xp.reshape(u, (-1, width))), shape)
+    flat = _flat_index(xp, indices, shape)
+    rows = xp.arange(math.prod(shape[:k]), dtype=xp.int64)
+    hot = xp.astype(xp.reshape(flat, (1, -1)) == xp.expand_dims(rows, axis=1), u.dtype)
+    return xp.reshape(xp.matmul(hot, xp.reshape(u, (math.prod(flat.shape), math.prod(shape[k:])))), shape)
 
 
 def _scatter_batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:

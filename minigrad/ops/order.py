@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import ArrayType, Node
 from ..errors import Unsupported
+from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, linear
 from .index import take_along_axis
 from .layout import flip

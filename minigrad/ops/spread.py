@@ -206,7 +206,7 @@ min_ = _extreme("min")
 
 def _truth(name: str) -> Primitive:
     return Primitive(
-        name, _reduce_type(name), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
+        name, _reduce_type(name, lambda d: np.dtype(bool)), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
         vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), batch=_reduce_batch(name),
         kind="reduce", samples=_reduction_samples(0, bools=True))
 

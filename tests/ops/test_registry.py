@@ -1,0 +1,137 @@
+"""Every primitive, on each of its samples, against everything that must hold of it.
+
+A new primitive is tested by declaring it: nothing here names one, save those that have no samples.
+"""
+
+import array_api_strict
+import numpy as np
+import pytest
+
+import minigrad.ops  # noqa: F401  (declares the primitives)
+from minigrad.graph import PRIMITIVES, Graph
+from tests import checks
+
+WITHOUT_SAMPLES = {
+    "input": "is the argument itself: nothing computes it",
+    "proj": "takes a tuple: it is tested with each primitive of several results",
+}
+NOT_THE_SLOPE = {"stop_gradient": "its derivative is zero by its meaning, not by its values"}
+
+CASES = {f"{name}-{i}": (prim, sample) for name, prim in sorted(PRIMITIVES.items())
+         for i, sample in enumerate(prim.samples())}
+PLAIN = {k: v for k, v in CASES.items() if not any(isinstance(p, Graph) for p in v[1].params.values())}
+SMOOTH = {k: v for k, v in CASES.items() if v[1].order >= 1}
+TWICE = {k: v for k, v in CASES.items() if v[1].order >= 2}
+
+
+def over(cases):
+    return pytest.mark.parametrize("case", list(cases.values()), ids=list(cases))
+
+
+def graph_of(case):
+    prim, sample = case
+    arrays = [np.asarray(a) for a in sample.arrays]
+    return checks.program(prim, arrays, sample.params), arrays
+
+
+def graph_in_float32(case):
+    prim, sample = case
+    arrays = [a.astype(np.float32) if a.dtype.kind == "f" else a for a in map(np.asarray, sample.arrays)]
+    return checks.program(prim, arrays, sample.params), arrays
+
+
+def test_every_primitive_has_samples():
+    without = {name for name, prim in PRIMITIVES.items() if not prim.samples()}
+    assert without == set(WITHOUT_SAMPLES)
+
+
+def test_every_derivative_that_exists_is_tested():
+    # A primitive from floats to floats whose samples are all of order 0 would go untested.
+    for name, prim in PRIMITIVES.items():
+        if name in NOT_THE_SLOPE:
+            continue
+        samples = prim.samples()
+        graphs = [checks.program(prim, [np.asarray(a) for a in s.arrays], s.params) for s in samples]
+        smooth = [g for g in graphs if checks.floating(g.inputs) and checks.floating(g.outputs)]
+        assert not smooth or max(s.order for s in samples) >= 2, name
+
+
+@over(CASES)
+def test_type(case):
+    checks.check_types(*graph_of(case))
+
+
+@over(PLAIN)
+def test_type_in_float32(case):
+    graph, arrays = graph_in_float32(case)
+    checks.check_types(graph, arrays)
+    if case[1].order:
+        for derived, seeds in derivatives(graph):
+            checks.check_types(derived, [*arrays, *seeds])
+
+
+@over({k: v for k, v in PLAIN.items() if any(np.asarray(a).dtype.kind == "i" for a in v[1].arrays)})
+@pytest.mark.parametrize("dtype", ["int32", "int16", "uint8", "uint64"])
+def test_type_of_other_integers(case, dtype):
+    prim, sample = case
+    arrays = [np.asarray(a) for a in sample.arrays]
+    if np.dtype(dtype).kind == "u":
+        arrays = [np.abs(a) if a.dtype.kind == "i" else a for a in arrays]
+    arrays = [a.astype(dtype) if a.dtype.kind == "i" else a for a in arrays]
+    graph = checks.program(prim, arrays, sample.params)
+    checks.check_types(graph, arrays)
+    checks.check_namespace(graph, arrays, array_api_strict)
+
+
+@over(SMOOTH)
+def test_gradient(case):
+    checks.check_gradient(*graph_of(case))
+
+
+@over(SMOOTH)
+def test_forward_is_reverse(case):
+    checks.check_duality(*graph_of(case))
+
+
+@over(TWICE)
+def test_second_order(case):
+    graph, arrays = graph_of(case)
+    for derived, seeds in derivatives(graph):
+        checks.check_gradient(derived, [*arrays, *seeds], 1e-5)
+        checks.check_duality(derived, [*arrays, *seeds])
+
+
+@over({k: v for k, v in CASES.items() if v[1].arrays})
+def test_batch(case):
+    graph, arrays = graph_of(case)
+    checks.check_batch(graph, arrays, depth=2)
+
+
+@over(SMOOTH)
+def test_batch_of_derivatives(case):
+    graph, arrays = graph_of(case)
+    for derived, seeds in derivatives(graph):
+        checks.check_batch(derived, [*arrays, *seeds])
+
+
+@over(CASES)
+def test_array_api(case):
+    graph, arrays = graph_of(case)
+    checks.check_namespace(graph, arrays, array_api_strict)
+    if case[1].order:
+        for derived, seeds in derivatives(graph):
+            checks.check_namespace(derived, [*arrays, *seeds], array_api_strict, 1e-10)
+
+
+@over(CASES)
+def test_json(case):
+    graph, arrays = graph_of(case)
+    checks.check_json(graph, arrays)
+
+
+def derivatives(graph):
+    """Return the graphs of both derivatives, each with the cotangents or tangents to run it on."""
+    if not (checks.floating(graph.inputs) and checks.floating(graph.outputs)):
+        return []
+    return [(checks.reverse(graph), checks.random_like(checks.floating(graph.outputs), 3)),
+            (checks.push(graph), checks.random_like(checks.floating(graph.inputs), 4))]

@@ -1,0 +1,214 @@
+"""What a drawing shows: boxes and edges, and what is written on them.
+
+Constants stand inside the label of what uses them. A value that is used far below where it is made gets
+a small tag there with its name, rather than an edge through the whole drawing. A graph too large to be
+looked at has its chains of elementwise work folded into one box each, and is then cut, with a note.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..text import Words, format_rules, held_graphs, is_literal, literal, node_names
+from .layout import rank
+
+ROOM = 600  # boxes in one drawing
+_FAR = 10  # layers that an edge may pass
+_INFIX = {
+    "add": "+", "sub": "−", "mul": "×", "div": "÷", "pow": "^", "mod": "mod", "floor_divide": "//", "eq": "=",
+    "ne": "≠", "lt": "<", "le": "≤", "gt": ">", "ge": "≥", "logical_and": "∧", "logical_or": "∨",
+    "logical_xor": "⊻", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
+_WORDS = {"neg": "negate", "logical_not": "not", "bitwise_not": "~", "stop_gradient": "stop gradient"}
+_COMMUTE = {"add", "mul", "eq", "ne", "logical_and", "logical_or", "logical_xor", "maximum", "minimum",
+            "logaddexp", "hypot", "bitwise_and", "bitwise_or", "bitwise_xor"}
+
+
+@dataclass(eq=False)
+class Box:
+    """One box: what it is (``op``, ``input``, ``output`` or ``tag``) and what is written on it."""
+
+    kind: str
+    label: str
+    role: str = ""
+    name: str = ""
+    type: str = ""
+    where: str = ""
+    tip: str = ""
+    unordered: bool = False
+    held: list[tuple[str, Picture]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Picture:
+    """Boxes, the edges between them by index, the layer of each box, and a note if some were left out."""
+
+    boxes: list[Box]
+    edges: list[tuple[int, int]]
+    ranks: list[int]
+    note: str = ""
+
+
+def picture(graph: Any, room: int = ROOM, words: Words | None = None) -> Picture:
+    """Return what to draw of `graph` in at most about `room` boxes."""
+    words = words or Words()
+    names = node_names(graph)
+    nodes = [n for n in graph.nodes if not is_literal(n)]
+    group = {n: n for n in nodes}  # the node in whose box each is drawn
+    if len(nodes) > room:
+        group = _fold(nodes, set(graph.outputs))
+    shown, total = _choose(nodes, group, room)
+    note = f"showing the first {len(shown):,} of {total:,} boxes" if len(shown) < total else ""
+    outputs = [(label, n) for label, n in zip(graph.out_names, graph.outputs, strict=True)
+               if is_literal(n) or group[n] in shown]
+    if len(outputs) > room:
+        note += f"{'; ' if note else ''}showing the first {room:,} of {len(outputs):,} results"
+        outputs = outputs[:room]
+
+    holders = sum(1 for n in shown for _ in held_graphs(n))
+    share = (room - len(shown)) // holders if holders else 0
+    folded: dict[Any, list[Any]] = {}
+    for n in nodes:
+        if group[n] in shown:
+            folded.setdefault(group[n], []).append(n)
+    boxes: list[Box] = []
+    edges: list[tuple[int, int]] = []
+    index: dict[Any, int] = {}
+    for n in shown:
+        members = folded[n]
+        box = _box(graph, n, names, words) if len(members) == 1 else _folded_box(graph, members, names, words)
+        box.held = [(key, picture(held, share, words)) for key, held in held_graphs(n) if share >= 4]
+        index[n] = len(boxes)
+        boxes.append(box)
+        inside = set(members)
+        sources = [group[i] for m in members for i in m.inputs if not is_literal(i) and i not in inside]
+        if len(members) > 1:
+            sources = list(dict.fromkeys(sources))
+        edges += [(index[s], index[n]) for s in sources if s in index]
+    results = []
+    for label, n in outputs:
+        results.append(len(boxes))
+        if is_literal(n):
+            boxes.append(Box("output", f"{label} = {literal(n)}", graph.role(n), type=words.type(n.type)))
+        else:
+            edges.append((index[group[n]], len(boxes)))
+            boxes.append(Box("output", label, graph.role(n), type=words.type(n.type), tip=f"result: {names[n]}"))
+    tops = [index[n] for n in shown if n.prim.name == "input"]
+    return _shorten(boxes, edges, rank(len(boxes), edges, tops, results), note, names, index)
+
+
+def _fold(nodes: Sequence[Any], outputs: set[Any]) -> dict[Any, Any]:
+    """Give every elementwise node whose only user is elementwise to that user's box."""
+    users: Counter = Counter()
+    user: dict[Any, Any] = {}
+    for n in nodes:
+        for i in set(n.inputs):
+            users[i] += 1
+            user[i] = n
+    group = {}
+    for n in reversed(nodes):
+        one = users[n] == 1 and n not in outputs and n.prim.kind == user[n].prim.kind == "elementwise"
+        group[n] = group[user[n]] if one else n
+    return group
+
+
+def _choose(nodes: Sequence[Any], group: dict[Any, Any], room: int) -> tuple[dict[Any, None], int]:
+    """Return the boxes to draw, in order, inputs just before their first use, and how many there are."""
+    heads = [n for n in nodes if group[n] is n]
+    if len(heads) <= room:
+        return dict.fromkeys(heads), len(heads)
+    members: dict[Any, list[Any]] = {}
+    for n in nodes:
+        members.setdefault(group[n], []).append(n)
+    shown: dict[Any, None] = {}
+    for n in heads:
+        if n.prim.name != "input":
+            shown |= dict.fromkeys(i for m in members[n] for i in m.inputs if i.prim.name == "input")
+            shown[n] = None
+        if len(shown) >= room:
+            break
+    else:
+        shown |= dict.fromkeys(heads)
+    return dict.fromkeys(list(shown)[:room]), len(heads)
+
+
+def _shorten(boxes: list[Box], edges: list[tuple[int, int]], ranks: list[int], note: str,
+             names: dict[Any, str], index: dict[Any, int]) -> Picture:
+    """Replace edges that pass many layers by a tag with the value's name above where it is used."""
+    called = {i: names[n] for n, i in index.items()}
+    kept: list[tuple[int, int]] = []
+    boxes, ranks = list(boxes), list(ranks)
+    tags: dict[tuple[int, int], int] = {}
+    for u, v in edges:
+        if ranks[v] - ranks[u] > _FAR:
+            if (u, v) not in tags:
+                tags[u, v] = len(boxes)
+                boxes.append(Box("tag", called[u], boxes[u].role, tip=f"{called[u]}: {boxes[u].type}, from above"))
+                ranks.append(ranks[v] - 1)
+            u = tags[u, v]
+        kept.append((u, v))
+    return Picture(boxes, kept, ranks, note)
+
+
+# -- what is written -------------------------------------------------------------------------------
+
+
+def _box(graph: Any, n: Any, names: dict[Any, str], words: Words) -> Box:
+    type_, role = words.type(n.type), graph.role(n)
+    if n.prim.name == "input":
+        return Box("input", names[n], role, type=type_, tip=f"{names[n]}: {type_}\n{role} input")
+    return Box("op", _label(n, names, words), role, names[n], type_, n.where, _tip(graph, n, names, words),
+               n.prim.name in _COMMUTE)
+
+
+def _tip(graph: Any, n: Any, names: dict[Any, str], words: Words) -> str:
+    rules = f"made by {format_rules(n)}" if n.rules else "as written"
+    return f"{names[n]} = {words.call(n, names)}\n{words.type(n.type)}\n{n.where}\n{rules} ({graph.role(n)})"
+
+
+def _folded_box(graph: Any, members: Sequence[Any], names: dict[Any, str], words: Words) -> Box:
+    head = members[-1]
+    symbols = " ".join(dict.fromkeys(_symbol(m) for m in members))
+    lines = [f"{names[m]} = {words.call(m, names)}" for m in members[:20]]
+    lines += [f"… and {len(members) - 20:,} more"] if len(members) > 20 else []
+    return Box("op", f"{len(members):,} elementwise: {symbols}", graph.role(head), names[head], words.type(head.type),
+               head.where, "\n".join(lines), unordered=True)
+
+
+def _symbol(n: Any) -> str:
+    name = n.prim.name
+    return _INFIX.get(name) or _WORDS.get(name, name)
+
+
+def _label(n: Any, names: dict[Any, str], words: Words) -> str:
+    """Return what a box says of its operation, with its constants: ``× 2.0``, ``1.0 − □``."""
+    name = n.prim.name
+    operands = [literal(i) if is_literal(i) else None for i in n.inputs]
+    if name in _INFIX and len(operands) == 2:
+        left, right = operands
+        if left and not right and name in _COMMUTE:
+            left, right = right, left
+        return " ".join(filter(None, (left, _INFIX[name], right or ("□" if left else ""))))
+    if name == "slice":
+        return f"[{words.slices(n)}]"
+    if name == "proj":
+        return f"result {n.params['index']}"
+    if name in ("size", "iota", "const"):
+        return words.call(n, names)
+    if name == "einsum":
+        label = "einsum " + n.params["subscripts"].replace("->", "→")
+    else:
+        held = list(held_graphs(n))
+        said = [_param(k, v, words) for k, v in n.params.items()
+                if k not in n.prim.hidden_params and k not in dict(held)]
+        label = " ".join((_symbol(n), *(h.name for _, h in held), *said))
+    return label + (f"({', '.join(o or '□' for o in operands)})" if any(operands) else "")
+
+
+def _param(key: str, value: Any, words: Words) -> str:
+    if key in ("axis", "axes"):
+        axes = value if isinstance(value, tuple) else (value,)
+        return ("axis " if len(axes) == 1 else "axes ") + ", ".join(map(str, axes))
+    return words.value(value) if key == "dtype" else f"{key}={words.value(value)}"

@@ -1,0 +1,350 @@
+"""Layered drawing of a directed acyclic graph (Sugiyama's method), on indices and sizes alone.
+
+`rank` gives every box a layer; `arrange` orders the boxes of each layer so that few edges cross, gives
+them coordinates that keep edges straight, and routes the edges. Both run in loops, never recursively, and
+their time is linear in the graph but for the sorting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+Edge = tuple[int, int]
+
+_APART = 26.0  # between two boxes of a layer
+_LANES = 16.0  # between two passing edges, or an edge and a box
+_GAP = 30.0  # between layers, at least
+_PORTS = 22.0  # between two edges that enter one box, at most
+
+
+@dataclass
+class Layout:
+    """Where everything is.
+
+    Attributes
+    ----------
+    x, y : list of float
+        The left upper corners of the boxes.
+    width, height : float
+    curves : list of (float, float, float, float, float, float)
+        Per piece of an edge ``(x0, y0, low, x1, high, y1)``: straight down from (x0, y0) to `low`, over to x1
+        at `high`, straight down to y1.
+    heads : list of (float, float)
+        The points at which edges enter boxes.
+    """
+
+    x: list[float]
+    y: list[float]
+    width: float
+    height: float
+    curves: list[tuple[float, float, float, float, float, float]]
+    heads: list[tuple[float, float]]
+
+
+def rank(count: int, edges: Sequence[Edge], top: Collection[int] = (), bottom: Collection[int] = ()) -> list[int]:
+    """Return a layer for each of `count` boxes, such that edges go down and are short.
+
+    Parameters
+    ----------
+    count : int
+    edges : sequence of (int, int)
+        Each from a smaller to a larger index.
+    top, bottom : collection of int
+        Boxes without predecessors that stay in the first layer, and boxes without successors for the last.
+    """
+    above, below = _neighbours(count, edges)
+    ranks = [0] * count
+    for v in range(count):
+        ranks[v] = max((ranks[u] + 1 for u in above[v]), default=0)
+    last = max((r for v, r in enumerate(ranks) if v not in bottom), default=-1) + 1
+    for v in bottom:
+        ranks[v] = last
+    fixed = {*top, *bottom}
+    # A box moves within the slack between its neighbours to where its edges are shortest in total. Ties go
+    # down in one sweep and up in the next, so that chains move as a whole; in the end they are down, where
+    # what they compute is used.
+    for down in (True, False, True, False, True):
+        for v in reversed(range(count)) if down else range(count):
+            if v in fixed or not (above[v] or below[v]):
+                continue
+            pull = len(set(below[v])) - len(set(above[v]))
+            if below[v] and (pull > 0 or (pull == 0 and down)):
+                ranks[v] = min(ranks[w] for w in below[v]) - 1
+            elif above[v] and (pull < 0 or (pull == 0 and not down)):
+                ranks[v] = max(ranks[u] for u in above[v]) + 1
+    used = {r: i for i, r in enumerate(sorted(set(ranks)))}
+    return [used[r] for r in ranks]
+
+
+def _neighbours(count: int, edges: Sequence[Edge]) -> tuple[list[list[int]], list[list[int]]]:
+    above: list[list[int]] = [[] for _ in range(count)]
+    below: list[list[int]] = [[] for _ in range(count)]
+    for u, v in edges:
+        above[v].append(u)
+        below[u].append(v)
+    return above, below
+
+
+def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: Sequence[int],
+            unordered: Collection[int] = ()) -> Layout:
+    """Return where to draw boxes of the given sizes in their layers, and the edges between them.
+
+    Parameters
+    ----------
+    sizes : sequence of (float, float)
+        Width and height of each box.
+    edges : sequence of (int, int)
+        From a lower to a higher rank; a box's edges enter it from left to right in this order.
+    ranks : sequence of int
+    unordered : collection of int
+        Boxes whose edges may enter in any order.
+    """
+    if not sizes:
+        return Layout([], [], 0.0, 0.0, [], [])
+    net = _Net(sizes, edges, ranks)
+    net.reduce_crossings()
+    net.place_ports(unordered)
+    net.place()
+    return net.layout()
+
+
+class _Net:
+    """The boxes, plus one point in each layer that an edge passes, on its way from one box to others.
+
+    The edges that leave a box share their points: one value is one line that forks.
+    """
+
+    def __init__(self, sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: Sequence[int]):
+        self.boxes = len(sizes)
+        self.widths = [w for w, _ in sizes]
+        self.heights = [h for _, h in sizes]
+        self.ranks = list(ranks)
+        self.links: list[Edge] = []  # between neighbouring layers
+        self.ports: dict[int, list[int]] = defaultdict(list)  # box -> links that enter it, in order
+        lanes: dict[int, list[int]] = {}
+        for u, v in edges:
+            lane = lanes.setdefault(u, [u])
+            while ranks[u] + len(lane) < ranks[v]:
+                self.ranks.append(ranks[u] + len(lane))
+                self.widths.append(0.0)
+                self.heights.append(0.0)
+                lane.append(len(self.ranks) - 1)
+                self.links.append((lane[-2], lane[-1]))
+            self.ports[v].append(len(self.links))
+            self.links.append((lane[ranks[v] - ranks[u] - 1], v))
+        self.above, self.below = _neighbours(len(self.ranks), self.links)
+        self.layers: list[list[int]] = [[] for _ in range(max(self.ranks) + 1)]
+        for v, r in enumerate(self.ranks):
+            self.layers[r].append(v)
+
+    # -- order within layers ---------------------------------------------------------------------
+
+    def reduce_crossings(self) -> None:
+        """Sort every layer by where its neighbours are, to and fro; keep the order with fewest crossings."""
+        at = [0.0] * len(self.ranks)
+
+        def number(layer: list[int]) -> None:
+            for i, v in enumerate(layer):
+                at[v] = i - (len(layer) - 1) / 2
+
+        for layer in self.layers:
+            number(layer)
+        best, order = None, self.layers
+        for sweep in range(14 if len(self.ranks) < 4000 else 6):
+            down = sweep % 2 == 0
+            near = self.above if down else self.below
+            for layer in self.layers if down else reversed(self.layers):
+                key = {v: sum(at[u] for u in near[v]) / len(near[v]) if near[v] else at[v] for v in layer}
+                layer.sort(key=key.__getitem__)
+                number(layer)
+            self._swap(at)
+            crossings = self._crossings(at)
+            if best is None or crossings < best:
+                best, order = crossings, [list(layer) for layer in self.layers]
+            if best == 0:
+                break
+        self.layers = order
+
+    def _swap(self, at: list[float]) -> None:
+        """Exchange neighbours in a layer wherever that saves a crossing."""
+        for _ in range(2):
+            changed = False
+            for layer in self.layers:
+                for i in range(len(layer) - 1):
+                    u, v = layer[i], layer[i + 1]
+                    saved = sum(_crossed(near[u], near[v], at) - _crossed(near[v], near[u], at)
+                                for near in (self.above, self.below))
+                    if saved > 0:
+                        layer[i], layer[i + 1] = v, u
+                        at[u], at[v] = at[v], at[u]
+                        changed = True
+            if not changed:
+                return
+
+    def _crossings(self, at: list[float]) -> int:
+        between: list[list[tuple[float, float]]] = [[] for _ in self.layers]
+        for u, v in self.links:
+            between[self.ranks[u]].append((at[u], at[v]))
+        total = 0
+        for r, pairs in enumerate(between[:-1]):
+            width = len(self.layers[r + 1])
+            tree = [0] * (width + 1)  # a Fenwick tree over the places in the lower layer
+            for seen, (_, low) in enumerate(sorted(pairs)):
+                place = int(low + (width - 1) / 2) + 1
+                i, before = place, 0
+                while i:
+                    before += tree[i]
+                    i &= i - 1
+                total += seen - before
+                while place <= width:
+                    tree[place] += 1
+                    place += place & -place
+        return total
+
+    # -- coordinates -------------------------------------------------------------------------------
+
+    def place_ports(self, unordered: Collection[int]) -> None:
+        """Spread the edges that enter a box over its upper side."""
+        at = {v: i for layer in self.layers for i, v in enumerate(layer)}
+        self.shift = [0.0] * len(self.links)  # of a link's end, from the middle of the box
+        for v, ports in self.ports.items():
+            if v in unordered:
+                ports.sort(key=lambda p: at[self.links[p][0]])
+            step = min(_PORTS, (self.widths[v] - 24) / max(len(ports), 1))
+            for i, p in enumerate(ports):
+                self.shift[p] = (i - (len(ports) - 1) / 2) * step
+
+    def place(self) -> None:
+        """Pull everything to the mean of its neighbours, as far as the layer's order leaves room."""
+        pulls: list[list[list[tuple[int, float, float]]]] = [[[] for _ in self.ranks] for _ in range(2)]
+        for (u, v), shift in zip(self.links, self.shift, strict=True):
+            # Long edges insist the most on being straight, then what is a box's only edge.
+            passing = (u >= self.boxes) + (v >= self.boxes)
+            weight = (1.0, 3.0, 9.0)[passing] / (1 if passing else max(len(self.above[v]), 1) ** 0.5)
+            pulls[0][v].append((u, -shift, weight))
+            pulls[1][u].append((v, shift, weight))
+        x = [0.0] * len(self.ranks)
+        offsets = []
+        for layer in self.layers:
+            offset, at = [], 0.0
+            for i, v in enumerate(layer):
+                at += self._gap(layer[i - 1], v) if i else 0.0
+                offset.append(at)
+            offsets.append(offset)
+            for v, o in zip(layer, offset, strict=True):
+                x[v] = o - at / 2
+        rounds = 40 if len(self.ranks) < 1500 else 14
+        for sweep in range(rounds):
+            down = sweep % 2 == 0
+            both = sweep >= rounds - 8
+            layers = list(zip(self.layers, offsets, strict=True))
+            for layer, offset in layers if down else reversed(layers):
+                want, weights = [], []
+                for v, o in zip(layer, offset, strict=True):
+                    pull = pulls[0][v] + pulls[1][v] if both else pulls[0 if down else 1][v]
+                    weight = sum(w for _, _, w in pull)
+                    goal = sum((x[u] + s) * w for u, s, w in pull) / weight if weight else x[v]
+                    want.append(goal - o)
+                    weights.append(weight or 0.05)
+                for v, o, at in zip(layer, offset, _monotone(want, weights), strict=True):
+                    x[v] = at + o
+        self.x = x
+        for _ in range(4):
+            self._straighten()
+
+    def _gap(self, u: int, v: int) -> float:
+        """Return how far apart the middles of two neighbours in a layer must be."""
+        apart = _APART if u < self.boxes and v < self.boxes else _LANES
+        return (self.widths[u] + self.widths[v]) / 2 + apart
+
+    def _straighten(self) -> None:
+        """Put runs of links exactly under each other, as far down as there is room for each run."""
+        x = self.x
+        left, right = {}, {}
+        for layer in self.layers:
+            for u, v in itertools.pairwise(layer):
+                right[u], left[v] = v, u
+
+        def order(link: int) -> tuple[int, float]:
+            u, v = self.links[link]
+            passing = (u >= self.boxes) + (v >= self.boxes)
+            alone = len(self.below[u]) == 1 and len(self.above[v]) == 1
+            return (-passing if passing == 2 else -alone, abs(x[u] - x[v] - self.shift[link]))
+
+        under: dict[int, tuple[int, float]] = {}
+        taken: set[int] = set()
+        for link in sorted(range(len(self.links)), key=order):
+            u, v = self.links[link]
+            if u not in under and v not in taken:
+                under[u] = v, self.shift[link]
+                taken.add(v)
+        for first in range(len(x)):
+            if first in taken:
+                continue
+            run, shift, low, high, v = [], 0.0, -math.inf, math.inf, first
+            while v is not None:
+                lo = x[left[v]] + self._gap(left[v], v) + shift if v in left else -math.inf
+                hi = x[right[v]] - self._gap(v, right[v]) + shift if v in right else math.inf
+                if run and max(lo, low) > min(hi, high):
+                    self._set(run, low, high)
+                    run, low, high = [], -math.inf, math.inf
+                low, high = max(lo, low), min(hi, high)
+                run.append((v, shift))
+                v, more = under.get(v, (None, 0.0))
+                shift += more
+            self._set(run, low, high)
+
+    def _set(self, run: list[tuple[int, float]], low: float, high: float) -> None:
+        at = sorted(self.x[v] + shift for v, shift in run)[len(run) // 2]
+        at = max(low, min(at, high))
+        for v, shift in run:
+            self.x[v] = at - shift
+
+    def layout(self) -> Layout:
+        """Give layers their heights, and collect the boxes' corners and the edges' pieces."""
+        x = self.x
+        left = min(x[v] - self.widths[v] / 2 for v in range(len(x)))
+        x = [c - left for c in x]
+        reach = [0.0] * len(self.layers)
+        for (u, v), shift in zip(self.links, self.shift, strict=True):
+            reach[self.ranks[u]] = max(reach[self.ranks[u]], abs(x[v] + shift - x[u]))
+        tops, depths, y = [], [], 0.0
+        for layer, far in zip(self.layers, reach, strict=True):
+            tops.append(y)
+            depths.append(max(self.heights[v] for v in layer))
+            y += depths[-1] + _GAP + min(far * 0.06, _GAP)
+        top = [tops[r] + (depths[r] - h) / 2 for r, h in zip(self.ranks, self.heights, strict=True)]
+        curves, heads = [], []
+        for (u, v), shift in zip(self.links, self.shift, strict=True):
+            low = tops[self.ranks[u]] + depths[self.ranks[u]]
+            start = top[u] + self.heights[u] if u < self.boxes else tops[self.ranks[u]]
+            end = top[v] if v < self.boxes else tops[self.ranks[v]]
+            curves.append((x[u], start, low, x[v] + shift, tops[self.ranks[v]], end))
+            if v < self.boxes:
+                heads.append((x[v] + shift, end))
+        corners = [x[v] - self.widths[v] / 2 for v in range(self.boxes)]
+        width = max(c + w / 2 for c, w in zip(x, self.widths, strict=True))
+        return Layout(corners, top[:self.boxes], width, tops[-1] + depths[-1], curves, heads)
+
+
+def _crossed(first: list[int], second: list[int], at: list[float]) -> int:
+    """Return how many edges to `first` cross one to `second`, whose end stands to the right."""
+    if len(first) * len(second) > 64:
+        return 0  # a hub: the sweeps place it, and counting here would be quadratic
+    return sum(at[a] > at[b] for a in first for b in second)
+
+
+def _monotone(want: list[float], weights: list[float]) -> list[float]:
+    """Return the non-decreasing sequence nearest to `want` in weighted least squares."""
+    blocks: list[list[float]] = []  # mean, weight, length
+    for value, weight in zip(want, weights, strict=True):
+        blocks.append([value, weight, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            b, w, n = blocks.pop()
+            a, v, m = blocks[-1]
+            blocks[-1] = [(a * v + b * w) / (v + w), v + w, m + n]
+    return [mean for mean, _, length in blocks for _ in range(int(length))]

@@ -1,0 +1,28 @@
+"""NumPy's functions on traced values: ``import minigrad.numpy as np``.
+
+The same table answers ``import numpy as np`` through NumPy's protocols. On arguments without a traced
+value every function here is NumPy's own; names that minigrad does not enter in the table (dtypes,
+constants, ``newaxis``) are NumPy's too.
+"""
+
+import sys
+from typing import Any
+
+import numpy as _numpy
+
+from . import array, indexing, misc, products, reductions, shaping, ufuncs
+from .array import NAMES, NAMESPACE, Array
+
+NAMESPACE.append(sys.modules[__name__])
+concat, permute_dims = NAMES["concatenate"], NAMES["transpose"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return the table's function of that name, else NumPy's."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return NAMES[name] if name in NAMES else getattr(_numpy, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*NAMES, "Array"})

@@ -1,0 +1,337 @@
+"""The traced array: what a person's NumPy code holds while it is traced.
+
+An `Array` answers NumPy's own protocols, so code written with ``import numpy as np`` traces unchanged.
+Every function is entered once in `TABLE`, under the NumPy function that it stands for; the protocol
+``__array_function__``, the namespace ``minigrad.numpy`` and ``__array_namespace__`` are three doors to
+that one table.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Shape, Size, format_shape, number, same, shown, unwrap
+from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..graph import ArrayType, Node, dtype_of, full
+from ..ops.constants import constant, size_scalar
+from ..ops.elementwise import cast_to
+from ..ops.layout import reshape
+from ..ops.spread import expand_to
+
+TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy's function -> ours
+NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
+_LARGE = 1 << 16  # constants of more bytes are looked up by identity within a trace
+
+
+def _not_a_number(what: str, instead: str) -> Callable[..., Any]:
+    def method(self: Array, *args: Any, **kwargs: Any) -> Any:
+        raise TraceError(at_user_line(
+            f"{what} of a traced value ({self._node.type}, from {self._node.where}): its number is known only when "
+            f"the program runs. {instead}"))
+
+    return method
+
+
+class Array:
+    """A traced value: it reads like a NumPy array and records what is done with it.
+
+    Attributes
+    ----------
+    shape, dtype, ndim, size, T, mT : as in NumPy
+        A size that is symbolic shows as a `Size`.
+    """
+
+    __slots__ = ("__weakref__", "_node", "_weak")
+    __array_priority__ = 1000
+
+    def __init__(self, node: Node, weak: bool = False):
+        self._node = node
+        self._weak = weak  # a Python scalar, whose dtype gives way to others (NEP 50)
+
+    # -- what it is ----------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int | Size, ...]:
+        return tuple(shown(n) for n in self._node.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._node.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._node.ndim
+
+    @property
+    def size(self) -> int | Size:
+        return shown(self._node.type.size)
+
+    @property
+    def T(self) -> Array:
+        return NAMES["transpose"](self)
+
+    @property
+    def mT(self) -> Array:
+        return NAMES["matrix_transpose"](self)
+
+    @property
+    def real(self) -> Array:
+        return self
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def at(self) -> Any:
+        raise TraceError(at_user_line("x.at[...] is not here yet: write np.where(mask, new, x), or np.concatenate"))
+
+    def __repr__(self) -> str:
+        return f"<traced {self._node.type}: {self._node.prim.name} at {self._node.where}>"
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TraceError(at_user_line("len() of a traced scalar"))
+        return number(self._node.shape[0])
+
+    def __iter__(self) -> Iterator[Array]:
+        if not self.ndim:
+            raise TraceError(at_user_line("iteration over a traced scalar"))
+        return (self[i] for i in range(len(self)))
+
+    __hash__ = object.__hash__
+
+    # -- what it cannot be -----------------------------------------------------------------------------
+
+    __bool__ = _not_a_number("the truth", "For `if` use np.where(condition, a, b); for `assert`, check the inputs "
+                             "before tracing.")
+    __float__ = _not_a_number("float()", "Keep the value as an array: arithmetic and np functions take it as it is.")
+    __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).")
+    __index__ = _not_a_number("the index number", "To index an array with it write x[i]; a size, a range or an axis "
+                              "must be an ordinary int.")
+    __complex__ = _not_a_number("complex()", "minigrad has no complex arrays.")
+    __array__ = _not_a_number("np.asarray()", "Use np functions on it directly; np.stack([a, b]) makes one array of "
+                              "several. What else must be an ndarray must come from outside the traced function.")
+    item = _not_a_number("item()", "Keep it as an array.")
+    tolist = _not_a_number("tolist()", "Keep it as an array.")
+    __setitem__ = _not_a_number("in-place assignment", "Traced arrays never change: write "
+                                "x = np.where(mask, new, x), or np.concatenate([...]).")
+    __delitem__ = __setitem__
+
+    # -- NumPy's protocols -----------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if kwargs.get("out") is not None:
+            raise TraceError(at_user_line(
+                f"np.{ufunc.__name__} with out=, or an in-place operator such as x += y, on an array with a traced "
+                "operand: arrays outside the trace cannot take traced values. Write x = x + y."))
+        if method == "__call__":
+            return _look_up(ufunc)(*inputs, **{k: v for k, v in kwargs.items() if k != "out"})
+        if method in ("reduce", "accumulate") and (name := _METHODS.get((ufunc, method))):
+            kwargs.setdefault("axis", 0)
+            return NAMES[name](*inputs, **{k: v for k, v in kwargs.items() if v is not None or k == "axis"})
+        if method == "outer":
+            a, b = (as_array(x) for x in inputs)
+            return _look_up(ufunc)(a.reshape(a.shape + (1,) * b.ndim), b)
+        raise TraceError(at_user_line(f"np.{ufunc.__name__}.{method} is not supported on traced values: use "
+                                      "np.sum, np.prod, np.max or np.cumsum"))
+
+    def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        return _look_up(func)(*args, **kwargs)
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        return NAMESPACE[0]
+
+
+NAMESPACE: list[Any] = []  # the module minigrad.numpy, put here by itself
+
+_METHODS = {
+    (np.add, "reduce"): "sum", (np.multiply, "reduce"): "prod", (np.maximum, "reduce"): "max",
+    (np.minimum, "reduce"): "min", (np.logical_and, "reduce"): "all", (np.logical_or, "reduce"): "any",
+    (np.add, "accumulate"): "cumsum", (np.multiply, "accumulate"): "cumprod",
+}
+
+
+def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return TABLE[func]
+    except (KeyError, TypeError):
+        name = getattr(func, "__name__", str(func))
+        module = (getattr(func, "__module__", None) or "numpy").replace("numpy", "np").split("._")[0]
+        raise TraceError(at_user_line(
+            f"{module}.{name} is not supported on traced values. What it computes must be written with the functions "
+            "in minigrad.numpy, or computed outside the traced function.")) from None
+
+
+def implements(*functions: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
+    """Enter a function in the table, as what the given NumPy functions do to traced values.
+
+    In the namespace it carries the name `name` (default: its own, without a trailing underscore); there,
+    on arguments without a traced value, it *is* the NumPy function.
+    """
+
+    def enter(ours: Callable[..., Any]) -> Callable[..., Any]:
+        for f in functions:
+            TABLE[f] = ours
+        label = name or ours.__name__.rstrip("_")
+        numpys = functions[0] if functions else None
+
+        @functools.wraps(ours)
+        def public(*args: Any, **kwargs: Any) -> Any:
+            if numpys is not None and not _any_traced(args) and not _any_traced(kwargs.values()):
+                return numpys(*args, **kwargs)
+            return ours(*args, **kwargs)
+
+        public.__name__ = public.__qualname__ = label
+        NAMES[label] = public
+        for f in functions:
+            NAMES.setdefault(getattr(f, "__name__", label), public)
+        return ours
+
+    return enter
+
+
+def _any_traced(values: Any) -> bool:
+    for v in values:
+        if isinstance(v, (Array, Size)) or (isinstance(v, (list, tuple)) and _any_traced(v)):
+            return True
+    return False
+
+
+# -- from people's values to nodes -----------------------------------------------------------------------
+
+
+class _Constants(threading.local):
+    """Large constants that this thread's trace has met, so that each is copied once."""
+
+    def __init__(self):
+        self.known: dict[int, tuple[Any, Node]] | None = None
+
+
+constants = _Constants()
+
+
+def as_array(x: Any) -> Array:
+    """Return `x` as a traced value: a constant where it is a number or an array.
+
+    Raises
+    ------
+    DtypeError
+        If it is complex, of objects, or not an array at all.
+    """
+    if isinstance(x, Array):
+        return x
+    if isinstance(x, Size):
+        return Array(size_scalar(x.dim, np.dtype(np.int64)), weak=True)
+    if isinstance(x, (bool, int, float)):
+        dtype = np.dtype(type(x)) if not isinstance(x, int) or isinstance(x, bool) else np.dtype(np.int64)
+        return Array(full(x, (), dtype), weak=not isinstance(x, bool))
+    if isinstance(x, (list, tuple)) and _any_traced(x):
+        return NAMES["stack"]([as_array(v) for v in x])
+    try:
+        value = np.asarray(x)
+        dtype_of(value.dtype)
+    except DtypeError as error:
+        raise DtypeError(at_user_line(f"a {type(x).__name__}: {error}")) from None
+    if constants.known is None or value.nbytes <= _LARGE:
+        return Array(constant(value))
+    if id(x) not in constants.known:
+        constants.known[id(x)] = (x, constant(value))
+    return Array(constants.known[id(x)][1])
+
+
+
+def node_of(x: Any, dtype: np.dtype | None = None) -> Node:
+    """Return `x` as a node, cast to `dtype` where one is given."""
+    node = as_array(x)._node
+    return node if dtype is None else cast_to(node, dtype)
+
+
+def broadcast_shapes(name: str, types: Sequence[ArrayType]) -> Shape:
+    """Return the shape that `types` broadcast to by NumPy's rules, or raise `ShapeError`."""
+    shapes = [t.shape for t in types]
+    if all(s == shapes[0] for s in shapes[1:]):
+        return shapes[0]
+    out: list[int | Dim] = []
+    for back in range(1, max(map(len, shapes)) + 1):
+        size: int | Dim = 1
+        for s in shapes:
+            n = s[-back] if back <= len(s) else 1
+            if n == 1 or same(size, n):
+                continue
+            if size == 1:
+                size = n
+            elif _is_one(n):
+                continue
+            elif _is_one(size):
+                size = n
+            else:
+                shapes_text = " and ".join(map(str, types))
+                raise ShapeError(at_user_line(
+                    f"{name}: {shapes_text} do not broadcast: sizes differ ({size}, {n}) at axis -{back}."
+                    + _suggest(types)))
+        out.append(size)
+    return tuple(reversed(out))
+
+
+def _is_one(n: int | Dim) -> bool:
+    """Tell whether a symbolic size is 1 in the example at hand; asking specialises it."""
+    return isinstance(n, Dim) and n.hint == 1 and number(n) == 1
+
+
+def _suggest(types: Sequence[ArrayType]) -> str:
+    if len(types) == 2:
+        a, b = (t.shape for t in types)
+        if len(a) == len(b) == 2 and a == b[::-1]:
+            return " Did you mean .T of one of them?"
+        if len(b) == 1 and len(a) > 1 and a[0] == b[0]:
+            return " Did you mean b[:, None]?"
+        if len(a) == 1 and len(b) > 1 and b[0] == a[0]:
+            return " Did you mean a[:, None]?"
+    return ""
+
+
+def broadcast_node(x: Node, shape: Shape) -> Node:
+    """Return `x` broadcast to `shape`: its axes of size 1 are dropped, then expanded."""
+    if x.shape == shape:
+        return x
+    lead = len(shape) - x.ndim
+    if lead < 0:
+        raise ShapeError(at_user_line(f"{x.type} cannot be broadcast to {format_shape(shape)}"))
+    ones = tuple(a for a, (n, m) in enumerate(zip(x.shape, shape[lead:], strict=True))
+                 if not (n is m or n == m) and (n == 1 or (_is_one(n) and not same(n, m))))
+    for a, (n, m) in enumerate(zip(x.shape, shape[lead:], strict=True)):
+        if a not in ones and not same(n, m):
+            raise ShapeError(at_user_line(f"{x.type} cannot be broadcast to {format_shape(shape)}"))
+    if ones:
+        x = reshape(x, shape=tuple(n for a, n in enumerate(x.shape) if a not in ones))
+    return expand_to(x, shape, (*range(lead), *(a + lead for a in ones)))
+
+
+def as_shape(shape: Any) -> Shape:
+    """Return a shape argument as a tuple of sizes."""
+    items = shape if isinstance(shape, (tuple, list)) else (shape,)
+    return tuple(unwrap(n) if isinstance(n, Size) else int(n.__index__()) for n in items)
+
+
+def as_axis(axis: Any, ndim: int, name: str) -> int:
+    """Return an axis argument as a non-negative int, or raise `ShapeError`."""
+    a = axis.__index__()
+    if not -ndim <= a < ndim:
+        raise ShapeError(at_user_line(f"{name}: no axis {a} in an array of {ndim} axes"))
+    return a % ndim if ndim else 0
+
+
+def as_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
+    """Return an axis argument (None: all) as a sorted tuple."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = tuple(as_axis(a, ndim, name) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
+    if len(set(axes)) != len(axes):
+        raise ShapeError(at_user_line(f"{name}: duplicate axis in {axis}"))
+    return tuple(sorted(axes))

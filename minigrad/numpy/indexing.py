@@ -1,0 +1,225 @@
+"""Indexing: integers, slices, newaxis, ellipsis and index arrays, by NumPy's rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Size, number
+from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..graph import ArrayType, Node, full
+from ..ops import elementwise as ew
+from ..ops import index as gathering
+from ..ops import layout
+from ..ops.constants import constant
+from .array import Array, as_array, as_axis, broadcast_node, broadcast_shapes, implements
+from .shaping import concatenate, expand_dims, moveaxis, ravel
+
+
+def _items(key: Any, ndim: int, kind: ArrayType) -> list[Any]:
+    """Return the key as a list with one item per axis (None apart): ellipsis and masks written out."""
+    raw = list(key) if isinstance(key, tuple) else [key]
+    items: list[Any] = []
+    for k in raw:
+        if k is None or k is Ellipsis or isinstance(k, slice):
+            items.append(k)
+        elif isinstance(k, Array):
+            if k.dtype == np.bool_:
+                raise TraceError(at_user_line(
+                    "indexing with a traced mask: the result's shape would depend on data. Use np.where(mask, x, 0), "
+                    "or a reduction with where=mask"))
+            items.append(k)
+        elif isinstance(k, (int, np.integer, Size)) and not isinstance(k, (bool, np.bool_)):
+            items.append(int(k))
+        else:
+            if isinstance(k, (list, tuple)) and any(isinstance(v, Array) for v in k):
+                items.append(as_array(k))
+                continue
+            array = np.asarray(k)
+            if array.dtype == np.bool_:
+                items.extend(np.nonzero(array) if array.ndim else _refuse(k, kind))
+            elif array.dtype.kind in "iu" or array.size == 0:
+                items.append(array.astype(np.int64))
+            else:
+                _refuse(k, kind)
+    if sum(k is Ellipsis for k in items) > 1:
+        raise ShapeError(at_user_line("an index can have only one ellipsis"))
+    used = sum(k is not None and k is not Ellipsis for k in items)
+    if used > ndim:
+        raise ShapeError(at_user_line(f"{used} indices into {kind}, which has {ndim} axes"))
+    at = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
+    return items[:at] + [slice(None)] * (ndim - used) + items[at + 1:]
+
+
+def _refuse(k: Any, kind: ArrayType) -> Any:
+    raise DtypeError(at_user_line(f"cannot index {kind} with {type(k).__name__} {k!r}: use integers, slices, None, "
+                                  "..., or arrays of integers"))
+
+
+@implements(name="getitem")
+def getitem(x: Any, key: Any) -> Array:
+    """``x[key]``."""
+    node = as_array(x)._node
+    items = _items(key, node.ndim, node.type)
+    arrays = [k for k in items if isinstance(k, (Array, np.ndarray))]
+    # An integer beside index arrays takes part in their broadcast, as in NumPy.
+    advanced = [k is not None and not isinstance(k, slice) and bool(arrays) for k in items]
+    axis = 0
+    start, stop, step, reverse, shape = [], [], [], [], []
+    for k, is_advanced in zip(items, advanced, strict=True):
+        if k is None:
+            shape.append(1)
+            continue
+        n = node.shape[axis]
+        if is_advanced or (isinstance(k, slice) and k == slice(None)):
+            low, high, by, kept = 0, n, 1, n
+        elif isinstance(k, slice):
+            low, high, by = slice(*(None if v is None else _plain(v) for v in (k.start, k.stop, k.step))).indices(
+                number(n))
+            kept = len(range(low, high, by))
+            if by < 0:
+                reverse.append(axis)
+                last = low + (kept - 1) * by
+                low, high, by = (last, low + 1, -by) if kept else (0, 0, 1)
+            high = max(low, high)
+        else:
+            size = number(n)
+            if not -size <= k < size:
+                raise ShapeError(at_user_line(f"index {k} is out of range for axis {axis} of {node.type}"))
+            low = k % size
+            high, by, kept = low + 1, 1, None
+        start.append(low)
+        stop.append(high)
+        step.append(by)
+        if kept is not None:
+            shape.append(kept)
+        axis += 1
+    if any(a != 0 or b != n or s != 1 for a, b, s, n in zip(start, stop, step, node.shape, strict=True)
+           if not (isinstance(n, Dim) and b == n)):
+        node = layout.slice_(node, start=tuple(start), stop=tuple(stop), step=tuple(step))
+    if reverse:
+        node = layout.flip(node, axes=tuple(reverse))
+    if node.shape != tuple(shape):
+        node = layout.reshape(node, shape=tuple(shape))
+    return _advanced(node, items, advanced) if arrays else Array(node)
+
+
+def _plain(v: Any) -> int:
+    if isinstance(v, Array):
+        raise TraceError(at_user_line("a slice bound that is traced: the result's shape would depend on data. Use "
+                                      "x[start + np.arange(length)]"))
+    return v.__index__()
+
+
+def _advanced(node: Node, items: list[Any], advanced: list[bool]) -> Array:
+    """Gather by the index arrays among `items`; every other item has been applied to `node` already."""
+    places = [i for i, flag in enumerate(advanced) if flag]
+    indices = [as_array(items[i])._node for i in places]
+    for i in indices:
+        if i.dtype.kind not in "iu":
+            raise DtypeError(at_user_line(f"an index must be an integer array, got {i.type}"))
+    shape = broadcast_shapes("indexing", [i.type for i in indices])
+    for i, a in zip(indices, places, strict=True):
+        _check_range(i, node.shape[a], a)
+    indices = [broadcast_node(ew.cast_to(i, np.dtype(np.int64)), shape) for i in indices]
+    rest = [a for a in range(node.ndim) if a not in places]
+    perm = (*places, *rest)
+    if perm != tuple(range(node.ndim)):
+        node = layout.transpose(node, perm=perm)
+    out = gathering.gather(node, *indices)
+    adjacent = places == list(range(places[0], places[-1] + 1))
+    to = places[0] if adjacent else 0
+    if to and shape:
+        k = len(shape)
+        perm = (*range(k, k + to), *range(k), *range(k + to, out.ndim))
+        out = layout.transpose(out, perm=perm)
+    return Array(out)
+
+
+def _check_range(i: Node, n: int | Dim, axis: int) -> None:
+    """Check an index that is known now against a size that is known now."""
+    if isinstance(n, Dim):
+        return
+    value = i.params.get("value") if i.prim.name in ("const", "full") else None
+    if value is not None and np.size(value) and not (-n <= np.min(value) and np.max(value) < n):
+        raise ShapeError(at_user_line(f"index {np.min(value)}..{np.max(value)} is out of range for axis {axis} of size "
+                                      f"{n}"))
+
+
+@implements(np.take)
+def take(a, indices, axis=None, out=None, mode="raise"):
+    """Take elements along an axis."""
+    if mode != "raise":
+        raise TraceError(at_user_line(f"np.take with mode={mode!r}: use np.clip or % on the indices"))
+    x = ravel(a) if axis is None else as_array(a)
+    at = as_axis(0 if axis is None else axis, x.ndim, "take")
+    return getitem(x, (slice(None),) * at + (as_array(indices) if not isinstance(indices, int) else indices,))
+
+
+@implements(np.take_along_axis)
+def take_along_axis(arr, indices, axis=-1):
+    """Take, at each place, the element that the index there names."""
+    x, i = as_array(arr)._node, as_array(indices)._node
+    if i.dtype.kind not in "iu":
+        raise DtypeError(at_user_line(f"take_along_axis: an index must be an integer array, got {i.type}"))
+    if x.ndim != i.ndim:
+        raise ShapeError(at_user_line(f"take_along_axis({x.type}, {i.type}): needs as many axes in both"))
+    at = as_axis(axis, x.ndim, "take_along_axis")
+    shape = broadcast_shapes("take_along_axis", [
+        ArrayType(tuple(1 if a == at else n for a, n in enumerate(t.shape)), t.dtype) for t in (x, i)])
+    x = broadcast_node(x, tuple(x.shape[a] if a == at else n for a, n in enumerate(shape)))
+    i = broadcast_node(i, tuple(i.shape[a] if a == at else n for a, n in enumerate(shape)))
+    return Array(gathering.take_along_axis(x, ew.cast_to(i, np.dtype(np.int64)), at))
+
+
+@implements(np.diagonal)
+def diagonal(a, offset=0, axis1=0, axis2=1):
+    """The diagonal of two axes, as the last axis."""
+    x = moveaxis(a, (axis1, axis2), (-2, -1))
+    n, m = number(x._node.shape[-2]), number(x._node.shape[-1])
+    rows = np.arange(max(0, min(n + min(offset, 0), m - max(offset, 0)))) - min(offset, 0)
+    return x[..., rows, rows + offset]
+
+
+@implements(np.trace)
+def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
+    """Sum of the diagonal."""
+    return diagonal(a, offset, axis1, axis2).sum(axis=-1)
+
+
+@implements(np.diag)
+def diag(v, k=0):
+    """The diagonal of a matrix, or the matrix of a diagonal."""
+    x = as_array(v)
+    if x.ndim != 1:
+        return diagonal(x, k)
+    n = number(x._node.shape[0]) + abs(k)
+    column = concatenate([np.zeros(max(-k, 0), x.dtype), x, np.zeros(max(k, 0), x.dtype)])
+    return Array(ew.where(constant(np.eye(n, k=k, dtype=bool)), broadcast_node(expand_dims(column, 1)._node, (n, n)),
+                          full(0, (n, n), x.dtype)))
+
+
+def _triangle(name: str, function: Any) -> None:
+    def half(m, k=0):
+        x = as_array(m)._node
+        mask = function(np.ones((number(x.shape[-2]), number(x.shape[-1])), bool), k)
+        return Array(ew.where(broadcast_node(constant(mask), x.shape), x, full(0, x.shape, x.dtype)))
+
+    half.__doc__ = f"``np.{name}`` of the last two axes."
+    implements(function, name=name)(half)
+
+
+_triangle("tril", np.tril)
+_triangle("triu", np.triu)
+
+
+@implements(np.unstack)
+def unstack(x, /, *, axis=0):
+    """The slices along an axis."""
+    x = moveaxis(x, axis, 0)
+    return tuple(getitem(x, i) for i in range(len(x)))
+
+
+Array.__getitem__ = getitem
+Array.take, Array.diagonal, Array.trace = take, diagonal, trace

@@ -1,0 +1,86 @@
+"""What NumPy builds from its own functions: clip, nan_to_num, isclose, round."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import TraceError, at_user_line
+from ..graph import full
+from ..ops import elementwise as ew
+from .array import Array, as_array, implements
+from .shaping import where
+
+
+@implements(np.clip)
+def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, **rest):
+    """Limit values to an interval; the gradient at a bound is half of that inside."""
+    x = as_array(a)
+    low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
+    if low is not None and low is not np._NoValue:
+        x = np.maximum(x, low)
+    if high is not None and high is not np._NoValue:
+        x = np.minimum(x, high)
+    return x
+
+
+@implements(np.round, np.around)
+def round_(a, decimals=0, out=None):
+    """Round half to even."""
+    x = as_array(a)
+    if x.dtype.kind != "f":
+        if decimals < 0:
+            raise TraceError(at_user_line("np.round of integers to tens: write np.floor_divide yourself"))
+        return x
+    return np.rint(x) if not decimals else np.rint(x * 10.0 ** decimals) / 10.0 ** decimals
+
+
+@implements(np.nan_to_num)
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    """Replace NaN and infinities by numbers."""
+    x = as_array(x)
+    if x.dtype.kind != "f":
+        return x
+    info = np.finfo(x.dtype)
+    out = where(np.isnan(x), nan, x)
+    out = where(x == np.inf, float(info.max) if posinf is None else posinf, out)
+    return where(x == -np.inf, float(info.min) if neginf is None else neginf, out)
+
+
+@implements(np.isclose)
+def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Elementwise closeness."""
+    a, b = as_array(a), as_array(b)
+    near = (np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b) | (a == b)
+    return near | (np.isnan(a) & np.isnan(b)) if equal_nan else near
+
+
+@implements(np.allclose)
+def allclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Whether all elements are close."""
+    return isclose(a, b, rtol, atol, equal_nan).all()
+
+
+@implements(np.signbit)
+def signbit(x, /):
+    """Whether the sign is negative, of zeros too."""
+    x = as_array(x)
+    return np.copysign(1.0, x) < 0
+
+
+@implements(np.sinc)
+def sinc(x):
+    """The function sin(pi x) / (pi x), 1 at 0."""
+    x = as_array(x)
+    safe = where(x == 0, 1.0, x) * np.pi
+    return where(x == 0, 1.0, np.sin(safe) / safe)
+
+
+@implements(np.nansum)
+def nansum(a, axis=None, dtype=None, out=None, keepdims=False, **rest):
+    """Sum of what is not NaN."""
+    x = as_array(a)._node
+    kept = ew.where(ew.isnan(x), full(0, x.shape, x.dtype), x) if x.type.floating else x
+    return Array(kept).sum(axis=axis, dtype=dtype, keepdims=keepdims)
+
+
+Array.clip, Array.round = clip, round_

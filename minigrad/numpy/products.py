@@ -1,0 +1,222 @@
+"""Products: einsum, matmul, dot and their kin, all of which are one contraction; and ``np.linalg``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from opt_einsum.parser import parse_einsum_input
+
+from ..dims import Dim, number, same
+from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..graph import ArrayType, Node
+from ..ops import layout
+from ..ops.contract import LETTERS, contract
+from .array import Array, as_array, as_axes, as_axis, broadcast_shapes, implements
+from .indexing import diagonal
+from .shaping import _same_dtype, moveaxis, reshape
+
+
+def _operands(name: str, *values: Any) -> list[Node]:
+    nodes = _same_dtype([as_array(v) for v in values])
+    if nodes[0].dtype == np.bool_:
+        raise DtypeError(at_user_line(f"{name} of bools: cast them to int or float first"))
+    return nodes
+
+
+def _mismatch(name: str, a: Node, b: Node, n: Any, m: Any) -> ShapeError:
+    sizes = [t.shape for t in (a, b)]
+    hint = ""
+    if a.ndim <= 2 and b.ndim == 2 and same(sizes[0][-1], sizes[1][1]):
+        hint = " Did you mean w.T?" if a.ndim == 1 else " Did you mean b.T?"
+    elif a.ndim == 2 and same(sizes[0][0], m):
+        hint = " Did you mean a.T?"
+    return ShapeError(at_user_line(f"{name} {a.type} @ {b.type}: inner sizes differ ({n}, {m}).{hint}"))
+
+
+@implements(np.matmul)
+def matmul(x1, x2, /, out=None, **rest):
+    """Matrix product of the last two axes; a vector counts as a row on the left, a column on the right."""
+    if out is not None or rest.get("axes") is not None:
+        raise TraceError(at_user_line("np.matmul with out= or axes=: use the result, and np.moveaxis"))
+    a, b = _operands("matmul", x1, x2)
+    if not a.ndim or not b.ndim:
+        raise ShapeError(at_user_line(f"matmul {a.type} @ {b.type}: a scalar has no axis to sum over; use *"))
+    n, m = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
+    if not same(n, m):
+        raise _mismatch("matmul", a, b, n, m)
+    lead = broadcast_shapes("matmul", [ArrayType(x.shape[:-2], x.dtype) for x in (a, b)])
+    letters = LETTERS[26:26 + len(lead)]
+    result = letters + ("a" if a.ndim > 1 else "") + ("b" if b.ndim > 1 else "")
+    terms = [_leading(x, lead, letters, own) for x, own in ((a, "ai"[-min(a.ndim, 2):]), (b, "ib"[:min(b.ndim, 2)]))]
+    missing = [c for c in letters if not any(c in s for s, _ in terms)]
+    if missing:  # an axis of size 1 on both sides
+        terms[0] = _leading(a, lead, letters, terms[0][0][-min(a.ndim, 2):], keep=missing)
+    return Array(contract(terms, result))
+
+
+def _leading(x: Node, lead: Any, letters: str, own: str, keep: Any = ()) -> tuple[str, Node]:
+    """Return an operand of matmul without the leading axes of size 1, which broadcast, and its subscripts."""
+    mine = letters[len(lead) - (x.ndim - len(own)):] if x.ndim > len(own) else ""
+    drop = [i for i, c in enumerate(mine) if x.shape[i] == 1 and c not in keep]
+    if drop:
+        x = layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in drop))
+    return "".join(c for i, c in enumerate(mine) if i not in drop) + own, x
+
+
+@implements(np.dot)
+def dot(a, b, out=None):
+    """Dot product: the last axis of `a` with the second to last of `b`."""
+    x, y = _operands("dot", a, b)
+    if not x.ndim or not y.ndim:
+        return as_array(a) * as_array(b)
+    axis = max(y.ndim - 2, 0)
+    if not same(x.shape[-1], y.shape[axis]):
+        raise _mismatch("dot", x, y, x.shape[-1], y.shape[axis])
+    return tensordot(Array(x), Array(y), ((x.ndim - 1,), (axis,)))
+
+
+Array.dot = dot
+
+
+@implements(np.tensordot)
+def tensordot(a, b, axes=2):
+    """Sum of products over given axes of both."""
+    x, y = _operands("tensordot", a, b)
+    if isinstance(axes, int):
+        left, right = list(range(x.ndim - axes, x.ndim)), list(range(axes))
+    else:
+        left, right = (list(s) if isinstance(s, (tuple, list)) else [s] for s in axes)
+        left = [as_axis(i, x.ndim, "tensordot") for i in left]
+        right = [as_axis(i, y.ndim, "tensordot") for i in right]
+    if len(left) != len(right) or any(i < 0 for i in left) or len(right) > y.ndim or not all(
+            same(x.shape[i], y.shape[j]) for i, j in zip(left, right, strict=True)):
+        raise ShapeError(at_user_line(f"tensordot({x.type}, {y.type}): axes {left} and {right} do not fit"))
+    s = LETTERS[:x.ndim]
+    rest = iter(LETTERS[x.ndim:])
+    t = "".join(s[left[right.index(j)]] if j in right else next(rest) for j in range(y.ndim))
+    return Array(contract([(s, x), (t, y)], "".join(c for c in s + t if (c in s) != (c in t))))
+
+
+@implements(np.inner)
+def inner(a, b, /):
+    """Sum of products over the last axes."""
+    x, y = as_array(a), as_array(b)
+    return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
+
+
+@implements(np.outer)
+def outer(a, b, out=None):
+    """Products of all pairs of elements."""
+    return tensordot(as_array(a).ravel(), as_array(b).ravel(), 0)
+
+
+@implements(np.vdot)
+def vdot(a, b, /):
+    """Dot product of the flattened arrays."""
+    return dot(as_array(a).ravel(), as_array(b).ravel())
+
+
+@implements(np.vecdot)
+def vecdot(x1, x2, /, *, axis=-1, **rest):
+    """Dot products along an axis."""
+    return (as_array(x1) * as_array(x2)).sum(axis=axis)
+
+
+@implements(np.kron)
+def kron(a, b):
+    """Kronecker product of two matrices or vectors."""
+    x, y = as_array(a), as_array(b)
+    n = max(x.ndim, y.ndim)
+    x, y = (reshape(v, (1,) * (n - v.ndim) + v.shape) for v in (x, y))
+    product = tensordot(x, y, 0)
+    product = product.transpose([i for pair in zip(range(n), range(n, 2 * n), strict=True) for i in pair])
+    return reshape(product, tuple(p * q for p, q in zip(x._node.shape, y._node.shape, strict=True)))
+
+
+@implements(np.einsum)
+def einsum(*operands, out=None, optimize=False, **rest):
+    """Einstein summation in all of NumPy's forms."""
+    if out is not None:
+        raise TraceError(at_user_line("np.einsum with out=: traced arrays never change; use the result"))
+    text = isinstance(operands[0], str)
+    values = list(operands[1:] if text else operands[0:len(operands) - len(operands) % 2:2])
+    nodes = _operands("einsum", *values)
+    # opt_einsum writes ellipses and implicit results out; it looks at the number of axes alone.
+    ranks = [(1,) * n.ndim for n in nodes]
+    if text:
+        given: tuple[Any, ...] = (operands[0], *ranks)
+    else:
+        pairs = [part for rank, sub in zip(ranks, operands[1::2], strict=False) for part in (rank, sub)]
+        given = (*pairs, *([operands[-1]] if len(operands) % 2 else []))
+    try:
+        left, result, _ = parse_einsum_input(given, shapes=True)
+    except ValueError as error:
+        raise ShapeError(at_user_line(f"einsum({', '.join(str(n.type) for n in nodes)}): {error}")) from None
+    terms = []
+    sizes: dict[str, int | Dim] = {}
+    for s, n in zip(left.split(","), nodes, strict=True):
+        if len(s) != n.ndim:
+            raise ShapeError(at_user_line(f"einsum {operands[0]!r}: {s!r} does not fit {n.type}"))
+        for c, size in zip(s, n.shape, strict=True):
+            if c in sizes and not same(sizes[c], size) and 1 not in (sizes[c], size):
+                raise ShapeError(at_user_line(
+                    f"einsum({', '.join(str(m.type) for m in nodes)}): {c!r} is {sizes[c]} and {size}"))
+            if sizes.get(c, 1) == 1:
+                sizes[c] = size
+    for s, n in zip(left.split(","), nodes, strict=True):
+        terms.append(_plain_term(s, n, sizes, result))
+    return Array(contract(terms, result))
+
+
+def _plain_term(s: str, x: Node, sizes: dict[str, Any], result: str) -> tuple[str, Node]:
+    """Return an operand without repeated subscripts, and without sizes 1 that broadcast."""
+    array = Array(x)
+    while (c := next((c for c in s if s.count(c) > 1), None)) is not None:
+        i = s.index(c)
+        j = s.index(c, i + 1)
+        array = diagonal(array, 0, i, j)
+        s = s[:i] + s[i + 1:j] + s[j + 1:] + c
+    x = array._node
+    drop = [i for i, c in enumerate(s) if x.shape[i] == 1 and sizes[c] != 1]
+    if drop:
+        x = layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in drop))
+        s = "".join(c for i, c in enumerate(s) if i not in drop)
+    return s, x
+
+
+@implements(np.cross)
+def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+    """Cross product of vectors of three elements."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    x, y = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
+    if number(x._node.shape[-1]) != 3 or number(y._node.shape[-1]) != 3:
+        raise ShapeError(at_user_line(f"np.cross({x._node.type}, {y._node.type}): needs vectors of 3 elements"))
+    left, right = [1, 2, 0], [2, 0, 1]
+    return moveaxis(x[..., left] * y[..., right] - x[..., right] * y[..., left], -1, axisc)
+
+
+@implements(np.linalg.norm, name="norm")
+def norm(x, ord=None, axis=None, keepdims=False):
+    """Vector norms of every order along an axis, and the Frobenius norm; at 0 the 2-norm's gradient is nan."""
+    a = as_array(x)
+    if a.dtype.kind != "f":
+        a = a.astype(float)
+    axes = as_axes(axis, a.ndim, "norm")
+    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
+        return np.sqrt((a * a).sum(axis=axes, keepdims=keepdims))
+    if len(axes) != 1:
+        raise TraceError(at_user_line(f"np.linalg.norm of a matrix with ord={ord!r}: only the Frobenius norm is here; "
+                                      "flatten it for a vector norm"))
+    size = np.abs(a)
+    if ord == np.inf:
+        return size.max(axis=axes, keepdims=keepdims)
+    if ord == -np.inf:
+        return size.min(axis=axes, keepdims=keepdims)
+    if ord == 0:
+        return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
+    if ord == 1:
+        return size.sum(axis=axes, keepdims=keepdims)
+    return (size ** ord).sum(axis=axes, keepdims=keepdims) ** (1 / ord)
+

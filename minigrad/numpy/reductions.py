@@ -1,0 +1,319 @@
+"""Sums, means, extremes and what else makes an axis go away; and cumulative sums and sorting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..dims import number
+from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..graph import Node, dtype_of, full
+from ..ops import elementwise as ew
+from ..ops import order as ordering
+from ..ops import spread
+from ..ops.layout import concatenate, flip, reshape, slice_
+from ..primitive import Primitive
+from .array import TABLE, Array, as_array, as_axes, as_axis, broadcast_node, broadcast_shapes, implements
+from .ufuncs import apply
+
+
+def _keep(out: Node, x: Node, axes: tuple[int, ...], keepdims: Any) -> Array:
+    if keepdims is True:
+        out = reshape(out, shape=tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
+    return Array(out)
+
+
+def _masked(x: Node, where: Any, value: Any) -> Node:
+    """Return `x` with `value` where the mask of a reduction leaves it out."""
+    if where is True or where is np._NoValue or where is None:
+        return x
+    mask = as_array(where)._node
+    shape = broadcast_shapes("where=", [x.type, mask.type])
+    return ew.where(broadcast_node(mask, shape), broadcast_node(x, shape), full(value, shape, x.dtype))
+
+
+def _given(initial: Any) -> bool:
+    return initial is not None and initial is not np._NoValue
+
+
+@implements(np.sum)
+def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
+    """Sum over axes; bool and small integers add up in the platform's int, as in NumPy."""
+    _no_out("sum", out)
+    x = as_array(a)._node
+    if dtype is None:
+        dtype = np.add.reduce(np.empty(0, x.dtype)).dtype
+    x = _masked(ew.cast_to(x, dtype_of(dtype)), where, 0)
+    axes = as_axes(axis, x.ndim, "sum")
+    total = spread.sum_(x, axes=axes) if axes else x
+    if _given(initial):
+        total = total + full(initial, total.shape, total.dtype)
+    return _keep(total, x, axes, keepdims)
+
+
+@implements(np.mean)
+def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
+    """Arithmetic mean over axes; integers are averaged in float64."""
+    _no_out("mean", out)
+    x = as_array(a)._node
+    dtype = dtype_of(dtype or (x.dtype if x.type.floating else np.float64))
+    x = ew.cast_to(x, dtype)
+    axes = as_axes(axis, x.ndim, "mean")
+    if where is not True and where is not np._NoValue:
+        mask = Array(broadcast_node(as_array(where)._node, x.shape))
+        return sum_(Array(x), axis, keepdims=keepdims, where=where) / sum_(mask, axis, dtype=dtype, keepdims=keepdims)
+    return _keep(spread.mean(x, axes=axes) if axes else x, x, axes, keepdims)
+
+
+def _no_out(name: str, out: Any) -> None:
+    if out is not None:
+        raise TraceError(at_user_line(f"np.{name} with out=: traced arrays never change; use the result"))
+
+
+def _extreme(name: str, prim: Primitive, pair: np.ufunc, worst: Callable[[np.dtype], Any]) -> Callable[..., Array]:
+    def function(a, axis=None, out=None, keepdims=False, initial=None, where=True):
+        _no_out(name, out)
+        x = as_array(a)._node
+        axes = as_axes(axis, x.ndim, name)
+        if where is not True and where is not np._NoValue:
+            if not _given(initial):
+                raise ShapeError(at_user_line(f"np.{name} with where= needs initial=, as in NumPy"))
+            x = _masked(x, where, worst(x.dtype))
+        if _given(initial) and any(x.shape[i] == 0 for i in axes):
+            left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+            return _keep(full(initial, left, x.dtype), x, axes, keepdims)
+        out = _keep(prim(x, axes=axes) if axes else x, x, axes, keepdims)
+        if not _given(initial):
+            return out
+        return apply(pair, ew.maximum if name == "max" else ew.minimum, [out, as_array(initial)])
+
+    function.__doc__ = f"The {name} over axes; elements that tie share its gradient equally."
+    return function
+
+
+def _lowest(dtype: np.dtype) -> Any:
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+
+
+def _highest(dtype: np.dtype) -> Any:
+    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+
+
+max_ = implements(np.max, np.amax, name="max")(_extreme("max", spread.max_, np.maximum, _lowest))
+min_ = implements(np.min, np.amin, name="min")(_extreme("min", spread.min_, np.minimum, _highest))
+
+
+@implements(np.ptp)
+def ptp(a, axis=None, out=None, keepdims=False):
+    """Range (maximum minus minimum) over axes."""
+    return max_(a, axis, out, keepdims) - min_(a, axis, out, keepdims)
+
+
+@implements(np.prod)
+def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
+    """Product over axes, as a tree of multiplications: exact derivatives of every order, zeros included."""
+    _no_out("prod", out)
+    x = as_array(a)._node
+    if dtype is None:
+        dtype = np.multiply.reduce(np.empty(0, x.dtype)).dtype
+    x = whole = _masked(ew.cast_to(x, dtype_of(dtype)), where, 1)
+    axes = as_axes(axis, x.ndim, "prod")
+    for a_ in reversed(axes):
+        while (n := number(x.shape[a_])) > 1:
+            half, odd = divmod(n, 2)
+            halves = _cut(x, a_, 0, half) * _cut(x, a_, half, 2 * half)
+            x = halves if not odd else _join(halves, _cut(x, a_, n - 1, n), a_)
+        left = tuple(m for i, m in enumerate(x.shape) if i != a_)
+        x = reshape(x, shape=left) if n else full(1, left, x.dtype)
+    if _given(initial):
+        x = x * full(initial, x.shape, x.dtype)
+    return _keep(x, whole, axes, keepdims)
+
+
+def _cut(x: Node, axis: int, low: int, high: int) -> Node:
+    return slice_(x, start=tuple(low if a == axis else 0 for a in range(x.ndim)),
+                  stop=tuple(high if a == axis else n for a, n in enumerate(x.shape)), step=(1,) * x.ndim)
+
+
+def _join(a: Node, b: Node, axis: int) -> Node:
+    # The last of an odd number of factors joins the last product of the halves.
+    n = a.shape[axis]
+    last = _cut(a, axis, n - 1, n) * b
+    return last if n == 1 else concatenate(_cut(a, axis, 0, n - 1), last, axis=axis)
+
+
+def _truth(name: str, prim: Primitive) -> Callable[..., Array]:
+    def function(a, axis=None, out=None, keepdims=False, *, where=True):
+        _no_out(name, out)
+        x = as_array(a)._node
+        if x.dtype != np.bool_:
+            x = ew.ne(x, full(0, x.shape, x.dtype))
+        x = _masked(x, where, name == "all")
+        axes = as_axes(axis, x.ndim, name)
+        return _keep(prim(x, axes=axes) if axes else x, x, axes, keepdims)
+
+    function.__doc__ = f"Whether {name} of the elements along axes hold."
+    return function
+
+
+any_ = implements(np.any, name="any")(_truth("any", spread.any_))
+all_ = implements(np.all, name="all")(_truth("all", spread.all_))
+
+
+def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
+    def function(a, axis=None, out=None, *, keepdims=False):
+        _no_out(name, out)
+        x = as_array(a)._node
+        if axis is None:
+            flat = reshape(x, shape=(x.type.size,))
+            return _keep(prim(flat, axis=0), x, tuple(range(x.ndim)), keepdims)
+        a_ = as_axis(axis, x.ndim, name)
+        return _keep(prim(x, axis=a_), x, (a_,), keepdims)
+
+    function.__doc__ = f"Index of the first {name[3:]}imum along an axis."
+    return function
+
+
+argmax = implements(np.argmax, name="argmax")(_arg("argmax", spread.argmax))
+argmin = implements(np.argmin, name="argmin")(_arg("argmin", spread.argmin))
+
+
+@implements(np.var)
+def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
+    """Variance over axes, with `ddof` (or `correction`) taken off the count."""
+    _no_out("var", out)
+    x = as_array(a)
+    if where is not True and where is not np._NoValue:
+        raise TraceError(at_user_line("np.var with where=: write it with two masked means"))
+    x = Array(ew.cast_to(x._node, dtype_of(dtype or (x.dtype if x.dtype.kind == "f" else np.float64))))
+    ddof = ddof if correction is None else correction
+    center = _MEAN(x, axis, keepdims=True) if mean is None or mean is np._NoValue else as_array(mean)
+    squares = (x - center) ** 2
+    if not ddof:
+        return _MEAN(squares, axis, keepdims=keepdims)
+    count = spread.count(x._node.shape, as_axes(axis, x.ndim, "var"), x.dtype)
+    return sum_(squares, axis, keepdims=keepdims) / (Array(count) - ddof)
+
+
+_MEAN = mean
+
+
+@implements(np.std)
+def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
+    """Standard deviation over axes."""
+    return np.sqrt(var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction))
+
+
+@implements(np.average)
+def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
+    """Weighted mean over axes."""
+    if weights is None:
+        out, total = mean(a, axis, keepdims=keepdims), None
+    else:
+        x, w = as_array(a), as_array(weights)
+        if x.ndim != w.ndim:
+            if not isinstance(axis, int) or w.ndim != 1:
+                raise ShapeError(at_user_line("np.average: weights need the shape of a, or one axis and 1-d weights"))
+            w = Array(reshape(w._node, shape=tuple(
+                w._node.shape[0] if i == axis % x.ndim else 1 for i in range(x.ndim))))
+            w = w * np.ones_like(x)
+        total = sum_(w, axis, keepdims=keepdims)
+        out = sum_(x * w, axis, keepdims=keepdims) / total
+    if returned:
+        return out, as_array(total if total is not None else np.size(a) // np.size(out))
+    return out
+
+
+# -- along an axis -----------------------------------------------------------------------------------------
+
+
+@implements(np.cumsum)
+def cumsum(a, axis=None, dtype=None, out=None):
+    """Cumulative sum along an axis, or of the flattened array."""
+    _no_out("cumsum", out)
+    x, a_ = _one_axis(a, axis, "cumsum")
+    dtype = np.add.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype
+    return Array(ordering.cumsum(ew.cast_to(x, dtype_of(dtype)), axis=a_))
+
+
+@implements(name="cumulative_sum")
+def cumulative_sum(x, /, *, axis=None, dtype=None, include_initial=False):
+    """Cumulative sum by the array API's rules."""
+    x = as_array(x)
+    if axis is None and x.ndim > 1:
+        raise ShapeError(at_user_line("cumulative_sum: an array of several axes needs axis="))
+    out = cumsum(x, 0 if axis is None else axis, dtype)
+    if include_initial:
+        a_ = as_axis(0 if axis is None else axis, x.ndim, "cumulative_sum")
+        first = tuple(1 if a == a_ else n for a, n in enumerate(out._node.shape))
+        out = Array(concatenate(full(0, first, out.dtype), out._node, axis=a_))
+    return out
+
+
+def _one_axis(a: Any, axis: Any, name: str) -> tuple[Node, int]:
+    x = as_array(a)._node
+    if axis is None:
+        return reshape(x, shape=(x.type.size,)), 0
+    return x, as_axis(axis, x.ndim, name)
+
+
+@implements(np.sort)
+def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
+    """Sort along an axis; gradients follow the elements, and ties keep their order."""
+    x, a_ = _one_axis(a, axis, "sort")
+    out = ordering.sort(x, a_)
+    return Array(flip(out, axes=(a_,)) if descending else out)
+
+
+@implements(np.argsort)
+def argsort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
+    """Indices that sort along an axis, stable."""
+    x, a_ = _one_axis(a, axis, "argsort")
+    out = ordering.argsort(x, axis=a_)
+    return Array(flip(out, axes=(a_,)) if descending else out)
+
+
+@implements(np.median)
+def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+    """Median over one axis or all."""
+    _no_out("median", out)
+    if isinstance(axis, (tuple, list)):
+        raise TraceError(at_user_line("np.median over several axes: reshape them into one first"))
+    x, a_ = _one_axis(a, axis, "median")
+    if not x.type.floating:
+        x = ew.cast_to(x, np.dtype(np.float64))
+    n = number(x.shape[a_])
+    if n == 0:
+        raise ShapeError(at_user_line(f"np.median of an empty axis of {x.type}"))
+    ordered = ordering.sort(x, a_)
+    middle = spread.mean(_cut(ordered, a_, (n - 1) // 2, n // 2 + 1), axes=(a_,))
+    whole = as_array(a)._node
+    axes = tuple(range(whole.ndim)) if axis is None else (a_,)
+    return _keep(middle, whole, axes, keepdims)
+
+
+@implements(np.diff)
+def diff(a, n=1, axis=-1, prepend=None, append=None):
+    """The n-th difference along an axis."""
+    if _given(prepend) or _given(append):
+        raise TraceError(at_user_line("np.diff with prepend= or append=: concatenate first"))
+    x, a_ = _one_axis(a, axis, "diff")
+    if x.dtype == np.bool_:
+        raise DtypeError(at_user_line("np.diff of bools: cast them to int first"))
+    for _ in range(n):
+        m = number(x.shape[a_])
+        x = _cut(x, a_, 1, m) - _cut(x, a_, 0, m - 1)
+    return Array(x)
+
+
+@implements(np.count_nonzero)
+def count_nonzero(a, axis=None, *, keepdims=False):
+    """Number of non-zero elements along axes."""
+    return sum_(as_array(a) != 0, axis, keepdims=keepdims)
+
+
+for _name in ("sum", "mean", "max", "min", "ptp", "prod", "any", "all", "argmax", "argmin", "var", "std", "cumsum",
+              "argsort"):
+    setattr(Array, _name, TABLE[getattr(np, _name)])

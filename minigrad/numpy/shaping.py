@@ -1,0 +1,433 @@
+"""Shapes: reshape, transpose, joining and splitting, padding, and arrays made from a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Size, divide, format_shape, number, shown, size_of
+from ..errors import ShapeError, TraceError, at_user_line
+from ..graph import Node, dtype_of, full
+from ..ops import elementwise as ew
+from ..ops import layout
+from ..ops.constants import constant, iota
+from .array import Array, as_array, as_axes, as_axis, as_shape, broadcast_node, broadcast_shapes, implements
+from .ufuncs import operands
+
+
+@implements(np.reshape)
+def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
+    """Reshape; one size may be -1."""
+    if order not in ("C", None):
+        raise TraceError(at_user_line(f"np.reshape with order={order!r}: transpose first; traced arrays have no layout"))
+    x = as_array(a)._node
+    want = list(as_shape(shape if shape is not None else newshape))
+    if -1 in want:
+        at = want.index(-1)
+        rest = size_of(want[:at] + want[at + 1:])
+        fit = divide(x.type.size, rest)
+        if fit is None and (isinstance(x.type.size, Dim) or isinstance(rest, Dim)):
+            fit = divide(number(x.type.size), number(rest))
+        if fit is None or -1 in want[at + 1:]:
+            raise ShapeError(at_user_line(f"reshape({x.type}): cannot become {format_shape(want)}"))
+        want[at] = fit
+    return Array(x if tuple(want) == x.shape else layout.reshape(x, shape=tuple(want)))
+
+
+@implements(np.ravel)
+def ravel(a, order="C"):
+    """Flatten to one axis."""
+    return reshape(a, (-1,) if size_of(as_array(a)._node.shape) != 0 else (0,), order)
+
+
+@implements(np.transpose, np.permute_dims)
+def transpose(a, axes=None):
+    """Permute the axes; reverse them without `axes`."""
+    x = as_array(a)._node
+    if axes is None:
+        perm = tuple(reversed(range(x.ndim)))
+    else:
+        perm = tuple(as_axis(i, x.ndim, "transpose") for i in axes)
+        if sorted(perm) != list(range(x.ndim)):
+            raise ShapeError(at_user_line(f"transpose({x.type}): {tuple(axes)} is not an order of its axes"))
+    return Array(layout.transpose(x, perm=perm) if perm != tuple(range(x.ndim)) else x)
+
+
+@implements(np.matrix_transpose)
+def matrix_transpose(x):
+    """Swap the last two axes."""
+    if as_array(x).ndim < 2:
+        raise ShapeError(at_user_line(f"matrix_transpose of {as_array(x)._node.type}: needs two axes"))
+    return swapaxes(x, -1, -2)
+
+
+@implements(np.swapaxes)
+def swapaxes(a, axis1, axis2):
+    """Swap two axes."""
+    n = as_array(a).ndim
+    perm = list(range(n))
+    i, j = as_axis(axis1, n, "swapaxes"), as_axis(axis2, n, "swapaxes")
+    perm[i], perm[j] = j, i
+    return transpose(a, perm)
+
+
+@implements(np.moveaxis)
+def moveaxis(a, source, destination):
+    """Move axes to new places."""
+    n = as_array(a).ndim
+    source, destination = ([as_axis(i, n, "moveaxis") for i in (s if isinstance(s, (tuple, list)) else (s,))]
+                           for s in (source, destination))
+    perm = [i for i in range(n) if i not in source]
+    for to, i in sorted(zip(destination, source, strict=True)):
+        perm.insert(to, i)
+    return transpose(a, perm)
+
+
+@implements(np.expand_dims)
+def expand_dims(a, axis):
+    """Insert axes of size 1."""
+    x = as_array(a)._node
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    new = set(as_axes(tuple(axes), x.ndim + len(axes), "expand_dims"))
+    sizes = iter(x.shape)
+    return Array(layout.reshape(x, shape=tuple(1 if i in new else next(sizes) for i in range(x.ndim + len(new)))))
+
+
+@implements(np.squeeze)
+def squeeze(a, axis=None):
+    """Drop axes of size 1."""
+    x = as_array(a)._node
+    axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else as_axes(axis, x.ndim, "squeeze")
+    if any(not isinstance(x.shape[i], int) or x.shape[i] != 1 for i in axes):
+        raise ShapeError(at_user_line(f"squeeze({x.type}): axis {axis} is not of size 1"))
+    return Array(layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))) if axes else Array(x)
+
+
+@implements(np.broadcast_to)
+def broadcast_to(array, shape, subok=False):
+    """Broadcast to a shape."""
+    return Array(broadcast_node(as_array(array)._node, as_shape(shape)))
+
+
+@implements(np.broadcast_arrays)
+def broadcast_arrays(*args, subok=False):
+    """Broadcast arrays against each other."""
+    nodes = [as_array(a)._node for a in args]
+    shape = broadcast_shapes("broadcast_arrays", [n.type for n in nodes])
+    return tuple(Array(broadcast_node(n, shape)) for n in nodes)
+
+
+@implements(np.atleast_1d)
+def atleast_1d(*arys):
+    """Arrays of at least one axis."""
+    out = [x if x.ndim else reshape(x, (1,)) for x in map(as_array, arys)]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+@implements(np.atleast_2d)
+def atleast_2d(*arys):
+    """Arrays of at least two axes."""
+    out = [x if x.ndim >= 2 else expand_dims(x, 0) for x in map(atleast_1d, arys)]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+# -- joining and splitting ---------------------------------------------------------------------------------
+
+
+def _same_dtype(xs: Sequence[Array]) -> list[Node]:
+    nodes = [x._node for x in xs]
+    dtype = np.result_type(*(n.dtype for x, n in zip(xs, nodes, strict=True) if not x._weak)) \
+        if not all(x._weak for x in xs) else np.result_type(*(n.dtype for n in nodes))
+    return [ew.cast_to(n, dtype) for n in nodes]
+
+
+def _arrays(arrays: Any, name: str) -> list[Array]:
+    xs = [as_array(a) for a in arrays]
+    if not xs:
+        raise ShapeError(at_user_line(f"np.{name} of no arrays"))
+    return xs
+
+
+@implements(np.concatenate, name="concatenate")
+def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    """Lay arrays end to end along an axis."""
+    xs = _arrays(arrays, "concatenate")
+    if axis is None:
+        xs, axis = [ravel(x) for x in xs], 0
+    if xs[0].ndim == 0:
+        raise ShapeError(at_user_line("np.concatenate of scalars: use np.stack"))
+    nodes = _same_dtype(xs)
+    if dtype is not None:
+        nodes = [ew.cast_to(n, dtype_of(dtype)) for n in nodes]
+    return Array(layout.concatenate(*nodes, axis=as_axis(axis, xs[0].ndim, "concatenate")))
+
+
+@implements(np.stack)
+def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    """Join arrays along a new axis."""
+    xs = _arrays(arrays, "stack")
+    if any(x._node.shape != xs[0]._node.shape for x in xs):
+        raise ShapeError(at_user_line(f"np.stack: shapes differ: {', '.join(str(x._node.type) for x in xs)}"))
+    at = as_axis(axis, xs[0].ndim + 1, "stack")
+    return concatenate([expand_dims(x, at) for x in xs], at, dtype=dtype)
+
+
+@implements(np.hstack)
+def hstack(tup, *, dtype=None, casting="same_kind"):
+    """Join along axis 1 (0 for vectors)."""
+    xs = [atleast_1d(a) for a in tup]
+    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype)
+
+
+@implements(np.vstack)
+def vstack(tup, *, dtype=None, casting="same_kind"):
+    """Join along axis 0; vectors are rows."""
+    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype)
+
+
+@implements(np.column_stack)
+def column_stack(tup):
+    """Join vectors as columns."""
+    return concatenate([x if x.ndim > 1 else reshape(x, (-1, 1)) for x in map(as_array, tup)], 1)
+
+
+@implements(np.array_split)
+def array_split(ary, indices_or_sections, axis=0, _even=False):
+    """Cut into parts along an axis, of nearly equal size or at the given indices."""
+    x = as_array(ary)._node
+    a = as_axis(axis, x.ndim, "split")
+    n = number(x.shape[a])
+    if isinstance(indices_or_sections, (int, np.integer)):
+        k = int(indices_or_sections)
+        if k <= 0 or (_even and n % k):
+            raise ShapeError(at_user_line(f"np.split: an axis of {n} cannot be cut into {k} equal parts"))
+        ends = np.cumsum([0] + [n // k + (i < n % k) for i in range(k)])
+    else:
+        ends = [0, *(min(max(int(i) + (n if i < 0 else 0), 0), n) for i in indices_or_sections), n]
+    return [Array(layout.slice_(
+        x, start=tuple(int(low) if i == a else 0 for i in range(x.ndim)),
+        stop=tuple(int(max(low, high)) if i == a else m for i, m in enumerate(x.shape)), step=(1,) * x.ndim))
+        for low, high in zip(ends[:-1], ends[1:], strict=True)]
+
+
+@implements(np.split)
+def split(ary, indices_or_sections, axis=0):
+    """Cut into equal parts along an axis, or at the given indices."""
+    return array_split(ary, indices_or_sections, axis, _even=True)
+
+
+@implements(np.tile)
+def tile(A, reps):
+    """Repeat the whole array along each axis."""
+    x = as_array(A)
+    reps = tuple(reps) if isinstance(reps, (tuple, list)) else (reps,)
+    n = max(x.ndim, len(reps))
+    reps = (1,) * (n - len(reps)) + reps
+    x = reshape(x, (1,) * (n - x.ndim) + x.shape)
+    double = tuple(m for r, s in zip(reps, x._node.shape, strict=True) for m in (r, s))
+    spread = broadcast_node(expand_dims(x, tuple(range(0, 2 * n, 2)))._node, double)
+    return Array(layout.reshape(spread, shape=tuple(r * s for r, s in zip(reps, x._node.shape, strict=True))))
+
+
+@implements(np.repeat)
+def repeat(a, repeats, axis=None):
+    """Repeat each element a fixed number of times along an axis."""
+    x = ravel(a) if axis is None else as_array(a)
+    at = as_axis(0 if axis is None else axis, x.ndim, "repeat")
+    if isinstance(repeats, Array):
+        raise TraceError(at_user_line("np.repeat with traced counts: the result's shape would depend on data"))
+    counts = np.asarray(repeats)
+    if counts.size == 1:
+        shape = list(x._node.shape)
+        k = int(counts.ravel()[0])
+        wide = broadcast_node(expand_dims(x, at + 1)._node, (*shape[:at + 1], k, *shape[at + 1:]))
+        return Array(layout.reshape(wide, shape=(*shape[:at], shape[at] * k, *shape[at + 1:])))
+    index = np.repeat(np.arange(number(x._node.shape[at])), counts)
+    return x[(slice(None),) * at + (index,)]
+
+
+@implements(np.flip)
+def flip(m, axis=None):
+    """Reverse the order along axes."""
+    x = as_array(m)._node
+    return Array(layout.flip(x, axes=as_axes(axis, x.ndim, "flip")))
+
+
+@implements(np.roll)
+def roll(a, shift, axis=None):
+    """Shift along axes, what falls off coming back at the other end."""
+    x = as_array(a)
+    if axis is None:
+        return reshape(roll(ravel(x), shift, 0), x.shape)
+    pairs = np.broadcast(np.asarray(shift), np.asarray(axis))
+    for s, at in pairs:
+        at = as_axis(int(at), x.ndim, "roll")
+        n = number(x._node.shape[at])
+        cut = -int(s) % n if n else 0
+        if cut:
+            before, after = array_split(x, [cut], at)
+            x = concatenate([after, before], at)
+    return x
+
+
+@implements(np.pad)
+def pad(array, pad_width, mode="constant", *, constant_values=0, **rest):
+    """Pad with a constant, or by ``edge``, ``reflect``, ``symmetric`` and ``wrap``."""
+    x = as_array(array)
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise TraceError(at_user_line(f"np.pad with mode={mode!r}: use constant, edge, reflect, symmetric or wrap"))
+    width = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).astype(int)
+    if mode != "constant":
+        for a, (low, high) in enumerate(width):
+            if low or high:
+                index = np.pad(np.arange(number(x._node.shape[a])), (low, high), mode)
+                x = x[(slice(None),) * a + (index,)]
+        return x
+    low, high = (tuple(map(int, w)) for w in width.T)
+    out = layout.pad(x._node, low=low, high=high, interior=(0,) * x.ndim)
+    if np.ndim(constant_values) == 0 and not isinstance(constant_values, Array) and constant_values == 0:
+        return Array(out)
+    inside = layout.pad(full(1, x._node.shape, np.dtype(bool)), low=low, high=high, interior=(0,) * x.ndim)
+    value = broadcast_node(ew.cast_to(as_array(constant_values)._node, x.dtype), out.shape)
+    return Array(ew.where(inside, out, value))
+
+
+# -- made from a shape --------------------------------------------------------------------------------------
+
+
+def _like(name: str, function: Any, value: Any) -> None:
+    def like(a, dtype=None, order="K", subok=True, shape=None, *, device=None):
+        x = as_array(a)._node
+        return Array(full(value, x.shape if shape is None else as_shape(shape), dtype_of(dtype or x.dtype)))
+
+    like.__doc__ = f"``np.{name}`` with the shape and dtype of a traced value."
+    implements(function, name=name)(like)
+
+
+_like("zeros_like", np.zeros_like, 0)
+_like("ones_like", np.ones_like, 1)
+_like("empty_like", np.empty_like, 0)
+
+
+@implements(np.full_like)
+def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, device=None):
+    """An array of one value with the shape and dtype of another."""
+    x = as_array(a)._node
+    value = ew.cast_to(as_array(fill_value)._node, dtype_of(dtype or x.dtype))
+    return Array(broadcast_node(value, x.shape if shape is None else as_shape(shape)))
+
+
+def _from_shape(name: str, function: Any, value: Any) -> None:
+    def make(shape, dtype=float, order="C", *, device=None, like=None):
+        return Array(full(value, as_shape(shape), dtype_of(dtype or float)))
+
+    make.__doc__ = f"``np.{name}`` of a shape that may hold symbolic sizes."
+    implements(function, name=name)(make)
+
+
+_from_shape("zeros", np.zeros, 0)
+_from_shape("ones", np.ones, 1)
+_from_shape("empty", np.empty, 0)
+
+
+@implements(np.full)
+def full_(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
+    """An array of one value, of a shape that may hold symbolic sizes."""
+    value = as_array(fill_value)._node
+    return Array(broadcast_node(value if dtype is None else ew.cast_to(value, dtype_of(dtype)), as_shape(shape)))
+
+
+@implements(np.arange)
+def arange(start, stop=None, step=1, dtype=None, *, device=None, like=None):
+    """``np.arange``; a symbolic size may be the end of a count from zero."""
+    if stop is None:
+        start, stop = 0, start
+    if isinstance(stop, Size) and (start, step) == (0, 1):
+        counted = iota(size=stop.dim)
+        return Array(counted if dtype is None else ew.cast_to(counted, dtype_of(dtype)))
+    return Array(constant(np.arange(*(int(v) if isinstance(v, Size) else v for v in (start, stop, step)), dtype=dtype)))
+
+
+@implements(np.eye)
+def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):
+    """The identity matrix."""
+    return Array(constant(np.eye(int(N), None if M is None else int(M), k, dtype)))
+
+
+@implements(np.shape)
+def shape(a):
+    """The shape, symbolic sizes included."""
+    return as_array(a).shape
+
+
+@implements(np.ndim)
+def ndim(a):
+    """The number of axes."""
+    return as_array(a).ndim
+
+
+@implements(np.size)
+def size(a, axis=None):
+    """The number of elements, of all or along an axis."""
+    x = as_array(a)._node
+    return shown(size_of(x.shape[i] for i in as_axes(axis, x.ndim, "size")))
+
+
+@implements(np.copy)
+def copy(a, order="K", subok=False):
+    """The value itself: traced arrays never change."""
+    return as_array(a)
+
+
+@implements(np.asarray, np.array, np.asanyarray, np.ascontiguousarray)
+def asarray(a, dtype=None, order=None, *, copy=None, like=None, device=None, ndmin=0, subok=False):
+    """A traced value as it is, or cast; a list of traced values stacked."""
+    x = as_array(a)
+    return x if dtype is None else astype(x, dtype)
+
+
+@implements(np.astype)
+def astype(x, dtype, /, *, copy=True, order="K", casting="unsafe", subok=True, device=None):
+    """Cast to a dtype."""
+    return Array(ew.cast_to(as_array(x)._node, dtype_of(dtype)))
+
+
+@implements(np.result_type)
+def result_type(*arrays_and_dtypes):
+    """The dtype that a mix of values promotes to."""
+    return np.result_type(*(({"f": 0.0, "i": 0}[x.dtype.kind] if x._weak else x.dtype) if isinstance(x, Array) else x
+                            for x in arrays_and_dtypes))
+
+
+@implements(np.where)
+def where(condition, x=None, y=None, /):
+    """Choose elementwise; the gradient of the branch not taken is zero, whatever it computed."""
+    if x is None or y is None:
+        raise TraceError(at_user_line("np.where(condition) alone has a shape that depends on data: give both branches"))
+    c = as_array(condition)._node
+    if c.dtype != np.bool_:
+        c = ew.ne(c, full(0, c.shape, c.dtype))
+    # np.add promotes as np.where does, bools aside, which it leaves alone too.
+    nodes, weak = operands(np.add, [as_array(x), as_array(y)])
+    result = broadcast_shapes("np.where", [c.type, *(n.type for n in nodes)])
+    return Array(ew.where(*(broadcast_node(n, result) for n in (c, *nodes))), weak)
+
+
+for _name, _function in {"ravel": ravel, "flatten": ravel, "swapaxes": swapaxes, "squeeze": squeeze,
+                         "repeat": repeat, "astype": astype, "copy": copy}.items():
+    setattr(Array, _name, _function)
+
+
+def _reshape_method(self, *shape, order="C", copy=None):
+    return reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape, order)
+
+
+def _transpose_method(self, *axes):
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
+        axes = axes[0]
+    return transpose(self, axes or None)
+
+
+Array.reshape, Array.transpose = _reshape_method, _transpose_method

@@ -1,0 +1,204 @@
+"""NumPy's ufuncs on traced values: dtypes are resolved by the ufunc itself, shapes are broadcast."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, TraceError, at_user_line
+from ..graph import Node, dtype_of, full
+from ..ops import elementwise as ew
+from ..primitive import Primitive
+from .array import NAMES, TABLE, Array, as_array, broadcast_node, broadcast_shapes, implements
+
+_BOOLEAN = {"add": ew.logical_or, "mul": ew.logical_and, "maximum": ew.logical_or, "minimum": ew.logical_and,
+            "bitwise_and": ew.logical_and, "bitwise_or": ew.logical_or, "bitwise_xor": ew.logical_xor,
+            "bitwise_not": ew.logical_not}
+
+
+@functools.lru_cache(maxsize=4096)
+def _resolve(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype, ...]:
+    """Return the dtypes of the loop that NumPy itself would take."""
+    return ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout))
+
+
+def _kind(x: Array) -> Any:
+    return {"f": float, "i": int}[x.dtype.kind] if x._weak else x.dtype
+
+
+def operands(ufunc: np.ufunc, xs: list[Array]) -> tuple[list[Node], bool]:
+    """Return the operands cast to the dtypes of the ufunc's loop, and whether the result is weak."""
+    try:
+        dtypes = _resolve(ufunc, tuple(map(_kind, xs)))
+    except (TypeError, OverflowError) as error:
+        types = ", ".join(str(x._node.type) for x in xs)
+        raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): {error}")) from None
+    return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)], all(x._weak for x in xs)
+
+
+def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array]) -> Array:
+    """Apply a function of nodes of one shape and the dtypes of `ufunc`'s loop."""
+    nodes, weak = operands(ufunc, xs)
+    if len(nodes) > 1:
+        shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node.type for x in xs])
+        nodes = [broadcast_node(n, shape) for n in nodes]
+    return Array(make(*nodes), weak)
+
+
+def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) -> None:
+    label = name or ufunc.__name__
+
+    def function(*args: Any, dtype: Any = None, casting: str = "same_kind", where: Any = True, **rest: Any) -> Array:
+        if where is not True or rest.get("subok", True) is not True:
+            raise TraceError(at_user_line(f"np.{label} with where=: write np.where(mask, np.{label}(...), x)"))
+        xs = [as_array(a) for a in args]
+        if len(xs) != ufunc.nin:
+            raise TypeError(f"np.{label} takes {ufunc.nin} arguments, got {len(xs)}")
+        out = apply(ufunc, make, xs)
+        return out if dtype is None else Array(ew.cast_to(out._node, dtype_of(dtype)))
+
+    function.__name__ = label
+    function.__doc__ = f"Elementwise ``np.{ufunc.__name__}`` of traced values."
+    implements(ufunc, name=label)(function)
+
+
+def _of(prim: Primitive) -> Callable[..., Node]:
+    boolean = _BOOLEAN.get(prim.name)
+
+    def make(*nodes: Node) -> Node:
+        return (boolean if boolean and nodes[0].dtype == np.bool_ else prim)(*nodes)
+
+    return make
+
+
+def _truth(prim: Primitive) -> Callable[..., Node]:
+    """Return a logical function of anything: numbers are compared with zero first."""
+
+    def make(*nodes: Node) -> Node:
+        return prim(*(n if n.dtype == np.bool_ else ew.ne(n, full(0, n.shape, n.dtype)) for n in nodes))
+
+    return make
+
+
+def _power(x: Node, y: Node) -> Node:
+    exponent = y.params["value"] if y.prim.name == "full" else None
+    if exponent == 1:
+        return x
+    if exponent == 2:
+        return ew.square(x)
+    if exponent == 0.5 and x.type.floating:
+        return ew.sqrt(x)
+    if exponent == -1 and x.type.floating:
+        return 1.0 / x
+    return ew.pow_(x, y)
+
+
+def _float_test(prim: Primitive, otherwise: bool) -> Callable[..., Node]:
+    return lambda x: prim(x) if x.type.floating else full(otherwise, x.shape, np.dtype(bool))
+
+
+def _rounding(prim: Primitive) -> Callable[..., Node]:
+    return lambda x: prim(x) if x.type.floating else x
+
+
+def _copysign(x: Node, y: Node) -> Node:
+    # A division tells -0.0 from 0.0, as NumPy's signbit does.
+    negative = ew.lt(ew.where(ew.eq(y, full(0, y.shape, y.dtype)), 1.0 / y, y), full(0, y.shape, y.dtype))
+    return ew.where(negative, -ew.abs_(x), ew.abs_(x))
+
+
+def _heaviside(x: Node, at_zero: Node) -> Node:
+    zero, one = full(0, x.shape, x.dtype), full(1, x.shape, x.dtype)
+    step = ew.where(ew.eq(x, zero), at_zero, ew.where(ew.lt(x, zero), zero, one))
+    return ew.where(ew.isnan(x), x, step)
+
+
+def _fextreme(prim: Primitive) -> Callable[..., Node]:
+    def make(x: Node, y: Node) -> Node:
+        if not x.type.floating:
+            return _of(prim)(x, y)
+        return ew.where(ew.isnan(x), y, ew.where(ew.isnan(y), x, prim(x, y)))
+
+    return make
+
+
+_SAME = ("add", "subtract", "multiply", "divide", "negative", "absolute", "sign", "square", "floor_divide",
+         "remainder", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "cbrt", "sin", "cos", "tan",
+         "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot",
+         "logaddexp", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "maximum", "minimum",
+         "bitwise_and", "bitwise_or", "bitwise_xor")
+_OURS = {"subtract": "sub", "multiply": "mul", "divide": "div", "negative": "neg", "absolute": "abs_",
+         "remainder": "mod", "equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt",
+         "greater_equal": "ge"}
+
+for _name in _SAME:
+    _enter(getattr(np, _name), _of(getattr(ew, _OURS.get(_name, _name))))
+for _name in ("logical_and", "logical_or", "logical_xor", "logical_not"):
+    _enter(getattr(np, _name), _truth(getattr(ew, _name)))
+for _name in ("floor", "ceil", "trunc", "rint"):
+    _enter(getattr(np, _name), _rounding(getattr(ew, _name)))
+_enter(np.invert, _of(ew.bitwise_not))
+_enter(np.power, _power)
+_enter(np.float_power, _power)
+_enter(np.positive, lambda x: x)
+_enter(np.conjugate, lambda x: x)
+_enter(np.fabs, ew.abs_)
+_enter(np.reciprocal, lambda x: 1 / x if x.type.floating else ew.floor_divide(full(1, x.shape, x.dtype), x))
+_enter(np.isnan, _float_test(ew.isnan, False))
+_enter(np.isinf, _float_test(ew.isinf, False))
+_enter(np.isfinite, _float_test(ew.isfinite, True))
+_enter(np.deg2rad, lambda x: x * (math.pi / 180))
+_enter(np.rad2deg, lambda x: x * (180 / math.pi))
+_enter(np.radians, lambda x: x * (math.pi / 180))
+_enter(np.degrees, lambda x: x * (180 / math.pi))
+_enter(np.logaddexp2, lambda x, y: ew.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2))
+_enter(np.copysign, _copysign)
+_enter(np.heaviside, _heaviside)
+_enter(np.fmax, _fextreme(ew.maximum))
+_enter(np.fmin, _fextreme(ew.minimum))
+
+
+def _operators() -> None:
+    """Give `Array` Python's operators, each of which is the ufunc that NumPy gives it."""
+    binary = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power,
+              "floordiv": np.floor_divide, "mod": np.remainder, "and": np.bitwise_and, "or": np.bitwise_or,
+              "xor": np.bitwise_xor}
+    compare = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+               "ge": np.greater_equal}
+    unary = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
+
+    def wrap(ufunc: np.ufunc, flipped: bool = False) -> Callable[..., Any]:
+        function = TABLE[ufunc]
+
+        def method(self: Array, other: Any) -> Any:
+            if other is None or isinstance(other, str):
+                return NotImplemented
+            return function(other, self) if flipped else function(self, other)
+
+        return method
+
+    for name, ufunc in binary.items():
+        setattr(Array, f"__{name}__", wrap(ufunc))
+        setattr(Array, f"__r{name}__", wrap(ufunc, flipped=True))
+    for name, ufunc in compare.items():
+        setattr(Array, f"__{name}__", wrap(ufunc))
+    for name, ufunc in unary.items():
+        setattr(Array, f"__{name}__", TABLE[ufunc])
+    Array.__hash__ = object.__hash__
+    Array.__matmul__ = lambda self, other: NAMES["matmul"](self, other)
+    Array.__rmatmul__ = lambda self, other: NAMES["matmul"](other, self)
+    Array.__divmod__ = lambda self, other: (operator.floordiv(self, other), operator.mod(self, other))
+    Array.__round__ = lambda self, n=0: NAMES["round"](self, n)
+
+
+_operators()
+for _name, _from in {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
+                     "atan2": "arctan2", "atanh": "arctanh", "pow": "power", "bitwise_invert": "invert",
+                     "abs": "absolute", "mod": "remainder", "true_divide": "divide", "bitwise_not": "invert",
+                     "conj": "conjugate"}.items():
+    NAMES[_name] = NAMES[_from]

@@ -1,1 +1,399 @@
+"""Linear algebra on the last two axes; axes before them are batches, so `vmap` adds one and is done.
 
+The derivatives are products and triangular solves of nodes, so they can be batched and differentiated
+again. They follow M. Giles, "Collected matrix derivative results for forward and reverse mode AD" (2008);
+for `cholesky` I. Murray, "Differentiation of the Cholesky decomposition" (2016); for `qr` S. Walter and
+L. Lehmann, "Algorithmic differentiation of linear algebra functions" (2010); for `svd` J. Townsend,
+"Differentiating the singular value decomposition" (2016).
+
+Two conventions:
+
+- `cholesky` and `eigh` are functions of (A + Aᵀ) / 2. NumPy reads one triangle instead: the same for a
+  symmetric A, but here every perturbation of A has a meaning, and gradients come out symmetric.
+- Eigenvectors of equal eigenvalues, and singular vectors of equal ones (or of a zero one, where the matrix
+  is not square), have no derivative: what would flow through them is nan, not a number that looks right.
+  Where nothing flows (a function of the eigenvalues alone) the derivative is exact.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import number, same, same_shape
+from ..errors import DtypeError, at_user_line
+from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
+from ..primitive import Primitive, Sample, fail, spread
+from .constants import iota
+from .contract import contract
+from .control import parts
+from .elementwise import eq, ge, gt, where
+from .layout import move_axis, reshape, transpose
+from .spread import expand_to, sum_
+
+# -- matrices of nodes ---------------------------------------------------------------------------------
+
+
+def product(a: Node, b: Node) -> Node:
+    """Return the matrix product over equal leading axes."""
+    lead = string.ascii_uppercase[:a.ndim - 2]
+    return contract([(lead + "ij", a), (lead + "jk", b)], lead + "ik")
+
+
+def inner(a: Node, b: Node) -> Node:
+    """Return the sum of the products of two matrices' elements."""
+    lead = string.ascii_uppercase[:a.ndim - 2]
+    return contract([(lead + "ij", a), (lead + "ij", b)], lead)
+
+
+def transposed(x: Node) -> Node:
+    """Return the matrix with its last two axes swapped."""
+    return transpose(x, perm=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+def symmetric(x: Node) -> Node:
+    """Return the symmetric part of a matrix."""
+    return (x + transposed(x)) * 0.5
+
+
+def choose(relation: Primitive, x: Node, other: Node | None = None) -> Node:
+    """Return the elements of `x` whose ``relation(row, column)`` holds, and those of `other` (or 0) elsewhere."""
+    shape = x.shape[-2:]
+    mask = relation(*(expand_to(iota(size=n), shape, (1 - axis,)) for axis, n in enumerate(shape)))
+    return where(expand_to(mask, x.shape, tuple(range(x.ndim - 2))), x, zeros_like(x) if other is None else other)
+
+
+def diagonal(x: Node) -> Node:
+    """Return the diagonal of a square matrix."""
+    return sum_(choose(eq, x), axes=(x.ndim - 1,))
+
+
+def by_row(v: Node, x: Node) -> Node:
+    """Return the matrix like `x` whose row i is filled with ``v[i]``."""
+    return expand_to(v, x.shape, (x.ndim - 1,))
+
+
+def by_column(v: Node, x: Node) -> Node:
+    """Return the matrix like `x` whose column j is filled with ``v[j]``."""
+    return expand_to(v, x.shape, (x.ndim - 2,))
+
+
+def _over(x: Node, gap: Node) -> Node:
+    """Return ``x / gap``; where the gap is 0: nothing of nothing, and nan of anything else."""
+    none = eq(gap, zeros_like(gap))
+    lost = where(eq(x, zeros_like(x)), zeros_like(x), full(float("nan"), x.shape, x.dtype))
+    return where(none, lost, x / where(none, full(1, gap.shape, gap.dtype), gap))
+
+
+def _gaps(v: Node, x: Node) -> Node:
+    return by_column(v, x) - by_row(v, x)
+
+
+# -- type rules, batching --------------------------------------------------------------------------------
+
+
+def _check(name: str, t: ArrayType, square: bool = True) -> None:
+    if t.dtype not in (np.float32, np.float64):
+        raise DtypeError(at_user_line(f"{name}({t}): LAPACK has float32 and float64. Cast with x.astype(float)."))
+    if t.ndim < 2:
+        raise fail(name, "expected a matrix (or a stack of them)", t)
+    if square and not same(t.shape[-1], t.shape[-2]):
+        raise fail(name, "the matrix is not square", t)
+
+
+def _square(name: str) -> Callable[[ArrayType], ArrayType]:
+    def type_rule(t: ArrayType) -> ArrayType:
+        _check(name, t)
+        return t
+
+    return type_rule
+
+
+def _batch(name: str) -> Callable[..., Node]:
+    return lambda size, mapped, x: PRIMITIVES[name](x)
+
+
+def _normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def _samples(*shapes: tuple[int, ...], positive: bool = False) -> Callable[[], list[Sample]]:
+    def samples() -> list[Sample]:
+        xs = [_normal(k, *s) for k, s in enumerate(shapes)]
+        if positive:
+            xs = [x @ np.swapaxes(x, -1, -2) + np.eye(x.shape[-1]) + 0.1 * x for x in xs]
+        return [Sample((x,)) for x in xs]
+
+    return samples
+
+
+# -- systems of equations --------------------------------------------------------------------------------
+
+
+def _solve_type(name: str) -> Callable[..., ArrayType]:
+    def type_rule(a: ArrayType, b: ArrayType, **params: Any) -> ArrayType:
+        _check(name, a)
+        _check(name, b, square=False)
+        if a.dtype != b.dtype:
+            raise DtypeError(at_user_line(f"{name}({a}, {b}): dtypes differ"))
+        if not same_shape(a.shape[:-1], b.shape[:-1]):
+            raise fail(name, "the right-hand side does not have the matrix's rows", a, b)
+        return b
+
+    return type_rule
+
+
+def _solve_batch(name: str) -> Callable[..., Node]:
+    def batch(size: Any, mapped: Sequence[bool], a: Node, b: Node, **params: Any) -> Node:
+        prim = PRIMITIVES[name]
+        if mapped[0]:
+            return prim(a, b if mapped[1] else spread(b, size), **params)
+        # One matrix for all examples is factorised once: their right-hand sides are columns of one.
+        wide = move_axis(b, 0, b.ndim - 2)
+        x = prim(a, reshape(wide, shape=(*wide.shape[:-2], wide.shape[-2] * wide.shape[-1])), **params)
+        return move_axis(reshape(x, shape=wide.shape), b.ndim - 2, 0)
+
+    return batch
+
+
+def _solve_vjp(g: Node, x: Node, a: Node, b: Node) -> list[Node]:
+    back = solve(transposed(a), g)
+    return [-product(back, transposed(x)), back]
+
+
+def _solve_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node) -> Node:
+    return solve(a, _moved(ts[1], None if ts[0] is None else product(ts[0], x)))
+
+
+def _moved(db: Node | None, da_x: Node | None) -> Node:
+    """Return ``db - dA x``, of which one may be missing."""
+    if da_x is None:
+        return db
+    return -da_x if db is None else db - da_x
+
+
+solve = Primitive(
+    "solve", _solve_type("solve"), lambda xp, a, b: xp.linalg.solve(a, b), _solve_vjp, _solve_jvp,
+    _solve_batch("solve"),
+    samples=lambda: [Sample((_normal(1, 3, 3), _normal(2, 3, 2))), Sample((_normal(3, 2, 2, 2), _normal(4, 2, 2, 1)))])
+
+
+def _triangle(x: Node, lower: bool) -> Node:
+    return choose(ge, x) if lower else transposed(choose(ge, transposed(x)))
+
+
+def _triangular_eval(xp: Any, a: Any, b: Any, *, lower: bool) -> Any:
+    return xp.linalg.solve(xp.tril(a) if lower else xp.triu(a), b)
+
+
+def _triangular_vjp(g: Node, x: Node, a: Node, b: Node, *, lower: bool) -> list[Node]:
+    back = triangular_solve(transposed(a), g, lower=not lower)
+    return [-_triangle(product(back, transposed(x)), lower), back]
+
+
+def _triangular_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node, *, lower: bool) -> Node:
+    da_x = None if ts[0] is None else product(_triangle(ts[0], lower), x)
+    return triangular_solve(a, _moved(ts[1], da_x), lower=lower)
+
+
+# Reads one triangle of its matrix and takes the other for zeros.
+triangular_solve = Primitive(
+    "triangular_solve", _solve_type("triangular_solve"), _triangular_eval, _triangular_vjp, _triangular_jvp,
+    _solve_batch("triangular_solve"),
+    samples=lambda: [Sample((_normal(5, 3, 3) + 2 * np.eye(3), _normal(6, 3, 2)), {"lower": True}),
+                     Sample((_normal(7, 2, 3, 3) + 2 * np.eye(3), _normal(8, 2, 3, 1)), {"lower": False})])
+
+inv = Primitive(
+    "inv", _square("inv"), lambda xp, a: xp.linalg.inv(a),
+    vjp=lambda g, out, a: [-product(product(transposed(out), g), transposed(out))],
+    jvp=lambda ts, out, a: -product(product(out, ts[0]), out), batch=_batch("inv"),
+    samples=_samples((3, 3), (2, 2, 2), (1, 1)))
+
+# -- determinants ----------------------------------------------------------------------------------------
+
+
+def _scalar_type(name: str, count: int = 1) -> Callable[[ArrayType], ArrayType | TupleType]:
+    def type_rule(t: ArrayType) -> ArrayType | TupleType:
+        _check(name, t)
+        result = ArrayType(t.shape[:-2], t.dtype)
+        return result if count == 1 else TupleType((result,) * count)
+
+    return type_rule
+
+
+def _times(scalar: Node, x: Node) -> Node:
+    return x * expand_to(scalar, x.shape, (x.ndim - 2, x.ndim - 1))
+
+
+def _cofactor_eval(xp: Any, a: Any) -> Any:
+    # det(U) det(V) U diag(products of the other singular values) Vᵀ exists for singular matrices too.
+    u, s, vh = xp.linalg.svd(a, full_matrices=False)
+    row = xp.expand_dims(s, axis=-2)
+    others = xp.prod(xp.where(xp.eye(s.shape[-1], dtype=xp.bool), xp.ones_like(row), row), axis=-1)
+    sign = xp.linalg.det(u) * xp.linalg.det(vh)
+    return xp.matmul(u * xp.expand_dims(others, axis=-2), vh) * xp.reshape(sign, (*sign.shape, 1, 1))
+
+
+def _cofactor_derivative(g: Node, out: Node, a: Node) -> Node:
+    # The second derivative of det: symmetric, so it is forward and reverse mode at once.
+    both = _times(inner(out, g), out) - product(product(out, transposed(g)), out)
+    return both / expand_to(det(a), both.shape, (a.ndim - 2, a.ndim - 1))
+
+
+# The derivative of `det` by its matrix, also where that is singular; its own derivative divides by det.
+cofactor = Primitive(
+    "cofactor", _square("cofactor"), _cofactor_eval, vjp=lambda g, out, a: [_cofactor_derivative(g, out, a)],
+    jvp=lambda ts, out, a: _cofactor_derivative(ts[0], out, a), batch=_batch("cofactor"),
+    samples=_samples((3, 3), (2, 2, 2), (1, 1)))
+
+det = Primitive(
+    "det", _scalar_type("det"), lambda xp, a: xp.linalg.det(a), vjp=lambda g, out, a: [_times(g, cofactor(a))],
+    jvp=lambda ts, out, a: inner(cofactor(a), ts[0]), batch=_batch("det"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
+
+# (sign, log of the absolute determinant). The sign's derivative is zero.
+slogdet = Primitive(
+    "slogdet", _scalar_type("slogdet", 2), lambda xp, a: tuple(xp.linalg.slogdet(a)),
+    vjp=lambda g, out, a: [_times(g[1], transposed(inv(a)))],
+    jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), batch=_batch("slogdet"),
+    samples=_samples((3, 3), (2, 2, 2)))
+
+# -- factorisations --------------------------------------------------------------------------------------
+
+
+def _symmetrised(xp: Any, a: Any) -> Any:
+    return (a + xp.matrix_transpose(a)) * 0.5
+
+
+def _half(x: Node) -> Node:
+    """Return the lower triangle with half of the diagonal."""
+    return (choose(ge, x) + choose(gt, x)) * 0.5
+
+
+def _cholesky_vjp(g: Node, out: Node, a: Node) -> list[Node]:
+    upper = transposed(out)
+    left = triangular_solve(upper, _half(product(upper, g)), lower=False)
+    return [symmetric(triangular_solve(upper, transposed(left), lower=False))]
+
+
+def _cholesky_jvp(ts: Sequence[Node], out: Node, a: Node) -> Node:
+    left = triangular_solve(out, symmetric(ts[0]), lower=True)
+    return product(out, _half(triangular_solve(out, transposed(left), lower=True)))
+
+
+cholesky = Primitive(
+    "cholesky", _square("cholesky"), lambda xp, a: xp.linalg.cholesky(_symmetrised(xp, a)), _cholesky_vjp,
+    _cholesky_jvp, _batch("cholesky"), samples=_samples((3, 3), (2, 2, 2), (1, 1), positive=True))
+
+
+def _eigh_type(t: ArrayType) -> TupleType:
+    _check("eigh", t)
+    return TupleType((ArrayType(t.shape[:-1], t.dtype), t))
+
+
+def _eigh_vjp(g: Sequence[Node], out: Node, a: Node) -> list[Node]:
+    w, v = parts(out)
+    inside = choose(eq, by_row(g[0], v), _over(product(transposed(v), g[1]), _gaps(w, v)))
+    return [symmetric(product(product(v, inside), transposed(v)))]
+
+
+def _eigh_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
+    w, v = parts(out)
+    inside = product(product(transposed(v), symmetric(ts[0])), v)
+    turn = choose(eq, zeros_like(v), _over(inside, _gaps(w, v)))
+    return diagonal(inside), product(v, turn)
+
+
+eigh = Primitive(
+    "eigh", _eigh_type, lambda xp, a: tuple(xp.linalg.eigh(_symmetrised(xp, a))), _eigh_vjp, _eigh_jvp,
+    _batch("eigh"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
+
+
+def _qr_type(t: ArrayType) -> TupleType:
+    _check("qr", t, square=False)
+    m, n = t.shape[-2:]
+    if not same(m, n) and number(m) < number(n):
+        raise fail("qr", "the matrix has more columns than rows", t, hint="Factorise its first columns")
+    return TupleType((t, ArrayType((*t.shape[:-2], n, n), t.dtype)))
+
+
+def _right_solve(x: Node, r: Node) -> Node:
+    """Return ``x R⁻ᵀ`` for an upper triangular R."""
+    return transposed(triangular_solve(r, transposed(x), lower=False))
+
+
+def _qr_vjp(g: Sequence[Node], out: Node, a: Node) -> list[Node]:
+    q, r = parts(out)
+    m = product(r, transposed(g[1])) - product(transposed(g[0]), q)
+    mirrored = choose(ge, m) + transposed(choose(gt, m))
+    return [_right_solve(g[0] + product(q, mirrored), r)]
+
+
+def _qr_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
+    q, r = parts(out)
+    c = transposed(triangular_solve(transposed(r), transposed(ts[0]), lower=True))
+    w = product(transposed(q), c)
+    turn = choose(gt, w) - transposed(choose(gt, w))
+    return c + product(q, turn - w), product(w - turn, r)
+
+
+# Reduced: Q has the matrix's shape, R is square. For matrices that are not wider than tall.
+qr = Primitive(
+    "qr", _qr_type, lambda xp, a: tuple(xp.linalg.qr(a, mode="reduced")), _qr_vjp, _qr_jvp, _batch("qr"),
+    samples=_samples((3, 3), (4, 2), (2, 3, 2), (1, 1)))
+
+
+def _svd_type(t: ArrayType) -> TupleType:
+    _check("svd", t, square=False)
+    *lead, m, n = t.shape
+    k = m if same(m, n) else min(number(m), number(n))
+    return TupleType(tuple(ArrayType((*lead, *shape), t.dtype) for shape in ((m, k), (k,), (k, n))))
+
+
+def _outside(basis: Node, x: Node) -> Node:
+    """Return the part of the columns of `x` that the columns of `basis` do not span."""
+    return x - product(basis, product(transposed(basis), x))
+
+
+def _svd_gaps(s: Node, x: Node) -> Node:
+    return _gaps(s, x) * (by_column(s, x) + by_row(s, x))
+
+
+def _svd_vjp(g: Sequence[Node], out: Node, a: Node) -> list[Node]:
+    u, s, vh = parts(out)
+    gu, gs, gv = g[0], g[1], transposed(g[2])
+    j, k = (product(transposed(u), gu), product(vh, gv))
+    gaps = _svd_gaps(s, j)
+    j, k = (choose(eq, zeros_like(x), _over(x, gaps)) for x in (j, k))
+    middle = choose(eq, by_row(gs, j)) + (j + transposed(j)) * by_column(s, j) + by_row(s, k) * (k + transposed(k))
+    left = product(u, middle)
+    if not same(*u.shape[-2:]):
+        left = left + _outside(u, _over(gu, by_column(s, gu)))
+    back = product(left, vh)
+    if not same(*vh.shape[-2:]):
+        back = back + product(u, transposed(_outside(transposed(vh), _over(gv, by_column(s, gv)))))
+    return [back]
+
+
+def _svd_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node, Node]:
+    u, s, vh = parts(out)
+    v, t = transposed(vh), ts[0]
+    to_u, to_v = product(t, v), product(transposed(t), u)
+    p = product(transposed(u), to_u)
+    pt, gaps = transposed(p), _svd_gaps(s, p)
+    row, column = by_row(s, p), by_column(s, p)
+    du = product(u, choose(eq, zeros_like(p), _over(p * column + row * pt, gaps)))
+    dv = product(v, choose(eq, zeros_like(p), _over(row * p + pt * column, gaps)))
+    if not same(*u.shape[-2:]):
+        du = du + _outside(u, _over(to_u, by_column(s, to_u)))
+    if not same(*vh.shape[-2:]):
+        dv = dv + _outside(v, _over(to_v, by_column(s, to_v)))
+    return du, diagonal(p), transposed(dv)
+
+
+# Reduced: U (m, k), s (k) and Vᵀ (k, n), with k the smaller of m and n.
+svd = Primitive(
+    "svd", _svd_type, lambda xp, a: tuple(xp.linalg.svd(a, full_matrices=False)), _svd_vjp, _svd_jvp,
+    _batch("svd"), samples=_samples((3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))

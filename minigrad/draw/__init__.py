@@ -14,6 +14,8 @@ from ..text import format_graph
 from .boxes import picture
 from .svg import render, xml
 
+_LINES = 2000  # of text in a notebook's cell
+
 __all__ = ["graph_html", "graph_svg", "show"]
 
 
@@ -30,9 +32,12 @@ def graph_svg(graph: Any) -> str:
 
 def graph_html(graph: Any) -> str:
     """Return the drawing in a frame that scrolls, and below it the page of text, folded, as HTML."""
+    lines = format_graph(graph).split("\n")
+    if len(lines) > _LINES:
+        lines[_LINES:] = [f"  … {len(lines) - _LINES:,} more lines: print(graph) shows them"]
     return ('<div class="minigrad-graph"><div style="overflow:auto;max-height:80vh">'
             f"{graph_svg(graph)}</div><details><summary>as text</summary>"
-            f'<pre style="overflow:auto;max-height:80vh">{xml(format_graph(graph))}</pre></details></div>')
+            f'<pre style="overflow:auto;max-height:80vh">{xml(chr(10).join(lines))}</pre></details></div>')
 
 
 def show(graph: Any, path: str | os.PathLike | None = None) -> str:

@@ -65,17 +65,19 @@ def rank(count: int, edges: Sequence[Edge], top: Collection[int] = (), bottom: C
         ranks[v] = last
     fixed = {*top, *bottom}
     # A box moves within the slack between its neighbours to where its edges are shortest in total. Ties go
-    # down in one sweep and up in the next, so that chains move as a whole; in the end they are down, where
-    # what they compute is used.
-    for down in (True, False, True, False, True):
+    # down in one sweep and up in the next, so that chains move as a whole. In the end they are down, where
+    # what they compute is used, unless they were only a little way from where it comes from.
+    for down, tie in ((True, count), (False, count), (True, count), (False, count), (True, count), (False, 3)):
         for v in reversed(range(count)) if down else range(count):
             if v in fixed or not (above[v] or below[v]):
                 continue
             pull = len(set(below[v])) - len(set(above[v]))
-            if below[v] and (pull > 0 or (pull == 0 and down)):
-                ranks[v] = min(ranks[w] for w in below[v]) - 1
-            elif above[v] and (pull < 0 or (pull == 0 and not down)):
-                ranks[v] = max(ranks[u] for u in above[v]) + 1
+            low = max((ranks[u] + 1 for u in above[v]), default=None)
+            high = min((ranks[w] - 1 for w in below[v]), default=None)
+            if down and high is not None and (pull > 0 or (pull == 0 and high - ranks[v] <= tie)):
+                ranks[v] = high
+            elif not down and low is not None and (pull < 0 or (pull == 0 and ranks[v] - low <= tie)):
+                ranks[v] = low
     used = {r: i for i, r in enumerate(sorted(set(ranks)))}
     return [used[r] for r in ranks]
 
@@ -215,18 +217,26 @@ class _Net:
             if v in unordered:
                 ports.sort(key=lambda p: at[self.links[p][0]])
             step = min(_PORTS, (self.widths[v] - 24) / max(len(ports), 1))
+            middle = (len(ports) - 1) / 2
+            main = [i for i, p in enumerate(ports) if not self._ends(self.links[p][0])]
+            if len(main) == 1 and len(ports) > 1:  # a chain with something joining from the side stays straight
+                middle, step = main[0], min(step, (self.widths[v] - 24) / 2 / (len(ports) - 1))
             for i, p in enumerate(ports):
-                self.shift[p] = (i - (len(ports) - 1) / 2) * step
+                self.shift[p] = (i - middle) * step
+
+    def _ends(self, v: int) -> bool:
+        """Tell whether only one link ends in `v`: its place is then up to what it is linked to."""
+        return len(self.above[v]) + len(self.below[v]) == 1
 
     def place(self) -> None:
         """Pull everything to the mean of its neighbours, as far as the layer's order leaves room."""
-        pulls: list[list[list[tuple[int, float, float]]]] = [[[] for _ in self.ranks] for _ in range(2)]
+        pulls = self.pulls = [[[] for _ in self.ranks] for _ in range(2)]
         for (u, v), shift in zip(self.links, self.shift, strict=True):
             # Long edges insist the most on being straight, then what is a box's only edge.
             passing = (u >= self.boxes) + (v >= self.boxes)
             weight = (1.0, 3.0, 9.0)[passing] / (1 if passing else max(len(self.above[v]), 1) ** 0.5)
-            pulls[0][v].append((u, -shift, weight))
-            pulls[1][u].append((v, shift, weight))
+            pulls[0][v].append((u, -shift, weight * (0.02 if self._ends(u) else 1)))
+            pulls[1][u].append((v, shift, weight * (0.02 if self._ends(v) else 1)))
         x = [0.0] * len(self.ranks)
         offsets = []
         for layer in self.layers:
@@ -273,14 +283,18 @@ class _Net:
             u, v = self.links[link]
             passing = (u >= self.boxes) + (v >= self.boxes)
             alone = len(self.below[u]) == 1 and len(self.above[v]) == 1
-            return (-passing if passing == 2 else -alone, abs(x[u] - x[v] - self.shift[link]))
+            level = 0 if passing == 2 else 1 if alone else 3 if self._ends(u) or self._ends(v) else 2
+            return level, abs(x[u] - x[v] - self.shift[link])
 
+        ends = defaultdict(list)
+        for link, uv in enumerate(self.links):
+            ends[uv].append(self.shift[link])
         under: dict[int, tuple[int, float]] = {}
         taken: set[int] = set()
         for link in sorted(range(len(self.links)), key=order):
             u, v = self.links[link]
             if u not in under and v not in taken:
-                under[u] = v, self.shift[link]
+                under[u] = v, sum(ends[u, v]) / len(ends[u, v])
                 taken.add(v)
         for first in range(len(x)):
             if first in taken:
@@ -299,7 +313,15 @@ class _Net:
             self._set(run, low, high)
 
     def _set(self, run: list[tuple[int, float]], low: float, high: float) -> None:
-        at = sorted(self.x[v] + shift for v, shift in run)[len(run) // 2]
+        """Move a run as a whole to the mean of what it is linked to, within its limits."""
+        inside = {v for v, _ in run}
+        total = weight = 0.0
+        for v, shift in run:
+            for u, s, w in itertools.chain(self.pulls[0][v], self.pulls[1][v]):
+                if u not in inside:
+                    total += (self.x[u] + s + shift) * w
+                    weight += w
+        at = total / weight if weight else 0.0  # what is linked to nothing else comes near the middle
         at = max(low, min(at, high))
         for v, shift in run:
             self.x[v] = at - shift

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+import minigrad.ops  # noqa: F401  (declares the primitives)
 from minigrad import walk
 from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like

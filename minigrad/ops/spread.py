@@ -129,34 +129,43 @@ mean = linear(
 def split_mean(node: Node) -> Node | None:
     """Rewrite a mean of terms of which some do not vary along its axes; None where there is none.
 
-    ``mean(expand(J)) → J`` and ``mean(x ± expand(J)) → mean(x) ± J``, also behind a factor that does not
-    vary: a term that is the same for every example is neither counted nor computed once per example.
+    ``mean(expand(J)) → J`` and ``mean(x ± expand(J)) → mean(x) ± J``, also behind a factor or a divisor that
+    does not vary: a term that is the same for every example is neither counted nor computed once per example.
     """
     (x,), axes = node.inputs, node.params["axes"]
-    region, stack = {x}, [x]
-    while stack:
-        n = stack.pop()
-        affine = n.prim.name in ("add", "sub", "neg") or (
-            n.prim.name == "mul" and any(unvarying(i, axes) is not None for i in n.inputs))
-        for i in n.inputs if affine else ():
-            if i not in region:
-                region.add(i)
-                stack.append(i)
     parts: dict[Node, tuple[Node | None, Node | None]] = {}  # node -> what varies of it, what does not
-    for n in sorted(region, key=lambda n: n.serial):
+    for n in _affine_region(x):
         constant = unvarying(n, axes)
-        if constant is not None:
-            parts[n] = None, constant
-        elif n.prim.name in ("add", "sub", "neg") and any(parts[i][1] is not None for i in n.inputs):
-            parts[n] = tuple(_combine(n.prim, [parts[i][side] for i in n.inputs]) for side in (0, 1))
-        elif n.prim.name == "mul" and any(i in parts and parts[i][0] and parts[i][1] for i in n.inputs):
-            parts[n] = _distribute(n, parts, axes)
-        else:
-            parts[n] = n, None
+        parts[n] = _split(n, parts) if constant is None else (None, constant)
     varying, constant = parts[x]
     if constant is None:
         return None
     return constant if varying is None else mean(varying, axes=axes) + constant
+
+
+def _affine_region(x: Node) -> list[Node]:
+    """Return, in order, the nodes that `x` is made of by sums, products and quotients."""
+    region, stack = {x}, [x]
+    while stack:
+        n = stack.pop()
+        for i in n.inputs if n.prim.name in ("add", "sub", "neg", "mul", "div") else ():
+            if i not in region:
+                region.add(i)
+                stack.append(i)
+    return sorted(region, key=lambda n: n.serial)
+
+
+def _split(n: Node, parts: dict[Node, tuple[Node | None, Node | None]]) -> tuple[Node | None, Node | None]:
+    """Return what varies of `n` and what does not, given that of its inputs."""
+    name = n.prim.name
+    if name in ("add", "sub", "neg") and any(parts[i][1] is not None for i in n.inputs):
+        return tuple(_combine(n.prim, [parts[i][side] for i in n.inputs]) for side in (0, 1))
+    if name in ("mul", "div"):
+        for x, factor in (n.inputs, n.inputs[::-1]) if name == "mul" else (n.inputs,):
+            varying, constant = parts[x]
+            if constant is not None and parts[factor][0] is None:
+                return None if varying is None else n.prim(varying, factor), n.prim(constant, parts[factor][1])
+    return n, None
 
 
 def _combine(prim: Primitive, sides: Sequence[Node | None]) -> Node | None:
@@ -165,14 +174,6 @@ def _combine(prim: Primitive, sides: Sequence[Node | None]) -> Node | None:
     if prim.name == "sub" and sides[0] is None and sides[1] is not None:
         return -sides[1]
     return next((s for s in sides if s is not None), None)
-
-
-def _distribute(n: Node, parts: dict, axes: Axes) -> tuple[Node | None, Node | None]:
-    for factor, x in (n.inputs, n.inputs[::-1]):
-        still = unvarying(factor, axes)
-        if still is not None and parts[x][1] is not None:
-            return parts[x][0] * factor, parts[x][1] * still
-    return n, None
 
 
 def unvarying(x: Node, axes: Axes) -> Node | None:

@@ -7,7 +7,6 @@ import array_api_strict
 import numpy as np
 import pytest
 
-import minigrad.ops  # noqa: F401  (declares the primitives)
 from minigrad.graph import PRIMITIVES, Graph
 from tests import checks
 

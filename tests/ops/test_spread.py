@@ -1,0 +1,115 @@
+"""`split_mean` on random trees, and extremes with ties."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from minigrad import walk
+from minigrad.dims import Dim
+from minigrad.errors import ShapeError
+from minigrad.graph import PRIMITIVES as P
+from minigrad.graph import Graph, full
+from minigrad.ops.spread import split_mean, unvarying
+from tests import checks
+
+F8 = np.dtype("f8")
+
+
+# A tree is a leaf's name or (operation, trees). Leaves: x, y vary along axis 0; J and k do not; s does along
+# neither axis; 2 is a number.
+TREES = st.recursive(
+    st.sampled_from(["x", "y", "J", "k", "s", "2"]),
+    lambda t: st.one_of(st.tuples(st.sampled_from(["add", "sub", "mul", "div"]), t, t),
+                        st.tuples(st.sampled_from(["neg", "sin"]), t)), max_leaves=12)
+
+
+def build(tree, leaves):
+    if isinstance(tree, str):
+        return leaves[tree]
+    return P[tree[0]](*(build(t, leaves) for t in tree[1:]))
+
+
+def affine(tree):
+    """Return which of (what varies, what does not) the tree has at its top, by the rule's own words."""
+    if isinstance(tree, str):
+        return (True, False) if tree in "xy" else (False, True)
+    op, *rest = tree
+    sides = [affine(t) for t in rest]
+    if op in ("add", "sub", "neg"):
+        return any(s[0] for s in sides), any(s[1] for s in sides)
+    if op == "mul" and not (sides[0][0] and sides[1][0]):
+        both = sides if sides[1][0] is False else sides[::-1]
+        return both[0]
+    if op == "div" and not sides[1][0]:
+        return sides[0]
+    return True, False
+
+
+@given(TREES, st.sampled_from([(0,), (0, 1)]), st.booleans())
+def test_split_mean_keeps_the_value_and_takes_every_constant_out(tree, axes, symbolic):
+    b = Dim.new("B") if symbolic else 3
+    x, y = (checks.placeholder((b, 2), "f8") for _ in "xy")
+    j, k, s = (checks.placeholder(shape, "f8") for shape in ((2,)[len(axes) - 1:], (2,)[len(axes) - 1:], ()))
+    spread = {n: P["expand"](v, shape=(b, 2), axes=axes) for n, v in (("J", j), ("k", k))}
+    leaves = {"x": x, "y": y, **spread, "s": P["expand"](s, shape=(b, 2), axes=(0, 1)), "2": full(2.0, (b, 2), F8)}
+    before = P["mean"](build(tree, leaves), axes=axes)
+    after = split_mean(before)
+    varies, constant = affine(tree)
+    assert (after is not None) == constant
+    if after is None:
+        return
+    assert after.type == before.type
+    graph = Graph((x, y, j, k, s), (before, after)).check()
+    rng = np.random.default_rng(0)
+    arrays = [rng.uniform(1, 2, (3, 2)), rng.uniform(1, 2, (3, 2)),
+              *(rng.uniform(1, 2, n.shape) for n in (j, k, s))]
+    sizes = {b.symbol: 3} if symbolic else None
+    everything = Graph(graph.inputs, tuple(graph.nodes))
+    assume(all(np.all(np.abs(v) < 1e6) for v in walk.evaluate(everything, arrays, sizes)))  # no quotient by almost 0
+    want, have = walk.evaluate(graph, arrays, sizes)
+    checks.close(have, want, str(tree), 1e-7)
+    means = [n for n in walk.reachable([after]) if n.prim.name == "mean"]
+    assert len(means) == varies
+    assert all(split_mean(m) is None for m in means)
+
+
+def test_unvarying_needs_every_axis():
+    j = checks.placeholder((2,), "f8")
+    spread = P["expand"](j, shape=(3, 2), axes=(0,))
+    assert unvarying(spread, (0,)) is j
+    assert unvarying(spread, (0, 1)) is None
+    assert unvarying(spread, (1,)) is None
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_ties_share_equally_and_have_no_curvature(name, dtype):
+    x = np.array([[2.0, 1.0, 2.0], [3.0, 3.0, 3.0]], dtype) * (1 if name == "max" else -1)
+    graph = checks.program(P[name], [x], {"axes": (1,)})
+    back = checks.reverse(graph)
+    ones = np.ones(2, dtype)
+    (g,) = walk.evaluate(back, [x, ones])
+    np.testing.assert_array_equal(g, np.array([[0.5, 0, 0.5], [1 / 3] * 3], dtype), strict=True)
+    again = checks.reverse(back)
+    assert not walk.evaluate(again, [x, ones, np.ones_like(x)])[0].any()
+    checks.check_duality(graph, [x.astype("f8")] if dtype == "f8" else [x], 1e-6)
+
+
+def test_empty_axes():
+    x = np.zeros((0, 3))
+    for name in ("max", "min", "argmax", "argmin"):
+        params = {"axis": 0} if name.startswith("arg") else {"axes": (0,)}
+        with pytest.raises(ShapeError, match="empty"):
+            checks.program(P[name], [x], params)
+    for axes in ((0,), (1,), (0, 1)):
+        graph = checks.program(P["sum"], [x], {"axes": axes})
+        checks.check_types(graph, [x])
+        checks.check_gradient(graph, [x])
+        checks.check_batch(graph, [x])
+
+
+@pytest.mark.parametrize("name", ["any", "all"])
+def test_truth_of_numbers_is_bool(name):
+    x = np.array([[0.0, 2.0], [1.0, 3.0]])
+    checks.check_types(checks.program(P[name], [x], {"axes": (1,)}), [x])

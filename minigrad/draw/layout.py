@@ -142,6 +142,17 @@ class _Net:
         self.layers: list[list[int]] = [[] for _ in range(max(self.ranks) + 1)]
         for v, r in enumerate(self.ranks):
             self.layers[r].append(v)
+        # What hangs by one thread: its place is up to what it hangs on.
+        self.loose = self._hanging(self.layers, self.above, self.below)
+        self.loose |= self._hanging(self.layers[::-1], self.below, self.above)
+
+    @staticmethod
+    def _hanging(layers: list[list[int]], before: list[list[int]], after: list[list[int]]) -> set[int]:
+        found: set[int] = set()
+        for v in itertools.chain.from_iterable(layers):
+            if len(after[v]) == 1 and (not before[v] or (len(before[v]) == 1 and before[v][0] in found)):
+                found.add(v)
+        return found
 
     # -- order within layers ---------------------------------------------------------------------
 
@@ -218,15 +229,11 @@ class _Net:
                 ports.sort(key=lambda p: at[self.links[p][0]])
             step = min(_PORTS, (self.widths[v] - 24) / max(len(ports), 1))
             middle = (len(ports) - 1) / 2
-            main = [i for i, p in enumerate(ports) if not self._ends(self.links[p][0])]
+            main = [i for i, p in enumerate(ports) if self.links[p][0] not in self.loose]
             if len(main) == 1 and len(ports) > 1:  # a chain with something joining from the side stays straight
                 middle, step = main[0], min(step, (self.widths[v] - 24) / 2 / (len(ports) - 1))
             for i, p in enumerate(ports):
                 self.shift[p] = (i - middle) * step
-
-    def _ends(self, v: int) -> bool:
-        """Tell whether only one link ends in `v`: its place is then up to what it is linked to."""
-        return len(self.above[v]) + len(self.below[v]) == 1
 
     def place(self) -> None:
         """Pull everything to the mean of its neighbours, as far as the layer's order leaves room."""
@@ -235,8 +242,10 @@ class _Net:
             # Long edges insist the most on being straight, then what is a box's only edge.
             passing = (u >= self.boxes) + (v >= self.boxes)
             weight = (1.0, 3.0, 9.0)[passing] / (1 if passing else max(len(self.above[v]), 1) ** 0.5)
-            pulls[0][v].append((u, -shift, weight * (0.02 if self._ends(u) else 1)))
-            pulls[1][u].append((v, shift, weight * (0.02 if self._ends(v) else 1)))
+            if (u in self.loose) != (v in self.loose):
+                weight = 0.3  # it gives way to the boxes beside it
+            pulls[0][v].append((u, -shift, weight * (0.02 if u in self.loose else 1)))
+            pulls[1][u].append((v, shift, weight * (0.02 if v in self.loose else 1)))
         x = [0.0] * len(self.ranks)
         offsets = []
         for layer in self.layers:
@@ -274,6 +283,8 @@ class _Net:
     def _straighten(self) -> None:
         """Put runs of links exactly under each other, as far down as there is room for each run."""
         x = self.x
+        linked = [x[v] for v in range(len(x)) if self.above[v] or self.below[v]]
+        self.middle = sum(linked) / len(linked) if linked else 0.0  # where boxes without edges gather
         left, right = {}, {}
         for layer in self.layers:
             for u, v in itertools.pairwise(layer):
@@ -283,7 +294,7 @@ class _Net:
             u, v = self.links[link]
             passing = (u >= self.boxes) + (v >= self.boxes)
             alone = len(self.below[u]) == 1 and len(self.above[v]) == 1
-            level = 0 if passing == 2 else 1 if alone else 3 if self._ends(u) or self._ends(v) else 2
+            level = 0 if passing == 2 else 1 if alone else 3 if u in self.loose or v in self.loose else 2
             return level, abs(x[u] - x[v] - self.shift[link])
 
         ends = defaultdict(list)
@@ -321,7 +332,7 @@ class _Net:
                 if u not in inside:
                     total += (self.x[u] + s + shift) * w
                     weight += w
-        at = total / weight if weight else 0.0  # what is linked to nothing else comes near the middle
+        at = total / weight if weight else self.middle
         at = max(low, min(at, high))
         for v, shift in run:
             self.x[v] = at - shift

@@ -1,1 +1,27 @@
-"""minigrad"""
+"""minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
+
+from . import optim
+from .compiler import compile
+from .dims import Dim
+from .errors import (
+    BatchError,
+    DtypeError,
+    GradError,
+    GraphError,
+    MinigradError,
+    ShapeError,
+    TraceError,
+    Unsupported,
+)
+from .graph import ArrayType, Graph, Node
+from .numpy import Array
+from .numpy.shaping import where
+from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from .transforms.mark import checkpoint, stop_gradient
+from .transforms.microbatch import microbatch
+from .transforms.spec import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
+from .transforms.trace import trace
+from .transforms.vmap import mean_loss, per_example_grad, unroll, vmap
+from .walk import debug_nans
+
+__version__ = "0.1.0"

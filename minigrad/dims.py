@@ -229,12 +229,14 @@ class Watch(threading.local):
     """What the trace that runs on this thread wants to know about sizes.
 
     ``batched`` collects the origins of sizes that a `vmap` maps; ``insisted`` collects the symbols
-    whose number the traced code asked for, with the line that asked.
+    whose number the traced code asked for, with the line that asked; ``merged`` collects pairs of
+    symbols that the code takes to be one size.
     """
 
     def __init__(self):
         self.batched: list[tuple[object, ...]] | None = None
         self.insisted: dict[Symbol, tuple[str, int] | None] | None = None
+        self.merged: list[tuple[Symbol, Symbol]] | None = None
 
     def note_batch(self, sizes: Iterable[object]) -> None:
         origins = tuple(n.origin for n in sizes if isinstance(n, Tagged))
@@ -265,16 +267,21 @@ def number(n: int | Dim) -> int:
 def same(a: int | Dim, b: int | Dim) -> bool:
     """Tell whether two sizes are equal.
 
-    Two sizes that only happen to be equal in the example at hand count as equal, and their symbols
-    are noted as insisted on, so that the function is traced again with the numbers.
+    Two sizes that only happen to be equal in the example at hand count as equal. That is noted, and the
+    function is traced again: with one symbol in the place of two, or with the number.
     """
     if a is b or a == b:
         return True
-    if isinstance(a, Dim) or isinstance(b, Dim):
-        ha, hb = (n.hint if isinstance(n, Dim) else n for n in (a, b))
-        if ha is not None and ha == hb and watch.insisted is not None:
-            return number(a) == number(b)
-    return False
+    if watch.insisted is None or not (isinstance(a, Dim) or isinstance(b, Dim)):
+        return False
+    hints = [n.hint if isinstance(n, Dim) else n for n in (a, b)]
+    if hints[0] is None or hints[0] != hints[1]:
+        return False
+    pair = [n.symbol if isinstance(n, Dim) else None for n in (a, b)]
+    if None in pair:
+        return number(a) == number(b)
+    watch.merged.append(tuple(pair))
+    return True
 
 
 def same_shape(a: Sequence[int | Dim], b: Sequence[int | Dim]) -> bool:

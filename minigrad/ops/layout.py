@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Shape, format_shape, same, size_of
+from ..dims import Dim, Shape, format_shape, number, same, size_of
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node
 from ..primitive import Sample, fail, linear, spread
@@ -67,7 +67,7 @@ def _slice_type(t: ArrayType, *, start: Axes, stop: Axes, step: Axes) -> ArrayTy
     for n, a, b, s in zip(t.shape, start, stop, step, strict=True):
         if (a, s) == (0, 1) and b == n:
             shape.append(n)
-        elif isinstance(n, Dim) or not (0 <= a <= b <= n and s >= 1):
+        elif isinstance(b, Dim) or not (0 <= a <= b <= number(n) and s >= 1):
             raise fail("slice", f"[{a}:{b}:{s}] does not fit an axis of {n}", t)
         else:
             shape.append(-((a - b) // s))
@@ -96,9 +96,9 @@ slice_ = linear(
 def _pad_type(t: ArrayType, *, low: Axes, high: Axes, interior: Axes) -> ArrayType:
     shape = []
     for n, a, b, i in zip(t.shape, low, high, interior, strict=True):
-        if (a, b, i) != (0, 0, 0) and (isinstance(n, Dim) or min(a, b, i) < 0):
+        if min(a, b, i) < 0:
             raise fail("pad", f"({a}, {b}, {i}) does not fit an axis of {n}", t)
-        shape.append(n if (a, b, i) == (0, 0, 0) else a + n + max(n - 1, 0) * i + b)
+        shape.append(n if (a, b, i) == (0, 0, 0) else a + number(n) + max(number(n) - 1, 0) * i + b)
     return ArrayType(tuple(shape), t.dtype)
 
 

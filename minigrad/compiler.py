@@ -1,0 +1,193 @@
+"""`compile`: trace once, rewrite once, then run the program for any batch size."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optree
+
+from . import backends, passes, walk
+from .dims import Symbol, bind
+from .errors import BatchError, MinigradError, ShapeError, at_user_line
+from .graph import Graph
+from .passes.stage import Stage
+from .transforms.trace import argument_names, flatten_arguments, function_name, own, trace_symbolic, tracing
+
+BACKENDS = ("auto", "numpy")
+_REMEMBERED = 1024  # argument shapes whose sizes are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One traced program: it serves every batch size, for one structure, one set of dtypes and static shapes."""
+
+    graph: Graph
+    stages: tuple[Stage, ...]
+    program: Any
+
+    def sizes(self, shapes: list[tuple[int, ...]]) -> dict[Symbol, int]:
+        """Return the numbers of the symbolic sizes, or raise `ShapeError` where the shapes do not fit."""
+        return bind((n.shape, shape, name)
+                    for n, shape, name in zip(self.graph.inputs, shapes, self.graph.names, strict=True))
+
+
+class Compiled:
+    """A compiled function; made by `compile`.
+
+    Attributes
+    ----------
+    entries : list of Entry
+        The programs so far: one per structure, dtypes and static shapes.
+    graph : Graph
+        What was traced, of the latest entry.
+    source : str
+        Its program.
+    stages : tuple of Stage
+        What was done to get there; ``print`` each.
+    """
+
+    def __init__(self, f: Callable[..., Any], backend: str = "auto"):
+        if backend not in BACKENDS:
+            raise MinigradError(at_user_line(f"no backend {backend!r}; there are {', '.join(BACKENDS)}"))
+        functools.update_wrapper(self, f)
+        self._f = f
+        self._backend = "numpy" if backend == "auto" else backend
+        self._entries: dict[Any, list[Entry]] = {}
+        self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
+        self._latest: Entry | None = None
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"<compiled {function_name(self._f)}: {len(self.entries)} programs, {self._backend}>"
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [e for group in self._entries.values() for e in group]
+
+    def _last(self) -> Entry:
+        if self._latest is None:
+            raise MinigradError(f"{function_name(self._f)} has not been called yet: call it, or build(...) it, first")
+        return self._latest
+
+    @property
+    def graph(self) -> Graph:
+        return self._last().graph
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return self._last().stages
+
+    @property
+    def source(self) -> str:
+        return self._last().program.source
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if tracing():
+            return self._f(*args, **kwargs)
+        leaves, tree = optree.tree_flatten((args, kwargs))
+        key = (tree, *[(x.shape, x.dtype) if type(x) is np.ndarray else _kind(x) for x in leaves])
+        found = self._bound.get(key)
+        if found is None:
+            found = self._find(args, kwargs, key)
+        entry, sizes = found
+        arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
+                  for x, n in zip(leaves, entry.graph.inputs, strict=True)]
+        if walk.debugging():
+            values = own(walk.evaluate(entry.graph, arrays, sizes), arrays)
+        else:
+            values = entry.program(arrays, sizes)
+        return optree.tree_unflatten(entry.graph.out_tree, values)
+
+    def build(self, *args: Any, **kwargs: Any) -> Entry:
+        """Return the program for such arguments without running it; types such as ``mg.f32[784]`` will do."""
+        leaves, tree, _ = flatten_arguments(self._f, args, kwargs)
+        return self._trace(args, kwargs, (tree, *map(_static_kind, leaves)))
+
+    def _find(self, args: tuple, kwargs: dict, key: Any) -> tuple[Entry, dict[Symbol, int]]:
+        """Return the program that fits the arguments' shapes, traced now if there is none yet."""
+        leaves, tree, types = flatten_arguments(self._f, args, kwargs)
+        shapes = [t.shape for t in types]
+        kinds = (tree, *map(_static_kind, leaves))
+        with self._lock:
+            for entry in self._entries.get(kinds, ()):
+                try:
+                    sizes = entry.sizes(shapes)
+                except ShapeError:
+                    continue  # another static shape: another program
+                break
+            else:
+                entry = self._trace(args, kwargs, kinds)
+                sizes = entry.sizes(shapes)
+            if 0 in sizes.values():
+                symbol = next(s for s, n in sizes.items() if n == 0)
+                names = argument_names(self._f, args, kwargs)
+                which = [names[i] for i, n in enumerate(entry.graph.inputs) if any(
+                    getattr(d, "symbol", None) is symbol for d in n.shape)]
+                raise BatchError(at_user_line(f"{function_name(self._f)}: an empty batch: {', '.join(which)} has no "
+                                              "example"))
+            if len(self._bound) >= _REMEMBERED:
+                self._bound.clear()
+            self._bound[key] = entry, sizes
+            self._latest = entry
+            return entry, sizes
+
+    def _trace(self, args: tuple, kwargs: dict, kinds: Any) -> Entry:
+        with self._lock:
+            graph = trace_symbolic(self._f, args, kwargs)
+            optimized, stages = passes.run(graph)
+            program = backends.build(optimized, self._backend)
+            notes = [Stage("trace", function_name(self._f), graph, "; ".join(graph.notes) or
+                           f"{graph.count()} nodes" + (f" for every {', '.join(map(str, graph.symbols))}"
+                                                       if graph.symbols else ""))]
+            entry = Entry(graph, (*notes, *stages, *program.stages), program)
+            self._entries.setdefault(kinds, []).append(entry)
+            self._latest = entry
+            return entry
+
+
+def _kind(x: Any) -> Any:
+    """Return what the program for `x` depends on, shapes included, where `x` is not a plain ndarray."""
+    if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
+        return type(x)
+    return (getattr(x, "shape", None), getattr(x, "dtype", None)) if hasattr(x, "shape") else type(x)
+
+
+def _static_kind(x: Any) -> Any:
+    """Return the same without the shape, which may be symbolic."""
+    if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
+        return type(x)
+    return str(x.dtype) if hasattr(x, "dtype") else str(np.asarray(x).dtype)
+
+
+def compile(f: Callable[..., Any], backend: str = "auto") -> Compiled:
+    """Compile a function: one trace per structure, dtypes and static shapes, and any batch size after that.
+
+    Parameters
+    ----------
+    f : callable
+        A function of pytrees of arrays, made of NumPy functions and minigrad's transforms.
+    backend : {"auto", "numpy"}
+        What runs the program.
+
+    Returns
+    -------
+    Compiled
+        A function of the same arguments. Its results are arrays of the caller's own; it may be called from
+        several threads. ``.source`` is the program, ``.stages`` what was done, ``.graph`` what was traced.
+
+    Raises
+    ------
+    BatchError
+        On a call with an empty batch.
+
+    Examples
+    --------
+    >>> step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0, 0))))
+    >>> value, gradient = step(params, X, y)
+    """
+    return Compiled(f, backend)

@@ -1,0 +1,102 @@
+"""Optimizers: small pure functions on pytrees, which never see a batch size.
+
+Each is a pair ``(init, update)``: ``state = init(params)``, then ``params, state = update(gradient, state,
+params)`` as often as there is a gradient, however that was computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import optree
+
+from .errors import ShapeError
+
+Tree = Any
+
+
+class Optimizer(NamedTuple):
+    """An optimizer.
+
+    Attributes
+    ----------
+    init : callable
+        ``init(params) -> state``.
+    update : callable
+        ``update(gradient, state, params) -> (params, state)``. Nothing is changed in place.
+    """
+
+    init: Callable[[Tree], Any]
+    update: Callable[[Tree, Any, Tree], tuple[Tree, Any]]
+
+
+def sgd(rate: float) -> Optimizer:
+    """Gradient descent: ``params - rate * gradient``."""
+
+    def update(gradient: Tree, state: tuple, params: Tree) -> tuple[Tree, tuple]:
+        return optree.tree_map(lambda p, g: p - rate * g, params, gradient), state
+
+    return Optimizer(lambda params: (), update)
+
+
+def momentum(rate: float, beta: float = 0.9) -> Optimizer:
+    """Heavy-ball momentum: ``v = beta v + gradient; params - rate v`` (Polyak, 1964)."""
+
+    def update(gradient: Tree, velocity: Tree, params: Tree) -> tuple[Tree, Tree]:
+        velocity = optree.tree_map(lambda v, g: beta * v + g, velocity, gradient)
+        return optree.tree_map(lambda p, v: p - rate * v, params, velocity), velocity
+
+    return Optimizer(lambda params: optree.tree_map(np.zeros_like, params), update)
+
+
+def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Optimizer:
+    """Adam with bias correction (Kingma and Ba, 2015)."""
+
+    def init(params: Tree) -> tuple[int, Tree, Tree]:
+        return 0, optree.tree_map(np.zeros_like, params), optree.tree_map(np.zeros_like, params)
+
+    def update(gradient: Tree, state: tuple[int, Tree, Tree], params: Tree) -> tuple[Tree, tuple[int, Tree, Tree]]:
+        step, m, v = state
+        step = step + 1
+        m = optree.tree_map(lambda m, g: beta1 * m + (1 - beta1) * g, m, gradient)
+        v = optree.tree_map(lambda v, g: beta2 * v + (1 - beta2) * g * g, v, gradient)
+        # Both bias corrections are one factor each, in Python floats: the parameters keep their dtype.
+        scale, root = rate / (1 - beta1**step), (1 - beta2**step) ** -0.5
+        params = optree.tree_map(lambda p, m, v: p - scale * m / (np.sqrt(v) * root + eps), params, m, v)
+        return params, (step, m, v)
+
+    return Optimizer(init, update)
+
+
+def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
+    """Return a pytree as one float64 vector, and the function that undoes it.
+
+    With it, optimizers that want a vector (``scipy.optimize.minimize``) work on pytrees.
+
+    Returns
+    -------
+    vector : ndarray, shape (n,), float64
+    unravel : callable
+        Takes such a vector to a pytree with the shapes and dtypes of `tree`.
+
+    Raises
+    ------
+    ShapeError
+        From `unravel`, if the vector has another length.
+    """
+    leaves, structure = optree.tree_flatten(tree)
+    arrays = [np.asarray(x) for x in leaves]
+    vector = np.concatenate([a.ravel().astype(np.float64) for a in arrays]) if arrays else np.zeros(0)
+    ends = np.cumsum([a.size for a in arrays])
+
+    def unravel(flat: np.ndarray) -> Tree:
+        flat = np.asarray(flat)
+        if flat.shape != vector.shape:
+            raise ShapeError(f"unravel: expected a vector of {vector.size} numbers, got shape {flat.shape}")
+        parts = np.split(flat, ends[:-1])
+        return optree.tree_unflatten(structure, [
+            p.reshape(a.shape).astype(a.dtype) for p, a in zip(parts, arrays, strict=True)])
+
+    return vector, unravel

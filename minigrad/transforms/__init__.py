@@ -1,0 +1,1 @@
+"""Transforms of functions, each of which is a rewrite of their graph."""

@@ -1,0 +1,40 @@
+"""Types as arguments of `trace`: ``mg.f32[784, 10]``, ``mg.i64[()]``, ``mg.f32[mg.dim("B"), 3]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Size
+from ..errors import ShapeError, at_user_line
+from ..graph import ArrayType
+
+
+class ArraySpec:
+    """A dtype that makes array types: ``f32[784, 10]``."""
+
+    def __init__(self, dtype: Any):
+        self.dtype = np.dtype(dtype)
+
+    def __getitem__(self, shape: Any) -> ArrayType:
+        sizes = shape if isinstance(shape, tuple) else (shape,)
+        for n in sizes:
+            if not isinstance(n, (Dim, Size)) and (not hasattr(n, "__index__") or n < 0):
+                raise ShapeError(at_user_line(f"a shape holds sizes, not {n!r}"))
+        return ArrayType(tuple(n.dim if isinstance(n, Size) else n if isinstance(n, Dim) else int(n) for n in sizes),
+                         self.dtype)
+
+    def __repr__(self) -> str:
+        return f"<array types of {self.dtype}>"
+
+
+f16, f32, f64 = map(ArraySpec, ("f2", "f4", "f8"))
+i8, i16, i32, i64 = map(ArraySpec, ("i1", "i2", "i4", "i8"))
+u8, u16, u32, u64 = map(ArraySpec, ("u1", "u2", "u4", "u8"))
+bool_ = ArraySpec(bool)
+
+
+def dim(name: str) -> Dim:
+    """Return a fresh symbolic size, to be used in types: ``B = mg.dim("B"); mg.trace(f)(mg.f32[B, 3])``."""
+    return Dim.new(name)

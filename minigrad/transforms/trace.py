@@ -1,0 +1,311 @@
+"""Tracing: from a Python function on pytrees to nodes, and back to values.
+
+Every transform stages its function on fresh inputs, rewrites the nodes, and then either runs them (at
+top level) or puts the caller's nodes in the place of the inputs (inside another trace). Values of an
+outer trace that the function closes over are nodes like any other, so there is no stack of levels.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optree
+
+from .. import walk
+from ..dims import Dim, Tagged, watch
+from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
+from ..graph import ArrayType, Graph, Node, dtype_of, reachable
+from ..numpy.array import Array, as_array, constants
+from ..ops.control import placeholder
+
+
+class _State(threading.local):
+    depth = 0
+
+
+_state = _State()
+
+
+def tracing() -> bool:
+    """Tell whether this thread is inside a trace."""
+    return _state.depth > 0
+
+
+@contextmanager
+def _inside() -> Iterator[None]:
+    _state.depth += 1
+    outermost = constants.known is None
+    if outermost:
+        constants.known = {}
+    try:
+        yield
+    finally:
+        _state.depth -= 1
+        if outermost:
+            constants.known = None
+
+
+# -- leaves ------------------------------------------------------------------------------------------------
+
+
+def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
+    """Return the type of a leaf of a function's arguments.
+
+    Raises
+    ------
+    DtypeError
+        If it is no array: `name` then says which leaf it is.
+    """
+    if isinstance(x, Array):
+        return x._node.type
+    if isinstance(x, ArrayType):
+        return x
+    try:
+        if isinstance(x, (np.ndarray, np.generic)):
+            return ArrayType(x.shape, dtype_of(x.dtype))
+        if isinstance(x, (bool, int, float)):
+            return ArrayType((), np.asarray(x).dtype)
+        if hasattr(x, "__array__") and not isinstance(x, type):
+            value = np.asarray(x)
+            return ArrayType(value.shape, dtype_of(value.dtype))
+        dtype_of(np.asarray(x).dtype)
+    except (DtypeError, ValueError) as error:
+        raise DtypeError(at_user_line(f"argument {name()}, a {type(x).__name__}: {error}")) from None
+    raise DtypeError(at_user_line(
+        f"argument {name()} is a {type(x).__name__}, which is no array. Pytrees of arrays and numbers can be traced; "
+        "bind anything else first, with functools.partial or a lambda."))
+
+
+def argument_names(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[str, ...]:
+    """Return a name for each leaf of ``(args, kwargs)``: ``w``, or ``params['W']`` within a pytree."""
+    try:
+        kinds = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        kinds = ()
+    own = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in kinds if p.kind is p.VAR_POSITIONAL), "arg")
+    names = []
+    for which, first, *path in optree.tree_paths((args, kwargs)):
+        if which == 1:
+            head = str(first)
+        else:
+            head = own[first] if first < len(own) else f"{rest}{first - len(own)}"
+        names.append(head + "".join(f"[{p!r}]" for p in path))
+    return tuple(names)
+
+
+def function_name(f: Callable[..., Any]) -> str:
+    """Return the name that graphs of `f` carry."""
+    name = getattr(f, "__name__", type(f).__name__)
+    return name if name != "<lambda>" else "lambda_"
+
+
+# -- staging -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Staged:
+    """A function, traced on fresh inputs.
+
+    Attributes
+    ----------
+    f : callable
+    args, kwargs : tuple, dict
+        What it was called with.
+    leaves : list
+        The leaves of ``(args, kwargs)``.
+    in_tree : optree.PyTreeSpec
+    inputs : list of Node
+        A fresh input per leaf, of the type that the function saw.
+    result : Any
+        The pytree that it returned, with `Array` leaves.
+    """
+
+    f: Callable[..., Any]
+    args: tuple
+    kwargs: dict
+    leaves: list[Any]
+    in_tree: Any
+    inputs: list[Node]
+    result: Any = None
+    outputs: list[Node] = field(default_factory=list)
+    out_tree: Any = None
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        return argument_names(self.f, self.args, self.kwargs)
+
+    def finish(self, outputs: Sequence[Node], out_tree: Any, inputs: Sequence[Node] | None = None) -> Any:
+        """Turn nodes that depend on the inputs into the caller's values, in the shape of `out_tree`."""
+        return finish(inputs if inputs is not None else self.inputs, self.leaves, outputs, out_tree)
+
+
+def flatten_arguments(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[list[Any], Any, list[ArrayType]]:
+    """Return the leaves of the arguments, their pytree, and their types."""
+    leaves, tree = optree.tree_flatten((args, kwargs))
+    types = [leaf_type(x, lambda i=i: argument_names(f, args, kwargs)[i]) for i, x in enumerate(leaves)]
+    return leaves, tree, types
+
+
+def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
+          flat: tuple[list[Any], Any, list[ArrayType]] | None = None) -> Staged:
+    """Trace ``f(*args, **kwargs)`` on fresh inputs of the arguments' types (or of those in `flat`)."""
+    leaves, in_tree, types = flat or flatten_arguments(f, args, kwargs)
+    staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types])
+    arrays = [Array(n, weak=_is_weak(x)) for n, x in zip(staged.inputs, leaves, strict=True)]
+    with _inside():
+        traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
+        staged.result = f(*traced_args, **traced_kwargs)
+        staged.outputs, staged.out_tree = flatten_result(f, staged.result)
+    return staged
+
+
+def _is_weak(x: Any) -> bool:
+    return x._weak if isinstance(x, Array) else isinstance(x, (int, float)) and not isinstance(x, (bool, np.generic))
+
+
+def flatten_result(f: Callable[..., Any], result: Any) -> tuple[list[Node], Any]:
+    """Return the nodes and the pytree of what a traced function returned."""
+    if result is None:
+        raise TraceError(f"{_defined(f)}: {function_name(f)} returned None. Did you forget `return`?")
+    leaves, tree = optree.tree_flatten(result)
+    try:
+        return [as_array(x)._node for x in leaves], tree
+    except MinigradError as error:
+        raise DtypeError(f"{_defined(f)}: {function_name(f)} returned a leaf that is no array: {error}") from None
+
+
+def _defined(f: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(f), "__code__", None)
+    return format_location((code.co_filename, code.co_firstlineno) if code else None)
+
+
+def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node], out_tree: Any) -> Any:
+    """Run a staged program on `leaves`; inside a trace, continue the trace with it instead."""
+    if tracing():
+        new = {i: as_array(x)._node for i, x in zip(inputs, leaves, strict=True)}
+        values: list[Any] = [Array(n) for n in walk.substitute(outputs, new)]
+    else:
+        refuse_foreign(inputs, outputs)
+        arrays = [np.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
+        values = own(walk.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays), arrays)
+    return optree.tree_unflatten(out_tree, values)
+
+
+def refuse_foreign(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
+    """Raise `TraceError` if `outputs` depend on an input of a trace that is over."""
+    mine = set(inputs)
+    for node in reachable(outputs):
+        if node.prim.name == "input" and node not in mine:
+            raise TraceError(at_user_line(
+                f"a traced value ({node.type}) is used outside the function that it was traced in. Return it from that "
+                "function; do not keep it in a variable, a list or an attribute."))
+
+
+def own(values: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+    """Return values as the caller's own arrays: nothing in them is shared, with the inputs or each other."""
+    taken = {id(a) for a in arrays}
+    out = []
+    for v in values:
+        if isinstance(v, np.ndarray) and (not v.flags.owndata or not v.flags.writeable or id(v) in taken):
+            v = v.copy()
+        taken.add(id(v))
+        out.append(v)
+    return out
+
+
+# -- graphs ------------------------------------------------------------------------------------------------
+
+
+def trace(f: Callable[..., Any]) -> Callable[..., Graph]:
+    """Return a function that traces `f` to a `Graph`.
+
+    Parameters
+    ----------
+    f : callable
+        A function of pytrees of arrays.
+
+    Returns
+    -------
+    callable
+        ``trace(f)(*args, **kwargs)``: the arguments are arrays, numbers, or types such as ``mg.f32[784]``.
+        Axes that a `vmap` inside maps become symbolic sizes, so the graph holds for every batch size.
+
+    Examples
+    --------
+    >>> g = mg.trace(lambda w, x: np.tanh(w @ x))(mg.f32[3], mg.f32[3])
+    >>> print(g)
+    """
+
+    @functools.wraps(f)
+    def traced(*args: Any, **kwargs: Any) -> Graph:
+        return trace_symbolic(f, args, kwargs)
+
+    return traced
+
+
+def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> Graph:
+    """Trace `f`, with a symbol for each size that a vmap inside it maps.
+
+    The first trace runs with numbers and sees which axes are mapped; the second has symbols there. Where
+    the code insists on a symbol's number, that axis gets its number back, and the graph's notes say so.
+    """
+    leaves, tree, types = flat = flatten_arguments(f, args, kwargs)
+    before = watch.batched, watch.insisted, watch.merged
+    try:
+        tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
+                            t.dtype) for i, t in enumerate(types)]
+        watch.batched, watch.insisted, watch.merged = [], None, None
+        staged = stage(f, args, kwargs, (leaves, tree, tagged))
+        groups = _merge(watch.batched)
+        notes: list[str] = []
+        while groups:
+            watch.batched, watch.insisted, watch.merged = None, {}, []
+            dims = {}
+            for k, group in enumerate(groups):
+                leaf, axis = group[0]
+                dim = Dim.new("B" if not k else f"B{k + 1}", int(types[leaf].shape[axis]))
+                dims |= dict.fromkeys(group, dim)
+            symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
+                        for i, t in enumerate(types)]
+            staged = stage(f, args, kwargs, (leaves, tree, symbolic))
+            if not watch.insisted and not watch.merged:
+                break
+            by_symbol = {dims[group[0]].symbol: group for group in groups}
+            for symbol, loc in watch.insisted.items():
+                if symbol in by_symbol:
+                    leaf, axis = by_symbol.pop(symbol)[0]
+                    notes.append(f"axis {axis} of {staged.names[leaf]} is fixed at {types[leaf].shape[axis]}: the code "
+                                 f"at {format_location(loc)} needs its number")
+            pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in watch.merged if a in by_symbol and b in by_symbol]
+            groups = _merge([*by_symbol.values(), *pairs])
+    finally:
+        watch.batched, watch.insisted, watch.merged = before
+    if not tracing():
+        refuse_foreign(staged.inputs, staged.outputs)
+    graph = Graph(tuple(staged.inputs), tuple(staged.outputs), staged.names, _result_names(staged.out_tree), flat[1],
+                  staged.out_tree, function_name(f), tuple(notes))
+    return graph
+
+
+def _merge(groups: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """Return the classes of the relation that `groups` generate, in order of first appearance."""
+    classes: list[list[Any]] = []
+    for group in groups:
+        meeting = [c for c in classes if any(x in c for x in group)]
+        joined = list(dict.fromkeys(x for part in (*meeting, group) for x in part))
+        classes = [c for c in classes if c not in meeting]
+        classes.append(joined)
+    return [tuple(c) for c in classes]
+
+
+def _result_names(tree: Any) -> tuple[str, ...]:
+    paths = optree.treespec_paths(tree)
+    return tuple("out" + "".join(f"[{p!r}]" for p in path) for path in paths)

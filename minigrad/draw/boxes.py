@@ -201,8 +201,9 @@ def _label(n: Any, names: dict[Any, str], words: Words) -> str:
         label = "einsum " + n.params["subscripts"].replace("->", "→")
     else:
         held = list(held_graphs(n))
+        # Of a primitive that holds a graph, the box says the numbers; the tooltip has the rest.
         said = [_param(k, v, words) for k, v in n.params.items()
-                if k not in n.prim.hidden_params and k not in dict(held)]
+                if k not in n.prim.hidden_params and k not in dict(held) and (not held or isinstance(v, int))]
         label = " ".join((_symbol(n), *(h.name for _, h in held), *said))
     return label + (f"({', '.join(o or '□' for o in operands)})" if any(operands) else "")
 

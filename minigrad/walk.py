@@ -64,7 +64,7 @@ def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | Non
         Any array-API namespace that the arrays belong to.
     """
     values: dict[Node, Any] = dict(zip(graph.inputs, arrays, strict=True))
-    uses = {n: 0 for n in graph.nodes}
+    uses = dict.fromkeys(graph.nodes, 0)
     for n in graph.nodes:
         for i in n.inputs:
             uses[i] += 1

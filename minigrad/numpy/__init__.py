@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as _numpy
 
-from . import array, indexing, misc, products, reductions, shaping, ufuncs
+from . import array, decompositions, indexing, linalg, misc, products, reductions, shaping, ufuncs
 from .array import NAMES, NAMESPACE, Array
 
 NAMESPACE.append(sys.modules[__name__])

@@ -25,6 +25,7 @@ from ..ops.spread import expand_to
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy's function -> ours
 NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
+LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linalg
 _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a trace
 
 
@@ -188,9 +189,10 @@ def implements(*functions: Callable[..., Any], name: str | None = None) -> Calla
             return ours(*args, **kwargs)
 
         public.__name__ = public.__qualname__ = label
-        NAMES[label] = public
+        names = LINALG if getattr(numpys, "__module__", "") == "numpy.linalg" else NAMES
+        names[label] = public
         for f in functions:
-            NAMES.setdefault(getattr(f, "__name__", label), public)
+            names.setdefault(getattr(f, "__name__", label), public)
         return ours
 
     return enter

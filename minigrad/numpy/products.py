@@ -12,7 +12,7 @@ from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import layout
 from ..ops.contract import LETTERS, contract
-from .array import Array, as_array, as_axes, as_axis, broadcast_shapes, implements
+from .array import Array, as_array, as_axis, broadcast_shapes, implements
 from .indexing import diagonal
 from .shaping import _same_dtype, moveaxis, reshape
 
@@ -195,28 +195,3 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
         raise ShapeError(at_user_line(f"np.cross({x._node.type}, {y._node.type}): needs vectors of 3 elements"))
     left, right = [1, 2, 0], [2, 0, 1]
     return moveaxis(x[..., left] * y[..., right] - x[..., right] * y[..., left], -1, axisc)
-
-
-@implements(np.linalg.norm, name="norm")
-def norm(x, ord=None, axis=None, keepdims=False):
-    """Vector norms of every order along an axis, and the Frobenius norm; at 0 the 2-norm's gradient is nan."""
-    a = as_array(x)
-    if a.dtype.kind != "f":
-        a = a.astype(float)
-    axes = as_axes(axis, a.ndim, "norm")
-    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
-        return np.sqrt((a * a).sum(axis=axes, keepdims=keepdims))
-    if len(axes) != 1:
-        raise TraceError(at_user_line(f"np.linalg.norm of a matrix with ord={ord!r}: only the Frobenius norm is here; "
-                                      "flatten it for a vector norm"))
-    size = np.abs(a)
-    if ord == np.inf:
-        return size.max(axis=axes, keepdims=keepdims)
-    if ord == -np.inf:
-        return size.min(axis=axes, keepdims=keepdims)
-    if ord == 0:
-        return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
-    if ord == 1:
-        return size.sum(axis=axes, keepdims=keepdims)
-    return (size ** ord).sum(axis=axes, keepdims=keepdims) ** (1 / ord)
-

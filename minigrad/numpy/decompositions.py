@@ -1,0 +1,150 @@
+"""``np.linalg`` on traced values: solving, factorising, determinants, norms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..graph import ArrayType, Node
+from ..ops import linalg as la
+from ..ops.control import parts
+from .array import Array, as_array, as_axes, broadcast_node, broadcast_shapes, implements
+from .products import matmul
+from .shaping import _same_dtype, expand_dims, reshape
+
+
+def _floating(name: str, *values: Any) -> list[Node]:
+    nodes = _same_dtype([as_array(v) for v in values])
+    if nodes[0].dtype.kind != "f":
+        nodes = [as_array(Array(n).astype(float))._node for n in nodes]
+    if nodes[0].dtype == np.float16:
+        raise DtypeError(at_user_line(f"np.linalg.{name} of float16: cast to float32 first, as in NumPy"))
+    return nodes
+
+
+@implements(np.linalg.solve)
+def solve(a, b):
+    """Solve ``a x = b``; a vector `b` is one right-hand side."""
+    m, r = _floating("solve", a, b)
+    vector = r.ndim == 1
+    if m.ndim < 2 or not r.ndim:
+        raise ShapeError(at_user_line(f"np.linalg.solve({m.type}, {r.type}): needs a matrix and right-hand sides"))
+    if vector:
+        r = expand_dims(Array(r), 1)._node
+    lead = broadcast_shapes("np.linalg.solve", [ArrayType(x.shape[:-2], x.dtype) for x in (m, r)])
+    m, r = (broadcast_node(x, (*lead, *x.shape[-2:])) for x in (m, r))
+    out = Array(la.solve(m, r))
+    return reshape(out, out.shape[:-1]) if vector else out
+
+
+@implements(np.linalg.inv)
+def inv(a):
+    """Inverse of square matrices."""
+    return Array(la.inv(*_floating("inv", a)))
+
+
+@implements(np.linalg.det)
+def det(a):
+    """Determinant of square matrices."""
+    return Array(la.det(*_floating("det", a)))
+
+
+def _tuple(name: str, node: Node) -> tuple[Array, ...]:
+    """Return the results as NumPy's own named tuple."""
+    return _RESULTS[name](*(Array(p) for p in parts(node)))
+
+
+_RESULTS = {name: type(getattr(np.linalg, name)(np.eye(2))) for name in ("slogdet", "eigh", "qr", "svd")}
+
+
+@implements(np.linalg.slogdet)
+def slogdet(a):
+    """Sign and logarithm of the absolute value of the determinant."""
+    return _tuple("slogdet", la.slogdet(*_floating("slogdet", a)))
+
+
+@implements(np.linalg.cholesky)
+def cholesky(a, /, *, upper=False):
+    """Cholesky factor of the symmetric part of positive definite matrices."""
+    out = Array(la.cholesky(*_floating("cholesky", a)))
+    return out.mT if upper else out
+
+
+@implements(np.linalg.eigh)
+def eigh(a, UPLO="L"):
+    """Eigenvalues and eigenvectors of the symmetric part of matrices."""
+    return _tuple("eigh", la.eigh(*_floating("eigh", a)))
+
+
+@implements(np.linalg.eigvalsh)
+def eigvalsh(a, UPLO="L"):
+    """Eigenvalues of the symmetric part of matrices."""
+    return eigh(a)[0]
+
+
+@implements(np.linalg.qr)
+def qr(a, mode="reduced"):
+    """Reduced QR factorisation."""
+    if mode != "reduced":
+        raise TraceError(at_user_line(f"np.linalg.qr with mode={mode!r}: only the reduced form is differentiable here"))
+    return _tuple("qr", la.qr(*_floating("qr", a)))
+
+
+@implements(np.linalg.svd)
+def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
+    """Thin singular value decomposition."""
+    if compute_uv and full_matrices and as_array(a)._node.shape[-1] != as_array(a)._node.shape[-2]:
+        raise TraceError(at_user_line("np.linalg.svd of a matrix that is not square: say full_matrices=False; the rest "
+                                      "of the full basis has no derivative"))
+    out = _tuple("svd", la.svd(*_floating("svd", a)))
+    return out if compute_uv else out[1]
+
+
+@implements(np.linalg.matrix_power)
+def matrix_power(a, n):
+    """Integer power of square matrices, by squaring."""
+    x = as_array(a) if n >= 0 else inv(a)
+    result, square, left = None, x, abs(int(n))
+    while left:
+        if left & 1:
+            result = square if result is None else matmul(result, square)
+        left >>= 1
+        square = matmul(square, square) if left else square
+    if result is not None:
+        return result
+    return Array(broadcast_node(as_array(np.eye(int(x.shape[-1]), dtype=x.dtype))._node, x._node.shape))
+
+
+@implements(np.linalg.multi_dot)
+def multi_dot(arrays, *, out=None):
+    """Product of several matrices."""
+    result, *rest = map(as_array, arrays)
+    for x in rest:
+        result = matmul(result, x)
+    return result
+
+
+@implements(np.linalg.norm, name="norm")
+def norm(x, ord=None, axis=None, keepdims=False):
+    """Vector norms of every order along an axis, and the Frobenius norm; the 2-norm's gradient at 0 is nan."""
+    a = as_array(x)
+    if a.dtype.kind != "f":
+        a = a.astype(float)
+    axes = as_axes(axis, a.ndim, "norm")
+    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
+        return np.sqrt((a * a).sum(axis=axes, keepdims=keepdims))
+    if len(axes) != 1:
+        raise TraceError(at_user_line(f"np.linalg.norm of a matrix with ord={ord!r}: only the Frobenius norm is here; "
+                                      "flatten it for a vector norm"))
+    size = np.abs(a)
+    if ord == np.inf:
+        return size.max(axis=axes, keepdims=keepdims)
+    if ord == -np.inf:
+        return size.min(axis=axes, keepdims=keepdims)
+    if ord == 0:
+        return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
+    if ord == 1:
+        return size.sum(axis=axes, keepdims=keepdims)
+    return (size ** ord).sum(axis=axes, keepdims=keepdims) ** (1 / ord)

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from .order import fewest_crossings
+
 Edge = tuple[int, int]
 
 _APART = 26.0  # between two boxes of a layer
@@ -108,7 +110,7 @@ def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: 
     if not sizes:
         return Layout([], [], 0.0, 0.0, [], [])
     net = _Net(sizes, edges, ranks)
-    net.reduce_crossings()
+    net.layers = fewest_crossings(net.layers, net.links, net.above, net.below)
     net.place_ports(unordered)
     net.place()
     return net.layout()
@@ -153,70 +155,6 @@ class _Net:
             if len(after[v]) == 1 and (not before[v] or (len(before[v]) == 1 and before[v][0] in found)):
                 found.add(v)
         return found
-
-    # -- order within layers ---------------------------------------------------------------------
-
-    def reduce_crossings(self) -> None:
-        """Sort every layer by where its neighbours are, to and fro; keep the order with fewest crossings."""
-        at = [0.0] * len(self.ranks)
-
-        def number(layer: list[int]) -> None:
-            for i, v in enumerate(layer):
-                at[v] = i - (len(layer) - 1) / 2
-
-        for layer in self.layers:
-            number(layer)
-        best, order = None, self.layers
-        for sweep in range(14 if len(self.ranks) < 4000 else 6):
-            down = sweep % 2 == 0
-            near = self.above if down else self.below
-            for layer in self.layers if down else reversed(self.layers):
-                key = {v: sum(at[u] for u in near[v]) / len(near[v]) if near[v] else at[v] for v in layer}
-                layer.sort(key=key.__getitem__)
-                number(layer)
-            self._swap(at)
-            crossings = self._crossings(at)
-            if best is None or crossings < best:
-                best, order = crossings, [list(layer) for layer in self.layers]
-            if best == 0:
-                break
-        self.layers = order
-
-    def _swap(self, at: list[float]) -> None:
-        """Exchange neighbours in a layer wherever that saves a crossing."""
-        for _ in range(2):
-            changed = False
-            for layer in self.layers:
-                for i in range(len(layer) - 1):
-                    u, v = layer[i], layer[i + 1]
-                    saved = sum(_crossed(near[u], near[v], at) - _crossed(near[v], near[u], at)
-                                for near in (self.above, self.below))
-                    if saved > 0:
-                        layer[i], layer[i + 1] = v, u
-                        at[u], at[v] = at[v], at[u]
-                        changed = True
-            if not changed:
-                return
-
-    def _crossings(self, at: list[float]) -> int:
-        between: list[list[tuple[float, float]]] = [[] for _ in self.layers]
-        for u, v in self.links:
-            between[self.ranks[u]].append((at[u], at[v]))
-        total = 0
-        for r, pairs in enumerate(between[:-1]):
-            width = len(self.layers[r + 1])
-            tree = [0] * (width + 1)  # a Fenwick tree over the places in the lower layer
-            for seen, (_, low) in enumerate(sorted(pairs)):
-                place = int(low + (width - 1) / 2) + 1
-                i, before = place, 0
-                while i:
-                    before += tree[i]
-                    i &= i - 1
-                total += seen - before
-                while place <= width:
-                    tree[place] += 1
-                    place += place & -place
-        return total
 
     # -- coordinates -------------------------------------------------------------------------------
 
@@ -362,13 +300,6 @@ class _Net:
         corners = [x[v] - self.widths[v] / 2 for v in range(self.boxes)]
         width = max(c + w / 2 for c, w in zip(x, self.widths, strict=True))
         return Layout(corners, top[:self.boxes], width, tops[-1] + depths[-1], curves, heads)
-
-
-def _crossed(first: list[int], second: list[int], at: list[float]) -> int:
-    """Return how many edges to `first` cross one to `second`, whose end stands to the right."""
-    if len(first) * len(second) > 64:
-        return 0  # a hub: the sweeps place it, and counting here would be quadratic
-    return sum(at[a] > at[b] for a in first for b in second)
 
 
 def _monotone(want: list[float], weights: list[float]) -> list[float]:

@@ -149,15 +149,13 @@ def _cut(text: str, limit: int = _WIDEST) -> str:
 
 
 def _f(value: float) -> str:
-    return f"{value:.1f}".rstrip("0").rstrip(".").replace("-0", "0") if abs(value) < 0.05 else (
-        f"{value:.1f}".removesuffix(".0"))
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def _style() -> str:
     def rules(kind: str, fill: str, line: str, text: str) -> str:
         return (f".mg-{kind}>.mg-box{{fill:{fill};stroke:{line}}}.mg-{kind}>text{{fill:{text}}}"
-                f".mg-output.mg-{kind}>.mg-box{{fill:{line}}}.mg-output.mg-{kind}>text{{fill:{fill}}}"
-                f".mg-tag.mg-{kind}>.mg-box{{fill:{fill};stroke:{line}}}")
+                f".mg-output.mg-{kind}>.mg-box{{fill:{line}}}.mg-output.mg-{kind}>text{{fill:{fill}}}")
 
     colours = {**ROLES, "other": _OTHER}
     light = "".join(rules(k, *c[:3]) for k, c in colours.items())

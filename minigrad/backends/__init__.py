@@ -1,0 +1,26 @@
+"""Backends print a plan as a program and run it."""
+
+from __future__ import annotations
+
+from ..errors import GraphError
+from ..graph import PRINTERS, Graph
+from ..passes import run
+from .numpy import Program
+
+BACKENDS = {"numpy": Program}
+
+
+def build(graph: Graph, backend: str = "numpy") -> Program:
+    """Build the program of a graph that the passes have been through.
+
+    Raises
+    ------
+    GraphError
+        If there is no such backend.
+    """
+    if backend not in BACKENDS:
+        raise GraphError(f"no backend {backend!r}; there are {sorted(BACKENDS)}")
+    return BACKENDS[backend](graph)
+
+
+PRINTERS["numpy"] = lambda graph: build(run(graph)[0]).source

@@ -1,0 +1,433 @@
+"""From a `Plan` to the text of a NumPy program, and a list of what its workspace must hold.
+
+The program's main function takes the inputs and the workspace's arrays. A group of statements is a function of
+its own, called once where its rows fit into the cache, and else block by block.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..dims import Dim, Symbol
+from ..graph import Node
+from ..passes.fuse import terminal
+from ..passes.schedule import Plan, Step
+from . import numpy_text as nt
+
+SECTION = 1500  # statements in one Python function: compiling longer ones takes more than linear time
+
+
+@dataclass
+class Item:
+    """One thing that the workspace provides under `name`.
+
+    ``kind`` says what: ``buffer`` (a node's place in the arena), ``scratch`` (a slot's block of rows), ``parts`` (the
+    partial results of a terminal reduction), ``spans`` (the blocks, or None where one is enough), ``size``, ``leaf`` (a
+    node that has no inputs), ``view`` (of another item), ``eval`` (a primitive's evaluation, its parameters bound).
+    """
+
+    name: str
+    kind: str
+    node: Node | None = None
+    step: int | None = None
+    slot: int | None = None
+    source: str | None = None
+    size: Dim | None = None
+
+
+@dataclass
+class Line:
+    text: str
+    uses: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+
+
+@dataclass
+class Source:
+    """The text of a program and the arguments of its main function.
+
+    Attributes
+    ----------
+    text : str
+    items : list of Item
+        What the workspace makes, in order; `wanted` names those that main takes.
+    constants : dict
+        What the text refers to by name beside NumPy.
+    symbols : list of Symbol
+        All symbolic sizes that the program depends on.
+    """
+
+    text: str
+    items: list[Item]
+    wanted: list[str]
+    constants: dict[str, Any]
+    symbols: list[Symbol]
+
+
+class Names:
+    """Python names that are unique and legal."""
+
+    def __init__(self):
+        self._used = {"np", "main", "len", "lo", "hi", "k", "n"}
+
+    def __call__(self, wish: str) -> str:
+        wish = re.sub(r"\W+", "_", wish).strip("_") or "x"
+        if wish[0].isdigit() or keyword.iskeyword(wish):
+            wish = "_" + wish
+        name, i = wish, 1
+        while name in self._used:
+            i += 1
+            name = f"{wish}_{i}"
+        self._used.add(name)
+        return name
+
+
+class Printer:
+    """Prints one plan."""
+
+    def __init__(self, plan: Plan):
+        self.plan, self.graph, self.roles = plan, plan.graph, plan.roles
+        self.name = Names()
+        self.items: list[Item] = []
+        self.lines: list[Line] = []
+        self.functions: list[str] = []
+        self.constants: dict[str, Any] = {}
+        self.known: dict[Any, str] = {}  # node (or what else has a name in main) -> its name
+        self.ready: set[str] = set()  # names that the workspace provides
+        self.number = {n: i for i, n in enumerate(
+            (n for n in self.graph.nodes if n.prim.name not in ("input", "full")), 1)}
+        self.inputs = [self.name(text) for text in self.graph.names]
+        self.known.update(zip(self.graph.inputs, self.inputs, strict=True))
+        self.symbols = {s: self.name(s.name) for s in sorted(self._all_symbols(), key=lambda s: s.uid)}
+        self._sizes_wanted: set[Symbol] = set()
+
+    def _all_symbols(self) -> set[Symbol]:
+        return {s for n in self.graph.nodes for t in getattr(n.type, "parts", (n.type,)) for d in t.shape
+                if isinstance(d, Dim) for s in d.symbols}
+
+    # -- names and lines of main ---------------------------------------------------------------------
+
+    def item(self, wish: str, kind: str, **what: Any) -> str:
+        name = self.name(wish)
+        self.items.append(Item(name, kind, **what))
+        self.ready.add(name)
+        return name
+
+    def emit(self, text: str, uses: Iterable[str] = (), makes: Iterable[str] = ()) -> None:
+        self.lines.append(Line(text, tuple(uses), tuple(makes)))
+
+    def size(self, n: int | Dim, uses: list[str]) -> str:
+        """Return the text of a size, and make sure that main knows its symbols."""
+        if isinstance(n, Dim):
+            for s in n.symbols:
+                if s not in self._sizes_wanted:
+                    self._sizes_wanted.add(s)
+                    name = self.symbols[s]
+                    self.items.append(Item(name, "size", size=Dim((((s,), 1),))))
+                    self.ready.add(name)
+                uses.append(self.symbols[s])
+        return nt.size_text(n, self.symbols.__getitem__)
+
+    def shape(self, node: Node, uses: list[str]) -> str:
+        return nt.tuple_text([self.size(n, uses) for n in node.shape])
+
+    def value(self, node: Node) -> str:
+        """Return the name of the array of a leaf, view or computed value in main."""
+        name = self.known.get(node)
+        if name is not None:
+            return name
+        wish = f"v{self.number[node]}" if node in self.number else "c"
+        if self.roles.is_view(node):
+            source = self.value(node.inputs[0])
+            if source in self.ready:
+                name = self.item(wish, "view", node=node, source=source)
+            else:
+                name = self.name(wish)
+                uses = [source]
+                text = nt.view_text(node, source, self.shape(node, uses) if node.prim.name in ("reshape", "expand") else "")
+                self.emit(f"{name} = {text}", uses, [name])
+        elif node in self.plan.place:
+            name = self.item(wish, "buffer", node=node)
+        else:
+            name = self.item(wish, "leaf", node=node)
+        self.known[node] = name
+        return name
+
+    def evaluator(self, node: Node) -> str:
+        """Return the name of the function that evaluates `node`'s primitive."""
+        key = ("eval", node)
+        if key not in self.known:
+            self.known[key] = self.item(f"{node.prim.name}_{self.number[node]}", "eval", node=node)
+        return self.known[key]
+
+    # -- the program ---------------------------------------------------------------------------------
+
+    def print(self) -> Source:
+        releases: dict[int, list[Node]] = {}
+        for n, k in self.plan.last_use.items():
+            releases.setdefault(k, []).append(n)
+        for k, step in enumerate(self.plan.steps):
+            if step.group.rows is None:
+                self._alone(step.group.nodes[0])
+            elif len(step.group.nodes) == 1:
+                self._inline(step.group.nodes[0])
+            else:
+                self._group(k, step)
+            gone = [self.known[n] for n in releases.get(k, ()) if n in self.known and self.known[n] not in self.ready
+                    and n not in self.plan.outputs]
+            if gone:
+                self.emit(f"del {', '.join(gone)}", gone)
+        self._return()
+        body, wanted = self._main()
+        text = "\n\n\n".join(["import numpy as np", *self.functions, *body]) + "\n"
+        return Source(text, self.items, wanted, self.constants, list(self.symbols))
+
+    def _out(self, node: Node) -> str:
+        """Return the name of the array that a managed value is written to; make it, where it is an output."""
+        k = self.plan.outputs.get(node)
+        if k is None:
+            return self.value(node)
+        if node not in self.known:
+            uses: list[str] = []
+            name = self.known[node] = self.name(self.graph.out_names[k] if self.graph.out_names else "out")
+            self.emit(f"{name} = {nt.array_text(node, self.shape(node, uses), 'empty')}", uses, [name])
+        return self.known[node]
+
+    def _operand(self, node: Node, uses: list[str], spread: bool) -> str:
+        """Return an operand of a statement in main."""
+        if spread and node.prim.name == "full":
+            return nt.number(node)
+        if spread and node.prim.name == "expand" and self.roles.is_view(node):
+            base = self.value(node.inputs[0])
+            uses.append(base)
+            return nt.spread_text(base, node.ndim, node.params["axes"])
+        name = self.value(node)
+        uses.append(name)
+        return name
+
+    def _inline(self, node: Node) -> None:
+        """Print a statement that writes into given memory, in main."""
+        uses: list[str] = []
+        xs = [self._operand(i, uses, nt.takes_spread(node)) for i in node.inputs]
+        xs = self._typed(node, xs)
+        if node.prim.name == "einsum":
+            xs = [x if nt.fits_matmul(i) else f"np.ascontiguousarray({x})" for x, i in zip(xs, node.inputs, strict=True)]
+        out = self._out(node)
+        uses.append(out)
+        own = nt.statement(node, xs, out, lambda n: uses.append(self.evaluator(n)) or uses[-1])
+        for i, text in enumerate(own):
+            self.emit(f"{text}  # {node.where}" if not i else text, uses)
+
+    def _typed(self, node: Node, xs: list[str]) -> list[str]:
+        """Give the dtype of constants, where a statement has no operand beside them."""
+        if node.inputs and all(i.prim.name == "full" for i in node.inputs):
+            return [f"{nt.dtype_text(i.dtype)}({x})" for i, x in zip(node.inputs, xs, strict=True)]
+        return xs
+
+    def _alone(self, node: Node) -> None:
+        if node in self.plan.place and (node.prim.name != "einsum" or nt.is_canonical(node)):
+            self._inline(node)
+            return
+        uses = [self.value(i) for i in node.inputs]
+        function = self.evaluator(node)
+        call = f"{function}({', '.join(uses)})"
+        if node in self.plan.place:
+            out = self._out(node)
+            self.emit(f"np.copyto({out}, {call})  # {node.where}", [*uses, function, out])
+        else:
+            name = self.known[node] = self.name(f"v{self.number[node]}")
+            self.emit(f"{name} = {call}  # {node.where}", [*uses, function], [name])
+
+    def _group(self, k: int, step: Step) -> None:
+        writer = GroupWriter(self, k, step)
+        writer.write()
+        self.functions.append(writer.text())
+        uses = [a.actual for a in writer.args.values()]
+        spans = self.item(f"blocks_{k}", "spans", step=k)
+        uses.append(spans)
+        self.emit(f"if {spans} is None:", uses)
+        self.emit(f"    {writer.function}({', '.join(a.actual for a in writer.args.values())})")
+        self.emit("else:")
+        self.emit(f"    for k, lo, hi in {spans}:")
+        blocks, after = [], []
+        for a in writer.args.values():
+            if a.mode == "rows":
+                blocks.append(f"{a.actual}[lo:hi]")
+            elif a.mode == "scratch":
+                blocks.append(f"{a.actual}[:hi - lo]")
+            elif a.mode == "parts":
+                parts = self.item(f"parts_{a.name}", "parts", step=k, node=a.node)
+                uses.append(parts)
+                blocks.append(f"{parts}[k, ...]")
+                ufunc = nt.REDUCERS[a.node.prim.name]
+                after.append((f"    np.{ufunc}.reduce({parts}, axis=0, out={a.actual})", [parts, a.actual]))
+            else:
+                blocks.append(a.actual)
+        self.emit(f"        {writer.function}({', '.join(blocks)})", uses)
+        for text, used in after:
+            self.emit(text, used)
+
+    def _return(self) -> None:
+        results = []
+        given: set[Node] = set()
+        for k, n in enumerate(self.graph.outputs):
+            source = self.roles.root[n]
+            if self.plan.outputs.get(source) == k and source not in given:
+                given.add(source)
+                results.append(self.value(n))
+                continue
+            name = self.name(self.graph.out_names[k] if self.graph.out_names else "out")
+            uses: list[str] = []
+            if n.prim.name == "full":
+                text = nt.array_text(n, self.shape(n, uses), "full", nt.number(n))
+            else:
+                uses.append(self.value(n))
+                text = f"np.array({uses[0]})"
+            self.emit(f"{name} = {text}", uses, [name])
+            results.append(name)
+        self.emit(f"return [{', '.join(results)}]", results)
+
+    def _main(self) -> tuple[list[str], list[str]]:
+        """Return main's text, in sections where it is long, and the items that it takes."""
+        used = {name for line in self.lines for name in line.uses}
+        wanted = [i.name for i in self.items if i.name in used]
+        lines = self.lines
+        notes = [f"    # {note}" for note in self._notes(set(wanted))]
+        head = f"def main({', '.join((*self.inputs, *wanted))}):"
+        if len(lines) <= SECTION:
+            return ["\n".join([head, *notes, *("    " + line.text for line in lines)])], wanted
+        sections, calls = [], []
+        have = set(self.inputs) | set(wanted)
+        cuts = self._cuts(lines)
+        for j, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False), 1):
+            part = lines[a:b]
+            made = {m for line in part for m in line.makes}
+            takes = sorted({u for line in part for u in line.uses} & have)
+            later = {u for line in lines[b:] for u in line.uses}
+            gives = sorted(made & later)
+            have |= made
+            text = [f"def part_{j}({', '.join(takes)}):", *("    " + line.text for line in part)]
+            call = f"part_{j}({', '.join(takes)})"
+            if b == len(lines):
+                calls.append(f"    return {call}")
+            else:
+                text.append(f"    return {nt.tuple_text(gives)}" if gives else "    return None")
+                calls.append(f"    {nt.tuple_text(gives)[1:-1]} = {call}" if gives else f"    {call}")
+            sections.append("\n".join(text))
+        return [*sections, "\n".join([head, *notes, *calls])], wanted
+
+    @staticmethod
+    def _cuts(lines: list[Line]) -> list[int]:
+        cuts = [0]
+        for i, line in enumerate(lines):
+            if i - cuts[-1] >= SECTION and not line.text.startswith((" ", "else")):
+                cuts.append(i)
+        return [*cuts, len(lines)]
+
+    def _notes(self, wanted: set[str]) -> list[str]:
+        notes = []
+        for i in self.items:
+            if i.name not in wanted or i.node is None or i.kind == "eval":
+                continue
+            if i.kind == "buffer":
+                notes.append(f"{i.name}: {i.node.type}")
+            elif i.kind == "view":
+                notes.append(f"{i.name} = {nt.view_text(i.node, i.source, self.shape(i.node, []))}")
+            elif i.kind == "leaf":
+                notes.append(f"{i.name}: {i.node.prim.name} {i.node.type}")
+        return notes
+
+
+@dataclass
+class Arg:
+    name: str
+    mode: str  # rows, whole, scratch or parts
+    actual: str
+    node: Node | None = None
+
+
+class GroupWriter:
+    """Prints one group as a function of a block of rows."""
+
+    def __init__(self, printer: Printer, k: int, step: Step):
+        self.main, self.k, self.step = printer, k, step
+        self.roles = printer.roles
+        self.function = printer.name(f"fused_{k}")
+        self.args: dict[Any, Arg] = {}
+        self.members = set(step.group.nodes)
+        self.local: dict[Node, str] = {}
+        self.lines: list[str] = []
+        self.kinds: dict[int, dict[tuple, str]] = {}
+
+    def arg(self, key: Any, mode: str, actual: Callable[[], str], node: Node | None = None, wish: str = "") -> str:
+        have = self.args.get(key)
+        if have is None:
+            name = actual()
+            have = self.args[key] = Arg(wish or name, mode, name, node)
+        return have.name
+
+    def write(self) -> None:
+        where = None
+        for n in self.step.group.nodes:
+            xs = [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs]
+            xs = self.main._typed(n, xs)
+            out = self.out(n)
+            if n.where != where:
+                where = n.where
+                self.lines.append(f"# {where}")
+            self.lines += nt.statement(n, xs, out, self.evaluator)
+
+    def evaluator(self, node: Node) -> str:
+        return self.arg(("eval", node), "whole", lambda: self.main.evaluator(node))
+
+    def text(self) -> str:
+        params = ", ".join(a.name for a in self.args.values())
+        return "\n".join([f"def {self.function}({params}):", *("    " + line for line in self.lines)])
+
+    def out(self, n: Node) -> str:
+        slot = self.step.scratch.get(n)
+        if slot is not None:
+            kinds = self.kinds.setdefault(slot, {})
+            kind = (n.shape, n.dtype)
+            if kind not in kinds:
+                kinds[kind] = self.main.item(f"s{self.k}_{slot}" + "abcdefghijklmnopqrstuvwxyz"[len(kinds)] * bool(kinds),
+                                             "scratch", step=self.k, slot=slot, node=n)
+            name = self.arg(("slot", kinds[kind]), "scratch", lambda: kinds[kind])
+        else:
+            head = self.step.heads.get(n, n)
+            mode = "parts" if terminal(n) else "rows"
+            actual = self.main._out(head)
+            name = self.arg((head, mode), mode, lambda: actual, head)
+        self.local[n] = name
+        return name
+
+    def operand(self, node: Node, rows: bool, spread: bool) -> str:
+        roles = self.roles
+        if node in self.local:
+            return self.local[node]
+        if spread and node.prim.name == "full":
+            return nt.number(node)
+        inside = roles.root[node] in self.local
+        if roles.is_view(node) and node.prim.name == "expand" and (inside or spread):
+            source = node.inputs[0]
+            base = self.operand(source, rows and 0 not in node.params["axes"], False)
+            text = nt.spread_text(base, node.ndim, node.params["axes"])
+            return text if spread else f"np.broadcast_to({text}, {self.shape(node, base)})"
+        if roles.is_view(node) and inside:
+            base = self.operand(node.inputs[0], True, False)
+            return nt.view_text(node, base, self.shape(node, base) if node.prim.name == "reshape" else "")
+        mode = "rows" if rows else "whole"
+        name = self.main.value(node)
+        other = (node, "whole" if rows else "rows")
+        return self.arg((node, mode), mode, lambda: name, node, f"{name}_{mode}" if other in self.args else "")
+
+    def shape(self, node: Node, base: str) -> str:
+        uses: list[str] = []
+        parts = [f"len({base})", *(self.main.size(n, uses) for n in node.shape[1:])]
+        for name in uses:
+            self.arg(("size", name), "whole", lambda name=name: name)
+        return nt.tuple_text(parts)

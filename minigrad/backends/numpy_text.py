@@ -1,0 +1,147 @@
+"""How each statement reads as a line of NumPy that writes into given memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Symbol
+from ..graph import Node
+from ..ops.contract import parse, split_subscripts
+from ..text import literal
+
+UFUNCS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "neg": "negative", "abs": "absolute",
+    "pow": "power", "mod": "remainder", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
+    "gt": "greater", "ge": "greater_equal", "bitwise_not": "invert",
+    **{name: name for name in (
+        "sign", "square", "floor_divide", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "cbrt",
+        "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
+        "arctan2", "hypot", "logaddexp", "floor", "ceil", "trunc", "rint", "logical_and", "logical_or", "logical_xor",
+        "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "maximum",
+        "minimum")}}
+REDUCERS = {"sum": "add", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
+SAFE_NAMES = frozenset({"np", "k", "lo", "hi", "n"})
+
+
+def number(node: Node) -> str:
+    """Return a constant's value as Python reads it, weakly typed where NumPy's rules then give the node's dtype."""
+    value = node.params["value"]
+    if isinstance(value, float) and not np.isfinite(value):
+        return {"nan": "np.nan", "inf": "np.inf", "-inf": "-np.inf"}[repr(value)]
+    return literal(node)
+
+
+def size_text(n: int | Dim, names: Callable[[Symbol], str]) -> str:
+    """Return a size as a Python expression."""
+    return n.format(names) if isinstance(n, Dim) else str(n)
+
+
+def tuple_text(parts: Sequence[str]) -> str:
+    """Return a tuple's text."""
+    return "(" + ", ".join(parts) + ("," if len(parts) == 1 else "") + ")"
+
+
+def axes_text(axes: Sequence[int]) -> str:
+    """Return ``1``, or ``(0, 2)``."""
+    return str(axes[0]) if len(axes) == 1 else str(tuple(axes))
+
+
+def spread_text(base: str, ndim: int, axes: Sequence[int]) -> str:
+    """Return `base` indexed such that NumPy's broadcasting repeats it along `axes`."""
+    marks = ["None" if a in axes else ":" for a in range(ndim)]
+    while marks and marks[0] == "None":
+        del marks[0]
+    return f"{base}[{', '.join(marks)}]" if "None" in marks else base
+
+
+def view_text(node: Node, base: str, shape: str) -> str:
+    """Return the view `node` of `base`; `shape` is the text of its shape."""
+    name, p = node.prim.name, node.params
+    if name == "reshape":
+        return f"{base}.reshape({shape})"
+    if name == "transpose":
+        return f"{base}.T" if p["perm"] == (1, 0) else f"{base}.transpose({', '.join(map(str, p['perm']))})"
+    if name == "slice":
+        marks = [":" if n == m else f"{a}:{b}" + (f":{s}" if s != 1 else "") for n, m, a, b, s in zip(
+            node.shape, node.inputs[0].shape, p["start"], p["stop"], p["step"], strict=True)]
+        return f"{base}[{', '.join(marks)}]"
+    if name == "flip":
+        return f"np.flip({base}, axis={axes_text(p['axes'])})"
+    if name == "proj":
+        return f"{base}[{p['index']}]"
+    if name == "barrier":
+        return base
+    return f"np.broadcast_to({spread_text(base, node.ndim, p['axes'])}, {shape})"
+
+
+def takes_spread(node: Node) -> bool:
+    """Tell whether the statement's operands may be left to NumPy's broadcasting."""
+    return node.prim.kind == "elementwise"
+
+
+def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node], str]) -> list[str]:
+    """Return the lines that compute `node` from the operands `xs` into the array `out`.
+
+    `evaluator` names the function that evaluates a primitive which has no line of its own.
+    """
+    name, p = node.prim.name, node.params
+    if name in UFUNCS:
+        return [f"np.{UFUNCS[name]}({', '.join(xs)}, out={out})"]
+    if name in REDUCERS:
+        return [f"np.{REDUCERS[name]}.reduce({xs[0]}, axis={axes_text(p['axes'])}, out={out})"]
+    if name == "where":
+        c, x, y = xs
+        return ([] if y == out else [f"np.copyto({out}, {y})"]) + [f"np.copyto({out}, {x}, where={c})"]
+    if name == "cast":
+        return [f"np.copyto({out}, {xs[0]}, casting=\"unsafe\")"]
+    if name in ("argmax", "argmin"):
+        return [f"np.{name}({xs[0]}, axis={p['axis']}, out={out})"]
+    if name == "reshape":
+        return [f"np.copyto({out}.reshape({xs[0]}.shape), {xs[0]})"]
+    if name == "concatenate":
+        return [f"np.concatenate({tuple_text(xs)}, axis={p['axis']}, out={out})"]
+    if name == "einsum":
+        return [f"np.matmul({xs[0]}, {xs[1]}, out={out})"]
+    if name == "gather" and len(xs) == 2:
+        return [f"np.take({xs[0]}, {xs[1]}, axis=0, out={out})"]
+    if name == "cumsum":
+        return [f"np.cumsum({xs[0]}, axis={p['axis']}, dtype={dtype_text(node.dtype)}, out={out})"]
+    return [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
+
+
+MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin"})
+
+
+def fits_matmul(node: Node) -> bool:
+    """Tell whether an operand's strides are such that matmul hands it to BLAS as it stands.
+
+    One of the last two axes must be the one along which elements are next to each other.
+    """
+    name, p = node.prim.name, node.params
+    if name == "transpose":
+        return p["perm"].index(node.ndim - 1) >= node.ndim - 2
+    if name == "slice":
+        return p["step"][-1] == 1
+    return name not in ("expand", "flip")
+
+
+def is_canonical(node: Node) -> bool:
+    """Tell whether an `einsum` is a matrix product as it stands (see passes.lower)."""
+    terms, out = parse(node.params["subscripts"])
+    if len(terms) != 2:
+        return False
+    batch, left, right, inner = split_subscripts(*terms, out)
+    return bool(inner) and terms == [batch + left + inner, batch + inner + right] and out == batch + left + right
+
+
+def dtype_text(dtype: np.dtype) -> str:
+    """Return ``np.float32``."""
+    return f"np.{dtype.name}" if dtype.kind != "b" else "np.bool_"
+
+
+def array_text(node: Node, shape: str, function: str, *args: Any) -> str:
+    """Return a call that makes an array of the node's type."""
+    return f"np.{function}({', '.join((shape, *args, dtype_text(node.dtype)))})"

@@ -1,0 +1,140 @@
+"""Memory for one run of a program: one arena that all temporaries share, and views of it, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..dims import Symbol, value
+from ..passes.fuse import terminal
+from ..passes.schedule import Plan, Step, nbytes, row_bytes
+from ..walk import concrete
+
+ALIGN = 64
+BLOCK_BYTES = 512 << 10  # what one block of rows may touch: about half of a core's second-level cache
+SMALLEST_BLOCK = 16
+
+
+def allocate(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Give each piece of memory an offset such that no two in use at the same time overlap.
+
+    Parameters
+    ----------
+    wants : sequence of (first, last, nbytes)
+        In order of `first`.
+
+    Returns
+    -------
+    offsets : list of int
+    total : int
+    """
+    offsets: list[int] = []
+    live: list[tuple[int, int, int]] = []  # (offset, end, last), in order of offset
+    total = 0
+    for first, last, n in wants:
+        live = [piece for piece in live if piece[2] >= first]
+        n = -(-n // ALIGN) * ALIGN
+        best, best_gap, at = None, None, 0
+        for offset, end, _ in live:
+            gap = offset - at
+            if gap >= n and (best_gap is None or gap < best_gap):
+                best, best_gap = at, gap
+            at = max(at, end)
+        place = at if best is None else best
+        offsets.append(place)
+        i = 0
+        while i < len(live) and live[i][0] < place:
+            i += 1
+        if n:
+            live.insert(i, (place, place + n, last))
+        total = max(total, place + n)
+    return offsets, total
+
+
+class Layout:
+    """Where everything is, for one set of sizes: offsets in the arena, and the blocks of each group."""
+
+    def __init__(self, plan: Plan, items: Sequence[Any], sizes: Mapping[Symbol, int]):
+        self.blocks: dict[int, int] = {}
+        pieces: list[tuple[int, int, int, Any]] = []
+        for b, buffer in enumerate(plan.buffers):
+            if buffer.output is None:
+                pieces.append((buffer.first, buffer.last, value(buffer.nbytes, sizes), ("buffer", b)))
+        grouped = {i.step for i in items if i.kind == "spans"}
+        for k in sorted(grouped):
+            step = plan.steps[k]
+            rows = value(step.group.rows, sizes)
+            self.blocks[k] = block = _block(plan, step, rows, sizes)
+            slots: dict[int, int] = {}
+            for i in items:
+                if i.kind == "scratch" and i.step == k:
+                    slots[i.slot] = max(slots.get(i.slot, 0), block * value(row_bytes(i.node), sizes))
+            pieces += [(k, k, n, ("scratch", k, s)) for s, n in slots.items()]
+            if block < rows:
+                pieces += [(k, k, -(-rows // block) * value(nbytes(n), sizes), ("parts", n))
+                           for n in step.group.nodes if terminal(n)]
+        pieces.sort(key=lambda p: p[0])
+        offsets, self.total = allocate([p[:3] for p in pieces])
+        self.offset = {p[3]: o for p, o in zip(pieces, offsets, strict=True)}
+
+
+def _block(plan: Plan, step: Step, rows: int, sizes: Mapping[Symbol, int]) -> int:
+    """Return how many rows of a group run together."""
+    touched = sum(value(slot.row, sizes) for slot in step.slots)
+    seen = set()
+    for n in step.group.nodes:
+        for operand in (*n.inputs, n):
+            source = plan.roles.root[operand]
+            if source not in seen and source not in step.scratch and source.ndim and source.shape[0] == step.group.rows:
+                seen.add(source)
+                touched += value(row_bytes(source), sizes)
+    block = max(BLOCK_BYTES // max(touched, 1), SMALLEST_BLOCK)
+    return rows if rows <= block + block // 2 else -(-rows // -(-rows // block))
+
+
+def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping[Symbol, int]) -> tuple[Any, ...]:
+    """Return what main takes beside its inputs: arrays in a fresh arena, sizes, blocks, evaluations."""
+    layout = Layout(plan, items, sizes)
+    arena = np.empty(layout.total + ALIGN, np.uint8)
+    start = -arena.ctypes.data % ALIGN
+    have: dict[str, Any] = {}
+
+    def array(shape: Sequence[Any], dtype: np.dtype, offset: int) -> np.ndarray:
+        return np.ndarray(shape, dtype, arena, start + offset)
+
+    for i in items:
+        n = i.node
+        if i.kind == "buffer":
+            shape = [value(d, sizes) for d in n.shape]
+            have[i.name] = array(shape, n.dtype, layout.offset["buffer", plan.place[n]])
+        elif i.kind == "scratch":
+            shape = [layout.blocks[i.step], *(value(d, sizes) for d in n.shape[1:])]
+            have[i.name] = array(shape, n.dtype, layout.offset["scratch", i.step, i.slot])
+        elif i.kind == "spans":
+            rows, block = value(plan.steps[i.step].group.rows, sizes), layout.blocks[i.step]
+            have[i.name] = None if block >= rows else [
+                (k, lo, min(lo + block, rows)) for k, lo in enumerate(range(0, rows, block))]
+        elif i.kind == "parts":
+            rows, block = value(plan.steps[i.step].group.rows, sizes), layout.blocks[i.step]
+            have[i.name] = None if block >= rows else array(
+                [-(-rows // block), *(value(d, sizes) for d in n.shape)], n.dtype, layout.offset["parts", n])
+        elif i.kind == "size":
+            have[i.name] = value(i.size, sizes)
+        elif i.kind == "leaf":
+            have[i.name] = _leaf(n, sizes)
+        elif i.kind == "view":
+            have[i.name] = n.prim.eval(np, *([have[i.source]] + [None] * (len(n.inputs) - 1)),
+                                       **concrete(n.params, sizes))
+        else:
+            have[i.name] = partial(n.prim.eval, np, **concrete(n.params, sizes))
+    return tuple(have[name] for name in wanted)
+
+
+def _leaf(node: Any, sizes: Mapping[Symbol, int]) -> np.ndarray:
+    params = concrete(node.params, sizes)
+    if node.prim.name == "full":  # one number in memory, whatever the shape
+        return np.broadcast_to(np.asarray(params["value"], node.dtype), params["shape"])
+    return node.prim.eval(np, **params)

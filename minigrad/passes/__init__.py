@@ -1,0 +1,32 @@
+"""Passes: Graph -> Graph, each small and each visible."""
+
+from __future__ import annotations
+
+from ..graph import Graph
+from .lower import lower
+from .simplify import simplify
+from .stage import Stage
+
+PASSES = (("simplify", simplify), ("lower", lower))
+
+
+def run(graph: Graph) -> tuple[Graph, list[Stage]]:
+    """Run all Graph -> Graph passes.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Returns
+    -------
+    graph : Graph
+        Same inputs, equal outputs.
+    stages : list of Stage
+        One per pass, with the graph before and after.
+    """
+    stages = []
+    for name, apply in PASSES:
+        after = apply(graph)
+        stages.append(Stage(name, graph, after, f"{graph.count()} nodes became {after.count()}"))
+        graph = after
+    return graph, stages

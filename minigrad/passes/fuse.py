@@ -1,0 +1,184 @@
+"""fuse: which statements run together, one cache-sized block of rows after the other.
+
+The batch axis is the block axis. A group is a set of row-local statements that share the leading size
+``R``: elementwise ones of shape ``(R, …)``, reductions over other axes than 0, and, to end it, reductions over
+axis 0, whose partial results are combined. So softmax, cross-entropy and their derivatives over ``(B, 10)``
+are one group.
+
+Every node has a level, which never falls along an edge, and rises along each edge that cannot stay inside a
+group. Statements of one group have one level, so no cycle between groups can arise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..dims import Dim
+from ..graph import Graph, Node
+
+LEAVES = frozenset({"input", "full", "const", "iota", "size"})
+VIEWS = frozenset({"expand", "transpose", "slice", "flip", "reshape", "barrier", "proj"})
+REDUCTIONS = frozenset({"sum", "max", "min", "any", "all"})
+LONGEST = 256  # statements in one group: what a person can read, and Python compiles quickly
+
+
+@dataclass(frozen=True)
+class Group:
+    """Statements that run together.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        In the order in which they run; views among them are no statements and not listed.
+    rows : int, Dim or None
+        The leading size that they share; None for a statement that is not row-local.
+    """
+
+    nodes: tuple[Node, ...]
+    rows: int | Dim | None
+
+
+@dataclass
+class Roles:
+    """What each node of a graph is to a program: a leaf, a view of another value, or a statement.
+
+    Attributes
+    ----------
+    root : dict
+        The leaf or statement whose memory a node is a view of; itself for those.
+    plain : dict
+        Whether a node's elements lie in order in one piece, so that reshaping it is free.
+    """
+
+    root: dict[Node, Node] = field(default_factory=dict)
+    plain: dict[Node, bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: Graph) -> Roles:
+        roles = cls()
+        root, plain = roles.root, roles.plain
+        for n in graph.nodes:
+            name = n.prim.name
+            if name not in VIEWS or (name == "reshape" and not plain[n.inputs[0]]):
+                root[n], plain[n] = n, True
+            else:
+                source = n.inputs[0]
+                root[n] = root[source]
+                plain[n] = plain[source] and name in ("reshape", "barrier", "proj")
+        return roles
+
+    def is_view(self, node: Node) -> bool:
+        return self.root[node] is not node
+
+    def is_statement(self, node: Node) -> bool:
+        return self.root[node] is node and node.prim.name not in LEAVES
+
+
+def terminal(node: Node) -> bool:
+    """Tell whether `node` reduces over the rows, so that it ends a group."""
+    return node.prim.name in REDUCTIONS and 0 in node.params["axes"]
+
+
+def rows_of(node: Node) -> int | Dim | None:
+    """Return the number of rows that a statement works on one by one; None where it does not."""
+    name = node.prim.name
+    if node.prim.kind == "elementwise":
+        return node.shape[0] if node.ndim else None
+    if name in REDUCTIONS:
+        return node.inputs[0].shape[0] if node.params["axes"] else None
+    if name in ("argmax", "argmin"):
+        return node.inputs[0].shape[0] if node.params["axis"] else None
+    if name == "reshape":
+        return node.shape[0] if keeps_rows(node) else None
+    return None
+
+
+def keeps_rows(view: Node) -> bool:
+    """Tell whether row i of a view is a view of row i of its source."""
+    name, p, source = view.prim.name, view.params, view.inputs[0]
+    if name in ("barrier", "proj") or not view.ndim or not source.ndim or view.shape[0] != source.shape[0]:
+        return False
+    if name == "expand":
+        return 0 not in p["axes"]
+    if name == "transpose":
+        return p["perm"][0] == 0
+    return name != "flip" or 0 not in p["axes"]
+
+
+def fuse(graph: Graph, roles: Roles) -> list[Group]:
+    """Return the graph's statements in groups; each group's nodes in topological order."""
+    rows = {n: rows_of(n) for n in graph.nodes if roles.is_statement(n)}
+    level = _levels(graph, roles, rows)
+    parent: dict[Node, Node] = {}
+
+    def find(n: Node) -> Node:
+        while (p := parent.get(n, n)) is not n:
+            parent[n] = parent.get(p, p)
+            n = p
+        return n
+
+    readers: dict[Any, Node] = {}
+    for n, r in rows.items():
+        if r is None:
+            continue
+        for i in n.inputs:
+            source = roles.root[i]
+            if stays(n, i, roles, rows) and level[source] == level[n]:
+                parent[find(n)] = find(source)
+            elif source.prim.name != "full" and i.ndim and i.shape[0] == r:
+                # Two readers of one large value: read it once.
+                other = readers.setdefault((level[n], r, source), n)
+                parent[find(n)] = find(other)
+    members: dict[Node, list[Node]] = {}
+    for n in rows:
+        members.setdefault(find(n), []).append(n)
+    return [Group(tuple(nodes[i:i + LONGEST]), rows[nodes[0]])
+            for nodes in members.values() for i in range(0, len(nodes), LONGEST)]
+
+
+def stays(node: Node, operand: Node, roles: Roles, rows: dict[Node, Any]) -> bool:
+    """Tell whether the edge from `operand` to the row-local `node` may stay inside one group."""
+    r, source = rows[node], roles.root[operand]
+    return r is not None and rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
+
+
+def by_rows(operand: Node, roles: Roles) -> bool:
+    """Tell whether row i of an operand is a view of row i of the value behind it."""
+    while roles.is_view(operand):
+        if not keeps_rows(operand):
+            return False
+        operand = operand.inputs[0]
+    return True
+
+
+def _levels(graph: Graph, roles: Roles, rows: dict[Node, Any]) -> dict[Node, int]:
+    level: dict[Node, int] = {}
+    for n in graph.nodes:
+        if n in rows:
+            row_local = rows[n] is not None
+            level[n] = max((level[i] + (not (row_local and stays(n, i, roles, rows))) * (not _free(i, roles))
+                            for i in n.inputs), default=0)
+        elif roles.is_view(n):
+            level[n] = level[n.inputs[0]]
+            if n.prim.name == "barrier":
+                level[n] = max(level[n], level[n.inputs[1]] + (not _free(n.inputs[1], roles)))
+        else:
+            level[n] = 0
+    return level
+
+
+def _free(node: Node, roles: Roles) -> bool:
+    return roles.root[node].prim.name in LEAVES
+
+
+def dependencies(node: Node, roles: Roles) -> Iterator[Node]:
+    """Yield the statements that must have run before `node` may read its operands."""
+    stack = list(node.inputs)
+    while stack:
+        n = stack.pop()
+        if roles.is_view(n):
+            stack.extend(n.inputs)
+        elif n.prim.name not in LEAVES:
+            yield n

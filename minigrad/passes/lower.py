@@ -1,0 +1,131 @@
+"""lower: every contraction becomes what the machine has: a matrix product, or a product and a sum.
+
+A matrix product is an `einsum` whose subscripts are in canonical form, ``…ik,…kj->…ij`` (either of ``i``
+and ``j`` may be missing), on views of the operands. Axes of one kind are merged, so a batch that only one
+operand has is rows of one product. The operands' order is chosen such that the result needs no transpose.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..dims import Dim, size_of
+from ..graph import Graph, Node
+from ..ops.contract import LETTERS, parse, split_subscripts
+from .rewrite import Rewrite
+from .simplify import RULES
+
+_TYPICAL = 64  # what a symbolic size counts as, where an order of contraction is chosen and no hint is known
+
+
+def lower(graph: Graph) -> Graph:
+    """Return an equal graph whose contractions are matrix products in canonical form."""
+    return Rewrite(_Rules()).graph(graph)
+
+
+class _Rules(dict):
+    def __missing__(self, name: str) -> tuple:
+        self[name] = (_lower,) if name == "einsum" else RULES[name]
+        return self[name]
+
+
+def canonical(subscripts: str) -> bool:
+    """Tell whether `subscripts` are those of a matrix product on its operands as they stand."""
+    terms, out = parse(subscripts)
+    if len(terms) != 2:
+        return False
+    batch, left, right, inner = split_subscripts(*terms, out)
+    return (len(inner) == 1 and len(left) <= 1 and len(right) <= 1 and (not batch or bool(left and right))
+            and terms == [batch + left + inner, batch + inner + right] and out == batch + left + right)
+
+
+def _lower(s: Rewrite, t: Any, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+    if canonical(p["subscripts"]):
+        return None
+    for rule in RULES["einsum"]:
+        found = rule(s, t, xs, p)
+        if found is not None:
+            return found
+    terms, out = parse(p["subscripts"])
+    if len(xs) > 2:
+        return _pairwise(s, list(xs), terms, out)
+    batch, left, right, inner = split_subscripts(*terms, out)
+    if not inner:
+        return s("mul", *(_spread(s, x, term, out, t.shape) for x, term in zip(xs, terms, strict=True)))
+    if not left and not right and (batch or any(x.prim.kind == "elementwise" for x in xs)):
+        order = out + inner
+        x, y = (_ordered(s, x, term, order) for x, term in zip(xs, terms, strict=True))
+        return s("sum", s("mul", x, y), axes=tuple(range(len(out), len(order))))
+    return _matmul(s, t, xs, terms, out)
+
+
+def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
+    import opt_einsum  # here, because it takes as long to import as the rest of minigrad
+
+    shapes = [tuple(n if isinstance(n, int) else n.hint or _TYPICAL for n in x.shape) for x in xs]
+    subscripts = ",".join(terms) + "->" + out
+    path, _ = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize="auto")
+    for positions in path:
+        pair = sorted(positions)
+        chosen, labels = [xs[i] for i in pair], [terms[i] for i in pair]
+        for i in reversed(pair):
+            del xs[i], terms[i]
+        kept = set(out).union(*terms)
+        left = "".join(dict.fromkeys(c for c in "".join(labels) if c in kept)) if xs else out
+        xs.append(_contract(s, chosen, labels, left))
+        terms.append(left)
+    return xs[0]
+
+
+def _contract(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
+    """Contract one or two operands; an axis that one alone has is summed first."""
+    for i, term in enumerate(terms):
+        others = set(out).union(*terms[:i], *terms[i + 1:])
+        own = tuple(k for k, c in enumerate(term) if c not in others)
+        if own:
+            xs[i] = s("sum", xs[i], axes=own)
+            terms[i] = "".join(c for c in term if c in others)
+    return s("einsum", *xs, subscripts=",".join(terms) + "->" + out)
+
+
+def _ordered(s: Rewrite, x: Node, term: str, order: str) -> Node:
+    return s("transpose", x, perm=tuple(term.index(c) for c in order if c in term))
+
+
+def _spread(s: Rewrite, x: Node, term: str, out: str, shape: Any) -> Node:
+    return s("expand", _ordered(s, x, term, out), shape=shape,
+             axes=tuple(a for a, c in enumerate(out) if c not in term))
+
+
+def _matmul(s: Rewrite, t: Any, xs: Any, terms: list[str], out: str) -> Node:
+    (x, y), (a, b) = xs, terms
+    batch, left, right, inner = split_subscripts(a, b, out)
+    if out == batch + right + left and left:
+        x, y, a, b, left, right = y, x, b, a, right, left
+    sizes: dict[str, int | Dim] = dict(zip(a + b, x.shape + y.shape, strict=True))
+    # The order of the contracted axes is free: take one in which both operands stand as they are, if there is one.
+    orders = ["".join(c for c in term if c in inner) for term in (a, b)]
+    inner = min(orders, key=lambda k: sum(v not in (batch + g + k, batch + k + g) for v, g in ((a, left), (b, right))))
+    rows = _matrix(s, x, a, batch, left, inner, sizes)
+    columns = _matrix(s, y, b, batch, inner, right, sizes)
+    lead = LETTERS[-len(batch):] if batch else ""
+    i, k, j = (letter if group or batch else "" for group, letter in ((left, "i"), (inner, "k"), (right, "j")))
+    product = s("einsum", rows, columns, subscripts=f"{lead}{i}{k},{lead}{k}{j}->{lead}{i}{j}")
+    have = batch + left + right
+    product = s("reshape", product, shape=tuple(sizes[c] for c in have))
+    return _ordered(s, product, have, out)
+
+
+def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str, sizes: dict) -> Node:
+    """Return `x` as ``batch × first × second``: a view where its axes stand in this or the swapped order."""
+    lead = tuple(sizes[c] for c in batch)
+    size = {g: size_of(sizes[c] for c in g) for g in (first, second)}
+
+    def merged(v: Node, *groups: str) -> Node:
+        return s("reshape", v, shape=(*lead, *(size[g] for g in groups if g or batch)))
+
+    swapped = term == batch + second + first and term != batch + first + second
+    if not swapped or not first or not second:
+        return merged(_ordered(s, x, term, batch + first + second), first, second)
+    n = len(batch)
+    return s("transpose", merged(x, second, first), perm=(*range(n), n + 1, n))

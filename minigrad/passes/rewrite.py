@@ -1,0 +1,102 @@
+"""The walk that every Graph -> Graph pass is made of: one loop, one dict, a table of rules.
+
+A rule is ``rule(rewrite, type, inputs, params)`` and returns a node that is equal to the one asked for,
+or None. What a rule makes, it makes through the rewrite, so rules apply to each other's results, and
+two equal nodes are one (barriers excepted, which exist to be kept apart).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import PRIMITIVES, Graph, Node, reachable
+
+Rule = Callable[["Rewrite", Any, tuple[Node, ...], dict[str, Any]], Node | None]
+_COMMUTATIVE = {"add", "mul", "eq", "ne", "logical_and", "logical_or", "logical_xor"}
+
+
+class Rewrite:
+    """One pass over one graph.
+
+    Attributes
+    ----------
+    held : dict of Graph to Graph
+        What graphs that nodes hold have become.
+    like : Node
+        The node that is being rewritten: what replaces it carries its line and its rules on.
+    """
+
+    def __init__(self, rules: Mapping[str, Sequence[Rule]], inline: bool = False):
+        self._rules, self._inline = rules, inline
+        self._seen: dict[Any, Node] = {}
+        self.held: dict[Graph, Graph] = {}
+        self.like: Node | None = None
+
+    def graph(self, graph: Graph) -> Graph:
+        """Return the rewritten graph: same inputs, equal outputs."""
+        new: dict[Node, Any] = {n: n for n in graph.inputs}
+        self._walk(graph.nodes, new)
+        return graph.replace(outputs=tuple(new[n] for n in graph.outputs))
+
+    def _walk(self, nodes: Sequence[Node], new: dict[Node, Any]) -> None:
+        for node in nodes:
+            if node in new:
+                continue
+            name = node.prim.name
+            inputs = tuple([new[i] for i in node.inputs])
+            if self._inline and name == "checkpoint":
+                body = node.params["graph"]
+                inner = dict(zip(body.inputs, inputs, strict=True))
+                self._walk(body.nodes, inner)
+                new[node] = tuple(inner[n] for n in body.outputs)
+            elif name == "proj" and isinstance(inputs[0], tuple):
+                new[node] = inputs[0][node.params["index"]]
+            else:
+                self.like = node
+                new[node] = self._make(node.prim, inputs, node.params, node.type,
+                                       node if inputs == node.inputs else None)
+
+    def __call__(self, name: str, *inputs: Node, **params: Any) -> Node:
+        """Make a node of the primitive called `name`, simplified."""
+        prim = PRIMITIVES[name]
+        return self._make(prim, inputs, params, prim.type(*(i.type for i in inputs), **params), None)
+
+    def full(self, value: Any, shape: Sequence[Any], dtype: np.dtype) -> Node:
+        """Make the constant array of one value."""
+        return self("full", value=dtype.type(value).item(), shape=tuple(shape), dtype=dtype)
+
+    def absorb(self, node: Node, since: int) -> Node:
+        """Take over nodes that another module's rule made, those from serial `since` on."""
+        new: dict[Node, Any] = {}
+        like = self.like
+        for n in reachable([node], since):
+            inputs = tuple(new.get(i, i) for i in n.inputs)
+            self.like = n
+            new[n] = self._make(n.prim, inputs, n.params, n.type, n if inputs == n.inputs else None)
+        self.like = like
+        return new.get(node, node)
+
+    def _make(self, prim: Any, inputs: tuple[Node, ...], params: dict[str, Any], type_: Any, keep: Node | None) -> Node:
+        for rule in self._rules[prim.name]:
+            found = rule(self, type_, inputs, params)
+            if found is not None:
+                return found
+        name = prim.name
+        if name == "barrier":
+            return keep or Node(prim, inputs, params, type_, like=self.like)
+        if name in _COMMUTATIVE and inputs[0].serial > inputs[1].serial:
+            key = (prim, inputs[::-1])
+        elif name == "full":  # 0.0 and -0.0 are equal, and so are 1 and True: their texts are not
+            key = (prim, repr(params["value"]), params["shape"], params["dtype"])
+        elif name == "const":
+            value = params["value"]
+            key = (prim, value.shape, value.dtype, value.tobytes() if value.size <= 4096 else id(value))
+        else:
+            key = (prim, inputs, *params.values()) if params else (prim, inputs)
+        have = self._seen.get(key)
+        if have is None:
+            have = self._seen[key] = keep or Node(prim, inputs, params, type_, like=self.like)
+        return have

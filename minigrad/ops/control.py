@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..dims import Dim
+from ..dims import Dim, same_shape
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, spread
 from .constants import proj
@@ -42,7 +42,7 @@ barrier = Primitive(
 
 def _checkpoint_type(*types: ArrayType, graph: Graph) -> TupleType:
     for t, i in zip(types, graph.inputs, strict=True):
-        if t != i.type:
+        if t.dtype != i.dtype or not same_shape(t.shape, i.shape):
             raise fail("checkpoint", f"expected {i.type}", t)
     return TupleType(tuple(n.type for n in graph.outputs))
 
@@ -106,7 +106,7 @@ def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: i
                   in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]) -> TupleType:
     for t, i, axis in zip(types, graph.inputs, in_axes, strict=True):
         shape = i.shape if axis is None else (*i.shape[:axis], total, *i.shape[axis + 1:])
-        if t.shape != shape or t.dtype != i.dtype:
+        if t.dtype != i.dtype or not same_shape(t.shape, shape):
             raise fail("chunked", f"expected {ArrayType(shape, i.dtype)}", t)
     return TupleType(tuple(
         ArrayType(o.shape if axis is None else (*o.shape[:axis], total, *o.shape[axis + 1:]), o.dtype)

@@ -21,6 +21,8 @@ from .spread import expand_to
 
 
 def _check_indices(name: str, x: ArrayType, indices: Sequence[ArrayType]) -> None:
+    if not indices:
+        raise fail(name, "no index", x)
     for i in indices:
         if i.dtype.kind not in "iu":
             raise DtypeError(at_user_line(f"{name}: an index must be an integer array, got {i}"))

@@ -15,6 +15,13 @@ from ..primitive import Sample, fail, linear, spread
 Axes = tuple[int, ...]
 
 
+def require_axes(name: str, t: ArrayType, *axes: int) -> ArrayType:
+    """Return `t`, or raise `ShapeError` unless `axes` are different axes of it, counted from the front."""
+    if not all(0 <= a < t.ndim for a in axes) or len(set(axes)) != len(axes):
+        raise fail(name, f"no axes {axes}", t)
+    return t
+
+
 def _x(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).normal(size=shape)
 
@@ -75,9 +82,8 @@ def _slice_type(t: ArrayType, *, start: Axes, stop: Axes, step: Axes) -> ArrayTy
 
 
 def _slice_transpose(g: Node, x: Node, *, start: Axes, stop: Axes, step: Axes) -> Node:
-    high = tuple(n if isinstance(n, Dim) and n == m else (n - a - ((m - 1) * s + 1 if m else 0))
+    high = tuple(0 if n == m else number(n) - a - ((m - 1) * s + 1 if m else 0)
                  for n, m, a, s in zip(x.shape, g.shape, start, step, strict=True))
-    high = tuple(0 if n == m else h for h, n, m in zip(high, x.shape, g.shape, strict=True))
     return pad(g, low=start, high=high, interior=tuple(s - 1 for s in step))
 
 
@@ -112,7 +118,7 @@ def _pad_eval(xp: Any, x: Any, *, low: Axes, high: Axes, interior: Axes) -> Any:
 
 
 def _pad_transpose(g: Node, x: Node, *, low: Axes, high: Axes, interior: Axes) -> Node:
-    stop = tuple(n if (a, b, i) == (0, 0, 0) else a + ((m - 1) * (i + 1) + 1 if m else 0)
+    stop = tuple(n if (a, b, i) == (0, 0, 0) else a + ((number(m) - 1) * (i + 1) + 1 if m else 0)
                  for n, m, a, b, i in zip(g.shape, x.shape, low, high, interior, strict=True))
     return slice_(g, start=low, stop=stop, step=tuple(i + 1 for i in interior))
 
@@ -130,7 +136,7 @@ pad = linear(
 
 
 def _concatenate_type(*types: ArrayType, axis: int) -> ArrayType:
-    first = types[0]
+    first = require_axes("concatenate", types[0], axis)
     total: int | Dim = 0
     for t in types:
         if t.dtype != first.dtype:
@@ -143,9 +149,11 @@ def _concatenate_type(*types: ArrayType, axis: int) -> ArrayType:
 
 
 def _concatenate_transpose(g: Node, *xs: Node, axis: int) -> list[Node]:
+    if len(xs) == 1:
+        return [g]
     back, at = [], 0
     for x in xs:
-        n = x.shape[axis]
+        n = number(x.shape[axis])
         start = tuple(at if i == axis else 0 for i in range(g.ndim))
         stop = tuple(at + n if i == axis else m for i, m in enumerate(g.shape))
         back.append(slice_(g, start=start, stop=stop, step=(1,) * g.ndim))
@@ -163,7 +171,7 @@ concatenate = linear(
     samples=lambda: [Sample((_x(2, 3), _x(1, 3)), {"axis": 0}), Sample((_x(2, 1), _x(2, 2), _x(2, 3)), {"axis": 1})])
 
 flip = linear(
-    "flip", lambda t, *, axes: t, lambda xp, x, *, axes: xp.flip(x, axis=axes),
+    "flip", lambda t, *, axes: require_axes("flip", t, *axes), lambda xp, x, *, axes: xp.flip(x, axis=axes),
     lambda g, x, *, axes: flip(g, axes=axes),
     lambda size, mapped, x, *, axes: flip(x, axes=tuple(a + 1 for a in axes)), kind="view",
     samples=lambda: [Sample((_x(3, 2),), {"axes": (0,)}), Sample((_x(3, 2),), {"axes": (0, 1)})])

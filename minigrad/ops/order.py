@@ -11,7 +11,7 @@ from ..errors import Unsupported
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, linear
 from .index import take_along_axis
-from .layout import flip
+from .layout import flip, require_axes
 
 
 def _samples(order: int = 2):
@@ -27,7 +27,7 @@ def _reverse_cumsum(g: Node, axis: int) -> Node:
 
 
 cumsum = linear(
-    "cumsum", lambda t, *, axis: t,
+    "cumsum", lambda t, *, axis: require_axes("cumsum", t, axis),
     lambda xp, x, *, axis: np.cumsum(x, axis=axis, dtype=x.dtype) if xp is np else
     xp.cumulative_sum(x, axis=axis, dtype=x.dtype),
     lambda g, x, *, axis: _reverse_cumsum(g, axis),
@@ -35,7 +35,7 @@ cumsum = linear(
 
 
 def _argsort_type(t: ArrayType, *, axis: int) -> ArrayType:
-    return ArrayType(t.shape, np.dtype(np.int64))
+    return ArrayType(require_axes("argsort", t, axis).shape, np.dtype(np.int64))
 
 
 def _argsort_batch(size: Any, mapped: Sequence[bool], x: Node, *, axis: int) -> Node:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Shape
+from ..dims import Dim, Shape, same_shape
 from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Node, full
 from ..primitive import Primitive, Sample, fail, linear, require_float
@@ -29,7 +29,7 @@ def _without(shape: Shape, axes: Axes) -> Shape:
 
 
 def _expand_type(t: ArrayType, *, shape: Shape, axes: Axes) -> ArrayType:
-    if _without(shape, axes) != t.shape:
+    if not same_shape(_without(shape, axes), t.shape):
         raise fail("expand", f"does not fit {shape} without its axes {axes}", t)
     return ArrayType(tuple(shape), t.dtype)
 

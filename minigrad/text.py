@@ -8,7 +8,7 @@ repeat from the line above, or from its own type, it leaves out.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from .dims import Dim, Symbol
 
 _INLINE = 4  # constant arrays of at most this many elements are printed in full
-_WIDE = 100  # a header longer than this gets one line per argument
+_WIDE = 100  # a header or a result longer than this gets one line per argument
 
 
 def node_names(graph: Any) -> dict[Any, str]:
@@ -178,8 +178,8 @@ def _lines(graph: Any, words: Words) -> Iterator[str]:
     yield from (f"  # {line}" for note in graph.notes for line in note.splitlines())
     rows = [(f"  {names[n]}: {words.type(n.type)}", words.call(n, names), n)
             for n in graph.nodes if n.prim.name != "input" and not is_literal(n)]
-    left = min(max((len(r[0]) for r in rows), default=0), 34)
-    middle = min(max((len(r[1]) for r in rows), default=0), 60)
+    left = max((len(r[0]) for r in rows if len(r[0]) <= 34), default=0)  # a rare long line sticks out
+    middle = max((len(r[1]) for r in rows if len(r[1]) <= 60), default=0)
     above = None
     for a, b, n in rows:
         comment = f"  # {n.where}  {format_rules(n)}".rstrip()
@@ -192,15 +192,18 @@ def _lines(graph: Any, words: Words) -> Iterator[str]:
     results = [names[n] + (f": {words.type(n.type)}" if is_literal(n) else "") for n in graph.outputs]
     if tuple(graph.out_names) != ("out",):
         results = [f"{label}={r}" for label, r in zip(graph.out_names, results, strict=True)]
-    yield f"  return {', '.join(results)}".rstrip()
+    yield from _listed("  return ", results, "")
 
 
-def _header(graph: Any, words: Words) -> Iterable[str]:
+def _header(graph: Any, words: Words) -> list[str]:
     inputs = [f"{name}: {words.type(n.type)}" for n, name in zip(graph.inputs, graph.names, strict=True)]
     results = ", ".join(words.type(n.type) for n in graph.outputs)
-    if len(graph.outputs) != 1:
-        results = f"({results})"
-    line = f"{graph.name}({', '.join(inputs)}) -> {results}"
-    if len(line) <= _WIDE or not inputs:
-        return [line]
-    return [f"{graph.name}(", *(f"    {i}," for i in inputs), f") -> {results}"]
+    return _listed(f"{graph.name}(", inputs, f") -> {results}" if len(graph.outputs) == 1 else f") -> ({results})")
+
+
+def _listed(before: str, items: list[str], after: str) -> list[str]:
+    line = f"{before}{', '.join(items)}{after}"
+    if len(line) <= _WIDE or len(items) < 2:
+        return [line.rstrip()]
+    indent = " " * (len(before) - len(before.lstrip()) + 4)
+    return [before.rstrip(), *(f"{indent}{i}," for i in items), *([after] if after else [])]

@@ -234,6 +234,17 @@ def test_user_text_is_escaped():
     page.encode()
 
 
+def test_long_words_are_cut_but_not_the_line_number():
+    x = inp(3)
+    y = tanh(x)
+    object.__setattr__(y, "loc", ("/home/me/a_module_with_a_very_long_name.py", 1234))
+    svg = draw.graph_svg(Graph((x,), (y,), ("an argument " * 20,), name="f" * 1000))
+    root = parse(svg)
+    assert "…_very_long_name.py:1234" in texts(root, "faint")
+    assert float(root.get("width")) < 1000
+    assert "an argument " * 20 in svg  # in the tooltip it is whole
+
+
 def test_html_holds_the_drawing_and_the_page():
     graph = model()[0]
     page = draw.graph_html(graph)

@@ -182,6 +182,9 @@ def test_many_arguments_get_a_line_each():
     assert lines[0] == "graph("
     assert lines[1] == "    params['layer 0']: f32[784, 512],"
     assert lines[7] == ") -> f32[784, 512]"
+    labels = tuple(f"gradient['layer {i}']" for i in range(6))
+    lines = str(Graph((xs[0],), tuple(xs[:1] * 6), ("x",), labels)).split("\n")
+    assert lines[1:3] == ["  return", "      gradient['layer 0']=x,"]
 
 
 def test_names_map_nodes_to_the_page():

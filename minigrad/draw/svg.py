@@ -84,7 +84,7 @@ def _size(box: Box, held: list[tuple[str, Picture, Drawn]]) -> tuple[float, floa
     if box.kind == "tag":
         return _wide(_cut(box.label, 28)) * _SECOND + 2 * 8, 19.0
     first = _wide(_cut(box.label)) * _FIRST + (_wide(box.name) * _SECOND + 12 if box.name else 0)
-    second = _wide(_cut(box.type)) * _SECOND + (_wide(_cut(box.where, 24)) * _SECOND + 14 if box.where else 0)
+    second = _wide(_cut(box.type)) * _SECOND + (_wide(_where(box.where)) * _SECOND + 14 if box.where else 0)
     width, height = max(first, second, 30.0) + 2 * _PAD, 42.0
     if held:
         width = max(width, sum(d.width + 24 for _, _, d in held) + 12)
@@ -109,7 +109,7 @@ def _draw_box(box: Box, x: float, y: float, w: float, h: float, held: list[tuple
         if box.name:
             put("mg-faint", w - _PAD, 17.5, box.name, end=True)
         if box.where:
-            put("mg-faint", w - _PAD, 33.5, _cut(box.where, 24), end=True)
+            put("mg-faint", w - _PAD, 33.5, _where(box.where), end=True)
     left = (w - sum(d.width + 24 for _, _, d in held) + 24) / 2
     for key, p, d in held:
         parts.append(f'<rect class="mg-inner" x="{_f(left - 10)}" y="44" width="{_f(d.width + 20)}" '
@@ -146,6 +146,11 @@ def _wide(text: str) -> int:
 def _cut(text: str, limit: int = _WIDEST) -> str:
     text = " ".join(text.split())
     return text if len(text) <= limit else text[:limit - 1] + "…"
+
+
+def _where(text: str) -> str:
+    """Return a location that is not too wide; it is cut in front, because the line stands at the end."""
+    return text if len(text) <= 24 else "…" + text[-23:]
 
 
 def _f(value: float) -> str:

@@ -42,6 +42,8 @@ def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
         others = set(out).union(*(t for j, t in enumerate(terms) if j != i))
         if len(set(s)) != len(s) or not set(s) <= others:
             raise fail(f"einsum[{subscripts}]", "an operand has a diagonal or an axis of its own to sum", *types)
+    if len(set(out)) != len(out) or not set(out) <= sizes.keys():
+        raise fail(f"einsum[{subscripts}]", "the result has an axis twice, or one that no operand has", *types)
     return ArrayType(tuple(sizes[letter] for letter in out), types[0].dtype)
 
 

@@ -1,0 +1,142 @@
+"""Who may import whom: the list in order, and every import read from the source."""
+
+import ast
+import collections
+import graphlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import minigrad
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "minigrad"
+
+# Each may import what stands before it, and within itself. `__init__` is the package's public face.
+ORDER = ("errors", "dims", "text", "codec", "draw", "graph", "primitive", "walk", "ops", "numpy", "transforms",
+         "passes", "backends", "compiler", "optim", "ragged", "compare", "__init__", "cli", "__main__")
+
+# What a function may import when it runs: packages of the extras, and two that take long to import and are not
+# always needed, so that the first gradient does not wait for them.
+LAZY = {"cupy", "jax", "llvmlite", "matplotlib", "networkx", "rdkit", "scipy", "sklearn", "torch", "torch_geometric",
+        "IPython", "opt_einsum", "rich"}
+CORE = {"numpy", "opt_einsum", "optree", "rich"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def unit(module: str) -> str:
+    """Return the entry of `ORDER` that a module belongs to."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(source: str, module: str, is_package: bool) -> list[tuple[str, int, bool]]:
+    """Return what a module imports: (dotted name, line, whether inside a function)."""
+    found = []
+
+    def visit(node: ast.AST, inside: bool) -> None:
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, node.lineno, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                keep = len(parts) - node.level + is_package
+                base = ".".join([*parts[:keep], *([node.module] if node.module else [])])
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                found.append((name if name in MODULES else base, node.lineno, inside))
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(source), False)
+    return found
+
+
+def imports_of(module: str) -> list[tuple[str, int, bool]]:
+    path = MODULES[module]
+    return imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
+
+
+def own(name: str) -> bool:
+    return name.split(".")[0] == "minigrad"
+
+
+def test_every_module_has_its_place():
+    assert Path(minigrad.__file__).parent == PACKAGE, "these tests read another copy than they run"
+    assert {unit(m) for m in MODULES} <= set(ORDER)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module):
+    place = ORDER.index(unit(module))
+    for name, line, _ in imports_of(module):
+        if own(name):
+            assert ORDER.index(unit(name)) <= place, f"{module}, line {line}: imports {name}, which stands above it"
+
+
+def test_no_import_runs_in_a_circle():
+    # A module does not depend on its own package's __init__, which runs first anyway.
+    after = {m: {name for name, _, _ in imports_of(m) if own(name) and not m.startswith(f"{name}.") and name != m}
+             for m in MODULES}
+    tuple(graphlib.TopologicalSorter(after).static_order())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_import_only_what_may_be_absent_or_slow(module):
+    for name, line, inside in imports_of(module):
+        if inside:
+            assert name.split(".")[0] in LAZY, f"{module}, line {line}: imports {name} inside a function"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_need_only_the_core_packages(module):
+    for name, line, inside in imports_of(module):
+        top = name.split(".")[0]
+        assert inside or own(name) or top in CORE or top in sys.stdlib_module_names, (
+            f"{module}, line {line}: needs {top}, which is not always installed")
+
+
+def test_the_reader_of_imports_sees_each_kind():
+    source = """
+import a.b
+from . import walk
+from ..dims import Dim
+from .. import graph, __version__
+def f():
+    from ..numpy.array import Array
+    class C:
+        import rich
+"""
+    assert imports(source, "minigrad.ops.control", False) == [
+        ("a.b", 2, False), ("minigrad.ops", 3, False), ("minigrad.dims", 4, False), ("minigrad.graph", 5, False),
+        ("minigrad", 5, False), ("minigrad.numpy.array", 7, True), ("rich", 9, True)]
+    assert imports("from .graph import Node", "minigrad", True) == [("minigrad.graph", 1, False)]
+
+
+def repeated_tests(source: str) -> list[str]:
+    """Return the tests that a later one of the same name hides."""
+    scopes = [n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.Module, ast.ClassDef))]
+    names = [collections.Counter(d.name for d in scope.body if isinstance(d, (ast.FunctionDef, ast.ClassDef)))
+             for scope in scopes]
+    return [name for scope in names for name, n in scope.items() if n > 1 and name.lower().startswith("test")]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_test_hides_another(path):
+    assert repeated_tests(path.read_text(encoding="utf-8")) == []
+
+
+def test_a_hidden_test_is_found():
+    assert repeated_tests("def test_a(): 1\nclass TestB:\n def test_a(self): 1\n") == []
+    assert repeated_tests("def test_a(): 1\nclass TestB:\n def test_b(self): 1\n def test_b(self): 2\n"
+                          "def test_a(): 2\n") == ["test_a", "test_b"]

@@ -1,0 +1,95 @@
+"""What the package says of itself."""
+
+import configparser
+import importlib.metadata
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import minigrad
+
+ROOT = Path(__file__).resolve().parents[1]
+
+setup = configparser.ConfigParser(interpolation=None)
+setup.read(ROOT / "setup.cfg", encoding="utf-8")
+
+
+def lines(section: str, option: str) -> list[str]:
+    return setup[section][option].split("\n")[1:]
+
+
+def test_core_dependencies():
+    assert lines("options", "install_requires") == ["numpy>=2", "opt_einsum", "optree", "rich"]
+
+
+def test_extras():
+    extras = {name: set(lines("options.extras_require", name)) for name in setup["options.extras_require"]}
+    assert set(extras) == {"native", "cuda", "graphs", "examples", "bench", "test", "dev"}
+    assert extras["native"] == {"llvmlite"}
+    assert extras["cuda"] == {"cupy-cuda13x[ctk]"}
+    assert extras["examples"] >= {"scikit-learn"}
+    assert extras["bench"] >= {"jax", "torch"}
+
+
+def test_version():
+    assert setup["metadata"]["version"] == "attr: minigrad.__version__"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", minigrad.__version__)
+    try:
+        installed = importlib.metadata.version("minigrad")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("minigrad runs from its source tree, not installed")
+    assert installed == minigrad.__version__
+
+
+def test_python_versions():
+    oldest = re.fullmatch(r">=3\.(\d+)", setup["options"]["python_requires"])
+    named = re.findall(r":: 3\.(\d+)$", setup["metadata"]["classifiers"], re.MULTILINE)
+    assert oldest
+    assert named
+    assert named[0] == oldest[1]
+    ruff = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
+    assert ruff["target-version"] == f"py3{oldest[1]}"
+
+
+def test_pyproject_holds_only_the_build_system_and_the_linter():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(settings) == {"build-system", "tool"}
+    assert set(settings["tool"]) == {"ruff"}
+
+
+def test_the_wheel_leaves_nothing_out():
+    """Only modules in packages are shipped, so there must be nothing else."""
+    files = [p for p in (ROOT / "minigrad").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert [p for p in files if p.suffix != ".py"] == []
+    assert [p for p in {p.parent for p in files} if not (p / "__init__.py").exists()] == []
+
+
+def test_licence():
+    assert setup["metadata"]["license_expression"] == "Apache-2.0"
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert "the minigrad authors" in text
+
+
+def test_changelog_names_this_version():
+    assert minigrad.__version__ in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_ci_parses():
+    try:
+        done = subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no bash here")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["main", "test"])
+def test_readme_has_the_commands_that_ci_runs(name):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(rf"^<!-- command: {name} -->\n+```sh\n(.+?)\n```$", readme, re.MULTILINE | re.DOTALL)
+    assert len(found) == 1
+    assert found[0].startswith("pip install ")

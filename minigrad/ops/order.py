@@ -12,6 +12,7 @@ from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, linear
 from .index import take_along_axis
 from .layout import flip, require_axes
+from .spread import require_number
 
 
 def _samples(order: int = 2):
@@ -27,7 +28,7 @@ def _reverse_cumsum(g: Node, axis: int) -> Node:
 
 
 cumsum = linear(
-    "cumsum", lambda t, *, axis: require_axes("cumsum", t, axis),
+    "cumsum", lambda t, *, axis: require_axes("cumsum", require_number("cumsum", t), axis),
     lambda xp, x, *, axis: np.cumsum(x, axis=axis, dtype=x.dtype) if xp is np else
     xp.cumulative_sum(x, axis=axis, dtype=x.dtype),
     lambda g, x, *, axis: _reverse_cumsum(g, axis),

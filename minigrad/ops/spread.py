@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, Shape, same_shape
-from ..errors import Unsupported
+from ..errors import DtypeError, Unsupported, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, full
 from ..primitive import Primitive, Sample, fail, linear, require_float
 from .constants import size_scalar
@@ -95,8 +95,19 @@ def back_over(g: Node, x: Node, axes: Axes) -> Node:
     return expand_to(g, x.shape, axes)
 
 
+def require_number(name: str, t: ArrayType) -> ArrayType:
+    """Return `t`, or raise `DtypeError` where it is bool: added as bools, they would make an ``any``."""
+    if t.dtype.kind == "b":
+        raise DtypeError(at_user_line(f"{name}({t}): bools are not added. Cast them to int64 to count them."))
+    return t
+
+
+def _sum_type(t: ArrayType, *, axes: Axes) -> ArrayType:
+    return _reduce_type("sum")(require_number("sum", t), axes=axes)
+
+
 sum_ = linear(
-    "sum", _reduce_type("sum"),
+    "sum", _sum_type,
     # The dtype is said, so that no namespace widens small ones behind the type rule's back.
     lambda xp, x, *, axes: xp.sum(x, axis=axes, dtype=x.dtype),
     lambda g, x, *, axes: back_over(g, x, axes), _reduce_batch("sum"), kind="reduce",

@@ -36,7 +36,7 @@ class Program:
         printed = Printer(self._plan).print()
         self.source = printed.text
         self._items, self._wanted = printed.items, printed.wanted
-        space = {**printed.constants}
+        space: dict[str, Any] = {}
         exec(compile(self.source, f"<minigrad {graph.name}>", "exec"), space)
         self._main = space["main"]
         self._symbols = printed.symbols

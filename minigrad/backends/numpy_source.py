@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ from ..graph import Node
 from ..passes.fuse import terminal
 from ..passes.schedule import Plan, Step
 from . import numpy_text as nt
+from .blocks import PARTS, ROWS, SCRATCH, WHOLE
 
+HEAD = "import numpy as np\n\nfrom minigrad.backends.blocks import in_blocks"
 SECTION = 1500  # statements in one Python function: compiling longer ones takes more than linear time
 
 
@@ -25,9 +27,9 @@ SECTION = 1500  # statements in one Python function: compiling longer ones takes
 class Item:
     """One thing that the workspace provides under `name`.
 
-    ``kind`` says what: ``buffer`` (a node's place in the arena), ``scratch`` (a slot's block of rows), ``parts`` (the
-    partial results of a terminal reduction), ``spans`` (the blocks, or None where one is enough), ``size``, ``leaf`` (a
-    node that has no inputs), ``view`` (of another item), ``eval`` (a primitive's evaluation, its parameters bound).
+    ``kind`` says what: ``buffer`` (a node's place in the arena), ``scratch`` (a slot's room for one block of rows),
+    ``blocks`` (how a group is cut, or None where it is run at once), ``size``, ``leaf`` (a node that has no inputs),
+    ``view`` (of another item), ``eval`` (a primitive's evaluation, its parameters bound).
     """
 
     name: str
@@ -37,6 +39,8 @@ class Item:
     slot: int | None = None
     source: str | None = None
     size: Dim | None = None
+    modes: tuple[str, ...] = ()
+    parts: tuple[Node, ...] = ()
 
 
 @dataclass
@@ -55,8 +59,6 @@ class Source:
     text : str
     items : list of Item
         What the workspace makes, in order; `wanted` names those that main takes.
-    constants : dict
-        What the text refers to by name beside NumPy.
     symbols : list of Symbol
         All symbolic sizes that the program depends on.
     """
@@ -64,7 +66,6 @@ class Source:
     text: str
     items: list[Item]
     wanted: list[str]
-    constants: dict[str, Any]
     symbols: list[Symbol]
 
 
@@ -72,7 +73,7 @@ class Names:
     """Python names that are unique and legal."""
 
     def __init__(self):
-        self._used = {"np", "main", "len", "lo", "hi", "k", "n"}
+        self._used = {"np", "main", "len", "in_blocks"}
 
     def __call__(self, wish: str) -> str:
         wish = re.sub(r"\W+", "_", wish).strip("_") or "x"
@@ -95,7 +96,7 @@ class Printer:
         self.items: list[Item] = []
         self.lines: list[Line] = []
         self.functions: list[str] = []
-        self.constants: dict[str, Any] = {}
+        self.bodies: dict[str, str] = {}  # a function's parameters and statements -> its name
         self.known: dict[Any, str] = {}  # node (or what else has a name in main) -> its name
         self.ready: set[str] = set()  # names that the workspace provides
         self.number = {n: i for i, n in enumerate(
@@ -150,6 +151,8 @@ class Printer:
                 uses = [source]
                 text = nt.view_text(node, source, self.shape(node, uses) if node.prim.name in ("reshape", "expand") else "")
                 self.emit(f"{name} = {text}", uses, [name])
+        elif node in self.plan.takes:
+            name = self.value(self.plan.takes[node])
         elif node in self.plan.place:
             name = self.item(wish, "buffer", node=node)
         else:
@@ -183,8 +186,8 @@ class Printer:
                 self.emit(f"del {', '.join(gone)}", gone)
         self._return()
         body, wanted = self._main()
-        text = "\n\n\n".join(["import numpy as np", *self.functions, *body]) + "\n"
-        return Source(text, self.items, wanted, self.constants, list(self.symbols))
+        text = "\n\n\n".join([HEAD, *self.functions, *body]) + "\n"
+        return Source(text, self.items, wanted, list(self.symbols))
 
     def _out(self, node: Node) -> str:
         """Return the name of the array that a managed value is written to; make it, where it is an output."""
@@ -213,7 +216,7 @@ class Printer:
         """Print a statement that writes into given memory, in main."""
         uses: list[str] = []
         xs = [self._operand(i, uses, nt.takes_spread(node)) for i in node.inputs]
-        xs = self._typed(node, xs)
+        xs = typed(node, xs)
         if node.prim.name == "einsum":
             xs = [x if nt.fits_matmul(i) else f"np.ascontiguousarray({x})" for x, i in zip(xs, node.inputs, strict=True)]
         out = self._out(node)
@@ -221,12 +224,6 @@ class Printer:
         own = nt.statement(node, xs, out, lambda n: uses.append(self.evaluator(n)) or uses[-1])
         for i, text in enumerate(own):
             self.emit(f"{text}  # {node.where}" if not i else text, uses)
-
-    def _typed(self, node: Node, xs: list[str]) -> list[str]:
-        """Give the dtype of constants, where a statement has no operand beside them."""
-        if node.inputs and all(i.prim.name == "full" for i in node.inputs):
-            return [f"{nt.dtype_text(i.dtype)}({x})" for i, x in zip(node.inputs, xs, strict=True)]
-        return xs
 
     def _alone(self, node: Node) -> None:
         if node in self.plan.place and (node.prim.name != "einsum" or nt.is_canonical(node)):
@@ -243,33 +240,18 @@ class Printer:
             self.emit(f"{name} = {call}  # {node.where}", [*uses, function], [name])
 
     def _group(self, k: int, step: Step) -> None:
-        writer = GroupWriter(self, k, step)
+        writer = GroupWriter(self, step, k)
         writer.write()
-        self.functions.append(writer.text())
-        uses = [a.actual for a in writer.args.values()]
-        spans = self.item(f"blocks_{k}", "spans", step=k)
-        uses.append(spans)
-        self.emit(f"if {spans} is None:", uses)
-        self.emit(f"    {writer.function}({', '.join(a.actual for a in writer.args.values())})")
-        self.emit("else:")
-        self.emit(f"    for k, lo, hi in {spans}:")
-        blocks, after = [], []
-        for a in writer.args.values():
-            if a.mode == "rows":
-                blocks.append(f"{a.actual}[lo:hi]")
-            elif a.mode == "scratch":
-                blocks.append(f"{a.actual}[:hi - lo]")
-            elif a.mode == "parts":
-                parts = self.item(f"parts_{a.name}", "parts", step=k, node=a.node)
-                uses.append(parts)
-                blocks.append(f"{parts}[k, ...]")
-                ufunc = nt.REDUCERS[a.node.prim.name]
-                after.append((f"    np.{ufunc}.reduce({parts}, axis=0, out={a.actual})", [parts, a.actual]))
-            else:
-                blocks.append(a.actual)
-        self.emit(f"        {writer.function}({', '.join(blocks)})", uses)
-        for text, used in after:
-            self.emit(text, used)
+        args = list(writer.args.values())
+        body = writer.text()
+        function = self.bodies.get(body)
+        if function is None:  # layers that do the same share a function
+            function = self.bodies[body] = self.name(f"fused_{len(self.bodies) + 1}")
+            self.functions.append(f"def {function}{body}")
+        parts = tuple(a.node for a in args if a.mode == PARTS)
+        blocks = self.item(f"blocks_{k}", "blocks", step=k, modes=tuple(a.mode for a in args), parts=parts)
+        uses = [blocks, *(a.actual for a in args)]
+        self.emit(f"in_blocks({blocks}, {function}, {', '.join(a.actual for a in args)})", uses)
 
     def _return(self) -> None:
         results = []
@@ -302,7 +284,7 @@ class Printer:
             return ["\n".join([head, *notes, *("    " + line.text for line in lines)])], wanted
         sections, calls = [], []
         have = set(self.inputs) | set(wanted)
-        cuts = self._cuts(lines)
+        cuts = [*range(0, len(lines), SECTION), len(lines)]
         for j, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False), 1):
             part = lines[a:b]
             made = {m for line in part for m in line.makes}
@@ -319,14 +301,6 @@ class Printer:
                 calls.append(f"    {nt.tuple_text(gives)[1:-1]} = {call}" if gives else f"    {call}")
             sections.append("\n".join(text))
         return [*sections, "\n".join([head, *notes, *calls])], wanted
-
-    @staticmethod
-    def _cuts(lines: list[Line]) -> list[int]:
-        cuts = [0]
-        for i, line in enumerate(lines):
-            if i - cuts[-1] >= SECTION and not line.text.startswith((" ", "else")):
-                cuts.append(i)
-        return [*cuts, len(lines)]
 
     def _notes(self, wanted: set[str]) -> list[str]:
         notes = []
@@ -345,36 +319,38 @@ class Printer:
 @dataclass
 class Arg:
     name: str
-    mode: str  # rows, whole, scratch or parts
+    mode: str
     actual: str
     node: Node | None = None
 
 
 class GroupWriter:
-    """Prints one group as a function of a block of rows."""
+    """Prints one group as a function of a block of rows.
 
-    def __init__(self, printer: Printer, k: int, step: Step):
-        self.main, self.k, self.step = printer, k, step
+    Its parameters are called ``x`` (rows of operands), ``y`` (rows of results), ``s`` (scratch), ``w`` (whole operands)
+    and ``r`` (results of reductions over the rows), so that equal groups are equal texts.
+    """
+
+    def __init__(self, printer: Printer, step: Step, k: int):
+        self.main, self.step, self.k = printer, step, k
         self.roles = printer.roles
-        self.function = printer.name(f"fused_{k}")
         self.args: dict[Any, Arg] = {}
-        self.members = set(step.group.nodes)
         self.local: dict[Node, str] = {}
         self.lines: list[str] = []
-        self.kinds: dict[int, dict[tuple, str]] = {}
+        self._count = dict.fromkeys("xyswr", 0)
 
-    def arg(self, key: Any, mode: str, actual: Callable[[], str], node: Node | None = None, wish: str = "") -> str:
-        have = self.args.get(key)
+    def arg(self, letter: str, mode: str, actual: str, node: Node | None = None) -> str:
+        have = self.args.get((mode, actual))
         if have is None:
-            name = actual()
-            have = self.args[key] = Arg(wish or name, mode, name, node)
+            name = f"{letter}{self._count[letter]}"
+            self._count[letter] += 1
+            have = self.args[mode, actual] = Arg(name, mode, actual, node)
         return have.name
 
     def write(self) -> None:
         where = None
         for n in self.step.group.nodes:
-            xs = [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs]
-            xs = self.main._typed(n, xs)
+            xs = typed(n, [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs])
             out = self.out(n)
             if n.where != where:
                 where = n.where
@@ -382,26 +358,23 @@ class GroupWriter:
             self.lines += nt.statement(n, xs, out, self.evaluator)
 
     def evaluator(self, node: Node) -> str:
-        return self.arg(("eval", node), "whole", lambda: self.main.evaluator(node))
+        return self.arg("w", WHOLE, self.main.evaluator(node))
 
     def text(self) -> str:
         params = ", ".join(a.name for a in self.args.values())
-        return "\n".join([f"def {self.function}({params}):", *("    " + line for line in self.lines)])
+        return "\n".join([f"({params}):", *("    " + line for line in self.lines)])
 
     def out(self, n: Node) -> str:
         slot = self.step.scratch.get(n)
         if slot is not None:
-            kinds = self.kinds.setdefault(slot, {})
-            kind = (n.shape, n.dtype)
-            if kind not in kinds:
-                kinds[kind] = self.main.item(f"s{self.k}_{slot}" + "abcdefghijklmnopqrstuvwxyz"[len(kinds)] * bool(kinds),
-                                             "scratch", step=self.k, slot=slot, node=n)
-            name = self.arg(("slot", kinds[kind]), "scratch", lambda: kinds[kind])
+            key = ("scratch", self.k, slot, n.shape, n.dtype)
+            if key not in self.main.known:
+                self.main.known[key] = self.main.item(f"s{self.k}_{slot}", "scratch", step=self.k, slot=slot, node=n)
+            name = self.arg("s", SCRATCH, self.main.known[key])
         else:
             head = self.step.heads.get(n, n)
-            mode = "parts" if terminal(n) else "rows"
-            actual = self.main._out(head)
-            name = self.arg((head, mode), mode, lambda: actual, head)
+            ends = terminal(n)
+            name = self.arg("r" if ends else "y", PARTS if ends else ROWS, self.main._out(head), head)
         self.local[n] = name
         return name
 
@@ -420,14 +393,19 @@ class GroupWriter:
         if roles.is_view(node) and inside:
             base = self.operand(node.inputs[0], True, False)
             return nt.view_text(node, base, self.shape(node, base) if node.prim.name == "reshape" else "")
-        mode = "rows" if rows else "whole"
-        name = self.main.value(node)
-        other = (node, "whole" if rows else "rows")
-        return self.arg((node, mode), mode, lambda: name, node, f"{name}_{mode}" if other in self.args else "")
+        return self.arg("x" if rows else "w", ROWS if rows else WHOLE, self.main.value(node), node)
 
     def shape(self, node: Node, base: str) -> str:
         uses: list[str] = []
-        parts = [f"len({base})", *(self.main.size(n, uses) for n in node.shape[1:])]
-        for name in uses:
-            self.arg(("size", name), "whole", lambda name=name: name)
-        return nt.tuple_text(parts)
+        sizes = [self.main.size(n, uses) for n in node.shape[1:]]
+        if uses:  # symbolic: an argument each, by position, so the text says the argument's name
+            names = {name: self.arg("w", WHOLE, name) for name in uses}
+            sizes = [re.sub(r"[A-Za-z_]\w*", lambda m: names[m[0]], text) for text in sizes]
+        return nt.tuple_text([f"len({base})", *sizes])
+
+
+def typed(node: Node, xs: list[str]) -> list[str]:
+    """Give the dtype of constants, where a statement has no operand beside them."""
+    if node.inputs and all(i.prim.name == "full" for i in node.inputs):
+        return [f"{nt.dtype_text(i.dtype)}({x})" for i, x in zip(node.inputs, xs, strict=True)]
+    return xs

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from ..dims import Symbol, value
-from ..passes.fuse import terminal
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..walk import concrete
+from .blocks import Blocks
+from .numpy_text import REDUCERS
 
 ALIGN = 64
 BLOCK_BYTES = 512 << 10  # what one block of rows may touch: about half of a core's second-level cache
 SMALLEST_BLOCK = 16
+REDUCING = {name: getattr(np, ufunc) for name, ufunc in REDUCERS.items()}
 
 
 def allocate(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
@@ -63,19 +65,19 @@ class Layout:
         for b, buffer in enumerate(plan.buffers):
             if buffer.output is None:
                 pieces.append((buffer.first, buffer.last, value(buffer.nbytes, sizes), ("buffer", b)))
-        grouped = {i.step for i in items if i.kind == "spans"}
-        for k in sorted(grouped):
-            step = plan.steps[k]
-            rows = value(step.group.rows, sizes)
-            self.blocks[k] = block = _block(plan, step, rows, sizes)
-            slots: dict[int, int] = {}
-            for i in items:
-                if i.kind == "scratch" and i.step == k:
-                    slots[i.slot] = max(slots.get(i.slot, 0), block * value(row_bytes(i.node), sizes))
-            pieces += [(k, k, n, ("scratch", k, s)) for s, n in slots.items()]
-            if block < rows:
-                pieces += [(k, k, -(-rows // block) * value(nbytes(n), sizes), ("parts", n))
-                           for n in step.group.nodes if terminal(n)]
+        for i in items:
+            if i.kind == "blocks":
+                k, step = i.step, plan.steps[i.step]
+                rows = value(step.group.rows, sizes)
+                self.blocks[k] = block = _block(plan, step, rows, sizes)
+                if block < rows:
+                    pieces += [(k, k, -(-rows // block) * value(nbytes(n), sizes), ("parts", n)) for n in i.parts]
+        slots: dict[tuple[int, int], int] = {}
+        for i in items:
+            if i.kind == "scratch":
+                key = i.step, i.slot
+                slots[key] = max(slots.get(key, 0), self.blocks[i.step] * value(row_bytes(i.node), sizes))
+        pieces += [(k, k, n, ("scratch", k, s)) for (k, s), n in slots.items()]
         pieces.sort(key=lambda p: p[0])
         offsets, self.total = allocate([p[:3] for p in pieces])
         self.offset = {p[3]: o for p, o in zip(pieces, offsets, strict=True)}
@@ -113,14 +115,12 @@ def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping
         elif i.kind == "scratch":
             shape = [layout.blocks[i.step], *(value(d, sizes) for d in n.shape[1:])]
             have[i.name] = array(shape, n.dtype, layout.offset["scratch", i.step, i.slot])
-        elif i.kind == "spans":
+        elif i.kind == "blocks":
             rows, block = value(plan.steps[i.step].group.rows, sizes), layout.blocks[i.step]
-            have[i.name] = None if block >= rows else [
-                (k, lo, min(lo + block, rows)) for k, lo in enumerate(range(0, rows, block))]
-        elif i.kind == "parts":
-            rows, block = value(plan.steps[i.step].group.rows, sizes), layout.blocks[i.step]
-            have[i.name] = None if block >= rows else array(
-                [-(-rows // block), *(value(d, sizes) for d in n.shape)], n.dtype, layout.offset["parts", n])
+            have[i.name] = None if block >= rows else Blocks(
+                [(lo, min(lo + block, rows)) for lo in range(0, rows, block)], i.modes,
+                [(REDUCING[p.prim.name], array([-(-rows // block), *(value(d, sizes) for d in p.shape)], p.dtype,
+                                               layout.offset["parts", p])) for p in i.parts])
         elif i.kind == "size":
             have[i.name] = value(i.size, sizes)
         elif i.kind == "leaf":

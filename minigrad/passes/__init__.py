@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..graph import Graph
 from .lower import lower
+from .prune import prune
 from .simplify import simplify
 from .stage import Stage
 
-PASSES = (("simplify", simplify), ("lower", lower))
+PASSES = (("prune", prune), ("simplify", simplify), ("lower", lower))
 
 
 def run(graph: Graph) -> tuple[Graph, list[Stage]]:

@@ -81,6 +81,8 @@ class Plan:
         The last step that reads each of those values.
     outputs : dict of Node to int
         The values that are computed straight into an output, and which one.
+    takes : dict of Node to Node
+        The values that are written over an operand that dies with them.
     """
 
     graph: Graph
@@ -90,6 +92,7 @@ class Plan:
     place: dict[Node, int]
     last_use: dict[Node, int]
     outputs: dict[Node, int]
+    takes: dict[Node, Node]
 
 
 def nbytes(node: Node) -> int | Dim:
@@ -137,7 +140,7 @@ def schedule(graph: Graph, managed: frozenset[str] | None = None) -> Plan:
     has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise"
                   or n.prim.name in (managed or ())}
     outputs = _claim_outputs(graph, roles, has_buffer)
-    plan = Plan(graph, roles, [], [], {}, last_use, outputs)
+    plan = Plan(graph, roles, [], [], {}, last_use, outputs, {})
     for k, g in enumerate(groups):
         _place(plan, k, g, leaving, has_buffer)
     return plan
@@ -252,6 +255,7 @@ def _take_over(plan: Plan, k: int, group: Group, n: Node, first_write: int, last
                 and all(i is operand or plan.roles.root[i] is not operand for i in writer.inputs)):
             continue
         taken.add(operand)
+        plan.takes[n] = operand
         return place
     return None
 

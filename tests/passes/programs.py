@@ -125,5 +125,5 @@ def arrays_for(graph: Graph, sizes: dict, seed: int = 0, order: str = "C") -> li
         shape = tuple(d.value(sizes) if isinstance(d, Dim) else d for d in n.shape)
         x = rng.normal(size=shape)
         x = (x * 4).astype(n.dtype) if n.dtype.kind in "iu" else (x > 0) if n.dtype.kind == "b" else x.astype(n.dtype)
-        made.append(np.asfortranarray(x) if order == "F" else np.asarray(x))
+        made.append(np.asfortranarray(x) if order == "F" and x.ndim else np.asarray(x))
     return made

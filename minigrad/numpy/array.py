@@ -199,10 +199,7 @@ def implements(*functions: Callable[..., Any], name: str | None = None) -> Calla
 
 
 def _any_traced(values: Any) -> bool:
-    for v in values:
-        if isinstance(v, (Array, Size)) or (isinstance(v, (list, tuple)) and _any_traced(v)):
-            return True
-    return False
+    return any(isinstance(v, (Array, Size)) or (isinstance(v, (list, tuple)) and _any_traced(v)) for v in values)
 
 
 # -- from people's values to nodes -----------------------------------------------------------------------

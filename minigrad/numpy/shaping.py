@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from .ufuncs import operands
 def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
     """Reshape; one size may be -1."""
     if order not in ("C", None):
-        raise TraceError(at_user_line(f"np.reshape with order={order!r}: transpose first; traced arrays have no layout"))
+        raise TraceError(at_user_line(f"np.reshape with order={order!r}: transpose first; a traced array has no layout"))
     x = as_array(a)._node
     want = list(as_shape(shape if shape is not None else newshape))
     if -1 in want:
@@ -102,7 +103,7 @@ def squeeze(a, axis=None):
     axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else as_axes(axis, x.ndim, "squeeze")
     if any(not isinstance(x.shape[i], int) or x.shape[i] != 1 for i in axes):
         raise ShapeError(at_user_line(f"squeeze({x.type}): axis {axis} is not of size 1"))
-    return Array(layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))) if axes else Array(x)
+    return Array(layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes)) if axes else x)
 
 
 @implements(np.broadcast_to)
@@ -209,7 +210,7 @@ def array_split(ary, indices_or_sections, axis=0, _even=False):
     return [Array(layout.slice_(
         x, start=tuple(int(low) if i == a else 0 for i in range(x.ndim)),
         stop=tuple(int(max(low, high)) if i == a else m for i, m in enumerate(x.shape)), step=(1,) * x.ndim))
-        for low, high in zip(ends[:-1], ends[1:], strict=True)]
+        for low, high in itertools.pairwise(ends)]
 
 
 @implements(np.split)

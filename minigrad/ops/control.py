@@ -138,7 +138,9 @@ def _chunked_vjp(g: Sequence[Node], out: Node, *xs: Node, graph: Graph, in_axes:
     cotangents = [placeholder(n.type) for n, _, _ in pairs]
     back = walk.backward([n for n, _, _ in pairs], cotangents, wrt)
     axis_of = dict(zip(graph.inputs, in_axes, strict=True))
-    body = Graph((*graph.inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp")
+    body = Graph((*graph.inputs, *cotangents), tuple(back),
+                 (*graph.names, *(f"d{graph.out_names[graph.outputs.index(n)]}" for n, _, _ in pairs)),
+                 name=f"{graph.name}_vjp")
     node = chunked(*xs, *(c for _, c, _ in pairs), graph=body,
                    in_axes=(*in_axes, *(axis for _, _, axis in pairs)),
                    out_axes=tuple(axis_of[n] for n in wrt), **rest)

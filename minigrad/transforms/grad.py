@@ -116,8 +116,8 @@ def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], Cal
             node = staged.inputs[p]
             if not node.type.floating:
                 raise GradError(at_user_line(
-                    f"{what} of {function_name(staged.f)}: argument {staged.names[p]} is {node.type}, and only floating "
-                    "values have derivatives. Cast it with astype(float), or leave it out of argnums."))
+                    f"{what} of {function_name(staged.f)}: argument {staged.names[p]} is {node.type}, and only "
+                    "floating values have derivatives. Cast it with astype(float), or leave it out of argnums."))
             wrt.append(node)
 
     def rebuild(values: Sequence[Any]) -> Any:

@@ -54,7 +54,8 @@ def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Cal
     if in_axes is _INHERIT:
         in_axes = getattr(f, "in_axes", 0)
     if not isinstance(size, int) or size < 1:
-        raise BatchError(at_user_line(f"microbatch({function_name(f)}): size {size!r}; a pass has at least one example"))
+        raise BatchError(at_user_line(
+            f"microbatch({function_name(f)}): size {size!r}; a pass has at least one example"))
 
     @functools.wraps(f)
     def chunk_by_chunk(*args: Any, **kwargs: Any) -> Any:
@@ -66,7 +67,8 @@ def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Cal
         staged = stage(f, args, kwargs, (leaves, tree, chunk_types))
         inputs = [placeholder(t) for t in types]
         with made_by("microbatch"):
-            outputs = _cut(function_name(f), staged.inputs, inputs, axes, staged.outputs, dim, total, size)
+            outputs = _cut(function_name(f), staged.names, staged.inputs, inputs, axes, staged.outputs, dim, total,
+                           size)
         return finish(inputs, leaves, outputs, staged.out_tree)
 
     chunk_by_chunk.in_axes = in_axes
@@ -83,8 +85,8 @@ def _has(node: Node, dim: Dim) -> bool:
     return any(dim.symbol in symbols(t.shape) for t in kinds)
 
 
-def _cut(name: str, old: Sequence[Node], new: Sequence[Node], axes: Sequence[int | None], outputs: Sequence[Node],
-         dim: Dim, total: int | Dim, size: int) -> list[Node]:
+def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Node], axes: Sequence[int | None],
+         outputs: Sequence[Node], dim: Dim, total: int | Dim, size: int) -> list[Node]:
     """Return the outputs as one `chunked` node and what follows it.
 
     `old` are the inputs that the program was traced with (batch axes of length `dim`), `new` the whole ones.
@@ -127,7 +129,7 @@ def _cut(name: str, old: Sequence[Node], new: Sequence[Node], axes: Sequence[int
     if not leaving:
         return walk.substitute(outputs, whole)
     body_outputs = [_numerator(n) for n in sums] + results
-    node, values = _chunk_node(name, old, new, axes, inside, body_outputs, whole, len(sums), dim, total, size)
+    node, values = _chunk_node(name, names, old, new, axes, inside, body_outputs, whole, len(sums), dim, total, size)
     done = {}
     for old_node, value in zip(leaving, values, strict=True):
         done[old_node] = _divided(old_node, value, dim, total) if old_node.prim.name == "mean" else value
@@ -160,9 +162,9 @@ def _divided(node: Node, numerator: Node, dim: Dim, total: int | Dim) -> Node:
     return numerator / expand_to(n, numerator.shape, tuple(range(numerator.ndim)))
 
 
-def _chunk_node(name: str, old: Sequence[Node], new: Sequence[Node], axes: Sequence[int | None], inside: set[Node],
-                outputs: Sequence[Node], whole: dict[Node, Node], n_sums: int, dim: Dim, total: int | Dim,
-                size: int) -> tuple[Node, list[Node]]:
+def _chunk_node(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Node],
+                axes: Sequence[int | None], inside: set[Node], outputs: Sequence[Node], whole: dict[Node, Node],
+                n_sums: int, dim: Dim, total: int | Dim, size: int) -> tuple[Node, list[Node]]:
     """Return the `chunked` node of the part of the program that has the batch axis, and its results."""
     body_nodes = {n for n in walk.reachable(outputs) if n in inside} | set(outputs)
     shared = list(dict.fromkeys(
@@ -170,7 +172,9 @@ def _chunk_node(name: str, old: Sequence[Node], new: Sequence[Node], axes: Seque
         if i not in inside and i not in body_nodes and i.prim.name not in ("full", "const")))
     mapped = [o for o, a in zip(old, axes, strict=True) if a is not None]
     stand_in = {n: placeholder(n.type) for n in (*mapped, *shared)}
-    body = Graph(tuple(stand_in.values()), tuple(walk.substitute(outputs, stand_in)), name=name)
+    called = dict(zip(old, names, strict=True))
+    body = Graph(tuple(stand_in.values()), tuple(walk.substitute(outputs, stand_in)),
+                 tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)), name=name)
     new_of = dict(zip(old, new, strict=True))
     arguments = [new_of[n] for n in mapped] + walk.substitute(shared, whole)
     node = chunked(*arguments, graph=body, dim=dim, size=size, total=total,

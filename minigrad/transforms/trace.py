@@ -93,11 +93,8 @@ def argument_names(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[st
     rest = next((p.name for p in kinds if p.kind is p.VAR_POSITIONAL), "arg")
     names = []
     for which, first, *path in optree.tree_paths((args, kwargs)):
-        if which == 1:
-            head = str(first)
-        else:
-            head = own[first] if first < len(own) else f"{rest}{first - len(own)}"
-        names.append(head + "".join(f"[{p!r}]" for p in path))
+        positional = own[first:first + 1] or [f"{rest}{first - len(own)}"] if which == 0 else [str(first)]
+        names.append(positional[0] + "".join(f"[{p!r}]" for p in path))
     return tuple(names)
 
 

@@ -72,12 +72,13 @@ def _place(f: Callable[..., Any], node: Node, has_axis: bool, axis: int | None, 
     if axis is None:
         if has_axis:
             raise BatchError(at_user_line(
-                f"vmap({function_name(f)}): out_axes is None for a result of type {node.type} that differs from example "
-                "to example. Give it an axis, or average it."))
+                f"vmap({function_name(f)}): out_axes is None for a result of type {node.type} that differs from "
+                "example to example. Give it an axis, or average it."))
         return node
     node = walk.with_axis(node, has_axis, size)
     if not -node.ndim <= axis < node.ndim:
-        raise BatchError(at_user_line(f"vmap({function_name(f)}): out_axes {axis}, but the result has {node.ndim} axes"))
+        raise BatchError(at_user_line(
+            f"vmap({function_name(f)}): out_axes {axis}, but the result has {node.ndim} axes"))
     with made_by("vmap"):
         return move_axis(node, 0, axis % node.ndim)
 

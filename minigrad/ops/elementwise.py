@@ -107,7 +107,8 @@ hypot = elementwise("hypot", lambda xp, x, y: xp.hypot(x, y), "hypot({0}, {1})",
 
 
 def _logaddexp_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
-    return exp(x - out), exp(y - out)
+    # Where x is the result, x - out is 0 and not inf - inf: log-probabilities of -inf are everyday values.
+    return tuple(exp(where(eq(v, out), zeros_like(v), v - out)) for v in (x, y))
 
 
 logaddexp = elementwise("logaddexp", lambda xp, x, y: xp.logaddexp(x, y), "logaddexp({0}, {1})",

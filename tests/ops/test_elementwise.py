@@ -112,6 +112,18 @@ def test_where_keeps_what_the_other_branch_made_out():
         assert all(np.isfinite(v).all() for v in walk.evaluate(g, [c, x, y, *seeds]))
 
 
+@pytest.mark.parametrize(("x", "y", "dx", "dy"), [
+    (-np.inf, 0.0, 0.0, 1.0), (np.inf, 0.0, 1.0, 0.0), (0.0, 0.0, 0.5, 0.5), (100.0, 0.0, 1.0, np.exp(-100.0))])
+def test_logaddexp_of_infinities(x, y, dx, dy):
+    np.testing.assert_allclose(slopes("logaddexp", x, y), [dx, dy], rtol=1e-13)
+    np.testing.assert_allclose(curvature("logaddexp", x, y), dx * dy * np.array([[1, -1], [-1, 1]]), atol=1e-15)
+
+
+def test_logaddexp_of_nothing_and_nothing_is_not_nan():
+    assert np.isfinite(slopes("logaddexp", -np.inf, -np.inf)).all()
+    assert np.isfinite(curvature("logaddexp", -np.inf, -np.inf)).all()
+
+
 def test_casts_carry_gradients_between_floats_only():
     x = checks.placeholder((2,), "f8")
     through = P["cast"](P["cast"](x, dtype=np.dtype("i8")), dtype=np.dtype("f8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import heapq
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -34,25 +36,33 @@ def allocate(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
     total : int
     """
     offsets: list[int] = []
-    live: list[tuple[int, int, int]] = []  # (offset, end, last), in order of offset
+    ends: list[tuple[int, int, int]] = []  # heap of (last, offset, nbytes) of what is in use
+    holes: list[tuple[int, int]] = []  # (offset, nbytes) of what is free below `total`, in order, never adjacent
     total = 0
     for first, last, n in wants:
-        live = [piece for piece in live if piece[2] >= first]
-        n = -(-n // ALIGN) * ALIGN
-        best, best_gap, at = None, None, 0
-        for offset, end, _ in live:
-            gap = offset - at
-            if gap >= n and (best_gap is None or gap < best_gap):
-                best, best_gap = at, gap
-            at = max(at, end)
-        place = at if best is None else best
+        while ends and ends[0][0] < first:
+            _, offset, size = heapq.heappop(ends)
+            i = bisect.bisect(holes, (offset,))
+            if i < len(holes) and holes[i][0] == offset + size:
+                size += holes.pop(i)[1]
+            if i and sum(holes[i - 1]) == offset:
+                i -= 1
+                offset, before = holes.pop(i)
+                size += before
+            holes.insert(i, (offset, size))
+        n = max(-(-n // ALIGN), 1) * ALIGN
+        fits = [(size, i) for i, (_, size) in enumerate(holes) if size >= n]
+        if fits:
+            size, i = min(fits)
+            place, _ = holes[i]
+            holes[i:i + 1] = [(place + n, size - n)] if size > n else []
+        elif holes and sum(holes[-1]) == total:  # the last hole reaches the end: grow from there
+            place, _ = holes.pop()
+            total = place + n
+        else:
+            place, total = total, total + n
         offsets.append(place)
-        i = 0
-        while i < len(live) and live[i][0] < place:
-            i += 1
-        if n:
-            live.insert(i, (place, place + n, last))
-        total = max(total, place + n)
+        heapq.heappush(ends, (last, place, n))
     return offsets, total
 
 

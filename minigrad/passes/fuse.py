@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..dims import Dim
-from ..graph import Graph, Node
+from ..graph import ArrayType, Graph, Node, TupleType
 
 LEAVES = frozenset({"input", "full", "const", "iota", "size"})
 VIEWS = frozenset({"expand", "transpose", "slice", "flip", "reshape", "barrier", "proj"})
 REDUCTIONS = frozenset({"sum", "max", "min", "any", "all"})
+_DEPTH = 6  # how far back `_sink` looks for what could be moved along
+_TYPICAL = 256  # what a symbolic size counts as
 LONGEST = 256  # statements in one group: what a person can read, and Python compiles quickly
 
 
@@ -111,6 +113,7 @@ def fuse(graph: Graph, roles: Roles) -> list[Group]:
     """Return the graph's statements in groups; each group's nodes in topological order."""
     rows = {n: rows_of(n) for n in graph.nodes if roles.is_statement(n)}
     level = _levels(graph, roles, rows)
+    _sink(graph, roles, rows, level)
     parent: dict[Node, Node] = {}
 
     def find(n: Node) -> Node:
@@ -167,6 +170,69 @@ def _levels(graph: Graph, roles: Roles, rows: dict[Node, Any]) -> dict[Node, int
         else:
             level[n] = 0
     return level
+
+
+def _sink(graph: Graph, roles: Roles, rows: dict[Node, Any], level: dict[Node, int]) -> None:
+    """Move statements to the level of the group that reads them, where that keeps no more in memory.
+
+    ``1 - h * h`` of the forward pass is only wanted in the backward pass, when ``h`` is there anyway.
+    """
+    readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in rows}
+    for c in rows:
+        near = {roles.root[i] for i in c.inputs if stays(c, i, roles, rows)}
+        for d in dict.fromkeys(dependencies(c, roles)):
+            readers[d].append((c, d in near and not _waits(c, d, roles)))
+    kept = {roles.root[n] for n in graph.outputs}
+    weight = {n: _weight(n) for n in rows}
+
+    def limit(n: Node, moved: set[Node], target: int) -> int:
+        return min((level[c] - (not near) if c not in moved else target for c, near in readers[n]), default=-1)
+
+    def extra(n: Node, target: int, moved: set[Node], depth: int) -> int:
+        """Return how much more is in memory until `target`, if `n` is computed only there."""
+        total = 0
+        for d in dict.fromkeys(dependencies(n, roles)):
+            if any(level[c] >= target and c not in moved for c, _ in reversed(readers[d])) or d in kept:
+                continue
+            cost = weight[d]
+            if depth and rows[d] is not None and limit(d, moved, target) >= target:
+                cost = min(cost, extra(d, target, moved | {d}, depth - 1))
+            total += cost
+        return total
+
+    for n in reversed(rows):
+        if rows[n] is None or n in kept or not readers[n]:
+            continue
+        target = limit(n, set(), 0)
+        if target > level[n]:
+            joins = any(near and level[c] == target for c, near in readers[n])
+            if extra(n, target, {n}, _DEPTH) < weight[n] + joins:
+                level[n] = target
+
+
+def _waits(reader: Node, source: Node, roles: Roles) -> bool:
+    """Tell whether a barrier makes `reader` wait for `source`."""
+    stack = [i for i in reader.inputs if roles.is_view(i)]
+    while stack:
+        n = stack.pop()
+        if n.prim.name == "barrier" and roles.root[n.inputs[1]] is source:
+            return True
+        stack.extend(i for i in n.inputs if roles.is_view(i))
+    return False
+
+
+def _weight(node: Node) -> int:
+    """Return the bytes of a node's array, symbolic sizes taken to be typical ones."""
+    if isinstance(node.type, TupleType):
+        return sum(map(_array_weight, node.type.parts))
+    return _array_weight(node.type)
+
+
+def _array_weight(t: ArrayType) -> int:
+    total = t.dtype.itemsize
+    for n in t.shape:
+        total *= n if isinstance(n, int) else _TYPICAL
+    return total
 
 
 def _free(node: Node, roles: Roles) -> bool:

@@ -1,12 +1,13 @@
 """Whole programs drawn at random: what holds of each primitive holds of what is made of them."""
 
+import array_api_strict
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad import walk
 from minigrad.graph import PRIMITIVES as P
-from minigrad.graph import Graph
+from minigrad.graph import ArrayType, Graph
 from minigrad.ops.control import parts
 from minigrad.ops.linalg import symmetric
 from minigrad.ops.order import sort
@@ -125,8 +126,8 @@ class Pool(list):
 
 
 @st.composite
-def programs(draw, steps=8):
-    inputs = [checks.placeholder(a.shape, a.dtype) for a in ARRAYS]
+def programs(draw, steps=8, arrays=ARRAYS):
+    inputs = [checks.placeholder(a.shape, a.dtype) for a in arrays]
     pool = Pool(inputs[:3])
     pool.index, pool.mask = inputs[3:]
     for _ in range(draw(st.integers(1, steps))):
@@ -143,6 +144,23 @@ def test_first_order(graph):
     checks.check_gradient(graph, ARRAYS)
     checks.check_duality(graph, ARRAYS)
     checks.check_json(graph, ARRAYS)
+
+
+SINGLE = [a.astype("f4") if a.dtype.kind == "f" else a for a in ARRAYS]
+
+
+@given(programs(arrays=SINGLE))
+def test_every_node_has_its_type_and_float32_stays(graph):
+    for g in (graph, checks.reverse(graph), checks.push(graph)):
+        inner = Graph(g.inputs, tuple(n for n in g.nodes if isinstance(n.type, ArrayType)))
+        checks.check_types(inner, [*SINGLE, *checks.random_like(g.inputs[len(SINGLE):])])
+        assert not any(n.dtype == np.float64 for n in inner.outputs)
+
+
+@given(programs())
+def test_other_namespace(graph):
+    for g in (graph, checks.reverse(graph)):
+        checks.check_namespace(g, [*ARRAYS, *checks.random_like(g.inputs[len(ARRAYS):])], array_api_strict, 1e-10)
 
 
 @given(programs(5))

@@ -27,6 +27,7 @@ class Entry:
     """One traced program: it serves every batch size, for one structure, one set of dtypes and static shapes."""
 
     graph: Graph
+    scalars: tuple[int, ...]  # the outputs that are Python numbers, where the function runs on its own
     stages: tuple[Stage, ...]
     program: Any
 
@@ -101,6 +102,8 @@ class Compiled:
             values = own(walk.evaluate(entry.graph, arrays, sizes), arrays)
         else:
             values = entry.program(arrays, sizes)
+        for i in entry.scalars:
+            values[i] = values[i].item()
         return optree.tree_unflatten(entry.graph.out_tree, values)
 
     def build(self, *args: Any, **kwargs: Any) -> Entry:
@@ -138,13 +141,14 @@ class Compiled:
 
     def _trace(self, args: tuple, kwargs: dict, kinds: Any) -> Entry:
         with self._lock:
-            graph = trace_symbolic(self._f, args, kwargs)
+            graph, scalars = trace_symbolic(self._f, args, kwargs)
             optimized, stages = passes.run(graph)
             program = backends.build(optimized, self._backend)
             notes = [Stage("trace", function_name(self._f), graph, "; ".join(graph.notes) or
                            f"{graph.count()} nodes" + (f" for every {', '.join(map(str, graph.symbols))}"
                                                        if graph.symbols else ""))]
-            entry = Entry(graph, (*notes, *stages, *program.stages), program)
+            entry = Entry(graph, tuple(i for i, is_scalar in enumerate(scalars) if is_scalar),
+                          (*notes, *stages, *program.stages), program)
             self._entries.setdefault(kinds, []).append(entry)
             self._latest = entry
             return entry

@@ -135,6 +135,11 @@ class Staged:
     outputs: list[Node] = field(default_factory=list)
     out_tree: Any = None
 
+    @property
+    def scalars(self) -> tuple[bool, ...]:
+        """Which leaves of the result are Python numbers where the function runs on its own."""
+        return tuple(map(_is_weak, optree.tree_leaves(self.result)))
+
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         return argument_names(self.f, self.args, self.kwargs)
@@ -243,13 +248,15 @@ def trace(f: Callable[..., Any]) -> Callable[..., Graph]:
 
     @functools.wraps(f)
     def traced(*args: Any, **kwargs: Any) -> Graph:
-        return trace_symbolic(f, args, kwargs)
+        return trace_symbolic(f, args, kwargs)[0]
 
     return traced
 
 
-def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> Graph:
+def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Graph, tuple[bool, ...]]:
     """Trace `f`, with a symbol for each size that a vmap inside it maps.
+
+    Returns the graph, and which of its outputs are Python numbers where `f` runs on its own.
 
     The first trace runs with numbers and sees which axes are mapped; the second has symbols there. Where
     the code insists on a symbol's number, that axis gets its number back, and the graph's notes say so.
@@ -289,7 +296,7 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> Graph:
         refuse_foreign(staged.inputs, staged.outputs)
     graph = Graph(tuple(staged.inputs), tuple(staged.outputs), staged.names, _result_names(staged.out_tree), flat[1],
                   staged.out_tree, function_name(f), tuple(notes))
-    return graph
+    return graph, staged.scalars
 
 
 def _merge(groups: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:

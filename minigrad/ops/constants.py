@@ -56,7 +56,7 @@ def _proj_jvp(ts: Any, out: Node, whole: Node, *, index: int) -> Node:
 
 
 def _proj_batch(size: Any, mapped: Any, whole: Node, *, index: int) -> Node:
-    return proj(whole, index=index)
+    return whole[index] if isinstance(whole, tuple) else proj(whole, index=index)
 
 
 proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch)

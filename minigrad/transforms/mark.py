@@ -8,12 +8,10 @@ from typing import Any
 
 import optree
 
-from .. import walk
-from ..graph import Graph, reachable
 from ..numpy.array import Array, as_array
 from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
-from .trace import finish, function_name, stage, tracing
+from .trace import closed, finish, stage, tracing
 
 
 def stop_gradient(x: Any) -> Any:
@@ -38,22 +36,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(f)
     def marked(*args: Any, **kwargs: Any) -> Any:
         staged = stage(f, args, kwargs)
-        # Values of an outer trace that f closes over are inputs of the body, too.
-        mine = set(staged.inputs)
-        first = min((n.serial for n in mine), default=-1)
-        free = _boundary(staged.outputs, mine, first) if tracing() else []
-        stand_ins = [control.placeholder(n.type) for n in free]
-        outputs = walk.substitute(staged.outputs, dict(zip(free, stand_ins, strict=True)))
-        body = Graph((*staged.inputs, *stand_ins), tuple(outputs), name=function_name(f))
+        body, free = closed(staged)
         node = control.checkpoint(*staged.inputs, *free, graph=body)
         return finish(staged.inputs, staged.leaves, control.parts(node), staged.out_tree)
 
     return marked
-
-
-def _boundary(outputs: list, mine: set, since: int) -> list:
-    """Return the nodes made before `since` that the nodes made after it use, constants apart."""
-    inside = reachable(outputs, since)
-    outer = {i: None for n in inside for i in n.inputs if i.serial < since}
-    outer |= {o: None for o in outputs if o.serial < since}
-    return [n for n in outer if n not in mine and (n.inputs or n.prim.name == "input")]

@@ -201,6 +201,24 @@ def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node
     return optree.tree_unflatten(out_tree, values)
 
 
+def closed(staged: Staged) -> tuple[Graph, list[Node]]:
+    """Return a staged function as a graph to be held by a node, and the values of outer traces that it uses.
+
+    Those are inputs of the graph, after the function's own; constants stay inside.
+    """
+    mine = set(staged.inputs)
+    since = min((n.serial for n in mine), default=-1)
+    free: dict[Node, None] = {}
+    if tracing():
+        inside = reachable(staged.outputs, since)
+        outer = [i for n in inside for i in n.inputs] + staged.outputs
+        free = dict.fromkeys(n for n in outer if n.serial < since and (n.inputs or n.prim.name == "input"))
+    stand_ins = [placeholder(n.type) for n in free]
+    outputs = walk.substitute(staged.outputs, dict(zip(free, stand_ins, strict=True)))
+    names = (*staged.names, *(f"outer{i}" for i in range(len(free))))
+    return Graph((*staged.inputs, *stand_ins), tuple(outputs), names, name=function_name(staged.f)), list(free)
+
+
 def refuse_foreign(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
     """Raise `TraceError` if `outputs` depend on an input of a trace that is over."""
     mine = set(inputs)

@@ -1,6 +1,6 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
-from . import optim
+from . import optim, random
 from .compiler import compile
 from .dims import Dim
 from .errors import (

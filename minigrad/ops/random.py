@@ -1,0 +1,79 @@
+"""Random bits that are a function of a key and a position: Philox 4x32-10.
+
+J. Salmon, M. Moraes, R. Dror and D. Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011). Nothing is
+drawn in sequence, so the same key gives the same numbers on every backend, in every order, in any batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Shape
+from ..errors import Unsupported
+from ..graph import ArrayType, Node
+from ..primitive import Primitive, Sample, fail
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = 0xFFFFFFFF
+
+
+def philox(xp: Any, counter: Sequence[Any], key: Sequence[Any]) -> list[Any]:
+    """Return the four words of Philox 4x32-10.
+
+    Parameters
+    ----------
+    xp : namespace
+    counter : four uint64 arrays of 32-bit words
+    key : two uint64 arrays of 32-bit words
+
+    Returns
+    -------
+    list of four uint64 arrays of 32-bit words
+    """
+    c, (k0, k1) = list(counter), key
+    low, half = (xp.asarray(v, dtype=xp.uint64) for v in (_LOW, 32))
+    m0, m1, w0, w1 = (xp.asarray(v, dtype=xp.uint64) for v in (*_MULTIPLIERS, *_WEYL))
+    for i in range(10):
+        if i:
+            k0, k1 = xp.bitwise_and(k0 + w0, low), xp.bitwise_and(k1 + w1, low)
+        p0, p1 = m0 * c[0], m1 * c[2]
+        c = [xp.bitwise_xor(xp.bitwise_xor(xp.bitwise_right_shift(p1, half), c[1]), k0), xp.bitwise_and(p1, low),
+             xp.bitwise_xor(xp.bitwise_xor(xp.bitwise_right_shift(p0, half), c[3]), k1), xp.bitwise_and(p0, low)]
+    return c
+
+
+def _bits_type(key: ArrayType, *, shape: Shape, stream: int) -> ArrayType:
+    if key.dtype != np.uint32 or not key.ndim or key.shape[-1] != 2:
+        raise fail("random_bits", "a key is uint32[2], as made by mg.random.key", key)
+    return ArrayType((*key.shape[:-1], *shape), key.dtype)
+
+
+def _bits_eval(xp: Any, key: Any, *, shape: tuple[int, ...], stream: int) -> Any:
+    total = math.prod(shape)
+    lead = key.shape[:-1]
+    blocks = -(-total // 4)
+    at = xp.astype(xp.arange(blocks, dtype=xp.int64), xp.uint64) if xp is not np else np.arange(blocks, dtype=np.uint64)
+    zero = xp.zeros((*lead, blocks), dtype=xp.uint64)
+    words = [xp.astype(xp.expand_dims(key[..., i], axis=-1), xp.uint64) + zero for i in (0, 1)]
+    counter = [zero + xp.bitwise_and(at, xp.asarray(_LOW, dtype=xp.uint64)),
+               zero + xp.bitwise_right_shift(at, xp.asarray(32, dtype=xp.uint64)),
+               zero + xp.asarray(stream, dtype=xp.uint64), zero]
+    out = xp.stack(philox(xp, counter, words), axis=-1)
+    out = xp.astype(xp.reshape(out, (*lead, blocks * 4)), xp.uint32)
+    return xp.reshape(out[..., :total], (*lead, *shape))
+
+
+def _bits_batch(size: int | Dim, mapped: Sequence[bool], key: Node, *, shape: Shape, stream: int) -> Node:
+    return random_bits(key, shape=shape, stream=stream)
+
+
+random_bits = Primitive(
+    "random_bits", _bits_type, _bits_eval, vjp=lambda g, out, key, **params: [None],
+    jvp=Unsupported("its values are integers"), batch=_bits_batch,
+    samples=lambda: [Sample((np.array([1, 2], np.uint32),), {"shape": (3, 3), "stream": 0}, order=0),
+                     Sample((np.array([[1, 2], [3, 4]], np.uint32),), {"shape": (5,), "stream": 1}, order=0)])

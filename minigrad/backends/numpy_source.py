@@ -144,7 +144,9 @@ class Printer:
         wish = f"v{self.number[node]}" if node in self.number else "c"
         if self.roles.is_view(node):
             source = self.value(node.inputs[0])
-            if source in self.ready:
+            if node.prim.name == "barrier":
+                name = source
+            elif source in self.ready:
                 name = self.item(wish, "view", node=node, source=source)
             else:
                 name = self.name(wish)

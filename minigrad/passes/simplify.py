@@ -25,7 +25,7 @@ Inputs = tuple[Node, ...]
 
 def simplify(graph: Graph) -> Graph:
     """Return an equal graph with less work in it. Checkpointed bodies are inlined."""
-    return Rewrite(RULES, inline=True).graph(graph)
+    return Rewrite(RULES, simplify, inline=True).graph(graph)
 
 
 def value_of(node: Node) -> Any:
@@ -425,7 +425,7 @@ def _held(name: str):
             return None
         for g in fresh:
             if g not in s.held:
-                s.held[g] = simplify(g)
+                s.held[g] = s.inner(g)
                 s.held[s.held[g]] = s.held[g]
         return s(name, *xs, **{k: s.held[v] if isinstance(v, Graph) else v for k, v in p.items()})
 

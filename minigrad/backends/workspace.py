@@ -18,7 +18,7 @@ from .chunks import Chunks
 from .numpy_text import REDUCERS
 
 ALIGN = 64
-BLOCK_BYTES = 512 << 10  # what one block of rows may touch: about half of a core's second-level cache
+BLOCK_BYTES = 1 << 20  # what one block of rows may touch: about a second-level cache
 SMALLEST_BLOCK = 16
 REDUCING = {name: getattr(np, ufunc) for name, ufunc in REDUCERS.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,21 @@ def data(batch: int) -> tuple[Params, np.ndarray, np.ndarray]:
     """Return parameters, inputs and labels."""
     rng = np.random.default_rng(0)
     params = [(rng.normal(0, n ** -0.5, (n, m)).astype(np.float32), rng.normal(0, 0.1, m).astype(np.float32))
-              for n, m in zip(SIZES[:-1], SIZES[1:], strict=True)]
+              for n, m in pairwise(SIZES)]
     return params, rng.random((batch, SIZES[0]), np.float32), rng.integers(0, SIZES[-1], batch)
 
 
 def by_hand(batch: int) -> Callable[..., Any]:
     """Return the program that one would write by hand for this batch size.
 
-    Every temporary has its buffer for good, every operation its ``out=``, and a hidden layer's output is turned into the
-    derivative of tanh in place, once the gradient of its weights is there. The results are new arrays.
+    Every temporary has its buffer for good and every operation its ``out=``. Once the gradient of the weights after it
+    is there, a hidden layer's output gives its place to what goes back through it, so that one more buffer serves both
+    layers. The results are new arrays.
     """
     n, m, k = SIZES[1:]
     h1, h2, z = (np.empty((batch, width), np.float32) for width in (n, m, k))
-    d1, d2 = np.empty_like(h1), np.empty_like(h2)
+    d1 = np.empty_like(h1)
+    d2 = d1.reshape(-1)[:batch * m].reshape(batch, m)
     column = np.empty((batch, 1), np.float32)
     rows = np.arange(batch)
     spans = [(lo, min(lo + BLOCK, batch)) for lo in range(0, batch, BLOCK)]
@@ -60,7 +63,7 @@ def by_hand(batch: int) -> Callable[..., Any]:
             part = h[lo:hi]
             np.multiply(part, part, out=part)
             np.subtract(1, part, out=part)
-            np.multiply(d[lo:hi], part, out=d[lo:hi])
+            np.multiply(d[lo:hi], part, out=part)
 
     def step(params: Params, x: np.ndarray, label: np.ndarray) -> tuple[Any, Params]:
         (w1, b1), (w2, b2), (w3, b3) = params
@@ -82,10 +85,10 @@ def by_hand(batch: int) -> Callable[..., Any]:
         g3 = np.matmul(h2.T, z), np.add.reduce(z, axis=0)
         np.matmul(z, w3.T, out=d2)
         back(d2, h2)
-        g2 = np.matmul(h1.T, d2), np.add.reduce(d2, axis=0)
-        np.matmul(d2, w2.T, out=d1)
+        np.matmul(h2, w2.T, out=d1)
+        g2 = np.matmul(h1.T, h2), np.add.reduce(h2, axis=0)
         back(d1, h1)
-        return value, [(np.matmul(x.T, d1), np.add.reduce(d1, axis=0)), g2, g3]
+        return value, [(np.matmul(x.T, h1), np.add.reduce(h1, axis=0)), g2, g3]
 
     return step
 
@@ -154,7 +157,7 @@ def with_torch_func(params: Params, x: np.ndarray, label: np.ndarray) -> Callabl
 
 
 def difference(left: Any, right: Any) -> float:
-    """Return the largest difference between two (value, gradient) pairs, relative to the largest number in each leaf."""
+    """Return the largest difference of two (value, gradient) pairs, relative to the largest number in each leaf."""
     pairs = [(left[0], right[0]), *((a, b) for la, lb in zip(left[1], right[1], strict=True)
                                     for a, b in zip(la, lb, strict=True))]
     return max(float(np.max(np.abs(np.asarray(a) - np.asarray(b))) / np.max(np.abs(np.asarray(b)))) for a, b in pairs)

@@ -1,10 +1,12 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
 from . import optim, random
+from .compare import check_batching, check_grads
 from .compiler import compile
 from .dims import Dim
 from .errors import (
     BatchError,
+    CheckError,
     DtypeError,
     GradError,
     GraphError,

@@ -36,6 +36,20 @@ class Unsupported(MinigradError, NotImplementedError):
     """A rule that does not exist, with the reason."""
 
 
+class CheckError(MinigradError, AssertionError):
+    """A derivative or a batch that is not what it should be: what `check_grads` and `check_batching` raise.
+
+    Attributes
+    ----------
+    node : Node or None
+        The first node of the graph that disagrees.
+    """
+
+    def __init__(self, message: str, node: object = None):
+        super().__init__(message)
+        self.node = node
+
+
 _LIBRARIES = ("minigrad.", "numpy.", "optree.", "functools", "contextlib", "scipy.")
 _internal: dict[object, bool] = {}  # code object -> is it library code?
 

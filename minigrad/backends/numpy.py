@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Symbol
+from ..dims import Symbol, value
 from ..graph import Graph
 from ..passes.schedule import Plan, schedule
 from ..passes.stage import Stage
@@ -34,10 +34,12 @@ class Program:
     def __init__(self, graph: Graph):
         self._plan: Plan = schedule(graph, MANAGED)
         printed = Printer(self._plan).print()
-        self.source = printed.text
+        self._inner = {n: Program(n.params["graph"]) for n in graph.nodes if n.prim.name == "chunked"}
+        self.source = "\n\n".join([printed.text, *(
+            f"# -- on each chunk: {n.params['graph'].name}\n\n" + inner.source for n, inner in self._inner.items())])
         self._items, self._wanted = printed.items, printed.wanted
         space: dict[str, Any] = {}
-        exec(compile(self.source, f"<minigrad {graph.name}>", "exec"), space)
+        exec(compile(printed.text, f"<minigrad {graph.name}>", "exec"), space)
         self._main = space["main"]
         self._symbols = printed.symbols
         self._pools: dict[tuple[int, ...], deque] = {}
@@ -64,7 +66,7 @@ class Program:
         try:
             space = pool.pop()
         except IndexError:
-            space = workspace.make(self._plan, self._items, self._wanted, sizes)
+            space = workspace.make(self._plan, self._items, self._wanted, sizes, self._inner)
         try:
             with np.errstate(all="ignore"):
                 return self._main(*arrays, *space)
@@ -79,7 +81,9 @@ class Program:
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs."""
-        return workspace.Layout(self._plan, self._items, sizes).total
+        inner = sum(p.workspace_bytes({**sizes, n.params["dim"].symbol: value(n.params["size"], sizes)})
+                    for n, p in self._inner.items())
+        return workspace.Layout(self._plan, self._items, sizes).total + inner
 
     @property
     def stages(self) -> list[Stage]:

@@ -6,6 +6,7 @@ its own, called once where its rows fit into the cache, and else block by block.
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
 from collections.abc import Iterable
@@ -144,13 +145,15 @@ class Printer:
         wish = f"v{self.number[node]}" if node in self.number else "c"
         if self.roles.is_view(node):
             source = self.value(node.inputs[0])
-            if source in self.ready:
+            if node.prim.name == "barrier":
+                name = source
+            elif source in self.ready:
                 name = self.item(wish, "view", node=node, source=source)
             else:
                 name = self.name(wish)
                 uses = [source]
-                text = nt.view_text(node, source, self.shape(node, uses) if node.prim.name in ("reshape", "expand") else "")
-                self.emit(f"{name} = {text}", uses, [name])
+                shape = self.shape(node, uses) if node.prim.name in ("reshape", "expand") else ""
+                self.emit(f"{name} = {nt.view_text(node, source, shape)}", uses, [name])
         elif node in self.plan.takes:
             name = self.value(self.plan.takes[node])
         elif node in self.plan.place:
@@ -218,7 +221,8 @@ class Printer:
         xs = [self._operand(i, uses, nt.takes_spread(node)) for i in node.inputs]
         xs = typed(node, xs)
         if node.prim.name == "einsum":
-            xs = [x if nt.fits_matmul(i) else f"np.ascontiguousarray({x})" for x, i in zip(xs, node.inputs, strict=True)]
+            xs = [x if nt.fits_matmul(i) else f"np.ascontiguousarray({x})"
+                  for x, i in zip(xs, node.inputs, strict=True)]
         out = self._out(node)
         uses.append(out)
         own = nt.statement(node, xs, out, lambda n: uses.append(self.evaluator(n)) or uses[-1])
@@ -285,7 +289,7 @@ class Printer:
         sections, calls = [], []
         have = set(self.inputs) | set(wanted)
         cuts = [*range(0, len(lines), SECTION), len(lines)]
-        for j, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False), 1):
+        for j, (a, b) in enumerate(itertools.pairwise(cuts), 1):
             part = lines[a:b]
             made = {m for line in part for m in line.makes}
             takes = sorted({u for line in part for u in line.uses} & have)

@@ -14,10 +14,11 @@ from ..dims import Symbol, value
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..walk import concrete
 from .blocks import Blocks
+from .chunks import Chunks
 from .numpy_text import REDUCERS
 
 ALIGN = 64
-BLOCK_BYTES = 512 << 10  # what one block of rows may touch: about half of a core's second-level cache
+BLOCK_BYTES = 1 << 20  # what one block of rows may touch: about a second-level cache
 SMALLEST_BLOCK = 16
 REDUCING = {name: getattr(np, ufunc) for name, ufunc in REDUCERS.items()}
 
@@ -107,7 +108,8 @@ def _block(plan: Plan, step: Step, rows: int, sizes: Mapping[Symbol, int]) -> in
     return rows if rows <= block + block // 2 else -(-rows // -(-rows // block))
 
 
-def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping[Symbol, int]) -> tuple[Any, ...]:
+def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping[Symbol, int],
+         inner: Mapping[Any, Any]) -> tuple[Any, ...]:
     """Return what main takes beside its inputs: arrays in a fresh arena, sizes, blocks, evaluations."""
     layout = Layout(plan, items, sizes)
     arena = np.empty(layout.total + ALIGN, np.uint8)
@@ -138,6 +140,8 @@ def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping
         elif i.kind == "view":
             have[i.name] = n.prim.eval(np, *([have[i.source]] + [None] * (len(n.inputs) - 1)),
                                        **concrete(n.params, sizes))
+        elif n in inner:
+            have[i.name] = Chunks(inner[n], n, sizes)
         else:
             have[i.name] = partial(n.prim.eval, np, **concrete(n.params, sizes))
     return tuple(have[name] for name in wanted)

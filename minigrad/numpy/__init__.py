@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as _numpy
 
-from . import array, decompositions, indexing, linalg, misc, products, reductions, shaping, ufuncs
+from . import decompositions, indexing, linalg, misc, products, reductions, shaping, ufuncs
 from .array import NAMES, NAMESPACE, Array
 
+array = NAMES["array"]  # np.array is a function: the submodule of that name is reached by import alone
 NAMESPACE.append(sys.modules[__name__])
 concat, permute_dims = NAMES["concatenate"], NAMES["transpose"]
 

@@ -227,7 +227,7 @@ def as_array(x: Any) -> Array:
         return x
     if isinstance(x, Size):
         return Array(size_scalar(x.dim, np.dtype(np.int64)), weak=True)
-    if isinstance(x, (bool, int, float)):
+    if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         dtype = np.dtype(type(x)) if not isinstance(x, int) or isinstance(x, bool) else np.dtype(np.int64)
         return Array(full(x, (), dtype), weak=not isinstance(x, bool))
     if isinstance(x, (list, tuple)) and _any_traced(x):

@@ -12,7 +12,7 @@ from ..ops import linalg as la
 from ..ops.control import parts
 from .array import Array, as_array, as_axes, broadcast_node, broadcast_shapes, implements
 from .products import matmul
-from .shaping import _same_dtype, expand_dims, reshape
+from .shaping import _same_dtype, expand_dims, moveaxis, reshape
 
 
 def _floating(name: str, *values: Any) -> list[Node]:
@@ -126,6 +126,19 @@ def multi_dot(arrays, *, out=None):
     return result
 
 
+def _matrix_norm(a: Array, ord: Any, axes: tuple[int, int], keepdims: bool) -> Array:
+    if len(axes) != 2 or ord not in (1, -1, 2, -2, np.inf, -np.inf, "nuc"):
+        raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r} over {len(axes)} axes: there "
+                                      "is no such norm. Say axis=, or flatten it for a vector norm"))
+    m = moveaxis(a, axes, (-2, -1))
+    if ord in (1, -1, np.inf, -np.inf):
+        values = np.abs(m).sum(axis=-2 if abs(ord) == 1 else -1)
+    else:
+        values = svd(m, full_matrices=False, compute_uv=False)
+    out = values.sum(axis=-1) if ord == "nuc" else values.max(axis=-1) if ord > 0 else values.min(axis=-1)
+    return expand_dims(out, tuple(i % a.ndim for i in axes)) if keepdims else out
+
+
 @implements(np.linalg.norm, name="norm")
 def norm(x, ord=None, axis=None, keepdims=False):
     """Vector norms of every order along an axis, and the Frobenius norm; the 2-norm's gradient at 0 is nan."""
@@ -136,8 +149,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
     if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
         return np.sqrt((a * a).sum(axis=axes, keepdims=keepdims))
     if len(axes) != 1:
-        raise TraceError(at_user_line(f"np.linalg.norm of a matrix with ord={ord!r}: only the Frobenius norm is here; "
-                                      "flatten it for a vector norm"))
+        return _matrix_norm(a, ord, axes if axis is None else axis, keepdims)
     size = np.abs(a)
     if ord == np.inf:
         return size.max(axis=axes, keepdims=keepdims)

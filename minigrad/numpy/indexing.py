@@ -160,6 +160,8 @@ def take(a, indices, axis=None, out=None, mode="raise"):
 @implements(np.take_along_axis)
 def take_along_axis(arr, indices, axis=-1):
     """Take, at each place, the element that the index there names."""
+    if axis is None:
+        arr, axis = ravel(arr), 0
     x, i = as_array(arr)._node, as_array(indices)._node
     if i.dtype.kind not in "iu":
         raise DtypeError(at_user_line(f"take_along_axis: an index must be an integer array, got {i.type}"))

@@ -69,7 +69,7 @@ def dot(a, b, out=None):
     """Dot product: the last axis of `a` with the second to last of `b`."""
     x, y = _operands("dot", a, b)
     if not x.ndim or not y.ndim:
-        return as_array(a) * as_array(b)
+        return Array(x) * Array(y)
     axis = max(y.ndim - 2, 0)
     if not same(x.shape[-1], y.shape[axis]):
         raise _mismatch("dot", x, y, x.shape[-1], y.shape[axis])
@@ -101,7 +101,7 @@ def tensordot(a, b, axes=2):
 @implements(np.inner)
 def inner(a, b, /):
     """Sum of products over the last axes."""
-    x, y = as_array(a), as_array(b)
+    x, y = map(Array, _operands("inner", a, b))
     return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
 
 
@@ -120,7 +120,13 @@ def vdot(a, b, /):
 @implements(np.vecdot)
 def vecdot(x1, x2, /, *, axis=-1, **rest):
     """Dot products along an axis."""
-    return (as_array(x1) * as_array(x2)).sum(axis=axis)
+    a, b = _operands("vecdot", x1, x2)
+    if not a.ndim or not b.ndim:
+        raise ShapeError(at_user_line(f"vecdot {a.type} . {b.type}: a scalar has no axis to sum over; use *"))
+    a, b = (moveaxis(Array(x), axis, -1)._node for x in (a, b))
+    if not same(a.shape[-1], b.shape[-1]):
+        raise _mismatch("vecdot", a, b, a.shape[-1], b.shape[-1])
+    return einsum("...i,...i->...", Array(a), Array(b))
 
 
 @implements(np.kron)

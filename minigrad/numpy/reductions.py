@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import number
+from ..dims import Shape, number, size_of
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import order as ordering
 from ..ops import spread
-from ..ops.layout import concatenate, flip, reshape, slice_
+from ..ops.layout import concatenate, flip, reshape, slice_, transpose
 from ..primitive import Primitive
 from .array import TABLE, Array, as_array, as_axes, as_axis, broadcast_node, broadcast_shapes, implements
 from .ufuncs import apply
@@ -38,6 +38,10 @@ def _given(initial: Any) -> bool:
     return initial is not None and initial is not np._NoValue
 
 
+def _filled(initial: Any, shape: Shape, dtype: np.dtype) -> Node:
+    return broadcast_node(ew.cast_to(as_array(initial)._node, dtype), shape)
+
+
 @implements(np.sum)
 def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
     """Sum over axes; bool and small integers add up in the platform's int, as in NumPy."""
@@ -49,7 +53,7 @@ def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
     axes = as_axes(axis, x.ndim, "sum")
     total = spread.sum_(x, axes=axes) if axes else x
     if _given(initial):
-        total = total + full(initial, total.shape, total.dtype)
+        total = total + _filled(initial, total.shape, total.dtype)
     return _keep(total, x, axes, keepdims)
 
 
@@ -83,7 +87,7 @@ def _extreme(name: str, prim: Primitive, pair: np.ufunc, worst: Callable[[np.dty
             x = _masked(x, where, worst(x.dtype))
         if _given(initial) and any(x.shape[i] == 0 for i in axes):
             left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-            return _keep(full(initial, left, x.dtype), x, axes, keepdims)
+            return _keep(_filled(initial, left, x.dtype), x, axes, keepdims)
         out = _keep(prim(x, axes=axes) if axes else x, x, axes, keepdims)
         if not _given(initial):
             return out
@@ -128,7 +132,7 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
         left = tuple(m for i, m in enumerate(x.shape) if i != a_)
         x = reshape(x, shape=left) if n else full(1, left, x.dtype)
     if _given(initial):
-        x = x * full(initial, x.shape, x.dtype)
+        x = x * _filled(initial, x.shape, x.dtype)
     return _keep(x, whole, axes, keepdims)
 
 
@@ -213,6 +217,8 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
         out, total = mean(a, axis, keepdims=keepdims), None
     else:
         x, w = as_array(a), as_array(weights)
+        dtype = np.result_type(x.dtype, w.dtype, *([] if x.dtype.kind == "f" else [np.float64]))
+        x, w = x.astype(dtype), w.astype(dtype)
         if x.ndim != w.ndim:
             if not isinstance(axis, int) or w.ndim != 1:
                 raise ShapeError(at_user_line("np.average: weights need the shape of a, or one axis and 1-d weights"))
@@ -222,7 +228,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
         total = sum_(w, axis, keepdims=keepdims)
         out = sum_(x * w, axis, keepdims=keepdims) / total
     if returned:
-        return out, as_array(total if total is not None else np.size(a) // np.size(out))
+        return out, total if total is not None else np.full_like(out, 1) * (np.size(a) // np.size(out))
     return out
 
 
@@ -236,6 +242,19 @@ def cumsum(a, axis=None, dtype=None, out=None):
     x, a_ = _one_axis(a, axis, "cumsum")
     dtype = np.add.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype
     return Array(ordering.cumsum(ew.cast_to(x, dtype_of(dtype)), axis=a_))
+
+
+@implements(np.cumprod)
+def cumprod(a, axis=None, dtype=None, out=None):
+    """Cumulative product along an axis, by doubling: exact derivatives of every order, zeros included."""
+    _no_out("cumprod", out)
+    x, a_ = _one_axis(a, axis, "cumprod")
+    x = ew.cast_to(x, dtype_of(np.multiply.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype))
+    n, reach = number(x.shape[a_]), 1
+    while reach < n:
+        x = concatenate(_cut(x, a_, 0, reach), _cut(x, a_, reach, n) * _cut(x, a_, 0, n - reach), axis=a_)
+        reach *= 2
+    return Array(x)
 
 
 @implements(name="cumulative_sum")
@@ -277,21 +296,22 @@ def argsort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False)
 
 @implements(np.median)
 def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
-    """Median over one axis or all."""
+    """Median over axes; nan where there is one."""
     _no_out("median", out)
-    if isinstance(axis, (tuple, list)):
-        raise TraceError(at_user_line("np.median over several axes: reshape them into one first"))
-    x, a_ = _one_axis(a, axis, "median")
+    x = whole = as_array(a)._node
+    axes = as_axes(axis, x.ndim, "median")
     if not x.type.floating:
         x = ew.cast_to(x, np.dtype(np.float64))
-    n = number(x.shape[a_])
+    kept = [i for i in range(x.ndim) if i not in axes]
+    n = number(size_of(x.shape[i] for i in axes))
     if n == 0:
         raise ShapeError(at_user_line(f"np.median of an empty axis of {x.type}"))
-    ordered = ordering.sort(x, a_)
-    middle = spread.mean(_cut(ordered, a_, (n - 1) // 2, n // 2 + 1), axes=(a_,))
-    whole = as_array(a)._node
-    axes = tuple(range(whole.ndim)) if axis is None else (a_,)
-    return _keep(middle, whole, axes, keepdims)
+    rows = reshape(transpose(x, perm=(*kept, *axes)), shape=(*(x.shape[i] for i in kept), n))
+    at = len(kept)
+    ordered = ordering.sort(rows, at)
+    middle = spread.mean(_cut(ordered, at, (n - 1) // 2, n // 2 + 1), axes=(at,))
+    last = reshape(_cut(ordered, at, n - 1, n), shape=middle.shape)  # NaN sorts last
+    return _keep(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
 
 
 @implements(np.diff)
@@ -304,7 +324,7 @@ def diff(a, n=1, axis=-1, prepend=None, append=None):
         raise DtypeError(at_user_line("np.diff of bools: cast them to int first"))
     for _ in range(n):
         m = number(x.shape[a_])
-        x = _cut(x, a_, 1, m) - _cut(x, a_, 0, m - 1)
+        x = _cut(x, a_, min(1, m), m) - _cut(x, a_, 0, max(m - 1, 0))
     return Array(x)
 
 
@@ -315,5 +335,5 @@ def count_nonzero(a, axis=None, *, keepdims=False):
 
 
 for _name in ("sum", "mean", "max", "min", "ptp", "prod", "any", "all", "argmax", "argmin", "var", "std", "cumsum",
-              "argsort"):
+              "cumprod", "argsort"):
     setattr(Array, _name, TABLE[getattr(np, _name)])

@@ -21,10 +21,12 @@ from .ufuncs import operands
 @implements(np.reshape)
 def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
     """Reshape; one size may be -1."""
-    if order not in ("C", None):
-        raise TraceError(at_user_line(f"np.reshape with order={order!r}: transpose first; a traced array has no layout"))
+    if order not in ("C", "F", None):
+        raise TraceError(at_user_line(f"np.reshape with order={order!r}: C or F, since traced arrays have no layout"))
     x = as_array(a)._node
     want = list(as_shape(shape if shape is not None else newshape))
+    if order == "F":
+        return transpose(reshape(transpose(Array(x)), want[::-1]))
     if -1 in want:
         at = want.index(-1)
         rest = size_of(want[:at] + want[at + 1:])
@@ -138,10 +140,9 @@ def atleast_2d(*arys):
 
 
 def _same_dtype(xs: Sequence[Array]) -> list[Node]:
-    nodes = [x._node for x in xs]
-    dtype = np.result_type(*(n.dtype for x, n in zip(xs, nodes, strict=True) if not x._weak)) \
-        if not all(x._weak for x in xs) else np.result_type(*(n.dtype for n in nodes))
-    return [ew.cast_to(n, dtype) for n in nodes]
+    # Only ufuncs let a Python scalar's dtype give way: the functions that come here make an array of it first.
+    dtype = np.result_type(*(x.dtype for x in xs))
+    return [ew.cast_to(x._node, dtype) for x in xs]
 
 
 def _arrays(arrays: Any, name: str) -> list[Array]:
@@ -288,11 +289,17 @@ def pad(array, pad_width, mode="constant", *, constant_values=0, **rest):
         return x
     low, high = (tuple(map(int, w)) for w in width.T)
     out = layout.pad(x._node, low=low, high=high, interior=(0,) * x.ndim)
-    if np.ndim(constant_values) == 0 and not isinstance(constant_values, Array) and constant_values == 0:
+    values = as_array(constant_values)
+    if values._node.prim.name == "full" and not values._node.params["value"]:
         return Array(out)
-    inside = layout.pad(full(1, x._node.shape, np.dtype(bool)), low=low, high=high, interior=(0,) * x.ndim)
-    value = broadcast_node(ew.cast_to(as_array(constant_values)._node, x.dtype), out.shape)
-    return Array(ew.where(inside, out, value))
+    values = broadcast_to(values.astype(x.dtype), (x.ndim, 2))
+    for a, widths in enumerate(width):
+        if not widths.any():
+            continue
+        before, after = (broadcast_to(values[a, side], (*x.shape[:a], int(n), *x.shape[a + 1:]))
+                         for side, n in enumerate(widths))
+        x = concatenate([before, x, after], a)
+    return x
 
 
 # -- made from a shape --------------------------------------------------------------------------------------
@@ -411,9 +418,9 @@ def where(condition, x=None, y=None, /):
     if c.dtype != np.bool_:
         c = ew.ne(c, full(0, c.shape, c.dtype))
     # np.add promotes as np.where does, bools aside, which it leaves alone too.
-    nodes, weak = operands(np.add, [as_array(x), as_array(y)])
+    nodes = operands(np.add, [as_array(x), as_array(y)])
     result = broadcast_shapes("np.where", [c.type, *(n.type for n in nodes)])
-    return Array(ew.where(*(broadcast_node(n, result) for n in (c, *nodes))), weak)
+    return Array(ew.where(*(broadcast_node(n, result) for n in (c, *nodes))))
 
 
 for _name, _function in {"ravel": ravel, "flatten": ravel, "swapaxes": swapaxes, "squeeze": squeeze,

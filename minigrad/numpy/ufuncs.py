@@ -18,7 +18,9 @@ from .array import NAMES, TABLE, Array, as_array, broadcast_node, broadcast_shap
 
 _BOOLEAN = {"add": ew.logical_or, "mul": ew.logical_and, "maximum": ew.logical_or, "minimum": ew.logical_and,
             "bitwise_and": ew.logical_and, "bitwise_or": ew.logical_or, "bitwise_xor": ew.logical_xor,
-            "bitwise_not": ew.logical_not}
+            "bitwise_not": ew.logical_not, "abs": lambda x: x,
+            "gt": lambda x, y: ew.logical_and(x, ew.logical_not(y)), "lt": lambda x, y: _BOOLEAN["gt"](y, x),
+            "ge": lambda x, y: ew.logical_or(x, ew.logical_not(y)), "le": lambda x, y: _BOOLEAN["ge"](y, x)}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -31,23 +33,25 @@ def _kind(x: Array) -> Any:
     return {"f": float, "i": int}[x.dtype.kind] if x._weak else x.dtype
 
 
-def operands(ufunc: np.ufunc, xs: list[Array]) -> tuple[list[Node], bool]:
-    """Return the operands cast to the dtypes of the ufunc's loop, and whether the result is weak."""
+def operands(ufunc: np.ufunc, xs: list[Array]) -> list[Node]:
+    """Return the operands cast to the dtypes of the ufunc's loop."""
+    # Of Python scalars alone, each is what an array of it would be.
+    kinds = tuple(x.dtype for x in xs) if all(x._weak for x in xs) else tuple(map(_kind, xs))
     try:
-        dtypes = _resolve(ufunc, tuple(map(_kind, xs)))
+        dtypes = _resolve(ufunc, kinds)
     except (TypeError, OverflowError) as error:
         types = ", ".join(str(x._node.type) for x in xs)
         raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): {error}")) from None
-    return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)], all(x._weak for x in xs)
+    return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)]
 
 
 def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array]) -> Array:
     """Apply a function of nodes of one shape and the dtypes of `ufunc`'s loop."""
-    nodes, weak = operands(ufunc, xs)
+    nodes = operands(ufunc, xs)
     if len(nodes) > 1:
         shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node.type for x in xs])
         nodes = [broadcast_node(n, shape) for n in nodes]
-    return Array(make(*nodes), weak)
+    return Array(make(*nodes))
 
 
 def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) -> None:
@@ -175,10 +179,13 @@ def _operators() -> None:
     def wrap(ufunc: np.ufunc, flipped: bool = False) -> Callable[..., Any]:
         function = TABLE[ufunc]
 
-        def method(self: Array, other: Any) -> Any:
-            if other is None or isinstance(other, str):
+        def method(self: Array, *others: Any) -> Any:
+            if any(x is None or isinstance(x, str) for x in others):
                 return NotImplemented
-            return function(other, self) if flipped else function(self, other)
+            xs = [as_array(x) for x in (self, *others)]
+            out = function(*(reversed(xs) if flipped else xs))
+            # Python's arithmetic on Python's numbers gives one; a ufunc, asked by name, gives NumPy's.
+            return Array(out._node, weak=all(x._weak for x in xs) and out.dtype != np.bool_)
 
         return method
 
@@ -188,7 +195,7 @@ def _operators() -> None:
     for name, ufunc in compare.items():
         setattr(Array, f"__{name}__", wrap(ufunc))
     for name, ufunc in unary.items():
-        setattr(Array, f"__{name}__", TABLE[ufunc])
+        setattr(Array, f"__{name}__", wrap(ufunc))
     Array.__hash__ = object.__hash__
     Array.__matmul__ = lambda self, other: NAMES["matmul"](self, other)
     Array.__rmatmul__ = lambda self, other: NAMES["matmul"](other, self)

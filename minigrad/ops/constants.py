@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dims import Dim
 from ..errors import GraphError
-from ..graph import ArrayType, Node, TupleType, zeros_like
+from ..graph import ArrayType, Node, TupleType, dtype_of, zeros_like
 from ..primitive import Primitive, Sample
 
 
@@ -63,9 +63,16 @@ proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _
 
 
 def constant(value: Any) -> Node:
-    """Return the node of a NumPy array: a private, read-only copy of it."""
-    value = np.array(value)
-    if value.ndim == 0 and value.dtype.kind in "biuf":
+    """Return the node of a NumPy array: a private, read-only copy of it; a single number is a `full`.
+
+    Raises
+    ------
+    DtypeError
+        If the array is not of bools, integers or floats.
+    """
+    value = np.asarray(value)
+    value = np.array(value, dtype=dtype_of(value.dtype))
+    if value.ndim == 0:
         return full(value=value.item(), shape=(), dtype=value.dtype)
     value.setflags(write=False)
     return const(value=value)

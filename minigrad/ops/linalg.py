@@ -13,6 +13,8 @@ Two conventions:
 - Eigenvectors of equal eigenvalues, and singular vectors of equal ones (or of a zero one, where the matrix
   is not square), have no derivative: what would flow through them is nan, not a number that looks right.
   Where nothing flows (a function of the eigenvalues alone) the derivative is exact.
+
+An exactly singular matrix raises NumPy's LinAlgError where its inverse is needed, in derivatives too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Operations that depend on order along an axis: cumulative sums and products, sorting."""
+"""Operations that depend on order along an axis: cumulative sums, sorting."""
 
 from __future__ import annotations
 

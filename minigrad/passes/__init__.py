@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ..graph import Graph
 from .lower import lower
+from .merge import merge
 from .prune import prune
 from .simplify import simplify
 from .stage import Stage
 
-PASSES = (("prune", prune), ("simplify", simplify), ("lower", lower))
+PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("lower", lower))
 
 
 def run(graph: Graph) -> tuple[Graph, list[Stage]]:
@@ -23,11 +24,13 @@ def run(graph: Graph) -> tuple[Graph, list[Stage]]:
     graph : Graph
         Same inputs, equal outputs.
     stages : list of Stage
-        One per pass, with the graph before and after.
+        One per pass that changed something, with the graph before and after.
     """
     stages = []
     for name, apply in PASSES:
         after = apply(graph)
+        if after.outputs == graph.outputs:
+            continue
         stages.append(Stage(name, graph, after, f"{graph.count()} nodes became {after.count()}"))
         graph = after
     return graph, stages

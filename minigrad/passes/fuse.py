@@ -5,8 +5,8 @@ The batch axis is the block axis. A group is a set of row-local statements that 
 axis 0, whose partial results are combined. So softmax, cross-entropy and their derivatives over ``(B, 10)``
 are one group.
 
-Every node has a level, which never falls along an edge, and rises along each edge that cannot stay inside a
-group. Statements of one group have one level, so no cycle between groups can arise.
+Every node has a level, which never falls along an edge, and rises along each edge that leaves a group.
+Statements of one group have one level, so no cycle between groups can arise.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Roles:
             else:
                 source = n.inputs[0]
                 root[n] = root[source]
-                plain[n] = plain[source] and name in ("reshape", "barrier", "proj")
+                plain[n] = plain[source] and (name in ("reshape", "barrier", "proj") or _in_one_piece(n))
         return roles
 
     def is_view(self, node: Node) -> bool:
@@ -76,6 +76,12 @@ class Roles:
 
     def is_statement(self, node: Node) -> bool:
         return self.root[node] is node and node.prim.name not in LEAVES
+
+
+def _in_one_piece(view: Node) -> bool:
+    """Tell whether a slice cuts its source's first axis only, so that nothing lies between its elements."""
+    p = view.params
+    return view.prim.name == "slice" and p["step"][:1] in ((), (1,)) and view.shape[1:] == view.inputs[0].shape[1:]
 
 
 def terminal(node: Node) -> bool:
@@ -158,15 +164,18 @@ def by_rows(operand: Node, roles: Roles) -> bool:
 
 def _levels(graph: Graph, roles: Roles, rows: dict[Node, Any]) -> dict[Node, int]:
     level: dict[Node, int] = {}
+
+    def after(i: Node) -> int:
+        """Return the lowest level of what reads `i` from outside its group: only groups are waited for as a whole."""
+        return level[i] + (rows.get(roles.root[i]) is not None)
+
     for n in graph.nodes:
         if n in rows:
-            row_local = rows[n] is not None
-            level[n] = max((level[i] + (not (row_local and stays(n, i, roles, rows))) * (not _free(i, roles))
-                            for i in n.inputs), default=0)
+            level[n] = max((level[i] if stays(n, i, roles, rows) else after(i) for i in n.inputs), default=0)
         elif roles.is_view(n):
             level[n] = level[n.inputs[0]]
             if n.prim.name == "barrier":
-                level[n] = max(level[n], level[n.inputs[1]] + (not _free(n.inputs[1], roles)))
+                level[n] = max(level[n], after(n.inputs[1]))
         else:
             level[n] = 0
     return level
@@ -201,7 +210,7 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, Any], level: dict[Node, i
         return total
 
     for n in reversed(rows):
-        if rows[n] is None or n in kept or not readers[n]:
+        if rows[n] is None or n in kept or not readers[n] or terminal(n):
             continue
         target = limit(n, set(), 0)
         if target > level[n]:
@@ -233,10 +242,6 @@ def _array_weight(t: ArrayType) -> int:
     for n in t.shape:
         total *= n if isinstance(n, int) else _TYPICAL
     return total
-
-
-def _free(node: Node, roles: Roles) -> bool:
-    return roles.root[node].prim.name in LEAVES
 
 
 def dependencies(node: Node, roles: Roles) -> Iterator[Node]:

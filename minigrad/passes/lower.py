@@ -20,7 +20,7 @@ _TYPICAL = 64  # what a symbolic size counts as, where an order of contraction i
 
 def lower(graph: Graph) -> Graph:
     """Return an equal graph whose contractions are matrix products in canonical form."""
-    return Rewrite(_Rules()).graph(graph)
+    return Rewrite(_Rules(), lower).graph(graph)
 
 
 class _Rules(dict):

@@ -23,23 +23,27 @@ class Rewrite:
 
     Attributes
     ----------
+    inner : callable
+        The pass itself, for graphs that nodes hold.
     held : dict of Graph to Graph
         What graphs that nodes hold have become.
     like : Node
         The node that is being rewritten: what replaces it carries its line and its rules on.
     """
 
-    def __init__(self, rules: Mapping[str, Sequence[Rule]], inline: bool = False):
-        self._rules, self._inline = rules, inline
+    def __init__(self, rules: Mapping[str, Sequence[Rule]], inner: Callable[[Graph], Graph], inline: bool = False):
+        self._rules, self.inner, self._inline = rules, inner, inline
         self._seen: dict[Any, Node] = {}
         self.held: dict[Graph, Graph] = {}
         self.like: Node | None = None
+        self._changed = False
 
     def graph(self, graph: Graph) -> Graph:
         """Return the rewritten graph: same inputs, equal outputs."""
         new: dict[Node, Any] = {n: n for n in graph.inputs}
         self._walk(graph.nodes, new)
-        return graph.replace(outputs=tuple(new[n] for n in graph.outputs))
+        outputs = tuple(new[n] for n in graph.outputs)
+        return graph if outputs == graph.outputs else graph.replace(outputs=outputs)
 
     def _walk(self, nodes: Sequence[Node], new: dict[Node, Any]) -> None:
         for node in nodes:
@@ -48,7 +52,7 @@ class Rewrite:
             name = node.prim.name
             inputs = tuple([new[i] for i in node.inputs])
             if self._inline and name == "checkpoint":
-                body = node.params["graph"]
+                body, self._changed = node.params["graph"], True
                 inner = dict(zip(body.inputs, inputs, strict=True))
                 self._walk(body.nodes, inner)
                 new[node] = tuple(inner[n] for n in body.outputs)
@@ -56,8 +60,10 @@ class Rewrite:
                 new[node] = inputs[0][node.params["index"]]
             else:
                 self.like = node
-                new[node] = self._make(node.prim, inputs, node.params, node.type,
-                                       node if inputs == node.inputs else None)
+                # From the first change on all nodes are made anew, so that serials keep the program's order.
+                keep = node if inputs == node.inputs and not self._changed else None
+                new[node] = made = self._make(node.prim, inputs, node.params, node.type, keep)
+                self._changed = self._changed or made is not node
 
     def __call__(self, name: str, *inputs: Node, **params: Any) -> Node:
         """Make a node of the primitive called `name`, simplified."""

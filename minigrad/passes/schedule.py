@@ -118,7 +118,7 @@ def schedule(graph: Graph, managed: frozenset[str] | None = None) -> Plan:
     roles = Roles.of(graph)
     groups = _order(graph, roles, fuse(graph, roles))
     step_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
-    last_use = {n: k for n, k in step_of.items()}
+    last_use = dict(step_of)
     leaving: set[Node] = set()
     end = len(groups)
     for k, g in enumerate(groups):

@@ -25,7 +25,7 @@ Inputs = tuple[Node, ...]
 
 def simplify(graph: Graph) -> Graph:
     """Return an equal graph with less work in it. Checkpointed bodies are inlined."""
-    return Rewrite(RULES, inline=True).graph(graph)
+    return Rewrite(RULES, simplify, inline=True).graph(graph)
 
 
 def value_of(node: Node) -> Any:
@@ -61,7 +61,8 @@ def _folded(s: Rewrite, name: str, t: Any, xs: Inputs, p: Params) -> Node | None
         if t.dtype.kind in "iu" and name in ("pow", "floor_divide", "mod"):
             return None  # these may raise, which is the program's to do
         with np.errstate(all="ignore"):
-            return s.full(prim.eval(np, *(np.asarray(x.params["value"], x.dtype) for x in xs), **p)[()], t.shape, t.dtype)
+            known = prim.eval(np, *(np.asarray(x.params["value"], x.dtype) for x in xs), **p)
+            return s.full(known[()], t.shape, t.dtype)
     axes = tuple(sorted(common))
     return s("expand", s(name, *(_drop(s, x, axes) for x in xs), **p), shape=t.shape, axes=axes)
 
@@ -195,7 +196,8 @@ def _cast(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
         return x
     if x.prim.name == "cast":
         first = x.inputs[0]
-        exact = np.can_cast(first.dtype, x.dtype, "safe") and not (first.dtype.itemsize == 8 and first.dtype.kind in "iu")
+        long = first.dtype.itemsize == 8 and first.dtype.kind in "iu"  # not exact as a float64, whatever NumPy says
+        exact = np.can_cast(first.dtype, x.dtype, "safe") and not long
         return s("cast", first, dtype=to) if exact else None
     if x.prim.name == "where" and all(_chosen_constant(i) for i in x.inputs[1:]):
         return s("where", x.inputs[0], *(s("cast", i, dtype=to) for i in x.inputs[1:]))
@@ -372,7 +374,8 @@ def _einsum(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
             term = ["" for _ in terms[i]]
             for letter, a in zip(terms[i], x.params["perm"], strict=True):
                 term[a] = letter
-            return _contraction(s, [*xs[:i], x.inputs[0], *xs[i + 1:]], [*terms[:i], "".join(term), *terms[i + 1:]], out)
+            terms[i] = "".join(term)
+            return _contraction(s, [*xs[:i], x.inputs[0], *xs[i + 1:]], terms, out)
         if x.prim.name in ("expand", "full") and x.ndim:
             axes = x.params["axes"] if x.prim.name == "expand" else tuple(range(x.ndim))
             return _without_repeats(s, t, list(xs), list(terms), out, i, axes)
@@ -425,7 +428,7 @@ def _held(name: str):
             return None
         for g in fresh:
             if g not in s.held:
-                s.held[g] = simplify(g)
+                s.held[g] = s.inner(g)
                 s.held[s.held[g]] = s.held[g]
         return s(name, *xs, **{k: s.held[v] if isinstance(v, Graph) else v for k, v in p.items()})
 

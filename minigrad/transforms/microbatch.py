@@ -222,8 +222,17 @@ def _not_row_local(node: Node, dim: Dim) -> str | None:
     sources = [_axis(i.type, dim) for i in node.inputs if not isinstance(i.type, TupleType) and _has(i, dim)]
     if None in sources:
         return "an operand has the batch axis twice, or merged with another"
-    if kind == "checkpoint":
-        return _body_mixes(params["graph"], dim)
+    if kind in ("checkpoint", "scan", "while"):
+        held = [params["graph"]] if kind == "checkpoint" else [params["body"]]
+        return next(filter(None, (_body_mixes(kind, g, dim) for g in held)), None) or _test_mixes(params, dim)
+    if kind == "switch":  # it has examples, each of which goes its own way, or all go one way
+        first = node.inputs[0]
+        if _has(first, dim):
+            return None if set(sources) == {0} and not any(params["sums"]) else "it adds up over the examples"
+        bodies = (_body_mixes(kind, g, dim) for g in params["graphs"])
+        return next(filter(None, bodies), None)
+    if kind == "random_bits":
+        return None if sources[0] < node.inputs[0].ndim - 1 else "a key is not a row of the batch"
     if kind in ("cholesky", "solve", "triangular_solve", "inv", "det", "slogdet", "eigh", "qr", "svd"):
         ranks = [i.ndim for i in node.inputs if _has(i, dim)]
         ok = all(a < n - 2 for a, n in zip(sources, ranks, strict=True))
@@ -272,8 +281,8 @@ def _lockstep(node: Node, dim: Dim) -> str | None:
     return None
 
 
-def _body_mixes(body: Graph, dim: Dim) -> str | None:
-    """Check the body of a checkpoint, in which nothing may leave the batch axis."""
+def _body_mixes(kind: str, body: Graph, dim: Dim) -> str | None:
+    """Check the body of a checkpoint or a loop, in which nothing may leave the batch axis."""
     inputs = set(body.inputs)
     late: set[Node] = set()
     for node in body.nodes:
@@ -283,5 +292,15 @@ def _body_mixes(body: Graph, dim: Dim) -> str | None:
             if any(_has(i, dim) or i in late for i in node.inputs):
                 late.add(node)
         elif (why := _not_row_local(node, dim)) or any(i in late for i in node.inputs):
-            return f"in the checkpoint, {node.prim.name} at {node.where}: " + (why or "it uses a batch statistic")
-    return "in the checkpoint, the batch axis is summed away" if late & set(body.outputs) else None
+            return f"in the {kind}, {node.prim.name} at {node.where}: " + (why or "it uses a batch statistic")
+    return f"in the {kind}, the batch axis is summed away" if late & set(body.outputs) else None
+
+
+def _test_mixes(params: dict[str, Any], dim: Dim) -> str | None:
+    """Check a loop's test, which may ask at most whether any example goes on."""
+    test = params.get("test")
+    if test is None or not any(_has(n, dim) for n in test.nodes):
+        return None
+    (end,) = test.outputs
+    asks = end.prim.name == "any" and _axis(end.inputs[0].type, dim) == 0
+    return None if asks and not _body_mixes("test", test.replace(outputs=end.inputs), dim) else "its test mixes examples"

@@ -50,7 +50,7 @@ def random_graph(seed: int, steps: int = 30, gradient: bool = False) -> tuple[Gr
 
     def broadcast():
         x = pick()
-        y = pick(lambda n: n.ndim and n.shape[-x.ndim:] == x.shape or not x.ndim)
+        y = pick(lambda n: (n.ndim and n.shape[-x.ndim:] == x.shape) or not x.ndim)
         axes = tuple(range(y.ndim - x.ndim))
         return node("mul", expand_to(x, y.shape, axes), y) if axes else None
 
@@ -69,10 +69,11 @@ def random_graph(seed: int, steps: int = 30, gradient: bool = False) -> tuple[Gr
         x, y = pick(lambda n: n.ndim), pick(lambda n: n.ndim)
         letters = {}
         terms = []
-        for k, n in enumerate((x, y)):
+        for n in (x, y):
             term = ""
             for a, d in enumerate(n.shape):
-                term += letters.setdefault((str(d), sum((str(e) == str(d)) for e in n.shape[:a])), chr(97 + len(letters)))
+                key = str(d), sum(str(e) == str(d) for e in n.shape[:a])
+                term += letters.setdefault(key, chr(97 + len(letters)))
             terms.append(term)
         every = sorted(set("".join(terms)))
         rng.shuffle(every)

@@ -1,0 +1,1 @@
+"""minigrad beside its peers: ``python -m benchmarks`` runs them all."""

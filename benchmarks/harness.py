@@ -1,0 +1,217 @@
+"""One way to measure: contestants take turns in one process, and are compared round by round.
+
+In each round every contestant has one turn. A turn begins with a rest, in which the thread pools of the one before
+go to sleep, and with calls that are not measured. Ratios are taken within a round and then their median is, so
+that a machine that is busy for a while slows both sides of a ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+PEERS = frozenset({"jax", "jaxlib", "torch"})  # contestants that need one of these may be absent
+UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
+
+
+def cores() -> int:
+    """Return how many cores this process may use; every contestant has as many threads."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gather(makers: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Make the contestants; return those that are there, and why the others are not."""
+    present, absent = {}, {}
+    for name, make in makers.items():
+        try:
+            present[name] = make()
+        except ModuleNotFoundError as error:
+            if error.name not in PEERS:
+                raise
+            absent[name] = f"{error.name} is not installed"
+    return present, absent
+
+
+# -- measuring ---------------------------------------------------------------------------------------------
+
+
+def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.03,
+         rest: float = 0.04) -> dict[str, list[float]]:
+    """Return the seconds that one call takes, for each contestant and round.
+
+    Parameters
+    ----------
+    contestants : mapping of str to callable
+        Each call does all its work before it returns.
+    rounds : int
+    turn : float
+        Seconds of measured calls in one turn, about; at least one call.
+    rest : float
+        Seconds of sleep before each turn.
+    """
+    calls = {name: _warm_up(call, turn) for name, call in contestants.items()}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    order = list(contestants)
+    gc.collect()
+    gc.disable()
+    try:
+        for k in range(rounds):
+            for name in (order if k % 2 else order[::-1]):
+                call, n = contestants[name], calls[name]
+                time.sleep(rest)
+                for _ in range(min(n, 3)):
+                    call()
+                start = time.perf_counter()
+                for _ in range(n):
+                    call()
+                times[name].append((time.perf_counter() - start) / n)
+    finally:
+        gc.enable()
+    return times
+
+
+def _warm_up(call: Callable[[], Any], turn: float) -> int:
+    """Call until it no longer gets faster; return how many calls fill a turn."""
+    best, since = float("inf"), 0
+    deadline = time.perf_counter() + 20 * turn + 0.5
+    while since < 5 and time.perf_counter() < deadline:
+        start = time.perf_counter()
+        call()
+        took = time.perf_counter() - start
+        best, since = (took, 0) if took < 0.97 * best else (min(best, took), since + 1)
+    return max(1, round(turn / best))
+
+
+def spread(values: Iterable[float]) -> dict[str, float]:
+    """Return median, 10th and 90th percentile, and the median absolute deviation."""
+    v = np.asarray(list(values))
+    median = float(np.median(v))
+    return {"median": median, "p10": float(np.quantile(v, 0.1)), "p90": float(np.quantile(v, 0.9)),
+            "mad": float(np.median(np.abs(v - median)))}
+
+
+# -- results -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """One table: what was measured, in which unit, and each contestant as a ratio to `reference`."""
+
+    title: str
+    unit: str
+    reference: str
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, title: str, unit: str, reference: str, values: Mapping[str, list[float]],
+           absent: Mapping[str, str] | None = None) -> Case:
+        """Make the case of `values`: for each contestant one number per round."""
+        base = np.asarray(values[reference])
+        rows = {name: {**spread(v), "ratio": spread(np.asarray(v) / base), "rounds": len(v)}
+                for name, v in values.items()}
+        return cls(title, unit, reference, rows, dict(absent or {}))
+
+    def ratio(self, name: str) -> float:
+        return self.rows[name]["ratio"]["median"]
+
+    def median(self, name: str) -> float:
+        return self.rows[name]["median"]
+
+    def __str__(self) -> str:
+        scale, unit = UNITS[self.unit]
+        width = max(map(len, [*self.rows, *self.absent]))
+        lines = [self.title, f"  {'':{width}}  {'median ' + unit:>11}  {'p10 to p90':>19}  of {self.reference}"]
+        for name, row in self.rows.items():
+            low, high = (f"{scale * row[p]:.4g}" for p in ("p10", "p90"))
+            lines.append(f"  {name:{width}}  {scale * row['median']:11.4g}  {low + ' to ' + high:>19}  "
+                         f"{row['ratio']['median']:.3f} ({row['ratio']['p10']:.3f} to {row['ratio']['p90']:.3f})")
+        return "\n".join([*lines, *(f"  {name:{width}}  absent: {why}" for name, why in self.absent.items())])
+
+
+@dataclass
+class Target:
+    """A figure that was promised; `value` is None where a contestant is absent."""
+
+    text: str
+    value: float | None
+    bound: float
+    at_least: bool = True
+
+    @property
+    def met(self) -> bool | None:
+        if self.value is None:
+            return None
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        word = {True: "met", False: "MISSED", None: "not measured"}[self.met]
+        shown = "" if self.value is None else f": {self.value:.4g}"
+        return f"  {word:6}  {self.text} ({'≥' if self.at_least else '≤'} {self.bound:g}){shown}"
+
+
+@dataclass
+class Result:
+    """What one benchmark found."""
+
+    cases: list[Case]
+    targets: list[Target]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        notes = [f"  {name}: {value}" for name, value in self.notes.items()]
+        return "\n".join([*map(str, self.cases), *notes, *map(str, self.targets)])
+
+
+def conditions() -> dict[str, Any]:
+    """Return the versions and the machine."""
+    versions = {"python": platform.python_version()}
+    for name in ("numpy", "jax", "torch"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    if "minigrad" in sys.modules:
+        versions["minigrad"] = sys.modules["minigrad"].__version__
+    else:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions["minigrad"] = importlib.metadata.version("minigrad")
+    return {"date": datetime.now(UTC).date().isoformat(), "versions": versions,
+            "machine": {"cpu": _cpu(), "cores": cores(), "system": platform.system(), "arch": platform.machine()}}
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def main(name: str, run: Callable[[bool], Result]) -> None:
+    """Run one benchmark from the command line: print its tables and write ``results/NAME.json``."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, and no file written")
+    quick = parser.parse_args().quick
+    result = run(quick)
+    print(f"== {name}\n{result}", flush=True)
+    if not quick:
+        RESULTS.mkdir(exist_ok=True)
+        text = json.dumps({"benchmark": name, **conditions(), "cases": [asdict(c) for c in result.cases],
+                           "targets": [{**asdict(t), "met": t.met} for t in result.targets],
+                           "notes": result.notes}, indent=1, ensure_ascii=False)
+        (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")

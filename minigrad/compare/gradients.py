@@ -1,0 +1,330 @@
+"""`check_grads`: derivatives against finite differences, and the first node whose own rule is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .. import walk
+from ..errors import CheckError, DtypeError, GradError, ShapeError, at_user_line
+from ..graph import Graph, Node, TupleType, zeros_like
+from ..ops.constants import constant
+from ..ops.control import parts, placeholder
+from ..transforms.grad import Argnums, select
+from .check import Checked, at_element, describe, element, name_of, number, precision, stage_call, stage_precisely
+
+_MODES = {"rev": "reverse mode", "fwd": "forward mode"}
+_STEPS = (1.0, 0.1, 0.01)  # a difference that straddles a kink is taken again, closer
+_ELEMENTS = 32  # of a larger array so many are looked at one by one, and all of them along random directions
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    eps: float
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One number that is not what the finite difference says."""
+
+    leaf: int
+    index: tuple[int, ...]
+    have: float
+    want: float
+
+
+def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int = 2, argnums: Argnums | None = None,
+                eps: float | None = None, rtol: float | None = None, atol: float | None = None,
+                modes: Sequence[str] = ("rev", "fwd")) -> Checked:
+    """Check the derivatives of `f` at `args` against central finite differences.
+
+    The results of `f` are summed up with random weights. Then each element of each argument is moved (of an
+    array with more than 32 elements, 32 elements and two random directions), in float64 where `f` takes it.
+    What `stop_gradient` holds fixed, the finite difference holds fixed, too.
+
+    Parameters
+    ----------
+    f : callable
+        A function of pytrees of arrays, with at least one floating result.
+    args : sequence
+        Its arguments.
+    order : {1, 2}
+        2 checks the derivatives of the gradient as well.
+    argnums : int or sequence of int, optional
+        The arguments to check; by default all floating leaves of all arguments.
+    eps, rtol, atol : float, optional
+        The step, and the tolerances of ``|derivative - difference| <= atol + rtol max(|derivative|, |difference|)``;
+        chosen by the coarsest dtype in the graph and the scale of the values where not given.
+    modes : sequence of {"rev", "fwd"}
+        Reverse mode, forward mode; both are compared with the same differences, and so with each other.
+
+    Returns
+    -------
+    Checked
+
+    Raises
+    ------
+    CheckError
+        Naming the argument, the element, both numbers, and the first node of the graph whose own rule disagrees
+        with the finite difference of that node alone, at the values that occur.
+    GradError
+        If there is nothing to differentiate.
+
+    Examples
+    --------
+    >>> print(mg.check_grads(loss, (params, x, y)))
+    """
+    if order not in (1, 2) or not modes or not set(modes) <= _MODES.keys():
+        raise GradError(at_user_line(f"check_grads: order is 1 or 2 and modes are of {sorted(_MODES)}; got {order!r}, "
+                                     f"{modes!r}"))
+    args, staged = stage_precisely(f, args, stage_call(f))
+    leaves = [np.asarray(x, n.dtype) for x, n in zip(staged.leaves, staged.inputs, strict=True)]
+    if argnums is None:
+        wrt = [n for n in staged.inputs if n.type.floating]
+    else:
+        wrt, _ = select(staged, argnums, "check_grads")
+    outputs = [n for n in staged.outputs if n.type.floating]
+    if not wrt or not outputs:
+        raise GradError(at_user_line(f"check_grads({name_of(f)}): no floating {'result' if wrt else 'argument'}, so "
+                                     "there is no derivative"))
+    graph = Graph(tuple(staged.inputs), tuple(outputs), staged.names, name=name_of(f))
+    total, largest = 0, 0.0
+    graphs = {"": graph}  # what has been differentiated already, by which mode
+    for level in range(1, order + 1):
+        derived = {}
+        for before, graph in graphs.items():
+            slopes = Slopes(graph, leaves, wrt, level)
+            slopes.refuse_infinite(name_of(f))
+            for mode in modes:
+                why = slopes.malformed(mode)
+                found = None if why else slopes.first(mode, slopes.tolerance(eps, rtol, atol))
+                if why or found:
+                    raise _error(f, slopes, before, mode, found, why)
+                derived[mode] = slopes.reverse if mode == "rev" else slopes.pushed
+            total, largest = total + slopes.comparisons, max(largest, slopes.largest)
+        graphs = derived
+    what = f"check_grads({name_of(f)}): order {' and '.join(map(str, range(1, order + 1)))}, {' and '.join(modes)}"
+    return Checked(what, total, largest)
+
+
+class Slopes:
+    """Slopes of ``phi = Σ weights · outputs`` of a graph, by finite differences and by each mode.
+
+    All three are asked for along one direction of one leaf at a time.
+    """
+
+    def __init__(self, graph: Graph, arrays: Sequence[np.ndarray], wrt: Sequence[Node], seed: int, hold: bool = True):
+        self.graph, self.arrays, self.wrt = graph, list(arrays), list(wrt)
+        self._rng = np.random.default_rng(seed)
+        self._at = [graph.inputs.index(w) for w in wrt]
+        self.scalar = len(graph.outputs) == 1 and graph.outputs[0].shape == ()
+        self._weights = [np.asarray(1 if self.scalar else self._rng.uniform(0.5, 1.5, n.shape), n.dtype)
+                         for n in graph.outputs]
+        self._held = self._hold() if hold else graph
+        self._forward: dict[int, Graph] = {}
+        self.comparisons, self.largest = 0, 0.0
+
+    def _hold(self) -> Graph:
+        """Return the graph with what the user's `stop_gradient` yields fixed at its present value."""
+        stops = [n for n in self.graph.nodes if n.prim.name == "stop_gradient" and not {"vjp", "jvp"} & set(n.rules)]
+        values = walk.evaluate(self.graph.replace(outputs=tuple(stops), out_names=()), self.arrays)
+        fixed = {n: constant(v) for n, v in zip(stops, values, strict=True)}
+        return self.graph.replace(outputs=tuple(walk.substitute(self.graph.outputs, fixed)))
+
+    def _phi(self, values: Sequence[Any]) -> float:
+        return float(sum(np.sum(np.asarray(w, float) * v) for w, v in zip(self._weights, values, strict=True)))
+
+    @cached_property
+    def base(self) -> float:
+        """The value of phi."""
+        return self._phi(walk.evaluate(self._held, self.arrays))
+
+    @cached_property
+    def reverse(self) -> Graph:
+        """The graph of the gradient of phi by `wrt`."""
+        back = walk.backward(self.graph.outputs, [constant(w) for w in self._weights], self.wrt)
+        return Graph(self.graph.inputs, tuple(back), self.graph.names, name=f"grad({self.graph.name})")
+
+    @cached_property
+    def gradient(self) -> list[np.ndarray]:
+        return [np.asarray(g) for g in walk.evaluate(self.reverse, self.arrays)]
+
+    def tolerance(self, eps: float | None, rtol: float | None, atol: float | None) -> Tolerance:
+        """Return the tolerances, those that are not given chosen by precision and scale."""
+        roundoff = precision(self.graph)
+        # A central difference is off by about eps² f''' and roundoff |f| / eps: least at the cube root.
+        relative, absolute = (1e-5, 1e-7) if roundoff < 1e-10 else (1e-2, 1e-3) if roundoff < 1e-5 else (0.1, 0.03)
+        gradient = [] if self.malformed("rev") else self.gradient
+        scale = max([abs(self.base), *(float(np.abs(g).max(initial=0)) for g in gradient)])
+        return Tolerance(roundoff ** (1 / 3) if eps is None else eps, relative if rtol is None else rtol,
+                         absolute * (scale if np.isfinite(scale) else 1.0) + 1e-12 if atol is None else atol)
+
+    def refuse_infinite(self, name: str) -> None:
+        """Raise where phi is not finite: no difference could be taken."""
+        if np.isfinite(self.base):
+            return
+        nodes = [n for n in self._held.nodes if not isinstance(n.type, TupleType)]
+        values = walk.evaluate(self._held.replace(outputs=tuple(nodes), out_names=()), self.arrays)
+        node = next((n for n, v in zip(nodes, values, strict=True) if not np.isfinite(v).all()), None)
+        raise CheckError(f"check_grads({name}): the value at this point is not finite; first at "
+                         f"{describe(node, self._held) if node else 'a result'}", node)
+
+    def _along(self, mode: str, leaf: int, direction: np.ndarray, step: float = 0.0) -> float:
+        if mode == "rev":
+            return float(np.sum(direction * self.gradient[leaf]))
+        if mode == "fwd":
+            return self._phi(walk.evaluate(self._pushed(leaf), [*self.arrays, direction]))
+        at, sides = self._at[leaf], []
+        for sign in (1, -1):
+            moved = self.arrays[at] + (sign * step * direction).astype(self.arrays[at].dtype)
+            sides.append(self._phi(walk.evaluate(
+                self._held, [*self.arrays[:at], moved, *self.arrays[at + 1:]])))
+        return (sides[0] - sides[1]) / (2 * step)
+
+    def _pushed(self, leaf: int) -> Graph:
+        """Return the graph of the outputs' tangents, with the tangent of one leaf as a further input."""
+        if leaf not in self._forward:
+            w = self.wrt[leaf]
+            t = placeholder(w.type)
+            self._forward[leaf] = Graph((*self.graph.inputs, t), self._tangents({w: t}))
+        return self._forward[leaf]
+
+    def _tangents(self, moving: dict[Node, Node]) -> tuple[Node, ...]:
+        out = walk.forward(self.graph.outputs, moving)
+        return tuple(zeros_like(n) if t is None else t for t, n in zip(out, self.graph.outputs, strict=True))
+
+    @cached_property
+    def pushed(self) -> Graph:
+        """The graph of the outputs' tangents along one random direction of all leaves."""
+        moving = {w: constant(np.asarray(self._rng.uniform(0.5, 1.5, w.shape), w.dtype)) for w in self.wrt}
+        return self.graph.replace(outputs=self._tangents(moving), name=f"jvp({self.graph.name})")
+
+    def malformed(self, mode: str) -> str:
+        """Return why the derivative is no graph of the right types; "" where it is one."""
+        try:
+            have = self.reverse.outputs if mode == "rev" else self.pushed.outputs
+        except (ShapeError, DtypeError) as error:
+            return f"the {_MODES[mode]} rules do not fit together: {error}"
+        wants = self.wrt if mode == "rev" else self.graph.outputs
+        for h, w in zip(have, wants, strict=True):
+            if h.type != w.type:
+                return f"the {'cotangent' if mode == 'rev' else 'tangent'} of a value of type {w.type} is {h.type}"
+        return ""
+
+    def _differs(self, mode: str, leaf: int, direction: np.ndarray, tol: Tolerance) -> tuple[float, float] | None:
+        """Return the slope and the finite difference where they disagree at every step."""
+        have = self._along(mode, leaf, direction)
+        reach = max(1.0, float(np.abs(self.arrays[self._at[leaf]][direction != 0]).max(initial=0)))
+        self.comparisons += 1
+        wants = []
+        for shrink in _STEPS:
+            want = self._along("difference", leaf, direction, tol.eps * reach * shrink)
+            wants.append(want)
+            size = max(abs(have), abs(want))
+            if abs(have - want) <= tol.atol + tol.rtol * size:
+                self.largest = max(self.largest, abs(have - want) / (size + tol.atol))
+                return None
+        return have, wants[0]
+
+    def first(self, mode: str, tol: Tolerance) -> Disagreement | None:
+        """Return the first element along which `mode` and the finite differences disagree."""
+        for leaf, w in enumerate(self.wrt):
+            count = int(np.prod(w.shape, dtype=int))
+            some = range(count) if count <= _ELEMENTS else np.sort(self._rng.choice(count, _ELEMENTS, replace=False))
+            for i in some:
+                found = self._differs(mode, leaf, _unit(w, [i]), tol)
+                if found:
+                    return Disagreement(leaf, np.unravel_index(int(i), w.shape) if w.shape else (), *found)
+            for _ in range(2 * (count > _ELEMENTS)):
+                direction = self._rng.choice([-1.0, 1.0], w.shape).astype(w.dtype)
+                if self._differs(mode, leaf, direction, tol):
+                    return self._bisect(mode, leaf, direction, tol)
+        return None
+
+    def _bisect(self, mode: str, leaf: int, direction: np.ndarray, tol: Tolerance) -> Disagreement:
+        """Find one element to blame for a direction that disagrees."""
+        inside = np.arange(direction.size)
+        while len(inside) > 1:
+            halves = np.array_split(inside, 2)
+            gaps = []
+            for half in halves:
+                part = _unit(self.wrt[leaf], half) * direction
+                found = self._differs(mode, leaf, part, tol)
+                gaps.append(abs(found[0] - found[1]) if found else 0.0)
+            if not any(gaps):
+                break
+            inside = halves[int(np.argmax(np.nan_to_num(gaps, nan=np.inf)))]
+        one = _unit(self.wrt[leaf], inside[:1])
+        have, want = self._along(mode, leaf, one), self._along("difference", leaf, one, tol.eps)
+        return Disagreement(leaf, np.unravel_index(int(inside[0]), direction.shape), have, want)
+
+
+def _unit(node: Node, indices: Any) -> np.ndarray:
+    out = np.zeros(node.shape, node.dtype)
+    out.reshape(-1)[indices] = 1
+    return out
+
+
+def _error(f: Callable[..., Any], slopes: Slopes, before: str, mode: str, found: Disagreement | None,
+           why: str) -> CheckError:
+    what = "the derivative of " + {"": "the result", "rev": "the gradient", "fwd": "the directional derivative"}[before]
+    if not slopes.scalar:
+        what += " (its elements summed with random weights)"
+    if found is None:
+        said = f"{what} is malformed: {why}"
+    else:
+        argument = slopes.graph.names[slopes.graph.inputs.index(slopes.wrt[found.leaf])]
+        said = (f"{what} by {element(argument, found.index)} is {number(found.have)} in {_MODES[mode]} and "
+                f"{number(found.want)} by finite differences")
+    node, why = first_wrong_rule(slopes, mode)
+    if node is None:
+        blame = ["  each node's own rule agrees with its finite differences: the function may have a kink or a jump "
+                 "at this point, or vary faster than the step eps"]
+    else:
+        blame = [f"  first node that disagrees: {describe(node, slopes.graph)}", f"    {why}"]
+    return CheckError("\n".join([f"check_grads({name_of(f)}): {said}", *blame]), node)
+
+
+def first_wrong_rule(slopes: Slopes, mode: str) -> tuple[Node | None, str]:
+    """Return the first node whose rule for `mode` is not its own finite difference, and what the two say.
+
+    Each node is looked at alone, at the values that occur.
+    """
+    graph = slopes.graph
+    nodes = [n for n in walk.dependent(graph.outputs, slopes.wrt) if n.inputs and n.type.floating
+             and n.prim.name not in ("input", "proj") and not any(isinstance(i.type, TupleType) for i in n.inputs)
+             and not (n.prim.name == "stop_gradient" and not {"vjp", "jvp"} & set(n.rules))]
+    needed = list(dict.fromkeys(i for n in nodes for i in n.inputs))
+    values = dict(zip(needed, walk.evaluate(graph.replace(outputs=tuple(needed), out_names=()), slopes.arrays),
+                      strict=True))
+    for node in nodes:
+        alone = _alone(node)
+        wrt = [i for i, like in zip(alone.inputs, node.inputs, strict=True) if like.type.floating]
+        if not wrt:
+            continue
+        own = Slopes(alone, [np.asarray(values[i]) for i in node.inputs], wrt, 0, hold=False)
+        rule = "vjp" if mode == "rev" else "jvp"
+        why = own.malformed(mode)
+        if why:
+            return node, f"its {rule} rule is malformed: {why}"
+        found = own.first(mode, own.tolerance(None, None, None))
+        if found is not None:
+            k = alone.inputs.index(wrt[found.leaf])
+            return node, (f"its {rule} rule says {number(found.have)} by "
+                          f"{at_element(f'operand {k}', found.index)}, finite differences of this node alone say "
+                          f"{number(found.want)}")
+    return None, ""
+
+
+def _alone(node: Node) -> Graph:
+    """Return the graph of one node on fresh inputs, with its floating results as outputs."""
+    inputs = [placeholder(i.type) for i in node.inputs]  # one per place: each has its own cotangent
+    out = node.prim(*inputs, **node.params)
+    outs = parts(out) if isinstance(out.type, TupleType) else [out]
+    return Graph(tuple(inputs), tuple(o for o in outs if o.type.floating), name=node.prim.name)

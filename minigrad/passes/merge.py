@@ -1,0 +1,49 @@
+"""merge: two loops over the same chunks, neither of which needs the other's results, become one.
+
+The value and the gradient of a microbatched loss are such loops: together they run the forward pass once.
+"""
+
+from __future__ import annotations
+
+from ..graph import PRIMITIVES, Graph, Node
+from ..walk import dependent, substitute
+from .simplify import simplify
+
+
+def merge(graph: Graph) -> Graph:
+    """Return an equal graph in which loops over the same chunks are one, where they can be."""
+    while (pair := _find(graph)) is not None:
+        graph = simplify(_merged(graph, *pair))
+    return graph
+
+
+def _find(graph: Graph) -> tuple[Node, Node] | None:
+    loops = [n for n in graph.nodes if n.prim.name == "chunked"]
+    for i, a in enumerate(loops):
+        after = set(dependent(graph.outputs, [a])) if i + 1 < len(loops) else ()
+        for b in loops[i + 1:]:
+            if b not in after and all(a.params[k] == b.params[k] for k in ("dim", "size", "total")):
+                return a, b
+    return None
+
+
+def _merged(graph: Graph, a: Node, b: Node) -> Graph:
+    outer: dict[tuple[Node, int | None], Node] = {}  # (what is passed in, how it is cut) -> the body's input
+    same: dict[Node, Node] = {}
+    names: dict[Node, str] = {}
+    for loop in (a, b):
+        names.update(zip(loop.params["graph"].inputs, loop.params["graph"].names, strict=True))
+        for x, axis, inner in zip(loop.inputs, loop.params["in_axes"], loop.params["graph"].inputs, strict=True):
+            same[inner] = outer.setdefault((x, axis), inner)
+    second = substitute(b.params["graph"].outputs, {k: v for k, v in same.items() if k is not v})
+    body = a.params["graph"].replace(
+        inputs=tuple(outer.values()), outputs=(*a.params["graph"].outputs, *second), out_names=(),
+        names=tuple(names[n] for n in outer.values()))
+    loop = Node(a.prim, tuple(x for x, _ in outer), {
+        **a.params, "graph": body, "in_axes": tuple(axis for _, axis in outer),
+        "out_axes": a.params["out_axes"] + b.params["out_axes"]},
+        type(a.type)(a.type.parts + b.type.parts), like=b)
+    offset = {a: 0, b: len(a.type.parts)}
+    results = {n: PRIMITIVES["proj"](loop, index=n.params["index"] + offset[n.inputs[0]])
+               for n in graph.nodes if n.prim.name == "proj" and n.inputs[0] in offset}
+    return graph.replace(outputs=tuple(substitute(graph.outputs, results)))

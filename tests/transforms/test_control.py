@@ -1,0 +1,214 @@
+"""Branches and loops against the Python they stand for."""
+
+import numpy as np
+import optree
+import pytest
+
+import minigrad as mg
+
+rng = np.random.default_rng(0)
+
+
+def close(got, want, rtol=1e-10):
+    for a, b in zip(optree.tree_leaves(got), optree.tree_leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-12)
+
+
+# -- cond and switch --------------------------------------------------------------------------------------
+
+
+def root(x):
+    return mg.cond(x > 0, np.sqrt, lambda x: -(x**2), x)
+
+
+def choose(w, x):
+    return mg.cond(x[0] > 0, lambda x: np.tanh(w @ x), lambda x: (w * x).sum() ** 2, x)
+
+
+X = np.array([4.0, -3.0, 0.25, -1e-3, 9.0])
+
+
+def test_each_example_takes_its_own_branch():
+    close(mg.vmap(root)(X), np.array([2, -9, 0.5, -1e-6, 3]))
+    want = np.array([0.25, 6, 1, 2e-3, 1 / 6])
+    close(mg.vmap(mg.grad(root))(X), want)
+    close(mg.grad(lambda X: mg.vmap(root)(X).sum())(X), want)
+    close(mg.vmap(mg.hessian(root))(X), np.array([-1 / 32, -2, -2, -2, -1 / 108]))
+
+
+def test_the_other_branch_has_no_part_in_the_gradient():
+    # At 0 the root's slope is infinite; 0 times that would be nan.
+    zero = np.array([0.0, 4.0])
+    close(mg.grad(lambda X: mg.vmap(root)(X).sum())(zero), np.array([0, 0.25]))
+    close(mg.compile(mg.vmap(mg.grad(root)))(zero), np.array([0, 0.25]))
+
+
+def test_branches_show_in_the_batched_graph():
+    graph = mg.trace(mg.vmap(root))(X)
+    (node,) = [n for n in graph.nodes if n.prim.name == "switch"]
+    assert [g.count("sqrt") + g.count("square") for g in node.params["graphs"]] == [1, 1]
+    assert "sqrt" in str(graph)
+    assert "square" in str(graph)
+
+
+def test_shared_weights_closed_over():
+    w, rows = rng.normal(size=3), rng.normal(size=(6, 3))
+    loss = mg.mean_loss(choose, (None, 0))
+    close(loss(w, rows), np.mean([choose(w, x) for x in rows]))
+    close(mg.grad(loss)(w, rows), np.mean([mg.grad(choose)(w, x) for x in rows], axis=0))
+    close(mg.compile(mg.value_and_grad(loss))(w, rows), mg.value_and_grad(loss)(w, rows))
+    close(mg.per_example_grad(choose, in_axes=(None, 0))(w, rows), np.array([mg.grad(choose)(w, x) for x in rows]))
+
+
+def test_nested_batches():
+    w, rows = rng.normal(size=(4, 3)), rng.normal(size=(2, 5, 3))
+    both = mg.vmap(mg.vmap(choose, (None, 0)), (None, 0))
+    close(both(w[0], rows), np.array([[choose(w[0], x) for x in r] for r in rows]))
+
+    def total(w, rows):
+        return mg.vmap(choose, (None, 0))(w, rows).sum()
+
+    close(mg.vmap(mg.grad(total), (0, None))(w, rows[0]),
+          np.array([np.sum([mg.grad(choose)(v, x) for x in rows[0]], axis=0) for v in w]))
+
+
+def test_a_predicate_for_all_examples_takes_one_branch():
+    def f(flag, x):
+        return mg.cond(flag > 0, lambda x: x.sum(), lambda x: x[0] * 2, x)
+
+    rows = rng.normal(size=(3, 2))
+    for flag in (1.0, -1.0):
+        close(mg.vmap(f, (None, 0))(flag, rows), np.array([f(flag, x) for x in rows]))
+        close(mg.vmap(mg.grad(f, 1), (None, 0))(flag, rows), np.array([mg.grad(f, 1)(flag, x) for x in rows]))
+
+
+def test_switch_limits_its_index():
+    def f(i, x):
+        return mg.switch(i, [lambda x: x, lambda x: x * x, np.exp], x)
+
+    index = np.array([-5, 0, 1, 2, 9])
+    want = np.array([3, 3, 9, np.exp(3.0), np.exp(3.0)])
+    close(mg.vmap(f, (0, None))(index, 3.0), want)
+    close(mg.vmap(mg.grad(f, 1), (0, None))(index, 3.0), np.array([1, 1, 6, np.exp(3.0), np.exp(3.0)]))
+    close(np.array([f(int(i), 3.0) for i in index]), want)
+
+
+def test_pytrees_pass_through():
+    def f(x):
+        return mg.cond(x.sum() > 0, lambda t: {"a": t["a"] + 1, "b": (t["b"],)},
+                       lambda t: {"a": -t["a"], "b": (t["b"],)}, {"a": x, "b": x.sum()})
+
+    out = mg.vmap(f)(np.array([[1.0, 2.0], [-1.0, -2.0]]))
+    close(out, {"a": np.array([[2, 3], [1, 2]]), "b": (np.array([3, -3]),)})
+
+
+# -- while ------------------------------------------------------------------------------------------------
+
+
+def grow(x):
+    return mg.while_loop(lambda s: s[0] < 10, lambda s: (s[0] * x, s[1] + 1), (x, 0))
+
+
+def test_while_with_a_count_per_example():
+    starts = np.array([1.5, 2.0, 9.0, 11.0])
+    got = mg.vmap(grow)(starts)
+    close(got[0], np.array([1.5**6, 16, 81, 11]))
+    assert got[1].tolist() == [5, 3, 1, 0]
+    close(mg.compile(mg.vmap(grow))(starts), got)
+
+
+def test_forward_mode_goes_through_while():
+    close(mg.jvp(lambda x: grow(x)[0], (1.5,), (1.0,)), (1.5**6, 6 * 1.5**5))
+    slope = mg.vmap(lambda x: mg.jvp(lambda x: grow(x)[0], (x,), (1.0,))[1])
+    close(slope(np.array([1.5, 11.0])), np.array([6 * 1.5**5, 1]))
+
+
+def test_reverse_mode_through_while_says_what_to_use():
+    with pytest.raises(mg.Unsupported, match=r"test_control.py:\d+.*while.*scan"):
+        mg.grad(lambda x: grow(x)[0])(1.5)
+
+
+# -- scan -------------------------------------------------------------------------------------------------
+
+
+def step(p):
+    def one(h, x):
+        h = np.tanh(x @ p["U"] + h @ p["W"])
+        return h, h.sum()
+
+    return one
+
+
+def rnn(p, xs):
+    h, ys = mg.scan(step(p), np.zeros(4), xs)
+    return (h**2).sum() + (ys * np.arange(7)).sum()
+
+
+def rnn_checkpointed(p, xs):
+    h, ys = mg.scan(mg.checkpoint(step(p)), np.zeros(4), xs)
+    return (h**2).sum() + (ys * np.arange(7)).sum()
+
+
+def rnn_loop(p, xs):
+    h, total = np.zeros(4), 0.0
+    for t in range(7):
+        h, y = step(p)(h, xs[t])
+        total = total + t * y
+    return (h**2).sum() + total
+
+
+P = {"U": rng.normal(size=(3, 4)), "W": rng.normal(size=(4, 4))}
+S = rng.normal(size=(5, 7, 3))
+
+TRANSFORMS = {
+    "mean gradient": lambda f: mg.value_and_grad(mg.mean_loss(f, (None, 0))),
+    "per example": lambda f: mg.per_example_grad(f, in_axes=(None, 0)),
+    "microbatch": lambda f: mg.grad(mg.microbatch(mg.mean_loss(f, (None, 0)), 2)),
+    "hvp": lambda f: lambda p, s: mg.hvp(lambda p: f(p, s[0]), (p,), (p,)),
+    "jvp": lambda f: lambda p, s: mg.jvp(lambda p: f(p, s[0]), (p,), (p,)),
+    "gradient penalty": lambda f: mg.vmap(lambda p, s: mg.grad(
+        lambda p: sum((g**2).sum() for g in mg.grad(f)(p, s).values()))(p), (None, 0)),
+}
+
+
+@pytest.mark.parametrize("f", [rnn, rnn_checkpointed])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_scan_is_the_loop(f, name):
+    close(f(P, S[0]), rnn_loop(P, S[0]))
+    want = TRANSFORMS[name](rnn_loop)(P, S)
+    close(TRANSFORMS[name](f)(P, S), want, rtol=1e-8)
+    close(mg.compile(TRANSFORMS[name](f))(P, S), want, rtol=1e-8)
+
+
+def test_scan_backwards_without_slices_and_with_none():
+    close(mg.scan(lambda c, x: (c + x, c), 0.0, np.arange(4.0), reverse=True), (6, np.array([6, 5, 3, 0])))
+    close(mg.scan(lambda c, _: (2 * c, None), 1.0, length=5)[0], 32)
+    close(mg.grad(lambda x: mg.scan(lambda c, _: (x * c, None), 1.0, length=5)[0])(2.0), 80)
+    assert mg.scan(lambda c, x: (c, x), 1.0, np.zeros((0, 2)))[1].shape == (0, 2)
+
+
+def test_fori():
+    close(mg.fori_loop(0, 5, lambda i, s: s * 2 + i, 1.0), 58)
+    close(mg.grad(lambda x: mg.fori_loop(0, 5, lambda i, s: s * x, 1.0))(2.0), 80)
+    close(mg.vmap(lambda n: mg.fori_loop(0, n, lambda i, s: s + i, 0))(np.array([0, 3, 5])), np.array([0, 3, 10]))
+
+
+# -- bad input ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("f", "words"), [
+    (lambda x: mg.cond(x > 0, lambda x: x, lambda x: x.astype(np.float32), x), "f32.*f64"),
+    (lambda x: mg.cond(x > 0, lambda x: (x, x), lambda x: x, x), "different structures"),
+    (lambda x: mg.cond(np.stack([x, x]) > 0, lambda x: x, lambda x: x, x), "one value.*np.where"),
+    (lambda x: mg.switch(x, [np.sin, np.cos], x), "integer"),
+    (lambda x: mg.scan(lambda c, v: (np.stack([c, c]), v), x, np.ones(3)), "must stay the same"),
+    (lambda x: mg.scan(lambda c, v: c, x, np.ones(3)), r"must return \(carry, y\)"),
+    (lambda x: mg.scan(lambda c, v: (c, v), x), "xs or a length"),
+    (lambda x: mg.scan(lambda c, v: (c, v), x, (np.ones(3), np.ones(4))), "lengths differ"),
+    (lambda x: mg.while_loop(lambda s: s, lambda s: s, x), "one bool"),
+])
+def test_bad_input(f, words):
+    with pytest.raises(mg.MinigradError, match=words) as caught:
+        mg.grad(f)(np.float64(1.0))
+    assert "test_control.py" in str(caught.value)
+    close(mg.grad(root)(4.0), 0.25)

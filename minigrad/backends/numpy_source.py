@@ -16,6 +16,7 @@ from typing import Any
 from ..dims import Dim, Symbol
 from ..graph import Node
 from ..passes.fuse import terminal
+from ..passes.lower import canonical
 from ..passes.schedule import Plan, Step
 from . import numpy_text as nt
 from .blocks import PARTS, ROWS, SCRATCH, WHOLE
@@ -230,7 +231,7 @@ class Printer:
             self.emit(f"{text}  # {node.where}" if not i else text, uses)
 
     def _alone(self, node: Node) -> None:
-        if node in self.plan.place and (node.prim.name != "einsum" or nt.is_canonical(node)):
+        if node in self.plan.place and (node.prim.name != "einsum" or canonical(node.params["subscripts"])):
             self._inline(node)
             return
         uses = [self.value(i) for i in node.inputs]
@@ -288,13 +289,13 @@ class Printer:
             return ["\n".join([head, *notes, *("    " + line.text for line in lines)])], wanted
         sections, calls = [], []
         have = set(self.inputs) | set(wanted)
+        last = {name: i for i, line in enumerate(lines) for name in line.uses}
         cuts = [*range(0, len(lines), SECTION), len(lines)]
         for j, (a, b) in enumerate(itertools.pairwise(cuts), 1):
             part = lines[a:b]
             made = {m for line in part for m in line.makes}
             takes = sorted({u for line in part for u in line.uses} & have)
-            later = {u for line in lines[b:] for u in line.uses}
-            gives = sorted(made & later)
+            gives = sorted(m for m in made if last.get(m, -1) >= b)
             have |= made
             text = [f"def part_{j}({', '.join(takes)}):", *("    " + line.text for line in part)]
             call = f"part_{j}({', '.join(takes)})"

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..dims import Dim, Symbol
 from ..graph import Node
-from ..ops.contract import parse, split_subscripts
 from ..text import literal
 
 UFUNCS = {
@@ -23,7 +22,6 @@ UFUNCS = {
         "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "maximum",
         "minimum")}}
 REDUCERS = {"sum": "add", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
-SAFE_NAMES = frozenset({"np", "k", "lo", "hi", "n"})
 
 
 def number(node: Node) -> str:
@@ -126,15 +124,6 @@ def fits_matmul(node: Node) -> bool:
     if name == "slice":
         return p["step"][-1] == 1
     return name not in ("expand", "flip")
-
-
-def is_canonical(node: Node) -> bool:
-    """Tell whether an `einsum` is a matrix product as it stands (see passes.lower)."""
-    terms, out = parse(node.params["subscripts"])
-    if len(terms) != 2:
-        return False
-    batch, left, right, inner = split_subscripts(*terms, out)
-    return bool(inner) and terms == [batch + left + inner, batch + inner + right] and out == batch + left + right
 
 
 def dtype_text(dtype: np.dtype) -> str:

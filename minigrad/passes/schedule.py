@@ -219,7 +219,7 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
         if n not in has_buffer:
             continue
         place = None
-        if group.rows is not None and n not in plan.outputs and not terminal(n):
+        if n.prim.kind == "elementwise" and n not in plan.outputs:
             place = _take_over(plan, k, group, n, start[n], last, whole, at)
         if place is None:
             place = len(plan.buffers)

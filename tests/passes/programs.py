@@ -93,7 +93,7 @@ def random_graph(seed: int, steps: int = 30, gradient: bool = False) -> tuple[Gr
             return node("slice", x, start=(*whole, 1), stop=x.shape, step=(1,) * x.ndim)
         if kind == 3:
             return node("flip", x, axes=(x.ndim - 1,))
-        return node("concatenate", x, x, axis=x.ndim - 1)
+        return node("concatenate", x, x, axis=x.ndim - 1) if isinstance(x.shape[-1], int) else None
 
     def choice():
         x = pick()

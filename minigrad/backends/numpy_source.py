@@ -15,7 +15,7 @@ from typing import Any
 
 from ..dims import Dim, Symbol
 from ..graph import Node
-from ..passes.fuse import terminal
+from ..passes.fuse import lockstep, reads_rows, terminal
 from ..passes.lower import canonical
 from ..passes.schedule import Plan, Step
 from . import numpy_text as nt
@@ -355,12 +355,25 @@ class GroupWriter:
     def write(self) -> None:
         where = None
         for n in self.step.group.nodes:
-            xs = typed(n, [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs])
+            xs = self.operands(n)
             out = self.out(n)
             if n.where != where:
                 where = n.where
                 self.lines.append(f"# {where}")
             self.lines += nt.statement(n, xs, out, self.evaluator)
+
+    def operands(self, n: Node) -> list[str]:
+        if n.prim.name not in ("gather", "scatter_add"):
+            return typed(n, [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs])
+        array, first, *rest = n.inputs
+        xs = [self.operand(array, reads_rows(n, array), n.prim.name == "scatter_add")]
+        if lockstep(n):  # a block's rows are counted from its own first one
+            iota = first.inputs[0] if first.prim.name == "expand" else first
+            count = self.arg("s", SCRATCH, self.main.value(iota))
+            xs.append(nt.spread_text(count, first.ndim, range(1, first.ndim)))
+        else:
+            xs.append(self.operand(first, True, False))
+        return xs + [self.operand(i, True, False) for i in rest]
 
     def evaluator(self, node: Node) -> str:
         return self.arg("w", WHOLE, self.main.evaluator(node))

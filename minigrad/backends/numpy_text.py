@@ -9,6 +9,7 @@ import numpy as np
 
 from ..dims import Dim, Symbol
 from ..graph import Node
+from ..passes.fuse import lockstep
 from ..text import literal
 
 UFUNCS = {
@@ -103,14 +104,25 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
         return [f"np.concatenate({tuple_text(xs)}, axis={p['axis']}, out={out})"]
     if name == "einsum":
         return [f"np.matmul({xs[0]}, {xs[1]}, out={out})"]
-    if name == "gather" and len(xs) == 2:
-        return [f"np.take({xs[0]}, {xs[1]}, axis=0, out={out})"]
+    if name == "gather":
+        if len(xs) == 2:
+            return [f"np.take({xs[0]}, {xs[1]}, axis=0, out={out})"]
+        return [f"np.copyto({out}, {xs[0]}[{', '.join(xs[1:])}])"]
+    if name == "scatter_add":
+        index = ", ".join(xs[1:])
+        if lockstep(node) and node.inputs[1].ndim == 1:  # one element of each row: none is met twice
+            return [f"{out}[...] = 0", f"{out}[{index}] = {xs[0]}"]
+        return [f"{out}[...] = 0", f"np.add.at({out}, ({index}), {xs[0]})"]
+    if name == "pad":
+        cut = [f"{a}:{n - b}" + (f":{i + 1}" if i else "") if (a, b, i) != (0, 0, 0) else ":"
+               for n, a, b, i in zip(node.shape, p["low"], p["high"], p["interior"], strict=True)]
+        return [f"{out}[...] = 0", f"{out}[{', '.join(cut)}] = {xs[0]}"]
     if name == "cumsum":
         return [f"np.cumsum({xs[0]}, axis={p['axis']}, dtype={dtype_text(node.dtype)}, out={out})"]
     return [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
 
 
-MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin"})
+MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin", "scatter_add", "pad"})
 
 
 def fits_matmul(node: Node) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..dims import Dim, Symbol
 from ..graph import Node
-from ..passes.fuse import terminal
+from ..passes.fuse import lockstep, reads_rows, terminal
+from ..passes.lower import canonical
 from ..passes.schedule import Plan, Step
 from . import numpy_text as nt
 from .blocks import PARTS, ROWS, SCRATCH, WHOLE
@@ -230,7 +231,7 @@ class Printer:
             self.emit(f"{text}  # {node.where}" if not i else text, uses)
 
     def _alone(self, node: Node) -> None:
-        if node in self.plan.place and (node.prim.name != "einsum" or nt.is_canonical(node)):
+        if node in self.plan.place and (node.prim.name != "einsum" or canonical(node.params["subscripts"])):
             self._inline(node)
             return
         uses = [self.value(i) for i in node.inputs]
@@ -288,13 +289,13 @@ class Printer:
             return ["\n".join([head, *notes, *("    " + line.text for line in lines)])], wanted
         sections, calls = [], []
         have = set(self.inputs) | set(wanted)
+        last = {name: i for i, line in enumerate(lines) for name in line.uses}
         cuts = [*range(0, len(lines), SECTION), len(lines)]
         for j, (a, b) in enumerate(itertools.pairwise(cuts), 1):
             part = lines[a:b]
             made = {m for line in part for m in line.makes}
             takes = sorted({u for line in part for u in line.uses} & have)
-            later = {u for line in lines[b:] for u in line.uses}
-            gives = sorted(made & later)
+            gives = sorted(m for m in made if last.get(m, -1) >= b)
             have |= made
             text = [f"def part_{j}({', '.join(takes)}):", *("    " + line.text for line in part)]
             call = f"part_{j}({', '.join(takes)})"
@@ -354,12 +355,25 @@ class GroupWriter:
     def write(self) -> None:
         where = None
         for n in self.step.group.nodes:
-            xs = typed(n, [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs])
+            xs = self.operands(n)
             out = self.out(n)
             if n.where != where:
                 where = n.where
                 self.lines.append(f"# {where}")
             self.lines += nt.statement(n, xs, out, self.evaluator)
+
+    def operands(self, n: Node) -> list[str]:
+        if n.prim.name not in ("gather", "scatter_add"):
+            return typed(n, [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs])
+        array, first, *rest = n.inputs
+        xs = [self.operand(array, reads_rows(n, array), n.prim.name == "scatter_add")]
+        if lockstep(n):  # a block's rows are counted from its own first one
+            iota = first.inputs[0] if first.prim.name == "expand" else first
+            count = self.arg("s", SCRATCH, self.main.value(iota))
+            xs.append(nt.spread_text(count, first.ndim, range(1, first.ndim)))
+        else:
+            xs.append(self.operand(first, True, False))
+        return xs + [self.operand(i, True, False) for i in rest]
 
     def evaluator(self, node: Node) -> str:
         return self.arg("w", WHOLE, self.main.evaluator(node))

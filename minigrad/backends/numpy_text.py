@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dims import Dim, Symbol
 from ..graph import Node
-from ..ops.contract import parse, split_subscripts
+from ..passes.fuse import lockstep
 from ..text import literal
 
 UFUNCS = {
@@ -23,7 +23,6 @@ UFUNCS = {
         "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "maximum",
         "minimum")}}
 REDUCERS = {"sum": "add", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
-SAFE_NAMES = frozenset({"np", "k", "lo", "hi", "n"})
 
 
 def number(node: Node) -> str:
@@ -105,14 +104,25 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
         return [f"np.concatenate({tuple_text(xs)}, axis={p['axis']}, out={out})"]
     if name == "einsum":
         return [f"np.matmul({xs[0]}, {xs[1]}, out={out})"]
-    if name == "gather" and len(xs) == 2:
-        return [f"np.take({xs[0]}, {xs[1]}, axis=0, out={out})"]
+    if name == "gather":
+        if len(xs) == 2:
+            return [f"np.take({xs[0]}, {xs[1]}, axis=0, out={out})"]
+        return [f"np.copyto({out}, {xs[0]}[{', '.join(xs[1:])}])"]
+    if name == "scatter_add":
+        index = ", ".join(xs[1:])
+        if lockstep(node) and node.inputs[1].ndim == 1:  # one element of each row: none is met twice
+            return [f"{out}[...] = 0", f"{out}[{index}] = {xs[0]}"]
+        return [f"{out}[...] = 0", f"np.add.at({out}, ({index}), {xs[0]})"]
+    if name == "pad":
+        cut = [f"{a}:{n - b}" + (f":{i + 1}" if i else "") if (a, b, i) != (0, 0, 0) else ":"
+               for n, a, b, i in zip(node.shape, p["low"], p["high"], p["interior"], strict=True)]
+        return [f"{out}[...] = 0", f"{out}[{', '.join(cut)}] = {xs[0]}"]
     if name == "cumsum":
         return [f"np.cumsum({xs[0]}, axis={p['axis']}, dtype={dtype_text(node.dtype)}, out={out})"]
     return [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
 
 
-MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin"})
+MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin", "scatter_add", "pad"})
 
 
 def fits_matmul(node: Node) -> bool:
@@ -126,15 +136,6 @@ def fits_matmul(node: Node) -> bool:
     if name == "slice":
         return p["step"][-1] == 1
     return name not in ("expand", "flip")
-
-
-def is_canonical(node: Node) -> bool:
-    """Tell whether an `einsum` is a matrix product as it stands (see passes.lower)."""
-    terms, out = parse(node.params["subscripts"])
-    if len(terms) != 2:
-        return False
-    batch, left, right, inner = split_subscripts(*terms, out)
-    return bool(inner) and terms == [batch + left + inner, batch + inner + right] and out == batch + left + right
 
 
 def dtype_text(dtype: np.dtype) -> str:

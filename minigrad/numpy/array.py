@@ -228,7 +228,10 @@ def as_array(x: Any) -> Array:
     if isinstance(x, Size):
         return Array(size_scalar(x.dim, np.dtype(np.int64)), weak=True)
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
-        dtype = np.dtype(type(x)) if not isinstance(x, int) or isinstance(x, bool) else np.dtype(np.int64)
+        # An int is int64, or uint64 where it is too large for that; NumPy has no integer for what is larger still.
+        dtype = np.asarray(x).dtype
+        if dtype.kind == "O":
+            raise DtypeError(at_user_line(f"the integer {x} is too large for any dtype: use a float"))
         return Array(full(x, (), dtype), weak=not isinstance(x, bool))
     if isinstance(x, (list, tuple)) and _any_traced(x):
         return NAMES["stack"]([as_array(v) for v in x])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Size, number
+from ..dims import Dim, Size, format_shape, number, same_shape
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node, full
 from ..ops import elementwise as ew
@@ -37,19 +37,39 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> list[Any]:
                 items.append(as_array(k))
                 continue
             array = np.asarray(k)
-            if array.dtype == np.bool_:
-                items.extend(np.nonzero(array) if array.ndim else _refuse(k, kind))
+            if array.dtype == np.bool_ and array.ndim:
+                items.append(array)
             elif array.dtype.kind in "iu" or array.size == 0:
                 items.append(array.astype(np.int64))
             else:
                 _refuse(k, kind)
     if sum(k is Ellipsis for k in items) > 1:
         raise ShapeError(at_user_line("an index can have only one ellipsis"))
-    used = sum(k is not None and k is not Ellipsis for k in items)
+    used = sum(_takes(k) for k in items)
     if used > ndim:
         raise ShapeError(at_user_line(f"{used} indices into {kind}, which has {ndim} axes"))
     at = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
-    return items[:at] + [slice(None)] * (ndim - used) + items[at + 1:]
+    items = items[:at] + [slice(None)] * (ndim - used) + items[at + 1:]
+    out, axis = [], 0
+    for k in items:
+        if _is_mask(k):
+            if not same_shape(k.shape, kind.shape[axis:axis + k.ndim]):
+                raise ShapeError(at_user_line(
+                    f"a mask of shape {format_shape(k.shape)} does not fit {kind} at axis {axis}"))
+            out.extend(np.nonzero(k))
+        else:
+            out.append(k)
+        axis += _takes(k)
+    return out
+
+
+def _is_mask(k: Any) -> bool:
+    return isinstance(k, np.ndarray) and k.dtype == np.bool_
+
+
+def _takes(k: Any) -> int:
+    """Return the number of axes that an item of a key is an index of."""
+    return 0 if k is None or k is Ellipsis else k.ndim if _is_mask(k) else 1
 
 
 def _refuse(k: Any, kind: ArrayType) -> Any:
@@ -75,8 +95,10 @@ def getitem(x: Any, key: Any) -> Array:
         if is_advanced or (isinstance(k, slice) and k == slice(None)):
             low, high, by, kept = 0, n, 1, n
         elif isinstance(k, slice):
-            low, high, by = slice(*(None if v is None else _plain(v) for v in (k.start, k.stop, k.step))).indices(
-                number(n))
+            plain = slice(*(None if v is None else _plain(v) for v in (k.start, k.stop, k.step)))
+            if plain.step == 0:
+                raise ShapeError(at_user_line(f"the slice [{k.start}:{k.stop}:0] of {node.type}: its step is 0"))
+            low, high, by = plain.indices(number(n))
             kept = len(range(low, high, by))
             if by < 0:
                 reverse.append(axis)

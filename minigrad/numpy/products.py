@@ -47,18 +47,18 @@ def matmul(x1, x2, /, out=None, **rest):
         raise _mismatch("matmul", a, b, n, m)
     lead = broadcast_shapes("matmul", [ArrayType(x.shape[:-2], x.dtype) for x in (a, b)])
     letters = LETTERS[26:26 + len(lead)]
-    result = letters + ("a" if a.ndim > 1 else "") + ("b" if b.ndim > 1 else "")
-    terms = [_leading(x, lead, letters, own) for x, own in ((a, "ai"[-min(a.ndim, 2):]), (b, "ib"[:min(b.ndim, 2)]))]
-    missing = [c for c in letters if not any(c in s for s, _ in terms)]
-    if missing:  # an axis of size 1 on both sides
-        terms[0] = _leading(a, lead, letters, terms[0][0][-min(a.ndim, 2):], keep=missing)
-    return Array(contract(terms, result))
+    rest = ("a" if a.ndim > 1 else "") + ("b" if b.ndim > 1 else "")
+    terms = [_leading(x, letters, own) for x, own in ((a, "ai"[-min(a.ndim, 2):]), (b, "ib"[:min(b.ndim, 2)]))]
+    there = "".join(c for c in letters if any(c in s for s, _ in terms))
+    out = Array(contract(terms, there + rest))
+    # An axis of size 1 on both sides comes back.
+    return out if there == letters else reshape(out, (*lead, *out.shape[len(there):]))
 
 
-def _leading(x: Node, lead: Any, letters: str, own: str, keep: Any = ()) -> tuple[str, Node]:
+def _leading(x: Node, letters: str, own: str) -> tuple[str, Node]:
     """Return an operand of matmul without the leading axes of size 1, which broadcast, and its subscripts."""
-    mine = letters[len(lead) - (x.ndim - len(own)):] if x.ndim > len(own) else ""
-    drop = [i for i, c in enumerate(mine) if x.shape[i] == 1 and c not in keep]
+    mine = letters[len(letters) - (x.ndim - len(own)):]
+    drop = [i for i, c in enumerate(mine) if x.shape[i] == 1]
     if drop:
         x = layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in drop))
     return "".join(c for i, c in enumerate(mine) if i not in drop) + own, x
@@ -157,6 +157,10 @@ def einsum(*operands, out=None, optimize=False, **rest):
         given = (*pairs, *([operands[-1]] if len(operands) % 2 else []))
     try:
         left, result, _ = parse_einsum_input(given, shapes=True)
+        if not set(left + result) <= {*LETTERS, ","}:
+            raise ValueError(f"a subscript in {operands[0]!r} is not a letter")
+        if text and "..." in operands[0] and "->" in operands[0] and "..." not in operands[0].split("->")[1]:
+            raise ValueError(f"{operands[0]!r} must have the ellipsis in the result, too")
     except ValueError as error:
         raise ShapeError(at_user_line(f"einsum({', '.join(str(n.type) for n in nodes)}): {error}")) from None
     terms = []
@@ -181,6 +185,9 @@ def _plain_term(s: str, x: Node, sizes: dict[str, Any], result: str) -> tuple[st
     while (c := next((c for c in s if s.count(c) > 1), None)) is not None:
         i = s.index(c)
         j = s.index(c, i + 1)
+        n, m = array._node.shape[i], array._node.shape[j]
+        if not same(n, m):
+            raise ShapeError(at_user_line(f"einsum: {c!r} is {n} and {m} in one operand, {x.type}"))
         array = diagonal(array, 0, i, j)
         s = s[:i] + s[i + 1:j] + s[j + 1:] + c
     x = array._node

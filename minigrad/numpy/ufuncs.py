@@ -30,7 +30,18 @@ def _resolve(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype, ...]:
 
 
 def _kind(x: Array) -> Any:
-    return {"f": float, "i": int}[x.dtype.kind] if x._weak else x.dtype
+    return {"f": float, "i": int, "u": int}[x.dtype.kind] if x._weak else x.dtype
+
+
+_COMPARISONS = frozenset({np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal})
+
+
+def _fits(x: Array, dtype: np.dtype) -> bool:
+    """Tell whether a Python int that is known now is a number of `dtype`."""
+    if not x._weak or x._node.prim.name != "full" or dtype.kind not in "iu":
+        return True
+    info = np.iinfo(dtype)
+    return info.min <= x._node.params["value"] <= info.max
 
 
 def operands(ufunc: np.ufunc, xs: list[Array]) -> list[Node]:
@@ -42,6 +53,12 @@ def operands(ufunc: np.ufunc, xs: list[Array]) -> list[Node]:
     except (TypeError, OverflowError) as error:
         types = ", ".join(str(x._node.type) for x in xs)
         raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): {error}")) from None
+    if not all(map(_fits, xs, dtypes)):
+        if ufunc not in _COMPARISONS:
+            types = ", ".join(str(x._node.params["value"]) if x._weak else str(x._node.type) for x in xs)
+            raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): the integer is out of bounds for "
+                                          f"{dtypes[0]}. Cast the array first, with astype(int)."))
+        dtypes = (np.result_type(*(x.dtype for x in xs)),) * len(xs)
     return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)]
 
 

@@ -100,7 +100,23 @@ def rows_of(node: Node) -> int | Dim | None:
         return node.inputs[0].shape[0] if node.params["axis"] else None
     if name == "reshape":
         return node.shape[0] if keeps_rows(node) else None
-    return None
+    if name == "gather":
+        return node.shape[0] if node.inputs[1].ndim else None
+    return node.shape[0] if name == "scatter_add" and lockstep(node) else None
+
+
+def lockstep(node: Node) -> bool:
+    """Tell whether a gather or scatter takes row i of its array for row i of its indices: ``x[arange(B), y]``."""
+    first = node.inputs[1]
+    if first.prim.name == "expand" and 0 not in first.params["axes"]:
+        first = first.inputs[0]
+    array = node if node.prim.name == "scatter_add" else node.inputs[0]
+    return first.prim.name == "iota" and first.shape[0] == array.shape[0]
+
+
+def reads_rows(node: Node, operand: Node) -> bool:
+    """Tell whether a row-local statement needs row i alone of `operand` for its own row i."""
+    return node.prim.name != "gather" or operand is not node.inputs[0] or lockstep(node)
 
 
 def keeps_rows(view: Node) -> bool:
@@ -150,7 +166,8 @@ def fuse(graph: Graph, roles: Roles) -> list[Group]:
 def stays(node: Node, operand: Node, roles: Roles, rows: dict[Node, Any]) -> bool:
     """Tell whether the edge from `operand` to the row-local `node` may stay inside one group."""
     r, source = rows[node], roles.root[operand]
-    return r is not None and rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
+    return (r is not None and rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
+            and reads_rows(node, operand))
 
 
 def by_rows(operand: Node, roles: Roles) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..dims import Dim, size_of
 from ..graph import Graph, Node
-from .fuse import Group, Roles, by_rows, dependencies, fuse, rows_of, terminal
+from .fuse import Group, Roles, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
 
 # Statements that read element i of their operands before they write element i, so that they may work in place.
 _IN_PLACE_OPERANDS = {"where": (2,)}
@@ -200,7 +200,7 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
             source = roles.root[operand]
             if source in at or source in plan.place:
                 last[source] = i
-                if not by_rows(operand, roles):
+                if not (by_rows(operand, roles) and reads_rows(n, operand)):
                     whole.add(source)
     # Chains of values that share memory, each in place of the one before it: built from the end.
     chain: dict[Node, Node] = {}  # value -> the value whose memory it uses
@@ -219,7 +219,7 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
         if n not in has_buffer:
             continue
         place = None
-        if group.rows is not None and n not in plan.outputs and not terminal(n):
+        if n.prim.kind == "elementwise" and n not in plan.outputs:
             place = _take_over(plan, k, group, n, start[n], last, whole, at)
         if place is None:
             place = len(plan.buffers)

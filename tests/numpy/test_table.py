@@ -383,6 +383,19 @@ def test_python_scalars_as_arguments_are_weak(function):
         assert_same(h, w)
 
 
+@pytest.mark.parametrize("ufunc", [np.less, np.equal, np.greater_equal, np.add, np.bitwise_xor, np.maximum])
+@pytest.mark.parametrize("scalar", [300, -1, 2**40, 2**63 + 5, 2**70])
+@pytest.mark.parametrize("dtype", ["u1", "i4", "u8", "f4"])
+def test_python_ints_that_do_not_fit(ufunc, scalar, dtype):
+    """They are refused as in NumPy, and never wrapped around; comparisons with them are exact."""
+    x = np.array([1, 100, 44], dtype)
+    if scalar == 2**70 and (dtype == "f4" or ufunc in (np.less, np.equal, np.greater_equal)):
+        with pytest.raises(mg.DtypeError, match="too large"):
+            mg.trace(lambda x: ufunc(x, scalar))(x)
+        return
+    check_refused_alike(ufunc, call(x, scalar))
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_third_door_is_numpys_without_a_trace(name):
     """In ``minigrad.numpy``, on plain arrays, a function is NumPy's own; what NumPy lacks works on them anyway."""

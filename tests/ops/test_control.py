@@ -64,6 +64,18 @@ def test_chunks_of_a_symbolic_total():
     agree(body(5), chunked(2, n), [W, X], {n.symbol: 5})
 
 
+@pytest.mark.parametrize(("outer", "inner"), [(3, 2), (2, 3), (5, 1)])
+def test_chunks_of_chunks(outer, inner):
+    dim = Dim.new("outer")
+    w, x = placeholder(ArrayType((3,), F8)), placeholder(ArrayType((5, 3), F8))
+    node = P["chunked"](w, x, graph=chunked(inner, dim), dim=dim, size=outer, total=5, in_axes=(None, 0),
+                        out_axes=(None, 0))
+    nested = Graph((w, x), tuple(parts(node))).check()
+    agree(body(5), nested, [W, X])
+    checks.check_batch(nested, [W, X])
+    checks.check_json(nested, [W, X])
+
+
 def test_chunks_of_nothing_are_sums_of_nothing():
     agree(body(0), chunked(2, 0), [W, np.zeros((0, 3))])
 

@@ -93,7 +93,7 @@ def random_graph(seed: int, steps: int = 30, gradient: bool = False) -> tuple[Gr
             return node("slice", x, start=(*whole, 1), stop=x.shape, step=(1,) * x.ndim)
         if kind == 3:
             return node("flip", x, axes=(x.ndim - 1,))
-        return node("concatenate", x, x, axis=x.ndim - 1)
+        return node("concatenate", x, x, axis=x.ndim - 1) if isinstance(x.shape[-1], int) else None
 
     def choice():
         x = pick()
@@ -104,8 +104,17 @@ def random_graph(seed: int, steps: int = 30, gradient: bool = False) -> tuple[Gr
         x = pick(lambda n: n.ndim and n.shape[0] == 4)
         return x and node("gather", x, node("argmax", pick(lambda n: n.ndim == 2 and n.shape[1] == 4), axis=1))
 
+    def lockstep():
+        x = pick(lambda n: n.ndim == 2 and isinstance(n.shape[1], int) and n.shape[1] >= 3)
+        label = node("argmax", node("slice", x, start=(0, 0), stop=(x.shape[0], 3), step=(1, 1)), axis=1)
+        counter = node("iota", size=x.shape[0])
+        if rng.random() < 0.5:
+            return node("gather", x, counter, label)
+        shape = (x.shape[0], 2)
+        return node("gather", x, expand_to(counter, shape, (1,)), expand_to(label, shape, (1,)))
+
     makers = [unary, unary, binary, binary, constant, broadcast, broadcast, column, reduction, product, layout, choice,
-              indexing]
+              indexing, lockstep]
     while len(pool) < len(inputs) + steps:
         made = makers[rng.integers(len(makers))]()
         if made is not None and made.ndim <= 3:

@@ -1,0 +1,26 @@
+"""The arena: what is in use at the same time never overlaps, and memory is used again."""
+
+import numpy as np
+import pytest
+
+from minigrad.backends.workspace import ALIGN, allocate
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_live_pieces_never_overlap(seed):
+    rng = np.random.default_rng(seed)
+    wants = sorted((int(a), int(a + rng.integers(0, 12)), int(rng.integers(0, 5000)))
+                   for a in rng.integers(0, 60, 120))
+    offsets, total = allocate(wants)
+    for i, (first, last, n) in enumerate(wants):
+        assert offsets[i] % ALIGN == 0
+        assert offsets[i] + n <= total
+        for j, (first2, last2, n2) in enumerate(wants[:i]):
+            if first <= last2 and first2 <= last:
+                assert offsets[i] + n <= offsets[j] or offsets[j] + n2 <= offsets[i]
+    busiest = max(sum(-(-n // ALIGN) * ALIGN for a, b, n in wants if a <= t <= b) for t in range(80))
+    assert total <= 1.5 * busiest
+
+
+def test_a_chain_needs_two_pieces():
+    assert allocate([(k, k + 1, 640) for k in range(100)])[1] == 1280

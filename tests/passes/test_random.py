@@ -1,0 +1,66 @@
+"""Random programs keep their values through all passes, and their groups never wait for each other in a circle."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from minigrad import walk
+from minigrad.passes import run
+from minigrad.passes.fuse import Roles, dependencies, fuse
+from minigrad.passes.schedule import schedule
+
+from .programs import arrays_for, random_graph
+
+
+def close(have, want):
+    for a, b in zip(have, want, strict=True):
+        assert np.shape(a) == np.shape(b)
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        finite = np.abs(b[np.isfinite(b)]) if np.ndim(b) else np.abs(b)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * max(1.0, np.max(finite, initial=0)))
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("seed", range(12))
+def test_values_are_kept(seed, gradient):
+    graph, size = random_graph(seed, gradient=gradient)
+    after, stages = run(graph.check())
+    for stage in stages:
+        stage.after.check()
+        assert stage.name in str(stage)
+    for b in (1, 2, 7):
+        sizes = {size.symbol: b}
+        arrays = arrays_for(graph, sizes, seed)
+        close(walk.evaluate(after, arrays, sizes), walk.evaluate(graph, arrays, sizes))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_groups_are_convex_and_share_their_rows(seed):
+    graph, _ = random_graph(100 + seed, steps=60, gradient=True)
+    graph = run(graph)[0]
+    roles = Roles.of(graph)
+    groups = fuse(graph, roles)
+    group_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
+    assert set(group_of) == {n for n in graph.nodes if roles.is_statement(n)}
+    waits = {k: {group_of[d] for n in g.nodes for d in dependencies(n, roles)} - {k} for k, g in enumerate(groups)}
+    done: set[int] = set()
+    while len(done) < len(groups):
+        ready = {k for k, w in waits.items() if k not in done and w <= done}
+        assert ready, "groups wait for each other"
+        done |= ready
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_values_that_share_a_buffer_follow_each_other(seed):
+    graph, _ = random_graph(200 + seed, steps=60, gradient=True)
+    plan = schedule(run(graph)[0])
+    made = {n: k for k, step in enumerate(plan.steps) for n in step.group.nodes}
+    users: dict[int, list] = {}
+    for n, place in plan.place.items():
+        users.setdefault(place, []).append(n)
+    for nodes in users.values():
+        nodes.sort(key=lambda n: made[n])
+        for a, b in itertools.pairwise(nodes):
+            assert plan.last_use[a] <= made[b]
+            assert plan.takes[b] is a

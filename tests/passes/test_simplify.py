@@ -1,0 +1,128 @@
+"""simplify: what it removes, what it must not touch, and that values stay what they were."""
+
+import numpy as np
+import pytest
+
+from minigrad import walk
+from minigrad.dims import Dim
+from minigrad.graph import Graph, full
+from minigrad.ops.control import barrier, checkpoint, parts
+from minigrad.passes import run
+from minigrad.passes.simplify import simplify
+from minigrad.walk import backward
+
+from .programs import F8, arrays_for, input_, node
+
+X, Y = input_(3, 4), input_(3, 4)
+ONE, TWO, ZERO = (full(c, (3, 4), F8) for c in (1.0, 2.0, 0.0))
+WHOLE = {"shape": (2, 3, 4), "axes": (0,)}
+
+
+@pytest.mark.parametrize(("made", "want"), [
+    (lambda: X * ONE, X), (lambda: X / ONE, X), (lambda: X + ZERO, X), (lambda: X - ZERO, X), (lambda: ONE * X, X),
+    (lambda: node("neg", -X), X), (lambda: node("pow", X, ONE), X), (lambda: node("stop_gradient", X), X),
+    (lambda: node("transpose", node("transpose", X, perm=(1, 0)), perm=(1, 0)), X),
+    (lambda: node("reshape", node("reshape", X, shape=(12,)), shape=(3, 4)), X),
+    (lambda: node("slice", X, start=(0, 0), stop=(3, 4), step=(1, 1)), X),
+    (lambda: node("pad", X, low=(0, 0), high=(0, 0), interior=(0, 0)), X),
+    (lambda: node("flip", node("flip", X, axes=(1,)), axes=(1,)), X),
+    (lambda: node("cast", node("cast", X, dtype=F8), dtype=F8), X),
+    (lambda: node("where", full(True, (3, 4), np.dtype(bool)), X, Y), X),
+    (lambda: node("concatenate", X, axis=0), X),
+    (lambda: node("max", node("expand", X, **WHOLE), axes=(0,)), X),
+    (lambda: node("mean", node("expand", X, **WHOLE), axes=(0,)), X),
+])
+def test_identities_vanish(made, want):
+    assert simplify(Graph((X, Y), (made(),))).outputs == (want,)
+
+
+@pytest.mark.parametrize(("made", "want"), [
+    (lambda: X * full(-1.0, (3, 4), F8), ["neg"]), (lambda: X + -Y, ["sub"]), (lambda: X - -Y, ["add"]),
+    (lambda: (-X) * (-Y), ["mul"]), (lambda: node("pow", X, TWO), ["square"]), (lambda: X * X, ["square"]),
+    (lambda: X + X, ["full", "mul"]), (lambda: (X * TWO) * full(0.25, (3, 4), F8), ["full", "mul"]),
+    (lambda: ONE + TWO * TWO, ["full"]), (lambda: node("exp", ONE), ["full"]),
+    (lambda: node("sum", ONE, axes=(0, 1)), ["full"]),
+    (lambda: node("sum", node("expand", X, **WHOLE), axes=(0,)), ["full", "mul"]),
+    (lambda: node("sum", node("expand", X, **WHOLE), axes=(1,)), ["sum", "expand"]),
+    (lambda: node("expand", X, **WHOLE) * node("expand", Y, **WHOLE), ["mul", "expand"]),
+    (lambda: node("mean", X, axes=(0,)), ["sum", "mul"]),
+    (lambda: node("einsum", node("expand", X, **WHOLE), Y, subscripts="aij,jk->aik".replace("jk", "kj")),
+     ["einsum", "expand"]),
+    (lambda: node("einsum", X, ONE, subscripts="ij,ij->"), ["sum", "sum"]),
+])
+def test_rewrites(made, want):
+    graph = Graph((X, Y), (made(),)).check()
+    after = simplify(graph).check()
+    names = [n.prim.name for n in after.nodes if n.prim.name != "input"]
+    assert sorted(names) == sorted(want) or (want[-1] == "mul" and sorted(names) == sorted(["full", "sum", "div"]))
+    arrays = arrays_for(graph, {})
+    np.testing.assert_allclose(walk.evaluate(after, arrays)[0], walk.evaluate(graph, arrays)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("made", [
+    lambda: X * ZERO, lambda: X - X, lambda: X / X, lambda: ZERO / X, lambda: node("pow", X, Y),
+    lambda: node("cast", node("cast", X, dtype=np.dtype("f4")), dtype=F8),
+    lambda: node("where", node("gt", X, Y), X, ZERO),
+])
+def test_nan_infinity_and_rounding_are_kept(made):
+    graph = Graph((X, Y), (made(),))
+    x = np.array([[np.nan, np.inf, -np.inf, 0.0], [-0.0, 1.1, 1e300, -2.0], [0.1, 5e-324, 3.0, -1.0]])
+    y = np.array([[1.0, np.nan, 2.0, 0.0], [3.0, -np.inf, 1e300, 2.0], [0.1, 1.0, 0.0, np.inf]])
+    for g in (simplify(graph), run(graph)[0]):
+        np.testing.assert_array_equal(walk.evaluate(g, [x, y])[0], walk.evaluate(graph, [x, y])[0])
+
+
+def test_zeros_of_different_sign_are_not_merged():
+    x = input_()
+    graph = Graph((x,), (x / full(0.0, (), F8), x / full(-0.0, (), F8)))
+    assert walk.evaluate(simplify(graph), [np.array(1.0)]) == [np.inf, -np.inf]
+
+
+def test_equal_work_is_done_once():
+    a, b = node("tanh", X + Y), node("tanh", Y + X)
+    c = [node("gather", X, node("const", value=np.array([0, 2]))) for _ in range(2)]
+    after = simplify(Graph((X, Y), (a * b, c[0] - c[1])))
+    assert after.count("tanh") == after.count("add") == after.count("gather") == after.count("const") == 1
+
+
+def test_a_checkpoint_is_inlined_and_its_second_run_is_kept():
+    x = input_(4)
+    inner = input_(4)
+    body = Graph((inner,), (node("sin", node("tanh", inner)),))
+    (y,) = parts(checkpoint(x, graph=body))
+    loss = node("sum", node("square", y), axes=(0,))
+    graph = Graph((x,), (loss, *backward([loss], [full(1, (), F8)], [x]))).check()
+    after = simplify(graph).check()
+    assert after.count("checkpoint") == 0
+    assert after.count("tanh") == 2  # once forward, once again behind the barrier
+    assert after.count("barrier")
+    arrays = arrays_for(graph, {})
+    for a, b in zip(walk.evaluate(after, arrays), walk.evaluate(graph, arrays), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_barriers_are_never_merged():
+    after = simplify(Graph((X, Y), (barrier(X, Y) * TWO, barrier(X, Y) * TWO)))
+    assert after.count("barrier") == 2
+
+
+def test_the_partial_of_a_maximum_is_two_comparisons():
+    size = Dim.new("B")
+    x = input_(size, 4, dtype="f4")
+    out = node("maximum", x, full(0, x.shape, x.dtype))
+    (g,) = backward([out], [full(1, x.shape, x.dtype)], [x])
+    after = simplify(Graph((x,), (g,))).check()
+    assert after.count("where") == 0
+    assert max(n.dtype.itemsize for n in after.nodes) == 4
+    value = np.array([[-1, 0, 2, np.nan]], "f4")
+    np.testing.assert_array_equal(walk.evaluate(after, [value], {size.symbol: 1})[0], [[0, 0.5, 1, 0]])
+
+
+def test_lines_are_carried_on():
+    after = simplify(Graph((X, Y), (X * ONE + -(Y * TWO),)))
+    assert [n.where.split(":")[0] for n in after.nodes if n.prim.name != "input"] == ["test_simplify.py"] * 3
+
+
+def test_nothing_to_do_gives_the_same_graph():
+    graph = Graph((X, Y), (node("tanh", X) * Y,))
+    assert simplify(graph) is graph

@@ -45,6 +45,8 @@ class Array:
     ----------
     shape, dtype, ndim, size, T, mT : as in NumPy
         A size that is symbolic shows as a `Size`.
+    at : At
+        Functional updates: ``x.at[i].set(v)``.
     """
 
     __slots__ = ("__weakref__", "_node", "_weak")
@@ -88,10 +90,6 @@ class Array:
     def device(self) -> str:
         return "cpu"
 
-    @property
-    def at(self) -> Any:
-        raise TraceError(at_user_line("x.at[...] is not here yet: write np.where(mask, new, x), or np.concatenate"))
-
     def __repr__(self) -> str:
         return f"<traced {self._node.type}: {self._node.prim.name} at {self._node.where}>"
 
@@ -121,7 +119,7 @@ class Array:
     item = _not_a_number("item()", "Keep it as an array.")
     tolist = _not_a_number("tolist()", "Keep it as an array.")
     __setitem__ = _not_a_number("in-place assignment", "Traced arrays never change: write "
-                                "x = np.where(mask, new, x), or np.concatenate([...]).")
+                                "x = x.at[i].set(new), or x = np.where(mask, new, x).")
     __delitem__ = __setitem__
 
     # -- NumPy's protocols -----------------------------------------------------------------------------

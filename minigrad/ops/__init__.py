@@ -1,5 +1,20 @@
 """The primitives, one file per family of adjoint pairs."""
 
-from . import constants, contract, control, elementwise, index, layout, linalg, loops, order, random, spread
+from . import (
+    bits,
+    constants,
+    contract,
+    control,
+    elementwise,
+    index,
+    layout,
+    linalg,
+    loops,
+    order,
+    random,
+    scatter,
+    spread,
+)
 
-__all__ = ["constants", "contract", "control", "elementwise", "index", "layout", "linalg", "loops", "order", "random", "spread"]
+__all__ = ["bits", "constants", "contract", "control", "elementwise", "index", "layout", "linalg", "loops", "order",
+           "random", "scatter", "spread"]

@@ -1,0 +1,250 @@
+"""Functional updates: ``x.at[i].set(v)`` is `x` with other elements in some places.
+
+The places are found by indexing the positions of the elements, so a key may be anything that indexing takes:
+integers, slices, index arrays, masks, None and an ellipsis, traced or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..dims import number, size_of
+from ..errors import DtypeError, ShapeError, at_user_line
+from ..graph import Node, full
+from ..ops import elementwise as ew
+from ..ops.constants import constant, iota
+from ..ops.index import gather, scatter_add
+from ..ops.layout import reshape
+from ..ops.order import argsort
+from ..ops.scatter import scatter_max, scatter_min
+from ..ops.spread import expand_to
+from .array import Array, _any_traced, as_array, broadcast_node, implements
+from .indexing import getitem
+from .reductions import _cut
+from .shaping import concatenate
+
+_LONG = np.dtype(np.int64)
+
+
+class At:
+    """``x.at``, or ``minigrad.numpy.at(x)`` where `x` may be an ordinary array: index it, and name the update."""
+
+    __slots__ = ("_x",)
+
+    def __init__(self, x: Any):
+        self._x = x
+
+    def __getitem__(self, key: Any) -> Update:
+        return Update(self._x, key)
+
+    def __repr__(self) -> str:
+        return f"<{self._x!r}.at: index it, as in x.at[i].set(v)>"
+
+
+class Update:
+    """The places of an array that an update goes to.
+
+    Every method returns a new array of the shape and dtype of the old one. Values broadcast to the shape of
+    ``x[key]``. Where a key names one place several times, `set` leaves the last value there and the others
+    apply every value.
+    """
+
+    __slots__ = ("_key", "_x")
+
+    def __init__(self, x: Any, key: Any):
+        self._x, self._key = x, key
+
+    def __repr__(self) -> str:
+        return f"<{self._x!r}.at[{self._key!r}]: call set, add, subtract, multiply, divide, min, max, apply or get>"
+
+    def get(self) -> Any:
+        """Return ``x[key]``."""
+        return self._x[self._key]
+
+    def set(self, values: Any) -> Any:
+        """Put `values` there, cast to the array's dtype."""
+        def write(x: np.ndarray, key: Any, v: Any) -> None:
+            x[key] = v
+
+        return self._apply("set", values, write, lambda old, new: new, _put)
+
+    def add(self, values: Any) -> Any:
+        """Add `values`."""
+        return self._apply("add", values, np.add.at, np.add, _add)
+
+    def subtract(self, values: Any) -> Any:
+        """Subtract `values`."""
+        return self._apply("subtract", values, np.subtract.at, np.subtract, lambda *args: _add(*args, negative=True))
+
+    def multiply(self, values: Any) -> Any:
+        """Multiply by `values`."""
+        return self._apply("multiply", values, np.multiply.at, np.multiply, _multiply)
+
+    mul = multiply
+
+    def divide(self, values: Any) -> Any:
+        """Divide by `values`; the array must be floating."""
+        x = self._x if isinstance(self._x, Array) else np.asarray(self._x)
+        if x.dtype.kind != "f":
+            raise DtypeError(at_user_line(f"x.at[...].divide of {x.dtype}: cast x to float first"))
+        return self._apply("divide", values, np.divide.at, np.divide, lambda x, p, v: _multiply(x, p, 1.0 / v))
+
+    def max(self, values: Any) -> Any:
+        """Put the larger of what is there and `values`; what ties shares the gradient."""
+        return self._apply("max", values, np.maximum.at, np.maximum, lambda x, p, v: ew.maximum(
+            x, scatter_max(v, p, shape=x.shape)))
+
+    def min(self, values: Any) -> Any:
+        """Put the smaller of what is there and `values`; what ties shares the gradient."""
+        return self._apply("min", values, np.minimum.at, np.minimum, lambda x, p, v: ew.minimum(
+            x, scatter_min(v, p, shape=x.shape)))
+
+    def apply(self, function: Callable[[Any], Any]) -> Any:
+        """Put ``function(x[key])`` there."""
+        return self.set(function(self.get()))
+
+    def _apply(self, name: str, values: Any, in_place: Callable[..., Any], choose: Callable[[Array, Array], Array],
+               on_rows: Callable[[Node, Node, Node], Node]) -> Any:
+        if not _any_traced([self._x, values, self._key]):
+            out = np.array(self._x)
+            in_place(out, self._key, values)
+            return out
+        x, v = as_array(self._x), as_array(values)
+        if name != "set" and not np.can_cast(np.result_type(x.dtype, 0 if v._weak and v.dtype.kind in "iu" else
+                                                            0.0 if v._weak else v.dtype), x.dtype, "same_kind"):
+            raise DtypeError(at_user_line(f"x.at[...].{name} of {v._node.type} to {x._node.type}: the result would not "
+                                          "have x's dtype. Cast one of them first."))
+        v = Array(ew.cast_to(v._node, x.dtype))
+        mask = _traced_mask(self._key)
+        if mask is not None:
+            return _where_mask(x, mask, v, choose, name)
+        places, axes = _places(x._node, self._key)
+        rest = x._node.shape[axes:]
+        wide = _broadcast(v._node, (*places.shape, *rest), name)
+        if any(n == 0 for n in wide.shape):
+            return x
+        rows = reshape(x._node, shape=(size_of(x._node.shape[:axes]), *rest))
+        out = on_rows(rows, reshape(places, shape=(places.type.size,)),
+                      reshape(wide, shape=(places.type.size, *rest)))
+        return Array(reshape(out, shape=x._node.shape))
+
+
+def _broadcast(v: Node, shape: Any, name: str) -> Node:
+    while v.ndim > len(shape) and v.shape[0] == 1:  # as NumPy's assignment does
+        v = reshape(v, shape=v.shape[1:])
+    try:
+        return broadcast_node(v, shape)
+    except ShapeError:
+        raise ShapeError(at_user_line(f"x.at[...].{name}: values of {v.type} do not fit the {list(shape)} elements "
+                                      "that the index names")) from None
+
+
+# -- where the updates go ----------------------------------------------------------------------------------
+
+
+def _traced_mask(key: Any) -> Array | None:
+    if isinstance(key, tuple) and len(key) == 1:
+        key = key[0]
+    return key if isinstance(key, Array) and key.dtype == np.bool_ else None
+
+
+def _where_mask(x: Array, mask: Array, v: Array, choose: Callable[[Array, Array], Array], name: str) -> Array:
+    lead, shape = mask._node.shape, x._node.shape
+    if mask.ndim > x.ndim or lead != shape[:mask.ndim]:
+        raise ShapeError(at_user_line(f"x.at[mask].{name}: the mask {mask._node.type} does not fit {x._node.type}"))
+    if v.ndim > x.ndim - mask.ndim:
+        raise ShapeError(at_user_line(
+            f"x.at[mask].{name} with a traced mask: how many elements it names depends on data, so the values must be "
+            f"one for all places, not {v._node.type}. Use np.where(mask, new, x), with new of the shape of x"))
+    full_mask = expand_to(mask._node, shape, tuple(range(mask.ndim, x.ndim)))
+    wide = Array(broadcast_node(v._node, shape))
+    return Array(ew.where(full_mask, ew.cast_to(choose(x, wide)._node, x.dtype), x._node))
+
+
+def _places(x: Node, key: Any) -> tuple[Node, int]:
+    """Return which rows of `x` (its first axes taken as one) the key names, and the number of these axes."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    while items and (items[-1] is Ellipsis or (isinstance(items[-1], slice) and items[-1] == slice(None))):
+        items.pop()
+    axes = x.ndim if any(k is Ellipsis for k in items) else sum(map(_axes_of, items))
+    if axes > x.ndim:
+        getitem(Array(x), key)  # raises, with the reason
+    lead = x.shape[:axes]
+    size = size_of(lead)
+    positions = Array(reshape(iota(size=size), shape=lead))
+    named = getitem(positions, tuple(items))._node
+    if isinstance(size, int) and not _any_traced(items) and all(isinstance(n, int) for n in lead):
+        named = constant(np.arange(size).reshape(lead)[tuple(items)])
+    return named, axes
+
+
+def _axes_of(k: Any) -> int:
+    if k is None:
+        return 0
+    if isinstance(k, (slice, Array, int, np.integer)) and not isinstance(k, bool):
+        return 1
+    k = np.asarray(k) if not _any_traced([k]) else k
+    return k.ndim if isinstance(k, np.ndarray) and k.dtype == np.bool_ else 1
+
+
+# -- updates of rows: x is (n, …), places are int64[m], v is (m, …) -----------------------------------------
+
+
+def _last(places: Node, n: Any) -> Node:
+    """Return, for each of `n` places, the last update that goes there, or a negative number."""
+    if places.prim.name == "const":
+        last = np.full(n, -1)
+        np.maximum.at(last, places.params["value"], np.arange(places.shape[0]))
+        return constant(last)
+    return scatter_max(iota(size=places.shape[0]), places, shape=(n,))
+
+
+def _pick(last: Node, v: Node, otherwise: Node) -> Node:
+    """Return row ``v[last]`` where there is one, else the row of `otherwise`."""
+    zero = full(0, last.shape, _LONG)
+    there = ew.ge(last, zero)
+    rows = v if v.prim.name == "full" else gather(v, ew.where(there, last, zero))
+    if v.prim.name == "full":
+        rows = full(v.params["value"], otherwise.shape, v.dtype)
+    return ew.where(expand_to(there, otherwise.shape, tuple(range(1, otherwise.ndim))), rows, otherwise)
+
+
+def _put(x: Node, places: Node, v: Node) -> Node:
+    return _pick(_last(places, x.shape[0]), v, x)
+
+
+def _add(x: Node, places: Node, v: Node, negative: bool = False) -> Node:
+    if x.dtype == np.bool_:
+        raise DtypeError(at_user_line("x.at[...].add of bools: use set, max (or) or min (and)"))
+    total = scatter_add(v, places, shape=x.shape)
+    return x - total if negative else x + total
+
+
+def _multiply(x: Node, places: Node, v: Node) -> Node:
+    # Values that meet are multiplied up first: in order of place, by doubling the reach of each product. Products
+    # of the values themselves have exact derivatives of every order, also where one is zero.
+    value = places.params["value"] if places.prim.name == "const" else None
+    if value is None or len(np.unique(value)) < len(value):
+        order = argsort(places, axis=0)
+        places, v = gather(places, order), gather(v, order)
+        m, reach = number(places.shape[0]), 1
+        while reach < m:
+            meet = ew.eq(_cut(places, 0, reach, m), _cut(places, 0, 0, m - reach))
+            later = _cut(v, 0, reach, m)
+            later = ew.where(expand_to(meet, later.shape, tuple(range(1, v.ndim))),
+                             later * _cut(v, 0, 0, m - reach), later)
+            v = concatenate([Array(_cut(v, 0, 0, reach)), Array(later)])._node
+            reach *= 2
+    return x * _pick(_last(places, x.shape[0]), v, full(1, x.shape, x.dtype))
+
+
+@implements(name="at")
+def at(x: Any) -> At:
+    """Return ``x.at``, of an ordinary array too: ``at(x)[i].set(v)`` runs inside and outside a trace."""
+    return At(x)
+
+
+Array.at = property(At)

@@ -1,0 +1,26 @@
+"""Elementwise functions of integers, and of a float's bits: shifts, common divisors, the next number.
+
+None has a slope but `nextafter`, which follows its first operand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..primitive import Sample, elementwise
+
+
+def _by_numpy(function: Any) -> Any:
+    """Return the evaluation of what the array API standard does not have."""
+    return lambda xp, *xs: function(*xs) if xp is np else xp.asarray(function(*map(np.asarray, xs)))
+
+
+left_shift = elementwise("left_shift", lambda xp, x, y: xp.bitwise_left_shift(x, y), "{0} << {1}", domain="iu")
+right_shift = elementwise("right_shift", lambda xp, x, y: xp.bitwise_right_shift(x, y), "{0} >> {1}", domain="iu")
+gcd = elementwise("gcd", _by_numpy(np.gcd), "gcd({0}, {1})", domain="iu")
+lcm = elementwise("lcm", _by_numpy(np.lcm), "lcm({0}, {1})", domain="iu")
+nextafter = elementwise("nextafter", lambda xp, x, y: xp.nextafter(x, y), "nextafter({0}, {1})",
+                        d=lambda out, x, y: (1, None),
+                        samples=lambda: [Sample((np.array([0.5, 1.5, -2.0]), np.array([3.0, -1.0, 0.0])))])

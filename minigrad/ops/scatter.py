@@ -1,0 +1,81 @@
+"""The largest, or smallest, of what is sent to each place: the scatters that are not linear.
+
+Their derivative goes to the update that won, in equal shares where several did. A place to which nothing is sent
+holds -inf (inf), or the least (largest) integer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Shape
+from ..graph import PRIMITIVES, ArrayType, Node
+from ..primitive import Primitive, Sample, spread
+from .elementwise import cast_to, eq
+from .index import _flat_index, _lockstep, _scatter_type, gather, scatter_add
+from .spread import require_number
+
+
+def worst(dtype: np.dtype, largest: bool) -> Any:
+    """Return what every number of `dtype` is at least as large (as small) as."""
+    if dtype.kind == "f":
+        return -math.inf if largest else math.inf
+    return np.iinfo(dtype).min if largest else np.iinfo(dtype).max
+
+
+def _shares(out: Node, u: Node, indices: Sequence[Node]) -> Node:
+    """Return the part that each update has in the result at its place."""
+    hit = cast_to(eq(u, gather(out, *indices)), u.dtype)
+    return hit / gather(scatter_add(hit, *indices, shape=out.shape), *indices)
+
+
+def _extreme(name: str, largest: bool) -> Primitive:
+    at, reduce = (np.maximum.at, "max") if largest else (np.minimum.at, "min")
+
+    def type_rule(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
+        return _scatter_type(require_number(name, u), *indices, shape=shape)
+
+    def evaluate(xp: Any, u: Any, *indices: Any, shape: Shape) -> Any:
+        dtype = u.dtype if xp is np else np.dtype(str(u.dtype).rsplit(".", 1)[-1])
+        start = worst(dtype, largest)
+        if xp is np:
+            out = np.full(shape, start, dtype)
+            at(out, indices, u)
+            return out
+        # Without a scatter in the standard: every place looks at every update.
+        k = len(indices)
+        flat = xp.reshape(_flat_index(xp, indices, shape), (1, -1, 1))
+        places = xp.reshape(xp.arange(math.prod(shape[:k]), dtype=xp.int64), (-1, 1, 1))
+        rows = xp.reshape(u, (1, flat.shape[1], math.prod(shape[k:])))
+        none = xp.full((1, 1, 1), start, dtype=u.dtype)
+        return xp.reshape(getattr(xp, reduce)(xp.where(flat == places, rows, none), axis=1), shape)
+
+    def vjp(g: Node, out: Node, u: Node, *indices: Node, shape: Shape) -> list[Node | None]:
+        return [gather(g, *indices) * _shares(out, u, indices), *[None] * len(indices)]
+
+    def jvp(ts: Sequence[Node | None], out: Node, u: Node, *indices: Node, shape: Shape) -> Node:
+        return scatter_add(ts[0] * _shares(out, u, indices), *indices, shape=shape)
+
+    def batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
+        u = u if mapped[0] else spread(u, size)
+        return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
+
+    return Primitive(name, type_rule, evaluate, vjp, jvp, batch, hidden_params=frozenset({"shape"}),
+                     samples=_samples)
+
+
+def _samples() -> list[Sample]:
+    rng = np.random.default_rng(8)
+    i, j = np.array([[0, 2], [1, -1]]), np.array([[1, 1], [0, 0]])
+    return [Sample((rng.normal(size=(2, 2, 4)), i), {"shape": (3, 4)}),
+            Sample((rng.normal(size=5), np.array([0, 1, 1, 0, 2]), np.array([0, 0, 0, 0, 0])), {"shape": (3, 1)}),
+            Sample((rng.normal(size=(2, 2)), i, j), {"shape": (3, 4)}, order=0),
+            Sample((np.array([5, 3, 8]), np.array([1, 1, 3])), {"shape": (4,)}, order=0)]
+
+
+scatter_max: Callable[..., Node] = _extreme("scatter_max", largest=True)
+scatter_min: Callable[..., Node] = _extreme("scatter_min", largest=False)

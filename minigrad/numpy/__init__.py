@@ -10,7 +10,25 @@ from typing import Any
 
 import numpy as _numpy
 
-from . import decompositions, indexing, linalg, misc, products, reductions, shaping, ufuncs, updates
+from . import (
+    accumulate,
+    arranging,
+    calculus,
+    convolution,
+    decompositions,
+    indexing,
+    linalg,
+    matrices,
+    misc,
+    products,
+    reductions,
+    search,
+    shaping,
+    standard,
+    statistics,
+    ufuncs,
+    updates,
+)
 from .array import NAMES, NAMESPACE, Array
 
 array = NAMES["array"]  # np.array is a function: the submodule of that name is reached by import alone

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,6 +29,8 @@ from ..ops.spread import expand_to
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy's function -> ours
 NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
 LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linalg
+FFT: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.fft
+_NAMESPACES = {"numpy.linalg": LINALG, "numpy.fft": FFT}
 _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a trace
 
 
@@ -103,6 +106,10 @@ class Array:
         return self
 
     @property
+    def imag(self) -> Array:
+        return NAMES["zeros_like"](self)
+
+    @property
     def device(self) -> str:
         return "cpu"
 
@@ -149,14 +156,15 @@ class Array:
                 "operand: arrays outside the trace cannot take traced values. Write x = x + y."))
         if method == "__call__":
             return _look_up(ufunc)(*inputs, **{k: v for k, v in kwargs.items() if k != "out"})
-        if method in ("reduce", "accumulate") and (name := _METHODS.get((ufunc, method))):
+        if method in ("reduce", "accumulate") and (found := METHODS.get((ufunc, method))):
             kwargs.setdefault("axis", 0)
-            return NAMES[name](*inputs, **{k: v for k, v in kwargs.items() if v is not None or k == "axis"})
+            function = NAMES[found] if isinstance(found, str) else found
+            return function(*inputs, **{k: v for k, v in kwargs.items() if v is not None or k == "axis"})
         if method == "outer":
             a, b = (as_array(x) for x in inputs)
             return _look_up(ufunc)(a.reshape(a.shape + (1,) * b.ndim), b)
-        raise TraceError(at_user_line(f"np.{ufunc.__name__}.{method} is not supported on traced values: use "
-                                      "np.sum, np.prod, np.max or np.cumsum"))
+        raise TraceError(at_user_line(f"np.{ufunc.__name__}.{method} is not supported on traced values: "
+                                      + _INSTEAD_OF.get(method, "use np.sum, np.prod, np.max or np.cumsum")))
 
     def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         return _look_up(func)(*args, **kwargs)
@@ -167,11 +175,18 @@ class Array:
 
 NAMESPACE: list[Any] = []  # the module minigrad.numpy, put here by itself
 
-_METHODS = {
+METHODS: dict[tuple[np.ufunc, str], Any] = {  # a ufunc's method -> a name in NAMES, or a function
     (np.add, "reduce"): "sum", (np.multiply, "reduce"): "prod", (np.maximum, "reduce"): "max",
     (np.minimum, "reduce"): "min", (np.logical_and, "reduce"): "all", (np.logical_or, "reduce"): "any",
     (np.add, "accumulate"): "cumsum", (np.multiply, "accumulate"): "cumprod",
 }
+
+
+_INSTEAD_OF = {"at": "arrays do not change in a trace. Write minigrad.numpy.at(x)[i].add(v), multiply, max or min",
+               "reduceat": "write minigrad.numpy.at(np.zeros(n))[segment].add(v), or np.cumsum and a difference"}
+
+REFUSED: dict[str, tuple[str, str]] = {}  # a function's name -> why it is refused, and what to write instead
+SCIPY: dict[str, Callable[..., Any]] = {}  # the name of a ufunc of scipy.special -> ours
 
 
 def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -179,10 +194,23 @@ def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
         return TABLE[func]
     except (KeyError, TypeError):
         name = getattr(func, "__name__", str(func))
-        module = (getattr(func, "__module__", None) or "numpy").replace("numpy", "np").split("._")[0]
-        raise TraceError(at_user_line(
-            f"{module}.{name} is not supported on traced values. What it computes must be written with the functions "
-            "in minigrad.numpy, or computed outside the traced function.")) from None
+    special = sys.modules.get("scipy.special")
+    if special is not None and isinstance(func, np.ufunc) and getattr(special, name, None) is func:
+        if name in SCIPY:
+            return SCIPY[name]
+        module = "scipy.special"
+    else:
+        module = (getattr(func, "__module__", None) or "numpy").split("._")[0]
+    raise refusal(f"{module}.{name}".replace("numpy.", "np.", 1))
+
+
+def refusal(name: str) -> TraceError:
+    """Return the error of a function that is not supported: its name, why, and what to write instead."""
+    why, instead = REFUSED.get(name, (
+        "it is not supported on traced values",
+        "What it computes must be written with the functions in minigrad.numpy, or computed outside the traced "
+        "function; mg.callback calls NumPy code as it is."))
+    return TraceError(at_user_line(f"{name} of a traced value: {why}. {instead}"))
 
 
 def implements(*functions: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
@@ -205,7 +233,7 @@ def implements(*functions: Callable[..., Any], name: str | None = None) -> Calla
             return ours(*args, **kwargs)
 
         public.__name__ = public.__qualname__ = label
-        names = LINALG if getattr(numpys, "__module__", "") == "numpy.linalg" else NAMES
+        names = _NAMESPACES.get(getattr(numpys, "__module__", ""), NAMES)
         names[label] = public
         for f in functions:
             names.setdefault(getattr(f, "__name__", label), public)

@@ -214,6 +214,35 @@ inv = Primitive(
     jvp=lambda ts, out, a: -product(product(out, ts[0]), out), batch=_batch("inv"),
     samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
+
+def _pinv_type(t: ArrayType, *, rcond: float) -> ArrayType:
+    _check("pinv", t, square=False)
+    return ArrayType((*t.shape[:-2], t.shape[-1], t.shape[-2]), t.dtype)
+
+
+def _rest(x: Node, p: Node, a: Node) -> Node:
+    """Return ``x - x p a``: what the projector ``p a`` leaves of the rows of `x`."""
+    return x - product(product(x, p), a)
+
+
+def _pinv_vjp(g: Node, p: Node, a: Node, *, rcond: float) -> list[Node]:
+    pt, gt = transposed(p), transposed(g)
+    left, right = product(gt, product(p, pt)), product(product(pt, p), gt)
+    return [left - product(a, product(p, left)) + _rest(right, p, a) - product(product(pt, g), pt)]
+
+
+def _pinv_jvp(ts: Sequence[Node | None], p: Node, a: Node, *, rcond: float) -> Node:
+    t, tt, pt = ts[0], transposed(ts[0]), transposed(p)
+    left, right = product(product(p, pt), tt), product(tt, product(pt, p))
+    return _rest(left, a, p) + right - product(p, product(a, right)) - product(product(p, t), p)
+
+
+# The pseudo-inverse, whose derivative (Golub and Pereyra, 1973) holds where the rank stays what it is.
+pinv = Primitive(
+    "pinv", _pinv_type, lambda xp, a, *, rcond: np.linalg.pinv(a, rcond=rcond) if xp is np else
+    xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp, lambda size, mapped, x, *, rcond: pinv(x, rcond=rcond),
+    samples=lambda: [Sample((_normal(1, *s),), {"rcond": 1e-15}) for s in ((3, 3), (4, 2), (2, 2, 3), (1, 1))])
+
 # -- determinants ----------------------------------------------------------------------------------------
 
 

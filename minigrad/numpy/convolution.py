@@ -1,0 +1,180 @@
+"""Convolutions and pooling: sliding windows, and products or extremes of them.
+
+`conv`, `max_pool`, `avg_pool` and `windows` have no counterpart in NumPy; they are functions of one example, whose
+first axis counts channels. Being made of gathers and contractions, they have every derivative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dims import number
+from ..errors import ShapeError, at_user_line
+from .array import Array, as_array, implements
+from .products import tensordot
+from .shaping import flip, moveaxis
+
+
+@implements(np.convolve)
+def convolve(a, v, mode="full"):
+    """Discrete convolution of two vectors."""
+    return _correlate("convolve", a, v, mode, reverse=True)
+
+
+@implements(np.correlate)
+def correlate(a, v, mode="valid"):
+    """Cross-correlation of two vectors."""
+    return _correlate("correlate", a, v, mode, reverse=False)
+
+
+def _correlate(name: str, a: Any, v: Any, mode: str, reverse: bool) -> Array:
+    x, y = (np.atleast_1d(as_array(u)) for u in (a, v))
+    if x.ndim != 1 or y.ndim != 1:
+        raise ShapeError(at_user_line(f"np.{name} of {x._node.type} and {y._node.type}: needs vectors"))
+    if mode not in ("full", "same", "valid"):
+        raise ShapeError(at_user_line(f"np.{name}: mode must be full, same or valid, not {mode!r}"))
+    n, m = number(x._node.shape[0]), number(y._node.shape[0])
+    if not n or not m:
+        raise ShapeError(at_user_line(f"np.{name} of an empty vector"))
+    swapped = m > n
+    if swapped:
+        x, y, n, m = y, x, m, n
+    if reverse:
+        y = flip(y)
+    low, high = {"full": (m - 1, m - 1), "same": (m // 2, m - 1 - m // 2), "valid": (0, 0)}[mode]
+    padded = np.pad(x, (low, high))
+    size = n + low + high - m + 1
+    out = padded[np.arange(size)[:, None] + np.arange(m)] @ y
+    return flip(out) if swapped and not reverse else out
+
+
+def _pairs(name: str, value: Any, axes: int, what: str) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    if len(values) != axes:
+        raise ShapeError(at_user_line(f"{name}: {len(values)} numbers in {what} for {axes} axes"))
+    return values
+
+
+@implements(name="windows")
+def windows(x, size, stride=1, padding=0, dilation=1, fill=0):
+    """Return the windows of an array over its last axes.
+
+    Parameters
+    ----------
+    x : array, shape (..., *sizes)
+    size : tuple of int
+        The window; its length says over how many axes.
+    stride, dilation : int or tuple of int
+        Steps from window to window, and within a window.
+    padding : int, tuple of int or of pairs, or ``"same"``
+        How much of `fill` stands before and after each axis; ``"same"`` makes ``ceil(n / stride)`` windows.
+    fill : number
+
+    Returns
+    -------
+    array, shape (..., *counts, *size)
+
+    Raises
+    ------
+    ShapeError
+        If no window fits.
+    """
+    x = as_array(x)
+    size = tuple(size) if isinstance(size, (tuple, list)) else (size,)
+    k = len(size)
+    if k > x.ndim:
+        raise ShapeError(at_user_line(f"windows of {k} axes over {x._node.type}"))
+    stride, dilation = (_pairs("windows", v, k, w) for v, w in ((stride, "stride"), (dilation, "dilation")))
+    lead = x.ndim - k
+    reach = [(n - 1) * d + 1 for n, d in zip(size, dilation, strict=True)]
+    sizes = [number(n) for n in x._node.shape[lead:]]
+    if padding == "same":
+        total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sizes, stride, reach, strict=True)]
+        pads = [(t // 2, t - t // 2) for t in total]
+    else:
+        pads = [p if isinstance(p, (tuple, list)) else (p, p) for p in _pairs("windows", padding, k, "padding")]
+    if any(low or high for low, high in pads):
+        x = np.pad(x, [(0, 0)] * lead + [tuple(p) for p in pads], constant_values=fill)
+    for i, (n, s, d, r) in enumerate(zip(size, stride, dilation, reach, strict=True)):
+        length = sizes[i] + sum(pads[i])
+        if n < 1 or s < 1 or d < 1 or length < r:
+            raise ShapeError(at_user_line(f"windows: a window of {n} (dilation {d}, stride {s}) does not fit an axis of "
+                                          f"{length}"))
+        index = np.arange(0, length - r + 1, s)[:, None] + np.arange(n) * d
+        x = moveaxis(x[(slice(None),) * (lead + i) + (index,)], lead + i + 1, -1)
+    return x
+
+
+@implements(name="conv")
+def conv(x, w, stride=1, padding=0, dilation=1, groups=1):
+    """Return the convolution (cross-correlation, as in neural networks) of one example.
+
+    Parameters
+    ----------
+    x : array, shape (channels, *sizes)
+    w : array, shape (filters, channels / groups, *window)
+    stride, dilation : int or tuple of int
+    padding : int, tuple of int or of pairs, or ``"same"``
+    groups : int
+        Channels and filters are cut into so many groups that do not mix.
+
+    Returns
+    -------
+    array, shape (filters, *counts)
+
+    Raises
+    ------
+    ShapeError
+        If the channels or the number of axes do not fit.
+    """
+    x, w = as_array(x), as_array(w)
+    k = w.ndim - 2
+    if k < 1 or x.ndim != k + 1:
+        raise ShapeError(at_user_line(f"conv: {x._node.type} and filters {w._node.type}: expected (channels, *sizes) and "
+                                      "(filters, channels, *window)"))
+    channels, filters, each = (number(n) for n in (x._node.shape[0], w._node.shape[0], w._node.shape[1]))
+    if channels != each * groups or filters % groups:
+        raise ShapeError(at_user_line(f"conv: {channels} channels, and filters {w._node.type} in {groups} groups"))
+    view = windows(x, tuple(map(number, w._node.shape[2:])), stride, padding, dilation)
+    axes = tuple(range(k + 1, 2 * k + 1))  # of the view, that run within a window
+    out = [tensordot(w[g * filters // groups:(g + 1) * filters // groups], view[g * each:(g + 1) * each],
+                     ((1, *range(2, k + 2)), (0, *axes))) for g in range(groups)]
+    return out[0] if groups == 1 else np.concatenate(out)
+
+
+def _pool(name: str, x: Any, size: Any, stride: Any, padding: Any, fill: Any) -> tuple[Array, tuple[int, ...]]:
+    x = as_array(x)
+    size = tuple(size) if isinstance(size, (tuple, list)) else (size,) * max(x.ndim - 1, 1)
+    view = windows(x if x.dtype.kind == "f" else x.astype(float), size, size if stride is None else stride, padding, 1,
+                   fill)
+    return view, tuple(range(-len(size), 0))
+
+
+@implements(name="max_pool")
+def max_pool(x, size, stride=None, padding=0):
+    """Return the largest element of each window over the last axes; what ties shares the gradient.
+
+    Parameters
+    ----------
+    x : array, shape (..., *sizes)
+    size : int or tuple of int
+        An int: over all axes but the first.
+    stride : int or tuple of int, optional
+        The window's size where none is given.
+    padding : int, tuple of int or of pairs, or ``"same"``
+        With -inf, which is never the largest.
+    """
+    view, axes = _pool("max_pool", x, size, stride, padding, -np.inf)
+    return view.max(axis=axes)
+
+
+@implements(name="avg_pool")
+def avg_pool(x, size, stride=None, padding=0):
+    """Return the mean of each window over the last axes; padding counts as zeros.
+
+    Parameters are those of `max_pool`.
+    """
+    view, axes = _pool("avg_pool", x, size, stride, padding, 0)
+    return view.mean(axis=axes)

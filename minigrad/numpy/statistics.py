@@ -1,0 +1,242 @@
+"""Quantiles, statistics that leave NaN out, covariances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..dims import number, size_of
+from ..errors import ShapeError, TraceError, at_user_line
+from ..ops import order as ordering
+from ..ops.layout import reshape as reshape_node
+from ..ops.layout import transpose as transpose_node
+from ..ops.spread import count
+from .array import Array, as_array, as_axes, implements
+from .shaping import concatenate, expand_dims, moveaxis, ravel, reshape, where
+
+# -- quantiles ---------------------------------------------------------------------------------------------
+
+_CONTINUOUS = {"linear": (1.0, 1.0), "interpolated_inverted_cdf": (0.0, 1.0), "hazen": (0.5, 0.5),
+               "weibull": (0.0, 0.0), "median_unbiased": (1 / 3, 1 / 3), "normal_unbiased": (3 / 8, 3 / 8)}
+_DISCRETE: dict[str, Callable[[Any], Any]] = {
+    "lower": np.floor, "higher": np.ceil, "nearest": np.rint, "midpoint": lambda v: 0.5 * (np.floor(v) + np.ceil(v))}
+
+
+def _rows(a: Any, axis: Any, name: str) -> tuple[Array, tuple[int, ...]]:
+    """Return the array sorted along one last axis, which stands for `axis`, in floating numbers."""
+    x = as_array(a)
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
+    node = x._node
+    axes = as_axes(axis, x.ndim, name)
+    kept = [i for i in range(x.ndim) if i not in axes]
+    n = number(size_of(node.shape[i] for i in axes))
+    if not n:
+        raise ShapeError(at_user_line(f"np.{name} of an empty axis of {node.type}"))
+    rows = reshape_node(transpose_node(node, perm=(*kept, *axes)), shape=(*(node.shape[i] for i in kept), n))
+    return Array(ordering.sort(rows, len(kept))), axes
+
+
+def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, weights: Any, scale: float,
+              skip_nan: bool) -> Array:
+    if weights is not None:
+        raise TraceError(at_user_line(f"np.{name} with weights=: sort, np.cumsum the weights and np.interp"))
+    if method not in _CONTINUOUS and method not in _DISCRETE:
+        raise TraceError(at_user_line(f"np.{name} with method={method!r}: use one of "
+                                      f"{', '.join([*_CONTINUOUS, *_DISCRETE])}"))
+    rows, axes = _rows(a, axis, name)
+    n = number(rows._node.shape[-1])
+    q = as_array(q)
+    q = (q.astype(rows.dtype) if q._weak or q.dtype.kind != "f" else q) / scale
+    quantiles = ravel(q)
+    lead = rows.ndim - 1
+    quantiles = reshape(quantiles, (-1,) + (1,) * lead)  # one row of results per quantile, in front
+    bad = np.isnan(rows)
+    present: Any = (n - bad.sum(axis=-1)).astype(quantiles.dtype) if skip_nan else n
+    alpha, beta = _CONTINUOUS.get(method, (1.0, 1.0))
+    virtual = present * quantiles + (alpha + quantiles * (1 - alpha - beta)) - 1
+    virtual = _DISCRETE.get(method, lambda v: v)(virtual)
+    virtual = np.clip(virtual, 0, np.maximum(present - 1, 0) if skip_nan else n - 1)
+    low = np.floor(virtual)
+    part = virtual - low
+    low = low.astype(np.int64)
+    high = np.minimum(low + 1, n - 1)
+    shape = (q._node.type.size, *rows._node.shape[:-1])
+    wide = moveaxis(np.broadcast_to(rows, (shape[0], *rows._node.shape)), -1, 0)
+    first, second = (np.take_along_axis(wide, expand_dims(np.broadcast_to(i, shape), 0), 0)[0] for i in (low, high))
+    step = second - first
+    between = where(part >= 0.5, second - step * (1 - part), first + step * part)
+    out = where(part == 0, first, between)
+    if not skip_nan:
+        out = where(bad[..., -1], np.nan, out)
+    out = reshape(out, (*q._node.shape, *rows._node.shape[:-1]))
+    return expand_dims(out, tuple(i + q.ndim for i in axes)) if keepdims and axes else out
+
+
+def _enter_quantile(name: str, function: Any, scale: float, skip_nan: bool) -> None:
+    def quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+        return _quantile(name, a, q, axis, method, keepdims is True, weights, scale, skip_nan)
+
+    quantile.__doc__ = f"``np.{name}`` over axes: differentiable in the array, and in `q` between the elements."
+    implements(function, name=name)(quantile)
+
+
+_enter_quantile("quantile", np.quantile, 1.0, False)
+_enter_quantile("percentile", np.percentile, 100.0, False)
+_enter_quantile("nanquantile", np.nanquantile, 1.0, True)
+_enter_quantile("nanpercentile", np.nanpercentile, 100.0, True)
+
+
+@implements(np.nanmedian)
+def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+    """Median of what is not NaN."""
+    return _quantile("nanmedian", a, 0.5, axis, "linear", keepdims is True, None, 1.0, True)
+
+
+# -- without NaN -------------------------------------------------------------------------------------------
+
+
+def _without_nan(a: Any, value: Any) -> tuple[Array, Array]:
+    """Return the array with `value` in the place of NaN, and where it is a number."""
+    x = as_array(a)
+    if x.dtype.kind != "f":
+        return x, np.ones_like(x, dtype=bool)
+    bad = np.isnan(x)
+    return where(bad, value, x), ~bad
+
+
+def _mask(there: Array, mask: Any) -> Array:
+    return there if mask is True or mask is np._NoValue else there & as_array(mask)
+
+
+@implements(np.nanprod)
+def nanprod(a, axis=None, dtype=None, out=None, keepdims=False, initial=np._NoValue, where=True):
+    """Product of what is not NaN."""
+    x, _ = _without_nan(a, 1)
+    return np.prod(x, axis=axis, dtype=dtype, keepdims=keepdims is True, initial=initial, where=where)
+
+
+@implements(np.nancumsum)
+def nancumsum(a, axis=None, dtype=None, out=None):
+    """Cumulative sum in which NaN counts as 0."""
+    return np.cumsum(_without_nan(a, 0)[0], axis=axis, dtype=dtype)
+
+
+@implements(np.nancumprod)
+def nancumprod(a, axis=None, dtype=None, out=None):
+    """Cumulative product in which NaN counts as 1."""
+    return np.cumprod(_without_nan(a, 1)[0], axis=axis, dtype=dtype)
+
+
+def _nan_extreme(name: str, function: Any, worst: float) -> None:
+    def extreme(a, axis=None, out=None, keepdims=False, initial=np._NoValue, where=True):
+        x, there = _without_nan(a, worst)
+        plain = getattr(np, name)
+        if x.dtype.kind != "f" or (where is not True and where is not np._NoValue):
+            return plain(x, axis=axis, keepdims=keepdims is True, initial=initial, where=where)
+        found = plain(x, axis=axis, keepdims=keepdims is True, initial=initial)
+        return np.where(np.any(there, axis=axis, keepdims=keepdims is True), found, np.nan)
+
+    extreme.__doc__ = f"The {name} of what is not NaN; NaN where there is nothing else."
+    implements(function, name=f"nan{name}")(extreme)
+
+
+_nan_extreme("max", np.nanmax, -np.inf)
+_nan_extreme("min", np.nanmin, np.inf)
+
+
+def _nan_arg(name: str, function: Any, worst: float) -> None:
+    def arg(a, axis=None, out=None, *, keepdims=False):
+        return getattr(np, name)(_without_nan(a, worst)[0], axis=axis, keepdims=keepdims is True)
+
+    arg.__doc__ = f"``np.{name}`` of what is not NaN; 0 where all are NaN, where NumPy raises."
+    implements(function, name=f"nan{name}")(arg)
+
+
+_nan_arg("argmax", np.nanargmax, -np.inf)
+_nan_arg("argmin", np.nanargmin, np.inf)
+
+
+@implements(np.nanmean)
+def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
+    """Mean of what is not NaN."""
+    x, there = _without_nan(a, 0)
+    dtype = dtype or (x.dtype if x.dtype.kind == "f" else np.float64)
+    there = _mask(there, where)
+    total = np.sum(x, axis=axis, dtype=dtype, keepdims=keepdims is True, where=there)
+    return total / np.sum(there, axis=axis, dtype=dtype, keepdims=keepdims is True)
+
+
+@implements(np.nanvar)
+def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=np._NoValue,
+           correction=np._NoValue):
+    """Variance of what is not NaN; NaN where no more than `ddof` elements are left."""
+    x, there = _without_nan(a, 0)
+    x = x.astype(dtype or (x.dtype if x.dtype.kind == "f" else np.float64))
+    there = _mask(there, where)
+    ddof = ddof if correction is np._NoValue else correction
+    center = nanmean(a, axis, x.dtype, keepdims=True, where=where) if mean is np._NoValue else as_array(mean)
+    off = np.where(there, x - center, 0)
+    left = np.sum(there, axis=axis, dtype=x.dtype, keepdims=keepdims is True) - ddof
+    total = np.sum(off * off, axis=axis, keepdims=keepdims is True)
+    return np.where(left > 0, total / np.where(left > 0, left, 1), np.nan)
+
+
+@implements(np.nanstd)
+def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=np._NoValue,
+           correction=np._NoValue):
+    """Standard deviation of what is not NaN."""
+    return np.sqrt(nanvar(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction))
+
+
+# -- covariance --------------------------------------------------------------------------------------------
+
+
+@implements(np.cov)
+def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
+    """Covariance matrix of variables in rows (in columns without `rowvar`)."""
+    x = _variables(m, y, rowvar, dtype)
+    w = None
+    for weights in (fweights, aweights):
+        if weights is not None:
+            weights = as_array(weights).astype(x.dtype)
+            w = weights if w is None else w * weights
+    ddof = (0 if bias else 1) if ddof is None else ddof
+    if w is None:
+        left: Any = Array(count(x._node.shape, (1,), x.dtype)) - ddof
+        off = x - x.mean(axis=1, keepdims=True)
+        out = off @ off.T
+    else:
+        total = w.sum()
+        center = (x * w).sum(axis=1, keepdims=True) / total
+        if ddof == 0:
+            left = total
+        elif aweights is None:
+            left = total - ddof
+        else:
+            left = total - ddof * (w * as_array(aweights).astype(x.dtype)).sum() / total
+        out = (x - center) @ ((x - center) * w).T
+    out = out / left
+    return reshape(out, ()) if out._node.shape == (1, 1) else out
+
+
+def _variables(m: Any, y: Any, rowvar: bool, dtype: Any) -> Array:
+    parts = [as_array(v) for v in (m, y) if v is not None]
+    for p in parts:
+        if p.ndim > 2:
+            raise ShapeError(at_user_line(f"np.cov of {p._node.type}: needs a vector or a matrix"))
+    dtype = np.result_type(*(p.dtype for p in parts), np.float64) if dtype is None else dtype
+    parts = [p.astype(dtype) for p in parts]
+    parts = [p.T if not rowvar and p.ndim == 2 and p._node.shape[0] != 1 else np.atleast_2d(p) for p in parts]
+    return parts[0] if len(parts) == 1 else concatenate(parts, 0)
+
+
+@implements(np.corrcoef)
+def corrcoef(x, y=None, rowvar=True, *, dtype=None):
+    """Correlation matrix of variables in rows (in columns without `rowvar`)."""
+    c = cov(x, y, rowvar, dtype=dtype)
+    if not c.ndim:
+        return c / c
+    spread = np.sqrt(np.diagonal(c))
+    return np.clip(c / spread[:, None] / spread[None, :], -1, 1)

@@ -16,7 +16,7 @@ from .errors import (
     Unsupported,
 )
 from .graph import ArrayType, Graph, Node
-from .numpy import Array
+from .numpy import Array, special
 from .numpy.shaping import where
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

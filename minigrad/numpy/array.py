@@ -38,11 +38,29 @@ def _not_a_number(what: str, instead: str, convert: Callable[..., Any] | None = 
     def method(self: Array, *args: Any, **kwargs: Any) -> Any:
         if convert is not None and (known := _known(self._node)) is not None:
             return convert(known, *args, **kwargs)
+        if (name := _library_caller()) is not None:
+            raise refusal(name)
         raise TraceError(at_user_line(
             f"{what} of a traced value ({self._node.type}, from {self._node.where}): its number is known only when "
             f"the program runs. {instead}"))
 
     return method
+
+
+def _library_caller() -> str | None:
+    """Return the name of the NumPy or SciPy function, called by the user, that asks for a number; None without one."""
+    name, frame = None, sys._getframe(2)
+    while frame is not None and (module := frame.f_globals.get("__name__", "")).startswith(("numpy", "scipy",
+                                                                                            "minigrad.numpy")):
+        if not module.startswith("minigrad"):
+            first = frame.f_code.co_qualname.split(".")[0]
+            name = f"{'numpy' if hasattr(np, first) else module.split('._')[0]}.{first}"
+        frame = frame.f_back
+    return name and _short(name)
+
+
+def _short(name: str) -> str:
+    return "np." + name.removeprefix("numpy.") if name.startswith("numpy.") else name
 
 
 def _known(node: Node) -> np.ndarray | None:
@@ -201,7 +219,7 @@ def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
         module = "scipy.special"
     else:
         module = (getattr(func, "__module__", None) or "numpy").split("._")[0]
-    raise refusal(f"{module}.{name}".replace("numpy.", "np.", 1))
+    raise refusal(_short(f"{module}.{name}"))
 
 
 def refusal(name: str) -> TraceError:
@@ -213,11 +231,12 @@ def refusal(name: str) -> TraceError:
     return TraceError(at_user_line(f"{name} of a traced value: {why}. {instead}"))
 
 
-def implements(*functions: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
+def implements(*functions: Callable[..., Any], name: str | None = None,
+               namespace: dict[str, Callable[..., Any]] | None = None) -> Callable[..., Any]:
     """Enter a function in the table, as what the given NumPy functions do to traced values.
 
-    In the namespace it carries the name `name` (default: its own, without a trailing underscore); there,
-    on arguments without a traced value, it *is* the NumPy function.
+    In the namespace (that of NumPy's function, where there is one) it carries the name `name` (default: its own,
+    without a trailing underscore); there, on arguments without a traced value, it *is* the NumPy function.
     """
 
     def enter(ours: Callable[..., Any]) -> Callable[..., Any]:
@@ -233,7 +252,7 @@ def implements(*functions: Callable[..., Any], name: str | None = None) -> Calla
             return ours(*args, **kwargs)
 
         public.__name__ = public.__qualname__ = label
-        names = _NAMESPACES.get(getattr(numpys, "__module__", ""), NAMES)
+        names = namespace if namespace is not None else _NAMESPACES.get(getattr(numpys, "__module__", ""), NAMES)
         names[label] = public
         for f in functions:
             names.setdefault(getattr(f, "__name__", label), public)

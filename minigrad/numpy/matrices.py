@@ -8,7 +8,7 @@ from ..dims import number, same
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType
 from ..ops import linalg as la
-from .array import Array, _any_traced, as_array, broadcast_node, broadcast_shapes, implements
+from .array import LINALG, Array, _any_traced, as_array, broadcast_node, broadcast_shapes, implements
 from .decompositions import _floating, inv, norm, solve, svd
 from .indexing import diagonal as diagonal_
 from .products import cross as cross_
@@ -204,7 +204,7 @@ _REACH = 5.371920351148152  # the 1-norm up to which the approximant is exact to
 _SQUARINGS = 16
 
 
-@implements(name="expm")
+@implements(name="expm", namespace=LINALG)
 def expm(a):
     """Matrix exponential by scaling and squaring (Higham, 2005): the counterpart of ``scipy.linalg.expm``.
 

@@ -257,8 +257,8 @@ def cumprod(a, axis=None, dtype=None, out=None):
     return Array(x)
 
 
-@implements(name="cumulative_sum")
-def cumulative_sum(x, /, *, axis=None, dtype=None, include_initial=False):
+@implements(np.cumulative_sum)
+def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
     """Cumulative sum by the array API's rules."""
     x = as_array(x)
     if axis is None and x.ndim > 1:

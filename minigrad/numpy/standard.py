@@ -178,16 +178,20 @@ def common_type(*arrays):
     return np.common_type(*(np.empty(0, a.dtype) if isinstance(a, Array) else a for a in arrays))
 
 
+def _dtype(x: Any) -> Any:
+    return x.dtype if isinstance(x, (Array, np.ndarray, np.generic)) else x
+
+
 @implements(name="finfo")
 def finfo(type, /):
     """``np.finfo``, of an array too."""
-    return np.finfo(type.dtype if hasattr(type, "dtype") else type)
+    return np.finfo(_dtype(type))
 
 
 @implements(name="iinfo")
 def iinfo(type, /):
     """``np.iinfo``, of an array too."""
-    return np.iinfo(type.dtype if hasattr(type, "dtype") else type)
+    return np.iinfo(_dtype(type))
 
 
 @implements(name="broadcast_shapes")

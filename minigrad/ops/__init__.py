@@ -6,6 +6,7 @@ from . import (
     contract,
     control,
     elementwise,
+    fourier,
     index,
     layout,
     linalg,
@@ -13,8 +14,9 @@ from . import (
     order,
     random,
     scatter,
+    special,
     spread,
 )
 
-__all__ = ["bits", "constants", "contract", "control", "elementwise", "index", "layout", "linalg", "loops", "order",
-           "random", "scatter", "spread"]
+__all__ = ["bits", "constants", "contract", "control", "elementwise", "fourier", "index", "layout", "linalg", "loops", "order",
+           "random", "scatter", "special", "spread"]

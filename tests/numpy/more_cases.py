@@ -17,9 +17,8 @@ BM = rng.normal(size=(3, 4)) > 0
 SQ = rng.normal(size=(3, 3)) + 3 * np.eye(3)
 SQ2 = rng.normal(size=(2, 3, 3)) + 3 * np.eye(3)
 POS = np.abs(M) + 0.1
-NAN = np.where(rng.uniform(size=(3, 4)) < 0.3, np.nan, M)
-NAN[1, 1] = 0.5
-NANROW = np.array([[np.nan, np.nan], [1.0, np.nan]])
+NAN = M.copy()
+NAN[[0, 1, 1], [0, 2, 3]] = np.nan
 SORTED = np.sort(V)
 SPECIALS = np.array([0.0, -0.0, 1.5, -2.5, np.inf, -np.inf, np.nan])
 I3 = np.array([2, 0, 1])
@@ -42,7 +41,7 @@ def quantiles(scale):
     return [call(V, q), call(M, q), call(M, q, 0), call(M, q, 1, keepdims=True), call(T, q, axis=(0, 2)),
             call(M, np.array([0.0, 0.25, 0.5, 1.0]) * scale, 0, smooth=False), call(M, np.array([[0.1, 0.9]]) * scale, 1),
             call(M, [0.1 * scale, 0.6 * scale], axis=1, keepdims=True), call(K, 0.5 * scale), call(M4, 0.5 * scale, 1),
-            call(V, 0), call(V, 1 * scale), call(V[:1].copy(), q), call(B3.astype(float), q),
+            call(V, 0), call(V, 1 * scale), call(V[:1].copy(), q), call(B3.astype(float), q, smooth=False),
             *[call(V, q, method=m) for m in methods], call(V, 0.97 * scale, method="weibull")]
 
 
@@ -53,6 +52,7 @@ MORE = {
     # -- accumulate, standard
     "cumulative_prod": [call(V), call(M, axis=0), call(K, axis=1), call(M, axis=-1, include_initial=True), call(U8),
                         call(np.array([2.0, 0.0, 3.0]), include_initial=True), call(V4, dtype="f8")],
+    "cumulative_sum": [call(V), call(M, axis=0), call(K, axis=1), call(M, axis=-1, include_initial=True), call(B3)],
     "ldexp": [call(V, 3), call(V, np.array([1, -2, 0, 5, -1])), call(V4, 2), call(K, 1), call(M, I3[:1].copy()),
               call(np.array([5e-324, 1e308]), np.array([1070, -2000]), smooth=False)],
     "modf": [call(V * 3), call(M4), call(SPECIALS, smooth=False), call(K), call(B3)],
@@ -79,7 +79,7 @@ MORE = {
     "interp": [call(M[0], SORTED, W), call(M, SORTED, W), call(M[1], SORTED, W, left=-9.0, right=9.0), call(0.3, SORTED, W),
                call(V * 9, np.array([0.5, 2.0, 4.0]), W[:3].copy(), period=5.0), call(V, [0.0, 1.0, 2.0], [1.0, 3.0, 2.0]),
                call(np.array([np.nan, 9.0, -9.0, 1.0]), np.array([0.0, 1.0]), np.array([2.0, 3.0]), smooth=False),
-               call(V, np.array([0.2]), np.array([1.5])), call(V4, SORTED, W), call(np.arange(3), np.arange(3), I3)],
+               call(V, np.array([0.2]), np.array([1.5])), call(M4[0], SORTED, W), call(np.arange(3), np.arange(3), I3)],
     "histogram": [call(V), call(V, 3, smooth=False), call(V, [-1.0, 0.0, 1.0]), call(V, bins=4, range=(-1, 1)),
                   call(V, 3, (-1, 1), density=True), call(V, np.array([-2.0, 0.0, 2.0]), weights=np.abs(W)),
                   call(K, 4), call(np.array([1.0, 1.0]), 2), call(M, [-1.0, 0.0, 1.0])],
@@ -193,4 +193,7 @@ MORE = {
               call(M, V[:3].copy())],
     "tensorinv": [call(SQ[:, None, :, None].copy(), ind=2), call(SQ, ind=1)],
     "tensorsolve": [call(SQ, V[:3].copy()), call(rng.normal(size=(2, 3, 6)), M[:2, :3].copy())],
+    # -- fft
+    "fftshift": [call(V), call(M), call(M, 1), call(T, axes=(0, 2)), call(K, -1)],
+    "ifftshift": [call(V), call(M), call(M, 1), call(T, axes=(0, 2)), call(K, -1)],
 }

@@ -1,0 +1,92 @@
+"""The namespace ``minigrad.numpy.fft``: what has no complex number in it, and the real transform as two arrays.
+
+`rfft_parts` returns the real and the imaginary part that ``np.fft.rfft`` would have, and `irfft_parts` takes them
+back: minigrad has no complex arrays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dims import number
+from ..errors import ShapeError, at_user_line
+from ..ops import fourier
+from .array import FFT, Array, as_array, as_axes, as_axis, implements
+from .shaping import moveaxis, roll
+
+
+def _shift(name: str, function: Any, sign: int) -> None:
+    def shift(x, axes=None):
+        x = as_array(x)
+        over = as_axes(axes, x.ndim, name)
+        sizes = [number(x._node.shape[a]) for a in over]
+        return roll(x, [n // 2 if sign > 0 else -(n // 2) for n in sizes], over) if over else x
+
+    shift.__doc__ = f"``np.fft.{name}``: a roll by half of each axis."
+    implements(function, name=name)(shift)
+
+
+_shift("fftshift", np.fft.fftshift, 1)
+_shift("ifftshift", np.fft.ifftshift, -1)
+
+
+@implements(name="rfft_parts", namespace=FFT)
+def rfft_parts(x, n=None, axis=-1):
+    """Return the Fourier transform of a real signal as its real and its imaginary part.
+
+    Parameters
+    ----------
+    x : array
+    n : int, optional
+        The signal is cut, or padded with zeros, to this length.
+    axis : int
+
+    Returns
+    -------
+    (real, imaginary) : arrays of ``n // 2 + 1`` along `axis`
+        The parts of ``np.fft.rfft(x, n, axis)``.
+    """
+    x = as_array(x)
+    x = x if x.dtype in (np.float32, np.float64) else x.astype(float)
+    a = as_axis(axis, x.ndim, "rfft_parts")
+    x = _fit(moveaxis(x, a, -1), number(x._node.shape[a]) if n is None else int(n))
+    parts = Array(fourier.rfft(x._node))
+    return tuple(moveaxis(parts[..., i, :], -1, a) for i in (0, 1))
+
+
+@implements(name="irfft_parts", namespace=FFT)
+def irfft_parts(real, imaginary, n=None, axis=-1):
+    """Return the real signal whose Fourier transform has the given parts: the inverse of `rfft_parts`.
+
+    Parameters
+    ----------
+    real, imaginary : array
+    n : int, optional
+        The signal's length; ``2 * (m - 1)`` for m frequencies where it is not given.
+    axis : int
+    """
+    re, im = (as_array(v) for v in (real, imaginary))
+    a = as_axis(axis, re.ndim, "irfft_parts")
+    n = 2 * (number(re._node.shape[a]) - 1) if n is None else int(n)
+    parts = [_fit(moveaxis(v if v.dtype in (np.float32, np.float64) else v.astype(float), a, -1), n // 2 + 1)
+             for v in (re, im)]
+    return moveaxis(Array(fourier.irfft(np.stack(parts, axis=-2)._node, n=n)), -1, a)
+
+
+def _fit(x: Array, n: int) -> Array:
+    have = number(x._node.shape[-1])
+    if n < 1:
+        raise ShapeError(at_user_line(f"a Fourier transform of {n} points"))
+    return x[..., :n] if have >= n else np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n - have)])
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return FFT[name] if name in FFT else getattr(np.fft, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(FFT)

@@ -1,0 +1,74 @@
+"""NumPy's and SciPy's functions that traced values do not have: why, and what to write instead."""
+
+from __future__ import annotations
+
+from .array import REFUSED
+
+_SHAPE = "the shape of its result depends on data, so it has no graph"
+_WRITES = "it writes into an array, and traced arrays never change"
+_COMPLEX = "its result is complex, and minigrad has no complex arrays"
+_TEXT = "it makes text or a file of numbers that are known only when the program runs"
+_LAYOUT = "it asks about memory, and a traced value has none"
+_KIND = "it works on dates, strings or objects, and minigrad has bool, integer and floating arrays"
+_SCIPY = "SciPy's function makes an ndarray of its argument"
+
+_MASK = "Use np.where(mask, x, 0), or a reduction with where=mask."
+_SORT = "np.sort, and np.diff(...) != 0 for where a new value begins, have the information in a fixed shape."
+_COUNT = "With a known number n of bins: minigrad.numpy.at(np.zeros(n))[x].add(1)."
+_AT = "Write x = x.at[i].set(values), or x = np.where(mask, values, x)."
+_PARTS = "Write the products with np.cos and np.sin out: they are one np.einsum."
+_EIGH = "For a symmetric matrix use np.linalg.eigh; for singular values np.linalg.svd."
+_OUTSIDE = "Return the value from the traced function and do it there."
+_SPECIAL = "It has the same name in minigrad.special, which works on plain arrays too."
+
+
+def _refuse(why: str, instead: str, *names: str) -> None:
+    REFUSED.update(dict.fromkeys(names, (why, instead)))
+
+
+def _np(*names: str) -> tuple[str, ...]:
+    return tuple(f"np.{name}" for name in names)
+
+
+_refuse(_SHAPE, _MASK, *_np("nonzero", "flatnonzero", "argwhere"))
+_refuse(_SHAPE, _SORT, *_np("unique", "unique_all", "unique_counts", "unique_inverse", "unique_values", "union1d",
+                            "intersect1d", "setdiff1d", "setxor1d"))
+_refuse(_SHAPE, "np.isin(a, b) says for each element of a whether it is in b.", *_np("in1d"))
+_refuse(_SHAPE, _COUNT, *_np("bincount", "histogram2d", "histogramdd"))
+_refuse(_SHAPE, "Cut it outside the traced function.", *_np("trim_zeros"))
+_refuse(_SHAPE, "Divide values instead: np.polyval(p, x) / np.polyval(q, x).", *_np("polydiv"))
+_refuse(_WRITES, _AT, *_np("put", "place", "putmask", "copyto", "fill_diagonal"))
+_refuse(_WRITES, "minigrad.numpy.put_along_axis returns a new array.", *_np("put_along_axis"))
+_refuse(_COMPLEX, _EIGH, *_np("linalg.eig", "linalg.eigvals", "roots"))
+_refuse(_COMPLEX, _PARTS, *_np("fft.fft", "fft.ifft", "fft.fft2", "fft.ifft2", "fft.fftn", "fft.ifftn", "fft.rfft",
+                               "fft.irfft", "fft.rfft2", "fft.irfft2", "fft.rfftn", "fft.irfftn", "fft.hfft",
+                               "fft.ihfft"))
+_refuse(_COMPLEX, "Sort the parts.", *_np("sort_complex"))
+_refuse("it splits the bits of a float, which have no derivative", "np.log2(np.abs(x)) and np.exp2 have one.",
+        *_np("frexp"))
+_refuse("it packs bits into bytes, and no loss is made of those", "Use & and >> on integers.",
+        *_np("packbits", "unpackbits"))
+_refuse(_TEXT, _OUTSIDE, *_np("array2string", "array_repr", "array_str", "save", "savetxt", "savez",
+                              "savez_compressed", "format_float_positional", "format_float_scientific", "base_repr",
+                              "binary_repr"))
+_refuse(_LAYOUT, "Leave it out.", *_np("may_share_memory", "shares_memory", "isfortran", "nested_iters",
+                                       "asmatrix", "bmat", "min_scalar_type"))
+_refuse("whether there is a NaN or inf is known only when the program runs", "with mg.debug_nans(): names the first "
+        "NaN.", *_np("asarray_chkfinite"))
+_refuse(_KIND, "Make numbers of them outside the traced function.", *_np(
+    "isnat", "is_busday", "busday_count", "busday_offset", "datetime_as_string", "datetime_data"))
+_refuse("a Python function of numbers cannot see traced ones", "Call the function itself on the array, with mg.vmap "
+        "for one of single numbers, or use mg.callback.", *_np("vectorize", "frompyfunc", "fromiter", "fromfunction"))
+_refuse("the way to contract is chosen later, when sizes are known", "Leave it out: np.einsum finds it.",
+        *_np("einsum_path"))
+_refuse("the order of a polynomial's coefficients would depend on which are zero", "Use np.polyval on the "
+        "coefficients.", *_np("poly1d"))
+
+_refuse("it makes an ndarray of what is in the brackets", "Use np.concatenate, np.stack or np.column_stack.",
+        "np.lib.AxisConcatenator")
+
+for _name in ("logsumexp", "softmax", "log_softmax", "polygamma", "multigammaln", "softplus"):
+    _refuse(_SCIPY, f"Write minigrad.special.{_name}, which is the same on plain arrays too.", f"scipy.special.{_name}")
+_refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm", "scipy.linalg.matfuncs.expm")
+_refuse("its slope in the first argument is no elementary function", "Write the integral out, or use mg.callback.",
+        "scipy.special.gammainc", "scipy.special.gammaincc", "scipy.special.betainc")

@@ -1,0 +1,201 @@
+"""The namespace ``minigrad.special``: ``scipy.special`` on traced values.
+
+SciPy's ufuncs find their way here by themselves when they meet a traced value. Its ordinary functions (`logsumexp`,
+`softmax`, `polygamma` …) make an ndarray of their argument first, so these must be called by the names here, which
+work on plain arrays too.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import TraceError, at_user_line
+from ..graph import Node
+from ..ops import elementwise as ew
+from ..ops import special as ops
+from .array import SCIPY, Array, _any_traced, _known, as_array, broadcast_node, broadcast_shapes, implements
+from .shaping import where
+
+NAMES: dict[str, Callable[..., Any]] = {}
+
+
+def _enter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def public(*args: Any, **kwargs: Any) -> Any:
+        out = function(*args, **kwargs)
+        if _any_traced(args) or _any_traced(kwargs.values()):
+            return out
+        plain = [_known(o._node) for o in (out if isinstance(out, tuple) else (out,))]
+        return tuple(plain) if isinstance(out, tuple) else plain[0][()]
+
+    public.__name__ = public.__qualname__ = name
+    NAMES[name] = public
+    return public
+
+
+def _named(function: Callable[..., Any]) -> Callable[..., Any]:
+    return _enter(function.__name__, function)
+
+
+# SciPy's loop for float32 comes first in these, so that small integers and float16 are taken to it.
+_SINGLE_FIRST = frozenset({"erfinv", "erfcinv", "ndtri", "entr", "rel_entr", "kl_div", "huber", "pseudo_huber", "expi",
+                           "exp1", "spence"})
+
+
+def _operands(name: str, *args: Any) -> list[Array]:
+    """Return the operands in one shape, and in the dtype that SciPy's ufuncs take them in."""
+    xs = [as_array(a) for a in args]
+    strong = [x.dtype for x in xs if not x._weak]
+    small = all(np.can_cast(d, np.float32) for d in strong)
+    single = strong and (all(d == np.float32 for d in strong) or (small and name in _SINGLE_FIRST))
+    dtype = np.dtype(np.float32 if single else np.float64)
+    shape = broadcast_shapes(f"special.{name}", [x._node.type for x in xs])
+    return [Array(broadcast_node(ew.cast_to(x._node, dtype), shape)) for x in xs]
+
+
+def _ufunc(name: str, arity: int, make: Callable[..., Any], doc: str = "") -> None:
+    def function(*args: Any, **kwargs: Any) -> Array:
+        if any(v is not None for v in kwargs.values()):
+            raise TraceError(at_user_line(f"scipy.special.{name} with {', '.join(kwargs)}= of a traced value: use the "
+                                          "result, and np.where"))
+        if len(args) != arity:
+            raise TypeError(f"{name} takes {arity} arguments, got {len(args)}")
+        return make(*_operands(name, *args))
+
+    function.__doc__ = doc or f"``scipy.special.{name}`` of traced values."
+    SCIPY[name] = _enter(name, function)
+
+
+def _of(prim: Callable[..., Node]) -> Callable[..., Array]:
+    return lambda *xs: Array(prim(*(x._node for x in xs)))
+
+
+for _name in ("expit", "log_expit", "erf", "erfc", "erfcx", "erfinv", "erfcinv", "ndtr", "log_ndtr", "ndtri", "dawsn",
+              "gammaln", "gamma", "digamma", "i0", "i1", "i0e", "i1e", "j0", "j1", "expi", "exp1", "spence"):
+    _ufunc(_name, 1, _of(getattr(ops, _name)))
+for _name in ("xlogy", "xlog1py", "betaln", "beta"):
+    _ufunc(_name, 2, _of(getattr(ops, _name)))
+for _name in ("exp2", "expm1", "log1p", "cbrt"):
+    _ufunc(_name, 1, getattr(np, _name))
+
+
+def _relative_entropy(x: Array, y: Array) -> Array:
+    fine = (x >= 0) & (y > 0)
+    x_, y_ = where(fine, x, 1.0), where(fine, y, 1.0)
+    otherwise = where(np.isnan(x) | np.isnan(y), np.nan, where((x == 0) & (y == 0), 0.0, np.inf))
+    return where(fine, _of(ops.xlogy)(x_, x_ / y_), otherwise).astype(x.dtype)
+
+
+def _divergence(x: Array, y: Array) -> Array:
+    out = _relative_entropy(x, y)
+    return where((x > 0) & (y > 0), out - x + y, where((x == 0) & (y >= 0), y, out))
+
+
+def _entropy(x: Array) -> Array:
+    safe = where(x < 0, 1.0, x).astype(x.dtype)
+    return where(x < 0, -np.inf, -_of(ops.xlogy)(safe, safe)).astype(x.dtype)
+
+
+def _huber(delta: Array, r: Array) -> Array:
+    size = np.abs(r)
+    return where(delta < 0, np.inf, where(size <= delta, 0.5 * r * r, delta * (size - 0.5 * delta))).astype(r.dtype)
+
+
+_ufunc("psi", 1, _of(ops.digamma))
+_ufunc("logit", 1, lambda x: np.log(x) - np.log1p(-x))
+_ufunc("entr", 1, _entropy)
+_ufunc("rel_entr", 2, _relative_entropy)
+_ufunc("kl_div", 2, _divergence)
+_ufunc("huber", 2, _huber)
+_ufunc("pseudo_huber", 2, lambda d, r: d * d * (np.sqrt(1.0 + (r / d) ** 2) - 1.0))
+_ufunc("exp10", 1, lambda x: np.exp(x * math.log(10)))
+_ufunc("cosm1", 1, lambda x: -2.0 * np.sin(0.5 * x) ** 2)
+
+
+@_named
+def polygamma(n, x):
+    """The n-th derivative of the digamma function, for a known integer `n`."""
+    if _any_traced([n]) or np.ndim(n):
+        raise TraceError(at_user_line("special.polygamma: n must be an ordinary int"))
+    (x,) = _operands("polygamma", x)
+    return Array(ops.polygamma(x._node, n=int(n)) if n else ops.digamma(x._node))
+
+
+@_named
+def multigammaln(a, d):
+    """Logarithm of the multivariate gamma function of known dimension `d`."""
+    (a,) = _operands("multigammaln", a)
+    ln = _of(ops.gammaln)
+    return sum((ln(a - 0.5 * j) for j in range(1, int(d))), ln(a)) + 0.25 * d * (d - 1) * math.log(math.pi)
+
+
+@_named
+def softplus(x):
+    """``log(1 + exp(x))``."""
+    (x,) = _operands("softplus", x)
+    return np.logaddexp(x, 0.0)
+
+
+@_named
+def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
+    """Logarithm of the sum of exponentials, of which `b` are factors; -inf, and no gradient, where all are -inf."""
+    x = as_array(a)
+    x = x if x.dtype.kind == "f" else x.astype(float)
+    if b is not None:
+        x, b = np.broadcast_arrays(x, as_array(b).astype(x.dtype))
+    seen = x if b is None else where(b == 0, -np.inf, x)
+    top = Array(ew.stop_gradient(np.max(seen, axis=axis, keepdims=True)._node))
+    top = where(np.isfinite(top), top, 0.0)
+    if b is not None:
+        x = where((b == 0) & (x - top > 700), -np.inf, x)  # times 0, what overflows would be nan
+    terms = np.exp(x - top)
+    total = np.sum(terms if b is None else b * terms, axis=axis, keepdims=True)
+    sign = np.sign(total)
+    if b is not None and return_sign:
+        total = np.abs(total)
+    none = total == 0
+    out = where(none, -np.inf, np.log(where(none, 1.0, total)) + top)
+    out, sign = (v if keepdims else np.squeeze(v, axis=_axes(axis, x.ndim)) for v in (out, sign))
+    return (out, sign) if return_sign else out
+
+
+def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    return tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+
+
+@_named
+def softmax(x, axis=None):
+    """Exponentials divided by their sum."""
+    x = as_array(x)
+    x = x if x.dtype.kind == "f" else x.astype(float)
+    e = np.exp(x - Array(ew.stop_gradient(np.max(x, axis=axis, keepdims=True)._node)))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+@_named
+def log_softmax(x, axis=None):
+    """Logarithm of the softmax."""
+    x = as_array(x)
+    return x - logsumexp(x, axis=axis, keepdims=True)
+
+
+@implements(np.i0)
+def i0(x):
+    """Modified Bessel function of order 0; SciPy evaluates it."""
+    x = as_array(x)
+    return NAMES["i0"](x if x.dtype.kind == "f" else x.astype(float))
+
+
+def __getattr__(name: str) -> Any:
+    if name in NAMES:
+        return NAMES[name]
+    raise AttributeError(f"minigrad.special has no {name}; it has {', '.join(sorted(NAMES))}")
+
+
+def __dir__() -> list[str]:
+    return sorted(NAMES)

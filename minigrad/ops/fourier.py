@@ -1,0 +1,78 @@
+"""``rfft ⇄ irfft``: the Fourier transform of real signals along the last axis, and back.
+
+A spectrum is one array with an axis of two, the real and the imaginary part, before the last: (…, 2, n // 2 + 1).
+Both maps are linear; the adjoint of each is the other one, up to factors of 2 at the frequencies that stand for two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dims import number
+from ..graph import ArrayType, Node
+from ..primitive import Sample, fail, linear, require_float
+from .constants import constant
+from .spread import expand_to
+
+
+def _rfft_type(t: ArrayType) -> ArrayType:
+    require_float("rfft", t)
+    if not t.ndim or not number(t.shape[-1]):
+        raise fail("rfft", "needs an axis that is not empty", t)
+    return ArrayType((*t.shape[:-1], 2, number(t.shape[-1]) // 2 + 1), t.dtype)
+
+
+def _rfft_eval(xp: Any, x: Any) -> Any:
+    z = xp.fft.rfft(x, axis=-1)
+    return xp.astype(xp.stack([xp.real(z), xp.imag(z)], axis=-2), x.dtype)
+
+
+def _irfft_type(t: ArrayType, *, n: int) -> ArrayType:
+    require_float("irfft", t)
+    if t.ndim < 2 or t.shape[-2:] != (2, n // 2 + 1):
+        raise fail("irfft", f"is no spectrum of {n} points", t)
+    return ArrayType((*t.shape[:-2], n), t.dtype)
+
+
+def _irfft_eval(xp: Any, x: Any, *, n: int) -> Any:
+    z = xp.complex64 if x.dtype == xp.float32 else xp.complex128
+    spectrum = xp.astype(x[..., 0, :], z) + xp.astype(x[..., 1, :], z) * 1j
+    return xp.astype(xp.fft.irfft(spectrum, n=n, axis=-1), x.dtype)
+
+
+def _scaled(x: Node, n: int, factor: float) -> Node:
+    """Return a spectrum whose inner frequencies, which stand for two each, are multiplied by `factor`."""
+    weights = np.full((2, n // 2 + 1), factor, x.dtype)
+    weights[:, 0] = 1
+    if n % 2 == 0:
+        weights[:, -1] = 1
+    return x * expand_to(constant(weights), x.shape, tuple(range(x.ndim - 2)))
+
+
+def _samples(spectrum: bool):
+    def samples() -> list[Sample]:
+        rng = np.random.default_rng(10)
+        if spectrum:
+            return [Sample((rng.normal(size=(*lead, 2, n // 2 + 1)),), {"n": n}) for lead, n in (((), 6), ((2,), 5))]
+        return [Sample((rng.normal(size=s),)) for s in ((6,), (2, 5), (3, 1))]
+
+    return samples
+
+
+rfft = linear("rfft", _rfft_type, _rfft_eval,
+              lambda g, x: irfft(_scaled(g, number(x.shape[-1]), 0.5), n=number(x.shape[-1])) * number(x.shape[-1]),
+              lambda size, mapped, x: rfft(x), samples=_samples(False))
+
+irfft = linear("irfft", _irfft_type, _irfft_eval, lambda g, x, *, n: _real_ends(_scaled(rfft(g), n, 2.0), n) * (1 / n),
+               lambda size, mapped, x, *, n: irfft(x, n=n), samples=_samples(True))
+
+
+def _real_ends(x: Node, n: int) -> Node:
+    """Return a spectrum without the imaginary parts that no real signal has, which `irfft` does not look at."""
+    keep = np.ones((2, n // 2 + 1), x.dtype)
+    keep[1, 0] = 0
+    if n % 2 == 0:
+        keep[1, -1] = 0
+    return x * expand_to(constant(keep), x.shape, tuple(range(x.ndim - 2)))

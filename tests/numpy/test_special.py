@@ -1,0 +1,140 @@
+"""``scipy.special`` on traced values: by SciPy's own ufuncs, and by the names in ``minigrad.special``."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.special as sp
+
+import minigrad as mg
+from minigrad import special
+from minigrad.numpy.array import SCIPY
+
+from .conform import assert_same, call, check_call, run_traced
+
+rng = np.random.default_rng(6)
+X = rng.uniform(-2, 2, (2, 3))
+Y = rng.uniform(0.2, 0.9, (2, 3))
+DOMAIN = {"logit": Y, "erfinv": Y, "erfcinv": 2 * Y, "ndtri": Y, "gammaln": 3 * Y, "gamma": 3 * Y, "digamma": 3 * Y,
+          "psi": 3 * Y, "entr": Y, "expi": Y, "exp1": Y, "spence": Y, "log1p": Y}
+UNARY = sorted(n for n in SCIPY if getattr(sp, n).nin == 1)
+BINARY = sorted(n for n in SCIPY if getattr(sp, n).nin == 2)
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_unary(name):
+    x = DOMAIN.get(name, X)
+    check_call(getattr(sp, name), call(x))
+    check_call(getattr(sp, name), call(x.astype("f4")))
+    check_call(getattr(sp, name), call(x[0, 0].copy()))
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary(name):
+    for x, y in ((Y, Y[:, :1] + 0.3), (Y, 1.2 * Y[0]), (Y[0].astype("f4"), Y.astype("f4")), (1.1 * Y[0, 0], Y)):
+        check_call(getattr(sp, name), call(x, y))
+    check_call(getattr(sp, name), call(Y, 2.0))
+    check_call(getattr(sp, name), call(2, Y))
+
+
+@pytest.mark.parametrize("name", [*UNARY, *BINARY])
+def test_dtypes(name):
+    """The dtype is that of the loop which SciPy takes, of integers and bools too."""
+    ufunc = getattr(sp, name)
+    for dtypes in itertools.product(("?", "u1", "i2", "i4", "f2", "f4", "f8"), repeat=ufunc.nin):
+        arrays = [np.array([1, 0, 1]).astype(d) for d in dtypes]
+        with np.errstate(all="ignore"):
+            want = ufunc(*arrays)
+        assert run_traced(lambda *xs, ufunc=ufunc: [ufunc(*xs)], *arrays)[0].dtype == want.dtype, dtypes
+
+
+SPECIAL = np.array([0.0, -0.0, 0.5, 1.0, -1.0, 30.0, -30.0, 800.0, -800.0, np.inf, -np.inf, np.nan])
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_special_values(name):
+    with np.errstate(all="ignore"):
+        want = getattr(sp, name)(SPECIAL)
+    (have,) = run_traced(lambda x: [getattr(sp, name)(x)], SPECIAL)
+    np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("name", ["xlogy", "xlog1py", "rel_entr", "kl_div", "huber"])
+def test_special_values_of_pairs(name):
+    a, b = map(np.ravel, np.meshgrid(SPECIAL, SPECIAL))
+    with np.errstate(all="ignore"):
+        want = getattr(sp, name)(a, b)
+    (have,) = run_traced(lambda a, b: [getattr(sp, name)(a, b)], a, b)
+    np.testing.assert_allclose(have, want, rtol=1e-12)
+
+
+def test_functions():
+    m = rng.normal(size=(3, 4))
+    for name in ("logsumexp", "softmax", "log_softmax"):
+        for axis in (None, 0, -1, (0, 1)):
+            check_call(getattr(sp, name), call(m, axis=axis), traced=getattr(special, name))
+        check_call(getattr(sp, name), call(m.astype("f4"), axis=1), traced=getattr(special, name))
+    check_call(sp.logsumexp, call(m, axis=1, keepdims=True), traced=special.logsumexp)
+    check_call(sp.logsumexp, call(m, axis=1, b=np.array([1.0, 2.0, 0.5, 0.0])), traced=special.logsumexp)
+    check_call(sp.logsumexp, call(m, axis=1, b=rng.normal(size=4), return_sign=True), traced=special.logsumexp)
+    check_call(sp.multigammaln, call(3 + Y[0, 0], 3), traced=special.multigammaln)
+    check_call(lambda x: np.log1p(np.exp(x)), call(X), traced=special.softplus)
+    for n in range(4):
+        check_call(sp.polygamma, call(n, 3 * Y), traced=special.polygamma)
+
+
+def test_log_probabilities_of_nothing():
+    x = np.array([-np.inf, -np.inf])
+    (value,) = run_traced(lambda x: [special.logsumexp(x)], x)
+    assert value == -np.inf
+    np.testing.assert_array_equal(mg.grad(special.logsumexp)(x), [0.0, 0.0])
+    np.testing.assert_allclose(mg.grad(special.logsumexp)(np.array([-np.inf, 3.0])), [0.0, 1.0])
+    np.testing.assert_allclose(mg.grad(special.logsumexp)(np.array([1000.0, 1000.0])), [0.5, 0.5])
+
+
+def test_slopes_at_the_edge():
+    g = mg.vmap(mg.grad(lambda x, y: sp.xlogy(x, y), (0, 1)))(np.zeros(2), np.array([0.0, 2.0]))
+    np.testing.assert_allclose(g[0], [-np.inf, np.log(2)])
+    np.testing.assert_array_equal(g[1], [0.0, 0.0])
+    np.testing.assert_allclose(mg.grad(lambda x: sp.expit(x))(-800.0), 0.0)
+    assert mg.grad(lambda x: sp.log_expit(x))(-800.0) == 1.0
+    np.testing.assert_allclose(mg.grad(lambda x: sp.expit(x))(40.0), np.exp(-40.0), rtol=1e-12)
+    np.testing.assert_allclose(mg.grad(lambda x: sp.log_ndtr(x))(-30.0), 30.03, rtol=1e-3)
+    for f, slope in ((sp.i1, 0.5), (sp.j1, 0.5), (sp.i1e, 0.5), (sp.i0, 0.0)):
+        assert mg.grad(lambda x, f=f: f(x))(0.0) == slope
+
+
+def test_on_plain_arrays_the_names_are_scipys():
+    np.testing.assert_allclose(special.erf(X), sp.erf(X))
+    assert_same(special.logsumexp(X, axis=1), sp.logsumexp(X, axis=1))
+    assert isinstance(special.expit(0.3), float)
+    assert "erf" in dir(special)
+    with pytest.raises(AttributeError, match="it has"):
+        special.no_such_function  # noqa: B018
+
+
+def test_what_is_refused_says_what_to_write():
+    for f, match in ((lambda x: sp.logsumexp(x), r"scipy\.special\.logsumexp.*minigrad\.special\.logsumexp"),
+                     (lambda x: sp.softmax(x), r"minigrad\.special\.softmax"),
+                     (lambda x: sp.polygamma(1, x), r"minigrad\.special\.polygamma"),
+                     (lambda x: sp.jv(2.0, x), r"scipy\.special\.jv of a traced value"),
+                     (lambda x: sp.gammainc(x, x), r"scipy\.special\.gammainc.*elementary"),
+                     (lambda x: sp.erf(x, where=x > 0), "np.where"), (lambda x: special.polygamma(x, x), "ordinary int")):
+        with pytest.raises(mg.TraceError, match=match):
+            mg.trace(f)(X)
+
+
+def test_tracing_and_differentiating_need_no_scipy():
+    code = ("import sys; sys.modules['scipy'] = None\n"
+            "import numpy as np, minigrad as mg\n"
+            "from minigrad import special\n"
+            "print(special.expit(0.0), special.logsumexp(np.zeros(1)), special.softmax(np.zeros(2)))\n"
+            "graph = mg.trace(mg.grad(lambda x: special.erf(x) + special.gammaln(x)))(mg.f64[()])\n"
+            "print(graph.count('digamma'))\n"
+            "try: special.erf(0.5)\n"
+            "except mg.MinigradError as error: print(error)\n")
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines() == ["0.5 0.0 [0.5 0.5]", "1", "erf is evaluated by SciPy, which is not installed: "
+                                                         "pip install scipy"]

@@ -317,15 +317,24 @@ def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
 @implements(np.diff)
 def diff(a, n=1, axis=-1, prepend=None, append=None):
     """The n-th difference along an axis."""
-    if _given(prepend) or _given(append):
-        raise TraceError(at_user_line("np.diff with prepend= or append=: concatenate first"))
     x, a_ = _one_axis(a, axis, "diff")
+    ends = [None if not _given(v) else _at_end(v, x, a_) for v in (prepend, append)]
+    if any(e is not None for e in ends):
+        parts = [n for n in (ends[0], x, ends[1]) if n is not None]
+        dtype = np.result_type(*(n.dtype for n in parts))
+        x = concatenate(*(ew.cast_to(n, dtype) for n in parts), axis=a_)
     if x.dtype == np.bool_:
         raise DtypeError(at_user_line("np.diff of bools: cast them to int first"))
     for _ in range(n):
         m = number(x.shape[a_])
         x = _cut(x, a_, min(1, m), m) - _cut(x, a_, 0, max(m - 1, 0))
     return Array(x)
+
+
+def _at_end(values: Any, x: Node, axis: int) -> Node:
+    """Return what stands before or after `x` in a difference: a number stands for one slice."""
+    node = as_array(values)._node
+    return node if node.ndim else broadcast_node(node, tuple(1 if a == axis else n for a, n in enumerate(x.shape)))
 
 
 @implements(np.count_nonzero)

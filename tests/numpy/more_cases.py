@@ -193,6 +193,7 @@ MORE = {
               call(M, V[:3].copy())],
     "tensorinv": [call(SQ[:, None, :, None].copy(), ind=2), call(SQ, ind=1)],
     "tensorsolve": [call(SQ, V[:3].copy()), call(rng.normal(size=(2, 3, 6)), M[:2, :3].copy())],
+    "i0": [call(V), call(M4), call(K)],
     # -- fft
     "fftshift": [call(V), call(M), call(M, 1), call(T, axes=(0, 2)), call(K, -1)],
     "ifftshift": [call(V), call(M), call(M, 1), call(T, axes=(0, 2)), call(K, -1)],

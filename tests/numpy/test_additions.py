@@ -166,3 +166,9 @@ def test_real_fourier_transforms_in_parts(n):
                traced=lambda re, im: mnp.fft.irfft_parts(re, im, length, axis=1))
     check_call(lambda x: np.fft.rfft(x, axis=0).real.copy(), call(x.astype("f4")),
                traced=lambda x: mnp.fft.rfft_parts(x, axis=0)[0])
+
+
+def test_diff_with_ends():
+    for options in ({"prepend": 0.5}, {"append": M[:, :2].copy(), "prepend": 1}, {"append": 2.0, "axis": 0, "n": 2}):
+        check_call(np.diff, call(M, **options))
+    check_call(np.diff, call(np.arange(4), prepend=0.5))

@@ -20,6 +20,10 @@ class TraceError(MinigradError, TypeError):
     """Code that needs a number while it is traced, or a value that left its trace."""
 
 
+class MissingAttribute(TraceError, AttributeError):
+    """An attribute that arrays have and traced values cannot have."""
+
+
 class BatchError(MinigradError, ValueError):
     """A batch axis that is missing, differs, or cannot be split."""
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from .array import REFUSED
+from typing import Any
+
+from ..errors import MissingAttribute, at_user_line
+from .arranging import choose, compress
+from .array import REFUSED, Array
+from .search import argpartition, searchsorted
 
 _SHAPE = "the shape of its result depends on data, so it has no graph"
 _WRITES = "it writes into an array, and traced arrays never change"
@@ -51,18 +56,17 @@ _refuse("it packs bits into bytes, and no loss is made of those", "Use & and >> 
 _refuse(_TEXT, _OUTSIDE, *_np("array2string", "array_repr", "array_str", "save", "savetxt", "savez",
                               "savez_compressed", "format_float_positional", "format_float_scientific", "base_repr",
                               "binary_repr"))
-_refuse(_LAYOUT, "Leave it out.", *_np("may_share_memory", "shares_memory", "isfortran", "nested_iters",
-                                       "asmatrix", "bmat", "min_scalar_type"))
+_refuse(_LAYOUT, "Leave it out.", *_np("may_share_memory", "shares_memory", "isfortran", "min_scalar_type"))
+_refuse("it makes an np.matrix, which NumPy itself advises against", "Use np.block, and @ for products.",
+        *_np("asmatrix", "bmat", "matrix"))
 _refuse("whether there is a NaN or inf is known only when the program runs", "with mg.debug_nans(): names the first "
         "NaN.", *_np("asarray_chkfinite"))
 _refuse(_KIND, "Make numbers of them outside the traced function.", *_np(
-    "isnat", "is_busday", "busday_count", "busday_offset", "datetime_as_string", "datetime_data"))
+    "isnat", "is_busday", "busday_count", "busday_offset", "datetime_as_string"))
 _refuse("a Python function of numbers cannot see traced ones", "Call the function itself on the array, with mg.vmap "
-        "for one of single numbers, or use mg.callback.", *_np("vectorize", "frompyfunc", "fromiter", "fromfunction"))
+        "for one of single numbers, or use mg.callback.", *_np("vectorize", "frompyfunc", "fromfunction"))
 _refuse("the way to contract is chosen later, when sizes are known", "Leave it out: np.einsum finds it.",
         *_np("einsum_path"))
-_refuse("the order of a polynomial's coefficients would depend on which are zero", "Use np.polyval on the "
-        "coefficients.", *_np("poly1d"))
 
 _refuse("it makes an ndarray of what is in the brackets", "Use np.concatenate, np.stack or np.column_stack.",
         "np.lib.AxisConcatenator")
@@ -72,3 +76,47 @@ for _name in ("logsumexp", "softmax", "log_softmax", "polygamma", "multigammaln"
 _refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm", "scipy.linalg.matfuncs.expm")
 _refuse("its slope in the first argument is no elementary function", "Write the integral out, or use mg.callback.",
         "scipy.special.gammainc", "scipy.special.gammaincc", "scipy.special.betainc")
+
+# -- methods and attributes --------------------------------------------------------------------------------
+
+Array.choose, Array.searchsorted, Array.argpartition = choose, searchsorted, argpartition
+Array.compress = lambda self, condition, axis=None, out=None: compress(condition, self, axis)
+Array.conj = Array.conjugate = lambda self: self
+Array.itemsize = property(lambda self: self.dtype.itemsize)
+Array.nbytes = property(lambda self: self.size * self.dtype.itemsize)
+
+_METHODS = {
+    **dict.fromkeys(("fill", "itemset", "put", "resize", "setfield", "setflags", "partition"), (_WRITES, _AT)),
+    "sort": (_WRITES, "Write x = np.sort(x)."), "nonzero": (_SHAPE, _MASK),
+    "flat": ("it is a view that can be written to", "Use x.ravel(), and x.at[i].set(v) to change it."),
+    **dict.fromkeys(("view", "getfield", "byteswap", "newbyteorder"), (
+        "it looks at the same bytes another way", "x.astype(dtype) converts the numbers.")),
+    **dict.fromkeys(("base", "ctypes", "data", "flags", "strides"), (_LAYOUT, "Leave it out.")),
+    **dict.fromkeys(("dump", "dumps", "tobytes", "tofile"), (_TEXT, _OUTSIDE)),
+    "to_device": ("a graph is compiled for a device as a whole", "Use mg.compile(f, backend=...)."),
+}
+
+
+def _missing(self: Array, name: str) -> Any:
+    """Raise for an attribute that ndarrays have and traced values do not; `hasattr` is False of it."""
+    if name not in _METHODS:
+        raise AttributeError(f"a traced value has no attribute {name!r}")
+    why, instead = _METHODS[name]
+    raise MissingAttribute(at_user_line(f"x.{name} of a traced value: {why}. {instead}"))
+
+
+Array.__getattr__ = _missing
+
+# NumPy's other functions: they take no array that could be traced, and are NumPy's own in minigrad.numpy too.
+APART = {
+    "they make an array of numbers, sizes or a file": """
+        fromiter identity tri indices diag_indices mask_indices tril_indices triu_indices bartlett blackman hamming hanning
+        kaiser load loadtxt fromfile fromregex fromstring frombuffer genfromtxt from_dlpack fft.fftfreq
+        fft.rfftfreq""",
+    "they speak of dtypes, shapes and Python objects": """
+        broadcast_shapes isdtype issubdtype isscalar iterable mintypecode promote_types typename datetime_data
+        nested_iters""",
+    "they speak of NumPy itself": """
+        get_include get_printoptions set_printoptions printoptions getbufsize setbufsize geterr seterr geterrcall
+        seterrcall errstate info show_config show_runtime test linalg.test fft.test""",
+}

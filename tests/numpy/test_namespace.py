@@ -1,0 +1,115 @@
+"""Every public function of NumPy: entered in the table, refused with a reason, or no function of arrays at all."""
+
+import inspect
+import operator
+import re
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.numpy as mnp
+from minigrad.numpy.array import REFUSED, TABLE
+from minigrad.numpy.refused import APART
+
+SPACES = {"": np, "linalg.": np.linalg, "fft.": np.fft}
+PUBLIC = sorted({prefix + name for prefix, space in SPACES.items() for name in dir(space) if not name.startswith("_")
+                 and callable(getattr(space, name)) and not inspect.isclass(getattr(space, name))})
+NO_ARRAYS = {name for names in APART.values() for name in names.split()}
+
+
+def numpys(name):
+    return operator.attrgetter(name)(np)
+
+
+def is_entered(name):
+    try:
+        return numpys(name) in TABLE
+    except TypeError:
+        return False
+
+
+def test_nothing_is_neither_supported_nor_refused():
+    left = [n for n in PUBLIC if not is_entered(n) and f"np.{n}" not in REFUSED and n not in NO_ARRAYS
+            and n not in ("row_stack",)]  # np.vstack by a name that NumPy is giving up
+    assert left == []
+    assert len(PUBLIC) > 400
+
+
+def test_nothing_is_listed_twice():
+    assert [n for n in PUBLIC if is_entered(n) and f"np.{n}" in REFUSED and n != "put_along_axis"] == []
+    assert [n for n in PUBLIC if n in NO_ARRAYS and (is_entered(n) or f"np.{n}" in REFUSED)] == []
+
+
+X = np.arange(6.0).reshape(2, 3)
+NOT_ARRAYS_FIRST = {  # how these are called, where not f(x)
+    "union1d": 2, "intersect1d": 2, "setdiff1d": 2, "setxor1d": 2, "polydiv": 2, "copyto": 2, "histogram2d": 2,
+    "may_share_memory": 2, "shares_memory": 2, "busday_count": 2, "busday_offset": 2}
+CALLS = {
+    "put": lambda f, x: f(X.copy(), [0], x[0, 0]), "place": lambda f, x: f(X.copy(), X > 0, x),
+    "putmask": lambda f, x: f(X.copy(), X > 0, x), "fill_diagonal": lambda f, x: f(x, 0.0),
+    "put_along_axis": lambda f, x: f(x, np.zeros((2, 1), int), 0.0, 1), "vectorize": lambda f, x: f(lambda a: a + 1)(x),
+    "frompyfunc": lambda f, x: f(lambda a: a + 1, 1, 1)(x), "fromfunction": lambda f, x: f(lambda i: np.asarray(x)[i], (2,)),
+    "einsum_path": lambda f, x: f("ij->i", x), "save": lambda f, x: f("/dev/null", x),
+    "savetxt": lambda f, x: f("/dev/null", x), "savez": lambda f, x: f("/dev/null", x),
+    "savez_compressed": lambda f, x: f("/dev/null", x), "base_repr": lambda f, x: f(x), "bmat": lambda f, x: f([[x, x]])}
+REFUSED_OF_NUMPY = [n for n in REFUSED if n.startswith("np.") and n != "np.lib.AxisConcatenator"]
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("name", REFUSED_OF_NUMPY)
+def test_what_is_refused_says_so(name):
+    """It names a function, says why, and what to write instead; where Python never tells us which, it says so generally."""
+    short = name.removeprefix("np.")
+    if not (hasattr(np, short) or "." in short):
+        pytest.skip("not in this version of NumPy")
+    function = numpys(short)
+    how = CALLS.get(short, lambda f, x: f(*[x] * NOT_ARRAYS_FIRST.get(short, 1)))
+    with pytest.raises(mg.TraceError) as caught:
+        mg.trace(lambda x: how(function, x))(X)
+    message = str(caught.value)
+    assert message.startswith("test_namespace.py:")
+    why, instead = REFUSED[name]
+    general = "of a traced value" in message and len(message) > 100
+    assert (f"{name} of a traced value: {why}. {instead}" in message) or (short in GENERAL and general), message
+
+
+# These meet a traced value in C, or through another function: the message is that of what they asked for.
+GENERAL = {"frompyfunc", "fromfunction", "isfortran"}
+
+
+@pytest.mark.parametrize("name", sorted(NO_ARRAYS - {"errstate"}))
+def test_what_is_no_function_of_arrays_is_numpys_own(name):
+    assert operator.attrgetter(name)(mnp) is numpys(name) or name in ("broadcast_shapes",)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("f", [
+    lambda x: np.r_[x, x], lambda x: np.vectorize(abs)(x), lambda x: np.random.default_rng(0).normal(x), lambda x: np.matrix(x),
+    lambda x: np.lib.stride_tricks.as_strided(x), lambda x: np.ma.masked_array(x), lambda x: np.poly1d(x[0]),
+    lambda x: np.float64(x[0, 0]), lambda x: np.ndindex(x[0, 0]), lambda x: np.add(x, x, out=X.copy()),
+    lambda x: np.random.permutation(x), lambda x: x.sort(), lambda x: x.fill(0.0), lambda x: x.nonzero()])
+def test_other_ways_into_numpy_end_in_an_error_of_ours(f):
+    with pytest.raises(mg.MinigradError, match=r"^test_namespace\.py:\d+: ") as caught:
+        mg.trace(lambda x: (f(x), x)[1])(X)
+    assert len(re.findall(r"[A-Z][^.]*\.", str(caught.value))) >= 1, "no way out is named"
+
+
+def test_every_attribute_of_an_ndarray_is_there_or_says_why():
+    seen = []
+
+    def look(x):
+        for name in dir(np.ndarray):
+            if not name.startswith("_"):
+                try:
+                    getattr(x, name)
+                except mg.MinigradError as error:
+                    assert f"x.{name} of a traced value" in str(error)
+                    assert not hasattr(x, name)
+                    seen.append(name)
+        assert not hasattr(x, "something_else")
+        return x
+
+    mg.trace(look)(X)
+    assert {"sort", "flat", "view"} <= set(seen)
+    assert {"sum", "searchsorted", "nbytes", "conj", "imag"} & set(seen) == set()

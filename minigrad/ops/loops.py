@@ -91,6 +91,11 @@ def rows_graph(graph: Graph, rows: Flags, sums: Flags) -> tuple[Graph, Dim]:
     return batched.replace(outputs=outputs), n
 
 
+def taken(xp: Any, index: Any, branch: int, count: int) -> Any:
+    """Tell which examples take a branch; the first and the last take what is beyond them."""
+    return xp.logical_and(xp.logical_or(index >= branch, branch == 0), xp.logical_or(index <= branch, branch == count - 1))
+
+
 def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> tuple[Any, ...]:
     if index.ndim == 0:
         return tuple(_run(xp, graphs[min(max(int(index), 0), len(graphs) - 1)], xs))
@@ -99,10 +104,8 @@ def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows:
     out = [xp.zeros(t.shape if s else (count, *t.shape), dtype=getattr(xp, t.dtype.name))
            for t, s in zip(types, sums, strict=True)]
     for i, graph in enumerate(graphs):
-        taken = (index <= 0) if i == 0 else (index >= i) if i == len(graphs) - 1 else (index == i)
-        if len(graphs) == 1:
-            taken = xp.ones(index.shape, dtype=xp.bool)
-        (at,) = xp.nonzero(taken)
+        mask = taken(xp, index, i, len(graphs))
+        (at,) = xp.nonzero(mask)
         if not at.shape[0]:
             continue
         body, n = rows_graph(graph, rows, sums)
@@ -113,10 +116,10 @@ def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows:
             elif xp is np:
                 out[k][at] = value
             else:  # without a scatter in the standard: every row takes its result or keeps what it has
-                place = xp.cumulative_sum(xp.astype(taken, xp.int64)) - 1
+                place = xp.cumulative_sum(xp.astype(mask, xp.int64)) - 1
                 spread_out = xp.take(value, xp.clip(place, 0, at.shape[0] - 1), axis=0)
-                mask = xp.reshape(taken, (count,) + (1,) * (value.ndim - 1))
-                out[k] = xp.where(mask, spread_out, out[k])
+                wide = xp.reshape(mask, (count,) + (1,) * (value.ndim - 1))
+                out[k] = xp.where(wide, spread_out, out[k])
     return tuple(out)
 
 

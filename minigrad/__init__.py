@@ -1,7 +1,7 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
 from . import optim, random
-from .compare import check_batching, check_grads
+from .compare import Report, check_batching, check_grads, compare
 from .compiler import compile
 from .dims import Dim
 from .errors import (

@@ -27,7 +27,8 @@ class Entry:
     """One traced program: it serves every batch size, for one structure, one set of dtypes and static shapes."""
 
     graph: Graph
-    scalars: tuple[int, ...]  # the outputs that are Python numbers, where the function runs on its own
+    points: tuple[int, ...]  # the outputs without axes
+    scalars: frozenset[int]  # those of them that are Python numbers, where the function runs on its own
     stages: tuple[Stage, ...]
     program: Any
 
@@ -102,8 +103,8 @@ class Compiled:
             values = own(walk.evaluate(entry.graph, arrays, sizes), arrays)
         else:
             values = entry.program(arrays, sizes)
-        for i in entry.scalars:
-            values[i] = values[i].item()
+        for i in entry.points:  # as where the function runs on its own: NumPy's scalars, or Python's
+            values[i] = values[i].item() if i in entry.scalars else values[i][()]
         return optree.tree_unflatten(entry.graph.out_tree, values)
 
     def build(self, *args: Any, **kwargs: Any) -> Entry:
@@ -147,7 +148,8 @@ class Compiled:
             notes = [Stage("trace", function_name(self._f), graph, "; ".join(graph.notes) or
                            f"{graph.count()} nodes" + (f" for every {', '.join(map(str, graph.symbols))}"
                                                        if graph.symbols else ""))]
-            entry = Entry(graph, tuple(i for i, is_scalar in enumerate(scalars) if is_scalar),
+            points = tuple(i for i, n in enumerate(graph.outputs) if not n.ndim)
+            entry = Entry(graph, points, frozenset(i for i in points if scalars[i]),
                           (*notes, *stages, *program.stages), program)
             self._entries.setdefault(kinds, []).append(entry)
             self._latest = entry

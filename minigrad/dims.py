@@ -9,6 +9,7 @@ int is what it shows of an axis whose number is known but which may turn out to 
 from __future__ import annotations
 
 import itertools
+import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -292,11 +293,13 @@ def same_shape(a: Sequence[int | Dim], b: Sequence[int | Dim]) -> bool:
 class Size:
     """A symbolic size in people's code: it adds, multiplies and compares.
 
-    Whatever else is asked of it (``range(n)``, ``n > 3``, ``n // 2``) is answered with the number
-    of the example at hand, and that axis is then specialised to it.
+    With a float, or under NumPy's functions, it becomes a traced scalar: ``1 / n`` and ``np.sqrt(n)`` hold for
+    every size. Whatever else is asked of it (``range(n)``, ``n > 3``, ``n // 2``) is answered with the number of
+    the example at hand, and that axis is then specialised to it.
     """
 
     __slots__ = ("dim",)
+    lift: Callable[[Size], object]  # to a traced scalar; put here by the NumPy face
 
     def __init__(self, dim: Dim):
         self.dim = dim
@@ -309,8 +312,24 @@ class Size:
     def __float__(self) -> float:
         return float(self.__index__())
 
+    def __bool__(self) -> bool:
+        return bool(self.__index__())
+
     def __hash__(self) -> int:
-        return hash(self.dim)
+        return hash(self.__index__())
+
+    def __neg__(self) -> int | Size:
+        return shown(-self.dim)
+
+    def __abs__(self) -> Size:
+        return self
+
+    def __divmod__(self, other: int) -> tuple[int, int]:
+        return divmod(self.__index__(), other)
+
+    def __array_ufunc__(self, ufunc: object, method: str, *inputs: object, **kwargs: object) -> object:
+        lifted = (x.lift() if isinstance(x, Size) else x for x in inputs)
+        return getattr(ufunc, method)(*lifted, **kwargs)
 
     def __repr__(self) -> str:
         return str(self.dim)
@@ -319,22 +338,27 @@ class Size:
         return same(self.dim, unwrap(other)) or (isinstance(other, (int, Size)) and self.__index__() == int(other))
 
 
-def _arithmetic(name: str, symbolic: bool) -> None:
-    def method(self, other):
-        if symbolic and isinstance(other, (int, Size)) and not isinstance(other, bool):
-            return shown(getattr(self.dim, name)(unwrap(other)))
-        if isinstance(other, Size):
-            other = other.__index__()
-        return getattr(self.__index__(), name)(other)
+def _arithmetic(name: str) -> None:
+    function = getattr(operator, name)
 
-    setattr(Size, name, method)
+    def method(self: Size, other: object, flipped: bool = False) -> object:
+        if isinstance(other, (int, Size)) and name != "truediv":
+            if name in ("add", "sub", "mul"):
+                a, b = self.dim, unwrap(other)
+            else:
+                a, b = self.__index__(), int(other)
+            return shown(function(b, a) if flipped else function(a, b))
+        if not isinstance(other, (int, float, Size)):
+            return NotImplemented
+        a, b = self.lift(), other.lift() if isinstance(other, Size) else other
+        return function(b, a) if flipped else function(a, b)
+
+    setattr(Size, f"__{name}__", method)
+    setattr(Size, f"__r{name}__", lambda self, other: method(self, other, flipped=True))
 
 
-for _name in ("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__"):
-    _arithmetic(_name, symbolic=True)
-for _name in ("__floordiv__", "__rfloordiv__", "__mod__", "__rmod__", "__truediv__", "__rtruediv__", "__pow__",
-              "__rpow__", "__lt__", "__le__", "__gt__", "__ge__"):
-    _arithmetic(_name, symbolic=False)
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "le", "gt", "ge"):
+    _arithmetic(_name)
 
 
 def shown(n: int | Dim) -> int | Size:

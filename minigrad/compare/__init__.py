@@ -2,5 +2,7 @@
 
 from .batching import check_batching
 from .gradients import check_grads
+from .report import Report
+from .run import compare
 
-__all__ = ["check_batching", "check_grads"]
+__all__ = ["Report", "check_batching", "check_grads", "compare"]

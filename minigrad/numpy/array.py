@@ -9,15 +9,17 @@ that one table.
 from __future__ import annotations
 
 import functools
+import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import walk
 from ..dims import Dim, Shape, Size, format_shape, number, same, shown, unwrap
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
-from ..graph import ArrayType, Node, dtype_of, full
+from ..graph import ArrayType, Graph, Node, dtype_of, full
 from ..ops.constants import constant, size_scalar
 from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
@@ -29,13 +31,27 @@ LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linal
 _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a trace
 
 
-def _not_a_number(what: str, instead: str) -> Callable[..., Any]:
+def _not_a_number(what: str, instead: str, convert: Callable[..., Any] | None = None) -> Callable[..., Any]:
     def method(self: Array, *args: Any, **kwargs: Any) -> Any:
+        if convert is not None and (known := _known(self._node)) is not None:
+            return convert(known, *args, **kwargs)
         raise TraceError(at_user_line(
             f"{what} of a traced value ({self._node.type}, from {self._node.where}): its number is known only when "
             f"the program runs. {instead}"))
 
     return method
+
+
+def _known(node: Node) -> np.ndarray | None:
+    """Return the value of a node that depends on no input; a size that it depends on is specialised."""
+    graph = Graph((), (node,))
+    if any(n.prim.name == "input" for n in graph.nodes):
+        return None
+    dims = [d for n in graph.nodes for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))
+            if isinstance(d, Dim)]
+    for d in dims:
+        number(d)
+    return np.asarray(walk.evaluate(graph, (), {s: s.hint for d in dims for s in d.symbols})[0])
 
 
 class Array:
@@ -110,16 +126,18 @@ class Array:
     # -- what it cannot be -----------------------------------------------------------------------------
 
     __bool__ = _not_a_number("the truth", "For `if` use np.where(condition, a, b); for `assert`, check the inputs "
-                             "before tracing.")
-    __float__ = _not_a_number("float()", "Keep the value as an array: arithmetic and np functions take it as it is.")
-    __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).")
+                             "before tracing.", bool)
+    __float__ = _not_a_number("float()", "Keep the value as an array: arithmetic and np functions take it as it is.",
+                              float)
+    __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).", int)
     __index__ = _not_a_number("the index number", "To index an array with it write x[i]; a size, a range or an axis "
-                              "must be an ordinary int.")
+                              "must be an ordinary int.", operator.index)
     __complex__ = _not_a_number("complex()", "minigrad has no complex arrays.")
     __array__ = _not_a_number("np.asarray()", "Use np functions on it directly; np.stack([a, b]) makes one array of "
-                              "several. What else must be an ndarray must come from outside the traced function.")
-    item = _not_a_number("item()", "Keep it as an array.")
-    tolist = _not_a_number("tolist()", "Keep it as an array.")
+                              "several. What else must be an ndarray must come from outside the traced function.",
+                              np.asarray)
+    item = _not_a_number("item()", "Keep it as an array.", np.ndarray.item)
+    tolist = _not_a_number("tolist()", "Keep it as an array.", np.ndarray.tolist)
     __setitem__ = _not_a_number("in-place assignment", "Traced arrays never change: write "
                                 "x = np.where(mask, new, x), or np.concatenate([...]).")
     __delitem__ = __setitem__
@@ -237,6 +255,12 @@ def as_array(x: Any) -> Array:
         return NAMES["stack"]([as_array(v) for v in x])
     try:
         value = np.asarray(x)
+        if value.dtype == object and all(isinstance(v, (int, float, Size, Array)) for v in value.flat):
+            # What NumPy makes of sizes, in np.arange(x.shape[0]) or np.array(x.shape): numbers after all.
+            listed = value.tolist()
+            if _any_traced([listed]):
+                return as_array(listed)
+            value = np.asarray(listed)
         dtype_of(value.dtype)
     except DtypeError as error:
         raise DtypeError(at_user_line(f"a {type(x).__name__}: {error}")) from None
@@ -246,6 +270,9 @@ def as_array(x: Any) -> Array:
         constants.known[id(x)] = (x, constant(value))
     return Array(constants.known[id(x)][1])
 
+
+
+Size.lift = as_array
 
 
 def node_of(x: Any, dtype: np.dtype | None = None) -> Node:
@@ -318,7 +345,7 @@ def broadcast_node(x: Node, shape: Shape) -> Node:
 def as_shape(shape: Any) -> Shape:
     """Return a shape argument as a tuple of sizes."""
     items = shape if isinstance(shape, (tuple, list)) else (shape,)
-    return tuple(unwrap(n) if isinstance(n, Size) else int(n.__index__()) for n in items)
+    return tuple(n if isinstance(n, Dim) else unwrap(n) if isinstance(n, Size) else int(n.__index__()) for n in items)
 
 
 def as_axis(axis: Any, ndim: int, name: str) -> int:

@@ -37,6 +37,9 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> list[Any]:
                 items.append(as_array(k))
                 continue
             array = np.asarray(k)
+            if array.dtype == object:
+                whole = all(isinstance(v, (int, Size)) for v in array.flat)
+                array = array.astype(np.int64) if whole else _refuse(k, kind)
             if array.dtype == np.bool_ and array.ndim:
                 items.append(array)
             elif array.dtype.kind in "iu" or array.size == 0:

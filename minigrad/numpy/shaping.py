@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Size, divide, format_shape, number, shown, size_of
+from ..dims import Dim, Size, divide, format_shape, number, same_shape, shown, size_of
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
@@ -102,8 +102,9 @@ def expand_dims(a, axis):
 def squeeze(a, axis=None):
     """Drop axes of size 1."""
     x = as_array(a)._node
-    axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else as_axes(axis, x.ndim, "squeeze")
-    if any(not isinstance(x.shape[i], int) or x.shape[i] != 1 for i in axes):
+    ones = tuple(i for i, n in enumerate(x.shape) if number(n) == 1) if axis is None else ()
+    axes = ones if axis is None else as_axes(axis, x.ndim, "squeeze")
+    if any(number(x.shape[i]) != 1 for i in axes):
         raise ShapeError(at_user_line(f"squeeze({x.type}): axis {axis} is not of size 1"))
     return Array(layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes)) if axes else x)
 
@@ -170,7 +171,7 @@ def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
 def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     """Join arrays along a new axis."""
     xs = _arrays(arrays, "stack")
-    if any(x._node.shape != xs[0]._node.shape for x in xs):
+    if not all(same_shape(x._node.shape, xs[0]._node.shape) for x in xs):
         raise ShapeError(at_user_line(f"np.stack: shapes differ: {', '.join(str(x._node.type) for x in xs)}"))
     at = as_axis(axis, xs[0].ndim + 1, "stack")
     return concatenate([expand_dims(x, at) for x in xs], at, dtype=dtype)

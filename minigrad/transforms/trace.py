@@ -234,7 +234,9 @@ def own(values: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
     taken = {id(a) for a in arrays}
     out = []
     for v in values:
-        if isinstance(v, np.ndarray) and (not v.flags.owndata or not v.flags.writeable or id(v) in taken):
+        if isinstance(v, np.ndarray) and not v.ndim:
+            v = v[()]  # as NumPy's own functions give it
+        elif isinstance(v, np.ndarray) and (not v.flags.owndata or not v.flags.writeable or id(v) in taken):
             v = v.copy()
         taken.add(id(v))
         out.append(v)
@@ -288,7 +290,8 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
         staged = stage(f, args, kwargs, (leaves, tree, tagged))
         groups = _merge(watch.batched)
         notes: list[str] = []
-        while groups:
+        again = bool(groups)
+        while again:
             watch.batched, watch.insisted, watch.merged = None, {}, []
             dims = {}
             for k, group in enumerate(groups):
@@ -298,8 +301,6 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
             symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
                         for i, t in enumerate(types)]
             staged = stage(f, args, kwargs, (leaves, tree, symbolic))
-            if not watch.insisted and not watch.merged:
-                break
             by_symbol = {dims[group[0]].symbol: group for group in groups}
             for symbol, loc in watch.insisted.items():
                 if symbol in by_symbol:
@@ -307,6 +308,7 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
                     notes.append(f"axis {axis} of {staged.names[leaf]} is fixed at {types[leaf].shape[axis]}: the code "
                                  f"at {format_location(loc)} needs its number")
             pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in watch.merged if a in by_symbol and b in by_symbol]
+            again = len(by_symbol) < len(groups) or bool(pairs)
             groups = _merge([*by_symbol.values(), *pairs])
     finally:
         watch.batched, watch.insisted, watch.merged = before

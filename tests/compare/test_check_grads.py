@@ -62,7 +62,8 @@ def test_a_wrong_rule_is_named(declare, wrong, mode, rule):
 def test_only_the_second_derivative_is_wrong(declare):
     declare(vjp=lambda g, out, x: [g * P["stop_gradient"](3.0 * P["square"](x))])
     mg.check_grads(loss, (W, X), order=1)
-    with pytest.raises(mg.CheckError, match=r"of the gradient \(its[^$]*by w\[0\][^$]*made by the vjp rule of broken") as caught:
+    with pytest.raises(mg.CheckError, match=r"of the gradient \(its[^$]*by w\[0\][^$]*made by the vjp rule of broken"
+                       ) as caught:
         mg.check_grads(loss, (W, X))
     assert broken.LINE in str(caught.value)
 

@@ -1,0 +1,213 @@
+"""The command line: ``minigrad compare``, ``minigrad explain`` and ``minigrad check``.
+
+Exit status: 0 where all is well, 1 where a check failed, 2 where the command or the person's file cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import minigrad as mg
+
+from .compare import digits
+from .compare.run import Data, compare, progress_bar
+from .compare.target import Target, TargetError, blame, load
+from .compare.training import METHODS, train
+from .errors import CheckError, MinigradError
+from .graph import Graph
+
+ENOUGH = 0.95  # accuracy on held-out digits that the mini-batch run must exceed
+_CHECKED = 4  # examples that `check` looks at
+
+_CONVENTION = """\
+FILE:FUNC names the loss of one example in a Python file: FUNC(params, *example) returns one floating number. The same
+file defines the data, as values or as functions without arguments that return them:
+
+  params    the first argument of FUNC: an array, or a dict, list or tuple of arrays; the gradient is taken by it
+  examples  a tuple of arrays, one for each further argument of FUNC, with the examples along axis 0
+  in_axes   optional: the batch axis of each argument, where it is not (None, 0, ..., 0)
+
+Without FILE:FUNC, the loss is that of a small network on scikit-learn's handwritten digits."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        with _threads(args.threads):
+            return args.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read the output has gone: nothing more may be written, at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if args.traceback:
+            raise
+        path = (args.target or "").rpartition(":")[0]
+        said = str(error) if isinstance(error, MinigradError) else blame(error, path) or (
+            f"{type(error).__name__}: {error} (--traceback shows where)")
+        print(f"minigrad: {said}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minigrad", description="Write the loss of one example; see what its mini-batch is, and that it is right.")
+    parser.add_argument("--version", action="version", version=f"minigrad {mg.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str, more: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
+                                  epilog=_CONVENTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.set_defaults(run=run)
+        sub.add_argument("target", nargs="?", metavar="FILE:FUNC", help="your own loss of one example")
+        sub.add_argument("--params", default="params", metavar="NAME", help="what FILE calls the parameters")
+        sub.add_argument("--examples", default="examples", metavar="NAME", help="what FILE calls the examples")
+        sub.add_argument("--seed", type=int, default=0, help="of the digits' split and weights")
+        sub.add_argument("--threads", type=_count(0), metavar="N",
+                         help="threads that a matrix product may take: 1, so that the ways differ in nothing but "
+                         "batching; 0 leaves them as they are")
+        sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+        return sub
+
+    sub = command("compare", _compare, "the loop, the literal graph, the batch and the batch in chunks, side by side")
+    sub.add_argument("--microbatch", type=_count(1), metavar="N", help="examples in a chunk (an eighth of the batch)")
+    sub.add_argument("--repeats", type=_count(1), default=7, metavar="N", help="timed runs of each way (7)")
+    sub.add_argument("--copies", type=_count(1), default=32, metavar="N", help="examples of the literal graph (32)")
+    sub.add_argument("--epochs", type=_count(1), default=15, metavar="N", help="of the training on digits (15)")
+    sub.add_argument("--backend", default="auto", help="what runs the programs (auto)")
+    sub.add_argument("--report", default="minigrad-report.html", metavar="PATH",
+                     help="where the page goes (minigrad-report.html)")
+    sub.add_argument("--no-report", action="store_const", const=None, dest="report", help="write no page")
+    sub.add_argument("--json", action="store_true", help="print the numbers as JSON instead of a table")
+    sub = command("explain", _explain, "the graphs of one example, of the batch and of its gradient, and the program")
+    sub.add_argument("--svg", metavar="PREFIX", help="write drawings: PREFIX-example.svg, -batch.svg, -gradient.svg")
+    sub = command("check", _check, "derivatives against finite differences, and the batch against the loop")
+    sub.add_argument("--order", type=int, choices=(1, 2), default=2, help="of the derivatives (2)")
+    return parser
+
+
+def _count(least: int) -> Any:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+        return int(text)
+
+    return number
+
+
+@contextlib.contextmanager
+def _threads(wanted: int | None) -> Any:
+    """Limit the threads of matrix products, if threadpoolctl (which scikit-learn brings) is there to do it."""
+    if importlib.util.find_spec("threadpoolctl") is None:
+        if wanted:
+            raise TargetError("--threads needs threadpoolctl: pip install threadpoolctl")
+        yield
+    elif wanted == 0:
+        yield
+    else:
+        import threadpoolctl
+
+        with threadpoolctl.threadpool_limits(wanted or 1, user_api="blas"):
+            yield
+
+
+def _target(args: argparse.Namespace) -> Target:
+    if args.target:
+        return load(args.target, args.params, args.examples)
+    return Target(digits.loss, digits.init(args.seed), digits.load(args.seed).all)
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+def _compare(args: argparse.Namespace) -> int:
+    target = _target(args)
+    report = compare(target.loss, target.params, target.examples, in_axes=target.in_axes, microbatch=args.microbatch,
+                     repeats=args.repeats, copies=args.copies, backend=args.backend)
+    status = 0
+    if not args.target:
+        with progress_bar(True, "training", len(METHODS) * args.epochs) as advance:
+            training = train(digits.loss, digits.scores, target.params, digits.load(args.seed), args.epochs, args.seed,
+                             advance)
+        report = dataclasses.replace(report, training=training)
+        accuracy = training["mini-batch"].accuracies[-1]
+        if accuracy <= ENOUGH:
+            print(f"minigrad: mini-batch gradient descent got {accuracy:.1%} of the held-out digits right, which is "
+                  f"not more than {ENOUGH:.0%}", file=sys.stderr)
+            status = 1
+    if args.report:
+        try:
+            path = report.to_html(args.report)
+        except OSError as error:
+            raise TargetError(f"the report cannot be written to {args.report}: {error.strerror}") from None
+        print(f"report: {path}", file=sys.stderr)
+    print(report.to_json()) if args.json else _show(report)
+    return status
+
+
+def _show(report: Any) -> None:
+    """Print a report: with colours on a terminal, if rich is installed."""
+    if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
+        print(report)
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(report)
+
+
+def _explain(args: argparse.Namespace) -> int:
+    target = _target(args)
+    data = Data(target.loss, (target.params, *target.more), target.axes)
+    mean = mg.mean_loss(target.loss, target.axes)
+    step = mg.compile(mg.value_and_grad(mean))
+    entry = step.build(*data.args)
+    graphs = {"example": mg.trace(target.loss)(*data.each[0]), "batch": mg.trace(mean)(*data.args),
+              "gradient": entry.graph}
+    titles = {"example": "one example", "batch": "the batch: one example's graph under vmap, and a mean",
+              "gradient": "value and gradient of the batch"}
+    for name, graph in graphs.items():
+        _heading(titles[name])
+        print(graph)
+    _heading("what was done to it")
+    for stage in entry.stages:
+        count = f" ({stage.after.count()} nodes)" if isinstance(stage.after, Graph) else ""
+        print(f"  {stage.name}: {stage.note}{count}")
+    _heading("the program")
+    print(step.source)
+    for name, graph in graphs.items() if args.svg else ():
+        try:
+            print(f"drawing: {graph.show(f'{args.svg}-{name}.svg')}", file=sys.stderr)
+        except OSError as error:
+            raise TargetError(f"{args.svg}-{name}.svg cannot be written: {error.strerror}") from None
+    return 0
+
+
+def _heading(text: str) -> None:
+    print(f"\n── {text} {'─' * max(3, 90 - len(text))}\n")
+
+
+def _check(args: argparse.Namespace) -> int:
+    target = _target(args)
+    data = Data(target.loss, (target.params, *target.more), target.axes)
+    some = data.first(_CHECKED)
+    checks = {
+        "gradients": lambda: mg.check_grads(target.loss, data.each[0], order=args.order),
+        "batching": lambda: mg.check_batching(target.loss, some, target.axes),
+        "batching of the gradient": lambda: mg.check_batching(mg.grad(target.loss), some, target.axes)}
+    status = 0
+    for name, check in checks.items():
+        try:
+            print(f"ok      {name}: {check()}")
+        except CheckError as error:
+            print(f"FAILED  {name}: {error}")
+            status = 1
+    return status

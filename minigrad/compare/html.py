@@ -1,0 +1,201 @@
+"""A report as one HTML page: no script, no font, no image and no style comes from elsewhere."""
+
+from __future__ import annotations
+
+import io
+import keyword
+import re
+import tokenize
+from typing import Any
+
+from ..draw.svg import xml
+from ..text import format_graph
+from . import units
+from .plot import Axis, Line, plot
+
+_COLOUR = {"loop": 0, "vmapped": 1, "microbatched": 2, "unrolled": 3, "stochastic": 0, "mini-batch": 1, "batch": 2}
+_LINES = 2000  # of a graph's text
+
+
+def page(report: Any) -> str:
+    """Return the whole page of a `Report`."""
+    sections = [_table(report), _curves(report), *([_training(report.training)] if report.training else []),
+                _graphs(report), _program(report), _machine(report)]
+    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            f"<title>minigrad · {xml(report.title)}</title>"
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
+            f"<style>{_STYLE}</style></head>\n<body><main>\n{_head(report)}\n{chr(10).join(sections)}\n"
+            "</main></body></html>\n")
+
+
+def _head(report: Any) -> str:
+    cards = []
+    rows = {r.name: r for r in report.rows}
+    if "vmapped" in rows:
+        row = rows["vmapped"]
+        cards = [(f"{units.significant(row.speedup)} ×", "as fast as the loop", "the batched program, same examples"),
+                 (units.relative(row.difference), "from the loop’s gradient",
+                  f"relative; one round-off is {units.relative(report.roundoff)}"),
+                 (units.count(row.rate), "examples a second", f"the loop: {units.count(rows['loop'].rate)}")]
+    if "microbatched" in rows and "vmapped" in rows and rows["microbatched"].peak_bytes:
+        share = rows["microbatched"].peak_bytes / rows["vmapped"].peak_bytes
+        cards.append((f"{share:.0%}", "of the batch’s memory", f"in chunks: {rows['microbatched'].note}"))
+    if report.training:
+        run = report.training["mini-batch"]
+        cards.append((f"{run.accuracies[-1]:.1%}", "of unseen digits right",
+                      f"mini-batches of {run.batch}, {report.training.epochs} epochs"))
+    items = "".join(f'<li><b>{xml(a)}</b><span>{xml(b)}</span><small>{xml(c)}</small></li>' for a, b, c in cards)
+    return (f'<header><p class="brand">minigrad compare</p><h1>{xml(report.name)}</h1>'
+            f'<p class="lead">The mean loss of {max(r.examples for r in report.rows):,} examples and its gradient: '
+            "example by example, as one literal graph, as a batch, and as a batch in chunks. All from the loss of "
+            f'<em>one</em> example.</p><ul class="cards">{items}</ul></header>')
+
+
+def _section(title: str, body: str, lead: str = "") -> str:
+    name = re.sub(r"\W+", "-", title.lower()).strip("-")
+    lead = f'<p class="lead">{lead}</p>' if lead else ""
+    return f'<section id="{name}"><h2>{xml(title)}</h2>{lead}{body}</section>'
+
+
+def _rows(columns: Any, rows: Any, marked: int | None = None) -> str:
+    head = "".join(f"<th>{xml(c)}</th>" for c in columns)
+    body = "".join(f'<tr{" class=best" if i == marked else ""}>' + "".join(
+        f"<th scope=row>{xml(c)}</th>" if not k else f"<td>{xml(c)}</td>" for k, c in enumerate(row)) + "</tr>"
+        for i, row in enumerate(rows))
+    return (f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def _table(report: Any) -> str:
+    best = max(range(len(report.rows)), key=lambda i: report.rows[i].rate)
+    notes = "".join(f"<li>{xml(n)}</li>" for n in report.notes)
+    return _section("Loop, literal graph, batch, chunks", _rows(report.COLUMNS, [r.cells() for r in report.rows], best)
+                    + f'<ul class="notes">{notes}</ul>')
+
+
+def _curves(report: Any) -> str:
+    batch = Axis("examples in the batch", lambda v: units.count(v, 2), log=True)
+    times = [Line(k, [(p.examples, p.seconds) for p in points], _COLOUR[k]) for k, points in report.curves.items()]
+    held = [Line(k, [(p.examples, p.peak_bytes) for p in points], _COLOUR[k]) for k, points in report.curves.items()]
+    plots = (plot("time of one mean gradient", times, batch, Axis("", lambda v: units.seconds(v, 2), log=True)),
+             plot("peak memory of the call", held, batch, Axis("", lambda v: units.memory(v, 2), log=True)))
+    return _section("Time and memory against batch size", _figures(plots))
+
+
+def _figures(plots: Any) -> str:
+    return '<div class="figures">' + "".join(f"<figure>{p}</figure>" for p in plots) + "</div>"
+
+
+def _training(training: Any) -> str:
+    epoch = Axis("epochs", "{:g}".format)
+    losses = [Line(r.name, list(enumerate(r.losses)), _COLOUR[r.name]) for r in training.runs]
+    right = [Line(r.name, list(enumerate(r.accuracies)), _COLOUR[r.name]) for r in training.runs]
+    plots = (plot("mean loss of the training examples", losses, epoch,
+                  Axis("", lambda v: units.significant(v, 2), log=True)),
+             plot("accuracy on the held-out examples", right, epoch, Axis("", lambda v: f"{v:.0%}")))
+    best = max(range(len(training.runs)), key=lambda i: training.runs[i].accuracies[-1])
+    lead = (f"The same network and the same {training.epochs} passes over {training.train:,} examples, cut into steps "
+            "in three ways. One compiled program serves all three: it does not know the batch size.")
+    return _section("Batch, stochastic and mini-batch gradient descent",
+                    _figures(plots) + _rows(training.COLUMNS, training.cells(), best), xml(lead))
+
+
+def _graphs(report: Any) -> str:
+    """Return the drawings, one shown at a time, and each graph's page of text below it."""
+    tabs, panels = [], []
+    for i, (name, graph) in enumerate(report.graphs.items()):
+        lines = format_graph(graph).split("\n")
+        if len(lines) > _LINES:
+            lines[_LINES:] = [f"  … {len(lines) - _LINES:,} more lines"]
+        tabs.append(f'<input type="radio" name="graph" id="graph{i}"{" checked" if not i else ""}>'
+                    f'<label for="graph{i}">{xml(name)}</label>')
+        panels.append(f'<div class="panel"><div class="drawing" tabindex="0">{graph.to_svg()}</div>'
+                      f"<details><summary>as text</summary><pre>{xml(chr(10).join(lines))}</pre></details></div>")
+    choose = "".join(f"#graph{i}:checked~.panels>.panel:nth-child({i + 1}){{display:block}}"
+                     for i in range(len(panels)))
+    lead = ("What the loss of one example became. Colours say what is per example, shared, batched, and gradient; each "
+            "box names the line of the code that it comes from.")
+    return _section("The graphs", f'<style>{choose}</style><div class="tabs">{"".join(tabs)}'
+                    f'<div class="panels">{"".join(panels)}</div></div>', xml(lead))
+
+
+def _program(report: Any) -> str:
+    stages = "".join(f"<li><b>{xml(name)}</b> {xml(note)}</li>" for name, note in report.stages)
+    return _section("The program", f'<ol class="stages">{stages}</ol><pre>{_coloured(report.source)}</pre>',
+                    "What runs for the batch: straight-line NumPy, in which each line names the line it comes from.")
+
+
+def _machine(report: Any) -> str:
+    words = "".join(f"<div><dt>{xml(k)}</dt><dd>{xml(v)}</dd></div>" for k, v in report.environment.items())
+    return _section("Made with", f'<dl class="machine">{words}</dl>')
+
+
+def _coloured(source: str) -> str:
+    """Return Python source as HTML with its comments, keywords, strings and numbers marked."""
+    kinds = {tokenize.COMMENT: "c", tokenize.STRING: "s", tokenize.NUMBER: "n"}
+    lines = source.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line))
+    out, at = [], 0
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (tokenize.TokenError, SyntaxError):  # another backend's language
+        return xml(source)
+    for token in tokens:
+        kind = "k" if token.type == tokenize.NAME and keyword.iskeyword(token.string) else kinds.get(token.type)
+        if kind:
+            begin, end = (starts[row - 1] + column for row, column in (token.start, token.end))
+            out += [xml(source[at:begin]), f'<i class="{kind}">{xml(source[begin:end])}</i>']
+            at = end
+    return "".join(out) + xml(source[at:])
+
+
+_STYLE = """
+:root{--page:#f6f7f9;--card:#fff;--text:#1f2328;--soft:#57606a;--line:#d8dee4;--accent:#0f766e;--tint:#e6f5f1;
+--c:#6e7781;--k:#a0278f;--s:#0a5d2a;--n:#0550ae}
+@media(prefers-color-scheme:dark){:root{--page:#0d1117;--card:#161b22;--text:#e6edf3;--soft:#9da7b3;--line:#30363d;
+--accent:#2dd4bf;--tint:#12302c;--c:#8b949e;--k:#ff9bce;--s:#7ee2a8;--n:#79c0ff}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--text);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
+main{max-width:1180px;margin:0 auto;padding:32px 20px 64px}
+h1{font-size:clamp(28px,5vw,40px);line-height:1.15;margin:2px 0 8px;letter-spacing:-.02em;overflow-wrap:anywhere}
+h2{font-size:20px;margin:0 0 6px;letter-spacing:-.01em}
+.brand{margin:0;color:var(--accent);font-weight:600;letter-spacing:.02em}
+.lead{margin:0 0 16px;color:var(--soft);max-width:75ch}
+section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:22px;margin-top:20px}
+.cards{list-style:none;display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;padding:0;
+margin:20px 0 0}
+.cards li{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 16px;display:flex;
+flex-direction:column}
+.cards b{font-size:26px;line-height:1.2;color:var(--accent);letter-spacing:-.02em;font-variant-numeric:tabular-nums}
+.cards small{color:var(--soft);margin-top:2px}
+.wide{overflow-x:auto;margin:0 -22px;padding:0 22px}
+table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
+th,td{padding:8px 10px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
+thead th{color:var(--soft);font-weight:500;font-size:13px}
+th:first-child{text-align:left;padding-left:8px}tbody th{font-weight:600}
+tbody tr:last-child>*{border-bottom:0}tr.best>*{background:var(--tint)}
+.notes{color:var(--soft);font-size:13.5px;margin:14px 0 0;padding-left:18px}
+.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:18px;margin-bottom:8px}
+figure{margin:0}
+.tabs>input{position:absolute;opacity:0;pointer-events:none}
+.tabs>label{display:inline-block;padding:5px 14px;margin:0 6px 12px 0;border:1px solid var(--line);border-radius:99px;
+cursor:pointer;font-size:14px}
+.tabs>input:checked+label{background:var(--tint);border-color:var(--accent);color:var(--accent);font-weight:600}
+.tabs>input:focus-visible+label{outline:2px solid var(--accent);outline-offset:2px}
+.panel{display:none}
+.drawing{overflow:auto;max-height:76vh;border:1px solid var(--line);border-radius:8px;padding:8px;
+background:var(--page)}
+.drawing svg{display:block;margin:0 auto}
+details{margin-top:12px}summary{cursor:pointer;color:var(--soft);font-size:14px}
+pre{font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;overflow:auto;
+max-height:76vh;background:var(--page);border:1px solid var(--line);border-radius:8px;padding:14px;
+margin:10px 0 0;tab-size:4}
+pre i{font-style:normal}.c{color:var(--c)}.k{color:var(--k)}.s{color:var(--s)}.n{color:var(--n)}
+.stages{color:var(--soft);font-size:14px;margin:0 0 12px;padding-left:22px}.stages b{color:var(--text);font-weight:600}
+.machine{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:10px 18px;margin:0;font-size:14px}
+dt{color:var(--soft);font-size:13px}dd{margin:0}
+@media print{section{break-inside:avoid}.drawing,pre{max-height:none}}
+""".strip()

@@ -1,0 +1,53 @@
+"""On what a report was made: versions, processor, threads."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib import metadata
+
+import numpy as np
+
+
+def environment() -> dict[str, str]:
+    """Return versions and machine, as words for a report."""
+    build = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    blas = " ".join(str(build[k]) for k in ("name", "version") if build.get(k))
+    return {"minigrad": _version("minigrad"), "Python": platform.python_version(), "NumPy": np.__version__,
+            "BLAS": blas or "unknown", "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(), "CPUs": str(_cpus()), "BLAS threads": _blas_threads()}
+
+
+def _blas_threads() -> str:
+    """Return how many threads matrix products may take, where threadpoolctl is there to tell."""
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return "as set"
+    import threadpoolctl
+
+    counts = {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    return ", ".join(map(str, sorted(counts))) or "as set"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    """Return the processor's name, where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass  # no such file outside Linux; platform knows there
+    return platform.processor() or platform.machine()

@@ -1,0 +1,187 @@
+"""What `compare` found out: a table, numbers as JSON, and one HTML page."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..graph import Graph
+from . import html, units
+from .training import Training
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to compute the mean loss and its gradient.
+
+    Attributes
+    ----------
+    name : str
+    examples : int
+        How many examples it ran on.
+    loss : float
+    difference : float
+        The largest difference of a gradient's element from the loop's, over the largest element of that array.
+    seconds : tuple of float
+        Of each timed run.
+    speedup : float
+        Examples per second, relative to the loop's on the same examples.
+    peak_bytes : int
+        The most that one call held beyond its arguments, workspace and results included.
+    nodes : int
+        Of the traced graph (for the loop: of one example's).
+    operations : int
+        Arithmetic operations of the program that ran, for all examples.
+    build_seconds : float
+        Tracing, rewriting and printing the program: once, for any batch size but `unrolled`'s.
+    note : str
+    """
+
+    name: str
+    examples: int
+    loss: float
+    difference: float
+    seconds: tuple[float, ...]
+    speedup: float
+    peak_bytes: int
+    nodes: int
+    operations: int
+    build_seconds: float
+    note: str = ""
+
+    @property
+    def time(self) -> float:
+        """The median run."""
+        return statistics.median(self.seconds)
+
+    @property
+    def rate(self) -> float:
+        """Examples per second."""
+        return self.examples / self.time
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as words, one for each of ``Report.COLUMNS``."""
+        low, high = min(self.seconds), max(self.seconds)
+        return (self.name, f"{self.examples:,}", f"{self.loss:.6g}", units.relative(self.difference),
+                units.seconds(self.time), f"{units.span(low, high)}",
+                f"{units.significant(self.speedup)} ×", units.count(self.rate), units.memory(self.peak_bytes),
+                f"{self.nodes:,}", units.count(self.operations), units.seconds(self.build_seconds))
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement at one batch size."""
+
+    examples: int
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The result of `compare`: ``print`` it, or write it with `to_html`.
+
+    Attributes
+    ----------
+    name : str
+        Of the loss.
+    rows : tuple of Row
+    curves : dict of str to tuple of Point
+        Time and memory against batch size.
+    graphs : dict of str to Graph
+        Of one example, of the batch, of the gradient.
+    source : str
+        The program of the vmapped gradient.
+    stages : tuple of (str, str)
+        What the passes did to get there.
+    roundoff : float
+        The relative round-off of the gradient's dtype.
+    environment : dict of str to str
+    training : Training or None
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    curves: dict[str, tuple[Point, ...]]
+    graphs: dict[str, Graph]
+    source: str
+    stages: tuple[tuple[str, str], ...]
+    roundoff: float
+    environment: dict[str, str] = field(default_factory=dict)
+    training: Training | None = None
+
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "gradient by", "examples", "loss", "≠ loop", "time", "runs from–to", "speed-up", "examples/s", "peak memory",
+        "nodes", "operations", "to build")
+
+    def __getitem__(self, name: str) -> Row:
+        """Return the row called `name`."""
+        return next(r for r in self.rows if r.name == name)
+
+    @property
+    def title(self) -> str:
+        """What was compared, in a line."""
+        n = max(r.examples for r in self.rows)
+        return f"{self.name}: mean loss and gradient of {n:,} example{'s' * (n != 1)}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader of the table must know."""
+        return [*(f"{r.name}: {r.note}" for r in self.rows if r.note),
+                "≠ loop: largest difference of the gradient from the loop's, relative to the largest element of each "
+                f"array; the dtype's round-off is {self.roundoff:.1e}"]
+
+    def __str__(self) -> str:
+        lines = [self.title, *_align([self.COLUMNS, *(r.cells() for r in self.rows)]), *("  " + n for n in self.notes)]
+        if self.training:
+            lines += ["", self.training.title, *_align([self.training.COLUMNS, *self.training.cells()])]
+        return "\n".join(lines)
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        """Tell `rich` how to show the report: turned on its side where the terminal is narrow."""
+        yield from _rich_table(self.title, self.COLUMNS, [r.cells() for r in self.rows], options.max_width)
+        yield from (f"[dim]{n}[/dim]" for n in self.notes)
+        if self.training:
+            yield ""
+            yield from _rich_table(self.training.title, self.training.COLUMNS, self.training.cells(), options.max_width)
+
+    def to_json(self) -> str:
+        """Return the numbers as JSON text."""
+        rows = [{k: getattr(r, k) for k in (*Row.__dataclass_fields__, "time", "rate")} for r in self.rows]
+        curves = {k: [vars(p) for p in points] for k, points in self.curves.items()}
+        return json.dumps({
+            "name": self.name, "rows": rows, "curves": curves, "stages": [list(s) for s in self.stages],
+            "roundoff": self.roundoff, "environment": self.environment,
+            "training": self.training.as_dict() if self.training else None}, indent=1, ensure_ascii=False)
+
+    def to_html(self, path: str | os.PathLike) -> str:
+        """Write the report as one self-contained HTML page, to be read offline, and return its path."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(html.page(self))
+        return os.fspath(path)
+
+
+def _align(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return rows of words as lines: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(w.ljust(n) if not i else w.rjust(n) for i, (w, n) in enumerate(zip(row, widths, strict=True)))
+            for row in rows]
+
+
+def _rich_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], width: int) -> Iterator[Any]:
+    from rich import box  # rich is for the command line only
+    from rich.table import Table
+
+    if max(map(len, _align([columns, *rows]))) + 2 > width:
+        columns, *rows = zip(columns, *rows, strict=True)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold cyan")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", style="" if i else "bold", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    yield f"[bold]{title}[/bold]"
+    yield table

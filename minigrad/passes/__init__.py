@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from ..graph import Graph
+from .contract import contract
 from .lower import lower
 from .merge import merge
 from .prune import prune
 from .simplify import simplify
 from .stage import Stage
 
-PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("lower", lower))
+PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("contract", contract), ("tidy", simplify),
+          ("lower", lower))
 
 
 def run(graph: Graph) -> tuple[Graph, list[Stage]]:
@@ -31,6 +33,7 @@ def run(graph: Graph) -> tuple[Graph, list[Stage]]:
         after = apply(graph)
         if after.outputs == graph.outputs:
             continue
-        stages.append(Stage(name, graph, after, f"{graph.count()} nodes became {after.count()}"))
+        words = after.notes[len(graph.notes):] or (f"{graph.count()} nodes became {after.count()}",)
+        stages.append(Stage(name, graph, after, "; ".join(words)))
         graph = after
     return graph, stages

@@ -7,10 +7,12 @@ from .contract import contract
 from .lower import lower
 from .merge import merge
 from .prune import prune
+from .segments import segments
 from .simplify import simplify
 from .stage import Stage
 
-PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("contract", contract), ("tidy", simplify),
+PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("segments", segments),
+          ("contract", contract), ("tidy", simplify),
           ("lower", lower))
 
 

@@ -15,12 +15,13 @@ multiplied out: the result is exact to round-off relative to the sum of the term
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import opt_einsum
 
 from ..dims import Dim, size_of
-from ..graph import PRIMITIVES, Graph, Node, full, made_by, reachable
+from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, reachable
 from ..ops.contract import LETTERS
 from .forms import Factor, Form, Letter, Term, Writer
 
@@ -58,7 +59,7 @@ def _elements(node: Node) -> int:
 
 
 def _is_large(node: Node) -> bool:
-    return node.prim.name in ("mul", "einsum") and all(_elements(node) > _elements(i) for i in node.inputs)
+    return node.prim.name in ("mul", "einsum", "scatter_add") and all(_elements(node) > _elements(i) for i in node.inputs)
 
 
 def _rewrite(graph: Graph, closed: set[Node]) -> tuple[list[Node], list[tuple[Node, frozenset[Node]]]]:
@@ -72,9 +73,7 @@ def _rewrite(graph: Graph, closed: set[Node]) -> tuple[list[Node], list[tuple[No
             inputs = tuple(made[i] for i in node.inputs)
             new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
             made[node] = new
-            if any(not hasattr(i.type, "shape") for i in (*inputs, new)) or not new.type.floating:
-                if hasattr(new.type, "shape"):
-                    forms[new] = writer.leaf(new)
+            if isinstance(new.type, TupleType):
                 continue
             working_on(new)
             form = writer.write(new, forms) if new.dtype != np.float16 and all(i in forms for i in inputs) else None
@@ -84,17 +83,18 @@ def _rewrite(graph: Graph, closed: set[Node]) -> tuple[list[Node], list[tuple[No
                     rewritten.append((node, form.opened))
                     made[node] = new = better
                     form = None
-            if form is None or node in closed or new in closed or not _stays_open(new, form):
+            if form is None or node in closed or new in closed or not _stays_open(writer, new, form):
                 form = writer.leaf(new)
             forms[new] = form
     return [made[n] for n in graph.outputs], rewritten
 
 
-def _stays_open(node: Node, form: Form) -> bool:
+def _stays_open(writer: Writer, node: Node, form: Form) -> bool:
     """Tell whether a value is larger than what it is made of, so that whoever uses it should look inside."""
     if len(form.terms) == 1 and len(form.terms[0].factors) <= 1:
         return True  # the same value, spread, scaled or laid out differently
-    return _elements(node) > sum(_elements(leaf) for leaf in form.leaves)
+    leaves = (writer.indicators[leaf][0] if leaf in writer.indicators else leaf for leaf in form.leaves)
+    return _elements(node) > sum(map(_elements, leaves))
 
 
 # -- costs ---------------------------------------------------------------------------------------------
@@ -128,6 +128,11 @@ def _terms(node: Node) -> list[str]:
 
 def _cheaper(writer: Writer, root: Node, form: Form) -> Node | None:
     """Return the sum computed from what it is made of, or None where that is not clearly cheaper."""
+    result = [c for axis in form.axes for c in axis]
+    terms = [writer.resolved(t, result) for t in form.terms]
+    if None in terms:
+        return None
+    form = replace(form, terms=tuple(terms))
     plans = [_plan(writer, t, form) for t in form.terms]
     cost = sum(c for c, _ in plans) + sum(_seconds(0, 2 * _elements(root), root.dtype.itemsize) for _ in plans[1:])
     if cost * _CLEARLY > _literal_cost(form, root):

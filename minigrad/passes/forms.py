@@ -11,8 +11,10 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..dims import Dim, size_of
-from ..graph import PRIMITIVES, Node
+from ..graph import PRIMITIVES, Node, full
 from ..ops.contract import parse
 
 Letter = int
@@ -69,6 +71,46 @@ class Writer:
     def __init__(self) -> None:
         self._next = itertools.count()
         self.sizes: dict[Letter, int | Dim] = {}
+        self.indicators: dict[Node, tuple[Node, Node]] = {}  # [i[…] = v] -> the index as given, and counted from 0
+
+    def indicator(self, index: Node, n: int, dtype: np.dtype) -> Node:
+        """Return the array that is 1 where ``index[…] = v`` and else 0. It is there to be contracted away."""
+        for found, (known, i) in self.indicators.items():
+            if known is index and found.shape[-1] == n and found.dtype == dtype:
+                return found
+        i = index
+        if i.dtype.kind == "i":  # negative ones count from the end
+            i = PRIMITIVES["where"](PRIMITIVES["lt"](i, full(0, i.shape, i.dtype)), i + n, i)
+        shape = (*i.shape, n)
+        v = PRIMITIVES["cast"](PRIMITIVES["iota"](size=n), dtype=i.dtype)
+        v = PRIMITIVES["expand"](v, shape=shape, axes=tuple(range(i.ndim)))
+        hit = PRIMITIVES["eq"](PRIMITIVES["expand"](i, shape=shape, axes=(i.ndim,)), v)
+        found = PRIMITIVES["cast"](hit, dtype=dtype)
+        self.indicators[found] = index, i
+        return found
+
+    def resolved(self, term: Term, result: Sequence[Letter]) -> Term | None:
+        """Return the term with its indicators contracted: ``Σ_v [i = v] [j = v] = [i = j]``; None where one stays."""
+        factors = list(term.factors)
+        while (first := next((f for f in factors if f.node in self.indicators), None)) is not None:
+            v = first.letters[-1]
+            holders = [f for f in factors if v in f.letters]
+            if v in result or len(holders) != 2 or any(f.node not in self.indicators for f in holders):
+                return None
+            a, b = holders
+            letters = tuple(dict.fromkeys(a.letters[:-1] + b.letters[:-1]))
+            shape = tuple(self.sizes[c] for c in letters)
+            i, j = (self._along(self.indicators[f.node][1], f.letters[:-1], letters, shape) for f in holders)
+            equal = PRIMITIVES["cast"](PRIMITIVES["eq"](i, j), dtype=first.node.dtype)
+            factors = [f for f in factors if f is not a and f is not b] + [Factor(equal, letters)]
+        return Term(term.scale, tuple(factors))
+
+    def _along(self, node: Node, have: Sequence[Letter], letters: Sequence[Letter], shape: tuple) -> Node:
+        order = [c for c in letters if c in have]
+        if tuple(order) != tuple(have):
+            node = PRIMITIVES["transpose"](node, perm=tuple(have.index(c) for c in order))
+        new = tuple(i for i, c in enumerate(letters) if c not in have)
+        return PRIMITIVES["expand"](node, shape=shape, axes=new) if new else node
 
     def letter(self, size: int | Dim) -> Letter:
         c = next(self._next)
@@ -276,5 +318,38 @@ def _einsum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     return _summed(w, tuple(axis_of[c] for c in result), terms, summed, any(f.difference for f in forms))
 
 
+def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    """Rows added up by an index: ``Σ_t u[t, …] [index[t] = v]``; an index that counts along names its own axis."""
+    u, *indices = forms
+    if any(len(axis) != 1 for axis in u.axes):
+        return None
+    letters = [axis[0] for axis in u.axes]
+    lead = node.inputs[1].ndim
+    axes: list[Axis] = []
+    deltas: list[Factor] = []
+    for index, n in zip(node.inputs[1:], node.params["shape"], strict=False):
+        along = counts_along(index)
+        if along is not None and index.shape[along] == n:
+            axes.append((letters[along],))
+            continue
+        if isinstance(n, Dim):
+            return None
+        v = w.letter(n)
+        axes.append((v,))
+        deltas.append(Factor(w.indicator(index, n, node.dtype), (*letters[:lead], v)))
+    axes += [(c,) for c in letters[lead:]]
+    return Form(tuple(axes), tuple(Term(t.scale, (*t.factors, *deltas)) for t in u.terms), difference=u.difference)
+
+
+def counts_along(index: Node) -> int | None:
+    """Return the axis along which an index array counts 0, 1, 2, …, or None."""
+    if index.prim.name == "iota":
+        return 0
+    if index.prim.name == "expand" and index.inputs[0].prim.name == "iota":
+        (axis,) = set(range(index.ndim)) - set(index.params["axes"])
+        return axis
+    return None
+
+
 _RULES = {"mul": _mul, "square": _square, "add": _add(1.0), "sub": _add(-1.0), "neg": _neg, "div": _div,
-          "expand": _expand, "transpose": _transpose, "reshape": _reshape, "sum": _sum, "einsum": _einsum}
+          "expand": _expand, "transpose": _transpose, "reshape": _reshape, "sum": _sum, "einsum": _einsum, "scatter_add": _scatter}

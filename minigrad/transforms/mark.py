@@ -6,10 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import optree
 
 from .. import walk
-from ..graph import Graph, reachable
+from ..graph import ArrayType, Graph, reachable
 from ..numpy.array import Array, as_array
 from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
@@ -37,10 +38,10 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f)
     def marked(*args: Any, **kwargs: Any) -> Any:
+        # Values of an outer trace that f closes over are inputs of the body, too: they are made before this one.
+        first = control.placeholder(ArrayType((), np.dtype(bool))).serial
         staged = stage(f, args, kwargs)
-        # Values of an outer trace that f closes over are inputs of the body, too.
         mine = set(staged.inputs)
-        first = min((n.serial for n in mine), default=-1)
         free = _boundary(staged.outputs, mine, first) if tracing() else []
         stand_ins = [control.placeholder(n.type) for n in free]
         outputs = walk.substitute(staged.outputs, dict(zip(free, stand_ins, strict=True)))

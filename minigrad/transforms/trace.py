@@ -75,7 +75,8 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
         if hasattr(x, "__array__") and not isinstance(x, type):
             value = np.asarray(x)
             return ArrayType(value.shape, dtype_of(value.dtype))
-        dtype_of(np.asarray(x).dtype)
+        if isinstance(x, (complex, str, bytes)):
+            dtype_of(np.asarray(x).dtype)
     except (DtypeError, ValueError) as error:
         raise DtypeError(at_user_line(f"argument {name()}, a {type(x).__name__}: {error}")) from None
     raise DtypeError(at_user_line(
@@ -196,6 +197,10 @@ def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node
         values: list[Any] = [Array(n) for n in walk.substitute(outputs, new)]
     else:
         refuse_foreign(inputs, outputs)
+        types = [x for x in leaves if isinstance(x, ArrayType)]
+        if types:
+            raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
+                                          "mg.compile(f).build(...) take types"))
         arrays = [np.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
         values = own(walk.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays), arrays)
     return optree.tree_unflatten(out_tree, values)

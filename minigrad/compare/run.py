@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import statistics
 import sys
 import time
 import tracemalloc
@@ -214,16 +213,16 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
         for name, way in ways.items():
             advance(f"{name}: memory")
             peaks[name] = way.peak_bytes(counts[name])
-        reference = {data.size: (results["loop"][1], statistics.median(seconds["loop"]))}
+        reference = {data.size: (results["loop"][1], float(np.median(seconds["loop"])))}
         if "loop on the same" in turns:
-            reference[short] = loop.call(short)[1], statistics.median(seconds.pop("loop on the same"))
+            reference[short] = loop.call(short)[1], float(np.median(seconds.pop("loop on the same")))
         table = []
         for name, way in ways.items():
             wanted, loop_time = reference[counts[name]]
             value, gradient = results[name]
             table.append(Row(
                 name, counts[name], value, difference(gradient, wanted), tuple(seconds[name]),
-                loop_time / statistics.median(seconds[name]), peaks[name], count_nodes(way.compiled.graph),
+                loop_time / float(np.median(seconds[name])), peaks[name], count_nodes(way.compiled.graph),
                 way.operations(counts[name]), built[name], _note(name, data.size, short, chunk)))
         curves: dict[str, list[Point]] = {n: [] for n in sweep}
         for n in sizes:
@@ -282,7 +281,7 @@ def _median_time(way: Way, n: int) -> float:
     seconds = [way.timed(n)]
     while len(seconds) < 5 and sum(seconds) < _PATIENCE / 20:
         seconds.append(way.timed(n))
-    return statistics.median(seconds)
+    return float(np.median(seconds))
 
 
 def _doubling(n: int) -> list[int]:

@@ -93,7 +93,8 @@ def _split_aux(staged: Staged, has_aux: bool) -> tuple[Node, list[Node], Any]:
     (loss, *more), _ = flatten_result(staged.f, staged.result[0])
     if more:
         raise GradError(at_user_line(f"grad of {function_name(staged.f)}: the loss is not one number"))
-    aux, tree = flatten_result(staged.f, staged.result[1]) if staged.result[1] is not None else ([], None)
+    aux, tree = flatten_result(staged.f, staged.result[1]) if staged.result[1] is not None else (
+        [], optree.tree_structure(None))
     return loss, aux, tree
 
 

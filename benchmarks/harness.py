@@ -1,8 +1,9 @@
 """One way to measure: contestants take turns in one process, and are compared round by round.
 
-In each round every contestant has one turn. A turn begins with a rest, in which the thread pools of the one before
-go to sleep, and with calls that are not measured. Ratios are taken within a round and then their median is, so
-that a machine that is busy for a while slows both sides of a ratio.
+In each round every contestant has one turn. A turn begins with a rest until the process is idle, because the threads
+of a library that has just worked go on looking for more work for a while (OpenBLAS's for a tenth of a second) and would
+take the next contestant's cores; then come calls that are not measured. Ratios are taken within a round and then their
+median is, so that a machine that is busy for a while slows both sides of a ratio.
 """
 
 from __future__ import annotations
@@ -50,8 +51,7 @@ def gather(makers: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dic
 # -- measuring ---------------------------------------------------------------------------------------------
 
 
-def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.03,
-         rest: float = 0.04) -> dict[str, list[float]]:
+def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.03) -> dict[str, list[float]]:
     """Return the seconds that one call takes, for each contestant and round.
 
     Parameters
@@ -61,8 +61,6 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
     rounds : int
     turn : float
         Seconds of measured calls in one turn, about; at least one call.
-    rest : float
-        Seconds of sleep before each turn.
     """
     calls = {name: _warm_up(call, turn) for name, call in contestants.items()}
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -73,7 +71,7 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
         for k in range(rounds):
             for name in (order if k % 2 else order[::-1]):
                 call, n = contestants[name], calls[name]
-                time.sleep(rest)
+                _rest()
                 for _ in range(min(n, 3)):
                     call()
                 start = time.perf_counter()
@@ -83,6 +81,16 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
     finally:
         gc.enable()
     return times
+
+
+def _rest() -> None:
+    """Sleep until no thread of this process works any more, for half a second at most."""
+    deadline = time.perf_counter() + 0.5
+    while time.perf_counter() < deadline:
+        before = time.process_time()
+        time.sleep(0.005)
+        if time.process_time() - before < 0.0005:
+            return
 
 
 def _warm_up(call: Callable[[], Any], turn: float) -> int:
@@ -202,12 +210,27 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+def _work() -> tuple[float, float, float] | None:
+    """Return the seconds so far on the clock, of all work on this machine, and of this process and its children."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _, _, *rest = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+    everyone = (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+    return time.perf_counter(), everyone, sum(os.times()[:4])
+
+
 def main(name: str, run: Callable[[bool], Result]) -> None:
     """Run one benchmark from the command line: print its tables and write ``results/NAME.json``."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and no file written")
     quick = parser.parse_args().quick
+    before = _work()
     result = run(quick)
+    after = _work()
+    if before and after:  # a figure taken beside other work is no figure: let the file say so
+        wall, everyone, own = (b - a for a, b in zip(before, after, strict=True))
+        result.notes["cores busy with others' work meanwhile"] = round(max(0.0, (everyone - own) / wall), 2)
     print(f"== {name}\n{result}", flush=True)
     if not quick:
         RESULTS.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
-from . import optim, random
+from . import optim, per_example, random
 from .compare import Report, check_batching, check_grads, compare
 from .compiler import compile
 from .dims import Dim

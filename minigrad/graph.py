@@ -216,6 +216,11 @@ class Node:
 PRIMITIVES: dict[str, Any] = {}  # filled by primitive.py
 
 
+def moment() -> int:
+    """Return a serial number: nodes made before have smaller ones, nodes made later have larger ones."""
+    return next(_serial)
+
+
 def full(value: bool | int | float, shape: Shape, dtype: np.dtype) -> Node:
     """Return the constant array of one value."""
     return PRIMITIVES["full"](value=np.dtype(dtype).type(value).item(), shape=tuple(shape), dtype=dtype)

@@ -101,9 +101,10 @@ def _block(plan: Plan, step: Step, rows: int, sizes: Mapping[Symbol, int]) -> in
     for n in step.group.nodes:
         for operand in (*n.inputs, n):
             source = plan.roles.root[operand]
-            if isinstance(source.type, TupleType):
-                source = operand
-            if source not in seen and source not in step.scratch and source.ndim and source.shape[0] == step.group.rows:
+            # Of a tuple it is a part that is read, and each part is an operand of its own.
+            if isinstance(source.type, TupleType) or source in seen or source in step.scratch:
+                continue
+            if source.ndim and source.shape[0] == step.group.rows:
                 seen.add(source)
                 touched += value(row_bytes(source), sizes)
     block = max(BLOCK_BYTES // max(touched, 1), SMALLEST_BLOCK)

@@ -122,7 +122,7 @@ def _graphs(report: Any) -> str:
 def _program(report: Any) -> str:
     stages = "".join(f"<li><b>{xml(name)}</b> {xml(note)}</li>" for name, note in report.stages)
     return _section("The program", f'<ol class="stages">{stages}</ol><pre>{_coloured(report.source)}</pre>',
-                    "What runs for the batch: straight-line NumPy, in which each line names the line it comes from.")
+                    "What runs for a batch of any size: straight-line NumPy. Its comments name the lines of your code.")
 
 
 def _machine(report: Any) -> str:

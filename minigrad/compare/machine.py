@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-from importlib import metadata
+import sys
 
 import numpy as np
 
@@ -14,7 +14,8 @@ def environment() -> dict[str, str]:
     """Return versions and machine, as words for a report."""
     build = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     blas = " ".join(str(build[k]) for k in ("name", "version") if build.get(k))
-    return {"minigrad": _version("minigrad"), "Python": platform.python_version(), "NumPy": np.__version__,
+    own = sys.modules[__package__.partition(".")[0]].__version__
+    return {"minigrad": own, "Python": platform.python_version(), "NumPy": np.__version__,
             "BLAS": blas or "unknown", "system": f"{platform.system()} {platform.machine()}",
             "processor": _processor(), "CPUs": str(_cpus()), "BLAS threads": _blas_threads()}
 
@@ -25,15 +26,10 @@ def _blas_threads() -> str:
         return "as set"
     import threadpoolctl
 
-    counts = {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    pools = [p for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
+    own = [p for p in pools if "numpy" in p["filepath"]] or pools  # other packages may have brought their own
+    counts = {p["num_threads"] for p in own}
     return ", ".join(map(str, sorted(counts))) or "as set"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _cpus() -> int:

@@ -58,7 +58,8 @@ def load(target: str, params: str = "params", examples: str = "examples") -> Tar
     module = _import(path)
     loss = getattr(module, name, None)
     if loss is None:
-        own = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == _MODULE]
+        own = [k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", None) == _MODULE
+               and k not in (params, examples)]
         raise TargetError(f"{path} has no function {name!r}" + (f"; it has {', '.join(own)}" if own else ""))
     if not callable(loss):
         raise TargetError(f"{path}: {name} is a {type(loss).__name__}, not a function")

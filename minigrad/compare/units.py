@@ -16,8 +16,9 @@ def significant(value: float, digits: int = 3) -> str:
     """Return `value` to so many significant digits, never in powers of ten: ``0.0123``, ``1,230``."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
+    value = float(f"{value:.{digits - 1}e}")
     places = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):,.{max(places, 0)}f}"
+    return f"{value:,.{max(places, 0)}f}"
 
 
 def seconds(value: float, digits: int = 3) -> str:

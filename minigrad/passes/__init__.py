@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..graph import Graph
 from .contract import contract
 from .lower import lower
@@ -16,12 +18,14 @@ PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("segments
           ("lower", lower))
 
 
-def run(graph: Graph) -> tuple[Graph, list[Stage]]:
+def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]]:
     """Run all Graph -> Graph passes.
 
     Parameters
     ----------
     graph : Graph
+    without : collection of str
+        Names of passes to leave out.
 
     Returns
     -------
@@ -32,6 +36,8 @@ def run(graph: Graph) -> tuple[Graph, list[Stage]]:
     """
     stages = []
     for name, apply in PASSES:
+        if name in without:
+            continue
         after = apply(graph)
         if after.outputs == graph.outputs:
             continue

@@ -23,17 +23,20 @@ import opt_einsum
 from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, reachable
 from ..ops.contract import LETTERS
-from .forms import Factor, Form, Letter, Term, Writer
+from .forms import LINEAR, Factor, Form, Letter, Term, Writer
 
 _TYPICAL = 128  # what a symbolic size without a hint counts as
 _CLEARLY = 2.0  # how many times cheaper the new form must be
 _FLOPS, _BYTES = 50e9, 8e9  # per second, of one core; only their ratio matters
+_DEEPEST = 60  # how far a form looks back
 _ROOTS = ("sum", "einsum")
 
 
 def contract(graph: Graph) -> Graph:
     """Return an equal graph in which large products that are summed are not formed, where that is cheaper."""
     closed: set[Node] = set()
+    if not any(map(_is_large, graph.nodes)):
+        return graph
     while True:
         outputs, rewritten = _rewrite(graph, closed)
         if not rewritten:
@@ -59,34 +62,68 @@ def _elements(node: Node) -> int:
 
 
 def _is_large(node: Node) -> bool:
-    return node.prim.name in ("mul", "einsum", "scatter_add") and all(_elements(node) > _elements(i) for i in node.inputs)
+    """Tell whether a value is a product (or an index's spreading) with more elements than all it is made of."""
+    if node.prim.name not in ("mul", "einsum", "scatter_add", "add", "sub") or not node.type.floating:
+        return False
+    size = _elements(node)
+    for i in node.inputs:
+        size -= _elements(i.inputs[0] if i.prim.name == "expand" else i)
+        if size <= 0:
+            return False
+    return True
 
 
 def _rewrite(graph: Graph, closed: set[Node]) -> tuple[list[Node], list[tuple[Node, frozenset[Node]]]]:
     """Walk the graph once; return its outputs, and for each sum that was rewritten what it had written out."""
-    writer = Writer()
+    forms = _Forms(closed)
     made: dict[Node, Node] = {}
-    forms: dict[Node, Form] = {}
+    within: set[Node] = set()  # large products, and what is linear in one: only there is something to find
     rewritten = []
     with made_by("contract") as working_on:
         for node in graph.nodes:
-            inputs = tuple(made[i] for i in node.inputs)
+            inputs = tuple([made[i] for i in node.inputs])
             new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
             made[node] = new
-            if isinstance(new.type, TupleType):
-                continue
-            working_on(new)
-            form = writer.write(new, forms) if new.dtype != np.float16 and all(i in forms for i in inputs) else None
-            if form is not None and node.prim.name in _ROOTS and form.opened - {new}:
-                better = _cheaper(writer, new, form)
+            found = node.prim.name in LINEAR and any(i in within for i in inputs)
+            if found and node.prim.name in _ROOTS:
+                working_on(new)
+                form = forms.written(new)
+                better = _cheaper(forms.writer, new, form) if form is not None else None
                 if better is not None:
                     rewritten.append((node, form.opened))
-                    made[node] = new = better
-                    form = None
-            if form is None or node in closed or new in closed or not _stays_open(writer, new, form):
-                form = writer.leaf(new)
-            forms[new] = form
+                    made[node] = better
+                    continue
+            if found or _is_large(new):
+                within.add(new)
+                if node in closed:
+                    closed.add(new)
     return [made[n] for n in graph.outputs], rewritten
+
+
+class _Forms:
+    """The forms of the values of one graph, each written when it is asked for."""
+
+    def __init__(self, closed: set[Node]):
+        self.writer = Writer()
+        self._closed = closed
+        self._known: dict[Node, Form] = {}
+
+    def written(self, node: Node, depth: int = 0) -> Form | None:
+        """Return the form of a node in terms of its inputs', or None where it has none."""
+        if node.prim.name not in LINEAR or node.dtype == np.float16 or depth > _DEEPEST or any(
+                isinstance(i.type, TupleType) for i in node.inputs):
+            return None
+        return self.writer.write(node, {i: self.of(i, depth + 1) for i in node.inputs})
+
+    def of(self, node: Node, depth: int) -> Form:
+        """Return the form that whoever uses the node looks at: written out, or the node as it is."""
+        form = self._known.get(node)
+        if form is None:
+            form = self.written(node, depth) if node.type.floating and node not in self._closed else None
+            if form is None or not _stays_open(self.writer, node, form):
+                form = self.writer.leaf(node)
+            self._known[node] = form
+        return form
 
 
 def _stays_open(writer: Writer, node: Node, form: Form) -> bool:

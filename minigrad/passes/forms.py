@@ -126,7 +126,7 @@ class Writer:
 
     def write(self, node: Node, forms: Mapping[Node, Form]) -> Form | None:
         """Return the node's form from those of its inputs, or None where it is not linear in them."""
-        rule = _RULES.get(node.prim.name)
+        rule = LINEAR.get(node.prim.name)
         if rule is None or not node.type.floating:
             return None
         form = rule(self, node, [forms[i] for i in node.inputs])
@@ -351,5 +351,5 @@ def counts_along(index: Node) -> int | None:
     return None
 
 
-_RULES = {"mul": _mul, "square": _square, "add": _add(1.0), "sub": _add(-1.0), "neg": _neg, "div": _div,
+LINEAR = {"mul": _mul, "square": _square, "add": _add(1.0), "sub": _add(-1.0), "neg": _neg, "div": _div,
           "expand": _expand, "transpose": _transpose, "reshape": _reshape, "sum": _sum, "einsum": _einsum, "scatter_add": _scatter}

@@ -12,11 +12,13 @@ from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node, made_by
 from ..ops.contract import parse
 
-_DEEPEST = 30
+_MOST = 60  # nodes of elementwise work that are looked through
 
 
 def segments(graph: Graph) -> Graph:
     """Return an equal graph in which no sum runs over a concatenated axis where it can run over the parts."""
+    if not any(n.prim.name == "concatenate" for n in graph.nodes):
+        return graph
     made: dict[Node, Node] = {}
     with made_by("segments") as working_on:
         for node in graph.nodes:
@@ -32,9 +34,9 @@ def segments(graph: Graph) -> Graph:
 def _sum(node: Node) -> Node | None:
     (x,) = node.inputs
     for a in node.params["axes"]:
-        parts = _parts(x, a)
-        if parts is not None:
-            return _total([PRIMITIVES["sum"](p, axes=node.params["axes"]) for p in parts])
+        cuts = _cuts(x, a)
+        if cuts is not None:
+            return _total([PRIMITIVES["sum"](p, axes=node.params["axes"]) for p in _parts(x, a, cuts, {})])
     return None
 
 
@@ -47,7 +49,7 @@ def _einsum(node: Node) -> Node | None:
         cuts = next((s for i, a in places if (s := _cuts(node.inputs[i], a)) is not None), None)
         if cuts is None:
             continue
-        pieces = [list(_parts(x, terms[i].index(c), cuts) if c in terms[i] else [x] * len(cuts))
+        pieces = [_parts(x, terms[i].index(c), cuts, {}) if c in terms[i] else [x] * len(cuts)
                   for i, x in enumerate(node.inputs)]
         return _total([PRIMITIVES["einsum"](*xs, **node.params) for xs in zip(*pieces, strict=True)])
     return None
@@ -63,23 +65,30 @@ def _total(nodes: Sequence[Node]) -> Node:
     return total
 
 
-def _cuts(node: Node, axis: int, depth: int = 0) -> tuple[int, ...] | None:
+def _cuts(node: Node, axis: int) -> tuple[int, ...] | None:
     """Return the sizes of the parts that an axis was laid together of, somewhere in the elementwise work."""
-    if depth > _DEEPEST:
-        return None
-    if node.prim.name == "concatenate" and node.params["axis"] == axis:
-        sizes = tuple(i.shape[axis] for i in node.inputs)
-        return None if any(isinstance(n, Dim) for n in sizes) else sizes
-    if node.prim.kind == "elementwise":
-        return next((s for i in node.inputs if (s := _cuts(i, axis, depth + 1)) is not None), None)
+    seen = {node}
+    stack = [node]
+    while stack and len(seen) < _MOST:
+        n = stack.pop()
+        if n.prim.name == "concatenate" and n.params["axis"] == axis:
+            sizes = tuple(i.shape[axis] for i in n.inputs)
+            return None if any(isinstance(size, Dim) for size in sizes) else sizes
+        if n.prim.kind == "elementwise":
+            new = [i for i in n.inputs if i not in seen]
+            seen.update(new)
+            stack += new
     return None
 
 
-def _parts(node: Node, axis: int, cuts: Sequence[int] | None = None) -> list[Node] | None:
-    """Return the parts of a value along an axis, cut where it was laid together (or at `cuts`)."""
-    cuts = cuts if cuts is not None else _cuts(node, axis)
-    if cuts is None:
-        return None
+def _parts(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[Node]]) -> list[Node]:
+    """Return the parts of a value along an axis, cut at `cuts`."""
+    if node not in known:
+        known[node] = _cut(node, axis, cuts, known)
+    return known[node]
+
+
+def _cut(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[Node]]) -> list[Node]:
     name = node.prim.name
     if name == "concatenate" and node.params["axis"] == axis and tuple(i.shape[axis] for i in node.inputs) == tuple(cuts):
         return list(node.inputs)
@@ -88,8 +97,8 @@ def _parts(node: Node, axis: int, cuts: Sequence[int] | None = None) -> list[Nod
         return [node.prim(**{**node.params, "shape": s}) for s in shapes]
     if name == "expand" and axis in node.params["axes"]:
         return [node.prim(*node.inputs, **{**node.params, "shape": s}) for s in shapes]
-    if node.prim.kind == "elementwise":
-        pieces = [_parts(i, axis, cuts) for i in node.inputs]
+    if node.prim.kind == "elementwise" and _cuts(node, axis) is not None:
+        pieces = [_parts(i, axis, cuts, known) for i in node.inputs]
         return [node.prim(*xs, **node.params) for xs in zip(*pieces, strict=True)]
     parts, low = [], 0
     for n in cuts:

@@ -1,0 +1,166 @@
+"""The numbers of a report are right: against NumPy, and against each other."""
+
+import io
+import json
+import statistics
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.compare import run
+from minigrad.graph import PRIMITIVES
+from tests.compare import broken
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(50, 3)), RNG.normal(size=50)
+PARAMS = {"w": RNG.normal(size=3), "b": 0.5}
+
+
+def loss(params, x, y):
+    return (x @ params["w"] + params["b"] - y) ** 2
+
+
+@pytest.fixture(scope="module")
+def report():
+    return mg.compare(loss, PARAMS, (X, Y), repeats=3, copies=16, microbatch=7, progress=False)
+
+
+def test_loss_and_gradient_are_those_of_numpy(report):
+    gap = X @ PARAMS["w"] + PARAMS["b"] - Y
+    for row in report.rows:
+        assert row.loss == pytest.approx(np.mean(gap[:row.examples] ** 2), rel=1e-12)
+        assert row.difference < 1e-14
+    ways = run.Data(loss, (PARAMS, X, Y), (None, 0, 0))
+    loop = run.Way(ways, mg.value_and_grad(loss), "auto", looped=True)
+    loop.build(50)
+    _, (b, w) = loop.call(50)
+    np.testing.assert_allclose(b, np.mean(2 * gap))
+    np.testing.assert_allclose(w, np.mean(2 * gap[:, None] * X, axis=0))
+
+
+def test_rows(report):
+    assert [r.name for r in report.rows] == ["loop", "unrolled", "vmapped", "microbatched"]
+    assert [r.examples for r in report.rows] == [50, 16, 50, 50]
+    loop, vmapped = report["loop"], report["vmapped"]
+    assert loop.speedup == 1
+    assert vmapped.time == statistics.median(vmapped.seconds)
+    assert len(vmapped.seconds) == 3
+    assert vmapped.speedup == pytest.approx(loop.time / vmapped.time)
+    assert vmapped.rate == pytest.approx(50 / vmapped.time)
+    assert vmapped.nodes == mg.trace(mg.value_and_grad(mg.mean_loss(loss, (None, 0, 0))))(PARAMS, X, Y).count()
+    assert "first 16 of 50 examples" in report["unrolled"].note
+    assert report["microbatched"].note == "7 at a time, 8 passes, the last of 1"
+    assert report.roundoff == np.finfo(float).eps
+
+
+def test_the_unrolled_graph_has_a_copy_for_each_example():
+    few = mg.compare(loss, PARAMS, (X, Y), repeats=1, copies=4, rows=("unrolled",), progress=False)
+    more = mg.compare(loss, PARAMS, (X, Y), repeats=1, copies=8, rows=("unrolled",), progress=False)
+    assert [r.name for r in few.rows] == ["loop", "unrolled"]
+    assert 1.5 < more["unrolled"].nodes / few["unrolled"].nodes < 2.1
+
+
+def test_a_wrong_way_shows_in_its_row():
+    def cubed(w, x):
+        return np.sum(broken.cube(w * x))
+
+    broken.declare(batch=lambda size, mapped, x: PRIMITIVES["broken"](x) * 1.5)
+    try:
+        report = mg.compare(cubed, PARAMS["w"], (X,), repeats=1, progress=False, copies=2, rows=("unrolled", "vmapped"))
+    finally:
+        PRIMITIVES.pop(broken.NAME)
+    assert report["unrolled"].difference < 1e-14
+    assert report["vmapped"].difference == pytest.approx(0.5)
+    assert report["vmapped"].loss == pytest.approx(1.5 * report["loop"].loss)
+
+
+def test_difference_is_relative_to_the_largest_element_of_the_same_array():
+    want = [np.array([1.0, -4.0]), np.array([100.0]), np.zeros(2)]
+    assert run.difference(want, want) == 0
+    assert run.difference([np.array([1.0, -4.0]), np.array([101.0]), np.zeros(2)], want) == pytest.approx(0.01)
+    assert run.difference([np.array([2.0, -4.0]), np.array([101.0]), np.zeros(2)], want) == pytest.approx(0.25)
+    assert run.difference([*want[:2], np.array([0.0, 3.0])], want) == 3
+    assert np.isnan(run.difference([np.array([1.0, np.nan]), *want[1:]], want))
+
+
+def test_peak_memory_is_what_numpy_allocates():
+    def wide(w, x):
+        return np.sum(np.sort(np.outer(w, x).reshape(-1)))  # 80,000 bytes for each example
+
+    data = RNG.normal(size=(64, 100))
+    report = mg.compare(wide, RNG.normal(size=100), (data,), repeats=1, microbatch=4, rows=("vmapped", "microbatched"),
+                        progress=False)
+    batch, chunk, one = (report[k].peak_bytes for k in ("vmapped", "microbatched", "loop"))
+    assert 64 * 80_000 < batch < 12 * 64 * 80_000
+    assert 80_000 < one < chunk < batch / 4
+    points = report.curves["vmapped"]
+    assert [p.examples for p in points] == [1, 2, 4, 8, 16, 32, 64]
+    assert 1.5 < points[-1].peak_bytes / points[-2].peak_bytes < 2.1
+
+
+def test_other_axes_pytrees_and_keyword_choices():
+    def scaled(params, example):
+        return np.sum(params[0] * example["x"]) * example["k"]
+
+    examples = {"x": np.ascontiguousarray(X.T), "k": Y}
+    report = mg.compare(scaled, [PARAMS["w"]], examples, in_axes=(None, {"x": 1, "k": 0}), repeats=1, progress=False,
+                        rows=("vmapped",))
+    assert report["vmapped"].loss == pytest.approx(np.mean((X @ PARAMS["w"]) * Y))
+    one = mg.compare(loss, PARAMS, (X[:1], Y[:1]), repeats=1, progress=False)
+    assert {r.examples for r in one.rows} == {1}
+    assert one.curves["loop"][0].examples == 1
+
+
+def test_bad_input():
+    with pytest.raises(mg.MinigradError, match="no row 'loops'; there are loop, unrolled"):
+        mg.compare(loss, PARAMS, (X, Y), rows=("loops",))
+    with pytest.raises(mg.MinigradError, match="at least 1"):
+        mg.compare(loss, PARAMS, (X, Y), repeats=0)
+    with pytest.raises(mg.BatchError, match=r"batch sizes differ: 50 .*49"):
+        mg.compare(loss, PARAMS, (X, Y[1:]), progress=False)
+    with pytest.raises(mg.BatchError, match="no examples"):
+        mg.compare(loss, PARAMS, ())
+    with pytest.raises(mg.BatchError, match="an empty batch"):
+        mg.compare(loss, PARAMS, (X[:0], Y[:0]), progress=False)
+    with pytest.raises(mg.GradError, match="one floating number"):
+        mg.compare(lambda p, x: x * p, 1.0, (X,), progress=False)
+    assert mg.compare(loss, PARAMS, (X, Y), repeats=1, copies=1, progress=False)["vmapped"].difference < 1e-14
+
+
+def test_json_and_text(report):
+    data = json.loads(report.to_json())
+    assert [r["name"] for r in data["rows"]] == [r.name for r in report.rows]
+    assert data["rows"][2]["time"] == report["vmapped"].time
+    assert data["environment"]["NumPy"] == np.__version__
+    assert data["environment"]["minigrad"] == mg.__version__
+    assert data["curves"]["vmapped"][0]["examples"] == 1
+    text = str(report)
+    assert text.startswith("loss: mean loss and gradient of 50 examples\n")
+    assert len({len(line) for line in text.splitlines()[1:6]}) == 1  # columns stand in line
+
+
+def test_the_table_on_a_narrow_terminal_stands_on_its_side(report):
+    console = pytest.importorskip("rich.console")
+    for width, first in ((200, "gradient by"), (80, "gradient by")):
+        out = io.StringIO()
+        console.Console(file=out, width=width, force_terminal=False).print(report)
+        lines = [line.rstrip() for line in out.getvalue().splitlines()]
+        assert max(map(len, lines)) <= width
+        header = next(line for line in lines if line.strip().startswith(first))
+        assert ("peak memory" in header) == (width == 200)
+        assert any("2.04" in line or f"{report['loop'].loss:.6g}" in line for line in lines)
+
+
+def test_progress_is_shown_to_those_who_watch(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    watched, unwatched = Terminal(), io.StringIO()
+    for stream in (watched, unwatched):
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        mg.compare(loss, PARAMS, (X[:4], Y[:4]), repeats=1, copies=2)
+    assert "compare loss" in watched.getvalue()
+    assert unwatched.getvalue() == ""

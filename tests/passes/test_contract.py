@@ -43,8 +43,8 @@ def recurrent(ws, xs):
 
 
 def convolution(k, x):
-    columns = np.stack([x[i:N - 2 + i] for i in range(3)], axis=-1)
-    return np.tanh(np.einsum("ti,io->to", columns, k)).sum()
+    columns = np.stack([x[i:4 + i] for i in range(3)], axis=-1)
+    return np.tanh(np.einsum("tci,cio->to", columns, k)).sum()
 
 
 def embedding(e, i):
@@ -74,7 +74,7 @@ NAIVE = {
     "norms, a weight used twice": (lambda w, x: squares(each(siamese)(w, x)), (W, XT)),
     "norms, the seed": (lambda w, x: squares(each(seed)(w, x)), (W, X)),
     "norms, unrolled recurrence": (lambda w, x: squares(each(recurrent)(w, x)), ((W, V), XT)),
-    "norms, convolution": (lambda w, x: squares(each(convolution)(w, x)), (rng.normal(size=(3, 200)), X)),
+    "norms, convolution": (lambda w, x: squares(each(convolution)(w, x)), (rng.normal(size=(N, 3, M)), rng.normal(size=(B, 6, N)))),
     "norms, embedding": (lambda w, i: squares(each(embedding)(w, i)), (rng.normal(size=(50, M)), IDX)),
     "norms of one flat vector": (flat, ((W, np.ones(M)), X)),
     "clipped mean": (dpsgd, (W, X)),

@@ -20,21 +20,24 @@ import optree
 
 from . import codec, draw, text
 from .dims import Dim, Shape, format_shape, size_of, symbols
-from .errors import DtypeError, GraphError, format_location, user_location
+from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
 
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 _serial = itertools.count()
 
 
-def dtype_of(dtype: object) -> np.dtype:
-    """Return `dtype` as a NumPy dtype that minigrad has arrays of, or raise `DtypeError`."""
-    dtype = np.dtype(dtype)
+def dtype_of(dtype: object, whose: Callable[[], str] = str) -> np.dtype:
+    """Return `dtype` as a NumPy dtype that minigrad has arrays of, or raise `DtypeError`, which begins with `whose`."""
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError as error:
+        raise DtypeError(at_user_line(f"{whose()}{error}")) from None
     if dtype.kind not in "biuf":
         kind = {"c": "complex", "O": "object", "U": "string", "S": "bytes", "M": "datetime"}.get(dtype.kind, dtype.name)
-        raise DtypeError(
-            f"dtype {dtype.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
+        raise DtypeError(at_user_line(
+            f"{whose()}dtype {dtype.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
             + (". Split it into its real and imaginary parts." if dtype.kind == "c" else
-               ". Convert it with np.asarray(x, dtype=float)." if dtype.kind == "O" else "."))
+               ". Convert it with np.asarray(x, dtype=float)." if dtype.kind == "O" else ".")))
     return dtype.newbyteorder("=")
 
 

@@ -138,9 +138,19 @@ class Array:
                               np.asarray)
     item = _not_a_number("item()", "Keep it as an array.", np.ndarray.item)
     tolist = _not_a_number("tolist()", "Keep it as an array.", np.ndarray.tolist)
-    __setitem__ = _not_a_number("in-place assignment", "Traced arrays never change: write "
-                                "x = np.where(mask, new, x), or np.concatenate([...]).")
+
+    def __setitem__(self, *args: Any) -> None:
+        raise TraceError(at_user_line(
+            f"in-place assignment to a traced value ({self._node.type}, from {self._node.where}): traced arrays never "
+            "change. Write x = np.where(mask, new, x), or np.concatenate([...])."))
+
     __delitem__ = __setitem__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        instead = f" Write np.{name}(x)." if name in NAMES else ""
+        raise AttributeError(at_user_line(f"a traced array ({self._node.type}) has no attribute {name!r}.{instead}"))
 
     # -- NumPy's protocols -----------------------------------------------------------------------------
 
@@ -181,9 +191,12 @@ def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
         return TABLE[func]
     except (KeyError, TypeError):
         name = getattr(func, "__name__", str(func))
-        module = (getattr(func, "__module__", None) or "numpy").replace("numpy", "np").split("._")[0]
+        module = (getattr(func, "__module__", None) or "").replace("numpy", "np").split("._")[0]
+        if getattr(np, name, None) is func:
+            module = "np"
+        called = f"{module}.{name}" if module else name
         raise TraceError(at_user_line(
-            f"{module}.{name} is not supported on traced values. What it computes must be written with the functions "
+            f"{called} is not supported on traced values. What it computes must be written with the functions "
             "in minigrad.numpy, or computed outside the traced function.")) from None
 
 
@@ -261,9 +274,9 @@ def as_array(x: Any) -> Array:
             if _any_traced([listed]):
                 return as_array(listed)
             value = np.asarray(listed)
-        dtype_of(value.dtype)
-    except DtypeError as error:
-        raise DtypeError(at_user_line(f"a {type(x).__name__}: {error}")) from None
+    except ValueError as error:
+        raise ShapeError(at_user_line(f"a {type(x).__name__} that is no array: {error}")) from None
+    dtype_of(value.dtype, lambda: f"a {type(x).__name__}: ")
     if constants.known is None or value.nbytes <= _LARGE:
         return Array(constant(value))
     if id(x) not in constants.known:
@@ -350,7 +363,12 @@ def as_shape(shape: Any) -> Shape:
 
 def as_axis(axis: Any, ndim: int, name: str) -> int:
     """Return an axis argument as a non-negative int, or raise `ShapeError`."""
-    a = axis.__index__()
+    try:
+        a = operator.index(axis)
+    except TypeError:
+        if isinstance(axis, Array):
+            raise
+        raise ShapeError(at_user_line(f"{name}: an axis is an int, not {axis!r}")) from None
     if not -ndim <= a < ndim:
         raise ShapeError(at_user_line(f"{name}: no axis {a} in an array of {ndim} axes"))
     return a % ndim if ndim else 0

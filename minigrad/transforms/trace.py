@@ -67,18 +67,17 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
         return x._node.type
     if isinstance(x, ArrayType):
         return x
-    try:
-        if isinstance(x, (np.ndarray, np.generic)):
-            return ArrayType(x.shape, dtype_of(x.dtype))
-        if isinstance(x, (bool, int, float)):
-            return ArrayType((), np.asarray(x).dtype)
-        if hasattr(x, "__array__") and not isinstance(x, type):
-            value = np.asarray(x)
-            return ArrayType(value.shape, dtype_of(value.dtype))
-        if isinstance(x, (complex, str, bytes)):
-            dtype_of(np.asarray(x).dtype)
-    except (DtypeError, ValueError) as error:
-        raise DtypeError(at_user_line(f"argument {name()}, a {type(x).__name__}: {error}")) from None
+
+    def whose() -> str:
+        return f"argument {name()}, a {type(x).__name__}: "
+
+    if isinstance(x, (np.ndarray, np.generic)):
+        return ArrayType(x.shape, dtype_of(x.dtype, whose))
+    if hasattr(x, "__array__") and not isinstance(x, type):
+        value = np.asarray(x)
+        return ArrayType(value.shape, dtype_of(value.dtype, whose))
+    if isinstance(x, (bool, int, float, complex, str, bytes)):
+        return ArrayType((), dtype_of(np.asarray(x).dtype, whose))
     raise DtypeError(at_user_line(
         f"argument {name()} is a {type(x).__name__}, which is no array. Pytrees of arrays and numbers can be traced; "
         "bind anything else first, with functools.partial or a lambda."))

@@ -19,8 +19,8 @@ import numpy as np
 from .. import walk
 from ..dims import Dim, same
 from ..errors import Unsupported
-from ..graph import ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, fail, spread
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
+from ..primitive import Primitive, Sample, fail, spread
 from .control import parts, placeholder
 from .elementwise import where
 from .layout import move_axis, reshape
@@ -187,7 +187,25 @@ def _switch_batch(size: Any, mapped: Sequence[bool], index: Node, *xs: Node, gra
     return tuple(sum_(p, axes=(1,)) if s else p for p, s in zip(out, sums, strict=True))
 
 
-switch = Primitive("switch", _switch_type, _switch_eval, _switch_vjp, _switch_jvp, _switch_batch)
+def _inputs(*shapes: tuple[int, ...], dtype: str = "f8") -> list[Node]:
+    return [placeholder(ArrayType(s, np.dtype(dtype))) for s in shapes]
+
+
+def _switch_samples() -> list[Sample]:
+    graphs = []
+    for name in ("sin", "exp", "square"):
+        w, x = _inputs((3,), (3,))
+        y = PRIMITIVES[name](x) * w
+        graphs.append(Graph((w, x), (y, PRIMITIVES["sum"](y * x, axes=(0,))), name=name))
+    rng = np.random.default_rng(8)
+    w, x, many = rng.normal(size=3), rng.normal(size=3), rng.normal(size=(5, 3))
+    return [Sample((np.array(1), w, x), {"graphs": tuple(graphs), "rows": (False, False), "sums": (False, False)}),
+            Sample((np.array([2, 0, -1, 9, 1]), w, many),
+                   {"graphs": tuple(graphs), "rows": (False, True), "sums": (True, False)})]
+
+
+switch = Primitive("switch", _switch_type, _switch_eval, _switch_vjp, _switch_jvp, _switch_batch,
+                   samples=_switch_samples)
 
 
 # -- while ---------------------------------------------------------------------------------------------
@@ -269,10 +287,20 @@ def _while_batch(size: Any, mapped: Sequence[bool], *xs: Node, test: Graph, body
     return tuple(p if f else spread(p, size) for p, f in zip(parts(node), flags[count:], strict=True))
 
 
+def _while_sample() -> Sample:
+    """Return a loop on integers: as long as n > i, i doubles. (Of floats, it has no reverse rule to be tested.)"""
+    graphs = []
+    for end in (lambda n, i: PRIMITIVES["gt"](n, i), lambda n, i: i + i):
+        n, i = _inputs((), (), dtype="i8")
+        graphs.append(Graph((n, i), (end(n, i),)))
+    return Sample((np.array(11), np.array(1)), {"test": graphs[0], "body": graphs[1], "count": 1}, order=0)
+
+
 while_ = Primitive(
     "while", _while_type, _while_eval, batch=_while_batch, jvp=_while_jvp,
     vjp=Unsupported("the number of steps is known only when the program runs, so reverse mode cannot keep them. Use "
-                    "mg.scan or mg.fori_loop with a fixed number of steps, or forward mode (mg.jvp)"))
+                    "mg.scan or mg.fori_loop with a fixed number of steps, or forward mode (mg.jvp)"),
+    samples=lambda: [_while_sample()])
 
 
 # -- scan ----------------------------------------------------------------------------------------------
@@ -417,4 +445,13 @@ def _scan_batch(size: Any, mapped: Sequence[bool], *xs: Node, body: Graph, count
     return tuple(results)
 
 
-scan = Primitive("scan", _scan_type, _scan_eval, _scan_vjp, _scan_jvp, _scan_batch)
+def _scan_samples() -> list[Sample]:
+    w, h, x = _inputs((2, 2), (2,), (2,))
+    new = PRIMITIVES["sin"](PRIMITIVES["einsum"](w, h, subscripts="ij,j->i") + x)
+    body = Graph((w, h, x), (new, PRIMITIVES["sum"](new * x, axes=(0,))))
+    rng = np.random.default_rng(9)
+    arrays = rng.normal(size=(2, 2)), rng.normal(size=2), rng.normal(size=(4, 2))
+    return [Sample(arrays, {"body": body, "counts": (1, 1), "length": 4, "reverse": r}) for r in (False, True)]
+
+
+scan = Primitive("scan", _scan_type, _scan_eval, _scan_vjp, _scan_jvp, _scan_batch, samples=_scan_samples)

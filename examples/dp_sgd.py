@@ -78,7 +78,8 @@ weights = {"W1": rng.normal(size=(64, 96)) * 0.1, "b1": np.zeros(96), "W2": rng.
 batch = train[:20]
 gradients = [mg.grad(loss)(weights, X[i].astype(float), labels[i]) for i in batch]
 norms = [np.sqrt(sum((v**2).sum() for v in g.values())) for g in gradients]
-clipped = mg.compile(mg.per_example.clipped_mean(loss, BOUND, in_axes=axes))(weights, X[batch].astype(float), labels[batch])
+clip = mg.compile(mg.per_example.clipped_mean(loss, BOUND, in_axes=axes))
+clipped = clip(weights, X[batch].astype(float), labels[batch])
 for k in weights:
     by_hand = np.mean([g[k] * min(1, BOUND / n) for g, n in zip(gradients, norms, strict=True)], axis=0)
     np.testing.assert_allclose(clipped[k], by_hand, rtol=1e-9, atol=1e-12)

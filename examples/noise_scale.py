@@ -22,7 +22,8 @@ def loss(p, x, label):
 digits = load_digits()
 X, labels = digits.data / 16, digits.target
 rng = np.random.default_rng(0)
-params = {"W1": rng.normal(0, 0.15, (64, 64)), "b1": np.zeros(64), "W2": rng.normal(0, 0.1, (64, 10)), "b2": np.zeros(10)}
+params = {"W1": rng.normal(0, 0.15, (64, 64)), "b1": np.zeros(64), "W2": rng.normal(0, 0.1, (64, 10)),
+          "b2": np.zeros(10)}
 axes = (None, 0, 0)
 
 scale = mg.compile(mg.per_example.noise_scale(loss, in_axes=axes))

@@ -15,7 +15,7 @@ import numpy as np
 from .. import passes
 from ..dims import Symbol, value
 from ..graph import Graph, Node
-from ..ops.loops import rows_graph, taken
+from ..ops.branches import rows_graph, taken
 
 Sizes = Mapping[Symbol, int]
 Evaluation = Callable[..., tuple[np.ndarray, ...]]
@@ -79,7 +79,8 @@ class Chunks(Held):
         results: list[Any] = [None if axis is None else np.empty(*t) for t, axis in zip(types, out_axes, strict=True)]
         for (lo, hi), own_sizes in zip(spans, sizes, strict=True):
             cut = slice(lo, hi)
-            own = [x if axis is None else x[(slice(None),) * axis + (cut,)] for x, axis in zip(xs, in_axes, strict=True)]
+            own = [x if axis is None else x[(slice(None),) * axis + (cut,)]
+                   for x, axis in zip(xs, in_axes, strict=True)]
             for i, (made, axis) in enumerate(zip(self._program(own, own_sizes), out_axes, strict=True)):
                 if axis is not None:
                     results[i][(slice(None),) * axis + (cut,)] = made

@@ -1,5 +1,6 @@
 """The primitives, one file per family of adjoint pairs."""
 
-from . import constants, contract, control, elementwise, index, layout, linalg, loops, order, random, spread
+from . import branches, constants, contract, control, elementwise, index, layout, linalg, loops, order, random, spread
 
-__all__ = ["constants", "contract", "control", "elementwise", "index", "layout", "linalg", "loops", "order", "random", "spread"]
+__all__ = ["branches", "constants", "contract", "control", "elementwise", "index", "layout", "linalg", "loops", "order",
+           "random", "spread"]

@@ -291,6 +291,6 @@ def _avoided(rewritten: Sequence[tuple[Node, frozenset[Node]]], alive: set[Node]
 
 def _note(node: Node) -> str:
     size = _elements(node) * node.dtype.itemsize
-    unit = "MB" if size >= 1e6 else "kB"
-    what = "per-example gradient" if any(isinstance(n, Dim) for n in node.shape[:1]) and "vjp" in node.rules else "product"
-    return f"{what} {node.type} of {node.where} never formed: {size / (1e6 if unit == 'MB' else 1e3):.3g} {unit} avoided"
+    amount = f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
+    what = "per-example gradient" if "vjp" in node.rules and "vmap" in node.rules else "product"
+    return f"{what} {node.type} of {node.where} never formed: {amount} avoided"

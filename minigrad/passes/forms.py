@@ -75,7 +75,7 @@ class Writer:
 
     def indicator(self, index: Node, n: int, dtype: np.dtype) -> Node:
         """Return the array that is 1 where ``index[…] = v`` and else 0. It is there to be contracted away."""
-        for found, (known, i) in self.indicators.items():
+        for found, (known, _) in self.indicators.items():
             if known is index and found.shape[-1] == n and found.dtype == dtype:
                 return found
         i = index
@@ -156,7 +156,7 @@ class Writer:
             if len(mine) == 1 and len(theirs) > 1:
                 split = self._split(form, mine[0], theirs)
                 return None if split is None else self.matched(split, axes)
-            if len(mine) != len(theirs) or any(self.sizes[a] != self.sizes[b] for a, b in zip(mine, theirs, strict=True)):
+            if [self.sizes[c] for c in mine] != [self.sizes[c] for c in theirs]:
                 return None
             names.update(zip(mine, theirs, strict=True))
         return self.renamed(form, names)
@@ -320,7 +320,7 @@ def _einsum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
 
 def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     """Rows added up by an index: ``Σ_t u[t, …] [index[t] = v]``; an index that counts along names its own axis."""
-    u, *indices = forms
+    u = forms[0]
     if any(len(axis) != 1 for axis in u.axes):
         return None
     letters = [axis[0] for axis in u.axes]
@@ -352,4 +352,5 @@ def counts_along(index: Node) -> int | None:
 
 
 LINEAR = {"mul": _mul, "square": _square, "add": _add(1.0), "sub": _add(-1.0), "neg": _neg, "div": _div,
-          "expand": _expand, "transpose": _transpose, "reshape": _reshape, "sum": _sum, "einsum": _einsum, "scatter_add": _scatter}
+          "expand": _expand, "transpose": _transpose, "reshape": _reshape, "sum": _sum, "einsum": _einsum,
+          "scatter_add": _scatter}

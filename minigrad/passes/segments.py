@@ -90,7 +90,7 @@ def _parts(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[No
 
 def _cut(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[Node]]) -> list[Node]:
     name = node.prim.name
-    if name == "concatenate" and node.params["axis"] == axis and tuple(i.shape[axis] for i in node.inputs) == tuple(cuts):
+    if name == "concatenate" and node.params["axis"] == axis and [i.shape[axis] for i in node.inputs] == list(cuts):
         return list(node.inputs)
     shapes = [(*node.shape[:axis], n, *node.shape[axis + 1:]) for n in cuts]
     if name == "full":

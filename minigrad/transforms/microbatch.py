@@ -312,4 +312,5 @@ def _test_mixes(params: dict[str, Any], dim: Dim) -> str | None:
         return None
     (end,) = test.outputs
     asks = end.prim.name == "any" and _axis(end.inputs[0].type, dim) == 0
-    return None if asks and not _body_mixes("test", test.replace(outputs=end.inputs), dim) else "its test mixes examples"
+    apart = asks and not _body_mixes("test", test.replace(outputs=end.inputs), dim)
+    return None if apart else "its test mixes examples"

@@ -74,7 +74,8 @@ NAIVE = {
     "norms, a weight used twice": (lambda w, x: squares(each(siamese)(w, x)), (W, XT)),
     "norms, the seed": (lambda w, x: squares(each(seed)(w, x)), (W, X)),
     "norms, unrolled recurrence": (lambda w, x: squares(each(recurrent)(w, x)), ((W, V), XT)),
-    "norms, convolution": (lambda w, x: squares(each(convolution)(w, x)), (rng.normal(size=(N, 3, M)), rng.normal(size=(B, 6, N)))),
+    "norms, convolution": (lambda w, x: squares(each(convolution)(w, x)),
+                           (rng.normal(size=(N, 3, M)), rng.normal(size=(B, 6, N)))),
     "norms, embedding": (lambda w, i: squares(each(embedding)(w, i)), (rng.normal(size=(50, M)), IDX)),
     "norms of one flat vector": (flat, ((W, np.ones(M)), X)),
     "clipped mean": (dpsgd, (W, X)),
@@ -172,8 +173,8 @@ def multilinear(draw):
     """A random program of products, sums, spreads and transposes of three arrays."""
     operands = [draw(st.permutations(LETTERS).map(lambda p, k=k: "".join(p[:k]))) for k in (2, 2, 1)]
     arrays = tuple(np.random.default_rng(draw(st.integers(0, 99))).normal(size=[SIZES[c] for c in s]) for s in operands)
-    steps = draw(st.lists(st.tuples(st.sampled_from(["mul", "add", "square", "scale", "swap", "neg"]), st.integers(0, 2),
-                                    st.booleans()), min_size=1, max_size=4))
+    kinds = st.sampled_from(["mul", "add", "square", "scale", "swap", "neg"])
+    steps = draw(st.lists(st.tuples(kinds, st.integers(0, 2), st.booleans()), min_size=1, max_size=4))
     drop = draw(st.sets(st.sampled_from(LETTERS), min_size=1))
 
     def spread(x, s):

@@ -16,8 +16,7 @@ from .errors import (
     Unsupported,
 )
 from .graph import ArrayType, Graph, Node
-from .numpy import Array
-from .numpy.shaping import where
+from .numpy import Array, where
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .transforms.mark import checkpoint, stop_gradient

@@ -165,7 +165,8 @@ def _kind(x: Any) -> Any:
     """Return what the program for `x` depends on, shapes included, where `x` is not a plain ndarray."""
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         return type(x)
-    return (getattr(x, "shape", None), getattr(x, "dtype", None)) if hasattr(x, "shape") else type(x)
+    array = x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x)
+    return type(x), array.shape, array.dtype
 
 
 def _static_kind(x: Any) -> Any:

@@ -384,6 +384,9 @@ class Graph:
         """Return the graph as JSON text; `from_json` reads it back exactly."""
         return codec.dumps(_encode_graph(self, codec.Encoder(_encode_graph)))
 
+    def __reduce__(self):
+        return Graph.from_json, (self.to_json(),)
+
     @staticmethod
     def from_json(text: str) -> Graph:
         """Read a graph from JSON text. Nothing in the text is executed.

@@ -246,6 +246,14 @@ class _Constants(threading.local):
 constants = _Constants()
 
 
+def number_dtype(x: bool | int | float) -> np.dtype:
+    """Return the dtype of a Python number: an int is int64, or uint64 where it is too large for that."""
+    dtype = np.asarray(x).dtype
+    if dtype.kind == "O":
+        raise DtypeError(at_user_line(f"the integer {x} is too large for any dtype: use a float"))
+    return dtype
+
+
 def as_array(x: Any) -> Array:
     """Return `x` as a traced value: a constant where it is a number or an array.
 
@@ -259,10 +267,7 @@ def as_array(x: Any) -> Array:
     if isinstance(x, Size):
         return Array(size_scalar(x.dim, np.dtype(np.int64)), weak=True)
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
-        # An int is int64, or uint64 where it is too large for that; NumPy has no integer for what is larger still.
-        dtype = np.asarray(x).dtype
-        if dtype.kind == "O":
-            raise DtypeError(at_user_line(f"the integer {x} is too large for any dtype: use a float"))
+        dtype = number_dtype(x)
         return Array(full(x, (), dtype), weak=not isinstance(x, bool))
     if isinstance(x, (list, tuple)) and _any_traced(x):
         return NAMES["stack"]([as_array(v) for v in x])

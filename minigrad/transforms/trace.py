@@ -22,7 +22,7 @@ from .. import walk
 from ..dims import Dim, Tagged, watch
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
-from ..numpy.array import Array, as_array, constants
+from ..numpy.array import Array, as_array, constants, number_dtype
 from ..ops.control import placeholder
 
 
@@ -72,11 +72,17 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
         return f"argument {name()}, a {type(x).__name__}: "
 
     if isinstance(x, (np.ndarray, np.generic)):
+        other = {c.__name__ for c in type(x).__mro__} & {"MaskedArray", "matrix"}
+        if other:  # their arithmetic is another one
+            raise DtypeError(at_user_line(f"{whose()}what a {other.pop()} computes would be lost. Pass np.asarray(x), "
+                                          "and a mask as an argument of its own."))
         return ArrayType(x.shape, dtype_of(x.dtype, whose))
     if hasattr(x, "__array__") and not isinstance(x, type):
         value = np.asarray(x)
         return ArrayType(value.shape, dtype_of(value.dtype, whose))
     if isinstance(x, (bool, int, float, complex, str, bytes)):
+        if isinstance(x, int):
+            number_dtype(x)
         return ArrayType((), dtype_of(np.asarray(x).dtype, whose))
     raise DtypeError(at_user_line(
         f"argument {name()} is a {type(x).__name__}, which is no array. Pytrees of arrays and numbers can be traced; "

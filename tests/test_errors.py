@@ -301,7 +301,7 @@ def test_a_chain_of_a_hundred_thousand_nodes():
     graph = mg.trace(f)(mg.f64[()])
     assert graph.count() == 100_000
     assert graph.check() is graph
-    assert str(graph).count("\n") > 100_000
+    assert str(graph).count("\n") >= 50_000  # constants stand in the lines of what uses them
     value, g = mg.value_and_grad(lambda x: f(x) + x)(3.0)
     assert value == pytest.approx(5.0)
     assert g == 1.0

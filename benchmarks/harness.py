@@ -77,7 +77,7 @@ class Work:
 # -- measuring ---------------------------------------------------------------------------------------------
 
 
-def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.03) -> dict[str, list[float]]:
+def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.04) -> dict[str, list[float]]:
     """Return the seconds that one call takes, for each contestant and round.
 
     Parameters
@@ -110,9 +110,12 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
 
 
 def _turn(call: Callable[[], Any], n: int) -> float:
-    """Return the seconds per call, of `n` calls after a rest and up to three calls that do not count."""
+    """Return the seconds per call, of `n` calls after a rest and as many that do not count.
+
+    It takes that long until threads that have just woken up have spread over the cores, and the data is in the caches.
+    """
     _rest()
-    for _ in range(min(n, 3)):
+    for _ in range(n):
         call()
     start = time.perf_counter()
     for _ in range(n):

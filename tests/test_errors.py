@@ -86,6 +86,8 @@ CASES = [
     (lambda: grad(lambda w: w.tolist())(W), mg.TraceError, [r"tolist\(\)"]),
     (lambda: grad(lambda w: sum(range(w[0])))(W), mg.TraceError, ["must be an ordinary int"]),
     (lambda: grad(lambda w: np.array([w[0], 1.0]).sum())(W), mg.TraceError, [r"np.stack\(\[a, b\]\)"]),
+    (lambda: vmap(lambda i: X[i])(np.array([0, 1])), mg.TraceError,
+     [r"np.take\(table, i, axis=0\) indexes an ndarray"]),
     (lambda: grad(lambda w: w[w > 0].sum())(W), mg.TraceError, ["traced mask", "where=mask"]),
     (lambda: grad(lambda w: w[np.where(w > 0)].sum())(W), mg.TraceError, [r"np.where\(condition\) alone"]),
     (lambda: vmap(lambda w, i: w[:i], (None, 0))(W, np.array([0, 1])), mg.TraceError, ["slice bound", "np.arange"]),

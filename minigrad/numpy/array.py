@@ -133,8 +133,9 @@ class Array:
     __index__ = _not_a_number("the index number", "To index an array with it write x[i]; a size, a range or an axis "
                               "must be an ordinary int.", operator.index)
     __complex__ = _not_a_number("complex()", "minigrad has no complex arrays.")
-    __array__ = _not_a_number("np.asarray()", "Use np functions on it directly; np.stack([a, b]) makes one array of "
-                              "several. What else must be an ndarray must come from outside the traced function.",
+    __array__ = _not_a_number("np.asarray()", "Use np functions on it directly. np.stack([a, b]) makes one array of "
+                              "several; np.take(table, i, axis=0) indexes an ndarray with it. What else must be an "
+                              "ndarray must come from outside the traced function.",
                               np.asarray)
     item = _not_a_number("item()", "Keep it as an array.", np.ndarray.item)
     tolist = _not_a_number("tolist()", "Keep it as an array.", np.ndarray.tolist)

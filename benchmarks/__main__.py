@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .harness import cores
 
-NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory")
+NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory", "per_example")
 
 
 def main() -> int:

@@ -1,8 +1,10 @@
 """One way to measure: contestants take turns in one process, and are compared round by round.
 
-In each round every contestant has one turn. A turn begins with a rest, in which the thread pools of the one before
-go to sleep, and with calls that are not measured. Ratios are taken within a round and then their median is, so
-that a machine that is busy for a while slows both sides of a ratio.
+In each round every contestant has one turn. A turn begins with a rest until the process is idle, because the threads
+of a library that has just worked go on looking for more work for a while (OpenBLAS's for a tenth of a second) and would
+take the next contestant's cores; then come calls that are not measured. Ratios are taken within a round and then their
+median is, so that a machine that is busy for a while slows both sides of a ratio. Rounds beside which other processes
+worked do not count, because two threads that wait for each other lose far more than the share that others take.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = frozenset({"jax", "jaxlib", "torch"})  # contestants that need one of these may be absent
+PEERS = frozenset({"jax", "jaxlib", "torch", "opacus", "backpack"})  # contestants that need one of these may be absent
+FEWEST = 5  # undisturbed rounds that are better than many disturbed ones
 UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
 
 
@@ -47,11 +50,34 @@ def gather(makers: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dic
     return present, absent
 
 
+@dataclass(frozen=True)
+class Work:
+    """Seconds so far: on the clock, of the whole machine's processors, and of this process and its children."""
+
+    wall: float
+    machine: float
+    own: float
+
+    @classmethod
+    def now(cls) -> Work:
+        """Read the counters; where the system does not tell, all work counts as our own."""
+        own = sum(os.times()[:4])
+        stat = Path("/proc/stat")
+        if not stat.exists():
+            return cls(time.perf_counter(), own, own)
+        user, nice, system, _idle, _waiting, *rest = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+        return cls(time.perf_counter(), (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK"), own)
+
+    def others_since(self, before: Work) -> tuple[float, float]:
+        """Return the seconds of other processes' work, and of the clock."""
+        others = (self.machine - before.machine) - (self.own - before.own)
+        return max(0.0, others), self.wall - before.wall
+
+
 # -- measuring ---------------------------------------------------------------------------------------------
 
 
-def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.03,
-         rest: float = 0.04) -> dict[str, list[float]]:
+def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float = 0.04) -> dict[str, list[float]]:
     """Return the seconds that one call takes, for each contestant and round.
 
     Parameters
@@ -59,30 +85,52 @@ def race(contestants: Mapping[str, Callable[[], Any]], rounds: int, turn: float 
     contestants : mapping of str to callable
         Each call does all its work before it returns.
     rounds : int
+        As many again may be run, in place of those that other processes disturbed. These count only where hardly any
+        others are left.
     turn : float
         Seconds of measured calls in one turn, about; at least one call.
-    rest : float
-        Seconds of sleep before each turn.
     """
     calls = {name: _warm_up(call, turn) for name, call in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
     order = list(contestants)
+    calm: list[dict[str, float]] = []
+    disturbed: list[dict[str, float]] = []
     gc.collect()
     gc.disable()
     try:
-        for k in range(rounds):
-            for name in (order if k % 2 else order[::-1]):
-                call, n = contestants[name], calls[name]
-                time.sleep(rest)
-                for _ in range(min(n, 3)):
-                    call()
-                start = time.perf_counter()
-                for _ in range(n):
-                    call()
-                times[name].append((time.perf_counter() - start) / n)
+        while len(calm) < rounds and len(calm) + len(disturbed) < 2 * rounds:
+            order.reverse()
+            before = Work.now()
+            times = {name: _turn(contestants[name], calls[name]) for name in order}
+            others, wall = Work.now().others_since(before)
+            (disturbed if others > 0.03 + 0.1 * wall else calm).append(times)
     finally:
         gc.enable()
-    return times
+    kept = calm if len(calm) >= min(rounds, FEWEST) else (calm + disturbed)[:rounds]
+    return {name: [times[name] for times in kept] for name in contestants}
+
+
+def _turn(call: Callable[[], Any], n: int) -> float:
+    """Return the seconds per call, of `n` calls after a rest and as many that do not count.
+
+    It takes that long until threads that have just woken up have spread over the cores, and the data is in the caches.
+    """
+    _rest()
+    for _ in range(n):
+        call()
+    start = time.perf_counter()
+    for _ in range(n):
+        call()
+    return (time.perf_counter() - start) / n
+
+
+def _rest() -> None:
+    """Sleep until no thread of this process works any more, for half a second at most."""
+    deadline = time.perf_counter() + 0.5
+    while time.perf_counter() < deadline:
+        before = time.process_time()
+        time.sleep(0.005)
+        if time.process_time() - before < 0.0005:
+            return
 
 
 def _warm_up(call: Callable[[], Any], turn: float) -> int:
@@ -207,7 +255,10 @@ def main(name: str, run: Callable[[bool], Result]) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and no file written")
     quick = parser.parse_args().quick
+    before = Work.now()
     result = run(quick)
+    others, wall = Work.now().others_since(before)
+    result.notes["cores busy with others' work meanwhile"] = round(others / wall, 2)
     print(f"== {name}\n{result}", flush=True)
     if not quick:
         RESULTS.mkdir(exist_ok=True)

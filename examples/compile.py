@@ -21,7 +21,8 @@ w = np.zeros(X.shape[1], np.float32)
 step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0, 0))))
 for size in (442, 100, 7, 1):
     value, gradient = step(w, X[:size], y[:size])
-    print(f"batch of {size:3d}: loss {value:.6f}, |gradient| {np.linalg.norm(gradient):.6f}, {len(step.entries)} program")
+    print(f"batch of {size:3d}: loss {value:.6f}, |gradient| {np.linalg.norm(gradient):.6f}, "
+          f"{len(step.entries)} program")
     np.testing.assert_allclose(value, np.mean(np.log(np.cosh(X[:size] @ w - y[:size]))), rtol=1e-5)
 assert len(step.entries) == 1
 before = traces

@@ -1,6 +1,6 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
-from . import optim, random
+from . import optim, per_example, random
 from .compare import Report, check_batching, check_grads, compare
 from .compiler import compile
 from .dims import Dim
@@ -16,8 +16,7 @@ from .errors import (
     Unsupported,
 )
 from .graph import ArrayType, Graph, Node
-from .numpy import Array, special
-from .numpy.shaping import where
+from .numpy import Array, special, where
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .transforms.mark import checkpoint, stop_gradient

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,16 @@ class Compiled:
         What was done to get there; ``print`` each.
     """
 
-    def __init__(self, f: Callable[..., Any], backend: str = "auto"):
+    def __init__(self, f: Callable[..., Any], backend: str = "auto", without: Collection[str] = ()):
         if backend not in BACKENDS:
             raise MinigradError(at_user_line(f"no backend {backend!r}; there are {', '.join(BACKENDS)}"))
         functools.update_wrapper(self, f)
+        unknown = set(without) - {name for name, _ in passes.PASSES}
+        if unknown:
+            raise MinigradError(at_user_line(f"no pass {', '.join(sorted(unknown))}; there are "
+                                             f"{', '.join(name for name, _ in passes.PASSES)}"))
         self._f = f
+        self._without = tuple(without)
         self._backend = "numpy" if backend == "auto" else backend
         self._entries: dict[Any, list[Entry]] = {}
         self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
@@ -143,7 +148,7 @@ class Compiled:
     def _trace(self, args: tuple, kwargs: dict, kinds: Any) -> Entry:
         with self._lock:
             graph, scalars = trace_symbolic(self._f, args, kwargs)
-            optimized, stages = passes.run(graph)
+            optimized, stages = passes.run(graph, self._without)
             program = backends.build(optimized, self._backend)
             notes = [Stage("trace", function_name(self._f), graph, "; ".join(graph.notes) or
                            f"{graph.count()} nodes" + (f" for every {', '.join(map(str, graph.symbols))}"
@@ -160,7 +165,8 @@ def _kind(x: Any) -> Any:
     """Return what the program for `x` depends on, shapes included, where `x` is not a plain ndarray."""
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         return type(x)
-    return (getattr(x, "shape", None), getattr(x, "dtype", None)) if hasattr(x, "shape") else type(x)
+    array = x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x)
+    return type(x), array.shape, array.dtype
 
 
 def _static_kind(x: Any) -> Any:
@@ -170,7 +176,7 @@ def _static_kind(x: Any) -> Any:
     return str(x.dtype) if hasattr(x, "dtype") else str(np.asarray(x).dtype)
 
 
-def compile(f: Callable[..., Any], backend: str = "auto") -> Compiled:
+def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = ()) -> Compiled:
     """Compile a function: one trace per structure, dtypes and static shapes, and any batch size after that.
 
     Parameters
@@ -179,6 +185,8 @@ def compile(f: Callable[..., Any], backend: str = "auto") -> Compiled:
         A function of pytrees of arrays, made of NumPy functions and minigrad's transforms.
     backend : {"auto", "numpy"}
         What runs the program.
+    without : collection of str
+        Names of passes to leave out, such as ``"contract"``; `lower` is needed by none but the speed.
 
     Returns
     -------
@@ -196,4 +204,4 @@ def compile(f: Callable[..., Any], backend: str = "auto") -> Compiled:
     >>> step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0, 0))))
     >>> value, gradient = step(params, X, y)
     """
-    return Compiled(f, backend)
+    return Compiled(f, backend, without)

@@ -249,8 +249,9 @@ class Watch(threading.local):
         hint = dim.hint
         if hint is None:
             raise ShapeError(at_user_line(
-                f"the code needs the number behind the symbolic size {dim}, which is known only when the "
-                "program is called. Give this axis a fixed size, or write the step without its number."))
+                f"the code needs the number behind the symbolic size {dim}, which is known only when the program is "
+                "called. Write np.mean for a sum over a count, x.shape[0] for len(x) in arithmetic, and leave range(), "
+                "int() and `if` to axes of fixed size."))
         if self.insisted is not None:
             for s in dim.symbols:
                 self.insisted.setdefault(s, user_location())

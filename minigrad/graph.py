@@ -20,21 +20,24 @@ import optree
 
 from . import codec, draw, text
 from .dims import Dim, Shape, format_shape, size_of, symbols
-from .errors import DtypeError, GraphError, format_location, user_location
+from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
 
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 _serial = itertools.count()
 
 
-def dtype_of(dtype: object) -> np.dtype:
-    """Return `dtype` as a NumPy dtype that minigrad has arrays of, or raise `DtypeError`."""
-    dtype = np.dtype(dtype)
+def dtype_of(dtype: object, whose: Callable[[], str] = str) -> np.dtype:
+    """Return `dtype` as a NumPy dtype that minigrad has arrays of, or raise `DtypeError`, which begins with `whose`."""
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError as error:
+        raise DtypeError(at_user_line(f"{whose()}{error}")) from None
     if dtype.kind not in "biuf":
         kind = {"c": "complex", "O": "object", "U": "string", "S": "bytes", "M": "datetime"}.get(dtype.kind, dtype.name)
-        raise DtypeError(
-            f"dtype {dtype.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
+        raise DtypeError(at_user_line(
+            f"{whose()}dtype {dtype.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
             + (". Split it into its real and imaginary parts." if dtype.kind == "c" else
-               ". Convert it with np.asarray(x, dtype=float)." if dtype.kind == "O" else "."))
+               ". Convert it with np.asarray(x, dtype=float)." if dtype.kind == "O" else ".")))
     return dtype.newbyteorder("=")
 
 
@@ -216,6 +219,11 @@ class Node:
 PRIMITIVES: dict[str, Any] = {}  # filled by primitive.py
 
 
+def moment() -> int:
+    """Return a serial number: nodes made before have smaller ones, nodes made later have larger ones."""
+    return next(_serial)
+
+
 def full(value: bool | int | float, shape: Shape, dtype: np.dtype) -> Node:
     """Return the constant array of one value."""
     return PRIMITIVES["full"](value=np.dtype(dtype).type(value).item(), shape=tuple(shape), dtype=dtype)
@@ -375,6 +383,9 @@ class Graph:
     def to_json(self) -> str:
         """Return the graph as JSON text; `from_json` reads it back exactly."""
         return codec.dumps(_encode_graph(self, codec.Encoder(_encode_graph)))
+
+    def __reduce__(self):
+        return Graph.from_json, (self.to_json(),)
 
     @staticmethod
     def from_json(text: str) -> Graph:

@@ -95,8 +95,8 @@ def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
         flat = np.asarray(flat)
         if flat.shape != vector.shape:
             raise ShapeError(f"unravel: expected a vector of {vector.size} numbers, got shape {flat.shape}")
-        parts = np.split(flat, ends[:-1])
+        parts = np.split(flat, ends[:-1]) if arrays else []
         return optree.tree_unflatten(structure, [
-            p.reshape(a.shape).astype(a.dtype) for p, a in zip(parts, arrays, strict=True)])
+            p.reshape(a.shape).astype(a.dtype)[()] for p, a in zip(parts, arrays, strict=True)])
 
     return vector, unravel

@@ -88,9 +88,6 @@ class Primitive:
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
 
-    def __reduce__(self):
-        return PRIMITIVES.__getitem__, (self.name,)
-
 
 def rule(node: Node, name: str) -> Callable[..., Any]:
     """Return the node's rule called `name`, or raise the reason why there is none."""

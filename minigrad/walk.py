@@ -74,8 +74,12 @@ def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | Non
     for node in graph.nodes:
         if node not in values:
             params = concrete(node.params, sizes) if sizes else node.params
-            with np.errstate(all="ignore"):
-                out = node.prim.eval(xp, *(values[i] for i in node.inputs), **params)
+            try:
+                with np.errstate(all="ignore"):
+                    out = node.prim.eval(xp, *(values[i] for i in node.inputs), **params)
+            except (IndexError, ValueError) as error:  # what depends on values: an index, a singular matrix
+                error.add_note(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)})")
+                raise
             if check:
                 _refuse_nan(node, out, [values[i] for i in node.inputs])
             values[node] = out

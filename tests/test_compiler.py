@@ -211,7 +211,7 @@ def test_an_empty_batch_is_refused(order):
         if n:
             same(compiled(W, data(n)), losses(W, data(n)))
         else:
-            with pytest.raises(mg.BatchError, match="empty batch: [Xx]"):
+            with pytest.raises(mg.BatchError, match=r"empty batch: [Xx]"):
                 compiled(W, data(n))
 
 
@@ -404,3 +404,36 @@ def test_before_the_first_call_there_is_no_program_to_show():
             getattr(compiled, name)
     with pytest.raises(mg.MinigradError, match="no backend 'gpu'; there are"):
         mg.compile(losses, backend="gpu")
+
+
+class Wrapped:
+    """Anything that NumPy can make an array of."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.value, dtype)
+
+
+def test_other_kinds_of_arrays():
+    compiled = mg.compile(lambda x: x * 2 + x.shape[0])
+    for value in (np.ones(2), np.ones(3), np.ones(3, "f4"), np.ones((3, 1))):
+        same(compiled(Wrapped(value)), value * 2 + value.shape[0])
+    same(mg.compile(lambda x: x * 2)(np.float32(2)), np.float32(4))
+    same(mg.compile(lambda x: x + 1)(2 ** 40), 2 ** 40 + 1)
+
+
+@pytest.mark.parametrize("make", [lambda X: np.ma.array(X, mask=X > 5), lambda X: X.view(np.matrix)],
+                         ids=["masked", "matrix"])
+def test_arrays_of_another_arithmetic_are_refused(make):
+    compiled = mg.compile(lambda x: x * 2)
+    same(compiled(data(2)), data(2) * 2)
+    for f in (compiled, mg.vmap(lambda x: x * 2)):
+        with pytest.raises(mg.DtypeError, match=r"argument x, .* would be lost. Pass np.asarray\(x\)"):
+            f(make(data(2)))
+
+
+def test_a_python_int_too_large_for_any_dtype():
+    with pytest.raises(mg.DtypeError, match="too large for any dtype"):
+        mg.compile(lambda n: n + 1)(2 ** 70)

@@ -72,7 +72,8 @@ def test_one_key_per_example_whatever_the_batch():
     w, X, keys = rng.normal(size=4), rng.normal(size=(11, 4)), mg.random.split(KEY, 11)
     loss = mg.mean_loss(dropped, (None, 0, 0))
     want = np.mean([dropped(w, k, x) for k, x in zip(keys, X, strict=True)])
-    for f in (loss, mg.microbatch(loss, 3), mg.microbatch(loss, 11), mg.compile(loss), mg.unroll(dropped, 11, (None, 0, 0))):
+    literal = mg.unroll(dropped, 11, (None, 0, 0))
+    for f in (loss, mg.microbatch(loss, 3), mg.microbatch(loss, 11), mg.compile(loss), literal):
         np.testing.assert_allclose(f(w, keys, X), want, rtol=1e-13)
     np.testing.assert_allclose(mg.grad(mg.microbatch(loss, 4))(w, keys, X), mg.grad(loss)(w, keys, X), rtol=1e-12)
 

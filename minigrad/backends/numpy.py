@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Symbol, value
+from ..dims import Symbol
 from ..graph import Graph
 from ..passes.schedule import Plan, schedule
 from ..passes.stage import Stage
 from . import workspace
+from .held import KINDS
 from .numpy_source import Printer
 from .numpy_text import MANAGED
 
@@ -34,9 +35,8 @@ class Program:
     def __init__(self, graph: Graph):
         self._plan: Plan = schedule(graph, MANAGED)
         printed = Printer(self._plan).print()
-        self._inner = {n: Program(n.params["graph"]) for n in graph.nodes if n.prim.name == "chunked"}
-        self.source = "\n\n".join([printed.text, *(
-            f"# -- on each chunk: {n.params['graph'].name}\n\n" + inner.source for n, inner in self._inner.items())])
+        self._held = {n: KINDS[n.prim.name](n, Program) for n in graph.nodes if n.prim.name in KINDS}
+        self.source = "\n\n".join([printed.text, *(text for held in self._held.values() for text in held.sources())])
         self._items, self._wanted = printed.items, printed.wanted
         space: dict[str, Any] = {}
         exec(compile(printed.text, f"<minigrad {graph.name}>", "exec"), space)
@@ -66,7 +66,7 @@ class Program:
         try:
             space = pool.pop()
         except IndexError:
-            space = workspace.make(self._plan, self._items, self._wanted, sizes, self._inner)
+            space = workspace.make(self._plan, self._items, self._wanted, sizes, self._held)
         try:
             with np.errstate(all="ignore"):
                 return self._main(*arrays, *space)
@@ -81,9 +81,8 @@ class Program:
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs."""
-        inner = sum(p.workspace_bytes({**sizes, n.params["dim"].symbol: value(n.params["size"], sizes)})
-                    for n, p in self._inner.items())
-        return workspace.Layout(self._plan, self._items, sizes).total + inner
+        held = sum(h.workspace_bytes(sizes) for h in self._held.values())
+        return workspace.Layout(self._plan, self._items, sizes).total + held
 
     @property
     def stages(self) -> list[Stage]:

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..dims import Dim, Symbol
-from ..graph import Node
+from ..dims import Dim, Symbol, symbols
+from ..graph import Graph, Node
 from ..passes.fuse import lockstep, reads_rows, terminal
 from ..passes.lower import canonical
 from ..passes.schedule import Plan, Step
@@ -71,6 +71,17 @@ class Source:
     symbols: list[Symbol]
 
 
+def _all_symbols(graph: Graph) -> set[Symbol]:
+    """Return the sizes that the graph depends on: in types, in parameters, and in the graphs that its nodes hold."""
+    found: set[Symbol] = set()
+    for n in graph.nodes:
+        sizes = [d for t in getattr(n.type, "parts", (n.type,)) for d in t.shape]
+        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
+        found |= symbols(sizes).union(*(_all_symbols(p) for p in n.params.values() if isinstance(p, Graph)))
+        found -= symbols([n.params.get("dim")])  # the length of a chunk is the node's own
+    return found
+
+
 class Names:
     """Python names that are unique and legal."""
 
@@ -105,12 +116,8 @@ class Printer:
             (n for n in self.graph.nodes if n.prim.name not in ("input", "full")), 1)}
         self.inputs = [self.name(text) for text in self.graph.names]
         self.known.update(zip(self.graph.inputs, self.inputs, strict=True))
-        self.symbols = {s: self.name(s.name) for s in sorted(self._all_symbols(), key=lambda s: s.uid)}
+        self.symbols = {s: self.name(s.name) for s in sorted(_all_symbols(self.graph), key=lambda s: s.uid)}
         self._sizes_wanted: set[Symbol] = set()
-
-    def _all_symbols(self) -> set[Symbol]:
-        return {s for n in self.graph.nodes for t in getattr(n.type, "parts", (n.type,)) for d in t.shape
-                if isinstance(d, Dim) for s in d.symbols}
 
     # -- names and lines of main ---------------------------------------------------------------------
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..dims import Symbol, value
+from ..graph import TupleType
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..walk import concrete
 from .blocks import Blocks
-from .chunks import Chunks
 from .numpy_text import REDUCERS
 
 ALIGN = 64
@@ -101,7 +101,10 @@ def _block(plan: Plan, step: Step, rows: int, sizes: Mapping[Symbol, int]) -> in
     for n in step.group.nodes:
         for operand in (*n.inputs, n):
             source = plan.roles.root[operand]
-            if source not in seen and source not in step.scratch and source.ndim and source.shape[0] == step.group.rows:
+            # Of a tuple it is a part that is read, and each part is an operand of its own.
+            if isinstance(source.type, TupleType) or source in seen or source in step.scratch:
+                continue
+            if source.ndim and source.shape[0] == step.group.rows:
                 seen.add(source)
                 touched += value(row_bytes(source), sizes)
     block = max(BLOCK_BYTES // max(touched, 1), SMALLEST_BLOCK)
@@ -109,7 +112,7 @@ def _block(plan: Plan, step: Step, rows: int, sizes: Mapping[Symbol, int]) -> in
 
 
 def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping[Symbol, int],
-         inner: Mapping[Any, Any]) -> tuple[Any, ...]:
+         held: Mapping[Any, Any]) -> tuple[Any, ...]:
     """Return what main takes beside its inputs: arrays in a fresh arena, sizes, blocks, evaluations."""
     layout = Layout(plan, items, sizes)
     arena = np.empty(layout.total + ALIGN, np.uint8)
@@ -140,8 +143,8 @@ def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping
         elif i.kind == "view":
             have[i.name] = n.prim.eval(np, *([have[i.source]] + [None] * (len(n.inputs) - 1)),
                                        **concrete(n.params, sizes))
-        elif n in inner:
-            have[i.name] = Chunks(inner[n], n, sizes)
+        elif n in held:
+            have[i.name] = held[n].bind(sizes)
         else:
             have[i.name] = partial(n.prim.eval, np, **concrete(n.params, sizes))
     return tuple(have[name] for name in wanted)

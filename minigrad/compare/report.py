@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+import numpy as np
 
 from ..graph import Graph
 from . import html, units
@@ -56,7 +57,7 @@ class Row:
     @property
     def time(self) -> float:
         """The median run."""
-        return statistics.median(self.seconds)
+        return float(np.median(self.seconds))
 
     @property
     def rate(self) -> float:

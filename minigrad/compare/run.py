@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import statistics
 import sys
 import time
 import tracemalloc
@@ -199,32 +198,7 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     sizes = _doubling(data.size)
     steps = (repeats + 2) * len(names) + repeats + len(sizes)
     with progress_bar(progress, f"compare {function_name(loss)}", steps) as advance:
-        built = {}
-        for name, way in ways.items():
-            advance(f"{name}: build and first run")
-            built[name] = way.build(counts[name])
-            way.call(counts[name])
-        results = {name: way.call(counts[name]) for name, way in ways.items()}
-        loop, short = ways["loop"], counts["unrolled"]
-        turns = {name: (way, counts[name]) for name, way in ways.items()}
-        if "unrolled" in ways and short != data.size:
-            turns["loop on the same"] = loop, short
-        seconds = _in_turns(turns, repeats, advance)
-        peaks = {}
-        for name, way in ways.items():
-            advance(f"{name}: memory")
-            peaks[name] = way.peak_bytes(counts[name])
-        reference = {data.size: (results["loop"][1], statistics.median(seconds["loop"]))}
-        if "loop on the same" in turns:
-            reference[short] = loop.call(short)[1], statistics.median(seconds.pop("loop on the same"))
-        table = []
-        for name, way in ways.items():
-            wanted, loop_time = reference[counts[name]]
-            value, gradient = results[name]
-            table.append(Row(
-                name, counts[name], value, difference(gradient, wanted), tuple(seconds[name]),
-                loop_time / statistics.median(seconds[name]), peaks[name], count_nodes(way.compiled.graph),
-                way.operations(counts[name]), built[name], _note(name, data.size, short, chunk)))
+        table, roundoff = _table(ways, counts, repeats, chunk, advance)
         curves: dict[str, list[Point]] = {n: [] for n in sweep}
         for n in sizes:
             advance(f"batch of {n}")
@@ -233,13 +207,43 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     batched = ways["vmapped"].compiled if "vmapped" in ways else compile(functions["vmapped"], backend)
     if not batched.entries:
         batched.build(*data.args)
-    dtype = np.result_type(*[g.dtype for g in results["loop"][1]])
     graphs = {"one example": trace(loss)(*data.each[0]),
               "two examples, literally": trace(unroll(loss, 2, axes))(*data.first(2)) if data.size > 1 else None,
               "the batch": trace(mean)(*data.args), "value and gradient": batched.graph}
-    return Report(function_name(loss), tuple(table), {k: tuple(v) for k, v in curves.items()},
+    return Report(function_name(loss), table, {k: tuple(v) for k, v in curves.items()},
                   {k: g for k, g in graphs.items() if g is not None}, batched.source,
-                  tuple((s.name, s.note) for s in batched.stages), float(np.finfo(dtype).eps), environment())
+                  tuple((s.name, s.note) for s in batched.stages), roundoff, environment())
+
+
+def _table(ways: dict[str, Way], counts: dict[str, int], repeats: int, chunk: int,
+           advance: Callable[[str], None]) -> tuple[tuple[Row, ...], float]:
+    """Return a row for each way, and the round-off of the gradient's dtype."""
+    built, results, peaks = {}, {}, {}
+    for name, way in ways.items():
+        advance(f"{name}: build and first run")
+        built[name] = way.build(counts[name])
+        results[name] = way.call(counts[name])
+    loop, size, short = ways["loop"], counts["loop"], counts["unrolled"]
+    turns = {name: (way, counts[name]) for name, way in ways.items()}
+    again = "the loop on the same"  # examples as the unrolled graph has
+    if "unrolled" in ways and short != size:
+        turns[again] = loop, short
+    seconds = _in_turns(turns, repeats, advance)
+    for name, way in ways.items():
+        advance(f"{name}: memory")
+        peaks[name] = way.peak_bytes(counts[name])
+    middle = {name: float(np.median(s)) for name, s in seconds.items()}
+    reference = {size: (results["loop"][1], middle["loop"])}
+    if again in turns:
+        reference[short] = loop.call(short)[1], middle[again]
+    rows = []
+    for name, way in ways.items():
+        (value, gradient), (wanted, loop_time) = results[name], reference[counts[name]]
+        rows.append(Row(name, counts[name], value, difference(gradient, wanted), tuple(seconds[name]),
+                        loop_time / middle[name], peaks[name], count_nodes(way.compiled.graph),
+                        way.operations(counts[name]), built[name], _note(name, size, short, chunk)))
+    dtype = np.result_type(*(g.dtype for g in results["loop"][1]))
+    return tuple(rows), float(np.finfo(dtype).eps)
 
 
 def difference(have: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
@@ -282,7 +286,7 @@ def _median_time(way: Way, n: int) -> float:
     seconds = [way.timed(n)]
     while len(seconds) < 5 and sum(seconds) < _PATIENCE / 20:
         seconds.append(way.timed(n))
-    return statistics.median(seconds)
+    return float(np.median(seconds))
 
 
 def _doubling(n: int) -> list[int]:

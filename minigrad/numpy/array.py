@@ -156,14 +156,25 @@ class Array:
     __index__ = _not_a_number("the index number", "To index an array with it write x[i]; a size, a range or an axis "
                               "must be an ordinary int.", operator.index)
     __complex__ = _not_a_number("complex()", "minigrad has no complex arrays.")
-    __array__ = _not_a_number("np.asarray()", "Use np functions on it directly; np.stack([a, b]) makes one array of "
-                              "several. What else must be an ndarray must come from outside the traced function.",
+    __array__ = _not_a_number("np.asarray()", "Use np functions on it directly. np.stack([a, b]) makes one array of "
+                              "several; np.take(table, i, axis=0) indexes an ndarray with it. What else must be an "
+                              "ndarray must come from outside the traced function.",
                               np.asarray)
     item = _not_a_number("item()", "Keep it as an array.", np.ndarray.item)
     tolist = _not_a_number("tolist()", "Keep it as an array.", np.ndarray.tolist)
-    __setitem__ = _not_a_number("in-place assignment", "Traced arrays never change: write "
-                                "x = x.at[i].set(new), or x = np.where(mask, new, x).")
+
+    def __setitem__(self, *args: Any) -> None:
+        raise TraceError(at_user_line(
+            f"in-place assignment to a traced value ({self._node.type}, from {self._node.where}): traced arrays never "
+            "change. Write x = x.at[i].set(new), or x = np.where(mask, new, x)."))
+
     __delitem__ = __setitem__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        instead = f" Write np.{name}(x)." if name in NAMES else ""
+        raise AttributeError(at_user_line(f"a traced array ({self._node.type}) has no attribute {name!r}.{instead}"))
 
     # -- NumPy's protocols -----------------------------------------------------------------------------
 
@@ -218,8 +229,8 @@ def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
             return SCIPY[name]
         module = "scipy.special"
     else:
-        module = (getattr(func, "__module__", None) or "numpy").split("._")[0]
-    raise refusal(_short(f"{module}.{name}"))
+        module = "numpy" if getattr(np, name, None) is func else (getattr(func, "__module__", None) or "").split("._")[0]
+    raise refusal(_short(f"{module}.{name}" if module else name))
 
 
 def refusal(name: str) -> TraceError:
@@ -278,6 +289,14 @@ class _Constants(threading.local):
 constants = _Constants()
 
 
+def number_dtype(x: bool | int | float) -> np.dtype:
+    """Return the dtype of a Python number: an int is int64, or uint64 where it is too large for that."""
+    dtype = np.asarray(x).dtype
+    if dtype.kind == "O":
+        raise DtypeError(at_user_line(f"the integer {x} is too large for any dtype: use a float"))
+    return dtype
+
+
 def as_array(x: Any) -> Array:
     """Return `x` as a traced value: a constant where it is a number or an array.
 
@@ -291,10 +310,7 @@ def as_array(x: Any) -> Array:
     if isinstance(x, Size):
         return Array(size_scalar(x.dim, np.dtype(np.int64)), weak=True)
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
-        # An int is int64, or uint64 where it is too large for that; NumPy has no integer for what is larger still.
-        dtype = np.asarray(x).dtype
-        if dtype.kind == "O":
-            raise DtypeError(at_user_line(f"the integer {x} is too large for any dtype: use a float"))
+        dtype = number_dtype(x)
         return Array(full(x, (), dtype), weak=not isinstance(x, bool))
     if isinstance(x, (list, tuple)) and _any_traced(x):
         return NAMES["stack"]([as_array(v) for v in x])
@@ -306,9 +322,9 @@ def as_array(x: Any) -> Array:
             if _any_traced([listed]):
                 return as_array(listed)
             value = np.asarray(listed)
-        dtype_of(value.dtype)
-    except DtypeError as error:
-        raise DtypeError(at_user_line(f"a {type(x).__name__}: {error}")) from None
+    except ValueError as error:
+        raise ShapeError(at_user_line(f"a {type(x).__name__} that is no array: {error}")) from None
+    dtype_of(value.dtype, lambda: f"a {type(x).__name__}: ")
     if constants.known is None or value.nbytes <= _LARGE:
         return Array(constant(value))
     if id(x) not in constants.known:
@@ -395,7 +411,12 @@ def as_shape(shape: Any) -> Shape:
 
 def as_axis(axis: Any, ndim: int, name: str) -> int:
     """Return an axis argument as a non-negative int, or raise `ShapeError`."""
-    a = axis.__index__()
+    try:
+        a = operator.index(axis)
+    except TypeError:
+        if isinstance(axis, Array):
+            raise
+        raise ShapeError(at_user_line(f"{name}: an axis is an int, not {axis!r}")) from None
     if not -ndim <= a < ndim:
         raise ShapeError(at_user_line(f"{name}: no axis {a} in an array of {ndim} axes"))
     return a % ndim if ndim else 0

@@ -97,6 +97,9 @@ def getitem(x: Any, key: Any) -> Array:
         n = node.shape[axis]
         if is_advanced or (isinstance(k, slice) and k == slice(None)):
             low, high, by, kept = 0, n, 1, n
+        elif isinstance(k, slice) and k == slice(None, None, -1):
+            low, high, by, kept = 0, n, 1, n  # the whole axis reversed, of whatever size it is
+            reverse.append(axis)
         elif isinstance(k, slice):
             plain = slice(*(None if v is None else _plain(v) for v in (k.start, k.stop, k.step)))
             if plain.step == 0:

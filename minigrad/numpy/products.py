@@ -159,7 +159,7 @@ def einsum(*operands, out=None, optimize=False, **rest):
         left, result, _ = parse_einsum_input(given, shapes=True)
         if not set(left + result) <= {*LETTERS, ","}:
             raise ValueError(f"a subscript in {operands[0]!r} is not a letter")
-        if text and "..." in operands[0] and "->" in operands[0] and "..." not in operands[0].split("->")[1]:
+        if text and set(left) - {*operands[0], *result, ","}:  # axes of an ellipsis that the result leaves out
             raise ValueError(f"{operands[0]!r} must have the ellipsis in the result, too")
     except ValueError as error:
         raise ShapeError(at_user_line(f"einsum({', '.join(str(n.type) for n in nodes)}): {error}")) from None

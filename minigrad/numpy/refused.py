@@ -97,10 +97,13 @@ _METHODS = {
 }
 
 
+_unknown = Array.__getattr__
+
+
 def _missing(self: Array, name: str) -> Any:
     """Raise for an attribute that ndarrays have and traced values do not; `hasattr` is False of it."""
     if name not in _METHODS:
-        raise AttributeError(f"a traced value has no attribute {name!r}")
+        return _unknown(self, name)
     why, instead = _METHODS[name]
     raise MissingAttribute(at_user_line(f"x.{name} of a traced value: {why}. {instead}"))
 

@@ -412,7 +412,11 @@ def result_type(*arrays_and_dtypes):
 
 @implements(np.where)
 def where(condition, x=None, y=None, /):
-    """Choose elementwise; the gradient of the branch not taken is zero, whatever it computed."""
+    """Choose elementwise; no gradient flows into the branch not taken.
+
+    Where that branch's own derivative is inf or nan (``np.sqrt`` at 0), zero times it is nan: guard its argument
+    as well, ``np.where(x > 0, np.sqrt(np.where(x > 0, x, 1.0)), 0.0)``.
+    """
     if x is None or y is None:
         raise TraceError(at_user_line("np.where(condition) alone has a shape that depends on data: give both branches"))
     c = as_array(condition)._node

@@ -217,6 +217,7 @@ def _operators() -> None:
     Array.__matmul__ = lambda self, other: NAMES["matmul"](self, other)
     Array.__rmatmul__ = lambda self, other: NAMES["matmul"](other, self)
     Array.__divmod__ = lambda self, other: (operator.floordiv(self, other), operator.mod(self, other))
+    Array.__rdivmod__ = lambda self, other: (operator.floordiv(other, self), operator.mod(other, self))
     Array.__round__ = lambda self, n=0: NAMES["round"](self, n)
 
 

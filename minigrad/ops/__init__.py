@@ -2,6 +2,7 @@
 
 from . import (
     bits,
+    branches,
     constants,
     contract,
     control,
@@ -18,5 +19,5 @@ from . import (
     spread,
 )
 
-__all__ = ["bits", "constants", "contract", "control", "elementwise", "fourier", "index", "layout", "linalg", "loops", "order",
+__all__ = ["bits", "branches", "constants", "contract", "control", "elementwise", "fourier", "index", "layout", "linalg", "loops", "order",
            "random", "scatter", "special", "spread"]

@@ -1,16 +1,11 @@
-"""Primitives that choose or repeat a held graph: `switch`, `while`, `scan`.
+"""`while` and `scan`: a held graph, run again and again.
 
-The held graphs are those of one example. Under `vmap`:
-
-- A `switch` on a number per example sends each example to its own branch: every branch runs once, on the
-  rows that take it. What the other branch would have computed there (inf, nan) never exists.
-- A `while` runs until the last example is done; an example that is done keeps its state.
-- A `scan` has the batch inside its steps.
+The held graphs are those of one example. Under `vmap` a `while` runs until the last example is done, and an
+example that is done keeps its state; a `scan` has the batch inside its steps.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,173 +14,13 @@ import numpy as np
 from .. import walk
 from ..dims import Dim, same
 from ..errors import Unsupported
-from ..graph import ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, fail, spread
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
+from ..primitive import Primitive, Sample, fail, spread
 from .control import parts, placeholder
 from .elementwise import where
-from .layout import move_axis, reshape
-from .spread import any_, expand_to, sum_
-
-Flags = tuple[bool, ...]
-
-
-def _run(xp: Any, graph: Graph, arrays: Sequence[Any], sizes: dict | None = None) -> list[Any]:
-    return walk.evaluate(graph, arrays, sizes, xp)
-
-
-def _fits(name: str, what: str, types: Sequence[ArrayType], inputs: Sequence[Node]) -> None:
-    for t, n in zip(types, inputs, strict=True):
-        if t != n.type:
-            raise fail(name, f"{what} expects {n.type}", t)
-
-
-def copy_graph(graph: Graph) -> tuple[list[Node], list[Node]]:
-    """Return the graph's program on fresh inputs: the inputs and the outputs."""
-    inputs = [placeholder(n.type) for n in graph.inputs]
-    return inputs, walk.substitute(graph.outputs, dict(zip(graph.inputs, inputs, strict=True)))
-
-
-def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequence[bool] | None = None
-                ) -> tuple[Graph, Flags]:
-    """Return the graph with a batch axis on the inputs in `mapped`; and which outputs have it.
-
-    Where `out` is given, outputs in it have the axis whether or not the batch reaches them.
-    """
-    inputs = [placeholder(ArrayType((size, *n.shape), n.dtype) if m else n.type)
-              for n, m in zip(graph.inputs, mapped, strict=True)]
-    pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
-    results = walk.batch(graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
-    want = [has for _, has in results] if out is None else out
-    outputs = tuple(walk.with_axis(o, has, size) if w else o for (o, has), w in zip(results, want, strict=True))
-    return graph.replace(inputs=tuple(inputs), outputs=outputs), tuple(want)
-
-
-# -- switch --------------------------------------------------------------------------------------------
-#
-# switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example; `rows` says which
-# operands have one row per example, and `sums` which results are added up over the examples. With one
-# integer all entries of both are False.
-
-
-def _switch_type(index: ArrayType, *types: ArrayType, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> TupleType:
-    if index.dtype.kind != "i" or index.ndim > 1:
-        raise fail("switch", "the branch's number must be an integer", index)
-    lead = index.shape
-    for graph in graphs:
-        plain = [ArrayType(t.shape[1:], t.dtype) if r else t for t, r in zip(types, rows, strict=True)]
-        _fits("switch", f"branch {graph.name}", plain, graph.inputs)
-    first = [n.type for n in graphs[0].outputs]
-    for graph in graphs[1:]:
-        if [n.type for n in graph.outputs] != first:
-            raise fail("switch", "branches return different types: " + " and ".join(
-                str(TupleType(tuple(n.type for n in g.outputs))) for g in (graphs[0], graph)))
-    return TupleType(tuple(t if s else ArrayType((*lead, *t.shape), t.dtype) for t, s in zip(first, sums, strict=True)))
-
-
-@functools.lru_cache(maxsize=256)
-def rows_graph(graph: Graph, rows: Flags, sums: Flags) -> tuple[Graph, Dim]:
-    """Return a branch for the rows that take it, any number of them, and that number's symbol."""
-    n = Dim.new("rows")
-    batched, _ = batch_graph(graph, rows, n, [True] * len(sums))
-    outputs = tuple(sum_(o, axes=(0,)) if s else o for o, s in zip(batched.outputs, sums, strict=True))
-    return batched.replace(outputs=outputs), n
-
-
-def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> tuple[Any, ...]:
-    if index.ndim == 0:
-        return tuple(_run(xp, graphs[min(max(int(index), 0), len(graphs) - 1)], xs))
-    count = index.shape[0]
-    types = [n.type for n in graphs[0].outputs]
-    out = [xp.zeros(t.shape if s else (count, *t.shape), dtype=getattr(xp, t.dtype.name))
-           for t, s in zip(types, sums, strict=True)]
-    for i, graph in enumerate(graphs):
-        taken = (index <= 0) if i == 0 else (index >= i) if i == len(graphs) - 1 else (index == i)
-        if len(graphs) == 1:
-            taken = xp.ones(index.shape, dtype=xp.bool)
-        (at,) = xp.nonzero(taken)
-        if not at.shape[0]:
-            continue
-        body, n = rows_graph(graph, rows, sums)
-        arrays = [xp.take(x, at, axis=0) if r else x for x, r in zip(xs, rows, strict=True)]
-        for k, value in enumerate(_run(xp, body, arrays, {n.symbol: at.shape[0]})):
-            if sums[k]:
-                out[k] = out[k] + value
-            elif xp is np:
-                out[k][at] = value
-            else:  # without a scatter in the standard: every row takes its result or keeps what it has
-                place = xp.cumulative_sum(xp.astype(taken, xp.int64)) - 1
-                spread_out = xp.take(value, xp.clip(place, 0, at.shape[0] - 1), axis=0)
-                mask = xp.reshape(taken, (count,) + (1,) * (value.ndim - 1))
-                out[k] = xp.where(mask, spread_out, out[k])
-    return tuple(out)
-
-
-def _switch_vjp(g: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
-                sums: Flags) -> list[Node | None]:
-    live = [k for k, c in enumerate(g) if c is not None]
-    wrt = [i for i, x in enumerate(xs) if x.type.floating]
-    branches = []
-    for graph in graphs:
-        inputs, outputs = copy_graph(graph)
-        cotangents = [placeholder(graph.outputs[k].type) for k in live]
-        back = walk.backward([outputs[k] for k in live], cotangents, [inputs[i] for i in wrt])
-        branches.append(Graph((*inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp"))
-    batched = index.ndim == 1
-    node = switch(index, *xs, *(g[k] for k in live), graphs=tuple(branches),
-                  rows=(*rows, *(batched and not sums[k] for k in live)),
-                  sums=tuple(batched and not rows[i] for i in wrt))
-    found = dict(zip(wrt, parts(node), strict=True))
-    return [None, *(found.get(i) for i in range(len(xs)))]
-
-
-def _switch_jvp(ts: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
-                sums: Flags) -> tuple[Node | None, ...]:
-    moving = [i for i, t in enumerate(ts[1:]) if t is not None]
-    floats = [k for k, n in enumerate(graphs[0].outputs) if n.type.floating]
-    branches = []
-    for graph in graphs:
-        inputs, outputs = copy_graph(graph)
-        tangents = [placeholder(inputs[i].type) for i in moving]
-        pushed = walk.forward([outputs[k] for k in floats], {inputs[i]: t for i, t in zip(moving, tangents, strict=True)})
-        branches.append(Graph((*inputs, *tangents), tuple(
-            zeros_like(outputs[k]) if t is None else t for k, t in zip(floats, pushed, strict=True)),
-            name=f"{graph.name}_jvp"))
-    node = switch(index, *xs, *(ts[1 + i] for i in moving), graphs=tuple(branches),
-                  rows=(*rows, *(rows[i] for i in moving)), sums=tuple(sums[k] for k in floats))
-    found = dict(zip(floats, parts(node), strict=True))
-    return tuple(found.get(k) for k in range(len(graphs[0].outputs)))
-
-
-def _switch_batch(size: Any, mapped: Sequence[bool], index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
-                  sums: Flags) -> Node | tuple[Node, ...]:
-    if not mapped[0] and index.ndim == 0:  # one branch for all: the batch is inside it
-        bodies = tuple(batch_graph(g, mapped[1:], size, [True] * len(g.outputs))[0] for g in graphs)
-        return switch(index, *xs, graphs=bodies, rows=rows, sums=sums)
-    index = index if mapped[0] else spread(index, size)
-    if index.ndim == 1:
-        return switch(index, *xs, graphs=graphs, rows=tuple(mapped[1:]), sums=sums)
-    # A batch of batches: its rows end to end are one batch. What was added up over the inner batch is added
-    # up afterwards, once per outer example.
-    inner = index.shape[1]
-
-    def flat(x: Node, m: bool, r: bool) -> tuple[Node, bool]:
-        if not m and not r:
-            return x, False
-        if not m:
-            x = spread(x, size)
-        if not r:
-            x = expand_to(x, (size, inner, *x.shape[1:]), (1,))
-        return reshape(x, shape=(size * inner, *x.shape[2:])), True
-
-    operands = [flat(x, m, r) for x, m, r in zip(xs, mapped[1:], rows, strict=True)]
-    node = switch(reshape(index, shape=(size * inner,)), *(x for x, _ in operands), graphs=graphs,
-                  rows=tuple(r for _, r in operands), sums=(False,) * len(sums))
-    out = [reshape(p, shape=(size, inner, *p.shape[1:])) for p in parts(node)]
-    return tuple(sum_(p, axes=(1,)) if s else p for p, s in zip(out, sums, strict=True))
-
-
-switch = Primitive("switch", _switch_type, _switch_eval, _switch_vjp, _switch_jvp, _switch_batch)
-
+from .held import batch_graph, copy_graph, fits, placeholders, run
+from .layout import move_axis
+from .spread import any_, expand_to
 
 # -- while ---------------------------------------------------------------------------------------------
 #
@@ -194,8 +29,8 @@ switch = Primitive("switch", _switch_type, _switch_eval, _switch_vjp, _switch_jv
 
 
 def _while_type(*types: ArrayType, test: Graph, body: Graph, count: int) -> TupleType:
-    _fits("while_loop", "the test", types, test.inputs)
-    _fits("while_loop", "the body", types, body.inputs)
+    fits("while_loop", "the test", types, test.inputs)
+    fits("while_loop", "the body", types, body.inputs)
     state = types[count:]
     result = tuple(n.type for n in body.outputs)
     if [n.type for n in test.outputs] != [ArrayType((), np.dtype(bool))]:
@@ -207,8 +42,8 @@ def _while_type(*types: ArrayType, test: Graph, body: Graph, count: int) -> Tupl
 
 def _while_eval(xp: Any, *xs: Any, test: Graph, body: Graph, count: int) -> tuple[Any, ...]:
     shared, state = xs[:count], list(xs[count:])
-    while bool(_run(xp, test, (*shared, *state))[0]):
-        state = _run(xp, body, (*shared, *state))
+    while bool(run(xp, test, (*shared, *state))[0]):
+        state = run(xp, body, (*shared, *state))
     return tuple(state)
 
 
@@ -266,10 +101,20 @@ def _while_batch(size: Any, mapped: Sequence[bool], *xs: Node, test: Graph, body
     return tuple(p if f else spread(p, size) for p, f in zip(parts(node), flags[count:], strict=True))
 
 
+def _while_sample() -> Sample:
+    """Return a loop on integers: as long as n > i, i doubles. (Of floats, it has no reverse rule to be tested.)"""
+    graphs = []
+    for end in (lambda n, i: PRIMITIVES["gt"](n, i), lambda n, i: i + i):
+        n, i = placeholders((), (), dtype="i8")
+        graphs.append(Graph((n, i), (end(n, i),)))
+    return Sample((np.array(11), np.array(1)), {"test": graphs[0], "body": graphs[1], "count": 1}, order=0)
+
+
 while_ = Primitive(
     "while", _while_type, _while_eval, batch=_while_batch, jvp=_while_jvp,
     vjp=Unsupported("the number of steps is known only when the program runs, so reverse mode cannot keep them. Use "
-                    "mg.scan or mg.fori_loop with a fixed number of steps, or forward mode (mg.jvp)"))
+                    "mg.scan or mg.fori_loop with a fixed number of steps, or forward mode (mg.jvp)"),
+    samples=lambda: [_while_sample()])
 
 
 # -- scan ----------------------------------------------------------------------------------------------
@@ -285,7 +130,7 @@ def _scan_type(*types: ArrayType, body: Graph, counts: tuple[int, int], length: 
     for t in slices:
         if not t.ndim or not same(t.shape[0], length):
             raise fail("scan", f"expected {length} steps along axis 0", t)
-    _fits("scan", "the step", (*types[:n_shared + n_carry], *(ArrayType(t.shape[1:], t.dtype) for t in slices)),
+    fits("scan", "the step", (*types[:n_shared + n_carry], *(ArrayType(t.shape[1:], t.dtype) for t in slices)),
           body.inputs)
     carry = tuple(types[n_shared:n_shared + n_carry])
     result = tuple(n.type for n in body.outputs)
@@ -299,7 +144,7 @@ def _scan_eval(xp: Any, *xs: Any, body: Graph, counts: tuple[int, int], length: 
     shared, carry, slices = xs[:n_shared], list(xs[n_shared:n_shared + n_carry]), xs[n_shared + n_carry:]
     stacked: list[list[Any]] = [[] for _ in body.outputs[n_carry:]]
     for t in (reversed(range(length)) if reverse else range(length)):
-        out = _run(xp, body, (*shared, *carry, *(x[t, ...] for x in slices)))
+        out = run(xp, body, (*shared, *carry, *(x[t, ...] for x in slices)))
         carry = out[:n_carry]
         for s, y in zip(stacked, out[n_carry:], strict=True):
             s.append(y)
@@ -375,12 +220,11 @@ def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, coun
     carried = [i for i in tangents if n_shared <= i < first_slice]
     slices = [i for i in tangents if i >= first_slice]
     made = [k for k in range(n_carry, len(outputs)) if pushed[k] is not None]
+    moved = [zeros_like(outputs[k]) if pushed[k] is None else pushed[k] for k in (i - n_shared for i in carried)]
     step = Graph(
         (*inputs[:n_shared], *(tangents[i] for i in shared), *inputs[n_shared:first_slice],
          *(tangents[i] for i in carried), *inputs[first_slice:], *(tangents[i] for i in slices)),
-        (*outputs[:n_carry],
-         *(zeros_like(outputs[i - n_shared]) if pushed[i - n_shared] is None else pushed[i - n_shared] for i in carried),
-         *outputs[n_carry:], *(pushed[k] for k in made)), name=f"{body.name}_jvp")
+        (*outputs[:n_carry], *moved, *outputs[n_carry:], *(pushed[k] for k in made)), name=f"{body.name}_jvp")
     node = scan(
         *xs[:n_shared], *(ts[i] for i in shared), *xs[n_shared:first_slice],
         *(zeros_like(xs[i]) if ts[i] is None else ts[i] for i in carried), *xs[first_slice:], *(ts[i] for i in slices),
@@ -414,4 +258,13 @@ def _scan_batch(size: Any, mapped: Sequence[bool], *xs: Node, body: Graph, count
     return tuple(results)
 
 
-scan = Primitive("scan", _scan_type, _scan_eval, _scan_vjp, _scan_jvp, _scan_batch)
+def _scan_samples() -> list[Sample]:
+    w, h, x = placeholders((2, 2), (2,), (2,))
+    new = PRIMITIVES["sin"](PRIMITIVES["einsum"](w, h, subscripts="ij,j->i") + x)
+    body = Graph((w, h, x), (new, PRIMITIVES["sum"](new * x, axes=(0,))))
+    rng = np.random.default_rng(9)
+    arrays = rng.normal(size=(2, 2)), rng.normal(size=2), rng.normal(size=(4, 2))
+    return [Sample(arrays, {"body": body, "counts": (1, 1), "length": 4, "reverse": r}) for r in (False, True)]
+
+
+scan = Primitive("scan", _scan_type, _scan_eval, _scan_vjp, _scan_jvp, _scan_batch, samples=_scan_samples)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..graph import Graph
+from .contract import contract
 from .lower import lower
 from .merge import merge
 from .prune import prune
+from .segments import segments
 from .simplify import simplify
 from .stage import Stage
 
-PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("lower", lower))
+PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("segments", segments),
+          ("contract", contract), ("tidy", simplify),
+          ("lower", lower))
 
 
-def run(graph: Graph) -> tuple[Graph, list[Stage]]:
+def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]]:
     """Run all Graph -> Graph passes.
 
     Parameters
     ----------
     graph : Graph
+    without : collection of str
+        Names of passes to leave out.
 
     Returns
     -------
@@ -28,9 +36,12 @@ def run(graph: Graph) -> tuple[Graph, list[Stage]]:
     """
     stages = []
     for name, apply in PASSES:
+        if name in without:
+            continue
         after = apply(graph)
         if after.outputs == graph.outputs:
             continue
-        stages.append(Stage(name, graph, after, f"{graph.count()} nodes became {after.count()}"))
+        words = after.notes[len(graph.notes):] or (f"{graph.count()} nodes became {after.count()}",)
+        stages.append(Stage(name, graph, after, "; ".join(words)))
         graph = after
     return graph, stages

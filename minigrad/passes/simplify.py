@@ -423,14 +423,19 @@ def _held(name: str):
     """Simplify the graphs that a node holds."""
 
     def rule(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
-        fresh = [v for v in p.values() if isinstance(v, Graph) and s.held.get(v) is not v]
+        fresh = [g for v in p.values() for g in (v if isinstance(v, tuple) else (v,))
+                 if isinstance(g, Graph) and s.held.get(g) is not g]
         if not fresh:
             return None
         for g in fresh:
             if g not in s.held:
                 s.held[g] = s.inner(g)
                 s.held[s.held[g]] = s.held[g]
-        return s(name, *xs, **{k: s.held[v] if isinstance(v, Graph) else v for k, v in p.items()})
+
+        def now(v: Any) -> Any:
+            return tuple(map(now, v)) if isinstance(v, tuple) else s.held[v] if isinstance(v, Graph) else v
+
+        return s(name, *xs, **{k: now(v) for k, v in p.items()})
 
     return rule
 

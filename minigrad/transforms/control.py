@@ -12,6 +12,7 @@ from ..dims import same, unwrap
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node
 from ..numpy.array import Array, as_array
+from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
 from .trace import Staged, closed, finish, flatten_arguments, function_name, stage
@@ -72,7 +73,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     bodies, free = _together(staged)
     chosen = placeholder(ArrayType((), _INDEX))
     inputs = [placeholder(t) for t in types]
-    node = loops.switch(chosen, *inputs, *free, graphs=tuple(bodies), rows=(False,) * (len(inputs) + len(free)),
+    node = branching.switch(chosen, *inputs, *free, graphs=tuple(bodies), rows=(False,) * (len(inputs) + len(free)),
                         sums=(False,) * len(bodies[0].outputs))
     return finish([chosen, *inputs], [number.astype(_INDEX), *leaves], parts(node), staged[0].out_tree)
 

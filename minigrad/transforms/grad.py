@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,16 +93,20 @@ def _split_aux(staged: Staged, has_aux: bool) -> tuple[Node, list[Node], Any]:
     (loss, *more), _ = flatten_result(staged.f, staged.result[0])
     if more:
         raise GradError(at_user_line(f"grad of {function_name(staged.f)}: the loss is not one number"))
-    aux, tree = flatten_result(staged.f, staged.result[1]) if staged.result[1] is not None else ([], None)
+    aux, tree = flatten_result(staged.f, staged.result[1]) if staged.result[1] is not None else (
+        [], optree.tree_structure(None))
     return loss, aux, tree
 
 
 def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], Callable[[Sequence[Any]], Any]]:
     """Return the inputs of the arguments `argnums`, and the function that puts one value each in their place."""
-    several = not isinstance(argnums, int)
+    several = isinstance(argnums, Iterable)
     picked = list(argnums) if several else [argnums]
     count = len(staged.args)
     for i in picked:
+        if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
+            raise GradError(at_user_line(
+                f"{what} of {function_name(staged.f)}: argnums {argnums!r}, where positions (ints) are wanted"))
         if not -count <= i < count:
             raise GradError(at_user_line(
                 f"{what} of {function_name(staged.f)}: argnums {i}, but it was called with {count} arguments"))

@@ -91,22 +91,29 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
 
     `old` are the inputs that the program was traced with (batch axes of length `dim`), `new` the whole ones.
     """
-    region = dict.fromkeys(walk.dependent(outputs, old))
-    extra = [n for n in walk.reachable(outputs) if n not in region and (_has(n, dim) or _counts_all(n, dim))]
+    # What all examples share need not wait for their cotangents: it is computed before the first chunk.
+    while early := {n: n.inputs[0] for n in walk.reachable(outputs) if n.prim.name == "barrier" and not _has(n, dim)
+                    and _has(n.inputs[1], dim)}:
+        outputs = walk.substitute(outputs, early)
+    extra = [n for n in walk.reachable(outputs) if _has(n, dim) or _counts_all(n, dim)]
+    region = walk.dependent(outputs, [*old, *extra])
     after: set[Node] = set()  # a value of the batch as a whole, or made of one
     inside: set[Node] = set()  # has the batch axis: runs chunk by chunk
     sums: list[Node] = []  # where the batch axis goes away
     inputs = set(old)
-    for node in sorted({*region, *extra}, key=lambda n: n.serial):
+    for node in region:
         if node in inputs or _counts_all(node, dim):
             if _has(node, dim):
                 inside.add(node)
             continue
         late = any(i in after for i in node.inputs)
+        if node.prim.name == "chunked" and any(i in inside for i in node.inputs):
+            raise _mixes(name, node, "it is computed in passes already", "Call microbatch once")
         if _has(node, dim):
             if late:
                 raise _mixes(name, node, "it uses a value of the whole batch (a batch statistic), which is known only "
-                             "after the last chunk")
+                             "after the last chunk", "Take the gradient outside, mg.grad(mg.microbatch(f, size))"
+                             if "vjp" in node.rules else "Compute it within the example")
             why = _not_row_local(node, dim)
             if why:
                 raise _mixes(name, node, why)
@@ -114,6 +121,8 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
         elif late:
             after.add(node)
         elif any(i in inside for i in node.inputs):
+            if any(_counts(i, dim) for i in node.inputs):
+                raise _mixes(name, node, "it counts the examples")
             if not _sums_over(node, dim):
                 raise _mixes(name, node, "it reduces the batch axis by something other than a sum or a mean")
             sums.append(node)
@@ -183,11 +192,11 @@ def _chunk_node(name: str, names: Sequence[str], old: Sequence[Node], new: Seque
     return node, parts(node)
 
 
-def _mixes(name: str, node: Node, why: str) -> BatchError:
+def _mixes(name: str, node: Node, why: str, instead: str = "Compute it within the example") -> BatchError:
     operands = ", ".join(str(i.type) for i in node.inputs)
     return BatchError(
-        f"{node.where}: microbatch({name}): {node.prim.name}({operands}) -> {node.type} mixes examples: {why}. Compute "
-        "it within the example, or give the whole batch at once.")
+        f"{node.where}: microbatch({name}): {node.prim.name}({operands}) -> {node.type} mixes examples: {why}. "
+        f"{instead}, or give the whole batch at once.")
 
 
 # -- what a node does along the batch axis -----------------------------------------------------------------
@@ -303,4 +312,5 @@ def _test_mixes(params: dict[str, Any], dim: Dim) -> str | None:
         return None
     (end,) = test.outputs
     asks = end.prim.name == "any" and _axis(end.inputs[0].type, dim) == 0
-    return None if asks and not _body_mixes("test", test.replace(outputs=end.inputs), dim) else "its test mixes examples"
+    apart = asks and not _body_mixes("test", test.replace(outputs=end.inputs), dim)
+    return None if apart else "its test mixes examples"

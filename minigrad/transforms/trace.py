@@ -21,8 +21,8 @@ import optree
 from .. import walk
 from ..dims import Dim, Tagged, watch
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
-from ..graph import ArrayType, Graph, Node, dtype_of, reachable
-from ..numpy.array import Array, as_array, constants
+from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
+from ..numpy.array import Array, as_array, constants, number_dtype
 from ..ops.control import placeholder
 
 
@@ -67,17 +67,23 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
         return x._node.type
     if isinstance(x, ArrayType):
         return x
-    try:
-        if isinstance(x, (np.ndarray, np.generic)):
-            return ArrayType(x.shape, dtype_of(x.dtype))
-        if isinstance(x, (bool, int, float)):
-            return ArrayType((), np.asarray(x).dtype)
-        if hasattr(x, "__array__") and not isinstance(x, type):
-            value = np.asarray(x)
-            return ArrayType(value.shape, dtype_of(value.dtype))
-        dtype_of(np.asarray(x).dtype)
-    except (DtypeError, ValueError) as error:
-        raise DtypeError(at_user_line(f"argument {name()}, a {type(x).__name__}: {error}")) from None
+
+    def whose() -> str:
+        return f"argument {name()}, a {type(x).__name__}: "
+
+    if isinstance(x, (np.ndarray, np.generic)):
+        other = {c.__name__ for c in type(x).__mro__} & {"MaskedArray", "matrix"}
+        if other:  # their arithmetic is another one
+            raise DtypeError(at_user_line(f"{whose()}what a {other.pop()} computes would be lost. Pass np.asarray(x), "
+                                          "and a mask as an argument of its own."))
+        return ArrayType(x.shape, dtype_of(x.dtype, whose))
+    if hasattr(x, "__array__") and not isinstance(x, type):
+        value = np.asarray(x)
+        return ArrayType(value.shape, dtype_of(value.dtype, whose))
+    if isinstance(x, (bool, int, float, complex, str, bytes)):
+        if isinstance(x, int):
+            number_dtype(x)
+        return ArrayType((), dtype_of(np.asarray(x).dtype, whose))
     raise DtypeError(at_user_line(
         f"argument {name()} is a {type(x).__name__}, which is no array. Pytrees of arrays and numbers can be traced; "
         "bind anything else first, with functools.partial or a lambda."))
@@ -123,6 +129,8 @@ class Staged:
         A fresh input per leaf, of the type that the function saw.
     result : Any
         The pytree that it returned, with `Array` leaves.
+    since : int
+        Nodes with smaller serial numbers were made before the function was traced.
     """
 
     f: Callable[..., Any]
@@ -134,6 +142,7 @@ class Staged:
     result: Any = None
     outputs: list[Node] = field(default_factory=list)
     out_tree: Any = None
+    since: int = -1
 
     @property
     def scalars(self) -> tuple[bool, ...]:
@@ -160,7 +169,8 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
           flat: tuple[list[Any], Any, list[ArrayType]] | None = None) -> Staged:
     """Trace ``f(*args, **kwargs)`` on fresh inputs of the arguments' types (or of those in `flat`)."""
     leaves, in_tree, types = flat or flatten_arguments(f, args, kwargs)
-    staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types])
+    since = moment()
+    staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types], since=since)
     arrays = [Array(n, weak=_is_weak(x)) for n, x in zip(staged.inputs, leaves, strict=True)]
     with _inside():
         traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
@@ -196,6 +206,10 @@ def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node
         values: list[Any] = [Array(n) for n in walk.substitute(outputs, new)]
     else:
         refuse_foreign(inputs, outputs)
+        types = [x for x in leaves if isinstance(x, ArrayType)]
+        if types:
+            raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
+                                          "mg.compile(f).build(...) take types"))
         arrays = [np.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
         values = own(walk.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays), arrays)
     return optree.tree_unflatten(out_tree, values)
@@ -206,13 +220,11 @@ def closed(staged: Staged) -> tuple[Graph, list[Node]]:
 
     Those are inputs of the graph, after the function's own; constants stay inside.
     """
-    mine = set(staged.inputs)
-    since = min((n.serial for n in mine), default=-1)
     free: dict[Node, None] = {}
     if tracing():
-        inside = reachable(staged.outputs, since)
+        inside = reachable(staged.outputs, staged.since)
         outer = [i for n in inside for i in n.inputs] + staged.outputs
-        free = dict.fromkeys(n for n in outer if n.serial < since and (n.inputs or n.prim.name == "input"))
+        free = dict.fromkeys(n for n in outer if n.serial < staged.since and (n.inputs or n.prim.name == "input"))
     stand_ins = [placeholder(n.type) for n in free]
     outputs = walk.substitute(staged.outputs, dict(zip(free, stand_ins, strict=True)))
     names = (*staged.names, *(f"outer{i}" for i in range(len(free))))

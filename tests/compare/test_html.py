@@ -143,7 +143,8 @@ def test_a_browser_renders_it(report, text, tmp_path, width):
     probed.write_text(text.replace("</body>", PROBE + "</body>"), encoding="utf-8")
     done = subprocess.run(
         [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-         f"--user-data-dir={tmp_path}/user", f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom", probed.as_uri()],
+         f"--user-data-dir={tmp_path}/user", f"--window-size={width},900", "--virtual-time-budget=2000",
+         "--dump-dom", probed.as_uri()],
         capture_output=True, text=True, timeout=120, check=True)
     assert "CONSOLE" not in done.stderr
     seen = json.loads(html.unescape(re.search('data-seen="(.*?)"', done.stdout)[1]))

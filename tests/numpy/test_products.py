@@ -75,6 +75,10 @@ def test_einsum_dtypes(dtypes):
     assert_same(out, np.einsum("ij,j->i", a, b))
 
 
+def test_an_ellipsis_of_no_axes_may_be_left_out_of_the_result():
+    check_call(np.einsum, call("i...,i...->i", V, V))
+
+
 def test_einsum_options_that_change_no_result():
     (out,) = run_traced(lambda a, b: [np.einsum("ij,jk->ik", a, b, optimize=True)], M, N)
     assert_same(out, M @ N)

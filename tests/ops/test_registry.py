@@ -18,7 +18,9 @@ NOT_THE_SLOPE = {"stop_gradient": "its derivative is zero by its meaning, not by
 
 CASES = {f"{name}-{i}": (prim, sample) for name, prim in sorted(PRIMITIVES.items())
          for i, sample in enumerate(prim.samples())}
-PLAIN = {k: v for k, v in CASES.items() if not any(isinstance(p, Graph) for p in v[1].params.values())}
+PLAIN = {k: v for k, v in CASES.items() if not any(
+    isinstance(p, Graph) or (isinstance(p, tuple) and any(isinstance(q, Graph) for q in p))
+    for p in v[1].params.values())}
 SMOOTH = {k: v for k, v in CASES.items() if v[1].order >= 1}
 TWICE = {k: v for k, v in CASES.items() if v[1].order >= 2}
 

@@ -1,0 +1,175 @@
+"""Running the graphs that nodes hold: chunks of a batch, steps of a scan or a loop, branches of a switch.
+
+Each kind has a class that is made once for a node, with a program per held graph, and bound once per set
+of sizes; what it returns is called like any evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import passes
+from ..dims import Symbol, value
+from ..graph import Graph, Node
+from ..ops.branches import rows_graph, taken
+
+Sizes = Mapping[Symbol, int]
+Evaluation = Callable[..., tuple[np.ndarray, ...]]
+
+
+def _empty(node: Node, sizes: Sizes) -> list[tuple[tuple[int, ...], np.dtype]]:
+    return [(tuple(value(n, sizes) for n in t.shape), t.dtype) for t in node.type.parts]
+
+
+class Held:
+    """The programs of one node.
+
+    Attributes
+    ----------
+    programs : list of (str, Program, dict)
+        What each is, for the reader of the source; the program; and the symbolic sizes that it has beside
+        those around the node, with what they count as when memory is estimated.
+    """
+
+    def __init__(self, node: Node, build: Callable[[Graph], Any]):
+        self.node = node
+        self.programs: list[tuple[str, Any, dict[Symbol, Any]]] = []
+        self._build = build
+
+    def add(self, what: str, graph: Graph, own: Mapping[Symbol, Any] | None = None) -> Any:
+        program = self._build(graph)
+        self.programs.append((f"{what}: {graph.name}", program, dict(own or {})))
+        return program
+
+    def sources(self) -> Iterator[str]:
+        for what, program, _ in self.programs:
+            yield f"# -- {what}\n\n{program.source}"
+
+    def workspace_bytes(self, sizes: Sizes) -> int:
+        """Return the memory that the programs keep, the largest symbolic sizes assumed."""
+        return sum(p.workspace_bytes({**sizes, **{s: value(n, sizes) for s, n in own.items()}})
+                   for _, p, own in self.programs)
+
+    def bind(self, sizes: Sizes) -> Evaluation:
+        """Return the evaluation of the node for one set of sizes."""
+        raise NotImplementedError
+
+
+class Chunks(Held):
+    """A `chunked` node: only one chunk's temporaries exist at a time."""
+
+    def __init__(self, node: Node, build: Callable[[Graph], Any]):
+        super().__init__(node, build)
+        p = node.params
+        self._program = self.add("on each chunk", p["graph"], {p["dim"].symbol: p["size"]})
+
+    def bind(self, sizes: Sizes) -> Evaluation:
+        p = self.node.params
+        total, size = value(p["total"], sizes), value(p["size"], sizes)
+        spans = [(lo, min(lo + size, total)) for lo in range(0, total, size)]
+        return partial(self._run, spans, [{**sizes, p["dim"].symbol: hi - lo} for lo, hi in spans],
+                       _empty(self.node, sizes))
+
+    def _run(self, spans: list, sizes: list, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+        in_axes, out_axes = self.node.params["in_axes"], self.node.params["out_axes"]
+        results: list[Any] = [None if axis is None else np.empty(*t) for t, axis in zip(types, out_axes, strict=True)]
+        for (lo, hi), own_sizes in zip(spans, sizes, strict=True):
+            cut = slice(lo, hi)
+            own = [x if axis is None else x[(slice(None),) * axis + (cut,)]
+                   for x, axis in zip(xs, in_axes, strict=True)]
+            for i, (made, axis) in enumerate(zip(self._program(own, own_sizes), out_axes, strict=True)):
+                if axis is not None:
+                    results[i][(slice(None),) * axis + (cut,)] = made
+                elif results[i] is None:
+                    results[i] = made
+                else:
+                    np.add(results[i], made, out=results[i])
+        return tuple(np.zeros(*t) if r is None else r for t, r in zip(types, results, strict=True))
+
+
+class Scan(Held):
+    """A `scan` node: one call of the step's program per step."""
+
+    def __init__(self, node: Node, build: Callable[[Graph], Any]):
+        super().__init__(node, build)
+        self._program = self.add("at each step", node.params["body"])
+
+    def bind(self, sizes: Sizes) -> Evaluation:
+        return partial(self._run, sizes, value(self.node.params["length"], sizes), _empty(self.node, sizes))
+
+    def _run(self, sizes: Sizes, length: int, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+        n_shared, n_carry = self.node.params["counts"]
+        first = n_shared + n_carry
+        shared, carry, slices = xs[:n_shared], xs[n_shared:first], xs[first:]
+        stacked = [np.empty(*t) for t in types[n_carry:]]
+        program = self._program
+        for t in range(length - 1, -1, -1) if self.node.params["reverse"] else range(length):
+            out = program((*shared, *carry, *[x[t] if x.ndim > 1 else x[t, ...] for x in slices]), sizes)
+            carry = out[:n_carry]
+            for s, y in zip(stacked, out[n_carry:], strict=True):
+                s[t] = y
+        return (*carry, *stacked)
+
+
+class While(Held):
+    """A `while` node: the test's program and the body's, in turn."""
+
+    def __init__(self, node: Node, build: Callable[[Graph], Any]):
+        super().__init__(node, build)
+        self._test = self.add("as long as", node.params["test"])
+        self._body = self.add("do", node.params["body"])
+
+    def bind(self, sizes: Sizes) -> Evaluation:
+        return partial(self._run, sizes)
+
+    def _run(self, sizes: Sizes, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+        shared, state = xs[:self.node.params["count"]], xs[self.node.params["count"]:]
+        while self._test((*shared, *state), sizes)[0]:
+            state = self._body((*shared, *state), sizes)
+        return tuple(state)
+
+
+class Switch(Held):
+    """A `switch` node: the branch taken, or each branch once, on the examples that take it."""
+
+    def __init__(self, node: Node, build: Callable[[Graph], Any]):
+        super().__init__(node, build)
+        p = node.params
+        self._branches = []
+        for graph in p["graphs"]:
+            if node.inputs[0].ndim == 0:
+                self._branches.append((self.add("one branch", graph), None))
+                continue
+            body, n = rows_graph(graph, p["rows"], p["sums"])
+            program = self.add("on the examples that take this branch", passes.run(body)[0],
+                               {n.symbol: node.inputs[0].shape[0]})
+            self._branches.append((program, n.symbol))
+
+    def bind(self, sizes: Sizes) -> Evaluation:
+        return partial(self._one if self.node.inputs[0].ndim == 0 else self._each, sizes, _empty(self.node, sizes))
+
+    def _one(self, sizes: Sizes, types: list, index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+        program, _ = self._branches[min(max(int(index), 0), len(self._branches) - 1)]
+        return tuple(program(xs, sizes))
+
+    def _each(self, sizes: Sizes, types: list, index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+        rows, sums = self.node.params["rows"], self.node.params["sums"]
+        out = [(np.zeros if s else np.empty)(*t) for t, s in zip(types, sums, strict=True)]
+        for i, (program, n) in enumerate(self._branches):
+            (at,) = np.nonzero(taken(np, index, i, len(self._branches)))
+            if not len(at):
+                continue
+            results = program([x[at] if r else x for x, r in zip(xs, rows, strict=True)], {**sizes, n: len(at)})
+            for o, result, s in zip(out, results, sums, strict=True):
+                if s:
+                    np.add(o, result, out=o)
+                else:
+                    o[at] = result
+        return tuple(out)
+
+
+KINDS: dict[str, type[Held]] = {"chunked": Chunks, "scan": Scan, "while": While, "switch": Switch}

@@ -1,0 +1,165 @@
+"""`switch`: one of several held graphs, or each of them on the examples that take it.
+
+The held graphs are those of one example. Under `vmap`, with one number per example, every branch runs once, on
+the rows that take it. What the other branch would have computed there (inf, nan) never exists.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import walk
+from ..dims import Dim
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
+from ..primitive import Primitive, Sample, fail, spread
+from .control import parts, placeholder
+from .held import Flags, batch_graph, copy_graph, fits, placeholders, run
+from .layout import reshape
+from .spread import expand_to, sum_
+
+# switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example; `rows` says which
+# operands have one row per example, and `sums` which results are added up over the examples. With one
+# integer all entries of both are False.
+
+
+def _switch_type(index: ArrayType, *types: ArrayType, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> TupleType:
+    if index.dtype.kind != "i" or index.ndim > 1:
+        raise fail("switch", "the branch's number must be an integer", index)
+    lead = index.shape
+    for graph in graphs:
+        plain = [ArrayType(t.shape[1:], t.dtype) if r else t for t, r in zip(types, rows, strict=True)]
+        fits("switch", f"branch {graph.name}", plain, graph.inputs)
+    first = [n.type for n in graphs[0].outputs]
+    for graph in graphs[1:]:
+        if [n.type for n in graph.outputs] != first:
+            raise fail("switch", "branches return different types: " + " and ".join(
+                str(TupleType(tuple(n.type for n in g.outputs))) for g in (graphs[0], graph)))
+    return TupleType(tuple(t if s else ArrayType((*lead, *t.shape), t.dtype) for t, s in zip(first, sums, strict=True)))
+
+
+@functools.lru_cache(maxsize=256)
+def rows_graph(graph: Graph, rows: Flags, sums: Flags) -> tuple[Graph, Dim]:
+    """Return a branch for the rows that take it, any number of them, and that number's symbol."""
+    n = Dim.new("rows")
+    batched, _ = batch_graph(graph, rows, n, [True] * len(sums))
+    outputs = tuple(sum_(o, axes=(0,)) if s else o for o, s in zip(batched.outputs, sums, strict=True))
+    return batched.replace(outputs=outputs), n
+
+
+def taken(xp: Any, index: Any, branch: int, count: int) -> Any:
+    """Tell which examples take a branch; the first and the last take what is beyond them."""
+    above = xp.logical_or(index >= branch, branch == 0)
+    return xp.logical_and(above, xp.logical_or(index <= branch, branch == count - 1))
+
+
+def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> tuple[Any, ...]:
+    if index.ndim == 0:
+        return tuple(run(xp, graphs[min(max(int(index), 0), len(graphs) - 1)], xs))
+    count = index.shape[0]
+    types = [n.type for n in graphs[0].outputs]
+    out = [xp.zeros(t.shape if s else (count, *t.shape), dtype=getattr(xp, t.dtype.name))
+           for t, s in zip(types, sums, strict=True)]
+    for i, graph in enumerate(graphs):
+        mask = taken(xp, index, i, len(graphs))
+        (at,) = xp.nonzero(mask)
+        if not at.shape[0]:
+            continue
+        body, n = rows_graph(graph, rows, sums)
+        arrays = [xp.take(x, at, axis=0) if r else x for x, r in zip(xs, rows, strict=True)]
+        for k, value in enumerate(run(xp, body, arrays, {n.symbol: at.shape[0]})):
+            if sums[k]:
+                out[k] = out[k] + value
+            elif xp is np:
+                out[k][at] = value
+            else:  # without a scatter in the standard: every row takes its result or keeps what it has
+                place = xp.cumulative_sum(xp.astype(mask, xp.int64)) - 1
+                spread_out = xp.take(value, xp.clip(place, 0, at.shape[0] - 1), axis=0)
+                wide = xp.reshape(mask, (count,) + (1,) * (value.ndim - 1))
+                out[k] = xp.where(wide, spread_out, out[k])
+    return tuple(out)
+
+
+def _switch_vjp(g: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
+                sums: Flags) -> list[Node | None]:
+    live = [k for k, c in enumerate(g) if c is not None]
+    wrt = [i for i, x in enumerate(xs) if x.type.floating]
+    branches = []
+    for graph in graphs:
+        inputs, outputs = copy_graph(graph)
+        cotangents = [placeholder(graph.outputs[k].type) for k in live]
+        back = walk.backward([outputs[k] for k in live], cotangents, [inputs[i] for i in wrt])
+        branches.append(Graph((*inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp"))
+    batched = index.ndim == 1
+    node = switch(index, *xs, *(g[k] for k in live), graphs=tuple(branches),
+                  rows=(*rows, *(batched and not sums[k] for k in live)),
+                  sums=tuple(batched and not rows[i] for i in wrt))
+    found = dict(zip(wrt, parts(node), strict=True))
+    return [None, *(found.get(i) for i in range(len(xs)))]
+
+
+def _switch_jvp(ts: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
+                sums: Flags) -> tuple[Node | None, ...]:
+    moving = [i for i, t in enumerate(ts[1:]) if t is not None]
+    floats = [k for k, n in enumerate(graphs[0].outputs) if n.type.floating]
+    branches = []
+    for graph in graphs:
+        inputs, outputs = copy_graph(graph)
+        tangents = [placeholder(inputs[i].type) for i in moving]
+        starts = {inputs[i]: t for i, t in zip(moving, tangents, strict=True)}
+        pushed = walk.forward([outputs[k] for k in floats], starts)
+        branches.append(Graph((*inputs, *tangents), tuple(
+            zeros_like(outputs[k]) if t is None else t for k, t in zip(floats, pushed, strict=True)),
+            name=f"{graph.name}_jvp"))
+    node = switch(index, *xs, *(ts[1 + i] for i in moving), graphs=tuple(branches),
+                  rows=(*rows, *(rows[i] for i in moving)), sums=tuple(sums[k] for k in floats))
+    found = dict(zip(floats, parts(node), strict=True))
+    return tuple(found.get(k) for k in range(len(graphs[0].outputs)))
+
+
+def _switch_batch(size: Any, mapped: Sequence[bool], index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
+                  sums: Flags) -> Node | tuple[Node, ...]:
+    if not mapped[0] and index.ndim == 0:  # one branch for all: the batch is inside it
+        bodies = tuple(batch_graph(g, mapped[1:], size, [True] * len(g.outputs))[0] for g in graphs)
+        return switch(index, *xs, graphs=bodies, rows=rows, sums=sums)
+    index = index if mapped[0] else spread(index, size)
+    if index.ndim == 1:
+        return switch(index, *xs, graphs=graphs, rows=tuple(mapped[1:]), sums=sums)
+    # A batch of batches: its rows end to end are one batch. What was added up over the inner batch is added
+    # up afterwards, once per outer example.
+    inner = index.shape[1]
+
+    def flat(x: Node, m: bool, r: bool) -> tuple[Node, bool]:
+        if not m and not r:
+            return x, False
+        if not m:
+            x = spread(x, size)
+        if not r:
+            x = expand_to(x, (size, inner, *x.shape[1:]), (1,))
+        return reshape(x, shape=(size * inner, *x.shape[2:])), True
+
+    operands = [flat(x, m, r) for x, m, r in zip(xs, mapped[1:], rows, strict=True)]
+    node = switch(reshape(index, shape=(size * inner,)), *(x for x, _ in operands), graphs=graphs,
+                  rows=tuple(r for _, r in operands), sums=(False,) * len(sums))
+    out = [reshape(p, shape=(size, inner, *p.shape[1:])) for p in parts(node)]
+    return tuple(sum_(p, axes=(1,)) if s else p for p, s in zip(out, sums, strict=True))
+
+
+def _switch_samples() -> list[Sample]:
+    graphs = []
+    for name in ("sin", "exp", "square"):
+        w, x = placeholders((3,), (3,))
+        y = PRIMITIVES[name](x) * w
+        graphs.append(Graph((w, x), (y, PRIMITIVES["sum"](y * x, axes=(0,))), name=name))
+    rng = np.random.default_rng(8)
+    w, x, many = rng.normal(size=3), rng.normal(size=3), rng.normal(size=(5, 3))
+    return [Sample((np.array(1), w, x), {"graphs": tuple(graphs), "rows": (False, False), "sums": (False, False)}),
+            Sample((np.array([2, 0, -1, 9, 1]), w, many),
+                   {"graphs": tuple(graphs), "rows": (False, True), "sums": (True, False)})]
+
+
+switch = Primitive("switch", _switch_type, _switch_eval, _switch_vjp, _switch_jvp, _switch_batch,
+                   samples=_switch_samples)

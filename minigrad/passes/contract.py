@@ -1,0 +1,296 @@
+"""contract: sums over large products are computed from what the products are made of.
+
+The batch axis is one more index of products and sums. A program that writes per-example gradients down, to
+square and add them up say, need not form them: ``Σ_ai (g_ba x_bi)² = (Σ_a g_ba²) (Σ_i x_bi²)``. So each sum
+whose operand is made of smaller values is written out as a sum of products (`forms`), each product is
+contracted in the best order that `opt_einsum` finds, and where that is clearly cheaper, in arithmetic and in
+memory traffic, it takes the place of what was there.
+
+What is not done: a difference that the program itself takes is not multiplied out (the square of a small
+difference would become a difference of large squares), and float16 is left alone, since a product of sums may
+overflow where a sum of products does not. Sums of gradient contributions (a weight used twice) are
+multiplied out: the result is exact to round-off relative to the sum of the terms' absolute values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import opt_einsum
+
+from ..dims import Dim, size_of
+from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, reachable
+from ..ops.contract import LETTERS
+from .forms import LINEAR, Factor, Form, Letter, Term, Writer
+
+_TYPICAL = 128  # what a symbolic size without a hint counts as
+_CLEARLY = 2.0  # how many times cheaper the new form must be
+_FLOPS, _BYTES = 50e9, 8e9  # per second, of one core; only their ratio matters
+_DEEPEST = 60  # how far a form looks back
+_ROOTS = ("sum", "einsum")
+
+
+def contract(graph: Graph) -> Graph:
+    """Return an equal graph in which large products that are summed are not formed, where that is cheaper."""
+    closed: set[Node] = set()
+    if not any(map(_is_large, graph.nodes)):
+        return graph
+    while True:
+        outputs, rewritten = _rewrite(graph, closed)
+        if not rewritten:
+            return graph
+        # A product that something else needs as well is there anyway: what it costs must not be counted.
+        alive = set(reachable(outputs))
+        needed = {n for _, opened in rewritten for n in opened if n in alive and _is_large(n)}
+        if not needed - closed:
+            notes = tuple(_note(n) for n in _avoided(rewritten, alive))
+            return graph.replace(outputs=tuple(outputs), notes=graph.notes + notes)
+        closed |= needed
+
+
+def number(n: int | Dim) -> int:
+    """Return what a size counts as in a cost."""
+    if isinstance(n, Dim):
+        return n.hint if n.hint is not None else n.value(dict.fromkeys(n.symbols, _TYPICAL))
+    return n
+
+
+def _elements(node: Node) -> int:
+    return number(size_of(node.shape))
+
+
+def _is_large(node: Node) -> bool:
+    """Tell whether a value is a product (or an index's spreading) with more elements than all it is made of."""
+    if node.prim.name not in ("mul", "einsum", "scatter_add", "add", "sub") or not node.type.floating:
+        return False
+    size = _elements(node)
+    for i in node.inputs:
+        size -= _elements(i.inputs[0] if i.prim.name == "expand" else i)
+        if size <= 0:
+            return False
+    return True
+
+
+def _rewrite(graph: Graph, closed: set[Node]) -> tuple[list[Node], list[tuple[Node, frozenset[Node]]]]:
+    """Walk the graph once; return its outputs, and for each sum that was rewritten what it had written out."""
+    forms = _Forms(closed)
+    made: dict[Node, Node] = {}
+    within: set[Node] = set()  # large products, and what is linear in one: only there is something to find
+    rewritten = []
+    with made_by("contract") as working_on:
+        for node in graph.nodes:
+            inputs = tuple([made[i] for i in node.inputs])
+            new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
+            made[node] = new
+            found = node.prim.name in LINEAR and any(i in within for i in inputs)
+            if found and node.prim.name in _ROOTS:
+                working_on(new)
+                form = forms.written(new)
+                better = _cheaper(forms.writer, new, form) if form is not None else None
+                if better is not None:
+                    rewritten.append((node, form.opened))
+                    made[node] = better
+                    continue
+            if found or _is_large(new):
+                within.add(new)
+                if node in closed:
+                    closed.add(new)
+    return [made[n] for n in graph.outputs], rewritten
+
+
+class _Forms:
+    """The forms of the values of one graph, each written when it is asked for."""
+
+    def __init__(self, closed: set[Node]):
+        self.writer = Writer()
+        self._closed = closed
+        self._known: dict[Node, Form] = {}
+
+    def written(self, node: Node, depth: int = 0) -> Form | None:
+        """Return the form of a node in terms of its inputs', or None where it has none."""
+        if node.prim.name not in LINEAR or node.dtype == np.float16 or depth > _DEEPEST or any(
+                isinstance(i.type, TupleType) for i in node.inputs):
+            return None
+        return self.writer.write(node, {i: self.of(i, depth + 1) for i in node.inputs})
+
+    def of(self, node: Node, depth: int) -> Form:
+        """Return the form that whoever uses the node looks at: written out, or the node as it is."""
+        form = self._known.get(node)
+        if form is None:
+            form = self.written(node, depth) if node.type.floating and node not in self._closed else None
+            if form is None or not _stays_open(self.writer, node, form):
+                form = self.writer.leaf(node)
+            self._known[node] = form
+        return form
+
+
+def _stays_open(writer: Writer, node: Node, form: Form) -> bool:
+    """Tell whether a value is larger than what it is made of, so that whoever uses it should look inside."""
+    if len(form.terms) == 1 and len(form.terms[0].factors) <= 1:
+        return True  # the same value, spread, scaled or laid out differently
+    leaves = (writer.indicators[leaf][0] if leaf in writer.indicators else leaf for leaf in form.leaves)
+    return _elements(node) > sum(map(_elements, leaves))
+
+
+# -- costs ---------------------------------------------------------------------------------------------
+
+
+def _seconds(flops: float, elements: float, itemsize: int) -> float:
+    return flops / _FLOPS + elements * itemsize / _BYTES
+
+
+def _literal_cost(form: Form, root: Node) -> float:
+    """Return what it costs to form what `form` has written out, up to `root`."""
+    total = 0.0
+    for n in form.opened:
+        if n.prim.kind == "view" and n.prim.name != "reshape":
+            continue
+        if n.prim.name == "einsum":
+            sizes = dict(zip("".join(_terms(n)), [s for i in n.inputs for s in i.shape], strict=True))
+            flops = 2.0
+            for s in sizes.values():
+                flops *= number(s)
+        else:
+            flops = float(max(_elements(n), *(_elements(i) for i in n.inputs)))
+        total += _seconds(flops, _elements(n) + sum(_elements(i) for i in n.inputs if i.prim.name != "expand"),
+                          root.dtype.itemsize)
+    return total
+
+
+def _terms(node: Node) -> list[str]:
+    return node.params["subscripts"].split("->")[0].split(",")
+
+
+def _cheaper(writer: Writer, root: Node, form: Form) -> Node | None:
+    """Return the sum computed from what it is made of, or None where that is not clearly cheaper."""
+    result = [c for axis in form.axes for c in axis]
+    terms = [writer.resolved(t, result) for t in form.terms]
+    if None in terms:
+        return None
+    form = replace(form, terms=tuple(terms))
+    plans = [_plan(writer, t, form) for t in form.terms]
+    cost = sum(c for c, _ in plans) + sum(_seconds(0, 2 * _elements(root), root.dtype.itemsize) for _ in plans[1:])
+    if cost * _CLEARLY > _literal_cost(form, root):
+        return None
+    return _emit(writer, root, form, [path for _, path in plans])
+
+
+def _plan(writer: Writer, term: Term, form: Form) -> tuple[float, Sequence[tuple[int, ...]]]:
+    """Return the cost of a term and the order in which its factors are contracted."""
+    result = [c for axis in form.axes for c in axis]
+    factors = list(_paired(term.factors))
+    if len(factors) <= 1:
+        flops = sum(_count(writer, f.letters) for f in factors)
+        return _seconds(flops, flops, factors[0].node.dtype.itemsize if factors else 4), []
+    have = {c for f in factors for c in f.letters}
+    names = {c: LETTERS[i] for i, c in enumerate(sorted(have))}
+    text = ",".join("".join(names[c] for c in f.letters) for f in factors)
+    text += "->" + "".join(names[c] for c in result if c in have)
+    path, _ = opt_einsum.contract_path(text, *(tuple(number(writer.sizes[c]) for c in f.letters) for f in factors),
+                                       shapes=True, optimize="optimal" if len(factors) <= 6 else "greedy")
+    total = 0.0
+    itemsize = factors[0].node.dtype.itemsize
+    left = [f.letters for f in factors]
+    for step in path:
+        used = [left.pop(i) for i in sorted(step, reverse=True)]
+        keep = set(result).union(*left)
+        out = tuple(dict.fromkeys(c for u in used for c in u if c in keep))
+        every = {c for u in used for c in u}
+        total += _seconds(2 * _count(writer, every), sum(_count(writer, u) for u in (*used, out)), itemsize)
+        left.append(out)
+    return total, path
+
+
+def _count(writer: Writer, letters: Iterable[Letter]) -> float:
+    total = 1.0
+    for c in letters:
+        total *= number(writer.sizes[c])
+    return total
+
+
+def _paired(factors: Sequence[Factor]) -> Iterable[Factor]:
+    """Yield the factors, equal pairs as squares."""
+    seen: dict[tuple[Node, tuple[Letter, ...]], int] = {}
+    for f in factors:
+        seen[f.node, f.letters] = seen.get((f.node, f.letters), 0) + 1
+    for (node, letters), times in seen.items():
+        for _ in range(times // 2):
+            yield Factor(PRIMITIVES["square"](node), letters)
+        if times % 2:
+            yield Factor(node, letters)
+
+
+# -- making it -----------------------------------------------------------------------------------------
+
+
+def _emit(writer: Writer, root: Node, form: Form, paths: Sequence[Sequence[tuple[int, ...]]]) -> Node:
+    result = [c for axis in form.axes for c in axis]
+    shape = tuple(writer.sizes[c] for c in result)
+    total: Node | None = None
+    for term, path in zip(form.terms, paths, strict=True):
+        value = _product(writer, term, path, result)
+        if value is None:
+            value = full(term.scale, shape, root.dtype)
+        elif term.scale != 1:
+            value = value * term.scale
+        total = value if total is None else total + value
+    return total if total.shape == root.shape else PRIMITIVES["reshape"](total, shape=root.shape)
+
+
+def _product(writer: Writer, term: Term, path: Sequence[tuple[int, ...]], result: Sequence[Letter]) -> Node | None:
+    """Return the factors' product, summed to the letters of `result` and spread over those that it lacks."""
+    left = [(f.letters, f.node) for f in _paired(term.factors)]
+    if not left:
+        return None
+    for step in path:
+        used = [left.pop(i) for i in sorted(step, reverse=True)]
+        keep = set(result).union(*(s for s, _ in left))
+        left.append(_pair(writer, used, keep))
+    ((letters, node),) = left
+    node = _summed(node, letters, set(result))
+    letters = tuple(c for c in letters if c in result)
+    order = [c for c in result if c in letters]
+    if tuple(order) != letters:
+        node = PRIMITIVES["transpose"](node, perm=tuple(letters.index(c) for c in order))
+    if len(order) < len(result):
+        node = PRIMITIVES["expand"](node, shape=tuple(writer.sizes[c] for c in result),
+                                    axes=tuple(i for i, c in enumerate(result) if c not in order))
+    return node
+
+
+def _summed(node: Node, letters: Sequence[Letter], keep: set[Letter]) -> Node:
+    axes = tuple(i for i, c in enumerate(letters) if c not in keep)
+    return PRIMITIVES["sum"](node, axes=axes) if axes else node
+
+
+def _pair(writer: Writer, used: Sequence[tuple[tuple[Letter, ...], Node]], keep: set[Letter]
+          ) -> tuple[tuple[Letter, ...], Node]:
+    """Contract two operands (or sum one) to the letters that something still needs."""
+    operands = []
+    for i, (letters, node) in enumerate(used):
+        wanted = keep.union(*(s for j, (s, _) in enumerate(used) if j != i))
+        operands.append((tuple(c for c in letters if c in wanted), _summed(node, letters, wanted)))
+    out = tuple(dict.fromkeys(c for s, _ in operands for c in s if c in keep))
+    if len(operands) == 1:
+        return operands[0]
+    names = {c: LETTERS[i] for i, c in enumerate(dict.fromkeys(c for s, _ in operands for c in s))}
+    subscripts = ",".join("".join(names[c] for c in s) for s, _ in operands) + "->" + "".join(names[c] for c in out)
+    return out, PRIMITIVES["einsum"](*(n for _, n in operands), subscripts=subscripts)
+
+
+# -- words ---------------------------------------------------------------------------------------------
+
+
+def _avoided(rewritten: Sequence[tuple[Node, frozenset[Node]]], alive: set[Node]) -> list[Node]:
+    """Return the large values that are formed no more, each product once and not what is made of it."""
+    gone = {n for _, opened in rewritten for n in opened if n not in alive and _is_large(n)}
+    return sorted(gone, key=lambda n: n.serial)
+
+
+def _note(node: Node) -> str:
+    size = _elements(node) * node.dtype.itemsize
+    amount = f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
+    what = "per-example gradient" if "vjp" in node.rules and "vmap" in node.rules else "product"
+    return f"{what} {node.type} of {node.where} never formed: {amount} avoided"

@@ -1,0 +1,356 @@
+"""Sums of products: what a value is, when the additions and multiplications that make it are written out.
+
+A `Form` of a node is a list of terms; a term is a number times factors, nodes of the graph with a letter per
+axis, summed over every letter that the form's own axes do not have. It is einsum's notation, closed under
+everything that is linear in its operands: products, sums, spreading, transposing, merging and splitting axes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..dims import Dim, size_of
+from ..graph import PRIMITIVES, Node, full
+from ..ops.contract import parse
+
+Letter = int
+Axis = tuple[Letter, ...]  # the letters merged in one axis
+MOST_TERMS = 64
+MOST_FACTORS = 10
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A node and the letter of each of its axes."""
+
+    node: Node
+    letters: tuple[Letter, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A number times factors."""
+
+    scale: float
+    factors: tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A sum of terms.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+        The letters of each axis of the value.
+    terms : tuple of Term
+    opened : frozenset of Node
+        The nodes that are written out in it.
+    difference : bool
+        Whether the program itself subtracts somewhere in it. Multiplying such a form out would replace
+        the square of a small difference by the difference of large squares, so that is not done.
+    """
+
+    axes: tuple[Axis, ...]
+    terms: tuple[Term, ...]
+    opened: frozenset[Node] = frozenset()
+    difference: bool = False
+
+    @property
+    def leaves(self) -> set[Node]:
+        return {f.node for t in self.terms for f in t.factors}
+
+
+class Writer:
+    """Writes nodes out as forms; keeps the letters apart and their sizes."""
+
+    def __init__(self) -> None:
+        self._next = itertools.count()
+        self.sizes: dict[Letter, int | Dim] = {}
+        self.indicators: dict[Node, tuple[Node, Node]] = {}  # [i[…] = v] -> the index as given, and counted from 0
+
+    def indicator(self, index: Node, n: int, dtype: np.dtype) -> Node:
+        """Return the array that is 1 where ``index[…] = v`` and else 0. It is there to be contracted away."""
+        for found, (known, _) in self.indicators.items():
+            if known is index and found.shape[-1] == n and found.dtype == dtype:
+                return found
+        i = index
+        if i.dtype.kind == "i":  # negative ones count from the end
+            i = PRIMITIVES["where"](PRIMITIVES["lt"](i, full(0, i.shape, i.dtype)), i + n, i)
+        shape = (*i.shape, n)
+        v = PRIMITIVES["cast"](PRIMITIVES["iota"](size=n), dtype=i.dtype)
+        v = PRIMITIVES["expand"](v, shape=shape, axes=tuple(range(i.ndim)))
+        hit = PRIMITIVES["eq"](PRIMITIVES["expand"](i, shape=shape, axes=(i.ndim,)), v)
+        found = PRIMITIVES["cast"](hit, dtype=dtype)
+        self.indicators[found] = index, i
+        return found
+
+    def resolved(self, term: Term, result: Sequence[Letter]) -> Term | None:
+        """Return the term with its indicators contracted: ``Σ_v [i = v] [j = v] = [i = j]``; None where one stays."""
+        factors = list(term.factors)
+        while (first := next((f for f in factors if f.node in self.indicators), None)) is not None:
+            v = first.letters[-1]
+            holders = [f for f in factors if v in f.letters]
+            if v in result or len(holders) != 2 or any(f.node not in self.indicators for f in holders):
+                return None
+            a, b = holders
+            letters = tuple(dict.fromkeys(a.letters[:-1] + b.letters[:-1]))
+            shape = tuple(self.sizes[c] for c in letters)
+            i, j = (self._along(self.indicators[f.node][1], f.letters[:-1], letters, shape) for f in holders)
+            equal = PRIMITIVES["cast"](PRIMITIVES["eq"](i, j), dtype=first.node.dtype)
+            factors = [f for f in factors if f is not a and f is not b] + [Factor(equal, letters)]
+        return Term(term.scale, tuple(factors))
+
+    def _along(self, node: Node, have: Sequence[Letter], letters: Sequence[Letter], shape: tuple) -> Node:
+        order = [c for c in letters if c in have]
+        if tuple(order) != tuple(have):
+            node = PRIMITIVES["transpose"](node, perm=tuple(have.index(c) for c in order))
+        new = tuple(i for i, c in enumerate(letters) if c not in have)
+        return PRIMITIVES["expand"](node, shape=shape, axes=new) if new else node
+
+    def letter(self, size: int | Dim) -> Letter:
+        c = next(self._next)
+        self.sizes[c] = size
+        return c
+
+    def leaf(self, node: Node) -> Form:
+        """Return the form of a value that is taken as it is."""
+        letters = tuple(self.letter(n) for n in node.shape)
+        if node.prim.name == "full":
+            return Form(tuple((c,) for c in letters), (Term(node.params["value"], ()),))
+        return Form(tuple((c,) for c in letters), (Term(1.0, (Factor(node, letters),)),))
+
+    def write(self, node: Node, forms: Mapping[Node, Form]) -> Form | None:
+        """Return the node's form from those of its inputs, or None where it is not linear in them."""
+        rule = LINEAR.get(node.prim.name)
+        if rule is None or not node.type.floating:
+            return None
+        form = rule(self, node, [forms[i] for i in node.inputs])
+        if form is None or len(form.terms) > MOST_TERMS or any(len(t.factors) > MOST_FACTORS for t in form.terms):
+            return None
+        opened = frozenset().union({node}, *(forms[i].opened for i in node.inputs))
+        return Form(form.axes, form.terms, opened, form.difference)
+
+    # -- letters -----------------------------------------------------------------------------------------
+
+    def renamed(self, form: Form, names: Mapping[Letter, Letter]) -> tuple[Term, ...]:
+        """Return the terms with the letters in `names` renamed, and all others fresh in each term."""
+        terms = []
+        for t in form.terms:
+            new = dict(names)
+            for f in t.factors:
+                for c in f.letters:
+                    if c not in new:
+                        new[c] = self.letter(self.sizes[c])
+            terms.append(Term(t.scale, tuple(Factor(f.node, tuple(new[c] for c in f.letters)) for f in t.factors)))
+        return tuple(terms)
+
+    def matched(self, form: Form, axes: Sequence[Axis]) -> tuple[Term, ...] | None:
+        """Return the terms with the letters of `axes`; None where the axes are not cut alike."""
+        names: dict[Letter, Letter] = {}
+        for mine, theirs in zip(form.axes, axes, strict=True):
+            if len(mine) == 1 and len(theirs) > 1:
+                split = self._split(form, mine[0], theirs)
+                return None if split is None else self.matched(split, axes)
+            if [self.sizes[c] for c in mine] != [self.sizes[c] for c in theirs]:
+                return None
+            names.update(zip(mine, theirs, strict=True))
+        return self.renamed(form, names)
+
+    def _split(self, form: Form, letter: Letter, like: Axis) -> Form:
+        """Return the form with one letter written as several, of the sizes of `like`."""
+        new = tuple(self.letter(self.sizes[c]) for c in like)
+        terms = []
+        for t in form.terms:
+            factors = []
+            for f in t.factors:
+                if letter in f.letters:
+                    at = f.letters.index(letter)
+                    shape = (*f.node.shape[:at], *(self.sizes[c] for c in new), *f.node.shape[at + 1:])
+                    f = Factor(PRIMITIVES["reshape"](f.node, shape=shape), (*f.letters[:at], *new, *f.letters[at + 1:]))
+                factors.append(f)
+            terms.append(Term(t.scale, tuple(factors)))
+        axes = tuple(new if a == (letter,) else a for a in form.axes)
+        return Form(axes, tuple(terms), form.opened, form.difference)
+
+    def aligned(self, forms: Sequence[Form]) -> tuple[tuple[Axis, ...], list[tuple[Term, ...]]] | None:
+        """Return common axes for forms of one shape, and each one's terms on them."""
+        finest = max(forms, key=lambda f: sum(map(len, f.axes)))
+        terms = [f.terms if f is finest else self.matched(f, finest.axes) for f in forms]
+        return None if None in terms else (finest.axes, terms)
+
+
+def _multiply(a: Iterable[Term], b: Iterable[Term]) -> tuple[Term, ...]:
+    return tuple(Term(s.scale * t.scale, s.factors + t.factors) for s in a for t in b)
+
+
+def _may_multiply(*forms: Form) -> bool:
+    return not any(f.difference and len(f.terms) > 1 for f in forms)
+
+
+def _mul(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    if node.inputs[0] is node.inputs[1]:
+        return _square(w, node, forms[:1])
+    x, y = forms
+    found = w.aligned(forms) if _may_multiply(x, y) or len(x.terms) == 1 or len(y.terms) == 1 else None
+    if found is None:
+        return None
+    axes, (a, b) = found
+    return Form(axes, _multiply(a, b), difference=x.difference or y.difference)
+
+
+def _square(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    (x,) = forms
+    if not _may_multiply(x):
+        return None
+    again = w.matched(x, x.axes)
+    terms = []
+    for i, s in enumerate(x.terms):  # each product of two different terms occurs twice
+        terms += [Term(s.scale * t.scale * (1 if i == j else 2), s.factors + t.factors)
+                  for j, t in enumerate(again) if j >= i]
+    return Form(x.axes, tuple(terms), difference=x.difference)
+
+
+def _add(sign: float):
+    def rule(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+        found = w.aligned(forms)
+        if found is None:
+            return None
+        axes, (a, b) = found
+        b = tuple(Term(sign * t.scale, t.factors) for t in b)
+        return Form(axes, a + b, difference=sign < 0 or any(f.difference for f in forms))
+
+    return rule
+
+
+def _neg(w: Writer, node: Node, forms: list[Form]) -> Form:
+    (x,) = forms
+    return Form(x.axes, tuple(Term(-t.scale, t.factors) for t in x.terms), difference=x.difference)
+
+
+def _div(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    x, y = node.inputs
+    if y.prim.name == "full" and y.params["value"] != 0:
+        return Form(forms[0].axes, tuple(Term(t.scale / y.params["value"], t.factors) for t in forms[0].terms),
+                    difference=forms[0].difference)
+    if y.prim.name != "expand":
+        return None
+    # Divided by what repeats along an axis: multiplied by the inverse, which is smaller.
+    inverse = PRIMITIVES["expand"](1.0 / y.inputs[0], **y.params)
+    reciprocal = _expand(w, inverse, [w.leaf(inverse.inputs[0])])
+    return _mul(w, PRIMITIVES["mul"](x, inverse), [forms[0], reciprocal])
+
+
+def _expand(w: Writer, node: Node, forms: list[Form]) -> Form:
+    (x,) = forms
+    old = iter(x.axes)
+    axes = tuple((w.letter(n),) if a in node.params["axes"] else next(old) for a, n in enumerate(node.shape))
+    return Form(axes, x.terms, difference=x.difference)
+
+
+def _transpose(w: Writer, node: Node, forms: list[Form]) -> Form:
+    (x,) = forms
+    return Form(tuple(x.axes[a] for a in node.params["perm"]), x.terms, difference=x.difference)
+
+
+def _reshape(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    """Axes may be merged, merged ones split again, and axes of size 1 come and go."""
+    (x,) = forms
+    letters = [c for axis in x.axes for c in axis if w.sizes[c] != 1]
+    axes = []
+    for n in node.shape:
+        axis: list[Letter] = []
+        while letters and n != 1 and size_of(w.sizes[c] for c in axis) != n:
+            axis.append(letters.pop(0))
+        if size_of(w.sizes[c] for c in axis) != n:
+            return None
+        axes.append(tuple(axis) if axis else (w.letter(1),))
+    if letters:
+        return None
+    # A letter of size 1 that is in no axis any more is summed over, which changes nothing.
+    return Form(tuple(axes), x.terms, difference=x.difference)
+
+
+def _sum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    (x,) = forms
+    axes = tuple(axis for a, axis in enumerate(x.axes) if a not in node.params["axes"])
+    summed = [c for a, axis in enumerate(x.axes) if a in node.params["axes"] for c in axis]
+    return _summed(w, axes, x.terms, summed, x.difference)
+
+
+def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: Sequence[Letter], difference: bool
+            ) -> Form | None:
+    """Return the form in which `letters` are summed over: a term without one of them is counted as often."""
+    out = []
+    for t in terms:
+        have = {c for f in t.factors for c in f.letters}
+        scale = t.scale
+        for c in letters:
+            if c not in have:
+                if isinstance(w.sizes[c], Dim):
+                    return None
+                scale *= w.sizes[c]
+        out.append(Term(scale, t.factors))
+    return Form(axes, tuple(out), difference=difference)
+
+
+def _einsum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    if sum(f.difference and len(f.terms) > 1 for f in forms) > 1:
+        return None
+    subscripts, result = parse(node.params["subscripts"])
+    axis_of: dict[str, Axis] = {}
+    for s, f in zip(subscripts, forms, strict=True):  # the finest cut of each subscript
+        for c, axis in zip(s, f.axes, strict=True):
+            if c not in axis_of or len(axis) > len(axis_of[c]):
+                axis_of[c] = axis
+    axis_of = {c: tuple(w.letter(w.sizes[x]) for x in axis) for c, axis in axis_of.items()}
+    terms: tuple[Term, ...] = (Term(1.0, ()),)
+    for s, f in zip(subscripts, forms, strict=True):
+        mine = w.matched(f, [axis_of[c] for c in s])
+        if mine is None or len(terms) * len(mine) > MOST_TERMS:
+            return None
+        terms = _multiply(terms, mine)
+    summed = [x for c, axis in axis_of.items() if c not in result for x in axis]
+    return _summed(w, tuple(axis_of[c] for c in result), terms, summed, any(f.difference for f in forms))
+
+
+def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    """Rows added up by an index: ``Σ_t u[t, …] [index[t] = v]``; an index that counts along names its own axis."""
+    u = forms[0]
+    if any(len(axis) != 1 for axis in u.axes):
+        return None
+    letters = [axis[0] for axis in u.axes]
+    lead = node.inputs[1].ndim
+    axes: list[Axis] = []
+    deltas: list[Factor] = []
+    for index, n in zip(node.inputs[1:], node.params["shape"], strict=False):
+        along = counts_along(index)
+        if along is not None and index.shape[along] == n:
+            axes.append((letters[along],))
+            continue
+        if isinstance(n, Dim):
+            return None
+        v = w.letter(n)
+        axes.append((v,))
+        deltas.append(Factor(w.indicator(index, n, node.dtype), (*letters[:lead], v)))
+    axes += [(c,) for c in letters[lead:]]
+    return Form(tuple(axes), tuple(Term(t.scale, (*t.factors, *deltas)) for t in u.terms), difference=u.difference)
+
+
+def counts_along(index: Node) -> int | None:
+    """Return the axis along which an index array counts 0, 1, 2, …, or None."""
+    if index.prim.name == "iota":
+        return 0
+    if index.prim.name == "expand" and index.inputs[0].prim.name == "iota":
+        (axis,) = set(range(index.ndim)) - set(index.params["axes"])
+        return axis
+    return None
+
+
+LINEAR = {"mul": _mul, "square": _square, "add": _add(1.0), "sub": _add(-1.0), "neg": _neg, "div": _div,
+          "expand": _expand, "transpose": _transpose, "reshape": _reshape, "sum": _sum, "einsum": _einsum,
+          "scatter_add": _scatter}

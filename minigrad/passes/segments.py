@@ -1,0 +1,109 @@
+"""segments: a sum over an axis of parts laid end to end is the sum of the sums over the parts.
+
+So a gradient that was flattened and concatenated to one vector, to be squared and added up, is looked at leaf
+by leaf, and `contract` can do to each what it does to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..dims import Dim
+from ..graph import PRIMITIVES, Graph, Node, made_by
+from ..ops.contract import parse
+
+_MOST = 60  # nodes of elementwise work that are looked through
+
+
+def segments(graph: Graph) -> Graph:
+    """Return an equal graph in which no sum runs over a concatenated axis where it can run over the parts."""
+    if not any(n.prim.name == "concatenate" for n in graph.nodes):
+        return graph
+    made: dict[Node, Node] = {}
+    with made_by("segments") as working_on:
+        for node in graph.nodes:
+            inputs = tuple(made[i] for i in node.inputs)
+            new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
+            if node.prim.name in _ROOTS:
+                working_on(new)
+                new = _ROOTS[node.prim.name](new) or new
+            made[node] = new
+    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+
+
+def _sum(node: Node) -> Node | None:
+    (x,) = node.inputs
+    for a in node.params["axes"]:
+        cuts = _cuts(x, a)
+        if cuts is not None:
+            return _total([PRIMITIVES["sum"](p, axes=node.params["axes"]) for p in _parts(x, a, cuts, {})])
+    return None
+
+
+def _einsum(node: Node) -> Node | None:
+    terms, out = parse(node.params["subscripts"])
+    for c in dict.fromkeys("".join(terms)):
+        if c in out:
+            continue
+        places = [(i, t.index(c)) for i, t in enumerate(terms) if c in t]
+        cuts = next((s for i, a in places if (s := _cuts(node.inputs[i], a)) is not None), None)
+        if cuts is None:
+            continue
+        pieces = [_parts(x, terms[i].index(c), cuts, {}) if c in terms[i] else [x] * len(cuts)
+                  for i, x in enumerate(node.inputs)]
+        return _total([PRIMITIVES["einsum"](*xs, **node.params) for xs in zip(*pieces, strict=True)])
+    return None
+
+
+_ROOTS = {"sum": _sum, "einsum": _einsum}
+
+
+def _total(nodes: Sequence[Node]) -> Node:
+    total = nodes[0]
+    for n in nodes[1:]:
+        total = total + n
+    return total
+
+
+def _cuts(node: Node, axis: int) -> tuple[int, ...] | None:
+    """Return the sizes of the parts that an axis was laid together of, somewhere in the elementwise work."""
+    seen = {node}
+    stack = [node]
+    while stack and len(seen) < _MOST:
+        n = stack.pop()
+        if n.prim.name == "concatenate" and n.params["axis"] == axis:
+            sizes = tuple(i.shape[axis] for i in n.inputs)
+            return None if any(isinstance(size, Dim) for size in sizes) else sizes
+        if n.prim.kind == "elementwise":
+            new = [i for i in n.inputs if i not in seen]
+            seen.update(new)
+            stack += new
+    return None
+
+
+def _parts(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[Node]]) -> list[Node]:
+    """Return the parts of a value along an axis, cut at `cuts`."""
+    if node not in known:
+        known[node] = _cut(node, axis, cuts, known)
+    return known[node]
+
+
+def _cut(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[Node]]) -> list[Node]:
+    name = node.prim.name
+    if name == "concatenate" and node.params["axis"] == axis and [i.shape[axis] for i in node.inputs] == list(cuts):
+        return list(node.inputs)
+    shapes = [(*node.shape[:axis], n, *node.shape[axis + 1:]) for n in cuts]
+    if name == "full":
+        return [node.prim(**{**node.params, "shape": s}) for s in shapes]
+    if name == "expand" and axis in node.params["axes"]:
+        return [node.prim(*node.inputs, **{**node.params, "shape": s}) for s in shapes]
+    if node.prim.kind == "elementwise" and _cuts(node, axis) is not None:
+        pieces = [_parts(i, axis, cuts, known) for i in node.inputs]
+        return [node.prim(*xs, **node.params) for xs in zip(*pieces, strict=True)]
+    parts, low = [], 0
+    for n in cuts:
+        start = tuple(low if a == axis else 0 for a in range(node.ndim))
+        stop = tuple(low + n if a == axis else m for a, m in enumerate(node.shape))
+        parts.append(PRIMITIVES["slice"](node, start=start, stop=stop, step=(1,) * node.ndim))
+        low += n
+    return parts

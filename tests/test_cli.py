@@ -1,0 +1,280 @@
+"""The command line, as a person uses it."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigrad
+from minigrad import cli
+from minigrad.compare import digits, training
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
+
+MINE = '''
+import numpy as np
+
+rng = np.random.default_rng(0)
+examples = rng.normal(size=(20, 3)), rng.normal(size=20)
+other = rng.normal(size=(3, 8)), rng.normal(size=8)
+
+
+def params():
+    return {"w": rng.normal(size=3), "b": 0.5}
+
+
+def loss(p, x, y):
+    return (x @ p["w"] + p["b"] - y) ** 2
+
+
+def branches(p, x, y):
+    if x[0] > 0:
+        return y
+    return y * 2
+
+
+def typo(p, x, y):
+    return np.sum(x).foo
+
+
+def fails(p, x, y):
+    return y / {}["nothing"]
+
+
+def vector(p, x, y):
+    return x * p["w"]
+'''
+
+
+def line_of(text):
+    """Return the number of the line of `MINE` that starts with `text`."""
+    return next(i for i, line in enumerate(MINE.splitlines(), 1) if line.strip().startswith(text))
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    return path
+
+
+def run(*args, cwd):
+    return subprocess.run([sys.executable, "-m", "minigrad", *map(str, args)], cwd=cwd, capture_output=True, text=True,
+                          timeout=300, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def refused(capsys, *args):
+    """Run a command that must fail, and return its one line."""
+    assert cli.main(list(map(str, args))) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("minigrad: ")
+    return err.removeprefix("minigrad: ").rstrip()
+
+
+# -- compare ---------------------------------------------------------------------------------------------------
+
+
+def test_compare_ones_own_loss(mine):
+    done = run("compare", "mine.py:loss", "--repeats", 2, cwd=mine.parent)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "loss: mean loss and gradient of 20 examples"
+    assert [line.split()[0] for line in lines[2:6]] == ["loop", "unrolled", "vmapped", "microbatched"]
+    assert done.stderr == "report: minigrad-report.html\n"
+    assert "mine.py:" in (mine.parent / "minigrad-report.html").read_text(encoding="utf-8")
+
+
+def test_compare_json_microbatch_and_other_names(mine, capsys, tmp_path):
+    report = tmp_path / "there.html"
+    assert cli.main(["compare", f"{mine}:loss", "--json", "--microbatch", "7", "--repeats", "1", "--copies", "3",
+                     "--report", str(report)]) == 0
+    rows = {r["name"]: r for r in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["unrolled"]["examples"] == 3
+    assert rows["microbatched"]["note"] == "7 at a time, 3 passes, the last of 6"
+    assert rows["vmapped"]["difference"] < 1e-14
+    assert report.exists()
+    mine.write_text(MINE + "\nin_axes = None, 1, 0\n")
+    assert cli.main(["compare", f"{mine}:loss", "--examples", "other", "--no-report", "--json", "--repeats", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["examples"] == 8
+    assert not (tmp_path / "minigrad-report.html").exists()
+
+
+@DIGITS
+def test_compare_digits_trains_them(tmp_path):
+    done = run("compare", "--repeats", 1, "--epochs", 6, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "loss: mean loss and gradient of 1,797 examples"
+    mini = next(line for line in lines if line.startswith("mini-batch "))
+    assert float(re.search(r"([\d.]+)%", mini)[1]) > 95
+    page = (tmp_path / "minigrad-report.html").read_text(encoding="utf-8")
+    for words in ("stochastic", "mini-batch", "accuracy on the held-out examples", "digits.py:"):
+        assert words in page
+
+
+@DIGITS
+def test_digits_that_are_learnt_too_little_are_a_failure(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "METHODS", (("mini-batch", 256, 0.01),))
+    monkeypatch.setattr(cli, "compare", lambda *args, **kwargs: small_report())
+    assert cli.main(["compare", "--epochs", "1", "--no-report"]) == 1
+    assert "not more than 95%" in capsys.readouterr().err
+
+
+def small_report():
+    return minigrad.compare(lambda w, x: w * x, 1.0, (np.ones(3),), repeats=1, copies=1, progress=False)
+
+
+@DIGITS
+def test_the_digits_are_split_the_same_way_each_time():
+    data, again = digits.load(3), digits.load(3)
+    assert [len(x) for x in (*data.train, *data.held_out)] == [1438, 1438, 359, 359]
+    np.testing.assert_array_equal(data.held_out[0], again.held_out[0])
+    assert not np.array_equal(data.held_out[1], digits.load(4).held_out[1])
+    assert data.train[0].dtype == np.float32
+    assert 0 <= data.train[0].min() < data.train[0].max() == 1
+    joined = {x.tobytes() for x in data.all[0]}
+    assert joined == {x.tobytes() for part in (data.train, data.held_out) for x in part[0]}
+
+
+def test_without_scikit_learn_one_line_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert "pip install 'minigrad[examples]'" in refused(capsys, "compare")
+
+
+# -- explain, check --------------------------------------------------------------------------------------------
+
+
+def test_explain_prints_graphs_passes_and_program(mine):
+    done = run("explain", "mine.py:loss", "--svg", "drawn", cwd=mine.parent)
+    assert done.returncode == 0, done.stderr
+    parts = done.stdout.split("── ")
+    assert [p.split(" ─")[0].split(":")[0] for p in parts[1:]] == [
+        "one example", "the batch", "value and gradient of the batch", "what was done to it", "the program"]
+    one, batch, gradient, passes, program = parts[1:]
+    assert f"mine.py:{line_of('return (x @')}" in one
+    assert "f64[B" not in one
+    assert "x: f64[B, 3]" in batch
+    assert "vmap, vjp" in gradient
+    assert re.search(r"simplify: \d+ nodes became \d+", passes)
+    assert "import numpy as np" in program
+    for name in ("example", "batch", "gradient"):
+        assert (mine.parent / f"drawn-{name}.svg").read_text(encoding="utf-8").startswith("<svg")
+        assert f"drawn-{name}.svg" in done.stderr
+
+
+def test_check_passes(mine, capsys):
+    assert cli.main(["check", f"{mine}:loss"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        "ok      gradients", "ok      batching", "ok      batching of the gradient"]
+
+
+BROKEN = '''
+import numpy as np
+from minigrad.graph import PRIMITIVES
+from minigrad.numpy import Array
+from minigrad.numpy.array import as_array
+from minigrad.primitive import Primitive
+
+square = PRIMITIVES["square"]
+Primitive("wrong_cube", type=lambda t: t, eval=lambda xp, x: x * x * x, vjp=lambda g, out, x: [g * (2.0 * square(x))],
+          jvp=lambda ts, out, x: ts[0] * (3.0 * square(x)),
+          batch=lambda size, mapped, x: PRIMITIVES["flip"](PRIMITIVES["wrong_cube"](x), axes=(0,)))
+params = np.array([0.3, 0.5])
+examples = np.array([[1.0, 2.0], [0.5, -1.0], [0.1, 0.7]]),
+
+
+def loss(w, x):
+    h = np.tanh(w * x)
+    if not isinstance(h, Array):
+        return np.sum(h ** 3)
+    return np.sum(Array(PRIMITIVES["wrong_cube"](as_array(h)._node)))
+'''
+
+
+def test_check_names_the_first_node_that_disagrees(tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    done = run("check", "broken.py:loss", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    gradients, batching = done.stdout.split("FAILED  ")[1:]
+    line = next(i for i, text in enumerate(BROKEN.splitlines(), 1) if text.startswith("    return np.sum(Array"))
+    named = f"first node that disagrees: %3: f64[2] = wrong_cube(%2), at broken.py:{line}"
+    assert gradients.startswith("gradients: check_grads(loss): the derivative of the result by w[0] is ")
+    assert named in gradients
+    assert "its vjp rule says" in gradients
+    assert named in batching
+    assert "mixes examples" in batching
+
+
+# -- what cannot be used ---------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_with_a_persons_file_is_one_line(mine, capsys):
+    for command in ("compare", "explain", "check"):
+        assert refused(capsys, command, "nothing.py:loss") == "no file nothing.py"
+        assert "expected FILE:FUNC, such as loss.py:loss" in refused(capsys, command, "mine.py")
+        assert f"mine.py:{line_of('if x[0]')}: " in refused(capsys, command, f"{mine}:branches")
+        said = refused(capsys, command, f"{mine}:typo")
+        assert f"mine.py:{line_of('return np.sum(x).foo')}: AttributeError: " in said
+        assert f"mine.py:{line_of('return y / {}')}: KeyError: 'nothing'" in refused(capsys, command, f"{mine}:fails")
+    said = refused(capsys, "compare", f"{mine}:los")
+    assert said.endswith("has no function 'los'; it has loss, branches, typo, fails, vector")
+    assert "rng is a Generator, not a function" in refused(capsys, "compare", f"{mine}:rng")
+    said = refused(capsys, "compare", f"{mine}:loss", "--params", "nope")
+    assert "does not define 'nope', the params of loss" in said
+    assert "--examples NAME" in refused(capsys, "compare", f"{mine}:loss", "--examples", "nope")
+    assert "needs one floating number" in refused(capsys, "compare", f"{mine}:vector")
+    assert "no backend 'gpu'" in refused(capsys, "compare", f"{mine}:loss", "--backend", "gpu")
+
+
+def test_a_file_that_does_not_run(tmp_path, capsys):
+    path = tmp_path / "bad.py"
+    path.write_text("x = 1\ny = x / 0\n")
+    assert refused(capsys, "compare", f"{path}:loss") == "bad.py:2: ZeroDivisionError: division by zero"
+    path.write_text("def loss(:\n")
+    assert refused(capsys, "compare", f"{path}:loss").startswith("bad.py:1: SyntaxError")
+    with pytest.raises(SyntaxError):
+        cli.main(["compare", f"{path}:loss", "--traceback"])
+    assert "is no Python file" in refused(capsys, "compare", f"{make_text(tmp_path)}:loss")
+
+
+def make_text(folder):
+    path = folder / "notes.txt"
+    path.write_text("hello")
+    return path
+
+
+def test_a_report_that_cannot_be_written(mine, capsys):
+    assert cli.main(["compare", f"{mine}:loss", "--repeats", "1", "--report", str(mine.parent / "no" / "x.html")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_usage(capsys):
+    for args in ([], ["compare", "--epochs", "none"], ["compare", "--repeats", "0"], ["nothing"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(args)
+        assert stopped.value.code == 2
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"minigrad {minigrad.__version__}\n"
+
+
+def test_a_reader_that_goes_away(mine):
+    done = subprocess.run(f"{sys.executable} -m minigrad explain mine.py:loss | head -1", shell=True, cwd=mine.parent,
+                          capture_output=True, text=True, timeout=120, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr

@@ -1,0 +1,317 @@
+"""Bad input: each a clear error with operation, shapes, the user's own line and a way out; and nothing left over."""
+
+import contextlib
+import math
+import random
+import re
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.dims import watch
+from minigrad.transforms.trace import tracing
+
+W = np.ones(3)
+X = np.ones((5, 3))
+
+
+def loss(w, x):
+    return np.sum(w * x)
+
+
+def add_in_place(w):
+    out = np.ones(3)
+    out += w
+    return out
+
+
+def set_in_place(w):
+    out = np.ones(3)
+    out[:2] = w[:2]
+    return out
+
+
+LEAKED = []
+
+
+def leak(w):
+    LEAKED.append(w)
+    return np.sum(w)
+
+
+def use_leaked(w):
+    mg.grad(leak)(W)
+    return np.sum(w * LEAKED.pop())
+
+
+grad, vmap = mg.grad, mg.vmap
+
+# (what the person wrote, the error, what its message says besides the line)
+CASES = [
+    # shapes
+    (lambda: mg.trace(lambda w, x: x @ w)(mg.f32[512, 10], mg.f32[784]), mg.ShapeError,
+     [r"matmul f32\[784\] @ f32\[512, 10\]: inner sizes differ \(784, 512\)"]),
+    (lambda: mg.trace(lambda w, x: x @ w)(mg.f32[10, 784], mg.f32[784]), mg.ShapeError, ["Did you mean w.T?"]),
+    (lambda: grad(lambda w: np.sum(w + np.ones(4)))(W), mg.ShapeError,
+     [r"np.add: f64\[3\] and f64\[4\] do not broadcast: sizes differ \(3, 4\) at axis -1"]),
+    (lambda: mg.trace(lambda a, b: a + b)(mg.f64[5, 3], mg.f64[5]), mg.ShapeError, [r"Did you mean b\[:, None\]"]),
+    (lambda: grad(lambda w: np.concatenate([w, np.ones((2, 2))]).sum())(W), mg.ShapeError,
+     [r"concatenate\(f64\[3\], f64\[2, 2\]\)"]),
+    (lambda: grad(lambda w: np.stack([w, np.ones(2)]).sum())(W), mg.ShapeError, [r"np.stack: shapes differ"]),
+    (lambda: grad(lambda w: w.reshape(2, 2).sum())(W), mg.ShapeError, [r"reshape\(f64\[3\]\)", r"\[2, 2\]"]),
+    (lambda: grad(lambda w: w.sum(axis=1))(W), mg.ShapeError, ["no axis 1 in an array of 1 axes"]),
+    (lambda: grad(lambda w: w.sum(axis="rows"))(W), mg.ShapeError, ["an axis is an int, not 'rows'"]),
+    (lambda: grad(lambda w: w[5])(W), mg.ShapeError, [r"index 5 is out of range for axis 0 of f64\[3\]"]),
+    (lambda: grad(lambda w: np.sum(w * [[1], [1, 2]]))(W), mg.ShapeError, ["a list that is no array"]),
+    # dtypes
+    (lambda: grad(loss)(W.astype(complex), W), mg.DtypeError, ["argument w", "complex128", "real and imaginary"]),
+    (lambda: grad(lambda w: np.sum(w * 1j))(W), mg.DtypeError, ["complex", "real and imaginary"]),
+    (lambda: grad(lambda w: w.astype(complex).sum())(W), mg.DtypeError, ["complex128"]),
+    (lambda: grad(lambda w: w.astype("float23").sum())(W), mg.DtypeError, ["float23"]),
+    (lambda: grad(loss)(W.astype(object), W), mg.DtypeError, ["argument w", "object", r"np.asarray\(x, dtype=float\)"]),
+    (lambda: grad(lambda w: np.sum(w * np.array([None, 1, 2], object)))(W), mg.DtypeError, ["object"]),
+    (lambda: grad(lambda w, kind: np.sum(w))(W, "relu"), mg.DtypeError, ["argument kind, a str"]),
+    (lambda: grad(lambda w, f: f(w))(W, np.sum), mg.DtypeError, ["argument f is a ", "functools.partial"]),
+    (lambda: grad(lambda p: np.sum(p["a"]))({"a": W, "b": {1.0}}), mg.DtypeError, [r"argument p\['b'\] is a set"]),
+    # numbers that are not known yet
+    (lambda: grad(lambda w: w[0] if w[0] > 0 else w[1])(W), mg.TraceError,
+     [r"truth of a traced value \(bool\[\]", "np.where"]),
+    (lambda: grad(lambda w: np.sum(w * (w > 0 and w < 1)))(W), mg.TraceError, [r"bool\[3\]", "np.where"]),
+    (lambda: grad(lambda w: max(w[0], w[1]))(W), mg.TraceError, ["truth of a traced value"]),
+    (lambda: grad(lambda w: float(np.sum(w)))(W), mg.TraceError, [r"float\(\) of a traced value \(f64\[\]"]),
+    (lambda: grad(lambda w: int(np.sum(w)))(W), mg.TraceError, [r"int\(\) of a traced value", r"astype\(int\)"]),
+    (lambda: grad(lambda w: math.exp(w[0]))(W), mg.TraceError, [r"float\(\) of a traced value"]),
+    (lambda: grad(lambda w: w.sum().item())(W), mg.TraceError, [r"item\(\) of a traced value"]),
+    (lambda: grad(lambda w: w.tolist())(W), mg.TraceError, [r"tolist\(\)"]),
+    (lambda: grad(lambda w: sum(range(w[0])))(W), mg.TraceError, ["must be an ordinary int"]),
+    (lambda: grad(lambda w: np.array([w[0], 1.0]).sum())(W), mg.TraceError, [r"np.stack\(\[a, b\]\)"]),
+    (lambda: vmap(lambda i: X[i])(np.array([0, 1])), mg.TraceError,
+     [r"np.take\(table, i, axis=0\) indexes an ndarray"]),
+    (lambda: grad(lambda w: w[w > 0].sum())(W), mg.TraceError, ["traced mask", "where=mask"]),
+    (lambda: grad(lambda w: w[np.where(w > 0)].sum())(W), mg.TraceError, [r"np.where\(condition\) alone"]),
+    (lambda: vmap(lambda w, i: w[:i], (None, 0))(W, np.array([0, 1])), mg.TraceError, ["slice bound", "np.arange"]),
+    (lambda: grad(lambda w: sum(v for v in w.sum()))(W), mg.TraceError, ["iteration over a traced scalar"]),
+    (lambda: grad(lambda w: np.convolve(w, w).sum())(W), mg.TraceError, ["np.convolve is not supported"]),
+    # arrays do not change
+    (lambda: grad(lambda w: w.__setitem__(0, 1.0))(W), mg.TraceError,
+     ["in-place assignment", r"x = np.where\(mask, new, x\)"]),
+    (lambda: grad(add_in_place)(W), mg.TraceError, [r"x \+= y", r"Write x = x \+ y"]),
+    (lambda: grad(set_in_place)(W), mg.TraceError, [r"np.asarray\(\) of a traced value"]),
+    (lambda: grad(lambda w: np.exp(w, out=np.ones(3)).sum())(W), mg.TraceError, ["np.exp with out="]),
+    (lambda: grad(use_leaked)(W), mg.TraceError, ["used outside the function that it was traced in"]),
+    # in_axes and batches
+    (lambda: vmap(loss, (0,))(X, X), mg.BatchError, [r"vmap\(loss\): in_axes has 1 entries, but there are 2"]),
+    (lambda: vmap(loss, ({"a": 0}, 0))({"b": X}, X), mg.BatchError, [r"in_axes of vmap\(loss\)", "does not fit"]),
+    (lambda: vmap(loss, (0.5, 0))(X, X), mg.BatchError, ["an axis is an int or None, got 0.5"]),
+    (lambda: vmap(loss, (0, 2))(X, X), mg.BatchError, [r"x: f64\[5, 3\] has no axis 2"]),
+    (lambda: vmap(loss)(X, 2.0), mg.BatchError, [r"x: f64\[\] has no axis 0", "Say None in in_axes"]),
+    (lambda: vmap(loss, None)(X, X), mg.BatchError, ["nothing is mapped"]),
+    (lambda: vmap(loss)(X, X[:4]), mg.BatchError,
+     [r"batch sizes differ: 5 \(axis 0 of w: f64\[5, 3\]\) and 4 \(axis 0 of x: f64\[4, 3\]\)"]),
+    (lambda: vmap(lambda p: p["a"])({"a": X, "b": X[:4]}), mg.BatchError,
+     [r"p\['a'\]: f64\[5, 3\].*p\['b'\]: f64\[4, 3\]"]),
+    (lambda: mg.mean_loss(loss)(X, X[:4]), mg.BatchError, ["batch sizes differ: 5 .*of w.* and 4 .*of x"]),
+    (lambda: vmap(lambda x: x, out_axes=2)(X), mg.BatchError, ["out_axes 2, but the result has 2 axes"]),
+    (lambda: vmap(lambda x: x, out_axes=(0, 0))(X), mg.BatchError, [r"out_axes of vmap", "does not fit"]),
+    (lambda: vmap(lambda x: x, out_axes=None)(X), mg.BatchError, ["differs from example to example"]),
+    (lambda: vmap(loss)(X[:0], X[:0]), mg.BatchError, [r"an empty batch: w: f64\[0, 3\]"]),
+    (lambda: mg.mean_loss(loss, (None, 0))(W, X[:0]), mg.BatchError, [r"an empty batch: x: f64\[0, 3\]"]),
+    (lambda: mg.microbatch(mg.mean_loss(loss, (None, 0)), 2)(W, X[:0]), mg.BatchError, ["an empty batch: x"]),
+    (lambda: mg.mean_loss(lambda w, x: w * x, (None, 0))(W, X), mg.BatchError,
+     [r"f64\[5, 3\]", "Sum or average it within"]),
+    (lambda: mg.mean_loss(lambda w, x: (x[0], x[1]), (None, 0))(W, X), mg.BatchError, ["one floating number"]),
+    (lambda: mg.unroll(loss, 4, (None, 0))(W, X), mg.BatchError, [r"unroll\(loss, 4\): the batch has 5 examples"]),
+    (lambda: mg.unroll(loss, 0, (None, 0))(W, X), mg.BatchError, ["at least one example"]),
+    # derivatives
+    (lambda: grad(lambda w: w)(W), mg.GradError, [r"it returns f64\[3\]", "Sum or average", "mg.jacobian"]),
+    (lambda: grad(lambda w: np.argmax(w))(W), mg.GradError, [r"it returns i64\[\]", "no derivative"]),
+    (lambda: grad(lambda w: (w[0], w[1]))(W), mg.GradError, ["it returns 2 values", "has_aux=True"]),
+    (lambda: grad(lambda w: w[0], has_aux=True)(W), mg.GradError, [r"must return \(loss, aux\)"]),
+    (lambda: grad(lambda p: np.sum(p["a"]))({"a": W, "step": 3}), mg.GradError,
+     [r"argument p\['step'\] is i64\[\]", r"astype\(float\)", "argnums"]),
+    (lambda: grad(loss, 2)(W, W), mg.GradError, ["argnums 2, but it was called with 2 arguments"]),
+    (lambda: grad(loss, "w")(W, W), mg.GradError, ["argnums 'w'"]),
+    (lambda: mg.hessian(lambda w: w)(W), mg.GradError, [r"it returns f64\[3\]"]),
+    (lambda: mg.jacobian(lambda w: np.argmax(w))(W), mg.GradError, ["not floating"]),
+    (lambda: mg.jvp(loss, (W, W), (W,)), mg.ShapeError, ["the tangent has the structure"]),
+    (lambda: mg.jvp(np.sum, (W,), (np.ones(4),)), mg.ShapeError, [r"expected f64\[3\], got f64\[4\]"]),
+    (lambda: mg.vjp(lambda w: w * 2, W)[1](np.ones(4)), mg.ShapeError, ["the cotangent", r"expected f64\[3\]"]),
+    # results and types
+    (lambda: grad(lambda w: None)(W), mg.TraceError, ["returned None. Did you forget `return`"]),
+    (lambda: vmap(lambda w: None)(X), mg.TraceError, ["returned None. Did you forget `return`"]),
+    (lambda: mg.checkpoint(lambda w: None)(W), mg.TraceError, ["returned None"]),
+    (lambda: grad(lambda w: "loss")(W), mg.DtypeError, ["returned a leaf that is no array"]),
+    (lambda: grad(loss)(mg.f64[3], W), mg.TraceError, [r"a type \(f64\[3\]\) where an array is needed"]),
+    (lambda: mg.f32[-1], mg.ShapeError, ["a shape holds sizes, not -1"]),
+    (lambda: mg.compile(loss, backend="abacus"), mg.MinigradError, ["no backend 'abacus'; there are"]),
+]
+
+
+@pytest.mark.parametrize(("wrong", "error", "says"), CASES, ids=range(len(CASES)))
+def test_bad_input(wrong, error, says):
+    """The right error at the right line, in the right words; and no state leaks into what comes after."""
+    with pytest.raises(error) as caught:
+        wrong()
+    message = str(caught.value)
+    assert isinstance(caught.value, mg.MinigradError)
+    first = wrong.__code__.co_firstlineno
+    where, _, text = message.partition(": ")
+    file, _, line = where.partition(":")
+    assert file == "test_errors.py", message
+    helpers = [f.__code__ for f in (add_in_place, set_in_place, use_leaked, loss)]
+    spans = [(first, first + 1), *((c.co_firstlineno, max(n for *_, n in c.co_lines() if n)) for c in helpers)]
+    assert any(low <= int(line) <= high for low, high in spans), message
+    for pattern in says:
+        assert re.search(pattern, text), f"{pattern!r} is not in: {message}"
+    everything_is_as_before()
+
+
+def everything_is_as_before():
+    assert not tracing()
+    assert (watch.batched, watch.insisted, watch.merged) == (None, None, None)
+    np.testing.assert_allclose(mg.grad(mg.mean_loss(loss, (None, 0)))(W, X), np.ones(3))
+    compiled = mg.compile(mg.mean_loss(loss, (None, 0)))
+    assert [compiled(W, X[:n]) for n in (5, 2)] == [3.0, 3.0]
+    node = mg.trace(loss)(W, W).outputs[0]
+    assert node.rules == ()
+    assert node.source is None
+
+
+def test_the_line_is_that_of_the_users_code_however_deep():
+    def inner(w, x):
+        return np.sum(w @ np.ones((4, 2)) * x)
+
+    line = inner.__code__.co_firstlineno + 1
+    for call in (mg.trace(inner), mg.grad(inner), mg.vmap(inner, (None, 0)), mg.grad(mg.mean_loss(inner, (None, 0))),
+                 mg.compile(mg.grad(mg.microbatch(mg.mean_loss(inner, (None, 0)), 2)))):
+        with pytest.raises(mg.ShapeError, match=rf"^test_errors.py:{line}: matmul f64\[3\] @ f64\[4, 2\]"):
+            call(W, X)
+
+
+def test_an_error_of_the_person_passes_through_every_transform():
+    def broken(w, x):
+        raise KeyError("mine")
+
+    for call in (mg.trace(broken), mg.grad(broken), mg.vmap(broken), mg.mean_loss(broken), mg.checkpoint(broken),
+                 mg.compile(broken), mg.microbatch(mg.mean_loss(broken), 2), mg.jacobian(broken), mg.unroll(broken, 5)):
+        with pytest.raises(KeyError, match="mine"):
+            call(X, X)
+        everything_is_as_before()
+
+
+def test_an_attribute_that_traced_arrays_lack():
+    with pytest.raises(AttributeError,
+                       match=r"test_errors.py:\d+: a traced array \(f64\[3\]\) has no attribute 'sort'.*"
+                                             r"Write np.sort\(x\)"):
+        mg.grad(lambda w: w.sort())(W)
+    assert mg.trace(lambda w: w * hasattr(w, "sort"))(W).check()
+
+
+def test_an_assignment_into_an_array_from_outside_says_why_in_its_cause():
+    def f(w):
+        out = np.ones(3)
+        out[0] = w[0]  # NumPy itself raises here, and gives ours as the cause
+        return out.sum()
+
+    with pytest.raises(ValueError, match="array element") as caught:
+        mg.grad(f)(W)
+    assert "of a traced value" in str(caught.value.__cause__)
+    everything_is_as_before()
+
+
+def test_a_value_that_is_wrong_only_when_the_program_runs_says_its_line():
+    f = mg.vmap(lambda w, i: w[i], (None, 0))
+    with pytest.raises(IndexError) as caught:
+        f(W, np.array([0, 7]))
+    assert any("test_errors.py" in note and "gather" in note for note in caught.value.__notes__)
+    with pytest.raises(np.linalg.LinAlgError) as caught:
+        mg.grad(lambda w: np.linalg.inv(np.outer(w, w)).sum())(W)
+    assert any("test_errors.py" in note and "inv" in note for note in caught.value.__notes__)
+    everything_is_as_before()
+
+
+def test_what_is_not_an_error():
+    """A result that does not depend on the argument has a gradient of zeros, as documented."""
+    np.testing.assert_array_equal(mg.grad(lambda w: 1.0)(W), np.zeros(3))
+    np.testing.assert_array_equal(mg.grad(lambda a, b: np.sum(b))(W, W), np.zeros(3))
+
+
+# -- NaN ---------------------------------------------------------------------------------------------------
+
+
+def test_debug_nans_names_the_first_node():
+    def f(w):
+        root = np.sqrt(w)
+        return np.sum(root * 2)
+
+    line = f.__code__.co_firstlineno + 1
+    first = rf"test_errors.py:{line}: sqrt\(f64\[3\]\) made the first NaN"
+    with mg.debug_nans(), pytest.raises(FloatingPointError, match=first):
+        mg.grad(f)(-W)
+    assert np.isnan(mg.grad(f)(-W)).all()
+    with mg.debug_nans():
+        assert np.isnan(mg.vmap(lambda x: x + 1)(np.full(3, np.nan))).all()  # it came in: no node made it
+    everything_is_as_before()
+
+
+# -- JSON --------------------------------------------------------------------------------------------------
+
+GRAPH = mg.trace(mg.value_and_grad(mg.mean_loss(lambda p, x: np.tanh(x @ p["w"]) ** 2, (None, 0))))({"w": W}, X)
+
+
+@pytest.mark.parametrize("text", [
+    "", "{", "[]", "null", "3", '"graph"', "{}", '{"format": "minigrad-graph-2"}', None, b"\xff\xfe", "[" * 100_000,
+    GRAPH.to_json()[:-10], GRAPH.to_json()[10:], GRAPH.to_json().replace('"mul"', '"os.system"'),
+    GRAPH.to_json().replace('"tanh"', '"__import__"'), GRAPH.to_json().replace('"axes"', '"foo"'),
+    GRAPH.to_json().replace('{"tuple":[0]}', '{"tuple":[7]}'), GRAPH.to_json().replace('"in":[', '"in":[99,'),
+    GRAPH.to_json().replace('"float64"', '"object"'), GRAPH.to_json().replace('"float64"', '"O8"'),
+    GRAPH.to_json().replace('"nodes"', '"edges"')], ids=range(21))
+def test_corrupt_json(text):
+    with pytest.raises(mg.GraphError):
+        mg.Graph.from_json(text)
+    assert str(mg.Graph.from_json(GRAPH.to_json())) == str(GRAPH)
+
+
+def test_json_with_random_damage_is_refused_or_well_formed():
+    """Nothing but a `GraphError` comes out of damaged text, whatever the damage."""
+    draw, text = random.Random(0), GRAPH.to_json()
+    pieces = ['"', "{", "}", "[", "]", ",", ":", "0", "-1", "1e999", "NaN", "null", '"add"', '"tuple"', '{"graph":{}}',
+              '{"array":"", "dtype":"O","shape":[1]}', "99999999999999999999", '{"tuple":[{"dim":[]}]}', "true"]
+    for _ in range(400):
+        at, length = draw.randrange(len(text)), draw.choice([0, 1, 1, 3, 20])
+        damaged = text[:at] + draw.choice(pieces) + text[at + length:]
+        with contextlib.suppress(mg.GraphError):
+            mg.Graph.from_json(damaged).check()
+
+
+# -- size ----------------------------------------------------------------------------------------------------
+
+
+def chain(n):
+    def f(x):
+        for _ in range(n):
+            x = x * 0.5 + 1.0
+        return x
+
+    return f
+
+
+def test_a_chain_of_a_hundred_thousand_nodes():
+    """No walk is recursive: trace, check, print, differentiate, batch."""
+    f = chain(25_000)
+    graph = mg.trace(f)(mg.f64[()])
+    assert graph.count() == 100_000
+    assert graph.check() is graph
+    assert str(graph).count("\n") >= 50_000  # constants stand in the lines of what uses them
+    value, g = mg.value_and_grad(lambda x: f(x) + x)(3.0)
+    assert value == pytest.approx(5.0)
+    assert g == 1.0
+    np.testing.assert_allclose(mg.vmap(f)(np.arange(2.0)), 2.0)
+
+
+def test_a_long_chain_as_json_and_compiled():
+    f = chain(5_000)
+    graph = mg.trace(f)(mg.f64[()])
+    assert str(mg.Graph.from_json(graph.to_json())) == str(graph)
+    np.testing.assert_allclose(mg.compile(mg.vmap(f))(np.arange(2.0)), 2.0)

@@ -1,0 +1,245 @@
+"""microbatch: the same value and gradient in passes, whatever the size of a pass; and what it refuses."""
+
+import tracemalloc
+
+import numpy as np
+import optree
+import pytest
+
+import minigrad as mg
+
+from .common import close
+
+rng = np.random.default_rng(0)
+W = rng.normal(size=3)
+X = rng.normal(size=(50, 3))
+Y = rng.normal(size=50)
+LABELS = rng.integers(0, 3, 50)
+T = rng.normal(size=(50, 4, 3))
+TABLE = rng.normal(size=(7, 3))
+WORDS = rng.integers(0, 7, (50, 4))
+
+
+def example_loss(w, x, y):
+    return (np.tanh(x @ w) - y) ** 2 + 0.1 * np.sum(w ** 2)
+
+
+L = mg.mean_loss(example_loss, (None, 0, 0))
+ROWS, OWN = (None, 0), (0, 0)
+# name: (loss of a whole batch, arguments, in_axes)
+LOSSES = {
+    "mean_loss with a regulariser": (L, (W, X, Y), (None, 0, 0)),
+    "mean": (lambda w, X: np.mean(np.tanh(X @ w) ** 2), (W, X), ROWS),
+    "sum": (lambda w, X: np.sum(np.tanh(X @ w) ** 2), (W, X), ROWS),
+    "sum over size": (lambda w, X: np.sum(np.tanh(X @ w)) / X.shape[0], (W, X), ROWS),
+    "sum times 1 / size": (lambda w, X: np.sum(np.tanh(X @ w)) * (1 / X.shape[0]), (W, X), ROWS),
+    "root mean square": (lambda w, X: np.sqrt(np.mean((X @ w) ** 2)), (W, X), ROWS),
+    "log mean exp": (lambda w, X: np.log(np.mean(np.exp(X @ w))) + np.sum(w ** 2), (W, X), ROWS),
+    "mean over examples and tokens": (lambda w, T: np.mean(np.tanh(T @ w)), (W, T), ROWS),
+    "sum of tokens, mean of examples": (lambda w, T: np.tanh(T @ w).sum(1).mean(0), (W, T), ROWS),
+    "batch on axis 1": (lambda w, T: np.mean(np.tanh(T @ w)), (W, T.swapaxes(0, 1).copy()), (None, 1)),
+    "batch on axis -2": (lambda w, T: np.mean(np.tanh(T @ w)), (W, T.swapaxes(0, 1).copy()), (None, -2)),
+    "transposed": (lambda w, X: np.mean(np.tanh(w @ X.T)), (W, X), ROWS),
+    "regulariser": (lambda w, X: np.mean(np.tanh(X @ w)) + 0.1 * np.sum(w * w), (W, X), ROWS),
+    "regulariser in the mean": (lambda w, X: np.mean(np.tanh(X @ w) + 0.1 * np.sum(w * w)), (W, X), ROWS),
+    "regulariser in the sum": (lambda w, X: np.sum(np.tanh(X @ w) + 0.1 * np.sum(w * w)), (W, X), ROWS),
+    "embedding": (lambda E, i: np.mean(np.tanh(E[i].sum(1)) @ W), (TABLE, WORDS), ROWS),
+    "cross entropy by label": (lambda X,
+                               y: np.mean(np.take_along_axis(np.log(np.exp(X) / np.exp(X).sum(1, keepdims=True)),
+                                                                       y[:, None], 1)), (X, LABELS), OWN),
+    "one-hot labels": (lambda X, y: np.mean((X * (y[:, None] == np.arange(3))).sum(1)), (X, LABELS), OWN),
+    "weighted mean": (lambda w, X, y: np.sum(y ** 2 * (X @ w)) / np.sum(y ** 2), (W, X, Y), (None, 0, 0)),
+    "second moments": (lambda w, X: w @ (X.T @ X) @ w / X.shape[0], (W, X), ROWS),
+    "a solve after the sums": (lambda w, X: np.linalg.solve(X.T @ X, w).sum(), (W, X), ROWS),
+    "einsum of three": (lambda w, X, y: np.einsum("bi,bj,b->ij", X, X, y).sum() * w.sum(), (W, X, Y), (None, 0, 0)),
+    "several sums": (lambda w, X: np.mean(X @ w) ** 2 - np.sum(X @ w * 2), (W, X), ROWS),
+    "inner product of the batch": (lambda w, X: (X @ w) @ (X @ w), (W, X), ROWS),
+    "sums and what follows them": (lambda w, X: (X.mean(0)[:, None] * X.sum(0)).sum() + w.sum(), (W, X), ROWS),
+    "where": (lambda w, X: np.mean(np.where(X @ w > 0, X @ w, 0.1 * (X @ w))), (W, X), ROWS),
+    "statistics of a row": (lambda w, X: np.mean(X.std(1) * w[0] + (X * w).max(1)), (W, X), ROWS),
+    "order in a row": (lambda w, X: np.mean(np.sort(X, 1) @ w + np.cumsum(X * w, 1)[:, 2]), (W, X), ROWS),
+    "joined rows": (lambda w, X: np.mean(np.concatenate([X, X ** 2], 1)) + np.mean(np.stack([X @ w, X[:, 0]])), (W, X),
+                    ROWS),
+    "reshaped rows": (lambda w, T: np.mean(np.tanh(T.reshape(T.shape[0], -1).sum(1))) * w[0], (W, T), ROWS),
+    "ones": (lambda w, X: np.mean(np.ones_like(X) * w), (W, X), ROWS),
+    "no example at all": (lambda w, X: np.sum(w ** 2), (W, X), ROWS),
+    "only their number": (lambda w, X: np.sum(w ** 2) * X.shape[0], (W, X), ROWS),
+    "matrices in a row": (lambda w, T: np.mean(np.linalg.solve(T[:, :3] + 5 * np.eye(3), T[:, 1:] * w)), (W, T), ROWS),
+    "vmap of grad inside": (lambda w, X: mg.vmap(lambda x: np.sum(mg.grad(lambda x: np.tanh(x @ w))(x) ** 2))(X).mean(),
+                            (W, X), ROWS),
+    "checkpoint of an example": (lambda w, X: mg.vmap(mg.checkpoint(lambda x: np.tanh(x @ w)))(X).mean(), (W, X), ROWS),
+    "checkpoint of the batch": (lambda w, X: mg.checkpoint(lambda w, X: np.tanh(X @ (w * w)))(w, X).mean(), (W, X),
+                                ROWS),
+    "stop_gradient": (lambda w, X: np.mean(mg.stop_gradient(X @ w) * (X @ w)), (W, X), ROWS),
+}
+# Their gradient multiplies each example by a value of the whole batch, so only the gradient of microbatch exists.
+OUTSIDE = {"root mean square", "log mean exp", "weighted mean", "several sums"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_and_gradient_for_every_size(name):
+    f, args, axes = LOSSES[name]
+    want = mg.value_and_grad(f)(*args)
+    close(want[0], np.float64(f(*args)))
+    for size in (1, 5, 7, 50, 60):
+        passes = mg.microbatch(f, size, axes)
+        close(passes(*args), want[0])
+        close(mg.value_and_grad(passes)(*args), want)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_inside(name):
+    f, args, axes = LOSSES[name]
+    passes = mg.microbatch(mg.value_and_grad(f), 7, axes)
+    if name in OUTSIDE:
+        with pytest.raises(mg.BatchError, match=r"batch statistic.*Take the gradient outside, mg.grad\(mg.microbatch"):
+            passes(*args)
+    else:
+        close(passes(*args), mg.value_and_grad(f)(*args))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_compiled_for_every_batch_size(name):
+    f, args, axes = LOSSES[name]
+    compiled = mg.compile(mg.value_and_grad(mg.microbatch(f, 7, axes)))
+    for n in (50, 7, 1, 15):
+        batch = [a if axis is None else np.take(a, np.arange(n), axis) for a, axis in zip(args, axes, strict=True)]
+        if name == "a solve after the sums" and n < 3:
+            continue  # one row has no invertible second moment
+        close(compiled(*batch), mg.value_and_grad(f)(*batch))
+    assert len(compiled.entries) == 1
+
+
+@pytest.mark.parametrize("name",
+                         ["mean_loss with a regulariser", "root mean square", "second moments", "order in a row",
+                                  "checkpoint of an example", "vmap of grad inside"])
+def test_microbatch_under_other_transforms(name):
+    f, (w, *rest), axes = LOSSES[name]
+    m = mg.microbatch(f, 7, axes)
+    close(mg.hessian(m)(w, *rest), mg.hessian(f)(w, *rest), rtol=1e-8)
+    close(mg.jvp(lambda w: m(w, *rest), (w,), (w + 1,)), mg.jvp(lambda w: f(w, *rest), (w,), (w + 1,)))
+    ws = np.stack([w, w * 2])
+    close(mg.vmap(m, (0, *[None] * len(rest)))(ws, *rest), np.stack([f(v, *rest) for v in ws]))
+    close(mg.vmap(mg.grad(m), (0, *[None] * len(rest)))(ws, *rest), np.stack([mg.grad(f)(v, *rest) for v in ws]))
+    close(mg.grad(m, 1)(w, *rest), mg.grad(f, 1)(w, *rest))
+
+
+def test_every_size_of_pass_from_one_to_more_than_the_batch():
+    want = mg.value_and_grad(L)(W, X[:12], Y[:12])
+    for size in range(1, 14):
+        close(mg.value_and_grad(mg.microbatch(L, size))(W, X[:12], Y[:12]), want)
+
+
+def test_float32_to_round_off():
+    args = [a.astype("f4") for a in (W, X, Y)]
+    value, g = mg.value_and_grad(mg.microbatch(L, 7))(*args)
+    assert value.dtype == g.dtype == np.float32
+    close((value, g), mg.value_and_grad(L)(*args), rtol=1e-5, atol=1e-6)
+
+
+def test_results_per_example_are_laid_end_to_end():
+    f = mg.vmap(lambda x: {"a": x * 2, "b": (x.sum(), np.outer(x, x))}, out_axes={"a": 1, "b": 0})
+    close(mg.microbatch(f, 7)(X), f(X))
+    both = lambda w, X: (np.tanh(X @ w), np.mean(X @ w), w * 2)  # noqa: E731
+    close(mg.microbatch(both, 7, ROWS)(W, X), both(W, X))
+    close(mg.microbatch(mg.per_example_grad(example_loss, in_axes=(None, 0, 0)), 7)(W, X, Y),
+          mg.per_example_grad(example_loss, in_axes=(None, 0, 0))(W, X, Y))
+
+
+def test_in_axes_are_those_of_what_it_wraps():
+    close(mg.microbatch(L, 7)(W, X, Y), mg.microbatch(L, 7, (None, 0, 0))(W, X, Y))
+    f = mg.vmap(lambda p, x: p["a"] @ x, ({"a": None}, 1))
+    close(mg.microbatch(f, 7)({"a": W}, X.T.copy()), X @ W)
+
+
+def test_pytrees_and_aux():
+    p = {"w": W, "b": [np.array(0.1)]}
+    f = mg.mean_loss(lambda p, x: (np.tanh(x @ p["w"] + p["b"][0]), x[0]), (None, 0), has_aux=True)
+    close(mg.value_and_grad(mg.microbatch(f, 7), has_aux=True)(p, X), mg.value_and_grad(f, has_aux=True)(p, X))
+
+
+@pytest.mark.parametrize(("f", "match"), [
+    (lambda w, X: np.mean((X - X.mean(0)) / X.std(0) @ w), "sub|expand.*batch statistic"),
+    (lambda w, X: np.var(X @ w), "batch statistic"),
+    (lambda w, X: np.sum(np.exp(X @ w) / np.exp(X @ w).sum()), "batch statistic"),
+    (lambda w, X: np.mean(X @ X.T), r"einsum\(.*\) -> f64\[chunk, chunk\].*twice"),
+    (lambda w, X: np.outer(X @ w, X @ w).mean(), "einsum.*twice"),
+    (lambda w, X: np.mean(np.sort(X, 0) @ w), "argsort.*works along the batch axis"),
+    (lambda w, X: np.mean(np.cumsum(X, 0) @ w), "cumsum.*works along the batch axis"),
+    (lambda w, X: np.mean(np.flip(X, 0) * X), "flip.*works along the batch axis"),
+    (lambda w, X: np.mean(X[::-1] * X), "flip.*works along the batch axis"),
+    (lambda w, X: np.mean(X @ w * mg.numpy.arange(X.shape[0])), "counts the examples"),
+    (lambda w, X: mg.numpy.arange(X.shape[0]).sum() * w[0] + np.mean(X), "sum.*counts the examples"),
+    (lambda w, X: mg.numpy.arange(X.shape[0]), "iota.*counts the examples"),
+    (lambda w, X: np.mean(X[np.arange(50)[::-1]] @ w), "gather"),
+    (lambda w, X: np.mean(X[np.argsort(X[:, 0])] @ w), "argsort"),
+    (lambda w, X: np.sort(X.reshape(-1)).mean(), r"reshape\(.*merged"),
+    (lambda w, X: np.concatenate([X @ w, w]).mean(), "concatenate.*merged"),
+    (lambda w, X: np.tile(X @ w, 2).mean(), "reshape.*merged"),
+    (lambda w, X: np.max(X @ w), r"max\(.*other than a sum or a mean"),
+    (lambda w, X: X[np.argmax(X @ w)].sum(), r"argmax\(.*other than a sum"),
+    (lambda w, X: mg.checkpoint(lambda X: (X - X.mean(0)) @ w)(X).mean(), "checkpoint.*batch statistic"),
+    (lambda w, X: mg.checkpoint(lambda X: np.mean(X @ w))(X), "checkpoint"),
+    (lambda w, X: mg.microbatch(lambda w, X: np.mean(X @ w), 3, ROWS)(w, X), "passes already. Call microbatch once"),
+])
+def test_what_mixes_examples_is_refused_by_name_and_line(f, match):
+    with pytest.raises(mg.BatchError, match=match) as error:
+        mg.microbatch(f, 7, ROWS)(W, X)
+    line = f.__code__.co_firstlineno
+    assert f"test_microbatch.py:{line}: microbatch(lambda_): " in str(error.value)
+    assert "give the whole batch at once" in str(error.value)
+    close(mg.microbatch(L, 7)(W, X, Y), L(W, X, Y))
+
+
+@pytest.mark.parametrize("f", [
+    lambda w, X: np.sum(X @ w) / len(X), lambda w, X: X[0] @ w, lambda w, X: np.sum(X[1:] * X[:-1]),
+    lambda w, X: np.prod(X @ w), lambda w, X: np.median(X @ w), lambda w, X: np.mean(np.roll(X, 1, 0) * X)])
+def test_what_needs_the_number_of_examples_is_refused(f):
+    with pytest.raises(mg.ShapeError, match=r"test_microbatch.py:\d+: the code needs the number behind .* chunk"):
+        mg.microbatch(f, 7, ROWS)(W, X)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "5", None])
+def test_a_pass_needs_a_size(size):
+    with pytest.raises(mg.BatchError, match="a pass has at least one example"):
+        mg.microbatch(L, size)
+
+
+# -- memory ------------------------------------------------------------------------------------------------
+
+
+def peak(f, w, X):
+    """Return the most memory that a call holds beside its arguments; a compiled program's workspace counts."""
+    f(w, X[:30])  # traces, and makes a workspace for this size alone
+    tracemalloc.start()
+    try:
+        f(w, X)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, mg.compile], ids=["walked", "compiled"])
+def test_one_chunks_intermediates_at_a_time(wrap):
+    W1, B = rng.normal(size=(20, 200)), rng.normal(size=(2000, 20))
+
+    def f(w, x):
+        return np.sum(np.tanh(np.tanh(x @ w) * 0.5) ** 2)
+
+    whole = mg.mean_loss(f, (None, 0))
+    full = peak(wrap(mg.value_and_grad(whole)), W1, B)
+    few = peak(wrap(mg.value_and_grad(mg.microbatch(whole, 20))), W1, B)
+    inside = peak(wrap(mg.microbatch(mg.value_and_grad(whole), 20, (None, 0))), W1, B)
+    hidden = 8 * 2000 * 200  # one value of the hidden layer, of the whole batch
+    assert full > hidden
+    assert few < hidden / 3
+    assert inside < hidden / 3
+
+
+def test_the_graph_holds_one_body_whatever_the_number_of_passes():
+    counts = [mg.trace(mg.value_and_grad(mg.microbatch(L, size)))(W, X, Y).count() for size in (1, 7, 50)]
+    assert len(set(counts)) == 1
+    graph = mg.trace(mg.microbatch(L, 7))(W, X, Y)
+    (node,) = [n for n in graph.nodes if n.prim.name == "chunked"]
+    assert node.params["size"] == 7
+    assert optree.tree_leaves([n.prim.name for n in node.params["graph"].nodes]).count("tanh") == 1

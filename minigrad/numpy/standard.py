@@ -71,8 +71,7 @@ def _enter_written(ufunc: np.ufunc, function: Callable[..., Any]) -> None:
 
 
 for _ufunc, _function in ((np.bitwise_count, _bitwise_count), (np.ldexp, _ldexp), (np.spacing, _spacing),
-                          (np.fmod, _fmod), (np.modf, _modf),
-                          (np.divmod, lambda x, y: (np.floor_divide(x, y), np.remainder(x, y)))):
+                          (np.fmod, _fmod), (np.modf, _modf)):
     _enter_written(_ufunc, _function)
 
 # -- what NumPy's functions say of numbers that are real ---------------------------------------------------

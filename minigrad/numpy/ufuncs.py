@@ -184,6 +184,12 @@ _enter(np.fmax, _fextreme(ew.maximum))
 _enter(np.fmin, _fextreme(ew.minimum))
 
 
+@implements(np.divmod, name="divmod")
+def divmod_(x1: Any, x2: Any, /) -> tuple[Array, Array]:
+    """Quotient, rounded down, and remainder."""
+    return TABLE[np.floor_divide](x1, x2), TABLE[np.remainder](x1, x2)
+
+
 def _operators() -> None:
     """Give `Array` Python's operators, each of which is the ufunc that NumPy gives it."""
     binary = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power,

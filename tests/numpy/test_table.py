@@ -299,6 +299,7 @@ CASES = {
     "full": [*made("full"), call((2, 3), 1), call((2,), True), call((3, 4), V)],
     "arange": [call(5), call(1, 5), call(1, 9, 2), call(0, 1, 0.25), call(3, dtype="f4"), call(5, 0, -1), call(2.5)],
     "eye": [call(3), call(3, 4), call(3, k=1), call(2, dtype="f4"), call(3, 4, -1)],
+    "divmod": [call(M, 0.7), call(K, 2), call(M, np.abs(V) + 0.1), call(5, K), call(M4, 2)],
     "copy": [call(M), call(K)], "asarray": [call(M), call(M, "f4", smooth=False), call(K, float)],
     "array": [call(M), call(M, dtype="i4")],
     "asanyarray": [call(M)], "ascontiguousarray": [call(M)],
@@ -324,9 +325,9 @@ CASES = {
     "shape": [call(T), call(S)], "ndim": [call(T), call(S)], "size": [call(T), call(T, 1)],
 }
 SHAPE_ONLY = {"zeros", "ones", "empty", "full", "arange", "eye", "array", "asarray", "asanyarray",
-              "ascontiguousarray", "asfortranarray", "require"}  # NumPy asks none of their arguments for its protocol: these are minigrad.numpy's
+              "ascontiguousarray", "asfortranarray", "require"}  # NumPy asks none of their arguments for its protocol
 CASES |= MORE
-OTHERS = sorted({f for f in TABLE if not isinstance(f, np.ufunc)} | APART, key=lambda f: f.__name__)
+OTHERS = sorted({*TABLE} - {*UFUNCS}, key=lambda f: f.__name__)
 
 
 def case_name(function):

@@ -1,7 +1,7 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
 from . import optim, per_example, random
-from .compare import Report, check_batching, check_grads, compare
+from .compare import Report, check_batching, check_grads, check_primitive, compare
 from .compiler import compile
 from .dims import Dim
 from .errors import (
@@ -18,6 +18,7 @@ from .errors import (
 from .graph import ArrayType, Graph, Node
 from .numpy import Array, special, where
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
+from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
 from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .transforms.mark import checkpoint, stop_gradient
 from .transforms.microbatch import microbatch

@@ -2,7 +2,8 @@
 
 from .batching import check_batching
 from .gradients import check_grads
+from .primitive import check_primitive
 from .report import Report
 from .run import compare
 
-__all__ = ["Report", "check_batching", "check_grads", "compare"]
+__all__ = ["Report", "check_batching", "check_grads", "check_primitive", "compare"]

@@ -6,6 +6,7 @@ from . import (
     constants,
     contract,
     control,
+    custom,
     elementwise,
     fourier,
     index,
@@ -19,5 +20,5 @@ from . import (
     spread,
 )
 
-__all__ = ["bits", "branches", "constants", "contract", "control", "elementwise", "fourier", "index", "layout", "linalg", "loops", "order",
+__all__ = ["bits", "branches", "constants", "contract", "control", "custom", "elementwise", "fourier", "index", "layout", "linalg", "loops", "order",
            "random", "scatter", "special", "spread"]

@@ -51,7 +51,7 @@ class Rewrite:
                 continue
             name = node.prim.name
             inputs = tuple([new[i] for i in node.inputs])
-            if self._inline and name == "checkpoint":
+            if self._inline and name in ("checkpoint", "custom"):
                 body, self._changed = node.params["graph"], True
                 inner = dict(zip(body.inputs, inputs, strict=True))
                 self._walk(body.nodes, inner)

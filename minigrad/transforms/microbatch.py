@@ -226,13 +226,13 @@ def _sums_over(node: Node, dim: Dim) -> bool:
 def _not_row_local(node: Node, dim: Dim) -> str | None:
     """Return why the node's examples are not each other's strangers, or None where they are."""
     kind, params = node.prim.name, node.params
-    if kind not in ("gather", "scatter_add", "expand") and any(_counts(i, dim) for i in node.inputs):
+    if kind not in ("gather", "scatter_add", "scatter_max", "scatter_min", "expand") and any(_counts(i, dim) for i in node.inputs):
         return "it counts the examples"
     sources = [_axis(i.type, dim) for i in node.inputs if not isinstance(i.type, TupleType) and _has(i, dim)]
     if None in sources:
         return "an operand has the batch axis twice, or merged with another"
-    if kind in ("checkpoint", "scan", "while"):
-        held = [params["graph"]] if kind == "checkpoint" else [params["body"]]
+    if kind in ("checkpoint", "custom", "scan", "while"):
+        held = [params["graph"]] if kind in ("checkpoint", "custom") else [params["body"]]
         return next(filter(None, (_body_mixes(kind, g, dim) for g in held)), None) or _test_mixes(params, dim)
     if kind == "switch":  # it has examples, each of which goes its own way, or all go one way
         first = node.inputs[0]
@@ -242,7 +242,7 @@ def _not_row_local(node: Node, dim: Dim) -> str | None:
         return next(filter(None, bodies), None)
     if kind == "random_bits":
         return None if sources[0] < node.inputs[0].ndim - 1 else "a key is not a row of the batch"
-    if kind in ("cholesky", "solve", "triangular_solve", "inv", "det", "slogdet", "eigh", "qr", "svd"):
+    if kind in ("cholesky", "solve", "triangular_solve", "inv", "det", "slogdet", "eigh", "qr", "svd", "pinv"):
         ranks = [i.ndim for i in node.inputs if _has(i, dim)]
         ok = all(a < n - 2 for a, n in zip(sources, ranks, strict=True))
         return None if ok else "it works across the batch axis"
@@ -263,7 +263,7 @@ def _not_row_local(node: Node, dim: Dim) -> str | None:
         return None if letters == {out[at]} else "it contracts the batch axis and has another one beside it"
     if kind == "iota":
         return None  # who uses it is looked at
-    if kind in ("gather", "scatter_add"):
+    if kind in ("gather", "scatter_add", "scatter_max", "scatter_min"):
         return _lockstep(node, dim)
     along = params.get("axis", params.get("axes"))
     if along is not None:

@@ -12,6 +12,7 @@ from tests import checks
 
 WITHOUT_SAMPLES = {
     "input": "is the argument itself: nothing computes it",
+    "callback": "calls a Python function, which has no JSON: tests/transforms/test_custom.py",
     "proj": "takes a tuple: it is tested with each primitive of several results",
 }
 NOT_THE_SLOPE = {"stop_gradient": "its derivative is zero by its meaning, not by its values"}

@@ -1,0 +1,68 @@
+"""`check_primitive`: everything that must hold of a function with rules of its own, in one call."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optree
+
+from .. import walk
+from ..errors import CheckError
+from ..graph import Graph
+from ..transforms.trace import flatten_arguments, stage
+from .batching import check_batching
+from .check import Checked, name_of
+from .gradients import check_grads
+
+
+def check_primitive(f: Callable[..., Any], *args: Any, order: int = 2, examples: int = 3) -> Checked:
+    """Check a function with rules of its own at `args`: its type, its derivatives and its batches.
+
+    Parameters
+    ----------
+    f : callable
+        Made by `primitive`, `custom_vjp`, `custom_jvp`, or any function of arrays.
+    *args : arrays
+        Where to check it. Floating arrays are moved by finite differences, and scaled to make other examples.
+    order : {0, 1, 2}
+        The highest order of derivative to check; 0 for a function without one.
+    examples : int
+        How many examples make a batch.
+
+    Returns
+    -------
+    Checked
+
+    Raises
+    ------
+    CheckError
+        Naming what does not hold: the type that evaluation makes, a derivative (with the element and both numbers),
+        or a batch that is not the loop over its examples, for some choice of mapped arguments.
+    """
+    leaves, tree, types = flatten_arguments(f, args, {})
+    staged = stage(f, args, {}, (leaves, tree, types))
+    graph = Graph(tuple(staged.inputs), tuple(staged.outputs)).check()
+    values = walk.evaluate(graph, [np.asarray(x, n.dtype) for x, n in zip(leaves, staged.inputs, strict=True)])
+    for node, value in zip(staged.outputs, map(np.asarray, values), strict=True):
+        if value.dtype != node.dtype or value.shape != node.shape:
+            raise CheckError(f"check_primitive({name_of(f)}): its type rule says {node.type}, and evaluation made "
+                             f"{value.dtype.name}{list(value.shape)}", node)
+    done = [Checked("type", len(values), 0.0)]
+    floats = any(t.floating for t in types) and any(n.type.floating for n in staged.outputs)
+    if order and floats:
+        done.append(check_grads(f, args, order=order))
+    every = [m for m in itertools.product((0, None), repeat=len(args)) if 0 in m]
+    for axes in every if len(args) <= 3 else [(0,) * len(args), *(m for m in every if m.count(0) == 1)]:
+        batch = tuple(a if m is None else optree.tree_map(lambda x: _stack(x, examples), a)
+                      for a, m in zip(args, axes, strict=True))
+        done.append(check_batching(f, batch, in_axes=axes))
+    return Checked(f"check_primitive({name_of(f)}): type, order {order} and batches", sum(c.comparisons for c in done),
+                   max(c.largest for c in done))
+
+
+def _stack(x: Any, n: int) -> np.ndarray:
+    x = np.asarray(x)
+    return np.stack([x * (1 - x.dtype.type(0.05) * k) if x.dtype.kind == "f" else np.roll(x, k) for k in range(n)])

@@ -1,0 +1,207 @@
+"""Functions with rules of the user's own: `custom`, which holds a graph and its derivative, and `callback`.
+
+One rule is enough: a derivative is linear, and the other mode is its transpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import walk
+from ..dims import Dim
+from ..errors import DtypeError, GradError, ShapeError, Unsupported
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zeros_like
+from ..primitive import Primitive, Sample
+from .control import placeholder
+from .held import batch_graph, fits, placeholders, run
+from .spread import sum_
+
+# -- transposing a rule ------------------------------------------------------------------------------------
+
+
+def transpose(name: str, outputs: Sequence[Node], given: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
+    """Return the transpose of the linear map from `inputs` to `outputs`, applied to `given`.
+
+    Raises
+    ------
+    GradError
+        If the map is not linear: then its transpose would depend on where it is taken.
+    """
+    back = walk.backward(outputs, given, inputs)
+    if walk.dependent(back, inputs) and any(n in set(walk.dependent(back, inputs)) for n in back):
+        raise GradError(f"the derivative rule of {name} is not linear in the derivative that it is given, so the other "
+                        "mode cannot be had from it. Use it linearly, or give the other rule as well.")
+    return back
+
+
+# -- custom ------------------------------------------------------------------------------------------------
+#
+# custom(*inputs, graph, vjp, jvp): `vjp` takes cotangents of the floating outputs, the outputs, and the inputs, and
+# returns cotangents of the floating inputs; `jvp` takes tangents of the floating inputs, the outputs, and the inputs,
+# and returns tangents of the floating outputs. Either may be None.
+
+
+def _floats(nodes: Sequence[Node]) -> list[Node]:
+    return [n for n in nodes if n.type.floating]
+
+
+def _custom_type(*types: ArrayType, graph: Graph, vjp: Graph | None, jvp: Graph | None) -> TupleType:
+    fits("custom", graph.name, types, graph.inputs)
+    return TupleType(tuple(n.type for n in graph.outputs))
+
+
+def _results(out: Node) -> list[Node]:
+    return [PRIMITIVES["proj"](out, index=i) for i in range(len(out.type.parts))]
+
+
+def _apply(rule: Graph, *inputs: Node) -> list[Node]:
+    return walk.substitute(rule.outputs, dict(zip(rule.inputs, inputs, strict=True)))
+
+
+def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Graph | None,
+                jvp: Graph | None) -> list[Node | None]:
+    gs = [c for c, n in zip(g, graph.outputs, strict=True) if n.type.floating]
+    if vjp is not None:
+        back = _apply(vjp, *gs, *_results(out), *xs)
+    else:
+        ts = [placeholder(x.type) for x in _floats(xs)]
+        back = transpose(graph.name, _apply(jvp, *ts, *_results(out), *xs), gs, ts)
+    found = iter(back)
+    return [next(found) if x.type.floating else None for x in xs]
+
+
+def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Graph | None,
+                jvp: Graph | None) -> tuple[Node | None, ...]:
+    moving = [zeros_like(x) if t is None else t for t, x in zip(ts, xs, strict=True) if x.type.floating]
+    if jvp is not None:
+        pushed = _apply(jvp, *moving, *_results(out), *xs)
+    else:
+        gs = [placeholder(n.type) for n in _floats(graph.outputs)]
+        pushed = transpose(graph.name, _apply(vjp, *gs, *_results(out), *xs), moving, gs)
+    found = iter(pushed)
+    return tuple(next(found) if n.type.floating else None for n in graph.outputs)
+
+
+def _custom_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, vjp: Graph | None,
+                  jvp: Graph | None) -> Node:
+    outs = [True] * len(graph.outputs)
+    moving = [m for m, n in zip(mapped, graph.inputs, strict=True) if n.type.floating]
+    floats = [True] * len(_floats(graph.outputs))
+    if vjp is not None:
+        vjp, _ = batch_graph(vjp, (*floats, *outs, *mapped), size, [True] * len(moving))
+        # What all examples share is pulled at by every one of them.
+        vjp = vjp.replace(outputs=tuple(o if m else sum_(o, axes=(0,))
+                                        for o, m in zip(vjp.outputs, moving, strict=True)))
+    if jvp is not None:
+        jvp, _ = batch_graph(jvp, (*moving, *outs, *mapped), size, floats)
+    return custom(*xs, graph=batch_graph(graph, mapped, size, outs)[0], vjp=vjp, jvp=jvp)
+
+
+custom = Primitive("custom", _custom_type, lambda xp, *xs, graph, vjp, jvp: tuple(run(xp, graph, xs)), _custom_vjp,
+                   _custom_jvp, _custom_batch, samples=lambda: [_sample(True), _sample(False)])
+
+
+def _sample(reverse: bool) -> Sample:
+    def p(name: str, *inputs: Node, **params: Any) -> Node:
+        return PRIMITIVES[name](*inputs, **params)
+
+    def fresh() -> tuple[Node, Node, Node]:
+        return *placeholders((3,), (3,)), placeholder(ArrayType((2,), np.dtype("i8")))
+
+    def results() -> list[Node]:
+        return [*placeholders((3,)), placeholder(ArrayType((2,), np.dtype("i8"))), *placeholders(())]
+
+    x, w, i = fresh()
+    h = p("sin", x * w)
+    body = Graph((x, w, i), (h, i, p("sum", x * x, axes=(0,))), name="sines")
+    x, w, i = fresh()
+    outs = results()
+    slope = p("cos", x * w)
+    if reverse:
+        g, total = placeholders((3,), ())
+        wide = p("expand", total, shape=(3,), axes=(0,))
+        rule = Graph((g, total, *outs, x, w, i), (g * slope * w + x * wide * 2.0, g * slope * x))
+        return Sample((np.array([0.3, -0.4, 1.2]), np.array([1.1, 0.7, -0.2]), np.array([2, 0])),
+                      {"graph": body, "vjp": rule, "jvp": None})
+    tx, tw = placeholders((3,), (3,))
+    rule = Graph((tx, tw, *outs, x, w, i), (slope * (tx * w + tw * x), p("sum", x * tx * 2.0, axes=(0,))))
+    return Sample((np.array([0.3, -0.4, 1.2]), np.array([1.1, 0.7, -0.2]), np.array([2, 0])),
+                  {"graph": body, "vjp": None, "jvp": rule})
+
+
+# -- callback ----------------------------------------------------------------------------------------------
+#
+# callback(*inputs, function, result, batches, vectorized) calls a Python function on ndarrays. `result` holds the
+# (shape, dtype) of each result for one call. `batches` has one (size, which inputs have the axis) per `vmap`: the
+# function is called once for every example, in a loop that the graph shows, or once in all if it is `vectorized`.
+
+
+class Opaque:
+    """A Python function as a parameter: it prints as its name, and is equal to itself alone."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function = function
+
+    def __repr__(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+
+def checked(name: str, values: Sequence[Any], lead: tuple[int, ...], result: Sequence[tuple[Any, np.dtype]]) -> tuple:
+    """Return what a callback returned as arrays, which must be of the stated types."""
+    if len(values) != len(result):
+        raise ShapeError(f"callback {name}: it returned {len(values)} arrays, and was stated to return {len(result)}")
+    arrays = []
+    for value, (shape, dtype) in zip(values, result, strict=True):
+        array = np.asarray(value)
+        if array.shape != (*lead, *shape):
+            raise ShapeError(f"callback {name}: it returned an array of shape {array.shape}, and was stated to return "
+                             f"{ArrayType((*lead, *shape), dtype)}")
+        if dtype_of(array.dtype) != dtype:
+            raise DtypeError(f"callback {name}: it returned {array.dtype.name}, and was stated to return {dtype.name}. "
+                             "State what it returns, or cast it there.")
+        arrays.append(array)
+    return tuple(arrays)
+
+
+def _callback_type(*types: ArrayType, function: Opaque, result: tuple, batches: tuple, vectorized: bool) -> TupleType:
+    lead = tuple(size for size, _ in batches)
+    return TupleType(tuple(ArrayType((*lead, *shape), dtype) for shape, dtype in result))
+
+
+def _callback_eval(xp: Any, *xs: Any, function: Opaque, result: tuple, batches: tuple, vectorized: bool) -> tuple:
+    arrays = [_frozen(x) for x in xs]
+    lead = tuple(size for size, _ in batches)
+    if vectorized and batches:
+        wide = []
+        for k, a in enumerate(arrays):
+            at = tuple(i for i, (_, mapped) in enumerate(batches) if not mapped[k])
+            a = np.expand_dims(a, at)
+            wide.append(_frozen(np.broadcast_to(a, (*lead, *a.shape[len(lead):]))))
+        out = checked(repr(function), function.function(*wide), lead, result)
+    else:
+        rows = [checked(repr(function), function.function(*(
+            a[tuple(i for i, (_, mapped) in zip(at, batches, strict=True) if mapped[k])]
+            for k, a in enumerate(arrays))), (), result) for at in np.ndindex(lead)]
+        out = tuple(np.stack([r[i] for r in rows]).reshape((*lead, *shape)) if rows else np.zeros((*lead, *shape), dtype)
+                    for i, (shape, dtype) in enumerate(result))
+    return out if xp is np else tuple(map(xp.asarray, out))
+
+
+def _frozen(x: Any) -> np.ndarray:
+    view = np.asarray(x).view()
+    view.flags.writeable = False
+    return view
+
+
+def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches: tuple, **rest: Any) -> Node:
+    return callback(*xs, batches=((size, tuple(mapped)), *batches), **rest)
+
+
+_NO_SLOPE = Unsupported("what an opaque function computes is not known. Wrap it in mg.custom_vjp or mg.custom_jvp with "
+                        "its derivative, which may be None for zero")
+
+callback = Primitive("callback", _callback_type, _callback_eval, vjp=_NO_SLOPE, jvp=_NO_SLOPE, batch=_callback_batch,
+                     hidden_params=frozenset({"result"}))

@@ -1,0 +1,306 @@
+"""Functions with rules of the user's own: `custom_vjp`, `custom_jvp`, `primitive`, and opaque `callback`s."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import optree
+
+from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line
+from ..graph import ArrayType, Graph, Node, full
+from ..numpy.array import Array, as_array, broadcast_node
+from ..ops import custom as ops
+from ..ops.control import parts, placeholder
+from ..primitive import Primitive, Sample, batch_elementwise, elementwise, spread
+from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, stage, tracing
+
+Rule = Callable[..., Any]
+
+
+def custom_vjp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a function a reverse-mode derivative of its own; forward mode and batches follow from it.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(g, out, *args)``: from the cotangent of the result, the result, and the arguments, one cotangent per
+        argument, as a tuple. An entry is in the pytree of its argument, or None for zeros. It must be linear in `g`.
+
+    Returns
+    -------
+    callable
+        A decorator of a function of pytrees of arrays.
+
+    Raises
+    ------
+    GradError
+        While it is traced, if what the rule returns does not fit the arguments.
+
+    Examples
+    --------
+    >>> @mg.custom_vjp(lambda g, out, x: (g * np.sign(x),))  # a slope that clips
+    ... def clipped(x):
+    ...     return np.where(abs(x) < 1, x, np.sign(x))
+    """
+    return lambda f: _decorated(f, rule, reverse=True)
+
+
+def custom_jvp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a function a forward-mode derivative of its own; reverse mode and batches follow from it.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(tangents, out, *args)``: from a tuple with the tangent of each argument (None in the place of what is
+        not floating), the result, and the arguments, the tangent of the result. It must be linear in the tangents.
+
+    Returns
+    -------
+    callable
+        A decorator of a function of pytrees of arrays.
+    """
+    return lambda f: _decorated(f, rule, reverse=False)
+
+
+def _decorated(f: Callable[..., Any], rule: Rule, reverse: bool) -> Callable[..., Any]:
+    @functools.wraps(f)
+    def ruled(*args: Any, **kwargs: Any) -> Any:
+        if not tracing():
+            return f(*args, **kwargs)
+        if kwargs:
+            bound = inspect.signature(f).bind(*args, **kwargs)
+            bound.apply_defaults()
+            if bound.kwargs:
+                raise TraceError(at_user_line(f"{function_name(f)}: a function with rules of its own takes positional "
+                                              "arguments"))
+            args = bound.args
+        staged = stage(f, args, {}, flatten_arguments(f, args, {}))
+        body = _closed(staged, f)
+        graph = (_reverse_rule if reverse else _forward_rule)(rule, staged)
+        node = ops.custom(*staged.inputs, graph=body, vjp=graph if reverse else None, jvp=None if reverse else graph)
+        return finish(staged.inputs, staged.leaves, parts(node), staged.out_tree)
+
+    return ruled
+
+
+def _closed(staged: Staged, f: Callable[..., Any]) -> Graph:
+    graph, free = closed(staged)
+    if free:
+        raise TraceError(at_user_line(f"{function_name(f)}, which has rules of its own, uses a traced value of the "
+                                      "function around it. Pass it as an argument, so that the rule can speak of it"))
+    return graph
+
+
+def _floating(nodes: Sequence[Node]) -> list[bool]:
+    return [n.type.floating for n in nodes]
+
+
+def _rebuild(tree: Any, floats: Sequence[bool], leaves: Sequence[Any]) -> Any:
+    """Return the pytree with the derivatives of its floating leaves, and None for the others."""
+    rest = iter(leaves)
+    return optree.tree_unflatten(tree, [next(rest) if f else None for f in floats])
+
+
+def _stage_rule(staged: Staged, first: list[ArrayType], flat: Callable[..., list[Any]]) -> Graph:
+    types = [*first, *(n.type for n in staged.outputs), *(n.type for n in staged.inputs)]
+    made = stage(flat, tuple(types), {})
+    return _closed(made, staged.f)
+
+
+def _reverse_rule(rule: Rule, staged: Staged) -> Graph:
+    floats, wanted = _floating(staged.outputs), _floating(staged.inputs)
+    k, n = sum(floats), len(floats)
+
+    def flat(*leaves: Any) -> list[Any]:
+        g = _rebuild(staged.out_tree, floats, leaves[:k])
+        out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
+        args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
+        back = rule(g, out, *args)
+        if not isinstance(back, (tuple, list)) or len(back) != len(staged.args):
+            raise GradError(at_user_line(
+                f"the vjp rule of {function_name(staged.f)} must return a tuple with one cotangent per argument, "
+                f"{len(staged.args)} of them"))
+        found: list[Any] = []
+        for value, arg in zip(back, args, strict=True):
+            own, tree = optree.tree_flatten(arg)
+            found += _leaves(staged, value, tree, len(own))
+        return [_fitting(staged, v, i, staged.inputs[i], staged.names[i]) for i, v in enumerate(found) if wanted[i]]
+
+    return _stage_rule(staged, [o.type for o, f in zip(staged.outputs, floats, strict=True) if f], flat)
+
+
+def _leaves(staged: Staged, value: Any, tree: Any, count: int) -> list[Any]:
+    if value is None:
+        return [None] * count
+    leaves, own = optree.tree_flatten(value, none_is_leaf=True)
+    if len(leaves) != count or (own != tree and count != 1 and None not in leaves):
+        raise GradError(at_user_line(f"the rule of {function_name(staged.f)} returned a derivative of the structure "
+                                     f"{own}, expected {tree}"))
+    return leaves
+
+
+def _fitting(staged: Staged, value: Any, i: int, like: Node, name: str) -> Array:
+    if value is None:
+        return Array(full(0, like.shape, like.dtype))
+    x = as_array(value)
+    if x._weak and not x.ndim:
+        return Array(broadcast_node(as_array(x.astype(like.dtype))._node, like.shape))
+    if x._node.type != like.type:
+        raise GradError(at_user_line(f"the rule of {function_name(staged.f)} returned {x._node.type} as the derivative "
+                                     f"of {name}, which is {like.type}"))
+    return x
+
+
+def _forward_rule(rule: Rule, staged: Staged) -> Graph:
+    floats, wanted = _floating(staged.inputs), _floating(staged.outputs)
+    k, n = sum(floats), len(wanted)
+
+    def flat(*leaves: Any) -> list[Any]:
+        tangents = _rebuild(staged.in_tree, floats, leaves[:k])[0]
+        out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
+        args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
+        found = _leaves(staged, rule(tangents, out, *args), staged.out_tree, n)
+        return [_fitting(staged, v, i, staged.outputs[i], f"result {i}") for i, v in enumerate(found) if wanted[i]]
+
+    return _stage_rule(staged, [x.type for x, f in zip(staged.inputs, floats, strict=True) if f], flat)
+
+
+# -- opaque functions --------------------------------------------------------------------------------------
+
+
+def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: bool = False) -> Any:
+    """Call a Python function on ordinary arrays while the program runs.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and returns pytrees of ndarrays. It must depend on its arguments alone: equal calls may be made once.
+        The arrays that it is given are read-only.
+    result : pytree of types or arrays
+        What it returns: ``mg.f64[3]``, or an array of that shape and dtype.
+    *args : pytrees of arrays
+    vectorized : bool
+        Whether it takes a batch axis in front of all its arguments, and returns results with one. Otherwise `vmap`
+        makes it a loop over the examples, which the graph shows.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        When the program runs, if the function returns anything else than stated.
+    Unsupported
+        If a derivative is asked for: give it one with `custom_vjp` or `custom_jvp`.
+    """
+    leaves, tree = optree.tree_flatten(args)
+    specs, out_tree = optree.tree_flatten(result)
+    types = [leaf_type(s, lambda i=i: f"result {i} of callback({function_name(function)})") for i, s in enumerate(specs)]
+    stated = tuple((t.shape, t.dtype) for t in types)
+
+    def flat(*arrays: np.ndarray) -> list[Any]:
+        values, own = optree.tree_flatten(function(*optree.tree_unflatten(tree, arrays)))
+        if own != out_tree:
+            raise ShapeError(f"callback {function_name(function)}: it returned the structure {own}, and was stated to "
+                             f"return {out_tree}")
+        return values
+
+    flat.__name__ = function_name(function)
+    if not tracing():
+        return optree.tree_unflatten(out_tree, ops.checked(flat.__name__, flat(*map(np.asarray, leaves)), (), stated))
+    node = ops.callback(*(as_array(x)._node for x in leaves), function=ops.Opaque(flat), result=stated, batches=(),
+                        vectorized=bool(vectorized))
+    return optree.tree_unflatten(out_tree, [Array(p) for p in parts(node)])
+
+
+# -- new primitives ----------------------------------------------------------------------------------------
+
+
+def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayType] | None = None,
+              vjp: Rule | None = None, jvp: Rule | None = None, batch: Rule | str | None = None,
+              samples: Callable[[], list[Sample]] = list) -> Callable[..., Any]:
+    """Declare a new operation, with all its rules in one place, and return the function that applies it.
+
+    Parameters
+    ----------
+    name : str
+        How graphs call it; it must be new.
+    eval : callable
+        ``eval(xp, *arrays, **params)`` computes it, in the array namespace `xp`.
+    result : callable, optional
+        ``result(*types, **params)`` returns the type of the result from those of the operands, or raises. Without it
+        the operation is elementwise: operands of equal shapes and dtypes, and a result of the same.
+    vjp : callable, optional
+        ``vjp(g, out, *operands, **params)`` returns one cotangent, or None, per operand.
+    jvp : callable, optional
+        ``jvp(tangents, out, *operands, **params)`` returns the tangent; tangents that are zero come as None. Of `vjp`
+        and `jvp` one is enough.
+    batch : callable or "leading", optional
+        ``batch(size, mapped, *operands, **params)`` computes it where the operands in `mapped` have one more axis, in
+        front. ``"leading"``: the operation itself does so, if all operands have it. An elementwise one needs none.
+    samples : callable, optional
+        Returns `Sample`s on which it is tested.
+
+    Returns
+    -------
+    callable
+        ``f(*operands, **params)``, of traced and of ordinary arrays; `params` are static.
+
+    Notes
+    -----
+    Rules are written with NumPy's functions, on traced values. `check_primitive` checks them.
+    """
+    def on_nodes(rule: Rule | None) -> Rule | None:
+        if rule is None:
+            return None
+
+        def nodes(first: Any, out: Node, *xs: Node, **params: Any) -> Any:
+            first = tuple(None if t is None else Array(t) for t in first) if isinstance(first, (tuple, list)) else (
+                Array(first))
+            found = rule(first, Array(out), *map(Array, xs), **params)
+            if isinstance(found, (tuple, list)):
+                return [None if v is None else as_array(v)._node for v in found]
+            return as_array(found)._node
+
+        return nodes
+
+    back, push = on_nodes(vjp), on_nodes(jvp)
+    none = Unsupported("it was declared without vjp= and jvp=")
+    if back is not None and push is None:
+        def push(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
+            g = placeholder(out.type)
+            pairs = [(b, t) for b, t in zip(back(g, out, *xs, **params), ts, strict=True)
+                     if b is not None and t is not None]
+            return ops.transpose(name, [b for b, _ in pairs], [t for _, t in pairs], [g])[0]
+    elif push is not None and back is None:
+        def back(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
+            ts = [placeholder(x.type) if x.type.floating else None for x in xs]
+            moving = [t for t in ts if t is not None]
+            found = iter(ops.transpose(name, [push(ts, out, *xs, **params)], [g], moving))
+            return [None if t is None else next(found) for t in ts]
+
+    if result is None:
+        arity = len(inspect.signature(eval).parameters) - 1
+        prim = elementwise(name, eval, f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})", arity=arity,
+                           vjp=back or none, jvp=push or none, domain="biuf", samples=samples)
+    else:
+        if batch == "leading":
+            rule: Any = batch_elementwise(name)
+        elif batch is None:
+            rule = Unsupported("it was declared without batch=")
+        else:
+            def rule(size: Any, mapped: Sequence[bool], *xs: Node, **params: Any) -> Node:
+                return as_array(batch(size, mapped, *map(Array, xs), **params))._node
+        prim = Primitive(name, result, eval, back or none, push or none, rule, samples=samples)
+
+    def apply(*operands: Any, **params: Any) -> Any:
+        nodes = [as_array(x)._node for x in operands]
+        if tracing() or any(isinstance(x, Array) for x in operands):
+            return Array(prim(*nodes, **params))
+        prim.type(*(n.type for n in nodes), **params)
+        return prim.eval(np, *map(np.asarray, operands), **params)
+
+    apply.__name__ = apply.__qualname__ = name
+    apply.primitive = prim
+    return apply

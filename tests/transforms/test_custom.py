@@ -1,0 +1,274 @@
+"""Functions with rules of the user's own, new primitives, and opaque callbacks."""
+
+import re
+
+import numpy as np
+import pytest
+import scipy.special
+
+import minigrad as mg
+from minigrad.graph import PRIMITIVES
+
+rng = np.random.default_rng(0)
+X, W = rng.normal(size=4), rng.normal(size=(3, 4))
+
+
+def softplus(x):
+    return np.logaddexp(x, 0.0)
+
+
+@mg.custom_vjp(lambda g, out, p, x: ({"w": np.outer(g["h"] * (1 - out["h"] ** 2), x)},
+                                     (g["h"] * (1 - out["h"] ** 2)) @ p["w"] + 2 * x * g["norm"]))
+def layer(p, x):
+    return {"h": np.tanh(p["w"] @ x), "norm": (x * x).sum()}
+
+
+def layer_loss(p, x):
+    out = layer(p, x)
+    return (out["h"] ** 2).sum() + np.sin(out["norm"])
+
+
+@mg.custom_jvp(lambda ts, out, x, n: ts[0] * n * x ** (n - 1))
+def power(x, n):
+    return x ** n
+
+
+def test_reverse_rules_of_pytrees_have_every_derivative():
+    def plain(p, x):
+        return (np.tanh(p["w"] @ x) ** 2).sum() + np.sin((x * x).sum())
+
+    args = ({"w": W}, X)
+    for transform in (mg.grad, lambda f: mg.grad(f, 1), mg.hessian, lambda f: mg.jacobian(mg.grad(f, 1), 0)):
+        have, want = transform(layer_loss)(*args), transform(plain)(*args)
+        np.testing.assert_allclose(*(np.concatenate([np.ravel(v) for v in _leaves(t)]) for t in (have, want)), rtol=1e-10)
+    tangents = ({"w": np.ones_like(W)}, np.ones_like(X))
+    np.testing.assert_allclose(mg.jvp(layer_loss, args, tangents)[1], mg.jvp(plain, args, tangents)[1], rtol=1e-12)
+    mg.check_primitive(layer_loss, *args)
+
+
+def _leaves(tree):
+    return [x for v in tree.values() for x in _leaves(v)] if isinstance(tree, dict) else [tree]
+
+
+def test_forward_rules_have_every_derivative():
+    mg.check_primitive(lambda x: power(x, 3).sum(), X)
+    np.testing.assert_allclose(mg.grad(lambda x: power(x, 3).sum())(X), 3 * X ** 2)
+    np.testing.assert_allclose(mg.hessian(lambda x: power(x, 3).sum())(X), np.diag(6 * X))
+
+
+def test_the_rule_is_what_is_used():
+    @mg.custom_vjp(lambda g, out, x: (g * 10.0,))
+    def f(x):
+        return np.sin(x)
+
+    assert f(0.5) == np.sin(0.5)
+    np.testing.assert_allclose(mg.grad(f)(0.5), 10.0)
+    np.testing.assert_allclose(mg.jvp(f, (0.5,), (2.0,))[1], 20.0)
+    np.testing.assert_allclose(mg.vmap(mg.grad(f))(X), np.full(4, 10.0))
+    np.testing.assert_allclose(mg.grad(lambda x: mg.vmap(f)(x).sum())(X), np.full(4, 10.0))
+    np.testing.assert_allclose(mg.grad(lambda x: mg.vmap(f)(x * np.ones(3)).sum())(0.5), 30.0)
+    np.testing.assert_allclose(mg.compile(mg.grad(f))(0.5), 10.0)
+    assert mg.trace(f)(0.5).count("custom") == 1
+    with pytest.raises(mg.CheckError):
+        mg.check_primitive(f, np.array(0.5))
+
+
+def test_a_shared_argument_gets_the_sum_over_the_batch():
+    @mg.custom_vjp(lambda g, out, w, x: (g * x, g * w))
+    def product(w, x):
+        return w * x
+
+    def loss(w, xs):
+        return mg.vmap(product, (None, 0))(w, xs).sum()
+
+    np.testing.assert_allclose(mg.grad(loss)(2.0, X), X.sum())
+    batched = mg.mean_loss(lambda w, x: product(w, x) ** 2, (None, 0))
+    np.testing.assert_allclose(mg.compile(mg.grad(batched))(2.0, X), (2 * 2.0 * X ** 2).mean())
+    np.testing.assert_allclose(mg.grad(mg.microbatch(batched, 3))(2.0, X), (2 * 2.0 * X ** 2).mean())
+    mg.check_primitive(product, np.array(2.0), np.array(3.0))
+
+
+def test_compiled_it_is_inlined():
+    f = mg.compile(mg.vmap(layer, (None, 0)))
+    out = f({"w": W}, rng.normal(size=(5, 4)))
+    assert out["h"].shape == (5, 3)
+    assert re.search(r"custom_\d+\(", f.source) is None
+
+
+def test_graphs_with_rules_survive_json():
+    g = mg.trace(mg.vmap(layer_loss, (None, 0)))({"w": W}, np.stack([X, X]))
+    again = mg.Graph.from_json(g.to_json())
+    assert str(again) == str(g)
+
+
+def test_integer_arguments_have_no_cotangent():
+    @mg.custom_vjp(lambda g, out, x, i: (x.at[i].set(g) * 0 + np.zeros_like(x).at[i].add(g), None))
+    def pick(x, i):
+        return x[i]
+
+    np.testing.assert_array_equal(mg.grad(pick)(X, 2), [0, 0, 1, 0])
+    mg.check_primitive(pick, X, np.array(2))
+
+
+def refused(match, f, *args, error=mg.GradError):
+    with pytest.raises(error, match=match):
+        mg.grad(f)(*args)
+
+
+def test_rules_that_do_not_fit_are_refused():
+    def ruled(rule, f=lambda x: np.sin(x).sum()):
+        return mg.custom_vjp(rule)(f)
+
+    refused("one cotangent per argument", ruled(lambda g, out, x: g), X)
+    refused("one cotangent per argument", ruled(lambda g, out, x: (g, g)), X)
+    refused(r"f64\[\] as the derivative of x, which is f64\[4\]", ruled(lambda g, out, x: (g,)), X)
+    refused("structure", ruled(lambda g, out, x: ({"a": g, "b": g},)), X)
+    np.testing.assert_array_equal(mg.grad(ruled(lambda g, out, x: (None,)))(X), np.zeros(4))
+    with pytest.raises(mg.GradError, match="not linear"):
+        mg.jvp(ruled(lambda g, out, x: (g * g * x,)), (X,), (X,))
+    with pytest.raises(mg.TraceError, match="Pass it as an argument"):
+        mg.grad(lambda w: mg.custom_vjp(lambda g, out, x: (g,))(lambda x: w * x)(2.0))(3.0)
+
+
+def test_keyword_arguments_are_positional():
+    np.testing.assert_allclose(mg.grad(lambda x: power(n=3, x=x).sum())(X), 3 * X ** 2)
+
+
+# -- callback ----------------------------------------------------------------------------------------------
+
+
+def calls(function):
+    seen = []
+
+    def counted(*args):
+        seen.append([np.shape(a) for a in args])
+        return function(*args)
+
+    counted.seen = seen
+    return counted
+
+
+def test_a_callback_is_a_visible_loop_when_batched():
+    f = calls(lambda x, i: np.sort(x)[i:] * 2)
+
+    def loss(x, i):
+        return mg.callback(f, mg.f64[3], x, i).sum()
+
+    xs = rng.normal(size=(5, 4))
+    want = [(np.sort(x)[1:] * 2).sum() for x in xs]
+    g = mg.trace(mg.vmap(loss, (0, None)))(xs, 1)
+    assert "callback(" in str(g)
+    assert "batches=((B, (True, False)),)" in str(g)
+    np.testing.assert_allclose(mg.vmap(loss, (0, None))(xs, 1), want)
+    assert f.seen == [[(4,), ()]] * 5
+    np.testing.assert_allclose(mg.compile(mg.vmap(loss, (0, None)))(xs, 1), want)
+    nested = mg.vmap(mg.vmap(loss, (0, None)), (None, 0))(xs, np.array([1, 1]))
+    np.testing.assert_allclose(nested, [want, want])
+    np.testing.assert_allclose(mg.vmap(mg.vmap(loss, (None, 0)), (0, None))(xs, np.array([1, 1])), np.stack([want, want], 1))
+
+
+def test_a_vectorized_callback_is_called_once():
+    f = calls(lambda x, y: np.sort(x, axis=-1) + y[..., None])
+    xs = rng.normal(size=(5, 4))
+    one = mg.vmap(lambda x, y: mg.callback(f, x, x, y, vectorized=True), (0, None))
+    np.testing.assert_allclose(one(xs, 2.0), np.sort(xs) + 2)
+    assert f.seen == [[(5, 4), (5,)]]
+    two = mg.vmap(mg.vmap(lambda x, y: mg.callback(f, mg.f64[4], x, y, vectorized=True), (0, None)), (None, 0))
+    np.testing.assert_allclose(two(xs, np.array([1.0, 2.0])), np.stack([np.sort(xs) + 1, np.sort(xs) + 2]))
+    assert f.seen[-1] == [(2, 5, 4), (2, 5)]
+
+
+def test_callbacks_take_and_return_pytrees_and_dtypes():
+    def f(p):
+        return {"n": np.array(p["x"].sum() > 0), "y": p["x"].astype("f4")}
+
+    spec = {"n": mg.bool_[()], "y": mg.f32[4]}
+    for run in (lambda g: g({"x": X}), lambda g: mg.compile(g)({"x": X})):
+        out = run(lambda p: mg.callback(f, spec, p))
+        assert out["y"].dtype == np.float32
+        assert out["n"] == (X.sum() > 0)
+    assert mg.callback(f, spec, {"x": X})["y"].shape == (4,)
+
+
+def test_callbacks_that_break_their_word_are_found():
+    for f, match in ((lambda x: x[:2], r"shape \(2,\), and was stated to return f64\[4\]"),
+                     (lambda x: x.astype("f4"), "returned float32, and was stated to return float64"),
+                     (lambda x: (x, x), "structure")):
+        for run in (lambda g: mg.vmap(g)(X[None]), lambda g: mg.compile(g)(X), lambda g: g(X)):
+            with pytest.raises(mg.MinigradError, match=match):
+                run(lambda x, f=f: mg.callback(f, mg.f64[4], x))
+    with pytest.raises(ValueError, match="read-only"):
+        mg.vmap(lambda x: mg.callback(lambda a: a.__setitem__(0, 1.0), x, x))(X[None].copy())
+
+
+def test_a_callback_has_the_derivative_that_it_is_given():
+    def loss(x):
+        return mg.callback(scipy.special.erf, x, x).sum()
+
+    with pytest.raises(mg.Unsupported, match="mg.custom_vjp"):
+        mg.grad(loss)(X)
+    still = mg.custom_vjp(lambda g, out, x: (None,))(loss)
+    np.testing.assert_array_equal(mg.grad(lambda x: still(x) + x.sum())(X), np.ones(4))
+    np.testing.assert_array_equal(mg.jvp(still, (X,), (X,))[1], 0.0)
+    ruled = mg.custom_vjp(lambda g, out, x: (g * 2 / np.sqrt(np.pi) * np.exp(-x * x),))(
+        lambda x: mg.callback(scipy.special.erf, x, x))
+    mg.check_primitive(ruled, X)
+
+
+# -- primitive ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def declare():
+    before = set(PRIMITIVES)
+    yield mg.primitive
+    for name in set(PRIMITIVES) - before:
+        del PRIMITIVES[name]
+
+
+def test_an_elementwise_primitive(declare):
+    mish = declare("mish", lambda xp, x: x * xp.tanh(xp.log1p(xp.exp(x))),
+                   vjp=lambda g, out, x: (g * (np.tanh(softplus(x)) + x * (1 - np.tanh(softplus(x)) ** 2) / (1 + np.exp(-x))),))
+    np.testing.assert_allclose(mish(X), X * np.tanh(np.log1p(np.exp(X))))
+    mg.check_primitive(mish, X)
+    f = mg.compile(mg.vmap(mg.grad(mish)))
+    np.testing.assert_allclose(f(X), mg.jacobian(mish)(X).diagonal())
+    with pytest.raises(mg.GraphError, match="exists already"):
+        declare("mish", lambda xp, x: x)
+
+
+def test_a_primitive_with_a_type_rule_and_a_forward_rule(declare):
+    def result(a, b, *, power):
+        if a.shape[-1] != b.shape[-1]:
+            raise mg.ShapeError("lengths differ")
+        return mg.ArrayType(a.shape[:-1], a.dtype)
+
+    moment = declare("moment", lambda xp, a, b, power: xp.sum(a * b ** power, axis=-1), result,
+                     jvp=lambda ts, out, a, b, power: sum(
+                         t for t in (None if ts[0] is None else (ts[0] * b ** power).sum(-1),
+                                     None if ts[1] is None else (a * power * b ** (power - 1) * ts[1]).sum(-1)) if t is not None),
+                     batch="leading")
+    mg.check_primitive(lambda a, b: moment(a, b, power=3), X, W[0].copy())
+    with pytest.raises(mg.ShapeError, match="lengths differ"):
+        moment(X, W[0, :2], power=1)
+
+
+def test_what_was_not_declared_is_not_there(declare):
+    f = declare("undeclared", lambda xp, x: xp.flip(x), lambda t: t)
+    np.testing.assert_array_equal(f(X), X[::-1])
+    with pytest.raises(mg.Unsupported, match="without vjp="):
+        mg.grad(lambda x: f(x).sum())(X)
+    with pytest.raises(mg.Unsupported, match="without batch="):
+        mg.vmap(f)(W)
+
+
+def test_check_primitive_finds_what_is_wrong(declare):
+    wrong_type = declare("wrong_type", lambda xp, x: xp.sum(x, axis=-1), lambda t: t, batch="leading")
+    with pytest.raises(mg.CheckError, match="type rule says"):
+        mg.check_primitive(wrong_type, X)
+    wrong_rule = declare("wrong_rule", lambda xp, x: xp.sin(x), vjp=lambda g, out, x: (g * np.sin(x),))
+    with pytest.raises(mg.CheckError):
+        mg.check_primitive(wrong_rule, X)
+    wrong_batch = declare("wrong_batch", lambda xp, x: xp.cumulative_sum(x, axis=0), lambda t: t, batch="leading")
+    with pytest.raises(mg.CheckError):
+        mg.check_primitive(wrong_batch, X, order=0)

@@ -22,6 +22,7 @@ from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
 from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .transforms.mark import checkpoint, stop_gradient
 from .transforms.microbatch import microbatch
+from .transforms.pytrees import register_dataclass
 from .transforms.spec import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from .transforms.trace import trace
 from .transforms.vmap import mean_loss, per_example_grad, unroll, vmap

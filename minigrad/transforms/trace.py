@@ -7,6 +7,7 @@ outer trace that the function closes over are nodes like any other, so there is 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import threading
@@ -86,7 +87,8 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
         return ArrayType((), dtype_of(np.asarray(x).dtype, whose))
     raise DtypeError(at_user_line(
         f"argument {name()} is a {type(x).__name__}, which is no array. Pytrees of arrays and numbers can be traced; "
-        "bind anything else first, with functools.partial or a lambda."))
+        "bind anything else first, with functools.partial or a lambda."
+        + (" A dataclass becomes a pytree by mg.register_dataclass." if dataclasses.is_dataclass(x) else "")))
 
 
 def argument_names(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[str, ...]:

@@ -1,0 +1,73 @@
+"""Dataclasses as pytrees."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import optree
+
+from ..errors import MinigradError, at_user_line
+
+# optree keeps what is registered under a name apart; this stands for no name, under which all trees are looked up.
+_EVERYWHERE = optree.registry.__GLOBAL_NAMESPACE
+
+
+def register_dataclass(cls: type | None = None, *, static: tuple[str, ...] = ()) -> Any:
+    """Make the instances of a dataclass pytrees: arguments and results of traced functions, of several arrays each.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass whose fields are pytrees of arrays.
+    static : tuple of str
+        Fields that are no arrays: they stay as they are, must be hashable, and another value is another program.
+
+    Returns
+    -------
+    type
+        `cls`; without it, a decorator.
+
+    Raises
+    ------
+    MinigradError
+        If `cls` is no dataclass, or has no such field.
+
+    Examples
+    --------
+    >>> @mg.register_dataclass
+    ... @dataclass
+    ... class Params:
+    ...     w: np.ndarray
+    ...     b: np.ndarray
+    """
+    def register(cls: type) -> type:
+        if not dataclasses.is_dataclass(cls):
+            raise MinigradError(at_user_line(f"register_dataclass({cls.__name__}): it is no dataclass"))
+        fields = [f.name for f in dataclasses.fields(cls)]
+        if unknown := set(static) - set(fields):
+            raise MinigradError(at_user_line(f"register_dataclass({cls.__name__}): no fields {sorted(unknown)}"))
+        moving = tuple(n for n in fields if n not in static)
+        optree.register_pytree_node(cls, _flatten(moving, static), _unflatten(cls, moving, static), namespace=_EVERYWHERE)
+        return cls
+
+    return register if cls is None else register(cls)
+
+
+def _flatten(moving: tuple[str, ...], static: tuple[str, ...]) -> Callable[[Any], Any]:
+    def flatten(x: Any) -> tuple[Any, Any, Any]:
+        return (tuple(getattr(x, n) for n in moving), tuple(getattr(x, n) for n in static), moving)
+
+    return flatten
+
+
+def _unflatten(cls: type, moving: tuple[str, ...], static: tuple[str, ...]) -> Callable[[Any, Any], Any]:
+    def unflatten(kept: Any, children: Any) -> Any:
+        # Not by the class itself: what it would check or convert may not hold of traced values.
+        x = object.__new__(cls)
+        for name, value in zip((*moving, *static), (*children, *kept), strict=True):
+            object.__setattr__(x, name, value)
+        return x
+
+    return unflatten

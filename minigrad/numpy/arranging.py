@@ -213,7 +213,7 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     return tuple(grid) if sparse else np.broadcast_arrays(*grid) if n > 1 else tuple(grid)
 
 
-@implements(np.ix_)
+@implements(np.ix_, name="ix_")
 def ix_(*args):
     """Index arrays of an open mesh."""
     xs = [as_array(a) for a in args]

@@ -59,8 +59,8 @@ _refuse(_TEXT, _OUTSIDE, *_np("array2string", "array_repr", "array_str", "save",
 _refuse(_LAYOUT, "Leave it out.", *_np("may_share_memory", "shares_memory", "isfortran", "min_scalar_type"))
 _refuse("it makes an np.matrix, which NumPy itself advises against", "Use np.block, and @ for products.",
         *_np("asmatrix", "bmat", "matrix"))
-_refuse("whether there is a NaN or inf is known only when the program runs", "with mg.debug_nans(): names the first "
-        "NaN.", *_np("asarray_chkfinite"))
+_refuse("whether there is a NaN or inf is known only when the program runs", "The block `with mg.debug_nans():` names the "
+        "first NaN.", *_np("asarray_chkfinite"))
 _refuse(_KIND, "Make numbers of them outside the traced function.", *_np(
     "isnat", "is_busday", "busday_count", "busday_offset", "datetime_as_string"))
 _refuse("a Python function of numbers cannot see traced ones", "Call the function itself on the array, with mg.vmap "

@@ -1,0 +1,177 @@
+"""A page about every function: which derivatives it has, whether it batches, and what is refused and why.
+
+It is made by asking: each function is called on traced values, and its graph is differentiated and batched.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import optree
+
+from .. import walk
+from ..errors import MinigradError, Unsupported
+from ..graph import PRIMITIVES, Node, full, reachable
+from . import special
+from .array import FFT, LINALG, NAMES, REFUSED, SCIPY, TABLE, Array, as_array
+from .refused import APART
+
+_LOOPS = frozenset({"callback", "scan", "while", "chunked"})
+_BATCH = 5
+HEAD = """# NumPy's functions on traced values
+
+Made by `python -m minigrad.numpy`; a test keeps it up to date. Each function below was called on traced values, and
+its graph was differentiated in reverse and in forward mode, differentiated again, and batched.
+
+- **yes**: the derivative is exact.
+- **0**: the result is of integers or bools, or does not change where it is differentiable: no gradient flows. In second
+  order: the function is linear, or piecewise so.
+- **batched**: `vmap` rewrites it; **loop-free** says that the batch runs no loop over examples.
+"""
+
+
+def _arguments() -> dict[str, Callable[[], tuple]]:
+    """Return ways to call a function, the plainest first."""
+    def traced(*shape: int, dtype: str = "f8") -> Array:
+        return Array(PRIMITIVES["input"](shape=shape, dtype=np.dtype(dtype)))
+
+    def v() -> Array:
+        return traced(4)
+
+    def m() -> Array:
+        return traced(3, 4)
+
+    def sq() -> Array:
+        return traced(3, 3)
+
+    def i() -> Array:
+        return traced(3, dtype="i8")
+
+    def b() -> Array:
+        return traced(3, 4, dtype="?")
+
+    return {
+        "m": lambda: (m(),), "sq": lambda: (sq(),), "v": lambda: (v(),), "i": lambda: (i(),), "b": lambda: (b(),),
+        "m, m": lambda: (m(), m()), "sq, sq": lambda: (sq(), sq()), "v, v": lambda: (v(), v()),
+        "sq, v": lambda: (sq(), traced(3)), "v, sq": lambda: (traced(3), sq()), "i, i": lambda: (i(), i()),
+        "m, i": lambda: (m(), i()), "v, v, v": lambda: (v(), v(), v()), "[m, m]": lambda: ([m(), m()],),
+        "m, 1": lambda: (m(), 1), "m, 0.3": lambda: (m(), 0.3), "i, 4": lambda: (i(), (3, 4)), "m, 0, 1": lambda: (m(), 0, 1),
+        "v, v, 1": lambda: (v(), v(), 1), "m, (4, 3)": lambda: (m(), (4, 3)), "2, m": lambda: (2, m()),
+        "shape": lambda: ((3, 4),), "shape, v": lambda: ((3, 4), v()), "m, dtype": lambda: (m(), np.float32),
+        "t, 2": lambda: (traced(2, 3, 4), 2), "tensor": lambda: (traced(3, 2, 3, 2),), "m, i, 1": lambda: (m(), traced(3, 4, dtype="i8"), 1),
+    }
+
+
+# Where the plainest way that works shows less than there is, or none of the above does.
+_WAYS = {"where": "b, m, m", "searchsorted": "v, v", "digitize": "v, v", "bitwise_count": "i", "extract": "mask", "compress": "mask",
+         "piecewise": "piecewise", "select": "select", "choose": "choose", "apply_along_axis": "along",
+         "apply_over_axes": "over", "einsum": "einsum", "insert": "insert", "pad": "m, 1", "put_along_axis": "put",
+         "linalg.norm": "m", "ravel_multi_index": "multi", "conv": "conv", "max_pool": "pool", "avg_pool": "pool",
+         "take_along_axis": "m, i, 1", "ldexp": "m, n", "full_like": "m, 0.3", "polygamma": "2, m", "multigammaln": "m, 1",
+         "interp": "v, v, v", "histogram": "m", "windows": "m, 1", "irfft_parts": "m, m", "sort": "m", "argsort": "m",
+         "polyfit": "v, v, 1", "tensorinv": "tensor", "take": "m, i", "quantile": "m, 0.3", "nanquantile": "m, 0.3",
+         "percentile": "m, 0.3", "nanpercentile": "m, 0.3", "getitem": "m, i", "broadcast_to": "m, shape",
+         "repeat": "m, 1", "linspace": "m, m", "logspace": "m, m", "geomspace": "m, m", "dsplit": "t, 2",
+         "unravel_index": "i, 4", "isin": "m, m", "kron": "m, m", "cross": "sq, sq", "linalg.cross": "sq, sq",
+         "roll": "m, 1", "moveaxis": "m, 0, 1", "swapaxes": "m, 0, 1", "rollaxis": "m, 1", "delete": "m, 1",
+         "multi_dot": "[sq, sq]", "matrix_power": "sq, 2", "tensorsolve": "sq, v", "stack": "[m, m]", "lexsort": "[m, m]",
+         "concatenate": "[m, m]", "block": "[m, m]", "arange": "three", "eye": "three", "polyint": "v", "poly": "v"}
+
+
+def _more_arguments() -> dict[str, Callable[[], tuple]]:
+    a = _arguments()
+
+    def one(way: str, k: int = 0) -> Array:
+        return a[way]()[k]
+
+    return {
+        **a, "b, m, m": lambda: (one("b"), one("m"), one("m")), "mask": lambda: ([True, False, True, True], one("v")),
+        "piecewise": lambda: ((x := one("v")), [x < 0], [np.negative, np.square]),
+        "select": lambda: ([one("b")], [one("m")]), "choose": lambda: (one("i"), [one("i") * 1.0, one("sq")[0]]),
+        "along": lambda: (np.cumsum, 0, one("m")), "over": lambda: (np.sum, one("m"), [0]),
+        "einsum": lambda: ("ij,ij->i", one("m"), one("m")), "insert": lambda: (one("m"), 1, 0.5, 0),
+        "put": lambda: (one("m"), np.zeros((3, 1), int), one("m")[:, :1], 1),
+        "multi": lambda: ((one("i"), one("i")), (3, 4)), "conv": lambda: (one("t, 2"), Array(PRIMITIVES["input"](
+            shape=(2, 2, 2, 2), dtype=np.dtype(float)))), "pool": lambda: (one("t, 2"), 2),
+        "m, n": lambda: (one("m"), 2), "m, shape": lambda: (one("m"), (2, 3, 4)), "[sq, sq]": lambda: ([one("sq"), one("sq")],),
+        "sq, 2": lambda: (one("sq"), 2), "three": lambda: (3,)}
+
+
+def rows() -> Iterator[tuple[str, str]]:
+    """Yield the name of each function, and the Markdown row about it."""
+    entered: dict[str, Callable[..., Any]] = {}
+    for function, ours in TABLE.items():
+        module = (getattr(function, "__module__", None) or "numpy").replace("numpy.lib.stride_tricks", "numpy")
+        entered[f"{module}.{function.__name__}".replace("numpy", "np", 1)] = ours
+    for names, prefix in ((NAMES, "minigrad.numpy."), (LINALG, "minigrad.numpy.linalg."), (FFT, "minigrad.numpy.fft.")):
+        for name, ours in names.items():
+            if not any(hasattr(space, name) for space in (np, np.linalg, np.fft, np.lib.stride_tricks)) and name not in (
+                    "getitem", "at"):  # which are x[i] and x.at[i]
+                entered[prefix + name] = ours
+    entered |= {f"scipy.special.{name}": ours for name, ours in SCIPY.items()}
+    entered |= {f"minigrad.special.{name}": ours for name, ours in special.NAMES.items() if name not in SCIPY}
+    ways = _more_arguments()
+    for name, ours in sorted(entered.items()):
+        yield name, f"| `{name}` | " + " | ".join(_row(name, ours, ways)) + " |"
+
+
+def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], tuple]]) -> list[str]:
+    short = name.split(".", 1 if name.startswith("np.") else 2)[-1]
+    chosen = _WAYS.get(short) or _WAYS.get(short.rpartition(".")[2])
+    for way in (chosen,) if chosen else ways:
+        args = ways[way]()
+        try:
+            result = function(*args)
+        except (MinigradError, TypeError, ValueError, IndexError, AttributeError) as error:
+            failure = error
+            continue
+        outputs = [as_array(x)._node for x in optree.tree_leaves(result) if isinstance(x, Array)]
+        inputs = [x._node for x in optree.tree_leaves(args) if isinstance(x, Array)]
+        return _asked(outputs, inputs)
+    raise MinigradError(f"{name}: no way to call it is known, the last one failed: {failure}")
+
+
+def _asked(outputs: list[Node], inputs: list[Node]) -> list[str]:
+    if not outputs:
+        return ["0", "0", "0", "yes", "yes", ""]
+    floats, wrt = [n for n in outputs if n.type.floating], [n for n in inputs if n.type.floating]
+    reverse = second = forward = "0"
+    if floats and wrt:
+        back = walk.backward(floats, [full(1, n.shape, n.dtype) for n in floats], wrt)
+        reverse = _slope(back)
+        forward = _slope(walk.forward(floats, {n: PRIMITIVES["input"](shape=n.shape, dtype=n.dtype) for n in wrt}))
+        if reverse == "yes":
+            second = _slope(walk.backward(back, [full(1, n.shape, n.dtype) for n in back], wrt), wrt)
+    new = {n: PRIMITIVES["input"](shape=(_BATCH, *n.shape), dtype=n.dtype) for n in inputs}
+    try:
+        batched = [n for n, _ in walk.batch(outputs, {}, new, _BATCH)]
+    except Unsupported as error:
+        return [reverse, forward, second, f"no: {error}", "", ""]
+    made = {n.prim.name for n in reachable(batched)}
+    names = sorted({n.prim.name for n in reachable(outputs)} - {"input", "full", "const", "iota", "proj"})
+    few = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return [reverse, forward, second, "yes", "no" if made & _LOOPS else "yes", few]
+
+
+def _slope(derivatives: Iterable[Node | None], wrt: Iterable[Node] = ()) -> str:
+    found = [n for n in derivatives if n is not None and not (n.prim.name == "full" and not n.params["value"])]
+    return "yes" if found else "0"
+
+
+def page() -> str:
+    """Return the page, in Markdown."""
+    lines = [HEAD, "## Supported", "", "| function | reverse | forward | second order | batched | loop-free | made of |",
+             "|---|---|---|---|---|---|---|", *(row for _, row in rows()), "",
+             "Beside these: `x[i]` with everything that NumPy's indexing takes, `x.at[i].set`, `add`, `subtract`, "
+             "`multiply`, `divide`, `min`, `max` and `apply`, Python's operators, and the methods that ndarrays have.", "",
+             "The methods of a ufunc: `reduce` and `accumulate` of the associative ones, and `outer` of all.", "",
+             "## Refused", "", "| function | why | write instead |", "|---|---|---|",
+             *(f"| `{name}` | {why} | {instead} |" for name, (why, instead) in sorted(REFUSED.items())), "",
+             "## NumPy's own", "",
+             "These take no array that could be traced, and are NumPy's functions in `minigrad.numpy` too."]
+    for why, names in APART.items():
+        lines += ["", f"{why[0].upper()}{why[1:]}: " + ", ".join(f"`np.{n}`" for n in sorted(names.split())) + "."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,43 @@
+"""The page about every function is up to date, and says what is so."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigrad.numpy
+from minigrad.numpy.array import REFUSED, TABLE
+from minigrad.numpy.table import page, rows
+
+PAGE = Path(minigrad.numpy.__file__).parent / "FUNCTIONS.md"
+
+
+@pytest.mark.skipif(not hasattr(np, "matvec"), reason="the page is that of a later NumPy, which has more functions")
+def test_page_is_up_to_date():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m minigrad.numpy > minigrad/numpy/FUNCTIONS.md"
+
+
+def test_command_prints_it():
+    out = subprocess.run([sys.executable, "-m", "minigrad.numpy"], capture_output=True, text=True, check=True).stdout
+    assert out == page()
+
+
+def test_every_function_has_a_row():
+    names = [name for name, _ in rows()]
+    assert len(names) == len(set(names))
+    for function in TABLE:
+        assert any(n.split(".")[-1] == function.__name__ for n in names), function
+    text = page()
+    assert all(f"| `{name}` |" in text for name in REFUSED)
+    assert "linalg.svd" in text
+
+
+def test_rows_say_what_is_so():
+    found = dict(rows())
+    for name, want in {"np.sin": "yes | yes | yes | yes | yes | sin", "np.argmax": "0 | 0 | 0 | yes | yes |",
+                       "np.sum": "yes | yes | 0 | yes | yes | sum", "np.floor": "0 | 0 | 0 | yes | yes | floor",
+                       "np.cumprod": "yes | yes | yes |", "scipy.special.erf": "yes | yes | yes | yes | yes | erf"}.items():
+        assert want in found[name]
+    assert not any("no:" in row for row in found.values())

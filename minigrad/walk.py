@@ -157,6 +157,18 @@ def dependent(outputs: Sequence[Node], on: Sequence[Node]) -> list[Node]:
     return order
 
 
+class _Wanted(threading.local):
+    nodes: set[Node] | None = None
+
+
+_wanted = _Wanted()
+
+
+def wanted(node: Node) -> bool:
+    """Tell a vjp rule that is at work whether anyone wants the cotangent of `node`."""
+    return _wanted.nodes is None or node in _wanted.nodes
+
+
 def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
     """Reverse mode: pull `cotangents` of `outputs` back to `wrt`.
 
@@ -181,6 +193,13 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
         else:
             flowing[node] = g
 
+    def pull(node: Node, g: Any) -> Sequence[Node | None]:
+        before, _wanted.nodes = _wanted.nodes, active
+        try:
+            return rule(node, "vjp")(g, node, *node.inputs, **node.params)
+        finally:
+            _wanted.nodes = before
+
     with made_by("vjp") as working_on:
         for node, g in zip(outputs, cotangents, strict=True):
             flow(node, g)
@@ -193,7 +212,7 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
                 g = tuple(zeros_like(p) if part is None and p.type.floating else part
                           for part, p in zip(g, parts, strict=True))
             working_on(node)
-            for i, gi in zip(node.inputs, rule(node, "vjp")(g, node, *node.inputs, **node.params), strict=True):
+            for i, gi in zip(node.inputs, pull(node, g), strict=True):
                 flow(i, gi)
         return [flowing[n] if n in flowing else zeros_like(n) for n in wrt]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .harness import cores
 
-NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory", "per_example")
+NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory", "per_example", "algebra")
 
 
 def main() -> int:

@@ -93,21 +93,36 @@ def by_hand(batch: int) -> Callable[..., Any]:
     return step
 
 
+def jax_loss(params: Any, x: Any, label: Any) -> Any:
+    """Return the cross-entropy of one example, in JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    *hidden, (w, b) = params
+    for weight, bias in hidden:
+        x = jnp.tanh(x @ weight + bias)
+    z = x @ w + b
+    z = z - jax.lax.stop_gradient(z.max())
+    return jnp.log(jnp.exp(z).sum()) - z[label]
+
+
+def torch_loss(params: Any, x: Any, label: Any) -> Any:
+    """Return the cross-entropy of one example, in PyTorch."""
+    import torch
+
+    *hidden, (w, b) = params
+    for weight, bias in hidden:
+        x = torch.tanh(x @ weight + bias)
+    return torch.nn.functional.cross_entropy(x @ w + b, label)
+
+
 def with_jax(params: Params, x: np.ndarray, label: np.ndarray) -> Callable[[], Any]:
     """Return the call of the same loss under ``jax.jit``."""
     import jax
     import jax.numpy as jnp
 
-    def one(params: Any, x: Any, label: Any) -> Any:
-        *hidden, (w, b) = params
-        for weight, bias in hidden:
-            x = jnp.tanh(x @ weight + bias)
-        z = x @ w + b
-        z = z - jax.lax.stop_gradient(z.max())
-        return jnp.log(jnp.exp(z).sum()) - z[label]
-
     def mean(params: Any, x: Any, label: Any) -> Any:
-        return jax.vmap(one, (None, 0, 0))(params, x, label).mean()
+        return jax.vmap(jax_loss, (None, 0, 0))(params, x, label).mean()
 
     step = jax.jit(jax.value_and_grad(mean))
     params, x, label = jax.block_until_ready(jax.tree.map(jnp.asarray, (params, x, label)))
@@ -140,14 +155,8 @@ def with_torch_func(params: Params, x: np.ndarray, label: np.ndarray) -> Callabl
     params = [tuple(map(torch.tensor, layer)) for layer in params]
     x, label = torch.from_numpy(x), torch.from_numpy(label)
 
-    def one(params: Any, x: Any, label: Any) -> Any:
-        *hidden, (w, b) = params
-        for weight, bias in hidden:
-            x = torch.tanh(x @ weight + bias)
-        return torch.nn.functional.cross_entropy(x @ w + b, label)
-
     def mean(params: Any, x: Any, label: Any) -> Any:
-        return torch.func.vmap(one, (None, 0, 0))(params, x, label).mean()
+        return torch.func.vmap(torch_loss, (None, 0, 0))(params, x, label).mean()
 
     def step() -> Any:
         grads, value = torch.func.grad_and_value(mean)(params, x, label)

@@ -157,6 +157,18 @@ def dependent(outputs: Sequence[Node], on: Sequence[Node]) -> list[Node]:
     return order
 
 
+class _Wanted(threading.local):
+    nodes: set[Node] | None = None
+
+
+_wanted = _Wanted()
+
+
+def wanted(node: Node) -> bool:
+    """Tell a vjp rule that is at work whether anyone wants the cotangent of `node`."""
+    return _wanted.nodes is None or node in _wanted.nodes
+
+
 def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
     """Reverse mode: pull `cotangents` of `outputs` back to `wrt`.
 
@@ -175,11 +187,16 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
             have = flowing.setdefault(node, [None] * len(node.type.parts))
             for i, part in enumerate(g):
                 if part is not None:
-                    have[i] = part if have[i] is None else PRIMITIVES["add"](have[i], part)
-        elif node in flowing:
-            flowing[node] = PRIMITIVES["add"](flowing[node], g)
+                    have[i] = part if have[i] is None else _both(have[i], part)
         else:
-            flowing[node] = g
+            flowing[node] = _both(flowing[node], g) if node in flowing else g
+
+    def pull(node: Node, g: Any) -> Sequence[Node | None]:
+        before, _wanted.nodes = _wanted.nodes, active
+        try:
+            return _pull(node, g)
+        finally:
+            _wanted.nodes = before
 
     with made_by("vjp") as working_on:
         for node, g in zip(outputs, cotangents, strict=True):
@@ -193,9 +210,66 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
                 g = tuple(zeros_like(p) if part is None and p.type.floating else part
                           for part, p in zip(g, parts, strict=True))
             working_on(node)
-            for i, gi in zip(node.inputs, rule(node, "vjp")(g, node, *node.inputs, **node.params), strict=True):
+            for i, gi in zip(node.inputs, pull(node, g), strict=True):
                 flow(i, gi)
         return [flowing[n] if n in flowing else zeros_like(n) for n in wrt]
+
+
+# A choice in the program (`where`) makes cotangents that are zero wherever the other branch was taken. The rules
+# multiply by slopes, and there a slope may be infinite; so the choice is made after the product, not before it:
+# what comes is a mask and a cotangent, and the mask goes along as far as elements keep apart.
+
+
+def _pull(node: Node, g: Any) -> Sequence[Node | None]:
+    """Apply the node's reverse rule; a masked cotangent gives masked ones."""
+    vjp = rule(node, "vjp")
+    mask, inner = _masked(g)
+    if mask is not None:
+        mask = _mask_before(node, mask)
+    if mask is None:
+        return vjp(g, node, *node.inputs, **node.params)
+    return [None if r is None else PRIMITIVES["where"](mask, r, zeros_like(r))
+            for r in vjp(inner, node, *node.inputs, **node.params)]
+
+
+def _masked(g: Any) -> tuple[Node | None, Any]:
+    """Return the condition under which a cotangent is not zero, and the cotangent without it."""
+    mask = None
+    while isinstance(g, Node) and g.prim.name == "where" and _is_zero(g.inputs[2]):
+        mask = g.inputs[0] if mask is None else PRIMITIVES["logical_and"](mask, g.inputs[0])
+        g = g.inputs[1]
+    return mask, g
+
+
+def _is_zero(node: Node) -> bool:
+    return node.prim.name == "full" and node.params["value"] == 0
+
+
+def _mask_before(node: Node, mask: Node) -> Node | None:
+    """Return what a mask of the node's elements is for its operand's, or None where elements mix."""
+    if node.prim.kind == "elementwise":
+        return mask
+    if node.prim.name in ("reshape", "transpose", "flip"):  # a bool goes back as a cotangent would
+        return rule(node, "vjp")(mask, node, *node.inputs, **node.params)[0]
+    if node.prim.name in ("sum", "mean"):
+        axes, shape = node.params["axes"], node.inputs[0].shape
+        return PRIMITIVES["expand"](mask, shape=shape, axes=axes) if axes else mask
+    if node.prim.name == "expand" and mask.prim.name == "expand" and {*node.params["axes"]} <= {*mask.params["axes"]}:
+        kept = [a for a in range(node.ndim) if a not in node.params["axes"]]
+        rest = tuple(i for i, a in enumerate(kept) if a in mask.params["axes"])
+        (mask,) = mask.inputs
+        return PRIMITIVES["expand"](mask, shape=node.inputs[0].shape, axes=rest) if rest else mask
+    return None
+
+
+def _both(a: Node, b: Node) -> Node:
+    """Return the sum of two cotangents: masked by either's mask, where both have one."""
+    (mask, x), (other, y) = _masked(a), _masked(b)
+    if mask is None or other is None:
+        return PRIMITIVES["add"](a, b)
+    if mask is other:
+        return PRIMITIVES["where"](mask, PRIMITIVES["add"](x, y), zeros_like(x))
+    return PRIMITIVES["where"](PRIMITIVES["logical_or"](mask, other), PRIMITIVES["add"](a, b), zeros_like(x))
 
 
 def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> list[Node | None]:

@@ -37,7 +37,8 @@ def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) ->
     -----
     A contraction costs two operations per combination of its indices (one where nothing is summed); an elementwise
     node one per element of its result; a reduction one per element of its operand; sorting n elements n log2 n;
-    factorizations their leading terms. Graphs that nodes hold count as often as they run.
+    factorizations their leading terms. Graphs that nodes hold count as often as they run: a `while` loop, of which
+    that is not known, once, and of a `switch` the longest branch.
     """
     return sum(_operations(n, sizes or {}) for n in graph.nodes)
 
@@ -61,6 +62,14 @@ def _operations(node: Node, sizes: Mapping[Symbol, int]) -> int:
         whole, rest = divmod(total, p["size"])
         return sum(times * count_operations(p["graph"], {**sizes, dim: n})
                    for times, n in ((whole, p["size"]), (1, rest)) if times and n)
+    if name == "scan":
+        return value(p["length"], sizes) * count_operations(p["body"], sizes)
+    if name == "while":  # how often it runs is known when it has run
+        return count_operations(p["test"], sizes) + count_operations(p["body"], sizes)
+    if name == "switch":
+        return _size(node.inputs[0], sizes) * max(count_operations(g, sizes) for g in p["graphs"])
+    if name == "random_bits":
+        return 16 * _size(node, sizes)  # 10 rounds of 6 operations and 9 steps of the key, for 4 words
     if name == "argsort":
         n = value(node.shape[p["axis"]], sizes)
         return math.ceil(_size(node, sizes) * math.log2(max(n, 1)))

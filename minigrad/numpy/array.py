@@ -148,8 +148,8 @@ class Array:
 
     # -- what it cannot be -----------------------------------------------------------------------------
 
-    __bool__ = _not_a_number("the truth", "For `if` use np.where(condition, a, b); for `assert`, check the inputs "
-                             "before tracing.", bool)
+    __bool__ = _not_a_number("the truth", "For `if` use np.where(condition, a, b), or mg.cond where the other branch "
+                             "must not run; for `assert`, check the inputs before tracing.", bool)
     __float__ = _not_a_number("float()", "Keep the value as an array: arithmetic and np functions take it as it is.",
                               float)
     __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).", int)

@@ -414,8 +414,9 @@ def result_type(*arrays_and_dtypes):
 def where(condition, x=None, y=None, /):
     """Choose elementwise; no gradient flows into the branch not taken.
 
-    Where that branch's own derivative is inf or nan (``np.sqrt`` at 0), zero times it is nan: guard its argument
-    as well, ``np.where(x > 0, np.sqrt(np.where(x > 0, x, 1.0)), 0.0)``.
+    That holds also where the branch not taken has an infinite slope, ``np.where(x > 0, np.sqrt(x), 0.0)``: the
+    choice is made after the products with the slopes, through all work that keeps elements apart. Behind work that
+    mixes them (a matrix product) zero times infinity is nan, as anywhere: there guard the argument, too.
     """
     if x is None or y is None:
         raise TraceError(at_user_line("np.where(condition) alone has a shape that depends on data: give both branches"))

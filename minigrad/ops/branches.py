@@ -86,7 +86,7 @@ def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows:
 def _switch_vjp(g: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
                 sums: Flags) -> list[Node | None]:
     live = [k for k, c in enumerate(g) if c is not None]
-    wrt = [i for i, x in enumerate(xs) if x.type.floating]
+    wrt = [i for i, x in enumerate(xs) if x.type.floating and walk.wanted(x)]
     branches = []
     for graph in graphs:
         inputs, outputs = copy_graph(graph)

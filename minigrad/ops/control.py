@@ -55,7 +55,7 @@ def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph
     again = [barrier(x, after) for x in xs]
     outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, again, strict=True)))
     pairs = [(o, c) for o, c in zip(outputs, g, strict=True) if c is not None]
-    floats = [x for x in again if x.type.floating]
+    floats = [a for a, x in zip(again, xs, strict=True) if x.type.floating and walk.wanted(x)]
     back = dict(zip(floats, walk.backward([o for o, _ in pairs], [c for _, c in pairs], floats), strict=True))
     return [back.get(x) for x in again]
 
@@ -133,7 +133,7 @@ def _chunked_eval(xp: Any, *xs: Any, graph: Graph, dim: Dim, size: int, total: i
 
 def _chunked_vjp(g: Sequence[Node], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
                  **rest: Any) -> list[Node | None]:
-    wrt = [n for n in graph.inputs if n.type.floating]
+    wrt = [n for n, x in zip(graph.inputs, xs, strict=True) if x.type.floating and walk.wanted(x)]
     pairs = [(n, c, axis) for n, c, axis in zip(graph.outputs, g, out_axes, strict=True) if c is not None]
     cotangents = [placeholder(n.type) for n, _, _ in pairs]
     back = walk.backward([n for n, _, _ in pairs], cotangents, wrt)

@@ -169,11 +169,10 @@ def _where_type(c: ArrayType, x: ArrayType, y: ArrayType) -> ArrayType:
 
 
 def _where_vjp(g: Node, out: Node, c: Node, x: Node, y: Node) -> tuple[Node | None, ...]:
-    # A choice, not a product: what the branch not taken would have made (inf, nan) never enters. An exact 0
-    # flows into that branch; where its own slope is inf, 0 * inf is nan there, and its argument needs a guard
-    # too: where(x > 0, log(where(x > 0, x, 1)), 0).
+    # A choice, not a product: what the branch not taken would have made (inf, nan) never enters. Both cotangents
+    # have the form of a mask and a value, which the reverse walk takes through the branch apart from each other.
     zero = zeros_like(g)
-    return None, where(c, g, zero), where(c, zero, g)
+    return None, where(c, g, zero), where(logical_not(c), g, zero)
 
 
 def _where_jvp(ts: Sequence[Node | None], out: Node, c: Node, x: Node, y: Node) -> Node:

@@ -162,7 +162,8 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     n_shared, n_carry = counts
     inputs, outputs = list(body.inputs), list(body.outputs)
     first_slice = n_shared + n_carry
-    floats = [i for i, n in enumerate(inputs) if n.type.floating]
+    floats = [i for i, n in enumerate(inputs)
+              if n.type.floating and (n_shared <= i < first_slice or walk.wanted(xs[i]))]
     shared = [i for i in floats if i < n_shared]
     carried = [i for i in floats if n_shared <= i < first_slice]
     slices = [i for i in floats if i >= first_slice]

@@ -291,6 +291,7 @@ def _avoided(rewritten: Sequence[tuple[Node, frozenset[Node]]], alive: set[Node]
 
 def _note(node: Node) -> str:
     size = _elements(node) * node.dtype.itemsize
-    amount = f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
+    unit, per = next((u, n) for u, n in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if size >= n or u == "kB")
+    amount = f"{size / per:.3g} {unit}"
     what = "per-example gradient" if "vjp" in node.rules and "vmap" in node.rules else "product"
     return f"{what} {node.type} of {node.where} never formed: {amount} avoided"

@@ -1,0 +1,77 @@
+"""What is asked of per-example gradients, against the loop and against libraries that hook into layers."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+rng = np.random.default_rng(0)
+PARAMS = {"W1": rng.normal(size=(7, 5)), "b1": rng.normal(size=5), "W2": rng.normal(size=(5, 3)),
+          "b2": rng.normal(size=3)}
+X, LABELS = rng.normal(size=(12, 7)), rng.integers(0, 3, 12)
+AXES = (None, 0, 0)
+
+
+def loss(p, x, label):
+    z = np.tanh(x @ p["W1"] + p["b1"]) @ p["W2"] + p["b2"]
+    z = z - z.max()
+    return np.log(np.exp(z).sum()) - z[label]
+
+
+GRADIENTS = [mg.grad(loss)(PARAMS, x, label) for x, label in zip(X, LABELS, strict=True)]
+FLAT = np.array([np.concatenate([v.ravel() for v in g.values()]) for g in GRADIENTS])
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, mg.compile], ids=["walked", "compiled"])
+class TestAgainstTheLoop:
+    def test_norms(self, wrap):
+        np.testing.assert_allclose(wrap(mg.per_example.norms(loss, in_axes=AXES))(PARAMS, X, LABELS),
+                                   np.linalg.norm(FLAT, axis=1), rtol=1e-10)
+
+    def test_clipped_mean(self, wrap):
+        bound = np.median(np.linalg.norm(FLAT, axis=1))
+        got = wrap(mg.per_example.clipped_mean(loss, bound, in_axes=AXES))(PARAMS, X, LABELS)
+        scale = np.minimum(1, bound / np.linalg.norm(FLAT, axis=1))
+        want = (FLAT * scale[:, None]).mean(axis=0)
+        np.testing.assert_allclose(np.concatenate([got[k].ravel() for k in PARAMS]), want, rtol=1e-10, atol=1e-14)
+
+    def test_gram(self, wrap):
+        np.testing.assert_allclose(wrap(mg.per_example.gram(loss, in_axes=AXES))(PARAMS, X, LABELS), FLAT @ FLAT.T,
+                                   rtol=1e-9, atol=1e-12)
+
+    def test_noise_scale(self, wrap):
+        trace = FLAT.var(axis=0, ddof=1).sum()
+        want = trace / ((FLAT.mean(axis=0) ** 2).sum() - trace / len(FLAT))
+        np.testing.assert_allclose(wrap(mg.per_example.noise_scale(loss, in_axes=AXES))(PARAMS, X, LABELS), want,
+                                   rtol=1e-9)
+
+
+def network(torch):
+    layers = torch.nn.Linear(7, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)
+    for layer, w, b in ((layers[0], "W1", "b1"), (layers[2], "W2", "b2")):
+        layer.weight.data, layer.bias.data = torch.tensor(PARAMS[w].T.copy()), torch.tensor(PARAMS[b])
+    return torch.nn.Sequential(*layers)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_norms_against_opacus():
+    torch = pytest.importorskip("torch", reason="Opacus needs PyTorch (extra bench)")
+    opacus = pytest.importorskip("opacus.grad_sample", reason="Opacus is not installed (extra bench)")
+    model = opacus.GradSampleModuleFastGradientClipping(
+        network(torch), batch_first=True, loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True)
+    torch.nn.functional.cross_entropy(model(torch.tensor(X)), torch.tensor(LABELS), reduction="sum").backward()
+    got = mg.compile(mg.per_example.norms(loss, in_axes=AXES))(PARAMS, X, LABELS)
+    np.testing.assert_allclose(got, model.get_norm_sample().numpy(), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_norms_against_backpack():
+    torch = pytest.importorskip("torch", reason="BackPACK needs PyTorch (extra bench)")
+    backpack = pytest.importorskip("backpack", reason="BackPACK is not installed")
+    extensions = pytest.importorskip("backpack.extensions")
+    model, criterion = backpack.extend(network(torch)), backpack.extend(torch.nn.CrossEntropyLoss(reduction="sum"))
+    with backpack.backpack(extensions.BatchL2Grad()):
+        criterion(model(torch.tensor(X)), torch.tensor(LABELS)).backward()
+    squares = sum(p.batch_l2 for p in model.parameters()).numpy()
+    got = mg.compile(mg.per_example.squared_norms(loss, in_axes=AXES))(PARAMS, X, LABELS)
+    np.testing.assert_allclose(got, squares, rtol=1e-9)

@@ -61,9 +61,10 @@ def test_pyproject_holds_only_the_build_system_and_the_linter():
 
 
 def test_the_wheel_leaves_nothing_out():
-    """Only modules in packages are shipped, so there must be nothing else."""
+    """Only modules in packages are shipped, and what is declared, so there must be nothing else."""
     files = [p for p in (ROOT / "minigrad").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    assert [p for p in files if p.suffix != ".py"] == []
+    declared = setup["options.package_data"]["minigrad"].split()
+    assert [str(p.relative_to(ROOT / "minigrad")) for p in files if p.suffix != ".py"] == declared
     assert [p for p in {p.parent for p in files} if not (p / "__init__.py").exists()] == []
 
 

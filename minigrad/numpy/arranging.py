@@ -62,7 +62,8 @@ def delete(arr, obj, axis=None):
 
 def _places(name: str, obj: Any, n: int) -> np.ndarray:
     if _any_traced([obj]):
-        raise TraceError(at_user_line(f"np.{name} at traced places: their number and order must be known. Index with an "
+        raise TraceError(at_user_line(f"np.{name} at traced places: their number and order must be known. Index with "
+                                      "an "
                                       "array of known length instead"))
     if isinstance(obj, slice):
         return np.arange(n)[obj]
@@ -96,7 +97,8 @@ def resize(a, new_shape):
 def compress(condition, a, axis=None, out=None):
     """The slices for which a condition, which is known, holds."""
     if _any_traced([condition]):
-        raise TraceError(at_user_line("np.compress with a traced condition: the result's shape would depend on data. Use "
+        raise TraceError(at_user_line("np.compress with a traced condition: the result's shape would depend on data. "
+                                      "Use "
                                       "np.where(condition, x, 0), or a reduction with where=condition"))
     x, axis = _flat(a, axis, "compress")
     return _along(x, axis, np.flatnonzero(np.asarray(condition)))

@@ -229,7 +229,8 @@ def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
             return SCIPY[name]
         module = "scipy.special"
     else:
-        module = "numpy" if getattr(np, name, None) is func else (getattr(func, "__module__", None) or "").split("._")[0]
+        module = "numpy" if getattr(np, name, None) is func else (getattr(func, "__module__",
+                                                                          None) or "").split("._")[0]
     raise refusal(_short(f"{module}.{name}" if module else name))
 
 

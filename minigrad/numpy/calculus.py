@@ -51,7 +51,8 @@ def _gradient_along(x: Array, axis: int, spacing: Any, order: int) -> Array:
     y = moveaxis(x, axis, 0)
     n = number(y._node.shape[0])
     if n < order + 1:
-        raise ShapeError(at_user_line(f"np.gradient: axis {axis} of {x._node.type} needs at least {order + 1} elements"))
+        raise ShapeError(at_user_line(f"np.gradient: axis {axis} of {x._node.type} needs at least {order + 1} "
+                                      "elements"))
     if as_array(spacing).ndim:
         steps = np.diff(_floating(spacing)[0])
         if number(steps._node.shape[0]) != n - 1:
@@ -240,7 +241,8 @@ def poly(seq_of_zeros):
     """Coefficients of the monic polynomial with the given zeros."""
     (zeros,) = _floating(seq_of_zeros)
     if zeros.ndim != 1:
-        raise TraceError(at_user_line("np.poly of a matrix: its eigenvalues may be complex. Give the zeros, as a vector"))
+        raise TraceError(at_user_line("np.poly of a matrix: its eigenvalues may be complex. Give the zeros, as a "
+                                      "vector"))
     out = np.ones_like(zeros, shape=(1,))
     for i in range(number(zeros._node.shape[0])):
         out = concatenate([out, np.zeros_like(out, shape=(1,))]) - zeros[i] * np.pad(out, (1, 0))

@@ -100,7 +100,8 @@ def windows(x, size, stride=1, padding=0, dilation=1, fill=0):
     for i, (n, s, d, r) in enumerate(zip(size, stride, dilation, reach, strict=True)):
         length = sizes[i] + sum(pads[i])
         if n < 1 or s < 1 or d < 1 or length < r:
-            raise ShapeError(at_user_line(f"windows: a window of {n} (dilation {d}, stride {s}) does not fit an axis of "
+            raise ShapeError(at_user_line(f"windows: a window of {n} (dilation {d}, stride {s}) does not fit an axis "
+                                          "of "
                                           f"{length}"))
         index = np.arange(0, length - r + 1, s)[:, None] + np.arange(n) * d
         x = moveaxis(x[(slice(None),) * (lead + i) + (index,)], lead + i + 1, -1)
@@ -132,7 +133,8 @@ def conv(x, w, stride=1, padding=0, dilation=1, groups=1):
     x, w = as_array(x), as_array(w)
     k = w.ndim - 2
     if k < 1 or x.ndim != k + 1:
-        raise ShapeError(at_user_line(f"conv: {x._node.type} and filters {w._node.type}: expected (channels, *sizes) and "
+        raise ShapeError(at_user_line(f"conv: {x._node.type} and filters {w._node.type}: expected (channels, *sizes) "
+                                      "and "
                                       "(filters, channels, *window)"))
     channels, filters, each = (number(n) for n in (x._node.shape[0], w._node.shape[0], w._node.shape[1]))
     if channels != each * groups or filters % groups:

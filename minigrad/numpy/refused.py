@@ -59,7 +59,8 @@ _refuse(_TEXT, _OUTSIDE, *_np("array2string", "array_repr", "array_str", "save",
 _refuse(_LAYOUT, "Leave it out.", *_np("may_share_memory", "shares_memory", "isfortran", "min_scalar_type"))
 _refuse("it makes an np.matrix, which NumPy itself advises against", "Use np.block, and @ for products.",
         *_np("asmatrix", "bmat", "matrix"))
-_refuse("whether there is a NaN or inf is known only when the program runs", "The block `with mg.debug_nans():` names the "
+_refuse("whether there is a NaN or inf is known only when the program runs", "The block `with mg.debug_nans():` names "
+                                                                             "the "
         "first NaN.", *_np("asarray_chkfinite"))
 _refuse(_KIND, "Make numbers of them outside the traced function.", *_np(
     "isnat", "is_busday", "busday_count", "busday_offset", "datetime_as_string"))
@@ -113,8 +114,8 @@ Array.__getattr__ = _missing
 # NumPy's other functions: they take no array that could be traced, and are NumPy's own in minigrad.numpy too.
 APART = {
     "they make an array of numbers, sizes or a file": """
-        fromiter identity tri indices diag_indices mask_indices tril_indices triu_indices bartlett blackman hamming hanning
-        kaiser load loadtxt fromfile fromregex fromstring frombuffer genfromtxt from_dlpack fft.fftfreq
+        fromiter identity tri indices diag_indices mask_indices tril_indices triu_indices bartlett blackman hamming
+        hanning kaiser load loadtxt fromfile fromregex fromstring frombuffer genfromtxt from_dlpack fft.fftfreq
         fft.rfftfreq""",
     "they speak of dtypes, shapes and Python objects": """
         broadcast_shapes isdtype issubdtype isscalar iterable mintypecode promote_types typename datetime_data

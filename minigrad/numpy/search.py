@@ -24,7 +24,8 @@ def searchsorted(a, v, side="left", sorter=None):
         raise ShapeError(at_user_line(f"np.searchsorted: side must be 'left' or 'right', not {side!r}"))
     a, v = as_array(a), as_array(v)
     if a.ndim != 1:
-        raise ShapeError(at_user_line(f"np.searchsorted in {a._node.type}: needs one sorted axis; use mg.vmap for rows"))
+        raise ShapeError(at_user_line(f"np.searchsorted in {a._node.type}: needs one sorted axis; use mg.vmap for "
+                                      "rows"))
     if sorter is not None:
         a = a[as_array(sorter)]
     n = number(a._node.shape[0])

@@ -5,7 +5,6 @@ It is made by asking: each function is called on traced values, and its graph is
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -58,26 +57,31 @@ def _arguments() -> dict[str, Callable[[], tuple]]:
         "m, m": lambda: (m(), m()), "sq, sq": lambda: (sq(), sq()), "v, v": lambda: (v(), v()),
         "sq, v": lambda: (sq(), traced(3)), "v, sq": lambda: (traced(3), sq()), "i, i": lambda: (i(), i()),
         "m, i": lambda: (m(), i()), "v, v, v": lambda: (v(), v(), v()), "[m, m]": lambda: ([m(), m()],),
-        "m, 1": lambda: (m(), 1), "m, 0.3": lambda: (m(), 0.3), "i, 4": lambda: (i(), (3, 4)), "m, 0, 1": lambda: (m(), 0, 1),
+        "m, 1": lambda: (m(), 1), "m, 0.3": lambda: (m(), 0.3), "i, 4": lambda: (i(), (3, 4)),
+        "m, 0, 1": lambda: (m(), 0, 1),
         "v, v, 1": lambda: (v(), v(), 1), "m, (4, 3)": lambda: (m(), (4, 3)), "2, m": lambda: (2, m()),
         "shape": lambda: ((3, 4),), "shape, v": lambda: ((3, 4), v()), "m, dtype": lambda: (m(), np.float32),
-        "t, 2": lambda: (traced(2, 3, 4), 2), "tensor": lambda: (traced(3, 2, 3, 2),), "m, i, 1": lambda: (m(), traced(3, 4, dtype="i8"), 1),
+        "t, 2": lambda: (traced(2, 3, 4), 2), "tensor": lambda: (traced(3, 2, 3, 2),),
+        "m, i, 1": lambda: (m(), traced(3, 4, dtype="i8"), 1),
     }
 
 
 # Where the plainest way that works shows less than there is, or none of the above does.
-_WAYS = {"where": "b, m, m", "searchsorted": "v, v", "digitize": "v, v", "bitwise_count": "i", "extract": "mask", "compress": "mask",
+_WAYS = {"where": "b, m, m", "searchsorted": "v, v", "digitize": "v, v", "bitwise_count": "i", "extract": "mask",
+         "compress": "mask",
          "piecewise": "piecewise", "select": "select", "choose": "choose", "apply_along_axis": "along",
          "apply_over_axes": "over", "einsum": "einsum", "insert": "insert", "pad": "m, 1", "put_along_axis": "put",
          "linalg.norm": "m", "ravel_multi_index": "multi", "conv": "conv", "max_pool": "pool", "avg_pool": "pool",
-         "take_along_axis": "m, i, 1", "ldexp": "m, n", "full_like": "m, 0.3", "polygamma": "2, m", "multigammaln": "m, 1",
+         "take_along_axis": "m, i, 1", "ldexp": "m, n", "full_like": "m, 0.3", "polygamma": "2, m",
+         "multigammaln": "m, 1",
          "interp": "v, v, v", "histogram": "m", "windows": "m, 1", "irfft_parts": "m, m", "sort": "m", "argsort": "m",
          "polyfit": "v, v, 1", "tensorinv": "tensor", "take": "m, i", "quantile": "m, 0.3", "nanquantile": "m, 0.3",
          "percentile": "m, 0.3", "nanpercentile": "m, 0.3", "getitem": "m, i", "broadcast_to": "m, shape",
          "repeat": "m, 1", "linspace": "m, m", "logspace": "m, m", "geomspace": "m, m", "dsplit": "t, 2",
          "unravel_index": "i, 4", "isin": "m, m", "kron": "m, m", "cross": "sq, sq", "linalg.cross": "sq, sq",
          "roll": "m, 1", "moveaxis": "m, 0, 1", "swapaxes": "m, 0, 1", "rollaxis": "m, 1", "delete": "m, 1",
-         "multi_dot": "[sq, sq]", "matrix_power": "sq, 2", "tensorsolve": "sq, v", "stack": "[m, m]", "lexsort": "[m, m]",
+         "multi_dot": "[sq, sq]", "matrix_power": "sq, 2", "tensorsolve": "sq, v", "stack": "[m, m]",
+         "lexsort": "[m, m]",
          "concatenate": "[m, m]", "block": "[m, m]", "arange": "three", "eye": "three", "polyint": "v", "poly": "v"}
 
 
@@ -96,7 +100,8 @@ def _more_arguments() -> dict[str, Callable[[], tuple]]:
         "put": lambda: (one("m"), np.zeros((3, 1), int), one("m")[:, :1], 1),
         "multi": lambda: ((one("i"), one("i")), (3, 4)), "conv": lambda: (one("t, 2"), Array(PRIMITIVES["input"](
             shape=(2, 2, 2, 2), dtype=np.dtype(float)))), "pool": lambda: (one("t, 2"), 2),
-        "m, n": lambda: (one("m"), 2), "m, shape": lambda: (one("m"), (2, 3, 4)), "[sq, sq]": lambda: ([one("sq"), one("sq")],),
+        "m, n": lambda: (one("m"), 2), "m, shape": lambda: (one("m"), (2, 3, 4)),
+        "[sq, sq]": lambda: ([one("sq"), one("sq")],),
         "sq, 2": lambda: (one("sq"), 2), "three": lambda: (3,)}
 
 
@@ -106,10 +111,10 @@ def rows() -> Iterator[tuple[str, str]]:
     for function, ours in TABLE.items():
         module = (getattr(function, "__module__", None) or "numpy").replace("numpy.lib.stride_tricks", "numpy")
         entered[f"{module}.{function.__name__}".replace("numpy", "np", 1)] = ours
+    numpys = {name for space in (np, np.linalg, np.fft, np.lib.stride_tricks) for name in dir(space)}
     for names, prefix in ((NAMES, "minigrad.numpy."), (LINALG, "minigrad.numpy.linalg."), (FFT, "minigrad.numpy.fft.")):
         for name, ours in names.items():
-            if not any(hasattr(space, name) for space in (np, np.linalg, np.fft, np.lib.stride_tricks)) and name not in (
-                    "getitem", "at"):  # which are x[i] and x.at[i]
+            if name not in numpys and name not in ("getitem", "at"):  # which are x[i] and x.at[i]
                 entered[prefix + name] = ours
     entered |= {f"scipy.special.{name}": ours for name, ours in SCIPY.items()}
     entered |= {f"minigrad.special.{name}": ours for name, ours in special.NAMES.items() if name not in SCIPY}
@@ -163,10 +168,12 @@ def _slope(derivatives: Iterable[Node | None], wrt: Iterable[Node] = ()) -> str:
 
 def page() -> str:
     """Return the page, in Markdown."""
-    lines = [HEAD, "## Supported", "", "| function | reverse | forward | second order | batched | loop-free | made of |",
+    lines = [HEAD, "## Supported", "",
+             "| function | reverse | forward | second order | batched | loop-free | made of |",
              "|---|---|---|---|---|---|---|", *(row for _, row in rows()), "",
              "Beside these: `x[i]` with everything that NumPy's indexing takes, `x.at[i].set`, `add`, `subtract`, "
-             "`multiply`, `divide`, `min`, `max` and `apply`, Python's operators, and the methods that ndarrays have.", "",
+             "`multiply`, `divide`, `min`, `max` and `apply`, Python's operators, and the methods that ndarrays have.",
+             "",
              "The methods of a ufunc: `reduce` and `accumulate` of the associative ones, and `outer` of all.", "",
              "## Refused", "", "| function | why | write instead |", "|---|---|---|",
              *(f"| `{name}` | {why} | {instead} |" for name, (why, instead) in sorted(REFUSED.items())), "",

@@ -20,5 +20,6 @@ from . import (
     spread,
 )
 
-__all__ = ["bits", "branches", "constants", "contract", "control", "custom", "elementwise", "fourier", "index", "layout", "linalg", "loops", "order",
+__all__ = ["bits", "branches", "constants", "contract", "control", "custom", "elementwise", "fourier", "index",
+           "layout", "linalg", "loops", "order",
            "random", "scatter", "special", "spread"]

@@ -185,7 +185,8 @@ def _callback_eval(xp: Any, *xs: Any, function: Opaque, result: tuple, batches: 
         rows = [checked(repr(function), function.function(*(
             a[tuple(i for i, (_, mapped) in zip(at, batches, strict=True) if mapped[k])]
             for k, a in enumerate(arrays))), (), result) for at in np.ndindex(lead)]
-        out = tuple(np.stack([r[i] for r in rows]).reshape((*lead, *shape)) if rows else np.zeros((*lead, *shape), dtype)
+        out = tuple(np.stack([r[i] for r in rows]).reshape((*lead, *shape)) if rows else np.zeros((*lead, *shape),
+                                                                                                  dtype)
                     for i, (shape, dtype) in enumerate(result))
     return out if xp is np else tuple(map(xp.asarray, out))
 

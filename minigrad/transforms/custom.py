@@ -15,7 +15,7 @@ from ..graph import ArrayType, Graph, Node, full
 from ..numpy.array import Array, as_array, broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts, placeholder
-from ..primitive import Primitive, Sample, batch_elementwise, elementwise, spread
+from ..primitive import Primitive, Sample, batch_elementwise, elementwise
 from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, stage, tracing
 
 Rule = Callable[..., Any]
@@ -196,7 +196,8 @@ def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: 
     """
     leaves, tree = optree.tree_flatten(args)
     specs, out_tree = optree.tree_flatten(result)
-    types = [leaf_type(s, lambda i=i: f"result {i} of callback({function_name(function)})") for i, s in enumerate(specs)]
+    types = [leaf_type(s, lambda i=i: f"result {i} of callback({function_name(function)})") for i,
+             s in enumerate(specs)]
     stated = tuple((t.shape, t.dtype) for t in types)
 
     def flat(*arrays: np.ndarray) -> list[Any]:

@@ -226,7 +226,8 @@ def _sums_over(node: Node, dim: Dim) -> bool:
 def _not_row_local(node: Node, dim: Dim) -> str | None:
     """Return why the node's examples are not each other's strangers, or None where they are."""
     kind, params = node.prim.name, node.params
-    if kind not in ("gather", "scatter_add", "scatter_max", "scatter_min", "expand") and any(_counts(i, dim) for i in node.inputs):
+    if kind not in ("gather", "scatter_add", "scatter_max", "scatter_min",
+                    "expand") and any(_counts(i, dim) for i in node.inputs):
         return "it counts the examples"
     sources = [_axis(i.type, dim) for i in node.inputs if not isinstance(i.type, TupleType) and _has(i, dim)]
     if None in sources:

@@ -49,7 +49,8 @@ def register_dataclass(cls: type | None = None, *, static: tuple[str, ...] = ())
         if unknown := set(static) - set(fields):
             raise MinigradError(at_user_line(f"register_dataclass({cls.__name__}): no fields {sorted(unknown)}"))
         moving = tuple(n for n in fields if n not in static)
-        optree.register_pytree_node(cls, _flatten(moving, static), _unflatten(cls, moving, static), namespace=_EVERYWHERE)
+        optree.register_pytree_node(cls, _flatten(moving, static), _unflatten(cls, moving, static),
+                                    namespace=_EVERYWHERE)
         return cls
 
     return register if cls is None else register(cls)

@@ -27,7 +27,8 @@ def conv_by_hand(x, w, stride=1, padding=0, dilation=1, groups=1):
             total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
             pads.append((total // 2, total - total // 2))
     else:
-        pads = [(p, p) if np.ndim(p) == 0 else p for p in np.broadcast_to(padding, 2)] if np.ndim(padding) < 2 else padding
+        pads = [(p, p) if np.ndim(p) == 0 else p for p in np.broadcast_to(padding,
+                                                                          2)] if np.ndim(padding) < 2 else padding
     x = np.pad(x, [(0, 0), *map(tuple, pads)])
     o, c = w.shape[0], w.shape[1]
     h = (x.shape[1] - (w.shape[2] - 1) * d1 - 1) // s1 + 1
@@ -67,7 +68,8 @@ def test_conv_of_one_and_three_axes():
 
 def test_pooling():
     def pooled(reduce):
-        return lambda x: reduce(np.lib.stride_tricks.sliding_window_view(x, (2, 3), axis=(1, 2))[:, ::2, ::3], axis=(-2, -1))
+        return lambda x: reduce(np.lib.stride_tricks.sliding_window_view(x, (2, 3), axis=(1, 2))[:, ::2, ::3],
+                                axis=(-2, -1))
 
     check_call(pooled(np.max), call(IMAGE), traced=lambda x: mnp.max_pool(x, (2, 3)))
     check_call(pooled(np.mean), call(IMAGE), traced=lambda x: mnp.avg_pool(x, (2, 3)))
@@ -76,8 +78,10 @@ def test_pooling():
 
 
 def test_windows_that_do_not_fit_are_refused():
-    for f, match in ((lambda x, w: mnp.conv(x[:, :2], w), "does not fit"), (lambda x, w: mnp.conv(x[:3], w), "channels"),
-                     (lambda x, w: mnp.conv(x[0], w), "expected"), (lambda x, w: mnp.windows(x, (2, 2), stride=0), "fit"),
+    for f, match in ((lambda x, w: mnp.conv(x[:, :2], w), "does not fit"),
+                     (lambda x, w: mnp.conv(x[:3], w), "channels"),
+                     (lambda x, w: mnp.conv(x[0], w), "expected"), (lambda x, w: mnp.windows(x, (2, 2), stride=0),
+                                                                    "fit"),
                      (lambda x, w: mnp.windows(x, (2, 2), stride=(1, 1, 1)), "3 numbers")):
         with pytest.raises(mg.ShapeError, match=match):
             mg.trace(f)(IMAGE, FILTERS)
@@ -130,7 +134,8 @@ def test_ufuncs_of_integers_and_bools(ufunc):
 
 
 def test_methods_that_are_not_there_say_what_to_write():
-    for f, match in ((lambda x: np.add.reduceat(x, [0, 2]), "at(np.zeros"), (lambda x: np.add.at(np.zeros(3), [0], x[0]), "at(x)"),
+    for f, match in ((lambda x: np.add.reduceat(x, [0, 2]), "at(np.zeros"),
+                     (lambda x: np.add.at(np.zeros(3), [0], x[0]), "at(x)"),
                      (lambda x: np.subtract.reduce(x), "np.sum")):
         with pytest.raises(mg.TraceError, match=re.escape(match)):
             mg.trace(f)(V)
@@ -146,7 +151,8 @@ def test_put_along_axis_returns_a_new_array():
 
 def test_shapes_and_dtypes_by_name():
     seen = []
-    mg.trace(lambda x: seen.extend([mnp.finfo(x).eps, mnp.finfo(np.float32).eps, mnp.broadcast_shapes(x.shape, (4, 1, 1)),
+    mg.trace(lambda x: seen.extend([mnp.finfo(x).eps, mnp.finfo(np.float32).eps,
+                                    mnp.broadcast_shapes(x.shape, (4, 1, 1)),
                                     mnp.isdtype(x.dtype, "real floating")]) or x)(M)
     assert seen == [np.finfo(float).eps, np.finfo("f4").eps, (4, 3, 4), True]
 

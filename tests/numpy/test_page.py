@@ -38,6 +38,7 @@ def test_rows_say_what_is_so():
     found = dict(rows())
     for name, want in {"np.sin": "yes | yes | yes | yes | yes | sin", "np.argmax": "0 | 0 | 0 | yes | yes |",
                        "np.sum": "yes | yes | 0 | yes | yes | sum", "np.floor": "0 | 0 | 0 | yes | yes | floor",
-                       "np.cumprod": "yes | yes | yes |", "scipy.special.erf": "yes | yes | yes | yes | yes | erf"}.items():
+                       "np.cumprod": "yes | yes | yes |",
+                       "scipy.special.erf": "yes | yes | yes | yes | yes | erf"}.items():
         assert want in found[name]
     assert not any("no:" in row for row in found.values())

@@ -121,7 +121,8 @@ def test_what_is_refused_says_what_to_write():
                      (lambda x: sp.polygamma(1, x), r"minigrad\.special\.polygamma"),
                      (lambda x: sp.jv(2.0, x), r"scipy\.special\.jv of a traced value"),
                      (lambda x: sp.gammainc(x, x), r"scipy\.special\.gammainc.*elementary"),
-                     (lambda x: sp.erf(x, where=x > 0), "np.where"), (lambda x: special.polygamma(x, x), "ordinary int")):
+                     (lambda x: sp.erf(x, where=x > 0), "np.where"), (lambda x: special.polygamma(x, x), "ordinary "
+                                                                                                         "int")):
         with pytest.raises(mg.TraceError, match=match):
             mg.trace(f)(X)
 

@@ -22,7 +22,7 @@ def lines(section: str, option: str) -> list[str]:
 
 
 def test_core_dependencies():
-    assert lines("options", "install_requires") == ["numpy>=2", "opt_einsum", "optree", "rich"]
+    assert lines("options", "install_requires") == ["numpy>=2.1", "opt_einsum", "optree", "rich"]
 
 
 def test_extras():

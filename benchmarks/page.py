@@ -12,10 +12,10 @@ _UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, 
 
 
 def page() -> str:
-    """Return the page: for each benchmark its conditions, its tables, and what was promised beside what was found."""
+    """Return the page: each benchmark's conditions and tables, and what was promised beside what was found."""
     lines = ["# Results", "",
              "Written by `python -m benchmarks.page` from the files beside it, which `python -m benchmarks` writes.",
-             "Contestants take turns in one process; times are medians, and ratios medians of ratios round by round.", ""]
+             "Contestants take turns in one process; times are medians, ratios are medians of each round's ratio.", ""]
     for path in sorted(RESULTS.glob("*.json")):
         lines += _benchmark(json.loads(path.read_text()))
     return "\n".join(lines)

@@ -6,6 +6,7 @@ of sizes; what it returns is called like any evaluation.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ def _empty(node: Node, sizes: Sizes) -> list[tuple[tuple[int, ...], np.dtype]]:
     return [(tuple(value(n, sizes) for n in t.shape), t.dtype) for t in node.type.parts]
 
 
-class Held:
+class Held(ABC):
     """The programs of one node.
 
     Attributes
@@ -54,9 +55,9 @@ class Held:
         return sum(p.workspace_bytes({**sizes, **{s: value(n, sizes) for s, n in own.items()}})
                    for _, p, own in self.programs)
 
+    @abstractmethod
     def bind(self, sizes: Sizes) -> Evaluation:
         """Return the evaluation of the node for one set of sizes."""
-        raise NotImplementedError
 
 
 class Chunks(Held):

@@ -42,17 +42,14 @@ def _named(function: Callable[..., Any]) -> Callable[..., Any]:
     return _enter(function.__name__, function)
 
 
-# SciPy's loop for float32 comes first in these, so that small integers and float16 are taken to it.
-_SINGLE_FIRST = frozenset({"erfinv", "erfcinv", "ndtri", "entr", "rel_entr", "kl_div", "huber", "pseudo_huber", "expi",
-                           "exp1", "spence"})
-
-
 def _operands(name: str, *args: Any) -> list[Array]:
-    """Return the operands in one shape, and in the dtype that SciPy's ufuncs take them in."""
+    """Return the operands in one shape and dtype: float32 for float32 and float16, float64 for all else.
+
+    Where SciPy takes bools, small integers and float16 depends on its version.
+    """
     xs = [as_array(a) for a in args]
     strong = [x.dtype for x in xs if not x._weak]
-    small = all(np.can_cast(d, np.float32) for d in strong)
-    single = strong and (all(d == np.float32 for d in strong) or (small and name in _SINGLE_FIRST))
+    single = strong and all(d in (np.float32, np.float16) for d in strong)
     dtype = np.dtype(np.float32 if single else np.float64)
     shape = broadcast_shapes(f"special.{name}", [x._node.type for x in xs])
     return [Array(broadcast_node(ew.cast_to(x._node, dtype), shape)) for x in xs]

@@ -93,7 +93,7 @@ _METHODS = {
     **dict.fromkeys(("view", "getfield", "byteswap", "newbyteorder"), (
         "it looks at the same bytes another way", "x.astype(dtype) converts the numbers.")),
     **dict.fromkeys(("base", "ctypes", "data", "flags", "strides"), (_LAYOUT, "Leave it out.")),
-    **dict.fromkeys(("dump", "dumps", "tobytes", "tofile"), (_TEXT, _OUTSIDE)),
+    **dict.fromkeys(("dump", "dumps", "tobytes", "tostring", "tofile"), (_TEXT, _OUTSIDE)),
     "to_device": ("a graph is compiled for a device as a whole", "Use mg.compile(f, backend=...)."),
 }
 

@@ -327,7 +327,7 @@ CASES = {
 SHAPE_ONLY = {"zeros", "ones", "empty", "full", "arange", "eye", "array", "asarray", "asanyarray",
               "ascontiguousarray", "asfortranarray", "require"}  # NumPy asks none of their arguments for its protocol
 CASES |= MORE
-OTHERS = sorted({*TABLE} - {*UFUNCS}, key=lambda f: (f.__name__, f.__module__ or ""))
+OTHERS = sorted({*TABLE} - {*UFUNCS}, key=lambda f: (f.__name__, getattr(f, "__module__", "")))
 
 
 def case_name(function):

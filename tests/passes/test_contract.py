@@ -47,6 +47,12 @@ def convolution(k, x):
     return np.tanh(np.einsum("tci,cio->to", columns, k)).sum()
 
 
+def attention(ws, x):
+    q, k, v = (x @ w for w in ws)
+    s = np.exp(q @ k.T / 10)
+    return np.tanh(s / s.sum(axis=1, keepdims=True) @ v).sum()
+
+
 def embedding(e, i):
     return (np.tanh(e[i]).sum(axis=0) ** 2).sum()
 
@@ -89,6 +95,8 @@ NAIVE = {
     "norms, unrolled recurrence": (lambda w, x: squares(each(recurrent)(w, x)), ((W, V), XT)),
     "norms, convolution": (lambda w, x: squares(each(convolution)(w, x)),
                            (rng.normal(size=(N, 3, M)), rng.normal(size=(B, 6, N)))),
+    "norms, attention over three tokens": (
+        lambda w, x: squares(each(attention)(w, x)), (tuple(rng.normal(size=(3, N, M))), XT)),
     "norms, embedding": (lambda w, i: squares(each(embedding)(w, i)), (rng.normal(size=(50, M)), IDX)),
     "norms of one flat vector": (flat, ((W, np.ones(M)), X)),
     "clipped mean": (dpsgd, (W, X)),

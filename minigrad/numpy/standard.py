@@ -48,14 +48,14 @@ def _spacing(x: Array) -> Array:
 
 def _fmod(x: Array, y: Array) -> Array:
     if x.dtype.kind == "f":
-        return np.copysign(np.remainder(np.abs(x), np.abs(y)), x)
+        sign = np.copysign(x.dtype.type(1), x)  # and not abs and copysign of x, whose slopes at 0 are 0
+        return np.remainder(x * sign, np.abs(y)) * sign
     out = np.remainder(x, y)  # of the sign of y: where that is not x's, one y too much
     return where((out != 0) & ((out < 0) != (x < 0)), out - y, out)
 
 
 def _modf(x: Array) -> tuple[Array, Array]:
-    whole = np.trunc(x)
-    return np.copysign(where(np.isinf(x), x.dtype.type(0), x - whole), x), whole
+    return _fmod(where(np.isinf(x), np.copysign(x.dtype.type(0), x), x), x.dtype.type(1)), np.trunc(x)
 
 
 def _enter_written(ufunc: np.ufunc, function: Callable[..., Any]) -> None:

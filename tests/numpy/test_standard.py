@@ -169,3 +169,13 @@ def test_every_function_is_called():
                        "linalg.eigh", "linalg.qr",
                        "linalg.svd"}  # no value to compare, or one of several that are right
     assert every - called == shown_elsewhere
+
+
+def test_slopes_of_fmod_and_modf_at_0_and_where_they_jump():
+    """Both are x less a whole number of y: of slope 1 around 0, and elsewhere as if there were no jump."""
+    x, y = np.array([0.0, -0.0, 1.0, 2.0, -2.0, 2.5, -2.5]), np.array([1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0])
+    gx, gy = mg.vmap(mg.grad(np.fmod, (0, 1)))(x, y)
+    np.testing.assert_array_equal(gx, np.ones(7))
+    np.testing.assert_array_equal(gy, -np.trunc(x / y))
+    np.testing.assert_array_equal(mg.vmap(mg.grad(lambda x: np.modf(x)[0]))(x), np.ones(7))
+    np.testing.assert_array_equal(mg.vmap(mg.grad(lambda x: np.modf(x)[1]))(x), np.zeros(7))

@@ -20,6 +20,16 @@ def both(f):
     return lambda x: f(np, x), lambda x: f(jax.numpy, x)
 
 
+def matrix_cosine(xp, w, v):
+    """Return what does not depend on the signs of the eigenvectors."""
+    return (v * xp.cos(w)) @ v.T
+
+
+def singular_cosine(xp, u, s, vt):
+    """Return what does not depend on the signs of the singular vectors."""
+    return (u * xp.cos(s)) @ vt
+
+
 CASES = {
     "quantile": (*both(lambda xp, x: xp.quantile(x, 0.3, axis=1)), M),
     "nanmedian": (*both(lambda xp, x: xp.nanmedian(x)), M),
@@ -31,6 +41,8 @@ CASES = {
     "vander": (*both(lambda xp, x: xp.vander(x)), V), "unwrap": (*both(lambda xp, x: xp.unwrap(5 * x)), M),
     "pinv": (*both(lambda xp, x: xp.linalg.pinv(x)), M), "cond": (*both(lambda xp, x: xp.linalg.cond(x)), SQ),
     "expm": (mnp.linalg.expm, lambda x: jax.scipy.linalg.expm(x), SQ),
+    "eigh": (*both(lambda xp, x: matrix_cosine(xp, *xp.linalg.eigh(x + x.T))), SQ),
+    "svd": (*both(lambda xp, x: singular_cosine(xp, *xp.linalg.svd(x, full_matrices=False))), M),
     "set": (*both(lambda xp, x: x.at[np.array([2, 0])].set(V[:4] * x[0])), M),
     "max": (*both(lambda xp, x: x.at[ROWS].max(0.1 * x)), M), "min": (*both(lambda xp, x: x.at[ROWS].min(0.1 * x)), M),
     "logsumexp": (lambda x: special.logsumexp(x, axis=1), lambda x: jax.scipy.special.logsumexp(x, axis=1), M),

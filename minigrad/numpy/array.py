@@ -9,6 +9,7 @@ that one table.
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import sys
 import threading
@@ -251,7 +252,8 @@ def implements(*functions: Callable[..., Any], name: str | None = None,
     without a trailing underscore); there, on arguments without a traced value, it *is* the NumPy function.
     """
 
-    def enter(ours: Callable[..., Any]) -> Callable[..., Any]:
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        ours = _without_out(function, name or function.__name__.rstrip("_"))
         for f in functions:
             TABLE[f] = ours
         label = name or ours.__name__.rstrip("_")
@@ -271,6 +273,20 @@ def implements(*functions: Callable[..., Any], name: str | None = None,
         return ours
 
     return enter
+
+
+def _without_out(function: Callable[..., Any], label: str) -> Callable[..., Any]:
+    """Refuse ``out=`` for every function of the table alike: an array of the caller's is not written to."""
+    parameters = inspect.signature(function).parameters.values()
+    places = [i for i, p in enumerate(parameters) if p.name == "out" and p.kind is p.POSITIONAL_OR_KEYWORD]
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("out") is not None or any(args[i] is not None for i in places if i < len(args)):
+            raise TraceError(at_user_line(f"np.{label} with out=: traced arrays never change; use the result"))
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def _any_traced(values: Any) -> bool:

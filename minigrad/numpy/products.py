@@ -37,8 +37,8 @@ def _mismatch(name: str, a: Node, b: Node, n: Any, m: Any) -> ShapeError:
 @implements(np.matmul)
 def matmul(x1, x2, /, out=None, **rest):
     """Matrix product of the last two axes; a vector counts as a row on the left, a column on the right."""
-    if out is not None or rest.get("axes") is not None:
-        raise TraceError(at_user_line("np.matmul with out= or axes=: use the result, and np.moveaxis"))
+    if rest.get("axes") is not None:
+        raise TraceError(at_user_line("np.matmul with axes=: use np.moveaxis"))
     a, b = _operands("matmul", x1, x2)
     if not a.ndim or not b.ndim:
         raise ShapeError(at_user_line(f"matmul {a.type} @ {b.type}: a scalar has no axis to sum over; use *"))
@@ -143,8 +143,6 @@ def kron(a, b):
 @implements(np.einsum)
 def einsum(*operands, out=None, optimize=False, **rest):
     """Einstein summation in all of NumPy's forms."""
-    if out is not None:
-        raise TraceError(at_user_line("np.einsum with out=: traced arrays never change; use the result"))
     text = isinstance(operands[0], str)
     values = list(operands[1:] if text else operands[0:len(operands) - len(operands) % 2:2])
     nodes = _operands("einsum", *values)

@@ -45,7 +45,6 @@ def _filled(initial: Any, shape: Shape, dtype: np.dtype) -> Node:
 @implements(np.sum)
 def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
     """Sum over axes; bool and small integers add up in the platform's int, as in NumPy."""
-    _no_out("sum", out)
     x = as_array(a)._node
     if dtype is None:
         dtype = np.add.reduce(np.empty(0, x.dtype)).dtype
@@ -60,7 +59,6 @@ def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
 @implements(np.mean)
 def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     """Arithmetic mean over axes; integers are averaged in float64."""
-    _no_out("mean", out)
     x = as_array(a)._node
     dtype = dtype_of(dtype or (x.dtype if x.type.floating else np.float64))
     x = ew.cast_to(x, dtype)
@@ -71,14 +69,8 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     return _keep(spread.mean(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
-def _no_out(name: str, out: Any) -> None:
-    if out is not None:
-        raise TraceError(at_user_line(f"np.{name} with out=: traced arrays never change; use the result"))
-
-
 def _extreme(name: str, prim: Primitive, pair: np.ufunc, worst: Callable[[np.dtype], Any]) -> Callable[..., Array]:
     def function(a, axis=None, out=None, keepdims=False, initial=None, where=True):
-        _no_out(name, out)
         x = as_array(a)._node
         axes = as_axes(axis, x.ndim, name)
         if where is not True and where is not np._NoValue:
@@ -118,7 +110,6 @@ def ptp(a, axis=None, out=None, keepdims=False):
 @implements(np.prod)
 def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
     """Product over axes, as a tree of multiplications: exact derivatives of every order, zeros included."""
-    _no_out("prod", out)
     x = as_array(a)._node
     if dtype is None:
         dtype = np.multiply.reduce(np.empty(0, x.dtype)).dtype
@@ -150,7 +141,6 @@ def _join(a: Node, b: Node, axis: int) -> Node:
 
 def _truth(name: str, prim: Primitive) -> Callable[..., Array]:
     def function(a, axis=None, out=None, keepdims=False, *, where=True):
-        _no_out(name, out)
         x = as_array(a)._node
         if x.dtype != np.bool_:
             x = ew.ne(x, full(0, x.shape, x.dtype))
@@ -168,7 +158,6 @@ all_ = implements(np.all, name="all")(_truth("all", spread.all_))
 
 def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
     def function(a, axis=None, out=None, *, keepdims=False):
-        _no_out(name, out)
         x = as_array(a)._node
         if axis is None:
             flat = reshape(x, shape=(x.type.size,))
@@ -187,7 +176,6 @@ argmin = implements(np.argmin, name="argmin")(_arg("argmin", spread.argmin))
 @implements(np.var)
 def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
     """Variance over axes, with `ddof` (or `correction`) taken off the count."""
-    _no_out("var", out)
     x = as_array(a)
     if where is not True and where is not np._NoValue:
         raise TraceError(at_user_line("np.var with where=: write it with two masked means"))
@@ -238,7 +226,6 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
 @implements(np.cumsum)
 def cumsum(a, axis=None, dtype=None, out=None):
     """Cumulative sum along an axis, or of the flattened array."""
-    _no_out("cumsum", out)
     x, a_ = _one_axis(a, axis, "cumsum")
     dtype = np.add.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype
     return Array(ordering.cumsum(ew.cast_to(x, dtype_of(dtype)), axis=a_))
@@ -247,7 +234,6 @@ def cumsum(a, axis=None, dtype=None, out=None):
 @implements(np.cumprod)
 def cumprod(a, axis=None, dtype=None, out=None):
     """Cumulative product along an axis, by doubling: exact derivatives of every order, zeros included."""
-    _no_out("cumprod", out)
     x, a_ = _one_axis(a, axis, "cumprod")
     x = ew.cast_to(x, dtype_of(np.multiply.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype))
     n, reach = number(x.shape[a_]), 1
@@ -297,7 +283,6 @@ def argsort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False)
 @implements(np.median)
 def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     """Median over axes; nan where there is one."""
-    _no_out("median", out)
     x = whole = as_array(a)._node
     axes = as_axes(axis, x.ndim, "median")
     if not x.type.floating:

@@ -394,6 +394,8 @@ def copy(a, order="K", subok=False):
 def asarray(a, dtype=None, order=None, *, copy=None, like=None, device=None, ndmin=0, subok=False):
     """A traced value as it is, or cast; a list of traced values stacked."""
     x = as_array(a)
+    if ndmin > x.ndim:
+        x = expand_dims(x, tuple(range(ndmin - x.ndim)))
     return x if dtype is None else astype(x, dtype)
 
 

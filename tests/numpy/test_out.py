@@ -1,0 +1,38 @@
+"""``out=`` is refused by every function alike: an array of the caller's must not stay unwritten in silence."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.numpy as mnp
+from minigrad.numpy.array import TABLE
+
+WITH_OUT = {f"{f.__module__}.{f.__name__}": ours for f, ours in TABLE.items()
+            if not isinstance(f, np.ufunc) and "out" in inspect.signature(ours).parameters}
+X, BUFFER = np.ones((2, 3)), np.zeros((2, 3))
+
+
+@pytest.mark.parametrize("name", sorted(WITH_OUT))
+def test_every_function_of_the_table(name):
+    with pytest.raises(mg.TraceError, match=r"^test_out\.py:\d+: .*out=.*use the result"):
+        mg.trace(lambda x: WITH_OUT[name](x, out=BUFFER))(X)
+    assert not BUFFER.any()
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: np.concatenate([x, x], out=BUFFER), lambda x: np.clip(x, 0, 1, BUFFER), lambda x: x.clip(0, 1, BUFFER),
+    lambda x: x.sum(0, None, BUFFER), lambda x: x.cumsum(0, out=BUFFER), lambda x: mnp.add(x, x, out=BUFFER),
+    lambda x: mnp.stack([x, x], out=BUFFER), lambda x: np.add(x, x, out=BUFFER)])
+def test_by_name_by_place_and_through_every_door(f):
+    with pytest.raises(mg.TraceError, match=r"^test_out\.py:\d+: .*out="):
+        mg.trace(f)(X)
+
+
+def test_none_is_no_array():
+    np.testing.assert_array_equal(mg.compile(lambda x: np.sum(x, 0, None, None))(X), X.sum(0))
+
+
+def test_ndmin_adds_axes_in_front():
+    assert mg.trace(lambda x: mnp.array(x, ndmin=4))(X).outputs[0].shape == (1, 1, 2, 3)

@@ -5,6 +5,7 @@ independent with the small code model: constants are read beside the code, and c
 library, BLAS) go through stubs that the linker makes, so that no distance matters.
 """
 
+import ctypes
 import functools
 import importlib.util
 import itertools
@@ -158,9 +159,8 @@ class Library:
             return self._trackers[name][name]
 
     def keep(self) -> None:
-        """Keep the code in memory until the process ends, whatever becomes of this object."""
-        for tracker in (self._library, *self._trackers.values()):
-            tracker.detach()
+        """Keep the code in memory until the process ends: for code that may be running then."""
+        _keep(self)
 
 
 # -- LLVM ----------------------------------------------------------------------------------------------------
@@ -227,8 +227,13 @@ def _jit() -> Any:
     machine = _llvm().Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small", jit=True)
     jit = _llvm().create_lljit_compiler(machine, use_jit_link=True)
-    jit.detach()
+    _keep(jit)
     return jit
+
+
+def _keep(thing: Any) -> None:
+    """Keep an object for ever: the interpreter, when it ends, does not take away what is still referred to."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

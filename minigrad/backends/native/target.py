@@ -19,8 +19,11 @@ from typing import Any
 
 from minigrad.errors import Unsupported
 
-_lock = threading.RLock()  # llvmlite does one thing at a time anyway; this one is whole again in a forked child
+lock = threading.RLock()  # llvmlite does one thing at a time anyway; this one is whole again in a forked child
 _names = itertools.count()
+
+_PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "new_gvn", "simplify_cfg")
+_CODE = {"opt": 2, "reloc": "pic", "codemodel": "small"}
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,14 @@ def compile_ir(text: str, target: Target | None = None) -> bytes:
     RuntimeError
         If the IR is not well formed: a fault of who wrote it.
     """
-    with _lock:
+    with lock:
         machine = _machine(target or host())
         return machine.emit_object(_optimised(text, target or host(), machine))
 
 
 def assembly(text: str, target: Target | None = None) -> str:
     """Return the assembly of one module of LLVM IR for `target` (this machine), optimised, to read."""
-    with _lock:
+    with lock:
         machine = _machine(target or host())
         return machine.emit_assembly(_optimised(text, target or host(), machine))
 
@@ -142,7 +145,7 @@ class Library:
             builder.add_object_img(code)
         for name, address in symbols.items():
             builder.import_symbol(name, address)
-        with _lock:
+        with lock:
             self._library = builder.link(_jit(), self._name)
 
     def address(self, name: str) -> int:
@@ -153,7 +156,7 @@ class Library:
         RuntimeError
             If the code does not define it, or uses something that is nowhere to be found.
         """
-        with _lock:
+        with lock:
             if name not in self._trackers:
                 self._trackers[name] = _jit().lookup(self._name, name)
             return self._trackers[name][name]
@@ -186,9 +189,11 @@ def _llvm() -> Any:
     return llvm
 
 
-def version() -> str:
-    """Return which llvmlite and which LLVM make the code."""
-    return f"llvmlite {'.'.join(map(str, _llvmlite_version()))}, LLVM {'.'.join(map(str, _llvm().llvm_version_info))}"
+def recipe() -> str:
+    """Return all that object code depends on besides the text and the target, for those who keep it."""
+    import llvmlite
+
+    return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_PASSES}, {_CODE}"
 
 
 @functools.cache
@@ -198,7 +203,7 @@ def _machine(target: Target) -> Any:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small")
+        cpu=target.cpu, features=target.features, **_CODE)
 
 
 def _optimised(text: str, target: Target, machine: Any) -> Any:
@@ -207,15 +212,10 @@ def _optimised(text: str, target: Target, machine: Any) -> Any:
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
-    builder = llvm.create_pass_builder(machine, options)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
     passes = llvm.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.add_sroa_pass()
-    passes.add_simplify_cfg_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_new_gvn_pass()
-    passes.add_simplify_cfg_pass()
+    for name in _PASSES:
+        getattr(passes, f"add_{name}_pass")()
     passes.run(module, builder)
     return module
 
@@ -225,7 +225,7 @@ def _jit() -> Any:
     """Return the linker and its memory, one for the process; it is never given back, as its code may be running."""
     target = host()
     machine = _llvm().Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small", jit=True)
+        cpu=target.cpu, features=target.features, jit=True, **_CODE)
     jit = _llvm().create_lljit_compiler(machine, use_jit_link=True)
     _keep(jit)
     return jit
@@ -236,4 +236,4 @@ def _keep(thing: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)

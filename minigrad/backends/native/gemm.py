@@ -34,6 +34,8 @@ _PTR, _VOID = ir.PointerType(), ir.VoidType()
 
 _DEPTH = 256  # terms of one chain: as many rows of the right operand stay in the cache while rows of the left pass
 _CHUNK = 4  # vectors of columns that are copied at a time
+_PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
+_TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
 
 GENERATED, BLAS = 0, 1
 
@@ -174,13 +176,26 @@ class _Case:
 
     def wants_flip(self) -> bool:
         """Tell whether the result's transpose is the better one to compute: vectors then run along the rows."""
-        if self.b[1] == 1 and self.n >= self.lanes:
-            return False
-        return self.m >= self.lanes and (self.a[0] == 1 or self.m * self.k < self.n * self.k)
+        return (_cost(self.n, self.m, self.k, self.a[0], self.lanes) + self.n * self.m
+                < _cost(self.m, self.n, self.k, self.b[1], self.lanes))
 
     def blocks(self, m: int, n: int) -> tuple[int, int]:
-        """Return how many rows and columns one piece of parallel work has: some 10 µs of work at least."""
-        return m or 1, n or 1
+        """Return how many rows and columns one piece of parallel work has: some 20 µs of work at least."""
+        if self.stack * m * n * self.k <= _PIECE:
+            return max(m, 1), max(n, 1)
+        chunk = _CHUNK * self.lanes
+        rows = min(m, 64)
+        cols = min(n, chunk * max(1, _PIECE // (rows * self.k * chunk or 1)))
+        while rows < m and rows * cols * self.k < _PIECE:
+            rows *= 2
+        return rows, cols
+
+
+def _cost(m: int, n: int, k: int, stride: int, lanes: int) -> float:
+    """Return the cycles, about, of a product whose right operand has `stride` from column to column."""
+    vectors = -(-n // lanes)
+    copied = 0.0 if stride == 1 else n * k * 1.0
+    return vectors * k * max(m, 4) + copied
 
 
 def _layout(strides: tuple[int, int], rows: int, cols: int) -> tuple[int, int] | None:
@@ -262,26 +277,24 @@ class _Gemm:
     def put(self, b: ir.IRBuilder, values: list, out: ir.Value, line: ir.Value, width: ir.Value, add: ir.Value) -> None:
         """Write or add a tile whose rows are the result's."""
         cols = len(values[0])
-        counts = ir.Constant(ir.VectorType(_I64, self.lanes), list(range(self.lanes)))
-        rest = b.sub(width, _int((cols - 1) * self.lanes))
-        mask = b.icmp_signed("<", counts, self.spread(b, rest))
-        zero = ir.Constant(self.vector, None)
+        mask = self.first(b, b.sub(width, _int((cols - 1) * self.lanes)))
         align = ir.Constant(_I32, self.item)
-        adding = b.and_(mask, self.spread(b, add))
+        always = self.spread(b, add)
+        adding = b.and_(mask, always)
         for i, row in enumerate(values):
             for j, value in enumerate(row):
                 place = self.at(b, out, b.add(b.mul(_int(i), line), _int(j * self.lanes)))
                 if j + 1 < cols:
-                    old = b.call(self.masked_load, [place, align, self.spread(b, add), zero])
+                    old = self.load_some(b, place, always)
                     self.store(b, b.fadd(old, value), place)
                 else:
-                    old = b.call(self.masked_load, [place, align, adding, zero])
+                    old = self.load_some(b, place, adding)
                     b.call(self.masked_store, [b.fadd(old, value), place, align, mask])
 
     def put_flipped(self, b: ir.IRBuilder, values: list, out: ir.Value, line: ir.Value, width: ir.Value,
                     add: ir.Value) -> None:
         """Write or add a tile whose rows are the result's columns."""
-        rows, high = len(values), 8
+        rows, high = len(values), _TURNED
         corner = b.alloca(self.vector, size=_int(len(values[0]) * high), name="corner")
         for j in range(len(values[0])):
             column = [row[j] for row in values] + [ir.Constant(self.vector, None)] * (high - rows)
@@ -329,6 +342,15 @@ class _Gemm:
         """Emit the copy of ``depth × width`` elements, side by side in lines of `line`, with zeros behind."""
         f, b = self.function("_pack", [_PTR, _I64, _I64, _I64, _I64, _PTR, _I64])
         source, row, col, depth, width, to, line = f.args
+        one = _int(1)
+        with b.if_then(b.icmp_signed("==", col, one)):
+            self.pack_lines(b, source, row, depth, width, to, line)
+            b.ret_void()
+            b.position_at_end(f.append_basic_block("turned"))
+        with b.if_then(b.icmp_signed("==", row, one)):
+            self.pack_turned(b, source, col, depth, width, to, line)
+            b.ret_void()
+            b.position_at_end(f.append_basic_block("scattered"))
         with _loop(b, _int(0), depth) as i:
             from_line, to_line = self.at(b, source, b.mul(i, row)), self.at(b, to, b.mul(i, line))
             with _loop(b, _int(0), width) as j:
@@ -338,6 +360,35 @@ class _Gemm:
                 b.store(ir.Constant(self.scalar, 0), self.at(b, to_line, j))
         b.ret_void()
         return f
+
+    def pack_lines(self, b: ir.IRBuilder, source: ir.Value, row: ir.Value, depth: ir.Value, width: ir.Value,
+                   to: ir.Value, line: ir.Value) -> None:
+        """Copy lines whose elements are side by side."""
+        with _loop(b, _int(0), line, _int(self.lanes)) as j:
+            mask = self.first(b, b.sub(width, j))
+            with _loop(b, _int(0), depth) as i:
+                value = self.load_some(b, self.at(b, source, b.add(b.mul(i, row), j)), mask)
+                self.store(b, value, self.at(b, to, b.add(b.mul(i, line), j)))
+
+    def pack_turned(self, b: ir.IRBuilder, source: ir.Value, col: ir.Value, depth: ir.Value, width: ir.Value,
+                    to: ir.Value, line: ir.Value) -> None:
+        """Copy columns whose elements are side by side: eight at a time, a vector of each."""
+        part_type = ir.VectorType(self.scalar, _TURNED)
+        with _loop(b, _int(0), line, _int(_TURNED)) as j, _loop(b, _int(0), depth, _int(self.lanes)) as i:
+            below = b.sub(depth, i)
+            columns = []
+            for q in range(_TURNED):
+                there = b.icmp_signed("<", b.add(j, _int(q)), width)
+                mask = self.first(b, b.select(there, below, _int(0)))
+                columns.append(self.load_some(b, self.at(b, source, b.add(b.mul(b.add(j, _int(q)), col), i)), mask))
+            for t, vector in enumerate(_transposed(b, columns)):
+                groups = self.lanes // _TURNED
+                for g in range(groups):
+                    part = b.shuffle_vector(vector, vector, ir.Constant(
+                        ir.VectorType(_I32, _TURNED), list(range(g * _TURNED, (g + 1) * _TURNED))))
+                    place = b.add(b.mul(b.add(i, _int(t * groups + g)), line), j)
+                    part.type = part_type
+                    b.store(part, self.at(b, to, place), align=self.item)
 
     def block(self) -> ir.Function:
         """Emit one piece of parallel work: some rows and columns of one product of the stack."""
@@ -468,6 +519,15 @@ class _Gemm:
 
     def store(self, b: ir.IRBuilder, value: ir.Value, pointer: ir.Value) -> None:
         b.store(value, pointer, align=self.item)
+
+    def load_some(self, b: ir.IRBuilder, pointer: ir.Value, mask: ir.Value) -> ir.Value:
+        """Load the lanes of `mask`; the others are zero, and their memory is not touched."""
+        return b.call(self.masked_load, [pointer, ir.Constant(_I32, self.item), mask, ir.Constant(self.vector, None)])
+
+    def first(self, b: ir.IRBuilder, count: ir.Value) -> ir.Value:
+        """Return the mask of the first `count` lanes."""
+        numbers = ir.Constant(ir.VectorType(_I64, self.lanes), list(range(self.lanes)))
+        return b.icmp_signed("<", numbers, self.spread(b, count))
 
     def spread(self, b: ir.IRBuilder, value: ir.Value) -> ir.Value:
         """Return a vector with `value` in each lane."""

@@ -1,7 +1,8 @@
 """Object code on disk, so that a program that was compiled once starts at once the next time.
 
-An entry is found by what it is made of: the IR's text, the CPU and its features, the version of LLVM and what it is told
-to do. So a new minigrad finds those entries of an old one whose text it would write again, and no others. An entry carries a checksum: a file that is cut short, damaged or not ours is as good as absent. Whatever fails here (a
+An entry is found by what it is made of: the IR's text, the CPU and its features, the version of LLVM and what it is
+told to do. So a new minigrad finds those entries of an old one that it would make again, and no others. An entry
+carries a checksum: a file that is cut short, damaged or not ours is as good as absent. Whatever fails here (a
 directory that cannot be written, a full disk) costs a compilation and nothing else.
 
 Several processes may share a directory: an entry is written beside its place and then moved there, in one step.
@@ -14,11 +15,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .target import Target, compile_ir, host, recipe
+from .target import Target, compile_all, host, recipe
 
 _FORMAT = b"minigrad object 1\n"
 _SUFFIX, _TEMPORARY = ".o", ".part"
@@ -48,16 +49,22 @@ def directory() -> Path | None:
 
 def object_code(text: str, target: Target | None = None) -> bytes:
     """Return what ``compile_ir(text, target)`` returns, from disk if it is there."""
+    return object_codes([text], target)[0]
+
+
+def object_codes(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
+    """Return what ``compile_all(texts, target)`` returns; those that are on disk are not compiled."""
     target = target or host()
     where = directory()
     if where is None:
-        return compile_ir(text, target)
-    key = _key(text, target)
-    code = _read(where, key)
-    if code is None:
-        code = compile_ir(text, target)
+        return compile_all(texts, target)
+    keys = [_key(text, target) for text in texts]
+    found = {key: _read(where, key) for key in keys}
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
+    for key, code in zip(missing, compile_all(list(missing.values()), target), strict=True):
         _write(where, key, code)
-    return code
+        found[key] = code
+    return [found[key] for key in keys]
 
 
 def _key(text: str, target: Target) -> str:

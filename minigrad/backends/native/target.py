@@ -13,17 +13,20 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
-from minigrad.errors import Unsupported
+from ...errors import Unsupported
+from .cpus import usable_cpus
 
-lock = threading.RLock()  # llvmlite does one thing at a time anyway; this one is whole again in a forked child
+lock = threading.RLock()  # held while LLVM works, so that no fork happens then
 _names = itertools.count()
 
-_PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "new_gvn", "simplify_cfg")
+_PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "new_gvn")
 _CODE = {"opt": 2, "reloc": "pic", "codemodel": "small"}
+_COMPILERS = 8  # threads that compile at the same time
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,7 @@ def has_fma(target: Target | None = None) -> bool:
 def compile_ir(text: str, target: Target | None = None) -> bytes:
     """Return the object code of one module of LLVM IR for `target` (this machine), optimised.
 
-    The module needs no triple and no data layout: those of the target are set. llvmlite lets one thread at a time
-    in, so compiling from several threads takes as long as from one.
+    The module needs no triple and no data layout: those of the target are set.
 
     Raises
     ------
@@ -101,15 +103,23 @@ def compile_ir(text: str, target: Target | None = None) -> bytes:
         If the IR is not well formed: a fault of who wrote it.
     """
     with lock:
-        machine = _machine(target or host())
-        return machine.emit_object(_optimised(text, target or host(), machine))
+        return _emit(text, target or host())
+
+
+def compile_all(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
+    """Return the object code of several modules, as `compile_ir` does, compiled by several threads at once."""
+    target = target or host()
+    threads = min(len(texts), usable_cpus(), _COMPILERS)
+    if threads < 2:
+        return [compile_ir(text, target) for text in texts]
+    with lock, futures.ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda text: _emit(text, target), texts))
 
 
 def assembly(text: str, target: Target | None = None) -> str:
     """Return the assembly of one module of LLVM IR for `target` (this machine), optimised, to read."""
     with lock:
-        machine = _machine(target or host())
-        return machine.emit_assembly(_optimised(text, target or host(), machine))
+        return _emit(text, target or host(), as_text=True).decode()
 
 
 def load(objects: Iterable[bytes], symbols: Mapping[str, int] | None = None) -> "Library":
@@ -196,37 +206,57 @@ def recipe() -> str:
     return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_PASSES}, {_CODE}"
 
 
-@functools.cache
-def _machine(target: Target) -> Any:
+def _machine(target: Target, **more: Any) -> Any:
     llvm = _llvm()
     if target.arch != host().arch:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, **_CODE)
+        cpu=target.cpu, features=target.features, **_CODE, **more)
 
 
-def _optimised(text: str, target: Target, machine: Any) -> Any:
+def _emit(text: str, target: Target, as_text: bool = False) -> bytes:
+    """Compile a module, in a context and with a machine of its own, so that several threads can do so at once."""
     llvm = _llvm()
+    machine = _machine(target)
     module = llvm.parse_assembly(text, llvm.create_context())
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     module.verify()
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
     passes = llvm.create_new_module_pass_manager()
     for name in _PASSES:
         getattr(passes, f"add_{name}_pass")()
-    passes.run(module, builder)
-    return module
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
+    _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
+    with llvm.ffi.OutputString() as error:
+        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, not as_text, error)
+        if not buffer:
+            raise RuntimeError(str(error))
+    try:
+        library = llvm.ffi.lib
+        return ctypes.string_at(library.LLVMPY_GetBufferStart(buffer), library.LLVMPY_GetBufferSize(buffer))
+    finally:
+        library.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+@functools.cache
+def _unlocked(name: str) -> Any:
+    """Return a function of llvmlite's library as it is, without the lock by which llvmlite has one call at a time.
+
+    LLVM needs no lock where threads share neither a context nor a machine, and the two functions that take nearly
+    all the time are used in that way here.
+    """
+    library = _llvm().ffi.lib
+    locked = getattr(library, name)
+    function = getattr(ctypes.CDLL(library._name), name)
+    function.argtypes, function.restype = locked.argtypes, locked.restype
+    return function
 
 
 @functools.cache
 def _jit() -> Any:
     """Return the linker and its memory, one for the process; it is never given back, as its code may be running."""
-    target = host()
-    machine = _llvm().Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, jit=True, **_CODE)
-    jit = _llvm().create_lljit_compiler(machine, use_jit_link=True)
+    jit = _llvm().create_lljit_compiler(_machine(host(), jit=True), use_jit_link=True)
     _keep(jit)
     return jit
 

@@ -19,12 +19,13 @@ opens it looks for sleepers after that: one of the two sees the other.
 
 import ctypes
 import functools
+import importlib.util
 import operator
 import os
 import re
-from pathlib import Path
 
 from .cache import object_code
+from .cpus import usable_cpus
 from .target import Target, host, load, lock
 
 _LIMIT = 1024  # threads at most: more than helps anybody
@@ -76,6 +77,7 @@ class _Pool:
         reset()
         self.set_threads(get_num_threads())
         os.register_at_fork(after_in_child=reset)  # a child has none of the threads, and perhaps half a job
+        _tell_threadpoolctl()
 
 
 _pool = functools.cache(_Pool)  # under the lock, so that there is one
@@ -86,40 +88,36 @@ def default_threads() -> int:
     """Return how many threads are used unless `set_num_threads` says otherwise."""
     wanted = os.environ.get("MINIGRAD_NUM_THREADS", "").strip()
     if not wanted:
-        return max(1, min(_usable_cpus(), _cgroup_cpus(Path("/")), _LIMIT))
+        return min(usable_cpus(), _LIMIT)
     if not wanted.isdecimal() or int(wanted) < 1:
         raise ValueError(f"MINIGRAD_NUM_THREADS={wanted}: it must be a whole number of at least 1")
     return min(int(wanted), _LIMIT)
 
 
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _tell_threadpoolctl() -> None:
+    """Let threadpoolctl limit the pool, where it is installed: ``threadpool_limits(2)``, ``user_api="minigrad"``.
 
+    It knows libraries by their files. Machine code in memory has none; the file that stands for the pool is LLVM's,
+    which is loaded whenever the pool is.
+    """
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return
+    import threadpoolctl
 
-def _cgroup_cpus(root: Path) -> int:
-    """Return for how many CPUs a container's quota is enough (Linux control groups), or `_LIMIT` without one."""
-    places = [root / "sys/fs/cgroup"]
-    try:
-        path = re.search(r"^0::/(.*)$", (root / "proc/self/cgroup").read_text(), re.MULTILINE)
-        inner = places[0] / path[1] if path else places[0]
-        places += [p for p in (inner, *inner.parents) if places[0] in p.parents]
-    except OSError:
-        pass
-    return min((_quota(place) for place in places), default=_LIMIT)
+    class Controller(threadpoolctl.LibController):
+        user_api = internal_api = "minigrad"
+        filename_prefixes = ("libllvmlite", "llvmlite")
 
+        def get_num_threads(self) -> int:
+            return get_num_threads()
 
-def _quota(place: Path) -> int:
-    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
-                  ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            quota, period = " ".join((place / file).read_text() for file in files).split()
-        except (OSError, ValueError):
-            continue
-        if quota.isdecimal() and int(period) > 0:
-            return max(1, round(int(quota) / int(period)))
-    return _LIMIT
+        def set_num_threads(self, num_threads: int) -> None:
+            set_num_threads(num_threads)
+
+        def get_version(self) -> None:
+            return None
+
+    threadpoolctl.register(Controller)
 
 
 def _text(target: Target) -> str:
@@ -348,8 +346,8 @@ entry:
   br label %look
 
 look:
-  %seen = phi i64 [ 0, %entry ], [ %seen, %pause ], [ %seen, %rest ], [ %job, %leave ], [ %job, %tell ], [ %seen, %enter ]
-  %turn = phi i64 [ 0, %entry ], [ %next_turn, %pause ], [ 0, %rest ], [ 0, %leave ], [ 0, %tell ], [ 0, %enter ]
+  %seen = phi i64 [ 0, %entry ], [ %seen, %pause ], [ %seen, %rest ], [ %seen, %enter ], [ %job, %leave ]
+  %turn = phi i64 [ 0, %entry ], [ %next_turn, %pause ], [ 0, %rest ], [ 0, %enter ], [ 0, %leave ]
   %gate = load atomic i64, ptr @gate monotonic, align 8
   %open = call i1 @invites(i64 %gate, i64 %seen)
   br i1 %open, label %enter, label %patience
@@ -374,16 +372,10 @@ serve:
   %shifted = lshr i64 %gate, {_PLACE.bit_length() - 1}
   %thread = and i64 %shifted, {_PLACE - 1}
   call void @work(i64 %thread)
-  br label %leave_it
-
-leave_it:
   %before = atomicrmw sub ptr @gate, i64 1 seq_cst
   %low = and i64 %before, {_JOB - 1}
   %last = icmp eq i64 %low, 1
   br i1 %last, label %ask, label %leave
-
-leave:
-  br label %look
 
 ask:
   %asleep = load atomic i64, ptr @caller_sleeps seq_cst, align 8
@@ -394,6 +386,9 @@ tell:
   call i32 @pthread_mutex_lock(ptr @mutex)
   call i32 @pthread_cond_signal(ptr @done)
   call i32 @pthread_mutex_unlock(ptr @mutex)
+  br label %leave
+
+leave:
   br label %look
 
 sleep:

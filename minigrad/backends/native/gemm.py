@@ -19,7 +19,7 @@ The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performanc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,12 +32,15 @@ from .blas import NO_TRANSPOSE, ROW_MAJOR, TRANSPOSE
 _I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 _PTR, _VOID = ir.PointerType(), ir.VoidType()
 
-_DEPTH = 256  # terms of one chain: as many rows of the right operand stay in the cache while rows of the left pass
+_DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 _CHUNK = 4  # vectors of columns that are copied at a time
+_SMALL = 1 << 10  # multiplications that are done before BLAS has begun
+_LARGE = 1 << 26  # multiplications from which on BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
+_TALL = 128  # rows of one piece, at most
 _TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
 
-GENERATED, BLAS = 0, 1
+GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS's matrix and vector
 
 # The places of a step's arguments.
 (_METHOD, _BATCH, _M, _N, _K, _A_BASE, _A_OFFSET, _B_BASE, _B_OFFSET, _C_BASE, _C_OFFSET, _A_ROW, _A_COL, _B_ROW,
@@ -141,38 +144,41 @@ class _Case:
 
     def pack(self, views: Sequence[View], axes: list[tuple[int, ...]], blas: bool) -> np.ndarray:
         x, y, out = views
-        head = [0] * _HEAD
-        if blas and self.wants_blas():
-            m, n, k, a, b, c, flipped = self.m, self.n, self.k, self.a, self.b, self.c, False
-            head[_METHOD] = BLAS
-        else:
-            flipped = self.wants_flip()
-            m, n, k, a, b, c = self.m, self.n, self.k, self.a, self.b, self.c
-            if flipped:  # (x y)ᵀ = yᵀ xᵀ
-                m, n, a, b, x, y = n, m, b[::-1], a[::-1], y, x
-                axes = [(size, sb, sa, sc) for size, sa, sb, sc in axes]
+        m, n, k, a, b, c = self.m, self.n, self.k, self.a, self.b, self.c
+        method = self.method() if blas else GENERATED
+        flipped = self.wants_flip() if method == GENERATED else method == VECTOR and m == 1
+        if flipped:  # (x y)ᵀ = yᵀ xᵀ
+            m, n, a, b, x, y = n, m, b[::-1], a[::-1], y, x
+            axes = [(size, right, left, to) for size, left, right, to in axes]
         rows, cols = self.blocks(m, n)
-        head[_BATCH], head[_M], head[_N], head[_K] = self.stack, m, n, k
+        head = [0] * _HEAD
+        head[_METHOD], head[_BATCH], head[_M], head[_N], head[_K] = method, self.stack, m, n, k
         head[_A_BASE:_C_OFFSET + 1] = [x.base, x.offset, y.base, y.offset, out.base, out.offset]
         head[_A_ROW], head[_A_COL] = a
         head[_B_ROW], head[_B_COL] = b
         head[_C_LINE], head[_FLIPPED] = c[0], flipped
         head[_ROWS], head[_COLS] = rows, cols
         head[_ROW_BLOCKS], head[_COL_BLOCKS] = -(-m // rows), -(-n // cols)
-        if head[_METHOD] == BLAS:
+        if method != GENERATED:
             head[_TRANS_A], head[_LDA] = _layout(a, m, k)
+        if method == MATRIX:
             head[_TRANS_B], head[_LDB] = _layout(b, k, n)
             head[_LDC] = max(c[0], n)
+        elif method == VECTOR:
+            head[_LDB], head[_LDC] = b[0], 1 if flipped else c[0]
+            if head[_TRANS_A] == TRANSPOSE:  # BLAS takes the sizes of the matrix as it lies there
+                head[_M], head[_K] = k, m
         head[_AXES] = len(axes)
         return np.array(head + [v for axis in axes for v in axis], np.int64)
 
-    def wants_blas(self) -> bool:
-        """Tell whether BLAS can take the product and is the faster one."""
-        if not (_layout(self.a, self.m, self.k) and _layout(self.b, self.k, self.n)):
-            return False
+    def method(self) -> int:
+        """Return which way is the fastest of those that BLAS's rules for strides leave."""
+        left, right = _layout(self.a, self.m, self.k), _layout(self.b, self.k, self.n)
+        work = self.m * self.n * self.k
         if self.m == 1 or self.n == 1:
-            return self.k > 1
-        return self.m > 64 and self.n > 16 and self.k > 16
+            matrix, step = (right, self.a[1]) if self.m == 1 else (left, self.b[0])
+            return VECTOR if matrix and step > 0 and self.k > 1 and work > _SMALL else GENERATED
+        return MATRIX if left and right and work > _LARGE else GENERATED
 
     def wants_flip(self) -> bool:
         """Tell whether the result's transpose is the better one to compute: vectors then run along the rows."""
@@ -180,15 +186,11 @@ class _Case:
                 < _cost(self.m, self.n, self.k, self.b[1], self.lanes))
 
     def blocks(self, m: int, n: int) -> tuple[int, int]:
-        """Return how many rows and columns one piece of parallel work has: some 20 µs of work at least."""
-        if self.stack * m * n * self.k <= _PIECE:
-            return max(m, 1), max(n, 1)
+        """Return how many rows and columns one piece of parallel work has."""
         chunk = _CHUNK * self.lanes
-        rows = min(m, 64)
-        cols = min(n, chunk * max(1, _PIECE // (rows * self.k * chunk or 1)))
-        while rows < m and rows * cols * self.k < _PIECE:
-            rows *= 2
-        return rows, cols
+        rows = min(m, _TALL)
+        cols = chunk * max(1, _PIECE // max(rows * self.k * chunk, 1))
+        return max(rows, 1), max(min(n, cols), 1)
 
 
 def _cost(m: int, n: int, k: int, stride: int, lanes: int) -> float:
@@ -237,7 +239,7 @@ class _Gemm:
     def __init__(self, module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | None, tile: tuple[int, int]):
         self.module, self.name, self.dtype, self.blas_bits, self.tile = module, name, dtype, blas_bits, tile
         self.scalar = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
-        self.item, self.lanes = dtype.itemsize, lanes(dtype)
+        self.item, self.lanes, self.depth = dtype.itemsize, lanes(dtype), _DEPTH // dtype.itemsize
         self.vector = ir.VectorType(self.scalar, self.lanes)
         suffix = f"v{self.lanes}f{8 * self.item}"
         self.fma = _declare(module, f"llvm.fma.{suffix}", self.vector, [self.vector] * 3)
@@ -397,7 +399,7 @@ class _Gemm:
         context, item, _ = f.args
         args = b.load(context, typ=_PTR)
         bases = b.load(b.gep(context, [_int(1)], source_etype=_PTR), typ=_PTR)
-        packed = b.alloca(self.vector, size=_int(_DEPTH * _CHUNK), name="packed")
+        packed = b.alloca(self.vector, size=_int(self.depth * _CHUNK), name="packed")
         packed.align = 64
 
         def arg(place: int) -> ir.Value:
@@ -419,8 +421,8 @@ class _Gemm:
         high = b.sdiv(b.add(rows, b.sub(panels, _int(1))), panels)  # panels of about equal height
         chunk = _int(_CHUNK * self.lanes)
         # A product of no terms is zero: there is one turn then, of no depth.
-        with _loop(b, _int(0), _max(b, arg(_K), _int(1)), _int(_DEPTH)) as k:
-            depth = _min(b, _int(_DEPTH), b.sub(arg(_K), k))
+        with _loop(b, _int(0), _max(b, arg(_K), _int(1)), _int(self.depth)) as k:
+            depth = _min(b, _int(self.depth), b.sub(arg(_K), k))
             add = b.icmp_signed(">", k, _int(0))
             a_here = self.at(b, a, b.mul(k, a_col))
             with _loop(b, _int(0), cols, chunk) as j:
@@ -471,12 +473,12 @@ class _Gemm:
         block = self.block()
         f, b = self.function("", [_PTR, _PTR])
         args, bases = f.args
-        if self.blas_bits is not None:
-            with b.if_then(b.icmp_signed("==", _arg(b, args, _METHOD), _int(BLAS))):
+        for method, call in ((MATRIX, self.call_matrix), (VECTOR, self.call_vector)) if self.blas_bits else ():
+            with b.if_then(b.icmp_signed("==", _arg(b, args, _METHOD), _int(method))):
                 with _loop(b, _int(0), _arg(b, args, _BATCH)) as index:
-                    self.call_blas(b, args, self.operands(b, args, bases, index))
+                    call(b, args, *self.operands(b, args, bases, index))
                 b.ret_void()
-                b.position_at_end(f.append_basic_block("unreached"))
+                b.position_at_end(f.append_basic_block("others"))
         context = b.alloca(_PTR, size=_int(2))
         b.store(args, context)
         b.store(bases, b.gep(context, [_int(1)], source_etype=_PTR))
@@ -490,7 +492,20 @@ class _Gemm:
         b.ret_void()
         return f
 
-    def call_blas(self, b: ir.IRBuilder, args: ir.Value, operands: list[ir.Value]) -> None:
+    def call_matrix(self, b: ir.IRBuilder, args: ir.Value, left: ir.Value, right: ir.Value, out: ir.Value) -> None:
+        size, flag = self.blas_arguments(b, args)
+        one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
+        self.call_blas(b, "gemm", ir.Constant(_I32, ROW_MAJOR), flag(_TRANS_A), flag(_TRANS_B), size(_M), size(_N),
+                       size(_K), one, left, size(_LDA), right, size(_LDB), zero, out, size(_LDC))
+
+    def call_vector(self, b: ir.IRBuilder, args: ir.Value, left: ir.Value, right: ir.Value, out: ir.Value) -> None:
+        size, flag = self.blas_arguments(b, args)
+        one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
+        self.call_blas(b, "gemv", ir.Constant(_I32, ROW_MAJOR), flag(_TRANS_A), size(_M), size(_K), one, left,
+                       size(_LDA), right, size(_LDB), zero, out, size(_LDC))
+
+    def blas_arguments(self, b: ir.IRBuilder, args: ir.Value) -> tuple[Callable, Callable]:
+        """Return functions that load an argument as BLAS's integer, and as its flag."""
         integer = ir.IntType(self.blas_bits)
 
         def size(place: int) -> ir.Value:
@@ -500,14 +515,11 @@ class _Gemm:
         def flag(place: int) -> ir.Value:
             return b.trunc(_arg(b, args, place), _I32)
 
-        letter = {4: "s", 8: "d"}[self.item]
-        gemm = _declare(self.module, f"mg_cblas_{letter}gemm", _VOID,
-                        [_I32, _I32, _I32, integer, integer, integer, self.scalar, _PTR, integer, _PTR, integer,
-                         self.scalar, _PTR, integer])
-        a, right, out = operands
-        one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
-        b.call(gemm, [ir.Constant(_I32, ROW_MAJOR), flag(_TRANS_A), flag(_TRANS_B), size(_M), size(_N), size(_K), one,
-                      a, size(_LDA), right, size(_LDB), zero, out, size(_LDC)])
+        return size, flag
+
+    def call_blas(self, b: ir.IRBuilder, kind: str, *arguments: ir.Value) -> None:
+        name = f"mg_cblas_{'s' if self.item == 4 else 'd'}{kind}"
+        b.call(_declare(self.module, name, _VOID, [a.type for a in arguments]), arguments)
 
     # -- small things
 

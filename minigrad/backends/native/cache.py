@@ -23,7 +23,7 @@ from .target import Target, compile_all, host, recipe
 
 _FORMAT = b"minigrad object 1\n"
 _SUFFIX, _TEMPORARY = ".o", ".part"
-_BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest go
+BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest go
 _PRUNE = 64  # writes between two looks at the size
 _STALE = 3600  # seconds after which what a writer left half-written is nobody's
 
@@ -134,7 +134,7 @@ def _files(where: Path) -> Iterator[Entry]:
                     yield Entry(Path(file.path), status.st_size, status.st_mtime)
 
 
-def prune(where: Path, bound: int = _BOUND) -> None:
+def prune(where: Path, bound: int = BOUND) -> None:
     """Remove the entries unused for longest until the rest has `bound` bytes at most, and what writers left behind."""
     for file in _files(where):
         if file.path.suffix == _TEMPORARY and file.used < time.time() - _STALE:

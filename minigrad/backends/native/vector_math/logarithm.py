@@ -1,0 +1,114 @@
+"""log and its relatives: the argument is 2**e (1 + f) with 1 + f in [2/3, 4/3); a polynomial of f, and e ln 2."""
+
+from __future__ import annotations
+
+from . import coefficients as c
+from .exponential import exp_of_negative
+from .lanes import (
+    BIAS,
+    MANTISSA,
+    SMALLEST_NORMAL,
+    Lanes,
+    fabs,
+    fma,
+    maximum,
+    minimum,
+    polynomial,
+    select,
+    sign_bit,
+    with_sign,
+)
+
+_INFINITY = float("inf")
+_NAN = float("nan")
+
+
+def _exponent(x: Lanes) -> Lanes:
+    """Return the integer e for which x / 2**e is in [2/3, 4/3), of a positive normal x."""
+    return x.bits() - x.const(2 / 3).bits() >> MANTISSA[x.width]
+
+
+def _divide_by_power(x: Lanes, e: Lanes) -> Lanes:
+    """Return x / 2**e, by its exponent's bits; the result must be normal, or e 0."""
+    return (x.bits() - (e << MANTISSA[x.width])).floats()
+
+
+def split(x: Lanes) -> tuple[Lanes, Lanes]:
+    """Return f, and e as a float, of a positive finite x."""
+    width = x.width
+    small = x < SMALLEST_NORMAL[width]
+    lift = MANTISSA[width] + 1
+    x = select(small, x * 2.0**lift, x)
+    e = _exponent(x)
+    f = _divide_by_power(x, e) - 1.0
+    return f, (e - select(small, e.const(lift), 0)).to_float()
+
+
+def rest(f: Lanes) -> Lanes:
+    """Return log(1 + f) - f."""
+    return f * f * polynomial(f, c.LOG[f.width])
+
+
+def _combine(f: Lanes, e: Lanes, small: Lanes) -> Lanes:
+    """Return e ln 2 + f + small."""
+    high, low = c.LN2[f.width]
+    return fma(e, high, f + fma(e, low, small))
+
+
+def _at_the_ends(x: Lanes, result: Lanes) -> Lanes:
+    """Return `result`, but what a logarithm is at 0, below 0, at infinity and NaN."""
+    below = select(x == 0.0, x.const(-_INFINITY), _NAN)
+    return select(x < _INFINITY, select(x > 0.0, result, below), x)
+
+
+def log(x: Lanes) -> Lanes:
+    f, e = split(x)
+    return _at_the_ends(x, _combine(f, e, rest(f)))
+
+
+def _log_with_base(x: Lanes, factor: tuple[float, float], e_high: float, e_low: float) -> Lanes:
+    """Return the logarithm whose slope at 1 is `factor`, in two parts; one of 2 is e_high + e_low."""
+    f, e = split(x)
+    high, low = factor
+    small = fma(e, e_low, fma(f, low, rest(f) * high)) if e_low else fma(f, low, rest(f) * high)
+    return _at_the_ends(x, fma(e, e_high, fma(f, high, small)))
+
+
+def log2(x: Lanes) -> Lanes:
+    return _log_with_base(x, c.LOG2_E[x.width], 1.0, 0.0)
+
+
+def log10(x: Lanes) -> Lanes:
+    return _log_with_base(x, c.LOG10_E[x.width], *c.LOG10_2[x.width])
+
+
+def log1p_finite(x: Lanes) -> Lanes:
+    """Return log(1 + x) for finite x > -1.
+
+    With 2**e near 1 + x, f = x / 2**e + (1 / 2**e - 1): rounded once, and just x where e is 0. The error counts where
+    f and e ln 2 cancel.
+    """
+    e = _exponent(x + 1.0)
+    power = select(e < BIAS[x.width] // 2, (x.const(1.0).bits() - (e << MANTISSA[x.width])).floats(), 0.0)
+    scaled, offset = _divide_by_power(x, e), power - 1.0
+    f = scaled + offset
+    error = scaled - (f - offset)
+    return _combine(f, e.to_float(), rest(f) + error)
+
+
+def log1p(x: Lanes) -> Lanes:
+    result = with_sign(log1p_finite(x), sign_bit(x))
+    below = select(x == -1.0, x.const(-_INFINITY), _NAN)
+    return select(x < _INFINITY, select(x > -1.0, result, below), x)
+
+
+def log_expit(x: Lanes) -> Lanes:
+    """Return log(1 / (1 + exp(-x))) = min(x, 0) - log1p(exp(-|x|))."""
+    return minimum(x.const(0.0), x) - log1p_finite(exp_of_negative(-fabs(x)))
+
+
+def logaddexp(x: Lanes, y: Lanes) -> Lanes:
+    high = maximum(x, y)
+    d = fabs(x - y)
+    gap = select(x == y, 0.0, d)
+    return select((x + y).isnan(), x + y, high + log1p_finite(exp_of_negative(-gap)))

@@ -90,8 +90,8 @@ def tanh(x: Lanes) -> Lanes:
     first = (h + cut) - cut
     rest = h - first
     q = fma(up, first, down) / fma(down, first, up)
-    # The slope is (1 - q**2) / (1 - h**2); far out, where `rest` is not small, it falls by the factor 1 - rest.
-    return with_sign(fma(fma(rest, fma(z, 0.25, -rest), rest), fma(-q, q, 1.0), q), sign_bit(x))
+    # The slope is (1 - q**2) / (1 - h**2); far out, where `rest` is not small, it falls by 1 - q rest.
+    return with_sign(fma(fma(rest, fma(-rest, q, z * 0.25), rest), fma(-q, q, 1.0), q), sign_bit(x))
 
 
 def _sinh_cosh_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:

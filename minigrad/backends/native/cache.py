@@ -9,7 +9,6 @@ Several processes may share a directory: an entry is written beside its place an
 """
 
 import contextlib
-import hashlib
 import itertools
 import os
 import sys
@@ -68,12 +67,17 @@ def object_codes(texts: Sequence[str], target: Target | None = None) -> list[byt
 
 
 def _key(text: str, target: Target) -> str:
-    made_of = (recipe(), repr(target), text)
-    return hashlib.sha256("\0".join(made_of).encode()).hexdigest()
+    return _digest("\0".join((recipe(), repr(target), text)).encode()).hex()
 
 
 def _checksum(key: str, code: bytes) -> bytes:
-    return hashlib.sha256(key.encode() + code).digest()
+    return _digest(key.encode() + code)
+
+
+def _digest(data: bytes) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(data).digest()
 
 
 def _read(where: Path, key: str) -> bytes | None:
@@ -82,9 +86,8 @@ def _read(where: Path, key: str) -> bytes | None:
         entry = path.read_bytes()
     except OSError:
         return None
-    start = len(_FORMAT) + hashlib.sha256().digest_size
-    code = entry[start:]
-    if entry[:start] != _FORMAT + _checksum(key, code):
+    code = entry[len(_FORMAT) + 32:]
+    if entry[:len(entry) - len(code)] != _FORMAT + _checksum(key, code):
         return None
     with contextlib.suppress(OSError):
         os.utime(path)  # when it was last used

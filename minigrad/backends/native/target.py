@@ -14,7 +14,6 @@ import platform
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +111,8 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
     threads = min(len(texts), usable_cpus(), _COMPILERS)
     if threads < 2:
         return [compile_ir(text, target) for text in texts]
+    from concurrent import futures
+
     with lock, futures.ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda text: _emit(text, target), texts))
 

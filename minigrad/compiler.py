@@ -18,7 +18,7 @@ from .graph import Graph
 from .passes.stage import Stage
 from .transforms.trace import argument_names, flatten_arguments, function_name, own, trace_symbolic, tracing
 
-BACKENDS = ("auto", "numpy")
+BACKENDS = ("auto", *backends.BACKENDS)
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
 
@@ -54,8 +54,6 @@ class Compiled:
     """
 
     def __init__(self, f: Callable[..., Any], backend: str = "auto", without: Collection[str] = ()):
-        if backend not in BACKENDS:
-            raise MinigradError(at_user_line(f"no backend {backend!r}; there are {', '.join(BACKENDS)}"))
         functools.update_wrapper(self, f)
         unknown = set(without) - {name for name, _ in passes.PASSES}
         if unknown:
@@ -63,7 +61,7 @@ class Compiled:
                                              f"{', '.join(name for name, _ in passes.PASSES)}"))
         self._f = f
         self._without = tuple(without)
-        self._backend = "numpy" if backend == "auto" else backend
+        self._backend = backends.chosen(backend)
         self._entries: dict[Any, list[Entry]] = {}
         self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
         self._latest: Entry | None = None
@@ -183,8 +181,9 @@ def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[st
     ----------
     f : callable
         A function of pytrees of arrays, made of NumPy functions and minigrad's transforms.
-    backend : {"auto", "numpy"}
-        What runs the program.
+    backend : {"auto", "numpy", "native"}
+        What runs the program: NumPy, or machine code made by LLVM (needs ``pip install minigrad[native]``).
+        ``auto`` takes ``native`` where it can run; the environment variable ``MINIGRAD_BACKEND`` may say otherwise.
     without : collection of str
         Names of passes to leave out, such as ``"contract"``; `lower` is needed by none but the speed.
 

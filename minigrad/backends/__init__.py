@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from ..errors import GraphError
+import os
+from typing import Any
+
+from ..errors import GraphError, MinigradError, at_user_line
 from ..graph import PRINTERS, Graph
 from ..passes import run
+from .native import target
 from .numpy import Program
 
-BACKENDS = {"numpy": Program}
+BACKENDS = ("numpy", "native")
 
 
-def build(graph: Graph, backend: str = "numpy") -> Program:
+def chosen(backend: str) -> str:
+    """Return the backend that a user's word for it means here.
+
+    ``auto`` is what the environment variable ``MINIGRAD_BACKEND`` says; without it, ``native`` where that can run, and
+    ``numpy`` elsewhere.
+
+    Raises
+    ------
+    MinigradError
+        If there is no such backend, or it cannot run here: why, and what to install.
+    """
+    wanted = (os.environ.get("MINIGRAD_BACKEND") or "auto") if backend == "auto" else backend
+    if wanted == "auto":
+        return "numpy" if target.available() else "native"
+    if wanted not in BACKENDS:
+        raise MinigradError(at_user_line(f"no backend {wanted!r}; there are auto, {', '.join(BACKENDS)}"))
+    if wanted == "native" and (reason := target.available()):
+        raise MinigradError(at_user_line(f"backend='native': {reason}"))
+    return wanted
+
+
+def build(graph: Graph, backend: str = "numpy") -> Any:
     """Build the program of a graph that the passes have been through.
 
     Raises
@@ -18,9 +43,13 @@ def build(graph: Graph, backend: str = "numpy") -> Program:
     GraphError
         If there is no such backend.
     """
-    if backend not in BACKENDS:
-        raise GraphError(f"no backend {backend!r}; there are {sorted(BACKENDS)}")
-    return BACKENDS[backend](graph)
+    if backend == "native":
+        from .native.program import Program as Native  # here, because LLVM is not always there
+
+        return Native(graph)
+    if backend != "numpy":
+        raise GraphError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    return Program(graph)
 
 
 PRINTERS["numpy"] = lambda graph: build(run(graph)[0]).source

@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from ...graph import Node
-from .vector_math import FUNCTIONS
+from .vector_math import FUNCTIONS, lanes
 
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split())
 _TOKEN = re.compile(r"\s*(\{\w+\}|\d+\.?\d*(?:[eE][-+]?\d+)?|[A-Za-z_]\w*|\|\||&&|<<|>>|[=!<>]=|[-+*/<>!~&|^?:(),])")
@@ -33,18 +33,18 @@ def scalar_type(dtype: np.dtype) -> ir.Type:
     return ir.IntType(1 if dtype.kind == "b" else 8 * dtype.itemsize)
 
 
-def vector_type(dtype: np.dtype, lanes: int) -> ir.Type:
-    """Return the type of `lanes` elements; of one, the scalar's."""
+def vector_type(dtype: np.dtype, count: int) -> ir.Type:
+    """Return the type of `count` elements; of one, the scalar's."""
     scalar = scalar_type(dtype)
-    return ir.VectorType(scalar, lanes) if lanes > 1 else scalar
+    return ir.VectorType(scalar, count) if count > 1 else scalar
 
 
-def splat(builder: ir.IRBuilder, x: ir.Value, lanes: int) -> ir.Value:
+def splat(builder: ir.IRBuilder, x: ir.Value, count: int) -> ir.Value:
     """Return a scalar in every lane."""
-    if lanes == 1:
+    if count == 1:
         return x
-    one = builder.insert_element(ir.Constant(ir.VectorType(x.type, lanes), ir.Undefined), x, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    one = builder.insert_element(ir.Constant(ir.VectorType(x.type, count), ir.Undefined), x, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
     return builder.shuffle_vector(one, one, zeros)
 
 
@@ -60,7 +60,7 @@ def constant(t: ir.Type, value: bool | int | float) -> ir.Constant:
     if isinstance(e, ir.FloatType):
         with np.errstate(over="ignore"):
             value = float(np.float32(value))
-    return ir.Constant(t, [value] * t.count if isinstance(t, ir.VectorType) else value)
+    return lanes.constant(t, value)
 
 
 def unable(node: Node) -> str | None:
@@ -95,8 +95,8 @@ def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value
     """Convert as NumPy does; a float that no integer stands for becomes the least one."""
     if old == new:
         return x
-    lanes = x.type.count if isinstance(x.type, ir.VectorType) else 1
-    t = vector_type(new, lanes)
+    count = x.type.count if isinstance(x.type, ir.VectorType) else 1
+    t = vector_type(new, count)
     if new.kind == "b":
         zero = constant(x.type, 0)
         return b.fcmp_unordered("!=", x, zero) if old.kind == "f" else b.icmp_signed("!=", x, zero)
@@ -104,7 +104,7 @@ def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value
         return b.fpext(x, t) if new.itemsize > old.itemsize else b.fptrunc(x, t)
     if old.kind == "f":
         # Through 64 bits, as C compilers do for the narrow ones, so that 300.0 as uint8 wraps around.
-        wide = vector_type(np.dtype(np.uint64 if new == np.uint64 else np.int64), lanes)
+        wide = vector_type(np.dtype(np.uint64 if new == np.uint64 else np.int64), count)
         low, high = (-1.0, 2.0 ** 64) if new == np.uint64 else (-2.0 ** 63, 2.0 ** 63)
         inside = b.and_(b.fcmp_ordered(">" if new == np.uint64 else ">=", x, constant(x.type, low)),
                         b.fcmp_ordered("<", x, constant(x.type, high)))

@@ -77,8 +77,13 @@ def unable(node: Node) -> str | None:
 
 
 def rows(node: Node) -> Any:
-    """Return the number of rows that a statement works on one by one in a kernel; None where it does not."""
-    return rows_of(node) if unable(node) is None else None
+    """Return the number of rows that a statement works on one by one in a kernel; None where it does not.
+
+    A single number is a row of its own.
+    """
+    if unable(node) is not None:
+        return None
+    return rows_of(node) if node.ndim or node.prim.kind != "elementwise" else 1
 
 
 @dataclass(eq=False)

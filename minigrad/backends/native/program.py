@@ -19,6 +19,7 @@ from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, nbytes, row_bytes, schedule
 from ...passes.stage import Stage
 from ...walk import concrete, evaluate
+from .. import numpy as numpy_backend
 from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED, fits_matmul
@@ -74,10 +75,8 @@ class Program:
             if node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in (
                     "float32", "float64"):
                 return None
-            why = unable(node) if not node.ndim and node.prim.kind == "elementwise" else node.prim.name
-            if why:
-                self._why[k] = why
-                return None
+            self._why[k] = unable(node) or node.prim.name
+            return None
         made = kernel(self._plan, step, "kernel")
         name = "k" + hashlib.sha256(made.text.encode()).hexdigest()[:20]
         texts.setdefault(name, made.text.replace('"kernel', f'"{name}'))
@@ -124,7 +123,7 @@ class Program:
         try:
             bound = pool.pop()
         except IndexError:
-            bound = Bound(self, sizes, key[0])
+            bound = self._bind(sizes, key[0])
         try:
             with np.errstate(all="ignore"):
                 found = bound.run(arrays)
@@ -134,6 +133,15 @@ class Program:
             evaluate(self._graph, arrays, sizes)
             raise IndexError("an index is out of range")
         return found
+
+    def _bind(self, sizes: Mapping[Symbol, int], team: int) -> Any:
+        if self._empty(sizes):  # nothing to compute, and NumPy's rules for the extremes of nothing
+            return Empty(numpy_backend.Program(self._graph), sizes)
+        return Bound(self, sizes, team)
+
+    def _empty(self, sizes: Mapping[Symbol, int]) -> bool:
+        return any(value(d, sizes) == 0 for step, made in zip(self._plan.steps, self._kernels, strict=True) if made
+                   for n in step.group.nodes for d in space_of(n))
 
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
@@ -210,6 +218,16 @@ class Layout:
         widest = max((np.prod([value(d, sizes) for d in space_of(n)[1:]], dtype=np.int64) for n in step.group.nodes),
                      default=1)
         return max(BLOCK // max(int(widest), 1), 1)
+
+
+class Empty:
+    """A program for sizes at which some loop has no turn: NumPy's."""
+
+    def __init__(self, program: numpy_backend.Program, sizes: Mapping[Symbol, int]):
+        self._program, self._sizes = program, sizes
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self._program(arrays, self._sizes)
 
 
 class Bound:

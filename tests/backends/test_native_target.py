@@ -196,7 +196,7 @@ def test_several_threads_compile_and_load():
     ({"platform.machine": lambda: "riscv64"}, "not for riscv64"),
     ({"sys.maxsize": 2**31 - 1}, "in 32 bits"),
     ({"importlib.util.find_spec": lambda name: None}, r"pip install minigrad\[native\]"),
-    ({"_llvmlite_version": lambda: (0, 43)}, r"llvmlite 0\.43 is too old")])
+    ({"_llvmlite_version": lambda: (0, 44)}, r"llvmlite 0\.44 is too old")])
 def test_where_there_is_no_native_code(change, said, monkeypatch):
     for name, value in change.items():
         monkeypatch.setattr(f"{target.__name__}.{name}", value)

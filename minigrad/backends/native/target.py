@@ -62,8 +62,8 @@ def available() -> str | None:
     machine = platform.machine().lower()
     if machine not in ("x86_64", "amd64", "aarch64", "arm64") or sys.maxsize < 2**32:
         return f"native code is made for 64-bit x86 and ARM, not for {machine} in {sys.maxsize.bit_length() + 1} bits"
-    if _llvmlite_version() < (0, 44):
-        return f"llvmlite {'.'.join(map(str, _llvmlite_version()))} is too old: 0.44 or newer is needed"
+    if _llvmlite_version() < (0, 45):
+        return f"llvmlite {'.'.join(map(str, _llvmlite_version()))} is too old: 0.45 or newer is needed"
     return None
 
 
@@ -193,8 +193,6 @@ def _llvm() -> Any:
         raise Unsupported(reason)
     import llvmlite.binding as llvm
 
-    if _llvmlite_version() < (0, 45):
-        llvm.initialize()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm

@@ -24,11 +24,12 @@ from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED, fits_matmul
 from ..workspace import ALIGN, allocate
-from . import blas, threads
+from . import blas, scan, threads
 from .access import access, dense_strides, strides
 from .cache import object_code
 from .gemm import View, emit_gemm, gemm_args
 from .kernel import HEAD, Kernel, kernel, rows, space_of, unable
+from .prepare import prepare
 from .runner import runner
 from .target import load
 
@@ -51,10 +52,11 @@ class Program:
         What was fused and how memory is shared, in words; which steps are not native, and why.
     """
 
-    def __init__(self, graph: Graph):
-        self._graph = graph
+    def __init__(self, graph: Graph, own_outputs: bool = False):
+        self._graph = graph = prepare(graph, own_outputs)
         self._plan: Plan = schedule(graph, MANAGED, rows)
-        self._held = {n: KINDS[n.prim.name](n, Program) for n in graph.nodes if n.prim.name in KINDS}
+        self.held = {n: KINDS[n.prim.name](n, partial(Program, own_outputs=n.prim.name == "scan"))
+                     for n in graph.nodes if n.prim.name in KINDS}
         self._kernels: list[Kernel | None] = []
         self._why: dict[int, str] = {}  # step -> why it is not native
         texts: dict[str, str] = {}
@@ -75,6 +77,8 @@ class Program:
             if node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in (
                     "float32", "float64"):
                 return None
+            if node.prim.name == "scan" and self.held[node].programs[0][1].native:
+                return None
             self._why[k] = unable(node) or node.prim.name
             return None
         made = kernel(self._plan, step, "kernel")
@@ -92,9 +96,14 @@ class Program:
         return self._addresses[name]
 
     @property
+    def native(self) -> bool:
+        """Whether no step needs Python, so that a step of a native scan can be this program."""
+        return not self._why and all(self._plan.outputs.get(n) == i for i, n in enumerate(self._graph.outputs))
+
+    @property
     def source(self) -> str:
         return "\n\n".join([Printer(self._plan).print().text,
-                            *(text for held in self._held.values() for text in held.sources())])
+                            *(text for held in self.held.values() for text in held.sources())])
 
     @property
     def llvm(self) -> str:
@@ -140,8 +149,10 @@ class Program:
         return Bound(self, sizes, team)
 
     def _empty(self, sizes: Mapping[Symbol, int]) -> bool:
-        return any(value(d, sizes) == 0 for step, made in zip(self._plan.steps, self._kernels, strict=True) if made
-                   for n in step.group.nodes for d in space_of(n))
+        loops = any(value(d, sizes) == 0 for step, made in zip(self._plan.steps, self._kernels, strict=True) if made
+                    for n in step.group.nodes for d in space_of(n))
+        return loops or any(value(n.params["length"], sizes) == 0 or held.programs[0][1]._empty(sizes)
+                            for n, held in self.held.items() if n.prim.name == "scan")
 
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
@@ -151,7 +162,7 @@ class Program:
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs."""
-        held = sum(h.workspace_bytes(sizes) for h in self._held.values())
+        held = sum(h.workspace_bytes(sizes) for h in self.held.values())
         return Layout(self, sizes, threads.get_num_threads()).total + held
 
     @property
@@ -187,7 +198,7 @@ class Layout:
     """Where everything is in the arena, and how each group is cut, for one set of sizes."""
 
     def __init__(self, program: Program, sizes: Mapping[Symbol, int], team: int):
-        plan = program._plan
+        plan, self.team = program._plan, team
         self.blocks: dict[int, tuple[int, int]] = {}  # step -> rows of a block, blocks
         self.scratch: dict[int, tuple[int, dict[Node, int]]] = {}  # step -> bytes of a thread, and where in them
         pieces: list[tuple[int, int, int, Any]] = []
@@ -208,6 +219,14 @@ class Layout:
             self.scratch[k] = at, offsets
             pieces.append((k, k, at * team, ("scratch", k)))
             pieces += [(k, k, items * value(nbytes(n), sizes), ("parts", n)) for n in made.parts if items > 1]
+        for k, step in enumerate(plan.steps):
+            node = step.group.nodes[0]
+            if node.prim.name == "scan" and k not in program._why:
+                sizes_of = [int(np.prod([value(d, sizes) for d in t.shape], dtype=np.int64)) * t.dtype.itemsize
+                            for t in node.type.parts]
+                pieces += [(k, plan.last_use[node], n, ("part", node, i)) for i, n in enumerate(sizes_of)]
+                pieces += [(k, k, n, ("turn", node, i, j)) for i, n in enumerate(sizes_of[:node.params["counts"][1]])
+                           for j in (0, 1)]
         pieces.sort(key=lambda p: p[0])
         offsets, self.total = allocate([p[:3] for p in pieces])
         self.offset = {p[3]: o for p, o in zip(pieces, offsets, strict=True)}
@@ -244,7 +263,11 @@ class Bound:
         self.slot: dict[Any, int] = {n: 2 + i for i, n in enumerate(graph.inputs)}
         self.out_slot = 2 + n_inputs
         self.free = self.out_slot + n_outputs
-        self.out_types = [(tuple(value(d, sizes) for d in n.shape), n.dtype) for n in graph.outputs]
+        # An output may be a view of what is computed straight into its memory; all others are copied at the end.
+        self._made = [root if self.plan.outputs.get(root := self.roles.root[n]) == i else None
+                      for i, n in enumerate(graph.outputs)]
+        self.out_types = [(tuple(value(d, sizes) for d in (made or n).shape), n.dtype)
+                          for n, made in zip(graph.outputs, self._made, strict=True)]
         self.leaves: dict[Node, np.ndarray] = {}
         self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
         self.inputs = graph.inputs
@@ -255,7 +278,7 @@ class Bound:
         for k, step in enumerate(self.plan.steps):
             self._add(k, step)
         self._flush()
-        self._ends = [self._getter(n) if self._copied(i, n) else None for i, n in enumerate(graph.outputs)]
+        self._ends = [None if n is made else self._getter(n) for n, made in zip(graph.outputs, self._made, strict=True)]
         self.bases = np.zeros(self.free + len(self.leaves), np.int64)
         self.bases[ARENA] = self.arena.ctypes.data + self.start
         self.bases[FLAG] = self.flag.ctypes.data
@@ -283,15 +306,13 @@ class Bound:
                     return None
             else:
                 stretch()
-        for out, end in zip(outputs, self._ends, strict=True):
-            if end is not None:
-                out[...] = end()
+        for i, (made, end) in enumerate(zip(self._made, self._ends, strict=True)):
+            if made is None:
+                outputs[i][...] = end()
+            elif end is not None:
+                outputs[i] = end()
         self.now = self.values = None
         return outputs
-
-    def _copied(self, i: int, n: Node) -> bool:
-        """Tell whether an output has to be copied from what it is a view of."""
-        return not (self.plan.outputs.get(n) == i)
 
     # -- where values are ------------------------------------------------------------------------------
 
@@ -311,6 +332,9 @@ class Bound:
         if memory in self.plan.place:
             return ARENA, self.layout.offset["buffer", self.plan.place[memory]]
         if memory.prim.name == "proj":
+            where = self.layout.offset.get(("part", memory.inputs[0], memory.params["index"]))
+            if where is not None:
+                return ARENA, where
             self._parts.setdefault(memory.inputs[0], []).append((memory.params["index"], self.free))
             self.slot[memory] = self.free
             self.free += 1
@@ -357,11 +381,12 @@ class Bound:
         if root in self.plan.outputs and root in self.plan.place:
             i = len(graph.inputs) + self.plan.outputs[root]
             return lambda: self.now[i]
+        if root.prim.name == "scan" and ("part", root, 0) in self.layout.offset:
+            made = tuple(self._array(self.layout.offset["part", root, i], t) for i, t in enumerate(root.type.parts))
+            return lambda: made
         if root in self.plan.place:
             if root not in self.arrays:
-                where = self.start + self.layout.offset["buffer", self.plan.place[root]]
-                self.arrays[root] = np.ndarray([value(d, self.sizes) for d in root.shape], root.dtype, self.arena,
-                                               where)
+                self.arrays[root] = self._array(self.layout.offset["buffer", self.plan.place[root]], root.type)
             array = self.arrays[root]
             return lambda: array
         if root in self._parts:
@@ -369,6 +394,10 @@ class Bound:
         self.base(root, 0)
         leaf = self.leaves[root]
         return lambda: leaf
+
+    def _array(self, offset: int, t: ArrayType) -> np.ndarray:
+        """Return memory of the arena as an array."""
+        return np.ndarray([value(d, self.sizes) for d in t.shape], t.dtype, self.arena, self.start + offset)
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -378,7 +407,7 @@ class Bound:
             self._native(self.program._address(made.name), self._arguments(k, step, made))
             return
         node = step.group.nodes[0]
-        if k not in self.program._why and self._product(node):
+        if k not in self.program._why and (self._scan(node) if node.prim.name == "scan" else self._product(node)):
             return
         self._flush()
         self._python(node)
@@ -420,6 +449,35 @@ class Bound:
             return strides(param[1], self.roles, self.sizes)[1][param[2]]
         return self.layout.scratch[k][0]  # scratch: of one thread
 
+    def _scan(self, node: Node) -> bool:
+        """Add a scan whose step is native: it runs on memory that this program gives it."""
+        p, (n_shared, n_carry) = node.params, node.params["counts"]
+        body = Bound(self.program.held[node].programs[0][1], self.sizes, self.layout.team)
+        self.kept.append(body)
+        (table,) = body.stretches
+        given = [self._place(n) for n in node.inputs]
+        fixed = [(2 + i, given[i]) for i in range(n_shared)] + [(FLAG, (FLAG, 0))]
+        sliced = [(2 + i, given[i], strides(n, self.roles, self.sizes)[1][0])
+                  for i, n in enumerate(node.inputs) if i >= n_shared + n_carry]
+        parts = [(ARENA, self.layout.offset["part", node, i]) for i in range(len(node.type.parts))]
+        for i, t in enumerate(node.type.parts):
+            if i >= n_carry:
+                steps = dense_strides([value(d, self.sizes) for d in t.shape], t.dtype.itemsize)
+                sliced.append((body.out_slot + i, parts[i], steps[0]))
+        carried = []
+        for i in range(n_carry):
+            rooms = iter((0, 1))
+            carried.append((2 + n_shared + i, body.out_slot + i, given[n_shared + i], parts[i],
+                            lambda i=i, rooms=rooms: (ARENA, self.layout.offset["turn", node, i, next(rooms)])))
+        self._native(scan.step(), scan.arguments(value(p["length"], self.sizes), p["reverse"], table, body.at, fixed,
+                                                 sliced, carried))
+        return True
+
+    def _place(self, n: Node) -> tuple[int, int]:
+        """Return where the first element of a value is."""
+        base, inside = self.base(access(n, self.roles).root, -1)
+        return base, inside + strides(n, self.roles, self.sizes)[0]
+
     def _product(self, node: Node) -> bool:
         """Add a matrix product, if it is one that the generated code or BLAS takes as it stands."""
         if node not in self.plan.place:
@@ -431,16 +489,16 @@ class Bound:
         return True
 
     def _gemm_view(self, n: Node) -> View:
-        base, inside = self.base(access(n, self.roles).root, -1)
-        offset, steps = strides(n, self.roles, self.sizes)
-        return View(base, inside + offset, tuple(value(d, self.sizes) for d in n.shape), tuple(steps))
+        base, offset = self._place(n)
+        steps = strides(n, self.roles, self.sizes)[1]
+        return View(base, offset, tuple(value(d, self.sizes) for d in n.shape), tuple(steps))
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]
         if node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node in self.plan.place:
             evaluate_ = partial(_matmul, [fits_matmul(i) for i in node.inputs])
-        elif node in self.program._held:
-            evaluate_ = self.program._held[node].bind(self.sizes)
+        elif node in self.program.held:
+            evaluate_ = self.program.held[node].bind(self.sizes)
         else:
             evaluate_ = partial(node.prim.eval, np, **concrete(node.params, self.sizes))
         if node in self.plan.place:

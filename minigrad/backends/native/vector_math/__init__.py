@@ -20,12 +20,16 @@ from .lanes import Formula, Lanes
 
 Emit = Callable[..., ir.Value]
 
-_FORMULAS: dict[str, Formula] = {
-    f.__name__: f for f in (
-        exponential.exp, exponential.exp2, exponential.expm1, exponential.expit, exponential.tanh, exponential.sinh,
-        exponential.cosh, logarithm.log, logarithm.log1p, logarithm.log2, logarithm.log10, logarithm.log_expit,
-        logarithm.logaddexp, trigonometric.sin, trigonometric.cos, trigonometric.tan, inverse_trigonometric.asin,
-        inverse_trigonometric.acos, inverse_trigonometric.atan, error_function.erf, error_function.erfc, power.sqrt)}
+_FORMULAS: dict[str, Formula] = {f.__name__: f for f in (
+    exponential.exp, exponential.exp2, exponential.expm1, exponential.expit, exponential.tanh, exponential.sinh,
+    exponential.cosh,
+    logarithm.log, logarithm.log1p, logarithm.log2, logarithm.log10, logarithm.log_expit, logarithm.logaddexp,
+    logarithm.asinh, logarithm.acosh, logarithm.atanh,
+    trigonometric.sin, trigonometric.cos, trigonometric.tan,
+    inverse_trigonometric.asin, inverse_trigonometric.acos, inverse_trigonometric.atan, inverse_trigonometric.atan2,
+    error_function.erf, error_function.erfc, error_function.erfcx,
+    power.sqrt, power.cbrt, power.pow, power.hypot,
+)}
 
 
 def functions(fused: bool = True) -> dict[str, Emit]:

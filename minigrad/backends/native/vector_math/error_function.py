@@ -18,15 +18,27 @@ def erfcx_positive(x: Lanes) -> Lanes:
     return q * polynomial(fma(q, shift, -0.5), c.ERFCX[x.width])
 
 
-def _erfc_positive(x: Lanes) -> Lanes:
-    """Return exp(-x**2) erfcx(x) for x >= 0: with the square's rounding error, and one rounding at the end."""
-    x = clamp(x, high=_END[x.width])
+def _exp_of_square(x: Lanes, sign: float, factor: Lanes) -> Lanes:
+    """Return factor * exp(sign * x**2): with the square's rounding error, and one rounding at the end."""
     square = x * x
-    n, integer = round_to_integer(square, -c.LOG2_E[x.width][0])
+    n, integer = round_to_integer(square, sign * c.LOG2_E[x.width][0])
     high, low = c.LN2[x.width]
-    r = fma(n, -low, -product_error(x, x, square) - fma(n, high, square))
-    scaled = erfcx_positive(x)
-    return scale(fma(scaled, expm1_near_0(r), scaled), integer)
+    r = fma(n, -low, fma(n, -high, square * sign) + product_error(x, x, square) * sign)
+    return scale(fma(factor, expm1_near_0(r), factor), integer)
+
+
+def _erfc_positive(x: Lanes) -> Lanes:
+    """Return exp(-x**2) erfcx(x) for x >= 0."""
+    x = clamp(x, high=_END[x.width])
+    return _exp_of_square(x, -1.0, erfcx_positive(x))
+
+
+def erfcx(x: Lanes) -> Lanes:
+    """Return exp(x**2) erfc(x); for negative x 2 exp(x**2) - erfcx(-x)."""
+    size = fabs(x)
+    y = erfcx_positive(size)
+    grown = _exp_of_square(clamp(size, high={32: 9.5, 64: 26.7}[x.width]), 1.0, x.const(2.0))
+    return select(x < 0.0, grown - y, y)
 
 
 def erfc(x: Lanes) -> Lanes:

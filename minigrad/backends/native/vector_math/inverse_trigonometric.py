@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import coefficients as c
-from .lanes import Lanes, fabs, flip_sign, fma, maximum, minimum, polynomial, select, sign_bit, sqrt, with_sign
+from .lanes import Lanes, fabs, flip_sign, fma, polynomial, select, sign_bit, sqrt, with_sign
 
 
 def _asin_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
@@ -35,23 +35,36 @@ def acos(x: Lanes) -> Lanes:
     return select(large, select(x < 0.0, left, right), near)
 
 
-def _atan_of_quotient(top: Lanes, bottom: Lanes) -> tuple[Lanes, Lanes]:
-    """Return atan(top / bottom) as a sum of two, for 0 <= top, bottom; 0/0 counts as 0 and inf/inf as 1."""
-    low, high = minimum(top, bottom), maximum(top, bottom)
-    q = select(low == high, select(high == 0.0, high, 1.0), low / high)
+def _atan_near_0(q: Lanes) -> Lanes:
+    """Return atan(q) - q for |q| <= 1."""
     z = q * q
-    rest = q * z * polynomial(z, c.ATAN[q.width])
-    swapped = top > bottom
-    first, second, _ = c.HALF_PI[q.width]
-    return select(swapped, first - q, q), select(swapped, second - rest, rest)
+    return q * z * polynomial(z, c.ATAN[q.width])
 
 
 def atan(x: Lanes) -> Lanes:
+    """Return atan(q), or for |x| > 1 pi/2 + atan(-1 / |x|), signed."""
     size = fabs(x)
     large = size > 1.0
     q = select(large, -1.0, size) / select(large, size, 1.0)
-    z = q * q
-    rest = q * z * polynomial(z, c.ATAN[x.width])
     high, low, _ = c.HALF_PI[x.width]
-    result = select(large, high, 0.0 * size.const(0.0)) + (q + (rest + select(large, size.const(low), 0.0)))
-    return with_sign(result, sign_bit(x))
+    small = _atan_near_0(q) + select(large, q.const(low), 0.0)
+    return with_sign(select(large, q.const(high), 0.0) + (q + small), sign_bit(x))
+
+
+def atan2(y: Lanes, x: Lanes) -> Lanes:
+    """Return the angle of (x, y): that of the lesser coordinate over the greater, and multiples of pi/2."""
+    height, width = fabs(y), fabs(x)
+    steep = height > width
+    lesser, greater = select(steep, width, height), select(steep, height, width)
+    q = select(lesser == greater, select(lesser == 0.0, lesser, 1.0), lesser / greater)
+    left = sign_bit(x)
+    back = left != 0
+    # pi/2 - atan q, pi/2 + atan q, pi - atan q or atan q
+    sign = left ^ select(steep, left.const(1 << x.width - 1), 0)
+    high, low, _ = c.HALF_PI[x.width]
+
+    def base(half: float) -> Lanes:
+        return select(steep, half, select(back, q.const(2.0 * half), 0.0))
+
+    angle = base(high) + (flip_sign(q, sign) + (flip_sign(_atan_near_0(q), sign) + base(low)))
+    return select(x.isnan() | y.isnan(), x + y, with_sign(angle, sign_bit(y)))

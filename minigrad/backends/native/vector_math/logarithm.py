@@ -16,11 +16,13 @@ from .lanes import (
     polynomial,
     select,
     sign_bit,
+    sqrt,
     with_sign,
 )
 
 _INFINITY = float("inf")
 _NAN = float("nan")
+_NO_SQUARE = {32: 2.0**30, 64: 2.0**60}  # above, x + 1, sqrt(x**2 + 1) and x are the same float
 
 
 def _exponent(x: Lanes) -> Lanes:
@@ -82,8 +84,8 @@ def log10(x: Lanes) -> Lanes:
     return _log_with_base(x, c.LOG10_E[x.width], *c.LOG10_2[x.width])
 
 
-def log1p_finite(x: Lanes) -> Lanes:
-    """Return log(1 + x) for finite x > -1.
+def log1p_finite(x: Lanes, twice: Lanes | None = None) -> Lanes:
+    """Return log(1 + x) for finite x > -1, and ln 2 more where `twice`.
 
     With 2**e near 1 + x, f = x / 2**e + (1 / 2**e - 1): rounded once, and just x where e is 0. The error counts where
     f and e ln 2 cancel.
@@ -93,6 +95,8 @@ def log1p_finite(x: Lanes) -> Lanes:
     scaled, offset = _divide_by_power(x, e), power - 1.0
     f = scaled + offset
     error = scaled - (f - offset)
+    if twice is not None:
+        e = e + select(twice, e.const(1), 0)
     return _combine(f, e.to_float(), rest(f) + error)
 
 
@@ -108,7 +112,51 @@ def log_expit(x: Lanes) -> Lanes:
 
 
 def logaddexp(x: Lanes, y: Lanes) -> Lanes:
-    high = maximum(x, y)
-    d = fabs(x - y)
-    gap = select(x == y, 0.0, d)
-    return select((x + y).isnan(), x + y, high + log1p_finite(exp_of_negative(-gap)))
+    """Return max + log1p(exp(-|x - y|)).
+
+    Where the two terms cancel, near the curve exp(x) + exp(y) = 1, the error is one of the terms' last places, not of
+    the result's; float32 is computed in float64, so that its results have many places to lose.
+    """
+    if x.width == 32:
+        return logaddexp(x.double(), y.double()).single()
+    gap = select(x == y, 0.0, fabs(x - y))
+    result = maximum(x, y) + log1p_finite(exp_of_negative(-gap))
+    return select(x.isnan() | y.isnan(), x + y, result)
+
+
+def asinh(x: Lanes) -> Lanes:
+    """Return log1p(|x| + x**2 / (1 + sqrt(1 + x**2))), signed; log(2 |x|) where the square might overflow."""
+    size = fabs(x)
+    large = size > _NO_SQUARE[x.width]
+    square = select(large, 0.0, x * x)
+    more = size + square / (sqrt(square + 1.0) + 1.0)
+    result = log1p_finite(more, twice=large)
+    return with_sign(select(size < _INFINITY, result, size), sign_bit(x))
+
+
+def acosh(x: Lanes) -> Lanes:
+    """Return log1p(t + sqrt(t**2 + 2 t)) with t = x - 1; log(2 x) where the square might overflow."""
+    large = x > _NO_SQUARE[x.width]
+    t = x - 1.0
+    more = t + select(large, 0.0, sqrt(fma(t, t, t + t)))
+    result = log1p_finite(more, twice=large)
+    return select(x < _INFINITY, select(x >= 1.0, result, _NAN), x)
+
+
+def atanh(x: Lanes) -> Lanes:
+    """Return log((1 + |x|) / (1 - |x|)) / 2, signed.
+
+    With 2**e near the quotient that is e ln(2) / 2 + atanh(s), where s = (1 + x - 2**e (1 - x)) / (1 + x + 2**e (1 -
+    x)): small, and x itself where e is 0.
+    """
+    size = fabs(x)
+    over, under = size + 1.0, 1.0 - size
+    e = _exponent(over / under)
+    scaled = (under.bits() + (e << MANTISSA[x.width])).floats()
+    near = e == 0
+    s = select(near, size, (over - scaled) / (over + scaled))
+    high, low = c.LN2[x.width]
+    n, z = e.to_float() * 0.5, s * s
+    result = fma(n, high, s + fma(n, low, s * z * polynomial(z, c.ATANH[x.width])))
+    at_1 = select(size == 1.0, size.const(_INFINITY), _NAN)
+    return with_sign(select(size < 1.0, result, at_1), sign_bit(x))

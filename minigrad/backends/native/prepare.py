@@ -1,0 +1,54 @@
+"""What the native backend wants of a graph before it is planned: copies where memory has to be laid out in its way."""
+
+from __future__ import annotations
+
+from ...graph import PRIMITIVES, Graph, Node
+from ...passes.fuse import Roles
+from .access import access
+from .kernel import unable
+
+
+def prepare(graph: Graph, own_outputs: bool = False) -> Graph:
+    """Return an equal graph in which what a scan reads lies in one piece, and each output is computed by a statement.
+
+    Parameters
+    ----------
+    own_outputs : bool
+        Whether an output may not even be a view of the statement's memory: it is written where the caller says.
+    """
+    graph = _scans(graph)
+    roles = Roles.of(graph)
+    taken: set[Node] = set()
+    outputs = []
+    for n in graph.outputs:
+        root = roles.root[n]
+        if root in taken or not roles.is_statement(root) or (own_outputs and root is not n) or root.prim.name in HELD:
+            copy = PRIMITIVES["stop_gradient"](n)
+            if unable(copy) is None:
+                n = root = copy
+        taken.add(root)
+        outputs.append(n)
+    return graph.replace(outputs=tuple(outputs))
+
+
+HELD = frozenset({"scan"})
+
+
+def _scans(graph: Graph) -> Graph:
+    if not any(n.prim.name == "scan" for n in graph.nodes):
+        return graph
+    roles = Roles.of(graph)
+    made: dict[Node, Node] = {}
+    for node in graph.nodes:
+        inputs = tuple(made[i] for i in node.inputs)
+        if node.prim.name == "scan":
+            inputs = tuple(i if in_one_piece(old, roles) else PRIMITIVES["stop_gradient"](i)
+                           for i, old in zip(inputs, node.inputs, strict=True))
+        made[node] = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
+    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+
+
+def in_one_piece(node: Node, roles: Roles) -> bool:
+    """Tell whether a value's elements lie in order, one beside the other."""
+    a = access(node, roles)
+    return not any(a.repeated) and all(a.linked) and roles.root[node].prim.name != "full"

@@ -12,9 +12,9 @@ that was made for so many, whatever `set_num_threads` has said since.
 How it works. A job is opened and closed by one word, the gate: how many workers are inside, how many places are left
 for others, and which job it is, so that one atomic exchange answers whether a worker may come in and what its number
 is. Items are handed out by a counter. The caller opens the gate, works, closes it (no place is left), and waits until
-no worker is inside: nothing of a job is read after that. A worker that finds no job spins for some microseconds
-and then sleeps on a condition variable. Whoever goes to sleep says so first and then looks at the gate again; who
-opens it looks for sleepers after that: one of the two sees the other.
+no worker is inside: nothing of a job is read after that. A worker that finds no job spins for some microseconds,
+offering its CPU to others meanwhile, and then sleeps on a condition variable. Whoever goes to sleep says so first and
+then looks at the gate again; who opens it looks for sleepers after that: one of the two sees the other.
 """
 
 import ctypes
@@ -34,7 +34,8 @@ _LIMIT = 1024  # threads at most: more than helps anybody
 _PLACE = 1 << 16
 _JOB = 1 << 32
 
-_SPIN = 1000  # pauses before a thread sleeps: 15 to 50 microseconds
+_SPIN = 2048  # pauses before a thread sleeps: 30 to 90 microseconds
+_YIELD = 64  # pauses between two times that the CPU is offered to others
 
 _wanted: int | None = None  # what set_num_threads said
 
@@ -154,6 +155,7 @@ declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_signal(ptr)
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare i32 @sigfillset(ptr)
+declare i32 @sched_yield()
 
 ; -- jobs
 
@@ -273,7 +275,7 @@ patience:
   br i1 %spin, label %pause, label %sleep
 
 pause:
-  call {pause}
+  call void @pause(i64 %next_turn)
   br label %look
 
 sleep:
@@ -294,6 +296,20 @@ wait:
 awake:
   store atomic i64 0, ptr @caller_sleeps seq_cst, align 8
   call i32 @pthread_mutex_unlock(ptr @mutex)
+  br label %end
+
+end:
+  ret void
+}}
+
+define internal void @pause(i64 %turn) {{ ; now and then another thread may have the CPU: perhaps the one waited for
+  call {pause}
+  %round = and i64 %turn, {_YIELD - 1}
+  %over = icmp eq i64 %round, 0
+  br i1 %over, label %yield, label %end
+
+yield:
+  call i32 @sched_yield()
   br label %end
 
 end:
@@ -358,7 +374,7 @@ patience:
   br i1 %spin, label %pause, label %sleep
 
 pause:
-  call {pause}
+  call void @pause(i64 %next_turn)
   br label %look
 
 enter: ; one more inside, one place less

@@ -118,8 +118,12 @@ POLYNOMIALS: dict[str, tuple[Function | dict[int, Function], Any, Any, int, int]
     "ASIN": (precise(lambda z: (mp.asin(mp.sqrt(z)) / mp.sqrt(z) - 1) / z), 0, 0.25, 5, 13),
     # atan(x) = x + x**3 * ATAN(x**2), |x| <= 1
     "ATAN": (precise(lambda z: (mp.atan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z), 0, 1, 9, 21),
-    # atanh(x) = x + x**3 * ATANH(x**2), |x| <= 1/5
-    "ATANH": (precise(lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z), 0, 0.041, 3, 8),
+    # atanh(x) = x + x**3 * ATANH(x**2), |x| <= 0.23
+    "ATANH": (precise(lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z), 0, 0.0535, 3, 9),
+    # atanh(s) = s + s**3 / 3 + s**5 * ATANH_TAIL(s**2), |s| <= 1/5
+    "ATANH_TAIL": (precise(lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1 - z / 3) / z**2), 0, 0.041, 0, 10),
+    # (1 + f)**(-1/3)
+    "CBRT_INVERSE": (lambda f: mp.cbrt(1 / (1 + f)), mp.mpf(-1) / 3, mp.mpf(1) / 3, 5, 6),
     # erf(x) = x + x * ERF(x**2), |x| < 1
     "ERF": (precise(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1), 0, 1, 7, 14),
     # erfcx(x) = q * ERFCX(shift * q - 1/2), q = 1 / (x + shift), x >= 0; shift is 2 in float32, 4 in float64
@@ -138,6 +142,8 @@ CONSTANTS: dict[str, tuple[Any, dict[int, tuple[int | None, ...]]]] = {
     "HALF_PI": (mp.pi / 2, {32: (None, None, None), 64: (None, None, None)}),
     # the products of the first three with integers below 2**20 are exact
     "HALF_PI_SHORT": (mp.pi / 2, {64: (33, 33, 33, None)}),
+    "THIRD": (mp.mpf(1) / 3, {64: (None, None)}),
+    "CBRT_2": (mp.cbrt(2), {32: (None,), 64: (None,)}),
     "TWO_OVER_PI": (2 / mp.pi, {32: (None,), 64: (None,)}),
 }
 

@@ -33,6 +33,13 @@ def fast_sum(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
     return s, b - (s - a)
 
 
+def sum_with_error(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
+    """Return a + b rounded, and the error."""
+    s = a + b
+    back = s - a
+    return s, (a - (s - back)) + (b - back)
+
+
 def difference(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
     """Return a - b rounded, and the error."""
     d = a - b

@@ -14,6 +14,7 @@ from .lanes import (
     maximum,
     minimum,
     polynomial,
+    power_of_two,
     select,
     sign_bit,
     sqrt,
@@ -25,9 +26,9 @@ _NAN = float("nan")
 _NO_SQUARE = {32: 2.0**30, 64: 2.0**60}  # above, x + 1, sqrt(x**2 + 1) and x are the same float
 
 
-def _exponent(x: Lanes) -> Lanes:
-    """Return the integer e for which x / 2**e is in [2/3, 4/3), of a positive normal x."""
-    return x.bits() - x.const(2 / 3).bits() >> MANTISSA[x.width]
+def _exponent(x: Lanes, low: float = 2 / 3) -> Lanes:
+    """Return the integer e for which x / 2**e is in [low, 2 low), of a positive normal x."""
+    return x.bits() - x.const(low).bits() >> MANTISSA[x.width]
 
 
 def _divide_by_power(x: Lanes, e: Lanes) -> Lanes:
@@ -151,10 +152,11 @@ def atanh(x: Lanes) -> Lanes:
     """
     size = fabs(x)
     over, under = size + 1.0, 1.0 - size
-    e = _exponent(over / under)
-    scaled = (under.bits() + (e << MANTISSA[x.width])).floats()
-    near = e == 0
-    s = select(near, size, (over - scaled) / (over + scaled))
+    e = _exponent(over / under, 0.8)
+    near, power = e == 0, power_of_two(e)
+    scaled = under * power
+    errors = (size - (over - 1.0)) - ((1.0 - under) - size) * power
+    s = select(near, size, ((over - scaled) + errors) / (over + scaled))
     high, low = c.LN2[x.width]
     n, z = e.to_float() * 0.5, s * s
     result = fma(n, high, s + fma(n, low, s * z * polynomial(z, c.ATANH[x.width])))

@@ -130,7 +130,7 @@ def cbrt(x: Lanes) -> Lanes:
 
 
 def hypot(x: Lanes, y: Lanes) -> Lanes:
-    """Return sqrt(x**2 + y**2), scaled by a power of two, which for float32 is not needed: it is computed in float64."""
+    """Return sqrt(x**2 + y**2), of float32 in float64, where nothing overflows; of float64 scaled by a power of two."""
     width, height = fabs(x), fabs(y)
     if x.width == 32:
         a, b = x.double(), y.double()

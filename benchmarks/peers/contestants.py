@@ -248,7 +248,8 @@ def pytensor_names() -> Names:
 
 def with_pytensor(program: Program) -> Contestant:
     """Return PyTensor's function of the loss of a batch, and of its gradients."""
-    os.environ.setdefault("PYTENSOR_FLAGS", f"base_compiledir={tempfile.mkdtemp()}")  # what it compiled before is gone
+    # numbers in a program are to be float32, and what was compiled before is not to be found
+    os.environ.setdefault("PYTENSOR_FLAGS", f"floatX=float32,base_compiledir={tempfile.mkdtemp()}")
     import optree
     import pytensor
     import pytensor.tensor as pt

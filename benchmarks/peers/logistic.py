@@ -23,7 +23,7 @@ def batch(names: Names, p: Any, x: Any, label: Any) -> Any:
     """Return the mean of a batch."""
     z = x @ p["w"] + p["b"]
     picked = z[names.np.arange(z.shape[0]), label]
-    return (names.logsumexp(z) - picked).mean() + names.np.float32(1e-3) * (p["w"] ** 2).sum()
+    return (names.logsumexp(z) - picked).mean() + 1e-3 * (p["w"] ** 2).sum()
 
 
 def torch_batch(p: Any, x: Any, label: Any) -> Any:

@@ -74,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--examples", default="examples", metavar="NAME", help="what FILE calls the examples")
         sub.add_argument("--seed", type=int, default=0, help="of the digits' split and weights")
         sub.add_argument("--threads", type=_count(0), metavar="N",
-                         help="threads that a matrix product may take: 1, so that the ways differ in nothing but "
-                         "batching; 0 leaves them as they are")
+                         help="threads that a matrix product or a native program may take: 1, so that the ways differ "
+                         "in nothing but batching; 0 leaves them as they are")
         sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
         return sub
 
@@ -113,6 +113,19 @@ def _count(least: int) -> Any:
 
 @contextlib.contextmanager
 def _threads(wanted: int | None) -> Any:
+    """Limit the threads of native programs and of matrix products; 0 leaves them as they are."""
+    before = mg.get_num_threads()
+    if wanted != 0:
+        mg.set_num_threads(wanted or 1)
+    try:
+        with _product_threads(wanted):
+            yield
+    finally:
+        mg.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _product_threads(wanted: int | None) -> Any:
     """Limit the threads of matrix products, if threadpoolctl (which scikit-learn brings) is there to do it."""
     if importlib.util.find_spec("threadpoolctl") is None:
         if wanted:

@@ -318,3 +318,20 @@ def test_cache_that_is_switched_off(capsys, monkeypatch):
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", "")
     assert cli.main(["cache"]) == 0
     assert "no machine code is kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("said", "n"), [([], 1), (["--threads", "2"], 2), (["--threads", "0"], 5)])
+def test_threads_of_native_programs(mine, monkeypatch, said, n):
+    """One, so that the ways differ in nothing but batching, unless the person says otherwise."""
+    if said[1:] == ["2"]:
+        pytest.importorskip("threadpoolctl")
+    seen = []
+    monkeypatch.setattr(cli, "_check", lambda args: seen.append(minigrad.get_num_threads()) or 0)
+    before = minigrad.get_num_threads()
+    try:
+        minigrad.set_num_threads(5)
+        assert cli.main(["check", f"{mine}:loss", *said]) == 0
+        assert minigrad.get_num_threads() == 5
+    finally:
+        minigrad.set_num_threads(before)
+    assert seen == [n]

@@ -206,6 +206,12 @@ def test_where_there_is_no_native_code(change, said, monkeypatch):
         target._llvm.__wrapped__()
 
 
+def test_windows_has_no_forks():
+    """There minigrad is imported as everywhere; that native code cannot run is said when it is asked for."""
+    script = "import os; del os.register_at_fork; from minigrad.backends.native import threads; threads.get_num_threads()"
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
 def test_nothing_is_imported_before_it_is_needed():
     script = ("import sys; from minigrad.backends.native import cache, target, threads; threads.get_num_threads(); "
               "print([m for m in ('llvmlite', 'threadpoolctl') if m in sys.modules])")

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -316,6 +317,16 @@ def test_the_interpreter_ends(more):
     done = subprocess.run([sys.executable, "-c", END.format(more=more)], capture_output=True, text=True, timeout=120,
                           env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")
+
+
+@pytest.mark.parametrize("name", target.TARGETS)
+def test_the_pool_compiles_for_other_machines(name):
+    other = target.TARGETS[name]
+    text = target.assembly(threads._text(other), other)
+    pause, atomic = ("pause", "lock") if other.arch == "x86_64" else ("isb", "ldaddal|ldaxr|stlxr|cas|ldadd")
+    assert re.search(rf"^\s+{pause}\b", text, re.MULTILINE)
+    assert re.search(atomic, text)
+    assert ("_mg_parallel_upto:" in text) == ("apple" in other.triple)
 
 
 # -- how many ------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from .cpus import usable_cpus
 lock = threading.RLock()  # held while LLVM works, so that no fork happens then
 _names = itertools.count()
 
-_PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "new_gvn")
+_PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine")  # more makes no shorter code of kernels
 _CODE = {"opt": 2, "reloc": "pic", "codemodel": "small"}
 _COMPILERS = 8  # threads that compile at the same time
 
@@ -265,4 +265,5 @@ def _keep(thing: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)

@@ -208,7 +208,8 @@ def test_where_there_is_no_native_code(change, said, monkeypatch):
 
 def test_windows_has_no_forks():
     """There minigrad is imported as everywhere; that native code cannot run is said when it is asked for."""
-    script = "import os; del os.register_at_fork; from minigrad.backends.native import threads; threads.get_num_threads()"
+    script = ("import os, random; del os.register_at_fork; from minigrad.backends.native import threads; "
+              "threads.get_num_threads()")
     subprocess.run([sys.executable, "-c", script], timeout=60, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 

@@ -29,18 +29,24 @@ def _overview(found: dict[str, dict[str, Any]]) -> list[str]:
     """Return one line per table of the peers: how many times as long as minigrad each of them takes."""
     cases = [(name, case) for name, data in found.items() for case in data["cases"]]
     names = list(dict.fromkeys(row for _, case in cases for row in (*case["rows"], *case["absent"])))
+    names.sort(key=lambda name: not name.startswith("minigrad"))
     lines = ["## minigrad beside its peers", "",
-             "How many times as long each takes as minigrad's fastest backend (1): above 1, minigrad is faster. "
-             "The tables below have times, spreads and reasons.", "",
+             "How many times as long each takes as the backend of minigrad that has 1: above 1, minigrad is faster. "
+             "The tables below have times, spreads, and why a contestant is absent.", "",
+             "Compile times are those of a fresh function in a process that has compiled before, but for torch.compile "
+             "and PyTensor in the first table of a group; nothing is taken from a cache on disk. Peak memory is what a "
+             "step takes beside its arguments, results included. The limit is the time below which no program can stay "
+             "on this machine: what has to be read and written, at the bandwidth of a copy of that size, or its matrix "
+             "products at the rate of the fastest large one, both measured in the same run.", "",
              "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for name, case in cases:
         ratios = [f"{case['rows'][n]['ratio']['median']:.3g}" if n in case["rows"] else "" for n in names]
-        title = case["title"][0].upper() + case["title"][1:]
-        lines.append(f"| [{title}](#{name.replace('.', '')}) | " + " | ".join(ratios) + " |")
+        group = f"[{name.removeprefix(_PEERS)}](#{name.replace('.', '')})"
+        lines.append(f"| {group}: {case['title']} | " + " | ".join(ratios) + " |")
     targets = [t for data in found.values() for t in data["targets"]]
     met, missed, unknown = (sum(t["met"] is word for t in targets) for word in (True, False, None))
-    return [*lines, "", f"Of {len(targets)} goals {met} are met, {missed} are missed and {unknown} were not measured; "
-            "they stand below each group.", ""]
+    return [*lines, "", f"Of {len(targets)} goals, which stand below each group, {met} are met, {missed} are missed "
+            f"and {unknown} were not measured.", ""]
 
 
 def _benchmark(name: str, data: dict[str, Any]) -> list[str]:

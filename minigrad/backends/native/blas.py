@@ -95,19 +95,20 @@ def works(gemm: int, gemv: int, dtype: np.dtype, bits: int) -> bool:
     """Tell whether the functions at these addresses multiply as NumPy does.
 
     The matrices hold small integers, so that each right result is exact. They have more rows and columns than are asked
-    for, so that sizes, strides and flags that come in a wrong order show.
+    for, so that sizes, strides and flags that come in a wrong order show; and they are smaller than their memory, for
+    functions that take them to be of a wider type.
     """
     scalar = _LETTERS[np.dtype(dtype)][1]
     integer = ctypes.c_int64 if bits == 64 else ctypes.c_int32
     enum = ctypes.c_int
     m, n, k = 3, 5, 4
-    a = np.arange(m * 7, dtype=dtype).reshape(m, 7)
-    b = np.arange(n * 6, dtype=dtype).reshape(n, 6) - 9
-    c = np.full((m, 8), -1, dtype)
+    a = np.arange(4 * m * 7, dtype=dtype).reshape(4 * m, 7)[:m]
+    b = (np.arange(4 * n * 6, dtype=dtype) - 9).reshape(4 * n, 6)[:n]
+    c = np.full((4 * m, 8), -1, dtype)[:m]
     matrix = ctypes.CFUNCTYPE(None, enum, enum, enum, integer, integer, integer, scalar, ctypes.c_void_p, integer,
                               ctypes.c_void_p, integer, scalar, ctypes.c_void_p, integer)(gemm)
     matrix(ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE, m, n, k, 1, a.ctypes.data, 7, b.ctypes.data, 6, 0, c.ctypes.data, 8)
-    y = np.full(2 * m, -1, dtype)
+    y = np.full(8 * m, -1, dtype)[:2 * m]
     vector = ctypes.CFUNCTYPE(None, enum, enum, integer, integer, scalar, ctypes.c_void_p, integer,
                               ctypes.c_void_p, integer, scalar, ctypes.c_void_p, integer)(gemv)
     vector(ROW_MAJOR, NO_TRANSPOSE, m, k, 1, a.ctypes.data, 7, b.ctypes.data, 1, 0, y.ctypes.data, 2)

@@ -195,7 +195,7 @@ def test_the_oldest_used_go(where):
 
 
 def test_the_bound_is_kept_while_entries_are_written(where, monkeypatch):
-    monkeypatch.setattr(cache, "_PRUNE", 1)
+    monkeypatch.setattr(cache, "_PRUNE", "")
     monkeypatch.setattr(cache.prune, "__defaults__", (2000,))
     for k in range(12):
         cache.object_code(ir(k))

@@ -9,7 +9,6 @@ Several processes may share a directory: an entry is written beside its place an
 """
 
 import contextlib
-import itertools
 import os
 import sys
 import tempfile
@@ -23,10 +22,8 @@ from .target import Target, compile_all, host, recipe
 _FORMAT = b"minigrad object 1\n"
 _SUFFIX, _TEMPORARY = ".o", ".part"
 BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest go
-_PRUNE = 64  # writes between two looks at the size
+_PRUNE = "00"  # what the key of one write in 256 starts with: after it, the size is looked at
 _STALE = 3600  # seconds after which what a writer left half-written is nobody's
-
-_writes = itertools.count()
 
 def directory() -> Path | None:
     """Return where entries lie, or None if the cache is switched off.
@@ -107,7 +104,7 @@ def _write(where: Path, key: str, code: bytes) -> None:
         except BaseException:
             os.unlink(beside)
             raise
-        if next(_writes) % _PRUNE == 0:
+        if key.startswith(_PRUNE):
             prune(where)
 
 

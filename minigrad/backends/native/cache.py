@@ -25,6 +25,7 @@ BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest
 _PRUNE = "00"  # what the key of one write in 256 starts with: after it, the size is looked at
 _STALE = 3600  # seconds after which what a writer left half-written is nobody's
 
+
 def directory() -> Path | None:
     """Return where entries lie, or None if the cache is switched off.
 

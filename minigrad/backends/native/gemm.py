@@ -33,10 +33,11 @@ _I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 _PTR, _VOID = ir.PointerType(), ir.VoidType()
 
 _DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
-_CHUNK = 4  # vectors of columns that are copied at a time
+_WIDE = 4  # vectors of columns that are copied at a time; more of them where there are fewer terms
 _SMALL = 1 << 10  # multiplications that are done before BLAS has begun
 _LARGE = 1 << 26  # multiplications from which on BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
+_PIECES = 32  # enough of them for any number of threads to share them out
 _TALL = 128  # rows of one piece, at most
 _TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
 
@@ -44,9 +45,9 @@ GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS'
 
 # The places of a step's arguments.
 (_METHOD, _BATCH, _M, _N, _K, _A_BASE, _A_OFFSET, _B_BASE, _B_OFFSET, _C_BASE, _C_OFFSET, _A_ROW, _A_COL, _B_ROW,
- _B_COL, _C_LINE, _FLIPPED, _ROWS, _COLS, _ROW_BLOCKS, _COL_BLOCKS, _TRANS_A, _TRANS_B, _LDA, _LDB, _LDC,
- _AXES) = range(27)
-_HEAD = 27  # then four for each batch axis: size, and strides of left, right and result
+ _B_COL, _C_LINE, _FLIPPED, _ROWS, _COLS, _CHUNK, _ROW_BLOCKS, _COL_BLOCKS, _TRANS_A, _TRANS_B, _LDA, _LDB, _LDC,
+ _AXES) = range(28)
+_HEAD = 28  # then four for each batch axis: size, and strides of left, right and result
 
 
 def lanes(dtype: np.dtype) -> int:
@@ -157,7 +158,7 @@ class _Case:
         head[_A_ROW], head[_A_COL] = a
         head[_B_ROW], head[_B_COL] = b
         head[_C_LINE], head[_FLIPPED] = c[0], flipped
-        head[_ROWS], head[_COLS] = rows, cols
+        head[_ROWS], head[_COLS], head[_CHUNK] = rows, cols, self.chunk()
         head[_ROW_BLOCKS], head[_COL_BLOCKS] = -(-m // rows), -(-n // cols)
         if method != GENERATED:
             head[_TRANS_A], head[_LDA] = _layout(a, m, k)
@@ -185,12 +186,17 @@ class _Case:
         return (_cost(self.n, self.m, self.k, self.a[0], self.lanes) + self.n * self.m
                 < _cost(self.m, self.n, self.k, self.b[1], self.lanes))
 
+    def chunk(self) -> int:
+        """Return how many columns of the right operand are copied at a time: whole tiles, so many that they fit."""
+        depth = _DEPTH * self.lanes // 64
+        return self.lanes * max(_WIDE, _WIDE * depth // max(self.k, 1) // 2 * 2)
+
     def blocks(self, m: int, n: int) -> tuple[int, int]:
-        """Return how many rows and columns one piece of parallel work has."""
-        chunk = _CHUNK * self.lanes
-        rows = min(m, _TALL)
-        cols = chunk * max(1, _PIECE // max(rows * self.k * chunk, 1))
-        return max(rows, 1), max(min(n, cols), 1)
+        """Return how many rows and columns one piece of parallel work has; it does not depend on who does it."""
+        rows, cols = max(min(m, _TALL), 1), _WIDE * self.lanes
+        while cols < n and (rows * cols * self.k < _PIECE or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
+            cols *= 2
+        return rows, max(min(n, cols), 1)
 
 
 def _cost(m: int, n: int, k: int, stride: int, lanes: int) -> float:
@@ -399,7 +405,7 @@ class _Gemm:
         context, item, _ = f.args
         args = b.load(context, typ=_PTR)
         bases = b.load(b.gep(context, [_int(1)], source_etype=_PTR), typ=_PTR)
-        packed = b.alloca(self.vector, size=_int(self.depth * _CHUNK), name="packed")
+        packed = b.alloca(self.vector, size=_int(self.depth * _WIDE), name="packed")
         packed.align = 64
 
         def arg(place: int) -> ir.Value:
@@ -419,7 +425,7 @@ class _Gemm:
         out = self.at(b, out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
         panels = b.sdiv(b.add(rows, _int(self.tile[0] - 1)), _int(self.tile[0]))
         high = b.sdiv(b.add(rows, b.sub(panels, _int(1))), panels)  # panels of about equal height
-        chunk = _int(_CHUNK * self.lanes)
+        chunk = arg(_CHUNK)
         # A product of no terms is zero: there is one turn then, of no depth.
         with _loop(b, _int(0), _max(b, arg(_K), _int(1)), _int(self.depth)) as k:
             depth = _min(b, _int(self.depth), b.sub(arg(_K), k))
@@ -435,17 +441,14 @@ class _Gemm:
                     b.call(pack, [here, b_row, b_col, depth, width, packed, padded])
                 here = b.select(direct, here, packed)
                 b_line = b.select(direct, b_row, padded)
-                with _loop(b, _int(0), vectors, _int(self.tile[1])) as v:
+                with _loop(b, _int(0), rows, high) as i, _loop(b, _int(0), vectors, _int(self.tile[1])) as v:
                     count = _min(b, _int(self.tile[1]), b.sub(vectors, v))
                     j_tile = b.mul(v, _int(self.lanes))
-                    right_here = self.at(b, here, j_tile)
-                    rest = b.sub(width, j_tile)
-                    out_here = self.at(b, out, b.mul(b.add(j, j_tile), out_col))
-                    with _loop(b, _int(0), rows, high) as i:
-                        b.call(tiles, [_min(b, high, b.sub(rows, i)), count, flipped, depth,
-                                       self.at(b, a_here, b.mul(i, a_row)), a_row, a_col, right_here, b_line,
-                                       self.at(b, out_here, b.mul(i, out_row)), line,
-                                       _min(b, rest, b.mul(count, _int(self.lanes))), add])
+                    to = self.at(b, out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
+                    b.call(tiles, [_min(b, high, b.sub(rows, i)), count, flipped, depth,
+                                   self.at(b, a_here, b.mul(i, a_row)), a_row, a_col,
+                                   self.at(b, here, j_tile), b_line, to, line,
+                                   _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
         b.ret_void()
         return f
 

@@ -48,7 +48,9 @@ class Compiled:
     graph : Graph
         What was traced, of the latest entry.
     source : str
-        Its program.
+        Its program, as NumPy.
+    llvm : str
+        The fused loops of that as LLVM IR; empty where they run on NumPy.
     stages : tuple of Stage
         What was done to get there; ``print`` each.
     """
@@ -90,6 +92,10 @@ class Compiled:
     @property
     def source(self) -> str:
         return self._last().program.source
+
+    @property
+    def llvm(self) -> str:
+        return getattr(self._last().program, "llvm", "")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if tracing():

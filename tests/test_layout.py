@@ -26,7 +26,8 @@ CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
 # but for those that need nothing of it.
 ABOUT = {"minigrad.backends.native": "llvmlite"}
-BARE = {"minigrad.backends.native", *(f"minigrad.backends.native.{m}" for m in ("cache", "cpus", "target", "threads"))}
+BARE = {"minigrad.backends.native",
+        *(f"minigrad.backends.native.{m}" for m in ("cache", "cpus", "pool", "target", "threads"))}
 
 
 def module_name(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigrad.backends.native import cpus, target, threads
+from minigrad.backends.native import cpus, pool, target, threads
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
@@ -322,7 +322,7 @@ def test_the_interpreter_ends(more):
 @pytest.mark.parametrize("name", target.TARGETS)
 def test_the_pool_compiles_for_other_machines(name):
     other = target.TARGETS[name]
-    text = target.assembly(threads._text(other), other)
+    text = target.assembly(pool.text(other), other)
     pause, atomic = ("pause", "lock") if other.arch == "x86_64" else ("isb", "ldaddal|ldaxr|stlxr|cas|ldadd")
     assert re.search(rf"^\s+{pause}\b", text, re.MULTILINE)
     assert re.search(atomic, text)

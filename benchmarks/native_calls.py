@@ -69,15 +69,13 @@ def compiled(emit: Callable[..., ir.Value], arity: int, dtype: Any, lanes: int |
     native = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arity + 1), ctypes.c_int64)(address)
     step = lanes or 1
 
-    def call(*arrays: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def call(*arrays: np.ndarray) -> np.ndarray:
         n = arrays[0].size
-        if n % step or out is None:
-            padded = -(-n // step) * step
-            arrays = tuple(np.resize(np.ascontiguousarray(a, dtype), padded) for a in arrays)
-            result = np.empty(padded, dtype)
-        else:
-            padded, result = n, out
-        native(result.ctypes.data, *(a.ctypes.data for a in arrays), padded)
+        arrays = tuple(np.ascontiguousarray(a, dtype) for a in arrays)
+        if missing := -n % step:
+            arrays = tuple(np.append(a, np.ones(missing, dtype)) for a in arrays)
+        result = np.empty(n + missing, dtype)
+        native(result.ctypes.data, *(a.ctypes.data for a in arrays), n + missing)
         return result[:n]
 
     call.engine = engine  # lives as long as the code is called

@@ -23,6 +23,9 @@ from ..passes.test_random import close
 from .test_numpy import softmax_loss
 
 
+HELD = ("checkpoint", "chunked", "custom", "scan", "switch")
+
+
 def build(graph: Graph) -> native.Program:
     return backends.build(run(graph.check())[0], "native")
 
@@ -52,6 +55,8 @@ def test_random_programs(seed, gradient):
 def test_every_primitive_runs(name, dtype):
     prim = PRIMITIVES[name]
     for sample in prim.samples():
+        if dtype == "f4" and any(isinstance(p, (Graph, tuple)) and name in HELD for p in sample.params.values()):
+            continue  # the graphs that it holds are of float64
         arrays = [a.astype(dtype) if a.dtype.kind == "f" else a for a in sample.arrays]
         graph = program_of(prim, arrays, sample.params)
         have = backends.build(graph, "native")(arrays, {})

@@ -28,6 +28,7 @@ from llvmlite import ir
 
 from ...ops.contract import parse, split_subscripts
 from .blas import NO_TRANSPOSE, ROW_MAJOR, TRANSPOSE
+from .target import Target, has_fma, host
 
 _I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 _PTR, _VOID = ir.PointerType(), ir.VoidType()
@@ -35,7 +36,7 @@ _PTR, _VOID = ir.PointerType(), ir.VoidType()
 _DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 _WIDE = 4  # vectors of columns that are copied at a time; more of them where there are fewer terms
 _SMALL = 1 << 10  # multiplications that are done before BLAS has begun
-_LARGE = 1 << 26  # multiplications from which on BLAS is at least as fast
+_LARGE = 1 << 29  # multiplications from which on BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
 _PIECES = 32  # enough of them for any number of threads to share them out
 _TALL = 128  # rows of one piece, at most
@@ -179,7 +180,8 @@ class _Case:
         if self.m == 1 or self.n == 1:
             matrix, step = (right, self.a[1]) if self.m == 1 else (left, self.b[0])
             return VECTOR if matrix and step > 0 and self.k > 1 and work > _SMALL else GENERATED
-        return MATRIX if left and right and work > _LARGE else GENERATED
+        turned = self.m < 4 and self.wants_flip()  # most of each vector would be empty
+        return MATRIX if left and right and (work > _LARGE or turned) else GENERATED
 
     def wants_flip(self) -> bool:
         """Tell whether the result's transpose is the better one to compute: vectors then run along the rows."""
@@ -194,7 +196,8 @@ class _Case:
     def blocks(self, m: int, n: int) -> tuple[int, int]:
         """Return how many rows and columns one piece of parallel work has; it does not depend on who does it."""
         rows, cols = max(min(m, _TALL), 1), _WIDE * self.lanes
-        while cols < n and (rows * cols * self.k < _PIECE or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
+        piece = _PIECE if m > 4 else _PIECE // 8  # few rows take as long as memory does
+        while cols < n and (rows * cols * self.k < piece or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
             cols *= 2
         return rows, max(min(n, cols), 1)
 
@@ -220,7 +223,7 @@ def _layout(strides: tuple[int, int], rows: int, cols: int) -> tuple[int, int] |
 
 
 def emit_gemm(module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | None,
-              tile: tuple[int, int] = (8, 2)) -> ir.Function:
+              machine: Target | None = None) -> ir.Function:
     """Add a step ``void name(i64 *args, i8 **bases)`` to a module: any matrix product of one dtype.
 
     Parameters
@@ -231,19 +234,41 @@ def emit_gemm(module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | No
         float32 or float64.
     blas_bits : int or None
         The width of BLAS's integers. The module then needs the symbols of `blas.symbols`. None: generated code only.
-    tile : (int, int)
-        The rows and the vectors of columns that registers hold; the result does not depend on it.
+    machine : Target, optional
+        What the code is for; this machine otherwise.
 
     Notes
     -----
     The module needs the symbol ``mg_parallel``.
     """
-    return _Gemm(module, name, np.dtype(dtype), blas_bits, tile).step()
+    return _Gemm(module, name, np.dtype(dtype), blas_bits, machine or host()).step()
+
+
+def tile(machine: Target, rows: int) -> int:
+    """Return how many vectors of columns a tile of so many rows has at most.
+
+    The sums of a tile fill half the registers or more: 16 vectors of 32 where a register holds a whole one, otherwise 6
+    (12 registers of 16 with AVX2, 24 of 32 on ARM). The result does not depend on the tiles.
+    """
+    if not wide_registers(machine):
+        return 1
+    return 4 if rows <= 2 else 2
+
+
+def tall(machine: Target) -> int:
+    """Return how many rows a tile has at most."""
+    return 8 if wide_registers(machine) else 6
+
+
+def wide_registers(machine: Target) -> bool:
+    """Tell whether the machine has 32 registers of 64 bytes."""
+    return machine.cpu == "x86-64-v4" or "+avx512f" in machine.features.split(",")
 
 
 class _Gemm:
-    def __init__(self, module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | None, tile: tuple[int, int]):
-        self.module, self.name, self.dtype, self.blas_bits, self.tile = module, name, dtype, blas_bits, tile
+    def __init__(self, module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | None, machine: Target):
+        self.module, self.name, self.dtype, self.blas_bits, self.machine = module, name, dtype, blas_bits, machine
+        self.tall, self.fused = tall(machine), has_fma(machine)
         self.scalar = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
         self.item, self.lanes, self.depth = dtype.itemsize, lanes(dtype), _DEPTH // dtype.itemsize
         self.vector = ir.VectorType(self.scalar, self.lanes)
@@ -276,7 +301,7 @@ class _Gemm:
                 factor = self.spread(b, b.load(self.at(b, start, step), typ=self.scalar))
                 for column, place in zip(columns, sums_of_row, strict=True):
                     old = b.load(place, typ=self.vector)
-                    b.store(b.call(self.fma, [factor, column, old]), place)
+                    b.store(self.multiply_add(b, factor, column, old), place)
         values = [[b.load(place, typ=self.vector) for place in row] for row in sums]
         (self.put_flipped if flipped else self.put)(b, values, out, line, width, add)
         b.ret_void()
@@ -324,22 +349,18 @@ class _Gemm:
         kinds = [_I64, _PTR, _I64, _I64, _PTR, _I64, _PTR, _I64, _I64, _I1]
         f, b = self.function("_tile", [_I64, _I64, _I1, *kinds])
         rows, cols, flipped, *rest = f.args
-        most, wide = self.tile
-        index = b.add(b.mul(b.add(b.mul(b.zext(flipped, _I64), _int(wide)), b.sub(cols, _int(1))), _int(most)),
-                      b.sub(rows, _int(1)))
+        most = 16  # more than any tile has rows or columns
+        index = b.add(b.mul(b.add(b.mul(b.zext(flipped, _I64), _int(most)), cols), _int(most)), rows)
         done = f.append_basic_block("done")
         switch = b.switch(index, done)
-        count = 0
-        for flip in (False, True):
-            for c in range(1, wide + 1):
-                for r in range(1, most + 1):
-                    kernel = self.tile_function(r, c, flip)
+        for r in range(1, self.tall + 1):
+            for c in {1, tile(self.machine, r)}:
+                for flip in (False, True):
                     block = f.append_basic_block(f"r{r}c{c}")
                     with b.goto_block(block):
-                        b.call(kernel, rest)
+                        b.call(self.tile_function(r, c, flip), rest)
                         b.branch(done)
-                    switch.add_case(_int(count), block)
-                    count += 1
+                    switch.add_case(_int((flip * most + c) * most + r), block)
         b.position_at_end(done)
         b.ret_void()
         return f
@@ -423,7 +444,7 @@ class _Gemm:
         a = self.at(b, a, b.mul(low, a_row))
         right = self.at(b, right, b.mul(left, b_col))
         out = self.at(b, out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
-        panels = b.sdiv(b.add(rows, _int(self.tile[0] - 1)), _int(self.tile[0]))
+        panels = b.sdiv(b.add(rows, _int(self.tall - 1)), _int(self.tall))
         high = b.sdiv(b.add(rows, b.sub(panels, _int(1))), panels)  # panels of about equal height
         chunk = arg(_CHUNK)
         # A product of no terms is zero: there is one turn then, of no depth.
@@ -441,14 +462,19 @@ class _Gemm:
                     b.call(pack, [here, b_row, b_col, depth, width, packed, padded])
                 here = b.select(direct, here, packed)
                 b_line = b.select(direct, b_row, padded)
-                with _loop(b, _int(0), rows, high) as i, _loop(b, _int(0), vectors, _int(self.tile[1])) as v:
-                    count = _min(b, _int(self.tile[1]), b.sub(vectors, v))
-                    j_tile = b.mul(v, _int(self.lanes))
-                    to = self.at(b, out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
-                    b.call(tiles, [_min(b, high, b.sub(rows, i)), count, flipped, depth,
-                                   self.at(b, a_here, b.mul(i, a_row)), a_row, a_col,
-                                   self.at(b, here, j_tile), b_line, to, line,
-                                   _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
+                with _loop(b, _int(0), rows, high) as i:
+                    here_rows = _min(b, high, b.sub(rows, i))
+                    most = self.widest(b, here_rows)
+                    v = self.local(b, _I64, _int(0))
+                    with _while(b, lambda v=v, vectors=vectors: b.icmp_signed("<", b.load(v, typ=_I64), vectors)):
+                        first = b.load(v, typ=_I64)
+                        count = b.select(b.icmp_signed(">=", b.sub(vectors, first), most), most, _int(1))
+                        b.store(b.add(first, count), v)
+                        j_tile = b.mul(first, _int(self.lanes))
+                        to = self.at(b, out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
+                        b.call(tiles, [here_rows, count, flipped, depth, self.at(b, a_here, b.mul(i, a_row)), a_row,
+                                       a_col, self.at(b, here, j_tile), b_line, to, line,
+                                       _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
         b.ret_void()
         return f
 
@@ -526,6 +552,18 @@ class _Gemm:
 
     # -- small things
 
+    def multiply_add(self, b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+        """Return ``x y + z``, rounded once where the machine can."""
+        return b.call(self.fma, [x, y, z]) if self.fused else b.fadd(b.fmul(x, y), z)
+
+    def widest(self, b: ir.IRBuilder, rows: ir.Value) -> ir.Value:
+        """Return how many vectors of columns a tile of so many rows has."""
+        found = _int(tile(self.machine, self.tall))
+        for r in range(1, self.tall):
+            if tile(self.machine, r) != tile(self.machine, self.tall):
+                found = b.select(b.icmp_signed("==", rows, _int(r)), _int(tile(self.machine, r)), found)
+        return found
+
     def at(self, b: ir.IRBuilder, pointer: ir.Value, index: ir.Value) -> ir.Value:
         return b.gep(pointer, [index], source_etype=self.scalar)
 
@@ -589,19 +627,26 @@ def _local(b: ir.IRBuilder, kind: ir.Type, value: ir.Value) -> ir.Value:
 
 
 @contextmanager
-def _loop(b: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: ir.Value | None = None) -> Iterator[ir.Value]:
-    """Emit ``for (i = start; i < stop; i += step)`` around what is emitted inside."""
-    place = _local(b, _I64, start)
+def _while(b: ir.IRBuilder, condition: Callable[[], ir.Value]) -> Iterator[None]:
+    """Emit ``while (condition)`` around what is emitted inside."""
     test, body, after = (b.append_basic_block(n) for n in ("test", "body", "after"))
     b.branch(test)
     b.position_at_end(test)
-    index = b.load(place, typ=_I64)
-    b.cbranch(b.icmp_signed("<", index, stop), body, after)
+    b.cbranch(condition(), body, after)
     b.position_at_end(body)
-    yield index
-    b.store(b.add(index, step or _int(1)), place)
+    yield
     b.branch(test)
     b.position_at_end(after)
+
+
+@contextmanager
+def _loop(b: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: ir.Value | None = None) -> Iterator[ir.Value]:
+    """Emit ``for (i = start; i < stop; i += step)`` around what is emitted inside."""
+    place = _local(b, _I64, start)
+    with _while(b, lambda: b.icmp_signed("<", b.load(place, typ=_I64), stop)):
+        index = b.load(place, typ=_I64)
+        yield index
+        b.store(b.add(index, step or _int(1)), place)
 
 
 def _divmod(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:

@@ -29,7 +29,7 @@ VOID, PTR = ir.VoidType(), ir.PointerType()
 STEP = ir.FunctionType(VOID, [PTR, PTR])
 BLOCK = ir.FunctionType(VOID, [PTR, I64, I64])
 RUN = 16  # vectors that are added up one after the other, before their sum is added to the others
-HEAD = 4  # what each block of arguments begins with: items, whether the pool takes them, rows of an item, rows
+HEAD = 4  # what each block of arguments begins with: items, how many threads may share them, rows of an item, rows
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ def unable(node: Node) -> str | None:
     bad = next((t for t in types if not isinstance(t, ArrayType) or t.dtype.name not in ex.DTYPES), None)
     if bad is not None:
         return f"{node.prim.name} of {bad}"
+    if any(isinstance(d, int) and d == 0 for t in types for d in t.shape):
+        return f"{node.prim.name} of nothing"
     if node.prim.kind == "elementwise":
         return ex.unable(node)
     if node.prim.name in REDUCTIONS:
@@ -157,10 +159,10 @@ class Writer:
         b = self.b
         b.store(f.args[0], context)
         b.store(f.args[1], at(b, context, 8))
-        with b.if_else(b.icmp_signed("!=", self.head(1), I64(0))) as (together, alone):
+        with b.if_else(b.icmp_signed(">", self.head(1), I64(1))) as (together, alone):
             with together:
-                pool = ir.Function(self.module, ir.FunctionType(VOID, [PTR, PTR, I64]), "mg_parallel")
-                b.call(pool, [block, context, items])
+                pool = ir.Function(self.module, ir.FunctionType(VOID, [PTR, PTR, I64, I64]), "mg_parallel_upto")
+                b.call(pool, [block, context, items, self.head(1)])
             with alone, self.counting(items) as i:
                 b.call(block, [context, i, I64(0)])
         if self.parts:

@@ -26,7 +26,7 @@ from ..numpy_text import MANAGED, fits_matmul
 from ..workspace import ALIGN, allocate
 from . import blas, scan, threads
 from .access import access, dense_strides, strides
-from .cache import object_code
+from .cache import object_code, object_codes
 from .gemm import View, emit_gemm, gemm_args
 from .kernel import HEAD, Kernel, kernel, rows, space_of, unable
 from .prepare import prepare
@@ -87,8 +87,7 @@ class Program:
         return Kernel(name, made.text, made.params, made.scratch, made.parts)
 
     def _load(self) -> Any:
-        objects = [object_code(text) for text in self._texts.values()]
-        return load(objects, threads.symbols()) if objects else None
+        return load(object_codes(self._texts.values()), threads.symbols()) if self._texts else None
 
     def _address(self, name: str) -> int:
         if name not in self._addresses:
@@ -429,7 +428,7 @@ class Bound:
         count = 1 if step.group.rows is None else value(step.group.rows, self.sizes)
         work = sum(int(np.prod([value(d, self.sizes) for d in space_of(n)], dtype=np.int64))
                    for n in step.group.nodes)
-        head = [items, items > 1 and work >= SERIAL, size, count]
+        head = [items, self.layout.team if items > 1 and work >= SERIAL else 1, size, count]
         assert len(head) == HEAD
         return np.array([*head, *(self._param(k, p) for p in made.params)], np.int64)
 

@@ -23,9 +23,17 @@ _LOW, _HIGH = {32: -104.5, 64: -746.0}, {32: 89.5, 64: 710.5}
 
 def reduce(x: Lanes) -> tuple[Lanes, Lanes]:
     """Return r and the integer n with x = n ln 2 + r; ln 2 has two parts, the first short (Cody and Waite)."""
+    r, _, n = reduce_with_error(x)
+    return r, n
+
+
+def reduce_with_error(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """Return r, its rounding error and n."""
     n, integer = round_to_integer(x, c.LOG2_E[x.width][0])
     high, low = c.LN2[x.width]
-    return fma(n, -low, fma(n, -high, x)), integer
+    left = fma(n, -high, x)
+    r = fma(n, -low, left)
+    return r, fma(n, -low, left - r), integer
 
 
 def expm1_near_0(r: Lanes) -> Lanes:
@@ -46,8 +54,8 @@ def exp2(x: Lanes) -> Lanes:
 
 
 def expm1(x: Lanes) -> Lanes:
-    r, n = reduce(clamp(x, {32: -20.0, 64: -40.0}[x.width], {32: 89.0, 64: 710.0}[x.width]))
-    p = expm1_near_0(r)
+    r, error, n = reduce_with_error(clamp(x, {32: -20.0, 64: -40.0}[x.width], {32: 89.0, 64: 710.0}[x.width]))
+    p = r + fma(r * r, polynomial(r, c.EXP[x.width]), error)
     # exp(x) - 1 = 2**n * p + (2**n - 1), as twice the half, because 2**n alone may overflow.
     half = power_of_two(n - 1)
     grown = fma(half, p, half - 0.5) * 2.0

@@ -28,7 +28,8 @@ def _top_bit(n: Lanes, place: int) -> Lanes:
 
 def sin(x: Lanes) -> Lanes:
     r, low, n = half_pi_remainder(x)
-    return flip_sign(select((n & 1) == 0, _sin(r, low), _cos(r, low)), _top_bit(n, 1))
+    result = flip_sign(select((n & 1) == 0, _sin(r, low), _cos(r, low)), _top_bit(n, 1))
+    return select(x == 0.0, x, result)  # with its sign
 
 
 def cos(x: Lanes) -> Lanes:
@@ -41,4 +42,4 @@ def tan(x: Lanes) -> Lanes:
     z = r * r
     t = r + fma(r * z, polynomial(z, c.TAN[r.width]), fma(z, low, low))
     odd = (n & 1) != 0
-    return select(odd, -1.0, t) / select(odd, t, 1.0)
+    return select(x == 0.0, x, select(odd, -1.0, t) / select(odd, t, 1.0))

@@ -200,12 +200,12 @@ def test_compiles_for_other_machines(machine, dtype):
 def test_large_products_go_to_blas():
     if blas.find()[0] is None:
         pytest.skip(blas.find()[1])
-    x = np.ones((600, 600), np.float32)
+    x = np.ones((900, 900), np.float32)
     out = np.empty_like(x)
     assert product("ik,kj->ij", x, x, out, with_blas=True)[0] == gemm.MATRIX
-    np.testing.assert_array_equal(out, 600)
+    np.testing.assert_array_equal(out, 900)
     assert product("ik,kj->ij", x[::-1], x, out, with_blas=True)[0] == gemm.GENERATED
-    np.testing.assert_array_equal(out, 600)
+    np.testing.assert_array_equal(out, 900)
 
 
 @pytest.mark.parametrize("wrong", ["sgemv", "dgemm", "threads"])

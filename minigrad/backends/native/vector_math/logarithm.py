@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import coefficients as c
+from .double import difference
 from .exponential import exp_of_negative
 from .lanes import (
     BIAS,
@@ -113,15 +114,18 @@ def log_expit(x: Lanes) -> Lanes:
 
 
 def logaddexp(x: Lanes, y: Lanes) -> Lanes:
-    """Return max + log1p(exp(-|x - y|)).
+    """Return max + log1p(exp(-|x - y|)), with the difference's rounding error.
 
     Where the two terms cancel, near the curve exp(x) + exp(y) = 1, the error is one of the terms' last places, not of
     the result's; float32 is computed in float64, so that its results have many places to lose.
     """
     if x.width == 32:
         return logaddexp(x.double(), y.double()).single()
-    gap = select(x == y, 0.0, fabs(x - y))
-    result = maximum(x, y) + log1p_finite(exp_of_negative(-gap))
+    high = maximum(x, y)
+    down, error = difference(minimum(x, y), high)
+    ratio = exp_of_negative(select(x == y, 0.0, down))  # of equal infinities the difference is NaN
+    ratio = fma(ratio, select(down > -_INFINITY, error, 0.0), ratio)
+    result = high + log1p_finite(ratio)
     return select(x.isnan() | y.isnan(), x + y, result)
 
 

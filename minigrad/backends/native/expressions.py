@@ -103,14 +103,13 @@ def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value
     if old.kind == "f" and new.kind == "f":
         return b.fpext(x, t) if new.itemsize > old.itemsize else b.fptrunc(x, t)
     if old.kind == "f":
-        # Through 64 bits, as C compilers do for the narrow ones, so that 300.0 as uint8 wraps around.
-        wide = vector_type(np.dtype(np.uint64 if new == np.uint64 else np.int64), count)
-        low, high = (-1.0, 2.0 ** 64) if new == np.uint64 else (-2.0 ** 63, 2.0 ** 63)
-        inside = b.and_(b.fcmp_ordered(">" if new == np.uint64 else ">=", x, constant(x.type, low)),
-                        b.fcmp_ordered("<", x, constant(x.type, high)))
-        safe = b.select(inside, x, constant(x.type, 0))
-        made = b.fptoui(safe, wide) if new == np.uint64 else b.fptosi(safe, wide)
-        made = b.select(inside, made, constant(wide, -2 ** 63))
+        # Through 64 bits, as C compilers do for the narrow ones, so that 300.0 as uint8 and -1.0 wrap around.
+        wide = vector_type(np.dtype(np.int64), count)
+        made = constant(wide, -2 ** 63)
+        for low, convert in ((-2.0 ** 63, b.fptosi), (2.0 ** 63, b.fptoui))[:1 + (new == np.uint64)]:
+            inside = b.and_(b.fcmp_ordered(">=", x, constant(x.type, low)),
+                            b.fcmp_ordered("<", x, constant(x.type, 2.0 ** 64 if low > 0 else 2.0 ** 63)))
+            made = b.select(inside, convert(b.select(inside, x, constant(x.type, 0)), wide), made)
         return made if wide == t else b.trunc(made, t)
     if new.kind == "f":
         return (b.uitofp if old.kind in "bu" else b.sitofp)(x, t)

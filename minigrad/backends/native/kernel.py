@@ -79,13 +79,8 @@ def unable(node: Node) -> str | None:
 
 
 def rows(node: Node) -> Any:
-    """Return the number of rows that a statement works on one by one in a kernel; None where it does not.
-
-    A single number is a row of its own.
-    """
-    if unable(node) is not None:
-        return None
-    return rows_of(node) if node.ndim or node.prim.kind != "elementwise" else 1
+    """Return the number of rows that a statement works on one by one in a kernel; None where it does not."""
+    return rows_of(node) if unable(node) is None else None
 
 
 @dataclass(eq=False)
@@ -124,11 +119,14 @@ class Writer:
     # -- the functions -------------------------------------------------------------------------------
 
     def write(self) -> Kernel:
-        block = ir.Function(self.module, BLOCK, f"{self.name}.block")
-        block.linkage = "internal"
-        self._block(block)
         step = ir.Function(self.module, STEP, self.name)
-        self._step(step, block)
+        if self.step.group.rows is None:
+            self._number(step)
+        else:
+            block = ir.Function(self.module, BLOCK, f"{self.name}.block")
+            block.linkage = "internal"
+            self._block(block)
+            self._step(step, block)
         return Kernel(self.name, str(self.module), tuple(self.params), self.scratch, self.parts)
 
     def _begin(self, f: ir.Function, args: Callable[[ir.IRBuilder], tuple[ir.Value, ir.Value]]) -> None:
@@ -148,6 +146,13 @@ class Writer:
         size, total = self.head(2), self.head(3)
         self.low = self.e.mul(self.item, size)
         self.count = least(self.e, self.e.sub(total, self.low), size)
+        for loop in self.loops:
+            LoopWriter(self, loop).write()
+        self._end()
+
+    def _number(self, f: ir.Function) -> None:
+        """Emit statements whose results are single numbers."""
+        self._begin(f, lambda b: f.args)
         for loop in self.loops:
             LoopWriter(self, loop).write()
         self._end()
@@ -172,10 +177,22 @@ class Writer:
         self._end()
 
     def _combine(self, n: Node, items: ir.Value) -> None:
-        """Add up the blocks' parts, neighbours first, then neighbouring sums, and so on."""
-        b, count = self.b, self.size(size_of(n.shape))
-        first = self.pointer(("parts", n), n)
-        nbytes = b.mul(count, I64(n.dtype.itemsize))
+        """Add up the blocks' parts, neighbours first, then neighbouring sums, and so on; the total is the result."""
+        self.b.call(self._combiner(n), [self.pointer(("parts", n), n), self.pointer(n, n),
+                                        self.size(size_of(n.shape)), items])
+
+    def _combiner(self, n: Node) -> ir.Function:
+        """Return a function that combines parts: one for all reductions of a kind and dtype."""
+        name = f"{self.name}.{n.prim.name}.{n.dtype.name}"
+        if name in self.module.globals:
+            return self.module.globals[name]
+        f = ir.Function(self.module, ir.FunctionType(VOID, [PTR, PTR, I64, I64]), name)
+        f.linkage = "internal"
+        first, out, count, items = f.args
+        outer = self.b, self.e
+        self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
+        b, item = self.b, I64(n.dtype.itemsize)
+        nbytes = b.mul(count, item)
         distance = self.e.alloca(I64)
         b.store(I64(1), distance)
         tests, body, end = (b.append_basic_block(name) for name in ("level", "pairs", "combined"))
@@ -187,18 +204,18 @@ class Writer:
         with self.counting(b.sub(items, d), b.shl(d, I64(1))) as i:
             left = at(b, first, b.mul(i, nbytes))
             right = at(b, left, b.mul(d, nbytes))
+            to = b.select(b.icmp_signed(">=", b.shl(d, I64(1)), items), out, left)  # the last pair's is the result
             with self.counting(count, I64(self.lanes)) as k:
-                mask, where = self.mask(count, k, self.lanes), b.mul(k, I64(n.dtype.itemsize))
+                mask, where = self.mask(count, k, self.lanes), b.mul(k, item)
                 x, y = (self.load(n.dtype, at(b, p, where), self.lanes, mask) for p in (left, right))
-                self.store(self.combined(n, x, y), n.dtype, at(b, left, where), self.lanes, mask)
+                self.store(self.combined(n, x, y), n.dtype, at(b, to, where), self.lanes, mask)
         b.store(b.shl(d, I64(1)), distance)
         b.branch(tests)
         b.position_at_end(end)
-        out = self.pointer(n, n)
-        with self.counting(count, I64(self.lanes)) as k:
-            mask, where = self.mask(count, k, self.lanes), b.mul(k, I64(n.dtype.itemsize))
-            self.store(self.load(n.dtype, at(b, first, where), self.lanes, mask), n.dtype, at(b, out, where),
-                       self.lanes, mask)
+        b.ret_void()
+        self.e.branch(f.basic_blocks[1])
+        self.b, self.e = outer
+        return f
 
     # -- arguments -----------------------------------------------------------------------------------
 
@@ -315,7 +332,21 @@ class Writer:
         return ex.constant(t, info.min if name == "max" else info.max)
 
     def across(self, n: Node, x: ir.Value, lanes: int) -> ir.Value:
-        """Return what a reduction makes of all lanes: halves first, so that the order is that of a tree."""
+        """Return what a reduction makes of all lanes."""
+        if lanes == 1:
+            return x
+        name = f"{self.name}.across.{n.prim.name}.{ex.suffix(x.type)}{n.dtype.kind}"
+        f = self.module.globals.get(name)
+        if f is None:
+            f = ir.Function(self.module, ir.FunctionType(ex.element(x.type), [x.type]), name)
+            f.linkage = "internal"
+            outer, self.b = self.b, ir.IRBuilder(f.append_basic_block("entry"))
+            self.b.ret(self._halved(n, f.args[0], lanes))
+            self.b = outer
+        return self.b.call(f, [x])
+
+    def _halved(self, n: Node, x: ir.Value, lanes: int) -> ir.Value:
+        """Combine halves, and halves of that: the order is that of a tree."""
         b = self.b
         while lanes > 1:
             lanes //= 2
@@ -323,7 +354,7 @@ class Writer:
             halves = [b.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(I32, lanes), list(range(k, k + lanes))))
                       for k in (0, lanes)]
             x = self.combined(n, *halves)
-        return b.extract_element(x, I32(0)) if isinstance(x.type, ir.VectorType) else x
+        return b.extract_element(x, I32(0))
 
 
 def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:

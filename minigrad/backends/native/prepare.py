@@ -9,14 +9,16 @@ from .kernel import unable
 
 
 def prepare(graph: Graph, own_outputs: bool = False) -> Graph:
-    """Return an equal graph in which what a scan reads lies in one piece, and each output is computed by a statement.
+    """Return an equal graph that is easier to run natively.
+
+    What a scan reads, and what is reshaped, lies in one piece; each output is computed by a statement.
 
     Parameters
     ----------
     own_outputs : bool
         Whether an output may not even be a view of the statement's memory: it is written where the caller says.
     """
-    graph = _scans(graph)
+    graph = _copies(graph)
     roles = Roles.of(graph)
     taken: set[Node] = set()
     outputs = []
@@ -34,14 +36,15 @@ def prepare(graph: Graph, own_outputs: bool = False) -> Graph:
 HELD = frozenset({"scan"})
 
 
-def _scans(graph: Graph) -> Graph:
-    if not any(n.prim.name == "scan" for n in graph.nodes):
+def _copies(graph: Graph) -> Graph:
+    """Copy what a scan or a reshape reads, where it does not lie in one piece."""
+    if not any(n.prim.name in ("scan", "reshape") for n in graph.nodes):
         return graph
     roles = Roles.of(graph)
     made: dict[Node, Node] = {}
     for node in graph.nodes:
         inputs = tuple(made[i] for i in node.inputs)
-        if node.prim.name == "scan":
+        if node.prim.name == "scan" or (node.prim.name == "reshape" and roles.is_statement(node)):
             inputs = tuple(i if in_one_piece(old, roles) else PRIMITIVES["stop_gradient"](i)
                            for i, old in zip(inputs, node.inputs, strict=True))
         made[node] = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)

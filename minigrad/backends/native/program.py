@@ -77,10 +77,15 @@ class Program:
             if node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in (
                     "float32", "float64"):
                 return None
+            if node.prim.kind == "elementwise" and not node.ndim and unable(node) is None:
+                return self._code(step, texts)
             if node.prim.name == "scan" and self.held[node].programs[0][1].native:
                 return None
             self._why[k] = unable(node) or node.prim.name
             return None
+        return self._code(step, texts)
+
+    def _code(self, step: Step, texts: dict[str, str]) -> Kernel:
         made = kernel(self._plan, step, "kernel")
         name = "k" + hashlib.sha256(made.text.encode()).hexdigest()[:20]
         texts.setdefault(name, made.text.replace('"kernel', f'"{name}'))

@@ -23,7 +23,7 @@ from minigrad.backends.native.vector_math.lanes import Lanes, fabs, select
 from . import harness
 from .native_calls import compiled
 
-CHUNK = 1 << 15  # the arrays stay in the cache
+CHUNK = 1 << 16  # the arrays stay in the cache
 BOUND = 2.0
 PAIRS = ("pow", "atan2", "hypot", "logaddexp")
 NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh",
@@ -127,8 +127,9 @@ def worst_of_singles(function: Function, oracle: Function, step: int, threads: i
 
 # -- samples -----------------------------------------------------------------------------------------------
 
-EDGES = (0.0, 2 / 3, 3 / 4, 4 / 3, 0.477, 0.5, 1.0, 0.8, np.log(2) / 2, 1.5 * np.log(2), np.pi / 4, np.pi / 2, np.pi,
-         2.0, 32.0, 88.7, 103.97, 709.78, 745.13, 2.0**16, 2.0**20, 2.0**30, 2.0**60, 1 / 3, 0.23, 26.5, 27.2, 9.2, 10)
+EDGES = (0.0, 0.23, 1 / 3, 2**0.5 - 1, 0.477, 0.5, 0.5**0.5, 3 / 4, 0.8, 1.0, 2**0.5, 2.0, 9.2, 10, 26.5, 27.2, 32.0,
+         np.log(2) / 2, 1.5 * np.log(2), np.pi / 4, np.pi / 2, np.pi, 88.7, 103.97, 709.78, 745.13, 2.0**16, 2.0**20,
+         2.0**30, 2.0**60)
 
 
 def sample(n: int, dtype: Any, seed: int = 0) -> np.ndarray:

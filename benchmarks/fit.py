@@ -94,6 +94,7 @@ def scaled_erfc(shift: int) -> Function:
 
 
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.01")  # how far rounding to a multiple of ln 2 leaves an argument from 0
+FROM_1 = (mp.sqrt(0.5) - 1, mp.sqrt(2) - 1)  # what is left of a number whose power of two is taken off
 QUARTER_PI = mp.pi / 4 * mp.mpf("1.01")
 
 # name: (function, low, high, coefficients in float32, in float64)
@@ -103,7 +104,7 @@ POLYNOMIALS: dict[str, tuple[Function | dict[int, Function], Any, Any, int, int]
     # exp2(r) = 1 + r * EXP2(r)
     "EXP2": (precise(lambda r: mp.expm1(r * mp.log(2)) / r), -0.505, 0.505, 6, 12),
     # log(1 + f) = f + f**2 * LOG(f)
-    "LOG": (precise(lambda f: (mp.log1p(f) - f) / f**2), mp.mpf(-1) / 3, mp.mpf(1) / 3, 9, 21),
+    "LOG": (precise(lambda f: (mp.log1p(f) - f) / f**2), *FROM_1, 9, 21),
     # sinh(r) = r + r**3 * SINH(r**2), cosh(r) = 1 + r**2 * COSH(r**2)
     "SINH": (precise(lambda z: (mp.sinh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z), 0, HALF_LN2**2, 3, 6),
     "COSH": (precise(lambda z: (mp.cosh(mp.sqrt(z)) - 1) / z), 0, HALF_LN2**2, 3, 6),
@@ -120,16 +121,16 @@ POLYNOMIALS: dict[str, tuple[Function | dict[int, Function], Any, Any, int, int]
     "ATAN": (precise(lambda z: (mp.atan(mp.sqrt(z)) / mp.sqrt(z) - 1) / z), 0, 1, 9, 21),
     # atanh(x) = x + x**3 * ATANH(x**2), |x| <= 0.23
     "ATANH": (precise(lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1) / z), 0, 0.0535, 3, 9),
-    # atanh(s) = s + s**3 / 3 + s**5 * ATANH_TAIL(s**2), |s| <= 1/5
-    "ATANH_TAIL": (precise(lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1 - z / 3) / z**2), 0, 0.041, 0, 10),
+    # atanh(s) = s + s**3 / 3 + s**5 * ATANH_TAIL(s**2), |s| <= 0.172
+    "ATANH_TAIL": (precise(lambda z: (mp.atanh(mp.sqrt(z)) / mp.sqrt(z) - 1 - z / 3) / z**2), 0, 0.0298, 0, 9),
     # (1 + f)**(-1/3)
-    "CBRT_INVERSE": (lambda f: mp.cbrt(1 / (1 + f)), mp.mpf(-1) / 3, mp.mpf(1) / 3, 5, 6),
+    "CBRT_INVERSE": (lambda f: mp.cbrt(1 / (1 + f)), *FROM_1, 5, 6),
     # erf(x) = x + x * ERF(x**2), |x| < 1
     "ERF": (precise(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1), 0, 1, 7, 14),
     # erfcx(x) = q * ERFCX(shift * q - 1/2), q = 1 / (x + shift), x >= 0; shift is 2 in float32, 4 in float64
     "ERFCX": ({32: scaled_erfc(2), 64: scaled_erfc(4)}, -0.5, 0.5, 11, 24),
     # within float64, for float32 results: as LOG and EXP2
-    "LOG_OF_SINGLE": (precise(lambda f: (mp.log1p(f) - f) / f**2), mp.mpf(-1) / 3, mp.mpf(1) / 3, 0, 14),
+    "LOG_OF_SINGLE": (precise(lambda f: (mp.log1p(f) - f) / f**2), *FROM_1, 0, 14),
     "EXP2_OF_SINGLE": (precise(lambda r: mp.expm1(r * mp.log(2)) / r), -0.505, 0.505, 0, 7),
 }
 

@@ -1,9 +1,11 @@
-"""log and its relatives: the argument is 2**e (1 + f) with 1 + f in [2/3, 4/3); a polynomial of f, and e ln 2."""
+"""log and its relatives: the argument is 2**e (1 + f) with 1 + f in [√½, √2); a polynomial of f, and e ln 2."""
 
 from __future__ import annotations
 
+import math
+
 from . import coefficients as c
-from .double import difference
+from .double import difference, fast_sum
 from .exponential import exp_of_negative
 from .lanes import (
     BIAS,
@@ -27,7 +29,7 @@ _NAN = float("nan")
 _NO_SQUARE = {32: 2.0**30, 64: 2.0**60}  # above, x + 1, sqrt(x**2 + 1) and x are the same float
 
 
-def _exponent(x: Lanes, low: float = 2 / 3) -> Lanes:
+def _exponent(x: Lanes, low: float = math.sqrt(0.5)) -> Lanes:
     """Return the integer e for which x / 2**e is in [low, 2 low), of a positive normal x."""
     return x.bits() - x.const(low).bits() >> MANTISSA[x.width]
 
@@ -86,8 +88,8 @@ def log10(x: Lanes) -> Lanes:
     return _log_with_base(x, c.LOG10_E[x.width], *c.LOG10_2[x.width])
 
 
-def log1p_finite(x: Lanes, twice: Lanes | None = None) -> Lanes:
-    """Return log(1 + x) for finite x > -1, and ln 2 more where `twice`.
+def log1p_finite(x: Lanes, low: Lanes | float = 0.0, twice: Lanes | None = None) -> Lanes:
+    """Return log(1 + x + low) for finite x > -1, and ln 2 more where `twice`; `low` is x's rounding error.
 
     With 2**e near 1 + x, f = x / 2**e + (1 / 2**e - 1): rounded once, and just x where e is 0. The error counts where
     f and e ln 2 cancel.
@@ -97,6 +99,8 @@ def log1p_finite(x: Lanes, twice: Lanes | None = None) -> Lanes:
     scaled, offset = _divide_by_power(x, e), power - 1.0
     f = scaled + offset
     error = scaled - (f - offset)
+    if isinstance(low, Lanes):
+        error = fma(low, power, error)
     if twice is not None:
         e = e + select(twice, e.const(1), 0)
     return _combine(f, e.to_float(), rest(f) + error)
@@ -134,8 +138,8 @@ def asinh(x: Lanes) -> Lanes:
     size = fabs(x)
     large = size > _NO_SQUARE[x.width]
     square = select(large, 0.0, x * x)
-    more = size + square / (sqrt(square + 1.0) + 1.0)
-    result = log1p_finite(more, twice=large)
+    more, low = fast_sum(size, square / (sqrt(square + 1.0) + 1.0))
+    result = log1p_finite(more, low, twice=large)
     return with_sign(select(size < _INFINITY, result, size), sign_bit(x))
 
 
@@ -143,8 +147,9 @@ def acosh(x: Lanes) -> Lanes:
     """Return log1p(t + sqrt(t**2 + 2 t)) with t = x - 1; log(2 x) where the square might overflow."""
     large = x > _NO_SQUARE[x.width]
     t = x - 1.0
-    more = t + select(large, 0.0, sqrt(fma(t, t, t + t)))
-    result = log1p_finite(more, twice=large)
+    root = sqrt(fma(t, t, t + t))
+    more, low = fast_sum(select(large, t, root), select(large, 0.0, t))
+    result = log1p_finite(more, low, twice=large)
     return select(x < _INFINITY, select(x >= 1.0, result, _NAN), x)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from . import coefficients as c
 from . import lanes
 from .double import fast_sum, product
@@ -31,7 +33,7 @@ def sqrt(x: Lanes) -> Lanes:
 
 def _pow_of_singles(x: Lanes, y: Lanes) -> Lanes:
     """Return x**y of positive doubles that were float32, to more than float32's bits."""
-    e = x.bits() - x.const(2 / 3).bits() >> 52
+    e = x.bits() - x.const(math.sqrt(0.5)).bits() >> 52
     f = (x.bits() - (e << 52)).floats() - 1.0
     factor = c.LOG2_E[64][0]
     log2 = fma(fma(f * f, polynomial(f, c.LOG_OF_SINGLE[64]), f), factor, e.to_float())

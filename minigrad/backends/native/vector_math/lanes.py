@@ -7,7 +7,6 @@ become constants of the same type. Comparisons are false for NaN, but for ``!=``
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -314,8 +313,3 @@ def polynomial(x: Lanes, coefficients: Sequence[float]) -> Lanes:
 
 
 Formula = Callable[..., Lanes]
-
-
-def by_width(x: Lanes, table: dict[int, Any]) -> Any:
-    """Return the entry for the width of the lanes of `x`."""
-    return table[x.width]

@@ -2,17 +2,22 @@
 
 Which of the two a product takes is decided when a program is bound to its sizes, where all sizes and strides are known:
 
-- Generated code takes what BLAS is slow at: small products, products with few rows or columns, stacks of them,
-  outer products, and operands of which no axis has its elements side by side.
-- BLAS takes the rest, and each product of a matrix and a vector.
+- BLAS takes products of a matrix and a vector, which are as fast as memory is, those of two or three rows with the
+  transpose of a matrix, and large products.
+- Generated code takes all others: it is faster where there are few rows or columns, for outer products and stacks of
+  small products, takes operands of any strides, and shares its work out over the threads that the rest of a program
+  uses. A BLAS has threads of its own, which keep looking for work for a while and meanwhile take the cores of others.
 
 The generated code works on tiles of a few rows and a few vectors of columns, which stay in registers while it runs
 along the contracted axis. A tile's rows of the right operand are read where they are, or are first copied side by side
 if their elements are not, or do not fill whole vectors. The result's transpose can be computed instead, so that an
 operand that is already the way the tiles want it takes the right operand's place. Each element of the result is a
-chain of fused multiply-adds over at most `_DEPTH` terms in order, and then a sum of those chains in order: it
+chain of fused multiply-adds over at most `_DEPTH` bytes of terms in order, and then a sum of those chains in order: it
 depends neither on how a product is cut into tiles nor on the number of threads. (What BLAS computes may, in its last
 bits, depend on the number of its own threads.)
+
+A bias or an activation is not applied to the tiles while they are in registers or in the cache: measured on pieces
+of 128 rows, with sums and maxima, that was between 4 % slower and 1 % faster than a pass after the product.
 
 The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
 """
@@ -38,7 +43,7 @@ _WIDE = 4  # vectors of columns that are copied at a time; more of them where th
 _SMALL = 1 << 10  # multiplications that are done before BLAS has begun
 _LARGE = 1 << 29  # multiplications from which on BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
-_PIECES = 32  # enough of them for any number of threads to share them out
+_PIECES = 32  # pieces that are enough for any number of threads to share them out
 _TALL = 128  # rows of one piece, at most
 _TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
 
@@ -46,9 +51,9 @@ GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS'
 
 # The places of a step's arguments.
 (_METHOD, _BATCH, _M, _N, _K, _A_BASE, _A_OFFSET, _B_BASE, _B_OFFSET, _C_BASE, _C_OFFSET, _A_ROW, _A_COL, _B_ROW,
- _B_COL, _C_LINE, _FLIPPED, _ROWS, _COLS, _CHUNK, _ROW_BLOCKS, _COL_BLOCKS, _TRANS_A, _TRANS_B, _LDA, _LDB, _LDC,
- _AXES) = range(28)
-_HEAD = 28  # then four for each batch axis: size, and strides of left, right and result
+ _B_COL, _C_LINE, _FLIPPED, _ROWS, _COLS, _GROUP, _CHUNK, _ROW_BLOCKS, _COL_BLOCKS, _GROUPS, _TRANS_A, _TRANS_B,
+ _LDA, _LDB, _LDC, _AXES) = range(30)
+_HEAD = 30  # then four for each batch axis: size, and strides of left, right and result
 
 
 def lanes(dtype: np.dtype) -> int:
@@ -159,8 +164,9 @@ class _Case:
         head[_A_ROW], head[_A_COL] = a
         head[_B_ROW], head[_B_COL] = b
         head[_C_LINE], head[_FLIPPED] = c[0], flipped
-        head[_ROWS], head[_COLS], head[_CHUNK] = rows, cols, self.chunk()
-        head[_ROW_BLOCKS], head[_COL_BLOCKS] = -(-m // rows), -(-n // cols)
+        group = self.group(rows * cols)
+        head[_ROWS], head[_COLS], head[_GROUP], head[_CHUNK] = rows, cols, group, self.chunk()
+        head[_ROW_BLOCKS], head[_COL_BLOCKS], head[_GROUPS] = -(-m // rows), -(-n // cols), -(-self.stack // group)
         if method != GENERATED:
             head[_TRANS_A], head[_LDA] = _layout(a, m, k)
         if method == MATRIX:
@@ -179,7 +185,8 @@ class _Case:
         work = self.m * self.n * self.k
         if self.m == 1 or self.n == 1:
             matrix, step = (right, self.a[1]) if self.m == 1 else (left, self.b[0])
-            return VECTOR if matrix and step > 0 and self.k > 1 and work > _SMALL else GENERATED
+            worth = work > _SMALL or self.wants_flip()
+            return VECTOR if matrix and step > 0 and self.k > 1 and worth else GENERATED
         turned = self.m < 4 and self.wants_flip()  # most of each vector would be empty
         return MATRIX if left and right and (work > _LARGE or turned) else GENERATED
 
@@ -200,6 +207,10 @@ class _Case:
         while cols < n and (rows * cols * self.k < piece or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
             cols *= 2
         return rows, max(min(n, cols), 1)
+
+    def group(self, elements: int) -> int:
+        """Return how many products of the stack one piece of parallel work has, if it has so many elements of each."""
+        return max(1, min(_PIECE // 4 // max(elements * self.k, elements), -(-self.stack // _PIECES)))
 
 
 def _cost(m: int, n: int, k: int, stride: int, lanes: int) -> float:
@@ -433,8 +444,20 @@ class _Gemm:
             return _arg(b, args, place)
 
         t, column = _divmod(b, item, arg(_COL_BLOCKS))
-        index, row = _divmod(b, t, arg(_ROW_BLOCKS))
-        a, right, out = self.operands(b, args, bases, index)
+        group, row = _divmod(b, t, arg(_ROW_BLOCKS))
+        first = b.mul(group, arg(_GROUP))
+        with _loop(b, first, _min(b, b.add(first, arg(_GROUP)), arg(_BATCH))) as index:
+            self.product(b, args, self.operands(b, args, bases, index), row, column, packed, tiles, pack)
+        b.ret_void()
+        return f
+
+    def product(self, b: ir.IRBuilder, args: ir.Value, operands: list[ir.Value], row: ir.Value, column: ir.Value,
+                packed: ir.Value, tiles: ir.Function, pack: ir.Function) -> None:
+        """Emit one piece of one product: the rows and columns of the result that `row` and `column` count."""
+        def arg(place: int) -> ir.Value:
+            return _arg(b, args, place)
+
+        a, right, out = operands
         a_row, a_col, b_row, b_col, line = (arg(p) for p in (_A_ROW, _A_COL, _B_ROW, _B_COL, _C_LINE))
         flipped = b.trunc(arg(_FLIPPED), _I1)
         out_row, out_col = b.select(flipped, _int(1), line), b.select(flipped, line, _int(1))
@@ -475,8 +498,6 @@ class _Gemm:
                         b.call(tiles, [here_rows, count, flipped, depth, self.at(b, a_here, b.mul(i, a_row)), a_row,
                                        a_col, self.at(b, here, j_tile), b_line, to, line,
                                        _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
-        b.ret_void()
-        return f
 
     def operands(self, b: ir.IRBuilder, args: ir.Value, bases: ir.Value, index: ir.Value) -> list[ir.Value]:
         """Return where the operands and the result of the `index`-th product of the stack begin."""
@@ -511,7 +532,7 @@ class _Gemm:
         context = b.alloca(_PTR, size=_int(2))
         b.store(args, context)
         b.store(bases, b.gep(context, [_int(1)], source_etype=_PTR))
-        items = b.mul(_arg(b, args, _BATCH), b.mul(_arg(b, args, _ROW_BLOCKS), _arg(b, args, _COL_BLOCKS)))
+        items = b.mul(_arg(b, args, _GROUPS), b.mul(_arg(b, args, _ROW_BLOCKS), _arg(b, args, _COL_BLOCKS)))
         with b.if_else(b.icmp_signed("==", items, _int(1))) as (one, several):
             with one:
                 b.call(block, [context, _int(0), _int(0)])

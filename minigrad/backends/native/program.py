@@ -138,8 +138,7 @@ class Program:
         except IndexError:
             bound = self._bind(sizes, key[0])
         try:
-            with np.errstate(all="ignore"):
-                found = bound.run(arrays)
+            found = bound.run(arrays)
         finally:
             pool.append(bound)
         if found is None:  # an index was out of range: the reference says which
@@ -274,7 +273,6 @@ class Bound:
                           for n, made in zip(graph.outputs, self._made, strict=True)]
         self.leaves: dict[Node, np.ndarray] = {}
         self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
-        self.inputs = graph.inputs
         self.kept: list[np.ndarray] = []
         self.stretches: list[Any] = []
         self._table: list[tuple[int, int]] = []
@@ -283,6 +281,7 @@ class Bound:
             self._add(k, step)
         self._flush()
         self._ends = [None if n is made else self._getter(n) for n, made in zip(graph.outputs, self._made, strict=True)]
+        self.mixed = len(self.stretches) > 1 or any(self._ends) or None in self._made
         self.bases = np.zeros(self.free + len(self.leaves), np.int64)
         self.bases[ARENA] = self.arena.ctypes.data + self.start
         self.bases[FLAG] = self.flag.ctypes.data
@@ -294,28 +293,40 @@ class Bound:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """Return the outputs; None if an index was out of range."""
-        arrays = [a if a.flags.c_contiguous and a.dtype == n.dtype else np.ascontiguousarray(a, n.dtype).reshape(a.shape)
-                  for a, n in zip(arrays, self.inputs, strict=True)]
+        arrays = [a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape) for a in arrays]
         outputs = [np.empty(*t) for t in self.out_types]
-        given, first = (*arrays, *outputs), 2
-        values: dict[Node, np.ndarray] = {}
-        self.now, self.values = given, values
-        for stretch in self.stretches:
-            if isinstance(stretch, tuple):
-                table, n = stretch
-                self.run_steps(table, n, self.at, given, first, len(given))
-                given, first = (), 0
-                if self.flag[0]:
-                    self.flag[0] = 0
-                    return None
-            else:
-                stretch()
-        for i, (made, end) in enumerate(zip(self._made, self._ends, strict=True)):
-            if made is None:
-                outputs[i][...] = end()
-            elif end is not None:
-                outputs[i] = end()
-        self.now = self.values = None
+        given = (*arrays, *outputs)
+        if self.mixed:
+            return self._mixed(given, outputs)
+        table, n = self.stretches[0]
+        self.run_steps(table, n, self.at, given, 2, len(given))
+        return None if self.flag[0] and self._wrong() else outputs
+
+    def _wrong(self) -> bool:
+        """Take note that an index was out of range."""
+        self.flag[0] = 0
+        return True
+
+    def _mixed(self, given: tuple[np.ndarray, ...], outputs: list[np.ndarray]) -> list[np.ndarray] | None:
+        """Run native steps and Python's in turn."""
+        self.now, self.values, first = given, {}, 2
+        try:
+            with np.errstate(all="ignore"):
+                for stretch in self.stretches:
+                    if isinstance(stretch, tuple):
+                        self.run_steps(*stretch, self.at, given, first, len(given))
+                        given, first = (), 0
+                        if self.flag[0] and self._wrong():
+                            return None
+                    else:
+                        stretch()
+                for i, (made, end) in enumerate(zip(self._made, self._ends, strict=True)):
+                    if made is None:
+                        outputs[i][...] = end()
+                    elif end is not None:
+                        outputs[i] = end()
+        finally:
+            self.now = self.values = None
         return outputs
 
     # -- where values are ------------------------------------------------------------------------------

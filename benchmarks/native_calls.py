@@ -69,12 +69,12 @@ def compiled(emit: Callable[..., ir.Value], arity: int, dtype: Any, lanes: int |
     native = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arity + 1), ctypes.c_int64)(address)
     step = lanes or 1
 
-    def call(*arrays: np.ndarray) -> np.ndarray:
+    def call(*arrays: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         n = arrays[0].size
         arrays = tuple(np.ascontiguousarray(a, dtype) for a in arrays)
         if missing := -n % step:
             arrays = tuple(np.append(a, np.ones(missing, dtype)) for a in arrays)
-        result = np.empty(n + missing, dtype)
+        result = np.empty(n + missing, dtype) if out is None or missing else out
         native(result.ctypes.data, *(a.ctypes.data for a in arrays), n + missing)
         return result[:n]
 

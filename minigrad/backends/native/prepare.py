@@ -5,13 +5,15 @@ from __future__ import annotations
 from ...graph import PRIMITIVES, Graph, Node
 from ...passes.fuse import Roles
 from .access import access
-from .kernel import unable
+from .kernel import rows, unable
+from .steps import wants_whole
 
 
 def prepare(graph: Graph, own_outputs: bool = False) -> Graph:
     """Return an equal graph that is easier to run natively.
 
-    What a scan reads, and what is reshaped, lies in one piece; each output is computed by a statement.
+    What a scan reads, what is reshaped, and what steps of their own read lies in one piece; each output is computed by
+    a statement.
 
     Parameters
     ----------
@@ -37,14 +39,15 @@ HELD = frozenset({"scan"})
 
 
 def _copies(graph: Graph) -> Graph:
-    """Copy what a scan or a reshape reads, where it does not lie in one piece."""
-    if not any(n.prim.name in ("scan", "reshape") for n in graph.nodes):
+    """Copy what has to lie in one piece for who reads it, where it does not."""
+    if not any(n.prim.name in ("scan", "reshape") or wants_whole(n) for n in graph.nodes):
         return graph
     roles = Roles.of(graph)
     made: dict[Node, Node] = {}
     for node in graph.nodes:
         inputs = tuple(made[i] for i in node.inputs)
-        if node.prim.name == "scan" or (node.prim.name == "reshape" and roles.is_statement(node)):
+        if (node.prim.name == "scan" or (node.prim.name == "reshape" and roles.is_statement(node))
+                or (wants_whole(node) and rows(node) is None)):
             inputs = tuple(i if in_one_piece(old, roles) else PRIMITIVES["stop_gradient"](i)
                            for i, old in zip(inputs, node.inputs, strict=True))
         made[node] = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)

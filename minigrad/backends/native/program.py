@@ -24,7 +24,7 @@ from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED, fits_matmul
 from ..workspace import ALIGN, allocate
-from . import blas, scan, threads
+from . import blas, scan, steps, threads
 from .access import access, dense_strides, strides
 from .cache import object_code, object_codes
 from .gemm import View, emit_gemm, gemm_args
@@ -54,7 +54,7 @@ class Program:
 
     def __init__(self, graph: Graph, own_outputs: bool = False):
         self._graph = graph = prepare(graph, own_outputs)
-        self._plan: Plan = schedule(graph, MANAGED, rows)
+        self._plan: Plan = schedule(graph, MANAGED | steps.NAMES, rows)
         self.held = {n: KINDS[n.prim.name](n, partial(Program, own_outputs=n.prim.name == "scan"))
                      for n in graph.nodes if n.prim.name in KINDS}
         self._kernels: list[Kernel | None] = []
@@ -80,6 +80,8 @@ class Program:
             if node.prim.kind == "elementwise" and not node.ndim and unable(node) is None:
                 return self._code(step, texts)
             if node.prim.name == "scan" and self.held[node].programs[0][1].native:
+                return None
+            if steps.unable(node) is None:
                 return None
             self._why[k] = unable(node) or node.prim.name
             return None
@@ -154,8 +156,10 @@ class Program:
     def _empty(self, sizes: Mapping[Symbol, int]) -> bool:
         loops = any(value(d, sizes) == 0 for step, made in zip(self._plan.steps, self._kernels, strict=True) if made
                     for n in step.group.nodes for d in space_of(n))
-        return loops or any(value(n.params["length"], sizes) == 0 or held.programs[0][1]._empty(sizes)
-                            for n, held in self.held.items() if n.prim.name == "scan")
+        undefined = any(not steps.defined(n, sizes) for step in self._plan.steps for n in step.group.nodes)
+        return loops or undefined or any(
+            value(n.params["length"], sizes) == 0 or held.programs[0][1]._empty(sizes)
+            for n, held in self.held.items() if n.prim.name == "scan")
 
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
@@ -224,6 +228,8 @@ class Layout:
             pieces += [(k, k, items * value(nbytes(n), sizes), ("parts", n)) for n in made.parts if items > 1]
         for k, step in enumerate(plan.steps):
             node = step.group.nodes[0]
+            if node.prim.name in steps.NAMES and program._kernels[k] is None:
+                pieces.append((k, k, value(steps.room(node), sizes), ("room", k)))
             if node.prim.name == "scan" and k not in program._why:
                 sizes_of = [int(np.prod([value(d, sizes) for d in t.shape], dtype=np.int64)) * t.dtype.itemsize
                             for t in node.type.parts]
@@ -422,7 +428,9 @@ class Bound:
             self._native(self.program._address(made.name), self._arguments(k, step, made))
             return
         node = step.group.nodes[0]
-        if k not in self.program._why and (self._scan(node) if node.prim.name == "scan" else self._product(node)):
+        if k not in self.program._why and (self._scan(node) if node.prim.name == "scan" else
+                                           self._step(k, node) if node.prim.name in steps.NAMES else
+                                           self._product(node)):
             return
         self._flush()
         self._python(node)
@@ -493,17 +501,24 @@ class Bound:
         base, inside = self.base(access(n, self.roles).root, -1)
         return base, inside + strides(n, self.roles, self.sizes)[0]
 
+    def _step(self, k: int, node: Node) -> bool:
+        """Add a statement that is one or several steps of its own."""
+        room = ARENA, self.layout.offset["room", k]
+        for function, args in steps.make(node, self._view, self.sizes, room, (FLAG, 0), self.layout.team):
+            self._native(function, args)
+        return True
+
     def _product(self, node: Node) -> bool:
         """Add a matrix product, if it is one that the generated code or BLAS takes as it stands."""
         if node not in self.plan.place:
             return False
         found, _ = blas.find()
-        views = [self._gemm_view(n) for n in (*node.inputs, node)]
+        views = [self._view(n) for n in (*node.inputs, node)]
         args = gemm_args(node.params["subscripts"], *views, node.dtype, found is not None)
         self._native(products(node.dtype.name), args)
         return True
 
-    def _gemm_view(self, n: Node) -> View:
+    def _view(self, n: Node) -> View:
         base, offset = self._place(n)
         steps = strides(n, self.roles, self.sizes)[1]
         return View(base, offset, tuple(value(d, self.sizes) for d in n.shape), tuple(steps))

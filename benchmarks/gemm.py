@@ -14,7 +14,7 @@ from minigrad.backends.native import blas, cache, gemm, target, threads
 from . import harness
 
 LAYERS = ((784, 512), (512, 256), (256, 10))
-BATCHES = (1, 32, 128, 1024, 8192)
+BATCHES = (1, 32, 128, 1024)
 ORIENTATIONS = {"x @ w": lambda x, w, d: (x, w), "d @ w.T": lambda x, w, d: (d, w.T),
                 "x.T @ d": lambda x, w, d: (x.T, d)}
 
@@ -74,7 +74,7 @@ def run(quick: bool) -> harness.Result:
     call = step(found.bits if found else None)
     cases, targets = [], []
     rng = np.random.default_rng(0)
-    for batch in BATCHES[:3] if quick else BATCHES:
+    for batch in BATCHES[1:3] if quick else BATCHES:
         ratios = {}
         for inputs, outputs in LAYERS:
             x, w, d = (rng.normal(size=shape).astype(np.float32)
@@ -88,7 +88,7 @@ def run(quick: bool) -> harness.Result:
                     "native": lambda a=a, b=b: bound(call, a, b, found is not None),
                     "generated": lambda a=a, b=b: bound(call, a, b, False),
                     "jax": lambda a=a, b=b: by_jax(a, b), "torch": lambda a=a, b=b: by_torch(a, b)})
-                times = harness.race(present, 3 if quick else 7, 0.01)
+                times = harness.race(present, 3 if quick else 7, 0.005)
                 title = f"{name}, {batch} examples, {inputs} to {outputs}"
                 cases.append(harness.Case.of(title, "µs", "numpy", times, absent))
                 for other in present:

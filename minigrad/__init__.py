@@ -17,6 +17,9 @@ from .errors import (
 )
 from .graph import ArrayType, Graph, Node
 from .numpy import Array, special, where
+from .ragged.axes import Axis, axis, count, index, shared
+from .ragged.batch import Batch, batch
+from .ragged.schema import example
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
 from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

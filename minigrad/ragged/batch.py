@@ -155,6 +155,10 @@ class Batch:
             rows = rows * self.lengths[a]
         return rows
 
+    def _begins(self, t: FieldType) -> np.ndarray:
+        """Return where the rows of each example begin in a field."""
+        return self.offsets[t.axes[0]] if len(t.axes) == 1 else offsets_of(self._rows(t))
+
     def _shift(self, t: FieldType) -> np.ndarray:
         """Return by how much the indices in each row are moved, in a shape that broadcasts with the field's."""
         shift = self.offsets[t.target][:-1]
@@ -200,7 +204,7 @@ class Batch:
                 out._fields[name] = value if value is None else value.copy()
                 continue
             if t.axes not in rows:
-                rows[t.axes] = _rows_of(self._rows(t), out._rows(t), which) if t.axes else which
+                rows[t.axes] = _rows_of(self._begins(t)[which], out._rows(t)) if t.axes else which
             taken = value.take(rows[t.axes], axis=0)
             if t.target is not None:
                 moved = out.offsets[t.target][:-1] - self.offsets[t.target][:-1][which]
@@ -227,10 +231,9 @@ def _no_values(batch: Batch) -> Any:
                          f"{', '.join(batch.schema.names)}")
 
 
-def _rows_of(old: np.ndarray, new: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Return the rows of the examples `which`, one example after the other."""
-    begin = offsets_of(old)[:-1][which] - offsets_of(new)[:-1]
-    rows = np.repeat(begin, new)
+def _rows_of(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return ``begins[k]``, ``begins[k] + 1``, ..., `counts[k]` of them, for one k after the other."""
+    rows = np.repeat(begins - offsets_of(counts)[:-1], counts)
     rows += np.arange(len(rows))
     return rows
 

@@ -19,6 +19,8 @@ from .graph import ArrayType, Graph, Node
 from .numpy import Array, special, where
 from .ragged.axes import Axis, axis, count, index, shared
 from .ragged.batch import Batch, batch
+from .ragged.dataset import open_dataset, save_dataset
+from .ragged.loader import DataLoader
 from .ragged.schema import example
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive

@@ -19,6 +19,7 @@ from .graph import ArrayType, Graph, Node
 from .numpy import Array, special, where
 from .ragged.axes import Axis, axis, count, index, shared
 from .ragged.batch import Batch, batch
+from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
 from .ragged.dataset import open_dataset, save_dataset
 from .ragged.loader import DataLoader
 from .ragged.schema import example

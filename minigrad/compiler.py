@@ -138,8 +138,8 @@ class Compiled:
             else:
                 entry = self._trace(args, kwargs, kinds)
                 sizes = entry.sizes(shapes)
-            if 0 in sizes.values():
-                symbol = next(s for s, n in sizes.items() if n == 0)
+            symbol = next((s for s, n in sizes.items() if n == 0 and not s.rows), None)
+            if symbol is not None:
                 names = argument_names(self._f, args, kwargs)
                 which = [names[i] for i, n in enumerate(entry.graph.inputs) if any(
                     getattr(d, "symbol", None) is symbol for d in n.shape)]

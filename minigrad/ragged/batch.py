@@ -105,11 +105,10 @@ class Batch:
         return self._size
 
     def __repr__(self) -> str:
-        rows = ", ".join(f"{n.sum()} {a}s" for a, n in self.lengths.items() if isinstance(n, np.ndarray))
-        return f"<batch of {self.schema.name}: {len(self) if self._is_plain() else '?'} examples{', ' * bool(rows)}{rows}>"
-
-    def _is_plain(self) -> bool:
-        return all(isinstance(v, np.ndarray) for v in (*self._lengths, *self._fields.values()) if v is not None)
+        if not all(isinstance(v, np.ndarray) for v in (*self._lengths, *self._fields.values()) if v is not None):
+            return f"<traced batch of {self.schema.name}>"
+        rows = [f"{n.sum()} {a}s" for a, n in self.lengths.items()]
+        return f"<batch of {self.schema.name}: {', '.join([f'{len(self)} examples', *rows])}>"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.values, dtype=dtype, copy=copy)
@@ -185,7 +184,7 @@ class Batch:
             if which.shape != (size,):
                 raise BatchError(at_user_line(f"a mask of shape {list(which.shape)} for a batch of {size} examples"))
             which = np.flatnonzero(which)
-        if which.ndim != 1 or which.size and which.dtype.kind not in "iu":
+        if which.ndim != 1 or (which.size and which.dtype.kind not in "iu"):
             raise BatchError(at_user_line(f"batch[{key!r}]: an int, a slice, a mask of {size} bools, or a list of "
                                           "positions"))
         if which.size and not (-size <= which.min() and which.max() < size):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def schema_of(cls: Any) -> Schema | None:
 
 def is_traced(value: Any) -> bool:
     """Tell whether a value is no array yet: a traced one, or a type."""
-    return hasattr(value, "_node") or not hasattr(value, "__array__") and hasattr(value, "dtype")
+    return hasattr(value, "_node") or (not hasattr(value, "__array__") and hasattr(value, "dtype"))
 
 
 def example(cls: type) -> type:
@@ -127,7 +127,7 @@ def example(cls: type) -> type:
     """
     frame = sys._getframe(1)
     fields = {}
-    for name, kind in cls.__dict__.get("__annotations__", {}).items():
+    for name, kind in inspect.get_annotations(cls).items():
         if isinstance(kind, str):
             kind = eval(kind, frame.f_globals, {**frame.f_locals, **vars(cls)})
         fields[name] = as_field(kind, f"{cls.__name__}.{name}")
@@ -235,7 +235,7 @@ def _as_declared(value: Any, t: FieldType, label: str) -> Any:
         array = np.asarray(value)
     except ValueError as error:
         raise ShapeError(at_user_line(f"{label}: {error}")) from None
-    free = not isinstance(value, np.ndarray) and array.dtype.kind in "biuf" or not array.size  # numbers of one's own
+    free = (not isinstance(value, np.ndarray) and array.dtype.kind in "biuf") or not array.size  # numbers of one's own
     dtype_of(array.dtype, lambda: f"{label}: ")
     if t.target is not None and (array.dtype.kind in "iu" or not array.size):
         pass

@@ -17,6 +17,7 @@ from ..ops.control import placeholder
 from ..ops.layout import move_axis, reshape, slice_
 from ..ops.spread import mean, split_mean
 from .grad import Argnums, grad
+from .ragged import has_batch, ragged_vmap
 from .trace import argument_names, finish, flatten_arguments, function_name, stage
 
 
@@ -49,6 +50,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
     @functools.wraps(f)
     def batched(*args: Any, **kwargs: Any) -> Any:
+        if has_batch((args, kwargs)):
+            return ragged_vmap(f, in_axes, args, kwargs, mapped_axes, _prefix, _place, out_axes)
         leaves, tree, types = flatten_arguments(f, args, kwargs)
         axes, size = mapped_axes(f, args, kwargs, in_axes, types, "vmap")
         example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)

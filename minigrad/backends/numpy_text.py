@@ -112,7 +112,7 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
         index = ", ".join(xs[1:])
         if lockstep(node) and node.inputs[1].ndim == 1:  # one element of each row: none is met twice
             return [f"{out}[...] = 0", f"{out}[{index}] = {xs[0]}"]
-        return [f"{out}[...] = 0", f"np.add.at({out}, ({index}), {xs[0]})"]
+        return [f"sum_rows({xs[0]}, ({index},), {out})"]
     if name == "pad":
         cut = [f"{a}:{n - b}" + (f":{i + 1}" if i else "") if (a, b, i) != (0, 0, 0) else ":"
                for n, a, b, i in zip(node.shape, p["low"], p["high"], p["interior"], strict=True)]

@@ -19,8 +19,8 @@ from .ops import elementwise as ew
 from .ops import index as indexing
 from .ops.constants import size_scalar
 from .ops.layout import concatenate
-from .ops.scatter import scatter_max, scatter_min, worst
-from .ops.spread import expand_to
+from .ops.scatter import scatter_max, scatter_min
+from .ops.spread import expand_to, worst
 
 _PLACES = """
     Parameters

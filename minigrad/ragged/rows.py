@@ -104,7 +104,7 @@ class Rows:
     @_cached
     def length(self, domain: Domain) -> Node:
         """Return the number of rows of each example."""
-        if len(domain) == 1 and domain[0].symbol in self.lengths:
+        if len(domain) == 1 and getattr(domain[0], "symbol", None) in self.lengths:
             return self.lengths[domain[0].symbol]
         total = None
         for symbols, factor in self._monomials(domain):

@@ -204,16 +204,18 @@ def _mean(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     return total / spread_rows(gather(count, rw.rows.owner(left)) if left else count, total.shape)
 
 
-@_rule("max", "min")
+@_rule("max", "min", "max_or_least", "min_or_largest")
 def _extreme(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     domain, kept, axes = _split_axes(rw, node)
     (x,) = xs
     x = node.prim(x, axes=axes) if axes else x
     if len(kept) == len(domain):
         return x
-    gone = tuple(n for i, n in enumerate(domain) if i not in kept)
-    out = _collect(rw, x, domain, kept, scatter_max if node.prim.name == "max" else scatter_min)
+    out = _collect(rw, x, domain, kept, scatter_max if node.prim.name.startswith("max") else scatter_min)
+    if node.prim.name not in ("max", "min"):
+        return out
     # Nothing to take the largest of: as NumPy, this raises, but when the program runs.
+    gone = tuple(n for i, n in enumerate(domain) if i not in kept)
     there = rw.rows.length(domain) if not kept else _gone_but_needed(rw, gone, tuple(domain[i] for i in kept))
     return barrier(out, nonempty(there, what=node.prim.name))
 
@@ -435,7 +437,9 @@ def _pointers(rw: Rewrite, node: Node, indices: Sequence[Node], shape: Shape) ->
             raise _wrong_axis(node, i, target, n)
 
     def pointer(i: Node) -> Node:
-        x = rw.at_rows(i, domain, at) if domain else rw.each(i)
+        if not domain:
+            return rw.each(i)
+        x = rw.at_rows(i, domain, at)
         return x if i in rw.mapped or rw.is_ragged(i) else expand_to(x, wide, (0,))
 
     into = rw.rows.domain(shape)
@@ -515,9 +519,7 @@ def _argsort(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
         return node.prim(xs[0], axis=dense)
     if len(rw.rows.domain(node.shape)) > 1:
         raise refuse(node, "it sorts along one of two ragged axes", "Sort before they are paired")
-    domain = rw.rows.domain(node.shape)
-    order = segment_argsort(xs[0], rw.rows.owner(domain))
-    return order - spread_rows(rw.rows.of_owner(rw.rows.offset(domain), domain), order.shape)
+    return segment_argsort(xs[0], rw.rows.owner(rw.rows.domain(node.shape)))
 
 
 def _in_segments(rw: Rewrite, node: Node, x: Node, work: Callable[[Node, Node], Node]) -> Node:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from .dims import Dim, Size, same_shape
+from .dims import Size, same_shape
 from .errors import BatchError, DtypeError, ShapeError, at_user_line
 from .graph import Node, full
 from .numpy.array import Array, as_array
 from .ops import elementwise as ew
 from .ops import index as indexing
-from .ops.constants import size_scalar
+from .ops.constants import iota, size_scalar
 from .ops.layout import concatenate
 from .ops.scatter import scatter_max, scatter_min
 from .ops.spread import expand_to, worst
@@ -57,9 +57,8 @@ def _traced(*values: Any) -> bool:
     return any(isinstance(v, (Array, Size)) for v in values)
 
 
-def _rows(name: str, values: Any, index: Any, size: Any, null: int | None, fill: Any
-          ) -> tuple[Node, Node, int | Dim]:
-    """Return rows, places and the number of places, with `fill` in the rows that go nowhere."""
+def _scatter(name: str, how: Callable[..., Node], values: Any, index: Any, size: Any, null: int | None) -> Array:
+    """Bring rows together by a scatter; those that go nowhere go to a place of their own, which is left out."""
     u, i = as_array(values)._node, as_array(index)._node
     n = size.dim if isinstance(size, Size) else int(size)
     if i.dtype.kind not in "iu":
@@ -67,12 +66,13 @@ def _rows(name: str, values: Any, index: Any, size: Any, null: int | None, fill:
     if not same_shape(i.shape, u.shape[:i.ndim]):
         raise ShapeError(at_user_line(f"{name}: the index {i.type} does not fit the values {u.type}: it has one place "
                                       "for each row"))
+    u = ew.cast_to(u, np.dtype(np.int64)) if u.dtype.kind == "b" else u
     i = ew.cast_to(i, np.dtype(np.int64))
-    if null is not None:
-        none = ew.eq(i, full(null, i.shape, i.dtype))
-        i = ew.where(none, full(0, i.shape, i.dtype), i)
-        u = ew.where(expand_to(none, u.shape, tuple(range(i.ndim, u.ndim))), full(fill, u.shape, u.dtype), u)
-    return u, i, n
+    if null is None:
+        return Array(how(u, i, shape=(n, *u.shape[i.ndim:])))
+    nowhere = expand_to(size_scalar(n, i.dtype), i.shape, tuple(range(i.ndim)))
+    i = ew.where(ew.eq(i, full(null, i.shape, i.dtype)), nowhere, i)
+    return Array(indexing.gather(how(u, i, shape=(n + 1, *u.shape[i.ndim:])), iota(size=n)))
 
 
 def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> tuple[np.ndarray, np.ndarray, int]:
@@ -96,9 +96,7 @@ def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> t
 def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
     """Add up the rows that go to each place."""
     if _traced(values, index, size):
-        u, i, n = _rows("segment_sum", values, index, size, null, 0)
-        u = ew.cast_to(u, np.dtype(np.int64)) if u.dtype.kind == "b" else u
-        return Array(indexing.scatter_add(u, i, shape=(n, *u.shape[i.ndim:])))
+        return _scatter("segment_sum", indexing.scatter_add, values, index, size, null)
     u, i, n = _plain("segment_sum", values, index, size, null)
     out = np.zeros((n, *u.shape[i.ndim:]), np.int64 if u.dtype.kind == "b" else u.dtype)
     np.add.at(out, i, u)
@@ -118,9 +116,7 @@ def segment_mean(values: Any, index: Any, size: Any, null: int | None = None) ->
 def _extreme(name: str, largest: bool) -> Callable[..., Any]:
     def function(values: Any, index: Any, size: Any, null: int | None = None, initial: Any = None) -> Any:
         if _traced(values, index, size):
-            dtype = as_array(values).dtype
-            u, i, n = _rows(name, values, index, size, null, worst(dtype, largest))
-            out = Array((scatter_max if largest else scatter_min)(u, i, shape=(n, *u.shape[i.ndim:])))
+            out = _scatter(name, scatter_max if largest else scatter_min, values, index, size, null)
         else:
             u, i, n = _plain(name, values, index, size, null)
             out = np.full((n, *u.shape[i.ndim:]), worst(u.dtype, largest), u.dtype)

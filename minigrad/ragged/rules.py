@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, Shape, Symbol, size_of
-from ..errors import ShapeError, Unsupported
+from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, made_by, reachable
 from ..ops.constants import iota, size_scalar
 from ..ops.contract import LETTERS, contract, parse
@@ -55,15 +55,18 @@ class Rewrite:
         The axis that an index points into.
     moved : dict of Node to Node
         An index that points into the packed rows already.
+    nullable : set of Node
+        Indices that may point nowhere.
     """
 
     def __init__(self, rows: Rows, made: Mapping[Node, Node], mapped: Iterable[Node], targets: Mapping[Node, Symbol],
-                 moved: Mapping[Node, Node]):
+                 moved: Mapping[Node, Node], nullable: Iterable[Node] = ()):
         self.rows = rows
         self.made = dict(made)
         self.mapped = set(mapped)
         self.targets = dict(targets)
         self.moved = dict(moved)
+        self.nullable = set(nullable)
 
     def run(self, outputs: Sequence[Node], since: int) -> list[tuple[Node, bool]]:
         """Return the outputs of the batch, and whether each differs from example to example."""
@@ -435,6 +438,10 @@ def _pointers(rw: Rewrite, node: Node, indices: Sequence[Node], shape: Shape) ->
         target = rw.targets.get(i)
         if target is not None and n != Dim((((target,), 1),)):
             raise _wrong_axis(node, i, target, n)
+        if i in rw.nullable:
+            raise BatchError(f"{node.where}: {node.prim.name}: this index into {target} is declared with null=-1, and "
+                             "-1 is the last row to NumPy. Write mg.gather(x, index), which has zeros there, and "
+                             "mg.segment_sum(x, index, size, null=-1), which leaves them out")
 
     def pointer(i: Node) -> Node:
         if not domain:
@@ -561,7 +568,11 @@ def _follow_targets(rw: Rewrite, node: Node) -> None:
         first = node.inputs[0]
         if first in rw.targets and node.dtype.kind in "iu":
             rw.targets[node] = rw.targets[first]
+            if first in rw.nullable:
+                rw.nullable.add(node)
     elif name in ("concatenate", "where"):
         pointing = {rw.targets.get(i) for i in node.inputs if i.dtype.kind in "iu"}
         if len(pointing) == 1 and None not in pointing:
             rw.targets[node] = pointing.pop()
+            if any(i in rw.nullable for i in node.inputs):
+                rw.nullable.add(node)

@@ -192,7 +192,7 @@ def _one(b: Batch, mine: Sequence[tuple[Any, Node]], rows: Rows) -> tuple[Any, d
 
 def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Rewrite:
     """Return the rewriting in which the inputs for one example have become those of the batch."""
-    made, mapped, targets, moved = {}, [], {}, {}
+    made, mapped, targets, moved, nullable = {}, [], {}, {}, []
     for node, s in zip(old, slots, strict=True):
         new = s.node if s.axis is None else move_axis(s.node, s.axis, 0)
         if s.field is not None and s.field.target is not None:
@@ -200,11 +200,13 @@ def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Rewrite:
             targets[node] = symbol
             if s.field.null is None:
                 moved[node] = new
+            else:
+                nullable.append(node)
             new = _local(rows, new, node.type, symbol, s.field)
         made[node] = new
         if s.is_mapped:
             mapped.append(node)
-    return Rewrite(rows, made, mapped, targets, moved)
+    return Rewrite(rows, made, mapped, targets, moved, nullable)
 
 
 def _local(rows: Rows, pointers: Node, one: ArrayType, symbol: Symbol, field: FieldType) -> Node:

@@ -13,8 +13,9 @@ from .. import walk
 from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, Node, TupleType, leaf_names
 from ..ops.control import placeholder
+from ..transforms.mapped import mapped_axes
 from ..transforms.trace import Staged, flatten_arguments, stage
-from ..transforms.vmap import mapped_axes, vmap
+from ..transforms.vmap import vmap
 from .check import Checked, at_element, describe, element, name_of, number, plural, precision, stage_precisely, type_of
 
 

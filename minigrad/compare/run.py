@@ -17,9 +17,10 @@ from ..compiler import Compiled, compile
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import Graph
 from ..transforms.grad import value_and_grad
+from ..transforms.mapped import mapped_axes
 from ..transforms.microbatch import microbatch as microbatched
 from ..transforms.trace import flatten_arguments, function_name, trace
-from ..transforms.vmap import mapped_axes, mean_loss, unroll
+from ..transforms.vmap import mean_loss, unroll
 from .machine import environment
 from .operations import count_nodes, count_operations
 from .report import Point, Report, Row

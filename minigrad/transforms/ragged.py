@@ -25,7 +25,8 @@ from ..ragged.batch import Batch
 from ..ragged.rows import Rows, spread_rows
 from ..ragged.rules import Rewrite
 from ..ragged.schema import Schema
-from .trace import finish, flatten_arguments, function_name, stage
+from .mapped import mapped_axes, place, prefix
+from .trace import Staged, finish, flatten_arguments, function_name, stage
 
 
 def is_batch(x: Any) -> bool:
@@ -69,30 +70,54 @@ class Slot:
         return self.axis is not None or bool(self.field and self.field.axes)
 
 
-def ragged_vmap(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs: dict, mapped_axes: Callable[..., Any],
-                prefix: Callable[..., Any], place: Callable[..., Any], out_axes: Any) -> Any:
-    """Map `f` over the examples of the batches, and axes of the arrays, among its arguments."""
+@dataclass
+class StagedBatch:
+    """A function traced for one example, and all that is needed to rewrite it for the batch.
+
+    Attributes
+    ----------
+    staged : Staged
+    rewrite : Rewrite
+    inputs, leaves : list
+        The inputs of the batched program, and what the caller gave for them.
+    axes : dict of Symbol to Axis
+    """
+
+    staged: Staged
+    rewrite: Rewrite
+    inputs: list[Node]
+    leaves: list[Any]
+    axes: dict[Symbol, Axis]
+
+
+def stage_batch(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs: dict) -> StagedBatch:
+    """Trace `f` for one example of the batches among its arguments."""
     leaves, _, types = flatten_arguments(f, args, kwargs)
     inputs = [placeholder(t) for t in types]
-    example, rows, axes = _example(f, args, kwargs, in_axes, leaves, inputs, mapped_axes, prefix)
-    slots, ex_tree = optree.tree_flatten(example)
-    staged = stage(f, args, kwargs, ([s.leaf for s in slots], ex_tree, [s.type for s in slots]))
+    example, rows, axes = _example(f, args, kwargs, in_axes, leaves, inputs)
+    slots, tree = optree.tree_flatten(example)
+    staged = stage(f, args, kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots]))
     with made_by("vmap"):
         rewrite = _inputs(rows, slots, staged.inputs)
+    return StagedBatch(staged, rewrite, inputs, leaves, axes)
+
+
+def ragged_vmap(f: Callable[..., Any], in_axes: Any, out_axes: Any, args: tuple, kwargs: dict) -> Any:
+    """Map `f` over the examples of the batches, and axes of the arrays, among its arguments."""
+    batch = stage_batch(f, in_axes, args, kwargs)
+    staged, rewrite = batch.staged, batch.rewrite
+    with made_by("vmap"):
         outputs = rewrite.run(staged.outputs, staged.since)
         places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
-        names = {s.symbol: a for a, s in axes}
-        out = [_packed_result(f, rows, o.type, node, a, names) if rewrite.is_ragged(o) else
-               place(f, node, has, a, rows.size)
+        out = [_packed_result(f, rewrite.rows, o.type, node, a, batch.axes) if rewrite.is_ragged(o) else
+               place(f, node, has, a, rewrite.rows.size)
                for o, (node, has), a in zip(staged.outputs, outputs, places, strict=True)]
-    result = optree.tree_unflatten(staged.out_tree, out)
-    nodes, out_tree = optree.tree_flatten(result)
-    return finish(inputs, leaves, nodes, out_tree)
+    nodes, out_tree = optree.tree_flatten(optree.tree_unflatten(staged.out_tree, out))
+    return finish(batch.inputs, batch.leaves, nodes, out_tree)
 
 
 def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, leaves: Sequence[Any],
-             inputs: Sequence[Node], mapped_axes: Callable[..., Any], prefix: Callable[..., Any]
-             ) -> tuple[Any, Rows, list[tuple[Axis, Dim]]]:
+             inputs: Sequence[Node]) -> tuple[Any, Rows, dict[Symbol, Axis]]:
     """Return the arguments for one example, with a `Slot` for each leaf, the batch's rows, and its ragged sizes."""
     parts, whole = optree.tree_flatten((args, kwargs), is_leaf=is_batch)
     positional = optree.tree_structure(args, is_leaf=is_batch)
@@ -124,7 +149,7 @@ def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, lea
     found, size = mapped_axes(f, flat_args, flat_kwargs, in_axes, stand_in_types, "vmap")
     dense_axes = iter(found)
     rows = Rows(size)
-    named: list[tuple[Axis, Dim]] = []
+    named: dict[Symbol, Axis] = {}
     examples = []
     for part, axis, mine in cut:
         if not is_batch(part) or axis is None:
@@ -139,7 +164,7 @@ def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, lea
                 next(dense_axes)
             example, dims = _one(part, mine, rows)
             examples.append(example)
-            named += dims.items()
+            named |= {d.symbol: a for a, d in dims.items()}
     return optree.tree_unflatten(whole, examples), rows, named
 
 

@@ -97,6 +97,7 @@ def stage_batch(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs: dict) 
     example, rows, axes = _example(f, args, kwargs, in_axes, leaves, inputs)
     slots, tree = optree.tree_flatten(example)
     staged = stage(f, args, kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots]))
+    staged.args, staged.kwargs = example  # whose leaves its inputs are
     with made_by("vmap"):
         rewrite = _inputs(rows, slots, staged.inputs)
     return StagedBatch(staged, rewrite, inputs, leaves, axes)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .harness import cores
 
-NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory", "per_example", "algebra")
+NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory", "per_example", "algebra",
+         "graphs")
 
 
 def main() -> int:

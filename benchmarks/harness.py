@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = frozenset({"jax", "jaxlib", "torch", "opacus", "backpack"})  # contestants that need one of these may be absent
+PEERS = frozenset({"jax", "jaxlib", "torch", "torch_geometric", "opacus", "backpack"})  # contestants that need one of these may be absent
 FEWEST = 5  # undisturbed rounds that are better than many disturbed ones
 UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
 
@@ -229,7 +229,7 @@ class Result:
 def conditions() -> dict[str, Any]:
     """Return the versions and the machine."""
     versions = {"python": platform.python_version()}
-    for name in ("numpy", "jax", "torch"):
+    for name in ("numpy", "scipy", "jax", "torch", "torch_geometric"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     if "minigrad" in sys.modules:

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from minigrad.ops.index import FEW, sum_rows
+from minigrad.ops.index import FEW, sum_gathered, sum_rows, take_rows
 
 
 @pytest.fixture(params=["SciPy", "NumPy alone"])
@@ -71,3 +71,26 @@ def test_an_index_out_of_range(bad, count, library):
     index[-1] = bad
     with pytest.raises(IndexError, match=f"index {bad} is out of bounds for axis 0 with size 50"):
         sum_rows(np.ones((count, 3)), [index], np.empty((50, 3)))
+
+
+@pytest.mark.parametrize("count", [0, 5, FEW])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_sums_of_gathered_rows(count, dtype, library):
+    rng = np.random.default_rng(0)
+    x = (10 * rng.normal(size=(40, 3))).astype(dtype)
+    source, to = rng.integers(-40, 40, count), rng.integers(-50, 50, count)
+    have = sum_gathered(x, source, to, np.full((50, 3), 7, dtype))
+    np.testing.assert_array_equal(have, expected(x[source], [to], (50, 3)))
+    for bad in (40, -41):
+        if count:
+            with pytest.raises(IndexError, match=f"index {bad} is out of bounds"):
+                sum_gathered(x, np.where(np.arange(count) == 1, bad, source), to, np.empty((50, 3), dtype))
+
+
+def test_rows_are_taken():
+    x = np.arange(12.0).reshape(4, 3)
+    index = np.array([[0, -1], [2, -4]])
+    np.testing.assert_array_equal(take_rows(x, index, np.empty((2, 2, 3))), x[index])
+    for bad in (4, -5):
+        with pytest.raises(IndexError, match=f"index {bad} is out of bounds"):
+            take_rows(x, np.array([0, bad]), np.empty((2, 3)))

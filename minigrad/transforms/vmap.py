@@ -14,6 +14,8 @@ from ..numpy.array import Array
 from ..ops.control import placeholder
 from ..ops.layout import move_axis, reshape, slice_
 from ..ops.spread import mean, split_mean
+from ..ragged.axes import Axis
+from ..ragged.batch import Batch
 from .grad import Argnums, grad
 from .mapped import mapped_axes, place, prefix
 from .ragged import has_batch, ragged_vmap
@@ -79,7 +81,8 @@ def per_example_grad(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any =
     return vmap(grad(f, argnums, has_aux), in_axes)
 
 
-def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False) -> Callable[..., Any]:
+def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, over: Axis | None = None
+              ) -> Callable[..., Any]:
     """Return the mean over a batch of a per-example loss: `vmap`, then one visible ``mean`` node.
 
     A term of the loss that does not depend on the example, such as a regulariser, is moved out of the
@@ -93,6 +96,9 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False) ->
         As in `vmap`.
     has_aux : bool
         The aux of every example comes back stacked.
+    over : Axis, optional
+        The ragged axis that the mean is taken over, in place of the examples: the loss of one example is then a
+        vector along it, one number per row, and each row of the batch counts the same.
 
     Returns
     -------
@@ -106,6 +112,12 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False) ->
         def average(*args: Any, **kwargs: Any) -> Any:
             out = losses_of(*args, **kwargs)
             losses, aux = out if has_aux else (out, None)
+            if over is not None:
+                losses = _per_row(f, losses, over)
+            elif isinstance(losses, Batch):
+                raise BatchError(at_user_line(
+                    f"mean_loss({function_name(f)}): the loss of one example is {losses.schema.fields['value']}, and "
+                    "not one number. Sum or average it within the example, or say mean_loss(f, over=axis)"))
             if not isinstance(losses, Array) or losses.ndim != 1 or losses.dtype.kind != "f":
                 got = losses._node.type if isinstance(losses, Array) else f"a {type(losses).__name__}"
                 raise BatchError(at_user_line(
@@ -121,6 +133,15 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False) ->
 
     mean_over_batch.in_axes = in_axes
     return mean_over_batch
+
+
+def _per_row(f: Callable[..., Any], losses: Any, over: Axis) -> Array:
+    """Return the losses of all rows of an axis."""
+    if isinstance(losses, Batch) and losses.schema.fields["value"].shape == (over,):
+        return losses.values
+    got = losses.schema.fields["value"] if isinstance(losses, Batch) else "one number for each example"
+    raise BatchError(at_user_line(f"mean_loss({function_name(f)}, over={over}): the loss of one example must have one "
+                                  f"number per row of {over}; it is {got}"))
 
 
 def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any]:

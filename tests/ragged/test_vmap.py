@@ -191,3 +191,22 @@ def test_an_example_made_within_the_program():
 
     examples = molecules(SIZES["mixed"])
     close(mg.vmap(noisy, in_axes=(None, 0))(W, mg.batch(examples)), [noisy(W, g) for g in examples])
+
+
+def test_the_mean_over_an_axis():
+    def per_node(w, g):
+        return np.sum(np.tanh(g.x @ w), axis=1)
+
+    examples = molecules(SIZES["empty middle"])
+    batch = mg.batch(examples)
+    step = mg.compile(mg.value_and_grad(mg.mean_loss(per_node, in_axes=(None, 0), over=node)))
+    value, gradient = step(W, batch)
+    close(value, np.mean(np.concatenate([per_node(W, g) for g in examples])))
+    rows = sum(len(g.x) for g in examples)
+    close(gradient, sum(mg.grad(lambda w, g=g: np.sum(per_node(w, g)))(W) for g in examples) / rows)
+    with pytest.raises(mg.BatchError, match=r"is f64\[node\], and not one number.*over=axis"):
+        mg.mean_loss(per_node, in_axes=(None, 0))(W, batch)
+    with pytest.raises(mg.BatchError, match=r"one number per row of edge; it is f64\[node\]"):
+        mg.mean_loss(per_node, in_axes=(None, 0), over=edge)(W, batch)
+    with pytest.raises(mg.BatchError, match="it is one number for each example"):
+        mg.mean_loss(loss, in_axes=(None, 0), over=node)(W, batch)

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
-ORDER = ("errors", "dims", "text", "codec", "draw", "graph", "primitive", "walk", "ops", "numpy", "transforms",
-         "passes", "backends", "compiler", "optim", "random", "per_example", "ragged", "compare",
+ORDER = ("errors", "dims", "text", "codec", "draw", "graph", "primitive", "walk", "ops", "ragged", "numpy", "segment", "transforms",
+         "passes", "backends", "compiler", "optim", "random", "per_example", "compare",
          "__init__", "cli", "__main__")
 
 # What a function may import when it runs: packages of the extras, and some that take long to import and are not

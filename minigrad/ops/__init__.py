@@ -16,10 +16,11 @@ from . import (
     order,
     random,
     scatter,
+    segments,
     special,
     spread,
 )
 
 __all__ = ["bits", "branches", "constants", "contract", "control", "custom", "elementwise", "fourier", "index",
            "layout", "linalg", "loops", "order",
-           "random", "scatter", "special", "spread"]
+           "random", "scatter", "segments", "special", "spread"]

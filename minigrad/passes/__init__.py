@@ -9,13 +9,14 @@ from .contract import contract
 from .lower import lower
 from .merge import merge
 from .prune import prune
+from .rows import rows
 from .segments import segments
 from .simplify import simplify
 from .stage import Stage
 
 PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("segments", segments),
           ("contract", contract), ("tidy", simplify),
-          ("lower", lower))
+          ("rows", rows), ("lower", lower))
 
 
 def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]]:

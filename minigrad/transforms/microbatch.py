@@ -19,8 +19,8 @@ from ..ops.constants import size_scalar
 from ..ops.contract import parse
 from ..ops.control import chunked, parts, placeholder
 from ..ops.spread import count, expand_to, sum_
+from .mapped import mapped_axes
 from .trace import finish, flatten_arguments, function_name, stage
-from .vmap import mapped_axes
 
 _INHERIT = object()
 

@@ -176,6 +176,16 @@ def test_it_works_again_after_an_error():
         close(program(good, {}), walk.evaluate(graph, good))
 
 
+def test_a_row_of_its_own_in_every_column():
+    size = Dim.new("B")
+    x = input_(size)
+    rank = node("expand", node("iota", size=size), shape=(size, 3), axes=(1,))
+    graph = Graph((x,), (node("gather", x, rank),))
+    array = np.arange(5.0)
+    (have,) = backends.build(graph, "native")([array], {size.symbol: 5})
+    np.testing.assert_array_equal(have, np.tile(array[:, None], 3))
+
+
 @pytest.mark.parametrize("rows", [0, 1])
 def test_empty_axes(rows):
     size = Dim.new("B")

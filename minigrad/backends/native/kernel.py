@@ -764,6 +764,8 @@ class LoopWriter:
         if self._moving(r, self.axis):
             steps = self._steps(self._stride(r, inner))
             total = steps if total is None else b.add(total, steps)
+        if total is None:  # the row's own number, for every column
+            return ex.splat(b, k.load(r.dtype, base, 1, None), self.lanes)
         return k.gather(r.dtype, base, total, self.lanes, self.mask)
 
     def _scattered(self, n: Node) -> ir.Value:

@@ -18,7 +18,7 @@ from llvmlite import ir
 
 from ...ops.scatter import worst
 from . import expressions as ex
-from .copies import clear, copy
+from .copies import copy
 from .gemm import View
 from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, arguments, at, step, widths
 
@@ -52,7 +52,7 @@ def positions(indices: Sequence[View], dtypes: Sequence[np.dtype], sizes: Sequen
     count = math.prod(indices[0].shape)
     return [(position(dtype.name), arguments(team, count, (count, 1), (_PIECE, 1), (
                 view.base, view.offset, size, stride, *to, *flag, not k)))
-            for k, (view, dtype, size, stride) in enumerate(zip(indices, dtypes, sizes, strides, strict=True))]
+            for k, (view, dtype, size, stride) in enumerate(zip(indices, dtypes, sizes, strides, strict=True)) if count]
 
 
 @functools.cache
@@ -91,7 +91,7 @@ def take(to: View, source: View, indices: Sequence[View], dtypes: Sequence[np.dt
     n = len(indices)
     row = View(source.base, source.offset, source.shape[n:], source.strides[n:])
     return [*positions(indices, dtypes, source.shape[:n], source.strides[:n], room, flag, team),
-            *copy(to, row, itemsize, team, room)]
+            *(copy(to, row, itemsize, team, room) if math.prod(source.shape[:n]) else ())]
 
 
 # -- scatter ---------------------------------------------------------------------------------------------------
@@ -114,12 +114,10 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
     """
     n, count = len(indices), math.prod(indices[0].shape)
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
-    if not rows * columns:
-        return []
-    if not count and kind == "add":
-        return clear(to, rows * columns * dtype.itemsize, team)
     strides = [math.prod(to.shape[k + 1:n]) for k in range(n)]
     found = positions(indices, dtypes, to.shape[:n], strides, room, flag, team)
+    if not rows * columns:
+        return found
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
     down = 1 if columns == 1 else min(-(-team // across), _PIECES)
     shares = -(-rows // down), -(-columns // across)

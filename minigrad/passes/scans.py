@@ -235,19 +235,16 @@ class _Loop:
         """Tell whether a value is a product of slices with shared values, or made of such without getting larger."""
         if n in self.carried or n not in self.sliced or n in self.slices or isinstance(n.type, TupleType):
             return False
+        varying = [i for i in n.inputs if i in self.sliced]
         if n.prim.name == "einsum":
-            varying = [i for i in n.inputs if i in self.sliced]
-            if len(varying) == len(n.inputs):
-                return False
-        elif n.prim.name in _STAY or n.prim.kind not in ("elementwise", "view", "reduce") or _elements([n]) > _elements(dict.fromkeys(i for i in n.inputs if i in ready)):
-            return False
-        else:
-            varying = [i for i in n.inputs if i in self.sliced and i not in ready]
-        return self._is_light(n, varying)
+            return len(varying) < len(n.inputs) and self._is_light(n)
+        products = [i for i in varying if i in ready]
+        return (n.prim.kind in ("elementwise", "view", "reduce") and n.prim.name not in _STAY
+                and _elements([n]) <= _elements(dict.fromkeys(products)) and self._is_light(n))
 
-    def _is_light(self, n: Node, varying: Sequence[Node]) -> bool:
+    def _is_light(self, n: Node) -> bool:
         """Tell whether a value and all that leads to it may be made for all steps at once."""
-        way = [i for i in reachable([n, *varying]) if i in self.sliced]
+        way = [i for i in reachable([n]) if i in self.sliced]
         room = _WIDER * _elements(i for i in way if i in self.slices)
         return all(not isinstance(i.type, TupleType) and i.prim.name not in _STAY and _elements([i]) <= room
                    for i in way)

@@ -136,9 +136,9 @@ def least(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 
 
 def widths(dtype: np.dtype) -> tuple[int, ...]:
-    """Return the vectors that a loop is done in: wide ones, then narrow ones, then single elements."""
+    """Return the vectors that a loop is done in: wide ones, then ever narrower ones, then single elements."""
     wide = VECTOR // dtype.itemsize
-    return wide, wide // 4, 1
+    return *(wide // n for n in (1, 4, 16) if wide > n), 1
 
 
 def step(name: str, write: Callable[[Code, list[ir.Value]], None]) -> int:

@@ -349,3 +349,14 @@ def test_division_and_shifts(name, dtype):
     x, y = input_(len(xs), dtype=dtype), input_(len(xs), dtype=dtype)
     a, b = input_(dtype=dtype), input_(dtype=dtype)
     same([x, y, a, b], [node(name, x, y), node(name, a, b)], [xs, ys, xs[3:4].reshape(()), ys[40:41].reshape(())])
+
+
+@given(st.integers(0, 2**31), st.sampled_from(["f4", "f8"]), st.integers(-30, 30))
+def test_division_of_random_floats(seed, dtype, scale):
+    rng = np.random.default_rng(seed)
+    ys = rng.normal(size=500).astype(dtype)
+    xs = (ys * rng.integers(-1000, 1000, 500)).astype(dtype)
+    xs[::2] = np.nextafter(xs[::2], rng.choice([-9e9, 9e9]).astype(dtype))  # a quotient next to a whole number
+    xs[::5] = (xs[::5] * 10.0 ** scale).astype(dtype)
+    x, y = input_(500, dtype=dtype), input_(500, dtype=dtype)
+    same([x, y], [node("floor_divide", x, y), node("mod", x, y)], [xs, ys])

@@ -27,6 +27,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 POSITION = 8  # bytes
 _PIECE = 1 << 14  # indices of one piece of parallel work
 _COLUMNS = 1024  # bytes of a row that are worth a piece of their own
+_NARROW = 128  # bytes of a row below which adding it takes no longer than to find that it is not wanted
 _PIECES = 8  # pieces of rows at most, as each reads all indices
 _LINE, _LINES = 64, 16  # bytes that memory hands over at a time; so many are fetched of a row before it is read
 _LANES = 8
@@ -119,7 +120,7 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
     if not rows * columns:
         return found
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
-    down = 1 if columns == 1 else min(-(-team // across), _PIECES)
+    down = 1 if columns * dtype.itemsize < _NARROW else min(-(-team // across), _PIECES)
     shares = -(-rows // down), -(-columns // across)
     args = arguments(team, count * columns, (rows, columns), shares, [
         *room, updates.base, updates.offset, to.base, to.offset, count,

@@ -25,6 +25,8 @@ def same(inputs, outputs, arrays, sizes=None, native=True):
     graph = Graph(tuple(inputs), tuple(outputs))
     program = backends.build(graph, "native")
     assert program.native or not native, str(program.stages[-1])
+    assert program.source
+    assert program.workspace_bytes(sizes or {}) >= 0
     with np.errstate(all="ignore"):
         wanted = walk.evaluate(graph, arrays, sizes or {})
     for have, want in zip(program(arrays, sizes or {}), wanted, strict=True):

@@ -13,11 +13,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .target import Target, compile_all, host, recipe
+from .target import Target, compile_all, compile_ir, host, recipe
 
 _FORMAT = b"minigrad object 1\n"
 _SUFFIX, _TEMPORARY = ".o", ".part"
@@ -47,6 +47,30 @@ def directory() -> Path | None:
 def object_code(text: str, target: Target | None = None) -> bytes:
     """Return what ``compile_ir(text, target)`` returns, from disk if it is there."""
     return object_codes([text], target)[0]
+
+
+def generated(make: Callable[[], str], source: str, what: str, target: Target | None = None) -> bytes:
+    """Return the object code of ``make()``, found by who makes it and of what, so that it need not be made again.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a module's text, which depends on the target and on what follows alone.
+    source : str
+        The file that says how the text is made.
+    what : str
+        Of what it is made.
+    """
+    target = target or host()
+    where = directory()
+    if where is None:
+        return compile_ir(make(), target)
+    key = _key(f"{what}\0{_digest(Path(source).read_bytes()).hex()}", target)
+    code = _read(where, key)
+    if code is None:
+        code = compile_ir(make(), target)
+        _write(where, key, code)
+    return code
 
 
 def object_codes(texts: Sequence[str], target: Target | None = None) -> list[bytes]:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
 from ...dims import Symbol, symbols, value
 from ...graph import ArrayType, Graph, Node
@@ -24,10 +23,10 @@ from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED, fits_matmul
 from ..workspace import ALIGN, allocate
-from . import blas, scan, steps, threads
+from . import blas, gemm, scan, steps, threads
 from .access import access, dense_strides, strides
-from .cache import object_code, object_codes
-from .gemm import View, emit_gemm, gemm_args
+from .cache import generated, object_codes
+from .gemm import View, gemm_args
 from .kernel import HEAD, Kernel, kernel, rows, space_of, unable
 from .prepare import prepare
 from .runner import runner
@@ -569,9 +568,9 @@ def _matmul(fits: list[bool], x: np.ndarray, y: np.ndarray) -> np.ndarray:
 @functools.cache
 def products(dtype: str) -> int:
     """Return the address of the step that is a matrix product of `dtype`."""
-    module = ir.Module("products")
     found, _ = blas.find()
-    emit_gemm(module, "product", np.dtype(dtype), found and found.bits)
-    library = load([object_code(str(module))], {**threads.symbols(), **blas.symbols()})
+    bits = found and found.bits
+    code = generated(partial(gemm.module, np.dtype(dtype), bits), gemm.__file__, f"products of {dtype}, {bits}")
+    library = load([code], {**threads.symbols(), **blas.symbols()})
     library.keep()
     return library.address("product")

@@ -362,3 +362,11 @@ def test_division_of_random_floats(seed, dtype, scale):
     xs[::5] = (xs[::5] * 10.0 ** scale).astype(dtype)
     x, y = input_(500, dtype=dtype), input_(500, dtype=dtype)
     same([x, y], [node("floor_divide", x, y), node("mod", x, y)], [xs, ys])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+def test_division_compiles_for_other_machines(dtype):
+    x, y = input_(7, dtype=dtype), input_(7, dtype=dtype)
+    program = backends.build(Graph((x, y), (node("floor_divide", x, y), node("mod", x, y))), "native")
+    for machine in target.TARGETS.values():
+        assert all(target.compile_ir(text, machine) for text in program._texts.values())

@@ -48,10 +48,9 @@ def random_array(rng, shape, dtype):
 def finely_cut(monkeypatch):
     """Cut everything into small pieces, and hand all of them to the pool."""
     monkeypatch.setattr(step_code, "SERIAL", 0)
-    for module, names in ((copies, ("PIECE",)), (indexed, ("_PIECE", "_COLUMNS")), (philox, ("_PIECE",)),
-                          (ordered, ("_PIECE", "_COLUMNS"))):
-        for name in names:
-            monkeypatch.setattr(module, name, 40 if name != "_PIECE" or module is not philox else 2)
+    for module, name, value in ((copies, "PIECE", 40), (indexed, "_PIECE", 40), (indexed, "_COLUMNS", 160),
+                                (philox, "_PIECE", 2), (ordered, "_PIECE", 40), (ordered, "_COLUMNS", 40)):
+        monkeypatch.setattr(module, name, value)
 
 
 def any_view(rng, x: Node) -> Node:
@@ -260,15 +259,16 @@ def test_random_bits(total):
 @pytest.mark.usefixtures("finely_cut")
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_results_do_not_depend_on_the_number_of_threads(dtype):
-    u, i, k = input_(500, 70, dtype=dtype), input_(500, dtype="i8"), input_(2, dtype="u4")
-    outputs = [*(node(name, u, i, shape=(37, 70)) for name in ("scatter_add", "scatter_max")),
+    u, i, j, k = input_(500, 70, dtype=dtype), input_(500, dtype="i8"), input_(500, dtype="i8"), input_(2, dtype="u4")
+    outputs = [*(node(name, u, n, shape=(37, 70)) for name in ("scatter_add", "scatter_max") for n in (i, j)),
                node("concatenate", u, u, axis=1), node("pad", u, low=(1, 1), high=(2, 2), interior=(0, 0)),
                *(node(name, u, axis=a) for name in ("cumsum", "argmax") for a in (0, 1)),
                node("random_bits", k, shape=(3000,), stream=0),
                node("scatter_add", u, i, i, shape=(37, 37, 70))]
-    graph = Graph((u, i, k), tuple(outputs))
+    graph = Graph((u, i, j, k), tuple(outputs))
     rng = np.random.default_rng(0)
-    arrays = [rng.normal(size=(500, 70)).astype(dtype), rng.integers(-37, 37, 500), np.array([1, 2], "u4")]
+    arrays = [rng.normal(size=(500, 70)).astype(dtype), rng.integers(-37, 37, 500),
+              np.sort(rng.integers(0, 37, 500)), np.array([1, 2], "u4")]
     program, before, found = backends.build(graph, "native"), threads.get_num_threads(), []
     wanted = walk.evaluate(graph, arrays)
     try:

@@ -176,6 +176,15 @@ def test_it_works_again_after_an_error():
         close(program(good, {}), walk.evaluate(graph, good))
 
 
+def test_numbers_that_are_no_arrays():
+    x, y = input_(), input_(2, 2)
+    graph = Graph((x, y), (node("tanh", x), node("sum", y, axes=(0,))))
+    for number in (0.5, np.float64(0.5), np.array(0.5)):
+        have, sums = backends.build(graph, "native")([number, np.ma.array([[1.0, 2.0], [3.0, 4.0]])], {})
+        assert have == np.tanh(0.5)
+        np.testing.assert_array_equal(sums, [4.0, 6.0])
+
+
 def test_a_row_of_its_own_in_every_column():
     size = Dim.new("B")
     x = input_(size)

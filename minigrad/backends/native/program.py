@@ -298,7 +298,8 @@ class Bound:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """Return the outputs; None if an index was out of range."""
-        arrays = [a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape) for a in arrays]
+        arrays = [a if type(a) is np.ndarray and a.flags.c_contiguous else np.ascontiguousarray(a).reshape(np.shape(a))
+                  for a in arrays]  # of nothing but an array is its elements' address known
         outputs = [np.empty(*t) for t in self.out_types]
         given = (*arrays, *outputs)
         if self.mixed:
@@ -570,7 +571,7 @@ def products(dtype: str) -> int:
     """Return the address of the step that is a matrix product of `dtype`."""
     found, _ = blas.find()
     bits = found and found.bits
-    code = generated(partial(gemm.module, np.dtype(dtype), bits), gemm.__file__, f"products of {dtype}, {bits}")
+    code = generated(partial(gemm.module, np.dtype(dtype), bits), f"products of {dtype}, {bits}")
     library = load([code], {**threads.symbols(), **blas.symbols()})
     library.keep()
     return library.address("product")

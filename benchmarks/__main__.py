@@ -25,6 +25,7 @@ def main() -> int:
     n = str(cores())
     environment = {**os.environ, "OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n, "MKL_NUM_THREADS": n,
                    "JAX_PLATFORMS": "cpu"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a process starts as it does where the package is installed
     broken = 0
     for name in args.names or NAMES:
         start = time.perf_counter()

@@ -80,9 +80,9 @@ def precise(f: Function) -> Function:
 
 
 def scaled_erfc(shift: int) -> Function:
-    """Return u -> (x + shift) exp(x**2) erfc(x), where u = shift / (x + shift) - 1/2 leads x from infinity to 0."""
+    """Return u -> (x + shift) exp(x**2) erfc(x), where u = shift / (x + shift) - 3/8 leads x from infinity to 0."""
     def f(u: Any) -> Any:
-        x = shift / (u + mp.mpf(1) / 2) - shift
+        x = shift / (u + mp.mpf(3) / 8) - shift
         if x < 1000:
             return mp.exp(x * x) * mp.erfc(x) * (x + shift)
         total, term = mp.mpf(0), mp.mpf(1)  # the asymptotic series, divided by x
@@ -93,6 +93,13 @@ def scaled_erfc(shift: int) -> Function:
     return f
 
 
+def slope_from_0(f: Function) -> Function:
+    """Return u -> (f(u) - f(0)) / u."""
+    first = f(mp.mpf(0))
+    return lambda u: (f(u) - first) / u
+
+
+SCALED_ERFC = {32: scaled_erfc(2), 64: scaled_erfc(4)}
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.01")  # how far rounding to a multiple of ln 2 leaves an argument from 0
 FROM_1 = (mp.sqrt(0.5) - 1, mp.sqrt(2) - 1)  # what is left of a number whose power of two is taken off
 QUARTER_PI = mp.pi / 4 * mp.mpf("1.01")
@@ -127,8 +134,8 @@ POLYNOMIALS: dict[str, tuple[Function | dict[int, Function], Any, Any, int, int]
     "CBRT_INVERSE": (lambda f: mp.cbrt(1 / (1 + f)), *FROM_1, 5, 6),
     # erf(x) = x + x * ERF(x**2), |x| < 1
     "ERF": (precise(lambda z: mp.erf(mp.sqrt(z)) / mp.sqrt(z) - 1), 0, 1, 7, 14),
-    # erfcx(x) = q * ERFCX(shift * q - 1/2), q = 1 / (x + shift), x >= 0; shift is 2 in float32, 4 in float64
-    "ERFCX": ({32: scaled_erfc(2), 64: scaled_erfc(4)}, -0.5, 0.5, 11, 24),
+    # erfcx(x) = q * (ERFCX_FIRST + t * ERFCX(t)), t = shift * q - 3/8, q = 1 / (x + shift), x >= 0
+    "ERFCX": ({width: slope_from_0(f) for width, f in SCALED_ERFC.items()}, -0.375, 0.625, 12, 24),
     # within float64, for float32 results: as LOG and EXP2
     "LOG_OF_SINGLE": (precise(lambda f: (mp.log1p(f) - f) / f**2), *FROM_1, 0, 14),
     "EXP2_OF_SINGLE": (precise(lambda r: mp.expm1(r * mp.log(2)) / r), -0.505, 0.505, 0, 7),
@@ -149,13 +156,20 @@ CONSTANTS: dict[str, tuple[Any, dict[int, tuple[int | None, ...]]]] = {
 }
 
 
+def constants() -> dict[str, dict[int, tuple[float, ...]]]:
+    """Return the tables of constants."""
+    found = {name: {width: parts(value, width, k) for width, k in keep.items()}
+             for name, (value, keep) in CONSTANTS.items()}
+    return {**found, "ERFCX_FIRST": {w: parts(f(mp.mpf(0)), w, (None, None)) for w, f in SCALED_ERFC.items()}}
+
+
 def text() -> str:
     """Return the module of coefficients."""
     lines = ['"""Polynomials and constants of the vector math; written by ``python -m benchmarks.fit``.', "",
              "For each name the float32 and the float64 version; polynomials begin with the constant. What each",
              'approximates, and where, stands in ``benchmarks/fit.py``.', '"""', ""]
-    for name, (value, keep) in CONSTANTS.items():
-        lines += _entry(name, {width: parts(value, width, k) for width, k in keep.items()})
+    for name, table in constants().items():
+        lines += _entry(name, table)
     for name, (f, low, high, *counts) in POLYNOMIALS.items():
         functions = f if isinstance(f, dict) else {32: f, 64: f}
         table = {width: fit(functions[width], low, high, n, width)

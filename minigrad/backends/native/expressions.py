@@ -15,15 +15,14 @@ import numpy as np
 from llvmlite import ir
 
 from ...graph import Node
+from .division import RULES
 from .vector_math import FUNCTIONS, lanes
 
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split())
 _TOKEN = re.compile(r"\s*(\{\w+\}|\d+\.?\d*(?:[eE][-+]?\d+)?|[A-Za-z_]\w*|\|\||&&|<<|>>|[=!<>]=|[-+*/<>!~&|^?:(),])")
 _BINARY = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", ">", ">="), ("<<", ">>"), ("+", "-"),
            ("*", "/"))
-# Where NumPy's rule for integers is not that of one machine instruction (division by 0, shifts past the end).
 _FLOAT_ONLY = frozenset({"div", "pow"})
-_NEVER = frozenset({"floor_divide", "mod", "left_shift", "right_shift"})
 
 
 def scalar_type(dtype: np.dtype) -> ir.Type:
@@ -71,7 +70,9 @@ def unable(node: Node) -> str | None:
             return f"{name} of {t.dtype}"
     if name in FUNCTIONS:
         return None if node.dtype.kind == "f" else f"{name} of {node.dtype}"
-    if not kernel or name in _NEVER:
+    if name in RULES:
+        return None if node.dtype.kind != "b" else f"{name} of {node.dtype}"
+    if not kernel:
         return name
     if name in _FLOAT_ONLY and node.dtype.kind != "f":
         return f"{name} of {node.dtype}"
@@ -88,6 +89,8 @@ def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:
     if name == "cast":
         return cast(builder, xs[0], node.inputs[0].dtype, node.dtype)
     operand = node.inputs[-1].dtype if node.inputs else node.dtype
+    if name in RULES:
+        return RULES[name](builder, *xs, operand.kind == "u")
     return _Parser(builder, node.prim.kernel, xs, operand.kind == "u").value()
 
 

@@ -45,6 +45,7 @@ _LARGE = 1 << 29  # multiplications from which on BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
 _PIECES = 32  # pieces that are enough for any number of threads to share them out
 _TALL = 128  # rows of one piece, at most
+_BOARD = 4  # vectors of columns that a tile has at most
 _TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
 
 GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS's matrix and vector
@@ -255,6 +256,13 @@ def emit_gemm(module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | No
     return _Gemm(module, name, np.dtype(dtype), blas_bits, machine or host()).step()
 
 
+def module(dtype: np.dtype, blas_bits: int | None) -> str:
+    """Return the text of a module whose function ``product`` is the step `emit_gemm` makes."""
+    made = ir.Module("products")
+    emit_gemm(made, "product", dtype, blas_bits)
+    return str(made)
+
+
 def tile(machine: Target, rows: int) -> int:
     """Return how many vectors of columns a tile of so many rows has at most.
 
@@ -297,11 +305,10 @@ class _Gemm:
 
     # -- tiles
 
-    def tile_function(self, rows: int, cols: int, flipped: bool) -> ir.Function:
-        """Emit ``c (+)= a b`` for a tile; `width` columns of it are there."""
-        f, b = self.function(f"_{rows}x{cols}{'t' if flipped else ''}",
-                             [_I64, _PTR, _I64, _I64, _PTR, _I64, _PTR, _I64, _I64, _I1])
-        k, left, a_row, a_col, right, b_row, out, line, width, add = f.args
+    def tile_function(self, rows: int, cols: int) -> ir.Function:
+        """Emit ``a b`` for a tile; the sums go to a board of `_BOARD` vectors per row."""
+        f, b = self.function(f"_{rows}x{cols}", [_I64, _PTR, _I64, _I64, _PTR, _I64, _PTR])
+        k, left, a_row, a_col, right, b_row, board = f.args
         starts = [self.at(b, left, b.mul(_int(i), a_row)) for i in range(rows)]
         sums = [[self.local(b, self.vector, ir.Constant(self.vector, None)) for _ in range(cols)] for _ in range(rows)]
         with _loop(b, _int(0), k) as index:
@@ -313,66 +320,81 @@ class _Gemm:
                 for column, place in zip(columns, sums_of_row, strict=True):
                     old = b.load(place, typ=self.vector)
                     b.store(self.multiply_add(b, factor, column, old), place)
-        values = [[b.load(place, typ=self.vector) for place in row] for row in sums]
-        (self.put_flipped if flipped else self.put)(b, values, out, line, width, add)
+        for i, row in enumerate(sums):
+            for j, place in enumerate(row):
+                self.store(b, b.load(place, typ=self.vector), self.at(b, board, _int((i * _BOARD + j) * self.lanes)))
         b.ret_void()
         return f
 
-    def put(self, b: ir.IRBuilder, values: list, out: ir.Value, line: ir.Value, width: ir.Value, add: ir.Value) -> None:
-        """Write or add a tile whose rows are the result's."""
-        cols = len(values[0])
-        mask = self.first(b, b.sub(width, _int((cols - 1) * self.lanes)))
-        align = ir.Constant(_I32, self.item)
-        always = self.spread(b, add)
-        adding = b.and_(mask, always)
-        for i, row in enumerate(values):
-            for j, value in enumerate(row):
-                place = self.at(b, out, b.add(b.mul(_int(i), line), _int(j * self.lanes)))
-                if j + 1 < cols:
-                    old = self.load_some(b, place, always)
-                    self.store(b, b.fadd(old, value), place)
-                else:
-                    old = self.load_some(b, place, adding)
-                    b.call(self.masked_store, [b.fadd(old, value), place, align, mask])
+    def put(self) -> ir.Function:
+        """Emit how a tile whose rows are the result's is written, or added; `width` columns of it are there."""
+        f, b = self.function("_put", [_I64, _I64, _PTR, _PTR, _I64, _I64, _I1])
+        rows, cols, board, out, line, width, add = f.args
+        align, always = ir.Constant(_I32, self.item), self.spread(b, add)
+        with _loop(b, _int(0), cols) as j:
+            across = b.mul(j, _int(self.lanes))
+            mask = self.first(b, b.sub(width, across))
+            adding = b.and_(mask, always)
+            with _loop(b, _int(0), rows) as i:
+                value = self.load(b, self.at(b, board, b.add(b.mul(i, _int(_BOARD * self.lanes)), across)))
+                place = self.at(b, out, b.add(b.mul(i, line), across))
+                old = self.load_some(b, place, adding)
+                b.call(self.masked_store, [b.fadd(old, value), place, align, mask])
+        b.ret_void()
+        return f
 
-    def put_flipped(self, b: ir.IRBuilder, values: list, out: ir.Value, line: ir.Value, width: ir.Value,
-                    add: ir.Value) -> None:
-        """Write or add a tile whose rows are the result's columns."""
-        rows, high = len(values), _TURNED
-        corner = b.alloca(self.vector, size=_int(len(values[0]) * high), name="corner")
-        for j in range(len(values[0])):
-            column = [row[j] for row in values] + [ir.Constant(self.vector, None)] * (high - rows)
-            for i, part in enumerate(_transposed(b, column)):
-                self.store(b, part, self.at(b, corner, _int((j * high + i) * self.lanes)))
-        part_type = ir.VectorType(self.scalar, rows)
-        with _loop(b, _int(0), width) as index:
-            new = b.load(self.at(b, corner, b.mul(index, _int(high))), align=self.item, typ=part_type)
-            place = self.at(b, out, b.mul(index, line))
-            with b.if_else(add) as (then, otherwise):
-                with then:
-                    old = b.load(place, align=self.item, typ=part_type)
-                    b.store(b.fadd(old, new), place, align=self.item)
-                with otherwise:
-                    b.store(new, place, align=self.item)
+    def put_flipped(self) -> ir.Function:
+        """Emit how a tile whose rows are the result's columns is written, or added."""
+        f, b = self.function("_turn", [_I64, _I64, _PTR, _PTR, _I64, _I64, _I1])
+        rows, cols, board, out, line, width, add = f.args
+        part_type, groups = ir.VectorType(self.scalar, _TURNED), self.lanes // _TURNED
+        bits, suffix = ir.VectorType(_I1, _TURNED), f"v{_TURNED}f{8 * self.item}"
+        load = _declare(self.module, f"llvm.masked.load.{suffix}.p0", part_type, [_PTR, _I32, bits, part_type])
+        store = _declare(self.module, f"llvm.masked.store.{suffix}.p0", _VOID, [part_type, _PTR, _I32, bits])
+        align, nothing = ir.Constant(_I32, self.item), ir.Constant(part_type, None)
+        numbers = ir.Constant(ir.VectorType(_I64, _TURNED), list(range(_TURNED)))
+        with _loop(b, _int(0), cols) as j:
+            across = b.mul(j, _int(self.lanes))
+            tile_rows = [self.load(b, self.at(b, board, b.add(_int(i * _BOARD * self.lanes), across)))
+                         for i in range(_TURNED)]
+            for t, vector in enumerate(_transposed(b, tile_rows)):
+                for g in range(groups):
+                    lanes_of = ir.Constant(ir.VectorType(_I32, _TURNED), list(range(g * _TURNED, (g + 1) * _TURNED)))
+                    part = b.shuffle_vector(vector, vector, lanes_of)
+                    part.type = part_type
+                    column = b.add(across, _int(t * groups + g))
+                    there = b.select(b.icmp_signed("<", column, width), rows, _int(0))
+                    mask = b.icmp_signed("<", numbers, _spread(b, there, _TURNED))
+                    place = self.at(b, out, b.mul(column, line))
+                    old = b.call(load, [place, align, b.and_(mask, _spread(b, add, _TURNED)), nothing])
+                    b.call(store, [b.fadd(old, part), place, align, mask])
+        b.ret_void()
+        return f
 
     def tiles(self) -> ir.Function:
-        """Emit the choice of the tile function by rows and vectors of columns."""
-        kinds = [_I64, _PTR, _I64, _I64, _PTR, _I64, _PTR, _I64, _I64, _I1]
-        f, b = self.function("_tile", [_I64, _I64, _I1, *kinds])
+        """Emit the choice of the tile function by rows and vectors of columns, and of how its result is written."""
+        kinds = [_I64, _PTR, _I64, _I64, _PTR, _I64]
+        f, b = self.function("_tile", [_I64, _I64, _I1, *kinds, _PTR, _I64, _I64, _I1])
         rows, cols, flipped, *rest = f.args
+        operands, written = rest[:len(kinds)], rest[len(kinds):]
+        board = b.alloca(self.vector, size=_int(_TURNED * _BOARD), name="board")
+        board.align = 64
         most = 16  # more than any tile has rows or columns
-        index = b.add(b.mul(b.add(b.mul(b.zext(flipped, _I64), _int(most)), cols), _int(most)), rows)
         done = f.append_basic_block("done")
-        switch = b.switch(index, done)
+        switch = b.switch(b.add(b.mul(cols, _int(most)), rows), done)
         for r in range(1, self.tall + 1):
             for c in {1, tile(self.machine, r)}:
-                for flip in (False, True):
-                    block = f.append_basic_block(f"r{r}c{c}")
-                    with b.goto_block(block):
-                        b.call(self.tile_function(r, c, flip), rest)
-                        b.branch(done)
-                    switch.add_case(_int((flip * most + c) * most + r), block)
+                block = f.append_basic_block(f"r{r}c{c}")
+                with b.goto_block(block):
+                    b.call(self.tile_function(r, c), [*operands, board])
+                    b.branch(done)
+                switch.add_case(_int(c * most + r), block)
         b.position_at_end(done)
+        with b.if_else(flipped) as (turned, straight):
+            with turned:
+                b.call(self.put_flipped(), [rows, cols, board, *written])
+            with straight:
+                b.call(self.put(), [rows, cols, board, *written])
         b.ret_void()
         return f
 
@@ -605,13 +627,16 @@ class _Gemm:
 
     def spread(self, b: ir.IRBuilder, value: ir.Value) -> ir.Value:
         """Return a vector with `value` in each lane."""
-        kind = ir.VectorType(value.type, self.lanes)
-        first = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
-        return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined),
-                                ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes))
+        return _spread(b, value, self.lanes)
 
     def local(self, b: ir.IRBuilder, kind: ir.Type, value: ir.Value) -> ir.Value:
         return _local(b, kind, value)
+
+
+def _spread(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    kind = ir.VectorType(value.type, lanes)
+    first = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
+    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
 
 
 def _transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:

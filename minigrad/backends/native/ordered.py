@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from llvmlite import ir
@@ -23,6 +23,7 @@ _PIECE = 1 << 15  # elements of one piece of parallel work
 _COLUMNS = 256  # inner elements of one piece
 _TURNS = 4  # rows whose sums take turns, as one addition has to wait for the last
 _LANES = 8  # positions are 64 bits wide
+_SHORT = 48  # elements of a row below which several rows are gone through at a time
 
 
 def along(kind: str, dtype: np.dtype, to: View, source: View, axis: int, team: int) -> list[Step]:
@@ -42,16 +43,23 @@ def along(kind: str, dtype: np.dtype, to: View, source: View, axis: int, team: i
     columns = min(inner, _COLUMNS)
     args = arguments(team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), [
         n, source.base, source.offset, to.base, to.offset])
-    return [(steps(kind, dtype.name, inner == 1), args)]
+    way = ACROSS if inner > 1 else SHORT if n < _SHORT and kind != "cumsum" else ROWS
+    return [(steps(kind, dtype.name, way), args)]
+
+
+ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # how the elements of an axis are gone through
 
 
 @functools.cache
-def steps(kind: str, dtype: str, contiguous: bool) -> int:
-    """Return the address of a step; `contiguous` says whether the axis is the last one."""
-    write = (_sums_of_rows if contiguous else _sums) if kind == "cumsum" else functools.partial(
-        _place_in_row if contiguous else _places, kind == "argmax")
+def steps(kind: str, dtype: str, way: str) -> int:
+    """Return the address of a step."""
+    if kind == "cumsum":
+        write = {ACROSS: _sums, ROWS: _sums_of_rows}[way]
+    else:
+        write = functools.partial({ACROSS: _places, ROWS: _place_in_row, SHORT: _places_in_short_rows}[way],
+                                  kind == "argmax")
     dtype = "uint8" if dtype == "bool" else dtype
-    return step(f"{kind}.{dtype}.{contiguous}", functools.partial(write, np.dtype(dtype)))
+    return step(f"{kind}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, np.dtype(dtype)))
 
 
 def _views(code: Code) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
@@ -144,15 +152,24 @@ def _best_of(largest: bool, dtype: np.dtype, code: Code, row: ir.Value, n: ir.Va
     best = code.variable(code.load(dtype, row))
     lanes = widths(dtype)[0]
     with b.if_then(b.icmp_signed(">=", n, I64(lanes))):
-        vector = code.variable(code.load(dtype, row, lanes))
+        first = code.load(dtype, row, lanes)
+        vector, nan = code.variable(first), code.variable(_is_nan(b, dtype, first))
         with code.counting(I64(lanes), b.sub(n, I64(lanes - 1)), lanes) as i:
-            x = code.load(dtype, code.element(row, i, item), lanes)
-            b.store(_extreme(b, largest, dtype, x, code.get(vector)), vector)
-        b.store(_across(largest, dtype, code, code.get(vector), lanes), best)
+            x, old = code.load(dtype, code.element(row, i, item), lanes), code.get(vector)
+            b.store(b.or_(code.get(nan), _is_nan(b, dtype, x)), nan)  # apart, so that the extreme is one instruction
+            b.store(b.select(_beats(b, largest, dtype, x, old), x, old), vector)
+        total = _across(largest, dtype, code, code.get(vector), lanes)
+        if dtype.kind == "f":
+            total = b.select(any_of(code, code.get(nan), lanes), ex.constant(total.type, math.nan), total)
+        b.store(total, best)
     whole = b.and_(n, I64(-lanes))
     with code.counting(whole, n) as i:
         b.store(_extreme(b, largest, dtype, code.load(dtype, code.element(row, i, item)), code.get(best)), best)
     return code.get(best)
+
+
+def _is_nan(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value) -> ir.Value:
+    return b.fcmp_unordered("uno", x, x) if dtype.kind == "f" else b.icmp_signed("!=", x, x)
 
 
 def _across(largest: bool, dtype: np.dtype, code: Code, x: ir.Value, lanes: int) -> ir.Value:
@@ -168,27 +185,65 @@ def _across(largest: bool, dtype: np.dtype, code: Code, x: ir.Value, lanes: int)
 
 def _places(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     """Emit, for elements side by side across the axis: carry the best so far of each, and where it was."""
-    b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
+    b, item = code.b, dtype.itemsize
     low, high, left, right = ranges
     n, inner, source, to = _views(code)
     with code.counting(low, high) as o:
-        for column, width in code.chunks(left, right, (_LANES, 1)):
+        for column, width in code.chunks(left, right, (_LANES, 2, 1)):
             start = code.element(source, b.add(b.mul(b.mul(o, n), inner), column), item)
-            best = code.variable(code.load(dtype, start, width))
-            place = code.variable(ex.constant(ex.vector_type(wide, width), 0))
-            with code.counting(I64(1), n) as i:
-                x = code.load(dtype, at(b, start, b.mul(b.mul(i, inner), I64(item))), width)
-                old = code.get(best)
-                better = _better(b, largest, dtype, x, old)
-                b.store(b.select(better, x, old), best)
-                b.store(b.select(better, ex.splat(b, i, width), code.get(place)), place)
-            code.store(code.get(place), wide, code.element(to, b.add(b.mul(o, inner), column), 8))
+            place = _carried(largest, dtype, code, n, width, lambda i, width=width, start=start: code.load(
+                dtype, at(b, start, b.mul(b.mul(i, inner), I64(item))), width))
+            code.store(place, np.dtype(np.int64), code.element(to, b.add(b.mul(o, inner), column), 8))
+
+
+def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    """Emit the same for short rows, each in a lane of its own."""
+    b, item = code.b, dtype.itemsize
+    n, _, source, to = _views(code)
+    nbytes = code.e.mul(n, I64(item))
+    for row, width in code.chunks(*ranges[:2], (_LANES, 1)):
+        starts = [at(b, source, b.mul(b.add(row, I64(k)), nbytes)) for k in range(width)]
+        place = _carried(largest, dtype, code, n, width, lambda i, starts=starts: _side_by_side(
+            dtype, code, [code.element(p, i, item) for p in starts]))
+        code.store(place, np.dtype(np.int64), code.element(to, row, 8))
+
+
+def _side_by_side(dtype: np.dtype, code: Code, places: Sequence[ir.Value]) -> ir.Value:
+    """Return one element of each place as a vector."""
+    xs = [code.load(dtype, p) for p in places]
+    if len(xs) == 1:
+        return xs[0]
+    found = ir.Constant(ex.vector_type(dtype, len(xs)), ir.Undefined)
+    for k, x in enumerate(xs):
+        found = code.b.insert_element(found, x, I32(k))
+    return found
+
+
+def _carried(largest: bool, dtype: np.dtype, code: Code, n: ir.Value, width: int,
+             load: Callable[[ir.Value], ir.Value]) -> ir.Value:
+    """Return where the best is among ``load(0)``, ..., ``load(n - 1)``, in each lane."""
+    b, wide = code.b, np.dtype(np.int64)
+    best = code.variable(load(I64(0)))
+    place = code.variable(ex.constant(ex.vector_type(wide, width), 0))
+    with code.counting(I64(1), n) as i:
+        x, old = load(i), code.get(best)
+        better = _better(b, largest, dtype, x, old)
+        b.store(b.select(better, x, old), best)
+        b.store(b.select(better, ex.splat(b, i, width), code.get(place)), place)
+    return code.get(place)
 
 
 def _better(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: ir.Value) -> ir.Value:
     """Tell whether an element is to be preferred to an earlier one: the first NaN is, and stays."""
-    op = ">" if largest else "<"
+    beats = _beats(b, largest, dtype, x, old)
     if dtype.kind != "f":
-        return (b.icmp_unsigned if dtype.kind == "u" else b.icmp_signed)(op, x, old)
-    nan = b.and_(b.fcmp_unordered("uno", x, x), b.fcmp_ordered("ord", old, old))
-    return b.or_(b.fcmp_ordered(op, x, old), nan)
+        return beats
+    return b.or_(beats, b.and_(b.fcmp_unordered("uno", x, x), b.fcmp_ordered("ord", old, old)))
+
+
+def _beats(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: ir.Value) -> ir.Value:
+    """Tell whether a number is larger (smaller) than an earlier one."""
+    op = ">" if largest else "<"
+    if dtype.kind == "f":
+        return b.fcmp_ordered(op, x, old)
+    return (b.icmp_unsigned if dtype.kind == "u" else b.icmp_signed)(op, x, old)

@@ -46,8 +46,9 @@ def _copies(graph: Graph) -> Graph:
     made: dict[Node, Node] = {}
     for node in graph.nodes:
         inputs = tuple(made[i] for i in node.inputs)
-        if (node.prim.name == "scan" or (node.prim.name == "reshape" and roles.is_statement(node))
-                or (wants_whole(node) and rows(node) is None)):
+        if node.prim.name == "reshape" and roles.is_statement(node):
+            inputs = (PRIMITIVES["stop_gradient"](*inputs),)
+        elif node.prim.name == "scan" or (wants_whole(node) and rows(node) is None):
             inputs = tuple(i if in_one_piece(old, roles) else PRIMITIVES["stop_gradient"](i)
                            for i, old in zip(inputs, node.inputs, strict=True))
         made[node] = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
 from ...dims import Symbol, symbols, value
 from ...graph import ArrayType, Graph, Node
@@ -24,10 +23,10 @@ from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED, fits_matmul
 from ..workspace import ALIGN, allocate
-from . import blas, scan, steps, threads
+from . import blas, gemm, scan, steps, threads
 from .access import access, dense_strides, strides
-from .cache import object_code, object_codes
-from .gemm import View, emit_gemm, gemm_args
+from .cache import generated, object_codes
+from .gemm import View, gemm_args
 from .kernel import HEAD, Kernel, kernel, rows, space_of, unable
 from .prepare import prepare
 from .runner import runner
@@ -299,7 +298,8 @@ class Bound:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """Return the outputs; None if an index was out of range."""
-        arrays = [a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape) for a in arrays]
+        arrays = [a if type(a) is np.ndarray and a.flags.c_contiguous else np.ascontiguousarray(a).reshape(np.shape(a))
+                  for a in arrays]  # of nothing but an array is its elements' address known
         outputs = [np.empty(*t) for t in self.out_types]
         given = (*arrays, *outputs)
         if self.mixed:
@@ -569,9 +569,9 @@ def _matmul(fits: list[bool], x: np.ndarray, y: np.ndarray) -> np.ndarray:
 @functools.cache
 def products(dtype: str) -> int:
     """Return the address of the step that is a matrix product of `dtype`."""
-    module = ir.Module("products")
     found, _ = blas.find()
-    emit_gemm(module, "product", np.dtype(dtype), found and found.bits)
-    library = load([object_code(str(module))], {**threads.symbols(), **blas.symbols()})
+    bits = found and found.bits
+    code = generated(partial(gemm.module, np.dtype(dtype), bits), f"products of {dtype}, {bits}")
+    library = load([code], {**threads.symbols(), **blas.symbols()})
     library.keep()
     return library.address("product")

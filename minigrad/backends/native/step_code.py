@@ -7,6 +7,7 @@ stand the step's own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from llvmlite import ir
 
 from . import expressions as ex
 from . import threads
-from .cache import object_code
+from .cache import generated
 from .target import load
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
@@ -136,9 +137,9 @@ def least(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 
 
 def widths(dtype: np.dtype) -> tuple[int, ...]:
-    """Return the vectors that a loop is done in: wide ones, then narrow ones, then single elements."""
+    """Return the vectors that a loop is done in: wide ones, then ever narrower ones, then single elements."""
     wide = VECTOR // dtype.itemsize
-    return wide, wide // 4, 1
+    return *(wide // n for n in (1, 4, 16) if wide > n), 1
 
 
 def step(name: str, write: Callable[[Code, list[ir.Value]], None]) -> int:
@@ -150,7 +151,7 @@ def step(name: str, write: Callable[[Code, list[ir.Value]], None]) -> int:
     write : callable
         Emits what is done for one piece, from the code to write to and the piece's two ranges.
     """
-    library = load([object_code(text(name, write))], threads.symbols())
+    library = load([generated(functools.partial(text, name, write), f"step {name}")], threads.symbols())
     library.keep()
     return library.address(name)
 

@@ -23,10 +23,10 @@ def _erfcx_positive(x: Lanes) -> tuple[Lanes, Lanes]:
     shift = _SHIFT[x.width]
     bottom, bottom_low = sum_with_error(x, x.const(shift))
     q = 1.0 / bottom
-    t = fma(q, shift, -0.5)
-    first, *others = c.ERFCX[x.width]
-    slope = polynomial(t, others[3:])
-    for coefficient in others[2::-1]:  # the last steps one by one, because each of Estrin's would round at full size
+    t = fma(q, shift, -0.375)
+    first, first_low = c.ERFCX_FIRST[x.width]
+    slope = polynomial(t, c.ERFCX[x.width][3:])
+    for coefficient in c.ERFCX[x.width][2::-1]:  # the last steps one by one: Estrin's round at full size
         slope = fma(slope, t, coefficient)
     rise, rise_low = product(slope, t)
     p, p_low = sum_with_error(rise, x.const(first))
@@ -34,7 +34,7 @@ def _erfcx_positive(x: Lanes) -> tuple[Lanes, Lanes]:
     back, back_low = product(q, bottom)
     e = select(x < float("inf"), ((1.0 - back) - back_low) - q * bottom_low, 0.0)
     effect = select(x < 32.0, bottom * fma(x * -2.0, y, _SLOPE_AT_0), y)
-    return y, fma(e, effect, fma(q, p_low + rise_low, y_low))
+    return y, fma(e, effect, fma(q, p_low + (rise_low + first_low), y_low))
 
 
 def _exp_of_square(x: Lanes, sign: float, factor: Lanes, low: Lanes | float = 0.0) -> Lanes:
@@ -76,5 +76,6 @@ def erf(x: Lanes) -> Lanes:
     size = clamp(fabs(x), high=_END[x.width])
     shift = _SHIFT[x.width]
     q = 1.0 / (size + shift)
-    far = 1.0 - _exp_of_square(size, -1.0, q * polynomial(fma(q, shift, -0.5), c.ERFCX[x.width]))
+    t = fma(q, shift, -0.375)
+    far = 1.0 - _exp_of_square(size, -1.0, q * polynomial(t, (c.ERFCX_FIRST[x.width][0], *c.ERFCX[x.width])))
     return with_sign(select(size < 1.0, _erf_near_0(size), far), sign_bit(x))

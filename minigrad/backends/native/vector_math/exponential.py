@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import coefficients as c
+from .double import fast_sum
 from .lanes import (
     Lanes,
     clamp,
@@ -103,28 +104,28 @@ def tanh(x: Lanes) -> Lanes:
 
 
 def _sinh_cosh_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
-    """Return sinh r, cosh r - 1, cosh(n ln 2) / 2 and sinh(n ln 2) / 2 for |x| = n ln 2 + r; halves do not overflow."""
+    """Return sinh r, cosh r - 1, 2**(n - 2) and 2**(-n - 2) for |x| = n ln 2 + r.
+
+    The sum and the difference of the powers are cosh(n ln 2) / 2 and sinh(n ln 2) / 2; halves do not overflow.
+    """
     r, n = reduce(clamp(fabs(x), high={32: 89.6, 64: 710.6}[x.width]))
     z = r * r
     s = fma(r * z, polynomial(z, c.SINH[x.width]), r)
     t = z * polynomial(z, c.COSH[x.width])
-    up = power_of_two(n - 2)
-    down = power_of_two(-2 - _at_most(n, {32: 60, 64: 120}[x.width]))
-    return s, t, up + down, up - down
-
-
-def _at_most(n: Lanes, limit: int) -> Lanes:
-    """Return the lesser of n and limit."""
-    return select(n < limit, n, limit)
+    most = {32: 60, 64: 120}[x.width]
+    return s, t, power_of_two(n - 2), power_of_two(-2 - select(n < most, n, most))
 
 
 def sinh(x: Lanes) -> Lanes:
-    s, t, a, b = _sinh_cosh_parts(x)
-    # sinh(n ln 2 + r) = cosh(n ln 2) sinh r + sinh(n ln 2) cosh r; for n = 0 that is sinh r.
+    """Return sinh(n ln 2) cosh r + cosh(n ln 2) sinh r, signed; for n = 0 that is sinh r."""
+    s, t, up, down = _sinh_cosh_parts(x)
+    a, b = up + down, up - down
     result = (b + fma(a, s, b * t)) * 2.0
     return with_sign(select(b == 0.0, s, result), sign_bit(x))
 
 
 def cosh(x: Lanes) -> Lanes:
-    s, t, a, b = _sinh_cosh_parts(x)
-    return (a + fma(b, s, a * t)) * 2.0
+    """Return cosh(n ln 2) cosh r + sinh(n ln 2) sinh r."""
+    s, t, up, down = _sinh_cosh_parts(x)
+    a, a_low = fast_sum(up, down)
+    return (a + fma(up - down, s, fma(a, t, a_low))) * 2.0

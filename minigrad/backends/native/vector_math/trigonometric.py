@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import coefficients as c
+from .double import fast_sum
 from .lanes import Lanes, flip_sign, fma, polynomial, select
 from .remainder import half_pi_remainder
 
@@ -38,8 +39,9 @@ def cos(x: Lanes) -> Lanes:
 
 
 def tan(x: Lanes) -> Lanes:
+    """Return t = tan r for even n, else -1 / t: with the rounding error of t, which the quotient could double."""
     r, low, n = half_pi_remainder(x)
     z = r * r
-    t = r + fma(r * z, polynomial(z, c.TAN[r.width]), fma(z, low, low))
-    odd = (n & 1) != 0
-    return select(x == 0.0, x, select(odd, -1.0, t) / select(odd, t, 1.0))
+    t, t_low = fast_sum(r, fma(r * z, polynomial(z, c.TAN[r.width]), fma(z, low, low)))
+    q = -1.0 / t
+    return select(x == 0.0, x, select((n & 1) == 0, t, fma(q * q, t_low, q)))

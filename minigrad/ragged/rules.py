@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import walk
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
-from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, made_by, reachable
+from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, made_by, moment, reachable
 from ..ops.blocks import block_einsum
 from ..ops.constants import iota, size_scalar
 from ..ops.contract import LETTERS, contract, parse
@@ -572,10 +573,20 @@ _MATRICES = frozenset(("cholesky", "solve", "triangular_solve", "inv", "det", "s
                        "cofactor"))
 
 
+@_rule("checkpoint")
+def _checkpoint(rw: Rewrite, node: Node, xs: list[Node]) -> tuple[Node, ...]:
+    """Write the held program out: its nodes are rewritten like any other."""
+    graph, since = node.params["graph"], moment()
+    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, node.inputs, strict=True)))
+    return tuple(new if mapped else spread(new, rw.rows.size) for new, mapped in rw.run(outputs, since))
+
+
 def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     """Treat what works on the last axes of each row by itself: the rows are its batch."""
     name = node.prim.name
-    if name in ("proj", "barrier"):
+    if name == "proj":
+        return xs[0][node.params["index"]] if isinstance(xs[0], tuple) else node.prim(*xs, **node.params)
+    if name == "barrier":
         return node.prim(*xs, **node.params)
     if name in _MATRICES:
         ok = all(i.ndim > 2 and not rw.rows.domain(i.shape[-2:]) and rw.rows.ragged(i.shape[0]) for i in node.inputs)

@@ -8,7 +8,7 @@ and ``j``, are one product per sequence, and nothing is padded.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from ..dims import Dim, same
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, fail, spread
-from .contract import LETTERS, contract, contract_two, parse
+from .contract import LETTERS, contract, contract_two, parse, split_subscripts
 from .layout import move_axis, reshape
 from .spread import expand_to, sum_
 
@@ -51,20 +51,43 @@ def _eval(xp: Any, x: Any, y: Any, *lengths: Any, subscripts: str, ragged: str, 
     rows = {c: np.asarray(n).tolist() for c, n in zip(ragged, lengths, strict=True)}
     orders = ["".join(_split(t, ragged)) for t in (*terms, out)]
     own, _ = _split(out, ragged)
-    results, begin = [], [0, 0]
-    for b in range(lengths[0].shape[0]):
-        blocks = []
-        for i, (v, term, kind) in enumerate(zip((x, y), terms, kinds, strict=True)):
-            if kind == "packed":
-                shape = tuple(rows[c][b] for c in _split(term, ragged)[0])
-                n = math.prod(shape)
-                v, begin[i] = xp.reshape(v[begin[i]:begin[i] + n, ...], (*shape, *v.shape[1:])), begin[i] + n
-            elif kind == "stacked":
-                v = v[b, ...]
-            blocks.append(v)
-        block = contract_two(xp, *blocks, *orders)
-        results.append(xp.reshape(block, (math.prod(rows[c][b] for c in own) if own else 1, *block.shape[len(own):])))
+    product = _product(xp, orders)
+    operands = [_blocks(xp, v, kind, [rows[c] for c in _split(term, ragged)[0]], lengths[0].shape[0])
+                for v, term, kind in zip((x, y), terms, kinds, strict=True)]
+    results = []
+    for b, pair in enumerate(zip(*operands, strict=True)):
+        block = product(*pair)
+        n = math.prod(rows[c][b] for c in own) if own else 1
+        results.append(block if len(own) == 1 else xp.reshape(block, (n, *block.shape[len(own):])))
     return xp.concat(results, axis=0)
+
+
+def _blocks(xp: Any, v: Any, kind: str, rows: Sequence[Sequence[int]], size: int) -> Iterator[Any]:
+    """Return each example's block of an operand."""
+    begin = 0
+    for b in range(size):
+        if kind == "packed":
+            shape = tuple(n[b] for n in rows)
+            end = begin + math.prod(shape)
+            block = v[begin:end, ...]
+            yield block if len(shape) == 1 else xp.reshape(block, (*shape, *v.shape[1:]))
+            begin = end
+        else:
+            yield v[b, ...] if kind == "stacked" else v
+
+
+def _product(xp: Any, orders: Sequence[str]) -> Callable[[Any, Any], Any]:
+    """Return the function that contracts two blocks: where they are matrices, without a detour."""
+    batch, left, right, inner = split_subscripts(*orders)
+    if batch or any(len(s) != 1 for s in (left, right, inner)):
+        return lambda x, y: contract_two(xp, x, y, *orders)
+    flips = [have != want for have, want in zip(orders, (left + inner, inner + right, left + right), strict=True)]
+
+    def product(x: Any, y: Any) -> Any:
+        z = xp.matmul(x.T if flips[0] else x, y.T if flips[1] else y)
+        return z.T if flips[2] else z
+
+    return product
 
 
 def _vjp(g: Node, out: Node, x: Node, y: Node, *lengths: Node, subscripts: str, ragged: str, kinds: tuple[str, str],

@@ -7,6 +7,7 @@ Under `vmap` the batch is one more subscript: that is all there is to batching a
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -75,7 +76,7 @@ def contract_two(xp: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
     def arrange(v: Any, have: str, *groups: str) -> Any:
         v = xp.permute_dims(v, tuple(have.index(c) for c in "".join(groups)))
         return xp.reshape(v, tuple(size[c] for c in groups[0]) + tuple(
-            int(np.prod([size[c] for c in g], dtype=np.int64)) for g in groups[1:]))
+            math.prod(size[c] for c in g) for g in groups[1:]))
 
     xm, ym = arrange(x, a, batch, left, inner), arrange(y, b, batch, inner, right)
     full = xp.matmul(xm, ym)

@@ -567,6 +567,39 @@ def _in_segments(rw: Rewrite, node: Node, x: Node, work: Callable[[Node, Node], 
     return work(x, rw.rows.within(domain, tuple(range(len(domain) - 1))))
 
 
+# -- what the batches within a batch of batches are made of --------------------------------------------------------
+
+
+@_rule("checked_index", "nonempty")
+def _as_it_is(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    return node.prim(*xs, **node.params)
+
+
+@_rule("segment_ids")
+def _segment_ids(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    domain = rw.rows.domain(node.shape)
+    owner = PRIMITIVES["segment_ids"](xs[0], size=rw.rows.total(domain))
+    return owner - rw.rows.of_owner(rw.rows.offset(rw.rows.domain(node.inputs[0].shape)), domain)
+
+
+@_rule("segment_cumsum", "segment_argsort")
+def _segments(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    # Neighbours of different batches differ in the last "digit".
+    ids = xs[1] * expand_to(size_scalar(rw.rows.size, _INT), xs[1].shape, (0,)) + rw.rows.owner(
+        rw.rows.domain(node.inputs[1].shape))
+    return node.prim(xs[0], ids, **node.params)
+
+
+@_rule("block_einsum")
+def _inner_block_einsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    examples = rw.rows.domain(node.inputs[2].shape)
+    kinds = list(node.params["kinds"])
+    for i, (old, kind) in enumerate(zip(node.inputs[:2], kinds, strict=True)):
+        if kind == "shared" and old in rw.mapped:
+            xs[i], kinds[i] = rw.rows.of_owner(xs[i], examples), "stacked"
+    return block_einsum(*xs, **{**node.params, "kinds": tuple(kinds), "size": rw.rows.packed(node.shape)[0]})
+
+
 # -- everything else -----------------------------------------------------------------------------------------
 
 _MATRICES = frozenset(("cholesky", "solve", "triangular_solve", "inv", "det", "slogdet", "eigh", "qr", "svd", "pinv",

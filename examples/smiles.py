@@ -27,7 +27,7 @@ def attention(p, h, place):
     """Let each character look at all others of its string; the last term knows how far away they are."""
     distance = place[:, None] - place[None, :]
     scores = (h @ p["query"]) @ (h @ p["key"]).T / np.sqrt(np.float32(WIDTH))
-    scores = scores - np.abs(distance - p["ahead"]) * np.exp(p["reach"])
+    scores = scores - np.exp(p["reach"]) * np.log1p((distance - p["ahead"]) ** 2)
     weights = np.exp(scores - mg.stop_gradient(np.max(scores, axis=1, keepdims=True)))
     return (weights / np.sum(weights, axis=1, keepdims=True)) @ (h @ p["value"])
 
@@ -50,7 +50,7 @@ def parameters(rng, alphabet):
 
     def head(ahead):
         return {"query": matrix(WIDTH, WIDTH), "key": matrix(WIDTH, WIDTH), "value": matrix(WIDTH, WIDTH),
-                "ahead": np.float32(ahead), "reach": np.float32(0)}
+                "ahead": np.float32(ahead), "reach": np.float32(0.5)}
 
     layers = [{"heads": [head(k) for k in (-1, 1)], "keep": matrix(WIDTH, WIDTH), "bias": np.zeros(WIDTH, np.float32)}
               for _ in range(2)]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
-ORDER = ("errors", "dims", "text", "codec", "draw", "graph", "primitive", "walk", "ops", "ragged", "numpy", "segment", "transforms",
+ORDER = ("errors", "dims", "text", "codec", "draw", "graph", "primitive", "walk", "ops", "ragged", "numpy", "segment", "sparse", "transforms",
          "passes", "backends", "compiler", "optim", "random", "per_example", "compare",
          "__init__", "cli", "__main__")
 

@@ -16,6 +16,7 @@ import optree
 
 from ..errors import BatchError, at_user_line
 from .axes import Axis, FieldType, as_field
+from .nested import batch_schema
 from .schema import EVERYWHERE, Schema, check_example, out_of_range, schema_of
 
 _NOTHING = np.zeros(1, bool)
@@ -92,7 +93,7 @@ class Batch:
         A compiled program finds its sizes in the shapes of its arguments; this is where it finds those of blocks.
         """
         if self._pairs is None:
-            self._pairs = [np.ndarray(int(a @ b), bool, _NOTHING, strides=(0,)) for a, b in
+            self._pairs = [_nothing(int(a @ b)) for a, b in
                            itertools.combinations_with_replacement(self._lengths, 2)]
         return self._pairs
 
@@ -166,7 +167,7 @@ class Batch:
 
     def _local(self, value: np.ndarray, t: FieldType) -> np.ndarray:
         if t.target is None:
-            return value.copy()
+            return value.copy() if value.strides != (0,) else value
         local = value - self._shift(t)
         return local if t.null is None else np.where(value == t.null, t.null, local)
 
@@ -225,6 +226,11 @@ class Batch:
         return sum(v.nbytes for v in self._fields.values() if v is not None)
 
 
+def _nothing(n: int) -> np.ndarray:
+    """Return an array of `n` elements and no memory."""
+    return np.ndarray(n, bool, _NOTHING, strides=(0,))
+
+
 def _no_values(batch: Batch) -> Any:
     raise AttributeError(f"a batch of {batch.schema.name} has no values of its own, but its fields: "
                          f"{', '.join(batch.schema.names)}")
@@ -279,7 +285,8 @@ def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
     Parameters
     ----------
     examples : iterable
-        Examples of one class made by `minigrad.example`; or arrays, with `kind`.
+        Examples of one class made by `minigrad.example`; or arrays, with `kind`; or batches, of which each is an
+        example of the result.
     kind : array type, optional
         The type of examples that are arrays: ``mg.batch(sentences, mg.f32[word, 8])``.
 
@@ -301,6 +308,8 @@ def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
         checked = [check_example(schema, {"value": x}, f"example {k}") for k, x in enumerate(examples)]
         return _pack(schema, {"value": [v["value"] for v, _ in checked]}, [s for _, s in checked])
     cls = type(examples[0])
+    if cls is Batch:
+        return _of_batches(examples)
     schema = schema_of(cls)
     if schema is None:
         raise BatchError(at_user_line(
@@ -318,6 +327,16 @@ def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
     rows = map(operator.attrgetter(*names), examples)
     columns = zip(*rows, strict=True) if len(names) > 1 else [tuple(rows)]
     return _pack(schema, dict(zip(names, columns, strict=True)), sizes)
+
+
+def _of_batches(batches: Sequence[Any]) -> Batch:
+    inner = batches[0].schema
+    for k, b in enumerate(batches):
+        if not isinstance(b, Batch) or b.schema != inner:
+            raise BatchError(at_user_line(f"batch: example 0 is a batch of {inner.name}, example {k} is another thing"))
+    schema = batch_schema(inner, Batch)
+    rows = [schema.values(b) for b in batches]
+    return _pack(schema, {n: [r[n] for r in rows] for n in schema.fields}, [schema.sizes(b) for b in batches])
 
 
 def _pack(schema: Schema, columns: Mapping[str, Sequence[Any]], sizes: Sequence[tuple[int, ...]]) -> Batch:
@@ -342,6 +361,8 @@ def _pack(schema: Schema, columns: Mapping[str, Sequence[Any]], sizes: Sequence[
 
 def _laid(column: Sequence[Any], t: FieldType) -> np.ndarray:
     """Return the examples' arrays as one: rows after rows, or one on the other."""
+    if t.dtype.kind == "b" and column[0].strides == (0,):
+        return _nothing(sum(map(len, column)))
     if t.axes:
         return np.concatenate(column if len(t.axes) == 1 and t._order[0] == 0 else [t.pack(v) for v in column])
     if not t.shape:

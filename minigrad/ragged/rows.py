@@ -8,7 +8,7 @@ examples, one example after the other, and within an example as NumPy orders the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..ops.order import cumsum
 from ..ops.segments import segment_ids
 from ..ops.spread import expand_to
 
-Domain = tuple[Dim, ...]
+Domain = tuple[int | Dim, ...]  # of a size that is fixed after all, each example has as many rows
 _INT = np.dtype(np.int64)
 
 
@@ -178,6 +178,3 @@ def lengths_as(rows: Rows, n: int | Dim, dtype: np.dtype) -> Node:
 def spread_rows(x: Node, shape: Shape) -> Node:
     """Return a vector of rows repeated along all axes behind the first."""
     return expand_to(x, shape, tuple(range(1, len(shape))))
-
-
-Mapped = Mapping[Node, Node]

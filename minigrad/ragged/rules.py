@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import walk
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
-from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, made_by, reachable
+from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, made_by, moment, reachable
+from ..ops.blocks import block_einsum
 from ..ops.constants import iota, size_scalar
 from ..ops.contract import LETTERS, contract, parse
 from ..ops.control import barrier
@@ -276,6 +278,8 @@ def _einsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     terms, out = parse(node.params["subscripts"])
     sizes = {c: n for t, i in zip(terms, node.inputs, strict=True) for c, n in zip(t, i.shape, strict=True)}
     ragged = {c for c, n in sizes.items() if rw.rows.ragged(n)}
+    if _in_blocks(rw, node, terms, out, ragged):
+        return _block_einsum(rw, node, terms, out, ragged, sizes)
     order = _row_order(terms, out, ragged)
     domain = tuple(sizes[c] for c in order)
     row = next(c for c in LETTERS if c not in sizes)
@@ -289,6 +293,32 @@ def _einsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     if kept == tuple(range(len(domain))):
         return result
     return _collect(rw, result, domain, kept, scatter_add)
+
+
+def _in_blocks(rw: Rewrite, node: Node, terms: Sequence[str], out: str, ragged: set[str]) -> bool:
+    """Tell whether one product per example is better than rows side by side, where these would be larger than what
+    goes in and comes out: an outer product of rows that is summed, pairs of rows, a matrix for each example.
+    """
+    if len(terms) != 2:
+        return False
+    dense = [set(t) - ragged for t in terms]
+    if any(i in rw.mapped and not rw.is_ragged(i) and len(d) > 1 for i, d in zip(node.inputs, dense, strict=True)):
+        return True
+    if len(ragged) > 1:
+        return bool(dense[0] | dense[1])
+    return not set(out) & ragged and len(set(out)) > max(map(len, dense))
+
+
+def _block_einsum(rw: Rewrite, node: Node, terms: Sequence[str], out: str, ragged: set[str],
+                  sizes: Mapping[str, int | Dim]) -> Node:
+    xs, kinds = [], []
+    for i in node.inputs:
+        kinds.append("packed" if rw.is_ragged(i) else "stacked" if i in rw.mapped else "shared")
+        xs.append(rw.made.get(i, i))
+    letters = "".join(c for c in sizes if c in ragged)
+    left = tuple(sizes[c] for c in out if c in ragged)
+    return block_einsum(*xs, *(rw.rows.length((sizes[c],)) for c in letters), subscripts=node.params["subscripts"],
+                        ragged=letters, kinds=tuple(kinds), size=rw.rows.total(left) if left else rw.rows.size)
 
 
 def _row_order(terms: Sequence[str], out: str, ragged: set[str]) -> str:
@@ -368,33 +398,29 @@ def _concatenate(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     ragged, place = _places(rw.rows, node.shape)
     if axis in place:
         return concatenate(*xs, axis=place[axis])
-    if len(ragged) > 1:
-        raise refuse(node, "it joins blocks of two ragged axes", "Join what they are made of")
     # All parts of all examples end to end, and from there row by row in the order of the examples.
-    domain = rw.rows.domain(node.shape)
-    owner, at = rw.rows.owner(domain), rw.rows.position(domain)
-    parts, source, end, before = [], None, None, 0
+    domain, which = rw.rows.domain(node.shape), ragged.index(axis)
+    owner, at = rw.rows.owner(domain), [rw.rows.coordinate(domain, i) for i in range(len(ragged))]
+    parts, source, before = [], None, 0
+    end = full(0, (rw.rows.size,), _INT)
     for old in node.inputs:
-        n = old.shape[axis]
         x = rw.made.get(old, old)
-        if not rw.rows.ragged(n):  # as many rows in each example: they are rows like any other
+        if not rw.rows.ragged(old.shape[axis]):  # as many rows in each example: they are rows like any other
+            if len(ragged) > 1:
+                raise refuse(node, "it joins a fixed number of rows to a block of two ragged axes",
+                             "Join what the block is made of")
             x = rw.each(old)
             x = transpose(x, perm=(0, axis + 1, *(a + 1 for a in range(old.ndim) if a != axis)))
             x = reshape(x, shape=(x.shape[0] * x.shape[1], *x.shape[2:]))
+        mine = tuple(old.shape[a] for a in ragged)
+        begin = gather(end, owner)
+        there = [c - begin if i == which else c for i, c in enumerate(at)]
+        here = _plus(rw.rows.row(mine, there, owner), before)
+        source = here if source is None else where(lt(at[which], begin), source, here)
         parts.append(x)
-        length = rw.rows.length((n,))
-        start = _plus(cumsum_before(length), before)
-        begin = full(0, length.shape, _INT) if end is None else end
-        here = gather(start - begin, owner) + at
-        source = here if source is None else where(lt(at, gather(begin, owner)), source, here)
-        end = begin + length
+        end = end + rw.rows.length((old.shape[axis],))
         before = before + x.shape[0]
     return gather(concatenate(*parts, axis=0) if len(parts) > 1 else parts[0], source)
-
-
-def cumsum_before(lengths: Node) -> Node:
-    """Return the sum of what stands before each element."""
-    return PRIMITIVES["cumsum"](lengths, axis=0) - lengths
 
 
 def _plus(x: Node, n: int | Dim) -> Node:
@@ -541,16 +567,59 @@ def _in_segments(rw: Rewrite, node: Node, x: Node, work: Callable[[Node, Node], 
     return work(x, rw.rows.within(domain, tuple(range(len(domain) - 1))))
 
 
+# -- what the batches within a batch of batches are made of --------------------------------------------------------
+
+
+@_rule("checked_index", "nonempty")
+def _as_it_is(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    return node.prim(*xs, **node.params)
+
+
+@_rule("segment_ids")
+def _segment_ids(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    domain = rw.rows.domain(node.shape)
+    owner = PRIMITIVES["segment_ids"](xs[0], size=rw.rows.total(domain))
+    return owner - rw.rows.of_owner(rw.rows.offset(rw.rows.domain(node.inputs[0].shape)), domain)
+
+
+@_rule("segment_cumsum", "segment_argsort")
+def _segments(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    # Neighbours of different batches differ in the last "digit".
+    ids = xs[1] * expand_to(size_scalar(rw.rows.size, _INT), xs[1].shape, (0,)) + rw.rows.owner(
+        rw.rows.domain(node.inputs[1].shape))
+    return node.prim(xs[0], ids, **node.params)
+
+
+@_rule("block_einsum")
+def _inner_block_einsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    examples = rw.rows.domain(node.inputs[2].shape)
+    kinds = list(node.params["kinds"])
+    for i, (old, kind) in enumerate(zip(node.inputs[:2], kinds, strict=True)):
+        if kind == "shared" and old in rw.mapped:
+            xs[i], kinds[i] = rw.rows.of_owner(xs[i], examples), "stacked"
+    return block_einsum(*xs, **{**node.params, "kinds": tuple(kinds), "size": rw.rows.packed(node.shape)[0]})
+
+
 # -- everything else -----------------------------------------------------------------------------------------
 
 _MATRICES = frozenset(("cholesky", "solve", "triangular_solve", "inv", "det", "slogdet", "eigh", "qr", "svd", "pinv",
                        "cofactor"))
 
 
+@_rule("checkpoint")
+def _checkpoint(rw: Rewrite, node: Node, xs: list[Node]) -> tuple[Node, ...]:
+    """Write the held program out: its nodes are rewritten like any other."""
+    graph, since = node.params["graph"], moment()
+    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, node.inputs, strict=True)))
+    return tuple(new if mapped else spread(new, rw.rows.size) for new, mapped in rw.run(outputs, since))
+
+
 def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     """Treat what works on the last axes of each row by itself: the rows are its batch."""
     name = node.prim.name
-    if name in ("proj", "barrier"):
+    if name == "proj":
+        return xs[0][node.params["index"]] if isinstance(xs[0], tuple) else node.prim(*xs, **node.params)
+    if name == "barrier":
         return node.prim(*xs, **node.params)
     if name in _MATRICES:
         ok = all(i.ndim > 2 and not rw.rows.domain(i.shape[-2:]) and rw.rows.ragged(i.shape[0]) for i in node.inputs)

@@ -103,9 +103,13 @@ ROWS = {  # programs that need a row
     "argmin": lambda g: np.argmin(g.x[:, 1]),
     "row of the largest": lambda g: g.x[np.argmax(g.x[:, 0])],
     "first row": lambda g: g.x[np.array([0])],
+    "row 0": lambda g: g.x[0],
+    "row -1": lambda g: g.x[-1, 1:] * g.x[0, 0],
     "last row": lambda g: g.x[np.array([-1])],
     "softmax over rows": lambda g: softmax(g.x.T),
     "pair max": lambda g: np.max(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=1),
+    "checkpoint": lambda g: mg.checkpoint(lambda x, y: np.tanh(x[:, :3] @ np.diag(y)).sum(axis=0))(g.x, g.y)
+    if not isinstance(g.x, np.ndarray) else np.tanh(g.x[:, :3] @ np.diag(g.y)).sum(axis=0),
     "vmap of rows": lambda g: mg.vmap(lambda r: np.sum(np.tanh(r)) * r)(g.x) if not isinstance(g.x, np.ndarray)
     else np.tanh(g.x).sum(axis=1)[:, None] * g.x,
     "centred": lambda g: g.x - np.mean(g.x, axis=0),

@@ -11,8 +11,8 @@ pytest.importorskip("llvmlite")
 
 import minigrad as mg
 from minigrad import backends, walk
-from minigrad.backends.native import program as native
-from minigrad.backends.native import target, threads
+from minigrad.backends.native import bound, layout, target, threads
+from minigrad.backends.native.program import Program
 from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.passes import run
@@ -22,19 +22,18 @@ from ..passes.programs import F8, arrays_for, input_, node, random_graph
 from ..passes.test_random import close
 from .test_numpy import softmax_loss
 
-
 HELD = ("checkpoint", "chunked", "custom", "scan", "switch")
 
 
-def build(graph: Graph) -> native.Program:
+def build(graph: Graph) -> Program:
     return backends.build(run(graph.check())[0], "native")
 
 
 @pytest.fixture
 def finely_cut(monkeypatch):
     """Cut everything into blocks of few rows, and hand all of them to the pool."""
-    monkeypatch.setattr(native, "BLOCK", 40)
-    monkeypatch.setattr(native, "SERIAL", 0)
+    monkeypatch.setattr(layout, "BLOCK", 40)
+    monkeypatch.setattr(bound, "SERIAL", 0)
 
 
 @pytest.mark.usefixtures("finely_cut")

@@ -62,6 +62,7 @@ class Bound:
                           for n, made in zip(graph.outputs, self._made, strict=True)]
         self.leaves: dict[Node, np.ndarray] = {}
         self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
+        self.dtypes = [n.dtype for n in graph.inputs]
         self.kept: list[np.ndarray] = []
         self.stretches: list[Any] = []
         self._table: list[tuple[int, int]] = []
@@ -82,8 +83,9 @@ class Bound:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """Return the outputs; None if an index was out of range."""
-        arrays = [a if type(a) is np.ndarray and a.flags.c_contiguous else np.ascontiguousarray(a).reshape(np.shape(a))
-                  for a in arrays]  # of nothing but an array is its elements' address known
+        arrays = [a if type(a) is np.ndarray and a.dtype is d and a.flags.c_contiguous
+                  else np.ascontiguousarray(a, d).reshape(np.shape(a))
+                  for a, d in zip(arrays, self.dtypes, strict=True)]  # only of such is the elements' address known
         outputs = [np.empty(*t) for t in self.out_types]
         given = (*arrays, *outputs)
         if self.mixed:

@@ -274,9 +274,9 @@ def tile(machine: Target, rows: int) -> int:
     return 4 if rows <= 2 else 2
 
 
-def tall(machine: Target) -> int:
-    """Return how many rows a tile has at most."""
-    return 8 if wide_registers(machine) else 6
+def heights(machine: Target) -> tuple[int, ...]:
+    """Return how many rows tiles have: rows are cut into the highest, what is left into lower ones."""
+    return (8, 4, 2, 1) if wide_registers(machine) else (6, 4, 2, 1)
 
 
 def wide_registers(machine: Target) -> bool:
@@ -287,7 +287,7 @@ def wide_registers(machine: Target) -> bool:
 class _Gemm:
     def __init__(self, module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | None, machine: Target):
         self.module, self.name, self.dtype, self.blas_bits, self.machine = module, name, dtype, blas_bits, machine
-        self.tall, self.fused = tall(machine), has_fma(machine)
+        self.heights, self.fused = heights(machine), has_fma(machine)
         self.scalar = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
         self.item, self.lanes, self.depth = dtype.itemsize, lanes(dtype), _DEPTH // dtype.itemsize
         self.vector = ir.VectorType(self.scalar, self.lanes)
@@ -382,7 +382,7 @@ class _Gemm:
         most = 16  # more than any tile has rows or columns
         done = f.append_basic_block("done")
         switch = b.switch(b.add(b.mul(cols, _int(most)), rows), done)
-        for r in range(1, self.tall + 1):
+        for r in self.heights:
             for c in {1, tile(self.machine, r)}:
                 block = f.append_basic_block(f"r{r}c{c}")
                 with b.goto_block(block):
@@ -489,8 +489,6 @@ class _Gemm:
         a = self.at(b, a, b.mul(low, a_row))
         right = self.at(b, right, b.mul(left, b_col))
         out = self.at(b, out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
-        panels = b.sdiv(b.add(rows, _int(self.tall - 1)), _int(self.tall))
-        high = b.sdiv(b.add(rows, b.sub(panels, _int(1))), panels)  # panels of about equal height
         chunk = arg(_CHUNK)
         # A product of no terms is zero: there is one turn then, of no depth.
         with _loop(b, _int(0), _max(b, arg(_K), _int(1)), _int(self.depth)) as k:
@@ -507,9 +505,12 @@ class _Gemm:
                     b.call(pack, [here, b_row, b_col, depth, width, packed, padded])
                 here = b.select(direct, here, packed)
                 b_line = b.select(direct, b_row, padded)
-                with _loop(b, _int(0), rows, high) as i:
-                    here_rows = _min(b, high, b.sub(rows, i))
-                    most = self.widest(b, here_rows)
+                top = self.local(b, _I64, _int(0))
+                with _while(b, lambda top=top: b.icmp_signed("<", b.load(top, typ=_I64), rows)):
+                    i = b.load(top, typ=_I64)
+                    high = self.highest(b, b.sub(rows, i))
+                    b.store(b.add(i, high), top)
+                    most = self.widest(b, high)
                     v = self.local(b, _I64, _int(0))
                     with _while(b, lambda v=v, vectors=vectors: b.icmp_signed("<", b.load(v, typ=_I64), vectors)):
                         first = b.load(v, typ=_I64)
@@ -517,7 +518,7 @@ class _Gemm:
                         b.store(b.add(first, count), v)
                         j_tile = b.mul(first, _int(self.lanes))
                         to = self.at(b, out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
-                        b.call(tiles, [here_rows, count, flipped, depth, self.at(b, a_here, b.mul(i, a_row)), a_row,
+                        b.call(tiles, [high, count, flipped, depth, self.at(b, a_here, b.mul(i, a_row)), a_row,
                                        a_col, self.at(b, here, j_tile), b_line, to, line,
                                        _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
 
@@ -599,11 +600,18 @@ class _Gemm:
         """Return ``x y + z``, rounded once where the machine can."""
         return b.call(self.fma, [x, y, z]) if self.fused else b.fadd(b.fmul(x, y), z)
 
+    def highest(self, b: ir.IRBuilder, rows: ir.Value) -> ir.Value:
+        """Return how many of so many rows the next tile takes."""
+        found = _int(1)
+        for height in sorted(self.heights):
+            found = b.select(b.icmp_signed(">=", rows, _int(height)), _int(height), found)
+        return found
+
     def widest(self, b: ir.IRBuilder, rows: ir.Value) -> ir.Value:
         """Return how many vectors of columns a tile of so many rows has."""
-        found = _int(tile(self.machine, self.tall))
-        for r in range(1, self.tall):
-            if tile(self.machine, r) != tile(self.machine, self.tall):
+        found = _int(tile(self.machine, self.heights[0]))
+        for r in self.heights:
+            if tile(self.machine, r) != tile(self.machine, self.heights[0]):
                 found = b.select(b.icmp_signed("==", rows, _int(r)), _int(tile(self.machine, r)), found)
         return found
 

@@ -356,6 +356,8 @@ class LoopWriter:
         if self.axis is None:
             return k.load(r.dtype, self.now[r], 1, None)
         inner = self.axis.axes[-1]
+        if not self._moving(r, self.axis):
+            return ex.splat(k.b, k.load(r.dtype, self.now[r], 1, None), self.lanes)
         if r.last == inner and r.linked[inner]:
             return k.load(r.dtype, self._address(r), self.lanes, self.mask)
         return k.gather(r.dtype, self._address(r), self._steps(self._stride(r, inner)), self.lanes, self.mask)
@@ -422,7 +424,9 @@ class LoopWriter:
         if inner >= ndim:  # rows of the array: one index for all lanes
             if total is not None:
                 base = at(b, base, b.extract_element(total, I32(0)) if self.lanes > 1 else total)
-            if self._moving(r, self.axis) and r.last == inner and r.linked[inner]:
+            if not self._moving(r, self.axis):
+                return ex.splat(b, k.load(r.dtype, base, 1, None), self.lanes)
+            if r.last == inner and r.linked[inner]:
                 return k.load(r.dtype, base, self.lanes, self.mask)
             return k.gather(r.dtype, base, self._steps(self._stride(r, inner)), self.lanes, self.mask)
         if self._moving(r, self.axis):

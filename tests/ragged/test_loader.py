@@ -138,6 +138,53 @@ def test_memory_of_a_compiled_program_bounds_the_batch():
     assert len(step.entries) == 1
 
 
+node, edge = mg.axis("node"), mg.axis("edge")
+
+
+@mg.example
+class Graph:
+    x: mg.f64[node, 3]
+    src: mg.index(node)[edge]
+    dst: mg.index(node)[edge]
+
+
+def graphs(n=60):
+    rng = np.random.default_rng(0)
+    sizes = [(int(a), int(b) if a else 0) for a, b in rng.integers(0, 30, (n, 2))]
+    return [Graph(x=rng.normal(size=(a, 3)), src=rng.integers(0, max(a, 1), b), dst=rng.integers(0, max(a, 1), b))
+            for a, b in sizes]
+
+
+def graph_loss(w, g):
+    return np.sum(np.tanh(mg.segment_sum((g.x @ w)[g.src], g.dst, g.x.shape[0])) ** 2)
+
+
+def test_memory_of_a_compiled_program_bounds_ragged_batches():
+    step, w = mg.compile(mg.value_and_grad(mg.mean_loss(graph_loss, in_axes=(None, 0)))), np.ones((3, 40))
+    packed = mg.batch(graphs())
+    limit = step.workspace_bytes(w, packed) // 6
+    loader = DataLoader(packed, max_bytes=limit, measure=lambda b: step.workspace_bytes(w, b), shuffle=True, seed=0)
+    used = [step.workspace_bytes(w, b) for b in loader]
+    assert max(used) <= limit
+    for some, following in zip(loader.batches(0), loader.batches(0)[1:], strict=False):
+        assert step.workspace_bytes(w, packed[np.append(some, following[0])]) > limit
+    assert len(step.entries) == 1
+
+
+def test_one_program_serves_all_batches_of_all_epochs():
+    step, w = mg.compile(mg.value_and_grad(mg.mean_loss(graph_loss, in_axes=(None, 0)))), np.ones((3, 4)) / 3
+    examples = graphs()
+    loader = DataLoader(examples, max_rows={node: 150, edge: 200}, shuffle=True, seed=0, prefetch=2)
+    assert len({len(b) for b in loader.batches(0)}) > 2
+    for epoch in range(3):
+        for which, batch in zip(loader.batches(epoch), loader, strict=True):
+            value, slope = step(w, batch)
+            each = [mg.value_and_grad(graph_loss)(w, examples[i]) for i in which]
+            np.testing.assert_allclose(value, np.mean([v for v, _ in each]), rtol=1e-12)
+            np.testing.assert_allclose(slope, np.mean([g for _, g in each], axis=0), rtol=1e-10, atol=1e-14)
+    assert len(step.entries) == 1
+
+
 sizes = st.lists(st.integers(0, 9), min_size=1, max_size=40)
 
 

@@ -333,3 +333,10 @@ def test_an_example_that_no_memory_holds():
 def test_arrays_that_count_no_examples(tree):
     with pytest.raises(mg.BatchError, match="axis 0 counts the examples"):
         Arrays(tree)
+
+
+def test_what_a_list_of_arrays_is_must_be_said():
+    with pytest.raises(mg.BatchError, match=r"^test_loader.py:\d+: a dataset that is a list is one of examples"):
+        DataLoader([np.zeros(3)] * 3, batch_size=2)
+    with pytest.raises(mg.BatchError, match="this is one Graph: give a list"):
+        DataLoader(graphs()[0], batch_size=2)

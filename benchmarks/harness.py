@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = frozenset({"jax", "jaxlib", "torch", "torch_geometric", "opacus", "backpack"})  # contestants that need one of these may be absent
+# Contestants that need one of these may be absent.
+PEERS = frozenset({"jax", "jaxlib", "torch", "torch_geometric", "opacus", "backpack"})
 FEWEST = 5  # undisturbed rounds that are better than many disturbed ones
 UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
 

@@ -271,6 +271,15 @@ def test_who_stops_early_leaves_no_thread():
     assert not threads()
 
 
+def test_two_progress_bars_at_once_and_one_that_stops_early(capsys):
+    loader = DataLoader(Y, batch_size=2, progress=True, prefetch=1)
+    assert sum(len(a) for a, _ in zip(loader, loader, strict=True)) == 12
+    assert len(next(iter(loader))) == 2
+    gc.collect()
+    assert not threads()
+    assert capsys.readouterr().out
+
+
 def test_an_error_of_the_thread_reaches_the_consumer_in_its_place():
     class Broken(Uneven):
         def __getitem__(self, indices):

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
+# Contestants that need one of these may be absent.
 PEERS = frozenset({"jax", "jaxlib", "torch", "torch_geometric", "opacus", "backpack", "pytensor", "autograd", "numba",
                    "llvmlite"})
-# contestants that need one of these may be absent
 FEWEST = 5  # undisturbed rounds that are better than many disturbed ones
 UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
 

@@ -183,7 +183,7 @@ def _static_kind(x: Any) -> Any:
     """Return the same without the shape, which may be symbolic."""
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         return type(x)
-    return str(x.dtype) if hasattr(x, "dtype") else str(np.asarray(x).dtype)
+    return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
 
 
 def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = ()) -> Compiled:

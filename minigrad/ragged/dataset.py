@@ -49,7 +49,14 @@ def as_dataset(data: Any) -> Any:
     """Return `data` with a length, and answering an array of indices with a batch."""
     if isinstance(data, (tuple, list)) and len(data) and schema_of(type(data[0])) is not None:
         return batch(data)
-    if isinstance(data, (tuple, list, dict, np.ndarray)) or not hasattr(type(data), "__getitem__"):
+    if isinstance(data, list):
+        raise BatchError(at_user_line("a dataset that is a list is one of examples, of a class made by @mg.example. A "
+                                      "list of arrays does not say what they are: give fields as a tuple or a dict, "
+                                      "examples of one shape as np.stack(list), of several as mg.batch(list, type)"))
+    if schema_of(type(data)) is not None and not isinstance(data, Batch):
+        raise BatchError(at_user_line(f"a dataset is many examples, and this is one {type(data).__name__}: give a "
+                                      "list"))
+    if isinstance(data, (tuple, dict, np.ndarray)) or not hasattr(type(data), "__getitem__"):
         return Arrays(data)
     return data
 

@@ -627,7 +627,8 @@ def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
             return node.prim(*xs, **node.params)
         raise refuse(node, "a matrix of ragged size has no such decomposition in a batch",
                      "Matrices of fixed size, one per row, have")
-    raise refuse(node, "it has no meaning along a ragged axis yet", "Use sums, gathers and the segment functions")
+    raise refuse(node, "it has no rule for ragged axes", "Write it with sums, gathers and the segment functions, or on "
+                 "rows of fixed size")
 
 
 def _follow_targets(rw: Rewrite, node: Node) -> None:

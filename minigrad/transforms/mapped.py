@@ -12,6 +12,7 @@ from ..dims import Dim, same, watch
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Node, made_by
 from ..ops.layout import move_axis
+from ..ragged.schema import schema_of
 from .trace import argument_names, function_name
 
 
@@ -77,13 +78,14 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
         if not -t.ndim <= a < t.ndim:
             raise BatchError(at_user_line(
                 f"{name}: {label(i)} has no axis {a} to map over"
-                + (". Say None in in_axes for what all examples share." if not t.ndim else "")))
+                + _hint(args) + (". Say None in in_axes for what all examples share." if not t.ndim else "")))
         a = a % t.ndim
         out.append(a)
         if found and not same(found[0][2], t.shape[a]):
             j, b, n = found[0]
             raise BatchError(at_user_line(
-                f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of {label(i)})"))
+                f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of "
+                f"{label(i)}){_hint(args)}"))
         found.append((i, a, t.shape[a]))
     if not found:
         raise BatchError(at_user_line(f"{name}: nothing is mapped: every entry of in_axes is None"))
@@ -93,3 +95,10 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
     if symbolic:
         watch.note_batch(n for _, _, n in found)
     return out, size
+
+
+def _hint(args: tuple) -> str:
+    """Return the way out where examples of a schema were given one by one."""
+    found = optree.tree_leaves(args, is_leaf=lambda x: schema_of(type(x)) is not None)
+    name = next((type(x).__name__ for x in found if schema_of(type(x)) is not None), None)
+    return "" if name is None else f". Lay examples such as a {name} end to end first, with mg.batch([...])"

@@ -164,6 +164,9 @@ def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any
 
     @functools.wraps(f)
     def unrolled(*args: Any, **kwargs: Any) -> Any:
+        if has_batch((args, kwargs)):
+            raise BatchError(at_user_line(f"unroll({function_name(f)}): copies of one graph are for examples of equal "
+                                          "size. Look at mg.trace(f)(example), or at mg.vmap(f)"))
         leaves, tree, types = flatten_arguments(f, args, kwargs)
         axes, size = mapped_axes(f, args, kwargs, in_axes, types, "unroll", symbolic=False)
         if number(size) != n:

@@ -49,3 +49,14 @@ def test_a_batch_beside_arrays():
     assert [r.name for r in report.rows] == ["loop", "giant"]
     with pytest.raises(mg.MinigradError, match="no row 'square'"):
         mg.compare(loss, W, batch, rows=("square",))
+
+
+def test_padding_costs_what_the_sizes_differ():
+    shares = []
+    for spread in (0, 2, 8, 32):
+        batch = mg.batch(molecules([(40 - spread, 60), *[(8, 12)] * 7] if spread < 32 else [(8, 12)] * 8))
+        (filled,) = RaggedData((W, batch), (None, 0)).padded().batches()
+        rows = {b: b.lengths["node"].sum() for b in (batch, filled)}
+        assert rows[filled] >= 8 * batch.lengths["node"].max()
+        shares.append(batch.nbytes / filled.nbytes)
+    assert shares == sorted(shares)  # the nearer the sizes are to each other, the less is padding

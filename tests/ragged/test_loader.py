@@ -138,6 +138,53 @@ def test_memory_of_a_compiled_program_bounds_the_batch():
     assert len(step.entries) == 1
 
 
+node, edge = mg.axis("node"), mg.axis("edge")
+
+
+@mg.example
+class Graph:
+    x: mg.f64[node, 3]
+    src: mg.index(node)[edge]
+    dst: mg.index(node)[edge]
+
+
+def graphs(n=60):
+    rng = np.random.default_rng(0)
+    sizes = [(int(a), int(b) if a else 0) for a, b in rng.integers(0, 30, (n, 2))]
+    return [Graph(x=rng.normal(size=(a, 3)), src=rng.integers(0, max(a, 1), b), dst=rng.integers(0, max(a, 1), b))
+            for a, b in sizes]
+
+
+def graph_loss(w, g):
+    return np.sum(np.tanh(mg.segment_sum((g.x @ w)[g.src], g.dst, g.x.shape[0])) ** 2)
+
+
+def test_memory_of_a_compiled_program_bounds_ragged_batches():
+    step, w = mg.compile(mg.value_and_grad(mg.mean_loss(graph_loss, in_axes=(None, 0)))), np.ones((3, 40))
+    packed = mg.batch(graphs())
+    limit = step.workspace_bytes(w, packed) // 6
+    loader = DataLoader(packed, max_bytes=limit, measure=lambda b: step.workspace_bytes(w, b), shuffle=True, seed=0)
+    used = [step.workspace_bytes(w, b) for b in loader]
+    assert max(used) <= limit
+    for some, following in zip(loader.batches(0), loader.batches(0)[1:], strict=False):
+        assert step.workspace_bytes(w, packed[np.append(some, following[0])]) > limit
+    assert len(step.entries) == 1
+
+
+def test_one_program_serves_all_batches_of_all_epochs():
+    step, w = mg.compile(mg.value_and_grad(mg.mean_loss(graph_loss, in_axes=(None, 0)))), np.ones((3, 4)) / 3
+    examples = graphs()
+    loader = DataLoader(examples, max_rows={node: 150, edge: 200}, shuffle=True, seed=0, prefetch=2)
+    assert len({len(b) for b in loader.batches(0)}) > 2
+    for epoch in range(3):
+        for which, batch in zip(loader.batches(epoch), loader, strict=True):
+            value, slope = step(w, batch)
+            each = [mg.value_and_grad(graph_loss)(w, examples[i]) for i in which]
+            np.testing.assert_allclose(value, np.mean([v for v, _ in each]), rtol=1e-12)
+            np.testing.assert_allclose(slope, np.mean([g for _, g in each], axis=0), rtol=1e-10, atol=1e-14)
+    assert len(step.entries) == 1
+
+
 sizes = st.lists(st.integers(0, 9), min_size=1, max_size=40)
 
 
@@ -224,6 +271,15 @@ def test_who_stops_early_leaves_no_thread():
     assert not threads()
 
 
+def test_two_progress_bars_at_once_and_one_that_stops_early(capsys):
+    loader = DataLoader(Y, batch_size=2, progress=True, prefetch=1)
+    assert sum(len(a) for a, _ in zip(loader, loader, strict=True)) == 12
+    assert len(next(iter(loader))) == 2
+    gc.collect()
+    assert not threads()
+    assert capsys.readouterr().out
+
+
 def test_an_error_of_the_thread_reaches_the_consumer_in_its_place():
     class Broken(Uneven):
         def __getitem__(self, indices):
@@ -286,3 +342,10 @@ def test_an_example_that_no_memory_holds():
 def test_arrays_that_count_no_examples(tree):
     with pytest.raises(mg.BatchError, match="axis 0 counts the examples"):
         Arrays(tree)
+
+
+def test_what_a_list_of_arrays_is_must_be_said():
+    with pytest.raises(mg.BatchError, match=r"^test_loader.py:\d+: a dataset that is a list is one of examples"):
+        DataLoader([np.zeros(3)] * 3, batch_size=2)
+    with pytest.raises(mg.BatchError, match="this is one Graph: give a list"):
+        DataLoader(graphs()[0], batch_size=2)

@@ -126,6 +126,7 @@ def test_sums_do_not_depend_on_the_run():
     (lambda g: g.x[2], "index 2 is out of range for an example with 2 rows"),
     (lambda g: g.x[1:], "needs the number behind the symbolic size node"),
     (lambda g: list(g.x), "needs the number behind the symbolic size node"),
+    (lambda g: mg.scan(lambda c, r: (c + r, c), np.zeros(4), g.x)[0], "no rule for ragged axes"),
     (lambda g: np.prod(g.w), "needs the number behind the symbolic size edge"),
     (lambda g: g.x.T.reshape(-1), "would move a fixed axis"),
     (lambda g: np.sum(g.x[:, 0][:, None, None] * g.x[:, 1][None, :, None] * g.x[:, 2]), "two of the axes"),
@@ -181,6 +182,11 @@ def test_in_axes_of_a_batch():
         mg.vmap(loss, in_axes=(0,))(W, batch)
     with pytest.raises(mg.BatchError, match="out_axes 1 for a result of type"):
         mg.vmap(lambda g: g.x, out_axes=1)(batch)
+    for f in (mg.vmap(lambda g: g.x), mg.vmap(lambda g: g[0].y)):
+        with pytest.raises(mg.BatchError, match="Lay examples such as a Molecule end to end first"):
+            f(batch.unbatch())
+    with pytest.raises(mg.BatchError, match="copies of one graph are for examples of equal size"):
+        mg.unroll(loss, 4, (None, 0))(W, batch)
     with pytest.raises(mg.BatchError, match="nothing is mapped"):
         mg.vmap(loss, in_axes=(None, None))(W, batch)
 

@@ -7,7 +7,7 @@ over both are one loop. Known when sizes are: offset and strides in bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,16 +85,17 @@ def _transpose(a: Access, node: Node) -> Access:
 
 
 def _slice(a: Access, node: Node) -> Access:
-    cut = [k for k, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m]
-    return _broken(a, cut, [k for k, s in enumerate(node.params["step"]) if s != 1])
+    cut = {k for k, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m}
+    apart = {k for k, s in enumerate(node.params["step"]) if s != 1}
+    return _broken(a, cut | apart, apart)  # an axis of one element has its step, too
 
 
 def _flip(a: Access, node: Node) -> Access:
     return _broken(a, node.params["axes"], node.params["axes"])
 
 
-def _broken(a: Access, narrower: Sequence[int], apart: Sequence[int]) -> Access:
-    """Return `a` with the axes `narrower` shortened, so that the axis before is not linked, and `apart` not linked."""
+def _broken(a: Access, narrower: Collection[int], apart: Collection[int]) -> Access:
+    """Return `a` with the axes `narrower` changed, so that the axis before is not linked, and `apart` not linked."""
     linked, before = list(a.linked), None
     for k, r in enumerate(a.repeated):
         if r:

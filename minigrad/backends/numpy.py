@@ -132,13 +132,4 @@ class Program:
     @property
     def stages(self) -> list[Stage]:
         """What fusing and scheduling made of the graph, in words."""
-        plan = self._plan
-        fused = [s for s in plan.steps if len(s.group.nodes) > 1]
-        lines = [f"{', '.join(n.prim.name for n in s.group.nodes)}: over rows {s.group.rows}" for s in fused]
-        statements = sum(len(s.group.nodes) for s in plan.steps)
-        places = [f"step {b.first} to {b.last}: {b.nbytes} bytes" + (" (an output)" if b.output is not None else "")
-                  for b in plan.buffers]
-        return [Stage("fuse", plan.graph, "\n".join(lines), f"{statements} statements run in {len(plan.steps)} steps, "
-                      f"{len(fused)} of them fused"),
-                Stage("schedule", "\n".join(lines), "\n".join(places),
-                      f"{len(plan.place)} values live in {len(plan.buffers)} buffers")]
+        return self._plan.stages

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..dims import Dim, Symbol, symbols
-from ..graph import Graph, Node
+from ..dims import Dim, Symbol
+from ..graph import Node
 from ..passes.fuse import lockstep, reads_rows, terminal
 from ..passes.lower import canonical
-from ..passes.schedule import Plan, Step
+from ..passes.schedule import Plan, Step, symbols_of
 from . import numpy_text as nt
 from .blocks import PARTS, ROWS, SCRATCH, WHOLE
 
@@ -74,17 +74,6 @@ class Source:
     symbols: list[Symbol]
 
 
-def _all_symbols(graph: Graph) -> set[Symbol]:
-    """Return the sizes that the graph depends on: in types, in parameters, and in the graphs that its nodes hold."""
-    found: set[Symbol] = set()
-    for n in graph.nodes:
-        sizes = [d for t in getattr(n.type, "parts", (n.type,)) for d in t.shape]
-        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
-        found |= symbols(sizes).union(*(_all_symbols(p) for p in n.params.values() if isinstance(p, Graph)))
-        found -= symbols([n.params.get("dim")])  # the length of a chunk is the node's own
-    return found
-
-
 class Names:
     """Python names that are unique and legal."""
 
@@ -119,7 +108,7 @@ class Printer:
             (n for n in self.graph.nodes if n.prim.name not in ("input", "full")), 1)}
         self.inputs = [self.name(text) for text in self.graph.names]
         self.known.update(zip(self.graph.inputs, self.inputs, strict=True))
-        self.symbols = {s: self.name(s.name) for s in sorted(_all_symbols(self.graph), key=lambda s: s.uid)}
+        self.symbols = {s: self.name(s.name) for s in sorted(symbols_of(self.graph), key=lambda s: s.uid)}
         self._sizes_wanted: set[Symbol] = set()
 
     # -- names and lines of main ---------------------------------------------------------------------

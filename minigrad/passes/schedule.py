@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..dims import Dim, size_of
+from ..dims import Dim, Symbol, size_of, symbols
 from ..graph import Graph, Node
 from .fuse import Group, Roles, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
+from .stage import Stage
 
 # Statements that read element i of their operands before they write element i, so that they may work in place.
 _IN_PLACE_OPERANDS = {"where": (2,)}
@@ -95,6 +96,30 @@ class Plan:
     last_use: dict[Node, int]
     outputs: dict[Node, int]
     takes: dict[Node, Node]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """What fusing and scheduling made of the graph, in words."""
+        fused = [s for s in self.steps if len(s.group.nodes) > 1]
+        lines = "\n".join(f"{', '.join(n.prim.name for n in s.group.nodes)}: over rows {s.group.rows}" for s in fused)
+        statements = sum(len(s.group.nodes) for s in self.steps)
+        places = [f"step {b.first} to {b.last}: {b.nbytes} bytes" + (" (an output)" if b.output is not None else "")
+                  for b in self.buffers]
+        return [Stage("fuse", self.graph, lines, f"{statements} statements run in {len(self.steps)} steps, "
+                      f"{len(fused)} of them fused"),
+                Stage("schedule", lines, "\n".join(places),
+                      f"{len(self.place)} values live in {len(self.buffers)} buffers")]
+
+
+def symbols_of(graph: Graph) -> set[Symbol]:
+    """Return the sizes that a program depends on: in types, in parameters, and in the graphs that nodes hold."""
+    found: set[Symbol] = set()
+    for n in graph.nodes:
+        sizes = [d for t in getattr(n.type, "parts", (n.type,)) for d in t.shape]
+        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
+        found |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
+        found -= symbols([n.params.get("dim")])  # the length of a chunk is the node's own
+    return found
 
 
 def nbytes(node: Node) -> int | Dim:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Symbol, symbols, value
+from ...dims import Symbol, value
 from ...graph import Graph
 from ...passes.lower import canonical
-from ...passes.schedule import Plan, Step, schedule
+from ...passes.schedule import Plan, Step, schedule, symbols_of
 from ...passes.stage import Stage
 from ...walk import evaluate
 from .. import numpy as numpy_backend
@@ -180,27 +180,7 @@ class Program:
     @property
     def stages(self) -> list[Stage]:
         """What fusing and scheduling made of the graph, in words."""
-        plan = self.plan
-        fused = [s for s in plan.steps if len(s.group.nodes) > 1]
-        lines = [f"{', '.join(n.prim.name for n in s.group.nodes)}: over rows {s.group.rows}" for s in fused]
-        statements = sum(len(s.group.nodes) for s in plan.steps)
-        places = [f"step {b.first} to {b.last}: {b.nbytes} bytes" + (" (an output)" if b.output is not None else "")
-                  for b in plan.buffers]
         others = "\n".join(f"step {k}: {why}" for k, why in self.why.items())
-        return [Stage("fuse", plan.graph, "\n".join(lines), f"{statements} statements run in {len(plan.steps)} steps, "
-                      f"{len(fused)} of them fused"),
-                Stage("schedule", "\n".join(lines), "\n".join(places),
-                      f"{len(plan.place)} values live in {len(plan.buffers)} buffers"),
-                Stage("native", "\n".join(lines), others, f"{len(plan.steps) - len(self.why)} of {len(plan.steps)} "
-                      f"steps are native, of {len(self._texts)} kernels")]
-
-
-def symbols_of(graph: Graph) -> set[Symbol]:
-    """Return the sizes that the graph depends on: in types, in parameters, and in the graphs that its nodes hold."""
-    found: set[Symbol] = set()
-    for n in graph.nodes:
-        sizes = [d for t in getattr(n.type, "parts", (n.type,)) for d in t.shape]
-        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
-        found |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
-        found -= symbols([n.params.get("dim")])  # the length of a chunk is the node's own
-    return found
+        steps = len(self.plan.steps)
+        return [*self.plan.stages, Stage("native", self.plan.graph, others, f"{steps - len(self.why)} of {steps} steps "
+                                         f"are native, of {len(self._texts)} kernels")]

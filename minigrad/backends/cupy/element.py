@@ -142,7 +142,7 @@ class Element:
                 name = self.name("p")
                 table = self.params["table", None].name
                 self.slots[what] = name, (f"{const}{scalar.stored(dtype)}* __restrict__ {name} = "
-                                          f"({const}{scalar.stored(dtype)}*){table}[{what}];")
+                                          f"({const}{scalar.stored(dtype)}*){table}[{what}]")
             return self.slots[what][0]
         if not write:
             self.read.add(key)
@@ -336,7 +336,7 @@ def _gather(w: Element, node: Node, idx: Index) -> tuple[str, int]:
         return w._value(x, (*(r for r, _ in rows), *rest))
     bad = "(%s)MG_NAN" % scalar.computed(node.dtype) if node.type.floating else "0"
     return w.guarded(node, idx, condition, bad, lambda: w.value(
-        x, (*(w.inner(f"(I){r}") for r, _ in rows), *rest)), w.flag(node))
+        x, (*(w.inner(f"(I){r}") if c else r for r, c in rows), *rest)), w.flag(node))
 
 
 def _scatter_row(w: Element, node: Node, idx: Index) -> tuple[str, int]:

@@ -229,10 +229,12 @@ class Columns(_Kernel):
         self.axes = {"column": self.kept, "row": down}
         self.columns, self.rows = (size_of(self.shape[a] for a in axes) for axes in (self.kept, down))
         self.width = 1 if not self.kept else min(power(typical(self.columns)), 32)
-        parts = self.own("parts")
-        self.emit(f"const I part = blockIdx.x % {parts}, group = blockIdx.x / {parts};")
-        self.emit(f"const I column = group * {self.width} + threadIdx.x % {self.width};")
-        self.emit(f"const I rows = {self.size(self.rows)}, columns = {self.size(self.columns)};")
+        if self.kept:
+            parts = self.own("parts")
+            self.emit(f"const I part = blockIdx.x % {parts}, group = blockIdx.x / {parts};")
+            self.emit(f"const I column = group * {self.width} + threadIdx.x % {self.width};")
+            self.emit(f"const I columns = {self.size(self.columns)};")
+        self.emit(f"const I rows = {self.size(self.rows)};")
         names = {a: name for at, axes in self.axes.items() for a, name in self.names(at, axes).items()}
         self.idx: Index = tuple(names[a] for a in range(len(self.shape)))
         if not self.kept:  # the elements stand in the order in which they are visited
@@ -272,18 +274,26 @@ class Columns(_Kernel):
         self.roots.append(root)
 
     def done(self) -> Launch:
-        parts = self.own("parts")
         step = THREADS // self.width
         heads = {at: split_text(self, at, [(a, self.shape[a]) for a in axes if self.shape[a] != 1])
                  for at, axes in self.axes.items()}
         outer, inner = self.blocks
-        with self.scope("if (column < columns)"):
-            self.scopes[-1].lines += [*heads["column"], *outer.lines]
-            with self.scope(f"for (I row = part * {step} + threadIdx.x / {self.width}; row < rows; "
-                            f"row += {parts} * {step})"):
+        if self.kept:
+            parts = self.own("parts")
+            with self.scope("if (column < columns)"):
+                self.scopes[-1].lines += [*heads["column"], *outer.lines]
+                with self.scope(f"for (I row = part * {step} + threadIdx.x / {self.width}; row < rows; "
+                                f"row += {parts} * {step})"):
+                    self.scopes[-1].lines += [*heads["row"], *inner.lines]
+        else:
+            self.scopes[0].lines += outer.lines
+            with self.scope(f"for (I row = blockIdx.x * {THREADS} + threadIdx.x; row < rows; "
+                            f"row += gridDim.x * {THREADS})"):
                 self.scopes[-1].lines += [*heads["row"], *inner.lines]
-        if self.terminals:
+        if self.terminals and self.kept:
             self.combine(self.width, "column", "columns", "part", parts, "group")
+        elif self.terminals:
+            self.combine(1, "0", "1", "blockIdx.x", "gridDim.x", "0")
         width, n_terminals, all_rows, all_columns = self.width, len(self.terminals), self.rows, self.columns
         most, each = (_REDUCING, 4) if n_terminals else (_WIDEST, 1)
 

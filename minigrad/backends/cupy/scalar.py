@@ -81,7 +81,9 @@ def expression(node: Node, xs: Sequence[str]) -> str:
     text = _DECIMAL.sub(lambda m: f"({of}){m[0]}", text)
     text = re.sub(r"min\(\{0\}, 0\)", f"min({{0}}, ({of})0)", text)
     text = text.format(*xs, T=kind)
-    return rounded(f"({kind})({text})", node.dtype)
+    if node.dtype.kind in "iu":  # C computes small integers as int
+        text = f"({kind})({text})"
+    return rounded(text, node.dtype)
 
 
 def cast(x: str, source: np.dtype, to: np.dtype) -> str:

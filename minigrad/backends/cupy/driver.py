@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import MinigradError
+from ...errors import MinigradError, at_user_line
 from . import nvrtc
 from .libraries import find
 
@@ -65,7 +65,7 @@ def check() -> None:
     """Raise `MinigradError` unless programs can run on a GPU."""
     why = missing()
     if why:
-        raise MinigradError(f"backend 'cupy': {why}")
+        raise MinigradError(at_user_line(f"backend 'cupy': {why}"))
 
 
 class Graph:

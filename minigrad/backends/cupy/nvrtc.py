@@ -11,7 +11,7 @@ from ...errors import MinigradError
 from .libraries import find
 
 MISSING = "NVRTC, which compiles the kernels, is not installed: pip install nvidia-cuda-nvrtc"
-_REPORT = re.compile(r"Function properties for (\w+)\n\s*(\d+) bytes stack frame, (\d+) bytes spill stores, "
+_REPORT = re.compile(r"Function properties for (\w+)\n\D*(\d+) bytes stack frame, (\d+) bytes spill stores, "
                      r"(\d+) bytes spill loads\nptxas info\s*: Used (\d+) registers")
 
 
@@ -64,7 +64,7 @@ def compile(text: str, arch: str) -> Binary:
     program = ctypes.c_void_p()
     # Denormals are kept and division is exact, as on the processor; products and sums may be contracted.
     options = [f"--gpu-architecture={arch}", "--std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
-               "--ptxas-options=-v"]
+               "--disable-warnings", "--ptxas-options=-v"]
     array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
     _check(library, library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"minigrad.cu", 0, None, None))
     try:

@@ -179,8 +179,14 @@ DEVICE Words philox(unsigned c0, unsigned c1, unsigned c2, unsigned c3, unsigned
 
 // Put up to eight pointers into a program's table: that is how one captured graph serves all arguments.
 extern "C" __global__ void mg_bind(u64* table, u64 n, u64 p0, u64 p1, u64 p2, u64 p3, u64 p4, u64 p5, u64 p6, u64 p7) {
-    u64 p[8] = {p0, p1, p2, p3, p4, p5, p6, p7};
-    for (int i = 0; i < (int)n; i++) table[i] = p[i];
+    if (n > 0) table[0] = p0;
+    if (n > 1) table[1] = p1;
+    if (n > 2) table[2] = p2;
+    if (n > 3) table[3] = p3;
+    if (n > 4) table[4] = p4;
+    if (n > 5) table[5] = p5;
+    if (n > 6) table[6] = p6;
+    if (n > 7) table[7] = p7;
 }
 
 // Order keys of `total` (a power of two) elements, all different: one pass of a bitonic network. What is left of a

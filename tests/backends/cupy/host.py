@@ -10,6 +10,7 @@ import ctypes
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,15 @@ class Host:
     Attributes
     ----------
     log : list of str
-        The kernels that ran, in order.
-    poison : bool
-        Fill fresh memory with a pattern that shows, so that what is read before it is written is found.
+        What ran, in order.
+    graphs : list of Recorded
+        What was captured.
     limit : int or None
         The most bytes that one array may have.
+    released : int
+        How often memory was given back.
+    backwards : bool
+        Whether the last block and the last thread come first.
     """
 
     xp = np
@@ -69,7 +74,12 @@ class Host:
         self._pending: dict[str, str] = {}
         self._spaces: dict[str, str] = {}
         self._libraries: list[Any] = []
-        self._recording: list[tuple] | None = None
+        self._thread = threading.local()
+        self._lock = threading.RLock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was asked for and noted."""
         self.log: list[str] = []
         self.graphs: list[Recorded] = []
         self.limit: int | None = None
@@ -94,8 +104,7 @@ class Host:
         out = np.empty(shape, dtype)
         if self.limit is not None and out.nbytes > self.limit:
             raise MemoryError(f"no {out.nbytes} bytes left")
-        if not out.dtype.hasobject and out.dtype.kind != "b":
-            out.view(np.uint8 if out.ndim else None).fill(0xA5) if out.ndim else out.fill(77)
+        np.frombuffer(out, np.uint8)[...] = 0xA5  # what is read before it is written shows
         return out
 
     def zeros(self, nbytes: int) -> np.ndarray:
@@ -117,6 +126,10 @@ class Host:
     # -- kernels --------------------------------------------------------------------------------------------
 
     def function(self, text: str, name: str) -> Function:
+        with self._lock:
+            return self._function(text, name)
+
+    def _function(self, text: str, name: str) -> Function:
         if text not in self._spaces:
             self._spaces[text] = f"p{len(self._spaces)}"
             self._pending[self._spaces[text]] = text
@@ -127,10 +140,8 @@ class Host:
     def resolve(self, symbol: str) -> Any:
         if self._pending:
             self._compile()
-        for library in reversed(self._libraries):
-            if hasattr(library, symbol):
-                return getattr(library, symbol)
-        raise KeyError(symbol)
+        library = next(lib for lib in self._libraries if hasattr(lib, symbol))
+        return getattr(library, symbol), ctypes.c_int.in_dll(library, "shim_order")
 
     def _compile(self) -> None:
         parts = ['#include "shim.h"', PRELUDE.replace('extern "C"', "static")]
@@ -155,18 +166,20 @@ class Host:
     def launch(self, function: Function, blocks: int, threads: int, params: Any) -> None:
         assert 0 < blocks < 2**31
         assert 0 < threads <= 1024
-        if self._recording is not None:
-            self._recording.append((self.launch, function, blocks, threads, params))
+        recording = self._recording()
+        if recording is not None:
+            recording.append((self.launch, function, blocks, threads, params))
             return
-        self.log.append(function.symbol)
-        address = function.address()
-        ctypes.c_int.in_dll(next(lib for lib in self._libraries if hasattr(lib, function.symbol)),
-                            "shim_order").value = int(self.backwards)
-        address(blocks, threads, int(function.together), params)
+        with self._lock:  # the shim has one set of fibers
+            self.log.append(function.symbol)
+            address, order = function.address()
+            order.value = int(self.backwards)
+            address(blocks, threads, int(function.together), params)
 
     def gemm(self, dtype: np.dtype, precision: str, sizes: tuple, x: tuple, y: tuple, out: int, room: int) -> None:
-        if self._recording is not None:
-            self._recording.append((self.gemm, dtype, precision, sizes, x, y, out, room))
+        recording = self._recording()
+        if recording is not None:
+            recording.append((self.gemm, dtype, precision, sizes, x, y, out, room))
             return
         self.log.append("gemm")
         batch, m, n, k = sizes
@@ -181,13 +194,17 @@ class Host:
         _memory(out, batch * m * n, dtype)[...] = np.matmul(*matrices).ravel()
 
     def capture(self, work: Callable[[], None]) -> Recorded:
-        self._recording = []
+        self._thread.recording = calls = []
         try:
             work()
-            self.graphs.append(Recorded(self._recording))
         finally:
-            self._recording = None
-        return self.graphs[-1]
+            self._thread.recording = None
+        graph = Recorded(calls)
+        self.graphs.append(graph)
+        return graph
+
+    def _recording(self) -> list[tuple] | None:
+        return getattr(self._thread, "recording", None)
 
 
 def _memory(address: int, n: int, dtype: np.dtype) -> np.ndarray:

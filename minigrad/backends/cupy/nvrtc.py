@@ -49,7 +49,7 @@ def version() -> tuple[int, int] | None:
     return major.value, minor.value
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)
 def compile(text: str, arch: str) -> Binary:
     """Compile a source for one architecture, such as ``"sm_90"``.
 

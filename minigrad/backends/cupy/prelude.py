@@ -1,4 +1,7 @@
-"""What every CUDA source starts with: scalar functions as NumPy defines them, and reductions within a block."""
+"""What every CUDA source starts with: scalar functions as NumPy defines them, and reductions within a block.
+
+`COMMON` is the source of the kernels that all programs share.
+"""
 
 # MINIGRAD_HOST is defined where the text is compiled for a processor, under the tests' shim.
 PRELUDE = r"""
@@ -175,8 +178,10 @@ DEVICE Words philox(unsigned c0, unsigned c1, unsigned c2, unsigned c3, unsigned
     return out;
 }
 
-// -- kernels that every program has
+"""
 
+# The kernels that are no program's own: one source for all of them.
+COMMON = PRELUDE + r"""
 // Put up to eight pointers into a program's table: that is how one captured graph serves all arguments.
 extern "C" __global__ void mg_bind(u64* table, u64 n, u64 p0, u64 p1, u64 p2, u64 p3, u64 p4, u64 p5, u64 p6, u64 p7) {
     if (n > 0) table[0] = p0;

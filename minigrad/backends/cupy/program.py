@@ -25,6 +25,7 @@ from ..workspace import allocate
 from . import driver, gemm
 from .dedicated import keys_of, padded, sorting
 from .kernels import THREADS, Launch
+from .prelude import COMMON
 from .recipe import WRITTEN, Builder, Evaluate, Multiply, Recipe, Sort
 
 KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
@@ -158,6 +159,11 @@ def layout(recipe: Recipe, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int],
     return {p[3]: o for p, o in zip(pieces, offsets, strict=True)}, total
 
 
+def source(recipe: Recipe, wide: bool = False) -> str:
+    """Return the text that is compiled; offsets have 64 bits where `wide`."""
+    return f"typedef {'long long' if wide else 'int'} I;\n{recipe.text}"
+
+
 def pack(values: Sequence[Any]) -> Any:
     """Return arguments (ctypes numbers) as a launch takes them: an array of their addresses."""
     packed = (ctypes.c_void_p * max(len(values), 1))(*(ctypes.addressof(v) for v in values))
@@ -184,9 +190,9 @@ class Space:
         widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in getattr(n.type, "parts", (n.type,))),
                      default=0)
         self._index = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
-        self._text = f"typedef {'long long' if widest >= _WIDE else 'int'} I;\n{self.recipe.text}"
+        self._text = source(self.recipe, wide=widest >= _WIDE)
         self._bind = [self._binding(k, n_slots) for k in range(0, n_slots, _BOUND)]
-        self._bind_kernel = self._device.function(self._text, "mg_bind")
+        self._bind_kernel = self._device.function(COMMON, "mg_bind")
         self._outputs = [self._output(k, n) for k, n in enumerate(graph.outputs)]
         # Segments: launches that can be captured together, or an evaluation.
         self.segments: list[Any] = []
@@ -236,7 +242,7 @@ class Space:
                             pack(self._arguments(at, op, counter)))]
         if isinstance(op, Sort):
             keys = self.address(keys_of(op.node))
-            return [partial(device.launch, device.function(self._text, name), blocks, THREADS, pack(
+            return [partial(device.launch, device.function(COMMON, name), blocks, THREADS, pack(
                 [ctypes.c_uint64(keys), *map(ctypes.c_longlong, numbers)]))
                 for name, blocks, numbers in sorting(padded(op.node, self.sizes))]
         sizes = tuple(value(n, self.sizes) for n in op.product.sizes)

@@ -16,7 +16,7 @@ def compiled_kernels(tmp_path_factory):
 
 
 @pytest.fixture
-def device(compiled_kernels):
+def stand_in(compiled_kernels):
     """Return the stand-in as it was at first, but for what it has compiled."""
     compiled_kernels.reset()
     yield compiled_kernels
@@ -24,7 +24,30 @@ def device(compiled_kernels):
 
 
 @pytest.fixture
-def on_stand_in(device, monkeypatch):
+def on_stand_in(stand_in, monkeypatch):
     """Make ``backend="cupy"`` mean the stand-in."""
+    monkeypatch.setattr(driver, "current", lambda: stand_in)
+    return stand_in
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request):
+    """Return the stand-in, and the GPU where there is one."""
+    if request.param == "stand-in":
+        return request.getfixturevalue("stand_in")
+    return request.getfixturevalue("gpu")
+
+
+@pytest.fixture
+def on_device(device, monkeypatch):
+    """Make ``backend="cupy"`` mean the stand-in, and the GPU where there is one."""
     monkeypatch.setattr(driver, "current", lambda: device)
     return device
+
+
+@pytest.fixture(scope="session")
+def gpu():
+    """Return the GPU; skip where there is none."""
+    if why := driver.missing():
+        pytest.skip(why)
+    return driver.current()

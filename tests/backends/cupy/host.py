@@ -144,14 +144,12 @@ class Host:
         return getattr(library, symbol), ctypes.c_int.in_dll(library, "shim_order")
 
     def _compile(self) -> None:
-        parts = ['#include "shim.h"', PRELUDE.replace('extern "C"', "static")]
+        parts = ['#include "shim.h"', PRELUDE]
         for space, text in self._pending.items():
-            own = text.replace(PRELUDE, "").replace('extern "C"', "static")
-            parts.append(f"namespace {space} {{\n{own}\n}}")
-            names = {name: space for name in _KERNEL.findall(text.replace(PRELUDE, ""))}
-            names |= dict.fromkeys(_KERNEL.findall(PRELUDE), "")
+            own = text.replace(PRELUDE, "")
+            parts.append("namespace {} {{\n{}\n}}".format(space, own.replace('extern "C"', "static")))
             parts += [f'extern "C" void {space}_{name}(unsigned g, unsigned b, int t, void** a) '
-                      f"{{ run({where}::{name}, g, b, t, a); }}" for name, where in names.items()]
+                      f"{{ run({space}::{name}, g, b, t, a); }}" for name in _KERNEL.findall(own)]
         source = self._folder / f"kernels{len(self._libraries)}.cpp"
         source.write_text("\n".join(parts))
         target = source.with_suffix(".so")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import optree
 
 import minigrad as mg
-from minigrad.backends.cupy.prelude import PRELUDE
+from minigrad.backends.cupy import nvrtc
+from minigrad.backends.cupy.prelude import COMMON, PRELUDE
+from minigrad.backends.cupy.program import Space, source
 from minigrad.dims import Symbol
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.passes import run
+from minigrad.primitive import on_host
 
 from ...checks import program as program_of
 
@@ -75,17 +80,10 @@ def noisy(key: Any, x: Any) -> Any:
 def optimized(f: Any, *args: Any) -> tuple[Graph, list[np.ndarray], dict[Symbol, int]]:
     """Return a function's graph after the passes, its arguments in order, and the sizes that they have."""
     graph, _ = run(mg.trace(f)(*args))
-    arrays = [np.asarray(x) for x in mg_leaves(args)]
+    arrays = [np.asarray(x) for x in optree.tree_leaves(args)]
     sizes = {s: n for node, a in zip(graph.inputs, arrays, strict=True) for s, n in (
         (d.symbol, n) for d, n in zip(node.shape, a.shape, strict=True) if getattr(d, "symbol", None))}
     return graph, arrays, sizes
-
-
-def mg_leaves(tree: Any) -> list[Any]:
-    """Return the leaves of a pytree."""
-    import optree
-
-    return optree.tree_leaves(tree)
 
 
 def used() -> dict[str, tuple[Any, ...]]:
@@ -117,9 +115,25 @@ def used() -> dict[str, tuple[Any, ...]]:
     }
 
 
+def call(program: Any, arrays: Sequence[np.ndarray], sizes: dict[Symbol, int]) -> list[np.ndarray]:
+    """Run a program on NumPy's arrays, and return NumPy's."""
+    have = program([program.asarray(a, a.dtype) for a in arrays], sizes)
+    return [on_host(x) for x in have]
+
+
+def compile_ahead(device: Any, programs: Sequence[tuple[Any, Sequence[dict[Symbol, int]]]]) -> None:
+    """Compile the kernels of programs, for some sizes each, together or side by side."""
+    if hasattr(device, "arch"):
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda p: nvrtc.compile(source(p[0].recipe), device.arch), programs))
+    for program, all_sizes in programs:
+        for sizes in all_sizes:
+            Space(program, sizes)
+
+
 def kernels(texts: list[str]) -> str:
     """Return one source with every kernel of several once, each under a name of its own."""
     bodies = dict.fromkeys(f"{bounds}\0{body}" for text in texts
                            for bounds, _, body in _DEFINED.findall(text.replace(PRELUDE, "")))
-    return "typedef int I;\n" + PRELUDE + "\n".join(
+    return "typedef int I;\n" + COMMON + "\n".join(
         'extern "C" __global__ void {}n{}{}'.format(*(b.split("\0")[0], k, b.split("\0")[1])) for k, b in enumerate(bodies))

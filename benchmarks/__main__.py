@@ -16,7 +16,8 @@ ON_REQUEST = ("gpu",)  # what not every machine can run
 def main() -> int:
     """Run the named benchmarks; return how many broke down."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + ON_REQUEST)}; all but the last without one")
+    parser.add_argument("names", nargs="*", metavar="NAME",
+                        help=f"of {', '.join(NAMES + ON_REQUEST)}; all but the last without one")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and no files written")
     args = parser.parse_args()
     if unknown := set(args.names) - {*NAMES, *ON_REQUEST}:

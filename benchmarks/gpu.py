@@ -8,6 +8,7 @@ Everybody computes in float32 without TF32, and is compared with a float64 resul
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -22,6 +23,7 @@ from minigrad.backends.cupy import missing
 from . import harness
 from .elementwise import loss as scalar_loss
 
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would take most of the device's memory
 SIZES = (784, 512, 512, 10)
 BATCHES = (32, 128, 1024, 8192)
 EXAMPLES = (10**4, 10**5, 10**6, 10**7, 10**8)
@@ -302,7 +304,8 @@ def elementwise(quick: bool, notes: dict[str, Any]) -> list[harness.Case]:
         p = {k: cupy.asarray(v, np.float32) for k, v in p.items()}
         args = p, rng.standard_normal(n, dtype=np.float32), cupy.sign(rng.standard_normal(n, dtype=np.float32))
         if n <= 10**6:
-            notes[f"elementwise loss, {n:,} examples: difference from float64"] = check(step(*args), exact(f, args), 1e-3)
+            notes[f"elementwise loss, {n:,} examples: difference from float64"] = check(
+                step(*args), exact(f, args), 1e-3)
 
         def jax_loss(p: Any, x: Any, y: Any) -> Any:
             import jax
@@ -359,7 +362,8 @@ def per_example(quick: bool, notes: dict[str, Any]) -> list[harness.Case]:
         return jax.tree.map(lambda a: jnp.tensordot(scale, a, 1) / len(scale), g)
 
     cases = []
-    for title, f, peer in (("norms of 128 gradients", norms, jax_norms), ("DP-SGD's mean of 128", clipped, jax_clipped)):
+    for title, f, peer in (("norms of 128 gradients", norms, jax_norms),
+                           ("DP-SGD's mean of 128", clipped, jax_clipped)):
         call = mg.compile(f, backend="cupy")
         notes[f"{title}: difference from float64"] = check(call(*args), exact(f, args))
         cases += measure(title, {"minigrad": lambda c=call: Contestant(lambda: c(*args)),
@@ -374,10 +378,9 @@ def gcn_loss(params: Any, x: Any, source: Any, target: Any, graph: Any, wanted: 
     """Return the mean squared error of a two-layer graph network on graphs that lie end to end."""
     h = x
     for w, b in params[:-1]:
-        sent = (h @ w)[source]
-        h = np.tanh((np.zeros((len(x), 1), np.float32) * h[:1, :1] + np.zeros((1, w.shape[1]), np.float32)).at[target].add(
-            sent) + b)
-    pooled = (np.zeros((len(wanted), 1), np.float32) * h[:1]).at[graph].add(h)
+        sent = h @ w
+        h = np.tanh((sent * 0).at[target].add(sent[source]) + b)
+    pooled = (wanted * 0 * h[:1]).at[graph].add(h)
     w, b = params[-1]
     return np.mean((pooled @ w + b - wanted) ** 2)
 

@@ -67,8 +67,8 @@ class Compiled:
         self._f = f
         self._without = tuple(without)
         if strange := options.keys() - {"precision"} or (options.keys() if backend == "numpy" else set()):
-            raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; 'cupy' has "
-                                             "precision"))
+            raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; 'cupy' "
+                                             "has precision"))
         if backend == "cupy":
             backends.cupy.driver.current()  # says at once what is missing
         self._backend = backend
@@ -215,7 +215,7 @@ def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[st
     without : collection of str
         Names of passes to leave out, such as ``"contract"``; `lower` is needed by none but the speed.
     **options
-        Of the backend. ``cupy`` has ``precision="highest"`` or ``"tf32"``: how products of float32 matrices are rounded.
+        Of the backend. ``cupy`` has ``precision="highest"`` or ``"tf32"``: how products of float32 matrices round.
 
     Returns
     -------

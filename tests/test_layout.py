@@ -20,8 +20,8 @@ ORDER = ("errors", "dims", "text", "codec", "draw", "graph", "primitive", "walk"
 
 # What a function may import when it runs: packages of the extras, and two that take long to import and are not
 # always needed, so that the first gradient does not wait for them.
-LAZY = {"array_api_compat", "cupy", "cupyx", "jax", "llvmlite", "matplotlib", "networkx", "rdkit", "scipy", "sklearn", "threadpoolctl", "torch",
-        "torch_geometric", "IPython", "opt_einsum", "rich"}
+LAZY = {"array_api_compat", "cupy", "cupyx", "jax", "llvmlite", "matplotlib", "networkx", "rdkit", "scipy", "sklearn",
+        "threadpoolctl", "torch", "torch_geometric", "IPython", "opt_einsum", "rich"}
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 
 

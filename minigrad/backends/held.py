@@ -79,7 +79,8 @@ class Chunks(Held):
 
     def _run(self, spans: list, sizes: list, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         in_axes, out_axes = self.node.params["in_axes"], self.node.params["out_axes"]
-        results: list[Any] = [None if axis is None else self.xp.empty(*t) for t, axis in zip(types, out_axes, strict=True)]
+        results: list[Any] = [None if axis is None else self.xp.empty(*t)
+                              for t, axis in zip(types, out_axes, strict=True)]
         for (lo, hi), own_sizes in zip(spans, sizes, strict=True):
             cut = slice(lo, hi)
             own = [x if axis is None else x[(slice(None),) * axis + (cut,)]

@@ -21,8 +21,8 @@ _BLOCKS = 16384
 def _over(w: _Kernel, total: str) -> Any:
     """Open the loop of a kernel over `total` things, one per thread."""
     w.emit(f"const i64 total = {total};")
-    return w.scope(f"for (i64 t = (i64)blockIdx.x * {THREADS} + threadIdx.x; t < total; t += (i64)gridDim.x * {THREADS})",
-                   ["t"])
+    return w.scope(f"for (i64 t = (i64)blockIdx.x * {THREADS} + threadIdx.x; t < total; "
+                   f"t += (i64)gridDim.x * {THREADS})", ["t"])
 
 
 def _blocks(total: Callable[[Sizes], int]) -> Callable[[Sizes], int]:

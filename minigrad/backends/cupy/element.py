@@ -25,7 +25,7 @@ INLINE_UPDATES = 64  # per row: as many updates are looked through for each plac
 
 
 class Elsewhere(Exception):
-    """This launch does not have a value: it is computed by another one, which must come before."""
+    """A value that another launch computes, which must come before."""
 
 
 @dataclass
@@ -334,7 +334,7 @@ def _gather(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     condition = " && ".join(c for _, c in rows if c)
     if not condition:
         return w._value(x, (*(r for r, _ in rows), *rest))
-    bad = "(%s)MG_NAN" % scalar.computed(node.dtype) if node.type.floating else "0"
+    bad = f"({scalar.computed(node.dtype)})MG_NAN" if node.type.floating else "0"
     return w.guarded(node, idx, condition, bad, lambda: w.value(
         x, (*(w.inner(f"(I){r}") if c else r for r, c in rows), *rest)), w.flag(node))
 

@@ -55,8 +55,6 @@ def strided(node: Node, roles: Roles) -> Strided | None:
         elif name == "expand":
             rest = iter(strides)
             strides = tuple(0 if a in p["axes"] else next(rest) for a in range(v.ndim))
-        elif name == "proj":
-            return None
         elif name != "barrier":
             return None
     return Strided(root, offset, tuple(chain[0].shape if chain else node.shape), strides)
@@ -97,7 +95,7 @@ def _apart(stride: Size, length: Size, count: Size) -> bool:
     """Tell whether lines `stride` apart do not overlap, as BLAS asks."""
     if isinstance(stride, int) and isinstance(length, int):
         return stride >= length
-    return stride != 0 and stride != 1 or length == 1
+    return (stride != 0 and stride != 1) or length == 1
 
 
 @dataclass(frozen=True)

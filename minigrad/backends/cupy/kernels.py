@@ -145,10 +145,7 @@ class _Kernel(Element):
         """Write the statement that takes one more element into a reduction."""
         x = self.value(node.inputs[0], idx)
         kind, functor = accumulator(node), _FUNCTORS[node.prim.name]
-        if node.prim.name.startswith("arg"):
-            text = f"{kind}{{{x}, (i64){idx[node.params['axis']]}}}"
-        else:
-            text = f"({kind}){x}"
+        text = f"({kind}){x}" if "axis" not in node.params else f"{kind}{{{x}, (i64){idx[node.params['axis']]}}}"
         self.emit(f"{acc} = {functor}::of({acc}, {text});")
 
     def begin(self, node: Node, letter: str, level: int) -> str:
@@ -156,11 +153,9 @@ class _Kernel(Element):
         acc = self.name(letter)
         kind = accumulator(node)
         if node.prim.name.startswith("arg"):  # worse than every element, and behind them
-            inner = scalar.accumulated(node.inputs[0].dtype)
-            low = scalar.literal(worst(node.inputs[0].dtype, node.prim.name == "argmax")
-                                 if node.inputs[0].dtype.kind != "b" else 0, node.inputs[0].dtype)
-            first = f"{kind}{{({inner}){low if node.inputs[0].dtype.kind != 'b' else int(node.prim.name == 'argmin')}, " \
-                    "0x7fffffffffffffffLL}"
+            dtype, largest = node.inputs[0].dtype, node.prim.name == "argmax"
+            low = scalar.literal(not largest if dtype.kind == "b" else worst(dtype, largest), dtype)
+            first = f"{kind}{{({scalar.accumulated(dtype)}){low}, 0x7fffffffffffffffLL}}"
         else:
             first = f"({kind}){start(node, kind)}"
         self.scopes[level].names.add(acc)

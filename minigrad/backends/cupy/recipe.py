@@ -1,4 +1,4 @@
-"""From a `Plan` to a `Recipe`: the launches, products and evaluations of a program, in order, and what memory they need.
+"""From a `Plan` to a `Recipe`: a program's launches, products and evaluations, in order, and the memory they need.
 
 A group of statements becomes as few launches as can be; all their kernels are one CUDA source. What CUDA has no
 function for is evaluated by CuPy on whole arrays, and a note says so.
@@ -296,9 +296,7 @@ class Builder:
         found = gemm.product(node)
         operands = []
         for v, m in found.matrices(self.roles, lambda n: self.roles.root[n].prim.name in ("full", "iota", "size")):
-            if v.prim.name == "const":
-                key = v
-            elif v in self.done:
+            if v.prim.name == "const" or v in self.done:
                 key = v
             else:  # an argument, or a view that BLAS cannot take as it is
                 key = "copy", v

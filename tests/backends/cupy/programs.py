@@ -107,8 +107,8 @@ def used() -> dict[str, tuple[Any, ...]]:
         "messages, float32": (mg.value_and_grad(messages), *graph_data(dtype="f4")),
         "random numbers": (noisy, key, x[0]),
         "random numbers, batched": (mg.vmap(noisy), np.stack([key, key + 1, key + 5]), x[:3]),
-        "Hessian of one example": (mg.hessian(lambda b, p, x, y: softmax_loss({**p, "b": b}, x, y)), params["b"], params,
-                                   x[0], y[0]),
+        "Hessian of one example": (mg.hessian(lambda b, p, x, y: softmax_loss({**p, "b": b}, x, y)), params["b"],
+                                   params, x[0], y[0]),
         "a long column": (mg.value_and_grad(lambda w, x: np.mean(np.exp(np.sin(x) * w))), np.float64(0.3),
                           np.linspace(-1, 1, 5000)),
         "a wide row": (mg.grad(lambda x: np.sum(np.log(np.exp(x).sum(1)))), np.linspace(-1, 1, 9000).reshape(3, 3000)),
@@ -135,5 +135,6 @@ def kernels(texts: list[str]) -> str:
     """Return one source with every kernel of several once, each under a name of its own."""
     bodies = dict.fromkeys(f"{bounds}\0{body}" for text in texts
                            for bounds, _, body in _DEFINED.findall(text.replace(PRELUDE, "")))
+    parts = [(k, *b.split("\0")) for k, b in enumerate(bodies)]
     return "typedef int I;\n" + COMMON + "\n".join(
-        'extern "C" __global__ void {}n{}{}'.format(*(b.split("\0")[0], k, b.split("\0")[1])) for k, b in enumerate(bodies))
+        f'extern "C" __global__ void {bounds}n{k}{body}' for k, bounds, body in parts)

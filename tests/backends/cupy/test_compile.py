@@ -1,4 +1,4 @@
-"""Every kernel that the tests' programs generate compiles for three generations of GPUs, and the hot ones do not spill."""
+"""Every kernel of the tests' programs compiles for three generations of GPUs, and the hot ones do not spill."""
 
 import numpy as np
 import pytest

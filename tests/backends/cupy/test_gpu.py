@@ -125,7 +125,7 @@ def test_an_index_out_of_range_is_reported_by_a_later_call():
     cupy = pytest.importorskip("cupy")
     f = mg.compile(lambda x, i: x[i] * 2)
     x = cupy.arange(4.0)
-    with pytest.raises(IndexError, match="test_gpu.py"):  # noqa: PT012  (which of the two calls, the device decides)
+    with pytest.raises(IndexError, match=r"test_gpu\.py"):  # noqa: PT012  (which of the two calls, the device decides)
         f(x, cupy.asarray([1, 9]))
         cupy.cuda.Device().synchronize()
         f(x, cupy.asarray([1, 2]))

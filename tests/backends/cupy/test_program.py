@@ -158,7 +158,7 @@ def test_an_index_out_of_range_is_an_error(on_stand_in):
     x = np.arange(4.0)
     np.testing.assert_allclose(f(x, np.array([0, -4, 3])), np.tanh(x[[0, 0, 3]]) + 1)
     for bad in (4, -5):
-        with pytest.raises(IndexError, match="test_program.py"):
+        with pytest.raises(IndexError, match=r"test_program\.py"):
             f(x, np.array([0, bad]))
     np.testing.assert_allclose(f(x, np.array([1, 2])), np.tanh(x[1:3]) + 1)
     g = mg.compile(lambda x, i: (np.zeros(3) * x[0]).at[i].add(x[:2]), backend="cupy")
@@ -225,7 +225,7 @@ def test_the_sorting_network(stand_in, n):
     np.testing.assert_array_equal(keys, want)
 
 
-@pytest.mark.parametrize("subscripts, x, y", [
+@pytest.mark.parametrize(("subscripts", "x", "y"), [
     ("ik,kj->ij", (3, 4), (4, 5)), ("k,kj->j", (4,), (4, 5)), ("ik,k->i", (3, 4), (4,)),
     ("zik,zkj->zij", (2, 3, 4), (2, 4, 5)), ("yzik,yzkj->yzij", (6, 2, 3, 4), (6, 2, 4, 5)), ("k,k->", (4,), (4,))])
 def test_products_of_views(device, subscripts, x, y):

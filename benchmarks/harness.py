@@ -9,10 +9,8 @@ worked do not count, because two threads that wait for each other lose far more 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
-import importlib.metadata
 import json
 import os
 import platform
@@ -27,7 +25,8 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = frozenset({"jax", "jaxlib", "torch", "opacus", "backpack"})  # contestants that need one of these may be absent
+PEERS = frozenset({"jax", "jaxlib", "torch", "opacus", "backpack", "pytensor", "autograd", "numba", "llvmlite"})
+# contestants that need one of these may be absent
 FEWEST = 5  # undisturbed rounds that are better than many disturbed ones
 UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
 
@@ -158,13 +157,18 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 @dataclass
 class Case:
-    """One table: what was measured, in which unit, and each contestant as a ratio to `reference`."""
+    """One table: what was measured, in which unit, and each contestant as a ratio to `reference`.
+
+    A row may also have the seconds of ``compile`` (a spread), the bytes of ``peak``, and its part ``of the limit`` of
+    the machine; `more` says what the limit follows from.
+    """
 
     title: str
     unit: str
     reference: str
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, title: str, unit: str, reference: str, values: Mapping[str, list[float]],
@@ -188,8 +192,21 @@ class Case:
         for name, row in self.rows.items():
             low, high = (f"{scale * row[p]:.4g}" for p in ("p10", "p90"))
             lines.append(f"  {name:{width}}  {scale * row['median']:11.4g}  {low + ' to ' + high:>19}  "
-                         f"{row['ratio']['median']:.3f} ({row['ratio']['p10']:.3f} to {row['ratio']['p90']:.3f})")
+                         f"{row['ratio']['median']:.3f} ({row['ratio']['p10']:.3f} to {row['ratio']['p90']:.3f})"
+                         f"{_besides(row)}")
         return "\n".join([*lines, *(f"  {name:{width}}  absent: {why}" for name, why in self.absent.items())])
+
+
+def _besides(row: Mapping[str, Any]) -> str:
+    """Return what a row has beside its time, as words."""
+    words = []
+    if "compile" in row:
+        words.append(f"compiled in {row['compile']['median']:.3g} s")
+    if row.get("peak") is not None:
+        words.append(f"{row['peak'] / 1e6:.3g} MB")
+    if "of the limit" in row:
+        words.append(f"{100 * row['of the limit']:.2g} % of the limit")
+    return "".join(f", {w}" for w in words)
 
 
 @dataclass
@@ -228,8 +245,10 @@ class Result:
 
 def conditions() -> dict[str, Any]:
     """Return the versions and the machine."""
+    import importlib.metadata  # here, as a benchmark of first gradients waits for this module's imports
+
     versions = {"python": platform.python_version()}
-    for name in ("numpy", "jax", "torch"):
+    for name in ("numpy", "jax", "torch", "pytensor", "autograd", "numba", "llvmlite"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     if "minigrad" in sys.modules:
@@ -252,9 +271,12 @@ def _cpu() -> str:
 
 def main(name: str, run: Callable[[bool], Result]) -> None:
     """Run one benchmark from the command line: print its tables and write ``results/NAME.json``."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and no file written")
     quick = parser.parse_args().quick
+    os.environ["MINIGRAD_CACHE_DIR"] = ""  # what was compiled in an earlier run is not to be found
     before = Work.now()
     result = run(quick)
     others, wall = Work.now().others_since(before)

@@ -9,36 +9,84 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 PAGE = RESULTS / "README.md"
 _UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
+_PEERS = "peers."
 
 
 def page() -> str:
     """Return the page: each benchmark's conditions and tables, and what was promised beside what was found."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     lines = ["# Results", "",
              "Written by `python -m benchmarks.page` from the files beside it, which `python -m benchmarks` writes.",
              "Contestants take turns in one process; times are medians, ratios are medians of each round's ratio.", ""]
-    for path in sorted(RESULTS.glob("*.json")):
-        lines += _benchmark(json.loads(path.read_text()))
+    if peers := {name: data for name, data in found.items() if name.startswith(_PEERS)}:
+        lines += _overview(peers)
+    for name, data in found.items():
+        lines += _benchmark(name, data)
     return "\n".join(lines)
 
 
-def _benchmark(data: dict[str, Any]) -> list[str]:
+def _overview(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return one line per table of the peers: how many times as long as minigrad each of them takes."""
+    cases = [(name, case) for name, data in found.items() for case in data["cases"]]
+    names = list(dict.fromkeys(row for _, case in cases for row in (*case["rows"], *case["absent"])))
+    names.sort(key=lambda name: not name.startswith("minigrad"))
+    lines = ["## minigrad beside its peers", "",
+             "How many times as long each takes as the backend of minigrad that has 1: above 1, minigrad is faster. "
+             "The tables below have times, spreads, and why a contestant is absent.", "",
+             "Compile times are those of a fresh function in a process that has compiled before, but for torch.compile "
+             "and PyTensor in the first table of a group; nothing is taken from a cache on disk. Peak memory is what a "
+             "step takes beside its arguments, results included. The limit is the time below which no program can stay "
+             "on this machine: what has to be read and written, at the bandwidth of a copy of that size, or its matrix "
+             "products at the rate of the fastest large one, both measured in the same run.", "",
+             "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for name, case in cases:
+        ratios = [f"{case['rows'][n]['ratio']['median']:.3g}" if n in case["rows"] else "" for n in names]
+        group = f"[{name.removeprefix(_PEERS)}](#{name.replace('.', '')})"
+        lines.append(f"| {group}: {case['title']} | " + " | ".join(ratios) + " |")
+    targets = [t for data in found.values() for t in data["targets"]]
+    met, missed, unknown = (sum(t["met"] is word for t in targets) for word in (True, False, None))
+    return [*lines, "", f"Of {len(targets)} goals, which stand below each group, {met} are met, {missed} are missed "
+            f"and {unknown} were not measured.", ""]
+
+
+def _benchmark(name: str, data: dict[str, Any]) -> list[str]:
     machine, versions = data["machine"], ", ".join(f"{k} {v}" for k, v in data["versions"].items())
     lines = [f"## {data['benchmark']}", "",
              f"{data['date']}, {machine['cpu']}, {machine['cores']} cores; {versions}.", ""]
+    if (RESULTS / f"{name}.svg").exists():
+        lines += [f"![time per example over the batch]({name}.svg)", ""]
     for case in data["cases"]:
-        scale, unit = _UNITS[case["unit"]]
-        lines += [f"**{case['title']}**", "", f"| | median {unit} | 10 % to 90 % | of {case['reference']} |",
-                  "|---|---|---|---|"]
-        for name, row in case["rows"].items():
-            spread = f"{scale * row['p10']:.4g} to {scale * row['p90']:.4g}"
-            lines.append(f"| {name} | {scale * row['median']:.4g} | {spread} | {row['ratio']['median']:.3g} |")
-        lines += [f"| {name} | absent: {why} | | |" for name, why in case["absent"].items()] + [""]
+        lines += _case(case)
     lines += ["| promised | found | |", "|---|---|---|"]
     for t in data["targets"]:
         found = "not measured" if t["value"] is None else f"{t['value']:.4g}"
         word = {True: "met", False: "missed", None: ""}[t["met"]]
         lines.append(f"| {t['text']} ({'≥' if t['at_least'] else '≤'} {t['bound']:g}) | {found} | {word} |")
     return [*lines, "", *(f"- {k}: {v}" for k, v in data["notes"].items()), ""]
+
+
+def _case(case: dict[str, Any]) -> list[str]:
+    """Return one table; what only some have in a row has a column where any does."""
+    scale, unit = _UNITS[case["unit"]]
+    more = [c for c in _COLUMNS if any(c in row for row in case["rows"].values())]
+    heads = [f"median {unit}", "10 % to 90 %", f"of {case['reference']}", *(_COLUMNS[c][0] for c in more)]
+    lines = [f"**{case['title']}**", "", f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name, row in case["rows"].items():
+        cells = [f"{scale * row['median']:.4g}", f"{scale * row['p10']:.4g} to {scale * row['p90']:.4g}",
+                 f"{row['ratio']['median']:.3g}", *(_COLUMNS[c][1](row[c]) if row.get(c) is not None else ""
+                                                    for c in more)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [f"| {name} | absent: {why} |" + " |" * (len(heads) - 1) for name, why in case["absent"].items()]
+    if limit := case.get("more", {}).get("limit"):
+        lines += ["", f"The limit is {1e3 * limit['seconds']:.3g} ms: {limit['nbytes'] / 1e6:.3g} MB to be read and "
+                      f"written at {limit['bytes/s'] / 1e9:.3g} GB/s, and {limit['flops'] / 1e9:.3g} GFLOP of products "
+                      f"at {limit['flop/s'] / 1e9:.3g} GFLOP/s, whichever takes longer."]
+    return [*lines, ""]
+
+
+_COLUMNS = {"compile": ("compiled in s", lambda v: f"{v['median']:.3g}"),
+            "peak": ("peak MB", lambda v: f"{v / 1e6:.3g}" if v >= 1e5 else "< 0.1"),
+            "of the limit": ("% of the limit", lambda v: f"{100 * v:.2g}")}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
 from . import optim, per_example, random
+from .backends.native.threads import get_num_threads, set_num_threads
 from .compare import Report, check_batching, check_grads, check_primitive, compare
 from .compiler import compile
 from .dims import Dim

@@ -1,4 +1,4 @@
-"""The command line: ``minigrad compare``, ``minigrad explain`` and ``minigrad check``.
+"""The command line: ``minigrad compare``, ``minigrad explain``, ``minigrad check`` and ``minigrad cache``.
 
 Exit status: 0 where all is well, 1 where a check failed, 2 where the command or the person's file cannot be used.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import minigrad as mg
 
+from .backends.native import cache
 from .compare import digits
 from .compare.run import Data, compare, progress_bar
 from .compare.target import Target, TargetError, blame, load
@@ -73,8 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--examples", default="examples", metavar="NAME", help="what FILE calls the examples")
         sub.add_argument("--seed", type=int, default=0, help="of the digits' split and weights")
         sub.add_argument("--threads", type=_count(0), metavar="N",
-                         help="threads that a matrix product may take: 1, so that the ways differ in nothing but "
-                         "batching; 0 leaves them as they are")
+                         help="threads that a matrix product or a native program may take: 1, so that the ways differ "
+                         "in nothing but batching; 0 leaves them as they are")
         sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
         return sub
 
@@ -92,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--svg", metavar="PREFIX", help="write drawings: PREFIX-example.svg, -batch.svg, -gradient.svg")
     sub = command("check", _check, "derivatives against finite differences, and the batch against the loop")
     sub.add_argument("--order", type=int, choices=(1, 2), default=2, help="of the derivatives (2)")
+    text = "the machine code kept on disk for the native backend: where it is, how much it is"
+    sub = commands.add_parser("cache", help=text, description=f"{text[0].upper()}{text[1:]}. MINIGRAD_CACHE_DIR says "
+                              "where it is kept; set and empty, it says that none is.")
+    sub.set_defaults(run=_cache, target=None, threads=0)
+    sub.add_argument("--clear", action="store_true", help="remove it")
+    sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser
 
 
@@ -106,6 +113,19 @@ def _count(least: int) -> Any:
 
 @contextlib.contextmanager
 def _threads(wanted: int | None) -> Any:
+    """Limit the threads of native programs and of matrix products; 0 leaves them as they are."""
+    before = mg.get_num_threads()
+    if wanted != 0:
+        mg.set_num_threads(wanted or 1)
+    try:
+        with _product_threads(wanted):
+            yield
+    finally:
+        mg.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _product_threads(wanted: int | None) -> Any:
     """Limit the threads of matrix products, if threadpoolctl (which scikit-learn brings) is there to do it."""
     if importlib.util.find_spec("threadpoolctl") is None:
         if wanted:
@@ -211,3 +231,20 @@ def _check(args: argparse.Namespace) -> int:
             print(f"FAILED  {name}: {error}")
             status = 1
     return status
+
+
+def _cache(args: argparse.Namespace) -> int:
+    where = cache.directory()
+    if where is None:
+        print("no machine code is kept: MINIGRAD_CACHE_DIR is empty, or there is no home directory")
+        return 0
+    entries = cache.entries(where)
+    size = f"{sum(e.size for e in entries) / 2**20:.1f} MB"
+    if args.clear:
+        removed = cache.clear(where)
+        print(f"{where}: {removed} of {len(entries)} files removed ({size})")
+        return int(removed < len(entries))
+    print(f"{where}: {len(entries)} files, {size} of {cache.BOUND // 2**20} MB at most")
+    if reason := cache.unwritable(where):
+        print(f"nothing can be written there ({reason}): programs are compiled anew in each process")
+    return 0

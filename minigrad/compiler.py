@@ -19,7 +19,7 @@ from .passes.stage import Stage
 from .transforms.devices import namespace, on_device
 from .transforms.trace import argument_names, flatten_arguments, function_name, own, trace_symbolic, tracing
 
-BACKENDS = ("auto", "numpy", "cupy")
+BACKENDS = ("auto", *backends.BACKENDS)
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
 
@@ -50,15 +50,15 @@ class Compiled:
     graph : Graph
         What was traced, of the latest entry.
     source : str
-        Its program.
+        Its program, as NumPy.
+    llvm : str
+        The fused loops of that as LLVM IR; empty where they run on NumPy.
     stages : tuple of Stage
         What was done to get there; ``print`` each.
     """
 
     def __init__(self, f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
                  **options: Any):
-        if backend not in BACKENDS:
-            raise MinigradError(at_user_line(f"no backend {backend!r}; there are {', '.join(BACKENDS)}"))
         functools.update_wrapper(self, f)
         unknown = set(without) - {name for name, _ in passes.PASSES}
         if unknown:
@@ -66,12 +66,11 @@ class Compiled:
                                              f"{', '.join(name for name, _ in passes.PASSES)}"))
         self._f = f
         self._without = tuple(without)
-        if strange := options.keys() - {"precision"} or (options.keys() if backend == "numpy" else set()):
+        if strange := options.keys() - {"precision"} or (options.keys() if backend not in ("auto", "cupy") else set()):
             raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; 'cupy' "
                                              "has precision"))
-        if backend == "cupy":
-            backends.cupy.driver.current()  # says at once what is missing
-        self._backend = backend
+        self._backend = backends.chosen(backend)
+        self._follows = backend == "auto"
         self._options = options
         self._entries: dict[Any, list[Entry]] = {}
         self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
@@ -87,9 +86,7 @@ class Compiled:
 
     def _backend_for(self, leaves: Collection[Any]) -> str:
         """Return what runs on such arguments: ``auto`` follows the arrays."""
-        if self._backend != "auto":
-            return self._backend
-        return "cupy" if on_device(leaves) else "numpy"
+        return "cupy" if self._follows and on_device(leaves) else self._backend
 
     def _last(self) -> Entry:
         if self._latest is None:
@@ -107,6 +104,10 @@ class Compiled:
     @property
     def source(self) -> str:
         return self._last().program.source
+
+    @property
+    def llvm(self) -> str:
+        return getattr(self._last().program, "llvm", "")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if tracing():
@@ -210,8 +211,10 @@ def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[st
     ----------
     f : callable
         A function of pytrees of arrays, made of NumPy functions and minigrad's transforms.
-    backend : {"auto", "numpy", "cupy"}
-        What runs the program. ``auto`` follows the arrays: CuPy's (or others on a GPU) in, CuPy's out.
+    backend : {"auto", "numpy", "native", "cupy"}
+        What runs the program: NumPy, machine code made by LLVM (needs ``pip install minigrad[native]``), or a GPU
+        (``minigrad[cuda]``). ``auto`` follows the arrays: on a GPU, ``cupy``; else it takes ``native`` where it can
+        run, and the environment variable ``MINIGRAD_BACKEND`` may say otherwise.
     without : collection of str
         Names of passes to leave out, such as ``"contract"``; `lower` is needed by none but the speed.
     **options

@@ -1,7 +1,96 @@
-"""The page of results says what the measured files say."""
+"""The benchmarks agree with each other, and the page of results says what the measured files say."""
 
-from benchmarks import page
+import importlib
+
+import numpy as np
+import pytest
+
+from benchmarks import harness, page
+from benchmarks.peers import cold, contestants, epoch, limits, mlp, norms, table
+
+GROUPS = ("elementwise", "mlp", "narrow", "attention", "rnn", "logistic", "mixture")
+NEEDS = {"JAX jit": "jax", "torch eager": "torch", "torch.func": "torch", "autograd": "autograd"}
 
 
 def test_the_page_is_up_to_date():
     assert page.PAGE.read_text() == page.page(), "run python -m benchmarks.page"
+
+
+def small(group):
+    """Return a group's program, and arguments of few examples."""
+    module = importlib.import_module(f"benchmarks.peers.{group}")
+    if group == "logistic":
+        pytest.importorskip("sklearn")
+        params, *examples = module.data()
+        return module.PROGRAM, (params, *(x[:7] for x in examples))
+    return module.PROGRAM, module.data((12, 8, 5), 7) if group == "mlp" else module.data(7)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_contestant_computes_what_minigrad_does_in_float64(group):
+    program, args = small(group)
+    want = table.exact(program, args)
+    names = [f"minigrad {b}" for b in contestants.minigrad_backends()] + list(NEEDS)
+    made, _ = harness.gather({name: contestants.maker(program, name) for name in names})
+    for name, contestant in made.items():
+        own = contestant.put(args)
+        got = table.numbers(contestant.build(own)(*own))
+        assert table.disagreement(got, want) < table.TOLERANCE, name
+
+
+def test_a_contestant_that_computes_something_else_is_an_error():
+    program, args = small("narrow")
+    wrong = [1.01 * v for v in table.exact(program, args)]
+    with pytest.raises(AssertionError, match="minigrad numpy is wrong by"):
+        table.measure("wrong", {"minigrad numpy": contestants.maker(program, "minigrad numpy")}, args, wrong,
+                      limits.Work(1e6), quick=True)
+
+
+def test_a_peer_that_cannot_run_is_absent_with_the_reason():
+    program, args = small("mlp")
+
+    def step(*args):
+        raise RuntimeError("no compiler")
+
+    case = table.measure("absent", {"minigrad numpy": contestants.maker(program, "minigrad numpy"),
+                                    "a peer": lambda: contestants.Contestant(lambda args: step)},
+                         args, table.exact(program, args), limits.Work(1e6), quick=True, size=7)
+    assert case.absent == {"a peer": "RuntimeError: no compiler"}
+    assert set(case.rows) == {"minigrad numpy"}
+    assert case.more["limit"]["seconds"] > 0
+
+
+def test_disagreement_is_relative_to_each_array_and_sees_shapes():
+    one, two = [np.array([1.0, 100.0])], [np.array([2.0, 100.0])]
+    assert table.disagreement(one, two) == pytest.approx(0.01)
+    assert table.disagreement(one, [np.ones((2, 1))]) == np.inf
+
+
+def test_the_digits_perceptron_needs_as_many_products_as_counted():
+    params, x, _ = args = mlp.data((12, 8, 5), 7)
+    work = mlp.work((12, 8, 5), args)
+    forward = 2 * 7 * (12 * 8 + 8 * 5)
+    assert work.flops == forward + (forward - 2 * 7 * 12 * 8) + forward  # values, errors, gradients of weights
+    assert work.nbytes == 2 * sum(v.nbytes for layer in params for v in layer) + x.nbytes + 7 * 8
+
+
+def test_norms_are_those_of_one_gradient_after_the_other():
+    args = mlp.data((12, 8, 5), 7)
+    got = norms.with_minigrad("numpy").build(args)(*args)
+    assert table.disagreement([got.astype(float)], [norms.by_definition(*args)]) < table.TOLERANCE
+
+
+def test_an_epoch_is_cut_into_batches_in_order():
+    params, x, label = mlp.data((12, 8, 5), 7)
+    parts = epoch.batches((params, x, label), (3, 3, 1))
+    assert all(part[0] is params for part in parts)
+    assert np.array_equal(np.concatenate([part[1] for part in parts]), x)
+    assert np.array_equal(np.concatenate([part[2] for part in parts]), label)
+
+
+def test_a_cold_process_imports_one_contestant_and_finds_the_gradient(tmp_path):
+    _, program, data = cold.PROGRAMS["mlp"]
+    took, norm = cold.start("mlp", "minigrad numpy", str(tmp_path))
+    assert took > 0
+    want = sum(float((v**2).sum()) for v in table.exact(program, data())) ** 0.5
+    assert norm == pytest.approx(want, rel=table.TOLERANCE)

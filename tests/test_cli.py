@@ -278,3 +278,60 @@ def test_a_reader_that_goes_away(mine):
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr
+
+
+# -- the cache of machine code -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A cache of three files, and a file that is not the cache's."""
+    where = tmp_path / "kept"
+    where.mkdir()
+    for k in range(3):
+        (where / f"{k}.o").write_bytes(bytes(2**19))
+    (where / "notes.txt").write_text("mine")
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(where))
+    return where
+
+
+def test_cache_tells_where_and_how_much(kept, capsys):
+    assert cli.main(["cache"]) == 0
+    assert capsys.readouterr().out == f"{kept}: 3 files, 1.5 MB of 256 MB at most\n"
+
+
+def test_cache_is_cleared_and_other_files_stay(kept, capsys):
+    assert cli.main(["cache", "--clear"]) == 0
+    assert capsys.readouterr().out == f"{kept}: 3 of 3 files removed (1.5 MB)\n"
+    assert [path.name for path in kept.iterdir()] == ["notes.txt"]
+
+
+def test_cache_that_cannot_be_written(kept, capsys, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(kept / "notes.txt"))
+    assert cli.main(["cache"]) == 0
+    out = capsys.readouterr().out
+    assert "0 files" in out
+    assert "nothing can be written there" in out
+
+
+def test_cache_that_is_switched_off(capsys, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", "")
+    assert cli.main(["cache"]) == 0
+    assert "no machine code is kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("said", "n"), [([], 1), (["--threads", "2"], 2), (["--threads", "0"], 5)])
+def test_threads_of_native_programs(mine, monkeypatch, said, n):
+    """One, so that the ways differ in nothing but batching, unless the person says otherwise."""
+    if said[1:] == ["2"]:
+        pytest.importorskip("threadpoolctl")
+    seen = []
+    monkeypatch.setattr(cli, "_check", lambda args: seen.append(minigrad.get_num_threads()) or 0)
+    before = minigrad.get_num_threads()
+    try:
+        minigrad.set_num_threads(5)
+        assert cli.main(["check", f"{mine}:loss", *said]) == 0
+        assert minigrad.get_num_threads() == 5
+    finally:
+        minigrad.set_num_threads(before)
+    assert seen == [n]

@@ -18,11 +18,16 @@ ORDER = ("errors", "dims", "text", "codec", "draw", "graph", "primitive", "walk"
          "passes", "backends", "compiler", "optim", "random", "per_example", "ragged", "compare",
          "__init__", "cli", "__main__")
 
-# What a function may import when it runs: packages of the extras, and two that take long to import and are not
+# What a function may import when it runs: packages of the extras, and some that take long to import and are not
 # always needed, so that the first gradient does not wait for them.
 LAZY = {"array_api_compat", "cupy", "cupyx", "jax", "llvmlite", "matplotlib", "networkx", "rdkit", "scipy", "sklearn",
-        "threadpoolctl", "torch", "torch_geometric", "IPython", "opt_einsum", "rich"}
+        "threadpoolctl", "torch", "torch_geometric", "IPython", "opt_einsum", "rich", "concurrent", "hashlib"}
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
+# What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
+# but for those that need nothing of it.
+ABOUT = {"minigrad.backends.native": "llvmlite"}
+BARE = {"minigrad.backends.native",
+        *(f"minigrad.backends.native.{m}" for m in ("cache", "cpus", "pool", "target", "threads"))}
 
 
 def module_name(path: Path) -> str:
@@ -72,6 +77,13 @@ def own(name: str) -> bool:
     return name.split(".")[0] == "minigrad"
 
 
+def about(module: str) -> str | None:
+    """Return the extra that a module is wholly about."""
+    if module in BARE:
+        return None
+    return next((extra for package, extra in ABOUT.items() if f"{module}.".startswith(f"{package}.")), None)
+
+
 def test_every_module_has_its_place():
     assert Path(minigrad.__file__).parent == PACKAGE, "these tests read another copy than they run"
     assert {unit(m) for m in MODULES} <= set(ORDER)
@@ -96,15 +108,17 @@ def test_no_import_runs_in_a_circle():
 def test_functions_import_only_what_may_be_absent_or_slow(module):
     for name, line, inside in imports_of(module):
         if inside:
-            assert name.split(".")[0] in LAZY, f"{module}, line {line}: imports {name} inside a function"
+            assert name.split(".")[0] in LAZY or about(name), (
+                f"{module}, line {line}: imports {name} inside a function")
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_need_only_the_core_packages(module):
     for name, line, inside in imports_of(module):
         top = name.split(".")[0]
-        assert inside or own(name) or top in CORE or top in sys.stdlib_module_names, (
+        assert inside or own(name) or top in CORE or top in sys.stdlib_module_names or top == about(module), (
             f"{module}, line {line}: needs {top}, which is not always installed")
+        assert inside or not about(name) or about(module), f"{module}, line {line}: {name} is not always usable"
 
 
 def test_the_reader_of_imports_sees_each_kind():

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from ..errors import GraphError
+from ..errors import GraphError, MinigradError, at_user_line
 from ..graph import PRINTERS, Graph
 from ..passes import run
 from . import cupy
+from .native import target
 from .numpy import Program
 
-BACKENDS = {"numpy": Program, "cupy": cupy.Program}
+BACKENDS = ("numpy", "native", "cupy")
+
+
+def chosen(backend: str) -> str:
+    """Return the backend that a user's word for it means here.
+
+    ``auto`` is what the environment variable ``MINIGRAD_BACKEND`` says; without it, ``native`` where that can run, and
+    ``numpy`` elsewhere. (A compiled function whose arguments are on a GPU takes ``cupy`` instead.)
+
+    Raises
+    ------
+    MinigradError
+        If there is no such backend, or it cannot run here: why, and what to install.
+    """
+    wanted = (os.environ.get("MINIGRAD_BACKEND") or "auto") if backend == "auto" else backend
+    if wanted == "auto":
+        return "numpy" if target.available() else "native"
+    if wanted not in BACKENDS:
+        raise MinigradError(at_user_line(f"no backend {wanted!r}; there are auto, {', '.join(BACKENDS)}"))
+    if wanted == "native" and (reason := target.available()):
+        raise MinigradError(at_user_line(f"backend='native': {reason}"))
+    if wanted == "cupy":
+        cupy.driver.current()  # says what is missing
+    return wanted
 
 
 def build(graph: Graph, backend: str = "numpy", **options: Any) -> Any:
@@ -21,9 +46,15 @@ def build(graph: Graph, backend: str = "numpy", **options: Any) -> Any:
     GraphError
         If there is no such backend.
     """
-    if backend not in BACKENDS:
-        raise GraphError(f"no backend {backend!r}; there are {sorted(BACKENDS)}")
-    return BACKENDS[backend](graph, **options)
+    if backend == "native":
+        from .native.program import Program as Native  # here, because LLVM is not always there
+
+        return Native(graph)
+    if backend == "cupy":
+        return cupy.Program(graph, **options)
+    if backend != "numpy":
+        raise GraphError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    return Program(graph)
 
 
 PRINTERS["numpy"] = lambda graph: build(run(graph)[0]).source

@@ -17,8 +17,9 @@ from ..errors import Unsupported
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, fail
 
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
 _LOW = 0xFFFFFFFF
 
 
@@ -37,8 +38,8 @@ def philox(xp: Any, counter: Sequence[Any], key: Sequence[Any]) -> list[Any]:
     """
     c, (k0, k1) = list(counter), key
     low, half = (xp.asarray(v, dtype=xp.uint64) for v in (_LOW, 32))
-    m0, m1, w0, w1 = (xp.asarray(v, dtype=xp.uint64) for v in (*_MULTIPLIERS, *_WEYL))
-    for i in range(10):
+    m0, m1, w0, w1 = (xp.asarray(v, dtype=xp.uint64) for v in (*MULTIPLIERS, *WEYL))
+    for i in range(ROUNDS):
         if i:
             k0, k1 = xp.bitwise_and(k0 + w0, low), xp.bitwise_and(k1 + w1, low)
         p0, p1 = m0 * c[0], m1 * c[2]

@@ -9,11 +9,12 @@ from .contract import contract
 from .lower import lower
 from .merge import merge
 from .prune import prune
+from .scans import scans
 from .segments import segments
 from .simplify import simplify
 from .stage import Stage
 
-PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("segments", segments),
+PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("scans", scans), ("segments", segments),
           ("contract", contract), ("tidy", simplify),
           ("lower", lower))
 

@@ -11,7 +11,7 @@ Statements of one group have one level, so no cycle between groups can arise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,8 +131,11 @@ def keeps_rows(view: Node) -> bool:
     return name != "flip" or 0 not in p["axes"]
 
 
-def fuse(graph: Graph, roles: Roles) -> list[Group]:
-    """Return the graph's statements in groups; each group's nodes in topological order."""
+def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], Any] = rows_of) -> list[Group]:
+    """Return the graph's statements in groups; each group's nodes in topological order.
+
+    `rows_of` says which statements a backend can run row by row.
+    """
     rows = {n: rows_of(n) for n in graph.nodes if roles.is_statement(n)}
     level = _levels(graph, roles, rows)
     _sink(graph, roles, rows, level)

@@ -12,6 +12,7 @@ from typing import Any
 from ..dims import Dim, size_of
 from ..graph import Graph, Node
 from ..ops.contract import LETTERS, parse, split_subscripts
+from .contract import number
 from .rewrite import Rewrite
 from .simplify import RULES
 
@@ -103,9 +104,11 @@ def _matmul(s: Rewrite, t: Any, xs: Any, terms: list[str], out: str) -> Node:
     if out == batch + right + left and left:
         x, y, a, b, left, right = y, x, b, a, right, left
     sizes: dict[str, int | Dim] = dict(zip(a + b, x.shape + y.shape, strict=True))
-    # The order of the contracted axes is free: take one in which both operands stand as they are, if there is one.
+    # The order of the contracted axes is free: take one in which both operands stand as they are, if there is one,
+    # or else the larger one.
     orders = ["".join(c for c in term if c in inner) for term in (a, b)]
-    inner = min(orders, key=lambda k: sum(v not in (batch + g + k, batch + k + g) for v, g in ((a, left), (b, right))))
+    inner = min(orders, key=lambda k: sum(number(size_of(x.shape)) for x, v, g in ((x, a, left), (y, b, right))
+                                          if v not in (batch + g + k, batch + k + g)))
     rows = _matrix(s, x, a, batch, left, inner, sizes)
     columns = _matrix(s, y, b, batch, inner, right, sizes)
     lead = LETTERS[-len(batch):] if batch else ""
@@ -124,8 +127,9 @@ def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str,
     def merged(v: Node, *groups: str) -> Node:
         return s("reshape", v, shape=(*lead, *(size[g] for g in groups if g or batch)))
 
-    swapped = term == batch + second + first and term != batch + first + second
+    # What has to be copied keeps its last axis last.
+    swapped = term != batch + first + second and term[-1:] in first
     if not swapped or not first or not second:
         return merged(_ordered(s, x, term, batch + first + second), first, second)
     n = len(batch)
-    return s("transpose", merged(x, second, first), perm=(*range(n), n + 1, n))
+    return s("transpose", merged(_ordered(s, x, term, batch + second + first), second, first), perm=(*range(n), n + 1, n))

@@ -8,7 +8,9 @@ one block of rows only. A value may take over the memory of an operand that dies
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..dims import Dim, size_of
 from ..graph import Graph, Node
@@ -105,7 +107,8 @@ def row_bytes(node: Node) -> int | Dim:
     return size_of(node.shape[1:]) * node.dtype.itemsize
 
 
-def schedule(graph: Graph, managed: frozenset[str] | None = None) -> Plan:
+def schedule(graph: Graph, managed: frozenset[str] | None = None,
+             rows_of: Callable[[Node], Any] = rows_of) -> Plan:
     """Plan the graph.
 
     Parameters
@@ -114,9 +117,11 @@ def schedule(graph: Graph, managed: frozenset[str] | None = None) -> Plan:
     managed : frozenset of str, optional
         The primitives that write into given memory, beside row-local statements; the results of others are
         made by themselves and have no buffer.
+    rows_of : callable, optional
+        The number of rows that a statement works on one by one, None where it does not: what the backend fuses.
     """
     roles = Roles.of(graph)
-    groups = _order(graph, roles, fuse(graph, roles))
+    groups = _order(graph, roles, fuse(graph, roles, rows_of))
     step_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
     last_use = dict(step_of)
     leaving: set[Node] = set()

@@ -1,0 +1,252 @@
+"""How far the native backend's functions are from the right values, in units of the last place, beside NumPy and JAX.
+
+In float32 minigrad's functions of one operand are measured at all 2**32 of them, the others' at every 61st; float64
+holds the right values, from NumPy and SciPy. In float64 all are measured at the same millions of operands: of all
+magnitudes, of usual ones, and around the places where formulas change; the right values are of 80 bits, or mpmath's.
+A result counts as infinite where it is NaN and should not be, or the reverse; one that is flushed to 0 counts in full.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import mpmath
+import numpy as np
+import scipy.special
+
+from minigrad.backends.native.vector_math import FUNCTIONS
+from minigrad.backends.native.vector_math.lanes import Lanes, fabs, select
+
+from . import harness
+from .native_calls import compiled
+
+CHUNK = 1 << 15  # the arrays stay in the cache
+BOUND = 2.0
+STEP, PEERS_STEP = 1, 61  # at which float32 minigrad's functions are measured, and others'
+PAIRS = ("pow", "atan2", "hypot", "logaddexp")
+NUMPY_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh", "acosh": "arccosh",
+               "atanh": "arctanh", "atan2": "arctan2", "pow": "power"}
+SPECIAL = ("expit", "log_expit", "erf", "erfc", "erfcx", "lgamma", "ndtr", "log_ndtr", "erfinv", "tgamma", "digamma")
+SCIPY_NAMES = {"lgamma": "gammaln", "tgamma": "gamma"}
+Function = Callable[..., np.ndarray]
+
+
+def by_numpy(name: str) -> np.ufunc:
+    """Return NumPy's function, or SciPy's."""
+    module = scipy.special if name in SPECIAL else np
+    return getattr(module, SCIPY_NAMES.get(name, NUMPY_NAMES.get(name, name)))
+
+
+def by_jax(name: str) -> Function | None:
+    """Return JAX's function of NumPy's arrays; None where it has none."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    names = {**NUMPY_NAMES, **SCIPY_NAMES, "log_expit": "log_sigmoid"}
+    for module in (jax.numpy, jax.scipy.special, jax.nn):
+        if hasattr(module, names.get(name, name)):
+            function = jax.jit(getattr(module, names.get(name, name)))
+            return lambda *xs: np.asarray(function(*xs))
+    return None
+
+
+def by_mpmath(name: str) -> Callable[[Any], Any]:
+    """Return the function of one number, in many digits."""
+    return {"erf": mpmath.erf, "erfc": _erfc, "erfcx": _erfcx}[name]
+
+
+def _erfc(x: Any) -> Any:
+    return mpmath.erfc(min(x, mpmath.mpf(100)))
+
+
+def _erfcx(x: Any) -> Any:
+    if x > 10**6:  # two terms of the asymptotic series: the next is less than 1e-24 of them
+        return (1 - 1 / (2 * x * x)) / (x * mpmath.sqrt(mpmath.pi))
+    return mpmath.inf if x < -30 else mpmath.exp(x * x) * mpmath.erfc(x)
+
+
+# -- errors ------------------------------------------------------------------------------------------------
+
+
+def _error_of_single(got: Lanes, want: Lanes) -> Lanes:
+    """Return how many last places of float32 lie between two doubles; infinity counts as 2**128, as in rounding."""
+    infinity = 2.0**128
+
+    def finite(x: Lanes) -> Lanes:
+        return select(x > infinity, infinity, select(x < -infinity, -infinity, x))
+
+    exponent = (want.bits() >> 52) & 2047
+    exponent = select(exponent < 1023 - 126, 1023 - 126, select(exponent > 1023 + 127, 1023 + 127, exponent))
+    places = fabs(finite(got) - finite(want)) * ((2 * 1023 + 23 - exponent) << 52).floats()
+    return select(got.isnan() ^ want.isnan(), float("inf"), select(got.isnan(), 0.0, places))
+
+
+def error_of_single() -> Function:
+    """Return the function of results and right values, both as float64, compiled."""
+    def emit(builder: Any, got: Any, want: Any) -> Any:
+        return _error_of_single(Lanes(builder, got), Lanes(builder, want)).value
+    return compiled(emit, 2, np.float64, 8)
+
+
+def errors(got: np.ndarray, want: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+    """Return how many last places of the dtype of `got` lie between it and the more precise `want`.
+
+    They are last places of `want`, or of `scale`.
+    """
+    largest = want.dtype.type(np.finfo(got.dtype).max)
+    infinity = np.ldexp(want.dtype.type(1), np.finfo(got.dtype).maxexp)
+    with np.errstate(all="ignore"):
+        size = np.clip(np.abs(want if scale is None else scale), np.finfo(got.dtype).tiny, largest)
+        _, exponent = np.frexp(size)
+        place = np.ldexp(want.dtype.type(1), exponent - 1 - np.finfo(got.dtype).nmant)
+        distance = np.abs(np.clip(got.astype(want.dtype), -infinity, infinity) - np.clip(want, -infinity, infinity))
+        result = (distance / place).astype(np.float64)
+    result[np.isnan(got) & np.isnan(want)] = 0
+    result[np.isnan(got) ^ np.isnan(want)] = np.inf
+    return result
+
+
+# -- float32 -----------------------------------------------------------------------------------------------
+
+
+def worst_of_singles(function: Function, oracle: np.ufunc, step: int, threads: int = 2) -> float:
+    """Return the greatest error at every `step`-th float32, by its bits."""
+    error = error_of_single()
+    ramp = np.arange(CHUNK, dtype=np.uint64) * step
+
+    def worst(starts: range) -> float:
+        wide, got, want, places = (np.empty(CHUNK) for _ in range(4))  # new ones each time cost more than all else
+        found = 0.0
+        for start in starts:
+            x = (ramp + np.uint64(start)).astype(np.uint32).view(np.float32)  # past the end it begins anew
+            np.copyto(wide, x)
+            np.copyto(got, function(x))
+            oracle(wide, out=want)
+            found = max(found, float(error(got, want, out=places).max()))
+        return found
+
+    def quietly(starts: range) -> float:
+        with np.errstate(all="ignore"):
+            return worst(starts)
+
+    starts = range(0, 1 << 32, CHUNK * step)
+    with ThreadPoolExecutor(threads) as pool:
+        return max(pool.map(quietly, [starts[k::16] for k in range(16)]))
+
+
+# -- samples -----------------------------------------------------------------------------------------------
+
+EDGES = (0.0, 0.23, 1 / 3, 2**0.5 - 1, 0.477, 0.5, 0.5**0.5, 3 / 4, 0.8, 1.0, 2**0.5, 2.0, 9.2, 10, 26.5, 27.2, 32.0,
+         np.log(2) / 2, 1.5 * np.log(2), np.pi / 4, np.pi / 2, np.pi, 88.7, 103.97, 709.78, 745.13, 2.0**16, 2.0**20,
+         2.0**30, 2.0**60)
+
+
+def sample(n: int, dtype: Any, seed: int = 0) -> np.ndarray:
+    """Return n numbers: of all bits, of usual magnitudes, near the edges of formulas, and special ones."""
+    rng = np.random.default_rng(seed)
+    dtype = np.dtype(dtype)
+    unsigned = np.uint32 if dtype == np.float32 else np.uint64
+    k = n // 6
+    edges = rng.choice(EDGES, k) * (1 + rng.normal(size=k) * 10.0 ** rng.uniform(-16, -1, k))
+    parts = [np.frombuffer(rng.bytes(k * dtype.itemsize), unsigned).view(dtype), rng.uniform(-1, 1, k),
+             rng.normal(size=k) * 10, rng.uniform(-750, 750, k), np.where(rng.random(k) < 0.5, edges, -edges),
+             np.arange(1, k + 1) * (np.pi / 2)]
+    values = np.concatenate([np.asarray(part, dtype) for part in parts])
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -0.5, 2.0, np.finfo(dtype).max, np.finfo(dtype).tiny,
+               np.finfo(dtype).smallest_subnormal, -np.finfo(dtype).smallest_subnormal]
+    values[: len(special)] = special
+    return values
+
+
+def operands(name: str, n: int, dtype: Any) -> tuple[np.ndarray, ...]:
+    """Return the sampled operands of a function of one or two."""
+    x = sample(n, dtype)
+    if name not in PAIRS:
+        return (x,)
+    rng = np.random.default_rng(1)
+    y = rng.permutation(x)
+    near = rng.random(x.size) < 0.3
+    with np.errstate(all="ignore"):
+        y = np.where(near, x * rng.uniform(-2, 2, x.size).astype(dtype), y)
+    return x, y
+
+
+def right_values(name: str, xs: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Return the values of doubles in 80 bits."""
+    wide = [x.astype(np.longdouble) for x in xs]
+    with np.errstate(all="ignore"):
+        if name == "expit":
+            e = np.exp(-np.abs(wide[0]))
+            return np.where(wide[0] < 0, e, 1) / (1 + e)
+        if name == "log_expit":
+            return np.minimum(wide[0], 0) - np.log1p(np.exp(-np.abs(wide[0])))
+        if name in SPECIAL:
+            return _by_mpmath(by_mpmath(name), xs[0])
+        return by_numpy(name)(*wide)
+
+
+def _by_mpmath(function: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
+    """Return values with 25 digits."""
+    with mpmath.workdps(30):
+        found = [mpmath.nstr(function(mpmath.mpf(float(v))), 25).lstrip("+") for v in x]
+    return np.array([np.longdouble(v) for v in found])
+
+
+def terms(xs: tuple[np.ndarray, ...], want: np.ndarray) -> np.ndarray:
+    """Return the greatest of logaddexp and the terms max and log1p(exp(-|x - y|)), which may cancel."""
+    high = np.maximum(*xs)
+    return np.maximum(np.abs(want), np.maximum(np.abs(high), np.abs(want - high)))
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+
+def contestants(name: str, dtype: Any) -> dict[str, Function]:
+    """Return minigrad's function, NumPy's (or SciPy's) and JAX's, where it is installed."""
+    arity = 1 + (name in PAIRS)
+    lanes = 16 if dtype == np.float32 else 8
+    found: dict[str, Function] = {"minigrad": compiled(FUNCTIONS[name], arity, dtype, lanes), "NumPy": by_numpy(name)}
+    try:
+        jax = by_jax(name)
+    except ModuleNotFoundError:
+        return found
+    return found if jax is None else {**found, "JAX": jax}
+
+
+def measure(name: str, dtype: Any, quick: bool) -> dict[str, float]:
+    """Return each contestant's greatest error."""
+    functions = contestants(name, dtype)
+    if dtype == np.float32 and name not in PAIRS:
+        return {who: worst_of_singles(f, by_numpy(name), 9973 if quick else STEP if who == "minigrad" else PEERS_STEP)
+                for who, f in functions.items()}
+    n = 60_000 if name in SPECIAL[2:] else 6 << (16 if quick else 20)
+    xs = operands(name, n, dtype)
+    with np.errstate(all="ignore"):
+        want = by_numpy(name)(*(x.astype(np.float64) for x in xs)) if dtype == np.float32 else right_values(name, xs)
+        scale = terms(xs, want) if name == "logaddexp" else want
+        return {who: float(errors(f(*xs), want, scale).max()) for who, f in functions.items()}
+
+
+def run(quick: bool) -> harness.Result:
+    """Measure every function in both precisions; minigrad's error has a bound, the others' stand beside it."""
+    if hasattr(os, "nice"):
+        os.nice(10)
+    targets = []
+    for name in FUNCTIONS:
+        for dtype in (np.float32, np.float64):
+            found = measure(name, dtype, quick)
+            others = ", ".join(f"{who} {error:.3g}" for who, error in found.items() if who != "minigrad")
+            targets.append(harness.Target(f"last places {name} is off in {dtype.__name__} at worst ({others})",
+                                          found["minigrad"], BOUND, at_least=False))
+            print(targets[-1], flush=True)
+    return harness.Result([], targets, {
+        "float32": f"1 of {STEP} of the 2**32 operands, for others 1 of {PEERS_STEP}; pairs are sampled",
+        "float64": "sampled; against 80 bits, or mpmath's digits for the error functions",
+        "logaddexp": "in last places of the result, or of the terms max and log1p(exp(-|x - y|)) where they cancel"})
+
+
+if __name__ == "__main__":
+    harness.main("accuracy", run)

@@ -1,0 +1,104 @@
+"""The products of a training step of an MLP, each alone: generated code and BLAS, against NumPy, JAX and PyTorch."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from minigrad.backends.native import blas, cache, gemm, target, threads
+
+from . import harness
+
+LAYERS = ((784, 512), (512, 256), (256, 10))
+BATCHES = (1, 32, 128, 1024)
+ORIENTATIONS = {"x @ w": lambda x, w, d: (x, w), "d @ w.T": lambda x, w, d: (d, w.T),
+                "x.T @ d": lambda x, w, d: (x.T, d)}
+
+
+def step(bits: int | None) -> Callable[..., None]:
+    """Return the compiled step for float32; with `bits` of None it has no BLAS."""
+    module = ir.Module("gemm")
+    gemm.emit_gemm(module, "product", np.dtype(np.float32), bits)
+    library = target.load([cache.object_code(str(module))], {**blas.symbols(), **threads.symbols()})
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
+    call.library = library  # the code lives as long as who calls it
+    return call
+
+
+def bound(call: Callable[..., None], x: np.ndarray, y: np.ndarray, with_blas: bool) -> Callable[[], None]:
+    """Return the product of two matrices as a step that is bound to them."""
+    out = np.empty((x.shape[0], y.shape[1]), x.dtype)
+    views = [gemm.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
+    args = gemm.gemm_args("ik,kj->ij", *views, x.dtype, with_blas)
+    bases = np.array([v.ctypes.data for v in (x, y, out)], np.uintp)
+    keep = (args, bases, out, x, y)
+    addresses = args.ctypes.data, bases.ctypes.data
+
+    def run(_keep: Any = keep) -> None:
+        call(*addresses)
+
+    run()
+    np.testing.assert_allclose(out, x @ y, rtol=1e-3, atol=1e-3 * np.sqrt(x.shape[1]))
+    return run
+
+
+def by_numpy(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    out = np.empty((x.shape[0], y.shape[1]), x.dtype)
+    return lambda: np.matmul(x, y, out=out)
+
+
+def by_jax(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    import jax
+
+    turned = [not v.flags.c_contiguous for v in (x, y)]
+    stored = [jax.device_put(v.T if t else v) for v, t in zip((x, y), turned, strict=True)]
+    product = jax.jit(lambda p, q: (p.T if turned[0] else p) @ (q.T if turned[1] else q))
+    return lambda: product(*stored).block_until_ready()
+
+
+def by_torch(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    import torch
+
+    p, q = torch.from_numpy(x), torch.from_numpy(y)
+    out = torch.empty(x.shape[0], y.shape[1])
+    return lambda: torch.mm(p, q, out=out)
+
+
+def run(quick: bool) -> harness.Result:
+    """Measure each product of each layer; the targets are geometric means over a batch size's products."""
+    found, _ = blas.find()
+    call = step(found.bits if found else None)
+    cases, targets = [], []
+    rng = np.random.default_rng(0)
+    for batch in BATCHES[1:3] if quick else BATCHES:
+        ratios = {}
+        for inputs, outputs in LAYERS:
+            x, w, d = (rng.normal(size=shape).astype(np.float32)
+                       for shape in ((batch, inputs), (inputs, outputs), (batch, outputs)))
+            for name, choose in ORIENTATIONS.items():
+                if name == "d @ w.T" and inputs == LAYERS[0][0]:
+                    continue  # nothing needs the gradient of the inputs
+                a, b = choose(x, w, d)
+                present, absent = harness.gather({
+                    "numpy": lambda a=a, b=b: by_numpy(a, b),
+                    "native": lambda a=a, b=b: bound(call, a, b, found is not None),
+                    "generated": lambda a=a, b=b: bound(call, a, b, False),
+                    "jax": lambda a=a, b=b: by_jax(a, b), "torch": lambda a=a, b=b: by_torch(a, b)})
+                times = harness.race(present, 3 if quick else 7, 0.005)
+                title = f"{name}, {batch} examples, {inputs} to {outputs}"
+                cases.append(harness.Case.of(title, "µs", "numpy", times, absent))
+                for other in present:
+                    ratios.setdefault(other, []).append(np.median(np.divide(times["native"], times[other])))
+        for other in ("numpy", "jax", "torch"):
+            value = float(np.exp(np.mean(np.log(ratios[other])))) if other in ratios else None
+            text = f"{batch} examples: native's time as a share of {other}'s"
+            targets.append(harness.Target(text, value, 1.0, at_least=False))
+    return harness.Result(cases, targets)
+
+
+if __name__ == "__main__":
+    harness.main("gemm", run)

@@ -1,0 +1,1 @@
+"""Plans as machine code: kernels generated as LLVM IR, compiled through llvmlite."""

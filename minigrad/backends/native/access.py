@@ -1,0 +1,157 @@
+"""How a view's elements lie in the memory of the value behind it.
+
+Known when code is generated: which axes repeat, and which lie in one piece with the next one, so that loops
+over both are one loop. Known when sizes are: offset and strides in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ...dims import Symbol, value
+from ...graph import Node
+from ...passes.fuse import Roles
+from ...walk import concrete
+
+
+@dataclass(frozen=True)
+class Access:
+    """What of a view is known without its sizes.
+
+    Attributes
+    ----------
+    root : Node
+        The value whose memory it is; a part of a tuple is one of its own.
+    repeated : tuple of bool
+        Per axis, whether all its elements are one.
+    linked : tuple of bool
+        Per axis that does not repeat: whether one step along it is as far as all steps along the next that does
+        not repeat, of the last such axis: whether its elements are next to each other.
+    """
+
+    root: Node
+    repeated: tuple[bool, ...]
+    linked: tuple[bool, ...]
+
+    def last(self) -> int | None:
+        """Return the last axis that does not repeat."""
+        return max((a for a, r in enumerate(self.repeated) if not r), default=None)
+
+
+def access(node: Node, roles: Roles) -> Access:
+    """Return how `node` lies in the memory of what it is a view of."""
+    views = _views(node, roles)
+    found = _whole(views[-1].inputs[0] if views else node)
+    for v in reversed(views):
+        found = _CHANGES[v.prim.name](found, v)
+    return found
+
+
+def _views(node: Node, roles: Roles) -> list[Node]:
+    """Return the views between a node and its root, the node first."""
+    found = []
+    while roles.is_view(node) and node.prim.name != "proj":
+        found.append(node)
+        node = node.inputs[0]
+    return found
+
+
+def _whole(root: Node, view: Node | None = None) -> Access:
+    ndim = (view or root).ndim
+    return Access(root, (False,) * ndim, (True,) * ndim)
+
+
+def _keep(a: Access, node: Node) -> Access:
+    return a
+
+
+def _expand(a: Access, node: Node) -> Access:
+    axes, old = node.params["axes"], iter(range(len(a.repeated)))
+    where = [None if k in axes else next(old) for k in range(node.ndim)]
+    return Access(a.root, tuple(w is None or a.repeated[w] for w in where),
+                  tuple(w is not None and a.linked[w] for w in where))
+
+
+def _transpose(a: Access, node: Node) -> Access:
+    perm = node.params["perm"]
+    real = [k for k, r in enumerate(a.repeated) if not r]
+    following = dict(zip(real, [*real[1:], None], strict=True))
+    order = [k for k in perm if not a.repeated[k]]
+    now = dict(zip(order, [*order[1:], None], strict=True))
+    return Access(a.root, tuple(a.repeated[k] for k in perm),
+                  tuple(not a.repeated[k] and a.linked[k] and following[k] == now[k] for k in perm))
+
+
+def _slice(a: Access, node: Node) -> Access:
+    cut = [k for k, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m]
+    return _broken(a, cut, [k for k, s in enumerate(node.params["step"]) if s != 1])
+
+
+def _flip(a: Access, node: Node) -> Access:
+    return _broken(a, node.params["axes"], node.params["axes"])
+
+
+def _broken(a: Access, narrower: Sequence[int], apart: Sequence[int]) -> Access:
+    """Return `a` with the axes `narrower` shortened, so that the axis before is not linked, and `apart` not linked."""
+    linked, before = list(a.linked), None
+    for k, r in enumerate(a.repeated):
+        if r:
+            continue
+        if k in apart:
+            linked[k] = False
+        if before is not None and k in narrower:
+            linked[before] = False
+        before = k
+    return Access(a.root, a.repeated, tuple(linked))
+
+
+def _reshape(a: Access, node: Node) -> Access:
+    return _whole(a.root, node)  # a view only where the source is in one piece
+
+
+_CHANGES = {"expand": _expand, "transpose": _transpose, "slice": _slice, "flip": _flip, "reshape": _reshape,
+            "barrier": _keep}
+
+
+def dense_strides(shape: Sequence[int], itemsize: int) -> list[int]:
+    """Return the strides of an array in row-major order."""
+    strides = [itemsize] * len(shape)
+    for k in range(len(shape) - 1, 0, -1):
+        strides[k - 1] = strides[k] * max(shape[k], 1)
+    return strides
+
+
+def strides(node: Node, roles: Roles, sizes: Mapping[Symbol, int]) -> tuple[int, list[int]]:
+    """Return a view's offset in the memory of its root, and its strides, in bytes."""
+    views = _views(node, roles)
+    root = views[-1].inputs[0] if views else node
+    offset, steps = 0, _dense(root, sizes)
+    for v in reversed(views):
+        offset, steps = _moved(v, offset, steps, sizes)
+    return offset, steps
+
+
+def _dense(node: Node, sizes: Mapping[Symbol, int]) -> list[int]:
+    return dense_strides([value(n, sizes) for n in node.shape], node.dtype.itemsize)
+
+
+def _moved(view: Node, offset: int, old: list[int], sizes: Mapping[Symbol, int]) -> tuple[int, list[int]]:
+    name = view.prim.name
+    if name == "barrier":
+        return offset, old
+    if name == "reshape":
+        return offset, _dense(view, sizes)
+    p = concrete(view.params, sizes)
+    if name == "expand":
+        left = iter(old)
+        return offset, [0 if k in p["axes"] else next(left) for k in range(view.ndim)]
+    if name == "transpose":
+        return offset, [old[k] for k in p["perm"]]
+    if name == "slice":
+        return (offset + sum(s * a for s, a in zip(old, p["start"], strict=True)),
+                [s * n for s, n in zip(old, p["step"], strict=True)])
+    new = list(old)  # flip
+    for k in p["axes"]:
+        offset, new[k] = offset + old[k] * (max(value(view.shape[k], sizes), 1) - 1), -old[k]
+    return offset, new

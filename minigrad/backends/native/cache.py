@@ -1,0 +1,176 @@
+"""Object code on disk, so that a program that was compiled once starts at once the next time.
+
+An entry is found by what it is made of: the IR's text, the CPU and its features, the version of LLVM and what it is
+told to do. So a new minigrad finds those entries of an old one that it would make again, and no others. An entry
+carries a checksum: a file that is cut short, damaged or not ours is as good as absent. Whatever fails here (a
+directory that cannot be written, a full disk) costs a compilation and nothing else.
+
+Several processes may share a directory: an entry is written beside its place and then moved there, in one step.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .target import Target, compile_all, host, recipe
+
+_FORMAT = b"minigrad object 1\n"
+_SUFFIX, _TEMPORARY = ".o", ".part"
+BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest go
+_PRUNE = "00"  # what the key of one write in 256 starts with: after it, the size is looked at
+_STALE = 3600  # seconds after which what a writer left half-written is nobody's
+
+
+def directory() -> Path | None:
+    """Return where entries lie, or None if the cache is switched off.
+
+    ``MINIGRAD_CACHE_DIR`` says where; set and empty, it switches the cache off. Unset, it is the user's cache
+    directory: ``$XDG_CACHE_HOME/minigrad``, ``~/.cache/minigrad``, on macOS ``~/Library/Caches/minigrad``.
+    """
+    chosen = os.environ.get("MINIGRAD_CACHE_DIR")
+    if chosen is not None:
+        return Path(chosen) if chosen.strip() else None
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # the specification has relative ones ignored
+        return Path(base) / "minigrad"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):  # nobody's home is known
+        return None
+    return Path(home, *(("Library", "Caches") if sys.platform == "darwin" else (".cache",)), "minigrad")
+
+
+def object_code(text: str, target: Target | None = None) -> bytes:
+    """Return what ``compile_ir(text, target)`` returns, from disk if it is there."""
+    return object_codes([text], target)[0]
+
+
+def object_codes(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
+    """Return what ``compile_all(texts, target)`` returns; those that are on disk are not compiled."""
+    target = target or host()
+    where = directory()
+    if where is None:
+        return compile_all(texts, target)
+    keys = [_key(text, target) for text in texts]
+    found = {key: _read(where, key) for key in keys}
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
+    for key, code in zip(missing, compile_all(list(missing.values()), target), strict=True):
+        _write(where, key, code)
+        found[key] = code
+    return [found[key] for key in keys]
+
+
+def _key(text: str, target: Target) -> str:
+    return _digest("\0".join((recipe(), repr(target), text)).encode()).hex()
+
+
+def _checksum(key: str, code: bytes) -> bytes:
+    return _digest(key.encode() + code)
+
+
+def _digest(data: bytes) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(data).digest()
+
+
+def _read(where: Path, key: str) -> bytes | None:
+    path = where / (key + _SUFFIX)
+    try:
+        entry = path.read_bytes()
+    except OSError:
+        return None
+    code = entry[len(_FORMAT) + 32:]
+    if entry[:len(entry) - len(code)] != _FORMAT + _checksum(key, code):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # when it was last used
+    return code
+
+
+def _write(where: Path, key: str, code: bytes) -> None:
+    """Write an entry, if that can be done."""
+    path = where / (key + _SUFFIX)
+    with contextlib.suppress(OSError):
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(_TEMPORARY, dir=where)
+        try:
+            with open(handle, "wb") as file:
+                file.write(_FORMAT + _checksum(key, code) + code)
+            os.replace(beside, path)
+        except BaseException:
+            os.unlink(beside)
+            raise
+        if key.startswith(_PRUNE):
+            prune(where)
+
+
+# -- what there is -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the cache: where, how many bytes, when it was last used (seconds since 1970)."""
+
+    path: Path
+    size: int
+    used: float
+
+
+def entries(where: Path) -> list[Entry]:
+    """Return the cache's files in a directory, those unused for longest first; other files are not looked at."""
+    return sorted((e for e in _files(where) if e.path.suffix == _SUFFIX), key=lambda e: e.used)
+
+
+def _files(where: Path) -> Iterator[Entry]:
+    with contextlib.suppress(OSError), os.scandir(where) as found:
+        for file in found:
+            if file.name.endswith((_SUFFIX, _TEMPORARY)):
+                with contextlib.suppress(OSError):  # another process has just removed it
+                    status = file.stat()
+                    yield Entry(Path(file.path), status.st_size, status.st_mtime)
+
+
+def prune(where: Path, bound: int = BOUND) -> None:
+    """Remove the entries unused for longest until the rest has `bound` bytes at most, and what writers left behind."""
+    for file in _files(where):
+        if file.path.suffix == _TEMPORARY and file.used < time.time() - _STALE:
+            _remove(file)
+    found = entries(where)
+    size = sum(e.size for e in found)
+    for entry in found:
+        if size <= bound:
+            break
+        size -= entry.size
+        _remove(entry)
+
+
+def clear(where: Path) -> int:
+    """Remove all entries and return how many they were; files that are not the cache's stay."""
+    count = 0
+    for file in list(_files(where)):
+        count += _remove(file) and file.path.suffix == _SUFFIX
+    return count
+
+
+def _remove(file: Entry) -> bool:
+    try:
+        file.path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def unwritable(where: Path) -> str | None:
+    """Return why nothing can be written to a directory, in words, or None if it can."""
+    try:
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=where) as file:
+            file.write(b"\0")
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

@@ -1,0 +1,214 @@
+"""Steps by index arrays: positions of what indices name, sums and extremes of the rows sent to each position.
+
+Indices become positions first, one integer for each: a step per index array adds what that array contributes, and
+notes an index out of range. A scatter then reads the rows in order, and neighbouring rows of one position as one run,
+whose sum stays in registers: sorted indices, as of graphs in a batch, make it a segment sum. Each piece of parallel
+work has some of the result's rows and columns to itself and takes the rows that go there, in order: so each element
+is the same chain of additions for any number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from ...ops.scatter import worst
+from . import expressions as ex
+from .copies import copy
+from .gemm import View
+from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, arguments, at, step, widths
+
+Place = tuple[int, int]  # a base, and bytes from there
+
+POSITION = 8  # bytes
+_PIECE = 1 << 14  # indices of one piece of parallel work
+_COLUMNS = 1024  # bytes of a row that are worth a piece of their own
+_PIECES = 8  # pieces of rows at most, as each reads all indices
+_LINE, _LINES = 64, 16  # bytes that memory hands over at a time; so many are fetched of a row before it is read
+_LANES = 8
+
+
+def positions(indices: Sequence[View], dtypes: Sequence[np.dtype], sizes: Sequence[int], strides: Sequence[int],
+              to: Place, flag: Place, team: int) -> list[Step]:
+    """Return the steps that write how far each tuple of indices is from the start, as int64.
+
+    Parameters
+    ----------
+    indices : sequence of View
+        Of one shape, each in one piece.
+    dtypes : sequence of dtype
+        Of the indices.
+    sizes, strides : sequence of int
+        Of the axes that they count along. A negative index counts from the end.
+    to : Place
+        Where to write.
+    flag : Place
+        A number that becomes 1 if an index is out of range; the position is then that of index 0.
+    """
+    count = math.prod(indices[0].shape)
+    return [(position(dtype.name), arguments(team, count, (count, 1), (_PIECE, 1), (
+                view.base, view.offset, size, stride, *to, *flag, not k)))
+            for k, (view, dtype, size, stride) in enumerate(zip(indices, dtypes, sizes, strides, strict=True)) if count]
+
+
+@functools.cache
+def position(dtype: str) -> int:
+    """Return the address of the step that adds one index array's part to positions."""
+    return step(f"position.{dtype}", functools.partial(_position, np.dtype(dtype)))
+
+
+def _position(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    b, wide = code.b, np.dtype(np.int64)
+    source, to, flag = (code.address(HEAD + k) for k in (0, 4, 6))
+    size, stride, first = (code.number(HEAD + k) for k in (2, 3, 8))
+    first = code.e.icmp_signed("!=", first, I64(0))
+    for k, width in code.chunks(*ranges[:2], (_LANES, 1)):
+        i = ex.cast(b, code.load(dtype, code.element(source, k, dtype.itemsize), width), dtype, wide)
+        zero, length = ex.constant(i.type, 0), ex.splat(b, size, width)
+        i = b.select(b.icmp_signed("<", i, zero), b.add(i, length), i)
+        bad = b.icmp_unsigned(">=", i, length)
+        with b.if_then(any_of(code, bad, width), likely=False):
+            code.store(I64(1), wide, flag)
+        here = code.element(to, k, POSITION)
+        old = b.select(first, zero, code.load(wide, here, width))
+        code.store(b.add(old, b.mul(b.select(bad, zero, i), ex.splat(b, stride, width))), wide, here)
+
+
+def any_of(code: Code, x: ir.Value, width: int) -> ir.Value:
+    """Tell whether one of a vector's bits is set."""
+    if width == 1:
+        return x
+    return code.b.call(code.intrinsic(f"llvm.vector.reduce.or.v{width}i1", I1, [x.type]), [x])
+
+
+def take(to: View, source: View, indices: Sequence[View], dtypes: Sequence[np.dtype], itemsize: int, room: Place,
+         flag: Place, team: int) -> list[Step]:
+    """Return the steps that copy the element or row that single indices name."""
+    n = len(indices)
+    row = View(source.base, source.offset, source.shape[n:], source.strides[n:])
+    return [*positions(indices, dtypes, source.shape[:n], source.strides[:n], room, flag, team),
+            *(copy(to, row, itemsize, team, room) if math.prod(source.shape[:n]) else ())]
+
+
+# -- scatter ---------------------------------------------------------------------------------------------------
+
+
+def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequence[View], dtypes: Sequence[np.dtype],
+            room: Place, flag: Place, team: int) -> list[Step]:
+    """Return the steps that add up what is sent to each position, or take its extreme.
+
+    Parameters
+    ----------
+    kind : str
+        ``"add"``, ``"max"`` or ``"min"``.
+    dtype : dtype
+        Of the updates and the result.
+    to, updates, indices : View
+        Each in one piece.
+    room : Place
+        Memory for as many int64 as there are indices.
+    """
+    n, count = len(indices), math.prod(indices[0].shape)
+    rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
+    strides = [math.prod(to.shape[k + 1:n]) for k in range(n)]
+    found = positions(indices, dtypes, to.shape[:n], strides, room, flag, team)
+    if not rows * columns:
+        return found
+    across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
+    down = 1 if columns == 1 else min(-(-team // across), _PIECES)
+    shares = -(-rows // down), -(-columns // across)
+    args = arguments(team, count * columns, (rows, columns), shares, [
+        *room, updates.base, updates.offset, to.base, to.offset, count,
+        min(-(-columns * dtype.itemsize // _LINE), _LINES) if down > 1 else 0])
+    return [*found, (scatters(kind, dtype.name, columns == 1), args)]
+
+
+@functools.cache
+def scatters(kind: str, dtype: str, single: bool) -> int:
+    """Return the address of a scatter; of `single` elements, or of rows."""
+    write = _scatter_single if single else _scatter_rows
+    return step(f"scatter.{kind}.{dtype}.{single}", functools.partial(write, kind, np.dtype(dtype)))
+
+
+def _combined(b: ir.IRBuilder, kind: str, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
+    if kind == "add":
+        return b.fadd(x, y) if dtype.kind == "f" else b.add(x, y)
+    return (ex.maximum if kind == "max" else ex.minimum)(b, x, y, dtype.kind == "u")
+
+
+def _start(kind: str, dtype: np.dtype, width: int) -> ir.Constant:
+    return ex.constant(ex.vector_type(dtype, width), 0 if kind == "add" else worst(dtype, kind == "max"))
+
+
+def _scatter_rows(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
+    low, high, left, right = ranges
+    where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
+    count, nbytes = code.number(HEAD + 6), code.e.mul(code.number(4), I64(item))
+    with code.counting(low, high) as row:
+        start = at(b, to, b.mul(row, nbytes))
+        for column, width in code.chunks(left, right, widths(dtype)):
+            code.store(_start(kind, dtype, width), dtype, code.element(start, column, item))
+    first = code.variable(I64(0))
+    with code.repeated(lambda: b.icmp_signed("<", code.get(first), count)):
+        begin = code.get(first)
+        source = at(b, updates, b.mul(begin, nbytes))
+        _fetch(code, source)
+        row = code.load(wide, code.element(where, begin, POSITION))
+        end = _run_end(code, where, begin, count, row)
+        b.store(end, first)
+        with b.if_then(b.and_(b.icmp_signed(">=", row, low), b.icmp_signed("<", row, high))):
+            target, length = at(b, to, b.mul(row, nbytes)), b.sub(end, begin)
+            for column, width in code.chunks(left, right, widths(dtype)):
+                here = code.element(target, column, item)
+                total = code.variable(code.load(dtype, here, width))
+                column_of = code.element(source, column, item)
+                with code.counting(I64(0), length) as k:
+                    x = code.load(dtype, at(b, column_of, b.mul(k, nbytes)), width)
+                    b.store(_combined(b, kind, dtype, code.get(total), x), total)
+                code.store(code.get(total), dtype, here)
+
+
+def _fetch(code: Code, row: ir.Value) -> None:
+    """Fetch a row, whether it is wanted or not: memory is fast in order, and the processor sees no order in some rows.
+
+    That was measured: fetching only what is wanted, now or some rows ahead, takes three times as long.
+    """
+    prefetch = code.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+    with code.counting(I64(0), code.number(HEAD + 7)) as line:
+        code.b.call(prefetch, [at(code.b, row, code.b.mul(line, I64(_LINE))), I32(0), I32(3), I32(1)])
+
+
+def _run_end(code: Code, where: ir.Value, begin: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
+    """Return the end of the neighbouring indices that name `row`."""
+    b = code.b
+    place, same = code.variable(b.add(begin, I64(1))), code.variable(I1(1))
+    with code.repeated(lambda: b.and_(code.get(same), b.icmp_signed("<", code.get(place), count))):
+        i = code.get(place)
+        equal = b.icmp_signed("==", code.load(np.dtype(np.int64), code.element(where, i, POSITION)), row)
+        b.store(equal, same)
+        b.store(b.add(i, b.zext(equal, I64)), place)
+    return code.get(place)
+
+
+def _scatter_single(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    """Emit the scatter of rows of one element: the last position's total waits until another position comes."""
+    b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
+    where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
+    count = code.number(HEAD + 6)
+    for row, width in code.chunks(*ranges[:2], widths(dtype)):
+        code.store(_start(kind, dtype, width), dtype, code.element(to, row, item))
+    last, total = code.variable(to), code.variable(_start(kind, dtype, 1))
+    with code.counting(I64(0), count) as i:
+        here = code.element(to, code.load(wide, code.element(where, i, POSITION)), item)
+        with b.if_then(b.icmp_unsigned("!=", here, code.get(last))):
+            code.store(code.get(total), dtype, code.get(last))
+            b.store(here, last)
+            b.store(code.load(dtype, here), total)
+        x = code.load(dtype, code.element(updates, i, item))
+        b.store(_combined(b, kind, dtype, code.get(total), x), total)
+    code.store(code.get(total), dtype, code.get(last))

@@ -1,0 +1,61 @@
+"""What the native backend wants of a graph before it is planned: copies where memory has to be laid out in its way."""
+
+from __future__ import annotations
+
+from ...graph import PRIMITIVES, Graph, Node
+from ...passes.fuse import Roles
+from .access import access
+from .kernel import rows, unable
+from .steps import wants_whole
+
+
+def prepare(graph: Graph, own_outputs: bool = False) -> Graph:
+    """Return an equal graph that is easier to run natively.
+
+    What a scan reads, what is reshaped, and what steps of their own read lies in one piece; each output is computed by
+    a statement.
+
+    Parameters
+    ----------
+    own_outputs : bool
+        Whether an output may not even be a view of the statement's memory: it is written where the caller says.
+    """
+    graph = _copies(graph)
+    roles = Roles.of(graph)
+    taken: set[Node] = set()
+    outputs = []
+    for n in graph.outputs:
+        root = roles.root[n]
+        if root in taken or not roles.is_statement(root) or (own_outputs and root is not n) or root.prim.name in HELD:
+            copy = PRIMITIVES["stop_gradient"](n)
+            if unable(copy) is None:
+                n = root = copy
+        taken.add(root)
+        outputs.append(n)
+    return graph.replace(outputs=tuple(outputs))
+
+
+HELD = frozenset({"scan"})
+
+
+def _copies(graph: Graph) -> Graph:
+    """Copy what has to lie in one piece for who reads it, where it does not."""
+    if not any(n.prim.name in ("scan", "reshape") or wants_whole(n) for n in graph.nodes):
+        return graph
+    roles = Roles.of(graph)
+    made: dict[Node, Node] = {}
+    for node in graph.nodes:
+        inputs = tuple(made[i] for i in node.inputs)
+        if node.prim.name == "reshape" and roles.is_statement(node):
+            inputs = (PRIMITIVES["stop_gradient"](*inputs),)
+        elif node.prim.name == "scan" or (wants_whole(node) and rows(node) is None):
+            inputs = tuple(i if in_one_piece(old, roles) else PRIMITIVES["stop_gradient"](i)
+                           for i, old in zip(inputs, node.inputs, strict=True))
+        made[node] = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
+    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+
+
+def in_one_piece(node: Node, roles: Roles) -> bool:
+    """Tell whether a value's elements lie in order, one beside the other."""
+    a = access(node, roles)
+    return not any(a.repeated) and all(a.linked) and roles.root[node].prim.name != "full"

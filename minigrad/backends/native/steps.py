@@ -1,0 +1,91 @@
+"""Statements that are steps of their own, written for any sizes: which they are, what they need, how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...dims import Symbol, size_of, value
+from ...graph import ArrayType, Node
+from ...walk import concrete
+from . import copies, expressions, indexed, ordered, philox
+from .gemm import View
+from .step_code import Step
+
+Place = tuple[int, int]  # a base, and bytes from there
+
+_SCATTERS = {"scatter_add": "add", "scatter_max": "max", "scatter_min": "min"}
+_COPIES = ("concatenate", "pad")
+_ALONG = ("cumsum", "argmax", "argmin")
+NAMES = frozenset({*_SCATTERS, *_COPIES, *_ALONG, "gather", "random_bits"})
+_WHOLE = frozenset({*_SCATTERS, *_ALONG, "random_bits"})
+
+
+def unable(node: Node) -> str | None:
+    """Return why a statement cannot be a step; None if it can."""
+    name = node.prim.name
+    if name not in NAMES:
+        return name
+    types = [*(i.type for i in node.inputs), node.type]
+    if not all(isinstance(t, ArrayType) for t in types):
+        return f"{name} of a tuple"
+    if name in _COPIES:
+        return None if node.dtype.itemsize in copies.UNITS else f"{name} of {node.dtype}"
+    if name == "gather":
+        return "gather of many rows" if node.inputs[1].ndim else None
+    bad = next((t for t in types if t.dtype.name not in expressions.DTYPES), None)
+    if bad is not None:
+        return f"{name} of {bad}"
+    if name in _SCATTERS and node.dtype.kind == "b":
+        return f"{name} of {node.dtype}"
+    if name == "random_bits" and not 0 <= node.params["stream"] < 2**32:
+        return "random_bits of a stream of more than 32 bits"
+    return None
+
+
+def wants_whole(node: Node) -> bool:
+    """Tell whether a statement's operands have to lie in one piece."""
+    return node.prim.name in _WHOLE and unable(node) is None
+
+
+def defined(node: Node, sizes: Mapping[Symbol, int]) -> bool:
+    """Tell whether there is a result: nothing has no largest element."""
+    return node.prim.name not in ("argmax", "argmin") or value(node.inputs[0].shape[node.params["axis"]], sizes) > 0
+
+
+def room(node: Node) -> Any:
+    """Return how many bytes a step needs beside operands and result: for positions."""
+    if node.prim.name == "gather" or node.prim.name in _SCATTERS:
+        return size_of(node.inputs[1].shape) * indexed.POSITION
+    return 0
+
+
+def make(node: Node, place: Callable[[Node], View], sizes: Mapping[Symbol, int], room: Place, flag: Place,
+         team: int) -> list[Step]:
+    """Return the steps that compute a statement.
+
+    Parameters
+    ----------
+    place : callable
+        Where a node's elements are.
+    room : Place
+        As many bytes as `room` says.
+    flag : Place
+        A number that becomes 1 if an index is out of range.
+    team : int
+        How many threads may work on it.
+    """
+    name, p = node.prim.name, concrete(node.params, sizes)
+    to, xs, item = place(node), [place(i) for i in node.inputs], node.dtype.itemsize
+    if name == "concatenate":
+        return copies.concatenate(to, xs, p["axis"], item, team)
+    if name == "pad":
+        return copies.pad(to, xs[0], p["low"], p["interior"], item, team)
+    if name == "random_bits":
+        return philox.random_bits(to, xs[0], p["stream"], team)
+    if name in _ALONG:
+        return ordered.along(name, node.inputs[0].dtype, to, xs[0], p["axis"], team)
+    dtypes = [i.dtype for i in node.inputs[1:]]
+    if name == "gather":
+        return indexed.take(to, xs[0], xs[1:], dtypes, item, room, flag, team)
+    return indexed.scatter(_SCATTERS[name], node.dtype, to, xs[0], xs[1:], dtypes, room, flag, team)

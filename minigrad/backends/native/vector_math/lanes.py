@@ -1,0 +1,315 @@
+"""Numbers in the making: LLVM values with Python's operators, one lane or many, floats or integers.
+
+``Lanes`` wraps a value of a builder, so that a formula reads as a formula: ``fma(r * r, p, r)``. Numbers of Python
+become constants of the same type. Comparisons are false for NaN, but for ``!=``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from llvmlite import ir
+
+MANTISSA = {32: 23, 64: 52}
+BIAS = {32: 127, 64: 1023}
+SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
+LARGEST = {32: float(np.finfo(np.float32).max), 64: float(np.finfo(np.float64).max)}
+FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
+
+
+def constant(kind: ir.Type, number: bool | int | float) -> ir.Constant:
+    """Return a number of type `kind`, or in every lane of it: written once in the text, however many lanes."""
+    if not isinstance(kind, ir.VectorType):
+        return ir.Constant(kind, number)
+    one = ir.Constant(kind.element, number)
+    made = ir.FormattedConstant(kind.element, f"splat ({kind.element} {one.get_reference()})")
+    made.type = kind  # given it at once, llvmlite would take the text for the lanes
+    return made
+
+
+class Lanes:
+    """A value of `builder`: a scalar or a vector of floats, integers or truth values.
+
+    Parameters
+    ----------
+    builder : ir.IRBuilder
+    value : ir.Value
+    fused : bool
+        Whether the target multiplies and adds in one instruction. Where it does not, ``llvm.fma`` would be a call of
+        libm for each lane, so that ``fma`` then rounds twice, and error terms of products are found by splitting.
+    """
+
+    __slots__ = ("builder", "fused", "value")
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value, fused: bool = True):
+        self.builder, self.value, self.fused = builder, value, fused
+
+    # -- types ---------------------------------------------------------------------------------------------
+
+    @property
+    def type(self) -> ir.Type:
+        return self.value.type
+
+    @property
+    def element(self) -> ir.Type:
+        return self.type.element if isinstance(self.type, ir.VectorType) else self.type
+
+    @property
+    def count(self) -> int | None:
+        """The number of lanes; None for a scalar."""
+        return self.type.count if isinstance(self.type, ir.VectorType) else None
+
+    @property
+    def is_float(self) -> bool:
+        return not isinstance(self.element, ir.IntType)
+
+    @property
+    def width(self) -> int:
+        """The bits of a lane."""
+        return 32 if isinstance(self.element, ir.FloatType) else self.element.width if not self.is_float else 64
+
+    def type_of(self, element: ir.Type) -> ir.Type:
+        """Return the type of as many lanes of `element`."""
+        return element if self.count is None else ir.VectorType(element, self.count)
+
+    def of(self, value: ir.Value) -> Lanes:
+        return Lanes(self.builder, value, self.fused)
+
+    def const(self, number: float) -> Lanes:
+        """Return `number` in every lane."""
+        if self.is_float:
+            number = float(np.float32(number)) if self.width == 32 else float(number)
+        elif self.element.width > 1:  # as the bits of a two's complement
+            number = int(number) & (1 << self.width) - 1
+        return self.of(constant(self.type, number))
+
+    def _like(self, other: Lanes | float) -> Lanes:
+        return other if isinstance(other, Lanes) else self.const(other)
+
+    # -- arithmetic ----------------------------------------------------------------------------------------
+
+    def _binary(self, name: str, other: Lanes | float, flip: bool = False) -> Lanes:
+        a, b = self, self._like(other)
+        if flip:
+            a, b = b, a
+        return self.of(getattr(self.builder, ("f" if self.is_float and name in _ARITHMETIC else "") + name)(
+            a.value, b.value))
+
+    def __add__(self, other: Lanes | float) -> Lanes:
+        return self._binary("add", other)
+
+    def __radd__(self, other: float) -> Lanes:
+        return self._binary("add", other, flip=True)
+
+    def __sub__(self, other: Lanes | float) -> Lanes:
+        return self._binary("sub", other)
+
+    def __rsub__(self, other: float) -> Lanes:
+        return self._binary("sub", other, flip=True)
+
+    def __mul__(self, other: Lanes | float) -> Lanes:
+        return self._binary("mul", other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Lanes | float) -> Lanes:
+        return self._binary("div", other)
+
+    def __rtruediv__(self, other: float) -> Lanes:
+        return self._binary("div", other, flip=True)
+
+    def __neg__(self) -> Lanes:
+        return self.of(self.builder.fneg(self.value) if self.is_float else self.builder.neg(self.value))
+
+    # -- bits ----------------------------------------------------------------------------------------------
+
+    def __and__(self, other: Lanes | int) -> Lanes:
+        return self._binary("and_", other)
+
+    def __or__(self, other: Lanes | int) -> Lanes:
+        return self._binary("or_", other)
+
+    def __xor__(self, other: Lanes | int) -> Lanes:
+        return self._binary("xor", other)
+
+    def __invert__(self) -> Lanes:
+        return self ^ (1 if self.width == 1 else -1)
+
+    def __lshift__(self, n: Lanes | int) -> Lanes:
+        return self._binary("shl", n)
+
+    def __rshift__(self, n: Lanes | int) -> Lanes:
+        """Shift right with the sign."""
+        return self._binary("ashr", n)
+
+    def shift_right_unsigned(self, n: Lanes | int) -> Lanes:
+        return self._binary("lshr", n)
+
+    # -- comparisons ---------------------------------------------------------------------------------------
+
+    def _compare(self, sign: str, other: Lanes | float) -> Lanes:
+        compare = (self.builder.icmp_signed if not self.is_float else
+                   self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered)
+        return self.of(compare(sign, self.value, self._like(other).value))
+
+    def __lt__(self, other: Lanes | float) -> Lanes:
+        return self._compare("<", other)
+
+    def __le__(self, other: Lanes | float) -> Lanes:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Lanes | float) -> Lanes:
+        return self._compare(">", other)
+
+    def __ge__(self, other: Lanes | float) -> Lanes:
+        return self._compare(">=", other)
+
+    def __eq__(self, other: Lanes | float) -> Lanes:  # type: ignore[override]
+        return self._compare("==", other)
+
+    def __ne__(self, other: Lanes | float) -> Lanes:  # type: ignore[override]
+        return self._compare("!=", other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def isnan(self) -> Lanes:
+        return self != self
+
+    # -- conversions ---------------------------------------------------------------------------------------
+
+    def bits(self) -> Lanes:
+        """Return a float's bits as an integer of its width."""
+        return self.of(self.builder.bitcast(self.value, self.type_of(ir.IntType(self.width))))
+
+    def floats(self) -> Lanes:
+        """Return the float that has these bits."""
+        return self.of(self.builder.bitcast(self.value, self.type_of(FLOATS[self.width])))
+
+    def to_float(self) -> Lanes:
+        """Return a signed integer as a float of its width."""
+        return self.of(self.builder.sitofp(self.value, self.type_of(FLOATS[self.width])))
+
+    def double(self) -> Lanes:
+        return self if self.width == 64 else self.of(self.builder.fpext(self.value, self.type_of(FLOATS[64])))
+
+    def single(self) -> Lanes:
+        return self if self.width == 32 else self.of(self.builder.fptrunc(self.value, self.type_of(FLOATS[32])))
+
+
+_ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
+
+
+def intrinsic(name: str, *xs: Lanes) -> Lanes:
+    """Call LLVM's ``llvm.<name>``, whose operands and result are all of one type."""
+    kind, module = xs[0].type, xs[0].builder.module
+    suffix = ("" if xs[0].count is None else f"v{xs[0].count}") + ("f" if xs[0].is_float else "i") + str(xs[0].width)
+    full = f"llvm.{name}.{suffix}"
+    function = module.globals.get(full)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(kind, [kind] * len(xs)), full)
+    return xs[0].of(xs[0].builder.call(function, [x.value for x in xs]))
+
+
+def fma(a: Lanes, b: Lanes | float, c: Lanes | float) -> Lanes:
+    """Return a * b + c, rounded once where the target can, else twice."""
+    b, c = a._like(b), a._like(c)
+    return intrinsic("fma", a, b, c) if a.fused else a * b + c
+
+
+def sqrt(x: Lanes) -> Lanes:
+    return intrinsic("sqrt", x)
+
+
+def fabs(x: Lanes) -> Lanes:
+    return intrinsic("fabs", x)
+
+
+def select(mask: Lanes, a: Lanes | float, b: Lanes | float) -> Lanes:
+    """Return `a` where `mask`, else `b`; one of them may be a number."""
+    if not isinstance(a, Lanes):
+        a = b.const(a)
+    return mask.of(mask.builder.select(mask.value, a.value, a._like(b).value))
+
+
+def clamp(x: Lanes, low: float | None = None, high: float | None = None) -> Lanes:
+    """Return `x` moved into [low, high]; NaN stays."""
+    if low is not None:
+        x = select(x < low, low, x)
+    return x if high is None else select(x > high, high, x)
+
+
+def maximum(a: Lanes, b: Lanes) -> Lanes:
+    """Return the greater; `b` where one is NaN."""
+    return select(a > b, a, b)
+
+
+def minimum(a: Lanes, b: Lanes) -> Lanes:
+    """Return the lesser; `b` where one is NaN."""
+    return select(a < b, a, b)
+
+
+def sign_bit(x: Lanes) -> Lanes:
+    """Return the integer that has the sign bit of `x` alone."""
+    return x.bits() & (1 << x.width - 1)
+
+
+def with_sign(x: Lanes, sign: Lanes) -> Lanes:
+    """Return `x`, which has no sign or that one, with the sign bit `sign`."""
+    return (x.bits() | sign).floats()
+
+
+def flip_sign(x: Lanes, sign: Lanes) -> Lanes:
+    """Return `x` negated where the bit `sign` is set."""
+    return (x.bits() ^ sign).floats()
+
+
+def power_of_two(n: Lanes) -> Lanes:
+    """Return the float 2**n of an integer; the result must be normal."""
+    return ((n + BIAS[n.width]) << MANTISSA[n.width]).floats()
+
+
+def scale(x: Lanes, n: Lanes) -> Lanes:
+    """Return x * 2**n, in two steps, so that n may lead to infinity or to subnormal numbers (rounded once)."""
+    half = n >> 1
+    return x * power_of_two(half) * power_of_two(n - half)
+
+
+def round_to_integer(x: Lanes, factor: float = 1.0) -> tuple[Lanes, Lanes]:
+    """Return the integer nearest to x * factor, as a float and as an integer; it must be below 2**21 (2**50).
+
+    Adding 1.5 * 2**23 (2**52) leaves the integer in the last bits of the sum.
+    """
+    magic = 1.5 * 2.0 ** MANTISSA[x.width]
+    shifted = x + magic if factor == 1.0 else fma(x, factor, magic)
+    return shifted - magic, shifted.bits() - x.const(magic).bits()
+
+
+def polynomial(x: Lanes, coefficients: Sequence[float]) -> Lanes:
+    """Return the polynomial with these coefficients, constant first.
+
+    Short ones by Horner's rule; of longer ones the halves are computed side by side (Estrin), which shortens the chain
+    of operations that wait for each other.
+    """
+    powers = {1: x}
+
+    def power(n: int) -> Lanes:
+        if n not in powers:
+            powers[n] = power(n // 2) * power(n // 2)
+        return powers[n]
+
+    def evaluate(c: Sequence[float]) -> Lanes:
+        if len(c) <= 4:
+            result = x.const(c[-1])
+            for k in reversed(c[:-1]):
+                result = fma(result, x, k)
+            return result
+        half = 4
+        while 2 * half < len(c):
+            half *= 2
+        return fma(evaluate(c[half:]), power(half), evaluate(c[:half]))
+
+    return evaluate(coefficients)
+
+
+Formula = Callable[..., Lanes]

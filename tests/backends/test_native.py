@@ -1,0 +1,323 @@
+"""The native backend: machine code computes what the reference evaluation does, however it is cut and shared out."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("llvmlite")
+
+import minigrad as mg
+from minigrad import backends, walk
+from minigrad.backends.native import program as native
+from minigrad.backends.native import target, threads
+from minigrad.dims import Dim
+from minigrad.graph import PRIMITIVES, Graph, full
+from minigrad.passes import run
+
+from ..checks import program as program_of
+from ..passes.programs import F8, arrays_for, input_, node, random_graph
+from ..passes.test_random import close
+from .test_numpy import softmax_loss
+
+
+HELD = ("checkpoint", "chunked", "custom", "scan", "switch")
+
+
+def build(graph: Graph) -> native.Program:
+    return backends.build(run(graph.check())[0], "native")
+
+
+@pytest.fixture
+def finely_cut(monkeypatch):
+    """Cut everything into blocks of few rows, and hand all of them to the pool."""
+    monkeypatch.setattr(native, "BLOCK", 40)
+    monkeypatch.setattr(native, "SERIAL", 0)
+
+
+@pytest.mark.usefixtures("finely_cut")
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("seed", range(15))
+def test_random_programs(seed, gradient):
+    graph, size = random_graph(300 + seed, gradient=gradient)
+    after, _ = run(graph.check())
+    program = backends.build(after, "native")
+    for b, order in ((1, "C"), (2, "C"), (7, "F"), (300, "C"), (2, "C")):
+        sizes = {size.symbol: b}
+        arrays = arrays_for(graph, sizes, seed, order)
+        close(program(arrays, sizes), walk.evaluate(after, arrays, sizes))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("name", sorted(PRIMITIVES))
+def test_every_primitive_runs(name, dtype):
+    prim = PRIMITIVES[name]
+    for sample in prim.samples():
+        if dtype == "f4" and any(isinstance(p, (Graph, tuple)) and name in HELD for p in sample.params.values()):
+            continue  # the graphs that it holds are of float64
+        arrays = [a.astype(dtype) if a.dtype.kind == "f" else a for a in sample.arrays]
+        graph = program_of(prim, arrays, sample.params)
+        have = backends.build(graph, "native")(arrays, {})
+        again = build(graph)(arrays, {})
+        want = walk.evaluate(graph, arrays)
+        rtol = 1e-6 if dtype == "f4" or name == "pow" else 1e-13
+        if name in ("svd", "eigh", "pinv", "inv", "solve", "qr"):
+            rtol *= 100
+        for a, b, c in zip(have, again, want, strict=True):
+            assert a.dtype == b.dtype == np.asarray(c).dtype
+            np.testing.assert_allclose(a, c, rtol=rtol, atol=rtol)
+            np.testing.assert_allclose(b, c, rtol=rtol, atol=rtol)
+
+
+def test_softmax_and_its_gradient_need_no_python():
+    graph, size = softmax_loss("f4")
+    program = build(graph)
+    assert program.native
+    assert "define" in program.llvm
+    assert "np.exp(" in program.source
+    for b in (1, 3, 1000):
+        arrays = arrays_for(graph, {size.symbol: b})
+        close(program(arrays, {size.symbol: b}), walk.evaluate(graph, arrays, {size.symbol: b}))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_sums_are_as_exact_as_numpys(dtype):
+    size = Dim.new("B")
+    x, y = input_(size, dtype=dtype), input_(size, 7, dtype=dtype)
+    graph = Graph((x, y), (node("sum", x, axes=(0,)), node("sum", y, axes=(0,)), node("sum", y, axes=(1,))))
+    rng = np.random.default_rng(0)
+    n = 1_000_003
+    arrays = [rng.uniform(size=n).astype(dtype), rng.uniform(size=(n, 7)).astype(dtype)]
+    have = build(graph)(arrays, {size.symbol: n})
+    want = [arrays[0].sum(), arrays[1].sum(0), arrays[1].sum(1)]
+    exact = [a.astype(np.longdouble).sum(axis) for a, axis in ((arrays[0], 0), (arrays[1], 0), (arrays[1], 1))]
+    for a, b, c in zip(have, want, exact, strict=True):
+        unit = np.finfo(dtype).eps * np.max(c)
+        assert np.max(np.abs(a - c)) <= np.max(np.abs(b - c)) + unit
+
+
+@pytest.mark.usefixtures("finely_cut")
+def test_results_do_not_depend_on_the_number_of_threads():
+    graph, size = softmax_loss("f4")
+    sizes = {size.symbol: 5_000}
+    arrays = arrays_for(graph, sizes)
+    program, before, found = build(graph), threads.get_num_threads(), []
+    try:
+        for n in (1, 2, 3, 7):
+            threads.set_num_threads(n)
+            found.append([a.tobytes() for a in program(arrays, sizes)])
+    finally:
+        threads.set_num_threads(before)
+    assert found.count(found[0]) == len(found)
+
+
+def test_results_are_the_callers_own():
+    size = Dim.new("B")
+    x, w = input_(size, 4), input_(4)
+    tanh = node("tanh", x)
+    outputs = (x, tanh, tanh, node("transpose", tanh, perm=(1, 0)), node("reshape", x, shape=(4 * size,)),
+               full(2.0, (size,), F8), node("const", value=np.arange(3.0)), w,
+               node("expand", w, shape=(2, 4), axes=(0,)), node("sum", x, axes=(0,)),
+               node("size", size=size, dtype=F8), node("iota", size=size))
+    graph = Graph((x, w), outputs)
+    program = build(graph)
+    sizes = {size.symbol: 3}
+    arrays = arrays_for(graph, sizes)
+    first, second = program(arrays, sizes), program(arrays, sizes)
+    close(first, walk.evaluate(graph, arrays, sizes))
+    kept = [a.copy() for a in first]
+    everything = [*arrays, *first, *second]
+    for i, a in enumerate(first):
+        assert isinstance(a, np.ndarray)
+        assert a.flags.writeable
+        assert not any(np.shares_memory(a, b) for b in everything if b is not a), outputs[i]
+    for a in second:
+        a[...] = 0
+    close(first, kept)
+    close(program(arrays, sizes), kept)
+
+
+@pytest.mark.usefixtures("finely_cut")
+def test_several_threads_at_once():
+    graph, size = softmax_loss()
+    program = build(graph)
+    cases = []
+    for seed in range(8):
+        sizes = {size.symbol: 50 + 40 * (seed % 3)}
+        arrays = arrays_for(graph, sizes, seed)
+        cases.append((arrays, sizes, walk.evaluate(graph, arrays, sizes)))
+    errors = []
+
+    def work(arrays, sizes, want):
+        try:
+            for _ in range(30):
+                close(program(arrays, sizes), want)
+        except BaseException as error:
+            errors.append(error)
+
+    workers = [threading.Thread(target=work, args=case) for case in cases]
+    for t in workers:
+        t.start()
+    for t in workers:
+        t.join()
+    assert not errors
+
+
+def test_it_works_again_after_an_error():
+    x, i = input_(4), input_(2, dtype="i8")
+    graph = Graph((x, i), (node("tanh", node("gather", x, i)),))
+    program = build(graph)
+    good = [np.arange(4.0), np.array([1, -1])]
+    for bad in (4, -5, 2**62, -2**63):
+        with pytest.raises(IndexError):
+            program([np.arange(4.0), np.array([0, bad])], {})
+        close(program(good, {}), walk.evaluate(graph, good))
+
+
+def test_a_row_of_its_own_in_every_column():
+    size = Dim.new("B")
+    x = input_(size)
+    rank = node("expand", node("iota", size=size), shape=(size, 3), axes=(1,))
+    graph = Graph((x,), (node("gather", x, rank),))
+    array = np.arange(5.0)
+    (have,) = backends.build(graph, "native")([array], {size.symbol: 5})
+    np.testing.assert_array_equal(have, np.tile(array[:, None], 3))
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_empty_axes(rows):
+    size = Dim.new("B")
+    x, y = input_(size, 3), input_(3, 0)
+    z = node("tanh", x) * node("expand", node("sum", y, axes=(1,)), shape=(size, 3), axes=(0,))
+    graph = Graph((x, y), (z, node("sum", node("exp", z), axes=(0,)), node("einsum", x, y, subscripts="bi,ij->bj")))
+    sizes = {size.symbol: rows}
+    arrays = arrays_for(graph, sizes)
+    close(build(graph)(arrays, sizes), walk.evaluate(graph, arrays, sizes))
+
+
+def test_dtypes_that_machine_code_has_not():
+    a, b, c = input_(5, dtype="i4"), input_(5, dtype="?"), input_(5, dtype="f2")
+    graph = Graph((a, b, c), (
+        node("gcd", a, full(3, (5,), np.dtype("i4"))), node("logical_and", b, node("gt", a, a * a)), c * c + c,
+        node("any", b, axes=(0,)), node("argmax", a, axis=0), node("where", b, a, a + a)))
+    arrays = arrays_for(graph, {})
+    program = build(graph)
+    close(program(arrays, {}), walk.evaluate(graph, arrays))
+    said = str(program.stages[-1])
+    assert "float16" in said or "f16" in said
+    assert "gcd" in said
+
+
+@pytest.mark.parametrize("old", ["?", "i1", "u1", "i4", "u4", "i8", "u8", "f4", "f8"])
+@pytest.mark.parametrize("new", ["?", "i1", "u1", "i4", "u4", "i8", "u8", "f4", "f8"])
+def test_casts(old, new):
+    values = np.array([0, 1, 2, 100, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 90, 127])
+    if np.dtype(old).kind in "if":
+        values = np.concatenate([values, -values])
+    if np.dtype(old).kind == "f" and np.dtype(new).kind in "bf":
+        values = np.concatenate([values + 0.5, [np.nan, np.inf, -np.inf, -0.0]])
+    x = input_(len(values), dtype=old)
+    graph = Graph((x,), (node("cast", x, dtype=np.dtype(new)) if old != new else node("stop_gradient", x),))
+    array = values.astype(old)
+    (have,) = backends.build(graph, "native")([array], {})
+    np.testing.assert_array_equal(have, array.astype(new))
+
+
+def test_arrays_need_not_be_contiguous():
+    graph, size = softmax_loss()
+    sizes = {size.symbol: 6}
+    arrays = [np.repeat(np.repeat(a, 2, 0), 2, 1)[::2, ::2] for a in arrays_for(graph, sizes)]
+    arrays[1] = np.ascontiguousarray(arrays[1].T).T
+    close(build(graph)(arrays, sizes), walk.evaluate(graph, arrays, sizes))
+
+
+@st.composite
+def views(draw):
+    """Draw a function that takes an array of (4, 3, 5) through some views, as nodes."""
+    steps = draw(st.lists(st.integers(0, 2**31), min_size=1, max_size=5))
+
+    def apply(x):
+        for seed in steps:
+            rng = np.random.default_rng(seed)
+            kind = rng.integers(0, 5)
+            if kind == 0:
+                x = node("transpose", x, perm=tuple(rng.permutation(x.ndim).tolist()))
+            elif kind == 1:
+                start = [int(rng.integers(0, n)) for n in x.shape]
+                stop = [int(rng.integers(a + 1, n + 1)) for a, n in zip(start, x.shape, strict=True)]
+                x = node("slice", x, start=tuple(start), stop=tuple(stop),
+                         step=tuple(rng.integers(1, 3, x.ndim).tolist()))
+            elif kind == 2:
+                x = node("flip", x, axes=tuple(a for a in range(x.ndim) if rng.random() < 0.5) or (0,))
+            elif kind == 3 and x.ndim < 5:
+                at = int(rng.integers(0, x.ndim + 1))
+                x = node("expand", x, shape=(*x.shape[:at], 3, *x.shape[at:]), axes=(at,))
+            else:
+                x = node("reshape", x, shape=(int(np.prod(x.shape)),) if x.ndim > 2 else (*x.shape, 1))
+        return x
+
+    return apply
+
+
+@given(views(), views(), st.sampled_from(["f4", "f8", "i4", "?"]), st.integers(0, 2))
+def test_any_strides(first, second, dtype, inside):
+    x = input_(4, 3, 5, dtype=dtype)
+    value = x
+    if inside:
+        value = node("logical_not", x) if dtype == "?" else x + x
+    a, b = first(value), second(value if inside < 2 else x)
+    outputs = [node("stop_gradient", v) for v in (a, b)]
+    if a.shape == b.shape:
+        outputs.append(node("eq", a, b))
+    if dtype != "?":
+        outputs += [node("sum", v, axes=(v.ndim - 1,)) for v in (a, b)]
+        outputs += [node("max", v, axes=tuple(range(0, v.ndim, 2))) for v in (a, b)]
+    graph = Graph((x,), tuple(outputs))
+    arrays = [(np.arange(60).reshape(4, 3, 5) % 7 - 3).astype(dtype)]
+    close(backends.build(graph, "native")(arrays, {}), walk.evaluate(graph, arrays))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("batch", [1, 9])
+def test_a_scan_runs_without_python(reverse, batch):
+    def f(w, h, xs):
+        def step(h, x):
+            h = np.tanh(w @ h + x)
+            return h, (h * 2, x.sum(), h[::-1])
+
+        h, ys = mg.scan(step, h, xs.T, reverse=reverse)
+        return np.sum(h) + sum(np.sum(y ** 2) for y in ys)
+
+    rng = np.random.default_rng(0)
+    args = rng.normal(size=(5, 5)), rng.normal(size=(batch, 5)), rng.normal(size=(batch, 5, 11))
+    step = mg.value_and_grad(mg.mean_loss(f, in_axes=(None, 0, 0)), argnums=(0, 1, 2))
+    compiled = mg.compile(step, backend="native")
+    value, gradients = compiled(*args)
+    want, wanted = step(*args)
+    np.testing.assert_allclose(value, want, rtol=1e-12)
+    for a, b in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    assert not any("scan" in line for line in str(compiled.stages[-1]).splitlines() if line.startswith("step"))
+
+
+def test_a_scan_of_no_steps():
+    compiled = mg.compile(lambda h, xs: mg.scan(lambda h, x: (h + x, h), h, xs), backend="native")
+    h, ys = compiled(np.arange(3.0), np.zeros((0, 3)))
+    np.testing.assert_array_equal(h, np.arange(3.0))
+    assert ys.shape == (0, 3)
+
+
+def test_kernels_compile_for_other_machines():
+    graph, _ = softmax_loss("f4")
+    for text in build(graph)._texts.values():
+        for name, machine in target.TARGETS.items():
+            assert target.compile_ir(text, machine), name
+
+
+def test_asked_for_where_it_cannot_run(monkeypatch):
+    monkeypatch.setattr(target, "available", lambda: "llvmlite is not installed: pip install minigrad[native]")
+    with pytest.raises(mg.MinigradError, match="pip install minigrad"):
+        mg.compile(np.tanh, backend="native")
+    assert "numpy" in repr(mg.compile(np.tanh))

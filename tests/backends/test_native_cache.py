@@ -1,0 +1,228 @@
+"""Object code on disk: found again, never believed when damaged, never in the way."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from minigrad.backends.native import cache, target
+
+pytest.importorskip("llvmlite")
+pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ir(k):
+    return f"define i64 @f() {{\n ret i64 {k}\n}}"
+
+
+@pytest.fixture
+def where(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path / "deep" / "cache"))
+    return tmp_path / "deep" / "cache"
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """What was compiled since, rather than found."""
+    texts = []
+
+    def compile_all(some, machine=None):
+        texts.extend(some)
+        return target.compile_all(some, machine)
+
+    monkeypatch.setattr(cache, "compile_all", compile_all)
+    return texts
+
+
+def test_compiled_once(where, compiled):
+    code = cache.object_code(ir(1))
+    assert code == target.compile_ir(ir(1))
+    assert cache.object_code(ir(1)) == code
+    assert compiled == [ir(1)]
+    assert len(cache.entries(where)) == 1
+
+
+def test_several_at_once(where, compiled):
+    cache.object_code(ir(2))
+    del compiled[:]
+    assert cache.object_codes([ir(1), ir(2), ir(3), ir(1)]) == [target.compile_ir(ir(k)) for k in (1, 2, 3, 1)]
+    assert compiled == [ir(1), ir(3)]
+    assert cache.object_codes([]) == []
+
+
+def test_what_an_entry_is_found_by(where, compiled, monkeypatch):
+    """The text, the CPU, its features, the compiler: each makes another entry."""
+    host = target.host()
+    others = [(ir(2), host), (ir(1), target.TARGETS["x86-64"]), (ir(1), target.TARGETS["aarch64"]),
+              (ir(1), target.Target(host.triple, host.cpu, host.features + ",-fma"))]
+    for text, machine in [(ir(1), host), *others]:
+        assert cache.object_code(text, machine) == target.compile_ir(text, machine)
+    assert len(compiled) == len(cache.entries(where)) == 5
+    monkeypatch.setattr(target, "_PASSES", ())
+    cache.object_code(ir(1))
+    monkeypatch.setattr("llvmlite.__version__", "99.0")
+    cache.object_code(ir(1))
+    assert len(compiled) == 7
+
+
+def damage_cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def damage_empty(path):
+    path.write_bytes(b"")
+
+
+def damage_bit(path):
+    entry = bytearray(path.read_bytes())
+    entry[-5] ^= 1
+    path.write_bytes(entry)
+
+
+def damage_head(path):
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def damage_version(path):
+    path.write_bytes(path.read_bytes().replace(b"minigrad object", b"minigrad abject", 1))
+
+
+def damage_swap(path):
+    """Another text's entry, whole, under this one's name."""
+    cache.object_code(ir(77))
+    other = next(e.path for e in cache.entries(path.parent) if e.path != path)
+    path.write_bytes(other.read_bytes())
+
+
+def damage_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [
+    damage_cut, damage_empty, damage_bit, damage_head, damage_version, damage_swap, damage_folder])
+def test_damaged_entries_are_made_again(where, compiled, damage):
+    code = cache.object_code(ir(1))
+    [entry] = cache.entries(where)
+    damage(entry.path)
+    del compiled[:]
+    assert cache.object_code(ir(1)) == code
+    assert compiled == [ir(1)]
+    if damage is not damage_folder:
+        assert cache.object_code(ir(1)) == code
+        assert compiled == [ir(1)]
+
+
+def test_a_directory_that_cannot_be_made(where, tmp_path, compiled):
+    (tmp_path / "deep").write_text("a file stands where the directory should be")
+    for _ in range(2):
+        assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+    assert compiled == [ir(1)] * 2
+    assert cache.unwritable(where)
+    assert cache.entries(where) == []
+    assert cache.clear(where) == 0
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_may_not_be_written(where, compiled):
+    where.mkdir(parents=True)
+    where.chmod(0o500)
+    try:
+        assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+        assert "denied" in cache.unwritable(where).lower()
+    finally:
+        where.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk(where, monkeypatch):
+    monkeypatch.setattr(cache.tempfile, "mkstemp", lambda *args, **more: (os.open("/dev/full", os.O_WRONLY),
+                                                                          str(where / "x.part")))
+    (where / "x.part").parent.mkdir(parents=True)
+    (where / "x.part").touch()
+    assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+    assert list(where.iterdir()) == [], "what could not be finished is taken away"
+
+
+def test_others_cannot_write_there(where):
+    cache.object_code(ir(1))
+    assert stat.S_IMODE(where.stat().st_mode) == 0o700
+    assert cache.unwritable(where) is None
+
+
+def test_switched_off(monkeypatch, compiled):
+    for off in ("", " "):
+        monkeypatch.setenv("MINIGRAD_CACHE_DIR", off)
+        assert cache.directory() is None
+        assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+    assert len(compiled) == 2
+
+
+def test_where_it_is(monkeypatch, tmp_path):
+    monkeypatch.delenv("MINIGRAD_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(cache.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache.directory() == tmp_path / "xdg" / "minigrad"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache.directory() == tmp_path / ".cache" / "minigrad"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.directory() == tmp_path / ".cache" / "minigrad"
+    monkeypatch.setattr(cache.sys, "platform", "darwin")
+    assert cache.directory() == tmp_path / "Library" / "Caches" / "minigrad"
+    monkeypatch.setattr(cache.os.path, "expanduser", lambda path: path)
+    assert cache.directory() is None
+
+
+def test_the_oldest_used_go(where):
+    for k in range(6):
+        cache.object_code(ir(k))
+    paths = {k: where / (cache._key(ir(k), target.host()) + ".o") for k in range(6)}
+    for k, path in paths.items():
+        os.utime(path, (1000 + k, 1000 + k))
+    cache.object_code(ir(0))  # used now
+    size = cache.entries(where)[0].size
+    (where / "not-ours.txt").write_text("stays")
+    cache.prune(where, bound=3 * size)
+    assert {k for k, path in paths.items() if path.exists()} == {0, 4, 5}
+    assert (where / "not-ours.txt").exists()
+
+
+def test_the_bound_is_kept_while_entries_are_written(where, monkeypatch):
+    monkeypatch.setattr(cache, "_PRUNE", "")
+    monkeypatch.setattr(cache.prune, "__defaults__", (2000,))
+    for k in range(12):
+        cache.object_code(ir(k))
+    assert 0 < sum(e.size for e in cache.entries(where)) <= 2000
+
+
+def test_what_writers_left_behind_goes(where):
+    cache.object_code(ir(1))
+    old, new = where / "old.part", where / "new.part"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (time.time() - 7200,) * 2)
+    cache.prune(where)
+    assert (old.exists(), new.exists()) == (False, True)
+    assert cache.clear(where) == 1
+    assert list(where.iterdir()) == []
+
+
+def test_several_processes_share_a_directory(where):
+    script = """
+from minigrad.backends.native import cache, target
+for k in range(30):
+    text = f"define i64 @f() {{\\n ret i64 {k}\\n}}"
+    assert cache.object_code(text) == target.compile_ir(text)
+"""
+    some = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)})
+            for _ in range(3)]
+    assert [process.wait(120) for process in some] == [0, 0, 0]
+    assert len(cache.entries(where)) == 30
+    assert len(list(where.iterdir())) == 30

@@ -1,0 +1,239 @@
+"""Matrix products of native programs: every shape, every way the operands can lie, and any number of threads."""
+
+import ctypes
+import functools
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from llvmlite import ir
+
+from minigrad.backends.native import blas, cache, gemm, target, threads
+
+if target.available():
+    pytest.skip(target.available(), allow_module_level=True)
+
+DTYPES = [np.float32, np.float64]
+SIZES = [0, 1, 2, 7, 16, 31, 33, 65, 130]
+
+
+def ir_text(dtype, bits, machine=None):
+    module = ir.Module("gemm")
+    gemm.emit_gemm(module, "product", np.dtype(dtype), bits, machine)
+    return str(module)
+
+
+@functools.cache
+def step(dtype, with_blas, machine=None):
+    found, _ = blas.find()
+    text = ir_text(dtype, found.bits if with_blas and found else None, machine)
+    library = target.load([cache.object_code(text)], {**threads.symbols(), **(blas.symbols() if with_blas else {})})
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
+    call.library = library
+    return call
+
+
+def product(subscripts, x, y, out, with_blas=False, machine=None):
+    """Run the step on views whose bases are the whole arrays, so that offsets count, and return its arguments."""
+    views, bases = [], []
+    for i, v in enumerate((x, y, out)):
+        base = v
+        while isinstance(base.base, np.ndarray):
+            base = base.base
+        bases.append(base.ctypes.data)
+        views.append(gemm.View(i, v.ctypes.data - base.ctypes.data, v.shape, v.strides))
+    args = gemm.gemm_args(subscripts, *views, out.dtype, with_blas and blas.find()[0] is not None)
+    table = np.array(bases, np.uintp)
+    step(out.dtype.type, with_blas, machine)(args.ctypes.data, table.ctypes.data)
+    return args
+
+
+def check(subscripts, x, y, with_blas=False):
+    """Compare with the product in double precision, by the error bound of any order of summation."""
+    exact = np.einsum(subscripts, x.astype(np.float64), y.astype(np.float64))
+    size = np.einsum(subscripts, np.abs(x).astype(np.float64), np.abs(y).astype(np.float64))
+    fence = np.full(exact.size + 64, 7, x.dtype)  # what lies around the result must stay as it is
+    out = fence[32:32 + exact.size].reshape(exact.shape)
+    args = product(subscripts, x, y, out, with_blas)
+    bound = (x.shape[-1] + 2) * np.finfo(x.dtype).eps * size
+    assert np.all(np.abs(out - exact) <= bound)
+    assert np.all(fence[:32] == 7)
+    assert np.all(fence[32 + exact.size:] == 7)
+    return args
+
+
+def lay(values, way):
+    """Return an array that equals `values` and lies in memory as `way` says."""
+    if way == "rows":
+        return values
+    if way == "columns":
+        return np.ascontiguousarray(values.swapaxes(-1, -2)).swapaxes(-1, -2)
+    wide = np.full((*values.shape[:-2], 2 * values.shape[-2] + 1, 3 * values.shape[-1] + 5), np.nan, values.dtype)
+    view = {"gaps": wide[..., 1::2, 2:2 + values.shape[-1]][..., :values.shape[-2], :],
+            "steps": wide[..., 1::2, 2::3][..., :values.shape[-2], :values.shape[-1]],
+            "backwards": wide[..., ::-2, ::-3][..., :values.shape[-2], :values.shape[-1]],
+            "upwards": wide[..., ::-2, 2:2 + values.shape[-1]][..., :values.shape[-2], :]}[way]
+    view[...] = values
+    return view
+
+
+WAYS = ["rows", "columns", "gaps", "steps", "backwards", "upwards"]
+
+
+@pytest.mark.parametrize("with_blas", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_sizes(dtype, with_blas):
+    rng = np.random.default_rng(0)
+    for m, n, k in itertools.product(SIZES, SIZES, [0, 1, 3, 64, 257]):
+        check("ik,kj->ij", rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype), with_blas)
+
+
+@pytest.mark.parametrize("with_blas", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("left", WAYS)
+@pytest.mark.parametrize("right", WAYS)
+def test_operands_of_any_strides(left, right, dtype, with_blas):
+    rng = np.random.default_rng(1)
+    for m, n, k in [(1, 1, 1), (5, 3, 4), (1, 40, 70), (40, 1, 70), (9, 37, 70), (70, 9, 300), (130, 70, 33)]:
+        x, y = (lay(rng.normal(size=shape).astype(dtype), way) for shape, way in (((m, k), left), ((k, n), right)))
+        check("ik,kj->ij", x, y, with_blas)
+
+
+@pytest.mark.parametrize("with_blas", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_vectors(dtype, with_blas):
+    rng = np.random.default_rng(2)
+    for m, k in [(0, 3), (3, 0), (1, 1), (5, 7), (33, 600), (600, 33)]:
+        matrix, vector = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=k).astype(dtype)
+        for a in (matrix, lay(matrix, "columns"), lay(matrix, "steps")):
+            check("ik,k->i", a, vector, with_blas)
+            check("k,kj->j", vector, a.T, with_blas)
+            check("k,kj->j", np.repeat(vector, 2)[::2], a.T, with_blas)
+        check("k,k->", vector, vector[::-1], with_blas)
+
+
+@pytest.mark.parametrize("with_blas", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_stacks(dtype, with_blas):
+    rng = np.random.default_rng(3)
+    for stack, m, n, k in [((0,), 3, 4, 5), ((6,), 3, 0, 5), ((6,), 1, 1, 1), ((3, 4), 5, 6, 7), ((7,), 9, 40, 33),
+                           ((2, 3), 20, 70, 300), ((5,), 1, 33, 64), ((5,), 33, 1, 64)]:
+        letters = "ab"[:len(stack)]
+        x = rng.normal(size=(*stack, m, k)).astype(dtype)
+        y = rng.normal(size=(*stack, k, n)).astype(dtype)
+        subscripts = f"{letters}ik,{letters}kj->{letters}ij"
+        check(subscripts, x, y, with_blas)
+        check(subscripts, lay(x, "columns"), lay(y, "columns"), with_blas)
+        if 0 in stack:
+            continue
+        one = np.broadcast_to(y[(0,) * len(stack)], y.shape)
+        check(subscripts, x, one, with_blas)
+        check(subscripts, np.broadcast_to(x[:1], x.shape), y[::-1], with_blas)
+    x, y = rng.normal(size=(4, 3, 5, 6)).astype(dtype), rng.normal(size=(3, 4, 6, 2)).astype(dtype)
+    check("abik,abkj->abij", x, y.swapaxes(0, 1), with_blas)
+
+
+def test_sums_of_nothing_are_zero():
+    out = np.full((3, 4), np.nan, np.float32)
+    product("ik,kj->ij", np.ones((3, 0), np.float32), np.ones((0, 4), np.float32), out)
+    np.testing.assert_array_equal(out, 0)
+
+
+def test_what_lies_between_the_elements_is_not_read_into_the_result():
+    # nan times the zeros that fill a vector up would be nan
+    x, y = (lay(np.ones(shape, np.float32), "steps") for shape in ((9, 20), (20, 19)))
+    out = np.empty((9, 19), np.float32)
+    product("ik,kj->ij", x, y, out)
+    np.testing.assert_array_equal(out, 20)
+
+
+def test_infinities_stay_in_their_row():
+    x, y = np.ones((9, 300), np.float32), np.ones((300, 19), np.float32)
+    x[4, 270] = np.inf
+    out = np.empty((9, 19), np.float32)
+    product("ik,kj->ij", x, y, out)
+    expected = np.full((9, 19), 300.0)
+    expected[4] = np.inf
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_result_depends_on_neither_threads_nor_tiles(dtype):
+    rng = np.random.default_rng(4)
+    machines = [target.host(), target.TARGETS["aarch64"]]  # the shape of that one's tiles, run on this one
+    before = threads.get_num_threads()
+    try:
+        for m, n, k in [(200, 300, 700), (33, 512, 784), (700, 9, 64)]:
+            for way in ("rows", "columns"):
+                x, y = rng.normal(size=(m, k)).astype(dtype), lay(rng.normal(size=(k, n)).astype(dtype), way)
+                results = []
+                for count, machine in itertools.product((1, 2, 3, 7), machines):
+                    threads.set_num_threads(count)
+                    results.append(np.empty((m, n), dtype))
+                    product("ik,kj->ij", x, y, results[-1], machine=machine)
+                assert all(np.array_equal(results[0], other) for other in results[1:])
+    finally:
+        threads.set_num_threads(before)
+
+
+def test_an_element_is_chains_of_fused_multiplications():
+    # 1/3 + (-1/3) * 1 in doubles: the product of each pair is not rounded before it is added
+    third = np.float64(1) / 3
+    x, y = np.array([[third, third]]), np.array([[third], [-third]])
+    out = np.empty((1, 1))
+    product("ik,kj->ij", x, y, out)
+    rest = Fraction(float(third)) ** 2 - Fraction(float(third * third))
+    assert out[0, 0] == -float(rest)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("machine", target.TARGETS)
+def test_compiles_for_other_machines(machine, dtype):
+    machine = target.TARGETS[machine]
+    assert cache.object_code(ir_text(dtype, 64, machine), machine)
+
+
+def test_large_products_go_to_blas():
+    if blas.find()[0] is None:
+        pytest.skip(blas.find()[1])
+    x = np.ones((900, 900), np.float32)
+    out = np.empty_like(x)
+    assert product("ik,kj->ij", x, x, out, with_blas=True)[0] == gemm.MATRIX
+    np.testing.assert_array_equal(out, 900)
+    assert product("ik,kj->ij", x[::-1], x, out, with_blas=True)[0] == gemm.GENERATED
+    np.testing.assert_array_equal(out, 900)
+
+
+@pytest.mark.parametrize("wrong", ["sgemv", "dgemm", "threads"])
+def test_a_function_that_does_not_multiply_is_found_out(wrong):
+    found, why = blas.find()
+    if found is None:
+        pytest.skip(why)
+    f4 = np.dtype(np.float32)
+    assert blas.works(found.gemm[f4], found.gemv[f4], f4, found.bits)
+
+    def nothing(*_):
+        return None
+
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+    idle = kind(nothing)
+    address = ctypes.cast(idle, ctypes.c_void_p).value
+    gemms = {"sgemv": (found.gemm[f4], address), "dgemm": (address, found.gemv[f4]), "threads": (address, address)}
+    assert not blas.works(*gemms[wrong], f4, found.bits)
+
+
+def test_without_a_known_blas_the_reason_is_said(monkeypatch):
+    monkeypatch.setattr(blas, "_SPELLINGS", (("no_such_", "_blas", 32),))
+    blas.find.cache_clear()
+    try:
+        found, why = blas.find()
+        assert found is None
+        assert "NumPy" in why
+        assert blas.symbols() == {}
+    finally:
+        monkeypatch.undo()
+        blas.find.cache_clear()

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import optree
 
+from ..backends import cupy
 from ..compiler import Compiled, compile
 from ..errors import BatchError, MinigradError, at_user_line
 from ..graph import Graph
+from ..primitive import on_host
 from ..transforms.grad import value_and_grad
 from ..transforms.microbatch import microbatch as microbatched
 from ..transforms.trace import flatten_arguments, function_name, trace
@@ -32,10 +34,14 @@ _PATIENCE = 3.0  # seconds: a row that takes longer is not run again
 class Data:
     """The arguments of a per-example loss for a whole batch, and how to take some of the examples."""
 
-    def __init__(self, loss: Callable[..., Any], args: tuple, in_axes: Any):
-        self.loss, self.args, self.in_axes = loss, args, in_axes
+    def __init__(self, loss: Callable[..., Any], args: tuple, in_axes: Any, backend: str = "numpy"):
+        self.loss, self.in_axes = loss, in_axes
         self._leaves, self._tree, types = flatten_arguments(loss, args, {})
-        self._leaves = [np.asarray(x) for x in self._leaves]
+        self._leaves = [np.asarray(x) for x in map(on_host, self._leaves)]
+        if backend == "cupy":  # they are moved once, as one would for training
+            device = cupy.driver.current()
+            self._leaves = [device.asarray(x, x.dtype) for x in self._leaves]
+        self.args = optree.tree_unflatten(self._tree, self._leaves)[0]
         self._axes, self.size = mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)
         self.each = [self._with(k) for k in range(self.size)]  # the arguments of each example alone: views
 
@@ -72,12 +78,12 @@ class Way:
         step = compiled or self.compiled
         if not self.looped:
             value, gradient = step(*self.data.first(n))
-            return float(value), optree.tree_leaves(gradient)
+            return float(value), [on_host(g) for g in optree.tree_leaves(gradient)]
         total, sums = 0.0, None
         for args in self.data.each[:n]:
             value, gradient = step(*args)
             total += float(value)
-            leaves = [np.asarray(g) for g in optree.tree_leaves(gradient)]
+            leaves = [on_host(g) for g in optree.tree_leaves(gradient)]
             if sums is None:
                 sums = leaves
             else:
@@ -158,7 +164,8 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     progress : bool
         Show a progress bar, where the standard error is a terminal and `rich` is installed.
     backend : str
-        As in `compile`.
+        As in `compile`. With ``"cupy"`` the data is on the GPU before anything is timed; the times then include
+        fetching the results, and the peaks are those of the host's memory.
 
     Returns
     -------
@@ -186,7 +193,7 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     if not optree.tree_leaves(more):
         raise BatchError(at_user_line(f"compare({function_name(loss)}): there are no examples"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
-    data = Data(loss, (params, *more), axes)
+    data = Data(loss, (params, *more), axes, backend)
     chunk = min(microbatch or max(data.size // 8, 1), data.size)
     counts = {name: min(data.size, copies) if name == "unrolled" else data.size for name in ROWS}
     mean = mean_loss(loss, axes)

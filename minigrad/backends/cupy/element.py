@@ -68,7 +68,7 @@ class Element:
         self.params: dict[Any, Param] = {}
         self.slots: dict[int, tuple[str, str]] = {}  # of the table -> the name and the declaration
         self.scopes = [Scope()]
-        self.read: set[Key] = set()  # what lies in memory and is loaded
+        self.slots_written: set[int] = set()
         self.flat: dict[tuple[Index, tuple], str] = {}  # an index, for arrays of this shape -> the offset
         self._count = 0
 
@@ -112,14 +112,14 @@ class Element:
     def attempt(self) -> Iterator[None]:
         """Take everything back where `Elsewhere` is raised inside."""
         scopes = [(len(s.lines), set(s.names), dict(s.known)) for s in self.scopes]
-        params, slots, read = dict(self.params), dict(self.slots), set(self.read)
+        params, slots, written = dict(self.params), dict(self.slots), set(self.slots_written)
         try:
             yield
         except Elsewhere:
             for s, (n, names, known) in zip(self.scopes, scopes, strict=True):
                 del s.lines[n:]
                 s.names, s.known = names, known
-            self.params, self.slots, self.read = params, slots, read
+            self.params, self.slots, self.slots_written = params, slots, written
             raise
 
     def param(self, kind: str, what: Any, ctype: str, letter: str) -> str:
@@ -143,9 +143,9 @@ class Element:
                 table = self.params["table", None].name
                 self.slots[what] = name, (f"{const}{scalar.stored(dtype)}* __restrict__ {name} = "
                                           f"({const}{scalar.stored(dtype)}*){table}[{what}]")
+            if write:
+                self.slots_written.add(what)
             return self.slots[what][0]
-        if not write:
-            self.read.add(key)
         return self.param("key", what, f"{const}{scalar.stored(dtype)}* __restrict__", "p")
 
     def size(self, n: int | Dim) -> str:

@@ -68,25 +68,46 @@ class Launch:
         Its parameters and statements; the name comes before.
     params : list of Param
     writes : list of Key
-        Values in the arena that it makes; `reads`: that it loads.
+        The values that it makes.
     blocks : callable
         The number of blocks, for some sizes.
     partials, counters : callable
         Bytes for partial results, and for counters of finished blocks.
     arguments : callable
         Numbers for the parameters of kind ``own``.
+    simple : bool
+        Whether its blocks know nothing of each other, so that it may share a launch.
+    slots, slots_made : frozenset of int
+        Of the table: what it reads or writes, and what it writes.
     """
 
     body: str
     params: list[Any]
     writes: list[Key]
-    reads: list[Key]
     blocks: Callable[[Sizes], int]
     partials: Callable[[Sizes], int] = lambda sizes: 0
     counters: Callable[[Sizes], int] = lambda sizes: 0
     arguments: Callable[[Sizes], dict[str, int]] = lambda sizes: {}
     nodes: list[Node] = field(default_factory=list)
+    simple: bool = False
     name: str = ""
+    slots: frozenset[int] = frozenset()
+    slots_made: frozenset[int] = frozenset()
+
+    @property
+    def touched(self) -> list[Key]:
+        """What it reads or writes in the arena, and the constants that it reads."""
+        return [p.what for p in self.params if p.kind == "key"]
+
+    @property
+    def made(self) -> set[Key]:
+        """What it writes in the arena."""
+        return {p.what for p in self.params if p.kind == "key" and not p.text.startswith("const ")}
+
+    @property
+    def needs(self) -> set[Key]:
+        """What it reads in the arena."""
+        return {k for k in self.touched if isinstance(k, tuple) or k.prim.name != "const"} - self.made
 
 
 def typical(n: int | Dim) -> int:
@@ -203,8 +224,8 @@ class _Kernel(Element):
         if any("shared)" in line for line in lines):
             lines.insert(0, f"__shared__ __align__(16) char shared[16 * {THREADS}];")
         body = "\n".join([f"{head} {{", *("    " + line for line in lines), "}"])
-        return Launch(body, params, list(self.writes), sorted(self.read, key=str), blocks,
-                      nodes=[r.node for r in self.roots], **more)
+        return Launch(body, params, list(self.writes), blocks, nodes=[r.node for r in self.roots],
+                      slots=frozenset(self.slots), slots_made=frozenset(self.slots_written), **more)
 
 
 # -- every element of one shape, once ----------------------------------------------------------------------
@@ -299,7 +320,8 @@ class Columns(_Kernel):
             return max(min(-(-value(all_rows, sizes) // (step * each)), most // groups(sizes)), 1)
 
         return self.launch(
-            lambda sizes: n_parts(sizes) * groups(sizes), arguments=lambda sizes: {"parts": n_parts(sizes)},
+            lambda sizes: n_parts(sizes) * groups(sizes), simple=not self.terminals and not self.kept,
+            arguments=lambda sizes: {"parts": n_parts(sizes)},
             partials=lambda sizes: 8 * n_terminals * n_parts(sizes) * value(all_columns, sizes),
             counters=lambda sizes: 4 * groups(sizes) if n_terminals else 0)
 

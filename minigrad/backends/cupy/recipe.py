@@ -20,6 +20,7 @@ from . import dedicated, gemm
 from .element import Elsewhere, Key, printable
 from .kernels import Columns, Launch, Root, Rows, Sizes
 from .prelude import PRELUDE
+from .together import arrange, merge
 
 _SCATTERS = ("scatter_add", "scatter_max", "scatter_min")
 WRITTEN = MANAGED | {"gather", "random_bits", *_SCATTERS}  # what kernels can write straight into a result
@@ -31,7 +32,8 @@ class Sort:
 
     node: Node
 
-    def touches(self) -> list[Key]:
+    @property
+    def touched(self) -> list[Key]:
         return [dedicated.keys_of(self.node)]
 
 
@@ -42,7 +44,8 @@ class Multiply:
     product: gemm.Product
     operands: list[tuple[Key, gemm.Matrix]]
 
-    def touches(self) -> list[Key]:
+    @property
+    def touched(self) -> list[Key]:
         return [*(k for k, _ in self.operands), self.product.node]
 
 
@@ -54,7 +57,8 @@ class Evaluate:
     reads: list[Key]
     results: list[Key]
 
-    def touches(self) -> list[Key]:
+    @property
+    def touched(self) -> list[Key]:
         return [*self.reads, *self.results]
 
 
@@ -119,7 +123,6 @@ class Builder:
         self.recipe = Recipe(plan)
         self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
         self.done: set[Key] = set()  # what lies in memory by now
-        self.bodies: dict[str, str] = {}
         statements = [n for s in plan.steps for n in s.group.nodes]
         self.kind = {n: kind_of(n) for n in statements}
         whole = {self.roles.root[i] for n in statements if self.kind[n] in ("product", "evaluate") for i in n.inputs}
@@ -137,10 +140,28 @@ class Builder:
             self._steps([step])
         self._steps(scalars)
         self._outputs()
-        self.recipe.text = PRELUDE + "\n" + "\n\n".join(
-            f'extern "C" __global__ void __launch_bounds__({dedicated.THREADS}) {name}{body}'
-            for body, name in self.bodies.items()) + "\n"
+        self._finish()
         return self.recipe
+
+    def _finish(self) -> None:
+        """Put launches together, name the kernels, and see how long each value lives."""
+        recipe = self.recipe
+        names: dict[str, str] = {}
+        functions: dict[str, str] = {}
+        ops = []
+        for at, group in enumerate(arrange(recipe.ops, len(self.graph.inputs))):
+            op = merge(group, lambda text: functions.setdefault(text, f"f{len(functions) + 1}")) if len(
+                group) > 1 else group[0]
+            ops.append(op)
+            if isinstance(op, Launch):
+                op.name = names.setdefault(op.body, f"k{len(names) + 1}")
+            for key in op.touched:
+                first, _ = recipe.span.get(key, (at, at))
+                recipe.span[key] = first, at
+        recipe.ops = ops
+        recipe.text = "\n\n".join([PRELUDE, *(f"DEVICE void {name}{text}" for text, name in functions.items()), *(
+            f'extern "C" __global__ void __launch_bounds__({dedicated.THREADS}) {name}{body}'
+            for body, name in names.items())]) + "\n"
 
     # -- where values are -----------------------------------------------------------------------------------
 
@@ -175,22 +196,13 @@ class Builder:
 
     # -- emitting -------------------------------------------------------------------------------------------
 
-    def op(self, op: Any, touches: Sequence[Key]) -> None:
-        at = len(self.recipe.ops)
-        self.recipe.ops.append(op)
-        for key in touches:
-            first, _ = self.recipe.span.get(key, (at, at))
-            self.recipe.span[key] = first, at
-
     def emit(self, launch: Launch) -> None:
-        """Add a launch; equal kernels are one."""
-        wish = f"k{len(self.bodies) + 1}"
-        launch.name = self.bodies.setdefault(launch.body, wish)
+        """Add a launch: what it writes is there from now on."""
         for key in launch.writes:
             if self._memory(key)[0] == "key":
                 self.reserve_array(key, key)
             self.done.add(key)
-        self.op(launch, [p.what for p in launch.params if p.kind == "key"])
+        self.recipe.ops.append(launch)
 
     def copy(self, node: Node, key: Key) -> None:
         """Write a value, which may be a view or an argument, to memory of its own."""
@@ -288,7 +300,7 @@ class Builder:
         if key not in self.done:
             self.reserve(key, lambda sizes: 8 * dedicated.padded(node, sizes))
             self.emit(dedicated.place_keys(node, *where))
-            self.op(Sort(node), [key])
+            self.recipe.ops.append(Sort(node))
             self.done.add(key)
         self.emit(dedicated.add_up(node, *where))
 
@@ -302,10 +314,9 @@ class Builder:
                 key = "copy", v
                 self.copy(v, key)
             operands.append((key, m))
-        op = Multiply(found, operands)
         self.reserve_array(node, node)
         self.done.add(node)
-        self.op(op, op.touches())
+        self.recipe.ops.append(Multiply(found, operands))
 
     def _evaluate(self, node: Node) -> None:
         reads: list[Key] = []
@@ -320,7 +331,7 @@ class Builder:
             self.reserve_array(node, node)
         self.done.update([node, *results])
         self.recipe.notes.append(f"{node.where}: {node.prim.name} is evaluated by CuPy, outside the captured graph")
-        self.op(Evaluate(node, reads, results), [*reads, *results])
+        self.recipe.ops.append(Evaluate(node, reads, results))
 
     def _sources(self, node: Node) -> list[Key]:
         """Return what an operand lies in, in the arena."""

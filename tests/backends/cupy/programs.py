@@ -21,6 +21,7 @@ from minigrad.primitive import on_host
 
 from ...checks import program as program_of
 
+_CALLED = re.compile(r"DEVICE void (f\d+)(\(.*?\n\})", re.DOTALL)
 _DEFINED = re.compile(r'extern "C" __global__ void (__launch_bounds__\(\d+\) )(\w+)(\(.*?\n\})', re.DOTALL)
 
 
@@ -133,8 +134,11 @@ def compile_ahead(device: Any, programs: Sequence[tuple[Any, Sequence[dict[Symbo
 
 def kernels(texts: list[str]) -> str:
     """Return one source with every kernel of several once, each under a name of its own."""
-    bodies = dict.fromkeys(f"{bounds}\0{body}" for text in texts
-                           for bounds, _, body in _DEFINED.findall(text.replace(PRELUDE, "")))
-    parts = [(k, *b.split("\0")) for k, b in enumerate(bodies)]
-    return "typedef int I;\n" + COMMON + "\n".join(
-        f'extern "C" __global__ void {bounds}n{k}{body}' for k, bounds, body in parts)
+    made: dict[str, str] = {}  # a definition without its name -> the name
+    for text in texts:
+        own = text.replace(PRELUDE, "")
+        called = {name: made.setdefault(f"DEVICE void @{body}", f"n{len(made)}") for name, body in _CALLED.findall(own)}
+        for bounds, _, body in _DEFINED.findall(own):
+            body = re.sub(r"\bf\d+(?=\()", lambda m, called=called: called[m[0]], body)
+            made.setdefault(f'extern "C" __global__ void {bounds}@{body}', f"n{len(made)}")
+    return "typedef int I;\n" + COMMON + "\n".join(text.replace("@", name, 1) for text, name in made.items())

@@ -215,3 +215,15 @@ def test_results_share_no_memory(stand_in):
     everything = [*arrays, *first, *second]
     for a in (*first, *second):
         assert not any(np.shares_memory(a, b) for b in everything if b is not a)
+
+
+def test_copies_and_updates_share_launches():
+    def step(params, x, y):
+        value, gradient = mg.value_and_grad(mg.mean_loss(programs.softmax_loss, (None, 0, 0)))(params, x, y)
+        return value, {k: params[k] - 0.1 * gradient[k] for k in params}
+
+    made = recipe(step, *programs.network(8))
+    launches = [op for op in made.ops if isinstance(op, Launch)]
+    updates = [op for op in launches if sum(n.prim.name == "sub" for n in op.nodes) >= 4]
+    assert updates == [launches[-1]]
+    assert sum(n.prim.name == "input" for n in launches[0].nodes) >= 2

@@ -51,6 +51,8 @@ class Program:
         The CUDA text of its kernels.
     stages : list of Stage
     recipe : Recipe
+    held : dict of Node to Held
+        The programs of nodes that hold graphs.
     """
 
     def __init__(self, graph: Graph, precision: str = "highest", device: Any = None):
@@ -60,9 +62,9 @@ class Program:
         self._device = device or driver.current()
         self.recipe: Recipe = Builder(schedule(graph, WRITTEN)).build()
         build = partial(Program, precision=precision, device=self._device)
-        self._held = {n: KINDS[n.prim.name](n, build, self._device.xp) for n in graph.nodes if n.prim.name in KINDS}
+        self.held = {n: KINDS[n.prim.name](n, build, self._device.xp) for n in graph.nodes if n.prim.name in KINDS}
         self.source = "\n\n".join([self.recipe.text,
-                                   *(text for held in self._held.values() for text in held.sources())])
+                                   *(text for held in self.held.values() for text in held.sources())])
         self._symbols = sorted(_all_symbols(graph), key=lambda s: s.uid)
         self._pools: dict[tuple[int, ...], deque] = {}
         self._constants: dict[Node, Any] = {}
@@ -131,7 +133,7 @@ class Program:
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its arguments and results."""
-        return layout(self.recipe, sizes)[1] + sum(h.workspace_bytes(sizes) for h in self._held.values())
+        return layout(self.recipe, sizes)[1] + sum(h.workspace_bytes(sizes) for h in self.held.values())
 
     @property
     def stages(self) -> list[Stage]:
@@ -202,7 +204,7 @@ class Space:
                 self.segments.append(self._evaluation(op))
                 continue
             if not self.segments or not isinstance(self.segments[-1], Segment):
-                self.segments.append(Segment(self._device))
+                self.segments.append(Segment(self._device, self.recipe.notes))
             self.segments[-1].calls += self._calls(at, op, counter)
             counter += counters[at]
 
@@ -273,8 +275,8 @@ class Space:
 
     def _evaluation(self, op: Evaluate) -> Callable[[Sequence[Any]], None]:
         node, xp = op.node, self._device.xp
-        if node in self._program._held:
-            function = self._program._held[node].bind(self.sizes)
+        if node in self._program.held:
+            function = self._program.held[node].bind(self.sizes)
         else:
             function = partial(node.prim.eval, xp, **concrete(node.params, self.sizes))
         parts = node.type.parts if isinstance(node.type, TupleType) else (node,)
@@ -332,8 +334,8 @@ class Space:
 class Segment:
     """Launches without an evaluation between them: run one by one at first, and as a graph from the second time on."""
 
-    def __init__(self, device: Any):
-        self._device = device
+    def __init__(self, device: Any, notes: list[str]):
+        self._device, self._notes = device, notes
         self.calls: list[Callable[[], None]] = []
         self.graph: Any = None
         self._runs = 0
@@ -341,7 +343,10 @@ class Segment:
     def __call__(self, arrays: Sequence[Any]) -> None:
         self._runs += 1
         if self.graph is None and self._runs == 2 and len(self.calls) > 1:
-            self.graph = self._device.capture(self._each)
+            try:
+                self.graph = self._device.capture(self._each)
+            except MinigradError as error:  # it works without, only slower
+                self._notes.append(f"not captured: {error}")
         if self.graph is not None:
             self.graph.launch()
         else:

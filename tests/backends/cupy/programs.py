@@ -132,7 +132,15 @@ def compile_ahead(device: Any, programs: Sequence[tuple[Any, Sequence[dict[Symbo
             Space(program, sizes)
 
 
-def kernels(texts: list[str]) -> str:
+def sources(program: Any) -> Iterator[str]:
+    """Yield the text of a program and of those that it holds."""
+    yield program.recipe.text
+    for held in program.held.values():
+        for _, inner, _ in held.programs:
+            yield from sources(inner)
+
+
+def kernels(texts: Sequence[str]) -> str:
     """Return one source with every kernel of several once, each under a name of its own."""
     made: dict[str, str] = {}  # a definition without its name -> the name
     for text in texts:

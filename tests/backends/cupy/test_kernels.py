@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 import minigrad as mg
 from minigrad import walk
@@ -11,6 +12,8 @@ from minigrad.backends.cupy.recipe import Evaluate
 from minigrad.passes import run
 
 from ...passes.programs import arrays_for, random_graph
+from ...test_random_programs import batch_of
+from ...test_random_programs import programs as whole_programs
 from . import programs
 
 
@@ -55,6 +58,31 @@ def test_random_programs(device, backwards):
             sizes = {size.symbol: b}
             arrays = arrays_for(graph, sizes, seed, order)
             close(programs.call(program, arrays, sizes), walk.evaluate(after, arrays, sizes), 1e-10)
+
+
+def test_whole_random_programs(device):
+    jobs = []
+
+    @settings(max_examples=30, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(whole_programs())
+    def collect(case):
+        program, w, x = case
+        args = w, batch_of(x, 5)
+        for f in (mg.vmap(program.tree, (None, 0)), mg.value_and_grad(mg.mean_loss(program, (None, 0))),
+                  mg.per_example_grad(program, in_axes=(None, 0))):
+            graph, arrays, sizes = programs.optimized(f, *args)
+            jobs.append((program, graph, arrays, sizes, Program(graph, device=device)))
+
+    collect()
+    programs.compile_ahead(device, [(made, [sizes]) for _, _, _, sizes, made in jobs])
+    for program, graph, arrays, sizes, made in jobs:
+        want = walk.evaluate(graph, arrays, sizes)
+        for _ in range(2):
+            try:
+                close(programs.call(made, arrays, sizes), want, 1e-8)
+            except AssertionError as error:
+                error.add_note(str(program))
+                raise
 
 
 @pytest.mark.parametrize("backwards", [False, True])

@@ -88,6 +88,19 @@ def test_parts_that_cannot_be_captured_run_between_graphs(on_stand_in):
     assert "solve is evaluated by CuPy" in note.after
 
 
+def test_what_the_driver_does_not_capture_runs_all_the_same(on_stand_in, monkeypatch):
+    def refuse(work):
+        raise MinigradError("cuStreamEndCapture failed (901)")
+
+    monkeypatch.setattr(on_stand_in, "capture", refuse)
+    ours, numpys = step()
+    args = programs.network(6)
+    for _ in range(4):
+        same(ours(*args), numpys(*args))
+    (stage,) = [s for s in ours.entries[0].program.stages if s.name == "capture"]
+    assert "not captured: cuStreamEndCapture" in stage.after
+
+
 @pytest.mark.parametrize("f", [
     lambda x: mg.scan(lambda c, r: (np.tanh(c + r), c * r), np.zeros(3), x),
     lambda x: mg.while_loop(lambda c: c.sum() < 50, lambda c: c * 2 + 1, np.abs(x[0])),

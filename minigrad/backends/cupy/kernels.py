@@ -405,7 +405,8 @@ class Rows(_Kernel):
         try:
             with self.attempt():
                 if self.domain and idx == (*self.idx, *self.own_idx):
-                    self.flat[idx, (*self.shape, *self.domain)] = f"row * {self.size(size_of(self.domain))} + at"
+                    n = size_of(self.domain)
+                    self.flat[idx, (*self.shape, *self.domain)] = "row" if n == 1 else f"row * {self.size(n)} + at"
                 if root.within or root.terminal:
                     acc = self.begin(node, "a", 1 if root.within else 0)
                     if self.domain:

@@ -139,6 +139,15 @@ def test_functions_that_cuda_lacks_are_evaluated_and_named():
     assert "digamma" in made.notes[0]
 
 
+def test_a_row_of_one_is_read_in_its_loop_and_outside(device):
+    def f(x):
+        total = np.exp(x).sum(1)
+        return total * x[:, 0], np.tanh(x)[:, 0] + total
+
+    graph, arrays, sizes = programs.optimized(f, np.arange(6.0).reshape(6, 1))
+    close(programs.call(Program(graph, device=device), arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-12)
+
+
 @pytest.mark.parametrize("name", ["add", "max", "min"])
 def test_long_scatters(device, name):
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from .harness import cores
 
 NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory", "per_example", "algebra", "accuracy",
          "gemm", "peers.elementwise", "peers.mlp", "peers.narrow", "peers.attention", "peers.rnn", "peers.logistic",
-         "peers.mixture", "peers.norms", "peers.epoch", "peers.cold")
+         "peers.mixture", "peers.norms", "peers.epoch", "peers.cold", "graphs")
 ON_REQUEST = ("gpu",)  # what not every machine can run
 
 
@@ -27,6 +27,7 @@ def main() -> int:
     n = str(cores())
     environment = {**os.environ, "OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n, "MKL_NUM_THREADS": n,
                    "JAX_PLATFORMS": "cpu"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a process starts as it does where the package is installed
     broken = 0
     for name in args.names or NAMES:
         start = time.perf_counter()

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-PEERS = frozenset({"jax", "jaxlib", "torch", "opacus", "backpack", "pytensor", "autograd", "numba", "llvmlite"})
-# contestants that need one of these may be absent
+# Contestants that need one of these may be absent.
+PEERS = frozenset({"jax", "jaxlib", "torch", "torch_geometric", "opacus", "backpack", "pytensor", "autograd", "numba",
+                   "llvmlite"})
 FEWEST = 5  # undisturbed rounds that are better than many disturbed ones
 UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
 
@@ -248,7 +249,8 @@ def conditions() -> dict[str, Any]:
     import importlib.metadata  # here, as a benchmark of first gradients waits for this module's imports
 
     versions = {"python": platform.python_version()}
-    for name in ("numpy", "jax", "torch", "pytensor", "autograd", "numba", "llvmlite"):
+    for name in ("numpy", "scipy", "jax", "torch", "torch_geometric", "pytensor", "autograd", "numba",
+                 "llvmlite"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     if "minigrad" in sys.modules:

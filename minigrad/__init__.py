@@ -18,6 +18,14 @@ from .errors import (
 )
 from .graph import ArrayType, Graph, Node
 from .numpy import Array, special, where
+from .ragged.axes import Axis, axis, count, index, shared
+from .ragged.batch import Batch, batch
+from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
+from .ragged.dataset import open_dataset, save_dataset
+from .ragged.loader import DataLoader
+from .ragged.schema import example
+from .segment import gather, segment_max, segment_mean, segment_min, segment_softmax, segment_sum
+from .sparse import Sparse
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
 from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

@@ -139,6 +139,12 @@ class Compiled:
             values = entry.program(arrays, sizes)
         return optree.tree_unflatten(entry.graph.out_tree, values)
 
+    def workspace_bytes(self, *args: Any, **kwargs: Any) -> int:
+        """Return how much memory a call with such arguments would use, beside them and its results."""
+        leaves, tree = optree.tree_flatten((args, kwargs))
+        entry, sizes = self._find(args, kwargs, (tree, *map(_kind, leaves)))
+        return entry.program.workspace_bytes(sizes)
+
     def build(self, *args: Any, **kwargs: Any) -> Entry:
         """Return the program for such arguments without running it; types such as ``mg.f32[784]`` will do."""
         leaves, tree, _ = flatten_arguments(self._f, args, kwargs)
@@ -159,8 +165,8 @@ class Compiled:
             else:
                 entry = self._trace(args, kwargs, kinds)
                 sizes = entry.sizes(shapes)
-            if 0 in sizes.values():
-                symbol = next(s for s, n in sizes.items() if n == 0)
+            symbol = next((s for s, n in sizes.items() if n == 0 and not s.rows), None)
+            if symbol is not None:
                 names = argument_names(self._f, args, kwargs)
                 which = [names[i] for i, n in enumerate(entry.graph.inputs) if any(
                     getattr(d, "symbol", None) is symbol for d in n.shape)]
@@ -201,7 +207,7 @@ def _static_kind(x: Any) -> Any:
     """Return the same without the shape, which may be symbolic."""
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         return type(x)
-    return str(x.dtype) if hasattr(x, "dtype") else str(np.asarray(x).dtype)
+    return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
 
 
 def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (), **options: Any) -> Compiled:

@@ -19,12 +19,15 @@ _uid = itertools.count()
 
 
 class Symbol:
-    """A named size. Two symbols of the same name are different symbols."""
+    """A named size. Two symbols of the same name are different symbols.
 
-    __slots__ = ("hint", "name", "uid")
+    `rows` says that it counts rows, of which there may be none; a batch has at least one example.
+    """
 
-    def __init__(self, name: str, hint: int | None = None):
-        self.name, self.hint, self.uid = name, hint, next(_uid)
+    __slots__ = ("hint", "name", "rows", "uid")
+
+    def __init__(self, name: str, hint: int | None = None, rows: bool = False):
+        self.name, self.hint, self.rows, self.uid = name, hint, rows, next(_uid)
 
     def __repr__(self) -> str:
         return self.name
@@ -40,9 +43,9 @@ class Dim:
         self._hash = hash(terms)
 
     @classmethod
-    def new(cls, name: str, hint: int | None = None) -> Dim:
+    def new(cls, name: str, hint: int | None = None, rows: bool = False) -> Dim:
         """Return a fresh size called `name`; `hint` is its value in the example at hand."""
-        return cls((((Symbol(name, hint),), 1),))
+        return cls((((Symbol(name, hint, rows),), 1),))
 
     @property
     def symbols(self) -> set[Symbol]:
@@ -236,13 +239,17 @@ class Watch(threading.local):
 
     def __init__(self):
         self.batched: list[tuple[object, ...]] | None = None
+        self.named: dict[object, str] = {}
         self.insisted: dict[Symbol, tuple[str, int] | None] | None = None
         self.merged: list[tuple[Symbol, Symbol]] | None = None
 
-    def note_batch(self, sizes: Iterable[object]) -> None:
+    def note_batch(self, sizes: Iterable[object], name: str = "") -> None:
+        """Note sizes that are one and may be any number; `name` is that of a ragged axis, which may have no rows."""
         origins = tuple(n.origin for n in sizes if isinstance(n, Tagged))
         if self.batched is not None and origins:
             self.batched.append(origins)
+            if name:
+                self.named |= dict.fromkeys(origins, name)
 
     def insist(self, dim: Dim) -> int:
         """Return the number that `dim` has in this example, and note that it was needed."""

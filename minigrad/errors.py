@@ -70,6 +70,7 @@ def _is_internal(frame: FrameType) -> bool:
         name = frame.f_globals.get("__name__") or ""
         known = (name + ".").startswith(_LIBRARIES) or code.co_filename.startswith("<__array_function__")
         known = known and not frame.f_globals.get("__user_code__", False)
+        known = known or code.co_qualname.startswith("__create_fn__.")  # what a dataclass writes for its user
         _internal[code] = known
     return known
 

@@ -38,7 +38,7 @@ def dtype_of(dtype: object, whose: Callable[[], str] = str) -> np.dtype:
             f"{whose()}dtype {dtype.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
             + (". Split it into its real and imaginary parts." if dtype.kind == "c" else
                ". Convert it with np.asarray(x, dtype=float)." if dtype.kind == "O" else ".")))
-    return dtype.newbyteorder("=")
+    return np.dtype(dtype.str[1:])  # NumPy's own instance: ufunc.at is 30 times as fast with it as with an equal one
 
 
 def short_dtype(dtype: np.dtype) -> str:

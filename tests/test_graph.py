@@ -8,6 +8,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import walk
+from minigrad.graph import dtype_of
 
 W = np.array([1.0, 2.0, 0.5])
 X = np.arange(15.0).reshape(5, 3)
@@ -70,3 +71,10 @@ def test_where_on_plain_arrays_is_numpys():
     out = mg.where(W > 1, W, 0)
     assert type(out) is np.ndarray
     np.testing.assert_array_equal(out, [0, 2, 0])
+
+
+@pytest.mark.parametrize("name", ["bool", "int8", "uint8", "int32", "int64", "uint64", "float16", "float32", "float64"])
+def test_a_dtype_is_numpys_own_instance_of_it(name):
+    for given in (name, np.dtype(name), np.dtype(name).newbyteorder(">"), np.dtype(name).newbyteorder("=")):
+        assert dtype_of(given) is np.dtype(name)
+    assert mg.trace(lambda x: np.where(x > 0, x, x))(np.ones(3, name)).outputs[0].dtype is np.dtype(name)

@@ -19,6 +19,7 @@ from .numpy_source import Printer
 from .numpy_text import MANAGED
 
 KEPT = 8  # sets of sizes whose workspaces are kept
+LAYOUTS = 256  # sets of rounded sizes whose layouts are kept
 
 
 class Program:
@@ -43,6 +44,10 @@ class Program:
         self._main = space["main"]
         self._symbols = printed.symbols
         self._pools: dict[tuple[int, ...], deque] = {}
+        self._grows = workspace.grows(self._plan)
+        self._layouts: dict[tuple[int, ...], workspace.Layout] = {}
+        self._arenas: deque[np.ndarray] = deque()
+        self._latest: tuple[int, ...] | None = None  # sizes of the latest run that kept no workspace
         self._lock = threading.Lock()
 
     def __call__(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
@@ -62,16 +67,53 @@ class Program:
         key = tuple([sizes[s] for s in self._symbols])
         pool = self._pools.get(key)
         if pool is None:
+            if len(self._pools) >= KEPT and self._grows and key != self._latest:
+                self._latest = key
+                return self._run_once(arrays, sizes)
             pool = self._new_pool(key)
         try:
             space = pool.pop()
         except IndexError:
-            space = workspace.make(self._plan, self._items, self._wanted, sizes, self._held)
+            layout = workspace.Layout(self._plan, self._items, sizes)
+            space = self._space(sizes, layout, workspace.arena_of(layout))
         try:
-            with np.errstate(all="ignore"):
-                return self._main(*arrays, *space)
+            return self._run(arrays, space)
         finally:
             pool.append(space)
+
+    def _run(self, arrays: Sequence[np.ndarray], space: tuple[Any, ...]) -> list[np.ndarray]:
+        with np.errstate(all="ignore"):
+            return self._main(*arrays, *space)
+
+    def _run_once(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
+        """Run with sizes that may not come again, as those of ragged batches: in memory that serves others too."""
+        layout = self._layout(sizes)
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            arena = workspace.arena_of(layout)
+        if arena.nbytes < layout.total + workspace.ALIGN:
+            arena = workspace.arena_of(layout)
+        try:
+            return self._run(arrays, self._space(sizes, layout, arena))
+        finally:
+            self._arenas.append(arena)
+
+    def _space(self, sizes: Mapping[Symbol, int], layout: workspace.Layout, arena: np.ndarray) -> tuple[Any, ...]:
+        return workspace.make(self._plan, self._items, self._wanted, sizes, self._held, layout, arena)
+
+    def _layout(self, sizes: Mapping[Symbol, int]) -> workspace.Layout:
+        """Return a layout that these sizes fit into; that of one set of sizes serves all that are a little smaller."""
+        larger = workspace.rounded(sizes)
+        key = tuple([larger[s] for s in self._symbols])
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = workspace.Layout(self._plan, self._items, larger)
+            with self._lock:
+                while len(self._layouts) >= LAYOUTS:
+                    del self._layouts[next(iter(self._layouts))]
+                self._layouts[key] = layout
+        return layout
 
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
@@ -80,7 +122,10 @@ class Program:
             return self._pools.setdefault(key, deque())
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
-        """Return how much memory a run keeps beside its inputs and outputs."""
+        """Return how much memory a run keeps beside its inputs and outputs.
+
+        A program that is called with ever new sizes works in memory for sizes an eighth larger.
+        """
         held = sum(h.workspace_bytes(sizes) for h in self._held.values())
         return workspace.Layout(self._plan, self._items, sizes).total + held
 

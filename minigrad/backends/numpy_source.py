@@ -21,7 +21,10 @@ from ..passes.schedule import Plan, Step
 from . import numpy_text as nt
 from .blocks import PARTS, ROWS, SCRATCH, WHOLE
 
-HEAD = "import numpy as np\n\nfrom minigrad.backends.blocks import in_blocks"
+HEAD = """import numpy as np
+
+from minigrad.backends.blocks import in_blocks
+from minigrad.ops.index import sum_gathered, sum_rows, take_rows"""
 SECTION = 1500  # statements in one Python function: compiling longer ones takes more than linear time
 
 
@@ -86,7 +89,7 @@ class Names:
     """Python names that are unique and legal."""
 
     def __init__(self):
-        self._used = {"np", "main", "len", "in_blocks"}
+        self._used = {"np", "main", "len", "in_blocks", "sum_gathered", "sum_rows", "take_rows"}
 
     def __call__(self, wish: str) -> str:
         wish = re.sub(r"\W+", "_", wish).strip("_") or "x"

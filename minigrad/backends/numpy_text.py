@@ -106,13 +106,15 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
         return [f"np.matmul({xs[0]}, {xs[1]}, out={out})"]
     if name == "gather":
         if len(xs) == 2:
-            return [f"np.take({xs[0]}, {xs[1]}, axis=0, out={out})"]
+            return [f"take_rows({xs[0]}, {xs[1]}, {out})"]
         return [f"np.copyto({out}, {xs[0]}[{', '.join(xs[1:])}])"]
     if name == "scatter_add":
         index = ", ".join(xs[1:])
         if lockstep(node) and node.inputs[1].ndim == 1:  # one element of each row: none is met twice
             return [f"{out}[...] = 0", f"{out}[{index}] = {xs[0]}"]
-        return [f"{out}[...] = 0", f"np.add.at({out}, ({index}), {xs[0]})"]
+        return [f"sum_rows({xs[0]}, ({index},), {out})"]
+    if name == "gather_sum":
+        return [f"sum_gathered({', '.join((*xs, out))})"]
     if name == "pad":
         cut = [f"{a}:{n - b}" + (f":{i + 1}" if i else "") if (a, b, i) != (0, 0, 0) else ":"
                for n, a, b, i in zip(node.shape, p["low"], p["high"], p["interior"], strict=True)]
@@ -122,7 +124,8 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
     return [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
 
 
-MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin", "scatter_add", "pad"})
+MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin", "scatter_add", "gather_sum",
+                     "pad"})
 
 
 def fits_matmul(node: Node) -> bool:

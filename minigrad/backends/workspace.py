@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Symbol, value
+from ..dims import Dim, Symbol, value
 from ..graph import TupleType
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..walk import concrete
@@ -111,11 +111,33 @@ def _block(plan: Plan, step: Step, rows: int, sizes: Mapping[Symbol, int]) -> in
     return rows if rows <= block + block // 2 else -(-rows // -(-rows // block))
 
 
+def rounded(sizes: Mapping[Symbol, int]) -> dict[Symbol, int]:
+    """Return sizes an eighth larger at most, such that sizes that differ little become the same."""
+    up = {}
+    for symbol, n in sizes.items():
+        step = 1 << max(n.bit_length() - 4, 0)
+        up[symbol] = -(-n // step) * step
+    return up
+
+
+def grows(plan: Plan) -> bool:
+    """Tell whether no array of the plan is smaller where the sizes are larger."""
+    shapes = [n.shape for n in plan.graph.nodes if hasattr(n.type, "shape")]
+    return all(factor > 0 for shape in shapes for n in shape if isinstance(n, Dim) for monomial, factor in n.terms
+               if monomial)
+
+
+def arena_of(layout: Layout) -> np.ndarray:
+    """Return memory for a layout."""
+    return np.empty(layout.total + ALIGN, np.uint8)
+
+
 def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping[Symbol, int],
-         held: Mapping[Any, Any]) -> tuple[Any, ...]:
-    """Return what main takes beside its inputs: arrays in a fresh arena, sizes, blocks, evaluations."""
-    layout = Layout(plan, items, sizes)
-    arena = np.empty(layout.total + ALIGN, np.uint8)
+         held: Mapping[Any, Any], layout: Layout, arena: np.ndarray) -> tuple[Any, ...]:
+    """Return what main takes beside its inputs: arrays in the arena, sizes, blocks, evaluations.
+
+    The layout may be that of larger sizes, and the arena larger than the layout.
+    """
     start = -arena.ctypes.data % ALIGN
     have: dict[str, Any] = {}
 
@@ -128,7 +150,8 @@ def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping
             shape = [value(d, sizes) for d in n.shape]
             have[i.name] = array(shape, n.dtype, layout.offset["buffer", plan.place[n]])
         elif i.kind == "scratch":
-            shape = [layout.blocks[i.step], *(value(d, sizes) for d in n.shape[1:])]
+            rows = min(layout.blocks[i.step], value(plan.steps[i.step].group.rows, sizes))
+            shape = [rows, *(value(d, sizes) for d in n.shape[1:])]
             have[i.name] = array(shape, n.dtype, layout.offset["scratch", i.step, i.slot])
         elif i.kind == "blocks":
             rows, block = value(plan.steps[i.step].group.rows, sizes), layout.blocks[i.step]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,13 @@ from .. import walk
 from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, Node, TupleType, leaf_names
 from ..ops.control import placeholder
+from ..transforms.mapped import mapped_axes
+from ..transforms.ragged import has_batch
 from ..transforms.trace import Staged, flatten_arguments, stage
-from ..transforms.vmap import mapped_axes, vmap
+from ..transforms.vmap import vmap
 from .check import Checked, at_element, describe, element, name_of, number, plural, precision, stage_precisely, type_of
+from .ragged_batching import check_ragged
+from .seen import Seen, tolerance
 
 
 def check_batching(f: Callable[..., Any], args: Sequence[Any], in_axes: Any = 0, rtol: float | None = None,
@@ -31,7 +34,7 @@ def check_batching(f: Callable[..., Any], args: Sequence[Any], in_axes: Any = 0,
     f : callable
         A function of one example.
     args : sequence
-        Its arguments, those that `in_axes` maps with the examples along an axis.
+        Its arguments, those that `in_axes` maps with the examples along an axis, or as a batch (`minigrad.batch`).
     in_axes : int, None, or a pytree of them
         As in `vmap`.
     rtol, atol : float, optional
@@ -52,9 +55,11 @@ def check_batching(f: Callable[..., Any], args: Sequence[Any], in_axes: Any = 0,
     --------
     >>> print(mg.check_batching(loss, (params, X, y), in_axes=(None, 0, 0)))
     """
+    if has_batch(tuple(args)):
+        return check_ragged(f, args, in_axes, rtol, atol)
     args, staged = stage_precisely(f, args, lambda args: _stage_example(f, args, in_axes))
     batch = Batch(f, staged, args, in_axes)
-    tol = _tolerance(precision(batch.graph), rtol, atol)
+    tol = tolerance(precision(batch.graph), rtol, atol)
     seen = Seen(tol)
     batch = batch.distinct()
     one = batch.take([0])
@@ -71,43 +76,6 @@ def _stage_example(f: Callable[..., Any], args: tuple, in_axes: Any) -> Staged:
     example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
                for t, a in zip(types, axes, strict=True)]
     return stage(f, args, {}, (leaves, tree, example))
-
-
-def _tolerance(roundoff: float, rtol: float | None, atol: float | None) -> tuple[float, float | None]:
-    """Return the relative tolerance and the absolute one; None stands for the relative one times the scale."""
-    return (roundoff * 1e4 if rtol is None else rtol), atol
-
-
-@dataclass
-class Seen:
-    """What was compared so far."""
-
-    tolerance: tuple[float, float | None]
-    comparisons: int = 0
-    largest: float = 0.0
-
-    def first(self, have: Any, want: Any) -> tuple[int, ...] | None:
-        """Return the index of the first element that differs; nan equals nan."""
-        have, want = np.asarray(have), np.asarray(want)
-        if have.shape != want.shape:
-            return ()
-        if not want.size:
-            return None
-        exact = want.dtype.kind != "f"
-        have, want = have.astype(float), want.astype(float)
-        finite = np.abs(want[np.isfinite(want)])
-        scale = float(finite.max(initial=0.0))
-        rtol, atol = self.tolerance
-        atol = rtol * scale if atol is None else atol
-        with np.errstate(invalid="ignore"):
-            gap = np.abs(have - want)
-            same = (have == want) | (np.isnan(have) & np.isnan(want))
-            wrong = ~(same | ((gap <= atol + rtol * np.abs(want)) & (not exact)))
-        self.comparisons += want.size
-        if not wrong.any():
-            self.largest = max(self.largest, float(np.where(same, 0.0, gap).max()) / (scale or 1.0))
-            return None
-        return tuple(map(int, np.unravel_index(int(np.argmax(wrong)), want.shape)))
 
 
 class Batch:

@@ -13,7 +13,8 @@ from ..text import format_graph
 from . import units
 from .plot import Axis, Line, plot
 
-_COLOUR = {"loop": 0, "vmapped": 1, "microbatched": 2, "unrolled": 3, "stochastic": 0, "mini-batch": 1, "batch": 2}
+_COLOUR = {"loop": 0, "vmapped": 1, "giant": 1, "microbatched": 2, "padded": 2, "unrolled": 3, "stochastic": 0,
+           "mini-batch": 1, "batch": 2}
 _LINES = 2000  # of a graph's text
 
 
@@ -32,8 +33,8 @@ def page(report: Any) -> str:
 def _head(report: Any) -> str:
     cards = []
     rows = {r.name: r for r in report.rows}
-    if "vmapped" in rows:
-        row = rows["vmapped"]
+    if "vmapped" in rows or "giant" in rows:
+        row = rows.get("vmapped") or rows["giant"]
         cards = [(f"{units.significant(row.speedup)} ×", "as fast as the loop", "the batched program, same examples"),
                  (units.relative(row.difference), "from the loop’s gradient",
                   f"relative; one round-off is {units.relative(report.roundoff)}"),

@@ -85,6 +85,7 @@ def getitem(x: Any, key: Any) -> Array:
     """``x[key]``."""
     node = as_array(x)._node
     items = _items(key, node.ndim, node.type)
+    items = _of_unknown_size(items, node)
     arrays = [k for k in items if isinstance(k, (Array, np.ndarray))]
     # An integer beside index arrays takes part in their broadcast, as in NumPy.
     advanced = [k is not None and not isinstance(k, slice) and bool(arrays) for k in items]
@@ -131,6 +132,16 @@ def getitem(x: Any, key: Any) -> Array:
     if node.shape != tuple(shape):
         node = layout.reshape(node, shape=tuple(shape))
     return _advanced(node, items, advanced) if arrays else Array(node)
+
+
+def _of_unknown_size(items: list[Any], node: Node) -> list[Any]:
+    """Return the items with an integer as an index array where its axis has no number that it could be checked by."""
+    out, axis = [], 0
+    for k in items:
+        unknown = isinstance(k, int) and isinstance(node.shape[axis], Dim) and node.shape[axis].hint is None
+        out.append(np.array(k) if unknown else k)
+        axis += k is not None
+    return out
 
 
 def _plain(v: Any) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Shape, number, size_of
+from ..dims import Dim, Shape, number, size_of
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
@@ -69,7 +69,8 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     return _keep(spread.mean(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
-def _extreme(name: str, prim: Primitive, pair: np.ufunc, worst: Callable[[np.dtype], Any]) -> Callable[..., Array]:
+def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: np.ufunc,
+             worst: Callable[[np.dtype], Any]) -> Callable[..., Array]:
     def function(a, axis=None, out=None, keepdims=False, initial=None, where=True):
         x = as_array(a)._node
         axes = as_axes(axis, x.ndim, name)
@@ -80,6 +81,7 @@ def _extreme(name: str, prim: Primitive, pair: np.ufunc, worst: Callable[[np.dty
         if _given(initial) and any(x.shape[i] == 0 for i in axes):
             left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
             return _keep(_filled(initial, left, x.dtype), x, axes, keepdims)
+        prim = or_worst if _given(initial) and any(isinstance(x.shape[i], Dim) for i in axes) else of_some
         out = _keep(prim(x, axes=axes) if axes else x, x, axes, keepdims)
         if not _given(initial):
             return out
@@ -97,8 +99,10 @@ def _highest(dtype: np.dtype) -> Any:
     return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
-max_ = implements(np.max, np.amax, name="max")(_extreme("max", spread.max_, np.maximum, _lowest))
-min_ = implements(np.min, np.amin, name="min")(_extreme("min", spread.min_, np.minimum, _highest))
+max_ = implements(np.max, np.amax, name="max")(
+    _extreme("max", spread.max_, spread.max_or_least, np.maximum, _lowest))
+min_ = implements(np.min, np.amin, name="min")(
+    _extreme("min", spread.min_, spread.min_or_largest, np.minimum, _highest))
 
 
 @implements(np.ptp)

@@ -18,7 +18,8 @@ from ..errors import TraceError, at_user_line
 from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import special as ops
-from .array import SCIPY, Array, _any_traced, _known, as_array, broadcast_node, broadcast_shapes, implements
+from ..ops.spread import expand_to
+from .array import SCIPY, Array, _any_traced, _known, as_array, as_axes, broadcast_node, broadcast_shapes, implements
 from .shaping import where
 
 NAMES: dict[str, Callable[..., Any]] = {}
@@ -146,23 +147,21 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     if b is not None:
         x, b = np.broadcast_arrays(x, as_array(b).astype(x.dtype))
     seen = x if b is None else where(b == 0, -np.inf, x)
-    top = Array(ew.stop_gradient(np.max(seen, axis=axis, keepdims=True)._node))
+    axes = as_axes(axis, x.ndim, "special.logsumexp")
+    top = Array(ew.stop_gradient(np.max(seen, axis=axis)._node))
     top = where(np.isfinite(top), top, 0.0)
+    below = Array(expand_to(top._node, x._node.shape, axes))
     if b is not None:
-        x = where((b == 0) & (x - top > 700), -np.inf, x)  # times 0, what overflows would be nan
-    terms = np.exp(x - top)
-    total = np.sum(terms if b is None else b * terms, axis=axis, keepdims=True)
+        x = where((b == 0) & (x - below > 700), -np.inf, x)  # times 0, what overflows would be nan
+    terms = np.exp(x - below)
+    total = np.sum(terms if b is None else b * terms, axis=axis)
     sign = np.sign(total)
     if b is not None and return_sign:
         total = np.abs(total)
-    none = total == 0
-    out = where(none, -np.inf, np.log(where(none, 1.0, total)) + top)
-    out, sign = (v if keepdims else np.squeeze(v, axis=_axes(axis, x.ndim)) for v in (out, sign))
+    out = Array(ops.log_of_sum(total._node)) + top
+    if keepdims:
+        out, sign = (np.expand_dims(v, axes) for v in (out, sign))
     return (out, sign) if return_sign else out
-
-
-def _axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    return tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
 
 
 @_named
@@ -170,8 +169,7 @@ def softmax(x, axis=None):
     """Exponentials divided by their sum."""
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
-    e = np.exp(x - Array(ew.stop_gradient(np.max(x, axis=axis, keepdims=True)._node)))
-    return e / np.sum(e, axis=axis, keepdims=True)
+    return Array(ops.softmax(x._node, as_axes(axis, x.ndim, "special.softmax")))
 
 
 @_named

@@ -2,6 +2,7 @@
 
 from . import (
     bits,
+    blocks,
     branches,
     constants,
     contract,
@@ -16,10 +17,10 @@ from . import (
     order,
     random,
     scatter,
+    segments,
     special,
     spread,
 )
 
-__all__ = ["bits", "branches", "constants", "contract", "control", "custom", "elementwise", "fourier", "index",
-           "layout", "linalg", "loops", "order",
-           "random", "scatter", "special", "spread"]
+__all__ = ["bits", "blocks", "branches", "constants", "contract", "control", "custom", "elementwise", "fourier",
+           "index", "layout", "linalg", "loops", "order", "random", "scatter", "segments", "special", "spread"]

@@ -7,6 +7,7 @@ Under `vmap` the batch is one more subscript: that is all there is to batching a
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -53,11 +54,11 @@ def _einsum_eval(xp: Any, *xs: Any, subscripts: str) -> Any:
     while len(xs) > 2:
         # Left to right, keeping what a later operand or the result still needs.
         keep = "".join(dict.fromkeys(c for c in terms[0] + terms[1] if any(c in t for t in (*terms[2:], out))))
-        xs[:2] = [_contract_two(xp, xs[0], xs[1], terms[0], terms[1], keep)]
+        xs[:2] = [contract_two(xp, xs[0], xs[1], terms[0], terms[1], keep)]
         terms[:2] = [keep]
     if len(xs) == 1:
         return xp.permute_dims(xs[0], tuple(terms[0].index(c) for c in out))
-    return _contract_two(xp, *xs, *terms, out)
+    return contract_two(xp, *xs, *terms, out)
 
 
 def split_subscripts(a: str, b: str, out: str) -> tuple[str, str, str, str]:
@@ -67,14 +68,15 @@ def split_subscripts(a: str, b: str, out: str) -> tuple[str, str, str, str]:
             "".join(c for c in out if c in b and c not in both), "".join(c for c in a if c in both and c not in out))
 
 
-def _contract_two(xp: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
+def contract_two(xp: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
+    """Contract two arrays of subscripts `a` and `b` to `out`: one matrix product."""
     batch, left, right, inner = split_subscripts(a, b, out)
     size = {**dict(zip(a, x.shape, strict=True)), **dict(zip(b, y.shape, strict=True))}
 
     def arrange(v: Any, have: str, *groups: str) -> Any:
         v = xp.permute_dims(v, tuple(have.index(c) for c in "".join(groups)))
         return xp.reshape(v, tuple(size[c] for c in groups[0]) + tuple(
-            int(np.prod([size[c] for c in g], dtype=np.int64)) for g in groups[1:]))
+            math.prod(size[c] for c in g) for g in groups[1:]))
 
     xm, ym = arrange(x, a, batch, left, inner), arrange(y, b, batch, inner, right)
     full = xp.matmul(xm, ym)

@@ -41,7 +41,7 @@ sub = elementwise("sub", lambda xp, x, y: xp.subtract(x, y), "{0} - {1}", d=lamb
 mul = elementwise("mul", lambda xp, x, y: xp.multiply(x, y), "{0} * {1}", d=lambda out, x, y: (y, x), domain=_N)
 div = elementwise("div", lambda xp, x, y: xp.divide(x, y), "{0} / {1}",
                   d=lambda out, x, y: (1.0 / y, -(out / y)),
-                  vjp=lambda g, out, x, y: (g / y, -(g * (out / y))))
+                  vjp=lambda g, out, x, y: (over := g / y, -(over * out)))
 neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain=_N)
 abs_ = elementwise("abs", lambda xp, x: xp.abs(x), "abs({0})", d=lambda out, x: (sign(x),), domain=_N)
 sign = elementwise("sign", lambda xp, x: xp.sign(x), "sign({0})", domain=_N)

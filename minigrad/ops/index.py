@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Shape, same_shape
+from ..dims import Dim, Shape, same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node
 from ..primitive import Sample, fail, linear, spread
 from .constants import iota
 from .spread import expand_to
+
+FEW = 4096  # numbers that are added one by one as fast as in any other way
 
 
 def _check_indices(name: str, x: ArrayType, indices: Sequence[ArrayType]) -> None:
@@ -94,16 +96,93 @@ def _scatter_type(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
 
 
 def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape) -> Any:
-    out = xp.zeros(shape, dtype=u.dtype)
     if xp is np:
-        np.add.at(out, indices, u)
-        return out
+        return sum_rows(u, indices, np.empty(shape, u.dtype))
     # Without a scatter in the standard: a product with the indices' one-hot rows.
     k = len(indices)
     flat = _flat_index(xp, indices, shape)
     rows = xp.arange(math.prod(shape[:k]), dtype=xp.int64)
     hot = xp.astype(xp.reshape(flat, (1, -1)) == xp.expand_dims(rows, axis=1), u.dtype)
     return xp.reshape(xp.matmul(hot, xp.reshape(u, (math.prod(flat.shape), math.prod(shape[k:])))), shape)
+
+
+def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray) -> np.ndarray:
+    """Write into `out` the sums of the rows that go to each place, added in their order, and return it.
+
+    That is ``np.add.at`` on zeros, which is several times slower where a row is more than one number. SciPy's product
+    with a sparse matrix of ones is the fastest, where SciPy is installed.
+
+    Parameters
+    ----------
+    rows : ndarray
+    indices : sequence of int array
+        One for each leading axis of `out`; all of one shape, which is that of the leading axes of `rows`.
+    out : ndarray
+
+    Raises
+    ------
+    IndexError
+        If an index is out of range.
+    """
+    k = len(indices)
+    n, width = math.prod(out.shape[:k]), math.prod(out.shape[k:])
+    if width == 1 or rows.size < FEW or not out.flags.c_contiguous:
+        out[...] = 0
+        np.add.at(out, tuple(indices), rows)
+        return out
+    in_range = [_in_range(i, size, axis) for axis, (i, size) in enumerate(zip(indices, out.shape, strict=False))]
+    flat = in_range[0] if k == 1 else _flat_index(np, in_range, out.shape)
+    _add_rows(rows.reshape(-1, width), None, np.ravel(flat), out.reshape(n, width))
+    return out
+
+
+def sum_gathered(x: np.ndarray, source: np.ndarray, to: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write into `out` the sums of the rows ``x[source]`` that go to each place, without making them, and return it."""
+    width = math.prod(out.shape[1:])
+    if width == 1 or len(to) * width < FEW or not (out.flags.c_contiguous and x.flags.c_contiguous):
+        return sum_rows(x[source], (to,), out)
+    _add_rows(x.reshape(-1, width), _in_range(source, len(x), 0), _in_range(to, len(out), 0), out.reshape(-1, width))
+    return out
+
+
+def take_rows(x: np.ndarray, index: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write ``x[index]`` into `out` and return it; `np.take` would hold a second copy, were it not told to wrap.
+
+    Raises
+    ------
+    IndexError
+        If an index is out of range.
+    """
+    return np.take(x, _in_range(index, len(x), 0), axis=0, out=out, mode="wrap")
+
+
+def _in_range(index: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Return an index as int64 counted from the front, or raise where it is out of range."""
+    if not index.size:
+        return index.astype(np.int64, copy=False)
+    low, high = int(index.min()), int(index.max())
+    if low < -size or high >= size:
+        raise IndexError(f"index {low if low < -size else high} is out of bounds for axis {axis} with size {size}")
+    index = index.astype(np.int64, copy=False)
+    return np.where(index < 0, index + size, index) if low < 0 else index
+
+
+def _add_rows(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, out: np.ndarray) -> None:
+    """Write into `out` the sums of the rows of `x` (of those that `source` names), at the places `to`."""
+    out[...] = 0
+    width = out.shape[1]
+    if x.dtype.kind == "f" and x.dtype.itemsize >= 4 and len(to):
+        try:
+            from scipy.sparse._sparsetools import coo_matmat_dense
+        except ImportError:
+            pass
+        else:  # element e of the sparse matrix is a 1, in row to[e] and column source[e]
+            source = np.arange(len(to)) if source is None else source
+            coo_matmat_dense(len(to), width, np.ascontiguousarray(to), np.ascontiguousarray(source),
+                             np.ones(len(to), x.dtype), np.ravel(x), out.reshape(-1))
+            return
+    rows = x if source is None else x[source]
+    np.add.at(out.reshape(-1), np.ravel(to[:, None] * width + np.arange(width)), rows.reshape(-1))
 
 
 def _scatter_batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
@@ -122,3 +201,36 @@ def take_along_axis(x: Node, index: Node, axis: int) -> Node:
             expand_to(iota(size=n), index.shape, tuple(b for b in range(x.ndim) if b != a))
             for a, n in enumerate(x.shape)]
     return gather(x, *grid)
+
+
+# -- both at once ---------------------------------------------------------------------------------------------
+
+
+def _gather_sum_type(x: ArrayType, source: ArrayType, to: ArrayType, *, size: int | Dim) -> ArrayType:
+    _check_indices("gather_sum", x, (source, to))
+    if source.ndim != 1 or not x.ndim:
+        raise fail("gather_sum", "needs rows and vectors of indices", x, source, to)
+    return ArrayType((size, *x.shape[1:]), x.dtype)
+
+
+def _gather_sum_eval(xp: Any, x: Any, source: Any, to: Any, *, size: int) -> Any:
+    shape = (size, *x.shape[1:])
+    if xp is np:
+        return sum_gathered(x, source, to, np.empty(shape, x.dtype))
+    return _scatter_eval(xp, _gather_eval(xp, x, source), to, shape=shape)
+
+
+def _gather_sum_batch(n: Any, mapped: Sequence[bool], x: Node, source: Node, to: Node, *, size: int | Dim) -> Node:
+    rows = _gather_batch(n, mapped[:2], x, source) if any(mapped[:2]) else gather(x, source)
+    return _scatter_batch(n, (any(mapped[:2]), mapped[2]), rows, to, shape=(size, *x.shape[1 + mapped[0]:]))
+
+
+def _gather_sum_samples() -> list[Sample]:
+    x = np.random.default_rng(4).normal(size=(3, 2))
+    return [Sample((x, np.array([0, 2, 2, 1]), np.array([1, 1, 0, 3])), {"size": 4})]
+
+
+gather_sum = linear(  # what a pass makes of a gather that goes into a sum, so that the rows are never there
+    "gather_sum", _gather_sum_type, _gather_sum_eval,
+    lambda g, x, source, to, *, size: gather_sum(g, to, source, size=x.shape[0]), _gather_sum_batch,
+    hidden_params=frozenset({"size"}), samples=_gather_sum_samples)

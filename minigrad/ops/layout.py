@@ -9,8 +9,9 @@ import numpy as np
 
 from ..dims import Dim, Shape, format_shape, number, same, size_of
 from ..errors import DtypeError, at_user_line
-from ..graph import ArrayType, Node
+from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Sample, fail, linear, spread
+from .constants import size_scalar
 
 Axes = tuple[int, ...]
 
@@ -151,14 +152,23 @@ def _concatenate_type(*types: ArrayType, axis: int) -> ArrayType:
 def _concatenate_transpose(g: Node, *xs: Node, axis: int) -> list[Node]:
     if len(xs) == 1:
         return [g]
-    back, at = [], 0
+    back: list[Node] = []
+    at: int | Dim = 0
     for x in xs:
-        n = number(x.shape[axis])
-        start = tuple(at if i == axis else 0 for i in range(g.ndim))
-        stop = tuple(at + n if i == axis else m for i, m in enumerate(g.shape))
-        back.append(slice_(g, start=start, stop=stop, step=(1,) * g.ndim))
-        at = at + n
+        back.append(_section(g, axis, at, x.shape[axis]))
+        at = at + x.shape[axis]
     return back
+
+
+def _section(x: Node, axis: int, at: int | Dim, n: int | Dim) -> Node:
+    """Return `n` elements along an axis from `at` on: a slice, or, where a size is symbolic, a gather."""
+    if isinstance(x.shape[axis], int):
+        start = tuple(at if i == axis else 0 for i in range(x.ndim))
+        stop = tuple(at + n if i == axis else m for i, m in enumerate(x.shape))
+        return slice_(x, start=start, stop=stop, step=(1,) * x.ndim)
+    index = PRIMITIVES["iota"](size=n)
+    index = index + PRIMITIVES["expand"](size_scalar(at, index.dtype), shape=(n,), axes=(0,))
+    return move_axis(PRIMITIVES["gather"](move_axis(x, axis, 0), index), 0, axis)
 
 
 def _concatenate_batch(size: Any, mapped: Sequence[bool], *xs: Node, axis: int) -> Node:

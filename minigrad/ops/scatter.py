@@ -17,14 +17,7 @@ from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Sample, spread
 from .elementwise import cast_to, eq
 from .index import _flat_index, _lockstep, _scatter_type, gather, scatter_add
-from .spread import require_number
-
-
-def worst(dtype: np.dtype, largest: bool) -> Any:
-    """Return what every number of `dtype` is at least as large (as small) as."""
-    if dtype.kind == "f":
-        return -math.inf if largest else math.inf
-    return np.iinfo(dtype).min if largest else np.iinfo(dtype).max
+from .spread import require_number, worst
 
 
 def _shares(out: Node, u: Node, indices: Sequence[Node]) -> Node:

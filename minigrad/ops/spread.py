@@ -6,6 +6,7 @@ has as its adjoint: no other rule knows of broadcasting.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -198,22 +199,41 @@ def unvarying(x: Node, axes: Axes) -> Node | None:
     return expand_to(x.inputs[0], _without(x.shape, axes), left)
 
 
-def _extreme(name: str) -> Primitive:
-    """Declare max or min: the cotangent is shared equally between the elements that attain it."""
+def _extreme(name: str, of_nothing: bool = False) -> Primitive:
+    """Declare max or min: the cotangent is shared equally between the elements that attain it.
+
+    Where that may be of nothing, it is then -inf (inf), or the least (largest) integer.
+    """
 
     def shares(out: Node, x: Node, axes: Axes) -> Node:
         hit = cast_to(eq(x, back_over(out, x, axes)), x.dtype)
         return hit / back_over(sum_(hit, axes=axes), x, axes)
 
+    def evaluate(xp: Any, x: Any, *, axes: Axes) -> Any:
+        if of_nothing and 0 in (x.shape[a] for a in axes):
+            dtype = np.dtype(str(x.dtype).rsplit(".", 1)[-1])
+            return xp.full(_without(x.shape, axes), worst(dtype, function == "max"), dtype=x.dtype)
+        return getattr(xp, function)(x, axis=axes)
+
+    function = name[:3]
     return Primitive(
-        name, _reduce_type(name, empty=False), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
+        name, _reduce_type(name, empty=of_nothing), evaluate,
         vjp=lambda g, out, x, *, axes: [back_over(g, x, axes) * shares(out, x, axes)],
         jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
-        batch=_reduce_batch(name), kind="reduce", samples=_reduction_samples())
+        batch=_reduce_batch(name), kind="other" if of_nothing else "reduce", samples=_reduction_samples())
+
+
+def worst(dtype: np.dtype, largest: bool) -> Any:
+    """Return what every number of `dtype` is at least as large (as small) as."""
+    if dtype.kind == "f":
+        return -math.inf if largest else math.inf
+    return np.iinfo(dtype).min if largest else np.iinfo(dtype).max
 
 
 max_ = _extreme("max")
 min_ = _extreme("min")
+max_or_least = _extreme("max_or_least", of_nothing=True)
+min_or_largest = _extreme("min_or_largest", of_nothing=True)
 
 
 def _truth(name: str) -> Primitive:

@@ -9,6 +9,7 @@ from .contract import contract
 from .lower import lower
 from .merge import merge
 from .prune import prune
+from .rows import rows
 from .scans import scans
 from .segments import segments
 from .simplify import simplify
@@ -16,7 +17,7 @@ from .stage import Stage
 
 PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("scans", scans), ("segments", segments),
           ("contract", contract), ("tidy", simplify),
-          ("lower", lower))
+          ("rows", rows), ("lower", lower))
 
 
 def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]]:

@@ -132,4 +132,5 @@ def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str,
     if not swapped or not first or not second:
         return merged(_ordered(s, x, term, batch + first + second), first, second)
     n = len(batch)
-    return s("transpose", merged(_ordered(s, x, term, batch + second + first), second, first), perm=(*range(n), n + 1, n))
+    rows = merged(_ordered(s, x, term, batch + second + first), second, first)
+    return s("transpose", rows, perm=(*range(n), n + 1, n))

@@ -7,6 +7,7 @@ two equal nodes are one (barriers excepted, which exist to be kept apart).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,10 +38,13 @@ class Rewrite:
         self.held: dict[Graph, Graph] = {}
         self.like: Node | None = None
         self._changed = False
+        self._uses: Counter[Node] = Counter()
 
     def graph(self, graph: Graph) -> Graph:
         """Return the rewritten graph: same inputs, equal outputs."""
         new: dict[Node, Any] = {n: n for n in graph.inputs}
+        self._uses = Counter(i for n in graph.nodes for i in n.inputs)
+        self._uses.update(graph.outputs)
         self._walk(graph.nodes, new)
         outputs = tuple(new[n] for n in graph.outputs)
         return graph if outputs == graph.outputs else graph.replace(outputs=outputs)
@@ -73,6 +77,10 @@ class Rewrite:
     def full(self, value: Any, shape: Sequence[Any], dtype: np.dtype) -> Node:
         """Make the constant array of one value."""
         return self("full", value=dtype.type(value).item(), shape=tuple(shape), dtype=dtype)
+
+    def feeds_one(self, i: int) -> bool:
+        """Tell whether the node that is being rewritten is all that reads its operand `i`."""
+        return self._uses.get(self.like.inputs[i]) == 1
 
     def absorb(self, node: Node, since: int) -> Node:
         """Take over nodes that another module's rule made, those from serial `since` on."""

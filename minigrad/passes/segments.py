@@ -1,7 +1,8 @@
-"""segments: a sum over an axis of parts laid end to end is the sum of the sums over the parts.
+"""segments: a sum over an axis of parts laid end to end is the sum of the sums over the parts, and the other way round.
 
 So a gradient that was flattened and concatenated to one vector, to be squared and added up, is looked at leaf
-by leaf, and `contract` can do to each what it does to one.
+by leaf, and `contract` can do to each what it does to one. And what is brought together per example, only to be
+summed over the examples, is summed over all rows: ``X^T X`` of every example is then one product.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from collections.abc import Sequence
 
 from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node, made_by
+from ..ops.blocks import summed
 from ..ops.contract import parse
+from ..ops.spread import count, expand_to
 
 _MOST = 60  # nodes of elementwise work that are looked through
 
 
 def segments(graph: Graph) -> Graph:
     """Return an equal graph in which no sum runs over a concatenated axis where it can run over the parts."""
-    if not any(n.prim.name == "concatenate" for n in graph.nodes):
+    if not any(n.prim.name in ("concatenate", "block_einsum", "scatter_add") for n in graph.nodes):
         return graph
     made: dict[Node, Node] = {}
     with made_by("segments") as working_on:
@@ -33,6 +36,8 @@ def segments(graph: Graph) -> Graph:
 
 def _sum(node: Node) -> Node | None:
     (x,) = node.inputs
+    if (whole := _over_examples(x, node.params["axes"])) is not None:
+        return whole
     for a in node.params["axes"]:
         cuts = _cuts(x, a)
         if cuts is not None:
@@ -55,7 +60,29 @@ def _einsum(node: Node) -> Node | None:
     return None
 
 
-_ROOTS = {"sum": _sum, "einsum": _einsum}
+def _mean(node: Node) -> Node | None:
+    whole = _over_examples(*node.inputs, node.params["axes"])
+    if whole is None:
+        return None
+    n = count(node.inputs[0].shape, node.params["axes"], node.dtype)
+    return whole / expand_to(n, whole.shape, tuple(range(whole.ndim)))
+
+
+def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:
+    """Return the sum over the examples of what was brought together for each of them, from all rows at once."""
+    if 0 not in axes:
+        return None
+    rest = tuple(a - 1 for a in axes if a)
+    if x.prim.name == "block_einsum":
+        whole = summed(x)
+    elif x.prim.name == "scatter_add" and len(x.inputs) == 2 and x.inputs[1].ndim == 1:
+        whole = PRIMITIVES["sum"](x.inputs[0], axes=(0,))
+    else:
+        return None
+    return PRIMITIVES["sum"](whole, axes=rest) if whole is not None and rest else whole
+
+
+_ROOTS = {"sum": _sum, "mean": _mean, "einsum": _einsum}
 
 
 def _total(nodes: Sequence[Node]) -> Node:

@@ -130,6 +130,13 @@ def _mul(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
             if inner is not None and (_power_of_two(c) or _power_of_two(inner)):
                 return s("mul", x.inputs[0], _lift_const(s, c * inner, y))
         return s("mul", x, y) if (x, y) != xs else None
+    for row, z in (xs, xs[::-1]) if t.dtype.kind == "f" else ():
+        if row.prim.name == "expand" and z.prim.name == "mul":
+            # A factor for each row takes the constant one: there are fewer rows than elements.
+            c = value_of(z.inputs[1])
+            if c is not None and _power_of_two(c):
+                factor = s("mul", row.inputs[0], _lift_const(s, c, row.inputs[0]))
+                return s("mul", z.inputs[0], s("expand", factor, **row.params))
     if x.prim.name == "neg":
         return s("mul", x.inputs[0], y.inputs[0]) if y.prim.name == "neg" else s("neg", s("mul", x.inputs[0], y))
     return s("neg", s("mul", x, y.inputs[0])) if y.prim.name == "neg" else None
@@ -170,6 +177,20 @@ def _pow(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
     if c == 4:
         return s("square", s("square", x))
     return s("div", s.full(1, t.shape, t.dtype), x) if c == -1 else None
+
+
+def _same(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
+    """``m and m``, ``m or m``."""
+    return xs[0] if xs[0] is xs[1] else None
+
+
+def _not(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
+    """The opposite of equal is different, NaN included; that of less is not greater or equal, because of NaN."""
+    (x,) = xs
+    if x.prim.name == "logical_not":
+        return x.inputs[0]
+    opposite = {"eq": "ne", "ne": "eq"}.get(x.prim.name)
+    return s(opposite, *x.inputs) if opposite else None
 
 
 def _where(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
@@ -241,6 +262,12 @@ def _sum(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
     if over:
         rest = _reduced_spread(s, "sum", x, tuple(sorted(over)), axes)
         return s("mul", rest, _count(s, x.shape, over, t))
+    if (x.prim.name == "mul" and t.dtype.kind == "f" and (c := value_of(x.inputs[1])) is not None
+            and _power_of_two(c)):
+        return s("mul", s("sum", x.inputs[0], axes=axes), s.full(c, t.shape, t.dtype))
+    if x.prim.name == "sum" and s.like.prim.name in ("sum", "mean") and s.feeds_one(0):
+        kept = [a for a in range(x.inputs[0].ndim) if a not in x.params["axes"]]
+        return s("sum", x.inputs[0], axes=tuple(sorted((*x.params["axes"], *(kept[a] for a in axes)))))
     return _reduce(s, t, xs, p, "sum")
 
 
@@ -334,6 +361,8 @@ def _reshape(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
         return x
     if x.prim.name == "reshape":
         return s("reshape", x.inputs[0], shape=t.shape)
+    if x.prim.name == "expand" and not x.inputs[0].ndim:
+        return s("expand", x.inputs[0], shape=t.shape, axes=tuple(range(t.ndim)))
     if x.prim.name == "expand" and all(x.shape[a] == 1 for a in x.params["axes"]):
         return s("reshape", x.inputs[0], shape=t.shape)
     return _of_full(s, t, xs, p)
@@ -441,7 +470,8 @@ def _held(name: str):
 
 
 _SPECIAL = {
-    "add": _add, "sub": _sub, "mul": _mul, "div": _div, "neg": _neg, "pow": _pow, "where": _where, "cast": _cast,
+    "add": _add, "sub": _sub, "mul": _mul, "div": _div, "neg": _neg, "pow": _pow, "where": _where,
+    "logical_and": _same, "logical_or": _same, "logical_not": _not, "cast": _cast,
     "stop_gradient": lambda s, t, xs, p: xs[0], "expand": _expand, "sum": _sum, "mean": _mean,
     "max": _idempotent("max"), "min": _idempotent("min"), "any": _idempotent("any"), "all": _idempotent("all"),
     "transpose": _transpose, "reshape": _reshape, "slice": _slice, "pad": _pad, "flip": _flip,

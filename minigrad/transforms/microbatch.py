@@ -19,8 +19,10 @@ from ..ops.constants import size_scalar
 from ..ops.contract import parse
 from ..ops.control import chunked, parts, placeholder
 from ..ops.spread import count, expand_to, sum_
+from .mapped import mapped_axes
+from .ragged import has_batch
+from .some_at_a_time import some_at_a_time
 from .trace import finish, flatten_arguments, function_name, stage
-from .vmap import mapped_axes
 
 _INHERIT = object()
 
@@ -43,7 +45,8 @@ def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Cal
     -------
     callable
         Equal to `f` to round-off. It can be differentiated, batched and compiled like any function; its
-        gradient holds one chunk's intermediates at a time, too.
+        gradient holds one chunk's intermediates at a time, too. With examples of different size (a `Batch`) it is a
+        loop over parts of the batch, which takes arrays: differentiate and compile `f` itself.
 
     Raises
     ------
@@ -57,8 +60,12 @@ def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Cal
         raise BatchError(at_user_line(
             f"microbatch({function_name(f)}): size {size!r}; a pass has at least one example"))
 
+    readings: dict[Any, Any] = {}
+
     @functools.wraps(f)
     def chunk_by_chunk(*args: Any, **kwargs: Any) -> Any:
+        if has_batch((args, kwargs)):
+            return some_at_a_time(f, size, in_axes, readings, args, kwargs)
         leaves, tree, types = flatten_arguments(f, args, kwargs)
         axes, total = mapped_axes(f, args, kwargs, in_axes, types, "microbatch")
         dim = Dim.new("chunk")

@@ -9,6 +9,7 @@ import numpy as np
 from ..dims import Dim, Size
 from ..errors import ShapeError, at_user_line
 from ..graph import ArrayType
+from ..ragged.axes import Axis, FieldType, field_shape
 
 
 class ArraySpec:
@@ -17,8 +18,10 @@ class ArraySpec:
     def __init__(self, dtype: Any):
         self.dtype = np.dtype(dtype)
 
-    def __getitem__(self, shape: Any) -> ArrayType:
+    def __getitem__(self, shape: Any) -> ArrayType | FieldType:
         sizes = shape if isinstance(shape, tuple) else (shape,)
+        if any(isinstance(n, Axis) for n in sizes):
+            return FieldType(self.dtype, field_shape(sizes))
         for n in sizes:
             if not isinstance(n, (Dim, Size)) and (not hasattr(n, "__index__") or n < 0):
                 raise ShapeError(at_user_line(f"a shape holds sizes, not {n!r}"))

@@ -302,11 +302,11 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
     the code insists on a symbol's number, that axis gets its number back, and the graph's notes say so.
     """
     leaves, tree, types = flat = flatten_arguments(f, args, kwargs)
-    before = watch.batched, watch.insisted, watch.merged
+    before = watch.batched, watch.insisted, watch.merged, watch.named
     try:
         tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
                             t.dtype) for i, t in enumerate(types)]
-        watch.batched, watch.insisted, watch.merged = [], None, None
+        watch.batched, watch.insisted, watch.merged, watch.named = [], None, None, {}
         staged = stage(f, args, kwargs, (leaves, tree, tagged))
         groups = _merge(watch.batched)
         notes: list[str] = []
@@ -314,9 +314,14 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
         while again:
             watch.batched, watch.insisted, watch.merged = None, {}, []
             dims = {}
-            for k, group in enumerate(groups):
+            used: list[str] = []
+            for group in groups:
                 leaf, axis = group[0]
-                dim = Dim.new("B" if not k else f"B{k + 1}", int(types[leaf].shape[axis]))
+                rows = next((watch.named[x] for x in group if x in watch.named), None)
+                name = "B" if rows is None else rows.replace(" ", "_") + "s"
+                used.append(name)
+                dim = Dim.new(name if used.count(name) == 1 else f"{name}{used.count(name)}",
+                              int(types[leaf].shape[axis]), rows is not None)
                 dims |= dict.fromkeys(group, dim)
             symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
                         for i, t in enumerate(types)]
@@ -331,7 +336,7 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
             again = len(by_symbol) < len(groups) or bool(pairs)
             groups = _merge([*by_symbol.values(), *pairs])
     finally:
-        watch.batched, watch.insisted, watch.merged = before
+        watch.batched, watch.insisted, watch.merged, watch.named = before
     if not tracing():
         refuse_foreign(staged.inputs, staged.outputs)
     graph = Graph(tuple(staged.inputs), tuple(staged.outputs), staged.names, _result_names(staged.out_tree), flat[1],

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import optree
-
 from .. import walk
-from ..dims import Dim, number, same, watch
+from ..dims import number
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Node, full, made_by
 from ..numpy.array import Array
 from ..ops.control import placeholder
 from ..ops.layout import move_axis, reshape, slice_
 from ..ops.spread import mean, split_mean
+from ..ragged.axes import Axis
+from ..ragged.batch import Batch
 from .grad import Argnums, grad
-from .trace import argument_names, finish, flatten_arguments, function_name, stage
+from .mapped import mapped_axes, place, prefix
+from .ragged import has_batch, ragged_vmap
+from .trace import finish, flatten_arguments, function_name, stage
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -49,6 +51,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
     @functools.wraps(f)
     def batched(*args: Any, **kwargs: Any) -> Any:
+        if has_batch((args, kwargs)):
+            return ragged_vmap(f, in_axes, out_axes, args, kwargs)
         leaves, tree, types = flatten_arguments(f, args, kwargs)
         axes, size = mapped_axes(f, args, kwargs, in_axes, types, "vmap")
         example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
@@ -60,91 +64,12 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         pairs = list(zip(staged.inputs, fronts, axes, strict=True))
         outputs = walk.batch(staged.outputs, {s: n for s, n, a in pairs if a is None},
                              {s: n for s, n, a in pairs if a is not None}, size)
-        places = _prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
-        return finish(inputs, leaves, [_place(f, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)],
+        places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
+        return finish(inputs, leaves, [place(f, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)],
                       staged.out_tree)
 
     batched.in_axes = in_axes
     return batched
-
-
-def _place(f: Callable[..., Any], node: Node, has_axis: bool, axis: int | None, size: int | Dim) -> Node:
-    if axis is None:
-        if has_axis:
-            raise BatchError(at_user_line(
-                f"vmap({function_name(f)}): out_axes is None for a result of type {node.type} that differs from "
-                "example to example. Give it an axis, or average it."))
-        return node
-    node = walk.with_axis(node, has_axis, size)
-    if not -node.ndim <= axis < node.ndim:
-        raise BatchError(at_user_line(
-            f"vmap({function_name(f)}): out_axes {axis}, but the result has {node.ndim} axes"))
-    with made_by("vmap"):
-        return move_axis(node, 0, axis % node.ndim)
-
-
-def _prefix(axes: Any, tree: Any, what: str) -> list[int | None]:
-    """Return one axis (or None) per leaf of `tree`, of which `axes` is a prefix."""
-    whole = optree.tree_unflatten(tree, [0] * tree.num_leaves)
-    try:
-        flat = optree.broadcast_prefix(axes, whole, none_is_leaf=True)
-        # Where the tree itself holds None there is no leaf, and so no axis.
-        marks = optree.tree_leaves(whole, none_is_leaf=True)
-    except (ValueError, TypeError) as error:
-        raise BatchError(at_user_line(f"{what}: {axes} does not fit the structure {tree}: {error}")) from None
-    out = [a for a, m in zip(flat, marks, strict=True) if m is not None]
-    for a in out:
-        if a is not None and (not hasattr(a, "__index__") or isinstance(a, bool)):
-            raise BatchError(at_user_line(f"{what}: an axis is an int or None, got {a!r}"))
-    return out
-
-
-def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, types: Sequence[ArrayType],
-                what: str, symbolic: bool = True) -> tuple[list[int | None], int | Dim]:
-    """Return the batch axis of each leaf (None: shared) and the batch size, which may become symbolic.
-
-    Raises
-    ------
-    BatchError
-        Naming both leaves where two sizes differ.
-    """
-    name = f"{what}({function_name(f)})"
-    if isinstance(in_axes, list):
-        in_axes = tuple(in_axes)
-    if isinstance(in_axes, tuple) and len(in_axes) != len(args):
-        raise BatchError(at_user_line(
-            f"{name}: in_axes has {len(in_axes)} entries, but there are {len(args)} positional arguments"))
-    axes = _prefix(in_axes, optree.tree_structure(args), f"in_axes of {name}")
-    axes += [0] * (len(types) - len(axes))
-    out: list[int | None] = []
-    found: list[tuple[int, int, int | Dim]] = []
-
-    def label(i: int) -> str:
-        return f"{argument_names(f, args, kwargs)[i]}: {types[i]}"
-
-    for i, (t, a) in enumerate(zip(types, axes, strict=True)):
-        if a is None:
-            out.append(None)
-            continue
-        if not -t.ndim <= a < t.ndim:
-            raise BatchError(at_user_line(
-                f"{name}: {label(i)} has no axis {a} to map over"
-                + (". Say None in in_axes for what all examples share." if not t.ndim else "")))
-        a = a % t.ndim
-        out.append(a)
-        if found and not same(found[0][2], t.shape[a]):
-            j, b, n = found[0]
-            raise BatchError(at_user_line(
-                f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of {label(i)})"))
-        found.append((i, a, t.shape[a]))
-    if not found:
-        raise BatchError(at_user_line(f"{name}: nothing is mapped: every entry of in_axes is None"))
-    size = found[0][2]
-    if isinstance(size, int) and size == 0:
-        raise BatchError(at_user_line(f"{name}: an empty batch: {label(found[0][0])} has no example"))
-    if symbolic:
-        watch.note_batch(n for _, _, n in found)
-    return out, size
 
 
 def per_example_grad(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0,
@@ -156,7 +81,8 @@ def per_example_grad(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any =
     return vmap(grad(f, argnums, has_aux), in_axes)
 
 
-def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False) -> Callable[..., Any]:
+def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, over: Axis | None = None
+              ) -> Callable[..., Any]:
     """Return the mean over a batch of a per-example loss: `vmap`, then one visible ``mean`` node.
 
     A term of the loss that does not depend on the example, such as a regulariser, is moved out of the
@@ -170,6 +96,9 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False) ->
         As in `vmap`.
     has_aux : bool
         The aux of every example comes back stacked.
+    over : Axis, optional
+        The ragged axis that the mean is taken over, in place of the examples: the loss of one example is then a
+        vector along it, one number per row, and each row of the batch counts the same.
 
     Returns
     -------
@@ -183,6 +112,12 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False) ->
         def average(*args: Any, **kwargs: Any) -> Any:
             out = losses_of(*args, **kwargs)
             losses, aux = out if has_aux else (out, None)
+            if over is not None:
+                losses = _per_row(f, losses, over)
+            elif isinstance(losses, Batch):
+                raise BatchError(at_user_line(
+                    f"mean_loss({function_name(f)}): the loss of one example is {losses.schema.fields['value']}, and "
+                    "not one number. Sum or average it within the example, or say mean_loss(f, over=axis)"))
             if not isinstance(losses, Array) or losses.ndim != 1 or losses.dtype.kind != "f":
                 got = losses._node.type if isinstance(losses, Array) else f"a {type(losses).__name__}"
                 raise BatchError(at_user_line(
@@ -198,6 +133,15 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False) ->
 
     mean_over_batch.in_axes = in_axes
     return mean_over_batch
+
+
+def _per_row(f: Callable[..., Any], losses: Any, over: Axis) -> Array:
+    """Return the losses of all rows of an axis."""
+    if isinstance(losses, Batch) and losses.schema.fields["value"].shape == (over,):
+        return losses.values
+    got = losses.schema.fields["value"] if isinstance(losses, Batch) else "one number for each example"
+    raise BatchError(at_user_line(f"mean_loss({function_name(f)}, over={over}): the loss of one example must have one "
+                                  f"number per row of {over}; it is {got}"))
 
 
 def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any]:
@@ -220,6 +164,9 @@ def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any
 
     @functools.wraps(f)
     def unrolled(*args: Any, **kwargs: Any) -> Any:
+        if has_batch((args, kwargs)):
+            raise BatchError(at_user_line(f"unroll({function_name(f)}): copies of one graph are for examples of equal "
+                                          "size. Look at mg.trace(f)(example), or at mg.vmap(f)"))
         leaves, tree, types = flatten_arguments(f, args, kwargs)
         axes, size = mapped_axes(f, args, kwargs, in_axes, types, "unroll", symbolic=False)
         if number(size) != n:

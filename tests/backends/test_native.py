@@ -11,8 +11,8 @@ pytest.importorskip("llvmlite")
 
 import minigrad as mg
 from minigrad import backends, walk
-from minigrad.backends.native import program as native
-from minigrad.backends.native import target, threads
+from minigrad.backends.native import bound, layout, target, threads
+from minigrad.backends.native.program import Program
 from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.passes import run
@@ -22,19 +22,18 @@ from ..passes.programs import F8, arrays_for, input_, node, random_graph
 from ..passes.test_random import close
 from .test_numpy import softmax_loss
 
-
 HELD = ("checkpoint", "chunked", "custom", "scan", "switch")
 
 
-def build(graph: Graph) -> native.Program:
+def build(graph: Graph) -> Program:
     return backends.build(run(graph.check())[0], "native")
 
 
 @pytest.fixture
 def finely_cut(monkeypatch):
     """Cut everything into blocks of few rows, and hand all of them to the pool."""
-    monkeypatch.setattr(native, "BLOCK", 40)
-    monkeypatch.setattr(native, "SERIAL", 0)
+    monkeypatch.setattr(layout, "BLOCK", 40)
+    monkeypatch.setattr(bound, "SERIAL", 0)
 
 
 @pytest.mark.usefixtures("finely_cut")
@@ -174,6 +173,15 @@ def test_it_works_again_after_an_error():
         with pytest.raises(IndexError):
             program([np.arange(4.0), np.array([0, bad])], {})
         close(program(good, {}), walk.evaluate(graph, good))
+
+
+def test_numbers_that_are_no_arrays():
+    x, y = input_(), input_(2, 2)
+    graph = Graph((x, y), (node("tanh", x), node("sum", y, axes=(0,))))
+    for number in (0.5, np.float64(0.5), np.array(0.5)):
+        have, sums = backends.build(graph, "native")([number, np.ma.array([[1.0, 2.0], [3.0, 4.0]])], {})
+        np.testing.assert_allclose(have, np.tanh(0.5), rtol=1e-15)
+        np.testing.assert_array_equal(sums, [4.0, 6.0])
 
 
 def test_a_row_of_its_own_in_every_column():

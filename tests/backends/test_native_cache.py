@@ -226,3 +226,19 @@ for k in range(30):
     assert [process.wait(120) for process in some] == [0, 0, 0]
     assert len(cache.entries(where)) == 30
     assert len(list(where.iterdir())) == 30
+
+
+def test_what_is_generated_is_made_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
+    made = []
+
+    def make():
+        made.append(1)
+        return "define i64 @f() {\n ret i64 1\n}"
+
+    first, again, other = (cache.generated(make, what) for what in ("one", "one", "another"))
+    assert first == again == other
+    assert len(made) == 2
+    monkeypatch.setattr(cache, "_sources", lambda: "of another version")
+    cache.generated(make, "one")
+    assert len(made) == 3

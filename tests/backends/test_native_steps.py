@@ -25,6 +25,8 @@ def same(inputs, outputs, arrays, sizes=None, native=True):
     graph = Graph(tuple(inputs), tuple(outputs))
     program = backends.build(graph, "native")
     assert program.native or not native, str(program.stages[-1])
+    assert program.source
+    assert program.workspace_bytes(sizes or {}) >= 0
     with np.errstate(all="ignore"):
         wanted = walk.evaluate(graph, arrays, sizes or {})
     for have, want in zip(program(arrays, sizes or {}), wanted, strict=True):
@@ -32,7 +34,7 @@ def same(inputs, outputs, arrays, sizes=None, native=True):
         assert have.shape == want.shape
         np.testing.assert_array_equal(have, want)
         if have.dtype.kind == "f":
-            np.testing.assert_array_equal(np.signbit(have), np.signbit(want))
+            np.testing.assert_array_equal(np.signbit(have) & ~np.isnan(have), np.signbit(want) & ~np.isnan(want))
     return program
 
 
@@ -46,10 +48,9 @@ def random_array(rng, shape, dtype):
 def finely_cut(monkeypatch):
     """Cut everything into small pieces, and hand all of them to the pool."""
     monkeypatch.setattr(step_code, "SERIAL", 0)
-    for module, names in ((copies, ("PIECE",)), (indexed, ("_PIECE", "_COLUMNS")), (philox, ("_PIECE",)),
-                          (ordered, ("_PIECE", "_COLUMNS"))):
-        for name in names:
-            monkeypatch.setattr(module, name, 40 if name != "_PIECE" or module is not philox else 2)
+    for module, name, value in ((copies, "PIECE", 40), (indexed, "_PIECE", 40), (indexed, "_COLUMNS", 160),
+                                (philox, "_PIECE", 2), (ordered, "_PIECE", 40), (ordered, "_COLUMNS", 40)):
+        monkeypatch.setattr(module, name, value)
 
 
 def any_view(rng, x: Node) -> Node:
@@ -258,15 +259,16 @@ def test_random_bits(total):
 @pytest.mark.usefixtures("finely_cut")
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_results_do_not_depend_on_the_number_of_threads(dtype):
-    u, i, k = input_(500, 70, dtype=dtype), input_(500, dtype="i8"), input_(2, dtype="u4")
-    outputs = [*(node(name, u, i, shape=(37, 70)) for name in ("scatter_add", "scatter_max")),
+    u, i, j, k = input_(500, 70, dtype=dtype), input_(500, dtype="i8"), input_(500, dtype="i8"), input_(2, dtype="u4")
+    outputs = [*(node(name, u, n, shape=(37, 70)) for name in ("scatter_add", "scatter_max") for n in (i, j)),
                node("concatenate", u, u, axis=1), node("pad", u, low=(1, 1), high=(2, 2), interior=(0, 0)),
                *(node(name, u, axis=a) for name in ("cumsum", "argmax") for a in (0, 1)),
                node("random_bits", k, shape=(3000,), stream=0),
                node("scatter_add", u, i, i, shape=(37, 37, 70))]
-    graph = Graph((u, i, k), tuple(outputs))
+    graph = Graph((u, i, j, k), tuple(outputs))
     rng = np.random.default_rng(0)
-    arrays = [rng.normal(size=(500, 70)).astype(dtype), rng.integers(-37, 37, 500), np.array([1, 2], "u4")]
+    arrays = [rng.normal(size=(500, 70)).astype(dtype), rng.integers(-37, 37, 500),
+              np.sort(rng.integers(0, 37, 500)), np.array([1, 2], "u4")]
     program, before, found = backends.build(graph, "native"), threads.get_num_threads(), []
     wanted = walk.evaluate(graph, arrays)
     try:
@@ -349,3 +351,22 @@ def test_division_and_shifts(name, dtype):
     x, y = input_(len(xs), dtype=dtype), input_(len(xs), dtype=dtype)
     a, b = input_(dtype=dtype), input_(dtype=dtype)
     same([x, y, a, b], [node(name, x, y), node(name, a, b)], [xs, ys, xs[3:4].reshape(()), ys[40:41].reshape(())])
+
+
+@given(st.integers(0, 2**31), st.sampled_from(["f4", "f8"]), st.integers(-30, 30))
+def test_division_of_random_floats(seed, dtype, scale):
+    rng = np.random.default_rng(seed)
+    ys = rng.normal(size=500).astype(dtype)
+    xs = (ys * rng.integers(-1000, 1000, 500)).astype(dtype)
+    xs[::2] = np.nextafter(xs[::2], rng.choice([-9e9, 9e9]).astype(dtype))  # a quotient next to a whole number
+    xs[::5] = (xs[::5] * 10.0 ** scale).astype(dtype)
+    x, y = input_(500, dtype=dtype), input_(500, dtype=dtype)
+    same([x, y], [node("floor_divide", x, y), node("mod", x, y)], [xs, ys])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+def test_division_compiles_for_other_machines(dtype):
+    x, y = input_(7, dtype=dtype), input_(7, dtype=dtype)
+    program = backends.build(Graph((x, y), (node("floor_divide", x, y), node("mod", x, y))), "native")
+    for machine in target.TARGETS.values():
+        assert all(target.compile_ir(text, machine) for text in program._texts.values())

@@ -178,3 +178,10 @@ def test_once_wrong(name, x, dtype):
         want = (accuracy.by_numpy(name)(x.astype(np.float64)) if dtype == np.float32 else
                 accuracy.right_values(name, (x,)))
     assert accuracy.errors(native(name, dtype)(x), want).max() <= 2
+
+
+def test_logaddexp_hands_the_differences_error_on():
+    rng = np.random.default_rng(0)
+    x, y = -10.0 ** rng.uniform(-16, -6, 200_000), rng.uniform(-9, -1, 200_000)
+    want = accuracy.right_values("logaddexp", (x, y))
+    assert accuracy.errors(native("logaddexp", np.float64)(x, y), want, accuracy.terms((x, y), want)).max() <= 2

@@ -94,6 +94,17 @@ def test_log_probabilities_of_nothing():
     np.testing.assert_allclose(mg.grad(special.logsumexp)(np.array([1000.0, 1000.0])), [0.5, 0.5])
 
 
+def test_gradients_make_few_passes_over_the_data():
+    """Of the size of the data: no choice, and one division at most."""
+    for f in (lambda x: special.logsumexp(x, axis=1).sum(), lambda x: (special.softmax(x, axis=1) ** 2).sum()):
+        entry = mg.compile(mg.grad(f), backend="numpy").build(np.zeros((30, 40)))
+        graph = next(s.before for s in entry.stages if s.name == "fuse")
+        wide = [n.prim.name for n in graph.nodes if n.ndim == 2]
+        assert "where" not in wide
+        assert wide.count("div") <= 1
+        assert wide.count("exp") == 1
+
+
 def test_slopes_at_the_edge():
     g = mg.vmap(mg.grad(lambda x, y: sp.xlogy(x, y), (0, 1)))(np.zeros(2), np.array([0.0, 2.0]))
     np.testing.assert_allclose(g[0], [-np.inf, np.log(2)])

@@ -103,7 +103,18 @@ def test_symbolic_axes(name, count, params):
 
 
 CUTS = [("slice", 1, {"start": (1, 0), "stop": (3, 4), "step": (1, 1)}),
-        ("pad", 1, {"low": (1, 0), "high": (0, 0), "interior": (2, 0)}), ("concatenate", 2, {"axis": 0})]
+        ("pad", 1, {"low": (1, 0), "high": (0, 0), "interior": (2, 0)})]
+
+
+def test_parts_of_symbolic_size_are_joined_and_taken_apart():
+    n, m = Dim.new("n"), Dim.new("m")
+    x, y = checks.placeholder((2, n), "f8"), checks.placeholder((2, m), "f8")
+    g = checks.placeholder((2, n + m), "f8")
+    back = Graph((x, y, g), tuple(walk.backward([P["concatenate"](x, y, axis=1)], [g], [x, y]))).check()
+    whole = np.arange(10.0).reshape(2, 5)
+    have = walk.evaluate(back, [whole[:, :2], whole[:, 2:], whole], {n.symbol: 2, m.symbol: 3})
+    np.testing.assert_array_equal(have[0], whole[:, :2])
+    np.testing.assert_array_equal(have[1], whole[:, 2:])
 
 
 @pytest.mark.parametrize(("name", "count", "params"), CUTS)

@@ -15,6 +15,7 @@ from .programs import F8, arrays_for, input_, node
 
 X, Y = input_(3, 4), input_(3, 4)
 ONE, TWO, ZERO = (full(c, (3, 4), F8) for c in (1.0, 2.0, 0.0))
+MASK, ROW, POINT = input_(3, 4, dtype="?"), input_(3), input_()
 WHOLE = {"shape": (2, 3, 4), "axes": (0,)}
 
 
@@ -31,9 +32,11 @@ WHOLE = {"shape": (2, 3, 4), "axes": (0,)}
     (lambda: node("concatenate", X, axis=0), X),
     (lambda: node("max", node("expand", X, **WHOLE), axes=(0,)), X),
     (lambda: node("mean", node("expand", X, **WHOLE), axes=(0,)), X),
+    (lambda: node("logical_and", MASK, MASK), MASK), (lambda: node("logical_or", MASK, MASK), MASK),
+    (lambda: node("logical_not", node("logical_not", MASK)), MASK),
 ])
 def test_identities_vanish(made, want):
-    assert simplify(Graph((X, Y), (made(),))).outputs == (want,)
+    assert simplify(Graph((X, Y, MASK), (made(),))).outputs == (want,)
 
 
 @pytest.mark.parametrize(("made", "want"), [
@@ -49,9 +52,17 @@ def test_identities_vanish(made, want):
     (lambda: node("einsum", node("expand", X, **WHOLE), Y, subscripts="aij,jk->aik".replace("jk", "kj")),
      ["einsum", "expand"]),
     (lambda: node("einsum", X, ONE, subscripts="ij,ij->"), ["sum", "sum"]),
+    (lambda: node("reshape", node("expand", POINT, shape=(3,), axes=(0,)), shape=(3, 1)), ["expand"]),
+    (lambda: node("reshape", node("expand", POINT, shape=(1,), axes=(0,)), shape=()), []),
+    (lambda: node("expand", node("expand", POINT, shape=(3,), axes=(0,)), shape=(3, 4), axes=(1,)), ["expand"]),
+    (lambda: node("logical_not", node("eq", X, Y)), ["ne"]), (lambda: node("logical_not", node("ne", X, Y)), ["eq"]),
+    (lambda: node("logical_not", node("lt", X, Y)), ["lt", "logical_not"]),
+    (lambda: node("sum", node("sum", X, axes=(0,)), axes=(0,)), ["sum"]),
+    (lambda: node("sum", X * TWO, axes=(1,)), ["full", "mul", "sum"]),
+    (lambda: node("expand", ROW, shape=(3, 4), axes=(1,)) * (X * TWO), ["expand", "full", "mul", "mul"]),
 ])
 def test_rewrites(made, want):
-    graph = Graph((X, Y), (made(),)).check()
+    graph = Graph((X, Y, ROW, POINT), (made(),)).check()
     after = simplify(graph).check()
     names = [n.prim.name for n in after.nodes if n.prim.name != "input"]
     assert sorted(names) == sorted(want) or (want[-1] == "mul" and sorted(names) == sorted(["full", "sum", "div"]))
@@ -70,6 +81,32 @@ def test_nan_infinity_and_rounding_are_kept(made):
     y = np.array([[1.0, np.nan, 2.0, 0.0], [3.0, -np.inf, 1e300, 2.0], [0.1, 1.0, 0.0, np.inf]])
     for g in (simplify(graph), run(graph)[0]):
         np.testing.assert_array_equal(walk.evaluate(g, [x, y])[0], walk.evaluate(graph, [x, y])[0])
+
+
+def test_a_factor_of_each_row_takes_a_constant_one():
+    after = simplify(Graph((X, ROW), (node("expand", ROW, shape=(3, 4), axes=(1,)) * (X * TWO),)))
+    assert sorted(n.ndim for n in after.nodes if n.prim.name == "mul") == [1, 2]
+
+
+def test_a_sum_that_something_else_reads_is_there_to_be_summed():
+    inner = node("sum", X, axes=(0,))
+    after = simplify(Graph((X,), (inner, node("sum", inner, axes=(0,)))))
+    assert [n.inputs[0].ndim for n in after.nodes if n.prim.name == "sum"] == [2, 1]
+
+
+def test_the_opposite_of_a_comparison_of_nan():
+    x, y = (np.array([[np.nan, 1.0, 2.0, np.inf]] * 3) for _ in range(2))
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        graph = Graph((X, Y), (node("logical_not", node(name, X, Y)),))
+        np.testing.assert_array_equal(*(walk.evaluate(g, [x, y])[0] for g in (graph, simplify(graph))))
+
+
+def test_a_quotient_divides_its_cotangent_once():
+    by = node("expand", ROW, shape=(3, 4), axes=(1,))
+    graph = Graph((X, ROW, Y), tuple(backward([X / by], [Y], [X, ROW])))
+    assert simplify(graph).count("div") == 2  # that of the quotient, and that of its cotangent
+    for n in simplify(graph).nodes:
+        assert n.prim.name != "div" or n.ndim == 2
 
 
 def test_zeros_of_different_sign_are_not_merged():

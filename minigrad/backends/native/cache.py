@@ -9,15 +9,16 @@ Several processes may share a directory: an entry is written beside its place an
 """
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .target import Target, compile_all, host, recipe
+from .target import Target, compile_all, compile_ir, host, recipe
 
 _FORMAT = b"minigrad object 1\n"
 _SUFFIX, _TEMPORARY = ".o", ".part"
@@ -47,6 +48,34 @@ def directory() -> Path | None:
 def object_code(text: str, target: Target | None = None) -> bytes:
     """Return what ``compile_ir(text, target)`` returns, from disk if it is there."""
     return object_codes([text], target)[0]
+
+
+def generated(make: Callable[[], str], what: str, target: Target | None = None) -> bytes:
+    """Return the object code of ``make()``, found by who makes it and of what, so that it need not be made again.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a module's text, which depends on this package's source, the target and `what` alone.
+    what : str
+    """
+    target = target or host()
+    where = directory()
+    if where is None:
+        return compile_ir(make(), target)
+    key = _key(f"{what}\0{_sources()}", target)
+    code = _read(where, key)
+    if code is None:
+        code = compile_ir(make(), target)
+        _write(where, key, code)
+    return code
+
+
+@functools.cache
+def _sources() -> str:
+    """Return a digest of the files that say how modules are made."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return _digest(b"\0".join(path.read_bytes() for path in files)).hex()
 
 
 def object_codes(texts: Sequence[str], target: Target | None = None) -> list[bytes]:

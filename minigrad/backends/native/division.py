@@ -64,7 +64,7 @@ def _wrong_sign(b: ir.IRBuilder, rest: ir.Value, divisor: ir.Value) -> ir.Value:
 
 
 def _float_remainder(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    zero, exact = _constant(x, 0), b.frem(x, y)
+    zero, exact = _constant(x, 0), _remainder(b, x, y)
     rest = b.select(_opposite(b, exact, y), b.fadd(exact, y), exact)
     signed = _call(b, "llvm.copysign", zero, y)
     rest = b.select(b.fcmp_ordered("==", exact, zero), signed, rest)
@@ -79,7 +79,7 @@ def _opposite(b: ir.IRBuilder, rest: ir.Value, divisor: ir.Value) -> ir.Value:
 
 
 def _float_quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    zero, one, rest = _constant(x, 0), _constant(x, 1), b.frem(x, y)
+    zero, one, rest = _constant(x, 0), _constant(x, 1), _remainder(b, x, y)
     near = b.fdiv(b.fsub(x, rest), y)  # very nearly a whole number
     near = b.select(_opposite(b, rest, y), b.fsub(near, one), near)
     down = _call(b, "llvm.floor", near)
@@ -87,6 +87,51 @@ def _float_quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     plain = b.fdiv(x, y)
     down = b.select(b.fcmp_ordered("==", near, zero), _call(b, "llvm.copysign", zero, plain), down)
     return b.select(b.fcmp_ordered("==", y, zero), plain, down)
+
+
+def _remainder(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """Return C's ``fmod(x, y)``, exact.
+
+    A quotient of no more bits than the type has is cut to the whole number ``q``, or to one more where it was rounded
+    up to that; ``x - q * y`` is then a number of the type, which one fused operation finds. Others are left to C.
+    """
+    quotient = b.fdiv(x, y)
+    q = _call(b, "llvm.trunc", quotient)
+    rest = _call(b, "llvm.fma", b.fneg(q), y, x)
+    size, zero = _call(b, "llvm.fabs", y), _constant(x, 0)
+    sign = _call(b, "llvm.copysign", _constant(x, 1), x)
+    rest = b.select(b.fcmp_ordered("<", b.fmul(rest, sign), zero), b.fadd(rest, b.fmul(size, sign)), rest)
+    rest = b.select(b.fcmp_ordered("==", q, zero), x, _call(b, "llvm.copysign", rest, x))
+    bits = 24 if isinstance(_element(x), ir.FloatType) else 53
+    large = b.fcmp_ordered(">=", _call(b, "llvm.fabs", q), _constant(x, 2.0 ** bits))
+    here = b.block
+    with b.if_then(_any(b, large), likely=False):
+        by_c = b.call(_by_c(b.module, x.type), [x, y])
+        there = b.block
+    found = b.phi(x.type)
+    found.add_incoming(rest, here)
+    found.add_incoming(by_c, there)
+    return found
+
+
+def _by_c(module: ir.Module, t: ir.Type) -> ir.Function:
+    """Return a function that asks the C library for a remainder of each lane."""
+    name = f"remainder.{t}".replace(" ", "").replace("<", "").replace(">", "")
+    if name not in module.globals:
+        f = ir.Function(module, ir.FunctionType(t, [t, t]), name)
+        f.linkage = "internal"
+        f.attributes.add("noinline")
+        b = ir.IRBuilder(f.append_basic_block())
+        b.ret(b.frem(*f.args))
+    return module.globals[name]
+
+
+def _any(b: ir.IRBuilder, bits: ir.Value) -> ir.Value:
+    if not isinstance(bits.type, ir.VectorType):
+        return bits
+    name = f"llvm.vector.reduce.or.v{bits.type.count}i1"
+    f = b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(ir.IntType(1), [bits.type]), name)
+    return b.call(f, [bits])
 
 
 def _call(b: ir.IRBuilder, name: str, *xs: ir.Value) -> ir.Value:

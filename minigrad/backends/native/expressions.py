@@ -7,6 +7,7 @@ what one or two instructions do from here.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,9 +17,11 @@ from llvmlite import ir
 
 from ...graph import Node
 from .division import RULES
-from .vector_math import FUNCTIONS, lanes
+from .target import has_fma
+from .vector_math import FUNCTIONS, functions, lanes
 
-DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split())
+DTYPES = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32",
+                    "float64"})
 _TOKEN = re.compile(r"\s*(\{\w+\}|\d+\.?\d*(?:[eE][-+]?\d+)?|[A-Za-z_]\w*|\|\||&&|<<|>>|[=!<>]=|[-+*/<>!~&|^?:(),])")
 _BINARY = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", ">", ">="), ("<<", ">>"), ("+", "-"),
            ("*", "/"))
@@ -85,13 +88,19 @@ def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:
     """Return the value of an elementwise node of the operands `xs`: vectors or scalars of its inputs' dtypes."""
     name = node.prim.name
     if name in FUNCTIONS:
-        return FUNCTIONS[name](builder, *xs)
+        return _functions()[name](builder, *xs)
     if name == "cast":
         return cast(builder, xs[0], node.inputs[0].dtype, node.dtype)
     operand = node.inputs[-1].dtype if node.inputs else node.dtype
     if name in RULES:
         return RULES[name](builder, *xs, operand.kind == "u")
     return _Parser(builder, node.prim.kernel, xs, operand.kind == "u").value()
+
+
+@functools.cache
+def _functions() -> dict[str, Callable[..., ir.Value]]:
+    """Return the functions of vector math for this machine."""
+    return functions(has_fma())
 
 
 def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value:
@@ -271,7 +280,9 @@ class _Parser:
         self.next()  # )
         if len(args) == 2:
             args = list(self.same(*args))
-        return FUNCTIONS[token](self.b, *args) if token in FUNCTIONS else _SIMPLE[token](self.b, *args, self.unsigned)
+        if token in FUNCTIONS:
+            return _functions()[token](self.b, *args)
+        return _SIMPLE[token](self.b, *args, self.unsigned)
 
     def same(self, x: Any, y: Any) -> tuple[ir.Value, ir.Value]:
         if not isinstance(x, ir.Value):

@@ -45,6 +45,7 @@ _LARGE = 1 << 29  # multiplications from which on BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
 _PIECES = 32  # pieces that are enough for any number of threads to share them out
 _TALL = 128  # rows of one piece, at most
+_BOARD = 4  # vectors of columns that a tile has at most
 _TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
 
 GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS's matrix and vector
@@ -255,6 +256,13 @@ def emit_gemm(module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | No
     return _Gemm(module, name, np.dtype(dtype), blas_bits, machine or host()).step()
 
 
+def module(dtype: np.dtype, blas_bits: int | None) -> str:
+    """Return the text of a module whose function ``product`` is the step `emit_gemm` makes."""
+    made = ir.Module("products")
+    emit_gemm(made, "product", dtype, blas_bits)
+    return str(made)
+
+
 def tile(machine: Target, rows: int) -> int:
     """Return how many vectors of columns a tile of so many rows has at most.
 
@@ -266,9 +274,9 @@ def tile(machine: Target, rows: int) -> int:
     return 4 if rows <= 2 else 2
 
 
-def tall(machine: Target) -> int:
-    """Return how many rows a tile has at most."""
-    return 8 if wide_registers(machine) else 6
+def heights(machine: Target) -> tuple[int, ...]:
+    """Return how many rows tiles have: rows are cut into the highest, what is left into lower ones."""
+    return (8, 4, 2, 1) if wide_registers(machine) else (6, 4, 2, 1)
 
 
 def wide_registers(machine: Target) -> bool:
@@ -279,7 +287,7 @@ def wide_registers(machine: Target) -> bool:
 class _Gemm:
     def __init__(self, module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | None, machine: Target):
         self.module, self.name, self.dtype, self.blas_bits, self.machine = module, name, dtype, blas_bits, machine
-        self.tall, self.fused = tall(machine), has_fma(machine)
+        self.heights, self.fused = heights(machine), has_fma(machine)
         self.scalar = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
         self.item, self.lanes, self.depth = dtype.itemsize, lanes(dtype), _DEPTH // dtype.itemsize
         self.vector = ir.VectorType(self.scalar, self.lanes)
@@ -297,11 +305,10 @@ class _Gemm:
 
     # -- tiles
 
-    def tile_function(self, rows: int, cols: int, flipped: bool) -> ir.Function:
-        """Emit ``c (+)= a b`` for a tile; `width` columns of it are there."""
-        f, b = self.function(f"_{rows}x{cols}{'t' if flipped else ''}",
-                             [_I64, _PTR, _I64, _I64, _PTR, _I64, _PTR, _I64, _I64, _I1])
-        k, left, a_row, a_col, right, b_row, out, line, width, add = f.args
+    def tile_function(self, rows: int, cols: int) -> ir.Function:
+        """Emit ``a b`` for a tile; the sums go to a board of `_BOARD` vectors per row."""
+        f, b = self.function(f"_{rows}x{cols}", [_I64, _PTR, _I64, _I64, _PTR, _I64, _PTR])
+        k, left, a_row, a_col, right, b_row, board = f.args
         starts = [self.at(b, left, b.mul(_int(i), a_row)) for i in range(rows)]
         sums = [[self.local(b, self.vector, ir.Constant(self.vector, None)) for _ in range(cols)] for _ in range(rows)]
         with _loop(b, _int(0), k) as index:
@@ -313,66 +320,81 @@ class _Gemm:
                 for column, place in zip(columns, sums_of_row, strict=True):
                     old = b.load(place, typ=self.vector)
                     b.store(self.multiply_add(b, factor, column, old), place)
-        values = [[b.load(place, typ=self.vector) for place in row] for row in sums]
-        (self.put_flipped if flipped else self.put)(b, values, out, line, width, add)
+        for i, row in enumerate(sums):
+            for j, place in enumerate(row):
+                self.store(b, b.load(place, typ=self.vector), self.at(b, board, _int((i * _BOARD + j) * self.lanes)))
         b.ret_void()
         return f
 
-    def put(self, b: ir.IRBuilder, values: list, out: ir.Value, line: ir.Value, width: ir.Value, add: ir.Value) -> None:
-        """Write or add a tile whose rows are the result's."""
-        cols = len(values[0])
-        mask = self.first(b, b.sub(width, _int((cols - 1) * self.lanes)))
-        align = ir.Constant(_I32, self.item)
-        always = self.spread(b, add)
-        adding = b.and_(mask, always)
-        for i, row in enumerate(values):
-            for j, value in enumerate(row):
-                place = self.at(b, out, b.add(b.mul(_int(i), line), _int(j * self.lanes)))
-                if j + 1 < cols:
-                    old = self.load_some(b, place, always)
-                    self.store(b, b.fadd(old, value), place)
-                else:
-                    old = self.load_some(b, place, adding)
-                    b.call(self.masked_store, [b.fadd(old, value), place, align, mask])
+    def put(self) -> ir.Function:
+        """Emit how a tile whose rows are the result's is written, or added; `width` columns of it are there."""
+        f, b = self.function("_put", [_I64, _I64, _PTR, _PTR, _I64, _I64, _I1])
+        rows, cols, board, out, line, width, add = f.args
+        align, always = ir.Constant(_I32, self.item), self.spread(b, add)
+        with _loop(b, _int(0), cols) as j:
+            across = b.mul(j, _int(self.lanes))
+            mask = self.first(b, b.sub(width, across))
+            adding = b.and_(mask, always)
+            with _loop(b, _int(0), rows) as i:
+                value = self.load(b, self.at(b, board, b.add(b.mul(i, _int(_BOARD * self.lanes)), across)))
+                place = self.at(b, out, b.add(b.mul(i, line), across))
+                old = self.load_some(b, place, adding)
+                b.call(self.masked_store, [b.fadd(old, value), place, align, mask])
+        b.ret_void()
+        return f
 
-    def put_flipped(self, b: ir.IRBuilder, values: list, out: ir.Value, line: ir.Value, width: ir.Value,
-                    add: ir.Value) -> None:
-        """Write or add a tile whose rows are the result's columns."""
-        rows, high = len(values), _TURNED
-        corner = b.alloca(self.vector, size=_int(len(values[0]) * high), name="corner")
-        for j in range(len(values[0])):
-            column = [row[j] for row in values] + [ir.Constant(self.vector, None)] * (high - rows)
-            for i, part in enumerate(_transposed(b, column)):
-                self.store(b, part, self.at(b, corner, _int((j * high + i) * self.lanes)))
-        part_type = ir.VectorType(self.scalar, rows)
-        with _loop(b, _int(0), width) as index:
-            new = b.load(self.at(b, corner, b.mul(index, _int(high))), align=self.item, typ=part_type)
-            place = self.at(b, out, b.mul(index, line))
-            with b.if_else(add) as (then, otherwise):
-                with then:
-                    old = b.load(place, align=self.item, typ=part_type)
-                    b.store(b.fadd(old, new), place, align=self.item)
-                with otherwise:
-                    b.store(new, place, align=self.item)
+    def put_flipped(self) -> ir.Function:
+        """Emit how a tile whose rows are the result's columns is written, or added."""
+        f, b = self.function("_turn", [_I64, _I64, _PTR, _PTR, _I64, _I64, _I1])
+        rows, cols, board, out, line, width, add = f.args
+        part_type, groups = ir.VectorType(self.scalar, _TURNED), self.lanes // _TURNED
+        bits, suffix = ir.VectorType(_I1, _TURNED), f"v{_TURNED}f{8 * self.item}"
+        load = _declare(self.module, f"llvm.masked.load.{suffix}.p0", part_type, [_PTR, _I32, bits, part_type])
+        store = _declare(self.module, f"llvm.masked.store.{suffix}.p0", _VOID, [part_type, _PTR, _I32, bits])
+        align, nothing = ir.Constant(_I32, self.item), ir.Constant(part_type, None)
+        numbers = ir.Constant(ir.VectorType(_I64, _TURNED), list(range(_TURNED)))
+        with _loop(b, _int(0), cols) as j:
+            across = b.mul(j, _int(self.lanes))
+            tile_rows = [self.load(b, self.at(b, board, b.add(_int(i * _BOARD * self.lanes), across)))
+                         for i in range(_TURNED)]
+            for t, vector in enumerate(_transposed(b, tile_rows)):
+                for g in range(groups):
+                    lanes_of = ir.Constant(ir.VectorType(_I32, _TURNED), list(range(g * _TURNED, (g + 1) * _TURNED)))
+                    part = b.shuffle_vector(vector, vector, lanes_of)
+                    part.type = part_type
+                    column = b.add(across, _int(t * groups + g))
+                    there = b.select(b.icmp_signed("<", column, width), rows, _int(0))
+                    mask = b.icmp_signed("<", numbers, _spread(b, there, _TURNED))
+                    place = self.at(b, out, b.mul(column, line))
+                    old = b.call(load, [place, align, b.and_(mask, _spread(b, add, _TURNED)), nothing])
+                    b.call(store, [b.fadd(old, part), place, align, mask])
+        b.ret_void()
+        return f
 
     def tiles(self) -> ir.Function:
-        """Emit the choice of the tile function by rows and vectors of columns."""
-        kinds = [_I64, _PTR, _I64, _I64, _PTR, _I64, _PTR, _I64, _I64, _I1]
-        f, b = self.function("_tile", [_I64, _I64, _I1, *kinds])
+        """Emit the choice of the tile function by rows and vectors of columns, and of how its result is written."""
+        kinds = [_I64, _PTR, _I64, _I64, _PTR, _I64]
+        f, b = self.function("_tile", [_I64, _I64, _I1, *kinds, _PTR, _I64, _I64, _I1])
         rows, cols, flipped, *rest = f.args
+        operands, written = rest[:len(kinds)], rest[len(kinds):]
+        board = b.alloca(self.vector, size=_int(_TURNED * _BOARD), name="board")
+        board.align = 64
         most = 16  # more than any tile has rows or columns
-        index = b.add(b.mul(b.add(b.mul(b.zext(flipped, _I64), _int(most)), cols), _int(most)), rows)
         done = f.append_basic_block("done")
-        switch = b.switch(index, done)
-        for r in range(1, self.tall + 1):
+        switch = b.switch(b.add(b.mul(cols, _int(most)), rows), done)
+        for r in self.heights:
             for c in {1, tile(self.machine, r)}:
-                for flip in (False, True):
-                    block = f.append_basic_block(f"r{r}c{c}")
-                    with b.goto_block(block):
-                        b.call(self.tile_function(r, c, flip), rest)
-                        b.branch(done)
-                    switch.add_case(_int((flip * most + c) * most + r), block)
+                block = f.append_basic_block(f"r{r}c{c}")
+                with b.goto_block(block):
+                    b.call(self.tile_function(r, c), [*operands, board])
+                    b.branch(done)
+                switch.add_case(_int(c * most + r), block)
         b.position_at_end(done)
+        with b.if_else(flipped) as (turned, straight):
+            with turned:
+                b.call(self.put_flipped(), [rows, cols, board, *written])
+            with straight:
+                b.call(self.put(), [rows, cols, board, *written])
         b.ret_void()
         return f
 
@@ -467,8 +489,6 @@ class _Gemm:
         a = self.at(b, a, b.mul(low, a_row))
         right = self.at(b, right, b.mul(left, b_col))
         out = self.at(b, out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
-        panels = b.sdiv(b.add(rows, _int(self.tall - 1)), _int(self.tall))
-        high = b.sdiv(b.add(rows, b.sub(panels, _int(1))), panels)  # panels of about equal height
         chunk = arg(_CHUNK)
         # A product of no terms is zero: there is one turn then, of no depth.
         with _loop(b, _int(0), _max(b, arg(_K), _int(1)), _int(self.depth)) as k:
@@ -485,9 +505,12 @@ class _Gemm:
                     b.call(pack, [here, b_row, b_col, depth, width, packed, padded])
                 here = b.select(direct, here, packed)
                 b_line = b.select(direct, b_row, padded)
-                with _loop(b, _int(0), rows, high) as i:
-                    here_rows = _min(b, high, b.sub(rows, i))
-                    most = self.widest(b, here_rows)
+                top = self.local(b, _I64, _int(0))
+                with _while(b, lambda top=top: b.icmp_signed("<", b.load(top, typ=_I64), rows)):
+                    i = b.load(top, typ=_I64)
+                    high = self.highest(b, b.sub(rows, i))
+                    b.store(b.add(i, high), top)
+                    most = self.widest(b, high)
                     v = self.local(b, _I64, _int(0))
                     with _while(b, lambda v=v, vectors=vectors: b.icmp_signed("<", b.load(v, typ=_I64), vectors)):
                         first = b.load(v, typ=_I64)
@@ -495,7 +518,7 @@ class _Gemm:
                         b.store(b.add(first, count), v)
                         j_tile = b.mul(first, _int(self.lanes))
                         to = self.at(b, out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
-                        b.call(tiles, [here_rows, count, flipped, depth, self.at(b, a_here, b.mul(i, a_row)), a_row,
+                        b.call(tiles, [high, count, flipped, depth, self.at(b, a_here, b.mul(i, a_row)), a_row,
                                        a_col, self.at(b, here, j_tile), b_line, to, line,
                                        _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
 
@@ -577,11 +600,18 @@ class _Gemm:
         """Return ``x y + z``, rounded once where the machine can."""
         return b.call(self.fma, [x, y, z]) if self.fused else b.fadd(b.fmul(x, y), z)
 
+    def highest(self, b: ir.IRBuilder, rows: ir.Value) -> ir.Value:
+        """Return how many of so many rows the next tile takes."""
+        found = _int(1)
+        for height in sorted(self.heights):
+            found = b.select(b.icmp_signed(">=", rows, _int(height)), _int(height), found)
+        return found
+
     def widest(self, b: ir.IRBuilder, rows: ir.Value) -> ir.Value:
         """Return how many vectors of columns a tile of so many rows has."""
-        found = _int(tile(self.machine, self.tall))
-        for r in range(1, self.tall):
-            if tile(self.machine, r) != tile(self.machine, self.tall):
+        found = _int(tile(self.machine, self.heights[0]))
+        for r in self.heights:
+            if tile(self.machine, r) != tile(self.machine, self.heights[0]):
                 found = b.select(b.icmp_signed("==", rows, _int(r)), _int(tile(self.machine, r)), found)
         return found
 
@@ -605,13 +635,17 @@ class _Gemm:
 
     def spread(self, b: ir.IRBuilder, value: ir.Value) -> ir.Value:
         """Return a vector with `value` in each lane."""
-        kind = ir.VectorType(value.type, self.lanes)
-        first = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
-        return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined),
-                                ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes))
+        return _spread(b, value, self.lanes)
 
     def local(self, b: ir.IRBuilder, kind: ir.Type, value: ir.Value) -> ir.Value:
         return _local(b, kind, value)
+
+
+def _spread(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    kind = ir.VectorType(value.type, lanes)
+    first = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
 def _transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:

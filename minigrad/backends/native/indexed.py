@@ -2,9 +2,9 @@
 
 Indices become positions first, one integer for each: a step per index array adds what that array contributes, and
 notes an index out of range. A scatter then reads the rows in order, and neighbouring rows of one position as one run,
-whose sum stays in registers: sorted indices, as of graphs in a batch, make it a segment sum. Each piece of parallel
-work has some of the result's rows and columns to itself and takes the rows that go there, in order: so each element
-is the same chain of additions for any number of threads.
+whose sum stays in registers. Each piece of parallel work has some of the result's rows and columns to itself and takes
+the rows that go there, in order: so each element is the same chain of additions for any number of threads. Of sorted
+indices, as of graphs in a batch, these rows are one stretch, and the scatter is a segment sum.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 POSITION = 8  # bytes
 _PIECE = 1 << 14  # indices of one piece of parallel work
 _COLUMNS = 1024  # bytes of a row that are worth a piece of their own
+_NARROW = 128  # bytes of a row below which adding it takes no longer than to find that it is not wanted
 _PIECES = 8  # pieces of rows at most, as each reads all indices
 _LINE, _LINES = 64, 16  # bytes that memory hands over at a time; so many are fetched of a row before it is read
 _LANES = 8
@@ -119,7 +120,7 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
     if not rows * columns:
         return found
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
-    down = 1 if columns == 1 else min(-(-team // across), _PIECES)
+    down = 1 if columns * dtype.itemsize < _NARROW else min(-(-team // across), _PIECES)
     shares = -(-rows // down), -(-columns // across)
     args = arguments(team, count * columns, (rows, columns), shares, [
         *room, updates.base, updates.offset, to.base, to.offset, count,
@@ -153,11 +154,16 @@ def _scatter_rows(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Va
         start = at(b, to, b.mul(row, nbytes))
         for column, width in code.chunks(left, right, widths(dtype)):
             code.store(_start(kind, dtype, width), dtype, code.element(start, column, item))
-    first = code.variable(I64(0))
-    with code.repeated(lambda: b.icmp_signed("<", code.get(first), count)):
+    ordered = _is_sorted(code, where, count)
+    first, stop = (code.variable(x) for x in (I64(0), count))
+    with b.if_then(ordered):
+        b.store(_bound(code, where, count, low), first)
+        b.store(_bound(code, where, count, high), stop)
+    lines = b.select(ordered, I64(0), code.number(HEAD + 7))
+    with code.repeated(lambda: b.icmp_signed("<", code.get(first), code.get(stop))):
         begin = code.get(first)
         source = at(b, updates, b.mul(begin, nbytes))
-        _fetch(code, source)
+        _fetch(code, source, lines)
         row = code.load(wide, code.element(where, begin, POSITION))
         end = _run_end(code, where, begin, count, row)
         b.store(end, first)
@@ -173,13 +179,39 @@ def _scatter_rows(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Va
                 code.store(code.get(total), dtype, here)
 
 
-def _fetch(code: Code, row: ir.Value) -> None:
+def _is_sorted(code: Code, where: ir.Value, count: ir.Value) -> ir.Value:
+    """Tell whether no position is less than the one before it: indices in no order are soon found out."""
+    b, wide = code.b, np.dtype(np.int64)
+    place, rising = code.variable(I64(1)), code.variable(I1(1))
+    for width in (_LANES, 1):
+        last = b.sub(count, I64(width - 1))
+        with code.repeated(lambda last=last: b.and_(code.get(rising), b.icmp_signed("<", code.get(place), last))):
+            i = code.get(place)
+            before, here = (code.load(wide, code.element(where, k, POSITION), width) for k in (b.sub(i, I64(1)), i))
+            b.store(b.not_(any_of(code, b.icmp_signed(">", before, here), width)), rising)
+            b.store(b.add(i, I64(width)), place)
+    return code.get(rising)
+
+
+def _bound(code: Code, where: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
+    """Return the first of sorted positions that is not less than `row`, by halving."""
+    b = code.b
+    low, high = code.variable(I64(0)), code.variable(count)
+    with code.repeated(lambda: b.icmp_signed("<", code.get(low), code.get(high))):
+        middle = b.lshr(b.add(code.get(low), code.get(high)), I64(1))
+        less = b.icmp_signed("<", code.load(np.dtype(np.int64), code.element(where, middle, POSITION)), row)
+        b.store(b.select(less, b.add(middle, I64(1)), code.get(low)), low)
+        b.store(b.select(less, code.get(high), middle), high)
+    return code.get(low)
+
+
+def _fetch(code: Code, row: ir.Value, lines: ir.Value) -> None:
     """Fetch a row, whether it is wanted or not: memory is fast in order, and the processor sees no order in some rows.
 
     That was measured: fetching only what is wanted, now or some rows ahead, takes three times as long.
     """
     prefetch = code.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
-    with code.counting(I64(0), code.number(HEAD + 7)) as line:
+    with code.counting(I64(0), lines) as line:
         code.b.call(prefetch, [at(code.b, row, code.b.mul(line, I64(_LINE))), I32(0), I32(3), I32(1)])
 
 

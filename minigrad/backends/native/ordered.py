@@ -152,15 +152,24 @@ def _best_of(largest: bool, dtype: np.dtype, code: Code, row: ir.Value, n: ir.Va
     best = code.variable(code.load(dtype, row))
     lanes = widths(dtype)[0]
     with b.if_then(b.icmp_signed(">=", n, I64(lanes))):
-        vector = code.variable(code.load(dtype, row, lanes))
+        first = code.load(dtype, row, lanes)
+        vector, nan = code.variable(first), code.variable(_is_nan(b, dtype, first))
         with code.counting(I64(lanes), b.sub(n, I64(lanes - 1)), lanes) as i:
-            x = code.load(dtype, code.element(row, i, item), lanes)
-            b.store(_extreme(b, largest, dtype, x, code.get(vector)), vector)
-        b.store(_across(largest, dtype, code, code.get(vector), lanes), best)
+            x, old = code.load(dtype, code.element(row, i, item), lanes), code.get(vector)
+            b.store(b.or_(code.get(nan), _is_nan(b, dtype, x)), nan)  # apart, so that the extreme is one instruction
+            b.store(b.select(_beats(b, largest, dtype, x, old), x, old), vector)
+        total = _across(largest, dtype, code, code.get(vector), lanes)
+        if dtype.kind == "f":
+            total = b.select(any_of(code, code.get(nan), lanes), ex.constant(total.type, math.nan), total)
+        b.store(total, best)
     whole = b.and_(n, I64(-lanes))
     with code.counting(whole, n) as i:
         b.store(_extreme(b, largest, dtype, code.load(dtype, code.element(row, i, item)), code.get(best)), best)
     return code.get(best)
+
+
+def _is_nan(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value) -> ir.Value:
+    return b.fcmp_unordered("uno", x, x) if dtype.kind == "f" else b.icmp_signed("!=", x, x)
 
 
 def _across(largest: bool, dtype: np.dtype, code: Code, x: ir.Value, lanes: int) -> ir.Value:
@@ -226,8 +235,15 @@ def _carried(largest: bool, dtype: np.dtype, code: Code, n: ir.Value, width: int
 
 def _better(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: ir.Value) -> ir.Value:
     """Tell whether an element is to be preferred to an earlier one: the first NaN is, and stays."""
-    op = ">" if largest else "<"
+    beats = _beats(b, largest, dtype, x, old)
     if dtype.kind != "f":
-        return (b.icmp_unsigned if dtype.kind == "u" else b.icmp_signed)(op, x, old)
-    nan = b.and_(b.fcmp_unordered("uno", x, x), b.fcmp_ordered("ord", old, old))
-    return b.or_(b.fcmp_ordered(op, x, old), nan)
+        return beats
+    return b.or_(beats, b.and_(b.fcmp_unordered("uno", x, x), b.fcmp_ordered("ord", old, old)))
+
+
+def _beats(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: ir.Value) -> ir.Value:
+    """Tell whether a number is larger (smaller) than an earlier one."""
+    op = ">" if largest else "<"
+    if dtype.kind == "f":
+        return b.fcmp_ordered(op, x, old)
+    return (b.icmp_unsigned if dtype.kind == "u" else b.icmp_signed)(op, x, old)

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
 from ...dims import Symbol, symbols, value
-from ...graph import ArrayType, Graph, Node
+from ...graph import Graph
 from ...passes.lower import canonical
-from ...passes.schedule import Plan, Step, nbytes, row_bytes, schedule
+from ...passes.schedule import Plan, Step, schedule
 from ...passes.stage import Stage
-from ...walk import concrete, evaluate
+from ...walk import evaluate
 from .. import numpy as numpy_backend
 from ..held import KINDS
 from ..numpy_source import Printer
-from ..numpy_text import MANAGED, fits_matmul
-from ..workspace import ALIGN, allocate
-from . import blas, scan, steps, threads
-from .access import access, dense_strides, strides
-from .cache import object_code, object_codes
-from .gemm import View, emit_gemm, gemm_args
-from .kernel import HEAD, Kernel, kernel, rows, space_of, unable
+from ..numpy_text import MANAGED
+from . import steps, threads
+from .bound import Bound, Empty
+from .cache import object_codes
+from .kernel import Kernel, kernel, rows, unable
+from .layout import Layout
+from .loops import space_of
 from .prepare import prepare
-from .runner import runner
 from .target import load
 
 KEPT = 8  # sets of sizes whose workspaces are kept
-BLOCK = 8192  # elements of the widest loop in one block of rows
-SERIAL = 32768  # elements times statements below which the threads' pool is not worth its while
-ARENA, FLAG = 0, 1  # the first two bases; the graph's inputs follow, then its outputs, then what Python computes
 
 
 class Program:
@@ -54,14 +48,14 @@ class Program:
 
     def __init__(self, graph: Graph, own_outputs: bool = False):
         self._graph = graph = prepare(graph, own_outputs)
-        self._plan: Plan = schedule(graph, MANAGED | steps.NAMES, rows)
+        self.plan: Plan = schedule(graph, MANAGED | steps.NAMES, rows)
         self.held = {n: KINDS[n.prim.name](n, partial(Program, own_outputs=n.prim.name == "scan"))
                      for n in graph.nodes if n.prim.name in KINDS}
-        self._kernels: list[Kernel | None] = []
-        self._why: dict[int, str] = {}  # step -> why it is not native
+        self.kernels: list[Kernel | None] = []
+        self.why: dict[int, str] = {}  # step -> why it is not native
         texts: dict[str, str] = {}
-        for k, step in enumerate(self._plan.steps):
-            self._kernels.append(self._make(k, step, texts))
+        for k, step in enumerate(self.plan.steps):
+            self.kernels.append(self._make(k, step, texts))
         self._texts = texts
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._addresses: dict[str, int] = {}
@@ -83,12 +77,12 @@ class Program:
                 return None
             if steps.unable(node) is None:
                 return None
-            self._why[k] = unable(node) or node.prim.name
+            self.why[k] = unable(node) or node.prim.name
             return None
         return self._code(step, texts)
 
     def _code(self, step: Step, texts: dict[str, str]) -> Kernel:
-        made = kernel(self._plan, step, "kernel")
+        made = kernel(self.plan, step, "kernel")
         name = "k" + hashlib.sha256(made.text.encode()).hexdigest()[:20]
         texts.setdefault(name, made.text.replace('"kernel', f'"{name}'))
         return Kernel(name, made.text, made.params, made.scratch, made.parts)
@@ -96,7 +90,7 @@ class Program:
     def _load(self) -> Any:
         return load(object_codes(self._texts.values()), threads.symbols()) if self._texts else None
 
-    def _address(self, name: str) -> int:
+    def address(self, name: str) -> int:
         if name not in self._addresses:
             self._addresses[name] = self._library.address(name)
         return self._addresses[name]
@@ -104,11 +98,11 @@ class Program:
     @property
     def native(self) -> bool:
         """Whether no step needs Python, so that a step of a native scan can be this program."""
-        return not self._why and all(self._plan.outputs.get(n) == i for i, n in enumerate(self._graph.outputs))
+        return not self.why and all(self.plan.outputs.get(n) == i for i, n in enumerate(self._graph.outputs))
 
     @property
     def source(self) -> str:
-        return "\n\n".join([Printer(self._plan).print().text,
+        return "\n\n".join([Printer(self.plan).print().text,
                             *(text for held in self.held.values() for text in held.sources())])
 
     @property
@@ -154,9 +148,9 @@ class Program:
         return Bound(self, sizes, team)
 
     def _empty(self, sizes: Mapping[Symbol, int]) -> bool:
-        loops = any(value(d, sizes) == 0 for step, made in zip(self._plan.steps, self._kernels, strict=True) if made
+        loops = any(value(d, sizes) == 0 for step, made in zip(self.plan.steps, self.kernels, strict=True) if made
                     for n in step.group.nodes for d in space_of(n))
-        undefined = any(not steps.defined(n, sizes) for step in self._plan.steps for n in step.group.nodes)
+        undefined = any(not steps.defined(n, sizes) for step in self.plan.steps for n in step.group.nodes)
         return loops or undefined or any(
             value(n.params["length"], sizes) == 0 or held.programs[0][1]._empty(sizes)
             for n, held in self.held.items() if n.prim.name == "scan")
@@ -175,18 +169,18 @@ class Program:
     @property
     def stages(self) -> list[Stage]:
         """What fusing and scheduling made of the graph, in words."""
-        plan = self._plan
+        plan = self.plan
         fused = [s for s in plan.steps if len(s.group.nodes) > 1]
         lines = [f"{', '.join(n.prim.name for n in s.group.nodes)}: over rows {s.group.rows}" for s in fused]
         statements = sum(len(s.group.nodes) for s in plan.steps)
         places = [f"step {b.first} to {b.last}: {b.nbytes} bytes" + (" (an output)" if b.output is not None else "")
                   for b in plan.buffers]
-        others = "\n".join(f"step {k}: {why}" for k, why in self._why.items())
+        others = "\n".join(f"step {k}: {why}" for k, why in self.why.items())
         return [Stage("fuse", plan.graph, "\n".join(lines), f"{statements} statements run in {len(plan.steps)} steps, "
                       f"{len(fused)} of them fused"),
                 Stage("schedule", "\n".join(lines), "\n".join(places),
                       f"{len(plan.place)} values live in {len(plan.buffers)} buffers"),
-                Stage("native", "\n".join(lines), others, f"{len(plan.steps) - len(self._why)} of {len(plan.steps)} "
+                Stage("native", "\n".join(lines), others, f"{len(plan.steps) - len(self.why)} of {len(plan.steps)} "
                       f"steps are native, of {len(self._texts)} kernels")]
 
 
@@ -199,379 +193,3 @@ def symbols_of(graph: Graph) -> set[Symbol]:
         found |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
         found -= symbols([n.params.get("dim")])  # the length of a chunk is the node's own
     return found
-
-
-class Layout:
-    """Where everything is in the arena, and how each group is cut, for one set of sizes."""
-
-    def __init__(self, program: Program, sizes: Mapping[Symbol, int], team: int):
-        plan, self.team = program._plan, team
-        self.blocks: dict[int, tuple[int, int]] = {}  # step -> rows of a block, blocks
-        self.scratch: dict[int, tuple[int, dict[Node, int]]] = {}  # step -> bytes of a thread, and where in them
-        pieces: list[tuple[int, int, int, Any]] = []
-        for b, buffer in enumerate(plan.buffers):
-            if buffer.output is None:
-                pieces.append((buffer.first, buffer.last, value(buffer.nbytes, sizes), ("buffer", b)))
-        for k, (step, made) in enumerate(zip(plan.steps, program._kernels, strict=True)):
-            if made is None:
-                continue
-            count = 1 if step.group.rows is None else value(step.group.rows, sizes)
-            size = min(self._rows(step, sizes), max(count, 1))
-            items = -(-count // size)
-            self.blocks[k] = -(-count // items) if items else 1, items
-            at, offsets = 0, {}
-            for n in made.scratch:
-                offsets[n] = at
-                at += -(-self.blocks[k][0] * value(row_bytes(n), sizes) // ALIGN) * ALIGN
-            self.scratch[k] = at, offsets
-            pieces.append((k, k, at * team, ("scratch", k)))
-            pieces += [(k, k, items * value(nbytes(n), sizes), ("parts", n)) for n in made.parts if items > 1]
-        for k, step in enumerate(plan.steps):
-            node = step.group.nodes[0]
-            if node.prim.name in steps.NAMES and program._kernels[k] is None:
-                pieces.append((k, k, value(steps.room(node), sizes), ("room", k)))
-            if node.prim.name == "scan" and k not in program._why:
-                sizes_of = [int(np.prod([value(d, sizes) for d in t.shape], dtype=np.int64)) * t.dtype.itemsize
-                            for t in node.type.parts]
-                pieces += [(k, plan.last_use[node], n, ("part", node, i)) for i, n in enumerate(sizes_of)]
-                pieces += [(k, k, n, ("turn", node, i, j)) for i, n in enumerate(sizes_of[:node.params["counts"][1]])
-                           for j in (0, 1)]
-        pieces.sort(key=lambda p: p[0])
-        offsets, self.total = allocate([p[:3] for p in pieces])
-        self.offset = {p[3]: o for p, o in zip(pieces, offsets, strict=True)}
-
-    @staticmethod
-    def _rows(step: Step, sizes: Mapping[Symbol, int]) -> int:
-        """Return how many rows a block has: a matter of sizes alone, so that results are the same on any machine."""
-        widest = max((np.prod([value(d, sizes) for d in space_of(n)[1:]], dtype=np.int64) for n in step.group.nodes),
-                     default=1)
-        return max(BLOCK // max(int(widest), 1), 1)
-
-
-class Empty:
-    """A program for sizes at which some loop has no turn: NumPy's."""
-
-    def __init__(self, program: numpy_backend.Program, sizes: Mapping[Symbol, int]):
-        self._program, self._sizes = program, sizes
-
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return self._program(arrays, self._sizes)
-
-
-class Bound:
-    """A program for one set of sizes: its memory, the steps' arguments, and the table that the runner reads."""
-
-    def __init__(self, program: Program, sizes: Mapping[Symbol, int], team: int):
-        self.program, self.sizes, self.plan, self.roles = program, sizes, program._plan, program._plan.roles
-        self.layout = layout = Layout(program, sizes, team)
-        graph = self.plan.graph
-        self.arena = np.empty(layout.total + 2 * ALIGN, np.uint8)
-        self.start = -self.arena.ctypes.data % ALIGN
-        self.flag = np.zeros(1, np.int64)
-        n_inputs, n_outputs = len(graph.inputs), len(graph.outputs)
-        self.slot: dict[Any, int] = {n: 2 + i for i, n in enumerate(graph.inputs)}
-        self.out_slot = 2 + n_inputs
-        self.free = self.out_slot + n_outputs
-        # An output may be a view of what is computed straight into its memory; all others are copied at the end.
-        self._made = [root if self.plan.outputs.get(root := self.roles.root[n]) == i else None
-                      for i, n in enumerate(graph.outputs)]
-        self.out_types = [(tuple(value(d, sizes) for d in (made or n).shape), n.dtype)
-                          for n, made in zip(graph.outputs, self._made, strict=True)]
-        self.leaves: dict[Node, np.ndarray] = {}
-        self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
-        self.kept: list[np.ndarray] = []
-        self.stretches: list[Any] = []
-        self._table: list[tuple[int, int]] = []
-        self._parts: dict[Node, list[tuple[int | None, int]]] = {}  # what Python makes -> parts of it, and their bases
-        for k, step in enumerate(self.plan.steps):
-            self._add(k, step)
-        self._flush()
-        self._ends = [None if n is made else self._getter(n) for n, made in zip(graph.outputs, self._made, strict=True)]
-        self.mixed = len(self.stretches) > 1 or any(self._ends) or None in self._made
-        self.bases = np.zeros(self.free + len(self.leaves), np.int64)
-        self.bases[ARENA] = self.arena.ctypes.data + self.start
-        self.bases[FLAG] = self.flag.ctypes.data
-        for n, a in self.leaves.items():
-            self.bases[self.slot[n]] = a.ctypes.data
-        self.at = self.bases.ctypes.data
-        self.shapes = [tuple(value(d, sizes) for d in n.shape) for n in graph.inputs]
-        self.run_steps = runner()
-
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        """Return the outputs; None if an index was out of range."""
-        arrays = [a if a.flags.c_contiguous else np.ascontiguousarray(a).reshape(a.shape) for a in arrays]
-        outputs = [np.empty(*t) for t in self.out_types]
-        given = (*arrays, *outputs)
-        if self.mixed:
-            return self._mixed(given, outputs)
-        table, n = self.stretches[0]
-        self.run_steps(table, n, self.at, given, 2, len(given))
-        return None if self.flag[0] and self._wrong() else outputs
-
-    def _wrong(self) -> bool:
-        """Take note that an index was out of range."""
-        self.flag[0] = 0
-        return True
-
-    def _mixed(self, given: tuple[np.ndarray, ...], outputs: list[np.ndarray]) -> list[np.ndarray] | None:
-        """Run native steps and Python's in turn."""
-        self.now, self.values, first = given, {}, 2
-        try:
-            with np.errstate(all="ignore"):
-                for stretch in self.stretches:
-                    if isinstance(stretch, tuple):
-                        self.run_steps(*stretch, self.at, given, first, len(given))
-                        given, first = (), 0
-                        if self.flag[0] and self._wrong():
-                            return None
-                    else:
-                        stretch()
-                for i, (made, end) in enumerate(zip(self._made, self._ends, strict=True)):
-                    if made is None:
-                        outputs[i][...] = end()
-                    elif end is not None:
-                        outputs[i] = end()
-        finally:
-            self.now = self.values = None
-        return outputs
-
-    # -- where values are ------------------------------------------------------------------------------
-
-    def base(self, memory: Any, k: int) -> tuple[int, int]:
-        """Return the base of a memory, and where it begins behind that, in bytes."""
-        if isinstance(memory, tuple):
-            if memory[0] == "flag":
-                return FLAG, 0
-            if memory[0] == "scratch":
-                return ARENA, self.layout.offset["scratch", k] + self.layout.scratch[k][1][memory[1]]
-            where = self.layout.offset.get(memory)
-            return (ARENA, where) if where is not None else self.base(memory[1], k)
-        if memory in self.slot:
-            return self.slot[memory], 0
-        if memory in self.plan.outputs and memory in self.plan.place:
-            return self.out_slot + self.plan.outputs[memory], 0
-        if memory in self.plan.place:
-            return ARENA, self.layout.offset["buffer", self.plan.place[memory]]
-        if memory.prim.name == "proj":
-            where = self.layout.offset.get(("part", memory.inputs[0], memory.params["index"]))
-            if where is not None:
-                return ARENA, where
-            self._parts.setdefault(memory.inputs[0], []).append((memory.params["index"], self.free))
-            self.slot[memory] = self.free
-            self.free += 1
-            return self.slot[memory], 0
-        self.leaves[memory] = self._leaf(memory)
-        self.slot[memory] = self.free
-        self.free += 1
-        return self.slot[memory], 0
-
-    def _leaf(self, n: Node) -> np.ndarray:
-        params = concrete(n.params, self.sizes)
-        if n.prim.name == "full":
-            return np.full(params["shape"], params["value"], n.dtype)
-        return np.ascontiguousarray(n.prim.eval(np, **params)).reshape([value(d, self.sizes) for d in n.shape])
-
-    def _getter(self, n: Node) -> Callable[[], np.ndarray]:
-        """Return a function that gives a value as an array, when a step of Python's wants it."""
-        root = n
-        while self.roles.is_view(root):
-            root = root.inputs[0]
-        parent = self._root_getter(root)
-        if root is n:
-            return parent
-        chain = []
-        v = n
-        while self.roles.is_view(v):
-            if v.prim.name != "barrier":
-                chain.append(partial(_view, v, concrete(v.params, self.sizes)))
-            v = v.inputs[0]
-
-        def get() -> Any:
-            x = parent()
-            for f in reversed(chain):
-                x = f(x)
-            return x
-
-        return get
-
-    def _root_getter(self, root: Node) -> Callable[[], Any]:
-        graph = self.plan.graph
-        if root in graph.inputs:
-            i = graph.inputs.index(root)
-            return lambda: self.now[i]
-        if root in self.plan.outputs and root in self.plan.place:
-            i = len(graph.inputs) + self.plan.outputs[root]
-            return lambda: self.now[i]
-        if root.prim.name == "scan" and ("part", root, 0) in self.layout.offset:
-            made = tuple(self._array(self.layout.offset["part", root, i], t) for i, t in enumerate(root.type.parts))
-            return lambda: made
-        if root in self.plan.place:
-            if root not in self.arrays:
-                self.arrays[root] = self._array(self.layout.offset["buffer", self.plan.place[root]], root.type)
-            array = self.arrays[root]
-            return lambda: array
-        if root in self._parts:
-            return lambda: self.values[root]
-        self.base(root, 0)
-        leaf = self.leaves[root]
-        return lambda: leaf
-
-    def _array(self, offset: int, t: ArrayType) -> np.ndarray:
-        """Return memory of the arena as an array."""
-        return np.ndarray([value(d, self.sizes) for d in t.shape], t.dtype, self.arena, self.start + offset)
-
-    # -- steps -----------------------------------------------------------------------------------------
-
-    def _add(self, k: int, step: Step) -> None:
-        made = self.program._kernels[k]
-        if made is not None:
-            self._native(self.program._address(made.name), self._arguments(k, step, made))
-            return
-        node = step.group.nodes[0]
-        if k not in self.program._why and (self._scan(node) if node.prim.name == "scan" else
-                                           self._step(k, node) if node.prim.name in steps.NAMES else
-                                           self._product(node)):
-            return
-        self._flush()
-        self._python(node)
-
-    def _native(self, function: int, args: np.ndarray) -> None:
-        self.kept.append(args)
-        self._table.append((function, args.ctypes.data))
-
-    def _flush(self) -> None:
-        """End a stretch of native steps."""
-        if self._table or not self.stretches:
-            table = np.array(self._table, np.int64).reshape(-1, 2)
-            self.kept.append(table)
-            self.stretches.append((table.ctypes.data, len(table)))
-            self._table = []
-
-    def _arguments(self, k: int, step: Step, made: Kernel) -> np.ndarray:
-        size, items = self.layout.blocks[k]
-        count = 1 if step.group.rows is None else value(step.group.rows, self.sizes)
-        work = sum(int(np.prod([value(d, self.sizes) for d in space_of(n)], dtype=np.int64))
-                   for n in step.group.nodes)
-        head = [items, self.layout.team if items > 1 and work >= SERIAL else 1, size, count]
-        assert len(head) == HEAD
-        return np.array([*head, *(self._param(k, p) for p in made.params)], np.int64)
-
-    def _param(self, k: int, param: tuple) -> int:
-        what = param[0]
-        if what == "size":
-            return value(param[1], self.sizes)
-        if what == "base":
-            return self.base(param[1], k)[0]
-        if what == "offset":
-            memory, view = param[1:]
-            inside = self.base(memory, k)[1]
-            if isinstance(memory, tuple) and memory[0] != "scratch":
-                return inside
-            return inside + strides(view, self.roles, self.sizes)[0]
-        if what == "stride":
-            return strides(param[1], self.roles, self.sizes)[1][param[2]]
-        return self.layout.scratch[k][0]  # scratch: of one thread
-
-    def _scan(self, node: Node) -> bool:
-        """Add a scan whose step is native: it runs on memory that this program gives it."""
-        p, (n_shared, n_carry) = node.params, node.params["counts"]
-        body = Bound(self.program.held[node].programs[0][1], self.sizes, self.layout.team)
-        self.kept.append(body)
-        (table,) = body.stretches
-        given = [self._place(n) for n in node.inputs]
-        fixed = [(2 + i, given[i]) for i in range(n_shared)] + [(FLAG, (FLAG, 0))]
-        sliced = [(2 + i, given[i], strides(n, self.roles, self.sizes)[1][0])
-                  for i, n in enumerate(node.inputs) if i >= n_shared + n_carry]
-        parts = [(ARENA, self.layout.offset["part", node, i]) for i in range(len(node.type.parts))]
-        for i, t in enumerate(node.type.parts):
-            if i >= n_carry:
-                steps = dense_strides([value(d, self.sizes) for d in t.shape], t.dtype.itemsize)
-                sliced.append((body.out_slot + i, parts[i], steps[0]))
-        carried = []
-        for i in range(n_carry):
-            rooms = iter((0, 1))
-            carried.append((2 + n_shared + i, body.out_slot + i, given[n_shared + i], parts[i],
-                            lambda i=i, rooms=rooms: (ARENA, self.layout.offset["turn", node, i, next(rooms)])))
-        self._native(scan.step(), scan.arguments(value(p["length"], self.sizes), p["reverse"], table, body.at, fixed,
-                                                 sliced, carried))
-        return True
-
-    def _place(self, n: Node) -> tuple[int, int]:
-        """Return where the first element of a value is."""
-        base, inside = self.base(access(n, self.roles).root, -1)
-        return base, inside + strides(n, self.roles, self.sizes)[0]
-
-    def _step(self, k: int, node: Node) -> bool:
-        """Add a statement that is one or several steps of its own."""
-        room = ARENA, self.layout.offset["room", k]
-        for function, args in steps.make(node, self._view, self.sizes, room, (FLAG, 0), self.layout.team):
-            self._native(function, args)
-        return True
-
-    def _product(self, node: Node) -> bool:
-        """Add a matrix product, if it is one that the generated code or BLAS takes as it stands."""
-        if node not in self.plan.place:
-            return False
-        found, _ = blas.find()
-        views = [self._view(n) for n in (*node.inputs, node)]
-        args = gemm_args(node.params["subscripts"], *views, node.dtype, found is not None)
-        self._native(products(node.dtype.name), args)
-        return True
-
-    def _view(self, n: Node) -> View:
-        base, offset = self._place(n)
-        steps = strides(n, self.roles, self.sizes)[1]
-        return View(base, offset, tuple(value(d, self.sizes) for d in n.shape), tuple(steps))
-
-    def _python(self, node: Node) -> None:
-        xs = [self._getter(i) for i in node.inputs]
-        if node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node in self.plan.place:
-            evaluate_ = partial(_matmul, [fits_matmul(i) for i in node.inputs])
-        elif node in self.program.held:
-            evaluate_ = self.program.held[node].bind(self.sizes)
-        else:
-            evaluate_ = partial(node.prim.eval, np, **concrete(node.params, self.sizes))
-        if node in self.plan.place:
-            out = self._root_getter(node)
-            self.stretches.append(lambda: np.copyto(out(), evaluate_(*(x() for x in xs))))
-            return
-        parts = self._parts[node] = []
-        if isinstance(node.type, ArrayType):
-            parts.append((None, self.free))
-            self.slot[node] = self.free
-            self.free += 1
-        self.stretches.append(partial(self._keep, node, evaluate_, xs, parts))
-
-    def _keep(self, node: Node, evaluation: Callable[..., Any], xs: list[Callable[[], Any]],
-              parts: list[tuple[int | None, int]]) -> None:
-        """Evaluate a node that makes its result itself, and enter where that lies."""
-        made = evaluation(*(x() for x in xs))
-        made = _dense(made) if isinstance(node.type, ArrayType) else tuple(map(_dense, made))
-        self.values[node] = made
-        for i, slot in parts:
-            self.bases[slot] = (made if i is None else made[i]).ctypes.data
-
-
-def _dense(x: Any) -> np.ndarray:
-    x = np.asarray(x)
-    return x if x.flags.c_contiguous else np.ascontiguousarray(x)
-
-
-def _view(node: Node, params: dict[str, Any], x: Any) -> Any:
-    return node.prim.eval(np, x, *[None] * (len(node.inputs) - 1), **params)
-
-
-def _matmul(fits: list[bool], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    x, y = (a if fit else np.ascontiguousarray(a) for a, fit in zip((x, y), fits, strict=True))
-    return np.matmul(x, y)
-
-
-@functools.cache
-def products(dtype: str) -> int:
-    """Return the address of the step that is a matrix product of `dtype`."""
-    module = ir.Module("products")
-    found, _ = blas.find()
-    emit_gemm(module, "product", np.dtype(dtype), found and found.bits)
-    library = load([object_code(str(module))], {**threads.symbols(), **blas.symbols()})
-    library.keep()
-    return library.address("product")

@@ -7,6 +7,7 @@ stand the step's own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from llvmlite import ir
 
 from . import expressions as ex
 from . import threads
-from .cache import object_code
+from .cache import generated
 from .target import load
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
@@ -150,7 +151,7 @@ def step(name: str, write: Callable[[Code, list[ir.Value]], None]) -> int:
     write : callable
         Emits what is done for one piece, from the code to write to and the piece's two ranges.
     """
-    library = load([object_code(text(name, write))], threads.symbols())
+    library = load([generated(functools.partial(text, name, write), f"step {name}")], threads.symbols())
     library.keep()
     return library.address(name)
 

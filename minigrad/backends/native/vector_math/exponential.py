@@ -69,6 +69,13 @@ def exp_of_negative(x: Lanes) -> Lanes:
     return scale(expm1_near_0(r) + 1.0, n)
 
 
+def exp_of_negative_with_error(x: Lanes) -> tuple[Lanes, Lanes]:
+    """Return exp(x) for x <= 0, and the error of its last addition."""
+    r, n = reduce(clamp(x, _LOW[x.width]))
+    y, low = fast_sum(x.const(1.0), expm1_near_0(r))
+    return scale(y, n), scale(low, n)
+
+
 def expit(x: Lanes) -> Lanes:
     """Return 1 / (1 + e), or for negative x e / (1 + e), with e = exp(-|x|) = 2**n (1 + p).
 

@@ -6,7 +6,7 @@ import math
 
 from . import coefficients as c
 from .double import difference, fast_sum
-from .exponential import exp_of_negative
+from .exponential import exp_of_negative, exp_of_negative_with_error
 from .lanes import (
     BIAS,
     MANTISSA,
@@ -118,7 +118,7 @@ def log_expit(x: Lanes) -> Lanes:
 
 
 def logaddexp(x: Lanes, y: Lanes) -> Lanes:
-    """Return max + log1p(exp(-|x - y|)), with the difference's rounding error.
+    """Return max + log1p(exp(-|x - y|)), with the rounding errors of the difference and of exp.
 
     Where the two terms cancel, near the curve exp(x) + exp(y) = 1, the error is one of the terms' last places, not of
     the result's; float32 is computed in float64, so that its results have many places to lose.
@@ -127,9 +127,8 @@ def logaddexp(x: Lanes, y: Lanes) -> Lanes:
         return logaddexp(x.double(), y.double()).single()
     high = maximum(x, y)
     down, error = difference(minimum(x, y), high)
-    ratio = exp_of_negative(select(x == y, 0.0, down))  # of equal infinities the difference is NaN
-    ratio = fma(ratio, select(down > -_INFINITY, error, 0.0), ratio)
-    result = high + log1p_finite(ratio)
+    ratio, low = exp_of_negative_with_error(select(x == y, 0.0, down))  # of equal infinities the difference is NaN
+    result = high + log1p_finite(ratio, fma(ratio, select(down > -_INFINITY, error, 0.0), low))
     return select(x.isnan() | y.isnan(), x + y, result)
 
 

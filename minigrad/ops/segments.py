@@ -1,0 +1,172 @@
+"""What examples laid end to end need beside gather and scatter: who owns a row, and work along a segment.
+
+A *segment* is the rows of one example; segments follow each other, and `ids` says for each row whose it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, size_of
+from ..errors import Unsupported
+from ..graph import ArrayType, Node
+from ..primitive import Primitive, Sample, fail, linear, spread
+from .constants import iota, size_scalar
+from .elementwise import cast_to
+from .layout import reshape
+from .spread import expand_to, require_number
+
+_INT = np.dtype(np.int64)
+_INTEGERS = Unsupported("its values are integers")
+
+
+def _require_ints(name: str, *types: ArrayType) -> None:
+    for t in types:
+        if t.dtype.kind not in "iu":
+            raise fail(name, "needs integers", *types)
+
+
+def _no_vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[None]:
+    return [None] * len(xs)
+
+
+def _rank(n: int | Dim, shape: tuple[int | Dim, ...]) -> Node:
+    """Return the place of each example of a batch, repeated along the other axes of `shape`."""
+    return expand_to(iota(size=n), shape, tuple(range(1, len(shape))))
+
+
+# -- who owns a row ------------------------------------------------------------------------------------------
+
+
+def _ids_type(lengths: ArrayType, *, size: int | Dim) -> ArrayType:
+    _require_ints("segment_ids", lengths)
+    if lengths.ndim != 1:
+        raise fail("segment_ids", "needs one length per example", lengths)
+    return ArrayType((size,), _INT)
+
+
+def _ids_batch(batch: Any, mapped: Sequence[bool], lengths: Node, *, size: int | Dim) -> Node:
+    n = lengths.shape[1]
+    flat = segment_ids(reshape(lengths, shape=(batch * n,)), size=batch * size)
+    ids = reshape(flat, shape=(batch, size))
+    return ids - _rank(batch, ids.shape) * expand_to(size_scalar(n, _INT), ids.shape, (0, 1))
+
+
+segment_ids = Primitive(
+    "segment_ids", _ids_type,
+    lambda xp, lengths, *, size: xp.repeat(xp.arange(lengths.shape[0], dtype=xp.int64), xp.astype(lengths, xp.int64)),
+    vjp=_no_vjp, jvp=_INTEGERS, batch=_ids_batch, hidden_params=frozenset({"size"}),
+    samples=lambda: [Sample((np.array([2, 0, 3]),), {"size": 5}, order=0)])
+
+
+# -- checks that wait until the program runs -----------------------------------------------------------------
+
+
+def _checked_eval(xp: Any, index: Any, length: Any) -> Any:
+    index, length = xp.astype(index, xp.int64), xp.astype(length, xp.int64)
+    outside = (index < -length) | (index >= length)
+    if bool(xp.any(outside)):
+        k = int(np.flatnonzero(np.asarray(outside))[0])
+        raise IndexError(f"index {np.ravel(index)[k]} is out of range for an example with {np.ravel(length)[k]} rows")
+    return xp.where(index < 0, index + length, index)
+
+
+def _checked_type(index: ArrayType, length: ArrayType) -> ArrayType:
+    _require_ints("checked_index", index, length)
+    if index.shape != length.shape:
+        raise fail("checked_index", "shapes differ", index, length)
+    return ArrayType(index.shape, _INT)
+
+
+def _checked_batch(size: Any, mapped: Sequence[bool], *xs: Node) -> Node:
+    return checked_index(*(x if m else spread(x, size) for x, m in zip(xs, mapped, strict=True)))
+
+
+checked_index = Primitive(  # an index counted from the first row of its example, negative ones from behind
+    "checked_index", _checked_type, _checked_eval, vjp=_no_vjp, jvp=_INTEGERS, batch=_checked_batch,
+    samples=lambda: [Sample((np.array([0, 2, 1]), np.array([3, 3, 3])), order=0)])
+
+
+def _nonempty_eval(xp: Any, lengths: Any, *, what: str) -> Any:
+    if bool(xp.any(lengths == 0)):
+        k = int(np.flatnonzero(np.asarray(lengths) == 0)[0])
+        raise ValueError(f"{what} of nothing: example {k} has no rows. Give it initial=")
+    return lengths
+
+
+def _nonempty_type(lengths: ArrayType, *, what: str) -> ArrayType:
+    _require_ints("nonempty", lengths)
+    return lengths
+
+
+nonempty = Primitive(
+    "nonempty", _nonempty_type, _nonempty_eval, vjp=_no_vjp, jvp=_INTEGERS,
+    batch=lambda size, mapped, lengths, *, what: nonempty(lengths, what=what),
+    samples=lambda: [Sample((np.array([2, 3]),), {"what": "max"}, order=0)])
+
+
+# -- along a segment -----------------------------------------------------------------------------------------
+
+
+def _fits(name: str, x: ArrayType, ids: ArrayType) -> ArrayType:
+    _require_ints(name, ids)
+    if ids.ndim != 1 or not x.ndim or x.shape[0] != ids.shape[0]:
+        raise fail(name, "the ids do not fit the rows", x, ids)
+    return x
+
+
+def _each(xp: Any, x: Any, ids: Any, work: Callable[[Any], Any], dtype: Any) -> Any:
+    """Apply `work` to the rows of every segment."""
+    ids = np.asarray(ids)
+    if not len(ids):
+        return xp.zeros(x.shape, dtype=dtype)
+    ends = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1).tolist(), len(ids)]
+    return xp.concat([work(x[a:b, ...]) for a, b in itertools.pairwise(ends)], axis=0)
+
+
+def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
+    """Make a batch rule: the examples' rows end to end are rows like any other, with ids that tell examples apart."""
+    def batch(size: Any, mapped: Sequence[bool], x: Node, ids: Node, **params: Any) -> Node:
+        x, ids = (v if m else spread(v, size) for v, m in zip((x, ids), mapped, strict=True))
+        # Neighbours differ in the last "digit" where the examples do.
+        own = cast_to(ids, _INT) * expand_to(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
+        flat = reshape(x, shape=(size_of(x.shape[:2]), *x.shape[2:]))
+        return reshape(function(flat, reshape(own, shape=(size_of(ids.shape),)), **params), shape=x.shape)
+
+    return batch
+
+
+def _cumsum_eval(xp: Any, x: Any, ids: Any, *, reverse: bool) -> Any:
+    # Segment by segment: a difference of running totals would cancel digits, and carry one example's nan to the next.
+    def work(part: Any) -> Any:
+        part = xp.flip(part, axis=0) if reverse else part
+        part = np.cumsum(part, axis=0, dtype=x.dtype) if xp is np else xp.cumulative_sum(part, axis=0, dtype=x.dtype)
+        return xp.flip(part, axis=0) if reverse else part
+
+    return _each(xp, x, ids, work, x.dtype)
+
+
+segment_cumsum = linear(
+    "segment_cumsum",
+    lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
+    lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
+    _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)),
+    samples=lambda: [Sample((np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 3])),
+                            {"reverse": r}) for r in (False, True)])
+
+
+def _argsort_eval(xp: Any, x: Any, ids: Any) -> Any:
+    def work(part: Any) -> Any:
+        return np.argsort(part, axis=0, kind="stable") if xp is np else xp.argsort(part, axis=0)
+
+    return _each(xp, x, ids, work, xp.int64)
+
+
+segment_argsort = Primitive(  # counted from the first row of the segment
+    "segment_argsort", lambda x, ids: ArrayType(_fits("segment_argsort", x, ids).shape, _INT), _argsort_eval,
+    vjp=_no_vjp, jvp=_INTEGERS, batch=_in_one(lambda x, ids: segment_argsort(x, ids)),
+    samples=lambda: [Sample((np.array([2.0, 1.0, 3.0, 5.0, 4.0, 0.5]), np.array([0, 0, 1, 1, 1, 3])), order=0)])

@@ -1,0 +1,1 @@
+"""Examples of different size: axes, schemas, batches, datasets."""

@@ -1,0 +1,175 @@
+"""Ragged axes, and the types of fields that have them.
+
+An `Axis` is a name for a size that differs from example to example. A `FieldType` is what a schema says of a
+field: ``f32[node, 16]``, or ``index(node)[edge]``, integers that point into the rows of another axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import BatchError, ShapeError, at_user_line
+from ..graph import ArrayType, short_dtype
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A ragged axis: its size differs from example to example. Two axes of one name are the same axis."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def axis(name: str) -> Axis:
+    """Return the ragged axis called `name`, to be used in array types: ``mg.f32[node, 16]``.
+
+    Examples
+    --------
+    >>> node, edge = mg.axis("node"), mg.axis("edge")
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise BatchError(at_user_line(f"axis({name!r}): the name of an axis is a Python identifier"))
+    return Axis(name)
+
+
+@dataclass(frozen=True)
+class FieldType:
+    """The type of a field of an example.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    shape : tuple of int or Axis
+    target : Axis or None
+        The axis that the integers of this field point into.
+    null : int or None
+        The index that points nowhere, where there is one.
+    shared : bool
+        Whether all examples of a batch have the same value, which the batch keeps once.
+    counts : Axis or None
+        The axis of which this field is the size.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int | Axis, ...]
+    target: Axis | None = None
+    null: int | None = None
+    shared: bool = False
+    counts: Axis | None = None
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """The ragged axes of the shape, in order: rows of a packed array run over them, the last one fastest."""
+        return tuple(n for n in self.shape if isinstance(n, Axis))
+
+    @cached_property
+    def dense(self) -> tuple[int, ...]:
+        """The sizes that all examples have in common, in order."""
+        return tuple(n for n in self.shape if not isinstance(n, Axis))
+
+    @cached_property
+    def _order(self) -> tuple[int, ...]:
+        return (*(i for i, n in enumerate(self.shape) if isinstance(n, Axis)),
+                *(i for i, n in enumerate(self.shape) if not isinstance(n, Axis)))
+
+    def pack(self, value: np.ndarray) -> np.ndarray:
+        """Return one example's array as rows: ragged axes in front and merged, then the dense ones."""
+        if len(self.axes) == 1 and self._order[0] == 0:
+            return value
+        n = math.prod(value.shape[i] for i in self._order[:len(self.axes)])
+        return value.transpose(self._order).reshape(n, *self.dense)
+
+    def unpack(self, rows: np.ndarray, sizes: Mapping[Axis, int]) -> np.ndarray:
+        """Undo `pack`, given the sizes of the example's axes."""
+        if len(self.axes) == 1 and self._order[0] == 0:
+            return rows
+        full = rows.reshape(*(sizes[a] for a in self.axes), *self.dense)
+        return full.transpose(np.argsort(self._order))
+
+    def __str__(self) -> str:
+        if self.counts is not None:
+            return f"count({self.counts})"
+        shape = "[" + ", ".join(map(str, self.shape)) + "]"
+        if self.target is None:
+            text = short_dtype(self.dtype) + shape
+        else:
+            text = f"index({self.target}" + (f", null={self.null}" if self.null is not None else "") + ")" + shape
+        return f"shared({text})" if self.shared else text
+
+
+class IndexSpec:
+    """Integers that point into the rows of an axis; ``index(node)[edge]`` is the type of one per edge."""
+
+    def __init__(self, target: Axis, null: int | None):
+        self.target, self.null = target, null
+
+    def __getitem__(self, shape: Any) -> FieldType:
+        return FieldType(np.dtype(np.int64), field_shape(shape), self.target, self.null)
+
+    def __repr__(self) -> str:
+        return f"<indices into {self.target}>"
+
+
+def index(axis: Axis, null: int | None = None) -> IndexSpec:
+    """Return the type of integers that point into `axis`; give it the shape that they have: ``mg.index(node)[edge]``.
+
+    A batch moves them by the rows that stand before their example, so that they go on pointing at the same row.
+
+    Parameters
+    ----------
+    axis : Axis
+    null : -1, optional
+        Declares that an index of -1 points nowhere: it stays -1 in a batch, `gather` gives zeros there, and the
+        segment functions leave it out. Without it, a negative index is an error.
+    """
+    if not isinstance(axis, Axis):
+        raise BatchError(at_user_line(f"index({axis!r}): an index points into an axis, made by mg.axis(name)"))
+    if null not in (None, -1):
+        raise BatchError(at_user_line(f"index({axis}, null={null!r}): the index that points nowhere is -1"))
+    return IndexSpec(axis, null)
+
+
+def count(axis: Axis) -> FieldType:
+    """Return the type of a field that is the size of `axis`, for schemas in which no array has that axis."""
+    if not isinstance(axis, Axis):
+        raise BatchError(at_user_line(f"count({axis!r}): it counts an axis, made by mg.axis(name)"))
+    return FieldType(np.dtype(np.int64), (), counts=axis)
+
+
+def shared(kind: ArrayType | FieldType) -> FieldType:
+    """Return the type of a field that has one value for all examples, such as a table: a batch keeps it once.
+
+    `mg.batch` checks that the examples agree.
+    """
+    kind = as_field(kind, "shared")
+    if kind.axes or kind.target is not None or kind.counts is not None:
+        raise BatchError(at_user_line(f"shared({kind}): what differs in size, or points into an axis, is not shared"))
+    return replace(kind, shared=True)
+
+
+def field_shape(shape: Any) -> tuple[int | Axis, ...]:
+    """Return what stands in the brackets of a type as a tuple of sizes and axes."""
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    for n in sizes:
+        if not isinstance(n, Axis) and (not hasattr(n, "__index__") or n < 0):
+            raise ShapeError(at_user_line(f"a shape holds sizes and axes, not {n!r}"))
+    return tuple(n if isinstance(n, Axis) else int(n) for n in sizes)
+
+
+def as_field(kind: Any, name: str) -> FieldType:
+    """Return the type of a field, as it is written in a schema."""
+    if isinstance(kind, FieldType):
+        return kind
+    if isinstance(kind, ArrayType) and all(isinstance(n, int) for n in kind.shape):
+        return FieldType(kind.dtype, kind.shape)
+    raise BatchError(at_user_line(
+        f"{name}: {kind!r} is no type of a field. Write mg.f32[node, 16], mg.index(node)[edge], mg.count(node), or "
+        "mg.shared(mg.f32[3]); an index needs its shape: mg.index(node)[()] is one integer"))

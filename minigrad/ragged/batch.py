@@ -1,0 +1,425 @@
+"""Batches of examples of different size: laid end to end, with indices moved to where their rows have gone.
+
+An array with a ragged axis is *packed*: the rows of all examples follow each other in one array (ΣN, ...). An array
+without one is *stacked* (B, ...); a shared field is kept once. Lengths per axis say which row belongs to whom.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optree
+
+from ..errors import BatchError, at_user_line
+from .axes import Axis, FieldType, as_field
+from .nested import batch_schema
+from .schema import EVERYWHERE, Schema, check_example, out_of_range, schema_of
+
+_NOTHING = np.zeros(1, bool)
+
+
+class Batch:
+    """A batch of examples; made by `batch`.
+
+    A field of the schema is an attribute: the packed, stacked or shared array, with indices that point into the packed
+    rows. A batch is a pytree, so that traced functions take it as an argument; `vmap` maps over its examples.
+
+    Attributes
+    ----------
+    schema : Schema
+    lengths : mapping of Axis to array (B,)
+        The size of each axis in every example. An axis may be given by its name.
+    offsets : mapping of Axis to array (B + 1,)
+        Where the rows of each example begin: example k has rows ``offsets[k]:offsets[k + 1]``.
+    segment_ids : mapping of Axis to array (ΣN,)
+        The example that each row belongs to.
+    """
+
+    __slots__ = ("_fields", "_ids", "_lengths", "_offsets", "_pairs", "_size", "schema")
+
+    def __init__(self, schema: Schema, fields: dict[str, Any], lengths: tuple[Any, ...], ids: Any = None,
+                 pairs: Any = None, size: int | None = None):
+        self.schema = schema
+        self._fields = fields
+        self._lengths = lengths  # one array (B,) per axis of the schema
+        self._ids = ids
+        self._pairs = pairs
+        self._offsets: list[np.ndarray] | None = None
+        self._size = size
+
+    # -- what it holds ---------------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            if name in self._fields:
+                return self._fields[name]
+            if (t := self.schema.fields.get(name)) is not None and t.counts:
+                return self.lengths[t.counts]
+        raise AttributeError(f"a batch of {self.schema.name} has no field {name!r}; it has "
+                             f"{', '.join(self.schema.names)}")
+
+    @property
+    def lengths(self) -> AxisMap:
+        return AxisMap(self.schema.axes, self._lengths)
+
+    @property
+    def offsets(self) -> AxisMap:
+        if self._offsets is None:
+            self._offsets = [offsets_of(n) for n in self._lengths]
+        return AxisMap(self.schema.axes, self._offsets)
+
+    @property
+    def segment_ids(self) -> AxisMap:
+        return AxisMap(self.schema.axes, self._segments())
+
+    @property
+    def values(self) -> Any:
+        """The packed array, where the examples are arrays."""
+        return self._fields["value"] if self.schema.cls is None else _no_values(self)
+
+    def _segments(self) -> Sequence[Any]:
+        if self._ids is None:
+            every = np.arange(len(self))
+            self._ids = [np.repeat(every, n) for n in self._lengths]
+        return self._ids
+
+    def _witnesses(self) -> Sequence[Any]:
+        """One array of no memory per pair of axes, as long as all blocks of that pair have elements.
+
+        A compiled program finds its sizes in the shapes of its arguments; this is where it finds those of blocks.
+        """
+        if self._pairs is None:
+            self._pairs = [_nothing(int(a @ b)) for a, b in
+                           itertools.combinations_with_replacement(self._lengths, 2)]
+        return self._pairs
+
+    def __len__(self) -> int:
+        if self._size is None:
+            lengths = [len(n) for n in self._lengths]
+            lengths += [len(v) for n, v in self._fields.items()
+                        if v is not None and not (t := self.schema.fields[n]).axes and not t.shared]
+            self._size = lengths[0]
+        return self._size
+
+    def __repr__(self) -> str:
+        if not all(isinstance(v, np.ndarray) for v in (*self._lengths, *self._fields.values()) if v is not None):
+            return f"<traced batch of {self.schema.name}>"
+        rows = [f"{n.sum()} {a}s" for a, n in self.lengths.items()]
+        return f"<batch of {self.schema.name}: {', '.join([f'{len(self)} examples', *rows])}>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype=dtype, copy=copy)
+
+    # -- examples --------------------------------------------------------------------------------------------
+
+    def unbatch(self) -> list[Any]:
+        """Return the examples: the exact inverse of `batch`, in arrays of their own."""
+        size = len(self)
+        columns: dict[str, Sequence[Any]] = {}
+        for name, t in self.schema.fields.items():
+            value = self._fields.get(name)
+            if t.counts:
+                columns[name] = self.lengths[t.counts].tolist()
+            elif value is None or t.shared:
+                columns[name] = [None if value is None else value.copy()] * size
+            else:
+                columns[name] = self._split(name, value, t)
+        sizes = list(zip(*(n.tolist() for n in self._lengths), strict=True)) if self._lengths else [()] * size
+        out = []
+        for k in range(size):
+            example = self.schema.make({n: c[k] for n, c in columns.items()})
+            if self.schema.cls is not None:
+                object.__setattr__(example, "_sizes", sizes[k])
+            out.append(example)
+        return out
+
+    def _split(self, name: str, value: np.ndarray, t: FieldType) -> Sequence[Any]:
+        rows, own = self._rows(t), self._local(value, t)
+        if not t.axes:
+            return list(own)
+        ends = np.cumsum(rows).tolist()
+        parts = [own[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        if t._order[0] == 0 and len(t.axes) == 1:
+            return parts
+        lengths = {a: self.lengths[a].tolist() for a in t.axes}
+        return [t.unpack(p, {a: n[k] for a, n in lengths.items()}) for k, p in enumerate(parts)]
+
+    def _rows(self, t: FieldType) -> np.ndarray:
+        """Return how many rows of a field each example has."""
+        rows = self.lengths[t.axes[0]] if t.axes else np.ones(len(self), np.int64)
+        for a in t.axes[1:]:
+            rows = rows * self.lengths[a]
+        return rows
+
+    def _begins(self, t: FieldType) -> np.ndarray:
+        """Return where the rows of each example begin in a field."""
+        return self.offsets[t.axes[0]] if len(t.axes) == 1 else offsets_of(self._rows(t))
+
+    def _shift(self, t: FieldType) -> np.ndarray:
+        """Return by how much the indices in each row are moved, in a shape that broadcasts with the field's."""
+        shift = self.offsets[t.target][:-1]
+        shift = np.repeat(shift, self._rows(t)) if t.axes else shift
+        return shift.reshape(-1, *[1] * len(t.dense))
+
+    def _local(self, value: np.ndarray, t: FieldType) -> np.ndarray:
+        if t.target is None:
+            return value.copy() if value.strides != (0,) else value
+        local = value - self._shift(t)
+        return local if t.null is None else np.where(value == t.null, t.null, local)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return an example (`key` an int), or the batch of several (a slice, a mask, an array of positions)."""
+        size = len(self)
+        if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
+            if not -size <= key < size:
+                raise BatchError(at_user_line(f"example {key} of a batch of {size}"))
+            return self._take(np.array([key % size])).unbatch()[0]
+        if isinstance(key, slice):
+            return self._take(np.arange(size)[key])
+        which = np.asarray(key)
+        if which.dtype == bool:
+            if which.shape != (size,):
+                raise BatchError(at_user_line(f"a mask of shape {list(which.shape)} for a batch of {size} examples"))
+            which = np.flatnonzero(which)
+        if which.ndim != 1 or (which.size and which.dtype.kind not in "iu"):
+            raise BatchError(at_user_line(f"batch[{key!r}]: an int, a slice, a mask of {size} bools, or a list of "
+                                          "positions"))
+        if which.size and not (-size <= which.min() and which.max() < size):
+            raise BatchError(at_user_line(f"examples {which.min()}..{which.max()} of a batch of {size}"))
+        return self._take(which.astype(np.int64) % max(size, 1))
+
+    def _take(self, which: np.ndarray) -> Batch:
+        lengths = tuple(n[which] for n in self._lengths)
+        out = Batch(self.schema, {}, lengths, size=len(which))
+        rows: dict[tuple[Axis, ...], np.ndarray] = {}
+        for name, t in self.schema.fields.items():
+            if t.counts:
+                continue
+            value = self._fields[name]
+            if value is None or t.shared:
+                out._fields[name] = value if value is None else value.copy()
+                continue
+            if t.axes not in rows:
+                rows[t.axes] = _rows_of(self._begins(t)[which], out._rows(t)) if t.axes else which
+            taken = value.take(rows[t.axes], axis=0)
+            if t.target is not None:
+                moved = out.offsets[t.target][:-1] - self.offsets[t.target][:-1][which]
+                by = np.repeat(moved, out._rows(t)) if t.axes else moved
+                by = by.reshape(-1, *[1] * len(t.dense))
+                if t.null is None:
+                    taken += by
+                else:
+                    np.add(taken, by, out=taken, where=taken != t.null)
+            out._fields[name] = taken
+        return out
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.unbatch())
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays of the fields."""
+        return sum(v.nbytes for v in self._fields.values() if v is not None)
+
+
+def _nothing(n: int) -> np.ndarray:
+    """Return an array of `n` elements and no memory."""
+    return np.ndarray(n, bool, _NOTHING, strides=(0,))
+
+
+def _no_values(batch: Batch) -> Any:
+    raise AttributeError(f"a batch of {batch.schema.name} has no values of its own, but its fields: "
+                         f"{', '.join(batch.schema.names)}")
+
+
+def _rows_of(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return ``begins[k]``, ``begins[k] + 1``, ..., `counts[k]` of them, for one k after the other."""
+    rows = np.repeat(begins - offsets_of(counts)[:-1], counts)
+    rows += np.arange(len(rows))
+    return rows
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """Return where each example's rows begin, and at last where they end: (B + 1,)."""
+    out = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=out[1:])
+    return out
+
+
+class AxisMap(Mapping):
+    """What is known per axis; looked up by the axis or by its name."""
+
+    def __init__(self, axes: Sequence[Axis], values: Sequence[Any]):
+        self._values = dict(zip(axes, values, strict=True))
+
+    def __getitem__(self, axis: Axis | str) -> Any:
+        key = Axis(axis) if isinstance(axis, str) else axis
+        try:
+            return self._values[key]
+        except KeyError:
+            raise BatchError(at_user_line(f"no axis {key}; there are {', '.join(map(str, self._values))}")) from None
+
+    def __iter__(self) -> Iterator[Axis]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, axis: object) -> bool:
+        return (Axis(axis) if isinstance(axis, str) else axis) in self._values
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+# -- making one ----------------------------------------------------------------------------------------------
+
+
+def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
+    """Lay examples end to end, and move their indices to where the rows have gone.
+
+    Parameters
+    ----------
+    examples : iterable
+        Examples of one class made by `minigrad.example`; or arrays, with `kind`; or batches, of which each is an
+        example of the result.
+    kind : array type, optional
+        The type of examples that are arrays: ``mg.batch(sentences, mg.f32[word, 8])``.
+
+    Returns
+    -------
+    Batch
+
+    Raises
+    ------
+    BatchError
+        If there is no example, their classes differ, an index points at no row, or a shared or an optional field is
+        not the same in all.
+    """
+    examples = list(examples)
+    if not examples:
+        raise BatchError(at_user_line("batch: an empty batch: there is no example"))
+    if kind is not None:
+        schema = Schema("arrays", {"value": as_field(kind, "batch")}).check()
+        checked = [check_example(schema, {"value": x}, f"example {k}") for k, x in enumerate(examples)]
+        return _pack(schema, {"value": [v["value"] for v, _ in checked]}, [s for _, s in checked])
+    cls = type(examples[0])
+    if cls is Batch:
+        return _of_batches(examples)
+    schema = schema_of(cls)
+    if schema is None:
+        raise BatchError(at_user_line(
+            f"batch: example 0 is a {cls.__name__}, whose axes are not known. Make a class of its fields with "
+            "@mg.example, or say the type of an array: mg.batch(arrays, mg.f32[node, 16])"))
+    for k, x in enumerate(examples):
+        if type(x) is not cls:
+            raise BatchError(at_user_line(f"batch: example {k} is a {type(x).__name__}, example 0 a {cls.__name__}"))
+    try:
+        sizes = list(map(operator.attrgetter("_sizes"), examples))
+    except AttributeError:
+        raise BatchError(at_user_line(f"batch: a {cls.__name__} of traced values: batches are made of arrays, before "
+                                      "a function is traced")) from None
+    names = schema.names
+    rows = map(operator.attrgetter(*names), examples)
+    columns = zip(*rows, strict=True) if len(names) > 1 else [tuple(rows)]
+    return _pack(schema, dict(zip(names, columns, strict=True)), sizes)
+
+
+def _of_batches(batches: Sequence[Any]) -> Batch:
+    inner = batches[0].schema
+    for k, b in enumerate(batches):
+        if not isinstance(b, Batch) or b.schema != inner:
+            raise BatchError(at_user_line(f"batch: example 0 is a batch of {inner.name}, example {k} is another thing"))
+    schema = batch_schema(inner, Batch)
+    rows = [schema.values(b) for b in batches]
+    return _pack(schema, {n: [r[n] for r in rows] for n in schema.fields}, [schema.sizes(b) for b in batches])
+
+
+def _pack(schema: Schema, columns: Mapping[str, Sequence[Any]], sizes: Sequence[tuple[int, ...]]) -> Batch:
+    table = np.array(sizes, np.int64).reshape(len(sizes), len(schema.axes))
+    out = Batch(schema, {}, tuple(np.ascontiguousarray(table.T)), size=len(sizes))
+    for name, t in schema.fields.items():
+        if t.counts:
+            continue
+        column = columns[name]
+        if name in schema.optional and (absent := [v is None for v in column]) and any(absent):
+            if not all(absent):
+                has, lacks = absent.index(False), absent.index(True)
+                raise BatchError(at_user_line(f"batch: {schema.name}.{name} is optional, but for all examples of a "
+                                              f"batch alike: example {has} has it, example {lacks} does not"))
+            out._fields[name] = None
+        elif t.shared:
+            out._fields[name] = _one_of(column, f"{schema.name}.{name}")
+        else:
+            out._fields[name] = _moved(out, _laid(column, t), t, name)
+    return out
+
+
+def _laid(column: Sequence[Any], t: FieldType) -> np.ndarray:
+    """Return the examples' arrays as one: rows after rows, or one on the other."""
+    if t.dtype.kind == "b" and column[0].strides == (0,):
+        return _nothing(sum(map(len, column)))
+    if t.axes:
+        return np.concatenate(column if len(t.axes) == 1 and t._order[0] == 0 else [t.pack(v) for v in column])
+    if not t.shape:
+        return np.array(column, t.dtype)
+    return np.concatenate(column).reshape(len(column), *t.shape)
+
+
+def _one_of(column: Sequence[Any], label: str) -> np.ndarray:
+    first = column[0]
+    for k, v in enumerate(column):
+        if v is not first and not np.array_equal(v, first, equal_nan=first.dtype.kind == "f"):
+            raise BatchError(at_user_line(f"batch: {label} is shared, but differs between example 0 and example {k}"))
+    return np.array(first)
+
+
+def _moved(out: Batch, value: np.ndarray, t: FieldType, name: str) -> np.ndarray:
+    """Return a field's array with indices moved by their example's offset, after a check of their range."""
+    if t.target is None:
+        return value
+    sizes = out.lengths[t.target]
+    limit = np.repeat(sizes, out._rows(t)) if t.axes else sizes
+    limit = limit.reshape(-1, *[1] * len(t.dense))
+    bad = value.view(np.uint64) >= limit.view(np.uint64)  # a negative index is a large one here
+    if t.null is not None:
+        none = value == t.null
+        bad &= ~none
+    if bad.any():
+        first = tuple(map(int, np.argwhere(bad)[0]))
+        begin = offsets_of(out._rows(t))
+        k = int(np.searchsorted(begin, first[0], side="right")) - 1
+        at = (first[0] - int(begin[k]), *first[1:]) if t.axes else first[1:]
+        raise BatchError(at_user_line("batch: " + out_of_range(
+            f"example {k}: {out.schema.name}.{name}", at, value[first], int(sizes[k]), t)))
+    value += out._shift(t)
+    if t.null is not None:
+        value[none] = t.null
+    return value
+
+
+# -- as a pytree ---------------------------------------------------------------------------------------------
+
+
+def _flatten(x: Batch) -> tuple[Any, Any, Any]:
+    have = tuple(n for n, v in x._fields.items() if v is not None)
+    axes = [a.name for a in x.schema.axes]
+    names = (*have, *(f"lengths {a}" for a in axes), *(f"segment_ids {a}" for a in axes),
+             *(f"blocks {a} {b}" for a, b in itertools.combinations_with_replacement(axes, 2)))
+    return (*(x._fields[n] for n in have), *x._lengths, *x._segments(), *x._witnesses()), (x.schema, have), names
+
+
+def _unflatten(aux: tuple[Schema, tuple[str, ...]], leaves: Any) -> Batch:
+    schema, have = aux
+    leaves = list(leaves)
+    fields = {n: None for n, t in schema.fields.items() if not t.counts}
+    fields |= dict(zip(have, leaves, strict=False))
+    k, n = len(have), len(schema.axes)
+    return Batch(schema, fields, tuple(leaves[k:k + n]), leaves[k + n:k + 2 * n], leaves[k + 2 * n:])
+
+
+optree.register_pytree_node(Batch, _flatten, _unflatten, namespace=EVERYWHERE)

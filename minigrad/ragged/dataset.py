@@ -1,0 +1,235 @@
+"""Datasets: what has a length, and answers an array of indices with a batch.
+
+A `Batch` of all examples is one: packed, so that a smaller batch is a gather and not a loop over examples. The same
+arrays in files are another, larger than the memory; and so are arrays whose axis 0 counts the examples.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import optree
+
+from ..errors import BatchError, at_user_line
+from .axes import as_field
+from .batch import Batch, batch
+from .schema import Schema, schema_of
+
+FORMAT = 1
+ABOUT = "dataset.json"  # written last: where it is missing, the writing was interrupted
+
+
+class Arrays:
+    """A pytree of arrays as a dataset: axis 0 counts the examples."""
+
+    def __init__(self, tree: Any):
+        leaves, self._structure = optree.tree_flatten(tree)
+        self._leaves = [np.asarray(x) for x in leaves]
+        lengths = {x.shape[0] if x.ndim else None for x in self._leaves}
+        if len(lengths) != 1 or None in lengths:
+            shapes = ", ".join(str(x.shape) for x in self._leaves) or "there is no array"
+            raise BatchError(at_user_line("a dataset of arrays: axis 0 counts the examples, so it is there in each and "
+                                          f"of one length; the shapes are {shapes}"))
+        self._length = lengths.pop()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, indices: np.ndarray) -> Any:
+        """Return those examples, in new arrays."""
+        return optree.tree_unflatten(self._structure, [x.take(indices, axis=0) for x in self._leaves])
+
+
+def as_dataset(data: Any) -> Any:
+    """Return `data` with a length, and answering an array of indices with a batch."""
+    if isinstance(data, (tuple, list)) and len(data) and schema_of(type(data[0])) is not None:
+        return batch(data)
+    if isinstance(data, list):
+        raise BatchError(at_user_line("a dataset that is a list is one of examples, of a class made by @mg.example. A "
+                                      "list of arrays does not say what they are: give fields as a tuple or a dict, "
+                                      "examples of one shape as np.stack(list), of several as mg.batch(list, type)"))
+    if schema_of(type(data)) is not None and not isinstance(data, Batch):
+        raise BatchError(at_user_line(f"a dataset is many examples, and this is one {type(data).__name__}: give a "
+                                      "list"))
+    if isinstance(data, (tuple, dict, np.ndarray)) or not hasattr(type(data), "__getitem__"):
+        return Arrays(data)
+    return data
+
+
+def sizes_of(dataset: Any) -> Mapping[Any, np.ndarray]:
+    """Return the number of rows that every example has on each ragged axis."""
+    return getattr(dataset, "lengths", {})
+
+
+# -- in files ------------------------------------------------------------------------------------------------
+
+
+def save_dataset(path: str | Path, examples: Iterable[Any], kind: Any = None, chunk: int = 1024) -> Path:
+    """Write examples into a folder, one ``.npy`` file per field, as they come: they need not fit into memory.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder that is not there yet, or is empty.
+    examples : iterable
+        As for `minigrad.batch`; or a `Batch`.
+    kind : array type, optional
+        The type of examples that are arrays.
+    chunk : int
+        How many examples are packed at a time.
+
+    Returns
+    -------
+    Path
+        The folder, for `open_dataset`.
+
+    Raises
+    ------
+    BatchError
+        If the folder holds something, there is no example, or an example is not as `minigrad.batch` wants it.
+    """
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BatchError(at_user_line(f"save_dataset: {folder} is there already; give a new folder, or empty it"))
+    if chunk < 1:
+        raise BatchError(at_user_line(f"save_dataset: chunk={chunk}, and should be at least 1"))
+    parts = _parts(examples, kind, chunk)
+    first = next(parts, None)
+    if first is None:
+        raise BatchError(at_user_line("save_dataset: there is no example"))
+    folder.mkdir(parents=True, exist_ok=True)
+    schema = first.schema
+    growing = {name: Growing(folder / f"{name}.npy", first._fields[name]) for name in _per_example(first)}
+    lengths = {axis: Growing(folder / f"lengths {axis}.npy", first.lengths[axis]) for axis in schema.axes}
+    shared = {name: first._fields[name] for name, t in schema.fields.items() if t.shared}
+    try:
+        before = dict.fromkeys(schema.axes, 0)
+        for part in itertools.chain([first], parts):
+            _append(part, first, growing, before)
+            for axis, counts in part.lengths.items():
+                lengths[axis].append(counts)
+                before[axis] += int(counts.sum())
+    finally:
+        for file in (*growing.values(), *lengths.values()):
+            file.close()
+    for name, value in shared.items():
+        if value is not None:
+            np.save(folder / f"{name}.npy", value)
+    about = {"format": FORMAT, "schema": schema.name, "fields": {n: str(t) for n, t in schema.fields.items()},
+             "absent": [n for n in schema.optional if first._fields[n] is None],
+             "examples": sum(file.rows for file in itertools.islice((*lengths.values(), *growing.values()), 1))}
+    (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def open_dataset(path: str | Path, kind: Any) -> Batch:
+    """Return the batch of all examples in a folder; its arrays stay in their files, and are read where they are used.
+
+    Parameters
+    ----------
+    path : str or Path
+        What `save_dataset` wrote.
+    kind : schema or array type
+        The class of the examples, or their type if they are arrays.
+
+    Returns
+    -------
+    Batch
+        Its packed arrays cannot be written to. ``dataset[indices]`` reads those examples into memory.
+
+    Raises
+    ------
+    BatchError
+        If the folder is no dataset, or was written with another schema.
+    """
+    folder = Path(path)
+    if not (folder / ABOUT).exists():
+        raise BatchError(at_user_line(f"open_dataset: {folder} has no {ABOUT}: it is no dataset, or its writing was "
+                                      "interrupted"))
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    if about["format"] != FORMAT:
+        raise BatchError(at_user_line(f"open_dataset: {folder} is of format {about['format']}; this version reads "
+                                      f"format {FORMAT}"))
+    schema = schema_of(kind) or Schema("arrays", {"value": as_field(kind, "open_dataset")}).check()
+    have, want = about["fields"], {n: str(t) for n, t in schema.fields.items()}
+    if have != want:
+        differing = [n for n in {**have, **want} if have.get(n) != want.get(n)]
+        raise BatchError(at_user_line(
+            f"open_dataset: {folder} holds {about['schema']}s with other fields than {schema.name} has: " + "; ".join(
+                f"{n} is {have.get(n, 'missing')} there and {want.get(n, 'missing')} here" for n in differing)))
+    fields = {n: None if n in about["absent"] else _mapped(folder / f"{n}.npy")
+              for n, t in schema.fields.items() if not t.counts}
+    lengths = tuple(np.load(folder / f"lengths {axis}.npy") for axis in schema.axes)
+    return Batch(schema, fields, lengths, size=about["examples"])
+
+
+def _parts(examples: Iterable[Any], kind: Any, chunk: int) -> Iterator[Batch]:
+    if isinstance(examples, Batch):
+        for start in range(0, len(examples), chunk):
+            yield examples[start:start + chunk]
+        return
+    several = iter(examples)
+    while some := list(itertools.islice(several, chunk)):
+        yield batch(some, kind)
+
+
+def _per_example(part: Batch) -> list[str]:
+    return [n for n, t in part.schema.fields.items()
+            if not t.counts and not t.shared and part._fields[n] is not None]
+
+
+def _append(part: Batch, first: Batch, growing: Mapping[str, Growing], before: Mapping[Any, int]) -> None:
+    """Write the rows of `part` after those that are there, its indices moved by the rows `before` them."""
+    schema = part.schema
+    if schema != first.schema or _per_example(part) != list(growing):
+        raise BatchError(at_user_line("save_dataset: all examples are of one class, and have the same optional fields"))
+    for name, t in schema.fields.items():
+        if t.shared and not np.array_equal(part._fields[name], first._fields[name], equal_nan=t.dtype.kind == "f"):
+            raise BatchError(at_user_line(f"save_dataset: {schema.name}.{name} is shared, but differs between "
+                                          "examples"))
+        if name not in growing:
+            continue
+        value = part._fields[name]
+        if t.target is not None:
+            moved = value + before[t.target]
+            value = moved if t.null is None else np.where(value == t.null, t.null, moved)
+        growing[name].append(value)
+
+
+class Growing:
+    """An ``.npy`` file to which rows are appended; the number of rows is written into its header at the end."""
+
+    def __init__(self, path: Path, like: np.ndarray):
+        self.rows = 0
+        self._dtype, self._tail = like.dtype, like.shape[1:]
+        self._file: BinaryIO = path.open("w+b")
+        self._header()
+
+    def _header(self) -> None:
+        # NumPy leaves room in it for a larger number of rows.
+        about = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False,
+                 "shape": (self.rows, *self._tail)}
+        np.lib.format.write_array_header_1_0(self._file, about)
+
+    def append(self, rows: np.ndarray) -> None:
+        """Write rows after those that are there."""
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+        self.rows += len(rows)
+
+    def close(self) -> None:
+        self._file.seek(0)
+        self._header()
+        self._file.close()
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """Return the array in a file, read where it is used; an empty one cannot be mapped."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    return np.load(path) if 0 in shape else np.asarray(np.load(path, mmap_mode="r"))

@@ -1,0 +1,201 @@
+"""Rows brought together by an index: `segment_sum` and its kin; and `gather`, for indices that may point nowhere.
+
+They are functions of one example. On plain arrays they compute with NumPy; on traced ones they are scatters and
+gathers, which a batch of examples of different size knows how to do at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .dims import Size, same_shape
+from .errors import BatchError, DtypeError, ShapeError, at_user_line
+from .graph import Node, full
+from .numpy.array import Array, as_array
+from .ops import elementwise as ew
+from .ops import index as indexing
+from .ops.constants import iota, size_scalar
+from .ops.layout import concatenate
+from .ops.scatter import scatter_max, scatter_min
+from .ops.spread import expand_to, worst
+
+_PLACES = """
+    Parameters
+    ----------
+    values : array (E, ...)
+        The rows.
+    index : int array (E,)
+        The place that each row goes to.
+    size : int
+        The number of places: an int, or ``x.shape[0]`` of an array that has a row per place.
+    null : int, optional
+        Rows with this index are left out.{more}
+
+    Returns
+    -------
+    array (size, ...)
+
+    Raises
+    ------
+    BatchError
+        If an index is out of range, on plain arrays; in a program, NumPy's IndexError when it runs.
+"""
+
+
+def _document(more: str = "") -> Callable[..., Any]:
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.__doc__ += "\n" + _PLACES.format(more=more)
+        return function
+
+    return add
+
+
+def _traced(*values: Any) -> bool:
+    return any(isinstance(v, (Array, Size)) for v in values)
+
+
+def _scatter(name: str, how: Callable[..., Node], values: Any, index: Any, size: Any, null: int | None) -> Array:
+    """Bring rows together by a scatter; those that go nowhere go to a place of their own, which is left out."""
+    u, i = as_array(values)._node, as_array(index)._node
+    n = size.dim if isinstance(size, Size) else int(size)
+    if i.dtype.kind not in "iu":
+        raise DtypeError(at_user_line(f"{name}: the index must be of integers, got {i.type}"))
+    if not same_shape(i.shape, u.shape[:i.ndim]):
+        raise ShapeError(at_user_line(f"{name}: the index {i.type} does not fit the values {u.type}: it has one place "
+                                      "for each row"))
+    u = ew.cast_to(u, np.dtype(np.int64)) if u.dtype.kind == "b" else u
+    i = ew.cast_to(i, np.dtype(np.int64))
+    if null is None:
+        return Array(how(u, i, shape=(n, *u.shape[i.ndim:])))
+    nowhere = expand_to(size_scalar(n, i.dtype), i.shape, tuple(range(i.ndim)))
+    i = ew.where(ew.eq(i, full(null, i.shape, i.dtype)), nowhere, i)
+    return Array(indexing.gather(how(u, i, shape=(n + 1, *u.shape[i.ndim:])), iota(size=n)))
+
+
+def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> tuple[np.ndarray, np.ndarray, int]:
+    u, i, n = np.asarray(values), np.asarray(index), int(size)
+    if i.dtype.kind not in "iu" and i.size:
+        raise DtypeError(at_user_line(f"{name}: the index must be of integers, got {i.dtype}"))
+    if i.shape != u.shape[:i.ndim]:
+        raise ShapeError(at_user_line(f"{name}: the index of shape {list(i.shape)} does not fit the values "
+                                      f"{list(u.shape)}: it has one place for each row"))
+    i = i.astype(np.int64, copy=False)
+    if null is not None:
+        u, i = u[i != null], i[i != null]
+    if i.size and not (i.min() >= 0 and i.max() < n):
+        bad = i.min() if i.min() < 0 else i.max()
+        raise BatchError(at_user_line(f"{name}: index {bad} is out of range for {n} places"
+                                      + (". If it means none, say null=-1" if bad == -1 else "")))
+    return u, i, n
+
+
+@_document()
+def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
+    """Add up the rows that go to each place."""
+    if _traced(values, index, size):
+        return _scatter("segment_sum", indexing.scatter_add, values, index, size, null)
+    u, i, n = _plain("segment_sum", values, index, size, null)
+    out = np.zeros((n, *u.shape[i.ndim:]), np.int64 if u.dtype.kind == "b" else u.dtype)
+    np.add.at(out, i, u)
+    return out
+
+
+@_document()
+def segment_mean(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
+    """Average the rows that go to each place; where none goes, the mean is 0."""
+    total = segment_sum(values, index, size, null)
+    if total.dtype.kind != "f":
+        total = total.astype(np.float64)
+    count = segment_sum(np.ones_like(index, dtype=total.dtype), index, size, null)
+    return total / np.maximum(count, 1).reshape(*count.shape, *(1,) * (total.ndim - count.ndim))
+
+
+def _extreme(name: str, largest: bool) -> Callable[..., Any]:
+    def function(values: Any, index: Any, size: Any, null: int | None = None, initial: Any = None) -> Any:
+        if _traced(values, index, size):
+            out = _scatter(name, scatter_max if largest else scatter_min, values, index, size, null)
+        else:
+            u, i, n = _plain(name, values, index, size, null)
+            out = np.full((n, *u.shape[i.ndim:]), worst(u.dtype, largest), u.dtype)
+            (np.maximum if largest else np.minimum).at(out, i, u)
+        return out if initial is None else (np.maximum if largest else np.minimum)(out, initial)
+
+    word = "largest" if largest else "smallest"
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Take the {word} of the rows that go to each place; ties share the gradient."
+    return _document(f"""
+    initial : number, optional
+        What is compared with, too. Without it a place to which no row goes holds {'-inf' if largest else 'inf'}, or
+        the {'least' if largest else 'largest'} integer.""")(function)
+
+
+segment_max = _extreme("segment_max", largest=True)
+segment_min = _extreme("segment_min", largest=False)
+
+
+def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
+    """Return the softmax of the rows within each group: what goes to one place adds up to 1.
+
+    Parameters
+    ----------
+    values : array (E, ...)
+        The logits.
+    index : int array (E,)
+        The group that each row belongs to.
+    size : int
+        The number of groups.
+    null : int, optional
+        Rows with this index belong to no group, and get 0.
+
+    Returns
+    -------
+    array (E, ...)
+    """
+    top = segment_max(values, index, size, null)
+    if isinstance(top, Array):
+        top = Array(ew.stop_gradient(top._node))
+    weights = np.exp(values - gather(top, index) if null is not None else values - top[index])
+    if null is not None:
+        none = (index == null).reshape(*index.shape, *(1,) * (weights.ndim - index.ndim))
+        weights = np.where(none, np.zeros_like(weights), weights)
+    total = segment_sum(weights, index, size, null)
+    if null is None:
+        return weights / total[index]
+    return weights / np.where(none, np.ones_like(weights), gather(total, index))
+
+
+def gather(values: Any, index: Any, null: int = -1) -> Any:
+    """Return the rows of `values` that an index names, and zeros where it is `null`.
+
+    Where every index points at a row, ``values[index]`` is the same.
+
+    Parameters
+    ----------
+    values : array (N, ...)
+    index : int array
+    null : int
+        The index that points nowhere.
+
+    Returns
+    -------
+    array
+        Of shape ``index.shape + values.shape[1:]``.
+    """
+    if not _traced(values, index):
+        values, index = np.asarray(values), np.asarray(index)
+        none = index == null
+        if not len(values):  # no row to stand in for none
+            values = np.zeros((1, *values.shape[1:]), values.dtype)
+            if not none.all():
+                raise BatchError(at_user_line("gather: an index, but there are no rows"))
+        rows = values[np.where(none, 0, index)]
+        return np.where(none.reshape(*none.shape, *(1,) * (rows.ndim - none.ndim)), np.zeros_like(rows), rows)
+    x, i = as_array(values)._node, ew.cast_to(as_array(index)._node, np.dtype(np.int64))
+    none = ew.eq(i, full(null, i.shape, i.dtype))
+    # What points nowhere points at a row of zeros behind the others.
+    padded = concatenate(x, full(0, (1, *x.shape[1:]), x.dtype), axis=0)
+    behind = expand_to(size_scalar(x.shape[0], i.dtype), i.shape, tuple(range(i.ndim)))
+    return Array(indexing.gather(padded, ew.where(none, behind, i)))

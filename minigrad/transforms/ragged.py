@@ -1,0 +1,270 @@
+"""`vmap` over batches of examples of different size.
+
+A `Batch` among the arguments reaches the function as one example, whose ragged axes are symbolic sizes without a
+number; what was traced is rewritten by the rules of packed arrays (`minigrad.ragged.rules`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optree
+
+from ..dims import Dim, Symbol, shown, watch
+from ..errors import BatchError, at_user_line
+from ..graph import ArrayType, Node, full, made_by
+from ..ops.control import placeholder
+from ..ops.elementwise import eq, where
+from ..ops.layout import move_axis
+from ..ragged.axes import Axis, FieldType
+from ..ragged.batch import Batch
+from ..ragged.rows import Rows, spread_rows
+from ..ragged.rules import Rewrite
+from ..ragged.schema import Schema
+from .mapped import mapped_axes, place, prefix
+from .trace import Staged, finish, flatten_arguments, function_name, stage
+
+
+def is_batch(x: Any) -> bool:
+    return isinstance(x, Batch)
+
+
+def has_batch(args: Any) -> bool:
+    """Tell whether a `Batch` is among the arguments."""
+    return any(map(is_batch, optree.tree_leaves(args, is_leaf=is_batch)))
+
+
+@dataclass
+class Slot:
+    """A leaf of the arguments of the function of one example.
+
+    Attributes
+    ----------
+    type : ArrayType
+        Its type there.
+    leaf : Any
+        What the caller gave.
+    node : Node
+        Its input of the batched program.
+    axis : int or None
+        The batch axis; None where all examples share it, or where it is packed.
+    field : FieldType or None
+        Its declaration, where it is a field of a batch.
+    symbols : dict of Axis to Symbol
+        The axes of its batch.
+    """
+
+    type: ArrayType
+    leaf: Any
+    node: Node
+    axis: int | None = None
+    field: FieldType | None = None
+    symbols: dict[Axis, Symbol] | None = None
+
+    @property
+    def is_mapped(self) -> bool:
+        return self.axis is not None or bool(self.field and self.field.axes)
+
+
+@dataclass
+class StagedBatch:
+    """A function traced for one example, and all that is needed to rewrite it for the batch.
+
+    Attributes
+    ----------
+    staged : Staged
+    rewrite : Rewrite
+    inputs, leaves : list
+        The inputs of the batched program, and what the caller gave for them.
+    axes : dict of Symbol to Axis
+    """
+
+    staged: Staged
+    rewrite: Rewrite
+    inputs: list[Node]
+    leaves: list[Any]
+    axes: dict[Symbol, Axis]
+
+
+def stage_batch(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs: dict) -> StagedBatch:
+    """Trace `f` for one example of the batches among its arguments."""
+    leaves, _, types = flatten_arguments(f, args, kwargs)
+    inputs = [placeholder(t) for t in types]
+    example, rows, axes = _example(f, args, kwargs, in_axes, leaves, inputs)
+    slots, tree = optree.tree_flatten(example)
+    staged = stage(f, args, kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots]))
+    staged.args, staged.kwargs = example  # whose leaves its inputs are
+    with made_by("vmap"):
+        rewrite = _inputs(rows, slots, staged.inputs)
+    return StagedBatch(staged, rewrite, inputs, leaves, axes)
+
+
+def ragged_vmap(f: Callable[..., Any], in_axes: Any, out_axes: Any, args: tuple, kwargs: dict) -> Any:
+    """Map `f` over the examples of the batches, and axes of the arrays, among its arguments."""
+    batch = stage_batch(f, in_axes, args, kwargs)
+    staged, rewrite = batch.staged, batch.rewrite
+    with made_by("vmap"):
+        outputs = rewrite.run(staged.outputs, staged.since)
+        places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
+        out = [_packed_result(f, rewrite.rows, o.type, node, a, batch.axes) if rewrite.is_ragged(o) else
+               place(f, node, has, a, rewrite.rows.size)
+               for o, (node, has), a in zip(staged.outputs, outputs, places, strict=True)]
+    nodes, out_tree = optree.tree_flatten(optree.tree_unflatten(staged.out_tree, out))
+    return finish(batch.inputs, batch.leaves, nodes, out_tree)
+
+
+def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, leaves: Sequence[Any],
+             inputs: Sequence[Node]) -> tuple[Any, Rows, dict[Symbol, Axis]]:
+    """Return the arguments for one example, with a `Slot` for each leaf, the batch's rows, and its ragged sizes."""
+    parts, whole = optree.tree_flatten((args, kwargs), is_leaf=is_batch)
+    positional = optree.tree_structure(args, is_leaf=is_batch)
+    if isinstance(in_axes, list):
+        in_axes = tuple(in_axes)
+    if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+        raise BatchError(at_user_line(f"vmap({function_name(f)}): in_axes has {len(in_axes)} entries, but there are "
+                                      f"{len(args)} positional arguments"))
+    axes = prefix(in_axes, positional, f"in_axes of vmap({function_name(f)})")
+    axes += [0] * (len(parts) - len(axes))
+    # What is stacked, batches' fields included, has one batch size; who else says so is looked at by mapped_axes.
+    at, stand_ins, cut = 0, [], []
+    for part, axis in zip(parts, axes, strict=True):
+        n = len(optree.tree_leaves(part))
+        mine = list(zip(leaves[at:at + n], inputs[at:at + n], strict=True))
+        at += n
+        cut.append((part, axis, mine))
+        if not is_batch(part):
+            stand_ins.append(mine[0][1].type)
+        elif axis is None:
+            stand_ins.append([i.type for _, i in mine])
+        elif axis == 0:
+            stand_ins.append({name: i.type for name, (_, i) in _stacked(part, mine).items()})
+        else:
+            raise BatchError(at_user_line(f"vmap({function_name(f)}): a batch is mapped over its examples: its entry "
+                                          f"in in_axes is 0, not {axis!r}"))
+    flat_args, flat_kwargs = optree.tree_unflatten(whole, stand_ins)
+    stand_in_types = optree.tree_leaves((flat_args, flat_kwargs))
+    found, size = mapped_axes(f, flat_args, flat_kwargs, in_axes, stand_in_types, "vmap")
+    dense_axes = iter(found)
+    rows = Rows(size)
+    named: dict[Symbol, Axis] = {}
+    examples = []
+    for part, axis, mine in cut:
+        if not is_batch(part) or axis is None:
+            slots = []
+            for leaf, node in mine:
+                a = next(dense_axes)
+                t = node.type
+                slots.append(Slot(t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype), leaf, node, a))
+            examples.append(optree.tree_unflatten(optree.tree_structure(part), slots))
+        else:
+            for _ in _stacked(part, mine):
+                next(dense_axes)
+            example, dims = _one(part, mine, rows)
+            examples.append(example)
+            named |= {d.symbol: a for a, d in dims.items()}
+    return optree.tree_unflatten(whole, examples), rows, named
+
+
+def _stacked(b: Batch, mine: Sequence[Any]) -> dict[str, Any]:
+    """Return the leaves of a batch that have the examples along axis 0."""
+    have = [n for n, v in b._fields.items() if v is not None]
+    out = {}
+    for name, leaf in zip(have, mine, strict=False):
+        t = b.schema.fields[name]
+        if not t.axes and not t.shared:
+            out[name] = leaf
+    k = len(have)
+    for axis, leaf in zip(b.schema.axes, mine[k:], strict=False):
+        out[f"lengths {axis}"] = leaf
+    return out
+
+
+def _one(b: Batch, mine: Sequence[tuple[Any, Node]], rows: Rows) -> tuple[Any, dict[Axis, Dim]]:
+    """Return the example that stands for all of a batch; what is known of its rows goes into `rows`."""
+    schema = b.schema
+    have = [n for n, v in b._fields.items() if v is not None]
+    k, n = len(have), len(schema.axes)
+    dims = {a: Dim.new(a.name) for a in schema.axes}
+    symbols = {a: d.symbol for a, d in dims.items()}
+    lengths, ids, pairs = mine[k:k + n], mine[k + n:k + 2 * n], mine[k + 2 * n:]
+    groups: dict[tuple[Axis, ...], list[Any]] = {}
+    for a, (_, of), (_, who) in zip(schema.axes, lengths, ids, strict=True):
+        rows.lengths[symbols[a]], rows.owners[symbols[a]] = of, who
+        groups[(a,)] = [who.shape[0]]
+        rows.totals[(symbols[a],)] = who.shape[0]
+    for (a, c), (_, witness) in zip(itertools.combinations_with_replacement(schema.axes, 2), pairs, strict=True):
+        rows.totals[tuple(sorted((symbols[a], symbols[c]), key=lambda s: s.uid))] = witness.shape[0]
+        groups[(a, c)] = [witness.shape[0]]
+    slots: dict[str, Any] = dict.fromkeys(schema.fields)
+    for name, (leaf, node) in zip(have, mine, strict=False):
+        t = schema.fields[name]
+        shape = tuple(dims[m] if isinstance(m, Axis) else m for m in t.shape)
+        slots[name] = Slot(ArrayType(shape, node.dtype), leaf, node,
+                           None if t.axes or t.shared else 0, t, symbols)
+        key = t.axes if t.axes in groups else t.axes[::-1]
+        if t.axes and key in groups:
+            groups[key].append(node.shape[0])
+    for name, t in schema.fields.items():
+        if t.counts:
+            slots[name] = shown(dims[t.counts])
+    for axes, sizes in groups.items():
+        watch.note_batch(sizes, " ".join(a.name for a in axes))
+    return schema.make(slots), dims
+
+
+def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Rewrite:
+    """Return the rewriting in which the inputs for one example have become those of the batch."""
+    made, mapped, targets, moved, nullable = {}, [], {}, {}, []
+    for node, s in zip(old, slots, strict=True):
+        new = s.node if s.axis is None else move_axis(s.node, s.axis, 0)
+        if s.field is not None and s.field.target is not None:
+            symbol = s.symbols[s.field.target]
+            targets[node] = symbol
+            if s.field.null is None:
+                moved[node] = new
+            else:
+                nullable.append(node)
+            new = _local(rows, new, node.type, symbol, s.field)
+        made[node] = new
+        if s.is_mapped:
+            mapped.append(node)
+    return Rewrite(rows, made, mapped, targets, moved, nullable)
+
+
+def _local(rows: Rows, pointers: Node, one: ArrayType, symbol: Symbol, field: FieldType) -> Node:
+    """Return indices into the packed rows as each example knows them: counted from its first row."""
+    target = (Dim((((symbol,), 1),)),)
+    domain = rows.domain(one.shape)
+    start = rows.of_owner(rows.offset(target), domain) if domain else rows.offset(target)
+    local = pointers - spread_rows(start, pointers.shape)
+    if field.null is None:
+        return local
+    null = full(field.null, pointers.shape, pointers.dtype)
+    return where(eq(pointers, null), null, local)
+
+
+def _packed_result(f: Callable[..., Any], rows: Rows, one: ArrayType, node: Node, axis: Any,
+                   names: dict[Symbol, Axis]) -> Batch:
+    """Return a result with ragged axes as a batch of arrays."""
+    if axis != 0:
+        raise BatchError(at_user_line(
+            f"vmap({function_name(f)}): out_axes {axis} for a result of type {one}, which comes back as a batch of "
+            "arrays: its out_axes is 0"))
+    shape, domain = [], []
+    for n in one.shape:
+        if not rows.ragged(n):
+            shape.append(n)
+            continue
+        shape.append(names[n.symbol] if n.symbol in names else Axis(n.format()))
+        if n not in domain:
+            domain.append(n)
+    schema = Schema("arrays", {"value": FieldType(one.dtype, tuple(shape))})
+    pairs = []
+    for a, b in itertools.combinations_with_replacement(domain, 2):
+        pairs.append(full(False, (rows.total((a, b)),), np.dtype(bool)))
+    return Batch(schema, {"value": node}, tuple(rows.length((n,)) for n in domain),
+                 [rows.owner((n,)) for n in domain], pairs)

@@ -1,0 +1,25 @@
+"""The native backend against the NumPy backend: the smallest cases of what went wrong once."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+import minigrad as mg
+
+
+def agree(f, *arguments):
+    """Compare what machine code returns with what NumPy does."""
+    have, want = (mg.compile(f, backend=backend)(*arguments) for backend in ("native", "numpy"))
+    assert len(have) == len(want)
+    for a, b in zip(have, want, strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_rows_of_one_repeated_number_are_gathered():
+    def f(x, i):
+        columns, number = np.broadcast_to(x[:, None], (5, 20)), np.broadcast_to(x.sum(), (5, 20))
+        return columns[i] * 2, columns.T[i], number[i] + number
+
+    agree(f, np.arange(5.0), np.array([4, 0, -1, 2, 2]))

@@ -1,0 +1,270 @@
+"""Schemas and batches: the tutorial's numbers, `unbatch` as the exact inverse, and every refusal in words."""
+
+import numpy as np
+import optree
+import pytest
+
+import minigrad as mg
+
+from .cases import SIZES, Molecule, molecules
+
+node, edge, user, item, triplet = map(mg.axis, ("node", "edge", "user", "item", "triplet"))
+
+
+def same(a, b):
+    for name in type(a).__schema__.fields:
+        x, y = getattr(a, name), getattr(b, name)
+        assert type(x) is type(y)
+        if isinstance(x, (np.ndarray, np.generic)):
+            np.testing.assert_array_equal(x, y, strict=True)
+        else:
+            assert x == y
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_unbatch_is_the_inverse(sizes):
+    examples = molecules(SIZES[sizes])
+    batch = mg.batch(examples)
+    assert len(batch) == len(examples)
+    for have, want in zip(batch.unbatch(), examples, strict=True):
+        same(have, want)
+    for k, want in enumerate(examples):
+        same(batch[k], want)
+    same(batch[-1], examples[-1])
+    again = mg.batch(batch.unbatch())
+    for name in ("x", "src", "dst", "w", "y"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(batch, name), strict=True)
+
+
+def test_some_of_a_batch():
+    examples = molecules(SIZES["empty middle"])
+    batch = mg.batch(examples)
+    mask = np.array([True, False, True, True])
+    for key, which in ((mask, [0, 2, 3]), (slice(1, None), [1, 2, 3]), ([3, 0, 0], [3, 0, 0]), (slice(None, None, -1),
+                                                                                               [3, 2, 1, 0])):
+        part = batch[key]
+        assert len(part) == len(which)
+        for have, k in zip(part, which, strict=True):
+            same(have, examples[k])
+    assert len(batch[[]]) == 0
+    for bad in (mask[:2], [4], [-5], 4, np.zeros((1, 1), int), [0.5]):
+        with pytest.raises(mg.BatchError):
+            batch[bad]
+
+
+def test_nothing_is_shared_with_the_examples():
+    examples = molecules([(2, 1)])
+    batch = mg.batch(examples)
+    before = batch.x.copy()
+    examples[0].x[:] = 7
+    np.testing.assert_array_equal(batch.x, before)
+    batch.unbatch()[0].src[:] = 9
+    assert batch.src.max() < 2
+
+
+# -- the tutorial ------------------------------------------------------------------------------------------------
+
+
+def test_a_bipartite_graph_has_two_offsets():
+    @mg.example
+    class Rating:
+        u: mg.f64[user]
+        v: mg.f64[item]
+        src: mg.index(user)[edge]
+        dst: mg.index(item)[edge]
+
+    one = Rating(np.ones(2), np.ones(3), [0, 0, 0, 1], [0, 1, 2, 2])
+    two = Rating(np.ones(2), np.ones(2), [0, 0, 1], [0, 1, 1])
+    batch = mg.batch([one, two])
+    assert batch.src.tolist() == [0, 0, 0, 1, 2, 2, 3]
+    assert batch.dst.tolist() == [0, 1, 2, 2, 3, 4, 4]
+    assert batch.offsets[user].tolist() == [0, 2, 4]
+    assert batch.offsets["item"].tolist() == [0, 3, 5]
+    assert batch.segment_ids[edge].tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert batch.lengths[item].tolist() == [3, 2]
+
+
+def test_twelve_samples_in_six_batches_of_two():
+    examples = molecules([(1 + k % 3, k) for k in range(12)])
+    batches = list(mg.DataLoader(examples, batch_size=2))
+    assert [len(b) for b in batches] == [2] * 6
+    for have, want in zip((m for b in batches for m in b), examples, strict=True):
+        same(have, want)
+
+
+def test_blocks_and_not_the_square():
+    @mg.example
+    class Graph:
+        A: mg.f64[node, node]
+
+    rng = np.random.default_rng(0)
+    examples = [Graph(rng.normal(size=(n, n))) for n in (2, 2, 1)]
+    batch = mg.batch(examples)
+    assert batch.A.shape == (9,)  # in place of the 25 of a 5 x 5 adjacency
+    for have, want in zip(batch, examples, strict=True):
+        same(have, want)
+
+
+def test_index_chains():
+    @mg.example
+    class Line:
+        x: mg.f64[node]
+        src: mg.index(node)[edge]
+        first: mg.index(edge)[triplet]
+        ends: mg.index(node)[edge, 2]
+        root: mg.index(node)[()]
+
+    a = Line(np.ones(2), [0, 1, 1], [2, 0], [[0, 1], [1, 1], [0, 0]], 1)
+    b = Line(np.ones(3), [2], [0, 0, 0], [[2, 1]], 2)
+    batch = mg.batch([a, b])
+    assert batch.first.tolist() == [2, 0, 3, 3, 3]
+    assert batch.ends.tolist() == [[0, 1], [1, 1], [0, 0], [4, 3]]
+    assert batch.root.tolist() == [1, 4]
+    for have, want in zip(batch, [a, b], strict=True):
+        same(have, want)
+
+    def f(g):
+        return g.x[g.src[g.first]] * g.x[g.root] + g.x[g.ends[g.first]].sum(axis=1)
+
+    for have, g in zip(mg.vmap(f)(batch).unbatch(), [a, b], strict=True):
+        np.testing.assert_array_equal(have, f(g))
+
+
+# -- counts, shared and optional fields, arrays ------------------------------------------------------------------
+
+
+@mg.example
+class Plain:
+    n: mg.count(node)
+    src: mg.index(node)[edge]
+    dst: mg.index(node)[edge]
+    table: mg.shared(mg.f64[3])
+    weight: mg.f64[edge] = None
+
+
+def plains(weight=True):
+    table = np.arange(3.0)
+    return [Plain(3, [0, 2], [1, 1], table, [1.0, 2.0] if weight else None),
+            Plain(0, [], [], table, [] if weight else None),
+            Plain(2, [1], [0], table.copy(), [3.0] if weight else None)]
+
+
+def test_count_shared_and_optional():
+    for weight in (True, False):
+        examples = plains(weight)
+        batch = mg.batch(examples)
+        assert batch.table.tolist() == [0, 1, 2]
+        assert batch.n.tolist() == [3, 0, 2]
+        assert batch.src.tolist() == [0, 2, 4]
+        assert (batch.weight is None) != weight
+        for have, want in zip(batch, examples, strict=True):
+            same(have, want)
+
+        def f(g):
+            w = np.ones(g.dst.shape[0]) if isinstance(g.dst, np.ndarray) else np.ones_like(g.dst, dtype=float)
+            return mg.segment_sum(w if g.weight is None else g.weight, g.dst, g.n) * g.table[1]
+
+        for have, g in zip(mg.vmap(f)(batch).unbatch(), examples, strict=True):
+            np.testing.assert_array_equal(have, f(g))
+
+
+def test_shared_and_optional_must_agree():
+    a, _, c = plains()
+    with pytest.raises(mg.BatchError, match=r"Plain\.table is shared, but differs between example 0 and example 1"):
+        mg.batch([a, Plain(1, [], [], np.ones(3), [])])
+    with pytest.raises(mg.BatchError, match=r"optional.*example 0 has it, example 1 does not"):
+        mg.batch([c, plains(weight=False)[0]])
+
+
+def test_arrays_by_their_type():
+    sentences = [np.ones((3, 2)), np.zeros((0, 2)), np.full((1, 2), 2.0)]
+    batch = mg.batch(sentences, mg.f64[mg.axis("word"), 2])
+    assert batch.values.shape == (4, 2)
+    for have, want in zip(batch.unbatch(), sentences, strict=True):
+        np.testing.assert_array_equal(have, want, strict=True)
+    np.testing.assert_array_equal(mg.vmap(lambda s: s.sum(axis=0))(batch), [s.sum(axis=0) for s in sentences])
+    again = mg.vmap(lambda s: s * 2)(mg.vmap(lambda s: s + 1)(batch))
+    np.testing.assert_array_equal(again, (np.concatenate(sentences) + 1) * 2)
+
+
+def test_examples_and_batches_are_pytrees():
+    (g,) = molecules([(2, 3)])
+    doubled = optree.tree_map(lambda x: 2 * x, g)
+    assert isinstance(doubled, Molecule)
+    np.testing.assert_array_equal(doubled.x, 2 * g.x)
+    batch = mg.batch([g, g])
+    back = optree.tree_map(lambda x: x, batch)
+    for have, want in zip(back, batch, strict=True):
+        same(have, want)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------
+
+GOOD = {"x": np.ones((2, 4)), "src": [0, 1, 1], "dst": [1, 1, 0], "w": np.ones(3), "y": np.ones(3)}
+
+
+@pytest.mark.parametrize(("change", "error", "words"), [
+    ({"src": [0, 2, 1]}, mg.BatchError, r"Molecule.src\[1\] is 2: no such row of node, it has rows 0..1"),
+    ({"src": [0, -1, 1]}, mg.BatchError, r"Molecule.src\[1\] is -1.*null=-1"),
+    ({"x": np.ones((0, 4))}, mg.BatchError, r"Molecule.src\[0\] is 0: no such row of node, it has no rows"),
+    ({"w": np.ones(2)}, mg.ShapeError, "edge is 2 here, but 3 in Molecule.src"),
+    ({"x": np.ones((2, 5))}, mg.ShapeError, r"expected f64\[node, 4\], got shape \[2, 5\]"),
+    ({"x": np.ones(2)}, mg.ShapeError, r"expected f64\[node, 4\], with 2 axes, got 1"),
+    ({"x": np.ones((2, 4), np.float32)}, mg.DtypeError, r"expected f64\[node, 4\], got float32"),
+    ({"src": [0.0, 1.0, 1.0]}, mg.DtypeError, r"expected index\(node\)\[edge\], got float64"),
+    ({"y": ["a", "b", "c"]}, mg.DtypeError, "Molecule.y"),
+    ({"y": None}, mg.BatchError, "Molecule.y is missing"),
+])
+def test_an_example_is_checked(change, error, words):
+    with pytest.raises(error, match=words) as caught:
+        Molecule(**{**GOOD, **change})
+    assert "test_batch.py" in str(caught.value)
+
+
+def test_fields_missing_and_extra():
+    with pytest.raises(TypeError, match="missing 1 required"):
+        Molecule(np.ones((2, 4)), [0], [0], [1.0])
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        Molecule(**GOOD, z=1)
+
+
+def test_an_index_changed_behind_its_back_is_found_by_batch():
+    examples = molecules([(2, 2), (3, 4)])
+    examples[1].dst[2] = 3
+    with pytest.raises(mg.BatchError, match=r"example 1: Molecule.dst\[2\] is 3: no such row of node"):
+        mg.batch(examples)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: mg.batch([]), "an empty batch"),
+    (lambda: mg.batch([np.ones(3)]), "Make a class of its fields with @mg.example"),
+    (lambda: mg.batch([*molecules([(1, 0)]), *plains()]), "example 1 is a Plain, example 0 a Molecule"),
+    (lambda: mg.axis("a b"), "a Python identifier"),
+    (lambda: mg.index("node"), "made by mg.axis"),
+    (lambda: mg.count("node"), "made by mg.axis"),
+    (lambda: mg.shared(mg.f64[node]), "is not shared"),
+    (lambda: mg.batch(molecules([(1, 0)])).offsets["word"], "no axis word; there are node, edge"),
+])
+def test_words(make, words):
+    with pytest.raises(mg.BatchError, match=words):
+        make()
+
+
+def test_schemas_that_say_too_little():
+    with pytest.raises(mg.BatchError, match=r"points into node, but no field has that axis.*mg.count\(node\)"):
+        mg.example(type("A", (), {"__annotations__": {"src": mg.index(node)[edge]}}))
+    with pytest.raises(mg.BatchError, match="no annotated field"):
+        mg.example(type("A", (), {}))
+    with pytest.raises(mg.BatchError, match="is no type of a field"):
+        mg.example(type("A", (), {"__annotations__": {"x": float}}))
+    with pytest.raises(mg.BatchError, match="something else of that name"):
+        mg.example(type("A", (), {"__annotations__": {"lengths": mg.f64[node]}}))
+    with pytest.raises(mg.BatchError, match="no default, or None"):
+        mg.example(type("A", (), {"__annotations__": {"x": mg.f64[node]}, "x": 3}))
+
+
+def test_annotations_may_be_strings():
+    width = 5
+    kinds = {"x": "mg.f64[node, width]"}
+    cls = mg.example(type("A", (), {"__annotations__": kinds, "__module__": __name__}))
+    assert str(cls.__schema__.fields["x"]) == f"f64[node, {width}]"

@@ -1,0 +1,67 @@
+"""`check_batching` of examples of different size: what holds passes, and a broken rule is caught and named."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.graph import PRIMITIVES
+from minigrad.ragged import rules
+
+from .cases import SIZES, molecules
+
+W = np.random.default_rng(2).normal(size=(4, 3))
+
+
+def loss(w, g):
+    h = np.tanh(g.x @ w)
+    m = mg.segment_sum(h[g.src], g.dst, g.x.shape[0])
+    return {"loss": np.sum((np.sum(m, axis=0) - g.y) ** 2), "h": h}
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_what_holds(sizes):
+    checked = mg.check_batching(loss, (W, mg.batch(molecules(SIZES[sizes]))), in_axes=(None, 0))
+    assert checked.comparisons > 0
+    assert checked.largest < 1e-12
+
+
+def test_dense_beside_ragged_and_derivatives():
+    batch = mg.batch(molecules(SIZES["empty middle"]))
+    mg.check_batching(lambda w, g, s: mg.grad(lambda w: s * loss(w, g)["loss"])(w), (W, batch, np.arange(4.0)),
+                      in_axes=(None, 0, 0))
+
+
+def test_a_broken_rule_is_named(monkeypatch):
+    right = rules.RULES["sum"]
+
+    def wrong(rw, node, xs):
+        out = right(rw, node, xs)
+        return out + out * 0.5 if rw.is_ragged(node.inputs[0]) and not rw.is_ragged(node) else out
+
+    monkeypatch.setitem(rules.RULES, "sum", wrong)
+    with pytest.raises(mg.CheckError, match=r"of example 0 is .* under vmap, .* in the loop") as caught:
+        mg.check_batching(loss, (W, mg.batch(molecules(SIZES["mixed"]))), in_axes=(None, 0))
+    assert caught.value.node.prim.name == "sum"
+    assert "first node that disagrees" in str(caught.value)
+
+
+def test_a_leak_is_found(monkeypatch):
+    right = rules.RULES["gather"]
+
+    def leaking(rw, node, xs):
+        out = right(rw, node, xs)
+        return out if not out.type.floating else out + 0 * PRIMITIVES["flip"](out, axes=(0,))
+
+    monkeypatch.setitem(rules.RULES, "gather", leaking)
+    batch = mg.batch(molecules(SIZES["mixed"]))
+    batch.x[0] = np.nan
+    with pytest.raises(mg.CheckError):
+        mg.check_batching(loss, (W, batch), in_axes=(None, 0))
+
+
+def test_a_function_that_is_another_on_plain_arrays():
+    def two_faced(g):
+        return np.sum(g.x) * (2 if isinstance(g.x, np.ndarray) else 1)
+
+    with pytest.raises(mg.CheckError, match="something else on plain arrays"):
+        mg.check_batching(two_faced, (mg.batch(molecules(SIZES["mixed"])),))

@@ -1,0 +1,351 @@
+"""What goes into a batch, in which order, and what the thread does when someone stops early or fails."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad.ragged.dataset import Arrays
+from minigrad.ragged.loader import DataLoader, ahead, cut, order
+
+X, Y = np.arange(24.0).reshape(12, 2), np.arange(12)
+
+
+class Uneven:
+    """A dataset with ragged sizes whose batches are the indices themselves."""
+
+    def __init__(self, **sizes):
+        self.lengths = {name: np.array(n) for name, n in sizes.items()}
+
+    def __len__(self):
+        return len(next(iter(self.lengths.values())))
+
+    def __getitem__(self, indices):
+        return indices
+
+
+def threads():
+    return [t for t in threading.enumerate() if t.name == "minigrad-loader"]
+
+
+# -- how many, and which -----------------------------------------------------------------------------------
+
+
+def test_twelve_samples_in_six_batches_of_two():
+    loader = DataLoader((X, Y), batch_size=2)
+    batches = list(loader)
+    assert len(loader) == len(batches) == 6
+    for i, (x, y) in enumerate(batches):
+        np.testing.assert_array_equal(x, X[2 * i:2 * i + 2])
+        np.testing.assert_array_equal(y, Y[2 * i:2 * i + 2])
+
+
+@pytest.mark.parametrize(("size", "drop", "lengths"), [
+    (5, False, [5, 5, 2]), (5, True, [5, 5]), (4, True, [4, 4, 4]), (12, True, [12]), (13, True, []), (13, False, [12]),
+    (1, False, [1] * 12)])
+def test_the_last_batch(size, drop, lengths):
+    loader = DataLoader(Y, batch_size=size, drop_last=drop)
+    assert [len(b) for b in loader] == lengths
+    assert len(loader) == len(lengths)
+
+
+def test_a_batch_is_the_callers_own():
+    data = np.arange(4.0)
+    (batch,) = DataLoader(data, batch_size=4)
+    batch[:] = -1
+    np.testing.assert_array_equal(data, np.arange(4.0))
+
+
+def test_a_pytree_keeps_its_structure():
+    (batch,) = DataLoader({"a": X, "b": (Y, [Y])}, batch_size=12)
+    np.testing.assert_array_equal(batch["b"][1][0], Y)
+
+
+def test_every_example_once_in_an_order_of_the_epochs_own():
+    loader = DataLoader(Y, batch_size=5, shuffle=True, seed=0)
+    epochs = [np.concatenate(list(loader)) for _ in range(3)]
+    for e in epochs:
+        np.testing.assert_array_equal(np.sort(e), Y)
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert not np.array_equal(epochs[1], epochs[2])
+    again = DataLoader(Y, batch_size=5, shuffle=True, seed=0)
+    for e in epochs:
+        np.testing.assert_array_equal(np.concatenate(list(again)), e)
+    other = DataLoader(Y, batch_size=5, shuffle=True, seed=1)
+    assert not np.array_equal(np.concatenate(list(other)), epochs[0])
+
+
+def test_an_epoch_can_be_asked_for():
+    loader = DataLoader(Y, batch_size=5, shuffle=True, seed=0)
+    third = [list(map(tuple, loader)) for _ in range(3)][2]
+    loader.epoch = 2
+    assert list(map(tuple, loader)) == third
+    assert loader.epoch == 3
+    assert [tuple(b) for b in loader.batches(2)] == third
+
+
+def test_without_a_seed_two_loaders_differ():
+    data = np.arange(1000)
+    assert not np.array_equal(*(next(iter(DataLoader(data, batch_size=1000, shuffle=True))) for _ in range(2)))
+
+
+def test_no_examples_no_batches():
+    assert list(DataLoader(np.zeros((0, 3)), batch_size=2, shuffle=True)) == []
+    assert list(DataLoader(np.zeros((0, 3)), batch_size=2, drop_last=True)) == []
+
+
+# -- budgets and buckets -----------------------------------------------------------------------------------
+
+
+def test_a_budget_of_rows():
+    loader = DataLoader(Uneven(node=[3, 4, 5, 6, 1, 1]), max_rows={"node": 7})
+    assert [list(b) for b in loader] == [[0, 1], [2], [3, 4], [5]]
+    assert len(loader) == 4
+
+
+def test_the_tightest_of_several_budgets_holds():
+    data = Uneven(node=[1, 1, 1, 1, 1, 1], edge=[0, 9, 1, 0, 0, 0])
+    assert [list(b) for b in DataLoader(data, 3, max_rows={"node": 4, "edge": 9})] == [[0, 1], [2, 3, 4], [5]]
+
+
+def test_a_batch_that_is_exactly_full_is_not_dropped():
+    assert [list(b) for b in DataLoader(Uneven(node=[2, 3, 5]), max_rows={"node": 5}, drop_last=True)] == [[0, 1], [2]]
+    assert [list(b) for b in DataLoader(Uneven(node=[2, 3, 4]), max_rows={"node": 5}, drop_last=True)] == [[0, 1]]
+
+
+def test_a_budget_of_memory_as_measured():
+    counts = np.array([3, 4, 5, 6, 1, 1])
+    loader = DataLoader(Uneven(node=counts), max_bytes=700, measure=lambda some: 100 * counts[some].sum())
+    assert [list(b) for b in loader] == [[0, 1], [2], [3, 4], [5]]
+
+
+def test_memory_of_a_compiled_program_bounds_the_batch():
+    def loss(w, x):
+        return np.sum(np.linalg.norm(x[:, None] * w, axis=0) ** 3)
+
+    step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0))))
+    x, w = np.random.default_rng(0).normal(size=(300, 20)), np.ones(20)
+    largest = step.workspace_bytes(w, x)
+    loader = DataLoader(x, max_bytes=largest // 4, measure=lambda batch: step.workspace_bytes(w, batch))
+    used = [step.workspace_bytes(w, batch) for batch in loader]
+    assert max(used) <= largest // 4
+    first = len(next(iter(loader)))
+    assert step.workspace_bytes(w, x[:first + 1]) > largest // 4, "one more would not have fitted"
+    assert len(step.entries) == 1
+
+
+node, edge = mg.axis("node"), mg.axis("edge")
+
+
+@mg.example
+class Graph:
+    x: mg.f64[node, 3]
+    src: mg.index(node)[edge]
+    dst: mg.index(node)[edge]
+
+
+def graphs(n=60):
+    rng = np.random.default_rng(0)
+    sizes = [(int(a), int(b) if a else 0) for a, b in rng.integers(0, 30, (n, 2))]
+    return [Graph(x=rng.normal(size=(a, 3)), src=rng.integers(0, max(a, 1), b), dst=rng.integers(0, max(a, 1), b))
+            for a, b in sizes]
+
+
+def graph_loss(w, g):
+    return np.sum(np.tanh(mg.segment_sum((g.x @ w)[g.src], g.dst, g.x.shape[0])) ** 2)
+
+
+def test_memory_of_a_compiled_program_bounds_ragged_batches():
+    step, w = mg.compile(mg.value_and_grad(mg.mean_loss(graph_loss, in_axes=(None, 0)))), np.ones((3, 40))
+    packed = mg.batch(graphs())
+    limit = step.workspace_bytes(w, packed) // 6
+    loader = DataLoader(packed, max_bytes=limit, measure=lambda b: step.workspace_bytes(w, b), shuffle=True, seed=0)
+    used = [step.workspace_bytes(w, b) for b in loader]
+    assert max(used) <= limit
+    for some, following in zip(loader.batches(0), loader.batches(0)[1:], strict=False):
+        assert step.workspace_bytes(w, packed[np.append(some, following[0])]) > limit
+    assert len(step.entries) == 1
+
+
+def test_one_program_serves_all_batches_of_all_epochs():
+    step, w = mg.compile(mg.value_and_grad(mg.mean_loss(graph_loss, in_axes=(None, 0)))), np.ones((3, 4)) / 3
+    examples = graphs()
+    loader = DataLoader(examples, max_rows={node: 150, edge: 200}, shuffle=True, seed=0, prefetch=2)
+    assert len({len(b) for b in loader.batches(0)}) > 2
+    for epoch in range(3):
+        for which, batch in zip(loader.batches(epoch), loader, strict=True):
+            value, slope = step(w, batch)
+            each = [mg.value_and_grad(graph_loss)(w, examples[i]) for i in which]
+            np.testing.assert_allclose(value, np.mean([v for v, _ in each]), rtol=1e-12)
+            np.testing.assert_allclose(slope, np.mean([g for _, g in each], axis=0), rtol=1e-10, atol=1e-14)
+    assert len(step.entries) == 1
+
+
+sizes = st.lists(st.integers(0, 9), min_size=1, max_size=40)
+
+
+@given(sizes, st.integers(9, 30), st.one_of(st.none(), st.integers(1, 7)), st.one_of(st.none(), st.integers(1, 50)),
+       st.one_of(st.none(), st.integers(0, 3)), st.booleans())
+def test_cut_and_order_by_their_definition(counts, limit, batch_size, bucket, seed, by_measure):
+    counts = np.array(counts)
+    examples = order(counts, None if seed is None else np.random.default_rng(seed), bucket)
+    np.testing.assert_array_equal(np.sort(examples), np.arange(len(counts)))
+    if by_measure:
+        parts, full = cut(examples, batch_size, fits=lambda some: counts[some].sum() <= limit)
+        full = full or counts[parts[-1]].sum() == limit
+    else:
+        parts, full = cut(examples, batch_size, [(counts, limit)])
+    np.testing.assert_array_equal(np.concatenate(parts), examples)
+    longest = batch_size or len(counts)
+    for part, following in zip(parts, [*parts[1:], None], strict=True):
+        assert 1 <= len(part) <= longest
+        assert counts[part].sum() <= limit
+        if following is not None:  # no batch could have had one more
+            assert len(part) == longest or counts[part].sum() + counts[following[0]] > limit
+    assert full == (len(parts[-1]) == batch_size or counts[parts[-1]].sum() == limit)
+
+
+def test_buckets_hold_examples_of_similar_size():
+    counts = np.random.default_rng(0).integers(1, 100, 400)
+
+    def spread(**how):
+        loader = DataLoader(Uneven(node=counts), batch_size=10, shuffle=True, seed=0, **how)
+        batches = list(loader)
+        np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(400))
+        return np.mean([np.ptp(counts[b]) for b in batches]), [counts[b].mean() for b in batches]
+
+    (alone, _), (together, means) = spread(), spread(bucket=200)
+    assert together < alone / 5
+    assert np.ptp(np.sign(np.diff(means))) == 2, "the batches come in no order of size"
+    whole = DataLoader(Uneven(node=counts), batch_size=10, bucket=400)
+    assert np.all(np.diff(np.concatenate([counts[b] for b in whole])) >= 0)
+
+
+# -- the thread --------------------------------------------------------------------------------------------
+
+
+def test_prefetching_changes_nothing():
+    plain, early = (DataLoader((X, Y), batch_size=5, shuffle=True, seed=3, prefetch=n) for n in (0, 2))
+    for _ in range(2):
+        for (x, y), (u, v) in zip(plain, early, strict=True):
+            np.testing.assert_array_equal(x, u)
+            np.testing.assert_array_equal(y, v)
+    assert not threads()
+
+
+def test_the_thread_is_ahead_by_as_much_as_asked_and_no_more():
+    asked, third = [], threading.Event()
+
+    def items():
+        for i in range(10):
+            asked.append(i)
+            if i == 2:
+                third.set()
+            yield i
+
+    made = ahead(items(), 2)
+    assert asked == [], "nothing runs before the first is wanted"
+    assert next(made) == 0
+    assert third.wait(10)
+    assert asked == [0, 1, 2], "one in use, two ahead"
+    assert list(made) == list(range(1, 10))
+
+
+def test_who_stops_early_leaves_no_thread():
+    loader = DataLoader(np.arange(100), batch_size=2, prefetch=3)
+    for i, _ in enumerate(loader):
+        if i == 1:
+            break
+    gc.collect()
+    assert not threads()
+    iterator = iter(loader)
+    next(iterator)
+    assert len(threads()) == 1
+    iterator.close()
+    assert not threads()
+    iter(loader)  # never used: there never was one
+    assert not threads()
+
+
+def test_two_progress_bars_at_once_and_one_that_stops_early(capsys):
+    loader = DataLoader(Y, batch_size=2, progress=True, prefetch=1)
+    assert sum(len(a) for a, _ in zip(loader, loader, strict=True)) == 12
+    assert len(next(iter(loader))) == 2
+    gc.collect()
+    assert not threads()
+    assert capsys.readouterr().out
+
+
+def test_an_error_of_the_thread_reaches_the_consumer_in_its_place():
+    class Broken(Uneven):
+        def __getitem__(self, indices):
+            if 2 in indices:
+                raise OSError("the disk is gone")
+            return indices
+
+    batches = iter(DataLoader(Broken(node=[1, 1, 1, 1]), batch_size=1, prefetch=2))
+    assert [int(next(batches)[0]) for _ in range(2)] == [0, 1]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+    gc.collect()
+    assert not threads()
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_two_iterators_at_once_are_two_epochs(prefetch):
+    loader = DataLoader(Y, batch_size=5, shuffle=True, seed=0, prefetch=prefetch)
+    pairs = list(zip(loader, loader, strict=True))
+    first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    np.testing.assert_array_equal(first, np.concatenate(loader.batches(0)))
+    np.testing.assert_array_equal(second, np.concatenate(loader.batches(1)))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_progress_bar(prefetch, capsys):
+    loader = DataLoader(Y, batch_size=5, progress="reading", prefetch=prefetch)
+    assert [len(b) for b in loader] == [5, 5, 2]
+    shown = capsys.readouterr().out
+    assert "reading" in shown
+    assert "100%" in shown
+
+
+# -- what is refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kwargs", "words"), [
+    ({}, "how large is a batch"), ({"batch_size": 0}, "batch_size is 0"),
+    ({"batch_size": 2, "bucket": 0}, "bucket is 0"),
+    ({"max_rows": {"node": -1}}, "max_rows of node is -1"), ({"max_bytes": 100}, "go together"),
+    ({"batch_size": 2, "prefetch": -1}, "negative"), ({"max_rows": {"edge": 5}}, "ragged axes are node"),
+    ({"max_rows": {"node": 6}}, "example 2 has 8 rows of node.*leave out the 2")])
+def test_what_cannot_be(kwargs, words):
+    with pytest.raises(mg.BatchError, match=words) as caught:
+        DataLoader(Uneven(node=[1, 7, 8]), **kwargs)
+    assert str(caught.value).startswith("test_loader.py:"), "the line of the user"
+
+
+def test_rows_of_arrays_of_one_shape():
+    with pytest.raises(mg.BatchError, match="equal shape, give batch_size"):
+        DataLoader(X, max_rows={"node": 5})
+
+
+def test_an_example_that_no_memory_holds():
+    with pytest.raises(mg.BatchError, match="example 1 alone exceeds"):
+        list(DataLoader(Y, max_bytes=5, measure=lambda y: 10 * int(1 in y)))
+
+
+@pytest.mark.parametrize("tree", [(X, Y[:3]), np.float64(3), (), (X, 3.0)])
+def test_arrays_that_count_no_examples(tree):
+    with pytest.raises(mg.BatchError, match="axis 0 counts the examples"):
+        Arrays(tree)
+
+
+def test_what_a_list_of_arrays_is_must_be_said():
+    with pytest.raises(mg.BatchError, match=r"^test_loader.py:\d+: a dataset that is a list is one of examples"):
+        DataLoader([np.zeros(3)] * 3, batch_size=2)
+    with pytest.raises(mg.BatchError, match="this is one Graph: give a list"):
+        DataLoader(graphs()[0], batch_size=2)

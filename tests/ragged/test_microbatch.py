@@ -1,0 +1,84 @@
+"""Some examples at a time: the same mean and gradient, for every way to cut the batch."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+from .cases import SIZES, close, molecules
+
+node = mg.axis("node")
+W = np.random.default_rng(2).normal(size=(4, 3))
+
+
+def loss(w, g):
+    h = np.tanh(g.x @ w)
+    m = mg.segment_sum(h[g.src] * g.w[:, None], g.dst, g.x.shape[0])
+    return np.sum((np.sum(m, axis=0) - g.y) ** 2) + 0.1 * np.sum(w**2)
+
+
+def per_node(w, g):
+    return np.sum(np.tanh(g.x @ w), axis=1)
+
+
+AXES = (None, 0)
+FUNCTIONS = {
+    "mean": mg.mean_loss(loss, AXES),
+    "gradient": mg.grad(mg.mean_loss(loss, AXES)),
+    "both": mg.value_and_grad(mg.mean_loss(loss, AXES)),
+    "each": mg.vmap(loss, AXES),
+    "each gradient": mg.per_example_grad(loss, in_axes=AXES),
+    "over nodes": mg.value_and_grad(mg.mean_loss(per_node, AXES, over=node)),
+    "sum": lambda w, b: np.sum(mg.vmap(loss, AXES)(w, b)),
+    "rows": mg.vmap(lambda w, g: g.x @ w, AXES),
+    "a regulariser outside": mg.grad(lambda w, b: mg.mean_loss(loss, AXES)(w, b) + np.sum(w**4)),
+    "attention": mg.grad(mg.mean_loss(lambda w, g: np.sum(np.tanh((g.x @ w) @ (g.x @ w).T)), AXES)),
+}
+
+
+def leaves(x):
+    if isinstance(x, mg.Batch):
+        return x.unbatch()
+    return [v for part in x for v in leaves(part)] if isinstance(x, tuple) else [x]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_whole_batch(name, size):
+    f = FUNCTIONS[name]
+    for sizes in ("empty middle", "mixed", "one example"):
+        batch = mg.batch(molecules(SIZES[sizes]))
+        for g in (f, mg.compile(f)):
+            have, want = leaves(mg.microbatch(g, size, AXES)(W, batch)), leaves(f(W, batch))
+            assert len(have) == len(want)
+            for h, w in zip(have, want, strict=True):
+                close(h, w)
+
+
+def test_dense_arguments_are_cut_too():
+    batch, s = mg.batch(molecules(SIZES["empty middle"])), np.arange(4.0)
+    f = mg.mean_loss(lambda w, g, s: s * loss(w, g), (None, 0, 0))
+    close(mg.microbatch(f, 3)(W, batch, s), f(W, batch, s))
+
+
+@pytest.mark.parametrize(("f", "words"), [
+    (lambda w, b: np.sqrt(mg.mean_loss(loss, AXES)(w, b)), "not linear in the number of examples"),
+    (lambda w, b: mg.mean_loss(loss, AXES)(w, b) ** 2, "another way than linearly"),
+    (lambda w, b: np.max(mg.vmap(loss, AXES)(w, b)), "other than a sum or a mean"),
+    (lambda w, b: np.sum(mg.vmap(loss, AXES)(w, b) - mg.mean_loss(loss, AXES)(w, b)), "a batch statistic"),
+    (lambda w, b: np.sum(mg.vmap(loss, AXES)(w, b)) + np.sum(w), "neither a sum nor a mean"),
+    (lambda w, b: np.cumsum(mg.vmap(loss, AXES)(w, b)), "keep examples apart"),
+    (lambda w, b: mg.vmap(loss, AXES)(w, b) / b.y.shape[0], "depends on how many there are"),
+])
+def test_what_mixes_examples_is_refused(f, words):
+    batch = mg.batch(molecules(SIZES["mixed"]))
+    with pytest.raises(mg.BatchError, match=words):
+        mg.microbatch(f, 2, AXES)(W, batch)
+
+
+def test_it_takes_arrays():
+    batch = mg.batch(molecules(SIZES["mixed"]))
+    with pytest.raises(mg.BatchError, match="put grad and compile inside"):
+        mg.grad(mg.microbatch(mg.mean_loss(loss, AXES), 2))(W, batch)
+    with pytest.raises(mg.BatchError, match="its entry in in_axes is 0 or None"):
+        mg.microbatch(mg.mean_loss(loss, AXES), 2, (None, 1))(W, batch)

@@ -1,0 +1,86 @@
+"""Indices that may point nowhere: -1 stays -1, and is refused where NumPy would take the last row."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+from .cases import close, unbatched
+
+node, edge = mg.axis("node"), mg.axis("edge")
+
+
+@mg.example
+class Tree:
+    x: mg.f64[node, 2]
+    parent: mg.index(node, null=-1)[node]
+    to: mg.index(node, null=-1)[edge]
+
+
+def trees():
+    rng = np.random.default_rng(0)
+    return [Tree(rng.normal(size=(n, 2)), rng.integers(-1, n, n), rng.integers(-1, n, e) if n else np.full(e, -1))
+            for n, e in ((3, 4), (0, 2), (1, 0), (4, 6), (0, 0))]
+
+
+def test_null_stays_null():
+    examples = trees()
+    batch = mg.batch(examples)
+    want = np.concatenate([np.where(t.parent < 0, -1, t.parent + k)
+                           for t, k in zip(examples, batch.offsets[node], strict=False)])
+    np.testing.assert_array_equal(batch.parent, want)
+    for have, t in zip(batch[[4, 3, 0]].unbatch(), [examples[i] for i in (4, 3, 0)], strict=True):
+        np.testing.assert_array_equal(have.parent, t.parent)
+        np.testing.assert_array_equal(have.to, t.to)
+
+
+PROGRAMS = {
+    "gather": lambda t: mg.gather(t.x, t.parent),
+    "sum": lambda t: mg.segment_sum(mg.gather(t.x, t.to), t.to, t.x.shape[0], null=-1),
+    "mean": lambda t: mg.segment_mean(t.x, t.parent, t.x.shape[0], null=-1),
+    "max": lambda t: mg.segment_max(t.x, t.parent, t.x.shape[0], null=-1, initial=-5.0),
+    "min": lambda t: mg.segment_min(t.x, t.parent, t.x.shape[0], null=-1, initial=5.0),
+    "softmax": lambda t: mg.segment_softmax(t.x, t.parent, t.x.shape[0], null=-1),
+    "as a number": lambda t: t.parent * 1.0,
+    "is null": lambda t: t.parent == -1,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_loop(name):
+    f, examples = PROGRAMS[name], trees()
+    for run in (mg.vmap(f), mg.compile(mg.vmap(f))):
+        for have, t in zip(unbatched(run(mg.batch(examples))), examples, strict=True):
+            close(have, f(t))
+
+
+def test_gather_has_zeros_and_no_gradient_there():
+    t = Tree(np.ones((3, 2)), [-1, 0, -1], [])
+    at = np.flatnonzero(t.parent < 0)
+    np.testing.assert_array_equal(mg.gather(t.x, t.parent)[at], 0)
+    assert mg.grad(lambda x: np.sum(mg.gather(x, np.array([-1, -1]))))(t.x).sum() == 0
+
+
+@pytest.mark.parametrize("f", [lambda t: t.x[t.parent], lambda t: t.x[t.parent.reshape(-1)],
+                               lambda t: mg.segment_sum(t.x, t.parent, t.x.shape[0])])
+def test_plain_indexing_is_refused(f):
+    with pytest.raises(mg.BatchError, match="null=-1"):
+        mg.vmap(f)(mg.batch(trees()))
+
+
+def test_plain_arrays_are_refused_where_null_is_not_said():
+    t = Tree(np.ones((3, 2)), [-1, 0, -1], [])
+    with pytest.raises(mg.BatchError, match="say null=-1"):
+        mg.segment_sum(t.x, t.parent, 3)
+
+
+def test_null_must_be_declared():
+    @mg.example
+    class Graph:
+        x: mg.f64[node]
+        src: mg.index(node)[edge]
+
+    with pytest.raises(mg.BatchError, match=r"src\[1\] is -1.*declare mg.index\(node, null=-1\)"):
+        Graph(np.ones(2), [0, -1])
+    with pytest.raises(mg.BatchError, match="the index that points nowhere is -1"):
+        mg.index(node, null=-2)

@@ -1,0 +1,178 @@
+"""Every rule of packed arrays against the loop: empty examples first, in the middle, last and alone."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.numpy as mnp
+
+from .cases import SIZES, close, molecules, unbatched
+
+RNG = np.random.default_rng(5)
+W, V = RNG.normal(size=(4, 3)), RNG.normal(size=4)
+
+
+def softmax(x):
+    e = np.exp(x - np.max(x, axis=-1, keepdims=True, initial=-1e9))
+    return e / np.sum(e, axis=-1, keepdims=True)
+
+
+def attention(g):
+    scores = g.x @ g.x.T
+    return softmax(scores) @ g.x
+
+
+ANY = {  # programs that hold for examples without rows, too
+    "elementwise": lambda g: np.tanh(g.x) * 2 + 1,
+    "a row of constants": lambda g: g.x + np.arange(4.0),
+    "a value of the example": lambda g: g.x[:, :3] * g.y,
+    "shared matmul": lambda g: g.x @ W,
+    "shared matvec": lambda g: g.x @ V,
+    "stacked matvec": lambda g: g.x[:, :3] @ g.y,
+    "gather": lambda g: g.x[g.src],
+    "gather of a gather": lambda g: (g.x @ W)[g.src] * g.w[:, None],
+    "segment sum": lambda g: mg.segment_sum(g.x[g.src], g.dst, g.x.shape[0]),
+    "segment mean": lambda g: mg.segment_mean(g.x[g.src], g.dst, g.x.shape[0]),
+    "segment max": lambda g: mg.segment_max(g.x[g.src], g.dst, g.x.shape[0], initial=-3.0),
+    "segment min": lambda g: mg.segment_min(g.x[g.src], g.dst, g.x.shape[0], initial=3.0),
+    "segment softmax": lambda g: mg.segment_softmax(g.w, g.dst, g.x.shape[0]),
+    "fixed number of places": lambda g: mg.segment_sum(g.x, (g.x[:, 0] > 0) * 2, 3),
+    "degree": lambda g: mg.segment_sum(np.ones_like(g.w), g.dst, g.x.shape[0]),
+    "sum": lambda g: np.sum(g.x),
+    "sum over rows": lambda g: np.sum(g.x, axis=0),
+    "sum over columns": lambda g: np.sum(g.x, axis=1),
+    "sum kept": lambda g: g.x - np.sum(g.x, axis=0, keepdims=True),
+    "logsumexp": lambda g: np.log(1 + np.sum(np.exp(g.x))),
+    "max with initial": lambda g: np.max(g.x, axis=0, initial=0.5),
+    "min with initial": lambda g: np.min(g.x, initial=0.5),
+    "any": lambda g: np.any(g.x > 0.5, axis=0),
+    "all": lambda g: np.all(g.x > -0.5),
+    "count": lambda g: np.sum(g.x > 0),
+    "number of rows": lambda g: g.x.shape[0] * 2.0 + g.w.shape[0],
+    "norm by size": lambda g: g.x / np.sqrt(1.0 + g.x.shape[0]),
+    "gram": lambda g: g.x.T @ g.x,
+    "gram of two": lambda g: np.einsum("ni,nj->ij", g.x, g.x @ W),
+    "dot": lambda g: g.w @ g.w,
+    "row norms": lambda g: np.einsum("ni,ni->n", g.x, g.x),
+    "concatenate": lambda g: np.concatenate([g.x, 2 * g.x[g.src]]),
+    "concatenate with a row": lambda g: np.concatenate([np.zeros((1, 4)), g.x, np.ones((2, 4))]),
+    "concatenate columns": lambda g: np.concatenate([g.x, g.x @ W], axis=1),
+    "self loops": lambda g: mg.segment_sum(
+        g.x[np.concatenate([g.src, mnp.arange(g.x.shape[0])])],
+        np.concatenate([g.dst, mnp.arange(g.x.shape[0])]), g.x.shape[0]),
+    "both directions": lambda g: mg.segment_sum(g.x[np.concatenate([g.src, g.dst])], np.concatenate([g.dst, g.src]),
+                                                g.x.shape[0]),
+    "cumsum": lambda g: np.cumsum(g.x, axis=0),
+    "cumsum of columns": lambda g: np.cumsum(g.x, axis=1),
+    "sort": lambda g: np.sort(g.w),
+    "sort columns": lambda g: np.sort(g.x, axis=0),
+    "sort rows": lambda g: np.sort(g.x, axis=1),
+    "argsort": lambda g: np.argsort(g.w),
+    "flip": lambda g: g.x[::-1] * np.arange(4),
+    "position": lambda g: mnp.arange(g.x.shape[0]) * 1.0,
+    "index as a number": lambda g: np.where(g.src < g.dst, g.w, 0.0) + g.src,
+    "transpose": lambda g: g.x.T,
+    "flatten": lambda g: g.x.ravel(),
+    "new axis": lambda g: g.x[:, None, :] * np.ones((2, 1)),
+    "reshape rows": lambda g: g.x.reshape(g.x.shape[0], 2, 2),
+    "leading axis": lambda g: np.stack([g.x, 2 * g.x]),
+    "outer": lambda g: g.x[:, 0][:, None] - g.x[:, 1][None, :],
+    "pair sum": lambda g: np.sum((g.x[:, 0][:, None] - g.x[:, 1][None, :]) ** 2, axis=1),
+    "pair sum first": lambda g: np.sum((g.x[:, 0][:, None] - g.x[:, 1][None, :]) ** 2, axis=0),
+    "pair total": lambda g: np.sum(np.abs(g.x[:, 0][:, None] - g.x[:, 1][None, :])),
+    "pair product": lambda g: g.x @ g.x.T,
+    "pair transposed": lambda g: (g.x[:, 0][:, None] - g.x[:, 1][None, :]).T,
+    "node by edge": lambda g: (g.x[:, 0][:, None] * g.w) @ g.w,
+    "attention": attention,
+    "three terms": lambda g: np.einsum("ni,ij,nj->n", g.x, W, g.x[:, :3]),
+    "matrices of rows": lambda g: np.linalg.det(g.x.reshape(g.x.shape[0], 2, 2)),
+    "constant of the size": lambda g: np.ones_like(g.x),
+    "only shared": lambda g: V * 2,
+    "expanded value": lambda g: np.zeros_like(g.x[:, :3]) + g.y,
+    "checkpointed norm": lambda g: np.sum(g.x ** 2) / (1 + g.x.shape[0]),
+}
+
+ROWS = {  # programs that need a row
+    "mean": lambda g: np.mean(g.x, axis=0),
+    "mean of all": lambda g: np.mean(g.x),
+    "var": lambda g: np.var(g.x, axis=0),
+    "std": lambda g: np.std(g.x),
+    "max": lambda g: np.max(g.x, axis=0),
+    "min of all": lambda g: np.min(g.x),
+    "argmax": lambda g: np.argmax(g.x, axis=0),
+    "argmin": lambda g: np.argmin(g.x[:, 1]),
+    "row of the largest": lambda g: g.x[np.argmax(g.x[:, 0])],
+    "first row": lambda g: g.x[np.array([0])],
+    "row 0": lambda g: g.x[0],
+    "row -1": lambda g: g.x[-1, 1:] * g.x[0, 0],
+    "last row": lambda g: g.x[np.array([-1])],
+    "softmax over rows": lambda g: softmax(g.x.T),
+    "pair max": lambda g: np.max(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=1),
+    "checkpoint": lambda g: mg.checkpoint(lambda x, y: np.tanh(x[:, :3] @ np.diag(y)).sum(axis=0))(g.x, g.y)
+    if not isinstance(g.x, np.ndarray) else np.tanh(g.x[:, :3] @ np.diag(g.y)).sum(axis=0),
+    "vmap of rows": lambda g: mg.vmap(lambda r: np.sum(np.tanh(r)) * r)(g.x) if not isinstance(g.x, np.ndarray)
+    else np.tanh(g.x).sum(axis=1)[:, None] * g.x,
+    "centred": lambda g: g.x - np.mean(g.x, axis=0),
+}
+
+NOT_EMPTY = {name: s for name, s in SIZES.items() if all(n for n, _ in s)}
+CASES = [(name, f, sizes) for name, f in ANY.items() for sizes in SIZES]
+CASES += [(name, f, sizes) for name, f in ROWS.items() for sizes in NOT_EMPTY]
+
+
+@pytest.mark.parametrize(("name", "f", "sizes"), CASES, ids=lambda v: v if isinstance(v, str) else "")
+def test_batch_is_the_loop(name, f, sizes):
+    examples = molecules(SIZES[sizes])
+    have = unbatched(mg.vmap(f)(mg.batch(examples)))
+    want = [f(g) for g in examples]
+    assert len(have) == len(want)
+    for k, (h, w) in enumerate(zip(have, want, strict=True)):
+        close(h, w, f"example {k}")
+
+
+def scalar(f):
+    def loss(p, g):
+        moved = type(g)(g.x * p["x"] + p["b"], g.src, g.dst, g.w * p["w"], g.y * p["y"])
+        out = f(moved)
+        return np.sum(np.sin(out * 1.0))
+
+    return loss
+
+
+PARAMS = {"x": RNG.normal(size=4), "b": RNG.normal(size=4), "w": np.array(1.3), "y": RNG.normal(size=3)}
+INTEGERS = ("any", "all", "count", "argsort", "argmax", "argmin", "number of rows", "position", "constant of the size",
+            "only shared")
+SMOOTH = [(n, f, "empty middle") for n, f in ANY.items() if n not in INTEGERS]
+SMOOTH += [(n, f, "mixed") for n, f in ROWS.items() if n not in INTEGERS]
+
+
+@pytest.mark.parametrize(("name", "f", "sizes"), SMOOTH, ids=lambda v: v if isinstance(v, str) else "")
+def test_gradient_is_that_of_the_loop(name, f, sizes):
+    examples = molecules(SIZES[sizes])
+    batch = mg.batch(examples)
+    loss = scalar(f)
+    each = [mg.grad(loss)(PARAMS, g) for g in examples]
+    of_mean = mg.grad(mg.mean_loss(loss, in_axes=(None, 0)))(PARAMS, batch)
+    per_example = mg.per_example_grad(loss, in_axes=(None, 0))(PARAMS, batch)
+    step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0))))
+    value, compiled = step(PARAMS, batch)
+    close(value, np.mean([loss(PARAMS, g) for g in examples]), "value")
+    tangent = {k: np.cos(v) for k, v in PARAMS.items()}
+    _, pushed = mg.jvp(lambda p: mg.mean_loss(loss, in_axes=(None, 0))(p, batch), (PARAMS,), (tangent,))
+    close(pushed, sum(np.sum(of_mean[k] * tangent[k]) for k in PARAMS), "jvp")
+    for k in PARAMS:
+        want = [e[k] for e in each]
+        close(per_example[k], want, f"per-example gradient of {k}")
+        close(of_mean[k], np.mean(want, axis=0), f"gradient of {k}")
+        close(compiled[k], np.mean(want, axis=0), f"compiled gradient of {k}")
+
+
+@pytest.mark.parametrize(("name", "f", "_"), SMOOTH, ids=lambda v: v if isinstance(v, str) else "")
+def test_one_program_for_all_batches(name, f, _):
+    run = mg.compile(mg.vmap(f))
+    sizes = NOT_EMPTY if name in ROWS else SIZES
+    for kind in sizes:
+        examples = molecules(sizes[kind], seed=1)
+        for h, g in zip(unbatched(run(mg.batch(examples))), examples, strict=True):
+            close(h, f(g), kind)
+    assert len(run.entries) == 1

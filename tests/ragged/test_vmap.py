@@ -1,0 +1,218 @@
+"""What `vmap` takes and refuses where batches of examples of different size are among its arguments."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+from .cases import SIZES, Molecule, close, molecules
+
+node, edge, word = map(mg.axis, ("node", "edge", "word"))
+W = np.random.default_rng(2).normal(size=(4, 3))
+
+
+def loss(w, g):
+    h = np.tanh(g.x @ w)
+    m = mg.segment_sum(h[g.src] * g.w[:, None], g.dst, g.x.shape[0])
+    return np.sum((np.sum(m, axis=0) - g.y) ** 2)
+
+
+def test_dense_and_ragged_together():
+    examples = molecules(SIZES["empty middle"])
+    batch, scale = mg.batch(examples), np.arange(4.0)
+
+    def scaled(w, g, s):
+        return s * loss(w, g)
+
+    have = mg.vmap(scaled, in_axes=(None, 0, 0))(W, batch, scale)
+    close(have, [scaled(W, g, s) for g, s in zip(examples, scale, strict=True)])
+    with pytest.raises(mg.BatchError, match="batch sizes differ"):
+        mg.vmap(scaled, in_axes=(None, 0, 0))(W, batch, np.ones(3))
+
+
+def test_a_shared_batch_is_one_value():
+    examples = molecules(SIZES["mixed"])
+    batch = mg.batch(examples)
+    many = np.stack([W, 2 * W, -W])
+    mean = mg.mean_loss(loss, in_axes=(None, 0))
+    have = mg.vmap(lambda w, b: mean(w, b), in_axes=(0, None))(many, batch)
+    close(have, [np.mean([loss(w, g) for g in examples]) for w in many])
+    grads = mg.compile(mg.vmap(mg.grad(mean), in_axes=(0, None)))(many, batch)
+    close(grads, [np.mean([mg.grad(loss)(w, g) for g in examples], axis=0) for w in many])
+
+
+def test_second_order():
+    examples = molecules(SIZES["empty last"])
+    batch = mg.batch(examples)
+    v = np.cos(W)
+    have = mg.hvp(lambda w: mg.mean_loss(loss, in_axes=(None, 0))(w, batch), (W,), (v,))
+    want = np.mean([mg.hvp(lambda w, g=g: loss(w, g), (W,), (v,)) for g in examples], axis=0)
+    close(have, want)
+
+
+def test_a_gradient_within_the_example():
+    def energy(x, g):
+        d = x[g.src] - x[g.dst]
+        return np.sum(g.w * np.sum(d * d, axis=1))
+
+    def force_matching(w, g):
+        return np.sum((mg.grad(energy)(g.x @ w, g) - 1.0) ** 2)
+
+    examples = molecules(SIZES["empty middle"])
+    batch = mg.batch(examples)
+    have = mg.compile(mg.value_and_grad(mg.mean_loss(force_matching, in_axes=(None, 0))))(W, batch)
+    close(have[0], np.mean([force_matching(W, g) for g in examples]))
+    close(have[1], np.mean([mg.grad(force_matching)(W, g) for g in examples], axis=0))
+
+
+def test_results_come_back_as_batches():
+    examples = molecules(SIZES["empty first"])
+    out = mg.vmap(lambda g: {"h": g.x @ W, "sum": g.y.sum(), "pairs": g.x @ g.x.T})(mg.batch(examples))
+    assert isinstance(out["h"], mg.Batch)
+    assert len(out["h"]) == len(examples)
+    for k, g in enumerate(examples):
+        close(out["h"][k], g.x @ W)
+        close(out["pairs"][k], g.x @ g.x.T)
+        close(out["sum"][k], g.y.sum())
+    assert out["pairs"].values.shape == (sum(len(g.x) ** 2 for g in examples),)
+
+
+def test_a_result_of_vmap_is_an_argument_of_vmap():
+    examples = molecules(SIZES["mixed"])
+    batch = mg.batch(examples)
+
+    def both(b):
+        hidden = mg.vmap(lambda g: g.x @ W)(b)
+        return mg.vmap(lambda h: np.max(h, axis=0))(hidden)
+
+    want = [np.max(g.x @ W, axis=0) for g in examples]
+    close(both(batch), want)
+    close(mg.compile(both)(batch), want)
+
+
+def test_one_program_for_every_batch():
+    step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0))))
+    for sizes in SIZES.values():
+        examples = molecules(sizes)
+        value, gradient = step(W, mg.batch(examples))
+        close(value, np.mean([loss(W, g) for g in examples]))
+        close(gradient, np.mean([mg.grad(loss)(W, g) for g in examples], axis=0))
+    assert len(step.entries) == 1
+    assert not step.graph.notes
+
+
+def test_shared_weights_are_one_product():
+    graph = mg.trace(mg.vmap(lambda w, g: g.x @ w, in_axes=(None, 0)))(W, mg.batch(molecules([(2, 1), (3, 1)])))
+    assert graph.count("einsum") == 1
+    assert graph.count("gather", "scatter_add") == 0
+
+
+def test_sums_do_not_depend_on_the_run():
+    batch = mg.batch(molecules([(200, 900)] * 8))
+    step = mg.compile(mg.grad(mg.mean_loss(loss, in_axes=(None, 0))))
+    first = step(W, batch)
+    for _ in range(3):
+        np.testing.assert_array_equal(step(W, batch), first)
+
+
+@pytest.mark.parametrize(("f", "words"), [
+    (lambda g: g.x[g.first], "an index into edge .* indexes an axis of size node"),
+    (lambda g: mg.segment_sum(g.x[g.src], g.src, g.w.shape[0]), "an index into node .* adds up along an axis of size "
+                                                                "edge"),
+    (lambda g: g.x[:, 0] + g.w, "sizes differ"),
+    (lambda g: np.concatenate([g.x[:, :1], g.w[:, None]], axis=1), "shapes differ"),
+    (lambda g: g.x @ g.w, "inner sizes differ"),
+    (lambda g: np.linalg.inv(g.x @ g.x.T), "a matrix of ragged size has no such decomposition"),
+    (lambda g: g.x[2], "index 2 is out of range for an example with 2 rows"),
+    (lambda g: g.x[1:], "needs the number behind the symbolic size node"),
+    (lambda g: list(g.x), "needs the number behind the symbolic size node"),
+    (lambda g: mg.scan(lambda c, r: (c + r, c), np.zeros(4), g.x)[0], "no rule for ragged axes"),
+    (lambda g: np.prod(g.w), "needs the number behind the symbolic size edge"),
+    (lambda g: g.x.T.reshape(-1), "would move a fixed axis"),
+    (lambda g: np.sum(g.x[:, 0][:, None, None] * g.x[:, 1][None, :, None] * g.x[:, 2]), "two of the axes"),
+])
+def test_what_has_no_meaning_is_refused(f, words):
+    @mg.example
+    class Line:
+        x: mg.f64[node, 4]
+        src: mg.index(node)[edge]
+        w: mg.f64[edge]
+        first: mg.index(edge)[word]
+
+    # Every axis has the same length: that is no reason to mix them up.
+    examples = [Line(np.ones((2, 4)), [0, 1], np.ones(2), [1, 0])] * 2
+    with pytest.raises((mg.MinigradError, IndexError), match=words) as caught:
+        mg.vmap(f)(mg.batch(examples))
+    assert "test_vmap.py" in str(caught.value) or "test_vmap.py" in "".join(getattr(caught.value, "__notes__", []))
+
+
+def test_the_largest_of_nothing_is_refused_when_the_program_runs():
+    batch = mg.batch(molecules(SIZES["empty middle"]))
+    for run in (mg.vmap(lambda g: np.max(g.x)), mg.compile(mg.vmap(lambda g: np.max(g.x)))):
+        with pytest.raises(ValueError, match=r"example 1 has no rows\. Give it initial="):
+            run(batch)
+
+
+def test_the_mean_of_nothing_is_nan():
+    with pytest.warns(RuntimeWarning):
+        want = [np.mean(g.x) for g in molecules(SIZES["empty middle"])]
+    np.testing.assert_allclose(mg.vmap(lambda g: np.mean(g.x))(mg.batch(molecules(SIZES["empty middle"]))), want)
+
+
+def test_a_computed_index_stays_in_its_example():
+    batch = mg.batch(molecules([(2, 0), (3, 0)]))
+    with pytest.raises(IndexError, match="index 2 is out of range for an example with 2 rows"):
+        mg.vmap(lambda g: g.x[np.array([2])])(batch)
+
+
+def test_two_batches_with_an_axis_of_the_same_name():
+    examples = molecules(SIZES["mixed"])
+    batch = mg.batch(examples)
+    have = mg.vmap(lambda a, b: np.sum(a.x) * np.max(b.x))(batch, batch[::-1])
+    close(have, [np.sum(a.x) * np.max(b.x) for a, b in zip(examples, examples[::-1], strict=True)])
+    with pytest.raises(mg.ShapeError, match="sizes differ"):
+        mg.vmap(lambda a, b: a.x + b.x)(batch, batch[::-1])
+
+
+def test_in_axes_of_a_batch():
+    batch = mg.batch(molecules(SIZES["mixed"]))
+    with pytest.raises(mg.BatchError, match="a batch is mapped over its examples: its entry in in_axes is 0, not 1"):
+        mg.vmap(loss, in_axes=(None, 1))(W, batch)
+    with pytest.raises(mg.BatchError, match="in_axes has 1 entries"):
+        mg.vmap(loss, in_axes=(0,))(W, batch)
+    with pytest.raises(mg.BatchError, match="out_axes 1 for a result of type"):
+        mg.vmap(lambda g: g.x, out_axes=1)(batch)
+    for f in (mg.vmap(lambda g: g.x), mg.vmap(lambda g: g[0].y)):
+        with pytest.raises(mg.BatchError, match="Lay examples such as a Molecule end to end first"):
+            f(batch.unbatch())
+    with pytest.raises(mg.BatchError, match="copies of one graph are for examples of equal size"):
+        mg.unroll(loss, 4, (None, 0))(W, batch)
+    with pytest.raises(mg.BatchError, match="nothing is mapped"):
+        mg.vmap(loss, in_axes=(None, None))(W, batch)
+
+
+def test_an_example_made_within_the_program():
+    def noisy(w, g):
+        return loss(w, Molecule(g.x * 2, g.src, g.dst, g.w, g.y))
+
+    examples = molecules(SIZES["mixed"])
+    close(mg.vmap(noisy, in_axes=(None, 0))(W, mg.batch(examples)), [noisy(W, g) for g in examples])
+
+
+def test_the_mean_over_an_axis():
+    def per_node(w, g):
+        return np.sum(np.tanh(g.x @ w), axis=1)
+
+    examples = molecules(SIZES["empty middle"])
+    batch = mg.batch(examples)
+    step = mg.compile(mg.value_and_grad(mg.mean_loss(per_node, in_axes=(None, 0), over=node)))
+    value, gradient = step(W, batch)
+    close(value, np.mean(np.concatenate([per_node(W, g) for g in examples])))
+    rows = sum(len(g.x) for g in examples)
+    close(gradient, sum(mg.grad(lambda w, g=g: np.sum(per_node(w, g)))(W) for g in examples) / rows)
+    with pytest.raises(mg.BatchError, match=r"is f64\[node\], and not one number.*over=axis"):
+        mg.mean_loss(per_node, in_axes=(None, 0))(W, batch)
+    with pytest.raises(mg.BatchError, match=r"one number per row of edge; it is f64\[node\]"):
+        mg.mean_loss(per_node, in_axes=(None, 0), over=edge)(W, batch)
+    with pytest.raises(mg.BatchError, match="it is one number for each example"):
+        mg.mean_loss(loss, in_axes=(None, 0), over=node)(W, batch)

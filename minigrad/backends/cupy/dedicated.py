@@ -86,9 +86,14 @@ def cumsum(node: Node, *args: Any) -> Launch:
 # -- scatters ----------------------------------------------------------------------------------------------
 
 
+def targets(node: Node) -> tuple[Node, ...]:
+    """Return the indices of the places that a scatter's updates go to."""
+    return node.inputs[2:] if node.prim.name == "gather_sum" else node.inputs[1:]
+
+
 def updates(node: Node) -> int | Dim:
     """Return how many updates a scatter has."""
-    return size_of(node.inputs[1].shape)
+    return size_of(targets(node)[0].shape)
 
 
 def padded(node: Node, sizes: Sizes) -> int:
@@ -98,13 +103,13 @@ def padded(node: Node, sizes: Sizes) -> int:
 
 def keys_of(node: Node) -> Any:
     """Return under which key the order of a scatter's updates is kept: scatters by the same indices share it."""
-    return "order", tuple(node.inputs[1:]), tuple(node.shape[:len(node.inputs) - 1])
+    return "order", targets(node), tuple(node.shape[:len(targets(node))])
 
 
 def place_keys(node: Node, *args: Any) -> Launch:
     """Return the launch that writes each update's place and number as a key; unused keys are the largest."""
     w = _Kernel(*args)
-    indices = node.inputs[1:]
+    indices = targets(node)
     total = w.own("total", "const i64")
     with _over(w, total):
         w.emit("u64 key = ~0ull;")
@@ -127,12 +132,12 @@ def place_keys(node: Node, *args: Any) -> Launch:
 def add_up(node: Node, *args: Any) -> Launch:
     """Return the launch in which every place takes its updates: their sum, the largest or the smallest."""
     w = _Kernel(*args)
-    u, k = node.inputs[0], len(node.inputs) - 1
+    u, k = node.inputs[0], len(targets(node))
     name = node.prim.name
     kind = scalar.accumulated(node.dtype)
     wide = size_of(node.shape[k:])
-    first = "0" if name == "scatter_add" else scalar.literal(worst(node.dtype, name == "scatter_max"), node.dtype)
-    functor = {"scatter_add": "Sum", "scatter_max": "Max", "scatter_min": "Min"}[name]
+    first = "0" if name in ("scatter_add", "gather_sum") else scalar.literal(worst(node.dtype, name == "scatter_max"), node.dtype)
+    functor = {"scatter_add": "Sum", "gather_sum": "Sum", "scatter_max": "Max", "scatter_min": "Min"}[name]
     keys = w.param("key", keys_of(node), "const u64* __restrict__", "p")
     w.emit(f"const I wide = {w.size(wide)}, count = {w.size(updates(node))};")
     with _over(w, f"(i64){w.size(size_of(node.shape[:k]))} * wide"):
@@ -144,7 +149,13 @@ def add_up(node: Node, *args: Any) -> Launch:
         w.emit(f"{kind} sum = ({kind}){first};")
         with w.scope(f"for (; low < count && (i64)({keys}[low] >> 32) == place; low++)"):
             at = w.inner(f"(I)({keys}[low] & 0xffffffffu)")
-            idx = (*w.split(at, node.inputs[1].shape), *w.split("w", node.shape[k:]))
+            rows = w.split(at, targets(node)[0].shape)
+            if name == "gather_sum":  # the update is a row of another array
+                row, condition = w.position(node.inputs[1], rows, u.shape[0])
+                if condition:
+                    w.emit(f"if (!({condition})) {{ {w.flag(node)} continue; }}")
+                rows = (w.inner(f"(I){row}"),)
+            idx = (*rows, *w.split("w", node.shape[k:]))
             w.emit(f"sum = {functor}::of(sum, ({kind}){w.value(u, idx)});")
         out = w.pointer(("to", node), node.dtype, write=True)
         text = scalar.rounded(f"({scalar.computed(node.dtype)})sum", node.dtype)

@@ -410,7 +410,41 @@ def _pad(w: Element, node: Node, idx: Index) -> tuple[str, int]:
 
 
 
-_INDEXED = {"gather": _gather, "scatter_add": _scatter_row, "concatenate": _concatenate, "pad": _pad}
+# -- examples laid end to end --------------------------------------------------------------------------------
+
+
+def _checked_index(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+    (index, a), (length, b) = (w._value(i, idx) for i in node.inputs)
+    level = max(a, b)
+    row = w.declare("i64", "v", f"{index} < 0 ? (i64){index} + (i64){length} : (i64){index}", level)
+    w.emit(f"if (!(0 <= {row} && {row} < (i64){length})) {w.flag(node)}", level)
+    w.know(node, idx, row, level)
+    return row, level
+
+
+def _nonempty(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+    found, level = w._value(node.inputs[0], idx)
+    w.emit(f"if ({found} == 0) {w.flag(node)}", level)
+    w.know(node, idx, found, level)
+    return found, level
+
+
+def _segment_ids(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+    """Write whose a row is: as many examples as end before it."""
+    (lengths,) = node.inputs
+    level = w.level(idx)
+    out, end, k = w.name("v"), w.name("e"), w.name("j")
+    w.scopes[level].names.add(out)
+    w.emit(f"i64 {out} = 0, {end} = 0;", level)
+    with w.scope(f"for (I {k} = 0; {k} < {w.size(lengths.shape[0])}; {k}++)", [k], level):
+        w.emit(f"{end} += (i64){w.value(lengths, (k,))};")
+        w.emit(f"{out} += {idx[0]} >= {end};")
+    w.know(node, idx, out, level)
+    return out, level
+
+
+_INDEXED = {"gather": _gather, "scatter_add": _scatter_row, "concatenate": _concatenate, "pad": _pad,
+            "checked_index": _checked_index, "nonempty": _nonempty, "segment_ids": _segment_ids}
 
 
 def printable(node: Node) -> bool:

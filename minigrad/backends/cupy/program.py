@@ -327,6 +327,9 @@ class Space:
         if self._flag is not None and self._flag[0]:
             node = self.recipe.checked[int(self._flag[0]) - 1]
             self._flag[0] = 0
+            if node.prim.name == "nonempty":
+                raise ValueError(f"{node.where}: {node.params['what']} of nothing: an example has no rows. Give it "
+                                 "initial=")
             raise IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
                              "is out of range")
 

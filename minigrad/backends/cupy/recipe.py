@@ -22,8 +22,8 @@ from .kernels import Columns, Launch, Root, Rows, Sizes
 from .prelude import PRELUDE
 from .together import arrange, merge
 
-_SCATTERS = ("scatter_add", "scatter_max", "scatter_min")
-WRITTEN = MANAGED | {"gather", "random_bits", *_SCATTERS}  # what kernels can write straight into a result
+_SCATTERS = ("scatter_add", "scatter_max", "scatter_min", "gather_sum")
+WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "nonempty", "segment_ids", *_SCATTERS}  # what kernels can write straight into a result
 
 
 @dataclass

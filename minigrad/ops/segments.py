@@ -71,7 +71,8 @@ def _checked_eval(xp: Any, index: Any, length: Any) -> Any:
     outside = (index < -length) | (index >= length)
     if bool(xp.any(outside)):
         k = int(np.flatnonzero(on_host(outside))[0])
-        raise IndexError(f"index {np.ravel(on_host(index))[k]} is out of range for an example with {np.ravel(on_host(length))[k]} rows")
+        index, length = (int(np.ravel(on_host(v))[k]) for v in (index, length))
+        raise IndexError(f"index {index} is out of range for an example with {length} rows")
     return xp.where(index < 0, index + length, index)
 
 

@@ -136,8 +136,8 @@ def add_up(node: Node, *args: Any) -> Launch:
     name = node.prim.name
     kind = scalar.accumulated(node.dtype)
     wide = size_of(node.shape[k:])
-    first = "0" if name in ("scatter_add", "gather_sum") else scalar.literal(worst(node.dtype, name == "scatter_max"), node.dtype)
-    functor = {"scatter_add": "Sum", "gather_sum": "Sum", "scatter_max": "Max", "scatter_min": "Min"}[name]
+    functor = {"scatter_max": "Max", "scatter_min": "Min"}.get(name, "Sum")
+    first = "0" if functor == "Sum" else scalar.literal(worst(node.dtype, functor == "Max"), node.dtype)
     keys = w.param("key", keys_of(node), "const u64* __restrict__", "p")
     w.emit(f"const I wide = {w.size(wide)}, count = {w.size(updates(node))};")
     with _over(w, f"(i64){w.size(size_of(node.shape[:k]))} * wide"):

@@ -23,7 +23,8 @@ from .prelude import PRELUDE
 from .together import arrange, merge
 
 _SCATTERS = ("scatter_add", "scatter_max", "scatter_min", "gather_sum")
-WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "nonempty", "segment_ids", *_SCATTERS}  # what kernels can write straight into a result
+# What kernels can write straight into a result.
+WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "nonempty", "segment_ids", *_SCATTERS}
 
 
 @dataclass

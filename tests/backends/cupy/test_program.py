@@ -275,3 +275,33 @@ def test_compare_runs_on_the_device(on_device):
     assert [row.name for row in report.rows] == ["loop", "unrolled", "vmapped", "microbatched"]
     assert all(row.difference < 1e-9 for row in report.rows)
     assert "__global__" in report.source
+
+
+def test_examples_of_different_size(on_device):
+    nodes, edges = mg.axis("node"), mg.axis("edge")
+
+    @mg.example
+    class Molecule:
+        x: mg.f64[nodes, 4]
+        src: mg.index(nodes)[edges]
+        dst: mg.index(nodes)[edges]
+        y: mg.f64[()]
+
+    def one(n, m):
+        return Molecule(x=rng.normal(size=(n, 4)), src=rng.integers(0, n, m), dst=rng.integers(0, n, m),
+                        y=np.float64(rng.normal()))
+
+    def loss(p, g):
+        h = np.tanh(mg.segment_sum((g.x @ p["w"])[g.src], g.dst, g.x.shape[0]))
+        return (np.mean(h, 0) @ p["v"] + h.max(0).sum() - g.y) ** 2
+
+    rng = np.random.default_rng(0)
+    params = {"w": rng.normal(size=(4, 6)), "v": rng.normal(size=6)}
+    f = mg.value_and_grad(mg.mean_loss(loss, (None, 0)))
+    ours, numpys = mg.compile(f, backend="cupy"), mg.compile(f, backend="numpy")
+    for sizes in ([(3, 5), (7, 20), (1, 0), (5, 9)], [(2, 2)], [(3, 5), (7, 20), (1, 0), (5, 9)]):
+        batch = mg.batch([one(*s) for s in sizes])
+        for _ in range(2):
+            same(ours(params, batch), numpys(params, batch))
+    assert "all of it is captured" in ours.stages[-1].after
+    assert len(ours.entries) == 1

@@ -209,6 +209,7 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, Any], level: dict[Node, i
     readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in rows}
     for c in rows:
         near = {roles.root[i] for i in c.inputs if stays(c, i, roles, rows)}
+        near -= {roles.root[i] for i in c.inputs if not stays(c, i, roles, rows)}  # x and x[::-1]: wanted as a whole
         for d in dict.fromkeys(dependencies(c, roles)):
             readers[d].append((c, d in near and not _waits(c, d, roles)))
     kept = {roles.root[n] for n in graph.outputs}

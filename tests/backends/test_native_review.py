@@ -23,3 +23,14 @@ def test_rows_of_one_repeated_number_are_gathered():
         return columns[i] * 2, columns.T[i], number[i] + number
 
     agree(f, np.arange(5.0), np.array([4, 0, -1, 2, 2]))
+
+
+def test_an_axis_of_one_element_may_have_a_step():
+    agree(lambda x: (x[4:13, 0:1:2], 2 * x[4:13, 0:1:2]), np.arange(16.0)[:, None])
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy"])
+def test_what_is_also_read_in_another_order_is_there_as_a_whole(backend):
+    x = np.random.default_rng(0).normal(size=(300, 300))
+    for f in (lambda x: np.exp(x) - np.exp(x)[::-1], lambda x: np.exp(x) - np.exp(x).T):
+        np.testing.assert_allclose(mg.compile(f, backend=backend)(x), f(x), rtol=1e-12, atol=1e-12)

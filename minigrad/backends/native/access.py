@@ -6,13 +6,14 @@ over both are one loop. Known when sizes are: offset and strides in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ...dims import Symbol, value
+from ...dims import Dim, Shape, Symbol
 from ...graph import Node
 from ...passes.fuse import Roles
-from ...walk import concrete
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,17 @@ def _transpose(a: Access, node: Node) -> Access:
 
 
 def _slice(a: Access, node: Node) -> Access:
-    cut = [k for k, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m]
-    return _broken(a, cut, [k for k, s in enumerate(node.params["step"]) if s != 1])
+    cut = {k for k, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m}
+    apart = {k for k, s in enumerate(node.params["step"]) if s != 1}
+    return _broken(a, cut | apart, apart)  # an axis of one element has its step, too
 
 
 def _flip(a: Access, node: Node) -> Access:
     return _broken(a, node.params["axes"], node.params["axes"])
 
 
-def _broken(a: Access, narrower: Sequence[int], apart: Sequence[int]) -> Access:
-    """Return `a` with the axes `narrower` shortened, so that the axis before is not linked, and `apart` not linked."""
+def _broken(a: Access, narrower: Collection[int], apart: Collection[int]) -> Access:
+    """Return `a` with the axes `narrower` changed, so that the axis before is not linked, and `apart` not linked."""
     linked, before = list(a.linked), None
     for k, r in enumerate(a.repeated):
         if r:
@@ -122,36 +124,63 @@ def dense_strides(shape: Sequence[int], itemsize: int) -> list[int]:
     return strides
 
 
-def strides(node: Node, roles: Roles, sizes: Mapping[Symbol, int]) -> tuple[int, list[int]]:
-    """Return a view's offset in the memory of its root, and its strides, in bytes."""
-    views = _views(node, roles)
-    root = views[-1].inputs[0] if views else node
-    offset, steps = 0, _dense(root, sizes)
-    for v in reversed(views):
-        offset, steps = _moved(v, offset, steps, sizes)
-    return offset, steps
+class Numbers:
+    """What shapes, sizes and views are for one set of sizes; each is worked out once."""
 
+    def __init__(self, roles: Roles, sizes: Mapping[Symbol, int]):
+        self._roles, self.sizes = roles, sizes
+        self._known: dict[Any, Any] = {}
 
-def _dense(node: Node, sizes: Mapping[Symbol, int]) -> list[int]:
-    return dense_strides([value(n, sizes) for n in node.shape], node.dtype.itemsize)
+    def value(self, n: int | Dim) -> int:
+        """Return a size."""
+        if not isinstance(n, Dim):
+            return n
+        found = self._known.get(n)
+        if found is None:
+            found = self._known[n] = n.value(self.sizes)
+        return found
 
+    def shape(self, shape: Shape) -> tuple[int, ...]:
+        """Return a shape."""
+        found = self._known.get(shape)
+        if found is None:
+            found = self._known[shape] = tuple([self.value(n) for n in shape])
+        return found
 
-def _moved(view: Node, offset: int, old: list[int], sizes: Mapping[Symbol, int]) -> tuple[int, list[int]]:
-    name = view.prim.name
-    if name == "barrier":
-        return offset, old
-    if name == "reshape":
-        return offset, _dense(view, sizes)
-    p = concrete(view.params, sizes)
-    if name == "expand":
-        left = iter(old)
-        return offset, [0 if k in p["axes"] else next(left) for k in range(view.ndim)]
-    if name == "transpose":
-        return offset, [old[k] for k in p["perm"]]
-    if name == "slice":
-        return (offset + sum(s * a for s, a in zip(old, p["start"], strict=True)),
-                [s * n for s, n in zip(old, p["step"], strict=True)])
-    new = list(old)  # flip
-    for k in p["axes"]:
-        offset, new[k] = offset + old[k] * (max(value(view.shape[k], sizes), 1) - 1), -old[k]
-    return offset, new
+    def count(self, shape: Shape) -> int:
+        """Return how many elements there are."""
+        return math.prod(self.shape(shape))
+
+    def strides(self, node: Node) -> tuple[int, list[int]]:
+        """Return a view's offset in the memory of its root, and its strides, in bytes."""
+        found = self._known.get(node)
+        if found is None:
+            if self._roles.is_view(node) and node.prim.name != "proj":
+                found = self._moved(node, *self.strides(node.inputs[0]))
+            else:
+                found = 0, self._dense(node)
+            self._known[node] = found
+        return found
+
+    def _dense(self, node: Node) -> list[int]:
+        return dense_strides(self.shape(node.shape), node.dtype.itemsize)
+
+    def _moved(self, view: Node, offset: int, old: list[int]) -> tuple[int, list[int]]:
+        name = view.prim.name
+        if name == "barrier":
+            return offset, old
+        if name == "reshape":
+            return offset, self._dense(view)
+        p = view.params
+        if name == "expand":
+            left = iter(old)
+            return offset, [0 if k in p["axes"] else next(left) for k in range(view.ndim)]
+        if name == "transpose":
+            return offset, [old[k] for k in p["perm"]]
+        if name == "slice":
+            return (offset + sum(s * self.value(a) for s, a in zip(old, p["start"], strict=True)),
+                    [s * self.value(n) for s, n in zip(old, p["step"], strict=True)])
+        new = list(old)  # flip
+        for k in p["axes"]:
+            offset, new[k] = offset + old[k] * (max(self.value(view.shape[k]), 1) - 1), -old[k]
+        return offset, new

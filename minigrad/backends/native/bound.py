@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Symbol, value
+from ...dims import Symbol
 from ...graph import ArrayType, Node
 from ...passes.lower import canonical
 from ...passes.schedule import Step
@@ -18,7 +18,7 @@ from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
 from ..workspace import ALIGN
 from . import blas, gemm, scan, steps, threads
-from .access import access, dense_strides, strides
+from .access import Numbers, access, dense_strides
 from .cache import generated
 from .gemm import View, gemm_args
 from .kernel import HEAD, Kernel
@@ -41,15 +41,25 @@ class Empty:
         return self._program(arrays, self._sizes)
 
 
+class Arena:
+    """Memory for one run."""
+
+    def __init__(self, nbytes: int):
+        self.size = nbytes
+        self.memory = np.empty(nbytes + ALIGN, np.uint8)
+        self.start = -self.memory.ctypes.data % ALIGN
+        self.address = self.memory.ctypes.data + self.start
+
+
 class Bound:
     """A program for one set of sizes: its memory, the steps' arguments, and the table that the runner reads."""
 
     def __init__(self, program: Any, sizes: Mapping[Symbol, int], team: int):
         self.program, self.sizes, self.plan, self.roles = program, sizes, program.plan, program.plan.roles
-        self.layout = layout = Layout(program, sizes, team)
+        self.numbers = Numbers(self.roles, sizes)
+        self.layout = Layout(program, self.numbers, team)
         graph = self.plan.graph
-        self.arena = np.empty(layout.total + 2 * ALIGN, np.uint8)
-        self.start = -self.arena.ctypes.data % ALIGN
+        self.arena: Arena | None = None  # its own, where arrays that Python's steps use lie in it
         self.flag = np.zeros(1, np.int64)
         n_inputs, n_outputs = len(graph.inputs), len(graph.outputs)
         self.slot: dict[Any, int] = {n: 2 + i for i, n in enumerate(graph.inputs)}
@@ -58,7 +68,7 @@ class Bound:
         # An output may be a view of what is computed straight into its memory; all others are copied at the end.
         self._made = [root if self.plan.outputs.get(root := self.roles.root[n]) == i else None
                       for i, n in enumerate(graph.outputs)]
-        self.out_types = [(tuple(value(d, sizes) for d in (made or n).shape), n.dtype)
+        self.out_types = [(self.numbers.shape((made or n).shape), n.dtype)
                           for n, made in zip(graph.outputs, self._made, strict=True)]
         self.leaves: dict[Node, np.ndarray] = {}
         self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
@@ -73,12 +83,12 @@ class Bound:
         self._ends = [None if n is made else self._getter(n) for n, made in zip(graph.outputs, self._made, strict=True)]
         self.mixed = len(self.stretches) > 1 or any(self._ends) or None in self._made
         self.bases = np.zeros(self.free + len(self.leaves), np.int64)
-        self.bases[ARENA] = self.arena.ctypes.data + self.start
+        if self.mixed or self.arena is not None:
+            self.bases[ARENA] = self.own_arena().address
         self.bases[FLAG] = self.flag.ctypes.data
         for n, a in self.leaves.items():
             self.bases[self.slot[n]] = a.ctypes.data
         self.at = self.bases.ctypes.data
-        self.shapes = [tuple(value(d, sizes) for d in n.shape) for n in graph.inputs]
         self.run_steps = runner()
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
@@ -90,8 +100,13 @@ class Bound:
         given = (*arrays, *outputs)
         if self.mixed:
             return self._mixed(given, outputs)
-        table, n = self.stretches[0]
-        self.run_steps(table, n, self.at, given, 2, len(given))
+        arena = None
+        if self.arena is None:
+            arena = self.program.borrow(self.layout.total)
+            self.bases[ARENA] = arena.address
+        self.run_steps(*self.stretches[0], self.at, given, 2, len(given))
+        if arena is not None:
+            self.program.arenas.append(arena)
         return None if self.flag[0] and self._wrong() else outputs
 
     def _wrong(self) -> bool:
@@ -155,7 +170,7 @@ class Bound:
         params = concrete(n.params, self.sizes)
         if n.prim.name == "full":
             return np.full(params["shape"], params["value"], n.dtype)
-        return np.ascontiguousarray(n.prim.eval(np, **params)).reshape([value(d, self.sizes) for d in n.shape])
+        return np.ascontiguousarray(n.prim.eval(np, **params)).reshape(self.numbers.shape(n.shape))
 
     def _getter(self, n: Node) -> Callable[[], np.ndarray]:
         """Return a function that gives a value as an array, when a step of Python's wants it."""
@@ -204,7 +219,14 @@ class Bound:
 
     def _array(self, offset: int, t: ArrayType) -> np.ndarray:
         """Return memory of the arena as an array."""
-        return np.ndarray([value(d, self.sizes) for d in t.shape], t.dtype, self.arena, self.start + offset)
+        arena = self.own_arena()
+        return np.ndarray(self.numbers.shape(t.shape), t.dtype, arena.memory, arena.start + offset)
+
+    def own_arena(self) -> Arena:
+        """Return memory that no other run uses."""
+        if self.arena is None:
+            self.arena = Arena(self.layout.total)
+        return self.arena
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -235,9 +257,8 @@ class Bound:
 
     def _arguments(self, k: int, step: Step, made: Kernel) -> np.ndarray:
         size, items = self.layout.blocks[k]
-        count = 1 if step.group.rows is None else value(step.group.rows, self.sizes)
-        work = sum(int(np.prod([value(d, self.sizes) for d in space_of(n)], dtype=np.int64))
-                   for n in step.group.nodes)
+        count = 1 if step.group.rows is None else self.numbers.value(step.group.rows)
+        work = sum(self.numbers.count(space_of(n)) for n in step.group.nodes)
         head = [items, self.layout.team if items > 1 and work >= SERIAL else 1, size, count]
         assert len(head) == HEAD
         return np.array([*head, *(self._param(k, p) for p in made.params)], np.int64)
@@ -245,7 +266,7 @@ class Bound:
     def _param(self, k: int, param: tuple) -> int:
         what = param[0]
         if what == "size":
-            return value(param[1], self.sizes)
+            return self.numbers.value(param[1])
         if what == "base":
             return self.base(param[1], k)[0]
         if what == "offset":
@@ -253,39 +274,40 @@ class Bound:
             inside = self.base(memory, k)[1]
             if isinstance(memory, tuple) and memory[0] != "scratch":
                 return inside
-            return inside + strides(view, self.roles, self.sizes)[0]
+            return inside + self.numbers.strides(view)[0]
         if what == "stride":
-            return strides(param[1], self.roles, self.sizes)[1][param[2]]
+            return self.numbers.strides(param[1])[1][param[2]]
         return self.layout.scratch[k][0]  # scratch: of one thread
 
     def _scan(self, node: Node) -> bool:
         """Add a scan whose step is native: it runs on memory that this program gives it."""
         p, (n_shared, n_carry) = node.params, node.params["counts"]
         body = Bound(self.program.held[node].programs[0][1], self.sizes, self.layout.team)
+        body.bases[ARENA] = body.own_arena().address
         self.kept.append(body)
         (table,) = body.stretches
         given = [self._place(n) for n in node.inputs]
         fixed = [(2 + i, given[i]) for i in range(n_shared)] + [(FLAG, (FLAG, 0))]
-        sliced = [(2 + i, given[i], strides(n, self.roles, self.sizes)[1][0])
+        sliced = [(2 + i, given[i], self.numbers.strides(n)[1][0])
                   for i, n in enumerate(node.inputs) if i >= n_shared + n_carry]
         parts = [(ARENA, self.layout.offset["part", node, i]) for i in range(len(node.type.parts))]
         for i, t in enumerate(node.type.parts):
             if i >= n_carry:
-                steps = dense_strides([value(d, self.sizes) for d in t.shape], t.dtype.itemsize)
+                steps = dense_strides(self.numbers.shape(t.shape), t.dtype.itemsize)
                 sliced.append((body.out_slot + i, parts[i], steps[0]))
         carried = []
         for i in range(n_carry):
             rooms = iter((0, 1))
             carried.append((2 + n_shared + i, body.out_slot + i, given[n_shared + i], parts[i],
                             lambda i=i, rooms=rooms: (ARENA, self.layout.offset["turn", node, i, next(rooms)])))
-        self._native(scan.step(), scan.arguments(value(p["length"], self.sizes), p["reverse"], table, body.at, fixed,
+        self._native(scan.step(), scan.arguments(self.numbers.value(p["length"]), p["reverse"], table, body.at, fixed,
                                                  sliced, carried))
         return True
 
     def _place(self, n: Node) -> tuple[int, int]:
         """Return where the first element of a value is."""
         base, inside = self.base(access(n, self.roles).root, -1)
-        return base, inside + strides(n, self.roles, self.sizes)[0]
+        return base, inside + self.numbers.strides(n)[0]
 
     def _step(self, k: int, node: Node) -> bool:
         """Add a statement that is one or several steps of its own."""
@@ -301,13 +323,13 @@ class Bound:
         found, _ = blas.find()
         views = [self._view(n) for n in (*node.inputs, node)]
         args = gemm_args(node.params["subscripts"], *views, node.dtype, found is not None)
-        self._native(products(node.dtype.name), args)
+        self._native(products(node.dtype), args)
         return True
 
     def _view(self, n: Node) -> View:
         base, offset = self._place(n)
-        steps = strides(n, self.roles, self.sizes)[1]
-        return View(base, offset, tuple(value(d, self.sizes) for d in n.shape), tuple(steps))
+        steps = self.numbers.strides(n)[1]
+        return View(base, offset, self.numbers.shape(n.shape), tuple(steps))
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]
@@ -353,11 +375,11 @@ def _matmul(fits: list[bool], x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def products(dtype: str) -> int:
+def products(dtype: np.dtype) -> int:
     """Return the address of the step that is a matrix product of `dtype`."""
     found, _ = blas.find()
     bits = found and found.bits
-    code = generated(partial(gemm.module, np.dtype(dtype), bits), f"products of {dtype}, {bits}")
+    code = generated(partial(gemm.module, dtype, bits), f"products of {dtype}, {bits}")
     library = load([code], {**threads.symbols(), **blas.symbols()})
     library.keep()
     return library.address("product")

@@ -51,13 +51,13 @@ def positions(indices: Sequence[View], dtypes: Sequence[np.dtype], sizes: Sequen
         A number that becomes 1 if an index is out of range; the position is then that of index 0.
     """
     count = math.prod(indices[0].shape)
-    return [(position(dtype.name), arguments(team, count, (count, 1), (_PIECE, 1), (
+    return [(position(dtype), arguments(team, count, (count, 1), (_PIECE, 1), (
                 view.base, view.offset, size, stride, *to, *flag, not k)))
             for k, (view, dtype, size, stride) in enumerate(zip(indices, dtypes, sizes, strides, strict=True)) if count]
 
 
 @functools.cache
-def position(dtype: str) -> int:
+def position(dtype: np.dtype) -> int:
     """Return the address of the step that adds one index array's part to positions."""
     return step(f"position.{dtype}", functools.partial(_position, np.dtype(dtype)))
 
@@ -125,11 +125,11 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
     args = arguments(team, count * columns, (rows, columns), shares, [
         *room, updates.base, updates.offset, to.base, to.offset, count,
         min(-(-columns * dtype.itemsize // _LINE), _LINES) if down > 1 else 0])
-    return [*found, (scatters(kind, dtype.name, columns == 1), args)]
+    return [*found, (scatters(kind, dtype, columns == 1), args)]
 
 
 @functools.cache
-def scatters(kind: str, dtype: str, single: bool) -> int:
+def scatters(kind: str, dtype: np.dtype, single: bool) -> int:
     """Return the address of a scatter; of `single` elements, or of rows."""
     write = _scatter_single if single else _scatter_rows
     return step(f"scatter.{kind}.{dtype}.{single}", functools.partial(write, kind, np.dtype(dtype)))

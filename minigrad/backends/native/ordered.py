@@ -44,14 +44,14 @@ def along(kind: str, dtype: np.dtype, to: View, source: View, axis: int, team: i
     args = arguments(team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), [
         n, source.base, source.offset, to.base, to.offset])
     way = ACROSS if inner > 1 else SHORT if n < _SHORT and kind != "cumsum" else ROWS
-    return [(steps(kind, dtype.name, way), args)]
+    return [(steps(kind, dtype, way), args)]
 
 
 ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # how the elements of an axis are gone through
 
 
 @functools.cache
-def steps(kind: str, dtype: str, way: str) -> int:
+def steps(kind: str, dtype: np.dtype, way: str) -> int:
     """Return the address of a step."""
     if kind == "cumsum":
         write = {ACROSS: _sums, ROWS: _sums_of_rows}[way]

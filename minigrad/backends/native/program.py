@@ -22,7 +22,8 @@ from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
 from . import steps, threads
-from .bound import Bound, Empty
+from .access import Numbers
+from .bound import Arena, Bound, Empty
 from .cache import object_codes
 from .kernel import Kernel, kernel, rows, unable
 from .layout import Layout
@@ -30,7 +31,8 @@ from .loops import space_of
 from .prepare import prepare
 from .target import load
 
-KEPT = 8  # sets of sizes whose workspaces are kept
+KEPT = 8  # sets of sizes for which programs stay bound
+SPARE = 8  # memory that has to grow grows by one part in so many more
 
 
 class Program:
@@ -61,6 +63,7 @@ class Program:
         self._addresses: dict[str, int] = {}
         self._library = self._load()
         self._pools: dict[tuple[int, ...], deque] = {}
+        self.arenas: deque[Arena] = deque()  # memory that no run uses now
         self._lock = threading.Lock()
 
     # -- code ----------------------------------------------------------------------------------------
@@ -155,6 +158,14 @@ class Program:
             value(n.params["length"], sizes) == 0 or held.programs[0][1]._empty(sizes)
             for n, held in self.held.items() if n.prim.name == "scan")
 
+    def borrow(self, nbytes: int) -> Arena:
+        """Return memory for a run, which gives it back to `arenas`: batches of ever new sizes share it."""
+        try:
+            arena = self.arenas.pop()
+        except IndexError:
+            return Arena(nbytes)
+        return arena if arena.size >= nbytes else Arena(nbytes + nbytes // SPARE)
+
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
             while len(self._pools) >= KEPT:
@@ -164,7 +175,7 @@ class Program:
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs."""
         held = sum(h.workspace_bytes(sizes) for h in self.held.values())
-        return Layout(self, sizes, threads.get_num_threads()).total + held
+        return Layout(self, Numbers(self.plan.roles, sizes), threads.get_num_threads()).total + held
 
     @property
     def stages(self) -> list[Stage]:

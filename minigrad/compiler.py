@@ -16,6 +16,7 @@ from .dims import Symbol, bind
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .passes.stage import Stage
+from .transforms.devices import namespace, on_device
 from .transforms.trace import argument_names, flatten_arguments, function_name, own, trace_symbolic, tracing
 
 BACKENDS = ("auto", *backends.BACKENDS)
@@ -31,6 +32,7 @@ class Entry:
     scalars: frozenset[int]  # those of them that are Python numbers, where the function runs on its own
     stages: tuple[Stage, ...]
     program: Any
+    backend: str = "numpy"
 
     def sizes(self, shapes: list[tuple[int, ...]]) -> dict[Symbol, int]:
         """Return the numbers of the symbolic sizes, or raise `ShapeError` where the shapes do not fit."""
@@ -55,7 +57,8 @@ class Compiled:
         What was done to get there; ``print`` each.
     """
 
-    def __init__(self, f: Callable[..., Any], backend: str = "auto", without: Collection[str] = ()):
+    def __init__(self, f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
+                 **options: Any):
         functools.update_wrapper(self, f)
         unknown = set(without) - {name for name, _ in passes.PASSES}
         if unknown:
@@ -63,7 +66,12 @@ class Compiled:
                                              f"{', '.join(name for name, _ in passes.PASSES)}"))
         self._f = f
         self._without = tuple(without)
+        if strange := options.keys() - {"precision"} or (options.keys() if backend not in ("auto", "cupy") else set()):
+            raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; 'cupy' "
+                                             "has precision"))
         self._backend = backends.chosen(backend)
+        self._follows = backend == "auto"
+        self._options = options
         self._entries: dict[Any, list[Entry]] = {}
         self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
         self._latest: Entry | None = None
@@ -75,6 +83,10 @@ class Compiled:
     @property
     def entries(self) -> list[Entry]:
         return [e for group in self._entries.values() for e in group]
+
+    def _backend_for(self, leaves: Collection[Any]) -> str:
+        """Return what runs on such arguments: ``auto`` follows the arrays."""
+        return "cupy" if self._follows and on_device(leaves) else self._backend
 
     def _last(self) -> Entry:
         if self._latest is None:
@@ -106,6 +118,8 @@ class Compiled:
         if found is None:
             found = self._find(args, kwargs, key)
         entry, sizes = found
+        if entry.backend == "cupy":
+            return self._on_device(entry, sizes, leaves)
         arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
                   for x, n in zip(leaves, entry.graph.inputs, strict=True)]
         if walk.debugging():
@@ -114,6 +128,15 @@ class Compiled:
             values = entry.program(arrays, sizes)
         for i in entry.points:  # as where the function runs on its own: NumPy's scalars, or Python's
             values[i] = values[i].item() if i in entry.scalars else values[i][()]
+        return optree.tree_unflatten(entry.graph.out_tree, values)
+
+    def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[Any]) -> Any:
+        """Run on the GPU: the results stay there, numbers too, so that nothing waits."""
+        arrays = [entry.program.asarray(x, n.dtype) for x, n in zip(leaves, entry.graph.inputs, strict=True)]
+        if walk.debugging():
+            values = walk.evaluate(entry.graph, arrays, sizes, namespace(arrays))
+        else:
+            values = entry.program(arrays, sizes)
         return optree.tree_unflatten(entry.graph.out_tree, values)
 
     def workspace_bytes(self, *args: Any, **kwargs: Any) -> int:
@@ -125,13 +148,13 @@ class Compiled:
     def build(self, *args: Any, **kwargs: Any) -> Entry:
         """Return the program for such arguments without running it; types such as ``mg.f32[784]`` will do."""
         leaves, tree, _ = flatten_arguments(self._f, args, kwargs)
-        return self._trace(args, kwargs, (tree, *map(_static_kind, leaves)))
+        return self._trace(args, kwargs, (self._backend_for(leaves), tree, *map(_static_kind, leaves)))
 
     def _find(self, args: tuple, kwargs: dict, key: Any) -> tuple[Entry, dict[Symbol, int]]:
         """Return the program that fits the arguments' shapes, traced now if there is none yet."""
         leaves, tree, types = flatten_arguments(self._f, args, kwargs)
         shapes = [t.shape for t in types]
-        kinds = (tree, *map(_static_kind, leaves))
+        kinds = (self._backend_for(leaves), tree, *map(_static_kind, leaves))
         with self._lock:
             for entry in self._entries.get(kinds, ()):
                 try:
@@ -159,13 +182,14 @@ class Compiled:
         with self._lock:
             graph, scalars = trace_symbolic(self._f, args, kwargs)
             optimized, stages = passes.run(graph, self._without)
-            program = backends.build(optimized, self._backend)
+            backend, *_ = kinds
+            program = backends.build(optimized, backend, **(self._options if backend == "cupy" else {}))
             notes = [Stage("trace", function_name(self._f), graph, "; ".join(graph.notes) or
                            f"{graph.count()} nodes" + (f" for every {', '.join(map(str, graph.symbols))}"
                                                        if graph.symbols else ""))]
             points = tuple(i for i, n in enumerate(graph.outputs) if not n.ndim)
             entry = Entry(graph, points, frozenset(i for i in points if scalars[i]),
-                          (*notes, *stages, *program.stages), program)
+                          (*notes, *stages, *program.stages), program, backend)
             self._entries.setdefault(kinds, []).append(entry)
             self._latest = entry
             return entry
@@ -186,18 +210,21 @@ def _static_kind(x: Any) -> Any:
     return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
 
 
-def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = ()) -> Compiled:
+def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (), **options: Any) -> Compiled:
     """Compile a function: one trace per structure, dtypes and static shapes, and any batch size after that.
 
     Parameters
     ----------
     f : callable
         A function of pytrees of arrays, made of NumPy functions and minigrad's transforms.
-    backend : {"auto", "numpy", "native"}
-        What runs the program: NumPy, or machine code made by LLVM (needs ``pip install minigrad[native]``).
-        ``auto`` takes ``native`` where it can run; the environment variable ``MINIGRAD_BACKEND`` may say otherwise.
+    backend : {"auto", "numpy", "native", "cupy"}
+        What runs the program: NumPy, machine code made by LLVM (needs ``pip install minigrad[native]``), or a GPU
+        (``minigrad[cuda]``). ``auto`` follows the arrays: on a GPU, ``cupy``; else it takes ``native`` where it can
+        run, and the environment variable ``MINIGRAD_BACKEND`` may say otherwise.
     without : collection of str
         Names of passes to leave out, such as ``"contract"``; `lower` is needed by none but the speed.
+    **options
+        Of the backend. ``cupy`` has ``precision="highest"`` or ``"tf32"``: how products of float32 matrices round.
 
     Returns
     -------
@@ -215,4 +242,4 @@ def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[st
     >>> step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0, 0))))
     >>> value, gradient = step(params, X, y)
     """
-    return Compiled(f, backend, without)
+    return Compiled(f, backend, without, **options)

@@ -97,6 +97,11 @@ def rule(node: Node, name: str) -> Callable[..., Any]:
     return found
 
 
+def on_host(x: Any) -> np.ndarray:
+    """Return an array of any namespace as one of NumPy's; from a GPU it is copied."""
+    return x.get() if hasattr(x, "__cuda_array_interface__") and hasattr(x, "get") else np.asarray(x)
+
+
 def fail(name: str, why: str, *types: ArrayType, hint: str = "") -> ShapeError:
     """Return the error of a type rule: the user's line, the operation, the types, the way out."""
     operands = ", ".join(map(str, types))

@@ -8,17 +8,18 @@ from typing import Any
 from ..errors import GraphError, MinigradError, at_user_line
 from ..graph import PRINTERS, Graph
 from ..passes import run
+from . import cupy
 from .native import target
 from .numpy import Program
 
-BACKENDS = ("numpy", "native")
+BACKENDS = ("numpy", "native", "cupy")
 
 
 def chosen(backend: str) -> str:
     """Return the backend that a user's word for it means here.
 
     ``auto`` is what the environment variable ``MINIGRAD_BACKEND`` says; without it, ``native`` where that can run, and
-    ``numpy`` elsewhere.
+    ``numpy`` elsewhere. (A compiled function whose arguments are on a GPU takes ``cupy`` instead.)
 
     Raises
     ------
@@ -32,11 +33,13 @@ def chosen(backend: str) -> str:
         raise MinigradError(at_user_line(f"no backend {wanted!r}; there are auto, {', '.join(BACKENDS)}"))
     if wanted == "native" and (reason := target.available()):
         raise MinigradError(at_user_line(f"backend='native': {reason}"))
+    if wanted == "cupy":
+        cupy.driver.current()  # says what is missing
     return wanted
 
 
-def build(graph: Graph, backend: str = "numpy") -> Any:
-    """Build the program of a graph that the passes have been through.
+def build(graph: Graph, backend: str = "numpy", **options: Any) -> Any:
+    """Build the program of a graph that the passes have been through; `options` are the backend's own.
 
     Raises
     ------
@@ -47,6 +50,8 @@ def build(graph: Graph, backend: str = "numpy") -> Any:
         from .native.program import Program as Native  # here, because LLVM is not always there
 
         return Native(graph)
+    if backend == "cupy":
+        return cupy.Program(graph, **options)
     if backend != "numpy":
         raise GraphError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
     return Program(graph)

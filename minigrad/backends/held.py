@@ -31,13 +31,15 @@ class Held(ABC):
 
     Attributes
     ----------
+    xp : namespace
+        Of the arrays that the programs take and return.
     programs : list of (str, Program, dict)
         What each is, for the reader of the source; the program; and the symbolic sizes that it has beside
         those around the node, with what they count as when memory is estimated.
     """
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any]):
-        self.node = node
+    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+        self.node, self.xp = node, xp
         self.programs: list[tuple[str, Any, dict[Symbol, Any]]] = []
         self._build = build
 
@@ -63,8 +65,8 @@ class Held(ABC):
 class Chunks(Held):
     """A `chunked` node: only one chunk's temporaries exist at a time."""
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any]):
-        super().__init__(node, build)
+    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+        super().__init__(node, build, xp)
         p = node.params
         self._program = self.add("on each chunk", p["graph"], {p["dim"].symbol: p["size"]})
 
@@ -77,7 +79,8 @@ class Chunks(Held):
 
     def _run(self, spans: list, sizes: list, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         in_axes, out_axes = self.node.params["in_axes"], self.node.params["out_axes"]
-        results: list[Any] = [None if axis is None else np.empty(*t) for t, axis in zip(types, out_axes, strict=True)]
+        results: list[Any] = [None if axis is None else self.xp.empty(*t)
+                              for t, axis in zip(types, out_axes, strict=True)]
         for (lo, hi), own_sizes in zip(spans, sizes, strict=True):
             cut = slice(lo, hi)
             own = [x if axis is None else x[(slice(None),) * axis + (cut,)]
@@ -88,15 +91,15 @@ class Chunks(Held):
                 elif results[i] is None:
                     results[i] = made
                 else:
-                    np.add(results[i], made, out=results[i])
-        return tuple(np.zeros(*t) if r is None else r for t, r in zip(types, results, strict=True))
+                    self.xp.add(results[i], made, out=results[i])
+        return tuple(self.xp.zeros(*t) if r is None else r for t, r in zip(types, results, strict=True))
 
 
 class Scan(Held):
     """A `scan` node: one call of the step's program per step."""
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any]):
-        super().__init__(node, build)
+    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+        super().__init__(node, build, xp)
         self._program = self.add("at each step", node.params["body"])
 
     def bind(self, sizes: Sizes) -> Evaluation:
@@ -106,7 +109,7 @@ class Scan(Held):
         n_shared, n_carry = self.node.params["counts"]
         first = n_shared + n_carry
         shared, carry, slices = xs[:n_shared], xs[n_shared:first], xs[first:]
-        stacked = [np.empty(*t) for t in types[n_carry:]]
+        stacked = [self.xp.empty(*t) for t in types[n_carry:]]
         program = self._program
         for t in range(length - 1, -1, -1) if self.node.params["reverse"] else range(length):
             out = program((*shared, *carry, *[x[t] if x.ndim > 1 else x[t, ...] for x in slices]), sizes)
@@ -119,8 +122,8 @@ class Scan(Held):
 class While(Held):
     """A `while` node: the test's program and the body's, in turn."""
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any]):
-        super().__init__(node, build)
+    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+        super().__init__(node, build, xp)
         self._test = self.add("as long as", node.params["test"])
         self._body = self.add("do", node.params["body"])
 
@@ -137,8 +140,8 @@ class While(Held):
 class Switch(Held):
     """A `switch` node: the branch taken, or each branch once, on the examples that take it."""
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any]):
-        super().__init__(node, build)
+    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+        super().__init__(node, build, xp)
         p = node.params
         self._branches = []
         for graph in p["graphs"]:
@@ -159,15 +162,15 @@ class Switch(Held):
 
     def _each(self, sizes: Sizes, types: list, index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         rows, sums = self.node.params["rows"], self.node.params["sums"]
-        out = [(np.zeros if s else np.empty)(*t) for t, s in zip(types, sums, strict=True)]
+        out = [(self.xp.zeros if s else self.xp.empty)(*t) for t, s in zip(types, sums, strict=True)]
         for i, (program, n) in enumerate(self._branches):
-            (at,) = np.nonzero(taken(np, index, i, len(self._branches)))
+            (at,) = self.xp.nonzero(taken(self.xp, index, i, len(self._branches)))
             if not len(at):
                 continue
             results = program([x[at] if r else x for x, r in zip(xs, rows, strict=True)], {**sizes, n: len(at)})
             for o, result, s in zip(out, results, sums, strict=True):
                 if s:
-                    np.add(o, result, out=o)
+                    self.xp.add(o, result, out=o)
                 else:
                     o[at] = result
         return tuple(out)

@@ -57,7 +57,8 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     progress : bool
         Show a progress bar, where the standard error is a terminal and `rich` is installed.
     backend : str
-        As in `compile`.
+        As in `compile`. With ``"cupy"`` the data is on the GPU before anything is timed; the times then include
+        fetching the results, and the peaks are those of the host's memory.
 
     Returns
     -------
@@ -87,7 +88,7 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     if not optree.tree_leaves(more):
         raise BatchError(at_user_line(f"compare({function_name(loss)}): there are no examples"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
-    data = Data(loss, (params, *more), axes)
+    data = Data(loss, (params, *more), axes, backend)
     chunk = min(microbatch or max(data.size // 8, 1), data.size)
     counts = {name: min(data.size, copies) if name == "unrolled" else data.size for name in ROWS}
     mean = mean_loss(loss, axes)

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import optree
 
+from ..backends import cupy
 from ..compiler import Compiled, compile
 from ..graph import Graph
+from ..primitive import on_host
 from ..transforms.mapped import mapped_axes
 from ..transforms.trace import flatten_arguments
 from .operations import count_operations
@@ -25,10 +27,14 @@ _PATIENCE = 3.0  # seconds: a row that takes longer is not run again
 class Data:
     """The arguments of a per-example loss for a whole batch, and how to take some of the examples."""
 
-    def __init__(self, loss: Callable[..., Any], args: tuple, in_axes: Any):
-        self.loss, self.args, self.in_axes = loss, args, in_axes
+    def __init__(self, loss: Callable[..., Any], args: tuple, in_axes: Any, backend: str = "numpy"):
+        self.loss, self.in_axes = loss, in_axes
         self._leaves, self._tree, types = flatten_arguments(loss, args, {})
-        self._leaves = [np.asarray(x) for x in self._leaves]
+        self._leaves = [np.asarray(x) for x in map(on_host, self._leaves)]
+        if backend == "cupy":  # they are moved once, as one would for training
+            device = cupy.driver.current()
+            self._leaves = [device.asarray(x, x.dtype) for x in self._leaves]
+        self.args = optree.tree_unflatten(self._tree, self._leaves)[0]
         self._axes, self.size = mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)
         self.each = [self._with(k) for k in range(self.size)]  # the arguments of each example alone: views
 
@@ -65,12 +71,12 @@ class Way:
         step = compiled or self.compiled
         if not self.looped:
             value, gradient = step(*self.data.first(n))
-            return float(value), optree.tree_leaves(gradient)
+            return float(value), [on_host(g) for g in optree.tree_leaves(gradient)]
         total, sums = 0.0, None
         for args in self.data.each[:n]:
             value, gradient = step(*args)
             total += float(value)
-            leaves = [np.asarray(g) for g in optree.tree_leaves(gradient)]
+            leaves = [on_host(g) for g in optree.tree_leaves(gradient)]
             if sums is None:
                 sums = leaves
             else:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import Sample, elementwise
+from ..primitive import Sample, elementwise, on_host
 
 
 def _by_numpy(function: Any) -> Any:
     """Return the evaluation of what the array API standard does not have."""
-    return lambda xp, *xs: function(*xs) if xp is np else xp.asarray(function(*map(np.asarray, xs)))
+    return lambda xp, *xs: function(*xs) if xp is np else xp.asarray(function(*map(on_host, xs)))
 
 
 left_shift = elementwise("left_shift", lambda xp, x, y: xp.bitwise_left_shift(x, y), "{0} << {1}", domain="iu")

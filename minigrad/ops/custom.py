@@ -14,7 +14,7 @@ from .. import walk
 from ..dims import Dim
 from ..errors import DtypeError, GradError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zeros_like
-from ..primitive import Primitive, Sample
+from ..primitive import Primitive, Sample, on_host
 from .control import placeholder
 from .held import batch_graph, fits, placeholders, run
 from .spread import sum_
@@ -192,7 +192,7 @@ def _callback_eval(xp: Any, *xs: Any, function: Opaque, result: tuple, batches: 
 
 
 def _frozen(x: Any) -> np.ndarray:
-    view = np.asarray(x).view()
+    view = on_host(x).view()
     view.flags.writeable = False
     return view
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..dims import Dim, size_of
 from ..errors import Unsupported
 from ..graph import ArrayType, Node
-from ..primitive import Primitive, Sample, fail, linear, spread
+from ..primitive import Primitive, Sample, fail, linear, on_host, spread
 from .constants import iota, size_scalar
 from .elementwise import cast_to
 from .layout import reshape
@@ -70,8 +70,9 @@ def _checked_eval(xp: Any, index: Any, length: Any) -> Any:
     index, length = xp.astype(index, xp.int64), xp.astype(length, xp.int64)
     outside = (index < -length) | (index >= length)
     if bool(xp.any(outside)):
-        k = int(np.flatnonzero(np.asarray(outside))[0])
-        raise IndexError(f"index {np.ravel(index)[k]} is out of range for an example with {np.ravel(length)[k]} rows")
+        k = int(np.flatnonzero(on_host(outside))[0])
+        index, length = (int(np.ravel(on_host(v))[k]) for v in (index, length))
+        raise IndexError(f"index {index} is out of range for an example with {length} rows")
     return xp.where(index < 0, index + length, index)
 
 
@@ -93,7 +94,7 @@ checked_index = Primitive(  # an index counted from the first row of its example
 
 def _nonempty_eval(xp: Any, lengths: Any, *, what: str) -> Any:
     if bool(xp.any(lengths == 0)):
-        k = int(np.flatnonzero(np.asarray(lengths) == 0)[0])
+        k = int(np.flatnonzero(on_host(lengths) == 0)[0])
         raise ValueError(f"{what} of nothing: example {k} has no rows. Give it initial=")
     return lengths
 
@@ -121,7 +122,7 @@ def _fits(name: str, x: ArrayType, ids: ArrayType) -> ArrayType:
 
 def _each(xp: Any, x: Any, ids: Any, work: Callable[[Any], Any], dtype: Any) -> Any:
     """Apply `work` to the rows of every segment."""
-    ids = np.asarray(ids)
+    ids = on_host(ids)
     if not len(ids):
         return xp.zeros(x.shape, dtype=dtype)
     ends = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1).tolist(), len(ids)]

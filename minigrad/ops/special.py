@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import MinigradError
 from ..graph import Graph, Node, full, zeros_like
-from ..primitive import Primitive, Sample, elementwise
+from ..primitive import Primitive, Sample, elementwise, on_host
 from .control import parts, placeholder
 from .custom import custom
 from .elementwise import eq, exp, log, log1p, sign, square, where
@@ -51,7 +51,12 @@ def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample
     def evaluate(xp: Any, *xs: Any, **params: Any) -> Any:
         if xp is np:
             return by_scipy(name, *xs, **params)
-        return xp.asarray(np.asarray(by_scipy(name, *map(np.asarray, xs), **params)))
+        if hasattr(xs[0], "__cuda_array_interface__"):
+            import cupyx.scipy.special as special  # CuPy's own, which has most of them
+
+            if hasattr(special, name):
+                return getattr(special, name)(*params.values(), *xs).astype(xs[0].dtype, copy=False)
+        return xp.asarray(np.asarray(by_scipy(name, *map(on_host, xs), **params)))
 
     return elementwise(name, evaluate, kernel or f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})", d=d,
                        samples=samples)

@@ -25,6 +25,7 @@ from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format
 from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
 from ..numpy.array import Array, as_array, constants, number_dtype
 from ..ops.control import placeholder
+from .devices import is_on_device, namespace, own_on_device
 
 
 class _State(threading.local):
@@ -78,6 +79,9 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
             raise DtypeError(at_user_line(f"{whose()}what a {other.pop()} computes would be lost. Pass np.asarray(x), "
                                           "and a mask as an argument of its own."))
         return ArrayType(x.shape, dtype_of(x.dtype, whose))
+    if is_on_device(x):
+        interface = x.__cuda_array_interface__
+        return ArrayType(interface["shape"], dtype_of(np.dtype(interface["typestr"]), whose))
     if hasattr(x, "__array__") and not isinstance(x, type):
         value = np.asarray(x)
         return ArrayType(value.shape, dtype_of(value.dtype, whose))
@@ -212,8 +216,10 @@ def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node
         if types:
             raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
                                           "mg.compile(f).build(...) take types"))
-        arrays = [np.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
-        values = own(walk.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays), arrays)
+        xp = namespace(leaves)
+        arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
+        values = walk.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays, xp=xp)
+        values = own(values, arrays) if xp is np else own_on_device(values, arrays)
     return optree.tree_unflatten(out_tree, values)
 
 

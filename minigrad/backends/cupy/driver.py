@@ -1,0 +1,256 @@
+"""The GPU: memory through CuPy; modules, launches, graphs and matrix products through the driver and cuBLAS.
+
+`Cuda` is all that a program knows of a device. CuPy refuses cuBLAS during a capture, so products are called here,
+with a handle and a workspace of our own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import MinigradError, at_user_line
+from . import nvrtc
+from .libraries import find
+
+INSTALL = "pip install 'minigrad[cuda]'"
+_NO_MEMORY = 2
+_THREAD_LOCAL = 1  # capture mode: what other threads do does not matter
+_TYPES = {"float32": (0, 68), "float64": (1, 70), "float16": (2, 68)}  # cudaDataType, cublasComputeType
+_TF32 = 77
+BLAS_ROOM = 32 << 20
+PRECISIONS = ("highest", "tf32")
+
+
+@functools.cache
+def _libcuda() -> Any:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+
+
+def missing() -> str:
+    """Say in one line what is missing to run on a GPU, and what to install; an empty text where nothing is."""
+    try:
+        import cupy
+    except ImportError:
+        return f"CuPy is not installed: {INSTALL}"
+    cuda = _libcuda()
+    if cuda is None:
+        return "no NVIDIA driver found (libcuda.so.1): install the driver of the graphics card"
+    count = ctypes.c_int()
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return "an NVIDIA driver is installed, but no GPU is found: see nvidia-smi"
+    if not cupy.cuda.is_available():
+        return (f"the NVIDIA driver (CUDA {cupy.cuda.runtime.driverGetVersion()}) is too old for this CuPy (CUDA "
+                f"{cupy.cuda.runtime.runtimeGetVersion()}): update the driver, or install cupy-cuda12x")
+    if find("nvrtc") is None:
+        return nvrtc.MISSING
+    if find("cublas") is None:
+        return "cuBLAS, which multiplies matrices, is not installed: pip install nvidia-cublas"
+    try:
+        import array_api_compat  # noqa: F401
+    except ImportError:
+        return f"array-api-compat is not installed: {INSTALL}"
+    return ""
+
+
+def check() -> None:
+    """Raise `MinigradError` unless programs can run on a GPU."""
+    why = missing()
+    if why:
+        raise MinigradError(at_user_line(f"backend 'cupy': {why}"))
+
+
+class Graph:
+    """A captured graph."""
+
+    def __init__(self, cuda: Cuda, handle: ctypes.c_void_p):
+        self._cuda, self._handle = cuda, handle
+
+    def launch(self) -> None:
+        self._cuda.call("cuGraphLaunch", self._handle, ctypes.c_void_p(self._cuda.stream()))
+
+    def __del__(self):
+        self._cuda.library.cuGraphExecDestroy(self._handle)
+
+
+class Cuda:
+    """The current device.
+
+    Attributes
+    ----------
+    xp : namespace
+        What evaluates a primitive on whole arrays.
+    arch : str
+        Such as ``"sm_90"``.
+    """
+
+    def __init__(self) -> None:
+        check()
+        import array_api_compat.cupy
+        import cupy
+
+        self._cupy, self.xp, self.library = cupy, array_api_compat.cupy, _libcuda()
+        self.device = cupy.cuda.Device()
+        self.arch = f"sm_{self.device.compute_capability}"
+        self._modules: dict[str, ctypes.c_void_p] = {}
+        self._lock = threading.RLock()
+        self._blas = find("cublas")
+        self._handle = ctypes.c_void_p()
+        self._ready = threading.local()
+        self.ready()
+        self._call_blas("cublasCreate_v2", ctypes.byref(self._handle))
+        self._capturing: int | None = None
+        self._capture_stream = cupy.cuda.Stream(non_blocking=True)
+
+    # -- calls ----------------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Make the device's context that of the calling thread."""
+        if not getattr(self._ready, "done", False):
+            self.device.use()
+            self._cupy.cuda.runtime.free(0)  # a first call of the runtime makes the primary context current
+            self._ready.done = True
+
+    def call(self, name: str, *args: Any) -> None:
+        status = getattr(self.library, name)(*args)
+        if status:
+            text = ctypes.c_char_p()
+            self.library.cuGetErrorString(status, ctypes.byref(text))
+            raise MinigradError(f"{name}: {(text.value or b'?').decode()} ({status})")
+
+    def _call_blas(self, name: str, *args: Any) -> None:
+        status = getattr(self._blas, name)(*args)
+        if status:
+            raise MinigradError(f"{name} failed ({status})")
+
+    def stream(self) -> int:
+        """Return the stream that work goes to: the caller's current one, or the one that is being captured."""
+        captured = getattr(self._ready, "capturing", None)
+        return self._cupy.cuda.get_current_stream().ptr if captured is None else captured
+
+    # -- arrays ---------------------------------------------------------------------------------------------
+
+    def asarray(self, x: Any, dtype: np.dtype) -> Any:
+        return self._cupy.asarray(x, dtype)
+
+    def contiguous(self, x: Any) -> Any:
+        return x if x.flags.c_contiguous else self._cupy.ascontiguousarray(x)
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> Any:
+        try:
+            return self._cupy.empty(shape, dtype)
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from None
+
+    def zeros(self, nbytes: int) -> Any:
+        out = self.empty((nbytes,), np.uint8)
+        out.fill(0)
+        return out
+
+    def view(self, memory: Any, offset: int, shape: Sequence[int], dtype: np.dtype) -> Any:
+        """Return an array within a piece of memory."""
+        return self._cupy.ndarray(shape, dtype, memory.data + offset)
+
+    def pointer(self, x: Any) -> int:
+        return x.data.ptr
+
+    def release(self) -> None:
+        """Give memory that is not in use back to the device."""
+        self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def flag(self) -> tuple[Any, int]:
+        """Return a number that kernels can write and this thread can read without waiting, and its address."""
+        memory = self._cupy.cuda.alloc_pinned_memory(8)
+        cell = np.frombuffer(memory, np.int64, 1)
+        cell[0] = 0
+        return cell, memory.ptr
+
+    # -- kernels --------------------------------------------------------------------------------------------
+
+    def function(self, text: str, name: str) -> Any:
+        """Return a kernel of a source."""
+        with self._lock:
+            if text not in self._modules:
+                module = ctypes.c_void_p()
+                self.call("cuModuleLoadData", ctypes.byref(module), nvrtc.compile(text, self.arch).cubin)
+                self._modules[text] = module
+            function = ctypes.c_void_p()
+            self.call("cuModuleGetFunction", ctypes.byref(function), self._modules[text], name.encode())
+            return function
+
+    def launch(self, function: Any, blocks: int, threads: int, params: Any) -> None:
+        self.call("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, ctypes.c_void_p(self.stream()), params,
+                  None)
+
+    def gemm(self, dtype: np.dtype, precision: str, sizes: tuple[int, int, int, int], x: tuple, y: tuple, out: int,
+             room: int) -> None:
+        """Multiply matrices in row-major order, which is the product of their transposes in cuBLAS's order.
+
+        `sizes` are batch, rows, columns and inner; `x` and `y` are address, whether it is transposed, leading size
+        and distance between matrices; `room` is the address of cuBLAS's workspace.
+        """
+        batch, m, n, k = sizes
+        number = ctypes.c_double if dtype.name == "float64" else ctypes.c_float
+        one, zero = number(1), number(0)
+        kind, compute = _TYPES[dtype.name]
+        if precision == "tf32" and dtype.name == "float32":
+            compute = _TF32
+        (xp, x_turned, x_lead, x_apart), (yp, y_turned, y_lead, y_apart) = x, y
+        far = ctypes.c_longlong
+        with self._lock:
+            self._call_blas("cublasSetStream_v2", self._handle, ctypes.c_void_p(self.stream()))
+            self._call_blas("cublasSetWorkspace_v2", self._handle, ctypes.c_void_p(room), ctypes.c_size_t(BLAS_ROOM))
+            self._call_blas(
+                "cublasGemmStridedBatchedEx", self._handle, int(y_turned), int(x_turned), n, m, k, ctypes.byref(one),
+                ctypes.c_void_p(yp), kind, y_lead, far(y_apart), ctypes.c_void_p(xp), kind, x_lead, far(x_apart),
+                ctypes.byref(zero), ctypes.c_void_p(out), kind, n, far(m * n), batch, compute, -1)
+
+    # -- graphs ---------------------------------------------------------------------------------------------
+
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """Record what `work` launches, which must not wait for the device, and return it as a graph."""
+        stream = self._capture_stream.ptr
+        handle = ctypes.c_void_p(stream)
+        graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+        with self._lock:
+            self.call("cuStreamBeginCapture_v2", handle, _THREAD_LOCAL)
+            self._ready.capturing = stream
+            try:
+                work()
+            finally:
+                self._ready.capturing = None
+                status = self.library.cuStreamEndCapture(handle, ctypes.byref(graph))
+            if status:
+                raise MinigradError(f"cuStreamEndCapture failed ({status})")
+            try:
+                self.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+            finally:
+                self.library.cuGraphDestroy(graph)
+        return Graph(self, executable)
+
+
+@functools.lru_cache(maxsize=16)
+def _on(device: int) -> Cuda:
+    return Cuda()
+
+
+def current() -> Cuda:
+    """Return the current device.
+
+    Raises
+    ------
+    MinigradError
+        If there is none; the message says what is missing.
+    """
+    check()
+    import cupy
+
+    return _on(cupy.cuda.runtime.getDevice())

@@ -1,0 +1,139 @@
+"""Matrix products: the operands as they lie in memory, transposes folded in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...dims import Dim, Symbol, size_of, value
+from ...graph import Node
+from ...ops.contract import parse, split_subscripts
+from ...passes.fuse import Roles
+
+Size = int | Dim
+FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Strided:
+    """An array in memory: where it begins, and how far apart its elements are along each axis, in elements."""
+
+    root: Node
+    offset: Size
+    shape: tuple[Size, ...]
+    strides: tuple[Size, ...]
+
+
+def plain_strides(shape: tuple[Size, ...]) -> tuple[Size, ...]:
+    """Return the strides of an array that lies in one piece."""
+    out: list[Size] = []
+    n: Size = 1
+    for d in reversed(shape):
+        out.append(n)
+        n = n * d
+    return tuple(reversed(out))
+
+
+def strided(node: Node, roles: Roles) -> Strided | None:
+    """Return a view as strides on the value behind it, or None where it has none (or negative ones)."""
+    chain = []
+    while roles.is_view(node):
+        chain.append(node)
+        node = node.inputs[0]
+    root, offset, strides = node, 0, plain_strides(node.shape)
+    for v in reversed(chain):
+        name, p = v.prim.name, v.params
+        if name == "transpose":
+            strides = tuple(strides[a] for a in p["perm"])
+        elif name == "slice":
+            for a, s in zip(p["start"], strides, strict=True):
+                offset = offset + s * a
+            strides = tuple(s * k for s, k in zip(strides, p["step"], strict=True))
+        elif name == "reshape":
+            strides = plain_strides(v.shape)
+        elif name == "expand":
+            rest = iter(strides)
+            strides = tuple(0 if a in p["axes"] else next(rest) for a in range(v.ndim))
+        elif name != "barrier":
+            return None
+    return Strided(root, offset, tuple(chain[0].shape if chain else node.shape), strides)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """An operand, row by row or column by column: ``rows × columns``, and how far apart matrices are."""
+
+    offset: Size
+    transposed: bool
+    lead: Size
+    apart: Size
+
+
+def _matrix(x: Strided, batch: int, rows: bool, columns: bool) -> Matrix | None:
+    """Return an operand as a matrix, where one of its axes has stride 1."""
+    apart: Size = 0
+    if batch:
+        apart = x.strides[batch - 1]
+        for a in range(batch - 1):
+            if x.strides[a] != x.strides[a + 1] * x.shape[a + 1]:
+                return None
+    own = list(zip(x.shape[batch:], x.strides[batch:], strict=True))
+    if not rows:
+        own.insert(0, (1, own[0][0] if own[0][1] == 1 else 1))
+    if not columns:
+        own.append((1, own[0][0] if own[0][1] == 1 else 1))
+    (n, down), (m, across) = own
+    if across == 1 and _apart(down, m, n):
+        return Matrix(x.offset, False, down, apart)
+    if down == 1 and _apart(across, n, m):
+        return Matrix(x.offset, True, across, apart)
+    return None
+
+
+def _apart(stride: Size, length: Size, count: Size) -> bool:
+    """Tell whether lines `stride` apart do not overlap, as BLAS asks."""
+    if isinstance(stride, int) and isinstance(length, int):
+        return stride >= length
+    return (stride != 0 and stride != 1) or length == 1
+
+
+@dataclass(frozen=True)
+class Product:
+    """``out = x @ y`` for each of `batch` pairs of matrices, in row-major order."""
+
+    node: Node
+    x: Node
+    y: Node
+    sizes: tuple[Size, Size, Size, Size]  # batch, rows, columns, inner
+
+    def matrices(self, roles: Roles, dense: Callable[[Node], bool]) -> list[tuple[Any, Matrix | None]]:
+        """Return each operand as (root, matrix); where it must be copied first, as (itself, None)."""
+        terms, out = parse(self.node.params["subscripts"])
+        batch, left, right, _ = split_subscripts(*terms, out)
+        found = []
+        for v, rows, columns in ((self.x, bool(left), True), (self.y, True, bool(right))):
+            s = strided(v, roles)
+            if dense(v) or s is None:
+                s, m = None, None
+            else:
+                m = _matrix(s, len(batch), rows, columns)
+            found.append((s.root, m) if m is not None else (v, _matrix(Strided(v, 0, tuple(v.shape), plain_strides(
+                v.shape)), len(batch), rows, columns)))
+        return found
+
+
+def product(node: Node) -> Product:
+    """Return an einsum in canonical form as a product."""
+    terms, out = parse(node.params["subscripts"])
+    batch, left, right, inner = split_subscripts(*terms, out)
+    size = {**dict(zip(terms[0], node.inputs[0].shape, strict=True)),
+            **dict(zip(terms[1], node.inputs[1].shape, strict=True))}
+    of = [size_of(size[c] for c in group) for group in (batch, left, right, inner)]
+    return Product(node, node.inputs[0], node.inputs[1], tuple(of))
+
+
+def numbers(matrix: Matrix, sizes: Mapping[Symbol, int]) -> tuple[int, bool, int, int]:
+    """Return a matrix's offset, whether it is transposed, its leading size and the distance between matrices."""
+    return (value(matrix.offset, sizes), matrix.transposed, max(value(matrix.lead, sizes), 1),
+            value(matrix.apart, sizes))

@@ -1,0 +1,479 @@
+"""Kernels: what one launch computes of a group of statements.
+
+A launch takes roots: values that it writes to memory (stores), reductions over the rows (terminals), and reductions
+within a row. `Columns` has no reduction within a row: every element of one shape is visited once, and what the
+terminals keep is spread over the columns of the blocks. `Rows` has: a team of threads works on each place that the
+reductions keep, in one loop after the other.
+
+A terminal's partial results, one per block, are combined in a fixed order by the block that finishes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...dims import Dim, Symbol, size_of, value
+from ...graph import Node
+from ...ops.scatter import worst
+from ...passes.fuse import REDUCTIONS
+from . import scalar
+from .element import Element, Elsewhere, Index, Key, Scope
+
+THREADS = 256
+_TYPICAL = 256  # what a symbolic size counts as, where the example at hand does not tell
+_FUNCTORS = {"sum": "Sum", "max": "Max", "min": "Min", "any": "Any", "all": "All", "argmax": "ArgMax",
+             "argmin": "ArgMin"}
+_WIDEST = 16384  # blocks of a launch
+_REDUCING = 1024  # of one that has terminals
+Sizes = Mapping[Symbol, int]
+
+
+@dataclass(frozen=True)
+class Root:
+    """A node that a launch must compute, and whether its value is written to memory; `known` if it only is copied."""
+
+    node: Node
+    stored: bool
+    known: bool = False
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        """The axes that it reduces over; none where it is no reduction."""
+        p = self.node.params
+        if self.known:
+            return ()
+        return p["axes"] if self.node.prim.name in REDUCTIONS else (p["axis"],) if self.node.prim.name in (
+            "argmax", "argmin") else ()
+
+    @property
+    def terminal(self) -> bool:
+        return not self.known and self.node.prim.name in REDUCTIONS and 0 in self.reduced
+
+    @property
+    def within(self) -> bool:
+        """Whether it is a reduction within a row."""
+        return bool(self.reduced) and not self.terminal
+
+
+@dataclass
+class Launch:
+    """A kernel with what it takes to launch it.
+
+    Attributes
+    ----------
+    body : str
+        Its parameters and statements; the name comes before.
+    params : list of Param
+    writes : list of Key
+        The values that it makes.
+    blocks : callable
+        The number of blocks, for some sizes.
+    partials, counters : callable
+        Bytes for partial results, and for counters of finished blocks.
+    arguments : callable
+        Numbers for the parameters of kind ``own``.
+    simple : bool
+        Whether its blocks know nothing of each other, so that it may share a launch.
+    slots, slots_made : frozenset of int
+        Of the table: what it reads or writes, and what it writes.
+    """
+
+    body: str
+    params: list[Any]
+    writes: list[Key]
+    blocks: Callable[[Sizes], int]
+    partials: Callable[[Sizes], int] = lambda sizes: 0
+    counters: Callable[[Sizes], int] = lambda sizes: 0
+    arguments: Callable[[Sizes], dict[str, int]] = lambda sizes: {}
+    nodes: list[Node] = field(default_factory=list)
+    simple: bool = False
+    name: str = ""
+    slots: frozenset[int] = frozenset()
+    slots_made: frozenset[int] = frozenset()
+
+    @property
+    def touched(self) -> list[Key]:
+        """What it reads or writes in the arena, and the constants that it reads."""
+        return [p.what for p in self.params if p.kind == "key"]
+
+    @property
+    def made(self) -> set[Key]:
+        """What it writes in the arena."""
+        return {p.what for p in self.params if p.kind == "key" and not p.text.startswith("const ")}
+
+    @property
+    def needs(self) -> set[Key]:
+        """What it reads in the arena."""
+        return {k for k in self.touched if isinstance(k, tuple) or k.prim.name != "const"} - self.made
+
+
+def typical(n: int | Dim) -> int:
+    """Return a size, or about what it will be."""
+    return n if isinstance(n, int) else n.hint or _TYPICAL
+
+
+def power(n: int) -> int:
+    """Return the smallest power of two that is at least `n`."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def start(node: Node, kind: str) -> str:
+    """Return what a reduction begins with."""
+    name, dtype = node.prim.name, node.inputs[0].dtype
+    if name in ("max", "min"):
+        return "0" if dtype.kind == "b" and name == "max" else "1" if dtype.kind == "b" else scalar.literal(
+            worst(dtype, name == "max"), dtype)
+    return {"all": "1"}.get(name, "0")
+
+
+def accumulator(node: Node) -> str:
+    """Return the C type that a reduction is collected in."""
+    dtype = node.inputs[0].dtype
+    return f"At<{scalar.accumulated(dtype)}>" if node.prim.name.startswith("arg") else scalar.accumulated(dtype)
+
+
+def finished(node: Node, name: str) -> str:
+    """Return a reduction's result, given the name of what it was collected in."""
+    if node.prim.name.startswith("arg"):
+        return f"{name}.at"
+    return f"({scalar.computed(node.dtype)})({name})" if node.dtype.kind != "b" else f"({name} != 0)"
+
+
+class _Kernel(Element):
+    """What both kinds of launch share."""
+
+    def __init__(self, place: Any, report: Any, slot_of: Callable[[Node], Any]):
+        super().__init__(place, report)
+        self.slot_of = slot_of
+        self.roots: list[Root] = []
+        self.terminals: list[tuple[Node, str]] = []  # and the name of the accumulator
+        self.writes: list[Key] = []
+
+    def own(self, name: str, ctype: str = "const I") -> str:
+        """Return a parameter whose argument the launch provides."""
+        return self.param("own", name, ctype, name)
+
+    def write(self, node: Node, idx: Index, text: str) -> None:
+        pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
+        self.emit(scalar.store(pointer, self.linear(idx, node.shape), text, node.dtype))
+        if node not in self.writes:
+            self.writes.append(node)
+
+    def collect(self, node: Node, acc: str, idx: Index) -> None:
+        """Write the statement that takes one more element into a reduction."""
+        x = self.value(node.inputs[0], idx)
+        kind, functor = accumulator(node), _FUNCTORS[node.prim.name]
+        text = f"({kind}){x}" if "axis" not in node.params else f"{kind}{{{x}, (i64){idx[node.params['axis']]}}}"
+        self.emit(f"{acc} = {functor}::of({acc}, {text});")
+
+    def begin(self, node: Node, letter: str, level: int) -> str:
+        """Declare what a reduction is collected in."""
+        acc = self.name(letter)
+        kind = accumulator(node)
+        if node.prim.name.startswith("arg"):  # worse than every element, and behind them
+            dtype, largest = node.inputs[0].dtype, node.prim.name == "argmax"
+            low = scalar.literal(not largest if dtype.kind == "b" else worst(dtype, largest), dtype)
+            first = f"{kind}{{({scalar.accumulated(dtype)}){low}, 0x7fffffffffffffffLL}}"
+        else:
+            first = f"({kind}){start(node, kind)}"
+        self.scopes[level].names.add(acc)
+        self.emit(f"{kind} {acc} = {first};", level)
+        return acc
+
+    def combine(self, width: int, column: str, columns: str, part: str, parts: str, group: str) -> None:
+        """Write the end of a kernel with terminals: partial results, and their combination by the last block."""
+        partial, counter = self.own("partial", "char*"), self.own("counter", "unsigned*")
+        at = "0"
+        self.emit(f"const int tid = threadIdx.x; const bool writes = tid < {width} && {column} < {columns};")
+        rooms = []
+        for node, acc in self.terminals:
+            kind, functor = accumulator(node), _FUNCTORS[node.prim.name]
+            room = self.name("room")
+            rooms.append(room)
+            self.emit(f"{kind}* const {room} = ({kind}*)({partial} + {at});")
+            self.emit(f"{acc} = block_reduce<{width}, {functor}>({acc}, shared);")
+            self.emit(f"if (writes) {room}[(i64){part} * {columns} + {column}] = {acc};")
+            at = f"{at} + 8 * (i64){parts} * {columns}" if at != "0" else f"8 * (i64){parts} * {columns}"
+        self.emit("__threadfence();")
+        self.emit("__shared__ bool last;")
+        self.emit("__syncthreads();")
+        self.emit(f"if (tid == 0) last = atomicAdd(&{counter}[{group}], 1u) == (unsigned){parts} - 1u;")
+        self.emit("__syncthreads();")
+        with self.scope("if (last)"):
+            self.emit("__threadfence();")
+            for (node, acc), room in zip(self.terminals, rooms, strict=True):
+                kind, functor = accumulator(node), _FUNCTORS[node.prim.name]
+                self.emit(f"{acc} = ({kind}){start(node, kind)};")
+                self.emit(f"if ({column} < {columns}) for (I k = tid / {width}; k < {parts}; k += {THREADS // width}) "
+                          f"{acc} = {functor}::of({acc}, (({kind})((volatile {kind}*){room})[(i64)k * {columns} + "
+                          f"{column}]));")
+                self.emit(f"{acc} = block_reduce<{width}, {functor}>({acc}, shared);")
+                with self.scope("if (writes)"):
+                    pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
+                    self.emit(scalar.store(pointer, column, finished(node, acc), node.dtype))
+                self.writes.append(node)
+            self.emit(f"if (tid == 0) {counter}[{group}] = 0u;")
+
+    def launch(self, blocks: Any, **more: Any) -> Launch:
+        params = list(self.params.values())
+        head = f"({', '.join(p.text for p in params)})"
+        lines = [text + ";" for _, text in self.slots.values()] + self.scopes[0].lines
+        if any("shared)" in line for line in lines):
+            lines.insert(0, f"__shared__ __align__(16) char shared[16 * {THREADS}];")
+        body = "\n".join([f"{head} {{", *("    " + line for line in lines), "}"])
+        return Launch(body, params, list(self.writes), blocks, nodes=[r.node for r in self.roots],
+                      slots=frozenset(self.slots), slots_made=frozenset(self.slots_written), **more)
+
+
+# -- every element of one shape, once ----------------------------------------------------------------------
+
+
+class Columns(_Kernel):
+    """Stores of one shape, and terminals over values of that shape that keep the same axes.
+
+    The kept axes run along the columns; `width` threads of a block stand next to each other there, and the others
+    take different rows.
+    """
+
+    def __init__(self, shape: Sequence[int | Dim], kept: Sequence[int], *args: Any):
+        super().__init__(*args)
+        self.shape, self.kept = tuple(shape), tuple(kept)
+        down = tuple(a for a in range(len(self.shape)) if a not in self.kept)
+        self.axes = {"column": self.kept, "row": down}
+        self.columns, self.rows = (size_of(self.shape[a] for a in axes) for axes in (self.kept, down))
+        self.width = 1 if not self.kept else min(power(typical(self.columns)), 32)
+        if self.kept:
+            parts = self.own("parts")
+            self.emit(f"const I part = blockIdx.x % {parts}, group = blockIdx.x / {parts};")
+            self.emit(f"const I column = group * {self.width} + threadIdx.x % {self.width};")
+            self.emit(f"const I columns = {self.size(self.columns)};")
+        self.emit(f"const I rows = {self.size(self.rows)};")
+        names = {a: name for at, axes in self.axes.items() for a, name in self.names(at, axes).items()}
+        self.idx: Index = tuple(names[a] for a in range(len(self.shape)))
+        if not self.kept:  # the elements stand in the order in which they are visited
+            self.flat[self.idx, self.shape] = "row"
+        self.blocks = [Scope(names={"column", *self.idx} - {"row"}), Scope(names={"row"})]
+        self.blocks[0].names -= set(self.names("row", down).values())
+        self.blocks[1].names |= set(self.names("row", down).values()) - {"0"}
+
+    def names(self, at: str, axes: Sequence[int]) -> dict[int, str]:
+        """Return the name of each axis's index, where `at` counts through the axes together."""
+        many = [a for a in axes if self.shape[a] != 1]
+        return {a: at if many == [a] else f"{at}_{a}" if a in many else "0" for a in axes}
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Write into the loop over the rows."""
+        self.scopes = [self.scopes[0], *self.blocks]
+        try:
+            with self.attempt():
+                yield
+        finally:
+            self.scopes = self.scopes[:1]
+
+    def add(self, root: Root) -> None:
+        node = root.node
+        shape = node.inputs[0].shape if root.terminal else node.shape
+        kept = tuple(a for a in range(len(shape)) if a not in root.reduced)
+        if root.within or tuple(shape) != self.shape or (root.terminal and kept != self.kept):
+            raise Elsewhere(node)
+        with self.inside():
+            if root.terminal:
+                acc = self.begin(node, "a", 0)
+                self.collect(node, acc, self.idx)
+                self.terminals.append((node, acc))
+            else:
+                self.write(node, self.idx, self.value(node, self.idx))
+        self.roots.append(root)
+
+    def done(self) -> Launch:
+        step = THREADS // self.width
+        heads = {at: split_text(self, at, [(a, self.shape[a]) for a in axes if self.shape[a] != 1])
+                 for at, axes in self.axes.items()}
+        outer, inner = self.blocks
+        if self.kept:
+            parts = self.own("parts")
+            with self.scope("if (column < columns)"):
+                self.scopes[-1].lines += [*heads["column"], *outer.lines]
+                with self.scope(f"for (I row = part * {step} + threadIdx.x / {self.width}; row < rows; "
+                                f"row += {parts} * {step})"):
+                    self.scopes[-1].lines += [*heads["row"], *inner.lines]
+        else:
+            self.scopes[0].lines += outer.lines
+            with self.scope(f"for (I row = blockIdx.x * {THREADS} + threadIdx.x; row < rows; "
+                            f"row += gridDim.x * {THREADS})"):
+                self.scopes[-1].lines += [*heads["row"], *inner.lines]
+        if self.terminals and self.kept:
+            self.combine(self.width, "column", "columns", "part", parts, "group")
+        elif self.terminals:
+            self.combine(1, "0", "1", "blockIdx.x", "gridDim.x", "0")
+        width, n_terminals, all_rows, all_columns = self.width, len(self.terminals), self.rows, self.columns
+        most, each = (_REDUCING, 4) if n_terminals else (_WIDEST, 1)
+
+        def groups(sizes: Sizes) -> int:
+            return max(-(-value(all_columns, sizes) // width), 1)
+
+        def n_parts(sizes: Sizes) -> int:
+            return max(min(-(-value(all_rows, sizes) // (step * each)), most // groups(sizes)), 1)
+
+        return self.launch(
+            lambda sizes: n_parts(sizes) * groups(sizes), simple=not self.terminals and not self.kept,
+            arguments=lambda sizes: {"parts": n_parts(sizes)},
+            partials=lambda sizes: 8 * n_terminals * n_parts(sizes) * value(all_columns, sizes),
+            counters=lambda sizes: 4 * groups(sizes) if n_terminals else 0)
+
+
+def split_text(w: Element, at: str, axes: Sequence[tuple[int, int | Dim]]) -> list[str]:
+    """Return the statement that takes the number `at` apart into ``{at}_{axis}``."""
+    if len(axes) < 2:
+        return []
+    parts, rest = [], at
+    for k, (a, n) in reversed(list(enumerate(axes))):
+        size = w.size(n)
+        parts.append(f"{at}_{a} = {rest} % {size}" if k else f"{at}_{a} = {rest}")
+        rest = f"({rest} / {size})"
+    return [f"const I {', '.join(parts)};"]
+
+
+# -- a team of threads for each row ------------------------------------------------------------------------
+
+
+class Rows(_Kernel):
+    """Reductions within rows, what is computed of them, and terminals that keep nothing.
+
+    A row is a place that the reductions keep: an index of shape `shape`. Roots of one row are written in loops over
+    the row's own axes, of which each takes as many roots as do not need what the loop itself collects.
+    """
+
+    def __init__(self, shape: Sequence[int | Dim], across: int | Dim, *args: Any):
+        super().__init__(*args)
+        self.shape = tuple(shape)
+        n = typical(across)
+        self.team = 256 if n > 1024 else min(power(n), 32)
+        self.per_block = THREADS // self.team
+        self.rows = size_of(self.shape)
+        many = [a for a, d in enumerate(self.shape) if d != 1]
+        self.idx: Index = tuple("row" if many == [a] else f"row_{a}" if a in many else "0"
+                                for a in range(len(self.shape)))
+        self.flat[self.idx, self.shape] = "row" if many else "0"
+        self.row = Scope(names={"row", *self.idx} - {"0"})
+        self.row.lines += split_text(self, "row", [(a, self.shape[a]) for a in many])
+        self.domain: tuple | None = None  # of the loop that is open
+        self.loop = Scope()
+        self.open: list[tuple[Node, str, bool]] = []  # reductions that it collects
+        self.emit(f"const I rows = {self.size(self.rows)};")
+
+    def _within(self, root: Root) -> tuple[tuple, Callable[[Index], Index]]:
+        """Return the axes that a root's loop runs over, and the index of its element from theirs."""
+        node, n = root.node, len(self.shape)
+        if root.within:
+            shape = node.inputs[0].shape
+            kept = [a for a in range(len(shape)) if a not in root.reduced]
+            if tuple(node.shape) != self.shape:
+                raise Elsewhere(node)
+            down = [a for a in range(len(shape)) if a in root.reduced]
+        else:
+            shape = node.inputs[0].shape if root.terminal else node.shape
+            if tuple(shape[:n]) != self.shape or (root.terminal and len(root.reduced) < len(shape)):
+                raise Elsewhere(node)
+            kept, down = list(range(n)), list(range(n, len(shape)))
+        at = {a: i for i, a in enumerate(down)}
+        return tuple(shape[a] for a in down), lambda own: tuple(
+            own[at[a]] if a in at else self.idx[kept.index(a)] for a in range(len(shape)))
+
+    def add(self, root: Root) -> None:
+        domain, index = self._within(root)
+        if domain == self.domain:
+            try:
+                return self._add(root, index)
+            except Elsewhere:
+                pass  # it may need what this loop collects
+        self.close()
+        self.domain, self.loop = domain, Scope()
+        many = [k for k, n in enumerate(domain) if n != 1]
+        self.own_idx = tuple("at" if many == [k] else f"at_{k}" if k in many else "0" for k in range(len(domain)))
+        self.loop.names |= {"at", *self.own_idx} - {"0"} if domain else set()
+        return self._add(root, index)
+
+    def _add(self, root: Root, index: Callable[[Index], Index]) -> None:
+        node = root.node
+        self.scopes = [self.scopes[0], self.row] + ([self.loop] if self.domain else [])
+        idx = index(self.own_idx)
+        try:
+            with self.attempt():
+                if self.domain and idx == (*self.idx, *self.own_idx):
+                    n = size_of(self.domain)
+                    self.flat[idx, (*self.shape, *self.domain)] = "row" if n == 1 else f"row * {self.size(n)} + at"
+                if root.within or root.terminal:
+                    acc = self.begin(node, "a", 1 if root.within else 0)
+                    if self.domain:
+                        self.collect(node, acc, idx)
+                    else:
+                        with self.scope("if (lane == 0)"):
+                            self.collect(node, acc, idx)
+                    if root.within:
+                        self.open.append((node, acc, root.stored))
+                    else:
+                        self.terminals.append((node, acc))
+                else:
+                    text = self.value(node, idx)
+                    if self.domain:
+                        self.write(node, idx, text)
+                    else:
+                        with self.scope("if (lane == 0)"):
+                            self.write(node, idx, text)
+        finally:
+            self.scopes = self.scopes[:1]
+        self.roots.append(root)
+
+    def close(self) -> None:
+        """Write the open loop into the row, and what its reductions give."""
+        if self.domain:
+            many = [(k, n) for k, n in enumerate(self.domain) if n != 1]
+            lines = [*split_text(self, "at", many), *self.loop.lines]
+            self.row.lines += [f"for (I at = lane; at < {self.size(size_of(self.domain))}; at += {self.team}) {{",
+                               *("    " + line for line in lines), "}"]
+        self.scopes = [self.scopes[0], self.row]
+        for node, acc, stored in self.open:
+            functor = _FUNCTORS[node.prim.name]
+            reduced = (f"team_reduce<{self.team}, {functor}>({acc})" if self.team <= 32 else
+                       f"block_reduce<1, {functor}>({acc}, shared)")
+            self.emit(f"{acc} = {reduced};")
+            out = self.declare(scalar.computed(node.dtype), "v", scalar.rounded(finished(node, acc), node.dtype), 1)
+            self.know(node, self.idx, out, 1)
+            if stored:
+                self._store(node, out)
+        self.open = []
+        self.domain = None
+        self.scopes = self.scopes[:1]
+
+    def _store(self, node: Node, text: str) -> None:
+        with self.scope("if (lane == 0)"):
+            self.write(node, self.idx, text)
+
+    def keep(self, node: Node) -> None:
+        """Write the result of one of the rows' reductions to memory too."""
+        self.close()
+        self.scopes = [self.scopes[0], self.row]
+        self._store(node, self.value(node, self.idx))
+        self.scopes = self.scopes[:1]
+
+    def done(self) -> Launch:
+        self.close()
+        self.scopes[0].lines.insert(0, f"const I lane = threadIdx.x % {self.team};")
+        with self.scope(f"for (I row = blockIdx.x * {self.per_block} + threadIdx.x / {self.team}; row < rows; "
+                        f"row += gridDim.x * {self.per_block})"):
+            self.scopes[-1].lines += self.row.lines
+        if self.terminals:
+            self.combine(1, "0", "1", "blockIdx.x", "gridDim.x", "0")
+        n_terminals, rows, per_block = len(self.terminals), self.rows, self.per_block
+        most = _REDUCING if n_terminals else _WIDEST
+
+        def blocks(sizes: Sizes) -> int:
+            return max(min(-(-value(rows, sizes) // per_block), most), 1)
+
+        return self.launch(blocks, partials=lambda sizes: 8 * n_terminals * blocks(sizes),
+                           counters=lambda sizes: 4 if n_terminals else 0)

@@ -1,0 +1,93 @@
+"""Compiling CUDA source to machine code, which needs no GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+from dataclasses import dataclass
+
+from ...errors import MinigradError
+from .libraries import find
+
+MISSING = "NVRTC, which compiles the kernels, is not installed: pip install nvidia-cuda-nvrtc"
+_REPORT = re.compile(r"Function properties for (\w+)\n\D*(\d+) bytes stack frame, (\d+) bytes spill stores, "
+                     r"(\d+) bytes spill loads\nptxas info\s*: Used (\d+) registers")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a kernel takes of a multiprocessor."""
+
+    registers: int
+    stack: int
+    spilled: int
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Machine code.
+
+    Attributes
+    ----------
+    cubin : bytes
+    usage : dict of str to Usage
+        Per kernel.
+    """
+
+    cubin: bytes
+    usage: dict[str, Usage]
+
+
+def version() -> tuple[int, int] | None:
+    """Return NVRTC's version, or None where it is not installed."""
+    library = find("nvrtc")
+    if library is None:
+        return None
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    return major.value, minor.value
+
+
+@functools.lru_cache(maxsize=4096)
+def compile(text: str, arch: str) -> Binary:
+    """Compile a source for one architecture, such as ``"sm_90"``.
+
+    Raises
+    ------
+    MinigradError
+        If NVRTC is not installed, or refuses the text; then with its log.
+    """
+    library = find("nvrtc")
+    if library is None:
+        raise MinigradError(MISSING)
+    program = ctypes.c_void_p()
+    # Denormals are kept and division is exact, as on the processor; products and sums may be contracted.
+    options = [f"--gpu-architecture={arch}", "--std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
+               "--disable-warnings", "--ptxas-options=-v"]
+    array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
+    _check(library, library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"minigrad.cu", 0, None, None))
+    try:
+        status = library.nvrtcCompileProgram(program, len(options), array)
+        log = _text(library, program, "ProgramLog")
+        if status:
+            raise MinigradError(f"NVRTC does not compile this kernel for {arch}:\n{log.decode()}")
+        return Binary(_text(library, program, "CUBIN"), {
+            name: Usage(int(registers), int(stack), int(stores) + int(loads))
+            for name, stack, stores, loads, registers in _REPORT.findall(log.decode())})
+    finally:
+        library.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _text(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
+    size = ctypes.c_size_t()
+    _check(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    room = ctypes.create_string_buffer(size.value)
+    _check(library, getattr(library, f"nvrtcGet{what}")(program, room))
+    return room.raw if what == "CUBIN" else room.value
+
+
+def _check(library: ctypes.CDLL, status: int) -> None:
+    if status:
+        library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        raise MinigradError(f"NVRTC: {library.nvrtcGetErrorString(status).decode()}")

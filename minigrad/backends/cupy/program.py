@@ -1,0 +1,360 @@
+"""The CuPy backend: a `Program` whose launches are recorded once and replayed as a graph.
+
+Kernels reach arguments and results through a table of pointers, which is filled in before each run, so that one
+graph serves all calls. Between them, values live in an arena that is laid out once per set of sizes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ...dims import Symbol, size_of, value
+from ...errors import MinigradError, at_user_line
+from ...graph import Graph, Node, TupleType
+from ...passes.schedule import schedule
+from ...passes.stage import Stage
+from ...walk import concrete
+from ..held import KINDS
+from ..numpy_source import _all_symbols
+from ..workspace import allocate
+from . import driver, gemm
+from .dedicated import keys_of, padded, sorting
+from .kernels import THREADS, Launch
+from .prelude import COMMON
+from .recipe import WRITTEN, Builder, Evaluate, Multiply, Recipe, Sort
+
+KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
+ALIGN = 256
+_WIDE = 1 << 30  # elements from which on offsets have 64 bits
+_BOUND = 8  # pointers that one launch puts into the table
+
+
+class Program:
+    """A compiled graph: call it with CuPy arrays and sizes.
+
+    Parameters
+    ----------
+    graph : Graph
+    precision : {"highest", "tf32"}
+        Of the products of float32 matrices.
+    device : Cuda, optional
+        By default the current one, when the program is first run.
+
+    Attributes
+    ----------
+    source : str
+        The CUDA text of its kernels.
+    stages : list of Stage
+    recipe : Recipe
+    held : dict of Node to Held
+        The programs of nodes that hold graphs.
+    """
+
+    def __init__(self, graph: Graph, precision: str = "highest", device: Any = None):
+        if precision not in driver.PRECISIONS:
+            raise MinigradError(at_user_line(f"no precision {precision!r}; there are {', '.join(driver.PRECISIONS)}"))
+        self._graph, self._precision = graph, precision
+        self._device = device or driver.current()
+        self.recipe: Recipe = Builder(schedule(graph, WRITTEN)).build()
+        build = partial(Program, precision=precision, device=self._device)
+        self.held = {n: KINDS[n.prim.name](n, build, self._device.xp) for n in graph.nodes if n.prim.name in KINDS}
+        self.source = "\n\n".join([self.recipe.text,
+                                   *(text for held in self.held.values() for text in held.sources())])
+        self._symbols = sorted(_all_symbols(graph), key=lambda s: s.uid)
+        self._pools: dict[tuple[int, ...], deque] = {}
+        self._constants: dict[Node, Any] = {}
+        self._lock = threading.Lock()
+
+    def asarray(self, x: Any, dtype: Any) -> Any:
+        """Return an argument as an array of the device."""
+        return self._device.asarray(x, dtype)
+
+    def __call__(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> list[Any]:
+        """Run the program on the current stream; it does not wait for the device.
+
+        Raises
+        ------
+        IndexError
+            If an index was out of range, in this run or an earlier one: the device reports it when it gets there.
+        MemoryError
+            If the device's memory does not suffice. What the program kept is given back, and it can be called again.
+        """
+        self._device.ready()
+        arrays = [self._device.contiguous(a) for a in arrays]
+        try:
+            return self._run(arrays, sizes)
+        except MemoryError:
+            self._forget()
+        try:
+            return self._run(arrays, sizes)
+        except MemoryError as error:
+            self._forget()
+            raise MemoryError(at_user_line(
+                f"{self._graph.name}: {self.workspace_bytes(sizes):,} bytes beside arguments and results do not fit "
+                f"into the GPU's memory ({error}). Take fewer examples at a time: mg.microbatch(f, size)")) from None
+
+    def _run(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> list[Any]:
+        key = (self._device.stream(), *[sizes[s] for s in self._symbols])
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._new_pool(key)
+        try:
+            space = pool.pop()
+        except IndexError:
+            space = Space(self, sizes)
+        space.check()
+        results = space.run(arrays)
+        pool.append(space)
+        space.check()
+        return results
+
+    def _new_pool(self, key: tuple[int, ...]) -> deque:
+        with self._lock:
+            while len(self._pools) >= KEPT:
+                del self._pools[next(iter(self._pools))]
+            return self._pools.setdefault(key, deque())
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._pools.clear()
+        self._device.release()
+
+    def constant(self, node: Node) -> Any:
+        """Return a constant's array on the device."""
+        with self._lock:
+            if node not in self._constants:
+                self._constants[node] = self._device.contiguous(self._device.asarray(node.params["value"], node.dtype))
+            return self._constants[node]
+
+    def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
+        """Return how much memory a run keeps beside its arguments and results."""
+        return layout(self.recipe, sizes)[1] + sum(h.workspace_bytes(sizes) for h in self.held.values())
+
+    @property
+    def stages(self) -> list[Stage]:
+        """What became of the graph, in words."""
+        launches = [op for op in self.recipe.ops if isinstance(op, Launch)]
+        products = sum(isinstance(op, Multiply) for op in self.recipe.ops)
+        lines = [f"{op.name}: {', '.join(n.prim.name for n in op.nodes) or 'copy'}" for op in launches]
+        own = [f"{key}: {first} to {last}" for key, (first, last) in self.recipe.span.items()]
+        notes = self.recipe.notes or ["all of it is captured as one graph"]
+        return [Stage("kernels", self._graph, "\n".join(lines),
+                      f"{len(launches)} launches of {self.recipe.text.count('__launch_bounds__')} kernels, {products} "
+                      f"matrix products, precision {self._precision}"),
+                Stage("arena", "\n".join(lines), "\n".join(own), f"{len(self.recipe.bytes)} values in an arena"),
+                Stage("capture", "", "\n".join(notes), f"{len(self.recipe.notes)} parts run outside of a graph")]
+
+
+def layout(recipe: Recipe, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int], int]:
+    """Return the offset of each value in the arena, and the arena's size."""
+    pieces = [(*recipe.span[key], size(sizes), key) for key, size in recipe.bytes.items()]
+    for at, op in enumerate(recipe.ops):
+        if isinstance(op, Launch) and (n := op.partials(sizes)):
+            pieces.append((at, at, n, ("partial", at)))
+    pieces.sort(key=lambda p: p[0])
+    offsets, total = allocate([(a, b, -(-max(n, 1) // ALIGN) * ALIGN) for a, b, n, _ in pieces])
+    return {p[3]: o for p, o in zip(pieces, offsets, strict=True)}, total
+
+
+def source(recipe: Recipe, wide: bool = False) -> str:
+    """Return the text that is compiled; offsets have 64 bits where `wide`."""
+    return f"typedef {'long long' if wide else 'int'} I;\n{recipe.text}"
+
+
+def pack(values: Sequence[Any]) -> Any:
+    """Return arguments (ctypes numbers) as a launch takes them: an array of their addresses."""
+    packed = (ctypes.c_void_p * max(len(values), 1))(*(ctypes.addressof(v) for v in values))
+    packed.values = values  # they must live as long
+    return packed
+
+
+class Space:
+    """Memory and launches for one set of sizes, used by one run at a time."""
+
+    def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
+        self._program, self._device, self.recipe = program, program._device, program.recipe
+        graph = program._graph
+        self.sizes = sizes
+        self._offset, total = layout(self.recipe, sizes)
+        self._arena = self._device.empty((total,), "u1")
+        n_slots = len(graph.inputs) + len(graph.outputs)
+        counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.recipe.ops]
+        self._fixed = self._device.zeros(8 * max(n_slots, 1) + sum(counters) + 8)
+        self._table = self._device.pointer(self._fixed)
+        self._flag, self._flag_at = self._device.flag() if self.recipe.checked else (None, 0)
+        products = any(isinstance(op, Multiply) for op in self.recipe.ops)
+        self._room = self._device.empty((driver.BLAS_ROOM if products else 0,), "u1")
+        widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in getattr(n.type, "parts", (n.type,))),
+                     default=0)
+        self._index = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
+        self._text = source(self.recipe, wide=widest >= _WIDE)
+        self._bind = [self._binding(k, n_slots) for k in range(0, n_slots, _BOUND)]
+        self._bind_kernel = self._device.function(COMMON, "mg_bind")
+        self._outputs = [self._output(k, n) for k, n in enumerate(graph.outputs)]
+        # Segments: launches that can be captured together, or an evaluation.
+        self.segments: list[Any] = []
+        counter = self._table + 8 * max(n_slots, 1)
+        for at, op in enumerate(self.recipe.ops):
+            if isinstance(op, Evaluate):
+                self.segments.append(self._evaluation(op))
+                continue
+            if not self.segments or not isinstance(self.segments[-1], Segment):
+                self.segments.append(Segment(self._device, self.recipe.notes))
+            self.segments[-1].calls += self._calls(at, op, counter)
+            counter += counters[at]
+
+    # -- memory ---------------------------------------------------------------------------------------------
+
+    def address(self, key: Any) -> int:
+        if key in self._offset:
+            return self._device.pointer(self._arena) + self._offset[key]
+        return self._device.pointer(self._program.constant(key))
+
+    def array(self, key: Any, node: Any) -> Any:
+        """Return a value in the arena as an array."""
+        shape = tuple(value(n, self.sizes) for n in node.shape)
+        return self._device.view(self._arena, self._offset[key], shape, node.dtype)
+
+    def _binding(self, first: int, n_slots: int) -> tuple[int, list[Any], Any]:
+        n = min(_BOUND, n_slots - first)
+        values = [ctypes.c_uint64(self._table + 8 * first), ctypes.c_uint64(n),
+                  *(ctypes.c_uint64() for _ in range(_BOUND))]
+        return first, values, pack(values)
+
+    def _output(self, k: int, node: Node) -> tuple[tuple[int, ...], Any, list[Node]]:
+        """Return shape and dtype of an output's array, and the views that lead from it to the output."""
+        views = []
+        while self.recipe.direct.get(node) != k and self._program.recipe.plan.roles.is_view(node) and (
+                self.recipe.direct.get(self._program.recipe.plan.roles.root[node]) == k):
+            views.append(node)
+            node = node.inputs[0]
+        return tuple(value(n, self.sizes) for n in node.shape), node.dtype, views[::-1]
+
+    # -- launches -------------------------------------------------------------------------------------------
+
+    def _calls(self, at: int, op: Any, counter: int) -> list[Callable[[], None]]:
+        device = self._device
+        if isinstance(op, Launch):
+            return [partial(device.launch, device.function(self._text, op.name), op.blocks(self.sizes), THREADS,
+                            pack(self._arguments(at, op, counter)))]
+        if isinstance(op, Sort):
+            keys = self.address(keys_of(op.node))
+            return [partial(device.launch, device.function(COMMON, name), blocks, THREADS, pack(
+                [ctypes.c_uint64(keys), *map(ctypes.c_longlong, numbers)]))
+                for name, blocks, numbers in sorting(padded(op.node, self.sizes))]
+        sizes = tuple(value(n, self.sizes) for n in op.product.sizes)
+        node = op.product.node
+        operands = []
+        for key, matrix in op.operands:
+            offset, *rest = gemm.numbers(matrix, self.sizes)
+            operands.append((self.address(key) + offset * node.dtype.itemsize, *rest))
+        return [partial(device.gemm, node.dtype, self._program._precision, sizes, *operands, self.address(node),
+                        device.pointer(self._room))]
+
+    def _arguments(self, at: int, op: Launch, counter: int) -> list[Any]:
+        own = op.arguments(self.sizes)
+        out = []
+        for p in op.params:
+            if p.kind == "size":
+                out.append(self._index(self.sizes[p.what]))
+            elif p.kind == "own" and p.what in own:
+                out.append((self._index if p.text.startswith("const I ") else ctypes.c_longlong)(own[p.what]))
+            elif p.kind == "own":
+                out.append(ctypes.c_uint64(counter if p.what == "counter" else self.address(("partial", at))))
+            else:
+                out.append(ctypes.c_uint64({"table": lambda p: self._table, "flag": lambda p: self._flag_at,
+                                            "key": lambda p: self.address(p.what)}[p.kind](p)))
+        return out
+
+    # -- evaluations ----------------------------------------------------------------------------------------
+
+    def _evaluation(self, op: Evaluate) -> Callable[[Sequence[Any]], None]:
+        node, xp = op.node, self._device.xp
+        if node in self._program.held:
+            function = self._program.held[node].bind(self.sizes)
+        else:
+            function = partial(node.prim.eval, xp, **concrete(node.params, self.sizes))
+        parts = node.type.parts if isinstance(node.type, TupleType) else (node,)
+        results = [self.array(key, part) for key, part in zip(op.results, parts, strict=True)]
+
+        def run(arrays: Sequence[Any]) -> None:
+            made = function(*(self._operand(i, arrays) for i in node.inputs))
+            for room, x in zip(results, made if isinstance(node.type, TupleType) else (made,), strict=True):
+                room[...] = xp.asarray(x)
+
+        return run
+
+    def _operand(self, node: Node, arrays: Sequence[Any]) -> Any:
+        """Return an operand of an evaluation as an array."""
+        graph, name = self._program._graph, node.prim.name
+        if name == "input":
+            return arrays[graph.inputs.index(node)]
+        if name == "const":
+            return self._program.constant(node)
+        if name == "proj":
+            return self.array((node.inputs[0], node.params["index"]), node)
+        if node in self._offset:
+            return self.array(node, node)
+        inputs = [self._operand(i, arrays) for i in node.inputs[:1]]
+        inputs += [None] * (len(node.inputs) - len(inputs))
+        return node.prim.eval(self._device.xp, *inputs, **concrete(node.params, self.sizes))
+
+    # -- running --------------------------------------------------------------------------------------------
+
+    def run(self, arrays: Sequence[Any]) -> list[Any]:
+        device = self._device
+        results = [device.empty(shape, dtype) for shape, dtype, _ in self._outputs]
+        pointers = [device.pointer(a) for a in (*arrays, *results)]
+        for first, values, packed in self._bind:
+            for cell, p in zip(values[2:], pointers[first:first + _BOUND], strict=False):
+                cell.value = p
+            device.launch(self._bind_kernel, 1, 1, packed)
+        for segment in self.segments:
+            segment(arrays)
+        for k, (_, _, views) in enumerate(self._outputs):
+            for v in views:
+                results[k] = v.prim.eval(device.xp, results[k], *[None] * (len(v.inputs) - 1),
+                                         **concrete(v.params, self.sizes))
+        return results
+
+    def check(self) -> None:
+        """Raise `IndexError` if the device has reported an index that is out of range."""
+        if self._flag is not None and self._flag[0]:
+            node = self.recipe.checked[int(self._flag[0]) - 1]
+            self._flag[0] = 0
+            if node.prim.name == "nonempty":
+                raise ValueError(f"{node.where}: {node.params['what']} of nothing: an example has no rows. Give it "
+                                 "initial=")
+            raise IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
+                             "is out of range")
+
+
+class Segment:
+    """Launches without an evaluation between them: run one by one at first, and as a graph from the second time on."""
+
+    def __init__(self, device: Any, notes: list[str]):
+        self._device, self._notes = device, notes
+        self.calls: list[Callable[[], None]] = []
+        self.graph: Any = None
+        self._runs = 0
+
+    def __call__(self, arrays: Sequence[Any]) -> None:
+        self._runs += 1
+        if self.graph is None and self._runs == 2 and len(self.calls) > 1:
+            try:
+                self.graph = self._device.capture(self._each)
+            except MinigradError as error:  # it works without, only slower
+                self._notes.append(f"not captured: {error}")
+        if self.graph is not None:
+            self.graph.launch()
+        else:
+            self._each()
+
+    def _each(self) -> None:
+        for call in self.calls:
+            call()

@@ -1,0 +1,350 @@
+"""From a `Plan` to a `Recipe`: a program's launches, products and evaluations, in order, and the memory they need.
+
+A group of statements becomes as few launches as can be; all their kernels are one CUDA source. What CUDA has no
+function for is evaluated by CuPy on whole arrays, and a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...dims import size_of, value
+from ...graph import Node, TupleType
+from ...passes.fuse import terminal
+from ...passes.lower import canonical
+from ...passes.schedule import Plan, Step
+from ..numpy_text import MANAGED
+from . import dedicated, gemm
+from .element import Elsewhere, Key, printable
+from .kernels import Columns, Launch, Root, Rows, Sizes
+from .prelude import PRELUDE
+from .together import arrange, merge
+
+_SCATTERS = ("scatter_add", "scatter_max", "scatter_min", "gather_sum")
+# What kernels can write straight into a result.
+WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "nonempty", "segment_ids", *_SCATTERS}
+
+
+@dataclass
+class Sort:
+    """Put the keys of a scatter's updates into order."""
+
+    node: Node
+
+    @property
+    def touched(self) -> list[Key]:
+        return [dedicated.keys_of(self.node)]
+
+
+@dataclass
+class Multiply:
+    """A matrix product: each operand as the key of its memory and a matrix there."""
+
+    product: gemm.Product
+    operands: list[tuple[Key, gemm.Matrix]]
+
+    @property
+    def touched(self) -> list[Key]:
+        return [*(k for k, _ in self.operands), self.product.node]
+
+
+@dataclass
+class Evaluate:
+    """A node that CuPy evaluates on whole arrays, between the launches."""
+
+    node: Node
+    reads: list[Key]
+    results: list[Key]
+
+    @property
+    def touched(self) -> list[Key]:
+        return [*self.reads, *self.results]
+
+
+@dataclass
+class Recipe:
+    """What a program does.
+
+    Attributes
+    ----------
+    text : str
+        The CUDA source.
+    ops : list of Launch, Sort, Multiply or Evaluate
+    bytes : dict
+        The memory of each value in the arena, as a function of the sizes.
+    span : dict
+        The first and the last op that touches it.
+    direct : dict of Node to int
+        The values that kernels write straight into an output, and which one.
+    checked : list of Node
+        Those whose indices are checked; a kernel reports their number, counted from 1.
+    notes : list of str
+        What is not fused or not captured, and why.
+    """
+
+    plan: Plan
+    text: str = ""
+    ops: list[Any] = field(default_factory=list)
+    bytes: dict[Key, Callable[[Sizes], int]] = field(default_factory=dict)
+    span: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    direct: dict[Node, int] = field(default_factory=dict)
+    checked: list[Node] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def leaving(step: Step) -> list[Node]:
+    """Return the values of a step that are read after it."""
+    return [n for n in step.group.nodes if n not in step.scratch and n not in step.heads]
+
+
+def multiplies(node: Node) -> bool:
+    """Tell whether a node is a matrix product that cuBLAS computes."""
+    return node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in gemm.FLOATS
+
+
+def kind_of(node: Node) -> str:
+    """Return what computes a statement: a ``kernel``, or what its kind is called below."""
+    name = node.prim.name
+    if multiplies(node):
+        return "product"
+    if name in ("random_bits", "cumsum"):
+        return name
+    if printable(node) or Root(node, True).reduced:
+        return "kernel"
+    return "scatter" if name in _SCATTERS else "evaluate"
+
+
+class Builder:
+    """Makes the recipe of a plan."""
+
+    def __init__(self, plan: Plan):
+        self.plan, self.graph, self.roles = plan, plan.graph, plan.roles
+        self.recipe = Recipe(plan)
+        self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
+        self.done: set[Key] = set()  # what lies in memory by now
+        statements = [n for s in plan.steps for n in s.group.nodes]
+        self.kind = {n: kind_of(n) for n in statements}
+        whole = {self.roles.root[i] for n in statements if self.kind[n] in ("product", "evaluate") for i in n.inputs}
+        self.recipe.direct = {n: k for n, k in plan.outputs.items() if n not in whole
+                              and self.kind[n] not in ("product", "evaluate")}
+
+    def build(self) -> Recipe:
+        scalars: list[Step] = []
+        for step in self.plan.steps:  # scalar statements in a row are one launch
+            if all(self.kind[n] == "kernel" and not n.ndim and n.prim.kind == "elementwise" for n in step.group.nodes):
+                scalars.append(step)
+                continue
+            self._steps(scalars)
+            scalars = []
+            self._steps([step])
+        self._steps(scalars)
+        self._outputs()
+        self._finish()
+        return self.recipe
+
+    def _finish(self) -> None:
+        """Put launches together, name the kernels, and see how long each value lives."""
+        recipe = self.recipe
+        names: dict[str, str] = {}
+        functions: dict[str, str] = {}
+        ops = []
+        for at, group in enumerate(arrange(recipe.ops, len(self.graph.inputs))):
+            op = merge(group, lambda text: functions.setdefault(text, f"f{len(functions) + 1}")) if len(
+                group) > 1 else group[0]
+            ops.append(op)
+            if isinstance(op, Launch):
+                op.name = names.setdefault(op.body, f"k{len(names) + 1}")
+            for key in op.touched:
+                first, _ = recipe.span.get(key, (at, at))
+                recipe.span[key] = first, at
+        recipe.ops = ops
+        recipe.text = "\n\n".join([PRELUDE, *(f"DEVICE void {name}{text}" for text, name in functions.items()), *(
+            f'extern "C" __global__ void __launch_bounds__({dedicated.THREADS}) {name}{body}'
+            for body, name in names.items())]) + "\n"
+
+    # -- where values are -----------------------------------------------------------------------------------
+
+    def place(self, key: Key) -> tuple[str, Any] | None:
+        """Say where a value is, or where a launch writes it (``("to", node)``)."""
+        if isinstance(key, tuple) and key[0] == "to":
+            return self._memory(key[1])
+        if isinstance(key, tuple) or key in self.done or key.prim.name in ("input", "const"):
+            return self._memory(key)
+        return None
+
+    def _memory(self, key: Key) -> tuple[str, Any]:
+        if key in self.slot:
+            return "slot", self.slot[key]
+        if key in self.recipe.direct:
+            return "slot", len(self.graph.inputs) + self.recipe.direct[key]
+        if isinstance(key, tuple) and key[0] == "out":
+            return "slot", len(self.graph.inputs) + key[1]
+        return "key", key
+
+    def report(self, node: Node) -> int:
+        if node not in self.recipe.checked:
+            self.recipe.checked.append(node)
+        return self.recipe.checked.index(node) + 1
+
+    def reserve(self, key: Key, size: Callable[[Sizes], int]) -> None:
+        self.recipe.bytes.setdefault(key, size)
+
+    def reserve_array(self, key: Key, node: Any) -> None:
+        shape, item = tuple(node.shape), node.dtype.itemsize
+        self.reserve(key, lambda sizes: value(size_of(shape), sizes) * item)
+
+    # -- emitting -------------------------------------------------------------------------------------------
+
+    def emit(self, launch: Launch) -> None:
+        """Add a launch: what it writes is there from now on."""
+        for key in launch.writes:
+            if self._memory(key)[0] == "key":
+                self.reserve_array(key, key)
+            self.done.add(key)
+        self.recipe.ops.append(launch)
+
+    def copy(self, node: Node, key: Key) -> None:
+        """Write a value, which may be a view or an argument, to memory of its own."""
+        if key in self.done:
+            return
+        w = Columns(node.shape, (), self.place, self.report, lambda n: key)
+        w.add(Root(node, True, known=True))
+        w.writes = []
+        if self._memory(key)[0] == "key":
+            self.reserve_array(key, node)
+        self.emit(w.done())
+        self.done.add(key)
+
+    # -- steps ----------------------------------------------------------------------------------------------
+
+    def _steps(self, steps: Sequence[Step]) -> None:
+        nodes = [n for s in steps for n in s.group.nodes]
+        inside = set(nodes)
+        kept = {n for s in steps for n in leaving(s)}
+        for n in nodes:  # what is read as a whole array must be one
+            if self.kind[n] in ("evaluate", "product"):
+                kept |= {self.roles.root[i] for i in n.inputs} & inside
+        todo = [Root(n, n in kept or terminal(n)) for n in nodes
+                if n in kept or self.kind[n] != "kernel" or Root(n, False).reduced]
+        while todo:
+            node = todo[0].node
+            if self.kind[node] != "kernel":
+                getattr(self, f"_{self.kind[node]}")(node)
+                todo = todo[1:]
+            else:
+                todo = self._launch(todo)
+
+    def _launch(self, todo: list[Root]) -> list[Root]:
+        """Put as many roots as can be into one launch; return the others."""
+        for opener in dict.fromkeys([next((r for r in todo if r.within), todo[0]), todo[0]]):
+            launch = self._open(opener, todo)
+            rest: list[Root] = []
+            for root in todo:
+                try:
+                    if self.kind[root.node] != "kernel" or self._waits(root, rest):
+                        raise Elsewhere(root.node)
+                    launch.add(root)
+                except Elsewhere:
+                    rest.append(root)
+            if opener not in rest:
+                break
+        else:
+            raise AssertionError(f"{opener.node.where}: no launch takes {opener.node.prim.name}")
+        if isinstance(launch, Rows):
+            own = {r.node for r in launch.roots if r.within and not r.stored}
+            for node in [n for n in self._needed(rest) if n in own]:
+                launch.keep(node)
+        self.emit(launch.done())
+        return rest
+
+    def _waits(self, root: Root, rest: Sequence[Root]) -> bool:
+        """Tell whether a root needs a reduction, or what no kernel computes, that was left for later."""
+        later = {r.node for r in rest if r.reduced or self.kind[r.node] != "kernel"}
+        return bool(later) and any(n in later for n in self._needed([root]))
+
+    def _needed(self, roots: Sequence[Root]) -> list[Node]:
+        """Return the statements that roots depend on and that are not in memory yet."""
+        found: dict[Node, None] = {}
+        stack = [i for r in roots for i in r.node.inputs]
+        while stack:
+            n = stack.pop()
+            if n not in found and n not in self.done:
+                found[n] = None
+                stack.extend(n.inputs)
+        return list(found)
+
+    def _open(self, root: Root, todo: Sequence[Root]) -> Columns | Rows:
+        where = self.place, self.report, lambda n: ("to", n)
+        node = root.node
+        if root.within:
+            return Rows(node.shape, size_of(node.inputs[0].shape[a] for a in root.reduced), *where)
+        if not root.terminal:  # a reduction over the same elements may come along
+            shape = node.shape
+            root = next((r for r in todo if r.terminal and r.node.inputs[0].shape == shape), root)
+        shape = root.node.inputs[0].shape if root.terminal else node.shape
+        kept = [a for a in range(len(shape)) if a not in root.reduced] if root.terminal else []
+        return Columns(shape, kept, *where)
+
+    # -- what is no group -----------------------------------------------------------------------------------
+
+    def _random_bits(self, node: Node) -> None:
+        self.emit(dedicated.random_bits(node, self.place, self.report, lambda n: ("to", n)))
+
+    def _cumsum(self, node: Node) -> None:
+        self.emit(dedicated.cumsum(node, self.place, self.report, lambda n: ("to", n)))
+
+    def _scatter(self, node: Node) -> None:
+        where = self.place, self.report, lambda n: ("to", n)
+        key = dedicated.keys_of(node)
+        if key not in self.done:
+            self.reserve(key, lambda sizes: 8 * dedicated.padded(node, sizes))
+            self.emit(dedicated.place_keys(node, *where))
+            self.recipe.ops.append(Sort(node))
+            self.done.add(key)
+        self.emit(dedicated.add_up(node, *where))
+
+    def _product(self, node: Node) -> None:
+        found = gemm.product(node)
+        operands = []
+        for v, m in found.matrices(self.roles, lambda n: self.roles.root[n].prim.name in ("full", "iota", "size")):
+            if v.prim.name == "const" or v in self.done:
+                key = v
+            else:  # an argument, or a view that BLAS cannot take as it is
+                key = "copy", v
+                self.copy(v, key)
+            operands.append((key, m))
+        self.reserve_array(node, node)
+        self.done.add(node)
+        self.recipe.ops.append(Multiply(found, operands))
+
+    def _evaluate(self, node: Node) -> None:
+        reads: list[Key] = []
+        for i in node.inputs:
+            reads += [k for k in self._sources(i) if k not in reads]
+        if isinstance(node.type, TupleType):
+            results: list[Key] = [(node, i) for i in range(len(node.type.parts))]
+            for key, part in zip(results, node.type.parts, strict=True):
+                self.reserve_array(key, part)
+        else:
+            results = [node]
+            self.reserve_array(node, node)
+        self.done.update([node, *results])
+        self.recipe.notes.append(f"{node.where}: {node.prim.name} is evaluated by CuPy, outside the captured graph")
+        self.recipe.ops.append(Evaluate(node, reads, results))
+
+    def _sources(self, node: Node) -> list[Key]:
+        """Return what an operand lies in, in the arena."""
+        if node.prim.name == "proj":
+            return [(node.inputs[0], node.params["index"])]
+        if self.roles.is_view(node):
+            return [k for i in node.inputs[:1] for k in self._sources(i)]
+        return [node] if self._memory(node)[0] == "key" and node in self.done else []
+
+    # -- results --------------------------------------------------------------------------------------------
+
+    def _outputs(self) -> None:
+        for k, n in enumerate(self.graph.outputs):
+            if self.recipe.direct.get(self.roles.root[n]) != k:
+                self.copy(n, ("out", k))

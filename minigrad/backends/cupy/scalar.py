@@ -1,0 +1,109 @@
+"""How one element is written in CUDA C++: types, constants, and each primitive's kernel expression."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...graph import Node
+from .prelude import PRELUDE
+
+STORED = {"bool": "bool", "int8": "signed char", "int16": "short", "int32": "int", "int64": "i64",
+          "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned", "uint64": "u64",
+          "float16": "unsigned short", "float32": "float", "float64": "double"}
+# What a value is computed in, where that is not how it is stored: half precision is rounded after each operation.
+_COMPUTED = {"float16": "float"}
+_NAME = re.compile(r"\b([a-z_]\w*)\(")
+_DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
+_FUNCTIONS = frozenset(re.findall(r"\b(?:mg_|(?:ONE|TWO)\()(\w+)", PRELUDE))
+# Where NumPy's meaning is not that of the C expression, for some operand.
+_OWN = {"floor_divide": "floor_divide({0}, {1})", "left_shift": "left_shift({0}, {1})",
+        "right_shift": "right_shift({0}, {1})", "xlogy": "xlogy({0}, {1})", "xlog1py": "xlog1py({0}, {1})",
+        "ndtri": "normcdfinv({0})", "i0": "cyl_bessel_i0({0})", "i1": "cyl_bessel_i1({0})", "logical_xor": "{0} != {1}"}
+
+
+def stored(dtype: np.dtype) -> str:
+    """Return the C type of an array's elements."""
+    return STORED[dtype.name]
+
+
+def computed(dtype: np.dtype) -> str:
+    """Return the C type that an element is computed in."""
+    return _COMPUTED.get(dtype.name, STORED[dtype.name])
+
+
+def accumulated(dtype: np.dtype) -> str:
+    """Return the C type that sums, extremes and truth are collected in."""
+    return {"b": "int", "i": "i64", "u": "u64"}.get(dtype.kind, computed(dtype))
+
+
+def literal(value: Any, dtype: np.dtype) -> str:
+    """Return a constant."""
+    kind = computed(dtype)
+    if dtype.kind == "b":
+        return "true" if value else "false"
+    if dtype.kind in "iu":
+        value = int(value)
+        if value == -2**63:
+            return "(-9223372036854775807LL - 1)"
+        return f"(({kind}){value}{'ULL' if dtype.kind == 'u' else 'LL'})"
+    value = float(np.asarray(value, dtype))
+    if math.isnan(value):
+        return f"(({kind})MG_NAN)"
+    if math.isinf(value):
+        return f"({'-' * (value < 0)}({kind})MG_INF)"
+    text = repr(float(value)) if kind == "double" else str(np.float32(value))
+    text += "" if any(c in text for c in ".e") else ".0"
+    text += "f" * (kind == "float")
+    return f"({text})" if text.startswith("-") else text
+
+
+def kernel(node: Node) -> str | None:
+    """Return the kernel expression of an elementwise node, or None where CUDA C++ has no such function."""
+    text = _OWN.get(node.prim.name, node.prim.kernel)
+    names = set(_NAME.findall(text))
+    if not names <= _FUNCTIONS or (node.params and node.prim.name != "cast"):
+        return None
+    return text
+
+
+def expression(node: Node, xs: Sequence[str]) -> str:
+    """Return the value of an elementwise node, given the names of its operands."""
+    kind = computed(node.dtype)
+    of = computed(node.inputs[0].dtype) if node.prim.name != "where" else kind
+    if node.prim.name == "cast":
+        return cast(xs[0], node.inputs[0].dtype, node.dtype)
+    text = _NAME.sub(r"mg_\1(", kernel(node))
+    text = _DECIMAL.sub(lambda m: f"({of}){m[0]}", text)
+    text = re.sub(r"min\(\{0\}, 0\)", f"min({{0}}, ({of})0)", text)
+    text = text.format(*xs, T=kind)
+    if node.dtype.kind in "iu":  # C computes small integers as int
+        text = f"({kind})({text})"
+    return rounded(text, node.dtype)
+
+
+def cast(x: str, source: np.dtype, to: np.dtype) -> str:
+    """Return the conversion between two dtypes."""
+    if to.kind == "b":
+        return f"({x} != 0)"
+    return rounded(f"({computed(to)}){x}", to)
+
+
+def rounded(text: str, dtype: np.dtype) -> str:
+    """Return a computed value with no more digits than it is stored with."""
+    return f"round_half({text})" if dtype.name == "float16" else text
+
+
+def load(pointer: str, offset: str, dtype: np.dtype) -> str:
+    """Return the element at an offset."""
+    text = f"{pointer}[{offset}]"
+    return f"from_half({text})" if dtype.name == "float16" else text
+
+
+def store(pointer: str, offset: str, value: str, dtype: np.dtype) -> str:
+    """Return the statement that writes an element."""
+    return f"{pointer}[{offset}] = {f'to_half({value})' if dtype.name == 'float16' else value};"

@@ -1,0 +1,74 @@
+"""Every kernel of the tests' programs compiles for three generations of GPUs, and the hot ones do not spill."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.backends.cupy import nvrtc
+from minigrad.backends.cupy.program import Program
+from minigrad.errors import MinigradError
+from minigrad.passes import run
+
+from ...passes.programs import random_graph
+from . import programs
+from .test_kernels import Nowhere
+
+needs_nvrtc = pytest.mark.skipif(nvrtc.version() is None, reason=nvrtc.MISSING)
+ARCHITECTURES = ("sm_80", "sm_90", "sm_120")
+
+
+def source(graph):
+    return Program(graph, device=Nowhere()).source
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """Return one source with the kernels of the registry, of random programs and of what the library is used for."""
+    graphs = [run(graph)[0] for dtype in ("f8", "f4") for _, graph, _ in programs.samples(dtype)]
+    graphs += [run(random_graph(300 + seed, gradient=seed % 2 == 0)[0])[0] for seed in range(16)]
+    graphs += [programs.optimized(f, *args)[0] for f, *args in programs.used().values()]
+    return programs.kernels([text for g in graphs for text in programs.sources(Program(g, device=Nowhere()))])
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_kernel_compiles(everything, arch):
+    found = nvrtc.compile(everything, arch)
+    assert len(found.usage) == everything.count('extern "C"')
+    assert len(found.cubin) > 100_000
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_hot_kernels_do_not_spill(arch):
+    def loss(p, x, y):
+        return np.log(1 + np.exp(-y * (p["c"] * np.tanh(p["a"] * x + p["b"]) + p["d"])))
+
+    one = np.float32(1)
+    jobs = [(mg.value_and_grad(mg.mean_loss(loss, (None, 0, 0))), dict.fromkeys("abcd", one), np.zeros(99, "f4"),
+             np.zeros(99, "f4")),
+            programs.used()["training step, float32"], programs.used()["messages, float32"]]
+    for f, *args in jobs:
+        usage = nvrtc.compile("typedef int I;\n" + source(programs.optimized(f, *args)[0]), arch).usage
+        assert usage
+        assert {name: u for name, u in usage.items() if u.spilled or u.registers > 128} == {}
+
+
+@needs_nvrtc
+def test_offsets_of_64_bits_compile():
+    f, *args = programs.used()["messages"]
+    text = source(programs.optimized(f, *args)[0])
+    assert nvrtc.compile("typedef long long I;\n" + text, "sm_90").usage.keys() == nvrtc.compile(
+        "typedef int I;\n" + text, "sm_90").usage.keys()
+
+
+@needs_nvrtc
+def test_what_nvrtc_refuses_is_shown():
+    with pytest.raises(MinigradError, match="no_such_type"):
+        nvrtc.compile('extern "C" __global__ void f(no_such_type* x) {}', "sm_90")
+
+
+def test_without_nvrtc_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(nvrtc, "find", lambda name: None)
+    with pytest.raises(MinigradError, match="pip install nvidia-cuda-nvrtc"):
+        nvrtc.compile("// what no other test compiles", "sm_90")

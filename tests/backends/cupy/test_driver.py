@@ -1,0 +1,182 @@
+"""What is said where something is missing, and what the driver and cuBLAS are asked for."""
+
+import ctypes
+import importlib.util
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.backends.cupy import driver
+from minigrad.backends.cupy.program import pack
+from minigrad.errors import MinigradError
+
+
+class Library:
+    """A stand-in for libcuda that finds `count` devices."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def cuInit(self, flags):
+        return 0
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = self.count
+        return 0
+
+
+def have(monkeypatch, cupy=True, cuda=None, libraries=(), available=False):
+    class Runtime:
+        driverGetVersion = staticmethod(lambda: 11000)
+        runtimeGetVersion = staticmethod(lambda: 13000)
+
+    class Cuda:
+        is_available = staticmethod(lambda: available)
+        runtime = Runtime
+
+    monkeypatch.setitem(sys.modules, "cupy", type("cupy", (), {"cuda": Cuda}) if cupy else None)
+    monkeypatch.setattr(driver, "_libcuda", lambda: cuda)
+    monkeypatch.setattr(driver, "find", lambda name: name if name in libraries else None)
+
+
+def test_each_thing_that_may_be_missing_is_named(monkeypatch):
+    both = ("nvrtc", "cublas")
+    for world, words in (
+            ({"cupy": False}, "pip install 'minigrad[cuda]'"),
+            ({}, "no NVIDIA driver found"),
+            ({"cuda": Library(0)}, "no GPU is found"),
+            ({"cuda": Library(1)}, "too old"),
+            ({"cuda": Library(1), "available": True}, "pip install nvidia-cuda-nvrtc"),
+            ({"cuda": Library(1), "available": True, "libraries": ("nvrtc",)}, "pip install nvidia-cublas")):
+        have(monkeypatch, **world)
+        assert words in driver.missing()
+        assert "\n" not in driver.missing()
+        with pytest.raises(MinigradError, match="backend 'cupy': "):
+            mg.compile(np.sin, backend="cupy")
+    have(monkeypatch, cuda=Library(1), available=True, libraries=both)
+    monkeypatch.setitem(sys.modules, "array_api_compat", None)
+    assert "array-api-compat is not installed" in driver.missing()
+
+
+def test_import_needs_no_gpu():
+    assert "minigrad.backends.cupy" in sys.modules
+    if importlib.util.find_spec("cupy") is None:
+        assert "CuPy is not installed" in driver.missing()
+
+
+def test_precision_is_one_of_two():
+    with pytest.raises(MinigradError, match="backend 'numpy' has no option precision"):
+        mg.compile(np.sin, backend="numpy", precision="tf32")
+    with pytest.raises(MinigradError, match="has no option speed"):
+        mg.compile(np.sin, backend="cupy", speed="high")
+
+
+class Recorder:
+    """A library whose functions note their arguments and succeed, or return the status asked for."""
+
+    def __init__(self):
+        self.calls, self.status = [], {}
+
+    def __getattr__(self, name):
+        def function(*args):
+            self.calls.append((name, args))
+            if name == "cuGetErrorString":
+                args[1]._obj.value = b"no such thing"
+            return self.status.get(name, 0)
+
+        return function
+
+    def names(self):
+        return [name for name, _ in self.calls]
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Return `Cuda` on libraries that only note what is called."""
+
+    class OutOfMemoryError(Exception):
+        pass
+
+    class Stream:
+        def __init__(self, non_blocking=False):
+            self.ptr = 7 if non_blocking else 0
+
+    class Device:
+        compute_capability = "90"
+
+        def use(self):
+            """Nothing to do."""
+
+    space = types.SimpleNamespace
+    cupy = types.ModuleType("cupy")
+    cupy.cuda = space(Device=Device, Stream=Stream, get_current_stream=Stream, runtime=space(free=lambda p: None),
+                      memory=space(OutOfMemoryError=OutOfMemoryError))
+    cupy.empty = np.empty
+    compat = types.ModuleType("array_api_compat")
+    compat.cupy = types.ModuleType("array_api_compat.cupy")
+    for name, module in (("cupy", cupy), ("array_api_compat", compat), ("array_api_compat.cupy", compat.cupy)):
+        monkeypatch.setitem(sys.modules, name, module)
+    cuda_library, blas = Recorder(), Recorder()
+    monkeypatch.setattr(driver, "check", lambda: None)
+    monkeypatch.setattr(driver, "_libcuda", lambda: cuda_library)
+    monkeypatch.setattr(driver, "find", lambda name: blas)
+    monkeypatch.setattr(driver.nvrtc, "compile", lambda text, arch: types.SimpleNamespace(cubin=text.encode()))
+    made = driver.Cuda()
+    made.blas, made.error = blas, OutOfMemoryError
+    return made
+
+
+def test_kernels_are_loaded_once_and_launched_on_the_current_stream(cuda):
+    f = cuda.function("text", "k1")
+    cuda.function("text", "k2")
+    assert cuda.library.names().count("cuModuleLoadData") == 1
+    params = pack([ctypes.c_int(5), ctypes.c_uint64(1 << 40)])
+    cuda.launch(f, 12, 256, params)
+    name, args = cuda.library.calls[-1]
+    assert name == "cuLaunchKernel"
+    assert args[1:8] == (12, 1, 1, 256, 1, 1, 0)
+    assert (args[8].value, args[10]) == (None, None)
+    assert ctypes.c_int.from_address(args[9][0]).value == 5
+    assert ctypes.c_uint64.from_address(args[9][1]).value == 1 << 40
+
+
+def test_a_capture_goes_to_a_stream_of_its_own_and_ends_after_an_error(cuda):
+    f = cuda.function("text", "k1")
+    graph = cuda.capture(lambda: cuda.launch(f, 1, 256, pack([])))
+    names = cuda.library.names()
+    assert names[-5:] == ["cuStreamBeginCapture_v2", "cuLaunchKernel", "cuStreamEndCapture",
+                          "cuGraphInstantiateWithFlags", "cuGraphDestroy"]
+    assert cuda.library.calls[-4][1][8].value == 7
+    graph.launch()
+    assert cuda.library.calls[-1][0] == "cuGraphLaunch"
+    assert cuda.stream() == 0
+    cuda.library.status["cuLaunchKernel"] = 700
+    with pytest.raises(MinigradError, match=r"cuLaunchKernel: no such thing \(700\)"):
+        cuda.capture(lambda: cuda.launch(f, 1, 256, pack([])))
+    assert cuda.library.names()[-1] == "cuStreamEndCapture"
+    assert cuda.stream() == 0
+
+
+@pytest.mark.parametrize(("dtype", "precision", "kind", "compute"), [
+    ("f4", "highest", 0, 68), ("f4", "tf32", 0, 77), ("f8", "tf32", 1, 70), ("f2", "highest", 2, 68)])
+def test_products_are_those_of_the_transposes(cuda, dtype, precision, kind, compute):
+    cuda.gemm(np.dtype(dtype), precision, (2, 3, 4, 5), (100, False, 5, 15), (200, True, 6, 20), 300, 400)
+    assert cuda.blas.names()[-3:] == ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmStridedBatchedEx"]
+    _, workspace = cuda.blas.calls[-2]
+    assert (workspace[1].value, workspace[2].value) == (400, driver.BLAS_ROOM)
+    _, args = cuda.blas.calls[-1]
+    plain = [a.value if hasattr(a, "value") else a for a in args[1:]]
+    plain[5] = plain[14] = None  # the addresses of 1 and 0
+    assert plain == [1, 0, 4, 3, 5, None, 200, kind, 6, 20, 100, kind, 5, 15, None, 300, kind, 4, 12, 2, compute, -1]
+
+
+def test_cupys_error_of_memory_becomes_pythons(cuda, monkeypatch):
+    def full(shape, dtype):
+        raise cuda.error("out of memory allocating 8 bytes")
+
+    monkeypatch.setattr(sys.modules["cupy"], "empty", full)
+    with pytest.raises(MemoryError, match="allocating 8 bytes"):
+        cuda.empty((1,), "f8")

@@ -1,0 +1,156 @@
+"""What only a GPU can show: CuPy's arrays in and out, other libraries' arrays, streams, memory, the same bits again."""
+
+import threading
+
+import numpy as np
+import optree
+import pytest
+
+import minigrad as mg
+from minigrad.primitive import on_host
+
+from . import programs
+from .test_kernels import close
+
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
+AXES = (None, 0, 0)
+MEAN = mg.mean_loss(programs.softmax_loss, AXES)
+
+
+def on_gpu(tree):
+    cupy = pytest.importorskip("cupy")
+    return optree.tree_map(cupy.asarray, tree)
+
+
+def same(have, want, rtol=1e-9):
+    leaves = optree.tree_leaves(have)
+    assert all(hasattr(x, "__cuda_array_interface__") for x in leaves)
+    close([on_host(x) for x in leaves], [np.asarray(x) for x in optree.tree_leaves(want)], rtol)
+
+
+@pytest.mark.parametrize("name", sorted(programs.used()))
+def test_compiled_functions_follow_their_arrays(name):
+    f, *args = programs.used()[name]
+    ours = mg.compile(f)
+    want = mg.compile(f, backend="numpy")(*args)
+    for _ in range(3):
+        same(ours(*on_gpu(args)), want, 2e-5 if "float32" in name else 1e-9)
+    assert [e.backend for e in ours.entries] == ["cupy"]
+
+
+@pytest.mark.parametrize("transform", [mg.grad, mg.value_and_grad, lambda f: mg.vmap(programs.softmax_loss, AXES),
+                                       lambda f: mg.per_example_grad(programs.softmax_loss, in_axes=AXES),
+                                       lambda f: mg.microbatch(f, 4)])
+def test_transforms_that_are_not_compiled(transform):
+    args = programs.network(9)
+    same(transform(MEAN)(*on_gpu(args)), transform(MEAN)(*args))
+
+
+def test_special_functions():
+    x = np.linspace(0.2, 0.8, 40)
+    for name in ("erf", "erfinv", "digamma", "gammaln", "i0", "i1e", "expi", "spence", "ndtri", "log_ndtr"):
+        f = getattr(mg.special, name)
+        same(mg.compile(f)(on_gpu(x)), f(x), 1e-7)
+        same(mg.grad(lambda x, f=f: f(x).sum())(on_gpu(x)), mg.grad(lambda x, f=f: f(x).sum())(x), 1e-7)
+
+
+def test_callbacks_see_numpys_arrays():
+    x = np.random.default_rng(0).normal(size=5)
+    same(mg.compile(lambda x: mg.callback(lambda a: np.sort(a), mg.f64[5], x) * 2)(on_gpu(x)), np.sort(x) * 2)
+
+
+def test_arrays_of_pytorch_and_jax():
+    cupy = pytest.importorskip("cupy")
+    torch = pytest.importorskip("torch")
+    step = mg.compile(mg.value_and_grad(MEAN))
+    args = programs.network(9)
+    want = step(*args)
+    have = step(*optree.tree_map(lambda a: torch.as_tensor(a, device="cuda"), args))
+    same(have, want)
+    gradient = have[1]["a"]
+    shared = torch.from_dlpack(gradient)
+    assert shared.data_ptr() == gradient.data.ptr
+    cupy.cuda.Device().synchronize()
+    jax = pytest.importorskip("jax")
+    if jax.devices()[0].platform == "gpu":
+        np.testing.assert_allclose(np.asarray(jax.dlpack.from_dlpack(gradient)), gradient.get(), rtol=1e-6)
+
+
+def test_the_same_bits_in_every_run():
+    for name in ("training step, float32", "messages, float32", "clipped mean"):
+        f, *args = programs.used()[name]
+        step, args = mg.compile(f), on_gpu(args)
+        first = [on_host(x).tobytes() for x in optree.tree_leaves(step(*args))]
+        for _ in range(20):
+            assert [on_host(x).tobytes() for x in optree.tree_leaves(step(*args))] == first
+
+
+def test_streams_and_threads_do_not_disturb_each_other():
+    cupy = pytest.importorskip("cupy")
+    step = mg.compile(mg.value_and_grad(MEAN))
+    cases = [programs.network(n) for n in (64, 64, 65, 1000)]
+    want = [mg.compile(mg.value_and_grad(MEAN), backend="numpy")(*args) for args in cases]
+    failures = []
+
+    def work(k):
+        try:
+            with cupy.cuda.Stream(non_blocking=True) as stream:
+                args = on_gpu(cases[k])
+                results = [step(*args) for _ in range(30)]
+                stream.synchronize()
+                for r in results:
+                    same(r, want[k])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert failures == []
+
+
+def test_out_of_memory():
+    cupy = pytest.importorskip("cupy")
+    f = mg.compile(lambda x: np.linalg.norm(np.sin(x)[:, None] @ np.cos(x)[None]))
+    pool = cupy.get_default_memory_pool()
+    with pytest.raises(MemoryError, match="GPU's memory"):
+        f(cupy.ones(3_000_000))
+    assert pool.used_bytes() < 2**30
+    same(f(cupy.ones(10)), np.linalg.norm(np.sin(np.ones(10))[:, None] @ np.cos(np.ones(10))[None]))
+
+
+def test_an_index_out_of_range_is_reported_by_a_later_call():
+    cupy = pytest.importorskip("cupy")
+    f = mg.compile(lambda x, i: x[i] * 2)
+    x = cupy.arange(4.0)
+    with pytest.raises(IndexError, match=r"test_gpu\.py"):  # noqa: PT012  (which of the two calls, the device decides)
+        f(x, cupy.asarray([1, 9]))
+        cupy.cuda.Device().synchronize()
+        f(x, cupy.asarray([1, 2]))
+    same(f(x, cupy.asarray([1, 2])), [2.0, 4.0])
+
+
+def test_tf32_is_asked_for_and_is_less_exact():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 512, 512)).astype("f4")
+    exact = a.astype(float) @ b.astype(float)
+    error = {p: np.linalg.norm(on_host(mg.compile(np.matmul, backend="cupy", precision=p)(a, b)) - exact)
+             / np.linalg.norm(exact) for p in ("highest", "tf32")}
+    assert error["highest"] < 2e-6
+    assert error["highest"] < error["tf32"] < 1e-2
+
+
+def test_training_on_the_gpu():
+    args = programs.network(200, "f4")
+    init, update = mg.optim.adam(0.05)
+    step = mg.compile(mg.value_and_grad(MEAN))
+    params, x, y = on_gpu(args)
+    state = init(params)
+    values = []
+    for _ in range(30):
+        value, gradient = step(params, x, y)
+        params, state = update(gradient, state, params)
+        values.append(float(value))
+    assert values[-1] < values[0]

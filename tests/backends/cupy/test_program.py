@@ -1,0 +1,307 @@
+"""The executor, on the stand-in for the driver: arguments, arena, replay, threads, and what goes wrong."""
+
+import ctypes
+import threading
+
+import numpy as np
+import optree
+import pytest
+
+import minigrad as mg
+from minigrad import walk
+from minigrad.backends.cupy import dedicated, program
+from minigrad.backends.cupy.prelude import COMMON
+from minigrad.backends.cupy.program import Program
+from minigrad.errors import MinigradError
+from minigrad.graph import Graph
+from minigrad.primitive import on_host
+
+from ...passes.programs import input_, node
+from . import programs
+from .test_kernels import close
+
+AXES = (None, 0, 0)
+
+
+def step(precision="highest"):
+    mean = mg.mean_loss(programs.softmax_loss, AXES)
+    return (mg.compile(mg.value_and_grad(mean), backend="cupy", precision=precision),
+            mg.compile(mg.value_and_grad(mean), backend="numpy"))
+
+
+def same(have, want, rtol=1e-9):
+    close([on_host(x) for x in optree.tree_leaves(have)], optree.tree_leaves(want), rtol)
+
+
+def test_one_program_serves_every_batch_size(on_device):
+    ours, numpys = step()
+    for batch in (1, 5, 300, 5, 5, 5, 300, 300):
+        args = programs.network(batch)
+        same(ours(*args), numpys(*args))
+    assert len(ours.entries) == 1
+    assert ours.entries[0].backend == "cupy"
+
+
+def test_a_program_is_captured_on_its_second_run_and_then_replayed(on_stand_in):
+    ours, _ = step()
+    args = programs.network(6)
+    ours(*args)
+    assert on_stand_in.graphs == []
+    for _ in range(3):
+        ours(*args)
+    (graph,) = on_stand_in.graphs
+    assert graph.launches == 3
+    assert any(call[0] == on_stand_in.gemm for call in graph.calls)
+
+
+def test_a_graph_serves_other_arguments_and_gives_other_results(on_device):
+    ours, numpys = step()
+    rng = np.random.default_rng(0)
+    results = []
+    for _ in range(5):
+        params, x, y = programs.network(6)
+        params = optree.tree_map(lambda a: a + rng.normal(size=a.shape), params)
+        results.append((ours(params, x, y), numpys(params, x, y)))
+    for have, want in results:
+        same(have, want)
+
+
+def test_arguments_need_not_be_contiguous_or_of_the_dtype(on_device):
+    ours, numpys = step()
+    params, x, y = programs.network(8)
+    turned = {k: np.asfortranarray(v) for k, v in params.items()}
+    same(ours(turned, np.repeat(x, 2, 0)[::2], y.astype("i4")), numpys(turned, x, y.astype("i4")))
+
+
+def test_parts_that_cannot_be_captured_run_between_graphs(on_stand_in):
+    def f(x):
+        y = np.exp(np.sin(x)).sum(1)
+        z = np.linalg.solve(np.eye(3) * 4 + x[:3], y[:3])
+        return np.cumsum(np.tanh(z)), np.tanh(y) * z.sum()
+
+    ours, numpys = mg.compile(f, backend="cupy"), mg.compile(f, backend="numpy")
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    for _ in range(4):
+        same(ours(x), numpys(x))
+    assert len(on_stand_in.graphs) == 2
+    (note,) = [s for s in ours.stages if s.name == "capture"]
+    assert "solve is evaluated by CuPy" in note.after
+
+
+def test_what_the_driver_does_not_capture_runs_all_the_same(on_stand_in, monkeypatch):
+    def refuse(work):
+        raise MinigradError("cuStreamEndCapture failed (901)")
+
+    monkeypatch.setattr(on_stand_in, "capture", refuse)
+    ours, numpys = step()
+    args = programs.network(6)
+    for _ in range(4):
+        same(ours(*args), numpys(*args))
+    (stage,) = [s for s in ours.entries[0].program.stages if s.name == "capture"]
+    assert "not captured: cuStreamEndCapture" in stage.after
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: mg.scan(lambda c, r: (np.tanh(c + r), c * r), np.zeros(3), x),
+    lambda x: mg.while_loop(lambda c: c.sum() < 50, lambda c: c * 2 + 1, np.abs(x[0])),
+    lambda x: mg.vmap(lambda r: mg.cond(r.sum() > 0, np.sin, np.exp, r))(x),
+    lambda x: mg.microbatch(mg.mean_loss(lambda r: np.sum(np.tanh(r) ** 2)), 3)(x)])
+def test_held_programs(on_device, f):
+    x = np.random.default_rng(2).normal(size=(7, 3))
+    ours, numpys = mg.compile(f, backend="cupy"), mg.compile(f, backend="numpy")
+    for _ in range(3):
+        same(ours(x), numpys(x))
+
+
+def test_results_are_the_callers_own(on_stand_in):
+    ours, _ = step()
+    args = programs.network(6)
+    first = optree.tree_leaves(ours(*args))
+    kept = [a.copy() for a in first]
+    for _ in range(3):
+        for a in optree.tree_leaves(ours(*args)):
+            a[...] = 0
+    close(first, kept, 0)
+
+
+def test_several_threads_at_once(on_device):
+    ours, numpys = step()
+    cases = [programs.network(batch) for batch in (2, 3, 4, 4)]
+    want = [numpys(*args) for args in cases]
+    failures = []
+
+    def work(k):
+        try:
+            for _ in range(6):
+                same(ours(*cases[k]), want[k])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert failures == []
+
+
+def test_only_some_sizes_are_kept(on_stand_in):
+    ours, _ = step()
+    for batch in range(1, program.KEPT + 4):
+        ours(*programs.network(batch))
+    assert len(ours.entries[0].program._pools) == program.KEPT
+
+
+def test_out_of_memory_is_said_memory_is_returned_and_the_next_call_works(on_stand_in):
+    ours, numpys = step()
+    large, small = programs.network(3000), programs.network(5)
+    ours(*small)
+    on_stand_in.limit = 100_000
+    ours.entries[0].program._pools.clear()
+    with pytest.raises(MemoryError, match=r"do not fit into the GPU's memory.*mg\.microbatch"):
+        ours(*large)
+    assert on_stand_in.released
+    assert not any(ours.entries[0].program._pools.values())
+    on_stand_in.limit = None
+    same(ours(*small), numpys(*small))
+
+
+def test_an_index_out_of_range_is_an_error(on_stand_in):
+    f = mg.compile(lambda x, i: np.tanh(x[i]) + 1, backend="cupy")
+    x = np.arange(4.0)
+    np.testing.assert_allclose(f(x, np.array([0, -4, 3])), np.tanh(x[[0, 0, 3]]) + 1)
+    for bad in (4, -5):
+        with pytest.raises(IndexError, match=r"test_program\.py"):
+            f(x, np.array([0, bad]))
+    np.testing.assert_allclose(f(x, np.array([1, 2])), np.tanh(x[1:3]) + 1)
+    g = mg.compile(lambda x, i: (np.zeros(3) * x[0]).at[i].add(x[:2]), backend="cupy")
+    with pytest.raises(IndexError, match="an index is out of range"):
+        g(x, np.array([0, 3]))
+
+
+def test_scalars_and_plain_numbers(on_stand_in):
+    f = mg.compile(lambda a, b: (a * b + 1, np.sin(b)), backend="cupy")
+    for have, want in zip(f(2.0, np.float32(3)), (7.0, np.sin(np.float32(3))), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-6)
+
+
+def test_the_page_says_what_was_done(on_stand_in):
+    ours, _ = step("tf32")
+    ours(*programs.network(6))
+    names = [s.name for s in ours.stages]
+    assert names[-3:] == ["kernels", "arena", "capture"]
+    (kernels,) = [s for s in ours.stages if s.name == "kernels"]
+    assert "precision tf32" in kernels.note
+    assert "__global__ void" in ours.source
+    with pytest.raises(MinigradError, match="no precision 'low'"):
+        mg.compile(np.sin, backend="cupy", precision="low")(np.ones(3))
+
+
+def test_debug_nans_runs_node_by_node(on_stand_in):
+    f = mg.compile(lambda x: np.log(x - 1), backend="cupy")
+    with mg.debug_nans(), pytest.raises(FloatingPointError, match="log"):
+        f(np.zeros(2))
+
+
+def test_values_that_live_at_the_same_time_do_not_overlap(on_stand_in):
+    for f, *args in programs.used().values():
+        graph, _, sizes = programs.optimized(f, *args)
+        made = Program(graph, device=on_stand_in)
+        offsets, total = program.layout(made.recipe, sizes)
+        spans = {**made.recipe.span, **{("partial", k): (k, k) for k in range(len(made.recipe.ops))}}
+        size = {**made.recipe.bytes, **{("partial", k): getattr(op, "partials", lambda sizes: 0)
+                                        for k, op in enumerate(made.recipe.ops)}}
+        places = [(*spans[key], at, at + size[key](sizes)) for key, at in offsets.items()]
+        for i, (a, b, low, high) in enumerate(places):
+            assert low % program.ALIGN == 0
+            assert high <= total
+            for c, d, low2, high2 in places[:i]:
+                assert b < c or d < a or high <= low2 or high2 <= low
+
+
+def test_large_programs_have_offsets_of_64_bits(on_stand_in, monkeypatch):
+    monkeypatch.setattr(program, "_WIDE", 10)
+    ours, numpys = step()
+    args = programs.network(6)
+    same(ours(*args), numpys(*args))
+    assert any(text.startswith("typedef long long I;") for text in on_stand_in._spaces)
+
+
+@pytest.mark.parametrize("n", [2, 256, 512, 1024, 4096])
+def test_the_sorting_network(stand_in, n):
+    rng = np.random.default_rng(n)
+    keys = rng.permutation(n).astype(np.uint64) * np.uint64(977)
+    want = np.sort(keys)
+    for name, blocks, numbers in dedicated.sorting(n):
+        stand_in.launch(stand_in.function(COMMON, name), blocks, 256, program.pack(
+            [ctypes.c_uint64(keys.ctypes.data), *map(ctypes.c_longlong, numbers)]))
+    np.testing.assert_array_equal(keys, want)
+
+
+@pytest.mark.parametrize(("subscripts", "x", "y"), [
+    ("ik,kj->ij", (3, 4), (4, 5)), ("k,kj->j", (4,), (4, 5)), ("ik,k->i", (3, 4), (4,)),
+    ("zik,zkj->zij", (2, 3, 4), (2, 4, 5)), ("yzik,yzkj->yzij", (6, 2, 3, 4), (6, 2, 4, 5)), ("k,k->", (4,), (4,))])
+def test_products_of_views(device, subscripts, x, y):
+    """Transposed, sliced and repeated operands are multiplied as they lie in memory, or copied where they cannot be."""
+    def views(shape):
+        yield input_(*shape), lambda v: v
+        n = len(shape)
+        if n > 1:
+            perm = (*range(n - 2), n - 1, n - 2)
+            turned = input_(*(shape[a] for a in perm))
+            yield turned, lambda v: node("transpose", v, perm=perm)
+            yield input_(*shape[1:]), lambda v: node("expand", v, shape=shape, axes=(0,))
+        wide = input_(*(2 * d for d in shape))
+        yield wide, lambda v: node("slice", v, start=(1,) * n, stop=tuple(d + 1 for d in shape), step=(1,) * n)
+        yield wide, lambda v: node("slice", v, start=(0,) * n, stop=v.shape, step=(2,) * n)
+        yield input_(*shape), lambda v: node("flip", v, axes=(0,))
+
+    rng = np.random.default_rng(0)
+    jobs = []
+    for a, f in views(x):
+        for b, g in views(y):
+            graph = Graph((a, b), (node("einsum", f(a), g(b), subscripts=subscripts),))
+            jobs.append((graph, Program(graph, device=device)))
+    programs.compile_ahead(device, [(made, [{}]) for _, made in jobs])
+    for graph, made in jobs:
+        arrays = [rng.normal(size=n.shape) for n in graph.inputs]
+        for _ in range(2):
+            close(programs.call(made, arrays, {}), walk.evaluate(graph, arrays), 1e-12)
+
+
+def test_compare_runs_on_the_device(on_device):
+    params, x, y = programs.network(6)
+    report = mg.compare(programs.softmax_loss, params, (x, y), backend="cupy", repeats=1, progress=False)
+    assert [row.name for row in report.rows] == ["loop", "unrolled", "vmapped", "microbatched"]
+    assert all(row.difference < 1e-9 for row in report.rows)
+    assert "__global__" in report.source
+
+
+def test_examples_of_different_size(on_device):
+    nodes, edges = mg.axis("node"), mg.axis("edge")
+
+    @mg.example
+    class Molecule:
+        x: mg.f64[nodes, 4]
+        src: mg.index(nodes)[edges]
+        dst: mg.index(nodes)[edges]
+        y: mg.f64[()]
+
+    def one(n, m):
+        return Molecule(x=rng.normal(size=(n, 4)), src=rng.integers(0, n, m), dst=rng.integers(0, n, m),
+                        y=np.float64(rng.normal()))
+
+    def loss(p, g):
+        h = np.tanh(mg.segment_sum((g.x @ p["w"])[g.src], g.dst, g.x.shape[0]))
+        return (np.mean(h, 0) @ p["v"] + h.max(0).sum() - g.y) ** 2
+
+    rng = np.random.default_rng(0)
+    params = {"w": rng.normal(size=(4, 6)), "v": rng.normal(size=6)}
+    f = mg.value_and_grad(mg.mean_loss(loss, (None, 0)))
+    ours, numpys = mg.compile(f, backend="cupy"), mg.compile(f, backend="numpy")
+    for sizes in ([(3, 5), (7, 20), (1, 0), (5, 9)], [(2, 2)], [(3, 5), (7, 20), (1, 0), (5, 9)]):
+        batch = mg.batch([one(*s) for s in sizes])
+        for _ in range(2):
+            same(ours(params, batch), numpys(params, batch))
+    assert "all of it is captured" in ours.stages[-1].after
+    assert len(ours.entries) == 1

@@ -16,11 +16,10 @@ from typing import Any
 from ...dims import Symbol, size_of, value
 from ...errors import MinigradError, at_user_line
 from ...graph import Graph, Node, TupleType
-from ...passes.schedule import schedule
+from ...passes.schedule import schedule, symbols_of
 from ...passes.stage import Stage
 from ...walk import concrete
 from ..held import KINDS
-from ..numpy_source import _all_symbols
 from ..workspace import allocate
 from . import driver, gemm
 from .dedicated import keys_of, padded, sorting
@@ -65,7 +64,7 @@ class Program:
         self.held = {n: KINDS[n.prim.name](n, build, self._device.xp) for n in graph.nodes if n.prim.name in KINDS}
         self.source = "\n\n".join([self.recipe.text,
                                    *(text for held in self.held.values() for text in held.sources())])
-        self._symbols = sorted(_all_symbols(graph), key=lambda s: s.uid)
+        self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._pools: dict[tuple[int, ...], deque] = {}
         self._constants: dict[Node, Any] = {}
         self._lock = threading.Lock()

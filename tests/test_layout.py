@@ -25,7 +25,7 @@ LAZY = {"array_api_compat", "cupy", "cupyx", "jax", "llvmlite", "matplotlib", "n
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
 # but for those that need nothing of it.
-ABOUT = {"minigrad.backends.native": "llvmlite"}
+ABOUT = {"minigrad.backends.native": "llvmlite", "minigrad.backends.cupy": "cupy"}
 BARE = {"minigrad.backends.native",
         *(f"minigrad.backends.native.{m}" for m in ("cache", "cpus", "pool", "target", "threads"))}
 

@@ -8,7 +8,6 @@ from typing import Any
 from ..errors import GraphError, MinigradError, at_user_line
 from ..graph import PRINTERS, Graph
 from ..passes import run
-from . import cupy
 from .native import target
 from .numpy import Program
 
@@ -34,7 +33,9 @@ def chosen(backend: str) -> str:
     if wanted == "native" and (reason := target.available()):
         raise MinigradError(at_user_line(f"backend='native': {reason}"))
     if wanted == "cupy":
-        cupy.driver.current()  # says what is missing
+        from .cupy import driver  # here and below, because what few programs need takes long to import
+
+        driver.current()  # says what is missing
     return wanted
 
 
@@ -51,7 +52,9 @@ def build(graph: Graph, backend: str = "numpy", **options: Any) -> Any:
 
         return Native(graph)
     if backend == "cupy":
-        return cupy.Program(graph, **options)
+        from .cupy.program import Program as Cuda
+
+        return Cuda(graph, **options)
     if backend != "numpy":
         raise GraphError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
     return Program(graph)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import optree
 
-from ..backends import cupy
 from ..compiler import Compiled, compile
 from ..graph import Graph
 from ..primitive import on_host
@@ -32,7 +31,9 @@ class Data:
         self._leaves, self._tree, types = flatten_arguments(loss, args, {})
         self._leaves = [np.asarray(x) for x in map(on_host, self._leaves)]
         if backend == "cupy":  # they are moved once, as one would for training
-            device = cupy.driver.current()
+            from ..backends.cupy import driver
+
+            device = driver.current()
             self._leaves = [device.asarray(x, x.dtype) for x in self._leaves]
         self.args = optree.tree_unflatten(self._tree, self._leaves)[0]
         self._axes, self.size = mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)

@@ -31,7 +31,8 @@ from .loops import space_of
 from .prepare import prepare
 from .target import load
 
-KEPT = 8  # sets of sizes for which programs stay bound
+KEPT = 64  # sets of sizes for which a program stays bound
+FEW = 8  # the same, of programs that keep memory for each
 SPARE = 8  # memory that has to grow grows by one part in so many more
 
 
@@ -168,7 +169,7 @@ class Program:
 
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
-            while len(self._pools) >= KEPT:
+            while len(self._pools) >= (FEW if self.why else KEPT):
                 del self._pools[next(iter(self._pools))]
             return self._pools.setdefault(key, deque())
 

@@ -1,7 +1,5 @@
 """The native backend: machine code computes what the reference evaluation does, however it is cut and shared out."""
 
-import threading
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,9 +16,9 @@ from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.passes import run
 
 from ..checks import program as program_of
-from ..passes.programs import F8, arrays_for, input_, node, random_graph
+from ..passes.programs import arrays_for, input_, node, random_graph
 from ..passes.test_random import close
-from .test_numpy import softmax_loss
+from .test_numpy import results_are_the_callers_own, several_threads_at_once, softmax_loss
 
 HELD = ("checkpoint", "chunked", "custom", "scan", "switch")
 
@@ -113,55 +111,12 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 
 def test_results_are_the_callers_own():
-    size = Dim.new("B")
-    x, w = input_(size, 4), input_(4)
-    tanh = node("tanh", x)
-    outputs = (x, tanh, tanh, node("transpose", tanh, perm=(1, 0)), node("reshape", x, shape=(4 * size,)),
-               full(2.0, (size,), F8), node("const", value=np.arange(3.0)), w,
-               node("expand", w, shape=(2, 4), axes=(0,)), node("sum", x, axes=(0,)),
-               node("size", size=size, dtype=F8), node("iota", size=size))
-    graph = Graph((x, w), outputs)
-    program = build(graph)
-    sizes = {size.symbol: 3}
-    arrays = arrays_for(graph, sizes)
-    first, second = program(arrays, sizes), program(arrays, sizes)
-    close(first, walk.evaluate(graph, arrays, sizes))
-    kept = [a.copy() for a in first]
-    everything = [*arrays, *first, *second]
-    for i, a in enumerate(first):
-        assert isinstance(a, np.ndarray)
-        assert a.flags.writeable
-        assert not any(np.shares_memory(a, b) for b in everything if b is not a), outputs[i]
-    for a in second:
-        a[...] = 0
-    close(first, kept)
-    close(program(arrays, sizes), kept)
+    results_are_the_callers_own(build)
 
 
 @pytest.mark.usefixtures("finely_cut")
 def test_several_threads_at_once():
-    graph, size = softmax_loss()
-    program = build(graph)
-    cases = []
-    for seed in range(8):
-        sizes = {size.symbol: 50 + 40 * (seed % 3)}
-        arrays = arrays_for(graph, sizes, seed)
-        cases.append((arrays, sizes, walk.evaluate(graph, arrays, sizes)))
-    errors = []
-
-    def work(arrays, sizes, want):
-        try:
-            for _ in range(30):
-                close(program(arrays, sizes), want)
-        except BaseException as error:
-            errors.append(error)
-
-    workers = [threading.Thread(target=work, args=case) for case in cases]
-    for t in workers:
-        t.start()
-    for t in workers:
-        t.join()
-    assert not errors
+    several_threads_at_once(build)
 
 
 def test_it_works_again_after_an_error():

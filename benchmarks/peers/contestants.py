@@ -200,6 +200,8 @@ def _torch_step(loss: Callable[..., Any]) -> Step:
 
 def with_torch(program: Program) -> Contestant:
     """Return PyTorch's autograd on the loss of a batch."""
+    import torch  # noqa: F401 - absent: the row says so
+
     return Contestant(lambda args: _torch_step(program.torch), put_torch, compiles=False)
 
 
@@ -222,6 +224,8 @@ def with_torch_func(program: Program) -> Contestant:
 
 def with_torch_compile(program: Program) -> Contestant:
     """Return ``torch.compile`` of the loss of a batch."""
+    import torch  # noqa: F401 - absent: the row says so
+
     return Contestant(lambda args: _torch_step(compiled_afresh(program.torch)), put_torch)
 
 

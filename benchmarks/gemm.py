@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from minigrad.backends.native import blas, cache, gemm, target, threads
+from minigrad.backends.native import access, blas, cache, gemm, products, target, threads
 
 from . import harness
 
@@ -32,8 +32,8 @@ def step(bits: int | None) -> Callable[..., None]:
 def bound(call: Callable[..., None], x: np.ndarray, y: np.ndarray, with_blas: bool) -> Callable[[], None]:
     """Return the product of two matrices as a step that is bound to them."""
     out = np.empty((x.shape[0], y.shape[1]), x.dtype)
-    views = [gemm.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
-    args = gemm.gemm_args("ik,kj->ij", *views, x.dtype, with_blas)
+    views = [access.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
+    args = products.gemm_args("ik,kj->ij", *views, x.dtype, with_blas)
     bases = np.array([v.ctypes.data for v in (x, y, out)], np.uintp)
     keep = (args, bases, out, x, y)
     addresses = args.ctypes.data, bases.ctypes.data

@@ -12,7 +12,7 @@ pytest.importorskip("llvmlite")
 
 from llvmlite import ir
 
-from minigrad.backends.native import blas, cache, gemm, target, threads
+from minigrad.backends.native import access, blas, cache, gemm, products, target, threads
 
 if target.available():
     pytest.skip(target.available(), allow_module_level=True)
@@ -45,8 +45,8 @@ def product(subscripts, x, y, out, with_blas=False, machine=None):
         while isinstance(base.base, np.ndarray):
             base = base.base
         bases.append(base.ctypes.data)
-        views.append(gemm.View(i, v.ctypes.data - base.ctypes.data, v.shape, v.strides))
-    args = gemm.gemm_args(subscripts, *views, out.dtype, with_blas and blas.find()[0] is not None)
+        views.append(access.View(i, v.ctypes.data - base.ctypes.data, v.shape, v.strides))
+    args = products.gemm_args(subscripts, *views, out.dtype, with_blas and blas.find()[0] is not None)
     table = np.array(bases, np.uintp)
     step(out.dtype.type, with_blas, machine)(args.ctypes.data, table.ctypes.data)
     return args
@@ -202,9 +202,9 @@ def test_large_products_go_to_blas():
         pytest.skip(blas.find()[1])
     x = np.ones((900, 900), np.float32)
     out = np.empty_like(x)
-    assert product("ik,kj->ij", x, x, out, with_blas=True)[0] == gemm.MATRIX
+    assert product("ik,kj->ij", x, x, out, with_blas=True)[0] == products.MATRIX
     np.testing.assert_array_equal(out, 900)
-    assert product("ik,kj->ij", x[::-1], x, out, with_blas=True)[0] == gemm.GENERATED
+    assert product("ik,kj->ij", x[::-1], x, out, with_blas=True)[0] == products.GENERATED
     np.testing.assert_array_equal(out, 900)
 
 

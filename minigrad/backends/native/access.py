@@ -124,6 +124,27 @@ def dense_strides(shape: Sequence[int], itemsize: int) -> list[int]:
     return strides
 
 
+@dataclass(frozen=True)
+class View:
+    """An operand: where it is, and how its elements lie there.
+
+    Attributes
+    ----------
+    base : int
+        Which of the addresses that a call brings.
+    offset : int
+        Bytes from there to the first element.
+    shape : tuple of int
+    strides : tuple of int
+        In bytes; of any sign, and 0 along axes that are repeated.
+    """
+
+    base: int
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 class Numbers:
     """What shapes, sizes and views are for one set of sizes; each is worked out once."""
 

@@ -18,12 +18,12 @@ from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
 from ..workspace import ALIGN
 from . import blas, gemm, scan, steps, threads
-from .access import Numbers, access, dense_strides
+from .access import Numbers, View, access, dense_strides
 from .cache import generated
-from .gemm import View, gemm_args
 from .kernel import HEAD, Kernel
 from .layout import Layout
 from .loops import space_of
+from .products import gemm_args
 from .runner import runner
 from .target import load
 

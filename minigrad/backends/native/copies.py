@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
-from .gemm import View
+from .access import View
 from .step_code import HEAD, I1, I8, I64, PTR, VOID, Code, Step, arguments, at, step
 
 PIECE = 1 << 18  # bytes of one piece of parallel work

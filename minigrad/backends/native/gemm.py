@@ -1,18 +1,12 @@
 """Matrix products inside native programs: through NumPy's BLAS, by address, or in generated code.
 
-Which of the two a product takes is decided when a program is bound to its sizes, where all sizes and strides are known:
-
-- BLAS takes products of a matrix and a vector, which are as fast as memory is, those of two or three rows with the
-  transpose of a matrix, and large products.
-- Generated code takes all others: it is faster where there are few rows or columns, for outer products and stacks of
-  small products, takes operands of any strides, and shares its work out over the threads that the rest of a program
-  uses. A BLAS has threads of its own, which keep looking for work for a while and meanwhile take the cores of others.
+Which of the two a product takes is decided in `products`.
 
 The generated code works on tiles of a few rows and a few vectors of columns, which stay in registers while it runs
 along the contracted axis. A tile's rows of the right operand are read where they are, or are first copied side by side
 if their elements are not, or do not fill whole vectors. The result's transpose can be computed instead, so that an
 operand that is already the way the tiles want it takes the right operand's place. Each element of the result is a
-chain of fused multiply-adds over at most `_DEPTH` bytes of terms in order, and then a sum of those chains in order: it
+chain of fused multiply-adds over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order: it
 depends neither on how a product is cut into tiles nor on the number of threads. (What BLAS computes may, in its last
 bits, depend on the number of its own threads.)
 
@@ -26,212 +20,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 from llvmlite import ir
 
-from ...ops.contract import parse, split_subscripts
-from .blas import NO_TRANSPOSE, ROW_MAJOR, TRANSPOSE
+from .blas import ROW_MAJOR
+from .products import (
+    A_BASE,
+    A_COL,
+    A_ROW,
+    AXES,
+    B_BASE,
+    B_COL,
+    B_ROW,
+    BATCH,
+    C_BASE,
+    C_LINE,
+    CHUNK,
+    COL_BLOCKS,
+    COLS,
+    DEPTH,
+    FLIPPED,
+    GROUP,
+    GROUPS,
+    HEAD,
+    LDA,
+    LDB,
+    LDC,
+    MATRIX,
+    METHOD,
+    ROW_BLOCKS,
+    ROWS,
+    TRANS_A,
+    TRANS_B,
+    VECTOR,
+    WIDE,
+    K,
+    M,
+    N,
+    lanes,
+)
 from .target import Target, has_fma, host
 
 _I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 _PTR, _VOID = ir.PointerType(), ir.VoidType()
 
-_DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
-_WIDE = 4  # vectors of columns that are copied at a time; more of them where there are fewer terms
-_SMALL = 1 << 10  # multiplications that are done before BLAS has begun
-_LARGE = 1 << 29  # multiplications from which on BLAS is at least as fast
-_PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
-_PIECES = 32  # pieces that are enough for any number of threads to share them out
-_TALL = 128  # rows of one piece, at most
 _BOARD = 4  # vectors of columns that a tile has at most
 _TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
-
-GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS's matrix and vector
-
-# The places of a step's arguments.
-(_METHOD, _BATCH, _M, _N, _K, _A_BASE, _A_OFFSET, _B_BASE, _B_OFFSET, _C_BASE, _C_OFFSET, _A_ROW, _A_COL, _B_ROW,
- _B_COL, _C_LINE, _FLIPPED, _ROWS, _COLS, _GROUP, _CHUNK, _ROW_BLOCKS, _COL_BLOCKS, _GROUPS, _TRANS_A, _TRANS_B,
- _LDA, _LDB, _LDC, _AXES) = range(30)
-_HEAD = 30  # then four for each batch axis: size, and strides of left, right and result
-
-
-def lanes(dtype: np.dtype) -> int:
-    """Return the elements in one vector of the generated code."""
-    return 64 // np.dtype(dtype).itemsize
-
-
-# -- what is decided when the sizes are known ----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class View:
-    """An operand: where it is, and how its elements lie there.
-
-    Attributes
-    ----------
-    base : int
-        Which of the addresses that a call brings.
-    offset : int
-        Bytes from there to the first element.
-    shape : tuple of int
-    strides : tuple of int
-        In bytes; of any sign, and 0 along axes that are repeated.
-    """
-
-    base: int
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, blas: bool) -> np.ndarray:
-    """Return the arguments of a step that computes ``out = einsum(subscripts, x, y)``.
-
-    Parameters
-    ----------
-    subscripts : str
-        Those of a matrix product, see `minigrad.passes.lower.canonical`.
-    x, y, out : View
-        The operands and the result, which overlaps neither, and whose elements are side by side along its last axis.
-    dtype : dtype
-        Of all three: float32 or float64.
-    blas : bool
-        Whether the step was made for a BLAS.
-
-    Returns
-    -------
-    ndarray of int64
-    """
-    terms, result = parse(subscripts)
-    batch, left, right, inner = split_subscripts(*terms, result)
-    n = len(batch)
-    item = np.dtype(dtype).itemsize
-
-    def strides(view: View) -> list[int]:
-        return [s // item for s in view.strides]
-
-    (a, b, c) = map(strides, (x, y, out))
-    size = dict(zip(terms[0] + terms[1], x.shape + y.shape, strict=True))
-    m, columns, k = (size[group] if group else 1 for group in (left, right, inner))
-    rows_a, cols_a = (a[n] if left else 0), a[-1]
-    rows_b, cols_b = b[n], (b[n + 1] if right else 0)
-    rows_c, cols_c = (c[n] if left else 0), (c[-1] if right else 1)
-    axes = _merged([(size[letter], a[i], b[i], c[i]) for i, letter in enumerate(batch)])
-    stack = int(np.prod([axis[0] for axis in axes], dtype=np.int64))
-    case = _Case(stack, m, columns, k, (rows_a, cols_a), (rows_b, cols_b), (rows_c, cols_c), lanes(dtype))
-    return case.pack((x, y, out), axes, blas)
-
-
-def _merged(axes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Drop axes of one element, and join those along which each operand goes on as along the next."""
-    found: list[tuple[int, ...]] = []
-    for axis in axes:
-        if axis[0] == 1:
-            continue
-        if found and all(outer == s * axis[0] for outer, s in zip(found[-1][1:], axis[1:], strict=True)):
-            found[-1] = (found[-1][0] * axis[0], *axis[1:])
-        else:
-            found.append(axis)
-    return found
-
-
-@dataclass(frozen=True)
-class _Case:
-    """The sizes of one product, and its strides in elements."""
-
-    stack: int
-    m: int
-    n: int
-    k: int
-    a: tuple[int, int]
-    b: tuple[int, int]
-    c: tuple[int, int]
-    lanes: int
-
-    def pack(self, views: Sequence[View], axes: list[tuple[int, ...]], blas: bool) -> np.ndarray:
-        x, y, out = views
-        m, n, k, a, b, c = self.m, self.n, self.k, self.a, self.b, self.c
-        method = self.method() if blas else GENERATED
-        flipped = self.wants_flip() if method == GENERATED else method == VECTOR and m == 1
-        if flipped:  # (x y)ᵀ = yᵀ xᵀ
-            m, n, a, b, x, y = n, m, b[::-1], a[::-1], y, x
-            axes = [(size, right, left, to) for size, left, right, to in axes]
-        rows, cols = self.blocks(m, n)
-        head = [0] * _HEAD
-        head[_METHOD], head[_BATCH], head[_M], head[_N], head[_K] = method, self.stack, m, n, k
-        head[_A_BASE:_C_OFFSET + 1] = [x.base, x.offset, y.base, y.offset, out.base, out.offset]
-        head[_A_ROW], head[_A_COL] = a
-        head[_B_ROW], head[_B_COL] = b
-        head[_C_LINE], head[_FLIPPED] = c[0], flipped
-        group = self.group(rows * cols)
-        head[_ROWS], head[_COLS], head[_GROUP], head[_CHUNK] = rows, cols, group, self.chunk()
-        head[_ROW_BLOCKS], head[_COL_BLOCKS], head[_GROUPS] = -(-m // rows), -(-n // cols), -(-self.stack // group)
-        if method != GENERATED:
-            head[_TRANS_A], head[_LDA] = _layout(a, m, k)
-        if method == MATRIX:
-            head[_TRANS_B], head[_LDB] = _layout(b, k, n)
-            head[_LDC] = max(c[0], n)
-        elif method == VECTOR:
-            head[_LDB], head[_LDC] = b[0], 1 if flipped else c[0]
-            if head[_TRANS_A] == TRANSPOSE:  # BLAS takes the sizes of the matrix as it lies there
-                head[_M], head[_K] = k, m
-        head[_AXES] = len(axes)
-        return np.array(head + [v for axis in axes for v in axis], np.int64)
-
-    def method(self) -> int:
-        """Return which way is the fastest of those that BLAS's rules for strides leave."""
-        left, right = _layout(self.a, self.m, self.k), _layout(self.b, self.k, self.n)
-        work = self.m * self.n * self.k
-        if self.m == 1 or self.n == 1:
-            matrix, step = (right, self.a[1]) if self.m == 1 else (left, self.b[0])
-            worth = work > _SMALL or self.wants_flip()
-            return VECTOR if matrix and step > 0 and self.k > 1 and worth else GENERATED
-        turned = self.m < 4 and self.wants_flip()  # most of each vector would be empty
-        return MATRIX if left and right and (work > _LARGE or turned) else GENERATED
-
-    def wants_flip(self) -> bool:
-        """Tell whether the result's transpose is the better one to compute: vectors then run along the rows."""
-        return (_cost(self.n, self.m, self.k, self.a[0], self.lanes) + self.n * self.m
-                < _cost(self.m, self.n, self.k, self.b[1], self.lanes))
-
-    def chunk(self) -> int:
-        """Return how many columns of the right operand are copied at a time: whole tiles, so many that they fit."""
-        depth = _DEPTH * self.lanes // 64
-        return self.lanes * max(_WIDE, _WIDE * depth // max(self.k, 1) // 2 * 2)
-
-    def blocks(self, m: int, n: int) -> tuple[int, int]:
-        """Return how many rows and columns one piece of parallel work has; it does not depend on who does it."""
-        rows, cols = max(min(m, _TALL), 1), _WIDE * self.lanes
-        piece = _PIECE if m > 4 else _PIECE // 8  # few rows take as long as memory does
-        while cols < n and (rows * cols * self.k < piece or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
-            cols *= 2
-        return rows, max(min(n, cols), 1)
-
-    def group(self, elements: int) -> int:
-        """Return how many products of the stack one piece of parallel work has, if it has so many elements of each."""
-        return max(1, min(_PIECE // 4 // max(elements * self.k, elements), -(-self.stack // _PIECES)))
-
-
-def _cost(m: int, n: int, k: int, stride: int, lanes: int) -> float:
-    """Return the cycles, about, of a product whose right operand has `stride` from column to column."""
-    vectors = -(-n // lanes)
-    copied = 0.0 if stride == 1 else n * k * 1.0
-    return vectors * k * max(m, 4) + copied
-
-
-def _layout(strides: tuple[int, int], rows: int, cols: int) -> tuple[int, int] | None:
-    """Return how BLAS would read a matrix: the transpose flag and the leading dimension; None if it cannot."""
-    row, col = strides
-    if (col == 1 or cols == 1) and (row >= max(cols, 1) or rows == 1):
-        return NO_TRANSPOSE, max(row if rows > 1 else 0, cols, 1)
-    if (row == 1 or rows == 1) and (col >= max(rows, 1) or cols == 1):
-        return TRANSPOSE, max(col if cols > 1 else 0, rows, 1)
-    return None
-
-
-# -- the step in IR ------------------------------------------------------------------------------------------
 
 
 def emit_gemm(module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | None,
@@ -289,7 +124,7 @@ class _Gemm:
         self.module, self.name, self.dtype, self.blas_bits, self.machine = module, name, dtype, blas_bits, machine
         self.heights, self.fused = heights(machine), has_fma(machine)
         self.scalar = ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
-        self.item, self.lanes, self.depth = dtype.itemsize, lanes(dtype), _DEPTH // dtype.itemsize
+        self.item, self.lanes, self.depth = dtype.itemsize, lanes(dtype), DEPTH // dtype.itemsize
         self.vector = ir.VectorType(self.scalar, self.lanes)
         suffix = f"v{self.lanes}f{8 * self.item}"
         self.fma = _declare(module, f"llvm.fma.{suffix}", self.vector, [self.vector] * 3)
@@ -459,16 +294,16 @@ class _Gemm:
         context, item, _ = f.args
         args = b.load(context, typ=_PTR)
         bases = b.load(b.gep(context, [_int(1)], source_etype=_PTR), typ=_PTR)
-        packed = b.alloca(self.vector, size=_int(self.depth * _WIDE), name="packed")
+        packed = b.alloca(self.vector, size=_int(self.depth * WIDE), name="packed")
         packed.align = 64
 
         def arg(place: int) -> ir.Value:
             return _arg(b, args, place)
 
-        t, column = _divmod(b, item, arg(_COL_BLOCKS))
-        group, row = _divmod(b, t, arg(_ROW_BLOCKS))
-        first = b.mul(group, arg(_GROUP))
-        with _loop(b, first, _min(b, b.add(first, arg(_GROUP)), arg(_BATCH))) as index:
+        t, column = _divmod(b, item, arg(COL_BLOCKS))
+        group, row = _divmod(b, t, arg(ROW_BLOCKS))
+        first = b.mul(group, arg(GROUP))
+        with _loop(b, first, _min(b, b.add(first, arg(GROUP)), arg(BATCH))) as index:
             self.product(b, args, self.operands(b, args, bases, index), row, column, packed, tiles, pack)
         b.ret_void()
         return f
@@ -480,19 +315,19 @@ class _Gemm:
             return _arg(b, args, place)
 
         a, right, out = operands
-        a_row, a_col, b_row, b_col, line = (arg(p) for p in (_A_ROW, _A_COL, _B_ROW, _B_COL, _C_LINE))
-        flipped = b.trunc(arg(_FLIPPED), _I1)
+        a_row, a_col, b_row, b_col, line = (arg(p) for p in (A_ROW, A_COL, B_ROW, B_COL, C_LINE))
+        flipped = b.trunc(arg(FLIPPED), _I1)
         out_row, out_col = b.select(flipped, _int(1), line), b.select(flipped, line, _int(1))
-        low, left = b.mul(row, arg(_ROWS)), b.mul(column, arg(_COLS))
-        rows = _min(b, arg(_ROWS), b.sub(arg(_M), low))
-        cols = _min(b, arg(_COLS), b.sub(arg(_N), left))
+        low, left = b.mul(row, arg(ROWS)), b.mul(column, arg(COLS))
+        rows = _min(b, arg(ROWS), b.sub(arg(M), low))
+        cols = _min(b, arg(COLS), b.sub(arg(N), left))
         a = self.at(b, a, b.mul(low, a_row))
         right = self.at(b, right, b.mul(left, b_col))
         out = self.at(b, out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
-        chunk = arg(_CHUNK)
+        chunk = arg(CHUNK)
         # A product of no terms is zero: there is one turn then, of no depth.
-        with _loop(b, _int(0), _max(b, arg(_K), _int(1)), _int(self.depth)) as k:
-            depth = _min(b, _int(self.depth), b.sub(arg(_K), k))
+        with _loop(b, _int(0), _max(b, arg(K), _int(1)), _int(self.depth)) as k:
+            depth = _min(b, _int(self.depth), b.sub(arg(K), k))
             add = b.icmp_signed(">", k, _int(0))
             a_here = self.at(b, a, b.mul(k, a_col))
             with _loop(b, _int(0), cols, chunk) as j:
@@ -526,9 +361,9 @@ class _Gemm:
         """Return where the operands and the result of the `index`-th product of the stack begin."""
         left = self.local(b, _I64, index)
         offsets = [self.local(b, _I64, _int(0)) for _ in range(3)]
-        axes = _arg(b, args, _AXES)
+        axes = _arg(b, args, AXES)
         with _loop(b, _int(0), axes) as step:  # the last axis first
-            axis = b.add(_int(_HEAD), b.mul(_int(4), b.sub(b.sub(axes, _int(1)), step)))
+            axis = b.add(_int(HEAD), b.mul(_int(4), b.sub(b.sub(axes, _int(1)), step)))
             size, *strides = (b.load(b.gep(args, [b.add(axis, _int(i))], source_etype=_I64), typ=_I64)
                               for i in range(4))
             quotient, rest = _divmod(b, b.load(left, typ=_I64), size)
@@ -536,7 +371,7 @@ class _Gemm:
             for place, stride in zip(offsets, strides, strict=True):
                 b.store(b.add(b.load(place, typ=_I64), b.mul(rest, stride)), place)
         found = []
-        for place, offset in zip((_A_BASE, _B_BASE, _C_BASE), offsets, strict=True):
+        for place, offset in zip((A_BASE, B_BASE, C_BASE), offsets, strict=True):
             base = b.load(b.gep(bases, [_arg(b, args, place)], source_etype=_PTR), typ=_PTR)
             start = b.gep(base, [_arg(b, args, place + 1)], source_etype=ir.IntType(8))
             found.append(self.at(b, start, b.load(offset, typ=_I64)))
@@ -547,15 +382,15 @@ class _Gemm:
         f, b = self.function("", [_PTR, _PTR])
         args, bases = f.args
         for method, call in ((MATRIX, self.call_matrix), (VECTOR, self.call_vector)) if self.blas_bits else ():
-            with b.if_then(b.icmp_signed("==", _arg(b, args, _METHOD), _int(method))):
-                with _loop(b, _int(0), _arg(b, args, _BATCH)) as index:
+            with b.if_then(b.icmp_signed("==", _arg(b, args, METHOD), _int(method))):
+                with _loop(b, _int(0), _arg(b, args, BATCH)) as index:
                     call(b, args, *self.operands(b, args, bases, index))
                 b.ret_void()
                 b.position_at_end(f.append_basic_block("others"))
         context = b.alloca(_PTR, size=_int(2))
         b.store(args, context)
         b.store(bases, b.gep(context, [_int(1)], source_etype=_PTR))
-        items = b.mul(_arg(b, args, _GROUPS), b.mul(_arg(b, args, _ROW_BLOCKS), _arg(b, args, _COL_BLOCKS)))
+        items = b.mul(_arg(b, args, GROUPS), b.mul(_arg(b, args, ROW_BLOCKS), _arg(b, args, COL_BLOCKS)))
         with b.if_else(b.icmp_signed("==", items, _int(1))) as (one, several):
             with one:
                 b.call(block, [context, _int(0), _int(0)])
@@ -568,14 +403,14 @@ class _Gemm:
     def call_matrix(self, b: ir.IRBuilder, args: ir.Value, left: ir.Value, right: ir.Value, out: ir.Value) -> None:
         size, flag = self.blas_arguments(b, args)
         one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
-        self.call_blas(b, "gemm", ir.Constant(_I32, ROW_MAJOR), flag(_TRANS_A), flag(_TRANS_B), size(_M), size(_N),
-                       size(_K), one, left, size(_LDA), right, size(_LDB), zero, out, size(_LDC))
+        self.call_blas(b, "gemm", ir.Constant(_I32, ROW_MAJOR), flag(TRANS_A), flag(TRANS_B), size(M), size(N),
+                       size(K), one, left, size(LDA), right, size(LDB), zero, out, size(LDC))
 
     def call_vector(self, b: ir.IRBuilder, args: ir.Value, left: ir.Value, right: ir.Value, out: ir.Value) -> None:
         size, flag = self.blas_arguments(b, args)
         one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
-        self.call_blas(b, "gemv", ir.Constant(_I32, ROW_MAJOR), flag(_TRANS_A), size(_M), size(_K), one, left,
-                       size(_LDA), right, size(_LDB), zero, out, size(_LDC))
+        self.call_blas(b, "gemv", ir.Constant(_I32, ROW_MAJOR), flag(TRANS_A), size(M), size(K), one, left,
+                       size(LDA), right, size(LDB), zero, out, size(LDC))
 
     def blas_arguments(self, b: ir.IRBuilder, args: ir.Value) -> tuple[Callable, Callable]:
         """Return functions that load an argument as BLAS's integer, and as its flag."""

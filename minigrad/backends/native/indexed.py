@@ -18,8 +18,8 @@ from llvmlite import ir
 
 from ...ops.scatter import worst
 from . import expressions as ex
+from .access import View
 from .copies import copy
-from .gemm import View
 from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, arguments, at, step, widths
 
 Place = tuple[int, int]  # a base, and bytes from there

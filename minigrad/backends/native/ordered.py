@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from . import expressions as ex
-from .gemm import View
+from .access import View
 from .indexed import any_of
 from .step_code import HEAD, I1, I32, I64, Code, Step, arguments, at, step, widths
 

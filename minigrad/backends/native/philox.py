@@ -11,7 +11,7 @@ from llvmlite import ir
 
 from ...ops.random import MULTIPLIERS, ROUNDS, WEYL
 from . import expressions as ex
-from .gemm import View
+from .access import View
 from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, arguments, at, least, step
 
 _LANES = 16  # counters at a time

@@ -9,7 +9,7 @@ from ...dims import Symbol, size_of, value
 from ...graph import ArrayType, Node
 from ...walk import concrete
 from . import copies, expressions, indexed, ordered, philox
-from .gemm import View
+from .access import View
 from .step_code import Step
 
 Place = tuple[int, int]  # a base, and bytes from there

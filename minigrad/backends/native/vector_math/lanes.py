@@ -14,7 +14,6 @@ from llvmlite import ir
 MANTISSA = {32: 23, 64: 52}
 BIAS = {32: 127, 64: 1023}
 SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
-LARGEST = {32: float(np.finfo(np.float32).max), 64: float(np.finfo(np.float64).max)}
 FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
 
 

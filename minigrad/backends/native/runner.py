@@ -18,7 +18,29 @@ from .target import load
 _DATA = object.__basicsize__  # where an array object has the address of its elements: behind what all objects have
 _ITEMS = tuple.__basicsize__  # where a tuple has its items
 
-_TEXT = f"""
+STEPS = """
+define internal void @steps(ptr %table, i64 %n, ptr %bases) {
+entry:
+  br label %test
+test:
+  %i = phi i64 [ 0, %entry ], [ %next, %body ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %body, label %end
+body:
+  %two = mul i64 %i, 2
+  %step = getelementptr ptr, ptr %table, i64 %two
+  %function = load ptr, ptr %step
+  %field = getelementptr ptr, ptr %step, i64 1
+  %args = load ptr, ptr %field
+  call void %function(ptr %args, ptr %bases)
+  %next = add i64 %i, 1
+  br label %test
+end:
+  ret void
+}
+"""  # calls the functions of a table of n pairs: a function and its arguments
+
+_TEXT = STEPS + f"""
 define void @mg_fill(ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
 entry:
   %start = getelementptr ptr, ptr %bases, i64 %first
@@ -42,23 +64,8 @@ end:
 }}
 
 define void @mg_run(ptr %steps, i64 %n, ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
-entry:
   call void @mg_fill(ptr %bases, ptr %arrays, i64 %first, i64 %count)
-  br label %test
-test:
-  %i = phi i64 [ 0, %entry ], [ %next, %body ]
-  %more = icmp slt i64 %i, %n
-  br i1 %more, label %body, label %end
-body:
-  %two = mul i64 %i, 2
-  %step = getelementptr ptr, ptr %steps, i64 %two
-  %function = load ptr, ptr %step
-  %field = getelementptr ptr, ptr %step, i64 1
-  %args = load ptr, ptr %field
-  call void %function(ptr %args, ptr %bases)
-  %next = add i64 %i, 1
-  br label %test
-end:
+  call void @steps(ptr %steps, i64 %n, ptr %bases)
   ret void
 }}
 """

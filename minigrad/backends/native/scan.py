@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .cache import object_code
+from .runner import STEPS
 from .target import load
 
 # Of each argument block: how many steps, whether the last is the first, the table of the body's steps and its length,
@@ -15,7 +16,7 @@ from .target import load
 _HEAD = 8
 _FIXED, _SLICED, _CARRIED = 3, 4, 10  # numbers that each value of a kind has
 
-_TEXT = f"""
+_TEXT = STEPS + f"""
 define internal ptr @address(ptr %args, i64 %at, ptr %bases) alwaysinline {{
   %place = getelementptr i64, ptr %args, i64 %at
   %base = load i64, ptr %place
@@ -73,7 +74,7 @@ fixed:
   br label %fixed_test
 
 step_test:
-  %t = phi i64 [ 0, %fixed_test ], [ %t_next, %steps_done ]
+  %t = phi i64 [ 0, %fixed_test ], [ %t_next, %run ]
   %t_more = icmp slt i64 %t, %length
   br i1 %t_more, label %step, label %end
 step:
@@ -111,7 +112,7 @@ carried_start:
 carried_test:
   %c = phi i64 [ 0, %carried_start ], [ %c_next, %carried ]
   %c_more = icmp slt i64 %c, %n_carried
-  br i1 %c_more, label %carried, label %run_test
+  br i1 %c_more, label %carried, label %run
 carried: ; in slot, out slot, then base and offset of: the start, the end, and two places in turn
   %c_far = mul i64 %c, {_CARRIED}
   %c_at = add i64 %c_far, %carried_from
@@ -132,21 +133,8 @@ carried: ; in slot, out slot, then base and offset of: the start, the end, and t
   %c_next = add i64 %c, 1
   br label %carried_test
 
-run_test:
-  %i = phi i64 [ 0, %carried_test ], [ %i_next, %run ]
-  %i_more = icmp slt i64 %i, %n
-  br i1 %i_more, label %run, label %steps_done
 run:
-  %two = mul i64 %i, 2
-  %pair = getelementptr ptr, ptr %table, i64 %two
-  %function = load ptr, ptr %pair
-  %block_at = getelementptr ptr, ptr %pair, i64 1
-  %block = load ptr, ptr %block_at
-  call void %function(ptr %block, ptr %own)
-  %i_next = add i64 %i, 1
-  br label %run_test
-
-steps_done:
+  call void @steps(ptr %table, i64 %n, ptr %own)
   %t_next = add i64 %t, 1
   br label %step_test
 

@@ -33,7 +33,7 @@ def bound(call: Callable[..., None], x: np.ndarray, y: np.ndarray, with_blas: bo
     """Return the product of two matrices as a step that is bound to them."""
     out = np.empty((x.shape[0], y.shape[1]), x.dtype)
     views = [access.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
-    args = products.gemm_args("ik,kj->ij", *views, x.dtype, with_blas)
+    args = np.array(products.gemm_args("ik,kj->ij", *views, x.dtype, with_blas))
     bases = np.array([v.ctypes.data for v in (x, y, out)], np.uintp)
     keep = (args, bases, out, x, y)
     addresses = args.ctypes.data, bases.ctypes.data

@@ -7,6 +7,7 @@ Under `vmap` the batch is one more subscript: that is all there is to batching a
 
 from __future__ import annotations
 
+import functools
 import math
 import string
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ def _einsum_eval(xp: Any, *xs: Any, subscripts: str) -> Any:
     return contract_two(xp, *xs, *terms, out)
 
 
+@functools.cache
 def split_subscripts(a: str, b: str, out: str) -> tuple[str, str, str, str]:
     """Return the subscripts of a binary contraction by role: batch, left, right, contracted."""
     both = set(a) & set(b)

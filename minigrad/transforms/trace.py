@@ -74,7 +74,7 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
         return f"argument {name()}, a {type(x).__name__}: "
 
     if isinstance(x, (np.ndarray, np.generic)):
-        other = {c.__name__ for c in type(x).__mro__} & {"MaskedArray", "matrix"}
+        other = type(x) is not np.ndarray and {c.__name__ for c in type(x).__mro__} & {"MaskedArray", "matrix"}
         if other:  # their arithmetic is another one
             raise DtypeError(at_user_line(f"{whose()}what a {other.pop()} computes would be lost. Pass np.asarray(x), "
                                           "and a mask as an argument of its own."))

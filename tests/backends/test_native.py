@@ -9,7 +9,7 @@ pytest.importorskip("llvmlite")
 
 import minigrad as mg
 from minigrad import backends, walk
-from minigrad.backends.native import bound, layout, target, threads
+from minigrad.backends.native import recipe, target, threads
 from minigrad.backends.native.program import Program
 from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, Graph, full
@@ -30,8 +30,8 @@ def build(graph: Graph) -> Program:
 @pytest.fixture
 def finely_cut(monkeypatch):
     """Cut everything into blocks of few rows, and hand all of them to the pool."""
-    monkeypatch.setattr(layout, "BLOCK", 40)
-    monkeypatch.setattr(bound, "SERIAL", 0)
+    monkeypatch.setattr(recipe, "BLOCK", 40)
+    monkeypatch.setattr(recipe, "SERIAL", 0)
 
 
 @pytest.mark.usefixtures("finely_cut")
@@ -45,6 +45,32 @@ def test_random_programs(seed, gradient):
         sizes = {size.symbol: b}
         arrays = arrays_for(graph, sizes, seed, order)
         close(program(arrays, sizes), walk.evaluate(after, arrays, sizes))
+
+
+@pytest.mark.usefixtures("finely_cut")
+@pytest.mark.parametrize("seed", range(6))
+def test_sizes_that_change_share_their_layout(seed):
+    graph, size = random_graph(700 + seed, gradient=True)
+    after, _ = run(graph.check())
+    program = backends.build(after, "native")
+    for b in (100, 104, 90, 111, 1, 112, 97, 400, 104, 390, 3):
+        sizes = {size.symbol: b}
+        arrays = arrays_for(graph, sizes, seed)
+        close(program(arrays, sizes), walk.evaluate(after, arrays, sizes))
+    layouts = program.recipe._layouts
+    assert 2 <= len(layouts) <= recipe.KNOWN or not layouts[0].total
+    assert all(known.total <= program.workspace_bytes({size.symbol: 480}) for known in layouts)
+
+
+def test_memory_of_sizes_that_change_is_little_more_than_theirs():
+    graph, size = softmax_loss("f4")
+    program = build(graph)
+    for b in (1000, 1010, 1090, 5, 960):
+        sizes = {size.symbol: b}
+        program(arrays_for(graph, sizes), sizes)
+        used = program.recipe._layouts
+        assert min(known.total for known in used) <= program.workspace_bytes(sizes) * 1.3 + 4096
+    assert len(used) == 3, "one for 1,000, one for 1,010 to 1,090, one for 5"
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])

@@ -46,7 +46,7 @@ def product(subscripts, x, y, out, with_blas=False, machine=None):
             base = base.base
         bases.append(base.ctypes.data)
         views.append(access.View(i, v.ctypes.data - base.ctypes.data, v.shape, v.strides))
-    args = products.gemm_args(subscripts, *views, out.dtype, with_blas and blas.find()[0] is not None)
+    args = np.array(products.gemm_args(subscripts, *views, out.dtype, with_blas and blas.find()[0] is not None))
     table = np.array(bases, np.uintp)
     step(out.dtype.type, with_blas, machine)(args.ctypes.data, table.ctypes.data)
     return args

@@ -1,17 +1,16 @@
 """How a view's elements lie in the memory of the value behind it.
 
-Known when code is generated: which axes repeat, and which lie in one piece with the next one, so that loops
-over both are one loop. Known when sizes are: offset and strides in bytes.
+For the code: which axes repeat, and which lie in one piece with the next one, so that loops over both are one loop.
+For its arguments: offset and strides in bytes, as formulas of the sizes, and as numbers once those are known.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from ...dims import Dim, Shape, Symbol
+from ...dims import Dim
 from ...graph import Node
 from ...passes.fuse import Roles
 
@@ -116,16 +115,15 @@ _CHANGES = {"expand": _expand, "transpose": _transpose, "slice": _slice, "flip":
             "barrier": _keep}
 
 
-def dense_strides(shape: Sequence[int], itemsize: int) -> list[int]:
+def dense_strides(shape: Sequence[int | Dim], itemsize: int) -> tuple[int | Dim, ...]:
     """Return the strides of an array in row-major order."""
-    strides = [itemsize] * len(shape)
+    strides: list[int | Dim] = [itemsize] * len(shape)
     for k in range(len(shape) - 1, 0, -1):
-        strides[k - 1] = strides[k] * max(shape[k], 1)
-    return strides
+        strides[k - 1] = strides[k] * (shape[k] or 1)
+    return tuple(strides)
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """An operand: where it is, and how its elements lie there.
 
     Attributes
@@ -145,63 +143,45 @@ class View:
     strides: tuple[int, ...]
 
 
-class Numbers:
-    """What shapes, sizes and views are for one set of sizes; each is worked out once."""
+class Strides:
+    """The offsets and strides of views, as formulas; each is worked out once."""
 
-    def __init__(self, roles: Roles, sizes: Mapping[Symbol, int]):
-        self._roles, self.sizes = roles, sizes
-        self._known: dict[Any, Any] = {}
+    def __init__(self, roles: Roles):
+        self._roles = roles
+        self._known: dict[Node, tuple[int | Dim, tuple[int | Dim, ...]]] = {}
 
-    def value(self, n: int | Dim) -> int:
-        """Return a size."""
-        if not isinstance(n, Dim):
-            return n
-        found = self._known.get(n)
-        if found is None:
-            found = self._known[n] = n.value(self.sizes)
-        return found
-
-    def shape(self, shape: Shape) -> tuple[int, ...]:
-        """Return a shape."""
-        found = self._known.get(shape)
-        if found is None:
-            found = self._known[shape] = tuple([self.value(n) for n in shape])
-        return found
-
-    def count(self, shape: Shape) -> int:
-        """Return how many elements there are."""
-        return math.prod(self.shape(shape))
-
-    def strides(self, node: Node) -> tuple[int, list[int]]:
+    def __call__(self, node: Node) -> tuple[int | Dim, tuple[int | Dim, ...]]:
         """Return a view's offset in the memory of its root, and its strides, in bytes."""
         found = self._known.get(node)
         if found is None:
             if self._roles.is_view(node) and node.prim.name != "proj":
-                found = self._moved(node, *self.strides(node.inputs[0]))
+                found = _moved(node, *self(node.inputs[0]))
             else:
-                found = 0, self._dense(node)
+                found = 0, _dense(node)
             self._known[node] = found
         return found
 
-    def _dense(self, node: Node) -> list[int]:
-        return dense_strides(self.shape(node.shape), node.dtype.itemsize)
 
-    def _moved(self, view: Node, offset: int, old: list[int]) -> tuple[int, list[int]]:
-        name = view.prim.name
-        if name == "barrier":
-            return offset, old
-        if name == "reshape":
-            return offset, self._dense(view)
-        p = view.params
-        if name == "expand":
-            left = iter(old)
-            return offset, [0 if k in p["axes"] else next(left) for k in range(view.ndim)]
-        if name == "transpose":
-            return offset, [old[k] for k in p["perm"]]
-        if name == "slice":
-            return (offset + sum(s * self.value(a) for s, a in zip(old, p["start"], strict=True)),
-                    [s * self.value(n) for s, n in zip(old, p["step"], strict=True)])
-        new = list(old)  # flip
-        for k in p["axes"]:
-            offset, new[k] = offset + old[k] * (max(self.value(view.shape[k]), 1) - 1), -old[k]
-        return offset, new
+def _dense(node: Node) -> tuple[int | Dim, ...]:
+    return dense_strides(node.shape, node.dtype.itemsize)
+
+
+def _moved(view: Node, offset: int | Dim, old: tuple[int | Dim, ...]) -> tuple[int | Dim, tuple[int | Dim, ...]]:
+    """Return offset and strides of a view of something that has those given."""
+    name, p = view.prim.name, view.params
+    if name == "barrier":
+        return offset, old
+    if name == "reshape":
+        return offset, _dense(view)
+    if name == "expand":
+        left = iter(old)
+        return offset, tuple(0 if k in p["axes"] else next(left) for k in range(view.ndim))
+    if name == "transpose":
+        return offset, tuple(old[k] for k in p["perm"])
+    if name == "slice":
+        return (offset + sum(s * a for s, a in zip(old, p["start"], strict=True)),
+                tuple(s * n for s, n in zip(old, p["step"], strict=True)))
+    new = list(old)  # flip
+    for k in p["axes"]:
+        offset, new[k] = offset + old[k] * (view.shape[k] - 1), -old[k]
+    return offset, tuple(new)

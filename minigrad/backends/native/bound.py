@@ -9,26 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Symbol
+from ...dims import Symbol, value
 from ...graph import ArrayType, Node
 from ...passes.lower import canonical
-from ...passes.schedule import Step
 from ...walk import concrete
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
 from ..workspace import ALIGN
 from . import blas, gemm, scan, steps, threads
-from .access import Numbers, View, access, dense_strides
+from .access import View
 from .cache import generated
-from .kernel import HEAD, Kernel
-from .layout import Layout
-from .loops import space_of
 from .products import gemm_args
+from .recipe import ARENA, FLAG, Place
 from .runner import runner
 from .target import load
-
-SERIAL = 32768  # elements times statements below which the threads' pool is not worth its while
-ARENA, FLAG = 0, 1  # the first two bases; the graph's inputs follow, then its outputs, then what Python computes
 
 
 class Empty:
@@ -54,46 +48,51 @@ class Arena:
 class Bound:
     """A program for one set of sizes: its memory, the steps' arguments, and the table that the runner reads."""
 
-    def __init__(self, program: Any, sizes: Mapping[Symbol, int], team: int):
+    def __init__(self, program: Any, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
+        recipe = self.recipe = program.recipe
         self.program, self.sizes, self.plan, self.roles = program, sizes, program.plan, program.plan.roles
-        self.numbers = Numbers(self.roles, sizes)
-        self.layout = Layout(program, self.numbers, team)
-        graph = self.plan.graph
+        if numbers is None:
+            numbers = recipe.formulas.values(sizes)
+        cuts = recipe.cuts(numbers, team)
+        self.team, self.layout = team, recipe.layout(numbers, cuts)
+        self.numbers, self.places = numbers.tolist(), recipe.places(self.layout, cuts)
         self.arena: Arena | None = None  # its own, where arrays that Python's steps use lie in it
         self.flag = np.zeros(1, np.int64)
-        n_inputs, n_outputs = len(graph.inputs), len(graph.outputs)
-        self.slot: dict[Any, int] = {n: 2 + i for i, n in enumerate(graph.inputs)}
-        self.out_slot = 2 + n_inputs
-        self.free = self.out_slot + n_outputs
-        # An output may be a view of what is computed straight into its memory; all others are copied at the end.
-        self._made = [root if self.plan.outputs.get(root := self.roles.root[n]) == i else None
-                      for i, n in enumerate(graph.outputs)]
-        self.out_types = [(self.numbers.shape((made or n).shape), n.dtype)
-                          for n, made in zip(graph.outputs, self._made, strict=True)]
-        self.leaves: dict[Node, np.ndarray] = {}
+        self.out_types = [(self._shape(shape), n.dtype)
+                          for n, shape in zip(program.plan.graph.outputs, recipe.out_shapes, strict=True)]
         self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
-        self.dtypes = [n.dtype for n in graph.inputs]
-        self.kept: list[np.ndarray] = []
+        self.bodies: list[Bound] = []  # of scans
         self.stretches: list[Any] = []
-        self._table: list[tuple[int, int]] = []
-        self._parts: dict[Node, list[tuple[int | None, int]]] = {}  # what Python makes -> parts of it, and their bases
-        for k, step in enumerate(self.plan.steps):
-            self._add(k, step)
+        self._table: list[tuple[int, int]] = []  # functions, and where their arguments begin
+        self._begun, self._from = 0, recipe.arguments_end
+        self._others: list[int] = []  # arguments of what is no kernel, behind those of the kernels
+        self.bases = np.zeros(recipe.bases, np.int64)
+        self.leaves = {n: self._leaf(n) for n in recipe.leaves}
+        for k, how in enumerate(program.how):
+            self._add(k, how)
         self._flush()
-        self._ends = [None if n is made else self._getter(n) for n, made in zip(graph.outputs, self._made, strict=True)]
+        self.args = np.concatenate([recipe.arguments(numbers, np.array(self.places), cuts),
+                                    np.array(self._others, np.int64)])
+        self.table = np.array(self._table, np.int64).reshape(-1, 2)
+        self.table[:, 1] = self.table[:, 1] * 8 + self.args.ctypes.data
+        start = self.table.ctypes.data
+        self.stretches = [(start + 16 * s[0], s[1]) if isinstance(s, tuple) else s for s in self.stretches]
+        self._made = recipe.straight
+        self._ends = [None if n is made else self._getter(n)
+                      for n, made in zip(self.plan.graph.outputs, self._made, strict=True)]
         self.mixed = len(self.stretches) > 1 or any(self._ends) or None in self._made
-        self.bases = np.zeros(self.free + len(self.leaves), np.int64)
         if self.mixed or self.arena is not None:
             self.bases[ARENA] = self.own_arena().address
         self.bases[FLAG] = self.flag.ctypes.data
         for n, a in self.leaves.items():
-            self.bases[self.slot[n]] = a.ctypes.data
+            self.bases[recipe.slot[n]] = a.ctypes.data
         self.at = self.bases.ctypes.data
+        self.dtypes = recipe.in_dtypes
         self.run_steps = runner()
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """Return the outputs; None if an index was out of range."""
-        arrays = [a if type(a) is np.ndarray and a.dtype is d and a.flags.c_contiguous
+        arrays = [a if d is None or (type(a) is np.ndarray and a.dtype is d and a.flags.c_contiguous)
                   else np.ascontiguousarray(a, d).reshape(np.shape(a))
                   for a, d in zip(arrays, self.dtypes, strict=True)]  # only of such is the elements' address known
         outputs = [np.empty(*t) for t in self.out_types]
@@ -138,39 +137,38 @@ class Bound:
 
     # -- where values are ------------------------------------------------------------------------------
 
-    def base(self, memory: Any, k: int) -> tuple[int, int]:
-        """Return the base of a memory, and where it begins behind that, in bytes."""
-        if isinstance(memory, tuple):
-            if memory[0] == "flag":
-                return FLAG, 0
-            if memory[0] == "scratch":
-                return ARENA, self.layout.offset["scratch", k] + self.layout.scratch[k][1][memory[1]]
-            where = self.layout.offset.get(memory)
-            return (ARENA, where) if where is not None else self.base(memory[1], k)
-        if memory in self.slot:
-            return self.slot[memory], 0
-        if memory in self.plan.outputs and memory in self.plan.place:
-            return self.out_slot + self.plan.outputs[memory], 0
-        if memory in self.plan.place:
-            return ARENA, self.layout.offset["buffer", self.plan.place[memory]]
-        if memory.prim.name == "proj":
-            where = self.layout.offset.get(("part", memory.inputs[0], memory.params["index"]))
-            if where is not None:
-                return ARENA, where
-            self._parts.setdefault(memory.inputs[0], []).append((memory.params["index"], self.free))
-            self.slot[memory] = self.free
-            self.free += 1
-            return self.slot[memory], 0
-        self.leaves[memory] = self._leaf(memory)
-        self.slot[memory] = self.free
-        self.free += 1
-        return self.slot[memory], 0
+    def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the numbers of a shape of formulas."""
+        return tuple([self.numbers[i] for i in shape])
+
+    def _of(self, n: Node) -> tuple[int, ...]:
+        return tuple([value(d, self.sizes) for d in n.shape])
+
+    def _place(self, place: Place) -> tuple[int, int]:
+        """Return a base, and the bytes from there."""
+        return place[0], self.places[place[1]] + self.numbers[place[2]]
+
+    def _piece(self, *key: Any) -> tuple[int, int]:
+        """Return where a piece of the arena is."""
+        return ARENA, self.places[self.recipe.piece[key]]
+
+    def _view(self, n: Node) -> View:
+        base, piece, offset, shape, strides = self.recipe.forms[n]
+        numbers = self.numbers
+        return View(base, self.places[piece] + numbers[offset], tuple([numbers[i] for i in shape]),
+                    tuple([numbers[i] for i in strides]))
 
     def _leaf(self, n: Node) -> np.ndarray:
+        if n in self.recipe.constants:
+            return self.recipe.constants[n]
         params = concrete(n.params, self.sizes)
         if n.prim.name == "full":
-            return np.full(params["shape"], params["value"], n.dtype)
-        return np.ascontiguousarray(n.prim.eval(np, **params)).reshape(self.numbers.shape(n.shape))
+            made = np.full(params["shape"], params["value"], n.dtype)
+        else:
+            made = np.ascontiguousarray(n.prim.eval(np, **params)).reshape(self._of(n))
+        if not self.recipe.leaves.get(n, True):
+            self.recipe.constants[n] = made
+        return made
 
     def _getter(self, n: Node) -> Callable[[], np.ndarray]:
         """Return a function that gives a value as an array, when a step of Python's wants it."""
@@ -203,24 +201,23 @@ class Bound:
         if root in self.plan.outputs and root in self.plan.place:
             i = len(graph.inputs) + self.plan.outputs[root]
             return lambda: self.now[i]
-        if root.prim.name == "scan" and ("part", root, 0) in self.layout.offset:
-            made = tuple(self._array(self.layout.offset["part", root, i], t) for i, t in enumerate(root.type.parts))
+        if root in self.recipe.turns:  # a native scan
+            made = tuple(self._array(self._piece("part", root, i), t) for i, t in enumerate(root.type.parts))
             return lambda: made
         if root in self.plan.place:
             if root not in self.arrays:
-                self.arrays[root] = self._array(self.layout.offset["buffer", self.plan.place[root]], root.type)
+                self.arrays[root] = self._array(self._piece("buffer", self.plan.place[root]), root.type)
             array = self.arrays[root]
             return lambda: array
-        if root in self._parts:
+        if root in self.recipe.made:
             return lambda: self.values[root]
-        self.base(root, 0)
-        leaf = self.leaves[root]
+        leaf = self.leaves[root] if root in self.leaves else self._leaf(root)
         return lambda: leaf
 
-    def _array(self, offset: int, t: ArrayType) -> np.ndarray:
+    def _array(self, place: tuple[int, int], t: ArrayType) -> np.ndarray:
         """Return memory of the arena as an array."""
         arena = self.own_arena()
-        return np.ndarray(self.numbers.shape(t.shape), t.dtype, arena.memory, arena.start + offset)
+        return np.ndarray(self._of(t), t.dtype, arena.memory, arena.start + place[1])
 
     def own_arena(self) -> Arena:
         """Return memory that no other run uses."""
@@ -230,106 +227,54 @@ class Bound:
 
     # -- steps -----------------------------------------------------------------------------------------
 
-    def _add(self, k: int, step: Step) -> None:
-        made = self.program.kernels[k]
-        if made is not None:
-            self._native(self.program.address(made.name), self._arguments(k, step, made))
-            return
-        node = step.group.nodes[0]
-        if k not in self.program.why and (self._scan(node) if node.prim.name == "scan" else
-                                           self._step(k, node) if node.prim.name in steps.NAMES else
-                                           self._product(node)):
-            return
-        self._flush()
-        self._python(node)
+    def _add(self, k: int, how: str) -> None:
+        node = self.plan.steps[k].group.nodes[0]
+        if how == "kernel":
+            self._table.append((self.program.address(self.program.kernels[k].name), self.recipe.starts[k]))
+        elif how == "scan":
+            self._scan(node)
+        elif how == "step":
+            for function, args in steps.make(node, self._view, self.sizes, self._piece("room", k), (FLAG, 0),
+                                             self.team):
+                self._native(function, args)
+        elif how == "product":
+            views = [self._view(n) for n in (*node.inputs, node)]
+            self._native(products(node.dtype), gemm_args(node.params["subscripts"], *views, node.dtype,
+                                                         blas.find()[0] is not None))
+        else:
+            self._flush()
+            self._python(node)
 
-    def _native(self, function: int, args: np.ndarray) -> None:
-        self.kept.append(args)
-        self._table.append((function, args.ctypes.data))
+    def _native(self, function: int, args: list[int]) -> None:
+        self._table.append((function, self._from + len(self._others)))
+        self._others += args
 
     def _flush(self) -> None:
         """End a stretch of native steps."""
-        if self._table or not self.stretches:
-            table = np.array(self._table, np.int64).reshape(-1, 2)
-            self.kept.append(table)
-            self.stretches.append((table.ctypes.data, len(table)))
-            self._table = []
+        count = len(self._table) - self._begun
+        if count or not self.stretches:
+            self.stretches.append((self._begun, count))
+            self._begun += count
 
-    def _arguments(self, k: int, step: Step, made: Kernel) -> np.ndarray:
-        size, items = self.layout.blocks[k]
-        count = 1 if step.group.rows is None else self.numbers.value(step.group.rows)
-        work = sum(self.numbers.count(space_of(n)) for n in step.group.nodes)
-        head = [items, self.layout.team if items > 1 and work >= SERIAL else 1, size, count]
-        assert len(head) == HEAD
-        return np.array([*head, *(self._param(k, p) for p in made.params)], np.int64)
-
-    def _param(self, k: int, param: tuple) -> int:
-        what = param[0]
-        if what == "size":
-            return self.numbers.value(param[1])
-        if what == "base":
-            return self.base(param[1], k)[0]
-        if what == "offset":
-            memory, view = param[1:]
-            inside = self.base(memory, k)[1]
-            if isinstance(memory, tuple) and memory[0] != "scratch":
-                return inside
-            return inside + self.numbers.strides(view)[0]
-        if what == "stride":
-            return self.numbers.strides(param[1])[1][param[2]]
-        return self.layout.scratch[k][0]  # scratch: of one thread
-
-    def _scan(self, node: Node) -> bool:
+    def _scan(self, node: Node) -> None:
         """Add a scan whose step is native: it runs on memory that this program gives it."""
         p, (n_shared, n_carry) = node.params, node.params["counts"]
-        body = Bound(self.program.held[node].programs[0][1], self.sizes, self.layout.team)
+        body = Bound(self.program.held[node].programs[0][1], self.sizes, self.team)
         body.bases[ARENA] = body.own_arena().address
-        self.kept.append(body)
+        self.bodies.append(body)
         (table,) = body.stretches
-        given = [self._place(n) for n in node.inputs]
+        forms = [self.recipe.forms[n] for n in node.inputs]
+        given = [self._place(f[:3]) for f in forms]
+        out_slot = body.recipe.out_slot
         fixed = [(2 + i, given[i]) for i in range(n_shared)] + [(FLAG, (FLAG, 0))]
-        sliced = [(2 + i, given[i], self.numbers.strides(n)[1][0])
-                  for i, n in enumerate(node.inputs) if i >= n_shared + n_carry]
-        parts = [(ARENA, self.layout.offset["part", node, i]) for i in range(len(node.type.parts))]
-        for i, t in enumerate(node.type.parts):
-            if i >= n_carry:
-                steps = dense_strides(self.numbers.shape(t.shape), t.dtype.itemsize)
-                sliced.append((body.out_slot + i, parts[i], steps[0]))
-        carried = []
-        for i in range(n_carry):
-            rooms = iter((0, 1))
-            carried.append((2 + n_shared + i, body.out_slot + i, given[n_shared + i], parts[i],
-                            lambda i=i, rooms=rooms: (ARENA, self.layout.offset["turn", node, i, next(rooms)])))
-        self._native(scan.step(), scan.arguments(self.numbers.value(p["length"]), p["reverse"], table, body.at, fixed,
-                                                 sliced, carried))
-        return True
-
-    def _place(self, n: Node) -> tuple[int, int]:
-        """Return where the first element of a value is."""
-        base, inside = self.base(access(n, self.roles).root, -1)
-        return base, inside + self.numbers.strides(n)[0]
-
-    def _step(self, k: int, node: Node) -> bool:
-        """Add a statement that is one or several steps of its own."""
-        room = ARENA, self.layout.offset["room", k]
-        for function, args in steps.make(node, self._view, self.sizes, room, (FLAG, 0), self.layout.team):
-            self._native(function, args)
-        return True
-
-    def _product(self, node: Node) -> bool:
-        """Add a matrix product, if it is one that the generated code or BLAS takes as it stands."""
-        if node not in self.plan.place:
-            return False
-        found, _ = blas.find()
-        views = [self._view(n) for n in (*node.inputs, node)]
-        args = gemm_args(node.params["subscripts"], *views, node.dtype, found is not None)
-        self._native(products(node.dtype), args)
-        return True
-
-    def _view(self, n: Node) -> View:
-        base, offset = self._place(n)
-        steps = self.numbers.strides(n)[1]
-        return View(base, offset, self.numbers.shape(n.shape), tuple(steps))
+        sliced = [(2 + i, given[i], self.numbers[forms[i].strides[0]]) for i in range(n_shared + n_carry, len(forms))]
+        parts = [self._piece("part", node, i) for i in range(len(node.type.parts))]
+        sliced += [(out_slot + i, parts[i], self.numbers[turn])
+                   for i, turn in enumerate(self.recipe.turns[node], n_carry)]
+        carried = [(2 + n_shared + i, out_slot + i, given[n_shared + i], parts[i],
+                    [self._piece("turn", node, i, j) for j in (0, 1)]) for i in range(n_carry)]
+        self._native(scan.step(), scan.arguments(self.numbers[self.recipe.lengths[node]], p["reverse"], table, body.at,
+                                                 fixed, sliced, carried))
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]
@@ -343,12 +288,7 @@ class Bound:
             out = self._root_getter(node)
             self.stretches.append(lambda: np.copyto(out(), evaluate_(*(x() for x in xs))))
             return
-        parts = self._parts[node] = []
-        if isinstance(node.type, ArrayType):
-            parts.append((None, self.free))
-            self.slot[node] = self.free
-            self.free += 1
-        self.stretches.append(partial(self._keep, node, evaluate_, xs, parts))
+        self.stretches.append(partial(self._keep, node, evaluate_, xs, self.recipe.made[node]))
 
     def _keep(self, node: Node, evaluation: Callable[..., Any], xs: list[Callable[[], Any]],
               parts: list[tuple[int | None, int]]) -> None:

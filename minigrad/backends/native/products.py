@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ def lanes(dtype: np.dtype) -> int:
     return 64 // np.dtype(dtype).itemsize
 
 
-def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, blas: bool) -> np.ndarray:
+def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, blas: bool) -> list[int]:
     """Return the arguments of a step that computes ``out = einsum(subscripts, x, y)``.
 
     Parameters
@@ -56,7 +57,7 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
 
     Returns
     -------
-    ndarray of int64
+    list of int
     """
     terms, result = parse(subscripts)
     batch, left, right, inner = split_subscripts(*terms, result)
@@ -73,7 +74,7 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
     rows_b, cols_b = b[n], (b[n + 1] if right else 0)
     rows_c, cols_c = (c[n] if left else 0), (c[-1] if right else 1)
     axes = _merged([(size[letter], a[i], b[i], c[i]) for i, letter in enumerate(batch)])
-    stack = int(np.prod([axis[0] for axis in axes], dtype=np.int64))
+    stack = math.prod(axis[0] for axis in axes)
     case = _Case(stack, m, columns, k, (rows_a, cols_a), (rows_b, cols_b), (rows_c, cols_c), lanes(dtype))
     return case.pack((x, y, out), axes, blas)
 
@@ -104,7 +105,7 @@ class _Case:
     c: tuple[int, int]
     lanes: int
 
-    def pack(self, views: Sequence[View], axes: list[tuple[int, ...]], blas: bool) -> np.ndarray:
+    def pack(self, views: Sequence[View], axes: list[tuple[int, ...]], blas: bool) -> list[int]:
         x, y, out = views
         m, n, k, a, b, c = self.m, self.n, self.k, self.a, self.b, self.c
         method = self.method() if blas else GENERATED
@@ -132,7 +133,7 @@ class _Case:
             if head[TRANS_A] == TRANSPOSE:  # BLAS takes the sizes of the matrix as it lies there
                 head[M], head[K] = k, m
         head[AXES] = len(axes)
-        return np.array(head + [v for axis in axes for v in axis], np.int64)
+        return head + [v for axis in axes for v in axis]
 
     def method(self) -> int:
         """Return which way is the fastest of those that BLAS's rules for strides leave."""

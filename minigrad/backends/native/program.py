@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Symbol, value
+from ...dims import Symbol
 from ...graph import Graph
 from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, schedule, symbols_of
@@ -22,13 +22,11 @@ from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
 from . import steps, threads
-from .access import Numbers
 from .bound import Arena, Bound, Empty
 from .cache import object_codes
 from .kernel import Kernel, kernel, rows, unable
-from .layout import Layout
-from .loops import space_of
 from .prepare import prepare
+from .recipe import Recipe
 from .target import load
 
 KEPT = 64  # sets of sizes for which a program stays bound
@@ -47,6 +45,8 @@ class Program:
         The kernels as LLVM IR.
     stages : list of Stage
         What was fused and how memory is shared, in words; which steps are not native, and why.
+    how : list of str
+        How each step is done: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"`` or ``"python"``.
     """
 
     def __init__(self, graph: Graph, own_outputs: bool = False):
@@ -63,6 +63,8 @@ class Program:
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._addresses: dict[str, int] = {}
         self._library = self._load()
+        self.how = [self._way(k) for k in range(len(self.plan.steps))]
+        self.recipe = Recipe(self)
         self._pools: dict[tuple[int, ...], deque] = {}
         self.arenas: deque[Arena] = deque()  # memory that no run uses now
         self._lock = threading.Lock()
@@ -93,6 +95,16 @@ class Program:
 
     def _load(self) -> Any:
         return load(object_codes(self._texts.values()), threads.symbols()) if self._texts else None
+
+    def _way(self, k: int) -> str:
+        node = self.plan.steps[k].group.nodes[0]
+        if self.kernels[k] is not None:
+            return "kernel"
+        if k in self.why:
+            return "python"
+        if node.prim.name in ("scan", *steps.NAMES):
+            return "scan" if node.prim.name == "scan" else "step"
+        return "product"
 
     def address(self, name: str) -> int:
         if name not in self._addresses:
@@ -147,17 +159,10 @@ class Program:
         return found
 
     def _bind(self, sizes: Mapping[Symbol, int], team: int) -> Any:
-        if self._empty(sizes):  # nothing to compute, and NumPy's rules for the extremes of nothing
+        numbers = self.recipe.formulas.values(sizes)
+        if self.recipe.empty(numbers, sizes):  # nothing to compute, and NumPy's rules for the extremes of nothing
             return Empty(numpy_backend.Program(self._graph), sizes)
-        return Bound(self, sizes, team)
-
-    def _empty(self, sizes: Mapping[Symbol, int]) -> bool:
-        loops = any(value(d, sizes) == 0 for step, made in zip(self.plan.steps, self.kernels, strict=True) if made
-                    for n in step.group.nodes for d in space_of(n))
-        undefined = any(not steps.defined(n, sizes) for step in self.plan.steps for n in step.group.nodes)
-        return loops or undefined or any(
-            value(n.params["length"], sizes) == 0 or held.programs[0][1]._empty(sizes)
-            for n, held in self.held.items() if n.prim.name == "scan")
+        return Bound(self, sizes, team, numbers)
 
     def borrow(self, nbytes: int) -> Arena:
         """Return memory for a run, which gives it back to `arenas`: batches of ever new sizes share it."""
@@ -176,7 +181,7 @@ class Program:
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs."""
         held = sum(h.workspace_bytes(sizes) for h in self.held.values())
-        return Layout(self, Numbers(self.plan.roles, sizes), threads.get_num_threads()).total + held
+        return self.recipe.total(sizes, threads.get_num_threads()) + held
 
     @property
     def stages(self) -> list[Stage]:

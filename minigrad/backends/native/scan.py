@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from .cache import object_code
 from .runner import STEPS
@@ -156,7 +154,7 @@ def step() -> int:
 
 def arguments(length: int, reverse: bool, table: tuple[int, int], own: int, fixed: Sequence[tuple[int, Place]],
               sliced: Sequence[tuple[int, Place, int]],
-              carried: Sequence[tuple[int, int, Place, Place, Callable[[], Place]]]) -> np.ndarray:
+              carried: Sequence[tuple[int, int, Place, Place, Sequence[Place]]]) -> list[int]:
     """Return the argument block of a scan.
 
     Parameters
@@ -169,14 +167,14 @@ def arguments(length: int, reverse: bool, table: tuple[int, int], own: int, fixe
         What is the same in each step.
     sliced : sequence of (slot, place, stride)
         What has one part for each step, read or written.
-    carried : sequence of (slot read, slot written, start, end, room)
-        What goes from step to step; ``room()`` gives memory for it between two steps, and is called twice.
+    carried : sequence of (slot read, slot written, start, end, rooms)
+        What goes from step to step; it takes turns between two rooms.
     """
     block = [length, reverse, table[1], table[0], own, len(fixed), len(sliced), len(carried)]
     for slot, place in fixed:
         block += [slot, *place]
     for slot, place, stride in sliced:
         block += [slot, *place, stride]
-    for read, written, start, end, room in carried:
-        block += [read, written, *start, *end, *room(), *room()]
-    return np.array(block, np.int64)
+    for read, written, start, end, (room, other) in carried:
+        block += [read, written, *start, *end, *room, *other]
+    return block

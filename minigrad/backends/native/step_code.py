@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -28,7 +27,7 @@ HEAD = 6  # pieces, threads that may share them, and of both counts: the whole, 
 SERIAL = 32768  # elements below which the threads' pool is not worth its while
 VECTOR = 128  # bytes of the widest vectors: as many as all machines have registers for
 
-Step = tuple[int, np.ndarray]  # the address of a step, and its arguments
+Step = tuple[int, list[int]]  # the address of a step, and its arguments
 
 
 class Code:
@@ -183,7 +182,7 @@ def text(name: str, write: Callable[[Code, list[ir.Value]], None]) -> str:
     return str(module)
 
 
-def arguments(team: int, work: int, counts: Sequence[int], shares: Sequence[int], rest: Sequence[Any]) -> np.ndarray:
+def arguments(team: int, work: int, counts: Sequence[int], shares: Sequence[int], rest: Sequence[int]) -> list[int]:
     """Return an argument block.
 
     Parameters
@@ -197,6 +196,6 @@ def arguments(team: int, work: int, counts: Sequence[int], shares: Sequence[int]
     shares = [max(min(s, n), 1) for n, s in zip(counts, shares, strict=True)]
     items = -(-counts[0] // shares[0]) * -(-counts[1] // shares[1])
     threads_ = team if work >= SERIAL and items > 1 else 1
-    return np.array([items, threads_, counts[0], shares[0], counts[1], shares[1], *rest], np.int64)
+    return [items, threads_, counts[0], shares[0], counts[1], shares[1], *rest]
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...dims import Symbol, size_of, value
+from ...dims import Dim, Symbol, size_of, value
 from ...graph import ArrayType, Node
-from ...walk import concrete
 from . import copies, expressions, indexed, ordered, philox
 from .access import View
 from .step_code import Step
@@ -48,9 +47,9 @@ def wants_whole(node: Node) -> bool:
     return node.prim.name in _WHOLE and unable(node) is None
 
 
-def defined(node: Node, sizes: Mapping[Symbol, int]) -> bool:
-    """Tell whether there is a result: nothing has no largest element."""
-    return node.prim.name not in ("argmax", "argmin") or value(node.inputs[0].shape[node.params["axis"]], sizes) > 0
+def needed(node: Node) -> tuple[int | Dim, ...]:
+    """Return the sizes that must not be 0 for there to be a result: nothing has no largest element."""
+    return (node.inputs[0].shape[node.params["axis"]],) if node.prim.name in ("argmax", "argmin") else ()
 
 
 def room(node: Node) -> Any:
@@ -75,12 +74,13 @@ def make(node: Node, place: Callable[[Node], View], sizes: Mapping[Symbol, int],
     team : int
         How many threads may work on it.
     """
-    name, p = node.prim.name, concrete(node.params, sizes)
+    name, p = node.prim.name, node.params
     to, xs, item = place(node), [place(i) for i in node.inputs], node.dtype.itemsize
     if name == "concatenate":
         return copies.concatenate(to, xs, p["axis"], item, team)
     if name == "pad":
-        return copies.pad(to, xs[0], p["low"], p["interior"], item, team)
+        low, interior = ([value(d, sizes) for d in p[key]] for key in ("low", "interior"))
+        return copies.pad(to, xs[0], low, interior, item, team)
     if name == "random_bits":
         return philox.random_bits(to, xs[0], p["stream"], team)
     if name in _ALONG:

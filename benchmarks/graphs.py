@@ -199,7 +199,8 @@ def run(quick: bool) -> harness.Result:
     """Measure collating, a step, an epoch and the loop."""
     examples, start = read(), parameters()
     rng = np.random.default_rng(1)
-    picks = [rng.permutation(len(examples))[:BATCH] for _ in range(32)]  # so that sizes change from call to call
+    # More batches than a program stays bound to: each call's sizes are new to it, as in training.
+    picks = [rng.permutation(len(examples))[:BATCH] for _ in range(160)]
     ours = Ours(examples, start)
     peers, absent = harness.gather({"PyG": lambda: PyG(examples, start),
                                     "PyG, normalised once": lambda: PyG(examples, start, once=True)})

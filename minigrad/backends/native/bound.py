@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from . import blas, gemm, scan, steps, threads
 from .access import View
 from .cache import generated
 from .products import gemm_args
-from .recipe import ARENA, FLAG, Place
+from .recipe import ARENA, FLAG, SPARE, Place
 from .runner import runner
 from .target import load
 
@@ -161,14 +162,21 @@ class Bound:
     def _leaf(self, n: Node) -> np.ndarray:
         if n in self.recipe.constants:
             return self.recipe.constants[n]
-        params = concrete(n.params, self.sizes)
         if n.prim.name == "full":
-            made = np.full(params["shape"], params["value"], n.dtype)
-        else:
-            made = np.ascontiguousarray(n.prim.eval(np, **params)).reshape(self._of(n))
+            return self._full(n)
+        made = np.ascontiguousarray(n.prim.eval(np, **concrete(n.params, self.sizes))).reshape(self._of(n))
         if not self.recipe.leaves.get(n, True):
             self.recipe.constants[n] = made
         return made
+
+    def _full(self, n: Node) -> np.ndarray:
+        """Return as much as is wanted of one array, which all sizes share."""
+        shape = self._of(n)
+        count, known = math.prod(shape), self.recipe.full.get(n)
+        if known is None or known.size < count:
+            known = self.recipe.full[n] = np.full(count + (count // SPARE if known is not None else 0),
+                                                  n.params["value"], n.dtype)
+        return known[:count].reshape(shape)
 
     def _getter(self, n: Node) -> Callable[[], np.ndarray]:
         """Return a function that gives a value as an array, when a step of Python's wants it."""

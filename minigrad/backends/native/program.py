@@ -26,12 +26,11 @@ from .bound import Arena, Bound, Empty
 from .cache import object_codes
 from .kernel import Kernel, kernel, rows, unable
 from .prepare import prepare
-from .recipe import Recipe
+from .recipe import SPARE, Recipe
 from .target import load
 
 KEPT = 64  # sets of sizes for which a program stays bound
 FEW = 8  # the same, of programs that keep memory for each
-SPARE = 8  # memory that has to grow grows by one part in so many more
 
 
 class Program:

@@ -83,6 +83,8 @@ class Recipe:
         Formulas of a scan's length, and of the bytes of one part of each of its stacked results.
     constants : dict of Node to ndarray
         The leaves that do not depend on sizes, once they are made.
+    full : dict of Node to ndarray
+        Of leaves whose elements are all one number: as many of them as any sizes wanted yet.
     bases : int
         How many there are.
     """
@@ -101,6 +103,7 @@ class Recipe:
         self.lengths: dict[Node, int] = {}
         self.turns: dict[Node, list[int]] = {}
         self.constants: dict[Node, np.ndarray] = {}
+        self.full: dict[Node, np.ndarray] = {}
         self._kernels = [(k, step, made) for k, (step, made) in enumerate(
             zip(self.plan.steps, program.kernels, strict=True)) if made]
         self._pieces()

@@ -17,7 +17,7 @@ from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .passes.stage import Stage
 from .transforms.devices import namespace, on_device
-from .transforms.trace import argument_names, flatten_arguments, function_name, own, trace_symbolic, tracing
+from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, trace_symbolic, tracing
 
 BACKENDS = ("auto", *backends.BACKENDS)
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
@@ -116,7 +116,7 @@ class Compiled:
         key = (tree, *[(x.shape, x.dtype) if type(x) is np.ndarray else _kind(x) for x in leaves])
         found = self._bound.get(key)
         if found is None:
-            found = self._find(args, kwargs, key)
+            found = self._find(args, kwargs, leaves, tree, key)
         entry, sizes = found
         if entry.backend == "cupy":
             return self._on_device(entry, sizes, leaves)
@@ -142,7 +142,7 @@ class Compiled:
     def workspace_bytes(self, *args: Any, **kwargs: Any) -> int:
         """Return how much memory a call with such arguments would use, beside them and its results."""
         leaves, tree = optree.tree_flatten((args, kwargs))
-        entry, sizes = self._find(args, kwargs, (tree, *map(_kind, leaves)))
+        entry, sizes = self._find(args, kwargs, leaves, tree, (tree, *map(_kind, leaves)))
         return entry.program.workspace_bytes(sizes)
 
     def build(self, *args: Any, **kwargs: Any) -> Entry:
@@ -150,10 +150,11 @@ class Compiled:
         leaves, tree, _ = flatten_arguments(self._f, args, kwargs)
         return self._trace(args, kwargs, (self._backend_for(leaves), tree, *map(_static_kind, leaves)))
 
-    def _find(self, args: tuple, kwargs: dict, key: Any) -> tuple[Entry, dict[Symbol, int]]:
+    def _find(self, args: tuple, kwargs: dict, leaves: list[Any], tree: Any,
+              key: Any) -> tuple[Entry, dict[Symbol, int]]:
         """Return the program that fits the arguments' shapes, traced now if there is none yet."""
-        leaves, tree, types = flatten_arguments(self._f, args, kwargs)
-        shapes = [t.shape for t in types]
+        shapes = [x.shape if type(x) is np.ndarray else leaf_type(x, lambda i=i: argument_names(
+            self._f, args, kwargs)[i]).shape for i, x in enumerate(leaves)]
         kinds = (self._backend_for(leaves), tree, *map(_static_kind, leaves))
         with self._lock:
             for entry in self._entries.get(kinds, ()):

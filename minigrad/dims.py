@@ -217,6 +217,11 @@ def bind(shapes: Iterable[tuple[Shape, tuple[int, ...], str]]) -> dict[Symbol, i
     return sizes
 
 
+def polynomial(terms: Mapping[tuple[Symbol, ...], int]) -> int | Dim:
+    """Return the sum of products of symbols, each with its factor."""
+    return _dim({tuple(sorted(m, key=lambda s: s.uid)): f for m, f in terms.items()})
+
+
 # -- what people's code sees ---------------------------------------------------------------------
 
 

@@ -294,7 +294,7 @@ def test_a_scan_of_no_steps():
 
 def test_kernels_compile_for_other_machines():
     graph, _ = softmax_loss("f4")
-    for text in build(graph)._texts.values():
+    for text in build(graph).texts:
         for name, machine in target.TARGETS.items():
             assert target.compile_ir(text, machine), name
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,13 +16,11 @@ from ...walk import concrete
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
 from ..workspace import ALIGN
-from . import blas, gemm, scan, steps, threads
+from . import blas, gemm, scan, steps
 from .access import View
-from .cache import generated
 from .products import gemm_args
 from .recipe import ARENA, FLAG, SPARE, Place
 from .runner import runner
-from .target import load
 
 
 class Empty:
@@ -247,7 +244,7 @@ class Bound:
                 self._native(function, args)
         elif how == "product":
             views = [self._view(n) for n in (*node.inputs, node)]
-            self._native(products(node.dtype), gemm_args(node.params["subscripts"], *views, node.dtype,
+            self._native(gemm.address(node.dtype), gemm_args(node.params["subscripts"], *views, node.dtype,
                                                          blas.find()[0] is not None))
         else:
             self._flush()
@@ -320,14 +317,3 @@ def _view(node: Node, params: dict[str, Any], x: Any) -> Any:
 def _matmul(fits: list[bool], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = (a if fit else np.ascontiguousarray(a) for a, fit in zip((x, y), fits, strict=True))
     return np.matmul(x, y)
-
-
-@functools.cache
-def products(dtype: np.dtype) -> int:
-    """Return the address of the step that is a matrix product of `dtype`."""
-    found, _ = blas.find()
-    bits = found and found.bits
-    code = generated(partial(gemm.module, dtype, bits), f"products of {dtype}, {bits}")
-    library = load([code], {**threads.symbols(), **blas.symbols()})
-    library.keep()
-    return library.address("product")

@@ -10,6 +10,7 @@ Several processes may share a directory: an entry is written beside its place an
 
 import contextlib
 import functools
+import json
 import os
 import sys
 import tempfile
@@ -17,10 +18,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .target import Target, compile_all, compile_ir, host, recipe
+from .target import Target, compile_all, host, recipe
 
 _FORMAT = b"minigrad object 1\n"
+_BENEATH = ("dims.py", "graph.py", "passes/fuse.py", "passes/schedule.py")  # what code is made by, beside this package
 _SUFFIX, _TEMPORARY = ".o", ".part"
 BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest go
 _PRUNE = "00"  # what the key of one write in 256 starts with: after it, the size is looked at
@@ -59,22 +62,53 @@ def generated(make: Callable[[], str], what: str, target: Target | None = None) 
         Returns a module's text, which depends on this package's source, the target and `what` alone.
     what : str
     """
-    target = target or host()
-    where = directory()
-    if where is None:
-        return compile_ir(make(), target)
-    key = _key(f"{what}\0{_sources()}", target)
-    code = _read(where, key)
-    if code is None:
-        code = compile_ir(make(), target)
-        _write(where, key, code)
+    ((_, code),) = made([Want(what, lambda: (make(), None))], target)
     return code
+
+
+@dataclass(frozen=True)
+class Want:
+    """Code that is wanted.
+
+    Attributes
+    ----------
+    what : str
+        What it is made of, beside this package's source and the target.
+    make : callable
+        Returns the module's text, and a note of what else is to be known of it, which JSON can hold.
+    """
+
+    what: str
+    make: Callable[[], tuple[str, Any]]
+
+
+def made(wants: Sequence[Want], target: Target | None = None) -> list[tuple[Any, bytes]]:
+    """Return notes and object codes, each from disk if it is there; the others' texts are written and compiled."""
+    target, where = target or host(), directory()
+    keys = [_key(f"{want.what}\0{_sources()}", target) for want in wants]
+    found = {key: _noted(_read(where, key)) if where else None for key in keys}
+    missing = {key: want for key, want in zip(keys, wants, strict=True) if found[key] is None}
+    texts = [want.make() for want in missing.values()]
+    codes = compile_all([text for text, _ in texts], target)
+    for key, (_, note), code in zip(missing, texts, codes, strict=True):
+        found[key] = note, code
+        if where:
+            _write(where, key, json.dumps(note).encode() + b"\n" + code)
+    return [found[key] for key in keys]
+
+
+def _noted(entry: bytes | None) -> tuple[Any, bytes] | None:
+    if entry is None:
+        return None
+    note, _, code = entry.partition(b"\n")
+    return json.loads(note), code
 
 
 @functools.cache
 def _sources() -> str:
     """Return a digest of the files that say how modules are made."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    here = Path(__file__).parent
+    files = [*sorted(here.rglob("*.py")), *(here.parents[1] / name for name in _BENEATH)]
     return _digest(b"\0".join(path.read_bytes() for path in files)).hex()
 
 

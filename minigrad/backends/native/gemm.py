@@ -24,7 +24,9 @@ from contextlib import contextmanager
 import numpy as np
 from llvmlite import ir
 
+from . import blas, threads
 from .blas import ROW_MAJOR
+from .cache import Want
 from .products import (
     A_BASE,
     A_COL,
@@ -60,7 +62,7 @@ from .products import (
     N,
     lanes,
 )
-from .target import Target, has_fma, host
+from .target import Target, has_fma, host, load
 
 _I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 _PTR, _VOID = ir.PointerType(), ir.VoidType()
@@ -89,6 +91,32 @@ def emit_gemm(module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | No
     The module needs the symbol ``mg_parallel``.
     """
     return _Gemm(module, name, np.dtype(dtype), blas_bits, machine or host()).step()
+
+
+_addresses: dict[np.dtype, int] = {}
+
+
+def want(dtype: np.dtype) -> Want:
+    """Return what the step for `dtype` is made of."""
+    found, _ = blas.find()
+    bits = found and found.bits
+    return Want(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None))
+
+
+def loaded(dtype: np.dtype) -> bool:
+    return dtype in _addresses
+
+
+def add(dtype: np.dtype, code: bytes) -> None:
+    """Load the step for `dtype`."""
+    library = load([code], {**threads.symbols(), **blas.symbols()})
+    library.keep()
+    _addresses[dtype] = library.address("product")
+
+
+def address(dtype: np.dtype) -> int:
+    """Return the address of the step that is a matrix product of `dtype`, which has been loaded."""
+    return _addresses[dtype]
 
 
 def module(dtype: np.dtype, blas_bits: int | None) -> str:

@@ -7,6 +7,7 @@ threads. Sums are taken in short runs that are added up in a tree, as error boun
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from ...passes.fuse import REDUCTIONS, lockstep, rows_of, terminal
 from ...passes.schedule import Plan, Step
 from . import expressions as ex
 from .emit import I64, PTR, VOID, Emitter, at, least
+from .excerpt import Excerpt, coded, decoded, revived
 from .loops import loops
 from .nest import LoopWriter
 
@@ -35,8 +37,6 @@ class Kernel:
     ----------
     name : str
         The function's.
-    text : str
-        The module.
     params : tuple
         What stands behind the head of the argument block: ``("size", n)``, ``("base", memory)``,
         ``("offset", memory, view)``, ``("stride", view, axis)``, ``("scratch",)`` or ``("row", n)``; a memory is a
@@ -48,7 +48,6 @@ class Kernel:
     """
 
     name: str
-    text: str
     params: tuple[Any, ...]
     scratch: tuple[Node, ...]
     parts: tuple[Node, ...]
@@ -99,7 +98,8 @@ class Writer(Emitter):
 
     # -- the functions -------------------------------------------------------------------------------
 
-    def write(self) -> Kernel:
+    def write(self) -> str:
+        """Return the module's text."""
         step = ir.Function(self.module, STEP, self.name)
         if self.step.group.rows is None:
             self._number(step)
@@ -108,7 +108,7 @@ class Writer(Emitter):
             block.linkage = "internal"
             self._block(block)
             self._step(step, block)
-        return Kernel(self.name, str(self.module), tuple(self.params), self.scratch, self.parts)
+        return str(self.module)
 
     def _begin(self, f: ir.Function, args: Callable[[ir.IRBuilder], tuple[ir.Value, ir.Value]]) -> None:
         self.entry = f.append_basic_block("entry")
@@ -227,7 +227,42 @@ class Writer(Emitter):
             self.loaded[key] = base
         return self.loaded[key]
 
-def kernel(plan: Plan, step: Step, name: str) -> Kernel:
-    """Return the code of a group all of whose statements `unable` has let pass."""
-    return Writer(plan, step, name).write()
+
+def name_of(cut: Excerpt) -> str:
+    """Return the name of a group's function."""
+    return "k" + hashlib.sha256(repr(cut.signature).encode()).hexdigest()[:20]
+
+
+def written(cut: Excerpt) -> tuple[str, Any]:
+    """Return the code of a group all of whose statements `unable` has let pass, and what `kernel` wants to know of it.
+
+    Both depend on the signature alone; in the note, nodes and sizes are numbers.
+    """
+    plan, step, nodes, symbols = revived(cut)
+    writer = Writer(plan, step, name_of(cut))
+    text = writer.write()
+    number, sizes = {n: i for i, n in enumerate(nodes)}, {s: i for i, s in enumerate(symbols)}
+
+    def plain(x: Any) -> Any:
+        if isinstance(x, Node):
+            return ["node", number[x]]
+        if isinstance(x, Dim):
+            return ["size", coded(x, sizes)]
+        return ["tuple", *map(plain, x)] if isinstance(x, tuple) else x
+
+    return text, plain((tuple(writer.params), writer.scratch, writer.parts))
+
+
+def kernel(cut: Excerpt, note: Any) -> Kernel:
+    """Return a group's kernel, given what `written` has noted of it."""
+
+    def real(x: Any) -> Any:
+        if not isinstance(x, list):
+            return x
+        what, *rest = x
+        if what == "node":
+            return cut.nodes[rest[0]]
+        return decoded(rest[0], cut.symbols) if what == "size" else tuple(map(real, rest))
+
+    return Kernel(name_of(cut), *real(note))
 

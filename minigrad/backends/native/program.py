@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,11 @@ from .. import numpy as numpy_backend
 from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
-from . import steps, threads
+from . import gemm, steps, threads
 from .bound import Arena, Bound, Empty
-from .cache import object_codes
-from .kernel import Kernel, kernel, rows, unable
+from .cache import Want, made
+from .excerpt import excerpt
+from .kernel import Kernel, kernel, name_of, rows, unable, written
 from .prepare import prepare
 from .recipe import SPARE, Recipe
 from .target import load
@@ -53,16 +53,13 @@ class Program:
         self.plan: Plan = schedule(graph, MANAGED | steps.NAMES, rows)
         self.held = {n: KINDS[n.prim.name](n, partial(Program, own_outputs=n.prim.name == "scan"))
                      for n in graph.nodes if n.prim.name in KINDS}
-        self.kernels: list[Kernel | None] = []
         self.why: dict[int, str] = {}  # step -> why it is not native
-        texts: dict[str, str] = {}
-        for k, step in enumerate(self.plan.steps):
-            self.kernels.append(self._make(k, step, texts))
-        self._texts = texts
+        self.how = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
+        self._groups = [excerpt(self.plan, step) if how == "kernel" else None
+                        for step, how in zip(self.plan.steps, self.how, strict=True)]
+        self.kernels, self._library = self._compiled()
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._addresses: dict[str, int] = {}
-        self._library = self._load()
-        self.how = [self._way(k) for k in range(len(self.plan.steps))]
         self.recipe = Recipe(self)
         self._pools: dict[tuple[int, ...], deque] = {}
         self.arenas: deque[Arena] = deque()  # memory that no run uses now
@@ -70,40 +67,34 @@ class Program:
 
     # -- code ----------------------------------------------------------------------------------------
 
-    def _make(self, k: int, step: Step, texts: dict[str, str]) -> Kernel | None:
+    def _way(self, k: int, step: Step) -> str:
         node = step.group.nodes[0]
-        if step.group.rows is None:
-            if node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in (
-                    "float32", "float64"):
-                return None
-            if node.prim.kind == "elementwise" and not node.ndim and unable(node) is None:
-                return self._code(step, texts)
-            if node.prim.name == "scan" and self.held[node].programs[0][1].native:
-                return None
-            if steps.unable(node) is None:
-                return None
-            self.why[k] = unable(node) or node.prim.name
-            return None
-        return self._code(step, texts)
-
-    def _code(self, step: Step, texts: dict[str, str]) -> Kernel:
-        made = kernel(self.plan, step, "kernel")
-        name = "k" + hashlib.sha256(made.text.encode()).hexdigest()[:20]
-        texts.setdefault(name, made.text.replace('"kernel', f'"{name}'))
-        return Kernel(name, made.text, made.params, made.scratch, made.parts)
-
-    def _load(self) -> Any:
-        return load(object_codes(self._texts.values()), threads.symbols()) if self._texts else None
-
-    def _way(self, k: int) -> str:
-        node = self.plan.steps[k].group.nodes[0]
-        if self.kernels[k] is not None:
+        name = node.prim.name
+        if step.group.rows is not None or (node.prim.kind == "elementwise" and not node.ndim and unable(node) is None):
             return "kernel"
-        if k in self.why:
-            return "python"
-        if node.prim.name in ("scan", *steps.NAMES):
-            return "scan" if node.prim.name == "scan" else "step"
-        return "product"
+        if name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
+            return "product"
+        if name == "scan" and self.held[node].programs[0][1].native:
+            return "scan"
+        if steps.unable(node) is None:
+            return "step"
+        self.why[k] = unable(node) or name
+        return "python"
+
+    def _compiled(self) -> tuple[list[Kernel | None], Any]:
+        """Return the kernels, and the library that has their code."""
+        groups = {name_of(g): g for g in self._groups if g is not None}
+        dtypes = {step.group.nodes[0].dtype for step, how in zip(self.plan.steps, self.how, strict=True)
+                  if how == "product"}
+        new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
+        found = made([*map(gemm.want, new),
+                      *(Want(f"kernel {g.signature!r}", partial(written, g)) for g in groups.values())])
+        for dtype, (_, code) in zip(new, found, strict=False):
+            gemm.add(dtype, code)
+        own = found[len(new):]
+        notes = {name: note for name, (note, _) in zip(groups, own, strict=True)}
+        library = load([code for _, code in own], threads.symbols()) if groups else None
+        return [g and kernel(g, notes[name_of(g)]) for g in self._groups], library
 
     def address(self, name: str) -> int:
         if name not in self._addresses:
@@ -122,7 +113,12 @@ class Program:
 
     @property
     def llvm(self) -> str:
-        return "\n\n".join(self._texts.values())
+        return "\n\n".join(self.texts)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The kernels' modules: written once more, as what is compiled is kept without its text."""
+        return [written(g)[0] for g in {name_of(g): g for g in self._groups if g is not None}.values()]
 
     # -- calls ---------------------------------------------------------------------------------------
 
@@ -188,4 +184,4 @@ class Program:
         others = "\n".join(f"step {k}: {why}" for k, why in self.why.items())
         steps = len(self.plan.steps)
         return [*self.plan.stages, Stage("native", self.plan.graph, others, f"{steps - len(self.why)} of {steps} steps "
-                                         f"are native, of {len(self._texts)} kernels")]
+                                         f"are native, of {len({k.name for k in self.kernels if k})} kernels")]

@@ -106,7 +106,11 @@ def compile_ir(text: str, target: Target | None = None) -> bytes:
 
 
 def compile_all(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
-    """Return the object code of several modules, as `compile_ir` does, compiled by several threads at once."""
+    """Return the object code of several modules, as `compile_ir` does, compiled by several threads at once.
+
+    Texts are written before, not meanwhile: Python's lock, which a thread that runs Python gives away every 5 ms only,
+    is wanted between any two steps of a compilation.
+    """
     target = target or host()
     threads = min(len(texts), usable_cpus(), _COMPILERS)
     if threads < 2:
@@ -114,7 +118,10 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
     from concurrent import futures
 
     with lock, futures.ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda text: _emit(text, target), texts))
+        jobs = {}
+        for text in sorted(texts, key=len, reverse=True):  # what takes longest first
+            jobs[text] = jobs.get(text) or pool.submit(_emit, text, target)
+        return [jobs[text].result() for text in texts]
 
 
 def assembly(text: str, target: Target | None = None) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ...dims import Symbol, value
-from ...graph import ArrayType, Node
+from ...graph import ArrayType, Graph, Node
 from ...passes.lower import canonical
-from ...walk import concrete
+from ...walk import concrete, evaluate
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
 from ..workspace import ALIGN
@@ -21,6 +21,8 @@ from .access import View
 from .products import gemm_args
 from .recipe import ARENA, FLAG, SPARE, Place
 from .runner import runner
+
+EARLY = 256  # numbers of sizes that a program keeps
 
 
 class Empty:
@@ -161,10 +163,23 @@ class Bound:
             return self.recipe.constants[n]
         if n.prim.name == "full":
             return self._full(n)
+        if n in self.recipe.early:
+            return self._early(n)
         made = np.ascontiguousarray(n.prim.eval(np, **concrete(n.params, self.sizes))).reshape(self._of(n))
         if not self.recipe.leaves.get(n, True):
             self.recipe.constants[n] = made
         return made
+
+    def _early(self, n: Node) -> np.ndarray:
+        """Return a number that depends on sizes alone; some are kept, as most sizes of a batch seldom change."""
+        key = n, *[self.sizes[s] for s in self.recipe.early[n]]
+        known = self.recipe.values
+        found = known.get(key)
+        if found is None:
+            if len(known) >= EARLY:
+                known.clear()
+            found = known[key] = np.asarray(evaluate(Graph((), (n,)), (), self.sizes)[0], n.dtype)
+        return found
 
     def _full(self, n: Node) -> np.ndarray:
         """Return as much as is wanted of one array, which all sizes share."""
@@ -209,7 +224,7 @@ class Bound:
         if root in self.recipe.turns:  # a native scan
             made = tuple(self._array(self._piece("part", root, i), t) for i, t in enumerate(root.type.parts))
             return lambda: made
-        if root in self.plan.place:
+        if root in self.plan.place and root not in self.recipe.early:
             if root not in self.arrays:
                 self.arrays[root] = self._array(self._piece("buffer", self.plan.place[root]), root.type)
             array = self.arrays[root]
@@ -238,6 +253,8 @@ class Bound:
             self._table.append((self.program.address(self.program.kernels[k].name), self.recipe.starts[k]))
         elif how == "scan":
             self._scan(node)
+        elif how == "bound":
+            return
         elif how == "step":
             for function, args in steps.make(node, self._view, self.sizes, self._piece("room", k), (FLAG, 0),
                                              self.team):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...dims import Symbol
-from ...graph import Graph
+from ...graph import Graph, Node
 from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, schedule, symbols_of
 from ...passes.stage import Stage
@@ -45,7 +45,10 @@ class Program:
     stages : list of Stage
         What was fused and how memory is shared, in words; which steps are not native, and why.
     how : list of str
-        How each step is done: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"`` or ``"python"``.
+        How each step is done: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"``, ``"python"``, or ``"bound"``, when
+        the program is bound to its sizes.
+    early : set of Node
+        The results of the latter.
     """
 
     def __init__(self, graph: Graph, own_outputs: bool = False):
@@ -54,6 +57,7 @@ class Program:
         self.held = {n: KINDS[n.prim.name](n, partial(Program, own_outputs=n.prim.name == "scan"))
                      for n in graph.nodes if n.prim.name in KINDS}
         self.why: dict[int, str] = {}  # step -> why it is not native
+        self.early: set[Node] = set()
         self.how = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
         self._groups = [excerpt(self.plan, step) if how == "kernel" else None
                         for step, how in zip(self.plan.steps, self.how, strict=True)]
@@ -70,8 +74,13 @@ class Program:
     def _way(self, k: int, step: Step) -> str:
         node = step.group.nodes[0]
         name = node.prim.name
-        if step.group.rows is not None or (node.prim.kind == "elementwise" and not node.ndim and unable(node) is None):
+        if step.group.rows is not None:
             return "kernel"
+        if node.prim.kind == "elementwise" and not node.ndim and unable(node) is None:
+            if node in self.plan.outputs or not all(self._known(i) for i in node.inputs):
+                return "kernel"
+            self.early.add(node)
+            return "bound"
         if name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
             return "product"
         if name == "scan" and self.held[node].programs[0][1].native:
@@ -80,6 +89,11 @@ class Program:
             return "step"
         self.why[k] = unable(node) or name
         return "python"
+
+    def _known(self, n: Node) -> bool:
+        """Tell whether a value depends on nothing but sizes, as the 1 / B of a mean."""
+        root = self.plan.roles.root[n]
+        return root in self.early or root.prim.name in ("size", "full", "const")
 
     def _compiled(self) -> tuple[list[Kernel | None], Any]:
         """Return the kernels, and the library that has their code."""

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...dims import Shape, Symbol, size_of, symbols
-from ...graph import ArrayType, Node
-from ...passes.schedule import nbytes, row_bytes
+from ...graph import ArrayType, Graph, Node
+from ...passes.schedule import nbytes, row_bytes, symbols_of
 from ..workspace import ALIGN, allocate
 from . import steps
 from .access import Strides, access, dense_strides
@@ -85,6 +85,10 @@ class Recipe:
         The leaves that do not depend on sizes, once they are made.
     full : dict of Node to ndarray
         Of leaves whose elements are all one number: as many of them as any sizes wanted yet.
+    early : dict of Node to list of Symbol
+        What depends on nothing but these sizes.
+    values : dict of (Node, int, ...) to ndarray
+        What that has been for some of them.
     bases : int
         How many there are.
     """
@@ -104,6 +108,8 @@ class Recipe:
         self.turns: dict[Node, list[int]] = {}
         self.constants: dict[Node, np.ndarray] = {}
         self.full: dict[Node, np.ndarray] = {}
+        self.early = {n: sorted(symbols_of(Graph((), (n,))), key=lambda s: s.uid) for n in program.early}
+        self.values: dict[Any, np.ndarray] = {}
         self._kernels = [(k, step, made) for k, (step, made) in enumerate(
             zip(self.plan.steps, program.kernels, strict=True)) if made]
         self._pieces()
@@ -113,7 +119,7 @@ class Recipe:
         self._cuts()
         self._blocks()
         for k, step in enumerate(self.plan.steps):
-            if program.how[k] not in ("kernel", "python"):
+            if program.how[k] not in ("kernel", "python", "bound"):
                 self._views(step.group.nodes[0])
         # An output may be a view of what is computed straight into its memory; all others are copied at the end.
         self.straight = [root if self.plan.outputs.get(root := self.roles.root[n]) == i else None
@@ -196,7 +202,7 @@ class Recipe:
             return Place(FLAG, 0, 0) if memory[0] == "flag" else Place(ARENA, self.piece[memory], 0)
         if memory in self.slot:
             return Place(self.slot[memory], 0, 0)
-        place = self.plan.place.get(memory)
+        place = None if memory in self.program.early else self.plan.place.get(memory)
         if place is not None and memory in self.plan.outputs:
             return Place(self.out_slot + self.plan.outputs[memory], 0, 0)
         if place is not None:
@@ -208,7 +214,8 @@ class Recipe:
                 return Place(ARENA, piece, 0)
             self.made[source].append((index, self.bases))
         else:
-            self.leaves[memory] = bool(symbols(_flat([*memory.params.values(), memory.shape])))
+            self.leaves[memory] = memory in self.program.early or bool(
+                symbols(_flat([*memory.params.values(), memory.shape])))
         return Place(self._new(memory), 0, 0)
 
     def _new(self, n: Node) -> int:

@@ -103,6 +103,16 @@ def test_operands_of_any_strides(left, right, dtype, with_blas):
         check("ik,kj->ij", x, y, with_blas)
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_results_of_many_terms_are_shared_out(dtype, way):
+    rng = np.random.default_rng(5)
+    for m, n, k in ((64, 64, 1927), (17, 100, 3000), (100, 17, 3000), (8, 700, 500), (130, 20, 2500)):
+        x, y = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+        args = check("ik,kj->ij", lay(x, way), y)
+        assert args[products.ROW_BLOCKS] * args[products.COL_BLOCKS] >= 2 or m * n * k < 2 * products._PIECE
+
+
 @pytest.mark.parametrize("with_blas", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_vectors(dtype, with_blas):

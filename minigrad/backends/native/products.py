@@ -24,6 +24,7 @@ WIDE = 4  # vectors of columns that are copied at a time; more of them where the
 _SMALL = 1 << 10  # multiplications that are done before BLAS has begun
 _LARGE = 1 << 29  # multiplications from which on BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
+_FEW = 4  # pieces, at least, of what is worth it
 _PIECES = 32  # pieces that are enough for any number of threads to share them out
 _TALL = 128  # rows of one piece, at most
 
@@ -162,7 +163,11 @@ class _Case:
         piece = _PIECE if m > 4 else _PIECE // 8  # few rows take as long as memory does
         while cols < n and (rows * cols * self.k < piece or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
             cols *= 2
-        return rows, max(min(n, cols), 1)
+        cols = max(min(n, cols), 1)
+        # A small result of many terms, as a weight's gradient: fewer rows, so that there are pieces to share out.
+        while self.stack * -(-m // rows) * -(-n // cols) < _FEW and rows * cols * self.k >= 2 * _PIECE and rows >= 16:
+            rows = -(-rows // 16) * 8
+        return rows, cols
 
     def group(self, elements: int) -> int:
         """Return how many products of the stack one piece of parallel work has, if it has so many elements of each."""

@@ -61,6 +61,18 @@ def example(molecule: Any, area: float) -> Any:
                     dst=np.concatenate([bonds[:, 1], bonds[:, 0]]), y=np.float32(area / 50))
 
 
+def drawn(count: int) -> list[Any]:
+    """Return made-up graphs as large as the molecules: trees with a ring here and there, where there is no RDKit."""
+    rng = np.random.default_rng(0)
+    found = []
+    for n in rng.integers(4, 30, count):
+        ends = [(k, rng.integers(0, k)) for k in (*range(1, n), *rng.integers(1, n, n // 12))]
+        one, other = np.array(ends, np.int64).T
+        found.append(Molecule(x=rng.random((n, FEATURES), np.float32), src=np.concatenate([one, other]),
+                              dst=np.concatenate([other, one]), y=np.float32(rng.random())))
+    return found
+
+
 def parameters() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
 
@@ -92,7 +104,7 @@ class PyG:
     the library's layer is used by most, each layer computes its own.
     """
 
-    def __init__(self, examples: list[Any], start: dict[str, np.ndarray], once: bool = False):
+    def __init__(self, examples: list[Any], start: dict[str, np.ndarray], once: bool = False, device: str = "cpu"):
         import torch
         from torch_geometric.nn import GCNConv, global_add_pool
         from torch_geometric.nn.conv.gcn_conv import gcn_norm
@@ -107,6 +119,9 @@ class PyG:
                 layer.lin.weight.copy_(torch.from_numpy(start[w].T))
                 layer.bias.copy_(torch.from_numpy(start[b]))
             self.out.weight.copy_(torch.from_numpy(start["w"])[None])
+        for layer in (self.first, self.second, self.out):
+            layer.to(device)
+        self.device = device
         self.params = [self.first.lin.weight, self.first.bias, self.second.lin.weight, self.second.bias,
                        self.out.weight]
         self.optimizer = torch.optim.Adam(self.params, RATE)
@@ -115,7 +130,7 @@ class PyG:
     def collate(self, which: Any) -> Any:
         from torch_geometric.data import Batch
 
-        return Batch.from_data_list([self.graphs[i] for i in which])
+        return Batch.from_data_list([self.graphs[i] for i in which]).to(self.device)
 
     def gradient(self, b: Any) -> Any:
         """Return the value; the gradient is in the parameters then."""

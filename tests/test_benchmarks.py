@@ -5,7 +5,8 @@ import importlib
 import numpy as np
 import pytest
 
-from benchmarks import harness, page
+import minigrad as mg
+from benchmarks import gpu, graphs, harness, page
 from benchmarks.peers import cold, contestants, epoch, limits, mlp, norms, table
 
 GROUPS = ("elementwise", "mlp", "narrow", "attention", "rnn", "logistic", "mixture")
@@ -94,3 +95,33 @@ def test_a_cold_process_imports_one_contestant_and_finds_the_gradient(tmp_path):
     assert took > 0
     want = sum(float((v**2).sum()) for v in table.exact(program, data())) ** 0.5
     assert norm == pytest.approx(want, rel=table.TOLERANCE)
+
+
+def test_the_graph_network_is_one_in_all_libraries():
+    examples, start = graphs.drawn(9), graphs.parameters()
+    batch = mg.batch(examples)
+    assert 4 * 9 <= len(batch.x) < 30 * 9
+    value, gradient = mg.value_and_grad(mg.mean_loss(graphs.loss, (None, 0)))(start, batch)
+    pytest.importorskip("jax")
+    flat = batch.x, batch.src, batch.dst, batch.segment_ids["node"], batch.y
+    their_value, theirs = gpu.jax_gcn(start, *flat)
+    np.testing.assert_allclose(value, their_value, rtol=1e-5)
+    for k in gradient:
+        np.testing.assert_allclose(gradient[k], theirs[k], rtol=1e-3, atol=1e-4)
+    pytest.importorskip("torch_geometric")
+    for once in (False, True):
+        peer = graphs.PyG(examples, start, once)
+        peer.gradient(peer.collate(range(9)))
+        assert graphs.difference(gradient, peer) < 1e-4
+
+
+def test_what_is_asked_of_a_gpu():
+    def case(title, **times):
+        return harness.Case.of(f"{title}: queued", "ms", "minigrad", {k.replace("_", " "): v for k, v in times.items()})
+
+    cases = [case("training step, 32 examples", minigrad=[1e-4] * 3, JAX_jit=[1.5e-4] * 3),
+             case("training step, 8,192 examples", minigrad=[1e-3] * 3, JAX_jit=[0.9e-3] * 3),
+             case("graph network, 128 graphs, value and gradient", minigrad=[1e-3] * 3)]
+    found = gpu.goals(cases, {"elementwise loss, 100,000,000 examples: part of the copy's bandwidth, minigrad": 0.9})
+    assert [t.bound for t in found] == [1.3, 1.0, 2, 0.85]
+    assert [t.met for t in found] == [True, False, None, True]

@@ -93,7 +93,7 @@ def emit_gemm(module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | No
     return _Gemm(module, name, np.dtype(dtype), blas_bits, machine or host()).step()
 
 
-_addresses: dict[np.dtype, int] = {}
+_addresses: dict[np.dtype, tuple[int, int]] = {}
 
 
 def want(dtype: np.dtype) -> Want:
@@ -111,12 +111,17 @@ def add(dtype: np.dtype, code: bytes) -> None:
     """Load the step for `dtype`."""
     library = load([code], {**threads.symbols(), **blas.symbols()})
     library.keep()
-    _addresses[dtype] = library.address("product")
+    _addresses[dtype] = library.address("product"), library.address("product_block")
 
 
 def address(dtype: np.dtype) -> int:
     """Return the address of the step that is a matrix product of `dtype`, which has been loaded."""
-    return _addresses[dtype]
+    return _addresses[dtype][0]
+
+
+def block_address(dtype: np.dtype) -> int:
+    """Return the address of the function that does one piece of such a step."""
+    return _addresses[dtype][1]
 
 
 def module(dtype: np.dtype, blas_bits: int | None) -> str:
@@ -163,7 +168,7 @@ class _Gemm:
 
     def function(self, name: str, arguments: Sequence[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
         f = ir.Function(self.module, ir.FunctionType(_VOID, arguments), f"{self.name}{name}")
-        f.linkage = "internal" if name else ""
+        f.linkage = "" if name in ("", "_block") else "internal"
         return f, ir.IRBuilder(f.append_basic_block("entry"))
 
     # -- tiles

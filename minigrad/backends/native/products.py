@@ -26,7 +26,7 @@ _LARGE = 1 << 29  # multiplications from which on BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
 _FEW = 4  # pieces, at least, of what is worth it
 _PIECES = 32  # pieces that are enough for any number of threads to share them out
-_TALL = 128  # rows of one piece, at most
+TALL = 128  # rows of one piece, at most
 
 GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS's matrix and vector
 
@@ -159,7 +159,7 @@ class _Case:
 
     def blocks(self, m: int, n: int) -> tuple[int, int]:
         """Return how many rows and columns one piece of parallel work has; it does not depend on who does it."""
-        rows, cols = max(min(m, _TALL), 1), WIDE * self.lanes
+        rows, cols = max(min(m, TALL), 1), WIDE * self.lanes
         piece = _PIECE if m > 4 else _PIECE // 8  # few rows take as long as memory does
         while cols < n and (rows * cols * self.k < piece or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
             cols *= 2

@@ -85,9 +85,10 @@ class Program:
             return "product"
         if name == "scan" and self.held[node].programs[0][1].native:
             return "scan"
-        if steps.unable(node) is None:
+        why = steps.unable(node)
+        if why is None:
             return "step"
-        self.why[k] = unable(node) or name
+        self.why[k] = why if name in steps.NAMES else unable(node) or name
         return "python"
 
     def _known(self, n: Node) -> bool:
@@ -98,8 +99,9 @@ class Program:
     def _compiled(self) -> tuple[list[Kernel | None], Any]:
         """Return the kernels, and the library that has their code."""
         groups = {name_of(g): g for g in self._groups if g is not None}
-        dtypes = {step.group.nodes[0].dtype for step, how in zip(self.plan.steps, self.how, strict=True)
-                  if how == "product"}
+        statements = [(step.group.nodes[0], how) for step, how in zip(self.plan.steps, self.how, strict=True)]
+        dtypes = {n.dtype for n, how in statements
+                  if how == "product" or (how == "step" and n.prim.name == "block_einsum")}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
         found = made([*map(gemm.want, new),
                       *(Want(f"kernel {g.signature!r}", partial(written, g)) for g in groups.values())])

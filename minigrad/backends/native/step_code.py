@@ -8,7 +8,7 @@ stand the step's own.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -141,7 +141,7 @@ def widths(dtype: np.dtype) -> tuple[int, ...]:
     return *(wide // n for n in (1, 4, 16) if wide > n), 1
 
 
-def step(name: str, write: Callable[[Code, list[ir.Value]], None]) -> int:
+def step(name: str, write: Callable[[Code, list[ir.Value]], None], symbols: Mapping[str, int] | None = None) -> int:
     """Return the address of a step, in the process for good.
 
     Parameters
@@ -149,8 +149,11 @@ def step(name: str, write: Callable[[Code, list[ir.Value]], None]) -> int:
     name : str
     write : callable
         Emits what is done for one piece, from the code to write to and the piece's two ranges.
+    symbols : mapping of str to int, optional
+        The addresses of functions of ours that it calls.
     """
-    library = load([generated(functools.partial(text, name, write), f"step {name}")], threads.symbols())
+    library = load([generated(functools.partial(text, name, write), f"step {name}")],
+                   {**threads.symbols(), **(symbols or {})})
     library.keep()
     return library.address(name)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...dims import Dim, Symbol, size_of, value
 from ...graph import ArrayType, Node
-from . import copies, expressions, indexed, ordered, philox
+from . import blocks, copies, expressions, indexed, ordered, philox, segments
 from .access import View
 from .step_code import Step
 
@@ -16,8 +16,9 @@ Place = tuple[int, int]  # a base, and bytes from there
 _SCATTERS = {"scatter_add": "add", "scatter_max": "max", "scatter_min": "min"}
 _COPIES = ("concatenate", "pad")
 _ALONG = ("cumsum", "argmax", "argmin")
-NAMES = frozenset({*_SCATTERS, *_COPIES, *_ALONG, "gather", "random_bits"})
-_WHOLE = frozenset({*_SCATTERS, *_ALONG, "random_bits"})
+_SEGMENTS = ("segment_ids", "nonempty", "checked_index", "segment_cumsum")
+_WHOLE = frozenset({*_SCATTERS, *_ALONG, *_SEGMENTS, "random_bits", "block_einsum"})
+NAMES = frozenset({*_COPIES, *_WHOLE, "gather"})
 
 
 def unable(node: Node) -> str | None:
@@ -32,6 +33,10 @@ def unable(node: Node) -> str | None:
         return None if node.dtype.itemsize in copies.UNITS else f"{name} of {node.dtype}"
     if name == "gather":
         return "gather of many rows" if node.inputs[1].ndim else None
+    if name == "block_einsum":
+        return blocks.unable(node)
+    if name in _SEGMENTS and any(i.dtype != segments.INT for i in node.inputs[name == "segment_cumsum":]):
+        return f"{name} of lengths or indices that are not int64"
     bad = next((t for t in types if t.dtype.name not in expressions.DTYPES), None)
     if bad is not None:
         return f"{name} of {bad}"
@@ -85,6 +90,13 @@ def make(node: Node, place: Callable[[Node], View], sizes: Mapping[Symbol, int],
         return philox.random_bits(to, xs[0], p["stream"], team)
     if name in _ALONG:
         return ordered.along(name, node.inputs[0].dtype, to, xs[0], p["axis"], team)
+    if name == "block_einsum":
+        return blocks.contraction(node, to, xs[0], xs[1], xs[2:], flag, team)
+    if name == "segment_cumsum":
+        return segments.cumsum(node.dtype, p["reverse"], to, *xs, team)
+    if name in _SEGMENTS:
+        return {"segment_ids": segments.ids, "nonempty": segments.nonempty,
+                "checked_index": segments.checked_index}[name](to, *xs, flag, team)
     dtypes = [i.dtype for i in node.inputs[1:]]
     if name == "gather":
         return indexed.take(to, xs[0], xs[1:], dtypes, item, room, flag, team)

@@ -1,0 +1,179 @@
+"""`block_einsum` as a step: one matrix product for each example, of its own size, with nothing between them.
+
+Each example's product goes through the generated code for matrix products, whose arguments are worked out here, in
+machine code, as its sizes are read. Pieces of parallel work are runs of examples.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from ...graph import Node
+from ...ops.contract import parse, split_subscripts
+from . import gemm, products
+from .access import View
+from .step_code import BLOCK, HEAD, I64, PTR, Code, Step, arguments, at, least, step
+
+Place = tuple[int, int]  # a base, and bytes from there
+
+_PIECES = 16  # pieces at most; each goes through the lengths of all examples
+# Arguments behind the head: three operands' places, how many elements each has (0: it is shared), whether the first
+# two are transposed; then of rows, columns and terms: where lengths are, bytes from one to the next, or the number.
+_PLACES, _TOTALS, _TURNED, _SIZES, _FLAG = HEAD, HEAD + 6, HEAD + 9, HEAD + 11, HEAD + 23
+
+
+def unable(node: Node) -> str | None:
+    """Return why a contraction cannot be this step; None if it can."""
+    if node.dtype.name not in ("float32", "float64"):
+        return f"block_einsum of {node.dtype}"
+    if any(n.dtype != np.int64 for n in node.inputs[2:]):
+        return "block_einsum with lengths that are not int64"
+    batch, *roles = split_subscripts(*_orders(node))
+    if batch or any(len(r) > 1 for r in roles):
+        return "block_einsum of more than matrices"
+    return None
+
+
+def _orders(node: Node) -> list[str]:
+    """Return the subscripts of operands and result as they lie in memory: the ragged ones first."""
+    terms, out = parse(node.params["subscripts"])
+    ragged = node.params["ragged"]
+    return ["".join(sorted(t, key=lambda c: c not in ragged)) for t in (*terms, out)]
+
+
+def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View], flag: Place,
+                team: int) -> list[Step]:
+    """Return the steps that contract each example's blocks.
+
+    Parameters
+    ----------
+    node : Node
+        The `block_einsum`.
+    to, x, y, lengths : View
+        Each in one piece.
+    flag : Place
+        A number that becomes 1 if an operand has not as many rows as the lengths say.
+    """
+    orders, kinds = _orders(node), list(node.params["kinds"])
+    views = [x, y, to]
+    _, left, right, inner = split_subscripts(*orders)
+    if orders[2] == right + left != left + right:  # (x y)ᵀ = yᵀ xᵀ
+        views, orders, kinds = [y, x, to], [orders[1], orders[0], orders[2]], kinds[::-1]
+        left, right = right, left
+    static = {c: n for v, order, kind in zip(views, orders, [*kinds, "stacked"], strict=True)
+              for c, n in zip(order[::-1], v.shape[::-1], strict=False) if c not in node.params["ragged"]}
+    by_letter = dict(zip(node.params["ragged"], lengths, strict=True))
+    sizes: list[int] = []
+    for c in (left, right, inner):
+        if c in by_letter:
+            sizes += [by_letter[c].base, by_letter[c].offset, 8, 0]
+        else:
+            sizes += [*flag, 0, static.get(c, 1)]
+    totals = [0 if kind == "shared" else math.prod(v.shape) for v, kind in zip(views, [*kinds, "packed"], strict=True)]
+    count = lengths[0].shape[0]
+    args = arguments(team, sum(math.prod(v.shape) for v in views), (count, 1), (-(-count // _PIECES), 1), [
+        *(p for v in views for p in (v.base, v.offset)), *totals, orders[0] != left + inner, orders[1] != inner + right,
+        *sizes, *flag])
+    return [(blocks(node.dtype), args)] if count else []
+
+
+@functools.cache
+def blocks(dtype: np.dtype) -> int:
+    """Return the address of the step; the one for matrix products of `dtype` is loaded."""
+    return step(f"blocks.{dtype}", functools.partial(_blocks, dtype), {"mg_product_block": gemm.block_address(dtype)})
+
+
+def _blocks(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    b, low, high = code.b, *ranges[:2]
+    product = ir.Function(code.module, BLOCK, "mg_product_block")
+    context, args = code.e.alloca(PTR, size=I64(2)), code.e.alloca(I64, size=I64(products.HEAD))
+    b.store(args, context)
+    b.store(code.bases, at(b, context, 8))
+    totals = [code.number(_TOTALS + i) for i in range(3)]
+    counts = [code.e.select(code.e.icmp_signed("!=", t, I64(0)), I64(1), I64(0)) for t in totals]
+    turned = [code.e.icmp_signed("!=", code.number(_TURNED + i), I64(0)) for i in range(2)]
+
+    def number(i: int, by: int) -> ir.Value:
+        address, stride = code.address(_SIZES + 4 * i), code.number(_SIZES + 4 * i + 2)
+        is_length = code.e.icmp_signed("!=", stride, I64(0))
+        known = code.number(_SIZES + 4 * i + 3)
+        return b.select(is_length, b.load(at(b, address, b.mul(by, stride)), typ=I64), known)
+
+    def sizes(example: ir.Value) -> list[ir.Value]:
+        return [number(i, example) for i in range(3)]
+
+    def elements(m: ir.Value, n: ir.Value, k: ir.Value) -> list[ir.Value]:
+        each = [b.mul(m, k), b.mul(k, n), b.mul(m, n)]
+        return [b.mul(e, c) for e, c in zip(each, counts, strict=True)]
+
+    # Where this piece begins, and whether all operands end where they should.
+    places, begins = ([code.variable(I64(0)) for _ in range(3)] for _ in range(2))
+    wrong = code.variable(I64(0))
+    with code.counting(I64(0), code.number(2)) as i:
+        m, n, k = sizes(i)
+        before = b.icmp_signed("<", i, low)
+        for place, begin, more in zip(places, begins, elements(m, n, k), strict=True):
+            b.store(b.add(code.get(place), more), place)
+            b.store(b.add(code.get(begin), b.select(before, more, I64(0))), begin)
+        b.store(b.or_(code.get(wrong), b.or_(m, b.or_(n, k))), wrong)  # a negative one leaves its sign
+    fits = b.icmp_signed(">=", code.get(wrong), I64(0))
+    for place, total in zip(places, totals, strict=True):
+        fits = b.and_(fits, b.icmp_signed("==", code.get(place), total))
+    with b.if_else(fits) as (then, otherwise):
+        with otherwise:
+            b.store(I64(1), code.address(_FLAG))
+        with then, code.counting(low, high) as i:
+            m, n, k = sizes(i)
+            _arguments(code, dtype, args, (m, n, k), turned, [code.get(p) for p in begins])
+            with b.if_then(b.icmp_signed("!=", b.mul(m, n), I64(0))):
+                pieces = b.load(at(b, args, 8 * products.ROW_BLOCKS), typ=I64)
+                with code.counting(I64(0), pieces) as piece:
+                    b.call(product, [context, piece, I64(0)])
+            for begin, more in zip(begins, elements(m, n, k), strict=True):
+                b.store(b.add(code.get(begin), more), begin)
+
+
+def _arguments(code: Code, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.Value], turned: Sequence[ir.Value],
+               begins: Sequence[ir.Value]) -> None:
+    """Emit the arguments of one product, as `products.gemm_args` makes them."""
+    b, (m, n, k), item, lanes = code.b, sizes, dtype.itemsize, products.lanes(dtype)
+    one = I64(1)
+
+    def most(x: ir.Value, y: ir.Value) -> ir.Value:
+        return b.select(b.icmp_signed(">", x, y), x, y)
+
+    def cost(m: ir.Value, n: ir.Value, stride: ir.Value) -> ir.Value:
+        vectors = b.sdiv(b.add(n, I64(lanes - 1)), I64(lanes))
+        copied = b.select(b.icmp_signed("==", stride, one), I64(0), b.mul(n, k))
+        return b.add(b.mul(b.mul(vectors, k), most(m, I64(4))), copied)
+
+    a = b.select(turned[0], one, k), b.select(turned[0], m, one)
+    c = b.select(turned[1], one, n), b.select(turned[1], k, one)
+    flipped = b.icmp_signed("<", b.add(cost(n, m, a[0]), b.mul(n, m)), cost(m, n, c[1]))
+    numbers = [code.number(_PLACES + i) for i in range(6)]
+    where = [b.add(numbers[2 * i + 1], b.mul(begins[i], I64(item))) for i in range(3)]
+
+    def pick(x: Any, y: Any) -> ir.Value:
+        return b.select(flipped, y, x)
+
+    rows, columns = pick(m, n), pick(n, m)
+    share = most(least(b, rows, I64(products.TALL)), one)
+    depth = products.DEPTH * lanes // 64
+    wide = b.mul(b.sdiv(b.sdiv(I64(products.WIDE * depth), most(k, one)), I64(2)), I64(2))
+    for place, value in {
+            products.METHOD: I64(products.GENERATED), products.BATCH: one, products.M: rows, products.N: columns,
+            products.K: k, products.A_BASE: pick(numbers[0], numbers[2]), products.A_OFFSET: pick(where[0], where[1]),
+            products.B_BASE: pick(numbers[2], numbers[0]), products.B_OFFSET: pick(where[1], where[0]),
+            products.C_BASE: numbers[4], products.C_OFFSET: where[2], products.A_ROW: pick(a[0], c[1]),
+            products.A_COL: pick(a[1], c[0]), products.B_ROW: pick(c[0], a[1]), products.B_COL: pick(c[1], a[0]),
+            products.C_LINE: n, products.FLIPPED: b.zext(flipped, I64), products.ROWS: share,
+            products.COLS: most(columns, one), products.GROUP: one, products.GROUPS: one,
+            products.CHUNK: b.mul(I64(lanes), most(wide, I64(products.WIDE))), products.COL_BLOCKS: one,
+            products.ROW_BLOCKS: b.sdiv(b.add(rows, b.sub(share, one)), share), products.AXES: I64(0)}.items():
+        b.store(value, at(b, args, 8 * place))

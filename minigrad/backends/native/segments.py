@@ -1,0 +1,139 @@
+"""Steps on examples that lie end to end: whose each row is, checks of lengths and indices, sums along each example."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from . import expressions as ex
+from .access import View
+from .step_code import HEAD, I64, Code, Step, arguments, step, widths
+
+Place = tuple[int, int]  # a base, and bytes from there
+
+INT = np.dtype(np.int64)
+_LANES = (8, 1)
+_PIECE = 1 << 14  # numbers of one piece of parallel work
+_COLUMNS = 256  # columns of one piece
+
+
+def ids(to: View, lengths: View, flag: Place, team: int) -> list[Step]:
+    """Return the steps that write, for each row, which example it belongs to.
+
+    Parameters
+    ----------
+    to, lengths : View
+        Of int64, in one piece.
+    flag : Place
+        A number that becomes 1 if there are not as many rows as the lengths say.
+    """
+    return [(_step("segment_ids"), arguments(1, 0, (1, 1), (1, 1), [
+        lengths.base, lengths.offset, to.base, to.offset, *flag, *lengths.shape, *to.shape]))]
+
+
+def nonempty(to: View, lengths: View, flag: Place, team: int) -> list[Step]:
+    """Return the steps that copy lengths; `flag` becomes 1 if one of them is 0."""
+    return _checked("nonempty", to, [lengths, lengths], flag, team)
+
+
+def checked_index(to: View, index: View, length: View, flag: Place, team: int) -> list[Step]:
+    """Return the steps that count indices from the first row; `flag` becomes 1 if one is out of its example's range."""
+    return _checked("checked_index", to, [index, length], flag, team)
+
+
+def _checked(kind: str, to: View, sources: Sequence[View], flag: Place, team: int) -> list[Step]:
+    count = math.prod(to.shape)
+    return [(_step(kind), arguments(team, count, (count, 1), (_PIECE, 1), [
+        *(p for s in sources for p in (s.base, s.offset)), to.base, to.offset, *flag]))] if count else []
+
+
+def cumsum(dtype: np.dtype, reverse: bool, to: View, x: View, of: View, team: int) -> list[Step]:
+    """Return the steps that add up the rows of each example, from its first row or from its last.
+
+    Parameters
+    ----------
+    to, x, of : View
+        In one piece; neighbouring rows of one number in `of`, int64, are those of one example.
+    """
+    rows, columns = x.shape[0], math.prod(x.shape[1:])
+    if not rows * columns:
+        return []
+    return [(_step(f"segment_cumsum.{dtype}.{reverse}"), arguments(team, rows * columns, (columns, 1), (_COLUMNS, 1), [
+        x.base, x.offset, of.base, of.offset, to.base, to.offset, rows, columns]))]
+
+
+@functools.cache
+def _step(name: str) -> int:
+    """Return the address of a step."""
+    kind, *rest = name.split(".")
+    if kind == "segment_cumsum":
+        return step(name, functools.partial(_cumsum, np.dtype(rest[0]), rest[1] == "True"))
+    return step(name, {"segment_ids": _ids, "nonempty": _nonempty, "checked_index": _index}[kind])
+
+
+def _ids(code: Code, ranges: Sequence[ir.Value]) -> None:
+    b = code.b
+    lengths, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
+    count, rows = code.number(HEAD + 6), code.number(HEAD + 7)
+    place = code.variable(I64(0))
+    with code.counting(I64(0), count) as i:
+        low = code.get(place)
+        length = code.load(INT, code.element(lengths, i, 8))
+        high = b.add(low, length)
+        fits = b.icmp_unsigned("<=", length, b.sub(rows, low))  # as unsigned numbers, negative ones are large
+        with b.if_else(fits) as (then, otherwise):
+            with then:
+                for k, width in code.chunks(low, high, _LANES):
+                    code.store(ex.splat(b, i, width), INT, code.element(to, k, 8))
+                b.store(high, place)
+            with otherwise:
+                code.store(I64(1), INT, flag)
+    with b.if_then(b.icmp_signed("!=", code.get(place), rows)):
+        code.store(I64(1), INT, flag)
+
+
+def _nonempty(code: Code, ranges: Sequence[ir.Value]) -> None:
+    b = code.b
+    lengths, to, flag = (code.address(HEAD + k) for k in (0, 4, 6))
+    with code.counting(*ranges[:2]) as i:
+        length = code.load(INT, code.element(lengths, i, 8))
+        with b.if_then(b.icmp_signed("==", length, I64(0)), likely=False):
+            code.store(I64(1), INT, flag)
+        code.store(length, INT, code.element(to, i, 8))
+
+
+def _index(code: Code, ranges: Sequence[ir.Value]) -> None:
+    b = code.b
+    indices, lengths, to, flag = (code.address(HEAD + k) for k in (0, 2, 4, 6))
+    with code.counting(*ranges[:2]) as i:
+        index, length = (code.load(INT, code.element(p, i, 8)) for p in (indices, lengths))
+        found = b.select(b.icmp_signed("<", index, I64(0)), b.add(index, length), index)
+        with b.if_then(b.icmp_unsigned(">=", found, length), likely=False):
+            code.store(I64(1), INT, flag)
+        code.store(found, INT, code.element(to, i, 8))
+
+
+def _cumsum(dtype: np.dtype, reverse: bool, code: Code, ranges: Sequence[ir.Value]) -> None:
+    """Emit the sums of some columns, row after row: each is the chain of additions that NumPy's is."""
+    b, item = code.b, dtype.itemsize
+    x, of, to = (code.address(HEAD + k) for k in (0, 2, 4))
+    rows, columns = code.number(HEAD + 6), code.number(HEAD + 7)
+    with code.counting(I64(0), rows) as turn:
+        row = b.sub(b.sub(rows, turn), I64(1)) if reverse else turn
+        before = b.select(b.icmp_signed("==", turn, I64(0)), row, b.add(row, I64(1 if reverse else -1)))
+        own, other = (code.load(INT, code.element(of, r, 8)) for r in (row, before))
+        goes_on = b.and_(b.icmp_signed("!=", turn, I64(0)), b.icmp_signed("==", own, other))
+        here, there = b.mul(row, columns), b.mul(before, columns)
+        for k, width in code.chunks(*ranges[:2], widths(dtype)):
+            value = code.load(dtype, code.element(x, b.add(here, k), item), width)
+            place = code.element(to, b.add(here, k), item)
+            with b.if_else(goes_on) as (further, first):
+                with further:
+                    sum_ = code.load(dtype, code.element(to, b.add(there, k), item), width)
+                    code.store((b.fadd if dtype.kind == "f" else b.add)(sum_, value), dtype, place)
+                with first:
+                    code.store(value, dtype, place)

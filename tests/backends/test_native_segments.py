@@ -1,0 +1,161 @@
+"""Steps on examples that lie end to end, against NumPy's evaluation of the same statements, example by example."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minigrad import backends
+from minigrad.backends.native import step_code, threads
+from minigrad.graph import PRIMITIVES, Graph
+from minigrad.ops.contract import parse
+
+
+@pytest.fixture(autouse=True)
+def shared_out(monkeypatch):
+    monkeypatch.setattr(step_code, "SERIAL", 0)
+
+
+def program_of(name, arrays, **params):
+    inputs = [PRIMITIVES["input"](shape=a.shape, dtype=a.dtype) for a in arrays]
+    return backends.build(Graph(tuple(inputs), (PRIMITIVES[name](*inputs, **params),)), "native")
+
+
+def native(name, arrays, **params):
+    program = program_of(name, arrays, **params)
+    assert "python" not in program.how, program.why
+    before, found = threads.get_num_threads(), []
+    try:
+        for n in (1, 2, 5):
+            threads.set_num_threads(n)
+            (out,) = program(arrays, {})
+            found.append(out)
+    finally:
+        threads.set_num_threads(before)
+    assert all(f.tobytes() == found[0].tobytes() for f in found), "the same bits for any number of threads"
+    return found[0]
+
+
+LENGTHS = {"some": [3, 0, 17, 1, 40, 0, 5], "one": [9], "none": [0, 0], "first": [0, 300], "ones": [1] * 50}
+PRODUCTS = [("id,jd->ij", "ij"), ("ij,jd->id", "ij"), ("ij,id->jd", "ij"), ("ij,id->dj", "ij"), ("ia,ib->ab", "i"),
+            ("ia,ib->ba", "i"), ("ia,ab->ib", "i"), ("ia,ba->ib", "i"), ("ab,ib->ia", "i"), ("ij,j->i", "ij"),
+            ("i,j->ij", "ij"), ("ij,ik->jk", "ijk"), ("ij,jk->ik", "ijk"), ("i,ia->a", "i")]
+
+
+def operands(subscripts, ragged, lengths, stacked, dtype):
+    """Return two operands of a contraction and their kinds: shared or stacked, where they have no ragged axis."""
+    rng = np.random.default_rng(3)
+    sizes = dict(zip("abcd", (5, 7, 33, 16), strict=True))
+    arrays, kinds = [], []
+    for term in parse(subscripts)[0]:
+        own = [c for c in term if c in ragged]
+        shape = [sizes[c] for c in term if c not in ragged]
+        if own:
+            shape.insert(0, sum(int(np.prod([lengths[c][b] for c in own])) for b in range(len(lengths[ragged[0]]))))
+            kinds.append("packed")
+        elif stacked:
+            shape.insert(0, len(next(iter(lengths.values()))))
+            kinds.append("stacked")
+        else:
+            kinds.append("shared")
+        arrays.append(rng.normal(size=shape).astype(dtype))
+    return arrays, tuple(kinds)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("which", LENGTHS)
+@pytest.mark.parametrize(("subscripts", "ragged"), PRODUCTS)
+def test_products_of_blocks(subscripts, ragged, which, stacked, dtype):
+    n = np.array(LENGTHS[which])
+    lengths = {c: np.roll(n, k) for k, c in enumerate(ragged)}
+    arrays, kinds = operands(subscripts, ragged, lengths, stacked, dtype)
+    out = parse(subscripts)[1]
+    own = [c for c in out if c in ragged]
+    size = sum(int(np.prod([lengths[c][b] for c in own])) for b in range(len(n))) if own else len(n)
+    params = {"subscripts": subscripts, "ragged": ragged, "kinds": kinds, "size": size}
+    given = [*arrays, *lengths.values()]
+    have = native("block_einsum", given, **params)
+    want = PRIMITIVES["block_einsum"].eval(np, *given, **params)
+    bound = np.finfo(dtype).eps * 400 * max(1.0, float(np.max(np.abs(want), initial=0)))
+    np.testing.assert_allclose(have, want, rtol=0, atol=bound)
+
+
+def test_large_blocks():
+    rng = np.random.default_rng(0)
+    n = np.array([500, 2, 1300, 0, 129])
+    x, y = (rng.normal(size=(n.sum(), 40)) for _ in range(2))
+    params = {"subscripts": "id,jd->ij", "ragged": "ij", "kinds": ("packed", "packed"), "size": int((n**2).sum())}
+    np.testing.assert_allclose(native("block_einsum", [x, y, n, n], **params),
+                               PRIMITIVES["block_einsum"].eval(np, x, y, n, n, **params), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("bad", [[3, 4], [3, 1], [-1, 7], [6, -0], [2**62, 4]])
+def test_lengths_that_do_not_fit_are_found(bad):
+    x = np.ones((6, 2))
+    program = program_of("block_einsum", [x, x, np.array([3, 3]), np.array([3, 3])], subscripts="id,jd->ij",
+                         ragged="ij", kinds=("packed", "packed"), size=18)
+    good = np.array([3, 3])
+    np.testing.assert_array_equal(program([x, x, good, good], {})[0], np.full(18, 2.0))
+    with pytest.raises((IndexError, ValueError)):
+        program([x, x, np.array(bad), np.array(bad)], {})
+    np.testing.assert_array_equal(program([x, x, good, good], {})[0], np.full(18, 2.0))
+
+
+@pytest.mark.parametrize("subscripts", ["ihd,jhd->ijh", "iab,jab->ij"])
+def test_more_than_matrices_stays_with_numpy(subscripts):
+    x, n = np.ones((6, 2, 3)), np.array([4, 2])
+    program = program_of("block_einsum", [x, x, n, n], subscripts=subscripts, ragged="ij", kinds=("packed",) * 2,
+                         size=20)
+    assert program.why == {0: "block_einsum of more than matrices"}
+    assert program([x, x, n, n], {})[0].shape[0] == 20
+
+
+@pytest.mark.parametrize("lengths", [[2, 0, 3], [0, 0], [1], [0, 700, 1, 0]])
+def test_whose_a_row_is(lengths):
+    n = np.array(lengths)
+    have = native("segment_ids", [n], size=int(n.sum()))
+    np.testing.assert_array_equal(have, np.repeat(np.arange(len(n)), n))
+
+
+@pytest.mark.parametrize("bad", [[2, 0, 4], [2, 0, 2], [-1, 3, 3], [2**62, 0, 3]])
+def test_rows_that_are_not_there(bad):
+    program = program_of("segment_ids", [np.array([2, 0, 3])], size=5)
+    with pytest.raises((IndexError, ValueError, MemoryError)):
+        program([np.array(bad)], {})
+    np.testing.assert_array_equal(program([np.array([2, 0, 3])], {})[0], [0, 0, 2, 2, 2])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u1"])
+@pytest.mark.parametrize("columns", [(), (1,), (7,), (130, 3)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sums_along_examples_are_numpys(dtype, columns, reverse):
+    rng = np.random.default_rng(1)
+    ids = np.repeat([0, 2, 3, 9, 4], [5, 1, 60, 2, 3])
+    x = (rng.normal(size=(len(ids), *columns)) * 9).astype(dtype)
+    have = native("segment_cumsum", [x, ids], reverse=reverse)
+    assert have.tobytes() == PRIMITIVES["segment_cumsum"].eval(np, x, ids, reverse=reverse).tobytes()
+
+
+def test_a_nan_stays_in_its_example():
+    x = np.array([1.0, np.nan, 2, 3, np.inf, 1])
+    have = native("segment_cumsum", [x, np.array([0, 0, 1, 1, 2, 3])], reverse=False)
+    np.testing.assert_array_equal(have, [1, np.nan, 2, 5, np.inf, 1])
+
+
+def test_what_is_checked_when_the_program_runs():
+    n = np.arange(1, 100_000)
+    np.testing.assert_array_equal(native("nonempty", [n], what="max"), n)
+    index = np.where(n % 2, n - 1, -n)
+    np.testing.assert_array_equal(native("checked_index", [index, n]), np.where(n % 2, n - 1, 0))
+    for bad in (n[-1], -n[-1] - 1):
+        with pytest.raises(IndexError, match=f"index {bad} is out of range for an example with {n[-1]} rows"):
+            program_of("checked_index", [n, n])([np.append(index[:-1], bad), n], {})
+    with pytest.raises(ValueError, match=r"max of nothing: example 2 has no rows"):
+        program_of("nonempty", [n[:3]], what="max")([np.array([1, 5, 0])], {})
+
+
+def test_small_integers_stay_with_numpy():
+    program = program_of("segment_ids", [np.array([2, 1], np.int32)], size=3)
+    assert program.why == {0: "segment_ids of lengths or indices that are not int64"}
+    np.testing.assert_array_equal(program([np.array([2, 1], np.int32)], {})[0], [0, 0, 1])

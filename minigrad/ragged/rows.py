@@ -17,7 +17,7 @@ from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import Unsupported, at_user_line
 from ..graph import Node, full
 from ..ops.constants import iota
-from ..ops.elementwise import cast_to, floor_divide, mod
+from ..ops.elementwise import cast_to
 from ..ops.index import gather
 from ..ops.order import cumsum
 from ..ops.segments import segment_ids
@@ -142,16 +142,30 @@ class Rows:
         return gather(values, self.owner(domain))
 
     @_cached
+    def line(self, domain: Domain) -> Node:
+        """Return, for each row, the row of all coordinates but the last."""
+        return segment_ids(self._widths(domain), size=self.total(domain))
+
+    @_cached
+    def _widths(self, domain: Domain) -> Node:
+        """Return how many rows each row of all coordinates but the last has."""
+        return self.of_owner(self.length(domain[-1:]), domain[:-1])
+
+    @_cached
     def coordinate(self, domain: Domain, i: int) -> Node:
         """Return coordinate `i` of each row."""
-        at = self.position(domain)
-        if domain[i + 1:]:
-            at = floor_divide(at, self.of_owner(self.length(domain[i + 1:]), domain))
-        return mod(at, self.of_owner(self.length(domain[i:i + 1]), domain)) if i else at
+        if len(domain) == 1:
+            return self.position(domain)
+        if i < len(domain) - 1:
+            return gather(self.coordinate(domain[:-1], i), self.line(domain))
+        widths = self._widths(domain)
+        return iota(size=self.total(domain)) - gather(cumsum(widths, axis=0) - widths, self.line(domain))
 
     @_cached
     def within(self, domain: Domain, kept: tuple[int, ...]) -> Node:
         """Return, for each row, the row of the domain of the sizes in `kept` that it projects to."""
+        if kept == tuple(range(len(domain) - 1)):
+            return self.line(domain)
         smaller = tuple(domain[i] for i in kept)
         return self.row(smaller, [self.coordinate(domain, i) for i in kept], self.owner(domain))
 

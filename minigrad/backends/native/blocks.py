@@ -121,7 +121,10 @@ def _blocks(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
         for place, begin, more in zip(places, begins, elements(m, n, k), strict=True):
             b.store(b.add(code.get(place), more), place)
             b.store(b.add(code.get(begin), b.select(before, more, I64(0))), begin)
-        b.store(b.or_(code.get(wrong), b.or_(m, b.or_(n, k))), wrong)  # a negative one leaves its sign
+            b.store(b.or_(code.get(wrong), code.get(place)), wrong)  # a negative one leaves its sign
+        for size in (m, n, k):
+            large = b.icmp_unsigned(">=", size, I64(1 << 31))  # whose products with others may wrap round
+            b.store(b.or_(code.get(wrong), b.select(large, I64(-1), I64(0))), wrong)
     fits = b.icmp_signed(">=", code.get(wrong), I64(0))
     for place, total in zip(places, totals, strict=True):
         fits = b.and_(fits, b.icmp_signed("==", code.get(place), total))

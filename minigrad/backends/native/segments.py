@@ -18,6 +18,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 INT = np.dtype(np.int64)
 _LANES = (8, 1)
 _PIECE = 1 << 14  # numbers of one piece of parallel work
+_PIECES = 8  # pieces at most, of what has to go through all lengths for each
 _COLUMNS = 256  # columns of one piece
 
 
@@ -31,8 +32,9 @@ def ids(to: View, lengths: View, flag: Place, team: int) -> list[Step]:
     flag : Place
         A number that becomes 1 if there are not as many rows as the lengths say.
     """
-    return [(_step("segment_ids"), arguments(1, 0, (1, 1), (1, 1), [
-        lengths.base, lengths.offset, to.base, to.offset, *flag, *lengths.shape, *to.shape]))]
+    (count,), (rows,) = lengths.shape, to.shape
+    return [(_step("segment_ids"), arguments(team, rows, (count, 1), (-(-count // _PIECES), 1), [
+        lengths.base, lengths.offset, to.base, to.offset, *flag, rows]))]
 
 
 def nonempty(to: View, lengths: View, flag: Place, team: int) -> list[Step]:
@@ -78,22 +80,23 @@ def _step(name: str) -> int:
 def _ids(code: Code, ranges: Sequence[ir.Value]) -> None:
     b = code.b
     lengths, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
-    count, rows = code.number(HEAD + 6), code.number(HEAD + 7)
-    place = code.variable(I64(0))
+    count, rows = code.number(2), code.number(HEAD + 6)
+    place, begin, wrong = (code.variable(I64(0)) for _ in range(3))
     with code.counting(I64(0), count) as i:
-        low = code.get(place)
         length = code.load(INT, code.element(lengths, i, 8))
-        high = b.add(low, length)
-        fits = b.icmp_unsigned("<=", length, b.sub(rows, low))  # as unsigned numbers, negative ones are large
-        with b.if_else(fits) as (then, otherwise):
-            with then:
-                for k, width in code.chunks(low, high, _LANES):
-                    code.store(ex.splat(b, i, width), INT, code.element(to, k, 8))
-                b.store(high, place)
-            with otherwise:
-                code.store(I64(1), INT, flag)
-    with b.if_then(b.icmp_signed("!=", code.get(place), rows)):
-        code.store(I64(1), INT, flag)
+        b.store(b.add(code.get(begin), b.select(b.icmp_signed("<", i, ranges[0]), length, I64(0))), begin)
+        b.store(b.add(code.get(place), length), place)
+        b.store(b.or_(code.get(wrong), b.or_(length, code.get(place))), wrong)  # a negative one leaves its sign
+    fits = b.and_(b.icmp_signed(">=", code.get(wrong), I64(0)), b.icmp_signed("==", code.get(place), rows))
+    with b.if_else(fits) as (then, otherwise):
+        with otherwise:
+            code.store(I64(1), INT, flag)
+        with then, code.counting(*ranges[:2]) as i:
+            low = code.get(begin)
+            high = b.add(low, code.load(INT, code.element(lengths, i, 8)))
+            for k, width in code.chunks(low, high, _LANES):
+                code.store(ex.splat(b, i, width), INT, code.element(to, k, 8))
+            b.store(high, begin)
 
 
 def _nonempty(code: Code, ranges: Sequence[ir.Value]) -> None:

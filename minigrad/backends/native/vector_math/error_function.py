@@ -58,8 +58,10 @@ def erfcx(x: Lanes) -> Lanes:
     y, low = _erfcx_positive(size)
     y = y + low
     near = size < 1.0
-    factor = select(near, _erf_near_0(size) + 1.0, 2.0)
-    grown = _exp_of_square(clamp(size, high={32: 9.5, 64: 26.7}[x.width]), 1.0, factor)
+    part = _erf_near_0(size)
+    factor = select(near, part + 1.0, 2.0)
+    low = select(near, part - (factor - 1.0), 0.0)  # what 1 + part was rounded by
+    grown = _exp_of_square(clamp(size, high={32: 9.5, 64: 26.7}[x.width]), 1.0, factor, low)
     return select(x < 0.0, grown - select(near, y.const(0.0), y), y)
 
 

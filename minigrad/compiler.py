@@ -6,13 +6,14 @@ import functools
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import optree
 
 from . import backends, passes, walk
-from .dims import Symbol, bind
+from .dims import Dim, Symbol, bind
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .passes.stage import Stage
@@ -36,8 +37,19 @@ class Entry:
 
     def sizes(self, shapes: list[tuple[int, ...]]) -> dict[Symbol, int]:
         """Return the numbers of the symbolic sizes, or raise `ShapeError` where the shapes do not fit."""
-        return bind((n.shape, shape, name)
-                    for n, shape, name in zip(self.graph.inputs, shapes, self.graph.names, strict=True))
+        sizes = bind((n.shape, shape, name)
+                     for n, shape, name in zip(self.graph.inputs, shapes, self.graph.names, strict=True))
+        for n in self.differences:
+            if n.value(sizes) < 0:
+                raise ValueError(f"{self.graph.name}: the examples have fewer rows than a slice of them leaves out "
+                                 f"({n} is {n.value(sizes)})")
+        return sizes
+
+    @cached_property
+    def differences(self) -> tuple[Dim, ...]:
+        """The sizes that may come out below 0."""
+        return tuple({d: None for n in self.graph.nodes for d in getattr(n.type, "shape", ())
+                      if isinstance(d, Dim) and any(factor < 0 for _, factor in d.terms)})
 
 
 class Compiled:

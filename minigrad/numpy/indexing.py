@@ -85,7 +85,7 @@ def getitem(x: Any, key: Any) -> Array:
     """``x[key]``."""
     node = as_array(x)._node
     items = _items(key, node.ndim, node.type)
-    items = _of_unknown_size(items, node)
+    items, node = _of_unknown_size(items, node)
     arrays = [k for k in items if isinstance(k, (Array, np.ndarray))]
     # An integer beside index arrays takes part in their broadcast, as in NumPy.
     advanced = [k is not None and not isinstance(k, slice) and bool(arrays) for k in items]
@@ -134,14 +134,45 @@ def getitem(x: Any, key: Any) -> Array:
     return _advanced(node, items, advanced) if arrays else Array(node)
 
 
-def _of_unknown_size(items: list[Any], node: Node) -> list[Any]:
-    """Return the items with an integer as an index array where its axis has no number that it could be checked by."""
+def _of_unknown_size(items: list[Any], node: Node) -> tuple[list[Any], Node]:
+    """Do what can be done along axes that have no number: they differ from example to example.
+
+    An integer becomes an index array, which is checked when the program runs; a slice is taken of the node.
+    """
     out, axis = [], 0
     for k in items:
-        unknown = isinstance(k, int) and isinstance(node.shape[axis], Dim) and node.shape[axis].hint is None
-        out.append(np.array(k) if unknown else k)
-        axis += k is not None
-    return out
+        if k is not None:
+            n = node.shape[axis]
+            if isinstance(n, Dim) and n.hint is None:
+                if isinstance(k, int):
+                    k = np.array(k)
+                elif isinstance(k, slice) and k not in (slice(None), slice(None, None, -1)):
+                    node, k = _stretch(node, axis, k), slice(None)
+            axis += 1
+        out.append(k)
+    return out, node
+
+
+def _stretch(node: Node, axis: int, k: slice) -> Node:
+    """Return a slice along an axis of unknown size: all but some elements at the ends, or as many as the slice says."""
+    low, high, by = (None if v is None else _plain(v) for v in (k.start, k.stop, k.step))
+    low = low or 0
+    if by not in (None, 1) or (high is not None and low < 0 <= high):
+        n = node.shape[axis]
+        words = "".join(f"{'' if v is None else v}:" for v in (k.start, k.stop)) + ("" if by is None else str(by))
+        raise ShapeError(at_user_line(
+            f"the slice [{words.removesuffix(':') if by is None else words}] of axis {axis} of {node.type}: how many "
+            f"elements it has follows from {n} by rounding. Slices such as [1:], [:-1], [-2:], [:3] and [::-1] are "
+            "those that examples of different size can have"))
+    if low >= 0 and (high is None or high < 0):
+        return layout.section(node, axis, low, node.shape[axis] - low + (high or 0))
+    return _taken(node, axis, np.arange(low, high or 0) if low < 0 else np.arange(low, max(high, low)))
+
+
+def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
+    """Return the elements along an axis that `index` names."""
+    front = layout.move_axis(node, axis, 0)
+    return layout.move_axis(gathering.gather(front, constant(index)), 0, axis)
 
 
 def _plain(v: Any) -> int:

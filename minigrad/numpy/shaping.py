@@ -267,7 +267,12 @@ def roll(a, shift, axis=None):
     pairs = np.broadcast(np.asarray(shift), np.asarray(axis))
     for s, at in pairs:
         at = as_axis(int(at), x.ndim, "roll")
-        n = number(x._node.shape[at])
+        n = x._node.shape[at]
+        if isinstance(n, Dim) and n.hint is None:  # it differs from example to example
+            index = (arange(shown(n)) - int(s)) % shown(n)
+            x = moveaxis(moveaxis(x, at, 0)[index], 0, at)
+            continue
+        n = number(n)
         cut = -int(s) % n if n else 0
         if cut:
             before, after = array_split(x, [cut], at)

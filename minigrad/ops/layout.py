@@ -155,12 +155,12 @@ def _concatenate_transpose(g: Node, *xs: Node, axis: int) -> list[Node]:
     back: list[Node] = []
     at: int | Dim = 0
     for x in xs:
-        back.append(_section(g, axis, at, x.shape[axis]))
+        back.append(section(g, axis, at, x.shape[axis]))
         at = at + x.shape[axis]
     return back
 
 
-def _section(x: Node, axis: int, at: int | Dim, n: int | Dim) -> Node:
+def section(x: Node, axis: int, at: int | Dim, n: int | Dim) -> Node:
     """Return `n` elements along an axis from `at` on: a slice, or, where a size is symbolic, a gather."""
     if isinstance(x.shape[axis], int):
         start = tuple(at if i == axis else 0 for i in range(x.ndim))

@@ -95,7 +95,7 @@ checked_index = Primitive(  # an index counted from the first row of its example
 def _nonempty_eval(xp: Any, lengths: Any, *, what: str) -> Any:
     if bool(xp.any(lengths == 0)):
         k = int(np.flatnonzero(on_host(lengths) == 0)[0])
-        raise ValueError(f"{what} of nothing: example {k} has no rows. Give it initial=")
+        raise ValueError(what.format(k))
     return lengths
 
 
@@ -107,7 +107,7 @@ def _nonempty_type(lengths: ArrayType, *, what: str) -> ArrayType:
 nonempty = Primitive(
     "nonempty", _nonempty_type, _nonempty_eval, vjp=_no_vjp, jvp=_INTEGERS,
     batch=lambda size, mapped, lengths, *, what: nonempty(lengths, what=what),
-    samples=lambda: [Sample((np.array([2, 3]),), {"what": "max"}, order=0)])
+    samples=lambda: [Sample((np.array([2, 3]),), {"what": "example {} has no rows"}, order=0)])
 
 
 # -- along a segment -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ..ops.constants import iota
 from ..ops.elementwise import cast_to
 from ..ops.index import gather
 from ..ops.order import cumsum
-from ..ops.segments import segment_ids
+from ..ops.segments import nonempty, segment_ids
 from ..ops.spread import expand_to
 
 Domain = tuple[int | Dim, ...]  # of a size that is fixed after all, each example has as many rows
@@ -114,6 +114,9 @@ class Rows:
             for i, s in enumerate(symbols):
                 term = self.lengths[s] if not i and factor == 1 else term * self.lengths[s]
             total = term if total is None else total + term
+        if any(factor < 0 for _, factor in self._monomials(domain) if isinstance(factor, int)):  # what a slice leaves
+            one = full(1, (self.size,), _INT)
+            total = nonempty(total + one, what="example {} has fewer rows than a slice of it leaves out") - one
         return total
 
     @_cached

@@ -222,7 +222,8 @@ def _extreme(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     # Nothing to take the largest of: as NumPy, this raises, but when the program runs.
     gone = tuple(n for i, n in enumerate(domain) if i not in kept)
     there = rw.rows.length(domain) if not kept else _gone_but_needed(rw, gone, tuple(domain[i] for i in kept))
-    return barrier(out, nonempty(there, what=node.prim.name))
+    what = f"{node.prim.name} of nothing: example {{}} has no rows. Give it initial="
+    return barrier(out, nonempty(there, what=what))
 
 
 def _gone_but_needed(rw: Rewrite, gone: Domain, left: Domain) -> Node:

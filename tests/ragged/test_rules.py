@@ -69,6 +69,10 @@ ANY = {  # programs that hold for examples without rows, too
     "sort rows": lambda g: np.sort(g.x, axis=1),
     "argsort": lambda g: np.argsort(g.w),
     "flip": lambda g: g.x[::-1] * np.arange(4),
+    "roll": lambda g: np.roll(g.x, 1, axis=0) * g.x,
+    "roll back": lambda g: np.roll(g.x, (-2, 1), axis=(0, 1)) * g.x,
+    "none of it": lambda g: g.x[:0],
+    "a slice of more": lambda g: np.concatenate([np.zeros((1, 4)), g.x, g.x, np.ones((2, 4))])[2:-1],
     "position": lambda g: mnp.arange(g.x.shape[0]) * 1.0,
     "index as a number": lambda g: np.where(g.src < g.dst, g.w, 0.0) + g.src,
     "transpose": lambda g: g.x.T,
@@ -106,6 +110,17 @@ ROWS = {  # programs that need a row
     "row 0": lambda g: g.x[0],
     "row -1": lambda g: g.x[-1, 1:] * g.x[0, 0],
     "last row": lambda g: g.x[np.array([-1])],
+    "but the first": lambda g: g.x[1:],
+    "but the last": lambda g: g.x[:-1, 1:3],
+    "neighbours": lambda g: g.x[1:] * g.x[:-1],
+    "differences": lambda g: np.diff(g.x, axis=0),
+    "second differences": lambda g: np.diff(np.concatenate([g.x, g.x]), n=2, axis=0),
+    "length of a path": lambda g: np.sum(np.sqrt(np.sum((g.x[1:] - g.x[:-1]) ** 2, axis=1) + 1)),
+    "the first one": lambda g: g.x[:1] * 2,
+    "the last one": lambda g: g.x[-1:, ::-1],
+    "mean without the first": lambda g: np.sum(np.tanh(g.x[1:]), axis=0) / g.x.shape[0],
+    "pairs without the first": lambda g: np.sum(g.x[1:, 0][:, None] * g.x[:, 1][None, :], axis=1),
+    "a block without its first column": lambda g: np.sum((g.x[:, 0][:, None] - g.x[:, 1][None, :])[:, 1:], axis=0),
     "softmax over rows": lambda g: softmax(g.x.T),
     "pair max": lambda g: np.max(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=1),
     "checkpoint": lambda g: mg.checkpoint(lambda x, y: np.tanh(x[:, :3] @ np.diag(y)).sum(axis=0))(g.x, g.y)
@@ -176,3 +191,29 @@ def test_one_program_for_all_batches(name, f, _):
         for h, g in zip(unbatched(run(mg.batch(examples))), examples, strict=True):
             close(h, f(g), kind)
     assert len(run.entries) == 1
+
+
+@pytest.mark.parametrize("how", ["as it is", "numpy", "native"])
+@pytest.mark.parametrize("sizes", [[(3, 1), (0, 0), (2, 1)], [(0, 0), (0, 0)]])
+def test_a_slice_that_leaves_out_more_than_there_is(how, sizes):
+    f = mg.vmap(lambda g: np.sum(np.diff(g.x, axis=0)))
+    run = f if how == "as it is" else mg.compile(f, backend=how)
+    good = mg.batch(molecules([(3, 1), (1, 0), (2, 1)]))
+    np.testing.assert_allclose(run(good), [np.sum(np.diff(g.x, axis=0)) for g in good.unbatch()])
+    empty = next(k for k, (n, _) in enumerate(sizes) if not n)
+    words = f"example {empty} has fewer rows than a slice of it leaves out|fewer rows than a slice of them leaves out"
+    with pytest.raises(ValueError, match=words):
+        run(mg.batch(molecules(sizes)))
+    np.testing.assert_allclose(run(good), [np.sum(np.diff(g.x, axis=0)) for g in good.unbatch()])
+
+
+def test_rows_that_an_example_has_not():
+    with pytest.raises(IndexError, match="index 1 is out of range for an example with 1 rows"):
+        mg.vmap(lambda g: g.x[:2].sum())(mg.batch(molecules([(3, 1), (1, 0)])))
+
+
+@pytest.mark.parametrize(("key", "words"), [(np.s_[::2], r"\[::2\]"), (np.s_[-3:2], r"\[-3:2\]"),
+                                            (np.s_[1::-1], r"\[1::-1\]"), (np.s_[4:1:-1], r"\[4:1:-1\]")])
+def test_slices_whose_size_is_no_polynomial(key, words):
+    with pytest.raises(mg.ShapeError, match=rf"the slice {words} of axis 0 of f64\[node, 4\].*\[1:\], \[:-1\]"):
+        mg.vmap(lambda g: g.x[key])(mg.batch(molecules([(3, 1)])))

@@ -327,8 +327,7 @@ class Space:
             node = self.recipe.checked[int(self._flag[0]) - 1]
             self._flag[0] = 0
             if node.prim.name == "nonempty":
-                raise ValueError(f"{node.where}: {node.params['what']} of nothing: an example has no rows. Give it "
-                                 "initial=")
+                raise ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
             raise IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
                              "is out of range")
 

@@ -34,17 +34,17 @@ def unable(node: Node) -> str | None:
         return f"block_einsum of {node.dtype}"
     if any(n.dtype != np.int64 for n in node.inputs[2:]):
         return "block_einsum with lengths that are not int64"
-    batch, *roles = split_subscripts(*_orders(node))
+    batch, *roles = split_subscripts(*_orders(node.params["subscripts"], node.params["ragged"]))
     if batch or any(len(r) > 1 for r in roles):
         return "block_einsum of more than matrices"
     return None
 
 
-def _orders(node: Node) -> list[str]:
+@functools.cache
+def _orders(subscripts: str, ragged: str) -> tuple[str, ...]:
     """Return the subscripts of operands and result as they lie in memory: the ragged ones first."""
-    terms, out = parse(node.params["subscripts"])
-    ragged = node.params["ragged"]
-    return ["".join(sorted(t, key=lambda c: c not in ragged)) for t in (*terms, out)]
+    terms, out = parse(subscripts)
+    return tuple("".join(sorted(t, key=lambda c: c not in ragged)) for t in (*terms, out))
 
 
 def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View], flag: Place,
@@ -60,15 +60,15 @@ def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View],
     flag : Place
         A number that becomes 1 if an operand has not as many rows as the lengths say.
     """
-    orders, kinds = _orders(node), list(node.params["kinds"])
-    views = [x, y, to]
+    ragged, kinds = node.params["ragged"], node.params["kinds"]
+    orders, views = _orders(node.params["subscripts"], ragged), [x, y, to]
     _, left, right, inner = split_subscripts(*orders)
     if orders[2] == right + left != left + right:  # (x y)ᵀ = yᵀ xᵀ
-        views, orders, kinds = [y, x, to], [orders[1], orders[0], orders[2]], kinds[::-1]
+        views, orders, kinds = [y, x, to], (orders[1], orders[0], orders[2]), kinds[::-1]
         left, right = right, left
     static = {c: n for v, order, kind in zip(views, orders, [*kinds, "stacked"], strict=True)
-              for c, n in zip(order[::-1], v.shape[::-1], strict=False) if c not in node.params["ragged"]}
-    by_letter = dict(zip(node.params["ragged"], lengths, strict=True))
+              for c, n in zip(order[::-1], v.shape[::-1], strict=False) if c not in ragged}
+    by_letter = dict(zip(ragged, lengths, strict=True))
     sizes: list[int] = []
     for c in (left, right, inner):
         if c in by_letter:

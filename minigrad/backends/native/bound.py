@@ -60,6 +60,7 @@ class Bound:
         self.flag = np.zeros(1, np.int64)
         self.out_types = [(self._shape(shape), n.dtype)
                           for n, shape in zip(program.plan.graph.outputs, recipe.out_shapes, strict=True)]
+        self._views: dict[Node, View] = {}
         self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
         self.bodies: list[Bound] = []  # of scans
         self.stretches: list[Any] = []
@@ -71,6 +72,7 @@ class Bound:
         for k, how in enumerate(program.how):
             self._add(k, how)
         self._flush()
+        self._views.clear()
         self.args = np.concatenate([recipe.arguments(numbers, np.array(self.places), cuts),
                                     np.array(self._others, np.int64)])
         self.table = np.array(self._table, np.int64).reshape(-1, 2)
@@ -153,10 +155,13 @@ class Bound:
         return ARENA, self.places[self.recipe.piece[key]]
 
     def _view(self, n: Node) -> View:
-        base, piece, offset, shape, strides = self.recipe.forms[n]
-        numbers = self.numbers
-        return View(base, self.places[piece] + numbers[offset], tuple([numbers[i] for i in shape]),
-                    tuple([numbers[i] for i in strides]))
+        found = self._views.get(n)
+        if found is None:
+            base, piece, offset, shape, strides = self.recipe.forms[n]
+            numbers = self.numbers
+            found = self._views[n] = View(base, self.places[piece] + numbers[offset],
+                                          tuple([numbers[i] for i in shape]), tuple([numbers[i] for i in strides]))
+        return found
 
     def _leaf(self, n: Node) -> np.ndarray:
         if n in self.recipe.constants:

@@ -69,12 +69,11 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
         return [s // item for s in view.strides]
 
     (a, b, c) = map(strides, (x, y, out))
-    size = dict(zip(terms[0] + terms[1], x.shape + y.shape, strict=True))
-    m, columns, k = (size[group] if group else 1 for group in (left, right, inner))
+    m, k, columns = (x.shape[n] if left else 1), (x.shape[-1] if inner else 1), (y.shape[-1] if right else 1)
     rows_a, cols_a = (a[n] if left else 0), a[-1]
     rows_b, cols_b = b[n], (b[n + 1] if right else 0)
     rows_c, cols_c = (c[n] if left else 0), (c[-1] if right else 1)
-    axes = _merged([(size[letter], a[i], b[i], c[i]) for i, letter in enumerate(batch)])
+    axes = _merged([(x.shape[i], a[i], b[i], c[i]) for i in range(n)]) if n else []
     stack = math.prod(axis[0] for axis in axes)
     case = _Case(stack, m, columns, k, (rows_a, cols_a), (rows_b, cols_b), (rows_c, cols_c), lanes(dtype))
     return case.pack((x, y, out), axes, blas)

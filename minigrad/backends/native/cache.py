@@ -1,8 +1,8 @@
 """Object code on disk, so that a program that was compiled once starts at once the next time.
 
-An entry is found by what it is made of: the IR's text, the CPU and its features, the version of LLVM and what it is
-told to do. So a new minigrad finds those entries of an old one that it would make again, and no others. An entry
-carries a checksum: a file that is cut short, damaged or not ours is as good as absent. Whatever fails here (a
+An entry is found by what it is made of: the IR's text, or what that is written from (a group's signature) and the
+sources that write it; the CPU and its features, the version of LLVM and what it is told to do. So a new minigrad never
+runs what an old one has made, where it would make it in another way. An entry carries a checksum: a file that is cut short, damaged or not ours is as good as absent. Whatever fails here (a
 directory that cannot be written, a full disk) costs a compilation and nothing else.
 
 Several processes may share a directory: an entry is written beside its place and then moved there, in one step.
@@ -23,7 +23,8 @@ from typing import Any
 from .target import Target, compile_all, host, recipe
 
 _FORMAT = b"minigrad object 1\n"
-_BENEATH = ("dims.py", "graph.py", "passes/fuse.py", "passes/schedule.py")  # what code is made by, beside this package
+# What code is made by, beside this package.
+_BENEATH = ("dims.py", "graph.py", "ops/random.py", "ops/scatter.py", "passes/fuse.py", "passes/schedule.py")
 _SUFFIX, _TEMPORARY = ".o", ".part"
 BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest go
 _PRUNE = "00"  # what the key of one write in 256 starts with: after it, the size is looked at

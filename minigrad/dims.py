@@ -273,6 +273,11 @@ class Watch(threading.local):
 watch = Watch()
 
 
+def differs(n: int | Dim) -> bool:
+    """Tell whether a size differs from example to example, so that there is no number that it could be fixed to."""
+    return isinstance(n, Dim) and n.hint is None and all(s.rows for s in n.symbols)
+
+
 def number(n: int | Dim) -> int:
     """Return `n` as an int; where it is symbolic, this axis will be specialised to its size."""
     return watch.insist(n) if isinstance(n, Dim) else int(n)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Size, format_shape, number, same_shape
+from ..dims import Dim, Size, differs, format_shape, number, same_shape
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node, full
 from ..ops import elementwise as ew
@@ -143,11 +143,10 @@ def _of_unknown_size(items: list[Any], node: Node) -> tuple[list[Any], Node]:
     for k in items:
         if k is not None:
             n = node.shape[axis]
-            if isinstance(n, Dim) and n.hint is None:
-                if isinstance(k, int):
-                    k = np.array(k)
-                elif isinstance(k, slice) and k not in (slice(None), slice(None, None, -1)):
-                    node, k = _stretch(node, axis, k), slice(None)
+            if isinstance(k, int) and isinstance(n, Dim) and n.hint is None:
+                k = np.array(k)
+            elif isinstance(k, slice) and differs(n) and k not in (slice(None), slice(None, None, -1)):
+                node, k = _stretch(node, axis, k), slice(None)
             axis += 1
         out.append(k)
     return out, node
@@ -166,7 +165,10 @@ def _stretch(node: Node, axis: int, k: slice) -> Node:
             "those that examples of different size can have"))
     if low >= 0 and (high is None or high < 0):
         return layout.section(node, axis, low, node.shape[axis] - low + (high or 0))
-    return _taken(node, axis, np.arange(low, high or 0) if low < 0 else np.arange(low, max(high, low)))
+    index = np.arange(low, high or 0 if low < 0 else high)
+    if not len(index):
+        return full(0, (*node.shape[:axis], 0, *node.shape[axis + 1:]), node.dtype)
+    return _taken(node, axis, index)
 
 
 def _taken(node: Node, axis: int, index: np.ndarray) -> Node:

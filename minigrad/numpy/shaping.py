@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Size, divide, format_shape, number, same_shape, shown, size_of
+from ..dims import Dim, Size, differs, divide, format_shape, number, same_shape, shown, size_of
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
@@ -268,7 +268,7 @@ def roll(a, shift, axis=None):
     for s, at in pairs:
         at = as_axis(int(at), x.ndim, "roll")
         n = x._node.shape[at]
-        if isinstance(n, Dim) and n.hint is None:  # it differs from example to example
+        if differs(n):
             index = (arange(shown(n)) - int(s)) % shown(n)
             x = moveaxis(moveaxis(x, at, 0)[index], 0, at)
             continue

@@ -188,7 +188,7 @@ def _one(b: Batch, mine: Sequence[tuple[Any, Node]], rows: Rows) -> tuple[Any, d
     schema = b.schema
     have = [n for n, v in b._fields.items() if v is not None]
     k, n = len(have), len(schema.axes)
-    dims = {a: Dim.new(a.name) for a in schema.axes}
+    dims = {a: Dim.new(a.name, rows=True) for a in schema.axes}
     symbols = {a: d.symbol for a, d in dims.items()}
     lengths, ids, pairs = mine[k:k + n], mine[k + n:k + 2 * n], mine[k + 2 * n:]
     groups: dict[tuple[Axis, ...], list[Any]] = {}

@@ -2,8 +2,9 @@
 
 An entry is found by what it is made of: the IR's text, or what that is written from (a group's signature) and the
 sources that write it; the CPU and its features, the version of LLVM and what it is told to do. So a new minigrad never
-runs what an old one has made, where it would make it in another way. An entry carries a checksum: a file that is cut short, damaged or not ours is as good as absent. Whatever fails here (a
-directory that cannot be written, a full disk) costs a compilation and nothing else.
+runs what an old one has made, where it would make it in another way. An entry carries a checksum: a file that is cut
+short, damaged or not ours is as good as absent. Whatever fails here (a directory that cannot be written, a full disk)
+costs a compilation and nothing else.
 
 Several processes may share a directory: an entry is written beside its place and then moved there, in one step.
 """

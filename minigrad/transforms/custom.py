@@ -283,7 +283,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
 
     if result is None:
         arity = len(inspect.signature(eval).parameters) - 1
-        prim = elementwise(name, eval, f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})", arity=arity,
+        prim = elementwise(name, eval, "", arity=arity,
                            vjp=back or none, jvp=push or none, domain="biuf", samples=samples)
     else:
         if batch == "leading":

@@ -10,7 +10,7 @@ pytest.importorskip("llvmlite")
 import minigrad as mg
 from minigrad import backends, walk
 from minigrad.backends.native import recipe, target, threads
-from minigrad.backends.native.program import Program
+from minigrad.backends.native.program import FEW, Program
 from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.passes import run
@@ -71,6 +71,17 @@ def test_memory_of_sizes_that_change_is_little_more_than_theirs():
         used = program.recipe._layouts
         assert min(known.total for known in used) <= program.workspace_bytes(sizes) * 1.3 + 4096
     assert len(used) == 3, "one for 1,000, one for 1,010 to 1,090, one for 5"
+
+
+@pytest.mark.parametrize("f", [lambda x: np.tanh(x)[::-1], lambda x: np.sort(np.tanh(x), axis=1),
+                               lambda x: mg.scan(lambda c, r: (c + np.sin(r), c * r), np.zeros(3), x)])
+def test_programs_that_keep_memory_are_bound_to_few_sizes(f):
+    compiled = mg.compile(mg.vmap(f), backend="native")
+    for n in range(1, 30):
+        compiled(np.ones((n, 4, 3)))
+    (entry,) = compiled.entries
+    assert entry.program.recipe.keeps
+    assert len(entry.program._pools) == FEW
 
 
 @pytest.mark.parametrize("dtype", ["f8", "f4"])

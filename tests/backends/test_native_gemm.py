@@ -105,6 +105,18 @@ def test_operands_of_any_strides(left, right, dtype, with_blas):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_few_terms_and_many_columns(dtype, way):
+    """Columns are copied in whole vectors of terms: there has to be room for the last one, too."""
+    rng = np.random.default_rng(6)
+    for m, k, n in ((8, 5, 700), (64, 33, 200), (64, 10, 784), (16, 9, 1000), (128, 50, 100), (32, 17, 1000),
+                    (9, 1, 900), (7, 250, 300), (5, 255, 130)):
+        x, y = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+        check("ik,kj->ij", x, lay(y, way))
+        check("ik,kj->ij", lay(y.T.copy(), way), x.T)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_small_results_of_many_terms_are_shared_out(dtype, way):
     rng = np.random.default_rng(5)
     for m, n, k in ((64, 64, 1927), (17, 100, 3000), (100, 17, 3000), (8, 700, 500), (130, 20, 2500)):

@@ -81,10 +81,11 @@ def test_products_of_blocks(subscripts, ragged, which, stacked, dtype):
     np.testing.assert_allclose(have, want, rtol=0, atol=bound)
 
 
-def test_large_blocks():
+@pytest.mark.parametrize("terms", [1, 5, 9, 10, 33, 40, 250])
+def test_large_blocks(terms):
     rng = np.random.default_rng(0)
     n = np.array([500, 2, 1300, 0, 129])
-    x, y = (rng.normal(size=(n.sum(), 40)) for _ in range(2))
+    x, y = (rng.normal(size=(n.sum(), terms)) for _ in range(2))
     params = {"subscripts": "id,jd->ij", "ragged": "ij", "kinds": ("packed", "packed"), "size": int((n**2).sum())}
     np.testing.assert_allclose(native("block_einsum", [x, y, n, n], **params),
                                PRIMITIVES["block_einsum"].eval(np, x, y, n, n, **params), rtol=1e-9, atol=1e-11)

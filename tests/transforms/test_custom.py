@@ -240,6 +240,16 @@ def test_an_elementwise_primitive(declare):
         declare("mish", lambda xp, x: x)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("name", ["acos", "atanh", "expit", "gamma", "my own"])
+def test_a_name_that_others_have_too_means_what_its_owner_says(declare, name, backend):
+    if name in PRIMITIVES:
+        pytest.skip("taken")
+    scaled = declare(name, lambda xp, x: x * 100)
+    f = mg.compile(lambda x: scaled(np.sin(x)) + 1, backend=backend)
+    np.testing.assert_allclose(f(X), np.sin(X) * 100 + 1)
+
+
 def test_a_primitive_with_a_type_rule_and_a_forward_rule(declare):
     def result(a, b, *, power):
         if a.shape[-1] != b.shape[-1]:

@@ -168,7 +168,8 @@ def _arguments(code: Code, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.V
     rows, columns = pick(m, n), pick(n, m)
     share = most(least(b, rows, I64(products.TALL)), one)
     depth = products.DEPTH * lanes // 64
-    wide = b.mul(b.sdiv(b.sdiv(I64(products.WIDE * depth), most(k, one)), I64(2)), I64(2))
+    terms = b.mul(b.sdiv(b.add(most(k, one), I64(lanes - 1)), I64(lanes)), I64(lanes))
+    wide = b.mul(b.sdiv(b.sdiv(I64(products.WIDE * depth), terms), I64(2)), I64(2))
     for place, value in {
             products.METHOD: I64(products.GENERATED), products.BATCH: one, products.M: rows, products.N: columns,
             products.K: k, products.A_BASE: pick(numbers[0], numbers[2]), products.A_OFFSET: pick(where[0], where[1]),

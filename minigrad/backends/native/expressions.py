@@ -71,12 +71,12 @@ def unable(node: Node) -> str | None:
     for t in (*(i.type for i in node.inputs), node.type):
         if t.dtype.name not in DTYPES:
             return f"{name} of {t.dtype}"
+    if not kernel:  # a user's own, whatever its name
+        return name
     if name in FUNCTIONS:
         return None if node.dtype.kind == "f" else f"{name} of {node.dtype}"
     if name in RULES:
         return None if node.dtype.kind != "b" else f"{name} of {node.dtype}"
-    if not kernel:
-        return name
     if name in _FLOAT_ONLY and node.dtype.kind != "f":
         return f"{name} of {node.dtype}"
     called = set(re.findall(r"([A-Za-z_]\w*)\(", kernel))

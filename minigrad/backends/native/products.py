@@ -152,9 +152,12 @@ class _Case:
                 < _cost(self.m, self.n, self.k, self.b[1], self.lanes))
 
     def chunk(self) -> int:
-        """Return how many columns of the right operand are copied at a time: whole tiles, so many that they fit."""
-        depth = DEPTH * self.lanes // 64
-        return self.lanes * max(WIDE, WIDE * depth // max(self.k, 1) // 2 * 2)
+        """Return how many columns of the right operand are copied at a time: whole tiles, so many that they fit.
+
+        What is copied column by column is written in whole vectors of terms.
+        """
+        depth, terms = DEPTH * self.lanes // 64, -(-max(self.k, 1) // self.lanes) * self.lanes
+        return self.lanes * max(WIDE, WIDE * depth // terms // 2 * 2)
 
     def blocks(self, m: int, n: int) -> tuple[int, int]:
         """Return how many rows and columns one piece of parallel work has; it does not depend on who does it."""

@@ -185,7 +185,7 @@ class Program:
 
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
-            while len(self._pools) >= (FEW if self.why else KEPT):
+            while len(self._pools) >= (FEW if self.recipe.keeps else KEPT):
                 del self._pools[next(iter(self._pools))]
             return self._pools.setdefault(key, deque())
 

@@ -91,6 +91,8 @@ class Recipe:
         What that has been for some of them.
     bases : int
         How many there are.
+    keeps : bool
+        Whether a program that is bound to its sizes keeps memory for them.
     """
 
     def __init__(self, program: Any):
@@ -129,6 +131,7 @@ class Recipe:
         self.out_shapes = [self.shape((made or n).shape)
                            for n, made in zip(self.graph.outputs, self.straight, strict=True)]
         self._positive()
+        self.keeps = bool(program.why or self._scans or self.straight != list(self.graph.outputs))
         self.formulas.end()
         self._layouts: tuple[Layout, ...] = ()
 

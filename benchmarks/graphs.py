@@ -226,19 +226,15 @@ def run(quick: bool) -> harness.Result:
         notes[f"largest difference of the gradient from {name}"] = worst = difference(gradient, peer)
         assert worst < 1e-3, f"the contestants disagree: {worst}"
 
-    def cycle(call: Callable[[Any], Any], given: list[Any]) -> Callable[[], Any]:
-        turn = iter(range(1 << 62))
-        return lambda: call(given[next(turn) % len(given)])
-
     rounds = 5 if quick else 25
     cases = [
         harness.Case.of(f"collating {BATCH} molecules", "ms", "minigrad, from the packed dataset", harness.race({
-            "minigrad, from the packed dataset": cycle(ours.packed.__getitem__, picks),
-            "minigrad, from a list": cycle(lambda which: mg.batch([examples[i] for i in which]), picks),
-            **{n: cycle(p.collate, picks) for n, p in peers.items() if n == "PyG"}}, rounds), absent),
+            "minigrad, from the packed dataset": harness.cycle(ours.packed.__getitem__, picks),
+            "minigrad, from a list": harness.cycle(lambda which: mg.batch([examples[i] for i in which]), picks),
+            **{n: harness.cycle(p.collate, picks) for n, p in peers.items() if n == "PyG"}}, rounds), absent),
         harness.Case.of(f"training step, {BATCH} molecules, batches collated before", "ms", "minigrad", harness.race({
-            "minigrad": cycle(ours.step, [ours.packed[w] for w in picks]),
-            **{n: cycle(p.step, list(map(p.collate, picks))) for n, p in peers.items()}}, rounds), absent)]
+            "minigrad": harness.cycle(ours.step, [ours.packed[w] for w in picks]),
+            **{n: harness.cycle(p.step, list(map(p.collate, picks))) for n, p in peers.items()}}, rounds), absent)]
     loader = mg.DataLoader(ours.packed, BATCH, shuffle=True, seed=0)
     cases.append(harness.Case.of(f"an epoch over all molecules, {BATCH} at a time", "ms", "minigrad", harness.race({
         "minigrad": lambda: ours.epoch(loader), **{n: epoch_of(p) for n, p in peers.items()}},

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,12 @@ def gather(makers: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dic
                 raise
             absent[name] = f"{error.name} is not installed"
     return present, absent
+
+
+def cycle(call: Callable[[Any], Any], given: Sequence[Any]) -> Callable[[], Any]:
+    """Return a call that takes one argument after the other, and begins again behind the last."""
+    turn = itertools.cycle(given)
+    return lambda: call(next(turn))
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def run(quick: bool) -> harness.Result:
         notes[f"scores computed with padding over those needed, {how}"] = round(
             sum(len(w) * float(lengths[w].max()) ** 2 for w in which) / squares, 2)
         batches = [packed[w] for w in which]
-        calls: dict[str, Callable[[], Any]] = {"minigrad": _cycle(lambda b: f(start, b), batches)}
+        calls: dict[str, Callable[[], Any]] = {"minigrad": harness.cycle(lambda b: f(start, b), batches)}
         for name, peer in peers.items():
             collated = [peer.collate([examples[i] for i in w]) for w in which]
             ones = [[peer.collate([examples[i]]) for i in w] for w in which[:3]]
@@ -125,18 +125,12 @@ def run(quick: bool) -> harness.Result:
                 float(np.max(np.abs(a - b.detach().numpy())) / np.max(np.abs(a)))
                 for a, b in zip([value, *gradient.values()], want, strict=True))
             assert worst < 1e-3, f"the contestants disagree: {worst}"
-            calls[f"{name}, padded"] = _cycle(peer.gradient, collated)
-            calls[f"{name}, one by one"] = _cycle(peer.loop, ones)
+            calls[f"{name}, padded"] = harness.cycle(peer.gradient, collated)
+            calls[f"{name}, one by one"] = harness.cycle(peer.loop, ones)
         cases.append(harness.Case.of(f"value and gradient, {BATCH} strings {how}", "ms", "minigrad",
                                      harness.race(calls, 5 if quick else 15), absent))
     notes["programs compiled for all of this"] = len(f.entries)
     return harness.Result(cases, [], notes)
-
-
-def _cycle(call: Callable[[Any], Any], given: list[Any]) -> Callable[[], Any]:
-    """Return a call that takes one argument after the other."""
-    turn = iter(range(1 << 62))
-    return lambda: call(given[next(turn) % len(given)])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """minigrad: write the loss of one example in NumPy; batching is a rewrite of its graph."""
 
-from . import optim, per_example, random
-from .backends.native.threads import get_num_threads, set_num_threads
-from .compare import Report, check_batching, check_grads, check_primitive, compare
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from . import random
 from .compiler import compile
 from .dims import Dim
 from .errors import (
@@ -20,9 +21,6 @@ from .graph import ArrayType, Graph, Node
 from .numpy import Array, special, where
 from .ragged.axes import Axis, axis, count, index, shared
 from .ragged.batch import Batch, batch
-from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
-from .ragged.dataset import open_dataset, save_dataset
-from .ragged.loader import DataLoader
 from .ragged.schema import example
 from .segment import gather, segment_max, segment_mean, segment_min, segment_softmax, segment_sum
 from .sparse import Sparse
@@ -38,3 +36,33 @@ from .transforms.vmap import mean_loss, per_example_grad, unroll, vmap
 from .walk import debug_nans
 
 __version__ = "0.1.0"
+
+# What the first gradient of a process does not need is imported when it is asked for: a third of the time otherwise.
+_LATER = {
+    "check_batching": ".comparison", "check_grads": ".comparison", "check_primitive": ".comparison",
+    "compare": ".comparison", "DataLoader": ".ragged.loader", "from_networkx": ".ragged.convert",
+    "from_pyg": ".ragged.convert", "get_num_threads": ".backends.native.threads", "open_dataset": ".ragged.dataset",
+    "optim": ".optim", "per_example": ".per_example", "Report": ".comparison", "save_dataset": ".ragged.dataset",
+    "set_num_threads": ".backends.native.threads", "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert"}
+
+if _TYPE_CHECKING:  # for editors, which do not run what is below
+    from . import optim, per_example
+    from .backends.native.threads import get_num_threads, set_num_threads
+    from .comparison import Report, check_batching, check_grads, check_primitive, compare
+    from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
+    from .ragged.dataset import open_dataset, save_dataset
+    from .ragged.loader import DataLoader
+
+__all__ = [*(name for name in dir() if not name.startswith("_")), *_LATER]
+
+
+def __getattr__(name: str):
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _import_module(_LATER[name], __name__)
+    value = globals()[name] = module if _LATER[name] == f".{name}" else getattr(module, name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_LATER})

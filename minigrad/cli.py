@@ -17,10 +17,10 @@ from typing import Any
 import minigrad as mg
 
 from .backends.native import cache
-from .compare import digits
-from .compare.run import Data, compare, progress_bar
-from .compare.target import Target, TargetError, blame, load
-from .compare.training import METHODS, train
+from .comparison import digits
+from .comparison.run import Data, compare, progress_bar
+from .comparison.target import Target, TargetError, blame, load
+from .comparison.training import METHODS, train
 from .errors import CheckError, MinigradError
 from .graph import Graph
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -192,7 +194,8 @@ class Compiled:
             return entry, sizes
 
     def _trace(self, args: tuple, kwargs: dict, kinds: Any) -> Entry:
-        with self._lock:
+        with self._lock, _uncollected():
+            backends.expect(kinds[0])
             graph, scalars = trace_symbolic(self._f, args, kwargs)
             optimized, stages = passes.run(graph, self._without)
             backend, *_ = kinds
@@ -206,6 +209,18 @@ class Compiled:
             self._entries.setdefault(kinds, []).append(entry)
             self._latest = entry
             return entry
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let Python look for garbage in cycles later: what is made here lives on, and looking costs a third."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _kind(x: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from . import codec, draw, text
+from . import codec, text
 from .dims import Dim, Shape, format_shape, size_of, symbols
 from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
 
@@ -355,11 +355,15 @@ class Graph:
 
     def to_svg(self) -> str:
         """Return a drawing of the graph as SVG text."""
+        from . import draw
+
         return draw.graph_svg(self)
 
     _repr_svg_ = to_svg
 
     def _repr_html_(self) -> str:
+        from . import draw
+
         return draw.graph_html(self)
 
     def show(self, path: str | None = None) -> str:
@@ -371,6 +375,8 @@ class Graph:
             Where to write. Without it the file goes to the folder for temporary files and is opened
             in the browser where there is one.
         """
+        from . import draw
+
         return draw.show(self, path)
 
     def source(self, backend: str = "numpy") -> str:

@@ -3,6 +3,7 @@
 import ast
 import collections
 import graphlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,12 +17,13 @@ PACKAGE = ROOT / "minigrad"
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
 ORDER = ("errors", "dims", "text", "codec", "draw", "graph", "primitive", "walk", "ops", "ragged", "numpy",
          "segment", "sparse", "transforms", "passes", "backends", "compiler", "optim", "random",
-         "per_example", "compare", "__init__", "cli", "__main__")
+         "per_example", "comparison", "__init__", "cli", "__main__")
 
 # What a function may import when it runs: packages of the extras, and some that take long to import and are not
 # always needed, so that the first gradient does not wait for them.
 LAZY = {"array_api_compat", "cupy", "cupyx", "jax", "llvmlite", "matplotlib", "networkx", "rdkit", "scipy", "sklearn",
         "threadpoolctl", "torch", "torch_geometric", "IPython", "opt_einsum", "rich", "concurrent", "hashlib"}
+LAZY_OWN = {"minigrad.draw"}
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
 # but for those that need nothing of it.
@@ -97,6 +99,24 @@ def test_imports_go_down(module):
             assert ORDER.index(unit(name)) <= place, f"{module}, line {line}: imports {name}, which stands above it"
 
 
+def test_what_is_imported_later_is_what_editors_are_told_of():
+    tree = ast.parse(MODULES["minigrad"].read_text(encoding="utf-8"))
+    (told,) = (n for n in tree.body if isinstance(n, ast.If))
+    pairs = {alias.name: f".{statement.module or alias.name}" for statement in told.body for alias in statement.names}
+    assert pairs == minigrad._LATER
+    assert {name: getattr(minigrad, name).__name__.split(".")[-1] for name in pairs} == {name: name for name in pairs}
+    with pytest.raises(AttributeError, match="module 'minigrad' has no attribute 'conpare'"):
+        minigrad.conpare  # noqa: B018
+
+
+def test_the_first_gradient_does_not_wait_for_what_it_does_not_need():
+    text = "import sys, minigrad; print(*(m for m in sys.modules if m.split('.')[0] in ('minigrad', 'opt_einsum')))"
+    loaded = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
+    assert "minigrad.compiler" in loaded
+    assert not {"minigrad.comparison", "minigrad.draw", "minigrad.optim", "minigrad.ragged.loader",
+                "minigrad.backends.native.threads", "opt_einsum"} & set(loaded)
+
+
 def test_no_import_runs_in_a_circle():
     # A module does not depend on its own package's __init__, which runs first anyway.
     after = {m: {name for name, _, _ in imports_of(m) if own(name) and not m.startswith(f"{name}.") and name != m}
@@ -108,7 +128,7 @@ def test_no_import_runs_in_a_circle():
 def test_functions_import_only_what_may_be_absent_or_slow(module):
     for name, line, inside in imports_of(module):
         if inside:
-            assert name.split(".")[0] in LAZY or about(name), (
+            assert name.split(".")[0] in LAZY or name in LAZY_OWN or about(name), (
                 f"{module}, line {line}: imports {name} inside a function")
 
 

@@ -39,6 +39,14 @@ def chosen(backend: str) -> str:
     return wanted
 
 
+def expect(backend: str) -> None:
+    """Tell a backend that it will be asked for a program, so that what takes a while can begin."""
+    if backend == "native":
+        from .native.start import start
+
+        start()
+
+
 def build(graph: Graph, backend: str = "numpy", **options: Any) -> Any:
     """Build the program of a graph that the passes have been through; `options` are the backend's own.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from opt_einsum.parser import parse_einsum_input
 
 from ..dims import Dim, number, same
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
@@ -143,6 +142,8 @@ def kron(a, b):
 @implements(np.einsum)
 def einsum(*operands, out=None, optimize=False, **rest):
     """Einstein summation in all of NumPy's forms."""
+    from opt_einsum.parser import parse_einsum_input  # takes long, and few programs need it
+
     text = isinstance(operands[0], str)
     values = list(operands[1:] if text else operands[0:len(operands) - len(operands) % 2:2])
     nodes = _operands("einsum", *values)

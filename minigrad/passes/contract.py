@@ -18,7 +18,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import opt_einsum
 
 from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, reachable
@@ -188,6 +187,8 @@ def _plan(writer: Writer, term: Term, form: Form) -> tuple[float, Sequence[tuple
     names = {c: LETTERS[i] for i, c in enumerate(sorted(have))}
     text = ",".join("".join(names[c] for c in f.letters) for f in factors)
     text += "->" + "".join(names[c] for c in result if c in have)
+    import opt_einsum  # takes long, and few programs need it
+
     path, _ = opt_einsum.contract_path(text, *(tuple(number(writer.sizes[c]) for c in f.letters) for f in factors),
                                        shapes=True, optimize="optimal" if len(factors) <= 6 else "greedy")
     total = 0.0

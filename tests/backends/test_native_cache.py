@@ -51,9 +51,10 @@ def test_compiled_once(where, compiled):
 def test_several_at_once(where, compiled):
     cache.object_code(ir(2))
     del compiled[:]
-    assert cache.object_codes([ir(1), ir(2), ir(3), ir(1)]) == [target.compile_ir(ir(k)) for k in (1, 2, 3, 1)]
+    found = cache.made([cache.plain(ir(k)) for k in (1, 2, 3, 1)])
+    assert found == [(None, target.compile_ir(ir(k))) for k in (1, 2, 3, 1)]
     assert compiled == [ir(1), ir(3)]
-    assert cache.object_codes([]) == []
+    assert cache.made([]) == []
 
 
 def test_what_an_entry_is_found_by(where, compiled, monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigrad.backends.native import cpus, pool, target, threads
+from minigrad.backends.native import cpus, pool, start, target, threads
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
@@ -400,3 +400,22 @@ def test_a_containers_quota(tmp_path, files, n):
     write(tmp_path, files)
     found = cpus.cgroup_cpus(tmp_path)
     assert found == n if n else found > 1000
+
+
+def test_what_programs_stand_on_is_made_beside_the_first_trace(monkeypatch):
+    made, done = [], threading.Event()
+    monkeypatch.setattr(threads, "symbols", lambda: made.append(threading.current_thread().name))
+    monkeypatch.setattr(start.runner, "runner", done.set)
+    start.start.__wrapped__()
+    assert done.wait(10)
+    assert made == ["minigrad-start"]
+
+
+def test_what_cannot_be_made_early_is_left_to_who_needs_it(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(threads, "symbols", fail)
+    start._make()
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    start.start.__wrapped__()

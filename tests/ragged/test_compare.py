@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.compare.ragged import RaggedData
+from minigrad.comparison.ragged import RaggedData
 
 from .cases import SIZES, molecules
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from .target import Target, compile_all, host, recipe
 
-_FORMAT = b"minigrad object 1\n"
+_FORMAT = b"minigrad object 2\n"
 # What code is made by, beside this package.
 _BENEATH = ("dims.py", "graph.py", "ops/random.py", "ops/scatter.py", "passes/fuse.py", "passes/schedule.py")
 _SUFFIX, _TEMPORARY = ".o", ".part"
@@ -52,7 +52,7 @@ def directory() -> Path | None:
 
 def object_code(text: str, target: Target | None = None) -> bytes:
     """Return what ``compile_ir(text, target)`` returns, from disk if it is there."""
-    return object_codes([text], target)[0]
+    return made([plain(text)], target)[0][1]
 
 
 def generated(make: Callable[[], str], what: str, target: Target | None = None) -> bytes:
@@ -64,8 +64,7 @@ def generated(make: Callable[[], str], what: str, target: Target | None = None) 
         Returns a module's text, which depends on this package's source, the target and `what` alone.
     what : str
     """
-    ((_, code),) = made([Want(what, lambda: (make(), None))], target)
-    return code
+    return made([written_of(what, lambda: (make(), None))], target)[0][1]
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Want:
     Attributes
     ----------
     what : str
-        What it is made of, beside this package's source and the target.
+        What it is made of, beside the target.
     make : callable
         Returns the module's text, and a note of what else is to be known of it, which JSON can hold.
     """
@@ -84,10 +83,20 @@ class Want:
     make: Callable[[], tuple[str, Any]]
 
 
+def plain(text: str) -> Want:
+    """Return the wish for a module's code."""
+    return Want(text, lambda: (text, None))
+
+
+def written_of(what: str, make: Callable[[], tuple[str, Any]]) -> Want:
+    """Return the wish for the code of a module that this package's source writes, of `what`."""
+    return Want(f"{what}\0{_sources()}", make)
+
+
 def made(wants: Sequence[Want], target: Target | None = None) -> list[tuple[Any, bytes]]:
     """Return notes and object codes, each from disk if it is there; the others' texts are written and compiled."""
     target, where = target or host(), directory()
-    keys = [_key(f"{want.what}\0{_sources()}", target) for want in wants]
+    keys = [_key(want.what, target) for want in wants]
     found = {key: _noted(_read(where, key)) if where else None for key in keys}
     missing = {key: want for key, want in zip(keys, wants, strict=True) if found[key] is None}
     texts = [want.make() for want in missing.values()]
@@ -112,21 +121,6 @@ def _sources() -> str:
     here = Path(__file__).parent
     files = [*sorted(here.rglob("*.py")), *(here.parents[1] / name for name in _BENEATH)]
     return _digest(b"\0".join(path.read_bytes() for path in files)).hex()
-
-
-def object_codes(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
-    """Return what ``compile_all(texts, target)`` returns; those that are on disk are not compiled."""
-    target = target or host()
-    where = directory()
-    if where is None:
-        return compile_all(texts, target)
-    keys = [_key(text, target) for text in texts]
-    found = {key: _read(where, key) for key in keys}
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
-    for key, code in zip(missing, compile_all(list(missing.values()), target), strict=True):
-        _write(where, key, code)
-        found[key] = code
-    return [found[key] for key in keys]
 
 
 def _key(text: str, target: Target) -> str:

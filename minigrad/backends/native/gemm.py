@@ -26,7 +26,7 @@ from llvmlite import ir
 
 from . import blas, threads
 from .blas import ROW_MAJOR
-from .cache import Want
+from .cache import Want, written_of
 from .products import (
     A_BASE,
     A_COL,
@@ -43,6 +43,7 @@ from .products import (
     COLS,
     DEPTH,
     FLIPPED,
+    GENERATED,
     GROUP,
     GROUPS,
     HEAD,
@@ -55,7 +56,6 @@ from .products import (
     ROWS,
     TRANS_A,
     TRANS_B,
-    VECTOR,
     WIDE,
     K,
     M,
@@ -100,7 +100,7 @@ def want(dtype: np.dtype) -> Want:
     """Return what the step for `dtype` is made of."""
     found, _ = blas.find()
     bits = found and found.bits
-    return Want(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None))
+    return written_of(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None))
 
 
 def loaded(dtype: np.dtype) -> bool:
@@ -215,29 +215,41 @@ class _Gemm:
         """Emit how a tile whose rows are the result's columns is written, or added."""
         f, b = self.function("_turn", [_I64, _I64, _PTR, _PTR, _I64, _I64, _I1])
         rows, cols, board, out, line, width, add = f.args
-        part_type, groups = ir.VectorType(self.scalar, _TURNED), self.lanes // _TURNED
+        part_type = ir.VectorType(self.scalar, _TURNED)
         bits, suffix = ir.VectorType(_I1, _TURNED), f"v{_TURNED}f{8 * self.item}"
         load = _declare(self.module, f"llvm.masked.load.{suffix}.p0", part_type, [_PTR, _I32, bits, part_type])
         store = _declare(self.module, f"llvm.masked.store.{suffix}.p0", _VOID, [part_type, _PTR, _I32, bits])
         align, nothing = ir.Constant(_I32, self.item), ir.Constant(part_type, None)
-        numbers = ir.Constant(ir.VectorType(_I64, _TURNED), list(range(_TURNED)))
+        mask = b.icmp_signed("<", ir.Constant(ir.VectorType(_I64, _TURNED), list(range(_TURNED))),
+                             _spread(b, rows, _TURNED))
+        adding = b.and_(mask, _spread(b, add, _TURNED))
+        turned = self.turned_board(b)
         with _loop(b, _int(0), cols) as j:
             across = b.mul(j, _int(self.lanes))
-            tile_rows = [self.load(b, self.at(b, board, b.add(_int(i * _BOARD * self.lanes), across)))
-                         for i in range(_TURNED)]
-            for t, vector in enumerate(_transposed(b, tile_rows)):
-                for g in range(groups):
-                    lanes_of = ir.Constant(ir.VectorType(_I32, _TURNED), list(range(g * _TURNED, (g + 1) * _TURNED)))
-                    part = b.shuffle_vector(vector, vector, lanes_of)
-                    part.type = part_type
-                    column = b.add(across, _int(t * groups + g))
-                    there = b.select(b.icmp_signed("<", column, width), rows, _int(0))
-                    mask = b.icmp_signed("<", numbers, _spread(b, there, _TURNED))
-                    place = self.at(b, out, b.mul(column, line))
-                    old = b.call(load, [place, align, b.and_(mask, _spread(b, add, _TURNED)), nothing])
-                    b.call(store, [b.fadd(old, part), place, align, mask])
+            self.turn(b, [self.load(b, self.at(b, board, b.add(_int(i * _BOARD * self.lanes), across)))
+                          for i in range(_TURNED)], turned)
+            with _loop(b, _int(0), _min(b, _int(self.lanes), b.sub(width, across))) as q:
+                part = b.load(self.at(b, turned, b.mul(q, _int(_TURNED))), align=self.item, typ=part_type)
+                place = self.at(b, out, b.mul(b.add(across, q), line))
+                old = b.call(load, [place, align, adding, nothing])
+                b.call(store, [b.fadd(old, part), place, align, mask])
         b.ret_void()
         return f
+
+    def turned_board(self, b: ir.IRBuilder) -> ir.Value:
+        """Return room for what `turn` writes."""
+        with b.goto_entry_block():
+            board = b.alloca(self.vector, size=_int(_TURNED), name="turned")
+        board.align = 64
+        return board
+
+    def turn(self, b: ir.IRBuilder, rows: Sequence[ir.Value], to: ir.Value) -> None:
+        """Emit the transposition of `_TURNED` vectors into memory: their first elements side by side, and so on.
+
+        What is done with the columns is a loop then, and not as many copies of it for LLVM to work on.
+        """
+        for t, vector in enumerate(_transposed(b, rows)):
+            self.store(b, vector, self.at(b, to, _int(t * self.lanes)))
 
     def tiles(self) -> ir.Function:
         """Emit the choice of the tile function by rows and vectors of columns, and of how its result is written."""
@@ -304,23 +316,22 @@ class _Gemm:
                     to: ir.Value, line: ir.Value) -> None:
         """Copy columns whose elements are side by side: eight at a time, a vector of each."""
         part_type = ir.VectorType(self.scalar, _TURNED)
+        turned = self.turned_board(b)
         with _loop(b, _int(0), line, _int(_TURNED)) as j, _loop(b, _int(0), depth, _int(self.lanes)) as i:
-            below = b.sub(depth, i)
+            below, there = b.sub(depth, i), b.sub(width, j)
+            place = self.at(b, source, b.add(b.mul(j, col), i))
             columns = []
             for q in range(_TURNED):
-                there = b.icmp_signed("<", b.add(j, _int(q)), width)
-                mask = self.first(b, b.select(there, below, _int(0)))
-                columns.append(self.load_some(b, self.at(b, source, b.add(b.mul(b.add(j, _int(q)), col), i)), mask))
-            for t, vector in enumerate(_transposed(b, columns)):
-                groups = self.lanes // _TURNED
-                for g in range(groups):
-                    part = b.shuffle_vector(vector, vector, ir.Constant(
-                        ir.VectorType(_I32, _TURNED), list(range(g * _TURNED, (g + 1) * _TURNED))))
-                    place = b.add(b.mul(b.add(i, _int(t * groups + g)), line), j)
-                    part.type = part_type
-                    b.store(part, self.at(b, to, place), align=self.item)
+                mask = self.first(b, b.select(b.icmp_signed("<", _int(q), there), below, _int(0)))
+                columns.append(self.load_some(b, place, mask))
+                place = self.at(b, place, col)
+            self.turn(b, columns, turned)
+            with _loop(b, _int(0), _min(b, _int(self.lanes), below)) as q:
+                part = b.load(self.at(b, turned, b.mul(q, _int(_TURNED))), align=self.item, typ=part_type)
+                place = b.add(b.mul(b.add(i, q), line), j)
+                b.store(part, self.at(b, to, place), align=self.item)
 
-    def block(self) -> ir.Function:
+    def block(self, operands: ir.Function) -> ir.Function:
         """Emit one piece of parallel work: some rows and columns of one product of the stack."""
         tiles, pack = self.tiles(), self.packer()
         f, b = self.function("_block", [_PTR, _I64, _I64])
@@ -337,7 +348,7 @@ class _Gemm:
         group, row = _divmod(b, t, arg(ROW_BLOCKS))
         first = b.mul(group, arg(GROUP))
         with _loop(b, first, _min(b, b.add(first, arg(GROUP)), arg(BATCH))) as index:
-            self.product(b, args, self.operands(b, args, bases, index), row, column, packed, tiles, pack)
+            self.product(b, args, self.located(b, operands, args, bases, index), row, column, packed, tiles, pack)
         b.ret_void()
         return f
 
@@ -390,8 +401,10 @@ class _Gemm:
                                        a_col, self.at(b, here, j_tile), b_line, to, line,
                                        _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
 
-    def operands(self, b: ir.IRBuilder, args: ir.Value, bases: ir.Value, index: ir.Value) -> list[ir.Value]:
-        """Return where the operands and the result of the `index`-th product of the stack begin."""
+    def operands(self) -> ir.Function:
+        """Emit where the operands and the result of one product of the stack begin: three addresses."""
+        f, b = self.function("_operands", [_PTR, _PTR, _I64, _PTR])
+        args, bases, index, found = f.args
         left = self.local(b, _I64, index)
         offsets = [self.local(b, _I64, _int(0)) for _ in range(3)]
         axes = _arg(b, args, AXES)
@@ -403,21 +416,36 @@ class _Gemm:
             b.store(quotient, left)
             for place, stride in zip(offsets, strides, strict=True):
                 b.store(b.add(b.load(place, typ=_I64), b.mul(rest, stride)), place)
-        found = []
-        for place, offset in zip((A_BASE, B_BASE, C_BASE), offsets, strict=True):
+        for i, (place, offset) in enumerate(zip((A_BASE, B_BASE, C_BASE), offsets, strict=True)):
             base = b.load(b.gep(bases, [_arg(b, args, place)], source_etype=_PTR), typ=_PTR)
             start = b.gep(base, [_arg(b, args, place + 1)], source_etype=ir.IntType(8))
-            found.append(self.at(b, start, b.load(offset, typ=_I64)))
-        return found
+            b.store(self.at(b, start, b.load(offset, typ=_I64)), b.gep(found, [_int(i)], source_etype=_PTR))
+        b.ret_void()
+        return f
+
+    def located(self, b: ir.IRBuilder, operands: ir.Function, args: ir.Value, bases: ir.Value,
+                index: ir.Value) -> list[ir.Value]:
+        """Return what `operands` finds."""
+        with b.goto_entry_block():
+            found = b.alloca(_PTR, size=_int(3))
+        b.call(operands, [args, bases, index, found])
+        return [b.load(b.gep(found, [_int(i)], source_etype=_PTR), typ=_PTR) for i in range(3)]
 
     def step(self) -> ir.Function:
-        block = self.block()
+        operands = self.operands()
+        block = self.block(operands)
         f, b = self.function("", [_PTR, _PTR])
         args, bases = f.args
-        for method, call in ((MATRIX, self.call_matrix), (VECTOR, self.call_vector)) if self.blas_bits else ():
-            with b.if_then(b.icmp_signed("==", _arg(b, args, METHOD), _int(method))):
+        if self.blas_bits:
+            method = _arg(b, args, METHOD)
+            with b.if_then(b.icmp_signed("!=", method, _int(GENERATED))):
                 with _loop(b, _int(0), _arg(b, args, BATCH)) as index:
-                    call(b, args, *self.operands(b, args, bases, index))
+                    places = self.located(b, operands, args, bases, index)
+                    with b.if_else(b.icmp_signed("==", method, _int(MATRIX))) as (matrix, vector):
+                        with matrix:
+                            self.call_matrix(b, args, *places)
+                        with vector:
+                            self.call_vector(b, args, *places)
                 b.ret_void()
                 b.position_at_end(f.append_basic_block("others"))
         context = b.alloca(_PTR, size=_int(2))

@@ -26,6 +26,7 @@ from .nest import LoopWriter
 
 STEP = ir.FunctionType(VOID, [PTR, PTR])
 BLOCK = ir.FunctionType(VOID, [PTR, I64, I64])
+_UNNAMED = "kernel"  # what a function is called while it is written
 HEAD = 4  # what each block of arguments begins with: items, how many threads may share them, rows of an item, rows
 
 
@@ -228,19 +229,17 @@ class Writer(Emitter):
         return self.loaded[key]
 
 
-def name_of(cut: Excerpt) -> str:
-    """Return the name of a group's function."""
-    return "k" + hashlib.sha256(repr(cut.signature).encode()).hexdigest()[:20]
-
-
 def written(cut: Excerpt) -> tuple[str, Any]:
     """Return the code of a group all of whose statements `unable` has let pass, and what `kernel` wants to know of it.
 
-    Both depend on the signature alone; in the note, nodes and sizes are numbers.
+    Both depend on the signature alone; in the note, nodes and sizes are numbers. The function is named by its code, so
+    that groups which differ in nothing that the code shows, such as the widths of two layers, have the same.
     """
     plan, step, nodes, symbols = revived(cut)
-    writer = Writer(plan, step, name_of(cut))
+    writer = Writer(plan, step, _UNNAMED)
     text = writer.write()
+    name = "k" + hashlib.sha256(text.encode()).hexdigest()[:20]
+    text = text.replace(f'"{_UNNAMED}', f'"{name}')
     number, sizes = {n: i for i, n in enumerate(nodes)}, {s: i for i, s in enumerate(symbols)}
 
     def plain(x: Any) -> Any:
@@ -250,7 +249,7 @@ def written(cut: Excerpt) -> tuple[str, Any]:
             return ["size", coded(x, sizes)]
         return ["tuple", *map(plain, x)] if isinstance(x, tuple) else x
 
-    return text, plain((tuple(writer.params), writer.scratch, writer.parts))
+    return text, plain((name, tuple(writer.params), writer.scratch, writer.parts))
 
 
 def kernel(cut: Excerpt, note: Any) -> Kernel:
@@ -264,5 +263,5 @@ def kernel(cut: Excerpt, note: Any) -> Kernel:
             return cut.nodes[rest[0]]
         return decoded(rest[0], cut.symbols) if what == "size" else tuple(map(real, rest))
 
-    return Kernel(name_of(cut), *real(note))
+    return Kernel(*real(note))
 

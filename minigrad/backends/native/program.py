@@ -22,9 +22,9 @@ from ..numpy_source import Printer
 from ..numpy_text import MANAGED
 from . import gemm, steps, threads
 from .bound import Arena, Bound, Empty
-from .cache import Want, made
-from .excerpt import excerpt
-from .kernel import Kernel, kernel, name_of, rows, unable, written
+from .cache import made, written_of
+from .excerpt import Excerpt, excerpt
+from .kernel import Kernel, kernel, rows, unable, written
 from .prepare import prepare
 from .recipe import SPARE, Recipe
 from .target import load
@@ -98,19 +98,23 @@ class Program:
 
     def _compiled(self) -> tuple[list[Kernel | None], Any]:
         """Return the kernels, and the library that has their code."""
-        groups = {name_of(g): g for g in self._groups if g is not None}
+        groups = self._signatures()
         statements = [(step.group.nodes[0], how) for step, how in zip(self.plan.steps, self.how, strict=True)]
         dtypes = {n.dtype for n, how in statements
                   if how == "product" or (how == "step" and n.prim.name == "block_einsum")}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
-        found = made([*map(gemm.want, new),
-                      *(Want(f"kernel {g.signature!r}", partial(written, g)) for g in groups.values())])
+        found = made([*map(gemm.want, new), *(written_of(f"kernel {what}", partial(written, g))
+                                              for what, g in groups.items())])
         for dtype, (_, code) in zip(new, found, strict=False):
             gemm.add(dtype, code)
-        own = found[len(new):]
-        notes = {name: note for name, (note, _) in zip(groups, own, strict=True)}
-        library = load([code for _, code in own], threads.symbols()) if groups else None
-        return [g and kernel(g, notes[name_of(g)]) for g in self._groups], library
+        own = dict(zip(groups, found[len(new):], strict=True))
+        kernels = [g and kernel(g, own[repr(g.signature)][0]) for g in self._groups]
+        codes = {k.name: own[repr(g.signature)][1] for g, k in zip(self._groups, kernels, strict=True) if k}
+        return kernels, load(codes.values(), threads.symbols()) if codes else None
+
+    def _signatures(self) -> dict[str, Excerpt]:
+        """Return one group of each signature."""
+        return {repr(g.signature): g for g in self._groups if g is not None}
 
     def address(self, name: str) -> int:
         if name not in self._addresses:
@@ -134,7 +138,7 @@ class Program:
     @cached_property
     def texts(self) -> list[str]:
         """The kernels' modules: written once more, as what is compiled is kept without its text."""
-        return [written(g)[0] for g in {name_of(g): g for g in self._groups if g is not None}.values()]
+        return list(dict.fromkeys(written(g)[0] for g in self._signatures().values()))
 
     # -- calls ---------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.graph import PRIMITIVES as P
-from tests.compare import broken
+from tests.comparison import broken
 
 W, X = np.linspace(0.1, 0.9, 4), np.linspace(-1.0, 1.3, 4)
 

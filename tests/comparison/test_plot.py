@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from minigrad.compare import units
-from minigrad.compare.plot import Axis, Line, linear_ticks, log_ticks, plot
+from minigrad.comparison import units
+from minigrad.comparison.plot import Axis, Line, linear_ticks, log_ticks, plot
 
 NS = "{http://www.w3.org/2000/svg}"
 

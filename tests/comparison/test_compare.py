@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.compare import run
+from minigrad.comparison import run
 from minigrad.graph import PRIMITIVES
-from tests.compare import broken
+from tests.comparison import broken
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(50, 3)), RNG.normal(size=50)

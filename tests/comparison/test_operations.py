@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.compare.operations import count_nodes, count_operations
+from minigrad.comparison.operations import count_nodes, count_operations
 
 f8 = mg.f64
 

@@ -84,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--repeats", type=_count(1), default=7, metavar="N", help="timed runs of each way (7)")
     sub.add_argument("--copies", type=_count(1), default=32, metavar="N", help="examples of the literal graph (32)")
     sub.add_argument("--epochs", type=_count(1), default=15, metavar="N", help="of the training on digits (15)")
-    sub.add_argument("--backend", default="auto", help="what runs the programs (auto)")
+    sub.add_argument("--backend", default="auto", help="what runs the programs (auto); cupy: "
+                     "the GPU, in rows beside the host's")
     sub.add_argument("--report", default="minigrad-report.html", metavar="PATH",
                      help="where the page goes (minigrad-report.html)")
     sub.add_argument("--no-report", action="store_const", const=None, dest="report", help="write no page")

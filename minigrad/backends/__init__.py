@@ -27,7 +27,7 @@ def chosen(backend: str) -> str:
     """
     wanted = (os.environ.get("MINIGRAD_BACKEND") or "auto") if backend == "auto" else backend
     if wanted == "auto":
-        return "numpy" if target.available() else "native"
+        return on_host()
     if wanted not in BACKENDS:
         raise MinigradError(at_user_line(f"no backend {wanted!r}; there are auto, {', '.join(BACKENDS)}"))
     if wanted == "native" and (reason := target.available()):
@@ -37,6 +37,11 @@ def chosen(backend: str) -> str:
 
         driver.current()  # says what is missing
     return wanted
+
+
+def on_host() -> str:
+    """Return the faster of the backends that need no GPU, of those that can run here."""
+    return "numpy" if target.available() else "native"
 
 
 def expect(backend: str) -> None:

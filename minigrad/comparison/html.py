@@ -42,6 +42,10 @@ def _head(report: Any) -> str:
     if "microbatched" in rows and "vmapped" in rows and rows["microbatched"].peak_bytes:
         share = rows["microbatched"].peak_bytes / rows["vmapped"].peak_bytes
         cards.append((f"{share:.0%}", "of the batch’s memory", f"in chunks: {rows['microbatched'].note}"))
+    on_gpu = rows.get("vmapped, cupy") or rows.get("giant, cupy")
+    if on_gpu:
+        cards.append((f"{units.significant(on_gpu.speedup)} ×", "the loop’s speed on the GPU",
+                      f"{units.relative(on_gpu.difference)} from the host’s gradient"))
     if report.training:
         run = report.training["mini-batch"]
         cards.append((f"{run.accuracies[-1]:.1%}", "of unseen digits right",
@@ -76,8 +80,11 @@ def _table(report: Any) -> str:
 
 def _curves(report: Any) -> str:
     batch = Axis("examples in the batch", lambda v: units.count(v, 2), log=True)
-    times = [Line(k, [(p.examples, p.seconds) for p in points], _COLOUR[k]) for k, points in report.curves.items()]
-    held = [Line(k, [(p.examples, p.peak_bytes) for p in points], _COLOUR[k]) for k, points in report.curves.items()]
+    def lines(what: str) -> list[Line]:
+        return [Line(title, [(p.examples, getattr(p, what)) for p in points], _COLOUR[name], dashed=bool(backend))
+                for title, points in report.curves.items() for name, _, backend in [title.partition(", ")]]
+
+    times, held = lines("seconds"), lines("peak_bytes")
     plots = (plot("time of one mean gradient", times, batch, Axis("", lambda v: units.seconds(v, 2), log=True)),
              plot("peak memory of the call", held, batch, Axis("", lambda v: units.memory(v, 2), log=True)))
     return _section("Time and memory against batch size", _figures(plots))

@@ -25,11 +25,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    """One series of points; lines of the same `colour` number look alike in all plots."""
+    """One series of points; lines of the same `colour` number look alike in all plots, but for dashes."""
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: int
+    dashed: bool = False
 
 
 def plot(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
@@ -38,34 +39,48 @@ def plot(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
              for line in lines]
     xs = [p[0] for _, points in shown for p in points] or [1.0]
     ys = [p[1] for _, points in shown for p in points] or [1.0]
+    keys = _keys(lines)
+    top = max(y for _, y in keys) + 16 if keys else _TOP
     across, x_ticks = _scale(x, min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, room=7)
-    up, y_ticks = _scale(y, min(ys), max(ys), _HEIGHT - _BOTTOM, _TOP, room=6)
+    up, y_ticks = _scale(y, min(ys), max(ys), _HEIGHT - _BOTTOM, top, room=6)
     parts = [f'<text class="plot-title" x="{_LEFT - 50:g}" y="16">{escape(title)}</text>']
     for v in y_ticks:
         parts.append(f'<path class="plot-grid" d="M{_LEFT:g} {up(v):.1f}H{_WIDTH - _RIGHT:g}"/>'
                      f'<text class="plot-tick" x="{_LEFT - 8:g}" y="{up(v) + 4:.1f}" text-anchor="end">'
                      f"{escape(y.write(v))}</text>")
     for v in x_ticks:
-        parts.append(f'<path class="plot-grid" d="M{across(v):.1f} {_TOP:g}V{_HEIGHT - _BOTTOM:g}"/>'
+        parts.append(f'<path class="plot-grid" d="M{across(v):.1f} {top:g}V{_HEIGHT - _BOTTOM:g}"/>'
                      f'<text class="plot-tick" x="{across(v):.1f}" y="{_HEIGHT - _BOTTOM + 17:g}" text-anchor="middle">'
                      f"{escape(x.write(v))}</text>")
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(f'<path class="plot-axis" d="M{_LEFT:g} {_TOP:g}V{_HEIGHT - _BOTTOM:g}H{_WIDTH - _RIGHT:g}"/>'
+    parts.append(f'<path class="plot-axis" d="M{_LEFT:g} {top:g}V{_HEIGHT - _BOTTOM:g}H{_WIDTH - _RIGHT:g}"/>'
                  f'<text class="plot-label" x="{middle:g}" y="{_HEIGHT - 8:g}" text-anchor="middle">'
                  f"{escape(x.label)}</text>")
-    at = _LEFT
-    for line, points in shown:
+    for (line, points), (at, height) in zip(shown, keys, strict=True):
         path = "M" + "L".join(f"{across(a):.1f} {up(b):.1f}" for a, b in points) if points else ""
         marks = "".join(
             f'<g transform="translate({across(a):.1f} {up(b):.1f})"><title>{escape(f"{line.name}: {x.write(a)}, ")}'
             f"{escape(y.write(b))}</title>{_mark(line.colour)}</g>" for a, b in points)
-        key = f'<g transform="translate({at + 4:g} 34)">{_mark(line.colour)}</g>'
-        parts.append(f'<g class="plot-{line.colour % len(_COLOURS)}"><path class="plot-line" d="{path}"/>{marks}{key}'
-                     f'<text class="plot-key" x="{at + 13:g}" y="38">{escape(line.name)}</text></g>')
-        at += 13 + 7.2 * len(line.name) + 18
+        key = f'<g transform="translate({at + 4:g} {height:g})">{_mark(line.colour)}</g>'
+        dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
+        name = f'<text class="plot-key" x="{at + 13:g}" y="{height + 4:g}">{escape(line.name)}</text>'
+        parts.append(f'<g class="plot-{line.colour % len(_COLOURS)}"><path class="plot-line"{dashes} d="{path}"/>'
+                     f"{marks}{key}{name}</g>")
     words = f"{title}: {', '.join(line.name for line in lines)}"
     return (f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" '
             f'aria-label="{escape(words)}"><style>{_STYLE}</style>{"".join(parts)}</svg>')
+
+
+def _keys(lines: Sequence[Line]) -> list[tuple[float, float]]:
+    """Return where the lines' names stand: below the title, in as many rows as they need."""
+    places, x, y = [], _LEFT, 34.0
+    for line in lines:
+        width = 13 + 7.2 * len(line.name) + 18
+        if x > _LEFT and x + width > _WIDTH:
+            x, y = _LEFT, y + 18
+        places.append((x, y))
+        x += width
+    return places
 
 
 def _fits(value: float, axis: Axis) -> bool:

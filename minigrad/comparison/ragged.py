@@ -18,7 +18,7 @@ from ..transforms.vmap import mean_loss, vmap
 from .machine import environment
 from .operations import count_nodes
 from .report import Point, Report, Row
-from .ways import Way, difference, doubling, in_turns, median_time, progress_bar
+from .ways import Way, difference, doubling, in_turns, median_time, moved, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "padded", "giant")
 
@@ -31,13 +31,15 @@ def are_examples(x: Any) -> bool:
 class RaggedData:
     """The arguments of a loss for a batch of examples of different size, and how to take some of the examples."""
 
-    def __init__(self, args: tuple, in_axes: Any):
-        self.args = args
+    def __init__(self, args: tuple, in_axes: Any, backend: str = "numpy"):
+        self.args, self._backend = args, backend
+        self._first: dict[int, tuple] = {}
         self._parts, self._tree = optree.tree_flatten(args, is_leaf=is_batch)
         whole = optree.tree_unflatten(self._tree, [0] * len(self._parts))
         self._axes = optree.broadcast_prefix(in_axes, whole, none_is_leaf=True)
         self.size = next(len(p) for p, a in zip(self._parts, self._axes, strict=True) if is_batch(p) and a is not None)
-        self.each = [self.take(slice(k, k + 1)) for k in range(self.size)]  # batches of one: one program for all
+        # Batches of one: one program for all.
+        self.each = [moved(self.take(slice(k, k + 1)), backend) for k in range(self.size)]
 
     def take(self, rows: slice) -> tuple:
         return optree.tree_unflatten(self._tree, [
@@ -45,7 +47,12 @@ class RaggedData:
             for p, a in zip(self._parts, self._axes, strict=True)])
 
     def first(self, n: int) -> tuple:
-        """Return the arguments of the first `n` examples."""
+        """Return the arguments of the first `n` examples, made and moved once."""
+        if n not in self._first:
+            self._first[n] = moved(self._some(n), self._backend)
+        return self._first[n]
+
+    def _some(self, n: int) -> tuple:
         return self.take(slice(n))
 
     def example(self) -> tuple:
@@ -61,7 +68,7 @@ class RaggedData:
         """Return the data with a filler behind each example, such that both together are as large as the largest."""
         parts = [p if a is None else _filled(p) if is_batch(p) else np.repeat(p, 2, axis=a)
                  for p, a in zip(self._parts, self._axes, strict=True)]
-        return _Padded(optree.tree_unflatten(self._tree, parts), self._axes_tree())
+        return _Padded(optree.tree_unflatten(self._tree, parts), self._axes_tree(), self._backend)
 
     def _axes_tree(self) -> Any:
         return optree.tree_unflatten(self._tree, self._axes)
@@ -70,15 +77,16 @@ class RaggedData:
 class _Padded(RaggedData):
     """Examples and fillers in turns; the last argument says which are examples."""
 
-    def __init__(self, args: tuple, in_axes: Any):
+    def __init__(self, args: tuple, in_axes: Any, backend: str):
+        self._backend, self._first = backend, {}
         self._parts, self._tree = optree.tree_flatten(args, is_leaf=is_batch)
         self._axes = optree.tree_leaves(in_axes, none_is_leaf=True)
         self.size = next(len(p) for p, a in zip(self._parts, self._axes, strict=True) if is_batch(p) and a is not None)
         self.size //= 2
-        self.args = self.first(self.size)
+        self.args = self._some(self.size)
         self.each = []
 
-    def first(self, n: int) -> tuple:
+    def _some(self, n: int) -> tuple:
         return (*self.take(slice(2 * n)), np.tile([True, False], n))
 
 
@@ -113,7 +121,8 @@ def compare_ragged(loss: Callable[..., Any], params: Any, more: tuple, in_axes: 
         raise MinigradError(at_user_line(f"compare: no row {unknown[0]!r} for examples of different size; there are "
                                          f"{', '.join(ROWS)}" if unknown else "compare: repeats is at least 1"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
-    data = RaggedData((params, *more), axes)
+    every = side_by_side(backend)
+    data, *others = (RaggedData((params, *more), axes, b) for b in every)
     mean = mean_loss(loss, axes)
     each = vmap(loss, axes)
 
@@ -121,11 +130,10 @@ def compare_ragged(loss: Callable[..., Any], params: Any, more: tuple, in_axes: 
         *args, is_example = args
         return np.sum(np.where(is_example, each(*args), 0)) / np.sum(is_example)
 
-    ways = {"loop": Way(data, value_and_grad(mean), backend, looped=True),
-            "padded": Way(data.padded(), value_and_grad(mean_of_examples), backend),
-            "giant": Way(data, value_and_grad(mean), backend)}
+    functions = {"loop": mean, "padded": mean_of_examples, "giant": mean}
     wanted = [n for n in ROWS if n in rows or n == "loop"]
-    ways = {n: w for n, w in ways.items() if n in (wanted if len(wanted) > 1 else ROWS)}
+    ways = {titled(n, b): Way(n, d.padded() if n == "padded" else d, value_and_grad(functions[n]), data.size, b)
+            for b, d in zip(every, (data, *others), strict=True) for n in (wanted if len(wanted) > 1 else ROWS)}
     sizes = doubling(data.size)
     with progress_bar(progress, f"compare {function_name(loss)}", (repeats + 2) * len(ways) + len(sizes)) as advance:
         table, roundoff = _table(ways, data, repeats, advance)
@@ -155,7 +163,7 @@ def _table(ways: dict[str, Way], data: RaggedData, repeats: int, advance: Callab
     gradient, loop_time = results["loop"][1], float(np.median(seconds["loop"]))
     rows = tuple(Row(name, data.size, results[name][0], difference(results[name][1], gradient), tuple(seconds[name]),
                      loop_time / float(np.median(seconds[name])), peaks[name], count_nodes(way.compiled.graph),
-                     way.operations(data.size), built[name], _note(name, way.data)) for name, way in ways.items())
+                     way.operations(data.size), built[name], _note(way.name, way.data)) for name, way in ways.items())
     return rows, float(np.finfo(np.result_type(*(g.dtype for g in gradient))).eps)
 
 

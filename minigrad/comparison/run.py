@@ -20,7 +20,7 @@ from .machine import environment
 from .operations import count_nodes
 from .ragged import are_examples, compare_ragged
 from .report import Point, Report, Row
-from .ways import Data, Way, difference, doubling, in_turns, median_time, progress_bar
+from .ways import Data, Way, difference, doubling, in_turns, median_time, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "unrolled", "vmapped", "microbatched")
 _COPIES = 32  # of one example's graph in the unrolled one
@@ -57,8 +57,9 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     progress : bool
         Show a progress bar, where the standard error is a terminal and `rich` is installed.
     backend : str
-        As in `compile`. With ``"cupy"`` the data is on the GPU before anything is timed; the times then include
-        fetching the results, and the peaks are those of the host's memory.
+        As in `compile`. With ``"cupy"`` each way has two rows: ``vmapped`` is the host's, and ``vmapped, cupy`` the
+        GPU's, which is compared with the host's loop as well. The data is on the GPU before anything is timed; the
+        times include fetching the results.
 
     Returns
     -------
@@ -88,19 +89,21 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     if not optree.tree_leaves(more):
         raise BatchError(at_user_line(f"compare({function_name(loss)}): there are no examples"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
-    data = Data(loss, (params, *more), axes, backend)
+    every = side_by_side(backend)
+    data, *others = (Data(loss, (params, *more), axes, b) for b in every)
     chunk = min(microbatch or max(data.size // 8, 1), data.size)
     counts = {name: min(data.size, copies) if name == "unrolled" else data.size for name in ROWS}
     mean = mean_loss(loss, axes)
     functions = {"loop": value_and_grad(loss), "unrolled": value_and_grad(unroll(loss, counts["unrolled"], axes)),
                  "vmapped": value_and_grad(mean), "microbatched": microbatched(value_and_grad(mean), chunk, axes)}
     names = [n for n in ROWS if n in rows or n == "loop"]
-    ways = {n: Way(data, functions[n], backend, looped=n == "loop") for n in names}
-    sweep = [n for n in names if n != "unrolled"]
+    ways = {titled(n, b): Way(n, d, functions[n], counts[n], b) for b, d in zip(every, (data, *others), strict=True)
+            for n in names}
+    sweep = [title for title, way in ways.items() if way.name != "unrolled"]
     sizes = doubling(data.size)
-    steps = (repeats + 2) * len(names) + repeats + len(sizes)
+    steps = (repeats + 2) * len(ways) + repeats + len(sizes)
     with progress_bar(progress, f"compare {function_name(loss)}", steps) as advance:
-        table, roundoff = _table(ways, counts, repeats, chunk, advance)
+        table, roundoff = _table(ways, repeats, chunk, advance)
         curves: dict[str, list[Point]] = {n: [] for n in sweep}
         for n in sizes:
             advance(f"batch of {n}")
@@ -117,33 +120,34 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
                   tuple((s.name, s.note) for s in batched.stages), roundoff, environment())
 
 
-def _table(ways: dict[str, Way], counts: dict[str, int], repeats: int, chunk: int,
-           advance: Callable[[str], None]) -> tuple[tuple[Row, ...], float]:
+def _table(ways: dict[str, Way], repeats: int, chunk: int, advance: Callable[[str], None]
+           ) -> tuple[tuple[Row, ...], float]:
     """Return a row for each way, and the round-off of the gradient's dtype."""
     built, results, peaks = {}, {}, {}
-    for name, way in ways.items():
-        advance(f"{name}: build and first run")
-        built[name] = way.build(counts[name])
-        results[name] = way.call(counts[name])
-    loop, size, short = ways["loop"], counts["loop"], counts["unrolled"]
-    turns = {name: (way, counts[name]) for name, way in ways.items()}
+    for title, way in ways.items():
+        advance(f"{title}: build and first run")
+        built[title] = way.build(way.size)
+        results[title] = way.call(way.size)
+    loop = ways["loop"]
+    size, short = loop.size, min(way.size for way in ways.values())
+    turns = {title: (way, way.size) for title, way in ways.items()}
     again = "the loop on the same"  # examples as the unrolled graph has
-    if "unrolled" in ways and short != size:
+    if short != size:
         turns[again] = loop, short
     seconds = in_turns(turns, repeats, advance)
-    for name, way in ways.items():
-        advance(f"{name}: memory")
-        peaks[name] = way.peak_bytes(counts[name])
-    middle = {name: float(np.median(s)) for name, s in seconds.items()}
+    for title, way in ways.items():
+        advance(f"{title}: memory")
+        peaks[title] = way.peak_bytes(way.size)
+    middle = {title: float(np.median(s)) for title, s in seconds.items()}
     reference = {size: (results["loop"][1], middle["loop"])}
     if again in turns:
         reference[short] = loop.call(short)[1], middle[again]
     rows = []
-    for name, way in ways.items():
-        (value, gradient), (wanted, loop_time) = results[name], reference[counts[name]]
-        rows.append(Row(name, counts[name], value, difference(gradient, wanted), tuple(seconds[name]),
-                        loop_time / middle[name], peaks[name], count_nodes(way.compiled.graph),
-                        way.operations(counts[name]), built[name], _note(name, size, short, chunk)))
+    for title, way in ways.items():
+        (value, gradient), (wanted, loop_time) = results[title], reference[way.size]
+        rows.append(Row(title, way.size, value, difference(gradient, wanted), tuple(seconds[title]),
+                        loop_time / middle[title], peaks[title], count_nodes(way.compiled.graph),
+                        way.operations(way.size), built[title], _note(way.name, size, short, chunk)))
     dtype = np.result_type(*(g.dtype for g in results["loop"][1]))
     return tuple(rows), float(np.finfo(dtype).eps)
 

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import optree
 
+from .. import backends
 from ..compiler import Compiled, compile
+from ..dims import size_of
 from ..graph import Graph
 from ..primitive import on_host
 from ..transforms.mapped import mapped_axes
@@ -23,18 +25,35 @@ from .operations import count_operations
 _PATIENCE = 3.0  # seconds: a row that takes longer is not run again
 
 
+def moved(tree: Any, backend: str) -> Any:
+    """Return a pytree with its arrays where a backend computes: they are moved once, as one would for training."""
+    if backend != "cupy":
+        return tree
+    from ..backends.cupy import driver
+
+    device = driver.current()
+    return optree.tree_map(lambda x: device.asarray(x, x.dtype), tree)
+
+
+def side_by_side(backend: str) -> tuple[str, ...]:
+    """Return the backends whose rows stand side by side: the host's first, which the GPU's are compared with."""
+    if backends.chosen(backend) != "cupy":
+        return (backend,)
+    return backends.on_host(), "cupy"
+
+
+def titled(name: str, backend: str) -> str:
+    """Return what a row is called."""
+    return f"{name}, cupy" if backend == "cupy" else name
+
+
 class Data:
     """The arguments of a per-example loss for a whole batch, and how to take some of the examples."""
 
     def __init__(self, loss: Callable[..., Any], args: tuple, in_axes: Any, backend: str = "numpy"):
         self.loss, self.in_axes = loss, in_axes
         self._leaves, self._tree, types = flatten_arguments(loss, args, {})
-        self._leaves = [np.asarray(x) for x in map(on_host, self._leaves)]
-        if backend == "cupy":  # they are moved once, as one would for training
-            from ..backends.cupy import driver
-
-            device = driver.current()
-            self._leaves = [device.asarray(x, x.dtype) for x in self._leaves]
+        self._leaves = moved([np.asarray(x) for x in map(on_host, self._leaves)], backend)
         self.args = optree.tree_unflatten(self._tree, self._leaves)[0]
         self._axes, self.size = mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)
         self.each = [self._with(k) for k in range(self.size)]  # the arguments of each example alone: views
@@ -54,14 +73,17 @@ class Way:
 
     Attributes
     ----------
+    name : str
+        ``"loop"`` is called once per example.
     function : callable
         What is compiled.
-    looped : bool
-        Whether it is called once per example.
+    size : int
+        How many examples it is to run on.
     """
 
-    def __init__(self, data: Data, function: Callable[..., Any], backend: str, looped: bool = False):
-        self.data, self.function, self.looped, self._backend = data, function, looped, backend
+    def __init__(self, name: str, data: Any, function: Callable[..., Any], size: int, backend: str):
+        self.name, self.data, self.function, self.size, self._backend = name, data, function, size, backend
+        self.looped = name == "loop"
         self.compiled = self._fresh()
 
     def _fresh(self) -> Compiled:
@@ -101,8 +123,12 @@ class Way:
         """Return the most that a first call holds beyond its arguments and its program.
 
         NumPy reports its arrays to `tracemalloc`. A fresh program is built before, so that its workspace, which
-        later calls would find in place, is counted.
+        later calls would find in place, is counted. On the GPU it is what the program lays out, and its results.
         """
+        if self._backend == "cupy":
+            args = self.data.each[0] if self.looped else self.data.first(n)
+            results = self.compiled.build(*args).graph.outputs
+            return self.compiled.workspace_bytes(*args) + sum(size_of(r.shape) * r.dtype.itemsize for r in results)
         fresh = self._fresh()
         self.build(n, fresh)
         tracing = tracemalloc.is_tracing()

@@ -2,6 +2,7 @@
 
 import ctypes
 import threading
+from pathlib import Path
 
 import numpy as np
 import optree
@@ -269,12 +270,21 @@ def test_products_of_views(device, subscripts, x, y):
             close(programs.call(made, arrays, {}), walk.evaluate(graph, arrays), 1e-12)
 
 
-def test_compare_runs_on_the_device(on_device):
+WAYS = ["loop", "unrolled", "vmapped", "microbatched"]
+
+
+def test_compare_has_rows_of_host_and_device(on_device, tmp_path):
     params, x, y = programs.network(6)
-    report = mg.compare(programs.softmax_loss, params, (x, y), backend="cupy", repeats=1, progress=False)
-    assert [row.name for row in report.rows] == ["loop", "unrolled", "vmapped", "microbatched"]
+    report = mg.compare(programs.softmax_loss, params, (x, y), backend="cupy", repeats=1, copies=3, progress=False)
+    assert [row.name for row in report.rows] == [*WAYS, *(f"{name}, cupy" for name in WAYS)]
+    assert [row.examples for row in report.rows] == [6, 3, 6, 6] * 2
     assert all(row.difference < 1e-9 for row in report.rows)
-    assert "__global__" in report.source
+    assert all(row.peak_bytes > 0 for row in report.rows)
+    assert "__global__" not in report.source
+    assert report["vmapped, cupy"].speedup == pytest.approx(report["loop"].time / report["vmapped, cupy"].time)
+    page = Path(report.to_html(tmp_path / "report.html")).read_text(encoding="utf-8")
+    assert "the loop’s speed on the GPU" in page
+    assert page.count('class="plot-line" stroke-dasharray') == 2 * 3
 
 
 def test_examples_of_different_size(on_device):
@@ -305,3 +315,7 @@ def test_examples_of_different_size(on_device):
             same(ours(params, batch), numpys(params, batch))
     assert "all of it is captured" in ours.stages[-1].after
     assert len(ours.entries) == 1
+    examples = [one(*s) for s in [(3, 5), (7, 20), (1, 1)]]
+    report = mg.compare(loss, params, examples, backend="cupy", repeats=1, progress=False)
+    assert [row.name for row in report.rows] == ["loop", "padded", "giant", "loop, cupy", "padded, cupy", "giant, cupy"]
+    assert all(row.difference < 1e-9 for row in report.rows)

@@ -206,6 +206,12 @@ def test_gather_by_single_indices(seed, dtype):
 # -- along an axis ---------------------------------------------------------------------------------------------
 
 
+def test_along_an_axis_of_one_number_repeated_and_turned():
+    x = input_()
+    turned = node("transpose", node("expand", x, shape=(2, 3), axes=(0, 1)), perm=(1, 0))
+    same([x], [node("cumsum", turned, axis=0), node("argmax", turned, axis=1)], [np.array(2.0)])
+
+
 @given(st.integers(0, 2**31), st.sampled_from([*NUMBERS, "?"]))
 def test_along_an_axis(seed, dtype):
     rng = np.random.default_rng(seed)
@@ -260,15 +266,18 @@ def test_random_bits(total):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_results_do_not_depend_on_the_number_of_threads(dtype):
     u, i, j, k = input_(500, 70, dtype=dtype), input_(500, dtype="i8"), input_(500, dtype="i8"), input_(2, dtype="u4")
-    outputs = [*(node(name, u, n, shape=(37, 70)) for name in ("scatter_add", "scatter_max") for n in (i, j)),
+    narrow = [input_(500, *columns, dtype=dtype) for columns in ((), (1,), (3,), (4,), (7,))]
+    outputs = [*(node(name, x, n, shape=(37, *x.shape[1:])) for name in ("scatter_add", "scatter_max") for n in (i, j)
+                 for x in (u, *narrow)),
                node("concatenate", u, u, axis=1), node("pad", u, low=(1, 1), high=(2, 2), interior=(0, 0)),
                *(node(name, u, axis=a) for name in ("cumsum", "argmax") for a in (0, 1)),
                node("random_bits", k, shape=(3000,), stream=0),
                node("scatter_add", u, i, i, shape=(37, 37, 70))]
-    graph = Graph((u, i, j, k), tuple(outputs))
+    graph = Graph((u, i, j, k, *narrow), tuple(outputs))
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=(500, 70)).astype(dtype), rng.integers(-37, 37, 500),
-              np.sort(rng.integers(0, 37, 500)), np.array([1, 2], "u4")]
+              np.sort(rng.integers(0, 37, 500)), np.array([1, 2], "u4"),
+              *(rng.normal(size=x.shape).astype(dtype) for x in narrow)]
     program, before, found = backends.build(graph, "native"), threads.get_num_threads(), []
     wanted = walk.evaluate(graph, arrays)
     try:

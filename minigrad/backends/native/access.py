@@ -76,9 +76,9 @@ def _expand(a: Access, node: Node) -> Access:
 def _transpose(a: Access, node: Node) -> Access:
     perm = node.params["perm"]
     real = [k for k, r in enumerate(a.repeated) if not r]
-    following = dict(zip(real, [*real[1:], None], strict=True))
+    following = dict(zip(real, [*real[1:], None], strict=False))  # none, where all are repeated
     order = [k for k in perm if not a.repeated[k]]
-    now = dict(zip(order, [*order[1:], None], strict=True))
+    now = dict(zip(order, [*order[1:], None], strict=False))
     return Access(a.root, tuple(a.repeated[k] for k in perm),
                   tuple(not a.repeated[k] and a.linked[k] and following[k] == now[k] for k in perm))
 

@@ -38,6 +38,7 @@ from .products import (
     BATCH,
     C_BASE,
     C_LINE,
+    C_STEP,
     CHUNK,
     COL_BLOCKS,
     COLS,
@@ -251,12 +252,25 @@ class _Gemm:
         for t, vector in enumerate(_transposed(b, rows)):
             self.store(b, vector, self.at(b, to, _int(t * self.lanes)))
 
+    def put_scattered(self) -> ir.Function:
+        """Emit how a tile is written, or added, to a result whose elements are nowhere side by side."""
+        f, b = self.function("_scatter", [_I64, _PTR, _PTR, _I64, _I64, _I64, _I1])
+        rows, board, out, row, col, width, add = f.args
+        with _loop(b, _int(0), rows) as i:
+            line = self.at(b, board, b.mul(i, _int(_BOARD * self.lanes)))
+            to = self.at(b, out, b.mul(i, row))
+            with _loop(b, _int(0), width) as j:
+                place = self.at(b, to, b.mul(j, col))
+                old = b.select(add, b.load(place, typ=self.scalar), ir.Constant(self.scalar, 0))
+                b.store(b.fadd(old, b.load(self.at(b, line, j), typ=self.scalar)), place)
+        b.ret_void()
+        return f
+
     def tiles(self) -> ir.Function:
         """Emit the choice of the tile function by rows and vectors of columns, and of how its result is written."""
         kinds = [_I64, _PTR, _I64, _I64, _PTR, _I64]
-        f, b = self.function("_tile", [_I64, _I64, _I1, *kinds, _PTR, _I64, _I64, _I1])
-        rows, cols, flipped, *rest = f.args
-        operands, written = rest[:len(kinds)], rest[len(kinds):]
+        f, b = self.function("_tile", [_I64, _I64, *kinds, _PTR, _I64, _I64, _I64, _I1])
+        rows, cols, *operands, out, row, col, width, add = f.args
         board = b.alloca(self.vector, size=_int(_TURNED * _BOARD), name="board")
         board.align = 64
         most = 16  # more than any tile has rows or columns
@@ -270,11 +284,14 @@ class _Gemm:
                     b.branch(done)
                 switch.add_case(_int(c * most + r), block)
         b.position_at_end(done)
-        with b.if_else(flipped) as (turned, straight):
-            with turned:
-                b.call(self.put_flipped(), [rows, cols, board, *written])
+        with b.if_else(b.icmp_signed("==", col, _int(1))) as (straight, others):
             with straight:
-                b.call(self.put(), [rows, cols, board, *written])
+                b.call(self.put(), [rows, cols, board, out, row, width, add])
+            with others, b.if_else(b.icmp_signed("==", row, _int(1))) as (turned, scattered):
+                with turned:
+                    b.call(self.put_flipped(), [rows, cols, board, out, col, width, add])
+                with scattered:
+                    b.call(self.put_scattered(), [rows, board, out, row, col, width, add])
         b.ret_void()
         return f
 
@@ -359,9 +376,9 @@ class _Gemm:
             return _arg(b, args, place)
 
         a, right, out = operands
-        a_row, a_col, b_row, b_col, line = (arg(p) for p in (A_ROW, A_COL, B_ROW, B_COL, C_LINE))
+        a_row, a_col, b_row, b_col, line, step = (arg(p) for p in (A_ROW, A_COL, B_ROW, B_COL, C_LINE, C_STEP))
         flipped = b.trunc(arg(FLIPPED), _I1)
-        out_row, out_col = b.select(flipped, _int(1), line), b.select(flipped, line, _int(1))
+        out_row, out_col = b.select(flipped, step, line), b.select(flipped, line, step)
         low, left = b.mul(row, arg(ROWS)), b.mul(column, arg(COLS))
         rows = _min(b, arg(ROWS), b.sub(arg(M), low))
         cols = _min(b, arg(COLS), b.sub(arg(N), left))
@@ -397,8 +414,8 @@ class _Gemm:
                         b.store(b.add(first, count), v)
                         j_tile = b.mul(first, _int(self.lanes))
                         to = self.at(b, out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
-                        b.call(tiles, [high, count, flipped, depth, self.at(b, a_here, b.mul(i, a_row)), a_row,
-                                       a_col, self.at(b, here, j_tile), b_line, to, line,
+                        b.call(tiles, [high, count, depth, self.at(b, a_here, b.mul(i, a_row)), a_row, a_col,
+                                       self.at(b, here, j_tile), b_line, to, out_row, out_col,
                                        _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
 
     def operands(self) -> ir.Function:

@@ -18,6 +18,7 @@ from llvmlite import ir
 
 from ...ops.scatter import worst
 from . import expressions as ex
+from . import step_code
 from .access import View
 from .copies import copy
 from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, arguments, at, step, widths
@@ -120,11 +121,13 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
     if not rows * columns:
         return found
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
-    down = 1 if columns * dtype.itemsize < _NARROW else min(-(-team // across), _PIECES)
+    down, narrow = min(-(-team // across), _PIECES), columns * dtype.itemsize < _NARROW
+    if narrow and count * columns < step_code.SERIAL:
+        down = 1
     shares = -(-rows // down), -(-columns // across)
     args = arguments(team, count * columns, (rows, columns), shares, [
         *room, updates.base, updates.offset, to.base, to.offset, count,
-        min(-(-columns * dtype.itemsize // _LINE), _LINES) if down > 1 else 0])
+        0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES), narrow and down > 1])
     return [*found, (scatters(kind, dtype, columns == 1), args)]
 
 
@@ -147,18 +150,15 @@ def _start(kind: str, dtype: np.dtype, width: int) -> ir.Constant:
 
 def _scatter_rows(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
-    low, high, left, right = ranges
+    _, _, left, right = ranges
     where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
     count, nbytes = code.number(HEAD + 6), code.e.mul(code.number(4), I64(item))
+    ordered = _is_sorted(code, where, count)
+    low, high, first, stop = _own(code, where, count, ranges, ordered)
     with code.counting(low, high) as row:
         start = at(b, to, b.mul(row, nbytes))
-        for column, width in code.chunks(left, right, widths(dtype)):
+        for column, width in code.chunks(left, right, _row_widths(dtype)):
             code.store(_start(kind, dtype, width), dtype, code.element(start, column, item))
-    ordered = _is_sorted(code, where, count)
-    first, stop = (code.variable(x) for x in (I64(0), count))
-    with b.if_then(ordered):
-        b.store(_bound(code, where, count, low), first)
-        b.store(_bound(code, where, count, high), stop)
     lines = b.select(ordered, I64(0), code.number(HEAD + 7))
     with code.repeated(lambda: b.icmp_signed("<", code.get(first), code.get(stop))):
         begin = code.get(first)
@@ -169,7 +169,7 @@ def _scatter_rows(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Va
         b.store(end, first)
         with b.if_then(b.and_(b.icmp_signed(">=", row, low), b.icmp_signed("<", row, high))):
             target, length = at(b, to, b.mul(row, nbytes)), b.sub(end, begin)
-            for column, width in code.chunks(left, right, widths(dtype)):
+            for column, width in code.chunks(left, right, _row_widths(dtype)):
                 here = code.element(target, column, item)
                 total = code.variable(code.load(dtype, here, width))
                 column_of = code.element(source, column, item)
@@ -177,6 +177,30 @@ def _scatter_rows(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Va
                     x = code.load(dtype, at(b, column_of, b.mul(k, nbytes)), width)
                     b.store(_combined(b, kind, dtype, code.get(total), x), total)
                 code.store(code.get(total), dtype, here)
+
+
+def _row_widths(dtype: np.dtype) -> tuple[int, ...]:
+    """Return the vectors of a row: 16 bytes are among them, as many rows are no wider."""
+    return tuple(sorted({*widths(dtype), max(16 // dtype.itemsize, 1)}, reverse=True))
+
+
+def _own(code: Code, where: ir.Value, count: ir.Value, ranges: Sequence[ir.Value], ordered: ir.Value) -> tuple[
+        ir.Value, ir.Value, ir.Value, ir.Value]:
+    """Return the rows that a piece has to itself, from and to, and the indices among which theirs are.
+
+    Narrow rows in no order are all the first piece's: to find which are whose takes as long as to add them up.
+    """
+    b, (low, high, *_) = code.b, ranges
+    first, stop = (code.variable(x) for x in (I64(0), count))
+    with b.if_then(ordered):
+        b.store(_bound(code, where, count, low), first)
+        b.store(_bound(code, where, count, high), stop)
+    alone = b.and_(b.not_(ordered), b.icmp_signed("!=", code.number(HEAD + 8), I64(0)))
+    idle = b.and_(alone, b.icmp_signed("!=", low, I64(0)))
+    with b.if_then(idle):
+        b.store(I64(0), stop)
+    whole = b.select(idle, I64(0), code.number(2))
+    return b.select(alone, I64(0), low), b.select(alone, whole, high), first, stop
 
 
 def _is_sorted(code: Code, where: ir.Value, count: ir.Value) -> ir.Value:
@@ -231,16 +255,20 @@ def _scatter_single(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.
     """Emit the scatter of rows of one element: the last position's total waits until another position comes."""
     b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
     where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
-    count = code.number(HEAD + 6)
-    for row, width in code.chunks(*ranges[:2], widths(dtype)):
+    count, ordered = code.number(HEAD + 6), code.variable(I1(0))
+    with b.if_then(b.icmp_signed("!=", code.number(HEAD + 8), I64(0))):  # else there is one piece
+        b.store(_is_sorted(code, where, count), ordered)
+    low, high, first, stop = _own(code, where, count, ranges, code.get(ordered))
+    for row, width in code.chunks(low, high, widths(dtype)):
         code.store(_start(kind, dtype, width), dtype, code.element(to, row, item))
-    last, total = code.variable(to), code.variable(_start(kind, dtype, 1))
-    with code.counting(I64(0), count) as i:
-        here = code.element(to, code.load(wide, code.element(where, i, POSITION)), item)
-        with b.if_then(b.icmp_unsigned("!=", here, code.get(last))):
-            code.store(code.get(total), dtype, code.get(last))
-            b.store(here, last)
-            b.store(code.load(dtype, here), total)
-        x = code.load(dtype, code.element(updates, i, item))
-        b.store(_combined(b, kind, dtype, code.get(total), x), total)
-    code.store(code.get(total), dtype, code.get(last))
+    last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(_start(kind, dtype, 1))
+    with b.if_then(b.icmp_signed("<", code.get(first), code.get(stop))):
+        with code.counting(code.get(first), code.get(stop)) as i:
+            here = code.element(to, code.load(wide, code.element(where, i, POSITION)), item)
+            with b.if_then(b.icmp_unsigned("!=", here, code.get(last))):
+                code.store(code.get(total), dtype, code.get(last))
+                b.store(here, last)
+                b.store(code.load(dtype, here), total)
+            x = code.load(dtype, code.element(updates, i, item))
+            b.store(_combined(b, kind, dtype, code.get(total), x), total)
+        code.store(code.get(total), dtype, code.get(last))

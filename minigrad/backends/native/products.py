@@ -32,9 +32,9 @@ GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS'
 
 # The places of a step's arguments.
 (METHOD, BATCH, M, N, K, A_BASE, A_OFFSET, B_BASE, B_OFFSET, C_BASE, C_OFFSET, A_ROW, A_COL, B_ROW,
- B_COL, C_LINE, FLIPPED, ROWS, COLS, GROUP, CHUNK, ROW_BLOCKS, COL_BLOCKS, GROUPS, TRANS_A, TRANS_B,
- LDA, LDB, LDC, AXES) = range(30)
-HEAD = 30  # then four for each batch axis: size, and strides of left, right and result
+ B_COL, C_LINE, C_STEP, FLIPPED, ROWS, COLS, GROUP, CHUNK, ROW_BLOCKS, COL_BLOCKS, GROUPS, TRANS_A, TRANS_B,
+ LDA, LDB, LDC, AXES) = range(31)
+HEAD = 31  # then four for each batch axis: size, and strides of left, right and result
 
 
 def lanes(dtype: np.dtype) -> int:
@@ -119,7 +119,7 @@ class _Case:
         head[A_BASE:C_OFFSET + 1] = [x.base, x.offset, y.base, y.offset, out.base, out.offset]
         head[A_ROW], head[A_COL] = a
         head[B_ROW], head[B_COL] = b
-        head[C_LINE], head[FLIPPED] = c[0], flipped
+        head[C_LINE], head[C_STEP], head[FLIPPED] = *c, flipped
         group = self.group(rows * cols)
         head[ROWS], head[COLS], head[GROUP], head[CHUNK] = rows, cols, group, self.chunk()
         head[ROW_BLOCKS], head[COL_BLOCKS], head[GROUPS] = -(-m // rows), -(-n // cols), -(-self.stack // group)

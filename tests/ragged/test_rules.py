@@ -22,8 +22,17 @@ def attention(g):
     return softmax(scores) @ g.x
 
 
+def heads(g):
+    n = g.x.shape[0]
+    q, k, v = (np.tanh(g.x * c).reshape((n, 2, 2)) for c in (1.0, 0.5, 2.0))
+    return np.einsum("hij,jhd->ihd", softmax(np.einsum("ihd,jhd->hij", q, k)), v).reshape((n, 4))
+
+
 ANY = {  # programs that hold for examples without rows, too
     "elementwise": lambda g: np.tanh(g.x) * 2 + 1,
+    "attention with heads": heads,
+    "pairs by two axes": lambda g: np.sum(np.einsum("iab,jab->ij", *[g.x.reshape((g.x.shape[0], 2, 2))] * 2) ** 2),
+    "grams of parts": lambda g: np.einsum("iha,ihb->hab", *[g.x.reshape((g.x.shape[0], 2, 2))] * 2),
     "a row of constants": lambda g: g.x + np.arange(4.0),
     "a value of the example": lambda g: g.x[:, :3] * g.y,
     "shared matmul": lambda g: g.x @ W,

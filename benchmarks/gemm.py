@@ -1,17 +1,25 @@
-"""The products of a training step of an MLP, each alone: generated code and BLAS, against NumPy, JAX and PyTorch."""
+"""The products of a training step of an MLP, each alone: generated code and BLAS, against NumPy, JAX and PyTorch.
+
+And how much of the step is not products: biases, activations and the loss, which run after the products. What could be
+gained if they were applied to pieces of the products' results is less than that.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import optree
 from llvmlite import ir
 
 from minigrad.backends.native import access, blas, cache, gemm, products, target, threads
+from minigrad.backends.native.recipe import ARENA
 
 from . import harness
+from .peers import contestants, mlp
 
 LAYERS = ((784, 512), (512, 256), (256, 10))
 BATCHES = (1, 32, 128, 1024)
@@ -68,6 +76,31 @@ def by_torch(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
     return lambda: torch.mm(p, q, out=out)
 
 
+def beside_products(batch: int, rounds: int) -> float:
+    """Return the share of a step's time, value and gradient of the loss, that is not spent in products."""
+    made = contestants.maker(mlp.PROGRAM, "minigrad native")()
+    args = made.put(mlp.data((*(n for n, _ in LAYERS), LAYERS[-1][1]), batch))
+    step = made.build(args)
+    step(*args)
+    entry, arrays = step.entries[-1], optree.tree_leaves(args)
+    program = entry.program
+    bound = program._bind(entry.sizes([a.shape for a in arrays]), threads.get_num_threads())
+    given = (*arrays, *(np.empty(*kind) for kind in bound.out_types))
+    arena = program.borrow(bound.layout.total)
+    bound.bases[ARENA] = arena.address
+    ((table, count),) = bound.stretches
+    ways = [how for how in program.how if how != "bound"]
+    assert len(ways) == count, "each statement is one step"
+    took = np.empty((rounds, count))
+    for times in took:
+        for i in range(count):
+            start = time.perf_counter()
+            bound.run_steps(table + 16 * i, 1, bound.at, given, 2, len(given))
+            times[i] = time.perf_counter() - start
+    each = np.median(took, axis=0)
+    return float(each[[how != "product" for how in ways]].sum() / each.sum())
+
+
 def run(quick: bool) -> harness.Result:
     """Measure each product of each layer; the targets are geometric means over a batch size's products."""
     found, _ = blas.find()
@@ -97,7 +130,9 @@ def run(quick: bool) -> harness.Result:
             value = float(np.exp(np.mean(np.log(ratios[other])))) if other in ratios else None
             text = f"{batch} examples: native's time as a share of {other}'s"
             targets.append(harness.Target(text, value, 1.0, at_least=False))
-    return harness.Result(cases, targets)
+    shares = {batch: beside_products(batch, 20 if quick else 200) for batch in BATCHES[1:]}
+    rest = {f"{n} examples: share of a step that is not products": f"{share:.3f}" for n, share in shares.items()}
+    return harness.Result(cases, targets, rest)
 
 
 if __name__ == "__main__":

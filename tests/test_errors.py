@@ -59,6 +59,8 @@ CASES = [
     (lambda: grad(lambda w: np.concatenate([w, np.ones((2, 2))]).sum())(W), mg.ShapeError,
      [r"concatenate\(f64\[3\], f64\[2, 2\]\)"]),
     (lambda: grad(lambda w: np.stack([w, np.ones(2)]).sum())(W), mg.ShapeError, [r"np.stack: shapes differ"]),
+    (lambda: grad(lambda w: w.reshape(1, [3]).sum())(W), mg.DtypeError, [r"whole numbers", r"\[3\] is none"]),
+    (lambda: grad(lambda w: np.reshape(w, (3.0, 1)).sum())(W), mg.DtypeError, [r"whole numbers", r"3\.0 is none"]),
     (lambda: grad(lambda w: w.reshape(2, 2).sum())(W), mg.ShapeError, [r"reshape\(f64\[3\]\)", r"\[2, 2\]"]),
     (lambda: grad(lambda w: w.sum(axis=1))(W), mg.ShapeError, ["no axis 1 in an array of 1 axes"]),
     (lambda: grad(lambda w: w.sum(axis="rows"))(W), mg.ShapeError, ["an axis is an int, not 'rows'"]),

@@ -423,6 +423,9 @@ def broadcast_node(x: Node, shape: Shape) -> Node:
 def as_shape(shape: Any) -> Shape:
     """Return a shape argument as a tuple of sizes."""
     items = shape if isinstance(shape, (tuple, list)) else (shape,)
+    for n in items:
+        if not (isinstance(n, Dim) or hasattr(n, "__index__")):
+            raise DtypeError(at_user_line(f"a shape is made of whole numbers, and {n!r} is none: {shape!r}"))
     return tuple(n if isinstance(n, Dim) else unwrap(n) if isinstance(n, Size) else int(n.__index__()) for n in items)
 
 

@@ -229,17 +229,20 @@ for k in range(30):
     assert len(list(where.iterdir())) == 30
 
 
-def test_what_is_generated_is_made_once(monkeypatch, tmp_path):
+def test_what_is_generated_is_written_once(monkeypatch, tmp_path):
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
-    made = []
+    written = []
 
-    def make():
-        made.append(1)
-        return "define i64 @f() {\n ret i64 1\n}"
+    def write():
+        written.append(1)
+        return ir(1), {"a": [1, "b"]}
 
-    first, again, other = (cache.generated(make, what) for what in ("one", "one", "another"))
-    assert first == again == other
-    assert len(made) == 2
+    def make(*whats):
+        return cache.made([cache.written_of(what, write) for what in whats])
+
+    first, again, other = (make(what) for what in ("one", "one", "another"))
+    assert first == again == other == [({"a": [1, "b"]}, target.compile_ir(ir(1)))]
+    assert len(written) == 2
     monkeypatch.setattr(cache, "_sources", lambda: "of another version")
-    cache.generated(make, "one")
-    assert len(made) == 3
+    make("one")
+    assert len(written) == 3

@@ -18,7 +18,7 @@ from ...graph import Node
 from ...ops.contract import parse, split_subscripts
 from . import gemm, products
 from .access import View
-from .step_code import BLOCK, HEAD, I64, PTR, Code, Step, arguments, at, least, step
+from .step_code import BLOCK, HEAD, I64, PTR, Code, Step, StepCode, arguments, at, least
 
 Place = tuple[int, int]  # a base, and bytes from there
 
@@ -110,9 +110,10 @@ def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View],
 
 
 @functools.cache
-def blocks(dtype: np.dtype) -> int:
-    """Return the address of the step; the one for matrix products of `dtype` is loaded."""
-    return step(f"blocks.{dtype}", functools.partial(_blocks, dtype), {"mg_product_block": gemm.block_address(dtype)})
+def blocks(dtype: np.dtype) -> StepCode:
+    """Return the step; the one for matrix products of `dtype` is loaded."""
+    return StepCode(f"blocks.{dtype}", functools.partial(_blocks, dtype),
+                    {"mg_product_block": gemm.block_address(dtype)})
 
 
 def _blocks(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:

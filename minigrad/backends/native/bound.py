@@ -21,6 +21,7 @@ from .access import View
 from .products import gemm_args
 from .recipe import ARENA, FLAG, SPARE, Place
 from .runner import runner
+from .step_code import StepCode, load_all
 
 EARLY = 256  # numbers of sizes that a program keeps
 
@@ -64,7 +65,7 @@ class Bound:
         self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
         self.bodies: list[Bound] = []  # of scans
         self.stretches: list[Any] = []
-        self._table: list[tuple[int, int]] = []  # functions, and where their arguments begin
+        self._table: list[tuple[Any, int]] = []  # functions, and where their arguments begin
         self._begun, self._from = 0, recipe.arguments_end
         self._others: list[int] = []  # arguments of what is no kernel, behind those of the kernels
         self.bases = np.zeros(recipe.bases, np.int64)
@@ -75,7 +76,9 @@ class Bound:
         self._views.clear()
         self.args = np.concatenate([recipe.arguments(numbers, np.array(self.places), cuts),
                                     np.array(self._others, np.int64)])
-        self.table = np.array(self._table, np.int64).reshape(-1, 2)
+        load_all(f for f, _ in self._table if isinstance(f, StepCode))
+        self.table = np.array([(f.address if isinstance(f, StepCode) else f, at) for f, at in self._table],
+                              np.int64).reshape(-1, 2)
         self.table[:, 1] = self.table[:, 1] * 8 + self.args.ctypes.data
         start = self.table.ctypes.data
         self.stretches = [(start + 16 * s[0], s[1]) if isinstance(s, tuple) else s for s in self.stretches]
@@ -272,7 +275,7 @@ class Bound:
             self._flush()
             self._python(node)
 
-    def _native(self, function: int, args: list[int]) -> None:
+    def _native(self, function: int | StepCode, args: list[int]) -> None:
         self._table.append((function, self._from + len(self._others)))
         self._others += args
 

@@ -55,18 +55,6 @@ def object_code(text: str, target: Target | None = None) -> bytes:
     return made([plain(text)], target)[0][1]
 
 
-def generated(make: Callable[[], str], what: str, target: Target | None = None) -> bytes:
-    """Return the object code of ``make()``, found by who makes it and of what, so that it need not be made again.
-
-    Parameters
-    ----------
-    make : callable
-        Returns a module's text, which depends on this package's source, the target and `what` alone.
-    what : str
-    """
-    return made([written_of(what, lambda: (make(), None))], target)[0][1]
-
-
 @dataclass(frozen=True)
 class Want:
     """Code that is wanted.

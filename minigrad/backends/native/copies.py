@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 
 from .access import View
-from .step_code import HEAD, I1, I8, I64, PTR, VOID, Code, Step, arguments, at, step
+from .step_code import HEAD, I1, I8, I64, PTR, VOID, Code, Step, StepCode, arguments, at
 
 PIECE = 1 << 18  # bytes of one piece of parallel work
 UNITS = (16, 8, 4, 2, 1)
@@ -76,9 +76,9 @@ def _merged(axes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 
 
 @functools.cache
-def copies(unit: int) -> int:
-    """Return the address of the step that copies in units of so many bytes."""
-    return step(f"copy{unit}", functools.partial(_copy, unit))
+def copies(unit: int) -> StepCode:
+    """Return the step that copies in units of so many bytes."""
+    return StepCode(f"copy{unit}", functools.partial(_copy, unit))
 
 
 def _copy(unit: int, code: Code, ranges: Sequence[ir.Value]) -> None:
@@ -133,9 +133,9 @@ def clear(to: View, nbytes: int, team: int) -> list[Step]:
 
 
 @functools.cache
-def clears() -> int:
-    """Return the address of the step that sets bytes to 0."""
-    return step("clear", _clear)
+def clears() -> StepCode:
+    """Return the step that sets bytes to 0."""
+    return StepCode("clear", _clear)
 
 
 def _clear(code: Code, ranges: Sequence[ir.Value]) -> None:

@@ -21,7 +21,7 @@ from . import expressions as ex
 from . import step_code
 from .access import View
 from .copies import copy
-from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, arguments, at, step, widths
+from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, StepCode, arguments, at, widths
 
 Place = tuple[int, int]  # a base, and bytes from there
 
@@ -58,9 +58,9 @@ def positions(indices: Sequence[View], dtypes: Sequence[np.dtype], sizes: Sequen
 
 
 @functools.cache
-def position(dtype: np.dtype) -> int:
-    """Return the address of the step that adds one index array's part to positions."""
-    return step(f"position.{dtype}", functools.partial(_position, np.dtype(dtype)))
+def position(dtype: np.dtype) -> StepCode:
+    """Return the step that adds one index array's part to positions."""
+    return StepCode(f"position.{dtype}", functools.partial(_position, np.dtype(dtype)))
 
 
 def _position(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
@@ -132,10 +132,10 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
 
 
 @functools.cache
-def scatters(kind: str, dtype: np.dtype, single: bool) -> int:
-    """Return the address of a scatter; of `single` elements, or of rows."""
+def scatters(kind: str, dtype: np.dtype, single: bool) -> StepCode:
+    """Return a scatter; of `single` elements, or of rows."""
     write = _scatter_single if single else _scatter_rows
-    return step(f"scatter.{kind}.{dtype}.{single}", functools.partial(write, kind, np.dtype(dtype)))
+    return StepCode(f"scatter.{kind}.{dtype}.{single}", functools.partial(write, kind, np.dtype(dtype)))
 
 
 def _combined(b: ir.IRBuilder, kind: str, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:

@@ -17,7 +17,7 @@ from llvmlite import ir
 from . import expressions as ex
 from .access import View
 from .indexed import any_of
-from .step_code import HEAD, I1, I32, I64, Code, Step, arguments, at, step, widths
+from .step_code import HEAD, I1, I32, I64, Code, Step, StepCode, arguments, at, widths
 
 _PIECE = 1 << 15  # elements of one piece of parallel work
 _COLUMNS = 256  # inner elements of one piece
@@ -51,15 +51,15 @@ ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # how the elements of an a
 
 
 @functools.cache
-def steps(kind: str, dtype: np.dtype, way: str) -> int:
-    """Return the address of a step."""
+def steps(kind: str, dtype: np.dtype, way: str) -> StepCode:
+    """Return a step."""
     if kind == "cumsum":
         write = {ACROSS: _sums, ROWS: _sums_of_rows}[way]
     else:
         write = functools.partial({ACROSS: _places, ROWS: _place_in_row, SHORT: _places_in_short_rows}[way],
                                   kind == "argmax")
     dtype = "uint8" if dtype == "bool" else dtype
-    return step(f"{kind}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, np.dtype(dtype)))
+    return StepCode(f"{kind}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, np.dtype(dtype)))
 
 
 def _views(code: Code) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:

@@ -12,7 +12,7 @@ from llvmlite import ir
 from ...ops.random import MULTIPLIERS, ROUNDS, WEYL
 from . import expressions as ex
 from .access import View
-from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, arguments, at, least, step
+from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, StepCode, arguments, at, least
 
 _LANES = 16  # counters at a time
 _PIECE = 1 << 12  # vectors of counters of one piece of parallel work, 64 numbers each
@@ -41,9 +41,9 @@ def random_bits(to: View, keys: View, stream: int, team: int) -> list[Step]:
 
 
 @functools.cache
-def steps() -> int:
-    """Return the address of the step."""
-    return step("random_bits", _write)
+def steps() -> StepCode:
+    """Return the step."""
+    return StepCode("random_bits", _write)
 
 
 def _write(code: Code, ranges: Sequence[ir.Value]) -> None:

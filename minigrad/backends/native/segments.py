@@ -11,7 +11,7 @@ from llvmlite import ir
 
 from . import expressions as ex
 from .access import View
-from .step_code import HEAD, I64, Code, Step, arguments, step, widths
+from .step_code import HEAD, I64, Code, Step, StepCode, arguments, widths
 
 Place = tuple[int, int]  # a base, and bytes from there
 
@@ -69,12 +69,12 @@ def cumsum(dtype: np.dtype, reverse: bool, to: View, x: View, of: View, team: in
 
 
 @functools.cache
-def _step(name: str) -> int:
-    """Return the address of a step."""
+def _step(name: str) -> StepCode:
+    """Return a step."""
     kind, *rest = name.split(".")
     if kind == "segment_cumsum":
-        return step(name, functools.partial(_cumsum, np.dtype(rest[0]), rest[1] == "True"))
-    return step(name, {"segment_ids": _ids, "nonempty": _nonempty, "checked_index": _index}[kind])
+        return StepCode(name, functools.partial(_cumsum, np.dtype(rest[0]), rest[1] == "True"))
+    return StepCode(name, {"segment_ids": _ids, "nonempty": _nonempty, "checked_index": _index}[kind])
 
 
 def _ids(code: Code, ranges: Sequence[ir.Value]) -> None:

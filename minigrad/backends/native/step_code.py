@@ -8,15 +8,16 @@ stand the step's own.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 from llvmlite import ir
 
 from . import expressions as ex
 from . import threads
-from .cache import generated
+from .cache import made, written_of
 from .target import load
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
@@ -27,7 +28,6 @@ HEAD = 6  # pieces, threads that may share them, and of both counts: the whole, 
 SERIAL = 32768  # elements below which the threads' pool is not worth its while
 VECTOR = 128  # bytes of the widest vectors: as many as all machines have registers for
 
-Step = tuple[int, list[int]]  # the address of a step, and its arguments
 
 
 class Code:
@@ -141,21 +141,42 @@ def widths(dtype: np.dtype) -> tuple[int, ...]:
     return *(wide // n for n in (1, 4, 16) if wide > n), 1
 
 
-def step(name: str, write: Callable[[Code, list[ir.Value]], None], symbols: Mapping[str, int] | None = None) -> int:
-    """Return the address of a step, in the process for good.
+@dataclass(eq=False)
+class StepCode:
+    """The code of a step, in the process for good from when it is first needed.
 
-    Parameters
+    Attributes
     ----------
     name : str
     write : callable
         Emits what is done for one piece, from the code to write to and the piece's two ranges.
-    symbols : mapping of str to int, optional
+    symbols : mapping of str to int
         The addresses of functions of ours that it calls.
+    address : int
+        0 before `load_all`.
     """
-    library = load([generated(functools.partial(text, name, write), f"step {name}")],
-                   {**threads.symbols(), **(symbols or {})})
-    library.keep()
-    return library.address(name)
+
+    name: str
+    write: Callable[[Code, list[ir.Value]], None]
+    symbols: Mapping[str, int] = field(default_factory=dict)
+    address: int = 0
+
+
+Step = tuple[StepCode, list[int]]  # a step, and its arguments
+
+
+def load_all(codes: Iterable[StepCode]) -> None:
+    """Make the code of several steps, side by side, and load it."""
+    missing = list({code: None for code in codes if not code.address})
+    found = made([written_of(f"step {c.name}", functools.partial(_written, c)) for c in missing])
+    for code, (_, binary) in zip(missing, found, strict=True):
+        library = load([binary], {**threads.symbols(), **code.symbols})
+        library.keep()
+        code.address = library.address(code.name)
+
+
+def _written(code: StepCode) -> tuple[str, None]:
+    return text(code.name, code.write), None
 
 
 def text(name: str, write: Callable[[Code, list[ir.Value]], None]) -> str:

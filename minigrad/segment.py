@@ -157,14 +157,14 @@ def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None)
     top = segment_max(values, index, size, null)
     if isinstance(top, Array):
         top = Array(ew.stop_gradient(top._node))
-    weights = np.exp(values - gather(top, index) if null is not None else values - top[index])
+    weights = np.exp(values - gather(top, index, null) if null is not None else values - top[index])
     if null is not None:
         none = (index == null).reshape(*index.shape, *(1,) * (weights.ndim - index.ndim))
         weights = np.where(none, np.zeros_like(weights), weights)
     total = segment_sum(weights, index, size, null)
     if null is None:
         return weights / total[index]
-    return weights / np.where(none, np.ones_like(weights), gather(total, index))
+    return weights / np.where(none, np.ones_like(weights), gather(total, index, null))
 
 
 def gather(values: Any, index: Any, null: int = -1) -> Any:

@@ -14,7 +14,7 @@ from ..graph import PRIMITIVES
 from ..ops import layout
 from .array import Array, _any_traced, as_array, as_axis, broadcast_node, broadcast_shapes, implements
 from .indexing import diag
-from .shaping import _same_dtype, concatenate, expand_dims, flip, moveaxis, ravel, reshape, swapaxes, vstack, where
+from .shaping import concatenate, expand_dims, flip, moveaxis, ravel, reshape, swapaxes, vstack, where
 from .updates import at
 
 # -- joining and cutting -----------------------------------------------------------------------------------
@@ -294,8 +294,7 @@ def _same_dtype_weakly(values: list[Any]) -> list[Array]:
 def choose(a, choices, out=None, mode="raise"):
     """For each element the choice of that number; out of range is an error only when the program runs."""
     at_ = as_array(a)
-    options = [Array(n) for n in _same_dtype([as_array(c) for c in (
-        choices if isinstance(choices, (list, tuple)) else as_array(choices))])]
+    options = _same_dtype_weakly(choices if isinstance(choices, (list, tuple)) else list(as_array(choices)))
     shape = broadcast_shapes("np.choose", [at_._node.type, *(c._node.type for c in options)])
     n = len(options)
     at_ = np.clip(at_, 0, n - 1) if mode == "clip" else at_ % n if mode == "wrap" else at_

@@ -147,7 +147,7 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
 def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
     """Numbers spaced evenly on a logarithmic scale, given the ends, which have one sign."""
     low, high = (as_array(v) for v in (start, stop))
-    low, high = _floating(low, high)
+    low, high = (v.astype(np.float64) for v in _floating(low, high))  # as NumPy does, whatever the ends are
     sign = np.sign(low)
     out = sign * 10.0 ** linspace(np.log10(low * sign), np.log10(high * sign), num, endpoint)
     shape = out._node.shape[1:]

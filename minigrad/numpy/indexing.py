@@ -277,6 +277,10 @@ def diag(v, k=0):
 def _triangle(name: str, function: Any) -> None:
     def half(m, k=0):
         x = as_array(m)._node
+        if not x.ndim:
+            raise ShapeError(at_user_line(f"np.{name} of {x.type}: it takes an array"))
+        if x.ndim == 1:  # a row of each
+            x = broadcast_node(x, (x.shape[0], x.shape[0]))
         mask = function(np.ones((number(x.shape[-2]), number(x.shape[-1])), bool), k)
         return Array(ew.where(broadcast_node(constant(mask), x.shape), x, full(0, x.shape, x.dtype)))
 

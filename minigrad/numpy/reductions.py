@@ -190,7 +190,7 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     if not ddof:
         return _MEAN(squares, axis, keepdims=keepdims)
     count = spread.count(x._node.shape, as_axes(axis, x.ndim, "var"), x.dtype)
-    return sum_(squares, axis, keepdims=keepdims) / (Array(count) - ddof)
+    return sum_(squares, axis, keepdims=keepdims) / np.maximum(Array(count) - ddof, 0)
 
 
 _MEAN = mean

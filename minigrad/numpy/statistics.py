@@ -48,7 +48,7 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
     rows, axes = _rows(a, axis, name)
     n = number(rows._node.shape[-1])
     q = as_array(q)
-    q = (q.astype(rows.dtype) if q._weak or q.dtype.kind != "f" else q) / scale
+    q = (q.astype(rows.dtype) if q._weak else q if q.dtype.kind == "f" else q.astype(np.float64)) / scale
     quantiles = ravel(q)
     lead = rows.ndim - 1
     quantiles = reshape(quantiles, (-1,) + (1,) * lead)  # one row of results per quantile, in front
@@ -217,7 +217,7 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
         else:
             left = total - ddof * (w * as_array(aweights).astype(x.dtype)).sum() / total
         out = (x - center) @ ((x - center) * w).T
-    out = out / left
+    out = out / np.maximum(left, 0)
     return reshape(out, ()) if out._node.shape == (1, 1) else out
 
 

@@ -206,9 +206,13 @@ def _pick(last: Node, v: Node, otherwise: Node) -> Node:
     """Return row ``v[last]`` where there is one, else the row of `otherwise`."""
     zero = full(0, last.shape, _LONG)
     there = ew.ge(last, zero)
-    rows = v if v.prim.name == "full" else gather(v, ew.where(there, last, zero))
     if v.prim.name == "full":
         rows = full(v.params["value"], otherwise.shape, v.dtype)
+    elif isinstance(v.shape[0], int):
+        rows = gather(v, ew.where(there, last, zero))
+    else:  # there may be no row at all: what is not there takes one behind the last
+        behind = concatenate([Array(v), Array(full(0, (1, *v.shape[1:]), v.dtype))])._node
+        rows = gather(behind, ew.where(there, last, full(-1, last.shape, _LONG)))
     return ew.where(expand_to(there, otherwise.shape, tuple(range(1, otherwise.ndim))), rows, otherwise)
 
 

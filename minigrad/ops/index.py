@@ -148,12 +148,15 @@ def sum_gathered(x: np.ndarray, source: np.ndarray, to: np.ndarray, out: np.ndar
 def take_rows(x: np.ndarray, index: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write ``x[index]`` into `out` and return it; `np.take` would hold a second copy, were it not told to wrap.
 
+    An index that is the same along some axes may have one element there.
+
     Raises
     ------
     IndexError
         If an index is out of range.
     """
-    return np.take(x, _in_range(index, len(x), 0), axis=0, out=out, mode="wrap")
+    index = np.broadcast_to(_in_range(index, len(x), 0), out.shape[:index.ndim])
+    return np.take(x, index, axis=0, out=out, mode="wrap")
 
 
 def _in_range(index: np.ndarray, size: int, axis: int) -> np.ndarray:

@@ -93,8 +93,8 @@ checked_index = Primitive(  # an index counted from the first row of its example
 
 
 def _nonempty_eval(xp: Any, lengths: Any, *, what: str) -> Any:
-    if bool(xp.any(lengths == 0)):
-        k = int(np.flatnonzero(on_host(lengths) == 0)[0])
+    if bool(xp.any(lengths <= 0)):  # a slice leaves less than nothing of an example that is too short
+        k = int(np.flatnonzero(on_host(lengths) <= 0)[0])
         raise ValueError(what.format(k))
     return lengths
 

@@ -25,6 +25,7 @@ from ..ops.index import gather, scatter_add
 from ..ops.layout import concatenate, reshape, transpose
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
+from ..ops.special import LOG_OF_SUM, SOFTMAX, log_of_sum
 from ..ops.spread import expand_to, sum_
 from ..primitive import rule, spread
 from .rows import Domain, Rows, lengths_as, spread_rows
@@ -483,7 +484,7 @@ def _pointers(rw: Rewrite, node: Node, indices: Sequence[Node], shape: Shape) ->
     coordinates, plain = [], []
     for n, i in zip(named, indices, strict=True):
         if rw.rows.ragged(n):
-            length = gather(rw.rows.length((n,)), owner)
+            length = gather(_long_enough(rw, i, n) if domain else rw.rows.length((n,)), owner)
             x = pointer(i)
             coordinates.append(x if _counts_along(i, n) else checked_index(x, length))
         else:
@@ -492,6 +493,20 @@ def _pointers(rw: Rewrite, node: Node, indices: Sequence[Node], shape: Shape) ->
     if not coordinates:
         return [owner, *plain]
     return [rw.rows.row(into, coordinates, owner), *plain]
+
+
+def _long_enough(rw: Rewrite, i: Node, n: int | Dim) -> Node:
+    """Return each example's number of rows, checked against an index that consists of numbers.
+
+    Where the rows are empty themselves, there is no element at which it would be checked.
+    """
+    lengths = rw.rows.length((n,))
+    value = i.params["value"] if i.prim.name in ("const", "full") else ()
+    if not np.size(value):
+        return lengths
+    far = max(int(k) if k >= 0 else -1 - int(k) for k in np.ravel(value))
+    more = full(far, (rw.rows.size,), lengths.dtype)
+    return nonempty(lengths - more, what=f"an index is out of range: example {{}} has fewer than {far + 1} rows") + more
 
 
 def _counts_along(i: Node, n: int | Dim) -> bool:
@@ -613,6 +628,18 @@ def _checkpoint(rw: Rewrite, node: Node, xs: list[Node]) -> tuple[Node, ...]:
     graph, since = node.params["graph"], moment()
     outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, node.inputs, strict=True)))
     return tuple(new if mapped else spread(new, rw.rows.size) for new, mapped in rw.run(outputs, since))
+
+
+@_rule("custom")
+def _custom(rw: Rewrite, node: Node, xs: list[Node]) -> tuple[Node, ...]:
+    """Treat our own functions that have rules of their own; those of others are written for arrays of one size."""
+    name = node.params["graph"].name
+    if name == LOG_OF_SUM:  # element by element
+        return (log_of_sum(xs[0]),)
+    if name == SOFTMAX:
+        return _checkpoint(rw, node, xs)
+    raise refuse(node, f"the derivatives of {name} are written for arrays of one size", "Make it a mg.primitive of "
+                 "single elements, or let it be differentiated as it is written, without custom_vjp or custom_jvp")
 
 
 def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:

@@ -219,3 +219,35 @@ def test_nothing_is_imported_before_it_is_needed():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.stdout.strip() == "[]"
+
+
+FORKS = """
+import os, threading
+from minigrad.backends.native import target, threads
+threads.symbols()
+
+def other():  # compiles several at once, and throws away what it had
+    k = 0
+    while not stop:
+        k += 2
+        target.load(target.compile_all([f"define i64 @f{i}() {{\\n ret i64 {i}\\n}}" for i in (k, k + 1)]))
+
+stop = False
+thread = threading.Thread(target=other)
+thread.start()
+for n in range(60):
+    child = os.fork()
+    if not child:
+        library = target.load([target.compile_ir("define i64 @g() {\\n ret i64 1\\n}")])
+        os._exit(0 if library.address("g") else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop = True
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_forks_while_another_thread_compiles():
+    """Neither parent nor child waits for a lock that nobody will release."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], timeout=120, check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})

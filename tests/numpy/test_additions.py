@@ -178,3 +178,26 @@ def test_diff_with_ends():
     for options in ({"prepend": 0.5}, {"append": M[:, :2].copy(), "prepend": 1}, {"append": 2.0, "axis": 0, "n": 2}):
         check_call(np.diff, call(M, **options))
     check_call(np.diff, call(np.arange(4), prepend=0.5))
+
+
+X4 = np.array([3.0, 1.0, 2.0], np.float32)
+AS_NUMPY = {
+    "variance of fewer than are taken off": lambda x: np.var(x, ddof=4),
+    "deviation of as many as are taken off": lambda x: np.std(x, ddof=3),
+    "covariance of one": lambda x: np.cov(x[:1]),
+    "covariance of fewer than are taken off": lambda x: np.cov(np.stack([x, x * 2]), ddof=4),
+    "upper triangle of a row": np.triu, "lower triangle of a row": lambda x: np.tril(x, -1),
+    "percentiles of a list": lambda x: np.percentile(x, [20, 70]),
+    "percentile of a number": lambda x: np.percentile(x, 20),
+    "quantiles of an array": lambda x: np.nanquantile(x, np.array([0.2, 0.7], np.float32)),
+    "geometric space": lambda x: np.geomspace(x[1], x[2], 3),
+    "a number that gives way": lambda x: np.choose([0, 1, 1], [0.5, x]),
+    "small integers": lambda x: np.choose([0, 1, 1], [1, x.astype(np.int8)])}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("what", AS_NUMPY)
+def test_values_and_dtypes_of_the_rare_cases(what):
+    want, have = AS_NUMPY[what](X4), mg.compile(AS_NUMPY[what])(X4)
+    assert have.dtype == want.dtype
+    np.testing.assert_allclose(have, want, rtol=1e-6)

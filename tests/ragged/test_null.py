@@ -84,3 +84,11 @@ def test_null_must_be_declared():
         Graph(np.ones(2), [0, -1])
     with pytest.raises(mg.BatchError, match="the index that points nowhere is -1"):
         mg.index(node, null=-2)
+
+
+@pytest.mark.parametrize("null", [-1, 3, 7])
+def test_softmax_of_rows_that_belong_nowhere(null):
+    x, index = np.array([1.0, 2.0, 3.0, 5.0]), np.array([0, 1, null, 1])
+    want = [1, 1 / (1 + np.exp(3.0)), 0, 1 / (1 + np.exp(-3.0))]
+    np.testing.assert_allclose(mg.segment_softmax(x, index, 3, null=null), want)
+    np.testing.assert_allclose(mg.compile(lambda x: mg.segment_softmax(x, index, 3, null=null))(x), want)

@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 import minigrad.numpy as mnp
 
-from .cases import SIZES, close, molecules, unbatched
+from .cases import SIZES, close, molecules, node, unbatched
 
 RNG = np.random.default_rng(5)
 W, V = RNG.normal(size=(4, 3)), RNG.normal(size=4)
@@ -32,6 +32,8 @@ ANY = {  # programs that hold for examples without rows, too
     "elementwise": lambda g: np.tanh(g.x) * 2 + 1,
     "attention with heads": heads,
     "pairs by two axes": lambda g: np.sum(np.einsum("iab,jab->ij", *[g.x.reshape((g.x.shape[0], 2, 2))] * 2) ** 2),
+    "set": lambda g: mnp.at(g.x[:, 0])[g.src].set(g.w * 2),
+    "set to a number": lambda g: mnp.at(g.x[:, 0])[g.src].set(0.5) * g.x[:, 1],
     "grams of parts": lambda g: np.einsum("iha,ihb->hab", *[g.x.reshape((g.x.shape[0], 2, 2))] * 2),
     "a row of constants": lambda g: g.x + np.arange(4.0),
     "a value of the example": lambda g: g.x[:, :3] * g.y,
@@ -131,6 +133,12 @@ ROWS = {  # programs that need a row
     "pairs without the first": lambda g: np.sum(g.x[1:, 0][:, None] * g.x[:, 1][None, :], axis=1),
     "a block without its first column": lambda g: np.sum((g.x[:, 0][:, None] - g.x[:, 1][None, :])[:, 1:], axis=0),
     "softmax over rows": lambda g: softmax(g.x.T),
+    "special softmax": lambda g: mg.special.softmax(g.x, axis=0) + mg.special.softmax(g.x, axis=1),
+    "special softmax of all": lambda g: mg.special.softmax(g.x),
+    "special logsumexp": lambda g: mg.special.logsumexp(g.x, axis=1) + mg.special.logsumexp(g.x[:, 1]),
+    "special log_softmax": lambda g: mg.special.log_softmax(g.x, axis=0) * mg.special.log_softmax(g.x, axis=-1),
+    "rows by numbers": lambda g: g.x[np.array([0, -1, 0])] * 2,
+    "a column by numbers": lambda g: g.x[:, 0][np.array([[0], [-1]])],
     "pair max": lambda g: np.max(g.x[:, 0][:, None] - g.x[:, 1][None, :], axis=1),
     "checkpoint": lambda g: mg.checkpoint(lambda x, y: np.tanh(x[:, :3] @ np.diag(y)).sum(axis=0))(g.x, g.y)
     if not isinstance(g.x, np.ndarray) else np.tanh(g.x[:, :3] @ np.diag(g.y)).sum(axis=0),
@@ -202,18 +210,45 @@ def test_one_program_for_all_batches(name, f, _):
     assert len(run.entries) == 1
 
 
+SLICED = {"diff": lambda g: np.sum(np.diff(g.x, axis=0)), "three": lambda g: np.sum(g.x[3:]),
+          "number": lambda g: g.x[3:].shape[0] * 1.0, "product": lambda g: np.sum(g.x[2:, 0] * g.x[1:-1, 1])}
+
+
 @pytest.mark.parametrize("how", ["as it is", "numpy", "native"])
-@pytest.mark.parametrize("sizes", [[(3, 1), (0, 0), (2, 1)], [(0, 0), (0, 0)]])
-def test_a_slice_that_leaves_out_more_than_there_is(how, sizes):
-    f = mg.vmap(lambda g: np.sum(np.diff(g.x, axis=0)))
+@pytest.mark.parametrize("sizes", [[(3, 1), (0, 0), (4, 1)], [(0, 0), (0, 0)]])
+@pytest.mark.parametrize("what", SLICED)
+def test_a_slice_that_leaves_out_more_than_there_is(what, how, sizes):
+    one = SLICED[what]
+    f = mg.vmap(one)
     run = f if how == "as it is" else mg.compile(f, backend=how)
-    good = mg.batch(molecules([(3, 1), (1, 0), (2, 1)]))
-    np.testing.assert_allclose(run(good), [np.sum(np.diff(g.x, axis=0)) for g in good.unbatch()])
+    good = mg.batch(molecules([(3, 1), (5, 0), (4, 1)]))
+    np.testing.assert_allclose(run(good), [one(g) for g in good.unbatch()])
     empty = next(k for k, (n, _) in enumerate(sizes) if not n)
     words = f"example {empty} has fewer rows than a slice of it leaves out|fewer rows than a slice of them leaves out"
     with pytest.raises(ValueError, match=words):
         run(mg.batch(molecules(sizes)))
-    np.testing.assert_allclose(run(good), [np.sum(np.diff(g.x, axis=0)) for g in good.unbatch()])
+    np.testing.assert_allclose(run(good), [one(g) for g in good.unbatch()])
+
+
+@pytest.mark.parametrize("how", ["as it is", "numpy", "native"])
+@pytest.mark.parametrize("key", [0, -1, np.s_[:1], np.s_[-2:], np.s_[:, 0], np.s_[:, :1], [0, 1]])
+def test_rows_of_a_block_that_has_none(key, how):
+    f = mg.vmap(lambda m: m[np.array(key) if isinstance(key, list) else key])
+    run = f if how == "as it is" else mg.compile(f, backend=how)
+    good = mg.batch([np.arange(9.0).reshape(3, 3), np.ones((2, 2))], mg.f64[node, node])
+    for have, m in zip(run(good).unbatch(), good.unbatch(), strict=True):
+        np.testing.assert_array_equal(have, m[key])
+    with pytest.raises(ValueError, match=r"an index is out of range: example 1 has fewer than \d rows"):
+        run(mg.batch([np.ones((2, 2)), np.zeros((0, 0))], mg.f64[node, node]))
+
+
+def test_rules_for_arrays_of_one_size_are_refused_by_name():
+    @mg.custom_vjp(lambda g, out, x: (g * np.sign(x),))
+    def clipped(x):
+        return np.where(abs(x) < 1, x, np.sign(x))
+
+    with pytest.raises(mg.Unsupported, match="the derivatives of clipped are written for arrays of one size"):
+        mg.vmap(lambda g: clipped(g.x))(mg.batch(molecules([(3, 1), (1, 0)])))
 
 
 def test_rows_that_an_example_has_not():

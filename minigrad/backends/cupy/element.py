@@ -424,7 +424,7 @@ def _checked_index(w: Element, node: Node, idx: Index) -> tuple[str, int]:
 
 def _nonempty(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     found, level = w._value(node.inputs[0], idx)
-    w.emit(f"if ({found} == 0) {w.flag(node)}", level)
+    w.emit(f"if ({found} <= 0) {w.flag(node)}", level)
     w.know(node, idx, found, level)
     return found, level
 

@@ -104,7 +104,7 @@ def _nonempty(code: Code, ranges: Sequence[ir.Value]) -> None:
     lengths, to, flag = (code.address(HEAD + k) for k in (0, 4, 6))
     with code.counting(*ranges[:2]) as i:
         length = code.load(INT, code.element(lengths, i, 8))
-        with b.if_then(b.icmp_signed("==", length, I64(0)), likely=False):
+        with b.if_then(b.icmp_signed("<=", length, I64(0)), likely=False):
             code.store(I64(1), INT, flag)
         code.store(length, INT, code.element(to, i, 8))
 

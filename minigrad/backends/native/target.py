@@ -5,6 +5,7 @@ independent with the small code model: constants are read beside the code, and c
 library, BLAS) go through stubs that the linker makes, so that no distance matters.
 """
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
@@ -109,19 +110,35 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
     """Return the object code of several modules, as `compile_ir` does, compiled by several threads at once.
 
     Texts are written before, not meanwhile: Python's lock, which a thread that runs Python gives away every 5 ms only,
-    is wanted between any two steps of a compilation.
+    is wanted between any two steps of a compilation. The threads are plain ones: an executor's have a lock that a fork
+    takes before it waits for ours.
     """
     target = target or host()
-    threads = min(len(texts), usable_cpus(), _COMPILERS)
-    if threads < 2:
-        return [compile_ir(text, target) for text in texts]
-    from concurrent import futures
+    left = sorted(set(texts), key=len)  # what takes longest is taken first
+    made: dict[str, Any] = {}
 
-    with lock, futures.ThreadPoolExecutor(threads) as pool:
-        jobs = {}
-        for text in sorted(texts, key=len, reverse=True):  # what takes longest first
-            jobs[text] = jobs.get(text) or pool.submit(_emit, text, target)
-        return [jobs[text].result() for text in texts]
+    def work() -> None:
+        with contextlib.suppress(IndexError):  # nothing is left
+            while True:
+                text = left.pop()
+                try:
+                    made[text] = _emit(text, target)
+                except Exception as error:
+                    made[text] = error
+
+    with lock:
+        others = [threading.Thread(target=work) for _ in range(min(len(left), usable_cpus(), _COMPILERS) - 1)]
+        with contextlib.suppress(RuntimeError):  # no more threads can be had: the others do it all
+            for thread in others:
+                thread.start()
+        work()
+        for thread in others:
+            if thread.ident is not None:
+                thread.join()
+    for text in texts:
+        if isinstance(made[text], Exception):
+            raise made[text]
+    return [made[text] for text in texts]
 
 
 def assembly(text: str, target: Target | None = None) -> str:
@@ -272,5 +289,23 @@ def _keep(thing: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
+_forking: list[Any] = []  # llvmlite's lock, while a fork is under way
+
+
+def _before_fork() -> None:
+    """Wait until LLVM does nothing: neither for us, nor for whoever throws a library away."""
+    lock.acquire()
+    theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
+    if theirs is not None:
+        theirs.__enter__()
+        _forking.append(theirs)
+
+
+def _after_fork() -> None:
+    if _forking:
+        _forking.pop().__exit__(None, None, None)
+    lock.release()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -92,8 +92,6 @@ xlog1py = elementwise("xlog1py", lambda xp, x, y: xp.where((x == 0) & ~xp.isnan(
 
 # -- functions whose own rules take fewer passes over the data than those of what they are made of ---------
 
-LOG_OF_SUM, SOFTMAX = "log of a sum", "softmax along axes"  # no function of a user's has such a name
-
 
 def _with_rule(name: str, x: Node, function: Callable[[Node], Node], rule: Callable[..., Node]) -> Node:
     """Return ``function(x)``, whose cotangent is ``rule(g, out, x)``."""
@@ -110,7 +108,7 @@ def log_of_sum(total: Node) -> Node:
         none = eq(x, zeros_like(x))
         return g * where(none, zeros_like(x), 1.0 / where(none, full(1, x.shape, x.dtype), x))
 
-    return _with_rule(LOG_OF_SUM, total, log, rule)
+    return _with_rule("log_of_sum", total, log, rule)
 
 
 def softmax(x: Node, axes: tuple[int, ...]) -> Node:
@@ -123,7 +121,7 @@ def softmax(x: Node, axes: tuple[int, ...]) -> Node:
     def rule(g: Node, out: Node, x: Node) -> Node:
         return out * (g - expand_to(sum_(g * out, axes=axes), x.shape, axes))
 
-    return _with_rule(SOFTMAX, x, function, rule)
+    return _with_rule("softmax", x, function, rule)
 
 
 # -- the error function and the normal distribution --------------------------------------------------------

@@ -15,22 +15,22 @@ import numpy as np
 from .. import walk
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
-from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, made_by, moment, reachable
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, made_by, moment, reachable
 from ..ops.blocks import block_einsum
 from ..ops.constants import iota, size_scalar
 from ..ops.contract import LETTERS, contract, parse
-from ..ops.control import barrier
+from ..ops.control import barrier, placeholder
 from ..ops.elementwise import cast_to, eq, logical_not, lt, where
 from ..ops.index import gather, scatter_add
 from ..ops.layout import concatenate, reshape, transpose
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
-from ..ops.special import LOG_OF_SUM, SOFTMAX, log_of_sum
 from ..ops.spread import expand_to, sum_
 from ..primitive import rule, spread
 from .rows import Domain, Rows, lengths_as, spread_rows
 
 _INT = np.dtype(np.int64)
+_ALL = -1  # since when nodes are rewritten: held graphs have constants of their own, made at any time
 Rule = Callable[["Rewrite", Node, list[Node]], Node]
 RULES: dict[str, Rule] = {}
 
@@ -625,21 +625,65 @@ _MATRICES = frozenset(("cholesky", "solve", "triangular_solve", "inv", "det", "s
 @_rule("checkpoint")
 def _checkpoint(rw: Rewrite, node: Node, xs: list[Node]) -> tuple[Node, ...]:
     """Write the held program out: its nodes are rewritten like any other."""
-    graph, since = node.params["graph"], moment()
+    graph = node.params["graph"]
     outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, node.inputs, strict=True)))
-    return tuple(new if mapped else spread(new, rw.rows.size) for new, mapped in rw.run(outputs, since))
+    return tuple(new if mapped else spread(new, rw.rows.size) for new, mapped in rw.run(outputs, _ALL))
 
 
 @_rule("custom")
-def _custom(rw: Rewrite, node: Node, xs: list[Node]) -> tuple[Node, ...]:
-    """Treat our own functions that have rules of their own; those of others are written for arrays of one size."""
-    name = node.params["graph"].name
-    if name == LOG_OF_SUM:  # element by element
-        return (log_of_sum(xs[0]),)
-    if name == SOFTMAX:
-        return _checkpoint(rw, node, xs)
-    raise refuse(node, f"the derivatives of {name} are written for arrays of one size", "Make it a mg.primitive of "
-                 "single elements, or let it be differentiated as it is written, without custom_vjp or custom_jvp")
+def _custom(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    """Rewrite the function that it holds, and its rule; sizes, and what is made of them, become inputs too."""
+    p = node.params
+    given = [(i, x, i in rw.mapped) for i, x in zip(node.inputs, xs, strict=True)]
+    inputs, outputs, more = _within(rw, p["graph"], given, [True] * len(p["graph"].outputs))
+    results = [(old, new, True) for old, new in zip(p["graph"].outputs, outputs, strict=True)]
+    moving, made = ([entry for entry in of if entry[0].type.floating] for of in (given, results))
+    which, pushed = ("vjp", (made, moving)) if p["vjp"] is not None else ("jvp", (moving, made))
+    held, back, others = _within(rw, p[which], [*pushed[0], *results, *given], [has for *_, has in pushed[1]])
+    extra = list(dict.fromkeys([*more, *others]))
+    graph = _closed(p["graph"], inputs, extra, outputs)
+    # Sizes and the like are inputs without derivatives: no cotangent goes back to them, and no tangent comes.
+    still = [n for n in extra if n.type.floating]
+    if which == "vjp":
+        rule = _closed(p[which], held, extra, [*back, *(full(0, n.shape, n.dtype) for n in still)])
+    else:
+        k = len(moving)
+        rule = _closed(p[which], [*held[:k], *(placeholder(n.type) for n in still), *held[k:]], extra, back)
+    return node.prim(*xs, *extra, **{"graph": graph, "vjp": None, "jvp": None, which: rule})
+
+
+def _within(rw: Rewrite, graph: Graph, given: Sequence[tuple[Node, Node, bool]], mapped: Sequence[bool]) -> tuple[
+        list[Node], list[Node], list[Node]]:
+    """Return a held graph's inputs and outputs for a batch, and the nodes of outside that the outputs depend on.
+
+    Parameters
+    ----------
+    given : sequence of (node, node, bool)
+        Of each input: something of its type for one example, something of its type for the batch, and whether it
+        differs from example to example.
+    mapped : sequence of bool
+        Whether each output is to differ; what is pulled back to something shared is added up.
+    """
+    olds, news = [placeholder(i.type) for i, _, _ in given], [placeholder(x.type) for _, x, _ in given]
+    since = moment()
+    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, olds, strict=True)))
+    pairs = list(zip(olds, given, strict=True))
+    inner = Rewrite(rw.rows, dict(zip(olds, news, strict=True)), [o for o, (_, _, has) in pairs if has],
+                    {o: rw.targets[i] for o, (i, _, _) in pairs if i in rw.targets},
+                    {o: rw.moved[i] for o, (i, _, _) in pairs if i in rw.moved},
+                    [o for o, (i, _, _) in pairs if i in rw.nullable])
+    found = [new if has == want else spread(new, rw.rows.size) if want else sum_(new, axes=(0,))
+             for (new, has), want in zip(inner.run(outputs, _ALL), mapped, strict=True)]
+    made = set(reachable(found, since))
+    outside = dict.fromkeys([i for n in (*made, *found) for i in (n.inputs if n in made else (n,))
+                             if i not in made and i not in news])
+    return news, found, sorted(outside, key=lambda n: n.serial)
+
+
+def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs: Sequence[Node]) -> Graph:
+    """Return a graph like `graph`, in which the nodes `extra` are inputs behind the others."""
+    own = [placeholder(n.type) for n in extra]
+    return Graph((*inputs, *own), tuple(walk.substitute(outputs, dict(zip(extra, own, strict=True)))), name=graph.name)
 
 
 def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:

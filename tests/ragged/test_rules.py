@@ -242,13 +242,68 @@ def test_rows_of_a_block_that_has_none(key, how):
         run(mg.batch([np.ones((2, 2)), np.zeros((0, 0))], mg.f64[node, node]))
 
 
-def test_rules_for_arrays_of_one_size_are_refused_by_name():
-    @mg.custom_vjp(lambda g, out, x: (g * np.sign(x),))
-    def clipped(x):
-        return np.where(abs(x) < 1, x, np.sign(x))
+@mg.custom_vjp(lambda g, out, x: (g * np.where(abs(x) < 1, 1.0, 0.25),))
+def clipped(x):
+    return np.where(abs(x) < 1, x, np.sign(x))
 
-    with pytest.raises(mg.Unsupported, match="the derivatives of clipped are written for arrays of one size"):
-        mg.vmap(lambda g: clipped(g.x))(mg.batch(molecules([(3, 1), (1, 0)])))
+
+@mg.custom_jvp(lambda d, out, x: d[0] * 2 * x)
+def square(x):
+    return x**2
+
+
+@mg.custom_vjp(lambda g, out, w, x: (x.T @ (g * 3), 2 * (g @ w.T)))
+def linear(w, x):
+    return x @ w
+
+
+@mg.custom_jvp(lambda d, out, w, x: 3 * (x @ d[0]) + 2 * (d[1] @ w))
+def pushed(w, x):
+    return x @ w
+
+
+@mg.custom_vjp(lambda g, out, x: (np.ones_like(x) * g / x.shape[0],))
+def middle(x):
+    return np.sum(x, axis=0) / x.shape[0]
+
+
+@mg.custom_vjp(lambda g, out, x, i: (mg.segment_sum(g * 2, i, x.shape[0]), None))
+def picked(x, i):
+    return x[i]
+
+
+OWN = {"elementwise": lambda p, g: clipped(g.x * p["a"]), "elementwise, forward": lambda p, g: square(g.x * p["a"]),
+       "something shared": lambda p, g: linear(p["w"], g.x * p["a"]),
+       "something shared, forward": lambda p, g: pushed(p["w"], g.x * p["a"]),
+       "a mean of rows": lambda p, g: middle(g.x * p["a"]), "an index": lambda p, g: picked(g.x * p["a"], g.src),
+       "one in another": lambda p, g: clipped(middle(linear(p["w"], square(g.x * p["a"]))[g.src]))}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_functions_with_rules_of_their_own(what):
+    """They differ from what differentiation would find, so that it shows that they are asked."""
+    def loss(p, g):
+        return np.sum(np.sin(OWN[what](p, g)))
+
+    p, examples = {"a": np.arange(1.0, 5) / 2, "w": W}, molecules(SIZES["mixed"])
+    batch, mean = mg.batch(examples), mg.mean_loss(loss, (None, 0))
+    each = [mg.grad(loss)(p, g) for g in examples]
+    for how in (lambda f: f, mg.compile, lambda f: mg.compile(f, backend="numpy")):
+        value, gradient = how(mg.value_and_grad(mean))(p, batch)
+        per_example = how(mg.per_example_grad(loss, in_axes=(None, 0)))(p, batch)
+        close(value, np.mean([loss(p, g) for g in examples]))
+        for k in p:
+            close(per_example[k], [e[k] for e in each], k)
+            close(gradient[k], np.mean([e[k] for e in each], axis=0), k)
+    tangent = {"a": np.ones(4), "w": np.cos(W)}
+    _, slope = mg.jvp(lambda p: mean(p, batch), (p,), (tangent,))
+    close(slope, sum(np.sum(gradient[k] * tangent[k]) for k in p))
+
+
+def test_constants_in_a_checkpoint():
+    examples = molecules(SIZES["mixed"])
+    have = mg.vmap(lambda g: mg.checkpoint(lambda x: np.where(x > 0, x, 0.5).sum(axis=0))(g.x))(mg.batch(examples))
+    close(have, [np.where(g.x > 0, g.x, 0.5).sum(axis=0) for g in examples])
 
 
 def test_rows_that_an_example_has_not():

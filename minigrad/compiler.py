@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -211,16 +212,46 @@ class Compiled:
             return entry
 
 
+class _Pause:
+    """How many threads are making a program, so that Python's collector of cycles waits for the last of them."""
+
+    def __init__(self) -> None:
+        self._lock, self._count, self._enabled = threading.RLock(), 0, False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._alone)
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._count:
+                self._enabled = gc.isenabled()
+                gc.disable()
+            self._count += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._count = max(self._count - 1, 0)
+            if not self._count and self._enabled:
+                gc.enable()
+
+    def _alone(self) -> None:
+        """Go on in a child, where none of the other threads will ever end."""
+        self._lock = threading.RLock()
+        if self._count and self._enabled:
+            gc.enable()
+        self._count = 0
+
+
+_pause = _Pause()
+
+
 @contextmanager
 def _uncollected() -> Iterator[None]:
     """Let Python look for garbage in cycles later: what is made here lives on, and looking costs a third."""
-    enabled = gc.isenabled()
-    gc.disable()
+    _pause.begin()
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
+        _pause.end()
 
 
 def _kind(x: Any) -> Any:

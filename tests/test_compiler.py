@@ -1,5 +1,7 @@
 """compile: one program for any batch size, never a wrong answer, and nothing shared with the caller."""
 
+import gc
+import os
 import sys
 import threading
 
@@ -437,3 +439,30 @@ def test_arrays_of_another_arithmetic_are_refused(make):
 def test_a_python_int_too_large_for_any_dtype():
     with pytest.raises(mg.DtypeError, match="too large for any dtype"):
         mg.compile(lambda n: n + 1)(2 ** 70)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_the_collector_goes_on_after_all_and_in_children():
+    tracing, go = threading.Event(), threading.Event()
+
+    def slow(x):
+        tracing.set()
+        assert go.wait(20)
+        return x + 1
+
+    assert gc.isenabled()
+    threads = [threading.Thread(target=lambda: mg.compile(slow, backend="numpy")(1.0)) for _ in range(2)]
+    for t in threads:
+        t.start()
+    assert tracing.wait(20)
+    mg.compile(lambda x: x * 2, backend="numpy")(1.0)
+    assert not gc.isenabled(), "others are at it still"
+    child = os.fork()
+    if not child:
+        mg.compile(lambda x: x * 3, backend="numpy")(1.0)
+        os._exit(0 if gc.isenabled() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    go.set()
+    for t in threads:
+        t.join()
+    assert gc.isenabled()

@@ -80,6 +80,7 @@ def _table(report: Any) -> str:
 
 def _curves(report: Any) -> str:
     batch = Axis("examples in the batch", lambda v: units.count(v, 2), log=True)
+
     def lines(what: str) -> list[Line]:
         return [Line(title, [(p.examples, getattr(p, what)) for p in points], _COLOUR[name], dashed=bool(backend))
                 for title, points in report.curves.items() for name, _, backend in [title.partition(", ")]]

@@ -108,6 +108,17 @@ def test_lengths_that_do_not_fit_are_found(bad, subscripts):
     assert np.all(program([x, x, good, good], {})[0] == 2.0)
 
 
+def test_operands_and_results_without_elements_are_not_shared_ones():
+    """Lengths that want elements where there are none are found, and nothing is read or written there."""
+    n = np.array([300, 300])
+    for rows, size in ((600, 0), (0, 180_000), (0, 0)):
+        x = np.ones((rows, 2))
+        program = program_of("block_einsum", [x, x, n, n], subscripts="id,jd->ij", ragged="ij",
+                             kinds=("packed", "packed"), size=size)
+        with pytest.raises((IndexError, ValueError)):
+            program([x, x, n, n], {})
+
+
 MATRICES = "block_einsum of more than matrices"
 
 

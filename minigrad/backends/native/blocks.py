@@ -24,7 +24,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 
 _PIECES = 16  # pieces at most; each goes through the lengths of all examples
 _MOST_AXES = 3  # of a stack of products
-# Arguments behind the head: three operands' places, how many elements each has (0: it is shared); of each, how far
+# Arguments behind the head: three operands' places, how many elements each has (-1: it is shared); of each, how far
 # apart rows and columns are: a number, and whether it is times the other's size. Then of rows, columns and terms: where
 # lengths are, bytes from one to the next, or the number; the flag; products of a stack, its axes, and of each axis the
 # size and how far apart each operand's matrices are.
@@ -101,7 +101,7 @@ def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View],
     strides = [n for order, roles in zip(orders, ((left, inner), (inner, right), (left, right)), strict=True)
                for role in roles for n in stride(order, role)]
     axes = [n for c in batch for n in (size[c], *(stride(order, c)[0] for order in orders))]
-    totals = [0 if kind == "shared" else math.prod(v.shape) for v, kind in zip(views, kinds, strict=True)]
+    totals = [-1 if kind == "shared" else math.prod(v.shape) for v, kind in zip(views, kinds, strict=True)]
     count = lengths[0].shape[0]
     args = arguments(team, sum(math.prod(v.shape) for v in views), (count, 1), (-(-count // _PIECES), 1), [
         *(p for v in views for p in (v.base, v.offset)), *totals, *strides, *sizes, *flag,
@@ -124,7 +124,7 @@ def _blocks(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     b.store(args, context)
     b.store(code.bases, at(b, context, 8))
     totals = [code.number(_TOTALS + i) for i in range(3)]
-    counts = [code.e.select(code.e.icmp_signed("!=", t, I64(0)), I64(1), I64(0)) for t in totals]
+    counts = [code.e.select(code.e.icmp_signed(">=", t, I64(0)), I64(1), I64(0)) for t in totals]
     stack = code.number(_STACK)
 
     def number(i: int, by: int) -> ir.Value:
@@ -156,7 +156,8 @@ def _blocks(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
             b.store(b.or_(code.get(wrong), b.select(large, I64(-1), I64(0))), wrong)
     fits = b.icmp_signed(">=", code.get(wrong), I64(0))
     for place, total in zip(places, totals, strict=True):
-        fits = b.and_(fits, b.icmp_signed("==", code.get(place), total))
+        whole = code.e.select(code.e.icmp_signed(">=", total, I64(0)), total, I64(0))
+        fits = b.and_(fits, b.icmp_signed("==", code.get(place), whole))
     with b.if_else(fits) as (then, otherwise):
         with otherwise:
             b.store(I64(1), code.address(_FLAG))

@@ -205,7 +205,8 @@ class Library:
 
 
 def _llvmlite_version() -> tuple[int, ...]:
-    import llvmlite
+    with lock:
+        import llvmlite
 
     return tuple(int(part) for part in llvmlite.__version__.split(".")[:2])
 
@@ -215,10 +216,11 @@ def _llvm() -> Any:
     """Return `llvmlite.binding`, made ready for this machine."""
     if reason := available():
         raise Unsupported(reason)
-    import llvmlite.binding as llvm
+    with lock:  # a child that is forked meanwhile could never import it
+        import llvmlite.binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
     return llvm
 
 

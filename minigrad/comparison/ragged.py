@@ -16,9 +16,9 @@ from ..transforms.ragged import is_batch
 from ..transforms.trace import function_name, trace
 from ..transforms.vmap import mean_loss, vmap
 from .machine import environment
-from .operations import count_nodes
-from .report import Point, Report, Row
-from .ways import Way, difference, doubling, in_turns, median_time, moved, progress_bar, side_by_side, titled
+from .report import Report
+from .table import growth, table
+from .ways import Way, doubling, moved, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "padded", "giant")
 
@@ -121,8 +121,8 @@ def compare_ragged(loss: Callable[..., Any], params: Any, more: tuple, in_axes: 
         raise MinigradError(at_user_line(f"compare: no row {unknown[0]!r} for examples of different size; there are "
                                          f"{', '.join(ROWS)}" if unknown else "compare: repeats is at least 1"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
-    every = side_by_side(backend)
-    data, *others = (RaggedData((params, *more), axes, b) for b in every)
+    every = {b: RaggedData((params, *more), axes, b) for b in side_by_side(backend)}
+    data = next(iter(every.values()))
     mean = mean_loss(loss, axes)
     each = vmap(loss, axes)
 
@@ -133,41 +133,20 @@ def compare_ragged(loss: Callable[..., Any], params: Any, more: tuple, in_axes: 
     functions = {"loop": mean, "padded": mean_of_examples, "giant": mean}
     wanted = [n for n in ROWS if n in rows or n == "loop"]
     ways = {titled(n, b): Way(n, d.padded() if n == "padded" else d, value_and_grad(functions[n]), data.size, b)
-            for b, d in zip(every, (data, *others), strict=True) for n in (wanted if len(wanted) > 1 else ROWS)}
+            for b, d in every.items() for n in (wanted if len(wanted) > 1 else ROWS)}
     sizes = doubling(data.size)
     with progress_bar(progress, f"compare {function_name(loss)}", (repeats + 2) * len(ways) + len(sizes)) as advance:
-        table, roundoff = _table(ways, data, repeats, advance)
-        curves: dict[str, list[Point]] = {n: [] for n in ways}
-        for n in sizes:
-            advance(f"batch of {n}")
-            for name, way in ways.items():
-                curves[name].append(Point(n, median_time(way, n), way.peak_bytes(n)))
+        found, roundoff = table(ways, repeats, _note, advance)
+        curves = growth(ways, sizes, advance)
     giant = (ways.get("giant") or ways["loop"]).compiled
     graphs = {"one example": trace(loss)(*data.example()), "the batch": trace(mean)(*data.args),
               "value and gradient": giant.graph}
-    return Report(function_name(loss), table, {k: tuple(v) for k, v in curves.items()}, graphs, giant.source,
+    return Report(function_name(loss), found, curves, graphs, giant.source,
                   tuple((s.name, s.note) for s in giant.stages), roundoff, environment())
 
 
-def _table(ways: dict[str, Way], data: RaggedData, repeats: int, advance: Callable[[str], None]
-           ) -> tuple[tuple[Row, ...], float]:
-    built, results, peaks = {}, {}, {}
-    for name, way in ways.items():
-        advance(f"{name}: build and first run")
-        built[name] = way.build(data.size)
-        results[name] = way.call(data.size)
-    seconds = in_turns({name: (way, data.size) for name, way in ways.items()}, repeats, advance)
-    for name, way in ways.items():
-        advance(f"{name}: memory")
-        peaks[name] = way.peak_bytes(data.size)
-    gradient, loop_time = results["loop"][1], float(np.median(seconds["loop"]))
-    rows = tuple(Row(name, data.size, results[name][0], difference(results[name][1], gradient), tuple(seconds[name]),
-                     loop_time / float(np.median(seconds[name])), peaks[name], count_nodes(way.compiled.graph),
-                     way.operations(data.size), built[name], _note(way.name, way.data)) for name, way in ways.items())
-    return rows, float(np.finfo(np.result_type(*(g.dtype for g in gradient))).eps)
-
-
-def _note(name: str, data: Any) -> str:
+def _note(way: Way) -> str:
+    name, data = way.name, way.data
     if name == "loop":
         return "one batch of one example after the other, by one program"
     rows = {str(a): int(n.sum()) for b in data.batches() for a, n in b.lengths.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import optree
 
 from ..compiler import compile
@@ -17,10 +16,10 @@ from ..transforms.ragged import has_batch
 from ..transforms.trace import function_name, trace
 from ..transforms.vmap import mean_loss, unroll
 from .machine import environment
-from .operations import count_nodes
 from .ragged import are_examples, compare_ragged
-from .report import Point, Report, Row
-from .ways import Data, Way, difference, doubling, in_turns, median_time, progress_bar, side_by_side, titled
+from .report import Report
+from .table import growth, table
+from .ways import Data, Way, doubling, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "unrolled", "vmapped", "microbatched")
 _COPIES = 32  # of one example's graph in the unrolled one
@@ -89,74 +88,37 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     if not optree.tree_leaves(more):
         raise BatchError(at_user_line(f"compare({function_name(loss)}): there are no examples"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
-    every = side_by_side(backend)
-    data, *others = (Data(loss, (params, *more), axes, b) for b in every)
+    every = {b: Data(loss, (params, *more), axes, b) for b in side_by_side(backend)}
+    data = next(iter(every.values()))
     chunk = min(microbatch or max(data.size // 8, 1), data.size)
     counts = {name: min(data.size, copies) if name == "unrolled" else data.size for name in ROWS}
     mean = mean_loss(loss, axes)
     functions = {"loop": value_and_grad(loss), "unrolled": value_and_grad(unroll(loss, counts["unrolled"], axes)),
                  "vmapped": value_and_grad(mean), "microbatched": microbatched(value_and_grad(mean), chunk, axes)}
     names = [n for n in ROWS if n in rows or n == "loop"]
-    ways = {titled(n, b): Way(n, d, functions[n], counts[n], b) for b, d in zip(every, (data, *others), strict=True)
-            for n in names}
-    sweep = [title for title, way in ways.items() if way.name != "unrolled"]
+    ways = {titled(n, b): Way(n, d, functions[n], counts[n], b) for b, d in every.items() for n in names}
+    sweep = {title: way for title, way in ways.items() if way.name != "unrolled"}
     sizes = doubling(data.size)
     steps = (repeats + 2) * len(ways) + repeats + len(sizes)
     with progress_bar(progress, f"compare {function_name(loss)}", steps) as advance:
-        table, roundoff = _table(ways, repeats, chunk, advance)
-        curves: dict[str, list[Point]] = {n: [] for n in sweep}
-        for n in sizes:
-            advance(f"batch of {n}")
-            for name in sweep:
-                curves[name].append(Point(n, median_time(ways[name], n), ways[name].peak_bytes(n)))
+        found, roundoff = table(ways, repeats, lambda way: _note(way, data.size, chunk), advance)
+        curves = growth(sweep, sizes, advance)
     batched = ways["vmapped"].compiled if "vmapped" in ways else compile(functions["vmapped"], backend)
     if not batched.entries:
         batched.build(*data.args)
     graphs = {"one example": trace(loss)(*data.each[0]),
               "two examples, literally": trace(unroll(loss, 2, axes))(*data.first(2)) if data.size > 1 else None,
               "the batch": trace(mean)(*data.args), "value and gradient": batched.graph}
-    return Report(function_name(loss), table, {k: tuple(v) for k, v in curves.items()},
-                  {k: g for k, g in graphs.items() if g is not None}, batched.source,
+    graphs = {k: g for k, g in graphs.items() if g is not None}
+    return Report(function_name(loss), found, curves, graphs, batched.source,
                   tuple((s.name, s.note) for s in batched.stages), roundoff, environment())
 
 
-def _table(ways: dict[str, Way], repeats: int, chunk: int, advance: Callable[[str], None]
-           ) -> tuple[tuple[Row, ...], float]:
-    """Return a row for each way, and the round-off of the gradient's dtype."""
-    built, results, peaks = {}, {}, {}
-    for title, way in ways.items():
-        advance(f"{title}: build and first run")
-        built[title] = way.build(way.size)
-        results[title] = way.call(way.size)
-    loop = ways["loop"]
-    size, short = loop.size, min(way.size for way in ways.values())
-    turns = {title: (way, way.size) for title, way in ways.items()}
-    again = "the loop on the same"  # examples as the unrolled graph has
-    if short != size:
-        turns[again] = loop, short
-    seconds = in_turns(turns, repeats, advance)
-    for title, way in ways.items():
-        advance(f"{title}: memory")
-        peaks[title] = way.peak_bytes(way.size)
-    middle = {title: float(np.median(s)) for title, s in seconds.items()}
-    reference = {size: (results["loop"][1], middle["loop"])}
-    if again in turns:
-        reference[short] = loop.call(short)[1], middle[again]
-    rows = []
-    for title, way in ways.items():
-        (value, gradient), (wanted, loop_time) = results[title], reference[way.size]
-        rows.append(Row(title, way.size, value, difference(gradient, wanted), tuple(seconds[title]),
-                        loop_time / middle[title], peaks[title], count_nodes(way.compiled.graph),
-                        way.operations(way.size), built[title], _note(way.name, size, short, chunk)))
-    dtype = np.result_type(*(g.dtype for g in results["loop"][1]))
-    return tuple(rows), float(np.finfo(dtype).eps)
-
-
-def _note(name: str, size: int, short: int, chunk: int) -> str:
-    if name == "unrolled" and short < size:
-        return (f"on the first {short} of {size:,} examples, as one graph with {short} copies; compared with the loop "
-                "on the same ones")
-    if name == "microbatched":
+def _note(way: Way, size: int, chunk: int) -> str:
+    if way.size < size:
+        return (f"on the first {way.size} of {size:,} examples, as one graph with {way.size} copies; compared with the "
+                "loop on the same ones")
+    if way.name == "microbatched":
         passes = -(-size // chunk)
         return f"{chunk:,} at a time, {passes} pass{'es' * (passes != 1)}" + (
             f", the last of {size % chunk}" if size % chunk else "")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,12 +17,14 @@ import numpy as np
 import optree
 
 from ..errors import BatchError, at_user_line
-from .axes import as_field
+from .axes import FieldType, as_field
 from .batch import Batch, batch
 from .schema import Schema, schema_of
 
 FORMAT = 1
 ABOUT = "dataset.json"  # written last: where it is missing, the writing was interrupted
+_MANY = 2.0**62  # rows that no dataset has
+_PART = 1 << 20  # elements that are checked at a time
 
 
 class Arrays:
@@ -145,27 +148,153 @@ def open_dataset(path: str | Path, kind: Any) -> Batch:
     Raises
     ------
     BatchError
-        If the folder is no dataset, or was written with another schema.
+        If the folder is no dataset, was written with another schema, or a file in it holds anything else than
+        `save_dataset` wrote: the error names the file. The indices and bools are read once for that.
     """
     folder = Path(path)
-    if not (folder / ABOUT).exists():
+    schema = schema_of(kind) or Schema("arrays", {"value": as_field(kind, "open_dataset")}).check()
+    about = _about(folder, schema)
+    examples = about["examples"]
+    lengths = tuple(_lengths(folder / f"lengths {axis}.npy", examples) for axis in schema.axes)
+    data = Batch(schema, {}, lengths, size=examples)
+    for name, t in schema.fields.items():
+        if not t.counts:
+            data._fields[name] = None if name in about["absent"] else _checked(folder / f"{name}.npy", t, data)
+    return data
+
+
+# -- reading, with no trust in the files ---------------------------------------------------------------------
+
+
+def _wrong(path: Path, why: str) -> BatchError:
+    return BatchError(at_user_line(f"open_dataset: {path}: {why}"))
+
+
+def _about(folder: Path, schema: Schema) -> dict[str, Any]:
+    """Return the description of the dataset in `folder`, which must be one of examples of `schema`."""
+    path = folder / ABOUT
+    if not path.is_file():
         raise BatchError(at_user_line(f"open_dataset: {folder} has no {ABOUT}: it is no dataset, or its writing was "
                                       "interrupted"))
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if about["format"] != FORMAT:
-        raise BatchError(at_user_line(f"open_dataset: {folder} is of format {about['format']}; this version reads "
-                                      f"format {FORMAT}"))
-    schema = schema_of(kind) or Schema("arrays", {"value": as_field(kind, "open_dataset")}).check()
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _wrong(path, f"not JSON: {error}") from None
+    if not isinstance(about, dict):
+        raise _wrong(path, f"expected an object, got a {type(about).__name__}")
+    if about.get("format") != FORMAT or isinstance(about["format"], bool):
+        raise BatchError(at_user_line(f"open_dataset: {folder} is of format {about.get('format')!r}; this version "
+                                      f"reads format {FORMAT}"))
+    for key, kind in (("schema", str), ("fields", dict), ("absent", list), ("examples", int)):
+        if type(about.get(key)) is not kind:
+            raise _wrong(path, f"{key}: expected a value of type {kind.__name__}, got {about.get(key)!r}")
     have, want = about["fields"], {n: str(t) for n, t in schema.fields.items()}
     if have != want:
         differing = [n for n in {**have, **want} if have.get(n) != want.get(n)]
         raise BatchError(at_user_line(
             f"open_dataset: {folder} holds {about['schema']}s with other fields than {schema.name} has: " + "; ".join(
                 f"{n} is {have.get(n, 'missing')} there and {want.get(n, 'missing')} here" for n in differing)))
-    fields = {n: None if n in about["absent"] else _mapped(folder / f"{n}.npy")
-              for n, t in schema.fields.items() if not t.counts}
-    lengths = tuple(np.load(folder / f"lengths {axis}.npy") for axis in schema.axes)
-    return Batch(schema, fields, lengths, size=about["examples"])
+    if strange := [n for n in about["absent"] if not isinstance(n, str) or n not in schema.optional]:
+        raise _wrong(path, f"absent: {strange[0]!r} is not an optional field of {schema.name}")
+    if not 0 < about["examples"] < _MANY:
+        raise _wrong(path, f"examples: {about['examples']}, expected the number of examples")
+    return about
+
+
+def _lengths(path: Path, examples: int) -> np.ndarray:
+    """Return how many rows each example has, all of them together fewer than an int64 can count."""
+    lengths = np.array(_mapped(path, np.dtype(np.int64), (examples,)))
+    if lengths.min() < 0:
+        k = int(lengths.argmin())
+        raise _wrong(path, f"example {k} has {lengths[k]} rows")
+    if lengths.sum(dtype=np.float64) >= _MANY:  # in int64 the sum may wrap
+        raise _wrong(path, "the examples have more rows than there can be")
+    return lengths
+
+
+def _checked(path: Path, t: FieldType, data: Batch) -> np.ndarray:
+    """Return the array of a field whose type is `t`, read where it is used, after a check of what it holds."""
+    if t.shared:
+        shape = t.shape
+    elif len(t.axes) < 2:
+        shape = (int(data.lengths[t.axes[0]].sum()) if t.axes else len(data), *t.dense)
+    else:
+        rows = np.prod([data.lengths[a].astype(np.float64) for a in t.axes], axis=0)
+        if rows.sum() >= _MANY:  # in int64 the products may wrap
+            raise _wrong(path, "the examples have more elements than there can be")
+        shape = (int(data._rows(t).sum()), *t.dense)
+    array = _mapped(path, t.dtype, shape)
+    if t.dtype.kind == "b":
+        _check_parts(path, array, lambda part, at: part.view(np.uint8) > 1, "neither 0 nor 1, as a bool is", np.uint8)
+    if t.target is not None:
+        _check_indices(path, array, t, data)
+    return array
+
+
+def _check_indices(path: Path, array: np.ndarray, t: FieldType, data: Batch) -> None:
+    """Check that each index points at a row of its own example."""
+    begins, sizes = data.offsets[t.target], data.lengths[t.target]
+    ends = data._begins(t)[1:] if t.axes else None
+
+    def bad(part: np.ndarray, at: int) -> np.ndarray:
+        rows = np.arange(at, at + len(part))
+        if ends is None:
+            whose = rows
+        else:
+            first, last = np.searchsorted(ends, rows[[0, -1]], side="right")
+            borders = np.clip(ends[first:last + 1], at, at + len(part))
+            whose = np.repeat(np.arange(first, last + 1), np.diff(borders, prepend=at))
+        shape = (-1, *[1] * len(t.dense))
+        first = begins[whose].reshape(shape)
+        outside = (part < first) | (part >= first + sizes[whose].reshape(shape))
+        return outside if t.null is None else outside & (part != t.null)
+
+    _check_parts(path, array, bad, f"not a row of {t.target} of its example")
+
+
+def _check_parts(path: Path, array: np.ndarray, bad: Callable[[np.ndarray, int], np.ndarray], why: str,
+                 shown: Any = None) -> None:
+    """Raise `BatchError` at the first element that is bad; a part of the array is in memory at a time."""
+    step = max(1, _PART // max(1, math.prod(array.shape[1:])))
+    for at in range(0, len(array) if array.ndim else 1, step):
+        part = array[at:at + step] if array.ndim else array[None]
+        wrong = bad(part, at)
+        if wrong.any():
+            place = tuple(map(int, np.argwhere(wrong)[0]))
+            value = (part if shown is None else part.view(shown))[place]
+            place = [place[0] + at, *place[1:]][1 - bool(array.ndim):]
+            raise _wrong(path, f"element {place} is {value}, {why}")
+
+
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the array in a file, read where it is used; an empty one cannot be mapped."""
+    if not path.is_file():
+        raise _wrong(path, "there is no such file")
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            if version != (1, 0):
+                raise _wrong(path, f"of version {version} of the .npy format, expected (1, 0)")
+            have, fortran, kind = np.lib.format.read_array_header_1_0(file)
+            begin = file.tell()
+    except BatchError:
+        raise
+    except Exception as error:  # NumPy's reader of headers raises what Python's tokenizer and parser do
+        raise _wrong(path, f"not an .npy file: {error}") from None
+    if kind != dtype:
+        raise _wrong(path, f"its dtype is {kind}, expected {dtype}")
+    if have != shape or (fortran and len(shape) > 1):
+        order = ", in Fortran's order" if fortran else ""
+        raise _wrong(path, f"its shape is {list(have)}{order}, expected {list(shape)}")
+    nbytes, size = math.prod(shape) * dtype.itemsize, path.stat().st_size - begin
+    if size != nbytes:
+        raise _wrong(path, f"it holds {size} bytes, and {nbytes} belong to the shape {list(shape)}")
+    if not nbytes:
+        return np.zeros(shape, dtype)
+    return np.asarray(np.memmap(path, dtype, "r", begin, shape))
+
+
+# -- writing -------------------------------------------------------------------------------------------------
 
 
 def _parts(examples: Iterable[Any], kind: Any, chunk: int) -> Iterator[Batch]:
@@ -225,11 +354,3 @@ class Growing:
         self._file.seek(0)
         self._header()
         self._file.close()
-
-
-def _mapped(path: Path) -> np.ndarray:
-    """Return the array in a file, read where it is used; an empty one cannot be mapped."""
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, _ = np.lib.format.read_array_header_1_0(file)
-    return np.load(path) if 0 in shape else np.asarray(np.load(path, mmap_mode="r"))

@@ -1,6 +1,10 @@
 """A dataset gathers the batch that `batch` makes of the same examples, from memory and from files."""
 
+import contextlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +207,164 @@ def test_a_shared_field_that_differs_between_chunks(tmp_path):
 def test_an_optional_field_that_is_there_in_some_chunks(tmp_path):
     with pytest.raises(mg.BatchError, match="the same optional fields"):
         save_dataset(tmp_path / "d", [*graphs(n=4), *graphs(n=4, y=False)], chunk=4)
+
+
+# -- files that are damaged, or made to do harm --------------------------------------------------------------
+
+
+def saved(folder):
+    return save_dataset(folder, graphs(), chunk=5)
+
+
+def put(index, value):
+    def change(array):
+        array[index] = value
+
+    return change
+
+
+def test_lengths_whose_sum_wraps_are_refused(tmp_path):
+    folder = saved(tmp_path / "d")
+    total = int(np.load(folder / "lengths node.npy").sum())
+    wraps = np.zeros(23, np.int64)
+    wraps[:5] = 2**62, 2**62, 2**62, 2**62, total
+    assert wraps.sum() == total
+    np.save(folder / "lengths node.npy", wraps)
+    with pytest.raises(mg.BatchError, match=r"lengths node.npy: the examples have more rows than there can be"):
+        open_dataset(folder, Graph)
+
+
+def test_block_sizes_that_wrap_are_refused(tmp_path):
+    blocks = mg.f64[mg.axis("a"), mg.axis("b")]
+    folder = save_dataset(tmp_path / "d", [np.zeros((0, 0)), np.zeros((0, 0))], blocks)
+    for name in "ab":
+        np.save(folder / f"lengths {name}.npy", np.array([2**60, 0]))
+    with pytest.raises(mg.BatchError, match=r"value.npy: the examples have more elements than there can be"):
+        open_dataset(folder, blocks)
+
+
+@pytest.mark.parametrize(("name", "change", "words"), [
+    ("lengths node", put(3, -2), "lengths node.npy: example 3 has -2 rows"),
+    ("lengths edge", lambda a: a[:-1], r"lengths edge.npy: its shape is \[22\], expected \[23\]"),
+    ("lengths node", lambda a: a.astype(np.int32), "lengths node.npy: its dtype is int32, expected int64"),
+    ("lengths node", put(1, 1), r"its shape is .*, expected"),
+    ("x", lambda a: a.astype(np.float64), "x.npy: its dtype is float64, expected float32"),
+    ("x", lambda a: a.astype(">f4"), "x.npy: its dtype is >f4, expected float32"),
+    ("x", lambda a: a[1:], r"x.npy: its shape is \[\d+, 3\], expected"),
+    ("x", lambda a: np.asfortranarray(a), "x.npy: its shape is .* in Fortran's order"),
+    ("y", lambda a: a[None], r"y.npy: its shape is \[1, 23\], expected \[23\]"),
+    ("scale", lambda a: a[:1], r"scale.npy: its shape is \[1\], expected \[2\]"),
+    ("src", put(0, 10**6), r"src.npy: element \[0\] is 1000000, not a row of node of its example"),
+    ("src", put(-1, 0), r"src.npy: element \[\d+\] is 0, not a row of node of its example"),
+    ("src", put(0, -1), r"src.npy: element \[0\] is -1, not a row"),
+    ("parent", put(0, -2), r"parent.npy: element \[0\] is -2, not a row"),
+    ("root", put(2, 10**6), r"root.npy: element \[2\] is 1000000, not a row")])
+def test_arrays_that_do_not_belong_to_the_dataset_are_refused(name, change, words, tmp_path):
+    folder = saved(tmp_path / "d")
+    path = folder / f"{name}.npy"
+    array = np.load(path)
+    np.save(path, array if (made := change(array)) is None else made)
+    with pytest.raises(mg.BatchError, match=words):
+        open_dataset(folder, Graph)
+
+
+@pytest.mark.parametrize(("damage", "words"), [
+    (lambda data: data[:-1], r"x.npy: it holds \d+ bytes, and \d+ belong to the shape"),
+    (lambda data: data + b"0", r"x.npy: it holds \d+ bytes, and \d+ belong to the shape"),
+    (lambda data: b"", "x.npy: not an .npy file"),
+    (lambda data: data[:40], "x.npy: not an .npy file"),
+    (lambda data: data.replace(b"'descr'", b"'descr "), "x.npy: not an .npy file"),
+    (lambda data: data.replace(b"<f4", b"|O "), "x.npy: "),
+    (lambda data: data[:6] + b"\x02" + data[7:], r"x.npy: of version \(2, 0\)")])
+def test_damaged_array_files_are_refused(damage, words, tmp_path):
+    path = saved(tmp_path / "d") / "x.npy"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(mg.BatchError, match=words):
+        open_dataset(tmp_path / "d", Graph)
+
+
+def test_missing_array_files_are_refused(tmp_path):
+    (saved(tmp_path / "d") / "src.npy").unlink()
+    with pytest.raises(mg.BatchError, match=r"src.npy: there is no such file"):
+        open_dataset(tmp_path / "d", Graph)
+
+
+def test_bools_of_other_bytes_are_refused(tmp_path):
+    word = mg.axis("word")
+    folder = save_dataset(tmp_path / "d", [np.array([True, False]), np.array([True])], mg.bool_[word])
+    data = (folder / "value.npy").read_bytes()
+    (folder / "value.npy").write_bytes(data[:-1] + b"\x07")
+    with pytest.raises(mg.BatchError, match=r"value.npy: element \[2\] is 7, neither 0 nor 1"):
+        open_dataset(folder, mg.bool_[word])
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("format", 2, "of format 2"), ("format", True, "of format True"), ("schema", None, "schema: expected a value"),
+    ("fields", [], "fields: expected a value of type dict"), ("fields", {}, "x is missing there"),
+    ("absent", "y", "absent: expected a value of type list"), ("absent", ["x"], "absent: 'x' is not an optional"),
+    ("absent", [[]], r"absent: \[\] is not an optional"), ("examples", -1, "examples: -1, expected"),
+    ("examples", 0, "examples: 0, expected"), ("examples", 10**30, "examples: 10+, expected"),
+    ("examples", 22, r"lengths node.npy: its shape is \[23\], expected \[22\]"),
+    ("examples", 23.0, "examples: expected a value of type int"), ("examples", True, "of type int, got True")])
+def test_damaged_descriptions_are_refused(key, value, words, tmp_path):
+    path = saved(tmp_path / "d") / "dataset.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {key: value}))
+    with pytest.raises(mg.BatchError, match=words):
+        open_dataset(tmp_path / "d", Graph)
+    del about[key]
+    path.write_text(json.dumps(about))
+    with pytest.raises(mg.BatchError, match=r"dataset.json|format None"):
+        open_dataset(tmp_path / "d", Graph)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, "\ud800", "9" * 10_000])
+def test_descriptions_that_are_not_json_objects_are_refused(text, tmp_path):
+    path = saved(tmp_path / "d") / "dataset.json"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(mg.BatchError, match=r"dataset.json"):
+        open_dataset(tmp_path / "d", Graph)
+
+
+def mutations(folder, seed, count):
+    """Damage one file of a dataset after the other, at random places, and use what is opened in every way."""
+    rng = np.random.default_rng(seed)
+    saved(folder)
+    files = sorted(folder.iterdir())
+    opened = 0
+    for _ in range(count):
+        path = files[rng.integers(len(files))]
+        before = path.read_bytes()
+        data = bytearray(before)
+        what = rng.integers(4)
+        if what == 0:
+            data = data[:rng.integers(len(data))]
+        elif what == 1:
+            data += bytes(rng.integers(0, 256, rng.integers(1, 40), dtype=np.uint8))
+        else:
+            first = 128 if what == 3 and len(data) > 128 else 0  # 3: the elements alone
+            for at in rng.integers(first, len(data), rng.integers(1, 9)):
+                data[at] = rng.choice([0, 1, 127, 128, 255, data[at] ^ 1 << int(rng.integers(8))])
+        path.write_bytes(data)
+        dataset = None
+        with contextlib.suppress(mg.BatchError):
+            dataset = open_dataset(folder, Graph)
+        if dataset is not None:
+            opened += 1
+            mg.batch(dataset.unbatch())
+            dataset[rng.permutation(len(dataset))].unbatch()
+            loss = lambda g: np.sum(g.x[g.src]) + np.sum(g.blocks) + mg.gather(g.x, g.parent).sum()  # noqa: E731
+            mg.vmap(loss)(dataset)
+        path.write_bytes(before)
+    assert_same(open_dataset(folder, Graph), mg.batch(graphs()))
+    return opened
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_damage_ends_the_process(seed, tmp_path):
+    code = ("from pathlib import Path; from tests.ragged.test_dataset import mutations; "
+            f"print(mutations(Path({str(tmp_path / 'd')!r}), {seed}, 250))")
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-W", "ignore", "-c", code], capture_output=True,
+                          text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 0 < int(done.stdout) < 250

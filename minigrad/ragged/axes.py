@@ -56,6 +56,8 @@ class FieldType:
         Whether all examples of a batch have the same value, which the batch keeps once.
     counts : Axis or None
         The axis of which this field is the size.
+    blank : bool
+        Whether only the number of its elements is read: such a field takes no memory.
     """
 
     dtype: np.dtype
@@ -64,6 +66,7 @@ class FieldType:
     null: int | None = None
     shared: bool = False
     counts: Axis | None = None
+    blank: bool = False
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:

@@ -167,7 +167,7 @@ class Batch:
 
     def _local(self, value: np.ndarray, t: FieldType) -> np.ndarray:
         if t.target is None:
-            return value.copy() if value.strides != (0,) else value
+            return value if t.blank else value.copy()
         local = value - self._shift(t)
         return local if t.null is None else np.where(value == t.null, t.null, local)
 
@@ -205,7 +205,7 @@ class Batch:
                 continue
             if t.axes not in rows:
                 rows[t.axes] = _rows_of(self._begins(t)[which], out._rows(t)) if t.axes else which
-            taken = value.take(rows[t.axes], axis=0)
+            taken = _nothing(len(rows[t.axes])) if t.blank else value.take(rows[t.axes], axis=0)
             if t.target is not None:
                 moved = out.offsets[t.target][:-1] - self.offsets[t.target][:-1][which]
                 by = np.repeat(moved, out._rows(t)) if t.axes else moved
@@ -361,7 +361,7 @@ def _pack(schema: Schema, columns: Mapping[str, Sequence[Any]], sizes: Sequence[
 
 def _laid(column: Sequence[Any], t: FieldType) -> np.ndarray:
     """Return the examples' arrays as one: rows after rows, or one on the other."""
-    if t.dtype.kind == "b" and column[0].strides == (0,):
+    if t.blank:
         return _nothing(sum(map(len, column)))
     if t.axes:
         return np.concatenate(column if len(t.axes) == 1 and t._order[0] == 0 else [t.pack(v) for v in column])

@@ -1,7 +1,7 @@
-"""Datasets: what has a length, and answers an array of indices with a batch.
+"""Datasets: objects with a length that answer an array of indices with a batch.
 
 A `Batch` of all examples is one: packed, so that a smaller batch is a gather and not a loop over examples. The same
-arrays in files are another, larger than the memory; and so are arrays whose axis 0 counts the examples.
+arrays in files are another, larger than the memory; and so are arrays whose axis 0 counts the examples, and data frames.
 """
 
 from __future__ import annotations
@@ -48,6 +48,20 @@ class Arrays:
         return optree.tree_unflatten(self._structure, [x.take(indices, axis=0) for x in self._leaves])
 
 
+class Table:
+    """A data frame or series as a dataset: its rows are the examples, by position and not by label."""
+
+    def __init__(self, frame: Any):
+        self._frame = frame
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def __getitem__(self, indices: np.ndarray) -> Any:
+        """Return those rows, as a frame (or series)."""
+        return self._frame.iloc[indices]
+
+
 def as_dataset(data: Any) -> Any:
     """Return `data` with a length, and answering an array of indices with a batch."""
     if isinstance(data, (tuple, list)) and len(data) and schema_of(type(data[0])) is not None:
@@ -59,6 +73,10 @@ def as_dataset(data: Any) -> Any:
     if schema_of(type(data)) is not None and not isinstance(data, Batch):
         raise BatchError(at_user_line(f"a dataset is many examples, and this is one {type(data).__name__}: give a "
                                       "list"))
+    if hasattr(type(data), "iloc"):  # whose brackets name columns
+        return Table(data)
+    if isinstance(data, Mapping) and not isinstance(data, dict):  # an archive of arrays, say: its brackets take keys
+        return Arrays(dict(data))
     if isinstance(data, (tuple, dict, np.ndarray)) or not hasattr(type(data), "__getitem__"):
         return Arrays(data)
     return data
@@ -66,7 +84,8 @@ def as_dataset(data: Any) -> Any:
 
 def sizes_of(dataset: Any) -> Mapping[Any, np.ndarray]:
     """Return the number of rows that every example has on each ragged axis."""
-    return getattr(dataset, "lengths", {})
+    lengths = getattr(dataset, "lengths", None)
+    return lengths if isinstance(lengths, Mapping) else {}
 
 
 # -- in files ------------------------------------------------------------------------------------------------

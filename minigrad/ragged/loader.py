@@ -24,10 +24,10 @@ class DataLoader:
 
     Parameters
     ----------
-    dataset : Batch, sequence of examples, pytree of arrays, or dataset
+    dataset : Batch, sequence of examples, pytree of arrays, data frame, or dataset
         A batch of all examples (`minigrad.batch`), a list of examples, which is packed once, here; arrays whose axis 0
-        counts the examples; a dataset on disk (`minigrad.open_dataset`); or whatever has a length and answers an array
-        of indices with a batch.
+        counts the examples; a data frame, whose batches are frames of rows (``iloc``); a dataset on disk
+        (`minigrad.open_dataset`); or an object with a length that answers an array of indices with a batch.
     batch_size : int, optional
         At most that many examples make a batch.
     max_rows : mapping of axis to int, optional
@@ -106,7 +106,7 @@ class DataLoader:
         with self._lock:
             epoch, self.epoch = self.epoch, self.epoch + 1
         indices = self.batches(epoch)
-        batches: Iterator[Any] = map(self.dataset.__getitem__, indices)
+        batches: Iterator[Any] = _read(self.dataset, indices)
         if self.prefetch:
             batches = ahead(batches, self.prefetch)
         if self.progress:
@@ -142,6 +142,18 @@ class DataLoader:
 
     def _fits(self, examples: np.ndarray) -> bool:
         return self.measure(self.dataset[examples]) <= self.max_bytes
+
+
+def _read(dataset: Any, parts: Iterable[np.ndarray]) -> Iterator[Any]:
+    """Yield the batches of a dataset; a `StopIteration` of its own is an error, not the end of the epoch."""
+    for k, examples in enumerate(parts):
+        try:
+            batch = dataset[examples]
+        except StopIteration as error:
+            raise BatchError(f"DataLoader: the dataset, a {type(dataset).__name__}, raised StopIteration in batch {k}, "
+                             f"examples {examples.tolist()}. It returns a batch for any indices below its length "
+                             f"{len(dataset)}") from error
+        yield batch
 
 
 def order(rows: np.ndarray, rng: np.random.Generator | None = None, bucket: int | None = None) -> np.ndarray:

@@ -66,13 +66,13 @@ def batch_schema(inner: Schema, maker: Any) -> BatchSchema:
         if t.counts:
             continue
         rows = () if t.shared else (_rows_axis(t, inner),) if t.axes else (example,)
-        fields[name] = FieldType(t.dtype, (*rows, *t.dense), t.target, t.null, t.shared)
+        fields[name] = FieldType(t.dtype, (*rows, *t.dense), t.target, t.null, t.shared, blank=t.blank)
     for a in inner.axes:
         fields[f"lengths {a}"] = FieldType(_INT, (example,))
     for a in inner.axes:
         fields[f"segment_ids {a}"] = FieldType(_INT, (a,), example)
     for a, b in _pairs([a.name for a in inner.axes]):
-        fields[f"blocks {a} {b}"] = FieldType(np.dtype(bool), (Axis(f"{a}_{b}"),))
+        fields[f"blocks {a} {b}"] = FieldType(np.dtype(bool), (Axis(f"{a}_{b}"),), blank=True)
     return BatchSchema(f"batches of {inner.name}", fields, inner.optional, None, inner, maker)
 
 

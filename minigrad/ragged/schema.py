@@ -91,7 +91,8 @@ class Schema:
 
 def schema_of(cls: Any) -> Schema | None:
     """Return the schema of a class made by `example`, or of an instance of one; None for anything else."""
-    return getattr(cls, "__schema__", None)
+    schema = getattr(cls, "__schema__", None)
+    return schema if isinstance(schema, Schema) else None  # other libraries have attributes of that name, too
 
 
 def is_traced(value: Any) -> bool:

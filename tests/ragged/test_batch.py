@@ -268,3 +268,51 @@ def test_annotations_may_be_strings():
     kinds = {"x": "mg.f64[node, width]"}
     cls = mg.example(type("A", (), {"__annotations__": kinds, "__module__": __name__}))
     assert str(cls.__schema__.fields["x"]) == f"f64[node, {width}]"
+
+
+@mg.example
+class Masked:
+    x: mg.f64[node]
+    mask: mg.bool_[node]
+    bias: mg.f64[node]
+
+
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_a_mask_of_no_strides_is_packed_like_any_other(first, tmp_path):
+    def make(n, mask):
+        return Masked(x=np.arange(float(n)), mask=mask, bias=np.broadcast_to(2.0, n))
+
+    examples = [make(first, np.broadcast_to(True, first)), make(2, np.array([True, False])),
+                make(0, np.zeros(0, bool)), make(3, np.broadcast_to(np.True_, 3))]
+    want = np.concatenate([e.mask for e in examples])
+    batch = mg.batch(examples)
+    np.testing.assert_array_equal(batch.mask, want, strict=True)
+    np.testing.assert_array_equal(batch.bias, np.full(len(want), 2.0), strict=True)
+    np.testing.assert_array_equal(batch[[3, 0]].mask, np.concatenate([examples[3].mask, examples[0].mask]))
+    np.testing.assert_array_equal(np.concatenate([b.mask for b in mg.DataLoader(examples, 2)]), want)
+    loss = lambda e: np.sum(np.where(e.mask, e.x + 1, 0.0))  # noqa: E731
+    np.testing.assert_allclose(mg.vmap(loss)(batch), [loss(e) for e in examples])
+    np.testing.assert_allclose(mg.compile(mg.vmap(loss))(batch), [loss(e) for e in examples])
+    for have, e in zip(batch.unbatch(), examples, strict=True):
+        np.testing.assert_array_equal(have.mask, e.mask, strict=True)
+    data = mg.open_dataset(mg.save_dataset(tmp_path / "masks", examples, chunk=2), Masked)
+    np.testing.assert_array_equal(data.mask, want)
+    nested = mg.batch([batch, mg.batch(examples[:2])])
+    np.testing.assert_array_equal(nested.mask, np.concatenate([want, want[:first + 2]]))
+
+
+def test_unbatched_arrays_are_copies_whatever_their_strides():
+    batch = mg.batch([np.arange(3.0)], mg.f64[node])
+    (leaf, *rest), tree = optree.tree_flatten(batch)
+    again = optree.tree_unflatten(tree, (np.broadcast_to(1.0, 3), *rest))
+    (value,) = again.unbatch()
+    value[:] = 5.0  # a copy can be written to
+    np.testing.assert_array_equal(again.values, np.ones(3))
+
+
+def test_an_attribute_called_schema_of_another_library_is_ignored():
+    class Other:
+        __schema__ = {"title": "Other"}
+
+    with pytest.raises(mg.BatchError, match="whose axes are not known"):
+        mg.batch([Other()])

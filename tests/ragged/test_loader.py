@@ -349,3 +349,73 @@ def test_what_a_list_of_arrays_is_must_be_said():
         DataLoader([np.zeros(3)] * 3, batch_size=2)
     with pytest.raises(mg.BatchError, match="this is one Graph: give a list"):
         DataLoader(graphs()[0], batch_size=2)
+
+
+class Frame:
+    """A stand-in for a pandas data frame: brackets take names of columns, `iloc` takes positions of rows."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, names):
+        return self.columns[names] if isinstance(names, str) else Frame({
+            list(self.columns)[k]: list(self.columns.values())[k] for k in names})
+
+    @property
+    def iloc(self):
+        frame = self
+
+        class Rows:
+            def __getitem__(self, rows):
+                return Frame({name: column[rows] for name, column in frame.columns.items()})
+
+        return Rows()
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_batches_of_a_data_frame_are_rows(prefetch):
+    frame = Frame({"height": np.arange(5.0), "age": np.arange(10, 15)})
+    batches = list(DataLoader(frame, 2, prefetch=prefetch))
+    assert [len(b) for b in batches] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate([b["height"] for b in batches]), np.arange(5.0))
+    np.testing.assert_array_equal(np.concatenate([b["age"] for b in batches]), np.arange(10, 15))
+
+
+def test_an_archive_of_arrays_is_a_mapping_of_arrays(tmp_path):
+    np.savez(tmp_path / "data.npz", x=X, y=Y)
+    with np.load(tmp_path / "data.npz") as archive:
+        batches = list(DataLoader(archive, 5))
+    np.testing.assert_array_equal(np.concatenate([b["x"] for b in batches]), X)
+    np.testing.assert_array_equal(np.concatenate([b["y"] for b in batches]), Y)
+
+
+def test_an_attribute_called_lengths_that_maps_no_axes_is_ignored():
+    class Sentences:
+        lengths = (3, 1, 2)
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, indices):
+            return indices
+
+    dataset = Sentences()
+    assert [b.tolist() for b in DataLoader(dataset, 2, bucket=2)] == [[0, 1], [2]]
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("progress", [False, True])
+def test_a_stop_iteration_of_the_dataset_is_an_error(prefetch, progress):
+    class Short(Uneven):
+        def __getitem__(self, indices):
+            if 2 in indices:
+                next(iter(()))
+            return indices
+
+    batches = iter(DataLoader(Short(node=[1, 1, 1, 1]), 2, prefetch=prefetch, progress=progress))
+    assert next(batches).tolist() == [0, 1]
+    with pytest.raises(mg.BatchError, match=r"a Short, raised StopIteration in batch 1, examples \[2, 3\]"):
+        next(batches)

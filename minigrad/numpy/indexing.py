@@ -17,8 +17,11 @@ from .array import Array, as_array, as_axis, broadcast_node, broadcast_shapes, i
 from .shaping import concatenate, expand_dims, moveaxis, ravel
 
 
-def _items(key: Any, ndim: int, kind: ArrayType) -> list[Any]:
-    """Return the key as a list with one item per axis (None apart): ellipsis and masks written out."""
+def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
+    """Return the key with one item per axis (None apart), and whether an ellipsis stands between two of its indices.
+
+    Ellipsis and masks are written out. An ellipsis that stands for no axis separates index arrays too.
+    """
     raw = list(key) if isinstance(key, tuple) else [key]
     items: list[Any] = []
     for k in raw:
@@ -52,6 +55,7 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> list[Any]:
     if used > ndim:
         raise ShapeError(at_user_line(f"{used} indices into {kind}, which has {ndim} axes"))
     at = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
+    split = any(map(_is_index, items[:at])) and any(map(_is_index, items[at + 1:]))
     items = items[:at] + [slice(None)] * (ndim - used) + items[at + 1:]
     out, axis = [], 0
     for k in items:
@@ -63,7 +67,11 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> list[Any]:
         else:
             out.append(k)
         axis += _takes(k)
-    return out
+    return out, split
+
+
+def _is_index(k: Any) -> bool:
+    return k is not None and not isinstance(k, slice)
 
 
 def _is_mask(k: Any) -> bool:
@@ -84,11 +92,11 @@ def _refuse(k: Any, kind: ArrayType) -> Any:
 def getitem(x: Any, key: Any) -> Array:
     """``x[key]``."""
     node = as_array(x)._node
-    items = _items(key, node.ndim, node.type)
+    items, split = _items(key, node.ndim, node.type)
     items, node = _of_unknown_size(items, node)
     arrays = [k for k in items if isinstance(k, (Array, np.ndarray))]
     # An integer beside index arrays takes part in their broadcast, as in NumPy.
-    advanced = [k is not None and not isinstance(k, slice) and bool(arrays) for k in items]
+    advanced = [_is_index(k) and bool(arrays) for k in items]
     axis = 0
     start, stop, step, reverse, shape = [], [], [], [], []
     for k, is_advanced in zip(items, advanced, strict=True):
@@ -131,7 +139,7 @@ def getitem(x: Any, key: Any) -> Array:
         node = layout.flip(node, axes=tuple(reverse))
     if node.shape != tuple(shape):
         node = layout.reshape(node, shape=tuple(shape))
-    return _advanced(node, items, advanced) if arrays else Array(node)
+    return _advanced(node, items, advanced, split) if arrays else Array(node)
 
 
 def _of_unknown_size(items: list[Any], node: Node) -> tuple[list[Any], Node]:
@@ -184,8 +192,11 @@ def _plain(v: Any) -> int:
     return v.__index__()
 
 
-def _advanced(node: Node, items: list[Any], advanced: list[bool]) -> Array:
-    """Gather by the index arrays among `items`; every other item has been applied to `node` already."""
+def _advanced(node: Node, items: list[Any], advanced: list[bool], split: bool) -> Array:
+    """Gather by the index arrays among `items`; every other item has been applied to `node` already.
+
+    The indices' axes stand where the indices do if these are neighbours (not `split` by an ellipsis), else in front.
+    """
     places = [i for i, flag in enumerate(advanced) if flag]
     indices = [as_array(items[i])._node for i in places]
     for i in indices:
@@ -200,7 +211,7 @@ def _advanced(node: Node, items: list[Any], advanced: list[bool]) -> Array:
     if perm != tuple(range(node.ndim)):
         node = layout.transpose(node, perm=perm)
     out = gathering.gather(node, *indices)
-    adjacent = places == list(range(places[0], places[-1] + 1))
+    adjacent = not split and places == list(range(places[0], places[-1] + 1))
     to = places[0] if adjacent else 0
     if to and shape:
         k = len(shape)

@@ -167,9 +167,12 @@ def _where_mask(x: Array, mask: Array, v: Array, choose: Callable[[Array, Array]
 def _places(x: Node, key: Any) -> tuple[Node, int]:
     """Return which rows of `x` (its first axes taken as one) the key names, and the number of these axes."""
     items = list(key) if isinstance(key, tuple) else [key]
-    while items and (items[-1] is Ellipsis or (isinstance(items[-1], slice) and items[-1] == slice(None))):
+    if items and items[-1] is Ellipsis:
         items.pop()
-    axes = x.ndim if any(k is Ellipsis for k in items) else sum(map(_axes_of, items))
+    from_behind = any(k is Ellipsis for k in items)  # then the last item is of the last axis
+    while items and not from_behind and isinstance(items[-1], slice) and items[-1] == slice(None):
+        items.pop()
+    axes = x.ndim if from_behind else sum(map(_axes_of, items))
     if axes > x.ndim:
         getitem(Array(x), key)  # raises, with the reason
     lead = x.shape[:axes]

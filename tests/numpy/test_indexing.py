@@ -1,5 +1,7 @@
 """Indexing, against NumPy: fixed lists of index expressions, and whatever Hypothesis thinks of."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -151,3 +153,36 @@ def test_mixed_indices(data):
             run_traced(lambda x: [x[tuple(key)]], x)
         return
     compare(x, tuple(key))
+
+
+# -- all short keys ----------------------------------------------------------------------------------------
+
+CUBE = np.random.default_rng(1).normal(size=(2, 2, 2))
+ITEMS = {"0": 0, ":": s_[:], "::-1": s_[::-1], "None": None, "...": ..., "i": np.array([1, 0]), "point": np.array(1),
+         "column": np.array([[1], [0]]), "mask": np.array([True, False]), "plane": np.array([[True, False], [True] * 2])}
+
+
+def all_keys(length):
+    for names in itertools.product(ITEMS, repeat=length):
+        if names.count("...") < 2:
+            yield tuple(ITEMS[name] for name in names)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_all_short_keys_mean_what_they_mean_to_numpy(length):
+    for key in all_keys(length):
+        try:
+            want = CUBE[key]
+        except IndexError:
+            with pytest.raises(mg.MinigradError):
+                run_traced(lambda x, key=key: [x[key]], CUBE)
+            continue
+        assert_same(run_traced(lambda x, key=key: [x[key]], CUBE)[0], want, str(key))
+
+
+def test_an_ellipsis_of_no_axes_separates_traced_index_arrays():
+    for key in (s_[:, 0, ..., 1], s_[:, 0, 1, ...], s_[..., 0, 1]):
+        def read(x, i, j, key=key):
+            return x[tuple((i, j)[k] if isinstance(k, int) else k for k in key)]
+
+        check_call(read, call(CUBE, ROW[:1], np.array([1])))

@@ -7,6 +7,7 @@ import minigrad as mg
 import minigrad.numpy as mnp
 
 from .conform import assert_same, call, check_call, run_traced
+from .test_indexing import CUBE, all_keys
 
 rng = np.random.default_rng(1)
 X = rng.normal(size=(4, 3))
@@ -137,3 +138,23 @@ def test_outside_a_trace_it_is_numpys():
     np.testing.assert_array_equal(out, in_place("add", V, [1, 1], 1.0))
     assert out is not V
     assert "at[" in repr(mnp.at(V)[0])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_all_short_keys_mean_what_they_mean_to_numpy(length):
+    names = ["set", *IN_PLACE]
+    for k, key in enumerate(all_keys(length)):
+        try:
+            values = np.random.default_rng(k).uniform(0.5, 1.5, CUBE[key].shape)
+        except IndexError:
+            continue
+        for name in names if length < 3 else (names[k % 7], "set"):
+            (have,) = run_traced(lambda x, v, key=key, name=name: [getattr(x.at[key], name)(v)], CUBE, values)
+            assert_same(have, in_place(name, CUBE, key, values), f"{name} at {key}")
+
+
+def test_an_ellipsis_before_a_whole_axis_names_an_earlier_one():
+    for name in ("set", *IN_PLACE):
+        key = (..., 0, slice(None))
+        have = mg.compile(lambda x, name=name: getattr(x.at[..., 0, :], name)(0.5))(X)
+        np.testing.assert_allclose(have, in_place(name, X, key, 0.5))

@@ -303,7 +303,7 @@ def test_a_mask_of_no_strides_is_packed_like_any_other(first, tmp_path):
 
 def test_unbatched_arrays_are_copies_whatever_their_strides():
     batch = mg.batch([np.arange(3.0)], mg.f64[node])
-    (leaf, *rest), tree = optree.tree_flatten(batch)
+    (_, *rest), tree = optree.tree_flatten(batch)
     again = optree.tree_unflatten(tree, (np.broadcast_to(1.0, 3), *rest))
     (value,) = again.unbatch()
     value[:] = 5.0  # a copy can be written to
@@ -312,7 +312,7 @@ def test_unbatched_arrays_are_copies_whatever_their_strides():
 
 def test_an_attribute_called_schema_of_another_library_is_ignored():
     class Other:
-        __schema__ = {"title": "Other"}
+        __schema__ = "another one"
 
     with pytest.raises(mg.BatchError, match="whose axes are not known"):
         mg.batch([Other()])

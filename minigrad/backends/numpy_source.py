@@ -365,7 +365,7 @@ class GroupWriter:
         if n.prim.name not in ("gather", "scatter_add"):
             return typed(n, [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs])
         array, first, *rest = n.inputs
-        xs = [self.operand(array, reads_rows(n, array), n.prim.name == "scatter_add")]
+        xs = [self.operand(array, reads_rows(n, array), nt.takes_spread(n))]
         if lockstep(n):  # a block's rows are counted from its own first one
             iota = first.inputs[0] if first.prim.name == "expand" else first
             count = self.arg("s", SCRATCH, self.main.value(iota))

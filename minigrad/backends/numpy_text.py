@@ -78,7 +78,12 @@ def view_text(node: Node, base: str, shape: str) -> str:
 
 def takes_spread(node: Node) -> bool:
     """Tell whether the statement's operands may be left to NumPy's broadcasting."""
-    return node.prim.kind == "elementwise"
+    return node.prim.kind == "elementwise" or _assigns(node)
+
+
+def _assigns(node: Node) -> bool:
+    """Tell whether a scatter puts one element into each row: none is met twice, so that it is an assignment."""
+    return node.prim.name == "scatter_add" and lockstep(node) and node.inputs[1].ndim == 1
 
 
 def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node], str]) -> list[str]:
@@ -110,7 +115,7 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
         return [f"np.copyto({out}, {xs[0]}[{', '.join(xs[1:])}])"]
     if name == "scatter_add":
         index = ", ".join(xs[1:])
-        if lockstep(node) and node.inputs[1].ndim == 1:  # one element of each row: none is met twice
+        if _assigns(node):
             return [f"{out}[...] = 0", f"{out}[{index}] = {xs[0]}"]
         return [f"sum_rows({xs[0]}, ({index},), {out})"]
     if name == "gather_sum":

@@ -1,7 +1,7 @@
 """Datasets: objects with a length that answer an array of indices with a batch.
 
-A `Batch` of all examples is one: packed, so that a smaller batch is a gather and not a loop over examples. The same
-arrays in files are another, larger than the memory; and so are arrays whose axis 0 counts the examples, and data frames.
+A `Batch` of all examples is one: packed, so that a smaller batch is a gather and not a loop over examples. Others are
+the same arrays in files, larger than the memory; arrays whose axis 0 counts the examples; and data frames.
 """
 
 from __future__ import annotations

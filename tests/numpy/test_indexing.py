@@ -158,8 +158,9 @@ def test_mixed_indices(data):
 # -- all short keys ----------------------------------------------------------------------------------------
 
 CUBE = np.random.default_rng(1).normal(size=(2, 2, 2))
-ITEMS = {"0": 0, ":": s_[:], "::-1": s_[::-1], "None": None, "...": ..., "i": np.array([1, 0]), "point": np.array(1),
-         "column": np.array([[1], [0]]), "mask": np.array([True, False]), "plane": np.array([[True, False], [True] * 2])}
+ITEMS = {"0": 0, ":": s_[:], "::-1": s_[::-1], "None": None, "...": ..., "i": np.array([1, 0]),
+         "point": np.array(1), "column": np.array([[1], [0]]), "mask": np.array([True, False]),
+         "plane": np.array([[True, False], [True, True]])}
 
 
 def all_keys(length):

@@ -158,3 +158,19 @@ def test_an_ellipsis_before_a_whole_axis_names_an_earlier_one():
         key = (..., 0, slice(None))
         have = mg.compile(lambda x, name=name: getattr(x.at[..., 0, :], name)(0.5))(X)
         np.testing.assert_allclose(have, in_place(name, X, key, 0.5))
+
+
+@pytest.mark.parametrize("name", ["set", *IN_PLACE])
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_one_value_for_the_places_that_each_example_names(name, backend):
+    def update(x, *keys):
+        return getattr(mnp.at(x)[keys], name)(0.7)
+
+    i, j = np.array([0, 2, -1]), np.array([[1, 1], [0, 2], [2, 2]])
+    for x, keys in ((X, (i,)), (X, (j,)), (X, (i, i)), (X, (j, j)), (T, (i % 2, i)), (T, (j % 2,))):
+        want = [in_place(name, x, key, 0.7) for key in zip(*keys, strict=True)]
+        have = mg.compile(mg.vmap(lambda *keys, x=x: update(x, *keys)), backend=backend)(*keys)
+        np.testing.assert_allclose(have, want, rtol=1e-14)
+        spread = np.repeat(x[None], 3, axis=0)
+        have = mg.compile(mg.vmap(update, (0, *(0 for _ in keys))), backend=backend)(spread, *keys)
+        np.testing.assert_allclose(have, want, rtol=1e-14)

@@ -15,13 +15,15 @@ multiplied out: the result is exact to round-off relative to the sum of the term
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
 
 import numpy as np
 
 from ..dims import Dim, size_of
-from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, reachable
-from ..ops.contract import LETTERS
+from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, moment, reachable
+from ..ops.contract import LETTERS, parse
 from .forms import LINEAR, Factor, Form, Letter, Term, Writer
 
 _TYPICAL = 128  # what a symbolic size without a hint counts as
@@ -30,23 +32,22 @@ _FLOPS, _BYTES = 50e9, 8e9  # per second, of one core; only their ratio matters
 _DEEPEST = 60  # how far a form looks back
 _ROOTS = ("sum", "einsum")
 
+Plan = tuple[float, Sequence[tuple[int, ...]]]  # the cost of a contraction, and the positions of each step's operands
+
 
 def contract(graph: Graph) -> Graph:
-    """Return an equal graph in which large products that are summed are not formed, where that is cheaper."""
-    closed: set[Node] = set()
+    """Return an equal graph in which large products that are summed are not formed, where that is cheaper.
+
+    A product that something else needs as well is formed anyway, so its cost must not count as saved. Which ones
+    these are shows when the sums are rewritten; then the pass starts anew without them. Each time there are fewer
+    nodes to look into or fewer sums to rewrite, which ends, and what is left costs less than what it replaces.
+    """
     if not any(map(_is_large, graph.nodes)):
         return graph
-    while True:
-        outputs, rewritten = _rewrite(graph, closed)
-        if not rewritten:
-            return graph
-        # A product that something else needs as well is there anyway: what it costs must not be counted.
-        alive = set(reachable(outputs))
-        needed = {n for _, opened in rewritten for n in opened if n in alive and _is_large(n)}
-        if not needed - closed:
-            notes = tuple(_note(n) for n in _avoided(rewritten, alive))
-            return graph.replace(outputs=tuple(outputs), notes=graph.notes + notes)
-        closed |= needed
+    search = _Search(graph)
+    while not search.settled():
+        pass
+    return search.result()
 
 
 def number(n: int | Dim) -> int:
@@ -72,39 +73,105 @@ def _is_large(node: Node) -> bool:
     return True
 
 
-def _rewrite(graph: Graph, closed: set[Node]) -> tuple[list[Node], list[tuple[Node, frozenset[Node]]]]:
-    """Walk the graph once; return its outputs, and for each sum that was rewritten what it had written out."""
-    forms = _Forms(closed)
-    made: dict[Node, Node] = {}
-    within: set[Node] = set()  # large products, and what is linear in one: only there is something to find
-    rewritten = []
-    with made_by("contract") as working_on:
-        for node in graph.nodes:
-            inputs = tuple([made[i] for i in node.inputs])
-            new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
-            made[node] = new
-            found = node.prim.name in LINEAR and any(i in within for i in inputs)
-            if found and node.prim.name in _ROOTS:
-                working_on(new)
-                form = forms.written(new)
-                better = _cheaper(forms.writer, new, form) if form is not None else None
-                if better is not None:
-                    rewritten.append((node, form.opened))
-                    made[node] = better
-                    continue
-            if found or _is_large(new):
-                within.add(new)
-                if node in closed:
-                    closed.add(new)
-    return [made[n] for n in graph.outputs], rewritten
+@dataclass(frozen=True)
+class _Rewritten:
+    """A sum that was rewritten: what was written out for it, and the nodes made in its place."""
+
+    root: Node
+    opened: frozenset[Node]
+    made: tuple[Node, ...]
+
+
+class _Search:
+    """The search for the sums of one graph that are worth rewriting.
+
+    Attributes
+    ----------
+    closed : set of Node
+        Nodes of the graph that are used as they are: no sum looks into them.
+    literal : set of Node
+        Sums of the graph that stay as they are.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.closed: set[Node] = set()
+        self.literal: set[Node] = set()
+        self._plans: dict[Any, Plan] = {}
+
+    def settled(self) -> bool:
+        """Rewrite what may be rewritten; close what turns out to be needed, and return whether nothing did."""
+        self._walk()
+        self._alive = set(reachable(self._outputs))
+        closed = {self._origin[n] for r in self._rewritten for n in r.opened if n in self._alive and _is_large(n)}
+        literal = set() if closed - self.closed else self._unpaid()
+        settled = closed <= self.closed and literal <= self.literal
+        self.closed |= closed
+        self.literal |= literal
+        return settled
+
+    def result(self) -> Graph:
+        """Return the rewritten graph."""
+        if not self._rewritten:
+            return self.graph
+        notes = tuple(map(_note, self._avoided()))
+        return self.graph.replace(outputs=tuple(self._outputs), notes=self.graph.notes + notes)
+
+    def _walk(self) -> None:
+        """Walk the graph once and rewrite each sum that is cheaper so, looking into all but the closed nodes."""
+        forms = _Forms()
+        made: dict[Node, Node] = {}
+        within: set[Node] = set()  # large products, and what is linear in one: only there is something to find
+        self._rewritten: list[_Rewritten] = []
+        self._origin: dict[Node, Node] = {}
+        with made_by("contract") as working_on:
+            for node in self.graph.nodes:
+                inputs = tuple([made[i] for i in node.inputs])
+                new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
+                made[node], self._origin[new] = new, node
+                found = node.prim.name in LINEAR and any(i in within for i in inputs)
+                if found and node.prim.name in _ROOTS and node not in self.literal:
+                    working_on(new)
+                    form, since = forms.written(new), moment()
+                    better = _cheaper(forms.writer, self._plans, new, form) if form is not None else None
+                    if better is not None:
+                        nodes = tuple(reachable([better], since))
+                        self._origin |= dict.fromkeys(nodes, node)
+                        self._rewritten.append(_Rewritten(new, form.opened, nodes))
+                        made[node] = new = better
+                        found = False
+                if node in self.closed:
+                    forms.closed.add(new)
+                if found or _is_large(new):
+                    within.add(new)
+        self._outputs = [made[n] for n in self.graph.outputs]
+
+    def _unpaid(self) -> set[Node]:
+        """Return the sums whose new forms cost as much as all that they leave out, sums that share it together."""
+        groups: list[tuple[set[Node], list[_Rewritten]]] = []
+        for r in self._rewritten:
+            opened, members = set(r.opened), [r]
+            for group in [g for g in groups if not g[0].isdisjoint(opened)]:
+                groups.remove(group)
+                opened |= group[0]
+                members += group[1]
+            groups.append((opened, members))
+        return {self._origin[r.root] for opened, members in groups
+                if sum(_cost(n) for r in members for n in r.made if n in self._alive)
+                >= sum(_cost(n) for n in opened if n not in self._alive) for r in members}
+
+    def _avoided(self) -> list[Node]:
+        """Return the large values that are formed no more, each product once and not what is made of it."""
+        gone = {n for r in self._rewritten for n in r.opened if n not in self._alive and _is_large(n)}
+        return sorted(gone, key=lambda n: n.serial)
 
 
 class _Forms:
     """The forms of the values of one graph, each written when it is asked for."""
 
-    def __init__(self, closed: set[Node]):
+    def __init__(self) -> None:
         self.writer = Writer()
-        self._closed = closed
+        self.closed: set[Node] = set()
         self._known: dict[Node, Form] = {}
 
     def written(self, node: Node, depth: int = 0) -> Form | None:
@@ -118,7 +185,7 @@ class _Forms:
         """Return the form that whoever uses the node looks at: written out, or the node as it is."""
         form = self._known.get(node)
         if form is None:
-            form = self.written(node, depth) if node.type.floating and node not in self._closed else None
+            form = self.written(node, depth) if node.type.floating and node not in self.closed else None
             if form is None or not _stays_open(self.writer, node, form):
                 form = self.writer.leaf(node)
             self._known[node] = form
@@ -140,67 +207,72 @@ def _seconds(flops: float, elements: float, itemsize: int) -> float:
     return flops / _FLOPS + elements * itemsize / _BYTES
 
 
-def _literal_cost(form: Form, root: Node) -> float:
-    """Return what it costs to form what `form` has written out, up to `root`."""
-    total = 0.0
-    for n in form.opened:
-        if n.prim.kind == "view" and n.prim.name != "reshape":
-            continue
-        if n.prim.name == "einsum":
-            sizes = dict(zip("".join(_terms(n)), [s for i in n.inputs for s in i.shape], strict=True))
-            flops = 2.0
-            for s in sizes.values():
-                flops *= number(s)
-        else:
-            flops = float(max(_elements(n), *(_elements(i) for i in n.inputs)))
-        total += _seconds(flops, _elements(n) + sum(_elements(i) for i in n.inputs if i.prim.name != "expand"),
-                          root.dtype.itemsize)
-    return total
+def _cost(node: Node) -> float:
+    """Return what it costs to form a node from its inputs."""
+    if node.prim.kind == "view" and node.prim.name != "reshape":
+        return 0.0
+    if node.prim.name == "einsum":
+        sizes = dict(zip("".join(_terms(node)), [s for i in node.inputs for s in i.shape], strict=True))
+        flops = 2.0
+        for s in sizes.values():
+            flops *= number(s)
+    else:
+        flops = float(max(_elements(node), *(_elements(i) for i in node.inputs)))
+    return _seconds(flops, _elements(node) + sum(_elements(i) for i in node.inputs if i.prim.name != "expand"),
+                    node.dtype.itemsize)
 
 
 def _terms(node: Node) -> list[str]:
     return node.params["subscripts"].split("->")[0].split(",")
 
 
-def _cheaper(writer: Writer, root: Node, form: Form) -> Node | None:
+def _cheaper(writer: Writer, known: dict[Any, Plan], root: Node, form: Form) -> Node | None:
     """Return the sum computed from what it is made of, or None where that is not clearly cheaper."""
     result = [c for axis in form.axes for c in axis]
     terms = [writer.resolved(t, result) for t in form.terms]
     if None in terms:
         return None
     form = replace(form, terms=tuple(terms))
-    plans = [_plan(writer, t, form) for t in form.terms]
+    plans = [_plan(writer, known, t, form) for t in form.terms]
     cost = sum(c for c, _ in plans) + sum(_seconds(0, 2 * _elements(root), root.dtype.itemsize) for _ in plans[1:])
-    if cost * _CLEARLY > _literal_cost(form, root):
+    if cost * _CLEARLY > sum(map(_cost, form.opened)):
         return None
     return _emit(writer, root, form, [path for _, path in plans])
 
 
-def _plan(writer: Writer, term: Term, form: Form) -> tuple[float, Sequence[tuple[int, ...]]]:
+def _plan(writer: Writer, known: dict[Any, Plan], term: Term, form: Form) -> Plan:
     """Return the cost of a term and the order in which its factors are contracted."""
     result = [c for axis in form.axes for c in axis]
     factors = list(_paired(term.factors))
     if len(factors) <= 1:
         flops = sum(_count(writer, f.letters) for f in factors)
         return _seconds(flops, flops, factors[0].node.dtype.itemsize if factors else 4), []
-    have = {c for f in factors for c in f.letters}
-    names = {c: LETTERS[i] for i, c in enumerate(sorted(have))}
+    names = {c: LETTERS[i] for i, c in enumerate(dict.fromkeys(c for f in factors for c in f.letters))}
     text = ",".join("".join(names[c] for c in f.letters) for f in factors)
-    text += "->" + "".join(names[c] for c in result if c in have)
+    text += "->" + "".join(names[c] for c in result if c in names)
+    key = text, tuple(number(writer.sizes[c]) for c in names), factors[0].node.dtype.itemsize
+    if key not in known:
+        known[key] = _path(*key)
+    return known[key]
+
+
+def _path(subscripts: str, sizes: Sequence[int], itemsize: int) -> Plan:
+    """Return the best order of a contraction, whose letters have their sizes in order of appearance, and its cost."""
     import opt_einsum  # takes long, and few programs need it
 
-    path, _ = opt_einsum.contract_path(text, *(tuple(number(writer.sizes[c]) for c in f.letters) for f in factors),
-                                       shapes=True, optimize="optimal" if len(factors) <= 6 else "greedy")
+    terms, result = parse(subscripts)
+    size = dict(zip(dict.fromkeys("".join(terms)), map(float, sizes), strict=True))
+    path, _ = opt_einsum.contract_path(subscripts, *(tuple(int(size[c]) for c in t) for t in terms), shapes=True,
+                                       optimize="optimal" if len(terms) <= 6 else "greedy")
     total = 0.0
-    itemsize = factors[0].node.dtype.itemsize
-    left = [f.letters for f in factors]
     for step in path:
-        used = [left.pop(i) for i in sorted(step, reverse=True)]
-        keep = set(result).union(*left)
-        out = tuple(dict.fromkeys(c for u in used for c in u if c in keep))
-        every = {c for u in used for c in u}
-        total += _seconds(2 * _count(writer, every), sum(_count(writer, u) for u in (*used, out)), itemsize)
-        left.append(out)
+        used = [terms.pop(i) for i in sorted(step, reverse=True)]
+        keep = set(result).union(*terms)
+        every = "".join(dict.fromkeys("".join(used)))
+        out = "".join(c for c in every if c in keep)
+        total += _seconds(2 * prod(size[c] for c in every), sum(prod(size[c] for c in t) for t in (*used, out)),
+                          itemsize)
+        terms.append(out)
     return total, path
 
 
@@ -282,12 +354,6 @@ def _pair(writer: Writer, used: Sequence[tuple[tuple[Letter, ...], Node]], keep:
 
 
 # -- words ---------------------------------------------------------------------------------------------
-
-
-def _avoided(rewritten: Sequence[tuple[Node, frozenset[Node]]], alive: set[Node]) -> list[Node]:
-    """Return the large values that are formed no more, each product once and not what is made of it."""
-    gone = {n for _, opened in rewritten for n in opened if n not in alive and _is_large(n)}
-    return sorted(gone, key=lambda n: n.serial)
 
 
 def _note(node: Node) -> str:

@@ -1,4 +1,7 @@
-"""Values of a graph as JSON and back: exact, and by construction unable to execute anything."""
+"""Values of a graph as JSON and back: exact, and by construction unable to execute anything.
+
+What is decoded is of the types that graphs are made of, whatever the text says: `GraphError` else.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from .dims import Dim, Symbol
+from .dims import Dim, Symbol, polynomial
 from .errors import GraphError
 
 FORMAT = "minigrad-graph-1"
@@ -59,7 +62,11 @@ class Encoder:
         raise GraphError(f"a parameter of type {type(value).__name__} has no JSON form")
 
     def _symbol(self, symbol: Symbol) -> list:
-        return [self._symbols.setdefault(symbol, len(self._symbols)), symbol.name]
+        return [self._symbols.setdefault(symbol, len(self._symbols)), symbol.name, *([True] if symbol.rows else [])]
+
+    def symbols(self) -> list:
+        """Return the symbols met so far in the order in which they were made, on which that of terms depends."""
+        return [self._symbol(s) for s in sorted(self._symbols, key=lambda s: s.uid)]
 
     def tree(self, spec: Any) -> Any:
         """Encode a pytree of dicts, lists, tuples and None."""
@@ -98,24 +105,44 @@ class Decoder:
                 return tuple(map(self, items))
             case {"array": str(code), "dtype": str(name), "shape": list(shape)}:
                 flat = np.frombuffer(base64.b64decode(code, validate=True), _dtype(name).newbyteorder("<"))
-                array = flat.reshape(shape).astype(_dtype(name))
+                array = flat.reshape([integer(n) for n in shape]).astype(_dtype(name))
+                if array.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+                    raise GraphError("an array of bools has a byte that is neither 0 nor 1")
                 array.setflags(write=False)
                 return array
             case {"dtype": str(name)}:
                 return _dtype(name)
             case {"dim": list(terms)}:
-                return Dim(tuple((tuple(self._symbol(*s) for s in m), int(f)) for m, f in terms))
+                size = polynomial({tuple(self._symbol(*s) for s in m): integer(f, negative=True) for m, f in terms})
+                if not isinstance(size, Dim):
+                    raise GraphError(f"not a symbolic size: {str(terms)[:60]}")
+                return size
             case {"graph": dict(graph)}:
                 return self._graph(graph, self)
         raise GraphError(f"not a parameter: {str(data)[:60]}")
 
-    def _symbol(self, key: int, name: str) -> Symbol:
-        if key not in self._symbols:
-            self._symbols[key] = Symbol(str(name))
-        return self._symbols[key]
+    def _symbol(self, key: Any, name: Any, rows: Any = False) -> Symbol:
+        key, rows = integer(key), rows is True
+        known = self._symbols.get(key)
+        if known is None:
+            known = self._symbols[key] = Symbol(string(name), rows=rows)
+        if (known.name, known.rows) != (name, rows):
+            raise GraphError(f"symbol {key} is both {known.name!r} and {name!r}")
+        return known
 
-    def tree(self, data: Any) -> Any:
-        return None if data is None else optree.tree_structure(self._branch(data))
+    def symbols(self, data: Any) -> None:
+        """Make symbols in the order of `Encoder.symbols`."""
+        for symbol in data:
+            self._symbol(*symbol)
+
+    def tree(self, data: Any, leaves: int) -> Any:
+        """Decode a pytree, which must have that many leaves."""
+        if data is None:
+            return None
+        spec = optree.tree_structure(self._branch(data))
+        if spec.num_leaves != leaves:
+            raise GraphError(f"a pytree of {spec.num_leaves} leaves for {leaves} values")
+        return spec
 
     def _branch(self, data: Any) -> Any:
         match data:
@@ -132,8 +159,22 @@ class Decoder:
         raise GraphError(f"not a pytree: {str(data)[:60]}")
 
 
+def integer(data: Any, negative: bool = False) -> int:
+    """Return `data`, which must be an int that an array can count, and may be negative where that is said."""
+    if type(data) is not int or not (-(2**63) if negative else 0) <= data < 2**63:
+        raise GraphError(f"expected an integer, got {str(data)[:60]!r}")
+    return data
+
+
+def string(data: Any) -> str:
+    """Return `data`, which must be a string."""
+    if type(data) is not str:
+        raise GraphError(f"expected a string, got {str(data)[:60]!r}")
+    return data
+
+
 def _dtype(name: str) -> np.dtype:
-    dtype = np.dtype(name)
-    if dtype.kind not in "biuf":
-        raise GraphError(f"dtype {name} is not one of minigrad's")
+    dtype = np.dtype(name) if name.isalnum() else None
+    if dtype is None or dtype.kind not in "biuf" or dtype.name != name:
+        raise GraphError(f"dtype {name!r} is not one of minigrad's")
     return dtype

@@ -85,11 +85,16 @@ def user_location() -> tuple[str, int] | None:
     return None
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line: escaped where it has line breaks or control characters."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
 def format_location(loc: tuple[str, int] | None) -> str:
     """Return ``file.py:12`` for a location, with the folder left out."""
     if loc is None:
         return "?"
-    return f"{loc[0].replace(chr(92), '/').rsplit('/', 1)[-1]}:{loc[1]}"
+    return printable(f"{loc[0].replace(chr(92), '/').rsplit('/', 1)[-1]}:{loc[1]}")
 
 
 def at_user_line(message: str) -> str:

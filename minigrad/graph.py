@@ -8,6 +8,7 @@ order, and no walk over a graph is ever recursive.
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -323,9 +324,8 @@ class Graph:
             want = node.prim.type(*(i.type for i in node.inputs), **node.params)
             if want != node.type:
                 raise GraphError(f"{self.name}: {node!r} says {node.type}, its rule says {want}")
-            for sub in node.params.values():
-                if isinstance(sub, Graph):
-                    sub.check()
+            for _, held in text.held_graphs(node):
+                held.check()
         return self
 
     # -- text, pictures, JSON --------------------------------------------------------------------
@@ -388,7 +388,9 @@ class Graph:
 
     def to_json(self) -> str:
         """Return the graph as JSON text; `from_json` reads it back exactly."""
-        return codec.dumps(_encode_graph(self, codec.Encoder(_encode_graph)))
+        encoder = codec.Encoder(_encode_graph)
+        data = _encode_graph(self, encoder)
+        return codec.dumps(data | {"symbols": encoder.symbols()})
 
     def __reduce__(self):
         return Graph.from_json, (self.to_json(),)
@@ -404,7 +406,9 @@ class Graph:
         """
         data = codec.loads(text)
         try:
-            return _decode_graph(data, codec.Decoder(_decode_graph)).check()
+            decoder = codec.Decoder(_decode_graph)
+            decoder.symbols(data.get("symbols", ()))
+            return _decode_graph(data, decoder).check()
         except GraphError:
             raise
         except Exception as error:
@@ -446,16 +450,39 @@ def _decode_graph(data: Mapping, decoder: codec.Decoder) -> Graph:
         prim = PRIMITIVES[row["op"]]
         inputs = tuple(nth(i) for i in row["in"])
         params = {k: decoder(v) for k, v in row["params"].items()}
+        prim.check_params(params)
         node = Node(prim, inputs, params, prim.type(*(i.type for i in inputs), **params))
+        _check_decoded(node)
         put = object.__setattr__
-        put(node, "loc", (str(row["loc"][0]), int(row["loc"][1])) if row["loc"] else None)
-        put(node, "rules", tuple(map(str, row["rules"])))
+        put(node, "loc", _location(*row["loc"]) if row["loc"] else None)
+        put(node, "rules", tuple(map(codec.string, row["rules"])))
         put(node, "source", nth(row["source"]) if "source" in row else None)
         nodes.append(node)
-    return Graph(tuple(nth(i) for i in data["inputs"]), tuple(nth(i) for i in data["outputs"]),
-                 tuple(map(str, data["names"])), tuple(map(str, data["out_names"])),
-                 decoder.tree(data["in_tree"]), decoder.tree(data["out_tree"]), str(data["name"]),
-                 tuple(map(str, data["notes"])))
+    inputs, outputs = ([nth(i) for i in data[k]] for k in ("inputs", "outputs"))
+    names, out_names, notes = (tuple(map(codec.string, data[k])) for k in ("names", "out_names", "notes"))
+    return Graph(tuple(inputs), tuple(outputs), names, out_names, decoder.tree(data["in_tree"], len(inputs)),
+                 decoder.tree(data["out_tree"], len(outputs)), codec.string(data["name"]), notes)
+
+
+def _location(file: Any, line: Any) -> tuple[str, int]:
+    return codec.string(file), codec.integer(line)
+
+
+_PYTHON = {"b": bool, "i": int, "u": int, "f": float}
+
+
+def _check_decoded(node: Node) -> None:
+    """Raise `GraphError` where a type holds no sizes, or more elements than there can be; or a constant no number."""
+    for t in node.type.parts if isinstance(node.type, TupleType) else (node.type,):
+        if not all(isinstance(n, Dim) or (type(n) is int and n >= 0) for n in t.shape):
+            raise GraphError(f"{node.prim.name}: {t.shape} is not a shape")
+        if math.prod(n for n in t.shape if type(n) is int and n) * t.dtype.itemsize >= 2**63:
+            raise GraphError(f"{node.prim.name}: {t} does not fit into any memory")
+    if node.prim.name == "full":
+        value = node.params["value"]
+        fits = type(value) is _PYTHON[node.dtype.kind]
+        if not fits or (type(value) is int and not np.iinfo(node.dtype).min <= value <= np.iinfo(node.dtype).max):
+            raise GraphError(f"{str(value)[:60]!r} is not a number of dtype {node.dtype.name}")
 
 
 def leaf_names(tree: Any, prefixes: Sequence[str] | None = None) -> tuple[str, ...]:

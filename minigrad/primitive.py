@@ -7,13 +7,17 @@ members share. Rules take and return nodes, so their results can be batched and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType, UnionType
+from typing import Any, Literal
 
 import numpy as np
 
-from .dims import same_shape
+from .dims import Shape, same_shape
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
 
@@ -63,6 +67,8 @@ class Primitive:
         Returns the `Sample`s of the test family.
     hidden_params : frozenset of str
         Parameters that the printed page leaves out, because the type says them.
+    params : mapping of str to type, "annotated", or None
+        The static parameters and their types: as the type rule is annotated, or given here; None: of any kind.
     """
 
     name: str
@@ -75,6 +81,7 @@ class Primitive:
     kernel: str = ""
     samples: Callable[[], list[Sample]] = list
     hidden_params: frozenset[str] = frozenset()
+    params: Mapping[str, Any] | Literal["annotated"] | None = "annotated"
 
     def __post_init__(self):
         if self.name in PRIMITIVES:
@@ -87,6 +94,50 @@ class Primitive:
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
+
+    def check_params(self, params: Mapping[str, Any]) -> None:
+        """Raise `GraphError` unless `params` are the static parameters that the primitive declares."""
+        if self.params is None:
+            return
+        declared = _declared(self)
+        if strange := params.keys() - declared.keys():
+            raise GraphError(f"{self.name} has no parameter {min(strange)!r}")
+        if missing := declared.keys() - params.keys():
+            raise GraphError(f"{self.name} lacks its parameter {min(missing)!r}")
+        for name, kind in declared.items():
+            if not is_of(params[name], kind):
+                raise GraphError(f"{self.name}: {name}={str(params[name])[:60]!r} is not a value of type "
+                                 f"{getattr(kind, '__name__', kind)}")
+
+
+@functools.cache
+def _declared(prim: Primitive) -> Mapping[str, Any]:
+    """Return the types of a primitive's static parameters."""
+    if prim.params != "annotated":
+        return prim.params
+    kinds = typing.get_type_hints(prim.type)
+    return {p.name: kinds[p.name] for p in inspect.signature(prim.type).parameters.values() if p.kind is p.KEYWORD_ONLY}
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Tell whether a static parameter is of a type. An int counts or places something: it is at least 0."""
+    if kind is Any:
+        return True
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, UnionType):
+        return any(is_of(value, k) for k in args)
+    if origin is tuple:
+        if type(value) is not tuple:
+            return False
+        kinds = args[:1] * len(value) if args[1:] == (...,) else args
+        return len(kinds) == len(value) and all(map(is_of, value, kinds))
+    if kind is int:
+        return type(value) is int and 0 <= value < 2**63
+    if kind is float:
+        return type(value) in (float, int)
+    if kind is str:
+        return type(value) is str and value.isprintable()
+    return type(value) is bool if kind is bool else isinstance(value, kind)
 
 
 def rule(node: Node, name: str) -> Callable[..., Any]:
@@ -120,7 +171,8 @@ def require_float(name: str, *types: ArrayType) -> None:
 
 def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable[..., Any] | None = None,
                 vjp: Any = None, jvp: Any = None, result: str = "same", domain: str = "f", arity: int | None = None,
-                samples: Callable[[], list[Sample]] | None = None, order: int = 2) -> Primitive:
+                samples: Callable[[], list[Sample]] | None = None, order: int = 2,
+                params: Mapping[str, Any] | None = MappingProxyType({})) -> Primitive:
     """Declare a primitive that works element by element on operands of equal shape.
 
     Parameters
@@ -135,6 +187,8 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         The kinds of dtype it takes, of ``"biuf"``.
     arity : int
         The number of operands; counted from the kernel where it is not given.
+    params : mapping of str to type, or None
+        The static parameters; None: they are not known.
     """
     arity = arity or sum(f"{{{i}}}" in kernel for i in range(4))
 
@@ -168,7 +222,7 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         vjp=vjp or ((lambda g, out, *xs, **params: [None] * len(xs)) if zero else from_partials_vjp),
         jvp=jvp or ((lambda ts, out, *xs, **params: zeros_like(out)) if zero else from_partials_jvp),
         batch=batch_elementwise(name),
-        samples=samples or (lambda: _default_samples(arity, domain, order)))
+        samples=samples or (lambda: _default_samples(arity, domain, order)), params=params)
 
 
 def batch_elementwise(name: str) -> Callable[..., Node]:
@@ -238,4 +292,4 @@ def _no_inputs(*args: Any, **params: Any) -> Any:
 
 input_ = Primitive(
     "input", type=lambda *, shape, dtype: ArrayType(shape, dtype), eval=_no_inputs, vjp=_no_inputs,
-    jvp=_no_inputs, batch=_no_inputs)
+    jvp=_no_inputs, batch=_no_inputs, params={"shape": Shape, "dtype": np.dtype})

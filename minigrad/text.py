@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .dims import Dim, Symbol
+from .errors import printable
 
 _INLINE = 4  # constant arrays of at most this many elements are printed in full
 _WIDE = 100  # a header or a result longer than this gets one line per argument
@@ -21,7 +22,7 @@ _WIDE = 100  # a header or a result longer than this gets one line per argument
 
 def node_names(graph: Any) -> dict[Any, str]:
     """Return the name that each node has on the page: its argument's, its number's, or ``%3``."""
-    names = dict(zip(graph.inputs, graph.names, strict=True))
+    names = dict(zip(graph.inputs, map(printable, graph.names), strict=True))
     count = 0
     for n in graph.nodes:
         if n in names:
@@ -71,7 +72,7 @@ class Words:
 
     def _symbol(self, symbol: Symbol) -> str:
         if symbol not in self._symbols:
-            word, taken = symbol.name, set(self._symbols.values())
+            word, taken = printable(symbol.name), set(self._symbols.values())
             while word in taken:
                 word += "'"
             self._symbols[symbol] = word
@@ -97,7 +98,7 @@ class Words:
         if isinstance(value, np.dtype):
             return value.name
         if hasattr(value, "nodes"):
-            return f"<{value.name}>"
+            return f"<{printable(value.name)}>"
         return repr(value)
 
     def params(self, node: Any) -> str:
@@ -160,7 +161,7 @@ def format_node(node: Any, names: dict[Any, str]) -> str:
 
 def format_rules(node: Any) -> str:
     """Return the rules that made the node, in the order in which they were applied: ``vmap, vjp``."""
-    return ", ".join(reversed(node.rules))
+    return printable(", ".join(reversed(node.rules)))
 
 
 def format_graph(graph: Any) -> str:
@@ -175,7 +176,7 @@ def format_graph(graph: Any) -> str:
 def _lines(graph: Any, words: Words) -> Iterator[str]:
     names = node_names(graph)
     yield from _header(graph, words)
-    yield from (f"  # {line}" for note in graph.notes for line in note.splitlines())
+    yield from (f"  # {printable(line)}" for note in graph.notes for line in note.splitlines())
     rows = [(f"  {names[n]}: {words.type(n.type)}", words.call(n, names), n)
             for n in graph.nodes if n.prim.name != "input" and not is_literal(n)]
     left = max((len(r[0]) for r in rows if len(r[0]) <= 34), default=0)  # a rare long line sticks out
@@ -191,14 +192,15 @@ def _lines(graph: Any, words: Words) -> Iterator[str]:
             above = None
     results = [names[n] + (f": {words.type(n.type)}" if is_literal(n) else "") for n in graph.outputs]
     if tuple(graph.out_names) != ("out",):
-        results = [f"{label}={r}" for label, r in zip(graph.out_names, results, strict=True)]
+        results = [f"{printable(label)}={r}" for label, r in zip(graph.out_names, results, strict=True)]
     yield from _listed("  return ", results, "")
 
 
 def _header(graph: Any, words: Words) -> list[str]:
-    inputs = [f"{name}: {words.type(n.type)}" for n, name in zip(graph.inputs, graph.names, strict=True)]
+    inputs = [f"{printable(name)}: {words.type(n.type)}" for n, name in zip(graph.inputs, graph.names, strict=True)]
     results = ", ".join(words.type(n.type) for n in graph.outputs)
-    return _listed(f"{graph.name}(", inputs, f") -> {results}" if len(graph.outputs) == 1 else f") -> ({results})")
+    after = f") -> {results}" if len(graph.outputs) == 1 else f") -> ({results})"
+    return _listed(f"{printable(graph.name)}(", inputs, after)
 
 
 def _listed(before: str, items: list[str], after: str) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import passes
 from ..dims import Symbol, value
+from ..errors import printable
 from ..graph import Graph, Node
 from ..ops.branches import rows_graph, taken
 
@@ -45,7 +46,7 @@ class Held(ABC):
 
     def add(self, what: str, graph: Graph, own: Mapping[Symbol, Any] | None = None) -> Any:
         program = self._build(graph)
-        self.programs.append((f"{what}: {graph.name}", program, dict(own or {})))
+        self.programs.append((f"{what}: {printable(graph.name)}", program, dict(own or {})))
         return program
 
     def sources(self) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import Symbol
+from ..errors import printable
 from ..graph import Graph
 from ..passes.schedule import Plan, schedule
 from ..passes.stage import Stage
@@ -40,7 +41,7 @@ class Program:
         self.source = "\n\n".join([printed.text, *(text for held in self._held.values() for text in held.sources())])
         self._items, self._wanted = printed.items, printed.wanted
         space: dict[str, Any] = {}
-        exec(compile(printed.text, f"<minigrad {graph.name}>", "exec"), space)
+        exec(compile(printed.text, f"<minigrad {printable(graph.name)}>", "exec"), space)
         self._main = space["main"]
         self._symbols = printed.symbols
         self._pools: dict[tuple[int, ...], deque] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -81,9 +82,10 @@ class Names:
         self._used = {"np", "main", "len", "in_blocks", "sum_gathered", "sum_rows", "take_rows"}
 
     def __call__(self, wish: str) -> str:
+        wish = unicodedata.normalize("NFKC", wish)  # as Python reads names: two that become one must not meet
         wish = re.sub(r"\W+", "_", wish).strip("_") or "x"
-        if wish[0].isdigit() or keyword.iskeyword(wish):
-            wish = "_" + wish
+        if not wish.isidentifier() or keyword.iskeyword(wish):
+            wish = "_" + (wish if f"_{wish}".isidentifier() else re.sub(r"\W+", "_", wish, flags=re.ASCII))
         name, i = wish, 1
         while name in self._used:
             i += 1
@@ -227,7 +229,7 @@ class Printer:
         uses.append(out)
         own = nt.statement(node, xs, out, lambda n: uses.append(self.evaluator(n)) or uses[-1])
         for i, text in enumerate(own):
-            self.emit(f"{text}  # {node.where}" if not i else text, uses)
+            self.emit(f"{text}  {nt.comment(node.where)}" if not i else text, uses)
 
     def _alone(self, node: Node) -> None:
         if node in self.plan.place and (node.prim.name != "einsum" or canonical(node.params["subscripts"])):
@@ -238,10 +240,10 @@ class Printer:
         call = f"{function}({', '.join(uses)})"
         if node in self.plan.place:
             out = self._out(node)
-            self.emit(f"np.copyto({out}, {call})  # {node.where}", [*uses, function, out])
+            self.emit(f"np.copyto({out}, {call})  {nt.comment(node.where)}", [*uses, function, out])
         else:
             name = self.known[node] = self.name(f"v{self.number[node]}")
-            self.emit(f"{name} = {call}  # {node.where}", [*uses, function], [name])
+            self.emit(f"{name} = {call}  {nt.comment(node.where)}", [*uses, function], [name])
 
     def _group(self, k: int, step: Step) -> None:
         writer = GroupWriter(self, step, k)
@@ -282,7 +284,7 @@ class Printer:
         used = {name for line in self.lines for name in line.uses}
         wanted = [i.name for i in self.items if i.name in used]
         lines = self.lines
-        notes = [f"    # {note}" for note in self._notes(set(wanted))]
+        notes = ["    " + nt.comment(note) for note in self._notes(set(wanted))]
         head = f"def main({', '.join((*self.inputs, *wanted))}):"
         if len(lines) <= SECTION:
             return ["\n".join([head, *notes, *("    " + line.text for line in lines)])], wanted
@@ -296,8 +298,8 @@ class Printer:
             takes = sorted({u for line in part for u in line.uses} & have)
             gives = sorted(m for m in made if last.get(m, -1) >= b)
             have |= made
-            text = [f"def part_{j}({', '.join(takes)}):", *("    " + line.text for line in part)]
-            call = f"part_{j}({', '.join(takes)})"
+            call = f"{self.name(f'part_{j}')}({', '.join(takes)})"
+            text = [f"def {call}:", *("    " + line.text for line in part)]
             if b == len(lines):
                 calls.append(f"    return {call}")
             else:
@@ -358,7 +360,7 @@ class GroupWriter:
             out = self.out(n)
             if n.where != where:
                 where = n.where
-                self.lines.append(f"# {where}")
+                self.lines.append(nt.comment(where))
             self.lines += nt.statement(n, xs, out, self.evaluator)
 
     def operands(self, n: Node) -> list[str]:
@@ -417,7 +419,7 @@ class GroupWriter:
         sizes = [self.main.size(n, uses) for n in node.shape[1:]]
         if uses:  # symbolic: an argument each, by position, so the text says the argument's name
             names = {name: self.arg("w", WHOLE, name) for name in uses}
-            sizes = [re.sub(r"[A-Za-z_]\w*", lambda m: names[m[0]], text) for text in sizes]
+            sizes = [re.sub(r"[^\W\d]\w*", lambda m: names[m[0]], text) for text in sizes]
         return nt.tuple_text([f"len({base})", *sizes])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, Symbol
+from ..errors import printable
 from ..graph import Node
 from ..passes.fuse import lockstep
 from ..text import literal
@@ -31,6 +32,11 @@ def number(node: Node) -> str:
     if isinstance(value, float) and not np.isfinite(value):
         return {"nan": "np.nan", "inf": "np.inf", "-inf": "-np.inf"}[repr(value)]
     return literal(node)
+
+
+def comment(text: str) -> str:
+    """Return `text` as a comment that ends where its line does."""
+    return f"# {printable(text)}"
 
 
 def size_text(n: int | Dim, names: Callable[[Symbol], str]) -> str:

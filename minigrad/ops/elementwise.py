@@ -195,7 +195,7 @@ cast = Primitive(
     "cast", lambda t, *, dtype: ArrayType(t.shape, dtype),
     lambda xp, x, *, dtype: x.astype(dtype) if xp is np else xp.astype(x, getattr(xp, dtype.name)), _cast_vjp,
     lambda ts, out, x, *, dtype: cast_to(ts[0], dtype), batch_elementwise("cast"), kind="elementwise",
-    kernel="({T}){0}",
+    kernel="({T}){0}", params={"dtype": np.dtype},
     samples=lambda: [Sample((np.array([1.5, -2.5]),), {"dtype": np.dtype("f8")}),
                      Sample((np.array([1, 0, 3]),), {"dtype": np.dtype("f4")}, order=0),
                      Sample((np.array([1.0, 0.0]),), {"dtype": np.dtype("?")}, order=0)])

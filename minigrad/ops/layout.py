@@ -70,7 +70,7 @@ def move_axis(x: Node, source: int, to: int) -> Node:
 # -- slice ⇄ pad ---------------------------------------------------------------------------------------
 
 
-def _slice_type(t: ArrayType, *, start: Axes, stop: Axes, step: Axes) -> ArrayType:
+def _slice_type(t: ArrayType, *, start: Axes, stop: Shape, step: Axes) -> ArrayType:
     shape = []
     for n, a, b, s in zip(t.shape, start, stop, step, strict=True):
         if (a, s) == (0, 1) and b == n:
@@ -184,4 +184,5 @@ flip = linear(
     "flip", lambda t, *, axes: require_axes("flip", t, *axes), lambda xp, x, *, axes: xp.flip(x, axis=axes),
     lambda g, x, *, axes: flip(g, axes=axes),
     lambda size, mapped, x, *, axes: flip(x, axes=tuple(a + 1 for a in axes)), kind="view",
+    params={"axes": Axes},
     samples=lambda: [Sample((_x(3, 2),), {"axes": (0,)}), Sample((_x(3, 2),), {"axes": (0, 1)})])

@@ -179,7 +179,7 @@ def _moved(db: Node | None, da_x: Node | None) -> Node:
 
 solve = Primitive(
     "solve", _solve_type("solve"), lambda xp, a, b: xp.linalg.solve(a, b), _solve_vjp, _solve_jvp,
-    _solve_batch("solve"),
+    _solve_batch("solve"), params={},
     samples=lambda: [Sample((_normal(1, 3, 3), _normal(2, 3, 2))), Sample((_normal(3, 2, 2, 2), _normal(4, 2, 2, 1)))])
 
 
@@ -204,7 +204,7 @@ def _triangular_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node, *, low
 # Reads one triangle of its matrix and takes the other for zeros.
 triangular_solve = Primitive(
     "triangular_solve", _solve_type("triangular_solve"), _triangular_eval, _triangular_vjp, _triangular_jvp,
-    _solve_batch("triangular_solve"),
+    _solve_batch("triangular_solve"), params={"lower": bool},
     samples=lambda: [Sample((_normal(5, 3, 3) + 2 * np.eye(3), _normal(6, 3, 2)), {"lower": True}),
                      Sample((_normal(7, 2, 3, 3) + 2 * np.eye(3), _normal(8, 2, 3, 1)), {"lower": False})])
 

@@ -32,7 +32,7 @@ cumsum = linear(
     lambda xp, x, *, axis: np.cumsum(x, axis=axis, dtype=x.dtype) if xp is np else
     xp.cumulative_sum(x, axis=axis, dtype=x.dtype),
     lambda g, x, *, axis: _reverse_cumsum(g, axis),
-    lambda size, mapped, x, *, axis: cumsum(x, axis=axis + 1), samples=_samples())
+    lambda size, mapped, x, *, axis: cumsum(x, axis=axis + 1), params={"axis": int}, samples=_samples())
 
 
 def _argsort_type(t: ArrayType, *, axis: int) -> ArrayType:

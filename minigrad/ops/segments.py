@@ -95,7 +95,7 @@ checked_index = Primitive(  # an index counted from the first row of its example
 def _nonempty_eval(xp: Any, lengths: Any, *, what: str) -> Any:
     if bool(xp.any(lengths <= 0)):  # a slice leaves less than nothing of an example that is too short
         k = int(np.flatnonzero(on_host(lengths) <= 0)[0])
-        raise ValueError(what.format(k))
+        raise ValueError(what.replace("{}", str(k)))
     return lengths
 
 
@@ -155,7 +155,7 @@ segment_cumsum = linear(
     "segment_cumsum",
     lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
     lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
-    _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)),
+    _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)), params={"reverse": bool},
     samples=lambda: [Sample((np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 3])),
                             {"reverse": r}) for r in (False, True)])
 

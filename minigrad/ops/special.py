@@ -7,7 +7,8 @@ tracing and differentiating them needs none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def by_scipy(name: str, *arrays: Any, **params: Any) -> Any:
 
 
 def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample]], kernel: str = "",
-             arity: int = 1) -> Primitive:
+             arity: int = 1, params: Mapping[str, Any] = MappingProxyType({})) -> Primitive:
     def evaluate(xp: Any, *xs: Any, **params: Any) -> Any:
         if xp is np:
             return by_scipy(name, *xs, **params)
@@ -59,7 +60,7 @@ def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample
         return xp.asarray(np.asarray(by_scipy(name, *map(on_host, xs), **params)))
 
     return elementwise(name, evaluate, kernel or f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})", d=d,
-                       samples=samples)
+                       samples=samples, params=params)
 
 
 # -- logistic function, logarithms of what may be 0 --------------------------------------------------------
@@ -153,7 +154,7 @@ gammaln = _declare("gammaln", lambda out, x: (digamma(x),), _uniform(0.5, 4), "l
 gamma = _declare("gamma", lambda out, x: (out * digamma(x),), _uniform(0.5, 3), "tgamma({0})")
 digamma = _declare("digamma", lambda out, x: (polygamma(x, n=1),), _uniform(0.5, 4))
 polygamma = _declare("polygamma", lambda out, x, *, n: (polygamma(x, n=n + 1),),
-                     lambda: [Sample((np.array([0.7, 1.6, 3.1]),), {"n": n}) for n in (1, 2)])
+                     lambda: [Sample((np.array([0.7, 1.6, 3.1]),), {"n": n}) for n in (1, 2)], params={"n": int})
 betaln = _declare("betaln", lambda out, x, y: tuple(digamma(v) - digamma(x + y) for v in (x, y)), _uniform(0.5, 3, 2),
                   arity=2)
 beta = _declare("beta", lambda out, x, y: tuple(out * (digamma(v) - digamma(x + y)) for v in (x, y)),

@@ -30,7 +30,7 @@ def _without(shape: Shape, axes: Axes) -> Shape:
 
 
 def _expand_type(t: ArrayType, *, shape: Shape, axes: Axes) -> ArrayType:
-    if not same_shape(_without(shape, axes), t.shape):
+    if len(shape) != t.ndim + len(axes) or not same_shape(_without(shape, axes), t.shape):
         raise fail("expand", f"does not fit {shape} without its axes {axes}", t)
     return ArrayType(tuple(shape), t.dtype)
 

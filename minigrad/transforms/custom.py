@@ -284,7 +284,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
     if result is None:
         arity = len(inspect.signature(eval).parameters) - 1
         prim = elementwise(name, eval, "", arity=arity,
-                           vjp=back or none, jvp=push or none, domain="biuf", samples=samples)
+                           vjp=back or none, jvp=push or none, domain="biuf", samples=samples, params=None)
     else:
         if batch == "leading":
             rule: Any = batch_elementwise(name)
@@ -293,7 +293,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         else:
             def rule(size: Any, mapped: Sequence[bool], *xs: Node, **params: Any) -> Node:
                 return as_array(batch(size, mapped, *map(Array, xs), **params))._node
-        prim = Primitive(name, result, eval, back or none, push or none, rule, samples=samples)
+        prim = Primitive(name, result, eval, back or none, push or none, rule, samples=samples, params=None)
 
     def apply(*operands: Any, **params: Any) -> Any:
         nodes = [as_array(x)._node for x in operands]

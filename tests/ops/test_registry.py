@@ -7,6 +7,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
+from minigrad.errors import GraphError
 from minigrad.graph import PRIMITIVES, Graph
 from tests import checks
 
@@ -61,6 +62,22 @@ def test_every_derivative_that_exists_is_tested():
 @over(CASES)
 def test_type(case):
     checks.check_types(*graph_of(case))
+
+
+@over(CASES)
+def test_parameters_are_declared(case):
+    prim, sample = case
+    assert prim.params is not None
+    prim.check_params(sample.params)
+    with pytest.raises(GraphError, match="no parameter 'other'"):
+        prim.check_params(sample.params | {"other": 1})
+    for name in sample.params:
+        with pytest.raises(GraphError, match="lacks its parameter"):
+            prim.check_params({k: v for k, v in sample.params.items() if k != name})
+        if prim.name != "full":  # any number: that it is one of the dtype is checked with the node
+            for wrong in ("f()\n", -1j, {}, (0, "f()\n"), (0.5, -1)):
+                with pytest.raises(GraphError, match=f"{prim.name}: {name}="):
+                    prim.check_params(sample.params | {name: wrong})
 
 
 @over(PLAIN)

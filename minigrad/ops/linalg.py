@@ -19,19 +19,21 @@ An exactly singular matrix raises NumPy's LinAlgError where its inverse is neede
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import walk
 from ..dims import number, same, same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
 from ..primitive import Primitive, Sample, fail, spread
 from .constants import iota
 from .contract import contract
-from .control import parts
+from .control import parts, placeholder
 from .elementwise import eq, ge, gt, where
 from .layout import move_axis, reshape, transpose
 from .spread import expand_to, sum_
@@ -259,25 +261,103 @@ def _times(scalar: Node, x: Node) -> Node:
     return x * expand_to(scalar, x.shape, (x.ndim - 2, x.ndim - 1))
 
 
+def _signed_svd(xp: Any, a: Any) -> tuple[Any, Any, Any, Any]:
+    """Return det(U) det(V), U, the singular values as a row, and Vᵀ; the sign of a matrix with nan or inf is nan.
+
+    LAPACK would raise for the whole stack.
+    """
+    finite = xp.all(xp.isfinite(a), axis=(-2, -1), keepdims=True)
+    u, s, vh = xp.linalg.svd(xp.where(finite, a, xp.zeros_like(a)), full_matrices=False)
+    sign = xp.reshape(xp.linalg.det(u) * xp.linalg.det(vh), finite.shape)
+    return xp.where(finite, sign, xp.full_like(sign, math.nan)), u, xp.expand_dims(s, axis=-2), vh
+
+
+def _without_one(xp: Any, row: Any) -> Any:
+    """Return, as a row, the products of all numbers but the i-th."""
+    others = xp.where(xp.eye(row.shape[-1], dtype=xp.bool), xp.ones_like(row), row)
+    return xp.expand_dims(xp.prod(others, axis=-1), axis=-2)
+
+
+def _without_two(xp: Any, row: Any) -> Any:
+    """Return the matrix of the products of all numbers but the i-th and the j-th, and 0 on its diagonal.
+
+    The numbers fall, so that where the i-th is 0 all products are, but that of all before the last two.
+    """
+    n = row.shape[-1]
+    column = xp.matrix_transpose(row)
+    one = xp.ones_like(column)
+    half = xp.where(column > 0, _without_one(xp, row) / xp.where(column > 0, column, one), xp.zeros_like(row))
+    place = xp.reshape(xp.arange(n), (n, 1))
+    last = (place == n - 2) & (xp.matrix_transpose(place) == n - 1)
+    half = xp.where(last, xp.prod(row[..., :max(n - 2, 0)], axis=-1, keepdims=True), xp.triu(half, k=1))
+    return half + xp.matrix_transpose(half)
+
+
 def _cofactor_eval(xp: Any, a: Any) -> Any:
-    # det(U) det(V) U diag(products of the other singular values) Vᵀ exists for singular matrices too.
-    u, s, vh = xp.linalg.svd(a, full_matrices=False)
-    row = xp.expand_dims(s, axis=-2)
-    others = xp.prod(xp.where(xp.eye(s.shape[-1], dtype=xp.bool), xp.ones_like(row), row), axis=-1)
-    sign = xp.linalg.det(u) * xp.linalg.det(vh)
-    return xp.matmul(u * xp.expand_dims(others, axis=-2), vh) * xp.reshape(sign, (*sign.shape, 1, 1))
+    # The formula holds for singular matrices too.
+    sign, u, row, vh = _signed_svd(xp, a)
+    return xp.matmul(u * _without_one(xp, row), vh) * sign
 
 
-def _cofactor_derivative(g: Node, out: Node, a: Node) -> Node:
-    # The second derivative of det: symmetric, so it is forward and reverse mode at once.
-    both = _times(inner(out, g), out) - product(product(out, transposed(g)), out)
-    return both / expand_to(det(a), both.shape, (a.ndim - 2, a.ndim - 1))
+def _cofactor_slope_eval(xp: Any, g: Any, a: Any) -> Any:
+    sign, u, row, vh = _signed_svd(xp, a)
+    turned = xp.matmul(xp.matmul(xp.matrix_transpose(u), g), xp.matrix_transpose(vh))
+    minors, eye = _without_two(xp, row), xp.eye(a.shape[-1], dtype=a.dtype)
+    diagonal = xp.sum(turned * eye, axis=-1, keepdims=True)
+    middle = eye * xp.matmul(minors, diagonal) - minors * xp.matrix_transpose(turned)
+    return xp.matmul(xp.matmul(u, middle), vh) * sign
 
 
-# The derivative of `det` by its matrix, also where that is singular; its own derivative divides by det.
+def _cofactor_slope_type(g: ArrayType, a: ArrayType) -> ArrayType:
+    _check("cofactor_slope", a)
+    if g.dtype != a.dtype or not same_shape(g.shape[g.ndim - a.ndim:], a.shape):
+        raise fail("cofactor_slope", "the directions do not fit the matrices", g, a)
+    return g
+
+
+def _cofactor_slope_batch(size: Any, mapped: Sequence[bool], g: Node, a: Node) -> Node:
+    if not mapped[1]:
+        return cofactor_slope(g, a)  # one matrix for all directions is factorised once
+    g = g if mapped[0] else spread(g, size)
+    more = g.ndim - a.ndim
+    return move_axis(cofactor_slope(move_axis(g, 0, more), a), more, 0)
+
+
+def _cofactor_slope_by_division(g: Node, a: Node) -> Node:
+    lead = tuple(range(g.ndim - a.ndim))
+    c, d = expand_to(cofactor(a), g.shape, lead), expand_to(det(a), g.shape, (*lead, g.ndim - 2, g.ndim - 1))
+    return (_times(inner(c, g), c) - product(product(c, transposed(g)), c)) / d
+
+
+def _cofactor_slope_vjp(c: Node, out: Node, g: Node, a: Node) -> list[Node]:
+    back = zeros_like(a)
+    if a.shape[-1] not in (1, 2):  # of these the second derivative is constant
+        seed, direction, matrix = (placeholder(x.type) for x in (c, g, a))  # `g` may depend on `a`
+        found = walk.backward([_cofactor_slope_by_division(direction, matrix)], [seed], [matrix])
+        (back,) = walk.substitute(found, {seed: c, direction: g, matrix: a})
+    return [cofactor_slope(c, a), back]
+
+
+def _cofactor_slope_jvp(ts: Sequence[Node | None], out: Node, g: Node, a: Node) -> Node:
+    moved = zeros_like(g) if ts[0] is None else cofactor_slope(ts[0], a)
+    if ts[1] is None or a.shape[-1] in (1, 2):
+        return moved
+    seed, direction, matrix = (placeholder(x.type) for x in (a, g, a))
+    found = walk.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: seed})
+    return moved + walk.substitute(found, {seed: ts[1], direction: g, matrix: a})[0]
+
+
+# The second derivative of `det` in the direction `g`: linear in it and symmetric, so it is forward and reverse mode at
+# once. It exists for singular matrices too; its own derivative by the matrix divides by the determinant.
+cofactor_slope = Primitive(
+    "cofactor_slope", _cofactor_slope_type, _cofactor_slope_eval, _cofactor_slope_vjp, _cofactor_slope_jvp,
+    _cofactor_slope_batch,
+    samples=lambda: [Sample((_normal(1, *s), _normal(2, *s))) for s in ((3, 3), (2, 2, 2), (1, 1), (4, 4))])
+
+# The derivative of `det` by its matrix, also where that is singular.
 cofactor = Primitive(
-    "cofactor", _square("cofactor"), _cofactor_eval, vjp=lambda g, out, a: [_cofactor_derivative(g, out, a)],
-    jvp=lambda ts, out, a: _cofactor_derivative(ts[0], out, a), batch=_batch("cofactor"),
+    "cofactor", _square("cofactor"), _cofactor_eval, vjp=lambda g, out, a: [cofactor_slope(g, a)],
+    jvp=lambda ts, out, a: cofactor_slope(ts[0], a), batch=_batch("cofactor"),
     samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 det = Primitive(

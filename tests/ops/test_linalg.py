@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import minigrad as mg
 from minigrad import walk
 from minigrad.dims import Dim
 from minigrad.errors import DtypeError, ShapeError
@@ -68,6 +69,62 @@ def test_triangular_solve_reads_one_triangle(lower):
 def test_det_of_a_singular_matrix_has_its_derivative(a):
     checks.check_gradient(checks.program(P["det"], [a], {}), [a])
     checks.check_duality(checks.program(P["det"], [a], {}), [a])
+
+
+def of_rank(n, r):
+    rng = np.random.default_rng(10 * n + r)
+    return rng.normal(size=(n, r)) @ rng.normal(size=(r, n))
+
+
+def second_derivative_of_det(a, k, m):
+    """Return the derivative by a[k] and a[m] (each a pair), as the determinant with unit rows in their places."""
+    if k[0] == m[0] or k[1] == m[1]:
+        return 0.0
+    a = a.copy()
+    for i, j in (k, m):
+        a[i], a[:, j] = 0, 0
+    for i, j in (k, m):
+        a[i, j] = 1
+    return np.linalg.det(a)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize(("n", "r"), [(n, r) for n in (1, 2, 3, 4) for r in range(n + 1)])
+def test_hessian_of_det_at_every_rank(n, r, backend):
+    a = of_rank(n, r)
+    at = list(np.ndindex(n, n))
+    want = np.reshape([[second_derivative_of_det(a, k, m) for m in at] for k in at], (n,) * 4)
+    hessian = mg.compile(mg.hessian(lambda a: np.linalg.det(a)), backend=backend)
+    np.testing.assert_allclose(hessian(a), want, atol=1e-12)
+    np.testing.assert_allclose(mg.vmap(hessian)(np.stack([a, a.T]))[0], want, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 2)])
+def test_det_to_third_order(shape):
+    graph = checks.program(P["cofactor_slope"], [np.zeros(shape), np.zeros(shape)], {})
+    arrays = [RNG.normal(size=shape), RNG.normal(size=shape)]
+    for derived in (checks.reverse(graph), checks.push(graph)):
+        seeds = checks.random_like(derived.inputs[2:])
+        checks.check_gradient(derived, [*arrays, *seeds], 1e-5)
+        checks.check_duality(derived, [*arrays, *seeds])
+
+
+def test_third_derivative_of_a_singular_two_by_two_determinant_is_zero():
+    a, v = np.array([[1.0, 2.0], [2.0, 4.0]]), np.ones((2, 2))
+    bend = lambda a: mg.jvp(mg.grad(lambda a: np.linalg.det(a)), (a,), (v,))[1].sum()  # noqa: E731
+    np.testing.assert_array_equal(mg.grad(bend)(a), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_matrix_that_is_not_finite_spoils_its_own_derivative_alone(bad, order):
+    a = RNG.normal(size=(3, 2, 2))
+    slope = mg.grad(lambda a: np.linalg.det(a)) if order == 1 else mg.hessian(lambda a: np.linalg.det(a))
+    want = mg.vmap(slope)(a)
+    a[1, 0, 1] = bad
+    have = mg.compile(mg.vmap(slope))(a)
+    np.testing.assert_allclose(have[[0, 2]], want[[0, 2]], atol=1e-14)
+    assert np.isnan(have[1]).any()
 
 
 def eigenvalues_of(x, f):

@@ -17,6 +17,7 @@ from ..errors import DtypeError, Unsupported, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, full
 from ..primitive import Primitive, Sample, fail, linear, require_float
 from .constants import size_scalar
+from .differences import is_difference
 from .elementwise import cast_to, eq
 
 Axes = tuple[int, ...]
@@ -141,8 +142,9 @@ mean = linear(
 def split_mean(node: Node) -> Node | None:
     """Rewrite a mean of terms of which some do not vary along its axes; None where there is none.
 
-    ``mean(expand(J)) → J`` and ``mean(x ± expand(J)) → mean(x) ± J``, also behind a factor or a divisor that
+    ``mean(expand(J)) → J`` and ``mean(x + expand(J)) → mean(x) + J``, also behind a factor or a divisor that
     does not vary: a term that is the same for every example is neither counted nor computed once per example.
+    A difference stays: ``mean(x - expand(J))`` keeps the digits that ``mean(x) - J`` loses.
     """
     (x,), axes = node.inputs, node.params["axes"]
     parts: dict[Node, tuple[Node | None, Node | None]] = {}  # node -> what varies of it, what does not
@@ -170,6 +172,8 @@ def _affine_region(x: Node) -> list[Node]:
 def _split(n: Node, parts: dict[Node, tuple[Node | None, Node | None]]) -> tuple[Node | None, Node | None]:
     """Return what varies of `n` and what does not, given that of its inputs."""
     name = n.prim.name
+    if is_difference(n) and any(parts[i][0] is not None for i in n.inputs):
+        return n, None
     if name in ("add", "sub", "neg") and any(parts[i][1] is not None for i in n.inputs):
         return tuple(_combine(n.prim, [parts[i][side] for i in n.inputs]) for side in (0, 1))
     if name in ("mul", "div"):

@@ -6,9 +6,9 @@ whose operand is made of smaller values is written out as a sum of products (`fo
 contracted in the best order that `opt_einsum` finds, and where that is clearly cheaper, in arithmetic and in
 memory traffic, it takes the place of what was there.
 
-What is not done: a difference that the program itself takes is not multiplied out (the square of a small
-difference would become a difference of large squares), and float16 is left alone, since a product of sums may
-overflow where a sum of products does not. Sums of gradient contributions (a weight used twice) are
+What is not done: a difference that the program itself takes is not taken apart, neither squared nor summed (the
+square of a small difference would become a difference of large squares), and float16 is left alone, since a
+product of sums may overflow where a sum of products does not. Sums of gradient contributions (a weight used twice) are
 multiplied out: the result is exact to round-off relative to the sum of the terms' absolute values.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, moment, reachable
 from ..ops.contract import LETTERS, parse
+from ..ops.differences import is_difference
 from .forms import LINEAR, Factor, Form, Letter, Term, Writer
 
 _TYPICAL = 128  # what a symbolic size without a hint counts as
@@ -176,8 +177,8 @@ class _Forms:
 
     def written(self, node: Node, depth: int = 0) -> Form | None:
         """Return the form of a node in terms of its inputs', or None where it has none."""
-        if node.prim.name not in LINEAR or node.dtype == np.float16 or depth > _DEEPEST or any(
-                isinstance(i.type, TupleType) for i in node.inputs):
+        if node.prim.name not in LINEAR or node.dtype == np.float16 or depth > _DEEPEST or is_difference(
+                node) or any(isinstance(i.type, TupleType) for i in node.inputs):
             return None
         return self.writer.write(node, {i: self.of(i, depth + 1) for i in node.inputs})
 

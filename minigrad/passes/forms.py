@@ -50,15 +50,11 @@ class Form:
     terms : tuple of Term
     opened : frozenset of Node
         The nodes that are written out in it.
-    difference : bool
-        Whether the program itself subtracts somewhere in it. Multiplying such a form out would replace
-        the square of a small difference by the difference of large squares, so that is not done.
     """
 
     axes: tuple[Axis, ...]
     terms: tuple[Term, ...]
     opened: frozenset[Node] = frozenset()
-    difference: bool = False
 
     @property
     def leaves(self) -> set[Node]:
@@ -133,7 +129,7 @@ class Writer:
         if form is None or len(form.terms) > MOST_TERMS or any(len(t.factors) > MOST_FACTORS for t in form.terms):
             return None
         opened = frozenset().union({node}, *(forms[i].opened for i in node.inputs))
-        return Form(form.axes, form.terms, opened, form.difference)
+        return Form(form.axes, form.terms, opened)
 
     # -- letters -----------------------------------------------------------------------------------------
 
@@ -175,7 +171,7 @@ class Writer:
                 factors.append(f)
             terms.append(Term(t.scale, tuple(factors)))
         axes = tuple(new if a == (letter,) else a for a in form.axes)
-        return Form(axes, tuple(terms), form.opened, form.difference)
+        return Form(axes, tuple(terms), form.opened)
 
     def aligned(self, forms: Sequence[Form]) -> tuple[tuple[Axis, ...], list[tuple[Term, ...]]] | None:
         """Return common axes for forms of one shape, and each one's terms on them."""
@@ -188,31 +184,27 @@ def _multiply(a: Iterable[Term], b: Iterable[Term]) -> tuple[Term, ...]:
     return tuple(Term(s.scale * t.scale, s.factors + t.factors) for s in a for t in b)
 
 
-def _may_multiply(*forms: Form) -> bool:
-    return not any(f.difference and len(f.terms) > 1 for f in forms)
-
-
 def _mul(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     if node.inputs[0] is node.inputs[1]:
         return _square(w, node, forms[:1])
     x, y = forms
-    found = w.aligned(forms) if _may_multiply(x, y) or len(x.terms) == 1 or len(y.terms) == 1 else None
+    found = w.aligned(forms) if len(x.terms) * len(y.terms) <= MOST_TERMS else None
     if found is None:
         return None
     axes, (a, b) = found
-    return Form(axes, _multiply(a, b), difference=x.difference or y.difference)
+    return Form(axes, _multiply(a, b))
 
 
 def _square(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     (x,) = forms
-    if not _may_multiply(x):
+    if len(x.terms) * (len(x.terms) + 1) // 2 > MOST_TERMS:
         return None
     again = w.matched(x, x.axes)
     terms = []
     for i, s in enumerate(x.terms):  # each product of two different terms occurs twice
         terms += [Term(s.scale * t.scale * (1 if i == j else 2), s.factors + t.factors)
                   for j, t in enumerate(again) if j >= i]
-    return Form(x.axes, tuple(terms), difference=x.difference)
+    return Form(x.axes, tuple(terms))
 
 
 def _add(sign: float):
@@ -222,21 +214,20 @@ def _add(sign: float):
             return None
         axes, (a, b) = found
         b = tuple(Term(sign * t.scale, t.factors) for t in b)
-        return Form(axes, a + b, difference=sign < 0 or any(f.difference for f in forms))
+        return Form(axes, a + b)
 
     return rule
 
 
 def _neg(w: Writer, node: Node, forms: list[Form]) -> Form:
     (x,) = forms
-    return Form(x.axes, tuple(Term(-t.scale, t.factors) for t in x.terms), difference=x.difference)
+    return Form(x.axes, tuple(Term(-t.scale, t.factors) for t in x.terms))
 
 
 def _div(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     x, y = node.inputs
     if y.prim.name == "full" and y.params["value"] != 0:
-        return Form(forms[0].axes, tuple(Term(t.scale / y.params["value"], t.factors) for t in forms[0].terms),
-                    difference=forms[0].difference)
+        return Form(forms[0].axes, tuple(Term(t.scale / y.params["value"], t.factors) for t in forms[0].terms))
     if y.prim.name != "expand":
         return None
     # Divided by what repeats along an axis: multiplied by the inverse, which is smaller.
@@ -249,12 +240,12 @@ def _expand(w: Writer, node: Node, forms: list[Form]) -> Form:
     (x,) = forms
     old = iter(x.axes)
     axes = tuple((w.letter(n),) if a in node.params["axes"] else next(old) for a, n in enumerate(node.shape))
-    return Form(axes, x.terms, difference=x.difference)
+    return Form(axes, x.terms)
 
 
 def _transpose(w: Writer, node: Node, forms: list[Form]) -> Form:
     (x,) = forms
-    return Form(tuple(x.axes[a] for a in node.params["perm"]), x.terms, difference=x.difference)
+    return Form(tuple(x.axes[a] for a in node.params["perm"]), x.terms)
 
 
 def _reshape(w: Writer, node: Node, forms: list[Form]) -> Form | None:
@@ -272,18 +263,17 @@ def _reshape(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     if letters:
         return None
     # A letter of size 1 that is in no axis any more is summed over, which changes nothing.
-    return Form(tuple(axes), x.terms, difference=x.difference)
+    return Form(tuple(axes), x.terms)
 
 
 def _sum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     (x,) = forms
     axes = tuple(axis for a, axis in enumerate(x.axes) if a not in node.params["axes"])
     summed = [c for a, axis in enumerate(x.axes) if a in node.params["axes"] for c in axis]
-    return _summed(w, axes, x.terms, summed, x.difference)
+    return _summed(w, axes, x.terms, summed)
 
 
-def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: Sequence[Letter], difference: bool
-            ) -> Form | None:
+def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: Sequence[Letter]) -> Form | None:
     """Return the form in which `letters` are summed over: a term without one of them is counted as often."""
     out = []
     for t in terms:
@@ -295,12 +285,10 @@ def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: S
                     return None
                 scale *= w.sizes[c]
         out.append(Term(scale, t.factors))
-    return Form(axes, tuple(out), difference=difference)
+    return Form(axes, tuple(out))
 
 
 def _einsum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    if sum(f.difference and len(f.terms) > 1 for f in forms) > 1:
-        return None
     subscripts, result = parse(node.params["subscripts"])
     axis_of: dict[str, Axis] = {}
     for s, f in zip(subscripts, forms, strict=True):  # the finest cut of each subscript
@@ -315,7 +303,7 @@ def _einsum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
             return None
         terms = _multiply(terms, mine)
     summed = [x for c, axis in axis_of.items() if c not in result for x in axis]
-    return _summed(w, tuple(axis_of[c] for c in result), terms, summed, any(f.difference for f in forms))
+    return _summed(w, tuple(axis_of[c] for c in result), terms, summed)
 
 
 def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
@@ -338,7 +326,7 @@ def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
         axes.append((v,))
         deltas.append(Factor(w.indicator(index, n, node.dtype), (*letters[:lead], v)))
     axes += [(c,) for c in letters[lead:]]
-    return Form(tuple(axes), tuple(Term(t.scale, (*t.factors, *deltas)) for t in u.terms), difference=u.difference)
+    return Form(tuple(axes), tuple(Term(t.scale, (*t.factors, *deltas)) for t in u.terms))
 
 
 def counts_along(index: Node) -> int | None:

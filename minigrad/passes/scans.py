@@ -23,6 +23,7 @@ from .. import walk
 from ..graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable
 from ..ops.contract import LETTERS, parse
 from ..ops.control import parts, placeholder
+from ..ops.differences import is_difference, sign
 from ..primitive import spread
 from .contract import number
 from .prune import prune
@@ -150,8 +151,8 @@ class _Loop:
         total = _Total(self, steps)
         for i, terms in sums.items():
             value = self.node.inputs[self.node.params["counts"][0] + i]
-            for sign, term in terms:
-                value = PRIMITIVES["add" if sign > 0 else "sub"](value, total(term))
+            for side, term in terms:
+                value = PRIMITIVES["add" if side > 0 else "sub"](value, total(term))
             results[i] = value
         for i, n in enumerate(self.outputs[len(carries):], len(carries)):
             results[i] = steps[n]
@@ -255,7 +256,7 @@ class _Loop:
         """Return what is added to a carry (1) and subtracted from it (-1), or None where it is used otherwise."""
         if c not in self.starts or c.dtype == np.float16:
             return None
-        end, terms, n = self.outputs[i], [], c
+        end, terms, own, n = self.outputs[i], [], True, c
         while n is not end:
             users = self.users.get(n, ())
             if len(users) != 1 or n in self.outputs or users[0].prim.name not in ("add", "sub"):
@@ -265,7 +266,10 @@ class _Loop:
             if user.prim.name == "sub" and n is y:
                 return None
             terms.append((1 if user.prim.name == "add" else -1, y if n is x else x))
+            own = own and "vjp" not in user.rules
             n = user
+        if own and len({s * sign(t) for s, t in terms}) > 1:
+            return None  # the sum of what is added, less that of what is subtracted, is a difference of large sums
         return terms if terms and end not in self.users and self.outputs.count(end) == 1 else None
 
     def _worth_it(self, sums: dict[int, list[tuple[int, Node]]]) -> tuple[dict[int, list], list[Node]]:
@@ -321,7 +325,7 @@ _THROUGH = ("add", "sub", "neg", "transpose", "reshape", "expand", "sum")
 def _linear(loop: _Loop, n: Node) -> bool:
     name = n.prim.name
     if name in _THROUGH:
-        return True
+        return not is_difference(n)
     changing = [loop._varies(i) for i in n.inputs]
     if name == "div":
         return changing == [True, False] and n.type.floating

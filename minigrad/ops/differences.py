@@ -1,0 +1,49 @@
+"""Differences that the program itself takes: rewrites never take a sum apart across one.
+
+Two large numbers that nearly cancel leave few digits, and those only where each pair is subtracted first:
+``sum(x - y)`` is exact where ``sum(x) - sum(y)`` loses everything, and so is ``sum((x - y)**2)`` beside its
+multiplied-out form. Passes and rules that move sums ask here before they look inside an addition.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from ..graph import Node
+
+_DEPTH = 4  # additions and products whose operands' signs are looked at
+_SIGNED = ("add", "sub", "mul", "div", "einsum")
+
+
+def is_difference(node: Node) -> bool:
+    """Return whether a node subtracts: a `sub`, or an `add` of operands with opposite signs.
+
+    Sums of gradient contributions, which reverse mode adds up, are sums whatever their signs.
+    """
+    if node.prim.name not in ("add", "sub"):
+        return False
+    opposite = sign(node.inputs[0]) != sign(node.inputs[1])
+    return not opposite if node.prim.name == "sub" else opposite and "vjp" not in node.rules
+
+
+def sign(node: Node, depth: int = _DEPTH) -> int:
+    """Return -1 for a value that is written as a negative one, and 1 for all others."""
+    found = 1
+    while True:
+        name = node.prim.name
+        if name in ("full", "const"):
+            value = np.asarray(node.params["value"])
+            return -found if value.dtype.kind in "if" and value.size and (value < 0).all() else found
+        if name == "neg":
+            found = -found
+        elif name not in ("sum", "mean", "cast") and node.prim.kind != "view":
+            break
+        node = node.inputs[0]
+    if not depth or name not in _SIGNED:
+        return found
+    signs = [sign(i, depth - 1) for i in node.inputs]
+    if name == "sub":
+        signs[1] = -signs[1]
+    return found * (prod(signs) if name not in ("add", "sub") else signs[0] if signs[0] == signs[1] else 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minigrad.backends.native import cache, target
+from minigrad.backends.native import cache, target, trusted_files
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
@@ -217,7 +217,7 @@ def test_what_writers_left_behind_goes(where):
 
 def test_several_processes_share_a_directory(where):
     script = """
-from minigrad.backends.native import cache, target
+from minigrad.backends.native import cache, target, trusted_files
 for k in range(30):
     text = f"define i64 @f() {{\\n ret i64 {k}\\n}}"
     assert cache.object_code(text) == target.compile_ir(text)
@@ -246,3 +246,131 @@ def test_what_is_generated_is_written_once(monkeypatch, tmp_path):
     monkeypatch.setattr(cache, "_sources", lambda: "of another version")
     make("one")
     assert len(written) == 3
+
+
+# -- what others could have written --------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no POSIX owners")
+root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone can give files away")
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    monkeypatch.setattr(cache, "_warned", set())
+
+
+def is_ignored(where, compiled, words):
+    """Tell that the cache is neither read nor written, after one warning."""
+    before = sorted(where.iterdir()), [p.read_bytes() for p in sorted(where.iterdir())]
+    del compiled[:]
+    with pytest.warns(RuntimeWarning, match=words) as caught:
+        codes = [cache.object_code(ir(1)) for _ in range(3)]
+    assert codes == [target.compile_ir(ir(1))] * 3
+    assert len(caught) == 1
+    assert compiled == [ir(1)] * 3
+    assert (sorted(where.iterdir()), [p.read_bytes() for p in sorted(where.iterdir())]) == before
+    assert words in cache.unwritable(where)
+    return True
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o777, 0o703, 0o1777])
+def test_a_directory_that_others_may_write_is_ignored(where, compiled, quiet, mode):
+    cache.object_code(ir(1))
+    where.chmod(mode)
+    assert is_ignored(where, compiled, f"others may write to {where}")
+
+
+@posix
+def test_a_directory_below_one_that_others_may_write_is_ignored(where, compiled, quiet):
+    cache.object_code(ir(1))
+    where.parent.chmod(0o777)
+    assert is_ignored(where, compiled, f"others may write to {where.parent}")
+    where.parent.chmod(0o1777)  # as /tmp
+    assert cache.unwritable(where) is None
+
+
+@posix
+def test_a_link_below_a_directory_that_others_may_write_is_ignored(where, compiled, quiet, tmp_path, monkeypatch):
+    cache.object_code(ir(1))
+    (tmp_path / "open").mkdir()
+    link = tmp_path / "open" / "cache"
+    link.symlink_to(where)
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(link))
+    assert cache.unwritable(link) is None
+    assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+    assert compiled == [ir(1)]
+    (tmp_path / "open").chmod(0o777)
+    assert is_ignored(link, compiled, f"others may write to {tmp_path / 'open'}")
+
+
+@posix
+def test_group_write_counts_where_the_group_is_not_the_users_alone(tmp_path):
+    status = list(os.stat(tmp_path))
+    for uid, gid, may in ((1000, 1000, False), (1000, 100, True)):
+        status[:1], status[4:6] = [stat.S_IFDIR | 0o775], [uid, gid]
+        assert trusted_files._others_may_write(os.stat_result(status)) == may
+
+
+@root
+@pytest.mark.parametrize("part", ["where", "parent", "link"])
+def test_a_directory_of_another_user_is_ignored(where, compiled, quiet, part, tmp_path, monkeypatch):
+    cache.object_code(ir(1))
+    path = where if part == "where" else where.parent
+    if part == "link":
+        path = tmp_path / "link"
+        path.symlink_to(where)
+        monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(path))
+    os.chown(path, 12345, 12345, follow_symlinks=False)
+    assert is_ignored(path if part == "link" else where, compiled, f"{path} belongs to another user")
+
+
+def foreign_link(path):
+    real = path.with_name("real")
+    path.rename(real)
+    path.symlink_to(real)
+
+
+def foreign_fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def foreign_mode(path):
+    path.chmod(0o666)
+
+
+def foreign_size(path):
+    with path.open("r+b") as file:
+        file.truncate(cache._LARGEST + 1)
+
+
+def foreign_owner(path):
+    os.chown(path, 12345, 12345)
+
+
+@posix
+@pytest.mark.parametrize("damage", [foreign_link, foreign_fifo, foreign_mode, foreign_size,
+                                    pytest.param(foreign_owner, marks=root)])
+def test_files_that_are_not_the_users_own_are_made_again(where, compiled, damage):
+    code = cache.object_code(ir(1))
+    [entry] = cache.entries(where)
+    damage(entry.path)
+    del compiled[:]
+    assert cache.object_code(ir(1)) == code
+    assert compiled == [ir(1)]
+    assert cache.object_code(ir(1)) == code
+    assert compiled == [ir(1)]
+    assert stat.S_ISREG(entry.path.lstat().st_mode)
+    assert stat.S_IMODE(entry.path.lstat().st_mode) == 0o600
+
+
+@posix
+def test_directories_are_made_for_the_user_alone(where):
+    before = os.umask(0)
+    try:
+        cache.object_code(ir(1))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (where, where.parent)] == [0o700] * 2
+    assert cache.unwritable(where) is None

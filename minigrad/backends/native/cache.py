@@ -6,6 +6,9 @@ runs what an old one has made, where it would make it in another way. An entry c
 short, damaged or not ours is as good as absent. Whatever fails here (a directory that cannot be written, a full disk)
 costs a compilation and nothing else.
 
+The code is run, so it must be the user's own: a directory that is not, or that others may write to, is left alone, with
+one warning; so is a file that is not a plain one of the user's.
+
 Several processes may share a directory: an entry is written beside its place and then moved there, in one step.
 """
 
@@ -16,11 +19,14 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import at_user_line
+from . import trusted_files
 from .target import Target, compile_all, host, recipe
 
 _FORMAT = b"minigrad object 2\n"
@@ -29,6 +35,7 @@ _BENEATH = ("dims.py", "graph.py", "ops/random.py", "ops/scatter.py", "passes/fu
 _SUFFIX, _TEMPORARY = ".o", ".part"
 BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest go
 _PRUNE = "00"  # what the key of one write in 256 starts with: after it, the size is looked at
+_LARGEST = 2**26  # bytes of an entry
 _STALE = 3600  # seconds after which what a writer left half-written is nobody's
 
 
@@ -40,7 +47,7 @@ def directory() -> Path | None:
     """
     chosen = os.environ.get("MINIGRAD_CACHE_DIR")
     if chosen is not None:
-        return Path(chosen) if chosen.strip() else None
+        return Path(os.path.abspath(chosen)) if chosen.strip() else None
     base = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(base):  # the specification has relative ones ignored
         return Path(base) / "minigrad"
@@ -83,7 +90,7 @@ def written_of(what: str, make: Callable[[], tuple[str, Any]]) -> Want:
 
 def made(wants: Sequence[Want], target: Target | None = None) -> list[tuple[Any, bytes]]:
     """Return notes and object codes, each from disk if it is there; the others' texts are written and compiled."""
-    target, where = target or host(), directory()
+    target, where = target or host(), _trusted(directory())
     keys = [_key(want.what, target) for want in wants]
     found = {key: _noted(_read(where, key)) if where else None for key in keys}
     missing = {key: want for key, want in zip(keys, wants, strict=True) if found[key] is None}
@@ -94,6 +101,21 @@ def made(wants: Sequence[Want], target: Target | None = None) -> list[tuple[Any,
         if where:
             _write(where, key, json.dumps(note).encode() + b"\n" + code)
     return [found[key] for key in keys]
+
+
+_warned: set[Path] = set()
+
+
+def _trusted(where: Path | None) -> Path | None:
+    """Return the cache's directory, or None, with a warning for the first time, if what is in it may not be run."""
+    if where is None or (reason := trusted_files.distrust(where)) is None:
+        return where
+    if where not in _warned:
+        _warned.add(where)
+        warnings.warn(at_user_line(f"the cache of machine code in {where} is not used, because {reason}. Give "
+                                   "MINIGRAD_CACHE_DIR a directory of your own, or set it empty to keep no code"),
+                      RuntimeWarning, stacklevel=2)
+    return None
 
 
 def _noted(entry: bytes | None) -> tuple[Any, bytes] | None:
@@ -128,8 +150,10 @@ def _digest(data: bytes) -> bytes:
 def _read(where: Path, key: str) -> bytes | None:
     path = where / (key + _SUFFIX)
     try:
-        entry = path.read_bytes()
+        entry = trusted_files.read(path, _LARGEST)
     except OSError:
+        return None
+    if entry is None:
         return None
     code = entry[len(_FORMAT) + 32:]
     if entry[:len(entry) - len(code)] != _FORMAT + _checksum(key, code):
@@ -143,7 +167,7 @@ def _write(where: Path, key: str, code: bytes) -> None:
     """Write an entry, if that can be done."""
     path = where / (key + _SUFFIX)
     with contextlib.suppress(OSError):
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trusted_files.make_directory(where)
         handle, beside = tempfile.mkstemp(_TEMPORARY, dir=where)
         try:
             with open(handle, "wb") as file:
@@ -178,7 +202,7 @@ def _files(where: Path) -> Iterator[Entry]:
         for file in found:
             if file.name.endswith((_SUFFIX, _TEMPORARY)):
                 with contextlib.suppress(OSError):  # another process has just removed it
-                    status = file.stat()
+                    status = file.stat(follow_symlinks=False)
                     yield Entry(Path(file.path), status.st_size, status.st_mtime)
 
 
@@ -213,9 +237,11 @@ def _remove(file: Entry) -> bool:
 
 
 def unwritable(where: Path) -> str | None:
-    """Return why nothing can be written to a directory, in words, or None if it can."""
+    """Return why nothing is written to a directory, in words, or None if entries are."""
+    if reason := trusted_files.distrust(where):
+        return reason
     try:
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trusted_files.make_directory(where)
         with tempfile.TemporaryFile(dir=where) as file:
             file.write(b"\0")
     except OSError as error:

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minigrad as mg
 from minigrad import draw, text
 from minigrad.dims import Dim
+from minigrad.draw import shelves
 from minigrad.draw.layout import arrange, rank
 from minigrad.graph import Graph, Node, full
 from minigrad.ops.constants import constant
@@ -429,3 +431,36 @@ def test_show_opens_no_browser_in_the_terminal(browser, monkeypatch):
     draw.show(model()[0])
     time.sleep(0.05)
     assert not browser
+
+
+def softmax_network(layers):
+    def loss(params, x, label):
+        for w, b in params[:-1]:
+            x = np.tanh(x @ w + b)
+        z = x @ params[-1][0] + params[-1][1]
+        z = z - z.max()
+        return np.log(np.exp(z).sum()) - z[label]
+
+    params = [(np.ones((8, 8)), np.ones(8))] * layers
+    return mg.trace(mg.grad(mg.mean_loss(loss, (None, 0, 0))))(params, np.ones((5, 8)), np.arange(5))
+
+
+@pytest.mark.parametrize(("layers", "width"), [(2, 1300), (6, 3000), (20, 3600)])
+def test_components_stand_close_and_detached_boxes_in_rows(layers, width):
+    graph = softmax_network(layers)
+    root = parse(draw.graph_svg(graph))
+    assert float(root.get("width")) < width
+    test_boxes_do_not_overlap_and_lie_inside(graph)
+    test_every_node_is_shown_once(graph)
+
+
+def test_detached_columns():
+    edges = [(0, 2), (2, 4), (1, 5), (6, 7)]
+    assert shelves.detached(edges, [0, 1, 1, 0, 2, 3, 2, 3]) == ([(3,)], [(1, 5), (6, 7)])
+    assert shelves.detached([], [0]) == ([], [])
+
+
+def test_shelves_wrap_at_the_width():
+    corners, height = shelves.shelves([(0,), (1, 2), (3,)], [(10, 5), (20, 5), (10, 5), (10, 5)], 35, 3, 2)
+    assert corners == {0: (0, 0), 1: (13, 0), 2: (18, 7), 3: (0, 14)}
+    assert height == 19

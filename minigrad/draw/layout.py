@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from .order import fewest_crossings
+from .shelves import detached, shelves
 
 Edge = tuple[int, int]
 
@@ -21,6 +22,8 @@ _APART = 26.0  # between two boxes of a layer
 _LANES = 16.0  # between two passing edges, or an edge and a box
 _GAP = 30.0  # between layers, at least
 _PORTS = 22.0  # between two edges that enter one box, at most
+_ROW = 6  # boxes without a place in the graph that may stand in the first or last layer
+_NARROW = 900.0  # width that rows of such boxes may take in any drawing
 
 
 @dataclass
@@ -109,10 +112,49 @@ def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: 
     """
     if not sizes:
         return Layout([], [], 0.0, 0.0, [], [])
+    first, last = detached(edges, ranks)
+    if len(first) <= _ROW and len(last) <= _ROW:
+        return _layered(sizes, edges, ranks, unordered)
+    # A network of many parameters has as many boxes at the top and at the bottom, most of them far from what uses or
+    # makes them and so without an edge to it. They stand in rows of the drawing's width, not in one row of their own.
+    apart = {v for column in (*first, *last) for v in column}
+    kept = [v for v in range(len(sizes)) if v not in apart]
+    place = {v: i for i, v in enumerate(kept)}
+    levels = {r: i for i, r in enumerate(sorted({ranks[v] for v in kept}))}
+    inner = _layered([sizes[v] for v in kept], [(place[u], place[v]) for u, v in edges if u in place],
+                     [levels[ranks[v]] for v in kept], {place[v] for v in unordered if v in place})
+    width = max(inner.width, _NARROW)
+    above, above_height = shelves(first, sizes, width, _APART, _GAP)
+    below, below_height = shelves(last, sizes, width, _APART, _GAP)
+    down = above_height + _GAP if first else 0.0
+    under = down + inner.height + (_GAP if last else 0.0)
+    x, y = [0.0] * len(sizes), [0.0] * len(sizes)
+    for v, i in place.items():
+        x[v], y[v] = inner.x[i], inner.y[i] + down
+    for corners, shift in ((above, 0.0), (below, under)):
+        for v, (left, top) in corners.items():
+            x[v], y[v] = left, top + shift
+    curves = [(a, start + down, low + down, b, high + down, end + down) for a, start, low, b, high, end in inner.curves]
+    heads = [(a, end + down) for a, end in inner.heads]
+    for u, v in edges:
+        if u in apart:
+            start, middle = y[u] + sizes[u][1], x[u] + sizes[u][0] / 2
+            curves.append((middle, start, start, middle, y[v], y[v]))
+            heads.append((middle, y[v]))
+    right = max(x[v] + sizes[v][0] for v in range(len(sizes)))
+    return Layout(x, y, max(right, inner.width), under + below_height, curves, heads)
+
+
+def _layered(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: Sequence[int],
+             unordered: Collection[int]) -> Layout:
+    """Return the layered drawing of boxes that belong together."""
+    if not sizes:
+        return Layout([], [], 0.0, 0.0, [], [])
     net = _Net(sizes, edges, ranks)
     net.layers = fewest_crossings(net.layers, net.links, net.above, net.below)
     net.place_ports(unordered)
     net.place()
+    net.close_up()
     return net.layout()
 
 
@@ -274,6 +316,35 @@ class _Net:
         at = max(low, min(at, high))
         for v, shift in run:
             self.x[v] = at - shift
+
+    def close_up(self) -> None:
+        """Move components that no edge holds towards the ones on their left, as far as every layer has room."""
+        component = list(range(len(self.x)))
+
+        def root(v: int) -> int:
+            while component[v] != v:
+                component[v] = component[component[v]]
+                v = component[v]
+            return v
+
+        for u, v in self.links:
+            component[root(u)] = root(v)
+        for layer in self.layers:  # what stands between two boxes of a component moves with it
+            spans: dict[int, int] = {}
+            for i, v in enumerate(layer):
+                for u in layer[spans.get(root(v), i):i]:
+                    component[root(u)] = root(v)
+                spans[root(v)] = i
+        groups: dict[int, list[int]] = defaultdict(list)
+        for v in range(len(self.x)):
+            groups[root(v)].append(v)
+        left = {v: u for layer in self.layers for u, v in itertools.pairwise(layer)}
+        for group in sorted(groups.values(), key=lambda g: min(self.x[v] for v in g)):
+            inside = set(group)
+            room = min((self.x[v] - self.x[left[v]] - self._gap(left[v], v) for v in group
+                        if v in left and left[v] not in inside), default=0.0)
+            for v in group if room > 0 else ():
+                self.x[v] -= room
 
     def layout(self) -> Layout:
         """Give layers their heights, and collect the boxes' corners and the edges' pieces."""

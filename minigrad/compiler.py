@@ -24,6 +24,7 @@ from .transforms.devices import namespace, on_device
 from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, trace_symbolic, tracing
 
 BACKENDS = ("auto", *backends.BACKENDS)
+MAXSIZE = 128  # programs that a compiled function keeps
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
 
@@ -61,7 +62,7 @@ class Compiled:
     Attributes
     ----------
     entries : list of Entry
-        The programs so far: one per structure, dtypes and static shapes.
+        The programs that are kept: one per structure, dtypes and static shapes, the latest used last.
     graph : Graph
         What was traced, of the latest entry.
     source : str
@@ -73,13 +74,17 @@ class Compiled:
     """
 
     def __init__(self, f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
-                 **options: Any):
+                 maxsize: int | None = MAXSIZE, **options: Any):
         functools.update_wrapper(self, f)
         unknown = set(without) - {name for name, _ in passes.PASSES}
         if unknown:
             raise MinigradError(at_user_line(f"no pass {', '.join(sorted(unknown))}; there are "
                                              f"{', '.join(name for name, _ in passes.PASSES)}"))
+        if maxsize is not None and (isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1):
+            raise MinigradError(at_user_line(f"maxsize must be an int of at least 1, or None for no bound, got "
+                                             f"{maxsize!r}"))
         self._f = f
+        self._maxsize = maxsize
         self._without = tuple(without)
         if strange := options.keys() - {"precision"} or (options.keys() if backend not in ("auto", "cupy") else set()):
             raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; 'cupy' "
@@ -88,6 +93,7 @@ class Compiled:
         self._follows = backend == "auto"
         self._options = options
         self._entries: dict[Any, list[Entry]] = {}
+        self._used: dict[Entry, Any] = {}  # to the entry's key in `_entries`, the latest used last
         self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
         self._latest: Entry | None = None
         self._lock = threading.RLock()
@@ -97,7 +103,7 @@ class Compiled:
 
     @property
     def entries(self) -> list[Entry]:
-        return [e for group in self._entries.values() for e in group]
+        return list(self._used)
 
     def _backend_for(self, leaves: Collection[Any]) -> str:
         """Return what runs on such arguments: ``auto`` follows the arrays."""
@@ -190,9 +196,29 @@ class Compiled:
                                               "example"))
             if len(self._bound) >= _REMEMBERED:
                 self._bound.clear()
+            self._use(entry, kinds)
             self._bound[key] = entry, sizes
-            self._latest = entry
             return entry, sizes
+
+    def _use(self, entry: Entry, kinds: Any) -> None:
+        """Make an entry the latest one; drop the one unused for longest where a new one is too many.
+
+        Calls of known shapes do not come by here, so that they cost nothing more. Therefore all shapes are forgotten
+        with each new entry once there are as many as may be: then what is in use comes by again, before the next drop.
+        A thread that runs a dropped program holds it meanwhile.
+        """
+        new = self._used.pop(entry, None) is None
+        self._used[entry] = kinds
+        self._latest = entry
+        if not new or self._maxsize is None or len(self._used) < self._maxsize:
+            return
+        self._bound.clear()
+        if len(self._used) > self._maxsize:
+            oldest = next(iter(self._used))
+            group = self._entries[kinds := self._used.pop(oldest)]
+            group.remove(oldest)
+            if not group:
+                del self._entries[kinds]
 
     def _trace(self, args: tuple, kwargs: dict, kinds: Any) -> Entry:
         with self._lock, _uncollected():
@@ -208,7 +234,7 @@ class Compiled:
             entry = Entry(graph, points, frozenset(i for i in points if scalars[i]),
                           (*notes, *stages, *program.stages), program, backend)
             self._entries.setdefault(kinds, []).append(entry)
-            self._latest = entry
+            self._use(entry, kinds)
             return entry
 
 
@@ -269,7 +295,8 @@ def _static_kind(x: Any) -> Any:
     return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
 
 
-def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (), **options: Any) -> Compiled:
+def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
+            maxsize: int | None = MAXSIZE, **options: Any) -> Compiled:
     """Compile a function: one trace per structure, dtypes and static shapes, and any batch size after that.
 
     Parameters
@@ -282,6 +309,9 @@ def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[st
         run, and the environment variable ``MINIGRAD_BACKEND`` may say otherwise.
     without : collection of str
         Names of passes to leave out, such as ``"contract"``; `lower` is needed by none but the speed.
+    maxsize : int, optional
+        How many programs are kept (128), one per structure, dtypes and static shapes; beyond it, the one unused for
+        longest goes, and is traced again when it is needed. None keeps all.
     **options
         Of the backend. ``cupy`` has ``precision="highest"`` or ``"tf32"``: how products of float32 matrices round.
 
@@ -301,4 +331,4 @@ def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[st
     >>> step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0, 0))))
     >>> value, gradient = step(params, X, y)
     """
-    return Compiled(f, backend, without, **options)
+    return Compiled(f, backend, without, maxsize, **options)

@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import threading
+import weakref
 
 import numpy as np
 import optree
@@ -228,6 +229,88 @@ def test_another_dtype_or_static_shape_is_another_program(change):
     for X in (data(4), change(data(4)), change(data(6)), data(6)):
         same(compiled(X), f(X))
     assert len(compiled.entries) == 2
+
+
+def of_length(n):
+    return np.arange(1.0, n + 1)
+
+
+def lengths(compiled):
+    return [e.graph.inputs[0].shape[0] for e in compiled.entries]
+
+
+def squares(x):
+    return np.sum(x**2) + len(x)
+
+
+def test_the_program_unused_for_longest_goes():
+    compiled = mg.compile(squares, maxsize=3)
+    for n in (1, 2, 3):
+        compiled(of_length(n))
+    compiled(of_length(1))
+    compiled(of_length(4))
+    assert lengths(compiled) == [3, 1, 4]
+    for n in (1, 3, 5, 2, 4, 1, 3):
+        assert compiled(of_length(n)) == squares(of_length(n))
+        assert lengths(compiled)[-1] == n
+        assert len(compiled.entries) == sum(map(len, compiled._entries.values())) == 3
+        assert {e for e, _ in compiled._bound.values()} <= set(compiled.entries)
+
+
+def test_a_dropped_program_leaves_memory():
+    compiled = mg.compile(squares, maxsize=2)
+    compiled(of_length(3))
+    entry = weakref.ref(compiled.entries[0])
+    for n in range(4, 8):
+        compiled(of_length(n))
+    gc.collect()
+    assert entry() is None
+
+
+def test_the_bound_of_programs_is_documented_and_checked():
+    assert str(mg.compiler.MAXSIZE) in mg.compile.__doc__
+    everything = mg.compile(squares, maxsize=None, backend="numpy")
+    for n in range(1, mg.compiler.MAXSIZE + 3):
+        everything(of_length(n))
+    assert len(everything.entries) == mg.compiler.MAXSIZE + 2
+    for wrong in (0, -1, 2.0, True, "3"):
+        with pytest.raises(mg.MinigradError, match=r"test_compiler.py:\d+: maxsize must be an int of at least 1"):
+            mg.compile(squares, maxsize=wrong)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_dropping_a_program_while_other_threads_run_it(backend):
+    compiled = mg.compile(lambda x: np.sum(np.sin(x) ** 2) + np.sum(np.cos(x) ** 2), maxsize=1, backend=backend)
+    wrong, barrier = [], threading.Barrier(4)
+
+    def work(seed):
+        barrier.wait()
+        for n in np.random.default_rng(seed).integers(1, 6, 40):
+            value = compiled(of_length(n))
+            if not np.isclose(value, n):
+                wrong.append((n, value))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert len(compiled.entries) == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the size is read from /proc")
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_compiling_one_program_again_takes_no_memory(backend):
+    def work(times):
+        for _ in range(times):
+            mg.compile(mg.value_and_grad(mg.mean_loss(loss, (None, 0))), backend=backend)(W, data(4))
+        gc.collect()
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
+    before = work(80)
+    assert (work(160) - before) / 160 < 4000, "bytes each"
 
 
 def test_another_structure_is_another_program():

@@ -167,6 +167,38 @@ def test_code_goes_with_its_library():
     assert size() - before < 50 * 2**20, "of 200 MB"
 
 
+def test_linkers_go_with_their_libraries():
+    code = target.compile_ir("define void @f() {\n ret void\n}")
+    kept = target.load([code])
+    before = len(target._Linker._all)
+    for _ in range(4 * target._LIBRARIES):
+        target.load([code]).address("f")
+    gc.collect()
+    assert len(target._Linker._all) <= before + 1
+    function(kept, "f", None)()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the size is read from /proc")
+def test_loading_and_compiling_again_takes_no_memory():
+    text = "define void @f() {\n ret void\n}"
+    code = target.compile_ir(text)
+
+    def resident():
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    def grown(work, times):
+        for _ in range(100):
+            work()
+        before = resident()
+        for _ in range(times):
+            work()
+        return (resident() - before) / times
+
+    assert grown(lambda: target.load([code]).address("f"), 500) < 2000, "bytes a time, of 9,300 with one linker"
+    assert grown(lambda: target.compile_ir(text), 300) < 3000, "bytes a time, of 5,500 with new tools"
+
+
 def test_all_at_once_is_one_after_the_other():
     texts = [LANES.replace("@scale", f"@scale{k}") for k in range(12)]
     assert target.compile_all(texts) == [target.compile_ir(text) for text in texts]

@@ -5,6 +5,7 @@ independent with the small code model: constants are read beside the code, and c
 library, BLAS) go through stubs that the linker makes, so that no distance matters.
 """
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -14,9 +15,10 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import Unsupported
 from .cpus import usable_cpus
@@ -27,6 +29,7 @@ _names = itertools.count()
 _PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine")  # more makes no shorter code of kernels
 _CODE = {"opt": 2, "reloc": "pic", "codemodel": "small"}
 _COMPILERS = 8  # threads that compile at the same time
+_LIBRARIES = 64  # of one linker
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,8 @@ class Library:
         for name, address in symbols.items():
             builder.import_symbol(name, address)
         with lock:
-            self._library = builder.link(_jit(), self._name)
+            self._linker = _Linker.next()
+            self._library = builder.link(self._linker.jit, self._name)
 
     def address(self, name: str) -> int:
         """Return the address of a function or of data that the code defines.
@@ -193,7 +197,7 @@ class Library:
         """
         with lock:
             if name not in self._trackers:
-                self._trackers[name] = _jit().lookup(self._name, name)
+                self._trackers[name] = self._linker.jit.lookup(self._name, name)
             return self._trackers[name][name]
 
     def keep(self) -> None:
@@ -243,25 +247,40 @@ def _machine(target: Target, **more: Any) -> Any:
 def _emit(text: str, target: Target, as_text: bool = False) -> bytes:
     """Compile a module, in a context and with a machine of its own, so that several threads can do so at once."""
     llvm = _llvm()
-    machine = _machine(target)
-    module = llvm.parse_assembly(text, llvm.create_context())
-    module.triple = target.triple
-    module.data_layout = str(machine.target_data)
-    module.verify()
-    passes = llvm.create_new_module_pass_manager()
-    for name in _PASSES:
-        getattr(passes, f"add_{name}_pass")()
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
-    _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
-    with llvm.ffi.OutputString() as error:
-        buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, not as_text, error)
-        if not buffer:
-            raise RuntimeError(str(error))
+    with _tools(target) as (machine, passes):
+        module = llvm.parse_assembly(text, llvm.create_context())
+        module.triple = target.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
+        _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
+        with llvm.ffi.OutputString() as error:
+            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, not as_text, error)
+            if not buffer:
+                raise RuntimeError(str(error))
     try:
         library = llvm.ffi.lib
         return ctypes.string_at(library.LLVMPY_GetBufferStart(buffer), library.LLVMPY_GetBufferSize(buffer))
     finally:
         library.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+_idle: dict[Target, list[tuple[Any, Any]]] = {}
+
+
+@contextlib.contextmanager
+def _tools(target: Target) -> Iterator[tuple[Any, Any]]:
+    """Lend a machine and a pass manager that no other thread uses; both are used again, as LLVM leaks part of each."""
+    idle = _idle.setdefault(target, [])
+    try:
+        tools = idle.pop()
+    except IndexError:
+        passes = _llvm().create_new_module_pass_manager()
+        for name in _PASSES:
+            getattr(passes, f"add_{name}_pass")()
+        tools = _machine(target), passes
+    yield tools
+    idle.append(tools)  # not after an error, which may leave them unfit
 
 
 @functools.cache
@@ -278,12 +297,37 @@ def _unlocked(name: str) -> Any:
     return function
 
 
-@functools.cache
-def _jit() -> Any:
-    """Return the linker and its memory, one for the process; it is never given back, as its code may be running."""
-    jit = _llvm().create_lljit_compiler(_machine(host(), jit=True), use_jit_link=True)
-    _keep(jit)
-    return jit
+class _Linker:
+    """A linker and its memory, for a bounded number of libraries.
+
+    LLVM keeps about 10 kB of each library that it has linked, also of one that is gone, and gives that back with the
+    linker alone. So a linker goes with the last of its libraries.
+    """
+
+    _latest: ClassVar["_Linker | None"] = None
+    _all: ClassVar["weakref.WeakSet[_Linker]"] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self.jit = _llvm().create_lljit_compiler(_machine(host(), jit=True), use_jit_link=True)
+        self._left = _LIBRARIES
+        self._all.add(self)
+
+    @classmethod
+    def next(cls) -> "_Linker":
+        """Return the linker of one more library. The lock is held."""
+        if cls._latest is None or not cls._latest._left:
+            cls._latest = cls()
+        cls._latest._left -= 1
+        return cls._latest
+
+    @classmethod
+    def _at_exit(cls) -> None:
+        """Keep the linkers that are left: their code may be running when the interpreter ends."""
+        for linker in cls._all:
+            _keep(linker)
+
+
+atexit.register(_Linker._at_exit)
 
 
 def _keep(thing: Any) -> None:

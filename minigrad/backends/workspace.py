@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -166,11 +166,30 @@ def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping
         elif i.kind == "view":
             have[i.name] = n.prim.eval(np, *([have[i.source]] + [None] * (len(n.inputs) - 1)),
                                        **concrete(n.params, sizes))
-        elif n in held:
-            have[i.name] = held[n].bind(sizes)
         else:
-            have[i.name] = partial(n.prim.eval, np, **concrete(n.params, sizes))
+            evaluation = held[n].bind(sizes) if n in held else partial(n.prim.eval, np, **concrete(n.params, sizes))
+            have[i.name] = evaluation if n in plan.place else owning(evaluation)
     return tuple(have[name] for name in wanted)
+
+
+def owning(evaluation: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the evaluation with results that own their memory.
+
+    Some evaluations hand on an operand, or a view of one: a loop of no turn its initial state, say. The plan counts
+    results as new memory, and reuses that of an operand after its last reader.
+    """
+
+    def own(*xs: Any) -> Any:
+        made = evaluation(*xs)
+        return tuple([_own(x, xs) for x in made]) if isinstance(made, tuple) else _own(made, xs)
+
+    return own
+
+
+def _own(made: Any, xs: Sequence[Any]) -> Any:
+    if made.flags.owndata:  # what lies in the arena never does
+        return made
+    return made.copy() if any(np.may_share_memory(made, x) for x in xs if isinstance(x, np.ndarray)) else made
 
 
 def _leaf(node: Any, sizes: Mapping[Symbol, int]) -> np.ndarray:

@@ -149,8 +149,9 @@ class Opaque:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
 
-def checked(name: str, values: Sequence[Any], lead: tuple[int, ...], result: Sequence[tuple[Any, np.dtype]]) -> tuple:
-    """Return what a callback returned as arrays, which must be of the stated types."""
+def checked(name: str, values: Sequence[Any], lead: tuple[int, ...], result: Sequence[tuple[Any, np.dtype]]
+            ) -> list[np.ndarray]:
+    """Return a callback's results as arrays, after a check that they have the stated types."""
     if len(values) != len(result):
         raise ShapeError(f"callback {name}: it returned {len(values)} arrays, and was stated to return {len(result)}")
     arrays = []
@@ -163,7 +164,7 @@ def checked(name: str, values: Sequence[Any], lead: tuple[int, ...], result: Seq
             raise DtypeError(f"callback {name}: it returned {array.dtype.name}, and was stated to return {dtype.name}. "
                              "State what it returns, or cast it there.")
         arrays.append(array)
-    return tuple(arrays)
+    return arrays
 
 
 def _callback_type(*types: ArrayType, function: Opaque, result: tuple, batches: tuple, vectorized: bool) -> TupleType:
@@ -172,27 +173,28 @@ def _callback_type(*types: ArrayType, function: Opaque, result: tuple, batches: 
 
 
 def _callback_eval(xp: Any, *xs: Any, function: Opaque, result: tuple, batches: tuple, vectorized: bool) -> tuple:
-    arrays = [_frozen(x) for x in xs]
+    # Copies both ways: the function may keep its arguments, and may return one array of its own at every call.
+    arrays = [_frozen(np.array(on_host(x))) for x in xs]
     lead = tuple(size for size, _ in batches)
+    out = tuple(np.zeros((*lead, *shape), dtype) for shape, dtype in result)
     if vectorized and batches:
         wide = []
         for k, a in enumerate(arrays):
             at = tuple(i for i, (_, mapped) in enumerate(batches) if not mapped[k])
             a = np.expand_dims(a, at)
             wide.append(_frozen(np.broadcast_to(a, (*lead, *a.shape[len(lead):]))))
-        out = checked(repr(function), function.function(*wide), lead, result)
+        calls = [((), lead, wide)]
     else:
-        rows = [checked(repr(function), function.function(*(
-            a[tuple(i for i, (_, mapped) in zip(at, batches, strict=True) if mapped[k])]
-            for k, a in enumerate(arrays))), (), result) for at in np.ndindex(lead)]
-        out = tuple(np.stack([r[i] for r in rows]).reshape((*lead, *shape)) if rows else np.zeros((*lead, *shape),
-                                                                                                  dtype)
-                    for i, (shape, dtype) in enumerate(result))
+        calls = ((at, (), [a[tuple(i for i, (_, mapped) in zip(at, batches, strict=True) if mapped[k])]
+                           for k, a in enumerate(arrays)]) for at in np.ndindex(lead))
+    for at, own, given in calls:
+        for o, value in zip(out, checked(repr(function), function.function(*given), own, result), strict=True):
+            o[at] = value
     return out if xp is np else tuple(map(xp.asarray, out))
 
 
-def _frozen(x: Any) -> np.ndarray:
-    view = on_host(x).view()
+def _frozen(array: np.ndarray) -> np.ndarray:
+    view = array.view()
     view.flags.writeable = False
     return view
 

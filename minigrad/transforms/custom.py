@@ -179,7 +179,7 @@ def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: 
     ----------
     function : callable
         Takes and returns pytrees of ndarrays. It must depend on its arguments alone: equal calls may be made once.
-        The arrays that it is given are read-only.
+        The arrays that it is given are read-only copies, which it may keep.
     result : pytree of types or arrays
         What it returns: ``mg.f64[3]``, or an array of that shape and dtype.
     *args : pytrees of arrays
@@ -209,7 +209,8 @@ def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: 
 
     flat.__name__ = function_name(function)
     if not tracing():
-        return optree.tree_unflatten(out_tree, ops.checked(flat.__name__, flat(*map(np.asarray, leaves)), (), stated))
+        return optree.tree_unflatten(out_tree, ops.callback.eval(
+            np, *map(np.asarray, leaves), function=ops.Opaque(flat), result=stated, batches=(), vectorized=False))
     node = ops.callback(*(as_array(x)._node for x in leaves), function=ops.Opaque(flat), result=stated, batches=(),
                         vectorized=bool(vectorized))
     return optree.tree_unflatten(out_tree, [Array(p) for p in parts(node)])

@@ -193,6 +193,71 @@ def test_fori():
     close(mg.vmap(lambda n: mg.fori_loop(0, n, lambda i, s: s + i, 0))(np.array([0, 3, 5])), np.array([0, 3, 10]))
 
 
+BACKENDS = ("numpy", "native")
+ROW = np.array([1.0, 2.0, 3.0])
+
+
+def twice_read(r):
+    """Return what needs the memory of `r` twice: once while another value of its size is made."""
+    return np.cumsum(r) + r
+
+
+NO_TURNS = {
+    "fori": lambda s, n: mg.fori_loop(0, 0, lambda i, s: s * 2, s),
+    "fori of a traced count": lambda s, n: mg.fori_loop(0, n, lambda i, s: s * 2, s),
+    "scan of length 0": lambda s, n: mg.scan(lambda c, _: (c * 2, c), s, length=0)[0],
+    "scan over no rows": lambda s, n: mg.scan(lambda c, x: (c * x, c), s, s[:0])[0],
+    "while that is done": lambda s, n: mg.while_loop(lambda s: s[0] > 9, lambda s: s * 2, s),
+    "a loop in a loop": lambda s, n: mg.fori_loop(
+        0, 1, lambda i, s: twice_read(mg.fori_loop(0, n, lambda i, s: s * 2, s * 1.0)), s),
+    "one state twice": lambda s, n: sum(mg.fori_loop(0, n, lambda i, s: (s[1], s[0]), (s, s))) * 0.5,
+    "a view": lambda s, n: mg.fori_loop(0, n, lambda i, s: s * 2, s[::-1])[::-1],
+    "a branch": lambda s, n: mg.cond(n > 0, lambda s: s * 2, lambda s: s, s),
+    "a branch per row": lambda s, n: mg.vmap(lambda v: mg.cond(v > 9.0, lambda v: v * 2, lambda v: v, v))(s),
+    "a checkpoint": lambda s, n: mg.checkpoint(lambda s: (s, s * n))(s)[0],
+}
+
+
+@pytest.mark.parametrize("without", [(), ("simplify", "tidy", "prune")], ids=["all passes", "few passes"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", NO_TURNS)
+def test_a_loop_of_no_turn_copies_its_state(name, backend, without):
+    def f(x, n):
+        return twice_read(NO_TURNS[name](np.sin(x), n))
+
+    def want(s):
+        s = np.cumsum(s) + s if name == "a loop in a loop" else s
+        return np.cumsum(s) + s
+
+    x = ROW.copy()
+    close(mg.compile(f, backend, without)(x, 0), want(np.sin(ROW)))
+    close(x, ROW)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["fori", "scan of length 0", "scan over no rows", "a branch", "a branch per row",
+                                  "a checkpoint"])
+def test_a_loop_of_no_turn_copies_its_cotangent(name, backend):
+    def f(x, n):
+        return twice_read(NO_TURNS[name](np.sin(x), n)).sum()
+
+    slope = np.cos(ROW) * [4, 3, 2]
+    close(mg.compile(mg.grad(f), backend)(ROW, 0), slope)
+    close(mg.compile(mg.grad(lambda x: np.sin(mg.grad(f)(x, 0)).sum()), backend)(ROW),
+          np.cos(slope) * -np.sin(ROW) * [4, 3, 2])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loop_of_no_turn_copies_its_state_per_example(backend):
+    rows = rng.normal(size=(5, 3))
+    want = np.array([(np.cumsum(np.sin(r)) + np.sin(r)).sum() for r in rows])
+    for n, axis in ((np.zeros(5, int), 0), (0, None)):
+        f = mg.vmap(lambda x, n: twice_read(NO_TURNS["fori of a traced count"](np.sin(x), n)).sum(), (0, axis))
+        close(mg.compile(f, backend)(rows, n), want)
+    f = mg.vmap(lambda x: twice_read(NO_TURNS["scan of length 0"](np.sin(x), 0)).sum())
+    close(mg.compile(mg.microbatch(f, 2), backend)(rows), want)
+
+
 # -- bad input ----------------------------------------------------------------------------------------------
 
 

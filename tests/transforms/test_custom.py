@@ -217,6 +217,52 @@ def test_a_callback_has_the_derivative_that_it_is_given():
     mg.check_primitive(ruled, X)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_callback_may_keep_its_arguments_and_return_them(backend, vectorized):
+    kept = []
+
+    def keep(x):
+        kept.append(x)
+        return x
+
+    def f(x):
+        r = mg.callback(keep, x, np.sin(x), vectorized=vectorized)
+        return np.cumsum(r) * 0.1 + r
+
+    rows, want = rng.normal(size=(3, 4)), []
+    for x in rows:
+        np.testing.assert_allclose(mg.compile(f, backend)(x), np.cumsum(np.sin(x)) * 0.1 + np.sin(x))
+        want.append(np.sin(x))
+    np.testing.assert_allclose(kept, want)
+    kept.clear()
+    np.testing.assert_allclose(mg.compile(mg.vmap(f), backend)(rows), np.cumsum(np.sin(rows), 1) * 0.1 + np.sin(rows))
+    np.testing.assert_allclose(np.reshape(kept, (3, 4)), np.sin(rows))
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_callback_may_return_one_array_at_every_call(vectorized):
+    room = np.zeros((3, 4))
+
+    def double(x):
+        return np.multiply(x, 2, out=room if x.ndim > 1 else room[0])
+
+    def f(x):
+        y = mg.callback(double, x, np.sin(x), vectorized=vectorized)
+        return y, mg.callback(double, x, np.cos(x), vectorized=vectorized) + y
+
+    rows = rng.normal(size=(3, 4))
+    want = np.sin(rows) * 2, np.sin(rows) * 2 + np.cos(rows) * 2
+    for g in (mg.vmap(f), mg.compile(mg.vmap(f)), mg.compile(mg.vmap(f), "numpy")):
+        found = g(rows)
+        room[...] = np.nan
+        np.testing.assert_allclose(found, want)
+    x = rows[0].copy()
+    y = mg.callback(lambda x: x, x, x)
+    x[...] = 0
+    np.testing.assert_array_equal(y, rows[0])
+
+
 # -- primitive ---------------------------------------------------------------------------------------------
 
 
@@ -248,6 +294,14 @@ def test_a_name_that_others_have_too_means_what_its_owner_says(declare, name, ba
     scaled = declare(name, lambda xp, x: x * 100)
     f = mg.compile(lambda x: scaled(np.sin(x)) + 1, backend=backend)
     np.testing.assert_allclose(f(X), np.sin(X) * 100 + 1)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_a_primitive_may_return_its_operand_or_a_view(declare, backend):
+    for name, at in (("same", slice(None)), ("turned", slice(None, None, -1))):
+        prim = declare(name, lambda xp, x, at=at: x if at == slice(None) else x[at], result=lambda t: t)
+        f = mg.compile(lambda x, prim=prim: (lambda r: np.cumsum(r) + r)(prim(np.sin(x))), backend)
+        np.testing.assert_allclose(f(X), np.cumsum(np.sin(X)[at]) + np.sin(X)[at])
 
 
 def test_a_primitive_with_a_type_rule_and_a_forward_rule(declare):

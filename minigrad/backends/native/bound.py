@@ -15,7 +15,7 @@ from ...passes.lower import canonical
 from ...walk import concrete, evaluate
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
-from ..workspace import ALIGN
+from ..workspace import ALIGN, owning
 from . import blas, gemm, scan, steps
 from .access import View
 from .products import gemm_args
@@ -318,7 +318,7 @@ class Bound:
             out = self._root_getter(node)
             self.stretches.append(lambda: np.copyto(out(), evaluate_(*(x() for x in xs))))
             return
-        self.stretches.append(partial(self._keep, node, evaluate_, xs, self.recipe.made[node]))
+        self.stretches.append(partial(self._keep, node, owning(evaluate_), xs, self.recipe.made[node]))
 
     def _keep(self, node: Node, evaluation: Callable[..., Any], xs: list[Callable[[], Any]],
               parts: list[tuple[int | None, int]]) -> None:

@@ -314,6 +314,8 @@ class Graph:
             raise GraphError(f"{self.name}: {len(self.inputs)} inputs, {len(self.names)} names; "
                              f"{len(self.outputs)} outputs, {len(self.out_names)} names")
         mine = set(self.inputs)
+        if len(mine) != len(self.inputs):
+            raise GraphError(f"{self.name}: one node is two of its inputs")
         for node in self.nodes:
             if node.prim.name == "input":
                 if node not in mine:

@@ -178,11 +178,8 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     forward = set(walk.dependent(outputs, inputs))
     forward |= {n for n in walk.reachable([*back.values()]) if n.prim.name == "proj" and n.inputs[0] in forward}
     fresh = {*d_carry.values(), *d_made.values()}
-    read = []
-    for n in walk.reachable([*back.values()]):
-        if n not in forward and n not in fresh:
-            read += [i for i in n.inputs if i in forward and i not in read]
-    read += [n for n in back.values() if n in forward and n not in read]
+    read = [i for n in walk.reachable([*back.values()]) if n not in forward and n not in fresh for i in n.inputs]
+    read = dict.fromkeys(n for n in (*read, *back.values()) if n in forward)
     shared_inputs = set(inputs[:n_shared])
     kept = [n for n in read if n not in shared_inputs and n not in inputs[first_slice:]]
     ahead = scan(*xs, body=body.replace(outputs=(*outputs, *kept), out_names=()), counts=counts, length=length,

@@ -1,5 +1,7 @@
 """Branches and loops against the Python they stand for."""
 
+import math
+
 import numpy as np
 import optree
 import pytest
@@ -191,6 +193,34 @@ def test_fori():
     close(mg.fori_loop(0, 5, lambda i, s: s * 2 + i, 1.0), 58)
     close(mg.grad(lambda x: mg.fori_loop(0, 5, lambda i, s: s * x, 1.0))(2.0), 80)
     close(mg.vmap(lambda n: mg.fori_loop(0, n, lambda i, s: s + i, 0))(np.array([0, 3, 5])), np.array([0, 3, 10]))
+
+
+REPEATS = {  # a step that reads its carry twice, and the power of it that it makes
+    "product": (lambda c: c * c, 2),
+    "einsum": (lambda c: np.einsum("i,i->", np.stack([c, c]), np.stack([c, c])) / 2, 2),
+    "cond": (lambda c: mg.cond(c > 0, lambda a, b: a * b, lambda a, b: a - b, c, c), 2),
+    "fori_loop": (lambda c: mg.fori_loop(0, 1, lambda j, v: v * c, c), 2),
+    "scan": (lambda c: mg.scan(lambda v, y: (v * y, None), c, np.stack([c, c]))[0], 3),
+    "checkpoint": (mg.checkpoint(lambda c: c * c), 2),
+    "stack": (lambda c: np.prod(np.stack([c, c, c])), 3),
+    "solve": (lambda c: np.linalg.solve(np.eye(2) / c, np.stack([c, c]))[0], 2),
+}
+
+
+@pytest.mark.parametrize("name", REPEATS)
+def test_higher_derivatives_of_steps_that_read_a_value_twice(name):
+    step, power = REPEATS[name]
+    n = power**2  # of two steps
+    x = np.array([0.7, 1.1])
+    for f in (lambda x: mg.fori_loop(0, 2, lambda i, c: step(c), x),
+              lambda x: mg.scan(lambda c, _: (step(c), c), x, length=2)[0],
+              mg.checkpoint(lambda x: mg.fori_loop(0, 2, lambda i, c: step(c), x))):
+        for order in range(4):
+            want = math.perm(n, order) * x**(n - order)
+            close(f(0.7), want[0])
+            if order < 3:
+                close(mg.compile(mg.vmap(f))(x), want)
+            f = mg.grad(f)
 
 
 BACKENDS = ("numpy", "native")

@@ -6,6 +6,7 @@ The value and the gradient of a microbatched loss are such loops: together they 
 from __future__ import annotations
 
 from ..graph import PRIMITIVES, Graph, Node
+from ..ops.control import placeholder
 from ..walk import dependent, substitute
 from .simplify import simplify
 
@@ -29,16 +30,21 @@ def _find(graph: Graph) -> tuple[Node, Node] | None:
 
 def _merged(graph: Graph, a: Node, b: Node) -> Graph:
     outer: dict[tuple[Node, int | None], Node] = {}  # (what is passed in, how it is cut) -> the body's input
-    same: dict[Node, Node] = {}
     names: dict[Node, str] = {}
+    outputs: list[Node] = []
     for loop in (a, b):
-        names.update(zip(loop.params["graph"].inputs, loop.params["graph"].names, strict=True))
-        for x, axis, inner in zip(loop.inputs, loop.params["in_axes"], loop.params["graph"].inputs, strict=True):
-            same[inner] = outer.setdefault((x, axis), inner)
-    second = substitute(b.params["graph"].outputs, {k: v for k, v in same.items() if k is not v})
-    body = a.params["graph"].replace(
-        inputs=tuple(outer.values()), outputs=(*a.params["graph"].outputs, *second), out_names=(),
-        names=tuple(names[n] for n in outer.values()))
+        body = loop.params["graph"]
+        new: dict[Node, Node] = {}  # an input that one of the merged body's stands for
+        for x, axis, inner, name in zip(loop.inputs, loop.params["in_axes"], body.inputs, body.names, strict=True):
+            if (x, axis) not in outer:
+                # Bodies may share inputs, as copies of one node do, and be passed other values for them.
+                outer[x, axis] = own = placeholder(inner.type) if inner in names else inner
+                names[own] = name
+            if outer[x, axis] is not inner:
+                new[inner] = outer[x, axis]
+        outputs += substitute(body.outputs, new)
+    body = a.params["graph"].replace(inputs=tuple(outer.values()), outputs=tuple(outputs), out_names=(),
+                                     names=tuple(names.values()))
     loop = Node(a.prim, tuple(x for x, _ in outer), {
         **a.params, "graph": body, "in_axes": tuple(axis for _, axis in outer),
         "out_axes": a.params["out_axes"] + b.params["out_axes"]},

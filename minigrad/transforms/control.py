@@ -15,7 +15,8 @@ from ..numpy.array import Array, as_array
 from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
-from .trace import Staged, closed, finish, flatten_arguments, function_name, stage
+from ..ops.elementwise import cast_to
+from .trace import Staged, closed, finish, flatten_arguments, function_name, is_weak, stage, tracing
 
 _INDEX = np.dtype(np.int64)
 
@@ -116,10 +117,14 @@ def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
         Takes the state, returns the next one, of the same structure, shapes and dtypes.
     init : pytree of arrays
     """
-    first = stage(body, (init,), {})
-    types = _widened("while_loop", first, init)
-    leaves, tree, _ = flatten_arguments(body, (init,), {})
-    staged = [stage(f, (init,), {}, (leaves, tree, types)) for f in (test, body)]
+    leaves, tree, types = flatten_arguments(body, (init,), {})
+
+    def step(types: list[ArrayType], weak: list[bool]) -> tuple[Staged, Any]:
+        staged = stage(body, (init,), {}, (leaves, tree, types), weak)
+        return staged, staged.result
+
+    staged, types, weak = _settled("while_loop", step, init, leaves, types)
+    staged = [stage(test, (init,), {}, (leaves, tree, types), weak), staged]
     (test_graph, body_graph), free = _together(staged)
     inputs = [placeholder(t) for t in types]
 
@@ -129,24 +134,55 @@ def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
                              names=(*graph.names[k:], *graph.names[:k]))
 
     node = loops.while_(*free, *inputs, test=reorder(test_graph), body=reorder(body_graph), count=len(free))
-    return finish(inputs, leaves, parts(node), staged[1].out_tree)
+    return finish(inputs, _cast(leaves, types), parts(node), staged[1].out_tree)
 
 
-def _widened(name: str, staged: Staged, init: Any) -> list[ArrayType]:
-    """Return the types of a loop's state: those of `init`, where Python numbers take the dtype of what follows."""
+def _settled(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Staged, Any]], init: Any,
+             leaves: Sequence[Any], types: Sequence[ArrayType]) -> tuple[Staged, list[ArrayType], list[bool]]:
+    """Return a loop's step, staged on a state whose types it keeps; those types, and which of them are weak.
+
+    A Python number in `init` takes the dtype that the step gives it. That may promote others, so the step is staged
+    until nothing changes: dtypes only grow.
+
+    Parameters
+    ----------
+    step : callable
+        Stages the step on a state of such types and weakness; returns also the pytree of the next state.
+    """
     tree = optree.tree_structure(init)
-    result_tree = staged.out_tree
-    if result_tree != tree:
-        raise ShapeError(at_user_line(f"{name}: the state goes in as {tree} and comes out as {result_tree}"))
-    types = []
-    for n, o, x in zip(staged.inputs, staged.outputs, staged.leaves, strict=True):
-        weak = x._weak if isinstance(x, Array) else isinstance(x, (int, float)) and not isinstance(x, bool)
-        t = ArrayType(n.shape, o.dtype) if weak else n.type
-        if o.type != t:
-            raise ShapeError(at_user_line(f"{name}: the state goes in as {t} and comes out as {o.type}. Shapes and "
-                                          "dtypes must stay the same from step to step."))
-        types.append(t)
-    return types
+    numbers = list(map(is_weak, leaves))
+    types, weak = list(types), list(numbers)
+    while True:
+        staged, result = step(types, weak)
+        if optree.tree_structure(result) != tree:
+            raise ShapeError(at_user_line(f"{name}: the state goes in as {tree} and comes out as "
+                                          f"{optree.tree_structure(result)}"))
+        ends = [(n.type, is_weak(x)) for n, x in zip(staged.outputs, optree.tree_leaves(result), strict=False)]
+        new = [_next_type(t, w, end) if number else (t, w)
+               for number, t, w, end in zip(numbers, types, weak, ends, strict=True)]
+        for i, ((t, _), (end, number)) in enumerate(zip(new, ends, strict=True)):
+            if number and t.floating and t.shape == end.shape:
+                staged.outputs[i] = cast_to(staged.outputs[i], t.dtype)
+            elif t != end:
+                raise ShapeError(at_user_line(f"{name}: the state goes in as {t} and comes out as {end}. Shapes and "
+                                              "dtypes must stay the same from step to step."))
+        if new == list(zip(types, weak, strict=True)):
+            return staged, types, weak
+        types, weak = map(list, zip(*new, strict=True))
+
+
+def _next_type(t: ArrayType, weak: bool, end: tuple[ArrayType, bool]) -> tuple[ArrayType, bool]:
+    """Return the type of a state that began as a Python number, and whether it is weak, from those after a step."""
+    after, still = end
+    if weak and not still:
+        return ArrayType(t.shape, after.dtype), False
+    return ArrayType(t.shape, np.result_type(t.dtype, 0.0 if still and after.floating else 0 if still else after.dtype)
+                     ), weak
+
+
+def _cast(leaves: Sequence[Any], types: Sequence[ArrayType]) -> list[Any]:
+    """Return the initial state of a loop with Python numbers cast to the types that they settled on."""
+    return [as_array(x).astype(t.dtype) if tracing() and is_weak(x) else x for x, t in zip(leaves, types, strict=False)]
 
 
 def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None,
@@ -185,17 +221,14 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     tree = optree.tree_structure(((init, xs), {}))
     slices = [ArrayType(t.shape[1:], t.dtype) for t in types[n_carry:]]
 
-    def staged_with(carry: Sequence[ArrayType]) -> Staged:
-        staged = stage(f, (init, xs), {}, (leaves, tree, [*carry, *slices]))
+    def step(carry: list[ArrayType], weak: list[bool]) -> tuple[Staged, Any]:
+        staged = stage(f, (init, xs), {}, (leaves, tree, [*carry, *slices]), weak + [False] * len(slices))
         if not isinstance(staged.result, tuple) or len(staged.result) != 2:
             raise TraceError(at_user_line(f"scan: {function_name(f)} must return (carry, y); y may be None"))
-        return staged
+        return staged, staged.result[0]
 
-    staged = staged_with(types[:n_carry])
+    staged, carry, _ = _settled("scan", step, init, leaves[:n_carry], types[:n_carry])
     carry_out, y_tree = (optree.tree_structure(part) for part in staged.result)
-    head = Staged(f, (), {}, leaves[:n_carry], None, staged.inputs[:n_carry], None, staged.outputs[:n_carry], carry_out)
-    carry = _widened("scan", head, init)
-    staged = staged_with(carry)
     body, free = closed(staged)
     k = len(staged.inputs)
     body = body.replace(inputs=(*body.inputs[k:], *body.inputs[:k]), names=(*body.names[k:], *body.names[:k]))
@@ -203,7 +236,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     node = loops.scan(*free, *inputs, body=body, counts=(len(free), n_carry), length=sizes[0], reverse=bool(reverse))
     out_tree = optree.tree_structure((optree.tree_unflatten(carry_out, [0] * carry_out.num_leaves),
                                       optree.tree_unflatten(y_tree, [0] * y_tree.num_leaves)))
-    return finish(inputs, leaves, parts(node), out_tree)
+    return finish(inputs, [*_cast(leaves, carry), *leaves[n_carry:]], parts(node), out_tree)
 
 
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:

@@ -153,7 +153,7 @@ class Staged:
     @property
     def scalars(self) -> tuple[bool, ...]:
         """Which leaves of the result are Python numbers where the function runs on its own."""
-        return tuple(map(_is_weak, optree.tree_leaves(self.result)))
+        return tuple(map(is_weak, optree.tree_leaves(self.result)))
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -172,12 +172,16 @@ def flatten_arguments(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple
 
 
 def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
-          flat: tuple[list[Any], Any, list[ArrayType]] | None = None) -> Staged:
-    """Trace ``f(*args, **kwargs)`` on fresh inputs of the arguments' types (or of those in `flat`)."""
+          flat: tuple[list[Any], Any, list[ArrayType]] | None = None, weak: Sequence[bool] | None = None) -> Staged:
+    """Trace ``f(*args, **kwargs)`` on fresh inputs of the arguments' types (or of those in `flat`).
+
+    `weak` says which inputs give way to other dtypes, as Python numbers do; without it, those that are such.
+    """
     leaves, in_tree, types = flat or flatten_arguments(f, args, kwargs)
+    weak = list(map(is_weak, leaves)) if weak is None else weak
     since = moment()
     staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types], since=since)
-    arrays = [Array(n, weak=_is_weak(x)) for n, x in zip(staged.inputs, leaves, strict=True)]
+    arrays = [Array(n, weak=w) for n, w in zip(staged.inputs, weak, strict=True)]
     with _inside():
         traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
         staged.result = f(*traced_args, **traced_kwargs)
@@ -185,7 +189,8 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
     return staged
 
 
-def _is_weak(x: Any) -> bool:
+def is_weak(x: Any) -> bool:
+    """Return whether the dtype of `x` gives way to others, as that of a Python number does (NEP 50)."""
     return x._weak if isinstance(x, Array) else isinstance(x, (int, float)) and not isinstance(x, (bool, np.generic))
 
 

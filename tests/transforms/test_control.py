@@ -195,6 +195,55 @@ def test_fori():
     close(mg.vmap(lambda n: mg.fori_loop(0, n, lambda i, s: s + i, 0))(np.array([0, 3, 5])), np.array([0, 3, 10]))
 
 
+NUMBERS = {  # steps on states that begin as Python numbers
+    "one promotion": (lambda c, x: c + x, 0.0),
+    "two promotions": (lambda c, x: [c[0] + x, c[1] + c[0]], [0.0, 0.0]),
+    "three promotions": (lambda c, x: [c[0] + x, c[1] + c[0], c[2] + c[1]], [0, 0.0, 0]),
+    "in turn": (lambda c, x: (c[1], c[0] + x), (0.0, 1.0)),
+    "the promoted one again": (lambda c, x: [c[0] * x + c[1], c[1] + x.astype(float)], [0.0, 0]),
+    "int becomes float": (lambda c, x: [c[0] + 0.5, c[1] + c[0] * x], [0, 0]),
+    "a number stays one": (lambda c, x: [c[0] * 2, c[1] + c[0] * x], [1.0, 0.0]),
+    "a number for an array": (lambda c, x: [0.5, c[1] + c[0]], [np.float32(2), np.float32(0)]),
+    "a number at the end": (lambda c, x: [0, c[1] + c[0] * x], [1.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_states_that_begin_as_numbers_take_the_dtype_of_the_loop(name, dtype):
+    step, init = NUMBERS[name]
+    xs = np.array([1, 2, 4], dtype)
+    want = init
+    for x in xs:
+        want = step(want, x)
+    strong = [i for i, v in enumerate(optree.tree_leaves(want)) if isinstance(v, np.generic)]
+
+    def scan(xs):
+        return mg.scan(lambda c, x: (step(c, x), None), init, xs)[0]
+
+    def fori(xs):
+        return mg.fori_loop(0, 3, lambda i, c: step(c, xs[i]), init)
+
+    def while_(xs):
+        return mg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, step(s[1], xs[s[0]])), (0, init))[1]
+
+    for f in (scan, mg.compile(scan), mg.compile(scan, "numpy"), mg.compile(fori), mg.compile(while_),
+              lambda xs: optree.tree_map(lambda a: a[0], mg.vmap(scan)(xs[None]))):
+        have = f(xs)
+        close(have, want)
+        dtypes = [[optree.tree_leaves(v)[i].dtype for i in strong] for v in (have, want)]
+        assert dtypes[0] == dtypes[1]
+
+
+def test_gradients_of_states_that_begin_as_numbers():
+    xs = np.array([1.0, 2.0, 4.0], np.float32)
+    f = mg.compile(mg.grad(lambda z, xs: mg.scan(lambda c, x: ((c[0] * x, c[1] + c[0]), None), (z, 0.0), xs)[0][1],
+                           (0, 1)))
+    to_z, to_xs = f(3.0, xs)  # z + z x0 + z x0 x1
+    close((to_z, to_xs), (4.0, np.array([9.0, 3.0, 0.0])))
+    assert to_xs.dtype == np.float32
+
+
 REPEATS = {  # a step that reads its carry twice, and the power of it that it makes
     "product": (lambda c: c * c, 2),
     "einsum": (lambda c: np.einsum("i,i->", np.stack([c, c]), np.stack([c, c])) / 2, 2),
@@ -297,6 +346,9 @@ def test_a_loop_of_no_turn_copies_its_state_per_example(backend):
     (lambda x: mg.cond(np.stack([x, x]) > 0, lambda x: x, lambda x: x, x), "one value.*np.where"),
     (lambda x: mg.switch(x, [np.sin, np.cos], x), "integer"),
     (lambda x: mg.scan(lambda c, v: (np.stack([c, c]), v), x, np.ones(3)), "must stay the same"),
+    (lambda x: mg.scan(lambda c, v: (c.astype(np.float32), v), x, np.ones(3)), "f64.*f32.*must stay the same"),
+    (lambda x: mg.scan(lambda c, v: (0.5, v), np.int32(1), x[None]), "i32.*f64.*must stay the same"),
+    (lambda x: mg.scan(lambda c, v: ((c, c), v), x, np.ones(3)), "goes in as.*comes out as"),
     (lambda x: mg.scan(lambda c, v: c, x, np.ones(3)), r"must return \(carry, y\)"),
     (lambda x: mg.scan(lambda c, v: (c, v), x), "xs or a length"),
     (lambda x: mg.scan(lambda c, v: (c, v), x, (np.ones(3), np.ones(4))), "lengths differ"),

@@ -8,29 +8,55 @@ more to keep what it needs; that run makes the first one's results, too.
 
 from __future__ import annotations
 
-from .. import walk
-from ..graph import PRIMITIVES, Graph, Node, reachable
+from collections.abc import Container, Mapping
+from typing import Any
+
+from ..graph import Graph, Node, reachable
 
 
 def prune(graph: Graph) -> Graph:
     """Return the graph with every held loop computing only what is read, and once."""
-    outputs = _contained(list(graph.outputs))
-    done: set[Node] = set()
-    while True:
-        nodes = reachable(outputs)
-        # From the last to the first: what one no longer needs, an earlier one may no longer have to make.
-        node = next((n for n in reversed(nodes) if n.prim.name in _SMALLER and n not in done), None)
-        if node is None:
-            return graph.replace(outputs=tuple(outputs))
-        read = [n for n in nodes if n.prim.name == "proj" and n.inputs[0] is node]
-        smaller, index = _SMALLER[node.prim.name](node, sorted({n.params["index"] for n in read}))
-        done.add(smaller)
-        if smaller is not node:
-            outputs = walk.substitute(outputs, {n: _result(smaller, index[n.params["index"]], n) for n in read})
+    graph = _contained(graph)
+    live = set(graph.outputs)
+    read: dict[Node, set[int]] = {}
+    smaller: dict[Node, tuple[Node, dict[int, int]]] = {}
+    # From the last to the first: what one no longer needs, an earlier one may no longer have to make.
+    for node in reversed(graph.nodes):
+        if node not in live:
+            continue
+        inputs = node.inputs
+        if node.prim.name == "proj":
+            read.setdefault(inputs[0], set()).add(node.params["index"])
+        elif node.prim.name in _SMALLER:
+            loop, index = _SMALLER[node.prim.name](node, sorted(read[node]))
+            if loop is not node:
+                smaller[node], inputs = (loop, index), loop.inputs
+        live.update(inputs)
+    return _replaced(graph, smaller, live) if smaller else graph
 
 
-def _result(node: Node, index: int, like: Node) -> Node:
-    return Node(PRIMITIVES["proj"], (node,), {"index": index}, like.type, like=like)
+def _replaced(graph: Graph, loops: Mapping[Node, tuple[Node, Mapping[int, int]]], live: Container[Node]) -> Graph:
+    """Return the graph with each of `loops` replaced: by another one, and the new places of its results.
+
+    The other loop reads nodes that come before the one that it replaces. Each node is made anew once at most,
+    however many loops come before it.
+    """
+    made: dict[Node, Node] = {}
+    for node in graph.nodes:
+        if node not in live or node in made:
+            continue
+        other = loops[node][0] if node in loops else node
+        if other not in made:
+            inputs = tuple([made.get(i, i) for i in other.inputs])
+            params = node.params
+            if node.prim.name == "proj" and node.inputs[0] in loops:
+                params = {"index": loops[node.inputs[0]][1][params["index"]]}
+            elif other is not node:
+                params = other.params
+            same = inputs == other.inputs and params == other.params
+            made[other] = other if same else Node(other.prim, inputs, params, other.type, like=other)
+        made[node] = made[other]
+    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
 
 
 def _chunked(node: Node, wanted: list[int]) -> tuple[Node, dict[int, int]]:
@@ -84,31 +110,29 @@ def _body(body: Graph, wanted: list[int], always: list[int] = ()) -> tuple[Graph
 _SMALLER = {"chunked": _chunked, "scan": _scan}
 
 
-def _contained(outputs: list[Node]) -> list[Node]:
+def _contained(graph: Graph) -> Graph:
     """Replace each scan by another one over the same inputs whose results begin with its own."""
-    scans = [n for n in reachable(outputs) if n.prim.name == "scan"]
-    new: dict[Node, Node] = {}
-    for i, small in enumerate(scans):
-        for large in scans[i + 1:]:
-            if _begins_with(large, small):
-                new[small] = large
-                break
-    if not new:
-        return outputs
-    results = {n: _result(large, n.params["index"], n) for n in reachable(outputs)
-               if n.prim.name == "proj" and (large := new.get(n.inputs[0])) is not None}
-    return _contained(walk.substitute(outputs, results))
+    groups: dict[Any, list[Node]] = {}
+    for n in graph.nodes:
+        if n.prim.name == "scan":
+            groups.setdefault((n.inputs, *(n.params[k] for k in ("counts", "length", "reverse"))), []).append(n)
+    loops: dict[Node, tuple[Node, dict[int, int]]] = {}
+    for group in groups.values():
+        group.sort(key=lambda n: len(n.type.parts))
+        for i, small in reversed(list(enumerate(group))):
+            large = next((n for n in group[i + 1:] if _begins_with(n, small)), None)
+            if large is not None:
+                large, _ = loops.get(large, (large, None))
+                loops[small] = large, {k: k for k in range(len(small.type.parts))}
+    return _replaced(graph, loops, set(graph.nodes)) if loops else graph
 
 
 def _begins_with(large: Node, small: Node) -> bool:
-    a, b = large.params, small.params
-    if large.inputs != small.inputs or any(a[k] != b[k] for k in ("counts", "length", "reverse")):
-        return False
-    mine, other = a["body"].outputs, b["body"].outputs
-    if len(other) > len(mine):
+    a, b = large.params["body"], small.params["body"]
+    if len(b.outputs) > len(a.outputs):
         return False
     ids: dict[object, int] = {}
-    return _numbers(a["body"], ids)[:len(other)] == _numbers(b["body"], ids)
+    return _numbers(a, ids)[:len(b.outputs)] == _numbers(b, ids)
 
 
 def _numbers(graph: Graph, ids: dict[object, int]) -> list[int]:

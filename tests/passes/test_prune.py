@@ -1,9 +1,11 @@
 """Results that nobody reads are not computed."""
 
 import numpy as np
+import pytest
 
 import minigrad as mg
 from minigrad import passes
+from minigrad.graph import moment
 
 
 def loss(w, x):
@@ -47,3 +49,52 @@ def test_what_is_read_stays():
     step = mg.grad(mg.microbatch(mg.mean_loss(loss, in_axes=(None, 0)), 2), argnums=(0, 1))
     for got, want in zip(mg.compile(step)(w, X), step(w, X), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def chain(length):
+    """Return the gradient of scans one after the other, and its argument."""
+
+    def f(x):
+        for _ in range(length):
+            x, _ = mg.scan(lambda c, r: (np.sin(c) * r + c, None), x, np.ones((6, 4)) / 7)
+        return (x**2).sum()
+
+    return mg.grad(f), np.linspace(0.1, 0.4, 4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_the_gradient_of_a_chain_of_scans_runs_each_twice(length):
+    f, x = chain(length)
+    after, _ = passes.run(mg.trace(f)(x))
+    assert after.check().count("scan") == 2 * length  # forward, keeping the carries, and backward
+    slope, y = np.ones(4), x
+    for _ in range(6 * length):
+        slope, y = slope * (np.cos(y) / 7 + 1), np.sin(y) / 7 + y
+    np.testing.assert_allclose(mg.compile(f)(x), 2 * y * slope, rtol=1e-12)
+
+
+def test_prune_makes_each_node_of_a_chain_of_scans_once():
+    made = []
+    for length in (4, 16):
+        f, x = chain(length)
+        graph = mg.trace(f)(x)
+        start = moment()
+        passes.prune(graph)
+        made.append((moment() - start) / len(graph.nodes))
+    assert made[1] < 1.2 * made[0]
+
+
+def test_scans_that_begin_alike_are_one_where_several_contain_each_other():
+    def three(x, xs):
+        def step(n):
+            return lambda c, r: (c * r, tuple(c * k for k in range(1, n + 1)))
+
+        return [mg.scan(step(n), x, xs) for n in (1, 3, 2)]
+
+    x, xs = np.array(2.0), np.array([1.0, 3.0, 5.0])
+    after, _ = passes.run(mg.trace(three)(x, xs))
+    assert after.count("scan") == 1
+    carry = np.array([2.0, 2.0, 6.0])
+    for n, (end, stacks) in zip((1, 3, 2), mg.compile(three)(x, xs), strict=True):
+        assert end == 30.0
+        np.testing.assert_array_equal(stacks, [carry * k for k in range(1, n + 1)])

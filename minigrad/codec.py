@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,13 @@ def loads(text: str) -> Any:
 
 
 class Encoder:
-    """Encode parameter values. Symbols are numbered, so that a symbol stays one symbol."""
+    """Encode parameter values. Symbols are numbered, so that a symbol stays one symbol.
 
-    def __init__(self, graph: Callable[[Any, Encoder], dict]):
-        self._graph, self._symbols = graph, {}
+    What has no JSON is put into the list `others` where there is one, and is an error else.
+    """
+
+    def __init__(self, graph: Callable[[Any, Encoder], dict], others: list[Any] | None = None):
+        self._graph, self._symbols, self._others = graph, {}, others
 
     def __call__(self, value: Any) -> Any:
         if value is None or isinstance(value, (bool, int, str)):
@@ -59,7 +62,13 @@ class Encoder:
             return {"dim": [[[self._symbol(s) for s in monomial], factor] for monomial, factor in value.terms]}
         if hasattr(value, "nodes"):
             return {"graph": self._graph(value, self)}
-        raise GraphError(f"a parameter of type {type(value).__name__} has no JSON form")
+        return self._other(value, f"a parameter of type {type(value).__name__} has no JSON form")
+
+    def _other(self, value: Any, why: str) -> dict:
+        if self._others is None:
+            raise GraphError(why)
+        self._others.append(value)
+        return {"other": len(self._others) - 1}
 
     def _symbol(self, symbol: Symbol) -> list:
         return [self._symbols.setdefault(symbol, len(self._symbols)), symbol.name, *([True] if symbol.rows else [])]
@@ -72,6 +81,8 @@ class Encoder:
         """Encode a pytree of dicts, lists, tuples and None."""
         if spec is None:
             return None
+        if self._others is not None:
+            return self._other(spec, "")
         return self._branch(optree.tree_unflatten(spec, range(spec.num_leaves)))
 
     def _branch(self, tree: Any) -> Any:
@@ -90,8 +101,8 @@ class Encoder:
 class Decoder:
     """Decode what `Encoder` wrote."""
 
-    def __init__(self, graph: Callable[[Any, Decoder], Any]):
-        self._graph, self._symbols = graph, {}
+    def __init__(self, graph: Callable[[Any, Decoder], Any], others: Sequence[Any] = ()):
+        self._graph, self._symbols, self._others = graph, {}, others
 
     def __call__(self, data: Any) -> Any:
         if not isinstance(data, dict):
@@ -119,6 +130,8 @@ class Decoder:
                 return size
             case {"graph": dict(graph)}:
                 return self._graph(graph, self)
+            case {"other": int(i)} if 0 <= i < len(self._others):
+                return self._others[i]
         raise GraphError(f"not a parameter: {str(data)[:60]}")
 
     def _symbol(self, key: Any, name: Any, rows: Any = False) -> Symbol:
@@ -139,7 +152,7 @@ class Decoder:
         """Decode a pytree, which must have that many leaves."""
         if data is None:
             return None
-        spec = optree.tree_structure(self._branch(data))
+        spec = self(data) if isinstance(data, dict) and "other" in data else optree.tree_structure(self._branch(data))
         if spec.num_leaves != leaves:
             raise GraphError(f"a pytree of {spec.num_leaves} leaves for {leaves} values")
         return spec

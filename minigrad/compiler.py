@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .passes.stage import Stage
 from .transforms.devices import namespace, on_device
+from .transforms.picklable import Remembered
 from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, trace_symbolic, tracing
 
 BACKENDS = ("auto", *backends.BACKENDS)
@@ -30,14 +31,52 @@ _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One traced program: it serves every batch size, for one structure, one set of dtypes and static shapes."""
+    """One traced program: it serves every batch size, for one structure, one set of dtypes and static shapes.
+
+    It pickles as its graph; where that is read, its program is built when it is needed.
+    """
 
     graph: Graph
-    points: tuple[int, ...]  # the outputs without axes
-    scalars: frozenset[int]  # those of them that are Python numbers, where the function runs on its own
-    stages: tuple[Stage, ...]
-    program: Any
-    backend: str = "numpy"
+    numbers: tuple[bool, ...]  # which outputs are Python numbers, where the function runs on its own
+    backend: str
+    without: tuple[str, ...]
+    options: dict[str, Any]
+
+    def __reduce__(self) -> Any:
+        return Entry, (self.graph, self.numbers, self.backend, self.without, self.options)
+
+    def build(self) -> Entry:
+        """Build the program, unless that is done, and return the entry."""
+        if "_built" not in vars(self):
+            with _uncollected():
+                vars(self)["_built"] = self._build()
+        return self
+
+    def _build(self) -> tuple[Any, tuple[Stage, ...]]:
+        graph = self.graph
+        optimized, stages = passes.run(graph, self.without)
+        program = backends.build(optimized, self.backend, **(self.options if self.backend == "cupy" else {}))
+        first = Stage("trace", graph.name, graph, "; ".join(graph.notes) or f"{graph.count()} nodes" + (
+            f" for every {', '.join(map(str, graph.symbols))}" if graph.symbols else ""))
+        return program, (first, *stages, *program.stages)
+
+    @cached_property
+    def program(self) -> Any:
+        return self.build()._built[0]
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        return self.build()._built[1]
+
+    @cached_property
+    def points(self) -> tuple[int, ...]:
+        """The outputs without axes."""
+        return tuple(i for i, n in enumerate(self.graph.outputs) if not n.ndim)
+
+    @cached_property
+    def scalars(self) -> frozenset[int]:
+        """Those of them that are Python numbers, where the function runs on its own."""
+        return frozenset(i for i in self.points if self.numbers[i])
 
     def sizes(self, shapes: list[tuple[int, ...]]) -> dict[Symbol, int]:
         """Return the numbers of the symbolic sizes, or raise `ShapeError` where the shapes do not fit."""
@@ -97,6 +136,26 @@ class Compiled:
         self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
         self._latest: Entry | None = None
         self._lock = threading.RLock()
+
+    # -- copies ----------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Compiled:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Compiled:
+        return self
+
+    def __reduce__(self) -> Any:
+        """Pickle the graphs, so that another process needs no source of the function."""
+        f = Remembered.of(self._f, self)
+        if not self._entries and f.origin is None:
+            raise MinigradError(at_user_line(
+                f"pickle of {self!r}: it has no program yet, and its function cannot be pickled. Call it once, or "
+                "build(...) it, first: then its graph is what is pickled"))
+        with self._lock:
+            entries = list(self._used.items())
+        backend = "auto" if self._follows else self._backend
+        return _unpickled, (f, backend, self._without, self._maxsize, self._options, entries)
 
     def __repr__(self) -> str:
         return f"<compiled {function_name(self._f)}: {len(self.entries)} programs, {self._backend}>"
@@ -196,7 +255,7 @@ class Compiled:
                                               "example"))
             if len(self._bound) >= _REMEMBERED:
                 self._bound.clear()
-            self._use(entry, kinds)
+            self._use(entry.build(), kinds)
             self._bound[key] = entry, sizes
             return entry, sizes
 
@@ -223,19 +282,23 @@ class Compiled:
     def _trace(self, args: tuple, kwargs: dict, kinds: Any) -> Entry:
         with self._lock, _uncollected():
             backends.expect(kinds[0])
-            graph, scalars = trace_symbolic(self._f, args, kwargs)
-            optimized, stages = passes.run(graph, self._without)
-            backend, *_ = kinds
-            program = backends.build(optimized, backend, **(self._options if backend == "cupy" else {}))
-            notes = [Stage("trace", function_name(self._f), graph, "; ".join(graph.notes) or
-                           f"{graph.count()} nodes" + (f" for every {', '.join(map(str, graph.symbols))}"
-                                                       if graph.symbols else ""))]
-            points = tuple(i for i, n in enumerate(graph.outputs) if not n.ndim)
-            entry = Entry(graph, points, frozenset(i for i in points if scalars[i]),
-                          (*notes, *stages, *program.stages), program, backend)
-            self._entries.setdefault(kinds, []).append(entry)
-            self._use(entry, kinds)
-            return entry
+            graph, numbers = trace_symbolic(self._f, args, kwargs)
+            return self._enter(Entry(graph, numbers, kinds[0], self._without, self._options).build(), kinds)
+
+    def _enter(self, entry: Entry, kinds: Any) -> Entry:
+        self._entries.setdefault(kinds, []).append(entry)
+        self._use(entry, kinds)
+        return entry
+
+
+def _unpickled(f: Callable[..., Any], backend: str, without: tuple[str, ...], maxsize: int | None,
+               options: dict[str, Any], entries: list[tuple[Entry, Any]]) -> Compiled:
+    """Return a compiled function that was pickled, for the backend that it has here."""
+    compiled = Compiled(f, backend, without, maxsize, **options)
+    for entry, (_, *kinds) in entries:
+        here = entry.backend if entry.backend == "cupy" else compiled._backend
+        compiled._enter(replace(entry, backend=here), (here, *kinds))
+    return compiled
 
 
 class _Pause:

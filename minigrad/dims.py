@@ -32,6 +32,17 @@ class Symbol:
     def __repr__(self) -> str:
         return self.name
 
+    # A symbol is itself and no other: copies are the same, and a pickle makes one that is new.
+
+    def __copy__(self) -> Symbol:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Symbol:
+        return self
+
+    def __reduce__(self) -> tuple:
+        return Symbol, (self.name, self.hint, self.rows)
+
 
 class Dim:
     """An integer polynomial in symbols, in canonical form; never a plain constant."""
@@ -133,6 +144,15 @@ class Dim:
     def __repr__(self) -> str:
         return self.format()
 
+    def __copy__(self) -> Dim:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Dim:
+        return self
+
+    def __reduce__(self) -> tuple:
+        return polynomial, (dict(self.terms),)
+
 
 Shape = tuple[int | Dim, ...]
 
@@ -232,6 +252,15 @@ class Tagged(int):
         self = super().__new__(cls, n)
         self.origin = origin
         return self
+
+    def __copy__(self) -> Tagged:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Tagged:
+        return self
+
+    def __reduce__(self) -> tuple:
+        return int, (int(self),)
 
 
 class Watch(threading.local):
@@ -351,6 +380,15 @@ class Size:
 
     def __repr__(self) -> str:
         return str(self.dim)
+
+    def __copy__(self) -> Size:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Size:
+        return self
+
+    def __reduce__(self) -> tuple:
+        return shown, (self.dim,)
 
     def __eq__(self, other: object) -> bool:
         return same(self.dim, unwrap(other)) or (isinstance(other, (int, Size)) and self.__index__() == int(other))

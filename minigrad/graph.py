@@ -163,6 +163,15 @@ class Node:
 
     __delattr__ = None
 
+    def __copy__(self) -> Node:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Node:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise GraphError(at_user_line(f"{self!r} is part of a program and has no pickle of its own: pickle a Graph"))
+
     @property
     def shape(self) -> Shape:
         return self.type.shape
@@ -390,12 +399,16 @@ class Graph:
 
     def to_json(self) -> str:
         """Return the graph as JSON text; `from_json` reads it back exactly."""
-        encoder = codec.Encoder(_encode_graph)
+        return self._text(codec.Encoder(_encode_graph))
+
+    def _text(self, encoder: codec.Encoder) -> str:
         data = _encode_graph(self, encoder)
         return codec.dumps(data | {"symbols": encoder.symbols()})
 
     def __reduce__(self):
-        return Graph.from_json, (self.to_json(),)
+        # Pytrees of people's own classes, and functions that callbacks call, have no JSON; they pickle by themselves.
+        others: list[Any] = []
+        return _from_pickle, (self._text(codec.Encoder(_encode_graph, others)), others)
 
     @staticmethod
     def from_json(text: str) -> Graph:
@@ -406,18 +419,25 @@ class Graph:
         GraphError
             If the text is not JSON, or not the JSON of a well-formed graph.
         """
-        data = codec.loads(text)
-        try:
-            decoder = codec.Decoder(_decode_graph)
-            decoder.symbols(data.get("symbols", ()))
-            return _decode_graph(data, decoder).check()
-        except GraphError:
-            raise
-        except Exception as error:
-            raise GraphError(f"not the JSON of a graph: {type(error).__name__}: {error}") from error
+        return _from_text(text, codec.Decoder(_decode_graph))
 
 
 PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends
+
+
+def _from_text(text: str, decoder: codec.Decoder) -> Graph:
+    data = codec.loads(text)
+    try:
+        decoder.symbols(data.get("symbols", ()))
+        return _decode_graph(data, decoder).check()
+    except GraphError:
+        raise
+    except Exception as error:
+        raise GraphError(f"not the JSON of a graph: {type(error).__name__}: {error}") from error
+
+
+def _from_pickle(text: str, others: Sequence[Any]) -> Graph:
+    return _from_text(text, codec.Decoder(_decode_graph, others))
 
 
 def _encode_graph(graph: Graph, encoder: codec.Encoder) -> dict:
@@ -448,7 +468,8 @@ def _decode_graph(data: Mapping, decoder: codec.Decoder) -> Graph:
 
     for row in data["nodes"]:
         if row["op"] not in PRIMITIVES:
-            raise GraphError(f"node {len(nodes)}: no primitive is called {row['op']!r}")
+            raise GraphError(f"node {len(nodes)}: no primitive is called {row['op']!r}. If mg.primitive declares it, "
+                             "import the module that does so first")
         prim = PRIMITIVES[row["op"]]
         inputs = tuple(nth(i) for i in row["in"])
         params = {k: decoder(v) for k, v in row["params"].items()}

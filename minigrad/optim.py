@@ -6,6 +6,8 @@ params)`` as often as there is a gradient, however that was computed.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ import numpy as np
 import optree
 
 from .errors import ShapeError
+from .transforms.picklable import picklable
 
 Tree = Any
 
@@ -32,6 +35,7 @@ class Optimizer(NamedTuple):
     update: Callable[[Tree, Any, Tree], tuple[Tree, Any]]
 
 
+@picklable
 def sgd(rate: float) -> Optimizer:
     """Gradient descent: ``params - rate * gradient``."""
 
@@ -41,6 +45,7 @@ def sgd(rate: float) -> Optimizer:
     return Optimizer(lambda params: (), update)
 
 
+@picklable
 def momentum(rate: float, beta: float = 0.9) -> Optimizer:
     """Heavy-ball momentum: ``v = beta v + gradient; params - rate v`` (Polyak, 1964)."""
 
@@ -51,6 +56,7 @@ def momentum(rate: float, beta: float = 0.9) -> Optimizer:
     return Optimizer(lambda params: optree.tree_map(np.zeros_like, params), update)
 
 
+@picklable
 def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Adam with bias correction (Kingma and Ba, 2015)."""
 
@@ -89,14 +95,15 @@ def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
     leaves, structure = optree.tree_flatten(tree)
     arrays = [np.asarray(x) for x in leaves]
     vector = np.concatenate([a.ravel().astype(np.float64) for a in arrays]) if arrays else np.zeros(0)
-    ends = np.cumsum([a.size for a in arrays])
+    return vector, functools.partial(_unravel, structure, [(a.shape, a.dtype) for a in arrays])
 
-    def unravel(flat: np.ndarray) -> Tree:
-        flat = np.asarray(flat)
-        if flat.shape != vector.shape:
-            raise ShapeError(f"unravel: expected a vector of {vector.size} numbers, got shape {flat.shape}")
-        parts = np.split(flat, ends[:-1]) if arrays else []
-        return optree.tree_unflatten(structure, [
-            p.reshape(a.shape).astype(a.dtype)[()] for p, a in zip(parts, arrays, strict=True)])
 
-    return vector, unravel
+def _unravel(structure: Any, types: list[tuple[tuple[int, ...], np.dtype]], flat: np.ndarray) -> Tree:
+    flat = np.asarray(flat)
+    ends = np.cumsum([math.prod(shape) for shape, _ in types], dtype=int)
+    size = int(ends[-1]) if types else 0
+    if flat.shape != (size,):
+        raise ShapeError(f"unravel: expected a vector of {size} numbers, got shape {flat.shape}")
+    parts = np.split(flat, ends[:-1]) if types else []
+    return optree.tree_unflatten(structure, [
+        p.reshape(shape).astype(dtype)[()] for p, (shape, dtype) in zip(parts, types, strict=True)])

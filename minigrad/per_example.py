@@ -14,9 +14,11 @@ import numpy as np
 import optree
 
 from .transforms.grad import Argnums
+from .transforms.picklable import picklable
 from .transforms.vmap import per_example_grad
 
 
+@picklable
 def squared_norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
     """Return the function that computes ``‖∇f_b‖²`` for every example b: shape (B,)."""
     gradients = per_example_grad(f, argnums, in_axes)
@@ -27,12 +29,14 @@ def squared_norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0)
     return compute
 
 
+@picklable
 def norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
     """Return the function that computes ``‖∇f_b‖`` for every example b: shape (B,)."""
     squares = squared_norms(f, argnums, in_axes)
     return lambda *args: np.sqrt(squares(*args))
 
 
+@picklable
 def clipped_mean(f: Callable[..., Any], bound: Any, argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
     """Return the function that averages the gradients, each scaled down to norm `bound` where it is longer.
 
@@ -49,6 +53,7 @@ def clipped_mean(f: Callable[..., Any], bound: Any, argnums: Argnums = 0, in_axe
     return compute
 
 
+@picklable
 def gram(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
     """Return the function that computes ``⟨∇f_b, ∇f_c⟩`` for all pairs of examples: shape (B, B).
 
@@ -63,6 +68,7 @@ def gram(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Calla
     return compute
 
 
+@picklable
 def noise_scale(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
     """Return the function that estimates the simple noise scale ``tr Σ / ‖G‖²`` of McCandlish et al. (2018).
 

@@ -147,6 +147,17 @@ class Array:
 
     __hash__ = object.__hash__
 
+    def __copy__(self) -> Array:  # it never changes
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Array:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TraceError(at_user_line(
+            f"pickle of a traced value ({self._node.type}, from {self._node.where}): its number is known only when the "
+            "program runs. Return it from the traced function, and pickle what that returns."))
+
     # -- what it cannot be -----------------------------------------------------------------------------
 
     __bool__ = _not_a_number("the truth", "For `if` use np.where(condition, a, b), or mg.cond where the other branch "

@@ -6,6 +6,7 @@ without one is *stacked* (B, ...); a shared field is kept once. Lengths per axis
 
 from __future__ import annotations
 
+import copy
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ class Batch:
         The example that each row belongs to.
     """
 
-    __slots__ = ("_fields", "_ids", "_lengths", "_offsets", "_pairs", "_size", "schema")
+    __slots__ = ("_fields", "_ids", "_lengths", "_offsets", "_opened", "_pairs", "_size", "schema")
 
     def __init__(self, schema: Schema, fields: dict[str, Any], lengths: tuple[Any, ...], ids: Any = None,
                  pairs: Any = None, size: int | None = None):
@@ -50,15 +51,32 @@ class Batch:
         self._pairs = pairs
         self._offsets: list[np.ndarray] | None = None
         self._size = size
+        self._opened: tuple[Any, ...] | None = None  # the call that opens it again, where its arrays are in files
+
+    # -- copies ----------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Batch:
+        return Batch(self.schema, dict(self._fields), self._lengths, self._ids, self._pairs, self._size)
+
+    def __deepcopy__(self, memo: dict) -> Batch:
+        fields = {n: v if self.schema.fields[n].blank else copy.deepcopy(v, memo) for n, v in self._fields.items()}
+        return Batch(self.schema, fields, copy.deepcopy(self._lengths, memo), self._ids, self._pairs, self._size)
+
+    def __reduce__(self) -> Any:
+        if self._opened is not None:
+            return self._opened[0], self._opened[1:]
+        fields = {n: len(v) if v is not None and self.schema.fields[n].blank else v for n, v in self._fields.items()}
+        return _again, (self.schema, fields, self._lengths, self._size)
 
     # -- what it holds ---------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_"):
-            if name in self._fields:
-                return self._fields[name]
-            if (t := self.schema.fields.get(name)) is not None and t.counts:
-                return self.lengths[t.counts]
+        if name.startswith("_") or name == "schema":  # which an object that is only being made lacks
+            raise AttributeError(name)
+        if name in self._fields:
+            return self._fields[name]
+        if (t := self.schema.fields.get(name)) is not None and t.counts:
+            return self.lengths[t.counts]
         raise AttributeError(f"a batch of {self.schema.name} has no field {name!r}; it has "
                              f"{', '.join(self.schema.names)}")
 
@@ -229,6 +247,12 @@ class Batch:
 def _nothing(n: int) -> np.ndarray:
     """Return an array of `n` elements and no memory."""
     return np.ndarray(n, bool, _NOTHING, strides=(0,))
+
+
+def _again(schema: Schema, fields: dict[str, Any], lengths: tuple[np.ndarray, ...], size: int | None) -> Batch:
+    """Return a batch that was pickled; a field without contents was kept as the number of its elements."""
+    blank = {n: _nothing(v) for n, v in fields.items() if v is not None and schema.fields[n].blank}
+    return Batch(schema, fields | blank, lengths, size=size)
 
 
 def _no_values(batch: Batch) -> Any:

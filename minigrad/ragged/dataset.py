@@ -162,7 +162,8 @@ def open_dataset(path: str | Path, kind: Any) -> Batch:
     Returns
     -------
     Batch
-        Its packed arrays cannot be written to. ``dataset[indices]`` reads those examples into memory.
+        Its packed arrays cannot be written to. ``dataset[indices]`` reads those examples into memory. A pickle of it
+        holds the path alone: another process opens the files again.
 
     Raises
     ------
@@ -179,6 +180,7 @@ def open_dataset(path: str | Path, kind: Any) -> Batch:
     for name, t in schema.fields.items():
         if not t.counts:
             data._fields[name] = None if name in about["absent"] else _checked(folder / f"{name}.npy", t, data)
+    data._opened = open_dataset, folder.absolute(), kind
     return data
 
 

@@ -92,6 +92,12 @@ class DataLoader:
             _check_each_fits(counts, rows, axis)
         self._rows = sum(sizes.values(), np.zeros(len(self.dataset), np.int64))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     def __repr__(self) -> str:
         limits = [f"batch_size={self.batch_size}"] if self.batch_size else []
         limits += [f"{axis}: {rows}" for axis, rows in self.max_rows.items()]

@@ -66,6 +66,17 @@ class Schema:
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{n}: {t}' for n, t in self.fields.items())})"
 
+    def __copy__(self) -> Schema:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Schema:
+        return self
+
+    def __reduce__(self) -> Any:
+        if self.cls is None:
+            return super().__reduce__()
+        return _of_class, (self.cls, self.name, dict(self.fields), self.optional)
+
     def check(self) -> Schema:
         """Raise `BatchError` where an index points into an axis that nothing counts; return the schema."""
         for name, t in self.fields.items():
@@ -87,6 +98,15 @@ class Schema:
     def values(self, example: Any) -> dict[str, Any]:
         """Return the fields of an example."""
         return {"value": example} if self.cls is None else {n: getattr(example, n) for n in self.fields}
+
+
+def _of_class(cls: type, name: str, fields: dict[str, FieldType], optional: frozenset[str]) -> Schema:
+    """Return the schema of a class; one that a pickle has made anew (as cloudpickle does) becomes a pytree, too."""
+    schema = schema_of(cls)
+    if schema is None:
+        schema = cls.__schema__ = Schema(name, fields, optional, cls)
+        _register(cls, schema)
+    return schema
 
 
 def schema_of(cls: Any) -> Schema | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from ..numpy.array import Array, as_array, broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts, placeholder
 from ..primitive import Primitive, Sample, batch_elementwise, elementwise
+from .picklable import Made, picklable
 from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, stage, tracing
 
 Rule = Callable[..., Any]
@@ -46,7 +49,7 @@ def custom_vjp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     ... def clipped(x):
     ...     return np.where(abs(x) < 1, x, np.sign(x))
     """
-    return lambda f: _decorated(f, rule, reverse=True)
+    return functools.partial(_decorated, rule=rule, reverse=True)
 
 
 def custom_jvp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -63,9 +66,10 @@ def custom_jvp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     callable
         A decorator of a function of pytrees of arrays.
     """
-    return lambda f: _decorated(f, rule, reverse=False)
+    return functools.partial(_decorated, rule=rule, reverse=False)
 
 
+@picklable
 def _decorated(f: Callable[..., Any], rule: Rule, reverse: bool) -> Callable[..., Any]:
     @functools.wraps(f)
     def ruled(*args: Any, **kwargs: Any) -> Any:
@@ -200,20 +204,28 @@ def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: 
              s in enumerate(specs)]
     stated = tuple((t.shape, t.dtype) for t in types)
 
-    def flat(*arrays: np.ndarray) -> list[Any]:
-        values, own = optree.tree_flatten(function(*optree.tree_unflatten(tree, arrays)))
-        if own != out_tree:
-            raise ShapeError(f"callback {function_name(function)}: it returned the structure {own}, and was stated to "
-                             f"return {out_tree}")
-        return values
-
-    flat.__name__ = function_name(function)
+    flat = _Flat(function, tree, out_tree)
     if not tracing():
         return optree.tree_unflatten(out_tree, ops.callback.eval(
             np, *map(np.asarray, leaves), function=ops.Opaque(flat), result=stated, batches=(), vectorized=False))
     node = ops.callback(*(as_array(x)._node for x in leaves), function=ops.Opaque(flat), result=stated, batches=(),
                         vectorized=bool(vectorized))
     return optree.tree_unflatten(out_tree, [Array(p) for p in parts(node)])
+
+
+class _Flat:
+    """A function of pytrees as one of their leaves."""
+
+    def __init__(self, function: Callable[..., Any], tree: Any, out_tree: Any):
+        self._function, self._tree, self._out_tree = function, tree, out_tree
+        self.__name__ = function_name(function)
+
+    def __call__(self, *arrays: np.ndarray) -> list[Any]:
+        values, tree = optree.tree_flatten(self._function(*optree.tree_unflatten(self._tree, arrays)))
+        if tree != self._out_tree:
+            raise ShapeError(f"callback {self.__name__}: it returned the structure {tree}, and was stated to return "
+                             f"{self._out_tree}")
+        return values
 
 
 # -- new primitives ----------------------------------------------------------------------------------------
@@ -304,5 +316,17 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         return prim.eval(np, *map(np.asarray, operands), **params)
 
     apply.__name__ = apply.__qualname__ = name
+    apply.__module__ = sys._getframe(1).f_globals.get("__name__", apply.__module__)
     apply.primitive = prim
-    return apply
+    _APPLIED[name] = Made(apply, _applied, (name, apply.__module__), {})
+    return _APPLIED[name]
+
+
+_APPLIED: dict[str, Made] = {}
+
+
+def _applied(name: str, module: str) -> Made:
+    """Return the function that applies a primitive, which `module` declares."""
+    if name not in _APPLIED:
+        importlib.import_module(module)
+    return _APPLIED[name]

@@ -17,11 +17,13 @@ from ..numpy.array import Array
 from ..ops.constants import constant
 from ..ops.control import placeholder
 from ..ops.layout import reshape, transpose
+from .picklable import picklable
 from .trace import Staged, finish, flatten_result, function_name, leaf_type, stage
 
 Argnums = int | Sequence[int]
 
 
+@picklable
 def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
     """Return the function that computes the gradient of a scalar function.
 
@@ -54,6 +56,7 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> 
     return gradient
 
 
+@picklable
 def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
     """Return the function that computes a scalar function's value and its gradient, in one pass.
 
@@ -199,6 +202,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     return value, pull
 
 
+@picklable
 def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """Return the function that computes the Jacobian of `f`.
 
@@ -262,6 +266,7 @@ def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
+@picklable
 def hessian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """Return the function that computes the matrix of second derivatives of a scalar function.
 

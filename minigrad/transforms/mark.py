@@ -11,6 +11,7 @@ import optree
 from ..numpy.array import Array, as_array
 from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
+from .picklable import picklable
 from .trace import closed, finish, stage, tracing
 
 
@@ -21,6 +22,7 @@ def stop_gradient(x: Any) -> Any:
     return optree.tree_map(lambda v: Array(stop(as_array(v)._node)), x)
 
 
+@picklable
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a function whose intermediates are computed again in the backward pass instead of kept.
 

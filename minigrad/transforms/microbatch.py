@@ -20,6 +20,7 @@ from ..ops.contract import parse
 from ..ops.control import chunked, parts, placeholder
 from ..ops.spread import count, expand_to, sum_
 from .mapped import mapped_axes
+from .picklable import picklable
 from .ragged import has_batch
 from .some_at_a_time import some_at_a_time
 from .trace import finish, flatten_arguments, function_name, stage
@@ -27,6 +28,7 @@ from .trace import finish, flatten_arguments, function_name, stage
 _INHERIT = object()
 
 
+@picklable
 def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Callable[..., Any]:
     """Return `f` computed in passes of at most `size` examples.
 

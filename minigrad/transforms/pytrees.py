@@ -49,11 +49,28 @@ def register_dataclass(cls: type | None = None, *, static: tuple[str, ...] = ())
         if unknown := set(static) - set(fields):
             raise MinigradError(at_user_line(f"register_dataclass({cls.__name__}): no fields {sorted(unknown)}"))
         moving = tuple(n for n in fields if n not in static)
-        optree.register_pytree_node(cls, _flatten(moving, static), _unflatten(cls, moving, static),
-                                    namespace=_EVERYWHERE)
+        cls.__pytree__ = _registered(cls, moving, tuple(static))
         return cls
 
     return register if cls is None else register(cls)
+
+
+class _Registration:
+    """How a class is a pytree. It is an attribute of the class, so that pickles of the class itself have it."""
+
+    def __init__(self, cls: type, moving: tuple[str, ...], static: tuple[str, ...]):
+        self._parts = cls, moving, static
+
+    def __reduce__(self) -> Any:
+        return _registered, self._parts
+
+
+def _registered(cls: type, moving: tuple[str, ...], static: tuple[str, ...]) -> _Registration:
+    """Register a class, unless it is; one that a pickle has made anew (as cloudpickle does) is not."""
+    if "__pytree__" not in vars(cls):
+        optree.register_pytree_node(cls, _flatten(moving, static), _unflatten(cls, moving, static),
+                                    namespace=_EVERYWHERE)
+    return _Registration(cls, moving, static)
 
 
 def _flatten(moving: tuple[str, ...], static: tuple[str, ...]) -> Callable[[Any], Any]:

@@ -26,6 +26,7 @@ from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
 from ..numpy.array import Array, as_array, constants, number_dtype
 from ..ops.control import placeholder
 from .devices import is_on_device, namespace, own_on_device
+from .picklable import picklable
 
 
 class _State(threading.local):
@@ -271,6 +272,7 @@ def own(values: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
 # -- graphs ------------------------------------------------------------------------------------------------
 
 
+@picklable
 def trace(f: Callable[..., Any]) -> Callable[..., Graph]:
     """Return a function that traces `f` to a `Graph`.
 

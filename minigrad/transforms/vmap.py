@@ -18,10 +18,12 @@ from ..ragged.axes import Axis
 from ..ragged.batch import Batch
 from .grad import Argnums, grad
 from .mapped import mapped_axes, place, prefix
+from .picklable import picklable
 from .ragged import has_batch, ragged_vmap
 from .trace import finish, flatten_arguments, function_name, stage
 
 
+@picklable
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
     """Turn a function of one example into a function of a batch.
 
@@ -72,6 +74,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     return batched
 
 
+@picklable
 def per_example_grad(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0,
                      has_aux: bool = False) -> Callable[..., Any]:
     """Return the function that computes one gradient per example: ``vmap(grad(f))``.
@@ -81,6 +84,7 @@ def per_example_grad(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any =
     return vmap(grad(f, argnums, has_aux), in_axes)
 
 
+@picklable
 def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, over: Axis | None = None
               ) -> Callable[..., Any]:
     """Return the mean over a batch of a per-example loss: `vmap`, then one visible ``mean`` node.
@@ -144,6 +148,7 @@ def _per_row(f: Callable[..., Any], losses: Any, over: Axis) -> Array:
                                   f"number per row of {over}; it is {got}"))
 
 
+@picklable
 def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any]:
     """Return the literal mini-batch graph: `n` copies of f's graph, and nodes that add and average.
 

@@ -1,7 +1,9 @@
 """The numbers of a report are right: against NumPy, and against each other."""
 
+import copy
 import io
 import json
+import pickle
 import statistics
 
 import numpy as np
@@ -164,3 +166,11 @@ def test_progress_is_shown_to_those_who_watch(monkeypatch):
         mg.compare(loss, PARAMS, (X[:4], Y[:4]), repeats=1, copies=2)
     assert "compare loss" in watched.getvalue()
     assert unwatched.getvalue() == ""
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],
+                         ids=["copy", "deepcopy", "pickle"])
+def test_copies_of_reports(again, report):
+    other = again(report)
+    assert str(other) == str(report)
+    assert other.to_json() == report.to_json()

@@ -1,5 +1,8 @@
 """Schemas and batches: the tutorial's numbers, `unbatch` as the exact inverse, and every refusal in words."""
 
+import copy
+import pickle
+
 import numpy as np
 import optree
 import pytest
@@ -316,3 +319,52 @@ def test_an_attribute_called_schema_of_another_library_is_ignored():
 
     with pytest.raises(mg.BatchError, match="whose axes are not known"):
         mg.batch([Other()])
+
+
+# -- copies and pickles --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda b: pickle.loads(pickle.dumps(b))],
+                         ids=["copy", "deepcopy", "pickle"])
+def test_copies_of_batches(again):
+    plain = mg.batch([np.arange(n * 2.0).reshape(n, 2) for n in (3, 0, 1)], mg.f64[node, 2])
+    masks = mg.batch([np.array([True]), np.array([False, True])], mg.bool_[node])
+    blocks = mg.batch([np.ones((n, n)) for n in (2, 3)], mg.f64[node, node])
+    nested = mg.batch([blocks, blocks[[1]]])
+    f = mg.compile(mg.vmap(lambda x: np.sum(x)))
+    for batch in (plain, masks, blocks, nested):
+        whole = again(batch)
+        assert whole.schema == batch.schema
+        assert len(whole) == len(batch)
+        assert optree.tree_structure(whole) == optree.tree_structure(batch)
+        for a, b in zip(optree.tree_leaves(whole), optree.tree_leaves(batch), strict=True):
+            np.testing.assert_array_equal(a, b, strict=True)
+        for a, b in zip(whole.unbatch(), batch.unbatch(), strict=True):
+            np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    np.testing.assert_array_equal(f(again(plain)), f(plain))
+    assert len(f.entries) == 1
+    assert np.shares_memory(again(plain).values, plain.values) == (again is copy.copy)
+
+
+def test_what_takes_no_memory_takes_none_in_a_pickle():
+    blocks = mg.batch([np.ones((400, 1))] * 3, mg.f64[node, edge])
+    nested = mg.batch([blocks, blocks])
+    assert sum(v.size for n, v in nested._fields.items() if n.startswith("blocks")) > 900_000
+    assert len(pickle.dumps(nested)) < 100_000
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],
+                         ids=["copy", "deepcopy", "pickle"])
+def test_copies_of_axes_types_and_schemas(again):
+    for x in (node, mg.f32[node, 3], mg.index(node, null=-1)[edge], mg.count(edge), mg.shared(mg.f32[2]),
+              mg.batch([np.ones(1)], mg.f64[node]).schema, mg.f32[3]):
+        assert again(x) == x
+        assert hash(again(x)) == hash(x)
+    assert mg.axis("node") == again(node)
+
+
+def test_an_object_that_is_only_being_made_has_no_fields():
+    empty = object.__new__(mg.Batch)
+    for name in ("schema", "_fields", "x"):
+        with pytest.raises(AttributeError):
+            getattr(empty, name)

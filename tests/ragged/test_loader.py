@@ -1,6 +1,9 @@
 """What goes into a batch, in which order, and what the thread does when someone stops early or fails."""
 
+import copy
 import gc
+import multiprocessing
+import pickle
 import threading
 
 import numpy as np
@@ -419,3 +422,62 @@ def test_a_stop_iteration_of_the_dataset_is_an_error(prefetch, progress):
     assert next(batches).tolist() == [0, 1]
     with pytest.raises(mg.BatchError, match=r"a Short, raised StopIteration in batch 1, examples \[2, 3\]"):
         next(batches)
+
+
+# -- copies and other processes ------------------------------------------------------------------------------
+
+
+def sizes_of_epoch(loader):
+    return [b.values.shape[0] for b in loader]
+
+
+def sentences():
+    word = mg.axis("word")
+    return mg.batch([np.arange(float(n)) for n in (3, 1, 4, 1, 5, 9, 2, 6)], mg.f64[word])
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],
+                         ids=["copy", "deepcopy", "pickle"])
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_copies_of_loaders_go_on_where_they_are(again, prefetch):
+    loader = DataLoader(sentences(), 3, shuffle=True, seed=1, bucket=4, prefetch=prefetch)
+    first = sizes_of_epoch(loader)
+    other = again(loader)
+    assert other.epoch == 1
+    assert sizes_of_epoch(other) == sizes_of_epoch(loader) != first
+    other.epoch = 0
+    assert sizes_of_epoch(other) == first
+    assert loader.epoch == 2
+
+
+def test_a_loader_that_measures_by_a_compiled_step_pickles():
+    step = mg.compile(mg.vmap(lambda x: np.sum(np.exp(x))))
+    step(sentences())
+    loader = DataLoader(sentences(), max_bytes=4000, measure=step.workspace_bytes)
+    other = pickle.loads(pickle.dumps(loader))
+    assert sizes_of_epoch(other) == sizes_of_epoch(loader)
+
+
+def test_a_dataset_on_disk_pickles_as_its_path(tmp_path):
+    folder = mg.save_dataset(tmp_path / "d", sentences())
+    dataset = mg.open_dataset(folder, mg.f64[mg.axis("word")])
+    assert len(pickle.dumps(dataset)) < 1000
+    other = pickle.loads(pickle.dumps(DataLoader(dataset, 3)))
+    assert sizes_of_epoch(other) == sizes_of_epoch(DataLoader(sentences(), 3))
+    assert not copy.deepcopy(dataset).values.flags.writeable or copy.deepcopy(dataset).values.flags.owndata
+    (folder / "value.npy").unlink()
+    with pytest.raises(mg.BatchError, match=r"value.npy: there is no such file"):
+        copy.copy(pickle.loads(pickle.dumps(dataset)))
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_loaders_in_worker_processes(method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    loaders = [DataLoader(sentences(), k, prefetch=1) for k in (2, 3)]
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        some = pool.map(list, loaders)
+    for batches, loader in zip(some, loaders, strict=True):
+        for a, b in zip(batches, loader, strict=True):
+            np.testing.assert_array_equal(a.values, b.values)
+            assert a.schema == b.schema

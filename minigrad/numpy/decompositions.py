@@ -67,21 +67,25 @@ def slogdet(a):
 
 @implements(np.linalg.cholesky)
 def cholesky(a, /, *, upper=False):
-    """Cholesky factor of the symmetric part of positive definite matrices."""
-    out = Array(la.cholesky(*_floating("cholesky", a)))
-    return out.mT if upper else out
+    """Cholesky factor of positive definite matrices, read from the lower (with `upper`: the upper) triangle."""
+    (x,) = _floating("cholesky", a)
+    return Array(la.cholesky(la.transposed(x))).mT if upper else Array(la.cholesky(x))
 
 
 @implements(np.linalg.eigh)
 def eigh(a, UPLO="L"):
-    """Eigenvalues and eigenvectors of the symmetric part of matrices."""
-    return _tuple("eigh", la.eigh(*_floating("eigh", a)))
+    """Eigenvalues and eigenvectors of symmetric matrices, read from the triangle that `UPLO` names."""
+    (x,) = _floating("eigh", a)
+    triangle = str(UPLO).upper()
+    if triangle not in ("L", "U"):
+        raise ShapeError(at_user_line(f"np.linalg.eigh with UPLO={UPLO!r}: it must be 'L' or 'U'"))
+    return _tuple("eigh", la.eigh(la.transposed(x) if triangle == "U" else x))
 
 
 @implements(np.linalg.eigvalsh)
 def eigvalsh(a, UPLO="L"):
-    """Eigenvalues of the symmetric part of matrices."""
-    return eigh(a)[0]
+    """Eigenvalues of symmetric matrices, read from the triangle that `UPLO` names."""
+    return eigh(a, UPLO)[0]
 
 
 @implements(np.linalg.qr)
@@ -98,7 +102,8 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
     if compute_uv and full_matrices and as_array(a)._node.shape[-1] != as_array(a)._node.shape[-2]:
         raise TraceError(at_user_line("np.linalg.svd of a matrix that is not square: say full_matrices=False; the rest "
                                       "of the full basis has no derivative"))
-    out = _tuple("svd", la.svd(*_floating("svd", a)))
+    (x,) = _floating("svd", a)
+    out = _tuple("svd", la.svd(la.mirrored(x) if hermitian else x))
     return out if compute_uv else out[1]
 
 

@@ -83,16 +83,16 @@ def _need(name: str, x1: Any, x2: Any, *axes: int) -> None:
 
 if hasattr(np, "matvec"):  # NumPy 2.2
     @implements(np.matvec)
-    def matvec(x1, x2, /, **rest):
+    def matvec(x1, x2, /, *, dtype=None):
         """Products of matrices and vectors."""
         _need("matvec", x1, x2, 2, 1)
-        return matmul_(x1, as_array(x2)[..., None])[..., 0]
+        return matmul_(x1, as_array(x2)[..., None], dtype=dtype)[..., 0]
 
     @implements(np.vecmat)
-    def vecmat(x1, x2, /, **rest):
+    def vecmat(x1, x2, /, *, dtype=None):
         """Products of vectors and matrices."""
         _need("vecmat", x1, x2, 1, 2)
-        return matmul_(as_array(x1)[..., None, :], x2)[..., 0, :]
+        return matmul_(as_array(x1)[..., None, :], x2, dtype=dtype)[..., 0, :]
 
 # -- norms, ranks ------------------------------------------------------------------------------------------
 
@@ -127,7 +127,7 @@ def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
     x = as_array(A)
     if x.ndim < 2:
         return (x != 0).any().astype(int)
-    s = svdvals(x)
+    s = svd(x, compute_uv=False, hermitian=hermitian)
     if tol is None:
         rtol = max(map(number, x._node.shape[-2:])) * np.finfo(s.dtype).eps if rtol is None else rtol
         tol = s.max(axis=-1, keepdims=True) * as_array(rtol).astype(s.dtype)[..., None]
@@ -154,6 +154,8 @@ def cond(x, p=None):
 def pinv(a, rcond=None, hermitian=False, *, rtol=np._NoValue):
     """Pseudo-inverse; its derivative holds where the rank does not change."""
     (x,) = _floating("pinv", a)
+    if hermitian:
+        x = la.mirrored(x)
     if _any_traced([rcond, rtol]):
         raise TraceError(at_user_line("np.linalg.pinv with a traced tolerance: it must be a number"))
     if rtol is np._NoValue or rtol is None:

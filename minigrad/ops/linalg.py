@@ -8,8 +8,8 @@ L. Lehmann, "Algorithmic differentiation of linear algebra functions" (2010); fo
 
 Two conventions:
 
-- `cholesky` and `eigh` are functions of (A + Aᵀ) / 2. NumPy reads one triangle instead: the same for a
-  symmetric A, but here every perturbation of A has a meaning, and gradients come out symmetric.
+- `cholesky` and `eigh` read the lower triangle of A, as NumPy does, and take the upper one for its mirror
+  image. Their gradient is that of what they read: zero above the diagonal.
 - Eigenvectors of equal eigenvalues, and singular vectors of equal ones (or of a zero one, where the matrix
   is not square), have no derivative: what would flow through them is nan, not a number that looks right.
   Where nothing flows (a function of the eigenvalues alone) the derivative is exact.
@@ -374,28 +374,34 @@ slogdet = Primitive(
 # -- factorisations --------------------------------------------------------------------------------------
 
 
-def _symmetrised(xp: Any, a: Any) -> Any:
-    return (a + xp.matrix_transpose(a)) * 0.5
-
-
 def _half(x: Node) -> Node:
     """Return the lower triangle with half of the diagonal."""
     return (choose(ge, x) + choose(gt, x)) * 0.5
 
 
+def mirrored(x: Node) -> Node:
+    """Return the symmetric matrix whose lower triangle is that of `x`."""
+    return choose(ge, x, transposed(x))
+
+
+def _folded(x: Node) -> Node:
+    """Return the adjoint of `mirrored`: the upper triangle added onto the lower one."""
+    return _half(x + transposed(x))
+
+
 def _cholesky_vjp(g: Node, out: Node, a: Node) -> list[Node]:
     upper = transposed(out)
     left = triangular_solve(upper, _half(product(upper, g)), lower=False)
-    return [symmetric(triangular_solve(upper, transposed(left), lower=False))]
+    return [_folded(triangular_solve(upper, transposed(left), lower=False))]
 
 
 def _cholesky_jvp(ts: Sequence[Node], out: Node, a: Node) -> Node:
-    left = triangular_solve(out, symmetric(ts[0]), lower=True)
+    left = triangular_solve(out, mirrored(ts[0]), lower=True)
     return product(out, _half(triangular_solve(out, transposed(left), lower=True)))
 
 
 cholesky = Primitive(
-    "cholesky", _square("cholesky"), lambda xp, a: xp.linalg.cholesky(_symmetrised(xp, a)), _cholesky_vjp,
+    "cholesky", _square("cholesky"), lambda xp, a: xp.linalg.cholesky(a), _cholesky_vjp,
     _cholesky_jvp, _batch("cholesky"), samples=_samples((3, 3), (2, 2, 2), (1, 1), positive=True))
 
 
@@ -407,18 +413,18 @@ def _eigh_type(t: ArrayType) -> TupleType:
 def _eigh_vjp(g: Sequence[Node], out: Node, a: Node) -> list[Node]:
     w, v = parts(out)
     inside = choose(eq, by_row(g[0], v), _over(product(transposed(v), g[1]), _gaps(w, v)))
-    return [symmetric(product(product(v, inside), transposed(v)))]
+    return [_folded(product(product(v, inside), transposed(v)))]
 
 
 def _eigh_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
     w, v = parts(out)
-    inside = product(product(transposed(v), symmetric(ts[0])), v)
+    inside = product(product(transposed(v), mirrored(ts[0])), v)
     turn = choose(eq, zeros_like(v), _over(inside, _gaps(w, v)))
     return diagonal(inside), product(v, turn)
 
 
 eigh = Primitive(
-    "eigh", _eigh_type, lambda xp, a: tuple(xp.linalg.eigh(_symmetrised(xp, a))), _eigh_vjp, _eigh_jvp,
+    "eigh", _eigh_type, lambda xp, a: tuple(xp.linalg.eigh(a)), _eigh_vjp, _eigh_jvp,
     _batch("eigh"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 

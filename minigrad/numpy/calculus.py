@@ -79,13 +79,15 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
     """Integral along an axis by the trapezoidal rule."""
     y = as_array(y)
     a = as_axis(axis, y.ndim, "trapezoid")
-    values = moveaxis(y, a, -1)
     if x is None:
-        widths: Any = dx
+        widths: Any = dx  # broadcasts against the pairs of neighbours in place, without a move of the axis
     else:
         x = as_array(x)
-        widths = np.diff(x) if x.ndim == 1 else np.diff(moveaxis(x, axis, -1))
-    return (widths * (values[..., 1:] + values[..., :-1]) / 2.0).sum(axis=-1)
+        widths = np.diff(x) if x.ndim == 1 else np.diff(x, axis=axis)
+        if x.ndim == 1:
+            widths = widths.reshape(widths.shape + (1,) * (y.ndim - 1 - a))
+    before = (slice(None),) * a
+    return (widths * (y[(*before, slice(1, None))] + y[(*before, slice(None, -1))]) / 2.0).sum(axis=axis)
 
 
 @implements(np.unwrap)
@@ -260,5 +262,5 @@ def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
         w = as_array(w)
         left, y = left * w[:, None], y * (w[:, None] if y.ndim > 1 else w)
     scale = np.sqrt((left * left).sum(axis=0))
-    c = np.linalg.lstsq(left / scale, y)[0]
+    c = np.linalg.lstsq(left / scale, y, rcond)[0]
     return c / (scale[:, None] if y.ndim > 1 else scale)

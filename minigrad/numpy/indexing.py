@@ -270,7 +270,7 @@ def diagonal(a, offset=0, axis1=0, axis2=1):
 @implements(np.trace)
 def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
     """Sum of the diagonal."""
-    return diagonal(a, offset, axis1, axis2).sum(axis=-1)
+    return diagonal(a, offset, axis1, axis2).sum(axis=-1, dtype=dtype)
 
 
 @implements(np.diag)

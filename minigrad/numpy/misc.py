@@ -9,12 +9,14 @@ from ..graph import full
 from ..ops import elementwise as ew
 from .array import Array, as_array, implements
 from .shaping import where
+from .ufuncs import refuse_where
 
 
 @implements(np.clip)
-def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, **rest):
+def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None, **rest):
     """Limit values to an interval; the gradient at a bound is half of that inside."""
-    x = as_array(a)
+    refuse_where("clip", rest)
+    x = as_array(a) if dtype is None else as_array(a).astype(dtype)
     low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
     if low is not None and low is not np._NoValue:
         x = np.maximum(x, low)
@@ -60,13 +62,6 @@ def allclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
     return isclose(a, b, rtol, atol, equal_nan).all()
 
 
-@implements(np.signbit)
-def signbit(x, /):
-    """Whether the sign is negative, of zeros too."""
-    x = as_array(x)
-    return np.copysign(1.0, x) < 0
-
-
 @implements(np.sinc)
 def sinc(x):
     """The function sin(pi x) / (pi x), 1 at 0."""
@@ -76,11 +71,11 @@ def sinc(x):
 
 
 @implements(np.nansum)
-def nansum(a, axis=None, dtype=None, out=None, keepdims=False, **rest):
+def nansum(a, axis=None, dtype=None, out=None, keepdims=False, initial=np._NoValue, where=True):
     """Sum of what is not NaN."""
     x = as_array(a)._node
     kept = ew.where(ew.isnan(x), full(0, x.shape, x.dtype), x) if x.type.floating else x
-    return Array(kept).sum(axis=axis, dtype=dtype, keepdims=keepdims)
+    return np.sum(Array(kept), axis=axis, dtype=dtype, keepdims=keepdims is True, initial=initial, where=where)
 
 
 Array.clip, Array.round = clip, round_

@@ -16,8 +16,9 @@ from .indexing import diagonal
 from .shaping import _same_dtype, moveaxis, reshape
 
 
-def _operands(name: str, *values: Any) -> list[Node]:
-    nodes = _same_dtype([as_array(v) for v in values])
+def _operands(name: str, *values: Any, dtype: Any = None) -> list[Node]:
+    xs = [as_array(v) for v in values]
+    nodes = _same_dtype(xs if dtype is None else [x.astype(dtype) for x in xs])
     if nodes[0].dtype == np.bool_:
         raise DtypeError(at_user_line(f"{name} of bools: cast them to int or float first"))
     return nodes
@@ -34,11 +35,11 @@ def _mismatch(name: str, a: Node, b: Node, n: Any, m: Any) -> ShapeError:
 
 
 @implements(np.matmul)
-def matmul(x1, x2, /, out=None, **rest):
+def matmul(x1, x2, /, out=None, *, dtype=None, axes=None):
     """Matrix product of the last two axes; a vector counts as a row on the left, a column on the right."""
-    if rest.get("axes") is not None:
+    if axes is not None:
         raise TraceError(at_user_line("np.matmul with axes=: use np.moveaxis"))
-    a, b = _operands("matmul", x1, x2)
+    a, b = _operands("matmul", x1, x2, dtype=dtype)
     if not a.ndim or not b.ndim:
         raise ShapeError(at_user_line(f"matmul {a.type} @ {b.type}: a scalar has no axis to sum over; use *"))
     n, m = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
@@ -117,9 +118,9 @@ def vdot(a, b, /):
 
 
 @implements(np.vecdot)
-def vecdot(x1, x2, /, *, axis=-1, **rest):
+def vecdot(x1, x2, /, *, axis=-1, dtype=None):
     """Dot products along an axis."""
-    a, b = _operands("vecdot", x1, x2)
+    a, b = _operands("vecdot", x1, x2, dtype=dtype)
     if not a.ndim or not b.ndim:
         raise ShapeError(at_user_line(f"vecdot {a.type} . {b.type}: a scalar has no axis to sum over; use *"))
     a, b = (moveaxis(Array(x), axis, -1)._node for x in (a, b))
@@ -140,13 +141,13 @@ def kron(a, b):
 
 
 @implements(np.einsum)
-def einsum(*operands, out=None, optimize=False, **rest):
+def einsum(*operands, out=None, dtype=None, order="K", casting="safe", optimize=False):
     """Einstein summation in all of NumPy's forms."""
     from opt_einsum.parser import parse_einsum_input  # takes long, and few programs need it
 
     text = isinstance(operands[0], str)
     values = list(operands[1:] if text else operands[0:len(operands) - len(operands) % 2:2])
-    nodes = _operands("einsum", *values)
+    nodes = _operands("einsum", *values, dtype=dtype)
     # opt_einsum writes ellipses and implicit results out; it looks at the number of axes alone.
     ranks = [(1,) * n.ndim for n in nodes]
     if text:

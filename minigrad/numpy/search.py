@@ -9,7 +9,7 @@ import numpy as np
 from ..dims import number
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..ops.index import scatter_add
-from .array import Array, as_array, as_axis, implements
+from .array import Array, _any_traced, as_array, as_axis, implements
 from .reductions import argsort, sort
 from .shaping import where
 
@@ -49,15 +49,25 @@ def _before(x: Array, y: Array) -> Array:
 
 @implements(np.digitize)
 def digitize(x, bins, right=False):
-    """Index of the bin of each of `x`; the bins must be increasing or, where they are known, decreasing."""
+    """Index of the bin of each of `x`; the bins must rise or fall, and traced bins are trusted to do so."""
+    edges = as_array(bins)
+    if edges.ndim != 1:
+        raise ShapeError(at_user_line(f"np.digitize with bins {edges._node.type}: needs one axis of edges"))
+    n = number(edges._node.shape[0])
     side = "left" if right else "right"
-    if not isinstance(bins, Array):
-        edges = np.asarray(bins)
-        if edges.ndim == 1 and len(edges) > 1 and np.any(np.diff(edges) < 0):
-            if np.any(np.diff(edges) > 0):
-                raise ShapeError(at_user_line("np.digitize: bins must go up, or down"))
-            return len(edges) - searchsorted(edges[::-1], x, "right" if right else "left")
-    return searchsorted(bins, x, side)
+    if n < 2:
+        return searchsorted(edges, x, side)
+    if _any_traced([bins]):
+        falling = edges[0] > edges[-1]
+        place = searchsorted(where(falling, edges[::-1], edges), x, side)
+        return where(falling, n - place, place)
+    edges = np.asarray(bins)
+    steps = np.diff(edges)
+    if not np.any(steps < 0):
+        return searchsorted(edges, x, side)
+    if np.any(steps > 0):
+        raise ShapeError(at_user_line("np.digitize: bins must be monotonically increasing or decreasing"))
+    return n - searchsorted(edges[::-1], x, side)
 
 
 @implements(np.isin)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, Size, differs, divide, format_shape, number, same_shape, shown, size_of
-from ..errors import ShapeError, TraceError, at_user_line
+from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import layout
@@ -163,6 +163,9 @@ def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
         raise ShapeError(at_user_line("np.concatenate of scalars: use np.stack"))
     nodes = _same_dtype(xs)
     if dtype is not None:
+        if not all(np.can_cast(n.dtype, dtype, casting) for n in nodes):
+            raise DtypeError(at_user_line(f"np.concatenate: {nodes[0].type} cannot be cast to {np.dtype(dtype)} by "
+                                          f"casting={casting!r}. Write x.astype({np.dtype(dtype)}) first"))
         nodes = [ew.cast_to(n, dtype_of(dtype)) for n in nodes]
     return Array(layout.concatenate(*nodes, axis=as_axis(axis, xs[0].ndim, "concatenate")))
 
@@ -174,20 +177,20 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     if not all(same_shape(x._node.shape, xs[0]._node.shape) for x in xs):
         raise ShapeError(at_user_line(f"np.stack: shapes differ: {', '.join(str(x._node.type) for x in xs)}"))
     at = as_axis(axis, xs[0].ndim + 1, "stack")
-    return concatenate([expand_dims(x, at) for x in xs], at, dtype=dtype)
+    return concatenate([expand_dims(x, at) for x in xs], at, dtype=dtype, casting=casting)
 
 
 @implements(np.hstack)
 def hstack(tup, *, dtype=None, casting="same_kind"):
     """Join along axis 1 (0 for vectors)."""
     xs = [atleast_1d(a) for a in tup]
-    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype)
+    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype, casting=casting)
 
 
 @implements(np.vstack)
 def vstack(tup, *, dtype=None, casting="same_kind"):
     """Join along axis 0; vectors are rows."""
-    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype)
+    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype, casting=casting)
 
 
 @implements(np.column_stack)
@@ -280,13 +283,31 @@ def roll(a, shift, axis=None):
     return x
 
 
+def _pad_widths(pad_width: Any, ndim: int) -> np.ndarray:
+    """Return how far each axis is padded before and after, from all forms that NumPy takes."""
+    if isinstance(pad_width, dict):
+        each = {as_axis(a, ndim, "pad"): n for a, n in pad_width.items()}
+        pad_width = [np.broadcast_to(each.get(a, 0), 2) for a in range(ndim)]
+    try:
+        width = np.broadcast_to(np.asarray(pad_width), (ndim, 2)).astype(int)
+    except ValueError:
+        raise ShapeError(at_user_line(f"np.pad with pad_width={pad_width!r}: an array of {ndim} axes needs a number, "
+                                      f"a pair, {ndim} pairs, or a dict of pairs by axis")) from None
+    if (width < 0).any():
+        raise ShapeError(at_user_line(f"np.pad with pad_width={pad_width!r}: widths must not be negative"))
+    return width
+
+
 @implements(np.pad)
-def pad(array, pad_width, mode="constant", *, constant_values=0, **rest):
+def pad(array, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
     """Pad with a constant, or by ``edge``, ``reflect``, ``symmetric`` and ``wrap``."""
     x = as_array(array)
     if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
         raise TraceError(at_user_line(f"np.pad with mode={mode!r}: use constant, edge, reflect, symmetric or wrap"))
-    width = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).astype(int)
+    if reflect_type != "even":
+        raise TraceError(at_user_line(f"np.pad with reflect_type={reflect_type!r}: use 'even', or np.concatenate with "
+                                      "2 * edge - x[::-1]"))
+    width = _pad_widths(pad_width, x.ndim)
     if mode != "constant":
         for a, (low, high) in enumerate(width):
             if low or high:

@@ -12,7 +12,7 @@ from ..graph import ArrayType
 from ..ops import bits
 from .array import Array, as_array, as_shape, broadcast_node, broadcast_shapes, implements
 from .shaping import where
-from .ufuncs import _enter, operands
+from .ufuncs import _enter, operands, refuse_where
 
 # -- bits --------------------------------------------------------------------------------------------------
 
@@ -54,6 +54,10 @@ def _fmod(x: Array, y: Array) -> Array:
     return where((out != 0) & ((out < 0) != (x < 0)), out - y, out)
 
 
+def _signbit(x: Array) -> Array:
+    return np.copysign(x.dtype.type(1), x) < 0
+
+
 def _modf(x: Array) -> tuple[Array, Array]:
     return _fmod(where(np.isinf(x), np.copysign(x.dtype.type(0), x), x), x.dtype.type(1)), np.trunc(x)
 
@@ -61,17 +65,18 @@ def _modf(x: Array) -> tuple[Array, Array]:
 def _enter_written(ufunc: np.ufunc, function: Callable[..., Any]) -> None:
     """Enter what is written with other functions, on operands of one shape and the dtypes of the ufunc's loop."""
 
-    def ours(*args: Any, **rest: Any) -> Any:
+    def ours(*args: Any, dtype: Any = None, casting: str = "same_kind", **rest: Any) -> Any:
+        refuse_where(ufunc.__name__, rest)
         xs = [as_array(a) for a in args]
         shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node.type for x in xs])
-        return function(*(Array(broadcast_node(n, shape)) for n in operands(ufunc, xs)))
+        return function(*(Array(broadcast_node(n, shape)) for n in operands(ufunc, xs, dtype, casting)))
 
     ours.__doc__ = f"Elementwise ``np.{ufunc.__name__}`` of traced values."
     implements(ufunc, name=ufunc.__name__)(ours)
 
 
 for _ufunc, _function in ((np.bitwise_count, _bitwise_count), (np.ldexp, _ldexp), (np.spacing, _spacing),
-                          (np.fmod, _fmod), (np.modf, _modf)):
+                          (np.fmod, _fmod), (np.modf, _modf), (np.signbit, _signbit)):
     _enter_written(_ufunc, _function)
 
 # -- what NumPy's functions say of numbers that are real ---------------------------------------------------

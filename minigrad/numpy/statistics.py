@@ -228,7 +228,9 @@ def _variables(m: Any, y: Any, rowvar: bool, dtype: Any) -> Array:
             raise ShapeError(at_user_line(f"np.cov of {p._node.type}: needs a vector or a matrix"))
     dtype = np.result_type(*(p.dtype for p in parts), np.float64) if dtype is None else dtype
     parts = [p.astype(dtype) for p in parts]
-    parts = [p.T if not rowvar and p.ndim == 2 and p._node.shape[0] != 1 else np.atleast_2d(p) for p in parts]
+    # One row of `y` without `rowvar` is one variable, as in NumPy; one row of `m` is one observation.
+    turned = [not rowvar and p.ndim == 2 and (k == 0 or p._node.shape[0] != 1) for k, p in enumerate(parts)]
+    parts = [p.T if turn else np.atleast_2d(p) for p, turn in zip(parts, turned, strict=True)]
     return parts[0] if len(parts) == 1 else concatenate(parts, 0)
 
 

@@ -24,9 +24,12 @@ _BOOLEAN = {"add": ew.logical_or, "mul": ew.logical_and, "maximum": ew.logical_o
 
 
 @functools.lru_cache(maxsize=4096)
-def _resolve(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype, ...]:
+def _resolve(ufunc: np.ufunc, kinds: tuple[Any, ...], dtype: np.dtype | None, casting: str) -> tuple[np.dtype, ...]:
     """Return the dtypes of the loop that NumPy itself would take."""
-    return ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout))
+    kinds = (*kinds, *[None] * ufunc.nout)
+    if dtype is None:
+        return ufunc.resolve_dtypes(kinds, casting=casting)
+    return ufunc.resolve_dtypes(kinds, signature=(*[None] * ufunc.nin, *[dtype] * ufunc.nout), casting=casting)
 
 
 def _kind(x: Array) -> Any:
@@ -44,12 +47,12 @@ def _fits(x: Array, dtype: np.dtype) -> bool:
     return info.min <= x._node.params["value"] <= info.max
 
 
-def operands(ufunc: np.ufunc, xs: list[Array]) -> list[Node]:
-    """Return the operands cast to the dtypes of the ufunc's loop."""
+def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: str = "same_kind") -> list[Node]:
+    """Return the operands cast to the dtypes of the ufunc's loop: the one with results of `dtype`, where given."""
     # Of Python scalars alone, each is what an array of it would be.
     kinds = tuple(x.dtype for x in xs) if all(x._weak for x in xs) else tuple(map(_kind, xs))
     try:
-        dtypes = _resolve(ufunc, kinds)
+        dtypes = _resolve(ufunc, kinds, None if dtype is None else dtype_of(dtype), casting)
     except (TypeError, OverflowError) as error:
         types = ", ".join(str(x._node.type) for x in xs)
         raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): {error}")) from None
@@ -62,26 +65,34 @@ def operands(ufunc: np.ufunc, xs: list[Array]) -> list[Node]:
     return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)]
 
 
-def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array]) -> Array:
+def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array], dtype: Any = None,
+          casting: str = "same_kind") -> Array:
     """Apply a function of nodes of one shape and the dtypes of `ufunc`'s loop."""
-    nodes = operands(ufunc, xs)
+    nodes = operands(ufunc, xs, dtype, casting)
     if len(nodes) > 1:
         shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node.type for x in xs])
         nodes = [broadcast_node(n, shape) for n in nodes]
     return Array(make(*nodes))
 
 
+def refuse_where(label: str, options: dict[str, Any]) -> None:
+    """Refuse options of a ufunc that would leave elements of its result undefined, or that do not exist."""
+    for name, value in options.items():
+        if name == "where" and value is not True:
+            raise TraceError(at_user_line(f"np.{label} with where=: write np.where(mask, np.{label}(...), x)"))
+        if name not in ("where", "subok", "order"):
+            raise TypeError(at_user_line(f"np.{label} on traced values has no option {name}="))
+
+
 def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) -> None:
     label = name or ufunc.__name__
 
-    def function(*args: Any, dtype: Any = None, casting: str = "same_kind", where: Any = True, **rest: Any) -> Array:
-        if where is not True or rest.get("subok", True) is not True:
-            raise TraceError(at_user_line(f"np.{label} with where=: write np.where(mask, np.{label}(...), x)"))
+    def function(*args: Any, dtype: Any = None, casting: str = "same_kind", **rest: Any) -> Array:
+        refuse_where(label, rest)
         xs = [as_array(a) for a in args]
         if len(xs) != ufunc.nin:
             raise TypeError(f"np.{label} takes {ufunc.nin} arguments, got {len(xs)}")
-        out = apply(ufunc, make, xs)
-        return out if dtype is None else Array(ew.cast_to(out._node, dtype_of(dtype)))
+        return apply(ufunc, make, xs, dtype, casting)
 
     function.__name__ = label
     function.__doc__ = f"Elementwise ``np.{ufunc.__name__}`` of traced values."

@@ -20,6 +20,7 @@ POS = np.abs(M) + 0.1
 NAN = M.copy()
 NAN[[0, 1, 1], [0, 2, 3]] = np.nan
 SORTED = np.sort(V)
+ONES = np.array([[1.0, 7.0], [1.0, 1.0]])  # of rank 1, where the lower triangle alone is read
 SPECIALS = np.array([0.0, -0.0, 1.5, -2.5, np.inf, -np.inf, np.nan])
 I3 = np.array([2, 0, 1])
 
@@ -75,7 +76,11 @@ MORE = {
                      call(np.array([1, 1, 2, 2, 2]), np.array([1, 2, 3])), call(V4[:0].copy(), V4),
                      call(np.arange(16), np.array([-1, 0, 7, 15, 16, 99]))],
     "digitize": [call(V, [-1.0, 0.0, 1.0]), call(V, [1.0, 0.0, -1.0]), call(V, [1.0, 0.0, -1.0], right=True),
-                 call(V, SORTED, right=True), call(M, SORTED), call(np.array([0, 1, 2]), [0, 1, 2], right=True)],
+                 call(V, SORTED, right=True), call(M, SORTED), call(np.array([0, 1, 2]), [0, 1, 2], right=True),
+                 *[call(x, b, right=r) for r in (False, True) for x, b in (
+                     (V, SORTED[::-1].copy()), (K, [5, 3, 1]), (K, np.array([5, 3, 1])), (K, np.array([1, 3, 5])),
+                     (np.array([np.nan, 0.0]), SORTED[::-1].copy()), (K, np.array([3, 3, 3])), (K, np.array([3])),
+                     (K, np.zeros(0)), (K, [3, 3]), (K, np.array([5, 5, 1])))]],
     "isin": [call(K, np.array([1, 9])), call(K, [1, 9], invert=True), call(V, V[:2].copy()), call(V, [])],
     "interp": [call(M[0], SORTED, W), call(M, SORTED, W), call(M[1], SORTED, W, left=-9.0, right=9.0),
                call(0.3, SORTED, W),
@@ -141,7 +146,8 @@ MORE = {
                     call(NAN, 0.4, 1, method="hazen")],
     "nanpercentile": [call(NAN, 30.0, 1), call(NAN, 50.0)], "nanmedian": [call(NAN), call(NAN, 1), call(NAN, 0),
                                                                           call(M4)],
-    "nansum": nan_reductions(), "nanprod": nan_reductions(), "nanmax": [*nan_reductions(), call(K, 1)],
+    "nansum": [*nan_reductions(), *nan_reductions(initial=2.5), call(NAN, where=BM), call(NAN, 1, initial=1, where=BM)],
+    "nanprod": nan_reductions(), "nanmax": [*nan_reductions(), call(K, 1)],
     "nanmin": [*nan_reductions(), call(K, 1)],
     "nanmean": [*nan_reductions(), call(K), call(NAN, where=BM)],
     "nanvar": [*nan_reductions(), *nan_reductions(ddof=1), call(K, 0)], "nanstd": [*nan_reductions(), call(K)],
@@ -149,10 +155,11 @@ MORE = {
     "nanargmax": [call(NAN, smooth=False), call(NAN, 1, smooth=False), call(K, 0), call(NAN, 0, keepdims=True)],
     "nanargmin": [call(NAN, smooth=False), call(NAN, 1, smooth=False), call(K, 0)],
     "cov": [call(V), call(M), call(V, W), call(M, rowvar=False), call(M, bias=True), call(M, ddof=0), call(K),
-            call(M, M),
+            call(M, M), call(M[:1].copy(), rowvar=False, bias=True), call(M[:1].copy(), rowvar=False, ddof=0),
+            call(M[:, :1].copy(), rowvar=False), call(M, M, rowvar=False), call(V[:3].copy(), M[:1, :3].copy(), False),
             call(M, aweights=np.array([1.0, 2.0, 0.5, 3.0])), call(M, fweights=np.array([1, 2, 1, 3])), call(M4),
             call(M, fweights=np.array([1, 2, 1, 3]), aweights=np.array([1.0, 2.0, 0.5, 3.0]))],
-    "corrcoef": [call(M), call(V, W), call(M, rowvar=False), call(V)],
+    "corrcoef": [call(M), call(V, W), call(M, rowvar=False), call(V), call(M[:, :1].copy(), rowvar=False)],
     # -- calculus
     "ediff1d": [call(V), call(M), call(V, 1.0), call(V, to_begin=[0.5, 1.0], to_end=np.array(3.0)), call(K)],
     "gradient": [call(V), call(V, 2.0), call(V, np.cumsum(np.abs(W) + 0.1)), call(M), call(M, axis=1),
@@ -161,8 +168,9 @@ MORE = {
                  call(V4),
                  call(M, 2.0, np.array([0.0, 1.0, 3.0, 4.0])), call(T[..., :3].copy(), axis=-1, edge_order=2)],
     "trapezoid": [call(V), call(M), call(V, W), call(M, axis=0), call(M, dx=0.5), call(M, V[:4].copy()),
-                  call(M, M, axis=0),
-                  call(K)],
+                  call(M, M, axis=0), call(M, dx=np.array([[1.0], [2.0]]), axis=0), call(M, dx=V[:4].copy(), axis=0),
+                  call(M, dx=V[:3].copy()), call(M, V[:3].copy(), axis=0), call(T, V[:3].copy(), axis=1),
+                  call(T, M, axis=-1), call(K)],
     "unwrap": [call(3 * V), call(np.cumsum(3 * np.abs(M), 1)), call(5 * M, axis=0), call(K, period=4),
                call(K, period=5),
                call(3 * V, period=2.5), call(5 * V, discont=4.0)],
@@ -207,9 +215,9 @@ MORE = {
                     call(SQ, ord=np.inf, keepdims=True)],
     "svdvals": [call(M), call(SQ2)],
     "matrix_rank": [call(M), call(SQ2), call(np.ones((3, 3)), smooth=False), call(V), call(M, tol=1.0),
-                    call(M, rtol=0.5)],
+                    call(M, rtol=0.5), call(ONES, hermitian=True, smooth=False)],
     "cond": [call(SQ), call(SQ2), call(SQ, 1), call(SQ, -2), call(SQ, np.inf), call(SQ, "fro"), call(M)],
-    "pinv": [call(SQ), call(M), call(M.T.copy()), call(T), call(SQ2), call(M4)],
+    "pinv": [call(SQ), call(M), call(M.T.copy()), call(T), call(SQ2), call(M4), call(SQ, hermitian=True)],
     "lstsq": [call(SQ, V[:3].copy()), call(M.T.copy(), V[:4].copy()), call(M.T.copy(), np.stack([V[:4], W[:4]], 1)),
               call(M, V[:3].copy())],
     "tensorinv": [call(SQ[:, None, :, None].copy(), ind=2), call(SQ, ind=1)],

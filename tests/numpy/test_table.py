@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dis
+import inspect
 import itertools
 
 import numpy as np
@@ -68,6 +70,23 @@ def test_ufunc_dtypes(ufunc):
                 run_traced(ufunc, *arrays)
             continue
         check_refused_alike(ufunc, call(*arrays))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u1", "?"])
+@pytest.mark.parametrize("ufunc", UFUNCS, ids=lambda f: f.__name__)
+def test_ufunc_dtype_chooses_the_loop(ufunc, dtype):
+    for k, kind in enumerate(DTYPES):
+        if ufunc not in (np.matmul, np.vecdot, np.reciprocal):  # of rows, and undefined of the integer 0
+            check_refused_alike(ufunc, call(*(values(kind, (2, 3), k + i) for i in range(ufunc.nin)), dtype=dtype))
+
+
+def test_ufunc_dtype_is_that_of_the_loop_and_not_a_cast_of_its_result():
+    x = np.array([100, 127], "i1")
+    assert_same(run_traced(lambda x: np.multiply(x, x, dtype="i8"), x)[0], np.array([10000, 16129]))
+    with pytest.raises(mg.DtypeError, match=r"np.add.*casting rule 'same_kind'"):
+        run_traced(lambda x: np.add(x, x, dtype="i4"), V)
+    assert_same(run_traced(lambda x: np.add(x, x, dtype="i4", casting="unsafe"), V)[0],
+                np.add(V, V, dtype="i4", casting="unsafe"))
 
 
 @pytest.mark.parametrize("ufunc", [f for f in UFUNCS if f.nin == 2], ids=lambda f: f.__name__)
@@ -209,7 +228,7 @@ CASES = {
     "nansum": [call(NANS, smooth=False), call(NANS, 1, smooth=False), call(M, 0, keepdims=True), call(K, 0), call(B3)],
     "clip": [call(M, -0.5, 0.5), call(M, None, 0.3), call(M, 0.1, None), call(M, -np.abs(V), np.abs(V)), call(K, 2, 4),
              call(M4, -0.5, 0.5), call(M, min=-0.2), call(M, max=0.2), call(M, a_min=-1, a_max=0), call(M),
-             call(K, 0.5, 2.5), call(I32, -1, 3)],
+             call(K, 0.5, 2.5), call(I32, -1, 3), call(M4, -0.5, 0.5, dtype="f8")],
     "round": [call(M, smooth=False), call(M, 2, smooth=False), call(10 * M, -1, smooth=False), call(K), call(K, 1),
               call(M4, 1, smooth=False), call(np.array([0.5, 1.5, -2.5, 1e30]), smooth=False)],
     "around": [call(M, 1, smooth=False)],
@@ -220,20 +239,21 @@ CASES = {
                 call(K, K), call(M4, M4 * 1.01), call(M, M[0], 0.1, 0.2), call(V, 0.0), call(NANS, 0.0)],
     "allclose": [call(M, M + 1e-9), call(M, M + 1), call(NANS, NANS), call(NANS, NANS, equal_nan=True)],
     "sinc": [call(M), call(np.array([0.0, 1.0, 0.5]), smooth=False), call(M4), call(K)],
-    "einsum": [call("ij,jk->ik", M, M.T.copy()), call("ij->j", M)],  # the long list is test_einsum.py
+    "einsum": [call("ij,jk->ik", M, M.T.copy()), call("ij->j", M),
+               call("ij->j", M4, dtype="f8")],  # the long list is test_einsum.py
     "dot": [call(V, W), call(M, V), call(M, M.T.copy()), call(T, M.T.copy()), call(T, V), call(S, M), call(M, 2.0),
             call(K, I3), call(M4, V4), call(M4, V), call(V, T.swapaxes(1, 2).copy())],
     "inner": [call(V, W), call(M, V), call(M, M), call(S, V), call(K, I3), call(T, M)],
     "outer": [call(V, W), call(M, I3), call(S, V), call(K, K), call(V4, V)],
     "vdot": [call(V, W), call(M, M), call(K, K), call(S, S), call(V4, V)],
-    "vecdot": [call(V, W), call(M, V), call(T, M), call(T, T, axis=1), call(K, I3)],
+    "vecdot": [call(V, W), call(V4, V4, dtype="f8"), call(M, V), call(T, M), call(T, T, axis=1), call(K, I3)],
     "tensordot": [call(T, T, 3), call(T, M, ((1, 2), (0, 1))), call(M, M, ([0, 1], [0, 1])), call(T, M, axes=(2, 1)),
                   call(V, W, 0), call(K, K, ((0,), (0,))), call(T, T, ((-1, 0), (-1, 0))), call(V, W, 1)],
     "kron": [call(M, SQ), call(V, W), call(V, M), call(K, I3), call(S, M), call(T, M)],
     "cross": [call(SQ[0], SQ[1]), call(SQ, SQ[::-1].copy()), call(SQ, SQ[0]),
               call(SQ.T.copy(), SQ.T.copy() + 1, axis=0),
               call(K, K[::-1].copy())],
-    "matmul": [call(M, V)],  # every combination of ranks is in test_products.py
+    "matmul": [call(M, V), call(M4, V4, dtype="f8")],  # every combination of ranks is in test_products.py
     "norm": [call(V), call(M), call(M, axis=0), call(M, axis=-1, keepdims=True), call(V, 1), call(V, 3),
              call(V, np.inf),
              call(V, -np.inf), call(V, 0, smooth=False), call(M, "fro"), call(M, 1, 1), call(M, 2, axis=1), call(K),
@@ -245,11 +265,14 @@ CASES = {
     "solve": [call(SQ, V[:3].copy()), call(SQ, M), call(SQ2, M), call(SQ2, SQ), call(SQ, SQ2),
               call(SQ.astype("f4"), V4[:3].copy()),
               call(np.array([[2, 1], [1, 3]]), np.array([1, 2]))],
-    "cholesky": [call(PD), call(np.stack([PD, 2 * PD])), call(PD.astype("f4"))],
+    "cholesky": [call(PD), call(np.stack([PD, 2 * PD])), call(PD.astype("f4")), call(np.tril(PD)),
+                 call(np.triu(PD, 1) * 9 + np.tril(PD)), call(np.triu(PD), upper=True), call(PD, upper=True)],
     "slogdet": [call(SQ), call(-SQ), call(SQ2)],
-    "eigh": [call(PD, smooth=False)], "eigvalsh": [call(PD, smooth=False), call(np.stack([PD, 2 * PD]), smooth=False)],
+    "eigh": [call(PD, smooth=False)],
+    "eigvalsh": [call(PD), call(np.stack([PD, 2 * PD])), *[call(x, u) for x in (SQ, SQ2, np.tril(SQ)) for u in "LUu"]],
     "qr": [call(SQ), call(M.T.copy())],
-    "svd": [call(M, full_matrices=False, smooth=False), call(SQ, compute_uv=False), call(M, compute_uv=False)],
+    "svd": [call(M, full_matrices=False, smooth=False), call(SQ, compute_uv=False),
+            call(SQ, compute_uv=False, hermitian=True), call(M, compute_uv=False)],
     "matrix_power": [call(SQ, n) for n in (0, 1, 2, 3, 5, -1, -2)] + [call(SQ2, 3),
                                                                       call(np.array([[1, 2], [3, 4]]), 3)],
     "multi_dot": [call([M, M.T.copy(), M]), call([V, M.T.copy(), M, W])],
@@ -291,7 +314,8 @@ CASES = {
     "pad": [call(V, 1), call(M, ((1, 0), (2, 3))), call(M, 2, "edge"), call(M, (1, 2), "reflect"),
             call(V, 1, "symmetric"),
             call(V, 2, "wrap"), call(M, 1, constant_values=2.5), call(K, 1, constant_values=7), call(V, (0, 2)),
-            call(S, 1),
+            call(S, 1), call(M, {0: (1, 2)}), call(M, {-1: 2}, constant_values=3),
+            call(M, {1: 1, 0: (2, 0)}, "edge"), call(M, {}),
             call(M, ((1, 1),)), call(M, ((1, 0), (0, 2)), constant_values=((1, 2), (3, 4))), call(V, 2, "constant"),
             call(V, (1, 2), constant_values=(3, 4)), call(B3, 1)],
     "zeros_like": likes("zeros_like"), "ones_like": likes("ones_like"), "full_like": likes("full_like"),
@@ -313,7 +337,8 @@ CASES = {
     "tril": halves("tril"), "triu": halves("triu"),
     "diag": [call(V), call(SQ), call(M), call(V, 1), call(V, -2), call(M, 1), call(M, -1), call(I3)],
     "diagonal": [call(SQ), call(M), call(M, 1), call(M, -1), call(T), call(T, 0, 1, 2), call(T, 1, 0, 2), call(M, 9)],
-    "trace": [call(SQ), call(M), call(M, 1), call(T), call(K), call(T, 0, 2, 1), call(U8[None]), call(SQ.astype("f4")),
+    "trace": [call(SQ), call(U8[None], dtype="f4"), call(M),
+              call(M, 1), call(T), call(K), call(T, 0, 2, 1), call(U8[None]), call(SQ.astype("f4")),
               call(B3[None])],
     "take": [call(V, 2), call(V, I3), call(M, I3, axis=1), call(M, [0, 2], 0), call(M, K[:, :2] % 4, -1),
              call(M, -1, axis=0),
@@ -349,6 +374,34 @@ def test_every_function_is_numpys(function):
         except Exception as error:
             error.add_note(f"in np.{name}({case!r})")
             raise
+
+
+# Parameters that change nothing in a traced value: it has no memory layout, no subclass, no fields.
+LAYOUT = {"order", "copy", "subok", "like", "device", "writeable", "kind", "stable", "overwrite_input", "optimize",
+          "out", "assume_unique", "tol", "casting", "rest", "more"}
+UNREAD = {"iscomplexobj": {"x"}, "isrealobj": {"x"}, "partition": {"kth"}, "argpartition": {"kth"},
+          "histogram_bin_edges": {"weights"}}
+
+
+@pytest.mark.parametrize("function", OTHERS, ids=lambda f: f.__name__)
+def test_every_parameter_is_read(function):
+    """A parameter that is taken and ignored is a wrong result without a word."""
+    ours = inspect.unwrap(TABLE[function])
+    code = ours.__code__
+    names = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+                             + bool(code.co_flags & inspect.CO_VARARGS)]
+    read = {i.argval for c in nested(code) for i in dis.get_instructions(c)
+            if i.opname.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE"))}
+    read = {n for r in read for n in (r if isinstance(r, tuple) else (r,))} | set(code.co_cellvars)
+    assert set(names) - read <= LAYOUT | UNREAD.get(function.__name__, set())
+
+
+def nested(code):
+    """Yield the code of a function and of the functions within it."""
+    yield code
+    for c in code.co_consts:
+        if inspect.iscode(c):
+            yield from nested(c)
 
 
 def test_no_case_is_left_over():

@@ -43,7 +43,9 @@ SIGNS = "the signs of the vectors are LAPACK's choice, which differs between bui
 UNSIGNED = "it adds up and multiplies uint8 in uint8"
 IN_SINGLE = "of bools and small integers it computes in float32"
 DIVISION = "of bools, a division by zero has another value"
+MIRRORED = "of a matrix that is not symmetric, it takes the symmetric part"
 DIFFERS = {
+    **dict.fromkeys(("cholesky", "eigvalsh", "pinv", "svd"), MIRRORED),
     "astype": "a negative number as uint8 is 0 there", "conjugate": "of bools it is bool, and int8 in NumPy",
     "cumprod": UNSIGNED, "cumulative_prod": UNSIGNED, "cumsum": UNSIGNED, "divide": DIVISION, "floor_divide": DIVISION,
     "fmod": DIVISION, "ldexp": "it flushes subnormal numbers to zero",

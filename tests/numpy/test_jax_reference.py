@@ -32,6 +32,10 @@ CHOICES = {
 }
 
 
+# NumPy reads one triangle of these matrices, so the gradient in the other is zero; JAX reads both and gives it to both.
+SYMMETRIC = {"cholesky", "eigvalsh"}
+
+
 def chosen(row):
     """Return for each derivative of a call where it is a choice; None if it is nowhere."""
     if row.name not in CHOICES:
@@ -63,6 +67,8 @@ def derivatives(row, outputs):
 
     outs, pull = mg.vjp(smooth, *[arrays[i] for i in moving])
     pulled = pull([cotangent(o.shape) for o in outs])
+    if row.name in SYMMETRIC:
+        pulled = [(g + np.swapaxes(g, -1, -2)) / 2 for g in pulled]
     return [(g, decode(given[i])) for i, g in zip(moving, pulled, strict=True)]
 
 

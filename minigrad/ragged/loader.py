@@ -6,6 +6,8 @@ functions of numbers. A batch is then one gather from the packed dataset.
 
 from __future__ import annotations
 
+import functools
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -112,9 +114,8 @@ class DataLoader:
         with self._lock:
             epoch, self.epoch = self.epoch, self.epoch + 1
         indices = self.batches(epoch)
-        batches: Iterator[Any] = _read(self.dataset, indices)
-        if self.prefetch:
-            batches = ahead(batches, self.prefetch)
+        make = functools.partial(_read, self.dataset, indices)
+        batches = ahead(make, len(indices), self.prefetch) if self.prefetch else map(make, range(len(indices)))
         if self.progress:
             batches = _shown(batches, len(indices), "batches" if self.progress is True else self.progress)
         return batches
@@ -150,16 +151,14 @@ class DataLoader:
         return self.measure(self.dataset[examples]) <= self.max_bytes
 
 
-def _read(dataset: Any, parts: Iterable[np.ndarray]) -> Iterator[Any]:
-    """Yield the batches of a dataset; a `StopIteration` of its own is an error, not the end of the epoch."""
-    for k, examples in enumerate(parts):
-        try:
-            batch = dataset[examples]
-        except StopIteration as error:
-            raise BatchError(f"DataLoader: the dataset, a {type(dataset).__name__}, raised StopIteration in batch {k}, "
-                             f"examples {examples.tolist()}. It returns a batch for any indices below its length "
-                             f"{len(dataset)}") from error
-        yield batch
+def _read(dataset: Any, parts: Sequence[np.ndarray], k: int) -> Any:
+    """Return batch `k` of a dataset; a `StopIteration` of its own is an error, not the end of the epoch."""
+    try:
+        return dataset[parts[k]]
+    except StopIteration as error:
+        raise BatchError(f"DataLoader: the dataset, a {type(dataset).__name__}, raised StopIteration in batch {k}, "
+                         f"examples {parts[k].tolist()}. It returns a batch for any indices below its length "
+                         f"{len(dataset)}") from error
 
 
 def order(rows: np.ndarray, rng: np.random.Generator | None = None, bucket: int | None = None) -> np.ndarray:
@@ -244,51 +243,73 @@ def _longest(fits: Callable[[int], bool], most: int, guess: int) -> int:
     return good
 
 
-def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """Return `items`, made by a thread that is at most `depth` of them ahead.
+def ahead(make: Callable[[int], Item], count: int, depth: int) -> Iterator[Item]:
+    """Return ``make(0)``, ..., ``make(count - 1)``, made by a thread that is at most `depth` of them ahead.
 
     The thread starts with the first item and ends with the last one, or when the iterator is closed or dropped. What
-    is raised while an item is made is raised where that item would have come.
+    is raised while an item is made is raised where that item would have come. A process that is forked meanwhile has
+    no such thread: there another one goes on from the next item.
     """
-    room = threading.Semaphore(depth)
-    made: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def work() -> None:
+    k = 0
+    while k < count:
+        process, worker = _forks, _Worker(make, k, count, depth)
         try:
-            source = iter(items)
-            while True:
-                room.acquire()
-                if stop.is_set():
-                    return
-                try:
-                    item = next(source)
-                except StopIteration:
-                    break
-                made.put(("item", item))
-            made.put(("end", None))
-        except BaseException as error:  # it is raised by the consumer
-            made.put(("error", error))
-
-    def consume() -> Iterator[Item]:
-        thread = threading.Thread(target=work, name="minigrad-loader", daemon=True)
-        thread.start()
-        try:
-            while True:
-                kind, value = made.get()
-                if kind == "end":
-                    return
-                if kind == "error":
-                    raise value
-                room.release()
-                yield value
+            worker.thread.start()
+            while k < count and _forks == process:
+                item = worker.take()
+                k += 1
+                yield item
         finally:
-            stop.set()
-            room.release()
-            if threading.current_thread() is not thread:  # the collector of garbage may run in any thread
-                thread.join()
+            if _forks == process:  # else its locks may be held by a thread that is not there
+                worker.end()
 
-    return consume()
+
+_forks = 0  # how many forks this process is away from the one that imported this
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+class _Worker:
+    """A thread that makes items, and the queue in which they wait."""
+
+    def __init__(self, make: Callable[[int], Item], first: int, count: int, depth: int):
+        self._room = threading.Semaphore(depth)
+        self._made: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self._ended = False
+        self.thread = threading.Thread(target=self._work, args=(make, first, count), name="minigrad-loader",
+                                       daemon=True)
+
+    def _work(self, make: Callable[[int], Item], first: int, count: int) -> None:
+        for k in range(first, count):
+            self._room.acquire()
+            if self._ended:
+                return
+            try:
+                self._made.put((make(k), None))
+            except BaseException as error:  # it is raised by the consumer
+                self._made.put((None, error))
+                return
+
+    def take(self) -> Item:
+        item, error = self._made.get()
+        if error is not None:
+            raise error
+        self._room.release()
+        return item
+
+    def end(self) -> None:
+        """Let the thread end, and wait for that; it may not have begun, if its start was interrupted."""
+        self._ended = True
+        self._room.release()
+        if self.thread.is_alive() and threading.current_thread() is not self.thread:  # that may run the collector
+            self.thread.join()
 
 
 def _shown(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:

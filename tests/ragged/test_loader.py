@@ -3,7 +3,10 @@
 import copy
 import gc
 import multiprocessing
+import os
 import pickle
+import select
+import signal
 import threading
 
 import numpy as np
@@ -243,14 +246,13 @@ def test_prefetching_changes_nothing():
 def test_the_thread_is_ahead_by_as_much_as_asked_and_no_more():
     asked, third = [], threading.Event()
 
-    def items():
-        for i in range(10):
-            asked.append(i)
-            if i == 2:
-                third.set()
-            yield i
+    def item(i):
+        asked.append(i)
+        if i == 2:
+            third.set()
+        return i
 
-    made = ahead(items(), 2)
+    made = ahead(item, 10, 2)
     assert asked == [], "nothing runs before the first is wanted"
     assert next(made) == 0
     assert third.wait(10)
@@ -422,6 +424,93 @@ def test_a_stop_iteration_of_the_dataset_is_an_error(prefetch, progress):
     assert next(batches).tolist() == [0, 1]
     with pytest.raises(mg.BatchError, match=r"a Short, raised StopIteration in batch 1, examples \[2, 3\]"):
         next(batches)
+
+
+def test_an_interrupt_at_the_start_of_the_thread_leaves_none(monkeypatch):
+    class Interrupted(threading.Thread):
+        def start(self):
+            super().start()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    asked = []
+    made = ahead(lambda k: asked.append(k), 1000, 2)
+    with pytest.raises(KeyboardInterrupt):
+        next(made)
+    assert not threads()
+    assert len(asked) <= 3
+
+
+def test_an_interrupt_before_the_thread_runs_leaves_none(monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(ahead(str, 10, 2))
+    assert not threads()
+
+
+def in_a_child(work):
+    """Return what `work` returns in a forked process, as text; the child is ended if it does not end in time."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writer, repr(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        ready, _, _ = select.select([file], [], [], 60)
+        text = file.read().decode() if ready else "the child waits for ever"
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.parametrize("started", [0, 1, 3])
+def test_a_forked_child_goes_on_with_the_epoch(started):
+    for prefetch in (0, 1, 3):
+        epoch = iter(DataLoader(np.arange(12), batch_size=2, prefetch=prefetch))
+        for _ in range(started):
+            next(epoch)
+        want = [[k, k + 1] for k in range(2 * started, 12, 2)]
+        assert in_a_child(lambda e=epoch: [b.tolist() for b in e]) == repr(want)
+        assert [b.tolist() for b in epoch] == want
+    assert not threads()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_forked_child_drops_the_epoch_and_begins_another():
+    loader = DataLoader(np.arange(12), batch_size=2, prefetch=2)
+    epoch = iter(loader)
+    next(epoch)
+
+    def work():
+        epoch.close()
+        return sum(len(b) for b in loader), len(threads())
+
+    assert in_a_child(work) == "(12, 0)"
+    assert len(list(epoch)) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_fork_while_the_thread_works_does_not_hang():
+    class Busy(Uneven):
+        def __getitem__(self, indices):
+            return int(np.sum(np.sort(np.arange(20_000)[::-1]))) * 0 + int(indices[0])
+
+    for seed in range(8):
+        epoch = iter(DataLoader(Busy(node=[1] * 6), batch_size=1, prefetch=1 + seed % 3))
+        next(epoch)
+        assert in_a_child(lambda e=epoch: list(e)) == repr([1, 2, 3, 4, 5])
+        assert list(epoch) == [1, 2, 3, 4, 5]
 
 
 # -- copies and other processes ------------------------------------------------------------------------------

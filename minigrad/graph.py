@@ -244,19 +244,23 @@ def zeros_like(node: Node) -> Node:
     return full(0, node.shape, node.dtype)
 
 
-def reachable(outputs: Iterable[Node], since: int = -1) -> list[Node]:
+def reachable(outputs: Iterable[Node], since: int = -1, end: Iterable[Node] = ()) -> list[Node]:
     """Return all nodes that `outputs` depend on, in topological order.
 
-    Nodes whose serial is below `since` are left out: they cannot depend on a node made later.
+    Nodes whose serial is below `since` are left out: they cannot depend on a node made later. So are those in `end`,
+    and what only they depend on.
     """
-    seen = {n for n in outputs if n.serial >= since}
-    stack = list(seen)
+    seen = set(end)
+    stack = [n for n in dict.fromkeys(outputs) if n.serial >= since and n not in seen]
+    seen.update(stack)
+    found = list(stack)
     while stack:
         for n in stack.pop().inputs:
             if n.serial >= since and n not in seen:
                 seen.add(n)
                 stack.append(n)
-    return sorted(seen, key=lambda n: n.serial)
+                found.append(n)
+    return sorted(found, key=lambda n: n.serial)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

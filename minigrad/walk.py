@@ -126,13 +126,14 @@ def _refuse_nan(node: Node, out: Any, inputs: Sequence[Any]) -> None:
 
 
 def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
-    """Return `outputs` with the nodes in `new` replaced; what does not depend on them stays itself."""
+    """Return `outputs` with the nodes in `new` replaced; what does not depend on them stays itself.
+
+    What only a replaced node depends on is not looked at.
+    """
     if not new:
         return list(outputs)
     made = dict(new)
-    for node in reachable(outputs, min(n.serial for n in new)):
-        if node in made:
-            continue
+    for node in reachable(outputs, min(n.serial for n in new), new):
         inputs = tuple(made.get(i, i) for i in node.inputs)
         if inputs == node.inputs:
             continue

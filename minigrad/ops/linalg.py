@@ -514,3 +514,7 @@ def _svd_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node, Node]:
 svd = Primitive(
     "svd", _svd_type, lambda xp, a: tuple(xp.linalg.svd(a, full_matrices=False)), _svd_vjp, _svd_jvp,
     _batch("svd"), samples=_samples((3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))
+
+# Operations on the last two axes of their operands (of a stack of vectors, the last one).
+ON_MATRICES = frozenset(("cholesky", "solve", "triangular_solve", "inv", "cofactor", "det", "slogdet", "eigh", "qr",
+                         "svd", "pinv"))

@@ -1,0 +1,208 @@
+"""Nodes with several results: the same node with some of them alone.
+
+A derivative rule makes cotangents for all inputs, and a batch rule carries what all examples share along with what
+differs; which results anyone reads is known at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping, Sequence
+from typing import Any
+
+from ..graph import Graph, Node, reachable
+from .constants import proj
+
+Smaller = tuple[Node, dict[int, int]]
+
+
+def read_alone(graph: Graph) -> Graph:
+    """Return the graph with every node in it computing only the results that are read, and every loop once."""
+    graph = _contained(graph)
+    live = set(graph.outputs)
+    read: dict[Node, set[int]] = {}
+    smaller: dict[Node, tuple[Node, dict[int, int]]] = {}
+    # From the last to the first: what one no longer needs, an earlier one may no longer have to make.
+    for node in reversed(graph.nodes):
+        if node not in live:
+            continue
+        inputs = node.inputs
+        if node.prim.name == "proj":
+            read.setdefault(inputs[0], set()).add(node.params["index"])
+        elif node.prim.name in _SMALLER:
+            loop, index = _SMALLER[node.prim.name](node, sorted(read[node]))
+            if loop is not node:
+                smaller[node], inputs = (loop, index), loop.inputs
+        live.update(inputs)
+    return _replaced(graph, smaller, live) if smaller else graph
+
+
+def _replaced(graph: Graph, loops: Mapping[Node, tuple[Node, Mapping[int, int]]], live: Container[Node]) -> Graph:
+    """Return the graph with each of `loops` replaced: by another one, and the new places of its results.
+
+    The other loop reads nodes that come before the one that it replaces. Each node is made anew once at most,
+    however many loops come before it.
+    """
+    made: dict[Node, Node] = {}
+    for node in graph.nodes:
+        if node not in live or node in made:
+            continue
+        other = loops[node][0] if node in loops else node
+        if other not in made:
+            inputs = tuple([made.get(i, i) for i in other.inputs])
+            params = node.params
+            if node.prim.name == "proj" and node.inputs[0] in loops:
+                params = {"index": loops[node.inputs[0]][1][params["index"]]}
+            elif other is not node:
+                params = other.params
+            same = inputs == other.inputs and params == other.params
+            made[other] = other if same else Node(other.prim, inputs, params, other.type, like=other)
+        made[node] = made[other]
+    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+
+
+def with_results(node: Node, wanted: Sequence[int]) -> Smaller:
+    """Return a node with the results `wanted` (and those that they need), and the position of each in it."""
+    return _SMALLER[node.prim.name](node, list(wanted))
+
+
+def result(node: Node, index: int, like: Node) -> Node:
+    return Node(proj, (node,), {"index": index}, like.type, like=like)
+
+
+def _node(node: Node, wanted: Sequence[int], kept: Sequence[int], params: dict[str, Any]) -> Smaller:
+    index = {old: new for new, old in enumerate(wanted)}
+    inputs = tuple(node.inputs[i] for i in kept)
+    params = node.params | params
+    return Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node), index
+
+
+def _outputs(body: Graph, wanted: Sequence[int]) -> tuple[Node, ...]:
+    return read_alone(body.replace(outputs=tuple(body.outputs[i] for i in wanted), out_names=())).outputs
+
+
+def _body(body: Graph, wanted: Sequence[int], always: Collection[int] = ()) -> tuple[Graph, list[int]]:
+    """Return a held graph with the outputs `wanted`, and the inputs that it keeps: those read, and `always`."""
+    outputs = _outputs(body, wanted)
+    needed = set(reachable(outputs))
+    kept = [i for i, n in enumerate(body.inputs) if n in needed or i in always]
+    if len(kept) == len(body.inputs) and outputs == body.outputs:
+        return body, kept
+    return _cut(body, outputs, wanted, kept), kept
+
+
+def _cut(body: Graph, outputs: Sequence[Node], wanted: Sequence[int], kept: Sequence[int]) -> Graph:
+    return body.replace(outputs=tuple(outputs), out_names=tuple(body.out_names[i] for i in wanted),
+                        inputs=tuple(body.inputs[i] for i in kept), names=tuple(body.names[i] for i in kept))
+
+
+def _same(node: Node, wanted: Sequence[int]) -> Smaller:
+    return node, {i: i for i in wanted}
+
+
+def _chunked(node: Node, wanted: list[int]) -> Smaller:
+    params = node.params
+    smaller, kept = _body(params["graph"], wanted)
+    if smaller is params["graph"]:
+        return _same(node, wanted)
+    return _node(node, wanted, kept, {"graph": smaller, "in_axes": tuple(params["in_axes"][i] for i in kept),
+                                      "out_axes": tuple(params["out_axes"][i] for i in wanted)})
+
+
+def _loop(bodies: Sequence[Graph], first: int, count: int, wanted: Collection[int], roots: Sequence[Node] = ()
+          ) -> list[int]:
+    """Return the results `wanted` and the state that they are made of, of a loop with `count` states from `first` on.
+
+    The first of `bodies` makes the next state; `roots` are nodes of the others that the loop needs in any case.
+    """
+    live = set(wanted)
+    while True:
+        needed = set(reachable([bodies[0].outputs[i] for i in live])) | set(reachable(roots))
+        more = {i for i in range(count) if any(b.inputs[first + i] in needed for b in bodies)} - live
+        if not more:
+            return sorted(live)
+        live |= more
+
+
+def _scan(node: Node, wanted: list[int]) -> Smaller:
+    body: Graph = node.params["body"]
+    n_shared, n_carry = node.params["counts"]
+    wanted = _loop([body], n_shared, n_carry, wanted)
+    carry = [n_shared + i for i in wanted if i < n_carry]
+    smaller, kept = _body(body, wanted, carry)
+    if smaller is body:
+        return _same(node, wanted)
+    return _node(node, wanted, kept, {"body": smaller, "counts": (sum(i < n_shared for i in kept), len(carry))})
+
+
+def _while(node: Node, wanted: list[int]) -> Smaller:
+    test, body, count = (node.params[k] for k in ("test", "body", "count"))
+    wanted = _loop([body, test], count, len(body.outputs), wanted, test.outputs)
+    outputs, ends = _outputs(body, wanted), _outputs(test, [0])
+    needed = {i for g, found in ((body, outputs), (test, ends)) for n in [set(reachable(found))]
+              for i, x in enumerate(g.inputs) if x in n}
+    kept = [i for i in range(len(node.inputs)) if i in needed or i - count in wanted]
+    if len(kept) == len(node.inputs) and (outputs, ends) == (body.outputs, test.outputs):
+        return _same(node, wanted)
+    return _node(node, wanted, kept, {"test": _cut(test, ends, [0], kept), "body": _cut(body, outputs, wanted, kept),
+                                      "count": sum(i < count for i in kept)})
+
+
+def _checkpoint(node: Node, wanted: list[int]) -> Smaller:
+    smaller, kept = _body(node.params["graph"], wanted)
+    if smaller is node.params["graph"]:
+        return _same(node, wanted)
+    return _node(node, wanted, kept, {"graph": smaller})
+
+
+def _switch(node: Node, wanted: list[int]) -> Smaller:
+    graphs, rows, sums = (node.params[k] for k in ("graphs", "rows", "sums"))
+    outputs = [_outputs(g, wanted) for g in graphs]
+    needed = [set(reachable(found)) for found in outputs]
+    kept = [i for i in range(len(rows)) if any(g.inputs[i] in n for g, n in zip(graphs, needed, strict=True))]
+    if len(kept) == len(rows) and all(o == g.outputs for o, g in zip(outputs, graphs, strict=True)):
+        return _same(node, wanted)
+    return _node(node, wanted, [0, *(1 + i for i in kept)], {
+        "graphs": tuple(_cut(g, o, wanted, kept) for g, o in zip(graphs, outputs, strict=True)),
+        "rows": tuple(rows[i] for i in kept), "sums": tuple(sums[i] for i in wanted)})
+
+
+_SMALLER = {"chunked": _chunked, "scan": _scan, "while": _while, "checkpoint": _checkpoint, "switch": _switch}
+
+
+# -- one loop inside another -------------------------------------------------------------------------------
+
+
+def _contained(graph: Graph) -> Graph:
+    """Replace each scan by another one over the same inputs whose results begin with its own."""
+    groups: dict[Any, list[Node]] = {}
+    for n in graph.nodes:
+        if n.prim.name == "scan":
+            groups.setdefault((n.inputs, *(n.params[k] for k in ("counts", "length", "reverse"))), []).append(n)
+    loops: dict[Node, tuple[Node, dict[int, int]]] = {}
+    for group in groups.values():
+        group.sort(key=lambda n: len(n.type.parts))
+        for i, small in reversed(list(enumerate(group))):
+            large = next((n for n in group[i + 1:] if _begins_with(n, small)), None)
+            if large is not None:
+                large, _ = loops.get(large, (large, None))
+                loops[small] = large, {k: k for k in range(len(small.type.parts))}
+    return _replaced(graph, loops, set(graph.nodes)) if loops else graph
+
+
+def _begins_with(large: Node, small: Node) -> bool:
+    a, b = large.params["body"], small.params["body"]
+    if len(b.outputs) > len(a.outputs):
+        return False
+    ids: dict[object, int] = {}
+    return numbers(a, ids)[:len(b.outputs)] == numbers(b, ids)
+
+
+def numbers(graph: Graph, ids: dict[object, int]) -> list[int]:
+    """Number the outputs such that equal programs on equal inputs get equal numbers."""
+    number = {n: -1 - i for i, n in enumerate(graph.inputs)}
+    for n in graph.nodes:
+        if n not in number:
+            params = tuple((k, id(v) if n.prim.name == "const" else v) for k, v in n.params.items())
+            key = (n.prim, tuple(number[i] for i in n.inputs), params)
+            number[n] = ids.setdefault(key, len(ids))
+    return [number[n] for n in graph.outputs]

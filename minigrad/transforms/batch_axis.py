@@ -1,0 +1,340 @@
+"""The batch axis in a traced program: which values all examples share, have a row each, or are sums over them.
+
+A node's role follows from the axes of its operands and its result: a result with the axis has a row per example, if
+no row depends on another example; a result without it is a sum over the examples, or it mixes them. `microbatch` reads
+from the roles what runs chunk by chunk, and how results of chunks are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+
+from ..dims import Dim, size_of, symbols
+from ..graph import ArrayType, Graph, Node, TupleType
+from ..ops.contract import parse
+from ..ops.linalg import ON_MATRICES
+from ..ops.results import numbers
+
+
+class Role(Enum):
+    """How a value depends on the examples of the batch."""
+
+    SHARED = "shared"  # on none
+    ROWS = "rows"  # row by row: it has the batch axis, and each row depends on its own example
+    SUM = "sum"  # on all of them, as a sum over chunks does: sums of chunks add up to it
+    WHOLE = "whole"  # on all of them in another way
+
+
+SHARED, ROWS, SUM, WHOLE = Role
+Roles = Role | tuple[Role, ...]  # of an array, or of each result of a node with several
+
+_LINEAR = frozenset(("neg", "reshape", "transpose", "expand", "sum", "slice", "pad", "flip", "barrier", "concatenate",
+                     "add", "sub"))
+_BY_AXIS = frozenset(("expand", "sum", "mean", "max", "min", "any", "all", "transpose", "barrier", "full", "slice",
+                      "pad", "iota"))
+
+
+class Mixes(Exception):
+    """A node that mixes examples: the node, why it does, and the way out."""
+
+    def __init__(self, node: Node, why: str, instead: str = "Compute it within the example"):
+        super().__init__(why)
+        self.node, self.why, self.instead = node, why, instead
+
+
+def has_axis(node: Node, dim: Dim) -> bool:
+    """Tell whether the node, or one of its results, has the batch axis."""
+    return any(dim.symbol in symbols(t.shape) for t in _types(node))
+
+
+def counts(node: Node, dim: Dim) -> bool:
+    """Tell whether the node counts along the batch: in a chunk, the count would start anew."""
+    while node.prim.name == "expand":
+        (node,) = node.inputs
+    return node.prim.name == "iota" and node.params["size"] == dim
+
+
+def is_size(node: Node, dim: Dim) -> bool:
+    """Tell whether the node is the number of examples, as a value."""
+    return node.prim.name == "size" and dim.symbol in symbols((node.params["size"],))
+
+
+def roles(nodes: Iterable[Node], given: dict[Node, Roles], dim: Dim) -> dict[Node, Roles]:
+    """Return the roles of `nodes`, in topological order, and of those in `given`.
+
+    Raises
+    ------
+    Mixes
+        At the first node that mixes examples.
+    """
+    out = dict(given)
+    for node in nodes:
+        if node not in out:
+            out[node] = _role(node, [out.get(i, SHARED) for i in node.inputs], dim)
+    return out
+
+
+def _types(node: Node) -> tuple[ArrayType, ...]:
+    return node.type.parts if isinstance(node.type, TupleType) else (node.type,)
+
+
+def _role(node: Node, given: Sequence[Roles], dim: Dim) -> Roles:
+    if node.prim.name == "proj":
+        (whole,) = given
+        return whole[node.params["index"]] if isinstance(whole, tuple) else whole
+    mine = has_axis(node, dim)
+    if not mine and all(r is SHARED for r in given):
+        return SHARED  # the number of examples included: it is that of the whole batch
+    if node.prim.name == "chunked" and ROWS in given:
+        raise Mixes(node, "it is computed in passes already", "Call microbatch once")
+    rows = mine or ROWS in given
+    held = _HELD.get(node.prim.name)
+    if held is not None and rows:
+        return held(node, given, dim)
+    late = any(r in (SUM, WHOLE) for r in given)
+    if rows and late:
+        raise _statistic(node)
+    if node.prim.name == "barrier" and not late:
+        return given[0]
+    if mine:
+        if why := _not_row_local(node, dim):
+            raise Mixes(node, why)
+        return (ROWS,) * len(node.type.parts) if isinstance(node.type, TupleType) else ROWS
+    if late:
+        return SUM if _is_linear(node, given) else WHOLE
+    if any(counts(i, dim) for i in node.inputs):
+        raise Mixes(node, "it counts the examples")
+    if node.prim.name == "mean" and _sums_over(node, dim):
+        return WHOLE
+    if not _sums_over(node, dim):
+        raise Mixes(node, "it reduces the batch axis by something other than a sum or a mean")
+    return SUM
+
+
+def _is_linear(node: Node, given: Sequence[Roles]) -> bool:
+    """Tell whether the node adds up sums over chunks, and nothing else."""
+    name = node.prim.name
+    if name in _LINEAR:
+        return all(r is SUM or _is_zero(i) for r, i in zip(given, node.inputs, strict=True))
+    if name in ("mul", "einsum"):
+        return sorted(r.value for r in given) == ["shared"] * (len(given) - 1) + ["sum"]
+    return name == "div" and given[0] is SUM and given[1] is SHARED
+
+
+def _is_zero(node: Node) -> bool:
+    while node.prim.name == "expand":
+        (node,) = node.inputs
+    return node.prim.name == "full" and node.params["value"] == 0
+
+
+# -- nodes without a graph of their own ------------------------------------------------------------------------
+
+
+def axis_of(t: ArrayType, dim: Dim) -> int | None:
+    """Return the one axis of length `dim`, or None if there is another number of them."""
+    places = [a for a, n in enumerate(t.shape) if n == dim]
+    return places[0] if len(places) == 1 and sum(dim.symbol in symbols((n,)) for n in t.shape) == 1 else None
+
+
+def _sums_over(node: Node, dim: Dim) -> bool:
+    """Tell whether the node sums the batch axis away."""
+    kind = node.prim.name
+    if kind in ("sum", "mean"):
+        return axis_of(node.inputs[0].type, dim) is not None
+    if kind == "einsum":
+        # The operands that have the batch axis have it under one subscript.
+        terms, _ = parse(node.params["subscripts"])
+        letters = {s[a] if (a := axis_of(i.type, dim)) is not None else None
+                   for s, i in zip(terms, node.inputs, strict=True) if has_axis(i, dim)}
+        return len(letters) == 1 and None not in letters
+    # Rows of the batch added up by an index; every index and update has the axis, or the chunk would repeat it.
+    return kind == "scatter_add" and all(axis_of(i.type, dim) is not None for i in node.inputs)
+
+
+def _not_row_local(node: Node, dim: Dim) -> str | None:
+    """Return why a row of the result depends on another example than its own, or None."""
+    kind, params = node.prim.name, node.params
+    if kind not in ("gather", "scatter_add", "scatter_max", "scatter_min",
+                    "expand") and any(counts(i, dim) for i in node.inputs):
+        return "it counts the examples"
+    sources = [axis_of(i.type, dim) for i in node.inputs if not isinstance(i.type, TupleType) and has_axis(i, dim)]
+    if None in sources:
+        return "an operand has the batch axis twice, or merged with another"
+    if kind == "random_bits":
+        of_example = sources and sources[0] < node.inputs[0].ndim - 1
+        return None if of_example else "a key is not a row of the batch"
+    if kind in ON_MATRICES:
+        ranks = [i.ndim for i in node.inputs if has_axis(i, dim)]
+        ok = all(a < n - 2 for a, n in zip(sources, ranks, strict=True))
+        return None if ok else "it works across the batch axis"
+    if kind == "callback":
+        calls = [mapped for size, mapped in params["batches"] if size == dim]
+        stated = any(dim.symbol in symbols(shape) for shape, _ in params["result"])
+        apart = len(calls) == 1 and not stated and calls[0] == tuple(has_axis(i, dim) for i in node.inputs)
+        return None if apart else "the function is called once for several examples"
+    if isinstance(node.type, TupleType):
+        return "it is not known to keep examples apart"
+    at = axis_of(node.type, dim)
+    if at is None:
+        return "its result has the batch axis twice, or merged with another"
+    if node.prim.kind == "elementwise" or kind in _BY_AXIS:
+        return None  # of a counter, the user is looked at
+    if kind == "reshape":
+        before = size_of(node.inputs[0].shape[:sources[0]])
+        return None if before == size_of(node.shape[:at]) else "it moves elements across the batch axis"
+    if kind == "einsum":
+        terms, out = parse(params["subscripts"])
+        letters = {s[axis_of(i.type, dim)] for s, i in zip(terms, node.inputs, strict=True) if has_axis(i, dim)}
+        return None if letters == {out[at]} else "it contracts the batch axis and has another one beside it"
+    if kind in ("gather", "scatter_add", "scatter_max", "scatter_min"):
+        return _lockstep(node, dim)
+    along = params.get("axis", params.get("axes"))
+    if along is not None:
+        touched = along if isinstance(along, tuple) else (along,)
+        return "it works along the batch axis" if sources and sources[0] in touched else None
+    return "it is not known to keep examples apart"
+
+
+def _lockstep(node: Node, dim: Dim) -> str | None:
+    """Check a gather or scatter: along the batch axis it may only count along (as `vmap` makes it)."""
+    array, *indices = node.inputs
+    shape = array.shape if node.prim.name == "gather" else node.params["shape"]
+    if counts(array, dim):
+        return "it counts the examples"
+    if any((n == dim) != counts(i, dim) for n, i in zip(shape, indices, strict=False)):
+        return "it picks examples by an index"
+    return None
+
+
+# -- nodes that hold graphs --------------------------------------------------------------------------------
+
+
+def _inside(node: Node, graph: Graph, given: Sequence[Roles], dim: Dim) -> list[Role]:
+    """Return the roles of a held graph's outputs from those of its inputs."""
+    try:
+        known = roles(graph.nodes, dict(zip(graph.inputs, given, strict=True)), dim)
+    except Mixes as error:
+        inner = error.node
+        raise Mixes(node, f"in the {node.prim.name}, {inner.prim.name} at {inner.where}: {error.why}",
+                    error.instead) from None
+    for inner in graph.nodes:
+        if is_size(inner, dim):
+            raise Mixes(node, f"in the {node.prim.name}, {inner.prim.name} at {inner.where}: it is the number of "
+                        "examples, which a chunk does not know", "Pass it in from outside")
+    return [known[n] for n in graph.outputs]
+
+
+def _only_sums(node: Node, out: Sequence[Role]) -> tuple[Role, ...]:
+    if WHOLE in out:
+        raise Mixes(node, f"in the {node.prim.name}, the batch axis is summed away, and what becomes of the sum is not "
+                    "a sum")
+    return tuple(out)
+
+
+def _statistic(node: Node) -> Mixes:
+    return Mixes(node, "it uses a value of the whole batch (a batch statistic), which is known only after the last "
+                 "chunk", "Take the gradient outside, mg.grad(mg.microbatch(f, size))" if "vjp" in node.rules else
+                 "Compute it within the example")
+
+
+def _check_operands(node: Node, given: Sequence[Roles], dim: Dim) -> None:
+    """Refuse operands that no held graph may have: counters of examples, and values of the whole batch."""
+    if any(counts(i, dim) for i in node.inputs):
+        raise Mixes(node, "it counts the examples")
+    if any(r in (SUM, WHOLE) for r in given):
+        raise _statistic(node)
+
+
+def _by_type(nodes: Sequence[Node], dim: Dim) -> list[Role]:
+    return [ROWS if has_axis(n, dim) else SHARED for n in nodes]
+
+
+def _of_graph(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+    """Return the roles of the results of a `checkpoint` or a function with rules of its own."""
+    _check_operands(node, given, dim)
+    out = _only_sums(node, _inside(node, node.params["graph"], given, dim))
+    if (rule := node.params.get("vjp")) is not None:
+        # A cotangent is a row where the value is, and for what the examples share it is a sum over them.
+        back = _inside(node, rule, _by_type(rule.inputs, dim), dim)
+        floats = [r for r, i in zip(given, node.inputs, strict=True) if i.type.floating]
+        if any(b is not (ROWS if r is ROWS else SUM) and not _is_zero(o)
+               for b, r, o in zip(back, floats, rule.outputs, strict=True)):
+            raise Mixes(node, "its derivative rule mixes examples")
+    if (rule := node.params.get("jvp")) is not None:
+        forth = _inside(node, rule, _by_type(rule.inputs, dim), dim)
+        floats = [r for r, o in zip(out, node.params["graph"].outputs, strict=True) if o.type.floating]
+        if any(f is not r and not _is_zero(o) for f, r, o in zip(forth, floats, rule.outputs, strict=True)):
+            raise Mixes(node, "its derivative rule mixes examples")
+    return out
+
+
+def _of_scan(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+    """Return the roles of a scan's results. A carry that starts at zero may add up sums over the examples."""
+    n_shared, n_carry = node.params["counts"]
+    first = n_shared + n_carry
+    if dim.symbol in symbols((node.params["length"],)):
+        raise Mixes(node, "it goes along the batch axis")
+    _check_operands(node, [r for i, r in enumerate(given) if not (n_shared <= i < first and r is SUM)], dim)
+    start = list(given)
+    while True:
+        out = _inside(node, node.params["body"], start, dim)
+        carry = list(zip(range(n_shared, first), out[:n_carry], strict=True))
+        widened = [i for i, o in carry if start[i] is SHARED and o in (SUM, WHOLE) and _is_zero(node.inputs[i])]
+        if not widened:
+            break
+        for i in widened:
+            start[i] = SUM
+    if any(o is not start[i] for i, o in carry):
+        out[0] = WHOLE
+    return _only_sums(node, out)
+
+
+def _of_while(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+    """Return the roles of a loop's results. A loop until no example goes on must keep those that are done."""
+    test, body, count = (node.params[k] for k in ("test", "body", "count"))
+    _check_operands(node, given, dim)
+    out = _inside(node, body, given, dim)
+    if out != list(given[count:]):
+        raise Mixes(node, "in the while, the batch axis is summed away")
+    (end,) = test.outputs
+    while end.prim.name == "any" and not has_axis(end, dim):
+        (end,) = end.inputs
+    (ends,) = _inside(node, test.replace(outputs=(end,)), given, dim)
+    if ends is not SHARED and (ends is not ROWS or SHARED in out or not _keeps(test, end, body, count)):
+        raise Mixes(node, "its test mixes examples")
+    return tuple(out)
+
+
+def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
+    """Tell whether the body keeps the state of each example that is not `running` (as `vmap` makes it)."""
+    masks = []
+    for new, old in zip(body.outputs, body.inputs[count:], strict=True):
+        layers = []
+        while new.prim.name == "where" and new.inputs[2] is old:
+            mask, new, _ = new.inputs
+            layers.append(mask.inputs[0] if mask.prim.name == "expand" else mask)
+        masks.append(layers)
+    ids: dict[object, int] = {}
+    (want,) = numbers(test.replace(outputs=(running,)), ids)
+    return all(want in numbers(body.replace(outputs=tuple(layers), out_names=()), ids) for layers in masks)
+
+
+def _of_switch(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+    """Return the roles of a choice: each example goes its own way, or all of them go one way."""
+    _check_operands(node, given, dim)
+    if given[0] is not ROWS:
+        if node.inputs[0].ndim:
+            raise Mixes(node, "its operands have the batch axis beside an axis of choices")
+        ways = [_inside(node, g, given[1:], dim) for g in node.params["graphs"]]
+        return _only_sums(node, [a if set(both) <= {a} else SUM if {*both} == {SHARED, SUM} else WHOLE
+                                 for both in zip(*ways, strict=True) for a in both[:1]])
+    if any(r is ROWS and (axis_of(i.type, dim) != 0 or not rows)
+           for i, r, rows in zip(node.inputs[1:], given[1:], node.params["rows"], strict=True)):
+        raise Mixes(node, "an operand has the batch axis beside that of the choices")
+    return tuple(SUM if s else ROWS for s in node.params["sums"])
+
+
+_Held = Callable[[Node, Sequence[Roles], Dim], tuple[Role, ...]]
+_HELD: dict[str, _Held] = {"checkpoint": _of_graph, "custom": _of_graph, "scan": _of_scan, "while": _of_while,
+                           "switch": _of_switch}

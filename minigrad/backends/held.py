@@ -18,6 +18,7 @@ from ..dims import Symbol, value
 from ..errors import printable
 from ..graph import Graph, Node
 from ..ops.branches import rows_graph, taken
+from ..ops.control import is_half
 
 Sizes = Mapping[Symbol, int]
 Evaluation = Callable[..., tuple[np.ndarray, ...]]
@@ -90,10 +91,11 @@ class Chunks(Held):
                 if axis is not None:
                     results[i][(slice(None),) * axis + (cut,)] = made
                 elif results[i] is None:
-                    results[i] = made
+                    results[i] = made.astype(np.float32) if is_half(made.dtype) else made
                 else:
                     self.xp.add(results[i], made, out=results[i])
-        return tuple(self.xp.zeros(*t) if r is None else r for t, r in zip(types, results, strict=True))
+        return tuple(self.xp.zeros(*t) if r is None else r.astype(t[1], copy=False)
+                     for t, r in zip(types, results, strict=True))
 
 
 class Scan(Held):

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
-from ..dims import Dim, size_of, symbols
+import numpy as np
+
+from ..dims import Dim, divide, size_of, symbols
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.contract import parse
 from ..ops.linalg import ON_MATRICES
@@ -31,8 +33,9 @@ Roles = Role | tuple[Role, ...]  # of an array, or of each result of a node with
 
 _LINEAR = frozenset(("neg", "reshape", "transpose", "expand", "sum", "slice", "pad", "flip", "barrier", "concatenate",
                      "add", "sub"))
-_BY_AXIS = frozenset(("expand", "sum", "mean", "max", "min", "any", "all", "transpose", "barrier", "full", "slice",
-                      "pad", "iota"))
+_BY_AXIS = frozenset(("expand", "sum", "mean", "max", "min", "any", "all", "transpose", "full", "iota", "nonempty",
+                      "checked_index"))
+_ON_LAST = {**dict.fromkeys(ON_MATRICES, 2), "rfft": 1, "irfft": 2}  # how many axes an operation works along
 
 
 class Mixes(Exception):
@@ -52,7 +55,7 @@ def counts(node: Node, dim: Dim) -> bool:
     """Tell whether the node counts along the batch: in a chunk, the count would start anew."""
     while node.prim.name == "expand":
         (node,) = node.inputs
-    return node.prim.name == "iota" and node.params["size"] == dim
+    return node.prim.name == "iota" and dim.symbol in symbols((node.params["size"],))
 
 
 def is_size(node: Node, dim: Dim) -> bool:
@@ -86,8 +89,6 @@ def _role(node: Node, given: Sequence[Roles], dim: Dim) -> Roles:
     mine = has_axis(node, dim)
     if not mine and all(r is SHARED for r in given):
         return SHARED  # the number of examples included: it is that of the whole batch
-    if node.prim.name == "chunked" and ROWS in given:
-        raise Mixes(node, "it is computed in passes already", "Call microbatch once")
     rows = mine or ROWS in given
     held = _HELD.get(node.prim.name)
     if held is not None and rows:
@@ -125,16 +126,26 @@ def _is_linear(node: Node, given: Sequence[Roles]) -> bool:
 def _is_zero(node: Node) -> bool:
     while node.prim.name == "expand":
         (node,) = node.inputs
-    return node.prim.name == "full" and node.params["value"] == 0
+    value = node.params.get("value")
+    return node.prim.name in ("full", "const") and not np.any(value)
 
 
 # -- nodes without a graph of their own ------------------------------------------------------------------------
 
 
 def axis_of(t: ArrayType, dim: Dim) -> int | None:
-    """Return the one axis of length `dim`, or None if there is another number of them."""
-    places = [a for a, n in enumerate(t.shape) if n == dim]
-    return places[0] if len(places) == 1 and sum(dim.symbol in symbols((n,)) for n in t.shape) == 1 else None
+    """Return the one axis that counts the examples, or None if there is another number of them.
+
+    Its length is `dim`, or a multiple of it: then it has several rows per example, next to each other.
+    """
+    places = [a for a, n in enumerate(t.shape) if dim.symbol in symbols((n,))]
+    return places[0] if len(places) == 1 and per_example(t.shape[places[0]], dim) is not None else None
+
+
+def per_example(n: int | Dim, dim: Dim) -> int | Dim | None:
+    """Return how many rows an axis of length `n` has per example; None if that depends on how many there are."""
+    rows = divide(n, dim)
+    return None if rows is None or dim.symbol in symbols((rows,)) else rows
 
 
 def _sums_over(node: Node, dim: Dim) -> bool:
@@ -164,9 +175,11 @@ def _not_row_local(node: Node, dim: Dim) -> str | None:
     if kind == "random_bits":
         of_example = sources and sources[0] < node.inputs[0].ndim - 1
         return None if of_example else "a key is not a row of the batch"
-    if kind in ON_MATRICES:
-        ranks = [i.ndim for i in node.inputs if has_axis(i, dim)]
-        ok = all(a < n - 2 for a, n in zip(sources, ranks, strict=True))
+    if kind in _ON_LAST:
+        worked = [range(i.ndim - _ON_LAST[kind], i.ndim) for i in node.inputs if has_axis(i, dim)]
+        if kind in ("solve", "triangular_solve"):  # the columns of a right-hand side keep apart
+            worked[-1:] = [r[:1] for r in worked[-1:] if has_axis(node.inputs[1], dim)]
+        ok = all(a not in r for a, r in zip(sources, worked, strict=True))
         return None if ok else "it works across the batch axis"
     if kind == "callback":
         calls = [mapped for size, mapped in params["batches"] if size == dim]
@@ -180,6 +193,8 @@ def _not_row_local(node: Node, dim: Dim) -> str | None:
         return "its result has the batch axis twice, or merged with another"
     if node.prim.kind == "elementwise" or kind in _BY_AXIS:
         return None  # of a counter, the user is looked at
+    if kind in ("slice", "pad"):
+        return None if node.shape[at] == node.inputs[0].shape[at] else "it works along the batch axis"
     if kind == "reshape":
         before = size_of(node.inputs[0].shape[:sources[0]])
         return None if before == size_of(node.shape[:at]) else "it moves elements across the batch axis"
@@ -202,7 +217,7 @@ def _lockstep(node: Node, dim: Dim) -> str | None:
     shape = array.shape if node.prim.name == "gather" else node.params["shape"]
     if counts(array, dim):
         return "it counts the examples"
-    if any((n == dim) != counts(i, dim) for n, i in zip(shape, indices, strict=False)):
+    if any((dim.symbol in symbols((n,))) != counts(i, dim) for n, i in zip(shape, indices, strict=False)):
         return "it picks examples by an index"
     return None
 
@@ -239,10 +254,13 @@ def _statistic(node: Node) -> Mixes:
 
 
 def _check_operands(node: Node, given: Sequence[Roles], dim: Dim) -> None:
-    """Refuse operands that no held graph may have: counters of examples, and values of the whole batch."""
+    """Refuse operands that no held graph may have beside rows: counters of examples, and values of the whole batch.
+
+    A sum over the chunks may be one, as far as the graph uses it linearly.
+    """
     if any(counts(i, dim) for i in node.inputs):
         raise Mixes(node, "it counts the examples")
-    if any(r in (SUM, WHOLE) for r in given):
+    if WHOLE in given:
         raise _statistic(node)
 
 
@@ -253,6 +271,8 @@ def _by_type(nodes: Sequence[Node], dim: Dim) -> list[Role]:
 def _of_graph(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
     """Return the roles of the results of a `checkpoint` or a function with rules of its own."""
     _check_operands(node, given, dim)
+    if SUM in given and node.prim.name == "custom":
+        raise _statistic(node)  # how its rules use a sum is not followed
     out = _only_sums(node, _inside(node, node.params["graph"], given, dim))
     if (rule := node.params.get("vjp")) is not None:
         # A cotangent is a row where the value is, and for what the examples share it is a sum over them.
@@ -275,7 +295,7 @@ def _of_scan(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
     first = n_shared + n_carry
     if dim.symbol in symbols((node.params["length"],)):
         raise Mixes(node, "it goes along the batch axis")
-    _check_operands(node, [r for i, r in enumerate(given) if not (n_shared <= i < first and r is SUM)], dim)
+    _check_operands(node, given, dim)
     start = list(given)
     while True:
         out = _inside(node, node.params["body"], start, dim)
@@ -290,12 +310,20 @@ def _of_scan(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
     return _only_sums(node, out)
 
 
+def _of_chunked(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+    """Return the roles of the results of passes over another axis."""
+    if dim.symbol in symbols((node.params["total"],)):
+        raise Mixes(node, "it is computed in passes already", "Call microbatch once")
+    _check_operands(node, given, dim)
+    return _only_sums(node, _inside(node, node.params["graph"], given, dim))
+
+
 def _of_while(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
     """Return the roles of a loop's results. A loop until no example goes on must keep those that are done."""
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
     _check_operands(node, given, dim)
     out = _inside(node, body, given, dim)
-    if out != list(given[count:]):
+    if out != list(given[count:]) or SUM in given:
         raise Mixes(node, "in the while, the batch axis is summed away")
     (end,) = test.outputs
     while end.prim.name == "any" and not has_axis(end, dim):
@@ -323,12 +351,16 @@ def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
 def _of_switch(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
     """Return the roles of a choice: each example goes its own way, or all of them go one way."""
     _check_operands(node, given, dim)
+    if given[0] is SUM:
+        raise _statistic(node)
     if given[0] is not ROWS:
         if node.inputs[0].ndim:
             raise Mixes(node, "its operands have the batch axis beside an axis of choices")
         ways = [_inside(node, g, given[1:], dim) for g in node.params["graphs"]]
         return _only_sums(node, [a if set(both) <= {a} else SUM if {*both} == {SHARED, SUM} else WHOLE
                                  for both in zip(*ways, strict=True) for a in both[:1]])
+    if SUM in given:
+        raise _statistic(node)
     if any(r is ROWS and (axis_of(i.type, dim) != 0 or not rows)
            for i, r, rows in zip(node.inputs[1:], given[1:], node.params["rows"], strict=True)):
         raise Mixes(node, "an operand has the batch axis beside that of the choices")
@@ -337,4 +369,4 @@ def _of_switch(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]
 
 _Held = Callable[[Node, Sequence[Roles], Dim], tuple[Role, ...]]
 _HELD: dict[str, _Held] = {"checkpoint": _of_graph, "custom": _of_graph, "scan": _of_scan, "while": _of_while,
-                           "switch": _of_switch}
+                           "chunked": _of_chunked, "switch": _of_switch}

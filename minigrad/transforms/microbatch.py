@@ -18,11 +18,12 @@ from ..dims import Dim
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, made_by
 from ..ops.constants import size_scalar
-from ..ops.control import chunked, parts, placeholder
+from ..ops.control import chunked, is_half, parts, placeholder
 from ..ops.elementwise import cast_to
+from ..ops.layout import reshape
 from ..ops.results import result, with_results
 from ..ops.spread import count, expand_to, sum_
-from .batch_axis import ROWS, SHARED, SUM, WHOLE, Mixes, Roles, counts, has_axis, is_size, roles
+from .batch_axis import ROWS, SHARED, SUM, WHOLE, Mixes, Roles, axis_of, counts, has_axis, is_size, per_example, roles
 from .mapped import mapped_axes
 from .picklable import picklable
 from .ragged import has_batch
@@ -98,27 +99,39 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
         outputs, known = _roles_apart(outputs, old, dim)
     except Mixes as error:
         raise _mixes(name, error.node, error.why, error.instead) from None
-    inside = {n for n, role in known.items() if _runs_in_chunks(role)}
-    sums = [n for n, role in known.items() if role in (SUM, WHOLE) and any(i in inside for i in n.inputs)]
-    sizes = [n for n in known if is_size(n, dim)]
-    whole = {o: n for o, n, a in zip(old, new, axes, strict=True) if a is None}
-    whole |= {n: size_scalar(_total(n.params["size"], dim, total), n.dtype) for n in sizes}
-    results = [n for n in dict.fromkeys(outputs) if n in inside]
+    inside = _in_chunks(known)
+    results = [n for n in dict.fromkeys(outputs) if n in inside and known[n] is ROWS]
     for n in results:
         if counts(n, dim):
             raise _mixes(name, n, "it counts the examples")
+    after = [n for n, role in known.items() if n not in inside and role in (SUM, WHOLE)]
+    used = {*outputs, *(i for n in after for i in n.inputs)}
+    sums = [n for n in inside if known[n] is SUM and n in used]
+    sums += [n for n in after if any(i in inside and known[i] is not SUM for i in n.inputs)]
+    sums.sort(key=lambda n: n.serial)
+    whole = {o: n for o, n, a in zip(old, new, axes, strict=True) if a is None}
+    whole |= {n: size_scalar(_total(n.params["size"], dim, total), n.dtype) for n in known if is_size(n, dim)}
     if not sums and not results:
         return walk.substitute(outputs, whole)
-    body_outputs = [_numerator(n) for n in sums] + results
+    body_outputs = [_numerator(n) for n in sums] + [_by_example(n, dim) for n in results]
+    inside |= {i for n in body_outputs if n not in known for i in n.inputs}
     values = _chunk_node(name, names, old, new, axes, inside, body_outputs, whole, len(sums), dim, total, size)
-    done = dict(zip(results, values[len(sums):], strict=True))
+    done = {n: _shaped(v, _whole_shape(n.shape, dim, total))
+            for n, v in zip(results, values[len(sums):], strict=True)}
     for n, value in zip(sums, values, strict=False):
         done[n] = _divided(n, value, dim, total) if n.prim.name == "mean" else value
     return walk.substitute(outputs, {**whole, **done})
 
 
-def _runs_in_chunks(role: Roles) -> bool:
-    return any(r in (ROWS, SUM) for r in role) if isinstance(role, tuple) else role is ROWS
+def _in_chunks(known: dict[Node, Roles]) -> set[Node]:
+    """Return the nodes that run chunk by chunk: those with rows, and the sums over a chunk that they go on with."""
+    found: set[Node] = set()
+    for node in sorted(known, key=lambda n: n.serial, reverse=True):
+        role = known[node]
+        if node in found or role is ROWS or (isinstance(role, tuple) and not {ROWS, SUM}.isdisjoint(role)):
+            found.add(node)
+            found.update(i for i in node.inputs if known.get(i) is SUM)
+    return found
 
 
 def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim) -> tuple[list[Node], dict[Node, Roles]]:
@@ -162,6 +175,23 @@ def _total(size: Dim, dim: Dim, total: int | Dim) -> int | Dim:
     return out
 
 
+def _whole_shape(shape: Sequence[int | Dim], dim: Dim, total: int | Dim) -> tuple[int | Dim, ...]:
+    return tuple(_total(n, dim, total) if isinstance(n, Dim) else n for n in shape)
+
+
+def _by_example(node: Node, dim: Dim) -> Node:
+    """Return a result with an axis that has one entry per example."""
+    at = axis_of(node.type, dim)
+    rows = per_example(node.shape[at], dim)
+    with made_by("microbatch") as working_on:
+        working_on(node)
+        return _shaped(node, (*node.shape[:at], *((dim,) if rows == 1 else (dim, rows)), *node.shape[at + 1:]))
+
+
+def _shaped(node: Node, shape: tuple[int | Dim, ...]) -> Node:
+    return node if node.shape == shape else reshape(node, shape=shape)
+
+
 def _numerator(node: Node) -> Node:
     if node.prim.name != "mean":
         return node
@@ -172,13 +202,12 @@ def _numerator(node: Node) -> Node:
 
 def _widened(node: Node) -> Node:
     """Return a value in a dtype in which sums of many of it are finite."""
-    return node if node.dtype.itemsize > 2 else cast_to(node, np.dtype(np.float32))
+    return cast_to(node, np.dtype(np.float32)) if is_half(node.dtype) else node
 
 
 def _divided(node: Node, numerator: Node, dim: Dim, total: int | Dim) -> Node:
     """Return a mean from its numerator: divided once, by the whole batch's denominator."""
-    shape = tuple(_total(n, dim, total) if isinstance(n, Dim) else n for n in node.inputs[0].shape)
-    n = count(shape, node.params["axes"], numerator.dtype)
+    n = count(_whole_shape(node.inputs[0].shape, dim, total), node.params["axes"], numerator.dtype)
     return cast_to(numerator / expand_to(n, numerator.shape, tuple(range(numerator.ndim))), node.dtype)
 
 

@@ -60,7 +60,7 @@ class Primitive:
         ``batch(size, mapped, *inputs, **params)``: the inputs marked in `mapped` have one more axis, of
         `size`, in front; so must the result.
     kind : str
-        ``elementwise``, ``reduce``, ``view`` or ``other``: what a planner may do with it.
+        ``elementwise``, ``reduce``, ``view``, ``matrix`` (works on the last two axes) or ``other``.
     kernel : str
         For elementwise primitives, the scalar expression that every backend prints.
     samples : callable

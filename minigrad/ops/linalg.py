@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,9 @@ def _check(name: str, t: ArrayType, square: bool = True) -> None:
         raise fail(name, "the matrix is not square", t)
 
 
+_on_matrices = partial(Primitive, kind="matrix")  # works on the last two axes, and on each matrix of a stack alone
+
+
 def _square(name: str) -> Callable[[ArrayType], ArrayType]:
     def type_rule(t: ArrayType) -> ArrayType:
         _check(name, t)
@@ -179,7 +183,7 @@ def _moved(db: Node | None, da_x: Node | None) -> Node:
     return -da_x if db is None else db - da_x
 
 
-solve = Primitive(
+solve = _on_matrices(
     "solve", _solve_type("solve"), lambda xp, a, b: xp.linalg.solve(a, b), _solve_vjp, _solve_jvp,
     _solve_batch("solve"), params={},
     samples=lambda: [Sample((_normal(1, 3, 3), _normal(2, 3, 2))), Sample((_normal(3, 2, 2, 2), _normal(4, 2, 2, 1)))])
@@ -204,13 +208,13 @@ def _triangular_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node, *, low
 
 
 # Reads one triangle of its matrix and takes the other for zeros.
-triangular_solve = Primitive(
+triangular_solve = _on_matrices(
     "triangular_solve", _solve_type("triangular_solve"), _triangular_eval, _triangular_vjp, _triangular_jvp,
     _solve_batch("triangular_solve"), params={"lower": bool},
     samples=lambda: [Sample((_normal(5, 3, 3) + 2 * np.eye(3), _normal(6, 3, 2)), {"lower": True}),
                      Sample((_normal(7, 2, 3, 3) + 2 * np.eye(3), _normal(8, 2, 3, 1)), {"lower": False})])
 
-inv = Primitive(
+inv = _on_matrices(
     "inv", _square("inv"), lambda xp, a: xp.linalg.inv(a),
     vjp=lambda g, out, a: [-product(product(transposed(out), g), transposed(out))],
     jvp=lambda ts, out, a: -product(product(out, ts[0]), out), batch=_batch("inv"),
@@ -240,7 +244,7 @@ def _pinv_jvp(ts: Sequence[Node | None], p: Node, a: Node, *, rcond: float) -> N
 
 
 # The pseudo-inverse, whose derivative (Golub and Pereyra, 1973) holds where the rank stays what it is.
-pinv = Primitive(
+pinv = _on_matrices(
     "pinv", _pinv_type, lambda xp, a, *, rcond: np.linalg.pinv(a, rcond=rcond) if xp is np else
     xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp, lambda size, mapped, x, *, rcond: pinv(x, rcond=rcond),
     samples=lambda: [Sample((_normal(1, *s),), {"rcond": 1e-15}) for s in ((3, 3), (4, 2), (2, 2, 3), (1, 1))])
@@ -349,23 +353,23 @@ def _cofactor_slope_jvp(ts: Sequence[Node | None], out: Node, g: Node, a: Node) 
 
 # The second derivative of `det` in the direction `g`: linear in it and symmetric, so it is forward and reverse mode at
 # once. It exists for singular matrices too; its own derivative by the matrix divides by the determinant.
-cofactor_slope = Primitive(
+cofactor_slope = _on_matrices(
     "cofactor_slope", _cofactor_slope_type, _cofactor_slope_eval, _cofactor_slope_vjp, _cofactor_slope_jvp,
     _cofactor_slope_batch,
     samples=lambda: [Sample((_normal(1, *s), _normal(2, *s))) for s in ((3, 3), (2, 2, 2), (1, 1), (4, 4))])
 
 # The derivative of `det` by its matrix, also where that is singular.
-cofactor = Primitive(
+cofactor = _on_matrices(
     "cofactor", _square("cofactor"), _cofactor_eval, vjp=lambda g, out, a: [cofactor_slope(g, a)],
     jvp=lambda ts, out, a: cofactor_slope(ts[0], a), batch=_batch("cofactor"),
     samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
-det = Primitive(
+det = _on_matrices(
     "det", _scalar_type("det"), lambda xp, a: xp.linalg.det(a), vjp=lambda g, out, a: [_times(g, cofactor(a))],
     jvp=lambda ts, out, a: inner(cofactor(a), ts[0]), batch=_batch("det"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 # (sign, log of the absolute determinant). The sign's derivative is zero.
-slogdet = Primitive(
+slogdet = _on_matrices(
     "slogdet", _scalar_type("slogdet", 2), lambda xp, a: tuple(xp.linalg.slogdet(a)),
     vjp=lambda g, out, a: [_times(g[1], transposed(inv(a)))],
     jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), batch=_batch("slogdet"),
@@ -400,7 +404,7 @@ def _cholesky_jvp(ts: Sequence[Node], out: Node, a: Node) -> Node:
     return product(out, _half(triangular_solve(out, transposed(left), lower=True)))
 
 
-cholesky = Primitive(
+cholesky = _on_matrices(
     "cholesky", _square("cholesky"), lambda xp, a: xp.linalg.cholesky(a), _cholesky_vjp,
     _cholesky_jvp, _batch("cholesky"), samples=_samples((3, 3), (2, 2, 2), (1, 1), positive=True))
 
@@ -423,7 +427,7 @@ def _eigh_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
     return diagonal(inside), product(v, turn)
 
 
-eigh = Primitive(
+eigh = _on_matrices(
     "eigh", _eigh_type, lambda xp, a: tuple(xp.linalg.eigh(a)), _eigh_vjp, _eigh_jvp,
     _batch("eigh"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
@@ -457,7 +461,7 @@ def _qr_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
 
 
 # Reduced: Q has the matrix's shape, R is square. For matrices that are not wider than tall.
-qr = Primitive(
+qr = _on_matrices(
     "qr", _qr_type, lambda xp, a: tuple(xp.linalg.qr(a, mode="reduced")), _qr_vjp, _qr_jvp, _batch("qr"),
     samples=_samples((3, 3), (4, 2), (2, 3, 2), (1, 1)))
 
@@ -511,10 +515,6 @@ def _svd_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node, Node]:
 
 
 # Reduced: U (m, k), s (k) and Vᵀ (k, n), with k the smaller of m and n.
-svd = Primitive(
+svd = _on_matrices(
     "svd", _svd_type, lambda xp, a: tuple(xp.linalg.svd(a, full_matrices=False)), _svd_vjp, _svd_jvp,
     _batch("svd"), samples=_samples((3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))
-
-# Operations on the last two axes of their operands (of a stack of vectors, the last one).
-ON_MATRICES = frozenset(("cholesky", "solve", "triangular_solve", "inv", "cofactor", "det", "slogdet", "eigh", "qr",
-                         "svd", "pinv"))

@@ -15,7 +15,6 @@ import numpy as np
 from ..dims import Dim, divide, size_of, symbols
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.contract import parse
-from ..ops.linalg import ON_MATRICES
 from ..ops.results import numbers
 
 
@@ -35,7 +34,7 @@ _LINEAR = frozenset(("neg", "reshape", "transpose", "expand", "sum", "slice", "p
                      "add", "sub"))
 _BY_AXIS = frozenset(("expand", "sum", "mean", "max", "min", "any", "all", "transpose", "full", "iota", "nonempty",
                       "checked_index"))
-_ON_LAST = {**dict.fromkeys(ON_MATRICES, 2), "rfft": 1, "irfft": 2}  # how many axes an operation works along
+_ON_LAST = {"rfft": 1, "irfft": 2}  # how many axes an operation works along
 
 
 class Mixes(Exception):
@@ -175,8 +174,8 @@ def _not_row_local(node: Node, dim: Dim) -> str | None:
     if kind == "random_bits":
         of_example = sources and sources[0] < node.inputs[0].ndim - 1
         return None if of_example else "a key is not a row of the batch"
-    if kind in _ON_LAST:
-        worked = [range(i.ndim - _ON_LAST[kind], i.ndim) for i in node.inputs if has_axis(i, dim)]
+    if node.prim.kind == "matrix" or kind in _ON_LAST:
+        worked = [range(i.ndim - _ON_LAST.get(kind, 2), i.ndim) for i in node.inputs if has_axis(i, dim)]
         if kind in ("solve", "triangular_solve"):  # the columns of a right-hand side keep apart
             worked[-1:] = [r[:1] for r in worked[-1:] if has_axis(node.inputs[1], dim)]
         ok = all(a not in r for a, r in zip(sources, worked, strict=True))

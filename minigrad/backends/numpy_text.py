@@ -16,7 +16,7 @@ from ..text import literal
 UFUNCS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "neg": "negative", "abs": "absolute",
     "pow": "power", "mod": "remainder", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
-    "gt": "greater", "ge": "greater_equal", "bitwise_not": "invert",
+    "gt": "greater", "ge": "greater_equal", "bitwise_not": "invert", "norm_of": "sqrt",
     **{name: name for name in (
         "sign", "square", "floor_divide", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "cbrt",
         "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",

@@ -8,11 +8,12 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
+from ..ops import elementwise as ew
 from ..ops import linalg as la
 from ..ops.control import parts
 from .array import Array, as_array, as_axes, broadcast_node, broadcast_shapes, implements
 from .products import matmul
-from .shaping import _same_dtype, expand_dims, moveaxis, reshape
+from .shaping import _same_dtype, expand_dims, moveaxis, reshape, where
 
 
 def _floating(name: str, *values: Any) -> list[Node]:
@@ -146,13 +147,13 @@ def _matrix_norm(a: Array, ord: Any, axes: tuple[int, int], keepdims: bool) -> A
 
 @implements(np.linalg.norm, name="norm")
 def norm(x, ord=None, axis=None, keepdims=False):
-    """Vector norms of every order along an axis, and the Frobenius norm; the 2-norm's gradient at 0 is nan."""
+    """Vector norms of every order along an axis, and the Frobenius norm; their gradient at 0 is 0."""
     a = as_array(x)
     if a.dtype.kind != "f":
         a = a.astype(float)
     axes = as_axes(axis, a.ndim, "norm")
     if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
-        return np.sqrt((a * a).sum(axis=axes, keepdims=keepdims))
+        return Array(ew.norm_of((a * a).sum(axis=axes, keepdims=keepdims)._node))
     if len(axes) != 1:
         return _matrix_norm(a, ord, axes if axis is None else axis, keepdims)
     size = np.abs(a)
@@ -164,4 +165,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
         return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
     if ord == 1:
         return size.sum(axis=axes, keepdims=keepdims)
-    return (size ** ord).sum(axis=axes, keepdims=keepdims) ** (1 / ord)
+    total = (size ** ord).sum(axis=axes, keepdims=keepdims)
+    if ord <= 1:
+        return total ** (1 / ord)
+    tip = total == 0  # of a cone, where the slope is 0
+    return where(tip, 0.0, where(tip, 1.0, total) ** (1 / ord)).astype(a.dtype)

@@ -198,8 +198,9 @@ _MEAN = mean
 
 @implements(np.std)
 def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
-    """Standard deviation over axes."""
-    return np.sqrt(var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction))
+    """Standard deviation over axes; where it is 0, so is its gradient."""
+    square = var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
+    return Array(ew.norm_of(square._node))
 
 
 @implements(np.average)

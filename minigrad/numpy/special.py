@@ -86,12 +86,12 @@ def _relative_entropy(x: Array, y: Array) -> Array:
     fine = (x >= 0) & (y > 0)
     x_, y_ = where(fine, x, 1.0), where(fine, y, 1.0)
     otherwise = where(np.isnan(x) | np.isnan(y), np.nan, where((x == 0) & (y == 0), 0.0, np.inf))
-    return where(fine, _of(ops.xlogy)(x_, x_ / y_), otherwise).astype(x.dtype)
+    return where(fine, _of(ops.xlog_ratio)(x_, y_), otherwise).astype(x.dtype)
 
 
 def _divergence(x: Array, y: Array) -> Array:
     out = _relative_entropy(x, y)
-    return where((x > 0) & (y > 0), out - x + y, where((x == 0) & (y >= 0), y, out))
+    return where((x >= 0) & (y > 0), out - x + y, out)
 
 
 def _entropy(x: Array) -> Array:
@@ -110,8 +110,8 @@ _ufunc("entr", 1, _entropy)
 _ufunc("rel_entr", 2, _relative_entropy)
 _ufunc("kl_div", 2, _divergence)
 _ufunc("huber", 2, _huber)
-_ufunc("pseudo_huber", 2, lambda d, r: d * d * (np.sqrt(1.0 + (r / d) ** 2) - 1.0))
-_ufunc("exp10", 1, lambda x: np.exp(x * math.log(10)))
+_ufunc("pseudo_huber", 2, lambda d, r: d * (d * _of(ops.hypot_minus_one)(r / d)))
+_ufunc("exp10", 1, lambda x: 10.0 ** x)
 _ufunc("cosm1", 1, lambda x: -2.0 * np.sin(0.5 * x) ** 2)
 
 
@@ -141,7 +141,7 @@ def softplus(x):
 
 @_named
 def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
-    """Logarithm of the sum of exponentials, of which `b` are factors; -inf, and no gradient, where all are -inf."""
+    """Logarithm of the sum of exponentials, which `b` multiplies; equal infinities share the gradient."""
     x = as_array(a)
     x = x if x.dtype.kind == "f" else x.astype(float)
     if b is not None:
@@ -149,11 +149,10 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     seen = x if b is None else where(b == 0, -np.inf, x)
     axes = as_axes(axis, x.ndim, "special.logsumexp")
     top = Array(ew.stop_gradient(np.max(seen, axis=axis)._node))
-    top = where(np.isfinite(top), top, 0.0)
-    below = Array(expand_to(top._node, x._node.shape, axes))
+    below = expand_to(top._node, x._node.shape, axes)
     if b is not None:
-        x = where((b == 0) & (x - below > 700), -np.inf, x)  # times 0, what overflows would be nan
-    terms = np.exp(x - below)
+        x = where((b == 0) & (x - Array(below) > 700), -np.inf, x)  # times 0, what overflows would be nan
+    terms = Array(ew.exp_of_difference(x._node, below))
     total = np.sum(terms if b is None else b * terms, axis=axis)
     sign = np.sign(total)
     if b is not None and return_sign:

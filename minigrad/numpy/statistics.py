@@ -9,6 +9,7 @@ import numpy as np
 
 from ..dims import number, size_of
 from ..errors import ShapeError, TraceError, at_user_line
+from ..ops import elementwise as ew
 from ..ops import order as ordering
 from ..ops.layout import reshape as reshape_node
 from ..ops.layout import transpose as transpose_node
@@ -186,8 +187,9 @@ def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=
 @implements(np.nanstd)
 def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=np._NoValue,
            correction=np._NoValue):
-    """Standard deviation of what is not NaN."""
-    return np.sqrt(nanvar(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction))
+    """Standard deviation of what is not NaN; where it is 0, so is its gradient."""
+    square = nanvar(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
+    return Array(ew.norm_of(square._node))
 
 
 # -- covariance --------------------------------------------------------------------------------------------

@@ -4,9 +4,14 @@ The family gives type rule, batching, and both derivatives from one list of part
 member says its evaluation, its kernel expression and its partials.
 
 Where a derivative does not exist: at a kink (``abs`` at 0, a tie of ``maximum``) it is the mean of both
-sides; at a jump (``floor``, ``sign``, ``mod`` at a multiple) it is that of the pieces, as if there were no
-jump; at a vertical tangent (``sqrt`` and ``cbrt`` at 0) it is inf; where it depends on the direction
-(``hypot`` and ``arctan2`` at the origin) it is nan.
+sides (also of a cone: ``hypot`` and norms at the origin, a standard deviation of 0); at a jump (``floor``,
+``sign``, ``mod`` at a multiple) it is that of the pieces, as if there were no jump; at a vertical tangent
+(``sqrt`` and ``cbrt`` at 0) it is inf; where the value itself depends on the direction (``arctan2`` at the
+origin) it is nan.
+
+Where a derivative exists, its formula is exact to all orders: a constant in one branch of a `where` would be
+right at that order and lose the next one. So a removable singularity is hidden inside of a primitive, whose
+partials are primitives again (`over_or_zero`, `exp_share`), and differences that cancel are factorised.
 """
 
 from __future__ import annotations
@@ -73,46 +78,113 @@ pow_ = elementwise("pow", lambda xp, x, y: xp.pow(x, y), "pow({0}, {1})", d=_pow
 
 # -- exponentials, roots, trigonometry ---------------------------------------------------------------
 
+
+def _or_inf(x: Node) -> Node:
+    """Return `x`, and inf in the place of 0: what is divided by it vanishes there, in derivatives too."""
+    return where(eq(x, zeros_like(x)), full(math.inf, x.shape, x.dtype), x)
+
+
+# 1 - x * x without cancellation, near 1 in its value and near 0 in its derivative.
+one_minus_square = elementwise("one_minus_square", lambda xp, x: (1 - x) * (1 + x), "(1 - {0}) * (1 + {0})",
+                               d=lambda out, x: (x * -2.0,))
+
+
+def _reciprocal_hypot_eval(xp: Any, x: Any) -> Any:
+    size = xp.abs(x)
+    large = size > _NO_SQUARE
+    square = xp.square(xp.where(large, xp.zeros_like(x), x))
+    return xp.where(large, 1 / size, 1 / xp.sqrt(1 + square))
+
+
+# 1 / sqrt(1 + x * x), where the square may overflow.
+_NO_SQUARE = 1073741824.0
+reciprocal_hypot = elementwise(
+    "reciprocal_hypot", _reciprocal_hypot_eval,
+    f"abs({{0}}) > {_NO_SQUARE} ? 1 / abs({{0}}) : 1 / sqrt(1 + {{0}} * {{0}})",
+    d=lambda out, x: (-(x * out * out * out),))
+
+
+def _arctan2_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    inverse = 1.0 / hypot(x, y)  # its square may overflow or vanish
+    return y * inverse * inverse, -(x * inverse * inverse)
+
+
+def _hypot_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    radius = _or_inf(out)
+    return x / radius, y / radius
+
+
 exp = elementwise("exp", lambda xp, x: xp.exp(x), "exp({0})", d=lambda out, x: (out,))
 exp2 = elementwise("exp2", lambda xp, x: xp.exp2(x) if hasattr(xp, "exp2") else xp.exp(x * math.log(2)), "exp2({0})",
                    d=lambda out, x: (out * math.log(2),))
-expm1 = elementwise("expm1", lambda xp, x: xp.expm1(x), "expm1({0})", d=lambda out, x: (out + 1.0,))
+expm1 = elementwise("expm1", lambda xp, x: xp.expm1(x), "expm1({0})", d=lambda out, x: (exp(x),))
 log = elementwise("log", lambda xp, x: xp.log(x), "log({0})", d=lambda out, x: (1.0 / x,),
                   vjp=lambda g, out, x: (g / x,))
 log1p = elementwise("log1p", lambda xp, x: xp.log1p(x), "log1p({0})", d=lambda out, x: (1.0 / (x + 1.0),))
-log2 = elementwise("log2", lambda xp, x: xp.log2(x), "log2({0})", d=lambda out, x: (1.0 / (x * math.log(2)),))
-log10 = elementwise("log10", lambda xp, x: xp.log10(x), "log10({0})", d=lambda out, x: (1.0 / (x * math.log(10)),))
+log2 = elementwise("log2", lambda xp, x: xp.log2(x), "log2({0})", d=lambda out, x: (1 / math.log(2) / x,))
+log10 = elementwise("log10", lambda xp, x: xp.log10(x), "log10({0})", d=lambda out, x: (1 / math.log(10) / x,))
 sqrt = elementwise("sqrt", lambda xp, x: xp.sqrt(x), "sqrt({0})", d=lambda out, x: (0.5 / out,))
+# The square root of a sum of squares: a norm, whose slope at the tip of its cone is the mean of all sides.
+norm_of = elementwise("norm_of", lambda xp, x: xp.sqrt(x), "sqrt({0})", d=lambda out, x: (0.5 / _or_inf(out),))
 cbrt = elementwise("cbrt", lambda xp, x: xp.cbrt(x) if hasattr(xp, "cbrt") else
                    xp.sign(x) * xp.pow(xp.abs(x), 1 / 3), "cbrt({0})", d=lambda out, x: (1.0 / (3.0 * square(out)),))
 sin = elementwise("sin", lambda xp, x: xp.sin(x), "sin({0})", d=lambda out, x: (cos(x),))
 cos = elementwise("cos", lambda xp, x: xp.cos(x), "cos({0})", d=lambda out, x: (-sin(x),))
 tan = elementwise("tan", lambda xp, x: xp.tan(x), "tan({0})", d=lambda out, x: (1.0 + square(out),))
-arcsin = elementwise("arcsin", lambda xp, x: xp.asin(x), "asin({0})", d=lambda out, x: (1.0 / sqrt(1.0 - square(x)),))
-arccos = elementwise("arccos", lambda xp, x: xp.acos(x), "acos({0})", d=lambda out, x: (-1.0 / sqrt(1.0 - square(x)),))
+arcsin = elementwise("arcsin", lambda xp, x: xp.asin(x), "asin({0})",
+                     d=lambda out, x: (1.0 / sqrt(one_minus_square(x)),))
+arccos = elementwise("arccos", lambda xp, x: xp.acos(x), "acos({0})",
+                     d=lambda out, x: (-1.0 / sqrt(one_minus_square(x)),))
 arctan = elementwise("arctan", lambda xp, x: xp.atan(x), "atan({0})", d=lambda out, x: (1.0 / (1.0 + square(x)),))
 sinh = elementwise("sinh", lambda xp, x: xp.sinh(x), "sinh({0})", d=lambda out, x: (cosh(x),))
 cosh = elementwise("cosh", lambda xp, x: xp.cosh(x), "cosh({0})", d=lambda out, x: (sinh(x),))
 tanh = elementwise("tanh", lambda xp, x: xp.tanh(x), "tanh({0})", d=lambda out, x: (1.0 - square(out),))
 arcsinh = elementwise("arcsinh", lambda xp, x: xp.asinh(x), "asinh({0})",
-                      d=lambda out, x: (1.0 / sqrt(square(x) + 1.0),))
+                      d=lambda out, x: (reciprocal_hypot(x),))
 arccosh = elementwise("arccosh", lambda xp, x: xp.acosh(x), "acosh({0})",
-                      d=lambda out, x: (1.0 / sqrt(square(x) - 1.0),), samples=_uniform(1.5, 3.0))
+                      d=lambda out, x: (1.0 / (sqrt(x - 1.0) * sqrt(x + 1.0)),), samples=_uniform(1.5, 3.0))
 arctanh = elementwise("arctanh", lambda xp, x: xp.atanh(x), "atanh({0})",
-                      d=lambda out, x: (1.0 / (1.0 - square(x)),))
+                      d=lambda out, x: (1.0 / one_minus_square(x),))
 arctan2 = elementwise("arctan2", lambda xp, x, y: xp.atan2(x, y), "atan2({0}, {1})",
-                      d=lambda out, x, y: (y / (square(x) + square(y)), -(x / (square(x) + square(y)))))
+                      d=_arctan2_partials)
 hypot = elementwise("hypot", lambda xp, x, y: xp.hypot(x, y), "hypot({0}, {1})",
-                    d=lambda out, x, y: (x / out, y / out))
+                    d=_hypot_partials)
 
 
-def _logaddexp_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
-    # Where x is the result, x - out is 0 and not inf - inf: log-probabilities of -inf are everyday values.
-    return tuple(exp(where(eq(v, out), zeros_like(v), v - out)) for v in (x, y))
+def _where_equal(xp: Any, x: Any, y: Any, value: float, out: Any) -> Any:
+    """Return `out`, and `value` where x and y are equal: only of infinities it is not that already, but nan."""
+    if xp is not np:
+        return xp.where(x == y, xp.full_like(out, value), out)
+    if out.size and np.isnan(out.max()):
+        np.copyto(out, value, where=x == y)
+    return out
 
 
+def _exp_share_eval(xp: Any, x: Any, y: Any) -> Any:
+    return _where_equal(xp, x, y, 0.5, xp.asarray(1 / (1 + xp.exp(y - x))))
+
+
+def _exp_share_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    slope = out * exp_share(y, x)
+    return slope, -slope
+
+
+# exp(x) / (exp(x) + exp(y)); one half where both are the same infinity, as log-probabilities of nothing are.
+exp_share = elementwise("exp_share", _exp_share_eval, "{0} == {1} ? 0.5 : 1 / (1 + exp({1} - {0}))",
+                        d=_exp_share_partials)
 logaddexp = elementwise("logaddexp", lambda xp, x, y: xp.logaddexp(x, y), "logaddexp({0}, {1})",
-                        d=_logaddexp_partials)
+                        d=lambda out, x, y: (exp_share(x, y), exp_share(y, x)))
+# exp(x - y), and 1 where both are the same infinity: the terms of logsumexp.
+exp_of_difference = elementwise(
+    "exp_of_difference", lambda xp, x, y: _where_equal(xp, x, y, 1, xp.asarray(xp.exp(x - y))),
+    "{0} == {1} ? 1 : exp({0} - {1})", d=lambda out, x, y: (out, -out))
+
+# -- quotients with a limit ---------------------------------------------------------------------------
+
+# x / y, and 0 where x is 0, whatever y is.
+over_or_zero = elementwise(
+    "over_or_zero", lambda xp, x, y: xp.where(x == 0, xp.zeros_like(x), x / y), "{0} == 0 ? 0 : {0} / {1}",
+    d=lambda out, x, y: (1.0 / y, -over_or_zero(out, y)))
 
 # -- rounding: zero derivative ----------------------------------------------------------------------
 

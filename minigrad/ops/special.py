@@ -1,7 +1,11 @@
 """Special functions: the error function's family, the gamma function's, and Bessel functions.
 
-`expit`, `log_expit` and `xlogy` are arithmetic. The others are evaluated by SciPy, which is an optional package;
-tracing and differentiating them needs none.
+`expit`, `log_expit`, `xlogy` and `sinc` are arithmetic. The others are evaluated by SciPy, which is an optional
+package; tracing and differentiating them needs none.
+
+Formulas such as ``i1' = i0 - i1 / x`` or ``dawsn' = 1 - 2 x dawsn`` lose their derivative at 0, or all digits far out.
+Derivatives are therefore members of families that are closed under differentiation (hypergeometric functions,
+repeated integrals of erfc), each evaluated without cancellation: they are exact to all orders.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from ..graph import Graph, Node, full, zeros_like
 from ..primitive import Primitive, Sample, elementwise, on_host
 from .control import parts, placeholder
 from .custom import custom
-from .elementwise import eq, exp, log, log1p, sign, square, where
+from .elementwise import abs_, cos, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
 from .spread import expand_to, max_, sum_
 
 _ROOT = math.sqrt(math.pi)
@@ -75,21 +79,66 @@ def _xlogy_eval(xp: Any, x: Any, y: Any) -> Any:
     return xp.where((x == 0) & ~xp.isnan(y), xp.zeros_like(x), x * xp.log(y))
 
 
-def _over_log(x: Node, y: Node) -> Node:
-    """Return ``x / y``, and 0 where x is 0, whatever y is."""
-    none = eq(x, zeros_like(x))
-    return where(none, zeros_like(x), x / where(none, full(1, y.shape, y.dtype), y))
-
-
-expit = elementwise("expit", _expit_eval, "1 / (1 + exp(-{0}))", d=lambda out, x: (out * expit(-x),),
+expit = elementwise("expit", _expit_eval, "1 / (1 + exp(-{0}))", d=lambda out, x: (expit_slope(x),),
                     samples=_uniform(-2, 2))
+# expit(x) * expit(-x), whose derivative has no difference of products.
+expit_slope = elementwise("expit_slope", lambda xp, x: 0.5 / (1 + xp.cosh(x)), "0.5 / (1 + cosh({0}))",
+                          d=lambda out, x: (-(out * tanh(x * 0.5)),), samples=_uniform(-2, 2))
 log_expit = elementwise("log_expit", lambda xp, x: xp.where(x < 0, x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x))),
                         "min({0}, 0) - log1p(exp(-abs({0})))", d=lambda out, x: (expit(-x),), samples=_uniform(-2, 2))
-xlogy = elementwise("xlogy", _xlogy_eval, "{0} == 0 ? 0 : {0} * log({1})",
-                    d=lambda out, x, y: (log(y), _over_log(x, y)), samples=_uniform(0.2, 2, 2))
+xlogy = elementwise("xlogy", _xlogy_eval, "{0} == 0 && {1} == {1} ? 0 : {0} * log({1})",
+                    d=lambda out, x, y: (log(y), over_or_zero(x, y)), samples=_uniform(0.2, 2, 2))
 xlog1py = elementwise("xlog1py", lambda xp, x, y: xp.where((x == 0) & ~xp.isnan(y), xp.zeros_like(x), x * xp.log1p(y)),
-                      "{0} == 0 ? 0 : {0} * log1p({1})", d=lambda out, x, y: (log1p(y), _over_log(x, y + 1.0)),
-                      samples=_uniform(0.2, 2, 2))
+                      "{0} == 0 && {1} == {1} ? 0 : {0} * log1p({1})",
+                      d=lambda out, x, y: (log1p(y), over_or_zero(x, y + 1.0)), samples=_uniform(0.2, 2, 2))
+
+# log(x / y), each of whose slopes depends on one operand alone.
+_log_ratio = elementwise("log_ratio", lambda xp, x, y: xp.log(x / y), "log({0} / {1})",
+                         d=lambda out, x, y: (1.0 / x, -1.0 / y), samples=_uniform(0.2, 2, 2))
+xlog_ratio = elementwise("xlog_ratio", lambda xp, x, y: xp.where(x == 0, xp.zeros_like(x), x * xp.log(x / y)),
+                         "{0} == 0 ? 0 : {0} * log({0} / {1})", samples=_uniform(0.2, 2, 2),
+                         d=lambda out, x, y: (_log_ratio(x, y) + 1.0, -(x / y)))
+
+# -- sin(pi x) / (pi x) ------------------------------------------------------------------------------------
+
+# sinc'(z) / z in powers of z ** 2, for sin(z) / z.
+_SINC_SLOPE = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(1, 13)]
+
+
+def _sinc_eval(xp: Any, x: Any) -> Any:
+    z = xp.where(x == 0, xp.ones_like(x), x) * math.pi
+    return xp.where(x == 0, xp.ones_like(x), xp.sin(z) / z)
+
+
+def _sinc_slope(out: Node, x: Node) -> Node:
+    # (cos(pi x) - sinc(x)) / x cancels near 0, where the power series takes over.
+    near = lt(abs_(x), full(0.35, x.shape, x.dtype))
+    inside, outside = where(near, x, zeros_like(x)), where(near, full(1, x.shape, x.dtype), x)
+    z2 = square(inside * math.pi)
+    series = full(_SINC_SLOPE[-1], x.shape, x.dtype)
+    for coefficient in reversed(_SINC_SLOPE[:-1]):
+        series = series * z2 + coefficient
+    return where(near, series * inside * math.pi ** 2, (cos(x * math.pi) - out) / outside)
+
+
+sinc = elementwise("sinc", _sinc_eval, f"{{0}} == 0 ? 1 : sin({{0}} * {math.pi}) / ({{0}} * {math.pi})",
+                   d=lambda out, x: (_sinc_slope(out, x),), samples=_uniform(-2, 2))
+
+# -- sqrt(1 + x²) - 1 ------------------------------------------------------------------------------------------
+
+# Its derivative is x / sqrt(1 + x²), and that one's is the third power of 1 / sqrt(1 + x²).
+hypot_minus_one = elementwise(
+    "hypot_minus_one", lambda xp, x: x * (x / (1 + xp.hypot(x, xp.ones_like(x)))), "{0} * ({0} / (1 + hypot({0}, 1)))",
+    d=lambda out, x: (_sine_of_slope(x),), samples=_uniform(-2, 2))
+_sine_of_slope = elementwise(
+    "sine_of_slope", lambda xp, x: xp.where(xp.isinf(x), xp.sign(x), x / xp.hypot(x, xp.ones_like(x))),
+    "isinf({0}) ? sign({0}) : {0} / hypot({0}, 1)",
+    d=lambda out, x: (_cubed(reciprocal_hypot(x)),), samples=_uniform(-2, 2))
+
+
+def _cubed(x: Node) -> Node:
+    return x * x * x
+
 
 # -- functions whose own rules take fewer passes over the data than those of what they are made of ---------
 
@@ -138,15 +187,84 @@ def _density(x: Node) -> Node:
 
 erf = _declare("erf", lambda out, x: (_bell(x),), _uniform(-2, 2))
 erfc = _declare("erfc", lambda out, x: (-_bell(x),), _uniform(-2, 2))
-erfcx = _declare("erfcx", lambda out, x: (x * out * 2.0 - 2 / _ROOT,), _uniform(-1, 2))
+erfcx = _declare("erfcx", lambda out, x: (out * erfcx_ratio(x) * -2.0,), _uniform(-1, 2))
 erfinv = _declare("erfinv", lambda out, x: (exp(square(out)) * (_ROOT / 2),), _uniform(-0.8, 0.8))
 erfcinv = _declare("erfcinv", lambda out, x: (exp(square(out)) * (-_ROOT / 2),), _uniform(0.2, 1.8))
 ndtr = _declare("ndtr", lambda out, x: (_density(x),), _uniform(-2, 2), "0.5 * erfc(-{0} * 0.70710678118654752)")
-# The quotient of two numbers that underflow together, as one exponential.
-log_ndtr = _declare("log_ndtr", lambda out, x: (exp(square(x) * -0.5 - out - 0.5 * math.log(2 * math.pi)),),
-                    _uniform(-3, 2))
+log_ndtr = _declare("log_ndtr", lambda out, x: (_hazard(out, x),), _uniform(-3, 2))
 ndtri = _declare("ndtri", lambda out, x: (exp(square(out) * 0.5) * math.sqrt(2 * math.pi),), _uniform(0.1, 0.9))
-dawsn = _declare("dawsn", lambda out, x: (1.0 - x * out * 2.0,), _uniform(-2, 2))
+dawsn = _declare("dawsn", lambda out, x: (dawsn_slope(x),), _uniform(-2, 2))
+
+
+def _hazard(out: Node, x: Node) -> Node:
+    """Return the density over the distribution function: the derivative of `log_ndtr`, whose value is `out`.
+
+    Above 0 it is one exponential. Below, ``log_ndtr(x) = log(erfcx(t) / 2) - t ** 2`` with ``t = -x / sqrt(2)``.
+    """
+    zero = zeros_like(x)
+    below = lt(x, zero)
+    left, right = where(below, x, zero), where(below, zero, x)
+    tail = erfcx_ratio(left * -math.sqrt(0.5)) * math.sqrt(2) - left
+    value = where(below, full(-math.log(2), x.shape, x.dtype), out)
+    return where(below, tail, exp(square(right) * -0.5 - value - 0.5 * math.log(2 * math.pi)))
+
+
+# The n-th repeated integral of erfc over that of n - 1 comes from the one before by a recurrence, which loses digits
+# for large x, or from the one after by a continued fraction (W. Gautschi, 1961), which is slow for small x. The first
+# one, which is in every gradient, loses least and changes over late.
+_CUT, _DEPTH, _FIRST_CUT, _FIRST_DEPTH = 3.0, 24, 6.0, 9
+
+
+def _erfcx_ratios(x: np.ndarray, n: int) -> np.ndarray:
+    """Return the n-th repeated integral of erfc from x to infinity over that of n - 1."""
+    cut, depth = (_FIRST_CUT, _FIRST_DEPTH) if n == 1 else (_CUT, _DEPTH)
+    out = 1 / _ROOT / by_scipy("erfcx", x) - x
+    for k in range(2, n + 1):
+        out = (1 / out - 2 * x) / (2 * k)
+    return _with_tail(out, x >= cut, x, lambda far: _continued_fraction(far, n, depth))
+
+
+def _continued_fraction(x: np.ndarray, n: int, depth: int) -> np.ndarray:
+    out = 1 / (x + np.sqrt(x * x + 2 * (n + depth + 2)))  # the limit, where neighbouring ratios are equal
+    for k in range(n + depth, n - 1, -1):
+        out = 1 / (2 * x + 2 * (k + 1) * out)
+    return out
+
+
+def _ratio_text() -> str:
+    text = f"({{0}} + sqrt({{0}} * {{0}} + {2.0 * (_FIRST_DEPTH + 3)}))"
+    for k in range(_FIRST_DEPTH + 2, 1, -1):
+        text = f"(2.0 * {{0}} + {2.0 * k} / {text})"
+    return f"1 / {text}"
+
+
+def _with_tail(values: np.ndarray, far: np.ndarray, x: np.ndarray, function: Callable[..., np.ndarray]) -> np.ndarray:
+    """Return `values`, and those of a dearer function of `x` where `far`."""
+    if np.any(far):
+        values = np.array(values)
+        values[far] = function(x[far])
+    return values
+
+
+def _on_host(xp: Any, function: Callable[..., np.ndarray], x: Any, **params: Any) -> Any:
+    """Evaluate a function of NumPy arrays in double precision."""
+    values = on_host(x)
+    out = function(values.astype(np.float64), **params).astype(values.dtype)
+    return out if xp is np else xp.asarray(out)
+
+
+def _ratio_slope(out: Node, x: Node, n: int) -> Node:
+    return out * (out * (2.0 * n) - erfcx_ratios(x, n=n + 1) * (2.0 * (n + 1)))
+
+
+erfcx_ratio = elementwise(
+    "erfcx_ratio", lambda xp, x: _on_host(xp, _erfcx_ratios, x, n=1),
+    f"{{0}} < {_FIRST_CUT} ? {1 / _ROOT} / erfcx({{0}}) - {{0}} : {_ratio_text()}",
+    d=lambda out, x: (_ratio_slope(out, x, 1),), samples=_uniform(-1, 4))
+erfcx_ratios = elementwise(
+    "erfcx_ratios", lambda xp, x, *, n: _on_host(xp, _erfcx_ratios, x, n=n), "erfcx_ratios({0})",
+    d=lambda out, x, *, n: (_ratio_slope(out, x, n),),
+    samples=lambda: [Sample((np.array([-0.4, 1.3, 2.9, 3.1, 8.0]),), {"n": n}) for n in (2, 3)], params={"n": int})
 
 # -- the gamma function ------------------------------------------------------------------------------------
 
@@ -163,18 +281,90 @@ beta = _declare("beta", lambda out, x, y: tuple(out * (digamma(v) - digamma(x + 
 # -- Bessel functions, integrals ---------------------------------------------------------------------------
 
 
-def _ratio(x: Node, y: Node, at_zero: float) -> Node:
-    """Return ``x / y``, and its limit where y is 0."""
-    none = eq(y, zeros_like(y))
-    return where(none, full(at_zero, x.shape, x.dtype), x / where(none, full(1, y.shape, y.dtype), y))
+# d/dx of a hypergeometric function has every parameter one higher.
+hyp0f1 = _declare("hyp0f1", lambda out, x, *, b: (hyp0f1(x, b=b + 1) * (1 / b),),
+                  lambda: [Sample((np.array([-1.3, 0.0, 2.2]),), {"b": 3.0})], params={"b": float})
+hyp1f1 = elementwise(
+    "hyp1f1", lambda xp, x, *, a, b: _on_host(xp, _hyp1f1, x, a=a, b=b), "hyp1f1({0})",
+    d=lambda out, x, *, a, b: (hyp1f1(x, a=a + 1, b=b + 1) * (a / b),),
+    samples=lambda: [Sample((np.array([-7.3, -0.2, 0.0]),), {"a": 1.5, "b": 2.0})], params={"a": float, "b": float})
 
 
+def _hyp1f1(x: np.ndarray, a: float, b: float) -> np.ndarray:
+    return np.where(x == -np.inf, 0.0, by_scipy("hyp1f1", x, a=a, b=b))  # SciPy's is nan there
+
+
+
+
+def _over_x(name: str, bessel: str, sign: int) -> Primitive:
+    """Declare ``i1(x) / x`` or ``j1(x) / x``, which is one half of ``hyp0f1(±x² / 4, b=2)``."""
+
+    def evaluate(xp: Any, x: Any) -> Any:
+        def quotient(x: np.ndarray) -> np.ndarray:
+            return np.where(x == 0, 0.5, by_scipy(bessel, x) / np.where(x == 0, 1, x))
+
+        return _on_host(xp, quotient, x)
+
+    return elementwise(name, evaluate, f"{name}({{0}})",
+                       d=lambda out, x: (x * hyp0f1(square(x) * (sign / 4), b=3.0) * (sign / 8),),
+                       samples=_uniform(-3, 3))
+
+
+i1_over_x = _over_x("i1_over_x", "i1", 1)
+j1_over_x = _over_x("j1_over_x", "j1", -1)
+
+
+def _i0e_slope_eval(x: np.ndarray) -> np.ndarray:
+    x = np.abs(x)
+    near = by_scipy("i1e", x) - by_scipy("i0e", x)
+    return _with_tail(near, x > 8, x, lambda far: -_hyp1f1(-2 * far, a=1.5, b=2.0))
+
+
+def _i0e_bend(x: Node) -> Node:
+    """Return the second derivative of ``i0e(|x|)`` by ``|x|``."""
+    return hyp1f1(abs_(x) * -2.0, a=2.5, b=3.0) * 1.5
+
+
+# The derivative of i0e(|x|) by |x|: i1e - i0e, which cancels, or by an integral of one sign, -hyp1f1(-2 |x|, 3/2, 2).
+i0e_slope = elementwise("i0e_slope", lambda xp, x: _on_host(xp, _i0e_slope_eval, x), "i0e_slope({0})",
+                        d=lambda out, x: (sign(x) * _i0e_bend(x),), samples=_uniform(0.3, 2))
+
+
+def _dawsn_slope_eval(x: np.ndarray) -> np.ndarray:
+    near = 1 - 2 * x * by_scipy("dawsn", x)
+    return _with_tail(near, ~(np.abs(x) < 3), x, lambda far: _hyp1f1(-far * far, a=1.0, b=0.5))
+
+
+dawsn_slope = elementwise("dawsn_slope", lambda xp, x: _on_host(xp, _dawsn_slope_eval, x), "dawsn_slope({0})",
+                          d=lambda out, x: (x * hyp1f1(-square(x), a=2.0, b=1.5) * -4.0,), samples=_uniform(-2, 2))
 i0 = _declare("i0", lambda out, x: (i1(x),), _uniform(-2, 2))
-i1 = _declare("i1", lambda out, x: (i0(x) - _ratio(out, x, 0.5),), _uniform(0.3, 2))
-i0e = _declare("i0e", lambda out, x: (i1e(x) - sign(x) * out,), _uniform(0.3, 2))
-i1e = _declare("i1e", lambda out, x: (i0e(x) - sign(x) * out - _ratio(out, x, 0.5),), _uniform(0.3, 2))
+i1 = _declare("i1", lambda out, x: (i0(x) - i1_over_x(x),), _uniform(-2, 2))
+i0e = _declare("i0e", lambda out, x: (sign(x) * i0e_slope(x),), _uniform(0.3, 2))
+# For positive x it is the sum of i0e and its derivative.
+i1e = _declare("i1e", lambda out, x: (i0e_slope(x) + _i0e_bend(x),), _uniform(0.3, 2))
 j0 = _declare("j0", lambda out, x: (-j1(x),), _uniform(-3, 3))
-j1 = _declare("j1", lambda out, x: (j0(x) - _ratio(out, x, 0.5),), _uniform(0.3, 3))
+j1 = _declare("j1", lambda out, x: (j0(x) - j1_over_x(x),), _uniform(-3, 3))
 expi = _declare("expi", lambda out, x: (exp(x) / x,), _uniform(0.3, 2))
 exp1 = _declare("exp1", lambda out, x: (-exp(-x) / x,), _uniform(0.3, 2))
-spence = _declare("spence", lambda out, x: (_ratio(log(x), 1.0 - x, -1.0),), _uniform(0.2, 0.8))
+spence = _declare("spence", lambda out, x: (-log_quotient(x),), _uniform(0.2, 0.8))
+
+
+def _log_quotients(x: np.ndarray, n: int) -> np.ndarray:
+    """Return the integral of ``t ** n / (1 + t (x - 1)) ** (n + 1)`` over t from 0 to 1."""
+    near = (x > 0.5) & (x < 2)
+    inside, outside = np.where(near, x, 1), np.where(near, 2, x)
+    out = np.log(outside) / (outside - 1)
+    for k in range(1, n + 1):
+        out = (out - outside ** -k / k) / (outside - 1)
+    return np.where(near, by_scipy("hyp2f1", np.asarray(1 - inside), a=n + 1, b=n + 1, c=n + 2) / (n + 1), out)
+
+
+# log(x) / (x - 1), and the other derivatives of spence.
+log_quotient = elementwise(
+    "log_quotient", lambda xp, x: xp.where(x == 1, xp.ones_like(x), xp.log(x) / xp.where(x == 1, xp.ones_like(x),
+                                                                                         x - 1)),
+    "{0} == 1 ? 1 : log({0}) / ({0} - 1)", d=lambda out, x: (-log_quotients(x, n=1),), samples=_uniform(0.2, 3))
+log_quotients = elementwise(
+    "log_quotients", lambda xp, x, *, n: _on_host(xp, _log_quotients, x, n=n), "log_quotients({0})",
+    d=lambda out, x, *, n: (log_quotients(x, n=n + 1) * -(n + 1.0),),
+    samples=lambda: [Sample((np.array([0.3, 1.0, 1.2, 2.5]),), {"n": n}) for n in (1, 2)], params={"n": int})

@@ -26,8 +26,9 @@ CHOICES = {
     "fmax": (lambda x, y: x == y, TIES), "fmin": (lambda x, y: x == y, TIES),
     **dict.fromkeys(("power", "float_power"), (lambda x, y: ((x == 0) & (y == 0), (x < 0) | ((x == 0) & (y <= 0))),
                                                EXPONENT)),
+    "arccosh": (lambda x: x <= -1, "the value is nan, and so is the slope; JAX has a number"),
     "fmod": (lambda x, y: y == 0, "the value is nan, and so is every slope; JAX has 1 and inf"),
-    "hypot": (lambda x, y: (x == 0) & (y == 0), "it depends on the direction, so nan; JAX takes that of a diagonal"),
+    "hypot": (lambda x, y: (x == 0) & (y == 0), "the mean of all sides, 0; JAX takes that of a diagonal"),
     "interp": (lambda x, *knots: np.isnan(x), "at nan, the knots have no part in it; JAX has nan"),
 }
 

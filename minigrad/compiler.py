@@ -382,7 +382,8 @@ def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[st
     -------
     Compiled
         A function of the same arguments. Its results are arrays of the caller's own; it may be called from
-        several threads. ``.source`` is the program, ``.stages`` what was done, ``.graph`` what was traced.
+        several threads. It pickles as the graphs traced so far, so that a process that has minigrad alone can call it
+        with such arguments. ``.source`` is the program, ``.stages`` what was done, ``.graph`` what was traced.
 
     Raises
     ------

@@ -53,6 +53,9 @@ class CheckError(MinigradError, AssertionError):
         super().__init__(message)
         self.node = node
 
+    def __reduce__(self) -> tuple:
+        return CheckError, self.args  # another process has no such node
+
 
 _LIBRARIES = ("minigrad.", "numpy.", "optree.", "functools", "contextlib", "scipy.")
 _internal: dict[object, bool] = {}  # code object -> is it library code?

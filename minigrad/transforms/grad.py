@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import optree
 from .. import walk
 from ..dims import number, same_shape
 from ..errors import GradError, ShapeError, at_user_line
-from ..graph import Node, full, zeros_like
+from ..graph import Graph, Node, full, zeros_like
 from ..numpy.array import Array
 from ..ops.constants import constant
 from ..ops.control import placeholder
@@ -189,17 +190,35 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
         ``pull(cotangent)``, for a cotangent in the pytree of f's result, is a tuple with one pytree per argument.
     """
     staged = stage(f, primals, {})
-    wrt, rebuild = select(staged, range(len(primals)), "vjp")
+    _all_floating(staged, "vjp")
     value = staged.finish(staged.outputs, staged.out_tree)
+    graph = Graph(tuple(staged.inputs), tuple(staged.outputs), in_tree=optree.tree_structure(primals),
+                  out_tree=staged.out_tree)
+    return value, _Pull(graph, staged.leaves)
 
-    def pull(cotangent: Any) -> tuple[Any, ...]:
-        given = _like("the cotangent", cotangent, staged.out_tree, staged.outputs)
-        inflow = [placeholder(n.type) for n in staged.outputs]
-        back = walk.backward(staged.outputs, inflow, wrt)
-        return rebuild(finish([*staged.inputs, *inflow], [*staged.leaves, *given], back,
-                              optree.tree_structure([0] * len(back))))
 
-    return value, pull
+@dataclass(frozen=True, eq=False)
+class _Pull:
+    """The function from cotangents of a graph's outputs to those of its inputs, at the point `leaves`."""
+
+    graph: Graph
+    leaves: list[Any]
+
+    def __call__(self, cotangent: Any) -> tuple[Any, ...]:
+        inputs, outputs = self.graph.inputs, self.graph.outputs
+        given = _like("the cotangent", cotangent, self.graph.out_tree, outputs)
+        inflow = [placeholder(n.type) for n in outputs]
+        back = walk.backward(outputs, inflow, inputs)
+        return finish([*inputs, *inflow], [*self.leaves, *given], back, self.graph.in_tree)
+
+    def __repr__(self) -> str:
+        return f"<minigrad pullback of {len(self.graph.outputs)} values to {len(self.graph.inputs)}>"
+
+    def __copy__(self) -> _Pull:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> _Pull:
+        return self
 
 
 @picklable

@@ -84,6 +84,7 @@ TRANSFORMED = {
     "ragged": (mg.grad(mg.mean_loss(energy, (None, 0))), W[:2], mg.batch(molecules())),
     "compiled": (mg.compile(mg.grad(total), backend="numpy"), W), "compiled by decoration": (step, W),
     "init": (mg.optim.adam(0.1).init, W), "update": (mg.optim.momentum(0.1, beta=0.5).update, W, W, W),
+    "pull": (mg.vjp(lambda w, p: {"y": np.sin(w) * p["x"]}, W, {"x": X[0]})[1], {"y": W}),
     "unravel": (mg.optim.ravel({"a": W, "b": X})[1], np.arange(15.0)),
 }
 
@@ -285,6 +286,21 @@ def test_traced_values_have_no_pickle():
         return np.sum(w)
 
     mg.grad(f)(W)
+
+
+def test_a_pullback_within_a_trace_is_copied():
+    def f(w):
+        value, pull = mg.vjp(np.sin, w)
+        return np.sum(value * copy.deepcopy(pull)(w)[0])
+
+    want = np.cos(2 * W) * W + np.sin(2 * W) / 2  # of sin w cos w w
+    np.testing.assert_allclose(mg.compile(mg.grad(f))(W), want)
+
+
+def test_errors_with_a_node_pickle():
+    error = mg.CheckError("the third row is wrong", mg.trace(np.sin)(W).outputs[0])
+    assert str(pickled(error)) == str(error)
+    assert type(pickled(error)) is mg.CheckError
 
 
 def test_sizes_that_are_copied_are_the_same():

@@ -6,6 +6,7 @@ Exit status: 0 where all is well, 1 where a check failed, 2 where the command or
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import dataclasses
 import importlib.util
@@ -41,6 +42,8 @@ Without FILE:FUNC, the loss is that of a small network on scikit-learn's handwri
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     args = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        _spell(stream)
     try:
         with _threads(args.threads):
             return args.run(args)
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has gone: nothing more may be written, at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if args.traceback:
             raise
         path = (args.target or "").rpartition(":")[0]
@@ -57,6 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{type(error).__name__}: {error} (--traceback shows where)")
         print(f"minigrad: {said}", file=sys.stderr)
         return 2
+
+
+_ASCII = {"─": "-", "–": "-", "−": "-", "·": ".", "…": "...", "×": "x", "÷": "/", "→": "->", "≥": ">=", "≤": "<=",
+          "≠": "!=", "Σ": "sum ", "²": "^2", "³": "^3", "ᵀ": "^T", "µ": "u", "’": "'", "∧": "and", "∨": "or",
+          "⊻": "xor", "□": "_"}
+
+
+def _spell(stream: Any) -> None:
+    """Let a stream whose encoding lacks a character print it in ASCII, rather than raise."""
+    if hasattr(stream, "reconfigure") and stream.errors == "strict":
+        codecs.register_error("minigrad.ascii", lambda e: ("".join(
+            _ASCII.get(c, "?") for c in e.object[e.start:e.end]), e.end))
+        stream.reconfigure(errors="minigrad.ascii")
 
 
 def _parser() -> argparse.ArgumentParser:

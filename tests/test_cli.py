@@ -173,6 +173,14 @@ def test_explain_prints_graphs_passes_and_program(mine):
         assert f"drawn-{name}.svg" in done.stderr
 
 
+def test_explain_names_the_transform_where_there_is_no_line(mine, capsys):
+    assert cli.main(["explain", f"{mine}:loss"]) == 0
+    out = capsys.readouterr().out
+    assert "# ?" not in out
+    assert re.search(r"mean\(.*# mean_loss\n", out)
+    assert re.search(r"size\(B\) +# mean_loss, vjp\n", out)
+
+
 def test_check_passes(mine, capsys):
     assert cli.main(["check", f"{mine}:loss"]) == 0
     out = capsys.readouterr().out
@@ -248,6 +256,27 @@ def test_a_file_that_does_not_run(tmp_path, capsys):
     with pytest.raises(SyntaxError):
         cli.main(["compare", f"{path}:loss", "--traceback"])
     assert "is no Python file" in refused(capsys, "compare", f"{make_text(tmp_path)}:loss")
+
+
+def test_a_file_that_ends_the_process(tmp_path, capsys):
+    path = tmp_path / "ends.py"
+    path.write_text("import sys, numpy as np\ndef loss(w, x):\n    sys.exit(0)\nparams, examples = 1.0, np.ones(2)\n")
+    assert refused(capsys, "check", f"{path}:loss") == "ends.py:3: SystemExit: 0"
+    path.write_text(path.read_text() + "sys.exit('done')\n")
+    assert refused(capsys, "check", f"{path}:loss") == (
+        'ends.py:5: SystemExit: done: the file ends the process when it is imported. Put that under '
+        'if __name__ == "__main__":')
+
+
+@pytest.mark.parametrize("command", [["explain"], ["check"], ["compare", "--no-report", "--repeats", "1"]])
+def test_a_terminal_of_ascii_prints_everything_in_ascii(mine, command):
+    done = subprocess.run([sys.executable, "-m", "minigrad", *command, "mine.py:loss"], cwd=mine.parent, timeout=300,
+                          capture_output=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "LANG": "C"})
+    assert done.returncode == 0, done.stderr
+    text = (done.stdout + done.stderr).decode("ascii")
+    assert "?" not in text
+    assert command[0] != "explain" or "-- the program --" in text
 
 
 def make_text(folder):

@@ -84,6 +84,9 @@ def _import(path: str) -> ModuleType:
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
         spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise TargetError(f"{blame(error, path)}: the file ends the process when it is imported. Put that under "
+                          'if __name__ == "__main__":') from None
     finally:
         sys.path.pop(0)
     return module

@@ -186,8 +186,8 @@ class Node:
 
     @property
     def where(self) -> str:
-        """The user's ``file.py:12``."""
-        return format_location(self.loc)
+        """The user's ``file.py:12``; where no line of theirs asked for the node, the transform that made it."""
+        return format_location(self.loc) if self.loc else self.rules[-1] if self.rules else self.prim.name
 
     def __repr__(self) -> str:
         return f"<{self.prim.name}: {self.type} at {self.where}>"
@@ -382,13 +382,13 @@ class Graph:
         return draw.graph_html(self)
 
     def show(self, path: str | None = None) -> str:
-        """Draw the graph into an SVG file and return its path.
+        """Draw the graph into a file and return its path.
 
         Parameters
         ----------
         path : str, optional
-            Where to write. Without it the file goes to the folder for temporary files and is opened
-            in the browser where there is one.
+            Where to write: ``.svg``, ``.html``, and with CairoSVG or rsvg-convert ``.png`` and ``.pdf``. Without
+            it an SVG file goes to the folder for temporary files and is opened in the browser where there is one.
         """
         from . import draw
 

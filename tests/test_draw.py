@@ -1,12 +1,15 @@
 """Drawings: well-formed, complete, escaped, without overlaps, the same every time, and never slow."""
 
 import html
+import importlib.util
 import os
 import random
 import re
+import shutil
 import time
 import webbrowser
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -464,3 +467,27 @@ def test_shelves_wrap_at_the_width():
     corners, height = shelves.shelves([(0,), (1, 2), (3,)], [(10, 5), (20, 5), (10, 5), (10, 5)], 35, 3, 2)
     assert corners == {0: (0, 0), 1: (13, 0), 2: (18, 7), 3: (0, 14)}
     assert height == 19
+
+
+def test_show_writes_the_format_of_its_ending(tmp_path):
+    graph = mg.trace(lambda x: np.tanh(x) * 2)(mg.f64[3])
+    for name, start in (("a.svg", b"<svg "), ("a", b"<svg "), ("a.SVG", b"<svg "), ("a.html", b"<!doctype html>")):
+        assert Path(graph.show(tmp_path / name)).read_bytes().startswith(start)
+    with pytest.raises(mg.MinigradError, match=r"test_draw.py:\d+: show\(.*svg, .html, .png or .pdf, not as .jpg"):
+        graph.show(tmp_path / "a.jpg")
+    assert not (tmp_path / "a.jpg").exists()
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-")])
+def test_show_converts_with_whatever_is_installed(tmp_path, monkeypatch, ending, start):
+    graph = mg.trace(lambda x: np.tanh(x) * 2)(mg.f64[3])
+    path = tmp_path / f"a.{ending}"
+    if importlib.util.find_spec("cairosvg") or shutil.which("rsvg-convert"):
+        assert Path(graph.show(path)).read_bytes().startswith(start)
+        path.unlink()
+    # Without a converter, an error that names two of them and the way without one; and nothing is written.
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(mg.MinigradError, match=r"test_draw.py:\d+: .*pip install cairosvg.*rsvg-convert.*a\.svg"):
+        graph.show(path)
+    assert not path.exists()

@@ -1,15 +1,20 @@
-"""Drawings of graphs: SVG text and HTML, from the standard library alone."""
+"""Drawings of graphs: SVG and HTML, from the standard library alone; PNG and PDF by a converter, where there is one."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import webbrowser
+from collections.abc import Callable
 from typing import Any
 
+from ..errors import MinigradError, at_user_line
 from ..text import format_graph
 from .boxes import picture
 from .svg import render, xml
@@ -41,26 +46,62 @@ def graph_html(graph: Any) -> str:
 
 
 def show(graph: Any, path: str | os.PathLike | None = None) -> str:
-    """Write the drawing into an SVG file and return the file's path.
+    """Write the drawing into a file and return the file's path.
 
     Parameters
     ----------
     graph : Graph
     path : str or os.PathLike, optional
-        Where to write. Without it the file goes to the folder for temporary files and is opened in the
-        browser, where there is one to open it in.
+        Where to write, in the format that the name ends in: ``.svg`` (also without an ending), ``.html``, and
+        ``.png`` and ``.pdf`` with CairoSVG or rsvg-convert. Without a path, an SVG file goes to the folder for
+        temporary files and is opened in the browser, where there is one to open it in.
     """
-    svg = graph_svg(graph)
     if path is not None:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(svg)
-        return os.fspath(path)
+        path = os.fspath(path)
+        ending = os.path.splitext(path)[1].lower()
+        if ending not in _WRITERS:
+            raise MinigradError(at_user_line(f"show({path!r}): a drawing is written as .svg, .html, .png or .pdf, not "
+                                             f"as {ending}"))
+        data = _WRITERS[ending](graph, path)
+        with open(path, "wb") as file:
+            file.write(data)
+        return path
+    svg = graph_svg(graph)
     name = re.sub(r"[^A-Za-z0-9_]+", "-", graph.name)[:40]
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=f"minigrad-{name}-", suffix=".svg",
                                      delete=False) as file:
         file.write(svg)
     _open_in_browser(file.name)
     return file.name
+
+
+def _page(graph: Any, path: str) -> bytes:
+    title = xml(f"graph {graph.name}")
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
+            f"<body>{graph_html(graph)}</body></html>").encode()
+
+
+def _converted(graph: Any, path: str) -> bytes:
+    """Return the drawing as PNG or PDF, or raise an error that names what can make one."""
+    kind = os.path.splitext(path)[1][1:].lower()
+    svg = graph_svg(graph).encode()
+    if importlib.util.find_spec("cairosvg") is not None:
+        import cairosvg
+
+        options = {"scale": 2, "background_color": "white"} if kind == "png" else {}
+        return getattr(cairosvg, f"svg2{kind}")(bytestring=svg, **options)
+    if command := shutil.which("rsvg-convert"):
+        options = ["--zoom=2", "--background-color=white"] if kind == "png" else []
+        return subprocess.run([command, f"--format={kind}", "--unlimited", *options], input=svg, capture_output=True,
+                              check=True).stdout
+    raise MinigradError(at_user_line(
+        f"show({path!r}): a drawing is SVG, and nothing here turns it into {kind.upper()}. Install CairoSVG (pip "
+        f"install cairosvg) or rsvg-convert (librsvg), or write {os.path.splitext(path)[0] + '.svg'!r}, which browsers open"))
+
+
+_WRITERS: dict[str, Callable[[Any, str], bytes]] = {
+    ending: lambda graph, path: graph_svg(graph).encode() for ending in ("", ".svg")}
+_WRITERS |= {".html": _page, ".htm": _page, ".png": _converted, ".pdf": _converted}
 
 
 def _open_in_browser(path: str) -> None:

@@ -183,7 +183,8 @@ def _lines(graph: Any, words: Words) -> Iterator[str]:
     middle = max((len(r[1]) for r in rows if len(r[1]) <= 60), default=0)
     above = None
     for a, b, n in rows:
-        comment = f"  # {n.where}  {format_rules(n)}".rstrip()
+        rules = format_rules(n)
+        comment = f"  # {n.where}  {rules}".rstrip() if n.loc else f"  # {rules or n.where}"
         yield f"{a:<{left}} = {b if comment == above else f'{b:<{middle}}{comment}'}"
         above = comment
         for key, held in held_graphs(n):

@@ -95,8 +95,9 @@ def _converted(graph: Any, path: str) -> bytes:
         return subprocess.run([command, f"--format={kind}", "--unlimited", *options], input=svg, capture_output=True,
                               check=True).stdout
     raise MinigradError(at_user_line(
-        f"show({path!r}): a drawing is SVG, and nothing here turns it into {kind.upper()}. Install CairoSVG (pip "
-        f"install cairosvg) or rsvg-convert (librsvg), or write {os.path.splitext(path)[0] + '.svg'!r}, which browsers open"))
+        f"show({path!r}): a drawing is SVG, and nothing here turns it into {kind.upper()}. Install CairoSVG "
+        f"(pip install cairosvg) or rsvg-convert (librsvg), or write {os.path.splitext(path)[0] + '.svg'!r}, which "
+        "browsers open"))
 
 
 _WRITERS: dict[str, Callable[[Any, str], bytes]] = {

@@ -127,8 +127,9 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, ov
                 raise BatchError(at_user_line(
                     f"mean_loss({function_name(f)}): the loss of one example must be one floating number; over the "
                     f"batch it came out as {got}. Sum or average it within the example."))
-            node = mean(losses._node, axes=(0,))
-            better = split_mean(node)
+            with made_by("mean_loss"):
+                node = mean(losses._node, axes=(0,))
+                better = split_mean(node)
             total = Array(node if better is None else better)
             return (total, aux) if has_aux else total
 

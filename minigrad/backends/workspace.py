@@ -181,15 +181,16 @@ def owning(evaluation: Callable[..., Any]) -> Callable[..., Any]:
 
     def own(*xs: Any) -> Any:
         made = evaluation(*xs)
-        return tuple([_own(x, xs) for x in made]) if isinstance(made, tuple) else _own(made, xs)
+        if isinstance(made, tuple):
+            return tuple([x if x.flags.owndata else _apart(x, xs) for x in made])
+        return made if made.flags.owndata else _apart(made, xs)  # memory of the arena belongs to no array
 
     return own
 
 
-def _own(made: Any, xs: Sequence[Any]) -> Any:
-    if made.flags.owndata:  # what lies in the arena never does
-        return made
-    return made.copy() if any(np.may_share_memory(made, x) for x in xs if isinstance(x, np.ndarray)) else made
+def _apart(made: np.ndarray, xs: Sequence[np.ndarray]) -> np.ndarray:
+    shared = any(made is x for x in xs) or any(np.may_share_memory(made, x) for x in xs)
+    return made.copy() if shared else made
 
 
 def _leaf(node: Any, sizes: Mapping[Symbol, int]) -> np.ndarray:

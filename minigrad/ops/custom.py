@@ -176,20 +176,26 @@ def _callback_eval(xp: Any, *xs: Any, function: Opaque, result: tuple, batches: 
     # Copies both ways: the function may keep its arguments, and may return one array of its own at every call.
     arrays = [_frozen(np.array(on_host(x))) for x in xs]
     lead = tuple(size for size, _ in batches)
-    out = tuple(np.zeros((*lead, *shape), dtype) for shape, dtype in result)
-    if vectorized and batches:
+
+    def call(lead: tuple[int, ...], given: Sequence[Any]) -> list[np.ndarray]:
+        return checked(repr(function), function.function(*given), lead, result)
+
+    if not lead:
+        out = tuple(map(np.array, call((), [a[()] for a in arrays])))
+    elif vectorized:
         wide = []
         for k, a in enumerate(arrays):
             at = tuple(i for i, (_, mapped) in enumerate(batches) if not mapped[k])
             a = np.expand_dims(a, at)
             wide.append(_frozen(np.broadcast_to(a, (*lead, *a.shape[len(lead):]))))
-        calls = [((), lead, wide)]
+        out = tuple(map(np.array, call(lead, wide)))
     else:
-        calls = ((at, (), [a[tuple(i for i, (_, mapped) in zip(at, batches, strict=True) if mapped[k])]
-                           for k, a in enumerate(arrays)]) for at in np.ndindex(lead))
-    for at, own, given in calls:
-        for o, value in zip(out, checked(repr(function), function.function(*given), own, result), strict=True):
-            o[at] = value
+        out = tuple(np.zeros((*lead, *shape), dtype) for shape, dtype in result)
+        for at in np.ndindex(lead):
+            row = [a[tuple(i for i, (_, mapped) in zip(at, batches, strict=True) if mapped[k])]
+                   for k, a in enumerate(arrays)]
+            for o, value in zip(out, call((), row), strict=True):
+                o[at] = value
     return out if xp is np else tuple(map(xp.asarray, out))
 
 

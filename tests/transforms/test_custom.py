@@ -240,6 +240,14 @@ def test_a_callback_may_keep_its_arguments_and_return_them(backend, vectorized):
     np.testing.assert_allclose(np.reshape(kept, (3, 4)), np.sin(rows))
 
 
+@pytest.mark.parametrize("run", [lambda f: f, mg.compile, mg.vmap])
+def test_a_callback_takes_numbers_that_can_be_looked_up(run):
+    table = {0: 2.5, 1: -1.0}
+    f = run(lambda k: mg.callback(lambda k: np.float64(table[k]), mg.f64[()], k))
+    np.testing.assert_array_equal([f(np.array(k)) for k in (1, 0)] if run is not mg.vmap else f(np.array([1, 0])),
+                                  [-1.0, 2.5])
+
+
 @pytest.mark.parametrize("vectorized", [False, True])
 def test_a_callback_may_return_one_array_at_every_call(vectorized):
     room = np.zeros((3, 4))

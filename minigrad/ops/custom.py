@@ -5,6 +5,7 @@ One rule is enough: a derivative is linear, and the other mode is its transpose.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,16 +42,62 @@ def transpose(name: str, outputs: Sequence[Node], given: Sequence[Node], inputs:
 #
 # custom(*inputs, graph, vjp, jvp): `vjp` takes cotangents of the floating outputs, the outputs, and the inputs, and
 # returns cotangents of the floating inputs; `jvp` takes tangents of the floating inputs, the outputs, and the inputs,
-# and returns tangents of the floating outputs. Either may be None.
+# and returns tangents of the floating outputs. Either may be None. The last inputs may be values that the function
+# uses without having them as arguments: of those a rule says nothing, and they have no derivative.
+
+
+class Later:
+    """A derivative rule that is traced where a derivative is taken: the rule of a function that the rule itself calls.
+
+    Parameters
+    ----------
+    name : str
+        The function's name.
+    make : callable or None
+        Returns the rule's graph. A copy in another process has none.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Graph] | None = None):
+        self.name, self._make = name, make
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        if self._make is None:
+            raise GradError(f"the derivative rule of {self.name} calls {self.name} itself, and is not known here. Take "
+                            "the derivative of one example before the batch, or before the graph is stored")
+        return self._make()
+
+    def __repr__(self) -> str:
+        return f"rule of {self.name}"
+
+    def __reduce__(self) -> tuple:
+        return Later, (self.name,)
+
+
+Rule = Graph | Later | None
 
 
 def _floats(nodes: Sequence[Node]) -> list[Node]:
     return [n for n in nodes if n.type.floating]
 
 
-def _custom_type(*types: ArrayType, graph: Graph, vjp: Graph | None, jvp: Graph | None) -> TupleType:
+def _custom_type(*types: ArrayType, graph: Graph, vjp: Graph | Later | None, jvp: Graph | Later | None) -> TupleType:
     fits("custom", graph.name, types, graph.inputs)
     return TupleType(tuple(n.type for n in graph.outputs))
+
+
+def _known(rule: Rule) -> Graph | None:
+    return rule.graph if isinstance(rule, Later) else rule
+
+
+def ruled(graph: Graph, vjp: Graph | None, jvp: Graph | None) -> int:
+    """Return how many floating inputs, the first ones, the rule is about."""
+    return len(vjp.outputs) if vjp is not None else len(jvp.inputs) - len(graph.outputs) - len(graph.inputs)
+
+
+def _refuse(graph: Graph, out: Node, x: Node) -> GradError:
+    return GradError(f"{out.where}: {graph.name} uses a value ({x.type}) of the function around it, and its derivative "
+                     "rule is about its arguments alone. Pass it as an argument, so that the rule can speak of it")
 
 
 def _results(out: Node) -> list[Node]:
@@ -61,21 +108,32 @@ def _apply(rule: Graph, *inputs: Node) -> list[Node]:
     return walk.substitute(rule.outputs, dict(zip(rule.inputs, inputs, strict=True)))
 
 
-def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Graph | None,
-                jvp: Graph | None) -> list[Node | None]:
+def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Rule, jvp: Rule
+                ) -> list[Node | None]:
+    vjp, jvp = _known(vjp), _known(jvp)
+    about = ruled(graph, vjp, jvp)
+    for x in _floats(xs)[about:]:
+        if walk.wanted(x):
+            raise _refuse(graph, out, x)
     gs = [c for c, n in zip(g, graph.outputs, strict=True) if n.type.floating]
     if vjp is not None:
         back = _apply(vjp, *gs, *_results(out), *xs)
     else:
-        ts = [placeholder(x.type) for x in _floats(xs)]
+        ts = [placeholder(x.type) for x in _floats(xs)[:about]]
         back = transpose(graph.name, _apply(jvp, *ts, *_results(out), *xs), gs, ts)
     found = iter(back)
-    return [next(found) if x.type.floating else None for x in xs]
+    return [next(found, None) if x.type.floating else None for x in xs]
 
 
-def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Graph | None,
-                jvp: Graph | None) -> tuple[Node | None, ...]:
-    moving = [zeros_like(x) if t is None else t for t, x in zip(ts, xs, strict=True) if x.type.floating]
+def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Rule, jvp: Rule
+                ) -> tuple[Node | None, ...]:
+    vjp, jvp = _known(vjp), _known(jvp)
+    about = ruled(graph, vjp, jvp)
+    floats = [(t, x) for t, x in zip(ts, xs, strict=True) if x.type.floating]
+    for t, x in floats[about:]:
+        if t is not None:
+            raise _refuse(graph, out, x)
+    moving = [zeros_like(x) if t is None else t for t, x in floats[:about]]
     if jvp is not None:
         pushed = _apply(jvp, *moving, *_results(out), *xs)
     else:
@@ -85,19 +143,31 @@ def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, v
     return tuple(next(found) if n.type.floating else None for n in graph.outputs)
 
 
-def _custom_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, vjp: Graph | None,
-                  jvp: Graph | None) -> Node:
-    outs = [True] * len(graph.outputs)
-    moving = [m for m, n in zip(mapped, graph.inputs, strict=True) if n.type.floating]
-    floats = [True] * len(_floats(graph.outputs))
-    if vjp is not None:
-        vjp, _ = batch_graph(vjp, (*floats, *outs, *mapped), size, [True] * len(moving))
-        # What all examples share is pulled at by every one of them.
-        vjp = vjp.replace(outputs=tuple(o if m else sum_(o, axes=(0,))
-                                        for o, m in zip(vjp.outputs, moving, strict=True)))
-    if jvp is not None:
-        jvp, _ = batch_graph(jvp, (*moving, *outs, *mapped), size, floats)
-    return custom(*xs, graph=batch_graph(graph, mapped, size, outs)[0], vjp=vjp, jvp=jvp)
+def _custom_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, vjp: Rule, jvp: Rule) -> Node:
+    batched = batch_graph(graph, mapped, size, [True] * len(graph.outputs))[0]
+    return custom(*xs, graph=batched, vjp=_batched_rule(vjp, _batched_vjp, size, mapped, graph),
+                  jvp=_batched_rule(jvp, _batched_jvp, size, mapped, graph))
+
+
+def _batched_rule(rule: Rule, batch: Callable[..., Graph], size: int | Dim, mapped: Sequence[bool], graph: Graph
+                  ) -> Rule:
+    if isinstance(rule, Later):
+        return Later(rule.name, lambda: batch(rule.graph, size, mapped, graph))
+    return None if rule is None else batch(rule, size, mapped, graph)
+
+
+def _batched_vjp(vjp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Graph) -> Graph:
+    moving = [m for m, n in zip(mapped, graph.inputs, strict=True) if n.type.floating][:ruled(graph, vjp, None)]
+    given = (True,) * (len(_floats(graph.outputs)) + len(graph.outputs))
+    vjp, _ = batch_graph(vjp, (*given, *mapped), size, [True] * len(moving))
+    # What all examples share is pulled at by every one of them.
+    return vjp.replace(outputs=tuple(o if m else sum_(o, axes=(0,)) for o, m in zip(vjp.outputs, moving, strict=True)))
+
+
+def _batched_jvp(jvp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Graph) -> Graph:
+    moving = [m for m, n in zip(mapped, graph.inputs, strict=True) if n.type.floating][:ruled(graph, None, jvp)]
+    given = (*moving, *(True for _ in graph.outputs), *mapped)
+    return batch_graph(jvp, given, size, [True] * len(_floats(graph.outputs)))[0]
 
 
 custom = Primitive("custom", _custom_type, lambda xp, *xs, graph, vjp, jvp: tuple(run(xp, graph, xs)), _custom_vjp,

@@ -20,6 +20,7 @@ from ..ops.blocks import block_einsum
 from ..ops.constants import iota, size_scalar
 from ..ops.contract import LETTERS, contract, parse
 from ..ops.control import barrier, placeholder
+from ..ops.custom import Later, ruled
 from ..ops.elementwise import cast_to, eq, logical_not, lt, where
 from ..ops.index import gather, scatter_add
 from ..ops.layout import concatenate, reshape, transpose
@@ -60,7 +61,11 @@ class Rewrite:
         An index that points into the packed rows already.
     nullable : set of Node
         Indices that may point nowhere.
+    in_rule : bool
+        Whether the program is the derivative rule of a function.
     """
+
+    in_rule = False
 
     def __init__(self, rows: Rows, made: Mapping[Node, Node], mapped: Iterable[Node], targets: Mapping[Node, Symbol],
                  moved: Mapping[Node, Node], nullable: Iterable[Node] = ()):
@@ -637,23 +642,24 @@ def _custom(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     given = [(i, x, i in rw.mapped) for i, x in zip(node.inputs, xs, strict=True)]
     inputs, outputs, more = _within(rw, p["graph"], given, [True] * len(p["graph"].outputs))
     results = [(old, new, True) for old, new in zip(p["graph"].outputs, outputs, strict=True)]
+    which = "vjp" if p["vjp"] is not None else "jvp"
+    rule = p[which]
+    if isinstance(rule, Later) and not rw.in_rule:
+        rule = rule.graph
+    if isinstance(rule, Later):  # a rule within itself: its batch would not end
+        return node.prim(*xs, *more, **{"graph": _closed(p["graph"], inputs, more, outputs), "vjp": None, "jvp": None,
+                                        which: Later(rule.name)})
     moving, made = ([entry for entry in of if entry[0].type.floating] for of in (given, results))
-    which, pushed = ("vjp", (made, moving)) if p["vjp"] is not None else ("jvp", (moving, made))
-    held, back, others = _within(rw, p[which], [*pushed[0], *results, *given], [has for *_, has in pushed[1]])
+    moving = moving[:ruled(p["graph"], *((rule, None) if which == "vjp" else (None, rule)))]
+    pushed, pulled = (made, moving) if which == "vjp" else (moving, made)
+    held, back, others = _within(rw, rule, [*pushed, *results, *given], [has for *_, has in pulled], in_rule=True)
     extra = list(dict.fromkeys([*more, *others]))
-    graph = _closed(p["graph"], inputs, extra, outputs)
-    # Sizes and the like are inputs without derivatives: no cotangent goes back to them, and no tangent comes.
-    still = [n for n in extra if n.type.floating]
-    if which == "vjp":
-        rule = _closed(p[which], held, extra, [*back, *(full(0, n.shape, n.dtype) for n in still)])
-    else:
-        k = len(moving)
-        rule = _closed(p[which], [*held[:k], *(placeholder(n.type) for n in still), *held[k:]], extra, back)
-    return node.prim(*xs, *extra, **{"graph": graph, "vjp": None, "jvp": None, which: rule})
+    return node.prim(*xs, *extra, **{"graph": _closed(p["graph"], inputs, extra, outputs), "vjp": None, "jvp": None,
+                                     which: _closed(rule, held, extra, back)})
 
 
-def _within(rw: Rewrite, graph: Graph, given: Sequence[tuple[Node, Node, bool]], mapped: Sequence[bool]) -> tuple[
-        list[Node], list[Node], list[Node]]:
+def _within(rw: Rewrite, graph: Graph, given: Sequence[tuple[Node, Node, bool]], mapped: Sequence[bool],
+            in_rule: bool = False) -> tuple[list[Node], list[Node], list[Node]]:
     """Return a held graph's inputs and outputs for a batch, and the nodes of outside that the outputs depend on.
 
     Parameters
@@ -663,6 +669,8 @@ def _within(rw: Rewrite, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
         differs from example to example.
     mapped : sequence of bool
         Whether each output is to differ; what is pulled back to something shared is added up.
+    in_rule : bool
+        Whether the graph is a derivative rule.
     """
     olds, news = [placeholder(i.type) for i, _, _ in given], [placeholder(x.type) for _, x, _ in given]
     since = moment()
@@ -672,6 +680,7 @@ def _within(rw: Rewrite, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
                     {o: rw.targets[i] for o, (i, _, _) in pairs if i in rw.targets},
                     {o: rw.moved[i] for o, (i, _, _) in pairs if i in rw.moved},
                     [o for o, (i, _, _) in pairs if i in rw.nullable])
+    inner.in_rule = in_rule or rw.in_rule
     found = [new if has == want else spread(new, rw.rows.size) if want else sum_(new, axes=(0,))
              for (new, has), want in zip(inner.run(outputs, _ALL), mapped, strict=True)]
     made = set(reachable(found, since))

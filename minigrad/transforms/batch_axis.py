@@ -273,14 +273,14 @@ def _of_graph(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
     if SUM in given and node.prim.name == "custom":
         raise _statistic(node)  # how its rules use a sum is not followed
     out = _only_sums(node, _inside(node, node.params["graph"], given, dim))
-    if (rule := node.params.get("vjp")) is not None:
+    if isinstance(rule := node.params.get("vjp"), Graph):
         # A cotangent is a row where the value is, and for what the examples share it is a sum over them.
         back = _inside(node, rule, _by_type(rule.inputs, dim), dim)
         floats = [r for r, i in zip(given, node.inputs, strict=True) if i.type.floating]
         if any(b is not (ROWS if r is ROWS else SUM) and not _is_zero(o)
-               for b, r, o in zip(back, floats, rule.outputs, strict=True)):
+               for b, r, o in zip(back, floats, rule.outputs, strict=False)):
             raise Mixes(node, "its derivative rule mixes examples")
-    if (rule := node.params.get("jvp")) is not None:
+    if isinstance(rule := node.params.get("jvp"), Graph):
         forth = _inside(node, rule, _by_type(rule.inputs, dim), dim)
         floats = [r for r, o in zip(out, node.params["graph"].outputs, strict=True) if o.type.floating]
         if any(f is not r and not _is_zero(o) for f, r, o in zip(forth, floats, rule.outputs, strict=True)):

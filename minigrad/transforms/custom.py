@@ -6,7 +6,9 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from ..ops import custom as ops
 from ..ops.control import parts, placeholder
 from ..primitive import Primitive, Sample, batch_elementwise, elementwise
 from .picklable import Made, picklable
-from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, stage, tracing
+from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, outer_values, stage, tracing
 
 Rule = Callable[..., Any]
 
@@ -31,7 +33,8 @@ def custom_vjp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     ----------
     rule : callable
         ``rule(g, out, *args)``: from the cotangent of the result, the result, and the arguments, one cotangent per
-        argument, as a tuple. An entry is in the pytree of its argument, or None for zeros. It must be linear in `g`.
+        argument, as a tuple. An entry is in the pytree of its argument, with None for zeros in the place of any part.
+        It must be linear in `g`. It may call the function itself.
 
     Returns
     -------
@@ -41,7 +44,8 @@ def custom_vjp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     Raises
     ------
     GradError
-        While it is traced, if what the rule returns does not fit the arguments.
+        While it is traced, if what the rule returns does not fit the arguments; and if a derivative is taken with
+        respect to a value of the function around it, of which the rule says nothing.
 
     Examples
     --------
@@ -83,20 +87,62 @@ def _decorated(f: Callable[..., Any], rule: Rule, reverse: bool) -> Callable[...
                                               "arguments"))
             args = bound.args
         staged = stage(f, args, {}, flatten_arguments(f, args, {}))
-        body = _closed(staged, f)
-        graph = (_reverse_rule if reverse else _forward_rule)(rule, staged)
-        node = ops.custom(*staged.inputs, graph=body, vjp=graph if reverse else None, jvp=None if reverse else graph)
+        make = _reverse_rule if reverse else _forward_rule
+        name = function_name(f)
+
+        def of_rule() -> Staged:
+            with _tracing_rule_of(ruled):
+                return make(rule, staged)
+
+        outer = outer_values(staged)
+
+        def later() -> Graph:
+            if ruled in _in_progress.functions:
+                raise GradError(at_user_line(f"the rule of {name} takes the derivative of {name}, which is what the "
+                                             "rule is to say"))
+            return _rule_graph(of_rule(), staged, outer)
+
+        if ruled in _in_progress.functions:
+            # The rule calls the function itself: that call's rule is traced if its derivative is taken.
+            graph: Any = ops.Later(name, later)
+        else:
+            traced = of_rule()
+            outer = list(dict.fromkeys([*outer, *outer_values(traced)]))
+            graph = _rule_graph(traced, staged, outer)
+        body, _ = closed(staged, outer)
+        node = ops.custom(*staged.inputs, *outer, graph=body, vjp=graph if reverse else None,
+                          jvp=None if reverse else graph)
         return finish(staged.inputs, staged.leaves, parts(node), staged.out_tree)
 
     return ruled
 
 
-def _closed(staged: Staged, f: Callable[..., Any]) -> Graph:
-    graph, free = closed(staged)
-    if free:
-        raise TraceError(at_user_line(f"{function_name(f)}, which has rules of its own, uses a traced value of the "
-                                      "function around it. Pass it as an argument, so that the rule can speak of it"))
-    return graph
+class _InProgress(threading.local):
+    functions: tuple[Any, ...] = ()  # whose rules are being traced
+
+
+_in_progress = _InProgress()
+
+
+@contextmanager
+def _tracing_rule_of(function: Callable[..., Any]) -> Iterator[None]:
+    before, _in_progress.functions = _in_progress.functions, (*_in_progress.functions, function)
+    try:
+        yield
+    finally:
+        _in_progress.functions = before
+
+
+def _rule_graph(traced: Staged, staged: Staged, outer: Sequence[Node]) -> Graph:
+    """Return a rule as a graph that takes the values `outer` of the traces around it, too."""
+    name, used = function_name(staged.f), outer_values(traced)
+    if any(n.serial >= staged.since for n in used):
+        raise TraceError(at_user_line(f"the rule of {name} uses a value that {name} computes. Return it as a result: "
+                                      "the rule is given the results"))
+    if not set(used) <= set(outer):
+        raise TraceError(at_user_line(f"the rule of {name}, which calls it, uses a traced value of the function around "
+                                      "it. Pass it as an argument, so that the rule can speak of it"))
+    return closed(traced, outer)[0]
 
 
 def _floating(nodes: Sequence[Node]) -> list[bool]:
@@ -109,13 +155,12 @@ def _rebuild(tree: Any, floats: Sequence[bool], leaves: Sequence[Any]) -> Any:
     return optree.tree_unflatten(tree, [next(rest) if f else None for f in floats])
 
 
-def _stage_rule(staged: Staged, first: list[ArrayType], flat: Callable[..., list[Any]]) -> Graph:
+def _stage_rule(staged: Staged, first: list[ArrayType], flat: Callable[..., list[Any]]) -> Staged:
     types = [*first, *(n.type for n in staged.outputs), *(n.type for n in staged.inputs)]
-    made = stage(flat, tuple(types), {})
-    return _closed(made, staged.f)
+    return stage(flat, tuple(types), {})
 
 
-def _reverse_rule(rule: Rule, staged: Staged) -> Graph:
+def _reverse_rule(rule: Rule, staged: Staged) -> Staged:
     floats, wanted = _floating(staged.outputs), _floating(staged.inputs)
     k, n = sum(floats), len(floats)
 
@@ -130,21 +175,30 @@ def _reverse_rule(rule: Rule, staged: Staged) -> Graph:
                 f"{len(staged.args)} of them"))
         found: list[Any] = []
         for value, arg in zip(back, args, strict=True):
-            own, tree = optree.tree_flatten(arg)
-            found += _leaves(staged, value, tree, len(own))
+            found += _leaves(staged, value, arg)
         return [_fitting(staged, v, i, staged.inputs[i], staged.names[i]) for i, v in enumerate(found) if wanted[i]]
 
     return _stage_rule(staged, [o.type for o, f in zip(staged.outputs, floats, strict=True) if f], flat)
 
 
-def _leaves(staged: Staged, value: Any, tree: Any, count: int) -> list[Any]:
-    if value is None:
-        return [None] * count
-    leaves, own = optree.tree_flatten(value, none_is_leaf=True)
-    if len(leaves) != count or (own != tree and count != 1 and None not in leaves):
+def _leaves(staged: Staged, value: Any, like: Any) -> list[Any]:
+    """Return the leaves of a derivative in the pytree of `like`; a leaf or branch that is None gives None."""
+    have, want = (optree.tree_structure(x, none_is_leaf=True) for x in (value, like))
+    given = iter(optree.tree_leaves(value, none_is_leaf=True))
+    out: list[Any] = []
+
+    def fill(have: Any, want: Any) -> bool:
+        if have.is_leaf():
+            leaf = next(given)
+            out.extend([leaf] * want.num_leaves)
+            return leaf is None or want.is_leaf()
+        same = have.type is want.type and have.entries() == want.entries()
+        return same and all(map(fill, have.children(), want.children()))
+
+    if not fill(have, want):
         raise GradError(at_user_line(f"the rule of {function_name(staged.f)} returned a derivative of the structure "
-                                     f"{own}, expected {tree}"))
-    return leaves
+                                     f"{optree.tree_structure(value)}, expected {optree.tree_structure(like)}"))
+    return [v for v, x in zip(out, optree.tree_leaves(like, none_is_leaf=True), strict=True) if x is not None]
 
 
 def _fitting(staged: Staged, value: Any, i: int, like: Node, name: str) -> Array:
@@ -159,7 +213,7 @@ def _fitting(staged: Staged, value: Any, i: int, like: Node, name: str) -> Array
     return x
 
 
-def _forward_rule(rule: Rule, staged: Staged) -> Graph:
+def _forward_rule(rule: Rule, staged: Staged) -> Staged:
     floats, wanted = _floating(staged.inputs), _floating(staged.outputs)
     k, n = sum(floats), len(wanted)
 
@@ -167,7 +221,7 @@ def _forward_rule(rule: Rule, staged: Staged) -> Graph:
         tangents = _rebuild(staged.in_tree, floats, leaves[:k])[0]
         out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
         args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
-        found = _leaves(staged, rule(tangents, out, *args), staged.out_tree, n)
+        found = _leaves(staged, rule(tangents, out, *args), out)
         return [_fitting(staged, v, i, staged.outputs[i], f"result {i}") for i, v in enumerate(found) if wanted[i]]
 
     return _stage_rule(staged, [x.type for x, f in zip(staged.inputs, floats, strict=True) if f], flat)

@@ -9,6 +9,8 @@ import scipy.special
 import minigrad as mg
 from minigrad.graph import PRIMITIVES
 
+from .common import close, stacked
+
 rng = np.random.default_rng(0)
 X, W = rng.normal(size=4), rng.normal(size=(3, 4))
 
@@ -127,8 +129,172 @@ def test_rules_that_do_not_fit_are_refused():
     np.testing.assert_array_equal(mg.grad(ruled(lambda g, out, x: (None,)))(X), np.zeros(4))
     with pytest.raises(mg.GradError, match="not linear"):
         mg.jvp(ruled(lambda g, out, x: (g * g * x,)), (X,), (X,))
-    with pytest.raises(mg.TraceError, match="Pass it as an argument"):
+    with pytest.raises(mg.GradError, match="Pass it as an argument"):
         mg.grad(lambda w: mg.custom_vjp(lambda g, out, x: (g,))(lambda x: w * x)(2.0))(3.0)
+
+
+PAIR = {"a": np.array(2.0), "b": np.array([3.0, 5.0])}
+TREES = {
+    "vjp of a dict": mg.custom_vjp(lambda g, out, p: ({"a": (g * p["b"]).sum(), "b": g * p["a"]},))(
+        lambda p: p["a"] * p["b"]),
+    "vjp to a dict": mg.custom_vjp(
+        lambda g, out, p: ({"a": (g["ab"] * p["b"]).sum() + g["c"][0], "b": g["ab"] * p["a"]},))(
+        lambda p: {"ab": p["a"] * p["b"], "c": (p["a"], 7)}),
+    "jvp of a dict": mg.custom_jvp(lambda ts, out, p: ts[0]["a"] * p["b"] + ts[0]["b"] * p["a"])(
+        lambda p: p["a"] * p["b"]),
+    "jvp to a dict": mg.custom_jvp(lambda ts, out, p: {"ab": ts[0]["a"] * p["b"] + ts[0]["b"] * p["a"],
+                                                       "c": (ts[0]["a"], None)})(
+        lambda p: {"ab": p["a"] * p["b"], "c": (p["a"], 7)}),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_arguments_and_results_of_several_leaves(name):
+    f = TREES[name]
+
+    def loss(f, p):
+        out = f(p)
+        return np.sum(np.sin(out["ab"])) + out["c"][0] ** 2 if "to" in name else np.sum(np.sin(out))
+
+    def want(p):
+        a, b = p["a"], p["b"]
+        return {"a": np.sum(np.cos(a * b) * b) + (2 * a if "to" in name else 0), "b": np.cos(a * b) * a}
+
+    close(mg.grad(lambda p: loss(f, p))(PAIR), want(PAIR))
+    many = {"a": np.array([2.0, -1.0]), "b": np.array([[3.0, 5.0], [0.5, 1.0]])}
+    each = stacked([want({"a": many["a"][k], "b": many["b"][k]}) for k in range(2)])
+    close(mg.per_example_grad(lambda p: loss(f, p))(many), each)
+    close(mg.microbatch(mg.per_example_grad(lambda p: loss(f, p)), 1)(many), each)
+
+
+def test_none_in_the_place_of_any_part_is_zero():
+    for back in ({"a": None, "b": np.ones(2)}, {"a": np.array(0.0), "b": np.ones(2)}):
+        f = mg.custom_vjp(lambda g, out, p, back=back: ({k: None if v is None else g * v for k, v in back.items()},))(
+            lambda p: p["a"] * p["b"].sum())
+        close(mg.grad(f)(PAIR), {"a": np.array(0.0), "b": np.ones(2)})
+    nested = mg.custom_vjp(lambda g, out, p: ((None, g),))(lambda p: p[0]["x"] * p[0]["y"] * p[1])
+    close(mg.grad(nested)(({"x": 1.0, "y": 2.0}, 3.0)), ({"x": 0.0, "y": 0.0}, 1.0))
+
+
+@pytest.mark.parametrize("back", [
+    lambda g: {"a": g, "c": np.ones(2) * g}, lambda g: {"a": g}, lambda g: {"c": None},
+    lambda g: {"a": None, "c": None}, lambda g: [g, np.ones(2) * g], lambda g: g, lambda g: {"a": g, "b": {"a": None}}])
+def test_derivatives_under_other_keys_are_refused(back):
+    f = mg.custom_vjp(lambda g, out, p: (back(g),))(lambda p: p["a"] * p["b"].sum())
+    refused("structure.*expected.*'a'.*'b'", f, PAIR)
+    refused("structure.*expected.*'a'", mg.custom_vjp(lambda g, out, p: ({"c": g},))(lambda p: p["a"] * 2), {"a": 2.0})
+    refused("structure", mg.custom_jvp(lambda ts, out, x: {"t": ts[0]})(lambda x: {"s": x * 2}), 2.0)
+
+
+@mg.custom_vjp(lambda g, out, x: (g * by_itself(x),))
+def by_itself(x):
+    return np.exp(x)
+
+
+@mg.custom_jvp(lambda ts, out, x: ts[0] * pushed_by_itself(x))
+def pushed_by_itself(x):
+    return np.exp(x)
+
+
+@mg.custom_vjp(lambda g, out, x: (g * cosine(x),))
+def sine(x):
+    return np.sin(x)
+
+
+@mg.custom_jvp(lambda ts, out, x: -ts[0] * sine(x))
+def cosine(x):
+    return np.cos(x)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, mg.compile], ids=["walked", "compiled"])
+def test_rules_that_call_their_own_function(wrap):
+    x = 0.3
+    for f in (by_itself, pushed_by_itself):
+        g = f
+        for _ in range(4):
+            g = mg.grad(g)
+            close(wrap(g)(x), np.exp(x))
+        close(wrap(mg.vmap(mg.grad(mg.grad(f))))(X), np.exp(X))
+        close(wrap(mg.grad(mg.mean_loss(mg.grad(f))))(X), np.exp(X) / 4)
+        close(wrap(mg.microbatch(mg.grad(mg.mean_loss(mg.grad(f))), 3))(X), np.exp(X) / 4)
+        close(wrap(lambda x, f=f: mg.jvp(mg.grad(f), (x,), (2.0,)))(x), (np.exp(x), 2 * np.exp(x)))
+    for order, want in enumerate((np.sin(x), np.cos(x), -np.sin(x), -np.cos(x), np.sin(x))):
+        g = sine
+        for _ in range(order):
+            g = mg.grad(g)
+        close(wrap(g)(x), want)
+
+
+def test_rules_over_examples_of_different_size():
+    node = mg.axis("node")
+
+    @mg.example
+    class Rows:
+        x: mg.f64[node]
+
+    rows = [np.array([0.1, 0.2]), np.array([0.3]), np.array([0.4, 0.5, -0.6])]
+    batch = mg.batch([Rows(x=r) for r in rows])
+
+    def scaled(w, r):  # its rule uses a value of the function around it
+        total = np.sum(r.x)
+        return mg.custom_vjp(lambda g, out, w: (g * total,))(lambda w: w * total)(w)
+
+    def itself(w, r):
+        return np.sum(by_itself(w * r.x))
+
+    for wrap in (lambda f: f, mg.compile):
+        each = wrap(mg.per_example_grad(scaled, in_axes=(None, 0)))
+        close(each(2.0, batch), np.array([r.sum() for r in rows]))
+        close(wrap(mg.grad(mg.mean_loss(scaled, (None, 0))))(2.0, batch), np.mean([r.sum() for r in rows]))
+        close(wrap(mg.grad(mg.mean_loss(itself, (None, 0))))(2.0, batch), np.mean([r @ np.exp(2 * r) for r in rows]))
+        twice = mg.mean_loss(mg.grad(itself), (None, 0))
+        close(wrap(mg.grad(twice))(2.0, batch), np.mean([r**2 @ np.exp(2 * r) for r in rows]))
+    with pytest.raises(mg.GradError, match="Take the derivative of one example before the batch"):
+        mg.grad(mg.grad(mg.mean_loss(itself, (None, 0))))(2.0, batch)
+
+
+def test_a_rule_that_takes_its_own_derivative_is_refused():
+    @mg.custom_vjp(lambda g, out, x: (g * mg.grad(circular)(x),))
+    def circular(x):
+        return np.exp(x)
+
+    refused("the rule of circular takes the derivative of circular", circular, 0.3)
+
+
+def test_rules_may_use_values_of_the_function_around():
+    def scaled(w, x):
+        @mg.custom_vjp(lambda g, out, x: (g * w * v,))
+        def product(x):
+            return x * w
+
+        v = np.sin(w)
+        return product(x)
+
+    def forward(w, x):
+        return mg.custom_jvp(lambda ts, out, x: ts[0] * w * np.sin(w))(lambda x: x * w)(x)
+
+    ws, xs = np.array([2.0, 3.0, -1.0]), np.array([0.5, 1.0, 2.0])
+    for f in (scaled, forward):
+        close(mg.grad(f, 1)(2.0, 3.0), 2 * np.sin(2))
+        close(mg.per_example_grad(f, 1)(ws, xs), ws * np.sin(ws))
+        close(mg.per_example_grad(f, 1, in_axes=(None, 0))(2.0, xs), np.full(3, 2 * np.sin(2)))
+        close(mg.compile(mg.grad(mg.mean_loss(f), 1))(ws, xs), ws * np.sin(ws) / 3)
+        close(mg.grad(lambda x, f=f: mg.scan(lambda c, w: (f(w, c), None), x, ws)[0])(1.0), np.prod(ws * np.sin(ws)))
+        unknown = r"test_custom.py:\d+: .* uses a value \(f64\[.*\]\) of the function around it.*Pass it as an argument"
+        refused(unknown, f, 2.0, 3.0)
+        refused(unknown, mg.mean_loss(f), ws, xs)
+        with pytest.raises(mg.GradError, match=unknown):
+            mg.jvp(lambda w, f=f: f(w, 3.0), (2.0,), (1.0,))
+
+
+def test_a_rule_must_not_use_what_the_function_computes():
+    kept = {}
+
+    def f(x):
+        kept["h"] = np.exp(x)
+        return kept["h"] * 2
+
+    refused("Return it as a result", mg.custom_vjp(lambda g, out, x: (g * kept["h"],))(f), 0.3, error=mg.TraceError)
 
 
 def test_keyword_arguments_are_positional():

@@ -28,6 +28,10 @@ class BatchError(MinigradError, ValueError):
     """A batch axis that is missing, differs, or cannot be split."""
 
 
+class IndexRangeError(ShapeError, BatchError, IndexError):
+    """An index that is out of range, where that is known before a program runs; a program raises `IndexError`."""
+
+
 class GradError(MinigradError, TypeError):
     """A derivative that does not exist."""
 

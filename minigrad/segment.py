@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from .dims import Size, same_shape
-from .errors import BatchError, DtypeError, ShapeError, at_user_line
+from .errors import DtypeError, IndexRangeError, ShapeError, at_user_line
 from .graph import Node, full
 from .numpy.array import Array, as_array
 from .ops import elementwise as ew
 from .ops import index as indexing
-from .ops.constants import iota, size_scalar
+from .ops.constants import iota
 from .ops.layout import concatenate
+from .ops.places import checked, place, place_or_null, row_or_null
 from .ops.scatter import scatter_max, scatter_min
-from .ops.spread import expand_to, worst
+from .ops.spread import worst
 
 _PLACES = """
     Parameters
@@ -40,8 +41,8 @@ _PLACES = """
 
     Raises
     ------
-    BatchError
-        If an index is out of range, on plain arrays; in a program, NumPy's IndexError when it runs.
+    IndexError
+        If an index is negative or not below `size` (and not `null`), inside and outside of programs.
 """
 
 
@@ -68,11 +69,20 @@ def _scatter(name: str, how: Callable[..., Node], values: Any, index: Any, size:
                                       "for each row"))
     u = ew.cast_to(u, np.dtype(np.int64)) if u.dtype.kind == "b" else u
     i = ew.cast_to(i, np.dtype(np.int64))
+    if i.prim.name == "const" and isinstance(n, int):
+        _check_range(name, i.params["value"], n, null)
     if null is None:
-        return Array(how(u, i, shape=(n, *u.shape[i.ndim:])))
-    nowhere = expand_to(size_scalar(n, i.dtype), i.shape, tuple(range(i.ndim)))
-    i = ew.where(ew.eq(i, full(null, i.shape, i.dtype)), nowhere, i)
+        return Array(how(u, checked(place, i, n), shape=(n, *u.shape[i.ndim:])))
+    i = checked(place_or_null, i, n, null)
     return Array(indexing.gather(how(u, i, shape=(n + 1, *u.shape[i.ndim:])), iota(size=n)))
+
+
+def _check_range(name: str, index: np.ndarray, n: int, null: int | None) -> None:
+    """Raise `IndexRangeError` unless each index is a place, or `null`."""
+    bad = index[((index < 0) | (index >= n)) & (True if null is None else index != null)]
+    if bad.size:
+        raise IndexRangeError(at_user_line(f"{name}: index {bad[0]} is out of range for {n} places"
+                                           + (". If it means none, say null=-1" if bad[0] == -1 else "")))
 
 
 def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> tuple[np.ndarray, np.ndarray, int]:
@@ -83,13 +93,8 @@ def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> t
         raise ShapeError(at_user_line(f"{name}: the index of shape {list(i.shape)} does not fit the values "
                                       f"{list(u.shape)}: it has one place for each row"))
     i = i.astype(np.int64, copy=False)
-    if null is not None:
-        u, i = u[i != null], i[i != null]
-    if i.size and not (i.min() >= 0 and i.max() < n):
-        bad = i.min() if i.min() < 0 else i.max()
-        raise BatchError(at_user_line(f"{name}: index {bad} is out of range for {n} places"
-                                      + (". If it means none, say null=-1" if bad == -1 else "")))
-    return u, i, n
+    _check_range(name, i, n, null)
+    return (u, i, n) if null is None else (u[i != null], i[i != null], n)
 
 
 @_document()
@@ -176,6 +181,7 @@ def gather(values: Any, index: Any, null: int = -1) -> Any:
     ----------
     values : array (N, ...)
     index : int array
+        Other negative indices count from the last row, as in NumPy.
     null : int
         The index that points nowhere.
 
@@ -183,6 +189,11 @@ def gather(values: Any, index: Any, null: int = -1) -> Any:
     -------
     array
         Of shape ``index.shape + values.shape[1:]``.
+
+    Raises
+    ------
+    IndexError
+        If an index is out of range.
     """
     if not _traced(values, index):
         values, index = np.asarray(values), np.asarray(index)
@@ -190,12 +201,10 @@ def gather(values: Any, index: Any, null: int = -1) -> Any:
         if not len(values):  # no row to stand in for none
             values = np.zeros((1, *values.shape[1:]), values.dtype)
             if not none.all():
-                raise BatchError(at_user_line("gather: an index, but there are no rows"))
+                raise IndexRangeError(at_user_line("gather: an index, but there are no rows"))
         rows = values[np.where(none, 0, index)]
         return np.where(none.reshape(*none.shape, *(1,) * (rows.ndim - none.ndim)), np.zeros_like(rows), rows)
     x, i = as_array(values)._node, ew.cast_to(as_array(index)._node, np.dtype(np.int64))
-    none = ew.eq(i, full(null, i.shape, i.dtype))
     # What points nowhere points at a row of zeros behind the others.
     padded = concatenate(x, full(0, (1, *x.shape[1:]), x.dtype), axis=0)
-    behind = expand_to(size_scalar(x.shape[0], i.dtype), i.shape, tuple(range(i.ndim)))
-    return Array(indexing.gather(padded, ew.where(none, behind, i)))
+    return Array(indexing.gather(padded, checked(row_or_null, i, x.shape[0], null)))

@@ -14,8 +14,8 @@ from ..graph import Graph, Node, TupleType
 from ..ops.contract import parse
 from ..text import held_graphs
 
-_FREE = frozenset({"input", "full", "const", "iota", "size", "proj", "barrier", "stop_gradient", "expand", "reshape",
-                   "transpose", "slice", "pad", "concatenate", "flip", "gather"})
+_FREE = frozenset({"input", "full", "const", "iota", "size", "proj", "barrier", "in_range", "stop_gradient", "expand",
+                   "reshape", "transpose", "slice", "pad", "concatenate", "flip", "gather"})
 _PER_INPUT = frozenset({"sum", "max", "min", "any", "all", "mean", "argmax", "argmin", "cumsum", "cumprod",
                         "scatter_add"})
 _FACTORIZATIONS = {  # leading terms for an m × n matrix with m ≥ n (Golub and Van Loan)

@@ -76,6 +76,15 @@ def _known(node: Node) -> np.ndarray | None:
     return np.asarray(walk.evaluate(graph, (), {s: s.hint for d in dims for s in d.symbols})[0])
 
 
+class _Made(threading.local):
+    """The nodes of all values that this thread's innermost trace has made."""
+
+    nodes: list[Node] | None = None
+
+
+made = _Made()
+
+
 class Array:
     """A traced value: it reads like a NumPy array and records what is done with it.
 
@@ -92,6 +101,8 @@ class Array:
 
     def __init__(self, node: Node, weak: bool = False):
         self._node = node
+        if made.nodes is not None:
+            made.nodes.append(node)
         self._weak = weak  # a Python scalar, whose dtype gives way to others (NEP 50)
 
     # -- what it is ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, Size, differs, format_shape, number, same_shape
-from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..errors import DtypeError, IndexRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node, full
 from ..ops import elementwise as ew
 from ..ops import index as gathering
@@ -123,7 +123,7 @@ def getitem(x: Any, key: Any) -> Array:
         else:
             size = number(n)
             if not -size <= k < size:
-                raise ShapeError(at_user_line(f"index {k} is out of range for axis {axis} of {node.type}"))
+                raise IndexRangeError(at_user_line(f"index {k} is out of range for axis {axis} of {node.type}"))
             low = k % size
             high, by, kept = low + 1, 1, None
         start.append(low)
@@ -226,8 +226,8 @@ def _check_range(i: Node, n: int | Dim, axis: int) -> None:
         return
     value = i.params.get("value") if i.prim.name in ("const", "full") else None
     if value is not None and np.size(value) and not (-n <= np.min(value) and np.max(value) < n):
-        raise ShapeError(at_user_line(f"index {np.min(value)}..{np.max(value)} is out of range for axis {axis} of size "
-                                      f"{n}"))
+        raise IndexRangeError(at_user_line(f"index {np.min(value)}..{np.max(value)} is out of range for axis {axis} of "
+                                           f"size {n}"))
 
 
 @implements(np.take)

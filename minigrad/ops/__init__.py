@@ -4,6 +4,7 @@ from . import (
     bits,
     blocks,
     branches,
+    checks,
     constants,
     contract,
     control,
@@ -15,6 +16,7 @@ from . import (
     linalg,
     loops,
     order,
+    places,
     random,
     scatter,
     segments,
@@ -22,5 +24,6 @@ from . import (
     spread,
 )
 
-__all__ = ["bits", "blocks", "branches", "constants", "contract", "control", "custom", "elementwise", "fourier",
-           "index", "layout", "linalg", "loops", "order", "random", "scatter", "segments", "special", "spread"]
+__all__ = ["bits", "blocks", "branches", "checks", "constants", "contract", "control", "custom", "elementwise",
+           "fourier", "index", "layout", "linalg", "loops", "order", "places", "random", "scatter", "segments",
+           "special", "spread"]

@@ -14,15 +14,23 @@ import numpy as np
 
 from ..dims import Dim, Shape, same_shape
 from ..errors import DtypeError, at_user_line
-from ..graph import ArrayType, Node
+from ..graph import ArrayType, Node, moment
 from ..primitive import Sample, fail, linear, spread
 from .constants import iota
 from .spread import expand_to
 
+_latest = -1  # the serial number at which a gather or scatter was made last
 FEW = 4096  # numbers that are added one by one as fast as in any other way
 
 
+def read_since(serial: int) -> bool:
+    """Tell whether a gather or scatter may have been made since a node of that number."""
+    return _latest >= serial
+
+
 def _check_indices(name: str, x: ArrayType, indices: Sequence[ArrayType]) -> None:
+    global _latest
+    _latest = moment()
     if not indices:
         raise fail(name, "no index", x)
     for i in indices:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any
 
 from ..graph import Graph, Node, reachable
+from .checks import keep
 from .constants import proj
 
 Smaller = tuple[Node, dict[int, int]]
@@ -77,7 +78,10 @@ def _node(node: Node, wanted: Sequence[int], kept: Sequence[int], params: dict[s
 
 
 def _outputs(body: Graph, wanted: Sequence[int]) -> tuple[Node, ...]:
-    return read_alone(body.replace(outputs=tuple(body.outputs[i] for i in wanted), out_names=())).outputs
+    # A derivative reads by the indices of its function, which are checked where that is computed.
+    own = [n for n in body.nodes if n.rules[:1] not in (("vjp",), ("jvp",))]
+    outputs = keep(own, [body.outputs[i] for i in wanted])
+    return read_alone(body.replace(outputs=tuple(outputs), out_names=())).outputs
 
 
 def _body(body: Graph, wanted: Sequence[int], always: Collection[int] = ()) -> tuple[Graph, list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..graph import Graph
+from ..ops import checks
 from .contract import contract
 from .lower import lower
 from .merge import merge
@@ -37,13 +38,23 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
         One per pass that changed something, with the graph before and after.
     """
     stages = []
+    count = len(graph.outputs)
+    graph = checks.untied(graph)
     for name, apply in PASSES:
         if name in without:
             continue
+        graph = checks.asked(graph, count)
         after = apply(graph)
         if after.outputs == graph.outputs:
             continue
-        words = after.notes[len(graph.notes):] or (f"{graph.count()} nodes became {after.count()}",)
-        stages.append(Stage(name, graph, after, "; ".join(words)))
+        shown, then = (_results(g, count) for g in (graph, after))
+        words = after.notes[len(graph.notes):] or (f"{shown.count()} nodes became {then.count()}",)
+        stages.append(Stage(name, shown, then, "; ".join(words)))
         graph = after
-    return graph, stages
+    return checks.settled(graph, count), stages
+
+
+def _results(graph: Graph, count: int) -> Graph:
+    """Return the graph without the checks behind its first `count` results."""
+    return graph if len(graph.outputs) == count else graph.replace(
+        outputs=graph.outputs[:count], out_names=graph.out_names[:count])

@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import walk
 from ..graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable
+from ..ops import checks
 from ..ops.contract import LETTERS, parse
 from ..ops.control import parts, placeholder
 from ..ops.differences import is_difference, sign
@@ -68,12 +69,16 @@ def _graph(graph: Graph, notes: list[str]) -> Graph:
 
 def _inside(value: Any, notes: list[str]) -> Any:
     if isinstance(value, Graph):
-        after = _graph(value, notes)
-        return value if after is value else prune(simplify(after))
+        return checks.guarded(lambda graph: _inner(graph, notes), value)
     if isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
         found = tuple(_inside(v, notes) for v in value)
         return value if all(a is b for a, b in zip(found, value, strict=True)) else found
     return value
+
+
+def _inner(graph: Graph, notes: list[str]) -> Graph:
+    after = _graph(graph, notes)
+    return graph if after is graph else prune(simplify(after))
 
 
 def _elements(nodes: Iterable[Node]) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node, made_by
+from ..ops import checks, places
 from ..ops.contract import parse
 from ..ops.spread import mean as mean_prim
 from ..ops.spread import split_mean
@@ -60,6 +61,8 @@ def _folded(s: Rewrite, name: str, t: Any, xs: Inputs, p: Params) -> Node | None
         prim = PRIMITIVES[name]
         if t.dtype.kind in "iu" and name in ("pow", "floor_divide", "mod"):
             return None  # these may raise, which is the program's to do
+        if name in places.NAMES:
+            return None  # so may these
         with np.errstate(all="ignore"):
             known = prim.eval(np, *(np.asarray(x.params["value"], x.dtype) for x in xs), **p)
             return s.full(known[()], t.shape, t.dtype)
@@ -458,7 +461,7 @@ def _held(name: str):
             return None
         for g in fresh:
             if g not in s.held:
-                s.held[g] = s.inner(g)
+                s.held[g] = checks.guarded(s.inner, g)
                 s.held[s.held[g]] = s.held[g]
 
         def now(v: Any) -> Any:

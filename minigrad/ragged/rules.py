@@ -17,6 +17,7 @@ from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, made_by, moment, reachable
 from ..ops.blocks import block_einsum
+from ..ops.checks import in_range
 from ..ops.constants import iota, size_scalar
 from ..ops.contract import LETTERS, contract, parse
 from ..ops.control import barrier, placeholder
@@ -24,6 +25,7 @@ from ..ops.custom import Later, ruled
 from ..ops.elementwise import cast_to, eq, logical_not, lt, where
 from ..ops.index import gather, scatter_add
 from ..ops.layout import concatenate, reshape, transpose
+from ..ops.places import place
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
 from ..ops.spread import expand_to, sum_
@@ -88,6 +90,9 @@ class Rewrite:
     def _visit(self, node: Node) -> None:
         inputs = [self.made.get(i, i) for i in node.inputs]
         _follow_targets(self, node)
+        if node.prim is place and node.inputs[0] in self.targets:  # the batch has been checked
+            self._same(node, node.inputs[0])
+            return
         if self._touches_ragged(node):
             self.made[node] = self._packed(node, inputs)
             self.mapped.add(node)
@@ -98,6 +103,13 @@ class Rewrite:
             self.mapped.add(node)
         elif tuple(inputs) != node.inputs:
             self.made[node] = Node(node.prim, tuple(inputs), node.params, node.type, like=node)
+
+    def _same(self, node: Node, index: Node) -> None:
+        """Take `node` for an index that it is equal to."""
+        self.made[node] = self.made[index]
+        self.mapped.add(node)
+        if index in self.moved:
+            self.moved[node] = self.moved[index]
 
     def _packed(self, node: Node, inputs: list[Node]) -> Node:
         if node.prim.kind == "elementwise":
@@ -550,6 +562,19 @@ def _scatter(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     return node.prim(u, *pointers, shape=rw.rows.packed(shape))
 
 
+@_rule("in_range")
+def _in_range(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    (index,), n = node.inputs, node.params["size"]
+    if not rw.rows.ragged(n):
+        return in_range(xs[0], size=n)
+    if index in rw.targets:  # the batch has been checked
+        return xs[0]
+    x, owner = rw.each(index), iota(size=rw.rows.size)
+    if rw.is_ragged(index):
+        x, owner = xs[0], rw.rows.owner(rw.rows.domain(index.shape))
+    return checked_index(x, spread_rows(gather(_long_enough(rw, index, n), owner), x.shape))
+
+
 # -- order ---------------------------------------------------------------------------------------------------
 
 
@@ -701,7 +726,8 @@ def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     if name == "proj":
         return xs[0][node.params["index"]] if isinstance(xs[0], tuple) else node.prim(*xs, **node.params)
     if name == "barrier":
-        return node.prim(*xs, **node.params)
+        first, after = node.inputs[0], xs[1]
+        return node.prim(xs[0] if rw.is_ragged(first) else rw.each(first), after)
     if name in _MATRICES:
         ok = all(i.ndim > 2 and not rw.rows.domain(i.shape[-2:]) and rw.rows.ragged(i.shape[0]) for i in node.inputs)
         if ok and len({rw.rows.domain(i.shape) for i in node.inputs}) == 1:
@@ -715,7 +741,8 @@ def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
 def _follow_targets(rw: Rewrite, node: Node) -> None:
     """Keep in mind into which axis an index points, as far as its values stay the same."""
     name = node.prim.name
-    if name in ("cast", "reshape", "transpose", "flip", "slice", "expand", "gather", "stop_gradient", "barrier"):
+    if name in ("cast", "reshape", "transpose", "flip", "slice", "expand", "gather", "stop_gradient", "barrier",
+                "place"):
         first = node.inputs[0]
         if first in rw.targets and node.dtype.kind in "iu":
             rw.targets[node] = rw.targets[first]

@@ -33,7 +33,7 @@ Roles = Role | tuple[Role, ...]  # of an array, or of each result of a node with
 _LINEAR = frozenset(("neg", "reshape", "transpose", "expand", "sum", "slice", "pad", "flip", "barrier", "concatenate",
                      "add", "sub"))
 _BY_AXIS = frozenset(("expand", "sum", "mean", "max", "min", "any", "all", "transpose", "full", "iota", "nonempty",
-                      "checked_index"))
+                      "checked_index", "in_range"))
 _ON_LAST = {"rfft": 1, "irfft": 2}  # how many axes an operation works along
 
 

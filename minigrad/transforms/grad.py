@@ -13,13 +13,14 @@ import optree
 from .. import walk
 from ..dims import number, same_shape
 from ..errors import GradError, ShapeError, at_user_line
-from ..graph import Graph, Node, full, zeros_like
+from ..graph import Graph, Node, full, reachable, zeros_like
 from ..numpy.array import Array
+from ..ops import checks
 from ..ops.constants import constant
 from ..ops.control import placeholder
 from ..ops.layout import reshape, transpose
 from .picklable import picklable
-from .trace import Staged, finish, flatten_result, function_name, leaf_type, stage
+from .trace import Staged, finish, function_name, leaf_type, stage
 
 Argnums = int | Sequence[int]
 
@@ -94,12 +95,10 @@ def _split_aux(staged: Staged, has_aux: bool) -> tuple[Node, list[Node], Any]:
         return staged.outputs[0], [], None
     if not isinstance(staged.result, tuple) or len(staged.result) != 2:
         raise GradError(at_user_line(f"grad of {function_name(staged.f)} with has_aux: it must return (loss, aux)"))
-    (loss, *more), _ = flatten_result(staged.f, staged.result[0])
-    if more:
+    if optree.tree_structure(staged.result[0]).num_leaves != 1:
         raise GradError(at_user_line(f"grad of {function_name(staged.f)}: the loss is not one number"))
-    aux, tree = flatten_result(staged.f, staged.result[1]) if staged.result[1] is not None else (
-        [], optree.tree_structure(None))
-    return loss, aux, tree
+    loss, *aux = staged.outputs
+    return loss, aux, optree.tree_structure(staged.result[1])
 
 
 def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], Callable[[Sequence[Any]], Any]]:
@@ -245,7 +244,7 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
         rows = sum(number(o.type.size) for o in staged.outputs)
         columns = sum(number(w.type.size) for w in wrt)
         blocks = (_by_columns if columns < rows else _by_rows)(staged.outputs, wrt)
-        flat = [b for row in blocks for b in row]
+        flat = checks.keep(reachable(staged.outputs, staged.since), [b for row in blocks for b in row])
         values = staged.finish(flat, optree.tree_structure([0] * len(flat)))
         per_output = [rebuild(values[i * len(wrt):(i + 1) * len(wrt)]) for i in range(len(blocks))]
         return optree.tree_unflatten(staged.out_tree, per_output)

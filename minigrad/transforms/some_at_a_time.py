@@ -26,7 +26,8 @@ from .trace import function_name, trace_symbolic, tracing
 Unit = dict[Symbol, int]  # how often 1/size is a factor, per size of the batch
 _KEEP = frozenset(("reshape", "transpose", "expand", "gather", "scatter_add", "scatter_max", "scatter_min", "sum",
                    "flip", "slice", "pad", "concatenate", "cumsum", "segment_cumsum", "neg", "abs", "cast",
-                   "stop_gradient", "barrier", "max", "min", "maximum", "minimum", "add", "sub", "gather_sum"))
+                   "stop_gradient", "barrier", "max", "min", "maximum", "minimum", "add", "sub", "gather_sum",
+                   "in_range"))
 _LINEAR = frozenset(("add", "sub", "neg", "mul", "div", "reshape", "transpose", "expand", "sum", "slice", "pad",
                      "concatenate", "cast", "einsum", "flip", "barrier", "stop_gradient"))
 _SUMS = frozenset(("sum", "mean", "einsum", "scatter_add", "block_einsum"))
@@ -85,7 +86,7 @@ class Reading:
         return any(not symbols(t.shape).isdisjoint(self.sizes) for t in parts)
 
     def _value(self, node: Node) -> Value:
-        inputs = [self.known[i] for i in node.inputs]
+        inputs = [self.known[i] for i in (node.inputs[:1] if node.prim.name == "barrier" else node.inputs)]
         after = [v for v in inputs if v.where == "after"]
         name, inside = node.prim.name, self._inside(node)
         if inside and after:

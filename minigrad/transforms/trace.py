@@ -23,7 +23,9 @@ from .. import walk
 from ..dims import Dim, Tagged, watch
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
-from ..numpy.array import Array, as_array, constants, number_dtype
+from ..numpy.array import Array, as_array, constants, made, number_dtype
+from ..ops import checks
+from ..ops import index as indexing
 from ..ops.control import placeholder
 from .devices import is_on_device, namespace, own_on_device
 from .picklable import picklable
@@ -42,15 +44,18 @@ def tracing() -> bool:
 
 
 @contextmanager
-def _inside() -> Iterator[None]:
+def _inside() -> Iterator[list[Node]]:
+    """Trace inside; yield the list to which the nodes of all values that are made are added."""
     _state.depth += 1
+    before, made.nodes = made.nodes, []
     outermost = constants.known is None
     if outermost:
         constants.known = {}
     try:
-        yield
+        yield made.nodes
     finally:
         _state.depth -= 1
+        made.nodes = before
         if outermost:
             constants.known = None
 
@@ -183,11 +188,23 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
     since = moment()
     staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types], since=since)
     arrays = [Array(n, weak=w) for n, w in zip(staged.inputs, weak, strict=True)]
-    with _inside():
+    with _inside() as nodes:
         traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
         staged.result = f(*traced_args, **traced_kwargs)
-        staged.outputs, staged.out_tree = flatten_result(f, staged.result)
+        outputs, staged.out_tree = flatten_result(f, staged.result)
+        staged.outputs = _checked(staged, outputs, nodes)
     return staged
+
+
+def _checked(staged: Staged, outputs: list[Node], nodes: list[Node]) -> list[Node]:
+    """Return the outputs, tied to the checks of indices that the function reads by without using what it reads."""
+    if not indexing.read_since(staged.since):
+        return outputs
+
+    def own(index: Node) -> bool:
+        return all(n.prim.name != "input" or n in staged.inputs for n in reachable([index], staged.since))
+
+    return checks.keep(reachable((*nodes, *outputs), staged.since), outputs, staged.since, own)
 
 
 def is_weak(x: Any) -> bool:

@@ -422,6 +422,14 @@ def _checked_index(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     return row, level
 
 
+def _in_range(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+    found, level = w._value(node.inputs[0], idx)
+    size = w.size(node.params["size"])
+    w.emit(f"if (!(-(i64){size} <= (i64){found} && (i64){found} < (i64){size})) {w.flag(node)}", level)
+    w.know(node, idx, found, level)
+    return found, level
+
+
 def _nonempty(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     found, level = w._value(node.inputs[0], idx)
     w.emit(f"if ({found} <= 0) {w.flag(node)}", level)
@@ -444,7 +452,7 @@ def _segment_ids(w: Element, node: Node, idx: Index) -> tuple[str, int]:
 
 
 _INDEXED = {"gather": _gather, "scatter_add": _scatter_row, "concatenate": _concatenate, "pad": _pad,
-            "checked_index": _checked_index, "nonempty": _nonempty, "segment_ids": _segment_ids}
+            "checked_index": _checked_index, "in_range": _in_range, "nonempty": _nonempty, "segment_ids": _segment_ids}
 
 
 def printable(node: Node) -> bool:

@@ -24,7 +24,7 @@ from .together import arrange, merge
 
 _SCATTERS = ("scatter_add", "scatter_max", "scatter_min", "gather_sum")
 # What kernels can write straight into a result.
-WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "nonempty", "segment_ids", *_SCATTERS}
+WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "in_range", "nonempty", "segment_ids", *_SCATTERS}
 
 
 @dataclass

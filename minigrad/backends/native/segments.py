@@ -47,6 +47,13 @@ def checked_index(to: View, index: View, length: View, flag: Place, team: int) -
     return _checked("checked_index", to, [index, length], flag, team)
 
 
+def in_range(to: View, index: View, size: int, flag: Place, team: int) -> list[Step]:
+    """Return the steps that copy indices; `flag` becomes 1 if one is out of range of an axis of `size`."""
+    count = math.prod(to.shape)
+    return [(_step("in_range"), arguments(team, count, (count, 1), (_PIECE, 1), [
+        index.base, index.offset, to.base, to.offset, *flag, size]))] if count else []
+
+
 def _checked(kind: str, to: View, sources: Sequence[View], flag: Place, team: int) -> list[Step]:
     count = math.prod(to.shape)
     return [(_step(kind), arguments(team, count, (count, 1), (_PIECE, 1), [
@@ -74,7 +81,8 @@ def _step(name: str) -> StepCode:
     kind, *rest = name.split(".")
     if kind == "segment_cumsum":
         return StepCode(name, functools.partial(_cumsum, np.dtype(rest[0]), rest[1] == "True"))
-    return StepCode(name, {"segment_ids": _ids, "nonempty": _nonempty, "checked_index": _index}[kind])
+    return StepCode(name, {"segment_ids": _ids, "nonempty": _nonempty, "checked_index": _index,
+                           "in_range": _in_range}[kind])
 
 
 def _ids(code: Code, ranges: Sequence[ir.Value]) -> None:
@@ -118,6 +126,18 @@ def _index(code: Code, ranges: Sequence[ir.Value]) -> None:
         with b.if_then(b.icmp_unsigned(">=", found, length), likely=False):
             code.store(I64(1), INT, flag)
         code.store(found, INT, code.element(to, i, 8))
+
+
+def _in_range(code: Code, ranges: Sequence[ir.Value]) -> None:
+    b = code.b
+    indices, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
+    size = code.number(HEAD + 6)
+    with code.counting(*ranges[:2]) as i:
+        index = code.load(INT, code.element(indices, i, 8))
+        found = b.select(b.icmp_signed("<", index, I64(0)), b.add(index, size), index)
+        with b.if_then(b.icmp_unsigned(">=", found, size), likely=False):
+            code.store(I64(1), INT, flag)
+        code.store(index, INT, code.element(to, i, 8))
 
 
 def _cumsum(dtype: np.dtype, reverse: bool, code: Code, ranges: Sequence[ir.Value]) -> None:

@@ -16,7 +16,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 _SCATTERS = {"scatter_add": "add", "scatter_max": "max", "scatter_min": "min"}
 _COPIES = ("concatenate", "pad")
 _ALONG = ("cumsum", "argmax", "argmin")
-_SEGMENTS = ("segment_ids", "nonempty", "checked_index", "segment_cumsum")
+_SEGMENTS = ("segment_ids", "nonempty", "checked_index", "in_range", "segment_cumsum")
 _WHOLE = frozenset({*_SCATTERS, *_ALONG, *_SEGMENTS, "random_bits", "block_einsum"})
 NAMES = frozenset({*_COPIES, *_WHOLE, "gather"})
 
@@ -94,6 +94,8 @@ def make(node: Node, place: Callable[[Node], View], sizes: Mapping[Symbol, int],
         return blocks.contraction(node, to, xs[0], xs[1], xs[2:], flag, team)
     if name == "segment_cumsum":
         return segments.cumsum(node.dtype, p["reverse"], to, *xs, team)
+    if name == "in_range":
+        return segments.in_range(to, xs[0], value(p["size"], sizes), flag, team)
     if name in _SEGMENTS:
         return {"segment_ids": segments.ids, "nonempty": segments.nonempty,
                 "checked_index": segments.checked_index}[name](to, *xs, flag, team)

@@ -319,3 +319,16 @@ def test_examples_of_different_size(on_device):
     report = mg.compare(loss, params, examples, backend="cupy", repeats=1, progress=False)
     assert [row.name for row in report.rows] == ["loop", "padded", "giant", "loop, cupy", "padded, cupy", "giant, cupy"]
     assert all(row.difference < 1e-9 for row in report.rows)
+
+
+@pytest.mark.parametrize("f", [
+    lambda v, i: mg.segment_sum(v, i, 3), lambda v, i: mg.segment_sum(v, i, 3, null=-2),
+    lambda v, i: np.sum(mg.segment_sum(v, i, 3)), lambda v, i: (v[i], v * 2.0)[1]])
+def test_an_index_out_of_range_is_reported(f, on_stand_in):
+    ours = mg.compile(f, backend="cupy")
+    v, index = np.array([1.0, 2.0, 4.0]), np.array([0, 2, 1])
+    same(ours(v, index), mg.compile(f, backend="numpy")(v, index))
+    for bad in (-4, 3):
+        with pytest.raises(IndexError, match=r"test_program\.py"):
+            np.asarray(ours(v, np.array([0, bad, 1])))
+    same(ours(v, index), mg.compile(f, backend="numpy")(v, index))

@@ -1,0 +1,129 @@
+"""Checks of indices: which are known to hold, which a rewrite must keep, and that readings make their own."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.numpy as mnp
+from minigrad import passes
+from minigrad.graph import PRIMITIVES, ArrayType, Graph, full
+from minigrad.ops import checks
+from minigrad.ops.constants import constant, iota
+from minigrad.ops.control import placeholder
+from minigrad.ops.index import gather, scatter_add
+
+X, I = (ArrayType(shape, np.dtype(d)) for shape, d in (((4, 2), "f8"), ((3,), "i8")))  # noqa: E741
+
+
+def program(f):
+    return passes.run(mg.trace(f)(np.ones((4, 2)), np.arange(3)))[0]
+
+
+def test_checks_of_indices_that_are_in_range_are_none():
+    x, i = placeholder(X), placeholder(I)
+    known = [constant(np.array([0, -4, 3])), full(-4, (3,), np.dtype("i8")), iota(size=4),
+             PRIMITIVES["expand"](iota(size=4), shape=(2, 4), axes=(0,))]
+    assert not checks.checks_of(gather(x, k) for k in known)
+    assert list(checks.checks_of([gather(x, i)])) == [(i, 4)]
+    assert list(checks.checks_of([scatter_add(placeholder(I), i, i, shape=(5, 6))])) == [(i, 5), (i, 6)]
+    for k in (constant(np.array([0, 4])), full(-5, (3,), np.dtype("i8")), iota(size=5)):
+        assert list(checks.checks_of([gather(x, k)])) == [(k, 4)]
+
+
+def test_a_view_of_an_index_is_checked_as_the_index():
+    x, i = placeholder(X), placeholder(I)
+    column = PRIMITIVES["reshape"](i, shape=(3, 1))
+    wide = PRIMITIVES["expand"](i, shape=(5, 3), axes=(0,))
+    assert list(checks.checks_of([gather(x, column), gather(x, wide)])) == [(i, 4)]
+    nothing = PRIMITIVES["expand"](i, shape=(0, 3), axes=(0,))
+    assert list(checks.checks_of([gather(x, nothing)])) == [(nothing, 4)]  # no element of which is read
+
+
+def test_a_reading_that_stays_makes_the_check():
+    x, i = placeholder(X), placeholder(I)
+    read = gather(x, i)
+    assert checks.keep([read], [read * 2.0])[0].prim.name == "mul"
+    (tied,) = checks.keep([read], [x])
+    assert tied.prim.name == "barrier"
+    assert checks.keep([read], [tied]) == [tied]
+    assert checks.keep([read], []) == []
+
+
+def test_guarded_keeps_what_a_rewrite_drops():
+    x, i = placeholder(X), placeholder(I)
+    graph = Graph((x, i), (x * 2.0, PRIMITIVES["sum"](gather(x, i), axes=(0, 1))))
+
+    def drop(g):
+        return g.replace(outputs=(g.outputs[0], full(0.0, (), np.dtype("f8")), *g.outputs[2:]))
+
+    after = checks.guarded(drop, graph).check()
+    assert len(after.outputs) == 2
+    assert after.out_names == graph.out_names
+    assert after.count("in_range") == 1
+    assert checks.guarded(lambda g: g, graph) is graph
+    assert checks.guarded(drop, after).count("in_range") == 1
+
+
+@pytest.mark.parametrize(("f", "count"), [
+    (lambda x, i: x[i], 0), (lambda x, i: mnp.sum(mg.segment_sum(x[i], i, 4) ** 2), 0),
+    (mg.grad(lambda x, i: mnp.sum(x[i] ** 2)), 0), (mg.grad(lambda x, i: mnp.sum(x[i])), 0),
+    (lambda x, i: mnp.sum(x[i] ** 0), 1), (lambda x, i: (x[i], x[i + 1], x * 2.0)[2], 2),
+    (lambda x, i: mnp.sum(mg.segment_sum(x[:3], i, 4), axis=0) + mnp.sum(mg.segment_sum(x[:3], i, 4)), 1),
+    (lambda x, i: (x[i, 0 * i], x * 2.0)[1], 2), (lambda x, i: (x[:, 0][mnp.zeros(3, int)], x * 2.0)[1], 0)])
+def test_programs_check_by_themselves_only_what_they_do_not_read(f, count):
+    graph = program(f)
+    assert graph.count("in_range") == count
+    assert len(graph.outputs) == 1
+
+
+def test_a_check_waits_for_nothing_but_its_index():
+    """A tie is undone before the passes, so that it hides nothing from them."""
+    def f(x, i):
+        y = mnp.tanh(x)
+        y[i]
+        return mnp.sum(mnp.sum(y[:, None] * y[None], axis=-1), axis=1)
+
+    def g(x, i):
+        y = mnp.tanh(x)
+        return mnp.sum(mnp.sum(y[:, None] * y[None], axis=-1), axis=1)
+
+    assert program(f).count() == program(g).count() + 2  # the check and the tie
+
+
+def test_a_loop_that_reads_in_vain_is_a_loop_with_checks():
+    def f(x, i):
+        def step(c, k):
+            return c + 1.0, x[k]
+
+        return mg.scan(step, 0.0, i)[0]
+
+    run = mg.compile(f)
+    assert run(np.ones((4, 2)), np.array([0, 3, -4])) == 3
+    with pytest.raises(IndexError):
+        run(np.ones((4, 2)), np.array([0, 4, 1]))
+
+
+def test_a_value_that_is_not_used_is_not_computed():
+    def f(x, i):
+        mnp.exp(x[i] * 3.0)
+        return x * 2.0
+
+    graph = program(f)
+    assert not graph.count("exp", "gather")
+    assert graph.count("in_range") == 1
+
+
+def test_branches_check_where_they_are_taken():
+    def f(x, i, k):
+        def branch():
+            x[i]  # in vain
+            return mnp.sum(x)
+
+        return mg.cond(k > 0, branch, lambda: 0.0 * mnp.sum(x))
+
+    for run in (f, mg.compile(f)):
+        x, bad = np.ones((4, 2)), np.array([7, 0, 1])
+        assert run(x, bad, np.array(-1)) == 0 if run is not f else True
+        assert mg.compile(f)(x, np.arange(3), np.array(1)) == 8
+    with pytest.raises(IndexError):
+        mg.compile(f)(x, bad, np.array(1))

@@ -85,7 +85,7 @@ TRANSFORMS = {
     "hessian of a gradient penalty": lambda f: mg.hessian(penalised(f)),
     "laplacian": laplacian,
     "gradient of a laplacian": lambda f: mg.grad(lambda p, x, y: (laplacian(f)(p, x, y) ** 2).mean()),
-    "microbatch": lambda f: mg.grad(mg.microbatch(mg.mean_loss(f, ROWS), 3)),
+    "microbatch": lambda f: mg.hessian(mg.microbatch(mg.mean_loss(f, ROWS), 3)),
 }
 
 

@@ -17,6 +17,7 @@ from .graph import Node, full
 from .numpy.array import Array, as_array
 from .ops import elementwise as ew
 from .ops import index as indexing
+from .ops.accumulators import accumulator
 from .ops.constants import iota
 from .ops.layout import concatenate
 from .ops.places import checked, place, place_or_null, row_or_null
@@ -103,19 +104,19 @@ def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> 
     if _traced(values, index, size):
         return _scatter("segment_sum", indexing.scatter_add, values, index, size, null)
     u, i, n = _plain("segment_sum", values, index, size, null)
-    out = np.zeros((n, *u.shape[i.ndim:]), np.int64 if u.dtype.kind == "b" else u.dtype)
-    np.add.at(out, i, u)
-    return out
+    out = np.empty((n, *u.shape[i.ndim:]), np.int64 if u.dtype.kind == "b" else u.dtype)
+    return indexing.sum_rows(u, (i,), out)
 
 
 @_document()
 def segment_mean(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
     """Average the rows that go to each place; where none goes, the mean is 0."""
-    total = segment_sum(values, index, size, null)
-    if total.dtype.kind != "f":
-        total = total.astype(np.float64)
-    count = segment_sum(np.ones_like(index, dtype=total.dtype), index, size, null)
-    return total / np.maximum(count, 1).reshape(*count.shape, *(1,) * (total.ndim - count.ndim))
+    values = values if isinstance(values, Array) else np.asarray(values)
+    dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+    total = segment_sum(values.astype(accumulator(dtype)) if values.dtype.kind == "f" else values, index, size, null)
+    count = np.maximum(segment_sum(np.ones_like(index, dtype=np.int64), index, size, null), 1)
+    count = count.astype(accumulator(dtype)).reshape(*count.shape, *(1,) * (total.ndim - count.ndim))
+    return (total.astype(accumulator(dtype)) / count).astype(dtype)
 
 
 def _extreme(name: str, largest: bool) -> Callable[..., Any]:

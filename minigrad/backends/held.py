@@ -17,8 +17,8 @@ from .. import passes
 from ..dims import Symbol, value
 from ..errors import printable
 from ..graph import Graph, Node
+from ..ops.accumulators import Chains, accumulator
 from ..ops.branches import rows_graph, taken
-from ..ops.control import is_half
 
 Sizes = Mapping[Symbol, int]
 Evaluation = Callable[..., tuple[np.ndarray, ...]]
@@ -81,8 +81,8 @@ class Chunks(Held):
 
     def _run(self, spans: list, sizes: list, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         in_axes, out_axes = self.node.params["in_axes"], self.node.params["out_axes"]
-        results: list[Any] = [None if axis is None else self.xp.empty(*t)
-                              for t, axis in zip(types, out_axes, strict=True)]
+        results = [Chains(self._add) if axis is None else self.xp.empty(*t)
+                   for t, axis in zip(types, out_axes, strict=True)]
         for (lo, hi), own_sizes in zip(spans, sizes, strict=True):
             cut = slice(lo, hi)
             own = [x if axis is None else x[(slice(None),) * axis + (cut,)]
@@ -90,12 +90,14 @@ class Chunks(Held):
             for i, (made, axis) in enumerate(zip(self._program(own, own_sizes), out_axes, strict=True)):
                 if axis is not None:
                     results[i][(slice(None),) * axis + (cut,)] = made
-                elif results[i] is None:
-                    results[i] = made.astype(np.float32) if is_half(made.dtype) else made
                 else:
-                    self.xp.add(results[i], made, out=results[i])
+                    results[i].take(made.astype(accumulator(made.dtype), copy=False))
+        sums = [r.total() if axis is None else r for r, axis in zip(results, out_axes, strict=True)]
         return tuple(self.xp.zeros(*t) if r is None else r.astype(t[1], copy=False)
-                     for t, r in zip(types, results, strict=True))
+                     for t, r in zip(types, sums, strict=True))
+
+    def _add(self, total: Any, x: Any) -> Any:
+        return self.xp.add(total, x, out=total)
 
 
 class Scan(Held):

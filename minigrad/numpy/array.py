@@ -22,6 +22,7 @@ from .. import walk
 from ..dims import Dim, Shape, Size, format_shape, number, same, shown, unwrap
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node, dtype_of, full
+from ..ops.accumulators import accumulator
 from ..ops.constants import constant, size_scalar
 from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
@@ -264,6 +265,20 @@ def refusal(name: str) -> TraceError:
         "What it computes must be written with the functions in minigrad.numpy, or computed outside the traced "
         "function; mg.callback calls NumPy code as it is."))
     return TraceError(at_user_line(f"{name} of a traced value: {why}. {instead}"))
+
+
+def accumulates(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute sums of sums in the accumulator's dtype: float16 goes in as float32, and the result is rounded once."""
+
+    @functools.wraps(function)
+    def wide(a: Any, *args: Any, **kwargs: Any) -> Any:
+        x = as_array(a)
+        if accumulator(x.dtype) == x.dtype or kwargs.get("dtype") is not None:
+            return function(a, *args, **kwargs)
+        out = function(x.astype(accumulator(x.dtype)), *args, **kwargs)
+        return tuple(o.astype(x.dtype) for o in out) if isinstance(out, tuple) else out.astype(x.dtype)
+
+    return wide
 
 
 def implements(*functions: Callable[..., Any], name: str | None = None,

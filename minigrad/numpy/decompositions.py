@@ -11,7 +11,7 @@ from ..graph import ArrayType, Node
 from ..ops import elementwise as ew
 from ..ops import linalg as la
 from ..ops.control import parts
-from .array import Array, as_array, as_axes, broadcast_node, broadcast_shapes, implements
+from .array import Array, accumulates, as_array, as_axes, broadcast_node, broadcast_shapes, implements
 from .products import matmul
 from .shaping import _same_dtype, expand_dims, moveaxis, reshape, where
 
@@ -146,6 +146,7 @@ def _matrix_norm(a: Array, ord: Any, axes: tuple[int, int], keepdims: bool) -> A
 
 
 @implements(np.linalg.norm, name="norm")
+@accumulates
 def norm(x, ord=None, axis=None, keepdims=False):
     """Vector norms of every order along an axis, and the Frobenius norm; their gradient at 0 is 0."""
     a = as_array(x)

@@ -13,9 +13,10 @@ from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import order as ordering
 from ..ops import spread
+from ..ops.accumulators import accumulator
 from ..ops.layout import concatenate, flip, reshape, section, slice_, transpose
 from ..primitive import Primitive
-from .array import TABLE, Array, as_array, as_axes, as_axis, broadcast_node, broadcast_shapes, implements
+from .array import TABLE, Array, accumulates, as_array, as_axes, as_axis, broadcast_node, broadcast_shapes, implements
 from .ufuncs import apply
 
 
@@ -64,8 +65,9 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     x = ew.cast_to(x, dtype)
     axes = as_axes(axis, x.ndim, "mean")
     if where is not True and where is not np._NoValue:
-        mask = Array(broadcast_node(as_array(where)._node, x.shape))
-        return sum_(Array(x), axis, keepdims=keepdims, where=where) / sum_(mask, axis, dtype=dtype, keepdims=keepdims)
+        mask, wide = Array(broadcast_node(as_array(where)._node, x.shape)), accumulator(dtype)
+        total = sum_(Array(x), axis, dtype=wide, keepdims=keepdims, where=where)
+        return (total / sum_(mask, axis, dtype=wide, keepdims=keepdims)).astype(dtype)
     return _keep(spread.mean(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
@@ -112,6 +114,7 @@ def ptp(a, axis=None, out=None, keepdims=False):
 
 
 @implements(np.prod)
+@accumulates
 def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
     """Product over axes, as a tree of multiplications: exact derivatives of every order, zeros included."""
     x = as_array(a)._node
@@ -178,6 +181,7 @@ argmin = implements(np.argmin, name="argmin")(_arg("argmin", spread.argmin))
 
 
 @implements(np.var)
+@accumulates
 def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
     """Variance over axes, with `ddof` (or `correction`) taken off the count."""
     x = as_array(a)
@@ -197,6 +201,7 @@ _MEAN = mean
 
 
 @implements(np.std)
+@accumulates
 def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
     """Standard deviation over axes; where it is 0, so is its gradient."""
     square = var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
@@ -204,6 +209,7 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
 
 
 @implements(np.average)
+@accumulates
 def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     """Weighted mean over axes."""
     if weights is None:
@@ -237,6 +243,7 @@ def cumsum(a, axis=None, dtype=None, out=None):
 
 
 @implements(np.cumprod)
+@accumulates
 def cumprod(a, axis=None, dtype=None, out=None):
     """Cumulative product along an axis, by doubling: exact derivatives of every order, zeros included."""
     x, a_ = _one_axis(a, axis, "cumprod")

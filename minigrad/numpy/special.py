@@ -19,7 +19,18 @@ from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import special as ops
 from ..ops.spread import expand_to
-from .array import SCIPY, Array, _any_traced, _known, as_array, as_axes, broadcast_node, broadcast_shapes, implements
+from .array import (
+    SCIPY,
+    Array,
+    _any_traced,
+    _known,
+    accumulates,
+    as_array,
+    as_axes,
+    broadcast_node,
+    broadcast_shapes,
+    implements,
+)
 from .shaping import where
 
 NAMES: dict[str, Callable[..., Any]] = {}
@@ -140,6 +151,7 @@ def softplus(x):
 
 
 @_named
+@accumulates
 def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     """Logarithm of the sum of exponentials, which `b` multiplies; equal infinities share the gradient."""
     x = as_array(a)
@@ -164,6 +176,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
 
 
 @_named
+@accumulates
 def softmax(x, axis=None):
     """Exponentials divided by their sum."""
     x = as_array(x)
@@ -172,6 +185,7 @@ def softmax(x, axis=None):
 
 
 @_named
+@accumulates
 def log_softmax(x, axis=None):
     """Logarithm of the softmax."""
     x = as_array(x)

@@ -14,7 +14,7 @@ from ..ops import order as ordering
 from ..ops.layout import reshape as reshape_node
 from ..ops.layout import transpose as transpose_node
 from ..ops.spread import count
-from .array import Array, as_array, as_axes, implements
+from .array import Array, accumulates, as_array, as_axes, implements
 from .shaping import concatenate, expand_dims, moveaxis, ravel, reshape, where
 
 # -- quantiles ---------------------------------------------------------------------------------------------
@@ -160,6 +160,7 @@ _nan_arg("argmin", np.nanargmin, np.inf)
 
 
 @implements(np.nanmean)
+@accumulates
 def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     """Mean of what is not NaN."""
     x, there = _without_nan(a, 0)
@@ -170,6 +171,7 @@ def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
 
 
 @implements(np.nanvar)
+@accumulates
 def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=np._NoValue,
            correction=np._NoValue):
     """Variance of what is not NaN; NaN where no more than `ddof` elements are left."""
@@ -185,6 +187,7 @@ def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=
 
 
 @implements(np.nanstd)
+@accumulates
 def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=np._NoValue,
            correction=np._NoValue):
     """Standard deviation of what is not NaN; where it is 0, so is its gradient."""

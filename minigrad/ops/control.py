@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from .. import walk
 from ..dims import Dim, same_shape
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, spread
+from .accumulators import Chains, accumulator
 from .constants import proj
 
 
@@ -115,7 +117,7 @@ def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: i
 
 def _chunked_eval(xp: Any, *xs: Any, graph: Graph, dim: Dim, size: int, total: int,
                   in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]) -> tuple[Any, ...]:
-    sums: list[Any] = [None] * len(out_axes)  # half precision adds up in single
+    sums = [Chains(operator.add) for _ in out_axes]
     pieces: list[list[Any]] = [[] for _ in out_axes]
     for low in range(0, max(total, 1), size):  # no rows at all are one empty chunk: sums of nothing are zeros
         high = min(low + size, total)
@@ -126,15 +128,11 @@ def _chunked_eval(xp: Any, *xs: Any, graph: Graph, dim: Dim, size: int, total: i
             if axis is not None:
                 pieces[i].append(value)
             else:
-                wide = xp.astype(xp.asarray(value), xp.float32) if is_half(graph.outputs[i].dtype) else value
-                sums[i] = wide if sums[i] is None else sums[i] + wide
-    return tuple(xp.astype(xp.asarray(s), getattr(xp, o.dtype.name)) if axis is None else xp.concat(p, axis=axis)
+                wide = accumulator(graph.outputs[i].dtype)
+                sums[i].take(xp.astype(xp.asarray(value), getattr(xp, wide.name), copy=False))
+    return tuple(xp.concat(p, axis=axis) if axis is not None else
+                 xp.astype(xp.asarray(s.total()), getattr(xp, o.dtype.name))
                  for s, p, o, axis in zip(sums, pieces, graph.outputs, out_axes, strict=True))
-
-
-def is_half(dtype: np.dtype) -> bool:
-    """Tell whether sums of many chunks in this dtype would lose what single precision keeps."""
-    return dtype.kind == "f" and dtype.itemsize < 4
 
 
 def _chunked_vjp(g: Sequence[Node], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,

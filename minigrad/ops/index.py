@@ -16,11 +16,13 @@ from ..dims import Dim, Shape, same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, moment
 from ..primitive import Sample, fail, linear, spread
+from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered
 from .constants import iota
 from .spread import expand_to
 
 _latest = -1  # the serial number at which a gather or scatter was made last
 FEW = 4096  # numbers that are added one by one as fast as in any other way
+_PIECE = 1 << 12  # rows that are added up at a time, at least
 
 
 def read_since(serial: int) -> bool:
@@ -118,7 +120,8 @@ def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray) -
     """Write into `out` the sums of the rows that go to each place, added in their order, and return it.
 
     That is ``np.add.at`` on zeros, which is several times slower where a row is more than one number. SciPy's product
-    with a sparse matrix of ones is the fastest, where SciPy is installed.
+    with a sparse matrix of ones is the fastest, where SciPy is installed. Where places get many rows, these add up as
+    `accumulators` says.
 
     Parameters
     ----------
@@ -132,24 +135,52 @@ def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray) -
     IndexError
         If an index is out of range.
     """
-    k = len(indices)
+    k, wide = len(indices), accumulator(out.dtype)
+    if wide != out.dtype:
+        out[...] = sum_rows(rows.astype(wide), indices, np.empty(out.shape, wide))
+        return out
     n, width = math.prod(out.shape[:k]), math.prod(out.shape[k:])
-    if width == 1 or rows.size < FEW or not out.flags.c_contiguous:
+    if width == 1 and scattered(out.dtype) != out.dtype and (
+            crowded(rows.size, n) or (k == 1 and _has_long_run(np.ravel(indices[0])))):
+        out[...] = _counted(np.ravel(rows), _flat(indices, out.shape), n).reshape(out.shape)
+    elif width == 1 or rows.size < FEW or not out.flags.c_contiguous:
         out[...] = 0
         np.add.at(out, tuple(indices), rows)
-        return out
-    in_range = [_in_range(i, size, axis) for axis, (i, size) in enumerate(zip(indices, out.shape, strict=False))]
-    flat = in_range[0] if k == 1 else _flat_index(np, in_range, out.shape)
-    _add_rows(rows.reshape(-1, width), None, np.ravel(flat), out.reshape(n, width))
+    else:
+        _add_rows(rows.reshape(-1, width), None, _flat(indices, out.shape), out.reshape(n, width))
     return out
+
+
+def _flat(indices: Sequence[np.ndarray], shape: Sequence[int]) -> np.ndarray:
+    """Return the places that indices name, counted from the first."""
+    in_range = [_in_range(i, size, axis) for axis, (i, size) in enumerate(zip(indices, shape, strict=False))]
+    return np.ravel(in_range[0] if len(indices) == 1 else _flat_index(np, in_range, shape))
+
+
+def _counted(x: np.ndarray, to: np.ndarray, n: int) -> np.ndarray:
+    """Return the sums of many numbers at each of `n` places: pairwise where they stand in order, else in float64."""
+    if not (to[1:] >= to[:-1]).all():
+        return np.bincount(to, x, n)
+    starts = np.concatenate([[0], np.flatnonzero(to[1:] != to[:-1]) + 1])
+    out = np.zeros(n, x.dtype)
+    out[to[starts]] = np.add.reduceat(x, starts)
+    return out
+
+
+def _has_long_run(index: np.ndarray) -> bool:
+    """Tell whether sorted indices name one place many times, however many places there are."""
+    some = index[::PAIRWISE]
+    return bool((some[2:] == some[:-2]).any() and (index[1:] >= index[:-1]).all())
 
 
 def sum_gathered(x: np.ndarray, source: np.ndarray, to: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write into `out` the sums of the rows ``x[source]`` that go to each place, without making them, and return it."""
     width = math.prod(out.shape[1:])
-    if width == 1 or len(to) * width < FEW or not (out.flags.c_contiguous and x.flags.c_contiguous):
+    if (width == 1 or len(to) * width < FEW or accumulator(out.dtype) != out.dtype
+            or not (out.flags.c_contiguous and x.flags.c_contiguous)):
         return sum_rows(x[source], (to,), out)
-    _add_rows(x.reshape(-1, width), _in_range(source, len(x), 0), _in_range(to, len(out), 0), out.reshape(-1, width))
+    x, source, to = x.reshape(-1, width), _in_range(source, len(x), 0), _in_range(to, len(out), 0)
+    _add_rows(x, source, to, out.reshape(-1, width))
     return out
 
 
@@ -180,7 +211,27 @@ def _in_range(index: np.ndarray, size: int, axis: int) -> np.ndarray:
 
 def _add_rows(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, out: np.ndarray) -> None:
     """Write into `out` the sums of the rows of `x` (of those that `source` names), at the places `to`."""
-    out[...] = 0
+    if scattered(x.dtype) != x.dtype and len(to) > _PIECE and crowded(len(to), len(out)):
+        out[...] = _chained(x, source, to, len(out))
+    else:
+        out[...] = 0
+        _add_to(x, source, to, out)
+
+
+def _chained(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, n: int) -> np.ndarray:
+    """Return the same sums of many rows, made of sums of some rows at a time."""
+    sums = Chains(lambda total, part: np.add(total, part, out=total))
+    x, step = np.ascontiguousarray(x), max(RUN * n, _PIECE)
+    source = np.arange(len(to)) if source is None else source
+    for low in range(0, len(to), step):
+        part = slice(low, low + step)
+        out = np.zeros((n, x.shape[1]), x.dtype)
+        _add_to(x, source[part], to[part], out)
+        sums.take(out)
+    return sums.total()
+
+
+def _add_to(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, out: np.ndarray) -> None:
     width = out.shape[1]
     if x.dtype.kind == "f" and x.dtype.itemsize >= 4 and len(to):
         try:

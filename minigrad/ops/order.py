@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import Unsupported
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, linear
+from .accumulators import running
 from .index import take_along_axis
 from .layout import flip, require_axes
 from .spread import require_number
@@ -29,8 +30,7 @@ def _reverse_cumsum(g: Node, axis: int) -> Node:
 
 cumsum = linear(
     "cumsum", lambda t, *, axis: require_axes("cumsum", require_number("cumsum", t), axis),
-    lambda xp, x, *, axis: np.cumsum(x, axis=axis, dtype=x.dtype) if xp is np else
-    xp.cumulative_sum(x, axis=axis, dtype=x.dtype),
+    lambda xp, x, *, axis: running(xp, x, axis),
     lambda g, x, *, axis: _reverse_cumsum(g, axis),
     lambda size, mapped, x, *, axis: cumsum(x, axis=axis + 1), params={"axis": int}, samples=_samples())
 

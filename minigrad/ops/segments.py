@@ -15,6 +15,7 @@ from ..dims import Dim, size_of
 from ..errors import Unsupported
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, fail, linear, on_host, spread
+from .accumulators import running
 from .constants import iota, size_scalar
 from .elementwise import cast_to
 from .layout import reshape
@@ -145,7 +146,7 @@ def _cumsum_eval(xp: Any, x: Any, ids: Any, *, reverse: bool) -> Any:
     # Segment by segment: a difference of running totals would cancel digits, and carry one example's nan to the next.
     def work(part: Any) -> Any:
         part = xp.flip(part, axis=0) if reverse else part
-        part = np.cumsum(part, axis=0, dtype=x.dtype) if xp is np else xp.cumulative_sum(part, axis=0, dtype=x.dtype)
+        part = running(xp, part, 0)
         return xp.flip(part, axis=0) if reverse else part
 
     return _each(xp, x, ids, work, x.dtype)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Shape, same_shape
+from ..dims import Dim, Shape, same_shape, size_of
 from ..errors import DtypeError, Unsupported, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, full
 from ..primitive import Primitive, Sample, fail, linear, require_float
+from .accumulators import accumulator, summed
 from .constants import size_scalar
 from .differences import is_difference
 from .elementwise import cast_to, eq
@@ -110,8 +111,7 @@ def _sum_type(t: ArrayType, *, axes: Axes) -> ArrayType:
 
 sum_ = linear(
     "sum", _sum_type,
-    # The dtype is said, so that no namespace widens small ones behind the type rule's back.
-    lambda xp, x, *, axes: xp.sum(x, axis=axes, dtype=x.dtype),
+    lambda xp, x, *, axes: summed(xp, x, axes),
     lambda g, x, *, axes: back_over(g, x, axes), _reduce_batch("sum"), kind="reduce",
     samples=_reduction_samples())
 
@@ -124,14 +124,20 @@ def count(shape: Shape, axes: Axes, dtype: np.dtype) -> Node:
     return size_scalar(n, dtype)
 
 
+def per_count(x: Node, n: int | Dim | Node) -> Node:
+    """Return `x` divided by a count, in the accumulator's dtype: a narrow one may not hold the count."""
+    wide = accumulator(x.dtype)
+    n = cast_to(n, wide) if isinstance(n, Node) else expand_to(size_scalar(n, wide), x.shape, tuple(range(x.ndim)))
+    return cast_to(cast_to(x, wide) / n, x.dtype)
+
+
 def _mean_type(t: ArrayType, *, axes: Axes) -> ArrayType:
     require_float("mean", t)
     return _reduce_type("mean")(t, axes=axes)
 
 
 def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
-    n = count(x.shape, axes, x.dtype)
-    return back_over(g / expand_to(n, g.shape, tuple(range(g.ndim))), x, axes)
+    return back_over(per_count(g, size_of(x.shape[a] for a in axes)), x, axes)
 
 
 mean = linear(

@@ -1,5 +1,7 @@
 """lower: every contraction becomes what the machine has: a matrix product, or a product and a sum.
 
+Sums of float16 become sums of float32, rounded once (`ops.accumulators`).
+
 A matrix product is an `einsum` whose subscripts are in canonical form, ``…ik,…kj->…ij`` (either of ``i``
 and ``j`` may be missing), on views of the operands. Axes of one kind are merged, so a batch that only one
 operand has is rows of one product. The operands' order is chosen such that the result needs no transpose.
@@ -11,11 +13,13 @@ from typing import Any
 
 from ..dims import Dim, size_of
 from ..graph import Graph, Node
+from ..ops.accumulators import accumulator
 from ..ops.contract import LETTERS, parse, split_subscripts
 from .contract import number
 from .rewrite import Rewrite
 from .simplify import RULES
 
+SUMS = frozenset({"sum", "cumsum", "segment_cumsum", "scatter_add", "gather_sum"})
 _TYPICAL = 64  # what a symbolic size counts as, where an order of contraction is chosen and no hint is known
 
 
@@ -26,8 +30,21 @@ def lower(graph: Graph) -> Graph:
 
 class _Rules(dict):
     def __missing__(self, name: str) -> tuple:
-        self[name] = (_lower,) if name == "einsum" else RULES[name]
+        self[name] = (_lower,) if name == "einsum" else (_widened(name), *RULES[name]) if name in SUMS else RULES[name]
         return self[name]
+
+
+def _widened(name: str):
+    """Accumulate in the dtype that the rule for accumulators says."""
+
+    def rule(s: Rewrite, t: Any, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+        x, *indices = xs
+        wide = accumulator(x.dtype)
+        if wide == x.dtype:
+            return None
+        return s("cast", s(name, s("cast", x, dtype=wide), *indices, **p), dtype=x.dtype)
+
+    return rule
 
 
 def canonical(subscripts: str) -> bool:
@@ -56,7 +73,11 @@ def _lower(s: Rewrite, t: Any, xs: tuple[Node, ...], p: dict[str, Any]) -> Node 
     if not left and not right and (batch or any(x.prim.kind == "elementwise" for x in xs)):
         order = out + inner
         x, y = (_ordered(s, x, term, order) for x, term in zip(xs, terms, strict=True))
-        return s("sum", s("mul", x, y), axes=tuple(range(len(out), len(order))))
+        axes, wide = tuple(range(len(out), len(order))), accumulator(t.dtype)
+        if wide == t.dtype:
+            return s("sum", s("mul", x, y), axes=axes)
+        x, y = s("cast", x, dtype=wide), s("cast", y, dtype=wide)
+        return s("cast", s("sum", s("mul", x, y), axes=axes), dtype=t.dtype)
     return _matmul(s, t, xs, terms, out)
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..dims import Dim
+from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node, made_by
 from ..ops.blocks import summed
 from ..ops.contract import parse
-from ..ops.spread import count, expand_to
+from ..ops.spread import per_count
 
 _MOST = 60  # nodes of elementwise work that are looked through
 
@@ -64,8 +64,7 @@ def _mean(node: Node) -> Node | None:
     whole = _over_examples(*node.inputs, node.params["axes"])
     if whole is None:
         return None
-    n = count(node.inputs[0].shape, node.params["axes"], node.dtype)
-    return whole / expand_to(n, whole.shape, tuple(range(whole.ndim)))
+    return per_count(whole, size_of(node.inputs[0].shape[a] for a in node.params["axes"]))
 
 
 def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:

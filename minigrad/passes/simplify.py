@@ -15,6 +15,7 @@ import numpy as np
 from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node, made_by
 from ..ops import checks, places
+from ..ops.accumulators import accumulator
 from ..ops.contract import parse
 from ..ops.spread import mean as mean_prim
 from ..ops.spread import split_mean
@@ -264,7 +265,7 @@ def _sum(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
     over = set(axes) if x.prim.name == "full" else set(axes) & set(x.params["axes"]) if x.prim.name == "expand" else ()
     if over:
         rest = _reduced_spread(s, "sum", x, tuple(sorted(over)), axes)
-        return s("mul", rest, _count(s, x.shape, over, t))
+        return _by_count(s, "mul", rest, x.shape, over)
     if (x.prim.name == "mul" and t.dtype.kind == "f" and (c := value_of(x.inputs[1])) is not None
             and _power_of_two(c)):
         return s("mul", s("sum", x.inputs[0], axes=axes), s.full(c, t.shape, t.dtype))
@@ -282,6 +283,15 @@ def _count(s: Rewrite, shape: Any, axes: Any, t: Any) -> Node:
         return s.full(n, t.shape, t.dtype)
     count = s("size", size=n, dtype=t.dtype)
     return s("expand", count, shape=t.shape, axes=tuple(range(t.ndim))) if t.ndim else count
+
+
+def _by_count(s: Rewrite, name: str, x: Node, shape: Any, axes: Any) -> Node:
+    """Return `x` times (divided by) the number of elements along `axes`, in the accumulator's dtype."""
+    wide = accumulator(x.dtype)
+    if wide == x.dtype:
+        return s(name, x, _count(s, shape, axes, x))
+    x, dtype = s("cast", x, dtype=wide), x.dtype
+    return s("cast", s(name, x, _count(s, shape, axes, x)), dtype=dtype)
 
 
 def _reduced_spread(s: Rewrite, name: str, x: Node, over: tuple[int, ...], axes: tuple[int, ...]) -> Node:
@@ -326,7 +336,10 @@ def _mean(s: Rewrite, t: Any, xs: Inputs, p: Params) -> Node | None:
         split = split_mean(node)
         if split is not None:
             return s.absorb(split, node.serial)
-    return s("div", s("sum", xs[0], axes=p["axes"]), _count(s, xs[0].shape, p["axes"], t))
+    x, wide = xs[0], accumulator(t.dtype)
+    x = x if wide == t.dtype else s("cast", x, dtype=wide)
+    mean = _by_count(s, "div", s("sum", x, axes=p["axes"]), x.shape, p["axes"])
+    return mean if wide == t.dtype else s("cast", mean, dtype=t.dtype)
 
 
 # -- layout ----------------------------------------------------------------------------------------------
@@ -441,7 +454,7 @@ def _without_repeats(s: Rewrite, t: Any, xs: list[Node], terms: list[str], out: 
     result = _contraction(s, xs, terms, "".join(c for c in out if c not in added))
     if added:
         result = s("expand", result, shape=t.shape, axes=tuple(out.index(c) for c in added))
-    return result if scale == 1 else s("mul", result, _count(s, (scale,), (0,), t))
+    return result if scale == 1 else _by_count(s, "mul", result, (scale,), (0,))
 
 
 def _contraction(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:

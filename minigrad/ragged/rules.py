@@ -16,6 +16,7 @@ from .. import walk
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, made_by, moment, reachable
+from ..ops.accumulators import accumulator
 from ..ops.blocks import block_einsum
 from ..ops.checks import in_range
 from ..ops.constants import iota, size_scalar
@@ -28,7 +29,7 @@ from ..ops.layout import concatenate, reshape, transpose
 from ..ops.places import place
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
-from ..ops.spread import expand_to, sum_
+from ..ops.spread import expand_to, per_count, sum_
 from ..primitive import rule, spread
 from .rows import Domain, Rows, lengths_as, spread_rows
 
@@ -218,13 +219,14 @@ def _sum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
 @_rule("mean")
 def _mean(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     (old,), axes = node.inputs, node.params["axes"]
-    total = _sum(rw, node, xs)
     n = size_of(old.shape[a] for a in axes)
     if not rw.rows.ragged(n):
         return PRIMITIVES["mean"](xs[0], axes=_split_axes(rw, node)[2])
-    count = lengths_as(rw.rows, n, node.dtype)
+    total = _sum(rw, node, [cast_to(xs[0], accumulator(node.dtype))])
+    count = rw.rows.length((n,))
     left = rw.rows.domain(node.shape)
-    return total / spread_rows(gather(count, rw.rows.owner(left)) if left else count, total.shape)
+    count = spread_rows(gather(count, rw.rows.owner(left)) if left else count, total.shape)
+    return cast_to(per_count(total, count), node.dtype)
 
 
 @_rule("max", "min", "max_or_least", "min_or_largest")

@@ -11,18 +11,17 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import walk
-from ..dims import Dim
+from ..dims import Dim, size_of
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, made_by
+from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
-from ..ops.control import chunked, is_half, parts, placeholder
+from ..ops.control import chunked, parts, placeholder
 from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
 from ..ops.results import result, with_results
-from ..ops.spread import count, expand_to, sum_
+from ..ops.spread import per_count, sum_
 from .batch_axis import ROWS, SHARED, SUM, WHOLE, Mixes, Roles, axis_of, counts, has_axis, is_size, per_example, roles
 from .mapped import mapped_axes
 from .picklable import picklable
@@ -197,18 +196,13 @@ def _numerator(node: Node) -> Node:
         return node
     with made_by("microbatch") as working_on:
         working_on(node)
-        return sum_(_widened(node.inputs[0]), axes=node.params["axes"])
-
-
-def _widened(node: Node) -> Node:
-    """Return a value in a dtype in which sums of many of it are finite."""
-    return cast_to(node, np.dtype(np.float32)) if is_half(node.dtype) else node
+        return sum_(cast_to(node.inputs[0], accumulator(node.dtype)), axes=node.params["axes"])
 
 
 def _divided(node: Node, numerator: Node, dim: Dim, total: int | Dim) -> Node:
     """Return a mean from its numerator: divided once, by the whole batch's denominator."""
-    n = count(_whole_shape(node.inputs[0].shape, dim, total), node.params["axes"], numerator.dtype)
-    return cast_to(numerator / expand_to(n, numerator.shape, tuple(range(numerator.ndim))), node.dtype)
+    shape = _whole_shape(node.inputs[0].shape, dim, total)
+    return cast_to(per_count(numerator, size_of(shape[a] for a in node.params["axes"])), node.dtype)
 
 
 def _chunk_node(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Node],

@@ -18,6 +18,7 @@ import optree
 from ..dims import Dim, Symbol, symbols
 from ..errors import BatchError, at_user_line
 from ..graph import Graph, Node, TupleType
+from ..ops.accumulators import Chains, accumulator
 from ..ragged.batch import Batch
 from .mapped import prefix
 from .ragged import is_batch
@@ -244,10 +245,18 @@ def _together(reading: Reading, results: Sequence[Any], shares: Sequence[dict[Sy
             (symbol,) = v.unit or (None,)
             weights = [1.0 if symbol is None else share[symbol] / whole[symbol] if whole[symbol] else 0.0
                        for share in shares]
-            total = sum(np.asarray(x) * np.asarray(w, np.asarray(x).dtype) for x, w in zip(column, weights, strict=True)
-                        if w)
-            out.append(total if not isinstance(total, int) else np.asarray(column[0]) * np.nan)
+            out.append(_weighted([np.asarray(x) for x in column], weights))
     return optree.tree_unflatten(tree, out)
+
+
+def _weighted(xs: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Return the weighted sum of the parts' results; NaN, where no part has a weight."""
+    dtype, total = xs[0].dtype, Chains(np.add)
+    for x, w in zip(xs, weights, strict=True):
+        if w:
+            total.take(x.astype(accumulator(dtype)) * accumulator(dtype).type(w))
+    found = total.total()
+    return xs[0] * np.nan if found is None else found.astype(dtype)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

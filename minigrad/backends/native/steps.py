@@ -59,9 +59,9 @@ def needed(node: Node) -> tuple[int | Dim, ...]:
 
 def room(node: Node) -> Any:
     """Return how many bytes a step needs beside operands and result: for positions."""
-    if node.prim.name == "gather" or node.prim.name in _SCATTERS:
-        return size_of(node.inputs[1].shape) * indexed.POSITION
-    return 0
+    if node.prim.name in _SCATTERS:
+        return indexed.room(*node.inputs[:2])
+    return size_of(node.inputs[1].shape) * indexed.POSITION if node.prim.name == "gather" else 0
 
 
 def make(node: Node, place: Callable[[Node], View], sizes: Mapping[Symbol, int], room: Place, flag: Place,

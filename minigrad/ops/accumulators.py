@@ -1,0 +1,94 @@
+"""Accumulators of sums: the dtype that terms add up in, and the number of terms in one chain of additions.
+
+A sum of n terms in one chain loses up to n units in the last place; NumPy's pairwise sums lose about log n. Every
+evaluation and every backend follows one rule:
+
+- float16 adds up in float32 (`accumulator`), and counts and divisors stand beside it in float32: the result is rounded
+  once. A compiled program says so in its graph (pass `lower`), so that code generators see float32 only.
+- float32 and float64 add up in their own dtype, in chains of at most `RUN` terms, whose sums are terms of the next
+  chain (`Chains`); or as NumPy adds them.
+- Sums by index cannot form such chains, as their terms come in no order. Where a place may get many of them
+  (`crowded`), float32 adds up in float64 (`scattered`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+RUN = 16  # terms of one chain
+PAIRWISE = 128  # terms that NumPy's pairwise summation adds up without halving
+
+
+def accumulator(dtype: np.dtype) -> np.dtype:
+    """Return the dtype that numbers of `dtype` add up in."""
+    return np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
+
+
+def scattered(dtype: np.dtype) -> np.dtype:
+    """Return the dtype that numbers of `dtype` add up in where their places come in no order."""
+    return np.dtype(np.float64) if dtype in (np.float16, np.float32) else np.dtype(dtype)
+
+
+def crowded(terms: int, places: int) -> bool:
+    """Tell whether places get so many terms on average that accumulators of their own cost nothing beside them."""
+    return terms > PAIRWISE * max(places, 1)
+
+
+def summed(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:
+    """Return the sum over `axes` in the dtype of `x`, accumulated in a wider one where the rule says so."""
+    dtype = _dtype(x)
+    if accumulator(dtype) == dtype:  # said, so that no namespace widens small ones behind the type rule's back
+        return xp.sum(x, axis=axes, dtype=x.dtype)
+    return xp.astype(xp.asarray(xp.sum(x, axis=axes, dtype=xp.float32)), x.dtype)
+
+
+def running(xp: Any, x: Any, axis: int) -> Any:
+    """Return the cumulative sum along an axis, accumulated likewise."""
+    add_up = np.cumsum if xp is np else xp.cumulative_sum
+    if accumulator(_dtype(x)) == _dtype(x):
+        return add_up(x, axis=axis, dtype=x.dtype)
+    return xp.astype(add_up(x, axis=axis, dtype=xp.float32), x.dtype)
+
+
+def _dtype(x: Any) -> np.dtype:
+    return np.dtype(str(x.dtype).rsplit(".", 1)[-1])
+
+
+class Chains:
+    """A sum of terms that come one by one, in chains of `RUN`.
+
+    Parameters
+    ----------
+    add : callable
+        ``add(total, x)`` returns the sum; it may write it into `total`, which is the first term of a chain.
+    """
+
+    def __init__(self, add: Callable[[Any, Any], Any]):
+        self._add = add
+        self._totals: list[Any] = []  # of each level's open chain; None where it has no term yet
+        self._count = 0
+
+    def take(self, x: Any) -> None:
+        """Add a term."""
+        self._count += 1
+        level, full = 0, self._count
+        while True:
+            if level == len(self._totals):
+                self._totals.append(None)
+            total = self._totals[level]
+            self._totals[level] = x = x if total is None else self._add(total, x)
+            if full % RUN:
+                return
+            self._totals[level] = None
+            level, full = level + 1, full // RUN
+
+    def total(self) -> Any:
+        """Return the sum; None of no terms."""
+        total = None
+        for x in self._totals:
+            if x is not None:
+                total = x if total is None else self._add(x, total)
+        return total

@@ -171,6 +171,7 @@ def _switch(node: Node, wanted: list[int]) -> Smaller:
 
 
 _SMALLER = {"chunked": _chunked, "scan": _scan, "while": _while, "checkpoint": _checkpoint, "switch": _switch}
+SEPARABLE = frozenset(_SMALLER)  # whose results can be computed alone
 
 
 # -- one loop inside another -------------------------------------------------------------------------------

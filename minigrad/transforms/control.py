@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from ..dims import same, unwrap
+from ..dims import same, same_shape, unwrap
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node
 from ..numpy.array import Array, as_array
@@ -84,7 +84,7 @@ def _same_result(name: str, a: Staged, b: Staged) -> None:
         raise ShapeError(at_user_line(f"{name}: {function_name(a.f)} and {function_name(b.f)} return different "
                                       f"structures: {a.out_tree} and {b.out_tree}"))
     for n, m in zip(a.outputs, b.outputs, strict=True):
-        if n.type != m.type:
+        if n.dtype != m.dtype or not same_shape(n.shape, m.shape):
             raise ShapeError(at_user_line(f"{name}: {function_name(a.f)} returns {n.type} where {function_name(b.f)} "
                                           f"returns {m.type}. Cast or reshape one of them."))
 

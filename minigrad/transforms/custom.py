@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import optree
 
+from ..dims import same_shape
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line
 from ..graph import ArrayType, Graph, Node, full
 from ..numpy.array import Array, as_array, broadcast_node
@@ -207,7 +208,7 @@ def _fitting(staged: Staged, value: Any, i: int, like: Node, name: str) -> Array
     x = as_array(value)
     if x._weak and not x.ndim:
         return Array(broadcast_node(as_array(x.astype(like.dtype))._node, like.shape))
-    if x._node.type != like.type:
+    if x.dtype != like.dtype or not same_shape(x._node.shape, like.shape):
         raise GradError(at_user_line(f"the rule of {function_name(staged.f)} returned {x._node.type} as the derivative "
                                      f"of {name}, which is {like.type}"))
     return x

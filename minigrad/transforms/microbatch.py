@@ -20,7 +20,7 @@ from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts, placeholder
 from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
-from ..ops.results import result, with_results
+from ..ops.results import SEPARABLE, result, with_results
 from ..ops.spread import per_count, sum_
 from .batch_axis import ROWS, SHARED, SUM, WHOLE, Mixes, Roles, axis_of, counts, has_axis, is_size, per_example, roles
 from .mapped import mapped_axes
@@ -155,7 +155,7 @@ def _alone(node: Node, known: dict[Node, Roles]) -> Node:
     source = node.inputs[0]
     if node.prim.name == "barrier":  # it need not wait for their cotangents
         return source
-    if source.prim.name != "custom":
+    if source.prim.name in SEPARABLE:
         smaller, index = with_results(source, [node.params["index"]])
         if all(known.get(i, SHARED) is SHARED for i in smaller.inputs):
             return result(smaller, index[node.params["index"]], node)

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import optree
 
+from .. import walk
 from ..dims import Dim, Symbol, symbols
 from ..errors import BatchError, at_user_line
 from ..graph import Graph, Node, TupleType
 from ..ops.accumulators import Chains, accumulator
+from ..ops.results import SEPARABLE, result, with_results
 from ..ragged.batch import Batch
 from .mapped import prefix
 from .ragged import is_batch
@@ -61,6 +63,7 @@ class Reading:
         self.name = name
         self.sizes = set(graph.symbols)
         self.known: dict[Node, Value] = {}
+        graph = self._apart(graph)
         for node in graph.nodes:
             self.known[node] = self._value(node)
         self.outputs = [self.known[n] for n in graph.outputs]
@@ -70,6 +73,20 @@ class Reading:
                 raise self._refuse(n, "what it returns is neither a sum nor a mean over the batch")
             if v.where == "inside" and v.unit:
                 raise self._refuse(n, "each example's part in it depends on how many there are")
+
+    def _apart(self, graph: Graph) -> Graph:
+        """Return the graph with a loop of its own for what loops compute beside rows and all examples share."""
+        while True:
+            alone = {}
+            for n in graph.nodes:
+                if n.prim.name == "proj" and n.inputs[0].prim.name in SEPARABLE and not self._inside(n):
+                    source, index = n.inputs[0], n.params["index"]
+                    smaller, places = with_results(source, [index])
+                    if len(smaller.inputs) < len(source.inputs):
+                        alone[n] = result(smaller, places[index], n)
+            if not alone:
+                return graph
+            graph = graph.replace(outputs=tuple(walk.substitute(graph.outputs, alone)))
 
     @staticmethod
     def _adds_up(v: Value) -> bool:

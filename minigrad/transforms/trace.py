@@ -354,7 +354,11 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
                 dims |= dict.fromkeys(group, dim)
             symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
                         for i, t in enumerate(types)]
-            staged = stage(f, args, kwargs, (leaves, tree, symbolic))
+            failure = None
+            try:
+                staged = stage(f, args, kwargs, (leaves, tree, symbolic))
+            except MinigradError as error:  # if a number met a symbol, the next trace has the number twice
+                failure = error
             by_symbol = {dims[group[0]].symbol: group for group in groups}
             for symbol, loc in watch.insisted.items():
                 if symbol in by_symbol:
@@ -363,6 +367,8 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
                                  f"at {format_location(loc)} needs its number")
             pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in watch.merged if a in by_symbol and b in by_symbol]
             again = len(by_symbol) < len(groups) or bool(pairs)
+            if failure is not None and not again:
+                raise failure
             groups = _merge([*by_symbol.values(), *pairs])
     finally:
         watch.batched, watch.insisted, watch.merged, watch.named = before

@@ -82,3 +82,20 @@ def test_it_takes_arrays():
         mg.grad(mg.microbatch(mg.mean_loss(loss, AXES), 2))(W, batch)
     with pytest.raises(mg.BatchError, match="its entry in in_axes is 0 or None"):
         mg.microbatch(mg.mean_loss(loss, AXES), 2, (None, 1))(W, batch)
+
+
+LOOPS = {
+    "scan that ignores its rows": lambda w, g: mg.scan(lambda c, v: (c + 1.0, c), 0.0, g.y)[0] + w.sum(),
+    "scan with a shared carry": lambda w, g: mg.scan(
+        lambda c, v: ((c[0] + 1.0, c[1] + v * c[0]), c[0]), (0.0, w[0, 0]), g.y)[0][1] * np.sum(g.x @ w),
+    "means within the example": lambda w, g: np.var(g.y) * np.mean(g.x @ w) + np.mean(g.y),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_and_means_within_the_example(name):
+    f, batch = LOOPS[name], mg.batch(molecules(SIZES["mixed"]))
+    for whole in (mg.vmap(f, AXES), mg.mean_loss(f, AXES), mg.per_example_grad(f, in_axes=AXES)):
+        for size in (1, 2, 7):
+            for h, w in zip(leaves(mg.microbatch(whole, size, AXES)(W, batch)), leaves(whole(W, batch)), strict=True):
+                close(h, w)

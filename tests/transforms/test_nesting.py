@@ -5,10 +5,13 @@ map: the gradient of a weighted sum, the directional derivative, or `vmap`, whic
 """
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
+
+from .common import close
 
 N = 2  # elements of an example, and examples of a batch
 MIX = np.array([[0.6, -0.8], [0.5, 0.3]])
@@ -149,3 +152,32 @@ def nested_alike(f, order, x):
     ways = {"grad": lambda f, k: mg.grad(lambda x: (f(x) * fixed).sum()),
             "jvp": lambda f, k: lambda x: mg.jvp(f, (x,), (np.broadcast_to(fixed, np.shape(x)),))[1], "vmap": vmap}
     return nested(f, order, [ways] * len(order))(x)
+
+
+CAPTURED = {
+    "index": lambda x: x[1] * x[0],
+    "roll": lambda x: np.sum(np.roll(x, 1) * x),
+    "update": lambda x: np.sum(x.at[0].set(x[1] ** 2)),
+    "scan": lambda x: mg.scan(lambda c, v: (c * v + v, None), 1.0, x)[0],
+    "product": lambda x: np.prod(x),
+    "sines": lambda x: np.sum(np.sin(x)),
+}
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_captured_directions_of_the_batchs_size_fix_it(name):
+    f, X, V = CAPTURED[name], np.arange(1.0, 7.0).reshape(3, 2), np.ones((3, 2))
+    many, mean = mg.vmap(f), mg.mean_loss(f)
+    close(mg.compile(lambda X: mg.jvp(many, (X,), (V,)))(X), mg.jvp(many, (X,), (V,)))
+    close(mg.compile(lambda X: mg.hvp(mean, (X,), (V,)))(X), mg.hvp(mean, (X,), (V,)))
+    close(mg.compile(lambda X: mg.vjp(many, X)[1](V[:, 0]))(X), mg.vjp(many, X)[1](V[:, 0]))
+    with pytest.raises(mg.ShapeError, match=r"expected f64\[3, 2\], got f64\[2, 2\]"):
+        mg.compile(lambda X: mg.jvp(many, (X,), (V[:2],)))(X)
+
+
+def test_captured_constants_of_the_batchs_size_in_branches_and_rules():
+    X = np.arange(6.0).reshape(3, 2)
+    many = mg.vmap(lambda x: np.sum(x))
+    close(mg.compile(lambda X: mg.cond(np.sum(X) > 0, lambda: many(X), lambda: np.ones(3)))(X), X.sum(1))
+    straight = mg.custom_vjp(lambda g, out, v: (np.arange(3.0),))(lambda v: v * 2)
+    close(mg.compile(mg.grad(lambda X: np.sum(straight(many(X)))))(X), np.arange(3.0)[:, None] * np.ones(2))

@@ -105,6 +105,8 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
     if name == "where":
         c, x, y = xs
         return ([] if y == out else [f"np.copyto({out}, {y})"]) + [f"np.copyto({out}, {x}, where={c})"]
+    if name == "tanh_slope":
+        return [f"tanh_slope_into({', '.join((*xs, out))})"]
     if name == "cast":
         return [f"np.copyto({out}, {xs[0]}, casting=\"unsafe\")"]
     if name in ("argmax", "argmin"):

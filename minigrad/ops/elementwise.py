@@ -104,6 +104,34 @@ reciprocal_hypot = elementwise(
     d=lambda out, x: (-(x * out * out * out),))
 
 
+def _tanh_slope_eval(xp: Any, x: Any, y: Any) -> Any:
+    if xp is np:
+        return tanh_slope_into(x, y, np.empty_like(y))
+    return xp.where(xp.abs(y) < _SATURATED, 1 - y * y, 2 / (1 + xp.cosh(x + x)))
+
+
+def tanh_slope_into(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write the derivative of ``y = tanh(x)`` into `out`, which may be one of the operands."""
+    far = None
+    if y.size and not (np.maximum.reduce(y, axis=None) < _SATURATED and np.minimum.reduce(y, axis=None) > -_SATURATED):
+        far = np.broadcast_to(np.abs(y) >= _SATURATED, out.shape)
+        beyond = np.broadcast_to(x, out.shape)[far]
+        beyond = 2 / (1 + np.cosh(beyond + beyond))
+    np.multiply(y, y, out=out)
+    np.subtract(1, out, out=out)
+    if far is not None:
+        out[far] = beyond
+    return out
+
+
+# The derivative of y = tanh(x), of both: 1 - y * y costs nothing, but cancels for large x, which are rare.
+_SATURATED = 0.99995
+tanh_slope = elementwise(
+    "tanh_slope", _tanh_slope_eval, "tanh_slope({0}, {1})", order=0,
+    vjp=lambda g, out, x, y: (g * (y * out * -2.0), None),
+    jvp=lambda ts, out, x, y: zeros_like(out) if ts[0] is None else ts[0] * (y * out * -2.0))
+
+
 def _arctan2_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
     inverse = 1.0 / hypot(x, y)  # its square may overflow or vanish
     return y * inverse * inverse, -(x * inverse * inverse)
@@ -138,7 +166,7 @@ arccos = elementwise("arccos", lambda xp, x: xp.acos(x), "acos({0})",
 arctan = elementwise("arctan", lambda xp, x: xp.atan(x), "atan({0})", d=lambda out, x: (1.0 / (1.0 + square(x)),))
 sinh = elementwise("sinh", lambda xp, x: xp.sinh(x), "sinh({0})", d=lambda out, x: (cosh(x),))
 cosh = elementwise("cosh", lambda xp, x: xp.cosh(x), "cosh({0})", d=lambda out, x: (sinh(x),))
-tanh = elementwise("tanh", lambda xp, x: xp.tanh(x), "tanh({0})", d=lambda out, x: (1.0 - square(out),))
+tanh = elementwise("tanh", lambda xp, x: xp.tanh(x), "tanh({0})", d=lambda out, x: (tanh_slope(x, out),))
 arcsinh = elementwise("arcsinh", lambda xp, x: xp.asinh(x), "asinh({0})",
                       d=lambda out, x: (reciprocal_hypot(x),))
 arccosh = elementwise("arccosh", lambda xp, x: xp.acosh(x), "acosh({0})",

@@ -66,7 +66,7 @@ UNARY = {
     "sin": (np.sin, mp.sin, REAL), "cos": (np.cos, mp.cos, REAL), "tan": (np.tan, mp.tan, REAL),
     "arcsin": (np.arcsin, mp.asin, UNIT), "arccos": (np.arccos, mp.acos, UNIT), "arctan": (np.arctan, mp.atan, REAL),
     "sinh": (np.sinh, mp.sinh, REAL), "cosh": (np.cosh, mp.cosh, REAL),
-    "tanh": (np.tanh, mp.tanh, [*SMALL, *NEAR_1, 3.3, -3.3]),
+    "tanh": (np.tanh, mp.tanh, REAL),
     "arcsinh": (np.arcsinh, mp.asinh, REAL),
     "arccosh": (np.arccosh, mp.acosh, [1 + 2.0**-22, 1 + 2.0**-10, 1.5, *[x for x in [*LARGE, *HUGE] if x > 1]]),
     "arctanh": (np.arctanh, mp.atanh, UNIT), "sinc": (np.sinc, lambda x: mp.sinc(PI * x), REAL[:-4]),
@@ -258,3 +258,20 @@ def test_every_elementwise_primitive_with_a_slope_is_met():
         s.order and all(np.asarray(a).dtype.kind == "f" for a in s.arrays) for s in p.samples())}
     exact = {"maximum", "minimum", "mod", "where", "cast", "add", "sub", "neg", "abs"}
     assert elementwise - met - exact - WITHOUT_SLOPE - {"stop_gradient"} == set()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("x", [np.linspace(-30, 30, 1001), np.linspace(-1, 1, 33), np.array(25.0), np.zeros(0),
+                               np.array([0.5, np.nan, 20.0, np.inf])], ids=["wide", "narrow", "scalar", "empty", "nan"])
+def test_slopes_of_saturated_tanh_among_others(x, dtype, backend):
+    x = x.astype(dtype)
+    f = mg.compile(mg.grad(lambda x: (np.tanh(x * 1) * x).sum()), backend=backend)
+    double = x.astype("f8")
+    with np.errstate(all="ignore"):
+        want = np.tanh(double) + double / np.cosh(double) ** 2
+        far = 1 / np.cosh(double) ** 2
+    want = np.where(np.isinf(double), np.nan, want)
+    np.testing.assert_allclose(f(x), want, rtol=2e-3 if dtype == "f4" else 1e-11)
+    slope = mg.compile(mg.grad(lambda x: np.tanh(x).sum()), backend=backend)
+    np.testing.assert_allclose(slope(x), far, rtol=2e-3 if dtype == "f4" else 1e-11, atol=np.finfo(dtype).tiny)

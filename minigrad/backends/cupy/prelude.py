@@ -37,6 +37,8 @@ TWO(atan2, atan2f, atan2) TWO(hypot, hypotf, hypot) TWO(nextafter, nextafterf, n
 #define INTEGERS(DO) DO(signed char) DO(short) DO(int) DO(i64) DO(unsigned char) DO(unsigned short) DO(unsigned) DO(u64)
 #define FLOATS(DO) DO(float) DO(double)
 
+DEVICE float mg_abs(float x) { return fabsf(x); }
+DEVICE double mg_abs(double x) { return fabs(x); }
 #define REAL(T) \
     DEVICE bool mg_isnan(T x) { return x != x; } \
     DEVICE bool mg_isinf(T x) { return x == (T)MG_INF || x == -(T)MG_INF; } \
@@ -48,11 +50,10 @@ TWO(atan2, atan2f, atan2) TWO(hypot, hypotf, hypot) TWO(nextafter, nextafterf, n
         if (x == y) return x + (T)0.69314718055994530942; \
         T d = x - y; \
         return d > 0 ? x + mg_log1p(mg_exp(-d)) : d <= 0 ? y + mg_log1p(mg_exp(d)) : d; } \
+    DEVICE T mg_tanh_slope(T x, T y) { return mg_abs(x) > 3 ? 2 / (1 + mg_cosh(x + x)) : 1 - y * y; } \
     DEVICE T mg_xlogy(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log(y); } \
     DEVICE T mg_xlog1py(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log1p(y); }
 FLOATS(REAL)
-DEVICE float mg_abs(float x) { return fabsf(x); }
-DEVICE double mg_abs(double x) { return fabs(x); }
 DEVICE float mg_floor(float x) { return floorf(x); }
 DEVICE double mg_floor(double x) { return floor(x); }
 DEVICE float mg_ceil(float x) { return ceilf(x); }

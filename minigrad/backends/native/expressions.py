@@ -18,7 +18,7 @@ from llvmlite import ir
 from ...graph import Node
 from .division import RULES
 from .target import has_fma
-from .vector_math import FUNCTIONS, functions, lanes
+from .vector_math import FUNCTIONS, functions, lanes, slopes
 
 DTYPES = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32",
                     "float64"})
@@ -205,7 +205,12 @@ def _rounding(name: str) -> Callable[..., ir.Value]:
     return lambda b, x, unsigned: _intrinsic(b, f"llvm.{name}", x) if is_float(x) else x
 
 
+def _tanh_slope(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool) -> ir.Value:
+    return slopes.tanh_slope(*(lanes.Lanes(b, value, has_fma()) for value in (x, y))).value
+
+
 _SIMPLE: dict[str, Callable[..., ir.Value]] = {
+    "tanh_slope": _tanh_slope,
     "abs": _abs, "sign": _sign, "max": maximum, "min": minimum,
     **{f"is{what}": lambda b, x, unsigned, what=what: _classify(b, x, what) for what in ("nan", "inf", "finite")},
     **{name: _rounding(name) for name in ("floor", "ceil", "trunc", "rint")}}

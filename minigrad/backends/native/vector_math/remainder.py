@@ -20,23 +20,23 @@ _PLACES = 1280  # bits of 2/pi: the largest exponent of float64, the window, and
 
 def half_pi_remainder(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     """Return r, its correction and the integer n modulo 4 with x = n pi/2 + r + correction and |r| <= pi/4."""
-    name = f"mg.half_pi_remainder.{_suffix(x)}"
+    name = f"mg.half_pi_remainder.{suffix(x)}"
     integers = x.type_of(ir.IntType(x.width))
     result = ir.LiteralStructType([x.type, x.type, integers])
     function = x.builder.module.globals.get(name)
     if function is None:
-        function = _internal(x.builder.module, name, ir.FunctionType(result, [x.type]), "alwaysinline")
+        function = internal(x.builder.module, name, ir.FunctionType(result, [x.type]), "alwaysinline")
         _define(function, x.fused)
     found = x.builder.call(function, [x.value])
     r, low, n = (x.of(x.builder.extract_value(found, k)) for k in range(3))
     return r, low, n
 
 
-def _suffix(x: Lanes) -> str:
+def suffix(x: Lanes) -> str:
     return ("" if x.count is None else f"v{x.count}") + f"f{x.width}" + ("" if x.fused else ".split")
 
 
-def _internal(module: ir.Module, name: str, kind: ir.FunctionType, *attributes: str) -> ir.Function:
+def internal(module: ir.Module, name: str, kind: ir.FunctionType, *attributes: str) -> ir.Function:
     function = ir.Function(module, kind, name)
     function.linkage = "internal"
     for attribute in ("nounwind", *attributes):
@@ -61,7 +61,7 @@ def _define(function: ir.Function, fused: bool) -> None:
     far = Lanes(builder, is_far, fused)
     far = far & (size < float("inf"))
     near = _struct(builder, kind, [part.value for part in _near(x)])
-    some = far.value if x.count is None else _any(far)
+    some = far.value if x.count is None else any_lane(far)
     near_block = builder.block
     with builder.if_then(some, likely=False):
         call = builder.call(_far_lanes(builder.module, x), [x.value, near, far.value])
@@ -72,7 +72,7 @@ def _define(function: ir.Function, fused: bool) -> None:
     builder.ret(result)
 
 
-def _any(mask: Lanes) -> ir.Value:
+def any_lane(mask: Lanes) -> ir.Value:
     module = mask.builder.module
     name = f"llvm.vector.reduce.or.v{mask.count}i1"
     function = module.globals.get(name)
@@ -108,8 +108,8 @@ def _far_lanes(module: ir.Module, x: Lanes) -> ir.Function:
     """Return the function that replaces far lanes of the near case's result."""
     kind = ir.LiteralStructType([x.type, x.type, x.type_of(ir.IntType(x.width))])
     mask = x.type_of(ir.IntType(1))
-    name = f"mg.half_pi_remainder_far.{_suffix(x)}"
-    function = _internal(module, name, ir.FunctionType(kind, [x.type, kind, mask]), "noinline", "cold")
+    name = f"mg.half_pi_remainder_far.{suffix(x)}"
+    function = internal(module, name, ir.FunctionType(kind, [x.type, kind, mask]), "noinline", "cold")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     value, near, far = function.args
     value = builder.select(far, value, x.const(2.0 * _FAR[x.width]).value)  # for others the table has no bits
@@ -175,7 +175,7 @@ def _far_function(module: ir.Module) -> ir.Function:
     if function is not None:
         return function
     kind = ir.LiteralStructType([FLOATS[64], FLOATS[64], _I64])
-    function = _internal(module, name, ir.FunctionType(kind, [FLOATS[64]]), "noinline", "cold")
+    function = internal(module, name, ir.FunctionType(kind, [FLOATS[64]]), "noinline", "cold")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     x = Lanes(builder, function.args[0])
 

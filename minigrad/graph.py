@@ -250,15 +250,15 @@ def reachable(outputs: Iterable[Node], since: int = -1, end: Iterable[Node] = ()
     Nodes whose serial is below `since` are left out: they cannot depend on a node made later. So are those in `end`,
     and what only they depend on.
     """
-    end = set(end)
-    seen = {n for n in outputs if n.serial >= since} | end
-    stack = list(seen - end)
+    seen = set(end)
+    stack = [n for n in set(outputs) if n.serial >= since and n not in seen]
+    seen.update(stack)
     while stack:
         for n in stack.pop().inputs:
             if n.serial >= since and n not in seen:
                 seen.add(n)
                 stack.append(n)
-    return sorted(seen - end, key=lambda n: n.serial)
+    return sorted(seen.difference(end) if end else seen, key=lambda n: n.serial)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -104,7 +104,7 @@ def _functions() -> dict[str, Callable[..., ir.Value]]:
 
 
 def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value:
-    """Convert as NumPy does; a float that no integer stands for becomes the least one."""
+    """Convert as NumPy does on x86-64, where a float without an integer is the least one of 32 or 64 bits."""
     if old == new:
         return x
     count = x.type.count if isinstance(x.type, ir.VectorType) else 1
@@ -115,14 +115,7 @@ def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value
     if old.kind == "f" and new.kind == "f":
         return b.fpext(x, t) if new.itemsize > old.itemsize else b.fptrunc(x, t)
     if old.kind == "f":
-        # Through 64 bits, as C compilers do for the narrow ones, so that 300.0 as uint8 and -1.0 wrap around.
-        wide = vector_type(np.dtype(np.int64), count)
-        made = constant(wide, -2 ** 63)
-        for low, convert in ((-2.0 ** 63, b.fptosi), (2.0 ** 63, b.fptoui))[:1 + (new == np.uint64)]:
-            inside = b.and_(b.fcmp_ordered(">=", x, constant(x.type, low)),
-                            b.fcmp_ordered("<", x, constant(x.type, 2.0 ** 64 if low > 0 else 2.0 ** 63)))
-            made = b.select(inside, convert(b.select(inside, x, constant(x.type, 0)), wide), made)
-        return made if wide == t else b.trunc(made, t)
+        return _to_integer(b, x, new, count)
     if new.kind == "f":
         return (b.uitofp if old.kind in "bu" else b.sitofp)(x, t)
     if new.itemsize == old.itemsize and old.kind != "b":
@@ -130,6 +123,23 @@ def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value
     if old.kind != "b" and new.itemsize < old.itemsize:
         return b.trunc(x, t)
     return (b.zext if old.kind in "bu" else b.sext)(x, t)
+
+
+def _to_integer(b: ir.IRBuilder, x: ir.Value, new: np.dtype, count: int) -> ir.Value:
+    """Convert a float as NumPy's loops do: narrow integers are cut from 32 bits, unsigned ones made of two halves."""
+    bits = 64 if new.itemsize == 8 else 32
+    t, half, least = vector_type(np.dtype(f"i{bits // 8}"), count), 2.0 ** (bits - 1), -2 ** (bits - 1)
+
+    def signed(y: ir.Value) -> ir.Value:
+        low, high = constant(y.type, -half), constant(y.type, half)
+        inside = b.and_(b.fcmp_ordered(">=", y, low), b.fcmp_ordered("<", y, high))
+        return b.select(inside, b.fptosi(b.select(inside, y, constant(y.type, 0)), t), constant(t, least))
+
+    if new.kind == "u" and new.itemsize >= 4:
+        upper = b.fcmp_ordered(">=", x, constant(x.type, half))
+        made = signed(b.select(upper, b.fsub(x, constant(x.type, half)), x))
+        return b.select(upper, b.xor(made, constant(t, least)), made)
+    return signed(x) if 8 * new.itemsize == bits else b.trunc(signed(x), vector_type(new, count))
 
 
 def _intrinsic(b: ir.IRBuilder, name: str, x: ir.Value) -> ir.Value:

@@ -17,7 +17,7 @@ import optree
 
 from . import backends, passes, walk
 from .dims import Dim, Symbol, bind
-from .errors import BatchError, MinigradError, ShapeError, at_user_line
+from .errors import BatchError, IntegerRangeError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .passes.stage import Stage
 from .transforms.devices import namespace, on_device
@@ -87,6 +87,13 @@ class Entry:
                 raise ValueError(f"{self.graph.name}: the examples have fewer rows than a slice of them leaves out "
                                  f"({n} is {n.value(sizes)})")
         return sizes
+
+    @cached_property
+    def integers(self) -> tuple[tuple[int, np.dtype, str], ...]:
+        """The inputs that become narrower integers, as a Python int does beside an array: number, dtype, line."""
+        return tuple((self.graph.inputs.index(n.inputs[0]), n.dtype, n.where) for n in self.graph.nodes
+                     if n.prim.name == "cast" and n.inputs[0].prim.name == "input" and not n.ndim
+                     and n.dtype.kind in "iu" and n.inputs[0].dtype.kind in "iu")
 
     @cached_property
     def differences(self) -> tuple[Dim, ...]:
@@ -198,6 +205,10 @@ class Compiled:
         if found is None:
             found = self._find(args, kwargs, leaves, tree, key)
         entry, sizes = found
+        for i, dtype, where in entry.integers:
+            if type(leaves[i]) is int and not np.iinfo(dtype).min <= leaves[i] <= np.iinfo(dtype).max:
+                raise IntegerRangeError(f"{where}: {entry.graph.names[i]} is {leaves[i]}, out of bounds for {dtype}. "
+                                        "Cast the array beside it first, with astype(int).")
         if entry.backend == "cupy":
             return self._on_device(entry, sizes, leaves)
         arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)

@@ -16,6 +16,10 @@ class DtypeError(MinigradError, TypeError):
     """A dtype, or a Python type, that minigrad has no arrays of."""
 
 
+class IntegerRangeError(DtypeError, OverflowError):
+    """A Python int that the dtype beside it cannot hold."""
+
+
 class TraceError(MinigradError, TypeError):
     """Code that needs a number while it is traced, or a value that left its trace."""
 

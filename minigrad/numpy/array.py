@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import walk
 from ..dims import Dim, Shape, Size, format_shape, number, same, shown, unwrap
-from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..errors import DtypeError, IntegerRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node, dtype_of, full
 from ..ops.accumulators import accumulator
 from ..ops.constants import constant, size_scalar
@@ -347,7 +347,7 @@ def number_dtype(x: bool | int | float) -> np.dtype:
     """Return the dtype of a Python number: an int is int64, or uint64 where it is too large for that."""
     dtype = np.asarray(x).dtype
     if dtype.kind == "O":
-        raise DtypeError(at_user_line(f"the integer {x} is too large for any dtype: use a float"))
+        raise IntegerRangeError(at_user_line(f"the integer {x} is too large for any dtype: use a float"))
     return dtype
 
 

@@ -16,8 +16,6 @@ from .ufuncs import _enter, operands, refuse_where
 
 # -- bits --------------------------------------------------------------------------------------------------
 
-_enter(np.left_shift, bits.left_shift, "bitwise_left_shift")
-_enter(np.right_shift, bits.right_shift, "bitwise_right_shift")
 _enter(np.gcd, bits.gcd)
 _enter(np.lcm, bits.lcm)
 _enter(np.nextafter, bits.nextafter)
@@ -26,7 +24,7 @@ _enter(np.nextafter, bits.nextafter)
 
 def _bitwise_count(n: Array) -> Array:
     # Bits are added up in ever wider fields.
-    n = np.abs(n).astype(np.uint64)
+    n = np.abs(n).astype(f"u{n.dtype.itemsize}").astype(np.uint64)  # the least integer is its own absolute value
     one, two, four = (np.uint64(v) for v in (1, 2, 4))
     n = n - ((n >> one) & np.uint64(0x5555555555555555))
     n = (n & np.uint64(0x3333333333333333)) + ((n >> two) & np.uint64(0x3333333333333333))

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError, TraceError, at_user_line
+from ..errors import DtypeError, IntegerRangeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
+from ..ops import bits
 from ..ops import elementwise as ew
 from ..primitive import Primitive
 from .array import NAMES, TABLE, Array, as_array, broadcast_node, broadcast_shapes, implements
@@ -47,6 +48,14 @@ def _fits(x: Array, dtype: np.dtype) -> bool:
     return info.min <= x._node.params["value"] <= info.max
 
 
+def _wider(dtypes: tuple[np.dtype, ...], xs: list[Array]) -> tuple[np.dtype, ...]:
+    """Return dtypes in which integers of `dtypes` compare with any that a Python int may be."""
+    if any(d.kind not in "iu" for d in dtypes[:2]):
+        return dtypes
+    return tuple(x.dtype if x._weak or d == np.uint64 else np.dtype(np.int64)
+                 for d, x in zip(dtypes, xs, strict=False))
+
+
 def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: str = "same_kind") -> list[Node]:
     """Return the operands cast to the dtypes of the ufunc's loop: the one with results of `dtype`, where given."""
     # Of Python scalars alone, each is what an array of it would be.
@@ -56,10 +65,13 @@ def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: str =
     except (TypeError, OverflowError) as error:
         types = ", ".join(str(x._node.type) for x in xs)
         raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): {error}")) from None
+    if ufunc in _COMPARISONS and any(x._weak and x._node.prim.name != "full" for x in xs):
+        # A Python int that only a call knows: it may be out of the other's range.
+        dtypes = _wider(dtypes, xs)
     if not all(map(_fits, xs, dtypes)):
         if ufunc not in _COMPARISONS:
             types = ", ".join(str(x._node.params["value"]) if x._weak else str(x._node.type) for x in xs)
-            raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): the integer is out of bounds for "
+            raise IntegerRangeError(at_user_line(f"np.{ufunc.__name__}({types}): the integer is out of bounds for "
                                           f"{dtypes[0]}. Cast the array first, with astype(int)."))
         dtypes = (np.result_type(*(x.dtype for x in xs)),) * len(xs)
     return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)]
@@ -103,9 +115,21 @@ def _of(prim: Primitive) -> Callable[..., Node]:
     boolean = _BOOLEAN.get(prim.name)
 
     def make(*nodes: Node) -> Node:
+        if len({n.dtype for n in nodes}) > 1:
+            return _mixed(prim, *nodes)
         return (boolean if boolean and nodes[0].dtype == np.bool_ else prim)(*nodes)
 
     return make
+
+
+def _mixed(prim: Primitive, x: Node, y: Node) -> Node:
+    """Compare integers of which one has a sign and the other has 64 bits: as such, where the first is not negative."""
+    signed = x if x.dtype.kind == "i" else y
+    negative = ew.lt(signed, full(0, signed.shape, signed.dtype))
+    below = full(0, x.shape, np.dtype(np.int8)), full(1, x.shape, np.dtype(np.int8))
+    unsigned = np.dtype(np.uint64)
+    return ew.where(negative, prim(*(below if signed is x else below[::-1])),
+                    prim(ew.cast_to(x, unsigned), ew.cast_to(y, unsigned)))
 
 
 def _truth(prim: Primitive) -> Callable[..., Node]:
@@ -188,6 +212,8 @@ _enter(np.deg2rad, lambda x: x * (math.pi / 180))
 _enter(np.rad2deg, lambda x: x * (180 / math.pi))
 _enter(np.radians, lambda x: x * (math.pi / 180))
 _enter(np.degrees, lambda x: x * (180 / math.pi))
+_enter(np.left_shift, bits.left_shift, "bitwise_left_shift")
+_enter(np.right_shift, bits.right_shift, "bitwise_right_shift")
 _enter(np.logaddexp2, lambda x, y: ew.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2))
 _enter(np.copysign, _copysign)
 _enter(np.heaviside, _heaviside)
@@ -205,7 +231,7 @@ def _operators() -> None:
     """Give `Array` Python's operators, each of which is the ufunc that NumPy gives it."""
     binary = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power,
               "floordiv": np.floor_divide, "mod": np.remainder, "and": np.bitwise_and, "or": np.bitwise_or,
-              "xor": np.bitwise_xor}
+              "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift}
     compare = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
                "ge": np.greater_equal}
     unary = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
@@ -230,6 +256,9 @@ def _operators() -> None:
         setattr(Array, f"__{name}__", wrap(ufunc))
     for name, ufunc in unary.items():
         setattr(Array, f"__{name}__", wrap(ufunc))
+    power = Array.__pow__
+    Array.__pow__ = lambda self, other: (  # NumPy's fast way for `** 2`, which of bools is int8
+        TABLE[np.square](self) if type(other) is int and other == 2 and self.dtype == np.bool_ else power(self, other))
     Array.__hash__ = object.__hash__
     Array.__matmul__ = lambda self, other: NAMES["matmul"](self, other)
     Array.__rmatmul__ = lambda self, other: NAMES["matmul"](other, self)

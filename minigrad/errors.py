@@ -69,7 +69,12 @@ _LIBRARIES = ("minigrad.", "numpy.", "optree.", "functools", "contextlib", "scip
 _internal: dict[object, bool] = {}  # code object -> is it library code?
 
 
-def _is_internal(frame: FrameType) -> bool:
+def is_library(module: str) -> bool:
+    """Tell whether a module is minigrad's or of a library that minigrad runs on."""
+    return (module + ".").startswith(_LIBRARIES)
+
+
+def is_internal(frame: FrameType) -> bool:
     """Tell whether `frame` runs library code rather than the user's.
 
     A module inside minigrad that plays the user (the digits model of `compare`) says so with
@@ -78,22 +83,27 @@ def _is_internal(frame: FrameType) -> bool:
     code = frame.f_code
     known = _internal.get(code)
     if known is None:
-        name = frame.f_globals.get("__name__") or ""
-        known = (name + ".").startswith(_LIBRARIES) or code.co_filename.startswith("<__array_function__")
+        known = is_library(frame.f_globals.get("__name__") or "") or code.co_filename.startswith("<__array_function__")
         known = known and not frame.f_globals.get("__user_code__", False)
         known = known or code.co_qualname.startswith("__create_fn__.")  # what a dataclass writes for its user
         _internal[code] = known
     return known
 
 
-def user_location() -> tuple[str, int] | None:
-    """Return the ``(file, line)`` of the innermost frame outside minigrad and NumPy."""
+def user_frame() -> FrameType | None:
+    """Return the innermost frame outside minigrad and NumPy."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") != "minigrad.cli":  # whose caller is no one's code
-        if not _is_internal(frame):
-            return frame.f_code.co_filename, frame.f_lineno
+        if not is_internal(frame):
+            return frame
         frame = frame.f_back
     return None
+
+
+def user_location() -> tuple[str, int] | None:
+    """Return the ``(file, line)`` of the innermost frame outside minigrad and NumPy."""
+    frame = user_frame()
+    return None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def printable(text: str) -> str:

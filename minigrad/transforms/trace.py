@@ -28,6 +28,7 @@ from ..ops import checks
 from ..ops import index as indexing
 from ..ops.control import placeholder
 from .devices import is_on_device, namespace, own_on_device
+from .draws import states, warn_of_draws
 from .picklable import picklable
 
 
@@ -98,6 +99,9 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
     raise DtypeError(at_user_line(
         f"argument {name()} is a {type(x).__name__}, which is no array. Pytrees of arrays and numbers can be traced; "
         "bind anything else first, with functools.partial or a lambda."
+        + (" Of a matrix of SciPy, pass mg.Sparse.from_scipy(A), the same for all examples; matrices that differ from "
+           "example to example are made within the function, as mg.Sparse(data, row, col, shape)."
+           if hasattr(x, "tocoo") else "")
         + (" A dataclass becomes a pytree by mg.register_dataclass." if dataclasses.is_dataclass(x) else "")))
 
 
@@ -188,11 +192,13 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
     since = moment()
     staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types], since=since)
     arrays = [Array(n, weak=w) for n, w in zip(staged.inputs, weak, strict=True)]
+    before = [] if tracing() else states(f)
     with _inside() as nodes:
         traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
         staged.result = f(*traced_args, **traced_kwargs)
         outputs, staged.out_tree = flatten_result(f, staged.result)
         staged.outputs = _checked(staged, outputs, nodes)
+    warn_of_draws(f, before)
     return staged
 
 

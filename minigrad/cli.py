@@ -42,6 +42,8 @@ Without FILE:FUNC, the loss is that of a small network on scikit-learn's handwri
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     args = _parser().parse_args(argv)
+    if args.traceback:
+        mg.full_tracebacks()
     for stream in (sys.stdout, sys.stderr):
         _spell(stream)
     try:

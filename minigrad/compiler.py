@@ -20,6 +20,7 @@ from .dims import Dim, Symbol, bind
 from .errors import BatchError, IntegerRangeError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .passes.stage import Stage
+from .tracebacks import for_user
 from .transforms.devices import namespace, on_device
 from .transforms.picklable import Remembered
 from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, trace_symbolic, tracing
@@ -197,29 +198,32 @@ class Compiled:
         return getattr(self._last().program, "llvm", "")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if tracing():
-            return self._f(*args, **kwargs)
-        leaves, tree = optree.tree_flatten((args, kwargs))
-        key = (tree, *[(x.shape, x.dtype) if type(x) is np.ndarray else _kind(x) for x in leaves])
-        found = self._bound.get(key)
-        if found is None:
-            found = self._find(args, kwargs, leaves, tree, key)
-        entry, sizes = found
-        for i, dtype, where in entry.integers:
-            if type(leaves[i]) is int and not np.iinfo(dtype).min <= leaves[i] <= np.iinfo(dtype).max:
-                raise IntegerRangeError(f"{where}: {entry.graph.names[i]} is {leaves[i]}, out of bounds for {dtype}. "
-                                        "Cast the array beside it first, with astype(int).")
-        if entry.backend == "cupy":
-            return self._on_device(entry, sizes, leaves)
-        arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
-                  for x, n in zip(leaves, entry.graph.inputs, strict=True)]
-        if walk.debugging():
-            values = own(walk.evaluate(entry.graph, arrays, sizes), arrays)
-        else:
-            values = entry.program(arrays, sizes)
-        for i in entry.points:  # as where the function runs on its own: NumPy's scalars, or Python's
-            values[i] = values[i].item() if i in entry.scalars else values[i][()]
-        return optree.tree_unflatten(entry.graph.out_tree, values)
+        try:
+            if tracing():
+                return self._f(*args, **kwargs)
+            leaves, tree = optree.tree_flatten((args, kwargs))
+            key = (tree, *[(x.shape, x.dtype) if type(x) is np.ndarray else _kind(x) for x in leaves])
+            found = self._bound.get(key)
+            if found is None:
+                found = self._find(args, kwargs, leaves, tree, key)
+            entry, sizes = found
+            for i, dtype, where in entry.integers:
+                if type(leaves[i]) is int and not np.iinfo(dtype).min <= leaves[i] <= np.iinfo(dtype).max:
+                    raise IntegerRangeError(f"{where}: {entry.graph.names[i]} is {leaves[i]}, out of bounds for {dtype}. "
+                                            "Cast the array beside it first, with astype(int).")
+            if entry.backend == "cupy":
+                return self._on_device(entry, sizes, leaves)
+            arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
+                      for x, n in zip(leaves, entry.graph.inputs, strict=True)]
+            if walk.debugging():
+                values = own(walk.evaluate(entry.graph, arrays, sizes), arrays)
+            else:
+                values = entry.program(arrays, sizes)
+            for i in entry.points:  # as where the function runs on its own: NumPy's scalars, or Python's
+                values[i] = values[i].item() if i in entry.scalars else values[i][()]
+            return optree.tree_unflatten(entry.graph.out_tree, values)
+        except Exception as error:
+            raise for_user(error)  # noqa: B904
 
     def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[Any]) -> Any:
         """Run on the GPU: the results stay there, numbers too, so that nothing waits."""

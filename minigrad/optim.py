@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optree
 
-from .errors import ShapeError
+from .errors import DtypeError, ShapeError, at_user_line
 from .transforms.picklable import picklable
 
 Tree = Any
@@ -35,9 +35,18 @@ class Optimizer(NamedTuple):
     update: Callable[[Tree, Any, Tree], tuple[Tree, Any]]
 
 
+def _check_rate(name: str, rate: Any) -> None:
+    if callable(rate):
+        raise DtypeError(at_user_line(
+            f"{name}: the rate must be a number, and {getattr(rate, '__name__', type(rate).__name__)} is a function. "
+            f"For a schedule, make the optimizer anew in each step, {name}(schedule(step)): its state does not hold "
+            "the rate"))
+
+
 @picklable
 def sgd(rate: float) -> Optimizer:
     """Gradient descent: ``params - rate * gradient``."""
+    _check_rate("sgd", rate)
 
     def update(gradient: Tree, state: tuple, params: Tree) -> tuple[Tree, tuple]:
         return optree.tree_map(lambda p, g: p - rate * g, params, gradient), state
@@ -48,6 +57,7 @@ def sgd(rate: float) -> Optimizer:
 @picklable
 def momentum(rate: float, beta: float = 0.9) -> Optimizer:
     """Heavy-ball momentum: ``v = beta v + gradient; params - rate v`` (Polyak, 1964)."""
+    _check_rate("momentum", rate)
 
     def update(gradient: Tree, velocity: Tree, params: Tree) -> tuple[Tree, Tree]:
         velocity = optree.tree_map(lambda v, g: beta * v + g, velocity, gradient)
@@ -59,6 +69,7 @@ def momentum(rate: float, beta: float = 0.9) -> Optimizer:
 @picklable
 def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Adam with bias correction (Kingma and Ba, 2015)."""
+    _check_rate("adam", rate)
 
     def init(params: Tree) -> tuple[int, Tree, Tree]:
         return 0, optree.tree_map(np.zeros_like, params), optree.tree_map(np.zeros_like, params)

@@ -16,11 +16,13 @@ from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
 from ..ops.elementwise import cast_to
+from ..tracebacks import boundary
 from .trace import Staged, closed, finish, flatten_arguments, function_name, is_weak, stage, tracing
 
 _INDEX = np.dtype(np.int64)
 
 
+@boundary
 def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
     """Return ``true_fun(*operands)`` where `pred` holds, else ``false_fun(*operands)``.
 
@@ -39,6 +41,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     ShapeError
         If `pred` is not one value, or the results differ in structure or type.
     """
+    _functions("cond", "mg.cond(condition, f, g, x)", true_fun, false_fun)
     test = as_array(pred)
     if test.ndim:
         raise ShapeError(at_user_line(f"cond: the condition must be one value, got {test._node.type}. For a choice per "
@@ -48,6 +51,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     return switch((test if test.dtype == np.bool_ else test != 0).astype(_INDEX), [false_fun, true_fun], *operands)
 
 
+@boundary
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """Return ``branches[index](*operands)``, the index limited to the range of the branches.
 
@@ -63,6 +67,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     number = as_array(index)
     if not branches:
         raise TraceError(at_user_line("switch: no branches"))
+    _functions("switch", "mg.switch(index, [f, g], x)", *branches)
     if number.ndim or number.dtype.kind not in "iu":
         raise ShapeError(at_user_line(f"switch: the index must be one integer, got {number._node.type}"))
     if not isinstance(index, Array):
@@ -77,6 +82,16 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     node = branching.switch(chosen, *inputs, *free, graphs=tuple(bodies), rows=(False,) * (len(inputs) + len(free)),
                         sums=(False,) * len(bodies[0].outputs))
     return finish([chosen, *inputs], [number.astype(_INDEX), *leaves], parts(node), staged[0].out_tree)
+
+
+def _functions(name: str, form: str, *branches: Any) -> None:
+    """Raise `TraceError` where a value stands in the place of a branch."""
+    for k, f in enumerate(branches):
+        if not callable(f):
+            kind = f"a traced value ({f._node.type})" if isinstance(f, Array) else f"a value ({type(f).__name__})"
+            raise TraceError(at_user_line(
+                f"{name}: branch {k} is {kind}, where a function of the operands is needed: {form}. Between values "
+                "chooses np.where(condition, a, b)."))
 
 
 def _same_result(name: str, a: Staged, b: Staged) -> None:
@@ -103,6 +118,7 @@ def _together(staged: Sequence[Staged]) -> tuple[list[Graph], list[Node]]:
     return graphs, free
 
 
+@boundary
 def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any) -> Any:
     """Run ``state = body(state)`` from `init` as long as ``test(state)`` holds.
 
@@ -185,6 +201,7 @@ def _cast(leaves: Sequence[Any], types: Sequence[ArrayType]) -> list[Any]:
     return [as_array(x).astype(t.dtype) if tracing() and is_weak(x) else x for x, t in zip(leaves, types, strict=False)]
 
 
+@boundary
 def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None,
          reverse: bool = False) -> tuple[Any, Any]:
     """Carry a value along an axis: ``carry, y = f(carry, x)`` for each slice `x` of `xs`.
@@ -239,6 +256,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     return finish(inputs, [*_cast(leaves, carry), *leaves[n_carry:]], parts(node), out_tree)
 
 
+@boundary
 def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
     """Run ``state = body(i, state)`` for i from `lower` to `upper`.
 

@@ -19,6 +19,7 @@ from ..ops import checks
 from ..ops.constants import constant
 from ..ops.control import placeholder
 from ..ops.layout import reshape, transpose
+from ..tracebacks import boundary
 from .picklable import picklable
 from .trace import Staged, finish, function_name, leaf_type, stage
 
@@ -89,9 +90,11 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = 
 def _split_aux(staged: Staged, has_aux: bool) -> tuple[Node, list[Node], Any]:
     if not has_aux:
         if len(staged.outputs) != 1:
+            pair = isinstance(staged.result, tuple) and len(staged.result) == 2
             raise GradError(at_user_line(
                 f"grad of {function_name(staged.f)}: it returns {len(staged.outputs)} values, and a gradient needs one "
-                "number. Return (loss, aux) and say has_aux=True, or use mg.vjp."))
+                f"number. {'Say has_aux=True for (loss, aux)' if pair else 'Return (loss, aux) and say has_aux=True'}, "
+                "or use mg.vjp."))
         return staged.outputs[0], [], None
     if not isinstance(staged.result, tuple) or len(staged.result) != 2:
         raise GradError(at_user_line(f"grad of {function_name(staged.f)} with has_aux: it must return (loss, aux)"))
@@ -151,6 +154,7 @@ def _like(name: str, value: Any, tree: Any, nodes: Sequence[Node]) -> list[Any]:
     return out
 
 
+@boundary
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """Return ``f(*primals)`` and its directional derivative along `tangents` (forward mode).
 
@@ -180,6 +184,7 @@ def _all_floating(staged: Staged, what: str) -> None:
     select(staged, range(len(staged.args)), what)
 
 
+@boundary
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """Return ``f(*primals)`` and the function that pulls cotangents back to the arguments (reverse mode).
 
@@ -293,6 +298,7 @@ def hessian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     return jacobian(grad(f, argnums), argnums)
 
 
+@boundary
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """Return the product of the Hessian of a scalar function with a direction, by forward over reverse mode.
 

@@ -61,8 +61,11 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
     if isinstance(in_axes, tuple) and len(in_axes) != len(args):
+        more = f" and {len(kwargs)} by keyword ({', '.join(kwargs)})" if kwargs else ""
         raise BatchError(at_user_line(
-            f"{name}: in_axes has {len(in_axes)} entries, but there are {len(args)} positional arguments"))
+            f"{name}: in_axes has {len(in_axes)} entries, but there are {len(args)} positional arguments{more}"
+            + (". It is about positional arguments: pass those that it names by position. What is passed by keyword is "
+               "mapped along axis 0" if kwargs else "")))
     axes = prefix(in_axes, optree.tree_structure(args), f"in_axes of {name}")
     axes += [0] * (len(types) - len(axes))
     out: list[int | None] = []

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..errors import MinigradError, at_user_line
+from ..tracebacks import for_user
 
 
 def picklable(maker: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,7 +44,10 @@ class Made:
         self._made_by = maker, args, kwargs, part
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
+        try:
+            return self._function(*args, **kwargs)
+        except Exception as error:
+            raise for_user(error)  # noqa: B904
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)

@@ -124,9 +124,11 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, ov
                     "not one number. Sum or average it within the example, or say mean_loss(f, over=axis)"))
             if not isinstance(losses, Array) or losses.ndim != 1 or losses.dtype.kind != "f":
                 got = losses._node.type if isinstance(losses, Array) else f"a {type(losses).__name__}"
+                pair = not has_aux and isinstance(losses, tuple) and len(losses) == 2
                 raise BatchError(at_user_line(
                     f"mean_loss({function_name(f)}): the loss of one example must be one floating number; over the "
-                    f"batch it came out as {got}. Sum or average it within the example."))
+                    f"batch it came out as {got}. "
+                    + ("Say has_aux=True for (loss, aux)." if pair else "Sum or average it within the example.")))
             with made_by("mean_loss"):
                 node = mean(losses._node, axes=(0,))
                 better = split_mean(node)

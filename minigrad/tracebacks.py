@@ -1,0 +1,74 @@
+"""Tracebacks for users: their own frames, and one of minigrad's.
+
+Functions that users call filter the errors that leave them. ``MINIGRAD_TRACEBACK=full`` in the environment, or
+`full_tracebacks`, keeps everything.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from .errors import MinigradError, is_internal
+
+_OURS = (AssertionError, AttributeError, KeyError, NameError, RecursionError, TypeError)  # a fault of minigrad's
+_full = os.environ.get("MINIGRAD_TRACEBACK", "") == "full"
+
+
+def full_tracebacks(on: bool = True) -> None:
+    """Show every frame in tracebacks, or only those of the user's code and one of minigrad's.
+
+    ``MINIGRAD_TRACEBACK=full`` in the environment does so from the start.
+
+    Parameters
+    ----------
+    on : bool
+    """
+    global _full
+    _full = bool(on)
+
+
+def for_user(error: Exception) -> Exception:
+    """Return an error as the user is to see it: without the frames of libraries.
+
+    An error of minigrad that NumPy has turned into a ValueError of its own comes back. What minigrad did not raise on
+    purpose keeps all frames: it is a fault to report.
+    """
+    cause = error.__cause__
+    if type(error) is ValueError and isinstance(cause, MinigradError):
+        cause.__suppress_context__ = True
+        error = cause.with_traceback(error.__traceback__)
+    steps = [] if _full else list(_steps(error.__traceback__))
+    if not steps or (isinstance(error, _OURS) and not isinstance(error, MinigradError) and _is_ours(steps[-1])):
+        return error
+    kept = None
+    for step in reversed(steps):
+        if not is_internal(step.tb_frame):
+            kept = TracebackType(kept, step.tb_frame, step.tb_lasti, step.tb_lineno)
+    return error.with_traceback(kept)
+
+
+def _steps(tb: TracebackType | None) -> Any:
+    while tb is not None:
+        yield tb
+        tb = tb.tb_next
+
+
+def _is_ours(step: TracebackType) -> bool:
+    return is_internal(step.tb_frame) and step.tb_frame.f_globals.get("__name__", "").startswith("minigrad")
+
+
+def boundary(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Filter the errors that leave a function which users call."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            raise for_user(error)  # noqa: B904
+
+    return call

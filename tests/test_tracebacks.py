@@ -1,0 +1,99 @@
+"""Tracebacks hold the user's frames and one of minigrad's, unless the switch is on."""
+
+import os
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import tracebacks
+
+X = np.ones(3)
+
+
+def helper(x):
+    return x.reshape(2, 2)
+
+
+def loss(x):
+    return np.sum(helper(x))
+
+
+def wrong_element(x):
+    out = np.zeros(3)
+    out[0] = x[0]
+    return out
+
+
+def failing(x):
+    raise KeyError("mine")
+
+
+CALLS = {
+    "grad": lambda f: mg.grad(f)(X), "value_and_grad": lambda f: mg.value_and_grad(f)(X),
+    "compile": lambda f: mg.compile(f)(X),
+    "vmap": lambda f: mg.vmap(f)(X[None]), "mean_loss": lambda f: mg.mean_loss(f)(X[None]),
+    "nested": lambda f: mg.compile(mg.grad(mg.mean_loss(mg.checkpoint(f))))(X[None]), "trace": lambda f: mg.trace(f)(X),
+    "jvp": lambda f: mg.jvp(f, (X,), (X,)), "vjp": lambda f: mg.vjp(f, X), "hvp": lambda f: mg.hvp(f, (X,), (X,)),
+    "hessian": lambda f: mg.hessian(f)(X), "microbatch": lambda f: mg.microbatch(mg.mean_loss(f), 1)(X[None]),
+    "scan": lambda f: mg.compile(lambda x: mg.scan(lambda c, _: (f(c), None), x, length=2))(X),
+    "cond": lambda f: mg.compile(lambda x: mg.cond(x[0] > 0, f, f, x))(X)}
+
+
+def names(error):
+    return [(step.f_globals["__name__"], step.f_code.co_name) for step, _ in traceback.walk_tb(error.__traceback__)]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("f", "kind"), [(loss, mg.ShapeError), (failing, KeyError)])
+def test_a_traceback_has_the_users_frames_and_one_of_ours(call, f, kind):
+    with pytest.raises(kind) as caught:
+        CALLS[call](f)
+    found = names(caught.value)
+    assert [n for m, n in found if m == __name__ and n in ("loss", "helper", "failing")] == (
+        ["loss", "helper"] if f is loss else ["failing"])
+    assert len([m for m, _ in found if m.startswith("minigrad")]) == 1
+    assert {m.split(".")[0] for m, _ in found} == {"minigrad", "tests"}
+
+
+def test_the_switch_shows_everything():
+    mg.full_tracebacks()
+    try:
+        with pytest.raises(mg.ShapeError) as caught:
+            mg.grad(loss)(X)
+    finally:
+        mg.full_tracebacks(False)
+    assert len([m for m, _ in names(caught.value) if m.startswith("minigrad")]) > 3
+
+
+def test_the_environment_is_the_same_switch():
+    code = "import numpy as np, minigrad as mg\nmg.grad(lambda x: x.reshape(2, 2))(np.ones(3))"
+    lines = {}
+    for value in ("", "full"):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={
+            **os.environ, "MINIGRAD_TRACEBACK": value, "PYTHONPATH": str(Path(mg.__file__).parents[1])})
+        lines[value] = [line for line in done.stderr.splitlines() if line.startswith("  File")]
+    assert len(lines[""]) == 3
+    assert len(lines["full"]) > 6
+
+
+def test_an_error_that_numpy_turns_into_its_own_comes_back():
+    with pytest.raises(mg.TraceError, match="out\\[0\\] = x\\[0\\]") as caught:
+        mg.compile(wrong_element)(X)
+    assert "setting an array element" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_fault_of_ours_keeps_its_frames(monkeypatch):
+    monkeypatch.setattr("minigrad.transforms.grad.stage", eval("lambda *a: [].nothing", {"__name__": "minigrad.fault"}))
+    with pytest.raises(AttributeError) as caught:
+        mg.grad(loss)(X)
+    assert ("minigrad.fault", "<lambda>") in names(caught.value)
+
+
+def test_errors_outside_any_traceback_are_kept():
+    error = ValueError("no traceback")
+    assert tracebacks.for_user(error) is error

@@ -13,6 +13,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from . import size_asked
 from .errors import ShapeError, at_user_line, user_location
 
 _uid = itertools.count()
@@ -289,10 +290,10 @@ class Watch(threading.local):
         """Return the number that `dim` has in this example, and note that it was needed."""
         hint = dim.hint
         if hint is None:
-            raise ShapeError(at_user_line(
-                f"the code needs the number behind the symbolic size {dim}, which is known only when the program is "
-                "called. Write np.mean for a sum over a count, x.shape[0] for len(x) in arithmetic, and leave range(), "
-                "int() and `if` to axes of fixed size."))
+            said, instead = size_asked.instead()
+            said = f"`{said}`" if said else "the code"
+            raise ShapeError(at_user_line(f"{said} needs the number behind the symbolic size {dim}, which is known "
+                                          f"only when the program is called. {instead}"))
         if self.insisted is not None:
             for s in dim.symbols:
                 self.insisted.setdefault(s, user_location())

@@ -1,0 +1,54 @@
+"""What asked for the number behind a symbolic size, and what to write instead."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import math
+
+import numpy as np
+
+from . import expression
+
+# Functions of minigrad.numpy for any size.
+_SHAPED = ("ones", "zeros", "empty", "full", "eye", "identity", "tri", "arange")
+_OTHERWISE = ("Arithmetic on x.shape[0], np.mean in place of a sum over a count, and functions along the axis such as "
+              "np.sum(x, axis=0) need no number.")
+_NUMBER = "Functions of NumPy take the size as it is, as in np.sqrt(n), np.maximum(n, 1) or x * n."
+
+
+def instead() -> tuple[str, str]:
+    """Return the source of the expression that asked ("" where it is not known), and what to write instead."""
+    frame, path = expression.running()
+    match path:
+        case [ast.Call() as node, *_]:
+            function = expression.calls(frame, path)
+            return expression.text(node), _for_call(function)
+        case [ast.Subscript(slice=ast.Slice()) as node, *_]:
+            return expression.text(node), ("The first n rows of another array are minigrad.numpy.take(rows, "
+                                           "minigrad.numpy.arange(n), axis=0).")
+        case [ast.BinOp() as node, *_]:
+            return expression.text(node), f"Sizes add and multiply. {_NUMBER}"
+        case [ast.Compare() | ast.BoolOp() | ast.UnaryOp() as node, *_]:
+            return expression.text(node), ("np.where(np.greater(n, 1), a, b) chooses by a size, and so do np.less and "
+                                           "np.equal.")
+        case [node, *_] if isinstance(node, ast.expr):
+            return expression.text(node), _OTHERWISE
+    return "", _OTHERWISE
+
+
+def _for_call(function: object) -> str:
+    name = getattr(function, "__name__", "")
+    if name in _SHAPED and getattr(np, name, None) is function:
+        like = f"; np.{name}_like(x) has the shape of x" if hasattr(np, f"{name}_like") else ""
+        arguments = "n, v" if name == "full" else "n"
+        return f"minigrad.numpy.{name}({arguments}) takes a size that differs from example to example{like}."
+    if function is builtins.len:
+        return "x.shape[0] is the length, for arithmetic and for minigrad.numpy.ones and its like."
+    if function is builtins.range:
+        return f"A loop over rows is a function along the axis. {_OTHERWISE}"
+    if function in (builtins.max, builtins.min, builtins.float, builtins.int) or getattr(math, name, 0) is function:
+        return _NUMBER
+    if function is not None and getattr(np, name, None) is function:
+        return "minigrad.numpy has arrays of such a size: arange(n), ones(n), zeros(n), full(n, v), eye(n) and tri(n)."
+    return _OTHERWISE

@@ -209,8 +209,8 @@ class Compiled:
             entry, sizes = found
             for i, dtype, where in entry.integers:
                 if type(leaves[i]) is int and not np.iinfo(dtype).min <= leaves[i] <= np.iinfo(dtype).max:
-                    raise IntegerRangeError(f"{where}: {entry.graph.names[i]} is {leaves[i]}, out of bounds for {dtype}. "
-                                            "Cast the array beside it first, with astype(int).")
+                    raise IntegerRangeError(f"{where}: {entry.graph.names[i]} is {leaves[i]}, out of bounds for "
+                                            f"{dtype}. Cast the array beside it first, with astype(int).")
             if entry.backend == "cupy":
                 return self._on_device(entry, sizes, leaves)
             arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)

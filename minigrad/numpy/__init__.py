@@ -36,6 +36,7 @@ from .array import NAMES, NAMESPACE, Array
 
 array = NAMES["array"]  # np.array is a function: the submodule of that name is reached by import alone
 NAMESPACE.append(sys.modules[__name__])
+r_, c_ = arranging.Brackets(_numpy.r_, False), arranging.Brackets(_numpy.c_, True)
 concat, permute_dims = NAMES["concatenate"], NAMES["transpose"]
 __array_api_version__ = "2024.12"
 __array_namespace_info__ = _numpy.__array_namespace_info__

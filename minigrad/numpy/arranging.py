@@ -240,6 +240,25 @@ def _known_indices(name: str, function: Any) -> None:
     implements(function, name=name)(indices)
 
 
+class Brackets:
+    """``r_`` and ``c_``: what is in the brackets, laid end to end as rows or side by side as columns."""
+
+    def __init__(self, numpys: Any, columns: bool):
+        self._numpys, self._columns = numpys, columns
+
+    def __getitem__(self, key: Any) -> Any:
+        items = key if isinstance(key, tuple) else (key,)
+        if not _any_traced(items):
+            return self._numpys[key]
+        if any(isinstance(x, str) for x in items):
+            raise TraceError(at_user_line("np.r_ and np.c_ of traced values with a string: write np.concatenate with "
+                                          "axis="))
+        parts = [np.atleast_1d(self._numpys[x] if isinstance(x, slice) else as_array(x)) for x in items]
+        if not self._columns:
+            return concatenate(parts, 0)
+        return concatenate([x[:, None] if x.ndim == 1 else x for x in map(as_array, parts)], -1)
+
+
 _known_indices("tril_indices_from", np.tril_indices_from)
 _known_indices("triu_indices_from", np.triu_indices_from)
 
@@ -286,7 +305,7 @@ def select(condlist, choicelist, default=0):
 
 def _same_dtype_weakly(values: list[Any]) -> list[Array]:
     xs = [as_array(v) for v in values]
-    dtype = np.result_type(*xs) if any(isinstance(v, Array) for v in values) else np.result_type(*values)
+    dtype = np.result_type(*xs) if _any_traced(values) else np.result_type(*values)
     return [x.astype(dtype) for x in xs]
 
 
@@ -307,7 +326,7 @@ def choose(a, choices, out=None, mode="raise"):
 def piecewise(x, condlist, funclist, *args, **kw):
     """Each element through the function of the last condition that holds for it; all functions see all of `x`."""
     x = as_array(x)
-    one = not isinstance(condlist, (list, tuple)) or (condlist and np.ndim(condlist[0]) == 0 and x.ndim)
+    one = not isinstance(condlist, (list, tuple)) or (condlist and as_array(condlist[0]).ndim == 0 and x.ndim)
     conditions = [as_array(c) for c in ([condlist] if one else condlist)]
     functions = list(funclist)
     if len(functions) == len(conditions) + 1:

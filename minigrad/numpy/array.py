@@ -13,6 +13,7 @@ import inspect
 import operator
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..ops.constants import constant, size_scalar
 from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
 from ..ops.spread import expand_to
+from . import asked
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy's function -> ours
 NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
@@ -36,15 +38,20 @@ _NAMESPACES = {"numpy.linalg": LINALG, "numpy.fft": FFT}
 _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a trace
 
 
-def _not_a_number(what: str, instead: str, convert: Callable[..., Any] | None = None) -> Callable[..., Any]:
+def _not_a_number(what: str, instead: str, convert: Callable[..., Any] | None = None,
+                  ask: Callable[[], asked.Answer | None] = lambda: None) -> Callable[..., Any]:
+    """Return a method that needs a number: where there is none, `ask` says who wanted it and what to write."""
+
     def method(self: Array, *args: Any, **kwargs: Any) -> Any:
         if convert is not None and (known := _known(self._node)) is not None:
             return convert(known, *args, **kwargs)
         if (name := _library_caller()) is not None:
             raise refusal(name)
+        answer = ask()
+        said, better = (f"`{answer[0]}`: ", answer[1]) if answer else ("", instead)
         raise TraceError(at_user_line(
-            f"{what} of a traced value ({self._node.type}, from {self._node.where}): its number is known only when "
-            f"the program runs. {instead}"))
+            f"{said}{what} of a traced value ({self._node.type}, from {self._node.where}): its number is known only "
+            f"when the program runs. {better}"))
 
     return method
 
@@ -56,7 +63,8 @@ def _library_caller() -> str | None:
                                                                                             "minigrad.numpy")):
         if not module.startswith("minigrad"):
             first = frame.f_code.co_qualname.split(".")[0]
-            name = f"{'numpy' if hasattr(np, first) else module.split('._')[0]}.{first}"
+            inner = module.split("._")[0]
+            name = "numpy." + first if hasattr(np, first) else inner if first[0] == "_" else f"{inner}.{first}"
         frame = frame.f_back
     return name and _short(name)
 
@@ -173,19 +181,28 @@ class Array:
     # -- what it cannot be -----------------------------------------------------------------------------
 
     __bool__ = _not_a_number("the truth", "For `if` use np.where(condition, a, b), or mg.cond where the other branch "
-                             "must not run; for `assert`, check the inputs before tracing.", bool)
+                             "must not run; for `assert`, check the inputs before tracing.", bool, asked.truth)
     __float__ = _not_a_number("float()", "Keep the value as an array: arithmetic and np functions take it as it is.",
-                              float)
-    __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).", int)
+                              float, asked.number)
+    __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).", int, asked.number)
     __index__ = _not_a_number("the index number", "To index an array with it write x[i]; a size, a range or an axis "
-                              "must be an ordinary int.", operator.index)
+                              "must be an ordinary int.", operator.index, asked.index)
     __complex__ = _not_a_number("complex()", "minigrad has no complex arrays.")
     __array__ = _not_a_number("np.asarray()", "Use np functions on it directly. np.stack([a, b]) makes one array of "
-                              "several; np.take(table, i, axis=0) indexes an ndarray with it. What else must be an "
-                              "ndarray must come from outside the traced function.",
-                              np.asarray)
+                              "several; minigrad.numpy.take(table, i, axis=0) indexes an ndarray with it. What "
+                              "else must be an ndarray must come from outside the traced function.", np.asarray,
+                              asked.array)
     item = _not_a_number("item()", "Keep it as an array.", np.ndarray.item)
     tolist = _not_a_number("tolist()", "Keep it as an array.", np.ndarray.tolist)
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return repr(self)
+        if (known := _known(self._node)) is not None:
+            return format(known[()], spec)
+        raise TraceError(at_user_line(
+            f"a traced value ({self._node.type}, from {self._node.where}) in the format {spec!r}: its number is known "
+            f"only when the program runs. {asked.formatted()}"))
 
     def __setitem__(self, *args: Any) -> None:
         raise TraceError(at_user_line(
@@ -255,16 +272,32 @@ def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
     else:
         module = "numpy" if getattr(np, name, None) is func else (getattr(func, "__module__",
                                                                           None) or "").split("._")[0]
-    raise refusal(_short(f"{module}.{name}" if module else name))
+    raise refusal(_library_caller() or _short(f"{module}.{name}" if module else name))
 
 
 def refusal(name: str) -> TraceError:
     """Return the error of a function that is not supported: its name, why, and what to write instead."""
-    why, instead = REFUSED.get(name, (
+    why, instead = REFUSED.get(name) or _not_handed_over(name) or (
         "it is not supported on traced values",
         "What it computes must be written with the functions in minigrad.numpy, or computed outside the traced "
-        "function; mg.callback calls NumPy code as it is."))
-    return TraceError(at_user_line(f"{name} of a traced value: {why}. {instead}"))
+        "function; mg.callback calls NumPy code as it is.")
+    message = at_user_line(f"{name} of a traced value: {why}. {instead}")
+    if name in ("np.array_equal", "np.array_equiv"):  # they return False on every error
+        warnings.warn(message, UserWarning, stacklevel=2)
+    return TraceError(message)
+
+
+def _not_handed_over(name: str) -> tuple[str, str] | None:
+    """Return why NumPy itself ran a function that traced values have, and what to write instead."""
+    space, _, short = name.removeprefix("np.").rpartition(".")
+    names = {"linalg": LINALG, "fft": FFT, "scipy.linalg": LINALG}.get(space, NAMES if name.startswith("np.") else {})
+    if short not in names:
+        return None
+    if space == "scipy.linalg":
+        return "SciPy makes an ndarray of its argument", f"Write np.linalg.{short}(...)."
+    return ("NumPy hands a call over where the traced value itself is an array argument, and not within a list, or as "
+            "an index, a size or a fill value", f"Write minigrad.numpy.{name.removeprefix('np.')}(...), which takes it "
+            "there (import minigrad.numpy as np); or, of a list, np.stack([a, b]) first.")
 
 
 def accumulates(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -303,6 +336,9 @@ def implements(*functions: Callable[..., Any], name: str | None = None,
             return ours(*args, **kwargs)
 
         public.__name__ = public.__qualname__ = label
+        if isinstance(numpys, np.ufunc):
+            for method in ("reduce", "accumulate", "outer", "reduceat", "at"):
+                setattr(public, method, _ufunc_method(numpys, method))
         names = namespace if namespace is not None else _NAMESPACES.get(getattr(numpys, "__module__", ""), NAMES)
         names[label] = public
         for f in functions:
@@ -310,6 +346,18 @@ def implements(*functions: Callable[..., Any], name: str | None = None,
         return ours
 
     return enter
+
+
+def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., Any]:
+    """Return a method of a ufunc that takes lists of traced values, too."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not _any_traced(args) and not _any_traced(kwargs.values()):
+            return getattr(ufunc, method)(*args, **kwargs)
+        first, *rest = (as_array(a) if isinstance(a, (list, tuple)) and _any_traced(a) else a for a in args)
+        return as_array(first).__array_ufunc__(ufunc, method, first, *rest, **kwargs)
+
+    return call
 
 
 def _without_out(function: Callable[..., Any], label: str) -> Callable[..., Any]:
@@ -368,6 +416,9 @@ def as_array(x: Any) -> Array:
         return Array(full(x, (), dtype), weak=not isinstance(x, bool))
     if isinstance(x, (list, tuple)) and _any_traced(x):
         return NAMES["stack"]([as_array(v) for v in x])
+    if hasattr(x, "tocoo"):
+        raise DtypeError(at_user_line(f"a {type(x).__name__} of SciPy with a traced value: write "
+                                      "mg.Sparse.from_scipy(A), which multiplies traced values"))
     try:
         value = np.asarray(x)
         if value.dtype == object and all(isinstance(v, (int, float, Size, Array)) for v in value.flat):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Size, differs, format_shape, number, same_shape
+from ..dims import Dim, Size, differs, format_shape, number, same_shape, shown
 from ..errors import DtypeError, IndexRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node, full
 from ..ops import elementwise as ew
@@ -14,7 +14,7 @@ from ..ops import index as gathering
 from ..ops import layout
 from ..ops.constants import constant
 from .array import Array, as_array, as_axis, broadcast_node, broadcast_shapes, implements
-from .shaping import concatenate, expand_dims, moveaxis, ravel
+from .shaping import concatenate, expand_dims, moveaxis, ravel, tri
 
 
 def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
@@ -292,8 +292,13 @@ def _triangle(name: str, function: Any) -> None:
             raise ShapeError(at_user_line(f"np.{name} of {x.type}: it takes an array"))
         if x.ndim == 1:  # a row of each
             x = broadcast_node(x, (x.shape[0], x.shape[0]))
-        mask = function(np.ones((number(x.shape[-2]), number(x.shape[-1])), bool), k)
-        return Array(ew.where(broadcast_node(constant(mask), x.shape), x, full(0, x.shape, x.dtype)))
+        sizes = x.shape[-2:]
+        if any(map(differs, sizes)):
+            below = tri(*map(shown, sizes), k if name == "tril" else k - 1, bool)._node
+            mask = below if name == "tril" else ew.logical_not(below)
+        else:
+            mask = constant(function(np.ones(tuple(map(number, sizes)), bool), k))
+        return Array(ew.where(broadcast_node(mask, x.shape), x, full(0, x.shape, x.dtype)))
 
     half.__doc__ = f"``np.{name}`` of the last two axes."
     implements(function, name=name)(half)

@@ -74,6 +74,7 @@ _refuse("it makes an ndarray of what is in the brackets", "Use np.concatenate, n
 
 for _name in ("logsumexp", "softmax", "log_softmax", "polygamma", "multigammaln", "softplus"):
     _refuse(_SCIPY, f"Write minigrad.special.{_name}, which is the same on plain arrays too.", f"scipy.special.{_name}")
+_refuse("SciPy's matrices multiply numbers", "Write mg.Sparse.from_scipy(A) @ x.", "scipy.sparse")
 _refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm", "scipy.linalg.matfuncs.expm")
 _refuse("its slope in the first argument is no elementary function", "Write the integral out, or use mg.callback.",
         "scipy.special.gammainc", "scipy.special.gammaincc", "scipy.special.betainc")
@@ -114,7 +115,7 @@ Array.__getattr__ = _missing
 # NumPy's other functions: they take no array that could be traced, and are NumPy's own in minigrad.numpy too.
 APART = {
     "they make an array of numbers, sizes or a file": """
-        fromiter identity tri indices diag_indices mask_indices tril_indices triu_indices bartlett blackman hamming
+        fromiter indices diag_indices mask_indices tril_indices triu_indices bartlett blackman hamming
         hanning kaiser load loadtxt fromfile fromregex fromstring frombuffer genfromtxt from_dlpack fft.fftfreq
         fft.rfftfreq""",
     "they speak of dtypes, shapes and Python objects": """

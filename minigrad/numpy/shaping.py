@@ -267,12 +267,13 @@ def roll(a, shift, axis=None):
     x = as_array(a)
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
-    pairs = np.broadcast(np.asarray(shift), np.asarray(axis))
-    for s, at in pairs:
-        at = as_axis(int(at), x.ndim, "roll")
+    shifts = list(ravel(shift)) if isinstance(shift, Array) else np.ravel(shift).tolist()
+    axes = np.ravel(axis).tolist()
+    for s, at in zip(*(v * max(len(shifts), len(axes)) if len(v) == 1 else v for v in (shifts, axes)), strict=True):
+        at = as_axis(at, x.ndim, "roll")
         n = x._node.shape[at]
-        if differs(n):
-            index = (arange(shown(n)) - int(s)) % shown(n)
+        if differs(n) or isinstance(s, Array):
+            index = (arange(shown(n)) - s) % shown(n)
             x = moveaxis(moveaxis(x, at, 0)[index], 0, at)
             continue
         n = number(n)
@@ -387,8 +388,22 @@ def arange(start, stop=None, step=1, dtype=None, *, device=None, like=None):
 
 @implements(np.eye)
 def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):
-    """The identity matrix."""
+    """The identity matrix, or ones on another diagonal; its sizes may be symbolic."""
+    if isinstance(N, Size) or isinstance(M, Size):
+        return (arange(N)[:, None] + int(k) == arange(N if M is None else M)).astype(dtype)
     return Array(constant(np.eye(int(N), None if M is None else int(M), k, dtype)))
+
+
+@implements(np.identity)
+def identity(n, dtype=None, *, like=None):
+    """The identity matrix; its size may be symbolic."""
+    return eye(n, dtype=dtype or float)
+
+
+@implements(np.tri)
+def tri(N, M=None, k=0, dtype=float, *, like=None):
+    """Ones on and below a diagonal; the sizes may be symbolic."""
+    return (as_array(arange(N))[:, None] + int(k) >= arange(N if M is None else M)).astype(dtype)
 
 
 @implements(np.shape)

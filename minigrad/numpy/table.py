@@ -12,7 +12,7 @@ import numpy as np
 import optree
 
 from .. import walk
-from ..errors import MinigradError, Unsupported
+from ..errors import MinigradError, TraceError, Unsupported
 from ..graph import PRIMITIVES, Node, full, reachable
 from . import special
 from .array import FFT, LINALG, NAMES, REFUSED, SCIPY, TABLE, Array, as_array
@@ -24,6 +24,11 @@ HEAD = """# NumPy's functions on traced values
 
 Made by `python -m minigrad.numpy`; a test keeps it up to date. Each function below was called on traced values, and
 its graph was differentiated in reverse and in forward mode, differentiated again, and batched.
+
+`np.f` was called as NumPy's own function (`import numpy as np`), with the traced values themselves as its array
+arguments. NumPy does not hand a call over for values within a list (`np.mean([a, b])`), as an index of an ndarray
+(`np.take(table, i)`), a size or a fill value (`np.full(3, v)`): `import minigrad.numpy as np` takes all of these. Where
+NumPy never hands it over, the table adds the name that works: *as* `minigrad.numpy.f`.
 
 - **yes**: the derivative is exact.
 - **0**: the result is of integers or bools, or does not change where it is differentiable: no gradient flows. In second
@@ -81,7 +86,7 @@ _WAYS = {"where": "b, m, m", "searchsorted": "v, v", "digitize": "v, v", "bitwis
          "unravel_index": "i, 4", "isin": "m, m", "kron": "m, m", "cross": "sq, sq", "linalg.cross": "sq, sq",
          "roll": "m, 1", "moveaxis": "m, 0, 1", "swapaxes": "m, 0, 1", "rollaxis": "m, 1", "delete": "m, 1",
          "multi_dot": "[sq, sq]", "matrix_power": "sq, 2", "tensorsolve": "sq, v", "stack": "[m, m]",
-         "lexsort": "[m, m]",
+         "lexsort": "m",
          "concatenate": "[m, m]", "block": "[m, m]", "arange": "three", "eye": "three", "polyint": "v", "poly": "v"}
 
 
@@ -108,9 +113,11 @@ def _more_arguments() -> dict[str, Callable[[], tuple]]:
 def rows() -> Iterator[tuple[str, str]]:
     """Yield the name of each function, and the Markdown row about it."""
     entered: dict[str, Callable[..., Any]] = {}
+    numpys_own: dict[str, Callable[..., Any]] = {}
     for function, ours in TABLE.items():
         module = (getattr(function, "__module__", None) or "numpy").replace("numpy.lib.stride_tricks", "numpy")
-        entered[f"{module}.{function.__name__}".replace("numpy", "np", 1)] = ours
+        name = f"{module}.{function.__name__}".replace("numpy", "np", 1)
+        entered[name], numpys_own[name] = ours, function
     numpys = {name for space in (np, np.linalg, np.fft, np.lib.stride_tricks) for name in dir(space)}
     for names, prefix in ((NAMES, "minigrad.numpy."), (LINALG, "minigrad.numpy.linalg."), (FFT, "minigrad.numpy.fft.")):
         for name, ours in names.items():
@@ -120,10 +127,14 @@ def rows() -> Iterator[tuple[str, str]]:
     entered |= {f"minigrad.special.{name}": ours for name, ours in special.NAMES.items() if name not in SCIPY}
     ways = _more_arguments()
     for name, ours in sorted(entered.items()):
-        yield name, f"| `{name}` | " + " | ".join(_row(name, ours, ways)) + " |"
+        cells, handed_over = _row(name, ours, ways, numpys_own.get(name))
+        label = f"`{name}`" if handed_over else f"`{name}`, as `minigrad.numpy.{name.removeprefix('np.')}`"
+        yield name, f"| {label} | " + " | ".join(cells) + " |"
 
 
-def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], tuple]]) -> list[str]:
+def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], tuple]],
+         numpys: Callable[..., Any] | None) -> tuple[list[str], bool]:
+    """Return the cells of a row, and whether NumPy's function hands the call over, if there is one."""
     short = name.split(".", 1 if name.startswith("np.") else 2)[-1]
     chosen = _WAYS.get(short) or _WAYS.get(short.rpartition(".")[2])
     for way in (chosen,) if chosen else ways:
@@ -135,8 +146,16 @@ def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], t
             continue
         outputs = [as_array(x)._node for x in optree.tree_leaves(result) if isinstance(x, Array)]
         inputs = [x._node for x in optree.tree_leaves(args) if isinstance(x, Array)]
-        return _asked(outputs, inputs)
+        return _asked(outputs, inputs), numpys is None or not inputs or _hands_over(numpys, args)
     raise MinigradError(f"{name}: no way to call it is known, the last one failed: {failure}")
+
+
+def _hands_over(numpys: Callable[..., Any], args: tuple) -> bool:
+    try:
+        numpys(*args)
+    except TraceError:
+        return False
+    return True
 
 
 def _asked(outputs: list[Node], inputs: list[Node]) -> list[str]:

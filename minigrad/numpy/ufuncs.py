@@ -227,6 +227,12 @@ def divmod_(x1: Any, x2: Any, /) -> tuple[Array, Array]:
     return TABLE[np.floor_divide](x1, x2), TABLE[np.remainder](x1, x2)
 
 
+def _matmul(self: Array, other: Any) -> Any:
+    if getattr(type(other), "__array_ufunc__", self) is None:  # it multiplies from the right itself, as `Sparse` does
+        return NotImplemented
+    return NAMES["matmul"](self, other)
+
+
 def _operators() -> None:
     """Give `Array` Python's operators, each of which is the ufunc that NumPy gives it."""
     binary = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power,
@@ -260,7 +266,7 @@ def _operators() -> None:
     Array.__pow__ = lambda self, other: (  # NumPy's fast way for `** 2`, which of bools is int8
         TABLE[np.square](self) if type(other) is int and other == 2 and self.dtype == np.bool_ else power(self, other))
     Array.__hash__ = object.__hash__
-    Array.__matmul__ = lambda self, other: NAMES["matmul"](self, other)
+    Array.__matmul__ = _matmul
     Array.__rmatmul__ = lambda self, other: NAMES["matmul"](other, self)
     Array.__divmod__ = lambda self, other: (operator.floordiv(self, other), operator.mod(self, other))
     Array.__rdivmod__ = lambda self, other: (operator.floordiv(other, self), operator.mod(other, self))

@@ -309,7 +309,8 @@ CASES = {
                call(M, [2, 1, 0], axis=0),
                call(K, 2, 1), call(S, 3), call(V, 0)],
     "flip": [call(V), call(M), call(M, 1), call(T, (0, -1)), call(K, 0)],
-    "roll": [call(V, 1), call(M, 2), call(M, -1, 1), call(M, (1, 2), (0, 1)), call(M, 1, (0, 1)), call(K, 5, 1),
+    "roll": [call(V, np.array(3)), call(M, np.array([1, -2]), (0, 1)), call(M, np.array(2), 1),
+             call(V, 1), call(M, 2), call(M, -1, 1), call(M, (1, 2), (0, 1)), call(M, 1, (0, 1)), call(K, 5, 1),
              call(E03, 1, 0), call(V, -9), call(E0, 1)],
     "pad": [call(V, 1), call(M, ((1, 0), (2, 3))), call(M, 2, "edge"), call(M, (1, 2), "reflect"),
             call(V, 1, "symmetric"),
@@ -322,6 +323,7 @@ CASES = {
     "zeros": made("zeros"), "ones": made("ones"),
     "full": [*made("full"), call((2, 3), 1), call((2,), True), call((3, 4), V)],
     "arange": [call(5), call(1, 5), call(1, 9, 2), call(0, 1, 0.25), call(3, dtype="f4"), call(5, 0, -1), call(2.5)],
+    "identity": [call(3), call(2, dtype="i4")], "tri": [call(3), call(3, 4, 1), call(2, 5, -1, "i4")],
     "eye": [call(3), call(3, 4), call(3, k=1), call(2, dtype="f4"), call(3, 4, -1)],
     "divmod": [call(M, 0.7), call(K, 2), call(M, np.abs(V) + 0.1), call(5, K), call(M4, 2)],
     "copy": [call(M), call(K)], "asarray": [call(M), call(M, "f4", smooth=False), call(K, float)],
@@ -349,7 +351,8 @@ CASES = {
                         call(M, np.array([[-1], [0], [2]]), axis=-1)],
     "shape": [call(T), call(S)], "ndim": [call(T), call(S)], "size": [call(T), call(T, 1)],
 }
-SHAPE_ONLY = {"zeros", "ones", "empty", "full", "arange", "eye", "array", "asarray", "asanyarray",
+SHAPE_ONLY = {"zeros", "ones", "empty", "full", "arange", "eye", "identity", "tri",
+              "roll", "array", "asarray", "asanyarray",
               "ascontiguousarray", "asfortranarray", "require"}  # NumPy asks none of their arguments for its protocol
 CASES |= MORE
 OTHERS = sorted({*TABLE} - {*UFUNCS}, key=lambda f: (f.__name__, getattr(f, "__module__", "")))

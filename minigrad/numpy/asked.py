@@ -1,0 +1,162 @@
+"""What asked a traced value for a number or an ndarray, and what to write instead.
+
+Python's syntax and C code ask by methods that take no arguments, so the user's expression tells who asked.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import expression
+
+Answer = tuple[str, str]  # the expression's source, and what to write instead
+
+_WHERE = ("np.where(condition, a, b) chooses per element; mg.cond(condition, f, g, x) calls one of two functions where "
+          "the other must not run.")
+_SEVERAL = "np.stack([a, b]) first makes one array of several."
+_TRUTH_OF_CALLS = {
+    builtins.max: f"np.maximum(a, b) is the larger of two; np.max(x) that of an array. {_SEVERAL}",
+    builtins.min: f"np.minimum(a, b) is the smaller of two; np.min(x) that of an array. {_SEVERAL}",
+    builtins.sorted: f"np.sort(x) sorts an array. {_SEVERAL}",
+    builtins.any: f"np.any(x) is that of an array. {_SEVERAL}",
+    builtins.all: f"np.all(x) is that of an array. {_SEVERAL}",
+    builtins.filter: "np.where(mask, x, 0) keeps the shape, and so does a reduction with where=mask.",
+    builtins.bool: "Keep the value as an array: x != 0 is one of bools."}
+_ARRAYS = (np.array, np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray, np.require, np.copy)
+_MATH = {"fabs": "abs", "asin": "arcsin", "acos": "arccos", "atan": "arctan"}
+_FORMATTED = ("mg.callback can print it while the program runs; without a format, f\"{x}\" shows its type; or return "
+              "it and print it outside.")
+
+
+def truth() -> Answer | None:
+    """Return what asked for a truth value, and what to write instead."""
+    frame, path = expression.running()
+    for node, parent in zip(path, [*path[1:], None], strict=False):
+        said = expression.text(node)
+        match node:
+            case ast.Call():
+                instead = _found(_TRUTH_OF_CALLS, expression.calls(frame, [node]))
+                return (said, instead) if instead else None
+            case ast.Compare(ops=[ast.In() | ast.NotIn()]):
+                return said, "np.any(np.equal(x, values)) says whether a value is one of several."
+            case ast.Compare(ops=[_, _, *_]):
+                return said, "Write two comparisons: (a < b) & (b < c)."
+            case ast.BoolOp(op=ast.And()):
+                return said, "np.logical_and(a, b), or (a > 0) & (b > 0) with brackets, holds where both do."
+            case ast.BoolOp(op=ast.Or()):
+                return said, "np.logical_or(a, b), or (a > 0) | (b > 0) with brackets, holds where either does."
+            case ast.UnaryOp(op=ast.Not()):
+                return said, "np.logical_not(x), or ~(a > 0), is the opposite."
+        match parent:
+            case ast.While(test=test) if test is node:
+                return f"while {said}", "mg.while_loop(test, body, state) runs body as long as test(state) holds."
+            case ast.If(test=test) if test is node:
+                return f"if {said}", _WHERE
+            case ast.IfExp(test=test) if test is node:
+                return expression.text(parent), _WHERE
+            case ast.Assert(test=test) if test is node:
+                return f"assert {said}", "Check the inputs before tracing; `with mg.debug_nans():` finds NaN."
+            case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
+                if any(node in c.ifs for c in parent.generators):
+                    return expression.text(parent), "np.where(mask, x, 0) keeps the shape; a sum takes where=mask."
+    return None
+
+
+def number() -> Answer | None:
+    """Return what asked for a float or an int, and what to write instead."""
+    frame, path = expression.running()
+    match path:
+        case [ast.BinOp(op=ast.Mod()) as node, *_]:
+            return expression.text(node), _FORMATTED
+        case [ast.Subscript(ctx=ast.Store()) as target, *rest]:
+            return _stored(target, rest)
+        case [ast.Call() as node, *_]:
+            function = expression.calls(frame, path)
+            name = getattr(function, "__name__", "")
+            if getattr(math, name, None) is function is not None:
+                instead = "the functions of math take Python's numbers, those of NumPy traced values"
+                ours = _MATH.get(name, name)
+                return expression.text(node), f"Write np.{ours}: {instead}." if hasattr(np, ours) else (
+                    f"{instead[0].upper()}{instead[1:]}.")
+            return _cast(node, function)
+    return None
+
+
+def index() -> Answer | None:
+    """Return what asked for an index or a size, and what to write instead."""
+    frame, path = expression.running()
+    match path:
+        case [ast.Subscript(ctx=ast.Store()) as target, *rest]:
+            return _stored(target, rest)
+        case [ast.Subscript(slice=ast.Slice()) as node, *_]:
+            return expression.text(node), (
+                "A slice with a traced bound has no fixed length. With a fixed number n of elements: "
+                "minigrad.numpy.take(x, start + np.arange(n), axis=0).")
+        case [ast.Subscript() as node, *_]:
+            return expression.text(node), (
+                "minigrad.numpy.take(x, i, axis=0) indexes an ndarray or a list of numbers with it; "
+                "np.stack([a, b])[i] chooses among traced values, and mg.switch(i, [f, g], x) among functions.")
+        case [ast.Call() as node, *_] if expression.calls(frame, path) is builtins.range:
+            return expression.text(node), "mg.fori_loop(0, n, body, state) runs state = body(i, state) n times."
+    return None
+
+
+def array() -> Answer | None:
+    """Return what asked for an ndarray, and what to write instead."""
+    frame, path = expression.running()
+    match path:
+        case [ast.Subscript(ctx=ast.Store()) as target, *rest]:
+            return _stored(target, rest)
+        case [ast.Subscript(slice=ast.Tuple()) as node, *_]:
+            return expression.text(node), (
+                "An ndarray cannot take a traced index. minigrad.numpy.getitem(x, (i, j)) is x[i, j] with it.")
+        case [ast.Subscript() as node, *_]:
+            return expression.text(node), (
+                "An ndarray cannot take a traced index. minigrad.numpy.take(x, i, axis=0) is x[i] with it.")
+        case [ast.Call() as node, *_]:
+            function = expression.calls(frame, path)
+            said = expression.text(node)
+            if any(function is f for f in _ARRAYS):
+                listed = node.args and isinstance(node.args[0], (ast.List, ast.Tuple, ast.ListComp, ast.GeneratorExp))
+                return said, (
+                    "np.stack([a, b]) makes one array of several; minigrad.numpy.array takes nested lists and numbers, "
+                    "too." if listed else "A traced value is an array already: use it as it is, or x.astype(dtype). Of "
+                    f"a list, np.stack([a, b]) makes one; minigrad.numpy.{function.__name__} takes all of these.")
+            return _cast(node, function) or (_generic(said) if function is not None else None)
+    return None
+
+
+def formatted() -> str:
+    """Return what to write in the place of a formatted traced value."""
+    return _FORMATTED
+
+
+def _generic(said: str) -> Answer:
+    return said, ("Keep the value as an array: arithmetic and np functions take it as it is, and minigrad.numpy's take "
+                  "lists of such values, too. What else must be an ndarray must come from outside the traced function.")
+
+
+def _cast(node: ast.Call, function: Any) -> Answer | None:
+    if isinstance(function, type) and issubclass(function, np.generic):
+        return expression.text(node), f"Write x.astype(np.{function.__name__})."
+    return None
+
+
+def _stored(target: ast.Subscript, rest: list[ast.AST]) -> Answer:
+    statement = rest[0] if rest and isinstance(rest[0], (ast.Assign, ast.AugAssign, ast.AnnAssign)) else target
+    out = expression.text(target.value)
+    return expression.text(statement), (
+        "An ndarray cannot take traced values, nor be indexed with them: it is no part of the program. Write "
+        f"{out} = minigrad.numpy.at({out})[i].set(v), or make the array at once, with np.stack or np.where.")
+
+
+def _found(table: dict[Any, str], function: Any) -> str | None:
+    try:
+        return table.get(function)
+    except TypeError:  # not hashable
+        return None

@@ -90,9 +90,10 @@ class Entry:
         return sizes
 
     @cached_property
-    def integers(self) -> tuple[tuple[int, np.dtype, str], ...]:
-        """The inputs that become narrower integers, as a Python int does beside an array: number, dtype, line."""
-        return tuple((self.graph.inputs.index(n.inputs[0]), n.dtype, n.where) for n in self.graph.nodes
+    def integers(self) -> tuple[tuple[int, int, int, np.dtype, str], ...]:
+        """The inputs that become other integers, as a Python int does beside an array: number, range, dtype, line."""
+        return tuple((self.graph.inputs.index(n.inputs[0]), int(np.iinfo(n.dtype).min), int(np.iinfo(n.dtype).max),
+                      n.dtype, n.where) for n in self.graph.nodes
                      if n.prim.name == "cast" and n.inputs[0].prim.name == "input" and not n.ndim
                      and n.dtype.kind in "iu" and n.inputs[0].dtype.kind in "iu")
 
@@ -207,8 +208,8 @@ class Compiled:
             if found is None:
                 found = self._find(args, kwargs, leaves, tree, key)
             entry, sizes = found
-            for i, dtype, where in entry.integers:
-                if type(leaves[i]) is int and not np.iinfo(dtype).min <= leaves[i] <= np.iinfo(dtype).max:
+            for i, low, high, dtype, where in entry.integers:
+                if type(leaves[i]) is int and not low <= leaves[i] <= high:
                     raise IntegerRangeError(f"{where}: {entry.graph.names[i]} is {leaves[i]}, out of bounds for "
                                             f"{dtype}. Cast the array beside it first, with astype(int).")
             if entry.backend == "cupy":

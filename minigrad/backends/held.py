@@ -17,7 +17,7 @@ from .. import passes
 from ..dims import Symbol, value
 from ..errors import printable
 from ..graph import Graph, Node
-from ..ops.accumulators import Chains, accumulator
+from ..ops.accumulators import RUN, Chains, accumulator
 from ..ops.branches import rows_graph, taken
 
 Sizes = Mapping[Symbol, int]
@@ -81,20 +81,29 @@ class Chunks(Held):
 
     def _run(self, spans: list, sizes: list, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         in_axes, out_axes = self.node.params["in_axes"], self.node.params["out_axes"]
-        results = [Chains(self._add) if axis is None else self.xp.empty(*t)
-                   for t, axis in zip(types, out_axes, strict=True)]
-        for (lo, hi), own_sizes in zip(spans, sizes, strict=True):
+        results: list[Any] = [None if axis is None else self.xp.empty(*t)
+                              for t, axis in zip(types, out_axes, strict=True)]
+        sums = {i: Chains(self._add) for i, axis in enumerate(out_axes) if axis is None}
+        wide = [None if accumulator(dtype) == dtype else accumulator(dtype) for _, dtype in types]
+        for n, ((lo, hi), own_sizes) in enumerate(zip(spans, sizes, strict=True), 1):
             cut = slice(lo, hi)
             own = [x if axis is None else x[(slice(None),) * axis + (cut,)]
                    for x, axis in zip(xs, in_axes, strict=True)]
             for i, (made, axis) in enumerate(zip(self._program(own, own_sizes), out_axes, strict=True)):
                 if axis is not None:
                     results[i][(slice(None),) * axis + (cut,)] = made
+                elif results[i] is None:
+                    results[i] = made if wide[i] is None else made.astype(wide[i])
                 else:
-                    results[i].take(made.astype(accumulator(made.dtype), copy=False))
-        sums = [r.total() if axis is None else r for r, axis in zip(results, out_axes, strict=True)]
-        return tuple(self.xp.zeros(*t) if r is None else r.astype(t[1], copy=False)
-                     for t, r in zip(types, sums, strict=True))
+                    self.xp.add(results[i], made, out=results[i])
+            if n % RUN == 0 or n == len(spans):  # the end of a chain
+                for i, chains in sums.items():
+                    chains.take(results[i])
+                    results[i] = None
+        for i, chains in sums.items():
+            total = chains.total()
+            results[i] = self.xp.zeros(*types[i]) if total is None else total.astype(types[i][1], copy=False)
+        return tuple(results)
 
     def _add(self, total: Any, x: Any) -> Any:
         return self.xp.add(total, x, out=total)

@@ -68,27 +68,21 @@ class Chains:
 
     def __init__(self, add: Callable[[Any, Any], Any]):
         self._add = add
-        self._totals: list[Any] = []  # of each level's open chain; None where it has no term yet
-        self._count = 0
+        self._total: Any = None  # of the open chain
+        self._left = RUN  # terms that it takes yet
+        self._next: Chains | None = None  # whose terms are the sums of full chains
 
     def take(self, x: Any) -> None:
         """Add a term."""
-        self._count += 1
-        level, full = 0, self._count
-        while True:
-            if level == len(self._totals):
-                self._totals.append(None)
-            total = self._totals[level]
-            self._totals[level] = x = x if total is None else self._add(total, x)
-            if full % RUN:
-                return
-            self._totals[level] = None
-            level, full = level + 1, full // RUN
+        self._total = x if self._total is None else self._add(self._total, x)
+        self._left -= 1
+        if not self._left:
+            self._next = self._next or Chains(self._add)
+            self._next.take(self._total)
+            self._total, self._left = None, RUN
 
     def total(self) -> Any:
         """Return the sum; None of no terms."""
-        total = None
-        for x in self._totals:
-            if x is not None:
-                total = x if total is None else self._add(x, total)
-        return total
+        if self._next is None or self._total is None:
+            return self._total if self._next is None else self._next.total()
+        return self._add(self._next.total(), self._total)

@@ -77,11 +77,15 @@ def _node(node: Node, wanted: Sequence[int], kept: Sequence[int], params: dict[s
     return Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node), index
 
 
-def _outputs(body: Graph, wanted: Sequence[int]) -> tuple[Node, ...]:
+def _checked(body: Graph, wanted: Collection[int]) -> list[Node]:
+    """Return the outputs `wanted` of a held graph, with every check of an index that the graph makes."""
     # A derivative reads by the indices of its function, which are checked where that is computed.
     own = [n for n in body.nodes if n.rules[:1] not in (("vjp",), ("jvp",))]
-    outputs = keep(own, [body.outputs[i] for i in wanted])
-    return read_alone(body.replace(outputs=tuple(outputs), out_names=())).outputs
+    return keep(own, [body.outputs[i] for i in sorted(wanted)])
+
+
+def _outputs(body: Graph, wanted: Collection[int]) -> tuple[Node, ...]:
+    return read_alone(body.replace(outputs=tuple(_checked(body, wanted)), out_names=())).outputs
 
 
 def _body(body: Graph, wanted: Sequence[int], always: Collection[int] = ()) -> tuple[Graph, list[int]]:
@@ -114,13 +118,14 @@ def _chunked(node: Node, wanted: list[int]) -> Smaller:
 
 def _loop(bodies: Sequence[Graph], first: int, count: int, wanted: Collection[int], roots: Sequence[Node] = ()
           ) -> list[int]:
-    """Return the results `wanted` and the state that they are made of, of a loop with `count` states from `first` on.
+    """Return the results `wanted` and the state that they and the checks of indices are made of.
 
-    The first of `bodies` makes the next state; `roots` are nodes of the others that the loop needs in any case.
+    The first of `bodies` makes the next state, `count` values from input `first` on; `roots` are nodes of the others
+    that the loop needs in any case.
     """
     live = set(wanted)
     while True:
-        needed = set(reachable([bodies[0].outputs[i] for i in live])) | set(reachable(roots))
+        needed = set(reachable(_checked(bodies[0], live))) | set(reachable(roots))
         more = {i for i in range(count) if any(b.inputs[first + i] in needed for b in bodies)} - live
         if not more:
             return sorted(live)
@@ -140,7 +145,7 @@ def _scan(node: Node, wanted: list[int]) -> Smaller:
 
 def _while(node: Node, wanted: list[int]) -> Smaller:
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
-    wanted = _loop([body, test], count, len(body.outputs), wanted, test.outputs)
+    wanted = _loop([body, test], count, len(body.outputs), wanted, _checked(test, [0]))
     outputs, ends = _outputs(body, wanted), _outputs(test, [0])
     needed = {i for g, found in ((body, outputs), (test, ends)) for n in [set(reachable(found))]
               for i, x in enumerate(g.inputs) if x in n}

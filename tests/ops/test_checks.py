@@ -103,6 +103,36 @@ def test_a_loop_that_reads_in_vain_is_a_loop_with_checks():
         run(np.ones((4, 2)), np.array([0, 4, 1]))
 
 
+def _scan(x, k):
+    return mg.scan(lambda c, row: ((c[0] + row, c[1] + 1), x[c[1]]), (0.0, k), x)[0][0]
+
+
+def _while(x, k):
+    step = lambda s: (s[0] + 1, s[1] + x[s[0]], s[2] + 1, x[s[2]])  # noqa: E731
+    return mg.while_loop(lambda s: s[0] < 3, step, (0, 0.0, k, 0.0))[1]
+
+
+def _until(x, k):
+    def test(s):
+        x[s[2]]  # in vain
+        return s[0] < 2
+
+    return mg.while_loop(test, lambda s: (s[0] + 1, s[1] + x[s[0]], s[2] + 1), (0, 1.0, k))[1]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("f", [_scan, _while, _until])
+def test_a_loop_keeps_the_state_that_only_its_checks_read(f, backend):
+    """Each loop counts k up and reads at k in vain, three times: the check alone needs the counter."""
+    for run in (mg.compile(f, backend=backend), mg.compile(mg.vmap(f, (None, 0)), backend=backend)):
+        number = np.array if run.__wrapped__ is f else lambda k: np.array([k])
+        for k in (0, -3):
+            np.testing.assert_array_equal(run(np.ones(3), number(k)), 3.0)
+        for k in (1, -4):
+            with pytest.raises(IndexError):
+                run(np.ones(3), number(k))
+
+
 def test_a_value_that_is_not_used_is_not_computed():
     def f(x, i):
         mnp.exp(x[i] * 3.0)

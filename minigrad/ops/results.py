@@ -16,8 +16,11 @@ from .constants import proj
 Smaller = tuple[Node, dict[int, int]]
 
 
-def read_alone(graph: Graph) -> Graph:
-    """Return the graph with every node in it computing only the results that are read, and every loop once."""
+def read_alone(graph: Graph, checks: bool = True) -> Graph:
+    """Return the graph with every node in it computing only the results that are read, and every loop once.
+
+    With `checks`, a node makes every check of an index that it made before.
+    """
     graph = _contained(graph)
     live = set(graph.outputs)
     read: dict[Node, set[int]] = {}
@@ -30,7 +33,7 @@ def read_alone(graph: Graph) -> Graph:
         if node.prim.name == "proj":
             read.setdefault(inputs[0], set()).add(node.params["index"])
         elif node.prim.name in _SMALLER:
-            loop, index = _SMALLER[node.prim.name](node, sorted(read[node]))
+            loop, index = _SMALLER[node.prim.name](node, sorted(read[node]), checks)
             if loop is not node:
                 smaller[node], inputs = (loop, index), loop.inputs
         live.update(inputs)
@@ -61,9 +64,12 @@ def _replaced(graph: Graph, loops: Mapping[Node, tuple[Node, Mapping[int, int]]]
     return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
 
 
-def with_results(node: Node, wanted: Sequence[int]) -> Smaller:
-    """Return a node with the results `wanted` (and those that they need), and the position of each in it."""
-    return _SMALLER[node.prim.name](node, list(wanted))
+def with_results(node: Node, wanted: Sequence[int], checks: bool = True) -> Smaller:
+    """Return a node with the results `wanted` (and those that they need), and the position of each in it.
+
+    Without `checks`, it leaves those of the indices that it does not read to the node that it stands beside.
+    """
+    return _SMALLER[node.prim.name](node, list(wanted), checks)
 
 
 def result(node: Node, index: int, like: Node) -> Node:
@@ -77,20 +83,22 @@ def _node(node: Node, wanted: Sequence[int], kept: Sequence[int], params: dict[s
     return Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node), index
 
 
-def _checked(body: Graph, wanted: Collection[int]) -> list[Node]:
-    """Return the outputs `wanted` of a held graph, with every check of an index that the graph makes."""
+def _picked(body: Graph, wanted: Collection[int], checks: bool) -> list[Node]:
+    """Return the outputs `wanted` of a held graph, with the checks of indices that the graph makes."""
+    outputs = [body.outputs[i] for i in sorted(wanted)]
+    if not checks:
+        return outputs
     # A derivative reads by the indices of its function, which are checked where that is computed.
-    own = [n for n in body.nodes if n.rules[:1] not in (("vjp",), ("jvp",))]
-    return keep(own, [body.outputs[i] for i in sorted(wanted)])
+    return keep([n for n in body.nodes if n.rules[:1] not in (("vjp",), ("jvp",))], outputs)
 
 
-def _outputs(body: Graph, wanted: Collection[int]) -> tuple[Node, ...]:
-    return read_alone(body.replace(outputs=tuple(_checked(body, wanted)), out_names=())).outputs
+def _outputs(body: Graph, wanted: Collection[int], checks: bool) -> tuple[Node, ...]:
+    return read_alone(body.replace(outputs=tuple(_picked(body, wanted, checks)), out_names=()), checks).outputs
 
 
-def _body(body: Graph, wanted: Sequence[int], always: Collection[int] = ()) -> tuple[Graph, list[int]]:
+def _body(body: Graph, wanted: Sequence[int], checks: bool, always: Collection[int] = ()) -> tuple[Graph, list[int]]:
     """Return a held graph with the outputs `wanted`, and the inputs that it keeps: those read, and `always`."""
-    outputs = _outputs(body, wanted)
+    outputs = _outputs(body, wanted, checks)
     needed = set(reachable(outputs))
     kept = [i for i, n in enumerate(body.inputs) if n in needed or i in always]
     if len(kept) == len(body.inputs) and outputs == body.outputs:
@@ -107,46 +115,46 @@ def _same(node: Node, wanted: Sequence[int]) -> Smaller:
     return node, {i: i for i in wanted}
 
 
-def _chunked(node: Node, wanted: list[int]) -> Smaller:
+def _chunked(node: Node, wanted: list[int], checks: bool) -> Smaller:
     params = node.params
-    smaller, kept = _body(params["graph"], wanted)
+    smaller, kept = _body(params["graph"], wanted, checks)
     if smaller is params["graph"]:
         return _same(node, wanted)
     return _node(node, wanted, kept, {"graph": smaller, "in_axes": tuple(params["in_axes"][i] for i in kept),
                                       "out_axes": tuple(params["out_axes"][i] for i in wanted)})
 
 
-def _loop(bodies: Sequence[Graph], first: int, count: int, wanted: Collection[int], roots: Sequence[Node] = ()
-          ) -> list[int]:
-    """Return the results `wanted` and the state that they and the checks of indices are made of.
+def _loop(bodies: Sequence[Graph], first: int, count: int, wanted: Collection[int], checks: bool,
+          roots: Sequence[Node] = ()) -> list[int]:
+    """Return the results `wanted` and the state that they, and the checks of indices, are made of.
 
     The first of `bodies` makes the next state, `count` values from input `first` on; `roots` are nodes of the others
     that the loop needs in any case.
     """
     live = set(wanted)
     while True:
-        needed = set(reachable(_checked(bodies[0], live))) | set(reachable(roots))
+        needed = set(reachable(_picked(bodies[0], live, checks))) | set(reachable(roots))
         more = {i for i in range(count) if any(b.inputs[first + i] in needed for b in bodies)} - live
         if not more:
             return sorted(live)
         live |= more
 
 
-def _scan(node: Node, wanted: list[int]) -> Smaller:
+def _scan(node: Node, wanted: list[int], checks: bool) -> Smaller:
     body: Graph = node.params["body"]
     n_shared, n_carry = node.params["counts"]
-    wanted = _loop([body], n_shared, n_carry, wanted)
+    wanted = _loop([body], n_shared, n_carry, wanted, checks)
     carry = [n_shared + i for i in wanted if i < n_carry]
-    smaller, kept = _body(body, wanted, carry)
+    smaller, kept = _body(body, wanted, checks, carry)
     if smaller is body:
         return _same(node, wanted)
     return _node(node, wanted, kept, {"body": smaller, "counts": (sum(i < n_shared for i in kept), len(carry))})
 
 
-def _while(node: Node, wanted: list[int]) -> Smaller:
+def _while(node: Node, wanted: list[int], checks: bool) -> Smaller:
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
-    wanted = _loop([body, test], count, len(body.outputs), wanted, _checked(test, [0]))
-    outputs, ends = _outputs(body, wanted), _outputs(test, [0])
+    wanted = _loop([body, test], count, len(body.outputs), wanted, checks, _picked(test, [0], checks))
+    outputs, ends = _outputs(body, wanted, checks), _outputs(test, [0], checks)
     needed = {i for g, found in ((body, outputs), (test, ends)) for n in [set(reachable(found))]
               for i, x in enumerate(g.inputs) if x in n}
     kept = [i for i in range(len(node.inputs)) if i in needed or i - count in wanted]
@@ -156,16 +164,16 @@ def _while(node: Node, wanted: list[int]) -> Smaller:
                                       "count": sum(i < count for i in kept)})
 
 
-def _checkpoint(node: Node, wanted: list[int]) -> Smaller:
-    smaller, kept = _body(node.params["graph"], wanted)
+def _checkpoint(node: Node, wanted: list[int], checks: bool) -> Smaller:
+    smaller, kept = _body(node.params["graph"], wanted, checks)
     if smaller is node.params["graph"]:
         return _same(node, wanted)
     return _node(node, wanted, kept, {"graph": smaller})
 
 
-def _switch(node: Node, wanted: list[int]) -> Smaller:
+def _switch(node: Node, wanted: list[int], checks: bool) -> Smaller:
     graphs, rows, sums = (node.params[k] for k in ("graphs", "rows", "sums"))
-    outputs = [_outputs(g, wanted) for g in graphs]
+    outputs = [_outputs(g, wanted, checks) for g in graphs]
     needed = [set(reachable(found)) for found in outputs]
     kept = [i for i in range(len(rows)) if any(g.inputs[i] in n for g, n in zip(graphs, needed, strict=True))]
     if len(kept) == len(rows) and all(o == g.outputs for o, g in zip(outputs, graphs, strict=True)):

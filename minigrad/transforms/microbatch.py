@@ -17,7 +17,7 @@ from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, made_by
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
-from ..ops.control import chunked, parts, placeholder
+from ..ops.control import barrier, chunked, parts, placeholder
 from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
 from ..ops.results import SEPARABLE, result, with_results
@@ -95,7 +95,7 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
     `old` are the inputs that the program was traced with (batch axes of length `dim`), `new` the whole ones.
     """
     try:
-        outputs, known = _roles_apart(outputs, old, dim)
+        outputs, ties, known = _roles_apart(outputs, old, dim)
     except Mixes as error:
         raise _mixes(name, error.node, error.why, error.instead) from None
     inside = _in_chunks(known)
@@ -113,7 +113,12 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
     if not sums and not results:
         return walk.substitute(outputs, whole)
     body_outputs = [_numerator(n) for n in sums] + [_by_example(n, dim) for n in results]
-    inside |= {i for n in body_outputs if n not in known for i in n.inputs}
+    inside.update(body_outputs)
+    for n in ties:
+        body_outputs[0] = barrier(body_outputs[0], n)
+    for n in walk.reachable(body_outputs):
+        if n not in known and not inside.isdisjoint(n.inputs):
+            inside.add(n)
     values = _chunk_node(name, names, old, new, axes, inside, body_outputs, whole, len(sums), dim, total, size)
     done = {n: _shaped(v, _whole_shape(n.shape, dim, total))
             for n, v in zip(results, values[len(sums):], strict=True)}
@@ -133,32 +138,45 @@ def _in_chunks(known: dict[Node, Roles]) -> set[Node]:
     return found
 
 
-def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim) -> tuple[list[Node], dict[Node, Roles]]:
-    """Return the outputs, and the role of each node that they depend on, inputs and sizes of the batch included.
+def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim
+                 ) -> tuple[list[Node], list[Node], dict[Node, Roles]]:
+    """Return the outputs, nodes that check the examples' indices, and the role of each node that they depend on.
 
     What all examples share, and a node computes beside rows of theirs, gets a node of its own: it is computed before
-    the first chunk.
+    the first chunk. Inputs and sizes of the batch have roles, too.
     """
+    roots, count = list(outputs), len(outputs)
     while True:
-        made = [n for n in walk.reachable(outputs) if has_axis(n, dim) or is_size(n, dim)]
-        region = walk.dependent(outputs, [*inputs, *made])
+        made = [n for n in walk.reachable(roots) if has_axis(n, dim) or is_size(n, dim)]
+        region = walk.dependent(roots, [*inputs, *made])
         known = roles(region, {n: ROWS if has_axis(n, dim) else SHARED for n in inputs}, dim)
-        apart = {n: _alone(n, known) for n in region if known[n] is SHARED
-                 and any(known.get(i, SHARED) is not SHARED for i in n.inputs)}
+        stay = {n.inputs[0] for n in region if n.prim.name == "proj" and known[n] is not SHARED}
+        apart, ties = {}, []
+        for n in region:
+            if known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs):
+                apart[n], check = _alone(n, known)
+                if check is not None and n.inputs[0] not in stay:
+                    ties.append(check)
         if not apart:
-            return list(outputs), known
-        outputs = walk.substitute(outputs, apart)
+            return roots[:count], list(dict.fromkeys(roots[count:])), known
+        roots = walk.substitute([*roots, *ties], apart)
 
 
-def _alone(node: Node, known: dict[Node, Roles]) -> Node:
-    """Return a node for a value that all examples share, without their rows among its operands."""
+def _alone(node: Node, known: dict[Node, Roles]) -> tuple[Node, Node | None]:
+    """Return a node for a value that all examples share, without their rows among its operands.
+
+    The second result is a row that checks the examples' indices as the node did, or None.
+    """
     source = node.inputs[0]
     if node.prim.name == "barrier":  # it need not wait for their cotangents
-        return source
+        return source, node.inputs[1] if node.inputs[1].prim.name == "in_range" else None
     if source.prim.name in SEPARABLE:
-        smaller, index = with_results(source, [node.params["index"]])
-        if all(known.get(i, SHARED) is SHARED for i in smaller.inputs):
-            return result(smaller, index[node.params["index"]], node)
+        for checks in (True, False):
+            smaller, places = with_results(source, [node.params["index"]], checks)
+            if all(known.get(i, SHARED) is SHARED for i in smaller.inputs):
+                check = None if checks else next((n for n, r in zip(parts(source), known[source], strict=True)
+                                                  if r is ROWS), None)
+                return result(smaller, places[node.params["index"]], node), check
     raise Mixes(source, f"its result {node.params['index']} is the same for all examples, and is computed beside their "
                 "rows", "Compute it in a function of its own")
 
@@ -209,7 +227,7 @@ def _chunk_node(name: str, names: Sequence[str], old: Sequence[Node], new: Seque
                 axes: Sequence[int | None], inside: set[Node], outputs: Sequence[Node], whole: dict[Node, Node],
                 n_sums: int, dim: Dim, total: int | Dim, size: int) -> list[Node]:
     """Return the results of a `chunked` node of the part of the program that has the batch axis."""
-    body_nodes = {n for n in walk.reachable(outputs) if n in inside} | set(outputs)
+    body_nodes = {n for n in walk.reachable(outputs) if n in inside}
     shared = list(dict.fromkeys(
         i for n in sorted(body_nodes, key=lambda n: n.serial) for i in n.inputs
         if i not in inside and i not in body_nodes and i.prim.name not in ("full", "const")))

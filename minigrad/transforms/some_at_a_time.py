@@ -81,7 +81,7 @@ class Reading:
             for n in graph.nodes:
                 if n.prim.name == "proj" and n.inputs[0].prim.name in SEPARABLE and not self._inside(n):
                     source, index = n.inputs[0], n.params["index"]
-                    smaller, places = with_results(source, [index])
+                    smaller, places = with_results(source, [index], checks=False)
                     if len(smaller.inputs) < len(source.inputs):
                         alone[n] = result(smaller, places[index], n)
             if not alone:

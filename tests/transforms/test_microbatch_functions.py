@@ -182,3 +182,34 @@ def test_half_precision_adds_up_many_chunks(backend):
     assert value.dtype == slope.dtype == np.float16
     close((value, slope), (1.0, 1.0), rtol=2e-3)
     close(wrap(mg.microbatch(lambda x: np.sum(x), 1))(np.full(5000, 3, np.float16) / 10), 1500.0, rtol=2e-3)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: mg.compile(f, backend="numpy"), mg.compile])
+def test_a_loop_of_shared_values_beside_indices_of_the_examples(wrap):
+    """The derivative of tanh, which all examples share, gets a loop of its own; checks stay in that of the examples."""
+    I = np.array([[0], [1], [-4], [3], [2]])  # noqa: E741
+
+    def last(w, x, i):
+        def turn(k, c):
+            x[i]  # in vain
+            return np.tanh(w * (1.0 + k)) + 0.25 * c
+
+        return mg.fori_loop(0, 3, turn, x[0])
+
+    each = wrap(mg.microbatch(mg.per_example_grad(last, in_axes=(None, 0, 0)), 2))
+    slopes = [0.25 ** (2 - k) * (1 + k) / np.cosh(0.5 * (1 + k)) ** 2 for k in range(3)]
+    close(each(0.5, X, I), np.full(B, sum(slopes)))
+    with pytest.raises(IndexError, match="index 4 is out of range"):
+        each(0.5, X, np.where(I == 2, 4, I))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: mg.compile(f, backend="numpy"), mg.compile])
+def test_indices_of_the_examples_are_checked_beside_a_shared_result(wrap):
+    def f(w, x, i):
+        mg.vmap(lambda x, i: x[i])(x, i)  # in vain
+        return w * 2, np.sum(x)
+
+    cut = wrap(mg.microbatch(f, 2, (None, 0, 0)))
+    close(cut(1.5, X, np.array([0, 1, -4, 3, 2])), (3.0, X.sum()))
+    with pytest.raises(IndexError, match="index -5 is out of range"):
+        cut(1.5, X, np.array([0, 1, 2, 3, -5]))

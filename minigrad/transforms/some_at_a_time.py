@@ -3,7 +3,8 @@
 What a function returns for a batch is put together from what it returns for parts of it. How, is read off its graph:
 a sum over rows adds up; a mean, or whatever has one factor 1/B in it, is weighted by the part's share of B; what has a
 row per example is laid end to end. A factor 1/B is followed through the graph as a unit would be; where a value of the
-batch as a whole is used in another way than linearly, or flows back into the examples, the node is named.
+batch as a whole is used in another way than linearly, or flows back into the examples, the node is named. Integers that
+add up numbers of rows and other numbers are positions along packed axes: nothing but an index may be made of them.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from ..dims import Dim, Symbol, symbols
 from ..errors import BatchError, at_user_line
 from ..graph import Graph, Node, TupleType
 from ..ops.accumulators import Chains, accumulator
+from ..ops.checks import checks_of
 from ..ops.results import SEPARABLE, result, with_results
 from ..ragged.batch import Batch
 from .mapped import prefix
 from .ragged import is_batch
 from .trace import function_name, trace_symbolic, tracing
 
-Unit = dict[Symbol, int]  # how often 1/size is a factor, per size of the batch
-_KEEP = frozenset(("reshape", "transpose", "expand", "gather", "scatter_add", "scatter_max", "scatter_min", "sum",
-                   "flip", "slice", "pad", "concatenate", "cumsum", "segment_cumsum", "neg", "abs", "cast",
-                   "stop_gradient", "barrier", "max", "min", "maximum", "minimum", "add", "sub", "gather_sum",
-                   "in_range"))
+Unit = dict[Symbol | str, int]  # how often 1/size is a factor, per size of the batch
+_POSITION: Unit = {"position": 1}  # of a number that depends on sizes of the batch, but is no multiple of them
+_KEEP = frozenset(("reshape", "transpose", "expand", "sum", "flip", "slice", "pad", "concatenate", "cumsum", "neg",
+                   "abs", "cast", "stop_gradient", "barrier", "max", "min", "maximum", "minimum", "add", "sub"))
+_INDEXED = frozenset(("gather", "scatter_add", "scatter_max", "scatter_min", "gather_sum", "in_range",
+                      "checked_index", "segment_cumsum"))  # their first operand has values, the others are indices
 _LINEAR = frozenset(("add", "sub", "neg", "mul", "div", "reshape", "transpose", "expand", "sum", "slice", "pad",
                      "concatenate", "cast", "einsum", "flip", "barrier", "stop_gradient"))
 _SUMS = frozenset(("sum", "mean", "einsum", "scatter_add", "block_einsum"))
@@ -92,7 +95,7 @@ class Reading:
     def _adds_up(v: Value) -> bool:
         if v.where != "after":
             return False
-        return not v.affine if not v.unit else list(v.unit.values()) == [1]
+        return not v.affine if not v.unit else v.unit != _POSITION and list(v.unit.values()) == [1]
 
     def _refuse(self, node: Node, why: str) -> BatchError:
         operands = ", ".join(str(i.type) for i in node.inputs)
@@ -145,6 +148,8 @@ class Reading:
             if not dims:
                 return {}
             if node.params["size"].symbol is None:
+                if node.dtype.kind in "iu":
+                    return _POSITION
                 raise self._refuse(node, "it computes with a sum of sizes of the batch")
             return {node.params["size"].symbol: -1}
         if name == "mul" or name in ("einsum", "block_einsum"):
@@ -152,7 +157,7 @@ class Reading:
         if name == "square":
             return None if units[0] is None else _product([units[0], units[0]])
         if name == "div":
-            return None if units[0] is None else _product([units[0], {s: -n for s, n in (units[1] or {}).items()}])
+            return None if units[0] is None else _product([units[0], _inverse(units[1] or {})])
         if name == "mean":
             unit = units[0]
             for a in node.params["axes"]:
@@ -162,18 +167,28 @@ class Reading:
                         raise self._refuse(node, "it averages over an axis of several sizes")
                     unit = None if unit is None else _product([unit, {n.symbol: 1}])
             return unit
-        if name == "where":
+        if name == "where" and units[0] != _POSITION:
             return self._same(node, units[1:], inputs)
-        if name in _COMPARE:
-            self._same(node, units, inputs)
+        if name in _COMPARE and _POSITION not in units:
+            self._same(node, units[:1] if name == "segment_argsort" else units, inputs)
             return {}
+        if name in _INDEXED:
+            # An example's own index becomes a position only after it is checked to lie within the example.
+            own = [i for i, size in checks_of([node]) if symbols((size,)).isdisjoint(self.sizes)]
+            if any(self.known[i].unit for i in (node.inputs[:1] if name == "checked_index" else own)):
+                raise self._refuse(node, "its index depends on the number of examples")
+            return units[0]
         if name in _KEEP:
-            floats = [v.unit for v, i in zip(inputs, node.inputs, strict=True)
-                      if isinstance(i.type, TupleType) or i.dtype.kind not in "iub"] or units
-            return self._same(node, floats, inputs)
+            return self._same(node, units, inputs)
         if any(units):
-            raise self._refuse(node, "it is not linear in the number of examples")
+            return self._position(node, inputs, "it is not linear in the number of examples")
         return {}
+
+    def _position(self, node: Node, inputs: Sequence[Value], otherwise: str) -> Unit:
+        """Return the unit of an integer that is a position along a packed axis; refuse any other value."""
+        if isinstance(node.type, TupleType) or node.dtype.kind not in "iu" or any(v.where == "after" for v in inputs):
+            raise self._refuse(node, otherwise)
+        return _POSITION
 
     def _same(self, node: Node, units: Sequence[Unit | None], inputs: Sequence[Value]) -> Unit | None:
         """Return the unit that all operands of a sum have."""
@@ -185,11 +200,17 @@ class Reading:
             constants = [v.unit for v in inputs if v.where == "shared" and v.unit is not None]
             if batch and all(u == batch[0] for u in batch) and not any(constants):
                 return batch[0]  # a constant beside a mean: looked at where the sums are followed
-            raise self._refuse(node, "it adds up a sum and a mean over the batch")
+            return self._position(node, inputs, "it adds up a sum and a mean over the batch")
         return there[0]
 
 
+def _inverse(unit: Unit) -> Unit:
+    return unit if unit == _POSITION else {s: -n for s, n in unit.items()}
+
+
 def _product(units: Sequence[Unit]) -> Unit:
+    if _POSITION in units:
+        return _POSITION
     total: Unit = {}
     for unit in units:
         for s, n in unit.items():

@@ -1,5 +1,7 @@
 """Some examples at a time: the same mean and gradient, for every way to cut the batch."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,10 @@ def test_dense_arguments_are_cut_too():
     close(mg.microbatch(f, 3)(W, batch, s), f(W, batch, s))
 
 
+def _with_number(f, b):
+    return mg.vmap(functools.partial(f, b.y.shape[0]))(b)
+
+
 @pytest.mark.parametrize(("f", "words"), [
     (lambda w, b: np.sqrt(mg.mean_loss(loss, AXES)(w, b)), "not linear in the number of examples"),
     (lambda w, b: mg.mean_loss(loss, AXES)(w, b) ** 2, "another way than linearly"),
@@ -69,6 +75,15 @@ def test_dense_arguments_are_cut_too():
     (lambda w, b: np.sum(mg.vmap(loss, AXES)(w, b)) + np.sum(w), "neither a sum nor a mean"),
     (lambda w, b: np.cumsum(mg.vmap(loss, AXES)(w, b)), "keep examples apart"),
     (lambda w, b: mg.vmap(loss, AXES)(w, b) / b.y.shape[0], "depends on how many there are"),
+    (lambda w, b: _with_number(lambda n, g: g.src + n, b), "depends on how many there are"),
+    (lambda w, b: _with_number(lambda n, g: g.src * 0.5 + n, b), "a sum and a mean"),
+    (lambda w, b: _with_number(lambda n, g: (g.src + n) / (g.dst + n + 1), b), "depends on how many there are"),
+    (lambda w, b: _with_number(lambda n, g: np.sin(1.0 * (g.src + n)), b), "not linear in the number of examples"),
+    (lambda w, b: _with_number(lambda n, g: g.src + n < 5, b), "not linear in the number of examples"),
+    (lambda w, b: _with_number(lambda n, g: np.where((g.src - n).astype(bool), 1.0, 2.0), b), "not linear"),
+    (lambda w, b: _with_number(lambda n, g: g.x[(g.src + n) % 2], b), "its index depends on the number of examples"),
+    (lambda w, b: _with_number(lambda n, g: g.y[(g.src + n) % 3], b), "its index depends on the number of examples"),
+    (lambda w, b: np.sum(_with_number(lambda n, g: np.sum(g.src + n), b)), "neither a sum nor a mean"),
 ])
 def test_what_mixes_examples_is_refused(f, words):
     batch = mg.batch(molecules(SIZES["mixed"]))
@@ -99,3 +114,51 @@ def test_loops_and_means_within_the_example(name):
         for size in (1, 2, 7):
             for h, w in zip(leaves(mg.microbatch(whole, size, AXES)(W, batch)), leaves(whole(W, batch)), strict=True):
                 close(h, w)
+
+
+def first_column(g):
+    return g.x[:, 0]
+
+
+# A row of an example counts from the start of its own parts, wherever they stand in the batch.
+MERGED = {
+    "itself": lambda g: np.concatenate([first_column(g), 2 * first_column(g)]),
+    "another axis": lambda g: np.concatenate([first_column(g), g.w]),
+    "three parts": lambda g: np.concatenate([g.w, first_column(g), g.w]),
+    "a row before": lambda g: np.concatenate([np.ones((1, 4)), g.x]),
+    "rows after": lambda g: np.concatenate([first_column(g), g.y]),
+    "a part of a part": lambda g: np.concatenate([g.w, np.concatenate([np.ones(1), first_column(g)])]),
+    "numbers of rows": lambda g: mg.numpy.arange(g.x.shape[0]) * 2.0,
+    "one more number": lambda g: mg.numpy.arange(g.x.shape[0] + 1),
+    "numbers of two axes": lambda g: 0.5 * np.concatenate(
+        [mg.numpy.arange(x.shape[0]) for x in (g.x, g.w)]),
+    "sums so far": lambda g: np.cumsum(np.concatenate([g.w, g.w])),
+    "backwards": lambda g: np.flip(np.concatenate([g.w, np.ones(2)])),
+    "in order": lambda g: np.sort(np.concatenate([g.w, np.ones(1)])),
+    "order": lambda g: np.argsort(np.concatenate([g.w, np.ones(1)]), kind="stable"),
+    "first": lambda g: np.concatenate([g.y, g.w])[0],
+    "last": lambda g: np.concatenate([g.w, g.y])[-1],
+    "largest": lambda g: np.max(np.concatenate([g.w, first_column(g)]), initial=-9.0),
+    "mean": lambda g: np.mean(np.concatenate([np.ones((1, 4)), g.x]), axis=0),
+    "pairs": lambda g: np.sum(np.outer(g.w, np.concatenate([g.w, g.w]))),
+}
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_merged_axes(name):
+    f, examples = MERGED[name], molecules(SIZES["empty middle"])
+    batch = mg.batch(examples)
+
+    def of_example(c, g):
+        return np.sum(np.tanh(c * f(g)))
+
+    with_parameter = mg.grad(mg.mean_loss(of_example, AXES)), mg.per_example_grad(of_example, in_axes=AXES)
+    slopes = [np.sum(f(g) / np.cosh(1.5 * f(g)) ** 2) for g in examples]
+    for size in (1, 2, 3, 7):
+        rows = mg.microbatch(mg.vmap(f), size)(batch)
+        rows = rows.unbatch() if isinstance(rows, mg.Batch) else rows
+        for h, g in zip(rows, examples, strict=True):
+            close(h, f(g))
+            assert h.dtype == f(g).dtype
+        close(mg.microbatch(with_parameter[0], size, AXES)(1.5, batch), np.mean(slopes))
+        close(mg.microbatch(with_parameter[1], size, AXES)(1.5, batch), slopes)

@@ -21,8 +21,8 @@ ORDER = ("errors", "expression", "tracebacks", "size_asked", "dims", "text", "co
 
 # What a function may import when it runs: packages of the extras, and some that take long to import and are not
 # always needed, so that the first gradient does not wait for them.
-LAZY = {"array_api_compat", "cairosvg", "cupy", "cupyx", "jax", "llvmlite", "matplotlib", "networkx", "rdkit", "scipy",
-        "sklearn", "threadpoolctl", "torch", "torch_geometric", "IPython", "opt_einsum", "rich", "hashlib"}
+LAZY = {"array_api_compat", "cairosvg", "cuda", "cupy", "cupyx", "jax", "llvmlite", "matplotlib", "networkx", "rdkit",
+        "scipy", "sklearn", "threadpoolctl", "torch", "torch_geometric", "IPython", "opt_einsum", "rich", "hashlib"}
 LAZY_OWN = {"minigrad.draw"}
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
@@ -15,12 +16,26 @@ VERSIONS = (13, 12)
 @functools.cache
 def find(name: str) -> ctypes.CDLL | None:
     """Return a library such as ``"nvrtc"``, or None where it is not installed."""
-    for path in _candidates(name):
+    for path in (*_by_pathfinder(name), *_candidates(name)):
         try:
+            if os.sep in path:  # NVRTC opens its builtins by their name alone, and its wheel of 13.0 does not say where
+                for needed in sorted(Path(path).parent.glob(f"lib{name}-builtins.so.*")):
+                    ctypes.CDLL(str(needed))
             return ctypes.CDLL(path)
         except OSError:
             continue
     return None
+
+
+def _by_pathfinder(name: str) -> Iterator[str]:
+    """Yield the library that CuPy would load, by the package that CuPy finds it with."""
+    try:
+        import cuda.pathfinder as pathfinder
+    except ImportError:
+        return
+    with contextlib.suppress(pathfinder.DynamicLibNotFoundError):
+        if path := pathfinder.load_nvidia_dynamic_lib(name).abs_path:
+            yield path
 
 
 def _candidates(name: str) -> Iterator[str]:

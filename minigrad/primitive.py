@@ -150,7 +150,22 @@ def rule(node: Node, name: str) -> Callable[..., Any]:
 
 def on_host(x: Any) -> np.ndarray:
     """Return an array of any namespace as one of NumPy's; from a GPU it is copied."""
-    return x.get() if hasattr(x, "__cuda_array_interface__") and hasattr(x, "get") else np.asarray(x)
+    return adopt(x).get() if hasattr(x, "__cuda_array_interface__") else np.asarray(x)
+
+
+def adopt(x: Any) -> Any:
+    """Return another library's array on a GPU as CuPy's, without a copy; anything else as it is.
+
+    DLPack makes CuPy's current stream wait for the work that computes the array. ``__cuda_array_interface__`` alone,
+    which `cupy.asarray` reads, need not: JAX's names no stream.
+    """
+    if isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "__cuda_array_interface__"):
+        return x
+    import cupy
+
+    if isinstance(x, cupy.ndarray):
+        return x
+    return cupy.from_dlpack(x) if hasattr(x, "__dlpack__") else cupy.asarray(x)
 
 
 def fail(name: str, why: str, *types: ArrayType, hint: str = "") -> ShapeError:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .dims import Dim
 from .graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable, zeros_like
-from .primitive import rule, spread
+from .primitive import on_host, rule, spread
 
 
 class _Debug(threading.local):
@@ -117,7 +117,7 @@ def _refuse_nan(node: Node, out: Any, inputs: Sequence[Any]) -> None:
     def has_nan(value: Any) -> bool:
         if isinstance(value, tuple):
             return any(map(has_nan, value))
-        value = np.asarray(value)
+        value = on_host(value)
         return value.dtype.kind == "f" and bool(np.isnan(value).any())
 
     if has_nan(out) and not any(map(has_nan, inputs)):

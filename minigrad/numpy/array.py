@@ -28,6 +28,7 @@ from ..ops.constants import constant, size_scalar
 from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
 from ..ops.spread import expand_to
+from ..primitive import on_host
 from . import asked
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy's function -> ours
@@ -420,7 +421,7 @@ def as_array(x: Any) -> Array:
         raise DtypeError(at_user_line(f"a {type(x).__name__} of SciPy with a traced value: write "
                                       "mg.Sparse.from_scipy(A), which multiplies traced values"))
     try:
-        value = np.asarray(x)
+        value = on_host(x)
         if value.dtype == object and all(isinstance(v, (int, float, Size, Array)) for v in value.flat):
             # What NumPy makes of sizes, in np.arange(x.shape[0]) or np.array(x.shape): numbers after all.
             listed = value.tolist()

@@ -20,6 +20,7 @@ from ..ops.constants import constant
 from ..ops.control import placeholder
 from ..ops.layout import reshape, transpose
 from ..tracebacks import boundary
+from .devices import is_on_device
 from .picklable import picklable
 from .trace import Staged, finish, function_name, leaf_type, stage
 
@@ -150,7 +151,7 @@ def _like(name: str, value: Any, tree: Any, nodes: Sequence[Node]) -> list[Any]:
         t = leaf_type(x, lambda i=i: f"{name}, leaf {i}")
         if not same_shape(t.shape, n.shape):
             raise ShapeError(at_user_line(f"{name}, leaf {i}: expected {n.type}, got {t}"))
-        out.append(x if isinstance(x, Array) else np.asarray(x, dtype=n.dtype))
+        out.append(x if isinstance(x, Array) or is_on_device(x) else np.asarray(x, dtype=n.dtype))
     return out
 
 

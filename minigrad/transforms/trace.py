@@ -27,6 +27,7 @@ from ..numpy.array import Array, as_array, constants, made, number_dtype
 from ..ops import checks
 from ..ops import index as indexing
 from ..ops.control import placeholder
+from ..primitive import adopt
 from .devices import is_on_device, namespace, own_on_device
 from .draws import states, warn_of_draws
 from .picklable import picklable
@@ -246,6 +247,7 @@ def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node
             raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
                                           "mg.compile(f).build(...) take types"))
         xp = namespace(leaves)
+        leaves = leaves if xp is np else map(adopt, leaves)
         arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
         values = walk.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays, xp=xp)
         values = own(values, arrays) if xp is np else own_on_device(values, arrays)

@@ -81,7 +81,7 @@ class Chunks(Held):
 
     def _run(self, spans: list, sizes: list, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         in_axes, out_axes = self.node.params["in_axes"], self.node.params["out_axes"]
-        results: list[Any] = [None if axis is None else self.xp.empty(*t)
+        results: list[Any] = [None if axis is None else self.xp.empty(t[0], dtype=t[1])
                               for t, axis in zip(types, out_axes, strict=True)]
         sums = {i: Chains(self._add) for i, axis in enumerate(out_axes) if axis is None}
         wide = [None if accumulator(dtype) == dtype else accumulator(dtype) for _, dtype in types]
@@ -101,8 +101,8 @@ class Chunks(Held):
                     chains.take(results[i])
                     results[i] = None
         for i, chains in sums.items():
-            total = chains.total()
-            results[i] = self.xp.zeros(*types[i]) if total is None else total.astype(types[i][1], copy=False)
+            total, (shape, dtype) = chains.total(), types[i]
+            results[i] = self.xp.zeros(shape, dtype=dtype) if total is None else total.astype(dtype, copy=False)
         return tuple(results)
 
     def _add(self, total: Any, x: Any) -> Any:
@@ -123,7 +123,7 @@ class Scan(Held):
         n_shared, n_carry = self.node.params["counts"]
         first = n_shared + n_carry
         shared, carry, slices = xs[:n_shared], xs[n_shared:first], xs[first:]
-        stacked = [self.xp.empty(*t) for t in types[n_carry:]]
+        stacked = [self.xp.empty(t[0], dtype=t[1]) for t in types[n_carry:]]
         program = self._program
         for t in range(length - 1, -1, -1) if self.node.params["reverse"] else range(length):
             out = program((*shared, *carry, *[x[t] if x.ndim > 1 else x[t, ...] for x in slices]), sizes)
@@ -176,7 +176,7 @@ class Switch(Held):
 
     def _each(self, sizes: Sizes, types: list, index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         rows, sums = self.node.params["rows"], self.node.params["sums"]
-        out = [(self.xp.zeros if s else self.xp.empty)(*t) for t, s in zip(types, sums, strict=True)]
+        out = [(self.xp.zeros if s else self.xp.empty)(t[0], dtype=t[1]) for t, s in zip(types, sums, strict=True)]
         for i, (program, n) in enumerate(self._branches):
             (at,) = self.xp.nonzero(taken(self.xp, index, i, len(self._branches)))
             if not len(at):

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..dims import Dim, same
 from ..graph import ArrayType, Node
-from ..primitive import Primitive, Sample, fail, spread
+from ..primitive import Primitive, Sample, fail, on_host, spread
 from .contract import LETTERS, contract, contract_two, parse, split_subscripts
 from .layout import move_axis, reshape
 from .spread import expand_to, sum_
@@ -48,7 +48,7 @@ def _type(x: ArrayType, y: ArrayType, *lengths: ArrayType, subscripts: str, ragg
 def _eval(xp: Any, x: Any, y: Any, *lengths: Any, subscripts: str, ragged: str, kinds: tuple[str, str],
           size: int) -> Any:
     terms, out = parse(subscripts)
-    rows = {c: np.asarray(n).tolist() for c, n in zip(ragged, lengths, strict=True)}
+    rows = {c: on_host(n).tolist() for c, n in zip(ragged, lengths, strict=True)}
     orders = ["".join(_split(t, ragged)) for t in (*terms, out)]
     own, _ = _split(out, ragged)
     product = _product(xp, orders)

@@ -60,7 +60,8 @@ def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample
             import cupyx.scipy.special as special  # CuPy's own, which has most of them
 
             if hasattr(special, name):
-                return getattr(special, name)(*params.values(), *xs).astype(xs[0].dtype, copy=False)
+                own = map(xp.asarray, params.values())  # CuPy's polygamma takes no Python number
+                return getattr(special, name)(*own, *xs).astype(xs[0].dtype, copy=False)
         return xp.asarray(np.asarray(by_scipy(name, *map(on_host, xs), **params)))
 
     return elementwise(name, evaluate, kernel or f"{name}({', '.join(f'{{{i}}}' for i in range(arity))})", d=d,

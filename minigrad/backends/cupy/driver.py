@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ...errors import MinigradError, at_user_line
 from . import nvrtc
+from .device import Device
 from .libraries import find
 
 INSTALL = "pip install 'minigrad[cuda]'"
@@ -81,13 +82,11 @@ class Graph:
         self._cuda.library.cuGraphExecDestroy(self._handle)
 
 
-class Cuda:
+class Cuda(Device):
     """The current device.
 
     Attributes
     ----------
-    xp : namespace
-        What evaluates a primitive on whole arrays.
     arch : str
         Such as ``"sm_90"``.
     """
@@ -97,9 +96,9 @@ class Cuda:
         import array_api_compat.cupy
         import cupy
 
-        self._cupy, self.xp, self.library = cupy, array_api_compat.cupy, _libcuda()
-        self.device = cupy.cuda.Device()
-        self.arch = f"sm_{self.device.compute_capability}"
+        super().__init__(cupy, array_api_compat.cupy)
+        self.library = _libcuda()
+        self.arch = f"sm_{cupy.cuda.Device().compute_capability}"
         self._modules: dict[str, ctypes.c_void_p] = {}
         self._lock = threading.RLock()
         self._blas = find("cublas")
@@ -107,15 +106,14 @@ class Cuda:
         self._ready = threading.local()
         self.ready()
         self._call_blas("cublasCreate_v2", ctypes.byref(self._handle))
-        self._capturing: int | None = None
         self._capture_stream = cupy.cuda.Stream(non_blocking=True)
 
     # -- calls ----------------------------------------------------------------------------------------------
 
     def ready(self) -> None:
-        """Make the device's context that of the calling thread."""
+        super().ready()
         if not getattr(self._ready, "done", False):
-            self.device.use()
+            self._cupy.cuda.Device(self.number).use()
             self._cupy.cuda.runtime.free(0)  # a first call of the runtime makes the primary context current
             self._ready.done = True
 
@@ -134,49 +132,11 @@ class Cuda:
     def stream(self) -> int:
         """Return the stream that work goes to: the caller's current one, or the one that is being captured."""
         captured = getattr(self._ready, "capturing", None)
-        return self._cupy.cuda.get_current_stream().ptr if captured is None else captured
-
-    # -- arrays ---------------------------------------------------------------------------------------------
-
-    def asarray(self, x: Any, dtype: np.dtype) -> Any:
-        return self._cupy.asarray(x, dtype)
-
-    def contiguous(self, x: Any) -> Any:
-        return x if x.flags.c_contiguous else self._cupy.ascontiguousarray(x)
-
-    def empty(self, shape: Sequence[int], dtype: Any) -> Any:
-        try:
-            return self._cupy.empty(shape, dtype)
-        except self._cupy.cuda.memory.OutOfMemoryError as error:
-            raise MemoryError(str(error)) from None
-
-    def zeros(self, nbytes: int) -> Any:
-        out = self.empty((nbytes,), np.uint8)
-        out.fill(0)
-        return out
-
-    def view(self, memory: Any, offset: int, shape: Sequence[int], dtype: np.dtype) -> Any:
-        """Return an array within a piece of memory."""
-        return self._cupy.ndarray(shape, dtype, memory.data + offset)
-
-    def pointer(self, x: Any) -> int:
-        return x.data.ptr
-
-    def release(self) -> None:
-        """Give memory that is not in use back to the device."""
-        self._cupy.get_default_memory_pool().free_all_blocks()
-
-    def flag(self) -> tuple[Any, int]:
-        """Return a number that kernels can write and this thread can read without waiting, and its address."""
-        memory = self._cupy.cuda.alloc_pinned_memory(8)
-        cell = np.frombuffer(memory, np.int64, 1)
-        cell[0] = 0
-        return cell, memory.ptr
+        return super().stream() if captured is None else captured
 
     # -- kernels --------------------------------------------------------------------------------------------
 
     def function(self, text: str, name: str) -> Any:
-        """Return a kernel of a source."""
         with self._lock:
             if text not in self._modules:
                 module = ctypes.c_void_p()
@@ -190,13 +150,13 @@ class Cuda:
         self.call("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, ctypes.c_void_p(self.stream()), params,
                   None)
 
-    def gemm(self, dtype: np.dtype, precision: str, sizes: tuple[int, int, int, int], x: tuple, y: tuple, out: int,
-             room: int) -> None:
-        """Multiply matrices in row-major order, which is the product of their transposes in cuBLAS's order.
+    def clear(self, address: int, nbytes: int) -> None:
+        self.call("cuMemsetD8Async", ctypes.c_uint64(address), ctypes.c_ubyte(0), ctypes.c_size_t(nbytes),
+                  ctypes.c_void_p(self.stream()))
 
-        `sizes` are batch, rows, columns and inner; `x` and `y` are address, whether it is transposed, leading size
-        and distance between matrices; `room` is the address of cuBLAS's workspace.
-        """
+    def multiply(self, dtype: np.dtype, precision: str, sizes: tuple[int, int, int, int], x: tuple, y: tuple, out: int,
+                 room: int) -> None:
+        """Multiply by cuBLAS: a product in row-major order is that of the transposes in cuBLAS's order."""
         batch, m, n, k = sizes
         number = ctypes.c_double if dtype.name == "float64" else ctypes.c_float
         one, zero = number(1), number(0)
@@ -216,7 +176,6 @@ class Cuda:
     # -- graphs ---------------------------------------------------------------------------------------------
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """Record what `work` launches, which must not wait for the device, and return it as a graph."""
         stream = self._capture_stream.ptr
         handle = ctypes.c_void_p(stream)
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()

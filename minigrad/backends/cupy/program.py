@@ -68,6 +68,8 @@ class Program:
         self._pools: dict[tuple[int, ...], deque] = {}
         self._constants: dict[Node, Any] = {}
         self._lock = threading.Lock()
+        # Of the program, and not of a workspace, which may be gone before its last run ends.
+        self._flag, self.flag_at = self._device.flag() if self.recipe.checked else (None, 0)
 
     def asarray(self, x: Any, dtype: Any) -> Any:
         """Return an argument as an array of the device."""
@@ -75,6 +77,9 @@ class Program:
 
     def __call__(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> list[Any]:
         """Run the program on the current stream; it does not wait for the device.
+
+        Arguments must stay allocated until it has run. Memory of CuPy does, and memory of PyTorch if it was allocated
+        on the stream that is current here.
 
         Raises
         ------
@@ -98,7 +103,7 @@ class Program:
                 f"into the GPU's memory ({error}). Take fewer examples at a time: mg.microbatch(f, size)")) from None
 
     def _run(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> list[Any]:
-        key = (self._device.stream(), *[sizes[s] for s in self._symbols])
+        key = (*self._device.queue(), *[sizes[s] for s in self._symbols])
         pool = self._pools.get(key)
         if pool is None:
             pool = self._new_pool(key)
@@ -106,11 +111,21 @@ class Program:
             space = pool.pop()
         except IndexError:
             space = Space(self, sizes)
-        space.check()
+        self._check()
         results = space.run(arrays)
         pool.append(space)
-        space.check()
+        self._check()
         return results
+
+    def _check(self) -> None:
+        """Raise `IndexError` if the device has reported an index that is out of range."""
+        if self._flag is not None and (number := int(self._flag[0])):
+            self._flag[0] = 0
+            node = self.recipe.checked[number - 1]
+            if node.prim.name == "nonempty":
+                raise ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
+            raise IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
+                             "is out of range")
 
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
@@ -128,6 +143,7 @@ class Program:
         with self._lock:
             if node not in self._constants:
                 self._constants[node] = self._device.contiguous(self._device.asarray(node.params["value"], node.dtype))
+                self._device.wait()  # other threads read it on streams of their own
             return self._constants[node]
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
@@ -185,7 +201,6 @@ class Space:
         counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.recipe.ops]
         self._fixed = self._device.zeros(8 * max(n_slots, 1) + sum(counters) + 8)
         self._table = self._device.pointer(self._fixed)
-        self._flag, self._flag_at = self._device.flag() if self.recipe.checked else (None, 0)
         products = any(isinstance(op, Multiply) for op in self.recipe.ops)
         self._room = self._device.empty((driver.BLAS_ROOM if products else 0,), "u1")
         widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in getattr(n.type, "parts", (n.type,))),
@@ -266,7 +281,7 @@ class Space:
             elif p.kind == "own":
                 out.append(ctypes.c_uint64(counter if p.what == "counter" else self.address(("partial", at))))
             else:
-                out.append(ctypes.c_uint64({"table": lambda p: self._table, "flag": lambda p: self._flag_at,
+                out.append(ctypes.c_uint64({"table": lambda p: self._table, "flag": lambda p: self._program.flag_at,
                                             "key": lambda p: self.address(p.what)}[p.kind](p)))
         return out
 
@@ -320,16 +335,6 @@ class Space:
                 results[k] = v.prim.eval(device.xp, results[k], *[None] * (len(v.inputs) - 1),
                                          **concrete(v.params, self.sizes))
         return results
-
-    def check(self) -> None:
-        """Raise `IndexError` if the device has reported an index that is out of range."""
-        if self._flag is not None and self._flag[0]:
-            node = self.recipe.checked[int(self._flag[0]) - 1]
-            self._flag[0] = 0
-            if node.prim.name == "nonempty":
-                raise ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
-            raise IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
-                             "is out of range")
 
 
 class Segment:

@@ -4,7 +4,8 @@ import pytest
 
 from minigrad.backends.cupy import driver
 
-from . import host
+from . import cupy_on_numpy, host
+from .failures import captures_succeed
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +17,10 @@ def compiled_kernels(tmp_path_factory):
 
 
 @pytest.fixture
-def stand_in(compiled_kernels):
-    """Return the stand-in as it was at first, but for what it has compiled."""
+def stand_in(compiled_kernels, monkeypatch):
+    """Return the stand-in as it was at first, but for what it has compiled; CuPy is the one on NumPy's memory."""
     compiled_kernels.reset()
+    cupy_on_numpy.install(monkeypatch)
     yield compiled_kernels
     compiled_kernels.reset()
 
@@ -32,10 +34,10 @@ def on_stand_in(stand_in, monkeypatch):
 
 @pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request):
-    """Return the stand-in, and the GPU where there is one."""
-    if request.param == "stand-in":
-        return request.getfixturevalue("stand_in")
-    return request.getfixturevalue("gpu")
+    """Return the stand-in, and the GPU where there is one; a refused capture fails the test."""
+    found = request.getfixturevalue("stand_in" if request.param == "stand-in" else "gpu")
+    with captures_succeed(found):
+        yield found
 
 
 @pytest.fixture

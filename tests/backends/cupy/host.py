@@ -11,13 +11,16 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minigrad.backends.cupy.device import Device
 from minigrad.backends.cupy.prelude import PRELUDE
+
+from . import cupy_on_numpy
 
 COMPILER = shutil.which("g++")
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
@@ -50,7 +53,7 @@ class Recorded:
             function(*args)
 
 
-class Host:
+class Host(Device):
     """The device that programs run on in tests; see `minigrad.backends.cupy.driver.Cuda`.
 
     Attributes
@@ -59,7 +62,7 @@ class Host:
         What ran, in order.
     graphs : list of Recorded
         What was captured.
-    limit : int or None
+    limit : int
         The most bytes that one array may have.
     released : int
         How often memory was given back.
@@ -67,9 +70,8 @@ class Host:
         Whether the last block and the last thread come first.
     """
 
-    xp = np
-
     def __init__(self, folder: Path):
+        super().__init__(cupy_on_numpy.CUPY, cupy_on_numpy.COMPAT)
         self._folder = folder
         self._pending: dict[str, str] = {}
         self._spaces: dict[str, str] = {}
@@ -82,46 +84,21 @@ class Host:
         """Forget what was asked for and noted."""
         self.log: list[str] = []
         self.graphs: list[Recorded] = []
-        self.limit: int | None = None
-        self.released = 0
+        self.limit = cupy_on_numpy.Pool.limit
+        cupy_on_numpy.POOL.released = 0
         self.backwards = False
 
-    # -- arrays ---------------------------------------------------------------------------------------------
+    @property
+    def limit(self) -> int:
+        return cupy_on_numpy.POOL.limit
 
-    def ready(self) -> None:
-        """Nothing to do: there is no context."""
+    @limit.setter
+    def limit(self, nbytes: int) -> None:
+        cupy_on_numpy.POOL.limit = nbytes
 
-    def stream(self) -> int:
-        return 0
-
-    def asarray(self, x: Any, dtype: Any) -> np.ndarray:
-        return np.asarray(x, dtype)
-
-    def contiguous(self, x: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(x).reshape(np.shape(x))
-
-    def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
-        out = np.empty(shape, dtype)
-        if self.limit is not None and out.nbytes > self.limit:
-            raise MemoryError(f"no {out.nbytes} bytes left")
-        np.frombuffer(out, np.uint8)[...] = 0xA5  # what is read before it is written shows
-        return out
-
-    def zeros(self, nbytes: int) -> np.ndarray:
-        return np.zeros(nbytes, np.uint8)
-
-    def view(self, memory: np.ndarray, offset: int, shape: Sequence[int], dtype: Any) -> np.ndarray:
-        return np.ndarray(shape, dtype, memory, offset)
-
-    def pointer(self, x: np.ndarray) -> int:
-        return x.ctypes.data
-
-    def release(self) -> None:
-        self.released += 1
-
-    def flag(self) -> tuple[np.ndarray, int]:
-        cell = np.zeros(1, np.int64)
-        return cell, cell.ctypes.data
+    @property
+    def released(self) -> int:
+        return cupy_on_numpy.POOL.released
 
     # -- kernels --------------------------------------------------------------------------------------------
 
@@ -174,13 +151,22 @@ class Host:
             order.value = int(self.backwards)
             address(blocks, threads, int(function.together), params)
 
-    def gemm(self, dtype: np.dtype, precision: str, sizes: tuple, x: tuple, y: tuple, out: int, room: int) -> None:
+    def clear(self, address: int, nbytes: int) -> None:
         recording = self._recording()
         if recording is not None:
-            recording.append((self.gemm, dtype, precision, sizes, x, y, out, room))
+            recording.append((self.clear, address, nbytes))
+            return
+        self.log.append("clear")
+        ctypes.memset(address, 0, nbytes)
+
+    def multiply(self, dtype: np.dtype, precision: str, sizes: tuple, x: tuple, y: tuple, out: int, room: int) -> None:
+        recording = self._recording()
+        if recording is not None:
+            recording.append((self.multiply, dtype, precision, sizes, x, y, out, room))
             return
         self.log.append("gemm")
         batch, m, n, k = sizes
+        assert min(batch, m, n) > 0, "cuBLAS refuses a leading size of 0"
         matrices = []
         for (address, turned, lead, apart), rows, columns in ((x, m, k), (y, k, n)):
             assert lead >= max(1, rows if turned else columns), "cuBLAS refuses a leading size below the row's"
@@ -189,7 +175,8 @@ class Host:
             flat = _memory(address, max(reach, 0) if min(batch, rows, columns) else 0, dtype)
             matrices.append(np.lib.stride_tricks.as_strided(
                 flat, (batch, rows, columns), [s * dtype.itemsize for s in (apart, *strides)]))
-        _memory(out, batch * m * n, dtype)[...] = np.matmul(*matrices).ravel()
+        if k:  # cuBLAS leaves the result of a sum over nothing as it was
+            _memory(out, batch * m * n, dtype)[...] = np.matmul(*matrices).ravel()
 
     def capture(self, work: Callable[[], None]) -> Recorded:
         self._thread.recording = calls = []

@@ -3,6 +3,7 @@
 import ctypes
 import importlib.util
 import sys
+import threading
 import types
 
 import numpy as np
@@ -12,6 +13,9 @@ import minigrad as mg
 from minigrad.backends.cupy import driver
 from minigrad.backends.cupy.program import pack
 from minigrad.errors import MinigradError
+from minigrad.primitive import on_host
+
+from . import cupy_on_numpy
 
 
 class Library:
@@ -96,36 +100,14 @@ class Recorder:
 @pytest.fixture
 def cuda(monkeypatch):
     """Return `Cuda` on libraries that only note what is called."""
-
-    class OutOfMemoryError(Exception):
-        pass
-
-    class Stream:
-        def __init__(self, non_blocking=False):
-            self.ptr = 7 if non_blocking else 0
-
-    class Device:
-        compute_capability = "90"
-
-        def use(self):
-            """Nothing to do."""
-
-    space = types.SimpleNamespace
-    cupy = types.ModuleType("cupy")
-    cupy.cuda = space(Device=Device, Stream=Stream, get_current_stream=Stream, runtime=space(free=lambda p: None),
-                      memory=space(OutOfMemoryError=OutOfMemoryError))
-    cupy.empty = np.empty
-    compat = types.ModuleType("array_api_compat")
-    compat.cupy = types.ModuleType("array_api_compat.cupy")
-    for name, module in (("cupy", cupy), ("array_api_compat", compat), ("array_api_compat.cupy", compat.cupy)):
-        monkeypatch.setitem(sys.modules, name, module)
+    cupy_on_numpy.install(monkeypatch)
     cuda_library, blas = Recorder(), Recorder()
     monkeypatch.setattr(driver, "check", lambda: None)
     monkeypatch.setattr(driver, "_libcuda", lambda: cuda_library)
     monkeypatch.setattr(driver, "find", lambda name: blas)
     monkeypatch.setattr(driver.nvrtc, "compile", lambda text, arch: types.SimpleNamespace(cubin=text.encode()))
     made = driver.Cuda()
-    made.blas, made.error = blas, OutOfMemoryError
+    made.blas = blas
     return made
 
 
@@ -149,7 +131,7 @@ def test_a_capture_goes_to_a_stream_of_its_own_and_ends_after_an_error(cuda):
     names = cuda.library.names()
     assert names[-5:] == ["cuStreamBeginCapture_v2", "cuLaunchKernel", "cuStreamEndCapture",
                           "cuGraphInstantiateWithFlags", "cuGraphDestroy"]
-    assert cuda.library.calls[-4][1][8].value == 7
+    assert cuda.library.calls[-4][1][8].value == cuda._capture_stream.ptr
     graph.launch()
     assert cuda.library.calls[-1][0] == "cuGraphLaunch"
     assert cuda.stream() == 0
@@ -173,10 +155,85 @@ def test_products_are_those_of_the_transposes(cuda, dtype, precision, kind, comp
     assert plain == [1, 0, 4, 3, 5, None, 200, kind, 6, 20, 100, kind, 5, 15, None, 300, kind, 4, 12, 2, compute, -1]
 
 
-def test_cupys_error_of_memory_becomes_pythons(cuda, monkeypatch):
-    def full(shape, dtype):
-        raise cuda.error("out of memory allocating 8 bytes")
+def test_products_over_nothing_are_zeros(cuda):
+    nothing = 200, False, 4, 0
+    cuda.gemm(np.dtype("f4"), "highest", (2, 3, 4, 0), (100, False, 0, 0), nothing, 300, 400)
+    name, args = cuda.library.calls[-1]
+    assert (name, [a.value for a in args]) == ("cuMemsetD8Async", [300, 0, 2 * 3 * 4 * 4, None])
+    cuda.library.calls.clear()
+    for sizes in ((0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 0, 0)):
+        cuda.gemm(np.dtype("f4"), "highest", sizes, (100, False, 5, 15), nothing, 300, 400)
+    assert cuda.library.calls == []
+    assert "cublasGemmStridedBatchedEx" not in cuda.blas.names()
 
-    monkeypatch.setattr(sys.modules["cupy"], "empty", full)
-    with pytest.raises(MemoryError, match="allocating 8 bytes"):
+
+def test_a_second_device_is_refused(cuda):
+    x = cupy_on_numpy.asarray(np.ones(3))
+    with cupy_on_numpy.Device(1):
+        with pytest.raises(MinigradError, match=r"compiled for GPU 0, and GPU 1 is current.*cupy\.cuda\.Device\(0\)"):
+            cuda.ready()
+        y = cupy_on_numpy.asarray(np.ones(3))
+    cuda.ready()
+    assert cuda.asarray(x, x.dtype) is x
+    with pytest.raises(MinigradError, match=r"an argument of shape \(3,\) is on GPU 1"):
+        cuda.asarray(y, y.dtype)
+
+
+def test_each_thread_has_its_own_queue_where_it_has_its_own_default_stream(cuda, monkeypatch):
+    def queues():
+        found = [cuda.queue(), cuda.queue()]
+        thread = threading.Thread(target=lambda: found.append(cuda.queue()))
+        thread.start()
+        thread.join()
+        return found
+
+    first, again, other = queues()
+    assert first == again == other
+    monkeypatch.setattr(cupy_on_numpy.Stream, "null", cupy_on_numpy.Stream(ptr=2))
+    first, again, other = queues()
+    assert first == again != other
+
+
+def test_flags_are_never_given_out_twice(cuda):
+    cells = [cuda.flag() for _ in range(1200)]
+    assert len({address for _, address in cells}) == 1200
+    for cell, address in cells:
+        assert (cell[0], cell.ctypes.data) == (0, address)
+
+
+def test_cupys_error_of_memory_becomes_pythons(cuda, monkeypatch):
+    monkeypatch.setattr(cupy_on_numpy.POOL, "limit", 7)
+    with pytest.raises(MemoryError, match="no 8 bytes left"):
         cuda.empty((1,), "f8")
+
+
+class Foreign:
+    """JAX's or PyTorch's array on the device: it is computed when its producer is asked by DLPack."""
+
+    def __init__(self, values):
+        self.values, self.asked = values, []
+        self.__cuda_array_interface__ = {"shape": values.shape, "typestr": values.dtype.str, "version": 2,
+                                         "data": (0, True)}
+
+    def __dlpack__(self, *, stream):
+        self.asked.append(stream)
+        return self.values
+
+
+def test_arrays_of_other_libraries_are_awaited(on_stand_in):
+    step = mg.compile(lambda x: np.sum(x ** 2), backend="cupy")
+    eager = mg.grad(lambda x: np.sum(x ** 2))
+    for f, want in ((step, 14.0), (mg.compile(lambda x: np.sum(x ** 2)), 14.0), (eager, [2.0, 4.0, 6.0])):
+        x = Foreign(np.array([1.0, 2.0, 3.0]))
+        np.testing.assert_array_equal(on_host(f(x)), want)
+        assert x.asked == [0]
+    np.testing.assert_array_equal(on_host(Foreign(np.arange(3))), np.arange(3))
+
+
+def test_a_constant_is_complete_before_other_streams_read_it(on_stand_in, monkeypatch):
+    waits = []
+    monkeypatch.setattr(cupy_on_numpy.Stream, "synchronize", lambda self: waits.append(self))
+    f = mg.compile(lambda x: np.sum(np.sin(x) * np.array([1.0, 2.0])), backend="cupy")
+    for _ in range(3):
+        np.testing.assert_allclose(on_host(f(np.ones(2))), 3 * np.sin(1))
+    assert len(waits) == 1

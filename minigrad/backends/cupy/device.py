@@ -1,0 +1,165 @@
+"""What programs and the tests' stand-in share of a device: CuPy's arrays, and matrix products of every size."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import MinigradError, at_user_line
+from ...primitive import adopt
+
+_PER_THREAD = 2  # the handle of the default stream that each thread has of its own
+_PAGE = 512  # flags that are allocated together
+
+
+class Device(ABC):
+    """Arrays of a CuPy module, and what is launched on them.
+
+    Parameters
+    ----------
+    cupy : module
+    xp : namespace
+        What evaluates a primitive on whole arrays.
+
+    Attributes
+    ----------
+    number : int
+        CuPy's number of the device.
+    """
+
+    def __init__(self, cupy: Any, xp: Any):
+        self._cupy, self.xp = cupy, xp
+        self.number: int = cupy.cuda.runtime.getDevice()
+        self._flags: list[Any] = []
+        self._pages: list[Any] = []
+        self._flag_lock = threading.Lock()
+        self._own = threading.local()
+        self._count = itertools.count()
+
+    # -- order of work --------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Make the device's context that of the calling thread.
+
+        Raises
+        ------
+        MinigradError
+            If another device is current.
+        """
+        now = self._cupy.cuda.runtime.getDevice()
+        if now != self.number:
+            raise MinigradError(at_user_line(
+                f"backend 'cupy': the program is compiled for GPU {self.number}, and GPU {now} is current. Call it in "
+                f"`with cupy.cuda.Device({self.number}):`, or compile the function once for each GPU"))
+
+    def stream(self) -> int:
+        """Return the caller's current stream."""
+        return self._cupy.cuda.get_current_stream().ptr
+
+    def queue(self) -> tuple[int, int]:
+        """Return a key of the order in which work runs: the stream, and the thread if each has its own default."""
+        stream = self.stream()
+        if stream != _PER_THREAD:
+            return stream, 0
+        if not hasattr(self._own, "number"):
+            self._own.number = next(self._count)
+        return stream, self._own.number
+
+    def wait(self) -> None:
+        """Wait for the current stream."""
+        self._cupy.cuda.get_current_stream().synchronize()
+
+    # -- arrays ---------------------------------------------------------------------------------------------
+
+    def asarray(self, x: Any, dtype: np.dtype) -> Any:
+        """Return an argument as CuPy's array; one of JAX or PyTorch is taken over once it is computed."""
+        out = self._cupy.asarray(adopt(x), dtype)
+        if out.device.id != self.number:
+            self.ready()
+            raise MinigradError(at_user_line(
+                f"backend 'cupy': an argument of shape {out.shape} is on GPU {out.device.id}, and the program is "
+                f"compiled for GPU {self.number}. Move the array, or compile the function once for each GPU"))
+        return out
+
+    def contiguous(self, x: Any) -> Any:
+        return x if x.flags.c_contiguous else self._cupy.ascontiguousarray(x)
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> Any:
+        try:
+            return self._cupy.empty(shape, dtype)
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from None
+
+    def zeros(self, nbytes: int) -> Any:
+        out = self.empty((nbytes,), np.uint8)
+        out.fill(0)
+        return out
+
+    def view(self, memory: Any, offset: int, shape: Sequence[int], dtype: np.dtype) -> Any:
+        """Return an array within a piece of memory."""
+        return self._cupy.ndarray(shape, dtype, memory.data + offset)
+
+    def pointer(self, x: Any) -> int:
+        return x.data.ptr
+
+    def release(self) -> None:
+        """Give memory that is not in use back to the device."""
+        self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def flag(self) -> tuple[Any, int]:
+        """Return a number that kernels can write and the host can read without waiting, and its address.
+
+        It is never reused: a kernel may still write to it when its owner is gone.
+        """
+        with self._flag_lock:
+            if not self._flags:
+                memory = self._cupy.cuda.alloc_pinned_memory(8 * _PAGE)
+                self._pages.append(memory)
+                cells = np.frombuffer(memory, np.int64, _PAGE)
+                cells[...] = 0
+                self._flags = [(cells[k:k + 1], memory.ptr + 8 * k) for k in range(_PAGE)]
+            return self._flags.pop()
+
+    # -- launches -------------------------------------------------------------------------------------------
+
+    def gemm(self, dtype: np.dtype, precision: str, sizes: tuple[int, int, int, int], x: tuple, y: tuple, out: int,
+             room: int) -> None:
+        """Multiply matrices in row-major order.
+
+        `sizes` are batch, rows, columns and inner; `x` and `y` are address, whether it is transposed, leading size
+        and distance between matrices; `room` is the address of cuBLAS's workspace. cuBLAS leaves the result as it was
+        where the inner size is 0, so a sum over nothing is written here.
+        """
+        batch, m, n, k = sizes
+        if not batch * m * n:
+            return
+        if k:
+            self.multiply(dtype, precision, sizes, x, y, out, room)
+        else:
+            self.clear(out, batch * m * n * dtype.itemsize)
+
+    @abstractmethod
+    def clear(self, address: int, nbytes: int) -> None:
+        """Write zeros."""
+
+    @abstractmethod
+    def multiply(self, dtype: np.dtype, precision: str, sizes: tuple[int, int, int, int], x: tuple, y: tuple, out: int,
+                 room: int) -> None:
+        """Multiply matrices none of whose sizes is 0; see `gemm`."""
+
+    @abstractmethod
+    def function(self, text: str, name: str) -> Any:
+        """Return a kernel of a source."""
+
+    @abstractmethod
+    def launch(self, function: Any, blocks: int, threads: int, params: Any) -> None:
+        """Launch a kernel on packed arguments."""
+
+    @abstractmethod
+    def capture(self, work: Any) -> Any:
+        """Record what `work` launches, which must not wait for the device, and return it as a graph."""

@@ -23,6 +23,7 @@ UFUNCS = {
         "arctan2", "hypot", "logaddexp", "floor", "ceil", "trunc", "rint", "logical_and", "logical_or", "logical_xor",
         "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "maximum",
         "minimum")}}
+ACCUMULATORS = {"cummax": "maximum", "cummin": "minimum", "cumfmax": "fmax", "cumfmin": "fmin"}
 REDUCERS = {"sum": "add", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
 
 
@@ -134,11 +135,13 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
         return [f"{out}[...] = 0", f"{out}[{', '.join(cut)}] = {xs[0]}"]
     if name == "cumsum":
         return [f"np.cumsum({xs[0]}, axis={p['axis']}, dtype={dtype_text(node.dtype)}, out={out})"]
+    if name in ACCUMULATORS:
+        return [f"np.{ACCUMULATORS[name]}.accumulate({xs[0]}, axis={p['axis']}, out={out})"]
     return [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
 
 
 MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin", "scatter_add", "gather_sum",
-                     "pad"})
+                     "pad", *ACCUMULATORS})
 
 
 def fits_matmul(node: Node) -> bool:

@@ -16,8 +16,8 @@ from ..text import held_graphs
 
 _FREE = frozenset({"input", "full", "const", "iota", "size", "proj", "barrier", "in_range", "stop_gradient", "expand",
                    "reshape", "transpose", "slice", "pad", "concatenate", "flip", "gather"})
-_PER_INPUT = frozenset({"sum", "max", "min", "any", "all", "mean", "argmax", "argmin", "cumsum", "cumprod",
-                        "scatter_add"})
+_PER_INPUT = frozenset({"sum", "max", "min", "any", "all", "mean", "argmax", "argmin", "cumsum", "cummax",
+                        "cummin", "cumfmax", "cumfmin", "scatter_add"})
 _FACTORIZATIONS = {  # leading terms for an m × n matrix with m ≥ n (Golub and Van Loan)
     "cholesky": lambda m, n: n**3 / 3, "inv": lambda m, n: 2 * n**3, "det": lambda m, n: 2 * n**3 / 3,
     "slogdet": lambda m, n: 2 * n**3 / 3, "eigh": lambda m, n: 9 * n**3, "qr": lambda m, n: 4 * n * n * (m - n / 3),

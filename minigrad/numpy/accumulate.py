@@ -10,6 +10,7 @@ from ..dims import number
 from ..errors import ShapeError, at_user_line
 from ..graph import Node
 from ..ops import elementwise as ew
+from ..ops import order
 from ..ops.layout import concatenate
 from .array import METHODS, NAMES, TABLE, Array, as_array, as_axes, as_axis, implements
 from .reductions import _cut, _one_axis, cumprod
@@ -19,9 +20,20 @@ ASSOCIATIVE = (np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.fmin, np
                np.lcm)
 
 
+_EXTREMES = {np.maximum: order.cummax, np.minimum: order.cummin, np.fmax: order.cumfmax, np.fmin: order.cumfmin}
+_OF_NUMBERS = {np.fmax: np.maximum, np.fmin: np.minimum}  # of dtypes without NaN
+_NAN_LEFT_OUT = {np.fmax: "nanmax", np.fmin: "nanmin"}
+
+
 def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
-    """Return the running reduction by an associative ufunc, by doubling: log2(n) steps, none of which is a loop."""
+    """Return the running reduction by an associative ufunc, by doubling: log2(n) steps, none of which is a loop.
+
+    Extremes have a primitive: in pairs, three equal elements would share a cotangent as 1/4, 1/4 and 1/2.
+    """
     combine, n, reach = TABLE[ufunc], number(x.shape[axis]), 1
+    if ufunc in _EXTREMES:
+        x = x if x.shape[axis] is n else _cut(x, axis, 0, n)
+        return _EXTREMES[ufunc if x.type.floating else _OF_NUMBERS.get(ufunc, ufunc)](x, axis=axis)
     while reach < n:
         later = combine(Array(_cut(x, axis, reach, n)), Array(_cut(x, axis, 0, n - reach)))._node
         x = concatenate(ew.cast_to(_cut(x, axis, 0, reach), later.dtype), later, axis=axis)
@@ -32,6 +44,8 @@ def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
 def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
     """Return the reduction by an associative ufunc over axes, by halving."""
     combine = TABLE[ufunc]
+    if ufunc in _NAN_LEFT_OUT and all(number(x.shape[a]) for a in axes):
+        return NAMES[_NAN_LEFT_OUT[ufunc]](Array(x), axes)._node
     for a in sorted(axes, reverse=True):
         n = number(x.shape[a])
         if not n:

@@ -1,4 +1,4 @@
-"""Operations that depend on order along an axis: cumulative sums, sorting."""
+"""Operations that depend on order along an axis: cumulative sums and extremes, sorting."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ..dims import number
 from ..errors import Unsupported
-from ..graph import ArrayType, Node
-from ..primitive import Primitive, Sample, linear
-from .accumulators import running
+from ..graph import PRIMITIVES, ArrayType, Node, full, zeros_like
+from ..primitive import Primitive, Sample, linear, require_float
+from . import elementwise as ew
+from .accumulators import accumulator, running
 from .index import take_along_axis
-from .layout import flip, require_axes
+from .layout import concatenate, flip, require_axes, section
 from .spread import require_number
 
 
@@ -33,6 +35,91 @@ cumsum = linear(
     lambda xp, x, *, axis: running(xp, x, axis),
     lambda g, x, *, axis: _reverse_cumsum(g, axis),
     lambda size, mapped, x, *, axis: cumsum(x, axis=axis + 1), params={"axis": int}, samples=_samples())
+
+
+# -- cumulative extremes -----------------------------------------------------------------------------
+
+
+def _cumulative_extreme(name: str, ufunc: np.ufunc, pair: Primitive, ignores_nan: bool = False) -> Primitive:
+    """Declare the cumulative maximum or minimum: equal elements share the cotangent of each place equally.
+
+    As each extreme is at least as good as those before, equal ones form runs, and the elements that attain one stand
+    in its run. A NaN is attained by none.
+    """
+
+    def type_rule(t: ArrayType, *, axis: int) -> ArrayType:
+        if ignores_nan:
+            require_float(name, t)
+        return require_axes(name, t, axis)
+
+    def combined(xp: Any, later: Any, earlier: Any) -> Any:
+        best = pair.eval(xp, later, earlier)
+        if not ignores_nan:
+            return best
+        return xp.where(xp.isnan(later), earlier, xp.where(xp.isnan(earlier), later, best))
+
+    def evaluate(xp: Any, x: Any, *, axis: int) -> Any:
+        if xp is np:
+            return ufunc.accumulate(x, axis=axis)
+        n, reach = x.shape[axis], 1
+        while reach < n:
+            first, later, earlier = (x[(slice(None),) * axis + (cut, ...)] for cut in (
+                slice(0, reach), slice(reach, n), slice(0, n - reach)))
+            x = xp.concat((first, combined(xp, later, earlier)), axis=axis)
+            reach *= 2
+        return x
+
+    def vjp(g: Node, out: Node, x: Node, *, axis: int) -> list[Node]:
+        hit, count = _attained(out, x, axis)
+        share = ew.cast_to(g, count.dtype) / count
+        back = [flip(y, axes=(axis,)) for y in (share, out)]
+        total = flip(_sums_in_runs(*back, axis), axes=(axis,))
+        return [ew.where(hit, ew.cast_to(total, x.dtype), zeros_like(x))]
+
+    def jvp(ts: Sequence[Node | None], out: Node, x: Node, *, axis: int) -> Node:
+        hit, count = _attained(out, x, axis)
+        moved = ew.cast_to(ew.where(hit, ts[0], zeros_like(x)), count.dtype)
+        return ew.cast_to(_sums_in_runs(moved, out, axis) / count, x.dtype)
+
+    def samples() -> list[Sample]:
+        x = np.random.default_rng(4).permutation(12.0 * np.arange(1, 13)).reshape(3, 4) / 40
+        return [Sample((x,), {"axis": 0}), Sample((x,), {"axis": 1})]
+
+    return Primitive(
+        name, type_rule, evaluate, vjp, jvp,
+        lambda size, mapped, x, *, axis: PRIMITIVES[name](x, axis=axis + 1), samples=samples)
+
+
+def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:
+    """Return which elements equal the extreme at their place, and how many so far equal that of each place."""
+    n, hit = number(x.shape[axis]), ew.eq(x, out)
+    if n < 2:
+        return hit, full(1, x.shape, accumulator(x.dtype))
+    ones = ew.cast_to(hit, np.dtype(np.int64))
+    count, zeros = cumsum(ones, axis=axis), zeros_like(ones)
+    begins = concatenate(full(True, section(hit, axis, 0, 1).shape, hit.dtype),
+                         ew.ne(section(out, axis, 1, n - 1), section(out, axis, 0, n - 1)), axis=axis)
+    count = count - cummax(ew.where(begins, count - ones, zeros), axis=axis)
+    return hit, ew.cast_to(ew.maximum(count, full(1, x.shape, ones.dtype)), accumulator(x.dtype))
+
+
+def _sums_in_runs(x: Node, out: Node, axis: int) -> Node:
+    """Return the cumulative sums of `x` in each run of equal elements of `out`, by doubling."""
+    n, reach = number(x.shape[axis]), 1
+    while reach < n:
+        first, later, earlier = (section(x, axis, *cut) for cut in ((0, reach), (reach, n - reach), (0, n - reach)))
+        same = ew.eq(section(out, axis, reach, n - reach), section(out, axis, 0, n - reach))
+        x = concatenate(first, later + ew.where(same, earlier, zeros_like(earlier)), axis=axis)
+        reach *= 2
+    return x
+
+
+cummax = _cumulative_extreme("cummax", np.maximum, ew.maximum)
+cummin = _cumulative_extreme("cummin", np.minimum, ew.minimum)
+cumfmax = _cumulative_extreme("cumfmax", np.fmax, ew.maximum, ignores_nan=True)
+cumfmin = _cumulative_extreme("cumfmin", np.fmin, ew.minimum, ignores_nan=True)
+
+# -- sorting -----------------------------------------------------------------------------------------
 
 
 def _argsort_type(t: ArrayType, *, axis: int) -> ArrayType:

@@ -593,6 +593,14 @@ def _cumsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     return _in_segments(rw, node, xs[0], lambda x, ids: segment_cumsum(x, ids, reverse=False))
 
 
+@_rule("cummax", "cummin", "cumfmax", "cumfmin")
+def _cumulative_extreme(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
+    dense = _along_rows(rw, node)
+    if dense is None:
+        raise refuse(node, "it runs along a ragged axis", "Run it along another axis, or use mg.segment_max")
+    return node.prim(xs[0], axis=dense)
+
+
 @_rule("argsort")
 def _argsort(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     dense = _along_rows(rw, node)

@@ -30,8 +30,9 @@ from .trace import function_name, trace_symbolic, tracing
 
 Unit = dict[Symbol | str, int]  # how often 1/size is a factor, per size of the batch
 _POSITION: Unit = {"position": 1}  # of a number that depends on sizes of the batch, but is no multiple of them
-_KEEP = frozenset(("reshape", "transpose", "expand", "sum", "flip", "slice", "pad", "concatenate", "cumsum", "neg",
-                   "abs", "cast", "stop_gradient", "barrier", "max", "min", "maximum", "minimum", "add", "sub"))
+_KEEP = frozenset(("reshape", "transpose", "expand", "sum", "flip", "slice", "pad", "concatenate", "cumsum",
+                   "cummax", "cummin", "cumfmax", "cumfmin", "neg", "abs", "cast", "stop_gradient", "barrier", "max",
+                   "min", "maximum", "minimum", "add", "sub"))
 _INDEXED = frozenset(("gather", "scatter_add", "scatter_max", "scatter_min", "gather_sum", "in_range",
                       "checked_index", "segment_cumsum"))  # their first operand has values, the others are indices
 _LINEAR = frozenset(("add", "sub", "neg", "mul", "div", "reshape", "transpose", "expand", "sum", "slice", "pad",

@@ -221,7 +221,8 @@ def test_along_an_axis(seed, dtype):
     array = (random_array(rng, shape, "f4") * 3).round().astype(dtype)  # with many equal ones
     if array.dtype.kind == "f" and rng.random() < 0.5:
         array[rng.random(shape) < 0.05] = rng.choice([np.nan, np.inf, -np.inf, -0.0])
-    names = ("argmax", "argmin") if dtype == "?" else ("argmax", "argmin", "cumsum")
+    names = ["argmax", "argmin", "cummax", "cummin"]
+    names += ["cumsum"] * (dtype != "?") + ["cumfmax", "cumfmin"] * (array.dtype.kind == "f")
     same([x], [node(name, v, axis=a) for name in names for v in (x, view) for a in range(v.ndim)], [array])
 
 
@@ -244,7 +245,8 @@ def test_the_largest_of_nothing():
     program = backends.build(Graph((x,), (node("argmax", x, axis=1),)), "native")
     with pytest.raises(ValueError, match="empty"):
         program([np.zeros((3, 0))], {size.symbol: 0})
-    same([x], [node("argmax", x, axis=0), node("cumsum", x, axis=1)], [np.zeros((3, 0))], {size.symbol: 0})
+    same([x], [node("argmax", x, axis=0), *(node(name, x, axis=a) for name in ("cumsum", "cummax") for a in (0, 1))],
+         [np.zeros((3, 0))], {size.symbol: 0})
 
 
 # -- random bits -----------------------------------------------------------------------------------------------
@@ -270,7 +272,7 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype):
     outputs = [*(node(name, x, n, shape=(37, *x.shape[1:])) for name in ("scatter_add", "scatter_max") for n in (i, j)
                  for x in (u, *narrow)),
                node("concatenate", u, u, axis=1), node("pad", u, low=(1, 1), high=(2, 2), interior=(0, 0)),
-               *(node(name, u, axis=a) for name in ("cumsum", "argmax") for a in (0, 1)),
+               *(node(name, u, axis=a) for name in ("cumsum", "cummin", "argmax") for a in (0, 1)),
                node("random_bits", k, shape=(3000,), stream=0),
                node("scatter_add", u, i, i, shape=(37, 37, 70))]
     graph = Graph((u, i, j, k, *narrow), tuple(outputs))
@@ -314,8 +316,9 @@ WRITERS = {
     "position": functools.partial(indexed._position, np.dtype("u2")),
     "rows": functools.partial(indexed._scatter_rows, "max", np.dtype("f4"), np.dtype("f4")),
     "single": functools.partial(indexed._scatter_single, "add", np.dtype("i1"), np.dtype("i1")),
-    "sums": functools.partial(ordered._sums, np.dtype("f8")),
-    "sums_of_rows": functools.partial(ordered._sums_of_rows, np.dtype("f4")),
+    "sums": functools.partial(ordered._totals, ordered.TOTALS["cumsum"], np.dtype("f8")),
+    "sums_of_rows": functools.partial(ordered._totals_of_rows, ordered.TOTALS["cumsum"], np.dtype("f4")),
+    "largest_so_far": functools.partial(ordered._totals, ordered.TOTALS["cumfmax"], np.dtype("f4")),
     "place_in_row": functools.partial(ordered._place_in_row, True, np.dtype("f4")),
     "places": functools.partial(ordered._places, False, np.dtype("f8")),
     "short_rows": functools.partial(ordered._places_in_short_rows, True, np.dtype("u1"))}

@@ -5,6 +5,8 @@ import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
+from minigrad.graph import PRIMITIVES
+from minigrad.numpy.array import Array
 
 from .cases import SIZES, close, molecules, node, unbatched
 
@@ -75,6 +77,7 @@ ANY = {  # programs that hold for examples without rows, too
                                                 g.x.shape[0]),
     "cumsum": lambda g: np.cumsum(g.x, axis=0),
     "cumsum of columns": lambda g: np.cumsum(g.x, axis=1),
+    "running maximum of columns": lambda g: np.maximum.accumulate(g.x, axis=1),
     "sort": lambda g: np.sort(g.w),
     "sort columns": lambda g: np.sort(g.x, axis=0),
     "sort rows": lambda g: np.sort(g.x, axis=1),
@@ -309,6 +312,12 @@ def test_constants_in_a_checkpoint():
 def test_rows_that_an_example_has_not():
     with pytest.raises(IndexError, match="index 1 is out of range for an example with 1 rows"):
         mg.vmap(lambda g: g.x[:2].sum())(mg.batch(molecules([(3, 1), (1, 0)])))
+
+
+@pytest.mark.parametrize("name", ["cummax", "cummin", "cumfmax", "cumfmin"])
+def test_running_extremes_along_a_ragged_axis_are_refused(name):
+    with pytest.raises(mg.Unsupported, match=f"{name}.*runs along a ragged axis. Run it along another axis"):
+        mg.vmap(lambda g: Array(PRIMITIVES[name](g.x._node, axis=0)))(mg.batch(molecules([(3, 1)])))
 
 
 @pytest.mark.parametrize(("key", "words"), [(np.s_[::2], r"\[::2\]"), (np.s_[-3:2], r"\[-3:2\]"),

@@ -1,4 +1,4 @@
-"""Kernels for what is no element-by-element work: random bits, cumulative sums, and scatters.
+"""Kernels for what is no element-by-element work: random bits, running totals, and scatters.
 
 A scatter's updates are put into the order of the places that they go to (and, within a place, into their own), by a
 sort of 64-bit keys. Then every place adds up its own, one after the other: no atomics, so the same sum in every run.
@@ -6,6 +6,7 @@ sort of 64-bit keys. Then every place adds up its own, one after the other: no a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -51,35 +52,50 @@ def random_bits(node: Node, *args: Any) -> Launch:
     return w.launch(_blocks(lambda sizes: value(size_of(lead), sizes) * -(-value(n, sizes) // 4)))
 
 
-def cumsum(node: Node, *args: Any) -> Launch:
-    """Return the launch that writes a `cumsum` node: a block for each line, 256 elements after the other."""
+# Of an element, or several, and the total before it.
+TOTALS = {"cumsum": "{1} + {0}", "cummax": "mg_max({0}, {1})", "cummin": "mg_min({0}, {1})",
+          "cumfmax": "{0} >= {1} || {1} != {1} ? {0} : {1}", "cumfmin": "{0} <= {1} || {1} != {1} ? {0} : {1}"}
+
+
+def _neutral(node: Node) -> str:
+    """Return what a running total begins with."""
+    name, dtype = node.prim.name, node.dtype
+    if name == "cumsum":
+        return "0"
+    if name in ("cumfmax", "cumfmin"):
+        return scalar.literal(math.nan, dtype)
+    return str(int(name == "cummin")) if dtype.kind == "b" else scalar.literal(worst(dtype, name == "cummax"), dtype)
+
+
+def running(node: Node, *args: Any) -> Launch:
+    """Return the launch that writes a running total: a block for each line, 256 elements after the other."""
     w = _Kernel(*args)
     (x,), axis = node.inputs, node.params["axis"]
-    kind = scalar.accumulated(node.dtype)
+    kind, zero, add = scalar.accumulated(node.dtype), _neutral(node), TOTALS[node.prim.name].format
     before, inner = node.shape[:axis], node.shape[axis + 1:]
     lines, n = size_of(before + inner), node.shape[axis]
     w.emit(f"{kind}* const scan = ({kind}*)(shared);")
     w.emit(f"const I lines = {w.size(lines)}, count = {w.size(n)}; const int tid = threadIdx.x;")
     with w.scope("for (I line = blockIdx.x; line < lines; line += gridDim.x)", ["line"]):
         at = w.split("line", before + inner)
-        w.emit(f"{kind} carry = 0;")
+        w.emit(f"{kind} carry = {zero};")
         with w.scope(f"for (I low = 0; low < count; low += {THREADS})", ["low"]):
             w.emit("const I place = low + tid;")
             w.scopes[-1].names.add("place")
             idx = (*at[:axis], "place", *at[axis:])
-            w.emit(f"{kind} v = 0;")
+            w.emit(f"{kind} v = {zero};")
             with w.scope("if (place < count)"):
                 own = w.inner("place")
                 w.emit(f"v = {w.value(x, (*at[:axis], own, *at[axis:]))};")
             w.emit("__syncthreads(); scan[tid] = v;")
             w.emit(f"for (int d = 1; d < {THREADS}; d *= 2) {{ __syncthreads(); const {kind} o = tid >= d ? "
-                   "scan[tid - d] : 0; __syncthreads(); v += o; scan[tid] = v; }")
+                   f"scan[tid - d] : {zero}; __syncthreads(); v = {add('v', 'o')}; scan[tid] = v; }}")
             w.emit("__syncthreads();")
             with w.scope("if (place < count)"):
                 out = w.pointer(("to", node), node.dtype, write=True)
-                text = scalar.rounded(f"({scalar.computed(node.dtype)})(carry + v)", node.dtype)
+                text = scalar.rounded(f"({scalar.computed(node.dtype)})({add('v', 'carry')})", node.dtype)
                 w.emit(scalar.store(out, w.linear(idx, node.shape), text, node.dtype))
-            w.emit(f"carry += scan[{THREADS - 1}];")
+            w.emit(f"carry = {add(f'scan[{THREADS - 1}]', 'carry')};")
     w.writes.append(node)
     return w.launch(lambda sizes: max(min(value(lines, sizes), _BLOCKS), 1))
 

@@ -109,8 +109,10 @@ def kind_of(node: Node) -> str:
     name = node.prim.name
     if multiplies(node):
         return "product"
-    if name in ("random_bits", "cumsum"):
+    if name == "random_bits":
         return name
+    if name in dedicated.TOTALS:
+        return "running"
     if printable(node) or Root(node, True).reduced:
         return "kernel"
     return "scatter" if name in _SCATTERS else "evaluate"
@@ -292,8 +294,8 @@ class Builder:
     def _random_bits(self, node: Node) -> None:
         self.emit(dedicated.random_bits(node, self.place, self.report, lambda n: ("to", n)))
 
-    def _cumsum(self, node: Node) -> None:
-        self.emit(dedicated.cumsum(node, self.place, self.report, lambda n: ("to", n)))
+    def _running(self, node: Node) -> None:
+        self.emit(dedicated.running(node, self.place, self.report, lambda n: ("to", n)))
 
     def _scatter(self, node: Node) -> None:
         where = self.place, self.report, lambda n: ("to", n)

@@ -1,7 +1,7 @@
-"""Steps that go along one axis in order: cumulative sums, and where the largest element is.
+"""Steps that go along one axis in order: cumulative sums and extremes, and where the largest element is.
 
 An array in one piece is seen as (outer, n, inner), the axis in the middle. With inner elements side by side, vectors
-run across them; without, cumulative sums of several rows take turns, and an extreme is first found and then
+run across them; without, running totals of several rows take turns, and an extreme is first found and then
 looked for.
 """
 
@@ -27,7 +27,7 @@ _SHORT = 48  # elements of a row below which several rows are gone through at a 
 
 
 def along(kind: str, dtype: np.dtype, to: View, source: View, axis: int, team: int) -> list[Step]:
-    """Return the steps that compute ``cumsum``, ``argmax`` or ``argmin`` along an axis.
+    """Return the steps that compute a running total, ``argmax`` or ``argmin`` along an axis.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def along(kind: str, dtype: np.dtype, to: View, source: View, axis: int, team: i
     columns = min(inner, _COLUMNS)
     args = arguments(team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), [
         n, source.base, source.offset, to.base, to.offset])
-    way = ACROSS if inner > 1 else SHORT if n < _SHORT and kind != "cumsum" else ROWS
+    way = ACROSS if inner > 1 else SHORT if n < _SHORT and kind not in TOTALS else ROWS
     return [(steps(kind, dtype, way), args)]
 
 
@@ -53,8 +53,8 @@ ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # how the elements of an a
 @functools.cache
 def steps(kind: str, dtype: np.dtype, way: str) -> StepCode:
     """Return a step."""
-    if kind == "cumsum":
-        write = {ACROSS: _sums, ROWS: _sums_of_rows}[way]
+    if kind in TOTALS:
+        write = functools.partial({ACROSS: _totals, ROWS: _totals_of_rows}[way], TOTALS[kind])
     else:
         write = functools.partial({ACROSS: _places, ROWS: _place_in_row, SHORT: _places_in_short_rows}[way],
                                   kind == "argmax")
@@ -67,14 +67,22 @@ def _views(code: Code) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
     return code.number(HEAD), code.number(4), code.address(HEAD + 1), code.address(HEAD + 3)
 
 
-def _add(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
-    return b.fadd(x, y) if dtype.kind == "f" else b.add(x, y)
+# -- running totals --------------------------------------------------------------------------------------------
+
+Total = Callable[[ir.IRBuilder, np.dtype, ir.Value, ir.Value], ir.Value]  # of an element and the total before it
 
 
-# -- cumulative sums -------------------------------------------------------------------------------------------
+def _add(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value, total: ir.Value) -> ir.Value:
+    return b.fadd(total, x) if dtype.kind == "f" else b.add(total, x)
 
 
-def _sums(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _better_number(largest: bool, b: ir.IRBuilder, dtype: np.dtype, x: ir.Value, total: ir.Value) -> ir.Value:
+    """Return the better of two floats; a NaN only where both are."""
+    better = b.or_(b.fcmp_ordered(">=" if largest else "<=", x, total), _is_nan(b, dtype, total))
+    return b.select(better, x, total)
+
+
+def _totals(add: Total, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     low, high, left, right = ranges
     n, inner, source, to = _views(code)
@@ -87,11 +95,11 @@ def _sums(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
             with code.counting(I64(1), n) as i:
                 k = b.add(at_first, b.mul(i, inner))
                 x = code.load(dtype, code.element(source, k, item), width)
-                b.store(_add(b, dtype, code.get(total), x), total)
+                b.store(add(b, dtype, x, code.get(total)), total)
                 code.store(code.get(total), dtype, code.element(to, k, item))
 
 
-def _sums_of_rows(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _totals_of_rows(add: Total, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     n, _, source, to = _views(code)
     for row, count in code.chunks(*ranges[:2], (_TURNS, 1)):
@@ -103,7 +111,7 @@ def _sums_of_rows(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> No
         with code.counting(I64(1), n) as i:
             for start, total in zip(starts, totals, strict=True):
                 k = b.add(start, i)
-                b.store(_add(b, dtype, code.get(total), code.load(dtype, code.element(source, k, item))), total)
+                b.store(add(b, dtype, code.load(dtype, code.element(source, k, item)), code.get(total)), total)
                 code.store(code.get(total), dtype, code.element(to, k, item))
 
 
@@ -112,6 +120,13 @@ def _sums_of_rows(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> No
 
 def _extreme(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
     return (ex.maximum if largest else ex.minimum)(b, x, y, dtype.kind == "u")
+
+
+TOTALS: dict[str, Total] = {
+    "cumsum": _add,
+    "cummax": lambda b, dtype, x, total: _extreme(b, True, dtype, x, total),
+    "cummin": lambda b, dtype, x, total: _extreme(b, False, dtype, x, total),
+    "cumfmax": functools.partial(_better_number, True), "cumfmin": functools.partial(_better_number, False)}
 
 
 def _place_in_row(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:

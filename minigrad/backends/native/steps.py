@@ -15,7 +15,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 
 _SCATTERS = {"scatter_add": "add", "scatter_max": "max", "scatter_min": "min"}
 _COPIES = ("concatenate", "pad")
-_ALONG = ("cumsum", "argmax", "argmin")
+_ALONG = (*ordered.TOTALS, "argmax", "argmin")
 _SEGMENTS = ("segment_ids", "nonempty", "checked_index", "in_range", "segment_cumsum")
 _WHOLE = frozenset({*_SCATTERS, *_ALONG, *_SEGMENTS, "random_bits", "block_einsum"})
 NAMES = frozenset({*_COPIES, *_WHOLE, "gather"})

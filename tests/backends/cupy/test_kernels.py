@@ -222,6 +222,23 @@ def test_long_cumulative_sums(device, axis):
     close(programs.call(Program(graph, device=device), arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-12)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", ["?", "i1", "u4", "i8", "f2", "f4", "f8"])
+def test_long_cumulative_extremes(device, axis, dtype):
+    x = np.random.default_rng(0).normal(size=(700, 2)).swapaxes(0, axis) * 30
+    if dtype[0] == "f":
+        x[(slice(None),) * axis + (slice(0, 300),)] = np.nan
+        x[(slice(None),) * axis + (290,)] = [-np.inf, 5]
+        x = x * (x != 0)
+    x = np.abs(x).astype(dtype) if dtype == "u4" else (x > 20) if dtype == "?" else x.astype(dtype)
+    def f(x):
+        return [u.accumulate(x, axis) for u in (np.maximum, np.minimum, np.fmax, np.fmin)]
+
+    graph, arrays, sizes = programs.optimized(f, x)
+    for have, want in zip(programs.call(Program(graph, device=device), arrays, sizes), f(x), strict=True):
+        np.testing.assert_array_equal(have, want, strict=True)
+
+
 def test_half_precision_is_rounded_after_each_operation(device):
     x = np.random.default_rng(0).normal(size=(40, 30)).astype("f2")
     graph, arrays, sizes = programs.optimized(lambda x: (np.tanh(x) * x + 1, np.exp(x).sum(1), x @ x[:30]), x)

@@ -110,6 +110,9 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
     sums.sort(key=lambda n: n.serial)
     whole = {o: n for o, n, a in zip(old, new, axes, strict=True) if a is None}
     whole |= {n: size_scalar(_total(n.params["size"], dim, total), n.dtype) for n in known if is_size(n, dim)}
+    if ties and not sums and not results:  # nothing else in the chunks can wait for the checks
+        outputs[0] = functools.reduce(barrier, ties, outputs[0])
+        results, ties = ties, []
     if not sums and not results:
         return walk.substitute(outputs, whole)
     body_outputs = [_numerator(n) for n in sums] + [_by_example(n, dim) for n in results]

@@ -205,11 +205,14 @@ def test_a_loop_of_shared_values_beside_indices_of_the_examples(wrap):
 
 @pytest.mark.parametrize("wrap", [lambda f: f, lambda f: mg.compile(f, backend="numpy"), mg.compile])
 def test_indices_of_the_examples_are_checked_beside_a_shared_result(wrap):
-    def f(w, x, i):
+    def shared(w, x, i):
         mg.vmap(lambda x, i: x[i])(x, i)  # in vain
-        return w * 2, np.sum(x)
+        return w * 2
 
-    cut = wrap(mg.microbatch(f, 2, (None, 0, 0)))
-    close(cut(1.5, X, np.array([0, 1, -4, 3, 2])), (3.0, X.sum()))
-    with pytest.raises(IndexError, match="index -5 is out of range"):
-        cut(1.5, X, np.array([0, 1, 2, 3, -5]))
+    for f, want in ((shared, 3.0), (lambda w, x, i: (shared(w, x, i), np.sum(x)), (3.0, X.sum())),
+                    (lambda w, x, i: (shared(w, x, i), np.mean(x) + w), (3.0, X.mean() + 1.5)),
+                    (lambda w, x, i: (shared(w, x, i), x * w), (3.0, X * 1.5))):
+        cut = wrap(mg.microbatch(f, 2, (None, 0, 0)))
+        close(cut(1.5, X, np.array([0, 1, -4, 3, 2])), want)
+        with pytest.raises(IndexError, match="index -5 is out of range"):
+            cut(1.5, X, np.array([0, 1, 2, 3, -5]))

@@ -12,7 +12,7 @@ from ..dims import number
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import PRIMITIVES
 from ..ops import layout
-from .array import Array, _any_traced, as_array, as_axis, broadcast_node, broadcast_shapes, implements
+from .array import Array, _any_traced, as_array, as_axis, as_int, as_ints, broadcast_node, broadcast_shapes, implements
 from .indexing import diag
 from .shaping import concatenate, expand_dims, flip, moveaxis, ravel, reshape, swapaxes, vstack, where
 from .updates import at
@@ -70,7 +70,7 @@ def _places(name: str, obj: Any, n: int) -> np.ndarray:
     places = np.asarray(obj)
     if places.dtype == np.bool_:
         return np.flatnonzero(places) if name == "insert" else places
-    return places.astype(int)
+    return as_ints(obj, name, "obj")
 
 
 def _flat(arr: Any, axis: Any, name: str) -> tuple[Array, int]:
@@ -174,7 +174,7 @@ def rot90(m, k=1, axes=(0, 1)):
     """Turn by 90 degrees in the plane of two axes."""
     x = as_array(m)
     a, b = (as_axis(i, x.ndim, "rot90") for i in axes)
-    k %= 4
+    k = as_int(k, "rot90", "k") % 4
     if k in (0, 2):
         return flip(x, (a, b)) if k else x
     return swapaxes(flip(x, b), a, b) if k == 1 else flip(swapaxes(x, a, b), b)

@@ -333,7 +333,12 @@ def implements(*functions: Callable[..., Any], name: str | None = None,
         @functools.wraps(ours)
         def public(*args: Any, **kwargs: Any) -> Any:
             if numpys is not None and not _any_traced(args) and not _any_traced(kwargs.values()):
-                return numpys(*args, **kwargs)
+                try:
+                    return numpys(*args, **kwargs)
+                except TypeError as error:
+                    if type(error) is not TypeError:
+                        raise
+                    raise DtypeError(at_user_line(f"np.{label}: {error}")) from error
             return ours(*args, **kwargs)
 
         public.__name__ = public.__qualname__ = label
@@ -529,6 +534,26 @@ def as_axis(axis: Any, ndim: int, name: str) -> int:
     if not -ndim <= a < ndim:
         raise ShapeError(at_user_line(f"{name}: no axis {a} in an array of {ndim} axes"))
     return a % ndim if ndim else 0
+
+
+def as_int(value: Any, name: str, parameter: str) -> int:
+    """Return an integer argument as an int, or raise `DtypeError`: NumPy would cut a fraction off, or fail later."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        if isinstance(value, Array):
+            raise
+        raise DtypeError(at_user_line(f"np.{name}: {parameter} must be an integer, not {value!r}")) from None
+
+
+def as_ints(values: Any, name: str, parameter: str) -> np.ndarray:
+    """Return an argument of integers, of any shape, as an array of int64, or raise `DtypeError`."""
+    found = np.asarray(values)
+    if found.dtype.kind == "O":
+        return np.array([as_int(v, name, parameter) for v in found.flat], np.int64).reshape(found.shape)
+    if found.dtype.kind not in "iub" and found.size:
+        raise DtypeError(at_user_line(f"np.{name}: {parameter} must be an integer, or several, not {values!r}"))
+    return found.astype(np.int64)
 
 
 def as_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from ..dims import number
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import dtype_of
-from .array import Array, as_array, as_axes, as_axis, implements
+from .array import Array, as_array, as_axes, as_axis, as_int, implements
 from .shaping import concatenate, expand_dims, moveaxis, ravel, reshape, where
 
 
@@ -122,7 +122,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     kind = np.result_type(low, high)
     kind = np.dtype(np.float64) if kind.kind != "f" else kind
     low, high = low.astype(kind), high.astype(kind)
-    n = num.__index__()
+    n = as_int(num, "linspace", "num")
     if n < 0:
         raise ShapeError(at_user_line(f"np.linspace: {n} numbers"))
     parts = n - 1 if endpoint else n
@@ -171,7 +171,7 @@ def vander(x, N=None, increasing=False):
     x = as_array(x)
     if x.ndim != 1:
         raise ShapeError(at_user_line(f"np.vander of {x._node.type}: needs a vector"))
-    n = number(x._node.shape[0]) if N is None else int(N)
+    n = number(x._node.shape[0]) if N is None else as_int(N, "vander", "N")
     dtype = np.promote_types(x.dtype, int)
     columns = [np.ones_like(x, dtype=dtype)]
     while len(columns) < n:

@@ -11,7 +11,7 @@ from ..graph import ArrayType, Node
 from ..ops import elementwise as ew
 from ..ops import linalg as la
 from ..ops.control import parts
-from .array import Array, accumulates, as_array, as_axes, broadcast_node, broadcast_shapes, implements
+from .array import Array, accumulates, as_array, as_axes, as_int, broadcast_node, broadcast_shapes, implements
 from .products import matmul
 from .shaping import _same_dtype, expand_dims, moveaxis, reshape, where
 
@@ -111,8 +111,9 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
 @implements(np.linalg.matrix_power)
 def matrix_power(a, n):
     """Integer power of square matrices, by squaring."""
+    n = as_int(n, "linalg.matrix_power", "n")
     x = as_array(a) if n >= 0 else inv(a)
-    result, square, left = None, x, abs(int(n))
+    result, square, left = None, x, abs(n)
     while left:
         if left & 1:
             result = square if result is None else matmul(result, square)

@@ -13,7 +13,7 @@ import numpy as np
 from ..dims import number
 from ..errors import ShapeError, at_user_line
 from ..ops import fourier
-from .array import FFT, Array, as_array, as_axes, as_axis, implements
+from .array import FFT, Array, as_array, as_axes, as_axis, as_int, implements
 from .shaping import moveaxis, roll
 
 
@@ -51,7 +51,7 @@ def rfft_parts(x, n=None, axis=-1):
     x = as_array(x)
     x = x if x.dtype in (np.float32, np.float64) else x.astype(float)
     a = as_axis(axis, x.ndim, "rfft_parts")
-    x = _fit(moveaxis(x, a, -1), number(x._node.shape[a]) if n is None else int(n))
+    x = _fit(moveaxis(x, a, -1), number(x._node.shape[a]) if n is None else as_int(n, "fft.rfft", "n"))
     parts = Array(fourier.rfft(x._node))
     return tuple(moveaxis(parts[..., i, :], -1, a) for i in (0, 1))
 
@@ -69,7 +69,7 @@ def irfft_parts(real, imaginary, n=None, axis=-1):
     """
     re, im = (as_array(v) for v in (real, imaginary))
     a = as_axis(axis, re.ndim, "irfft_parts")
-    n = 2 * (number(re._node.shape[a]) - 1) if n is None else int(n)
+    n = 2 * (number(re._node.shape[a]) - 1) if n is None else as_int(n, "fft.irfft", "n")
     parts = [_fit(moveaxis(v if v.dtype in (np.float32, np.float64) else v.astype(float), a, -1), n // 2 + 1)
              for v in (re, im)]
     return moveaxis(Array(fourier.irfft(np.stack(parts, axis=-2)._node, n=n)), -1, a)

@@ -13,7 +13,7 @@ from ..ops import elementwise as ew
 from ..ops import index as gathering
 from ..ops import layout
 from ..ops.constants import constant
-from .array import Array, as_array, as_axis, broadcast_node, broadcast_shapes, implements
+from .array import Array, as_array, as_axis, as_int, broadcast_node, broadcast_shapes, implements
 from .shaping import concatenate, expand_dims, moveaxis, ravel, tri
 
 
@@ -276,7 +276,7 @@ def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
 @implements(np.diag)
 def diag(v, k=0):
     """The diagonal of a matrix, or the matrix of a diagonal."""
-    x = as_array(v)
+    x, k = as_array(v), as_int(k, "diag", "k")
     if x.ndim != 1:
         return diagonal(x, k)
     n = number(x._node.shape[0]) + abs(k)
@@ -287,7 +287,7 @@ def diag(v, k=0):
 
 def _triangle(name: str, function: Any) -> None:
     def half(m, k=0):
-        x = as_array(m)._node
+        x, k = as_array(m)._node, as_int(k, name, "k")
         if not x.ndim:
             raise ShapeError(at_user_line(f"np.{name} of {x.type}: it takes an array"))
         if x.ndim == 1:  # a row of each

@@ -8,7 +8,7 @@ from ..errors import TraceError, at_user_line
 from ..graph import full
 from ..ops import elementwise as ew
 from ..ops import special
-from .array import Array, as_array, implements
+from .array import Array, as_array, as_int, implements
 from .shaping import where
 from .ufuncs import refuse_where
 
@@ -29,7 +29,7 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None,
 @implements(np.round, np.around)
 def round_(a, decimals=0, out=None):
     """Round half to even."""
-    x = as_array(a)
+    x, decimals = as_array(a), as_int(decimals, "round", "decimals")
     if x.dtype.kind != "f":
         if decimals < 0:
             raise TraceError(at_user_line("np.round of integers to tens: write np.floor_divide yourself"))

@@ -11,7 +11,7 @@ from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import layout
 from ..ops.contract import LETTERS, contract
-from .array import Array, as_array, as_axis, broadcast_shapes, implements
+from .array import Array, as_array, as_axis, as_int, broadcast_shapes, implements
 from .indexing import diagonal
 from .shaping import _same_dtype, moveaxis, reshape
 
@@ -83,7 +83,8 @@ Array.dot = dot
 def tensordot(a, b, axes=2):
     """Sum of products over given axes of both."""
     x, y = _operands("tensordot", a, b)
-    if isinstance(axes, int):
+    if not np.iterable(axes):
+        axes = as_int(axes, "tensordot", "axes")
         left, right = list(range(x.ndim - axes, x.ndim)), list(range(axes))
     else:
         left, right = (list(s) if isinstance(s, (tuple, list)) else [s] for s in axes)

@@ -16,7 +16,18 @@ from ..ops import spread
 from ..ops.accumulators import accumulator
 from ..ops.layout import concatenate, flip, reshape, section, slice_, transpose
 from ..primitive import Primitive
-from .array import TABLE, Array, accumulates, as_array, as_axes, as_axis, broadcast_node, broadcast_shapes, implements
+from .array import (
+    TABLE,
+    Array,
+    accumulates,
+    as_array,
+    as_axes,
+    as_axis,
+    as_int,
+    broadcast_node,
+    broadcast_shapes,
+    implements,
+)
 from .ufuncs import apply
 
 
@@ -322,7 +333,7 @@ def diff(a, n=1, axis=-1, prepend=None, append=None):
         x = concatenate(*(ew.cast_to(n, dtype) for n in parts), axis=a_)
     if x.dtype == np.bool_:
         raise DtypeError(at_user_line("np.diff of bools: cast them to int first"))
-    for _ in range(n):
+    for _ in range(as_int(n, "diff", "n")):
         m = x.shape[a_]
         if differs(m):
             x = section(x, a_, 1, m - 1) - section(x, a_, 0, m - 1)

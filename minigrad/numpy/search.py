@@ -9,7 +9,7 @@ import numpy as np
 from ..dims import number
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..ops.index import scatter_add
-from .array import Array, _any_traced, as_array, as_axis, implements
+from .array import Array, _any_traced, as_array, as_axis, as_int, as_ints, implements
 from .reductions import argsort, sort
 from .shaping import where
 
@@ -140,6 +140,7 @@ def histogram_bin_edges(a, bins=10, range=None, weights=None):
                                       "data. Give a number"))
     if np.ndim(bins):
         return bins if isinstance(bins, Array) else np.asarray(bins)
+    bins = as_int(bins, "histogram", "bins")
     if range is not None:
         return np.histogram_bin_edges(np.zeros(0), bins, range)
     x = as_array(a)
@@ -164,12 +165,14 @@ def lexsort(keys, axis=-1):
 @implements(np.partition)
 def partition(a, kth, axis=-1, kind="introselect", order=None):
     """The sorted array, which is partitioned at every `kth`."""
+    as_ints(kth, "partition", "kth")
     return sort(a, axis)
 
 
 @implements(np.argpartition)
 def argpartition(a, kth, axis=-1, kind="introselect", order=None):
     """The indices that sort, which partition at every `kth`."""
+    as_ints(kth, "argpartition", "kth")
     return argsort(a, axis)
 
 

@@ -8,13 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Size, differs, divide, format_shape, number, same_shape, shown, size_of
+from ..dims import Dim, Size, differs, divide, format_shape, number, same_shape, shown, size_of, unwrap
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import layout
 from ..ops.constants import constant, iota
-from .array import Array, as_array, as_axes, as_axis, as_shape, broadcast_node, broadcast_shapes, implements
+from .array import (
+    Array,
+    as_array,
+    as_axes,
+    as_axis,
+    as_int,
+    as_ints,
+    as_shape,
+    broadcast_node,
+    broadcast_shapes,
+    implements,
+)
 from .ufuncs import operands
 
 
@@ -205,13 +216,14 @@ def array_split(ary, indices_or_sections, axis=0, _even=False):
     x = as_array(ary)._node
     a = as_axis(axis, x.ndim, "split")
     n = number(x.shape[a])
-    if isinstance(indices_or_sections, (int, np.integer)):
-        k = int(indices_or_sections)
+    if not np.iterable(indices_or_sections):
+        k = as_int(indices_or_sections, "split", "indices_or_sections")
         if k <= 0 or (_even and n % k):
             raise ShapeError(at_user_line(f"np.split: an axis of {n} cannot be cut into {k} equal parts"))
         ends = np.cumsum([0] + [n // k + (i < n % k) for i in range(k)])
     else:
-        ends = [0, *(min(max(int(i) + (n if i < 0 else 0), 0), n) for i in indices_or_sections), n]
+        ends = [0, *(min(max(i + (n if i < 0 else 0), 0), n) for i in (
+            as_int(i, "split", "indices_or_sections") for i in indices_or_sections)), n]
     return [Array(layout.slice_(
         x, start=tuple(int(low) if i == a else 0 for i in range(x.ndim)),
         stop=tuple(int(max(low, high)) if i == a else m for i, m in enumerate(x.shape)), step=(1,) * x.ndim))
@@ -228,7 +240,8 @@ def split(ary, indices_or_sections, axis=0):
 def tile(A, reps):
     """Repeat the whole array along each axis."""
     x = as_array(A)
-    reps = tuple(reps) if isinstance(reps, (tuple, list)) else (reps,)
+    reps = tuple(unwrap(r) if isinstance(r, Size) else as_int(r, "tile", "reps")
+                 for r in (reps if np.iterable(reps) else (reps,)))
     n = max(x.ndim, len(reps))
     reps = (1,) * (n - len(reps)) + reps
     x = reshape(x, (1,) * (n - x.ndim) + x.shape)
@@ -244,7 +257,7 @@ def repeat(a, repeats, axis=None):
     at = as_axis(0 if axis is None else axis, x.ndim, "repeat")
     if isinstance(repeats, Array):
         raise TraceError(at_user_line("np.repeat with traced counts: the result's shape would depend on data"))
-    counts = np.asarray(repeats)
+    counts = as_ints(repeats, "repeat", "repeats")
     if counts.size == 1:
         shape = list(x._node.shape)
         k = int(counts.ravel()[0])
@@ -267,7 +280,7 @@ def roll(a, shift, axis=None):
     x = as_array(a)
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
-    shifts = list(ravel(shift)) if isinstance(shift, Array) else np.ravel(shift).tolist()
+    shifts = list(ravel(shift)) if isinstance(shift, Array) else as_ints(shift, "roll", "shift").ravel().tolist()
     axes = np.ravel(axis).tolist()
     for s, at in zip(*(v * max(len(shifts), len(axes)) if len(v) == 1 else v for v in (shifts, axes)), strict=True):
         at = as_axis(at, x.ndim, "roll")
@@ -277,7 +290,7 @@ def roll(a, shift, axis=None):
             x = moveaxis(moveaxis(x, at, 0)[index], 0, at)
             continue
         n = number(n)
-        cut = -int(s) % n if n else 0
+        cut = -s % n if n else 0
         if cut:
             before, after = array_split(x, [cut], at)
             x = concatenate([after, before], at)
@@ -290,7 +303,7 @@ def _pad_widths(pad_width: Any, ndim: int) -> np.ndarray:
         each = {as_axis(a, ndim, "pad"): n for a, n in pad_width.items()}
         pad_width = [np.broadcast_to(each.get(a, 0), 2) for a in range(ndim)]
     try:
-        width = np.broadcast_to(np.asarray(pad_width), (ndim, 2)).astype(int)
+        width = np.broadcast_to(as_ints(pad_width, "pad", "pad_width"), (ndim, 2))
     except ValueError:
         raise ShapeError(at_user_line(f"np.pad with pad_width={pad_width!r}: an array of {ndim} axes needs a number, "
                                       f"a pair, {ndim} pairs, or a dict of pairs by axis")) from None
@@ -389,9 +402,10 @@ def arange(start, stop=None, step=1, dtype=None, *, device=None, like=None):
 @implements(np.eye)
 def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):
     """The identity matrix, or ones on another diagonal; its sizes may be symbolic."""
+    k = as_int(k, "eye", "k")
     if isinstance(N, Size) or isinstance(M, Size):
-        return (arange(N)[:, None] + int(k) == arange(N if M is None else M)).astype(dtype)
-    return Array(constant(np.eye(int(N), None if M is None else int(M), k, dtype)))
+        return (arange(N)[:, None] + k == arange(N if M is None else M)).astype(dtype)
+    return Array(constant(np.eye(as_int(N, "eye", "N"), None if M is None else as_int(M, "eye", "M"), k, dtype)))
 
 
 @implements(np.identity)
@@ -403,7 +417,7 @@ def identity(n, dtype=None, *, like=None):
 @implements(np.tri)
 def tri(N, M=None, k=0, dtype=float, *, like=None):
     """Ones on and below a diagonal; the sizes may be symbolic."""
-    return (as_array(arange(N))[:, None] + int(k) >= arange(N if M is None else M)).astype(dtype)
+    return (as_array(arange(N))[:, None] + as_int(k, "tri", "k") >= arange(N if M is None else M)).astype(dtype)
 
 
 @implements(np.shape)

@@ -226,6 +226,8 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     """
     leaves, _, types = flatten_arguments(f, (init, xs), {})
     n_carry = optree.tree_structure(init).num_leaves
+    if not (length is None or hasattr(length, "__index__")):
+        raise ShapeError(at_user_line(f"scan: length must be an integer, not {length!r}"))
     sizes = [unwrap(n) for n in ([length] if length is not None else [])]
     for t in types[n_carry:]:
         if not t.ndim:

@@ -6,7 +6,7 @@ import functools
 import gc
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +18,8 @@ import optree
 from . import backends, passes, walk
 from .dims import Dim, Symbol, bind
 from .errors import BatchError, IntegerRangeError, MinigradError, ShapeError, at_user_line
-from .graph import Graph
+from .graph import Graph, Node
+from .ops.held import constants_of
 from .passes.stage import Stage
 from .tracebacks import for_user
 from .transforms.devices import namespace, on_device
@@ -92,16 +93,24 @@ class Entry:
     @cached_property
     def integers(self) -> tuple[tuple[int, int, int, np.dtype, str], ...]:
         """The inputs that become other integers, as a Python int does beside an array: number, range, dtype, line."""
-        return tuple((self.graph.inputs.index(n.inputs[0]), int(np.iinfo(n.dtype).min), int(np.iinfo(n.dtype).max),
-                      n.dtype, n.where) for n in self.graph.nodes
-                     if n.prim.name == "cast" and n.inputs[0].prim.name == "input" and not n.ndim
-                     and n.dtype.kind in "iu" and n.inputs[0].dtype.kind in "iu")
+        inputs = {n: i for i, n in enumerate(self.graph.inputs) if not n.ndim and n.dtype.kind in "iu"}
+        return tuple(dict.fromkeys((i, int(np.iinfo(n.dtype).min), int(np.iinfo(n.dtype).max), n.dtype, n.where)
+                                   for i, n in _conversions(self.graph, inputs)))
 
     @cached_property
     def differences(self) -> tuple[Dim, ...]:
         """The sizes that may come out below 0."""
         return tuple({d: None for n in self.graph.nodes for d in getattr(n.type, "shape", ())
                       if isinstance(d, Dim) and any(factor < 0 for _, factor in d.terms)})
+
+
+def _conversions(graph: Graph, inputs: Mapping[Node, int]) -> Iterator[tuple[int, Node]]:
+    """Yield the casts of `inputs` to integers, each with its input's number, in the graphs that nodes hold, too."""
+    for n in graph.nodes if inputs else ():
+        if n.prim.name == "cast" and n.inputs[0] in inputs and n.dtype.kind in "iu":
+            yield inputs[n.inputs[0]], n
+        for held, pairs in constants_of(n):
+            yield from _conversions(held, {own: inputs[given] for own, given in pairs if given in inputs})
 
 
 class Compiled:

@@ -130,3 +130,37 @@ def test_powers_of_bools(f, way):
     found = way(f)(x)
     assert found.dtype == f(x).dtype
     np.testing.assert_array_equal(found, f(x))
+
+
+HELD = {  # functions of an array and a Python int that only the graph of a loop, branch or checkpoint reads
+    "scan": lambda x, k: mg.scan(lambda c, r: (c + r * k, c), x[0], x),
+    "fori_loop": lambda x, k: mg.fori_loop(0, 2, lambda i, c: c + k, x),
+    "while_loop": lambda x, k: mg.while_loop(lambda c: c[0] < 3, lambda c: c + k, x),
+    "test of while_loop": lambda x, k: mg.while_loop(lambda c: c[0] + k < 9, lambda c: c + 1, x),
+    "cond": lambda x, k: mg.cond(x[0] > 0, lambda: x * k, lambda: x),
+    "checkpoint": lambda x, k: mg.checkpoint(lambda x, k: x * k)(x, k),
+    "scan in a cond": lambda x, k: mg.cond(
+        x[0] > 0, lambda: mg.scan(lambda c, r: (c + k, None), x[:1], x)[0], lambda: x[:1]),
+    "chunks": lambda x, k: mg.microbatch(mg.vmap(lambda r: mg.fori_loop(0, 1, lambda i, c: c * k, r)), 1)(x)}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("name", HELD)
+def test_python_integers_out_of_range_in_held_graphs(name, backend):
+    if backend == "native":
+        pytest.importorskip("llvmlite")
+    f, x = mg.compile(HELD[name], backend=backend), np.array([1, 2], np.uint8)
+    with pytest.raises(OverflowError, match=r"test_integers.py:\d+: k is 300, out of bounds for uint8"):
+        f(x, 300)
+    for k in (2, 255):
+        for have, want in zip(f(x, k), HELD[name](x, np.uint8(k)), strict=True):
+            np.testing.assert_array_equal(have, want)
+
+
+def test_carries_are_not_checked_as_the_numbers_that_they_begin_with():
+    def f(x, k):
+        return mg.scan(lambda c, _: ((c[0] // 2, c[1] + (c[0] // 2).astype(np.uint8)), None), (k, x), None, length=2)[0]
+
+    x = np.array([1, 2], np.uint8)
+    np.testing.assert_array_equal(mg.compile(f)(x, 400)[1], (x + np.uint8(200)) + np.uint8(100))
+    assert mg.compile(f)(x, 400)[0] == 100

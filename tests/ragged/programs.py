@@ -1,0 +1,183 @@
+"""Random schemas, random examples of them, and random programs of one example.
+
+`choices` is anything with ``integer(least, most)`` and ``pick(options)``: Hypothesis in the tests, a seed in the hunt.
+"""
+
+import numpy as np
+
+import minigrad as mg
+import minigrad.numpy as mnp
+
+AXES = [mg.axis(name) for name in ("p", "q", "r")]
+WIDTH = 2
+
+
+def draw_schema(choices):
+    """Return a schema: values and indices on one to three axes, chains of indices included."""
+    axes = AXES[:choices.integer(1, 3)]
+    kinds = {f"x_{a}": mg.f64[a, WIDTH] for a in axes}
+    kinds |= {f"s_{a}": mg.f64[a] for a in axes}
+    for k in range(choices.integer(1, 3)):
+        on, into = choices.pick(axes), choices.pick(axes)
+        kinds[f"i{k}_{on}_{into}"] = mg.index(into)[on]
+    kinds["y"] = mg.f64[WIDTH]
+    if choices.integer(0, 1):
+        kinds["block"] = mg.f64[choices.pick(axes), choices.pick(axes)]
+    return mg.example(type("Drawn", (), {"__annotations__": kinds, "__module__": __name__}))
+
+
+def an_example(cls, rng, sizes):
+    values = {}
+    for name, t in cls.__schema__.fields.items():
+        shape = tuple(sizes.get(n, n) for n in t.shape)
+        if t.target is None:
+            values[name] = rng.normal(size=shape)
+        else:
+            values[name] = rng.integers(0, max(sizes[t.target], 1), shape)
+    return cls(**values)
+
+
+def draw_batch(choices, most=4):
+    """Return a schema and examples of it."""
+    cls = draw_schema(choices)
+    axes = cls.__schema__.axes
+    pointed = {(t.axes[0], t.target) for t in cls.__schema__.fields.values() if t.target is not None}
+    rng = np.random.default_rng(choices.integer(0, 999))
+    examples = []
+    for _ in range(choices.integer(1, most)):
+        sizes = {a: choices.integer(0, 3) for a in axes}
+        for _ in axes:  # nothing points into an axis without rows
+            for on, into in pointed:
+                if not sizes[into]:
+                    sizes[on] = 0
+        examples.append(an_example(cls, rng, sizes))
+    return cls, examples
+
+
+# A program is a list of steps. Each takes values that are there, by number, and adds one; a value is remembered with
+# its axes: (p,) with WIDTH columns or without, (p, q), or () for a vector of WIDTH.
+
+
+def start(cls):
+    pool = []
+    for name, t in cls.__schema__.fields.items():
+        if t.target is None:
+            pool.append((("field", name), t.axes, bool(t.dense)))
+    return pool
+
+
+def draw_program(choices, cls):
+    """Return steps, and for each value its axes and whether it has columns."""
+    pool, steps = start(cls), []
+    indices = [(n, t) for n, t in cls.__schema__.fields.items() if t.target is not None]
+    for _ in range(choices.integer(1, 6)):
+        k = choices.integer(0, len(pool) - 1)
+        _, axes, wide = pool[k]
+        options = ["tanh", "scale"]
+        same = [j for j, (_, a, w) in enumerate(pool) if (a, w) == (axes, wide)]
+        options += ["add", "mul"]
+        if axes:
+            options += ["sum 0", "concatenate", "flip", "max 0"]
+        if len(axes) == 1:
+            options += ["gather"] * 2 + ["scatter"] * 2 + ["cumsum", "sort", "count", "pairs"]
+            options += ["matmul", "gram", "row sum", "spread"] if wide else ["outer y"]
+        if len(axes) == 2:
+            options += ["sum 1", "transpose", "softmax"]
+        step = choices.pick(options)
+        if step == "gather":
+            fit = [(n, t) for n, t in indices if t.target == axes[0]]
+            if not fit:
+                continue
+            name, t = choices.pick(fit)
+            steps.append((step, k, name))
+            pool.append((None, t.axes, wide))
+        elif step == "scatter":
+            fit = [(n, t) for n, t in indices if t.axes == axes]
+            if not fit:
+                continue
+            name, t = choices.pick(fit)
+            how = choices.pick(["sum", "mean", "max"])
+            steps.append((f"scatter {how}", k, (name, f"s_{t.target}")))
+            pool.append((None, (t.target,), wide))
+        elif step == "concatenate":
+            steps.append((step, k, None))  # and the sum of it, for it is on an axis of its own
+            pool.append((None, axes[1:], wide))
+        elif step == "pairs":
+            other = choices.pick([j for j, (_, a, w) in enumerate(pool) if len(a) == 1 and not w])
+            if wide:
+                continue
+            steps.append((step, k, other))
+            pool.append((None, (*axes, *pool[other][1]), False))
+        elif step in ("add", "mul"):
+            steps.append((step, k, choices.pick(same)))
+            pool.append((None, axes, wide))
+        else:
+            steps.append((step, k, None))
+            after = {"sum 0": (axes[1:], wide), "max 0": (axes[1:], wide), "sum 1": (axes[:1], False),
+                     "transpose": (axes[::-1], False), "gram": ((), True), "row sum": (axes, False),
+                     "outer y": (axes, True)}
+            pool.append((None, *after.get(step, (axes, wide))))
+    return steps, pool
+
+
+def run(steps, cls, g, c=1.0):
+    values = [getattr(g, name) * c for (_, name), _, _ in start(cls)]
+    for step, k, other in steps:
+        x = values[k]
+        values.append(one(step, x, other, values, g))
+    return values[-1]
+
+
+def one(step, x, other, values, g):
+    match step:
+        case "tanh":
+            return np.tanh(x)
+        case "scale":
+            return x * 0.5 + 0.25
+        case "add":
+            return x + values[other]
+        case "mul":
+            return x * values[other]
+        case "sum 0":
+            return np.sum(x, axis=0)
+        case "max 0":
+            return np.max(x, axis=0, initial=-2.0)
+        case "sum 1":
+            return np.sum(x, axis=1)
+        case "row sum":
+            return np.sum(x, axis=1)
+        case "transpose":
+            return x.T
+        case "flip":
+            return x[::-1]
+        case "concatenate":
+            both = np.concatenate([x, np.tanh(x)])
+            return np.sum(both * (1 + mnp.arange(both.shape[0])).reshape(-1, *[1] * (x.ndim - 1)), axis=0)
+        case "gather":
+            return x[getattr(g, other)]
+        case "scatter sum" | "scatter mean" | "scatter max":
+            name, like = other
+            size = getattr(g, like).shape[0]
+            if step == "scatter max":
+                return mg.segment_max(x, getattr(g, name), size, initial=-1.5)
+            return (mg.segment_sum if step == "scatter sum" else mg.segment_mean)(x, getattr(g, name), size)
+        case "cumsum":
+            return np.cumsum(x, axis=0)
+        case "sort":
+            return np.sort(x, axis=0)
+        case "count":
+            return x / (1 + x.shape[0])
+        case "pairs":
+            return x[:, None] * values[other][None, :]
+        case "matmul":
+            return x @ np.array([[1.0, 2.0], [-0.5, 0.3]])
+        case "gram":
+            return (x.T @ x) @ g.y
+        case "spread":
+            return x * g.y
+        case "outer y":
+            return x[:, None] * g.y
+        case "softmax":
+            e = np.exp(x - np.max(x, axis=1, keepdims=True, initial=0.0))
+            return e / np.sum(e, axis=1, keepdims=True)
+    raise AssertionError(step)

@@ -17,6 +17,7 @@ def draw_schema(choices):
     axes = AXES[:choices.integer(1, 3)]
     kinds = {f"x_{a}": mg.f64[a, WIDTH] for a in axes}
     kinds |= {f"s_{a}": mg.f64[a] for a in axes}
+    kinds |= {f"m_{a}": mg.bool_[a] for a in axes if choices.integer(0, 1)}
     for k in range(choices.integer(1, 3)):
         on, into = choices.pick(axes), choices.pick(axes)
         kinds[f"i{k}_{on}_{into}"] = mg.index(into)[on]
@@ -31,7 +32,7 @@ def an_example(cls, rng, sizes):
     for name, t in cls.__schema__.fields.items():
         shape = tuple(sizes.get(n, n) for n in t.shape)
         if t.target is None:
-            values[name] = rng.normal(size=shape)
+            values[name] = rng.normal(size=shape) if t.dtype.kind == "f" else rng.random(shape) < 0.6
         else:
             values[name] = rng.integers(0, max(sizes[t.target], 1), shape)
     return cls(**values)
@@ -61,7 +62,7 @@ def draw_batch(choices, most=4):
 def start(cls):
     pool = []
     for name, t in cls.__schema__.fields.items():
-        if t.target is None:
+        if t.target is None and t.dtype.kind == "f":
             pool.append((("field", name), t.axes, bool(t.dense)))
     return pool
 
@@ -79,7 +80,7 @@ def draw_program(choices, cls):
         if axes:
             options += ["sum 0", "concatenate", "flip", "max 0"]
         if len(axes) == 1:
-            options += ["gather"] * 2 + ["scatter"] * 2 + ["cumsum", "sort", "count", "pairs"]
+            options += ["gather"] * 2 + ["scatter"] * 2 + ["cumsum", "sort", "count", "pairs", "mean 0", "masked"]
             options += ["matmul", "gram", "row sum", "spread"] if wide else ["outer y"]
         if len(axes) == 2:
             options += ["sum 1", "transpose", "softmax"]
@@ -96,9 +97,14 @@ def draw_program(choices, cls):
             if not fit:
                 continue
             name, t = choices.pick(fit)
-            how = choices.pick(["sum", "mean", "max"])
+            how = choices.pick(["sum", "mean", "max", "softmax"])
             steps.append((f"scatter {how}", k, (name, f"s_{t.target}")))
-            pool.append((None, (t.target,), wide))
+            pool.append((None, axes if how == "softmax" else (t.target,), wide))
+        elif step == "masked":
+            if f"m_{axes[0]}" not in cls.__schema__.fields:
+                continue
+            steps.append((step, k, f"m_{axes[0]}"))
+            pool.append((None, axes, wide))
         elif step == "concatenate":
             steps.append((step, k, None))  # and the sum of it, for it is on an axis of its own
             pool.append((None, axes[1:], wide))
@@ -113,7 +119,7 @@ def draw_program(choices, cls):
             pool.append((None, axes, wide))
         else:
             steps.append((step, k, None))
-            after = {"sum 0": (axes[1:], wide), "max 0": (axes[1:], wide), "sum 1": (axes[:1], False),
+            after = {"sum 0": (axes[1:], wide), "mean 0": (axes[1:], wide), "max 0": (axes[1:], wide), "sum 1": (axes[:1], False),
                      "transpose": (axes[::-1], False), "gram": ((), True), "row sum": (axes, False),
                      "outer y": (axes, True)}
             pool.append((None, *after.get(step, (axes, wide))))
@@ -155,12 +161,18 @@ def one(step, x, other, values, g):
             return np.sum(both * (1 + mnp.arange(both.shape[0])).reshape(-1, *[1] * (x.ndim - 1)), axis=0)
         case "gather":
             return x[getattr(g, other)]
-        case "scatter sum" | "scatter mean" | "scatter max":
+        case "mean 0":
+            return np.mean(np.concatenate([x, np.ones((1, *x.shape[1:]))]), axis=0)
+        case "masked":
+            mask = getattr(g, other)
+            return np.where(mask[:, None] if x.ndim > 1 else mask, x, 0.5)
+        case "scatter sum" | "scatter mean" | "scatter max" | "scatter softmax":
             name, like = other
             size = getattr(g, like).shape[0]
             if step == "scatter max":
                 return mg.segment_max(x, getattr(g, name), size, initial=-1.5)
-            return (mg.segment_sum if step == "scatter sum" else mg.segment_mean)(x, getattr(g, name), size)
+            reduce = {"sum": mg.segment_sum, "mean": mg.segment_mean, "softmax": mg.segment_softmax}[step.split()[1]]
+            return reduce(x, getattr(g, name), size)
         case "cumsum":
             return np.cumsum(x, axis=0)
         case "sort":

@@ -24,7 +24,11 @@ def draw_schema(choices):
     kinds["y"] = mg.f64[WIDTH]
     if choices.integer(0, 1):
         kinds["block"] = mg.f64[choices.pick(axes), choices.pick(axes)]
-    return mg.example(type("Drawn", (), {"__annotations__": kinds, "__module__": __name__}))
+    # A schema of its own name in this module, so that its examples pickle as those of a user's class do.
+    name = "Drawn_" + "_".join(kinds)
+    if name not in globals():
+        globals()[name] = mg.example(type(name, (), {"__annotations__": kinds, "__module__": __name__}))
+    return globals()[name]
 
 
 def an_example(cls, rng, sizes):

@@ -1,0 +1,401 @@
+"""Comparisons of a program under minigrad with an independent answer.
+
+Each oracle takes a case and raises `Mismatch` where the two differ by more than round-off, measured by the change that a
+change of the arguments in their last places makes. A program that minigrad refuses raises `Refused`.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import optree
+
+import minigrad as mg
+from minigrad import walk
+from minigrad.errors import MinigradError
+
+from .choices import Choices
+from .programs import PLAIN, TRACED, Case, Jax
+
+BACKENDS = ("numpy", "native")
+NUDGE = 1e-11
+
+
+class Mismatch(AssertionError):
+    """Two answers that should be one."""
+
+
+class Refused(Exception):
+    """A program that minigrad says that it does not take."""
+
+
+def agree(have: Any, want: Any, about: str, again: Callable[[float], Any] | None = None, rtol: float = 1e-8) -> None:
+    """Raise `Mismatch` unless two pytrees agree in structure, shapes, dtypes and, to round-off, in values.
+
+    Parameters
+    ----------
+    again : callable
+        ``again(nudge)`` returns `want` at arguments changed by that relative amount; how much it changes says how far
+        rounding may carry.
+    """
+    if optree.tree_structure(have) != optree.tree_structure(want):
+        raise Mismatch(f"{about}: structure {optree.tree_structure(have)}, expected {optree.tree_structure(want)}")
+    pairs = list(zip(optree.tree_leaves(have), optree.tree_leaves(want), strict=True))
+    wrong = []
+    for k, (h, w) in enumerate(pairs):
+        h, w = np.asarray(h), np.asarray(w)
+        if h.shape != w.shape or h.dtype != w.dtype:
+            raise Mismatch(f"{about}: leaf {k} is {h.dtype}{h.shape}, expected {w.dtype}{w.shape}")
+        if not _close(h, w, rtol):
+            wrong.append(k)
+    if not wrong:
+        return
+    if again is not None:  # only now, for it costs as much as the answer
+        moved = [[np.asarray(leaf) for leaf in optree.tree_leaves(again(s * NUDGE))] for s in (1, -1)]
+        wrong = [k for k in wrong if not _within(*(np.asarray(a) for a in pairs[k]), *(m[k] for m in moved), rtol)]
+    if wrong:
+        h, w = pairs[wrong[0]]
+        raise Mismatch(f"{about}: leaf {wrong[0]} is\n{np.asarray(h)}\nexpected\n{np.asarray(w)}")
+
+
+def _close(have: np.ndarray, want: np.ndarray, rtol: float) -> bool:
+    if want.dtype.kind != "f":
+        return bool(np.array_equal(have, want))
+    finite = want[np.isfinite(want)]
+    scale = 1 + np.abs(finite).max(initial=0.0)
+    return bool(np.allclose(have, want, rtol=rtol, atol=rtol * scale, equal_nan=True))
+
+
+def _within(have: np.ndarray, want: np.ndarray, up: np.ndarray, down: np.ndarray, rtol: float) -> bool:
+    """Return whether a difference is of the size that rounding makes, or the point is no regular one."""
+    if want.dtype.kind != "f":
+        return not (np.array_equal(up, want) and np.array_equal(down, want))  # on a jump
+    if not (np.isfinite(want).all() and np.isfinite(up).all() and np.isfinite(down).all()):
+        return bool(np.array_equal(np.isfinite(want), np.isfinite(have))) or not (
+            np.array_equal(np.isfinite(up), np.isfinite(want)) and np.array_equal(np.isfinite(down), np.isfinite(want)))
+    change = max(np.abs(up - want).max(initial=0), np.abs(down - want).max(initial=0))
+    return bool(np.abs(have - want).max(initial=0) <= 10 * change + rtol)
+
+
+def nudged(arrays: tuple[Any, ...], by: float) -> tuple[Any, ...]:
+    """Return the arrays with floats changed by a relative amount, in a pattern of signs."""
+    out = []
+    for a in arrays:
+        a = np.asarray(a)
+        if a.dtype.kind == "f":
+            signs = np.where(np.arange(a.size).reshape(a.shape) % 3 == 1, -1.0, 1.0)
+            a = a + by * signs * (np.abs(a) + 1)
+        out.append(a)
+    return tuple(out)
+
+
+def examples(case: Case, size: int, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mapped arguments of a batch."""
+    def like(k: int) -> np.ndarray:
+        if not case.ties:
+            return case.x * choices.rng.uniform(0.5, 1.5) + 0.01 * k
+        return choices.rng.permutation(case.x.ravel()).reshape(case.x.shape) if k else case.x
+
+    X = np.stack([like(k) for k in range(size)])
+    return X, np.array([(int(case.n) + k) % 3 for k in range(size)])
+
+
+def loop(f: Callable[..., Any], w: Any, X: np.ndarray, N: np.ndarray) -> Any:
+    """Return the function of each example, results stacked."""
+    rows = [f(w, x, n) for x, n in zip(X, N, strict=True)]
+    return optree.tree_map(lambda *leaves: np.stack(leaves), *rows)
+
+
+def quietly(f: Callable[..., Any], *args: Any) -> Any:
+    """Call without NumPy's warnings."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        return f(*args)
+
+
+def reference(f: Callable[..., Any], *args: Any) -> Any:
+    """Call plain NumPy; where it refuses these arguments, the case is `Refused`."""
+    try:
+        return quietly(f, *args)
+    except (ValueError, IndexError, TypeError, np.linalg.LinAlgError) as error:
+        raise Refused(f"NumPy: {error}") from None
+
+
+def _refusable(f: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return quietly(f, *args)
+    except MinigradError as error:
+        raise Refused(str(error)) from None
+
+
+def compiled_agrees(f: Callable[..., Any], calls: list[tuple], about: str, wants: list[Any], again: Any = None,
+                    backends: tuple[str, ...] = BACKENDS, rtol: float = 1e-8) -> None:
+    """Compare the compiled function with known answers, in turn: results are the caller's own, arguments stay."""
+    for backend in backends:
+        compiled = mg.compile(f, backend=backend)
+        results, before = [], copy.deepcopy(calls)
+        for args, want in zip(calls, wants, strict=True):
+            results.append(quietly(compiled, *args))
+            agree(results[-1], want, f"{about}, {backend}", again and (lambda s, a=args: again(*nudged(a, s))), rtol)
+        for args, have, want in zip(calls, results, wants, strict=True):
+            agree(have, want, f"{about}, {backend}, after further calls",
+                  again and (lambda s, a=args: again(*nudged(a, s))), rtol)
+        for new, old in zip(calls, before, strict=True):
+            agree(new, old, f"{about}, {backend}: an argument was written to")
+
+
+# -- the oracles --------------------------------------------------------------------------------------------
+
+
+def traced(case: Case, choices: Choices) -> None:
+    """The traced program, run node by node, from its JSON too, is NumPy's."""
+    args = (case.w, case.x, case.n)
+    plain = case.program.tree(PLAIN)
+    want = reference(plain, *args)
+    graph = _refusable(mg.trace(case.program.tree(TRACED)), *args)
+    leaves = optree.tree_leaves(want)
+    have = quietly(walk.evaluate, graph, args)
+    agree(have, leaves, "evaluated", lambda s: optree.tree_leaves(reference(plain, *nudged(args, s))))
+    again = mg.Graph.from_json(graph.to_json())
+    if str(again) != str(graph):
+        raise Mismatch("the graph read back from JSON prints differently")
+    agree(quietly(walk.evaluate, again, args), have, "from JSON")
+
+
+def compiled(case: Case, choices: Choices) -> None:
+    """The compiled program is NumPy's, for other arguments of the same shape too."""
+    plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
+    args = (case.w, case.x, case.n)
+    _refusable(mg.trace(f), *args)
+    other = (case.w * 0.5, case.x * 0.7, np.int64((case.n + 1) % 3))
+    calls = [args, other, args]
+    compiled_agrees(f, calls, "compiled", [reference(plain, *a) for a in calls], lambda *a: reference(plain, *a))
+
+
+def mapped(case: Case, choices: Choices) -> None:
+    """`vmap` is the loop, uncompiled and compiled, for several batch sizes."""
+    plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
+    _refusable(mg.trace(f), case.w, case.x, case.n)
+    batched = mg.vmap(f, (None, 0, 0))
+    calls = [(case.w, *examples(case, n, choices)) for n in (3, 1, 2)]
+    wants = [reference(loop, plain, *a) for a in calls]
+    agree(quietly(batched, *calls[0]), wants[0], "vmap",
+          lambda s: reference(loop, plain, *nudged(calls[0], s)))
+    compiled_agrees(batched, calls, "compiled vmap", wants, lambda *a: reference(loop, plain, *a))
+
+
+def _gradient(case: Case) -> Callable[..., Any]:
+    gradient = mg.grad(case.program.loss(TRACED), (0, 1))
+    _refusable(mg.trace(case.program.loss(TRACED)), case.w, case.x, case.n)
+    try:
+        quietly(gradient, case.w, case.x, case.n)
+    except MinigradError as error:
+        if "while" in str(error) or "has no vjp" in str(error):
+            raise Refused(str(error)) from None
+        raise
+    return gradient
+
+
+def differences(case: Case, choices: Choices) -> None:
+    """The gradient is the finite difference, and forward mode agrees with it; to second order as well."""
+    loss, plain = case.program.loss(TRACED), case.program.loss(PLAIN)
+    gradient = _gradient(case)
+    w, x, n = case.w, case.x, case.n
+    tw, tx = choices.rng.normal(size=w.shape), choices.rng.normal(size=x.shape)
+    gw, gx = quietly(gradient, w, x, n)
+    reverse = np.sum(gw * tw) + np.sum(gx * tx)
+    size = np.sum(np.abs(gw * tw)) + np.sum(np.abs(gx * tx))
+    _, forward = quietly(mg.jvp, lambda w, x: loss(w, x, n), (w, x), (tw, tx))
+    if np.isfinite(size) and abs(forward - reverse) > 1e-8 * (1 + size):
+        moved = quietly(gradient, *nudged((w, x, n), NUDGE))
+        if abs(np.sum(moved[0] * tw) + np.sum(moved[1] * tx) - reverse) < 1e-9 * (1 + size):
+            raise Mismatch(f"forward mode gives {forward}, reverse mode {reverse}")
+    _compare_with_differences(lambda h: reference(plain, w + h * tw, x + h * tx, n), reverse, "gradient", case.ties)
+
+    def slope(w: Any, x: Any) -> Any:
+        a, b = mg.grad(loss, (0, 1))(w, x, n)
+        return np.sum(a * tw) + np.sum(b * tx)
+
+    try:
+        second = quietly(mg.grad(slope, (0, 1)), w, x)
+        _, pushed = quietly(mg.jvp, slope, (w, x), (tw, tx))
+    except MinigradError as error:
+        if "has no vjp" in str(error) or "has no jvp" in str(error):
+            raise Refused(str(error)) from None
+        raise
+    both = np.sum(second[0] * tw) + np.sum(second[1] * tx)
+    size = 1 + sum(np.sum(np.abs(g)) for g in second)
+    if np.isfinite(size) and np.isfinite(pushed) and abs(both - pushed) > 1e-6 * size and not case.ties:
+        moved = quietly(mg.grad(slope, (0, 1)), *nudged((w, x), NUDGE))
+        if abs(np.sum(moved[0] * tw) + np.sum(moved[1] * tx) - both) < 1e-7 * size:
+            raise Mismatch(f"second order: reverse of reverse gives {both}, forward of reverse {pushed}")
+    _compare_with_differences(lambda h: quietly(slope, w + h * tw, x + h * tx), both, "second derivative", case.ties)
+
+
+def _compare_with_differences(phi: Callable[[float], Any], have: float, about: str, ties: bool) -> None:
+    """Compare a slope with central differences of fourth order, where those agree with each other."""
+    if ties:
+        return  # the point may lie on a kink
+
+    def difference(h: float) -> float:
+        return float((8 * (phi(h) - phi(-h)) - (phi(2 * h) - phi(-2 * h))) / (12 * h))
+
+    first, second, third = difference(1e-3), difference(2.1e-4), difference(4.3e-5)
+    if not np.isfinite([first, second, third]).all():
+        return
+    spread = max(abs(first - second), abs(second - third))
+    if spread > 1e-5 * (1 + abs(second)):
+        return  # a kink, a jump or a high curvature is near
+    if not abs(have - second) <= 30 * spread + 1e-6 * (1 + abs(second)):
+        raise Mismatch(f"{about} is {have}, finite differences give {second} ({first}, {third})")
+
+
+def gradients_compiled(case: Case, choices: Choices) -> None:
+    """Compiled gradients are the uncompiled ones: the mean's, each example's, and second derivatives."""
+    loss = case.program.loss(TRACED)
+    gradient = _gradient(case)
+    n = choices.integer(2, 3)
+    calls = [(case.w, *examples(case, n, choices)), (case.w * 0.9, *examples(case, 1, choices))]
+    wants = [quietly(loop, gradient, *a) for a in calls]
+    each = mg.per_example_grad(loss, (0, 1), in_axes=(None, 0, 0))
+
+    def again(*a: Any) -> Any:
+        return quietly(loop, gradient, *a)
+
+    agree(quietly(each, *calls[0]), wants[0], "per-example gradients", lambda s: again(*nudged(calls[0], s)), 1e-7)
+    compiled_agrees(each, calls, "compiled per-example gradients", wants, again, rtol=1e-7)
+
+    def mean(want: Any, k: int = 1) -> Any:
+        return want[0].mean(0)
+
+    total = mg.grad(mg.mean_loss(loss, (None, 0, 0)))
+    compiled_agrees(total, calls, "compiled gradient of the mean", [mean(w) for w in wants],
+                    lambda *a: mean(again(*a)), rtol=1e-7)
+
+
+def hessian(case: Case, choices: Choices) -> None:
+    """The compiled Hessian of the mean is that of uncompiled gradients, differentiated by differences."""
+    loss = case.program.loss(TRACED)
+    gradient = _gradient(case)
+    if case.w.size > 6 or case.ties:
+        raise Refused("a large or irregular case")
+    X, N = examples(case, 2, choices)
+    tw = choices.rng.normal(size=case.w.shape)
+    mean = mg.mean_loss(loss, (None, 0, 0))
+    try:
+        want = quietly(mg.jvp, lambda w: mg.grad(mean)(w, X, N), (case.w,), (tw,))[1]
+    except MinigradError as error:
+        raise Refused(str(error)) from None
+    for backend in BACKENDS:
+        full = quietly(mg.compile(mg.hessian(mean), backend=backend), case.w, X, N)
+        have = np.tensordot(full, tw, case.w.ndim)
+
+        def again(s: float) -> Any:
+            return quietly(mg.jvp, lambda w: mg.grad(mean)(w, X, N), nudged((case.w,), s), (tw,))[1]
+
+        agree(have, want, f"compiled Hessian times vector, {backend}", again, 1e-6)
+    assert gradient
+
+
+def microbatches(case: Case, choices: Choices) -> None:
+    """Microbatches of any size give the whole batch: results of examples, losses, gradients."""
+    f, loss = case.program.tree(TRACED), case.program.loss(TRACED)
+    _refusable(mg.trace(f), case.w, case.x, case.n)
+    args = (case.w, *examples(case, choices.integer(1, 5), choices))
+    size = choices.integer(1, 5)
+    axes = (None, 0, 0)
+    plain = case.program.tree(PLAIN)
+    cut = mg.microbatch(mg.vmap(f, axes), size)
+    want = reference(loop, plain, *args)
+    agree(quietly(cut, *args), want, f"microbatch(vmap(f), {size})", lambda s: reference(loop, plain, *nudged(args, s)))
+    compiled_agrees(cut, [args], f"compiled microbatch(vmap(f), {size})", [want],
+                    lambda *a: reference(loop, plain, *a))
+    try:
+        _gradient(case)
+    except Refused:
+        return
+    whole = mg.value_and_grad(mg.mean_loss(loss, axes), (0, 1))
+    each = mg.per_example_grad(loss, in_axes=axes)
+    wants = quietly(whole, *args), quietly(each, *args)
+
+    def again(g: Callable[..., Any]) -> Callable[[float], Any]:
+        return lambda s: quietly(g, *nudged(args, s))
+
+    inside = mg.value_and_grad(mg.microbatch(mg.mean_loss(loss, axes), size), (0, 1))
+    agree(quietly(inside, *args), wants[0], f"gradient of microbatch({size})", again(whole), 1e-7)
+    agree(quietly(mg.microbatch(each, size, axes), *args), wants[1], f"microbatch of per-example gradients, {size}",
+          again(each), 1e-7)
+    compiled_agrees(inside, [args], f"compiled gradient of microbatch({size})", [wants[0]],
+                    lambda *a: quietly(whole, *a), rtol=1e-7)
+
+
+def copies(case: Case, choices: Choices) -> None:
+    """A compiled function and its graph survive pickling and copying."""
+    f = case.program.tree(TRACED)
+    args = (case.w, case.x, case.n)
+    _refusable(mg.trace(f), *args)
+    backend = choices.pick(BACKENDS)
+    compiled = mg.compile(f, backend=backend)
+    want = quietly(compiled, *args)
+    for name, twin in (("pickle", pickle.loads(pickle.dumps(compiled))), ("deepcopy", copy.deepcopy(compiled)),
+                       ("copy", copy.copy(compiled))):
+        agree(quietly(twin, *args), want, f"{name} of a compiled function, {backend}")
+
+
+def low_precision(case: Case, choices: Choices) -> None:
+    """In float32 and float16 compiled programs are as near the exact numbers as NumPy's."""
+    plain, f = case.program.tree(PLAIN), case.program.tree(TRACED)
+    dtype = choices.pick([np.float32, np.float16])
+    args = (case.w.astype(dtype), case.x.astype(dtype), case.n)
+    exact = reference(plain, case.w.astype(dtype).astype(float), case.x.astype(dtype).astype(float), case.n)
+    try:
+        want = reference(plain, *args)
+    except (TypeError, np.linalg.LinAlgError) as error:  # NumPy's linear algebra takes no float16
+        raise Refused(str(error)) from None
+    _refusable(mg.trace(f), *args)
+    for backend in BACKENDS:
+        have = quietly(mg.compile(f, backend=backend), *args)
+        for k, (h, w, e) in enumerate(zip(*map(optree.tree_leaves, (have, want, exact)), strict=True)):
+            h, w, e = np.asarray(h), np.asarray(w), np.asarray(e, dtype=float)
+            if h.shape != w.shape or h.dtype != w.dtype:
+                raise Mismatch(f"{dtype.__name__}, {backend}: leaf {k} is {h.dtype}{h.shape}, expected {w.dtype}{w.shape}")
+            if not (np.isfinite(e).all() and np.isfinite(w.astype(float)).all()) or e.dtype.kind != "f":
+                continue
+            ours, numpys = np.abs(h - e).max(initial=0), np.abs(w - e).max(initial=0)
+            if w.dtype.kind != "f" or numpys > 0.05 * (1 + np.abs(e).max(initial=0)):
+                continue  # a jump, or nothing is left of the number
+            if not ours <= 20 * numpys + 100 * np.finfo(dtype).eps * (1 + np.abs(e).max(initial=0)):
+                raise Mismatch(f"{dtype.__name__}, {backend}: leaf {k} is\n{h}\nNumPy has\n{w}\nexact\n{e}")
+
+
+def jax(case: Case, choices: Choices) -> None:
+    """Values and gradients are JAX's, where it is installed."""
+    import jax
+
+    face = Jax()
+    loss = case.program.loss(face)
+    gradient = _gradient(case)
+    try:
+        value = quietly(loss, case.w, case.x, case.n)
+        want = quietly(jax.grad(loss, (0, 1)), case.w, case.x, case.n)
+    except Exception as error:  # JAX's refusals are of every type
+        raise Refused(f"JAX: {error}") from None
+    plain = quietly(case.program.loss(PLAIN), case.w, case.x, case.n)
+    if case.ties or not abs(float(value) - float(plain)) <= 1e-9 * (1 + abs(float(plain))):
+        raise Refused("JAX's functions differ from NumPy's here")
+    have = quietly(gradient, case.w, case.x, case.n)
+    want = tuple(np.asarray(g) for g in want)
+    if all(np.isfinite(g).all() for g in want):
+        agree(have, want, "gradient beside JAX", lambda s: tuple(np.asarray(g) for g in quietly(
+            jax.grad(loss, (0, 1)), *nudged((case.w, case.x, case.n), s))), 1e-7)
+
+
+ORACLES: dict[str, Callable[[Case, Choices], None]] = {
+    f.__name__: f for f in (traced, compiled, mapped, differences, gradients_compiled, hessian, microbatches, copies,
+                            low_precision, *([jax] if find_spec("jax") else []))}

@@ -1,0 +1,391 @@
+"""Dense random programs, with loops and branches, and the ways to run them.
+
+A program is a list of steps. Each step takes values by their number and adds one, so the same list runs as plain NumPy
+(Python's loops and branches: the reference), under minigrad, and under JAX.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+
+from .catalogue import WAYS, calls, find
+from .choices import Choices
+
+LARGEST, HIGHEST, DEEPEST = 60, 1e3, 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: its kind and name, its operands by number, its parameter, and the programs that it holds."""
+
+    kind: str
+    name: str
+    operands: tuple[int, ...]
+    param: Any = None
+    bodies: tuple[Program, ...] = ()
+
+    def __str__(self) -> str:
+        held = "".join(f" {{{body}}}" for body in self.bodies)
+        return f"{self.kind} {self.name}{list(self.operands)} {self.param!r}{held}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of a shared array, a mapped array and a small integer."""
+
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.steps))
+
+    def values(self, face: Face, *values: Any) -> list[Any]:
+        """Return all values, the arguments first."""
+        values = list(values)
+        for step in self.steps:
+            values.append(RUN[step.kind](face, step, values))
+        return values
+
+    def tree(self, face: Face) -> Callable[..., Any]:
+        """Return the function whose results are the last values, one of them twice, and an argument as it came."""
+
+        def f(w: Any, x: Any, n: Any) -> dict[str, Any]:
+            values = self.values(face, w, x, n)
+            return {"last": values[-1], "rest": [values[-2], values[-1], x],
+                    "mean": face("mean")(values[-1] * 1.0), "made": values[-1] * 2}
+
+        return f
+
+    def loss(self, face: Face) -> Callable[..., Any]:
+        """Return the function whose result is one number made of the last values."""
+
+        def f(w: Any, x: Any, n: Any) -> Any:
+            total = face("sum")(face("sin")(x))
+            for k, v in enumerate(self.values(face, w, x, n)[-3:]):
+                total = total + (k + 1.5) * face("sum" if k % 2 else "mean")(face("tanh")(v * 0.5)) * bool(np.prod(v.shape))
+            return total
+
+        return f
+
+
+# -- faces: whose functions a program calls -----------------------------------------------------------------
+
+
+class Face:
+    """NumPy's functions, and loops and branches as Python has them."""
+
+    space: Any = np
+
+    def __call__(self, path: str) -> Callable[..., Any]:
+        return find(self.space, path)
+
+    def at(self, x: Any, index: Any, method: str, y: Any) -> Any:
+        """Return `x` with the elements at `index` updated."""
+        x = np.array(x)
+        if method == "set":
+            x[index] = y
+        else:
+            {"add": np.add, "multiply": np.multiply, "max": np.maximum, "min": np.minimum}[method].at(x, index, y)
+        return x
+
+    def fori(self, lower: Any, upper: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+        for k in range(int(lower), int(upper)):
+            carry = body(np.int64(k), carry)
+        return carry
+
+    def scan(self, body: Callable[[Any, Any], Any], carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
+        order = range(len(rows))
+        results: dict[int, Any] = {}
+        for k in reversed(order) if reverse else order:
+            carry, results[k] = body(carry, rows[k])
+        return carry, self("stack")([results[k] for k in order]) if results else None
+
+    def while_loop(self, test: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
+        while bool(test(carry)):
+            carry = body(carry)
+        return carry
+
+    def cond(self, pred: Any, first: Callable[..., Any], second: Callable[..., Any], *operands: Any) -> Any:
+        return (first if bool(pred) else second)(*operands)
+
+    def switch(self, index: Any, branches: list[Callable[..., Any]], *operands: Any) -> Any:
+        return branches[min(max(int(index), 0), len(branches) - 1)](*operands)
+
+    def checkpoint(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return f
+
+
+class Traced(Face):
+    """NumPy's functions on traced values, and minigrad's loops and branches."""
+
+    def at(self, x: Any, index: Any, method: str, y: Any) -> Any:
+        return getattr(mg.numpy.at(x)[index], method)(y)
+
+    def fori(self, lower: Any, upper: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+        return mg.fori_loop(lower, upper, body, carry)
+
+    def scan(self, body: Callable[[Any, Any], Any], carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
+        return mg.scan(body, carry, rows, reverse=reverse)
+
+    def while_loop(self, test: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
+        return mg.while_loop(test, body, carry)
+
+    def cond(self, pred: Any, first: Callable[..., Any], second: Callable[..., Any], *operands: Any) -> Any:
+        return mg.cond(pred, first, second, *operands)
+
+    def switch(self, index: Any, branches: list[Callable[..., Any]], *operands: Any) -> Any:
+        return mg.switch(index, branches, *operands)
+
+    def checkpoint(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        return mg.checkpoint(f)
+
+
+class Jax(Face):
+    """JAX's functions, under Python's loops and branches."""
+
+    def __init__(self):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        self.space = jax.numpy
+
+    def at(self, x: Any, index: Any, method: str, y: Any) -> Any:
+        return getattr(self.space.asarray(x).at[index], method)(y)
+
+
+PLAIN, TRACED = Face(), Traced()
+
+# -- functions that are no single call ----------------------------------------------------------------------
+
+COMPOSITES: dict[str, Callable[..., Any]] = {
+    "guarded root": lambda F, x: F("where")(x > 0, F("sqrt")(F("where")(x > 0, x, 1.0)), 0.0),
+    "where root": lambda F, x: F("where")(x > 0, F("sqrt")(x), x),
+    "where log": lambda F, x: F("where")(x > 0, F("log")(x), 0.5 * x),
+    "where ratio": lambda F, x: F("where")(x != 0, F("sin")(x) / x, 1.0),
+    "softmax": lambda F, x: F("exp")(x - F("max")(x)) / F("sum")(F("exp")(x - F("max")(x))),
+    "norm": lambda F, x: F("sqrt")(F("sum")(x * x) + 0.1),
+    "centred": lambda F, x: x - F("mean")(x),
+    "last axis centred": lambda F, x: x - F("mean")(x, axis=-1, keepdims=True),
+    "standard": lambda F, x: (x - F("mean")(x, 0)) / F("sqrt")(F("var")(x, 0) + 0.1),
+    "gram": lambda F, x: x @ F("transpose")(x),
+    "differences": lambda F, x: x[:, None] - x[None, :],
+    "cholesky": lambda F, x: F("linalg.cholesky")(x @ x.T + 2 * np.eye(x.shape[0])),
+    "eigenvalues": lambda F, x: F("linalg.eigvalsh")(x @ x.T + np.diag(np.arange(1.0, 1 + x.shape[0]))),
+    "singular values": lambda F, x: F("linalg.svdvals" if hasattr(np.linalg, "svdvals") else "linalg.norm")(x),
+    "solve": lambda F, x: F("linalg.solve")(x @ x.T + 2 * np.eye(x.shape[0]), x),
+    "log det": lambda F, x: F("linalg.slogdet")(x @ x.T + np.eye(x.shape[0]))[1],
+    "as int": lambda F, x: F("floor")(x * 3).astype(np.int64),
+    "bool times": lambda F, x: (x > 0.1) * x,
+    "mean of squares": lambda F, x: F("mean")(x ** 2),
+    "power": lambda F, x: (x * x + 1) ** 1.5,
+    "negative power": lambda F, x: (x * x + 0.5) ** -2,
+    "relu": lambda F, x: F("maximum")(x, 0.0),
+    "sigmoid": lambda F, x: 1 / (1 + F("exp")(-x)),
+    "log sum exp": lambda F, x: F("log")(F("sum")(F("exp")(x), axis=-1)),
+    "convex mix": lambda F, x: 0.3 * x + 0.7 * F("flip")(x),
+    "twice": lambda F, x: F("concatenate")([x, x * 2]),
+    "outer": lambda F, x: F("outer")(x, x),
+    "reverse slice": lambda F, x: x[::-1],
+    "neighbours": lambda F, x: x[1:] * x[:-1],
+    "cumulative": lambda F, x: F("cumsum")(x, axis=0) + x,
+}
+
+# -- running a step -----------------------------------------------------------------------------------------
+
+
+def _call(face: Face, step: Step, values: list[Any]) -> Any:
+    return WAYS[step.param[0]].call(face(step.name), [values[i] for i in step.operands], step.param[1])
+
+
+def _composite(face: Face, step: Step, values: list[Any]) -> Any:
+    return COMPOSITES[step.name](face, values[step.operands[0]])
+
+
+def _index(face: Face, step: Step, values: list[Any]) -> Any:
+    return values[step.operands[0]][step.param]
+
+
+def _at(face: Face, step: Step, values: list[Any]) -> Any:
+    return face.at(values[step.operands[0]], step.param, step.name, values[step.operands[1]])
+
+
+def _fitted(face: Face, carry: Any, result: Any) -> Any:
+    """Return the next carry, of the type of the last one."""
+    if np.shape(result) == np.shape(carry):
+        return face("tanh")(result) + 0.25 * carry
+    return 0.5 * carry + (face("mean")(face("tanh")(result)) if np.prod(np.shape(result)) else 0.0)
+
+
+def _loop(face: Face, step: Step, values: list[Any]) -> Any:
+    """Run a loop or a branch; its body sees all outer values, then its carry."""
+    carry = values[step.operands[0]] * 1.0
+
+    def run(body: Program, *own: Any) -> Any:
+        return body.values(face, *values, *own)[-1]
+
+    if step.name == "fori":
+        turns = step.param if step.param is not None else values[2]
+        return face.fori(0, turns, lambda k, c: _fitted(face, c, run(step.bodies[0], c)), carry)
+    if step.name == "fori, counted":
+        return face.fori(0, step.param, lambda k, c: _fitted(face, c, run(step.bodies[0], c) * (1.0 + k)), carry)
+    if step.name == "scan":
+        rows = values[step.operands[1]]
+        rows = rows[:step.param[0]]
+
+        def turn(c: Any, row: Any) -> tuple[Any, Any]:
+            out = run(step.bodies[0], c, row)
+            return _fitted(face, c, out), face("sum")(c) + face("mean")(row)
+
+        carry, results = face.scan(turn, carry, rows, step.param[1])
+        return carry + (face("sum")(results) if rows.shape[0] else 0.0)
+    if step.name == "while":
+        bound = step.param
+        return face.while_loop(lambda s: s[0] < values[2] + bound,
+                               lambda s: (s[0] + 1, _fitted(face, s[1], run(step.bodies[0], s[1]))),
+                               (np.int64(0), carry))[1]
+    if step.name == "cond":
+        pred = values[2] > 0 if step.param else face("sum")(values[step.operands[1]]) > 0.1
+        return face.cond(pred, lambda c: _fitted(face, c, run(step.bodies[0], c)),
+                         lambda c: c if len(step.bodies) < 2 else _fitted(face, c, run(step.bodies[1], c)), carry)
+    if step.name == "switch":
+        return face.switch(values[2], [lambda c, b=b: _fitted(face, c, run(b, c)) for b in step.bodies]
+                           + [lambda c: c], carry)
+    return face.checkpoint(lambda c: _fitted(face, c, run(step.bodies[0], c)))(carry)
+
+
+RUN = {"call": _call, "composite": _composite, "index": _index, "at": _at, "loop": _loop}
+
+# -- drawing ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program, arguments that it takes, and whether these have ties (no finite differences there)."""
+
+    program: Program
+    w: np.ndarray
+    x: np.ndarray
+    n: np.int64
+    ties: bool
+
+    def replace(self, steps: tuple[Step, ...]) -> Case:
+        return replace(self, program=Program(steps))
+
+    def __str__(self) -> str:
+        return f"w = {self.w.tolist()}, x = {self.x.tolist()}, n = {self.n}\n    " + "\n    ".join(
+            f"v{k} = {step}" for k, step in enumerate(self.program.steps, 3))
+
+
+def draw(choices: Choices, longest: int = 6) -> Case:
+    """Return a case whose values are finite and small."""
+    ties = choices.chance(0.25)
+    w, x = (choices.floats(choices.shape(), ties) for _ in range(2))
+    n = np.int64(choices.integer(0, 2))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        steps = _draw_steps(choices, [w, x, n], choices.integer(1, longest), 0)
+    return Case(Program(tuple(steps)), w, x, n, ties)
+
+
+def _draw_steps(choices: Choices, values: list[Any], number: int, depth: int) -> list[Step]:
+    """Return steps that fit the values; `values` grows by theirs."""
+    steps: list[Step] = []
+    for _ in range(8 * number):
+        if len(steps) == number:
+            break
+        step = _draw_step(choices, values, depth)
+        if step is None:
+            continue
+        try:
+            out = RUN[step.kind](PLAIN, step, values)
+        except (ValueError, IndexError, TypeError, ZeroDivisionError, AttributeError, np.linalg.LinAlgError):
+            continue  # this operation does not fit these values
+        if isinstance(out, (tuple, list)):
+            continue
+        out = np.asarray(out)
+        if out.size > LARGEST or out.ndim > DEEPEST or out.dtype not in (np.float64, np.int64, np.bool_):
+            continue
+        if out.dtype == np.float64 and not (np.isfinite(out).all() and np.abs(out).max(initial=0) < HIGHEST):
+            continue
+        if out.dtype == np.int64 and np.abs(out).max(initial=0) > 10 ** 6:
+            continue
+        steps.append(step)
+        values.append(out)
+    return steps
+
+
+def _of_kind(choices: Choices, values: list[Any], kind: str) -> int | None:
+    dtype = {"f": np.float64, "i": np.int64, "b": np.bool_}[kind]
+    fit = [k for k, v in enumerate(values) if np.asarray(v).dtype == dtype]
+    # the last values more often, so that programs are deep
+    return None if not fit else choices.pick(fit[-3:] if choices.chance(0.5) else fit)
+
+
+def _draw_step(choices: Choices, values: list[Any], depth: int) -> Step | None:
+    kind = choices.pick(["call"] * 6 + ["composite"] * 3 + ["index", "at"] + ["loop"] * (2 if depth == 0 else depth == 1))
+    first = _of_kind(choices, values, "f")
+    x = np.asarray(values[first])
+    if kind == "call":
+        path, way = choices.pick(calls())
+        operands = tuple(_of_kind(choices, values, k) for k in WAYS[way].operands)
+        if None in operands:
+            return None
+        return Step("call", path, operands, (way, WAYS[way].draw(choices, np.asarray(values[operands[0]]))))
+    if kind == "composite":
+        return Step("composite", choices.pick(sorted(COMPOSITES)), (first,))
+    if kind == "index":
+        return Step("index", "[]", (first,), draw_index(choices, x.shape))
+    if kind == "at":
+        return Step("at", choices.pick(["set", "add", "multiply", "max", "min"]),
+                    (first, _of_kind(choices, values, "f")), draw_index(choices, x.shape, update=True))
+    name = choices.pick(["fori", "fori, counted", "scan", "scan", "while", "cond", "switch", "checkpoint"])
+    second = _of_kind(choices, values, "f")
+    own = [x * 1.0]
+    param: Any = None
+    if name == "fori":
+        param = choices.pick([0, 1, 2, 3, None])
+    elif name == "fori, counted":
+        param = choices.integer(0, 3)
+    elif name == "scan":
+        if not np.ndim(values[second]):
+            return None
+        param = (choices.pick([0, 1, 2, None, None]), choices.chance(0.3))
+        rows = np.asarray(values[second])
+        own.append(rows[0] if len(rows) else np.zeros(rows.shape[1:]))
+    elif name == "while":
+        param = choices.integer(-1, 1)
+    elif name == "cond":
+        param = choices.chance(0.5)
+    bodies = tuple(Program(tuple(_draw_steps(choices, [*values, *own], choices.integer(1, 3), depth + 1)))
+                   for _ in range(choices.integer(1, 2) if name in ("cond", "switch") else 1))
+    return Step("loop", name, (first, second), param, bodies)
+
+
+def draw_index(choices: Choices, shape: tuple[int, ...], update: bool = False) -> Any:
+    """Return an index: integers, slices, new axes, an ellipsis, arrays of integers, a mask."""
+    if shape and choices.chance(0.1):
+        return choices.rng.random(shape) > 0.5 if update else np.newaxis
+    parts: list[Any] = []
+    broadcast = () if choices.chance(0.5) else (2,)
+    for n in shape[:choices.integer(0, len(shape))]:
+        what = choices.pick(["int", "slice", "slice", "array", "all"])
+        if what == "int" and n:
+            parts.append(choices.integer(-n, n - 1))
+        elif what == "array" and n:
+            parts.append(choices.rng.integers(-n, n, broadcast or (choices.pick([1, 2]),) if broadcast else (2,)))
+        elif what == "slice":
+            bounds = [None, *range(-n - 1, n + 2)]
+            parts.append(slice(choices.pick(bounds), choices.pick(bounds), choices.pick([None, 1, 2, -1, -2])))
+        else:
+            parts.append(slice(None))
+        if choices.chance(0.15) and not update:
+            parts.append(None)
+    if choices.chance(0.4):
+        parts.insert(choices.integer(0, len(parts)), Ellipsis)
+    return tuple(parts)

@@ -1,0 +1,123 @@
+"""Programs over examples of different size, beside the loop over these examples."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+
+from ..ragged.cases import unbatched
+from ..ragged.programs import draw_batch, draw_program, run
+from .choices import Choices
+from .oracles import BACKENDS, Mismatch, agree, quietly
+
+
+@dataclass(frozen=True)
+class RaggedCase:
+    """A schema, two batches of its examples, and the steps of a program of one example."""
+
+    cls: type
+    steps: tuple[tuple[str, int, Any], ...]
+    batches: tuple[tuple[Any, ...], ...]
+
+    def replace(self, steps: tuple[Any, ...]) -> RaggedCase:
+        return replace(self, steps=steps)
+
+    def value(self, g: Any) -> Any:
+        return run(self.steps, self.cls, g)
+
+    def loss(self, c: Any, g: Any) -> Any:
+        return np.sum(np.sin(run(self.steps, self.cls, g, c)))
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{name}: {t}" for name, t in self.cls.__schema__.fields.items())
+        rows = [{name: np.shape(getattr(g, name)) for name in self.cls.__schema__.fields} for g in self.batches[0]]
+        return f"fields {fields}\n    " + "\n    ".join(map(str, self.steps)) + f"\n    shapes {rows}"
+
+
+def draw(choices: Choices) -> RaggedCase:
+    """Return a case; some of its examples have no rows."""
+    cls, first = draw_batch(choices)
+    steps, _ = draw_program(choices, cls)
+    second = [first[i] for i in choices.rng.permutation(len(first))][:choices.integer(1, len(first))]
+    return RaggedCase(cls, tuple(steps), (tuple(first), tuple(second)))
+
+
+def _all(results: Any, want: list[Any], about: str) -> None:
+    for k, (h, w) in enumerate(zip(unbatched(results), want, strict=True)):
+        agree(np.asarray(h), np.asarray(w), f"{about}, example {k}")
+
+
+def packed(case: RaggedCase, choices: Choices) -> None:
+    """A batch, its copies and its pickle give the examples back."""
+    batch = mg.batch(list(case.batches[0]))
+    for about, twin in (("batch", batch), ("pickle", pickle.loads(pickle.dumps(batch))), ("copy", copy.deepcopy(batch))):
+        for g, want in zip(twin, case.batches[0], strict=True):
+            for name in case.cls.__schema__.fields:
+                h, w = np.asarray(getattr(g, name)), np.asarray(getattr(want, name))
+                if h.dtype != w.dtype or not np.array_equal(h, w):
+                    raise Mismatch(f"{about}: field {name} is\n{h!r}\nexpected\n{w!r}")
+
+
+def mapped(case: RaggedCase, choices: Choices) -> None:
+    """`vmap` is the loop, uncompiled and compiled, for several batches."""
+    batches = [mg.batch(list(examples)) for examples in case.batches]
+    wants = [[quietly(case.value, g) for g in examples] for examples in case.batches]
+    f = mg.vmap(case.value)
+    _all(quietly(f, batches[0]), wants[0], "vmap")
+    for backend in BACKENDS:
+        compiled = mg.compile(f, backend=backend)
+        results = [quietly(compiled, b) for b in batches]
+        for result, want in zip(results, wants, strict=True):
+            _all(result, want, f"compiled vmap, {backend}")
+
+
+def gradients(case: RaggedCase, choices: Choices) -> None:
+    """Gradients are those of each example, and those agree with finite differences."""
+    c = np.array(0.7)
+    examples = case.batches[0]
+    batch = mg.batch(list(examples))
+    want = np.array([quietly(mg.grad(case.loss), c, g) for g in examples])
+    h = 1e-4
+
+    def phi(g: Any, by: float) -> float:
+        return float(quietly(case.loss, c + by, g))
+
+    for g, w in zip(examples, want, strict=True):
+        first, second = ((8 * (phi(g, s) - phi(g, -s)) - (phi(g, 2 * s) - phi(g, -2 * s))) / (12 * s) for s in (h, 5 * h))
+        if np.isfinite(first) and abs(first - second) < 1e-6 * (1 + abs(first)) and abs(w - first) > 1e-5 * (1 + abs(first)):
+            raise Mismatch(f"gradient of one example is {w}, finite differences give {first}")
+    if not np.isfinite(want).all():
+        return
+    each = mg.per_example_grad(case.loss, in_axes=(None, 0))
+    mean = mg.value_and_grad(mg.mean_loss(case.loss, in_axes=(None, 0)))
+    agree(quietly(each, c, batch), want, "per-example gradients", rtol=1e-7)
+    for backend in BACKENDS:
+        agree(quietly(mg.compile(each, backend=backend), c, batch), want, f"compiled per-example gradients, {backend}",
+              rtol=1e-7)
+        agree(quietly(mg.compile(mean, backend=backend), c, batch)[1], want.mean(), f"compiled gradient, {backend}",
+              rtol=1e-7)
+
+
+def microbatches(case: RaggedCase, choices: Choices) -> None:
+    """Microbatches of any size give the whole batch."""
+    c = np.array(0.7)
+    batch = mg.batch(list(case.batches[0]))
+    size = choices.integer(1, 4)
+    mean = mg.mean_loss(case.loss, in_axes=(None, 0))
+    for name, f in (("value", mean), ("value and gradient", mg.value_and_grad(mean)),
+                    ("per-example gradients", mg.per_example_grad(case.loss, in_axes=(None, 0)))):
+        want = quietly(f, c, batch)
+        agree(quietly(mg.microbatch(f, size, (None, 0)), c, batch), want, f"microbatch of the {name}, {size}", rtol=1e-7)
+    want = [quietly(case.value, g) for g in case.batches[0]]
+    _all(quietly(mg.microbatch(mg.vmap(case.value), size), batch), want, f"microbatch(vmap(f), {size})")
+
+
+ORACLES: dict[str, Callable[[RaggedCase, Choices], None]] = {
+    f"ragged {f.__name__}": f for f in (packed, mapped, gradients, microbatches)}

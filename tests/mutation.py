@@ -1,8 +1,8 @@
 """Mutation testing with Cosmic Ray: which changes of one token does no test see?
 
-``python -m tests.mutation --sample 300 --seed 1`` draws mutants of the modules below, runs each in a copy of the tree against
-the tests of its module, and prints the survivors as differences. It wants ``pip install cosmic-ray`` and takes
-hours; nothing else in the tests needs it.
+``python -m tests.mutation --sample 300 --seed 1`` draws mutants of the modules below, runs each in a copy of the tree
+against the tests of its module, and prints the survivors as differences. It wants ``pip install cosmic-ray`` and takes
+an hour or more; nothing else in the tests needs it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ ROOT = Path(__file__).resolve().parents[1]
 # The tests of each part, the quickest first: a mutant is mostly found by the first of them.
 TESTS = {
     "minigrad/walk.py": ["tests/test_tiny.py", "tests/transforms", "tests/ops/test_registry.py"],
-    "minigrad/ops": ["tests/test_tiny.py", "tests/ops", "tests/transforms/test_control.py", "tests/numpy/test_special.py"],
+    "minigrad/ops": ["tests/test_tiny.py", "tests/ops", "tests/transforms/test_control.py",
+                     "tests/numpy/test_special.py"],
     "minigrad/transforms": ["tests/test_tiny.py", "tests/transforms", "tests/test_errors.py"],
-    "minigrad/passes": ["tests/test_tiny.py", "tests/passes", "tests/test_compiler.py", "tests/test_random_programs.py"],
+    "minigrad/passes": ["tests/test_tiny.py", "tests/passes", "tests/test_compiler.py",
+                        "tests/test_random_programs.py"],
     "minigrad/ragged": ["tests/ragged"],
     "minigrad/backends/held.py": ["tests/backends/test_numpy.py", "tests/transforms/test_control.py",
                                   "tests/passes/test_scans.py"],
 }
-# Operators that replace names want a list of them; an exception of another type or a decorator less is mostly a failed import.
+# Operators that replace names want a list of them; another exception or a decorator less mostly fails the import.
 LEFT_OUT = {"ExceptionReplacer", "RemoveDecorator", "VariableReplacer", "VariableInserter"}
 
 
@@ -141,7 +143,7 @@ def main() -> int:
         for module in sorted([ROOT / part] if part.endswith(".py") else (ROOT / part).glob("*.py")):
             if module.name != "__init__.py" and str(module.relative_to(ROOT)).startswith(args.only or ""):
                 own = f"test_{module.stem}.py"
-                first = sorted((str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob(own)))
+                first = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob(own))
                 pool += [(m, [*first, *(t for t in tests if t not in first)]) for m in mutants(module)]
     chosen = random.Random(args.seed).sample(pool, min(args.sample, len(pool)))
     print(f"{len(pool)} mutants, {len(chosen)} of them drawn", flush=True)

@@ -38,14 +38,16 @@ def main() -> int:
     count = number - args.first
     print(f"{count} programs in {seconds:.0f} s, {60 * count / seconds:.0f} per minute, seed {args.seed}")
     for oracle in sorted({o for o, _ in tally}):
-        print(f"  {oracle:24}" + ", ".join(f"{tally[oracle, v]} {v}" for v in ("ok", "refused", "WRONG") if tally[oracle, v]))
+        counts = ((tally[oracle, verdict], verdict) for verdict in ("ok", "refused", "WRONG"))
+        print(f"  {oracle:24}" + ", ".join(f"{n} {verdict}" for n, verdict in counts if n))
     print("refused most often:", *(f"  {n:5} {text}" for text, n in refusals.most_common(8)), sep="\n")
     return failures
 
 
 def _print(found: Found, seed: int, number: int) -> None:
     print(f"== seed {seed}, program {number}, {found.oracle}: {found.text}\n    {found.case}\n"
-          f"   again: python -m tests.hunt --seed {seed} --first {number} --programs 1 --only '{found.oracle}'", flush=True)
+          f"   again: python -m tests.hunt --seed {seed} --first {number} --programs 1 "
+          f"--only '{found.oracle}'", flush=True)
 
 
 if __name__ == "__main__":

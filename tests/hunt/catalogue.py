@@ -1,7 +1,7 @@
 """The calls of NumPy's functions that a program may make.
 
-The package's own table says which functions there are. Each is tried in every way of calling on small arrays; a way that
-both NumPy and a trace accept is in the catalogue.
+The package's own table says which functions there are. Each is tried in every way of calling on small arrays; a way
+that both NumPy and a trace accept is in the catalogue.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ WAYS = {
     "x, ddof": Way("f", _axis, lambda f, a, p: f(a[0], axis=p, ddof=1)),
     "x, k": Way("f", _small, lambda f, a, p: f(a[0], p)),
     "x, k, axis": Way("f", lambda c, x: (_small(c, x), _axis(c, x)), lambda f, a, p: f(a[0], p[0], axis=p[1])),
-    "x, q": Way("f", lambda c, x: (c.pick([0.0, 0.25, 0.6, 1.0]), _axis(c, x)), lambda f, a, p: f(a[0], p[0], axis=p[1])),
+    "x, q": Way("f", lambda c, x: (c.pick([0.0, 0.25, 0.6, 1.0]), _axis(c, x)),
+                lambda f, a, p: f(a[0], p[0], axis=p[1])),
     "x, shape": Way("f", _shape, lambda f, a, p: f(a[0], p)),
     "x, permutation": Way("f", _permutation, lambda f, a, p: f(a[0], p)),
     "x, number": Way("f", lambda c, x: c.pick([-0.5, 0.0, 1.0, 2, 3]), lambda f, a, p: f(a[0], p)),

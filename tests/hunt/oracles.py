@@ -1,7 +1,7 @@
 """Comparisons of a program under minigrad with an independent answer.
 
-Each oracle takes a case and raises `Mismatch` where the two differ by more than round-off, measured by the change that a
-change of the arguments in their last places makes. A program that minigrad refuses raises `Refused`.
+Each oracle takes a case and raises `Mismatch` where the two differ by more than round-off, measured by how far a change
+of the arguments in their last places moves the answer. A program that minigrad refuses raises `Refused`.
 """
 
 from __future__ import annotations
@@ -364,7 +364,8 @@ def low_precision(case: Case, choices: Choices) -> None:
         for k, (h, w, e) in enumerate(zip(*map(optree.tree_leaves, (have, want, exact)), strict=True)):
             h, w, e = np.asarray(h), np.asarray(w), np.asarray(e, dtype=float)
             if h.shape != w.shape or h.dtype != w.dtype:
-                raise Mismatch(f"{dtype.__name__}, {backend}: leaf {k} is {h.dtype}{h.shape}, expected {w.dtype}{w.shape}")
+                raise Mismatch(f"{dtype.__name__}, {backend}: leaf {k} is {h.dtype}{h.shape}, "
+                               f"expected {w.dtype}{w.shape}")
             if not (np.isfinite(e).all() and np.isfinite(w.astype(float)).all()) or e.dtype.kind != "f":
                 continue
             ours, numpys = np.abs(h - e).max(initial=0), np.abs(w - e).max(initial=0)

@@ -68,7 +68,8 @@ class Program:
         def f(w: Any, x: Any, n: Any) -> Any:
             total = face("sum")(face("sin")(x))
             for k, v in enumerate(self.values(face, w, x, n)[-3:]):
-                total = total + (k + 1.5) * face("sum" if k % 2 else "mean")(face("tanh")(v * 0.5)) * bool(np.prod(v.shape))
+                if np.prod(v.shape):  # a mean of nothing is NaN
+                    total = total + (k + 1.5) * face("sum" if k % 2 else "mean")(face("tanh")(v * 0.5))
             return total
 
         return f
@@ -328,7 +329,8 @@ def _of_kind(choices: Choices, values: list[Any], kind: str) -> int | None:
 
 
 def _draw_step(choices: Choices, values: list[Any], depth: int) -> Step | None:
-    kind = choices.pick(["call"] * 6 + ["composite"] * 3 + ["index", "at"] + ["loop"] * (2 if depth == 0 else depth == 1))
+    loops = {0: 2, 1: 1}.get(depth, 0)
+    kind = choices.pick(["call"] * 6 + ["composite"] * 3 + ["index", "at"] + ["loop"] * loops)
     first = _of_kind(choices, values, "f")
     x = np.asarray(values[first])
     if kind == "call":

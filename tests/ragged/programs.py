@@ -123,9 +123,9 @@ def draw_program(choices, cls):
             pool.append((None, axes, wide))
         else:
             steps.append((step, k, None))
-            after = {"sum 0": (axes[1:], wide), "mean 0": (axes[1:], wide), "max 0": (axes[1:], wide), "sum 1": (axes[:1], False),
-                     "transpose": (axes[::-1], False), "gram": ((), True), "row sum": (axes, False),
-                     "outer y": (axes, True)}
+            after = {"sum 0": (axes[1:], wide), "mean 0": (axes[1:], wide), "max 0": (axes[1:], wide),
+                     "sum 1": (axes[:1], False), "transpose": (axes[::-1], False), "gram": ((), True),
+                     "row sum": (axes, False), "outer y": (axes, True)}
             pool.append((None, *after.get(step, (axes, wide))))
     return steps, pool
 

@@ -196,7 +196,8 @@ def log_softmax(x, axis=None):
 def i0(x):
     """Modified Bessel function of order 0; SciPy evaluates it."""
     x = as_array(x)
-    return NAMES["i0"](x if x.dtype.kind == "f" else x.astype(float))
+    x = x if x.dtype.kind == "f" else x.astype(float)
+    return NAMES["i0"](x).astype(x.dtype)  # NumPy keeps float16, SciPy does not
 
 
 def __getattr__(name: str) -> Any:

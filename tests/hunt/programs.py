@@ -197,6 +197,9 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
     "cumulative": lambda F, x: F("cumsum")(x, axis=0) + x,
 }
 
+# A choice inside a loop does not reach what other turns saved: at a pole their second derivatives are NaN, as everywhere.
+SINGULAR = {"where root", "where log", "where ratio"}
+
 # -- running a step -----------------------------------------------------------------------------------------
 
 
@@ -340,7 +343,8 @@ def _draw_step(choices: Choices, values: list[Any], depth: int) -> Step | None:
             return None
         return Step("call", path, operands, (way, WAYS[way].draw(choices, np.asarray(values[operands[0]]))))
     if kind == "composite":
-        return Step("composite", choices.pick(sorted(COMPOSITES)), (first,))
+        names = [n for n in sorted(COMPOSITES) if not depth or n not in SINGULAR]
+        return Step("composite", choices.pick(names), (first,))
     if kind == "index":
         return Step("index", "[]", (first,), draw_index(choices, x.shape))
     if kind == "at":

@@ -13,7 +13,7 @@ from .oracles import Mismatch, Refused
 from .shrink import shrunk
 
 RAGGED_SHARE = 0.25
-ASKED = 3
+ASKED = 2
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     x = as_array(x)
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     if not axes:
-        return np.abs(x)
+        return np.abs(x if x.dtype.kind == "f" else x.astype(float))
     moved = np.moveaxis(x, axes, tuple(range(-len(axes), 0)))
     out = norm(reshape(moved, (*moved._node.shape[:x.ndim - len(axes)], -1)), ord, -1)
     return np.expand_dims(out, axes) if keepdims else out

@@ -92,7 +92,11 @@ class Face:
         if method == "set":
             x[index] = y
         else:
-            {"add": np.add, "multiply": np.multiply, "max": np.maximum, "min": np.minimum}[method].at(x, index, y)
+            # one element after the other: the ufuncs' own `at` of NumPy 2.4 can crash
+            operation = {"add": np.add, "multiply": np.multiply, "max": np.maximum, "min": np.minimum}[method]
+            places = np.arange(x.size).reshape(x.shape)[index]
+            for place, value in zip(places.ravel(), np.broadcast_to(y, places.shape).ravel(), strict=True):
+                x.flat[place] = operation(x.flat[place], value)
         return x
 
     def fori(self, lower: Any, upper: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
@@ -197,7 +201,7 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
     "cumulative": lambda F, x: F("cumsum")(x, axis=0) + x,
 }
 
-# A choice inside a loop does not reach what other turns saved: at a pole their second derivatives are NaN, as everywhere.
+# A choice inside a loop does not reach the values that other turns saved: their second derivatives at a pole are NaN.
 SINGULAR = {"where root", "where log", "where ratio"}
 
 # -- running a step -----------------------------------------------------------------------------------------

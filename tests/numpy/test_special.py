@@ -151,3 +151,9 @@ def test_tracing_and_differentiating_need_no_scipy():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines() == ["0.5 0.0 [0.5 0.5]", "1", "erf is evaluated by SciPy, which is not installed: "
                                                          "pip install scipy"]
+
+
+def test_i0_keeps_float16():
+    x = np.array([0.5, 1.0], np.float16)
+    want = sp.i0(x.astype(float)).astype(np.float16)  # NumPy's own float16 is off by a place
+    np.testing.assert_array_equal(mg.compile(np.i0)(x), want, strict=True)

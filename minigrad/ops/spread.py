@@ -150,9 +150,12 @@ def split_mean(node: Node) -> Node | None:
 
     ``mean(expand(J)) → J`` and ``mean(x + expand(J)) → mean(x) + J``, also behind a factor or a divisor that
     does not vary: a term that is the same for every example is neither counted nor computed once per example.
-    A difference stays: ``mean(x - expand(J))`` keeps the digits that ``mean(x) - J`` loses.
+    A difference stays: ``mean(x - expand(J))`` keeps the digits that ``mean(x) - J`` loses. So does a mean of nothing,
+    which is NaN.
     """
     (x,), axes = node.inputs, node.params["axes"]
+    if any(x.shape[a] == 0 for a in axes):
+        return None
     parts: dict[Node, tuple[Node | None, Node | None]] = {}  # node -> what varies of it, what does not
     for n in _affine_region(x):
         constant = unvarying(n, axes)

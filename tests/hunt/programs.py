@@ -226,8 +226,8 @@ def _at(face: Face, step: Step, values: list[Any]) -> Any:
 def _fitted(face: Face, carry: Any, result: Any) -> Any:
     """Return the next carry, of the type of the last one."""
     if np.shape(result) == np.shape(carry):
-        return face("tanh")(result) + 0.25 * carry
-    return 0.5 * carry + (face("mean")(face("tanh")(result)) if np.prod(np.shape(result)) else 0.0)
+        return face("tanh")(result * 1.0) + 0.25 * carry  # of a bool, tanh is float16
+    return 0.5 * carry + (face("mean")(face("tanh")(result * 1.0)) if np.prod(np.shape(result)) else 0.0)
 
 
 def _loop(face: Face, step: Step, values: list[Any]) -> Any:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import minigrad as mg
 from minigrad import walk
 from minigrad.dims import Dim
 from minigrad.errors import ShapeError
@@ -115,3 +116,15 @@ def test_empty_axes():
 def test_truth_of_numbers_is_bool(name):
     x = np.array([[0.0, 2.0], [1.0, 3.0]])
     checks.check_types(checks.program(P[name], [x], {"axes": (1,)}), [x])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("f", [lambda x: np.mean(np.ones_like(x)), lambda x: np.mean(x * 0 + 1.0, axis=-1),
+                               lambda x: np.mean(np.full(x.shape, 2.0) + x, axis=(0, 1)), np.mean])
+@pytest.mark.filterwarnings("ignore:Mean of empty", "ignore:invalid value")
+def test_the_mean_of_nothing_is_nan(f, backend):
+    x = np.zeros((2, 0))
+    compiled = mg.compile(f, backend=backend)(x)
+    assert np.isnan(compiled).all()
+    assert np.isnan(mg.compile(mg.vmap(f), backend=backend)(np.zeros((3, 2, 0)))).all()
+    assert np.isnan(mg.vmap(f)(np.zeros((3, 2, 0)))).all()

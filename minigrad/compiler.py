@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gc
 import os
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from . import backends, passes, walk
 from .dims import Dim, Symbol, bind
 from .errors import BatchError, IntegerRangeError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, Node
+from .locks import Lock
 from .ops.held import constants_of
 from .passes.stage import Stage
 from .tracebacks import for_user
@@ -153,7 +153,7 @@ class Compiled:
         self._used: dict[Entry, Any] = {}  # to the entry's key in `_entries`, the latest used last
         self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
         self._latest: Entry | None = None
-        self._lock = threading.RLock()
+        self._lock = Lock()
 
     # -- copies ----------------------------------------------------------------------------------------------
 
@@ -330,7 +330,7 @@ class _Pause:
     """How many threads are making a program, so that Python's collector of cycles waits for the last of them."""
 
     def __init__(self) -> None:
-        self._lock, self._count, self._enabled = threading.RLock(), 0, False
+        self._lock, self._count, self._enabled = Lock(), 0, False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._alone)
 
@@ -349,7 +349,6 @@ class _Pause:
 
     def _alone(self) -> None:
         """Go on in a child, where none of the other threads will ever end."""
-        self._lock = threading.RLock()
         if self._count and self._enabled:
             gc.enable()
         self._count = 0

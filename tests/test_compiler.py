@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -522,6 +523,31 @@ def test_arrays_of_another_arithmetic_are_refused(make):
 def test_a_python_int_too_large_for_any_dtype():
     with pytest.raises(mg.DtypeError, match="too large for any dtype"):
         mg.compile(lambda n: n + 1)(2 ** 70)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_calls_a_function_that_another_thread_was_compiling():
+    tracing, go, parent = threading.Event(), threading.Event(), os.getpid()
+
+    def slow(x):
+        if os.getpid() == parent:
+            tracing.set()
+            assert go.wait(20)
+        return np.sum(x) * 2
+
+    compiled = mg.compile(slow, backend="numpy")
+    thread = threading.Thread(target=compiled, args=(np.ones(3),))
+    thread.start()
+    assert tracing.wait(20)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os._exit(0 if compiled(np.ones(3)) == 6 and compiled(np.ones(4)) == 8 and len(compiled.entries) == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    go.set()
+    thread.join()
+    assert compiled(np.ones(3)) == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")

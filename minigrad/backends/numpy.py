@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from ..dims import Symbol
 from ..errors import printable
 from ..graph import Graph
+from ..locks import Lock
 from ..passes.schedule import Plan, schedule
 from ..passes.stage import Stage
 from . import workspace
@@ -49,7 +49,7 @@ class Program:
         self._layouts: dict[tuple[int, ...], workspace.Layout] = {}
         self._arenas: deque[np.ndarray] = deque()
         self._latest: tuple[int, ...] | None = None  # sizes of the latest run that kept no workspace
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def __call__(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
         """Run the program.

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import BatchError, at_user_line
+from ..locks import Lock
 from .dataset import as_dataset, sizes_of
 
 Item = TypeVar("Item")
@@ -86,7 +87,7 @@ class DataLoader:
         self.shuffle, self.bucket, self.prefetch, self.progress = shuffle, bucket, prefetch, progress
         self.seed = np.random.SeedSequence().entropy if seed is None else seed
         self.epoch = 0
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._planned: tuple[int, list[np.ndarray]] | None = None
         sizes = sizes_of(self.dataset) if max_rows or bucket else {}
         self._limits = [(_size(sizes, axis), rows) for axis, rows in self.max_rows.items()]
@@ -98,7 +99,7 @@ class DataLoader:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.Lock())
+        vars(self).update(state, _lock=Lock())
 
     def __repr__(self) -> str:
         limits = [f"batch_size={self.batch_size}"] if self.batch_size else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -12,6 +11,7 @@ import numpy as np
 
 from ...dims import Symbol
 from ...graph import Graph, Node
+from ...locks import Lock
 from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, schedule, symbols_of
 from ...passes.stage import Stage
@@ -67,7 +67,7 @@ class Program:
         self.recipe = Recipe(self)
         self._pools: dict[tuple[int, ...], deque] = {}
         self.arenas: deque[Arena] = deque()  # memory that no run uses now
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     # -- code ----------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Roles of nodes along the batch axis: every primitive's batch is row by row, and what is not is refused."""
 
 import numpy as np
+import optree
 import pytest
 
 import minigrad as mg
@@ -98,3 +99,49 @@ def test_sums_over_examples_may_be_carried_from_zero():
     for size in (1, 2, 5, 6):
         close(mg.microbatch(f, size)(X), want)
         close(mg.compile(mg.microbatch(f, size))(X), want)
+
+
+X5, N5 = np.arange(1.0, 6), np.array([3, 0, 2, 5, 1])
+LOOPS = {  # a while loop of one example: the function, its arguments, and how they are mapped
+    "until a value": (lambda x: mg.while_loop(lambda c: c < 10, lambda c: c * 2, x), (X5,), 0),
+    "shared count": (lambda x, n: mg.fori_loop(0, n, lambda i, c: c * 2 + i, x), (X5, 3), (0, None)),
+    "count per example": (lambda x, n: mg.fori_loop(0, n, lambda i, c: c * 2 + i, x), (X5, N5), 0),
+    "first count per example": (lambda x, n: mg.fori_loop(n, 4, lambda i, c: c * 2 + i, x), (X5, N5), 0),
+    "counter in the state": (
+        lambda x, n: mg.while_loop(lambda s: s[1] < n, lambda s: (s[0] * 2, s[1] + 1), (x, 0)), (X5, N5), 0),
+    "either ends it": (
+        lambda x: mg.while_loop(lambda s: (s[1] < 4) & (s[0] < 50), lambda s: (s[0] * 3, s[1] + 1), (x, 0)), (X5,), 0),
+    "flag in the state": (
+        lambda x: mg.while_loop(lambda s: s[1], lambda s: (s[0] * 2, s[0] < 10), (x, True)), (X5,), 0),
+    "shared state": (
+        lambda x: mg.while_loop(lambda s: s[1] < 10, lambda s: (s[0] + x, s[1] * 2), (x, 1.0)), (X5,), 0),
+    "state that stays": (
+        lambda x: mg.while_loop(lambda s: s[0] < 10, lambda s: (s[0] * 2, s[1]), (x, 3.0)), (X5,), 0),
+    "swapped state": (
+        lambda x, n: mg.while_loop(lambda s: s[2] < n, lambda s: (s[1], s[0], s[2] + 1), (x, 2 * x, 0)), (X5, N5), 0),
+    "loop in a loop": (
+        lambda x: mg.while_loop(lambda c: c < 50, lambda c: mg.while_loop(
+            lambda d: d < c * 2, lambda d: d + 1.0, c), x), (X5,), 0),
+    "loop in a scan": (
+        lambda x, n: mg.scan(lambda c, t: (mg.fori_loop(0, n, lambda i, d: d * t, c), c), x, np.arange(2.0)),
+        (X5, N5), 0),
+    "loop in a branch": (
+        lambda x: mg.cond(x > 2, lambda: mg.while_loop(lambda c: c < 10, lambda c: c * 2, x), lambda: x), (X5,), 0),
+    "two batches": (
+        lambda x, n: mg.vmap(lambda y, m: mg.fori_loop(0, n + m, lambda i, c: c * 2 + x, y))(
+            x * np.arange(3.0), np.array([1, 2, 0])), (X5, N5), 0),
+    "tangent": (
+        lambda x, n: mg.jvp(lambda x: mg.fori_loop(0, n, lambda i, c: c * 2 * x + i, x), (x,), (1.0,)), (X5, N5), 0)}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_of_single_examples_run_some_at_a_time(name):
+    f, args, axes = LOOPS[name]
+    flags = axes if isinstance(axes, tuple) else (axes,) * len(args)
+    rows = [optree.tree_leaves(f(*(a if axis is None else a[k] for a, axis in zip(args, flags, strict=True))))
+            for k in range(5)]
+    want = [np.stack(column) for column in zip(*rows, strict=True)]
+    for size in (1, 2, 5):
+        some = mg.microbatch(mg.vmap(f, axes), size, in_axes=axes)
+        for g in (some, mg.compile(some)):
+            close(optree.tree_leaves(g(*args)), want)

@@ -90,6 +90,8 @@ one_minus_square = elementwise("one_minus_square", lambda xp, x: (1 - x) * (1 + 
 
 
 def _reciprocal_hypot_eval(xp: Any, x: Any) -> Any:
+    if xp is np and _between(x, -_NO_SQUARE, _NO_SQUARE):
+        return 1 / np.sqrt(1 + np.square(x))
     size = xp.abs(x)
     large = size > _NO_SQUARE
     square = xp.square(xp.where(large, xp.zeros_like(x), x))
@@ -132,9 +134,33 @@ tanh_slope = elementwise(
     jvp=lambda ts, out, x, y: zeros_like(out) if ts[0] is None else ts[0] * (y * out * -2.0))
 
 
-def _arctan2_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
-    inverse = 1.0 / hypot(x, y)  # its square may overflow or vanish
-    return y * inverse * inverse, -(x * inverse * inverse)
+def _between(x: np.ndarray, low: float, high: float) -> bool:
+    """Tell whether all elements are between two numbers, which none is that is nan."""
+    return not x.size or bool(np.minimum.reduce(x, axis=None) > low and np.maximum.reduce(x, axis=None) < high)
+
+
+def _arctan2_slope_eval(xp: Any, x: Any, y: Any) -> Any:
+    if xp is np:
+        squares, limits = x * x + y * y, np.finfo(x.dtype)
+        if _between(squares, limits.tiny / limits.eps, limits.max):
+            return x / squares
+    steep = xp.abs(x) >= xp.abs(y)
+    large = xp.where(steep, x, y)
+    ratio = xp.where(steep, y, x) / large
+    return xp.where(steep, xp.ones_like(ratio), ratio) / (large * (1 + ratio * ratio))
+
+
+def _arctan2_slope_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    other = arctan2_slope(y, x)
+    return square(other) - square(out), out * other * -2.0
+
+
+# x / (x * x + y * y), where the squares may overflow or vanish: both are divided by the larger one.
+_STEEP = "abs({0}) >= abs({1})"
+_LARGE, _RATIO = f"({_STEEP} ? {{0}} : {{1}})", f"(({_STEEP} ? {{1}} : {{0}}) / ({_STEEP} ? {{0}} : {{1}}))"
+arctan2_slope = elementwise("arctan2_slope", _arctan2_slope_eval,
+                            f"({_STEEP} ? 1 : {_RATIO}) / ({_LARGE} * (1 + {_RATIO} * {_RATIO}))",
+                            d=_arctan2_slope_partials)
 
 
 def _hypot_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
@@ -174,7 +200,7 @@ arccosh = elementwise("arccosh", lambda xp, x: xp.acosh(x), "acosh({0})",
 arctanh = elementwise("arctanh", lambda xp, x: xp.atanh(x), "atanh({0})",
                       d=lambda out, x: (1.0 / one_minus_square(x),))
 arctan2 = elementwise("arctan2", lambda xp, x, y: xp.atan2(x, y), "atan2({0}, {1})",
-                      d=_arctan2_partials)
+                      d=lambda out, x, y: (arctan2_slope(y, x), -arctan2_slope(x, y)))
 hypot = elementwise("hypot", lambda xp, x, y: xp.hypot(x, y), "hypot({0}, {1})",
                     d=_hypot_partials)
 

@@ -275,3 +275,14 @@ def test_slopes_of_saturated_tanh_among_others(x, dtype, backend):
     np.testing.assert_allclose(f(x), want, rtol=2e-3 if dtype == "f4" else 1e-11)
     slope = mg.compile(mg.grad(lambda x: np.tanh(x).sum()), backend=backend)
     np.testing.assert_allclose(slope(x), far, rtol=2e-3 if dtype == "f4" else 1e-11, atol=np.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("backend", [None, "numpy", "native"])
+def test_slopes_of_arctan2_whose_squares_overflow_or_vanish(backend):
+    scales = np.array([1.0, 3e-38, 1e-25, 1e25, 1e38])
+    x, y = (a.ravel().astype(np.float32) for a in np.meshgrid(scales, np.append(scales, -scales)))
+    slopes = mg.vmap(mg.grad(np.arctan2, (0, 1)))
+    have = (mg.compile(slopes, backend=backend) if backend else slopes)(y, x)
+    square = x.astype(float) ** 2 + y.astype(float) ** 2
+    for slope, want in zip(have, (x / square, -y / square), strict=True):
+        np.testing.assert_allclose(slope, want, rtol=1e-6, atol=1e-44)

@@ -1,5 +1,8 @@
 """On a GPU: minigrad beside JAX, PyTorch and CuPy, at equal precision, in one process.
 
+Contestants come in the order of `STAGES`, each in all its cases; what each takes is printed and written to
+``results/gpu.json`` at once. With ``--resume`` a run goes on where another was cut off, and tries again what failed.
+
 Two times are taken of each contestant. `latency` is one call and the wait for it, on the host's clock: what an
 interactive step costs. `queued` is the time per call of a run of calls with one wait at the end, on the device's clock
 (between two events) where the contestant works on the current stream, else on the host's: what a training loop costs.
@@ -8,10 +11,18 @@ Everybody computes in float32 without TF32, and is compared with a float64 resul
 
 from __future__ import annotations
 
+import argparse
+import functools
+import hashlib
+import json
 import os
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +39,15 @@ SIZES = (784, 512, 512, 10)
 BATCHES = (32, 128, 1024, 8192)
 GRAPHS = (128, 4096)
 EXAMPLES = (10**4, 10**5, 10**6, 10**7, 10**8)
+COMPILED = (128, 8192)  # batches for torch.compile, which takes long
 RATE = np.float32(0.01)
 AXES = (None, 0, 0)
+COPIED = 2**28  # numbers
+ROUNDS, TURN = 6, 0.02  # seconds of queued calls in a round
+COPY = "bytes per second of a copy"
+OWN = ("minigrad", "vmapped", "looped")
+STAGES = (OWN, ("JAX jit", "JAX vmap(grad)"), ("PyG", "PyG, normalised once"), ("CuPy, by hand",),
+          ("torch CUDA graph",), ("torch.compile",))
 
 
 # -- measuring ---------------------------------------------------------------------------------------------
@@ -76,39 +94,56 @@ class Contestant:
         return (time.perf_counter() - start) / n
 
 
-def measure(title: str, makers: Mapping[str, Callable[[], Contestant]], quick: bool,
-            reference: str = "minigrad") -> list[harness.Case]:
-    """Return the cases of latency and of queued calls; contestants take turns."""
-    present, absent = {}, {}
+@dataclass(frozen=True)
+class Job:
+    """One contestant in one case.
+
+    Attributes
+    ----------
+    check : callable or None
+        Returns the difference from float64, or raises if it is too large.
+    """
+
+    title: str
+    name: str
+    make: Callable[[], Contestant]
+    check: Callable[[], float] | None = None
+    reference: str = "minigrad"
+
+
+def jobs_of(title: str, makers: Mapping[str, Callable[[], Contestant]], check: Callable[[], float] | None = None,
+            reference: str = "minigrad") -> Iterator[Job]:
+    """Yield a job for each contestant of a case; the reference is compared with float64."""
     for name, make in makers.items():
-        try:
-            contestant = make()
-            for _ in range(5):
-                contestant.call()
-            contestant.wait()
-            present[name] = contestant
-        except ModuleNotFoundError as error:
-            absent[name] = f"{error.name} is not installed"
-        except Exception as error:  # a peer that does not run here is reported, and is no reason to stop
-            if name == reference:
-                raise
-            absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
-    latency: dict[str, list[float]] = {name: [] for name in present}
-    queued: dict[str, list[float]] = {name: [] for name in present}
-    for _ in range(2 if quick else 6):
-        for name, c in present.items():
-            latency[name].append(float(np.median(c.latency(0.02 if quick else 0.05))))
-            n = int(np.clip(0.02 / max(min(latency[name]), 1e-6), 1, 300))
-            queued[name].append(c.queued(n))
-    return [harness.Case.of(f"{title}: {what}", "ms", reference, times, absent)
-            for what, times in (("latency", latency), ("queued", queued))]
+        yield Job(title, name, make, check if name == reference else None, reference)
+
+
+def calling(f: Callable[..., Any], given: Callable[[], Any]) -> Contestant:
+    """Return calls of a function on the same arguments, which are made now."""
+    args = given()
+    return Contestant(lambda: f(*args))
+
+
+def measure(job: Job, quick: bool) -> dict[str, list[float]]:
+    """Return the seconds of single calls and of queued calls, a median for each round."""
+    contestant = job.make()
+    for _ in range(5):
+        contestant.call()
+    contestant.wait()
+    latency: list[float] = []
+    queued: list[float] = []
+    for _ in range(2 if quick else ROUNDS):
+        latency.append(float(np.median(contestant.latency(TURN if quick else 2.5 * TURN))))
+        n = int(np.clip(TURN / max(min(latency), 1e-6), 1, 300))
+        queued.append(contestant.queued(n))
+    return {"latency": latency, "queued": queued}
 
 
 def bandwidth() -> float:
     """Return the bytes per second, read and written, of a large copy on the device."""
     import cupy
 
-    x = cupy.random.random(2**28, dtype=np.float32)
+    x = cupy.random.random(COPIED, dtype=np.float32)
     y = cupy.empty_like(x)
     copy = Contestant(lambda: cupy.copyto(y, x))
     return 2 * x.nbytes / float(np.median([copy.queued(10) for _ in range(7)]))
@@ -184,17 +219,19 @@ def mlp_by_hand(params: Any, x: Any, label: Any) -> tuple[Any, Any]:
 
 
 def torch_step(params: Any, x: Any, label: Any) -> tuple[Any, Any]:
-    """Return the same step in PyTorch."""
+    """Return the same step in PyTorch, in a form that torch.compile takes as one graph."""
     import torch
 
-    leaves = [p.detach().requires_grad_() for layer in params for p in layer]
-    h = x
-    for w, b in zip(leaves[0:4:2], leaves[1:4:2], strict=True):
-        h = torch.tanh(torch.addmm(b, h, w))
-    value = torch.nn.functional.cross_entropy(torch.addmm(leaves[5], h, leaves[4]), label)
-    gradients = torch.autograd.grad(value, leaves)
-    new = [p.detach() - float(RATE) * g for p, g in zip(leaves, gradients, strict=True)]
-    return value.detach(), list(zip(new[0::2], new[1::2], strict=True))
+    def loss(params: Any) -> Any:
+        *hidden, (w, b) = params
+        h = x
+        for weight, bias in hidden:
+            h = torch.tanh(torch.addmm(bias, h, weight))
+        return torch.nn.functional.cross_entropy(torch.addmm(b, h, w), label)
+
+    gradients, value = torch.func.grad_and_value(loss)(params)
+    return value, [(w - float(RATE) * dw, b - float(RATE) * db)
+                   for (w, b), (dw, db) in zip(params, gradients, strict=True)]
 
 
 def torch_graph(step: Callable[..., Any], *args: Any) -> Contestant:
@@ -253,7 +290,7 @@ def with_torch_compile(f: Callable[..., Any], args: Any) -> Contestant:
 
 
 def check(have: Any, want: Any, tolerance: float = 2e-4) -> float:
-    """Return the largest difference from float64, relative to each array's largest number; raise where it is large."""
+    """Return the largest difference from float64, relative to each array's largest number; raise if it is large."""
     worst = 0.0
     for h, w in zip(optree.tree_leaves(have), optree.tree_leaves(want), strict=True):
         h, w = np.asarray(h.get() if hasattr(h, "get") else h, float), np.asarray(w, float)
@@ -271,136 +308,136 @@ def exact(f: Callable[..., Any], args: Any) -> Any:
     return mg.compile(f, backend="numpy")(*optree.tree_map(wide, args))
 
 
-def mlp(quick: bool, notes: dict[str, Any]) -> list[harness.Case]:
-    """Measure the training step."""
+def mlp() -> Iterator[Job]:
+    """Yield the training step's jobs."""
     step = mg.compile(mlp_step, backend="cupy")
-    cases = []
-    for batch in BATCHES[:2] if quick else BATCHES:
-        args = mlp_data(batch)
-        notes[f"training step, {batch} examples: difference from float64"] = check(step(*args), exact(mlp_step, args))
-        cases += measure(f"training step, {batch:,} examples", {
-            "minigrad": lambda a=args: Contestant(lambda: step(*a)),
-            "JAX jit": lambda a=args: with_jax(jax_step, a),
-            "torch.compile": lambda a=args: with_torch_compile(torch_step, a),
-            "torch CUDA graph": lambda a=args: torch_graph(torch_step, *to_torch(a)),
-            "CuPy, by hand": lambda a=args: Contestant(lambda: mlp_by_hand(*a))}, quick)
-    return cases
+    for batch in BATCHES:
+        given = functools.cache(functools.partial(mlp_data, batch))
+        makers = {
+            "minigrad": lambda g=given: calling(step, g),
+            "JAX jit": lambda g=given: with_jax(jax_step, g()),
+            "CuPy, by hand": lambda g=given: calling(mlp_by_hand, g),
+            "torch CUDA graph": lambda g=given: torch_graph(torch_step, *to_torch(g()))}
+        if batch in COMPILED:
+            makers["torch.compile"] = lambda g=given: with_torch_compile(torch_step, g())
+        yield from jobs_of(f"training step, {batch:,} examples", makers,
+                           lambda g=given: check(step(*g()), exact(mlp_step, g())))
 
 
 # -- the elementwise loss ----------------------------------------------------------------------------------
 
 
-def elementwise(quick: bool, notes: dict[str, Any]) -> list[harness.Case]:
-    """Measure the loss of two numbers per example, with its gradient: one pass over the data is its floor."""
+def scalar_data(n: int) -> tuple[Any, Any, Any]:
+    """Return parameters, inputs and labels of the elementwise loss on the device."""
     import cupy
 
+    rng = cupy.random.default_rng(0)
+    p = {k: cupy.asarray(v, np.float32) for k, v in zip("abcd", (0.7, -0.2, 1.3, 0.1), strict=True)}
+    return p, rng.standard_normal(n, dtype=np.float32), cupy.sign(rng.standard_normal(n, dtype=np.float32))
+
+
+def jax_scalar_loss(p: Any, x: Any, y: Any) -> Any:
+    """Return value and gradient of the same loss in JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    return jax.value_and_grad(lambda p: jnp.mean(jnp.log(1 + jnp.exp(
+        -y * (p["c"] * jnp.tanh(p["a"] * x + p["b"]) + p["d"])))))(p)
+
+
+def elementwise() -> Iterator[Job]:
+    """Yield the jobs of the loss of two numbers per example, with its gradient: one pass over the data is its floor."""
     f = mg.value_and_grad(mg.mean_loss(scalar_loss, AXES))
     step = mg.compile(f, backend="cupy")
-    peak = bandwidth()
-    notes["bytes per second of a copy"] = peak
-    cases = []
-    for n in EXAMPLES[:3] if quick else EXAMPLES:
-        rng = cupy.random.default_rng(0)
-        p = {k: cupy.float32(v) for k, v in zip("abcd", (0.7, -0.2, 1.3, 0.1), strict=True)}
-        p = {k: cupy.asarray(v, np.float32) for k, v in p.items()}
-        args = p, rng.standard_normal(n, dtype=np.float32), cupy.sign(rng.standard_normal(n, dtype=np.float32))
-        if n <= 10**6:
-            notes[f"elementwise loss, {n:,} examples: difference from float64"] = check(
-                step(*args), exact(f, args), 1e-3)
-
-        def jax_loss(p: Any, x: Any, y: Any) -> Any:
-            import jax
-            import jax.numpy as jnp
-
-            return jax.value_and_grad(lambda p: jnp.mean(jnp.log(1 + jnp.exp(
-                -y * (p["c"] * jnp.tanh(p["a"] * x + p["b"]) + p["d"])))))(p)
-
-        made = measure(f"elementwise loss and gradient, {n:,} examples", {
-            "minigrad": lambda a=args: Contestant(lambda: step(*a)),
-            "JAX jit": lambda a=args: with_jax(jax_loss, a)}, quick)
-        cases += made
-        for name in made[1].rows:
-            notes[f"elementwise loss, {n:,} examples: part of the copy's bandwidth, {name}"] = round(
-                8 * n / made[1].median(name) / peak, 3)
-    return cases
+    for n in reversed(EXAMPLES):  # the large ones, which the goal is about, come first
+        given = functools.cache(functools.partial(scalar_data, n))
+        yield from jobs_of(
+            f"elementwise loss and gradient, {n:,} examples",
+            {"minigrad": lambda g=given: calling(step, g),
+             "JAX jit": lambda g=given: with_jax(jax_scalar_loss, g())},
+            (lambda g=given: check(step(*g()), exact(f, g()), 1e-3)) if n <= 10**6 else None)
 
 
 # -- what is asked of each example -------------------------------------------------------------------------
 
 
-def per_example(quick: bool, notes: dict[str, Any]) -> list[harness.Case]:
-    """Measure norms of per-example gradients, and the clipped mean of DP-SGD."""
-    args = mlp_data(128)
+def jax_gradients(params: Any, x: Any, label: Any) -> Any:
+    """Return each example's gradient in JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    def one(params: Any, x: Any, label: Any) -> Any:
+        *hidden, (w, b) = params
+        for weight, bias in hidden:
+            x = jnp.tanh(x @ weight + bias)
+        z = x @ w + b
+        return jax.nn.logsumexp(z) - z[label]
+
+    return jax.vmap(jax.grad(one), AXES)(params, x, label)
+
+
+def jax_norms(*args: Any) -> Any:
+    """Return the norms of the examples' gradients in JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    return jnp.sqrt(sum(jnp.sum(a.reshape(a.shape[0], -1) ** 2, 1) for a in jax.tree.leaves(jax_gradients(*args))))
+
+
+def jax_clipped(*args: Any) -> Any:
+    """Return the mean of the examples' clipped gradients in JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    scale = jnp.minimum(1.0, 1.0 / jax_norms(*args))
+    return jax.tree.map(lambda a: jnp.tensordot(scale, a, 1) / len(scale), jax_gradients(*args))
+
+
+def per_example() -> Iterator[Job]:
+    """Yield the jobs of the norms of per-example gradients, and of the clipped mean of DP-SGD."""
+    given = functools.cache(functools.partial(mlp_data, 128))
     norms = mg.per_example.norms(mlp_loss, in_axes=AXES)
     clipped = mg.per_example.clipped_mean(mlp_loss, 1.0, in_axes=AXES)
-
-    def jax_gradients(params: Any, x: Any, label: Any) -> Any:
-        import jax
-        import jax.numpy as jnp
-
-        def one(params: Any, x: Any, label: Any) -> Any:
-            *hidden, (w, b) = params
-            for weight, bias in hidden:
-                x = jnp.tanh(x @ weight + bias)
-            z = x @ w + b
-            return jax.nn.logsumexp(z) - z[label]
-
-        return jax.vmap(jax.grad(one), AXES)(params, x, label)
-
-    def jax_norms(*args: Any) -> Any:
-        import jax
-        import jax.numpy as jnp
-
-        g = jax_gradients(*args)
-        return jnp.sqrt(sum(jnp.sum(a.reshape(a.shape[0], -1) ** 2, 1) for a in jax.tree.leaves(g)))
-
-    def jax_clipped(*args: Any) -> Any:
-        import jax
-        import jax.numpy as jnp
-
-        g = jax_gradients(*args)
-        scale = jnp.minimum(1.0, 1.0 / jax_norms(*args))
-        return jax.tree.map(lambda a: jnp.tensordot(scale, a, 1) / len(scale), g)
-
-    cases = []
     for title, f, peer in (("norms of 128 gradients", norms, jax_norms),
                            ("DP-SGD's mean of 128", clipped, jax_clipped)):
         call = mg.compile(f, backend="cupy")
-        notes[f"{title}: difference from float64"] = check(call(*args), exact(f, args))
-        cases += measure(title, {"minigrad": lambda c=call: Contestant(lambda: c(*args)),
-                                 "JAX vmap(grad)": lambda p=peer: with_jax(p, args)}, quick)
-    return cases
+        yield from jobs_of(title, {"minigrad": lambda c=call: calling(c, given),
+                                   "JAX vmap(grad)": lambda p=peer: with_jax(p, given())},
+                           lambda c=call, f=f: check(c(*given()), exact(f, given())))
 
 
 # -- graphs, and the loop ----------------------------------------------------------------------------------
 
 
-def gcn(quick: bool, notes: dict[str, Any]) -> list[harness.Case]:
-    """Measure value and gradient of the two-layer network of `benchmarks.graphs`, on batches that lie on the device."""
+def gcn() -> Iterator[Job]:
+    """Yield the jobs of the two-layer network of `benchmarks.graphs`, on batches that lie on the device."""
     import cupy
 
-    examples, start = graphs.drawn(GRAPHS[-1]), graphs.parameters()
+    examples, start = functools.cache(lambda: graphs.drawn(GRAPHS[-1])), graphs.parameters()
     f = mg.value_and_grad(mg.mean_loss(graphs.loss, (None, 0)))
     step = mg.compile(f, backend="cupy")
-    cases = []
-    for n in GRAPHS[:1] if quick else GRAPHS:
-        batch = mg.batch(examples[:n])
-        args = optree.tree_map(cupy.asarray, (start, batch))
-        notes[f"{n:,} graphs: difference from float64"] = check(step(*args), exact(f, args), 1e-3)
-        flat = tuple(map(cupy.asarray, (batch.x, batch.src, batch.dst, batch.segment_ids["node"], batch.y)))
+    for n in GRAPHS:
+        @functools.cache
+        def given(n: int = n) -> tuple[Any, Any]:
+            return optree.tree_map(cupy.asarray, (start, mg.batch(examples()[:n])))
+
+        def flat(given: Callable[[], tuple[Any, Any]] = given) -> tuple[Any, ...]:
+            start, b = given()
+            return start, b.x, b.src, b.dst, b.segment_ids["node"], b.y
 
         def by_pyg(once: bool, n: int = n) -> Contestant:
             import torch
 
-            peer = graphs.PyG(examples[:n], start, once, "cuda")
+            peer = graphs.PyG(examples()[:n], start, once, "cuda")
             collated = peer.collate(range(n))
             return Contestant(lambda: peer.gradient(collated), torch.cuda.synchronize)
 
-        cases += measure(f"graph network, {n:,} graphs, value and gradient", {
-            "minigrad": lambda a=args: Contestant(lambda: step(*a)),
-            "JAX jit": lambda a=(args[0], *flat): with_jax(jax_gcn, a),
-            "PyG": lambda: by_pyg(False), "PyG, normalised once": lambda: by_pyg(True)}, quick)
-    return cases
+        yield from jobs_of(
+            f"graph network, {n:,} graphs, value and gradient",
+            {"minigrad": lambda g=given: calling(step, g),
+             "JAX jit": lambda flat=flat: with_jax(jax_gcn, flat()),
+             "PyG": functools.partial(by_pyg, False), "PyG, normalised once": functools.partial(by_pyg, True)},
+            lambda g=given: check(step(*g()), exact(f, g()), 1e-3))
 
 
 def jax_gcn(params: Any, x: Any, source: Any, target: Any, graph: Any, wanted: Any) -> Any:
@@ -420,18 +457,21 @@ def jax_gcn(params: Any, x: Any, source: Any, target: Any, graph: Any, wanted: A
     return jax.value_and_grad(loss)(params)
 
 
-def looped(quick: bool, notes: dict[str, Any]) -> list[harness.Case]:
-    """Measure the gradient of 128 examples, one after the other and as a batch."""
-    params, x, label = mlp_data(128)
+def looped() -> Iterator[Job]:
+    """Yield the jobs of the gradient of 128 examples, one after the other and as a batch."""
+    given = functools.cache(functools.partial(mlp_data, 128))
     one = mg.compile(mg.value_and_grad(mlp_loss), backend="cupy")
     batch = mg.compile(mg.value_and_grad(mg.mean_loss(mlp_loss, AXES)), backend="cupy")
 
-    def loop() -> None:
+    def loop(params: Any, x: Any, label: Any) -> None:
         for k in range(len(x)):
             one(params, x[k], label[k])
 
-    return measure("128 examples", {"vmapped": lambda: Contestant(lambda: batch(params, x, label)),
-                                    "looped": lambda: Contestant(loop)}, quick, "vmapped")
+    yield from jobs_of("128 examples", {"vmapped": lambda: calling(batch, given),
+                                        "looped": lambda: calling(loop, given)}, reference="vmapped")
+
+
+# -- what was measured -------------------------------------------------------------------------------------
 
 
 def conditions() -> dict[str, Any]:
@@ -463,16 +503,136 @@ def goals(cases: list[harness.Case], notes: Mapping[str, Any]) -> list[harness.T
     return [*found, harness.Target(largest, notes.get(largest), 0.85)]
 
 
-def run(quick: bool) -> harness.Result:
-    """Measure everything."""
-    notes = conditions()
-    cases = []
-    for part in (mlp, elementwise, per_example, gcn, looped):
-        cases += part(quick, notes)
-    return harness.Result(cases, goals(cases, notes), notes)
+def source() -> str:
+    """Return a hash of minigrad's source: what was measured of another source is measured again."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(mg.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Record:
+    """The times measured so far, which are written whenever there is a new one.
+
+    Attributes
+    ----------
+    rounds : dict
+        Title, contestant, ``"latency"`` or ``"queued"`` -> seconds.
+    failed : dict
+        Title, contestant -> why.
+    """
+
+    def __init__(self, path: Path, conditions: Mapping[str, Any], jobs: list[Job], resume: bool = False):
+        self.path, self.jobs = path, jobs
+        self.rounds: dict[str, dict[str, dict[str, list[float]]]] = {}
+        self.failed: dict[str, dict[str, str]] = {}
+        self.notes: dict[str, Any] = {**conditions, "source": source()}
+        if resume and path.exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        """Take over what a run that was cut off has measured on the same device."""
+        found = json.loads(self.path.read_text(encoding="utf-8"))
+        notes = found["notes"]
+        if notes["device"] != self.notes["device"]:
+            return
+        same = notes["source"] == self.notes["source"]
+        self.rounds = {title: {name: times for name, times in rows.items() if same or name not in OWN}
+                       for title, rows in found["rounds"].items()}
+        self.notes = {**notes, **self.notes}
+
+    def todo(self) -> list[Job]:
+        """Return the jobs that are not done, in the order of `STAGES`."""
+        stage = {name: k for k, names in enumerate(STAGES) for name in names}
+        return sorted((j for j in self.jobs if j.name not in self.rounds.get(j.title, {})), key=lambda j: stage[j.name])
+
+    def cases(self) -> list[harness.Case]:
+        """Return the tables of the cases whose reference is measured."""
+        out = []
+        for title, reference in {j.title: j.reference for j in self.jobs}.items():
+            rows = self.rounds.get(title, {})
+            if reference in rows:
+                names = [j.name for j in self.jobs if j.title == title and j.name in rows]
+                out += [harness.Case.of(f"{title}: {what}", "ms", reference, {n: rows[n][what] for n in names},
+                                        self.failed.get(title)) for what in ("latency", "queued")]
+        return out
+
+    def result(self) -> harness.Result:
+        """Return tables, goals and notes."""
+        cases, notes = self.cases(), dict(self.notes)
+        if peak := notes.get(COPY):
+            for case in cases:
+                words = case.title.split()
+                if case.title.startswith("elementwise loss") and words[-1] == "queued":
+                    n = int(words[-3].replace(",", ""))
+                    for name in case.rows:
+                        notes[f"elementwise loss, {n:,} examples: part of the copy's bandwidth, {name}"] = round(
+                            8 * n / case.median(name) / peak, 3)
+        return harness.Result(cases, goals(cases, notes), notes)
+
+    def write(self) -> None:
+        """Write everything, by a file of its own that then takes the other's place."""
+        text = harness.document("gpu", self.result(), {"rounds": self.rounds, "failed": self.failed})
+        part = self.path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self.path)
+
+
+def attempt(record: Record, job: Job, quick: bool) -> str:
+    """Do one job, write what it gave, and return that in words: no error ends a run."""
+    try:
+        if job.check is not None:
+            record.notes[f"{job.title}: difference from float64"] = job.check()
+        times = measure(job, quick)
+    except ModuleNotFoundError as error:
+        word = f"{error.name} is not installed"
+    except Exception as error:
+        text = str(error).splitlines()
+        word = f"{type(error).__name__}: {text[0][:200] if text else ''}"
+    else:
+        record.rounds.setdefault(job.title, {})[job.name] = times
+        record.failed.get(job.title, {}).pop(job.name, None)
+        record.write()
+        return ", ".join(f"{what} {1e3 * float(np.median(t)):.4g} ms" for what, t in times.items())
+    record.failed.setdefault(job.title, {})[job.name] = word
+    record.write()
+    return f"FAILED: {word}"
+
+
+def run(record: Record, quick: bool, seconds: float) -> int:
+    """Do what is left, and begin nothing after some seconds; return how many of minigrad's own jobs failed."""
+    start = time.perf_counter()
+    if COPY not in record.notes:
+        record.notes[COPY] = bandwidth()
+    for job in record.todo():
+        if time.perf_counter() - start > seconds:
+            print(f"time is up: {len(record.todo())} are left", flush=True)
+            break
+        said = attempt(record, job, quick)
+        print(f"[{time.perf_counter() - start:6.1f} s] {job.title}, {job.name}: {said}", flush=True)
+    print(record.result(), flush=True)
+    return sum(name in OWN for names in record.failed.values() for name in names)
+
+
+def main() -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, small sizes, and no file is left")
+    parser.add_argument("--resume", action="store_true", help="keep what the folder's gpu.json has of this device")
+    parser.add_argument("--seconds", type=float, default=3600, help="begin no job after so long")
+    parser.add_argument("--folder", type=Path, default=harness.RESULTS, help="where gpu.json is, and is written")
+    args = parser.parse_args()
+    if why := missing():
+        raise SystemExit(f"benchmarks.gpu: {why}")
+    os.environ["MINIGRAD_CACHE_DIR"] = ""  # what was compiled in an earlier run is not to be found
+    jobs = [job for part in (mlp, elementwise, per_example, gcn, looped) for job in part()]
+    if args.quick:
+        jobs = [j for j in jobs if not any(f"{n:,} " in j.title for n in (*BATCHES[2:], *EXAMPLES[3:], GRAPHS[1]))]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) if args.quick else args.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        return run(Record(folder / "gpu.json", conditions(), jobs, args.resume), args.quick, args.seconds)
 
 
 if __name__ == "__main__":
-    if why := missing():
-        raise SystemExit(f"benchmarks.gpu: {why}")
-    harness.main("gpu", run)
+    sys.exit(main())

@@ -278,6 +278,13 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+def document(name: str, result: Result, more: Mapping[str, Any] | None = None) -> str:
+    """Return the text of ``results/NAME.json``."""
+    return json.dumps({"benchmark": name, **conditions(), "cases": [asdict(c) for c in result.cases],
+                       "targets": [{**asdict(t), "met": t.met} for t in result.targets], "notes": result.notes,
+                       **(more or {})}, indent=1, ensure_ascii=False) + "\n"
+
+
 def main(name: str, run: Callable[[bool], Result]) -> None:
     """Run one benchmark from the command line: print its tables and write ``results/NAME.json``."""
     import argparse
@@ -293,7 +300,4 @@ def main(name: str, run: Callable[[bool], Result]) -> None:
     print(f"== {name}\n{result}", flush=True)
     if not quick:
         RESULTS.mkdir(exist_ok=True)
-        text = json.dumps({"benchmark": name, **conditions(), "cases": [asdict(c) for c in result.cases],
-                           "targets": [{**asdict(t), "met": t.met} for t in result.targets],
-                           "notes": result.notes}, indent=1, ensure_ascii=False)
-        (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (RESULTS / f"{name}.json").write_text(document(name, result), encoding="utf-8")

@@ -13,6 +13,7 @@ import math
 import operator
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -287,6 +288,29 @@ class Stream:
 Stream.null = Stream(ptr=0)
 
 
+class Event:
+    """A time on the host's clock."""
+
+    def record(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """Do nothing: all work is done."""
+
+
+class Random:
+    """Random numbers of one sort."""
+
+    def __init__(self, seed: int = 0):
+        self._source = np.random.default_rng(seed)
+
+    def standard_normal(self, size: Any, dtype: Any = float) -> ndarray:
+        return ndarray.of(self._source.standard_normal(size, dtype))
+
+    def random(self, size: Any, dtype: Any = float) -> ndarray:
+        return ndarray.of(self._source.random(size, dtype))
+
+
 class Pool:
     """The memory of arrays.
 
@@ -388,14 +412,17 @@ def _stable(f: Callable[..., Any]) -> Callable[..., Any]:
 # -- modules -----------------------------------------------------------------------------------------------
 
 RUNTIME = types.SimpleNamespace(getDevice=lambda: _now.device, free=lambda pointer: None,
-                                driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000)
+                                driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000,
+                                getDeviceProperties=lambda number: {"name": b"a stand-in"})
 CUDA = types.SimpleNamespace(
-    Device=Device, Stream=Stream, get_current_stream=get_current_stream, runtime=RUNTIME, is_available=lambda: True,
+    Device=Device, Stream=Stream, Event=Event, get_elapsed_time=lambda begin, end: 1e3 * (end.at - begin.at),
+    get_current_stream=get_current_stream, runtime=RUNTIME, is_available=lambda: True,
     memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError), alloc_pinned_memory=alloc_pinned_memory)
 LINALG = Namespace("cupy.linalg", np.linalg, eigh=_eigh, svd=_svd)
 FFT = Namespace("cupy.fft", np.fft)
-CUPY = Namespace("cupy", np, LACKING, ndarray=ndarray, asarray=asarray, array=asarray, from_dlpack=from_dlpack,
-                 empty=POOL.empty, cuda=CUDA, linalg=LINALG, fft=FFT, get_default_memory_pool=lambda: POOL)
+CUPY = Namespace("cupy", np, LACKING, __version__="14", ndarray=ndarray, asarray=asarray, array=asarray,
+                 from_dlpack=from_dlpack, empty=POOL.empty, get_default_memory_pool=lambda: POOL, cuda=CUDA,
+                 linalg=LINALG, fft=FFT, random=types.SimpleNamespace(default_rng=Random, random=Random().random))
 SPECIAL = Namespace("cupyx.scipy.special", scipy.special, LACKING_SPECIAL, polygamma=polygamma)
 COMPAT = Namespace("array_api_compat.cupy", np, LACKING, linalg=LINALG, fft=FFT, argsort=_stable(np.argsort),
                    sort=_stable(np.sort), **{n: _named_dtypes(n, getattr(CUPY, n)) for n in POSITIONAL})

@@ -15,7 +15,7 @@ from minigrad.primitive import on_host
 from . import programs
 from .test_kernels import close
 
-pytestmark = pytest.mark.usefixtures("on_device")
+on_both = pytest.mark.usefixtures("on_device")  # the stand-in, and the GPU where there is one
 AXES = (None, 0, 0)
 MEAN = mg.mean_loss(programs.softmax_loss, AXES)
 
@@ -32,6 +32,7 @@ def same(have, want, rtol=1e-9):
     close([on_host(x) for x in leaves], [np.asarray(x) for x in optree.tree_leaves(want)], rtol)
 
 
+@on_both
 @pytest.mark.parametrize("name", sorted(programs.used()))
 def test_compiled_functions_follow_their_arrays(name):
     f, *args = programs.used()[name]
@@ -43,6 +44,7 @@ def test_compiled_functions_follow_their_arrays(name):
     assert "not captured" not in ours.stages[-1].after
 
 
+@on_both
 @pytest.mark.parametrize("transform", [mg.grad, mg.value_and_grad, lambda f: mg.vmap(programs.softmax_loss, AXES),
                                        lambda f: mg.per_example_grad(programs.softmax_loss, in_axes=AXES),
                                        lambda f: mg.microbatch(f, 4)])
@@ -51,6 +53,7 @@ def test_transforms_that_are_not_compiled(transform):
     same(transform(MEAN)(*on_gpu(args)), transform(MEAN)(*args))
 
 
+@on_both
 def test_special_functions():
     x = np.linspace(0.2, 0.8, 40)
     for name in ("erf", "erfinv", "digamma", "gammaln", "i0", "i1e", "expi", "spence", "ndtri", "log_ndtr"):
@@ -59,11 +62,13 @@ def test_special_functions():
         same(mg.grad(lambda x, f=f: f(x).sum())(on_gpu(x)), mg.grad(lambda x, f=f: f(x).sum())(x), 1e-7)
 
 
+@on_both
 def test_callbacks_see_numpys_arrays():
     x = np.random.default_rng(0).normal(size=5)
     same(mg.compile(lambda x: mg.callback(lambda a: np.sort(a), mg.f64[5], x) * 2)(on_gpu(x)), np.sort(x) * 2)
 
 
+@on_both
 def test_closures_and_cotangents_on_the_device():
     x, w = np.linspace(-1, 1, 5), np.arange(5.0)
     inside = on_gpu(w)
@@ -126,6 +131,7 @@ def test_arrays_of_jax_go_in_and_come_out(gpu, monkeypatch):
     np.testing.assert_allclose(np.asarray(jax.dlpack.from_dlpack(gradient)), want[1]["a"], rtol=1e-3, atol=1e-5)
 
 
+@on_both
 def test_the_same_bits_in_every_run():
     for name in ("training step, float32", "messages, float32", "clipped mean"):
         f, *args = programs.used()[name]
@@ -135,6 +141,7 @@ def test_the_same_bits_in_every_run():
             assert [on_host(x).tobytes() for x in optree.tree_leaves(step(*args))] == first
 
 
+@on_both
 def test_streams_and_threads_do_not_disturb_each_other():
     import cupy
 
@@ -162,6 +169,7 @@ def test_streams_and_threads_do_not_disturb_each_other():
     assert failures == []
 
 
+@on_both
 def test_out_of_memory():
     import cupy
 
@@ -176,6 +184,7 @@ def test_out_of_memory():
     same(f(cupy.ones(10)), outer(np.ones(10)))
 
 
+@on_both
 def test_an_index_out_of_range_is_reported_by_a_later_call():
     import cupy
 
@@ -189,7 +198,7 @@ def test_an_index_out_of_range_is_reported_by_a_later_call():
 
 
 @pytest.mark.gpu
-def test_tf32_is_asked_for_and_is_less_exact():
+def test_tf32_is_asked_for_and_is_less_exact(gpu):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 512, 512)).astype("f4")
     exact = a.astype(float) @ b.astype(float)
@@ -199,6 +208,7 @@ def test_tf32_is_asked_for_and_is_less_exact():
     assert error["highest"] < error["tf32"] < 1e-2
 
 
+@on_both
 def test_training():
     args = programs.network(200, "f4")
     init, update = mg.optim.adam(0.05)

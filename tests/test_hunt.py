@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from minigrad.graph import PRIMITIVES
-from minigrad.passes import schedule  # noqa: F401  (a pass that the sabotage below patches)
 
 from .hunt import oracles, programs, ragged
 from .hunt.choices import Choices
@@ -40,7 +39,7 @@ def patched(monkeypatch, prim, **rules):
 def test_a_wrong_slope_is_found(monkeypatch):
     right = PRIMITIVES["sin"].vjp
     patched(monkeypatch, "sin", vjp=lambda g, out, *xs, **p: [v * 1.01 for v in right(g, out, *xs, **p)])
-    assert "gradient" in first_failure("differences", range(50)).text or True
+    assert "gradient is" in first_failure("differences", range(100)).text
 
 
 def test_a_wrong_batch_rule_is_found(monkeypatch):

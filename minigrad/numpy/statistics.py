@@ -49,7 +49,9 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
     rows, axes = _rows(a, axis, name)
     n = number(rows._node.shape[-1])
     q = as_array(q)
-    q = (q.astype(rows.dtype) if q._weak else q if q.dtype.kind == "f" else q.astype(np.float64)) / scale
+    if q._weak or (scale == 1 and q.dtype.kind != "f"):  # integers below a percentage are float64 for NumPy
+        q = q.astype(rows.dtype)
+    q = (q if q.dtype.kind == "f" else q.astype(np.float64)) / scale
     quantiles = ravel(q)
     lead = rows.ndim - 1
     quantiles = reshape(quantiles, (-1,) + (1,) * lead)  # one row of results per quantile, in front

@@ -151,8 +151,13 @@ def calls() -> tuple[tuple[str, str], ...]:
 
 
 def _meaningful(function: Callable[..., Any], way: str) -> bool:
-    """Return whether a way of calling has one result type: a quantile at an integer is an integer or a float."""
-    return not (function.__name__.endswith(("quantile", "percentile")) and way in ("i, i", "x, i", "x, k"))
+    """Return whether a call has one meaning.
+
+    A quantile of integers at an integer is an integer or a float, by its value; the reciprocal of the integer 0 is what
+    the processor makes of it.
+    """
+    name = function.__name__
+    return not ((name.endswith(("quantile", "percentile")) and way == "i, i") or (name == "reciprocal" and way == "i"))
 
 
 def _accepted(function: Callable[..., Any], way: Way, operands: list[np.ndarray], seed: int) -> bool:

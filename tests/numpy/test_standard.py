@@ -179,3 +179,15 @@ def test_slopes_of_fmod_and_modf_at_0_and_where_they_jump():
     np.testing.assert_array_equal(gy, -np.trunc(x / y))
     np.testing.assert_array_equal(mg.vmap(mg.grad(lambda x: np.modf(x)[0]))(x), np.ones(7))
     np.testing.assert_array_equal(mg.vmap(mg.grad(lambda x: np.modf(x)[1]))(x), np.zeros(7))
+
+
+@pytest.mark.parametrize("name", ["quantile", "percentile", "nanquantile", "nanpercentile"])
+@pytest.mark.parametrize("q", [np.array([0, 1]), np.array([0.25, 0.5]), 1], ids=str)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_quantiles_have_numpys_dtype(name, q, dtype):
+    x = np.array([3, 1, 2], dtype)
+    function = getattr(np, name)
+    want = function(x, q)
+    have = mg.compile(lambda x: function(x, q))(x)
+    assert have.dtype == want.dtype
+    np.testing.assert_allclose(have, want, rtol=1e-3)

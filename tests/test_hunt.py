@@ -39,7 +39,7 @@ def patched(monkeypatch, prim, **rules):
 def test_a_wrong_slope_is_found(monkeypatch):
     right = PRIMITIVES["sin"].vjp
     patched(monkeypatch, "sin", vjp=lambda g, out, *xs, **p: [v * 1.01 for v in right(g, out, *xs, **p)])
-    assert "gradient is" in first_failure("differences", range(100)).text
+    assert "forward mode gives" in first_failure("differences", range(100)).text
 
 
 def test_a_wrong_batch_rule_is_found(monkeypatch):
@@ -68,5 +68,5 @@ def test_choices_repeat():
 def test_drawn_programs_have_finite_values():
     for k in range(50):
         case = programs.draw(Choices([1, k]))
-        for value in case.program.values(programs.PLAIN, case.w, case.x, case.n):
+        for value in oracles.quietly(case.program.values, programs.PLAIN, case.w, case.x, case.n):
             assert np.isfinite(np.asarray(value, float)).all()

@@ -12,7 +12,7 @@ from ..ops import elementwise as ew
 from ..ops import linalg as la
 from ..ops.control import parts
 from .array import Array, accumulates, as_array, as_axes, as_int, broadcast_node, broadcast_shapes, implements
-from .products import matmul
+from .products import dot, matmul
 from .shaping import _same_dtype, expand_dims, moveaxis, reshape, where
 
 
@@ -126,10 +126,13 @@ def matrix_power(a, n):
 
 @implements(np.linalg.multi_dot)
 def multi_dot(arrays, *, out=None):
-    """Product of several matrices."""
+    """Product of several matrices, the first and last of which may be vectors."""
     result, *rest = map(as_array, arrays)
+    for k, x in enumerate((result, *rest)):
+        if len(rest) > 1 and x.ndim != 2 and not (x.ndim == 1 and k in (0, len(rest))):
+            raise ShapeError(at_user_line(f"np.linalg.multi_dot: operand {k} is {x._node.type}, not a matrix"))
     for x in rest:
-        result = matmul(result, x)
+        result = dot(result, x)
     return result
 
 

@@ -153,3 +153,15 @@ def test_vector_norm_of_integers_over_no_axis_is_a_float():
     assert mg.compile(np.linalg.vector_norm)(np.int64(-3)).dtype == np.float64
     same = mg.compile(lambda x: np.linalg.vector_norm(x, axis=()))(np.array([-3, 4]))
     np.testing.assert_array_equal(same, np.array([3.0, 4.0]), strict=True)
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3, 4)), ((2, 2, 3), (4, 3, 2)), ((3,), (3,)), ((3,), (3, 2), (2, 4)),
+                                    ((2, 3), (3, 2), (2,))])
+def test_multi_dot(shapes):
+    xs = [np.random.default_rng(0).normal(size=s) for s in shapes]
+    np.testing.assert_allclose(mg.compile(lambda *xs: np.linalg.multi_dot(xs))(*xs), np.linalg.multi_dot(xs))
+
+
+def test_multi_dot_refuses_more_than_two_arrays_that_are_no_matrices():
+    with pytest.raises(mg.ShapeError, match=r"test_products.py:\d+: np.linalg.multi_dot: operand 1 is f64\[2\]"):
+        mg.trace(lambda *xs: np.linalg.multi_dot(xs))(np.ones((2, 2)), np.ones(2), np.ones((2, 2)))

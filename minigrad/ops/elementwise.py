@@ -114,20 +114,20 @@ def _tanh_slope_eval(xp: Any, x: Any, y: Any) -> Any:
 
 def tanh_slope_into(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write the derivative of ``y = tanh(x)`` into `out`, which may be one of the operands."""
-    far = None
-    if y.size and not (np.maximum.reduce(y, axis=None) < _SATURATED and np.minimum.reduce(y, axis=None) > -_SATURATED):
-        far = np.broadcast_to(np.abs(y) >= _SATURATED, out.shape)
-        beyond = np.broadcast_to(x, out.shape)[far]
-        beyond = 2 / (1 + np.cosh(beyond + beyond))
+    if np.may_share_memory(x, out):
+        x = x.copy()
     np.multiply(y, y, out=out)
     np.subtract(1, out, out=out)
-    if far is not None:
-        out[far] = beyond
+    if out.size and not np.minimum.reduce(out, axis=None) > _CANCELLED:
+        far = out <= _CANCELLED
+        beyond = np.broadcast_to(x, out.shape)[far]
+        out[far] = 2 / (1 + np.cosh(beyond + beyond))
     return out
 
 
 # The derivative of y = tanh(x), of both: 1 - y * y costs nothing, but cancels for large x, which are rare.
 _SATURATED = 0.99995
+_CANCELLED = 1e-4  # 1 - y * y there
 tanh_slope = elementwise(
     "tanh_slope", _tanh_slope_eval, "tanh_slope({0}, {1})", order=0,
     vjp=lambda g, out, x, y: (g * (y * out * -2.0), None),

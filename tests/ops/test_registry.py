@@ -45,7 +45,8 @@ def graph_in_float32(case):
 
 
 def test_every_primitive_has_samples():
-    without = {name for name, prim in PRIMITIVES.items() if not prim.samples()}
+    # Other tests declare primitives of their own, called after themselves.
+    without = {name for name, prim in PRIMITIVES.items() if not prim.samples() and not name.startswith("test_")}
     assert without == set(WITHOUT_SAMPLES)
 
 

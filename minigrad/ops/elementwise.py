@@ -147,7 +147,8 @@ def _arctan2_slope_eval(xp: Any, x: Any, y: Any) -> Any:
     steep = xp.abs(x) >= xp.abs(y)
     large = xp.where(steep, x, y)
     ratio = xp.where(steep, y, x) / large
-    return xp.where(steep, xp.ones_like(ratio), ratio) / (large * (1 + ratio * ratio))
+    slope = xp.where(steep, xp.ones_like(ratio), ratio) / (large * (1 + ratio * ratio))
+    return xp.where(large == 0, xp.zeros_like(slope), slope)
 
 
 def _arctan2_slope_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
@@ -155,11 +156,12 @@ def _arctan2_slope_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
     return square(other) - square(out), out * other * -2.0
 
 
-# x / (x * x + y * y), where the squares may overflow or vanish: both are divided by the larger one.
+# x / (x * x + y * y), where the squares may overflow or vanish: both are divided by the larger one. At the origin it is
+# the mean of all sides, 0.
 _STEEP = "abs({0}) >= abs({1})"
 _LARGE, _RATIO = f"({_STEEP} ? {{0}} : {{1}})", f"(({_STEEP} ? {{1}} : {{0}}) / ({_STEEP} ? {{0}} : {{1}}))"
 arctan2_slope = elementwise("arctan2_slope", _arctan2_slope_eval,
-                            f"({_STEEP} ? 1 : {_RATIO}) / ({_LARGE} * (1 + {_RATIO} * {_RATIO}))",
+                            f"{_LARGE} == 0 ? 0 : ({_STEEP} ? 1 : {_RATIO}) / ({_LARGE} * (1 + {_RATIO} * {_RATIO}))",
                             d=_arctan2_slope_partials)
 
 

@@ -28,6 +28,7 @@ CHOICES = {
                                                EXPONENT)),
     "arccosh": (lambda x: x <= -1, "the value is nan, and so is the slope; JAX has a number"),
     "fmod": (lambda x, y: y == 0, "the value is nan, and so is every slope; JAX has 1 and inf"),
+    "arctan2": (lambda x, y: (x == 0) & (y == 0), "the mean of all sides, 0; JAX has NaN"),
     "hypot": (lambda x, y: (x == 0) & (y == 0), "the mean of all sides, 0; JAX takes that of a diagonal"),
     "interp": (lambda x, *knots: np.isnan(x), "at nan, the knots have no part in it; JAX has nan"),
 }

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import minigrad as mg
 from minigrad import walk
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.graph import PRIMITIVES as P
@@ -162,3 +163,15 @@ def test_unsigned_negation_wraps_as_in_numpy():
 def test_errors_name_the_operation(name, types, error):
     with pytest.raises(error, match=f"test_elementwise.py:.*{name}|checks.py:.*{name}"):
         P[name](*(checks.placeholder(s, d) for s, d in types))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_slopes_of_arctan2_at_subnormal_numbers(backend):
+    gradient = mg.compile(mg.grad(np.arctan2, (0, 1)), backend=backend)
+    assert gradient(0.0, 0.0) == (0, 0)  # the mean of all sides, as for hypot
+    by_y, by_x = gradient(5e-324, 0.0)
+    assert by_y == 0
+    assert by_x == -np.inf
+    by_y, by_x = gradient(0.0, 5e-324)
+    assert by_y == np.inf
+    assert by_x == 0

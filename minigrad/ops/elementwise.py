@@ -90,12 +90,11 @@ one_minus_square = elementwise("one_minus_square", lambda xp, x: (1 - x) * (1 + 
 
 
 def _reciprocal_hypot_eval(xp: Any, x: Any) -> Any:
-    if xp is np and _between(x, -_NO_SQUARE, _NO_SQUARE):
-        return 1 / np.sqrt(1 + np.square(x))
-    size = xp.abs(x)
-    large = size > _NO_SQUARE
-    square = xp.square(xp.where(large, xp.zeros_like(x), x))
-    return xp.where(large, 1 / size, 1 / xp.sqrt(1 + square))
+    square = xp.square(x)
+    out = 1 / xp.sqrt(1 + square)
+    if xp is np and _between(square, -1, np.inf):
+        return out
+    return xp.where(xp.isinf(square), 1 / xp.abs(x), out)
 
 
 # 1 / sqrt(1 + x * x), where the square may overflow.
@@ -141,7 +140,8 @@ def _between(x: np.ndarray, low: float, high: float) -> bool:
 
 def _arctan2_slope_eval(xp: Any, x: Any, y: Any) -> Any:
     if xp is np:
-        squares, limits = x * x + y * y, np.finfo(x.dtype)
+        squares = np.asarray(x * x + y * y)
+        limits = np.finfo(squares.dtype)
         if _between(squares, limits.tiny / limits.eps, limits.max):
             return x / squares
     steep = xp.abs(x) >= xp.abs(y)

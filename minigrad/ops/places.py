@@ -43,7 +43,7 @@ def _are_places(xp: Any, index: Any, size: Any, null: Any = -1) -> bool:
     size, null = np.asarray(size), np.asarray(null)
     if any(size.strides + null.strides):  # several sizes
         return False
-    return not index.size or bool(np.minimum.reduce(index, axis=None) >= 0 > null.flat[0]
+    return not np.size(index) or bool(np.minimum.reduce(index, axis=None) >= 0 > null.flat[0]
                                   and np.maximum.reduce(index, axis=None) < size.flat[0])
 
 

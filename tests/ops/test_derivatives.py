@@ -286,3 +286,23 @@ def test_slopes_of_arctan2_whose_squares_overflow_or_vanish(backend):
     square = x.astype(float) ** 2 + y.astype(float) ** 2
     for slope, want in zip(have, (x / square, -y / square), strict=True):
         np.testing.assert_allclose(slope, want, rtol=1e-6, atol=1e-44)
+
+
+@pytest.mark.parametrize("backend", [None, "numpy", "native"])
+@pytest.mark.parametrize(("dtype", "x"), [("f2", 300.0), ("f2", 6e4), ("f4", 1e25), ("f8", -1e200)])
+def test_slopes_of_arcsinh_whose_square_overflows(dtype, x, backend):
+    xs = np.array([x, 0.75, np.inf], dtype)
+    slopes = mg.vmap(mg.grad(np.arcsinh))
+    have = (mg.compile(slopes, backend=backend) if backend else slopes)(xs)
+    np.testing.assert_allclose(have, [1 / abs(x), 0.8, 0], rtol=1e-3 if dtype == "f2" else 1e-6,
+                               atol=float(np.finfo(dtype).smallest_subnormal))
+
+
+@pytest.mark.parametrize("backend", [None, "numpy", "native"])
+@pytest.mark.parametrize("number", [0.0, 2, -1e200])
+def test_slopes_of_arctan2_beside_numbers(number, backend):
+    x = np.array([-0.5, 3.0])
+    for slopes, want in ((mg.vmap(mg.grad(lambda x: np.arctan2(x, number))), number), (
+            mg.vmap(mg.grad(lambda x: np.arctan2(number, x))), -number)):
+        have = (mg.compile(slopes, backend=backend) if backend else slopes)(x)
+        np.testing.assert_allclose(have, want / np.hypot(x, number) / np.hypot(x, number), rtol=1e-14)

@@ -42,8 +42,7 @@ Without FILE:FUNC, the loss is that of a small network on scikit-learn's handwri
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     args = _parser().parse_args(argv)
-    if args.traceback:
-        mg.full_tracebacks()
+    before = mg.full_tracebacks() if args.traceback else None
     for stream in (sys.stdout, sys.stderr):
         _spell(stream)
     try:
@@ -62,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{type(error).__name__}: {error} (--traceback shows where)")
         print(f"minigrad: {said}", file=sys.stderr)
         return 2
+    finally:
+        if before is not None:  # a caller of `main` keeps its setting
+            mg.full_tracebacks(before)
 
 
 _ASCII = {"─": "-", "–": "-", "−": "-", "·": ".", "…": "...", "×": "x", "÷": "/", "→": "->", "≥": ">=", "≤": "<=",

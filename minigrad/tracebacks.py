@@ -18,7 +18,7 @@ _OURS = (AssertionError, AttributeError, KeyError, NameError, RecursionError, Ty
 _full = os.environ.get("MINIGRAD_TRACEBACK", "") == "full"
 
 
-def full_tracebacks(on: bool = True) -> None:
+def full_tracebacks(on: bool = True) -> bool:
     """Show every frame in tracebacks, or only those of the user's code and one of minigrad's.
 
     ``MINIGRAD_TRACEBACK=full`` in the environment does so from the start.
@@ -26,9 +26,15 @@ def full_tracebacks(on: bool = True) -> None:
     Parameters
     ----------
     on : bool
+
+    Returns
+    -------
+    bool
+        The setting before.
     """
     global _full
-    _full = bool(on)
+    before, _full = _full, bool(on)
+    return before
 
 
 def for_user(error: Exception) -> Exception:

@@ -93,10 +93,10 @@ def _role(node: Node, given: Sequence[Roles], dim: Dim) -> Roles:
     if held is not None and rows:
         return held(node, given, dim)
     late = any(r in (SUM, WHOLE) for r in given)
+    if node.prim.name == "barrier" and (not late or (rows and given[0] in (SUM, WHOLE))):
+        return given[0]  # it waits for the other operand, and does not depend on it
     if rows and late:
         raise _statistic(node)
-    if node.prim.name == "barrier" and not late:
-        return given[0]
     if mine:
         if why := _not_row_local(node, dim):
             raise Mixes(node, why)

@@ -146,7 +146,8 @@ def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim
     """Return the outputs, nodes that check the examples' indices, and the role of each node that they depend on.
 
     What all examples share, and a node computes beside rows of theirs, gets a node of its own: it is computed before
-    the first chunk. Inputs and sizes of the batch have roles, too.
+    the first chunk. Values of the whole batch wait for no rows: the chunks check those. Inputs and sizes of the batch
+    have roles, too.
     """
     roots, count = list(outputs), len(outputs)
     while True:
@@ -156,7 +157,8 @@ def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim
         stay = {n.inputs[0] for n in region if n.prim.name == "proj" and known[n] is not SHARED}
         apart, ties = {}, []
         for n in region:
-            if known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs):
+            if (known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs)) or (
+                    n.prim.name == "barrier" and known[n] in (SUM, WHOLE) and known.get(n.inputs[1]) is ROWS):
                 apart[n], check = _alone(n, known)
                 if check is not None and n.inputs[0] not in stay:
                     ties.append(check)

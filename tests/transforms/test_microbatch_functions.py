@@ -216,3 +216,20 @@ def test_indices_of_the_examples_are_checked_beside_a_shared_result(wrap):
         close(cut(1.5, X, np.array([0, 1, -4, 3, 2])), want)
         with pytest.raises(IndexError, match="index -5 is out of range"):
             cut(1.5, X, np.array([0, 1, 2, 3, -5]))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, mg.compile], ids=["traced", "compiled"])
+@pytest.mark.parametrize("size", [1, 2, B])
+def test_hessians_check_the_indices_of_the_examples(size, wrap):
+    places = rng.integers(0, 4, (B, 2))
+
+    def loss(w, x, i):
+        return np.sum((x * w).at[i].set(2.0) ** 2)
+
+    hessian = wrap(mg.microbatch(mg.hessian(mg.mean_loss(loss, (None, 0, 0))), size, in_axes=(None, 0, 0)))
+    kept = np.ones((B, 4))
+    np.put_along_axis(kept, places, 0, axis=1)
+    close(hessian(W, X, places), np.diag(np.mean(2 * kept * X**2, axis=0)))
+    places[-2, 1] = 4
+    with pytest.raises(IndexError, match="index 4 is out of"):
+        hessian(W, X, places)

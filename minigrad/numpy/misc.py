@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..errors import TraceError, at_user_line
@@ -19,9 +21,10 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None,
     refuse_where("clip", rest)
     x = as_array(a) if dtype is None else as_array(a).astype(dtype)
     low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
-    if low is not None and low is not np._NoValue:
+    least, largest = (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else (-math.inf, math.inf)
+    if low is not None and low is not np._NoValue and not (type(low) is int and low < least):
         x = np.maximum(x, low)
-    if high is not None and high is not np._NoValue:
+    if high is not None and high is not np._NoValue and not (type(high) is int and high > largest):
         x = np.minimum(x, high)
     return x
 

@@ -164,3 +164,19 @@ def test_carries_are_not_checked_as_the_numbers_that_they_begin_with():
     x = np.array([1, 2], np.uint8)
     np.testing.assert_array_equal(mg.compile(f)(x, 400)[1], (x + np.uint8(200)) + np.uint8(100))
     assert mg.compile(f)(x, 400)[0] == 100
+
+
+@pytest.mark.parametrize("bounds", [(None, 300), (-300, None), (-300, 300), (5, 300), (-2**70, 2**70), (300, None),
+                                    (None, -300)])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_bounds_of_clip_beyond_the_dtype(dtype, bounds, way):
+    x = np.array([0, 1, 100, np.iinfo(dtype).max, np.iinfo(dtype).min], dtype)
+    try:
+        want = np.clip(x, *bounds)
+    except OverflowError:
+        with pytest.raises(OverflowError):
+            way(lambda x: np.clip(x, *bounds))(x)
+        return
+    have = way(lambda x: np.clip(x, *bounds))(x)
+    assert have.dtype == want.dtype
+    np.testing.assert_array_equal(have, want)

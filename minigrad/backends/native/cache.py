@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import at_user_line
 from . import trusted_files
 from .target import Target, compile_all, host, recipe
 
@@ -112,9 +111,8 @@ def _trusted(where: Path | None) -> Path | None:
         return where
     if where not in _warned:
         _warned.add(where)
-        warnings.warn(at_user_line(f"the cache of machine code in {where} is not used, because {reason}. Give "
-                                   "MINIGRAD_CACHE_DIR a directory of your own, or set it empty to keep no code"),
-                      RuntimeWarning, stacklevel=2)
+        warnings.warn(f"the cache of machine code in {where} is not used, because {reason}. Give MINIGRAD_CACHE_DIR a "
+                      "directory of your own, or set it empty to keep no code", RuntimeWarning, stacklevel=2)
     return None
 
 

@@ -310,8 +310,13 @@ def test_compiling_one_program_again_takes_no_memory(backend):
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * 4096
 
-    before = work(80)
-    assert (work(160) - before) / 160 < 4000, "bytes each"
+    # Memory settles after some hundred programs, in steps of the allocator's; a leak adds to every window.
+    sizes = [work(80)]
+    for _ in range(8):
+        sizes.append(work(160))
+        if (sizes[-1] - sizes[-2]) / 160 < 4000:
+            return
+    raise AssertionError(f"every window of 160 programs adds 4 kB each: {sizes}")
 
 
 def test_another_structure_is_another_program():

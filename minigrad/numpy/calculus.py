@@ -71,7 +71,7 @@ def _gradient_along(x: Array, axis: int, spacing: Any, order: int) -> Array:
         first = (-(2 * a + b) / (a * (a + b)) * y[:1] + (a + b) / (a * b) * y[1:2] - a / (b * (a + b)) * y[2:3])
         a, b = h[-2:-1], h[-1:]
         last = (b / (a * (a + b)) * y[-3:-2] - (b + a) / (a * b) * y[-2:-1] + (2 * b + a) / (b * (a + b)) * y[-1:])
-    return moveaxis(concatenate([first, inner, last], 0), 0, axis)
+    return moveaxis(concatenate([first, inner, last], 0), 0, axis).astype(x.dtype)  # as NumPy, whatever the spacing
 
 
 @implements(np.trapezoid)

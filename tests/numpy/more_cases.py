@@ -162,7 +162,9 @@ MORE = {
     "corrcoef": [call(M), call(V, W), call(M, rowvar=False), call(V), call(M[:, :1].copy(), rowvar=False)],
     # -- calculus
     "ediff1d": [call(V), call(M), call(V, 1.0), call(V, to_begin=[0.5, 1.0], to_end=np.array(3.0)), call(K)],
-    "gradient": [call(V), call(V, 2.0), call(V, np.cumsum(np.abs(W) + 0.1)), call(M), call(M, axis=1),
+    "gradient": [call(V), call(V, 2.0), call(V.astype(np.float32), np.cumsum(np.abs(W) + 0.1)),
+                 call(V.astype(np.float32), np.float64(2.0)), call(V, np.cumsum(np.abs(W) + 0.1)), call(M),
+                 call(M, axis=1),
                  call(T, 0.5, 1.0, 2.0,),
                  call(V, edge_order=2), call(V, np.cumsum(np.abs(W) + 0.1), edge_order=2), call(M, axis=(1, 0)),
                  call(V4),

@@ -13,6 +13,7 @@ import concurrent.futures
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -90,22 +91,29 @@ def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     return spans
 
 
-def run(tree: Path, tests: list[str], seconds: float) -> int:
-    """Run tests in a copy of the tree; return 0 where they pass, and something else where they fail or do not end."""
+def run(tree: Path, tests: list[str], seconds: float) -> str:
+    """Run tests in a copy of the tree; return "passed", "failed", or "no end" past so many seconds of processor time.
+
+    Processor time does not depend on other load. A deadlock uses none: ten times as long by the clock ends it.
+    """
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
+
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests], cwd=tree,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True)
+        start_new_session=True, preexec_fn=limit)
     try:
-        return process.wait(seconds)
+        code = process.wait(10 * seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return 1
+        return "no end"
+    return "passed" if code == 0 else "no end" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "failed"
 
 
-def judge(mutant: Mutant, trees: list[Path], tests: list[str], seconds: float) -> tuple[Mutant, str, str, float]:
-    """Return the mutant, whether it was killed, and its difference."""
+def judge(mutant: Mutant, trees: list[Path], tests: list[list[str]], seconds: float) -> tuple[Mutant, str, str, float]:
+    """Return the mutant, what became of it, and its difference: its module's own tests run first, then its part's."""
     from cosmic_ray import plugins
     from cosmic_ray.mutating import mutate_code
 
@@ -118,7 +126,9 @@ def judge(mutant: Mutant, trees: list[Path], tests: list[str], seconds: float) -
             return mutant, "no change", "", 0.0
         path.write_text(after)
         began = time.perf_counter()
-        verdict = "killed" if run(tree, tests, seconds) else "survived"
+        ends = (run(tree, some, seconds) for some in tests if some)
+        end = next((e for e in ends if e != "passed"), "survived")
+        verdict = "killed" if end == "failed" else end
         path.write_text(before)
         old, new = before.splitlines(), after.splitlines()
         diff = "\n".join(f"  {sign} {line}" for k in range(max(len(old), len(new))) if old[k:k + 1] != new[k:k + 1]
@@ -134,17 +144,18 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds after which a mutant counts as killed")
+    parser.add_argument("--factor", type=float, default=2.0,
+                        help="a mutant has no end if it takes so many times the processor time of its tests")
     parser.add_argument("--only", help="a path that a module begins with")
     parser.add_argument("--json", type=Path, help="a file for the verdicts, written after each")
     args = parser.parse_args()
-    pool: list[tuple[Mutant, list[str]]] = []
+    pool: list[tuple[Mutant, list[list[str]], str]] = []
     for part, tests in TESTS.items():
         for module in sorted([ROOT / part] if part.endswith(".py") else (ROOT / part).glob("*.py")):
             if module.name != "__init__.py" and str(module.relative_to(ROOT)).startswith(args.only or ""):
                 own = f"test_{module.stem}.py"
                 first = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob(own))
-                pool += [(m, [*first, *(t for t in tests if t not in first)]) for m in mutants(module)]
+                pool += [(m, [first, [t for t in tests if t not in first]], part) for m in mutants(module)]
     chosen = random.Random(args.seed).sample(pool, min(args.sample, len(pool)))
     print(f"{len(pool)} mutants, {len(chosen)} of them drawn", flush=True)
     verdicts = []
@@ -152,23 +163,31 @@ def main() -> int:
         trees = [Path(folder) / str(k) for k in range(args.workers)]
         for tree in trees:
             shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", "build", ".hypothesis"))
-        for part, tests in TESTS.items():
-            if run(trees[0], tests, 1800.0):
+        limits = {}
+        for part in sorted({part for _, _, part in chosen}):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            if run(trees[0], TESTS[part], 3600.0) != "passed":
                 print(f"the tests of {part} fail as they are")
                 return 1
-        futures = [threads.submit(judge, m, trees, tests, args.timeout) for m, tests in chosen]
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            limits[part] = args.factor * took + 10
+            print(f"  the tests of {part} take {took:.0f} s of processor time", flush=True)
+        futures = [threads.submit(judge, m, trees, tests, limits[part]) for m, tests, part in chosen]
         for k, future in enumerate(concurrent.futures.as_completed(futures), 1):
             mutant, verdict, diff, seconds = future.result()
             verdicts.append({**asdict(mutant), "verdict": verdict, "seconds": round(seconds, 1), "diff": diff})
-            if verdict != "killed":
+            if verdict == "survived":
                 print(f"{verdict}: {mutant.module}:{mutant.line} {mutant.operator}\n{diff}", flush=True)
             if args.json:
                 args.json.write_text(json.dumps(verdicts, indent=1) + "\n")
             if k % 20 == 0:
                 print(f"  {k} of {len(chosen)}", flush=True)
     counted = [v for v in verdicts if v["verdict"] != "no change"]
-    killed = sum(v["verdict"] == "killed" for v in counted)
-    print(f"{killed} of {len(counted)} killed, {100 * killed / max(len(counted), 1):.1f} %")
+    killed = sum(v["verdict"] in ("killed", "no end") for v in counted)
+    endless = sum(v["verdict"] == "no end" for v in counted)
+    share = 100 * killed / max(len(counted), 1)
+    print(f"{killed} of {len(counted)} killed, {share:.1f} %, {endless} of them without end")
     return int(killed < 0.9 * len(counted))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import minigrad as mg
 
-from .backends.native import cache
+from .backends import code_cache
 from .comparison import digits
 from .comparison.run import Data, compare, progress_bar
 from .comparison.target import Target, TargetError, blame, load
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--svg", metavar="PREFIX", help="write drawings: PREFIX-example.svg, -batch.svg, -gradient.svg")
     sub = command("check", _check, "derivatives against finite differences, and the batch against the loop")
     sub.add_argument("--order", type=int, choices=(1, 2), default=2, help="of the derivatives (2)")
-    text = "the machine code kept on disk for the native backend: where it is, how much it is"
+    text = "the machine code kept on disk: where it is, how much it is"
     sub = commands.add_parser("cache", help=text, description=f"{text[0].upper()}{text[1:]}. MINIGRAD_CACHE_DIR says "
                               "where it is kept; set and empty, it says that none is.")
     sub.set_defaults(run=_cache, target=None, threads=0)
@@ -255,17 +255,17 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _cache(args: argparse.Namespace) -> int:
-    where = cache.directory()
+    where = code_cache.directory()
     if where is None:
         print("no machine code is kept: MINIGRAD_CACHE_DIR is empty, or there is no home directory")
         return 0
-    entries = cache.entries(where)
+    entries = code_cache.entries(where)
     size = f"{sum(e.size for e in entries) / 2**20:.1f} MB"
     if args.clear:
-        removed = cache.clear(where)
+        removed = code_cache.clear(where)
         print(f"{where}: {removed} of {len(entries)} files removed ({size})")
         return int(removed < len(entries))
-    print(f"{where}: {len(entries)} files, {size} of {cache.BOUND // 2**20} MB at most")
-    if reason := cache.unwritable(where):
+    print(f"{where}: {len(entries)} files, {size} of {code_cache.BOUND // 2**20} MB at most")
+    if reason := code_cache.unwritable(where):
         print(f"nothing can be written there ({reason}): programs are compiled anew in each process")
     return 0

@@ -29,7 +29,7 @@ CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # but for those that need nothing of it.
 ABOUT = {"minigrad.backends.native": "llvmlite", "minigrad.backends.cupy": "cupy"}
 BARE = {"minigrad.backends.native",
-        *(f"minigrad.backends.native.{m}" for m in ("cache", "cpus", "pool", "target", "threads", "trusted_files"))}
+        *(f"minigrad.backends.native.{m}" for m in ("cache", "cpus", "pool", "target", "threads"))}
 
 
 def module_name(path: Path) -> str:

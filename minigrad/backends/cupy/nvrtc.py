@@ -1,13 +1,14 @@
-"""Compiling CUDA source to machine code, which needs no GPU."""
+"""Compiling CUDA source to machine code, which needs no GPU; the code is kept on disk."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ...errors import MinigradError
+from .. import code_cache
 from .libraries import find
 
 MISSING = "NVRTC, which compiles the kernels, is not installed: pip install nvidia-cuda-nvrtc"
@@ -49,26 +50,39 @@ def version() -> tuple[int, int] | None:
     return major.value, minor.value
 
 
+def options(arch: str) -> list[str]:
+    """Return NVRTC's options: denormals are kept and division is exact, as on the processor; fma is allowed."""
+    return [f"--gpu-architecture={arch}", "--std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
+            "--disable-warnings", "--ptxas-options=-v"]
+
+
 @functools.lru_cache(maxsize=4096)
 def compile(text: str, arch: str) -> Binary:
-    """Compile a source for one architecture, such as ``"sm_90"``.
+    """Return a source's code for one architecture, such as ``"sm_90"``: from disk, or compiled now.
 
     Raises
     ------
     MinigradError
         If NVRTC is not installed, or refuses the text; then with its log.
     """
-    library = find("nvrtc")
-    if library is None:
+    made_by = version()
+    if made_by is None:
         raise MinigradError(MISSING)
-    program = ctypes.c_void_p()
-    # Denormals are kept and division is exact, as on the processor; products and sums may be contracted.
-    options = [f"--gpu-architecture={arch}", "--std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true",
-               "--disable-warnings", "--ptxas-options=-v"]
-    array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
+    where, key = code_cache.trusted(), code_cache.digest("NVRTC", repr(made_by), *options(arch), text)
+    if found := code_cache.find(where, key):
+        usage, cubin = found
+        return Binary(cubin, {name: Usage(**u) for name, u in usage.items()})
+    made = _compiled(find("nvrtc"), text, arch)
+    code_cache.keep(where, key, {name: asdict(u) for name, u in made.usage.items()}, made.cubin)
+    return made
+
+
+def _compiled(library: ctypes.CDLL, text: str, arch: str) -> Binary:
+    program, wanted = ctypes.c_void_p(), options(arch)
+    array = (ctypes.c_char_p * len(wanted))(*(o.encode() for o in wanted))
     _check(library, library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"minigrad.cu", 0, None, None))
     try:
-        status = library.nvrtcCompileProgram(program, len(options), array)
+        status = library.nvrtcCompileProgram(program, len(wanted), array)
         log = _text(library, program, "ProgramLog")
         if status:
             raise MinigradError(f"NVRTC does not compile this kernel for {arch}:\n{log.decode()}")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.backends import code_cache
 from minigrad.backends.cupy import nvrtc
 from minigrad.backends.cupy.program import Program
 from minigrad.errors import MinigradError
@@ -72,3 +73,48 @@ def test_without_nvrtc_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(nvrtc, "find", lambda name: None)
     with pytest.raises(MinigradError, match="pip install nvidia-cuda-nvrtc"):
         nvrtc.compile("// what no other test compiles", "sm_90")
+
+
+TEXT = 'extern "C" __global__ void f(float* x) { x[0] = 2; }'
+
+
+@needs_nvrtc
+def test_machine_code_is_kept_on_disk(tmp_path, monkeypatch):
+    """The source, the architecture, the options and the version of NVRTC: each makes another entry."""
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(code_cache, "_warned", set())
+    compiled, compile_now = [], nvrtc._compiled
+    monkeypatch.setattr(nvrtc, "_compiled", lambda *args: compiled.append(args[1:]) or compile_now(*args))
+
+    def code(text=TEXT, arch="sm_90"):
+        nvrtc.compile.cache_clear()  # as in another process
+        return nvrtc.compile(text, arch)
+
+    first = code()
+    assert first.usage["f"].registers > 0
+    assert code() == first
+    assert len(compiled) == 1
+    assert code(arch="sm_80").cubin != first.cubin
+    code(TEXT + "// another")
+    monkeypatch.setattr(nvrtc, "version", lambda: (99, 0))
+    assert code() == first
+    options = nvrtc.options
+    monkeypatch.setattr(nvrtc, "options", lambda arch: [*options(arch), "--fmad=false"])
+    assert code().usage == first.usage
+    assert len(compiled) == len(code_cache.entries(tmp_path)) == 5
+
+
+@needs_nvrtc
+def test_damaged_machine_code_is_compiled_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(code_cache, "_warned", set())
+    nvrtc.compile.cache_clear()
+    first = nvrtc.compile(TEXT, "sm_90")
+    [entry] = code_cache.entries(tmp_path)
+    entry.path.write_bytes(entry.path.read_bytes()[:-1])
+    nvrtc.compile.cache_clear()
+    with pytest.warns(RuntimeWarning, match="is not used, because it is damaged") as caught:
+        assert nvrtc.compile(TEXT, "sm_90") == first
+    assert len(caught) == 1
+    nvrtc.compile.cache_clear()
+    assert nvrtc.compile(TEXT, "sm_90") == first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,10 +16,9 @@ import optree
 
 from . import backends, passes, walk
 from .dims import Dim, Symbol, bind
-from .errors import BatchError, IntegerRangeError, MinigradError, ShapeError, at_user_line
-from .graph import Graph, Node
+from .errors import BatchError, MinigradError, ShapeError, at_user_line
+from .graph import Graph
 from .locks import Lock
-from .ops.held import constants_of
 from .passes.stage import Stage
 from .tracebacks import for_user
 from .transforms.devices import namespace, on_device
@@ -91,26 +90,10 @@ class Entry:
         return sizes
 
     @cached_property
-    def integers(self) -> tuple[tuple[int, int, int, np.dtype, str], ...]:
-        """The inputs that become other integers, as a Python int does beside an array: number, range, dtype, line."""
-        inputs = {n: i for i, n in enumerate(self.graph.inputs) if not n.ndim and n.dtype.kind in "iu"}
-        return tuple(dict.fromkeys((i, int(np.iinfo(n.dtype).min), int(np.iinfo(n.dtype).max), n.dtype, n.where)
-                                   for i, n in _conversions(self.graph, inputs)))
-
-    @cached_property
     def differences(self) -> tuple[Dim, ...]:
         """The sizes that may come out below 0."""
         return tuple({d: None for n in self.graph.nodes for d in getattr(n.type, "shape", ())
                       if isinstance(d, Dim) and any(factor < 0 for _, factor in d.terms)})
-
-
-def _conversions(graph: Graph, inputs: Mapping[Node, int]) -> Iterator[tuple[int, Node]]:
-    """Yield the casts of `inputs` to integers, each with its input's number, in the graphs that nodes hold, too."""
-    for n in graph.nodes if inputs else ():
-        if n.prim.name == "cast" and n.inputs[0] in inputs and n.dtype.kind in "iu":
-            yield inputs[n.inputs[0]], n
-        for held, pairs in constants_of(n):
-            yield from _conversions(held, {own: inputs[given] for own, given in pairs if given in inputs})
 
 
 class Compiled:
@@ -217,10 +200,6 @@ class Compiled:
             if found is None:
                 found = self._find(args, kwargs, leaves, tree, key)
             entry, sizes = found
-            for i, low, high, dtype, where in entry.integers:
-                if type(leaves[i]) is int and not low <= leaves[i] <= high:
-                    raise IntegerRangeError(f"{where}: {entry.graph.names[i]} is {leaves[i]}, out of bounds for "
-                                            f"{dtype}. Cast the array beside it first, with astype(int).")
             if entry.backend == "cupy":
                 return self._on_device(entry, sizes, leaves)
             arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)

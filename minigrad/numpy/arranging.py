@@ -12,7 +12,18 @@ from ..dims import number
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import PRIMITIVES
 from ..ops import layout
-from .array import Array, _any_traced, as_array, as_axis, as_int, as_ints, broadcast_node, broadcast_shapes, implements
+from .array import (
+    Array,
+    _any_traced,
+    as_array,
+    as_axis,
+    as_int,
+    as_ints,
+    broadcast_node,
+    broadcast_shapes,
+    held,
+    implements,
+)
 from .indexing import diag
 from .shaping import concatenate, expand_dims, flip, moveaxis, ravel, reshape, swapaxes, vstack, where
 from .updates import at
@@ -31,7 +42,7 @@ def insert(arr, obj, values, axis=None):
     """Insert values before given places, which are known."""
     x, a = _flat(arr, axis, "insert")
     n = number(x._node.shape[a])
-    values = as_array(values).astype(x.dtype)
+    values = Array(held(values, x.dtype))
     places = _places("insert", obj, n)
     if ((places < -n) | (places > n)).any():
         raise ShapeError(at_user_line(f"np.insert: {obj} is out of range for an axis of {n}"))
@@ -337,7 +348,7 @@ def piecewise(x, condlist, funclist, *args, **kw):
         raise ShapeError(at_user_line(f"np.piecewise: {len(conditions)} conditions for {len(funclist)} functions"))
     out = np.zeros_like(x)
     for condition, function in zip(conditions, functions, strict=True):
-        value = as_array(function(x, *args, **kw) if callable(function) else function).astype(x.dtype)
+        value = Array(held(function(x, *args, **kw) if callable(function) else function, x.dtype))
         out = where(condition, value, out)
     return out
 

@@ -23,6 +23,7 @@ from .. import walk
 from ..dims import Dim, Shape, Size, format_shape, number, same, shown, unwrap
 from ..errors import DtypeError, IntegerRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node, dtype_of, full
+from ..ops import integers
 from ..ops.accumulators import accumulator
 from ..ops.constants import constant, size_scalar
 from ..ops.elementwise import cast_to
@@ -447,10 +448,23 @@ def as_array(x: Any) -> Array:
 Size.lift = as_array
 
 
-def node_of(x: Any, dtype: np.dtype | None = None) -> Node:
-    """Return `x` as a node, cast to `dtype` where one is given."""
-    node = as_array(x)._node
-    return node if dtype is None else cast_to(node, dtype)
+def held(x: Any, dtype: np.dtype) -> Node:
+    """Return `x` as a node of `dtype`, which must be able to hold it where it is a Python int, as NumPy has it.
+
+    Raises
+    ------
+    IntegerRangeError
+        If it is not; where its number is known only when the program runs, then.
+    """
+    x = as_array(x)
+    node = cast_to(x._node, dtype)
+    if node is x._node or not x._weak or {x.dtype.kind, dtype.kind} - {"i", "u"}:
+        return node
+    if x._node.prim.name != "full":
+        return integers.held(node, x._node, dtype)
+    if node.params["value"] != x._node.params["value"]:
+        raise IntegerRangeError(integers.message(x._node.params["value"], dtype, at_user_line("")))
+    return node
 
 
 def broadcast_shapes(name: str, types: Sequence[ArrayType]) -> Shape:

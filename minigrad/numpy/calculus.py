@@ -9,7 +9,7 @@ import numpy as np
 from ..dims import number
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import dtype_of
-from .array import Array, as_array, as_axes, as_axis, as_int, implements
+from .array import Array, as_array, as_axes, as_axis, as_int, held, implements
 from .shaping import concatenate, expand_dims, moveaxis, ravel, reshape, where
 
 
@@ -25,9 +25,9 @@ def _floating(*values: Any) -> list[Array]:
 def ediff1d(ary, to_end=None, to_begin=None):
     """Differences of the flattened array, with values before and after."""
     x = ravel(ary)
-    parts = [ravel(as_array(v).astype(x.dtype)) for v in (to_begin,) if v is not None]
+    parts = [ravel(Array(held(v, x.dtype))) for v in (to_begin,) if v is not None]
     parts.append(x[1:] - x[:-1])
-    parts += [ravel(as_array(v).astype(x.dtype)) for v in (to_end,) if v is not None]
+    parts += [ravel(Array(held(v, x.dtype))) for v in (to_end,) if v is not None]
     return concatenate(parts)
 
 

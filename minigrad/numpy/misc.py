@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import builtins
 
 import numpy as np
 
@@ -21,12 +21,24 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None,
     refuse_where("clip", rest)
     x = as_array(a) if dtype is None else as_array(a).astype(dtype)
     low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
-    least, largest = (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max) if x.dtype.kind in "iu" else (-math.inf, math.inf)
-    if low is not None and low is not np._NoValue and not (type(low) is int and low < least):
-        x = np.maximum(x, low)
-    if high is not None and high is not np._NoValue and not (type(high) is int and high > largest):
-        x = np.minimum(x, high)
+    if low is not None and low is not np._NoValue:
+        x = np.maximum(x, _bound(low, x.dtype, builtins.max, np.maximum, "min"))
+    if high is not None and high is not np._NoValue:
+        x = np.minimum(x, _bound(high, x.dtype, builtins.min, np.minimum, "max"))
     return x
+
+
+def _bound(value, dtype, of_numbers, of_arrays, end):
+    """Return a bound of values of `dtype`: a Python int beyond all of these is no bound."""
+    if dtype.kind not in "iu":
+        return value
+    limit = getattr(np.iinfo(dtype), end)
+    if type(value) is int:
+        return of_numbers(value, limit)
+    bound = as_array(value)
+    if not bound._weak or bound.dtype.kind not in "iu" or not np.can_cast(np.min_scalar_type(limit), bound.dtype):
+        return bound
+    return Array(of_arrays(bound, limit)._node, weak=True)
 
 
 @implements(np.round, np.around)

@@ -26,6 +26,7 @@ from .array import (
     as_int,
     broadcast_node,
     broadcast_shapes,
+    held,
     implements,
 )
 from .ufuncs import apply
@@ -51,7 +52,7 @@ def _given(initial: Any) -> bool:
 
 
 def _filled(initial: Any, shape: Shape, dtype: np.dtype) -> Node:
-    return broadcast_node(ew.cast_to(as_array(initial)._node, dtype), shape)
+    return broadcast_node(held(initial, dtype), shape)
 
 
 @implements(np.sum)

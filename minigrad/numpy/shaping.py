@@ -24,9 +24,9 @@ from .array import (
     as_shape,
     broadcast_node,
     broadcast_shapes,
+    held,
     implements,
 )
-from .ufuncs import operands
 
 
 @implements(np.reshape)
@@ -364,7 +364,7 @@ _like("empty_like", np.empty_like, 0)
 def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, device=None):
     """An array of one value with the shape and dtype of another."""
     x = as_array(a)._node
-    value = ew.cast_to(as_array(fill_value)._node, dtype_of(dtype or x.dtype))
+    value = held(fill_value, dtype_of(dtype or x.dtype))
     return Array(broadcast_node(value, x.shape if shape is None else as_shape(shape)))
 
 
@@ -384,8 +384,8 @@ _from_shape("empty", np.empty, 0)
 @implements(np.full)
 def full_(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
     """An array of one value, of a shape that may hold symbolic sizes."""
-    value = as_array(fill_value)._node
-    return Array(broadcast_node(value if dtype is None else ew.cast_to(value, dtype_of(dtype)), as_shape(shape)))
+    value = as_array(fill_value)._node if dtype is None else held(fill_value, dtype_of(dtype))
+    return Array(broadcast_node(value, as_shape(shape)))
 
 
 @implements(np.arange)
@@ -463,8 +463,8 @@ def astype(x, dtype, /, *, copy=True, order="K", casting="unsafe", subok=True, d
 @implements(np.result_type)
 def result_type(*arrays_and_dtypes):
     """The dtype that a mix of values promotes to."""
-    return np.result_type(*(({"f": 0.0, "i": 0}[x.dtype.kind] if x._weak else x.dtype) if isinstance(x, Array) else x
-                            for x in arrays_and_dtypes))
+    return np.result_type(*((x.dtype if not x._weak else 0.0 if x.dtype.kind == "f" else 0)
+                            if isinstance(x, Array) else x for x in arrays_and_dtypes))
 
 
 @implements(np.where)
@@ -480,8 +480,9 @@ def where(condition, x=None, y=None, /):
     c = as_array(condition)._node
     if c.dtype != np.bool_:
         c = ew.ne(c, full(0, c.shape, c.dtype))
-    # np.add promotes as np.where does, bools aside, which it leaves alone too.
-    nodes = operands(np.add, [as_array(x), as_array(y)])
+    values = [as_array(x), as_array(y)]
+    dtype = result_type(*values)
+    nodes = [ew.cast_to(v._node, dtype) for v in values]  # of a Python int, as NumPy does it, in range or not
     result = broadcast_shapes("np.where", [c.type, *(n.type for n in nodes)])
     return Array(ew.where(*(broadcast_node(n, result) for n in (c, *nodes))))
 

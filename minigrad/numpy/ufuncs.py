@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError, IntegerRangeError, TraceError, at_user_line
+from ..errors import DtypeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
-from ..ops import bits
+from ..ops import bits, integers
 from ..ops import elementwise as ew
 from ..primitive import Primitive
-from .array import NAMES, TABLE, Array, as_array, broadcast_node, broadcast_shapes, implements
+from .array import NAMES, TABLE, Array, as_array, broadcast_node, broadcast_shapes, held, implements
 
 _BOOLEAN = {"add": ew.logical_or, "mul": ew.logical_and, "maximum": ew.logical_or, "minimum": ew.logical_and,
             "bitwise_and": ew.logical_and, "bitwise_or": ew.logical_or, "bitwise_xor": ew.logical_xor,
@@ -65,14 +65,12 @@ def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: str =
     except (TypeError, OverflowError) as error:
         types = ", ".join(str(x._node.type) for x in xs)
         raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): {error}")) from None
-    if ufunc in _COMPARISONS and any(x._weak and x._node.prim.name != "full" for x in xs):
+    if ufunc not in _COMPARISONS:
+        return [held(x, d) for x, d in zip(xs, dtypes, strict=False)]
+    if any(x._weak and x._node.prim.name != "full" for x in xs):
         # A Python int that only a call knows: it may be out of the other's range.
         dtypes = _wider(dtypes, xs)
     if not all(map(_fits, xs, dtypes)):
-        if ufunc not in _COMPARISONS:
-            types = ", ".join(str(x._node.params["value"]) if x._weak else str(x._node.type) for x in xs)
-            raise IntegerRangeError(at_user_line(f"np.{ufunc.__name__}({types}): the integer is out of bounds for "
-                                          f"{dtypes[0]}. Cast the array first, with astype(int)."))
         dtypes = (np.result_type(*(x.dtype for x in xs)),) * len(xs)
     return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)]
 
@@ -233,6 +231,17 @@ def _matmul(self: Array, other: Any) -> Any:
     return NAMES["matmul"](self, other)
 
 
+# What grows beyond the widest integers, as floats. Counting does not get there.
+_GROWS = {np.multiply: operator.mul, np.power: ew.pow_, np.left_shift: lambda x, y: x * ew.exp2(y)}
+
+
+def _of_python(ufunc: np.ufunc, out: Node, xs: list[Array]) -> Array:
+    """Return the result of Python's arithmetic on Python's numbers, which is one, and whose integers have no bounds."""
+    if ufunc in _GROWS and out.dtype.kind in "iu" and out.prim.name != "full":
+        out = integers.held(out, _GROWS[ufunc](*(ew.cast_to(x._node, np.dtype(float)) for x in xs)), out.dtype)
+    return Array(out, weak=out.dtype != np.bool_)
+
+
 def _operators() -> None:
     """Give `Array` Python's operators, each of which is the ufunc that NumPy gives it."""
     binary = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power,
@@ -248,10 +257,9 @@ def _operators() -> None:
         def method(self: Array, *others: Any) -> Any:
             if any(x is None or isinstance(x, str) for x in others):
                 return NotImplemented
-            xs = [as_array(x) for x in (self, *others)]
-            out = function(*(reversed(xs) if flipped else xs))
-            # Python's arithmetic on Python's numbers gives one; a ufunc, asked by name, gives NumPy's.
-            return Array(out._node, weak=all(x._weak for x in xs) and out.dtype != np.bool_)
+            xs = [as_array(x) for x in ((*others, self) if flipped else (self, *others))]
+            out = function(*xs)  # a ufunc, asked by name, gives NumPy's numbers
+            return _of_python(ufunc, out._node, xs) if all(x._weak for x in xs) else out
 
         return method
 

@@ -21,7 +21,7 @@ from ..ops.layout import reshape
 from ..ops.order import argsort
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.spread import expand_to
-from .array import Array, _any_traced, as_array, broadcast_node, implements
+from .array import Array, _any_traced, as_array, broadcast_node, held, implements
 from .indexing import getitem
 from .reductions import _cut
 from .shaping import concatenate
@@ -117,7 +117,7 @@ class Update:
                                                             0.0 if v._weak else v.dtype), x.dtype, "same_kind"):
             raise DtypeError(at_user_line(f"x.at[...].{name} of {v._node.type} to {x._node.type}: the result would not "
                                           "have x's dtype. Cast one of them first."))
-        v = Array(ew.cast_to(v._node, x.dtype))
+        v = Array(held(v, x.dtype))
         mask = _traced_mask(self._key)
         if mask is not None:
             return _where_mask(x, mask, v, choose, name)

@@ -12,6 +12,7 @@ from . import (
     elementwise,
     fourier,
     index,
+    integers,
     layout,
     linalg,
     loops,
@@ -25,5 +26,5 @@ from . import (
 )
 
 __all__ = ["bits", "blocks", "branches", "checks", "constants", "contract", "control", "custom", "elementwise",
-           "fourier", "index", "layout", "linalg", "loops", "order", "places", "random", "scatter", "segments",
-           "special", "spread"]
+           "fourier", "index", "integers", "layout", "linalg", "loops", "order", "places", "random", "scatter",
+           "segments", "special", "spread"]

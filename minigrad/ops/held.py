@@ -50,23 +50,3 @@ def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequ
     want = [has for _, has in results] if out is None else out
     outputs = tuple(walk.with_axis(o, has, size) if w else o for (o, has), w in zip(results, want, strict=True))
     return graph.replace(inputs=tuple(inputs), outputs=outputs), tuple(want)
-
-
-def constants_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node]]]]:
-    """Return each graph that runs as part of a node, with those of its inputs that have an operand's value.
-
-    Carries of loops and slices of a scan are not among them: they change from turn to turn.
-    """
-    p, given = node.params, node.inputs
-    match node.prim.name:
-        case "scan":
-            graphs, given = [p["body"]], given[:p["counts"][0]]
-        case "while":
-            graphs, given = [p["test"], p["body"]], given[:p["count"]]
-        case "switch":
-            graphs, given = p["graphs"], given[1:]
-        case "checkpoint" | "custom" | "chunked":
-            graphs = [p["graph"]]
-        case _:
-            return []
-    return [(g, list(zip(g.inputs, given, strict=False))) for g in graphs]  # in the operands' order

@@ -11,7 +11,7 @@ import optree
 from ..dims import same, same_shape, unwrap
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node
-from ..numpy.array import Array, as_array
+from ..numpy.array import Array, as_array, held
 from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
@@ -198,7 +198,7 @@ def _next_type(t: ArrayType, weak: bool, end: tuple[ArrayType, bool]) -> tuple[A
 
 def _cast(leaves: Sequence[Any], types: Sequence[ArrayType]) -> list[Any]:
     """Return the initial state of a loop with Python numbers cast to the types that they settled on."""
-    return [as_array(x).astype(t.dtype) if tracing() and is_weak(x) else x for x, t in zip(leaves, types, strict=False)]
+    return [Array(held(x, t.dtype)) if tracing() and is_weak(x) else x for x, t in zip(leaves, types, strict=False)]
 
 
 @boundary

@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 
 from ...dims import Symbol, size_of, value
-from ...errors import MinigradError, at_user_line
+from ...errors import IntegerRangeError, MinigradError, at_user_line
 from ...graph import Graph, Node, TupleType
+from ...ops import integers
 from ...passes.schedule import schedule, symbols_of
 from ...passes.stage import Stage
 from ...walk import concrete
@@ -124,6 +125,8 @@ class Program:
             node = self.recipe.checked[number - 1]
             if node.prim.name == "nonempty":
                 raise ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
+            if (overflow := integers.refused_by(node)) is not None:
+                raise IntegerRangeError(integers.message("of a call", **overflow.params))
             raise IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
                              "is out of range")
 

@@ -181,6 +181,15 @@ def test_an_index_out_of_range_is_an_error(on_stand_in):
         g(x, np.array([0, 3]))
 
 
+@pytest.mark.parametrize("f", [lambda x, k: x * (k + 1), lambda x, k: x.sum() * (k * k)])
+def test_python_integers_out_of_range(f, on_stand_in):
+    ours, x = mg.compile(f, backend="cupy"), np.array([1, 2], np.int8)
+    same(ours(x, 3), f(x, 3))
+    with pytest.raises(OverflowError, match=r"test_program\.py:\d+: .*out of bounds for int"):
+        np.asarray(ours(x, 2**40))
+    same(ours(x, 3), f(x, 3))
+
+
 def test_scalars_and_plain_numbers(on_stand_in):
     f = mg.compile(lambda a, b: (a * b + 1, np.sin(b)), backend="cupy")
     for have, want in zip(f(2.0, np.float32(3)), (7.0, np.sin(np.float32(3))), strict=True):

@@ -1,0 +1,61 @@
+"""Python's integers, which have no bounds, as integers of a dtype: refused where the dtype cannot hold them.
+
+As with `places`, `eval` raises, and a kernel returns what a check of an index refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import IntegerRangeError, at_user_line
+from ..graph import Node, full
+from ..primitive import Sample, elementwise, on_host
+from . import checks
+from .elementwise import cast_to
+
+
+def message(value: Any, dtype: np.dtype, line: str) -> str:
+    """Return what is said of an integer that `dtype` cannot hold."""
+    instead = "Use a float." if dtype.itemsize == 8 else "Cast the array beside it first, with astype(int)."
+    return f"{line}the integer {value} is out of bounds for {dtype}. {instead}"
+
+
+def _overflow_eval(xp: Any, x: Any, low: Any, high: Any, *, dtype: np.dtype, line: str) -> Any:
+    outside = (x < low) | (x > high)
+    if bool(xp.any(outside)):
+        found = np.ravel(on_host(x))[np.flatnonzero(on_host(outside))[0]]
+        raise IntegerRangeError(message(f"{found:.17g}" if found.dtype.kind == "f" else found, dtype, line))
+    return outside.astype(x.dtype) if xp is np else xp.astype(outside, x.dtype)
+
+
+# 0 where x is between low and high, and 1 elsewhere.
+overflow = elementwise("overflow", _overflow_eval, "({0} < {1} || {0} > {2}) ? 1 : 0", domain="iuf", order=0,
+                       params={"dtype": np.dtype, "line": str}, samples=lambda: [Sample(
+                           tuple(map(np.array, ([[0, 2], [3, 9]], [[0, 0], [0, 0]], [[9, 9], [9, 9]]))),
+                           {"dtype": np.dtype("i1"), "line": ""}, order=0)])
+
+
+def held(node: Node, value: Node, dtype: np.dtype) -> Node:
+    """Return a node that waits for the check that `value`, of a dtype that may be wider, is an integer of `dtype`."""
+    info = np.iinfo(dtype)
+    low, high = (_within(n, value.dtype) for n in (info.min, info.max))
+    outside = overflow(value, *(full(n, value.shape, value.dtype) for n in (low, high)), dtype=dtype,
+                       line=at_user_line(""))
+    return checks.tied([node], [(cast_to(outside, np.dtype(np.int64)), 1)])[0]
+
+
+def refused_by(node: Node) -> Node | None:
+    """Return the `overflow` whose result a check of an index refuses, if it is one."""
+    (source,) = node.inputs[:1]
+    source = source.inputs[0] if source.prim.name == "cast" else source
+    return source if source.prim is overflow else None
+
+
+def _within(bound: int, dtype: np.dtype) -> Any:
+    """Return the number of `dtype` that is nearest to a bound, and not beyond it."""
+    if dtype.kind != "f":
+        return min(max(bound, np.iinfo(dtype).min), np.iinfo(dtype).max)
+    rounded = dtype.type(bound)
+    return float(rounded if abs(int(rounded)) <= abs(bound) else np.nextafter(rounded, dtype.type(0)))

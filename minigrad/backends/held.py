@@ -164,7 +164,7 @@ class Switch(Held):
                 continue
             body, n = rows_graph(graph, p["rows"], p["sums"])
             program = self.add("on the examples that take this branch", passes.run(body)[0],
-                               {n.symbol: node.inputs[0].shape[0]})
+                               {n.symbol: node.inputs[0].type.size})
             self._branches.append((program, n.symbol))
 
     def bind(self, sizes: Sizes) -> Evaluation:
@@ -178,10 +178,10 @@ class Switch(Held):
         rows, sums = self.node.params["rows"], self.node.params["sums"]
         out = [(self.xp.zeros if s else self.xp.empty)(t[0], dtype=t[1]) for t, s in zip(types, sums, strict=True)]
         for i, (program, n) in enumerate(self._branches):
-            (at,) = self.xp.nonzero(taken(self.xp, index, i, len(self._branches)))
-            if not len(at):
+            at = self.xp.nonzero(taken(self.xp, index, i, len(self._branches)))
+            if not len(at[0]):
                 continue
-            results = program([x[at] if r else x for x, r in zip(xs, rows, strict=True)], {**sizes, n: len(at)})
+            results = program([x[at] if r else x for x, r in zip(xs, rows, strict=True)], {**sizes, n: len(at[0])})
             for o, result, s in zip(out, results, sums, strict=True):
                 if s:
                     self.xp.add(o, result, out=o)

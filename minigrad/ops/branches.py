@@ -18,20 +18,20 @@ from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, spread
 from .control import parts, placeholder
 from .held import Flags, batch_graph, copy_graph, fits, placeholders, run
-from .layout import reshape
+from .layout import move_axis
 from .spread import expand_to, sum_
 
-# switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example; `rows` says which
-# operands have one row per example, and `sums` which results are added up over the examples. With one
+# switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example, along any number of axes;
+# `rows` says which operands have these axes in front, and `sums` which results are added up over them. With one
 # integer all entries of both are False.
 
 
 def _switch_type(index: ArrayType, *types: ArrayType, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> TupleType:
-    if index.dtype.kind != "i" or index.ndim > 1:
+    if index.dtype.kind != "i":
         raise fail("switch", "the branch's number must be an integer", index)
     lead = index.shape
     for graph in graphs:
-        plain = [ArrayType(t.shape[1:], t.dtype) if r else t for t, r in zip(types, rows, strict=True)]
+        plain = [ArrayType(t.shape[len(lead):], t.dtype) if r else t for t, r in zip(types, rows, strict=True)]
         fits("switch", f"branch {graph.name}", plain, graph.inputs)
     first = [n.type for n in graphs[0].outputs]
     for graph in graphs[1:]:
@@ -59,6 +59,8 @@ def taken(xp: Any, index: Any, branch: int, count: int) -> Any:
 def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> tuple[Any, ...]:
     if index.ndim == 0:
         return tuple(run(xp, graphs[min(max(int(index), 0), len(graphs) - 1)], xs))
+    lead, index = index.shape, xp.reshape(index, (-1,))
+    xs = tuple(xp.reshape(x, (-1, *x.shape[len(lead):])) if r else x for x, r in zip(xs, rows, strict=True))
     count = index.shape[0]
     types = [n.type for n in graphs[0].outputs]
     out = [xp.zeros(t.shape if s else (count, *t.shape), dtype=getattr(xp, t.dtype.name))
@@ -80,7 +82,7 @@ def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows:
                 spread_out = xp.take(value, xp.clip(place, 0, at.shape[0] - 1), axis=0)
                 wide = xp.reshape(mask, (count,) + (1,) * (value.ndim - 1))
                 out[k] = xp.where(wide, spread_out, out[k])
-    return tuple(out)
+    return tuple(o if s else xp.reshape(o, (*lead, *o.shape[1:])) for o, s in zip(out, sums, strict=True))
 
 
 def _switch_vjp(g: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
@@ -93,7 +95,7 @@ def _switch_vjp(g: Sequence[Node | None], out: Node, index: Node, *xs: Node, gra
         cotangents = [placeholder(graph.outputs[k].type) for k in live]
         back = walk.backward([outputs[k] for k in live], cotangents, [inputs[i] for i in wrt])
         branches.append(Graph((*inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp"))
-    batched = index.ndim == 1
+    batched = index.ndim > 0
     node = switch(index, *xs, *(g[k] for k in live), graphs=tuple(branches),
                   rows=(*rows, *(batched and not sums[k] for k in live)),
                   sums=tuple(batched and not rows[i] for i in wrt))
@@ -122,30 +124,24 @@ def _switch_jvp(ts: Sequence[Node | None], out: Node, index: Node, *xs: Node, gr
 
 def _switch_batch(size: Any, mapped: Sequence[bool], index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
                   sums: Flags) -> Node | tuple[Node, ...]:
-    if not mapped[0] and index.ndim == 0:  # one branch for all: the batch is inside it
+    if not mapped[0]:  # one choice for all: the batch is inside the branches, behind the axes of the choices
         bodies = tuple(batch_graph(g, mapped[1:], size, [True] * len(g.outputs))[0] for g in graphs)
-        return switch(index, *xs, graphs=bodies, rows=rows, sums=sums)
-    index = index if mapped[0] else spread(index, size)
-    if index.ndim == 1:
-        return switch(index, *xs, graphs=graphs, rows=tuple(mapped[1:]), sums=sums)
-    # A batch of batches: its rows end to end are one batch. What was added up over the inner batch is added
-    # up afterwards, once per outer example.
-    inner = index.shape[1]
+        xs = tuple(move_axis(x, 0, index.ndim) if m and r else x for x, m, r in zip(xs, mapped[1:], rows, strict=True))
+        node = switch(index, *xs, graphs=bodies, rows=rows, sums=sums)
+        return tuple(p if s else move_axis(p, index.ndim, 0) for p, s in zip(parts(node), sums, strict=True))
+    inner = tuple(range(1, index.ndim))
 
-    def flat(x: Node, m: bool, r: bool) -> tuple[Node, bool]:
-        if not m and not r:
-            return x, False
-        if not m:
-            x = spread(x, size)
-        if not r:
-            x = expand_to(x, (size, inner, *x.shape[1:]), (1,))
-        return reshape(x, shape=(size * inner, *x.shape[2:])), True
+    def along(x: Node, m: bool, r: bool) -> Node:
+        """Return an operand with all axes of the choices, if it has any of them."""
+        if m and not r:
+            return expand_to(x, (*index.shape, *x.shape[1:]), inner)
+        return spread(x, size) if r and not m else x
 
-    operands = [flat(x, m, r) for x, m, r in zip(xs, mapped[1:], rows, strict=True)]
-    node = switch(reshape(index, shape=(size * inner,)), *(x for x, _ in operands), graphs=graphs,
-                  rows=tuple(r for _, r in operands), sums=(False,) * len(sums))
-    out = [reshape(p, shape=(size, inner, *p.shape[1:])) for p in parts(node)]
-    return tuple(sum_(p, axes=(1,)) if s else p for p, s in zip(out, sums, strict=True))
+    node = switch(index, *map(along, xs, mapped[1:], rows), graphs=graphs,
+                  rows=tuple(m or r for m, r in zip(mapped[1:], rows, strict=True)),
+                  sums=tuple(s and not inner for s in sums))
+    # What was added up over the inner axes is added up afterwards, once per outer example.
+    return tuple(sum_(p, axes=inner) if s and inner else p for p, s in zip(parts(node), sums, strict=True))
 
 
 def _switch_samples() -> list[Sample]:

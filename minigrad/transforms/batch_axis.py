@@ -353,17 +353,23 @@ def _of_switch(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]
     if given[0] is SUM:
         raise _statistic(node)
     if given[0] is not ROWS:
-        if node.inputs[0].ndim:
-            raise Mixes(node, "its operands have the batch axis beside an axis of choices")
-        ways = [_inside(node, g, given[1:], dim) for g in node.params["graphs"]]
-        return _only_sums(node, [a if set(both) <= {a} else SUM if {*both} == {SHARED, SUM} else WHOLE
-                                 for both in zip(*ways, strict=True) for a in both[:1]])
+        graphs = node.params["graphs"]
+        ways = zip(*(_inside(node, g, given[1:], dim) for g in graphs), strict=True)
+        return _only_sums(node, [_either(roles, [g.outputs[k] for g in graphs]) for k, roles in enumerate(ways)])
     if SUM in given:
         raise _statistic(node)
-    if any(r is ROWS and (axis_of(i.type, dim) != 0 or not rows)
+    choices = axis_of(node.inputs[0].type, dim)
+    if any(r is ROWS and (axis_of(i.type, dim) != choices or not rows)
            for i, r, rows in zip(node.inputs[1:], given[1:], node.params["rows"], strict=True)):
         raise Mixes(node, "an operand has the batch axis beside that of the choices")
     return tuple(SUM if s else ROWS for s in node.params["sums"])
+
+
+def _either(ways: Sequence[Role], outputs: Sequence[Node]) -> Role:
+    """Return the role of the result of any one of several branches."""
+    if set(ways) == {SHARED, SUM}:  # each chunk adds what a branch returns for all examples
+        return SUM if all(_is_zero(o) for o, w in zip(outputs, ways, strict=True) if w is SHARED) else WHOLE
+    return ways[0] if len(set(ways)) == 1 else WHOLE
 
 
 _Held = Callable[[Node, Sequence[Roles], Dim], tuple[Role, ...]]

@@ -233,3 +233,50 @@ def test_hessians_check_the_indices_of_the_examples(size, wrap):
     places[-2, 1] = 4
     with pytest.raises(IndexError, match="index 4 is out of"):
         hessian(W, X, places)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: mg.compile(f, backend="numpy"), mg.compile])
+@pytest.mark.parametrize("size", [1, 2, B])
+def test_hessians_of_choices_per_example(size, wrap):
+    def loss(w, x):
+        return mg.cond(x[0] > 0, lambda: (w @ x) ** 3, lambda: np.sin(w @ x))
+
+    z = X @ W
+    curve = np.where(X[:, 0] > 0, 6 * z, -np.sin(z))
+    hessian = mg.microbatch(mg.hessian(mg.mean_loss(loss, (None, 0))), size, in_axes=(None, 0))
+    close(wrap(hessian)(W, X), np.einsum("b,bi,bj->ij", curve, X, X) / B)
+
+
+@pytest.mark.parametrize("name", ["choice", "vmap of a choice", "one choice for all", "checkpoint", "scan", "det"])
+def test_hessians(name):
+    hessian = mg.hessian(mg.mean_loss(loss(SMOOTH[name]), (None, 0)))
+    close(mg.microbatch(hessian, 2, in_axes=(None, 0))(W, X), hessian(W, X))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, mg.compile], ids=["traced", "compiled"])
+def test_choices_of_several_models_and_examples(wrap):
+    def loss(w, x):
+        return mg.cond(w * x > 0, lambda: w * x, lambda: -2.0 * w)
+
+    def by_model(w, x):
+        return mg.cond(w > 0, lambda: w * x, lambda: 0.0 * w)
+
+    models = np.array([1.0, -0.5, 2.0])
+    z = models[:, None] * X[:, 0]
+    for f, values, slopes in (
+            (loss, np.where(z > 0, z, -2 * models[:, None]), np.where(z > 0, X[:, 0], -2.0)),
+            (by_model, np.where(models[:, None] > 0, z, 0), np.where(models[:, None] > 0, X[:, 0], 0))):
+        mean = mg.mean_loss(f, (None, 0))
+        for size in (1, 2, B):
+            cut = wrap(mg.microbatch(mg.vmap(mg.value_and_grad(mean), (0, None)), size, in_axes=(None, 0)))
+            close(cut(models, X[:, 0]), (values.mean(axis=1), slopes.mean(axis=1)))
+
+
+def test_a_branch_without_a_sum_beside_one_with():
+    def total(c, x, other):
+        return mg.cond(c > 0, lambda: np.sum(x), lambda: other)
+
+    for c, want in ((1.0, X.sum()), (-1.0, 0.0)):
+        close(mg.microbatch(lambda c, x: total(c, x, 0.0), 2, in_axes=(None, 0))(c, X), np.array(want))
+    with pytest.raises(mg.BatchError, match="switch"):  # each pass would add 1
+        mg.microbatch(lambda c, x: total(c, x, 1.0), 2, in_axes=(None, 0))(-1.0, X)

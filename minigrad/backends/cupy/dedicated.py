@@ -74,7 +74,7 @@ def running(node: Node, *args: Any) -> Launch:
     kind, zero, add = scalar.accumulated(node.dtype), _neutral(node), TOTALS[node.prim.name].format
     before, inner = node.shape[:axis], node.shape[axis + 1:]
     lines, n = size_of(before + inner), node.shape[axis]
-    w.emit(f"{kind}* const scan = ({kind}*)(shared);")
+    w.emit(f"__shared__ {kind} scan[{THREADS}];")
     w.emit(f"const I lines = {w.size(lines)}, count = {w.size(n)}; const int tid = threadIdx.x;")
     with w.scope("for (I line = blockIdx.x; line < lines; line += gridDim.x)", ["line"]):
         at = w.split("line", before + inner)

@@ -5,7 +5,7 @@ within a row. `Columns` has no reduction within a row: every element of one shap
 terminals keep is spread over the columns of the blocks. `Rows` has: a team of threads works on each place that the
 reductions keep, in one loop after the other.
 
-A terminal's partial results, one per block, are combined in a fixed order by the block that finishes last.
+A terminal's partial results, one per block, are combined in a fixed order by the block that finishes last (`finish`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from ...dims import Dim, Symbol, size_of, value
 from ...graph import Node
+from ...ops.accumulators import RUN
 from ...ops.scatter import worst
 from ...passes.fuse import REDUCTIONS
 from . import scalar
@@ -120,26 +121,34 @@ def power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def start(node: Node, kind: str) -> str:
+def start(node: Node) -> str:
     """Return what a reduction begins with."""
     name, dtype = node.prim.name, node.inputs[0].dtype
-    if name in ("max", "min"):
-        return "0" if dtype.kind == "b" and name == "max" else "1" if dtype.kind == "b" else scalar.literal(
-            worst(dtype, name == "max"), dtype)
-    return {"all": "1"}.get(name, "0")
+    if name in ("sum", "any", "all"):
+        return str(int(name == "all"))
+    least = name in ("max", "argmax")
+    return str(int(not least)) if dtype.kind == "b" else scalar.literal(worst(dtype, least), dtype)
 
 
-def accumulator(node: Node) -> str:
-    """Return the C type that a reduction is collected in."""
-    dtype = node.inputs[0].dtype
-    return f"At<{scalar.accumulated(dtype)}>" if node.prim.name.startswith("arg") else scalar.accumulated(dtype)
+def accumulator(node: Node) -> tuple[str, str]:
+    """Return the C type that a reduction is collected in, and what an accumulator of it begins with."""
+    kind = scalar.accumulated(node.inputs[0].dtype)
+    first = f"({kind}){start(node)}"
+    if node.prim.name.startswith("arg"):  # worse than every element, and behind them
+        kind, first = f"At<{kind}>", f"{{{first}, 0x7fffffffffffffffLL}}"
+    return f"Acc<{_FUNCTORS[node.prim.name]}, {kind}>", f"{{{first}}}"
+
+
+def chained(node: Node) -> bool:
+    """Tell whether a reduction adds up in chains."""
+    return node.prim.name == "sum" and node.inputs[0].dtype.kind == "f"
 
 
 def finished(node: Node, name: str) -> str:
     """Return a reduction's result, given the name of what it was collected in."""
     if node.prim.name.startswith("arg"):
-        return f"{name}.at"
-    return f"({scalar.computed(node.dtype)})({name})" if node.dtype.kind != "b" else f"({name} != 0)"
+        return f"{name}.v.at"
+    return f"({scalar.computed(node.dtype)})({name}.v)" if node.dtype.kind != "b" else f"({name}.v != 0)"
 
 
 class _Kernel(Element):
@@ -165,64 +174,43 @@ class _Kernel(Element):
     def collect(self, node: Node, acc: str, idx: Index) -> None:
         """Write the statement that takes one more element into a reduction."""
         x = self.value(node.inputs[0], idx)
-        kind, functor = accumulator(node), _FUNCTORS[node.prim.name]
-        text = f"({kind}){x}" if "axis" not in node.params else f"{kind}{{{x}, (i64){idx[node.params['axis']]}}}"
-        self.emit(f"{acc} = {functor}::of({acc}, {text});")
+        self.emit(f"{acc}.take({{{x}, (i64){idx[node.params['axis']]}}});" if "axis" in node.params else
+                  f"{acc}.take({x});")
 
     def begin(self, node: Node, letter: str, level: int) -> str:
         """Declare what a reduction is collected in."""
         acc = self.name(letter)
-        kind = accumulator(node)
-        if node.prim.name.startswith("arg"):  # worse than every element, and behind them
-            dtype, largest = node.inputs[0].dtype, node.prim.name == "argmax"
-            low = scalar.literal(not largest if dtype.kind == "b" else worst(dtype, largest), dtype)
-            first = f"{kind}{{({scalar.accumulated(dtype)}){low}, 0x7fffffffffffffffLL}}"
-        else:
-            first = f"({kind}){start(node, kind)}"
+        kind, first = accumulator(node)
         self.scopes[level].names.add(acc)
-        self.emit(f"{kind} {acc} = {first};", level)
+        self.emit(f"{kind} {acc}{first};", level)
         return acc
 
-    def combine(self, width: int, column: str, columns: str, part: str, parts: str, group: str) -> None:
+    def rounds(self, at: str, start: str, end: str, step: str, lines: Sequence[str], sums: Sequence[str]) -> None:
+        """Write a loop whose body is `lines`; accumulators `sums` add up in chains."""
+        if not sums:
+            with self.scope(f"for (I {at} = {start}; {at} < {end}; {at} += {step})"):
+                self.scopes[-1].lines += lines
+            return
+        with self.scope(f"for (I {at} = {start}; {at} < {end};)"):
+            with self.scope(f"for (int run = 0; run < RUN && {at} < {end}; run++, {at} += {step})"):
+                self.scopes[-1].lines += lines
+            self.emit(" ".join(f"{a}.fold();" for a in sums))
+
+    def finish(self, width: int, part: str, parts: str, group: str, column: str = "0", columns: str = "1") -> None:
         """Write the end of a kernel with terminals: partial results, and their combination by the last block."""
         partial, counter = self.own("partial", "char*"), self.own("counter", "unsigned*")
-        at = "0"
-        self.emit(f"const int tid = threadIdx.x; const bool writes = tid < {width} && {column} < {columns};")
-        rooms = []
-        for node, acc in self.terminals:
-            kind, functor = accumulator(node), _FUNCTORS[node.prim.name]
-            room = self.name("room")
-            rooms.append(room)
-            self.emit(f"{kind}* const {room} = ({kind}*)({partial} + {at});")
-            self.emit(f"{acc} = block_reduce<{width}, {functor}>({acc}, shared);")
-            self.emit(f"if (writes) {room}[(i64){part} * {columns} + {column}] = {acc};")
-            at = f"{at} + 8 * (i64){parts} * {columns}" if at != "0" else f"8 * (i64){parts} * {columns}"
-        self.emit("__threadfence();")
-        self.emit("__shared__ bool last;")
-        self.emit("__syncthreads();")
-        self.emit(f"if (tid == 0) last = atomicAdd(&{counter}[{group}], 1u) == (unsigned){parts} - 1u;")
-        self.emit("__syncthreads();")
-        with self.scope("if (last)"):
-            self.emit("__threadfence();")
-            for (node, acc), room in zip(self.terminals, rooms, strict=True):
-                kind, functor = accumulator(node), _FUNCTORS[node.prim.name]
-                self.emit(f"{acc} = ({kind}){start(node, kind)};")
-                self.emit(f"if ({column} < {columns}) for (I k = tid / {width}; k < {parts}; k += {THREADS // width}) "
-                          f"{acc} = {functor}::of({acc}, (({kind})((volatile {kind}*){room})[(i64)k * {columns} + "
-                          f"{column}]));")
-                self.emit(f"{acc} = block_reduce<{width}, {functor}>({acc}, shared);")
-                with self.scope("if (writes)"):
-                    pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
-                    self.emit(scalar.store(pointer, column, finished(node, acc), node.dtype))
+        accs = ", ".join(acc for _, acc in self.terminals)
+        with self.scope(f"if (finish<{width}>({partial}, {counter} + {group}, {part}, {parts}, {column}, {columns}, "
+                        f"{accs}) && threadIdx.x < {width} && {column} < {columns})"):
+            for node, acc in self.terminals:
+                pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
+                self.emit(scalar.store(pointer, column, scalar.rounded(finished(node, acc), node.dtype), node.dtype))
                 self.writes.append(node)
-            self.emit(f"if (tid == 0) {counter}[{group}] = 0u;")
 
     def launch(self, blocks: Any, **more: Any) -> Launch:
         params = list(self.params.values())
         head = f"({', '.join(p.text for p in params)})"
         lines = [text + ";" for _, text in self.slots.values()] + self.scopes[0].lines
-        if any("shared)" in line for line in lines):
-            lines.insert(0, f"__shared__ __align__(16) char shared[16 * {THREADS}];")
         body = "\n".join([f"{head} {{", *("    " + line for line in lines), "}"])
         return Launch(body, params, list(self.writes), blocks, nodes=[r.node for r in self.roots],
                       slots=frozenset(self.slots), slots_made=frozenset(self.slots_written), **more)
@@ -294,22 +282,21 @@ class Columns(_Kernel):
         heads = {at: split_text(self, at, [(a, self.shape[a]) for a in axes if self.shape[a] != 1])
                  for at, axes in self.axes.items()}
         outer, inner = self.blocks
+        sums = [acc for node, acc in self.terminals if chained(node)]
+        lines = [*heads["row"], *inner.lines]
         if self.kept:
             parts = self.own("parts")
             with self.scope("if (column < columns)"):
                 self.scopes[-1].lines += [*heads["column"], *outer.lines]
-                with self.scope(f"for (I row = part * {step} + threadIdx.x / {self.width}; row < rows; "
-                                f"row += {parts} * {step})"):
-                    self.scopes[-1].lines += [*heads["row"], *inner.lines]
+                first = f"part * {step} + threadIdx.x / {self.width}"
+                self.rounds("row", first, "rows", f"{parts} * {step}", lines, sums)
         else:
             self.scopes[0].lines += outer.lines
-            with self.scope(f"for (I row = blockIdx.x * {THREADS} + threadIdx.x; row < rows; "
-                            f"row += gridDim.x * {THREADS})"):
-                self.scopes[-1].lines += [*heads["row"], *inner.lines]
+            self.rounds("row", f"blockIdx.x * {THREADS} + threadIdx.x", "rows", f"gridDim.x * {THREADS}", lines, sums)
         if self.terminals and self.kept:
-            self.combine(self.width, "column", "columns", "part", parts, "group")
+            self.finish(self.width, "part", parts, "group", "column", "columns")
         elif self.terminals:
-            self.combine(1, "0", "1", "blockIdx.x", "gridDim.x", "0")
+            self.finish(1, "blockIdx.x", "gridDim.x", "0")
         width, n_terminals, all_rows, all_columns = self.width, len(self.terminals), self.rows, self.columns
         most, each = (_REDUCING, 4) if n_terminals else (_WIDEST, 1)
 
@@ -364,6 +351,7 @@ class Rows(_Kernel):
         self.domain: tuple | None = None  # of the loop that is open
         self.loop = Scope()
         self.open: list[tuple[Node, str, bool]] = []  # reductions that it collects
+        self.sums: list[str] = []  # accumulators that add up in chains in it
         self.emit(f"const I rows = {self.size(self.rows)};")
 
     def _within(self, root: Root) -> tuple[tuple, Callable[[Index], Index]]:
@@ -409,6 +397,7 @@ class Rows(_Kernel):
                     self.flat[idx, (*self.shape, *self.domain)] = "row" if n == 1 else f"row * {self.size(n)} + at"
                 if root.within or root.terminal:
                     acc = self.begin(node, "a", 1 if root.within else 0)
+                    self.sums += [acc] * chained(node)
                     if self.domain:
                         self.collect(node, acc, idx)
                     else:
@@ -434,14 +423,19 @@ class Rows(_Kernel):
         if self.domain:
             many = [(k, n) for k, n in enumerate(self.domain) if n != 1]
             lines = [*split_text(self, "at", many), *self.loop.lines]
-            self.row.lines += [f"for (I at = lane; at < {self.size(size_of(self.domain))}; at += {self.team}) {{",
-                               *("    " + line for line in lines), "}"]
+            n = size_of(self.domain)
+            long = not isinstance(n, int) or n > RUN * self.team
+            self.scopes = [self.scopes[0], self.row]
+            self.rounds("at", "lane", self.size(n), str(self.team), lines, self.sums * long)
         self.scopes = [self.scopes[0], self.row]
+        self.sums = []
+        if self.open:
+            self.emit(" ".join(f"{acc}.close();" for _, acc, _ in self.open))
+            if self.team > 32:
+                self.emit(f"block_reduce<1>({', '.join(acc for _, acc, _ in self.open)});")
+            else:
+                self.scopes[-1].lines += [f"team_reduce<{self.team}, 1>({acc});" for _, acc, _ in self.open]
         for node, acc, stored in self.open:
-            functor = _FUNCTORS[node.prim.name]
-            reduced = (f"team_reduce<{self.team}, {functor}>({acc})" if self.team <= 32 else
-                       f"block_reduce<1, {functor}>({acc}, shared)")
-            self.emit(f"{acc} = {reduced};")
             out = self.declare(scalar.computed(node.dtype), "v", scalar.rounded(finished(node, acc), node.dtype), 1)
             self.know(node, self.idx, out, 1)
             if stored:
@@ -467,8 +461,9 @@ class Rows(_Kernel):
         with self.scope(f"for (I row = blockIdx.x * {self.per_block} + threadIdx.x / {self.team}; row < rows; "
                         f"row += gridDim.x * {self.per_block})"):
             self.scopes[-1].lines += self.row.lines
+            self.scopes[-1].lines += [f"{acc}.fold();" for node, acc in self.terminals if chained(node)]
         if self.terminals:
-            self.combine(1, "0", "1", "blockIdx.x", "gridDim.x", "0")
+            self.finish(1, "blockIdx.x", "gridDim.x", "0")
         n_terminals, rows, per_block = len(self.terminals), self.rows, self.per_block
         most = _REDUCING if n_terminals else _WIDEST
 

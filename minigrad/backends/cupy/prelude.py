@@ -3,16 +3,20 @@
 `COMMON` is the source of the kernels that all programs share.
 """
 
+from ...ops.accumulators import RUN
+
 # MINIGRAD_HOST is defined where the text is compiled for a processor, under the tests' shim.
 PRELUDE = r"""
 #ifndef MINIGRAD_HOST
 #define DEVICE static __device__ __forceinline__
+#define METHOD __device__ __forceinline__
 #define MG_INF __int_as_float(0x7f800000)
 #define MG_NAN __int_as_float(0x7fc00000)
 DEVICE float from_half(unsigned short h) { float x; asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h)); return x; }
 DEVICE unsigned short to_half(float x) { unsigned short h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x)); return h; }
 #endif
 #define THREADS 256
+#define RUN @RUN
 typedef unsigned long long u64;
 typedef long long i64;
 
@@ -140,29 +144,93 @@ struct ArgMin { template <class T> DEVICE At<T> of(At<T> x, At<T> y) {
     bool same = xn ? yn : x.value == y.value;
     return (same ? x.at < y.at : xn || (!yn && x.value < y.value)) ? x : y; } };
 
+// What a thread collects: take(x) takes one more, and fold() is called after at most RUN of them, so that sums of
+// floats add up in chains of RUN terms, whose sums are terms of the next chain (ops/accumulators.py).
+template <class F, class A> struct Acc {
+    typedef F Functor; typedef A Value;
+    A none, v = none;
+    METHOD void take(A x) { v = F::of(v, x); }
+    METHOD void fold() {}
+    METHOD void close() {}
+};
+#define CHAINS(T) \
+    template <> struct Acc<Sum, T> { \
+        typedef Sum Functor; typedef T Value; \
+        T none, v = 0, middle = 0, high = 0; int folds = 0; \
+        METHOD void take(T x) { v += x; } \
+        METHOD void fold() { middle += v; v = 0; if (++folds % RUN == 0) { high += middle; middle = 0; } } \
+        METHOD void close() { v = (high + middle) + v; } };
+FLOATS(CHAINS)
+
 template <class A> DEVICE A swap_lanes(unsigned mask, A v, int d) { return __shfl_xor_sync(mask, v, d); }
 template <class T> DEVICE At<T> swap_lanes(unsigned mask, At<T> v, int d) {
     At<T> out; out.value = __shfl_xor_sync(mask, v.value, d); out.at = __shfl_xor_sync(mask, v.at, d); return out; }
+// A value that another block has written.
+template <class A> DEVICE A fresh(const A* p) { return *(const volatile A*)p; }
+template <class T> DEVICE At<T> fresh(const At<T>* p) {
+    At<T> out; out.value = fresh(&p->value); out.at = fresh(&p->at); return out; }
 
-// The reduction over a team of 1 to 32 threads next to each other; every one of them gets it.
-template <int TEAM, class F, class A> DEVICE A team_reduce(A v) {
+// The reduction over a team of 1 to 32 threads next to each other, of those that have the same number modulo WIDTH;
+// every one of them gets it.
+template <int TEAM, int WIDTH, class A> DEVICE void team_reduce(A& a) {
     int first = (threadIdx.x % 32) / TEAM * TEAM;
     unsigned mask = (TEAM == 32 ? 0xffffffffu : (1u << TEAM) - 1u) << first;
-    for (int d = TEAM / 2; d > 0; d /= 2) v = F::of(v, swap_lanes(mask, v, d));
-    return v;
+    for (int d = TEAM / 2; d >= WIDTH; d /= 2) a.v = A::Functor::of(a.v, swap_lanes(mask, a.v, d));
 }
-// The reduction over the threads of a block that have the same number modulo WIDTH; every one of them gets it.
-template <int WIDTH, class F, class A> DEVICE A block_reduce(A v, void* room) {
-    A* shared = (A*)room;
-    int t = threadIdx.x;
+// The same over the threads of a block, for several accumulators at once.
+template <class A> struct Cell { enum { size = sizeof(typename A::Value) > 8 ? 16 : 8 }; };  // bytes
+template <int WIDTH, class A> DEVICE char* put(char* room, const A& a) {
+    ((typename A::Value*)room)[threadIdx.x / 32 * WIDTH + threadIdx.x % 32] = a.v;
+    return room + THREADS / 32 * WIDTH * Cell<A>::size; }
+template <int WIDTH, class A> DEVICE char* get(char* room, A& a) {
+    const typename A::Value* own = (typename A::Value*)room + threadIdx.x % WIDTH;
+    a.v = own[0];
+    for (int k = 1; k < THREADS / 32; k++) a.v = A::Functor::of(a.v, own[k * WIDTH]);
+    return room + THREADS / 32 * WIDTH * Cell<A>::size; }
+template <int WIDTH, class... A> DEVICE void block_reduce(A&... a) {
+    __shared__ __align__(16) char shared[(Cell<A>::size + ...) * (THREADS / 32) * WIDTH];
+    (team_reduce<32, WIDTH>(a), ...);
     __syncthreads();
-    shared[t] = v;
-    for (int half = THREADS / 2; half >= WIDTH; half /= 2) {
-        __syncthreads();
-        if (t < half) shared[t] = F::of(shared[t], shared[t + half]);
+    char* room = shared;
+    if (threadIdx.x % 32 < WIDTH) ((room = put<WIDTH>(room, a)), ...);
+    __syncthreads();
+    room = shared;
+    ((room = get<WIDTH>(room, a)), ...);
+}
+// The end of a reduction that `parts` blocks take part in: the last one to come here combines what all have found, in
+// a fixed order. Tell whether this block has the result, of the columns at `column` and on.
+template <class A> DEVICE char* write_part(char* partial, i64 at, i64 size, const A& a) {
+    ((typename A::Value*)partial)[at] = a.v;
+    return partial + size * Cell<A>::size; }
+template <class A> DEVICE char* take_part(char* partial, i64 at, i64 size, A& a) {
+    a.take(fresh((typename A::Value*)partial + at));
+    return partial + size * Cell<A>::size; }
+template <int WIDTH, class... A>
+DEVICE bool finish(char* partial, unsigned* counter, i64 part, i64 parts, i64 column, i64 columns, A&... a) {
+    (a.close(), ...);
+    block_reduce<WIDTH>(a...);
+    if (parts == 1) return true;
+    const int tid = threadIdx.x;
+    char* room = partial;
+    if (tid < WIDTH && column < columns) ((room = write_part(room, part * columns + column, parts * columns, a)), ...);
+    __threadfence();
+    __shared__ bool last;
+    __syncthreads();
+    if (tid == 0) last = atomicAdd(counter, 1u) == (unsigned)parts - 1u;
+    __syncthreads();
+    if (!last) return false;
+    __threadfence();
+    ((a = A{a.none}), ...);
+    int taken = 0;
+    if (column < columns) for (i64 k = tid / WIDTH; k < parts; k += THREADS / WIDTH) {
+        room = partial;
+        ((room = take_part(room, k * columns + column, parts * columns, a)), ...);
+        if (++taken % RUN == 0) (a.fold(), ...);
     }
-    __syncthreads();
-    return shared[t % WIDTH];
+    (a.close(), ...);
+    block_reduce<WIDTH>(a...);
+    if (tid == 0) *counter = 0u;
+    return true;
 }
 
 // -- Philox 4x32-10 (Salmon, Moraes, Dror, Shaw 2011)
@@ -179,7 +247,7 @@ DEVICE Words philox(unsigned c0, unsigned c1, unsigned c2, unsigned c3, unsigned
     return out;
 }
 
-"""
+""".replace("@RUN", str(RUN))
 
 # The kernels that are no program's own: one source for all of them.
 COMMON = PRELUDE + r"""

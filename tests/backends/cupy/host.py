@@ -24,7 +24,8 @@ from . import cupy_on_numpy
 
 COMPILER = shutil.which("g++")
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
-_TOGETHER = ("__syncthreads", "team_reduce<", "block_reduce<")  # the kernels whose threads wait for each other
+# What a kernel whose threads wait for each other calls.
+_TOGETHER = ("__syncthreads", "team_reduce<", "block_reduce<", "finish<")
 
 
 class Function:

@@ -14,6 +14,7 @@
 
 #define MINIGRAD_HOST
 #define DEVICE static inline
+#define METHOD inline
 #define __global__
 #define __shared__ static
 #define __launch_bounds__(n)
@@ -35,8 +36,8 @@ struct Fiber { jmp_buf at; bool begun = false, done = true; std::vector<char> st
 static std::vector<Fiber> fibers;
 static jmp_buf scheduler;
 static unsigned current, waiting, generation, alive;
-static unsigned shuffled[1024];
-static unsigned long long slots[2][1024];
+static unsigned waits[1024];  // the mask of the lanes that a thread waits for
+static unsigned long long brought[1024], answers[1024];
 static void (*body)(void*);
 static void* body_args;
 
@@ -63,19 +64,43 @@ static void __syncthreads() {
     if (++waiting == alive) { waiting = 0; generation++; return; }
     while (generation == mine) pause_fiber();
 }
-template <class T> static T __shfl_xor_sync(unsigned mask, T v, int d) {
-    unsigned t = current, lane = t % 32, first = t - lane, mine = ++shuffled[t];
-    if (!(mask >> lane & 1) || !(mask >> (lane ^ d) & 1)) { fprintf(stderr, "shim: a lane outside of its mask\n"); abort(); }
-    memcpy(&slots[mine % 2][t], &v, sizeof(T));
-    for (;;) {
-        bool all = true;
-        for (unsigned l = 0; l < 32; l++) if (mask >> l & 1) all &= shuffled[first + l] >= mine;
-        if (all) break;
-        pause_fiber();
+// What the lanes of `mask` exchange: the last one to come finds every lane's answer, f(lane), from what all have brought.
+template <class F> static unsigned long long meet(unsigned mask, unsigned long long v, F f) {
+    unsigned t = current, lane = t % 32, first = t - lane;
+    if (!(mask >> lane & 1)) { fprintf(stderr, "shim: a lane outside of its mask\n"); abort(); }
+    brought[t] = v; waits[t] = mask;
+    bool all = true;
+    for (unsigned l = 0; l < 32; l++) if (mask >> l & 1) all &= waits[first + l] == mask;
+    if (all) {
+        for (unsigned l = 0; l < 32; l++) if (mask >> l & 1) { answers[first + l] = f(l); waits[first + l] = 0; }
     }
-    T out; memcpy(&out, &slots[mine % 2][first + (lane ^ d)], sizeof(T));
+    while (waits[t]) pause_fiber();
+    return answers[t];
+}
+template <class T> static T __shfl_xor_sync(unsigned mask, T v, int d) {
+    unsigned first = current / 32 * 32;
+    if (!(mask >> (current % 32 ^ d) & 1)) { fprintf(stderr, "shim: a lane outside of its mask\n"); abort(); }
+    unsigned long long bits = 0; memcpy(&bits, &v, sizeof(T));
+    bits = meet(mask, bits, [&](unsigned lane) { return brought[first + (lane ^ d)]; });
+    T out; memcpy(&out, &bits, sizeof(T));
     return out;
 }
+template <class T> static T __shfl_up_sync(unsigned mask, T v, unsigned d) {
+    unsigned first = current / 32 * 32;
+    unsigned long long bits = 0; memcpy(&bits, &v, sizeof(T));
+    bits = meet(mask, bits, [&](unsigned lane) { return brought[first + (lane < d ? lane : lane - d)]; });
+    T out; memcpy(&out, &bits, sizeof(T));
+    return out;
+}
+static unsigned __match_any_sync(unsigned mask, unsigned v) {
+    unsigned first = current / 32 * 32;
+    return (unsigned)meet(mask, v, [&](unsigned lane) {
+        unsigned same = 0;
+        for (unsigned l = 0; l < 32; l++) same |= (unsigned)(mask >> l & 1 && brought[first + l] == brought[first + lane]) << l;
+        return (unsigned long long)same; });
+}
+static int __popc(unsigned x) { return __builtin_popcount(x); }
+template <class T> static T __ldg(const T* p) { return *p; }
 static void __threadfence() {}
 static unsigned atomicAdd(unsigned* p, unsigned v) { unsigned old = *p; *p += v; return old; }
 
@@ -85,7 +110,7 @@ static void run_block(unsigned threads, bool together) {
         return;
     }
     if (fibers.size() < threads) { fibers.resize(threads); for (Fiber& f : fibers) f.stack.resize(65536); }
-    for (unsigned t = 0; t < threads; t++) { fibers[t].begun = fibers[t].done = false; shuffled[t] = 0; }
+    for (unsigned t = 0; t < threads; t++) { fibers[t].begun = fibers[t].done = false; waits[t] = 0; }
     waiting = 0; alive = threads;
     for (unsigned rounds = 0; alive; rounds++) {
         if (rounds > 100000) { fprintf(stderr, "shim: threads wait for each other\n"); abort(); }

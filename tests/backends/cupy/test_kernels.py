@@ -208,6 +208,16 @@ def test_long_scatters(device, name):
         assert a.tobytes() == b.tobytes()  # the order of blocks and threads changes no bit
 
 
+@pytest.mark.parametrize("shape", [(3, 100_000), (100_000, 3), (300_000,)])
+def test_long_sums_add_up_in_short_chains(device, shape):
+    """As `minigrad.ops.accumulators` says: equal terms one after the other lose a bit with every doubling."""
+    axis = int(np.argmax(shape))
+    x = np.full(shape, 0.1, "f4")
+    graph, arrays, sizes = programs.optimized(lambda x: (x * 1).sum(axis), x)
+    (have,) = programs.call(Program(graph, device=device), arrays, sizes)
+    np.testing.assert_allclose(have, shape[axis] * float(np.float32(0.1)), rtol=4 * np.finfo("f4").eps)
+
+
 def test_random_bits_are_those_of_the_processor(device):
     key = np.array([[5, 9], [1, 2]], np.uint32)
     graph, arrays, sizes = programs.optimized(mg.vmap(lambda k: mg.random.bits(k, (1001,))), key)

@@ -1,49 +1,103 @@
-"""Random numbers that NumPy draws while a function is traced: constants of its program, and so told of once."""
+"""Random numbers that NumPy or Python draws while a function is traced: constants of its program, and so told of once.
+
+What a function and those that it calls by name load is read from their code. A generator among that is compared with
+itself before the trace; one that is made without a seed is told of as it stands. One that the function seeds itself
+draws the same numbers at each call, traced or not.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dis
 import functools
+import random
 import sys
 import types
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import format_location, is_library
+from ..graph import Node, reachable
 
 _STATE = 625 * 4  # bytes of the Mersenne Twister's state: its words, and the place of the next one
+_REACH = 32  # functions that are read
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
+_BETWEEN = ("CACHE", "EXTENDED_ARG", "PUSH_NULL", "PRECALL")
 _told: set[tuple[str, int]] = set()
-_SOURCES: list[type] = []  # the types of generators, put here when numpy.random is there: importing it takes long
 
 
-def states(f: Callable[..., Any]) -> list[tuple[Any, Any]]:
-    """Return NumPy's global generator, and those that `f` names, each with its state, to compare them later."""
+class Draw(NamedTuple):
+    """A place that may draw random numbers: its line, whose they are, the generator, its state before the trace."""
+
+    place: tuple[str, int]
+    whose: str
+    generator: Any = None  # None: it is made there, without a seed
+    state: Any = None
+
+
+def draws(f: Callable[..., Any]) -> list[Draw]:
+    """Return the places at which `f` may draw random numbers, before it is traced."""
+    unseeded = _unseeded()
+    found: dict[int, Draw] = {}
+    for value, place, bare in _loaded(f):
+        if bare and any(value is maker for maker in unseeded):
+            found[id(place)] = Draw(place, _library(value))
+        elif (generator := _generator(value)) is not None and id(generator) not in found:
+            found[id(generator)] = Draw(place, _library(type(generator)), generator, _state(generator))
+    return list(found.values())
+
+
+def warn_of_draws(f: Callable[..., Any], before: list[Draw], outputs: Sequence[Node]) -> None:
+    """Warn, once for each line, of random numbers that have been drawn since `before` `f` was traced to `outputs`."""
+    for place, whose, generator, state in before:
+        if place in _told or (generator is not None and _state(generator) == state):
+            continue
+        if generator is None and any(n.prim.name == "callback" for n in reachable(outputs)):
+            continue  # what is called back draws when the program runs
+        _told.add(place)
+        warnings.warn_explicit(
+            f"{format_location(place)}: {whose} draws random numbers while {getattr(f, '__name__', 'the function')} is "
+            "traced. They are constants of the program: it draws them once, and no more when it runs. Draw them "
+            "outside and pass them as an argument, or use mg.random with a key.", UserWarning, *place)
+
+
+# -- generators --------------------------------------------------------------------------------------------
+
+
+def _unseeded() -> list[Any]:
+    """Return what makes a generator, and seeds it by itself where it has no argument."""
+    if "numpy.random" not in sys.modules:  # importing it takes long
+        return [random.Random]
+    return [random.Random, np.random.default_rng, np.random.RandomState, *np.random.BitGenerator.__subclasses__()]
+
+
+def _library(source: Any) -> str:
+    return "NumPy" if source.__module__.startswith("numpy") else "Python"
+
+
+def _generator(x: Any) -> Any:
+    """Return the source of random numbers that a module, a generator or one of its methods has; None without one."""
+    x = getattr(x, "__self__", x) if isinstance(x, (types.BuiltinFunctionType, types.MethodType)) else x
+    if x is random:
+        return random._inst
+    if type(x) is random.Random:
+        return x
     if "numpy.random" not in sys.modules:
-        return []
-    if not _SOURCES:
-        _SOURCES[:] = np.random.Generator, np.random.RandomState
-    return [(g, _state(g)) for g in (np.random.mtrand._rand._bit_generator, *_named(f))]
-
-
-def warn_of_draws(f: Callable[..., Any], before: list[tuple[Any, Any]]) -> None:
-    """Warn, once for each line, where a generator has another state than `before` `f` was traced."""
-    if all(_state(g) == state for g, state in before):
-        return
-    place = _place(f, set())
-    if place is None or place in _told:
-        return
-    _told.add(place)
-    warnings.warn_explicit(
-        f"{format_location(place)}: NumPy draws random numbers while {getattr(f, '__name__', 'the function')} is "
-        "traced. They are constants of the program: it draws them once, and no more when it runs. Draw them outside "
-        "and pass them as an argument, or use mg.random with a key.", UserWarning, *place)
+        return None
+    if x is np.random:
+        return np.random.mtrand._rand._bit_generator
+    if type(x) is np.random.Generator:
+        return x.bit_generator
+    return x._bit_generator if type(x) is np.random.RandomState else None
 
 
 def _state(generator: Any) -> Any:
+    if type(generator) is random.Random:
+        return generator.getstate()
     if isinstance(generator, np.random.MT19937):  # reading its 624 words as an array takes longer than a small trace
         return bytes(_memory(generator))
     return generator.state
@@ -54,64 +108,69 @@ def _memory(generator: Any) -> memoryview:
     return memoryview((ctypes.c_char * _STATE).from_address(generator.ctypes.state_address))
 
 
-def _names(f: Any) -> dict[str, Any]:
-    """Return the values of the global names and of the variables around it that a function uses."""
-    code = f.__code__
-    inside = dict(zip(code.co_freevars, f.__closure__ or (), strict=True))
-    found = {n: f.__globals__[n] for n in code.co_names if n in f.__globals__}
-    for name, cell in inside.items():
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:  # it has no value yet
+# -- what a function loads ---------------------------------------------------------------------------------
+
+
+def _loaded(f: Any) -> Iterator[tuple[Any, tuple[str, int], bool]]:
+    """Yield what a function, and those that it loads, load: the value, its place, and whether ``()`` follows."""
+    todo, seen = [f], set()
+    while todo and len(seen) < _REACH:
+        f = todo.pop(0)
+        todo += [inner for inner in (getattr(f, "__wrapped__", None), getattr(f, "func", None)) if inner is not None]
+        function, known = _plain(f)
+        if function is None or function.__code__ in seen or is_library(function.__globals__.get("__name__", "")):
             continue
+        seen.add(function.__code__)
+        codes = [function.__code__]
+        for code in codes:
+            codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+            for (name, *attributes), line, bare in _names(code):
+                value = known.get(name, function.__globals__.get(name))
+                place = (code.co_filename, line)
+                for attribute in attributes:
+                    yield value, place, False
+                    value = _attribute(value, attribute)
+                yield value, place, bare
+                todo.append(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(code: types.CodeType) -> list[tuple[list[str], int, bool]]:
+    """Return the names that code loads, each with the attributes taken of it, its line, and whether ``()`` follows."""
+    steps = [s for s in dis.get_instructions(code) if s.opname not in _BETWEEN]
+    found, chain = [], None
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain is not None:
+            chain.append(step.argval)
+        else:
+            own = step.opname.startswith("LOAD_FAST") and step.argval in code.co_varnames[:1]
+            chain = [step.argval] if own or step.opname in _LOADS else None
+        if chain is not None and (after is None or after.opname not in ("LOAD_ATTR", "LOAD_METHOD")):
+            bare = after is not None and after.opname.startswith("CALL") and not after.arg
+            found.append((chain, step.positions.lineno or code.co_firstlineno, bare))
     return found
 
 
-def _plain(f: Any) -> Any:
-    """Return the Python function that a callable wraps; None where there is none."""
-    while not isinstance(f, types.FunctionType):
-        f = getattr(f, "__wrapped__", None) or getattr(f, "__func__", None) or getattr(f, "func", None)
-        if f is None:
-            return None
-    return f
+def _plain(f: Any) -> tuple[types.FunctionType | None, dict[str, Any]]:
+    """Return the Python function that a callable runs, if any, and the values of its variables that are known."""
+    known = {}
+    if not isinstance(f, (types.FunctionType, types.MethodType)):
+        call = getattr(type(f), "__call__", None)  # noqa: B004
+        f = types.MethodType(call, f) if isinstance(call, types.FunctionType) else None
+    if isinstance(f, types.MethodType):
+        f, known = f.__func__, dict(zip(getattr(f.__func__, "__code__", f).co_varnames[:1], [f.__self__], strict=False))
+    if not isinstance(f, types.FunctionType):
+        return None, {}
+    for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # it has no value yet
+            known[name] = cell.cell_contents
+    return f, known
 
 
-def _named(f: Any) -> list[Any]:
-    """Return the generators that a function names itself."""
-    f = _plain(f)
-    if f is None:
-        return []
-    known = f.__globals__.get
-    found = [x for x in map(known, f.__code__.co_names) if type(x) in _SOURCES]
-    if f.__closure__:
-        found += [x for x in _names(f).values() if type(x) in _SOURCES]
-    return [x.bit_generator if type(x) is np.random.Generator else x._bit_generator for x in found]
-
-
-def _draws(x: Any) -> bool:
-    return x is np.random or type(x) in _SOURCES or type(getattr(x, "__self__", None)) in _SOURCES
-
-
-def _place(f: Any, seen: set[Any]) -> tuple[str, int] | None:
-    """Return the first line, in a function or in those that it calls by name, that names a source of random numbers."""
-    f = _plain(f)
-    if f is None or f.__code__ in seen or is_library(f.__module__ or ""):
-        return None
-    seen.add(f.__code__)
-    names, more = _names(f), []
-    codes = [f.__code__]
-    for code in codes:
-        codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
-        value: Any = None
-        for step in dis.get_instructions(code):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF"):
-                value = names.get(step.argval, f.__globals__.get(step.argval))
-            elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(value, types.ModuleType):
-                value = getattr(value, step.argval, None)
-            elif step.opname not in ("CACHE", "PUSH_NULL"):
-                value = None
-            if value is not None and _draws(value):
-                return code.co_filename, step.positions.lineno or code.co_firstlineno
-            if _plain(value) is not None:
-                more.append(value)
-    return next((p for g in more if (p := _place(g, seen)) is not None), None)
+def _attribute(x: Any, name: str) -> Any:
+    """Return an attribute of a module or an object, without running code of it; None where it has none."""
+    own = getattr(x, "__dict__", None) or {}
+    if name in own or isinstance(x, types.ModuleType):
+        return own.get(name)
+    method = next((vars(c)[name] for c in type(x).__mro__ if name in vars(c)), None)
+    return types.MethodType(method, x) if isinstance(method, types.FunctionType) else None

@@ -29,7 +29,7 @@ from ..ops import index as indexing
 from ..ops.control import placeholder
 from ..primitive import adopt
 from .devices import is_on_device, namespace, own_on_device
-from .draws import states, warn_of_draws
+from .draws import draws, warn_of_draws
 from .picklable import picklable
 
 
@@ -193,13 +193,13 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
     since = moment()
     staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types], since=since)
     arrays = [Array(n, weak=w) for n, w in zip(staged.inputs, weak, strict=True)]
-    before = [] if tracing() else states(f)
+    before = [] if tracing() else draws(f)
     with _inside() as nodes:
         traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
         staged.result = f(*traced_args, **traced_kwargs)
         outputs, staged.out_tree = flatten_result(f, staged.result)
         staged.outputs = _checked(staged, outputs, nodes)
-    warn_of_draws(f, before)
+    warn_of_draws(f, before, staged.outputs)
     return staged
 
 

@@ -1,5 +1,7 @@
-"""NumPy's random numbers in a traced function: one warning for each line, and none where there are none."""
+"""NumPy's and Python's random numbers in a traced function: one warning for each line, none where there are none."""
 
+import functools
+import random
 import warnings
 
 import numpy as np
@@ -9,13 +11,34 @@ import minigrad as mg
 from minigrad.transforms import draws
 
 X = np.ones(3)
-RNG, OLD = np.random.default_rng(0), np.random.RandomState(0)
+RNG, OLD, PYTHONS = np.random.default_rng(0), np.random.RandomState(0), random.Random(0)
 normal = np.random.normal
 
 
 @pytest.fixture(autouse=True)
 def forget():
     draws._told.clear()
+
+
+class Model:
+    def __init__(self):
+        self.rng, self.parts = np.random.default_rng(3), None
+
+    def noise(self, x):
+        return x + self.rng.normal(size=3)
+
+    def loss(self, x):
+        return self.noise(x) * 2
+
+    def __call__(self, x):
+        return x + self.rng.normal(size=3)
+
+
+MODEL = Model()
+
+
+def seeded(x):
+    return x + RNG.normal(size=3)
 
 
 def deep(x):
@@ -55,3 +78,35 @@ def test_no_draw_no_warning():
         mg.compile(lambda x: x * fixed + RNG.bit_generator.state["state"]["inc"] % 2)(X)
         mg.compile(lambda x: mg.callback(lambda v: v + np.random.rand(3), mg.f64[3], x))(X)
         mg.compile(lambda x: x * mg.random.normal(mg.random.key(0), (3,)))(X)
+        mg.compile(lambda x: mg.callback(lambda v: v + np.random.default_rng().normal(), mg.f64[3], x))(X)
+        mg.compile(lambda x: x * np.random.default_rng(0).normal() + random.Random(1).random())(X)
+        random.seed(3)
+        mg.compile(lambda x: x * fixed[random.__name__ == "numpy"])(X)
+
+
+def line_of(f, more=0):
+    return f.__code__.co_firstlineno + more
+
+
+OTHERS = {  # a function, the line, and whose numbers they are
+    "unseeded": (lambda x: x + np.random.default_rng().normal(), 0, "NumPy"),
+    "unseeded, old": (lambda x: x + np.random.RandomState().normal(), 0, "NumPy"),
+    "unseeded, bits": (lambda x: x + np.random.Generator(np.random.PCG64()).normal(), 0, "NumPy"),
+    "Python": (lambda x: x + random.random(), 0, "Python"), "Python's": (lambda x: x + random.gauss(0, 1), 0, "Python"),
+    "Python's own": (lambda x: x + PYTHONS.random(), 0, "Python"),
+    "Python, unseeded": (lambda x: x + random.Random().random(), 0, "Python"),
+    "of a helper": (lambda x: seeded(x), line_of(seeded, 1), "NumPy"),
+    "of an object": (lambda x: x + MODEL.rng.normal(), 0, "NumPy"),
+    "of a method": (MODEL.loss, line_of(Model.noise, 1), "NumPy"),
+    "of an instance": (MODEL, line_of(Model.__call__, 1), "NumPy"),
+    "partial": (functools.partial(lambda y, x: x + RNG.normal(), 1), None, "NumPy"),
+    "step of a loop": (lambda x: mg.fori_loop(0, 3, lambda i, c: c + RNG.normal(), x), 0, "NumPy")}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_generators_wherever_they_are(name):
+    f, line, whose = OTHERS[name]
+    line = line or line_of(f.func if line is None else f)
+    with pytest.warns(UserWarning, match=rf"^test_draws\.py:{line}: {whose} draws random") as told:
+        mg.vmap(f)(np.ones((2, 3)))
+    assert len(told) == 1

@@ -7,6 +7,7 @@ evaluation and every backend follows one rule:
   once. A compiled program says so in its graph (pass `lower`), so that code generators see float32 only.
 - float32 and float64 add up in their own dtype, in chains of at most `RUN` terms, whose sums are terms of the next
   chain (`Chains`); or as NumPy adds them.
+- Matrix products are BLAS's, or chains of 1 KiB of terms (`backends.native.gemm`), which cost no pass of their own.
 - Sums by index cannot form such chains, as their terms come in no order. Where a place may get many of them
   (`crowded`), float32 adds up in float64 (`scattered`).
 """
@@ -35,6 +36,14 @@ def scattered(dtype: np.dtype) -> np.dtype:
 def crowded(terms: int, places: int) -> bool:
     """Tell whether places get so many terms on average that accumulators of their own cost nothing beside them."""
     return terms > PAIRWISE * max(places, 1)
+
+
+def waiting(terms: int, limit: int = RUN) -> int:
+    """Return how many sums of chains are kept of so many terms, beside a total that takes `limit` of them."""
+    levels = 0
+    while terms > limit:
+        terms, levels = -(-terms // RUN), levels + 1
+    return levels
 
 
 def summed(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:

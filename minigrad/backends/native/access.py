@@ -42,9 +42,9 @@ class Access:
 def access(node: Node, roles: Roles) -> Access:
     """Return how `node` lies in the memory of what it is a view of."""
     views = _views(node, roles)
-    found = _whole(views[-1].inputs[0] if views else node)
+    found = whole(views[-1].inputs[0] if views else node)
     for v in reversed(views):
-        found = _CHANGES[v.prim.name](found, v)
+        found = _real(_CHANGES[v.prim.name](found, v), v)
     return found
 
 
@@ -57,9 +57,17 @@ def _views(node: Node, roles: Roles) -> list[Node]:
     return found
 
 
-def _whole(root: Node, view: Node | None = None) -> Access:
+def whole(root: Node, view: Node | None = None) -> Access:
+    """Return how a value lies in memory of its own, as one piece."""
     ndim = (view or root).ndim
-    return Access(root, (False,) * ndim, (True,) * ndim)
+    return _real(Access(root, (False,) * ndim, (True,) * ndim), view or root)
+
+
+def _real(a: Access, node: Node) -> Access:
+    """Return `a` with axes of one element among those that repeat: no step along them is ever made."""
+    one = [n == 1 for n in node.shape]
+    return Access(a.root, tuple(r or o for r, o in zip(a.repeated, one, strict=True)),
+                  tuple(k and not o for k, o in zip(a.linked, one, strict=True)))
 
 
 def _keep(a: Access, node: Node) -> Access:
@@ -86,7 +94,7 @@ def _transpose(a: Access, node: Node) -> Access:
 def _slice(a: Access, node: Node) -> Access:
     cut = {k for k, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m}
     apart = {k for k, s in enumerate(node.params["step"]) if s != 1}
-    return _broken(a, cut | apart, apart)  # an axis of one element has its step, too
+    return _broken(a, cut | apart, apart)
 
 
 def _flip(a: Access, node: Node) -> Access:
@@ -108,7 +116,7 @@ def _broken(a: Access, narrower: Collection[int], apart: Collection[int]) -> Acc
 
 
 def _reshape(a: Access, node: Node) -> Access:
-    return _whole(a.root, node)  # a view only where the source is in one piece
+    return whole(a.root, node)  # a view only where the source is in one piece
 
 
 _CHANGES = {"expand": _expand, "transpose": _transpose, "slice": _slice, "flip": _flip, "reshape": _reshape,

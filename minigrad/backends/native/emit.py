@@ -97,6 +97,18 @@ class Emitter:
     def from_memory(self, x: ir.Value, dtype: np.dtype) -> ir.Value:
         return self.b.icmp_unsigned("!=", x, ex.constant(x.type, 0)) if dtype.kind == "b" else x
 
+    @contextmanager
+    def function(self, name: str, arguments: Sequence[ir.Type]) -> Iterator[ir.Function]:
+        """Emit an internal function without a result: the body is what is emitted inside the ``with`` block."""
+        f = ir.Function(self.module, ir.FunctionType(VOID, arguments), name)
+        f.linkage = "internal"
+        outer = self.b, self.e
+        self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
+        yield f
+        self.b.ret_void()
+        self.e.branch(f.basic_blocks[1])
+        self.b, self.e = outer
+
     def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
         return self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(result, arguments), name)
 
@@ -119,6 +131,24 @@ class Emitter:
             return ex.constant(t, name == "min")
         info = np.iinfo(n.dtype)
         return ex.constant(t, info.min if name == "max" else info.max)
+
+    def combine(self, n: Node, left: ir.Value, right: ir.Value, to: ir.Value, count: ir.Value,
+                begins: ir.Value | None = None) -> None:
+        """Write what a reduction makes of each two of `count` elements; where it `begins`, the right ones alone."""
+        b = self.b
+        with self.counting(count, I64(self.lanes)) as i:
+            mask, where = self.mask(count, i, self.lanes), b.mul(i, I64(n.dtype.itemsize))
+            x, y = (self.load(n.dtype, at(b, p, where), self.lanes, mask) for p in (left, right))
+            if begins is not None:
+                x = b.select(begins, self.identity(n, self.lanes), x)
+            self.store(self.combined(n, x, y), n.dtype, at(b, to, where), self.lanes, mask)
+
+    def begin(self, n: Node, to: ir.Value, count: ir.Value) -> None:
+        """Write what a reduction begins with into `count` elements."""
+        b = self.b
+        with self.counting(count, I64(self.lanes)) as i:
+            self.store(self.identity(n, self.lanes), n.dtype, at(b, to, b.mul(i, I64(n.dtype.itemsize))), self.lanes,
+                       self.mask(count, i, self.lanes))
 
     def across(self, n: Node, x: ir.Value, lanes: int) -> ir.Value:
         """Return what a reduction makes of all lanes."""

@@ -41,17 +41,21 @@ class Kernel:
     params : tuple
         What stands behind the head of the argument block: ``("size", n)``, ``("base", memory)``,
         ``("offset", memory, view)``, ``("stride", view, axis)``, ``("scratch",)`` or ``("row", n)``; a memory is a
-        node, or ``("scratch", node)``, ``("parts", node)``.
+        node, or ``("scratch", node)``, ``("parts", node)``, ``("chains", node, first, last, limit)``.
     scratch : tuple of Node
         The values that lie in memory for one block of rows.
     parts : tuple of Node
         The values that are combined of the blocks' own.
+    chains : tuple of (Node, int, int, int)
+        The sums in memory that are taken in chains: over which axes of their operand, first and last, and how many
+        sums of chains their total takes.
     """
 
     name: str
     params: tuple[Any, ...]
     scratch: tuple[Node, ...]
     parts: tuple[Node, ...]
+    chains: tuple[tuple[Node, int, int, int], ...]
 
 
 def unable(node: Node) -> str | None:
@@ -87,6 +91,7 @@ class Writer(Emitter):
         super().__init__(name, 8 if max(floats, default=4) == 8 else 16)
         self.plan, self.step, self.roles = plan, step, plan.roles
         self.params: dict[Any, int] = {}
+        self.chains: dict[tuple[Node, int, int, int], None] = {}
         self.members = set(step.group.nodes)
         self.loops = loops(plan, step)
         loop_of = {n: loop for loop in self.loops for n in loop.nodes}
@@ -168,35 +173,26 @@ class Writer(Emitter):
         name = f"{self.name}.{n.prim.name}.{n.dtype.name}"
         if name in self.module.globals:
             return self.module.globals[name]
-        f = ir.Function(self.module, ir.FunctionType(VOID, [PTR, PTR, I64, I64]), name)
-        f.linkage = "internal"
-        first, out, count, items = f.args
-        outer = self.b, self.e
-        self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
-        b, item = self.b, I64(n.dtype.itemsize)
-        nbytes = b.mul(count, item)
-        distance = self.e.alloca(I64)
-        b.store(I64(1), distance)
-        tests, body, end = (b.append_basic_block(name) for name in ("level", "pairs", "combined"))
-        b.branch(tests)
-        b.position_at_end(tests)
-        d = b.load(distance, typ=I64)
-        b.cbranch(b.icmp_signed("<", d, items), body, end)
-        b.position_at_end(body)
-        with self.counting(b.sub(items, d), b.shl(d, I64(1))) as i:
-            left = at(b, first, b.mul(i, nbytes))
-            right = at(b, left, b.mul(d, nbytes))
-            to = b.select(b.icmp_signed(">=", b.shl(d, I64(1)), items), out, left)  # the last pair's is the result
-            with self.counting(count, I64(self.lanes)) as k:
-                mask, where = self.mask(count, k, self.lanes), b.mul(k, item)
-                x, y = (self.load(n.dtype, at(b, p, where), self.lanes, mask) for p in (left, right))
-                self.store(self.combined(n, x, y), n.dtype, at(b, to, where), self.lanes, mask)
-        b.store(b.shl(d, I64(1)), distance)
-        b.branch(tests)
-        b.position_at_end(end)
-        b.ret_void()
-        self.e.branch(f.basic_blocks[1])
-        self.b, self.e = outer
+        with self.function(name, [PTR, PTR, I64, I64]) as f:
+            first, out, count, items = f.args
+            b = self.b
+            nbytes = b.mul(count, I64(n.dtype.itemsize))
+            distance = self.e.alloca(I64)
+            b.store(I64(1), distance)
+            tests, body, end = (b.append_basic_block(name) for name in ("level", "pairs", "combined"))
+            b.branch(tests)
+            b.position_at_end(tests)
+            d = b.load(distance, typ=I64)
+            b.cbranch(b.icmp_signed("<", d, items), body, end)
+            b.position_at_end(body)
+            with self.counting(b.sub(items, d), b.shl(d, I64(1))) as i:
+                left = at(b, first, b.mul(i, nbytes))
+                right = at(b, left, b.mul(d, nbytes))
+                to = b.select(b.icmp_signed(">=", b.shl(d, I64(1)), items), out, left)  # the last pair's is the result
+                self.combine(n, left, right, to, count)
+            b.store(b.shl(d, I64(1)), distance)
+            b.branch(tests)
+            b.position_at_end(end)
         return f
 
     # -- arguments -----------------------------------------------------------------------------------
@@ -223,7 +219,7 @@ class Writer(Emitter):
             slot = self.param("base", memory)
             base = e.load(at(e, self.bases, e.shl(slot, I64(3))), typ=PTR)
             base = at(e, base, self.param("offset", memory, view))
-            if isinstance(memory, tuple) and memory[0] == "scratch":
+            if isinstance(memory, tuple) and memory[0] in ("scratch", "chains"):
                 base = at(e, base, e.mul(self.thread, self.param("scratch")))
             self.loaded[key] = base
         return self.loaded[key]
@@ -249,7 +245,7 @@ def written(cut: Excerpt) -> tuple[str, Any]:
             return ["size", coded(x, sizes)]
         return ["tuple", *map(plain, x)] if isinstance(x, tuple) else x
 
-    return text, plain((name, tuple(writer.params), writer.scratch, writer.parts))
+    return text, plain((name, tuple(writer.params), writer.scratch, writer.parts, tuple(writer.chains)))
 
 
 def kernel(cut: Excerpt, note: Any) -> Kernel:

@@ -1,15 +1,15 @@
 """The loops of one space: what is read and written where, which axes are one loop, what one vector goes through.
 
 An axis along which everything read or written repeats, or lies in one piece, joins the next; so elementwise work on
-whole arrays is one loop. The innermost loop goes vector by vector, its last one masked. A reduction lives in a
-register where the innermost loops are those it reduces; it is added to in memory elsewhere. Long sums are taken in
-chains of `RUN` vectors.
+whole arrays is one loop. An axis of one element has no loop. The innermost loop goes vector by vector, its last one
+masked. A reduction lives in a register where the innermost loops are those it reduces, or where the elements of its
+result inside them are one vector; it is added to in memory elsewhere. Sums of floats go in chains (`chains`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ from ...graph import Node
 from ...ops.accumulators import RUN
 from ...passes.fuse import REDUCTIONS, lockstep, terminal
 from . import expressions as ex
-from .access import Access, access
-from .emit import I1, I32, I64, at, least
+from .access import Access, access, whole
+from .chains import InMemory, InRegisters, in_chains
+from .emit import I1, I32, I64, at
 from .loops import Loop, itself
 
 
@@ -61,12 +62,14 @@ class LoopWriter:
         self.writes = {n: self._result(n) for n in loop.nodes if n in kernel.kept or n in kernel.scratch}
         self.reductions = [n for n in loop.nodes if n.prim.name in REDUCTIONS]
         groups = self._collapsed()
-        self.axes = [Axis(g, self._count(g)) for g in groups]
+        self.axes = [Axis(g, self._product(g)) for g in groups]
         inner = math.prod(n for n in (loop.space[a] for a in groups[-1])) if groups and all(
             isinstance(loop.space[a], int) and a for a in groups[-1]) else None
         self.lanes = 1 if not groups else kernel.lanes
         while inner is not None and self.lanes // 2 >= inner:
             self.lanes //= 2
+        innermost = self.axes[-1].count if self.axes else None
+        self.one_vector = isinstance(innermost, ir.Constant) and innermost.constant <= self.lanes
         self.values: dict[Any, ir.Value] = {}
 
     # -- what is read and written -----------------------------------------------------------------------
@@ -92,12 +95,10 @@ class LoopWriter:
         a = access(node, self.roles)
         return self._reference(a, node, tuple(range(node.ndim)))
 
-    def _reference(self, a: Access, view: Node, axes: Sequence[int | None]) -> Reference:
+    def _reference(self, a: Access, view: Node, axes: Sequence[int | None], parts: Any = None) -> Reference:
         """Return the place of a view, of which ``axes[k]`` belongs to the space's axis k."""
-        memory: Any = a.root
         inside = a.root in self.k.members and a.root in self.k.scratch
-        if inside:
-            memory = ("scratch", a.root)
+        memory: Any = parts or (("scratch", a.root) if inside else a.root)
         own = tuple(None if v is None or a.repeated[v] else v for v in axes)
         linked = tuple(v is not None and a.linked[v] for v in own)
         last = a.last()
@@ -105,7 +106,8 @@ class LoopWriter:
         key = (memory, view, own)
         found = self.references.get(key)
         if found is None:
-            found = self.references[key] = Reference(memory, view, view.dtype, own, linked, where, not inside)
+            found = self.references[key] = Reference(memory, view, view.dtype, own, linked, where,
+                                                      not inside and parts is None)
         return found
 
     def _gather_operands(self, n: Node) -> None:
@@ -139,19 +141,15 @@ class LoopWriter:
         left = iter(range(n.ndim))
         axes = [None if k in n.params["axes"] else next(left) for k in range(len(self.loop.space))]
         if not terminal(n):
-            return self._reference(Access(n, (False,) * n.ndim, (True,) * n.ndim), n, axes)
-        kept = tuple(a is not None for a in axes)
-        last = max((k for k, v in enumerate(kept) if v), default=None)
-        ref = Reference(("parts", n), n, n.dtype, tuple(axes), kept, last, by_rows=False)
-        self.references[ref.memory, n, ref.axes] = ref
-        return ref
+            return self._reference(whole(n), n, axes)
+        return self._reference(whole(n), n, axes, ("parts", n))
 
     # -- the nest of loops -----------------------------------------------------------------------------
 
     def _collapsed(self) -> list[tuple[int, ...]]:
         groups: list[list[int]] = []
-        for a in range(len(self.loop.space)):
-            if groups and self._together(a - 1, a):
+        for a in [a for a, n in enumerate(self.loop.space) if n != 1]:  # what has one element needs no loop
+            if groups and self._together(groups[-1][-1], a):
                 groups[-1].append(a)
             else:
                 groups.append([a])
@@ -168,8 +166,8 @@ class LoopWriter:
         return all(n.prim.name != "gather" or (a < n.inputs[1].ndim) == (b < n.inputs[1].ndim)
                    for n in self.loop.nodes)
 
-    def _count(self, group: Sequence[int]) -> ir.Value:
-        """Return how many steps a loop takes; a constant where it is known."""
+    def _product(self, group: Sequence[int]) -> ir.Value:
+        """Return how many elements some axes have; a constant where it is known."""
         k, known, count = self.k, 1, None
         for a in group:
             n = self.loop.space[a]
@@ -223,26 +221,26 @@ class LoopWriter:
         return r.axes[axis.axes[-1]] is not None
 
     def _register(self, n: Node) -> int:
-        """Return from which depth on a reduction is kept in a register: all loops from there reduce."""
-        depth = len(self.axes)
-        while depth and self.axes[depth - 1].axes[-1] in n.params["axes"]:
+        """Return the depth from which a reduction is in a register: all loops from there reduce, or are one vector."""
+        depth = start = len(self.axes) - self._by_lanes(n)
+        while depth and self._reduced(n, depth - 1):
             depth -= 1
-        return depth
+        return depth if depth < start else len(self.axes)
+
+    def _by_lanes(self, n: Node) -> bool:
+        """Tell whether the elements of one vector are elements of the reduction's result."""
+        return self.one_vector and not self._reduced(n, -1)
 
     def _in_memory(self, n: Node) -> bool:
         """Tell whether a reduction adds to what is in memory already."""
-        outside = range(self._register(n))
-        return any(self.axes[d].axes[-1] in n.params["axes"] for d in outside)
+        return any(self._reduced(n, d) for d in range(self._register(n)))
 
     def _initialise(self, n: Node) -> None:
         k, b, r = self.k, self.k.b, self.writes[n]
         count = k.size(size_of(n.shape if terminal(n) else n.shape[1:]))
         if not terminal(n):
             count = b.mul(count, k.count)
-        start = self.where[r]
-        with k.counting(count, I64(k.lanes)) as i:
-            k.store(k.identity(n, k.lanes), n.dtype, at(b, start, b.mul(i, I64(n.dtype.itemsize))), k.lanes,
-                    k.mask(count, i, k.lanes))
+        k.begin(n, self.where[r], count)
 
     def _nest(self, depth: int, where: dict[Reference, ir.Value]) -> None:
         k, b = self.k, self.k.b
@@ -253,59 +251,90 @@ class LoopWriter:
         if depth == len(self.axes):
             self._element(where)
         elif depth == len(self.axes) - 1:
-            self._vectors(self.axes[depth], where)
+            self._vectors(depth, where)
         else:
             axis = self.axes[depth]
-            with k.counting(axis.count) as i:
+
+            def body(i: ir.Value, where: dict[Reference, ir.Value]) -> None:
                 self.index[axis.axes[-1]] = i
                 self._nest(depth + 1, {r: at(b, p, b.mul(i, self._stride(r, axis.axes[-1]))) if self._moving(r, axis)
                                        else p for r, p in where.items()})
+
+            self._turns(depth, 1, where, body)
         for n in opened:
             self._close(n, where)
 
     def _close(self, n: Node, where: dict[Reference, ir.Value]) -> None:
         k, b, r = self.k, self.k.b, self.writes[n]
-        x = k.across(n, b.load(self.sums[n], typ=ex.vector_type(n.dtype, self.lanes)), self.lanes)
+        x, lanes, mask = b.load(self.sums[n], typ=ex.vector_type(n.dtype, self.lanes)), self.lanes, None
+        if self._by_lanes(n):
+            mask = k.mask(self.axes[-1].count, I64(0), lanes)
+        else:
+            x, lanes = k.across(n, x, lanes), 1
         if self._in_memory(n):
-            x = k.combined(n, k.load(n.dtype, where[r], 1, None), x)
-        k.store(x, n.dtype, where[r], 1, None)
+            x = k.combined(n, k.load(n.dtype, where[r], lanes, mask), x)
+        k.store(x, n.dtype, where[r], lanes, mask)
 
     def _element(self, where: dict[Reference, ir.Value]) -> None:
         """Emit a space without axes: one element."""
         self._body(None, None, None, where, {})
 
-    def _vectors(self, axis: Axis, where: dict[Reference, ir.Value]) -> None:
+    def _vectors(self, depth: int, where: dict[Reference, ir.Value]) -> None:
         """Emit the innermost loop, vector by vector."""
-        k, b = self.k, self.k.b
+        k, b, axis = self.k, self.k.b, self.axes[depth]
         fixed = {r: k.load(r.dtype, where[r], 1, None) for r in self._read_only() if not self._moving(r, axis)
                  and not self._dynamic(r)}
         fixed = {r: ex.splat(b, x, self.lanes) for r, x in fixed.items()}
-        lanes, running = I64(self.lanes), [n for n in self.reductions if n in self.sums and n.prim.name == "sum"]
-        count = axis.count
-        small = isinstance(count, ir.Constant) and count.constant <= self.lanes
-        whole = self._whole_vectors(axis)
+        count, whole = axis.count, self._whole_vectors(axis)
 
-        def body(i: ir.Value) -> None:
+        def body(i: ir.Value, where: dict[Reference, ir.Value]) -> None:
             self._body(axis, i, None if whole else k.mask(count, i, self.lanes), where, fixed)
 
-        if small:
-            body(I64(0))
-        elif not running or (isinstance(count, ir.Constant) and count.constant <= RUN * self.lanes):
-            with k.counting(count, lanes) as i:
-                body(i)
-        else:  # sums in runs
-            totals = {n: self.sums[n] for n in running}
-            for n in running:
-                self.sums[n] = k.e.alloca(ex.vector_type(n.dtype, self.lanes))
-            with k.counting(count, I64(RUN * self.lanes)) as j:
-                for n in running:
-                    b.store(k.identity(n, self.lanes), self.sums[n])
-                with k.counting(least(b, b.sub(count, j), I64(RUN * self.lanes)), lanes) as i:
-                    body(b.add(i, j))
-                for n in running:
-                    t = ex.vector_type(n.dtype, self.lanes)
-                    b.store(k.combined(n, b.load(totals[n], typ=t), b.load(self.sums[n], typ=t)), totals[n])
-            self.sums.update(totals)
+        if self.one_vector:
+            body(I64(0), where)
+        else:
+            self._turns(depth, self.lanes, where, body)
+
+    def _turns(self, depth: int, by: int, where: dict[Reference, ir.Value],
+               body: Callable[[ir.Value, dict[Reference, ir.Value]], None]) -> None:
+        """Emit the turns of a loop, `by` steps at a time."""
+        k, count = self.k, self.axes[depth].count
+        turns = -(-count.constant // by) if isinstance(count, ir.Constant) else None
+        limits = {n: RUN if self._outermost(n, depth) else 1 for n in self.reductions
+                  if n.prim.name == "sum" and n.dtype.kind == "f" and self._reduced(n, depth)}
+        sums = {n: self._chains(n, depth, limit, turns, where) for n, limit in limits.items()
+                if turns is None or turns > limit}
+        if not sums:
+            with k.counting(count, I64(by)) as i:
+                body(i, where)
+            return
+        before, inside = dict(self.sums), dict(where)
+        for n, c in sums.items():
+            if depth >= self._register(n):
+                self.sums[n] = c.open
+            else:
+                inside[self.writes[n]] = c.open
+        in_chains(k, count, by, list(sums.values()), lambda i: body(i, inside))
+        self.sums.update(before)
+
+    def _reduced(self, n: Node, depth: int) -> bool:
+        return self.axes[depth].axes[-1] in n.params["axes"]
+
+    def _outermost(self, n: Node, depth: int) -> bool:
+        """Tell whether no loop around this one adds to the same accumulator."""
+        register = self._register(n)
+        return not any(self._reduced(n, d) for d in range(register if depth >= register else 0, depth))
+
+    def _chains(self, n: Node, depth: int, limit: int, turns: int | None,
+                where: dict[Reference, ir.Value]) -> InRegisters | InMemory:
+        """Return the accumulators of a sum in a loop."""
+        k, axis = self.k, self.axes[depth]
+        if depth >= self._register(n):
+            return InRegisters(k, n, self.lanes, self.sums[n], limit, turns)
+        key = n, axis.axes[0], axis.axes[-1], limit
+        k.chains[key] = None
+        inside = self._product([a for a in range(axis.axes[-1] + 1, len(self.loop.space)) if a not in n.params["axes"]])
+        return InMemory(k, n, inside, k.pointer(("chains", *key), n), where[self.writes[n]], limit, axis.count)
 
     def _read_only(self) -> list[Reference]:
         read = {id(r) for r in self.reads.values() if isinstance(r, Reference)}
@@ -445,7 +474,7 @@ class LoopWriter:
             if self.axis is not None and self.axis.axes[-1] == a:
                 here = b.add(ex.splat(b, self.i, self.lanes), self._steps(I64(1)))
             else:
-                here = ex.splat(b, self.index[a], self.lanes)
+                here = ex.splat(b, self.index.get(a, I64(0)), self.lanes)  # an axis of one element has no loop
             same = b.icmp_signed("==", here, wanted)
             hit = same if hit is None else b.and_(hit, same)
         update = self._value(self.reads[n, 0])

@@ -73,4 +73,5 @@ def _copies(graph: Graph) -> Graph:
 def in_one_piece(node: Node, roles: Roles) -> bool:
     """Tell whether a value's elements lie in order, one beside the other."""
     a = access(node, roles)
-    return not any(a.repeated) and all(a.linked) and roles.root[node].prim.name != "full"
+    return all(linked or n == 1 for linked, n in zip(a.linked, node.shape, strict=True)
+               ) and roles.root[node].prim.name != "full"

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...dims import Shape, Symbol, size_of, symbols
+from ...dims import Dim, Shape, Symbol, size_of, symbols
 from ...graph import ArrayType, Graph, Node
+from ...ops.accumulators import waiting
 from ...passes.schedule import nbytes, row_bytes, symbols_of
 from ..workspace import ALIGN, allocate
 from . import steps
@@ -147,7 +148,7 @@ class Recipe:
             (buffer.first, buffer.last, ("buffer", b), buffer.nbytes)
             for b, buffer in enumerate(plan.buffers) if buffer.output is None]
         for k, _, made in self._kernels:
-            if made.scratch:
+            if made.scratch or made.chains:
                 found.append((k, k, ("scratch", k), 0))
             found += [(k, k, ("parts", n), nbytes(n)) for n in made.parts]
         for k, step in enumerate(plan.steps):
@@ -165,7 +166,7 @@ class Recipe:
         self._nbytes = _indices([0, *(self.formula(p[3]) for p in found)])
         number = {k: i for i, (k, _, _) in enumerate(self._kernels)}
         self._scratch = _indices([(self.piece["scratch", k], number[k])
-                                  for k, _, made in self._kernels if made.scratch], 2)
+                                  for k, _, made in self._kernels if made.scratch or made.chains], 2)
         self._parts = _indices([(self.piece["parts", n], number[k]) for k, _, made in self._kernels
                                 for n in made.parts], 2)
 
@@ -235,8 +236,8 @@ class Recipe:
 
     def _cuts(self) -> None:
         widths, self._width_starts, rows, work = [], [], [], []
-        inside: list[tuple[int, int]] = []
-        self._inside: dict[tuple[int, Node], int] = {}
+        self._inside_of: list[tuple[int, int, tuple[int, bool, int] | None]] = []
+        self._inside: dict[tuple[int, Any], int] = {}
         for i, (k, step, made) in enumerate(self._kernels):
             spaces = [space_of(n) for n in step.group.nodes]
             self._width_starts.append(len(widths))
@@ -244,10 +245,20 @@ class Recipe:
             work.append(self.formula(sum(map(size_of, spaces))))
             rows.append(self.formula(1 if step.group.rows is None else step.group.rows))
             for n in made.scratch:
-                self._inside[k, n] = len(self.piece) + 1 + len(inside)
-                inside.append((i, self.formula(row_bytes(n))))
+                self._within(k, ("scratch", n), i, row_bytes(n))
+            for n, first, last, limit in made.chains:
+                space, axes = space_of(n), n.params["axes"]
+                terms = self.formula(size_of(space[max(first, 1):last + 1]))
+                kept = [d for a, d in enumerate(space) if a > last and a not in axes]
+                self._within(k, ("chains", n, first, last, limit), i, size_of(kept) * n.dtype.itemsize,
+                             (terms, not first, limit))
         self._widths, self._rows, self._work = _indices(widths), _indices(rows), _indices(work)
-        self._inside_of = inside
+
+    def _within(self, k: int, memory: Any, i: int, each: int | Dim, chains: tuple[int, bool, int] | None = None
+                ) -> None:
+        """Add a value to scratch memory: the bytes of a row, or of one level of chains."""
+        self._inside[k, memory] = len(self.piece) + 1 + len(self._inside_of)
+        self._inside_of.append((i, self.formula(each), chains))
 
     def cuts(self, numbers: np.ndarray, team: int) -> Cuts:
         """Return how kernels cut their rows."""
@@ -257,9 +268,13 @@ class Recipe:
         size = -(-count // items)
         threads = np.where((items > 1) & (numbers[self._work] >= SERIAL), team, 1)
         used, inside = [0] * len(count), []
-        for i, row in self._inside_of:
+        for i, each, chains in self._inside_of:
+            times = int(size[i])
+            if chains is not None:
+                terms, by_rows, limit = chains
+                times = waiting(int(numbers[terms]) * (times if by_rows else 1), limit)
             inside.append(used[i])
-            used[i] += -(-int(size[i] * numbers[row]) // ALIGN) * ALIGN
+            used[i] += -(-times * int(numbers[each]) // ALIGN) * ALIGN
         return Cuts(items, size, count, team, threads, np.array(used, np.int64), inside)
 
     def _blocks(self) -> None:
@@ -297,8 +312,8 @@ class Recipe:
         if what == "scratch":
             return 0, 0
         memory = param[1]
-        own = isinstance(memory, tuple) and memory[0] == "scratch"
-        at = Place(ARENA, self._inside[k, memory[1]], 0) if own else self.base(memory)
+        own = isinstance(memory, tuple) and memory[0] in ("scratch", "chains")
+        at = Place(ARENA, self._inside[k, memory], 0) if own else self.base(memory)
         if what == "base":
             return self.formula(at.base), 0
         inside = 0 if isinstance(memory, tuple) and not own else self.formula(self.strides(param[2])[0])
@@ -318,7 +333,7 @@ class Recipe:
     def places(self, layout: Layout, cuts: Cuts) -> list[int]:
         """Return where in the arena pieces lie, and the values in scratch memory."""
         offsets = layout.offsets
-        first = [self.piece["scratch", self._kernels[i][0]] for i, _ in self._inside_of]
+        first = [self.piece["scratch", self._kernels[i][0]] for i, *_ in self._inside_of]
         return offsets + [offsets[p] + within for p, within in zip(first, cuts.inside, strict=True)]
 
     # -- other steps -----------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..dims import number
-from ..errors import ShapeError, at_user_line
+from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import order
 from ..ops.layout import concatenate
 from .array import METHODS, NAMES, TABLE, Array, as_array, as_axes, as_axis, implements
-from .reductions import _cut, _one_axis, cumprod
+from .reductions import _cut, _one_axis, cumprod, filled, given
 
 ASSOCIATIVE = (np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.fmin, np.logaddexp, np.logaddexp2, np.hypot,
                np.logical_and, np.logical_or, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.gcd,
@@ -36,7 +36,7 @@ def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
         return _EXTREMES[ufunc if x.type.floating else _OF_NUMBERS.get(ufunc, ufunc)](x, axis=axis)
     while reach < n:
         later = combine(Array(_cut(x, axis, reach, n)), Array(_cut(x, axis, 0, n - reach)))._node
-        x = concatenate(ew.cast_to(_cut(x, axis, 0, reach), later.dtype), later, axis=axis)
+        x = concatenate(_cut(x, axis, 0, reach), later, axis=axis)
         reach *= 2
     return x
 
@@ -53,8 +53,7 @@ def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
         while n > 1:
             half, odd = divmod(n, 2)
             halves = combine(Array(_cut(x, a, 0, half)), Array(_cut(x, a, half, 2 * half)))._node
-            x = halves if not odd else concatenate(
-                halves, ew.cast_to(_cut(x, a, n - 1, n), halves.dtype), axis=a)
+            x = halves if not odd else concatenate(halves, _cut(x, a, n - 1, n), axis=a)
             n = half + odd
         x = NAMES["squeeze"](Array(x), a)._node
     return x
@@ -62,7 +61,7 @@ def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
 
 def _enter(ufunc: np.ufunc) -> None:
     def accumulate(x: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Array:
-        x = _typed(x, dtype)
+        x = _typed(ufunc, x, dtype)
         return Array(running(ufunc, x._node, as_axis(axis, x.ndim, f"{ufunc.__name__}.accumulate")))
 
     def reduce(x: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False,
@@ -70,20 +69,24 @@ def _enter(ufunc: np.ufunc) -> None:
         if where is not True:
             raise ShapeError(at_user_line(f"np.{ufunc.__name__}.reduce with where=: put the ufunc's neutral number "
                                           "there first, with np.where"))
-        x = _typed(x, dtype)
+        x = _typed(ufunc, x, dtype)
         axes = as_axes(axis, x.ndim, f"{ufunc.__name__}.reduce")
         out = Array(folded(ufunc, x._node, axes))
-        if initial is not None and initial is not np._NoValue:
-            out = TABLE[ufunc](out, initial)
+        if given(initial):
+            out = TABLE[ufunc](out, Array(filled(initial, (), out.dtype)))
         return NAMES["expand_dims"](out, axes) if keepdims and axes else out
 
     METHODS.setdefault((ufunc, "accumulate"), accumulate)
     METHODS.setdefault((ufunc, "reduce"), reduce)
 
 
-def _typed(x: Any, dtype: Any) -> Array:
+def _typed(ufunc: np.ufunc, x: Any, dtype: Any) -> Array:
+    """Return the operand in the dtype that the ufunc reduces in."""
     x = as_array(x)
-    return x if dtype is None else x.astype(dtype)
+    try:
+        return x.astype(ufunc.reduce(np.ones(1, x.dtype), dtype=dtype).dtype)
+    except TypeError as error:
+        raise DtypeError(at_user_line(f"np.{ufunc.__name__}.reduce of {x._node.type}: {error}")) from None
 
 
 for _ufunc in ASSOCIATIVE:

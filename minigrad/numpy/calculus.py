@@ -241,13 +241,14 @@ def polyint(p, m=1, k=None):
 @implements(np.poly)
 def poly(seq_of_zeros):
     """Coefficients of the monic polynomial with the given zeros."""
-    (zeros,) = _floating(seq_of_zeros)
+    zeros = as_array(seq_of_zeros)
+    zeros = zeros.astype(np.mintypecode(zeros.dtype.char))  # float32 stays; all others, float16 too, become float64
     if zeros.ndim != 1:
         raise TraceError(at_user_line("np.poly of a matrix: its eigenvalues may be complex. Give the zeros, as a "
                                       "vector"))
     out = np.ones_like(zeros, shape=(1,))
     for i in range(number(zeros._node.shape[0])):
-        out = concatenate([out, np.zeros_like(out, shape=(1,))]) - zeros[i] * np.pad(out, (1, 0))
+        out = np.pad(out, (0, 1)) - np.pad(zeros[i] * out, (1, 0))
     return out
 
 

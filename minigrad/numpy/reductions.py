@@ -29,7 +29,6 @@ from .array import (
     held,
     implements,
 )
-from .ufuncs import apply
 
 
 def _keep(out: Node, x: Node, axes: tuple[int, ...], keepdims: Any) -> Array:
@@ -47,11 +46,12 @@ def _masked(x: Node, where: Any, value: Any) -> Node:
     return ew.where(broadcast_node(mask, shape), broadcast_node(x, shape), full(value, shape, x.dtype))
 
 
-def _given(initial: Any) -> bool:
+def given(initial: Any) -> bool:
     return initial is not None and initial is not np._NoValue
 
 
-def _filled(initial: Any, shape: Shape, dtype: np.dtype) -> Node:
+def filled(initial: Any, shape: Shape, dtype: np.dtype) -> Node:
+    """Return the start of a reduction; as in NumPy it takes the dtype of the result, and does not decide it."""
     return broadcast_node(held(initial, dtype), shape)
 
 
@@ -64,8 +64,8 @@ def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
     x = _masked(ew.cast_to(x, dtype_of(dtype)), where, 0)
     axes = as_axes(axis, x.ndim, "sum")
     total = spread.sum_(x, axes=axes) if axes else x
-    if _given(initial):
-        total = total + _filled(initial, total.shape, total.dtype)
+    if given(initial):
+        total = total + filled(initial, total.shape, total.dtype)
     return _keep(total, x, axes, keepdims)
 
 
@@ -83,40 +83,40 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     return _keep(spread.mean(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
-def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: np.ufunc,
+def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive,
              worst: Callable[[np.dtype], Any]) -> Callable[..., Array]:
     def function(a, axis=None, out=None, keepdims=False, initial=None, where=True):
         x = as_array(a)._node
         axes = as_axes(axis, x.ndim, name)
         if where is not True and where is not np._NoValue:
-            if not _given(initial):
+            if not given(initial):
                 raise ShapeError(at_user_line(f"np.{name} with where= needs initial=, as in NumPy"))
             x = _masked(x, where, worst(x.dtype))
-        if _given(initial) and any(x.shape[i] == 0 for i in axes):
+        if given(initial) and any(x.shape[i] == 0 for i in axes):
             left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-            return _keep(_filled(initial, left, x.dtype), x, axes, keepdims)
-        prim = or_worst if _given(initial) and any(isinstance(x.shape[i], Dim) for i in axes) else of_some
-        out = _keep(prim(x, axes=axes) if axes else x, x, axes, keepdims)
-        if not _given(initial):
-            return out
-        return apply(pair, ew.maximum if name == "max" else ew.minimum, [out, as_array(initial)])
+            return _keep(filled(initial, left, x.dtype), x, axes, keepdims)
+        prim = or_worst if given(initial) and any(isinstance(x.shape[i], Dim) for i in axes) else of_some
+        found = prim(x, axes=axes) if axes else x
+        if given(initial):
+            found = pair(found, filled(initial, found.shape, found.dtype))
+        return _keep(found, x, axes, keepdims)
 
     function.__doc__ = f"The {name} over axes; elements that tie share its gradient equally."
     return function
 
 
 def _lowest(dtype: np.dtype) -> Any:
-    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min if dtype.kind != "b" else False
 
 
 def _highest(dtype: np.dtype) -> Any:
-    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max if dtype.kind != "b" else True
 
 
 max_ = implements(np.max, np.amax, name="max")(
-    _extreme("max", spread.max_, spread.max_or_least, np.maximum, _lowest))
+    _extreme("max", spread.max_, spread.max_or_least, ew.maximum, _lowest))
 min_ = implements(np.min, np.amin, name="min")(
-    _extreme("min", spread.min_, spread.min_or_largest, np.minimum, _highest))
+    _extreme("min", spread.min_, spread.min_or_largest, ew.minimum, _highest))
 
 
 @implements(np.ptp)
@@ -141,8 +141,8 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
             x = halves if not odd else _join(halves, _cut(x, a_, n - 1, n), a_)
         left = tuple(m for i, m in enumerate(x.shape) if i != a_)
         x = reshape(x, shape=left) if n else full(1, left, x.dtype)
-    if _given(initial):
-        x = x * _filled(initial, x.shape, x.dtype)
+    if given(initial):
+        x = x * filled(initial, x.shape, x.dtype)
     return _keep(x, whole, axes, keepdims)
 
 
@@ -327,7 +327,7 @@ def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
 def diff(a, n=1, axis=-1, prepend=None, append=None):
     """The n-th difference along an axis."""
     x, a_ = _one_axis(a, axis, "diff")
-    ends = [None if not _given(v) else _at_end(v, x, a_) for v in (prepend, append)]
+    ends = [None if not given(v) else _at_end(v, x, a_) for v in (prepend, append)]
     if any(e is not None for e in ends):
         parts = [n for n in (ends[0], x, ends[1]) if n is not None]
         dtype = np.result_type(*(n.dtype for n in parts))

@@ -15,6 +15,7 @@ from ..ops.layout import reshape as reshape_node
 from ..ops.layout import transpose as transpose_node
 from ..ops.spread import count
 from .array import Array, accumulates, as_array, as_axes, implements
+from .reductions import given
 from .shaping import concatenate, expand_dims, moveaxis, ravel, reshape, where
 
 # -- quantiles ---------------------------------------------------------------------------------------------
@@ -135,10 +136,9 @@ def nancumprod(a, axis=None, dtype=None, out=None):
 def _nan_extreme(name: str, function: Any, worst: float) -> None:
     def extreme(a, axis=None, out=None, keepdims=False, initial=np._NoValue, where=True):
         x, there = _without_nan(a, worst)
-        plain = getattr(np, name)
-        if x.dtype.kind != "f" or (where is not True and where is not np._NoValue):
-            return plain(x, axis=axis, keepdims=keepdims is True, initial=initial, where=where)
-        found = plain(x, axis=axis, keepdims=keepdims is True, initial=initial)
+        found = getattr(np, name)(x, axis=axis, keepdims=keepdims is True, initial=initial, where=where)
+        if x.dtype.kind != "f" or given(initial):
+            return found
         return np.where(np.any(there, axis=axis, keepdims=keepdims is True), found, np.nan)
 
     extreme.__doc__ = f"The {name} of what is not NaN; NaN where there is nothing else."

@@ -35,6 +35,12 @@ def nan_reductions(smooth=True, **also):
             call(M, 0, **also), call(NAN.astype("f4"), 1, **also), call(T, axis=(0, 2), smooth=smooth, **also)]
 
 
+# a start is a number, also where all elements are NaN or left out
+NAN_STARTS = [call(np.array([[np.nan, np.nan], [np.nan, 1.0]]), 1, initial=0.5, smooth=False),
+              call(np.array([[np.nan, 2.0], [np.nan, 1.0]]), 1, initial=0.5, where=np.array([True, False]),
+                   smooth=False), call(K, initial=2.5)]
+
+
 def quantiles(scale):
     q = 0.3 * scale
     methods = ("lower", "higher", "nearest", "midpoint", "hazen", "weibull", "median_unbiased", "normal_unbiased",
@@ -147,8 +153,8 @@ MORE = {
     "nanpercentile": [call(NAN, 30.0, 1), call(NAN, 50.0)], "nanmedian": [call(NAN), call(NAN, 1), call(NAN, 0),
                                                                           call(M4)],
     "nansum": [*nan_reductions(), *nan_reductions(initial=2.5), call(NAN, where=BM), call(NAN, 1, initial=1, where=BM)],
-    "nanprod": nan_reductions(), "nanmax": [*nan_reductions(), call(K, 1)],
-    "nanmin": [*nan_reductions(), call(K, 1)],
+    "nanprod": nan_reductions(), "nanmax": [*nan_reductions(), call(K, 1), *NAN_STARTS],
+    "nanmin": [*nan_reductions(), call(K, 1), *NAN_STARTS],
     "nanmean": [*nan_reductions(), call(K), call(NAN, where=BM)],
     "nanvar": [*nan_reductions(), *nan_reductions(ddof=1), call(K, 0)], "nanstd": [*nan_reductions(), call(K)],
     "nancumsum": [call(NAN), call(NAN, 1), call(K, 0)], "nancumprod": [call(NAN), call(NAN, 0), call(K, 0)],
@@ -190,7 +196,8 @@ MORE = {
     "polymul": [call(V, W[:3].copy()), call(V[:1].copy(), W)],
     "polyder": [call(V), call(V, 2), call(V[:1].copy()), call(K[0])],
     "polyint": [call(V), call(V, 2), call(V, 2, [1.0, 2.0]), call(V, 1, 3.0), call(K[0])],
-    "poly": [call(V), call(V[:1].copy())],
+    "poly": [call(V), call(V[:1].copy()), call(V.astype("f2"), smooth=False), call(V4), call(K[0]), call(B3),
+             call(np.array([np.nan, 1.0, np.inf]), smooth=False)],
     "polyfit": [call(V, W, 2), call(V, W, 1, w=np.abs(W) + 0.1), call(V, np.stack([W, V * W], 1), 2)],
     # -- convolution
     "convolve": [call(a, b, mode) for a, b in ((V, W[:3].copy()), (V[:3].copy(), W), (V, W), (V, W[:2].copy()),

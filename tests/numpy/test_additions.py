@@ -181,6 +181,24 @@ def test_ufuncs_of_integers_and_bools(ufunc):
     check_call(ufunc.accumulate, call(x, 1))
 
 
+@pytest.mark.parametrize("ufunc", [np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.fmin, np.hypot,
+                                   np.logical_xor, np.bitwise_or, np.bitwise_xor], ids=lambda u: u.__name__)
+def test_the_start_of_a_reduction_takes_the_dtype_of_its_result(ufunc):
+    x = np.array([[1, 0, 1, 1], [0, 0, 1, 0]])
+    for a, start in ((x, 2.5), (x == 1, 3), (x.astype("i1"), 2)):
+        check_call(ufunc.reduce, call(a, 1, initial=start))
+        check_call(ufunc.reduce, call(a[:, :1].copy(), 1))
+        check_call(ufunc.accumulate, call(a[:, :1].copy(), 1))
+
+
+def test_the_start_of_a_reduction_must_fit_its_dtype():
+    for f in (np.max, np.min, np.maximum.reduce, np.fmax.reduce):
+        with pytest.raises(mg.errors.IntegerRangeError, match="300 is out of bounds for uint8"):
+            mg.trace(lambda x, f=f: f(x, initial=300))(np.zeros(3, "u1"))
+    with pytest.raises(mg.DtypeError, match=r"np\.bitwise_or\.reduce of f64\[3\]"):
+        mg.trace(np.bitwise_or.reduce)(np.zeros(3))
+
+
 def test_methods_that_are_not_there_say_what_to_write():
     for f, match in ((lambda x: np.add.reduceat(x, [0, 2]), "at(np.zeros"),
                      (lambda x: np.add.at(np.zeros(3), [0], x[0]), "at(x)"),

@@ -155,7 +155,8 @@ def extremes(name):
     return [*reductions(name), call(TIES, 1, smooth=False), call(E03, 1), call(E03, 0, initial=1.0),
             call(M, 1, initial=0.1), call(M, where=BM, initial=0.0), call(K, initial=2), call(B3),
             call(NANS, smooth=False),
-            call(V, initial=np.array(0.3))]
+            call(V, initial=np.array(0.3)), call(K, 1, initial=4.5), call(B3, initial=0.5),
+            call(M4, 1, initial=np.array(0.1)), call(B3, where=np.array([True, False, False]), initial=False)]
 
 
 def args_of(name):

@@ -262,7 +262,9 @@ def gradients_compiled(case: Case, choices: Choices) -> None:
     gradient = _gradient(case)
     n = choices.integer(2, 3)
     calls = [(case.w, *examples(case, n, choices)), (case.w * 0.9, *examples(case, 1, choices))]
-    wants = [reference(loop, gradient, *a) for a in calls]
+    for args in calls:
+        reference(loop, case.program.loss(PLAIN), *args)
+    wants = [quietly(loop, gradient, *a) for a in calls]
     each = mg.per_example_grad(loss, (0, 1), in_axes=(None, 0, 0))
 
     def again(*a: Any) -> Any:
@@ -286,6 +288,7 @@ def hessian(case: Case, choices: Choices) -> None:
     if case.w.size > 6 or case.ties:
         raise Refused("a large or irregular case")
     X, N = examples(case, 2, choices)
+    reference(loop, case.program.loss(PLAIN), case.w, X, N)
     tw = choices.rng.normal(size=case.w.shape)
     mean = mg.mean_loss(loss, (None, 0, 0))
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -78,13 +78,20 @@ class Program:
 # -- faces: whose functions a program calls -----------------------------------------------------------------
 
 
+def _take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """`np.take` by indexing: NumPy's own leaves the indices unchecked where an axis before theirs is empty."""
+    x, axis = (np.ravel(x), 0) if axis is None else (np.asarray(x), axis)
+    return x[(slice(None),) * (axis % x.ndim) + (np.asarray(indices),)]
+
+
 class Face:
     """NumPy's functions, and loops and branches as Python has them."""
 
     space: Any = np
+    instead: ClassVar[dict[str, Callable[..., Any]]] = {"take": _take}
 
     def __call__(self, path: str) -> Callable[..., Any]:
-        return find(self.space, path)
+        return self.instead.get(path) or find(self.space, path)
 
     def at(self, x: Any, index: Any, method: str, y: Any) -> Any:
         """Return `x` with the elements at `index` updated."""
@@ -129,6 +136,8 @@ class Face:
 class Traced(Face):
     """NumPy's functions on traced values, and minigrad's loops and branches."""
 
+    instead: ClassVar[dict[str, Callable[..., Any]]] = {}
+
     def at(self, x: Any, index: Any, method: str, y: Any) -> Any:
         return getattr(mg.numpy.at(x)[index], method)(y)
 
@@ -153,6 +162,8 @@ class Traced(Face):
 
 class Jax(Face):
     """JAX's functions, under Python's loops and branches."""
+
+    instead: ClassVar[dict[str, Callable[..., Any]]] = {}
 
     def __init__(self):
         import jax

@@ -39,12 +39,13 @@ class Entry:
 
     graph: Graph
     numbers: tuple[bool, ...]  # which outputs are Python numbers, where the function runs on its own
+    given: tuple[int, ...]  # the inputs that are Python numbers
     backend: str
     without: tuple[str, ...]
     options: dict[str, Any]
 
     def __reduce__(self) -> Any:
-        return Entry, (self.graph, self.numbers, self.backend, self.without, self.options)
+        return Entry, (self.graph, self.numbers, self.given, self.backend, self.without, self.options)
 
     def build(self) -> Entry:
         """Build the program, unless that is done, and return the entry."""
@@ -56,7 +57,8 @@ class Entry:
     def _build(self) -> tuple[Any, tuple[Stage, ...]]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
-        program = backends.build(optimized, self.backend, **(self.options if self.backend == "cupy" else {}))
+        program = backends.build(optimized, self.backend, **(
+            {**self.options, "given": self.given, "numbers": self.scalars} if self.backend == "cupy" else {}))
         first = Stage("trace", graph.name, graph, "; ".join(graph.notes) or f"{graph.count()} nodes" + (
             f" for every {', '.join(map(str, graph.symbols))}" if graph.symbols else ""))
         return program, (first, *stages, *program.stages)
@@ -215,12 +217,12 @@ class Compiled:
             raise for_user(error)  # noqa: B904
 
     def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[Any]) -> Any:
-        """Run on the GPU: the results stay there, numbers too, so that nothing waits."""
-        arrays = [entry.program.asarray(x, n.dtype) for x, n in zip(leaves, entry.graph.inputs, strict=True)]
+        """Run on the GPU: the results stay there, so that nothing waits, but for numbers made of Python numbers."""
         if walk.debugging():
+            arrays = [entry.program.asarray(x, n.dtype) for x, n in zip(leaves, entry.graph.inputs, strict=True)]
             values = walk.evaluate(entry.graph, arrays, sizes, namespace(arrays))
         else:
-            values = entry.program(arrays, sizes)
+            values = entry.program(leaves, sizes)
         return optree.tree_unflatten(entry.graph.out_tree, values)
 
     def workspace_bytes(self, *args: Any, **kwargs: Any) -> int:
@@ -287,7 +289,8 @@ class Compiled:
         with self._lock, _uncollected():
             backends.expect(kinds[0])
             graph, numbers = trace_symbolic(self._f, args, kwargs)
-            return self._enter(Entry(graph, numbers, kinds[0], self._without, self._options).build(), kinds)
+            given = tuple(i for i, kind in enumerate(kinds[2:]) if isinstance(kind, type))
+            return self._enter(Entry(graph, numbers, given, kinds[0], self._without, self._options).build(), kinds)
 
     def _enter(self, entry: Entry, kinds: Any) -> Entry:
         self._entries.setdefault(kinds, []).append(entry)

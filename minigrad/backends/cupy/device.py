@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ...primitive import adopt
 
 _PER_THREAD = 2  # the handle of the default stream that each thread has of its own
 _PAGE = 512  # flags that are allocated together
+Launched = tuple[Any, int, int, Any]  # a kernel, blocks, threads of each, packed arguments
 
 
 class Device(ABC):
@@ -33,7 +34,7 @@ class Device(ABC):
     """
 
     def __init__(self, cupy: Any, xp: Any):
-        self._cupy, self.xp = cupy, xp
+        self._cupy, self.xp, self._array = cupy, xp, cupy.ndarray
         self.number: int = cupy.cuda.runtime.getDevice()
         self._flags: list[Any] = []
         self._pages: list[Any] = []
@@ -76,8 +77,14 @@ class Device(ABC):
 
     # -- arrays ---------------------------------------------------------------------------------------------
 
+    def argument(self, x: Any, dtype: np.dtype) -> Any:
+        """Return an argument as an array that lies in one piece; one of JAX or PyTorch once it is computed."""
+        if type(x) is not self._array or x.dtype != dtype or x.data.device_id != self.number:
+            x = self.asarray(x, dtype)
+        return x if x.flags.c_contiguous else self._cupy.ascontiguousarray(x)
+
     def asarray(self, x: Any, dtype: np.dtype) -> Any:
-        """Return an argument as CuPy's array; one of JAX or PyTorch is taken over once it is computed."""
+        """Return an argument as CuPy's array."""
         out = self._cupy.asarray(adopt(x), dtype)
         if out.device.id != self.number:
             self.ready()
@@ -86,23 +93,22 @@ class Device(ABC):
                 f"compiled for GPU {self.number}. Move the array, or compile the function once for each GPU"))
         return out
 
-    def contiguous(self, x: Any) -> Any:
-        return x if x.flags.c_contiguous else self._cupy.ascontiguousarray(x)
-
-    def empty(self, shape: Sequence[int], dtype: Any) -> Any:
+    def allocate(self, nbytes: int) -> Any:
+        """Return the pointer to new memory."""
         try:
-            return self._cupy.empty(shape, dtype)
+            return self._cupy.cuda.alloc(nbytes)
         except self._cupy.cuda.memory.OutOfMemoryError as error:
             raise MemoryError(str(error)) from None
 
     def zeros(self, nbytes: int) -> Any:
-        out = self.empty((nbytes,), np.uint8)
-        out.fill(0)
+        """Return the pointer to new memory that holds zeros."""
+        out = self.allocate(nbytes)
+        self.array((nbytes,), np.dtype(np.uint8), out).fill(0)
         return out
 
-    def view(self, memory: Any, offset: int, shape: Sequence[int], dtype: np.dtype) -> Any:
-        """Return an array within a piece of memory."""
-        return self._cupy.ndarray(shape, dtype, memory.data + offset)
+    def array(self, shape: Sequence[int], dtype: np.dtype, memory: Any) -> Any:
+        """Return the array at a pointer, which keeps the memory alive."""
+        return self._array(shape, dtype, memory)
 
     def pointer(self, x: Any) -> int:
         return x.data.ptr
@@ -161,5 +167,8 @@ class Device(ABC):
         """Launch a kernel on packed arguments."""
 
     @abstractmethod
-    def capture(self, work: Any) -> Any:
-        """Record what `work` launches, which must not wait for the device, and return it as a graph."""
+    def capture(self, first: Sequence[Launched], rest: Callable[[], None]) -> Any:
+        """Record launches, and what `rest` launches, which must not wait for the device, and return them as a graph.
+
+        Each launch of the graph reads the arguments of the `first` ones anew.
+        """

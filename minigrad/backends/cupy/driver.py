@@ -9,14 +9,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import MinigradError, at_user_line
 from . import nvrtc
-from .device import Device
+from .device import Device, Launched
 from .libraries import find
 
 INSTALL = "pip install 'minigrad[cuda]'"
@@ -69,14 +69,28 @@ def check() -> None:
         raise MinigradError(at_user_line(f"backend 'cupy': {why}"))
 
 
-class Graph:
-    """A captured graph."""
+class NodeParams(ctypes.Structure):
+    """The driver's ``CUDA_KERNEL_NODE_PARAMS_v2``."""
 
-    def __init__(self, cuda: Cuda, handle: ctypes.c_void_p):
+    _fields_ = [("func", ctypes.c_void_p), *((f"{what}{axis}", ctypes.c_uint) for what in ("grid", "block")
+                                             for axis in "XYZ"), ("shared", ctypes.c_uint),
+                *((name, ctypes.c_void_p) for name in ("kernelParams", "extra", "kern", "ctx"))]
+
+
+class Graph:
+    """A captured graph, and the nodes whose arguments each launch reads anew."""
+
+    def __init__(self, cuda: Cuda, handle: ctypes.c_void_p, nodes: Sequence[ctypes.c_void_p],
+                 first: Sequence[Launched]):
         self._cuda, self._handle = cuda, handle
+        self._first = [(node, NodeParams(function, blocks, 1, 1, threads, 1, 1, 0, ctypes.addressof(params)), params)
+                       for node, (function, blocks, threads, params) in zip(nodes, first, strict=True)]
 
     def launch(self) -> None:
-        self._cuda.call("cuGraphLaunch", self._handle, ctypes.c_void_p(self._cuda.stream()))
+        call = self._cuda.call
+        for node, values, _ in self._first:
+            call("cuGraphExecKernelNodeSetParams_v2", self._handle, node, ctypes.byref(values))
+        call("cuGraphLaunch", self._handle, ctypes.c_void_p(self._cuda.stream()))
 
     def __del__(self):
         self._cuda.library.cuGraphExecDestroy(self._handle)
@@ -175,7 +189,7 @@ class Cuda(Device):
 
     # -- graphs ---------------------------------------------------------------------------------------------
 
-    def capture(self, work: Callable[[], None]) -> Graph:
+    def capture(self, first: Sequence[Launched], rest: Callable[[], None]) -> Graph:
         stream = self._capture_stream.ptr
         handle = ctypes.c_void_p(stream)
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
@@ -183,17 +197,32 @@ class Cuda(Device):
             self.call("cuStreamBeginCapture_v2", handle, _THREAD_LOCAL)
             self._ready.capturing = stream
             try:
-                work()
+                for launched in first:
+                    self.launch(*launched)
+                rest()
             finally:
                 self._ready.capturing = None
                 status = self.library.cuStreamEndCapture(handle, ctypes.byref(graph))
             if status:
                 raise MinigradError(f"cuStreamEndCapture failed ({status})")
             try:
+                nodes = self._chain(graph, len(first))
                 self.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
             finally:
                 self.library.cuGraphDestroy(graph)
-        return Graph(self, executable)
+        return Graph(self, executable, nodes, first)
+
+    def _chain(self, graph: ctypes.c_void_p, count: int) -> list[ctypes.c_void_p]:
+        """Return a graph's first nodes, each of which waits for the one before."""
+        nodes: list[ctypes.c_void_p] = []
+        for _ in range(count):
+            node, one = ctypes.c_void_p(), ctypes.c_size_t(1)
+            if nodes:
+                self.call("cuGraphNodeGetDependentNodes", nodes[-1], ctypes.byref(node), ctypes.byref(one))
+            else:
+                self.call("cuGraphGetRootNodes", graph, ctypes.byref(node), ctypes.byref(one))
+            nodes.append(node)
+        return nodes
 
 
 @functools.lru_cache(maxsize=16)

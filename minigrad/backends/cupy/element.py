@@ -41,7 +41,7 @@ class Scope:
 class Param:
     """A parameter of a kernel.
 
-    ``kind`` is ``table`` (the pointers of inputs and outputs), ``key`` (a value in the arena or a constant),
+    ``kind`` is ``table`` (pointers of inputs and outputs, and numbers), ``key`` (a value in the arena or a constant),
     ``size`` (a symbol), ``flag`` (where a bad index is reported), or what a launch adds itself.
     """
 
@@ -57,16 +57,17 @@ class Element:
     Parameters
     ----------
     place : callable
-        ``place(key)`` says where a value is: ``("slot", k)`` of the table, ``("key", key)``, or None where it is not
-        in memory.
+        ``place(key)`` says where a value or a symbol is: behind the pointer in slot k of the table, ``("slot", k)``; in
+        the table itself, ``("cell", k)``; ``("key", key)``; or None where it is not in memory.
     report : callable
         ``report(node)`` returns the number under which a bad index of `node` is reported.
     """
 
-    def __init__(self, place: Callable[[Key], tuple[str, Any] | None], report: Callable[[Node], int]):
+    def __init__(self, place: Callable[[Any], tuple[str, Any] | None], report: Callable[[Node], int]):
         self._place, self._report = place, report
         self.params: dict[Any, Param] = {}
         self.slots: dict[int, tuple[str, str]] = {}  # of the table -> the name and the declaration
+        self.cells: dict[int, tuple[str, str]] = {}
         self.scopes = [Scope()]
         self.slots_written: set[int] = set()
         self.flat: dict[tuple[Index, tuple], str] = {}  # an index, for arrays of this shape -> the offset
@@ -112,14 +113,14 @@ class Element:
     def attempt(self) -> Iterator[None]:
         """Take everything back where `Elsewhere` is raised inside."""
         scopes = [(len(s.lines), set(s.names), dict(s.known)) for s in self.scopes]
-        params, slots, written = dict(self.params), dict(self.slots), set(self.slots_written)
+        params, slots, written, cells = dict(self.params), dict(self.slots), set(self.slots_written), dict(self.cells)
         try:
             yield
         except Elsewhere:
             for s, (n, names, known) in zip(self.scopes, scopes, strict=True):
                 del s.lines[n:]
                 s.names, s.known = names, known
-            self.params, self.slots, self.slots_written = params, slots, written
+            self.params, self.slots, self.slots_written, self.cells = params, slots, written, cells
             raise
 
     def param(self, kind: str, what: Any, ctype: str, letter: str) -> str:
@@ -136,24 +137,33 @@ class Element:
             raise Elsewhere(key)
         kind, what = found
         const = "" if write else "const "
+        ctype = f"{const}{scalar.stored(dtype)}"
         if kind == "slot":
-            if what not in self.slots:
-                self.param("table", None, "const u64* __restrict__", "table")
-                name = self.name("p")
-                table = self.params["table", None].name
-                self.slots[what] = name, (f"{const}{scalar.stored(dtype)}* __restrict__ {name} = "
-                                          f"({const}{scalar.stored(dtype)}*){table}[{what}]")
             if write:
                 self.slots_written.add(what)
-            return self.slots[what][0]
-        return self.param("key", what, f"{const}{scalar.stored(dtype)}* __restrict__", "p")
+            return self._declared(self.slots, what, f"{ctype}* __restrict__", f"({ctype}*){{}}[{what}]")
+        if kind == "cell":
+            return self._declared(self.cells, what, f"{ctype}* const", f"({ctype}*)({{}} + {what})")
+        return self.param("key", what, f"{ctype}* __restrict__", "p")
+
+    def _declared(self, declared: dict[int, tuple[str, str]], k: int, ctype: str, text: str) -> str:
+        """Return the name of what the table holds at `k`; it is declared before all else."""
+        if k not in declared:
+            table, name = self.param("table", None, "const u64* __restrict__", "table"), self.name("p")
+            declared[k] = name, f"{ctype} {name} = {text.format(table)}"
+        return declared[k][0]
+
+    def _symbol(self, s: Symbol) -> str:
+        place = self._place(s)
+        if place is None:
+            return self.param("size", s, "const I", "n")
+        return self._declared(self.cells, place[1], "const I", f"(I){{}}[{place[1]}]")
 
     def size(self, n: int | Dim) -> str:
         """Return a size as a C expression."""
         if not isinstance(n, Dim):
             return str(n)
-        names: dict[Symbol, str] = {s: self.param("size", s, "const I", "n") for s in sorted(
-            n.symbols, key=lambda s: s.uid)}
+        names: dict[Symbol, str] = {s: self._symbol(s) for s in sorted(n.symbols, key=lambda s: s.uid)}
         text = n.format(names.__getitem__)
         return text if n.symbol is not None else f"({text})"
 

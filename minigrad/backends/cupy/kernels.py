@@ -71,7 +71,8 @@ class Launch:
     writes : list of Key
         The values that it makes.
     blocks : callable
-        The number of blocks, for some sizes.
+        The number of blocks, for some sizes. The symbols that the table holds may be smaller in a run than they are
+        here, and in all that follows: a kernel takes the sizes of its run from the table.
     partials, counters : callable
         Bytes for partial results, and for counters of finished blocks.
     arguments : callable
@@ -210,7 +211,7 @@ class _Kernel(Element):
     def launch(self, blocks: Any, **more: Any) -> Launch:
         params = list(self.params.values())
         head = f"({', '.join(p.text for p in params)})"
-        lines = [text + ";" for _, text in self.slots.values()] + self.scopes[0].lines
+        lines = [text + ";" for _, text in (*self.slots.values(), *self.cells.values())] + self.scopes[0].lines
         body = "\n".join([f"{head} {{", *("    " + line for line in lines), "}"])
         return Launch(body, params, list(self.writes), blocks, nodes=[r.node for r in self.roots],
                       slots=frozenset(self.slots), slots_made=frozenset(self.slots_written), **more)

@@ -251,16 +251,10 @@ DEVICE Words philox(unsigned c0, unsigned c1, unsigned c2, unsigned c3, unsigned
 
 # The kernels that are no program's own: one source for all of them.
 COMMON = PRELUDE + r"""
-// Put up to eight pointers into a program's table: that is how one captured graph serves all arguments.
-extern "C" __global__ void mg_bind(u64* table, u64 n, u64 p0, u64 p1, u64 p2, u64 p3, u64 p4, u64 p5, u64 p6, u64 p7) {
-    if (n > 0) table[0] = p0;
-    if (n > 1) table[1] = p1;
-    if (n > 2) table[2] = p2;
-    if (n > 3) table[3] = p3;
-    if (n > 4) table[4] = p4;
-    if (n > 5) table[5] = p5;
-    if (n > 6) table[6] = p6;
-    if (n > 7) table[7] = p7;
+// Write pointers and numbers into a program's table: that is how one captured graph serves all arguments.
+struct Cells { u64 at[500]; };
+extern "C" __global__ void mg_bind(const Cells cells, u64* table, int count) {
+    if ((int)threadIdx.x < count) table[threadIdx.x] = cells.at[threadIdx.x];
 }
 
 // Order keys of `total` (a power of two) elements, all different: one pass of a bitonic network. What is left of a

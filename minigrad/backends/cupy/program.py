@@ -1,15 +1,17 @@
 """The CuPy backend: a `Program` whose launches are recorded once and replayed as a graph.
 
-Kernels reach arguments and results through a table of pointers, which is filled in before each run, so that one
-graph serves all calls. Between them, values live in an arena that is laid out once per set of sizes.
+Kernels reach arguments and results through a table of pointers, which the graph's first node writes, so that one graph
+serves all calls. Between them, values live in an arena that is laid out once per set of sizes.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
+import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,14 +26,18 @@ from ..held import KINDS
 from ..workspace import allocate
 from . import driver, gemm
 from .dedicated import keys_of, padded, sorting
+from .host_scalars import HostScalars, bits
 from .kernels import THREADS, Launch
 from .prelude import COMMON
 from .recipe import WRITTEN, Builder, Evaluate, Multiply, Recipe, Sort
 
 KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
+_REMEMBERED = 1024  # sets of sizes whose shapes are kept
 ALIGN = 256
+_TOGETHER = 4096  # bytes of results that share an allocation: as much as one of them keeps alive of others
 _WIDE = 1 << 30  # elements from which on offsets have 64 bits
-_BOUND = 8  # pointers that one launch puts into the table
+_CELLS = 500  # cells of the table that one launch writes; ``Cells`` in the prelude
+_NUMBERS = (bool, int, float)
 
 
 class Program:
@@ -44,6 +50,10 @@ class Program:
         Of the products of float32 matrices.
     device : Cuda, optional
         By default the current one, when the program is first run.
+    given : collection of int
+        The arguments that are Python numbers; what is made of them and of sizes alone is computed on the host.
+    numbers : collection of int
+        The results that become Python numbers where the host computes them.
 
     Attributes
     ----------
@@ -55,18 +65,22 @@ class Program:
         The programs of nodes that hold graphs.
     """
 
-    def __init__(self, graph: Graph, precision: str = "highest", device: Any = None):
+    def __init__(self, graph: Graph, precision: str = "highest", device: Any = None, given: Collection[int] = (),
+                 numbers: Collection[int] = ()):
         if precision not in driver.PRECISIONS:
             raise MinigradError(at_user_line(f"no precision {precision!r}; there are {', '.join(driver.PRECISIONS)}"))
         self._graph, self._precision = graph, precision
         self._device = device or driver.current()
-        self.recipe: Recipe = Builder(schedule(graph, WRITTEN)).build()
+        self.host = HostScalars(graph, given)
+        self.recipe: Recipe = Builder(schedule(graph, WRITTEN), self.host, numbers).build()
+        self._dtypes = [None if i in given else n.dtype for i, n in enumerate(graph.inputs)]
+        self._calls: dict[tuple[int, ...], Call] = {}
         build = partial(Program, precision=precision, device=self._device)
         self.held = {n: KINDS[n.prim.name](n, build, self._device.xp) for n in graph.nodes if n.prim.name in KINDS}
         self.source = "\n\n".join([self.recipe.text,
                                    *(text for held in self.held.values() for text in held.sources())])
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
-        self._pools: dict[tuple[int, ...], deque] = {}
+        self._pools: dict[Any, deque] = {}
         self._constants: dict[Node, Any] = {}
         self._lock = threading.Lock()
         # Of the program, and not of a workspace, which may be gone before its last run ends.
@@ -89,8 +103,10 @@ class Program:
         MemoryError
             If the device's memory does not suffice. What the program kept is given back, and it can be called again.
         """
-        self._device.ready()
-        arrays = [self._device.contiguous(a) for a in arrays]
+        device = self._device
+        device.ready()
+        arrays = [x if dtype is None else device.argument(x, dtype)
+                  for x, dtype in zip(arrays, self._dtypes, strict=True)]
         try:
             return self._run(arrays, sizes)
         except MemoryError:
@@ -104,7 +120,11 @@ class Program:
                 f"into the GPU's memory ({error}). Take fewer examples at a time: mg.microbatch(f, size)")) from None
 
     def _run(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> list[Any]:
-        key = (*self._device.queue(), *[sizes[s] for s in self._symbols])
+        shape = tuple([sizes[s] for s in self._symbols])
+        call = self._calls.get(shape)
+        if call is None:
+            call = self._call(shape, sizes)
+        key = self._device.queue(), shape
         pool = self._pools.get(key)
         if pool is None:
             pool = self._new_pool(key)
@@ -113,10 +133,16 @@ class Program:
         except IndexError:
             space = Space(self, sizes)
         self._check()
-        results = space.run(arrays)
+        results = space.run(arrays, call)
         pool.append(space)
         self._check()
         return results
+
+    def _call(self, shape: tuple[int, ...], sizes: Mapping[Symbol, int]) -> Call:
+        with self._lock:
+            if len(self._calls) >= _REMEMBERED:
+                self._calls.clear()
+            return self._calls.setdefault(shape, Call(self, sizes))
 
     def _check(self) -> None:
         """Raise `IndexError` if the device has reported an index that is out of range."""
@@ -130,7 +156,7 @@ class Program:
             raise IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
                              "is out of range")
 
-    def _new_pool(self, key: tuple[int, ...]) -> deque:
+    def _new_pool(self, key: Any) -> deque:
         with self._lock:
             while len(self._pools) >= KEPT:
                 del self._pools[next(iter(self._pools))]
@@ -145,7 +171,7 @@ class Program:
         """Return a constant's array on the device."""
         with self._lock:
             if node not in self._constants:
-                self._constants[node] = self._device.contiguous(self._device.asarray(node.params["value"], node.dtype))
+                self._constants[node] = self._device.argument(node.params["value"], node.dtype)
                 self._device.wait()  # other threads read it on streams of their own
             return self._constants[node]
 
@@ -191,37 +217,94 @@ def pack(values: Sequence[Any]) -> Any:
     return packed
 
 
+class Call:
+    """What calls with the same sizes have in common: the shapes of the results, and the numbers in the table.
+
+    Attributes
+    ----------
+    blocks : list of int
+        Bytes that are allocated: one piece for each large result, and pieces that small ones share. A result keeps
+        its piece alive.
+    places : list of (int, int, tuple of int, dtype)
+        Of each result: its piece and its offset there, shape and dtype.
+    views : list of list of Node
+        What leads from there to the result.
+    """
+
+    def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
+        self._program, self.sizes = program, sizes
+        recipe, roles = program.recipe, program.recipe.plan.roles
+        self.blocks: list[int] = []
+        self.places: list[tuple[int, int, tuple[int, ...], Any]] = []
+        self.views: list[list[Node]] = []
+        shared, used = -1, _TOGETHER
+        for k, node in enumerate(program._graph.outputs):
+            views = []
+            while recipe.direct.get(node) != k and roles.is_view(node) and recipe.direct.get(roles.root[node]) == k:
+                views.append(node)
+                node = node.inputs[0]
+            shape = tuple(value(n, sizes) for n in node.shape)
+            nbytes = -(-max(math.prod(shape) * node.dtype.itemsize, 1) // ALIGN) * ALIGN
+            if nbytes > _TOGETHER:
+                self.places.append((len(self.blocks), 0, shape, node.dtype))
+                self.blocks.append(nbytes)
+            else:
+                if used + nbytes > _TOGETHER:
+                    shared, used = len(self.blocks), 0
+                    self.blocks.append(0)
+                self.places.append((shared, used, shape, node.dtype))
+                used += nbytes
+                self.blocks[shared] = used
+            self.views.append(views[::-1])
+        self._numbers = recipe.numbers
+        scalars = [c for c in recipe.cells if isinstance(c, Node)]
+        self._scalars = program.host.bind([*scalars, *recipe.numbers.values()], sizes)
+        self._cells = [None if isinstance(c, Node) else sizes[c] for c in recipe.cells]
+        self._at = [at for at, c in enumerate(recipe.cells) if isinstance(c, Node)]
+        self._fixed = None if self._scalars.vary else self._evaluated(())
+
+    def cells(self, arguments: Sequence[Any]) -> tuple[list[int], dict[int, Any]]:
+        """Return the table's numbers, and the results that are Python numbers."""
+        return self._fixed or self._evaluated(arguments)
+
+    def _evaluated(self, arguments: Sequence[Any]) -> tuple[list[int], dict[int, Any]]:
+        values, cells = self._scalars(arguments), list(self._cells)
+        for at, x in zip(self._at, values, strict=False):
+            cells[at] = bits(x)
+        return cells, {k: x.item() for k, x in zip(self._numbers, values[len(self._at):], strict=True)}
+
+
 class Space:
     """Memory and launches for one set of sizes, used by one run at a time."""
 
     def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
         self._program, self._device, self.recipe = program, program._device, program.recipe
-        graph = program._graph
+        device, graph = self._device, program._graph
         self.sizes = sizes
         self._offset, total = layout(self.recipe, sizes)
-        self._arena = self._device.empty((total,), "u1")
-        n_slots = len(graph.inputs) + len(graph.outputs)
+        self._arena = device.allocate(max(total, 1))
+        n_cells = len(graph.inputs) + len(graph.outputs) + len(self.recipe.cells)
         counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.recipe.ops]
-        self._fixed = self._device.zeros(8 * max(n_slots, 1) + sum(counters) + 8)
-        self._table = self._device.pointer(self._fixed)
+        self._fixed = device.zeros(8 * max(n_cells, 1) + sum(counters))
+        self._table = self._fixed.ptr
         products = any(isinstance(op, Multiply) for op in self.recipe.ops)
-        self._room = self._device.empty((driver.BLAS_ROOM if products else 0,), "u1")
+        self._room = device.allocate(driver.BLAS_ROOM if products else 1)
         widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in getattr(n.type, "parts", (n.type,))),
                      default=0)
         self._index = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
         self._text = source(self.recipe, wide=widest >= _WIDE)
-        self._bind = [self._binding(k, n_slots) for k in range(0, n_slots, _BOUND)]
-        self._bind_kernel = self._device.function(COMMON, "mg_bind")
-        self._outputs = [self._output(k, n) for k, n in enumerate(graph.outputs)]
+        self._cells = (ctypes.c_uint64 * (-(-n_cells // _CELLS) * _CELLS))()
+        self._pack = struct.Struct(f"={n_cells}Q").pack_into
         # Segments: launches that can be captured together, or an evaluation.
-        self.segments: list[Any] = []
-        counter = self._table + 8 * max(n_slots, 1)
+        self.segments: list[Any] = [Segment(device, self.recipe.notes, [self._bind(k, min(n_cells - k, _CELLS))
+                                                                         for k in range(0, n_cells, _CELLS)])]
+        counter = self._table + 8 * max(n_cells, 1)
         for at, op in enumerate(self.recipe.ops):
             if isinstance(op, Evaluate):
                 self.segments.append(self._evaluation(op))
                 continue
-            if not self.segments or not isinstance(self.segments[-1], Segment):
-                self.segments.append(Segment(self._device, self.recipe.notes))
+            if not isinstance(self.segments[-1], Segment):
+                self.segments.append(Segment(device, self.recipe.notes))
             self.segments[-1].calls += self._calls(at, op, counter)
             counter += counters[at]
 
@@ -229,28 +312,19 @@ class Space:
 
     def address(self, key: Any) -> int:
         if key in self._offset:
-            return self._device.pointer(self._arena) + self._offset[key]
+            return self._arena.ptr + self._offset[key]
         return self._device.pointer(self._program.constant(key))
 
     def array(self, key: Any, node: Any) -> Any:
         """Return a value in the arena as an array."""
         shape = tuple(value(n, self.sizes) for n in node.shape)
-        return self._device.view(self._arena, self._offset[key], shape, node.dtype)
+        return self._device.array(shape, node.dtype, self._arena + self._offset[key])
 
-    def _binding(self, first: int, n_slots: int) -> tuple[int, list[Any], Any]:
-        n = min(_BOUND, n_slots - first)
-        values = [ctypes.c_uint64(self._table + 8 * first), ctypes.c_uint64(n),
-                  *(ctypes.c_uint64() for _ in range(_BOUND))]
-        return first, values, pack(values)
-
-    def _output(self, k: int, node: Node) -> tuple[tuple[int, ...], Any, list[Node]]:
-        """Return shape and dtype of an output's array, and the views that lead from it to the output."""
-        views = []
-        while self.recipe.direct.get(node) != k and self._program.recipe.plan.roles.is_view(node) and (
-                self.recipe.direct.get(self._program.recipe.plan.roles.root[node]) == k):
-            views.append(node)
-            node = node.inputs[0]
-        return tuple(value(n, self.sizes) for n in node.shape), node.dtype, views[::-1]
+    def _bind(self, first: int, count: int) -> driver.Launched:
+        """Return the launch that writes cells into the table."""
+        return self._device.function(COMMON, "mg_bind"), 1, -(-count // 32) * 32, pack(
+            [(ctypes.c_uint64 * _CELLS).from_buffer(self._cells, 8 * first),
+             ctypes.c_uint64(self._table + 8 * first), ctypes.c_int(count)])
 
     # -- launches -------------------------------------------------------------------------------------------
 
@@ -271,7 +345,7 @@ class Space:
             offset, *rest = gemm.numbers(matrix, self.sizes)
             operands.append((self.address(key) + offset * node.dtype.itemsize, *rest))
         return [partial(device.gemm, node.dtype, self._program._precision, sizes, *operands, self.address(node),
-                        device.pointer(self._room))]
+                        self._room.ptr)]
 
     def _arguments(self, at: int, op: Launch, counter: int) -> list[Any]:
         own = op.arguments(self.sizes)
@@ -309,6 +383,8 @@ class Space:
     def _operand(self, node: Node, arrays: Sequence[Any]) -> Any:
         """Return an operand of an evaluation as an array."""
         graph, name = self._program._graph, node.prim.name
+        if node in self.recipe.cells:
+            return self._device.array((), node.dtype, self._fixed + 8 * self.recipe.cells[node])
         if name == "input":
             return arrays[graph.inputs.index(node)]
         if name == "const":
@@ -323,43 +399,49 @@ class Space:
 
     # -- running --------------------------------------------------------------------------------------------
 
-    def run(self, arrays: Sequence[Any]) -> list[Any]:
+    def run(self, arrays: Sequence[Any], call: Call) -> list[Any]:
         device = self._device
-        results = [device.empty(shape, dtype) for shape, dtype, _ in self._outputs]
-        pointers = [device.pointer(a) for a in (*arrays, *results)]
-        for first, values, packed in self._bind:
-            for cell, p in zip(values[2:], pointers[first:first + _BOUND], strict=False):
-                cell.value = p
-            device.launch(self._bind_kernel, 1, 1, packed)
+        cells, numbers = call.cells(arrays)
+        blocks = [device.allocate(n) for n in call.blocks]
+        self._pack(self._cells, 0, *[0 if type(a) in _NUMBERS else a.data.ptr for a in arrays],
+                   *[blocks[b].ptr + offset for b, offset, _, _ in call.places], *cells)
         for segment in self.segments:
             segment(arrays)
-        for k, (_, _, views) in enumerate(self._outputs):
+        results = [device.array(shape, dtype, blocks[b] + offset) for b, offset, shape, dtype in call.places]
+        for k, views in enumerate(call.views):
             for v in views:
                 results[k] = v.prim.eval(device.xp, results[k], *[None] * (len(v.inputs) - 1),
                                          **concrete(v.params, self.sizes))
+        for k, number in numbers.items():
+            results[k] = number
         return results
 
 
 class Segment:
-    """Launches without an evaluation between them: run one by one at first, and as a graph from the second time on."""
+    """Launches without an evaluation between them: run one by one at first, and as a graph from the second time on.
 
-    def __init__(self, device: Any, notes: list[str]):
-        self._device, self._notes = device, notes
+    The arguments of the `first` ones change from run to run.
+    """
+
+    def __init__(self, device: Any, notes: list[str], first: Sequence[driver.Launched] = ()):
+        self._device, self._notes, self.first = device, notes, first
         self.calls: list[Callable[[], None]] = []
         self.graph: Any = None
         self._runs = 0
 
     def __call__(self, arrays: Sequence[Any]) -> None:
         self._runs += 1
-        if self.graph is None and self._runs == 2 and len(self.calls) > 1:
+        if self.graph is None and self._runs == 2 and len(self.first) + len(self.calls) > 1:
             try:
-                self.graph = self._device.capture(self._each)
+                self.graph = self._device.capture(self.first, self._each)
             except MinigradError as error:  # it works without, only slower
                 self._notes.append(f"not captured: {error}")
         if self.graph is not None:
             self.graph.launch()
-        else:
-            self._each()
+            return
+        for launched in self.first:
+            self._device.launch(*launched)
+        self._each()
 
     def _each(self) -> None:
         for call in self.calls:

@@ -6,11 +6,11 @@ function for is evaluated by CuPy on whole arrays, and a note says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...dims import size_of, value
+from ...dims import Symbol, size_of, value
 from ...graph import Node, TupleType
 from ...passes.fuse import terminal
 from ...passes.lower import canonical
@@ -18,6 +18,7 @@ from ...passes.schedule import Plan, Step
 from ..numpy_text import MANAGED
 from . import dedicated, gemm
 from .element import Elsewhere, Key, printable
+from .host_scalars import HostScalars
 from .kernels import Columns, Launch, Root, Rows, Sizes
 from .prelude import PRELUDE
 from .together import arrange, merge
@@ -78,6 +79,10 @@ class Recipe:
         The first and the last op that touches it.
     direct : dict of Node to int
         The values that kernels write straight into an output, and which one.
+    cells : dict
+        The numbers that the host writes into the table, and their places there: sizes, and scalars.
+    numbers : dict of int to Node
+        The outputs that the host computes, which are handed out as Python numbers.
     checked : list of Node
         Those whose indices are checked; a kernel reports their number, counted from 1.
     notes : list of str
@@ -90,6 +95,8 @@ class Recipe:
     bytes: dict[Key, Callable[[Sizes], int]] = field(default_factory=dict)
     span: dict[Key, tuple[int, int]] = field(default_factory=dict)
     direct: dict[Node, int] = field(default_factory=dict)
+    cells: dict[Symbol | Node, int] = field(default_factory=dict)
+    numbers: dict[int, Node] = field(default_factory=dict)
     checked: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -119,23 +126,31 @@ def kind_of(node: Node) -> str:
 
 
 class Builder:
-    """Makes the recipe of a plan."""
+    """Makes the recipe of a plan.
 
-    def __init__(self, plan: Plan):
-        self.plan, self.graph, self.roles = plan, plan.graph, plan.roles
-        self.recipe = Recipe(plan)
+    Parameters
+    ----------
+    plan : Plan
+    host : HostScalars
+    numbers : collection of int
+        The outputs that may be Python numbers.
+    """
+
+    def __init__(self, plan: Plan, host: HostScalars, numbers: Collection[int] = ()):
+        self.plan, self.graph, self.roles, self.host = plan, plan.graph, plan.roles, host.nodes
+        self.recipe = Recipe(plan, numbers={k: n for k in numbers if (n := plan.graph.outputs[k]) in host.nodes})
         self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
         self.done: set[Key] = set()  # what lies in memory by now
-        statements = [n for s in plan.steps for n in s.group.nodes]
+        statements = [n for s in plan.steps for n in s.group.nodes if n not in host.nodes]
         self.kind = {n: kind_of(n) for n in statements}
         whole = {self.roles.root[i] for n in statements if self.kind[n] in ("product", "evaluate") for i in n.inputs}
         self.recipe.direct = {n: k for n, k in plan.outputs.items() if n not in whole
-                              and self.kind[n] not in ("product", "evaluate")}
+                              and self.kind.get(n, "evaluate") not in ("product", "evaluate")}
 
     def build(self) -> Recipe:
         scalars: list[Step] = []
         for step in self.plan.steps:  # scalar statements in a row are one launch
-            if all(self.kind[n] == "kernel" and not n.ndim and n.prim.kind == "elementwise" for n in step.group.nodes):
+            if all(self.kind[n] == "kernel" and not n.ndim and n.prim.kind == "elementwise" for n in self.nodes(step)):
                 scalars.append(step)
                 continue
             self._steps(scalars)
@@ -166,12 +181,20 @@ class Builder:
             f'extern "C" __global__ void __launch_bounds__({dedicated.THREADS}) {name}{body}'
             for body, name in names.items())]) + "\n"
 
+    def nodes(self, step: Step) -> list[Node]:
+        """Return the statements of a step that the device computes."""
+        return [n for n in step.group.nodes if n not in self.host]
+
     # -- where values are -----------------------------------------------------------------------------------
 
-    def place(self, key: Key) -> tuple[str, Any] | None:
-        """Say where a value is, or where a launch writes it (``("to", node)``)."""
+    def place(self, key: Any) -> tuple[str, Any] | None:
+        """Say where a value or a symbol is, or where a launch writes a value (``("to", node)``)."""
+        if isinstance(key, Symbol):
+            return None
         if isinstance(key, tuple) and key[0] == "to":
             return self._memory(key[1])
+        if key in self.host:
+            return "cell", self.cell(key)
         if isinstance(key, tuple) or key in self.done or key.prim.name in ("input", "const"):
             return self._memory(key)
         return None
@@ -184,6 +207,11 @@ class Builder:
         if isinstance(key, tuple) and key[0] == "out":
             return "slot", len(self.graph.inputs) + key[1]
         return "key", key
+
+    def cell(self, key: Symbol | Node) -> int:
+        """Return the place in the table of a number that the host writes there."""
+        return self.recipe.cells.setdefault(key, len(self.graph.inputs) + len(self.graph.outputs)
+                                            + len(self.recipe.cells))
 
     def report(self, node: Node) -> int:
         if node not in self.recipe.checked:
@@ -222,9 +250,9 @@ class Builder:
     # -- steps ----------------------------------------------------------------------------------------------
 
     def _steps(self, steps: Sequence[Step]) -> None:
-        nodes = [n for s in steps for n in s.group.nodes]
+        nodes = [n for s in steps for n in self.nodes(s)]
         inside = set(nodes)
-        kept = {n for s in steps for n in leaving(s)}
+        kept = {n for s in steps for n in leaving(s)} & inside
         for n in nodes:  # what is read as a whole array must be one
             if self.kind[n] in ("evaluate", "product"):
                 kept |= {self.roles.root[i] for i in n.inputs} & inside
@@ -324,6 +352,8 @@ class Builder:
     def _evaluate(self, node: Node) -> None:
         reads: list[Key] = []
         for i in node.inputs:
+            if (root := self.roles.root[i]) in self.host:
+                self.cell(root)
             reads += [k for k in self._sources(i) if k not in reads]
         if isinstance(node.type, TupleType):
             results: list[Key] = [(node, i) for i in range(len(node.type.parts))]
@@ -348,5 +378,5 @@ class Builder:
 
     def _outputs(self) -> None:
         for k, n in enumerate(self.graph.outputs):
-            if self.recipe.direct.get(self.roles.root[n]) != k:
+            if k not in self.recipe.numbers and self.recipe.direct.get(self.roles.root[n]) != k:
                 self.copy(n, ("out", k))

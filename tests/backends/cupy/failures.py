@@ -43,9 +43,9 @@ def captures_succeed(device: Any) -> Iterator[None]:
     refused: list[str] = []
     capture = device.capture
 
-    def watched(work: Any) -> Any:
+    def watched(*work: Any) -> Any:
         try:
-            return capture(work)
+            return capture(*work)
         except Exception as error:
             refused.append(str(error))
             raise

@@ -50,16 +50,16 @@ def launch_one_kernel() -> str:
     start = time.perf_counter()
     function = device.function(COMMON, "mg_bind")
     took = time.perf_counter() - start
-    room = device.zeros(64)
-    device.launch(function, 1, 1, program.pack([ctypes.c_uint64(v) for v in (device.pointer(room), 8, *range(1, 9))]))
-    assert on_host(room.view("u8")).tolist() == list(range(1, 9))
+    room, cells = device.zeros(64), (ctypes.c_uint64 * program._CELLS)(*range(1, 9))
+    device.launch(function, 1, 32, program.pack([cells, ctypes.c_uint64(room.ptr), ctypes.c_int(8)]))
+    assert on_host(device.array((8,), np.dtype("u8"), room)).tolist() == list(range(1, 9))
     return f"{getattr(device, 'arch', 'the stand-in')}, compiled and loaded in {took:.2f} s"
 
 
 def multiply() -> str:
     """Compare products of every transpose, dtype and shape with NumPy's; those over nothing must be zeros."""
     device, wrong, rng = driver.current(), [], np.random.default_rng(0)
-    room = device.empty((driver.BLAS_ROOM,), "u1")
+    room = device.allocate(driver.BLAS_ROOM)
     for dtype, tolerance in (("f4", 1e-5), ("f8", 1e-12), ("f2", 1e-2)):
         for batch, m, n, k in PRODUCTS:
             x, y = rng.normal(size=(batch, m, k)).astype(dtype), rng.normal(size=(batch, k, n)).astype(dtype)
@@ -67,13 +67,13 @@ def multiply() -> str:
             for tx, ty in ((False, False), (False, True), (True, False), (True, True)):
                 left, right = (device.asarray(np.ascontiguousarray(v.swapaxes(1, 2) if t else v), v.dtype)
                                for v, t in ((x, tx), (y, ty)))
-                out = device.empty((batch, m, n), dtype)
+                out = device.array((batch, m, n), np.dtype(dtype), device.allocate(max(batch * m * n, 1) * 8))
                 out.fill(np.nan)
                 try:
                     device.gemm(np.dtype(dtype), "highest", (batch, m, n, k),
                                 (device.pointer(left), tx, max(m if tx else k, 1), m * k),
                                 (device.pointer(right), ty, max(k if ty else n, 1), k * n), device.pointer(out),
-                                device.pointer(room))
+                                room.ptr)
                     np.testing.assert_allclose(on_host(out).astype("f8"), want, rtol=tolerance, atol=20 * tolerance)
                 except Exception as error:
                     wrong.append(f"{dtype} {(batch, m, n, k)} {tx} {ty}: {' '.join(str(error).split())[:80]}")

@@ -11,14 +11,15 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minigrad.backends.cupy.device import Device
+from minigrad.backends.cupy.device import Device, Launched
 from minigrad.backends.cupy.prelude import PRELUDE
+from minigrad.backends.cupy.program import pack
 
 from . import cupy_on_numpy
 
@@ -42,16 +43,21 @@ class Function:
 
 
 class Recorded:
-    """What was launched during a capture."""
+    """What was launched during a capture: with the arguments of then, but for the `first` launches."""
 
-    def __init__(self, calls: list[tuple]):
-        self.calls = calls
+    def __init__(self, first: list[tuple], calls: list[tuple]):
+        self.first, self.calls = first, [(f, *map(_frozen, args)) for f, *args in calls]
         self.launches = 0
 
     def launch(self) -> None:
         self.launches += 1
-        for function, *args in self.calls:
+        for function, *args in (*self.first, *self.calls):
             function(*args)
+
+
+def _frozen(x: Any) -> Any:
+    """Return packed arguments as they are now."""
+    return pack([type(v).from_buffer_copy(v) for v in x.values]) if hasattr(x, "values") else x
 
 
 class Host(Device):
@@ -179,13 +185,15 @@ class Host(Device):
         if k:  # cuBLAS leaves the result of a sum over nothing as it was
             _memory(out, batch * m * n, dtype)[...] = np.matmul(*matrices).ravel()
 
-    def capture(self, work: Callable[[], None]) -> Recorded:
+    def capture(self, first: Sequence[Launched], rest: Callable[[], None]) -> Recorded:
         self._thread.recording = calls = []
         try:
-            work()
+            for launched in first:
+                self.launch(*launched)
+            rest()
         finally:
             self._thread.recording = None
-        graph = Recorded(calls)
+        graph = Recorded(calls[:len(first)], calls[len(first):])
         self.graphs.append(graph)
         return graph
 

@@ -127,7 +127,7 @@ def test_kernels_are_loaded_once_and_launched_on_the_current_stream(cuda):
 
 def test_a_capture_goes_to_a_stream_of_its_own_and_ends_after_an_error(cuda):
     f = cuda.function("text", "k1")
-    graph = cuda.capture(lambda: cuda.launch(f, 1, 256, pack([])))
+    graph = cuda.capture((), lambda: cuda.launch(f, 1, 256, pack([])))
     names = cuda.library.names()
     assert names[-5:] == ["cuStreamBeginCapture_v2", "cuLaunchKernel", "cuStreamEndCapture",
                           "cuGraphInstantiateWithFlags", "cuGraphDestroy"]
@@ -137,9 +137,46 @@ def test_a_capture_goes_to_a_stream_of_its_own_and_ends_after_an_error(cuda):
     assert cuda.stream() == 0
     cuda.library.status["cuLaunchKernel"] = 700
     with pytest.raises(MinigradError, match=r"cuLaunchKernel: no such thing \(700\)"):
-        cuda.capture(lambda: cuda.launch(f, 1, 256, pack([])))
+        cuda.capture((), lambda: cuda.launch(f, 1, 256, pack([])))
     assert cuda.library.names()[-1] == "cuStreamEndCapture"
     assert cuda.stream() == 0
+
+
+def test_a_graphs_first_nodes_take_their_arguments_anew(cuda):
+    """The driver copies arguments when it is told of them: each launch of the graph tells it again."""
+    nodes = iter((0x101, 0x102))
+
+    def found(name):
+        def function(*args):
+            cuda.library.calls.append((name, args))
+            args[1]._obj.value = next(nodes)
+            return 0
+
+        return function
+
+    cuda.library.cuGraphGetRootNodes = found("cuGraphGetRootNodes")
+    cuda.library.cuGraphNodeGetDependentNodes = found("cuGraphNodeGetDependentNodes")
+    f, values = ctypes.c_void_p(0x77), [ctypes.c_int(5)]
+    first = [(f, 1, 32, pack(values)), (f, 2, 64, pack(values))]
+    graph = cuda.capture(first, lambda: cuda.launch(f, 1, 256, pack([])))
+    assert cuda.library.names()[-8:] == [
+        "cuStreamBeginCapture_v2", *["cuLaunchKernel"] * 3, "cuStreamEndCapture", "cuGraphGetRootNodes",
+        "cuGraphNodeGetDependentNodes", "cuGraphInstantiateWithFlags", "cuGraphDestroy"][-8:]
+    (_, dependent), = [c for c in cuda.library.calls if c[0] == "cuGraphNodeGetDependentNodes"]
+    assert dependent[0].value == 0x101
+    values[0].value = 6
+    graph.launch()
+    names = cuda.library.names()[-3:]
+    assert names == ["cuGraphExecKernelNodeSetParams_v2"] * 2 + ["cuGraphLaunch"]
+    for (_, args), node, blocks, threads in zip(
+            cuda.library.calls[-3:-1], (0x101, 0x102), (1, 2), (32, 64), strict=True):
+        params = args[2]._obj
+        assert args[1].value == node
+        assert [getattr(params, name) for name, _ in params._fields_[:-4]] == [0x77, blocks, 1, 1, threads, 1, 1, 0]
+        assert (params.extra, params.kern, params.ctx) == (None, None, None)
+        argument = ctypes.c_void_p.from_address(params.kernelParams).value
+        assert ctypes.c_int.from_address(argument).value == 6
+    assert ctypes.sizeof(driver.NodeParams) == 72
 
 
 @pytest.mark.parametrize(("dtype", "precision", "kind", "compute"), [
@@ -204,7 +241,7 @@ def test_flags_are_never_given_out_twice(cuda):
 def test_cupys_error_of_memory_becomes_pythons(cuda, monkeypatch):
     monkeypatch.setattr(cupy_on_numpy.POOL, "limit", 7)
     with pytest.raises(MemoryError, match="no 8 bytes left"):
-        cuda.empty((1,), "f8")
+        cuda.allocate(8)
 
 
 class Foreign:

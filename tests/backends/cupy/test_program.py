@@ -54,6 +54,7 @@ def test_a_program_is_captured_on_its_second_run_and_then_replayed(on_stand_in):
     (graph,) = on_stand_in.graphs
     assert graph.launches == 3
     assert any(call[0] == on_stand_in.multiply for call in graph.calls)
+    assert len(graph.first) == 1
 
 
 def test_a_graph_serves_other_arguments_and_gives_other_results(on_device):
@@ -91,7 +92,7 @@ def test_parts_that_cannot_be_captured_run_between_graphs(on_stand_in):
 
 
 def test_what_the_driver_does_not_capture_runs_all_the_same(on_stand_in, monkeypatch):
-    def refuse(work):
+    def refuse(first, rest):
         raise MinigradError("cuStreamEndCapture failed (901)")
 
     monkeypatch.setattr(on_stand_in, "capture", refuse)
@@ -124,6 +125,76 @@ def test_results_are_the_callers_own(on_stand_in):
         for a in optree.tree_leaves(ours(*args)):
             a[...] = 0
     close(map(on_host, first), kept, 0)
+
+
+def test_more_arguments_than_one_launch_takes(on_stand_in):
+    def f(params, x):
+        for p in params:
+            x = x * p
+        return x
+
+    rng = np.random.default_rng(0)
+    params, x = list(rng.uniform(0.9, 1.1, (300, 2))), rng.normal(size=2)
+    ours, numpys = (mg.compile(mg.grad(lambda p, x: f(p, x).sum()), backend=b) for b in ("cupy", "numpy"))
+    for _ in range(4):
+        params = [p + 0.01 for p in params]
+        same(ours(params, x), numpys(params, x))
+    (graph,) = on_stand_in.graphs
+    assert len(graph.first) == 2
+
+
+def test_small_results_share_an_allocation_and_large_ones_do_not(on_stand_in):
+    """A small result keeps no more than 4 kB of others alive."""
+    f = mg.compile(lambda x: (x.sum(), x * 2, x[:4] + 1, x.max()), backend="cupy")
+    for _ in range(3):
+        total, double, few, largest = f(np.arange(1000.0))
+    buffers = [r.data.buffer for r in (total, double, few, largest)]
+    assert buffers[0] is buffers[2] is buffers[3]
+    assert buffers[1] is not buffers[0]
+    assert buffers[0].nbytes <= 4096
+    close([on_host(r) for r in (total, few, largest)], [499500.0, np.arange(1.0, 5), 999.0], 0)
+
+
+def test_numbers_made_of_numbers_stay_on_the_host(on_stand_in):
+    """An optimizer's step count stays a Python number, so parameters keep their dtype; no launch computes it."""
+    init, update = mg.optim.adam(0.01)
+
+    def loss(p, x):
+        return np.sum(np.tanh(x @ p) ** 2)
+
+    def train(params, state, x):
+        value, gradient = mg.value_and_grad(mg.mean_loss(loss, (None, 0)))(params, x)
+        return value, *update(gradient, state, params)
+
+    ours, numpys = mg.compile(train, backend="cupy"), mg.compile(train, backend="numpy")
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
+    params = wanted = np.ones((3, 2), "f4")
+    state, expected = init(params), init(params)
+    for k in range(1, 5):
+        _, params, state = ours(params, state, x)
+        _, wanted, expected = numpys(wanted, expected, x)
+        assert state[0] == k
+        assert type(state[0]) is int
+        assert params.dtype == np.float32
+        same((params, state), (wanted, expected), 1e-5)
+    assert len(ours.entries) == 1
+    found = ours.entries[0].program
+    assert not any(n in found.host.nodes for op in found.recipe.ops for n in getattr(op, "nodes", ()))
+
+
+def test_scalars_of_sizes_need_no_launch(on_stand_in):
+    ours, numpys = (mg.compile(lambda x: mg.vmap(lambda r: r * 2)(x) / (1 + np.sqrt(x.shape[0])), backend=b)
+                    for b in ("cupy", "numpy"))
+    for n in (3, 4, 3):
+        x = np.arange(2.0 * n).reshape(n, 2)
+        same(ours(x), numpys(x))
+    mean = mg.compile(mg.value_and_grad(mg.mean_loss(lambda w, x: np.tanh(w * x), (None, 0))), backend="cupy")
+    for n in (5, 6, 5, 5):
+        same(mean(0.5, np.arange(n) / n), (np.mean(np.tanh(np.arange(n) / n / 2)),
+                                           np.mean(np.arange(n) / n / np.cosh(np.arange(n) / n / 2) ** 2)))
+    found = mean.entries[0].program
+    assert len(found.host.nodes) > 1
+    assert len(found.recipe.ops) == 2, "a reduction, and what divides its result"
 
 
 def test_several_threads_at_once(on_device):

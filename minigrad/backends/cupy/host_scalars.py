@@ -1,0 +1,111 @@
+"""Scalars that the host computes: functions of sizes, constants and arguments that are Python numbers.
+
+Kernels read them from the table, so that no launch computes ``1 / n`` or an optimizer's step count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...dims import Symbol
+from ...graph import Graph, Node
+from ...walk import concrete
+
+_LEAVES = ("full", "size")
+
+
+class HostScalars:
+    """The scalars of a graph that need nothing of the device.
+
+    Parameters
+    ----------
+    graph : Graph
+    given : collection of int
+        The inputs that are Python numbers.
+
+    Attributes
+    ----------
+    nodes : dict of Node to None
+        The inputs that are given, and the elementwise statements on them, on sizes and on constants, in order.
+    """
+
+    def __init__(self, graph: Graph, given: Collection[int] = ()):
+        self.given = {graph.inputs[i]: i for i in sorted(given)}
+        self.nodes: dict[Node, None] = dict.fromkeys(self.given)
+        for n in graph.nodes:
+            if n.prim.kind == "elementwise" and n.shape == () and all(map(self._known, n.inputs)):
+                self.nodes[n] = None
+
+    def _known(self, node: Node) -> bool:
+        return node in self.nodes or (node.prim.name in _LEAVES and node.shape == ())
+
+    def bind(self, wanted: Sequence[Node], sizes: Mapping[Symbol, int]) -> Scalars:
+        """Return the wanted scalars as a function of the arguments, for some sizes."""
+        return Scalars(self, wanted, sizes)
+
+
+class Scalars:
+    """Scalars for some sizes: call it with a program's arguments.
+
+    Attributes
+    ----------
+    vary : bool
+        Whether any of them depends on an argument.
+    """
+
+    def __init__(self, host: HostScalars, wanted: Sequence[Node], sizes: Mapping[Symbol, int]):
+        self._wanted, self._given = wanted, []
+        self._known: dict[Node, np.ndarray] = {}
+        self._steps: list[tuple[Node, Callable[..., Any]]] = []
+        for n in _ancestors(wanted):
+            if n in host.given:
+                self._given.append((n, host.given[n]))
+                continue
+            evaluation = partial(n.prim.eval, np, **concrete(n.params, sizes))
+            if all(i in self._known for i in n.inputs):
+                self._known[n] = self._made(self._known, n, evaluation)
+            else:
+                self._steps.append((n, evaluation))
+        self.vary = bool(self._given)
+
+    @staticmethod
+    def _made(found: Mapping[Node, np.ndarray], n: Node, evaluation: Callable[..., Any]) -> np.ndarray:
+        with np.errstate(all="ignore"):  # a device does not warn
+            return np.asarray(evaluation(*[found[i] for i in n.inputs]), n.dtype)
+
+    def __call__(self, arguments: Sequence[Any]) -> list[np.ndarray]:
+        """Return the scalars as arrays without axes.
+
+        Raises
+        ------
+        OverflowError
+            If an argument does not fit into its dtype.
+        """
+        found = dict(self._known)
+        for n, i in self._given:
+            found[n] = np.asarray(arguments[i], n.dtype)
+        for n, evaluation in self._steps:
+            found[n] = self._made(found, n, evaluation)
+        return [found[n] for n in self._wanted]
+
+
+def _ancestors(wanted: Sequence[Node]) -> list[Node]:
+    """Return nodes and all that they are made of, operands first."""
+    found: dict[Node, None] = {}
+    stack = [(n, False) for n in wanted]
+    while stack:
+        n, ready = stack.pop()
+        if ready:
+            found[n] = None
+        elif n not in found:
+            stack += [(n, True), *((i, False) for i in n.inputs)]
+    return list(found)
+
+
+def bits(value: np.ndarray) -> int:
+    """Return a scalar as a cell of the table holds it: its bytes come first."""
+    return int.from_bytes(value.tobytes(), "little")

@@ -1,8 +1,10 @@
-"""Mutation testing with Cosmic Ray: which changes of one token does no test see?
+"""Mutation testing with Cosmic Ray: find changes of one token that no test detects.
 
 ``python -m tests.mutation --sample 300 --seed 1`` draws mutants of the modules below, runs each in a copy of the tree
-against the tests of its module, and prints the survivors as differences. It wants ``pip install cosmic-ray`` and takes
-an hour or more; nothing else in the tests needs it.
+against the tests of its module, and prints the survivors as differences. Coverage, measured first, selects the tests
+that execute the mutant's line. The run needs ``pip install cosmic-ray pytest-cov`` and half an hour of two cores.
+
+As a plugin of pytest (``-p tests.mutation``) the module orders and times the tests of such a run.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import ast
 import concurrent.futures
 import json
 import os
+import queue
 import random
 import resource
 import shutil
@@ -52,7 +55,7 @@ class Mutant:
 
 
 def mutants(module: Path) -> list[Mutant]:
-    """Return the mutants of a module that can change what it does: none in annotations, docstrings or messages."""
+    """Return the mutants of a module, without those in annotations, docstrings, messages and assertions."""
     from cosmic_ray import plugins
     from cosmic_ray.ast import ast_nodes, get_ast
 
@@ -75,7 +78,7 @@ def mutants(module: Path) -> list[Mutant]:
 
 
 def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return the ranges of annotations, of guards of type checkers, and of what is raised."""
+    """Return the ranges of annotations, of exceptions raised, and of assertions."""
     spans = []
     for node in ast.walk(tree):
         inner: list[ast.AST | None] = []
@@ -87,11 +90,13 @@ def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
             inner.append(node.annotation)
         elif isinstance(node, ast.Raise):
             inner.append(node.exc)
+        elif isinstance(node, ast.keyword) and node.arg == "strict":  # of zip: an assertion
+            inner.append(node.value)
         spans += [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in inner if n is not None]
     return spans
 
 
-def run(tree: Path, tests: list[str], seconds: float) -> str:
+def run(tree: Path, tests: list[str], seconds: float, *options: str, **environment: str) -> str:
     """Run tests in a copy of the tree; return "passed", "failed", or "no end" past so many seconds of processor time.
 
     Processor time does not depend on other load. A deadlock uses none: ten times as long by the clock ends it.
@@ -100,9 +105,9 @@ def run(tree: Path, tests: list[str], seconds: float) -> str:
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests], cwd=tree,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True, preexec_fn=limit)
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutation", *options, *tests],
+        cwd=tree, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True, preexec_fn=limit)
     try:
         code = process.wait(10 * seconds)
     except subprocess.TimeoutExpired:
@@ -112,30 +117,92 @@ def run(tree: Path, tests: list[str], seconds: float) -> str:
     return "passed" if code == 0 else "no end" if code in (-signal.SIGXCPU, -signal.SIGKILL) else "failed"
 
 
-def judge(mutant: Mutant, trees: list[Path], tests: list[list[str]], seconds: float) -> tuple[Mutant, str, str, float]:
-    """Return the mutant, what became of it, and its difference: its module's own tests run first, then its part's."""
+# -- pytest's plugin: the environment names the files ---------------------------------------------------------------
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep the selected tests, in the order of the selection."""
+    if chosen := os.environ.get("MUTATION_SELECTION"):
+        order = {name: k for k, name in enumerate(Path(chosen).read_text().splitlines())}
+        config.hook.pytest_deselected(items=[i for i in items if i.nodeid not in order])
+        items[:] = sorted((i for i in items if i.nodeid in order), key=lambda i: order[i.nodeid])
+
+
+def pytest_runtest_logreport(report):
+    """Note each test's outcome and time."""
+    if (times := os.environ.get("MUTATION_TIMES")) and report.when == "call":
+        with Path(times).open("a") as file:
+            file.write(f"{report.outcome}\t{report.duration}\t{report.nodeid}\n")
+
+
+# -- selection ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Covered:
+    """The tests of one part that pass, with their seconds; and for each line, the tests that execute it."""
+
+    seconds: dict[str, float]
+    lines: dict[tuple[str, int], set[str]]
+
+    @classmethod
+    def measure(cls, tree: Path, part: str) -> Covered:
+        """Run the part's tests once, with coverage by test."""
+        import coverage
+
+        data, times = tree / "mutation.coverage", tree / "mutation.times"
+        run(tree, TESTS[part], 7200.0, "--cov=minigrad", "--cov-context=test", "--cov-report=",
+            COVERAGE_FILE=str(data), MUTATION_TIMES=str(times))
+        rows = [row.split("\t") for row in times.read_text().splitlines()]
+        seconds = {name: float(time) for outcome, time, name in rows if outcome == "passed"}
+        lines: dict[tuple[str, int], set[str]] = {}
+        found = coverage.CoverageData(str(data))
+        found.read()
+        for file in found.measured_files():
+            module = str(Path(file).relative_to(tree.resolve()))
+            if module.startswith(part):
+                for line, contexts in found.contexts_by_lineno(file).items():
+                    lines[module, line] = {c.partition("|")[0] for c in contexts} & seconds.keys()
+        data.unlink()
+        times.unlink()
+        return cls(seconds, lines)
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """Return the tests that execute the mutant's line, its module's own first, then the quickest.
+
+        A line that runs at import concerns every test.
+        """
+        own = f"/test_{Path(mutant.module).stem}.py::"
+        chosen = self.lines.get((mutant.module, mutant.line)) or self.seconds.keys()
+        return sorted(chosen, key=lambda name: (own not in name, self.seconds[name]))
+
+
+def judge(mutant: Mutant, trees: queue.Queue[Path], covered: Covered, factor: float) -> tuple[Mutant, str, str, float]:
+    """Return the mutant, its fate, its difference and the seconds that its tests took."""
     from cosmic_ray import plugins
     from cosmic_ray.mutating import mutate_code
 
-    tree = trees.pop()
+    tree = trees.get()
     try:
-        path = tree / mutant.module
+        path, selection = tree / mutant.module, tree / "mutation.selection"
         before = path.read_text()
         after = mutate_code(before, plugins.get_operator(mutant.operator)(), mutant.occurrence)
         if after is None or after == before:
             return mutant, "no change", "", 0.0
+        tests = covered.tests(mutant)
+        selection.write_text("\n".join(tests))
         path.write_text(after)
         began = time.perf_counter()
-        ends = (run(tree, some, seconds) for some in tests if some)
-        end = next((e for e in ends if e != "passed"), "survived")
-        verdict = "killed" if end == "failed" else end
+        end = run(tree, list(dict.fromkeys(name.partition("::")[0] for name in tests)),
+                  factor * sum(covered.seconds[name] for name in tests) + 40, "-x", MUTATION_SELECTION=str(selection))
         path.write_text(before)
+        verdict = {"passed": "survived", "failed": "killed"}.get(end, end)
         old, new = before.splitlines(), after.splitlines()
         diff = "\n".join(f"  {sign} {line}" for k in range(max(len(old), len(new))) if old[k:k + 1] != new[k:k + 1]
                          for sign, line in (("-", "".join(old[k:k + 1])), ("+", "".join(new[k:k + 1]))))
         return mutant, verdict, diff[:600], time.perf_counter() - began
     finally:
-        trees.append(tree)
+        trees.put(tree)
 
 
 def main() -> int:
@@ -144,36 +211,40 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--factor", type=float, default=2.0,
-                        help="a mutant has no end if it takes so many times the processor time of its tests")
+    parser.add_argument("--factor", type=float, default=3.0,
+                        help="a mutant has no end if it takes so many times as long as its tests")
     parser.add_argument("--only", help="a path that a module begins with")
-    parser.add_argument("--json", type=Path, help="a file for the verdicts, written after each")
+    parser.add_argument("--json", type=Path, help="a file for the verdicts, written after each, and read to go on")
     args = parser.parse_args()
-    pool: list[tuple[Mutant, list[list[str]], str]] = []
-    for part, tests in TESTS.items():
+    pool: list[tuple[Mutant, str]] = []
+    for part in TESTS:
         for module in sorted([ROOT / part] if part.endswith(".py") else (ROOT / part).glob("*.py")):
             if module.name != "__init__.py" and str(module.relative_to(ROOT)).startswith(args.only or ""):
-                own = f"test_{module.stem}.py"
-                first = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob(own))
-                pool += [(m, [first, [t for t in tests if t not in first]], part) for m in mutants(module)]
+                pool += [(m, part) for m in mutants(module)]
     chosen = random.Random(args.seed).sample(pool, min(args.sample, len(pool)))
     print(f"{len(pool)} mutants, {len(chosen)} of them drawn", flush=True)
-    verdicts = []
+    verdicts = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
+    done = {(v["module"], v["operator"], v["occurrence"]) for v in verdicts}
+    chosen = [(m, part) for m, part in chosen if (m.module, m.operator, m.occurrence) not in done]
     with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(args.workers) as threads:
-        trees = [Path(folder) / str(k) for k in range(args.workers)]
-        for tree in trees:
+        trees: queue.Queue[Path] = queue.Queue()
+        for k in range(args.workers):
+            tree = Path(folder) / str(k)
             shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", "__pycache__", "build", ".hypothesis"))
-        limits = {}
-        for part in sorted({part for _, _, part in chosen}):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            if run(trees[0], TESTS[part], 3600.0) != "passed":
-                print(f"the tests of {part} fail as they are")
-                return 1
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            limits[part] = args.factor * took + 10
-            print(f"  the tests of {part} take {took:.0f} s of processor time", flush=True)
-        futures = [threads.submit(judge, m, trees, tests, limits[part]) for m, tests, part in chosen]
+            trees.put(tree)
+
+        def measure(part: str) -> Covered:
+            tree = trees.get()
+            try:
+                covered = Covered.measure(tree, part)
+            finally:
+                trees.put(tree)
+            print(f"  {part}: {len(covered.seconds)} tests pass, {len(covered.lines)} lines", flush=True)
+            return covered
+
+        parts = sorted({part for _, part in chosen})
+        covered = dict(zip(parts, threads.map(measure, parts), strict=True))
+        futures = [threads.submit(judge, m, trees, covered[part], args.factor) for m, part in chosen]
         for k, future in enumerate(concurrent.futures.as_completed(futures), 1):
             mutant, verdict, diff, seconds = future.result()
             verdicts.append({**asdict(mutant), "verdict": verdict, "seconds": round(seconds, 1), "diff": diff})

@@ -18,6 +18,7 @@ from .errors import (
     Unsupported,
 )
 from .graph import ArrayType, Graph, Node
+from .locks import importing as _importing
 from .numpy import Array, special, where
 from .ragged.axes import Axis, axis, count, index, shared
 from .ragged.batch import Batch, batch
@@ -60,7 +61,8 @@ __all__ = [*(name for name in dir() if not name.startswith("_")), *_LATER]
 def __getattr__(name: str):
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _import_module(_LATER[name], __name__)
+    with _importing:
+        module = _import_module(_LATER[name], __name__)
     value = globals()[name] = module if _LATER[name] == f".{name}" else getattr(module, name)
     return value
 

@@ -1,4 +1,4 @@
-"""Locks that forked children find open: the threads that held them do not exist there."""
+"""Locks and forks: a child has none of the threads that held a lock, or were importing a module."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import os
 import threading
 import weakref
 
+importing = threading.RLock()
+"""Held while a function imports a module: a fork waits for it, as its child would wait for the module for ever."""
+
 
 class Lock:
-    """A reentrant lock, for ``with``. It guards state that is whole between any two steps of its holder."""
+    """A reentrant lock, for ``with``, that forked children find open.
+
+    It guards state that is whole between any two steps of its holder.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -35,3 +41,4 @@ def _open() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_open)
+    os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release)

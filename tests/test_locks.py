@@ -1,7 +1,10 @@
-"""Locks: a child keeps those that its own thread holds, and finds the others open."""
+"""Locks: a child keeps those that its own thread holds, finds the others open, and can import what others were at."""
 
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +35,45 @@ def test_a_child_finds_locks_of_other_threads_open():
     assert not theirs._lock.acquire(blocking=False)
     go.set()
     thread.join()
+
+
+FORKS = """
+import os, signal, sys, threading, time
+import numpy as np
+import minigrad as mg
+
+name, began, parent = sys.argv[1], threading.Event(), os.getpid()
+
+class Slow:  # the first to be asked for a module, which Python has locked by then
+    def find_spec(self, wanted, path=None, target=None):
+        if wanted == name and os.getpid() == parent:
+            began.set()
+            time.sleep(0.5)
+
+def use():
+    x = np.ones((3, 3))
+    mg.compile(lambda x: np.einsum("ij,jk,kl->il", x, x, x) * mg.special.gammaln(x))(x)
+    mg.compare
+
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=use)
+thread.start()
+assert began.wait(60)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    use()
+    os._exit(0)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize(("name", "needs"), [
+    ("minigrad.backends.native.start", "llvmlite"), ("minigrad.backends.native.program", "llvmlite"),
+    ("opt_einsum", "opt_einsum"), ("scipy.special", "scipy"), ("minigrad.comparison", "numpy")])
+def test_a_child_imports_what_another_thread_was_importing(name, needs):
+    pytest.importorskip(needs)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, name], timeout=120, check=True,
+                   env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import GraphError, MinigradError, at_user_line
 from ..graph import PRINTERS, Graph
+from ..locks import importing
 from ..passes import run
 from .native import target
 from .numpy import Program
@@ -33,7 +34,8 @@ def chosen(backend: str) -> str:
     if wanted == "native" and (reason := target.available()):
         raise MinigradError(at_user_line(f"backend='native': {reason}"))
     if wanted == "cupy":
-        from .cupy import driver  # here and below, because what few programs need takes long to import
+        with importing:
+            from .cupy import driver  # here and below, because what few programs need takes long to import
 
         driver.current()  # says what is missing
     return wanted
@@ -47,7 +49,8 @@ def on_host() -> str:
 def expect(backend: str) -> None:
     """Tell a backend that it will be asked for a program, so that what takes a while can begin."""
     if backend == "native":
-        from .native.start import start
+        with importing:
+            from .native.start import start
 
         start()
 
@@ -61,11 +64,13 @@ def build(graph: Graph, backend: str = "numpy", **options: Any) -> Any:
         If there is no such backend.
     """
     if backend == "native":
-        from .native.program import Program as Native  # here, because LLVM is not always there
+        with importing:
+            from .native.program import Program as Native  # here, because LLVM is not always there
 
         return Native(graph)
     if backend == "cupy":
-        from .cupy.program import Program as Cuda
+        with importing:
+            from .cupy.program import Program as Cuda
 
         return Cuda(graph, **options)
     if backend != "numpy":

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..locks import importing
 from . import trusted_files
 
 _FORMAT = b"minigrad object 2\n"
@@ -125,7 +126,8 @@ def _checksum(key: str, entry: bytes) -> bytes:
 
 
 def _digest(data: bytes) -> bytes:
-    import hashlib
+    with importing:
+        import hashlib
 
     return hashlib.sha256(data).digest()
 

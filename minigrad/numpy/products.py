@@ -9,6 +9,7 @@ import numpy as np
 from ..dims import Dim, number, same
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
+from ..locks import importing
 from ..ops import layout
 from ..ops.contract import LETTERS, contract
 from .array import Array, as_array, as_axis, as_int, broadcast_shapes, implements
@@ -144,7 +145,8 @@ def kron(a, b):
 @implements(np.einsum)
 def einsum(*operands, out=None, dtype=None, order="K", casting="safe", optimize=False):
     """Einstein summation in all of NumPy's forms."""
-    from opt_einsum.parser import parse_einsum_input  # takes long, and few programs need it
+    with importing:
+        from opt_einsum.parser import parse_einsum_input  # takes long, and few programs need it
 
     text = isinstance(operands[0], str)
     values = list(operands[1:] if text else operands[0:len(operands) - len(operands) % 2:2])

@@ -15,6 +15,7 @@ import numpy as np
 from ..dims import Dim, Shape, same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, moment
+from ..locks import importing
 from ..primitive import Sample, fail, linear, spread
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered
 from .constants import iota
@@ -235,7 +236,8 @@ def _add_to(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, out: np.nd
     width = out.shape[1]
     if x.dtype.kind == "f" and x.dtype.itemsize >= 4 and len(to):
         try:
-            from scipy.sparse._sparsetools import coo_matmat_dense
+            with importing:
+                from scipy.sparse._sparsetools import coo_matmat_dense
         except ImportError:
             pass
         else:  # element e of the sparse matrix is a 1, in row to[e] and column source[e]

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import MinigradError
 from ..graph import Graph, Node, full, zeros_like
+from ..locks import importing
 from ..primitive import Primitive, Sample, elementwise, on_host
 from .control import parts, placeholder
 from .custom import custom
@@ -45,7 +46,8 @@ def by_scipy(name: str, *arrays: Any, **params: Any) -> Any:
         If SciPy is not installed.
     """
     try:
-        import scipy.special as special
+        with importing:
+            import scipy.special as special
     except ImportError:
         raise MinigradError(f"{name} is evaluated by SciPy, which is not installed: pip install scipy") from None
     return getattr(special, name)(*params.values(), *arrays).astype(arrays[0].dtype, copy=False)

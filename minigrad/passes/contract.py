@@ -23,6 +23,7 @@ import numpy as np
 
 from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, moment, reachable
+from ..locks import importing
 from ..ops.contract import LETTERS, parse
 from ..ops.differences import is_difference
 from .forms import LINEAR, Factor, Form, Letter, Term, Writer
@@ -259,7 +260,8 @@ def _plan(writer: Writer, known: dict[Any, Plan], term: Term, form: Form) -> Pla
 
 def _path(subscripts: str, sizes: Sequence[int], itemsize: int) -> Plan:
     """Return the best order of a contraction, whose letters have their sizes in order of appearance, and its cost."""
-    import opt_einsum  # takes long, and few programs need it
+    with importing:
+        import opt_einsum  # takes long, and few programs need it
 
     terms, result = parse(subscripts)
     size = dict(zip(dict.fromkeys("".join(terms)), map(float, sizes), strict=True))

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..dims import Dim, size_of
 from ..graph import Graph, Node
+from ..locks import importing
 from ..ops.accumulators import accumulator
 from ..ops.contract import LETTERS, parse, split_subscripts
 from .contract import number
@@ -82,7 +83,8 @@ def _lower(s: Rewrite, t: Any, xs: tuple[Node, ...], p: dict[str, Any]) -> Node 
 
 
 def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
-    import opt_einsum  # here, because it takes as long to import as the rest of minigrad
+    with importing:
+        import opt_einsum  # here, because it takes as long to import as the rest of minigrad
 
     shapes = [tuple(n if isinstance(n, int) else n.hint or _TYPICAL for n in x.shape) for x in xs]
     subscripts = ",".join(terms) + "->" + out

@@ -49,14 +49,14 @@ def train_with(gradient):
     weights = np.random.default_rng(1)
     p = {"W1": weights.normal(0, 0.15, (64, 96)).astype(np.float32), "b1": np.zeros(96, np.float32),
          "W2": weights.normal(0, 0.1, (96, 10)).astype(np.float32), "b2": np.zeros(10, np.float32)}
-    step = mg.compile(gradient)
     init, update = mg.optim.momentum(0.5, 0.9)
+    step = mg.compile(lambda p, state, x, label, key: update(gradient(p, x, label, key), state, p))
     state, key, shuffle = init(p), mg.random.key(0), np.random.default_rng(2)
     start = time.perf_counter()
     for _ in range(EPOCHS):
         for batch in np.array_split(shuffle.permutation(train), len(train) // BATCH):
             key, now = mg.random.split(key)
-            p, state = update(step(p, X[batch], labels[batch], now), state, p)
+            p, state = step(p, state, X[batch], labels[batch], now)
     seconds = time.perf_counter() - start
     predicted = mg.vmap(logits, in_axes=(None, 0))(p, X[held_out]).argmax(1)
     return np.mean(predicted == labels[held_out]), seconds, step

@@ -30,13 +30,20 @@ params = {"W1": (rng.normal(size=(64, 256)) * 0.18).astype(np.float32), "b1": np
           "W2": (rng.normal(size=(256, 10)) * 0.09).astype(np.float32)}
 
 mean = mg.mean_loss(loss, in_axes=(None, 0, 0, 0))
-step = mg.compile(mg.value_and_grad(mean))
-predict = mg.compile(mg.vmap(logits, in_axes=(None, 0)))
 init, update = mg.optim.adam(3e-3)
+
+
+@mg.compile
+def step(params, state, x, label, key):
+    value, gradient = mg.value_and_grad(mean)(params, x, label, key)
+    return value, *update(gradient, state, params)
+
+
+predict = mg.compile(mg.vmap(logits, in_axes=(None, 0)))
 state, key = init(params), mg.random.key(0)
 
 keys = mg.random.split(key, 100)
-at_once = step(params, X[:100], labels[:100], keys)[0]
+at_once = step(params, state, X[:100], labels[:100], keys)[0]
 in_passes = mg.microbatch(mean, 7)(params, X[:100], labels[:100], keys)
 loop = np.mean([loss(params, x, y, k) for x, y, k in zip(X[:100], labels[:100], keys, strict=True)])
 print(f"at once {at_once:.7f}, in passes of 7 {in_passes:.7f}, in a loop {loop:.7f}")
@@ -47,8 +54,7 @@ for epoch in range(12):
     for start in range(0, len(train), 64):
         batch = shuffled[start:start + 64]
         key, now = mg.random.split(key)
-        value, gradient = step(params, X[batch], labels[batch], mg.random.split(now, len(batch)))
-        params, state = update(gradient, state, params)
+        value, params, state = step(params, state, X[batch], labels[batch], mg.random.split(now, len(batch)))
     accuracy = np.mean(predict(params, X[held_out]).argmax(1) == labels[held_out])
     print(f"epoch {epoch + 1:2d}: held-out accuracy {accuracy:.1%}")
 assert accuracy > 0.95

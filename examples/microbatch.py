@@ -48,10 +48,17 @@ for name, f in [("at once", mean), ("in passes of 64", mg.microbatch(mean, 64))]
 # Any optimizer, none of which knows a batch: here Adam on microbatches, then SciPy's L-BFGS.
 step = mg.compile(mg.value_and_grad(mg.microbatch(mean, 100)))
 init, update = mg.optim.adam(0.01)
+
+
+@mg.compile
+def descend(params, state):  # the gradient and the update are one program
+    value, gradient = step(params, X, labels)
+    return value, *update(gradient, state, params)
+
+
 state, fitted = init(params), params
 for _ in range(60):
-    value, gradient = step(fitted, X, labels)
-    fitted, state = update(gradient, state, fitted)
+    value, fitted, state = descend(fitted, state)
 print(f"Adam, 60 steps: loss {value:.3f}")
 
 vector, unravel = mg.optim.ravel(params)

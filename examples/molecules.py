@@ -87,18 +87,20 @@ def error(guess):
     return np.mean(np.abs(guess - held_out.area))
 
 
-step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0))))
+@mg.compile
+def step(params, state, batch, rate):  # the gradient and the update are one program
+    value, gradient = mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0)))(params, batch)
+    return value, *mg.optim.adam(rate).update(gradient, state, params)
+
+
 predict_all = mg.compile(mg.vmap(predict, in_axes=(None, 0)))
 params = start = parameters(np.random.default_rng(1))
-init, update = mg.optim.adam(RATE)
-state, began = init(params), time.perf_counter()
+state, began = mg.optim.adam().init(params), time.perf_counter()
 for epoch in range(EPOCHS):
-    if epoch == EPOCHS - 2:
-        _, update = mg.optim.adam(RATE / 5)
+    rate = RATE if epoch < EPOCHS - 2 else RATE / 5
     losses = []
     for batch in loader:
-        value, gradient = step(params, batch)
-        params, state = update(gradient, state, params)
+        value, params, state = step(params, state, batch, rate)
         losses.append(value)
     if epoch % 2:
         found = error(SCALE * predict_all(params, held_out))

@@ -27,17 +27,17 @@ params = {"W1": rng.normal(0, 0.15, (64, 64)), "b1": np.zeros(64), "W2": rng.nor
 axes = (None, 0, 0)
 
 scale = mg.compile(mg.per_example.noise_scale(loss, in_axes=axes))
-step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=axes)))
+mean_loss = mg.mean_loss(loss, in_axes=axes)
 init, update = mg.optim.sgd(0.2)
+step = mg.compile(lambda p, state, x, label: update(mg.grad(mean_loss)(p, x, label), state, p))
 state, measured = init(params), []
 for epoch in range(7):
     if epoch % 2 == 0:
-        value, _ = step(params, X, labels)
+        value = mean_loss(params, X, labels)
         measured.append(scale(params, X, labels))
         print(f"epoch {epoch:2d}: loss {value:.3f}, noise scale {measured[-1]:7.1f} examples")
     for batch in np.array_split(rng.permutation(len(X)), 30):
-        _, gradient = step(params, X[batch], labels[batch])
-        params, state = update(gradient, state, params)
+        params, state = step(params, state, X[batch], labels[batch])
 print("a batch that grows from", round(measured[0]), "to", round(measured[-1]), "examples would suit this training")
 assert measured[-1] > measured[0]
 

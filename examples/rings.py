@@ -74,17 +74,18 @@ print(f"{molecules}, {np.mean(molecules.lengths[ring] == 0):.0%} without a ring"
 
 
 def train_and_test(params):
-    step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0))))
-    init, update = mg.optim.adam(RATE)
-    state = init(params)
+    @mg.compile
+    def step(params, state, batch, rate):
+        value, gradient = mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0)))(params, batch)
+        return value, *mg.optim.adam(rate).update(gradient, state, params)
+
+    state = mg.optim.adam().init(params)
     # As many molecules in a batch as have a thousand atoms between them, and no more than 600 atoms of rings.
     loader = mg.DataLoader(train, max_rows={atom: 1000, member: 600}, shuffle=True, seed=0)
     for epoch in range(EPOCHS):
-        if epoch == EPOCHS * 2 // 3:
-            _, update = mg.optim.adam(RATE / 5)
+        rate = RATE if epoch < EPOCHS * 2 // 3 else RATE / 5
         for batch in loader:
-            _, gradient = step(params, batch)
-            params, state = update(gradient, state, params)
+            _, params, state = step(params, state, batch, rate)
     assert len(step.entries) == 1
     return np.mean(np.abs(mg.compile(mg.vmap(predict, in_axes=(None, 0)))(params, held_out) - held_out.rotatable))
 

@@ -40,16 +40,22 @@ params = {"U": weights(8, 64, scale=0.35), "W": weights(64, 64, scale=0.12), "b"
 batch_loss = mg.mean_loss(loss, in_axes=(None, 0, 0))
 print(mg.trace(batch_loss)(params, X[:32], labels[:32]), "\n")
 
-step = mg.compile(mg.value_and_grad(batch_loss))
-predict = mg.compile(mg.vmap(logits, in_axes=(None, 0)))
 init, update = mg.optim.adam(4e-3)
+
+
+@mg.compile
+def step(params, state, image, label):
+    value, gradient = mg.value_and_grad(batch_loss)(params, image, label)
+    return value, *update(gradient, state, params)
+
+
+predict = mg.compile(mg.vmap(logits, in_axes=(None, 0)))
 state = init(params)
 for epoch in range(12):
     shuffled = rng.permutation(train)
     for start in range(0, len(train), 64):
         batch = shuffled[start:start + 64]
-        value, gradient = step(params, X[batch], labels[batch])
-        params, state = update(gradient, state, params)
+        value, params, state = step(params, state, X[batch], labels[batch])
     accuracy = np.mean(predict(params, X[held_out]).argmax(1) == labels[held_out])
     print(f"epoch {epoch + 1:2d}: last loss {value:.4f}, held-out accuracy {accuracy:.1%}")
 assert accuracy > 0.93

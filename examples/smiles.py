@@ -71,18 +71,20 @@ print(f"{strings}; padded they would be {len(strings) * longest / characters:.1f
       f"and their squares {len(strings) * longest**2 / (strings.lengths[char] ** 2).sum():.0f} times as large")
 
 loader = mg.DataLoader(train, batch_size=64, shuffle=True, seed=0)
-step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0))))
+@mg.compile
+def step(params, state, batch, rate):  # the gradient and the update are one program
+    value, gradient = mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0)))(params, batch)
+    return value, *mg.optim.adam(rate).update(gradient, state, params)
+
+
 predict_all = mg.compile(mg.vmap(predict, in_axes=(None, 0)))
 params = parameters(np.random.default_rng(1), len(alphabet))
-init, update = mg.optim.adam(RATE)
-state = init(params)
+state = mg.optim.adam().init(params)
 for epoch in range(EPOCHS):
-    if epoch == EPOCHS - 2:
-        _, update = mg.optim.adam(RATE / 5)
+    rate = RATE if epoch < EPOCHS - 2 else RATE / 5
     losses = []
     for batch in loader:
-        value, gradient = step(params, batch)
-        params, state = update(gradient, state, params)
+        value, params, state = step(params, state, batch, rate)
         losses.append(value)
     error = np.mean(np.abs(SCALE * predict_all(params, held_out) - held_out.area))
     print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, error of the area {error:.2f} Å²")

@@ -55,7 +55,7 @@ class Mutant:
 
 
 def mutants(module: Path) -> list[Mutant]:
-    """Return the mutants of a module, without those in annotations, docstrings, messages and assertions."""
+    """Return the mutants of a module, without those in annotations, messages, assertions and samples."""
     from cosmic_ray import plugins
     from cosmic_ray.ast import ast_nodes, get_ast
 
@@ -78,7 +78,7 @@ def mutants(module: Path) -> list[Mutant]:
 
 
 def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return the ranges of annotations, of exceptions raised, and of assertions."""
+    """Return the ranges of annotations, of exceptions raised, of assertions, and of samples of primitives."""
     spans = []
     for node in ast.walk(tree):
         inner: list[ast.AST | None] = []
@@ -90,7 +90,7 @@ def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
             inner.append(node.annotation)
         elif isinstance(node, ast.Raise):
             inner.append(node.exc)
-        elif isinstance(node, ast.keyword) and node.arg == "strict":  # of zip: an assertion
+        elif isinstance(node, ast.keyword) and node.arg in ("strict", "samples"):  # assertions of zip, data of tests
             inner.append(node.value)
         spans += [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in inner if n is not None]
     return spans

@@ -135,6 +135,16 @@ def test_naive_programs(name):
     assert largest(what_runs(fast)) < largest(what_runs(literal))
 
 
+def test_factors_of_a_product_are_seen_through_numbers_and_signs():
+    """Beside the squares of the two vectors nothing has an axis: no vector is scaled."""
+    x, y = rng.normal(size=50), rng.normal(size=90)
+    for scale, f in ((4, lambda x, y: (np.outer(2 * x, y) ** 2).sum()), (1, lambda x, y: (np.outer(x, -y) ** 2).sum()),
+                     (6, lambda x, y: (np.outer(x, 2 * y) * np.outer(3 * x, y)).sum())):
+        fast = mg.compile(f)
+        np.testing.assert_allclose(fast(x, y), scale * (x @ x) * (y @ y), rtol=1e-12)
+        assert [n.prim.name for n in what_runs(fast).nodes if n.inputs and n.ndim] == ["square", "square"]
+
+
 def test_one_backward_pass_serves_norms_and_clipped_mean():
     fast = mg.compile(dpsgd)
     fast(W, X)

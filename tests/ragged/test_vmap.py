@@ -216,3 +216,14 @@ def test_the_mean_over_an_axis():
         mg.mean_loss(per_node, in_axes=(None, 0), over=edge)(W, batch)
     with pytest.raises(mg.BatchError, match="it is one number for each example"):
         mg.mean_loss(loss, in_axes=(None, 0), over=node)(W, batch)
+
+
+def test_rows_times_a_size_that_only_a_call_knows_are_refused():
+    batch, x = mg.batch(molecules(SIZES["mixed"])), np.arange(6.0).reshape(3, 2)
+
+    def f(x, b):
+        total = mg.vmap(np.sum)(x)  # so that x has any number of rows
+        return mg.vmap(lambda g: np.sum(np.sin(np.reshape(g.x[:, :1] * x[:, 0], -1))))(b) * total[0]
+
+    with pytest.raises(mg.Unsupported, match="rows by the B per example"):
+        mg.compile(f)(x, batch)

@@ -71,3 +71,14 @@ def test_the_mask_is_applied_once():
     """A chain of elementwise work inside a branch costs one choice in the backward pass, not one per step."""
     graph = mg.trace(mg.grad(lambda x: np.where(x > 0, np.sqrt(np.exp(np.sin(np.log(x)))), 0.0).sum()))(X)
     assert graph.count("where") == 1
+
+
+def test_a_mask_goes_back_through_some_of_the_axes_it_is_spread_along():
+    def f(x, c):
+        return np.sum(np.where(c, np.sqrt(np.broadcast_to(x, (2, 3))), 0.0))
+
+    x = np.array([0.0, 1.0, 4.0])
+    np.testing.assert_array_equal(mg.grad(f)(x, np.False_), np.zeros(3))
+    np.testing.assert_array_equal(mg.grad(f)(x, np.True_), [np.inf, 1.0, 0.5])
+    both = mg.compile(mg.vmap(mg.grad(f), in_axes=(None, 0)))(x, np.array([False, True]))
+    np.testing.assert_array_equal(both, [[0, 0, 0], [np.inf, 1.0, 0.5]])

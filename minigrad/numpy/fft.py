@@ -48,8 +48,7 @@ def rfft_parts(x, n=None, axis=-1):
     (real, imaginary) : arrays of ``n // 2 + 1`` along `axis`
         The parts of ``np.fft.rfft(x, n, axis)``.
     """
-    x = as_array(x)
-    x = x if x.dtype in (np.float32, np.float64) else x.astype(float)
+    x = _single_or_double(x)
     a = as_axis(axis, x.ndim, "rfft_parts")
     x = _fit(moveaxis(x, a, -1), number(x._node.shape[a]) if n is None else as_int(n, "fft.rfft", "n"))
     parts = Array(fourier.rfft(x._node))
@@ -67,12 +66,17 @@ def irfft_parts(real, imaginary, n=None, axis=-1):
         The signal's length; ``2 * (m - 1)`` for m frequencies where it is not given.
     axis : int
     """
-    re, im = (as_array(v) for v in (real, imaginary))
+    re, im = map(_single_or_double, (real, imaginary))
     a = as_axis(axis, re.ndim, "irfft_parts")
     n = 2 * (number(re._node.shape[a]) - 1) if n is None else as_int(n, "fft.irfft", "n")
-    parts = [_fit(moveaxis(v if v.dtype in (np.float32, np.float64) else v.astype(float), a, -1), n // 2 + 1)
-             for v in (re, im)]
+    parts = [_fit(moveaxis(v, a, -1), n // 2 + 1) for v in (re, im)]
     return moveaxis(Array(fourier.irfft(np.stack(parts, axis=-2)._node, n=n)), -1, a)
+
+
+def _single_or_double(x: Any) -> Array:
+    """Return an array in the dtype of the parts of its transform: float32 for float16, as in NumPy."""
+    x = as_array(x)
+    return x.astype(np.fft.rfft(np.ones(1, x.dtype)).real.dtype)
 
 
 def _fit(x: Array, n: int) -> Array:

@@ -236,8 +236,11 @@ def test_real_fourier_transforms_in_parts(n):
     length = 7 if n is None else n
     check_call(lambda re, im: np.fft.irfft(re + 1j * im, length, axis=1), call(re, im),
                traced=lambda re, im: mnp.fft.irfft_parts(re, im, length, axis=1))
-    check_call(lambda x: np.fft.rfft(x, axis=0).real.copy(), call(x.astype("f4")),
-               traced=lambda x: mnp.fft.rfft_parts(x, axis=0)[0])
+    for dtype in ("f2", "f4", "i1"):
+        check_call(lambda x: np.fft.rfft(x, axis=0).real.copy(), call(x.astype(dtype), smooth=False),
+                   traced=lambda x: mnp.fft.rfft_parts(x, axis=0)[0])
+    check_call(lambda re, im: np.fft.irfft(re + 1j * im), call(re.astype("f2"), im.astype("f2"), smooth=False),
+               traced=mnp.fft.irfft_parts)
 
 
 def test_diff_with_ends():

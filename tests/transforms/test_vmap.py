@@ -220,6 +220,20 @@ def test_unroll_is_vmap_is_a_loop(n):
     close(have, {k: np.mean([h({"w": W}, T[:, i])[k] for i in range(n)], 0) for k in "ab"})
 
 
+@pytest.mark.parametrize("readonly", [False, True])
+def test_results_are_the_callers_own(readonly):
+    """A result shares no memory with an argument or another result, and can be written to."""
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])  # it owns its memory, as a view would not
+    x.setflags(write=not readonly)
+    first, second = mg.vmap(lambda x: (x, x))(x)
+    value, pull = mg.vjp(lambda x: x, x)
+    given = np.array([[1.0, 0.0], [0.0, 1.0]])
+    everything = [x, first, second, value, given, *pull(given)]
+    for k, a in enumerate(everything):
+        assert a is x or a.flags.writeable
+        assert not any(np.shares_memory(a, b) for b in everything[:k])
+
+
 def test_the_batched_page_says_what_is_batched():
     page = str(mg.trace(mg.value_and_grad(mg.mean_loss(loss, AXES)))(W, X, Y))
     assert "f64[B, 3]" in page

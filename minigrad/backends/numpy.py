@@ -12,6 +12,7 @@ from ..dims import Symbol
 from ..errors import printable
 from ..graph import Graph
 from ..locks import Lock
+from ..passes.places import places
 from ..passes.schedule import Plan, schedule
 from ..passes.stage import Stage
 from . import workspace
@@ -35,6 +36,7 @@ class Program:
     """
 
     def __init__(self, graph: Graph):
+        graph = places(graph)
         self._plan: Plan = schedule(graph, MANAGED)
         printed = Printer(self._plan).print()
         self._held = {n: KINDS[n.prim.name](n, Program) for n in graph.nodes if n.prim.name in KINDS}

@@ -120,15 +120,15 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
         return [f"np.matmul({xs[0]}, {xs[1]}, out={out})"]
     if name == "gather":
         if len(xs) == 2:
-            return [f"take_rows({xs[0]}, {xs[1]}, {out})"]
+            return [f"take_rows({xs[0]}, {xs[1]}, {out}{_more(*p.get('read', ()))})"]
         return [f"np.copyto({out}, {xs[0]}[{', '.join(xs[1:])}])"]
     if name == "scatter_add":
         index = ", ".join(xs[1:])
         if _assigns(node):
             return [f"{out}[...] = 0", f"{out}[{index}] = {xs[0]}"]
-        return [f"sum_rows({xs[0]}, ({index},), {out})"]
+        return [f"sum_rows({xs[0]}, ({index},), {out}{_more(p.get('read'))})"]
     if name == "gather_sum":
-        return [f"sum_gathered({', '.join((*xs, out))})"]
+        return [f"sum_gathered({', '.join((*xs, out))}{_more(p.get('read'))})"]
     if name == "pad":
         cut = [f"{a}:{n - b}" + (f":{i + 1}" if i else "") if (a, b, i) != (0, 0, 0) else ":"
                for n, a, b, i in zip(node.shape, p["low"], p["high"], p["interior"], strict=True)]
@@ -138,6 +138,11 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
     if name in ACCUMULATORS:
         return [f"np.{ACCUMULATORS[name]}.accumulate({xs[0]}, axis={p['axis']}, out={out})"]
     return [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
+
+
+def _more(value: Any = None) -> str:
+    """Return one more argument, where there is one."""
+    return f", {value!r}" if value else ""
 
 
 MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin", "scatter_add", "gather_sum",

@@ -6,6 +6,7 @@ An index may be negative, as in NumPy; one that is out of range raises when the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,8 +18,10 @@ from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, moment
 from ..locks import importing
 from ..primitive import Sample, fail, linear, spread
+from . import places
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered
 from .constants import iota
+from .places import Reading
 from .spread import expand_to
 
 _latest = -1  # the serial number at which a gather or scatter was made last
@@ -50,9 +53,9 @@ def _gather_type(x: ArrayType, *indices: ArrayType) -> ArrayType:
     return ArrayType(indices[0].shape + x.shape[len(indices):], x.dtype)
 
 
-def _gather_eval(xp: Any, x: Any, *indices: Any) -> Any:
+def _gather_eval(xp: Any, x: Any, *indices: Any, read: Sequence[Reading] = ()) -> Any:
     if xp is np:
-        return x[indices]
+        return x[as_read(indices, x.shape, read)]
     # The standard takes along one axis: index the flattened leading axes instead.
     k = len(indices)
     rows = xp.reshape(x, (math.prod(x.shape[:k]), *x.shape[k:]))
@@ -106,9 +109,9 @@ def _scatter_type(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
     return ArrayType(tuple(shape), u.dtype)
 
 
-def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape) -> Any:
+def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape, read: Sequence[Reading] = ()) -> Any:
     if xp is np:
-        return sum_rows(u, indices, np.empty(shape, u.dtype))
+        return sum_rows(u, indices, np.empty(shape, u.dtype), read)
     # Without a scatter in the standard: a product with the indices' one-hot rows.
     k = len(indices)
     flat = _flat_index(xp, indices, shape)
@@ -117,7 +120,14 @@ def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape) -> Any:
     return xp.reshape(xp.matmul(hot, xp.reshape(u, (math.prod(flat.shape), math.prod(shape[k:])))), shape)
 
 
-def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray) -> np.ndarray:
+def as_read(indices: Sequence[np.ndarray], shape: Sequence[int], read: Sequence[Reading]) -> tuple[np.ndarray, ...]:
+    """Return indices as NumPy reads them, given how each is to be `read`; or raise `IndexError`."""
+    return tuple([places.read(i, n, how) if how else i for i, n, how in zip(indices, shape, read, strict=False)]
+                 ) if any(read) else tuple(indices)
+
+
+def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray, read: Sequence[Reading] = ()
+             ) -> np.ndarray:
     """Write into `out` the sums of the rows that go to each place, added in their order, and return it.
 
     That is ``np.add.at`` on zeros, which is several times slower where a row is more than one number. SciPy's product
@@ -130,6 +140,8 @@ def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray) -
     indices : sequence of int array
         One for each leading axis of `out`; all of one shape, which is that of the leading axes of `rows`.
     out : ndarray
+    read : sequence of Reading, optional
+        How each index is read; in NumPy's way by default.
 
     Raises
     ------
@@ -138,23 +150,24 @@ def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray) -
     """
     k, wide = len(indices), accumulator(out.dtype)
     if wide != out.dtype:
-        out[...] = sum_rows(rows.astype(wide), indices, np.empty(out.shape, wide))
+        out[...] = sum_rows(rows.astype(wide), indices, np.empty(out.shape, wide), read)
         return out
     n, width = math.prod(out.shape[:k]), math.prod(out.shape[k:])
     if width == 1 and scattered(out.dtype) != out.dtype and (
             crowded(rows.size, n) or (k == 1 and _has_long_run(np.ravel(indices[0])))):
-        out[...] = _counted(np.ravel(rows), _flat(indices, out.shape), n).reshape(out.shape)
-    elif width == 1 or rows.size < FEW or not out.flags.c_contiguous:
+        out[...] = _counted(np.ravel(rows), _flat(indices, out.shape, read), n).reshape(out.shape)
+    elif rows.size < FEW or not out.flags.c_contiguous:
         out[...] = 0
-        np.add.at(out, tuple(indices), rows)
+        np.add.at(out, as_read(indices, out.shape, read), rows)
     else:
-        _add_rows(rows.reshape(-1, width), None, _flat(indices, out.shape), out.reshape(n, width))
+        _add_rows(rows.reshape(-1, width), None, _flat(indices, out.shape, read), out.reshape(n, width))
     return out
 
 
-def _flat(indices: Sequence[np.ndarray], shape: Sequence[int]) -> np.ndarray:
+def _flat(indices: Sequence[np.ndarray], shape: Sequence[int], read: Sequence[Reading]) -> np.ndarray:
     """Return the places that indices name, counted from the first."""
-    in_range = [_in_range(i, size, axis) for axis, (i, size) in enumerate(zip(indices, shape, strict=False))]
+    in_range = [_in_range(i, size, axis, how) for axis, (i, size, how) in enumerate(
+        zip(indices, shape, read or itertools.repeat(None), strict=False))]
     return np.ravel(in_range[0] if len(indices) == 1 else _flat_index(np, in_range, shape))
 
 
@@ -171,21 +184,22 @@ def _counted(x: np.ndarray, to: np.ndarray, n: int) -> np.ndarray:
 def _has_long_run(index: np.ndarray) -> bool:
     """Tell whether sorted indices name one place many times, however many places there are."""
     some = index[::PAIRWISE]
-    return bool((some[2:] == some[:-2]).any() and (index[1:] >= index[:-1]).all())
+    return bool((some[2:] == some[:-2]).any() and all((i[1:] >= i[:-1]).all() for i in (some, index)))
 
 
-def sum_gathered(x: np.ndarray, source: np.ndarray, to: np.ndarray, out: np.ndarray) -> np.ndarray:
+def sum_gathered(x: np.ndarray, source: np.ndarray, to: np.ndarray, out: np.ndarray,
+                 read: Sequence[Reading] = (None, None)) -> np.ndarray:
     """Write into `out` the sums of the rows ``x[source]`` that go to each place, without making them, and return it."""
     width = math.prod(out.shape[1:])
     if (width == 1 or len(to) * width < FEW or accumulator(out.dtype) != out.dtype
             or not (out.flags.c_contiguous and x.flags.c_contiguous)):
-        return sum_rows(x[source], (to,), out)
-    x, source, to = x.reshape(-1, width), _in_range(source, len(x), 0), _in_range(to, len(out), 0)
+        return sum_rows(x[as_read((source,), x.shape, read)], (to,), out, read[1:])
+    x, source, to = (x.reshape(-1, width), _in_range(source, len(x), 0, read[0]), _in_range(to, len(out), 0, read[1]))
     _add_rows(x, source, to, out.reshape(-1, width))
     return out
 
 
-def take_rows(x: np.ndarray, index: np.ndarray, out: np.ndarray) -> np.ndarray:
+def take_rows(x: np.ndarray, index: np.ndarray, out: np.ndarray, read: Reading = None) -> np.ndarray:
     """Write ``x[index]`` into `out` and return it; `np.take` would hold a second copy, were it not told to wrap.
 
     An index that is the same along some axes may have one element there.
@@ -195,13 +209,15 @@ def take_rows(x: np.ndarray, index: np.ndarray, out: np.ndarray) -> np.ndarray:
     IndexError
         If an index is out of range.
     """
-    index = np.broadcast_to(_in_range(index, len(x), 0), out.shape[:index.ndim])
+    index = np.broadcast_to(_in_range(index, len(x), 0, read), out.shape[:index.ndim])
     return np.take(x, index, axis=0, out=out, mode="wrap")
 
 
-def _in_range(index: np.ndarray, size: int, axis: int) -> np.ndarray:
+def _in_range(index: np.ndarray, size: int, axis: int, read: Reading = None) -> np.ndarray:
     """Return an index as int64 counted from the front, or raise where it is out of range."""
-    if not index.size:
+    if read:
+        return places.read(index, size, read).astype(np.int64, copy=False)
+    if places.all_below(index, size):
         return index.astype(np.int64, copy=False)
     low, high = int(index.min()), int(index.max())
     if low < -size or high >= size:
@@ -234,19 +250,24 @@ def _chained(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, n: int) -
 
 def _add_to(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, out: np.ndarray) -> None:
     width = out.shape[1]
-    if x.dtype.kind == "f" and x.dtype.itemsize >= 4 and len(to):
+    if x.dtype.kind in "fiu" and x.dtype.itemsize >= 4 and len(to):
         try:
             with importing:
-                from scipy.sparse._sparsetools import coo_matmat_dense
+                from scipy.sparse._sparsetools import coo_matmat_dense, coo_matvec
         except ImportError:
             pass
         else:  # element e of the sparse matrix is a 1, in row to[e] and column source[e]
+            to = np.ascontiguousarray(to)
+            if width == 1 and source is None:  # here it is x[e], and each column is read as 1
+                coo_matvec(len(to), to, to, np.ravel(x), np.ones(len(out), x.dtype), out.reshape(-1))
+                return
             source = np.arange(len(to)) if source is None else source
-            coo_matmat_dense(len(to), width, np.ascontiguousarray(to), np.ascontiguousarray(source),
-                             np.ones(len(to), x.dtype), np.ravel(x), out.reshape(-1))
+            coo_matmat_dense(len(to), width, to, np.ascontiguousarray(source), np.ones(len(to), x.dtype), np.ravel(x),
+                             out.reshape(-1))
             return
     rows = x if source is None else x[source]
-    np.add.at(out.reshape(-1), np.ravel(to[:, None] * width + np.arange(width)), rows.reshape(-1))
+    places = to if width == 1 else np.ravel(to[:, None] * width + np.arange(width))
+    np.add.at(out.reshape(-1), places, rows.reshape(-1))
 
 
 def _scatter_batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
@@ -277,10 +298,11 @@ def _gather_sum_type(x: ArrayType, source: ArrayType, to: ArrayType, *, size: in
     return ArrayType((size, *x.shape[1:]), x.dtype)
 
 
-def _gather_sum_eval(xp: Any, x: Any, source: Any, to: Any, *, size: int) -> Any:
+def _gather_sum_eval(xp: Any, x: Any, source: Any, to: Any, *, size: int, read: Sequence[Reading] = (None, None)
+                     ) -> Any:
     shape = (size, *x.shape[1:])
     if xp is np:
-        return sum_gathered(x, source, to, np.empty(shape, x.dtype))
+        return sum_gathered(x, source, to, np.empty(shape, x.dtype), read)
     return _scatter_eval(xp, _gather_eval(xp, x, source), to, shape=shape)
 
 

@@ -34,17 +34,22 @@ def _refuse(xp: Any, index: Any, outside: Any, size: Any) -> None:
 
 
 def _are_places(xp: Any, index: Any, size: Any, null: Any = -1) -> bool:
-    """Tell whether every index is a place, from the least and the largest; False where they do not tell.
-
-    The masks of the other way take several times as long.
-    """
+    """Tell whether every index is a place, without the masks that find the first other one; False if it is unsure."""
     if xp is not np:
         return False
     size, null = np.asarray(size), np.asarray(null)
     if any(size.strides + null.strides):  # several sizes
         return False
-    return not np.size(index) or bool(np.minimum.reduce(index, axis=None) >= 0 > null.flat[0]
-                                  and np.maximum.reduce(index, axis=None) < size.flat[0])
+    return bool(null.flat[0] < 0) and all_below(np.asarray(index), int(size.flat[0]))
+
+
+def all_below(index: np.ndarray, size: int) -> bool:
+    """Tell whether every index counts from 0 and is below `size`; False if it is unsure.
+
+    As an unsigned number, a negative one is more than half of what its dtype holds: one pass finds both ends.
+    """
+    return not index.size or (size <= 1 << 8 * index.itemsize - 1 and int(
+        np.maximum.reduce(index.view(f"u{index.itemsize}"), axis=None)) < size)
 
 
 def _place_eval(xp: Any, index: Any, size: Any) -> Any:
@@ -81,7 +86,15 @@ row_or_null = elementwise(
     "{0} == {2} ? {1} : (({0} + {1} < 0 || {0} >= {1}) ? -{1} - 2 : ({0} < 0 ? {0} + {1} : {0}))", domain="iu",
     samples=_samples(-2))
 
-NAMES = frozenset((place.name, place_or_null.name, row_or_null.name))
+PLACES = {prim.name: prim for prim in (place, place_or_null, row_or_null)}
+NAMES = frozenset(PLACES)
+Reading = tuple[Any, ...] | None  # how an index is read: one of these and its null, or None for NumPy's way
+
+
+def read(index: np.ndarray, size: int, reading: tuple[Any, ...]) -> np.ndarray:
+    """Return the elements that an index names among `size`, the last of which is that of null, if there is null."""
+    name, *null = reading
+    return PLACES[name].eval(np, index, size - len(null), *null)
 
 
 def checked(prim: Primitive, index: Node, n: int | Dim, *null: int) -> Node:

@@ -16,7 +16,8 @@ from ..dims import Shape
 from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Sample, spread
 from .elementwise import cast_to, eq
-from .index import _flat_index, _lockstep, _scatter_type, gather, scatter_add
+from .index import _flat_index, _lockstep, _scatter_type, as_read, gather, scatter_add
+from .places import Reading
 from .spread import require_number, worst
 
 
@@ -32,12 +33,12 @@ def _extreme(name: str, largest: bool) -> Primitive:
     def type_rule(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
         return _scatter_type(require_number(name, u), *indices, shape=shape)
 
-    def evaluate(xp: Any, u: Any, *indices: Any, shape: Shape) -> Any:
+    def evaluate(xp: Any, u: Any, *indices: Any, shape: Shape, read: Sequence[Reading] = ()) -> Any:
         dtype = u.dtype if xp is np else np.dtype(str(u.dtype).rsplit(".", 1)[-1])
         start = worst(dtype, largest)
         if xp is np:
             out = np.full(shape, start, dtype)
-            at(out, indices, u)
+            at(out, as_read(indices, shape, read), u)
             return out
         # Without a scatter in the standard: every place looks at every update.
         k = len(indices)

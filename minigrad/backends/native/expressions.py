@@ -94,7 +94,12 @@ def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:
     operand = node.inputs[-1].dtype if node.inputs else node.dtype
     if name in RULES:
         return RULES[name](builder, *xs, operand.kind == "u")
-    return _Parser(builder, node.prim.kernel, xs, operand.kind == "u").value()
+    return formula(builder, node.prim.kernel, xs, operand.kind == "u")
+
+
+def formula(builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: bool = False) -> ir.Value:
+    """Return the value of a kernel's text of the operands `xs`."""
+    return _Parser(builder, text, xs, unsigned).value()
 
 
 @functools.cache

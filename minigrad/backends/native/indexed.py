@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -22,6 +23,7 @@ from llvmlite import ir
 from ...dims import Dim, size_of
 from ...graph import Node
 from ...ops.accumulators import RUN, crowded, scattered
+from ...ops.places import PLACES, Reading
 from ...ops.scatter import worst
 from . import expressions as ex
 from . import step_code
@@ -40,44 +42,64 @@ _LINE, _LINES = 64, 16  # bytes that memory hands over at a time; so many are fe
 _LANES = 8
 
 
-def positions(indices: Sequence[View], dtypes: Sequence[np.dtype], sizes: Sequence[int], strides: Sequence[int],
-              to: Place, flag: Place, team: int) -> list[Step]:
+class Index(NamedTuple):
+    """An index array: in one piece, of a dtype, and how it is read (`ops.places`)."""
+
+    view: View
+    dtype: np.dtype
+    read: Reading
+
+
+def positions(indices: Sequence[Index], sizes: Sequence[int], strides: Sequence[int], to: Place, flag: Place,
+              team: int) -> list[Step]:
     """Return the steps that write how far each tuple of indices is from the start, as int64.
 
     Parameters
     ----------
-    indices : sequence of View
-        Of one shape, each in one piece.
-    dtypes : sequence of dtype
-        Of the indices.
+    indices : sequence of Index
+        Of one shape.
     sizes, strides : sequence of int
-        Of the axes that they count along. A negative index counts from the end.
+        Of the axes that they count along.
     to : Place
         Where to write.
     flag : Place
         A number that becomes 1 if an index is out of range; the position is then that of index 0.
     """
-    count = math.prod(indices[0].shape)
-    return [(position(dtype), arguments(team, count, (count, 1), (_PIECE, 1), (
-                view.base, view.offset, size, stride, *to, *flag, not k)))
-            for k, (view, dtype, size, stride) in enumerate(zip(indices, dtypes, sizes, strides, strict=True)) if count]
+    count = math.prod(indices[0].view.shape)
+    steps: list[Step] = []
+    for k, (i, size, stride) in enumerate(zip(indices, sizes, strides, strict=True)):
+        name, *null = i.read or (None,)
+        steps.append((position(i.dtype, name, bool(null)), arguments(team, count, (count, 1), (_PIECE, 1), (
+            i.view.base, i.view.offset, size, stride, *to, *flag, not k, *null))))
+    return steps if count else []
 
 
 @functools.cache
-def position(dtype: np.dtype) -> StepCode:
-    """Return the step that adds one index array's part to positions."""
-    return StepCode(f"position.{dtype}", functools.partial(_position, np.dtype(dtype)))
+def position(dtype: np.dtype, read: str | None = None, null: bool = False) -> StepCode:
+    """Return the step that adds one index array's part to positions; it may have a null."""
+    return StepCode(f"position.{dtype}.{read}", functools.partial(_position, np.dtype(dtype), read, null))
 
 
-def _position(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, read: str | None, null: Sequence[ir.Value] = ()
+            ) -> ir.Value:
+    """Return an index counted from 0; it is out of range where it is not less than `length`, as an unsigned number."""
+    if read is None:
+        return b.select(b.icmp_signed("<", i, ex.constant(i.type, 0)), b.add(i, length), i)
+    if not null:
+        return i  # a negative one is more than any length
+    return ex.formula(b, PLACES[read].kernel, [i, b.sub(length, ex.constant(i.type, len(null))), *null])
+
+
+def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Code, ranges: Sequence[ir.Value]) -> None:
     b, wide = code.b, np.dtype(np.int64)
     source, to, flag = (code.address(HEAD + k) for k in (0, 4, 6))
     size, stride, first = (code.number(HEAD + k) for k in (2, 3, 8))
+    null = [code.number(HEAD + 9)] if has_null else []
     first = code.e.icmp_signed("!=", first, I64(0))
     for k, width in code.chunks(*ranges[:2], (_LANES, 1)):
         i = ex.cast(b, code.load(dtype, code.element(source, k, dtype.itemsize), width), dtype, wide)
         zero, length = ex.constant(i.type, 0), ex.splat(b, size, width)
-        i = b.select(b.icmp_signed("<", i, zero), b.add(i, length), i)
+        i = counted(b, i, length, read, [ex.splat(b, n, width) for n in null])
         bad = b.icmp_unsigned(">=", i, length)
         with b.if_then(any_of(code, bad, width), likely=False):
             code.store(I64(1), wide, flag)
@@ -93,20 +115,20 @@ def any_of(code: Code, x: ir.Value, width: int) -> ir.Value:
     return code.b.call(code.intrinsic(f"llvm.vector.reduce.or.v{width}i1", I1, [x.type]), [x])
 
 
-def take(to: View, source: View, indices: Sequence[View], dtypes: Sequence[np.dtype], itemsize: int, room: Place,
-         flag: Place, team: int) -> list[Step]:
+def take(to: View, source: View, indices: Sequence[Index], itemsize: int, room: Place, flag: Place, team: int
+         ) -> list[Step]:
     """Return the steps that copy the element or row that single indices name."""
     n = len(indices)
     row = View(source.base, source.offset, source.shape[n:], source.strides[n:])
-    return [*positions(indices, dtypes, source.shape[:n], source.strides[:n], room, flag, team),
+    return [*positions(indices, source.shape[:n], source.strides[:n], room, flag, team),
             *(copy(to, row, itemsize, team, room) if math.prod(source.shape[:n]) else ())]
 
 
 # -- scatter ---------------------------------------------------------------------------------------------------
 
 
-def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequence[View], dtypes: Sequence[np.dtype],
-            room: Place, flag: Place, team: int) -> list[Step]:
+def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequence[Index], room: Place, flag: Place,
+            team: int) -> list[Step]:
     """Return the steps that add up what is sent to each position, or take its extreme.
 
     Parameters
@@ -115,15 +137,16 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
         ``"add"``, ``"max"`` or ``"min"``.
     dtype : dtype
         Of the updates and the result.
-    to, updates, indices : View
+    to, updates : View
         Each in one piece.
+    indices : sequence of Index
     room : Place
         As much memory as `room` says.
     """
-    n, count = len(indices), math.prod(indices[0].shape)
+    n, count = len(indices), math.prod(indices[0].view.shape)
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
     strides = [math.prod(to.shape[k + 1:n]) for k in range(n)]
-    found = positions(indices, dtypes, to.shape[:n], strides, room, flag, team)
+    found = positions(indices, to.shape[:n], strides, room, flag, team)
     if not rows * columns:
         return found
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
@@ -235,7 +258,7 @@ def _collect(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, here: ir.
     if kind != "add" or dtype.kind != "f":
         code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
         return
-    with b.if_else(b.icmp_signed("<=", length, I64(RUN))) as (short, long):
+    with b.if_else(b.icmp_signed("<=", length, I64(RUN)), likely=True) as (short, long):
         with short:
             if memory == dtype:
                 code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)

@@ -24,6 +24,7 @@ from . import expressions as ex
 from .access import Access, access, whole
 from .chains import InMemory, InRegisters, in_chains
 from .emit import I1, I32, I64, at
+from .indexed import counted
 from .loops import Loop, itself
 
 
@@ -413,20 +414,26 @@ class LoopWriter:
             x = k.combined(n, k.load(n.dtype, address, self.lanes, self.mask), x)
         k.store(x, n.dtype, address, self.lanes, self.mask)
 
-    def _position(self, n: Node, k: int, size: int | Dim) -> ir.Value:
-        """Return an index as a count from 0; one that is out of range is noted, and taken as 0."""
+    def _position(self, n: Node, k: int, size: int | Dim, lanes: int) -> ir.Value:
+        """Return an index as a count from 0, in each lane, or in one for all of them.
+
+        One that is out of range is noted, and taken as 0.
+        """
         b = self.k.b
+        how, *null = (n.params.get("read") or (None,) * k)[k - 1] or (None,)
         read = self.reads[n, k]
         i = self._value(read)
         dtype = read.dtype
+        if lanes < self.lanes:
+            i = b.extract_element(i, I32(0))
         i = ex.cast(b, i, dtype, np.dtype(np.int64))
-        length = ex.splat(b, self.k.size(size), self.lanes)
+        length = ex.splat(b, self.k.size(size), lanes)
         zero = ex.constant(i.type, 0)
-        i = b.select(b.icmp_signed("<", i, zero), b.add(i, length), i)
+        i = counted(b, i, length, how, [ex.constant(i.type, x) for x in null])
         bad = b.icmp_unsigned(">=", i, length)
-        wrong = bad if self.mask is None else b.and_(bad, self.mask)
-        if self.lanes > 1:
-            reduce = self.k.intrinsic(f"llvm.vector.reduce.or.v{self.lanes}i1", I1, [wrong.type])
+        wrong = bad if self.mask is None or lanes == 1 else b.and_(bad, self.mask)
+        if lanes > 1:
+            reduce = self.k.intrinsic(f"llvm.vector.reduce.or.v{lanes}i1", I1, [wrong.type])
             wrong = b.call(reduce, [wrong])
         with b.if_then(wrong, likely=False):
             b.store(I64(1), self.k.pointer(("flag",), n))
@@ -436,22 +443,22 @@ class LoopWriter:
         k, b = self.k, self.k.b
         array, *indices = n.inputs
         r = self.reads[n, 0]
-        own = lockstep(n)
+        own, inner = lockstep(n), None if self.axis is None else self.axis.axes[-1]
+        ndim = indices[0].ndim
+        rows = inner is not None and inner >= ndim  # of the array: one index for all lanes
+        lanes = 1 if rows else self.lanes
         total = None
         for j in range(1, len(n.inputs)):
             if j == 1 and own:
                 continue
-            step = self._position(n, j, array.shape[j - 1])
-            step = b.mul(step, ex.splat(b, k.param("stride", array, j - 1), self.lanes))
+            step = self._position(n, j, array.shape[j - 1], lanes)
+            step = b.mul(step, ex.splat(b, k.param("stride", array, j - 1), lanes))
             total = step if total is None else b.add(total, step)
-        ndim = indices[0].ndim
-        if self.axis is None:
+        if inner is None:
             return k.load(r.dtype, at(b, self.now[r], total) if total is not None else self.now[r], 1, None)
-        inner = self.axis.axes[-1]
         base = self._address(r)
-        if inner >= ndim:  # rows of the array: one index for all lanes
-            if total is not None:
-                base = at(b, base, b.extract_element(total, I32(0)) if self.lanes > 1 else total)
+        if rows:
+            base = base if total is None else at(b, base, total)
             if not self._moving(r, self.axis):
                 return ex.splat(b, k.load(r.dtype, base, 1, None), self.lanes)
             if r.last == inner and r.linked[inner]:
@@ -470,7 +477,7 @@ class LoopWriter:
         hit = None
         for j in range(2, len(n.inputs)):
             a = j - 1
-            wanted = self._position(n, j, n.shape[a])
+            wanted = self._position(n, j, n.shape[a], self.lanes)
             if self.axis is not None and self.axis.axes[-1] == a:
                 here = b.add(ex.splat(b, self.i, self.lanes), self._steps(I64(1)))
             else:

@@ -13,6 +13,7 @@ from ...dims import Symbol
 from ...graph import Graph, Node
 from ...locks import Lock
 from ...passes.lower import canonical
+from ...passes.places import places
 from ...passes.schedule import Plan, Step, schedule, symbols_of
 from ...passes.stage import Stage
 from ...walk import evaluate
@@ -52,7 +53,8 @@ class Program:
     """
 
     def __init__(self, graph: Graph, own_outputs: bool = False):
-        self._graph = graph = prepare(graph, own_outputs)
+        self._graph = prepare(graph, own_outputs)
+        graph = places(self._graph)
         self.plan: Plan = schedule(graph, MANAGED | steps.NAMES, rows)
         self.held = {n: KINDS[n.prim.name](n, partial(Program, own_outputs=n.prim.name == "scan"))
                      for n in graph.nodes if n.prim.name in KINDS}
@@ -124,7 +126,7 @@ class Program:
     @property
     def native(self) -> bool:
         """Whether no step needs Python, so that a step of a native scan can be this program."""
-        return not self.why and all(self.plan.outputs.get(n) == i for i, n in enumerate(self._graph.outputs))
+        return not self.why and all(self.plan.outputs.get(n) == i for i, n in enumerate(self.plan.graph.outputs))
 
     @property
     def source(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -99,7 +100,8 @@ def make(node: Node, place: Callable[[Node], View], sizes: Mapping[Symbol, int],
     if name in _SEGMENTS:
         return {"segment_ids": segments.ids, "nonempty": segments.nonempty,
                 "checked_index": segments.checked_index}[name](to, *xs, flag, team)
-    dtypes = [i.dtype for i in node.inputs[1:]]
+    indices = [indexed.Index(x, i.dtype, how) for x, i, how in zip(
+        xs[1:], node.inputs[1:], p.get("read") or itertools.repeat(None), strict=False)]
     if name == "gather":
-        return indexed.take(to, xs[0], xs[1:], dtypes, item, room, flag, team)
-    return indexed.scatter(_SCATTERS[name], node.dtype, to, xs[0], xs[1:], dtypes, room, flag, team)
+        return indexed.take(to, xs[0], indices, item, room, flag, team)
+    return indexed.scatter(_SCATTERS[name], node.dtype, to, xs[0], indices, room, flag, team)

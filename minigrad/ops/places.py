@@ -37,6 +37,8 @@ def _are_places(xp: Any, index: Any, size: Any, null: Any = -1) -> bool:
     """Tell whether every index is a place, without the masks that find the first other one; False if it is unsure."""
     if xp is not np:
         return False
+    if not np.size(index):
+        return True
     size, null = np.asarray(size), np.asarray(null)
     if any(size.strides + null.strides):  # several sizes
         return False

@@ -20,7 +20,7 @@ from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .locks import Lock
 from .passes.stage import Stage
-from .tracebacks import for_user
+from .tracebacks import boundary, for_user
 from .transforms.devices import namespace, on_device
 from .transforms.picklable import Remembered
 from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, trace_symbolic, tracing
@@ -225,12 +225,14 @@ class Compiled:
             values = entry.program(leaves, sizes)
         return optree.tree_unflatten(entry.graph.out_tree, values)
 
+    @boundary
     def workspace_bytes(self, *args: Any, **kwargs: Any) -> int:
         """Return how much memory a call with such arguments would use, beside them and its results."""
         leaves, tree = optree.tree_flatten((args, kwargs))
         entry, sizes = self._find(args, kwargs, leaves, tree, (tree, *map(_kind, leaves)))
         return entry.program.workspace_bytes(sizes)
 
+    @boundary
     def build(self, *args: Any, **kwargs: Any) -> Entry:
         """Return the program for such arguments without running it; types such as ``mg.f32[784]`` will do."""
         leaves, tree, _ = flatten_arguments(self._f, args, kwargs)
@@ -364,6 +366,7 @@ def _static_kind(x: Any) -> Any:
     return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
 
 
+@boundary
 def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
             maxsize: int | None = MAXSIZE, **options: Any) -> Compiled:
     """Compile a function: one trace per structure, dtypes and static shapes, and any batch size after that.

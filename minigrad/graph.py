@@ -22,6 +22,7 @@ import optree
 from . import codec, text
 from .dims import Dim, Shape, format_shape, size_of, symbols
 from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
+from .tracebacks import boundary
 
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 _serial = itertools.count()
@@ -392,6 +393,7 @@ class Graph:
 
         return draw.show(self, path)
 
+    @boundary
     def source(self, backend: str = "numpy") -> str:
         """Return the program that `backend` would run for this graph, as text."""
         try:
@@ -413,6 +415,7 @@ class Graph:
         return _from_pickle, (self._text(codec.Encoder(_encode_graph, others)), others)
 
     @staticmethod
+    @boundary
     def from_json(text: str) -> Graph:
         """Read a graph from JSON text. Nothing in the text is executed.
 

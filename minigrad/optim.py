@@ -15,6 +15,7 @@ import numpy as np
 import optree
 
 from .errors import DtypeError, ShapeError, at_user_line
+from .tracebacks import boundary
 from .transforms.picklable import picklable
 
 Tree = Any
@@ -87,6 +88,7 @@ def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: floa
     return Optimizer(init, update)
 
 
+@boundary
 def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
     """Return a pytree as one float64 vector, and the function that undoes it.
 

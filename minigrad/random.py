@@ -19,11 +19,13 @@ from .graph import ArrayType, Node, dtype_of
 from .numpy.array import Array, as_array, as_axis, as_shape, broadcast_shapes
 from .numpy.indexing import getitem
 from .ops.random import random_bits
+from .tracebacks import boundary
 from .transforms.trace import stage, tracing
 
 _VALUES, _KEYS = 0, 1  # the counter's streams: numbers never meet the keys that `split` makes
 
 
+@boundary
 def key(seed: int) -> np.ndarray:
     """Return a key: uint32[2], the two halves of the seed.
 
@@ -41,6 +43,7 @@ def _drawn(count: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let a function of traced arrays take plain ones too; its first `count` arguments are arrays, the rest static."""
 
     def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
+        @boundary
         @functools.wraps(f)
         def draw(*args: Any, **kwargs: Any) -> Any:
             if tracing():
@@ -169,6 +172,7 @@ def randint(key: Any, shape: Any, low: int, high: int) -> Any:
     return np.floor(x * float(high - low)).astype(np.int64) + low
 
 
+@boundary
 def permutation(key: Any, x: Any) -> Any:
     """Return ``0 .. x-1`` in random order for an int, else the rows of `x` in random order.
 

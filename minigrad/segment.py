@@ -23,6 +23,7 @@ from .ops.layout import concatenate
 from .ops.places import checked, place, place_or_null, row_or_null
 from .ops.scatter import scatter_max, scatter_min
 from .ops.spread import worst
+from .tracebacks import boundary
 
 _PLACES = """
     Parameters
@@ -98,6 +99,7 @@ def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> t
     return (u, i, n) if null is None else (u[i != null], i[i != null], n)
 
 
+@boundary
 @_document()
 def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
     """Add up the rows that go to each place."""
@@ -108,6 +110,7 @@ def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> 
     return indexing.sum_rows(u, (i,), out)
 
 
+@boundary
 @_document()
 def segment_mean(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
     """Average the rows that go to each place; where none goes, the mean is 0."""
@@ -135,13 +138,14 @@ def _extreme(name: str, largest: bool) -> Callable[..., Any]:
     return _document(f"""
     initial : number, optional
         What is compared with, too. Without it a place to which no row goes holds {'-inf' if largest else 'inf'}, or
-        the {'least' if largest else 'largest'} integer.""")(function)
+        the {'least' if largest else 'largest'} integer.""")(boundary(function))
 
 
 segment_max = _extreme("segment_max", largest=True)
 segment_min = _extreme("segment_min", largest=False)
 
 
+@boundary
 def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
     """Return the softmax of the rows within each group: what goes to one place adds up to 1.
 
@@ -173,6 +177,7 @@ def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None)
     return weights / np.where(none, np.ones_like(weights), gather(total, index, null))
 
 
+@boundary
 def gather(values: Any, index: Any, null: int = -1) -> Any:
     """Return the rows of `values` that an index names, and zeros where it is `null`.
 

@@ -48,7 +48,8 @@ def for_user(error: Exception) -> Exception:
         cause.__suppress_context__ = True
         error = cause.with_traceback(error.__traceback__)
     steps = [] if _full else list(_steps(error.__traceback__))
-    if not steps or (isinstance(error, _OURS) and not isinstance(error, MinigradError) and _is_ours(steps[-1])):
+    ours = isinstance(error, _OURS) and not isinstance(error, MinigradError) and _is_ours(steps[-1]) if steps else True
+    if ours and len(steps) != 1:  # one step alone is the call, with arguments that do not fit
         return error
     kept = None
     for step in reversed(steps):

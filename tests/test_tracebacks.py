@@ -97,3 +97,39 @@ def test_a_fault_of_ours_keeps_its_frames(monkeypatch):
 def test_errors_outside_any_traceback_are_kept():
     error = ValueError("no traceback")
     assert tracebacks.for_user(error) is error
+
+
+class Broken:
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, indices):
+        raise KeyError("mine")
+
+
+OTHERS = {  # calls that fail, and the functions of this module in their tracebacks
+    "batch": lambda: mg.batch([]), "batch of numbers": lambda: mg.batch([1, "a"]),
+    "loader": lambda: mg.DataLoader([1, 2], batch_size=0), "dataset": lambda: mg.DataLoader([X, "a"], batch_size=2),
+    "iteration": lambda: list(mg.DataLoader(Broken(), batch_size=2)),
+    "iteration ahead": lambda: list(mg.DataLoader(Broken(), batch_size=2, prefetch=1)),
+    "pullback": lambda: mg.vjp(lambda x: x * 2, X)[1](np.ones(4)), "save": lambda: mg.save_dataset("/", [X]),
+    "open": lambda: mg.open_dataset("/nowhere", mg.f64[2]), "key": lambda: mg.random.key("a"),
+    "normal": lambda: mg.random.normal(3, (2,)), "segment_sum": lambda: mg.segment_sum(X, np.array([0, 1, 9]), 2),
+    "segment_max": lambda: mg.segment_max(X, np.array([0, 1, 9]), 2), "gather": lambda: mg.gather(X, np.array([5])),
+    "numpy": lambda: mg.numpy.conv(X, X), "special": lambda: mg.special.gammaln("a"),
+    "update": lambda: mg.numpy.at(X)[7].set(3.0), "json": lambda: mg.Graph.from_json("{"),
+    "source": lambda: mg.trace(lambda x: x)(X).source("none"), "microbatch": lambda: mg.microbatch(loss, 0),
+    "compile": lambda: mg.compile(loss, backend="none"), "build": lambda: mg.compile(loss).build(X),
+    "compare": lambda: mg.compare(loss, 3, 4), "rate": lambda: mg.optim.sgd(np.sin),
+    "arguments": lambda: mg.open_dataset("/")}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_calls_show_one_frame_of_ours(name):
+    with pytest.raises((mg.MinigradError, KeyError, IndexError, TypeError)) as caught:
+        OTHERS[name]()
+    found = names(caught.value)
+    assert len([m for m, _ in found if m.startswith("minigrad")]) == 1
+    assert {m.split(".")[0] for m, _ in found} == {"minigrad", "tests"}
+    assert [n for m, n in found if m == __name__ and n in ("__getitem__", "helper")] == (
+        ["__getitem__"] if "iteration" in name else ["helper"] if name == "build" else [])

@@ -12,6 +12,7 @@ from .. import walk
 from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, Node, TupleType, leaf_names
 from ..ops.control import placeholder
+from ..tracebacks import boundary
 from ..transforms.mapped import mapped_axes
 from ..transforms.ragged import has_batch
 from ..transforms.trace import Staged, flatten_arguments, stage
@@ -21,6 +22,7 @@ from .ragged_batching import check_ragged
 from .seen import Seen, tolerance
 
 
+@boundary
 def check_batching(f: Callable[..., Any], args: Sequence[Any], in_axes: Any = 0, rtol: float | None = None,
                    atol: float | None = None) -> Checked:
     """Check that ``vmap(f, in_axes)`` is the plain loop over `f`, and that no example has a part in another's result.

@@ -14,6 +14,7 @@ from ..errors import CheckError, DtypeError, GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, TupleType, zeros_like
 from ..ops.constants import constant
 from ..ops.control import parts, placeholder
+from ..tracebacks import boundary
 from ..transforms.grad import Argnums, select
 from .check import Checked, at_element, describe, element, name_of, number, precision, stage_call, stage_precisely
 
@@ -39,6 +40,7 @@ class Disagreement:
     want: float
 
 
+@boundary
 def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int = 2, argnums: Argnums | None = None,
                 eps: float | None = None, rtol: float | None = None, atol: float | None = None,
                 modes: Sequence[str] = ("rev", "fwd")) -> Checked:

@@ -12,12 +12,14 @@ import optree
 from .. import walk
 from ..errors import CheckError
 from ..graph import Graph
+from ..tracebacks import boundary
 from ..transforms.trace import flatten_arguments, stage
 from .batching import check_batching
 from .check import Checked, name_of
 from .gradients import check_grads
 
 
+@boundary
 def check_primitive(f: Callable[..., Any], *args: Any, order: int = 2, examples: int = 3) -> Checked:
     """Check a function with rules of its own at `args`: its type, its derivatives and its batches.
 

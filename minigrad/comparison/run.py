@@ -10,6 +10,7 @@ import optree
 from ..compiler import compile
 from ..errors import BatchError, MinigradError, at_user_line
 from ..ragged.batch import batch
+from ..tracebacks import boundary
 from ..transforms.grad import value_and_grad
 from ..transforms.microbatch import microbatch as microbatched
 from ..transforms.ragged import has_batch
@@ -25,6 +26,7 @@ ROWS = ("loop", "unrolled", "vmapped", "microbatched")
 _COPIES = 32  # of one example's graph in the unrolled one
 
 
+@boundary
 def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: Any = None, microbatch: int | None = None,
             rows: Sequence[str] = ROWS, repeats: int = 7, copies: int = _COPIES, progress: bool = True,
             backend: str = "auto") -> Report:

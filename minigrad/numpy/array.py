@@ -30,6 +30,7 @@ from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
 from ..ops.spread import expand_to
 from ..primitive import on_host
+from ..tracebacks import for_user
 from . import asked
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy's function -> ours
@@ -333,14 +334,17 @@ def implements(*functions: Callable[..., Any], name: str | None = None,
 
         @functools.wraps(ours)
         def public(*args: Any, **kwargs: Any) -> Any:
-            if numpys is not None and not _any_traced(args) and not _any_traced(kwargs.values()):
+            try:
+                if numpys is None or _any_traced(args) or _any_traced(kwargs.values()):
+                    return ours(*args, **kwargs)
                 try:
                     return numpys(*args, **kwargs)
                 except TypeError as error:
                     if type(error) is not TypeError:
                         raise
                     raise DtypeError(at_user_line(f"np.{label}: {error}")) from error
-            return ours(*args, **kwargs)
+            except Exception as error:
+                raise for_user(error)  # noqa: B904
 
         public.__name__ = public.__qualname__ = label
         if isinstance(numpys, np.ufunc):

@@ -19,6 +19,7 @@ from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import special as ops
 from ..ops.spread import expand_to
+from ..tracebacks import boundary
 from .array import (
     SCIPY,
     Array,
@@ -37,6 +38,7 @@ NAMES: dict[str, Callable[..., Any]] = {}
 
 
 def _enter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @boundary
     @functools.wraps(function)
     def public(*args: Any, **kwargs: Any) -> Any:
         out = function(*args, **kwargs)

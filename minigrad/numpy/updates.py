@@ -21,6 +21,7 @@ from ..ops.layout import reshape
 from ..ops.order import argsort
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.spread import expand_to
+from ..tracebacks import boundary
 from .array import Array, _any_traced, as_array, broadcast_node, held, implements
 from .indexing import getitem
 from .reductions import _cut
@@ -130,6 +131,10 @@ class Update:
         out = on_rows(rows, reshape(places, shape=(places.type.size,)),
                       reshape(wide, shape=(places.type.size, *rest)))
         return Array(reshape(out, shape=x._node.shape))
+
+
+for _name in ("set", "add", "subtract", "multiply", "divide", "max", "min", "apply", "get"):
+    setattr(Update, _name, boundary(getattr(Update, _name)))
 
 
 def _broadcast(v: Node, shape: Any, name: str) -> Node:

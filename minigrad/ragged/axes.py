@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import BatchError, ShapeError, at_user_line
 from ..graph import ArrayType, short_dtype
+from ..tracebacks import boundary
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Axis:
         return self.name
 
 
+@boundary
 def axis(name: str) -> Axis:
     """Return the ragged axis called `name`, to be used in array types: ``mg.f32[node, 16]``.
 
@@ -121,6 +123,7 @@ class IndexSpec:
         return f"<indices into {self.target}>"
 
 
+@boundary
 def index(axis: Axis, null: int | None = None) -> IndexSpec:
     """Return the type of integers that point into `axis`; give it the shape that they have: ``mg.index(node)[edge]``.
 
@@ -140,6 +143,7 @@ def index(axis: Axis, null: int | None = None) -> IndexSpec:
     return IndexSpec(axis, null)
 
 
+@boundary
 def count(axis: Axis) -> FieldType:
     """Return the type of a field that is the size of `axis`, for schemas in which no array has that axis."""
     if not isinstance(axis, Axis):
@@ -147,6 +151,7 @@ def count(axis: Axis) -> FieldType:
     return FieldType(np.dtype(np.int64), (), counts=axis)
 
 
+@boundary
 def shared(kind: ArrayType | FieldType) -> FieldType:
     """Return the type of a field that has one value for all examples, such as a table: a batch keeps it once.
 

@@ -16,6 +16,7 @@ import numpy as np
 import optree
 
 from ..errors import BatchError, at_user_line
+from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 from .nested import batch_schema
 from .schema import EVERYWHERE, Schema, check_example, out_of_range, schema_of
@@ -303,6 +304,7 @@ class AxisMap(Mapping):
 # -- making one ----------------------------------------------------------------------------------------------
 
 
+@boundary
 def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
     """Lay examples end to end, and move their indices to where the rows have gone.
 

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import BatchError, at_user_line
+from ..tracebacks import boundary
 from .axes import Axis
 from .schema import Schema, schema_of
 
 Path = str | Sequence[Hashable]
 
 
+@boundary
 def from_pyg(data: Any, cls: type, paths: Mapping[str, Path] | None = None,
              ends: tuple[str, str] = ("src", "dst")) -> Any:
     """Return an example made of PyTorch Geometric's `Data` or `HeteroData`.
@@ -57,6 +59,7 @@ def from_pyg(data: Any, cls: type, paths: Mapping[str, Path] | None = None,
     return cls(**values)
 
 
+@boundary
 def to_pyg(example: Any, paths: Mapping[str, Path] | None = None, ends: tuple[str, str] = ("src", "dst")) -> Any:
     """Return an example as PyTorch Geometric's `Data`, or as `HeteroData` if a path names a type of nodes or edges.
 
@@ -106,6 +109,7 @@ def to_pyg(example: Any, paths: Mapping[str, Path] | None = None, ends: tuple[st
     return data
 
 
+@boundary
 def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst")) -> Any:
     """Return an example made of a networkx graph.
 
@@ -151,6 +155,7 @@ def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst"))
     return cls(**values)
 
 
+@boundary
 def to_networkx(example: Any, ends: tuple[str, str] = ("src", "dst"), create_using: Any = None) -> Any:
     """Return an example as a networkx graph, with its fields as attributes of nodes, edges and the graph.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +17,8 @@ import numpy as np
 import optree
 
 from ..errors import BatchError, at_user_line
-from .axes import FieldType, as_field
+from ..tracebacks import boundary
+from .axes import Axis, FieldType, as_field
 from .batch import Batch, batch
 from .schema import Schema, schema_of
 
@@ -91,6 +92,7 @@ def sizes_of(dataset: Any) -> Mapping[Any, np.ndarray]:
 # -- in files ------------------------------------------------------------------------------------------------
 
 
+@boundary
 def save_dataset(path: str | Path, examples: Iterable[Any], kind: Any = None, chunk: int = 1024) -> Path:
     """Write examples into a folder, one ``.npy`` file per field, as they come: they need not fit into memory.
 
@@ -149,6 +151,7 @@ def save_dataset(path: str | Path, examples: Iterable[Any], kind: Any = None, ch
     return folder
 
 
+@boundary
 def open_dataset(path: str | Path, kind: Any) -> Batch:
     """Return the batch of all examples in a folder; its arrays stay in their files, and are read where they are used.
 
@@ -242,9 +245,9 @@ def _checked(path: Path, t: FieldType, data: Batch) -> np.ndarray:
     else:
         rows = np.prod([data.lengths[a].astype(np.float64) for a in t.axes], axis=0)
         if rows.sum() >= _MANY:  # in int64 the products may wrap
-            raise _wrong(path, "the examples have more elements than there can be")
+            raise _wrong(path, f"the examples have more elements than there can be{_files(t.axes)}")
         shape = (int(data._rows(t).sum()), *t.dense)
-    array = _mapped(path, t.dtype, shape)
+    array = _mapped(path, t.dtype, shape, _files(t.axes))
     if t.dtype.kind == "b":
         _check_parts(path, array, lambda part, at: part.view(np.uint8) > 1, "neither 0 nor 1, as a bool is", np.uint8)
     if t.target is not None:
@@ -270,7 +273,7 @@ def _check_indices(path: Path, array: np.ndarray, t: FieldType, data: Batch) -> 
         outside = (part < first) | (part >= first + sizes[whose].reshape(shape))
         return outside if t.null is None else outside & (part != t.null)
 
-    _check_parts(path, array, bad, f"not a row of {t.target} of its example")
+    _check_parts(path, array, bad, f"not a row of {t.target} of its example{_files([t.target])}")
 
 
 def _check_parts(path: Path, array: np.ndarray, bad: Callable[[np.ndarray, int], np.ndarray], why: str,
@@ -287,8 +290,13 @@ def _check_parts(path: Path, array: np.ndarray, bad: Callable[[np.ndarray, int],
             raise _wrong(path, f"element {place} is {value}, {why}")
 
 
-def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the array in a file, read where it is used; an empty one cannot be mapped."""
+def _files(axes: Sequence[Axis]) -> str:
+    """Return what names the files that count the rows of axes, and may be those that are wrong."""
+    return f", by {' and '.join(f'lengths {axis}.npy' for axis in axes)}" if axes else ""
+
+
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], by: str = "") -> np.ndarray:
+    """Return the array in a file, read where it is used; an empty one cannot be mapped. `by` says whence the shape."""
     if not path.is_file():
         raise _wrong(path, "there is no such file")
     try:
@@ -306,7 +314,7 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         raise _wrong(path, f"its dtype is {kind}, expected {dtype}")
     if have != shape or (fortran and len(shape) > 1):
         order = ", in Fortran's order" if fortran else ""
-        raise _wrong(path, f"its shape is {list(have)}{order}, expected {list(shape)}")
+        raise _wrong(path, f"its shape is {list(have)}{order}, expected {list(shape)}{by}")
     nbytes, size = math.prod(shape) * dtype.itemsize, path.stat().st_size - begin
     if size != nbytes:
         raise _wrong(path, f"it holds {size} bytes, and {nbytes} belong to the shape {list(shape)}")

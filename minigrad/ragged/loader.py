@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import BatchError, at_user_line
 from ..locks import Lock
+from ..tracebacks import boundary, for_user
 from .dataset import as_dataset, sizes_of
 
 Item = TypeVar("Item")
@@ -67,6 +68,7 @@ class DataLoader:
         exceeds a limit.
     """
 
+    @boundary
     def __init__(self, dataset: Any, batch_size: int | None = None, *, max_rows: Mapping[Any, int] | None = None,
                  max_bytes: int | None = None, measure: Callable[[Any], int] | None = None, shuffle: bool = False,
                  seed: int | None = None, drop_last: bool = False, bucket: int | None = None, prefetch: int = 0,
@@ -119,8 +121,9 @@ class DataLoader:
         batches = ahead(make, len(indices), self.prefetch) if self.prefetch else map(make, range(len(indices)))
         if self.progress:
             batches = _shown(batches, len(indices), "batches" if self.progress is True else self.progress)
-        return batches
+        return _delivered(batches)
 
+    @boundary
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Return which examples make up each batch of an epoch.
 
@@ -311,6 +314,14 @@ class _Worker:
         self._room.release()
         if self.thread.is_alive() and threading.current_thread() is not self.thread:  # that may run the collector
             self.thread.join()
+
+
+def _delivered(items: Iterable[Item]) -> Iterator[Item]:
+    """Filter the errors that leave an iterator which users go through."""
+    try:
+        yield from items
+    except Exception as error:
+        raise for_user(error)  # noqa: B904
 
 
 def _shown(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:

@@ -15,6 +15,7 @@ import optree
 from ..dims import Dim, shown, unwrap
 from ..errors import BatchError, DtypeError, ShapeError, at_user_line
 from ..graph import dtype_of
+from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 
 # optree keeps what is registered under a name apart; this stands for no name, under which all trees are looked up.
@@ -120,6 +121,7 @@ def is_traced(value: Any) -> bool:
     return hasattr(value, "_node") or (not hasattr(value, "__array__") and hasattr(value, "dtype"))
 
 
+@boundary
 def example(cls: type) -> type:
     """Make a class of annotated fields a schema: a frozen dataclass that checks its arrays, and a pytree.
 

@@ -21,6 +21,7 @@ from ..numpy.array import Array, as_array, broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts, placeholder
 from ..primitive import Primitive, Sample, batch_elementwise, elementwise
+from ..tracebacks import boundary
 from .picklable import Made, picklable
 from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, outer_values, stage, tracing
 
@@ -231,6 +232,7 @@ def _forward_rule(rule: Rule, staged: Staged) -> Staged:
 # -- opaque functions --------------------------------------------------------------------------------------
 
 
+@boundary
 def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: bool = False) -> Any:
     """Call a Python function on ordinary arrays while the program runs.
 
@@ -286,6 +288,7 @@ class _Flat:
 # -- new primitives ----------------------------------------------------------------------------------------
 
 
+@boundary
 def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayType] | None = None,
               vjp: Rule | None = None, jvp: Rule | None = None, batch: Rule | str | None = None,
               samples: Callable[[], list[Sample]] = list) -> Callable[..., Any]:

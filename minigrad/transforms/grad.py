@@ -209,6 +209,7 @@ class _Pull:
     graph: Graph
     leaves: list[Any]
 
+    @boundary
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
         inputs, outputs = self.graph.inputs, self.graph.outputs
         given = _like("the cotangent", cotangent, self.graph.out_tree, outputs)

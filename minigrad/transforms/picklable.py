@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..errors import MinigradError, at_user_line
-from ..tracebacks import for_user
+from ..tracebacks import boundary, for_user
 
 
 def picklable(maker: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,6 +23,7 @@ def picklable(maker: Callable[..., Any]) -> Callable[..., Any]:
     knows by its name, as one that is decorated, pickles as that name.
     """
 
+    @boundary
     @functools.wraps(maker)
     def make(*args: Any, **kwargs: Any) -> Any:
         made = maker(*args, **kwargs)

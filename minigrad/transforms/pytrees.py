@@ -9,11 +9,13 @@ from typing import Any
 import optree
 
 from ..errors import MinigradError, at_user_line
+from ..tracebacks import boundary
 
 # optree keeps what is registered under a name apart; this stands for no name, under which all trees are looked up.
 _EVERYWHERE = optree.registry.__GLOBAL_NAMESPACE
 
 
+@boundary
 def register_dataclass(cls: type | None = None, *, static: tuple[str, ...] = ()) -> Any:
     """Make the instances of a dataclass pytrees: arguments and results of traced functions, of several arrays each.
 

@@ -185,3 +185,12 @@ def test_an_index_is_out_of_range_of_its_own_example(name):
         for k in bad:  # a row of the first example, or of the last
             with pytest.raises(IndexError):
                 run(mg.batch([good[0], Graph(np.ones(1), np.array([k])), good[2]]))
+
+
+@pytest.mark.parametrize("null", [None, -1])
+def test_gradients_of_no_index(null):
+    none = np.zeros(0, int)
+    more = {} if null is None else {"null": null}
+    for f in (lambda x: np.sum(mg.gather(x, none, **more)), lambda x: np.sum(mg.segment_sum(x[:0], none, 2, **more))):
+        np.testing.assert_array_equal(mg.grad(f)(np.ones(3)), np.zeros(3))
+    np.testing.assert_array_equal(mg.grad(lambda x, i: np.sum(mg.gather(x, i, **more)))(np.ones(3), none), np.zeros(3))

@@ -117,6 +117,8 @@ def histogram(a, bins=10, range=None, density=None, weights=None):
     x = as_array(a).ravel()
     edges = histogram_bin_edges(a, bins, range)
     n = int(edges.shape[0]) - 1
+    if n < 1:
+        raise ShapeError(at_user_line(f"np.histogram: {n + 1} edges have no bin between them"))
     at = searchsorted(edges, x, "right") - 1
     at = where(x == edges[-1], n - 1, at)
     there = (at >= 0) & (at < n)
@@ -128,7 +130,7 @@ def histogram(a, bins=10, range=None, density=None, weights=None):
     at = where(there, at, 0)
     counts = Array(scatter_add(w._node, at._node, shape=(n,)))
     if density:
-        counts = counts / np.diff(edges) / counts.sum()
+        counts = counts / np.diff(edges).astype(float) / counts.sum()
     return counts, edges
 
 
@@ -140,10 +142,9 @@ def histogram_bin_edges(a, bins=10, range=None, weights=None):
                                       "data. Give a number"))
     if np.ndim(bins):
         return bins if isinstance(bins, Array) else np.asarray(bins)
-    bins = as_int(bins, "histogram", "bins")
+    x, bins = as_array(a), as_int(bins, "histogram", "bins")
     if range is not None:
-        return np.histogram_bin_edges(np.zeros(0), bins, range)
-    x = as_array(a)
+        return np.histogram_bin_edges(np.zeros(0, x.dtype), bins, range)
     low, high = x.min(), x.max()
     if x.dtype.kind != "f":
         low, high = low.astype(float), high.astype(float)

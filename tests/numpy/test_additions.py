@@ -243,6 +243,12 @@ def test_real_fourier_transforms_in_parts(n):
                traced=mnp.fft.irfft_parts)
 
 
+@pytest.mark.parametrize("edges", [[], [0.5]])
+def test_a_histogram_needs_a_bin(edges):
+    with pytest.raises(mg.ShapeError, match=f"np.histogram: {len(edges)} edges have no bin"):
+        mg.vmap(lambda x: np.histogram(x, edges)[0])(M)
+
+
 def test_diff_with_ends():
     for options in ({"prepend": 0.5}, {"append": M[:, :2].copy(), "prepend": 1}, {"append": 2.0, "axis": 0, "n": 2}):
         check_call(np.diff, call(M, **options))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..dims import Dim, size_of
+from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node, made_by
 from ..ops.blocks import summed
 from ..ops.contract import parse
-from ..ops.spread import per_count
 
 _MOST = 60  # nodes of elementwise work that are looked through
 
@@ -60,13 +59,6 @@ def _einsum(node: Node) -> Node | None:
     return None
 
 
-def _mean(node: Node) -> Node | None:
-    whole = _over_examples(*node.inputs, node.params["axes"])
-    if whole is None:
-        return None
-    return per_count(whole, size_of(node.inputs[0].shape[a] for a in node.params["axes"]))
-
-
 def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:
     """Return the sum over the examples of what was brought together for each of them, from all rows at once."""
     if 0 not in axes:
@@ -81,7 +73,7 @@ def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:
     return PRIMITIVES["sum"](whole, axes=rest) if whole is not None and rest else whole
 
 
-_ROOTS = {"sum": _sum, "mean": _mean, "einsum": _einsum}
+_ROOTS = {"sum": _sum, "einsum": _einsum}  # `simplify` has made sums of the means
 
 
 def _total(nodes: Sequence[Node]) -> Node:

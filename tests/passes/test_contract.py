@@ -145,6 +145,15 @@ def test_factors_of_a_product_are_seen_through_numbers_and_signs():
         assert [n.prim.name for n in what_runs(fast).nodes if n.inputs and n.ndim] == ["square", "square"]
 
 
+@pytest.mark.parametrize(("count", "multiplied_out"), [(10, True), (12, False)])
+def test_the_square_of_a_sum_is_multiplied_out_up_to_a_number_of_terms(count, multiplied_out):
+    """Ten terms make 55 products of two, twelve make 78."""
+    u, v = rng.normal(size=(count, 400)), rng.normal(size=(count, 500))
+    fast = mg.compile(lambda u, v: (sum(np.outer(u[k], v[k]) for k in range(count)) ** 2).sum())
+    np.testing.assert_allclose(fast(u, v), np.sum((u @ u.T) * (v @ v.T)), rtol=1e-9)
+    assert (largest(what_runs(fast)) < 400 * 500) == multiplied_out
+
+
 def test_one_backward_pass_serves_norms_and_clipped_mean():
     fast = mg.compile(dpsgd)
     fast(W, X)

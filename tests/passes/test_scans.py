@@ -162,6 +162,22 @@ def test_a_wide_value_stays_in_the_steps():
         assert max(np.prod(n.shape) for n in graph.nodes if n.prim.name not in ("scan",)) <= 1000
 
 
+def test_what_makes_products_larger_stays_in_the_steps():
+    """The product of all steps is made before them, and its square matrices, of which few fit, are not."""
+    def f(w, xs):
+        def step(h, x):
+            y = x @ w
+            return np.tanh(h + np.sin(y[:, None] * y).sum(axis=0)), None
+
+        return mg.scan(step, np.zeros(M), xs)[0]
+
+    graph, (stage,) = what_runs(f, (W, XS))
+    assert "1 product over all steps before it" in stage.note
+    assert not any(n.shape == (T, M, M) for n in graph.nodes if n.prim.name != "scan")
+    assert graph.count("sin") == 0
+    assert loops(graph)[0].params["body"].count("sin") == 1
+
+
 def test_a_sum_whose_terms_would_have_to_be_kept_stays_in_the_steps():
     def f(xs):
         def step(state, x):

@@ -108,6 +108,15 @@ def test_blocks_and_not_the_square():
         same(have, want)
 
 
+def test_blocks_of_two_axes():
+    rng = np.random.default_rng(0)
+    examples = [rng.normal(size=s) for s in ((2, 3), (0, 2), (4, 1), (1, 5))]
+    batch = mg.batch(examples, mg.f64[node, edge])
+    assert batch.values.shape == (15,)
+    for have, want in zip(batch, examples, strict=True):
+        np.testing.assert_array_equal(have, want, strict=True)
+
+
 def test_index_chains():
     @mg.example
     class Line:

@@ -92,6 +92,7 @@ def test_an_epoch_can_be_asked_for():
     assert list(map(tuple, loader)) == third
     assert loader.epoch == 3
     assert [tuple(b) for b in loader.batches(2)] == third
+    assert loader.batches(2) is loader.batches(2)  # planned once
 
 
 def test_without_a_seed_two_loaders_differ():

@@ -1,0 +1,23 @@
+"""segments: sums of parts laid end to end, and of what is brought together per place."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+
+X, PLACES = np.arange(24.0).reshape(4, 3, 2), np.array([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize(("axes", "whole"), [((0,), True), ((0, 1), True), ((0, 2), True), ((0, 1, 2), True),
+                                             ((1,), False), ((1, 2), False)])
+@pytest.mark.parametrize("reduce", [np.sum, np.mean], ids=lambda f: f.__name__)
+def test_a_sum_over_all_places_is_that_of_all_rows(reduce, axes, whole):
+    def f(x):
+        return reduce(mg.segment_sum(x, PLACES, 5), axis=axes)
+
+    by_place = np.zeros((5, 3, 2))
+    np.add.at(by_place, PLACES, X)
+    fast = mg.compile(f)
+    np.testing.assert_allclose(fast(X), reduce(by_place, axis=axes), rtol=1e-12)
+    (last,) = [s.before for s in fast.stages if s.name == "fuse"]
+    assert last.count("scatter_add") == (not whole)

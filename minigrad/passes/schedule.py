@@ -112,9 +112,13 @@ class Plan:
 
 
 def symbols_of(graph: Graph) -> set[Symbol]:
-    """Return the sizes that a program depends on: in types, in parameters, and in the graphs that nodes hold."""
+    """Return the sizes that a program depends on: in types, in parameters, and in the graphs that nodes hold.
+
+    Those of arguments that nothing reads do not count.
+    """
     found: set[Symbol] = set()
-    for n in graph.nodes:
+    read = {i for n in graph.nodes for i in n.inputs}.union(graph.outputs)
+    for n in [n for n in graph.nodes if n.prim.name != "input" or n in read]:
         sizes = [d for t in getattr(n.type, "parts", (n.type,)) for d in t.shape]
         sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
         found |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))

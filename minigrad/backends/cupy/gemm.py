@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +131,39 @@ def product(node: Node) -> Product:
             **dict(zip(terms[1], node.inputs[1].shape, strict=True))}
     of = [size_of(size[c] for c in group) for group in (batch, left, right, inner)]
     return Product(node, node.inputs[0], node.inputs[1], tuple(of))
+
+
+def stretches(found: Product, operands: Sequence[tuple[Node, Matrix]], rows: Collection[Symbol]) -> bool:
+    """Tell whether a product may run with larger numbers for `rows` than its operands were written with.
+
+    Then no stride depends on them, and the elements that are added to a sum lie behind all others of their array, where
+    zeros can be written.
+
+    Parameters
+    ----------
+    operands : sequence of (Node, Matrix)
+        Each array in memory, and the matrix there.
+    """
+    batch, m, n, k = found.sizes
+    single, loose = batch == 1, [depends(size, rows) for size in (batch, m, n, k)]
+    if (not single and any(loose[1:])) or (loose[2] and m != 1):
+        return False
+    for right, (array, matrix) in enumerate(operands):
+        inner = matrix.transposed != bool(right)  # whether the lines of memory count the terms of a sum
+        lines = k if inner else n if right else m
+        if depends(matrix.offset, rows) or (not single and depends(matrix.apart, rows)):
+            return False
+        if lines != 1 and depends(matrix.lead, rows):
+            return False
+        whole = size_of(array.shape)
+        if loose[3] and not (whole == k * matrix.lead if inner else matrix.offset == 0 and whole == k):
+            return False
+    return True
+
+
+def depends(n: Size, rows: Collection[Symbol]) -> bool:
+    """Tell whether a size depends on any of some symbols."""
+    return isinstance(n, Dim) and not n.symbols.isdisjoint(rows)
 
 
 def numbers(matrix: Matrix, sizes: Mapping[Symbol, int]) -> tuple[int, bool, int, int]:

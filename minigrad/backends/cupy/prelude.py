@@ -257,6 +257,12 @@ extern "C" __global__ void mg_bind(const Cells cells, u64* table, int count) {
     if ((int)threadIdx.x < count) table[threadIdx.x] = cells.at[threadIdx.x];
 }
 
+// Write zeros behind as many elements, of `width` halves of a word each, as a number of the table says.
+extern "C" __global__ void mg_clear(const u64* table, int cell, unsigned short* values, i64 width, i64 end) {
+    const i64 first = (i64)table[cell] * width + (i64)blockIdx.x * THREADS + threadIdx.x;
+    for (i64 t = first; t < end; t += (i64)gridDim.x * THREADS) values[t] = 0;
+}
+
 // Order keys of `total` (a power of two) elements, all different: one pass of a bitonic network. What is left of a
 // pass whose partners are within one block of 512 runs in shared memory at once.
 extern "C" __global__ void mg_sort_far(u64* keys, i64 total, i64 run, i64 gap) {

@@ -23,16 +23,17 @@ from ...passes.schedule import schedule, symbols_of
 from ...passes.stage import Stage
 from ...walk import concrete
 from ..held import KINDS
-from ..workspace import allocate
+from ..workspace import allocate, rounded
 from . import driver, gemm
 from .dedicated import keys_of, padded, sorting
 from .host_scalars import HostScalars, bits
 from .kernels import THREADS, Launch
 from .prelude import COMMON
-from .recipe import WRITTEN, Builder, Evaluate, Multiply, Recipe, Sort
+from .recipe import WRITTEN, Builder, Clear, Evaluate, Multiply, Recipe, Sort
 
 KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
 _REMEMBERED = 1024  # sets of sizes whose shapes are kept
+_SMALLEST = 16  # rows of a ragged axis that memory is made for, at least
 ALIGN = 256
 _TOGETHER = 4096  # bytes of results that share an allocation: as much as one of them keeps alive of others
 _WIDE = 1 << 30  # elements from which on offsets have 64 bits
@@ -124,14 +125,14 @@ class Program:
         call = self._calls.get(shape)
         if call is None:
             call = self._call(shape, sizes)
-        key = self._device.queue(), shape
+        key = self._device.queue(), call.key
         pool = self._pools.get(key)
         if pool is None:
             pool = self._new_pool(key)
         try:
             space = pool.pop()
         except IndexError:
-            space = Space(self, sizes)
+            space = Space(self, call.bucket)
         self._check()
         results = space.run(arrays, call)
         pool.append(space)
@@ -167,6 +168,12 @@ class Program:
             self._pools.clear()
         self._device.release()
 
+    def evaluation(self, node: Node, sizes: Mapping[Symbol, int]) -> Callable[..., Any]:
+        """Return what evaluates a node on whole arrays."""
+        if node in self.held:
+            return self.held[node].bind(sizes)
+        return partial(node.prim.eval, self._device.xp, **concrete(node.params, sizes))
+
     def constant(self, node: Node) -> Any:
         """Return a constant's array on the device."""
         with self._lock:
@@ -175,9 +182,16 @@ class Program:
                 self._device.wait()  # other threads read it on streams of their own
             return self._constants[node]
 
+    def bucket(self, sizes: Mapping[Symbol, int]) -> dict[Symbol, int]:
+        """Return the sizes that memory and launches are made for: those of ragged axes are larger by an eighth at most.
+
+        So batches whose examples differ in size share a few graphs.
+        """
+        return {**sizes, **rounded({s: max(sizes[s], _SMALLEST) for s in self.recipe.rounded})}
+
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its arguments and results."""
-        return layout(self.recipe, sizes)[1] + sum(h.workspace_bytes(sizes) for h in self.held.values())
+        return layout(self.recipe, self.bucket(sizes))[1] + sum(h.workspace_bytes(sizes) for h in self.held.values())
 
     @property
     def stages(self) -> list[Stage]:
@@ -196,7 +210,8 @@ class Program:
 
 def layout(recipe: Recipe, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int], int]:
     """Return the offset of each value in the arena, and the arena's size."""
-    pieces = [(*recipe.span[key], size(sizes), key) for key, size in recipe.bytes.items()]
+    borrowed = recipe.borrowed(sizes)
+    pieces = [(*recipe.span[key], size(sizes), key) for key, size in recipe.bytes.items() if key not in borrowed]
     for at, op in enumerate(recipe.ops):
         if isinstance(op, Launch) and (n := op.partials(sizes)):
             pieces.append((at, at, n, ("partial", at)))
@@ -222,6 +237,8 @@ class Call:
 
     Attributes
     ----------
+    bucket : dict of Symbol to int
+        The sizes of the workspace; `key` has them in order.
     blocks : list of int
         Bytes that are allocated: one piece for each large result, and pieces that small ones share. A result keeps
         its piece alive.
@@ -232,7 +249,9 @@ class Call:
     """
 
     def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
-        self._program, self.sizes = program, sizes
+        self._program, self.sizes, self.bucket = program, sizes, program.bucket(sizes)
+        self.key = tuple([self.bucket[s] for s in program._symbols])
+        self.evaluations: dict[Node, Callable[..., Any]] = {}
         recipe, roles = program.recipe, program.recipe.plan.roles
         self.blocks: list[int] = []
         self.places: list[tuple[int, int, tuple[int, ...], Any]] = []
@@ -259,7 +278,8 @@ class Call:
         self._numbers = recipe.numbers
         scalars = [c for c in recipe.cells if isinstance(c, Node)]
         self._scalars = program.host.bind([*scalars, *recipe.numbers.values()], sizes)
-        self._cells = [None if isinstance(c, Node) else sizes[c] for c in recipe.cells]
+        self._cells = [None if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else value(c, sizes)
+                       for c in recipe.cells]
         self._at = [at for at, c in enumerate(recipe.cells) if isinstance(c, Node)]
         self._fixed = None if self._scalars.vary else self._evaluated(())
 
@@ -275,13 +295,14 @@ class Call:
 
 
 class Space:
-    """Memory and launches for one set of sizes, used by one run at a time."""
+    """Memory and launches for one set of sizes, or for smaller ones of ragged axes; used by one run at a time."""
 
     def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
         self._program, self._device, self.recipe = program, program._device, program.recipe
         device, graph = self._device, program._graph
         self.sizes = sizes
         self._offset, total = layout(self.recipe, sizes)
+        self._borrowed = self.recipe.borrowed(sizes)
         self._arena = device.allocate(max(total, 1))
         n_cells = len(graph.inputs) + len(graph.outputs) + len(self.recipe.cells)
         counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.recipe.ops]
@@ -301,7 +322,7 @@ class Space:
         counter = self._table + 8 * max(n_cells, 1)
         for at, op in enumerate(self.recipe.ops):
             if isinstance(op, Evaluate):
-                self.segments.append(self._evaluation(op))
+                self.segments.append(op)
                 continue
             if not isinstance(self.segments[-1], Segment):
                 self.segments.append(Segment(device, self.recipe.notes))
@@ -313,12 +334,9 @@ class Space:
     def address(self, key: Any) -> int:
         if key in self._offset:
             return self._arena.ptr + self._offset[key]
+        if key in self._borrowed:
+            return 0  # the copy is not made
         return self._device.pointer(self._program.constant(key))
-
-    def array(self, key: Any, node: Any) -> Any:
-        """Return a value in the arena as an array."""
-        shape = tuple(value(n, self.sizes) for n in node.shape)
-        return self._device.array(shape, node.dtype, self._arena + self._offset[key])
 
     def _bind(self, first: int, count: int) -> driver.Launched:
         """Return the launch that writes cells into the table."""
@@ -331,21 +349,39 @@ class Space:
     def _calls(self, at: int, op: Any, counter: int) -> list[Callable[[], None]]:
         device = self._device
         if isinstance(op, Launch):
-            return [partial(device.launch, device.function(self._text, op.name), op.blocks(self.sizes), THREADS,
+            if not (blocks := op.blocks(self.sizes)):
+                return []
+            return [partial(device.launch, device.function(self._text, op.name), blocks, THREADS,
                             pack(self._arguments(at, op, counter)))]
+        if isinstance(op, Clear):
+            width, end = op.array.dtype.itemsize // 2, value(op.count, self.sizes)
+            return [partial(device.launch, device.function(COMMON, "mg_clear"), max(min(end * width // (8 * THREADS),
+                                                                                        1024), 1), THREADS, pack(
+                [ctypes.c_uint64(self._table), ctypes.c_int(self.recipe.cells[op.count]),
+                 ctypes.c_uint64(self.address(op.key)), ctypes.c_longlong(width), ctypes.c_longlong(end * width)]))]
         if isinstance(op, Sort):
             keys = self.address(keys_of(op.node))
             return [partial(device.launch, device.function(COMMON, name), blocks, THREADS, pack(
                 [ctypes.c_uint64(keys), *map(ctypes.c_longlong, numbers)]))
                 for name, blocks, numbers in sorting(padded(op.node, self.sizes))]
+        return [self._product(op)]
+
+    def _product(self, op: Multiply) -> Callable[[], None]:
+        node, borrowed = op.product.node, self._borrowed
         sizes = tuple(value(n, self.sizes) for n in op.product.sizes)
-        node = op.product.node
-        operands = []
+        fixed = node.dtype, self._program._precision, sizes
+        places = []
         for key, matrix in op.operands:
             offset, *rest = gemm.numbers(matrix, self.sizes)
-            operands.append((self.address(key) + offset * node.dtype.itemsize, *rest))
-        return [partial(device.gemm, node.dtype, self._program._precision, sizes, *operands, self.address(node),
-                        self._room.ptr)]
+            start = 0 if key in borrowed else self.address(key)
+            places.append((borrowed.get(key), start + offset * node.dtype.itemsize, *rest))
+        out, room = self.address(node), self._room.ptr
+
+        def multiply() -> None:
+            self._device.gemm(*fixed, *((start if slot is None else self._pointers[slot] + start, *rest)
+                                        for slot, start, *rest in places), out, room)
+
+        return multiply
 
     def _arguments(self, at: int, op: Launch, counter: int) -> list[Any]:
         own = op.arguments(self.sizes)
@@ -364,23 +400,23 @@ class Space:
 
     # -- evaluations ----------------------------------------------------------------------------------------
 
-    def _evaluation(self, op: Evaluate) -> Callable[[Sequence[Any]], None]:
+    def _evaluate(self, op: Evaluate, arrays: Sequence[Any], call: Call) -> None:
+        """Have CuPy evaluate a node, on arrays of the run's own sizes."""
         node, xp = op.node, self._device.xp
-        if node in self._program.held:
-            function = self._program.held[node].bind(self.sizes)
-        else:
-            function = partial(node.prim.eval, xp, **concrete(node.params, self.sizes))
+        function = call.evaluations.get(node)
+        if function is None:
+            function = call.evaluations[node] = self._program.evaluation(node, call.sizes)
+        made = function(*(self._operand(i, arrays, call.sizes) for i in node.inputs))
         parts = node.type.parts if isinstance(node.type, TupleType) else (node,)
-        results = [self.array(key, part) for key, part in zip(op.results, parts, strict=True)]
+        for key, part, x in zip(op.results, parts, made if isinstance(node.type, TupleType) else (made,), strict=True):
+            self._array(key, part, call.sizes)[...] = xp.asarray(x)
 
-        def run(arrays: Sequence[Any]) -> None:
-            made = function(*(self._operand(i, arrays) for i in node.inputs))
-            for room, x in zip(results, made if isinstance(node.type, TupleType) else (made,), strict=True):
-                room[...] = xp.asarray(x)
+    def _array(self, key: Any, node: Any, sizes: Mapping[Symbol, int]) -> Any:
+        """Return a value in the arena as an array."""
+        shape = tuple(value(n, sizes) for n in node.shape)
+        return self._device.array(shape, node.dtype, self._arena + self._offset[key])
 
-        return run
-
-    def _operand(self, node: Node, arrays: Sequence[Any]) -> Any:
+    def _operand(self, node: Node, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> Any:
         """Return an operand of an evaluation as an array."""
         graph, name = self._program._graph, node.prim.name
         if node in self.recipe.cells:
@@ -390,12 +426,12 @@ class Space:
         if name == "const":
             return self._program.constant(node)
         if name == "proj":
-            return self.array((node.inputs[0], node.params["index"]), node)
+            return self._array((node.inputs[0], node.params["index"]), node, sizes)
         if node in self._offset:
-            return self.array(node, node)
-        inputs = [self._operand(i, arrays) for i in node.inputs[:1]]
+            return self._array(node, node, sizes)
+        inputs = [self._operand(i, arrays, sizes) for i in node.inputs[:1]]
         inputs += [None] * (len(node.inputs) - len(inputs))
-        return node.prim.eval(self._device.xp, *inputs, **concrete(node.params, self.sizes))
+        return node.prim.eval(self._device.xp, *inputs, **concrete(node.params, sizes))
 
     # -- running --------------------------------------------------------------------------------------------
 
@@ -403,15 +439,20 @@ class Space:
         device = self._device
         cells, numbers = call.cells(arrays)
         blocks = [device.allocate(n) for n in call.blocks]
-        self._pack(self._cells, 0, *[0 if type(a) in _NUMBERS else a.data.ptr for a in arrays],
-                   *[blocks[b].ptr + offset for b, offset, _, _ in call.places], *cells)
+        self._pointers = [*[0 if type(a) in _NUMBERS else a.data.ptr for a in arrays],
+                          *[blocks[b].ptr + offset for b, offset, _, _ in call.places]]
+        self._pack(self._cells, 0, *self._pointers, *cells)
+        borrowed = tuple([self._pointers[k] for k in self._borrowed.values()])
         for segment in self.segments:
-            segment(arrays)
+            if type(segment) is Segment:
+                segment(borrowed)
+            else:
+                self._evaluate(segment, arrays, call)
         results = [device.array(shape, dtype, blocks[b] + offset) for b, offset, shape, dtype in call.places]
         for k, views in enumerate(call.views):
             for v in views:
                 results[k] = v.prim.eval(device.xp, results[k], *[None] * (len(v.inputs) - 1),
-                                         **concrete(v.params, self.sizes))
+                                         **concrete(v.params, call.sizes))
         for k, number in numbers.items():
             results[k] = number
         return results
@@ -420,24 +461,29 @@ class Space:
 class Segment:
     """Launches without an evaluation between them: run one by one at first, and as a graph from the second time on.
 
-    The arguments of the `first` ones change from run to run.
+    The arguments of the `first` ones change from run to run. A graph serves one set of addresses of the arguments that
+    products read where they are; few sets are kept.
     """
 
     def __init__(self, device: Any, notes: list[str], first: Sequence[driver.Launched] = ()):
         self._device, self._notes, self.first = device, notes, first
         self.calls: list[Callable[[], None]] = []
-        self.graph: Any = None
-        self._runs = 0
+        self.graphs: dict[tuple[int, ...], Any] = {}  # None where the addresses were seen once
+        self._refused = False
 
-    def __call__(self, arrays: Sequence[Any]) -> None:
-        self._runs += 1
-        if self.graph is None and self._runs == 2 and len(self.first) + len(self.calls) > 1:
+    def __call__(self, borrowed: tuple[int, ...]) -> None:
+        graph = self.graphs.get(borrowed)
+        if graph is None and borrowed in self.graphs and not self._refused and len(self.first) + len(self.calls) > 1:
             try:
-                self.graph = self._device.capture(self.first, self._each)
+                graph = self._device.capture(self.first, self._each)
             except MinigradError as error:  # it works without, only slower
+                self._refused = True
                 self._notes.append(f"not captured: {error}")
-        if self.graph is not None:
-            self.graph.launch()
+        if borrowed not in self.graphs and len(self.graphs) >= KEPT:
+            del self.graphs[next(iter(self.graphs))]
+        self.graphs[borrowed] = graph
+        if graph is not None:
+            graph.launch()
             return
         for launched in self.first:
             self._device.launch(*launched)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...dims import Symbol, size_of, value
+from ...dims import Dim, Symbol, size_of, value
 from ...graph import Node, TupleType
 from ...passes.fuse import terminal
 from ...passes.lower import canonical
-from ...passes.schedule import Plan, Step
+from ...passes.schedule import Plan, Step, symbols_of
 from ..numpy_text import MANAGED
+from ..workspace import grows
 from . import dedicated, gemm
 from .element import Elsewhere, Key, printable
 from .host_scalars import HostScalars
@@ -24,6 +25,7 @@ from .prelude import PRELUDE
 from .together import arrange, merge
 
 _SCATTERS = ("scatter_add", "scatter_max", "scatter_min", "gather_sum")
+COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
 # What kernels can write straight into a result.
 WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "in_range", "nonempty", "segment_ids", *_SCATTERS}
 
@@ -49,6 +51,22 @@ class Multiply:
     @property
     def touched(self) -> list[Key]:
         return [*(k for k, _ in self.operands), self.product.node]
+
+
+@dataclass
+class Clear:
+    """Write zeros behind the elements of an array, which products read where sizes are rounded up."""
+
+    key: Key
+    array: Node
+
+    @property
+    def count(self) -> int | Dim:
+        return size_of(self.array.shape)
+
+    @property
+    def touched(self) -> list[Key]:
+        return [self.key]
 
 
 @dataclass
@@ -81,6 +99,10 @@ class Recipe:
         The values that kernels write straight into an output, and which one.
     cells : dict
         The numbers that the host writes into the table, and their places there: sizes, and scalars.
+    rounded : frozenset of Symbol
+        The sizes that kernels read from the table, so that memory and launches for larger ones serve many sizes.
+    arguments : dict of Key to int
+        Copies of arguments for products, and the slots of the arguments.
     numbers : dict of int to Node
         The outputs that the host computes, which are handed out as Python numbers.
     checked : list of Node
@@ -95,10 +117,26 @@ class Recipe:
     bytes: dict[Key, Callable[[Sizes], int]] = field(default_factory=dict)
     span: dict[Key, tuple[int, int]] = field(default_factory=dict)
     direct: dict[Node, int] = field(default_factory=dict)
-    cells: dict[Symbol | Node, int] = field(default_factory=dict)
+    cells: dict[Symbol | Dim | Node, int] = field(default_factory=dict)
+    rounded: frozenset[Symbol] = frozenset()
+    arguments: dict[Key, int] = field(default_factory=dict)
     numbers: dict[int, Node] = field(default_factory=dict)
     checked: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def borrowed(self, sizes: Sizes) -> dict[Key, int]:
+        """Return the copies of arguments that are not made: products read the argument. They are the largest ones.
+
+        A graph then serves one address of the argument; small ones are copied, so that it serves all.
+        """
+        found, nbytes = {}, {key: self.bytes[key](sizes) for key in self.arguments}
+        total = sum(nbytes.values())
+        for key in sorted(nbytes, key=nbytes.__getitem__, reverse=True):
+            if total <= COPIED:
+                break
+            found[key] = self.arguments[key]
+            total -= nbytes[key]
+        return found
 
 
 def leaving(step: Step) -> list[Node]:
@@ -143,6 +181,8 @@ class Builder:
         self.done: set[Key] = set()  # what lies in memory by now
         statements = [n for s in plan.steps for n in s.group.nodes if n not in host.nodes]
         self.kind = {n: kind_of(n) for n in statements}
+        self.products = {n: self._operands(gemm.product(n)) for n in statements if self.kind[n] == "product"}
+        self.recipe.rounded = self._rounded()
         whole = {self.roles.root[i] for n in statements if self.kind[n] in ("product", "evaluate") for i in n.inputs}
         self.recipe.direct = {n: k for n, k in plan.outputs.items() if n not in whole
                               and self.kind.get(n, "evaluate") not in ("product", "evaluate")}
@@ -190,7 +230,7 @@ class Builder:
     def place(self, key: Any) -> tuple[str, Any] | None:
         """Say where a value or a symbol is, or where a launch writes a value (``("to", node)``)."""
         if isinstance(key, Symbol):
-            return None
+            return ("cell", self.cell(key)) if key in self.recipe.rounded else None
         if isinstance(key, tuple) and key[0] == "to":
             return self._memory(key[1])
         if key in self.host:
@@ -208,7 +248,7 @@ class Builder:
             return "slot", len(self.graph.inputs) + key[1]
         return "key", key
 
-    def cell(self, key: Symbol | Node) -> int:
+    def cell(self, key: Symbol | Dim | Node) -> int:
         """Return the place in the table of a number that the host writes there."""
         return self.recipe.cells.setdefault(key, len(self.graph.inputs) + len(self.graph.outputs)
                                             + len(self.recipe.cells))
@@ -244,7 +284,11 @@ class Builder:
         w.writes = []
         if self._memory(key)[0] == "key":
             self.reserve_array(key, node)
-        self.emit(w.done())
+        launch = w.done()
+        if key in self.recipe.arguments:
+            blocks = launch.blocks
+            launch.blocks = lambda sizes: 0 if key in self.recipe.borrowed(sizes) else blocks(sizes)
+        self.emit(launch)
         self.done.add(key)
 
     # -- steps ----------------------------------------------------------------------------------------------
@@ -335,16 +379,31 @@ class Builder:
             self.done.add(key)
         self.emit(dedicated.add_up(node, *where))
 
+    def _operands(self, found: gemm.Product) -> tuple[gemm.Product, list[tuple[Node, gemm.Matrix]]]:
+        """Return a product with its operands: each array that must lie in memory, and the matrix there."""
+        return found, found.matrices(self.roles, lambda n: self.roles.root[n].prim.name in ("full", "iota", "size"))
+
+    def _rounded(self) -> frozenset[Symbol]:
+        """Return the sizes of ragged axes, which differ from batch to batch, if all can do with larger ones."""
+        rows = frozenset(s for s in symbols_of(self.graph) if s.rows)
+        return rows if grows(self.plan) and all(
+            gemm.stretches(*product, rows) for product in self.products.values()) else frozenset()
+
     def _product(self, node: Node) -> None:
-        found = gemm.product(node)
+        found, arrays = self.products[node]
         operands = []
-        for v, m in found.matrices(self.roles, lambda n: self.roles.root[n].prim.name in ("full", "iota", "size")):
-            if v.prim.name == "const" or v in self.done:
-                key = v
-            else:  # an argument, or a view that BLAS cannot take as it is
+        for v, m in arrays:
+            key: Key = v
+            if v.prim.name != "const" and v not in self.done:  # an argument, or a view that BLAS cannot take as it is
                 key = "copy", v
+                if v in self.slot and not any(gemm.depends(n, self.recipe.rounded) for n in v.shape):
+                    self.recipe.arguments[key] = self.slot[v]
                 self.copy(v, key)
             operands.append((key, m))
+            if gemm.depends(found.sizes[3], self.recipe.rounded) and ("clear", key) not in self.done:
+                self.recipe.ops.append(clear := Clear(key, v))
+                self.cell(clear.count)
+                self.done.add(("clear", key))
         self.reserve_array(node, node)
         self.done.add(node)
         self.recipe.ops.append(Multiply(found, operands))

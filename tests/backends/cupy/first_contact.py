@@ -136,11 +136,13 @@ def where_the_time_goes(title: str, f: Callable[..., Any], args: Any, repeats: i
     whole = took(lambda: step(*args), CALLS)
     kept = step(*args)  # the table points to these results, which single launches write into
     segments = [s for s in space.segments if isinstance(s, program.Segment)]
-    alone = [round(took(s.graph.launch, max(CALLS // 4, 1)), 1) for s in segments if s.graph is not None]
+    alone = [round(took(g.launch, max(CALLS // 4, 1)), 1) for s in segments for g in s.graphs.values() if g is not None]
     labels = []
     for op in made.recipe.ops:
         kind = type(op).__name__
-        if kind == "Launch":
+        if kind == "Clear":
+            labels.append(f"zeros behind {op.key}")
+        elif kind == "Launch" and op.blocks(space.sizes):
             names = ", ".join(n.prim.name for n in op.nodes)[:60]
             labels.append(f"{op.name}, {op.blocks(space.sizes)} blocks: {names}")
         elif kind == "Sort":

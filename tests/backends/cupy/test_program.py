@@ -10,15 +10,16 @@ import pytest
 
 import minigrad as mg
 from minigrad import walk
-from minigrad.backends.cupy import dedicated, program
+from minigrad.backends.cupy import dedicated, program, recipe
 from minigrad.backends.cupy.prelude import COMMON
 from minigrad.backends.cupy.program import Program
+from minigrad.dims import Dim
 from minigrad.errors import MinigradError
 from minigrad.graph import Graph
 from minigrad.primitive import on_host
 
 from ...passes.programs import input_, node
-from . import programs
+from . import cupy_on_numpy, programs
 from .failures import Failures
 from .test_kernels import close
 
@@ -402,6 +403,121 @@ def test_examples_of_different_size(on_device):
     report = mg.compare(loss, params, examples, backend="cupy", repeats=1, progress=False)
     assert [row.name for row in report.rows] == ["loop", "padded", "giant", "loop, cupy", "padded, cupy", "giant, cupy"]
     assert all(row.difference < 1e-9 for row in report.rows)
+
+
+def ragged_step():
+    """Return the gradient of a network of two layers on ragged batches, and what draws a batch of some sizes."""
+    nodes, edges = mg.axis("node"), mg.axis("edge")
+
+    @mg.example
+    class Molecule:
+        x: mg.f64[nodes, 4]
+        src: mg.index(nodes)[edges]
+        dst: mg.index(nodes)[edges]
+        y: mg.f64[()]
+
+    def one(n, m, rng):
+        return Molecule(x=rng.normal(size=(n, 4)), src=rng.integers(0, n, m), dst=rng.integers(0, n, m),
+                        y=np.float64(rng.normal()))
+
+    def loss(p, g):
+        h = np.tanh(mg.segment_sum((g.x @ p["w"])[g.src], g.dst, g.x.shape[0]))
+        h = np.tanh(h @ p["u"])
+        return (np.mean(h, 0) @ p["v"] + h.max(0).sum() + (h @ p["v"]).sum() - g.y) ** 2
+
+    rng = np.random.default_rng(0)
+    params = {"w": rng.normal(size=(4, 6)), "u": rng.normal(size=(6, 6)), "v": rng.normal(size=6)}
+    return mg.value_and_grad(mg.mean_loss(loss, (None, 0))), params, lambda sizes, seed: mg.batch(
+        [one(n, m, np.random.default_rng(seed + k)) for k, (n, m) in enumerate(sizes)])
+
+
+def test_batches_of_new_sizes_share_a_few_graphs(on_stand_in):
+    f, params, draw = ragged_step()
+    ours, numpys = mg.compile(f, backend="cupy"), mg.compile(f, backend="numpy")
+    rng = np.random.default_rng(1)
+    drawn = [np.stack([rng.integers(20, 26, 9), rng.integers(30, 40, 9)], 1) for _ in range(14)]
+    totals = {tuple(sizes.sum(0)) for sizes in drawn}
+    assert len(totals) == 14, "no two batches have the same sizes"
+    for k, sizes in enumerate(drawn):
+        batch = draw(sizes, 100 * k)
+        same(ours(params, batch), numpys(params, batch))
+    found = ours.entries[0].program
+    assert {s.rows for s in found.recipe.rounded} == {True}
+    assert len(found.recipe.rounded) == 2
+    assert len(found._pools) <= 4
+    assert 1 <= len(on_stand_in.graphs) <= 4
+    assert sum(g.launches for g in on_stand_in.graphs) >= 14 - 4
+
+
+def test_what_lies_behind_the_rows_of_a_batch_changes_no_bit(on_stand_in, monkeypatch):
+    f, params, draw = ragged_step()
+    ours = mg.compile(f, backend="cupy")
+    small, large = draw([(20, 30), (5, 31), (9, 1)], 0), draw([(20, 30), (6, 32), (9, 2)], 50)
+
+    def bits_of(batch):
+        return [on_host(x).tobytes() for x in optree.tree_leaves(ours(params, batch))]
+
+    want = bits_of(small)
+    found = ours.entries[0].program
+    assert all(np.isfinite(np.frombuffer(b)).all() for b in want)
+    for poison in (0xFF, 0x00, 0x7F):  # NaN, 0, and numbers that overflow
+        monkeypatch.setattr(cupy_on_numpy.POOL, "poison", poison)
+        found._pools.clear()
+        for _ in range(3):
+            assert bits_of(small) == want
+    bits_of(large)
+    assert len(found._pools) == 1, "both batches use the same memory"
+    assert bits_of(small) == want, "nor does a larger batch that came before"
+
+
+def product_of(x, y):
+    return node("einsum", x, y, subscripts="ik,kj->ij")
+
+
+def turned(x):
+    return node("transpose", x, perm=(1, 0))
+
+
+@pytest.mark.parametrize(("f", "may"), [
+    (lambda w, x: product_of(node("tanh", x), w), True),
+    (lambda w, x: product_of(turned(node("tanh", x)), node("sin", x)), True),
+    (lambda w, x: product_of(turned(product_of(x, w)), product_of(node("sin", x), w)), True),
+    (lambda w, x: node("einsum", node("sum", x, axes=(1,)), node("sin", x), subscripts="k,kj->j"), True),
+    (lambda w, x: product_of(w, turned(node("tanh", x))), False),
+    (lambda w, x: product_of(product_of(node("tanh", x), turned(node("sin", x))), x), False)])
+def test_products_that_may_be_larger_than_their_operands(stand_in, monkeypatch, f, may):
+    """A stride that depends on the rows, or rows behind those that are added up, needs memory of the exact size."""
+    monkeypatch.setattr(cupy_on_numpy.POOL, "poison", 0xFF)  # NaN
+    n = Dim.new("nodes", rows=True)
+    w, x = input_(3, 3), input_(n, 3)
+    graph = Graph((w, x), (f(w, x),))
+    made = Program(graph, device=stand_in)
+    assert bool(made.recipe.rounded) == may
+    rng = np.random.default_rng(0)
+    for rows in (17, 18, 17, 19, 40, 39, 2):
+        arrays, sizes = [rng.normal(size=(3, 3)), rng.normal(size=(rows, 3))], {n.symbol: rows}
+        close(programs.call(made, arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-12)
+    assert len(made._pools) == (4 if may else 6)
+
+
+@pytest.mark.parametrize("copied", [0, 150, 1 << 20])
+def test_large_arguments_of_products_are_read_where_they_are(on_stand_in, monkeypatch, copied):
+    """Each pair of addresses has its graph from its second call on; small arguments are copied for one graph."""
+    monkeypatch.setattr(recipe, "COPIED", copied)
+    ours = mg.compile(lambda w, v, x: np.tanh(np.tanh(x @ w) @ v), backend="cupy")
+    rng = np.random.default_rng(0)
+    x = cupy_on_numpy.asarray(rng.normal(size=(2, 5)))
+    pairs = [tuple(cupy_on_numpy.asarray(rng.normal(size=s)) for s in ((5, 40), (40, 3))) for _ in range(2)]
+    for k in range(8):
+        w, v = pairs[k % 2]
+        same(ours(w, v, x), np.tanh(np.tanh(x.get() @ w.get()) @ v.get()))
+    assert len(on_stand_in.graphs) == (2 if copied < 1 << 20 else 1)
+    needed = ours.workspace_bytes(*pairs[0], x)
+    assert needed <= {0: 1600, 150: 1800}.get(copied, 5000)
+    fresh = [tuple(cupy_on_numpy.asarray(rng.normal(size=s)) for s in ((5, 40), (40, 3))) for _ in range(12)]
+    for w, v in fresh:
+        same(ours(w, v, x), np.tanh(np.tanh(x.get() @ w.get()) @ v.get()))
+    assert len(on_stand_in.graphs) == (2 if copied < 1 << 20 else 1)
 
 
 @pytest.mark.parametrize("f", [

@@ -160,7 +160,7 @@ def where_the_time_goes(title: str, f: Callable[..., Any], args: Any, repeats: i
     return "\n".join([
         f"{title}: {whole:.1f} µs a call on the device, {host:.1f} µs on the host; graphs alone {alone} µs",
         f"  {len(rows)} launches, {total(''):.0f} µs one by one, {total('sort'):.0f} in sorts, {total('product'):.0f} "
-        "in products; the slowest:", *(f"  {us:8.1f} µs  {label}" for us, label in sorted(rows, reverse=True)[:10])])
+        "in products; the slowest:", *(f"  {us:8.1f} µs  {label}" for us, label in sorted(rows, reverse=True)[:40])])
 
 
 def time_training_step(batch: int) -> str:

@@ -194,7 +194,8 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
     ----------
     d : callable
         ``d(out, *inputs)`` returns the partial derivatives, a node or a number each. Forward and reverse
-        mode are two readings of it. Where a product with a partial would be wrong (``where``), give `vjp`
+        mode are two readings of it. None stands for an operand that is a function of the others, by which the
+        derivatives are total ones. Where a product with a partial would be wrong (``where``), give `vjp`
         and `jvp` instead. Neither: the derivative is zero everywhere.
     result : {"same", "bool"}
         The result's dtype.
@@ -226,7 +227,10 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         return [_scale(g, p) for p in d(out, *xs, **params)]
 
     def from_partials_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
-        terms = [_scale(t, p) for t, p in zip(ts, d(out, *xs, **params), strict=True) if t is not None]
+        terms = [_scale(t, p) for t, p in zip(ts, d(out, *xs, **params), strict=True)
+                 if t is not None and p is not None]
+        if not terms:
+            return zeros_like(out)
         total = terms[0]
         for t in terms[1:]:
             total = total + t

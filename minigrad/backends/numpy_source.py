@@ -22,10 +22,10 @@ from ..passes.schedule import Plan, Step, symbols_of
 from . import numpy_text as nt
 from .blocks import PARTS, ROWS, SCRATCH, WHOLE
 
-HEAD = """import numpy as np
+HEAD = f"""import numpy as np
 
 from minigrad.backends.blocks import in_blocks
-from minigrad.ops.elementwise import tanh_slope_into
+from minigrad.ops.elementwise import {', '.join(f'{name}_into' for name in sorted(nt.INTO))}
 from minigrad.ops.index import sum_gathered, sum_rows, take_rows"""
 SECTION = 1500  # statements in one Python function: compiling longer ones takes more than linear time
 
@@ -80,7 +80,8 @@ class Names:
     """Python names that are unique and legal."""
 
     def __init__(self):
-        self._used = {"np", "main", "len", "in_blocks", "sum_gathered", "sum_rows", "take_rows", "tanh_slope_into"}
+        self._used = {"np", "main", "len", "in_blocks", "sum_gathered", "sum_rows", "take_rows",
+                      *(f"{name}_into" for name in nt.INTO)}
 
     def __call__(self, wish: str) -> str:
         wish = unicodedata.normalize("NFKC", wish)  # as Python reads names: two that become one must not meet

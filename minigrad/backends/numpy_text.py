@@ -24,6 +24,7 @@ UFUNCS = {
         "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "maximum",
         "minimum")}}
 ACCUMULATORS = {"cummax": "maximum", "cummin": "minimum", "cumfmax": "fmax", "cumfmin": "fmin"}
+INTO = frozenset({"arccosh_slope", "arctan2_slope", "tanh_slope"})  # functions of `ops.elementwise`
 REDUCERS = {"sum": "add", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
 
 
@@ -106,8 +107,8 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
     if name == "where":
         c, x, y = xs
         return ([] if y == out else [f"np.copyto({out}, {y})"]) + [f"np.copyto({out}, {x}, where={c})"]
-    if name == "tanh_slope":
-        return [f"tanh_slope_into({', '.join((*xs, out))})"]
+    if name in INTO:
+        return [f"{name}_into({', '.join((*xs, out))})"]
     if name == "cast":
         return [f"np.copyto({out}, {xs[0]}, casting=\"unsafe\")"]
     if name in ("argmax", "argmin"):

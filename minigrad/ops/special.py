@@ -11,7 +11,7 @@ repeated integrals of erfc), each evaluated without cancellation: they are exact
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..locks import importing
 from ..primitive import Primitive, Sample, elementwise, on_host
 from .control import parts, placeholder
 from .custom import custom
-from .elementwise import abs_, cos, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
+from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
 from .spread import expand_to, max_, sum_
 
 _ROOT = math.sqrt(math.pi)
@@ -104,28 +104,55 @@ xlog_ratio = elementwise("xlog_ratio", lambda xp, x, y: xp.where(x == 0, xp.zero
 
 # -- sin(pi x) / (pi x) ------------------------------------------------------------------------------------
 
-# sinc'(z) / z in powers of z ** 2, for sin(z) / z.
-_SINC_SLOPE = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(1, 13)]
+# sinc'(z) / z in powers of z ** 2, for sin(z) / z: (cos(pi x) - sinc(x)) / x cancels near 0.
+_SINC_SERIES = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(1, 10)]
+_SINC_NEAR = 0.35
+
+
+def _polynomial(coefficients: Sequence[float], x: Any) -> Any:
+    total = x * coefficients[-1] + coefficients[-2]
+    for c in reversed(coefficients[:-2]):
+        total = total * x + c
+    return total
 
 
 def _sinc_eval(xp: Any, x: Any) -> Any:
-    z = xp.where(x == 0, xp.ones_like(x), x) * math.pi
-    return xp.where(x == 0, xp.ones_like(x), xp.sin(z) / z)
+    z = x * math.pi
+    out = xp.asarray(xp.sin(z) / z)
+    if xp is np and not (out.size and np.isnan(out.max())):
+        return out
+    return xp.where(x == 0, xp.ones_like(x), out)
 
 
-def _sinc_slope(out: Node, x: Node) -> Node:
-    # (cos(pi x) - sinc(x)) / x cancels near 0, where the power series takes over.
-    near = lt(abs_(x), full(0.35, x.shape, x.dtype))
+def _sinc_slope_eval(xp: Any, x: Any, y: Any) -> Any:
+    def series(x: Any) -> Any:
+        return _polynomial(_SINC_SERIES, xp.square(x * math.pi)) * x * math.pi ** 2
+
+    far, near = (xp.cos(x * math.pi) - y) / x, xp.abs(x) < _SINC_NEAR
+    return _with_tail(far, near, x, series) if xp is np else xp.where(near, series(x), far)
+
+
+def _sinc_slope_partials(out: Node, x: Node, y: Node) -> tuple[Node, None]:
+    near = lt(abs_(x), full(_SINC_NEAR, x.shape, x.dtype))
     inside, outside = where(near, x, zeros_like(x)), where(near, full(1, x.shape, x.dtype), x)
-    z2 = square(inside * math.pi)
-    series = full(_SINC_SLOPE[-1], x.shape, x.dtype)
-    for coefficient in reversed(_SINC_SLOPE[:-1]):
-        series = series * z2 + coefficient
-    return where(near, series * inside * math.pi ** 2, (cos(x * math.pi) - out) / outside)
+    bends = [c * (2 * k + 1) * math.pi ** 2 for k, c in enumerate(_SINC_SERIES)]
+    return where(near, _polynomial(bends, square(inside * math.pi)), y * -math.pi ** 2 - out * 2.0 / outside), None
+
+
+def _series_text() -> str:
+    text, *rest = [f"{c * math.pi ** (2 * k)!r}" for k, c in reversed([*enumerate(_SINC_SERIES, 1)])]
+    for c in rest:
+        text = f"({text} * ({{0}} * {{0}}) + {c})"
+    return f"{text} * {{0}}"
 
 
 sinc = elementwise("sinc", _sinc_eval, f"{{0}} == 0 ? 1 : sin({{0}} * {math.pi}) / ({{0}} * {math.pi})",
-                   d=lambda out, x: (_sinc_slope(out, x),), samples=_uniform(-2, 2))
+                   d=lambda out, x: (sinc_slope(x, out),), samples=_uniform(-2, 2))
+# The derivative of y = sinc(x), of both.
+sinc_slope = elementwise(
+    "sinc_slope", _sinc_slope_eval,
+    f"seldom(abs({{0}}) < {_SINC_NEAR}, (cos({{0}} * {math.pi}) - {{1}}) / {{0}}, {_series_text()})",
+    d=_sinc_slope_partials, order=0)
 
 # -- sqrt(1 + x²) - 1 ------------------------------------------------------------------------------------------
 
@@ -194,22 +221,37 @@ erfcx = _declare("erfcx", lambda out, x: (out * erfcx_ratio(x) * -2.0,), _unifor
 erfinv = _declare("erfinv", lambda out, x: (exp(square(out)) * (_ROOT / 2),), _uniform(-0.8, 0.8))
 erfcinv = _declare("erfcinv", lambda out, x: (exp(square(out)) * (-_ROOT / 2),), _uniform(0.2, 1.8))
 ndtr = _declare("ndtr", lambda out, x: (_density(x),), _uniform(-2, 2), "0.5 * erfc(-{0} * 0.70710678118654752)")
-log_ndtr = _declare("log_ndtr", lambda out, x: (_hazard(out, x),), _uniform(-3, 2))
+log_ndtr = _declare("log_ndtr", lambda out, x: (log_ndtr_slope(x, out),), _uniform(-3, 2))
 ndtri = _declare("ndtri", lambda out, x: (exp(square(out) * 0.5) * math.sqrt(2 * math.pi),), _uniform(0.1, 0.9))
 dawsn = _declare("dawsn", lambda out, x: (dawsn_slope(x),), _uniform(-2, 2))
 
 
-def _hazard(out: Node, x: Node) -> Node:
-    """Return the density over the distribution function: the derivative of `log_ndtr`, whose value is `out`.
+_LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
-    Above 0 it is one exponential. Below, ``log_ndtr(x) = log(erfcx(t) / 2) - t ** 2`` with ``t = -x / sqrt(2)``.
-    """
-    zero = zeros_like(x)
-    below = lt(x, zero)
-    left, right = where(below, x, zero), where(below, zero, x)
-    tail = erfcx_ratio(left * -math.sqrt(0.5)) * math.sqrt(2) - left
-    value = where(below, full(-math.log(2), x.shape, x.dtype), out)
-    return where(below, tail, exp(square(right) * -0.5 - value - 0.5 * math.log(2 * math.pi)))
+
+def _log_ndtr_slope_eval(xp: Any, x: Any, y: Any) -> Any:
+    def tail(x: np.ndarray) -> np.ndarray:
+        return math.sqrt(2 / math.pi) / by_scipy("erfcx", x * -math.sqrt(0.5))
+
+    x, y = on_host(x), on_host(y)
+    usual = np.exp(np.square(x) * -0.5 - y - _LOG_ROOT)
+    out = _with_tail(usual, x < -2, x, tail)
+    return out if xp is np else xp.asarray(out)
+
+
+def _log_ndtr_slope_partials(out: Node, x: Node, y: Node) -> tuple[Node, None]:
+    below = lt(x, zeros_like(x))
+    left, right = where(below, x, zeros_like(x)) * -math.sqrt(0.5), where(below, zeros_like(x), x)
+    return where(below, -1.0 - _ratio_slope(erfcx_ratio(left), left, 1), -(out * (right + out))), None
+
+
+# The density over the distribution function, the derivative of y = log_ndtr(x), of both. For negative x that is
+# log(erfcx(t) / 2) - t ** 2 with t = -x / sqrt(2), and the square cancels.
+log_ndtr_slope = elementwise(
+    "log_ndtr_slope", _log_ndtr_slope_eval,
+    f"seldom({{0}} < -2, exp({{0}} * {{0}} * -0.5 - {{1}} - {_LOG_ROOT}), "
+    f"{math.sqrt(2 / math.pi)} / erfcx({{0}} * -{math.sqrt(0.5)}))",
+    d=_log_ndtr_slope_partials, order=0)
 
 
 # The n-th repeated integral of erfc over that of n - 1 comes from the one before by a recurrence, which loses digits
@@ -242,10 +284,11 @@ def _ratio_text() -> str:
 
 
 def _with_tail(values: np.ndarray, far: np.ndarray, x: np.ndarray, function: Callable[..., np.ndarray]) -> np.ndarray:
-    """Return `values`, and those of a dearer function of `x` where `far`."""
-    if np.any(far):
-        values = np.array(values)
-        values[far] = function(x[far])
+    """Return `values`, made here, and those of a dearer function of `x` where `far`."""
+    places = np.flatnonzero(far)  # a mask in no order takes several times as long to read and to write by
+    if places.size:
+        values = np.asarray(values)
+        np.put(values, places, function(np.take(x, places)))
     return values
 
 

@@ -22,6 +22,7 @@ typedef long long i64;
 
 // -- scalar functions: of float, of double, and of the integer types
 
+#define mg_seldom(condition, usual, rare) ((condition) ? (rare) : (usual))
 #define ONE(name, f32, f64) \
     DEVICE float mg_##name(float x) { return f32(x); } \
     DEVICE double mg_##name(double x) { return f64(x); }
@@ -54,7 +55,6 @@ DEVICE double mg_abs(double x) { return fabs(x); }
         if (x == y) return x + (T)0.69314718055994530942; \
         T d = x - y; \
         return d > 0 ? x + mg_log1p(mg_exp(-d)) : d <= 0 ? y + mg_log1p(mg_exp(d)) : d; } \
-    DEVICE T mg_tanh_slope(T x, T y) { return mg_abs(x) > 3 ? 2 / (1 + mg_cosh(x + x)) : 1 - y * y; } \
     DEVICE T mg_xlogy(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log(y); } \
     DEVICE T mg_xlog1py(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log1p(y); }
 FLOATS(REAL)

@@ -18,13 +18,14 @@ from llvmlite import ir
 from ...graph import Node
 from .division import RULES
 from .target import has_fma
-from .vector_math import FUNCTIONS, functions, lanes, slopes
+from .vector_math import FUNCTIONS, functions, lanes
 
 DTYPES = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32",
                     "float64"})
 _TOKEN = re.compile(r"\s*(\{\w+\}|\d+\.?\d*(?:[eE][-+]?\d+)?|[A-Za-z_]\w*|\|\||&&|<<|>>|[=!<>]=|[-+*/<>!~&|^?:(),])")
 _BINARY = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", ">", ">="), ("<<", ">>"), ("+", "-"),
            ("*", "/"))
+_SELDOM = "seldom"
 _FLOAT_ONLY = frozenset({"div", "pow"})
 
 
@@ -80,7 +81,7 @@ def unable(node: Node) -> str | None:
     if name in _FLOAT_ONLY and node.dtype.kind != "f":
         return f"{name} of {node.dtype}"
     called = set(re.findall(r"([A-Za-z_]\w*)\(", kernel))
-    missing = sorted(called - FUNCTIONS.keys() - _SIMPLE.keys())
+    missing = sorted(called - FUNCTIONS.keys() - _SIMPLE.keys() - {_SELDOM})
     return f"{name}, whose kernel calls {', '.join(missing)}" if missing else None
 
 
@@ -220,12 +221,7 @@ def _rounding(name: str) -> Callable[..., ir.Value]:
     return lambda b, x, unsigned: _intrinsic(b, f"llvm.{name}", x) if is_float(x) else x
 
 
-def _tanh_slope(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool) -> ir.Value:
-    return slopes.tanh_slope(*(lanes.Lanes(b, value, has_fma()) for value in (x, y))).value
-
-
 _SIMPLE: dict[str, Callable[..., ir.Value]] = {
-    "tanh_slope": _tanh_slope,
     "abs": _abs, "sign": _sign, "max": maximum, "min": minimum,
     **{f"is{what}": lambda b, x, unsigned, what=what: _classify(b, x, what) for what in ("nan", "inf", "finite")},
     **{name: _rounding(name) for name in ("floor", "ceil", "trunc", "rint")}}
@@ -294,6 +290,8 @@ class _Parser:
         if token[0].isdigit():
             return float(token) if "." in token or "e" in token else int(token)
         self.next()  # (
+        if token == _SELDOM:
+            return self.seldom()
         args = [self.choice()]
         while self.take(","):
             args.append(self.choice())
@@ -303,6 +301,26 @@ class _Parser:
         if token in FUNCTIONS:
             return _functions()[token](self.b, *args)
         return _SIMPLE[token](self.b, *args, self.unsigned)
+
+    def seldom(self) -> ir.Value:
+        """Read ``condition, usual, rare)``: a choice whose dear side is passed over where it is no lane's."""
+        condition = self.choice()
+        self.next()  # ,
+        usual = self.choice()
+        self.next()  # ,
+        start = self.b.block
+        some = condition
+        if isinstance(condition.type, ir.VectorType):
+            some = self.b.call(declare(self.b.module, "llvm.vector.reduce.or", condition.type.element,
+                                       [condition.type]), [condition])
+        with self.b.if_then(some, likely=False):
+            rare = self.b.select(condition, self.same(usual, self.choice())[1], usual)
+            end = self.b.block
+        self.next()  # )
+        made = self.b.phi(usual.type)
+        made.add_incoming(usual, start)
+        made.add_incoming(rare, end)
+        return made
 
     def same(self, x: Any, y: Any) -> tuple[ir.Value, ir.Value]:
         if not isinstance(x, ir.Value):

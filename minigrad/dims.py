@@ -9,6 +9,7 @@ int is what it shows of an axis whose number is known but which may turn out to 
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -188,6 +189,24 @@ def divide(a: int | Dim, b: int | Dim) -> int | Dim | None:
     if isinstance(a, Dim):
         return a.divide(b)
     return None if isinstance(b, Dim) or b == 0 or a % b else a // b
+
+
+def common_divisor(a: int | Dim, b: int | Dim) -> int | Dim:
+    """Return the greatest common divisor of two sizes; of sums of symbols, one of the two or 1."""
+    if isinstance(a, int) and isinstance(b, int):
+        return math.gcd(a, b)
+    for x, y in ((a, b), (b, a)):
+        if divide(x, y) is not None:
+            return y
+    both = [tuple(_terms(n)) for n in (a, b)]
+    if any(len(terms) != 1 for terms in both):
+        return 1
+    ((left, p),), ((right, q),) = both
+    shared: list[Symbol] = []
+    for s in left:
+        if shared.count(s) < right.count(s):
+            shared.append(s)
+    return _dim({tuple(shared): math.gcd(p, q)})
 
 
 def value(size: int | Dim, sizes: Mapping[Symbol, int]) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .axes import POINTWISE, Declared
 from .dims import Shape, same_shape
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
@@ -58,7 +59,9 @@ class Primitive:
         come as None.
     batch : callable
         ``batch(size, mapped, *inputs, **params)``: the inputs marked in `mapped` have one more axis, of
-        `size`, in front; so must the result.
+        `size`, in front; so must the result. The axis rule implies it, where it has a `front`.
+    axes : Declared or None
+        The axis rule: how the axes of the result relate to those of the operands (see `axes`).
     kind : str
         ``elementwise``, ``reduce``, ``view``, ``matrix`` (works on the last two axes) or ``other``.
     kernel : str
@@ -76,7 +79,8 @@ class Primitive:
     eval: Callable[..., Any]
     vjp: Callable[..., Sequence[Node | None]] | Unsupported
     jvp: Callable[..., Node] | Unsupported
-    batch: Callable[..., Node] | Unsupported
+    batch: Callable[..., Node] | Unsupported | None = None
+    axes: Declared | None = None
     kind: str = "other"
     kernel: str = ""
     samples: Callable[[], list[Sample]] = list
@@ -86,6 +90,8 @@ class Primitive:
     def __post_init__(self):
         if self.name in PRIMITIVES:
             raise GraphError(f"a primitive called {self.name!r} exists already")
+        if self.batch is None and (self.axes is None or self.axes.front is None):
+            raise GraphError(f"{self.name}: a primitive needs a batch rule, or an axis rule that implies one")
         PRIMITIVES[self.name] = self
 
     def __call__(self, *inputs: Node, **params: Any) -> Node:
@@ -140,9 +146,17 @@ def is_of(value: Any, kind: Any) -> bool:
     return type(value) is bool if kind is bool else isinstance(value, kind)
 
 
+def _batch_by_axes(prim: Primitive, n: Any, mapped: Sequence[bool], /, *xs: Node, **params: Any) -> Node:
+    """Batch by the axis rule: the same operation with one more parallel axis in front of every operand."""
+    spread_out = [x if m else spread(x, n) for x, m in zip(xs, mapped, strict=True)]
+    return prim(*spread_out, **prim.axes.front(n, params))
+
+
 def rule(node: Node, name: str) -> Callable[..., Any]:
     """Return the node's rule called `name`, or raise the reason why there is none."""
     found = getattr(node.prim, name)
+    if found is None and name == "batch":
+        return functools.partial(_batch_by_axes, node.prim)
     if isinstance(found, Unsupported):
         raise Unsupported(f"{node.where}: {node.prim.name} has no {name} rule: {found}")
     return found
@@ -240,18 +254,7 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         name, type_rule, eval, kind="elementwise", kernel=kernel,
         vjp=vjp or ((lambda g, out, *xs, **params: [None] * len(xs)) if zero else from_partials_vjp),
         jvp=jvp or ((lambda ts, out, *xs, **params: zeros_like(out)) if zero else from_partials_jvp),
-        batch=batch_elementwise(name),
-        samples=samples or (lambda: _default_samples(arity, domain, order)), params=params)
-
-
-def batch_elementwise(name: str) -> Callable[..., Node]:
-    """Return the batch rule of every elementwise primitive: spread what is shared, then the same."""
-
-    def batch(size: Any, mapped: Sequence[bool], *xs: Node, **params: Any) -> Node:
-        xs = [x if m else spread(x, size) for x, m in zip(xs, mapped, strict=True)]
-        return PRIMITIVES[name](*xs, **params)
-
-    return batch
+        axes=POINTWISE, samples=samples or (lambda: _default_samples(arity, domain, order)), params=params)
 
 
 def spread(x: Node, size: Any) -> Node:
@@ -282,7 +285,7 @@ def _default_samples(arity: int, domain: str, order: int) -> list[Sample]:
 
 
 def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any], transpose: Callable[..., Node],
-           batch: Any, operands: int | None = 1, **rest: Any) -> Primitive:
+           batch: Any = None, operands: int | None = 1, **rest: Any) -> Primitive:
     """Declare a primitive that is linear in its first `operands` inputs (in all of them: None).
 
     Its forward derivative is itself on the tangents; `transpose` (``transpose(g, *inputs, **params)``, one

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..axes import POINTWISE
 from ..dims import Dim
 from ..errors import Unsupported
 from ..graph import ArrayType, Graph, Node, made_by, reachable
@@ -42,7 +43,7 @@ def _in_range_type(index: ArrayType, *, size: int | Dim) -> ArrayType:
 in_range = Primitive(
     "in_range", _in_range_type, _in_range_eval, vjp=lambda g, out, index, *, size: [None],
     jvp=Unsupported("its values are integers"),
-    batch=lambda n, mapped, index, *, size: in_range(index, size=size),
+    axes=POINTWISE,
     samples=lambda: [Sample((np.array([[0, 2], [-3, 1]]),), {"size": 4}, order=0)])
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..axes import REDUCE, AxisRule, Declared, Factor
 from ..dims import Dim, same
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node
@@ -110,8 +111,14 @@ def _einsum_batch(size: Any, mapped: Sequence[bool], *xs: Node, subscripts: str)
     return einsum(*xs, subscripts=",".join(b * m + t for m, t in zip(mapped, terms, strict=True)) + f"->{b}{out}")
 
 
+def _einsum_axes(node: Node) -> AxisRule:
+    terms, out = parse(node.params["subscripts"])
+    factors = {c: (Factor() if c in out else Factor(REDUCE, "add"),) for term in terms for c in term}
+    return AxisRule(tuple(tuple(factors[c] for c in term) for term in terms), (tuple(factors[c] for c in out),))
+
+
 einsum = Primitive(
-    "einsum", _einsum_type, _einsum_eval, _einsum_vjp, _einsum_jvp, _einsum_batch,
+    "einsum", _einsum_type, _einsum_eval, _einsum_vjp, _einsum_jvp, _einsum_batch, axes=Declared(_einsum_axes),
     samples=lambda: [Sample(tuple(np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes)),
                             {"subscripts": subscripts})
                      for subscripts, *shapes in (

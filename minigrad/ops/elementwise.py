@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from ..axes import POINTWISE
 from ..dims import same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, full, zeros_like
-from ..primitive import Primitive, Sample, batch_elementwise, elementwise, fail
+from ..primitive import Primitive, Sample, elementwise, fail
 
 _C = "biuf"  # every dtype
 _N = "iuf"  # every number
@@ -350,7 +351,7 @@ def _where_jvp(ts: Sequence[Node | None], out: Node, c: Node, x: Node, y: Node) 
 
 where = Primitive(
     "where", _where_type, lambda xp, c, x, y: xp.where(c, x, y), _where_vjp, _where_jvp,
-    batch_elementwise("where"), kind="elementwise", kernel="{0} ? {1} : {2}",
+    axes=POINTWISE, kind="elementwise", kernel="{0} ? {1} : {2}",
     samples=lambda: [Sample((np.array([True, False, True]), np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])))])
 
 # -- casts, and identities with a meaning ------------------------------------------------------------
@@ -363,7 +364,7 @@ def _cast_vjp(g: Node, out: Node, x: Node, *, dtype: np.dtype) -> list[Node | No
 cast = Primitive(
     "cast", lambda t, *, dtype: ArrayType(t.shape, dtype),
     lambda xp, x, *, dtype: x.astype(dtype) if xp is np else xp.astype(x, getattr(xp, dtype.name)), _cast_vjp,
-    lambda ts, out, x, *, dtype: cast_to(ts[0], dtype), batch_elementwise("cast"), kind="elementwise",
+    lambda ts, out, x, *, dtype: cast_to(ts[0], dtype), axes=POINTWISE, kind="elementwise",
     kernel="({T}){0}", params={"dtype": np.dtype},
     samples=lambda: [Sample((np.array([1.5, -2.5]),), {"dtype": np.dtype("f8")}),
                      Sample((np.array([1, 0, 3]),), {"dtype": np.dtype("f4")}, order=0),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..axes import subscripts
 from ..dims import number
 from ..graph import ArrayType, Node
 from ..primitive import Sample, fail, linear, require_float
@@ -63,10 +64,10 @@ def _samples(spectrum: bool):
 
 rfft = linear("rfft", _rfft_type, _rfft_eval,
               lambda g, x: irfft(_scaled(g, number(x.shape[-1]), 0.5), n=number(x.shape[-1])) * number(x.shape[-1]),
-              lambda size, mapped, x: rfft(x), samples=_samples(False))
+              axes=subscripts("... t! -> ... part! frequency!"), samples=_samples(False))
 
 irfft = linear("irfft", _irfft_type, _irfft_eval, lambda g, x, *, n: _real_ends(_scaled(rfft(g), n, 2.0), n) * (1 / n),
-               lambda size, mapped, x, *, n: irfft(x, n=n), samples=_samples(True))
+               axes=subscripts("... part! frequency! -> ... t!"), samples=_samples(True))
 
 
 def _real_ends(x: Node, n: int) -> Node:

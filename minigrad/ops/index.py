@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..axes import INDEXED, REDUCE, Axis, AxisRule, Declared, Factor, parallel, subscripts
 from ..dims import Dim, Shape, same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, moment
@@ -85,6 +86,45 @@ def _lockstep(size: Any, mapped: Sequence[bool], indices: Sequence[Node]) -> lis
     return [expand_to(iota(size=size), shape, tuple(range(1, len(shape)))), *spread_out]
 
 
+def counts_along(size: int | Dim, index: Node) -> int | None:
+    """Return the axis of an index along which it counts up to `size`; None if there is none."""
+    repeated, source = ((index.params["axes"], index.inputs[0]) if index.prim.name == "expand" else ((), index))
+    if source.prim.name != "iota" or source.params["size"] != size:
+        return None
+    return next(a for a in range(index.ndim) if a not in repeated)
+
+
+def counting_indices(node: Node) -> list[Node]:
+    """Return the indices of a gather or scatter that count along the axis that they index: they choose nothing."""
+    if node.prim.axes is not INDEXED_AXES:
+        return []
+    whole = node.inputs[0].shape if node.prim is gather else node.shape
+    return [i for n, i in zip(whole, node.inputs[1:], strict=False) if counts_along(n, i) is not None]
+
+
+def _indexed_axes(node: Node) -> AxisRule:
+    """Return the rule of a gather, or of the scatter that is its adjoint.
+
+    An axis that an index counts along is parallel; any other one is indexed.
+    """
+    x, *indices = node.inputs
+    whole = x if node.prim is gather else node
+    rest, drawn = parallel(whole.ndim - len(indices)), parallel(indices[0].ndim)
+    places: list[Axis] = []
+    for k, (n, index) in enumerate(zip(whole.shape, indices, strict=False), 1):
+        at = counts_along(n, index)
+        places.append((Factor(INDEXED, k),) if at is None else drawn[at])
+    array = (*places, *rest)
+    if node.prim is gather:
+        return AxisRule((array, *(tuple(drawn) for _ in indices)), ((*drawn, *rest),))
+    by = {"scatter_add": "add", "scatter_max": "max", "scatter_min": "min"}[node.prim.name]
+    summed = [axis if axis in places else (Factor(REDUCE, by),) for axis in drawn]
+    return AxisRule(((*summed, *rest), *(tuple(summed) for _ in indices)), (array,))
+
+
+INDEXED_AXES = Declared(_indexed_axes)
+
+
 def _index_samples(adjoint: bool):
     def samples() -> list[Sample]:
         rng = np.random.default_rng(2)
@@ -99,6 +139,7 @@ def _index_samples(adjoint: bool):
 
 gather = linear("gather", _gather_type, _gather_eval,
                 lambda g, x, *indices: scatter_add(g, *indices, shape=x.shape), _gather_batch,
+                axes=INDEXED_AXES,
                 samples=_index_samples(adjoint=False))
 
 
@@ -276,7 +317,7 @@ def _scatter_batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, s
 
 
 scatter_add = linear("scatter_add", _scatter_type, _scatter_eval,
-                     lambda g, u, *indices, shape: gather(g, *indices), _scatter_batch,
+                     lambda g, u, *indices, shape: gather(g, *indices), _scatter_batch, axes=INDEXED_AXES,
                      hidden_params=frozenset({"shape"}), samples=_index_samples(adjoint=True))
 
 
@@ -319,4 +360,5 @@ def _gather_sum_samples() -> list[Sample]:
 gather_sum = linear(  # what a pass makes of a gather that goes into a sum, so that the rows are never there
     "gather_sum", _gather_sum_type, _gather_sum_eval,
     lambda g, x, source, to, *, size: gather_sum(g, to, source, size=x.shape[0]), _gather_sum_batch,
-    hidden_params=frozenset({"size"}), samples=_gather_sum_samples)
+    axes=subscripts("row@1 ..., edge:add, edge:add -> place@2 ..."), hidden_params=frozenset({"size"}),
+    samples=_gather_sum_samples)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, per_axis
 from ..dims import Dim, Shape, format_shape, number, same, size_of
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import Sample, fail, linear, spread
+from ..primitive import Sample, fail, linear
 from .constants import size_scalar
 
 Axes = tuple[int, ...]
@@ -36,10 +36,15 @@ def _reshape_type(t: ArrayType, *, shape: Shape) -> ArrayType:
     return ArrayType(tuple(shape), t.dtype)
 
 
+def _reshape_axes(node: Node) -> AxisRule:
+    before, after = factorised(node.inputs[0].shape, node.shape)
+    return AxisRule((before,), (after,))
+
+
 reshape = linear(
     "reshape", _reshape_type, lambda xp, x, *, shape: xp.reshape(x, shape),
     lambda g, x, *, shape: reshape(g, shape=x.shape),
-    lambda size, mapped, x, *, shape: reshape(x, shape=(size, *shape)), kind="view",
+    axes=Declared(_reshape_axes, lambda size, p: {"shape": (size, *p["shape"])}), kind="view",
     hidden_params=frozenset({"shape"}), samples=lambda: [Sample((_x(2, 3),), {"shape": (3, 2)})])
 
 # -- transpose -----------------------------------------------------------------------------------------
@@ -51,10 +56,15 @@ def _transpose_type(t: ArrayType, *, perm: Axes) -> ArrayType:
     return ArrayType(tuple(t.shape[a] for a in perm), t.dtype)
 
 
+def _transpose_axes(node: Node) -> AxisRule:
+    axes = parallel(node.ndim)
+    return AxisRule((tuple(axes),), (tuple(axes[a] for a in node.params["perm"]),))
+
+
 transpose = linear(
     "transpose", _transpose_type, lambda xp, x, *, perm: xp.permute_dims(x, perm),
     lambda g, x, *, perm: transpose(g, perm=tuple(int(a) for a in np.argsort(perm))),
-    lambda size, mapped, x, *, perm: transpose(x, perm=(0, *(a + 1 for a in perm))), kind="view",
+    axes=Declared(_transpose_axes, lambda size, p: {"perm": (0, *(a + 1 for a in p["perm"]))}), kind="view",
     samples=lambda: [Sample((_x(2, 3, 4),), {"perm": (2, 0, 1)})])
 
 
@@ -88,14 +98,10 @@ def _slice_transpose(g: Node, x: Node, *, start: Axes, stop: Axes, step: Axes) -
     return pad(g, low=start, high=high, interior=tuple(s - 1 for s in step))
 
 
-def _slice_batch(size: Any, mapped: Any, x: Node, *, start: Axes, stop: Axes, step: Axes) -> Node:
-    return slice_(x, start=(0, *start), stop=(size, *stop), step=(1, *step))
-
-
 slice_ = linear(
     "slice", _slice_type,
     lambda xp, x, *, start, stop, step: x[tuple(map(slice, start, stop, step))] if start else x,
-    _slice_transpose, _slice_batch, kind="view",
+    _slice_transpose, axes=per_axis(start=0, stop=None, step=1), kind="view",
     samples=lambda: [Sample((_x(5, 4),), {"start": (1, 0), "stop": (5, 4), "step": (2, 1)}),
                      Sample((_x(5),), {"start": (2,), "stop": (2,), "step": (1,)})])
 
@@ -124,12 +130,8 @@ def _pad_transpose(g: Node, x: Node, *, low: Axes, high: Axes, interior: Axes) -
     return slice_(g, start=low, stop=stop, step=tuple(i + 1 for i in interior))
 
 
-def _pad_batch(size: Any, mapped: Any, x: Node, *, low: Axes, high: Axes, interior: Axes) -> Node:
-    return pad(x, low=(0, *low), high=(0, *high), interior=(0, *interior))
-
-
 pad = linear(
-    "pad", _pad_type, _pad_eval, _pad_transpose, _pad_batch,
+    "pad", _pad_type, _pad_eval, _pad_transpose, axes=per_axis(low=0, high=0, interior=0),
     samples=lambda: [Sample((_x(3, 2),), {"low": (1, 0), "high": (2, 0), "interior": (1, 0)}),
                      Sample((_x(0),), {"low": (1,), "high": (2,), "interior": (1,)})])
 
@@ -171,18 +173,14 @@ def section(x: Node, axis: int, at: int | Dim, n: int | Dim) -> Node:
     return move_axis(PRIMITIVES["gather"](move_axis(x, axis, 0), index), 0, axis)
 
 
-def _concatenate_batch(size: Any, mapped: Sequence[bool], *xs: Node, axis: int) -> Node:
-    return concatenate(*(x if m else spread(x, size) for x, m in zip(xs, mapped, strict=True)), axis=axis + 1)
-
-
 concatenate = linear(
     "concatenate", _concatenate_type, lambda xp, *xs, axis: xp.concat(xs, axis=axis),
-    _concatenate_transpose, _concatenate_batch, operands=None,
+    _concatenate_transpose, axes=along("axis", PERMUTED), operands=None,
     samples=lambda: [Sample((_x(2, 3), _x(1, 3)), {"axis": 0}), Sample((_x(2, 1), _x(2, 2), _x(2, 3)), {"axis": 1})])
 
 flip = linear(
     "flip", lambda t, *, axes: require_axes("flip", t, *axes), lambda xp, x, *, axes: xp.flip(x, axis=axes),
     lambda g, x, *, axes: flip(g, axes=axes),
-    lambda size, mapped, x, *, axes: flip(x, axes=tuple(a + 1 for a in axes)), kind="view",
+    axes=along("axes", PERMUTED), kind="view",
     params={"axes": Axes},
     samples=lambda: [Sample((_x(3, 2),), {"axes": (0,)}), Sample((_x(3, 2),), {"axes": (0, 1)})])

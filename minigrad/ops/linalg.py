@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from .. import walk
+from ..axes import subscripts
 from ..dims import number, same, same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
@@ -120,10 +121,6 @@ def _square(name: str) -> Callable[[ArrayType], ArrayType]:
     return type_rule
 
 
-def _batch(name: str) -> Callable[..., Node]:
-    return lambda size, mapped, x: PRIMITIVES[name](x)
-
-
 def _normal(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
@@ -185,7 +182,7 @@ def _moved(db: Node | None, da_x: Node | None) -> Node:
 
 solve = _on_matrices(
     "solve", _solve_type("solve"), lambda xp, a, b: xp.linalg.solve(a, b), _solve_vjp, _solve_jvp,
-    _solve_batch("solve"), params={},
+    _solve_batch("solve"), axes=subscripts("... m! n!, ... m! k -> ... m! k"), params={},
     samples=lambda: [Sample((_normal(1, 3, 3), _normal(2, 3, 2))), Sample((_normal(3, 2, 2, 2), _normal(4, 2, 2, 1)))])
 
 
@@ -210,14 +207,14 @@ def _triangular_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node, *, low
 # Reads one triangle of its matrix and takes the other for zeros.
 triangular_solve = _on_matrices(
     "triangular_solve", _solve_type("triangular_solve"), _triangular_eval, _triangular_vjp, _triangular_jvp,
-    _solve_batch("triangular_solve"), params={"lower": bool},
+    _solve_batch("triangular_solve"), axes=subscripts("... m! n!, ... m! k -> ... m! k"), params={"lower": bool},
     samples=lambda: [Sample((_normal(5, 3, 3) + 2 * np.eye(3), _normal(6, 3, 2)), {"lower": True}),
                      Sample((_normal(7, 2, 3, 3) + 2 * np.eye(3), _normal(8, 2, 3, 1)), {"lower": False})])
 
 inv = _on_matrices(
     "inv", _square("inv"), lambda xp, a: xp.linalg.inv(a),
     vjp=lambda g, out, a: [-product(product(transposed(out), g), transposed(out))],
-    jvp=lambda ts, out, a: -product(product(out, ts[0]), out), batch=_batch("inv"),
+    jvp=lambda ts, out, a: -product(product(out, ts[0]), out), axes=subscripts("... m! n! -> ... n! m!"),
     samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 
@@ -246,7 +243,7 @@ def _pinv_jvp(ts: Sequence[Node | None], p: Node, a: Node, *, rcond: float) -> N
 # The pseudo-inverse, whose derivative (Golub and Pereyra, 1973) holds where the rank stays what it is.
 pinv = _on_matrices(
     "pinv", _pinv_type, lambda xp, a, *, rcond: np.linalg.pinv(a, rcond=rcond) if xp is np else
-    xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp, lambda size, mapped, x, *, rcond: pinv(x, rcond=rcond),
+    xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp, axes=subscripts("... m! n! -> ... n! m!"),
     samples=lambda: [Sample((_normal(1, *s),), {"rcond": 1e-15}) for s in ((3, 3), (4, 2), (2, 2, 3), (1, 1))])
 
 # -- determinants ----------------------------------------------------------------------------------------
@@ -355,24 +352,25 @@ def _cofactor_slope_jvp(ts: Sequence[Node | None], out: Node, g: Node, a: Node) 
 # once. It exists for singular matrices too; its own derivative by the matrix divides by the determinant.
 cofactor_slope = _on_matrices(
     "cofactor_slope", _cofactor_slope_type, _cofactor_slope_eval, _cofactor_slope_vjp, _cofactor_slope_jvp,
-    _cofactor_slope_batch,
+    _cofactor_slope_batch, axes=subscripts("... m! n!, ... m! n! -> ... m! n!"),
     samples=lambda: [Sample((_normal(1, *s), _normal(2, *s))) for s in ((3, 3), (2, 2, 2), (1, 1), (4, 4))])
 
 # The derivative of `det` by its matrix, also where that is singular.
 cofactor = _on_matrices(
     "cofactor", _square("cofactor"), _cofactor_eval, vjp=lambda g, out, a: [cofactor_slope(g, a)],
-    jvp=lambda ts, out, a: cofactor_slope(ts[0], a), batch=_batch("cofactor"),
+    jvp=lambda ts, out, a: cofactor_slope(ts[0], a), axes=subscripts("... m! n! -> ... m! n!"),
     samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 det = _on_matrices(
     "det", _scalar_type("det"), lambda xp, a: xp.linalg.det(a), vjp=lambda g, out, a: [_times(g, cofactor(a))],
-    jvp=lambda ts, out, a: inner(cofactor(a), ts[0]), batch=_batch("det"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
+    jvp=lambda ts, out, a: inner(cofactor(a), ts[0]), axes=subscripts("... m! n! -> ..."),
+    samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 # (sign, log of the absolute determinant). The sign's derivative is zero.
 slogdet = _on_matrices(
     "slogdet", _scalar_type("slogdet", 2), lambda xp, a: tuple(xp.linalg.slogdet(a)),
     vjp=lambda g, out, a: [_times(g[1], transposed(inv(a)))],
-    jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), batch=_batch("slogdet"),
+    jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), axes=subscripts("... m! n! -> ..., ..."),
     samples=_samples((3, 3), (2, 2, 2)))
 
 # -- factorisations --------------------------------------------------------------------------------------
@@ -406,7 +404,8 @@ def _cholesky_jvp(ts: Sequence[Node], out: Node, a: Node) -> Node:
 
 cholesky = _on_matrices(
     "cholesky", _square("cholesky"), lambda xp, a: xp.linalg.cholesky(a), _cholesky_vjp,
-    _cholesky_jvp, _batch("cholesky"), samples=_samples((3, 3), (2, 2, 2), (1, 1), positive=True))
+    _cholesky_jvp, axes=subscripts("... m! n! -> ... m! n!"),
+    samples=_samples((3, 3), (2, 2, 2), (1, 1), positive=True))
 
 
 def _eigh_type(t: ArrayType) -> TupleType:
@@ -429,7 +428,7 @@ def _eigh_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
 
 eigh = _on_matrices(
     "eigh", _eigh_type, lambda xp, a: tuple(xp.linalg.eigh(a)), _eigh_vjp, _eigh_jvp,
-    _batch("eigh"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
+    axes=subscripts("... m! n! -> ... n!, ... m! n!"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 
 def _qr_type(t: ArrayType) -> TupleType:
@@ -462,7 +461,8 @@ def _qr_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
 
 # Reduced: Q has the matrix's shape, R is square. For matrices that are not wider than tall.
 qr = _on_matrices(
-    "qr", _qr_type, lambda xp, a: tuple(xp.linalg.qr(a, mode="reduced")), _qr_vjp, _qr_jvp, _batch("qr"),
+    "qr", _qr_type, lambda xp, a: tuple(xp.linalg.qr(a, mode="reduced")), _qr_vjp, _qr_jvp,
+    axes=subscripts("... m! n! -> ... m! k!, ... k! n!"),
     samples=_samples((3, 3), (4, 2), (2, 3, 2), (1, 1)))
 
 
@@ -517,4 +517,5 @@ def _svd_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node, Node]:
 # Reduced: U (m, k), s (k) and Vᵀ (k, n), with k the smaller of m and n.
 svd = _on_matrices(
     "svd", _svd_type, lambda xp, a: tuple(xp.linalg.svd(a, full_matrices=False)), _svd_vjp, _svd_jvp,
-    _batch("svd"), samples=_samples((3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))
+    axes=subscripts("... m! n! -> ... m! k!, ... k!, ... k! n!"),
+    samples=_samples((3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))

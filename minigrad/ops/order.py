@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..axes import ORDERED, along
 from ..dims import number
 from ..errors import Unsupported
-from ..graph import PRIMITIVES, ArrayType, Node, full, zeros_like
+from ..graph import ArrayType, Node, full, zeros_like
 from ..primitive import Primitive, Sample, linear, require_float
 from . import elementwise as ew
 from .accumulators import accumulator, running
@@ -34,7 +35,7 @@ cumsum = linear(
     "cumsum", lambda t, *, axis: require_axes("cumsum", require_number("cumsum", t), axis),
     lambda xp, x, *, axis: running(xp, x, axis),
     lambda g, x, *, axis: _reverse_cumsum(g, axis),
-    lambda size, mapped, x, *, axis: cumsum(x, axis=axis + 1), params={"axis": int}, samples=_samples())
+    axes=along("axis", ORDERED), params={"axis": int}, samples=_samples())
 
 
 # -- cumulative extremes -----------------------------------------------------------------------------
@@ -85,9 +86,7 @@ def _cumulative_extreme(name: str, ufunc: np.ufunc, pair: Primitive, ignores_nan
         x = np.random.default_rng(4).permutation(12.0 * np.arange(1, 13)).reshape(3, 4) / 40
         return [Sample((x,), {"axis": 0}), Sample((x,), {"axis": 1})]
 
-    return Primitive(
-        name, type_rule, evaluate, vjp, jvp,
-        lambda size, mapped, x, *, axis: PRIMITIVES[name](x, axis=axis + 1), samples=samples)
+    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), samples=samples)
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:
@@ -126,14 +125,10 @@ def _argsort_type(t: ArrayType, *, axis: int) -> ArrayType:
     return ArrayType(require_axes("argsort", t, axis).shape, np.dtype(np.int64))
 
 
-def _argsort_batch(size: Any, mapped: Sequence[bool], x: Node, *, axis: int) -> Node:
-    return argsort(x, axis=axis + 1)
-
-
 argsort = Primitive(
     "argsort", _argsort_type,
     lambda xp, x, *, axis: np.argsort(x, axis=axis, kind="stable") if xp is np else xp.argsort(x, axis=axis),
-    vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"), batch=_argsort_batch,
+    vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"), axes=along("axis", ORDERED),
     samples=_samples(0))
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Shape
+from ..axes import ORDERED, AxisRule, Declared, Factor, parallel
+from ..dims import Shape
 from ..errors import Unsupported
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, fail
@@ -69,12 +70,16 @@ def _bits_eval(xp: Any, key: Any, *, shape: tuple[int, ...], stream: int) -> Any
     return xp.reshape(out[..., :total], (*lead, *shape))
 
 
-def _bits_batch(size: int | Dim, mapped: Sequence[bool], key: Node, *, shape: Shape, stream: int) -> Node:
-    return random_bits(key, shape=shape, stream=stream)
+def _bits_axes(node: Node) -> AxisRule:
+    (key,) = node.inputs
+    lead = tuple(parallel(key.ndim - 1))
+    drawn = tuple((Factor(ORDERED),) for _ in node.params["shape"])
+    return AxisRule(((*lead, (Factor(ORDERED),)),), ((*lead, *drawn),))
 
 
 random_bits = Primitive(
     "random_bits", _bits_type, _bits_eval, vjp=lambda g, out, key, **params: [None],
-    jvp=Unsupported("its values are integers"), batch=_bits_batch,
+    jvp=Unsupported("its values are integers"),
+    axes=Declared(_bits_axes, lambda size, params: params),
     samples=lambda: [Sample((np.array([1, 2], np.uint32),), {"shape": (3, 3), "stream": 0}, order=0),
                      Sample((np.array([[1, 2], [3, 4]], np.uint32),), {"shape": (5,), "stream": 1}, order=0)])

@@ -16,7 +16,7 @@ from ..dims import Shape
 from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Sample, spread
 from .elementwise import cast_to, eq
-from .index import _flat_index, _lockstep, _scatter_type, as_read, gather, scatter_add
+from .index import INDEXED_AXES, _flat_index, _lockstep, _scatter_type, as_read, gather, scatter_add
 from .places import Reading
 from .spread import require_number, worst
 
@@ -58,8 +58,8 @@ def _extreme(name: str, largest: bool) -> Primitive:
         u = u if mapped[0] else spread(u, size)
         return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
 
-    return Primitive(name, type_rule, evaluate, vjp, jvp, batch, hidden_params=frozenset({"shape"}),
-                     samples=_samples)
+    return Primitive(name, type_rule, evaluate, vjp, jvp, batch, axes=INDEXED_AXES,
+                     hidden_params=frozenset({"shape"}), samples=_samples)
 
 
 def _samples() -> list[Sample]:

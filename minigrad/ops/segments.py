@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..axes import POINTWISE, subscripts
 from ..dims import Dim, size_of
 from ..errors import Unsupported
 from ..graph import ArrayType, Node
@@ -60,7 +61,8 @@ def _ids_batch(batch: Any, mapped: Sequence[bool], lengths: Node, *, size: int |
 segment_ids = Primitive(
     "segment_ids", _ids_type,
     lambda xp, lengths, *, size: xp.repeat(xp.arange(lengths.shape[0], dtype=xp.int64), xp.astype(lengths, xp.int64)),
-    vjp=_no_vjp, jvp=_INTEGERS, batch=_ids_batch, hidden_params=frozenset({"size"}),
+    vjp=_no_vjp, jvp=_INTEGERS, batch=_ids_batch, axes=subscripts("segment! -> row!"),
+    hidden_params=frozenset({"size"}),
     samples=lambda: [Sample((np.array([2, 0, 3]),), {"size": 5}, order=0)])
 
 
@@ -84,12 +86,8 @@ def _checked_type(index: ArrayType, length: ArrayType) -> ArrayType:
     return ArrayType(index.shape, _INT)
 
 
-def _checked_batch(size: Any, mapped: Sequence[bool], *xs: Node) -> Node:
-    return checked_index(*(x if m else spread(x, size) for x, m in zip(xs, mapped, strict=True)))
-
-
 checked_index = Primitive(  # an index counted from the first row of its example, negative ones from behind
-    "checked_index", _checked_type, _checked_eval, vjp=_no_vjp, jvp=_INTEGERS, batch=_checked_batch,
+    "checked_index", _checked_type, _checked_eval, vjp=_no_vjp, jvp=_INTEGERS, axes=POINTWISE,
     samples=lambda: [Sample((np.array([0, 2, 1]), np.array([3, 3, 3])), order=0)])
 
 
@@ -107,7 +105,7 @@ def _nonempty_type(lengths: ArrayType, *, what: str) -> ArrayType:
 
 nonempty = Primitive(
     "nonempty", _nonempty_type, _nonempty_eval, vjp=_no_vjp, jvp=_INTEGERS,
-    batch=lambda size, mapped, lengths, *, what: nonempty(lengths, what=what),
+    axes=POINTWISE,
     samples=lambda: [Sample((np.array([2, 3]),), {"what": "example {} has no rows"}, order=0)])
 
 
@@ -156,7 +154,8 @@ segment_cumsum = linear(
     "segment_cumsum",
     lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
     lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
-    _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)), params={"reverse": bool},
+    _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)),
+    axes=subscripts("row! ..., row! -> row! ..."), params={"reverse": bool},
     samples=lambda: [Sample((np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 3])),
                             {"reverse": r}) for r in (False, True)])
 
@@ -171,4 +170,5 @@ def _argsort_eval(xp: Any, x: Any, ids: Any) -> Any:
 segment_argsort = Primitive(  # counted from the first row of the segment
     "segment_argsort", lambda x, ids: ArrayType(_fits("segment_argsort", x, ids).shape, _INT), _argsort_eval,
     vjp=_no_vjp, jvp=_INTEGERS, batch=_in_one(lambda x, ids: segment_argsort(x, ids)),
+    axes=subscripts("row! ..., row! -> row! ..."),
     samples=lambda: [Sample((np.array([2.0, 1.0, 3.0, 5.0, 4.0, 0.5]), np.array([0, 0, 1, 1, 1, 3])), order=0)])

@@ -7,14 +7,15 @@ has as its adjoint: no other rule knows of broadcasting.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..axes import REDUCE, AxisRule, Declared, along, parallel
 from ..dims import Dim, Shape, same_shape, size_of
 from ..errors import DtypeError, Unsupported, at_user_line
-from ..graph import PRIMITIVES, ArrayType, Node, full
+from ..graph import ArrayType, Node, full
 from ..primitive import Primitive, Sample, fail, linear, require_float
 from .accumulators import accumulator, summed
 from .constants import size_scalar
@@ -42,13 +43,18 @@ def _expand_eval(xp: Any, x: Any, *, shape: Shape, axes: Axes) -> Any:
     return xp.broadcast_to(x, shape)
 
 
-def _expand_batch(size: Any, mapped: Sequence[bool], x: Node, *, shape: Shape, axes: Axes) -> Node:
-    return expand(x, shape=(size, *shape), axes=tuple(a + 1 for a in axes))
+def _expand_axes(node: Node) -> AxisRule:
+    result = tuple(parallel(node.ndim))
+    return AxisRule((_without(result, node.params["axes"]),), (result,))
+
+
+def _expand_front(size: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"shape": (size, *params["shape"]), "axes": (*(a + 1 for a in params["axes"]),)}
 
 
 expand = linear(
-    "expand", _expand_type, _expand_eval, lambda g, x, *, shape, axes: sum_(g, axes=axes), _expand_batch,
-    kind="view", hidden_params=frozenset({"shape"}),
+    "expand", _expand_type, _expand_eval, lambda g, x, *, shape, axes: sum_(g, axes=axes),
+    axes=Declared(_expand_axes, _expand_front), kind="view", hidden_params=frozenset({"shape"}),
     samples=lambda: [Sample((np.array([1.0, 2.0]),), {"shape": (3, 2, 4), "axes": (0, 2)}),
                      Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])
 
@@ -76,11 +82,8 @@ def _reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d
     return type_rule
 
 
-def _reduce_batch(name: str):
-    def batch(size: Any, mapped: Sequence[bool], x: Node, *, axes: Axes) -> Node:
-        return PRIMITIVES[name](x, axes=tuple(a + 1 for a in axes))
-
-    return batch
+def _reduces(by: str) -> Declared:
+    return along("axes", REDUCE, by, kept=False)
 
 
 def _reduction_samples(order: int = 2, bools: bool = False):
@@ -112,7 +115,7 @@ def _sum_type(t: ArrayType, *, axes: Axes) -> ArrayType:
 sum_ = linear(
     "sum", _sum_type,
     lambda xp, x, *, axes: summed(xp, x, axes),
-    lambda g, x, *, axes: back_over(g, x, axes), _reduce_batch("sum"), kind="reduce",
+    lambda g, x, *, axes: back_over(g, x, axes), axes=_reduces("add"), kind="reduce",
     samples=_reduction_samples())
 
 
@@ -141,7 +144,7 @@ def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
 
 
 mean = linear(
-    "mean", _mean_type, lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose, _reduce_batch("mean"),
+    "mean", _mean_type, lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose, axes=_reduces("mean"),
     kind="reduce", samples=_reduction_samples())
 
 
@@ -233,7 +236,7 @@ def _extreme(name: str, of_nothing: bool = False) -> Primitive:
         name, _reduce_type(name, empty=of_nothing), evaluate,
         vjp=lambda g, out, x, *, axes: [back_over(g, x, axes) * shares(out, x, axes)],
         jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
-        batch=_reduce_batch(name), kind="other" if of_nothing else "reduce", samples=_reduction_samples())
+        axes=_reduces(function), kind="other" if of_nothing else "reduce", samples=_reduction_samples())
 
 
 def worst(dtype: np.dtype, largest: bool) -> Any:
@@ -252,7 +255,7 @@ min_or_largest = _extreme("min_or_largest", of_nothing=True)
 def _truth(name: str) -> Primitive:
     return Primitive(
         name, _reduce_type(name, lambda d: np.dtype(bool)), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
-        vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), batch=_reduce_batch(name),
+        vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), axes=_reduces(name),
         kind="reduce", samples=_reduction_samples(0, bools=True))
 
 
@@ -266,11 +269,9 @@ def _arg(name: str) -> Primitive:
     def type_rule(t: ArrayType, *, axis: int) -> ArrayType:
         return _reduce_type(name, lambda d: np.dtype(np.int64), empty=False)(t, axes=(axis,))
 
-    def batch(size: Any, mapped: Sequence[bool], x: Node, *, axis: int) -> Node:
-        return PRIMITIVES[name](x, axis=axis + 1)
-
     return Primitive(name, type_rule, lambda xp, x, *, axis: getattr(xp, name)(x, axis=axis),
-                     vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"), batch=batch,
+                     vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"),
+                     axes=along("axis", REDUCE, name, kept=False),
                      samples=lambda: [Sample((np.random.default_rng(5).normal(size=(3, 4)),), {"axis": a}, order=0)
                                       for a in (0, 1)])
 

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import optree
 
+from ..axes import LEADING
 from ..dims import same_shape
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line
 from ..graph import ArrayType, Graph, Node, full
 from ..numpy.array import Array, as_array, broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts, placeholder
-from ..primitive import Primitive, Sample, batch_elementwise, elementwise
+from ..primitive import Primitive, Sample, elementwise
 from ..tracebacks import boundary
 from .picklable import Made, picklable
 from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, outer_values, stage, tracing
@@ -357,14 +358,14 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         prim = elementwise(name, eval, "", arity=arity,
                            vjp=back or none, jvp=push or none, domain="biuf", samples=samples, params=None)
     else:
-        if batch == "leading":
-            rule: Any = batch_elementwise(name)
-        elif batch is None:
+        rule: Any = None  # "leading": that of the axis rule
+        if batch is None:
             rule = Unsupported("it was declared without batch=")
-        else:
+        elif batch != "leading":
             def rule(size: Any, mapped: Sequence[bool], *xs: Node, **params: Any) -> Node:
                 return as_array(batch(size, mapped, *map(Array, xs), **params))._node
-        prim = Primitive(name, result, eval, back or none, push or none, rule, samples=samples, params=None)
+        prim = Primitive(name, result, eval, back or none, push or none, rule, axes=LEADING if rule is None else None,
+                         samples=samples, params=None)
 
     def apply(*operands: Any, **params: Any) -> Any:
         nodes = [as_array(x)._node for x in operands]

@@ -1,0 +1,287 @@
+"""Axis rules: the relation between the axes of an operation's operands and the axes of its result.
+
+Every primitive declares its rule beside its type rule. The notation extends einsum's: an index (a *factor*) stands
+for equal positions along the axes that it labels, and has one kind.
+
+======== ========= =============================================================================================
+kind     mark      meaning
+======== ========= =============================================================================================
+parallel ``i``     position k of the result depends on position k of the operand, and on no other position
+reduce   ``i:add`` the result combines all positions of the operand; the combiner follows the colon
+ordered  ``i!``    a position of the result may depend on every position of the operand
+permuted ``i~``    a position of the result is one position of the operand (or a constant), known before the run
+indexed  ``i@1``   a position is chosen by the values of an operand (here the second one)
+======== ========= =============================================================================================
+
+Parentheses merge factors into one axis, as `reshape` does. A parallel factor of the result alone is broadcast: the
+result repeats along it. ``...`` in a declaration stands for any number of parallel axes.
+
+Examples
+--------
+>>> import numpy as np
+>>> from minigrad.graph import PRIMITIVES as P
+>>> def show(x, **params):
+...     return str(axis_rule(P[params.pop("name")](x, **params)))
+
+A sum combines the positions of the axes that it removes:
+
+>>> x = P["full"](value=0.0, shape=(2, 3), dtype=np.dtype("f8"))
+>>> show(x, name="sum", axes=(1,))
+'[i, j:add] -> [i]'
+
+A flip moves positions, and each cumulative sum depends on the positions before it:
+
+>>> show(x, name="flip", axes=(0,)), show(x, name="cumsum", axis=0)
+('[i~, j] -> [i~, j]', '[i!, j] -> [i!, j]')
+
+A reshape merges axes or splits them:
+
+>>> show(x, name="reshape", shape=(6,))
+'[i, j] -> [(i j)]'
+
+A gather reads the rows that its index names:
+
+>>> index = P["full"](value=0, shape=(4,), dtype=np.dtype("i8"))
+>>> str(axis_rule(P["gather"](x, index)))
+'[i@1, j], [k] -> [k, j]'
+
+An expand broadcasts:
+
+>>> show(x, name="expand", shape=(2, 5, 3), axes=(1,))
+'[i, j] -> [i, k, j]'
+"""
+
+from __future__ import annotations
+
+import itertools
+import string
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from .dims import Dim, Shape, common_divisor, divide, size_of
+from .graph import Node, TupleType
+
+
+class Kind(Enum):
+    """The relation of a factor's positions in the result to those in the operands."""
+
+    PARALLEL = ""
+    REDUCE = ":"
+    ORDERED = "!"
+    PERMUTED = "~"
+    INDEXED = "@"
+
+
+PARALLEL, REDUCE, ORDERED, PERMUTED, INDEXED = Kind
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One index of an axis rule.
+
+    Attributes
+    ----------
+    kind : Kind
+    by : str or int
+        The combiner of a reduction, or the number of the operand that holds the index.
+    """
+
+    kind: Kind = PARALLEL
+    by: str | int = ""
+
+
+LETTERS = string.ascii_lowercase[8:] + string.ascii_lowercase[:8] + string.ascii_uppercase  # from i on
+Axis = tuple[Factor, ...]  # several factors: merged axes
+Axes = tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class AxisRule:
+    """The axes of a node's operands and results, as factors."""
+
+    operands: tuple[Axes, ...]
+    results: tuple[Axes, ...]
+
+    def __str__(self) -> str:
+        names: dict[Factor, str] = {}
+
+        def one(axis: Axis) -> str:
+            marked = [names.setdefault(f, LETTERS[len(names)]) + f.kind.value + str(f.by) for f in axis]
+            return marked[0] if len(marked) == 1 else f"({' '.join(marked)})"
+
+        def side(values: Sequence[Axes]) -> str:
+            return ", ".join(f"[{', '.join(map(one, axes))}]" for axes in values)
+
+        return f"{side(self.operands)} -> {side(self.results)}".lstrip()
+
+
+@dataclass(frozen=True, eq=False)
+class Declared:
+    """The declaration of a primitive's axis rule.
+
+    Attributes
+    ----------
+    of : callable
+        ``of(node)`` returns the node's `AxisRule`, or None where it is not known.
+    front : callable or None
+        ``front(size, params)`` returns the static parameters of the same operation on operands with one more
+        parallel axis in front; None where that is another operation.
+    """
+
+    of: Callable[[Node], AxisRule | None]
+    front: Callable[..., Mapping[str, Any]] | None = None
+
+
+def axis_rule(node: Node) -> AxisRule | None:
+    """Return the node's axis rule, or None where its primitive declares none."""
+    return node.prim.axes.of(node) if node.prim.axes is not None else None
+
+
+# -- declarations ----------------------------------------------------------------------------------------------
+
+
+def subscripts(text: str) -> Declared:
+    """Declare a rule as text, such as ``"... m! n! -> ... n! m!"``.
+
+    Operands and results are separated by commas, factors by spaces, with the marks of the table above. Each mark
+    other than parallel belongs to the factor, and is repeated wherever the factor stands.
+    """
+    left, right = ([term.split() for term in side.split(",")] for side in text.split("->"))
+    leading = all(term[:1] == ["..."] for term in (*left, *right))
+
+    def of(node: Node) -> AxisRule:
+        factors: dict[str, Factor] = {}
+        rest: list[Axis] = []  # of `...`, the last axis first
+
+        def axes(term: list[str], ndim: int) -> Axes:
+            out: list[Axis] = []
+            for name in term:
+                if name != "...":
+                    out.append((factors.setdefault(name, _marked(name)),))
+                    continue
+                n = ndim - len(term) + 1
+                rest.extend(parallel(n - len(rest)))
+                out += rest[:n][::-1]
+            return tuple(out)
+
+        results = node.type.parts if isinstance(node.type, TupleType) else (node.type,)
+        terms = left * len(node.inputs) if len(left) == 1 else left
+        return AxisRule(tuple(axes(term, i.ndim) for term, i in zip(terms, node.inputs, strict=True)),
+                        tuple(axes(term, t.ndim) for term, t in zip(right, results, strict=True)))
+
+    return Declared(of, (lambda size, params: params) if leading else None)
+
+
+def _marked(name: str) -> Factor:
+    for mark in (REDUCE, ORDERED, PERMUTED, INDEXED):
+        at = name.find(mark.value)
+        if at > 0:
+            by = name[at + 1:]
+            return Factor(mark, int(by) if mark is INDEXED else by)
+    return Factor()
+
+
+POINTWISE = subscripts("... -> ...")  # of elementwise operations
+LEADING = Declared(lambda node: None, lambda size, params: params)  # parallel in front, and otherwise unknown
+
+
+def parallel(n: int) -> list[Axis]:
+    """Return `n` axes of a parallel factor each."""
+    return [(Factor(),) for _ in range(n)]
+
+
+def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
+    """Declare an operation along the axes that a static parameter names (an int or a tuple of them).
+
+    `kept` tells whether the result has these axes, too.
+    """
+    def of(node: Node) -> AxisRule:
+        chosen = node.params[param]
+        chosen = chosen if isinstance(chosen, tuple) else (chosen,)
+        operands: list[Axes] = []
+        special = {a: (Factor(kind, by),) for a in chosen}
+        shared = parallel(node.inputs[0].ndim)
+        operands = [tuple(special.get(a, f) for a, f in enumerate(shared))] * len(node.inputs)
+        result = operands[0] if kept else tuple(f for a, f in enumerate(shared) if a not in special)
+        return AxisRule(tuple(operands), (result,))
+
+    def front(size: Any, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        chosen = params[param]
+        return {**params, param: tuple(a + 1 for a in chosen) if isinstance(chosen, tuple) else chosen + 1}
+
+    return Declared(of, front)
+
+
+def per_axis(**neutral: Any) -> Declared:
+    """Declare an operation whose parameters have one entry per axis: `neutral` ones leave the axis as it is.
+
+    A neutral entry of None is the size of the operand's axis.
+    """
+    def of(node: Node) -> AxisRule:
+        (x,) = node.inputs
+        still = [all(node.params[p][a] == (n if entry is None else entry) for p, entry in neutral.items())
+                 for a, n in enumerate(x.shape)]
+        axes = tuple((Factor(PARALLEL if s else PERMUTED),) for s in still)
+        return AxisRule((axes,), (axes,))
+
+    def front(size: Any, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {p: (size if neutral[p] is None else neutral[p], *entries) for p, entries in params.items()}
+
+    return Declared(of, front)
+
+
+def factorised(before: Shape, after: Shape) -> tuple[Axes, Axes]:
+    """Return the axes of two shapes of equal size, in row-major order, as common factors.
+
+    Axes that have no common factor are ordered: their positions mix.
+    """
+    bounds = [(0, 0), *_boundaries(before, after), (len(before), len(after))]
+    sides: tuple[list[Axis], list[Axis]] = ([], [])
+    for (i, j), (k, m) in itertools.pairwise(bounds):
+        for side, axes in zip(sides, _common_factors(before[i:k], after[j:m]), strict=True):
+            side += map(tuple, axes)
+    return tuple(sides[0]), tuple(sides[1])
+
+
+def _boundaries(before: Shape, after: Shape) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of leading axes of both shapes that have equally many elements."""
+    there: dict[int | Dim, int] = {}
+    for j in range(1, len(after)):
+        there.setdefault(size_of(after[:j]), j)
+    last = 0
+    for i in range(1, len(before)):
+        j = there.get(size_of(before[:i]), 0)
+        if j > last:
+            yield i, j
+            last = j
+
+
+def _common_factors(before: Shape, after: Shape) -> tuple[list[list[Factor]], list[list[Factor]]]:
+    shapes = (list(before), list(after))
+    axes: tuple[list[list[Factor]], list[list[Factor]]] = ([[] for _ in before], [[] for _ in after])
+    at = [0, 0]
+    mixed = False
+
+    def take(side: int, factor: Factor, size: int | Dim) -> None:
+        axes[side][at[side]].append(factor)
+        shapes[side][at[side]] = rest = 1 if mixed else divide(shapes[side][at[side]], size)
+        at[side] += rest == 1
+
+    while at[0] < len(before) and at[1] < len(after) and not mixed:
+        sizes = [shape[k] for shape, k in zip(shapes, at, strict=True)]
+        shared = common_divisor(*sizes)
+        factor = Factor()
+        if sizes[0] != sizes[1] and 1 in sizes:
+            take(sizes.index(1), factor, 1)
+        elif shared == 1 != sizes[0]:
+            mixed = True
+        else:
+            take(0, factor, shared)
+            take(1, factor, shared)
+    for side in (0, 1):
+        while at[side] < len(shapes[side]):
+            size = shapes[side][at[side]]
+            take(side, Factor(PARALLEL if size == 1 else ORDERED), size)
+    return axes

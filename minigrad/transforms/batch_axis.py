@@ -12,10 +12,12 @@ from enum import Enum
 
 import numpy as np
 
-from ..dims import Dim, divide, size_of, symbols
+from ..axes import INDEXED, ORDERED, PARALLEL, PERMUTED, REDUCE, Axes, Axis, axis_rule
+from ..dims import Dim, divide, symbols
 from ..graph import ArrayType, Graph, Node, TupleType
-from ..ops.contract import parse
+from ..ops.index import counting_indices
 from ..ops.results import numbers
+from ..ops.spread import expand
 
 
 class Role(Enum):
@@ -32,9 +34,6 @@ Roles = Role | tuple[Role, ...]  # of an array, or of each result of a node with
 
 _LINEAR = frozenset(("neg", "reshape", "transpose", "expand", "sum", "slice", "pad", "flip", "barrier", "concatenate",
                      "add", "sub"))
-_BY_AXIS = frozenset(("expand", "sum", "mean", "max", "min", "any", "all", "transpose", "full", "iota", "nonempty",
-                      "checked_index", "in_range"))
-_ON_LAST = {"rfft": 1, "irfft": 2}  # how many axes an operation works along
 
 
 class Mixes(Exception):
@@ -97,19 +96,9 @@ def _role(node: Node, given: Sequence[Roles], dim: Dim) -> Roles:
         return given[0]  # it waits for the other operand, and does not depend on it
     if rows and late:
         raise _statistic(node)
-    if mine:
-        if why := _not_row_local(node, dim):
-            raise Mixes(node, why)
-        return (ROWS,) * len(node.type.parts) if isinstance(node.type, TupleType) else ROWS
     if late:
         return SUM if _is_linear(node, given) else WHOLE
-    if any(counts(i, dim) for i in node.inputs):
-        raise Mixes(node, "it counts the examples")
-    if node.prim.name == "mean" and _sums_over(node, dim):
-        return WHOLE
-    if not _sums_over(node, dim):
-        raise Mixes(node, "it reduces the batch axis by something other than a sum or a mean")
-    return SUM
+    return _by_axes(node, dim)
 
 
 def _is_linear(node: Node, given: Sequence[Roles]) -> bool:
@@ -147,78 +136,63 @@ def per_example(n: int | Dim, dim: Dim) -> int | Dim | None:
     return None if rows is None or dim.symbol in symbols((rows,)) else rows
 
 
-def _sums_over(node: Node, dim: Dim) -> bool:
-    """Tell whether the node sums the batch axis away."""
-    kind = node.prim.name
-    if kind in ("sum", "mean"):
-        return axis_of(node.inputs[0].type, dim) is not None
-    if kind == "einsum":
-        # The operands that have the batch axis have it under one subscript.
-        terms, _ = parse(node.params["subscripts"])
-        letters = {s[a] if (a := axis_of(i.type, dim)) is not None else None
-                   for s, i in zip(terms, node.inputs, strict=True) if has_axis(i, dim)}
-        return len(letters) == 1 and None not in letters
-    # Rows of the batch added up by an index; every index and update has the axis, or the chunk would repeat it.
-    return kind == "scatter_add" and all(axis_of(i.type, dim) is not None for i in node.inputs)
+_MIXES = {ORDERED: "it works along the batch axis", PERMUTED: "it works along the batch axis",
+          INDEXED: "it picks examples by an index",
+          REDUCE: "it reduces the batch axis by something other than a sum or a mean"}
 
 
-def _not_row_local(node: Node, dim: Dim) -> str | None:
-    """Return why a row of the result depends on another example than its own, or None."""
-    kind, params = node.prim.name, node.params
-    if kind not in ("gather", "scatter_add", "scatter_max", "scatter_min",
-                    "expand") and any(counts(i, dim) for i in node.inputs):
-        return "it counts the examples"
-    sources = [axis_of(i.type, dim) for i in node.inputs if not isinstance(i.type, TupleType) and has_axis(i, dim)]
-    if None in sources:
-        return "an operand has the batch axis twice, or merged with another"
-    if kind == "random_bits":
-        of_example = sources and sources[0] < node.inputs[0].ndim - 1
-        return None if of_example else "a key is not a row of the batch"
-    if node.prim.kind == "matrix" or kind in _ON_LAST:
-        worked = [range(i.ndim - _ON_LAST.get(kind, 2), i.ndim) for i in node.inputs if has_axis(i, dim)]
-        if kind in ("solve", "triangular_solve"):  # the columns of a right-hand side keep apart
-            worked[-1:] = [r[:1] for r in worked[-1:] if has_axis(node.inputs[1], dim)]
-        ok = all(a not in r for a, r in zip(sources, worked, strict=True))
-        return None if ok else "it works across the batch axis"
-    if kind == "callback":
-        calls = [mapped for size, mapped in params["batches"] if size == dim]
-        stated = any(dim.symbol in symbols(shape) for shape, _ in params["result"])
-        apart = len(calls) == 1 and not stated and calls[0] == tuple(has_axis(i, dim) for i in node.inputs)
-        return None if apart else "the function is called once for several examples"
-    if isinstance(node.type, TupleType):
-        return "it is not known to keep examples apart"
-    at = axis_of(node.type, dim)
+def _by_axes(node: Node, dim: Dim) -> Roles:
+    """Return the role of the results by the node's axis rule."""
+    aligned = counting_indices(node)
+    if any(counts(i, dim) for i in node.inputs if i not in aligned) and node.prim is not expand:
+        raise Mixes(node, "it counts the examples")
+    axes = axis_rule(node)
+    if axes is None:
+        raise Mixes(node, "it is not known to keep examples apart")
+    batch = {axis[0] for values, i in zip(axes.operands, node.inputs, strict=True)
+             if (axis := _batch_axis(node, "an operand", values, i.type, dim))}
+    found = [_batch_axis(node, "its result", values, t, dim)
+             for values, t in zip(axes.results, _types(node), strict=True)]
+    if len(batch) > 1:
+        raise Mixes(node, "its operands have the batch axis at different places")
+    if not batch:
+        if node.inputs and any(axis and axis[0].kind is not PARALLEL for axis in found):
+            raise Mixes(node, "its operand is not a row of the batch")
+        # The same for all examples, or a counter: its users are checked.
+        return _as_many(node, [ROWS if axis else SHARED for axis in found])
+    (factor,) = batch
+    if factor.kind is REDUCE and factor.by in ("add", "mean") and not any(found):
+        return SUM if factor.by == "add" else WHOLE
+    if factor.kind is not PARALLEL:
+        raise Mixes(node, _MIXES[factor.kind])
+    if any(axis is None or axis[0] is not factor for axis in found):
+        raise Mixes(node, "it moves elements across the batch axis")
+    return _as_many(node, [ROWS for _ in found])
+
+
+def _batch_axis(node: Node, where: str, axes: Axes, t: ArrayType | TupleType, dim: Dim) -> Axis | None:
+    """Return the axis that counts the examples, as factors; None where there is none."""
+    if isinstance(t, TupleType) or dim.symbol not in symbols(t.shape):
+        return None
+    at = axis_of(t, dim)
     if at is None:
-        return "its result has the batch axis twice, or merged with another"
-    if node.prim.kind == "elementwise" or kind in _BY_AXIS:
-        return None  # of a counter, the user is looked at
-    if kind in ("slice", "pad"):
-        return None if node.shape[at] == node.inputs[0].shape[at] else "it works along the batch axis"
-    if kind == "reshape":
-        before = size_of(node.inputs[0].shape[:sources[0]])
-        return None if before == size_of(node.shape[:at]) else "it moves elements across the batch axis"
-    if kind == "einsum":
-        terms, out = parse(params["subscripts"])
-        letters = {s[axis_of(i.type, dim)] for s, i in zip(terms, node.inputs, strict=True) if has_axis(i, dim)}
-        return None if letters == {out[at]} else "it contracts the batch axis and has another one beside it"
-    if kind in ("gather", "scatter_add", "scatter_max", "scatter_min"):
-        return _lockstep(node, dim)
-    along = params.get("axis", params.get("axes"))
-    if along is not None:
-        touched = along if isinstance(along, tuple) else (along,)
-        return "it works along the batch axis" if sources and sources[0] in touched else None
-    return "it is not known to keep examples apart"
+        raise Mixes(node, f"{where} has the batch axis twice, or merged with another")
+    return axes[at]
 
 
-def _lockstep(node: Node, dim: Dim) -> str | None:
-    """Check a gather or scatter: along the batch axis it may only count along (as `vmap` makes it)."""
-    array, *indices = node.inputs
-    shape = array.shape if node.prim.name == "gather" else node.params["shape"]
-    if counts(array, dim):
-        return "it counts the examples"
-    if any((dim.symbol in symbols((n,))) != counts(i, dim) for n, i in zip(shape, indices, strict=False)):
-        return "it picks examples by an index"
-    return None
+def _as_many(node: Node, found: list[Role]) -> Roles:
+    return tuple(found) if isinstance(node.type, TupleType) else found[0]
+
+
+def _of_callback(node: Node, given: Sequence[Roles], dim: Dim) -> Role:
+    """Return the role of the result of a Python function: it is called once per example, or with several."""
+    if any(counts(i, dim) for i in node.inputs):
+        raise Mixes(node, "it counts the examples")
+    calls = [mapped for size, mapped in node.params["batches"] if size == dim]
+    stated = any(dim.symbol in symbols(shape) for shape, _ in node.params["result"])
+    if len(calls) != 1 or stated or calls[0] != tuple(has_axis(i, dim) for i in node.inputs):
+        raise Mixes(node, "the function is called once for several examples")
+    return ROWS
 
 
 # -- nodes that hold graphs --------------------------------------------------------------------------------
@@ -374,4 +348,4 @@ def _either(ways: Sequence[Role], outputs: Sequence[Node]) -> Role:
 
 _Held = Callable[[Node, Sequence[Roles], Dim], tuple[Role, ...]]
 _HELD: dict[str, _Held] = {"checkpoint": _of_graph, "custom": _of_graph, "scan": _of_scan, "while": _of_while,
-                           "chunked": _of_chunked, "switch": _of_switch}
+                           "chunked": _of_chunked, "switch": _of_switch, "callback": _of_callback}

@@ -9,7 +9,7 @@ kind     mark      meaning
 parallel ``i``     position k of the result depends on position k of the operand, and on no other position
 reduce   ``i:add`` the result combines all positions of the operand; the combiner follows the colon
 ordered  ``i!``    a position of the result may depend on every position of the operand
-permuted ``i~``    a position of the result is one position of the operand (or a constant), known before the run
+permuted ``i~``    positions of the result are positions of the operand (or constants), known before the run
 indexed  ``i@1``   a position is chosen by the values of an operand (here the second one)
 ======== ========= =============================================================================================
 
@@ -139,6 +139,12 @@ def axis_rule(node: Node) -> AxisRule | None:
     return node.prim.axes.of(node) if node.prim.axes is not None else None
 
 
+def rearranges(rule: AxisRule) -> bool:
+    """Tell whether the operation only moves elements: it neither combines nor repeats them."""
+    before, after = ({f for values in side for axis in values for f in axis} for side in (rule.operands, rule.results))
+    return all(f.kind is PERMUTED or (f.kind is PARALLEL and f in before and f in after) for f in before | after)
+
+
 # -- declarations ----------------------------------------------------------------------------------------------
 
 
@@ -235,7 +241,7 @@ def per_axis(**neutral: Any) -> Declared:
 def factorised(before: Shape, after: Shape) -> tuple[Axes, Axes]:
     """Return the axes of two shapes of equal size, in row-major order, as common factors.
 
-    Axes that have no common factor are ordered: their positions mix.
+    Axes that have no common factor are permuted together.
     """
     bounds = [(0, 0), *_boundaries(before, after), (len(before), len(after))]
     sides: tuple[list[Axis], list[Axis]] = ([], [])
@@ -272,16 +278,15 @@ def _common_factors(before: Shape, after: Shape) -> tuple[list[list[Factor]], li
     while at[0] < len(before) and at[1] < len(after) and not mixed:
         sizes = [shape[k] for shape, k in zip(shapes, at, strict=True)]
         shared = common_divisor(*sizes)
-        factor = Factor()
         if sizes[0] != sizes[1] and 1 in sizes:
-            take(sizes.index(1), factor, 1)
+            take(sizes.index(1), Factor(PERMUTED), 1)
         elif shared == 1 != sizes[0]:
             mixed = True
         else:
+            factor = Factor()
             take(0, factor, shared)
             take(1, factor, shared)
     for side in (0, 1):
         while at[side] < len(shapes[side]):
-            size = shapes[side][at[side]]
-            take(side, Factor(PARALLEL if size == 1 else ORDERED), size)
+            take(side, Factor(PERMUTED), shapes[side][at[side]])
     return axes

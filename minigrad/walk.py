@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .axes import REDUCE, axis_rule, rearranges
 from .dims import Dim
 from .graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable, zeros_like
 from .primitive import on_host, rule, spread
@@ -247,19 +248,24 @@ def _is_zero(node: Node) -> bool:
 
 
 def _mask_before(node: Node, mask: Node) -> Node | None:
-    """Return what a mask of the node's elements is for its operand's, or None where elements mix."""
+    """Return the mask of the operand's elements that a mask of the node's elements implies, or None where they mix."""
     if node.prim.kind == "elementwise":
         return mask
-    if node.prim.name in ("reshape", "transpose", "flip"):  # a bool goes back as a cotangent would
-        return rule(node, "vjp")(mask, node, *node.inputs, **node.params)[0]
-    if node.prim.name in ("sum", "mean"):
-        axes, shape = node.params["axes"], node.inputs[0].shape
-        return PRIMITIVES["expand"](mask, shape=shape, axes=axes) if axes else mask
-    if node.prim.name == "expand" and mask.prim.name == "expand" and {*node.params["axes"]} <= {*mask.params["axes"]}:
-        kept = [a for a in range(node.ndim) if a not in node.params["axes"]]
+    rule_of_axes = axis_rule(node)
+    if rule_of_axes is None or len(node.inputs) != 1 or isinstance(node.type, TupleType):
+        return None
+    (x,), (before,), (after,) = node.inputs, rule_of_axes.operands, rule_of_axes.results
+    gone = tuple(a for a, axis in enumerate(before) if axis not in after)
+    new = {a for a, axis in enumerate(after) if axis not in before}
+    if rearranges(rule_of_axes) and x.type.size == node.type.size:  # a mask goes back as a cotangent does
+        return rule(node, "vjp")(mask, node, x, **node.params)[0]
+    if gone and not new and all(f.kind is REDUCE and f.by in ("add", "mean") for a in gone for f in before[a]):
+        return PRIMITIVES["expand"](mask, shape=x.shape, axes=gone)
+    if new and not gone and mask.prim.name == "expand" and new <= {*mask.params["axes"]}:
+        kept = [a for a in range(node.ndim) if a not in new]
         rest = tuple(i for i, a in enumerate(kept) if a in mask.params["axes"])
         (mask,) = mask.inputs
-        return PRIMITIVES["expand"](mask, shape=node.inputs[0].shape, axes=rest) if rest else mask
+        return PRIMITIVES["expand"](mask, shape=x.shape, axes=rest) if rest else mask
     return None
 
 

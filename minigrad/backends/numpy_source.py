@@ -16,7 +16,8 @@ from typing import Any
 
 from ..dims import Dim, Symbol
 from ..graph import Node
-from ..passes.fuse import lockstep, reads_rows, terminal
+from ..ops.index import lockstep
+from ..passes.fuse import reads_rows, terminal
 from ..passes.lower import canonical
 from ..passes.schedule import Plan, Step, symbols_of
 from . import numpy_text as nt

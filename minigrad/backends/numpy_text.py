@@ -10,7 +10,7 @@ import numpy as np
 from ..dims import Dim, Symbol
 from ..errors import printable
 from ..graph import Node
-from ..passes.fuse import lockstep
+from ..ops.index import lockstep
 from ..text import literal
 
 UFUNCS = {

@@ -94,6 +94,12 @@ def counts_along(size: int | Dim, index: Node) -> int | None:
     return next(a for a in range(index.ndim) if a not in repeated)
 
 
+def lockstep(node: Node) -> bool:
+    """Tell whether a gather or scatter pairs row i of its array with row i of its indices: ``x[arange(B), y]``."""
+    array = node.inputs[0] if node.prim is gather else node
+    return counts_along(array.shape[0], node.inputs[1]) == 0
+
+
 def counting_indices(node: Node) -> list[Node]:
     """Return the indices of a gather or scatter that count along the axis that they index: they choose nothing."""
     if node.prim.axes is not INDEXED_AXES:

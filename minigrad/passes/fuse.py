@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..dims import Dim
 from ..graph import ArrayType, Graph, Node, TupleType
+from ..ops.index import lockstep
 
 LEAVES = frozenset({"input", "full", "const", "iota", "size"})
 VIEWS = frozenset({"expand", "transpose", "slice", "flip", "reshape", "barrier", "proj"})
@@ -105,30 +107,22 @@ def rows_of(node: Node) -> int | Dim | None:
     return node.shape[0] if name == "scatter_add" and lockstep(node) else None
 
 
-def lockstep(node: Node) -> bool:
-    """Tell whether a gather or scatter takes row i of its array for row i of its indices: ``x[arange(B), y]``."""
-    first = node.inputs[1]
-    if first.prim.name == "expand" and 0 not in first.params["axes"]:
-        first = first.inputs[0]
-    array = node if node.prim.name == "scatter_add" else node.inputs[0]
-    return first.prim.name == "iota" and first.shape[0] == array.shape[0]
-
-
 def reads_rows(node: Node, operand: Node) -> bool:
     """Tell whether a row-local statement needs row i alone of `operand` for its own row i."""
-    return node.prim.name != "gather" or operand is not node.inputs[0] or lockstep(node)
+    if node.prim.axes is POINTWISE:
+        return True
+    rule = axis_rule(node)
+    return rule is None or all(f.kind is not INDEXED for i, axes in zip(node.inputs, rule.operands, strict=True)
+                               if i is operand for axis in axes[:1] for f in axis)
 
 
 def keeps_rows(view: Node) -> bool:
     """Tell whether row i of a view is a view of row i of its source."""
-    name, p, source = view.prim.name, view.params, view.inputs[0]
-    if name in ("barrier", "proj") or not view.ndim or not source.ndim or view.shape[0] != source.shape[0]:
+    rule, source = axis_rule(view), view.inputs[0]
+    if rule is None or not view.ndim or not source.ndim or view.shape[0] != source.shape[0]:
         return False
-    if name == "expand":
-        return 0 not in p["axes"]
-    if name == "transpose":
-        return p["perm"][0] == 0
-    return name != "flip" or 0 not in p["axes"]
+    ((before, *_),), ((after, *_),) = rule.operands, rule.results
+    return before == after and before[0].kind is PARALLEL
 
 
 def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], Any] = rows_of) -> list[Group]:

@@ -15,7 +15,8 @@ from typing import Any
 
 from ...dims import Dim, Symbol, size_of
 from ...graph import Node
-from ...passes.fuse import LEAVES, VIEWS, lockstep
+from ...ops.index import lockstep
+from ...passes.fuse import LEAVES, VIEWS
 from . import scalar
 
 Index = tuple[str, ...]

@@ -16,7 +16,8 @@ from llvmlite import ir
 
 from ...dims import Dim, size_of
 from ...graph import ArrayType, Node
-from ...passes.fuse import REDUCTIONS, lockstep, rows_of, terminal
+from ...ops.index import lockstep
+from ...passes.fuse import REDUCTIONS, rows_of, terminal
 from ...passes.schedule import Plan, Step
 from . import expressions as ex
 from .emit import I64, PTR, VOID, Emitter, at, least

@@ -19,7 +19,8 @@ from llvmlite import ir
 from ...dims import Dim, size_of
 from ...graph import Node
 from ...ops.accumulators import RUN
-from ...passes.fuse import REDUCTIONS, lockstep, terminal
+from ...ops.index import lockstep
+from ...passes.fuse import REDUCTIONS, terminal
 from . import expressions as ex
 from .access import Access, access, whole
 from .chains import InMemory, InRegisters, in_chains

@@ -62,6 +62,9 @@ class Primitive:
         `size`, in front; so must the result. The axis rule implies it, where it has a `front`.
     axes : Declared or None
         The axis rule: how the axes of the result relate to those of the operands (see `axes`).
+    flops : callable or None
+        ``flops(node, value, count)`` returns the number of arithmetic operations: ``value(size)`` is the number that a
+        size stands for, ``count(graph, **sizes)`` the operations of a held graph. None: as the axis rule implies.
     kind : str
         ``elementwise``, ``reduce``, ``view``, ``matrix`` (works on the last two axes) or ``other``.
     kernel : str
@@ -81,6 +84,7 @@ class Primitive:
     jvp: Callable[..., Node] | Unsupported
     batch: Callable[..., Node] | Unsupported | None = None
     axes: Declared | None = None
+    flops: Callable[[Node, Callable[..., int], Callable[..., float]], float] | None = None
     kind: str = "other"
     kernel: str = ""
     samples: Callable[[], list[Sample]] = list
@@ -195,12 +199,17 @@ def require_float(name: str, *types: ArrayType) -> None:
             raise DtypeError(at_user_line(f"{name}: expected floating operands, got {t}. Cast with x.astype(float)."))
 
 
+def free(*args: Any) -> float:
+    """Return the operations of a node that computes nothing."""
+    return 0.0
+
+
 # -- families --------------------------------------------------------------------------------------
 
 
 def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable[..., Any] | None = None,
                 vjp: Any = None, jvp: Any = None, result: str = "same", domain: str = "f", arity: int | None = None,
-                samples: Callable[[], list[Sample]] | None = None, order: int = 2,
+                samples: Callable[[], list[Sample]] | None = None, order: int = 2, flops: Any = None,
                 params: Mapping[str, Any] | None = MappingProxyType({})) -> Primitive:
     """Declare a primitive that works element by element on operands of equal shape.
 
@@ -254,7 +263,7 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         name, type_rule, eval, kind="elementwise", kernel=kernel,
         vjp=vjp or ((lambda g, out, *xs, **params: [None] * len(xs)) if zero else from_partials_vjp),
         jvp=jvp or ((lambda ts, out, *xs, **params: zeros_like(out)) if zero else from_partials_jvp),
-        axes=POINTWISE, samples=samples or (lambda: _default_samples(arity, domain, order)), params=params)
+        axes=POINTWISE, flops=flops, samples=samples or (lambda: _default_samples(arity, domain, order)), params=params)
 
 
 def spread(x: Node, size: Any) -> Node:
@@ -314,4 +323,4 @@ def _no_inputs(*args: Any, **params: Any) -> Any:
 
 input_ = Primitive(
     "input", type=lambda *, shape, dtype: ArrayType(shape, dtype), eval=_no_inputs, vjp=_no_inputs,
-    jvp=_no_inputs, batch=_no_inputs, params={"shape": Shape, "dtype": np.dtype})
+    jvp=_no_inputs, batch=_no_inputs, flops=free, params={"shape": Shape, "dtype": np.dtype})

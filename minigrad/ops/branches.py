@@ -158,4 +158,6 @@ def _switch_samples() -> list[Sample]:
 
 
 switch = Primitive("switch", _switch_type, _switch_eval, _switch_vjp, _switch_jvp, _switch_batch,
+                   flops=lambda node, value, count: value(node.inputs[0].type.size) * max(
+                       map(count, node.params["graphs"])),  # the longest branch
                    samples=_switch_samples)

@@ -10,7 +10,7 @@ from ..axes import ORDERED, AxisRule, Declared, Factor, subscripts
 from ..dims import Dim, Shape
 from ..errors import GraphError
 from ..graph import ArrayType, Node, TupleType, dtype_of, zeros_like
-from ..primitive import Primitive, Sample
+from ..primitive import Primitive, Sample, free
 
 
 def _leaf(*args: Any, **params: Any) -> Any:
@@ -66,7 +66,8 @@ def _proj_batch(size: Any, mapped: Any, whole: Node, *, index: int) -> Node:
     return whole[index] if isinstance(whole, tuple) else proj(whole, index=index)
 
 
-proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch)
+proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch,
+                 flops=free)
 
 
 def constant(value: Any) -> Node:

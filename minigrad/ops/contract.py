@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,8 +117,22 @@ def _einsum_axes(node: Node) -> AxisRule:
     return AxisRule(tuple(tuple(factors[c] for c in term) for term in terms), (tuple(factors[c] for c in out),))
 
 
+def _einsum_flops(node: Node, value: Callable[..., int], count: Any) -> float:
+    """Count pair by pair, from left to right, as the reference evaluates it; one operand is transposed only."""
+    terms, out = parse(node.params["subscripts"])
+    length = {c: value(n) for term, x in zip(terms, node.inputs, strict=True)
+              for c, n in zip(term, x.shape, strict=True)}
+    total, have = 0, set(terms[0])
+    for k, term in enumerate(terms[1:], 2):
+        together = have | set(term)
+        have = {c for c in together if c in out or any(c in t for t in terms[k:])}
+        total += math.prod(length[c] for c in together) * (1 if have == together else 2)
+    return total
+
+
 einsum = Primitive(
     "einsum", _einsum_type, _einsum_eval, _einsum_vjp, _einsum_jvp, _einsum_batch, axes=Declared(_einsum_axes),
+    flops=_einsum_flops,
     samples=lambda: [Sample(tuple(np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes)),
                             {"subscripts": subscripts})
                      for subscripts, *shapes in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from .. import walk
 from ..dims import Dim, same_shape
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, fail, spread
+from ..primitive import Primitive, Sample, fail, free, spread
 from .accumulators import Chains, accumulator
 from .constants import proj
 
@@ -36,7 +36,7 @@ def _barrier_batch(size: Any, mapped: Sequence[bool], x: Node, after: Node) -> N
 barrier = Primitive(
     "barrier", lambda x, after: x, lambda xp, x, after: x, vjp=lambda g, out, x, after: [g, None],
     jvp=lambda ts, out, x, after: zeros_like(out) if ts[0] is None else ts[0], batch=_barrier_batch,
-    kind="view", samples=lambda: [Sample((np.array([1.5, -2.0]), np.array(3.0)))])
+    flops=free, kind="view", samples=lambda: [Sample((np.array([1.5, -2.0]), np.array(3.0)))])
 
 
 # -- checkpoint ----------------------------------------------------------------------------------------
@@ -85,7 +85,8 @@ def _run(xp: Any, graph: Graph, arrays: Sequence[Any], sizes: dict[Any, int] | N
 
 checkpoint = Primitive(
     "checkpoint", _checkpoint_type, lambda xp, *xs, graph: tuple(_run(xp, graph, xs)),
-    _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch, samples=lambda: [_checkpoint_sample()])
+    _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch,
+    flops=lambda node, value, count: count(node.params["graph"]), samples=lambda: [_checkpoint_sample()])
 
 
 def _checkpoint_sample() -> Sample:
@@ -177,7 +178,15 @@ def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Gr
                    out_axes=tuple(a if a is None else a + 1 for a in out_axes), **rest)
 
 
+def _chunked_flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
+    p = node.params
+    whole, rest = divmod(value(p["total"]), p["size"])
+    return sum(times * count(p["graph"], {p["dim"].symbol: n}) for times, n in ((whole, p["size"]), (1, rest))
+               if times and n)
+
+
 chunked = Primitive("chunked", _chunked_type, _chunked_eval, _chunked_vjp, _chunked_jvp, _chunked_batch,
+                    flops=_chunked_flops,
                     samples=lambda: [_chunked_sample(size) for size in (1, 2, 5)])
 
 

@@ -6,6 +6,7 @@ Both maps are linear; the adjoint of each is the other one, up to factors of 2 a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,18 @@ def _samples(spectrum: bool):
     return samples
 
 
+def _flops(node: Node, value: Any, count: Any) -> float:
+    """Count 5/2 n log2 n operations per transform of n real points, half of a complex radix-2 transform."""
+    signal = node if node.prim is irfft else node.inputs[0]
+    return 2.5 * value(signal.type.size) * math.log2(max(value(signal.shape[-1]), 1))
+
+
 rfft = linear("rfft", _rfft_type, _rfft_eval,
               lambda g, x: irfft(_scaled(g, number(x.shape[-1]), 0.5), n=number(x.shape[-1])) * number(x.shape[-1]),
-              axes=subscripts("... t! -> ... part! frequency!"), samples=_samples(False))
+              axes=subscripts("... t! -> ... part! frequency!"), flops=_flops, samples=_samples(False))
 
 irfft = linear("irfft", _irfft_type, _irfft_eval, lambda g, x, *, n: _real_ends(_scaled(rfft(g), n, 2.0), n) * (1 / n),
-               axes=subscripts("... part! frequency! -> ... t!"), samples=_samples(True))
+               axes=subscripts("... part! frequency! -> ... t!"), flops=_flops, samples=_samples(True))
 
 
 def _real_ends(x: Node, n: int) -> Node:

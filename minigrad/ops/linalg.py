@@ -113,6 +113,18 @@ def _check(name: str, t: ArrayType, square: bool = True) -> None:
 _on_matrices = partial(Primitive, kind="matrix")  # works on the last two axes, and on each matrix of a stack alone
 
 
+def _leading(terms: Callable[[int, int], float], operand: int = 0) -> Callable[..., float]:
+    """Return the operation count of a factorization from its leading terms for m x n matrices, m >= n.
+
+    G. Golub and C. Van Loan, "Matrix Computations" (2013). Of the second operand: its rows and columns.
+    """
+    def flops(node: Node, value: Callable[..., int], count: Any) -> float:
+        *lead, m, n = map(value, node.inputs[operand].shape)
+        return math.prod(lead) * (terms(m, n) if operand else terms(max(m, n), min(m, n)))
+
+    return flops
+
+
 def _square(name: str) -> Callable[[ArrayType], ArrayType]:
     def type_rule(t: ArrayType) -> ArrayType:
         _check(name, t)
@@ -182,7 +194,8 @@ def _moved(db: Node | None, da_x: Node | None) -> Node:
 
 solve = _on_matrices(
     "solve", _solve_type("solve"), lambda xp, a, b: xp.linalg.solve(a, b), _solve_vjp, _solve_jvp,
-    _solve_batch("solve"), axes=subscripts("... m! n!, ... m! k -> ... m! k"), params={},
+    _solve_batch("solve"), flops=_leading(lambda n, k: 2 * n**3 / 3 + 2 * n * n * k, 1),
+    axes=subscripts("... m! n!, ... m! k -> ... m! k"), params={},
     samples=lambda: [Sample((_normal(1, 3, 3), _normal(2, 3, 2))), Sample((_normal(3, 2, 2, 2), _normal(4, 2, 2, 1)))])
 
 
@@ -207,14 +220,16 @@ def _triangular_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node, *, low
 # Reads one triangle of its matrix and takes the other for zeros.
 triangular_solve = _on_matrices(
     "triangular_solve", _solve_type("triangular_solve"), _triangular_eval, _triangular_vjp, _triangular_jvp,
-    _solve_batch("triangular_solve"), axes=subscripts("... m! n!, ... m! k -> ... m! k"), params={"lower": bool},
+    _solve_batch("triangular_solve"), flops=_leading(lambda n, k: n * n * k, 1),
+    axes=subscripts("... m! n!, ... m! k -> ... m! k"), params={"lower": bool},
     samples=lambda: [Sample((_normal(5, 3, 3) + 2 * np.eye(3), _normal(6, 3, 2)), {"lower": True}),
                      Sample((_normal(7, 2, 3, 3) + 2 * np.eye(3), _normal(8, 2, 3, 1)), {"lower": False})])
 
 inv = _on_matrices(
     "inv", _square("inv"), lambda xp, a: xp.linalg.inv(a),
     vjp=lambda g, out, a: [-product(product(transposed(out), g), transposed(out))],
-    jvp=lambda ts, out, a: -product(product(out, ts[0]), out), axes=subscripts("... m! n! -> ... n! m!"),
+    jvp=lambda ts, out, a: -product(product(out, ts[0]), out), flops=_leading(lambda m, n: 2 * n**3),
+    axes=subscripts("... m! n! -> ... n! m!"),
     samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 
@@ -243,7 +258,8 @@ def _pinv_jvp(ts: Sequence[Node | None], p: Node, a: Node, *, rcond: float) -> N
 # The pseudo-inverse, whose derivative (Golub and Pereyra, 1973) holds where the rank stays what it is.
 pinv = _on_matrices(
     "pinv", _pinv_type, lambda xp, a, *, rcond: np.linalg.pinv(a, rcond=rcond) if xp is np else
-    xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp, axes=subscripts("... m! n! -> ... n! m!"),
+    xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp, flops=_leading(lambda m, n: 14 * m * n * n + 8 * n**3),
+    axes=subscripts("... m! n! -> ... n! m!"),
     samples=lambda: [Sample((_normal(1, *s),), {"rcond": 1e-15}) for s in ((3, 3), (4, 2), (2, 2, 3), (1, 1))])
 
 # -- determinants ----------------------------------------------------------------------------------------
@@ -352,25 +368,29 @@ def _cofactor_slope_jvp(ts: Sequence[Node | None], out: Node, g: Node, a: Node) 
 # once. It exists for singular matrices too; its own derivative by the matrix divides by the determinant.
 cofactor_slope = _on_matrices(
     "cofactor_slope", _cofactor_slope_type, _cofactor_slope_eval, _cofactor_slope_vjp, _cofactor_slope_jvp,
-    _cofactor_slope_batch, axes=subscripts("... m! n!, ... m! n! -> ... m! n!"),
+    _cofactor_slope_batch, flops=_leading(lambda m, n: 28 * n**3),
+    axes=subscripts("... m! n!, ... m! n! -> ... m! n!"),
     samples=lambda: [Sample((_normal(1, *s), _normal(2, *s))) for s in ((3, 3), (2, 2, 2), (1, 1), (4, 4))])
 
 # The derivative of `det` by its matrix, also where that is singular.
 cofactor = _on_matrices(
     "cofactor", _square("cofactor"), _cofactor_eval, vjp=lambda g, out, a: [cofactor_slope(g, a)],
-    jvp=lambda ts, out, a: cofactor_slope(ts[0], a), axes=subscripts("... m! n! -> ... m! n!"),
+    jvp=lambda ts, out, a: cofactor_slope(ts[0], a), flops=_leading(lambda m, n: 24 * n**3),
+    axes=subscripts("... m! n! -> ... m! n!"),
     samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 det = _on_matrices(
     "det", _scalar_type("det"), lambda xp, a: xp.linalg.det(a), vjp=lambda g, out, a: [_times(g, cofactor(a))],
-    jvp=lambda ts, out, a: inner(cofactor(a), ts[0]), axes=subscripts("... m! n! -> ..."),
+    jvp=lambda ts, out, a: inner(cofactor(a), ts[0]), flops=_leading(lambda m, n: 2 * n**3 / 3),
+    axes=subscripts("... m! n! -> ..."),
     samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 # (sign, log of the absolute determinant). The sign's derivative is zero.
 slogdet = _on_matrices(
     "slogdet", _scalar_type("slogdet", 2), lambda xp, a: tuple(xp.linalg.slogdet(a)),
     vjp=lambda g, out, a: [_times(g[1], transposed(inv(a)))],
-    jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), axes=subscripts("... m! n! -> ..., ..."),
+    jvp=lambda ts, out, a: (None, inner(transposed(inv(a)), ts[0])), flops=_leading(lambda m, n: 2 * n**3 / 3),
+    axes=subscripts("... m! n! -> ..., ..."),
     samples=_samples((3, 3), (2, 2, 2)))
 
 # -- factorisations --------------------------------------------------------------------------------------
@@ -404,7 +424,8 @@ def _cholesky_jvp(ts: Sequence[Node], out: Node, a: Node) -> Node:
 
 cholesky = _on_matrices(
     "cholesky", _square("cholesky"), lambda xp, a: xp.linalg.cholesky(a), _cholesky_vjp,
-    _cholesky_jvp, axes=subscripts("... m! n! -> ... m! n!"),
+    _cholesky_jvp, flops=_leading(lambda m, n: n**3 / 3),
+    axes=subscripts("... m! n! -> ... m! n!"),
     samples=_samples((3, 3), (2, 2, 2), (1, 1), positive=True))
 
 
@@ -428,6 +449,7 @@ def _eigh_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
 
 eigh = _on_matrices(
     "eigh", _eigh_type, lambda xp, a: tuple(xp.linalg.eigh(a)), _eigh_vjp, _eigh_jvp,
+    flops=_leading(lambda m, n: 9 * n**3),
     axes=subscripts("... m! n! -> ... n!, ... m! n!"), samples=_samples((3, 3), (2, 2, 2), (1, 1)))
 
 
@@ -462,6 +484,7 @@ def _qr_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node]:
 # Reduced: Q has the matrix's shape, R is square. For matrices that are not wider than tall.
 qr = _on_matrices(
     "qr", _qr_type, lambda xp, a: tuple(xp.linalg.qr(a, mode="reduced")), _qr_vjp, _qr_jvp,
+    flops=_leading(lambda m, n: 4 * n * n * (m - n / 3)),
     axes=subscripts("... m! n! -> ... m! k!, ... k! n!"),
     samples=_samples((3, 3), (4, 2), (2, 3, 2), (1, 1)))
 
@@ -517,5 +540,6 @@ def _svd_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node, Node]:
 # Reduced: U (m, k), s (k) and Vᵀ (k, n), with k the smaller of m and n.
 svd = _on_matrices(
     "svd", _svd_type, lambda xp, a: tuple(xp.linalg.svd(a, full_matrices=False)), _svd_vjp, _svd_jvp,
+    flops=_leading(lambda m, n: 14 * m * n * n + 8 * n**3),
     axes=subscripts("... m! n! -> ... m! k!, ... k!, ... k! n!"),
     samples=_samples((3, 3), (4, 2), (2, 4), (2, 3, 2), (1, 1)))

@@ -112,6 +112,7 @@ def _while_sample() -> Sample:
 
 while_ = Primitive(
     "while", _while_type, _while_eval, batch=_while_batch, jvp=_while_jvp,
+    flops=lambda node, value, count: count(node.params["test"]) + count(node.params["body"]),  # of one turn
     vjp=Unsupported("the number of steps is known only when the program runs, so reverse mode cannot keep them. Use "
                     "mg.scan or mg.fori_loop with a fixed number of steps, or forward mode (mg.jvp)"),
     samples=lambda: [_while_sample()])
@@ -265,4 +266,6 @@ def _scan_samples() -> list[Sample]:
     return [Sample(arrays, {"body": body, "counts": (1, 1), "length": 4, "reverse": r}) for r in (False, True)]
 
 
-scan = Primitive("scan", _scan_type, _scan_eval, _scan_vjp, _scan_jvp, _scan_batch, samples=_scan_samples)
+scan = Primitive("scan", _scan_type, _scan_eval, _scan_vjp, _scan_jvp, _scan_batch,
+                 flops=lambda node, value, count: value(node.params["length"]) * count(node.params["body"]),
+                 samples=_scan_samples)

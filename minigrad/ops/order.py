@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -129,6 +130,7 @@ argsort = Primitive(
     "argsort", _argsort_type,
     lambda xp, x, *, axis: np.argsort(x, axis=axis, kind="stable") if xp is np else xp.argsort(x, axis=axis),
     vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"), axes=along("axis", ORDERED),
+    flops=lambda node, value, count: value(node.type.size) * math.log2(max(value(node.shape[node.params["axis"]]), 1)),
     samples=_samples(0))
 
 

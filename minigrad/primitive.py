@@ -62,6 +62,8 @@ class Primitive:
         `size`, in front; so must the result. The axis rule implies it, where it has a `front`.
     axes : Declared or None
         The axis rule: how the axes of the result relate to those of the operands (see `axes`).
+    linear : {"", "jointly", "separately", "first"}
+        Linear in all operands at once (``add``), in each while the others stay (``mul``), or in the first (``div``).
     flops : callable or None
         ``flops(node, value, count)`` returns the number of arithmetic operations: ``value(size)`` is the number that a
         size stands for, ``count(graph, **sizes)`` the operations of a held graph. None: as the axis rule implies.
@@ -84,6 +86,7 @@ class Primitive:
     jvp: Callable[..., Node] | Unsupported
     batch: Callable[..., Node] | Unsupported | None = None
     axes: Declared | None = None
+    linear: Literal["", "jointly", "separately", "first"] = ""
     flops: Callable[[Node, Callable[..., int], Callable[..., float]], float] | None = None
     kind: str = "other"
     kernel: str = ""
@@ -166,6 +169,14 @@ def rule(node: Node, name: str) -> Callable[..., Any]:
     return found
 
 
+def is_linear(node: Node, varying: Sequence[bool]) -> bool:
+    """Tell whether a node is linear in those of its operands that are marked, while the others stay."""
+    declared = node.prim.linear
+    if declared == "separately":
+        return sum(varying) == 1
+    return all(varying) if declared == "jointly" else declared == "first" and varying[0] and not any(varying[1:])
+
+
 def on_host(x: Any) -> np.ndarray:
     """Return an array of any namespace as one of NumPy's; from a GPU it is copied."""
     return adopt(x).get() if hasattr(x, "__cuda_array_interface__") else np.asarray(x)
@@ -210,6 +221,7 @@ def free(*args: Any) -> float:
 def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable[..., Any] | None = None,
                 vjp: Any = None, jvp: Any = None, result: str = "same", domain: str = "f", arity: int | None = None,
                 samples: Callable[[], list[Sample]] | None = None, order: int = 2, flops: Any = None,
+                linear: Literal["", "jointly", "separately", "first"] = "",
                 params: Mapping[str, Any] | None = MappingProxyType({})) -> Primitive:
     """Declare a primitive that works element by element on operands of equal shape.
 
@@ -263,7 +275,8 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         name, type_rule, eval, kind="elementwise", kernel=kernel,
         vjp=vjp or ((lambda g, out, *xs, **params: [None] * len(xs)) if zero else from_partials_vjp),
         jvp=jvp or ((lambda ts, out, *xs, **params: zeros_like(out)) if zero else from_partials_jvp),
-        axes=POINTWISE, flops=flops, samples=samples or (lambda: _default_samples(arity, domain, order)), params=params)
+        axes=POINTWISE, flops=flops, linear=linear, params=params,
+        samples=samples or (lambda: _default_samples(arity, domain, order)))
 
 
 def spread(x: Node, size: Any) -> Node:
@@ -311,7 +324,7 @@ def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any], transp
         moved = [zeros_like(x) if t is None else t for t, x in zip(ts[:n], xs[:n], strict=True)]
         return PRIMITIVES[name](*moved, *xs[n:], **params)
 
-    return Primitive(name, type, eval, vjp, jvp, batch, **rest)
+    return Primitive(name, type, eval, vjp, jvp, batch, linear="first" if operands else "jointly", **rest)
 
 
 # -- leaves of every graph -------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def _einsum_flops(node: Node, value: Callable[..., int], count: Any) -> float:
 
 einsum = Primitive(
     "einsum", _einsum_type, _einsum_eval, _einsum_vjp, _einsum_jvp, _einsum_batch, axes=Declared(_einsum_axes),
-    flops=_einsum_flops,
+    linear="separately", flops=_einsum_flops,
     samples=lambda: [Sample(tuple(np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes)),
                             {"subscripts": subscripts})
                      for subscripts, *shapes in (

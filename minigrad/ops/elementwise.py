@@ -42,13 +42,17 @@ def _uniform(low: float, high: float, arity: int = 1, order: int = 2):
 
 # -- arithmetic --------------------------------------------------------------------------------------
 
-add = elementwise("add", lambda xp, x, y: xp.add(x, y), "{0} + {1}", d=lambda out, x, y: (1, 1), domain=_N)
-sub = elementwise("sub", lambda xp, x, y: xp.subtract(x, y), "{0} - {1}", d=lambda out, x, y: (1, -1), domain=_N)
-mul = elementwise("mul", lambda xp, x, y: xp.multiply(x, y), "{0} * {1}", d=lambda out, x, y: (y, x), domain=_N)
+add = elementwise("add", lambda xp, x, y: xp.add(x, y), "{0} + {1}", d=lambda out, x, y: (1, 1), domain=_N,
+                  linear="jointly")
+sub = elementwise("sub", lambda xp, x, y: xp.subtract(x, y), "{0} - {1}", d=lambda out, x, y: (1, -1), domain=_N,
+                  linear="jointly")
+mul = elementwise("mul", lambda xp, x, y: xp.multiply(x, y), "{0} * {1}", d=lambda out, x, y: (y, x), domain=_N,
+                  linear="separately")
 div = elementwise("div", lambda xp, x, y: xp.divide(x, y), "{0} / {1}",
                   d=lambda out, x, y: (1.0 / y, -(out / y)),
-                  vjp=lambda g, out, x, y: (over := g / y, -(over * out)))
-neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain=_N)
+                  vjp=lambda g, out, x, y: (over := g / y, -(over * out)), linear="first")
+neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain=_N,
+                  linear="jointly")
 abs_ = elementwise("abs", lambda xp, x: xp.abs(x), "abs({0})", d=lambda out, x: (sign(x),), domain=_N)
 sign = elementwise("sign", lambda xp, x: xp.sign(x), "sign({0})", domain=_N)
 square = elementwise("square", lambda xp, x: xp.square(x), "{0} * {0}", d=lambda out, x: (2.0 * x,), domain=_N)

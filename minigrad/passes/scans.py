@@ -25,7 +25,7 @@ from ..ops import checks
 from ..ops.contract import LETTERS, parse
 from ..ops.control import parts, placeholder
 from ..ops.differences import is_difference, sign
-from ..primitive import spread
+from ..primitive import is_linear, spread
 from .contract import number
 from .prune import prune
 from .simplify import simplify
@@ -324,17 +324,10 @@ def _at_all_steps(loop: _Loop, nodes: Sequence[Node], steps: dict[Node, Node]) -
 # A sum over the steps goes through all that is linear in one value that changes from step to step. `_linear` says
 # in which: _Needs (what has to be stacked) and _Total (the sum itself) both follow it.
 
-_THROUGH = ("add", "sub", "neg", "transpose", "reshape", "expand", "sum")
-
-
 def _linear(loop: _Loop, n: Node) -> bool:
-    name = n.prim.name
-    if name in _THROUGH:
+    if n.prim.linear == "jointly":  # values that do not change are summed, too
         return not is_difference(n)
-    changing = [loop._varies(i) for i in n.inputs]
-    if name == "div":
-        return changing == [True, False] and n.type.floating
-    return name in ("mul", "einsum") and sum(changing) == 1
+    return not isinstance(n.type, TupleType) and n.type.floating and is_linear(n, [loop._varies(i) for i in n.inputs])
 
 
 class _Needs:
@@ -394,7 +387,7 @@ class _Total:
             return self._product(n)
         if n in self.steps or not _linear(loop, n):
             return PRIMITIVES["sum"](self._steps(n), axes=(0,))
-        through = n.prim.name in _THROUGH
+        through = n.prim.linear == "jointly"
         inputs = [self(i) if through or loop._varies(i) else loop._outer(i) for i in n.inputs]
         return n.prim(*inputs, **p)
 

@@ -18,6 +18,7 @@ from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.index import counting_indices
 from ..ops.results import numbers
 from ..ops.spread import expand
+from ..primitive import is_linear
 
 
 class Role(Enum):
@@ -31,9 +32,6 @@ class Role(Enum):
 
 SHARED, ROWS, SUM, WHOLE = Role
 Roles = Role | tuple[Role, ...]  # of an array, or of each result of a node with several
-
-_LINEAR = frozenset(("neg", "reshape", "transpose", "expand", "sum", "slice", "pad", "flip", "barrier", "concatenate",
-                     "add", "sub"))
 
 
 class Mixes(Exception):
@@ -92,23 +90,21 @@ def _role(node: Node, given: Sequence[Roles], dim: Dim) -> Roles:
     if held is not None and rows:
         return held(node, given, dim)
     late = any(r in (SUM, WHOLE) for r in given)
-    if node.prim.name == "barrier" and (not late or (rows and given[0] in (SUM, WHOLE))):
+    if node.prim.name == "barrier" and (not late or given[0] in (SUM, WHOLE)):
         return given[0]  # it waits for the other operand, and does not depend on it
     if rows and late:
         raise _statistic(node)
     if late:
-        return SUM if _is_linear(node, given) else WHOLE
+        return SUM if _adds_up(node, given) else WHOLE
     return _by_axes(node, dim)
 
 
-def _is_linear(node: Node, given: Sequence[Roles]) -> bool:
-    """Tell whether the node adds up sums over chunks, and nothing else."""
-    name = node.prim.name
-    if name in _LINEAR:
-        return all(r is SUM or _is_zero(i) for r, i in zip(given, node.inputs, strict=True))
-    if name in ("mul", "einsum"):
-        return sorted(r.value for r in given) == ["shared"] * (len(given) - 1) + ["sum"]
-    return name == "div" and given[0] is SUM and given[1] is SHARED
+def _adds_up(node: Node, given: Sequence[Roles]) -> bool:
+    """Tell whether the node is linear in sums over chunks, and depends on nothing else of the batch."""
+    summed = [r is SUM for r in given]
+    if node.prim.linear == "jointly":  # a sum and a constant do not add up, but for 0
+        return all(s or _is_zero(i) for s, i in zip(summed, node.inputs, strict=True))
+    return WHOLE not in given and is_linear(node, summed)
 
 
 def _is_zero(node: Node) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from minigrad.errors import GraphError
 from minigrad.graph import PRIMITIVES, Graph
+from minigrad.primitive import is_linear
 from tests import checks
 
 WITHOUT_SAMPLES = {
@@ -110,6 +111,22 @@ def test_type_of_other_integers(case, dtype):
 @over(SMOOTH)
 def test_gradient(case):
     checks.check_gradient(*graph_of(case))
+
+
+@over({k: v for k, v in SMOOTH.items() if v[0].linear})
+def test_linear(case):
+    prim, sample = case
+    rng = np.random.default_rng(7)
+    marked = [[True] * len(sample.arrays)] if prim.linear == "jointly" else [
+        [i == k for i in range(len(sample.arrays))]
+        for k in range(len(sample.arrays) if prim.linear == "separately" else 1)]
+    for varying in marked:
+        assert is_linear(graph_of(case)[0].outputs[0], varying)
+        pairs = [[rng.normal(size=np.shape(a)) if v else np.asarray(a)
+                  for v, a in zip(varying, sample.arrays, strict=True)] for _ in range(2)]
+        both = [2 * x - y if v else x for v, x, y in zip(varying, *pairs, strict=True)]
+        one, other, have = (prim.eval(np, *xs, **sample.params) for xs in (*pairs, both))
+        np.testing.assert_allclose(have, 2 * one - other, rtol=1e-9, atol=1e-9)
 
 
 @over(SMOOTH)

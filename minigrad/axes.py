@@ -95,6 +95,7 @@ class Factor:
 LETTERS = string.ascii_lowercase[8:] + string.ascii_lowercase[:8] + string.ascii_uppercase  # from i on
 Axis = tuple[Factor, ...]  # several factors: merged axes
 Axes = tuple[Axis, ...]
+Order = Sequence["int | None"]
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,14 @@ class Declared:
     ----------
     of : callable
         ``of(node)`` returns the node's `AxisRule`, or None where it is not known.
-    front : callable or None
-        ``front(size, params)`` returns the static parameters of the same operation on operands with one more
-        parallel axis in front; None where that is another operation.
+    placed : callable or None
+        ``placed(params, order, size)`` returns the static parameters of the same operation on operands whose axis k is
+        the former axis ``order[k]``; None in `order` stands for a new parallel axis, of `size`, in front. Axes that
+        `order` leaves out are parallel. None: with other axes it is another operation.
     """
 
     of: Callable[[Node], AxisRule | None]
-    front: Callable[..., Mapping[str, Any]] | None = None
+    placed: Callable[[Mapping[str, Any], Order, Any], Mapping[str, Any]] | None = None
 
 
 def axis_rule(node: Node) -> AxisRule | None:
@@ -177,7 +179,7 @@ def subscripts(text: str) -> Declared:
         return AxisRule(tuple(axes(term, i.ndim) for term, i in zip(terms, node.inputs, strict=True)),
                         tuple(axes(term, t.ndim) for term, t in zip(right, results, strict=True)))
 
-    return Declared(of, (lambda size, params: params) if leading else None)
+    return Declared(of, (lambda params, order, size: params) if leading else None)
 
 
 def _marked(name: str) -> Factor:
@@ -190,7 +192,7 @@ def _marked(name: str) -> Factor:
 
 
 POINTWISE = subscripts("... -> ...")  # of elementwise operations
-LEADING = Declared(lambda node: None, lambda size, params: params)  # parallel in front, and otherwise unknown
+LEADING = Declared(lambda node: None, lambda params, order, size: params)  # parallel in front, and otherwise unknown
 
 
 def parallel(n: int) -> list[Axis]:
@@ -213,11 +215,11 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
         result = operands[0] if kept else tuple(f for a, f in enumerate(shared) if a not in special)
         return AxisRule(tuple(operands), (result,))
 
-    def front(size: Any, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    def placed(params: Mapping[str, Any], order: Order, size: Any) -> Mapping[str, Any]:
         chosen = params[param]
-        return {**params, param: tuple(a + 1 for a in chosen) if isinstance(chosen, tuple) else chosen + 1}
+        return {**params, param: tuple(map(order.index, chosen)) if isinstance(chosen, tuple) else order.index(chosen)}
 
-    return Declared(of, front)
+    return Declared(of, placed)
 
 
 def per_axis(**neutral: Any) -> Declared:
@@ -232,10 +234,11 @@ def per_axis(**neutral: Any) -> Declared:
         axes = tuple((Factor(PARALLEL if s else PERMUTED),) for s in still)
         return AxisRule((axes,), (axes,))
 
-    def front(size: Any, params: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {p: (size if neutral[p] is None else neutral[p], *entries) for p, entries in params.items()}
+    def placed(params: Mapping[str, Any], order: Order, size: Any) -> Mapping[str, Any]:
+        return {p: tuple(entries[a] if a is not None else size if neutral[p] is None else neutral[p] for a in order)
+                for p, entries in params.items()}
 
-    return Declared(of, front)
+    return Declared(of, placed)
 
 
 def factorised(before: Shape, after: Shape) -> tuple[Axes, Axes]:

@@ -59,7 +59,7 @@ class Primitive:
         come as None.
     batch : callable
         ``batch(size, mapped, *inputs, **params)``: the inputs marked in `mapped` have one more axis, of
-        `size`, in front; so must the result. The axis rule implies it, where it has a `front`.
+        `size`, in front; so must the result. The axis rule implies it, where it has a `placed`.
     axes : Declared or None
         The axis rule: how the axes of the result relate to those of the operands (see `axes`).
     linear : {"", "jointly", "separately", "first"}
@@ -97,7 +97,7 @@ class Primitive:
     def __post_init__(self):
         if self.name in PRIMITIVES:
             raise GraphError(f"a primitive called {self.name!r} exists already")
-        if self.batch is None and (self.axes is None or self.axes.front is None):
+        if self.batch is None and (self.axes is None or self.axes.placed is None):
             raise GraphError(f"{self.name}: a primitive needs a batch rule, or an axis rule that implies one")
         PRIMITIVES[self.name] = self
 
@@ -156,7 +156,7 @@ def is_of(value: Any, kind: Any) -> bool:
 def _batch_by_axes(prim: Primitive, n: Any, mapped: Sequence[bool], /, *xs: Node, **params: Any) -> Node:
     """Batch by the axis rule: the same operation with one more parallel axis in front of every operand."""
     spread_out = [x if m else spread(x, n) for x, m in zip(xs, mapped, strict=True)]
-    return prim(*spread_out, **prim.axes.front(n, params))
+    return prim(*spread_out, **prim.axes.placed(params, (None, *range(spread_out[0].ndim - 1)), n))
 
 
 def rule(node: Node, name: str) -> Callable[..., Any]:

@@ -113,15 +113,15 @@ def test_rule_bounds_what_an_element_depends_on(case):
                         assert (there[changed] == here[f]).all(), f"{rule}: operand {k}, {at}"
 
 
-@pytest.mark.parametrize("case", [c for c in CASES.values() if c[0].axes.front is not None],
-                         ids=[k for k, c in CASES.items() if c[0].axes.front is not None])
+@pytest.mark.parametrize("case", [c for c in CASES.values() if c[0].axes.placed is not None],
+                         ids=[k for k, c in CASES.items() if c[0].axes.placed is not None])
 def test_front_adds_one_parallel_axis(case):
     prim, sample = case
     shapes = [np.shape(a) for a in sample.arrays]
     kinds = [np.asarray(a).dtype for a in sample.arrays]
-    one, more = (prim(*(placeholder(ArrayType(s, d)) for s, d in zip(all_shapes, kinds, strict=True)), **params)
-                 for all_shapes, params in ((shapes, sample.params), ([(3, *s) for s in shapes],
-                                                                      prim.axes.front(3, sample.params))))
+    batched = prim.axes.placed(sample.params, (None, *range(len(shapes[0]))), 3)
+    one, more = (prim(*(placeholder(ArrayType((*front, *s), d)) for s, d in zip(shapes, kinds, strict=True)), **params)
+                 for front, params in (((), sample.params), ((3,), batched)))
     for single, batched in zip(*((r.operands + r.results) for r in map(axis_rule, (one, more))), strict=True):
         assert len(batched) == len(single) + 1
         assert batched[0][0].kind is PARALLEL

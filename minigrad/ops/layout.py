@@ -44,7 +44,7 @@ def _reshape_axes(node: Node) -> AxisRule:
 reshape = linear(
     "reshape", _reshape_type, lambda xp, x, *, shape: xp.reshape(x, shape),
     lambda g, x, *, shape: reshape(g, shape=x.shape),
-    axes=Declared(_reshape_axes, lambda size, p: {"shape": (size, *p["shape"])}), kind="view",
+    axes=Declared(_reshape_axes, lambda p, order, size: {"shape": (size, *p["shape"])}), kind="view",
     hidden_params=frozenset({"shape"}), samples=lambda: [Sample((_x(2, 3),), {"shape": (3, 2)})])
 
 # -- transpose -----------------------------------------------------------------------------------------
@@ -64,7 +64,8 @@ def _transpose_axes(node: Node) -> AxisRule:
 transpose = linear(
     "transpose", _transpose_type, lambda xp, x, *, perm: xp.permute_dims(x, perm),
     lambda g, x, *, perm: transpose(g, perm=tuple(int(a) for a in np.argsort(perm))),
-    axes=Declared(_transpose_axes, lambda size, p: {"perm": (0, *(a + 1 for a in p["perm"]))}), kind="view",
+    axes=Declared(_transpose_axes, lambda p, order, size: {
+        "perm": (0, *(order.index(a) for a in p["perm"] if a in order))}), kind="view",
     samples=lambda: [Sample((_x(2, 3, 4),), {"perm": (2, 0, 1)})])
 
 

@@ -80,7 +80,7 @@ def _bits_axes(node: Node) -> AxisRule:
 random_bits = Primitive(
     "random_bits", _bits_type, _bits_eval, vjp=lambda g, out, key, **params: [None],
     jvp=Unsupported("its values are integers"),
-    axes=Declared(_bits_axes, lambda size, params: params),
+    axes=Declared(_bits_axes, lambda params, order, size: params),
     flops=lambda node, value, count: 16 * value(node.type.size),  # 10 rounds of 6, 9 steps of the key, for 4 words
     samples=lambda: [Sample((np.array([1, 2], np.uint32),), {"shape": (3, 3), "stream": 0}, order=0),
                      Sample((np.array([[1, 2], [3, 4]], np.uint32),), {"shape": (5,), "stream": 1}, order=0)])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..axes import REDUCE, AxisRule, Declared, along, parallel
+from ..axes import REDUCE, AxisRule, Declared, Order, along, parallel
 from ..dims import Dim, Shape, same_shape, size_of
 from ..errors import DtypeError, Unsupported, at_user_line
 from ..graph import ArrayType, Node, full
@@ -48,13 +48,16 @@ def _expand_axes(node: Node) -> AxisRule:
     return AxisRule((_without(result, node.params["axes"]),), (result,))
 
 
-def _expand_front(size: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    return {"shape": (size, *params["shape"]), "axes": (*(a + 1 for a in params["axes"]),)}
+def _expand_placed(params: Mapping[str, Any], order: Order, size: Any) -> dict[str, Any]:
+    shape, axes = params["shape"], params["axes"]
+    kept = [a for a in range(len(shape)) if a not in axes]
+    left = [a for a in range(len(shape)) if a in axes or kept.index(a) in order]
+    return {"shape": (size, *(shape[a] for a in left)), "axes": tuple(left.index(a) + 1 for a in axes)}
 
 
 expand = linear(
     "expand", _expand_type, _expand_eval, lambda g, x, *, shape, axes: sum_(g, axes=axes),
-    axes=Declared(_expand_axes, _expand_front), kind="view", hidden_params=frozenset({"shape"}),
+    axes=Declared(_expand_axes, _expand_placed), kind="view", hidden_params=frozenset({"shape"}),
     samples=lambda: [Sample((np.array([1.0, 2.0]),), {"shape": (3, 2, 4), "axes": (0, 2)}),
                      Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])
 

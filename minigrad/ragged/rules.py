@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import walk
+from ..axes import ORDERED, PARALLEL, axis_rule
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, made_by, moment, reachable
@@ -115,15 +116,18 @@ class Rewrite:
     def _packed(self, node: Node, inputs: list[Node]) -> Node:
         if node.prim.kind == "elementwise":
             return PRIMITIVES[node.prim.name](*inputs, **node.params)
+        if (made := _parallel(self, node, inputs)) is not None:
+            return made
         if node.prim.name in RULES:
             return RULES[node.prim.name](self, node, inputs)
         return _row_by_row(self, node, inputs)
 
     def _touches_ragged(self, node: Node) -> bool:
-        return any(map(self.is_ragged, (node, *node.inputs))) or any(map(self._ragged_param, node.params.values()))
+        return any(map(self.is_ragged, (node, *node.inputs))) or any(map(self.ragged_param, node.params.values()))
 
-    def _ragged_param(self, v: Any) -> bool:
-        return any(map(self._ragged_param, v)) if isinstance(v, tuple) else self.rows.ragged(v)
+    def ragged_param(self, v: Any) -> bool:
+        """Tell whether a static parameter holds a size that differs from example to example."""
+        return any(map(self.ragged_param, v)) if isinstance(v, tuple) else self.rows.ragged(v)
 
     def is_ragged(self, node: Node) -> bool:
         """Tell whether a value of the program for one example has a ragged axis."""
@@ -268,9 +272,7 @@ def _truth(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
 @_rule("argmax", "argmin")
 def _arg(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     (old,), axis = node.inputs, node.params["axis"]
-    ragged, place = _places(rw.rows, old.shape)
-    if axis in place:
-        return node.prim(xs[0], axis=place[axis])
+    ragged, _ = _places(rw.rows, old.shape)
     largest = node.prim.name == "argmax"
     best_of = PRIMITIVES["max" if largest else "min"]
     reduction = Node(best_of, node.inputs, {"axes": (axis,)}, ArrayType(node.shape, old.dtype), like=node)
@@ -398,27 +400,10 @@ def _transpose(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     return transpose(x, perm=dense) if dense != tuple(range(x.ndim)) else x
 
 
-@_rule("slice", "pad")
-def _slice(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
-    (old,) = node.inputs
-    ragged, _ = _places(rw.rows, old.shape)
-    neutral = {"start": 0, "step": 1, "low": 0, "high": 0, "interior": 0}
-    params = {}
-    for name, values in node.params.items():
-        for a in ragged:
-            if values[a] != neutral.get(name, old.shape[a]):
-                raise refuse(node, "it cuts, or fills up, a ragged axis", "Cut by an index: x[np.arange(n) + 1]")
-        first = xs[0].shape[0] if name == "stop" else neutral[name]
-        params[name] = (first, *(v for a, v in enumerate(values) if a not in ragged))
-    return node.prim(xs[0], **params)
-
-
 @_rule("concatenate")
 def _concatenate(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     axis = node.params["axis"]
-    ragged, place = _places(rw.rows, node.shape)
-    if axis in place:
-        return concatenate(*xs, axis=place[axis])
+    ragged, _ = _places(rw.rows, node.shape)
     # All parts of all examples end to end, and from there row by row in the order of the examples.
     domain, which = rw.rows.domain(node.shape), ragged.index(axis)
     owner, at = rw.rows.owner(domain), [rw.rows.coordinate(domain, i) for i in range(len(ragged))]
@@ -580,32 +565,13 @@ def _in_range(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
 # -- order ---------------------------------------------------------------------------------------------------
 
 
-def _along_rows(rw: Rewrite, node: Node) -> int | None:
-    """Return the axis of the packed array that the node works along; None where it is ragged."""
-    return _places(rw.rows, node.inputs[0].shape)[1].get(node.params["axis"])
-
-
 @_rule("cumsum")
 def _cumsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
-    dense = _along_rows(rw, node)
-    if dense is not None:
-        return node.prim(xs[0], axis=dense)
     return _in_segments(rw, node, xs[0], lambda x, ids: segment_cumsum(x, ids, reverse=False))
-
-
-@_rule("cummax", "cummin", "cumfmax", "cumfmin")
-def _cumulative_extreme(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
-    dense = _along_rows(rw, node)
-    if dense is None:
-        raise refuse(node, "it runs along a ragged axis", "Run it along another axis, or use mg.segment_max")
-    return node.prim(xs[0], axis=dense)
 
 
 @_rule("argsort")
 def _argsort(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
-    dense = _along_rows(rw, node)
-    if dense is not None:
-        return node.prim(xs[0], axis=dense)
     if len(rw.rows.domain(node.shape)) > 1:
         raise refuse(node, "it sorts along one of two ragged axes", "Sort before they are paired")
     return segment_argsort(xs[0], rw.rows.owner(rw.rows.domain(node.shape)))
@@ -624,11 +590,6 @@ def _in_segments(rw: Rewrite, node: Node, x: Node, work: Callable[[Node, Node], 
 
 
 # -- what the batches within a batch of batches are made of --------------------------------------------------------
-
-
-@_rule("checked_index", "nonempty")
-def _as_it_is(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
-    return node.prim(*xs, **node.params)
 
 
 @_rule("segment_ids")
@@ -657,10 +618,6 @@ def _inner_block_einsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
 
 
 # -- everything else -----------------------------------------------------------------------------------------
-
-_MATRICES = frozenset(("cholesky", "solve", "triangular_solve", "inv", "det", "slogdet", "eigh", "qr", "svd", "pinv",
-                       "cofactor"))
-
 
 @_rule("checkpoint")
 def _checkpoint(rw: Rewrite, node: Node, xs: list[Node]) -> tuple[Node, ...]:
@@ -738,14 +695,30 @@ def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     if name == "barrier":
         first, after = node.inputs[0], xs[1]
         return node.prim(xs[0] if rw.is_ragged(first) else rw.each(first), after)
-    if name in _MATRICES:
-        ok = all(i.ndim > 2 and not rw.rows.domain(i.shape[-2:]) and rw.rows.ragged(i.shape[0]) for i in node.inputs)
-        if ok and len({rw.rows.domain(i.shape) for i in node.inputs}) == 1:
-            return node.prim(*xs, **node.params)
+    if node.prim.kind == "matrix":
         raise refuse(node, "a matrix of ragged size has no such decomposition in a batch",
                      "Matrices of fixed size, one per row, have")
+    rule = axis_rule(node)
+    if rule is not None and any(f.kind is ORDERED and rw.rows.ragged(n) for axis, n in zip(
+            rule.operands[0], node.inputs[0].shape, strict=True) for f in axis):
+        raise refuse(node, "it runs along a ragged axis", "Run it along another axis, or use mg.segment_max")
     raise refuse(node, "it has no rule for ragged axes", "Write it with sums, gathers and the segment functions, or on "
                  "rows of fixed size")
+
+
+def _parallel(rw: Rewrite, node: Node, xs: list[Node]) -> Node | None:
+    """Return the same operation on packed rows, where its axis rule says that the rows keep apart; None elsewhere."""
+    rule, placed = axis_rule(node), node.prim.axes and node.prim.axes.placed
+    if rule is None or placed is None or node.prim is reshape or not all(map(rw.is_ragged, node.inputs)):
+        return None  # the parameters of a reshape do not say which axis is which
+    parts = node.type.parts if isinstance(node.type, TupleType) else (node.type,)
+    rows = [tuple(axis for axis, n in zip(axes, t.shape, strict=True) if rw.rows.ragged(n))
+            for axes, t in zip(rule.operands + rule.results, [*(i.type for i in node.inputs), *parts], strict=True)]
+    if len(set(rows)) > 1 or any(f.kind is not PARALLEL for axis in rows[0] for f in axis):
+        return None
+    dense = [a for a, n in enumerate(node.inputs[0].shape) if not rw.rows.ragged(n)]
+    params = placed(node.params, (None, *dense), xs[0].shape[0])
+    return None if any(map(rw.ragged_param, params.values())) else node.prim(*xs, **params)
 
 
 def _follow_targets(rw: Rewrite, node: Node) -> None:

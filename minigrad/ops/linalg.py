@@ -19,7 +19,10 @@ An exactly singular matrix raises NumPy's LinAlgError where its inverse is neede
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+import operator
 import string
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -346,31 +349,116 @@ def _cofactor_slope_by_division(g: Node, a: Node) -> Node:
     return (_times(inner(c, g), c) - product(product(c, transposed(g)), c)) / d
 
 
+def _directions(g: Node, a: Node) -> tuple[int, ...]:
+    """Return the axes of `g` in front of those of `a`: several directions for one matrix."""
+    return tuple(range(g.ndim - a.ndim))
+
+
 def _cofactor_slope_vjp(c: Node, out: Node, g: Node, a: Node) -> list[Node]:
-    back = zeros_like(a)
-    if a.shape[-1] not in (1, 2):  # of these the second derivative is constant
-        seed, direction, matrix = (placeholder(x.type) for x in (c, g, a))  # `g` may depend on `a`
-        found = walk.backward([_cofactor_slope_by_division(direction, matrix)], [seed], [matrix])
-        (back,) = walk.substitute(found, {seed: c, direction: g, matrix: a})
-    return [cofactor_slope(c, a), back]
+    return [cofactor_slope(c, a), _summed(cofactor_bend(c, g, a), _directions(g, a))]
 
 
 def _cofactor_slope_jvp(ts: Sequence[Node | None], out: Node, g: Node, a: Node) -> Node:
-    moved = zeros_like(g) if ts[0] is None else cofactor_slope(ts[0], a)
-    if ts[1] is None or a.shape[-1] in (1, 2):
-        return moved
-    seed, direction, matrix = (placeholder(x.type) for x in (a, g, a))
-    found = walk.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: seed})
-    return moved + walk.substitute(found, {seed: ts[1], direction: g, matrix: a})[0]
+    moved = [] if ts[0] is None else [cofactor_slope(ts[0], a)]
+    moved += [] if ts[1] is None else [cofactor_bend(g, expand_to(ts[1], g.shape, _directions(g, a)), a)]
+    return functools.reduce(operator.add, moved)
+
+
+def _summed(x: Node, axes: tuple[int, ...]) -> Node:
+    return sum_(x, axes=axes) if axes else x
 
 
 # The second derivative of `det` in the direction `g`: linear in it and symmetric, so it is forward and reverse mode at
-# once. It exists for singular matrices too; its own derivative by the matrix divides by the determinant.
+# once. It exists for singular matrices too.
 cofactor_slope = _on_matrices(
     "cofactor_slope", _cofactor_slope_type, _cofactor_slope_eval, _cofactor_slope_vjp, _cofactor_slope_jvp,
     _cofactor_slope_batch, flops=_leading(lambda m, n: 28 * n**3),
     axes=subscripts("... m! n!, ... m! n! -> ... m! n!"),
     samples=lambda: [Sample((_normal(1, *s), _normal(2, *s))) for s in ((3, 3), (2, 2, 2), (1, 1), (4, 4))])
+
+
+def _without_three(xp: Any, s: Any) -> Any:
+    """Return the products of all numbers but the i-th, j-th and k-th, along three axes; 0 where two of these are one.
+
+    Nothing is divided: the numbers before, between and after the three are multiplied.
+    """
+    place = xp.arange(s.shape[-1])
+    column, layer = xp.expand_dims(place, axis=-1), xp.expand_dims(place, axis=(-1, -2))
+
+    def product(mask: Any) -> Any:
+        wide = xp.expand_dims(s, axis=tuple(range(-mask.ndim, -1)))
+        return xp.prod(xp.where(mask, wide, xp.ones_like(wide)), axis=-1)
+
+    before, after = product(place < column), product(place > column)
+    between = product((layer < place) & (place < column))
+    rising = (layer < column) & (column < place)
+    shown = [(before, (-1, -2)), (between, (-1,)), (between, (-3,)), (after, (-2, -3))]
+    first = functools.reduce(operator.mul, (xp.expand_dims(x, axis=axes) for x, axes in shown)) * xp.astype(
+        rising, s.dtype)
+    lead = tuple(range(s.ndim - 1))
+    return sum(xp.permute_dims(first, (*lead, *(len(lead) + k for k in order)))
+               for order in itertools.permutations(range(3)))
+
+
+def _cofactor_bend_eval(xp: Any, g: Any, h: Any, a: Any) -> Any:
+    sign, u, row, vh = _signed_svd(xp, a)
+    minors = _without_three(xp, row[..., 0, :])
+    g, h = (xp.matmul(xp.matmul(xp.matrix_transpose(u), x), xp.matrix_transpose(vh)) for x in (g, h))
+    n, eye = a.shape[-1], xp.eye(a.shape[-1], dtype=a.dtype)
+    diagonals = [xp.sum(x * eye, axis=-1) for x in (g, h)]
+    rows = []
+    for i in range(n):  # the i-th row of the middle matrix
+        own = minors[..., i, :, :]
+        by_g, by_h = (xp.sum(own * xp.expand_dims(d, axis=-2), axis=-1) for d in diagonals)
+        mixed = sum(xp.sum(own * x * xp.expand_dims(y[..., :, i], axis=-2), axis=-1) for x, y in ((g, h), (h, g)))
+        at = xp.sum(diagonals[0] * by_h, axis=-1, keepdims=True) - xp.sum(
+            own * g * xp.matrix_transpose(h), axis=(-2, -1))[..., None]
+        rows.append(at * eye[i, :] + mixed - g[..., :, i] * by_h - h[..., :, i] * by_g)
+    return xp.matmul(xp.matmul(u, xp.stack(rows, axis=-2)), vh) * sign
+
+
+def _cofactor_bend_type(g: ArrayType, h: ArrayType, a: ArrayType) -> ArrayType:
+    if g.dtype != h.dtype or not same_shape(g.shape, h.shape):
+        raise fail("cofactor_bend", "the directions differ", g, h)
+    return _cofactor_slope_type(g, a)
+
+
+def _cofactor_bend_batch(size: Any, mapped: Sequence[bool], *xs: Node) -> Node:
+    *pair, a = (x if m or k == 2 else spread(x, size) for k, (x, m) in enumerate(zip(xs, mapped, strict=True)))
+    more = pair[0].ndim - a.ndim if mapped[2] else 0
+    return move_axis(cofactor_bend(*(move_axis(x, 0, more) for x in pair), a), more, 0)
+
+
+def _cofactor_bend_by_division(g: Node, h: Node, a: Node) -> Node:
+    direction, matrix = (placeholder(x.type) for x in (g, g))  # a matrix for each direction
+    found = walk.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: h})
+    return walk.substitute(found, {direction: g, matrix: expand_to(a, g.shape, _directions(g, a))})[0]
+
+
+def _cofactor_bend_vjp(c: Node, out: Node, g: Node, h: Node, a: Node) -> list[Node]:
+    back = zeros_like(a)
+    if a.shape[-1] not in (1, 2, 3):  # of these the third derivative is constant
+        seeds = [placeholder(x.type) for x in (c, g, h, a)]  # the directions may depend on `a`
+        found = walk.backward([_cofactor_bend_by_division(*seeds[1:])], seeds[:1], seeds[3:])
+        (back,) = walk.substitute(found, dict(zip(seeds, (c, g, h, a), strict=True)))
+    return [cofactor_bend(c, h, a), cofactor_bend(c, g, a), back]
+
+
+def _cofactor_bend_jvp(ts: Sequence[Node | None], out: Node, g: Node, h: Node, a: Node) -> Node:
+    moved = [cofactor_bend(t, x, a) for t, x in zip(ts, (h, g), strict=False) if t is not None]
+    if ts[2] is not None and a.shape[-1] not in (1, 2, 3):
+        seeds = [placeholder(x.type) for x in (g, h, a, a)]
+        found = walk.forward([_cofactor_bend_by_division(*seeds[:3])], {seeds[2]: seeds[3]})
+        moved += walk.substitute(found, dict(zip(seeds, (g, h, a, ts[2]), strict=True)))
+    return functools.reduce(operator.add, moved) if moved else zeros_like(out)
+
+
+# The third derivative of `det` in two directions, for singular matrices too; its own derivative by the matrix divides
+# by the determinant.
+cofactor_bend = _on_matrices(
+    "cofactor_bend", _cofactor_bend_type, _cofactor_bend_eval, _cofactor_bend_vjp, _cofactor_bend_jvp,
+    _cofactor_bend_batch,
+    samples=lambda: [Sample((_normal(1, *s), _normal(2, *s), _normal(3, *s))) for s in ((3, 3), (2, 2, 2), (4, 4))])
 
 # The derivative of `det` by its matrix, also where that is singular.
 cofactor = _on_matrices(

@@ -1,5 +1,7 @@
 """Linear algebra: what the factors are, symmetry, degenerate spectra, and shared matrices under a batch."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -89,14 +91,14 @@ def of_rank(n, r):
     return rng.normal(size=(n, r)) @ rng.normal(size=(r, n))
 
 
-def second_derivative_of_det(a, k, m):
-    """Return the derivative by a[k] and a[m] (each a pair), as the determinant with unit rows in their places."""
-    if k[0] == m[0] or k[1] == m[1]:
+def derivative_of_det(a, *places):
+    """Return the derivative by elements of a at several places, as the determinant with unit rows there."""
+    if any(len(set(k)) < len(places) for k in zip(*places, strict=True)):
         return 0.0
     a = a.copy()
-    for i, j in (k, m):
+    for i, j in places:
         a[i], a[:, j] = 0, 0
-    for i, j in (k, m):
+    for i, j in places:
         a[i, j] = 1
     return np.linalg.det(a)
 
@@ -105,11 +107,38 @@ def second_derivative_of_det(a, k, m):
 @pytest.mark.parametrize(("n", "r"), [(n, r) for n in (1, 2, 3, 4) for r in range(n + 1)])
 def test_hessian_of_det_at_every_rank(n, r, backend):
     a = of_rank(n, r)
-    at = list(np.ndindex(n, n))
-    want = np.reshape([[second_derivative_of_det(a, k, m) for m in at] for k in at], (n,) * 4)
+    want = np.reshape([derivative_of_det(a, *k) for k in itertools.product(np.ndindex(n, n), repeat=2)], (n,) * 4)
     hessian = mg.compile(mg.hessian(lambda a: np.linalg.det(a)), backend=backend)
     np.testing.assert_allclose(hessian(a), want, atol=1e-12)
     np.testing.assert_allclose(mg.vmap(hessian)(np.stack([a, a.T]))[0], want, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, mg.compile], ids=["traced", "compiled"])
+@pytest.mark.parametrize(("n", "r"), [(n, r) for n in (1, 2, 3, 4) for r in range(n + 1)])
+def test_third_derivative_of_det_at_every_rank(n, r, wrap):
+    a = of_rank(n, r)
+    want = np.reshape([derivative_of_det(a, *k) for k in itertools.product(np.ndindex(n, n), repeat=3)], (n,) * 6)
+    third = wrap(mg.jacobian(mg.hessian(lambda a: np.linalg.det(a))))
+    np.testing.assert_allclose(third(a), want, atol=1e-12)
+    np.testing.assert_allclose(mg.vmap(third)(np.stack([a, a.T]))[0], want, atol=1e-12)
+    u, v, w = RNG.normal(size=(3, n, n))
+    slope = lambda a: mg.jvp(lambda a: np.linalg.det(a), (a,), (u,))[1]  # noqa: E731
+    bend = lambda a: mg.jvp(slope, (a,), (v,))[1]  # noqa: E731
+    np.testing.assert_allclose(mg.jvp(bend, (a,), (w,))[1], np.einsum("abcdef,ab,cd,ef", want, u, v, w), atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 4, 5])
+def test_fourth_derivative_of_det(n):
+    a, directions = RNG.normal(size=(n, n)), RNG.normal(size=(3, n, n))
+
+    def third(a):
+        f = lambda a: np.linalg.det(a)  # noqa: E731
+        for v in directions:
+            f = lambda a, f=f, v=v: mg.jvp(f, (a,), (v,))[1]  # noqa: E731
+        return f(a)
+
+    checks.check_gradient(mg.trace(third)(a), [a], 1e-5)
+    checks.check_duality(mg.trace(third)(a), [a])
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (2, 2)])

@@ -110,30 +110,32 @@ reciprocal_hypot = elementwise(
     d=lambda out, x: (-(x * out * out * out),))
 
 
-def _tanh_slope_eval(xp: Any, x: Any, y: Any) -> Any:
+def _tanh_slope_eval(xp: Any, y: Any, x: Any) -> Any:
     if xp is np:
-        return tanh_slope_into(x, y, np.empty_like(y))
+        return tanh_slope_into(y, x, np.empty_like(y))
     return xp.where(xp.abs(y) < _SATURATED, 1 - y * y, 2 / (1 + xp.cosh(x + x)))
 
 
-def tanh_slope_into(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
+def tanh_slope_into(y: np.ndarray, x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write the derivative of ``y = tanh(x)`` into `out`, which may be one of the operands."""
-    squares = np.asarray(y * y if np.may_share_memory(x, out) else np.multiply(y, y, out=out))
-    if not squares.size or squares.item(squares.argmax()) < 1 - _CANCELLED:  # for few numbers, half a reduction's time
-        return np.subtract(1, squares, out=out)
-    far = np.broadcast_to(squares >= 1 - _CANCELLED, out.shape)
-    beyond = np.broadcast_to(x, out.shape)[far]
-    np.subtract(1, squares, out=out)
-    out[far] = 2 / (1 + np.cosh(beyond + beyond))
+    # Both ends are found without a mask, and before anything is written: `out` may be y or x.
+    rare = y.size and not -_SATURATED < y.item(y.argmin()) <= y.item(y.argmax()) < _SATURATED
+    if rare:
+        places = np.flatnonzero(np.broadcast_to(np.abs(y) >= _SATURATED, out.shape))
+        beyond = np.take(np.broadcast_to(x, out.shape), places)
+    np.multiply(y, y, out=out)
+    np.subtract(1, out, out=out)
+    if rare:
+        np.put(out, places, 2 / (1 + np.cosh(beyond + beyond)))
     return out
 
 
-# The derivative of y = tanh(x), of both: 1 - y * y costs nothing, but cancels for large x, which are rare.
+# The derivative of y = tanh(x), of both: 1 - y * y costs nothing, but cancels for large x, which are rare. y comes
+# first, as it is always read: the result takes the memory of the first operand, and that of x is not in the cache.
 _SATURATED = 0.99995
-_CANCELLED = 1e-4  # 1 - y * y there
 tanh_slope = elementwise(
-    "tanh_slope", _tanh_slope_eval, "seldom(abs({0}) > 3, 1 - {1} * {1}, 2 / (1 + cosh({0} + {0})))", order=0,
-    d=lambda out, x, y: (y * out * -2.0, None))
+    "tanh_slope", _tanh_slope_eval, "seldom(abs({1}) > 3, 1 - {0} * {0}, 2 / (1 + cosh({1} + {1})))", order=0,
+    d=lambda out, y, x: (None, y * out * -2.0))
 
 
 def _between(x: np.ndarray, low: float, high: float) -> bool:
@@ -240,7 +242,7 @@ arccos = elementwise("arccos", lambda xp, x: xp.acos(x), "acos({0})",
 arctan = elementwise("arctan", lambda xp, x: xp.atan(x), "atan({0})", d=lambda out, x: (1.0 / (1.0 + square(x)),))
 sinh = elementwise("sinh", lambda xp, x: xp.sinh(x), "sinh({0})", d=lambda out, x: (cosh(x),))
 cosh = elementwise("cosh", lambda xp, x: xp.cosh(x), "cosh({0})", d=lambda out, x: (sinh(x),))
-tanh = elementwise("tanh", lambda xp, x: xp.tanh(x), "tanh({0})", d=lambda out, x: (tanh_slope(x, out),))
+tanh = elementwise("tanh", lambda xp, x: xp.tanh(x), "tanh({0})", d=lambda out, x: (tanh_slope(out, x),))
 arcsinh = elementwise("arcsinh", lambda xp, x: xp.asinh(x), "asinh({0})",
                       d=lambda out, x: (reciprocal_hypot(x),))
 arccosh = elementwise("arccosh", lambda xp, x: xp.acosh(x), "acosh({0})",

@@ -17,7 +17,7 @@ WITHOUT_SAMPLES = {
     "callback": "calls a Python function, which has no JSON: tests/transforms/test_custom.py",
     "proj": "takes a tuple: it is tested with each primitive of several results",
 }
-NOT_THE_SLOPE = {"tanh_slope": "its second operand is tanh of the first: tests/ops/test_derivatives.py",
+NOT_THE_SLOPE = {"tanh_slope": "its first operand is tanh of the second: tests/ops/test_derivatives.py",
                  "sinc_slope": "its second operand is sinc of the first: tests/ops/test_derivatives.py",
                  "log_ndtr_slope": "its second operand is log_ndtr of the first: tests/ops/test_derivatives.py",
                  "arctan2_slope": "its third operand is the sum of the others' squares: tests/ops/test_derivatives.py",

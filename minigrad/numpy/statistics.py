@@ -139,7 +139,8 @@ def _nan_extreme(name: str, function: Any, worst: float) -> None:
         found = getattr(np, name)(x, axis=axis, keepdims=keepdims is True, initial=initial, where=where)
         if x.dtype.kind != "f" or given(initial):
             return found
-        return np.where(np.any(there, axis=axis, keepdims=keepdims is True), found, np.nan)
+        # Where the extreme is what stands for NaN, that would share its slope: all there are equal, and nothing is NaN.
+        return np.where(found == worst, np.mean(x, axis=axis, keepdims=keepdims is True, where=there), found)
 
     extreme.__doc__ = f"The {name} of what is not NaN; NaN where there is nothing else."
     implements(function, name=f"nan{name}")(extreme)

@@ -191,3 +191,16 @@ def test_quantiles_have_numpys_dtype(name, q, dtype):
     have = mg.compile(lambda x: function(x, q))(x)
     assert have.dtype == want.dtype
     np.testing.assert_allclose(have, want, rtol=1e-3)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, lambda f: mg.compile(f, backend="numpy"), mg.compile])
+@pytest.mark.parametrize(("x", "slope"), [
+    ([-np.inf, np.nan], [1, 0]), ([np.nan, -np.inf, -np.inf], [0, 0.5, 0.5]), ([-np.inf, -np.inf], [0.5, 0.5]),
+    ([np.inf, -np.inf, np.nan], [1, 0, 0]), ([1.0, 1.0, np.nan], [0.5, 0.5, 0]), ([-np.inf, 2.0, np.nan], [0, 1, 0])])
+def test_nan_has_no_share_in_an_extreme_of_infinities(x, slope, wrap):
+    x = np.array(x)
+    for f, g in ((np.nanmax, np.nanmin), (np.fmax.reduce, np.fmin.reduce)):
+        for h in (f, lambda x, g=g: -g(-x)):
+            value, have = wrap(mg.value_and_grad(h))(x)
+            assert value == f(x)
+            np.testing.assert_array_equal(have, slope)

@@ -117,13 +117,18 @@ def _huber(delta: Array, r: Array) -> Array:
     return where(delta < 0, np.inf, where(size <= delta, 0.5 * r * r, delta * (size - 0.5 * delta))).astype(r.dtype)
 
 
+def _pseudo_huber(delta: Array, r: Array) -> Array:
+    flat = where(delta == 0, 0.0, _of(ops.pseudo_huber)(where(delta <= 0, 1.0, delta).astype(r.dtype), r))
+    return where(delta < 0, np.inf, flat).astype(r.dtype)
+
+
 _ufunc("psi", 1, _of(ops.digamma))
 _ufunc("logit", 1, lambda x: np.log(x) - np.log1p(-x))
 _ufunc("entr", 1, _entropy)
 _ufunc("rel_entr", 2, _relative_entropy)
 _ufunc("kl_div", 2, _divergence)
 _ufunc("huber", 2, _huber)
-_ufunc("pseudo_huber", 2, lambda d, r: d * (d * _of(ops.hypot_minus_one)(r / d)))
+_ufunc("pseudo_huber", 2, _pseudo_huber)
 _ufunc("exp10", 1, lambda x: 10.0 ** x)
 _ufunc("cosm1", 1, lambda x: -2.0 * np.sin(0.5 * x) ** 2)
 

@@ -154,12 +154,9 @@ sinc_slope = elementwise(
     f"seldom(abs({{0}}) < {_SINC_NEAR}, (cos({{0}} * {math.pi}) - {{1}}) / {{0}}, {_series_text()})",
     d=_sinc_slope_partials, order=0)
 
-# -- sqrt(1 + x²) - 1 ------------------------------------------------------------------------------------------
+# -- Huber's loss without a kink --------------------------------------------------------------------------------
 
-# Its derivative is x / sqrt(1 + x²), and that one's is the third power of 1 / sqrt(1 + x²).
-hypot_minus_one = elementwise(
-    "hypot_minus_one", lambda xp, x: x * (x / (1 + xp.hypot(x, xp.ones_like(x)))), "{0} * ({0} / (1 + hypot({0}, 1)))",
-    d=lambda out, x: (_sine_of_slope(x),), samples=_uniform(-2, 2))
+# x / sqrt(1 + x²), whose derivative is the third power of 1 / sqrt(1 + x²).
 _sine_of_slope = elementwise(
     "sine_of_slope", lambda xp, x: xp.where(xp.isinf(x), xp.sign(x), x / xp.hypot(x, xp.ones_like(x))),
     "isinf({0}) ? sign({0}) : {0} / hypot({0}, 1)",
@@ -168,6 +165,24 @@ _sine_of_slope = elementwise(
 
 def _cubed(x: Node) -> Node:
     return x * x * x
+
+
+def _huber_by_scale(d: Node, r: Node) -> Node:
+    """Return the derivative of `pseudo_huber` by its scale: a product, where 2 d h(r / d) - r h'(r / d) cancels."""
+    sine = _sine_of_slope(r / d)
+    return r * sine * square(sine / (reciprocal_hypot(r / d) + 1.0))
+
+
+# d² (sqrt(1 + (r / d)²) - 1), of a scale d > 0, and its derivative by r.
+pseudo_huber = elementwise(
+    "pseudo_huber", lambda xp, d, r: xp.where(xp.isinf(r / d), d * xp.abs(r), r * (
+        r / (1 + xp.hypot(r / d, xp.ones_like(r))))),
+    "isinf({1} / {0}) ? {0} * abs({1}) : {1} * ({1} / (1 + hypot({1} / {0}, 1)))",
+    d=lambda out, d, r: (_huber_by_scale(d, r), _huber_slope(d, r)), samples=_uniform(0.5, 3, 2))
+_huber_slope = elementwise(
+    "huber_slope", lambda xp, d, r: xp.where(xp.isinf(r / d), d * xp.sign(r), r / xp.hypot(r / d, xp.ones_like(r))),
+    "isinf({1} / {0}) ? {0} * sign({1}) : {1} / hypot({1} / {0}, 1)",
+    d=lambda out, d, r: (_cubed(_sine_of_slope(r / d)), _cubed(reciprocal_hypot(r / d))), samples=_uniform(0.5, 3, 2))
 
 
 # -- functions whose own rules take fewer passes over the data than those of what they are made of ---------
@@ -292,10 +307,10 @@ def _with_tail(values: np.ndarray, far: np.ndarray, x: np.ndarray, function: Cal
     return values
 
 
-def _on_host(xp: Any, function: Callable[..., np.ndarray], x: Any, **params: Any) -> Any:
+def _on_host(xp: Any, function: Callable[..., np.ndarray], *xs: Any, **params: Any) -> Any:
     """Evaluate a function of NumPy arrays in double precision."""
-    values = on_host(x)
-    out = function(values.astype(np.float64), **params).astype(values.dtype)
+    values = [on_host(x) for x in xs]
+    out = function(*(v.astype(np.float64) for v in values), **params).astype(values[0].dtype)
     return out if xp is np else xp.asarray(out)
 
 
@@ -319,10 +334,48 @@ gamma = _declare("gamma", lambda out, x: (out * digamma(x),), _uniform(0.5, 3), 
 digamma = _declare("digamma", lambda out, x: (polygamma(x, n=1),), _uniform(0.5, 4))
 polygamma = _declare("polygamma", lambda out, x, *, n: (polygamma(x, n=n + 1),),
                      lambda: [Sample((np.array([0.7, 1.6, 3.1]),), {"n": n}) for n in (1, 2)], params={"n": int})
-betaln = _declare("betaln", lambda out, x, y: tuple(digamma(v) - digamma(x + y) for v in (x, y)), _uniform(0.5, 3, 2),
-                  arity=2)
-beta = _declare("beta", lambda out, x, y: tuple(out * (digamma(v) - digamma(x + y)) for v in (x, y)),
-                _uniform(0.5, 3, 2), arity=2)
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330)
+_ASYMPTOTIC = 20  # from where on their series has all digits
+
+
+def _polygamma_drop_eval(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
+    """Return the n-th derivative of digamma at x less that at x + y: sums of differences of one sign.
+
+    Of negative numbers, the difference of both.
+    """
+    fine = (x > 0) & (x + y > 0) & np.isfinite(x) & np.isfinite(y)
+    z, step = np.where(fine, x, 1.0), np.where(fine, y, 1.0)
+
+    def drop(power: int) -> np.ndarray:
+        """Return ``z ** -power - (z + step) ** -power``."""
+        return -np.expm1(-power * np.log1p(step / z)) / z ** power
+
+    total = np.zeros_like(z)
+    for _ in range(_ASYMPTOTIC):
+        total = total + math.factorial(n) * np.where(z < _ASYMPTOTIC, drop(n + 1), 0)
+        z = np.where(z < _ASYMPTOTIC, z + 1, z)
+    total = total + (math.factorial(n - 1) * drop(n) if n else np.log1p(step / z)) + math.factorial(n) / 2 * drop(n + 1)
+    for k, b in enumerate(_BERNOULLI, 1):
+        total = total + b * math.factorial(2 * k + n - 1) / math.factorial(2 * k) * drop(2 * k + n)
+    name, more = ("polygamma", {"n": n}) if n else ("digamma", {})
+    return np.where(fine, (-1) ** (n + 1) * total, by_scipy(name, x, **more) - by_scipy(name, x + y, **more))
+
+
+polygamma_drop = elementwise(
+    "polygamma_drop", lambda xp, x, y, *, n: _on_host(xp, _polygamma_drop_eval, x, y, n=n),
+    "polygamma_drop({0}, {1})", d=lambda out, x, y, *, n: (
+        polygamma_drop(x, y, n=n + 1), -polygamma(x + y, n=n + 1)),
+    samples=lambda: [Sample((np.array([0.7, 1.6, 3.1]), np.array([2.0, 0.01, 1.0])), {"n": n}) for n in (0, 1)],
+    params={"n": int})
+
+
+def _beta_slopes(x: Node, y: Node) -> tuple[Node, Node]:
+    return polygamma_drop(x, y, n=0), polygamma_drop(y, x, n=0)
+
+
+betaln = _declare("betaln", lambda out, x, y: _beta_slopes(x, y), _uniform(0.5, 3, 2), arity=2)
+beta = _declare("beta", lambda out, x, y: tuple(out * slope for slope in _beta_slopes(x, y)), _uniform(0.5, 3, 2),
+                arity=2)
 
 # -- Bessel functions, integrals ---------------------------------------------------------------------------
 

@@ -146,7 +146,10 @@ BINARY = {
     "xlog1py": (sp.xlog1py, lambda x, y: x * mp.log1p(y), [*PAIRS, (0.0, 2.0), (2.0, -0.9), (1.0, 1e-9)]),
     "rel_entr": (sp.rel_entr, lambda x, y: x * mp.log(x / y), PAIRS),
     "kl_div": (sp.kl_div, lambda x, y: x * mp.log(x / y) - x + y, PAIRS),
-    "betaln": (sp.betaln, lambda x, y: mp.log(_beta(x, y)), PAIRS), "beta": (sp.beta, _beta, PAIRS),
+    "betaln": (sp.betaln, lambda x, y: mp.log(_beta(x, y)), [*PAIRS, (1e3, 2.0), (30.0, 1e-9), (0.5, 1e-9)]),
+    "beta": (sp.beta, _beta, [*PAIRS, (20.0, 1e-4), (1e3, 2.0)]),
+    "pseudo_huber": (sp.pseudo_huber, lambda d, r: d * d * (mp.sqrt(1 + (r / d)**2) - 1),
+                     [*PAIRS, (2.0, -3.3), (2.0, 1e-4), (1e-4, 2.0), (1.0, 1e-9), (3.0, 0.0)]),
     "power": (np.power, lambda x, y: x**y, PAIRS), "divide": (np.divide, lambda x, y: x / y, SIGNED),
     "multiply": (np.multiply, lambda x, y: x * y, SIGNED),
     "logsumexp": (lambda x, y: special.logsumexp(np.stack([x, y])), lambda x, y: mp.log(mp.exp(x) + mp.exp(y)),
@@ -171,6 +174,42 @@ def test_partial_derivatives_to_second_order(name, dtype):
         scale = max(abs(float(w)) for w in want[1:]) + abs(float(want[0]))
         np.testing.assert_allclose(np.array(have, "f8"), np.array([float(w) for w in want]), rtol=TOLERANCE[dtype],
                                    atol=4 * np.finfo(dtype).eps * scale, err_msg=f"{name}{point}")
+
+
+LOST = {  # functions and points whose slopes are small differences of large numbers
+    "betaln": [(1e15, 2.0), (1e5, 2.0), (3.0, 1e-9), (25.0, 1e-4), (0.3, 1e-12), (1e-4, 1e-9), (19.5, 1.0)],
+    "pseudo_huber": [(1.0, 1e-4), (2.0, 1e-2), (3.0, -1e-3), (1e-3, 2.0), (1.0, 0.3), (1e200, 1e199), (1e-60, 1e10)]}
+
+
+@pytest.mark.parametrize(("name", "point"), [(name, point) for name in LOST for point in LOST[name]])
+def test_slopes_keep_the_digits_that_a_difference_would_lose(name, point):
+    f, reference, _ = BINARY[name]
+    slope = mg.grad(f, (0, 1))
+    have = [*slope(*point), *mg.grad(lambda x, y: slope(x, y)[0], (0, 1))(*point)]
+    x, y = map(mp.mpf, point)
+    if name == "betaln":
+        drop = [mp.psi(n, x) - mp.psi(n, x + y) for n in (0, 1)]
+        want = [drop[0], mp.psi(0, y) - mp.psi(0, x + y), drop[1], -mp.psi(1, x + y)]
+    else:
+        d = [lambda t: reference(t, y), lambda t: reference(x, t)]
+        want = [mp.diff(d[0], x, h=x * mp.mpf(10)**-60), mp.diff(d[1], y, h=y * mp.mpf(10)**-60),
+                mp.diff(d[0], x, 2, h=x * mp.mpf(10)**-60), (y / mp.hypot(x, y))**3]
+    np.testing.assert_allclose(have, [float(w) for w in want], rtol=2e-13)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("gap", [0.0, 1.0, 10.0, 23.0, 40.0, 700.0])
+def test_slopes_of_log_softmax_beside_a_near_certain_class(gap, dtype):
+    """Shares of other classes keep their digits; the slope of the certain one has those of 1, as its logarithm has."""
+    x = np.array([gap, 0.5, 0.0], dtype)
+    e = [mp.exp(mp.mpf(float(v))) for v in x]
+    share = np.array([float(v / mp.fsum(e)) for v in e])
+    eps = np.finfo(dtype).eps
+    have = mg.jacobian(lambda x: special.log_softmax(x))(x)
+    want = np.eye(3) - share
+    np.testing.assert_allclose(have[:, 1:], want[:, 1:], rtol=20 * eps, atol=np.finfo(dtype).tiny)
+    np.testing.assert_allclose(have[1:, 0], want[1:, 0], rtol=20 * eps, atol=np.finfo(dtype).tiny)
+    np.testing.assert_allclose(have[0, 0], float(1 - e[0] / mp.fsum(e)), rtol=20 * eps, atol=2 * eps)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])

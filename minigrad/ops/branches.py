@@ -60,8 +60,8 @@ def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows:
     if index.ndim == 0:
         return tuple(run(xp, graphs[min(max(int(index), 0), len(graphs) - 1)], xs))
     lead, index = index.shape, xp.reshape(index, (-1,))
-    xs = tuple(xp.reshape(x, (-1, *x.shape[len(lead):])) if r else x for x, r in zip(xs, rows, strict=True))
     count = index.shape[0]
+    xs = tuple(xp.reshape(x, (count, *x.shape[len(lead):])) if r else x for x, r in zip(xs, rows, strict=True))
     types = [n.type for n in graphs[0].outputs]
     out = [xp.zeros(t.shape if s else (count, *t.shape), dtype=getattr(xp, t.dtype.name))
            for t, s in zip(types, sums, strict=True)]

@@ -359,3 +359,15 @@ def test_bad_input(f, words):
         mg.grad(f)(np.float64(1.0))
     assert "test_control.py" in str(caught.value)
     close(mg.grad(root)(4.0), 0.25)
+
+
+@pytest.mark.parametrize("backend", [None, "numpy", "native"])
+def test_choices_between_arrays_of_no_elements(backend):
+    def f(i, x):
+        return mg.switch(i, [lambda x: np.sum(x) + 1.0, lambda x: np.prod(x) + 2.0], x)
+
+    g = mg.vmap(f) if backend is None else mg.compile(mg.vmap(f), backend=backend)
+    np.testing.assert_array_equal(g(np.array([0, 1, 1]), np.zeros((3, 2, 0))), [1.0, 3.0, 3.0])
+    h = mg.microbatch(mg.vmap(f), 2)
+    h = h if backend is None else mg.compile(h, backend=backend)
+    np.testing.assert_array_equal(h(np.array([0, 1, 1]), np.zeros((3, 2, 0))), [1.0, 3.0, 3.0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 import optree
 
 from ..dims import Dim, shown, unwrap
-from ..errors import BatchError, DtypeError, ShapeError, at_user_line
+from ..errors import BatchError, DtypeError, ShapeError, at_user_line, user_frame
 from ..graph import dtype_of
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
@@ -148,10 +147,9 @@ def example(cls: type) -> type:
     ...     dst: mg.index(node)[edge]
     ...     y:   mg.f32[()]
     """
-    frame = sys._getframe(1)
-    fields = {}
+    fields, frame = {}, user_frame()
     for name, kind in inspect.get_annotations(cls).items():
-        if isinstance(kind, str):
+        if isinstance(kind, str) and frame is not None:
             kind = eval(kind, frame.f_globals, {**frame.f_locals, **vars(cls)})
         fields[name] = as_field(kind, f"{cls.__name__}.{name}")
     if not fields:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import optree
 
 from ..axes import LEADING
 from ..dims import same_shape
-from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line
+from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, user_frame
 from ..graph import ArrayType, Graph, Node, full
 from ..numpy.array import Array, as_array, broadcast_node
 from ..ops import custom as ops
@@ -375,7 +374,8 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         return prim.eval(np, *map(np.asarray, operands), **params)
 
     apply.__name__ = apply.__qualname__ = name
-    apply.__module__ = sys._getframe(1).f_globals.get("__name__", apply.__module__)
+    if (frame := user_frame()) is not None:
+        apply.__module__ = frame.f_globals.get("__name__", apply.__module__)
     apply.primitive = prim
     _APPLIED[name] = Made(apply, _applied, (name, apply.__module__), {})
     return _APPLIED[name]

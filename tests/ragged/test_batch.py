@@ -377,3 +377,11 @@ def test_an_object_that_is_only_being_made_has_no_fields():
     for name in ("schema", "_fields", "x"):
         with pytest.raises(AttributeError):
             getattr(empty, name)
+
+
+def test_annotations_that_are_text_are_evaluated_where_the_class_stands():
+    text = ("from __future__ import annotations\nnode = mg.axis('node')\n"
+            "@mg.example\nclass Points:\n    x: mg.f32[node, 2]\n")
+    scope = {"mg": mg, "__name__": "somewhere"}
+    exec(compile(text, "somewhere.py", "exec", dont_inherit=True), scope)
+    assert scope["Points"](x=np.ones((3, 2), "f4")).x.shape == (3, 2)

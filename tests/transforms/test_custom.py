@@ -514,3 +514,7 @@ def test_check_primitive_finds_what_is_wrong(declare):
     wrong_batch = declare("wrong_batch", lambda xp, x: xp.cumulative_sum(x, axis=0), lambda t: t, batch="leading")
     with pytest.raises(mg.CheckError):
         mg.check_primitive(wrong_batch, X, order=0)
+
+
+def test_a_primitive_belongs_to_the_module_that_makes_it(declare):
+    assert declare("made_by_this_module", eval=lambda xp, x: x + 1).__module__ == __name__

@@ -38,6 +38,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would tak
 SIZES = (784, 512, 512, 10)
 BATCHES = (32, 128, 1024, 8192)
 GRAPHS = (128, 4096)
+SHUFFLED = 1100  # batches of an epoch: more than a program remembers sizes of, so that each call's sizes are new to it
 EXAMPLES = (10**4, 10**5, 10**6, 10**7, 10**8)
 COMPILED = (128, 8192)  # batches for torch.compile, which takes long
 RATE = np.float32(0.01)
@@ -440,8 +441,69 @@ def gcn() -> Iterator[Job]:
             lambda g=given: check(step(*g()), exact(f, g()), 1e-3))
 
 
+def shuffled() -> Iterator[Job]:
+    """Yield the jobs of a shuffled epoch of the same network: the batches lie on the device, and all differ in size."""
+    import cupy
+
+    examples, start = functools.cache(lambda: graphs.drawn(GRAPHS[-1])), graphs.parameters()
+    size, f = GRAPHS[0], mg.value_and_grad(mg.mean_loss(graphs.loss, (None, 0)))
+    step = mg.compile(f, backend="cupy")
+
+    @functools.cache
+    def picks() -> list[np.ndarray]:
+        rng = np.random.default_rng(1)
+        return [rng.permutation(len(examples()))[:size] for _ in range(SHUFFLED)]
+
+    @functools.cache
+    def batches() -> list[Any]:
+        packed = mg.batch(examples())
+        return [optree.tree_map(cupy.asarray, packed[which]) for which in picks()]
+
+    def ours() -> Contestant:
+        params = optree.tree_map(cupy.asarray, start)
+        return Contestant(harness.cycle(lambda b: step(params, b), batches()))
+
+    def by_jax() -> Contestant:
+        """Return a program for padded batches, as JAX compiles one for each shape."""
+        import jax
+
+        args, jitted, last = to_jax((start, padded(batches()))), jax.jit(jax_gcn), [None]
+
+        def call(b: Any) -> None:
+            last[0] = jitted(args[0], *b)
+
+        return Contestant(harness.cycle(call, args[1]), lambda: jax.block_until_ready(last[0]))
+
+    def by_pyg() -> Contestant:
+        import torch
+
+        peer = graphs.PyG(examples(), start, False, "cuda")
+        return Contestant(harness.cycle(peer.gradient, list(map(peer.collate, picks()))), torch.cuda.synchronize)
+
+    yield from jobs_of(
+        f"graph network, {size} graphs, shuffled, value and gradient",
+        {"minigrad": ours, "JAX jit": by_jax, "PyG": by_pyg},
+        lambda: max(check(step(*optree.tree_map(cupy.asarray, (start, b))), exact(f, (start, b)), 1e-3)
+                    for b in batches()[:3]))
+
+
+def padded(batches: list[Any]) -> list[tuple[Any, ...]]:
+    """Return batches of graphs with as many nodes and edges each, in a graph more that `jax_gcn` leaves out."""
+    import cupy
+
+    nodes, edges = (max(len(getattr(b, name)) for b in batches) for name in ("x", "src"))
+    found = []
+    for b in batches:
+        n, m = nodes + 1 - len(b.x), edges - len(b.src)
+        found.append((cupy.concatenate([b.x, cupy.zeros((n, *b.x.shape[1:]), b.x.dtype)]),
+                      *(cupy.concatenate([e, cupy.full(m, nodes, e.dtype)]) for e in (b.src, b.dst)),
+                      cupy.concatenate([b.segment_ids["node"], cupy.full(n, len(b.y), b.segment_ids["node"].dtype)]),
+                      b.y))
+    return found
+
+
 def jax_gcn(params: Any, x: Any, source: Any, target: Any, graph: Any, wanted: Any) -> Any:
-    """Return value and gradient of the same network in JAX, on graphs that lie end to end."""
+    """Return value and gradient of the same network in JAX, on graphs that lie end to end; a graph more is left out."""
     import jax
     import jax.numpy as jnp
 
@@ -452,7 +514,8 @@ def jax_gcn(params: Any, x: Any, source: Any, target: Any, graph: Any, wanted: A
         for w, b in ((p["W1"], p["b1"]), (p["W2"], p["b2"])):
             h = (h @ w) * scale
             h = jnp.maximum((jax.ops.segment_sum(h[source], target, len(x)) + h) * scale + b, 0)
-        return jnp.mean((jax.ops.segment_sum(h, graph, len(wanted)) @ p["w"] - wanted) ** 2)
+        pooled = jax.ops.segment_sum(h, graph, len(wanted) + 1)[:-1]
+        return jnp.mean((pooled @ p["w"] - wanted) ** 2)
 
     return jax.value_and_grad(loss)(params)
 
@@ -625,7 +688,7 @@ def main() -> int:
     if why := missing():
         raise SystemExit(f"benchmarks.gpu: {why}")
     os.environ["MINIGRAD_CACHE_DIR"] = ""  # what was compiled in an earlier run is not to be found
-    jobs = [job for part in (mlp, elementwise, per_example, gcn, looped) for job in part()]
+    jobs = [job for part in (mlp, elementwise, per_example, gcn, shuffled, looped) for job in part()]
     if args.quick:
         jobs = [j for j in jobs if not any(f"{n:,} " in j.title for n in (*BATCHES[2:], *EXAMPLES[3:], GRAPHS[1]))]
     with tempfile.TemporaryDirectory() as scratch:

@@ -179,13 +179,17 @@ class Cuda(Device):
             compute = _TF32
         (xp, x_turned, x_lead, x_apart), (yp, y_turned, y_lead, y_apart) = x, y
         far = ctypes.c_longlong
+        left, right = (ctypes.c_void_p(yp), kind, y_lead), (ctypes.c_void_p(xp), kind, x_lead)
+        first = self._handle, int(y_turned), int(x_turned), n, m, k, ctypes.byref(one)
+        last = ctypes.byref(zero), ctypes.c_void_p(out), kind, n
         with self._lock:
             self._call_blas("cublasSetStream_v2", self._handle, ctypes.c_void_p(self.stream()))
             self._call_blas("cublasSetWorkspace_v2", self._handle, ctypes.c_void_p(room), ctypes.c_size_t(BLAS_ROOM))
-            self._call_blas(
-                "cublasGemmStridedBatchedEx", self._handle, int(y_turned), int(x_turned), n, m, k, ctypes.byref(one),
-                ctypes.c_void_p(yp), kind, y_lead, far(y_apart), ctypes.c_void_p(xp), kind, x_lead, far(x_apart),
-                ctypes.byref(zero), ctypes.c_void_p(out), kind, n, far(m * n), batch, compute, -1)
+            if batch == 1:  # cuBLAS chooses among more kernels
+                self._call_blas("cublasGemmEx", *first, *left, *right, *last, compute, -1)
+            else:
+                self._call_blas("cublasGemmStridedBatchedEx", *first, *left, far(y_apart), *right, far(x_apart), *last,
+                                far(m * n), batch, compute, -1)
 
     # -- graphs ---------------------------------------------------------------------------------------------
 

@@ -192,6 +192,14 @@ def test_products_are_those_of_the_transposes(cuda, dtype, precision, kind, comp
     assert plain == [1, 0, 4, 3, 5, None, 200, kind, 6, 20, 100, kind, 5, 15, None, 300, kind, 4, 12, 2, compute, -1]
 
 
+def test_one_product_is_no_batch(cuda):
+    cuda.gemm(np.dtype("f4"), "tf32", (1, 3, 4, 5), (100, True, 6, 15), (200, False, 7, 20), 300, 400)
+    name, args = cuda.blas.calls[-1]
+    plain = [a.value if hasattr(a, "value") else a for a in args[1:]]
+    plain[5] = plain[12] = None  # the addresses of 1 and 0
+    assert (name, plain) == ("cublasGemmEx", [0, 1, 4, 3, 5, None, 200, 0, 7, 100, 0, 6, None, 300, 0, 4, 77, -1])
+
+
 def test_products_over_nothing_are_zeros(cuda):
     nothing = 200, False, 4, 0
     cuda.gemm(np.dtype("f4"), "highest", (2, 3, 4, 0), (100, False, 0, 0), nothing, 300, 400)
@@ -201,7 +209,7 @@ def test_products_over_nothing_are_zeros(cuda):
     for sizes in ((0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 0, 0)):
         cuda.gemm(np.dtype("f4"), "highest", sizes, (100, False, 5, 15), nothing, 300, 400)
     assert cuda.library.calls == []
-    assert "cublasGemmStridedBatchedEx" not in cuda.blas.names()
+    assert not any(name.startswith("cublasGemm") for name in cuda.blas.names())
 
 
 def test_a_second_device_is_refused(cuda):

@@ -355,8 +355,11 @@ def _kind(x: Any) -> Any:
     """Return what the program for `x` depends on, shapes included, where `x` is not a plain ndarray."""
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         return type(x)
-    array = x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x)
-    return type(x), array.shape, array.dtype
+    try:
+        return type(x), x.shape, x.dtype
+    except AttributeError:
+        array = np.asarray(x)
+        return type(x), array.shape, array.dtype
 
 
 def _static_kind(x: Any) -> Any:

@@ -449,6 +449,33 @@ def test_batches_of_new_sizes_share_a_few_graphs(on_stand_in):
     assert sum(g.launches for g in on_stand_in.graphs) >= 14 - 4
 
 
+def test_evaluations_see_the_rows_of_a_batch_and_no_more(on_stand_in, monkeypatch):
+    """Attention within examples, and a function that CUDA lacks, between kernels on memory for more rows."""
+    monkeypatch.setattr(cupy_on_numpy.POOL, "poison", 0xFF)  # NaN
+    nodes = mg.axis("node")
+
+    @mg.example
+    class Words:
+        x: mg.f64[nodes, 4]
+
+    def loss(p, e):
+        h = np.tanh(e.x @ p)
+        scores = h @ h.T
+        weights = np.exp(scores - scores.max(1)[:, None])
+        mixed = (weights / weights.sum(1)[:, None]) @ h
+        return np.sum(mg.special.digamma(mixed ** 2 + 1)) + np.mean(mixed)
+
+    rng = np.random.default_rng(0)
+    f, params = mg.value_and_grad(mg.mean_loss(loss, (None, 0))), rng.normal(size=(4, 4))
+    ours, numpys = mg.compile(f, backend="cupy"), mg.compile(f, backend="numpy")
+    for sizes in ((5, 9, 3), (4, 9, 4), (6, 8, 3), (17,), (5, 9, 3)):
+        batch = mg.batch([Words(x=rng.normal(size=(n, 4))) for n in sizes])
+        same(ours(params, batch), numpys(params, batch), 1e-8)
+    (entry,) = ours.entries
+    assert entry.program.recipe.rounded
+    assert any("evaluated by CuPy" in note for note in entry.program.recipe.notes)
+
+
 def test_what_lies_behind_the_rows_of_a_batch_changes_no_bit(on_stand_in, monkeypatch):
     f, params, draw = ragged_step()
     ours = mg.compile(f, backend="cupy")

@@ -31,10 +31,12 @@ class Device(ABC):
     ----------
     number : int
         CuPy's number of the device.
+    array : type
+        ``array(shape, dtype, pointer)`` is the array at a pointer, and keeps the memory alive.
     """
 
     def __init__(self, cupy: Any, xp: Any):
-        self._cupy, self.xp, self._array = cupy, xp, cupy.ndarray
+        self._cupy, self.xp, self.array = cupy, xp, cupy.ndarray
         self.number: int = cupy.cuda.runtime.getDevice()
         self._flags: list[Any] = []
         self._pages: list[Any] = []
@@ -79,7 +81,7 @@ class Device(ABC):
 
     def argument(self, x: Any, dtype: np.dtype) -> Any:
         """Return an argument as an array that lies in one piece; one of JAX or PyTorch once it is computed."""
-        if type(x) is not self._array or x.dtype != dtype or x.data.device_id != self.number:
+        if type(x) is not self.array or x.dtype != dtype or x.data.device_id != self.number:
             x = self.asarray(x, dtype)
         return x if x.flags.c_contiguous else self._cupy.ascontiguousarray(x)
 
@@ -105,10 +107,6 @@ class Device(ABC):
         out = self.allocate(nbytes)
         self.array((nbytes,), np.dtype(np.uint8), out).fill(0)
         return out
-
-    def array(self, shape: Sequence[int], dtype: np.dtype, memory: Any) -> Any:
-        """Return the array at a pointer, which keeps the memory alive."""
-        return self._array(shape, dtype, memory)
 
     def pointer(self, x: Any) -> int:
         return x.data.ptr

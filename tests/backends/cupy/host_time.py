@@ -69,7 +69,7 @@ class Idle(Device):
 
     def __init__(self) -> None:
         super().__init__(cupy_on_numpy.CUPY, cupy_on_numpy.COMPAT)
-        self._array = Array
+        self.array = Array
 
     def function(self, text: str, name: str) -> str:
         return name

@@ -38,7 +38,6 @@ ALIGN = 256
 _TOGETHER = 4096  # bytes of results that share an allocation: as much as one of them keeps alive of others
 _WIDE = 1 << 30  # elements from which on offsets have 64 bits
 _CELLS = 500  # cells of the table that one launch writes; ``Cells`` in the prelude
-_NUMBERS = (bool, int, float)
 
 
 class Program:
@@ -439,7 +438,8 @@ class Space:
         device = self._device
         cells, numbers = call.cells(arrays)
         blocks = [device.allocate(n) for n in call.blocks]
-        self._pointers = [*[0 if type(a) in _NUMBERS else a.data.ptr for a in arrays],
+        self._pointers = [*[0 if dtype is None else a.data.ptr
+                            for a, dtype in zip(arrays, self._program._dtypes, strict=True)],
                           *[blocks[b].ptr + offset for b, offset, _, _ in call.places]]
         self._pack(self._cells, 0, *self._pointers, *cells)
         borrowed = tuple([self._pointers[k] for k in self._borrowed.values()])

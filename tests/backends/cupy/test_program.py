@@ -1,6 +1,7 @@
 """The executor, on the stand-in for the driver: arguments, arena, replay, threads, and what goes wrong."""
 
 import ctypes
+import enum
 import threading
 from pathlib import Path
 
@@ -181,6 +182,19 @@ def test_numbers_made_of_numbers_stay_on_the_host(on_stand_in):
     assert len(ours.entries) == 1
     found = ours.entries[0].program
     assert not any(n in found.host.nodes for op in found.recipe.ops for n in getattr(op, "nodes", ()))
+
+
+def test_kinds_of_python_numbers(on_stand_in):
+    class Level(enum.IntEnum):
+        HIGH = 3
+
+    ours = mg.compile(lambda n, x: (n + 1, x * n), backend="cupy")
+    for n, kind in ((2, int), (Level.HIGH, int), (0.5, float)):
+        for _ in range(3):
+            number, scaled = ours(n, np.arange(2.0))
+            assert (number, type(number)) == (n + 1, kind)
+            close([on_host(scaled)], [np.arange(2.0) * n], 0)
+    same(ours(True, np.arange(2.0)), (np.int64(2), np.arange(2.0)), 0)
 
 
 def test_scalars_of_sizes_need_no_launch(on_stand_in):

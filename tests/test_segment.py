@@ -1,10 +1,12 @@
 """Indices out of range: refused by every function that reads by them, in every transform and on every backend."""
 
 import numpy as np
+import optree
 import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
+from minigrad import passes
 
 V, W, WIDE = np.array([1.0, 2.0, 4.0]), np.arange(6.0).reshape(3, 2), np.ones((3, 64))
 SEGMENTS = ("segment_sum", "segment_mean", "segment_max", "segment_min", "segment_softmax")
@@ -148,6 +150,178 @@ def test_no_rows_and_no_places():
             way(lambda v, i: mg.gather(v, i))(none, np.array([-1, 0]))
         with pytest.raises(IndexError):
             way(lambda v, i: mg.segment_sum(v, i, 0))(np.ones(2), np.array([0, 0]))
+
+
+# -- programs that hold graphs -------------------------------------------------------------------------------
+
+
+def read(v, i):
+    return mnp.sum(mg.gather(v, i) ** 2)
+
+
+def linear(v, i):
+    return mnp.sum(mg.gather(v, i))
+
+
+def squared(v, i):
+    return (mg.gather(v, i), mnp.sum(v ** 2))[1]
+
+
+def each(f):  # the same without a loop
+    return lambda v, i: f(v, i[:1]) + f(v, i[1:2]) + f(v, i[2:])
+
+
+def one(f):
+    return lambda v, k: f(v, k[None])
+
+
+def stepped(f):
+    return lambda v, i: mg.scan(lambda c, k: (c + f(v, k), None), 0.0, i)[0]
+
+
+def counted(f):
+    return lambda v, i: mg.fori_loop(0, 3, lambda k, c: c + f(v, mnp.take(i, k)[None]), 0.0)
+
+
+def until(f):
+    return lambda v, i: mg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] + f(v, mnp.take(i, s[0])[None])),
+                                      (0, 0.0))[1]
+
+
+def choice(f):
+    return lambda v, i: mg.cond(v[0] > 0, f, lambda v, i: mnp.sum(v), v, i)
+
+
+def third(f):
+    other = [lambda v, i: v[0], lambda v, i: v[1]]
+    return lambda v, i: mg.switch((v[0] > 0).astype(int) * 2, [*other, f], v, i)
+
+
+def parts(f):
+    return lambda v, i: 3 * mg.microbatch(mg.mean_loss(one(f), (None, 0)), 2)(v, i)
+
+
+def rows(f):
+    return lambda v, i: mnp.sum(mg.microbatch(mg.vmap(one(f), (None, 0)), 2)(v, i))
+
+
+def walked(v, i):  # where a step reads, the step before has read
+    def step(state, _):
+        k = mnp.take(i, state[0])
+        return (k, state[1] + mg.gather(v, k[None])[0]), None
+
+    return mg.scan(step, (0, 0.0), None, length=3)[0][1]
+
+
+def walked_in_line(v, i):
+    first = mnp.take(i, 0)
+    second = mnp.take(i, first)
+    return mnp.take(v, first) + mnp.take(v, second) + mnp.take(v, mnp.take(i, second))
+
+
+ruled = mg.custom_vjp(lambda g, out, v, i: (mg.segment_sum(2 * g * v[i], i, 3), None))(read)
+ruled_squared = mg.custom_vjp(lambda g, out, v, i: (2 * g * v, None))(squared)
+pushed_squared = mg.custom_jvp(lambda t, out, v, i: mnp.sum(2 * v * t[0]))(squared)
+
+# A program that holds a graph, and the same without.
+HOLDERS = {
+    **{f"{name}, {f.__name__}": (hold(f), f) for f in (read, linear, squared) for name, hold in {
+        "checkpoint": mg.checkpoint, "cond": choice, "switch": third}.items()},
+    **{f"{name}, {f.__name__}": (hold(f), each(f)) for f in (read, linear, squared) for name, hold in {
+        "scan": lambda f: stepped(one(f)), "scan of a checkpoint": lambda f: stepped(mg.checkpoint(one(f))),
+        "checkpoint of a scan": lambda f: mg.checkpoint(stepped(one(f))),
+        "scan of a cond": lambda f: stepped(choice(one(f))), "fori_loop": counted, "while_loop": until,
+        "sums of parts": parts, "rows of parts": rows}.items()},
+    "walk": (walked, walked_in_line),
+    "custom_vjp": (ruled, read), "custom_vjp, squared": (ruled_squared, squared),
+    "custom_jvp, squared": (pushed_squared, squared)}
+
+ONE = {
+    "value": lambda f: f,
+    "jvp": lambda f: lambda v, i: mg.jvp(lambda v: f(v, i), (v,), (v,)),
+    "tangent": lambda f: lambda v, i: mg.jvp(lambda v: f(v, i), (v,), (v,))[1],
+    "grad": mg.grad,
+    "value_and_grad": mg.value_and_grad,
+    "vjp": lambda f: lambda v, i: mg.vjp(lambda v: f(v, i), v)[1](1.0),
+    "hvp": lambda f: lambda v, i: mg.hvp(lambda v: f(v, i), (v,), (v,)),
+    "hessian": mg.hessian,
+    "gradient penalty": lambda f: mg.grad(lambda v, i: mnp.sum(mg.grad(f)(v, i) ** 2)),
+}
+# A way to run a batch, and what it gives: each example's result, or their mean.
+MANY = {
+    **{f"vmap, {name}": (lambda f, way=way: mg.vmap(way(f), (None, 0)), name, np.stack) for name, way in ONE.items()},
+    "mean": (lambda f: mg.grad(mg.mean_loss(f, (None, 0))), "grad", np.mean),
+    "mean, hvp": (lambda f: ONE["hvp"](mg.mean_loss(f, (None, 0))), "hvp", np.mean),
+    "microbatch": (lambda f: mg.microbatch(mg.mean_loss(f, (None, 0)), 1), "value", np.mean),
+    "microbatch, grad inside": (lambda f: mg.microbatch(mg.grad(mg.mean_loss(f, (None, 0))), 1), "grad", np.mean),
+    "microbatch, grad outside": (lambda f: mg.grad(mg.microbatch(mg.mean_loss(f, (None, 0)), 1)), "grad", np.mean),
+    "microbatch, per example": (lambda f: mg.microbatch(mg.per_example_grad(f, in_axes=(None, 0)), 1), "grad",
+                                np.stack),
+}
+MACHINE_CODE = ("grad", "hvp", "vmap, value", "vmap, grad", "mean", "microbatch, grad inside")
+
+
+def flat(values):
+    return np.concatenate([np.ravel(x) for x in optree.tree_leaves(values)])
+
+
+@pytest.mark.parametrize("way", [*ONE, *MANY])
+@pytest.mark.parametrize("name", HOLDERS)
+def test_graphs_that_nodes_hold_refuse_what_their_function_refuses(name, way):
+    held, plain = HOLDERS[name]
+    if "while" in name and way.removeprefix("vmap, ") not in ("value", "jvp", "tangent"):
+        return  # the steps of a while_loop are not kept for reverse mode
+    good = np.array([[1, 2, 0], [2, 0, 1]])
+    if way in ONE:
+        transform, good = ONE[way], good[0]
+        want = flat(transform(plain)(V, good))
+    else:
+        transform, of, together = MANY[way]
+        want = together([flat(ONE[of](plain)(V, i)) for i in good], axis=0)
+    for backend in (None, "numpy", *(["native"] if way in MACHINE_CODE else [])):
+        run = transform(held) if backend is None else mg.compile(transform(held), backend=backend)
+        have = run(V, good)
+        if way in MANY and MANY[way][2] is np.stack:  # the results of an example beside each other
+            have = [np.concatenate([np.ravel(x[k]) for x in optree.tree_leaves(have)]) for k in range(2)]
+        np.testing.assert_allclose(flat(have), want.ravel(), atol=1e-12)
+        for k in (7, -4):
+            bad = good.copy()
+            bad.reshape(-1)[-2] = k
+            with pytest.raises(IndexError):
+                run(V, bad)
+        np.testing.assert_array_equal(flat(run(V, good)), flat(run(V, good)))
+
+
+@pytest.mark.parametrize("way", ["value", "grad", "hvp", "hessian"])
+@pytest.mark.parametrize("f", [read, linear, squared])
+def test_only_turns_and_branches_that_run_check(f, way):
+    long, bad = np.array([1, 2, 0, 9]), np.array([9, 9, 9])
+    for hold, index in (
+            (lambda f: lambda v, i: mg.cond(v[0] > 100, f, lambda v, i: mnp.sum(v ** 3), v, i), bad),
+            (lambda f: lambda v, i: mg.scan(lambda c, k: (c + f(v, k[None]), None), mnp.sum(v), i[:0])[0], bad),
+            (lambda f: lambda v, i: counted(f)(v, i), long)):
+        run = ONE[way](hold(f))
+        for program in (run, mg.compile(run), mg.compile(run, backend="numpy")):
+            program(V, index)
+    batch = mg.vmap(ONE[way](lambda v, i: mg.cond(v[0] > 0, f, lambda v, i: mnp.sum(v ** 3), v, i)))
+    for run in (batch, mg.compile(batch)):  # the second example takes the other branch
+        run(np.stack([V, -V]), np.stack([np.array([1, 2, 0]), bad]))
+        with pytest.raises(IndexError):
+            run(np.stack([V, V]), np.stack([np.array([1, 2, 0]), bad]))
+
+
+def test_checks_that_a_derivative_makes_anyway_are_made_once():
+    """The loop that only checks is there where no other one makes its checks."""
+    def loops(f, *args):
+        return passes.run(mg.trace(f)(*args))[0].count("scan", "chunked")
+
+    i = np.array([1, 2, 0])
+    assert loops(mg.grad(stepped(one(read))), V, i) == 2  # forward and back
+    assert loops(mg.grad(stepped(one(linear))), V, i) == 1
+    assert loops(stepped(one(linear)), V, i) == 0
+    assert loops(mg.grad(stepped(one(squared))), V, i) == 0  # all steps at once
+    assert loops(mg.grad(walked), V, i) == 2
+    assert loops(mg.grad(parts(read)), V, i) == loops(mg.value_and_grad(parts(read)), V, i) == 1
 
 
 # -- examples of different size ------------------------------------------------------------------------------

@@ -1,15 +1,15 @@
-"""The checks of indices that a program makes, and how they outlive the readings that make them.
+"""The checks of indices that a program makes, and which of them are the same.
 
 The rule: *a program refuses every index that the function it was made of refuses.* A gather or a scatter checks the
-indices that it reads (`checks_of`). A rewrite may do without the reading: the sum over all places is the sum of all
-rows, the gradient of a sum is 1, a result is dropped. Then the check itself (`in_range`) is tied to a result that
-stays. So no rule has to think of checks, but what applies the rules does: tracing, Jacobians (`keep`), and passes
-(`asked` and `settled`, or `guarded`, around each).
+indices that it reads, and a node that holds a graph makes the checks of that graph, as often as it runs it
+(`checks_of`). A rewrite may do without the reading: the sum over all places is the sum of all rows, the gradient of a
+sum is 1, a result is dropped. Then the check is tied to a result that stays: as `in_range`, or, of a node that holds a
+graph, as that node with nothing left of it but its checks (`results.keep`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ import numpy as np
 from ..axes import POINTWISE
 from ..dims import Dim
 from ..errors import Unsupported
-from ..graph import ArrayType, Graph, Node, made_by, reachable
+from ..graph import ArrayType, Graph, Node, TupleType, reachable
 from ..primitive import Primitive, Sample, fail, on_host
-from .control import barrier
+from .held import graphs_of
 
-Check = tuple[Node, "int | Dim"]  # an index, and the size of the axis that it is an index of
+# An index, and the size of the axis that it is an index of; or a node that holds a graph with checks, and None.
+Check = tuple[Node, "int | Dim | None"]
 
 _VIEWS = ("reshape", "transpose", "flip")
 
@@ -55,16 +56,25 @@ _READS: dict[str, Callable[[Node], Iterable[Check]]] = {
     "in_range": lambda node: [(node.inputs[0], node.params["size"])]}
 
 
-def checks_of(nodes: Iterable[Node]) -> dict[Check, None]:
-    """Return the checks that nodes make, but for those of indices that are known to be in range."""
-    found: dict[Check, None] = {}
+def checks_of(nodes: Iterable[Node]) -> dict[Check, Node]:
+    """Return the checks that nodes make, but for those of indices that are known to be in range, and who makes each."""
+    found: dict[Check, Node] = {}
+    for check, node in _made(nodes):
+        found.setdefault(check, node)
+    return found
+
+
+def _made(nodes: Iterable[Node]) -> Iterator[tuple[Check, Node]]:
     for node in nodes:
         read = _READS.get(node.prim.name)
-        for index, size in read(node) if read is not None else ():
-            index = _viewed(index)
-            if (index, size) not in found and not _within(index, size):
-                found[index, size] = None
-    return found
+        if read is not None:
+            for index, size in read(node):
+                index = _viewed(index)
+                if not _within(index, size):
+                    yield (index, size), node
+        elif type(node.type) is TupleType and any(
+                next(_made(graph.nodes), None) is not None for graph, _ in graphs_of(node)):
+            yield (node, None), node
 
 
 def _viewed(index: Node) -> Node:
@@ -88,78 +98,125 @@ def _within(index: Node, size: int | Dim) -> bool:
     return False
 
 
-# -- keeping them ----------------------------------------------------------------------------------------------
+# -- which are the same ----------------------------------------------------------------------------------------
 
 
-def keep(before: Iterable[Node], outputs: Sequence[Node], since: int = -1,
-         may_use: Callable[[Node], bool] | None = None) -> list[Node]:
-    """Return `outputs` such that they make every check that the nodes `before` make.
+def unmade(wanted: Mapping[Check, Node], have: Collection[Check]) -> dict[Check, Node]:
+    """Return those of the checks `wanted` that none of `have` makes."""
+    left = {check: node for check, node in wanted.items() if check not in have}
+    if left and have:
+        same, known = _Same(), {}
+        made = set(same.checks(have, known))
+        left = {check: node for check, node in left.items() if not made.issuperset(same.checks([check], known))}
+    return left
 
-    Parameters
-    ----------
-    before : iterable of Node
-    outputs : sequence of Node
-        Of the program that takes their place.
-    since : int
-        The serial number of the oldest node that is looked at.
-    may_use : callable, optional
-        Tells whether the program may use an index.
+
+class _Same:
+    """Equal keys for checks of equal indices: a derivative makes those of its function at other nodes.
+
+    Whether a value waits for another one (`barrier`) makes no difference. All slices of an index are in range if the
+    index is; so what a loop makes of its slices element by element is known by what the same makes of the whole.
     """
-    wanted = checks_of(before)
-    if not wanted or not outputs:
-        return list(outputs)
-    have = checks_of(reachable(outputs, since))
-    return tied(outputs, [check for check in wanted if check not in have and (may_use is None or may_use(check[0]))])
+
+    def __init__(self):
+        self._ids: dict[object, int] = {}
+        self._whole: dict[int, int] = {}  # from the number of slices to that of what they are slices of
+
+    def _number(self, *key: object) -> int:
+        return self._ids.setdefault(key, len(self._ids))
+
+    def _operand(self, number: int, how: Any) -> int:
+        """Return the number of an input of a held graph."""
+        if how == "whole":
+            return number
+        own = self._number(how, number)
+        if how == "slice":
+            self._whole[own] = number
+        return own
+
+    def _values(self, nodes: Iterable[Node], known: dict[Node, int]) -> None:
+        """Number nodes, and all that they depend on: equal numbers are equal values, or a scalar and copies of it."""
+        for n in reachable(nodes):
+            if n in known:
+                continue
+            if n.prim.name == "barrier" or (n.prim.name == "expand" and not n.inputs[0].ndim):
+                known[n] = known[n.inputs[0]]
+                continue
+            inputs = tuple([known[i] for i in n.inputs])
+            own = n if n.prim.name == "input" else tuple(
+                [(k, _key(v)) for k, v in n.params.items() if n.prim.name != "full" or k != "shape"])
+            if n.prim.kind != "elementwise":
+                known[n] = self._number(n.prim, inputs, own, tuple([i.type for i in n.inputs]))
+                continue
+            whole = tuple([self._whole.get(i, i) for i in inputs])
+            number = self._number(n.prim, whole, own)
+            known[n] = number if whole == inputs else self._operand(number, "slice")
+
+    def checks(self, checks: Iterable[Check], known: dict[Node, int], when: tuple = ()) -> Iterator[tuple]:
+        """Yield a key of each check, and of each one that a held graph makes.
+
+        `known` has the numbers of the inputs, and `when` says under which condition the graph of the checks runs.
+        """
+        checks = list(checks)
+        self._values([node for node, _ in checks], known)
+        for node, size in checks:
+            if size is not None:
+                number = known[node]
+                while number in self._whole:
+                    number = self._whole[number]
+                # Copies of a scalar are as good as it, unless there may be none.
+                yield when, number, size, frozenset(n for n in node.shape if isinstance(n, Dim) or not n)
+                continue
+            for graph, inner, more in self._graphs(node, known):
+                yield from self.checks(checks_of(graph.nodes), inner, when + more)
+
+    def _graphs(self, node: Node, known: Mapping[Node, int]) -> Iterator[tuple[Graph, dict[Node, int], tuple]]:
+        """Yield each graph that a node holds, the numbers of its inputs, and the condition under which it runs."""
+        held, p = graphs_of(node), node.params
+        state = [known[given] for _, given, how in held[0][1] if how == "carry"]
+        inner = [{own: self._operand(known[given], how) for own, given, how in inputs if how != "carry"}
+                 for _, inputs in held]
+        loop = self._loop(held, inner, state, p.get("length"), p.get("reverse")) if state else None
+        for k, ((graph, _), numbers) in enumerate(zip(held, inner, strict=True)):
+            match node.prim.name:
+                case "switch":
+                    yield graph, numbers, ((known[node.inputs[0]], k, len(held)),)
+                case "chunked":
+                    yield graph, numbers, ((p["dim"], p["size"], p["total"]),)
+                case "while":
+                    yield graph, numbers, (loop,)
+                case "scan" if isinstance(p["length"], Dim) or not p["length"]:
+                    yield graph, numbers, (p["length"],)
+                case _:
+                    yield graph, numbers, ()
+
+    def _loop(self, held: list[tuple[Graph, list]], inner: list[dict[Node, int]], start: list[int], *turns: Any) -> int:
+        """Number the state of a loop, as far as checks depend on it, by its start and by what a turn makes of it.
+
+        The last graph is the body, which makes the next state; before it stands the test, if there is one.
+        """
+        *tests, body = [g for g, _ in held]
+        states = [[own for own, _, how in inputs if how == "carry"] for _, inputs in held]
+        ends = [n for g, _ in held for n, _ in checks_of(g.nodes)] + [n for g in tests for n in g.outputs]
+        live: list[int] = []
+        while True:
+            needed = set(reachable([*ends, *(body.outputs[i] for i in live)]))
+            more = [i for i in range(len(start)) if any(own[i] in needed for own in states)]
+            if more == live:
+                break
+            live = more
+        made = []
+        for graph, numbers, own in zip((*tests, body), inner, states, strict=True):
+            numbers = numbers | {own[i]: self._number("state", k) for k, i in enumerate(live)}
+            results = [body.outputs[i] for i in live] if graph is body else graph.outputs
+            self._values(results, numbers)
+            made += [numbers[n] for n in results]
+        loop = self._number("loop", *made, *(start[i] for i in live), *turns)
+        for numbers, own in zip(inner, states, strict=True):
+            numbers |= {own[i]: self._number(loop, k) for k, i in enumerate(live)}
+        return loop
 
 
-def tied(outputs: Sequence[Node], checks: Iterable[Check]) -> list[Node]:
-    """Return `outputs`, the first of which waits for the checks."""
-    first, *rest = outputs
-    with made_by("checks"):
-        for index, size in checks:
-            first = barrier(first, in_range(index, size=size))
-    return [first, *rest]
-
-
-def untied(graph: Graph) -> Graph:
-    """Return the graph with the checks that its results wait for as results behind the others."""
-    ties = [n for n in graph.nodes if n.prim is barrier and n.inputs[1].prim is in_range]
-    if not ties:
-        return graph
-    made: dict[Node, Node] = {}
-    for node in graph.nodes:
-        inputs = tuple(made[i] for i in node.inputs)
-        made[node] = inputs[0] if node in ties else node if inputs == node.inputs else Node(
-            node.prim, inputs, node.params, node.type, like=node)
-    return _also(graph.replace(outputs=tuple(made[n] for n in graph.outputs)),
-                 dict.fromkeys(made[n.inputs[1]] for n in ties))
-
-
-def asked(graph: Graph, count: int) -> Graph:
-    """Return the graph with all its checks as results behind the first `count`, so that a pass keeps them."""
-    have = checks_of(graph.outputs[count:])
-    return _also(graph, [in_range(i, size=n) for i, n in checks_of(graph.nodes) if (i, n) not in have])
-
-
-def settled(graph: Graph, count: int) -> Graph:
-    """Return the graph with its first `count` results, tied to the checks behind them that no reading makes."""
-    results, checks = graph.outputs[:count], graph.outputs[count:]
-    if not checks:
-        return graph
-    have = checks_of(reachable(results))
-    left = [check for check in checks_of(checks) if check not in have]
-    return graph.replace(outputs=tuple(tied(results, left)) if results else (), out_names=graph.out_names[:count])
-
-
-def guarded(apply: Callable[[Graph], Graph], graph: Graph) -> Graph:
-    """Return ``apply(graph)``, with all checks of the graph."""
-    count = len(graph.outputs)
-    given = asked(graph, count)
-    after = apply(given)
-    return after if given is graph else graph if after.outputs == given.outputs else settled(after, count)
-
-
-def _also(graph: Graph, checks: Iterable[Node]) -> Graph:
-    more = tuple(checks)
-    return graph.replace(outputs=graph.outputs + more, out_names=graph.out_names + ("check",) * len(more)
-                         ) if more else graph
+def _key(value: Any) -> Any:
+    """Return what tells static parameters apart: 0.0 and -0.0 are equal, and differ."""
+    return id(value) if isinstance(value, np.ndarray) else repr(value) if isinstance(value, float) else value

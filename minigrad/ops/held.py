@@ -50,3 +50,27 @@ def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequ
     want = [has for _, has in results] if out is None else out
     outputs = tuple(walk.with_axis(o, has, size) if w else o for (o, has), w in zip(results, want, strict=True))
     return graph.replace(inputs=tuple(inputs), outputs=outputs), tuple(want)
+
+
+def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Any]]]]:
+    """Return each graph that runs as part of a node, and its inputs, each with its operand and how it is handed in.
+
+    That is ``"whole"``, ``"row"`` of an example, ``"slice"`` of a turn, ``("chunk", axis)``, or ``"carry"`` for the
+    state of a loop, of which the operand is the first.
+    """
+    p, given = node.params, node.inputs
+    match node.prim.name:
+        case "scan":
+            n_shared, n_carry = p["counts"]
+            graphs, how = [p["body"]], ["whole"] * n_shared + ["carry"] * n_carry + ["slice"] * len(given)
+        case "while":
+            graphs, how = [p["test"], p["body"]], ["whole"] * p["count"] + ["carry"] * len(given)
+        case "switch":
+            graphs, given, how = p["graphs"], given[1:], ["row" if r else "whole" for r in p["rows"]]
+        case "chunked":
+            graphs, how = [p["graph"]], ["whole" if a is None else ("chunk", a) for a in p["in_axes"]]
+        case "checkpoint" | "custom":
+            graphs, how = [p["graph"]], ["whole"] * len(given)
+        case _:
+            return []
+    return [(g, list(zip(g.inputs, given, how, strict=False))) for g in graphs]  # in the operands' order

@@ -12,8 +12,8 @@ import numpy as np
 from ..errors import IntegerRangeError, at_user_line
 from ..graph import Node, full
 from ..primitive import Sample, elementwise, on_host
-from . import checks
 from .elementwise import cast_to
+from .results import tied
 
 
 def message(value: Any, dtype: np.dtype, line: str) -> str:
@@ -43,7 +43,7 @@ def held(node: Node, value: Node, dtype: np.dtype) -> Node:
     low, high = (_within(n, value.dtype) for n in (info.min, info.max))
     outside = overflow(value, *(full(n, value.shape, value.dtype) for n in (low, high)), dtype=dtype,
                        line=at_user_line(""))
-    return checks.tied([node], [(cast_to(outside, np.dtype(np.int64)), 1)])[0]
+    return tied([node], {(cast_to(outside, np.dtype(np.int64)), 1): node})[0]
 
 
 def refused_by(node: Node) -> Node | None:

@@ -1,17 +1,23 @@
-"""Nodes with several results: the same node with some of them alone.
+"""Nodes with several results: the same node with some of them alone, or with nothing but its checks of indices.
 
 A derivative rule makes cotangents for all inputs, and a batch rule carries what all examples share along with what
-differs; which results anyone reads is known at the end.
+differs; which results anyone reads is known at the end. A check that no reading makes any more is kept by a result that
+waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..graph import Graph, Node, reachable
-from .checks import keep
+import numpy as np
+
+from .. import walk
+from ..graph import Graph, Node, full, made_by, reachable
+from .checks import Check, checks_of, in_range, unmade
 from .constants import proj
+from .control import barrier, placeholder
 
 Smaller = tuple[Node, dict[int, int]]
 
@@ -86,10 +92,7 @@ def _node(node: Node, wanted: Sequence[int], kept: Sequence[int], params: dict[s
 def _picked(body: Graph, wanted: Collection[int], checks: bool) -> list[Node]:
     """Return the outputs `wanted` of a held graph, with the checks of indices that the graph makes."""
     outputs = [body.outputs[i] for i in sorted(wanted)]
-    if not checks:
-        return outputs
-    # A derivative reads by the indices of its function, which are checked where that is computed.
-    return keep([n for n in body.nodes if n.rules[:1] not in (("vjp",), ("jvp",))], outputs)
+    return keep(body.nodes, outputs) if checks else outputs
 
 
 def _outputs(body: Graph, wanted: Collection[int], checks: bool) -> tuple[Node, ...]:
@@ -187,11 +190,127 @@ _SMALLER = {"chunked": _chunked, "scan": _scan, "while": _while, "checkpoint": _
 SEPARABLE = frozenset(_SMALLER)  # whose results can be computed alone
 
 
+# -- nothing but checks -------------------------------------------------------------------------------------
+
+
+def keep(before: Iterable[Node], outputs: Sequence[Node], since: int = -1,
+         may_use: Callable[[Node], bool] | None = None) -> list[Node]:
+    """Return `outputs` such that they make every check that the nodes `before` make.
+
+    Parameters
+    ----------
+    before : iterable of Node
+    outputs : sequence of Node
+        Of the program that takes their place.
+    since : int
+        The serial number of the oldest node that is looked at.
+    may_use : callable, optional
+        Tells whether the program may use an index, or a node that holds a graph.
+    """
+    wanted = checks_of(before)
+    if not wanted or not outputs:
+        return list(outputs)
+    left = unmade(wanted, checks_of(reachable(outputs, since)))
+    return tied(outputs, {c: n for c, n in left.items() if may_use is None or may_use(c[0])})
+
+
+def tied(outputs: Sequence[Node], checks: Mapping[Check, Node]) -> list[Node]:
+    """Return `outputs`, the first of which waits for the checks."""
+    first, *rest = outputs
+    with made_by("checks") as working_on:
+        for (node, size), reader in checks.items():
+            working_on(reader)
+            first = waiting(first, _alone(node) if size is None else [in_range(node, size=size)])
+    return [first, *rest]
+
+
+def is_tie(node: Node) -> bool:
+    """Tell whether a node waits for a check, and not for a cotangent or a length."""
+    return node.prim is barrier and (node.inputs[1].prim is in_range or node.inputs[1].dtype == _ZERO)
+
+
+_ZERO = np.dtype(np.int8)
+
+
+def zero() -> Node:
+    """Return the zero that waits for checks where no result does."""
+    return full(0, (), _ZERO)
+
+
+def waiting(node: Node, checks: Iterable[Node]) -> Node:
+    """Return a node's value, which waits for values that are checks."""
+    return functools.reduce(barrier, checks, node)
+
+
+def _alone(node: Node) -> list[Node]:
+    """Return the checks of the graphs that a node holds, without its results."""
+    more, checks = with_checks(node)
+    if more is node:
+        return checks
+    last = len(node.type.parts)
+    smaller, places = with_results(more, [last], checks=False)
+    return [proj(smaller, index=places[last])]
+
+
+def with_checks(node: Node) -> tuple[Node, list[Node]]:
+    """Return a node with its checks: as one result more, a zero that waits for them, or beside it."""
+    p, inputs, count = node.params, node.inputs, len(node.type.parts)
+    match node.prim.name:
+        case "scan":
+            more = {"body": _and_zero(p["body"])}
+        case "switch":
+            more = {"graphs": tuple(map(_and_zero, p["graphs"])), "sums": (*p["sums"], False)}
+        case "chunked":
+            more = {"graph": _and_zero(p["graph"]), "out_axes": (*p["out_axes"], None)}
+        case "while":
+            own = [placeholder(zero().type) for _ in range(2)]
+            test, body = (g.replace(inputs=(*g.inputs, n), names=(*g.names, "checked"))
+                          for g, n in zip((p["test"], p["body"]), own, strict=True))
+            more_state = keep(body.nodes, own[1:])
+            more = {"test": test, "body": body.replace(outputs=(*body.outputs, *more_state), out_names=())}
+            inputs = (*inputs, zero())
+        case _:  # it runs once, as if it were written out
+            graph = p["graph"]
+            (end,), checks = keep(graph.nodes, [zero()]), []
+            while end.prim is barrier:
+                end, check = end.inputs
+                checks.append(check)
+            return node, walk.substitute(checks, dict(zip(graph.inputs, inputs, strict=True)))
+    params = p | more
+    node = Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node)
+    return node, [proj(node, index=count)]
+
+
+def _and_zero(graph: Graph) -> Graph:
+    outputs = (*graph.outputs, *keep(graph.nodes, [zero()]))
+    return graph.replace(outputs=outputs, out_names=(*graph.out_names, "checked"))
+
+
+def untied(graph: Graph) -> Graph:
+    """Return the graph with the checks that its results wait for as results behind the others."""
+    ties = {n for n in graph.nodes if is_tie(n)}
+    if not ties:
+        return graph
+    made: dict[Node, Node] = {}
+    for node in graph.nodes:
+        inputs = tuple(made[i] for i in node.inputs)
+        made[node] = inputs[0] if node in ties else node if inputs == node.inputs else Node(
+            node.prim, inputs, node.params, node.type, like=node)
+    return also(graph.replace(outputs=tuple(made[n] for n in graph.outputs)),
+                dict.fromkeys(made[n.inputs[1]] for n in graph.nodes if n in ties))
+
+
+def also(graph: Graph, checks: Iterable[Node]) -> Graph:
+    more = tuple(checks)
+    return graph.replace(outputs=graph.outputs + more, out_names=graph.out_names + ("check",) * len(more)
+                         ) if more else graph
+
+
 # -- one loop inside another -------------------------------------------------------------------------------
 
 
 def _contained(graph: Graph) -> Graph:
-    """Replace each scan by another one over the same inputs whose results begin with its own."""
+    """Replace each scan by another one over the same inputs that has all of its results."""
     groups: dict[Any, list[Node]] = {}
     for n in graph.nodes:
         if n.prim.name == "scan":
@@ -200,19 +319,22 @@ def _contained(graph: Graph) -> Graph:
     for group in groups.values():
         group.sort(key=lambda n: len(n.type.parts))
         for i, small in reversed(list(enumerate(group))):
-            large = next((n for n in group[i + 1:] if _begins_with(n, small)), None)
-            if large is not None:
-                large, _ = loops.get(large, (large, None))
-                loops[small] = large, {k: k for k in range(len(small.type.parts))}
+            for large in group[i + 1:]:
+                if (places := _places(small, large)) is not None:
+                    large, further = loops.get(large, (large, None))
+                    loops[small] = large, places if further is None else {k: further[p] for k, p in places.items()}
+                    break
     return _replaced(graph, loops, set(graph.nodes)) if loops else graph
 
 
-def _begins_with(large: Node, small: Node) -> bool:
-    a, b = large.params["body"], small.params["body"]
-    if len(b.outputs) > len(a.outputs):
-        return False
+def _places(small: Node, large: Node) -> dict[int, int] | None:
+    """Return where a scan's results are among those of a larger one, or None if not all of them are there."""
     ids: dict[object, int] = {}
-    return numbers(a, ids)[:len(b.outputs)] == numbers(b, ids)
+    have, wanted = (numbers(n.params["body"], ids) for n in (large, small))
+    _, carry = small.params["counts"]
+    if have[:carry] != wanted[:carry] or not set(have[carry:]).issuperset(wanted[carry:]):
+        return None
+    return {k: k if k < carry else have.index(n, carry) for k, n in enumerate(wanted)}
 
 
 def numbers(graph: Graph, ids: dict[object, int]) -> list[int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..graph import Graph
-from ..ops import checks
+from ..ops.results import untied
+from . import guard
 from .contract import contract
 from .lower import lower
 from .merge import merge
@@ -39,11 +40,11 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
     """
     stages = []
     count = len(graph.outputs)
-    graph = checks.untied(graph)
+    graph = untied(graph)
     for name, apply in PASSES:
         if name in without:
             continue
-        graph = checks.asked(graph, count)
+        graph = guard.asked(graph, count)
         after = apply(graph)
         if after.outputs == graph.outputs:
             continue
@@ -51,7 +52,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
         words = after.notes[len(graph.notes):] or (f"{shown.count()} nodes became {then.count()}",)
         stages.append(Stage(name, shown, then, "; ".join(words)))
         graph = after
-    return checks.settled(graph, count), stages
+    return guard.settled(graph, count), stages
 
 
 def _results(graph: Graph, count: int) -> Graph:

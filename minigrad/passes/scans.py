@@ -21,11 +21,12 @@ import numpy as np
 
 from .. import walk
 from ..graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable
-from ..ops import checks
 from ..ops.contract import LETTERS, parse
 from ..ops.control import parts, placeholder
 from ..ops.differences import is_difference, sign
+from ..ops.results import is_tie
 from ..primitive import is_linear, spread
+from . import guard
 from .contract import number
 from .prune import prune
 from .simplify import simplify
@@ -69,7 +70,7 @@ def _graph(graph: Graph, notes: list[str]) -> Graph:
 
 def _inside(value: Any, notes: list[str]) -> Any:
     if isinstance(value, Graph):
-        return checks.guarded(lambda graph: _inner(graph, notes), value)
+        return guard.guarded(lambda graph: _inner(graph, notes), value)
     if isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
         found = tuple(_inside(v, notes) for v in value)
         return value if all(a is b for a, b in zip(found, value, strict=True)) else found
@@ -119,7 +120,7 @@ class _Loop:
 
     def rewritten(self, notes: list[str]) -> list[Node] | None:
         """Return the scan's results as a smaller loop and work around it make them; None where nothing moves."""
-        if self.length == 0 or any(n.prim.name == "barrier" for n in reachable(self.outputs)):
+        if self.length == 0 or any(n.prim.name == "barrier" and not is_tie(n) for n in reachable(self.outputs)):
             return None
         carries = list(self.starts)
         results: dict[int, Node] = {}
@@ -140,13 +141,16 @@ class _Loop:
         twice = len(self.outputs) - len(carries) - len(stacked) + len(new) + len(before) + len(outside)
         if twice:
             self._say(twice, "stack that was there already", "stacks that were there already")
+        inside = [n for n in stacked if n not in before and n not in outside]
+        left = [i for i, c in enumerate(carries) if c in self.starts and i not in sums]
+        only_checks = not left and all(map(self._is_light_check, inside))
+        if only_checks and inside:
+            self._say(len(inside), "check of all steps at once", "checks of all steps at once")
         if not self.said:
             return None
         for i in sums:
             del self.starts[carries[i]]
-        inside = [n for n in stacked if n not in before and n not in outside]
-        left = [i for i, c in enumerate(carries) if c in self.starts]
-        values = self._made(left, inside)
+        values = _at_all_steps(self, inside, {}) if only_checks else self._made(left, inside)
         results |= dict(zip(left, values, strict=False))
         steps = dict(zip(inside, values[len(left):], strict=True))
         for n in outside:
@@ -166,8 +170,6 @@ class _Loop:
 
     def _made(self, left: Sequence[int], inside: Sequence[Node]) -> list[Node]:
         """Return the results of the loop that carries what is `left` and stacks what is `inside`."""
-        if not left and not inside:
-            return []
         inputs = (*self.shared, *self.starts, *self.slices)
         outputs = (*(self.outputs[i] for i in left), *inside)
         body = Graph(inputs, outputs, names=tuple(self.names.get(n, f"ahead{i}") for i, n in enumerate(inputs)),
@@ -254,6 +256,14 @@ class _Loop:
         room = _WIDER * _elements(i for i in way if i in self.slices)
         return all(not isinstance(i.type, TupleType) and i.prim.name not in _STAY and _elements([i]) <= room
                    for i in way)
+
+    def _is_light_check(self, n: Node) -> bool:
+        """Tell whether a result is a zero that waits for checks which may be made for all steps at once."""
+        while is_tie(n):
+            n, check = n.inputs
+            if not self._is_light(check):
+                return False
+        return n.prim.name == "full"
 
     # -- after the loop ----------------------------------------------------------------------------------
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node, made_by
-from ..ops import checks, places
+from ..ops import places
 from ..ops.accumulators import accumulator
 from ..ops.contract import parse
 from ..ops.spread import mean as mean_prim
 from ..ops.spread import split_mean
+from . import guard
 from .rewrite import Rewrite
 
 Params = dict[str, Any]
@@ -474,7 +475,7 @@ def _held(name: str):
             return None
         for g in fresh:
             if g not in s.held:
-                s.held[g] = checks.guarded(s.inner, g)
+                s.held[g] = guard.guarded(s.inner, g)
                 s.held[s.held[g]] = s.held[g]
 
         def now(v: Any) -> Any:

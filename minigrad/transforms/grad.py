@@ -15,10 +15,10 @@ from ..dims import number, same_shape
 from ..errors import GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, full, reachable, zeros_like
 from ..numpy.array import Array
-from ..ops import checks
 from ..ops.constants import constant
 from ..ops.control import placeholder
 from ..ops.layout import reshape, transpose
+from ..ops.results import keep
 from ..tracebacks import boundary
 from .devices import is_on_device
 from .picklable import picklable
@@ -251,7 +251,7 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
         rows = sum(number(o.type.size) for o in staged.outputs)
         columns = sum(number(w.type.size) for w in wrt)
         blocks = (_by_columns if columns < rows else _by_rows)(staged.outputs, wrt)
-        flat = checks.keep(reachable(staged.outputs, staged.since), [b for row in blocks for b in row])
+        flat = keep(reachable(staged.outputs, staged.since), [b for row in blocks for b in row])
         values = staged.finish(flat, optree.tree_structure([0] * len(flat)))
         per_output = [rebuild(values[i * len(wrt):(i + 1) * len(wrt)]) for i in range(len(blocks))]
         return optree.tree_unflatten(staged.out_tree, per_output)

@@ -17,10 +17,10 @@ from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, made_by
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
-from ..ops.control import barrier, chunked, parts, placeholder
+from ..ops.control import chunked, parts, placeholder
 from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
-from ..ops.results import SEPARABLE, result, with_results
+from ..ops.results import SEPARABLE, result, untied, waiting, with_results, zero
 from ..ops.spread import per_count, sum_
 from .batch_axis import ROWS, SHARED, SUM, WHOLE, Mixes, Roles, axis_of, counts, has_axis, is_size, per_example, roles
 from .mapped import mapped_axes
@@ -95,7 +95,7 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
     `old` are the inputs that the program was traced with (batch axes of length `dim`), `new` the whole ones.
     """
     try:
-        outputs, ties, known = _roles_apart(outputs, old, dim)
+        outputs, checks, known = _roles_apart(outputs, old, dim)
     except Mixes as error:
         raise _mixes(name, error.node, error.why, error.instead) from None
     inside = _in_chunks(known)
@@ -110,15 +110,14 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
     sums.sort(key=lambda n: n.serial)
     whole = {o: n for o, n, a in zip(old, new, axes, strict=True) if a is None}
     whole |= {n: size_scalar(_total(n.params["size"], dim, total), n.dtype) for n in known if is_size(n, dim)}
-    if ties and not sums and not results:  # nothing else in the chunks can wait for the checks
-        outputs[0] = functools.reduce(barrier, ties, outputs[0])
-        results, ties = ties, []
+    if checks:  # each chunk makes those of its examples
+        inside.update(_on_rows(checks, dim))
+        sums.append(waiting(zero(), checks))
+        outputs[0] = waiting(outputs[0], sums[-1:])
     if not sums and not results:
         return walk.substitute(outputs, whole)
     body_outputs = [_numerator(n) for n in sums] + [_by_example(n, dim) for n in results]
     inside.update(body_outputs)
-    for n in ties:
-        body_outputs[0] = barrier(body_outputs[0], n)
     for n in walk.reachable(body_outputs):
         if n not in known and not inside.isdisjoint(n.inputs):
             inside.add(n)
@@ -146,25 +145,39 @@ def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim
     """Return the outputs, nodes that check the examples' indices, and the role of each node that they depend on.
 
     What all examples share, and a node computes beside rows of theirs, gets a node of its own: it is computed before
-    the first chunk. Values of the whole batch wait for no rows: the chunks check those. Inputs and sizes of the batch
-    have roles, too.
+    the first chunk. Values of the whole batch wait for no rows. Inputs and sizes of the batch have roles, too.
     """
-    roots, count = list(outputs), len(outputs)
+    graph = untied(Graph(tuple(inputs), tuple(outputs)))
+    roots, count = list(graph.outputs), len(outputs)
     while True:
         made = [n for n in walk.reachable(roots) if has_axis(n, dim) or is_size(n, dim)]
         region = walk.dependent(roots, [*inputs, *made])
         known = roles(region, {n: ROWS if has_axis(n, dim) else SHARED for n in inputs}, dim)
         stay = {n.inputs[0] for n in region if n.prim.name == "proj" and known[n] is not SHARED}
-        apart, ties = {}, []
+        used = set(walk.reachable(roots[:count]))
+        apart, more = {}, []
         for n in region:
-            if (known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs)) or (
-                    n.prim.name == "barrier" and known[n] in (SUM, WHOLE) and known.get(n.inputs[1]) is ROWS):
+            if n in used and ((known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs)) or (
+                    n.prim.name == "barrier" and known[n] in (SUM, WHOLE) and known.get(n.inputs[1]) is ROWS)):
                 apart[n], check = _alone(n, known)
                 if check is not None and n.inputs[0] not in stay:
-                    ties.append(check)
+                    more.append(check)
         if not apart:
-            return roots[:count], list(dict.fromkeys(roots[count:])), known
-        roots = walk.substitute([*roots, *ties], apart)
+            break
+        roots = walk.substitute([*roots, *more], apart)
+    outputs, checks = roots[:count], []
+    for check in dict.fromkeys(roots[count:]):
+        way = _on_rows([check], dim)
+        if way and all(known[n] not in (SUM, WHOLE) for n in way):
+            checks.append(check)
+        else:
+            outputs[0] = waiting(outputs[0], [check])
+    return outputs, checks, known
+
+
+def _on_rows(nodes: Sequence[Node], dim: Dim) -> list[Node]:
+    """Return the nodes that `nodes` depend on and that depend on the examples, `nodes` included."""
+    return walk.dependent(nodes, [n for n in walk.reachable(nodes) if has_axis(n, dim)])
 
 
 def _alone(node: Node, known: dict[Node, Roles]) -> tuple[Node, Node | None]:
@@ -174,7 +187,7 @@ def _alone(node: Node, known: dict[Node, Roles]) -> tuple[Node, Node | None]:
     """
     source = node.inputs[0]
     if node.prim.name == "barrier":  # it need not wait for their cotangents
-        return source, node.inputs[1] if node.inputs[1].prim.name == "in_range" else None
+        return source, None
     if source.prim.name in SEPARABLE:
         for checks in (True, False):
             smaller, places = with_results(source, [node.params["index"]], checks)

@@ -24,9 +24,9 @@ from ..dims import Dim, Tagged, watch
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
 from ..numpy.array import Array, as_array, constants, made, number_dtype
-from ..ops import checks
 from ..ops import index as indexing
 from ..ops.control import placeholder
+from ..ops.results import keep
 from ..primitive import adopt
 from .devices import is_on_device, namespace, own_on_device
 from .draws import draws, warn_of_draws
@@ -211,7 +211,7 @@ def _checked(staged: Staged, outputs: list[Node], nodes: list[Node]) -> list[Nod
     def own(index: Node) -> bool:
         return all(n.prim.name != "input" or n in staged.inputs for n in reachable([index], staged.since))
 
-    return checks.keep(reachable((*nodes, *outputs), staged.since), outputs, staged.since, own)
+    return keep(reachable((*nodes, *outputs), staged.since), outputs, staged.since, own)
 
 
 def is_weak(x: Any) -> bool:

@@ -1,0 +1,64 @@
+"""Passes keep the checks of indices: each pass sees them as results, which it may not drop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..graph import Graph, Node, made_by, reachable
+from ..ops.checks import checks_of, in_range
+from ..ops.constants import proj
+from ..ops.control import barrier
+from ..ops.results import also, keep, read_alone, with_checks
+
+
+def asked(graph: Graph, count: int) -> Graph:
+    """Return the graph with all its checks as results behind the first `count`, so that a pass keeps them."""
+    wanted = checks_of(graph.nodes)
+    if wanted:
+        have = checks_of(_awaited(graph, count))
+        wanted = {check: node for check, node in wanted.items() if check not in have}
+    if not wanted:
+        return graph
+    more: list[Node] = []
+    made: dict[Node, Node] = {}
+    with made_by("checks") as working_on:
+        for node in graph.nodes if any(size is None for _, size in wanted) else ():
+            inputs = tuple(made.get(i, i) for i in node.inputs)
+            new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
+            if (node, None) in wanted:
+                working_on(node)
+                new, own = with_checks(new)
+                more += own
+            made[node] = new
+        for (index, size), reader in wanted.items():
+            if size is not None:
+                working_on(reader)
+                more.append(in_range(made.get(index, index), size=size))
+    return also(graph.replace(outputs=tuple(made.get(n, n) for n in graph.outputs)), more)
+
+
+def _awaited(graph: Graph, count: int) -> Iterator[Node]:
+    """Yield the nodes that make checks which results behind the first `count` are, or which results wait for."""
+    for k, node in enumerate(graph.outputs):
+        while node.prim is barrier:
+            node, check = node.inputs
+            yield check.inputs[0] if check.prim is proj else check
+        if k >= count:
+            yield node.inputs[0] if node.prim is proj else node
+
+
+def settled(graph: Graph, count: int) -> Graph:
+    """Return the graph with its first `count` results, tied to the checks behind them that they do not make."""
+    results, checks = graph.outputs[:count], graph.outputs[count:]
+    if not checks:
+        return graph
+    after = graph.replace(outputs=tuple(keep(reachable(checks), results)), out_names=graph.out_names[:count])
+    return read_alone(after) if any(n.prim is proj for n in checks) else after
+
+
+def guarded(apply: Callable[[Graph], Graph], graph: Graph) -> Graph:
+    """Return ``apply(graph)``, with all checks of the graph."""
+    count = len(graph.outputs)
+    given = asked(graph, count)
+    after = apply(given)
+    return after if given is graph else graph if after.outputs == given.outputs else settled(after, count)

@@ -90,6 +90,14 @@ def is_internal(frame: FrameType) -> bool:
     return known
 
 
+def of_user(error: Exception) -> bool:
+    """Tell whether the user's code raised an error, as a callback does."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb is not None and not is_internal(tb.tb_frame)
+
+
 def user_frame() -> FrameType | None:
     """Return the innermost frame outside minigrad and NumPy."""
     frame = sys._getframe(1)

@@ -68,7 +68,16 @@ def _placed(node: ast.AST) -> Iterator[Any]:
 
 def text(node: ast.AST) -> str:
     """Return the source of a node in one line, shortened."""
-    line = " ".join(ast.unparse(node).split())
+    return _shortened(ast.unparse(node))
+
+
+def line_at(location: tuple[str, int]) -> str:
+    """Return the source of a line, shortened; nothing where the source is not known."""
+    return _shortened(linecache.getline(*location))
+
+
+def _shortened(code: str) -> str:
+    line = " ".join(code.split())
     return line if len(line) <= _LONGEST else line[:_LONGEST - 3] + "..."
 
 

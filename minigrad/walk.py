@@ -16,6 +16,8 @@ import numpy as np
 
 from .axes import REDUCE, axis_rule, rearranges
 from .dims import Dim
+from .errors import MinigradError, of_user
+from .expression import line_at
 from .graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable, zeros_like
 from .primitive import on_host, rule, spread
 
@@ -79,7 +81,7 @@ def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | Non
                 with np.errstate(all="ignore"):
                     out = node.prim.eval(xp, *(values[i] for i in node.inputs), **params)
             except (IndexError, ValueError) as error:  # what depends on values: an index, a singular matrix
-                error.add_note(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)})")
+                _locate(error, node)
                 raise
             if check:
                 _refuse_nan(node, out, [values[i] for i in node.inputs])
@@ -89,6 +91,27 @@ def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | Non
             if not uses[i]:
                 del values[i]
     return [values[n] for n in graph.outputs]
+
+
+def _locate(error: Exception, node: Node) -> None:
+    """Say in an error whose line computes the node, and which operation of which types it is."""
+    said = getattr(error, "__notes__", None) or isinstance(error, MinigradError)
+    if node.loc and not said and len(error.args) == 1 and not of_user(error):
+        code = line_at(node.loc)
+        error.args = (f"{node.where}: {f'`{code}`: ' if code else ''}{error}",)
+    error.add_note(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)})")
+
+
+def explain(error: Exception, graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int]) -> Exception:
+    """Return an error of a program as the reference raises it: there it names the user's line."""
+    if not getattr(error, "__notes__", None):
+        try:
+            evaluate(graph, arrays, sizes)
+        except MemoryError:  # the reference keeps values that the program never makes
+            return error
+        except Exception as found:
+            return found
+    return error
 
 
 def concrete(params: Mapping[str, Any], sizes: Mapping[Any, int]) -> dict[str, Any]:

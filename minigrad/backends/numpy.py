@@ -15,6 +15,7 @@ from ..locks import Lock
 from ..passes.places import places
 from ..passes.schedule import Plan, schedule
 from ..passes.stage import Stage
+from ..walk import explain
 from . import workspace
 from .held import KINDS
 from .numpy_source import Printer
@@ -80,13 +81,17 @@ class Program:
             layout = workspace.Layout(self._plan, self._items, sizes)
             space = self._space(sizes, layout, workspace.arena_of(layout))
         try:
-            return self._run(arrays, space)
+            return self._run(arrays, sizes, space)
         finally:
             pool.append(space)
 
-    def _run(self, arrays: Sequence[np.ndarray], space: tuple[Any, ...]) -> list[np.ndarray]:
-        with np.errstate(all="ignore"):
-            return self._main(*arrays, *space)
+    def _run(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], space: tuple[Any, ...]
+             ) -> list[np.ndarray]:
+        try:
+            with np.errstate(all="ignore"):
+                return self._main(*arrays, *space)
+        except (IndexError, ValueError) as error:
+            raise explain(error, self._plan.graph, arrays, sizes) from None
 
     def _run_once(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
         """Run with sizes that may not come again, as those of ragged batches: in memory that serves others too."""
@@ -98,7 +103,7 @@ class Program:
         if arena.nbytes < layout.total + workspace.ALIGN:
             arena = workspace.arena_of(layout)
         try:
-            return self._run(arrays, self._space(sizes, layout, arena))
+            return self._run(arrays, sizes, self._space(sizes, layout, arena))
         finally:
             self._arenas.append(arena)
 

@@ -16,7 +16,7 @@ from ...passes.lower import canonical
 from ...passes.places import places
 from ...passes.schedule import Plan, Step, schedule, symbols_of
 from ...passes.stage import Stage
-from ...walk import evaluate
+from ...walk import explain
 from .. import numpy as numpy_backend
 from ..held import KINDS
 from ..numpy_source import Printer
@@ -168,11 +168,12 @@ class Program:
             bound = self._bind(sizes, key[0])
         try:
             found = bound.run(arrays)
+        except (IndexError, ValueError) as error:
+            raise explain(error, self._graph, arrays, sizes) from None
         finally:
             pool.append(bound)
-        if found is None:  # an index was out of range: the reference says which
-            evaluate(self._graph, arrays, sizes)
-            raise IndexError("an index is out of range")
+        if found is None:
+            raise explain(IndexError("an index is out of range"), self._graph, arrays, sizes)
         return found
 
     def _bind(self, sizes: Mapping[Symbol, int], team: int) -> Any:

@@ -114,7 +114,7 @@ def cases() -> dict[str, tuple[int, Callable[..., Any], tuple[Any, ...]]]:
     return {
         "elementwise loss, gradient": (8, mg.value_and_grad(mg.mean_loss(_loss, (None, 0, 0))),
                                        (parameters, f4(1000), f4(1000))),
-        "x * 2 + y": (8, lambda x, y: x * 2 + y, (f4(1000), f4(1000))),
+        "x * 2 + y": (8, lambda x, y: x * 2 + y, (f4(10**6), f4(10**6))),
         "sum of all": (4, lambda x: x.sum(), (f4(1000, 10),)),
         "column sums": (4, lambda x: x.sum(0), (f4(5000, 1000),)),
         "sums of few long rows": (4, lambda x: x.sum(1), (f4(8, 100000),)),

@@ -1,45 +1,26 @@
-"""Kernels for what is no element-by-element work: random bits, running totals, and scatters.
-
-A scatter's updates are put into the order of the places that they go to (and, within a place, into their own), by a
-sort of 64-bit keys. Then every place adds up its own, one after the other: no atomics, so the same sum in every run.
-"""
+"""Kernels for what is no element-by-element work: random bits and running totals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from ...dims import Dim, size_of, value
 from ...graph import Node
-from ...ops.accumulators import scattered
 from ...ops.scatter import worst
 from . import scalar
-from .kernels import THREADS, Launch, Sizes, _Kernel, power
-
-_BLOCKS = 16384
-
-
-def _over(w: _Kernel, total: str) -> Any:
-    """Open the loop of a kernel over `total` things, one per thread."""
-    w.emit(f"const i64 total = {total};")
-    return w.scope(f"for (i64 t = (i64)blockIdx.x * {THREADS} + threadIdx.x; t < total; "
-                   f"t += (i64)gridDim.x * {THREADS})", ["t"])
-
-
-def _blocks(total: Callable[[Sizes], int]) -> Callable[[Sizes], int]:
-    return lambda sizes: max(min(-(-total(sizes) // THREADS), _BLOCKS), 1)
+from .kernels import THREADS, WIDEST, Kernel, Launch, Sizes, blocks_for, over, power, typical
 
 
 def random_bits(node: Node, *args: Any) -> Launch:
     """Return the launch that writes a `random_bits` node: each thread computes the four words of a counter."""
-    w = _Kernel(*args)
+    w = Kernel(*args)
     (key,), p = node.inputs, node.params
     lead, n = key.shape[:-1], size_of(p["shape"])
     count = w.size(n)
-    w.emit(f"const i64 count = {count}, quads = (count + 3) / 4;")
-    with _over(w, f"{w.size(size_of(lead))} * quads"):
-        w.emit("const I quad = (I)(t % quads), line = (I)(t / quads);")
+    w.emit(f"const I count = {count}, quads = (count + 3) / 4;")
+    with over(w, f"{w.size(size_of(lead))} * quads"):
+        w.emit("const I quad = t % quads, line = t / quads;")
         w.scopes[-1].names |= {"quad", "line"}
         at = w.split("line", lead)
         k0, k1 = (w.value(key, (*at, word)) for word in ("0", "1"))
@@ -49,149 +30,114 @@ def random_bits(node: Node, *args: Any) -> Launch:
         w.emit(f"for (int j = 0; j < 4; j++) if ((i64)quad * 4 + j < count) {out}[(i64)line * count + (i64)quad * 4 + "
                "j] = words.w[j];")
     w.writes.append(node)
-    return w.launch(_blocks(lambda sizes: value(size_of(lead), sizes) * -(-value(n, sizes) // 4)))
+    return w.launch(blocks_for(lambda sizes: value(size_of(lead), sizes) * -(-value(n, sizes) // 4)))
 
 
-# Of an element, or several, and the total before it.
-TOTALS = {"cumsum": "{1} + {0}", "cummax": "mg_max({0}, {1})", "cummin": "mg_min({0}, {1})",
-          "cumfmax": "{0} >= {1} || {1} != {1} ? {0} : {1}", "cumfmin": "{0} <= {1} || {1} != {1} ? {0} : {1}"}
+# -- running totals ----------------------------------------------------------------------------------------
+
+TOTALS = {"cumsum": "Sum", "cummax": "Max", "cummin": "Min", "cumfmax": "FMax", "cumfmin": "FMin",
+          "segment_cumsum": "Anew<Sum>"}
+_CHUNK = 4096  # elements of a line that a block takes at least
+_CHUNKS = 4096  # of a line, at most
 
 
 def _neutral(node: Node) -> str:
     """Return what a running total begins with."""
     name, dtype = node.prim.name, node.dtype
-    if name == "cumsum":
+    if name in ("cumsum", "segment_cumsum"):
         return "0"
     if name in ("cumfmax", "cumfmin"):
         return scalar.literal(math.nan, dtype)
     return str(int(name == "cummin")) if dtype.kind == "b" else scalar.literal(worst(dtype, name == "cummax"), dtype)
 
 
-def running(node: Node, *args: Any) -> Launch:
-    """Return the launch that writes a running total: a block for each line, 256 elements after the other."""
-    w = _Kernel(*args)
-    (x,), axis = node.inputs, node.params["axis"]
-    kind, zero, add = scalar.accumulated(node.dtype), _neutral(node), TOTALS[node.prim.name].format
+def _axis(node: Node) -> int:
+    return node.params.get("axis", 0)
+
+
+def lines(node: Node) -> int | Dim:
+    """Return how many running totals there are."""
+    return size_of(node.shape[:_axis(node)] + node.shape[_axis(node) + 1:])
+
+
+def chunks(node: Node, sizes: Sizes) -> tuple[int, int]:
+    """Return into how many chunks a line is cut, and the length of each."""
+    n = value(node.shape[_axis(node)], sizes)
+    length = _CHUNK * max(-(-n // (_CHUNK * _CHUNKS)), 1)
+    return max(-(-n // length), 1), length
+
+
+def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
+    """Return the launch that writes the total of each chunk, or from these the running total.
+
+    Threads take consecutive lines where their elements stand next to each other, and else the elements of one line.
+    The running total of a segment begins anew where the ids of neighbours differ.
+    """
+    w = Kernel(*args)
+    (x, *ids), axis = node.inputs, _axis(node)
+    kind, first = scalar.accumulated(node.dtype), f"({scalar.accumulated(node.dtype)}){_neutral(node)}"
+    if ids:
+        kind, first = f"Since<{kind}>", f"{{{first}, false}}"
     before, inner = node.shape[:axis], node.shape[axis + 1:]
-    lines, n = size_of(before + inner), node.shape[axis]
-    w.emit(f"__shared__ {kind} scan[{THREADS}];")
-    w.emit(f"const I lines = {w.size(lines)}, count = {w.size(n)}; const int tid = threadIdx.x;")
-    with w.scope("for (I line = blockIdx.x; line < lines; line += gridDim.x)", ["line"]):
-        at = w.split("line", before + inner)
-        w.emit(f"{kind} carry = {zero};")
-        with w.scope(f"for (I low = 0; low < count; low += {THREADS})", ["low"]):
-            w.emit("const I place = low + tid;")
-            w.scopes[-1].names.add("place")
-            idx = (*at[:axis], "place", *at[axis:])
-            w.emit(f"{kind} v = {zero};")
-            with w.scope("if (place < count)"):
-                own = w.inner("place")
-                w.emit(f"v = {w.value(x, (*at[:axis], own, *at[axis:]))};")
-            w.emit("__syncthreads(); scan[tid] = v;")
-            w.emit(f"for (int d = 1; d < {THREADS}; d *= 2) {{ __syncthreads(); const {kind} o = tid >= d ? "
-                   f"scan[tid - d] : {zero}; __syncthreads(); v = {add('v', 'o')}; scan[tid] = v; }}")
-            w.emit("__syncthreads();")
-            with w.scope("if (place < count)"):
-                out = w.pointer(("to", node), node.dtype, write=True)
-                text = scalar.rounded(f"({scalar.computed(node.dtype)})({add('v', 'carry')})", node.dtype)
-                w.emit(scalar.store(out, w.linear(idx, node.shape), text, node.dtype))
-            w.emit(f"carry = {add(f'scan[{THREADS - 1}]', 'carry')};")
-    w.writes.append(node)
-    return w.launch(lambda sizes: max(min(value(lines, sizes), _BLOCKS), 1))
+    across = min(power(typical(size_of(inner))), 32)
+    along = min(power(typical(node.shape[axis])), THREADS) if across == 1 else THREADS // across
+    columns = THREADS // along
+    back = node.params.get("reverse", False)
+    at = "count - 1 - at" if back else "at"
+    scan = f"scan<{along}, {across}>"
+    w.emit(f"const I lines = {w.size(lines(node))}, count = {w.size(node.shape[axis])};")
+    many, length = w.own("chunks"), w.own("length")
+    w.emit(f"const int r = threadIdx.x {f'/ {across}' if across > 1 else f'% {along}'};")
+    w.emit(f"const int c = threadIdx.x {f'% {across}' if across > 1 else f'/ {along}'};")
+    w.emit(f"const I items = (lines + {columns - 1}) / {columns} * {many};")
+    room = w.param("key", totals, f"{'' if write_totals else 'const '}{kind}* __restrict__", "p")
+    with w.scope("for (I item = blockIdx.x; item < items; item += gridDim.x)", ["item"]):
+        w.emit(f"const I chunk = item % {many}, line = item / {many} * {columns} + c;")
+        w.emit(f"const I start = chunk * {length}, end = count - start < {length} ? count : start + {length};")
+        w.emit(f"Acc<{TOTALS[node.prim.name]}, {kind}> carry{{{first}}};")
+        w.emit(f"{kind} total; int turns = 0;")
+        w.scopes[-1].names |= {"chunk", "line"}
+        if not write_totals:
+            w.emit(f"const I each = (chunk + {along - 1}) / {along}, next = (r + 1) * each;")
+            with w.scope("if (line < lines) for (I k = r * each; k < chunk && k < next; k++)"):
+                w.emit(f"carry.take({room}[k * lines + line]);")
+                w.emit("if (++turns % RUN == 0) carry.fold();")
+            w.emit(f"if (chunk) {{ {scan}(carry.value(), carry, total); carry.reset(total); }}")
+        with w.scope(f"for (I low = start; low < end; low += {along})", ["low"]):
+            w.emit("const I at = low + r;")
+            w.emit("const bool live = line < lines && at < end;")
+            w.scopes[-1].names |= {"at", "live"}
+            w.emit(f"{kind} v = carry.none;")
+            outside = w.split("line", before + inner)
+            with w.scope("if (live)"):
+                own = w.inner(at)
+                term = w.value(x, (*outside[:axis], own, *outside[axis:]))
+                if ids:
+                    one, other = (w.value(ids[0], (i,)) for i in (
+                        own, w.inner(f"at == 0 ? {own} : {own} {'+' if back else '-'} 1")))
+                    term = f"{{{term}, at == 0 || {one} != {other}}}"
+                w.emit(f"v = {term};")
+            if write_totals and not ids:
+                w.emit("carry.take(v);")
+            else:
+                w.emit(f"v = {scan}(v, carry, total);")
+                if not write_totals:
+                    out = w.pointer(("to", node), node.dtype, write=True)
+                    text = f"({scalar.computed(node.dtype)})carry.with(v){'.v' if ids else ''}"
+                    text = scalar.rounded(text, node.dtype)
+                    offset = w.linear((*outside[:axis], f"({at})", *outside[axis:]), node.shape)
+                    w.emit(f"if (live) {scalar.store(f'{out}[{offset}]', text, node.dtype)}")
+                w.emit("carry.take(total);")
+            w.emit("if (++turns % RUN == 0) carry.fold();")
+        if write_totals:
+            w.emit("total = carry.value();" if ids else f"{scan}(carry.value(), carry, total);")
+            w.emit(f"if (line < lines && r == 0) {room}[chunk * lines + line] = total;")
 
+    def items(sizes: Sizes) -> int:
+        return -(-value(lines(node), sizes) // columns) * chunks(node, sizes)[0]
 
-# -- scatters ----------------------------------------------------------------------------------------------
+    def blocks(sizes: Sizes) -> int:
+        return 0 if write_totals and chunks(node, sizes)[0] == 1 else max(min(items(sizes), WIDEST), 1)
 
-
-def targets(node: Node) -> tuple[Node, ...]:
-    """Return the indices of the places that a scatter's updates go to."""
-    return node.inputs[2:] if node.prim.name == "gather_sum" else node.inputs[1:]
-
-
-def updates(node: Node) -> int | Dim:
-    """Return how many updates a scatter has."""
-    return size_of(targets(node)[0].shape)
-
-
-def padded(node: Node, sizes: Sizes) -> int:
-    """Return how many keys are sorted."""
-    return max(power(value(updates(node), sizes)), 2)
-
-
-def keys_of(node: Node) -> Any:
-    """Return under which key the order of a scatter's updates is kept: scatters by the same indices share it."""
-    return "order", targets(node), tuple(node.shape[:len(targets(node))])
-
-
-def place_keys(node: Node, *args: Any) -> Launch:
-    """Return the launch that writes each update's place and number as a key; unused keys are the largest."""
-    w = _Kernel(*args)
-    indices = targets(node)
-    total = w.own("total", "const i64")
-    with _over(w, total):
-        w.emit("u64 key = ~0ull;")
-        with w.scope(f"if (t < {w.size(updates(node))})"):
-            own = w.inner("(I)t")
-            at = w.split(own, indices[0].shape)
-            rows = [w.position(i, at, n) for i, n in zip(indices, node.shape, strict=False)]
-            place = "(i64)0"
-            for (row, _), n in zip(rows, node.shape, strict=False):
-                place = f"({place} * {w.size(n)} + {row})"
-            condition = " && ".join(c for _, c in rows if c) or "true"
-            w.emit(f"if ({condition}) key = ((u64){place} << 32) | (u64)t;")
-            w.emit(f"else {w.flag(node)}")
-        out = w.param("key", keys_of(node), "u64* __restrict__", "p")
-        w.emit(f"{out}[t] = key;")
-    return w.launch(_blocks(lambda sizes: padded(node, sizes)),
-                    arguments=lambda sizes: {"total": padded(node, sizes)})
-
-
-def add_up(node: Node, *args: Any) -> Launch:
-    """Return the launch in which every place takes its updates: their sum, the largest or the smallest."""
-    w = _Kernel(*args)
-    u, k = node.inputs[0], len(targets(node))
-    name = node.prim.name
-    wide = size_of(node.shape[k:])
-    functor = {"scatter_max": "Max", "scatter_min": "Min"}.get(name, "Sum")
-    kind = scalar.accumulated(scattered(node.dtype) if functor == "Sum" else node.dtype)
-    first = "0" if functor == "Sum" else scalar.literal(worst(node.dtype, functor == "Max"), node.dtype)
-    keys = w.param("key", keys_of(node), "const u64* __restrict__", "p")
-    w.emit(f"const I wide = {w.size(wide)}, count = {w.size(updates(node))};")
-    with _over(w, f"(i64){w.size(size_of(node.shape[:k]))} * wide"):
-        w.emit("const I w = (I)(t % wide); const i64 place = t / wide;")
-        w.scopes[-1].names |= {"w", "place"}
-        w.emit("I low = 0;")
-        w.emit(f"for (I high = count; low < high;) {{ const I m = low + (high - low) / 2; if ((i64)({keys}[m] >> 32) < "
-               "place) low = m + 1; else high = m; }")
-        w.emit(f"{kind} sum = ({kind}){first};")
-        with w.scope(f"for (; low < count && (i64)({keys}[low] >> 32) == place; low++)"):
-            at = w.inner(f"(I)({keys}[low] & 0xffffffffu)")
-            rows = w.split(at, targets(node)[0].shape)
-            if name == "gather_sum":  # the update is a row of another array
-                row, condition = w.position(node.inputs[1], rows, u.shape[0])
-                if condition:
-                    w.emit(f"if (!({condition})) {{ {w.flag(node)} continue; }}")
-                rows = (w.inner(f"(I){row}"),)
-            idx = (*rows, *w.split("w", node.shape[k:]))
-            w.emit(f"sum = {functor}::of(sum, ({kind}){w.value(u, idx)});")
-        out = w.pointer(("to", node), node.dtype, write=True)
-        text = scalar.rounded(f"({scalar.computed(node.dtype)})sum", node.dtype)
-        w.emit(scalar.store(out, "t", text, node.dtype))
-    w.writes.append(node)
-    return w.launch(_blocks(lambda sizes: value(size_of(node.shape), sizes)))
-
-
-def sorting(total: int) -> list[tuple[str, int, tuple[int, ...]]]:
-    """Return the passes that sort `total` keys, a power of two: kernel, blocks, and its numbers."""
-    near = max(total // (2 * THREADS), 1)
-    passes: list[tuple[str, int, tuple[int, ...]]] = [
-        ("mg_sort_near", near, (total, 2, min(total, 2 * THREADS)))]
-    run = 4 * THREADS
-    while run <= total:
-        gap = run // 2
-        while gap > THREADS:
-            passes.append(("mg_sort_far", -(-total // 2 // THREADS), (total, run, gap)))
-            gap //= 2
-        passes.append(("mg_sort_near", near, (total, run, run)))
-        run *= 2
-    return passes
+    w.writes += [] if write_totals else [node]
+    return w.launch(blocks, arguments=lambda sizes: dict(zip(("chunks", "length"), chunks(node, sizes), strict=True)))

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ...dims import Dim, Symbol, size_of
 from ...graph import Node
 from ...ops.index import lockstep
@@ -142,7 +144,7 @@ class Element:
         if kind == "slot":
             if write:
                 self.slots_written.add(what)
-            return self._declared(self.slots, what, f"{ctype}* __restrict__", f"({ctype}*){{}}[{what}]")
+            return self._declared(self.slots, what, f"{ctype}* __restrict__", f"global(({ctype}*){{}}[{what}])")
         if kind == "cell":
             return self._declared(self.cells, what, f"{ctype}* const", f"({ctype}*)({{}} + {what})")
         return self.param("key", what, f"{ctype}* __restrict__", "p")
@@ -241,7 +243,7 @@ class Element:
     def _load(self, node: Node, key: Key, idx: Index, offset: str) -> tuple[str, int]:
         pointer = self.pointer(key, node.dtype)
         level = self.level([offset])
-        out = self.declare(scalar.computed(node.dtype), "v", scalar.load(pointer, offset, node.dtype), level)
+        out = self.declare(scalar.computed(node.dtype), "v", scalar.load(f"ld({pointer}, {offset})", node.dtype), level)
         self.know(node, idx, out, level)
         return out, level
 
@@ -449,17 +451,12 @@ def _nonempty(w: Element, node: Node, idx: Index) -> tuple[str, int]:
 
 
 def _segment_ids(w: Element, node: Node, idx: Index) -> tuple[str, int]:
-    """Write whose a row is: as many examples as end before it."""
+    """Write whose a row is: the first segment that ends behind it."""
     (lengths,) = node.inputs
     level = w.level(idx)
-    out, end, k = w.name("v"), w.name("e"), w.name("j")
-    w.scopes[level].names.add(out)
-    w.emit(f"i64 {out} = 0, {end} = 0;", level)
-    with w.scope(f"for (I {k} = 0; {k} < {w.size(lengths.shape[0])}; {k}++)", [k], level):
-        w.emit(f"{end} += (i64){w.value(lengths, (k,))};")
-        w.emit(f"{out} += {idx[0]} >= {end};")
-    w.know(node, idx, out, level)
-    return out, level
+    ends = w.pointer(("ends", lengths), np.dtype(np.uint32))
+    found = f"(i64)segment_of({ends}, (I){w.size(lengths.shape[0])}, {idx[0]})"
+    return w.declare("i64", "v", found, level), level
 
 
 _INDEXED = {"gather": _gather, "scatter_add": _scatter_row, "concatenate": _concatenate, "pad": _pad,

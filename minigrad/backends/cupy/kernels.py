@@ -1,9 +1,8 @@
-"""Kernels: what one launch computes of a group of statements.
+"""Launches, and what their kernels are written with.
 
 A launch takes roots: values that it writes to memory (stores), reductions over the rows (terminals), and reductions
-within a row. `Columns` has no reduction within a row: every element of one shape is visited once, and what the
-terminals keep is spread over the columns of the blocks. `Rows` has: a team of threads works on each place that the
-reductions keep, in one loop after the other.
+within a row. A sweep (`sweeps`) visits every element of one shape once, and its reductions end it. `Rows` has a team
+of threads for each place that reductions within rows keep, which works in one loop after the other.
 
 A terminal's partial results, one per block, are combined in a fixed order by the block that finishes last (`finish`).
 """
@@ -15,20 +14,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...dims import Dim, Symbol, size_of, value
+from ...dims import Dim, Symbol, size_of
 from ...graph import Node
 from ...ops.accumulators import RUN
 from ...ops.scatter import worst
 from ...passes.fuse import REDUCTIONS
 from . import scalar
-from .element import Element, Elsewhere, Index, Key, Scope
+from .element import Element, Index, Key
 
 THREADS = 256
 _TYPICAL = 256  # what a symbolic size counts as, where the example at hand does not tell
 _FUNCTORS = {"sum": "Sum", "max": "Max", "min": "Min", "any": "Any", "all": "All", "argmax": "ArgMax",
              "argmin": "ArgMin"}
-_WIDEST = 16384  # blocks of a launch
-_REDUCING = 1024  # of one that has terminals
+WIDEST = 16384  # blocks of a launch
+REDUCING = 1024  # of one that has terminals
+_FEW, _LONG = 256, 16384  # rows, and elements of each, where blocks share a row
+_UNROLLED = 4  # elements that a thread loads before it needs the first
 Sizes = Mapping[Symbol, int]
 
 
@@ -112,6 +113,12 @@ class Launch:
         return {k for k in self.touched if isinstance(k, tuple) or k.prim.name != "const"} - self.made
 
 
+def few_and_long(node: Node) -> bool:
+    """Tell whether a reduction within rows has so few rows that several blocks must work on each."""
+    n = typical(size_of(node.shape))
+    return n <= _FEW and typical(size_of(node.inputs[0].shape)) >= n * _LONG
+
+
 def typical(n: int | Dim) -> int:
     """Return a size, or about what it will be."""
     return n if isinstance(n, int) else n.hint or _TYPICAL
@@ -152,7 +159,30 @@ def finished(node: Node, name: str) -> str:
     return f"({scalar.computed(node.dtype)})({name}.v)" if node.dtype.kind != "b" else f"({name}.v != 0)"
 
 
-class _Kernel(Element):
+def over(w: Element, total: str) -> Any:
+    """Open the loop of a kernel over `total` things, one per thread."""
+    w.emit(f"const I total = {total};")
+    return w.scope(f"for (I t = blockIdx.x * {THREADS} + threadIdx.x; t < total; t += gridDim.x * {THREADS})", ["t"])
+
+
+def blocks_for(total: Callable[[Sizes], int]) -> Callable[[Sizes], int]:
+    """Return the blocks of a kernel with `total` threads."""
+    return lambda sizes: max(min(-(-total(sizes) // THREADS), WIDEST), 1)
+
+
+def split_text(w: Element, at: str, axes: Sequence[tuple[int, int | Dim]]) -> list[str]:
+    """Return the statement that takes the number `at` apart into ``{at}_{axis}``."""
+    if len(axes) < 2:
+        return []
+    parts, rest = [], at
+    for k, (a, n) in reversed(list(enumerate(axes))):
+        size = w.size(n)
+        parts.append(f"{at}_{a} = {rest} % {size}" if k else f"{at}_{a} = {rest}")
+        rest = f"({rest} / {size})"
+    return [f"const I {', '.join(parts)};"]
+
+
+class Kernel(Element):
     """What both kinds of launch share."""
 
     def __init__(self, place: Any, report: Any, slot_of: Callable[[Node], Any]):
@@ -168,9 +198,13 @@ class _Kernel(Element):
 
     def write(self, node: Node, idx: Index, text: str) -> None:
         pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
-        self.emit(scalar.store(pointer, self.linear(idx, node.shape), text, node.dtype))
+        self.emit(scalar.store(self.target(pointer, self.linear(idx, node.shape), node.dtype), text, node.dtype))
         if node not in self.writes:
             self.writes.append(node)
+
+    def target(self, pointer: str, offset: str, dtype: Any) -> str:
+        """Return where an element is written to."""
+        return f"{pointer}[{offset}]"
 
     def collect(self, node: Node, acc: str, idx: Index) -> None:
         """Write the statement that takes one more element into a reduction."""
@@ -186,16 +220,23 @@ class _Kernel(Element):
         self.emit(f"{kind} {acc}{first};", level)
         return acc
 
-    def rounds(self, at: str, start: str, end: str, step: str, lines: Sequence[str], sums: Sequence[str]) -> None:
-        """Write a loop whose body is `lines`; accumulators `sums` add up in chains."""
+    @contextmanager
+    def rounds(self, at: str, start: str, end: str, step: str, sums: Sequence[str], most: int = RUN) -> Iterator[None]:
+        """Write into a loop; the accumulators `sums` add up in chains, which end after `most` turns."""
+        head = f"for (I {at} = {start}; {at} < {end};"
         if not sums:
-            with self.scope(f"for (I {at} = {start}; {at} < {end}; {at} += {step})"):
-                self.scopes[-1].lines += lines
+            with self.scope(f"{head} {at} += {step})", [at]):
+                yield
             return
-        with self.scope(f"for (I {at} = {start}; {at} < {end};)"):
-            with self.scope(f"for (int run = 0; run < RUN && {at} < {end}; run++, {at} += {step})"):
-                self.scopes[-1].lines += lines
-            self.emit(" ".join(f"{a}.fold();" for a in sums))
+        with self.scope(f"{head} {', '.join(f'{a}.fold()' for a in sums)})", [at]):
+            self.emit(f"const int turns = turns_of<{most}>({end} - {at}, {step});")
+            lines = self.scopes[-1].lines
+            begin = len(lines)
+            with self.scope(f"for (int turn = 0; turn < turns; turn++, {at} += {step})", [at]):
+                yield
+            # No load moves ahead of a branch, so unrolling over branches would only take registers.
+            branches = any(line.lstrip().startswith("if (") for line in lines[begin:])
+            lines.insert(begin, f"#pragma unroll {1 if branches else _UNROLLED * most // RUN}")
 
     def finish(self, width: int, part: str, parts: str, group: str, column: str = "0", columns: str = "1") -> None:
         """Write the end of a kernel with terminals: partial results, and their combination by the last block."""
@@ -205,7 +246,8 @@ class _Kernel(Element):
                         f"{accs}) && threadIdx.x < {width} && {column} < {columns})"):
             for node, acc in self.terminals:
                 pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
-                self.emit(scalar.store(pointer, column, scalar.rounded(finished(node, acc), node.dtype), node.dtype))
+                text = scalar.rounded(finished(node, acc), node.dtype)
+                self.emit(scalar.store(f"{pointer}[{column}]", text, node.dtype))
                 self.writes.append(node)
 
     def launch(self, blocks: Any, **more: Any) -> Launch:
@@ -215,261 +257,3 @@ class _Kernel(Element):
         body = "\n".join([f"{head} {{", *("    " + line for line in lines), "}"])
         return Launch(body, params, list(self.writes), blocks, nodes=[r.node for r in self.roots],
                       slots=frozenset(self.slots), slots_made=frozenset(self.slots_written), **more)
-
-
-# -- every element of one shape, once ----------------------------------------------------------------------
-
-
-class Columns(_Kernel):
-    """Stores of one shape, and terminals over values of that shape that keep the same axes.
-
-    The kept axes run along the columns; `width` threads of a block stand next to each other there, and the others
-    take different rows.
-    """
-
-    def __init__(self, shape: Sequence[int | Dim], kept: Sequence[int], *args: Any):
-        super().__init__(*args)
-        self.shape, self.kept = tuple(shape), tuple(kept)
-        down = tuple(a for a in range(len(self.shape)) if a not in self.kept)
-        self.axes = {"column": self.kept, "row": down}
-        self.columns, self.rows = (size_of(self.shape[a] for a in axes) for axes in (self.kept, down))
-        self.width = 1 if not self.kept else min(power(typical(self.columns)), 32)
-        if self.kept:
-            parts = self.own("parts")
-            self.emit(f"const I part = blockIdx.x % {parts}, group = blockIdx.x / {parts};")
-            self.emit(f"const I column = group * {self.width} + threadIdx.x % {self.width};")
-            self.emit(f"const I columns = {self.size(self.columns)};")
-        self.emit(f"const I rows = {self.size(self.rows)};")
-        names = {a: name for at, axes in self.axes.items() for a, name in self.names(at, axes).items()}
-        self.idx: Index = tuple(names[a] for a in range(len(self.shape)))
-        if not self.kept:  # the elements stand in the order in which they are visited
-            self.flat[self.idx, self.shape] = "row"
-        self.blocks = [Scope(names={"column", *self.idx} - {"row"}), Scope(names={"row"})]
-        self.blocks[0].names -= set(self.names("row", down).values())
-        self.blocks[1].names |= set(self.names("row", down).values()) - {"0"}
-
-    def names(self, at: str, axes: Sequence[int]) -> dict[int, str]:
-        """Return the name of each axis's index, where `at` counts through the axes together."""
-        many = [a for a in axes if self.shape[a] != 1]
-        return {a: at if many == [a] else f"{at}_{a}" if a in many else "0" for a in axes}
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Write into the loop over the rows."""
-        self.scopes = [self.scopes[0], *self.blocks]
-        try:
-            with self.attempt():
-                yield
-        finally:
-            self.scopes = self.scopes[:1]
-
-    def add(self, root: Root) -> None:
-        node = root.node
-        shape = node.inputs[0].shape if root.terminal else node.shape
-        kept = tuple(a for a in range(len(shape)) if a not in root.reduced)
-        if root.within or tuple(shape) != self.shape or (root.terminal and kept != self.kept):
-            raise Elsewhere(node)
-        with self.inside():
-            if root.terminal:
-                acc = self.begin(node, "a", 0)
-                self.collect(node, acc, self.idx)
-                self.terminals.append((node, acc))
-            else:
-                self.write(node, self.idx, self.value(node, self.idx))
-        self.roots.append(root)
-
-    def done(self) -> Launch:
-        step = THREADS // self.width
-        heads = {at: split_text(self, at, [(a, self.shape[a]) for a in axes if self.shape[a] != 1])
-                 for at, axes in self.axes.items()}
-        outer, inner = self.blocks
-        sums = [acc for node, acc in self.terminals if chained(node)]
-        lines = [*heads["row"], *inner.lines]
-        if self.kept:
-            parts = self.own("parts")
-            with self.scope("if (column < columns)"):
-                self.scopes[-1].lines += [*heads["column"], *outer.lines]
-                first = f"part * {step} + threadIdx.x / {self.width}"
-                self.rounds("row", first, "rows", f"{parts} * {step}", lines, sums)
-        else:
-            self.scopes[0].lines += outer.lines
-            self.rounds("row", f"blockIdx.x * {THREADS} + threadIdx.x", "rows", f"gridDim.x * {THREADS}", lines, sums)
-        if self.terminals and self.kept:
-            self.finish(self.width, "part", parts, "group", "column", "columns")
-        elif self.terminals:
-            self.finish(1, "blockIdx.x", "gridDim.x", "0")
-        width, n_terminals, all_rows, all_columns = self.width, len(self.terminals), self.rows, self.columns
-        most, each = (_REDUCING, 4) if n_terminals else (_WIDEST, 1)
-
-        def groups(sizes: Sizes) -> int:
-            return max(-(-value(all_columns, sizes) // width), 1)
-
-        def n_parts(sizes: Sizes) -> int:
-            return max(min(-(-value(all_rows, sizes) // (step * each)), most // groups(sizes)), 1)
-
-        return self.launch(
-            lambda sizes: n_parts(sizes) * groups(sizes), simple=not self.terminals and not self.kept,
-            arguments=lambda sizes: {"parts": n_parts(sizes)},
-            partials=lambda sizes: 8 * n_terminals * n_parts(sizes) * value(all_columns, sizes),
-            counters=lambda sizes: 4 * groups(sizes) if n_terminals else 0)
-
-
-def split_text(w: Element, at: str, axes: Sequence[tuple[int, int | Dim]]) -> list[str]:
-    """Return the statement that takes the number `at` apart into ``{at}_{axis}``."""
-    if len(axes) < 2:
-        return []
-    parts, rest = [], at
-    for k, (a, n) in reversed(list(enumerate(axes))):
-        size = w.size(n)
-        parts.append(f"{at}_{a} = {rest} % {size}" if k else f"{at}_{a} = {rest}")
-        rest = f"({rest} / {size})"
-    return [f"const I {', '.join(parts)};"]
-
-
-# -- a team of threads for each row ------------------------------------------------------------------------
-
-
-class Rows(_Kernel):
-    """Reductions within rows, what is computed of them, and terminals that keep nothing.
-
-    A row is a place that the reductions keep: an index of shape `shape`. Roots of one row are written in loops over
-    the row's own axes, of which each takes as many roots as do not need what the loop itself collects.
-    """
-
-    def __init__(self, shape: Sequence[int | Dim], across: int | Dim, *args: Any):
-        super().__init__(*args)
-        self.shape = tuple(shape)
-        n = typical(across)
-        self.team = 256 if n > 1024 else min(power(n), 32)
-        self.per_block = THREADS // self.team
-        self.rows = size_of(self.shape)
-        many = [a for a, d in enumerate(self.shape) if d != 1]
-        self.idx: Index = tuple("row" if many == [a] else f"row_{a}" if a in many else "0"
-                                for a in range(len(self.shape)))
-        self.flat[self.idx, self.shape] = "row" if many else "0"
-        self.row = Scope(names={"row", *self.idx} - {"0"})
-        self.row.lines += split_text(self, "row", [(a, self.shape[a]) for a in many])
-        self.domain: tuple | None = None  # of the loop that is open
-        self.loop = Scope()
-        self.open: list[tuple[Node, str, bool]] = []  # reductions that it collects
-        self.sums: list[str] = []  # accumulators that add up in chains in it
-        self.emit(f"const I rows = {self.size(self.rows)};")
-
-    def _within(self, root: Root) -> tuple[tuple, Callable[[Index], Index]]:
-        """Return the axes that a root's loop runs over, and the index of its element from theirs."""
-        node, n = root.node, len(self.shape)
-        if root.within:
-            shape = node.inputs[0].shape
-            kept = [a for a in range(len(shape)) if a not in root.reduced]
-            if tuple(node.shape) != self.shape:
-                raise Elsewhere(node)
-            down = [a for a in range(len(shape)) if a in root.reduced]
-        else:
-            shape = node.inputs[0].shape if root.terminal else node.shape
-            if tuple(shape[:n]) != self.shape or (root.terminal and len(root.reduced) < len(shape)):
-                raise Elsewhere(node)
-            kept, down = list(range(n)), list(range(n, len(shape)))
-        at = {a: i for i, a in enumerate(down)}
-        return tuple(shape[a] for a in down), lambda own: tuple(
-            own[at[a]] if a in at else self.idx[kept.index(a)] for a in range(len(shape)))
-
-    def add(self, root: Root) -> None:
-        domain, index = self._within(root)
-        if domain == self.domain:
-            try:
-                return self._add(root, index)
-            except Elsewhere:
-                pass  # it may need what this loop collects
-        self.close()
-        self.domain, self.loop = domain, Scope()
-        many = [k for k, n in enumerate(domain) if n != 1]
-        self.own_idx = tuple("at" if many == [k] else f"at_{k}" if k in many else "0" for k in range(len(domain)))
-        self.loop.names |= {"at", *self.own_idx} - {"0"} if domain else set()
-        return self._add(root, index)
-
-    def _add(self, root: Root, index: Callable[[Index], Index]) -> None:
-        node = root.node
-        self.scopes = [self.scopes[0], self.row] + ([self.loop] if self.domain else [])
-        idx = index(self.own_idx)
-        try:
-            with self.attempt():
-                if self.domain and idx == (*self.idx, *self.own_idx):
-                    n = size_of(self.domain)
-                    self.flat[idx, (*self.shape, *self.domain)] = "row" if n == 1 else f"row * {self.size(n)} + at"
-                if root.within or root.terminal:
-                    acc = self.begin(node, "a", 1 if root.within else 0)
-                    self.sums += [acc] * chained(node)
-                    if self.domain:
-                        self.collect(node, acc, idx)
-                    else:
-                        with self.scope("if (lane == 0)"):
-                            self.collect(node, acc, idx)
-                    if root.within:
-                        self.open.append((node, acc, root.stored))
-                    else:
-                        self.terminals.append((node, acc))
-                else:
-                    text = self.value(node, idx)
-                    if self.domain:
-                        self.write(node, idx, text)
-                    else:
-                        with self.scope("if (lane == 0)"):
-                            self.write(node, idx, text)
-        finally:
-            self.scopes = self.scopes[:1]
-        self.roots.append(root)
-
-    def close(self) -> None:
-        """Write the open loop into the row, and what its reductions give."""
-        if self.domain:
-            many = [(k, n) for k, n in enumerate(self.domain) if n != 1]
-            lines = [*split_text(self, "at", many), *self.loop.lines]
-            n = size_of(self.domain)
-            long = not isinstance(n, int) or n > RUN * self.team
-            self.scopes = [self.scopes[0], self.row]
-            self.rounds("at", "lane", self.size(n), str(self.team), lines, self.sums * long)
-        self.scopes = [self.scopes[0], self.row]
-        self.sums = []
-        if self.open:
-            self.emit(" ".join(f"{acc}.close();" for _, acc, _ in self.open))
-            if self.team > 32:
-                self.emit(f"block_reduce<1>({', '.join(acc for _, acc, _ in self.open)});")
-            else:
-                self.scopes[-1].lines += [f"team_reduce<{self.team}, 1>({acc});" for _, acc, _ in self.open]
-        for node, acc, stored in self.open:
-            out = self.declare(scalar.computed(node.dtype), "v", scalar.rounded(finished(node, acc), node.dtype), 1)
-            self.know(node, self.idx, out, 1)
-            if stored:
-                self._store(node, out)
-        self.open = []
-        self.domain = None
-        self.scopes = self.scopes[:1]
-
-    def _store(self, node: Node, text: str) -> None:
-        with self.scope("if (lane == 0)"):
-            self.write(node, self.idx, text)
-
-    def keep(self, node: Node) -> None:
-        """Write the result of one of the rows' reductions to memory too."""
-        self.close()
-        self.scopes = [self.scopes[0], self.row]
-        self._store(node, self.value(node, self.idx))
-        self.scopes = self.scopes[:1]
-
-    def done(self) -> Launch:
-        self.close()
-        self.scopes[0].lines.insert(0, f"const I lane = threadIdx.x % {self.team};")
-        with self.scope(f"for (I row = blockIdx.x * {self.per_block} + threadIdx.x / {self.team}; row < rows; "
-                        f"row += gridDim.x * {self.per_block})"):
-            self.scopes[-1].lines += self.row.lines
-            self.scopes[-1].lines += [f"{acc}.fold();" for node, acc in self.terminals if chained(node)]
-        if self.terminals:
-            self.finish(1, "blockIdx.x", "gridDim.x", "0")
-        n_terminals, rows, per_block = len(self.terminals), self.rows, self.per_block
-        most = _REDUCING if n_terminals else _WIDEST
-
-        def blocks(sizes: Sizes) -> int:
-            return max(min(-(-value(rows, sizes) // per_block), most), 1)
-
-        return self.launch(blocks, partials=lambda sizes: 8 * n_terminals * blocks(sizes),
-                           counters=lambda sizes: 4 if n_terminals else 0)

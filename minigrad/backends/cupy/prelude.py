@@ -14,11 +14,39 @@ PRELUDE = r"""
 #define MG_NAN __int_as_float(0x7fc00000)
 DEVICE float from_half(unsigned short h) { float x; asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h)); return x; }
 DEVICE unsigned short to_half(float x) { unsigned short h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x)); return h; }
+// Pointers from the table are global: the compiler cannot infer their address space.
+template <class T> DEVICE T* global(T* p) { __builtin_assume(__isGlobal(p)); return p; }
 #endif
 #define THREADS 256
 #define RUN @RUN
 typedef unsigned long long u64;
 typedef long long i64;
+
+// -- loads of memory that no thread of the kernel writes, and vectors of elements in words of 16 bytes
+
+template <class T, class K> DEVICE T ld(const T* p, K at) { return __ldg(p + at); }
+template <class K> DEVICE bool ld(const bool* p, K at) { return __ldg((const unsigned char*)p + at); }
+template <int BYTES> struct Word { typedef uint4 type; };
+template <> struct Word<8> { typedef uint2 type; };
+template <> struct Word<4> { typedef unsigned type; };
+template <> struct Word<2> { typedef unsigned short type; };
+template <> struct Word<1> { typedef unsigned char type; };
+template <int N, class T> union Pack {
+    typedef typename Word<N * sizeof(T)>::type W;
+    enum { words = N * sizeof(T) / sizeof(W) };
+    T v[N]; W w[words];
+};
+template <int N, class T, class K> DEVICE Pack<N, T> ld_pack(const T* p, K at) {
+    Pack<N, T> out;
+    #pragma unroll
+    for (int k = 0; k < out.words; k++) out.w[k] = __ldg((const typename Pack<N, T>::W*)(p + at) + k);
+    return out;
+}
+template <int N, class T, class K> DEVICE void st_pack(T* p, K at, const Pack<N, T>& x) {
+    #pragma unroll
+    for (int k = 0; k < x.words; k++) ((typename Pack<N, T>::W*)(p + at))[k] = x.w[k];
+}
+template <class... T> DEVICE bool aligned(const T*... p) { return ((u64)0 | ... | (u64)p) % 16 == 0; }
 
 // -- scalar functions: of float, of double, and of the integer types
 
@@ -133,6 +161,12 @@ struct Max { template <class A> DEVICE A of(A x, A y) { return mg_max(x, y); } }
 struct Min { template <class A> DEVICE A of(A x, A y) { return mg_min(x, y); } };
 struct Any { template <class A> DEVICE A of(A x, A y) { return x || y; } };
 struct All { template <class A> DEVICE A of(A x, A y) { return x && y; } };
+struct FMax { template <class A> DEVICE A of(A x, A y) { return y >= x || x != x ? y : x; } };
+struct FMin { template <class A> DEVICE A of(A x, A y) { return y <= x || x != x ? y : x; } };
+// A sum, and whether it began anew at one of its terms.
+template <class T> struct Since { T v; bool anew; };
+template <class F> struct Anew { template <class T> DEVICE Since<T> of(Since<T> x, Since<T> y) {
+    return Since<T>{y.anew ? y.v : F::of(x.v, y.v), x.anew || y.anew}; } };
 // A value and where it stands; a nan is taken before every number, and the first of equals.
 template <class T> struct At { T value; i64 at; };
 struct ArgMax { template <class T> DEVICE At<T> of(At<T> x, At<T> y) {
@@ -144,14 +178,17 @@ struct ArgMin { template <class T> DEVICE At<T> of(At<T> x, At<T> y) {
     bool same = xn ? yn : x.value == y.value;
     return (same ? x.at < y.at : xn || (!yn && x.value < y.value)) ? x : y; } };
 
-// What a thread collects: take(x) takes one more, and fold() is called after at most RUN of them, so that sums of
-// floats add up in chains of RUN terms, whose sums are terms of the next chain (ops/accumulators.py).
+// An accumulator: callers fold() after at most RUN take(x), so that float sums form chains of RUN terms, whose sums are
+// terms of the next chain (ops/accumulators.py).
 template <class F, class A> struct Acc {
     typedef F Functor; typedef A Value;
     A none, v = none;
     METHOD void take(A x) { v = F::of(v, x); }
     METHOD void fold() {}
-    METHOD void close() {}
+    METHOD A value() const { return v; }
+    METHOD void reset(A x) { v = x; }
+    METHOD A with(A x) const { return F::of(value(), x); }
+    METHOD void close() { reset(value()); }
 };
 #define CHAINS(T) \
     template <> struct Acc<Sum, T> { \
@@ -159,13 +196,23 @@ template <class F, class A> struct Acc {
         T none, v = 0, middle = 0, high = 0; int folds = 0; \
         METHOD void take(T x) { v += x; } \
         METHOD void fold() { middle += v; v = 0; if (++folds % RUN == 0) { high += middle; middle = 0; } } \
-        METHOD void close() { v = (high + middle) + v; } };
+        METHOD T value() const { return (high + middle) + v; } \
+        METHOD void reset(T x) { v = x; middle = high = 0; } \
+        METHOD T with(T x) const { return value() + x; } \
+        METHOD void close() { reset(value()); } };
 FLOATS(CHAINS)
+
+// Turns of a loop with this step until it ends or sums fold.
+template <int MOST, class I, class S> DEVICE int turns_of(I left, S step) {
+    return left > (MOST - 1) * (I)step ? MOST : (int)((left + (I)step - 1) / (I)step); }
 
 template <class A> DEVICE A swap_lanes(unsigned mask, A v, int d) { return __shfl_xor_sync(mask, v, d); }
 template <class T> DEVICE At<T> swap_lanes(unsigned mask, At<T> v, int d) {
     At<T> out; out.value = __shfl_xor_sync(mask, v.value, d); out.at = __shfl_xor_sync(mask, v.at, d); return out; }
-// A value that another block has written.
+template <class A> DEVICE A lane_below(A v, int d) { return __shfl_up_sync(0xffffffffu, v, d); }
+template <class T> DEVICE Since<T> lane_below(Since<T> v, int d) {
+    return Since<T>{lane_below(v.v, d), (bool)lane_below((int)v.anew, d)}; }
+// Read a value that another block wrote, past the L1 cache.
 template <class A> DEVICE A fresh(const A* p) { return *(const volatile A*)p; }
 template <class T> DEVICE At<T> fresh(const At<T>* p) {
     At<T> out; out.value = fresh(&p->value); out.at = fresh(&p->at); return out; }
@@ -197,8 +244,30 @@ template <int WIDTH, class... A> DEVICE void block_reduce(A&... a) {
     room = shared;
     ((room = get<WIDTH>(room, a)), ...);
 }
-// The end of a reduction that `parts` blocks take part in: the last one to come here combines what all have found, in
-// a fixed order. Tell whether this block has the result, of the columns at `column` and on.
+// The inclusive scan of ALONG threads that are ACROSS apart; `total` is the last thread's result.
+template <int ALONG, int ACROSS, class V, class A> DEVICE V scan(V v, const A& neutral, V& total) {
+    constexpr int span = ACROSS > 1 ? 32 / ACROSS : ALONG < 32 ? ALONG : 32, warps = ALONG / span;  // of a line
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, at = ACROSS > 1 ? lane / ACROSS : lane % span;
+    for (int d = 1; d < span; d *= 2) {
+        const V o = lane_below(v, d * ACROSS);
+        if (at >= d) v = A::Functor::of(o, v);
+    }
+    __shared__ V last[THREADS];
+    __syncthreads();
+    last[threadIdx.x] = v;
+    __syncthreads();
+    const int first = ACROSS > 1 ? 0 : warp / warps * warps, end = (span - 1 - at) * ACROSS + lane;  // of the line
+    V before = neutral.none;
+    total = neutral.none;
+    for (int k = first; k < first + warps; k++) {
+        const V one = last[k * 32 + end];
+        if (k < warp) before = A::Functor::of(before, one);
+        total = A::Functor::of(total, one);
+    }
+    return A::Functor::of(before, v);
+}
+// The end of a reduction over `parts` blocks: the last block combines all partial results in a fixed order. Returns
+// whether this block holds the result of the columns at `column` and on.
 template <class A> DEVICE char* write_part(char* partial, i64 at, i64 size, const A& a) {
     ((typename A::Value*)partial)[at] = a.v;
     return partial + size * Cell<A>::size; }
@@ -233,6 +302,77 @@ DEVICE bool finish(char* partial, unsigned* counter, i64 part, i64 parts, i64 co
     return true;
 }
 
+// -- segments: place p has the updates from end[p - 1] to end[p], in order
+
+// Return the first place whose updates end behind `at`.
+template <class I> DEVICE I segment_of(const unsigned* end, I places, i64 at) {
+    I low = 0;
+    for (I high = places; low < high;) {
+        const I m = low + (high - low) / 2;
+        if ((i64)end[m] > at) high = m; else low = m + 1;
+    }
+    return low;
+}
+// The k-th piece of a place that begins at `low` is [low + k PIECE, low + (k + 1) PIECE). Slots 0 to places - 1 are
+// first pieces; slot places + c is the one later piece, of whatever place, that begins in chunk c + 1 of PIECE updates.
+template <class I> struct Piece { bool is = false; I place = 0, low = 0, high = 0, first = 0, last = 0, cell = 0; };
+template <int PIECE, class I> DEVICE Piece<I> piece_of(const unsigned* end, I slot, I places) {
+    Piece<I> p;
+    const I chunk = slot - places + 1;
+    const bool begins = slot < places;
+    p.place = begins ? slot : segment_of(end, places, (i64)chunk * PIECE);
+    if (p.place == places) return p;
+    p.low = p.place ? (I)end[p.place - 1] : 0;
+    p.high = (I)end[p.place];
+    p.first = begins ? p.low : p.low + (chunk - p.low / PIECE) * PIECE;
+    p.cell = begins ? 2 * (p.low / PIECE) : 2 * chunk + 1;
+    p.is = begins || (p.low < chunk * PIECE && p.first < p.high);
+    p.last = !p.is ? p.first : p.high - p.first < PIECE ? p.high : p.first + PIECE;
+    return p;
+}
+template <class I> struct Whole { I parts, place, low, group; };
+// Store the reduction of a place: at once if it has one piece, else in the block that finishes its last piece.
+template <int TEAM, int WIDTH, int PIECE, class I, class A, class S>
+DEVICE void finish_pieces(char* partial, unsigned* counter, const Piece<I>& p, I group, I groups, I wide, A& a,
+                          S store) {
+    __shared__ Whole<I> whole[THREADS / TEAM];
+    typename A::Value* const cells = (typename A::Value*)partial;
+    const int lane = threadIdx.x % TEAM, across = threadIdx.x % WIDTH;
+    const I w = group * WIDTH + across, stride = groups * WIDTH;
+    const I parts = p.is ? (p.high - p.low + PIECE - 1) / PIECE : 0;
+    bool last = false;
+    a.close();
+    team_reduce<TEAM, WIDTH>(a);
+    if (p.is && parts <= 1 && lane < WIDTH && w < wide) store(p.place, w, a);
+    if (parts > 1) {
+        if (lane < WIDTH) cells[(i64)p.cell * stride + w] = a.v;
+        __threadfence();
+        __syncwarp((TEAM == 32 ? 0xffffffffu : (1u << TEAM) - 1u) << (threadIdx.x % 32 / TEAM * TEAM));
+        last = lane == 0 && atomicAdd(counter + p.low / PIECE * groups + group, 1u) == (unsigned)parts - 1u;
+    }
+    if (!__syncthreads_or(last)) return;
+    if (lane == 0) whole[threadIdx.x / TEAM] = Whole<I>{last ? parts : 0, p.place, p.low / PIECE, group};
+    __threadfence();
+    __syncthreads();
+    #pragma unroll 1
+    for (int t = 0; t < THREADS / TEAM; t++) {
+        const Whole<I> one = whole[t];
+        if (!one.parts) continue;
+        const I column = one.group * WIDTH + across;
+        A total{a.none};
+        int taken = 0;
+        for (I k = threadIdx.x / WIDTH; k < one.parts; k += THREADS / WIDTH) {
+            total.take(fresh(cells + (i64)(2 * (one.low + k) + (k > 0)) * stride + column));
+            if (++taken % RUN == 0) total.fold();
+        }
+        total.close();
+        block_reduce<WIDTH>(total);
+        if (threadIdx.x < WIDTH && column < wide) store(one.place, column, total);
+        if (threadIdx.x == 0) counter[one.low * groups + one.group] = 0u;
+    }
+    __syncthreads();
+}
+
 // -- Philox 4x32-10 (Salmon, Moraes, Dror, Shaw 2011)
 
 struct Words { unsigned w[4]; };
@@ -263,29 +403,95 @@ extern "C" __global__ void mg_clear(const u64* table, int cell, unsigned short* 
     for (i64 t = first; t < end; t += (i64)gridDim.x * THREADS) values[t] = 0;
 }
 
-// Order keys of `total` (a power of two) elements, all different: one pass of a bitonic network. What is left of a
-// pass whose partners are within one block of 512 runs in shared memory at once.
-extern "C" __global__ void mg_sort_far(u64* keys, i64 total, i64 run, i64 gap) {
-    i64 t = (i64)blockIdx.x * THREADS + threadIdx.x;
-    if (t >= total / 2) return;
-    i64 i = t / gap * 2 * gap + t % gap, j = i + gap;
-    u64 a = keys[i], b = keys[j];
-    if ((a > b) == ((i & run) == 0)) { keys[i] = b; keys[j] = a; }
+// A stable sort by 8 bits of the keys, in two launches: each block counts its digits, then moves its keys. Keys that
+// are sorted at first stay where they are; `counts` begins with each block's finding.
+DEVICE bool in_order(const unsigned* counts) {
+    return !__syncthreads_or(threadIdx.x < gridDim.x && counts[threadIdx.x]);
 }
-extern "C" __global__ void mg_sort_near(u64* keys, i64 total, i64 first_run, i64 last_run) {
-    __shared__ u64 own[2 * THREADS];
-    i64 base = (i64)blockIdx.x * 2 * THREADS;
-    for (int k = threadIdx.x; k < 2 * THREADS; k += THREADS) own[k] = base + k < total ? keys[base + k] : ~0ull;
+extern "C" __global__ void mg_count_digits(const unsigned* keys, unsigned* counts, i64 n, i64 each, i64 shift,
+                                           i64 first) {
+    __shared__ unsigned own[256];
+    const i64 low = blockIdx.x * each, high = low + each < n ? low + each : n;
+    if (!first && in_order(counts)) return;
+    own[threadIdx.x] = 0;
     __syncthreads();
-    for (i64 run = first_run; run <= last_run; run *= 2) {
-        for (i64 gap = run / 2 < THREADS ? run / 2 : THREADS; gap > 0; gap /= 2) {
-            int t = threadIdx.x;
-            int i = (int)(t / gap * 2 * gap + t % gap), j = (int)(i + gap);
-            u64 a = own[i], b = own[j];
-            if ((a > b) == (((base + i) & run) == 0)) { own[i] = b; own[j] = a; }
-            __syncthreads();
-        }
+    bool wrong = false;
+    for (i64 i = low + threadIdx.x; i < high; i += THREADS) {
+        const unsigned key = keys[i];
+        atomicAdd(&own[key >> shift & 255], 1u);
+        wrong |= i > 0 && keys[i - 1] > key;
     }
-    for (int k = threadIdx.x; k < 2 * THREADS; k += THREADS) if (base + k < total) keys[base + k] = own[k];
+    wrong = __syncthreads_or(wrong);
+    if (first && threadIdx.x == 0) counts[blockIdx.x] = wrong;
+    counts[256 * (blockIdx.x + 1) + threadIdx.x] = own[threadIdx.x];
+}
+extern "C" __global__ void mg_order_by_digit(const unsigned* keys, const unsigned* order, const unsigned* places,
+                                             const unsigned* counts, unsigned* keys_out, unsigned* order_out, i64 n,
+                                             i64 each, i64 shift, i64 first, i64 last) {
+    __shared__ unsigned base[256], warps[8][256];
+    const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32;
+    const i64 low = blockIdx.x * each, high = low + each < n ? low + each : n;
+    if (in_order(counts)) {
+        if (last) for (i64 i = low + tid; i < high; i += THREADS) {
+            keys_out[i] = places[i];
+            order_out[i] = (unsigned)i;
+        }
+        return;
+    }
+    // The offset of the block's keys with digit `tid`: behind smaller digits, and behind this digit in earlier blocks.
+    unsigned before = 0, total = 0;
+    for (unsigned b = 0; b < gridDim.x; b++) {
+        const unsigned count = counts[256 * (b + 1) + tid];
+        before += b < blockIdx.x ? count : 0;
+        total += count;
+    }
+    unsigned sum = total;
+    for (int d = 1; d < 32; d *= 2) {
+        const unsigned other = __shfl_up_sync(0xffffffffu, sum, d);
+        sum += lane >= d ? other : 0;
+    }
+    if (lane == 31) base[warp] = sum;
+    __syncthreads();
+    for (int k = 0; k < warp; k++) sum += base[k];
+    __syncthreads();
+    base[tid] = sum - total + before;
+    // A warp takes 256 keys in a row, 32 at a time; a key's rank counts the earlier ones with its digit.
+    for (i64 tile = low; tile < high; tile += 8 * THREADS) {
+        unsigned key[8], rank[8];
+        for (int k = 0; k < 8; k++) warps[k][tid] = 0;
+        __syncthreads();
+        #pragma unroll
+        for (int k = 0; k < 8; k++) {
+            const i64 i = tile + warp * 256 + k * 32 + lane;
+            const bool live = i < high;
+            key[k] = live ? keys[i] : 0;
+            const unsigned digit = live ? key[k] >> shift & 255 : 256;
+            const unsigned same = __match_any_sync(0xffffffffu, digit), ahead = same & ((1u << lane) - 1u);
+            const unsigned had = live ? warps[warp][digit] : 0;
+            rank[k] = had + __popc(ahead);
+            __syncwarp(0xffffffffu);
+            if (live && !ahead) warps[warp][digit] = had + __popc(same);
+            __syncwarp(0xffffffffu);
+        }
+        __syncthreads();
+        unsigned begin = base[tid];
+        for (int k = 0; k < 8; k++) { const unsigned own = warps[k][tid]; warps[k][tid] = begin; begin += own; }
+        base[tid] = begin;
+        __syncthreads();
+        #pragma unroll
+        for (int k = 0; k < 8; k++) {
+            const i64 i = tile + warp * 256 + k * 32 + lane;
+            if (i >= high) continue;
+            const unsigned to = warps[warp][key[k] >> shift & 255] + rank[k];
+            keys_out[to] = key[k];
+            order_out[to] = first ? (unsigned)i : order[i];
+        }
+        __syncthreads();
+    }
+}
+// The offset behind the keys of each place.
+extern "C" __global__ void mg_ends(const unsigned* keys, unsigned* ends, i64 n, i64 places) {
+    const i64 p = (i64)blockIdx.x * THREADS + threadIdx.x;
+    if (p < places) ends[p] = (unsigned)segment_of(keys, n, p);
 }
 """

@@ -25,18 +25,18 @@ from ...walk import concrete
 from ..held import KINDS
 from ..workspace import allocate, rounded
 from . import driver, gemm
-from .dedicated import keys_of, padded, sorting
 from .host_scalars import HostScalars, bits
 from .kernels import THREADS, Launch
 from .prelude import COMMON
-from .recipe import WRITTEN, Builder, Clear, Evaluate, Multiply, Recipe, Sort
+from .recipe import WRITTEN, Builder, Clear, Evaluate, Multiply, Recipe
+from .segments import Order
 
 KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
 _REMEMBERED = 1024  # sets of sizes whose shapes are kept
 _SMALLEST = 16  # rows of a ragged axis that memory is made for, at least
 ALIGN = 256
 _TOGETHER = 4096  # bytes of results that share an allocation: as much as one of them keeps alive of others
-_WIDE = 1 << 30  # elements from which on offsets have 64 bits
+_WIDE = (1 << 31) - (1 << 24)  # elements from which on offsets have 64 bits: loops step by 2^24 at most
 _CELLS = 500  # cells of the table that one launch writes; ``Cells`` in the prelude
 
 
@@ -358,11 +358,10 @@ class Space:
                                                                                         1024), 1), THREADS, pack(
                 [ctypes.c_uint64(self._table), ctypes.c_int(self.recipe.cells[op.count]),
                  ctypes.c_uint64(self.address(op.key)), ctypes.c_longlong(width), ctypes.c_longlong(end * width)]))]
-        if isinstance(op, Sort):
-            keys = self.address(keys_of(op.node))
+        if isinstance(op, Order):
             return [partial(device.launch, device.function(COMMON, name), blocks, THREADS, pack(
-                [ctypes.c_uint64(keys), *map(ctypes.c_longlong, numbers)]))
-                for name, blocks, numbers in sorting(padded(op.node, self.sizes))]
+                [ctypes.c_longlong(a if isinstance(a, int) else self.address(a)) for a in arguments]))
+                for name, blocks, arguments in op.launches(self.sizes)]
         return [self._product(op)]
 
     def _product(self, op: Multiply) -> Callable[[], None]:

@@ -17,28 +17,19 @@ from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, symbols_of
 from ..numpy_text import MANAGED
 from ..workspace import grows
-from . import dedicated, gemm
+from . import dedicated, gemm, segments
 from .element import Elsewhere, Key, printable
 from .host_scalars import HostScalars
-from .kernels import Columns, Launch, Root, Rows, Sizes
+from .kernels import Launch, Root, Sizes, few_and_long
 from .prelude import PRELUDE
+from .rows import Rows
+from .sweeps import Columns, Elements, Tiles
 from .together import arrange, merge
 
-_SCATTERS = ("scatter_add", "scatter_max", "scatter_min", "gather_sum")
 COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
 # What kernels can write straight into a result.
-WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "in_range", "nonempty", "segment_ids", *_SCATTERS}
-
-
-@dataclass
-class Sort:
-    """Put the keys of a scatter's updates into order."""
-
-    node: Node
-
-    @property
-    def touched(self) -> list[Key]:
-        return [dedicated.keys_of(self.node)]
+WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "in_range", "nonempty", "segment_ids"} | set(
+    segments.SCATTERS) | set(dedicated.TOTALS)
 
 
 @dataclass
@@ -90,7 +81,7 @@ class Recipe:
     ----------
     text : str
         The CUDA source.
-    ops : list of Launch, Sort, Multiply or Evaluate
+    ops : list of Launch, Order, Multiply or Evaluate
     bytes : dict
         The memory of each value in the arena, as a function of the sizes.
     span : dict
@@ -154,13 +145,13 @@ def kind_of(node: Node) -> str:
     name = node.prim.name
     if multiplies(node):
         return "product"
-    if name == "random_bits":
+    if name in ("random_bits", "segment_ids"):
         return name
     if name in dedicated.TOTALS:
         return "running"
     if printable(node) or Root(node, True).reduced:
         return "kernel"
-    return "scatter" if name in _SCATTERS else "evaluate"
+    return "scatter" if name in segments.SCATTERS else "evaluate"
 
 
 class Builder:
@@ -179,13 +170,38 @@ class Builder:
         self.recipe = Recipe(plan, numbers={k: n for k in numbers if (n := plan.graph.outputs[k]) in host.nodes})
         self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
         self.done: set[Key] = set()  # what lies in memory by now
+        self.known: dict[Key, Node] = {}  # aliases of values
         statements = [n for s in plan.steps for n in s.group.nodes if n not in host.nodes]
         self.kind = {n: kind_of(n) for n in statements}
         self.products = {n: self._operands(gemm.product(n)) for n in statements if self.kind[n] == "product"}
         self.recipe.rounded = self._rounded()
+        self.inlined = self._inlined()
         whole = {self.roles.root[i] for n in statements if self.kind[n] in ("product", "evaluate") for i in n.inputs}
         self.recipe.direct = {n: k for n, k in plan.outputs.items() if n not in whole
                               and self.kind.get(n, "evaluate") not in ("product", "evaluate")}
+
+    def _inlined(self) -> set[Node]:
+        """Return the values with one reader, a scatter: its kernel computes them inline."""
+        readers: dict[Node, list[Node]] = {}
+        for n in self.graph.nodes:
+            for i in n.inputs:
+                readers.setdefault(i, []).append(n)
+        there = {n for s in self.plan.steps for n in leaving(s)}
+        taken = [(n, n.inputs[0]) for n, kind in self.kind.items() if kind == "scatter" and n.prim.name != "gather_sum"]
+        return {u for n, u in taken if self.kind.get(u) == "kernel" and readers[u] == [n]
+                and u not in self.graph.outputs and self._at_hand(u, there)}
+
+    def _at_hand(self, value: Node, there: set[Node]) -> bool:
+        """Tell whether a kernel can compute an element from the values that steps leave in memory."""
+        stack, seen = [value], there - {value}
+        while stack:
+            node = stack.pop()
+            if not printable(node):
+                return False
+            new = [i for i in node.inputs if i not in seen]
+            seen.update(new)
+            stack += new
+        return True
 
     def build(self) -> Recipe:
         scalars: list[Step] = []
@@ -231,6 +247,7 @@ class Builder:
         """Say where a value or a symbol is, or where a launch writes a value (``("to", node)``)."""
         if isinstance(key, Symbol):
             return ("cell", self.cell(key)) if key in self.recipe.rounded else None
+        key = self.known.get(key, key)
         if isinstance(key, tuple) and key[0] == "to":
             return self._memory(key[1])
         if key in self.host:
@@ -279,7 +296,7 @@ class Builder:
         """Write a value, which may be a view or an argument, to memory of its own."""
         if key in self.done:
             return
-        w = Columns(node.shape, (), self.place, self.report, lambda n: key)
+        w = Elements(node.shape, self.place, self.report, lambda n: key)
         w.add(Root(node, True, known=True))
         w.writes = []
         if self._memory(key)[0] == "key":
@@ -296,7 +313,7 @@ class Builder:
     def _steps(self, steps: Sequence[Step]) -> None:
         nodes = [n for s in steps for n in self.nodes(s)]
         inside = set(nodes)
-        kept = {n for s in steps for n in leaving(s)} & inside
+        kept = {n for s in steps for n in leaving(s)} & inside - self.inlined
         for n in nodes:  # what is read as a whole array must be one
             if self.kind[n] in ("evaluate", "product"):
                 kept |= {self.roles.root[i] for i in n.inputs} & inside
@@ -326,6 +343,8 @@ class Builder:
                 break
         else:
             raise AssertionError(f"{opener.node.where}: no launch takes {opener.node.prim.name}")
+        if isinstance(launch, Elements) and launch.transposed is not None and not launch.terminals:
+            launch = Tiles(launch, self.place, self.report, launch.slot_of)
         if isinstance(launch, Rows):
             own = {r.node for r in launch.roots if r.within and not r.stored}
             for node in [n for n in self._needed(rest) if n in own]:
@@ -349,17 +368,17 @@ class Builder:
                 stack.extend(n.inputs)
         return list(found)
 
-    def _open(self, root: Root, todo: Sequence[Root]) -> Columns | Rows:
+    def _open(self, root: Root, todo: Sequence[Root]) -> Columns | Elements | Rows:
         where = self.place, self.report, lambda n: ("to", n)
         node = root.node
-        if root.within:
+        if root.within and not few_and_long(node):
             return Rows(node.shape, size_of(node.inputs[0].shape[a] for a in root.reduced), *where)
-        if not root.terminal:  # a reduction over the same elements may come along
+        if not root.reduced:  # a reduction over the same elements may come along
             shape = node.shape
             root = next((r for r in todo if r.terminal and r.node.inputs[0].shape == shape), root)
-        shape = root.node.inputs[0].shape if root.terminal else node.shape
-        kept = [a for a in range(len(shape)) if a not in root.reduced] if root.terminal else []
-        return Columns(shape, kept, *where)
+        shape = root.node.inputs[0].shape if root.reduced else node.shape
+        kept = [a for a in range(len(shape)) if a not in root.reduced] if root.reduced else []
+        return Columns(shape, kept, *where) if kept else Elements(shape, *where)
 
     # -- what is no group -----------------------------------------------------------------------------------
 
@@ -367,17 +386,40 @@ class Builder:
         self.emit(dedicated.random_bits(node, self.place, self.report, lambda n: ("to", n)))
 
     def _running(self, node: Node) -> None:
-        self.emit(dedicated.running(node, self.place, self.report, lambda n: ("to", n)))
+        where = self.place, self.report, lambda n: ("to", n)
+        totals = "totals", node
+        self.reserve(totals, lambda sizes: 16 * value(dedicated.lines(node), sizes) * dedicated.chunks(node, sizes)[0])
+        for write_totals in (True, False):
+            self.emit(dedicated.running(node, totals, write_totals, *where))
+
+    def _ends(self, lengths: Node) -> Node:
+        """Return the offsets behind each segment, after a launch that computes them if none has."""
+        if ("ends", lengths) not in self.known:
+            self.known["ends", lengths] = segments.totals(lengths)
+            self._running(self.known["ends", lengths])
+        return self.known["ends", lengths]
+
+    def _segment_ids(self, node: Node) -> None:
+        self._ends(node.inputs[0])
+        w = Elements(node.shape, self.place, self.report, lambda n: ("to", n))
+        w.add(Root(node, True))
+        self.emit(w.done())
 
     def _scatter(self, node: Node) -> None:
         where = self.place, self.report, lambda n: ("to", n)
-        key = dedicated.keys_of(node)
-        if key not in self.done:
-            self.reserve(key, lambda sizes: 8 * dedicated.padded(node, sizes))
-            self.emit(dedicated.place_keys(node, *where))
-            self.recipe.ops.append(Sort(node))
-            self.done.add(key)
-        self.emit(dedicated.add_up(node, *where))
+        lengths = segments.lengths_of(node)
+        if lengths is not None:
+            self.emit(segments.reduce(node, self._ends(lengths), None, *where))
+            return
+        order = segments.Order(node)
+        if order.ends not in self.done:
+            self.reserve(order.places, segments.counts(segments.updates(node)))
+            self.emit(segments.place_of_each(node, order.places, *where))
+            for key, size in order.bytes().items():
+                self.reserve(key, size)
+            self.recipe.ops.append(order)
+            self.done.add(order.ends)
+        self.emit(segments.reduce(node, order.ends, order.order, *where))
 
     def _operands(self, found: gemm.Product) -> tuple[gemm.Product, list[tuple[Node, gemm.Matrix]]]:
         """Return a product with its operands: each array that must lie in memory, and the matrix there."""

@@ -98,12 +98,11 @@ def rounded(text: str, dtype: np.dtype) -> str:
     return f"round_half({text})" if dtype.name == "float16" else text
 
 
-def load(pointer: str, offset: str, dtype: np.dtype) -> str:
-    """Return the element at an offset."""
-    text = f"{pointer}[{offset}]"
-    return f"from_half({text})" if dtype.name == "float16" else text
+def load(place: str, dtype: np.dtype) -> str:
+    """Return a stored element as it is computed with."""
+    return f"from_half({place})" if dtype.name == "float16" else place
 
 
-def store(pointer: str, offset: str, value: str, dtype: np.dtype) -> str:
+def store(place: str, value: str, dtype: np.dtype) -> str:
     """Return the statement that writes an element."""
-    return f"{pointer}[{offset}] = {f'to_half({value})' if dtype.name == 'float16' else value};"
+    return f"{place} = {f'to_half({value})' if dtype.name == 'float16' else value};"

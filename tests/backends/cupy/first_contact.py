@@ -24,7 +24,6 @@ import minigrad as mg
 from benchmarks import gpu as bench
 from benchmarks import graphs
 from minigrad.backends.cupy import driver, libraries, nvrtc, program
-from minigrad.backends.cupy.dedicated import padded, sorting
 from minigrad.backends.cupy.prelude import COMMON
 from minigrad.dims import value
 from minigrad.primitive import on_host
@@ -144,10 +143,10 @@ def where_the_time_goes(title: str, f: Callable[..., Any], args: Any, repeats: i
             labels.append(f"zeros behind {op.key}")
         elif kind == "Launch" and op.blocks(space.sizes):
             names = ", ".join(n.prim.name for n in op.nodes)[:60]
-            labels.append(f"{op.name}, {op.blocks(space.sizes)} blocks: {names}")
-        elif kind == "Sort":
-            size = padded(op.node, space.sizes)
-            labels += [f"sort {size}"] * len(sorting(size))
+            blocks = op.blocks(space.sizes)
+            labels += [f"{op.name}, {blocks} blocks: {names}"] * bool(blocks)
+        elif kind == "Order":
+            labels += [f"sort: {name}" for name, _, _ in op.launches(space.sizes)]
         elif kind == "Multiply":
             labels.append(f"product {[value(n, space.sizes) for n in op.product.sizes]}")
     calls = [call for s in segments for call in s.calls]

@@ -26,7 +26,7 @@ from . import cupy_on_numpy
 COMPILER = shutil.which("g++")
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
 # What a kernel whose threads wait for each other calls.
-_TOGETHER = ("__syncthreads", "team_reduce<", "block_reduce<", "finish<")
+_TOGETHER = ("__syncthreads", "team_reduce<", "block_reduce<", "finish<", "finish_pieces<", "in_order(", "scan<")
 
 
 class Function:

@@ -72,6 +72,32 @@ def graph_data(nodes: int = 90, edges: int = 400, dtype: str = "f8") -> tuple[An
             rng.integers(1, nodes, edges), np.sort(rng.choice([0, 1, 3], nodes)))
 
 
+_node, _edge = mg.axis("node"), mg.axis("edge")
+
+
+@mg.example
+class Ragged:
+    """Nodes, and edges between them."""
+
+    x: mg.f64[_node, 3]
+    src: mg.index(_node)[_edge]
+    dst: mg.index(_node)[_edge]
+
+
+def ragged_loss(w: Any, g: Any) -> Any:
+    """Return what sums, running sums and extremes make of the nodes of one example."""
+    h = np.tanh(g.x @ w)
+    got = h + mg.segment_sum(h[g.src], g.dst, g.x.shape[0])
+    return np.sum(np.cumsum(got, 0) ** 2) / 100 + np.max(got) + np.mean(got)
+
+
+def ragged_batch() -> Any:
+    """Return examples of different size, one of them without edges."""
+    rng = np.random.default_rng(4)
+    return mg.batch([Ragged(x=rng.normal(size=(n, 3)), src=rng.integers(0, n, e), dst=rng.integers(0, n, e))
+                     for n, e in ((4, 9), (1, 0), (30, 70), (2, 3))])
+
+
 def noisy(key: Any, x: Any) -> Any:
     """Return what random numbers, cumulative sums and sorting make of a vector."""
     noise = mg.random.normal(key, (300,)) + mg.random.uniform(key, (300,))
@@ -106,6 +132,8 @@ def used() -> dict[str, tuple[Any, ...]]:
         "microbatch": (mg.value_and_grad(mg.microbatch(mean, size=8)), params, x, y),
         "messages": (mg.value_and_grad(messages), *graph_data()),
         "messages, float32": (mg.value_and_grad(messages), *graph_data(dtype="f4")),
+        "examples of different size": (mg.value_and_grad(mg.mean_loss(ragged_loss, (None, 0))),
+                                       np.random.default_rng(5).normal(size=(3, 5)), ragged_batch()),
         "random numbers": (noisy, key, x[0]),
         "random numbers, batched": (mg.vmap(noisy), np.stack([key, key + 1, key + 5]), x[:3]),
         "Hessian of one example": (mg.hessian(lambda b, p, x, y: softmax_loss({**p, "b": b}, x, y)), params["b"],

@@ -30,6 +30,10 @@ static inline float __int_as_float(int bits) { float x; memcpy(&x, &bits, 4); re
 static inline float from_half(unsigned short h) { _Float16 x; memcpy(&x, &h, 2); return (float)x; }
 static inline unsigned short to_half(float f) { _Float16 x = (_Float16)f; unsigned short h; memcpy(&h, &x, 2); return h; }
 
+template <class T> static T* global(T* p) { return p; }
+struct uint2 { unsigned x, y; };
+struct uint4 { unsigned x, y, z, w; };
+
 // -- fibers
 
 struct Fiber { jmp_buf at; bool begun = false, done = true; std::vector<char> stack; ucontext_t context; };
@@ -101,6 +105,12 @@ static unsigned __match_any_sync(unsigned mask, unsigned v) {
 }
 static int __popc(unsigned x) { return __builtin_popcount(x); }
 template <class T> static T __ldg(const T* p) { return *p; }
+static void __syncwarp(unsigned mask) { meet(mask, 0, [](unsigned) { return 0ull; }); }
+static int __syncthreads_or(int v) {
+    static int any;
+    __syncthreads(); any = 0; __syncthreads(); any |= v != 0; __syncthreads();
+    return any;
+}
 static void __threadfence() {}
 static unsigned atomicAdd(unsigned* p, unsigned v) { unsigned old = *p; *p += v; return old; }
 

@@ -1,6 +1,5 @@
 """The executor, on the stand-in for the driver: arguments, arena, replay, threads, and what goes wrong."""
 
-import ctypes
 import enum
 import threading
 from pathlib import Path
@@ -11,8 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import walk
-from minigrad.backends.cupy import dedicated, program, recipe
-from minigrad.backends.cupy.prelude import COMMON
+from minigrad.backends.cupy import program, recipe
 from minigrad.backends.cupy.program import Program
 from minigrad.dims import Dim
 from minigrad.errors import MinigradError
@@ -322,17 +320,6 @@ def test_large_programs_have_offsets_of_64_bits(on_stand_in, monkeypatch):
     args = programs.network(6)
     same(ours(*args), numpys(*args))
     assert any(text.startswith("typedef long long I;") for text in on_stand_in._spaces)
-
-
-@pytest.mark.parametrize("n", [2, 256, 512, 1024, 4096])
-def test_the_sorting_network(stand_in, n):
-    rng = np.random.default_rng(n)
-    keys = rng.permutation(n).astype(np.uint64) * np.uint64(977)
-    want = np.sort(keys)
-    for name, blocks, numbers in dedicated.sorting(n):
-        stand_in.launch(stand_in.function(COMMON, name), blocks, 256, program.pack(
-            [ctypes.c_uint64(keys.ctypes.data), *map(ctypes.c_longlong, numbers)]))
-    np.testing.assert_array_equal(keys, want)
 
 
 @pytest.mark.parametrize(("subscripts", "x", "y"), [

@@ -1,0 +1,203 @@
+"""Scatters and segment reductions.
+
+A stable radix sort orders updates by place, once for all scatters by the same indices; `ends` are the offsets behind
+each place's updates. If lengths are known, `ends` is their cumulative sum, and nothing is sorted.
+
+A team of threads reduces each piece of a place's updates, of a fixed length counted from the first one, and the block
+that finishes a place's last piece combines them in order. Numbers see no atomics: every run gives the same bits, and
+so does every batch that an example is part of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...dims import Dim, size_of, value
+from ...graph import PRIMITIVES, ArrayType, Node
+from ...ops.accumulators import RUN
+from ...ops.elementwise import cast_to
+from ...ops.scatter import worst
+from . import scalar
+from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, over, power, typical
+
+SCATTERS = {"scatter_add": "Sum", "gather_sum": "Sum", "scatter_max": "Max", "scatter_min": "Min"}
+_DIGIT = 8  # bits
+_BLOCKS = 256  # of a pass of the sort
+_EACH = 2048  # keys that a block takes at least
+_COUNT = np.dtype(np.uint32)
+
+
+# -- rows in order -----------------------------------------------------------------------------------------
+
+
+def targets(node: Node) -> tuple[Node, ...]:
+    """Return the indices of the places that a scatter's updates go to."""
+    return node.inputs[2:] if node.prim.name == "gather_sum" else node.inputs[1:]
+
+
+def places(node: Node) -> int | Dim:
+    """Return how many places a scatter has."""
+    return size_of(node.shape[:len(targets(node))])
+
+
+def updates(node: Node) -> int | Dim:
+    """Return how many updates a scatter has."""
+    return size_of(targets(node)[0].shape)
+
+
+def lengths_of(node: Node) -> Node | None:
+    """Return the number of updates per place if the graph knows it; then updates are in order."""
+    index = targets(node)[0]
+    known = len(targets(node)) == 1 and index.prim.name == "segment_ids" and index.inputs[0].shape == node.shape[:1]
+    return index.inputs[0] if known else None
+
+
+def counts(n: int | Dim) -> Callable[[Sizes], int]:
+    """Return the bytes of `n` counts."""
+    return lambda sizes: _COUNT.itemsize * value(n, sizes)
+
+
+@dataclass
+class Order:
+    """The sort of a scatter's updates by their places.
+
+    Attributes
+    ----------
+    places : key
+        The place of each update; an earlier launch writes it.
+    order, ends : key
+        The permutation that sorts the updates by place, and the offset behind each place's updates.
+    """
+
+    node: Node
+
+    def __post_init__(self) -> None:
+        self.same = targets(self.node), tuple(self.node.shape[:len(targets(self.node))])
+        self.places, self.order, self.ends, self.keys, self.counts, *self.spare = (
+            (name, *self.same) for name in ("places", "order", "ends", "keys", "counts", "other keys", "other order"))
+
+    @property
+    def touched(self) -> list[Any]:
+        return [self.places, *self.bytes()]
+
+    def bytes(self) -> dict[Any, Any]:
+        """Return the memory that it writes."""
+        one_each = dict.fromkeys((self.order, self.keys, *self.spare), counts(updates(self.node)))
+        return {**one_each, self.ends: counts(places(self.node)),
+                self.counts: lambda sizes: 4 * 256 * (1 + self._split(sizes)[0])}
+
+    def _split(self, sizes: Sizes) -> tuple[int, int]:
+        """Return the blocks of a pass, and the keys that each takes."""
+        n = max(value(updates(self.node), sizes), 1)
+        each = -(-max(-(-n // _BLOCKS), _EACH) // _EACH) * _EACH
+        return -(-n // each), each
+
+    def launches(self, sizes: Sizes) -> Iterator[tuple[str, int, list[Any]]]:
+        """Yield kernel, blocks and arguments of each launch: keys stand for addresses."""
+        n, ends = value(updates(self.node), sizes), value(places(self.node), sizes)
+        blocks, each = self._split(sizes)
+        passes = max(-(-ends.bit_length() // _DIGIT), 1)
+        keys, order = self.places, self.order
+        for k in range(passes):
+            # Passes alternate between two pairs of buffers; the last one must write the pair that is kept.
+            to = self.spare if (passes - 1 - k) % 2 else (self.keys, self.order)
+            numbers = [n, each, k * _DIGIT]
+            yield "mg_count_digits", blocks, [keys, self.counts, *numbers, int(k == 0)]
+            yield "mg_order_by_digit", blocks, [
+                keys, order, self.places, self.counts, *to, *numbers, int(k == 0), int(k == passes - 1)]
+            keys, order = to
+        yield "mg_ends", max(-(-ends // THREADS), 1), [self.keys, self.ends, n, ends]
+
+
+def place_of_each(node: Node, key: Any, *args: Any) -> Launch:
+    """Return the launch that writes each update's place; bad indices and padding get a place behind all others."""
+    w = Kernel(*args)
+    indices = targets(node)
+    with over(w, w.own("total")):
+        out = w.param("key", key, "unsigned* __restrict__", "p")
+        w.emit(f"unsigned place = (unsigned){w.own('nowhere')};")
+        with w.scope(f"if (t < {w.size(updates(node))})"):
+            at = w.split(w.inner("t"), indices[0].shape)
+            rows = [w.position(i, at, n) for i, n in zip(indices, node.shape, strict=False)]
+            text = "0"
+            for (row, _), n in zip(rows, node.shape, strict=False):
+                text = f"({text} * {w.size(n)} + {row})" if text != "0" else row
+            w.emit(f"if ({' && '.join(c for _, c in rows if c) or 'true'}) place = (unsigned){text};")
+            w.emit(f"else {w.flag(node)}")
+        w.emit(f"{out}[t] = place;")
+    return w.launch(blocks_for(lambda sizes: value(updates(node), sizes)), arguments=lambda sizes: {
+        "total": value(updates(node), sizes), "nowhere": value(places(node), sizes)})
+
+
+def totals(lengths: Node) -> Node:
+    """Return the node of the offsets behind each segment."""
+    return Node(PRIMITIVES["cumsum"], (cast_to(lengths, _COUNT),), {"axis": 0}, ArrayType(lengths.shape, _COUNT),
+                like=lengths)
+
+
+# -- their reduction ---------------------------------------------------------------------------------------
+
+
+def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
+    """Return the launch that reduces the updates of each place to their sum, largest or smallest."""
+    w = Kernel(*args)
+    u, k = node.inputs[0], len(targets(node))
+    n, wide = updates(node), size_of(node.shape[k:])
+    functor, dtype = SCATTERS[node.prim.name], node.dtype
+    kind = scalar.accumulated(dtype)
+    first = "0" if functor == "Sum" else scalar.literal(worst(dtype, functor == "Max"), dtype)
+    acc = f"Acc<{functor}, {kind}>"
+    sums = ["sum"] * (functor == "Sum" and dtype.kind == "f")
+    # A team has `across` threads along the columns of a place, and `along` threads along its updates.
+    across = min(power(typical(wide)), 32)
+    each = -(-typical(n) // max(typical(places(node)), 1))  # updates per place
+    along = min(power(each), 32 // across)
+    terms = min(max(power(each // (64 * along)), 2 * RUN), RUN * RUN)  # of one thread
+    team, piece = across * along, terms * along
+    columns = f"(({w.size(wide)} + {across - 1}) / {across})"
+    end, at = w.param("key", ends, "const unsigned* __restrict__", "p"), "at"
+    w.emit(f"const I wide = {w.size(wide)}, places = {w.size(places(node))}, count = {w.size(n)};")
+    w.emit(f"const I columns = {columns}, lane = threadIdx.x % {team};")
+    w.emit(f"const I items = (places + count / {piece}) * columns;")
+    partial, counter = w.own("partial", "char*"), w.own("counter", "unsigned*")
+    with w.scope(f"for (I item = blockIdx.x * {THREADS // team}; item < items; item += gridDim.x * {THREADS // team})",
+                 ["item"]):
+        w.emit(f"const I own = item + threadIdx.x / {team}, slot = own / columns, group = own % columns;")
+        w.emit(f"const I w = group * {across} + lane % {across};")
+        w.emit(f"const Piece<I> piece = own < items ? piece_of<{piece}>({end}, slot, places) : Piece<I>();")
+        w.emit(f"{acc} sum{{({kind}){first}}};")
+        w.scopes[-1].names |= {"w", "piece", "sum"}
+        w.emit("const I stop = w < wide ? piece.last : piece.first;")
+        with w.rounds("at", f"piece.first + lane / {across}", "stop", str(along), sums):
+            if order is not None:
+                at = f"(I){w.param('key', order, 'const unsigned* __restrict__', 'p')}[at]"
+            at = w.inner(at)
+            rows = w.split(at, targets(node)[0].shape)
+            idx = (*rows, *w.split("w", node.shape[k:]))
+            if node.prim.name == "gather_sum":  # the update is a row of another array
+                row, condition = w.position(node.inputs[1], rows, u.shape[0])
+                if condition:
+                    w.emit(f"if (!({condition})) {{ {w.flag(node)} continue; }}")
+                idx = (w.inner(f"(I){row}"), *idx[len(rows):])
+            w.emit(f"sum.take({w.value(u, idx)});")
+        out = w.pointer(("to", node), dtype, write=True)
+        text = scalar.rounded(f"({scalar.computed(dtype)})total.v", dtype)
+        store = scalar.store(f"{out}[place * wide + w]", text, dtype)
+        w.emit(f"finish_pieces<{team}, {across}, {piece}>({partial}, {counter}, piece, group, columns, wide, sum, [&]("
+               f"I place, I w, const {acc}& total) {{ {store} }});")
+    w.writes.append(node)
+
+    def groups(sizes: Sizes) -> int:
+        return -(-value(wide, sizes) // across)
+
+    def pieces(sizes: Sizes) -> int:
+        return value(n, sizes) // piece
+
+    return w.launch(
+        blocks_for(lambda sizes: (value(places(node), sizes) + pieces(sizes)) * groups(sizes) * team),
+        partials=lambda sizes: 16 * (pieces(sizes) + 1) * groups(sizes) * across,
+        counters=lambda sizes: 4 * (pieces(sizes) + 1) * groups(sizes))

@@ -89,7 +89,7 @@ class Rewrite:
         for n in reachable([node], since):
             inputs = tuple(new.get(i, i) for i in n.inputs)
             self.like = n
-            new[n] = self._make(n.prim, inputs, n.params, n.type, n if inputs == n.inputs else None)
+            new[n] = self._make(n.prim, inputs, n.params, n.type, None)
         self.like = like
         return new.get(node, node)
 

@@ -530,11 +530,7 @@ def _wrong_axis(node: Node, index: Node, target: Symbol, n: int | Dim) -> ShapeE
 def _gather(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     old, *indices = node.inputs
     if not rw.is_ragged(old) and old not in rw.mapped:
-        wide = [rw.made.get(i, i) for i in indices]
-        some = next(i for i in indices if i in rw.mapped or rw.is_ragged(i))
-        lead = rw.made[some].shape[0]
-        wide = [w if i in rw.mapped or rw.is_ragged(i) else spread(w, lead) for i, w in zip(indices, wide, strict=True)]
-        return gather(xs[0], *wide)
+        return gather(*xs)  # the indices have one shape, and so have rows, all of them
     pointers = _pointers(rw, node, indices, old.shape)
     x = xs[0] if rw.is_ragged(old) else rw.each(old)
     return gather(x, *pointers)

@@ -248,7 +248,7 @@ def _chunk_node(name: str, names: Sequence[str], old: Sequence[Node], new: Seque
     body_nodes = {n for n in walk.reachable(outputs) if n in inside}
     shared = list(dict.fromkeys(
         i for n in sorted(body_nodes, key=lambda n: n.serial) for i in n.inputs
-        if i not in inside and i not in body_nodes and i.prim.name not in ("full", "const")))
+        if i not in inside and i.prim.name not in ("full", "const")))
     mapped = [o for o, a in zip(old, axes, strict=True) if a is not None]
     stand_in = {n: placeholder(n.type) for n in (*mapped, *shared)}
     called = dict(zip(old, names, strict=True))

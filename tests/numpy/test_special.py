@@ -10,7 +10,8 @@ import scipy.special as sp
 
 import minigrad as mg
 from minigrad import special
-from minigrad.numpy.array import SCIPY
+from minigrad.graph import PRIMITIVES
+from minigrad.numpy.array import SCIPY, Array
 
 from .conform import assert_same, call, check_call, run_traced
 
@@ -157,3 +158,12 @@ def test_i0_keeps_float16():
     x = np.array([0.5, 1.0], np.float16)
     want = sp.i0(x.astype(float)).astype(np.float16)  # NumPy's own float16 is off by a place
     np.testing.assert_array_equal(mg.compile(np.i0)(x), want, strict=True)
+
+
+@pytest.mark.parametrize(("n", "x", "ratio"), [
+    (1, 6.0, 0.08116464020004915), (1, 6.5, 0.07520164877278072), (2, 3.0, 0.14607054367223143),
+    (3, 3.0, 0.14100120720198717), (3, 3.2, 0.134350255125115)])
+def test_ratios_of_repeated_integrals_of_erfc_where_the_continued_fraction_begins(n, x, ratio):
+    """The numbers are those of mpmath's quadrature with 40 digits."""
+    have = mg.vmap(lambda x: Array(PRIMITIVES["erfcx_ratios"](x._node, n=n)))(np.array([x]))
+    np.testing.assert_allclose(have, [ratio], rtol=2e-14)

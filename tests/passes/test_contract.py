@@ -98,6 +98,12 @@ NAIVE = {
     "norms, attention over three tokens": (
         lambda w, x: squares(each(attention)(w, x)), (tuple(rng.normal(size=(3, N, M))), XT)),
     "norms, embedding": (lambda w, i: squares(each(embedding)(w, i)), (rng.normal(size=(50, M)), IDX)),
+    "norms, embedding of the last rows": (
+        lambda w, i: squares(each(embedding)(w, i)),
+        (rng.normal(size=(50, M)), np.array([[-1, 0, -1, 1], [49, -1, -2, 48], [-50, 0, 5, -50]]))),
+    "the sum of two products, written as a difference": (
+        lambda a, b: ((np.outer(a, b) - -2.0 * np.outer(np.sin(a), np.cos(b))) ** 2).sum(),
+        (rng.normal(size=200), rng.normal(size=300))),
     "norms of one flat vector": (flat, ((W, np.ones(M)), X)),
     "clipped mean": (dpsgd, (W, X)),
     "second moments": (lambda w, x: (each(dense)(w, x) ** 2).sum(axis=0), (W, X)),

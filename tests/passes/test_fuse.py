@@ -1,10 +1,13 @@
-"""fuse: which statements form a group."""
+"""fuse: which statements form a group, and in whose place they are written."""
 
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.numpy.array import Array
+from minigrad.ops.control import barrier
 from minigrad.passes.fuse import Roles, fuse
+from minigrad.passes.schedule import schedule
 
 X, Y = np.ones((40, 3)), np.ones((40, 3))
 
@@ -22,3 +25,26 @@ def groups(f, *args):
     (lambda x, y: (x + 2)[::-1] * y, [["add"], ["mul"]])])  # row 0 wants the last one
 def test_groups(f, names):
     assert groups(f, X, Y) == names
+
+
+def test_a_value_is_computed_where_it_is_wanted():
+    """The square is wanted with the sum of all rows alone, when the tangent is there anyway."""
+    def f(x, y):
+        h = np.tanh(x)
+        return (h * h) * np.sum(h, axis=0)
+
+    assert groups(f, X, Y) == [["tanh", "sum"], ["mul", "mul"]]
+
+
+def test_a_value_stays_before_what_waits_for_it():
+    def f(x, y):
+        n = np.sin(x)
+        return Array(barrier(y._node, n._node)) * n
+
+    assert groups(f, X, Y) == [["sin"], ["mul"]]
+
+
+def test_a_choice_takes_the_place_of_its_last_operand():
+    """Beside the result there is room for the condition alone."""
+    (step,) = schedule(mg.trace(lambda x: np.where(x > 0, x, np.exp(x)) * 2)(X)).steps
+    assert [n.prim.name for n in step.scratch] == ["gt"]

@@ -153,6 +153,13 @@ def test_what_shared_values_make_is_made_once():
     assert "1 shared value computed before it" in stage.note
 
 
+def test_a_view_of_a_shared_value_is_no_work_to_move():
+    def f(p, xs):
+        return mg.scan(lambda h, x: (np.tanh(h * np.flip(p[2])), None), p[2], xs)[0]
+
+    assert what_runs(f, (P, XS))[1] == []
+
+
 def test_a_wide_value_stays_in_the_steps():
     """A product of one number per step with a long vector is not laid out for all steps, nor is a spread value."""
     v = rng.normal(size=(1, 1000))

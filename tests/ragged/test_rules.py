@@ -325,3 +325,23 @@ def test_running_extremes_along_a_ragged_axis_are_refused(name):
 def test_slices_whose_size_is_no_polynomial(key, words):
     with pytest.raises(mg.ShapeError, match=rf"the slice {words} of axis 0 of f64\[node, 4\].*\[1:\], \[:-1\]"):
         mg.vmap(lambda g: g.x[key])(mg.batch(molecules([(3, 1)])))
+
+
+@mg.example
+class Labelled:
+    x: mg.f64[node, 4]
+    kind: mg.i64[node]
+    label: mg.i64[()]
+
+
+@pytest.mark.parametrize("f", [
+    lambda t, g: t[g.label] * np.sum(g.x), lambda t, g: t[g.label, 2] * np.sum(g.x),
+    lambda t, g: t[g.label, np.array([0, 2])] * np.sum(g.x), lambda t, g: t[g.kind].sum(axis=0),
+    lambda t, g: t[g.kind, 1].sum(), lambda t, g: t[g.kind, g.label].sum(), lambda t, g: np.mean(g.x, axis=1).sum(),
+    lambda t, g: np.sum(np.sin(np.mean(g.x[:, :, None] * t[0], axis=(1, 2))))])
+def test_shared_tables_and_means_of_rows(f):
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(5, 3))
+    examples = [Labelled(rng.normal(size=(n, 4)), rng.integers(0, 3, n), int(rng.integers(0, 3))) for n in (3, 0, 1, 2)]
+    have = mg.compile(mg.vmap(f, in_axes=(None, 0)))(table, mg.batch(examples))
+    close(have, [f(table, g) for g in examples])

@@ -173,6 +173,14 @@ def test_code_that_needs_the_number_says_so_with_its_line():
     assert len(compiled.entries) == 2
 
 
+def test_a_size_that_meets_one_whose_number_is_needed_is_fixed_too():
+    compiled = mg.compile(lambda x, y: (mg.vmap(np.sin)(x) + mg.vmap(np.cos)(y)).sum() + np.zeros(x.shape[0]).sum())
+    x, y = np.ones((3, 2)), np.zeros((3, 2))
+    np.testing.assert_allclose(compiled(x, y), 6 * (np.sin(1) + 1))
+    assert "axis 0 of x is fixed at 3" in compiled.stages[0].note
+    assert "axis 0 of y is fixed at 3" in compiled.stages[0].note
+
+
 def test_two_batch_axes_of_different_size():
     compiled = mg.compile(lambda X, Y: (mg.vmap(np.sum)(X).mean() * mg.vmap(np.max)(Y), X.shape[0] + Y.shape[0]))
     for n, m in ((4, 4), (4, 6), (6, 4), (1, 5), (5, 1), (1, 1)):

@@ -12,7 +12,8 @@ import pytest
 import minigrad as mg
 from minigrad import backends, dims, passes, walk
 from minigrad.backends.native import target
-from minigrad.graph import dtype_of
+from minigrad.graph import ArrayType, dtype_of
+from minigrad.ops.control import placeholder
 
 BACKENDS = ("numpy", "native") if target.available() is None else ("numpy",)
 W = np.array([1.0, 2.0, 0.5])
@@ -231,3 +232,11 @@ def test_json_keeps_which_sizes_count_rows():
     again = mg.Graph.from_json(graph.to_json())
     assert [(s.name, s.rows) for s in again.symbols] == [(s.name, s.rows) for s in graph.symbols]
     assert any(s.rows for s in again.symbols)
+
+
+def test_what_takes_the_place_of_a_value_may_have_another_type():
+    graph = mg.trace(lambda x: np.sum(np.exp(x), axis=0))(np.ones((2, 3)))
+    (x,) = graph.inputs
+    for t in (ArrayType((4, 5), np.dtype("f4")), x.type):
+        (out,) = walk.substitute(graph.outputs, {x: placeholder(t)})
+        assert [n.type for n in walk.reachable([out])] == [t, t, ArrayType(t.shape[1:], t.dtype)]

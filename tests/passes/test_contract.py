@@ -160,6 +160,17 @@ def test_the_square_of_a_sum_is_multiplied_out_up_to_a_number_of_terms(count, mu
     assert (largest(what_runs(fast)) < 400 * 500) == multiplied_out
 
 
+@pytest.mark.parametrize(("count", "multiplied_out"), [(60, True), (70, False)])
+def test_a_sum_of_many_products_stays_a_sum(count, multiplied_out):
+    def total(xs):  # in halves, for a form looks only so far back
+        return xs[0] if len(xs) == 1 else total(xs[:len(xs) // 2]) + total(xs[len(xs) // 2:])
+
+    u, v = rng.normal(size=(count, 400)), rng.normal(size=(count, 500))
+    fast = mg.compile(lambda u, v: total([np.outer(u[k], v[k]) for k in range(count)]).sum())
+    np.testing.assert_allclose(fast(u, v), u.sum(axis=1) @ v.sum(axis=1), rtol=1e-9)
+    assert (largest(what_runs(fast)) < 400 * 500) == multiplied_out
+
+
 def test_one_backward_pass_serves_norms_and_clipped_mean():
     fast = mg.compile(dpsgd)
     fast(W, X)

@@ -42,6 +42,7 @@ def test_identities_vanish(made, want):
 @pytest.mark.parametrize(("made", "want"), [
     (lambda: X * full(-1.0, (3, 4), F8), ["neg"]), (lambda: X + -Y, ["sub"]), (lambda: X - -Y, ["add"]),
     (lambda: (-X) * (-Y), ["mul"]), (lambda: node("pow", X, TWO), ["square"]), (lambda: X * X, ["square"]),
+    (lambda: node("pow", X, full(-1.0, (3, 4), F8)), ["full", "div"]),
     (lambda: X + X, ["full", "mul"]), (lambda: (X * TWO) * full(0.25, (3, 4), F8), ["full", "mul"]),
     (lambda: ONE + TWO * TWO, ["full"]), (lambda: node("exp", ONE), ["full"]),
     (lambda: node("sum", ONE, axes=(0, 1)), ["full"]),

@@ -7,6 +7,8 @@ import minigrad as mg
 import minigrad.numpy as mnp
 from minigrad.graph import PRIMITIVES
 from minigrad.numpy.array import Array
+from minigrad.ops.checks import in_range
+from minigrad.ops.control import barrier
 
 from .cases import SIZES, close, molecules, node, unbatched
 
@@ -345,3 +347,21 @@ def test_shared_tables_and_means_of_rows(f):
     examples = [Labelled(rng.normal(size=(n, 4)), rng.integers(0, 3, n), int(rng.integers(0, 3))) for n in (3, 0, 1, 2)]
     have = mg.compile(mg.vmap(f, in_axes=(None, 0)))(table, mg.batch(examples))
     close(have, [f(table, g) for g in examples])
+
+
+def test_running_sums_of_the_rows_of_a_block():
+    examples = [np.random.default_rng(n).normal(size=(n, n)) for n in (2, 3, 0, 1)]
+    have = mg.vmap(lambda a: np.sum(np.cumsum(a, axis=1) * a))(mg.batch(examples, mg.f64[node, node]))
+    close(have, [np.sum(np.cumsum(a, axis=1) * a) for a in examples])
+
+
+def test_what_waits_for_a_check_waits_for_it_in_a_batch():
+    def f(g):
+        return np.sum(Array(barrier(g.x._node, in_range(g.label._node, size=2))))
+
+    def batch(*labels):
+        return mg.batch([Labelled(np.ones((n, 4)), np.zeros(n, int), k) for n, k in zip((2, 3), labels, strict=True)])
+
+    close(mg.vmap(f)(batch(1, 0)), [8.0, 12.0])
+    with pytest.raises(IndexError, match="index 5 is out of range for an axis of size 2"):
+        mg.vmap(f)(batch(1, 5))

@@ -350,6 +350,7 @@ def test_a_loop_of_no_turn_copies_its_state_per_example(backend):
     (lambda x: mg.scan(lambda c, v: (0.5, v), np.int32(1), x[None]), "i32.*f64.*must stay the same"),
     (lambda x: mg.scan(lambda c, v: ((c, c), v), x, np.ones(3)), "goes in as.*comes out as"),
     (lambda x: mg.scan(lambda c, v: c, x, np.ones(3)), r"must return \(carry, y\)"),
+    (lambda x: mg.scan(lambda c, v: (c, v, v), x, np.ones(3)), r"must return \(carry, y\)"),
     (lambda x: mg.scan(lambda c, v: (c, v), x), "xs or a length"),
     (lambda x: mg.scan(lambda c, v: (c, v), x, (np.ones(3), np.ones(4))), "lengths differ"),
     (lambda x: mg.while_loop(lambda s: s, lambda s: s, x), "one bool"),

@@ -108,6 +108,14 @@ def test_blocks_and_not_the_square():
         same(have, want)
 
 
+def test_an_empty_list_is_empty_in_every_rank():
+    batch = mg.batch([[[1.0, 2.0], [3.0, 4.0]], [], [[5.0, 6.0]]], mg.f64[node, 2])
+    assert batch.values.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert [np.shape(x) for x in batch] == [(2, 2), (0, 2), (1, 2)]
+    with pytest.raises(mg.ShapeError, match="with 2 axes, got 1"):
+        mg.batch([np.zeros(0)], mg.f64[node, 2])
+
+
 def test_blocks_of_two_axes():
     rng = np.random.default_rng(0)
     examples = [rng.normal(size=s) for s in ((2, 3), (0, 2), (4, 1), (1, 5))]

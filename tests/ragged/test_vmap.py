@@ -30,6 +30,22 @@ def test_dense_and_ragged_together():
         mg.vmap(scaled, in_axes=(None, 0, 0))(W, batch, np.ones(3))
 
 
+def test_dense_arguments_behind_a_batch():
+    examples = molecules(SIZES["empty middle"])
+    batch, columns = mg.batch(examples), np.arange(12.0).reshape(3, 4)
+    have = mg.vmap(lambda g, w: loss(w, g), in_axes=(0, None))(batch, W)
+    close(have, [loss(W, g) for g in examples])
+    have = mg.vmap(lambda g, s: np.sum(g.y * s), in_axes=(0, 1))(batch, columns)
+    close(have, [np.sum(g.y * s) for g, s in zip(examples, columns.T, strict=True)])
+
+
+def test_results_have_the_axes_of_their_arguments():
+    batch = mg.batch(molecules(SIZES["mixed"]))
+    assert mg.vmap(lambda g: g.x[:, 0])(batch).schema.fields["value"].shape == (node,)
+    assert mg.vmap(lambda g: g.w[:, None] * g.y)(batch).schema.fields["value"].shape == (edge, 3)
+    assert mg.vmap(lambda g: g.x[1:, 0])(batch).schema.fields["value"].shape[0].name == "node - 1"
+
+
 def test_a_shared_batch_is_one_value():
     examples = molecules(SIZES["mixed"])
     batch = mg.batch(examples)

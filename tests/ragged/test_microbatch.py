@@ -63,6 +63,12 @@ def test_dense_arguments_are_cut_too():
     close(mg.microbatch(f, 3)(W, batch, s), f(W, batch, s))
 
 
+def test_a_shared_batch_is_not_cut():
+    batch, shared = mg.batch(molecules(SIZES["mixed"])), mg.batch(molecules([(2, 3)], seed=3))
+    f = mg.vmap(lambda s, g: np.sum(g.x), (None, 0))
+    close(mg.microbatch(f, 3, (None, 0))(shared, batch), f(shared, batch))
+
+
 def _with_number(f, b):
     return mg.vmap(functools.partial(f, b.y.shape[0]))(b)
 

@@ -65,17 +65,12 @@ class Scalars:
             if n in host.given:
                 self._given.append((n, host.given[n]))
                 continue
-            evaluation = partial(n.prim.eval, np, **concrete(n.params, sizes))
+            step = n, partial(n.prim.eval, np, **concrete(n.params, sizes))
             if all(i in self._known for i in n.inputs):
-                self._known[n] = self._made(self._known, n, evaluation)
+                _evaluate([step], self._known)
             else:
-                self._steps.append((n, evaluation))
+                self._steps.append(step)
         self.vary = bool(self._given)
-
-    @staticmethod
-    def _made(found: Mapping[Node, np.ndarray], n: Node, evaluation: Callable[..., Any]) -> np.ndarray:
-        with np.errstate(all="ignore"):  # a device does not warn
-            return np.asarray(evaluation(*[found[i] for i in n.inputs]), n.dtype)
 
     def __call__(self, arguments: Sequence[Any]) -> list[np.ndarray]:
         """Return the scalars as arrays without axes.
@@ -88,9 +83,15 @@ class Scalars:
         found = dict(self._known)
         for n, i in self._given:
             found[n] = np.asarray(arguments[i], n.dtype)
-        for n, evaluation in self._steps:
-            found[n] = self._made(found, n, evaluation)
+        _evaluate(self._steps, found)
         return [found[n] for n in self._wanted]
+
+
+def _evaluate(steps: Sequence[tuple[Node, Callable[..., Any]]], found: dict[Node, np.ndarray]) -> None:
+    """Add the values of statements, given those before them."""
+    with np.errstate(all="ignore"):  # a device does not warn
+        for n, evaluation in steps:
+            found[n] = np.asarray(evaluation(*[found[i] for i in n.inputs]), n.dtype)
 
 
 def _ancestors(wanted: Sequence[Node]) -> list[Node]:

@@ -28,6 +28,8 @@ _VIEWS = ("reshape", "transpose", "flip")
 
 
 def _in_range_eval(xp: Any, index: Any, *, size: int) -> Any:
+    if not index.ndim and xp is np and -size <= index < size:
+        return index
     outside = (index < 0) & (index + size < 0) | (index >= size)
     if bool(xp.any(outside)):
         k = int(np.flatnonzero(on_host(outside))[0])

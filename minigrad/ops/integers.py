@@ -23,6 +23,8 @@ def message(value: Any, dtype: np.dtype, line: str) -> str:
 
 
 def _overflow_eval(xp: Any, x: Any, low: Any, high: Any, *, dtype: np.dtype, line: str) -> Any:
+    if not x.ndim and xp is np and low <= x <= high:  # a tenth of the time that masks of one number take
+        return np.zeros_like(x)
     outside = (x < low) | (x > high)
     if bool(xp.any(outside)):
         found = np.ravel(on_host(x))[np.flatnonzero(on_host(outside))[0]]

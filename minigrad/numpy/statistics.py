@@ -27,12 +27,10 @@ _DISCRETE: dict[str, Callable[[Any], Any]] = {
 
 
 def _rows(a: Any, axis: Any, name: str) -> tuple[Array, tuple[int, ...]]:
-    """Return the array sorted along one last axis, which stands for `axis`, in floating numbers."""
-    x = as_array(a)
-    x = x if x.dtype.kind == "f" else x.astype(np.float64)
-    node = x._node
-    axes = as_axes(axis, x.ndim, name)
-    kept = [i for i in range(x.ndim) if i not in axes]
+    """Return the array sorted along one last axis that stands for `axis`."""
+    node = as_array(a)._node
+    axes = as_axes(axis, node.ndim, name)
+    kept = [i for i in range(node.ndim) if i not in axes]
     n = number(size_of(node.shape[i] for i in axes))
     if not n:
         raise ShapeError(at_user_line(f"np.{name} of an empty axis of {node.type}"))
@@ -47,11 +45,15 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
     if method not in _CONTINUOUS and method not in _DISCRETE:
         raise TraceError(at_user_line(f"np.{name} with method={method!r}: use one of "
                                       f"{', '.join([*_CONTINUOUS, *_DISCRETE])}"))
+    a, q = as_array(a), as_array(q)
+    chosen = a.dtype.kind in "iu" and (method in ("lower", "higher", "nearest")
+                                       or (method == "linear" and scale == 1 and q.dtype.kind != "f"))
+    if not chosen and a.dtype.kind != "f":  # integers keep their dtype where each quantile is one of them
+        a = a.astype(np.float64)
     rows, axes = _rows(a, axis, name)
     n = number(rows._node.shape[-1])
-    q = as_array(q)
     if q._weak or (scale == 1 and q.dtype.kind != "f"):  # integers below a percentage are float64 for NumPy
-        q = q.astype(rows.dtype)
+        q = q.astype(np.float64 if chosen else rows.dtype)
     q = (q if q.dtype.kind == "f" else q.astype(np.float64)) / scale
     quantiles = ravel(q)
     lead = rows.ndim - 1
@@ -69,11 +71,13 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
     shape = (q._node.type.size, *rows._node.shape[:-1])
     wide = moveaxis(np.broadcast_to(rows, (shape[0], *rows._node.shape)), -1, 0)
     first, second = (np.take_along_axis(wide, expand_dims(np.broadcast_to(i, shape), 0), 0)[0] for i in (low, high))
-    step = second - first
-    between = where(part >= 0.5, second - step * (1 - part), first + step * part)
-    out = where(part == 0, first, between)
-    if not skip_nan:
-        out = where(bad[..., -1], np.nan, out)
+    out = first
+    if not chosen:
+        step = second - first
+        between = where(part >= 0.5, second - step * (1 - part), first + step * part)
+        out = where(part == 0, first, between)
+        if not skip_nan:
+            out = where(bad[..., -1], np.nan, out)
     out = reshape(out, (*q._node.shape, *rows._node.shape[:-1]))
     return expand_dims(out, tuple(i + q.ndim for i in axes)) if keepdims and axes else out
 

@@ -193,6 +193,18 @@ def test_quantiles_have_numpys_dtype(name, q, dtype):
     np.testing.assert_allclose(have, want, rtol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["linear", "lower", "higher", "nearest", "midpoint", "hazen"])
+@pytest.mark.parametrize(("name", "q"), [("quantile", 1), ("quantile", np.array([0, 1])), ("quantile", 0.4),
+                                         ("percentile", 50), ("nanquantile", 0), ("nanpercentile", 30.0)])
+def test_quantiles_of_integers_are_numpys(name, q, method):
+    x = np.array([[2**60 + 1, 3, 7], [2**60, 2**59 + 1, 5]])
+    function = getattr(np, name)
+    want = function(x, q, axis=1, method=method)
+    have = mg.compile(lambda x: function(x, q, axis=1, method=method))(x)
+    assert have.dtype == want.dtype
+    np.testing.assert_allclose(have, want, rtol=0 if want.dtype.kind == "i" else 1e-15)
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, lambda f: mg.compile(f, backend="numpy"), mg.compile])
 @pytest.mark.parametrize(("x", "slope"), [
     ([-np.inf, np.nan], [1, 0]), ([np.nan, -np.inf, -np.inf], [0, 0.5, 0.5]), ([-np.inf, -np.inf], [0.5, 0.5]),

@@ -48,3 +48,10 @@ def test_a_choice_takes_the_place_of_its_last_operand():
     """Beside the result there is room for the condition alone."""
     (step,) = schedule(mg.trace(lambda x: np.where(x > 0, x, np.exp(x)) * 2)(X)).steps
     assert [n.prim.name for n in step.scratch] == ["gt"]
+
+
+def test_a_reshape_of_a_computed_value_is_a_view():
+    (reshaped,) = (graph := mg.trace(lambda x: np.reshape(x + 1, 120))(X)).outputs
+    roles = Roles.of(graph)
+    assert roles.is_view(reshaped)
+    assert not roles.is_statement(reshaped)

@@ -175,3 +175,13 @@ def test_slopes_of_arctan2_at_subnormal_numbers(backend):
     by_y, by_x = gradient(0.0, 5e-324)
     assert by_y == np.inf
     assert by_x == 0
+
+
+@pytest.mark.parametrize(("x", "y", "share", "ratio"), [
+    (np.inf, np.inf, 0.5, 1.0), (-np.inf, -np.inf, 0.5, 1.0), (1.0, 1.0, 0.5, 1.0), (-np.inf, 0.0, 0.0, 0.0)])
+def test_ratios_of_exponentials_at_infinity(x, y, share, ratio):
+    x, y = np.array([x, 0.5]), np.array([y, 0.25])
+    e = np.exp(0.25)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(P["exp_share"].eval(np, x, y), [share, e / (1 + e)], rtol=1e-15)
+        np.testing.assert_allclose(P["exp_of_difference"].eval(np, x, y), [ratio, e], rtol=1e-15)

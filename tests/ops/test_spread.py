@@ -130,3 +130,12 @@ def test_the_mean_of_nothing_is_nan(f, backend):
     assert np.isnan(compiled).all()
     assert np.isnan(mg.compile(mg.vmap(f), backend=backend)(np.zeros((3, 2, 0)))).all()
     assert np.isnan(mg.vmap(f)(np.zeros((3, 2, 0)))).all()
+
+
+@pytest.mark.parametrize(("name", "dtype", "value"), [
+    ("max_or_least", "f8", -np.inf), ("min_or_largest", "f8", np.inf), ("max_or_least", "i4", -2**31),
+    ("min_or_largest", "i4", 2**31 - 1)])
+def test_extremes_of_nothing(name, dtype, value):
+    node = P[name](checks.placeholder((2, 0), dtype), axes=(1,))
+    (have,) = walk.evaluate(Graph(node.inputs, (node,)), [np.zeros((2, 0), dtype)])
+    np.testing.assert_array_equal(have, np.full(2, value, dtype))

@@ -95,7 +95,7 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
     `old` are the inputs that the program was traced with (batch axes of length `dim`), `new` the whole ones.
     """
     try:
-        outputs, checks, known = _roles_apart(outputs, old, dim)
+        outputs, checks, shared_checks, known = _roles_apart(outputs, old, dim)
     except Mixes as error:
         raise _mixes(name, error.node, error.why, error.instead) from None
     inside = _in_chunks(known)
@@ -110,6 +110,8 @@ def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Nod
     sums.sort(key=lambda n: n.serial)
     whole = {o: n for o, n, a in zip(old, new, axes, strict=True) if a is None}
     whole |= {n: size_scalar(_total(n.params["size"], dim, total), n.dtype) for n in known if is_size(n, dim)}
+    if shared_checks:
+        outputs[0] = waiting(outputs[0], shared_checks)
     if checks:  # each chunk makes those of its examples
         inside.update(_on_rows(checks, dim))
         sums.append(waiting(zero(), checks))
@@ -141,8 +143,8 @@ def _in_chunks(known: dict[Node, Roles]) -> set[Node]:
 
 
 def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim
-                 ) -> tuple[list[Node], list[Node], dict[Node, Roles]]:
-    """Return the outputs, nodes that check the examples' indices, and the role of each node that they depend on.
+                 ) -> tuple[list[Node], list[Node], list[Node], dict[Node, Roles]]:
+    """Return the outputs, the checks of the examples' indices, all other checks, and the role of each node.
 
     What all examples share, and a node computes beside rows of theirs, gets a node of its own: it is computed before
     the first chunk. Values of the whole batch wait for no rows. Inputs and sizes of the batch have roles, too.
@@ -165,14 +167,11 @@ def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim
         if not apart:
             break
         roots = walk.substitute([*roots, *more], apart)
-    outputs, checks = roots[:count], []
+    of_rows, others = [], []
     for check in dict.fromkeys(roots[count:]):
         way = _on_rows([check], dim)
-        if way and all(known[n] not in (SUM, WHOLE) for n in way):
-            checks.append(check)
-        else:
-            outputs[0] = waiting(outputs[0], [check])
-    return outputs, checks, known
+        (of_rows if way and all(known[n] not in (SUM, WHOLE) for n in way) else others).append(check)
+    return roots[:count], of_rows, others, known
 
 
 def _on_rows(nodes: Sequence[Node], dim: Dim) -> list[Node]:

@@ -244,3 +244,19 @@ def test_the_graph_holds_one_body_whatever_the_number_of_passes():
     (node,) = [n for n in graph.nodes if n.prim.name == "chunked"]
     assert node.params["size"] == 7
     assert optree.tree_leaves([n.prim.name for n in node.params["graph"].nodes]).count("tanh") == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_results_that_all_examples_share_wait_for_checks(size, compiled):
+    """The gradient by the rows is zero in every row, beside an index that all examples share."""
+    w, X = np.array([1.0, 2.0, 4.0]), np.random.default_rng(0).normal(size=(5, 2))
+
+    def f(i, w, x):
+        return mg.gather(w, i) * 2.0
+
+    each = mg.microbatch(mg.per_example_grad(f, argnums=2, in_axes=(None, None, 0)), size, (None, None, 0))
+    each = mg.compile(each) if compiled else each
+    np.testing.assert_array_equal(each(1, w, X), np.zeros((5, 2)))
+    with pytest.raises(IndexError, match="3"):
+        each(3, w, X)

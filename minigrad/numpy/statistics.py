@@ -46,7 +46,7 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
         raise TraceError(at_user_line(f"np.{name} with method={method!r}: use one of "
                                       f"{', '.join([*_CONTINUOUS, *_DISCRETE])}"))
     a, q = as_array(a), as_array(q)
-    chosen = a.dtype.kind in "iu" and (method in ("lower", "higher", "nearest")
+    chosen = a.dtype.kind in "biu" and (method in ("lower", "higher", "nearest")
                                        or (method == "linear" and scale == 1 and q.dtype.kind != "f"))
     if not chosen and a.dtype.kind != "f":  # integers keep their dtype where each quantile is one of them
         a = a.astype(np.float64)

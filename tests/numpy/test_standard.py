@@ -198,11 +198,12 @@ def test_quantiles_have_numpys_dtype(name, q, dtype):
                                          ("percentile", 50), ("nanquantile", 0), ("nanpercentile", 30.0)])
 def test_quantiles_of_integers_are_numpys(name, q, method):
     x = np.array([[2**60 + 1, 3, 7], [2**60, 2**59 + 1, 5]])
+    x = x % 2 == 0 if method == "lower" else x
     function = getattr(np, name)
     want = function(x, q, axis=1, method=method)
     have = mg.compile(lambda x: function(x, q, axis=1, method=method))(x)
     assert have.dtype == want.dtype
-    np.testing.assert_allclose(have, want, rtol=0 if want.dtype.kind == "i" else 1e-15)
+    np.testing.assert_allclose(have, want, rtol=0 if want.dtype.kind in "bi" else 1e-15)
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, lambda f: mg.compile(f, backend="numpy"), mg.compile])

@@ -33,7 +33,8 @@ MODULES = ("minigrad/walk.py", "minigrad/ops", "minigrad/transforms", "minigrad/
            "minigrad/backends/held.py")
 # The tests that may detect a mutant, in parts that are measured side by side.
 TESTS = (
-    ["tests/test_tiny.py", "tests/test_axes.py", "tests/ops", "tests/numpy/test_special.py", "tests/test_segment.py"],
+    ["tests/test_tiny.py", "tests/test_axes.py", "tests/ops", "tests/numpy/test_special.py", "tests/test_segment.py",
+     "tests/comparison/test_operations.py"],
     ["tests/transforms", "tests/test_errors.py", "tests/backends/test_numpy.py"],
     ["tests/passes", "tests/test_compiler.py", "tests/test_random_programs.py", "tests/test_hunt.py"],
     ["tests/ragged", "tests/numpy/test_indexing.py", "tests/numpy/test_updates.py", "tests/numpy/test_array.py"],

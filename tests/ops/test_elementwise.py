@@ -1,5 +1,6 @@
 """Elementwise derivatives where they are delicate: kinks, ties, zeros, and branches not taken."""
 
+import array_api_strict
 import numpy as np
 import pytest
 
@@ -185,3 +186,12 @@ def test_ratios_of_exponentials_at_infinity(x, y, share, ratio):
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(P["exp_share"].eval(np, x, y), [share, e / (1 + e)], rtol=1e-15)
         np.testing.assert_allclose(P["exp_of_difference"].eval(np, x, y), [ratio, e], rtol=1e-15)
+
+
+@pytest.mark.parametrize("x", [0.0, 0.3, 5.0, 9.0, 20.0, -20.0, 300.0])
+def test_slope_of_tanh(x):
+    x = np.array([x])
+    want = 1 / np.cosh(x) ** 2
+    for xp in (np, array_api_strict):
+        have = P["tanh_slope"].eval(xp, xp.asarray(np.tanh(x)), xp.asarray(x))
+        np.testing.assert_allclose(np.asarray(have), want, rtol=1e-12)

@@ -1,5 +1,6 @@
 """Sorting, cumulative sums and extremes: ties, stability, integers."""
 
+import array_api_strict
 import numpy as np
 import pytest
 
@@ -93,3 +94,12 @@ def test_many_ties_of_half_precision_are_counted():
     (back,) = walk.evaluate(checks.reverse(checks.program(P["cummax"], [x], {"axis": 0})), [x, x])
     harmonic = np.cumsum(1 / np.arange(1.0, 5001)[::-1])[::-1]
     np.testing.assert_allclose(back, harmonic, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cummax", "cummin", "cumfmax", "cumfmin"])
+def test_running_extremes_of_nan_in_every_namespace(name):
+    x = np.array([1.0, np.nan, 3.0, 2.0, np.nan, -5.0, 7.0])
+    want = {"cummax": np.maximum, "cummin": np.minimum, "cumfmax": np.fmax, "cumfmin": np.fmin}[name].accumulate(x)
+    for xp in (np, array_api_strict):
+        have = P[name].eval(xp, xp.asarray(x), axis=0)
+        np.testing.assert_array_equal(np.asarray(have), want)

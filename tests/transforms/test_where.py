@@ -82,3 +82,12 @@ def test_a_mask_goes_back_through_some_of_the_axes_it_is_spread_along():
     np.testing.assert_array_equal(mg.grad(f)(x, np.True_), [np.inf, 1.0, 0.5])
     both = mg.compile(mg.vmap(mg.grad(f), in_axes=(None, 0)))(x, np.array([False, True]))
     np.testing.assert_array_equal(both, [[0, 0, 0], [np.inf, 1.0, 0.5]])
+
+
+@pytest.mark.parametrize("reduce", [np.sum, np.mean])
+def test_a_mask_goes_back_through_a_reduction(reduce):
+    """The slope of the square root is infinite in the branch not taken."""
+    x = np.zeros((2, 3))
+    for f in (lambda x: np.where(x[0, 0] > 1, reduce(np.sqrt(x)), 0.0),
+              lambda x: np.sum(np.where(x[:, 0] > 1, reduce(np.sqrt(x), axis=1), 0.0))):
+        np.testing.assert_array_equal(mg.grad(f)(x), 0.0)

@@ -457,7 +457,8 @@ def _cofactor_bend_jvp(ts: Sequence[Node | None], out: Node, g: Node, h: Node, a
 # by the determinant.
 cofactor_bend = _on_matrices(
     "cofactor_bend", _cofactor_bend_type, _cofactor_bend_eval, _cofactor_bend_vjp, _cofactor_bend_jvp,
-    _cofactor_bend_batch,
+    _cofactor_bend_batch, flops=_leading(lambda m, n: 32 * n**4),
+    axes=subscripts("... m! n!, ... m! n!, ... m! n! -> ... m! n!"),
     samples=lambda: [Sample((_normal(1, *s), _normal(2, *s), _normal(3, *s))) for s in ((3, 3), (2, 2, 2), (4, 4))])
 
 # The derivative of `det` by its matrix, also where that is singular.

@@ -313,7 +313,8 @@ def test_a_scan_over_such_steps_runs_without_python():
 
 WRITERS = {
     "copy": functools.partial(copies._copy, 16), "clear": copies._clear, "random_bits": philox._write,
-    "position": functools.partial(indexed._position, np.dtype("u2")),
+    "position": functools.partial(indexed._position, np.dtype("u2"), None, False),
+    "place": functools.partial(indexed._position, np.dtype("i4"), "place_or_null", True),
     "rows": functools.partial(indexed._scatter_rows, "max", np.dtype("f4"), np.dtype("f4")),
     "single": functools.partial(indexed._scatter_single, "add", np.dtype("i1"), np.dtype("i1")),
     "sums": functools.partial(ordered._totals, ordered.TOTALS["cumsum"], np.dtype("f8")),

@@ -386,7 +386,7 @@ def test_failures_of_cases_are_reported_together():
 
 
 def test_a_capture_that_is_refused_fails_a_test(stand_in, monkeypatch):
-    def refuse(self, work):
+    def refuse(self, *args):
         raise MinigradError("cuStreamEndCapture failed (901)")
 
     def run_twice():

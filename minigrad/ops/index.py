@@ -88,10 +88,11 @@ def _lockstep(size: Any, mapped: Sequence[bool], indices: Sequence[Node]) -> lis
 
 def counts_along(size: int | Dim, index: Node) -> int | None:
     """Return the axis of an index along which it counts up to `size`; None if there is none."""
-    repeated, source = ((index.params["axes"], index.inputs[0]) if index.prim.name == "expand" else ((), index))
-    if source.prim.name != "iota" or source.params["size"] != size:
-        return None
-    return next(a for a in range(index.ndim) if a not in repeated)
+    axes = list(range(index.ndim))
+    while index.prim.name == "expand":
+        axes = [axis for a, axis in enumerate(axes) if a not in index.params["axes"]]
+        (index,) = index.inputs
+    return axes[0] if index.prim is iota and index.params["size"] == size else None
 
 
 def lockstep(node: Node) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Node, full
 from ..ops.contract import parse
+from ..ops.index import counts_along
 
 Letter = int
 Axis = tuple[Letter, ...]  # the letters merged in one axis
@@ -316,8 +317,8 @@ def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     axes: list[Axis] = []
     deltas: list[Factor] = []
     for index, n in zip(node.inputs[1:], node.params["shape"], strict=False):
-        along = counts_along(index)
-        if along is not None and index.shape[along] == n:
+        along = counts_along(n, index)
+        if along is not None:
             axes.append((letters[along],))
             continue
         if isinstance(n, Dim):
@@ -327,16 +328,6 @@ def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
         deltas.append(Factor(w.indicator(index, n, node.dtype), (*letters[:lead], v)))
     axes += [(c,) for c in letters[lead:]]
     return Form(tuple(axes), tuple(Term(t.scale, (*t.factors, *deltas)) for t in u.terms))
-
-
-def counts_along(index: Node) -> int | None:
-    """Return the axis along which an index array counts 0, 1, 2, …, or None."""
-    if index.prim.name == "iota":
-        return 0
-    if index.prim.name == "expand" and index.inputs[0].prim.name == "iota":
-        (axis,) = set(range(index.ndim)) - set(index.params["axes"])
-        return axis
-    return None
 
 
 LINEAR = {"mul": _mul, "square": _square, "add": _add(1.0), "sub": _add(-1.0), "neg": _neg, "div": _div,

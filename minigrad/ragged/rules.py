@@ -25,7 +25,7 @@ from ..ops.contract import LETTERS, contract, parse
 from ..ops.control import barrier, placeholder
 from ..ops.custom import Later, ruled
 from ..ops.elementwise import cast_to, eq, logical_not, lt, where
-from ..ops.index import gather, scatter_add
+from ..ops.index import counts_along, gather, scatter_add
 from ..ops.layout import concatenate, reshape, transpose
 from ..ops.places import place
 from ..ops.scatter import scatter_max, scatter_min
@@ -224,8 +224,6 @@ def _sum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
 def _mean(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     (old,), axes = node.inputs, node.params["axes"]
     n = size_of(old.shape[a] for a in axes)
-    if not rw.rows.ragged(n):
-        return PRIMITIVES["mean"](xs[0], axes=_split_axes(rw, node)[2])
     total = _sum(rw, node, [cast_to(xs[0], accumulator(node.dtype))])
     count = rw.rows.length((n,))
     left = rw.rows.domain(node.shape)
@@ -238,8 +236,6 @@ def _extreme(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     domain, kept, axes = _split_axes(rw, node)
     (x,) = xs
     x = node.prim(x, axes=axes) if axes else x
-    if len(kept) == len(domain):
-        return x
     out = _collect(rw, x, domain, kept, scatter_max if node.prim.name.startswith("max") else scatter_min)
     if node.prim.name not in ("max", "min"):
         return out
@@ -261,8 +257,6 @@ def _truth(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     domain, kept, axes = _split_axes(rw, node)
     (x,) = xs
     x = node.prim(x, axes=axes) if axes else x
-    if len(kept) == len(domain):
-        return x
     wanted = x if node.prim.name == "any" else logical_not(x)
     found = _collect(rw, cast_to(wanted, _INT), domain, kept, scatter_add)
     none = eq(found, full(0, found.shape, _INT))
@@ -393,10 +387,9 @@ def _transpose(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     (x,) = xs
     order = tuple(ragged.index(a) for a in perm if a in ragged)
     dense = (0, *(place[a] for a in perm if a in place))
-    if order != tuple(range(len(ragged))):
-        # Another order of the rows: those of the result, looked up where they were.
-        domain = rw.rows.domain(node.shape)
-        x = gather(x, rw.rows.within(domain, tuple(int(i) for i in np.argsort(order))))
+    # Another order of the rows: those of the result, looked up where they were.
+    domain = rw.rows.domain(node.shape)
+    x = gather(x, rw.rows.within(domain, tuple(int(i) for i in np.argsort(order))))
     return transpose(x, perm=dense) if dense != tuple(range(x.ndim)) else x
 
 
@@ -441,8 +434,6 @@ def _flip(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     dense = tuple(place[a] for a in axes if a in place)
     x = node.prim(x, axes=dense) if dense else x
     turned = [i for i, a in enumerate(ragged) if a in axes]
-    if not turned:
-        return x
     domain = rw.rows.domain(old.shape)
     coordinates = []
     for i, n in enumerate(domain):
@@ -490,7 +481,7 @@ def _pointers(rw: Rewrite, node: Node, indices: Sequence[Node], shape: Shape) ->
         if rw.rows.ragged(n):
             length = gather(_long_enough(rw, i, n) if domain else rw.rows.length((n,)), owner)
             x = pointer(i)
-            coordinates.append(x if _counts_along(i, n) else checked_index(x, length))
+            coordinates.append(x if counts_along(n, i) is not None else checked_index(x, length))
         else:
             plain.append(pointer(i))
     coordinates += [spread_rows(rw.rows.coordinate(domain, own + j), wide) for j in range(len(rw.rows.domain(rest)))]
@@ -511,13 +502,6 @@ def _long_enough(rw: Rewrite, i: Node, n: int | Dim) -> Node:
     far = max(int(k) if k >= 0 else -1 - int(k) for k in np.ravel(value))
     more = full(far, (rw.rows.size,), lengths.dtype)
     return nonempty(lengths - more, what=f"an index is out of range: example {{}} has fewer than {far + 1} rows") + more
-
-
-def _counts_along(i: Node, n: int | Dim) -> bool:
-    """Tell whether an index counts through its axis, as that of a sort does: it is in range."""
-    while i.prim.name == "expand":
-        (i,) = i.inputs
-    return i.prim.name == "iota" and i.params["size"] == n
 
 
 def _wrong_axis(node: Node, index: Node, target: Symbol, n: int | Dim) -> ShapeError:

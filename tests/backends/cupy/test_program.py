@@ -372,19 +372,25 @@ def test_compare_has_rows_of_host_and_device(on_device, tmp_path):
     assert page.count('class="plot-line" stroke-dasharray') == 2 * 3
 
 
+NODES, EDGES = mg.axis("node"), mg.axis("edge")
+
+
+@mg.example
+class Molecule:
+    x: mg.f64[NODES, 4]
+    src: mg.index(NODES)[EDGES]
+    dst: mg.index(NODES)[EDGES]
+    y: mg.f64[()]
+
+
+def molecule(n, m, rng):
+    return Molecule(x=rng.normal(size=(n, 4)), src=rng.integers(0, n, m), dst=rng.integers(0, n, m),
+                    y=np.float64(rng.normal()))
+
+
 def test_examples_of_different_size(on_device):
-    nodes, edges = mg.axis("node"), mg.axis("edge")
-
-    @mg.example
-    class Molecule:
-        x: mg.f64[nodes, 4]
-        src: mg.index(nodes)[edges]
-        dst: mg.index(nodes)[edges]
-        y: mg.f64[()]
-
     def one(n, m):
-        return Molecule(x=rng.normal(size=(n, 4)), src=rng.integers(0, n, m), dst=rng.integers(0, n, m),
-                        y=np.float64(rng.normal()))
+        return molecule(n, m, rng)
 
     def loss(p, g):
         h = np.tanh(mg.segment_sum((g.x @ p["w"])[g.src], g.dst, g.x.shape[0]))
@@ -408,19 +414,6 @@ def test_examples_of_different_size(on_device):
 
 def ragged_step():
     """Return the gradient of a network of two layers on ragged batches, and what draws a batch of some sizes."""
-    nodes, edges = mg.axis("node"), mg.axis("edge")
-
-    @mg.example
-    class Molecule:
-        x: mg.f64[nodes, 4]
-        src: mg.index(nodes)[edges]
-        dst: mg.index(nodes)[edges]
-        y: mg.f64[()]
-
-    def one(n, m, rng):
-        return Molecule(x=rng.normal(size=(n, 4)), src=rng.integers(0, n, m), dst=rng.integers(0, n, m),
-                        y=np.float64(rng.normal()))
-
     def loss(p, g):
         h = np.tanh(mg.segment_sum((g.x @ p["w"])[g.src], g.dst, g.x.shape[0]))
         h = np.tanh(h @ p["u"])
@@ -429,7 +422,7 @@ def ragged_step():
     rng = np.random.default_rng(0)
     params = {"w": rng.normal(size=(4, 6)), "u": rng.normal(size=(6, 6)), "v": rng.normal(size=6)}
     return mg.value_and_grad(mg.mean_loss(loss, (None, 0))), params, lambda sizes, seed: mg.batch(
-        [one(n, m, np.random.default_rng(seed + k)) for k, (n, m) in enumerate(sizes)])
+        [molecule(n, m, np.random.default_rng(seed + k)) for k, (n, m) in enumerate(sizes)])
 
 
 def test_batches_of_new_sizes_share_a_few_graphs(on_stand_in):

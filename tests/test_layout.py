@@ -124,6 +124,13 @@ def test_no_import_runs_in_a_circle():
     tuple(graphlib.TopologicalSorter(after).static_order())
 
 
+@pytest.mark.parametrize("module", ["transforms.vmap", "transforms.grad", "transforms.mapped", "transforms.trace",
+                                    "comparison.run", "comparison.batching", "comparison.gradients"])
+def test_ragged_batches_plug_into_batching(module):
+    names = {name for name, _, _ in imports_of(f"minigrad.{module}")}
+    assert not [n for n in names if "ragged" in n]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_functions_import_only_what_may_be_absent_or_slow(module):
     for name, line, inside in imports_of(module):

@@ -1,5 +1,6 @@
 """The loop and the batch, side by side: are they equal, how fast are they, what do they look like?"""
 
+from . import ragged, ragged_batching
 from .batching import check_batching
 from .gradients import check_grads
 from .primitive import check_primitive

@@ -13,12 +13,10 @@ from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, Node, TupleType, leaf_names
 from ..ops.control import placeholder
 from ..tracebacks import boundary
-from ..transforms.mapped import mapped_axes
-from ..transforms.ragged import has_batch
+from ..transforms.mapped import by_kind, mapped_axes
 from ..transforms.trace import Staged, flatten_arguments, stage
 from ..transforms.vmap import vmap
 from .check import Checked, at_element, describe, element, name_of, number, plural, precision, stage_precisely, type_of
-from .ragged_batching import check_ragged
 from .seen import Seen, tolerance
 
 
@@ -57,8 +55,13 @@ def check_batching(f: Callable[..., Any], args: Sequence[Any], in_axes: Any = 0,
     --------
     >>> print(mg.check_batching(loss, (params, X, y), in_axes=(None, 0, 0)))
     """
-    if has_batch(tuple(args)):
-        return check_ragged(f, args, in_axes, rtol, atol)
+    return check_batch_of(args, f, in_axes, rtol, atol)
+
+
+@by_kind
+def check_batch_of(args: Sequence[Any], f: Callable[..., Any], in_axes: Any, rtol: float | None, atol: float | None
+                   ) -> Checked:
+    """Check the batch of `f` on the examples in `args`; see `check_batching`."""
     args, staged = stage_precisely(f, args, lambda args: _stage_example(f, args, in_axes))
     batch = Batch(f, staged, args, in_axes)
     tol = tolerance(precision(batch.graph), rtol, atol)

@@ -9,7 +9,7 @@ import numpy as np
 import optree
 
 from ..errors import MinigradError, at_user_line
-from ..ragged.batch import Batch, _pack
+from ..ragged.batch import Batch, _pack, batch
 from ..ragged.schema import schema_of
 from ..transforms.grad import value_and_grad
 from ..transforms.ragged import is_batch
@@ -17,6 +17,7 @@ from ..transforms.trace import function_name, trace
 from ..transforms.vmap import mean_loss, vmap
 from .machine import environment
 from .report import Report
+from .run import compare_on
 from .table import growth, table
 from .ways import Way, doubling, moved, progress_bar, side_by_side, titled
 
@@ -113,8 +114,14 @@ def _filled(b: Batch) -> Batch:
     return _pack(b.schema, columns, sizes)
 
 
-def compare_ragged(loss: Callable[..., Any], params: Any, more: tuple, in_axes: Any, rows: Sequence[str], repeats: int,
-                   progress: bool, backend: str) -> Report:
+@compare_on.register(are_examples)
+def _compare_lists(more: tuple, *args: Any) -> Report:
+    return compare_on(optree.tree_map(lambda x: batch(x) if are_examples(x) else x, more, is_leaf=are_examples), *args)
+
+
+@compare_on.register(is_batch)
+def compare_ragged(more: tuple, loss: Callable[..., Any], params: Any, in_axes: Any, microbatch: int | None,
+                   rows: Sequence[str], repeats: int, copies: int, progress: bool, backend: str) -> Report:
     """Compare the ways to treat examples of different size; see `compare`."""
     unknown = sorted(set(rows) - set(ROWS) - {"unrolled", "vmapped", "microbatched"})
     if unknown or repeats < 1:

@@ -15,12 +15,14 @@ from ..graph import Graph, Node, TupleType, leaf_names
 from ..ragged.batch import Batch
 from ..transforms.ragged import is_batch, stage_batch
 from ..transforms.vmap import vmap
+from .batching import check_batch_of
 from .check import Checked, at_element, describe, element, name_of, number, plural, precision, widen
 from .seen import Seen, tolerance
 
 
-def check_ragged(f: Callable[..., Any], args: Sequence[Any], in_axes: Any, rtol: float | None,
-                 atol: float | None) -> Checked:
+@check_batch_of.register(is_batch)
+def check_ragged(args: Sequence[Any], f: Callable[..., Any], in_axes: Any, rtol: float | None, atol: float | None
+                 ) -> Checked:
     """Check that ``vmap(f, in_axes)`` over batches is the loop over their examples; see `check_batching`."""
     examples = Examples(f, widen(tuple(args)), in_axes)
     batch = stage_batch(f, in_axes, examples.args, {})

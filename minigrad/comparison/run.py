@@ -9,15 +9,13 @@ import optree
 
 from ..compiler import compile
 from ..errors import BatchError, MinigradError, at_user_line
-from ..ragged.batch import batch
 from ..tracebacks import boundary
 from ..transforms.grad import value_and_grad
+from ..transforms.mapped import by_kind
 from ..transforms.microbatch import microbatch as microbatched
-from ..transforms.ragged import has_batch
 from ..transforms.trace import function_name, trace
 from ..transforms.vmap import mean_loss, unroll
 from .machine import environment
-from .ragged import are_examples, compare_ragged
 from .report import Report
 from .table import growth, table
 from .ways import Data, Way, doubling, progress_bar, side_by_side, titled
@@ -79,9 +77,14 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     >>> report = mg.compare(loss, params, (X, y))
     >>> print(report)
     """
-    more = examples if type(examples) is tuple else (batch(examples),) if are_examples(examples) else (examples,)
-    if has_batch(more):
-        return compare_ragged(loss, params, more, in_axes, rows, repeats, progress, backend)
+    more = examples if type(examples) is tuple else (examples,)
+    return compare_on(more, loss, params, in_axes, microbatch, rows, repeats, copies, progress, backend)
+
+
+@by_kind
+def compare_on(more: tuple, loss: Callable[..., Any], params: Any, in_axes: Any, microbatch: int | None,
+               rows: Sequence[str], repeats: int, copies: int, progress: bool, backend: str) -> Report:
+    """Compare the ways to compute the mean loss of the examples `more`; see `compare`."""
     unknown = sorted(set(rows) - set(ROWS))
     if unknown or repeats < 1 or copies < 1 or (microbatch is not None and microbatch < 1):
         raise MinigradError(at_user_line(

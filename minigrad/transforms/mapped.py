@@ -1,7 +1,8 @@
-"""Which axes are mapped: `in_axes` and `out_axes` against the arguments and the results."""
+"""Mapped axes: `in_axes` and `out_axes` against the arguments and the results; kinds of batches."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,35 @@ from ..dims import Dim, same, watch
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Node, made_by
 from ..ops.layout import move_axis
-from ..ragged.schema import schema_of
 from .trace import argument_names, function_name
+
+
+class by_kind:
+    """A function of examples, with one implementation for arrays and others for further kinds of batches.
+
+    The decorated function takes the examples, a pytree, as its first argument. It serves arrays; `register` adds the
+    implementation for examples that have a leaf of another kind.
+    """
+
+    def __init__(self, of_arrays: Callable[..., Any]):
+        functools.update_wrapper(self, of_arrays)
+        self._of_arrays = of_arrays
+        self._others: list[tuple[Callable[[Any], bool], Callable[..., Any]]] = []
+
+    def register(self, is_kind: Callable[[Any], bool]) -> Callable[..., Any]:
+        """Enter the decorated function for examples among which `is_kind` holds of a leaf."""
+
+        def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._others.append((is_kind, function))
+            return function
+
+        return enter
+
+    def __call__(self, examples: Any, *args: Any) -> Any:
+        for is_kind, function in self._others:
+            if any(map(is_kind, optree.tree_leaves(examples, is_leaf=is_kind))):
+                return function(examples, *args)
+        return self._of_arrays(examples, *args)
 
 
 def place(f: Callable[..., Any], node: Node, has_axis: bool, axis: int | None, size: int | Dim) -> Node:
@@ -81,14 +109,14 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
         if not -t.ndim <= a < t.ndim:
             raise BatchError(at_user_line(
                 f"{name}: {label(i)} has no axis {a} to map over"
-                + _hint(args) + (". Say None in in_axes for what all examples share." if not t.ndim else "")))
+                + hint(args) + (". Say None in in_axes for what all examples share." if not t.ndim else "")))
         a = a % t.ndim
         out.append(a)
         if found and not same(found[0][2], t.shape[a]):
             j, b, n = found[0]
             raise BatchError(at_user_line(
                 f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of "
-                f"{label(i)}){_hint(args)}"))
+                f"{label(i)}){hint(args)}"))
         found.append((i, a, t.shape[a]))
     if not found:
         raise BatchError(at_user_line(f"{name}: nothing is mapped: every entry of in_axes is None"))
@@ -100,8 +128,7 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
     return out, size
 
 
-def _hint(args: tuple) -> str:
-    """Return the way out where examples of a schema were given one by one."""
-    found = optree.tree_leaves(args, is_leaf=lambda x: schema_of(type(x)) is not None)
-    name = next((type(x).__name__ for x in found if schema_of(type(x)) is not None), None)
-    return "" if name is None else f". Lay examples such as a {name} end to end first, with mg.batch([...])"
+@by_kind
+def hint(args: tuple) -> str:
+    """Return the way out where the arguments are no batch of arrays."""
+    return ""

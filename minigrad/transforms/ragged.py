@@ -1,4 +1,4 @@
-"""`vmap` over batches of examples of different size.
+"""Ragged batches as a plug-in of batching: `vmap` over examples of different size.
 
 A `Batch` among the arguments reaches the function as one example, whose ragged axes are symbolic sizes without a
 number; what was traced is rewritten by the rules of packed arrays (`minigrad.ragged.rules`).
@@ -24,9 +24,10 @@ from ..ragged.axes import Axis, FieldType
 from ..ragged.batch import Batch
 from ..ragged.rows import Rows, spread_rows
 from ..ragged.rules import Rewrite
-from ..ragged.schema import Schema
-from .mapped import mapped_axes, place, prefix
+from ..ragged.schema import Schema, schema_of
+from .mapped import hint, mapped_axes, place, prefix
 from .trace import Staged, finish, flatten_arguments, function_name, stage
+from .vmap import batch_of, copies_of, counted_losses, not_per_row
 
 
 def is_batch(x: Any) -> bool:
@@ -103,9 +104,10 @@ def stage_batch(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs: dict) 
     return StagedBatch(staged, rewrite, inputs, leaves, axes)
 
 
-def ragged_vmap(f: Callable[..., Any], in_axes: Any, out_axes: Any, args: tuple, kwargs: dict) -> Any:
+@batch_of.register(is_batch)
+def ragged_vmap(examples: tuple[tuple, dict], f: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
     """Map `f` over the examples of the batches, and axes of the arrays, among its arguments."""
-    batch = stage_batch(f, in_axes, args, kwargs)
+    batch = stage_batch(f, in_axes, *examples)
     staged, rewrite = batch.staged, batch.rewrite
     with made_by("vmap"):
         outputs = rewrite.run(staged.outputs, staged.since)
@@ -115,6 +117,36 @@ def ragged_vmap(f: Callable[..., Any], in_axes: Any, out_axes: Any, args: tuple,
                for o, (node, has), a in zip(staged.outputs, outputs, places, strict=True)]
     nodes, out_tree = optree.tree_flatten(optree.tree_unflatten(staged.out_tree, out))
     return finish(batch.inputs, batch.leaves, nodes, out_tree)
+
+
+@copies_of.register(is_batch)
+def _copies(examples: tuple[tuple, dict], f: Callable[..., Any], n: int, in_axes: Any) -> Any:
+    raise BatchError(at_user_line(f"unroll({function_name(f)}): copies of one graph are for examples of equal size. "
+                                  "Look at mg.trace(f)(example), or at mg.vmap(f)"))
+
+
+@counted_losses.register(is_batch)
+def _losses_of_rows(losses: Batch, f: Callable[..., Any], over: Axis | None) -> Any:
+    each = losses.schema.fields["value"] if is_batch(losses) else f"a {type(losses).__name__}"
+    if over is None and not is_batch(losses):
+        return losses
+    if over is None:
+        raise BatchError(at_user_line(
+            f"mean_loss({function_name(f)}): the loss of one example is {each}, and not one number. Sum or average it "
+            "within the example, or say mean_loss(f, over=axis)"))
+    if not is_batch(losses) or each.shape != (over,):
+        raise not_per_row(f, over, each)
+    return losses.values
+
+
+def _is_example(x: Any) -> bool:
+    return schema_of(type(x)) is not None
+
+
+@hint.register(_is_example)
+def _batch_first(args: tuple) -> str:
+    name = next(type(x).__name__ for x in optree.tree_leaves(args, is_leaf=_is_example) if _is_example(x))
+    return f". Lay examples such as a {name} end to end first, with mg.batch([...])"
 
 
 def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, leaves: Sequence[Any],

@@ -14,12 +14,9 @@ from ..numpy.array import Array
 from ..ops.control import placeholder
 from ..ops.layout import move_axis, reshape, slice_
 from ..ops.spread import mean, split_mean
-from ..ragged.axes import Axis
-from ..ragged.batch import Batch
 from .grad import Argnums, grad
-from .mapped import mapped_axes, place, prefix
+from .mapped import by_kind, mapped_axes, place, prefix
 from .picklable import picklable
-from .ragged import has_batch, ragged_vmap
 from .trace import finish, flatten_arguments, function_name, stage
 
 
@@ -53,25 +50,30 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
     @functools.wraps(f)
     def batched(*args: Any, **kwargs: Any) -> Any:
-        if has_batch((args, kwargs)):
-            return ragged_vmap(f, in_axes, out_axes, args, kwargs)
-        leaves, tree, types = flatten_arguments(f, args, kwargs)
-        axes, size = mapped_axes(f, args, kwargs, in_axes, types, "vmap")
-        example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
-                   for t, a in zip(types, axes, strict=True)]
-        staged = stage(f, args, kwargs, (leaves, tree, example))
-        inputs = [placeholder(t) for t in types]
-        with made_by("vmap"):
-            fronts = [i if a is None else move_axis(i, a, 0) for i, a in zip(inputs, axes, strict=True)]
-        pairs = list(zip(staged.inputs, fronts, axes, strict=True))
-        outputs = walk.batch(staged.outputs, {s: n for s, n, a in pairs if a is None},
-                             {s: n for s, n, a in pairs if a is not None}, size)
-        places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
-        return finish(inputs, leaves, [place(f, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)],
-                      staged.out_tree)
+        return batch_of((args, kwargs), f, in_axes, out_axes)
 
     batched.in_axes = in_axes
     return batched
+
+
+@by_kind
+def batch_of(examples: tuple[tuple, dict], f: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
+    """Map `f` over the examples among its arguments."""
+    args, kwargs = examples
+    leaves, tree, types = flatten_arguments(f, args, kwargs)
+    axes, size = mapped_axes(f, args, kwargs, in_axes, types, "vmap")
+    example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
+               for t, a in zip(types, axes, strict=True)]
+    staged = stage(f, args, kwargs, (leaves, tree, example))
+    inputs = [placeholder(t) for t in types]
+    with made_by("vmap"):
+        fronts = [i if a is None else move_axis(i, a, 0) for i, a in zip(inputs, axes, strict=True)]
+    pairs = list(zip(staged.inputs, fronts, axes, strict=True))
+    outputs = walk.batch(staged.outputs, {s: n for s, n, a in pairs if a is None},
+                         {s: n for s, n, a in pairs if a is not None}, size)
+    places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
+    return finish(inputs, leaves, [place(f, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)],
+                  staged.out_tree)
 
 
 @picklable
@@ -85,7 +87,7 @@ def per_example_grad(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any =
 
 
 @picklable
-def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, over: Axis | None = None
+def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, over: Any = None
               ) -> Callable[..., Any]:
     """Return the mean over a batch of a per-example loss: `vmap`, then one visible ``mean`` node.
 
@@ -116,12 +118,7 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, ov
         def average(*args: Any, **kwargs: Any) -> Any:
             out = losses_of(*args, **kwargs)
             losses, aux = out if has_aux else (out, None)
-            if over is not None:
-                losses = _per_row(f, losses, over)
-            elif isinstance(losses, Batch):
-                raise BatchError(at_user_line(
-                    f"mean_loss({function_name(f)}): the loss of one example is {losses.schema.fields['value']}, and "
-                    "not one number. Sum or average it within the example, or say mean_loss(f, over=axis)"))
+            losses = counted_losses(losses, f, over)
             if not isinstance(losses, Array) or losses.ndim != 1 or losses.dtype.kind != "f":
                 got = losses._node.type if isinstance(losses, Array) else f"a {type(losses).__name__}"
                 pair = not has_aux and isinstance(losses, tuple) and len(losses) == 2
@@ -142,13 +139,18 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, ov
     return mean_over_batch
 
 
-def _per_row(f: Callable[..., Any], losses: Any, over: Axis) -> Array:
-    """Return the losses of all rows of an axis."""
-    if isinstance(losses, Batch) and losses.schema.fields["value"].shape == (over,):
-        return losses.values
-    got = losses.schema.fields["value"] if isinstance(losses, Batch) else "one number for each example"
-    raise BatchError(at_user_line(f"mean_loss({function_name(f)}, over={over}): the loss of one example must have one "
-                                  f"number per row of {over}; it is {got}"))
+@by_kind
+def counted_losses(losses: Any, f: Callable[..., Any], over: Any) -> Any:
+    """Return the losses that a mean counts: one per example, or one per row of the axis `over`."""
+    if over is None:
+        return losses
+    raise not_per_row(f, over, "one number for each example")
+
+
+def not_per_row(f: Callable[..., Any], over: Any, got: object) -> BatchError:
+    """Return the error of a loss that has something else than one number per row of the axis `over`."""
+    return BatchError(at_user_line(f"mean_loss({function_name(f)}, over={over}): the loss of one example must have one "
+                                   f"number per row of {over}; it is {got}"))
 
 
 @picklable
@@ -172,32 +174,36 @@ def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any
 
     @functools.wraps(f)
     def unrolled(*args: Any, **kwargs: Any) -> Any:
-        if has_batch((args, kwargs)):
-            raise BatchError(at_user_line(f"unroll({function_name(f)}): copies of one graph are for examples of equal "
-                                          "size. Look at mg.trace(f)(example), or at mg.vmap(f)"))
-        leaves, tree, types = flatten_arguments(f, args, kwargs)
-        axes, size = mapped_axes(f, args, kwargs, in_axes, types, "unroll", symbolic=False)
-        if number(size) != n:
-            raise BatchError(at_user_line(f"unroll({function_name(f)}, {n}): the batch has {size} examples"))
-        example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
-                   for t, a in zip(types, axes, strict=True)]
-        staged = stage(f, args, kwargs, (leaves, tree, example))
-        inputs = [placeholder(t) for t in types]
-        with made_by("unroll"):
-            shared = {s: i for s, i, a in zip(staged.inputs, inputs, axes, strict=True) if a is None}
-            # First what is shared, so that the copies find it made already.
-            outputs = walk.substitute(staged.outputs, shared)
-            totals: list[Node] = []
-            for k in range(n):
-                mapped = {s: _example(i, a, k) for s, i, a in zip(staged.inputs, inputs, axes, strict=True)
-                          if a is not None}
-                copies = walk.substitute(outputs, mapped)
-                totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
-            means = [t / full(n, t.shape, t.dtype) for t in totals]
-        return finish(inputs, leaves, means, staged.out_tree)
+        return copies_of((args, kwargs), f, n, in_axes)
 
     unrolled.in_axes = in_axes
     return unrolled
+
+
+@by_kind
+def copies_of(examples: tuple[tuple, dict], f: Callable[..., Any], n: int, in_axes: Any) -> Any:
+    """Return the mean of `f` over `n` examples, by one copy of its graph for each."""
+    args, kwargs = examples
+    leaves, tree, types = flatten_arguments(f, args, kwargs)
+    axes, size = mapped_axes(f, args, kwargs, in_axes, types, "unroll", symbolic=False)
+    if number(size) != n:
+        raise BatchError(at_user_line(f"unroll({function_name(f)}, {n}): the batch has {size} examples"))
+    example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
+               for t, a in zip(types, axes, strict=True)]
+    staged = stage(f, args, kwargs, (leaves, tree, example))
+    inputs = [placeholder(t) for t in types]
+    with made_by("unroll"):
+        shared = {s: i for s, i, a in zip(staged.inputs, inputs, axes, strict=True) if a is None}
+        # First what is shared, so that the copies find it made already.
+        outputs = walk.substitute(staged.outputs, shared)
+        totals: list[Node] = []
+        for k in range(n):
+            mapped = {s: _example(i, a, k) for s, i, a in zip(staged.inputs, inputs, axes, strict=True)
+                      if a is not None}
+            copies = walk.substitute(outputs, mapped)
+            totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
+        means = [t / full(n, t.shape, t.dtype) for t in totals]
+    return finish(inputs, leaves, means, staged.out_tree)
 
 
 def _example(batch: Node, axis: int, k: int) -> Node:

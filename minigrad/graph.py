@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,6 +21,7 @@ from . import codec, text
 from .dims import Dim, Shape, format_shape, size_of, symbols
 from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
 from .tracebacks import boundary
+from .tracing import thread
 
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 _serial = itertools.count()
@@ -89,31 +88,6 @@ class TupleType:
         return "(" + ", ".join(map(str, self.parts)) + ")"
 
 
-class _Making(threading.local):
-    """Whose node is being made: rules set this, so that what they make points back at it."""
-
-    source: Node | None = None
-    rule: str | None = None
-
-
-_making = _Making()
-
-
-@contextmanager
-def made_by(rule: str) -> Iterator[Callable[[Node], None]]:
-    """Mark the nodes made inside as the work of `rule`; call the result with each source node."""
-    before = _making.source, _making.rule
-    _making.rule = rule
-
-    def working_on(source: Node) -> None:
-        _making.source = source
-
-    try:
-        yield working_on
-    finally:
-        _making.source, _making.rule = before
-
-
 class Node:
     """One value of a program.
 
@@ -149,14 +123,14 @@ class Node:
             put(self, "loc", like.loc)
             put(self, "rules", like.rules)
             put(self, "source", like.source)
-        elif (source := _making.source) is not None:
+        elif (source := (trace := thread.trace).source) is not None:
             put(self, "loc", source.loc)
-            rule = _making.rule
+            rule = trace.rule
             put(self, "rules", source.rules if source.rules[:1] == (rule,) else (rule, *source.rules))
             put(self, "source", source)
         else:
             put(self, "loc", user_location())
-            put(self, "rules", (_making.rule,) if _making.rule else ())
+            put(self, "rules", (trace.rule,) if trace.rule else ())
             put(self, "source", None)
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -18,9 +18,10 @@ from typing import Any, Literal
 import numpy as np
 
 from .axes import POINTWISE, Declared
-from .dims import Shape, same_shape
+from .dims import Shape
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
+from .tracing import guard_equal_shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +251,7 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         for t in types[1:]:
             if t.dtype != first.dtype:
                 raise DtypeError(at_user_line(f"{name}({', '.join(map(str, types))}): dtypes differ"))
-            if not same_shape(t.shape, first.shape):
+            if not guard_equal_shapes(t.shape, first.shape):
                 raise fail(name, "shapes differ", *types)
         if first.dtype.kind not in domain:
             raise DtypeError(at_user_line(f"{name}: not defined for {first}"))

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from .dims import number
 from .errors import DtypeError, ShapeError, at_user_line
 from .graph import ArrayType, Node, dtype_of
 from .numpy.array import Array, as_array, as_axis, as_shape, broadcast_shapes
 from .numpy.indexing import getitem
 from .ops.random import random_bits
 from .tracebacks import boundary
-from .transforms.trace import stage, tracing
+from .tracing import number, tracing
+from .transforms.trace import stage
 
 _VALUES, _KEYS = 0, 1  # the counter's streams: numbers never meet the keys that `split` makes
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .dims import Size, same_shape
 from .errors import DtypeError, IndexRangeError, ShapeError, at_user_line
 from .graph import Node, full
 from .numpy.array import Array, as_array
@@ -23,7 +22,9 @@ from .ops.layout import concatenate
 from .ops.places import checked, place, place_or_null, row_or_null
 from .ops.scatter import scatter_max, scatter_min
 from .ops.spread import worst
+from .sizes import Size
 from .tracebacks import boundary
+from .tracing import guard_equal_shapes
 
 _PLACES = """
     Parameters
@@ -66,7 +67,7 @@ def _scatter(name: str, how: Callable[..., Node], values: Any, index: Any, size:
     n = size.dim if isinstance(size, Size) else int(size)
     if i.dtype.kind not in "iu":
         raise DtypeError(at_user_line(f"{name}: the index must be of integers, got {i.type}"))
-    if not same_shape(i.shape, u.shape[:i.ndim]):
+    if not guard_equal_shapes(i.shape, u.shape[:i.ndim]):
         raise ShapeError(at_user_line(f"{name}: the index {i.type} does not fit the values {u.type}: it has one place "
                                       "for each row"))
     u = ew.cast_to(u, np.dtype(np.int64)) if u.dtype.kind == "b" else u

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import optree
 
-from .dims import shown, unwrap
 from .errors import DtypeError, ShapeError, at_user_line
 from .ragged.schema import EVERYWHERE
 from .segment import segment_sum
+from .sizes import shown, unwrap
 
 
 class Sparse:

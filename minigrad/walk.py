@@ -18,8 +18,9 @@ from .axes import REDUCE, axis_rule, rearranges
 from .dims import Dim
 from .errors import MinigradError, of_user
 from .expression import line_at
-from .graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable, zeros_like
+from .graph import PRIMITIVES, Graph, Node, TupleType, reachable, zeros_like
 from .primitive import on_host, rule, spread
+from .tracing import made_by
 
 
 class _Debug(threading.local):

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.dims import watch
-from minigrad.transforms.trace import tracing
+from minigrad.tracing import Guards, thread, tracing
 
 W = np.ones(3)
 X = np.ones((5, 3))
@@ -187,7 +186,7 @@ def test_bad_input(wrong, error, says):
 
 def everything_is_as_before():
     assert not tracing()
-    assert (watch.batched, watch.insisted, watch.merged) == (None, None, None)
+    assert thread.trace.guards == Guards()
     np.testing.assert_allclose(mg.grad(mg.mean_loss(loss, (None, 0)))(W, X), np.ones(3))
     compiled = mg.compile(mg.mean_loss(loss, (None, 0)))
     assert [compiled(W, X[:n]) for n in (5, 2)] == [3.0, 3.0]

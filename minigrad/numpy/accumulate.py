@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import number
 from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import order
 from ..ops.layout import concatenate
+from ..tracing import number
 from .array import METHODS, NAMES, TABLE, Array, as_array, as_axes, as_axis, implements
 from .reductions import _cut, _one_axis, cumprod, filled, given
 

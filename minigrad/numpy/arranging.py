@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..dims import number
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import PRIMITIVES
 from ..ops import layout
+from ..tracing import number
 from .array import (
     Array,
     _any_traced,

@@ -12,7 +12,6 @@ import functools
 import inspect
 import operator
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..dims import Dim, Shape, Size, format_shape, number, same, shown, unwrap
+from ..dims import Dim, Shape, format_shape
 from ..errors import DtypeError, IntegerRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node, dtype_of, full
 from ..ops import integers
@@ -30,7 +29,9 @@ from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
 from ..ops.spread import expand_to
 from ..primitive import on_host
+from ..sizes import Size, shown, unwrap
 from ..tracebacks import for_user
+from ..tracing import guard_equal, number, thread
 from . import asked
 
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy's function -> ours
@@ -88,15 +89,6 @@ def _known(node: Node) -> np.ndarray | None:
     return np.asarray(walk.evaluate(graph, (), {s: s.hint for d in dims for s in d.symbols})[0])
 
 
-class _Made(threading.local):
-    """The nodes of all values that this thread's innermost trace has made."""
-
-    nodes: list[Node] | None = None
-
-
-made = _Made()
-
-
 class Array:
     """A traced value: it reads like a NumPy array and records what is done with it.
 
@@ -113,8 +105,8 @@ class Array:
 
     def __init__(self, node: Node, weak: bool = False):
         self._node = node
-        if made.nodes is not None:
-            made.nodes.append(node)
+        if (values := thread.trace.values) is not None:
+            values.append(node)
         self._weak = weak  # a Python scalar, whose dtype gives way to others (NEP 50)
 
     # -- what it is ----------------------------------------------------------------------------------
@@ -392,16 +384,6 @@ def _any_traced(values: Any) -> bool:
 # -- from people's values to nodes -----------------------------------------------------------------------
 
 
-class _Constants(threading.local):
-    """Large constants that this thread's trace has met, so that each is copied once."""
-
-    def __init__(self):
-        self.known: dict[int, tuple[Any, Node]] | None = None
-
-
-constants = _Constants()
-
-
 def number_dtype(x: bool | int | float) -> np.dtype:
     """Return the dtype of a Python number: an int is int64, or uint64 where it is too large for that."""
     dtype = np.asarray(x).dtype
@@ -441,12 +423,12 @@ def as_array(x: Any) -> Array:
     except ValueError as error:
         raise ShapeError(at_user_line(f"a {type(x).__name__} that is no array: {error}")) from None
     dtype_of(value.dtype, lambda: f"a {type(x).__name__}: ")
-    if constants.known is None or value.nbytes <= _LARGE:
+    known = thread.trace.constants
+    if known is None or value.nbytes <= _LARGE:
         return Array(constant(value))
-    if id(x) not in constants.known:
-        constants.known[id(x)] = (x, constant(value))
-    return Array(constants.known[id(x)][1])
-
+    if id(x) not in known:
+        known[id(x)] = (x, constant(value))
+    return Array(known[id(x)][1])
 
 
 Size.lift = as_array
@@ -481,7 +463,7 @@ def broadcast_shapes(name: str, types: Sequence[ArrayType]) -> Shape:
         size: int | Dim = 1
         for s in shapes:
             n = s[-back] if back <= len(s) else 1
-            if n == 1 or same(size, n):
+            if n == 1 or guard_equal(size, n):
                 continue
             if size == 1:
                 size = n
@@ -523,9 +505,9 @@ def broadcast_node(x: Node, shape: Shape) -> Node:
     if lead < 0:
         raise ShapeError(at_user_line(f"{x.type} cannot be broadcast to {format_shape(shape)}"))
     ones = tuple(a for a, (n, m) in enumerate(zip(x.shape, shape[lead:], strict=True))
-                 if not (n is m or n == m) and (n == 1 or (_is_one(n) and not same(n, m))))
+                 if not (n is m or n == m) and (n == 1 or (_is_one(n) and not guard_equal(n, m))))
     for a, (n, m) in enumerate(zip(x.shape, shape[lead:], strict=True)):
-        if a not in ones and not same(n, m):
+        if a not in ones and not guard_equal(n, m):
             raise ShapeError(at_user_line(f"{x.type} cannot be broadcast to {format_shape(shape)}"))
     if ones:
         x = reshape(x, shape=tuple(n for a, n in enumerate(x.shape) if a not in ones))

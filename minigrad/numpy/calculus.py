@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import number
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import dtype_of
+from ..tracing import number
 from .array import Array, as_array, as_axes, as_axis, as_int, held, implements
 from .shaping import concatenate, expand_dims, moveaxis, ravel, reshape, where
 

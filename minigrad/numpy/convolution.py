@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import number
 from ..errors import ShapeError, at_user_line
+from ..tracing import number
 from .array import Array, as_array, implements
 from .products import tensordot
 from .shaping import flip, moveaxis

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import number
 from ..errors import ShapeError, at_user_line
 from ..ops import fourier
+from ..tracing import number
 from .array import FFT, Array, as_array, as_axes, as_axis, as_int, implements
 from .shaping import moveaxis, roll
 

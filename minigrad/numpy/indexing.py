@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Size, differs, format_shape, number, same_shape, shown
+from ..dims import Dim, format_shape
 from ..errors import DtypeError, IndexRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node, full
 from ..ops import elementwise as ew
 from ..ops import index as gathering
 from ..ops import layout
 from ..ops.constants import constant
+from ..sizes import Size, shown
+from ..tracing import differs, guard_equal_shapes, number
 from .array import Array, as_array, as_axis, as_int, broadcast_node, broadcast_shapes, implements
 from .shaping import concatenate, expand_dims, moveaxis, ravel, tri
 
@@ -60,7 +62,7 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
     out, axis = [], 0
     for k in items:
         if _is_mask(k):
-            if not same_shape(k.shape, kind.shape[axis:axis + k.ndim]):
+            if not guard_equal_shapes(k.shape, kind.shape[axis:axis + k.ndim]):
                 raise ShapeError(at_user_line(
                     f"a mask of shape {format_shape(k.shape)} does not fit {kind} at axis {axis}"))
             out.extend(np.nonzero(k))

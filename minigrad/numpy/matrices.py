@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import number, same
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType
 from ..ops import linalg as la
+from ..tracing import guard_equal, number
 from .array import LINALG, Array, _any_traced, as_array, broadcast_node, broadcast_shapes, implements
 from .decompositions import _floating, inv, norm, solve, svd
 from .indexing import diagonal as diagonal_
@@ -219,7 +219,7 @@ def expm(a):
     """
     (node,) = _floating("expm", a)
     x = Array(node)
-    if x.ndim < 2 or not same(*node.shape[-2:]):
+    if x.ndim < 2 or not guard_equal(*node.shape[-2:]):
         raise ShapeError(at_user_line(f"expm of {node.type}: needs square matrices"))
     size = np.abs(x).sum(axis=-2).max(axis=-1)[..., None, None]
     times = np.maximum(np.ceil(np.log2(np.maximum(size, 1e-30) / _REACH)), 0.0)

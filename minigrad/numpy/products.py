@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, number, same
+from ..dims import Dim
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
 from ..locks import importing
 from ..ops import layout
 from ..ops.contract import LETTERS, contract
+from ..tracing import guard_equal, number
 from .array import Array, as_array, as_axis, as_int, broadcast_shapes, implements
 from .indexing import diagonal
 from .shaping import _same_dtype, moveaxis, reshape
@@ -28,9 +29,9 @@ def _operands(name: str, *values: Any, dtype: Any = None) -> list[Node]:
 def _mismatch(name: str, a: Node, b: Node, n: Any, m: Any) -> ShapeError:
     sizes = [t.shape for t in (a, b)]
     hint = ""
-    if a.ndim <= 2 and b.ndim == 2 and same(sizes[0][-1], sizes[1][1]):
+    if a.ndim <= 2 and b.ndim == 2 and guard_equal(sizes[0][-1], sizes[1][1]):
         hint = " Did you mean w.T?" if a.ndim == 1 else " Did you mean b.T?"
-    elif a.ndim == 2 and same(sizes[0][0], m):
+    elif a.ndim == 2 and guard_equal(sizes[0][0], m):
         hint = " Did you mean a.T?"
     return ShapeError(at_user_line(f"{name} {a.type} @ {b.type}: inner sizes differ ({n}, {m}).{hint}"))
 
@@ -44,7 +45,7 @@ def matmul(x1, x2, /, out=None, *, dtype=None, axes=None):
     if not a.ndim or not b.ndim:
         raise ShapeError(at_user_line(f"matmul {a.type} @ {b.type}: a scalar has no axis to sum over; use *"))
     n, m = a.shape[-1], b.shape[-2 if b.ndim > 1 else -1]
-    if not same(n, m):
+    if not guard_equal(n, m):
         raise _mismatch("matmul", a, b, n, m)
     lead = broadcast_shapes("matmul", [ArrayType(x.shape[:-2], x.dtype) for x in (a, b)])
     letters = LETTERS[26:26 + len(lead)]
@@ -72,7 +73,7 @@ def dot(a, b, out=None):
     if not x.ndim or not y.ndim:
         return Array(x) * Array(y)
     axis = max(y.ndim - 2, 0)
-    if not same(x.shape[-1], y.shape[axis]):
+    if not guard_equal(x.shape[-1], y.shape[axis]):
         raise _mismatch("dot", x, y, x.shape[-1], y.shape[axis])
     return tensordot(Array(x), Array(y), ((x.ndim - 1,), (axis,)))
 
@@ -92,7 +93,7 @@ def tensordot(a, b, axes=2):
         left = [as_axis(i, x.ndim, "tensordot") for i in left]
         right = [as_axis(i, y.ndim, "tensordot") for i in right]
     if len(left) != len(right) or any(i < 0 for i in left) or len(right) > y.ndim or not all(
-            same(x.shape[i], y.shape[j]) for i, j in zip(left, right, strict=True)):
+            guard_equal(x.shape[i], y.shape[j]) for i, j in zip(left, right, strict=True)):
         raise ShapeError(at_user_line(f"tensordot({x.type}, {y.type}): axes {left} and {right} do not fit"))
     s = LETTERS[:x.ndim]
     rest = iter(LETTERS[x.ndim:])
@@ -126,7 +127,7 @@ def vecdot(x1, x2, /, *, axis=-1, dtype=None):
     if not a.ndim or not b.ndim:
         raise ShapeError(at_user_line(f"vecdot {a.type} . {b.type}: a scalar has no axis to sum over; use *"))
     a, b = (moveaxis(Array(x), axis, -1)._node for x in (a, b))
-    if not same(a.shape[-1], b.shape[-1]):
+    if not guard_equal(a.shape[-1], b.shape[-1]):
         raise _mismatch("vecdot", a, b, a.shape[-1], b.shape[-1])
     return einsum("...i,...i->...", Array(a), Array(b))
 
@@ -172,7 +173,7 @@ def einsum(*operands, out=None, dtype=None, order="K", casting="safe", optimize=
         if len(s) != n.ndim:
             raise ShapeError(at_user_line(f"einsum {operands[0]!r}: {s!r} does not fit {n.type}"))
         for c, size in zip(s, n.shape, strict=True):
-            if c in sizes and not same(sizes[c], size) and 1 not in (sizes[c], size):
+            if c in sizes and not guard_equal(sizes[c], size) and 1 not in (sizes[c], size):
                 raise ShapeError(at_user_line(
                     f"einsum({', '.join(str(m.type) for m in nodes)}): {c!r} is {sizes[c]} and {size}"))
             if sizes.get(c, 1) == 1:
@@ -189,7 +190,7 @@ def _plain_term(s: str, x: Node, sizes: dict[str, Any], result: str) -> tuple[st
         i = s.index(c)
         j = s.index(c, i + 1)
         n, m = array._node.shape[i], array._node.shape[j]
-        if not same(n, m):
+        if not guard_equal(n, m):
             raise ShapeError(at_user_line(f"einsum: {c!r} is {n} and {m} in one operand, {x.type}"))
         array = diagonal(array, 0, i, j)
         s = s[:i] + s[i + 1:j] + s[j + 1:] + c

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import number
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..ops.index import scatter_add
+from ..tracing import number
 from .array import Array, _any_traced, as_array, as_axis, as_int, as_ints, implements
 from .reductions import argsort, sort
 from .shaping import where

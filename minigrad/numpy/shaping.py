@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Size, differs, divide, format_shape, number, same_shape, shown, size_of, unwrap
+from ..dims import Dim, divide, format_shape, size_of
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import layout
 from ..ops.constants import constant, iota
+from ..sizes import Size, shown, unwrap
+from ..tracing import differs, guard_equal_shapes, number
 from .array import (
     Array,
     as_array,
@@ -185,7 +187,7 @@ def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
 def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     """Join arrays along a new axis."""
     xs = _arrays(arrays, "stack")
-    if not all(same_shape(x._node.shape, xs[0]._node.shape) for x in xs):
+    if not all(guard_equal_shapes(x._node.shape, xs[0]._node.shape) for x in xs):
         raise ShapeError(at_user_line(f"np.stack: shapes differ: {', '.join(str(x._node.type) for x in xs)}"))
     at = as_axis(axis, xs[0].ndim + 1, "stack")
     return concatenate([expand_dims(x, at) for x in xs], at, dtype=dtype, casting=casting)

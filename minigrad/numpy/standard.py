@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import shown
 from ..graph import ArrayType
 from ..ops import bits
+from ..sizes import shown
 from .array import Array, as_array, as_shape, broadcast_node, broadcast_shapes, implements
 from .shaping import where
 from .ufuncs import _enter, operands, refuse_where

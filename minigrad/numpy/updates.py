@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import number, size_of
+from ..dims import size_of
 from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import Node, full
 from ..ops import elementwise as ew
@@ -22,6 +22,7 @@ from ..ops.order import argsort
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.spread import expand_to
 from ..tracebacks import boundary
+from ..tracing import number
 from .array import Array, _any_traced, as_array, broadcast_node, held, implements
 from .indexing import getitem
 from .reductions import _cut

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, same
+from ..dims import Dim
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, fail, on_host, spread
+from ..tracing import guard_equal
 from .contract import LETTERS, contract, contract_two, parse, split_subscripts
 from .layout import move_axis, reshape
 from .spread import expand_to, sum_
@@ -40,7 +41,7 @@ def _type(x: ArrayType, y: ArrayType, *lengths: ArrayType, subscripts: str, ragg
         if kind not in KINDS or bool(own) != (kind == "packed") or len(shape) != len(dense):
             raise fail(f"block_einsum[{subscripts}]", f"the subscripts do not fit {kind} operands", x, y)
         for c, n in zip(dense, shape, strict=True):
-            if not same(sizes.setdefault(c, n), n):
+            if not guard_equal(sizes.setdefault(c, n), n):
                 raise fail(f"block_einsum[{subscripts}]", f"axis {c!r} is {sizes[c]} and {n}", x, y)
     return ArrayType((size, *(sizes[c] for c in _split(out, ragged)[1])), x.dtype)
 

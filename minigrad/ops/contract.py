@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from ..axes import REDUCE, AxisRule, Declared, Factor
-from ..dims import Dim, same
+from ..dims import Dim
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Sample, fail
+from ..tracing import guard_equal
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 
@@ -39,7 +40,7 @@ def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
         if t.dtype != types[0].dtype:
             raise DtypeError(at_user_line(f"einsum({', '.join(map(str, types))}): dtypes differ"))
         for letter, n in zip(s, t.shape, strict=True):
-            if not same(sizes.setdefault(letter, n), n):
+            if not guard_equal(sizes.setdefault(letter, n), n):
                 raise fail(f"einsum[{subscripts}]", f"axis {letter!r} is {sizes[letter]} and {n}", *types)
     for i, s in enumerate(terms):
         others = set(out).union(*(t for j, t in enumerate(terms) if j != i))

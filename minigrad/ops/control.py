@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..dims import Dim, same_shape
+from ..dims import Dim
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, free, spread
+from ..tracing import guard_equal_shapes
 from .accumulators import Chains, accumulator
 from .constants import proj
 
@@ -44,7 +45,7 @@ barrier = Primitive(
 
 def _checkpoint_type(*types: ArrayType, graph: Graph) -> TupleType:
     for t, i in zip(types, graph.inputs, strict=True):
-        if t.dtype != i.dtype or not same_shape(t.shape, i.shape):
+        if t.dtype != i.dtype or not guard_equal_shapes(t.shape, i.shape):
             raise fail("checkpoint", f"expected {i.type}", t)
     return TupleType(tuple(n.type for n in graph.outputs))
 
@@ -109,7 +110,7 @@ def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: i
                   in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]) -> TupleType:
     for t, i, axis in zip(types, graph.inputs, in_axes, strict=True):
         shape = i.shape if axis is None else (*i.shape[:axis], total, *i.shape[axis + 1:])
-        if t.dtype != i.dtype or not same_shape(t.shape, shape):
+        if t.dtype != i.dtype or not guard_equal_shapes(t.shape, shape):
             raise fail("chunked", f"expected {ArrayType(shape, i.dtype)}", t)
     return TupleType(tuple(
         ArrayType(o.shape if axis is None else (*o.shape[:axis], total, *o.shape[axis + 1:]), o.dtype)

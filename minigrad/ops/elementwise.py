@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from ..axes import POINTWISE
-from ..dims import same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, full, zeros_like
 from ..primitive import Primitive, Sample, elementwise, fail, free
+from ..tracing import guard_equal_shapes
 
 _C = "biuf"  # every dtype
 _N = "iuf"  # every number
@@ -339,7 +339,7 @@ minimum = _extreme("minimum", lt, "logical_and", "min({0}, {1})")
 def _where_type(c: ArrayType, x: ArrayType, y: ArrayType) -> ArrayType:
     if c.dtype != np.bool_ or x.dtype != y.dtype:
         raise DtypeError(at_user_line(f"where({c}, {x}, {y}): needs a bool condition and equal dtypes"))
-    if not (same_shape(c.shape, x.shape) and same_shape(x.shape, y.shape)):
+    if not (guard_equal_shapes(c.shape, x.shape) and guard_equal_shapes(x.shape, y.shape)):
         raise fail("where", "shapes differ", c, x, y)
     return x
 

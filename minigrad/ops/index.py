@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..axes import INDEXED, REDUCE, Axis, AxisRule, Declared, Factor, parallel, subscripts
-from ..dims import Dim, Shape, same_shape
+from ..dims import Dim, Shape
 from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, moment
 from ..locks import importing
 from ..primitive import Sample, fail, linear, spread
+from ..tracing import guard_equal_shapes
 from . import places
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered
 from .constants import iota
@@ -43,7 +44,7 @@ def _check_indices(name: str, x: ArrayType, indices: Sequence[ArrayType]) -> Non
     for i in indices:
         if i.dtype.kind not in "iu":
             raise DtypeError(at_user_line(f"{name}: an index must be an integer array, got {i}"))
-        if not same_shape(i.shape, indices[0].shape):
+        if not guard_equal_shapes(i.shape, indices[0].shape):
             raise fail(name, "index arrays of different shape", x, *indices)
 
 
@@ -152,7 +153,7 @@ gather = linear("gather", _gather_type, _gather_eval,
 
 def _scatter_type(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
     _check_indices("scatter_add", u, indices)
-    if not same_shape(u.shape, indices[0].shape + tuple(shape[len(indices):])):
+    if not guard_equal_shapes(u.shape, indices[0].shape + tuple(shape[len(indices):])):
         raise fail("scatter_add", f"updates do not fit an array of shape {shape}", u, *indices)
     return ArrayType(tuple(shape), u.dtype)
 

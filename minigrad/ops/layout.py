@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, per_axis
-from ..dims import Dim, Shape, format_shape, number, same, size_of
+from ..dims import Dim, Shape, format_shape, size_of
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Sample, fail, linear
+from ..tracing import guard_equal, number
 from .constants import size_scalar
 
 Axes = tuple[int, ...]
@@ -31,7 +32,7 @@ def _x(*shape: int) -> np.ndarray:
 
 
 def _reshape_type(t: ArrayType, *, shape: Shape) -> ArrayType:
-    if not same(size_of(shape), t.size):
+    if not guard_equal(size_of(shape), t.size):
         raise fail("reshape", f"{t.size} elements do not fit {format_shape(shape)}", t)
     return ArrayType(tuple(shape), t.dtype)
 
@@ -146,7 +147,7 @@ def _concatenate_type(*types: ArrayType, axis: int) -> ArrayType:
         if t.dtype != first.dtype:
             raise DtypeError(at_user_line(f"concatenate({', '.join(map(str, types))}): dtypes differ"))
         if t.ndim != first.ndim or not all(
-                same(n, m) for i, (n, m) in enumerate(zip(t.shape, first.shape, strict=True)) if i != axis):
+                guard_equal(n, m) for i, (n, m) in enumerate(zip(t.shape, first.shape, strict=True)) if i != axis):
             raise fail("concatenate", f"shapes differ beside axis {axis}", *types)
         total = total + t.shape[axis]
     return ArrayType((*first.shape[:axis], total, *first.shape[axis + 1:]), first.dtype)

@@ -32,10 +32,10 @@ import numpy as np
 
 from .. import walk
 from ..axes import subscripts
-from ..dims import number, same, same_shape
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
 from ..primitive import Primitive, Sample, fail, spread
+from ..tracing import guard_equal, guard_equal_shapes, number
 from .constants import iota
 from .contract import contract
 from .control import parts, placeholder
@@ -109,7 +109,7 @@ def _check(name: str, t: ArrayType, square: bool = True) -> None:
         raise DtypeError(at_user_line(f"{name}({t}): LAPACK has float32 and float64. Cast with x.astype(float)."))
     if t.ndim < 2:
         raise fail(name, "expected a matrix (or a stack of them)", t)
-    if square and not same(t.shape[-1], t.shape[-2]):
+    if square and not guard_equal(t.shape[-1], t.shape[-2]):
         raise fail(name, "the matrix is not square", t)
 
 
@@ -159,7 +159,7 @@ def _solve_type(name: str) -> Callable[..., ArrayType]:
         _check(name, b, square=False)
         if a.dtype != b.dtype:
             raise DtypeError(at_user_line(f"{name}({a}, {b}): dtypes differ"))
-        if not same_shape(a.shape[:-1], b.shape[:-1]):
+        if not guard_equal_shapes(a.shape[:-1], b.shape[:-1]):
             raise fail(name, "the right-hand side does not have the matrix's rows", a, b)
         return b
 
@@ -330,7 +330,7 @@ def _cofactor_slope_eval(xp: Any, g: Any, a: Any) -> Any:
 
 def _cofactor_slope_type(g: ArrayType, a: ArrayType) -> ArrayType:
     _check("cofactor_slope", a)
-    if g.dtype != a.dtype or not same_shape(g.shape[g.ndim - a.ndim:], a.shape):
+    if g.dtype != a.dtype or not guard_equal_shapes(g.shape[g.ndim - a.ndim:], a.shape):
         raise fail("cofactor_slope", "the directions do not fit the matrices", g, a)
     return g
 
@@ -418,7 +418,7 @@ def _cofactor_bend_eval(xp: Any, g: Any, h: Any, a: Any) -> Any:
 
 
 def _cofactor_bend_type(g: ArrayType, h: ArrayType, a: ArrayType) -> ArrayType:
-    if g.dtype != h.dtype or not same_shape(g.shape, h.shape):
+    if g.dtype != h.dtype or not guard_equal_shapes(g.shape, h.shape):
         raise fail("cofactor_bend", "the directions differ", g, h)
     return _cofactor_slope_type(g, a)
 
@@ -545,7 +545,7 @@ eigh = _on_matrices(
 def _qr_type(t: ArrayType) -> TupleType:
     _check("qr", t, square=False)
     m, n = t.shape[-2:]
-    if not same(m, n) and number(m) < number(n):
+    if not guard_equal(m, n) and number(m) < number(n):
         raise fail("qr", "the matrix has more columns than rows", t, hint="Factorise its first columns")
     return TupleType((t, ArrayType((*t.shape[:-2], n, n), t.dtype)))
 
@@ -581,7 +581,7 @@ qr = _on_matrices(
 def _svd_type(t: ArrayType) -> TupleType:
     _check("svd", t, square=False)
     *lead, m, n = t.shape
-    k = m if same(m, n) else min(number(m), number(n))
+    k = m if guard_equal(m, n) else min(number(m), number(n))
     return TupleType(tuple(ArrayType((*lead, *shape), t.dtype) for shape in ((m, k), (k,), (k, n))))
 
 
@@ -602,10 +602,10 @@ def _svd_vjp(g: Sequence[Node], out: Node, a: Node) -> list[Node]:
     j, k = (choose(eq, zeros_like(x), _over(x, gaps)) for x in (j, k))
     middle = choose(eq, by_row(gs, j)) + (j + transposed(j)) * by_column(s, j) + by_row(s, k) * (k + transposed(k))
     left = product(u, middle)
-    if not same(*u.shape[-2:]):
+    if not guard_equal(*u.shape[-2:]):
         left = left + _outside(u, _over(gu, by_column(s, gu)))
     back = product(left, vh)
-    if not same(*vh.shape[-2:]):
+    if not guard_equal(*vh.shape[-2:]):
         back = back + product(u, transposed(_outside(transposed(vh), _over(gv, by_column(s, gv)))))
     return [back]
 
@@ -619,9 +619,9 @@ def _svd_jvp(ts: Sequence[Node], out: Node, a: Node) -> tuple[Node, Node, Node]:
     row, column = by_row(s, p), by_column(s, p)
     du = product(u, choose(eq, zeros_like(p), _over(p * column + row * pt, gaps)))
     dv = product(v, choose(eq, zeros_like(p), _over(row * p + pt * column, gaps)))
-    if not same(*u.shape[-2:]):
+    if not guard_equal(*u.shape[-2:]):
         du = du + _outside(u, _over(to_u, by_column(s, to_u)))
-    if not same(*vh.shape[-2:]):
+    if not guard_equal(*vh.shape[-2:]):
         dv = dv + _outside(v, _over(to_v, by_column(s, to_v)))
     return du, diagonal(p), transposed(dv)
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..dims import Dim, same
+from ..dims import Dim
 from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, spread
+from ..tracing import guard_equal
 from .control import parts, placeholder
 from .elementwise import where
 from .held import batch_graph, copy_graph, fits, placeholders, run
@@ -129,7 +130,7 @@ def _scan_type(*types: ArrayType, body: Graph, counts: tuple[int, int], length: 
     n_shared, n_carry = counts
     slices = types[n_shared + n_carry:]
     for t in slices:
-        if not t.ndim or not same(t.shape[0], length):
+        if not t.ndim or not guard_equal(t.shape[0], length):
             raise fail("scan", f"expected {length} steps along axis 0", t)
     fits("scan", "the step", (*types[:n_shared + n_carry], *(ArrayType(t.shape[1:], t.dtype) for t in slices)),
           body.inputs)

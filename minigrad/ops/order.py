@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..axes import ORDERED, along
-from ..dims import number
 from ..errors import Unsupported
 from ..graph import ArrayType, Node, full, zeros_like
 from ..primitive import Primitive, Sample, linear, require_float
+from ..tracing import number
 from . import elementwise as ew
 from .accumulators import accumulator, running
 from .index import take_along_axis

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..graph import Graph, Node, full, made_by, reachable
+from ..graph import Graph, Node, full, reachable
+from ..tracing import made_by
 from .checks import Check, checks_of, in_range, unmade
 from .constants import proj
 from .control import barrier, placeholder

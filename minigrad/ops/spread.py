@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from ..axes import REDUCE, AxisRule, Declared, Order, along, parallel
-from ..dims import Dim, Shape, same_shape, size_of
+from ..dims import Dim, Shape, size_of
 from ..errors import DtypeError, Unsupported, at_user_line
 from ..graph import ArrayType, Node, full
 from ..primitive import Primitive, Sample, fail, linear, require_float
+from ..tracing import guard_equal_shapes
 from .accumulators import accumulator, summed
 from .constants import size_scalar
 from .differences import is_difference
@@ -33,7 +34,7 @@ def _without(shape: Shape, axes: Axes) -> Shape:
 
 
 def _expand_type(t: ArrayType, *, shape: Shape, axes: Axes) -> ArrayType:
-    if len(shape) != t.ndim + len(axes) or not same_shape(_without(shape, axes), t.shape):
+    if len(shape) != t.ndim + len(axes) or not guard_equal_shapes(_without(shape, axes), t.shape):
         raise fail("expand", f"does not fit {shape} without its axes {axes}", t)
     return ArrayType(tuple(shape), t.dtype)
 

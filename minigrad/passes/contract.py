@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, size_of
-from ..graph import PRIMITIVES, Graph, Node, TupleType, full, made_by, moment, reachable
+from ..graph import PRIMITIVES, Graph, Node, TupleType, full, moment, reachable
 from ..locks import importing
 from ..ops.contract import LETTERS, parse
 from ..ops.differences import is_difference
+from ..tracing import made_by
 from .forms import LINEAR, Factor, Form, Letter, Term, Writer
 
 _TYPICAL = 128  # what a symbolic size without a hint counts as

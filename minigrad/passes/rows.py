@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node, made_by
+from ..graph import Graph, Node
 from ..ops.index import gather_sum
+from ..tracing import made_by
 
 
 def rows(graph: Graph) -> Graph:

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..graph import PRIMITIVES, Graph, Node, TupleType, made_by, reachable
+from ..graph import PRIMITIVES, Graph, Node, TupleType, reachable
 from ..ops.contract import LETTERS, parse
 from ..ops.control import parts, placeholder
 from ..ops.differences import is_difference, sign
 from ..ops.results import is_tie
 from ..primitive import is_linear, spread
+from ..tracing import made_by
 from . import guard
 from .contract import number
 from .prune import prune

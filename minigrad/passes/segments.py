@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..dims import Dim
-from ..graph import PRIMITIVES, Graph, Node, made_by
+from ..graph import PRIMITIVES, Graph, Node
 from ..ops.blocks import summed
 from ..ops.contract import parse
+from ..tracing import made_by
 
 _MOST = 60  # nodes of elementwise work that are looked through
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim
-from ..graph import PRIMITIVES, Graph, Node, made_by
+from ..graph import PRIMITIVES, Graph, Node
 from ..ops import places
 from ..ops.accumulators import accumulator
 from ..ops.contract import parse
 from ..ops.spread import mean as mean_prim
 from ..ops.spread import split_mean
+from ..tracing import made_by
 from . import guard
 from .rewrite import Rewrite
 

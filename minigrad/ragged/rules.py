@@ -16,7 +16,7 @@ from .. import walk
 from ..axes import ORDERED, PARALLEL, axis_rule
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, made_by, moment, reachable
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, moment, reachable
 from ..ops.accumulators import accumulator
 from ..ops.blocks import block_einsum
 from ..ops.checks import in_range
@@ -32,6 +32,7 @@ from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
 from ..ops.spread import expand_to, per_count, sum_
 from ..primitive import rule, spread
+from ..tracing import made_by
 from .rows import Domain, Rows, lengths_as, spread_rows
 
 _INT = np.dtype(np.int64)

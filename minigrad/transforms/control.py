@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import optree
 
-from ..dims import same, same_shape, unwrap
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node
 from ..numpy.array import Array, as_array, held
@@ -16,8 +15,10 @@ from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
 from ..ops.elementwise import cast_to
+from ..sizes import unwrap
 from ..tracebacks import boundary
-from .trace import Staged, closed, finish, flatten_arguments, function_name, is_weak, stage, tracing
+from ..tracing import guard_equal, guard_equal_shapes, tracing
+from .trace import Staged, closed, finish, flatten_arguments, function_name, is_weak, stage
 
 _INDEX = np.dtype(np.int64)
 
@@ -99,7 +100,7 @@ def _same_result(name: str, a: Staged, b: Staged) -> None:
         raise ShapeError(at_user_line(f"{name}: {function_name(a.f)} and {function_name(b.f)} return different "
                                       f"structures: {a.out_tree} and {b.out_tree}"))
     for n, m in zip(a.outputs, b.outputs, strict=True):
-        if n.dtype != m.dtype or not same_shape(n.shape, m.shape):
+        if n.dtype != m.dtype or not guard_equal_shapes(n.shape, m.shape):
             raise ShapeError(at_user_line(f"{name}: {function_name(a.f)} returns {n.type} where {function_name(b.f)} "
                                           f"returns {m.type}. Cast or reshape one of them."))
 
@@ -235,7 +236,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
         sizes.append(t.shape[0])
     if not sizes:
         raise ShapeError(at_user_line("scan: give xs or a length"))
-    if not all(same(n, sizes[0]) for n in sizes):
+    if not all(guard_equal(n, sizes[0]) for n in sizes):
         raise ShapeError(at_user_line(f"scan: lengths differ: {', '.join(map(str, sizes))}"))
     tree = optree.tree_structure(((init, xs), {}))
     slices = [ArrayType(t.shape[1:], t.dtype) for t in types[n_carry:]]

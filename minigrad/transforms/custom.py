@@ -14,7 +14,6 @@ import numpy as np
 import optree
 
 from ..axes import LEADING
-from ..dims import same_shape
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, user_frame
 from ..graph import ArrayType, Graph, Node, full
 from ..numpy.array import Array, as_array, broadcast_node
@@ -22,8 +21,9 @@ from ..ops import custom as ops
 from ..ops.control import parts, placeholder
 from ..primitive import Primitive, Sample, elementwise
 from ..tracebacks import boundary
+from ..tracing import guard_equal_shapes, tracing
 from .picklable import Made, picklable
-from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, outer_values, stage, tracing
+from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, outer_values, stage
 
 Rule = Callable[..., Any]
 
@@ -209,7 +209,7 @@ def _fitting(staged: Staged, value: Any, i: int, like: Node, name: str) -> Array
     x = as_array(value)
     if x._weak and not x.ndim:
         return Array(broadcast_node(as_array(x.astype(like.dtype))._node, like.shape))
-    if x.dtype != like.dtype or not same_shape(x._node.shape, like.shape):
+    if x.dtype != like.dtype or not guard_equal_shapes(x._node.shape, like.shape):
         raise GradError(at_user_line(f"the rule of {function_name(staged.f)} returned {x._node.type} as the derivative "
                                      f"of {name}, which is {like.type}"))
     return x

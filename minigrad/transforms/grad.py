@@ -11,7 +11,6 @@ import numpy as np
 import optree
 
 from .. import walk
-from ..dims import number, same_shape
 from ..errors import GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, full, reachable, zeros_like
 from ..numpy.array import Array
@@ -20,6 +19,7 @@ from ..ops.control import placeholder
 from ..ops.layout import reshape, transpose
 from ..ops.results import keep
 from ..tracebacks import boundary
+from ..tracing import guard_equal_shapes, number
 from .devices import is_on_device
 from .picklable import picklable
 from .trace import Staged, finish, function_name, leaf_type, stage
@@ -149,7 +149,7 @@ def _like(name: str, value: Any, tree: Any, nodes: Sequence[Node]) -> list[Any]:
     out = []
     for i, (x, n) in enumerate(zip(leaves, nodes, strict=True)):
         t = leaf_type(x, lambda i=i: f"{name}, leaf {i}")
-        if not same_shape(t.shape, n.shape):
+        if not guard_equal_shapes(t.shape, n.shape):
             raise ShapeError(at_user_line(f"{name}, leaf {i}: expected {n.type}, got {t}"))
         out.append(x if isinstance(x, Array) or is_on_device(x) else np.asarray(x, dtype=n.dtype))
     return out

@@ -9,10 +9,11 @@ from typing import Any
 import optree
 
 from .. import walk
-from ..dims import Dim, same, watch
+from ..dims import Dim
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Node, made_by
+from ..graph import ArrayType, Node
 from ..ops.layout import move_axis
+from ..tracing import guard_equal, made_by, note_batch
 from .trace import argument_names, function_name
 
 
@@ -112,7 +113,7 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
                 + hint(args) + (". Say None in in_axes for what all examples share." if not t.ndim else "")))
         a = a % t.ndim
         out.append(a)
-        if found and not same(found[0][2], t.shape[a]):
+        if found and not guard_equal(found[0][2], t.shape[a]):
             j, b, n = found[0]
             raise BatchError(at_user_line(
                 f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of "
@@ -124,7 +125,7 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
     if isinstance(size, int) and size == 0:
         raise BatchError(at_user_line(f"{name}: an empty batch: {label(found[0][0])} has no example"))
     if symbolic:
-        watch.note_batch(n for _, _, n in found)
+        note_batch(n for _, _, n in found)
     return out, size
 
 

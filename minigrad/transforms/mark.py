@@ -11,8 +11,9 @@ import optree
 from ..numpy.array import Array, as_array
 from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
+from ..tracing import tracing
 from .picklable import picklable
-from .trace import closed, finish, stage, tracing
+from .trace import closed, finish, stage
 
 
 def stop_gradient(x: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from .. import walk
 from ..dims import Dim, size_of
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Graph, Node, made_by
+from ..graph import ArrayType, Graph, Node
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts, placeholder
@@ -22,6 +22,7 @@ from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
 from ..ops.results import SEPARABLE, result, untied, waiting, with_results, zero
 from ..ops.spread import per_count, sum_
+from ..tracing import made_by
 from .batch_axis import ROWS, SHARED, SUM, WHOLE, Mixes, Roles, axis_of, counts, has_axis, is_size, per_example, roles
 from .mapped import mapped_axes
 from .picklable import picklable

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import optree
 
-from ..dims import Dim, Symbol, shown, watch
+from ..dims import Dim, Symbol
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Node, full, made_by
+from ..graph import ArrayType, Node, full
 from ..ops.control import placeholder
 from ..ops.elementwise import eq, where
 from ..ops.layout import move_axis
@@ -25,6 +25,8 @@ from ..ragged.batch import Batch
 from ..ragged.rows import Rows, spread_rows
 from ..ragged.rules import Rewrite
 from ..ragged.schema import Schema, schema_of
+from ..sizes import shown
+from ..tracing import made_by, note_batch
 from .mapped import hint, mapped_axes, place, prefix
 from .trace import Staged, finish, flatten_arguments, function_name, stage
 from .vmap import batch_of, copies_of, counted_losses, not_per_row
@@ -244,7 +246,7 @@ def _one(b: Batch, mine: Sequence[tuple[Any, Node]], rows: Rows) -> tuple[Any, d
         if t.counts:
             slots[name] = shown(dims[t.counts])
     for axes, sizes in groups.items():
-        watch.note_batch(sizes, " ".join(a.name for a in axes))
+        note_batch(sizes, " ".join(a.name for a in axes))
     return schema.make(slots), dims
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,47 +18,18 @@ import numpy as np
 import optree
 
 from .. import walk
-from ..dims import Dim, Tagged, watch
+from ..dims import Dim
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
-from ..numpy.array import Array, as_array, constants, made, number_dtype
+from ..numpy.array import Array, as_array, number_dtype
 from ..ops import index as indexing
 from ..ops.control import placeholder
 from ..ops.results import keep
 from ..primitive import adopt
+from ..tracing import Guards, Tagged, new_trace, tracing
 from .devices import is_on_device, namespace, own_on_device
 from .draws import draws, warn_of_draws
 from .picklable import picklable
-
-
-class _State(threading.local):
-    depth = 0
-
-
-_state = _State()
-
-
-def tracing() -> bool:
-    """Tell whether this thread is inside a trace."""
-    return _state.depth > 0
-
-
-@contextmanager
-def _inside() -> Iterator[list[Node]]:
-    """Trace inside; yield the list to which the nodes of all values that are made are added."""
-    _state.depth += 1
-    before, made.nodes = made.nodes, []
-    outermost = constants.known is None
-    if outermost:
-        constants.known = {}
-    try:
-        yield made.nodes
-    finally:
-        _state.depth -= 1
-        made.nodes = before
-        if outermost:
-            constants.known = None
-
 
 # -- leaves ------------------------------------------------------------------------------------------------
 
@@ -183,10 +152,12 @@ def flatten_arguments(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple
 
 
 def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
-          flat: tuple[list[Any], Any, list[ArrayType]] | None = None, weak: Sequence[bool] | None = None) -> Staged:
+          flat: tuple[list[Any], Any, list[ArrayType]] | None = None, weak: Sequence[bool] | None = None,
+          guards: Guards | None = None) -> Staged:
     """Trace ``f(*args, **kwargs)`` on fresh inputs of the arguments' types (or of those in `flat`).
 
-    `weak` says which inputs give way to other dtypes, as Python numbers do; without it, those that are such.
+    `weak` says which inputs give way to other dtypes, as Python numbers do; without it, those that are such. Without
+    `guards` of its own, the trace records its guards in those of the trace around it.
     """
     leaves, in_tree, types = flat or flatten_arguments(f, args, kwargs)
     weak = list(map(is_weak, leaves)) if weak is None else weak
@@ -194,11 +165,11 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
     staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types], since=since)
     arrays = [Array(n, weak=w) for n, w in zip(staged.inputs, weak, strict=True)]
     before = [] if tracing() else draws(f)
-    with _inside() as nodes:
+    with new_trace(guards) as running:
         traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
         staged.result = f(*traced_args, **traced_kwargs)
         outputs, staged.out_tree = flatten_result(f, staged.result)
-        staged.outputs = _checked(staged, outputs, nodes)
+        staged.outputs = _checked(staged, outputs, running.values)
     warn_of_draws(f, before, staged.outputs)
     return staged
 
@@ -339,47 +310,43 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
     the code insists on a symbol's number, that axis gets its number back, and the graph's notes say so.
     """
     leaves, tree, types = flat = flatten_arguments(f, args, kwargs)
-    before = watch.batched, watch.insisted, watch.merged, watch.named
-    try:
-        tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
-                            t.dtype) for i, t in enumerate(types)]
-        watch.batched, watch.insisted, watch.merged, watch.named = [], None, None, {}
-        staged = stage(f, args, kwargs, (leaves, tree, tagged))
-        groups = _merge(watch.batched)
-        notes: list[str] = []
-        again = bool(groups)
-        while again:
-            watch.batched, watch.insisted, watch.merged = None, {}, []
-            dims = {}
-            used: list[str] = []
-            for group in groups:
-                leaf, axis = group[0]
-                rows = next((watch.named[x] for x in group if x in watch.named), None)
-                name = "B" if rows is None else rows.replace(" ", "_") + "s"
-                used.append(name)
-                dim = Dim.new(name if used.count(name) == 1 else f"{name}{used.count(name)}",
-                              int(types[leaf].shape[axis]), rows is not None)
-                dims |= dict.fromkeys(group, dim)
-            symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
-                        for i, t in enumerate(types)]
-            failure = None
-            try:
-                staged = stage(f, args, kwargs, (leaves, tree, symbolic))
-            except MinigradError as error:  # if a number met a symbol, the next trace has the number twice
-                failure = error
-            by_symbol = {dims[group[0]].symbol: group for group in groups}
-            for symbol, loc in watch.insisted.items():
-                if symbol in by_symbol:
-                    leaf, axis = by_symbol.pop(symbol)[0]
-                    notes.append(f"axis {axis} of {staged.names[leaf]} is fixed at {types[leaf].shape[axis]}: the code "
-                                 f"at {format_location(loc)} needs its number")
-            pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in watch.merged if a in by_symbol and b in by_symbol]
-            again = len(by_symbol) < len(groups) or bool(pairs)
-            if failure is not None and not again:
-                raise failure
-            groups = _merge([*by_symbol.values(), *pairs])
-    finally:
-        watch.batched, watch.insisted, watch.merged, watch.named = before
+    tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
+                        t.dtype) for i, t in enumerate(types)]
+    guards = Guards.of_axes()
+    staged = stage(f, args, kwargs, (leaves, tree, tagged), guards=guards)
+    groups, names = _merge(guards.mapped), guards.named
+    notes: list[str] = []
+    again = bool(groups)
+    while again:
+        guards = Guards.of_symbols()
+        dims = {}
+        used: list[str] = []
+        for group in groups:
+            leaf, axis = group[0]
+            rows = next((names[x] for x in group if x in names), None)
+            name = "B" if rows is None else rows.replace(" ", "_") + "s"
+            used.append(name)
+            dim = Dim.new(name if used.count(name) == 1 else f"{name}{used.count(name)}",
+                          int(types[leaf].shape[axis]), rows is not None)
+            dims |= dict.fromkeys(group, dim)
+        symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
+                    for i, t in enumerate(types)]
+        failure = None
+        try:
+            staged = stage(f, args, kwargs, (leaves, tree, symbolic), guards=guards)
+        except MinigradError as error:  # if a number met a symbol, the next trace has the number twice
+            failure = error
+        by_symbol = {dims[group[0]].symbol: group for group in groups}
+        for symbol, loc in guards.insisted.items():
+            if symbol in by_symbol:
+                leaf, axis = by_symbol.pop(symbol)[0]
+                notes.append(f"axis {axis} of {staged.names[leaf]} is fixed at {types[leaf].shape[axis]}: the code "
+                             f"at {format_location(loc)} needs its number")
+        pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in guards.merged if a in by_symbol and b in by_symbol]
+        again = len(by_symbol) < len(groups) or bool(pairs)
+        if failure is not None and not again:
+            raise failure
+        groups = _merge([*by_symbol.values(), *pairs])
     if not tracing():
         refuse_foreign(staged.inputs, staged.outputs)
     graph = Graph(tuple(staged.inputs), tuple(staged.outputs), staged.names, _result_names(staged.out_tree), flat[1],

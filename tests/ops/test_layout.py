@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from minigrad import walk
-from minigrad.dims import Dim, watch
+from minigrad.dims import Dim
 from minigrad.errors import ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
+from minigrad.tracing import Guards, new_trace
 from tests import checks
 
 
@@ -127,12 +128,9 @@ def test_cutting_a_symbolic_axis_insists_on_its_number(name, count, params):
     with pytest.raises(ShapeError, match="number behind the symbolic size n"):
         derived(Dim.new("n"))
     n = Dim.new("n", 3)
-    watch.insisted = {}
-    try:
+    with new_trace(Guards.of_symbols()) as trace:
         derived(n)
-        assert list(watch.insisted) == [n.symbol]
-    finally:
-        watch.insisted = None
+    assert list(trace.guards.insisted) == [n.symbol]
 
 
 def test_concatenate_of_one_needs_no_number():

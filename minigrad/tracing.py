@@ -1,0 +1,202 @@
+"""The trace that runs on a thread: guards on sizes, large constants, and the provenance of new nodes.
+
+A function is traced for the sizes of an example. Where its code needs the number behind a symbolic size, or takes two
+sizes to be equal, the trace records that as a guard.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from . import size_asked
+from .dims import Dim, Symbol
+from .errors import ShapeError, at_user_line, user_location
+
+
+class Tagged(int):
+    """An ordinary int that remembers which axis of which argument it is the size of."""
+
+    def __new__(cls, n: int, origin: object):
+        self = super().__new__(cls, n)
+        self.origin = origin
+        return self
+
+    def __copy__(self) -> Tagged:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Tagged:
+        return self
+
+    def __reduce__(self) -> tuple:
+        return int, (int(self),)
+
+
+@dataclass(slots=True)
+class Guards:
+    """The sizes that a trace maps, and the numbers and equalities of sizes that its code relies on.
+
+    Attributes
+    ----------
+    mapped : list of tuple of origins, or None
+        The axes of arguments that a `vmap` maps together, each as the origin of a `Tagged` size. None: not recorded.
+    named : dict of origin to str
+        The ragged axis that such an axis runs along.
+    insisted : dict of Symbol to location, or None
+        The symbols whose number the code needs, each with the line. None: not recorded.
+    merged : list of (Symbol, Symbol)
+        Symbols that the code takes to be one size.
+    """
+
+    mapped: list[tuple[object, ...]] | None = None
+    named: dict[object, str] | None = None
+    insisted: dict[Symbol, tuple[str, int] | None] | None = None
+    merged: list[tuple[Symbol, Symbol]] | None = None
+
+    @classmethod
+    def of_axes(cls) -> Guards:
+        """Return guards that record mapped axes."""
+        return cls(mapped=[], named={})
+
+    @classmethod
+    def of_symbols(cls) -> Guards:
+        """Return guards that record the use of symbolic sizes."""
+        return cls(insisted={}, merged=[])
+
+
+class Trace:
+    """A run of a function on traced values. Where no function is traced, it holds the provenance of nodes alone.
+
+    Attributes
+    ----------
+    outer : Trace or None
+        The trace around this one; None at the bottom, where no function is traced.
+    guards : Guards
+        Shared with the outer trace, unless this one has its own.
+    constants : dict of int to (object, Node), or None
+        Large constants by identity, so that each is copied once; shared by nested traces.
+    values : list of Node or None
+        The nodes of all values that the function has made.
+    rule, source : str or None, Node or None
+        The rule that makes nodes now, and the node that it works on: both go into the nodes.
+    """
+
+    __slots__ = ("constants", "guards", "outer", "rule", "source", "values")
+
+    def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
+        self.outer = outer
+        if outer is None:
+            self.guards, self.constants, self.values, self.rule, self.source = Guards(), None, None, None, None
+        else:
+            self.guards = outer.guards if guards is None else guards
+            self.constants = {} if outer.constants is None else outer.constants
+            self.values = []
+            self.rule, self.source = outer.rule, outer.source
+
+
+class _Thread(threading.local):
+    def __init__(self):
+        self.trace = Trace()
+
+
+thread = _Thread()  # `thread.trace` is the current trace
+
+
+def tracing() -> bool:
+    """Tell whether this thread is inside a trace."""
+    return thread.trace.outer is not None
+
+
+@contextmanager
+def new_trace(guards: Guards | None = None) -> Iterator[Trace]:
+    """Run the ``with`` block in a trace of its own."""
+    outer = thread.trace
+    thread.trace = Trace(outer, guards)
+    try:
+        yield thread.trace
+    finally:
+        thread.trace = outer
+
+
+@contextmanager
+def made_by(rule: str) -> Iterator[Callable[[Any], None]]:
+    """Mark the nodes made inside as the work of `rule`; call the result with each source node."""
+    trace = thread.trace
+    before = trace.source, trace.rule
+    trace.rule = rule
+
+    def working_on(source: Any) -> None:
+        trace.source = source
+
+    try:
+        yield working_on
+    finally:
+        trace.source, trace.rule = before
+
+
+# -- guards ------------------------------------------------------------------------------------------------
+
+
+def note_batch(sizes: Iterable[object], name: str = "") -> None:
+    """Record sizes that are one and may be any number; `name` is that of a ragged axis, which may have no rows."""
+    guards = thread.trace.guards
+    origins = tuple(n.origin for n in sizes if isinstance(n, Tagged))
+    if guards.mapped is not None and origins:
+        guards.mapped.append(origins)
+        if name:
+            guards.named |= dict.fromkeys(origins, name)
+
+
+def differs(n: int | Dim) -> bool:
+    """Tell whether a size differs from example to example, so that there is no number that it could be fixed to."""
+    return isinstance(n, Dim) and n.hint is None and all(s.rows for s in n.symbols)
+
+
+def number(n: int | Dim) -> int:
+    """Return `n` as an int. A guard fixes a symbolic size to its number in the example at hand.
+
+    Raises
+    ------
+    ShapeError
+        If there is no such number.
+    """
+    if not isinstance(n, Dim):
+        return int(n)
+    hint = n.hint
+    if hint is None:
+        said, instead = size_asked.instead()
+        said = f"`{said}`" if said else "the code"
+        raise ShapeError(at_user_line(f"{said} needs the number behind the symbolic size {n}, which is known "
+                                      f"only when the program is called. {instead}"))
+    if (insisted := thread.trace.guards.insisted) is not None:
+        for s in n.symbols:
+            insisted.setdefault(s, user_location())
+    return hint
+
+
+def guard_equal(a: int | Dim, b: int | Dim) -> bool:
+    """Return whether two sizes are equal, or are so in the example at hand.
+
+    A guard records sizes that only happen to be equal there, and the function is traced again: with one symbol in the
+    place of two, or with the number.
+    """
+    if a is b or a == b:
+        return True
+    if not (isinstance(a, Dim) or isinstance(b, Dim)) or (guards := thread.trace.guards).insisted is None:
+        return False
+    hints = [n.hint if isinstance(n, Dim) else n for n in (a, b)]
+    if hints[0] is None or hints[0] != hints[1]:
+        return False
+    pair = [n.symbol if isinstance(n, Dim) else None for n in (a, b)]
+    if None in pair:
+        return number(a) == number(b)
+    guards.merged.append(tuple(pair))
+    return True
+
+
+def guard_equal_shapes(a: Sequence[int | Dim], b: Sequence[int | Dim]) -> bool:
+    """Return whether two shapes are equal, size by size; see `guard_equal`."""
+    return len(a) == len(b) and all(map(guard_equal, a, b))

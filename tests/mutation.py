@@ -78,13 +78,17 @@ def mutants(module: Path) -> list[Mutant]:
 
 def _silent(tree: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Return the ranges of annotations, of exceptions raised, of assertions, and of samples of primitives."""
+    functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    makers = {f.name for f in functions if f.returns is not None and "Sample" in ast.unparse(f.returns)} | {"Sample"}
     spans = []
     for node in ast.walk(tree):
         inner: list[ast.AST | None] = []
         if isinstance(node, ast.AnnAssign):
             inner.append(node.annotation)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            inner.append(node if node.name.endswith(("sample", "samples")) else node.returns)
+            inner.append(node if node.name in makers else node.returns)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in makers:
+            inner.append(node)
         elif isinstance(node, ast.arg):
             inner.append(node.annotation)
         elif isinstance(node, ast.Raise):

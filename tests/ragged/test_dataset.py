@@ -145,6 +145,13 @@ def test_arrays_of_a_declared_type(tmp_path):
     np.testing.assert_array_equal(dataset[[2, 0]].values, np.concatenate([sentences[2], sentences[0]]))
 
 
+def test_arrays_of_three_ragged_axes(tmp_path):
+    kind = mg.f64[mg.axis("a"), mg.axis("b"), mg.axis("c")]
+    boxes = [np.arange(6.0).reshape(1, 2, 3), np.zeros((2, 0, 1)), np.arange(8.0).reshape(2, 2, 2)]
+    dataset = open_dataset(save_dataset(tmp_path / "d", boxes, kind), kind)
+    np.testing.assert_array_equal(dataset[[2, 0]].values, np.concatenate([boxes[2], boxes[0]], axis=None))
+
+
 def test_only_empty_examples(tmp_path):
     word = mg.axis("word")
     empty = [np.zeros((0, 2))] * 3

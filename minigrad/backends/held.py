@@ -126,7 +126,7 @@ class Scan(Held):
         stacked = [self.xp.empty(t[0], dtype=t[1]) for t in types[n_carry:]]
         program = self._program
         for t in range(length - 1, -1, -1) if self.node.params["reverse"] else range(length):
-            out = program((*shared, *carry, *[x[t] if x.ndim > 1 else x[t, ...] for x in slices]), sizes)
+            out = program((*shared, *carry, *[x[t, ...] for x in slices]), sizes)
             carry = out[:n_carry]
             for s, y in zip(stacked, out[n_carry:], strict=True):
                 s[t] = y

@@ -58,7 +58,8 @@ def _proj_vjp(g: Node, out: Node, whole: Node, *, index: int) -> list[tuple[Node
 
 
 def _proj_jvp(ts: Any, out: Node, whole: Node, *, index: int) -> Node:
-    t = ts[0][index] if isinstance(ts[0], tuple) else proj(ts[0], index=index)
+    (t,) = ts
+    t = t[index] if isinstance(t, tuple) else proj(t, index=index)
     return zeros_like(out) if t is None else t
 
 

@@ -48,8 +48,8 @@ class BatchSchema(Schema):
         """Return the sizes of this schema's axes in a batch."""
         found: dict[Axis, int] = {}
         for name, value in self.values(example).items():
-            if value is not None and self.fields[name].axes:
-                found[self.fields[name].axes[0]] = len(value)
+            if value is not None:
+                found |= dict.fromkeys(self.fields[name].axes, len(value))
         return tuple(found[a] for a in self.axes)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from minigrad import walk
 from minigrad.dims import Dim
-from minigrad.errors import ShapeError
+from minigrad.errors import DtypeError, ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
 from minigrad.tracing import Guards, new_trace
@@ -136,6 +136,12 @@ def test_cutting_a_symbolic_axis_insists_on_its_number(name, count, params):
 def test_concatenate_of_one_needs_no_number():
     x = checks.placeholder((Dim.new("n"), 4), "f8")
     checks.reverse(Graph((x,), (P["concatenate"](x, axis=0),)))
+
+
+@pytest.mark.parametrize("dtypes", [("f4", "f8"), ("f8", "f4"), ("i4", "f4")])
+def test_concatenated_arrays_have_one_dtype(dtypes):
+    with pytest.raises(DtypeError, match="concatenate.*dtypes differ"):
+        P["concatenate"](*(checks.placeholder((2,), d) for d in dtypes), axis=0)
 
 
 @pytest.mark.parametrize(("name", "params"), [

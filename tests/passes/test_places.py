@@ -8,6 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad.ops.places import NAMES, all_below
 from minigrad.passes.places import places
+from minigrad.passes.rows import rows
 
 X = np.arange(12.0).reshape(6, 2)
 PROGRAMS = {
@@ -35,6 +36,13 @@ def test_scatters_and_gathers_check_places(name, backend, dtype):
     index.flat[1] = bad
     with pytest.raises(IndexError, match=f"index {bad} is out of range"):
         f(X, index)
+
+
+def test_sums_of_gathered_rows_check_both_indices():
+    graph = mg.trace(lambda x, i, j: mg.segment_sum(mg.segment.gather(x, i), j, 3))(X, np.array([0, 5]), np.array([2, 0]))
+    (node,) = places(rows(graph)).outputs
+    assert node.prim.name == "gather_sum"
+    assert node.params["read"] == (("row_or_null", -1), ("place",))
 
 
 def test_checks_of_other_sizes_stay():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import passes
+from minigrad import passes, walk
 from minigrad.graph import moment
+from minigrad.passes.prune import prune
 
 
 def loss(w, x):
@@ -49,6 +50,18 @@ def test_what_is_read_stays():
     step = mg.grad(mg.microbatch(mg.mean_loss(loss, in_axes=(None, 0)), 2), argnums=(0, 1))
     for got, want in zip(mg.compile(step)(w, X), step(w, X), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_a_loop_drops_what_only_a_dropped_result_of_a_later_loop_reads():
+    def f(x):
+        (a, b), _ = mg.scan(lambda c, r: ((c[0] * r, c[1] + np.sin(r)), None), (x[0], x[1]), x)
+        return mg.scan(lambda c, r: ((c[0] + r, c[1] * r), None), (a, np.cos(b)), x)[0][0]
+
+    x = np.array([0.5, 2.0, 3.0])
+    graph = mg.trace(f)(x)
+    assert [len(n.type.parts) for n in graph.nodes if n.prim.name == "scan"] == [2, 2]
+    assert [len(n.type.parts) for n in prune(graph).nodes if n.prim.name == "scan"] == [1, 1]
+    np.testing.assert_allclose(walk.evaluate(prune(graph), [x]), [0.5 * 3.0 + 5.5], rtol=1e-12)
 
 
 def chain(length):

@@ -21,3 +21,12 @@ def test_a_sum_over_all_places_is_that_of_all_rows(reduce, axes, whole):
     np.testing.assert_allclose(fast(X), reduce(by_place, axis=axes), rtol=1e-12)
     (last,) = [s.before for s in fast.stages if s.name == "fuse"]
     assert last.count("scatter_add") == (not whole)
+
+
+def test_a_sum_of_products_of_blocks_is_one_product_of_all_rows():
+    node = mg.axis("node")
+    examples = [np.arange(6.0).reshape(3, 2), np.zeros((0, 2)), np.ones((2, 2))]
+    gram = mg.compile(lambda b: np.sum(mg.vmap(lambda x: x.T @ x)(b), axis=0))
+    np.testing.assert_allclose(gram(mg.batch(examples, mg.f64[node, 2])), sum(x.T @ x for x in examples), rtol=1e-12)
+    (last,) = [s.before for s in gram.stages if s.name == "fuse"]
+    assert last.count("block_einsum") == 0

@@ -84,6 +84,12 @@ def test_nan_infinity_and_rounding_are_kept(made):
         np.testing.assert_array_equal(walk.evaluate(g, [x, y])[0], walk.evaluate(graph, [x, y])[0])
 
 
+def test_a_number_is_the_second_factor():
+    (after,) = simplify(Graph((X,), (full(3.0, (3, 4), F8) * X,))).outputs
+    assert after.prim.name == "mul"
+    assert after.inputs[0] is X
+
+
 def test_a_factor_of_each_row_takes_a_constant_one():
     after = simplify(Graph((X, ROW), (node("expand", ROW, shape=(3, 4), axes=(1,)) * (X * TWO),)))
     assert sorted(n.ndim for n in after.nodes if n.prim.name == "mul") == [1, 2]

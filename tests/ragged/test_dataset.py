@@ -275,6 +275,22 @@ def test_arrays_that_do_not_belong_to_the_dataset_are_refused(name, change, word
         open_dataset(folder, Graph)
 
 
+def test_the_first_wrong_index_of_several_axes_is_named(tmp_path):
+    @mg.example
+    class Pairs:
+        x: mg.f64[node]
+        ends: mg.index(node)[edge, 2]
+
+    examples = [Pairs(x=np.ones(n), ends=np.full((2, 2), n - 1)) for n in (3, 2, 1)]
+    folder = save_dataset(tmp_path / "d", examples)
+    ends = np.load(folder / "ends.npy")
+    assert open_dataset(folder, Pairs)[[1]].ends.tolist() == [[1, 1], [1, 1]]
+    ends[2, 1] = ends[5, 0] = 99
+    np.save(folder / "ends.npy", ends)
+    with pytest.raises(mg.BatchError, match=r"ends.npy: element \[2, 1\] is 99, not a row of node of its example"):
+        open_dataset(folder, Pairs)
+
+
 @pytest.mark.parametrize(("damage", "words"), [
     (lambda data: data[:-1], r"x.npy: it holds \d+ bytes, and \d+ belong to the shape"),
     (lambda data: data + b"0", r"x.npy: it holds \d+ bytes, and \d+ belong to the shape"),

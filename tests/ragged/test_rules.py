@@ -32,6 +32,12 @@ def heads(g):
     return np.einsum("hij,jhd->ihd", softmax(np.einsum("ihd,jhd->hij", q, k)), v).reshape((n, 4))
 
 
+def test_an_index_field_reads_the_packed_rows_as_it_is():
+    graph = mg.trace(mg.vmap(lambda g: np.sin(g.x[g.src])))(mg.batch(molecules(SIZES["mixed"])))
+    (gathered,) = (n for n in graph.nodes if n.prim.name == "gather")
+    assert gathered.inputs[1].prim.name == "input"
+
+
 ANY = {  # programs that hold for examples without rows, too
     "elementwise": lambda g: np.tanh(g.x) * 2 + 1,
     "attention with heads": heads,

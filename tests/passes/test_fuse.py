@@ -36,6 +36,23 @@ def test_a_value_is_computed_where_it_is_wanted():
     assert groups(f, X, Y) == [["tanh", "sum"], ["mul", "mul"]]
 
 
+def test_a_value_moves_together_with_its_operand():
+    """The sums of rows are wanted with the sum over all rows alone; only the tangent is left for them to keep."""
+    def f(x):
+        return np.sum(np.tanh(x), axis=1, keepdims=True) * (x + np.sum(x, axis=0))
+
+    assert groups(f, X) == [["tanh", "sum", "add", "mul"], ["sum"]]
+
+
+def test_a_value_stays_where_its_operand_is_wanted_before():
+    """The product is in memory for the sum of all rows: a sum of its rows that came later would keep it there."""
+    def f(x, y):
+        z = x * y
+        return np.sum(z, axis=1, keepdims=True) * (y + np.sum(z, axis=0))
+
+    assert groups(f, X, Y[:, :1]) == [["mul", "sum", "sum"], ["add", "mul"]]
+
+
 def test_a_value_stays_before_what_waits_for_it():
     def f(x, y):
         n = np.sin(x)

@@ -155,6 +155,7 @@ def contract(operands: Sequence[tuple[str, Node]], out: str) -> Node:
             x = PRIMITIVES["sum"](x, axes=own)
             s = "".join(c for c in s if c in others)
         summed.append((s, x))
-    if len(summed) == 1 and summed[0][0] == out:
-        return summed[0][1]
-    return einsum(*(x for _, x in summed), subscripts=",".join(s for s, _ in summed) + "->" + out)
+    terms, nodes = zip(*summed, strict=True)
+    if terms == (out,):
+        return nodes[0]
+    return einsum(*nodes, subscripts=",".join(terms) + "->" + out)

@@ -69,12 +69,12 @@ class Writer:
         self._next = itertools.count()
         self.sizes: dict[Letter, int | Dim] = {}
         self.indicators: dict[Node, tuple[Node, Node]] = {}  # [i[…] = v] -> the index as given, and counted from 0
+        self._indicator: dict[tuple[Node, int | Dim, np.dtype], Node] = {}
 
     def indicator(self, index: Node, n: int, dtype: np.dtype) -> Node:
         """Return the array that is 1 where ``index[…] = v`` and else 0. It is there to be contracted away."""
-        for found, (known, _) in self.indicators.items():
-            if known is index and found.shape[-1] == n and found.dtype == dtype:
-                return found
+        if (found := self._indicator.get((index, n, dtype))) is not None:
+            return found
         i = index
         if i.dtype.kind == "i":  # negative ones count from the end
             i = PRIMITIVES["where"](PRIMITIVES["lt"](i, full(0, i.shape, i.dtype)), i + n, i)
@@ -82,7 +82,7 @@ class Writer:
         v = PRIMITIVES["cast"](PRIMITIVES["iota"](size=n), dtype=i.dtype)
         v = PRIMITIVES["expand"](v, shape=shape, axes=tuple(range(i.ndim)))
         hit = PRIMITIVES["eq"](PRIMITIVES["expand"](i, shape=shape, axes=(i.ndim,)), v)
-        found = PRIMITIVES["cast"](hit, dtype=dtype)
+        found = self._indicator[index, n, dtype] = PRIMITIVES["cast"](hit, dtype=dtype)
         self.indicators[found] = index, i
         return found
 

@@ -5,6 +5,8 @@ import pytest
 
 import minigrad as mg
 from minigrad.comparison.operations import count_nodes, count_operations
+from minigrad.graph import PRIMITIVES, ArrayType, Graph
+from minigrad.ops.control import placeholder
 
 f8 = mg.f64
 
@@ -29,6 +31,18 @@ def ops(f, *types):
 ])
 def test_counts(f, types, want):
     assert ops(f, *types) == want
+
+
+@pytest.mark.parametrize(("name", "shapes", "want"), [
+    ("svd", [(3, 4, 2)], 3 * (14 * 4 * 4 + 8 * 8)), ("svd", [(2, 4)], 14 * 4 * 4 + 8 * 8),
+    ("pinv", [(4, 2)], 14 * 4 * 4 + 8 * 8), ("qr", [(6, 3)], 4 * 9 * (6 - 1)), ("eigh", [(2, 3, 3)], 2 * 9 * 27),
+    ("inv", [(3, 3)], 2 * 27), ("cholesky", [(3, 3)], 9), ("det", [(3, 3)], 18), ("cofactor", [(3, 3)], 24 * 27),
+    ("solve", [(3, 3), (3, 4)], 18 + 2 * 9 * 4), ("triangular_solve", [(3, 3), (3, 4)], 9 * 4)])
+def test_counts_of_factorizations(name, shapes, want):
+    """The leading terms of Golub and Van Loan."""
+    inputs = tuple(placeholder(ArrayType(s, np.dtype(float))) for s in shapes)
+    params = {"pinv": {"rcond": 1e-15}, "triangular_solve": {"lower": True}}.get(name, {})
+    assert count_operations(Graph(inputs, (PRIMITIVES[name](*inputs, **params),))) == want
 
 
 def test_symbolic_sizes_get_their_numbers():

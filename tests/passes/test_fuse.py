@@ -20,7 +20,7 @@ def groups(f, *args):
 @pytest.mark.parametrize(("f", "names"), [
     (lambda x, y: (x * 2, np.sum(x, axis=1)), [["mul", "sum"]]),  # readers of one value
     (lambda x, y: (x + 2, y[::-1] * x), [["add", "mul"]]),
-    (lambda x, y: (x + 2, y * 2), [["add"], ["mul"]]),  # of one number, which is no reason
+    (lambda x, y: (lambda c: (x + c, y * c))(np.full_like(x, 2)), [["add"], ["mul"]]),  # of one number: no reason
     (lambda x, y: (x + 2) * y, [["add", "mul"]]),  # of each other
     (lambda x, y: (x + 2)[::-1] * y, [["add"], ["mul"]])])  # row 0 wants the last one
 def test_groups(f, names):

@@ -202,6 +202,12 @@ def test_pull_inside_vmap_and_twice():
     close(mg.grad(lambda c: np.sum(pull(c)[0] ** 2))(V), 2 * mg.jacobian(g)(W) @ (V @ mg.jacobian(g)(W)))
 
 
+def test_a_pullback_is_equal_to_itself_alone():
+    pulls = [mg.vjp(np.sin, np.ones(3))[1] for _ in range(2)]
+    assert len(set(pulls)) == 2
+    assert pulls[0] in pulls
+
+
 def test_vjp_and_jvp_of_pytrees_with_integer_results():
     value, pull = mg.vjp(lambda p: {"a": p[0] * p[1], "i": np.argmax(p[0])}, (W, V))
     close(value, {"a": W * V, "i": np.argmax(W)})

@@ -140,7 +140,7 @@ def test_concatenate_of_one_needs_no_number():
 
 @pytest.mark.parametrize("dtypes", [("f4", "f8"), ("f8", "f4"), ("i4", "f4")])
 def test_concatenated_arrays_have_one_dtype(dtypes):
-    with pytest.raises(DtypeError, match="concatenate.*dtypes differ"):
+    with pytest.raises(DtypeError, match=r"concatenate.*dtypes differ"):
         P["concatenate"](*(checks.placeholder((2,), d) for d in dtypes), axis=0)
 
 

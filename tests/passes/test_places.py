@@ -39,7 +39,8 @@ def test_scatters_and_gathers_check_places(name, backend, dtype):
 
 
 def test_sums_of_gathered_rows_check_both_indices():
-    graph = mg.trace(lambda x, i, j: mg.segment_sum(mg.segment.gather(x, i), j, 3))(X, np.array([0, 5]), np.array([2, 0]))
+    f = mg.trace(lambda x, i, j: mg.segment_sum(mg.segment.gather(x, i), j, 3))
+    graph = f(X, np.array([0, 5]), np.array([2, 0]))
     (node,) = places(rows(graph)).outputs
     assert node.prim.name == "gather_sum"
     assert node.params["read"] == (("row_or_null", -1), ("place",))

@@ -3,7 +3,7 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from . import random
+from . import random, registry
 from .compiler import compile
 from .dims import Dim
 from .errors import (

@@ -338,3 +338,8 @@ def _no_inputs(*args: Any, **params: Any) -> Any:
 input_ = Primitive(
     "input", type=lambda *, shape, dtype: ArrayType(shape, dtype), eval=_no_inputs, vjp=_no_inputs,
     jvp=_no_inputs, batch=_no_inputs, flops=free, params={"shape": Shape, "dtype": np.dtype})
+
+
+def placeholder(t: ArrayType) -> Node:
+    """Return a fresh input of type `t`."""
+    return input_(shape=t.shape, dtype=t.dtype)

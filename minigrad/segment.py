@@ -13,7 +13,6 @@ import numpy as np
 
 from .errors import DtypeError, IndexRangeError, ShapeError, at_user_line
 from .graph import Node, full
-from .numpy.array import Array, as_array
 from .ops import elementwise as ew
 from .ops import index as indexing
 from .ops.accumulators import accumulator
@@ -24,6 +23,7 @@ from .ops.scatter import scatter_max, scatter_min
 from .ops.spread import worst
 from .sizes import Size
 from .tracebacks import boundary
+from .traced_array import Array, as_array
 from .tracing import guard_equal_shapes
 
 _PLACES = """

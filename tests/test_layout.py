@@ -16,9 +16,9 @@ PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
 ORDER = ("errors", "locks", "expression", "tracebacks", "size_asked", "dims", "tracing", "sizes", "text",
-         "codec", "draw", "graph", "axes", "primitive", "walk", "ops", "ragged", "numpy", "segment", "sparse",
-         "transforms", "passes", "backends", "compiler", "optim", "random", "per_example", "comparison",
-         "__init__", "cli", "__main__")
+         "codec", "draw", "graph", "axes", "primitive", "walk", "ops", "ragged", "traced_array", "numpy", "segment",
+         "sparse", "transforms", "registry", "passes", "backends", "compiler", "optim", "random",
+         "per_example", "comparison", "__init__", "cli", "__main__")
 
 # What a function may import when it runs: packages of the extras, and some that take long to import and are not
 # always needed, so that the first gradient does not wait for them.

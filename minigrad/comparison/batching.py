@@ -11,7 +11,7 @@ import optree
 from .. import walk
 from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, Node, TupleType, leaf_names
-from ..ops.control import placeholder
+from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.mapped import by_kind, mapped_axes
 from ..transforms.trace import Staged, flatten_arguments, stage

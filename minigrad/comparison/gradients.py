@@ -13,7 +13,8 @@ from .. import walk
 from ..errors import CheckError, DtypeError, GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, TupleType, zeros_like
 from ..ops.constants import constant
-from ..ops.control import parts, placeholder
+from ..ops.control import parts
+from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.grad import Argnums, select
 from .check import Checked, at_element, describe, element, name_of, number, precision, stage_call, stage_precisely

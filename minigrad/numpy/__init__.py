@@ -22,6 +22,7 @@ from . import (
     matrices,
     misc,
     products,
+    protocols,
     reductions,
     refused,
     search,

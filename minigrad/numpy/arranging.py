@@ -14,7 +14,7 @@ from ..ops import layout
 from ..tracing import number
 from .array import (
     Array,
-    _any_traced,
+    any_traced,
     as_array,
     as_axis,
     as_int,
@@ -72,7 +72,7 @@ def delete(arr, obj, axis=None):
 
 
 def _places(name: str, obj: Any, n: int) -> np.ndarray:
-    if _any_traced([obj]):
+    if any_traced([obj]):
         raise TraceError(at_user_line(f"np.{name} at traced places: their number and order must be known. Index with "
                                       "an "
                                       "array of known length instead"))
@@ -107,7 +107,7 @@ def resize(a, new_shape):
 @implements(np.compress)
 def compress(condition, a, axis=None, out=None):
     """The slices for which a condition, which is known, holds."""
-    if _any_traced([condition]):
+    if any_traced([condition]):
         raise TraceError(at_user_line("np.compress with a traced condition: the result's shape would depend on data. "
                                       "Use "
                                       "np.where(condition, x, 0), or a reduction with where=condition"))
@@ -118,7 +118,7 @@ def compress(condition, a, axis=None, out=None):
 @implements(np.extract)
 def extract(condition, arr):
     """The elements for which a condition, which is known, holds."""
-    return compress(np.ravel(condition) if not _any_traced([condition]) else condition, arr)
+    return compress(np.ravel(condition) if not any_traced([condition]) else condition, arr)
 
 
 def _split(name: str, function: Any, axis: Callable[[int], int]) -> None:
@@ -259,7 +259,7 @@ class Brackets:
 
     def __getitem__(self, key: Any) -> Any:
         items = key if isinstance(key, tuple) else (key,)
-        if not _any_traced(items):
+        if not any_traced(items):
             return self._numpys[key]
         if any(isinstance(x, str) for x in items):
             raise TraceError(at_user_line("np.r_ and np.c_ of traced values with a string: write np.concatenate with "
@@ -316,7 +316,7 @@ def select(condlist, choicelist, default=0):
 
 def _same_dtype_weakly(values: list[Any]) -> list[Array]:
     xs = [as_array(v) for v in values]
-    dtype = np.result_type(*xs) if _any_traced(values) else np.result_type(*values)
+    dtype = np.result_type(*xs) if any_traced(values) else np.result_type(*values)
     return [x.astype(dtype) for x in xs]
 
 

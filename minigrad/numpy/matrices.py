@@ -10,7 +10,7 @@ from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType
 from ..ops import linalg as la
 from ..tracing import guard_equal, number
-from .array import LINALG, Array, _any_traced, as_array, broadcast_node, broadcast_shapes, implements
+from .array import LINALG, Array, any_traced, as_array, broadcast_node, broadcast_shapes, implements
 from .decompositions import _floating, inv, norm, solve, svd
 from .indexing import diagonal as diagonal_
 from .products import cross as cross_
@@ -156,7 +156,7 @@ def pinv(a, rcond=None, hermitian=False, *, rtol=np._NoValue):
     (x,) = _floating("pinv", a)
     if hermitian:
         x = la.mirrored(x)
-    if _any_traced([rcond, rtol]):
+    if any_traced([rcond, rtol]):
         raise TraceError(at_user_line("np.linalg.pinv with a traced tolerance: it must be a number"))
     if rtol is np._NoValue or rtol is None:
         largest = max(map(number, x.shape[-2:])) * float(np.finfo(x.dtype).eps)

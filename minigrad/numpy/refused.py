@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import MissingAttribute, at_user_line
 from .arranging import choose, compress
-from .array import REFUSED, Array
+from .array import NAMES, REFUSED, Array
 from .search import argpartition, searchsorted
 
 _SHAPE = "the shape of its result depends on data, so it has no graph"
@@ -99,13 +99,13 @@ _METHODS = {
 }
 
 
-_unknown = Array.__getattr__
-
-
 def _missing(self: Array, name: str) -> Any:
     """Raise for an attribute that ndarrays have and traced values do not; `hasattr` is False of it."""
+    if name.startswith("__"):
+        raise AttributeError(name)
     if name not in _METHODS:
-        return _unknown(self, name)
+        instead = f" Write np.{name}(x)." if name in NAMES else ""
+        raise AttributeError(at_user_line(f"a traced array ({self._node.type}) has no attribute {name!r}.{instead}"))
     why, instead = _METHODS[name]
     raise MissingAttribute(at_user_line(f"x.{name} of a traced value: {why}. {instead}"))
 

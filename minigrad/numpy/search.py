@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..ops.index import scatter_add
 from ..tracing import number
-from .array import Array, _any_traced, as_array, as_axis, as_int, as_ints, implements
+from .array import Array, any_traced, as_array, as_axis, as_int, as_ints, implements
 from .reductions import argsort, sort
 from .shaping import where
 
@@ -57,7 +57,7 @@ def digitize(x, bins, right=False):
     side = "left" if right else "right"
     if n < 2:
         return searchsorted(edges, x, side)
-    if _any_traced([bins]):
+    if any_traced([bins]):
         falling = edges[0] > edges[-1]
         place = searchsorted(where(falling, edges[::-1], edges), x, side)
         return where(falling, n - place, place)

@@ -23,15 +23,15 @@ from ..tracebacks import boundary
 from .array import (
     SCIPY,
     Array,
-    _any_traced,
-    _known,
     accumulates,
+    any_traced,
     as_array,
     as_axes,
     broadcast_node,
     broadcast_shapes,
     implements,
 )
+from .protocols import known_value
 from .shaping import where
 
 NAMES: dict[str, Callable[..., Any]] = {}
@@ -42,9 +42,9 @@ def _enter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def public(*args: Any, **kwargs: Any) -> Any:
         out = function(*args, **kwargs)
-        if _any_traced(args) or _any_traced(kwargs.values()):
+        if any_traced(args) or any_traced(kwargs.values()):
             return out
-        plain = [_known(o._node) for o in (out if isinstance(out, tuple) else (out,))]
+        plain = [known_value(o._node) for o in (out if isinstance(out, tuple) else (out,))]
         return tuple(plain) if isinstance(out, tuple) else plain[0][()]
 
     public.__name__ = public.__qualname__ = name
@@ -136,7 +136,7 @@ _ufunc("cosm1", 1, lambda x: -2.0 * np.sin(0.5 * x) ** 2)
 @_named
 def polygamma(n, x):
     """The n-th derivative of the digamma function, for a known integer `n`."""
-    if _any_traced([n]) or np.ndim(n):
+    if any_traced([n]) or np.ndim(n):
         raise TraceError(at_user_line("special.polygamma: n must be an ordinary int"))
     (x,) = _operands("polygamma", x)
     return Array(ops.polygamma(x._node, n=int(n)) if n else ops.digamma(x._node))

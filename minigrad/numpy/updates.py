@@ -23,7 +23,7 @@ from ..ops.scatter import scatter_max, scatter_min
 from ..ops.spread import expand_to
 from ..tracebacks import boundary
 from ..tracing import number
-from .array import Array, _any_traced, as_array, broadcast_node, held, implements
+from .array import Array, any_traced, as_array, broadcast_node, held, implements
 from .indexing import getitem
 from .reductions import _cut
 from .shaping import concatenate
@@ -110,7 +110,7 @@ class Update:
 
     def _apply(self, name: str, values: Any, in_place: Callable[..., Any], choose: Callable[[Array, Array], Array],
                on_rows: Callable[[Node, Node, Node], Node]) -> Any:
-        if not _any_traced([self._x, values, self._key]):
+        if not any_traced([self._x, values, self._key]):
             out = np.array(self._x)
             in_place(out, self._key, values)
             return out
@@ -185,7 +185,7 @@ def _places(x: Node, key: Any) -> tuple[Node, int]:
     size = size_of(lead)
     positions = Array(reshape(iota(size=size), shape=lead))
     named = getitem(positions, tuple(items))._node
-    if isinstance(size, int) and not _any_traced(items) and all(isinstance(n, int) for n in lead):
+    if isinstance(size, int) and not any_traced(items) and all(isinstance(n, int) for n in lead):
         named = constant(np.arange(size).reshape(lead)[tuple(items)])
     return named, axes
 
@@ -195,7 +195,7 @@ def _axes_of(k: Any) -> int:
         return 0
     if isinstance(k, (slice, Array, int, np.integer)) and not isinstance(k, bool):
         return 1
-    k = np.asarray(k) if not _any_traced([k]) else k
+    k = np.asarray(k) if not any_traced([k]) else k
     return k.ndim if isinstance(k, np.ndarray) and k.dtype == np.bool_ else 1
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from .. import walk
 from ..dims import Dim
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, fail, spread
-from .control import parts, placeholder
+from ..primitive import Primitive, Sample, fail, placeholder, spread
+from .control import parts
 from .held import Flags, batch_graph, copy_graph, fits, placeholders, run
 from .layout import move_axis
 from .spread import expand_to, sum_

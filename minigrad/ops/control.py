@@ -11,15 +11,10 @@ import numpy as np
 from .. import walk
 from ..dims import Dim
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, fail, free, spread
+from ..primitive import Primitive, Sample, fail, free, placeholder, spread
 from ..tracing import guard_equal_shapes
 from .accumulators import Chains, accumulator
 from .constants import proj
-
-
-def placeholder(t: ArrayType) -> Node:
-    """Return a fresh input of type `t`."""
-    return PRIMITIVES["input"](shape=t.shape, dtype=t.dtype)
 
 
 def parts(node: Node) -> list[Node]:

@@ -15,8 +15,7 @@ from .. import walk
 from ..dims import Dim
 from ..errors import DtypeError, GradError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zeros_like
-from ..primitive import Primitive, Sample, on_host
-from .control import placeholder
+from ..primitive import Primitive, Sample, on_host, placeholder
 from .held import batch_graph, fits, placeholders, run
 from .spread import sum_
 

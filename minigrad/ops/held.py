@@ -10,8 +10,7 @@ import numpy as np
 from .. import walk
 from ..dims import Dim
 from ..graph import ArrayType, Graph, Node
-from ..primitive import fail
-from .control import placeholder
+from ..primitive import fail, placeholder
 
 Flags = tuple[bool, ...]
 

@@ -34,11 +34,11 @@ from .. import walk
 from ..axes import subscripts
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
-from ..primitive import Primitive, Sample, fail, spread
+from ..primitive import Primitive, Sample, fail, placeholder, spread
 from ..tracing import guard_equal, guard_equal_shapes, number
 from .constants import iota
 from .contract import contract
-from .control import parts, placeholder
+from .control import parts
 from .elementwise import eq, ge, gt, where
 from .layout import move_axis, reshape, transpose
 from .spread import expand_to, sum_

@@ -15,9 +15,9 @@ from .. import walk
 from ..dims import Dim
 from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, fail, spread
+from ..primitive import Primitive, Sample, fail, placeholder, spread
 from ..tracing import guard_equal
-from .control import parts, placeholder
+from .control import parts
 from .elementwise import where
 from .held import batch_graph, copy_graph, fits, placeholders, run
 from .layout import move_axis

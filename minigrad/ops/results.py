@@ -15,10 +15,11 @@ import numpy as np
 
 from .. import walk
 from ..graph import Graph, Node, full, reachable
+from ..primitive import placeholder
 from ..tracing import made_by
 from .checks import Check, checks_of, in_range, unmade
 from .constants import proj
-from .control import barrier, placeholder
+from .control import barrier
 
 Smaller = tuple[Node, dict[int, int]]
 

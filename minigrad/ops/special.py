@@ -20,8 +20,8 @@ import numpy as np
 from ..errors import MinigradError
 from ..graph import Graph, Node, full, zeros_like
 from ..locks import importing
-from ..primitive import Primitive, Sample, elementwise, on_host
-from .control import parts, placeholder
+from ..primitive import Primitive, Sample, elementwise, on_host, placeholder
+from .control import parts
 from .custom import custom
 from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
 from .spread import expand_to, max_, sum_

@@ -6,7 +6,7 @@ The value and the gradient of a microbatched loss are such loops: together they 
 from __future__ import annotations
 
 from ..graph import PRIMITIVES, Graph, Node
-from ..ops.control import placeholder
+from ..primitive import placeholder
 from ..walk import dependent, substitute
 from .simplify import simplify
 

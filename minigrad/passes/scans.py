@@ -22,10 +22,10 @@ import numpy as np
 from .. import walk
 from ..graph import PRIMITIVES, Graph, Node, TupleType, reachable
 from ..ops.contract import LETTERS, parse
-from ..ops.control import parts, placeholder
+from ..ops.control import parts
 from ..ops.differences import is_difference, sign
 from ..ops.results import is_tie
-from ..primitive import is_linear, spread
+from ..primitive import is_linear, placeholder, spread
 from ..tracing import made_by
 from . import guard
 from .contract import number

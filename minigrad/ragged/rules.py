@@ -22,7 +22,7 @@ from ..ops.blocks import block_einsum
 from ..ops.checks import in_range
 from ..ops.constants import iota, size_scalar
 from ..ops.contract import LETTERS, contract, parse
-from ..ops.control import barrier, placeholder
+from ..ops.control import barrier
 from ..ops.custom import Later, ruled
 from ..ops.elementwise import cast_to, eq, logical_not, lt, where
 from ..ops.index import counts_along, gather, scatter_add
@@ -31,7 +31,7 @@ from ..ops.places import place
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
 from ..ops.spread import expand_to, per_count, sum_
-from ..primitive import rule, spread
+from ..primitive import placeholder, rule, spread
 from ..tracing import made_by
 from .rows import Domain, Rows, lengths_as, spread_rows
 

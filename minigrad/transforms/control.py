@@ -10,13 +10,14 @@ import optree
 
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node
-from ..numpy.array import Array, as_array, held
+from ..numpy.array import held
 from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
 from ..ops.elementwise import cast_to
 from ..sizes import unwrap
 from ..tracebacks import boundary
+from ..traced_array import Array, as_array
 from ..tracing import guard_equal, guard_equal_shapes, tracing
 from .trace import Staged, closed, finish, flatten_arguments, function_name, is_weak, stage
 

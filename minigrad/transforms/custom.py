@@ -16,11 +16,12 @@ import optree
 from ..axes import LEADING
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, user_frame
 from ..graph import ArrayType, Graph, Node, full
-from ..numpy.array import Array, as_array, broadcast_node
+from ..numpy.array import broadcast_node
 from ..ops import custom as ops
-from ..ops.control import parts, placeholder
-from ..primitive import Primitive, Sample, elementwise
+from ..ops.control import parts
+from ..primitive import Primitive, Sample, elementwise, placeholder
 from ..tracebacks import boundary
+from ..traced_array import Array, as_array
 from ..tracing import guard_equal_shapes, tracing
 from .picklable import Made, picklable
 from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, outer_values, stage

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import format_location, is_library
 from ..graph import Node, reachable
+from .trace import WATCHERS
 
 _STATE = 625 * 4  # bytes of the Mersenne Twister's state: its words, and the place of the next one
 _REACH = 32  # functions that are read
@@ -63,6 +64,11 @@ def warn_of_draws(f: Callable[..., Any], before: list[Draw], outputs: Sequence[N
             f"{format_location(place)}: {whose} draws random numbers while {getattr(f, '__name__', 'the function')} is "
             "traced. They are constants of the program: it draws them once, and no more when it runs. Draw them "
             "outside and pass them as an argument, or use mg.random with a key.", UserWarning, *place)
+
+
+@WATCHERS.append
+def _watch(f: Callable[..., Any]) -> Callable[[Sequence[Node]], None]:
+    return functools.partial(warn_of_draws, f, draws(f))
 
 
 # -- generators --------------------------------------------------------------------------------------------

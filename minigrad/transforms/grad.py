@@ -13,12 +13,12 @@ import optree
 from .. import walk
 from ..errors import GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, full, reachable, zeros_like
-from ..numpy.array import Array
 from ..ops.constants import constant
 from ..ops.control import placeholder
 from ..ops.layout import reshape, transpose
 from ..ops.results import keep
 from ..tracebacks import boundary
+from ..traced_array import Array
 from ..tracing import guard_equal_shapes, number
 from .devices import is_on_device
 from .picklable import picklable

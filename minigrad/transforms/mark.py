@@ -8,9 +8,9 @@ from typing import Any
 
 import optree
 
-from ..numpy.array import Array, as_array
 from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
+from ..traced_array import Array, as_array
 from ..tracing import tracing
 from .picklable import picklable
 from .trace import closed, finish, stage

@@ -17,9 +17,9 @@ import optree
 from ..dims import Dim, Symbol
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Node, full
-from ..ops.control import placeholder
 from ..ops.elementwise import eq, where
 from ..ops.layout import move_axis
+from ..primitive import placeholder
 from ..ragged.axes import Axis, FieldType
 from ..ragged.batch import Batch
 from ..ragged.rows import Rows, spread_rows

@@ -21,15 +21,17 @@ from .. import walk
 from ..dims import Dim
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
-from ..numpy.array import Array, as_array, number_dtype
-from ..ops import index as indexing
-from ..ops.control import placeholder
-from ..ops.results import keep
-from ..primitive import adopt
+from ..primitive import adopt, placeholder
+from ..traced_array import Array, as_array, number_dtype
 from ..tracing import Guards, Tagged, new_trace, tracing
 from .devices import is_on_device, namespace, own_on_device
-from .draws import draws, warn_of_draws
 from .picklable import picklable
+
+# Filled by modules above, which plug into tracing. A keeper returns the outputs of a traced function tied to what the
+# nodes that it drops do beside returning values. A watcher is told of a function before it is traced at top level, and
+# returns a function that is told of the outputs.
+KEEPERS: list[Callable[[Staged, Sequence[Node], Sequence[Node]], list[Node]]] = []
+WATCHERS: list[Callable[[Callable[..., Any]], Callable[[Sequence[Node]], None]]] = []
 
 # -- leaves ------------------------------------------------------------------------------------------------
 
@@ -164,25 +166,22 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
     since = moment()
     staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types], since=since)
     arrays = [Array(n, weak=w) for n, w in zip(staged.inputs, weak, strict=True)]
-    before = [] if tracing() else draws(f)
+    watching = [] if tracing() else [watch(f) for watch in WATCHERS]
     with new_trace(guards) as running:
         traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
         staged.result = f(*traced_args, **traced_kwargs)
         outputs, staged.out_tree = flatten_result(f, staged.result)
-        staged.outputs = _checked(staged, outputs, running.values)
-    warn_of_draws(f, before, staged.outputs)
+        staged.outputs = kept(staged, outputs, running.values)
+    for seen in watching:
+        seen(staged.outputs)
     return staged
 
 
-def _checked(staged: Staged, outputs: list[Node], nodes: list[Node]) -> list[Node]:
-    """Return the outputs, tied to the checks of indices that the function reads by without using what it reads."""
-    if not indexing.read_since(staged.since):
-        return outputs
-
-    def own(index: Node) -> bool:
-        return all(n.prim.name != "input" or n in staged.inputs for n in reachable([index], staged.since))
-
-    return keep(reachable((*nodes, *outputs), staged.since), outputs, staged.since, own)
+def kept(staged: Staged, outputs: Sequence[Node], dropped: Sequence[Node]) -> list[Node]:
+    """Return `outputs`, tied to the effects of nodes that may be dropped: the program refuses all that `f` refuses."""
+    for keep in KEEPERS:
+        outputs = keep(staged, outputs, dropped)
+    return list(outputs)
 
 
 def is_weak(x: Any) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 from .. import walk
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Node, full
-from ..numpy.array import Array
 from ..ops.control import placeholder
 from ..ops.layout import move_axis, reshape, slice_
 from ..ops.spread import mean, split_mean
+from ..traced_array import Array
 from ..tracing import made_by, number
 from .grad import Argnums, grad
 from .mapped import by_kind, mapped_axes, place, prefix

@@ -1,0 +1,22 @@
+"""Checks of indices as a plug-in of tracing: a traced function makes them although it drops the values it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..graph import Node, reachable
+from ..ops import index as indexing
+from ..ops.results import keep
+from .trace import KEEPERS, Staged
+
+
+@KEEPERS.append
+def _checks(staged: Staged, outputs: Sequence[Node], dropped: Sequence[Node]) -> list[Node]:
+    """Return the outputs, tied to the checks of indices that the nodes `dropped` make."""
+    if not indexing.read_since(staged.since):
+        return list(outputs)
+
+    def own(index: Node) -> bool:
+        return all(n.prim.name != "input" or n in staged.inputs for n in reachable([index], staged.since))
+
+    return keep(reachable((*dropped, *outputs), staged.since), outputs, staged.since, own)

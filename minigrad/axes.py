@@ -130,10 +130,14 @@ class Declared:
         ``placed(params, order, size)`` returns the static parameters of the same operation on operands whose axis k is
         the former axis ``order[k]``; None in `order` stands for a new parallel axis, of `size`, in front. Axes that
         `order` leaves out are parallel. None: with other axes it is another operation.
+    still : callable or None
+        ``still(params, before, after)`` tells whether, from an operand of shape `before` to a result of shape `after`,
+        every axis stays as it is. None: never.
     """
 
     of: Callable[[Node], AxisRule | None]
     placed: Callable[[Mapping[str, Any], Order, Any], Mapping[str, Any]] | None = None
+    still: Callable[[Mapping[str, Any], Shape, Shape], bool] | None = None
 
 
 def axis_rule(node: Node) -> AxisRule | None:
@@ -219,7 +223,7 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
         chosen = params[param]
         return {**params, param: tuple(map(order.index, chosen)) if isinstance(chosen, tuple) else order.index(chosen)}
 
-    return Declared(of, placed)
+    return Declared(of, placed, lambda params, before, after: params[param] == ())
 
 
 def per_axis(**neutral: Any) -> Declared:
@@ -238,7 +242,7 @@ def per_axis(**neutral: Any) -> Declared:
         return {p: tuple(entries[a] if a is not None else size if neutral[p] is None else neutral[p] for a in order)
                 for p, entries in params.items()}
 
-    return Declared(of, placed)
+    return Declared(of, placed, lambda params, before, after: before == after)
 
 
 def factorised(before: Shape, after: Shape) -> tuple[Axes, Axes]:

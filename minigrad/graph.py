@@ -214,6 +214,11 @@ def full(value: bool | int | float, shape: Shape, dtype: np.dtype) -> Node:
     return PRIMITIVES["full"](value=np.dtype(dtype).type(value).item(), shape=tuple(shape), dtype=dtype)
 
 
+def constant_of(node: Node) -> bool | int | float | None:
+    """Return the one value of a constant array; None for every other node."""
+    return node.params["value"] if node.prim.name == "full" else None
+
+
 def zeros_like(node: Node) -> Node:
     """Return zeros of the node's type."""
     return full(0, node.shape, node.dtype)

@@ -13,14 +13,14 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType, UnionType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from .axes import POINTWISE, Declared
 from .dims import Shape
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
-from .graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
+from .graph import PRIMITIVES, ArrayType, Node, TupleType, constant_of, full, zeros_like
 from .tracing import guard_equal_shapes
 
 
@@ -40,6 +40,58 @@ class Sample:
     arrays: tuple[np.ndarray, ...]
     params: dict[str, Any] = field(default_factory=dict)
     order: int = 2
+
+
+class Rewriter(Protocol):
+    """A pass, as a rule of a primitive sees it: nodes made through it are rewritten in their turn.
+
+    Attributes
+    ----------
+    like : Node
+        The node that is being rewritten.
+    """
+
+    like: Node
+
+    def __call__(self, name: str, *inputs: Node, **params: Any) -> Node:
+        """Make a node of the primitive called `name`, rewritten."""
+
+    def full(self, value: Any, shape: Sequence[Any], dtype: np.dtype) -> Node:
+        """Make the constant array of one value."""
+
+    def feeds_one(self, i: int) -> bool:
+        """Tell whether the node that is being rewritten is the only reader of its operand `i`."""
+
+    def absorb(self, node: Node, since: int) -> Node:
+        """Rewrite nodes that were made directly, those from serial `since` on."""
+
+
+Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], dict[str, Any]], "Node | None"]
+
+
+@dataclass(frozen=True)
+class Laws:
+    """The algebraic laws of an operation that hold exactly, NaN and infinity included.
+
+    Attributes
+    ----------
+    commutative : bool
+        ``f(x, y) = f(y, x)``.
+    idempotent : bool
+        ``f(x, x) = x``; for a reduction: of equal elements it returns one.
+    involution : bool
+        ``f(f(x)) = x``.
+    neutral : mapping of int to number
+        ``f(x, e) = x``: by operand, its value `e` at which the result is the other operand.
+    compose : callable or None
+        ``compose(inner, outer)`` returns the static parameters of the one operation that two in a row amount to.
+    """
+
+    commutative: bool = False
+    idempotent: bool = False
+    involution: bool = False
+    neutral: Mapping[int, float] = field(default_factory=dict)
+    compose: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +121,16 @@ class Primitive:
         ``flops(node, value, count)`` returns the number of arithmetic operations: ``value(size)`` is the number that a
         size stands for, ``count(graph, **sizes)`` the operations of a held graph. None: as the axis rule implies.
     kind : str
-        ``elementwise``, ``reduce``, ``view``, ``matrix`` (works on the last two axes) or ``other``.
+        ``leaf`` (has no operands and is not computed), ``elementwise``, ``reduce``, ``view``, ``matrix`` (works on the
+        last two axes) or ``other``.
     kernel : str
         For elementwise primitives, the scalar expression that every backend prints.
+    laws : Laws
+        Algebraic laws, which `passes.simplify` applies.
+    simplify : callable or None
+        ``simplify(rewriter, type, inputs, params)`` returns an equal node with less work, or None.
+    raises : str
+        The kinds of dtype of the result at which the evaluation may raise an error, of ``"biuf"``.
     samples : callable
         Returns the `Sample`s of the test family.
     hidden_params : frozenset of str
@@ -91,6 +150,9 @@ class Primitive:
     flops: Callable[[Node, Callable[..., int], Callable[..., float]], float] | None = None
     kind: str = "other"
     kernel: str = ""
+    laws: Laws = Laws()
+    simplify: Rule | None = None
+    raises: str = ""
     samples: Callable[[], list[Sample]] = list
     hidden_params: frozenset[str] = frozenset()
     params: Mapping[str, Any] | Literal["annotated"] | None = "annotated"
@@ -223,7 +285,7 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
                 vjp: Any = None, jvp: Any = None, result: str = "same", domain: str = "f", arity: int | None = None,
                 samples: Callable[[], list[Sample]] | None = None, order: int = 2, flops: Any = None,
                 linear: Literal["", "jointly", "separately", "first"] = "",
-                params: Mapping[str, Any] | None = MappingProxyType({})) -> Primitive:
+                params: Mapping[str, Any] | None = MappingProxyType({}), **rest: Any) -> Primitive:
     """Declare a primitive that works element by element on operands of equal shape.
 
     Parameters
@@ -241,6 +303,8 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         The number of operands; counted from the kernel where it is not given.
     params : mapping of str to type, or None
         The static parameters; None: they are not known.
+    **rest
+        Other attributes of `Primitive`.
     """
     arity = arity or sum(f"{{{i}}}" in kernel for i in range(4))
 
@@ -277,13 +341,13 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
         vjp=vjp or ((lambda g, out, *xs, **params: [None] * len(xs)) if zero else from_partials_vjp),
         jvp=jvp or ((lambda ts, out, *xs, **params: zeros_like(out)) if zero else from_partials_jvp),
         axes=POINTWISE, flops=flops, linear=linear, params=params,
-        samples=samples or (lambda: _default_samples(arity, domain, order)))
+        samples=samples or (lambda: _default_samples(arity, domain, order)), **rest)
 
 
 def spread(x: Node, size: Any) -> Node:
     """Return `x` repeated along a new axis 0 of `size`: a constant stays one, the rest is an expand."""
-    if x.prim.name == "full":
-        return x.prim(value=x.params["value"], shape=(size, *x.shape), dtype=x.dtype)
+    if (value := constant_of(x)) is not None:
+        return full(value, (size, *x.shape), x.dtype)
     return PRIMITIVES["expand"](x, shape=(size, *x.shape), axes=(0,))
 
 
@@ -337,7 +401,7 @@ def _no_inputs(*args: Any, **params: Any) -> Any:
 
 input_ = Primitive(
     "input", type=lambda *, shape, dtype: ArrayType(shape, dtype), eval=_no_inputs, vjp=_no_inputs,
-    jvp=_no_inputs, batch=_no_inputs, flops=free, params={"shape": Shape, "dtype": np.dtype})
+    jvp=_no_inputs, batch=_no_inputs, flops=free, kind="leaf", params={"shape": Shape, "dtype": np.dtype})
 
 
 def placeholder(t: ArrayType) -> Node:

@@ -23,7 +23,7 @@ def _make_full(xp: Any, *, value: Any, shape: Any, dtype: np.dtype) -> Any:
 
 full = Primitive(
     "full", type=lambda *, value, shape, dtype: ArrayType(shape, dtype), eval=_make_full,
-    vjp=_leaf, jvp=_leaf, batch=_leaf, axes=subscripts("-> ..."), kind="view",
+    vjp=_leaf, jvp=_leaf, batch=_leaf, axes=subscripts("-> ..."), kind="leaf",
     hidden_params=frozenset({"shape", "dtype"}),
     params={"value": Any, "shape": Shape, "dtype": np.dtype},
     samples=lambda: [Sample((), {"value": 2.5, "shape": (2, 3), "dtype": np.dtype("f4")}, order=0)])
@@ -32,19 +32,19 @@ const = Primitive(
     "const", type=lambda *, value: ArrayType(value.shape, value.dtype),
     eval=lambda xp, *, value: value if xp is np else xp.asarray(value), vjp=_leaf, jvp=_leaf, batch=_leaf,
     axes=Declared(lambda node: AxisRule((), (tuple((Factor(ORDERED),) for _ in node.shape),))),
-    params={"value": np.ndarray},
+    kind="leaf", params={"value": np.ndarray},
     samples=lambda: [Sample((), {"value": np.arange(6).reshape(2, 3).astype(d)}, order=0) for d in ("f8", "i4", "?")])
 
 iota = Primitive(
     "iota", type=lambda *, size: ArrayType((size,), np.dtype(np.int64)),
     eval=lambda xp, *, size: xp.arange(size, dtype=xp.int64), vjp=_leaf, jvp=_leaf, batch=_leaf,
-    axes=subscripts("-> i!"), params={"size": int | Dim},
+    axes=subscripts("-> i!"), kind="leaf", params={"size": int | Dim},
     samples=lambda: [Sample((), {"size": 4}, order=0)])
 
 size_ = Primitive(
     "size", type=lambda *, size, dtype: ArrayType((), dtype),
     eval=lambda xp, *, size, dtype: xp.asarray(size, dtype=getattr(xp, dtype.name)),
-    vjp=_leaf, jvp=_leaf, batch=_leaf, axes=subscripts("-> ..."), hidden_params=frozenset({"dtype"}),
+    vjp=_leaf, jvp=_leaf, batch=_leaf, axes=subscripts("-> ..."), kind="leaf", hidden_params=frozenset({"dtype"}),
     params={"size": int | Dim, "dtype": np.dtype},
     samples=lambda: [Sample((), {"size": 4, "dtype": np.dtype("f8")}, order=0)])
 

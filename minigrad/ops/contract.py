@@ -19,8 +19,10 @@ from ..axes import REDUCE, AxisRule, Declared, Factor
 from ..dims import Dim
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import Primitive, Sample, fail
+from ..primitive import Primitive, Rewriter, Sample, fail
 from ..tracing import guard_equal
+from .layout import transpose
+from .spread import by_count, once, repeated
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 
@@ -118,6 +120,60 @@ def _einsum_axes(node: Node) -> AxisRule:
     return AxisRule(tuple(tuple(factors[c] for c in term) for term in terms), (tuple(factors[c] for c in out),))
 
 
+def _simpler_einsum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+    """Operands that repeat along an axis, or are transposed, are taken as what they are."""
+    terms, out = parse(p["subscripts"])
+    if len(xs) == 1:
+        return s("transpose", xs[0], perm=tuple(terms[0].index(c) for c in out))
+    if t.dtype.kind == "b":
+        return None
+    for i, x in enumerate(xs):
+        if x.prim is transpose:
+            term = ["" for _ in terms[i]]
+            for letter, a in zip(terms[i], x.params["perm"], strict=True):
+                term[a] = letter
+            terms[i] = "".join(term)
+            return _contraction(s, [*xs[:i], x.inputs[0], *xs[i + 1:]], terms, out)
+        if axes := repeated(x):
+            return _without_repeats(s, t, list(xs), list(terms), out, i, axes)
+        if not x.ndim and len(xs) == 2:
+            other = 1 - i
+            rest = s("transpose", xs[other], perm=tuple(terms[other].index(c) for c in out))
+            factor = s("expand", x, shape=t.shape, axes=tuple(range(t.ndim)))
+            return s("mul", rest, factor)
+    return None
+
+
+def _without_repeats(s: Rewriter, t: ArrayType, xs: list[Node], terms: list[str], out: str, i: int,
+                     axes: tuple[int, ...]) -> Node:
+    x, term = xs[i], terms[i]
+    letters = [term[a] for a in axes]
+    xs[i], terms[i] = once(s, x, axes), "".join(c for c in term if c not in letters)
+    scale: Any = 1
+    added = []
+    for c in letters:
+        n = x.shape[term.index(c)]
+        holders = [j for j, u in enumerate(terms) if c in u]
+        if c in out:
+            if not holders:
+                added.append(c)
+        elif not holders:
+            scale = scale * n
+        elif len(holders) == 1:
+            (j,) = holders
+            a = terms[j].index(c)
+            xs[j] = s("sum", xs[j], axes=(a,))
+            terms[j] = terms[j].replace(c, "")
+    result = _contraction(s, xs, terms, "".join(c for c in out if c not in added))
+    if added:
+        result = s("expand", result, shape=t.shape, axes=tuple(out.index(c) for c in added))
+    return result if scale == 1 else by_count(s, "mul", result, scale)
+
+
+def _contraction(s: Rewriter, xs: list[Node], terms: list[str], out: str) -> Node:
+    return s("einsum", *xs, subscripts=",".join(terms) + "->" + out)
+
+
 def _einsum_flops(node: Node, value: Callable[..., int], count: Any) -> float:
     """Count pair by pair, from left to right, as the reference evaluates it; one operand is transposed only."""
     terms, out = parse(node.params["subscripts"])
@@ -133,7 +189,7 @@ def _einsum_flops(node: Node, value: Callable[..., int], count: Any) -> float:
 
 einsum = Primitive(
     "einsum", _einsum_type, _einsum_eval, _einsum_vjp, _einsum_jvp, _einsum_batch, axes=Declared(_einsum_axes),
-    linear="separately", flops=_einsum_flops,
+    linear="separately", flops=_einsum_flops, simplify=_simpler_einsum,
     samples=lambda: [Sample(tuple(np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes)),
                             {"subscripts": subscripts})
                      for subscripts, *shapes in (

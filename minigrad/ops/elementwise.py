@@ -24,12 +24,14 @@ import numpy as np
 
 from ..axes import POINTWISE
 from ..errors import DtypeError, at_user_line
-from ..graph import ArrayType, Node, full, zeros_like
-from ..primitive import Primitive, Sample, elementwise, fail, free
+from ..graph import PRIMITIVES, ArrayType, Node, constant_of, full, zeros_like
+from ..primitive import Laws, Primitive, Rewriter, Sample, elementwise, fail, free
 from ..tracing import guard_equal_shapes
 
 _C = "biuf"  # every dtype
 _N = "iuf"  # every number
+Inputs = tuple[Node, ...]
+Params = dict[str, Any]
 
 
 def _uniform(low: float, high: float, arity: int = 1, order: int = 2):
@@ -42,23 +44,93 @@ def _uniform(low: float, high: float, arity: int = 1, order: int = 2):
 
 # -- arithmetic --------------------------------------------------------------------------------------
 
+
+
+def power_of_two(c: float | None) -> bool:
+    """Tell whether a constant is a power of two of moderate size, by which a product is exact."""
+    return (c is not None and c != 0 and math.isfinite(c) and abs(math.frexp(c)[0]) == 0.5
+            and abs(math.frexp(c)[1]) <= 24)
+
+
+def _like(s: Rewriter, value: Any, x: Node) -> Node:
+    return s.full(value, x.shape, x.dtype)
+
+
+def _simpler_add(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    x, y = xs
+    if x is y:
+        return s("mul", x, _like(s, 2, x))
+    if y.prim is neg:
+        return s("sub", x, y.inputs[0])
+    return s("sub", y, x.inputs[0]) if x.prim is neg else None
+
+
+def _simpler_sub(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    x, y = xs
+    return s("add", x, y.inputs[0]) if y.prim is neg else None
+
+
+def _simpler_mul(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    """A constant factor stands second, and exact ones are multiplied; signs go out."""
+    x, y = xs
+    if x is y:
+        return s("square", x)
+    if constant_of(x) is not None:
+        x, y = y, x
+    c = constant_of(y)
+    if c is not None:
+        if c == -1 and t.dtype.kind in "if":
+            return s("neg", x)
+        if x.prim is neg:
+            return s("mul", x.inputs[0], _like(s, -c, y)) if t.dtype.kind == "f" else None
+        if x.prim is mul and t.dtype.kind == "f":
+            inner = constant_of(x.inputs[1])
+            if inner is not None and (power_of_two(c) or power_of_two(inner)):
+                return s("mul", x.inputs[0], _like(s, c * inner, y))
+        return s("mul", x, y) if (x, y) != xs else None
+    for row, z in (xs, xs[::-1]) if t.dtype.kind == "f" else ():
+        # A factor for each row takes the constant one: there are fewer rows than elements.
+        if row.prim is PRIMITIVES["expand"] and z.prim is mul and power_of_two(c := constant_of(z.inputs[1])):
+            factor = s("mul", row.inputs[0], _like(s, c, row.inputs[0]))
+            return s("mul", z.inputs[0], s("expand", factor, **row.params))
+    if x.prim is neg:
+        return s("mul", x.inputs[0], y.inputs[0]) if y.prim is neg else s("neg", s("mul", x.inputs[0], y))
+    return s("neg", s("mul", x, y.inputs[0])) if y.prim is neg else None
+
+
+def _simpler_div(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    x, y = xs
+    if power_of_two(c := constant_of(y)):
+        return s("mul", x, _like(s, 1 / c, y))
+    return s("neg", s("div", x.inputs[0], y)) if x.prim is neg and t.dtype.kind == "f" else None
+
+
+def _simpler_neg(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    (x,) = xs
+    if x.prim is mul and t.dtype.kind == "f" and (c := constant_of(x.inputs[1])) is not None:
+        return s("mul", x.inputs[0], _like(s, -c, x))
+    return None
+
+
 add = elementwise("add", lambda xp, x, y: xp.add(x, y), "{0} + {1}", d=lambda out, x, y: (1, 1), domain=_N,
-                  linear="jointly")
+                  linear="jointly", laws=Laws(commutative=True, neutral={1: 0, 0: 0}), simplify=_simpler_add)
 sub = elementwise("sub", lambda xp, x, y: xp.subtract(x, y), "{0} - {1}", d=lambda out, x, y: (1, -1), domain=_N,
-                  linear="jointly")
+                  linear="jointly", laws=Laws(neutral={1: 0}), simplify=_simpler_sub)
 mul = elementwise("mul", lambda xp, x, y: xp.multiply(x, y), "{0} * {1}", d=lambda out, x, y: (y, x), domain=_N,
-                  linear="separately")
+                  linear="separately", laws=Laws(commutative=True, neutral={1: 1, 0: 1}), simplify=_simpler_mul)
 div = elementwise("div", lambda xp, x, y: xp.divide(x, y), "{0} / {1}",
                   d=lambda out, x, y: (1.0 / y, -(out / y)),
-                  vjp=lambda g, out, x, y: (over := g / y, -(over * out)), linear="first")
+                  vjp=lambda g, out, x, y: (over := g / y, -(over * out)), linear="first",
+                  laws=Laws(neutral={1: 1}), simplify=_simpler_div)
 neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain=_N,
-                  linear="jointly")
+                  linear="jointly", laws=Laws(involution=True), simplify=_simpler_neg)
 abs_ = elementwise("abs", lambda xp, x: xp.abs(x), "abs({0})", d=lambda out, x: (sign(x),), domain=_N)
 sign = elementwise("sign", lambda xp, x: xp.sign(x), "sign({0})", domain=_N)
 square = elementwise("square", lambda xp, x: xp.square(x), "{0} * {0}", d=lambda out, x: (2.0 * x,), domain=_N)
-floor_divide = elementwise("floor_divide", lambda xp, x, y: xp.floor_divide(x, y), "floor({0} / {1})", domain=_N)
+floor_divide = elementwise("floor_divide", lambda xp, x, y: xp.floor_divide(x, y), "floor({0} / {1})", domain=_N,
+                           raises="iu")
 mod = elementwise("mod", lambda xp, x, y: xp.remainder(x, y), "mod({0}, {1})",
-                  d=lambda out, x, y: (1, -floor_divide(x, y)), domain=_N,
+                  d=lambda out, x, y: (1, -floor_divide(x, y)), domain=_N, raises="iu",
                   samples=lambda: [Sample((np.array([5.3, -2.2, 7.9]), np.array([2.0, 1.5, -3.1]))),
                                    Sample((np.array([5, 7]), np.array([2, 3])), order=0)])
 
@@ -68,8 +140,7 @@ def _pow_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
     # y * x ** (y - 1) is right wherever x is not 0, and so is its own derivative by y there. The slope in y
     # does not exist for a base that is not positive; it is 0 there, as it is for 0 ** positive.
     one, zero = full(1, y.shape, y.dtype), zeros_like(y)
-    if y.prim.name == "full":
-        power = y.params["value"]
+    if (power := constant_of(y)) is not None:
         dx = y * pow_(x, full(power - 1, y.shape, y.dtype)) if power else zero
     else:
         both_zero = logical_and(eq(x, zero), eq(y, zero))
@@ -79,7 +150,24 @@ def _pow_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
     return dx, dy
 
 
-pow_ = elementwise("pow", lambda xp, x, y: xp.pow(x, y), "pow({0}, {1})", d=_pow_partials, domain=_N)
+def _simpler_pow(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    x, y = xs
+    c = constant_of(y)
+    if c == 2:
+        return s("square", x)
+    if c == 0:
+        return s.full(1, t.shape, t.dtype)
+    if t.dtype.kind != "f":
+        return None
+    if c == 3:
+        return s("mul", x, s("square", x))
+    if c == 4:
+        return s("square", s("square", x))
+    return s("div", s.full(1, t.shape, t.dtype), x) if c == -1 else None
+
+
+pow_ = elementwise("pow", lambda xp, x, y: xp.pow(x, y), "pow({0}, {1})", d=_pow_partials, domain=_N, raises="iu",
+                   laws=Laws(neutral={1: 1}), simplify=_simpler_pow)
 
 # -- exponentials, roots, trigonometry ---------------------------------------------------------------
 
@@ -299,16 +387,30 @@ rint = elementwise("rint", lambda xp, x: xp.round(x), "rint({0})")
 
 # -- comparison, logic, choice ------------------------------------------------------------------------
 
-eq = elementwise("eq", lambda xp, x, y: xp.equal(x, y), "{0} == {1}", result="bool", domain=_C)
-ne = elementwise("ne", lambda xp, x, y: xp.not_equal(x, y), "{0} != {1}", result="bool", domain=_C)
+
+def _simpler_not(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    """The opposite of equal is different, NaN included; that of less is not greater or equal, because of NaN."""
+    (x,) = xs
+    opposite = "ne" if x.prim is eq else "eq" if x.prim is ne else None
+    return s(opposite, *x.inputs) if opposite else None
+
+
+eq = elementwise("eq", lambda xp, x, y: xp.equal(x, y), "{0} == {1}", result="bool", domain=_C,
+                 laws=Laws(commutative=True))
+ne = elementwise("ne", lambda xp, x, y: xp.not_equal(x, y), "{0} != {1}", result="bool", domain=_C,
+                 laws=Laws(commutative=True))
 lt = elementwise("lt", lambda xp, x, y: xp.less(x, y), "{0} < {1}", result="bool", domain=_N)
 le = elementwise("le", lambda xp, x, y: xp.less_equal(x, y), "{0} <= {1}", result="bool", domain=_N)
 gt = elementwise("gt", lambda xp, x, y: xp.greater(x, y), "{0} > {1}", result="bool", domain=_N)
 ge = elementwise("ge", lambda xp, x, y: xp.greater_equal(x, y), "{0} >= {1}", result="bool", domain=_N)
-logical_and = elementwise("logical_and", lambda xp, x, y: xp.logical_and(x, y), "{0} && {1}", domain="b")
-logical_or = elementwise("logical_or", lambda xp, x, y: xp.logical_or(x, y), "{0} || {1}", domain="b")
-logical_xor = elementwise("logical_xor", lambda xp, x, y: xp.logical_xor(x, y), "{0} ^ {1}", domain="b")
-logical_not = elementwise("logical_not", lambda xp, x: xp.logical_not(x), "!{0}", domain="b")
+logical_and = elementwise("logical_and", lambda xp, x, y: xp.logical_and(x, y), "{0} && {1}", domain="b",
+                          laws=Laws(commutative=True, idempotent=True))
+logical_or = elementwise("logical_or", lambda xp, x, y: xp.logical_or(x, y), "{0} || {1}", domain="b",
+                         laws=Laws(commutative=True, idempotent=True))
+logical_xor = elementwise("logical_xor", lambda xp, x, y: xp.logical_xor(x, y), "{0} ^ {1}", domain="b",
+                          laws=Laws(commutative=True))
+logical_not = elementwise("logical_not", lambda xp, x: xp.logical_not(x), "!{0}", domain="b",
+                          laws=Laws(involution=True), simplify=_simpler_not)
 bitwise_and = elementwise("bitwise_and", lambda xp, x, y: xp.bitwise_and(x, y), "{0} & {1}", domain="iu")
 bitwise_or = elementwise("bitwise_or", lambda xp, x, y: xp.bitwise_or(x, y), "{0} | {1}", domain="iu")
 bitwise_xor = elementwise("bitwise_xor", lambda xp, x, y: xp.bitwise_xor(x, y), "{0} ^ {1}", domain="iu")
@@ -355,9 +457,27 @@ def _where_jvp(ts: Sequence[Node | None], out: Node, c: Node, x: Node, y: Node) 
     return where(c, *(zeros_like(out) if t is None else t for t in ts[1:]))
 
 
+def _simpler_where(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    c, x, y = xs
+    known = constant_of(c)
+    if known is not None:
+        return x if known else y
+    if x is y:
+        return x
+    # The partial of maximum is 1, 1/2 (a tie) or 0: half the sum of two comparisons, in one byte each.
+    top, strict = constant_of(x), "ge" if c.prim is gt else "le" if c.prim is lt else None
+    if top and strict and t.dtype.kind == "f" and y.prim is where:
+        tie, half, bottom = y.inputs
+        if (tie.prim is eq and tie.inputs in (c.inputs, c.inputs[::-1]) and constant_of(half) == top / 2
+                and constant_of(bottom) == 0):
+            ones = (s("cast", b, dtype=np.dtype(np.int8)) for b in (c, s(strict, *c.inputs)))
+            return s("mul", s("cast", s("add", *ones), dtype=t.dtype), half)
+    return None
+
+
 where = Primitive(
     "where", _where_type, lambda xp, c, x, y: xp.where(c, x, y), _where_vjp, _where_jvp,
-    axes=POINTWISE, kind="elementwise", kernel="{0} ? {1} : {2}",
+    axes=POINTWISE, kind="elementwise", kernel="{0} ? {1} : {2}", simplify=_simpler_where,
     samples=lambda: [Sample((np.array([True, False, True]), np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])))])
 
 # -- casts, and identities with a meaning ------------------------------------------------------------
@@ -367,11 +487,34 @@ def _cast_vjp(g: Node, out: Node, x: Node, *, dtype: np.dtype) -> list[Node | No
     return [cast_to(g, x.dtype) if x.type.floating else None]
 
 
+def _simpler_cast(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
+    (x,), to = xs, p["dtype"]
+    if x.dtype == to:
+        return x
+    if x.prim is cast:
+        first = x.inputs[0]
+        long = first.dtype.itemsize == 8 and first.dtype.kind in "iu"  # not exact as a float64, whatever NumPy says
+        exact = np.can_cast(first.dtype, x.dtype, "safe") and not long
+        return s("cast", first, dtype=to) if exact else None
+    if x.prim is where and all(map(_chooses_constant, x.inputs[1:])):
+        return s("where", x.inputs[0], *(s("cast", i, dtype=to) for i in x.inputs[1:]))
+    if x.prim is mul and x.inputs[0].prim is cast and x.dtype.kind == to.kind == "f":
+        # A factor times a small count: exact in either precision where the factor is a power of two.
+        count, c = x.inputs[0].inputs[0], constant_of(x.inputs[1])
+        if power_of_two(c) and count.dtype.itemsize == 1:
+            return s("mul", s("cast", count, dtype=to), s.full(c, t.shape, to))
+    return None
+
+
+def _chooses_constant(x: Node) -> bool:
+    return constant_of(x) is not None or (x.prim is where and all(constant_of(i) is not None for i in x.inputs[1:]))
+
+
 cast = Primitive(
     "cast", lambda t, *, dtype: ArrayType(t.shape, dtype),
     lambda xp, x, *, dtype: x.astype(dtype) if xp is np else xp.astype(x, getattr(xp, dtype.name)), _cast_vjp,
     lambda ts, out, x, *, dtype: cast_to(ts[0], dtype), axes=POINTWISE, kind="elementwise",
-    kernel="({T}){0}", params={"dtype": np.dtype},
+    kernel="({T}){0}", params={"dtype": np.dtype}, simplify=_simpler_cast,
     samples=lambda: [Sample((np.array([1.5, -2.5]),), {"dtype": np.dtype("f8")}),
                      Sample((np.array([1, 0, 3]),), {"dtype": np.dtype("f4")}, order=0),
                      Sample((np.array([1.0, 0.0]),), {"dtype": np.dtype("?")}, order=0)])
@@ -381,11 +524,12 @@ def cast_to(x: Node, dtype: np.dtype) -> Node:
     """Return `x` as `dtype`; a constant is converted at once."""
     if x.dtype == dtype:
         return x
-    if x.prim.name == "full":
+    if (value := constant_of(x)) is not None:
         with np.errstate(all="ignore"):
-            value = np.asarray(x.params["value"]).astype(x.dtype).astype(dtype).item()
+            value = np.asarray(value).astype(x.dtype).astype(dtype).item()
         return full(value, x.shape, dtype)
     return cast(x, dtype=dtype)
 
 
-stop_gradient = elementwise("stop_gradient", lambda xp, x: x, "{0}", domain=_C, order=0, flops=free)
+stop_gradient = elementwise("stop_gradient", lambda xp, x: x, "{0}", domain=_C, order=0, flops=free,
+                            simplify=lambda s, t, xs, p: xs[0])

@@ -9,10 +9,11 @@ import numpy as np
 from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, per_axis
 from ..dims import Dim, Shape, format_shape, size_of
 from ..errors import DtypeError, at_user_line
-from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import Sample, fail, linear
+from ..graph import PRIMITIVES, ArrayType, Node, constant_of
+from ..primitive import Laws, Rewriter, Sample, fail, linear
 from ..tracing import guard_equal, number
 from .constants import size_scalar
+from .spread import expand
 
 Axes = tuple[int, ...]
 
@@ -42,10 +43,22 @@ def _reshape_axes(node: Node) -> AxisRule:
     return AxisRule((before,), (after,))
 
 
+def _simpler_reshape(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+    """Repeat in the new shape what repeats along all axes; axes of one element are reshaped, not repeated."""
+    (x,) = xs
+    if x.prim is not expand:
+        return None
+    if not x.inputs[0].ndim:
+        return s("expand", x.inputs[0], shape=t.shape, axes=tuple(range(t.ndim)))
+    return s("reshape", x.inputs[0], shape=t.shape) if all(x.shape[a] == 1 for a in x.params["axes"]) else None
+
+
 reshape = linear(
     "reshape", _reshape_type, lambda xp, x, *, shape: xp.reshape(x, shape),
     lambda g, x, *, shape: reshape(g, shape=x.shape),
-    axes=Declared(_reshape_axes, lambda p, order, size: {"shape": (size, *p["shape"])}), kind="view",
+    axes=Declared(_reshape_axes, lambda p, order, size: {"shape": (size, *p["shape"])},
+                  lambda p, before, after: before == after), kind="view",
+    laws=Laws(compose=lambda inner, outer: outer), simplify=_simpler_reshape,
     hidden_params=frozenset({"shape"}), samples=lambda: [Sample((_x(2, 3),), {"shape": (3, 2)})])
 
 # -- transpose -----------------------------------------------------------------------------------------
@@ -62,11 +75,29 @@ def _transpose_axes(node: Node) -> AxisRule:
     return AxisRule((tuple(axes),), (tuple(axes[a] for a in node.params["perm"]),))
 
 
+def _simpler_transpose(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+    """Transpose before repeating; moving axes of one element is a reshape."""
+    (x,), perm = xs, p["perm"]
+    if x.prim is expand:
+        axes = x.params["axes"]
+        kept = [a for a in range(x.ndim) if a not in axes]
+        order = tuple(kept.index(a) for a in perm if a not in axes)
+        moved = tuple(i for i, a in enumerate(perm) if a in axes)
+        return s("expand", s("transpose", x.inputs[0], perm=order), shape=t.shape, axes=moved)
+    long = [a for a in perm if x.shape[a] != 1]
+    if x.prim is reshape and long == sorted(long):
+        return s("reshape", x.inputs[0], shape=t.shape)
+    return None
+
+
 transpose = linear(
     "transpose", _transpose_type, lambda xp, x, *, perm: xp.permute_dims(x, perm),
     lambda g, x, *, perm: transpose(g, perm=tuple(int(a) for a in np.argsort(perm))),
     axes=Declared(_transpose_axes, lambda p, order, size: {
-        "perm": (0, *(order.index(a) for a in p["perm"] if a in order))}), kind="view",
+        "perm": (0, *(order.index(a) for a in p["perm"] if a in order))},
+        lambda p, before, after: p["perm"] == tuple(range(len(before)))), kind="view",
+    laws=Laws(compose=lambda inner, outer: {"perm": tuple(inner["perm"][a] for a in outer["perm"])}),
+    simplify=_simpler_transpose,
     samples=lambda: [Sample((_x(2, 3, 4),), {"perm": (2, 0, 1)})])
 
 
@@ -134,6 +165,7 @@ def _pad_transpose(g: Node, x: Node, *, low: Axes, high: Axes, interior: Axes) -
 
 pad = linear(
     "pad", _pad_type, _pad_eval, _pad_transpose, axes=per_axis(low=0, high=0, interior=0),
+    simplify=lambda s, t, xs, p: s.full(0, t.shape, t.dtype) if constant_of(xs[0]) == 0 else None,
     samples=lambda: [Sample((_x(3, 2),), {"low": (1, 0), "high": (2, 0), "interior": (1, 0)}),
                      Sample((_x(0),), {"low": (1,), "high": (2,), "interior": (1,)})])
 
@@ -171,18 +203,19 @@ def section(x: Node, axis: int, at: int | Dim, n: int | Dim) -> Node:
         stop = tuple(at + n if i == axis else m for i, m in enumerate(x.shape))
         return slice_(x, start=start, stop=stop, step=(1,) * x.ndim)
     index = PRIMITIVES["iota"](size=n)
-    index = index + PRIMITIVES["expand"](size_scalar(at, index.dtype), shape=(n,), axes=(0,))
+    index = index + expand(size_scalar(at, index.dtype), shape=(n,), axes=(0,))
     return move_axis(PRIMITIVES["gather"](move_axis(x, axis, 0), index), 0, axis)
 
 
 concatenate = linear(
     "concatenate", _concatenate_type, lambda xp, *xs, axis: xp.concat(xs, axis=axis),
     _concatenate_transpose, axes=along("axis", PERMUTED), operands=None,
+    simplify=lambda s, t, xs, p: xs[0] if len(xs) == 1 else None,
     samples=lambda: [Sample((_x(2, 3), _x(1, 3)), {"axis": 0}), Sample((_x(2, 1), _x(2, 2), _x(2, 3)), {"axis": 1})])
 
 flip = linear(
     "flip", lambda t, *, axes: require_axes("flip", t, *axes), lambda xp, x, *, axes: xp.flip(x, axis=axes),
     lambda g, x, *, axes: flip(g, axes=axes),
-    axes=along("axes", PERMUTED), kind="view",
-    params={"axes": Axes},
+    axes=along("axes", PERMUTED), kind="view", params={"axes": Axes},
+    laws=Laws(compose=lambda inner, outer: {"axes": tuple(sorted({*inner["axes"]} ^ {*outer["axes"]}))}),
     samples=lambda: [Sample((_x(3, 2),), {"axes": (0,)}), Sample((_x(3, 2),), {"axes": (0, 1)})])

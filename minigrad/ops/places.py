@@ -79,14 +79,16 @@ def _row_or_null_eval(xp: Any, index: Any, size: Any, null: Any) -> Any:
 
 # place(index, size): an index that is not negative. The others take `null` to the place behind the last one;
 # row_or_null counts other negative indices from the end, as NumPy does.
-place = elementwise("place", _place_eval, "{0} < 0 ? -{1} - 1 : {0}", domain="iu", samples=_samples())
+place = elementwise("place", _place_eval, "{0} < 0 ? -{1} - 1 : {0}", domain="iu", raises="iu",
+                    samples=_samples())
 place_or_null = elementwise(
     "place_or_null", _place_or_null_eval,
-    "{0} == {2} ? {1} : (({0} < 0 || {0} >= {1}) ? -{1} - 2 : {0})", domain="iu", samples=_samples(-1))
+    "{0} == {2} ? {1} : (({0} < 0 || {0} >= {1}) ? -{1} - 2 : {0})", domain="iu", raises="iu",
+    samples=_samples(-1))
 row_or_null = elementwise(
     "row_or_null", _row_or_null_eval,
     "{0} == {2} ? {1} : (({0} + {1} < 0 || {0} >= {1}) ? -{1} - 2 : ({0} < 0 ? {0} + {1} : {0}))", domain="iu",
-    samples=_samples(-2))
+    raises="iu", samples=_samples(-2))
 
 PLACES = {prim.name: prim for prim in (place, place_or_null, row_or_null)}
 NAMES = frozenset(PLACES)

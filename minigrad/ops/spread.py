@@ -15,13 +15,13 @@ import numpy as np
 from ..axes import REDUCE, AxisRule, Declared, Order, along, parallel
 from ..dims import Dim, Shape, size_of
 from ..errors import DtypeError, Unsupported, at_user_line
-from ..graph import ArrayType, Node, full
-from ..primitive import Primitive, Sample, fail, linear, require_float
-from ..tracing import guard_equal_shapes
+from ..graph import ArrayType, Node, constant_of, full
+from ..primitive import Laws, Primitive, Rewriter, Sample, fail, linear, require_float
+from ..tracing import guard_equal_shapes, made_by
 from .accumulators import accumulator, summed
 from .constants import size_scalar
 from .differences import is_difference
-from .elementwise import cast_to, eq
+from .elementwise import cast_to, eq, mul, neg, power_of_two
 
 Axes = tuple[int, ...]
 
@@ -56,9 +56,16 @@ def _expand_placed(params: Mapping[str, Any], order: Order, size: Any) -> dict[s
     return {"shape": (size, *(shape[a] for a in left)), "axes": tuple(left.index(a) + 1 for a in axes)}
 
 
+def _expand_twice(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[str, Any]:
+    kept = [a for a in range(len(outer["shape"])) if a not in outer["axes"]]
+    axes = (*outer["axes"], *(kept[a] for a in inner["axes"]))
+    return {"shape": outer["shape"], "axes": tuple(sorted(axes))}
+
+
 expand = linear(
     "expand", _expand_type, _expand_eval, lambda g, x, *, shape, axes: sum_(g, axes=axes),
-    axes=Declared(_expand_axes, _expand_placed), kind="view", hidden_params=frozenset({"shape"}),
+    axes=Declared(_expand_axes, _expand_placed, lambda p, before, after: not p["axes"]), kind="view",
+    laws=Laws(compose=_expand_twice), hidden_params=frozenset({"shape"}),
     samples=lambda: [Sample((np.array([1.0, 2.0]),), {"shape": (3, 2, 4), "axes": (0, 2)}),
                      Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])
 
@@ -67,9 +74,24 @@ def expand_to(x: Node, shape: Shape, axes: Axes) -> Node:
     """Return `x` with `axes` of `shape` added; nothing at all where there are none."""
     if not axes:
         return x
-    if x.prim.name == "full":
-        return full(x.params["value"], shape, x.dtype)
+    if (value := constant_of(x)) is not None:
+        return full(value, shape, x.dtype)
     return expand(x, shape=tuple(shape), axes=tuple(axes))
+
+
+def repeated(x: Node) -> Axes:
+    """Return the axes along which `x` is known to repeat one value."""
+    return tuple(x.params["axes"]) if x.prim is expand else tuple(range(x.ndim)) if constant_of(x) is not None else ()
+
+
+def once(s: Rewriter, x: Node, axes: Axes) -> Node:
+    """Return `x` without some of the axes along which it is `repeated`."""
+    shape = _without(x.shape, axes)
+    if (value := constant_of(x)) is not None:
+        return s.full(value, shape, x.dtype)
+    kept = [a for a in range(x.ndim) if a not in axes]
+    left = tuple(i for i, a in enumerate(kept) if a in x.params["axes"])
+    return s("expand", x.inputs[0], shape=shape, axes=left) if left else x.inputs[0]
 
 
 # -- reductions --------------------------------------------------------------------------------------
@@ -116,10 +138,46 @@ def _sum_type(t: ArrayType, *, axes: Axes) -> ArrayType:
     return _reduce_type("sum")(require_number("sum", t), axes=axes)
 
 
+def reduced_once(s: Rewriter, name: str, x: Node, over: Axes, axes: Axes) -> Node:
+    """Reduce `x` over `axes`, those of `over` excepted, along which it repeats."""
+    left = tuple(a - sum(o < a for o in over) for a in axes if a not in over)
+    x = once(s, x, over)
+    return s(name, x, axes=left) if left else x
+
+
+def by_count(s: Rewriter, name: str, x: Node, n: int | Dim) -> Node:
+    """Return `x` times (divided by) a count, in the accumulator's dtype."""
+    wide, dtype = accumulator(x.dtype), x.dtype
+    x = x if wide == dtype else s("cast", x, dtype=wide)
+    if isinstance(n, Dim):
+        count = s("size", size=n, dtype=wide)
+        count = s("expand", count, shape=x.shape, axes=tuple(range(x.ndim))) if x.ndim else count
+    else:
+        count = s.full(n, x.shape, wide)
+    x = s(name, x, count)
+    return x if wide == dtype else s("cast", x, dtype=dtype)
+
+
+def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+    """Count what repeats, take signs and exact factors out, and sum over the axes of two sums at once."""
+    (x,), axes = xs, p["axes"]
+    if x.prim is neg and t.dtype.kind == "f":
+        return s("neg", s("sum", x.inputs[0], axes=axes))
+    over = tuple(a for a in sorted(axes) if a in repeated(x))
+    if over:
+        return by_count(s, "mul", reduced_once(s, "sum", x, over, axes), size_of(x.shape[a] for a in over))
+    if x.prim is mul and t.dtype.kind == "f" and power_of_two(c := constant_of(x.inputs[1])):
+        return s("mul", s("sum", x.inputs[0], axes=axes), s.full(c, t.shape, t.dtype))
+    if x.prim is sum_ and s.like.prim in (sum_, mean) and s.feeds_one(0):
+        kept = [a for a in range(x.inputs[0].ndim) if a not in x.params["axes"]]
+        return s("sum", x.inputs[0], axes=tuple(sorted((*x.params["axes"], *(kept[a] for a in axes)))))
+    return None
+
+
 sum_ = linear(
     "sum", _sum_type,
     lambda xp, x, *, axes: summed(xp, x, axes),
-    lambda g, x, *, axes: back_over(g, x, axes), axes=_reduces("add"), kind="reduce",
+    lambda g, x, *, axes: back_over(g, x, axes), axes=_reduces("add"), kind="reduce", simplify=_simpler_sum,
     samples=_reduction_samples())
 
 
@@ -147,9 +205,23 @@ def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
     return back_over(per_count(g, size_of(x.shape[a] for a in axes)), x, axes)
 
 
+def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node:
+    """Take what does not vary out of the mean; the rest is a sum, divided by the count."""
+    with made_by("simplify") as working_on:
+        working_on(s.like)
+        node = mean(xs[0], axes=p["axes"])
+        split = split_mean(node)
+        if split is not None:
+            return s.absorb(split, node.serial)
+    x, wide = xs[0], accumulator(t.dtype)
+    x = x if wide == t.dtype else s("cast", x, dtype=wide)
+    out = by_count(s, "div", s("sum", x, axes=p["axes"]), size_of(x.shape[a] for a in p["axes"]))
+    return out if wide == t.dtype else s("cast", out, dtype=t.dtype)
+
+
 mean = linear(
     "mean", _mean_type, lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose, axes=_reduces("mean"),
-    kind="reduce", samples=_reduction_samples())
+    kind="reduce", simplify=_simpler_mean, samples=_reduction_samples())
 
 
 def split_mean(node: Node) -> Node | None:
@@ -210,9 +282,9 @@ def _combine(prim: Primitive, sides: Sequence[Node | None]) -> Node | None:
 
 def unvarying(x: Node, axes: Axes) -> Node | None:
     """Return the value that `x` repeats along `axes`, or None where it may vary."""
-    if x.prim.name == "full":
-        return full(x.params["value"], _without(x.shape, axes), x.dtype)
-    if x.prim.name != "expand" or not set(axes) <= set(x.params["axes"]):
+    if (value := constant_of(x)) is not None:
+        return full(value, _without(x.shape, axes), x.dtype)
+    if x.prim is not expand or not set(axes) <= set(x.params["axes"]):
         return None
     kept = [a for a in range(x.ndim) if a not in axes]
     left = tuple(i for i, a in enumerate(kept) if a in x.params["axes"])
@@ -240,7 +312,8 @@ def _extreme(name: str, of_nothing: bool = False) -> Primitive:
         name, _reduce_type(name, empty=of_nothing), evaluate,
         vjp=lambda g, out, x, *, axes: [back_over(g, x, axes) * shares(out, x, axes)],
         jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
-        axes=_reduces(function), kind="other" if of_nothing else "reduce", samples=_reduction_samples())
+        axes=_reduces(function), kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True),
+        samples=_reduction_samples())
 
 
 def worst(dtype: np.dtype, largest: bool) -> Any:
@@ -260,7 +333,7 @@ def _truth(name: str) -> Primitive:
     return Primitive(
         name, _reduce_type(name, lambda d: np.dtype(bool)), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
         vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), axes=_reduces(name),
-        kind="reduce", samples=_reduction_samples(0, bools=True))
+        kind="reduce", laws=Laws(idempotent=True), samples=_reduction_samples(0, bools=True))
 
 
 any_ = _truth("any")

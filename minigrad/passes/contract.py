@@ -212,7 +212,7 @@ def _seconds(flops: float, elements: float, itemsize: int) -> float:
 
 def _cost(node: Node) -> float:
     """Return what it costs to form a node from its inputs."""
-    if node.prim.kind == "view" and node.prim.name != "reshape":
+    if node.prim.kind in ("view", "leaf") and node.prim.name != "reshape":
         return 0.0
     if node.prim.name == "einsum":
         sizes = dict(zip("".join(_terms(node)), [s for i in node.inputs for s in i.shape], strict=True))

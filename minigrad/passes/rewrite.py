@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import PRIMITIVES, Graph, Node, reachable
-
-Rule = Callable[["Rewrite", Any, tuple[Node, ...], dict[str, Any]], Node | None]
-_COMMUTATIVE = {"add", "mul", "eq", "ne", "logical_and", "logical_or", "logical_xor"}
+from ..primitive import Rule
 
 
 class Rewrite:
@@ -101,7 +99,7 @@ class Rewrite:
         name = prim.name
         if name == "barrier":
             return keep or Node(prim, inputs, params, type_, like=self.like)
-        if name in _COMMUTATIVE and inputs[0].serial > inputs[1].serial:
+        if prim.laws.commutative and inputs[0].serial > inputs[1].serial:
             key = (prim, inputs[::-1])
         elif name == "full":  # 0.0 and -0.0 are equal, and so are 1 and True: their texts are not
             key = (prim, repr(params["value"]), params["shape"], params["dtype"])

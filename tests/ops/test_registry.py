@@ -9,7 +9,7 @@ import pytest
 
 from minigrad.errors import GraphError
 from minigrad.graph import PRIMITIVES, Graph
-from minigrad.primitive import is_linear
+from minigrad.primitive import Laws, is_linear
 from tests import checks
 
 WITHOUT_SAMPLES = {
@@ -127,6 +127,35 @@ def test_linear(case):
         both = [2 * x - y if v else x for v, x, y in zip(varying, *pairs, strict=True)]
         one, other, have = (prim.eval(np, *xs, **sample.params) for xs in (*pairs, both))
         np.testing.assert_allclose(have, 2 * one - other, rtol=1e-9, atol=1e-9)
+
+
+@over({k: v for k, v in PLAIN.items() if v[0].laws != Laws()})
+def test_laws(case):
+    prim, sample = case
+    arrays, laws = [np.asarray(a) for a in sample.arrays], prim.laws
+
+    def f(*xs, **params):
+        return prim.eval(np, *xs, **(params or sample.params))
+
+    if laws.commutative:
+        np.testing.assert_array_equal(f(*arrays), f(*arrays[::-1]))
+    if laws.idempotent and prim.kind == "elementwise":
+        np.testing.assert_array_equal(f(arrays[0], arrays[0]), arrays[0])
+    elif laws.idempotent:  # each element, repeated along the axes
+        x, axes = arrays[0], sample.params["axes"]
+        first = x[tuple(slice(1) if a in axes else slice(None) for a in range(x.ndim))]
+        np.testing.assert_array_equal(f(np.broadcast_to(first, x.shape)), np.squeeze(first, axes))
+    if laws.involution:
+        np.testing.assert_array_equal(f(f(*arrays)), arrays[0])
+    for i, neutral in laws.neutral.items():
+        operands = [np.full_like(x, neutral) if k == i else x for k, x in enumerate(arrays)]
+        np.testing.assert_array_equal(f(*operands), arrays[1 - i])
+    if laws.compose:  # a second operation of the same axes, in the shape that the first one leaves
+        (x,), inner, once = arrays, sample.params, f(*arrays)
+        outer = {**inner, "shape": once.shape[::-1]} if "shape" in inner else inner
+        if prim.name == "expand":
+            outer = {"shape": (*once.shape, 2), "axes": (once.ndim,)}
+        np.testing.assert_array_equal(f(once, **outer), f(x, **laws.compose(inner, outer)))
 
 
 @over(SMOOTH)

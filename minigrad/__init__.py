@@ -26,6 +26,7 @@ from .ragged.schema import example
 from .segment import gather, segment_max, segment_mean, segment_min, segment_softmax, segment_sum
 from .sparse import Sparse
 from .tracebacks import full_tracebacks
+from .transforms import call as _call  # makes graphs callable
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
 from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp

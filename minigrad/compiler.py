@@ -118,10 +118,7 @@ class Compiled:
     def __init__(self, f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
                  maxsize: int | None = MAXSIZE, **options: Any):
         functools.update_wrapper(self, f)
-        unknown = set(without) - {name for name, _ in passes.PASSES}
-        if unknown:
-            raise MinigradError(at_user_line(f"no pass {', '.join(sorted(unknown))}; there are "
-                                             f"{', '.join(name for name, _ in passes.PASSES)}"))
+        passes.check_names(without)
         if maxsize is not None and (isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1):
             raise MinigradError(at_user_line(f"maxsize must be an int of at least 1, or None for no bound, got "
                                              f"{maxsize!r}"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -241,39 +241,60 @@ def reachable(outputs: Iterable[Node], since: int = -1, end: Iterable[Node] = ()
     return sorted(seen.difference(end) if end else seen, key=lambda n: n.serial)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A traced program: inputs, outputs, and the nodes between in topological order.
+
+    A graph is a function of values (``graph(w, x)``), and each transform of it (`vmap`, `mean`, `grad`, ...) is a graph
+    again: to be printed, drawn, written as JSON, and called.
 
     Attributes
     ----------
     inputs, outputs : tuple of Node
     names : tuple of str
-        One per input: the path to the leaf in the function's arguments.
+        One per input: the path to the leaf in the function's arguments. A function in its place is called when they
+        are needed.
     out_names : tuple of str
     in_tree, out_tree : optree.PyTreeSpec or None
-        The pytrees of which inputs and outputs are the leaves.
+        The pytrees of which inputs and outputs are the leaves: those of ``(args, kwargs)``, and of the result. None:
+        each input is an argument, each output a result.
     name : str
     notes : tuple of str
-        What whoever made the graph wants its reader to know.
+        Remarks of the graph's maker for its reader.
+
+    Examples
+    --------
+    >>> import minigrad as mg, numpy as np
+    >>> g = mg.trace(lambda w, x: np.sum(w * x))(mg.f64[3], mg.f64[3])
+    >>> gradient = g.vmap(in_axes=(None, 0)).mean().grad("w")
+    >>> print(str(gradient).splitlines()[0])
+    lambda_(w: f64[3], x: f64[B, 3]) -> f64[3]
+    >>> gradient(np.ones(3), np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]))
+    array([2., 3., 4.])
     """
 
-    inputs: tuple[Node, ...]
-    outputs: tuple[Node, ...]
-    names: tuple[str, ...] = ()
-    out_names: tuple[str, ...] = ()
-    in_tree: Any = None
-    out_tree: Any = None
-    name: str = "graph"
-    notes: tuple[str, ...] = field(default=())
+    def __init__(self, inputs: tuple[Node, ...], outputs: tuple[Node, ...],
+                 names: tuple[str, ...] | Callable[[], tuple[str, ...]] = (), out_names: tuple[str, ...] = (),
+                 in_tree: Any = None, out_tree: Any = None, name: str = "graph", notes: tuple[str, ...] = ()):
+        vars(self).update(inputs=inputs, outputs=outputs, _names=names, _out_names=out_names, in_tree=in_tree,
+                          out_tree=out_tree, name=name, notes=notes)
 
-    def __post_init__(self):
-        put = object.__setattr__
-        if not self.names:
-            put(self, "names", tuple(f"in{i}" for i in range(len(self.inputs))))
-        if not self.out_names:
-            put(self, "out_names", tuple(f"out{i}" for i in range(len(self.outputs))) if len(self.outputs) != 1
-                else ("out",))
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Graph is frozen: graph.replace(...) makes a new one")
+
+    __delattr__ = None
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        names = self._names() if callable(self._names) else self._names
+        return names or tuple(f"in{i}" for i in range(len(self.inputs)))
+
+    @cached_property
+    def out_names(self) -> tuple[str, ...]:
+        if self._out_names:
+            return self._out_names
+        if self.out_tree is not None:
+            return tuple("out" + "".join(f"[{p!r}]" for p in path) for path in optree.treespec_paths(self.out_tree))
+        return tuple(f"out{i}" for i in range(len(self.outputs))) if len(self.outputs) != 1 else ("out",)
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -287,13 +308,116 @@ class Graph:
 
     def replace(self, **changes: Any) -> Graph:
         """Return the graph with some fields changed."""
-        fields = {k: getattr(self, k) for k in
-                  ("inputs", "outputs", "names", "out_names", "in_tree", "out_tree", "name", "notes")}
-        return Graph(**(fields | changes))
+        fields = {k: vars(self)[k] for k in ("inputs", "outputs", "in_tree", "out_tree", "name", "notes")}
+        return Graph(**{**fields, "names": self._names, "out_names": self._out_names, **changes})
 
     def count(self, *prims: str) -> int:
         """Return the number of nodes made by the named primitives (by any, where none is named)."""
         return sum(n.prim.name in prims if prims else n.prim.name != "input" for n in self.nodes)
+
+    # -- values, and other graphs ------------------------------------------------------------------
+
+    @boundary
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the value of the graph, node by node (`minigrad.compile` makes fast programs); in a trace, trace it.
+
+        Raises
+        ------
+        TraceError
+            If the arguments have another structure than those that were traced.
+        ShapeError, DtypeError
+            If an argument has another type; a symbolic size is any number, the same wherever it occurs.
+        """
+        return FORMS["call"](self, args, kwargs)
+
+    @boundary
+    def vmap(self, in_axes: Any = 0, out_axes: Any = 0, *, size: int | Dim | None = None) -> Graph:
+        """Return the graph of a batch: every node that depends on an example has one more axis.
+
+        Parameters
+        ----------
+        in_axes : int, None, tuple, or dict
+            The new axis of each argument, along which the examples lie; None where they share the argument. A tuple has
+            one entry per positional argument, a pytree prefix of it, as in `minigrad.vmap`. A dict has entries by name
+            (``{"x": 0, "params.W": 1}``); the examples share the rest.
+        out_axes : int, None, or a pytree of them
+        size : int or Dim, optional
+            The number of examples; any number, without it.
+
+        Raises
+        ------
+        BatchError
+            If `in_axes` does not fit the arguments, names none, or maps nothing.
+        """
+        return FORMS["vmap"](self, in_axes, out_axes, size)
+
+    @boundary
+    def mean(self, has_aux: bool = False) -> Graph:
+        """Return the graph of the mean of each result over its axis 0; with `has_aux`, of ``(result, aux)``'s first.
+
+        Raises
+        ------
+        BatchError
+            If a result has no axis, or is not floating.
+        """
+        return FORMS["mean"](self, has_aux)
+
+    @boundary
+    def sum(self, has_aux: bool = False) -> Graph:
+        """Return the graph of the sum of each result over its axis 0; see `mean`."""
+        return FORMS["sum"](self, has_aux)
+
+    @boundary
+    def unroll(self, n: int, in_axes: Any = 0) -> Graph:
+        """Return the literal mini-batch graph: `n` copies of this graph, and the mean of their results.
+
+        `in_axes` and errors are those of `vmap`.
+        """
+        return FORMS["unroll"](self, n, in_axes)
+
+    @boundary
+    def grad(self, wrt: Any = 0, has_aux: bool = False) -> Graph:
+        """Return the graph of the gradient of its one floating result, or of ``(gradient, aux)`` with `has_aux`.
+
+        Parameters
+        ----------
+        wrt : str, int, or a sequence of them
+            The arguments to differentiate with respect to: names or positions. ``params.W`` (or ``params['W']``) is a
+            part of the argument ``params``. The gradient has the pytree of the argument; for a sequence, it is a tuple.
+        has_aux : bool
+
+        Raises
+        ------
+        GradError
+            If there is no such argument, it is not floating, or the result is not a floating scalar.
+        """
+        return FORMS["grad"](self, wrt, has_aux)
+
+    @boundary
+    def value_and_grad(self, wrt: Any = 0, has_aux: bool = False) -> Graph:
+        """Return the graph of ``(value, gradient)``, or of ``((value, aux), gradient)`` with `has_aux`; see `grad`."""
+        return FORMS["value_and_grad"](self, wrt, has_aux)
+
+    @boundary
+    def jvp(self, wrt: Any = None) -> Graph:
+        """Return the graph of ``(result, tangent)``, which takes a tangent of each argument in `wrt` (None: of all).
+
+        The tangents are further positional arguments, called ``dx`` where the argument is ``x``.
+        """
+        return FORMS["jvp"](self, wrt)
+
+    @boundary
+    def vjp(self, wrt: Any = None) -> Graph:
+        """Return the graph of the cotangents of the arguments in `wrt` (None: of all), for a cotangent of the result.
+
+        That is one further positional argument, called ``dout``, in the pytree of the result.
+        """
+        return FORMS["vjp"](self, wrt)
+
+    @boundary
+    def optimize(self, without: Sequence[str] = ()) -> Graph:
+        """Return the graph that `minigrad.compile` gives to a backend; `without` names passes to leave out."""
+        return FORMS["optimize"](self, without)
 
     def check(self) -> Graph:
         """Raise `GraphError` unless the graph is well formed; return the graph.
@@ -407,6 +531,7 @@ class Graph:
 
 
 PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends
+FORMS: dict[str, Callable[..., Any]] = {}  # filled by transforms and passes, which stand above
 
 
 def _from_text(text: str, decoder: codec.Decoder) -> Graph:

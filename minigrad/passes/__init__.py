@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..graph import Graph
+from ..errors import MinigradError, at_user_line
+from ..graph import FORMS, Graph
 from ..ops.results import untied
 from . import guard
 from .contract import contract
@@ -20,6 +21,13 @@ from .stage import Stage
 PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("scans", scans), ("segments", segments),
           ("contract", contract), ("tidy", simplify),
           ("rows", rows), ("lower", lower))
+
+
+def check_names(without: Collection[str]) -> None:
+    """Raise `MinigradError` unless all of `without` are names of passes."""
+    known = [name for name, _ in PASSES]
+    if unknown := set(without).difference(known):
+        raise MinigradError(at_user_line(f"no pass {', '.join(sorted(unknown))}; there are {', '.join(known)}"))
 
 
 def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]]:
@@ -59,3 +67,12 @@ def _results(graph: Graph, count: int) -> Graph:
     """Return the graph without the checks behind its first `count` results."""
     return graph if len(graph.outputs) == count else graph.replace(
         outputs=graph.outputs[:count], out_names=graph.out_names[:count])
+
+
+def optimize(graph: Graph, without: Collection[str] = ()) -> Graph:
+    """Return the graph that all passes make of `graph`, but for those in `without`."""
+    check_names(without)
+    return run(graph, without)[0]
+
+
+FORMS["optimize"] = optimize

@@ -12,7 +12,7 @@ import optree
 
 from .. import walk
 from ..errors import GradError, ShapeError, at_user_line
-from ..graph import Graph, Node, full, reachable, zeros_like
+from ..graph import Graph, Node, reachable, zeros_like
 from ..ops.constants import constant
 from ..ops.control import placeholder
 from ..ops.layout import reshape, transpose
@@ -20,6 +20,7 @@ from ..ops.results import keep
 from ..tracebacks import boundary
 from ..traced_array import Array
 from ..tracing import guard_equal_shapes, number
+from . import graph_forms
 from .devices import is_on_device
 from .picklable import picklable
 from .trace import Staged, finish, function_name, leaf_type, stage
@@ -71,74 +72,28 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         staged = stage(f, args, kwargs)
-        loss, aux, aux_tree = _split_aux(staged, has_aux)
-        if loss.shape != () or not loss.type.floating:
-            raise GradError(at_user_line(
-                f"grad of {function_name(f)}: it returns {loss.type}, and a gradient needs one floating number. "
-                + ("Sum or average the result, use mg.vmap(mg.grad(f)) for one gradient per example, or mg.jacobian."
-                   if loss.type.floating else "Its dtype has no derivative.")))
-        wrt, rebuild = select(staged, argnums, "grad")
-        gradients = walk.backward([loss], [full(1, (), loss.dtype)], wrt)
-        values = staged.finish([loss, *aux, *gradients], optree.tree_structure([0] * (1 + len(aux) + len(wrt))))
-        value = values[0]
-        if has_aux:
-            value = (value, optree.tree_unflatten(aux_tree, values[1:1 + len(aux)]))
-        return value, rebuild(values[1 + len(aux):])
+        _check_positions(staged, argnums, "grad")
+        graph = graph_forms.value_and_grad(staged.graph, argnums, has_aux, "argnums")
+        return staged.finish(graph.outputs, graph.out_tree)
 
     return value_and_gradient
 
 
-def _split_aux(staged: Staged, has_aux: bool) -> tuple[Node, list[Node], Any]:
-    if not has_aux:
-        if len(staged.outputs) != 1:
-            pair = isinstance(staged.result, tuple) and len(staged.result) == 2
-            raise GradError(at_user_line(
-                f"grad of {function_name(staged.f)}: it returns {len(staged.outputs)} values, and a gradient needs one "
-                f"number. {'Say has_aux=True for (loss, aux)' if pair else 'Return (loss, aux) and say has_aux=True'}, "
-                "or use mg.vjp."))
-        return staged.outputs[0], [], None
-    if not isinstance(staged.result, tuple) or len(staged.result) != 2:
-        raise GradError(at_user_line(f"grad of {function_name(staged.f)} with has_aux: it must return (loss, aux)"))
-    if optree.tree_structure(staged.result[0]).num_leaves != 1:
-        raise GradError(at_user_line(f"grad of {function_name(staged.f)}: the loss is not one number"))
-    loss, *aux = staged.outputs
-    return loss, aux, optree.tree_structure(staged.result[1])
+def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], Any]:
+    """Return the inputs of the arguments `argnums`, and their pytree: a tuple for several."""
+    _check_positions(staged, argnums, what)
+    return graph_forms.select(staged.graph, argnums, what, "argnums")
 
 
-def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], Callable[[Sequence[Any]], Any]]:
-    """Return the inputs of the arguments `argnums`, and the function that puts one value each in their place."""
-    several = isinstance(argnums, Iterable)
-    picked = list(argnums) if several else [argnums]
+def _check_positions(staged: Staged, argnums: Argnums, what: str) -> None:
     count = len(staged.args)
-    for i in picked:
+    for i in argnums if isinstance(argnums, Iterable) else [argnums]:
         if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
             raise GradError(at_user_line(
                 f"{what} of {function_name(staged.f)}: argnums {argnums!r}, where positions (ints) are wanted"))
         if not -count <= i < count:
             raise GradError(at_user_line(
                 f"{what} of {function_name(staged.f)}: argnums {i}, but it was called with {count} arguments"))
-    picked = [i % count for i in picked]
-    index = optree.tree_unflatten(staged.in_tree, range(len(staged.inputs)))[0]
-    wrt, trees = [], []
-    for i in picked:
-        positions, tree = optree.tree_flatten(index[i])
-        trees.append(tree)
-        for p in positions:
-            node = staged.inputs[p]
-            if not node.type.floating:
-                raise GradError(at_user_line(
-                    f"{what} of {function_name(staged.f)}: argument {staged.names[p]} is {node.type}, and only "
-                    "floating values have derivatives. Cast it with astype(float), or leave it out of argnums."))
-            wrt.append(node)
-
-    def rebuild(values: Sequence[Any]) -> Any:
-        values, out = list(values), []
-        for tree in trees:
-            out.append(optree.tree_unflatten(tree, values[:tree.num_leaves]))
-            del values[:tree.num_leaves]
-        return tuple(out) if several else out[0]
-
-    return wrt, rebuild
 
 
 def _like(name: str, value: Any, tree: Any, nodes: Sequence[Node]) -> list[Any]:
@@ -170,19 +125,10 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         Both in the pytree of f's result.
     """
     staged = stage(f, tuple(primals), {})
-    _all_floating(staged, "jvp")
+    nodes, _ = select(staged, range(len(primals)), "jvp")
     directions = _like("the tangent", tuple(tangents), optree.tree_structure(tuple(primals)), staged.inputs)
-    moving = [placeholder(n.type) for n in staged.inputs]
-    pushed = walk.forward(staged.outputs, dict(zip(staged.inputs, moving, strict=True)))
-    tangent = [zeros_like(o) if t is None else t for o, t in zip(staged.outputs, pushed, strict=True)]
-    values = finish([*staged.inputs, *moving], [*staged.leaves, *directions], [*staged.outputs, *tangent],
-                    optree.tree_structure([0] * (2 * len(tangent))))
-    return (optree.tree_unflatten(staged.out_tree, values[:len(tangent)]),
-            optree.tree_unflatten(staged.out_tree, values[len(tangent):]))
-
-
-def _all_floating(staged: Staged, what: str) -> None:
-    select(staged, range(len(staged.args)), what)
+    graph = graph_forms.jvp(staged.graph, nodes)
+    return finish(graph.inputs, [*staged.leaves, *directions], graph.outputs, graph.out_tree)
 
 
 @boundary
@@ -195,11 +141,8 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
         ``pull(cotangent)``, for a cotangent in the pytree of f's result, is a tuple with one pytree per argument.
     """
     staged = stage(f, primals, {})
-    _all_floating(staged, "vjp")
-    value = staged.finish(staged.outputs, staged.out_tree)
-    graph = Graph(tuple(staged.inputs), tuple(staged.outputs), in_tree=optree.tree_structure(primals),
-                  out_tree=staged.out_tree)
-    return value, _Pull(graph, staged.leaves)
+    select(staged, range(len(primals)), "vjp")
+    return staged.finish(staged.outputs, staged.out_tree), _Pull(staged.graph, staged.leaves)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,11 +154,9 @@ class _Pull:
 
     @boundary
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
-        inputs, outputs = self.graph.inputs, self.graph.outputs
-        given = _like("the cotangent", cotangent, self.graph.out_tree, outputs)
-        inflow = [placeholder(n.type) for n in outputs]
-        back = walk.backward(outputs, inflow, inputs)
-        return finish([*inputs, *inflow], [*self.leaves, *given], back, self.graph.in_tree)
+        given = _like("the cotangent", cotangent, self.graph.out_tree, self.graph.outputs)
+        back = graph_forms.vjp(self.graph, self.graph.inputs, self.graph.in_tree.child(0))
+        return finish(back.inputs, [*self.leaves, *given], back.outputs, back.out_tree)
 
     def __repr__(self) -> str:
         return f"<minigrad pullback of {len(self.graph.outputs)} values to {len(self.graph.inputs)}>"
@@ -244,7 +185,7 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     @functools.wraps(f)
     def compute(*args: Any, **kwargs: Any) -> Any:
         staged = stage(f, args, kwargs)
-        wrt, rebuild = select(staged, argnums, "jacobian")
+        wrt, tree = select(staged, argnums, "jacobian")
         for o in staged.outputs:
             if not o.type.floating:
                 raise GradError(at_user_line(f"jacobian of {function_name(f)}: its result {o.type} is not floating"))
@@ -253,7 +194,7 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
         blocks = (_by_columns if columns < rows else _by_rows)(staged.outputs, wrt)
         flat = keep(reachable(staged.outputs, staged.since), [b for row in blocks for b in row])
         values = staged.finish(flat, optree.tree_structure([0] * len(flat)))
-        per_output = [rebuild(values[i * len(wrt):(i + 1) * len(wrt)]) for i in range(len(blocks))]
+        per_output = [optree.tree_unflatten(tree, values[i * len(wrt):(i + 1) * len(wrt)]) for i in range(len(blocks))]
         return optree.tree_unflatten(staged.out_tree, per_output)
 
     return compute

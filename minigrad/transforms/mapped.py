@@ -8,12 +8,11 @@ from typing import Any
 
 import optree
 
-from .. import walk
 from ..dims import Dim
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Node
-from ..ops.layout import move_axis
-from ..tracing import guard_equal, made_by, note_batch
+from ..graph import ArrayType
+from ..tracing import guard_equal, note_batch
+from .graph_forms import leaf_axes
 from .trace import argument_names, function_name
 
 
@@ -45,38 +44,6 @@ class by_kind:
         return self._of_arrays(examples, *args)
 
 
-def place(f: Callable[..., Any], node: Node, has_axis: bool, axis: int | None, size: int | Dim) -> Node:
-    """Return a result of a batch with the batch axis where `out_axes` wants it."""
-    if axis is None:
-        if has_axis:
-            raise BatchError(at_user_line(
-                f"vmap({function_name(f)}): out_axes is None for a result of type {node.type} that differs from "
-                "example to example. Give it an axis, or average it."))
-        return node
-    node = walk.with_axis(node, has_axis, size)
-    if not -node.ndim <= axis < node.ndim:
-        raise BatchError(at_user_line(
-            f"vmap({function_name(f)}): out_axes {axis}, but the result has {node.ndim} axes"))
-    with made_by("vmap"):
-        return move_axis(node, 0, axis % node.ndim)
-
-
-def prefix(axes: Any, tree: Any, what: str) -> list[int | None]:
-    """Return one axis (or None) per leaf of `tree`, of which `axes` is a prefix."""
-    whole = optree.tree_unflatten(tree, [0] * tree.num_leaves)
-    try:
-        flat = optree.broadcast_prefix(axes, whole, none_is_leaf=True)
-        # Where the tree itself holds None there is no leaf, and so no axis.
-        marks = optree.tree_leaves(whole, none_is_leaf=True)
-    except (ValueError, TypeError) as error:
-        raise BatchError(at_user_line(f"{what}: {axes} does not fit the structure {tree}: {error}")) from None
-    out = [a for a, m in zip(flat, marks, strict=True) if m is not None]
-    for a in out:
-        if a is not None and (not hasattr(a, "__index__") or isinstance(a, bool)):
-            raise BatchError(at_user_line(f"{what}: an axis is an int or None, got {a!r}"))
-    return out
-
-
 def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, types: Sequence[ArrayType],
                 what: str, symbolic: bool = True) -> tuple[list[int | None], int | Dim]:
     """Return the batch axis of each leaf (None: shared) and the batch size, which may become symbolic.
@@ -87,16 +54,7 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
         Naming both leaves where two sizes differ.
     """
     name = f"{what}({function_name(f)})"
-    if isinstance(in_axes, list):
-        in_axes = tuple(in_axes)
-    if isinstance(in_axes, tuple) and len(in_axes) != len(args):
-        more = f" and {len(kwargs)} by keyword ({', '.join(kwargs)})" if kwargs else ""
-        raise BatchError(at_user_line(
-            f"{name}: in_axes has {len(in_axes)} entries, but there are {len(args)} positional arguments{more}"
-            + (". It is about positional arguments: pass those that it names by position. What is passed by keyword is "
-               "mapped along axis 0" if kwargs else "")))
-    axes = prefix(in_axes, optree.tree_structure(args), f"in_axes of {name}")
-    axes += [0] * (len(types) - len(axes))
+    axes = leaf_axes(in_axes, *optree.tree_structure((args, kwargs)).children(), name)
     out: list[int | None] = []
     found: list[tuple[int, int, int | Dim]] = []
 

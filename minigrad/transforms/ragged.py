@@ -27,7 +27,8 @@ from ..ragged.rules import Rewrite
 from ..ragged.schema import Schema, schema_of
 from ..sizes import shown
 from ..tracing import made_by, note_batch
-from .mapped import hint, mapped_axes, place, prefix
+from .graph_forms import place, prefix
+from .mapped import hint, mapped_axes
 from .trace import Staged, finish, flatten_arguments, function_name, stage
 from .vmap import batch_of, copies_of, counted_losses, not_per_row
 
@@ -115,7 +116,7 @@ def ragged_vmap(examples: tuple[tuple, dict], f: Callable[..., Any], in_axes: An
         outputs = rewrite.run(staged.outputs, staged.since)
         places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
         out = [_packed_result(f, rewrite.rows, o.type, node, a, batch.axes) if rewrite.is_ragged(o) else
-               place(f, node, has, a, rewrite.rows.size)
+               place(function_name(f), node, has, a, rewrite.rows.size)
                for o, (node, has), a in zip(staged.outputs, outputs, places, strict=True)]
     nodes, out_tree = optree.tree_flatten(optree.tree_unflatten(staged.out_tree, out))
     return finish(batch.inputs, batch.leaves, nodes, out_tree)

@@ -24,7 +24,7 @@ from ..ops.accumulators import Chains, accumulator
 from ..ops.checks import checks_of
 from ..ops.results import SEPARABLE, result, with_results
 from ..ragged.batch import Batch
-from .mapped import prefix
+from .graph_forms import prefix
 from .ragged import is_batch
 from .trace import function_name, trace_symbolic, tracing
 

@@ -141,6 +141,12 @@ class Staged:
     def names(self) -> tuple[str, ...]:
         return argument_names(self.f, self.args, self.kwargs)
 
+    @property
+    def graph(self) -> Graph:
+        """The function as a graph, of which the names are worked out when they are needed."""
+        return Graph(tuple(self.inputs), tuple(self.outputs), lambda: self.names, in_tree=self.in_tree,
+                     out_tree=self.out_tree, name=function_name(self.f))
+
     def finish(self, outputs: Sequence[Node], out_tree: Any, inputs: Sequence[Node] | None = None) -> Any:
         """Turn nodes that depend on the inputs into the caller's values, in the shape of `out_tree`."""
         return finish(inputs if inputs is not None else self.inputs, self.leaves, outputs, out_tree)
@@ -308,7 +314,7 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
     The first trace runs with numbers and sees which axes are mapped; the second has symbols there. Where
     the code insists on a symbol's number, that axis gets its number back, and the graph's notes say so.
     """
-    leaves, tree, types = flat = flatten_arguments(f, args, kwargs)
+    leaves, tree, types = flatten_arguments(f, args, kwargs)
     tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
                         t.dtype) for i, t in enumerate(types)]
     guards = Guards.of_axes()
@@ -348,9 +354,7 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
         groups = _merge([*by_symbol.values(), *pairs])
     if not tracing():
         refuse_foreign(staged.inputs, staged.outputs)
-    graph = Graph(tuple(staged.inputs), tuple(staged.outputs), staged.names, _result_names(staged.out_tree), flat[1],
-                  staged.out_tree, function_name(f), tuple(notes))
-    return graph, staged.scalars
+    return staged.graph.replace(names=staged.names, notes=tuple(notes)), staged.scalars
 
 
 def _merge(groups: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
@@ -362,8 +366,3 @@ def _merge(groups: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
         classes = [c for c in classes if c not in meeting]
         classes.append(joined)
     return [tuple(c) for c in classes]
-
-
-def _result_names(tree: Any) -> tuple[str, ...]:
-    paths = optree.treespec_paths(tree)
-    return tuple("out" + "".join(f"[{p!r}]" for p in path) for path in paths)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import walk
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Node, full
+from ..graph import ArrayType
 from ..ops.control import placeholder
-from ..ops.layout import move_axis, reshape, slice_
-from ..ops.spread import mean, split_mean
 from ..traced_array import Array
-from ..tracing import made_by, number
+from ..tracing import number
+from . import graph_forms
 from .grad import Argnums, grad
-from .mapped import by_kind, mapped_axes, place, prefix
+from .mapped import by_kind, mapped_axes
 from .picklable import picklable
 from .trace import finish, flatten_arguments, function_name, stage
 
@@ -62,18 +60,15 @@ def batch_of(examples: tuple[tuple, dict], f: Callable[..., Any], in_axes: Any, 
     args, kwargs = examples
     leaves, tree, types = flatten_arguments(f, args, kwargs)
     axes, size = mapped_axes(f, args, kwargs, in_axes, types, "vmap")
-    example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
-               for t, a in zip(types, axes, strict=True)]
-    staged = stage(f, args, kwargs, (leaves, tree, example))
-    inputs = [placeholder(t) for t in types]
-    with made_by("vmap"):
-        fronts = [i if a is None else move_axis(i, a, 0) for i, a in zip(inputs, axes, strict=True)]
-    pairs = list(zip(staged.inputs, fronts, axes, strict=True))
-    outputs = walk.batch(staged.outputs, {s: n for s, n, a in pairs if a is None},
-                         {s: n for s, n, a in pairs if a is not None}, size)
-    places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
-    return finish(inputs, leaves, [place(f, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)],
-                  staged.out_tree)
+    staged = stage(f, args, kwargs, (leaves, tree, _of_one(types, axes)))
+    batch = graph_forms.batched(staged.graph, [placeholder(t) for t in types], axes, out_axes, size)
+    return finish(batch.inputs, leaves, batch.outputs, staged.out_tree)
+
+
+def _of_one(types: Sequence[ArrayType], axes: Sequence[int | None]) -> list[ArrayType]:
+    """Return the types of one example's arguments, of those of the batch."""
+    return [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
+            for t, a in zip(types, axes, strict=True)]
 
 
 @picklable
@@ -126,10 +121,7 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, ov
                     f"mean_loss({function_name(f)}): the loss of one example must be one floating number; over the "
                     f"batch it came out as {got}. "
                     + ("Say has_aux=True for (loss, aux)." if pair else "Sum or average it within the example.")))
-            with made_by("mean_loss"):
-                node = mean(losses._node, axes=(0,))
-                better = split_mean(node)
-            total = Array(node if better is None else better)
+            total = Array(graph_forms.average(losses._node, "mean_loss"))
             return (total, aux) if has_aux else total
 
         staged = stage(average, args, kwargs)
@@ -188,28 +180,6 @@ def copies_of(examples: tuple[tuple, dict], f: Callable[..., Any], n: int, in_ax
     axes, size = mapped_axes(f, args, kwargs, in_axes, types, "unroll", symbolic=False)
     if number(size) != n:
         raise BatchError(at_user_line(f"unroll({function_name(f)}, {n}): the batch has {size} examples"))
-    example = [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
-               for t, a in zip(types, axes, strict=True)]
-    staged = stage(f, args, kwargs, (leaves, tree, example))
-    inputs = [placeholder(t) for t in types]
-    with made_by("unroll"):
-        shared = {s: i for s, i, a in zip(staged.inputs, inputs, axes, strict=True) if a is None}
-        # First what is shared, so that the copies find it made already.
-        outputs = walk.substitute(staged.outputs, shared)
-        totals: list[Node] = []
-        for k in range(n):
-            mapped = {s: _example(i, a, k) for s, i, a in zip(staged.inputs, inputs, axes, strict=True)
-                      if a is not None}
-            copies = walk.substitute(outputs, mapped)
-            totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
-        means = [t / full(n, t.shape, t.dtype) for t in totals]
-    return finish(inputs, leaves, means, staged.out_tree)
-
-
-def _example(batch: Node, axis: int, k: int) -> Node:
-    """Return example `k` of a batch."""
-    at = {axis: k}
-    row = slice_(batch, start=tuple(at.get(a, 0) for a in range(batch.ndim)),
-                 stop=tuple(at[a] + 1 if a in at else n for a, n in enumerate(batch.shape)), step=(1,) * batch.ndim)
-    return reshape(row, shape=batch.shape[:axis] + batch.shape[axis + 1:])
-
+    staged = stage(f, args, kwargs, (leaves, tree, _of_one(types, axes)))
+    copies = graph_forms.unrolled(staged.graph, [placeholder(t) for t in types], axes, n)
+    return finish(copies.inputs, leaves, copies.outputs, staged.out_tree)

@@ -1,0 +1,365 @@
+"""Graph -> Graph forms of the transforms: the methods of `Graph`, and what `vmap`, `grad`, `unroll` are made of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import optree
+
+from .. import walk
+from ..dims import Dim
+from ..errors import BatchError, GradError, MinigradError, at_user_line
+from ..graph import FORMS, ArrayType, Graph, Node, full, zeros_like
+from ..ops.control import placeholder
+from ..ops.layout import move_axis, reshape, slice_
+from ..ops.spread import mean, split_mean, sum_
+from ..tracing import made_by
+
+Part = int | str  # an argument, by its position or name, or a part of one: ``params['W']``, ``params.W``
+
+# -- arguments and results ---------------------------------------------------------------------------------------
+
+
+def in_tree(graph: Graph) -> Any:
+    """Return the pytree of a graph's arguments ``(args, kwargs)``."""
+    if graph.in_tree is not None:
+        return graph.in_tree
+    return optree.tree_structure((tuple(range(len(graph.inputs))), {}))
+
+
+def out_tree(graph: Graph) -> Any:
+    """Return the pytree of a graph's result."""
+    if graph.out_tree is not None:
+        return graph.out_tree
+    n = len(graph.outputs)
+    return optree.tree_structure(0 if n == 1 else tuple(range(n)))
+
+
+def select(graph: Graph, wrt: Part | Iterable[Part], what: str, word: str = "wrt") -> tuple[list[Node], Any]:
+    """Return the floating inputs of the arguments `wrt` (or of parts of them), and their pytree: a tuple for several.
+
+    Raises
+    ------
+    GradError
+        If there is no such argument, or one of its leaves is not floating.
+    """
+    what = f"{what} of {graph.name}"
+    if isinstance(wrt, str) or not isinstance(wrt, Iterable):
+        positions, tree = _part(graph, wrt, what, GradError, word)
+    else:
+        found = [_part(graph, w, what, GradError, word) for w in wrt]
+        positions = [p for own, _ in found for p in own]
+        tree = optree.treespec_tuple([own for _, own in found])
+    for p in positions:
+        if not graph.inputs[p].type.floating:
+            raise GradError(at_user_line(
+                f"{what}: argument {graph.names[p]} is {graph.inputs[p].type}, and only floating values have "
+                f"derivatives. Cast it with astype(float), or leave it out of {word}."))
+    return [graph.inputs[p] for p in positions], tree
+
+
+def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word: str) -> tuple[list[int], Any]:
+    """Return the positions of the inputs that belong to an argument, or to a part of one, and their pytree."""
+    spec = in_tree(graph)
+    args = spec.child(0).children()
+    if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
+        if not -len(args) <= which < len(args):
+            raise error(at_user_line(f"{what}: {word} {which}, but the graph has {len(args)} positional arguments"))
+        first = sum(a.num_leaves for a in args[:which % len(args)])
+        return list(range(first, first + args[which].num_leaves)), args[which]
+    if not isinstance(which, str):
+        raise error(at_user_line(f"{what}: {word} holds names and positions (ints), got {which!r}"))
+    head, *keys = which.split(".")
+    spellings = (which, head + "".join(f"[{k}]" if k.isdecimal() else f"[{k!r}]" for k in keys))
+    positions: list[int] = []
+    for i, (name, path) in enumerate(zip(graph.names, optree.treespec_paths(spec), strict=True)):
+        parts = [f"[{key!r}]" for key in path[2:]]
+        prefixes = [*itertools.accumulate([name.removesuffix("".join(parts)), *parts])]
+        depth = next((prefixes.index(s) for s in spellings if s in prefixes), None)
+        if depth is not None:
+            positions.append(i)
+            within = path[:2 + depth]
+    if not positions:
+        raise error(at_user_line(f"{what}: no argument is called {which!r}; there are {', '.join(graph.names)}"))
+    for key in within:
+        spec = spec.child(spec.entries().index(key))
+    return positions, spec
+
+
+# -- batches -----------------------------------------------------------------------------------------------------
+
+
+def prefix(axes: Any, tree: Any, what: str) -> list[int | None]:
+    """Return one axis (or None) per leaf of `tree`, of which `axes` is a prefix."""
+    whole = optree.tree_unflatten(tree, [0] * tree.num_leaves)
+    try:
+        flat = optree.broadcast_prefix(axes, whole, none_is_leaf=True)
+        # Where the tree itself holds None there is no leaf, and so no axis.
+        marks = optree.tree_leaves(whole, none_is_leaf=True)
+    except (ValueError, TypeError) as error:
+        raise BatchError(at_user_line(f"{what}: {axes} does not fit the structure {tree}: {error}")) from None
+    out = [a for a, m in zip(flat, marks, strict=True) if m is not None]
+    for a in out:
+        if a is not None and (not hasattr(a, "__index__") or isinstance(a, bool)):
+            raise BatchError(at_user_line(f"{what}: an axis is an int or None, got {a!r}"))
+    return out
+
+
+def leaf_axes(in_axes: Any, args: Any, kwargs: Any, name: str) -> list[int | None]:
+    """Return the entry of `in_axes` for each leaf of ``(args, kwargs)``, given as pytree specs; 0 by keyword."""
+    if isinstance(in_axes, list):
+        in_axes = tuple(in_axes)
+    if isinstance(in_axes, tuple) and len(in_axes) != args.num_children:
+        keys = kwargs.entries()
+        more = f" and {len(keys)} by keyword ({', '.join(keys)})" if keys else ""
+        raise BatchError(at_user_line(
+            f"{name}: in_axes has {len(in_axes)} entries, but there are {args.num_children} positional arguments{more}"
+            + (". It is about positional arguments: pass those that it names by position. What is passed by keyword is "
+               "mapped along axis 0" if keys else "")))
+    return prefix(in_axes, args, f"in_axes of {name}") + [0] * kwargs.num_leaves
+
+
+def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | Dim) -> Node:
+    """Return a result of the batch of a function called `name`, with the batch axis where `out_axes` wants it."""
+    if axis is None:
+        if has_axis:
+            raise BatchError(at_user_line(
+                f"vmap({name}): out_axes is None for a result of type {node.type} that differs from example to "
+                "example. Give it an axis, or average it."))
+        return node
+    node = walk.with_axis(node, has_axis, size)
+    if not -node.ndim <= axis < node.ndim:
+        raise BatchError(at_user_line(f"vmap({name}): out_axes {axis}, but the result has {node.ndim} axes"))
+    with made_by("vmap"):
+        return move_axis(node, 0, axis % node.ndim)
+
+
+def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], out_axes: Any, size: int | Dim) -> Graph:
+    """Return the batch of a graph on `inputs`, which have the examples along `axes` (None: they share the input)."""
+    places = prefix(out_axes, out_tree(graph), f"out_axes of vmap({graph.name})")
+    with made_by("vmap"):
+        fronts = [i if a is None else move_axis(i, a, 0) for i, a in zip(inputs, axes, strict=True)]
+    pairs = list(zip(graph.inputs, fronts, axes, strict=True))
+    outputs = walk.batch(graph.outputs, {s: n for s, n, a in pairs if a is None},
+                         {s: n for s, n, a in pairs if a is not None}, size)
+    return graph.replace(inputs=tuple(inputs), outputs=tuple(
+        place(graph.name, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)))
+
+
+def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n: int) -> Graph:
+    """Return `n` copies of a graph, averaged, on `inputs` that have the examples along `axes`."""
+    given = list(zip(graph.inputs, inputs, axes, strict=True))
+    with made_by("unroll"):
+        # First what is shared, so that the copies find it made already.
+        outputs = walk.substitute(graph.outputs, {s: i for s, i, a in given if a is None})
+        totals: list[Node] = []
+        for k in range(n):
+            copies = walk.substitute(outputs, {s: _example(i, a, k) for s, i, a in given if a is not None})
+            totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
+        means = tuple(t / full(n, t.shape, t.dtype) for t in totals)
+    return graph.replace(inputs=tuple(inputs), outputs=means)
+
+
+def _example(batch: Node, axis: int, k: int) -> Node:
+    """Return example `k` of a batch."""
+    at = {axis: k}
+    row = slice_(batch, start=tuple(at.get(a, 0) for a in range(batch.ndim)),
+                 stop=tuple(at[a] + 1 if a in at else n for a, n in enumerate(batch.shape)), step=(1,) * batch.ndim)
+    return reshape(row, shape=batch.shape[:axis] + batch.shape[axis + 1:])
+
+
+def average(rows: Node, rule: str) -> Node:
+    """Return the mean over axis 0, less what no row has a part in: that stands beside the mean."""
+    with made_by(rule):
+        node = mean(rows, axes=(0,))
+        better = split_mean(node)
+    return node if better is None else better
+
+
+def _inputs_of_batch(graph: Graph, in_axes: Any, size: int | Dim, name: str) -> tuple[list[Node], list[int | None]]:
+    """Return inputs for a batch of `size` examples of a graph's arguments, and the batch axis of each."""
+    axes: list[int | None] = [None] * len(graph.inputs)
+    if isinstance(in_axes, dict):
+        for which, entry in in_axes.items():
+            positions, tree = _part(graph, which, name, BatchError, "in_axes")
+            for p, a in zip(positions, prefix(entry, tree, f"in_axes of {name}"), strict=True):
+                axes[p] = a
+    else:
+        axes = leaf_axes(in_axes, *in_tree(graph).children(), name)
+    inputs = []
+    for i, (node, a) in enumerate(zip(graph.inputs, axes, strict=True)):
+        t, ndim = node.type, node.ndim + 1
+        if a is not None:
+            if not -ndim <= a < ndim:
+                raise BatchError(at_user_line(f"{name}: in_axes {a} for {graph.names[i]}: {t}, which has {ndim} axes "
+                                              "with that of the batch"))
+            axes[i] = a = a % ndim
+            t = ArrayType((*t.shape[:a], size, *t.shape[a:]), t.dtype)
+        inputs.append(placeholder(t))
+    if all(a is None for a in axes):
+        raise BatchError(at_user_line(f"{name}: nothing is mapped: every entry of in_axes is None"))
+    return inputs, axes
+
+
+def _vmap(graph: Graph, in_axes: Any, out_axes: Any, size: int | Dim | None) -> Graph:
+    name = f"vmap({graph.name})"
+    if size is None:
+        taken = {s.name for s in graph.symbols}
+        size = Dim.new(next(b for k in itertools.count(1) if (b := f"B{k}" if k > 1 else "B") not in taken))
+    elif not isinstance(size, Dim):
+        size = _count(size, name, "size")
+    return batched(graph, *_inputs_of_batch(graph, in_axes, size, name), out_axes, size)
+
+
+def _unroll(graph: Graph, n: int, in_axes: Any) -> Graph:
+    name = f"unroll({graph.name})"
+    n = _count(n, name, "n")
+    return unrolled(graph, *_inputs_of_batch(graph, in_axes, n, name), n)
+
+
+def _count(n: Any, name: str, word: str) -> int:
+    if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
+        raise BatchError(at_user_line(f"{name}: {word} {n!r}, but a batch has at least one example"))
+    return int(n)
+
+
+def _mean(graph: Graph, has_aux: bool) -> Graph:
+    for node in _over_rows(graph, has_aux, "mean"):
+        if not node.type.floating:
+            raise BatchError(at_user_line(f"mean of {graph.name}: its result is {node.type}, and only floating numbers "
+                                          "have a mean. Cast it with astype(float)"))
+    means = (average(n, "mean") for n in _over_rows(graph, has_aux, "mean"))
+    return graph.replace(outputs=(*means, *(graph.outputs[1:] if has_aux else ())))
+
+
+def _sum(graph: Graph, has_aux: bool) -> Graph:
+    rows = _over_rows(graph, has_aux, "sum")
+    with made_by("sum"):
+        totals = [sum_(n, axes=(0,)) for n in rows]
+    return graph.replace(outputs=(*totals, *(graph.outputs[1:] if has_aux else ())))
+
+
+def _over_rows(graph: Graph, has_aux: bool, what: str) -> Sequence[Node]:
+    """Return the results that a mean or a sum is over: all, or the first of ``(result, aux)``."""
+    rows = _first(graph, what)[:1] if has_aux else graph.outputs
+    for node in rows:
+        if not node.ndim:
+            raise BatchError(at_user_line(f"{what} of {graph.name}: its result is {node.type}, which has no axis of "
+                                          "examples. Call vmap(...) first"))
+    return rows
+
+
+# -- derivatives -------------------------------------------------------------------------------------------------
+
+
+def _first(graph: Graph, what: str) -> tuple[Node, ...]:
+    """Return the results of a graph of ``(loss, aux)``, of which the first is one array."""
+    tree = out_tree(graph)
+    if not _is_pair(tree):
+        raise GradError(at_user_line(f"{what} of {graph.name} with has_aux: it must return (loss, aux)"))
+    if tree.child(0).num_leaves != 1:
+        raise GradError(at_user_line(f"{what} of {graph.name}: the loss is not one number"))
+    return graph.outputs
+
+
+def _is_pair(tree: Any) -> bool:
+    return tree.type is not None and issubclass(tree.type, tuple) and tree.num_children == 2
+
+
+def _loss(graph: Graph, has_aux: bool) -> Node:
+    """Return the result to differentiate, which must be one floating number."""
+    if has_aux:
+        loss = _first(graph, "grad")[0]
+    elif len(graph.outputs) == 1:
+        (loss,) = graph.outputs
+    else:
+        raise GradError(at_user_line(
+            f"grad of {graph.name}: it returns {len(graph.outputs)} values, and a gradient needs one number. "
+            + ("Say has_aux=True for (loss, aux)" if _is_pair(out_tree(graph)) else
+               "Return (loss, aux) and say has_aux=True") + ", or use mg.vjp."))
+    if loss.shape != () or not loss.type.floating:
+        raise GradError(at_user_line(
+            f"grad of {graph.name}: it returns {loss.type}, and a gradient needs one floating number. "
+            + ("Sum or average the result, use mg.vmap(mg.grad(f)) for one gradient per example, or mg.jacobian."
+               if loss.type.floating else "Its dtype has no derivative.")))
+    return loss
+
+
+def value_and_grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool, word: str = "wrt") -> Graph:
+    """Return the graph of ``(value, gradient)``, or of ``((value, aux), gradient)``."""
+    loss = _loss(graph, has_aux)
+    nodes, tree = select(graph, wrt, "grad", word)
+    gradients = walk.backward([loss], [full(1, (), loss.dtype)], nodes)
+    value = optree.treespec_leaf()
+    if has_aux:
+        value = optree.treespec_tuple([value, out_tree(graph).child(1)])
+    return graph.replace(outputs=(*graph.outputs, *gradients), out_names=(),
+                         out_tree=optree.treespec_tuple([value, tree]))
+
+
+def _grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool) -> Graph:
+    both = value_and_grad(graph, wrt, has_aux)
+    values, gradients = both.outputs[:len(graph.outputs)], both.outputs[len(graph.outputs):]
+    tree = both.out_tree.child(1)
+    if has_aux:
+        tree = optree.treespec_tuple([tree, out_tree(graph).child(1)])
+    return both.replace(outputs=(*gradients, *values[1:]), out_tree=tree)
+
+
+def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
+    """Return the graph of the results and their tangents; its further inputs are tangents of `nodes`."""
+    moving = [placeholder(n.type) for n in nodes]
+    pushed = walk.forward(graph.outputs, dict(zip(nodes, moving, strict=True)))
+    tangents = [zeros_like(o) if t is None else t for o, t in zip(graph.outputs, pushed, strict=True)]
+    tree = out_tree(graph)
+    return graph.replace(inputs=(*graph.inputs, *moving), outputs=(*graph.outputs, *tangents), names=(), out_names=(),
+                         in_tree=None, out_tree=optree.treespec_tuple([tree, tree]))
+
+
+def vjp(graph: Graph, nodes: Sequence[Node], tree: Any) -> Graph:
+    """Return the graph of the cotangents of `nodes`; its further inputs are cotangents of the results."""
+    inflow = [placeholder(n.type) for n in graph.outputs]
+    back = walk.backward(graph.outputs, inflow, nodes)
+    return graph.replace(inputs=(*graph.inputs, *inflow), outputs=tuple(back), names=(), out_names=(), in_tree=None,
+                         out_tree=tree)
+
+
+def _jvp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
+    nodes, tree = select(graph, _all(graph) if wrt is None else wrt, "jvp")
+    if len(set(nodes)) != len(nodes):
+        raise GradError(at_user_line(f"jvp of {graph.name}: wrt {wrt!r} names an input twice"))
+    names = [graph.names[graph.inputs.index(n)] for n in nodes]
+    several = wrt is None or not isinstance(wrt, Part)
+    return _with_arguments(jvp(graph, nodes), graph, names, tree.children() if several else [tree])
+
+
+def _vjp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
+    nodes, tree = select(graph, _all(graph) if wrt is None else wrt, "vjp")
+    for n in graph.outputs:
+        if not n.type.floating:
+            raise GradError(at_user_line(f"vjp of {graph.name}: its result {n.type} is not floating"))
+    return _with_arguments(vjp(graph, nodes, tree), graph, graph.out_names, [out_tree(graph)])
+
+
+def _all(graph: Graph) -> range:
+    return range(in_tree(graph).child(0).num_children)
+
+
+def _with_arguments(made: Graph, graph: Graph, names: Sequence[str], trees: Sequence[Any]) -> Graph:
+    """Return a transform of a graph with its further inputs as arguments: of `trees`, called ``d...`` after `names`."""
+    args, kwargs = in_tree(graph).children()
+    first = args.num_leaves
+    taken = set(graph.names)
+    mark = next(d for k in itertools.count(1) if not taken & {(d := "d" * k) + n for n in names})
+    order = [*range(first), *range(len(graph.inputs), len(made.inputs)), *range(first, len(graph.inputs))]
+    every = (*graph.names, *(mark + n for n in names))
+    return made.replace(
+        inputs=tuple(made.inputs[i] for i in order), names=tuple(every[i] for i in order),
+        in_tree=optree.treespec_tuple([optree.treespec_tuple([*args.children(), *trees]), kwargs]))
+
+
+FORMS.update(vmap=_vmap, unroll=_unroll, mean=_mean, sum=_sum, grad=_grad, value_and_grad=value_and_grad, jvp=_jvp,
+             vjp=_vjp)

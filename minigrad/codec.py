@@ -1,4 +1,4 @@
-"""Values of a graph as JSON and back: exact, and by construction unable to execute anything.
+"""Graphs as JSON and back: exact, and by construction unable to execute anything.
 
 What is decoded is of the types that graphs are made of, whatever the text says: `GraphError` else.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,12 @@ import optree
 
 from .dims import Dim, Symbol, polynomial
 from .errors import GraphError
+from .graph import FORMS, PRIMITIVES, Graph, Node, TupleType
 
 FORMAT = "minigrad-graph-1"
 
 
-def dumps(data: dict) -> str:
-    """Return `data` as JSON text."""
-    return json.dumps(data, allow_nan=False, separators=(",", ":"))
-
-
-def loads(text: str) -> Any:
+def _loads(text: str) -> Any:
     """Read JSON text, or raise `GraphError`."""
     try:
         data = json.loads(text)
@@ -42,8 +38,8 @@ class Encoder:
     What has no JSON is put into the list `others` where there is one, and is an error else.
     """
 
-    def __init__(self, graph: Callable[[Any, Encoder], dict], others: list[Any] | None = None):
-        self._graph, self._symbols, self._others = graph, {}, others
+    def __init__(self, others: list[Any] | None = None):
+        self._symbols, self._others = {}, others
 
     def __call__(self, value: Any) -> Any:
         if value is None or isinstance(value, (bool, int, str)):
@@ -60,8 +56,8 @@ class Encoder:
                     "shape": list(value.shape)}
         if isinstance(value, Dim):
             return {"dim": [[[self._symbol(s) for s in monomial], factor] for monomial, factor in value.terms]}
-        if hasattr(value, "nodes"):
-            return {"graph": self._graph(value, self)}
+        if isinstance(value, Graph):
+            return {"graph": _encode(value, self)}
         return self._other(value, f"a parameter of type {type(value).__name__} has no JSON form")
 
     def _other(self, value: Any, why: str) -> dict:
@@ -101,8 +97,8 @@ class Encoder:
 class Decoder:
     """Decode what `Encoder` wrote."""
 
-    def __init__(self, graph: Callable[[Any, Decoder], Any], others: Sequence[Any] = ()):
-        self._graph, self._symbols, self._others = graph, {}, others
+    def __init__(self, others: Sequence[Any] = ()):
+        self._symbols, self._others = {}, others
 
     def __call__(self, data: Any) -> Any:
         if not isinstance(data, dict):
@@ -129,7 +125,7 @@ class Decoder:
                     raise GraphError(f"not a symbolic size: {str(terms)[:60]}")
                 return size
             case {"graph": dict(graph)}:
-                return self._graph(graph, self)
+                return _decode(graph, self)
             case {"other": int(i)} if 0 <= i < len(self._others):
                 return self._others[i]
         raise GraphError(f"not a parameter: {str(data)[:60]}")
@@ -191,3 +187,113 @@ def _dtype(name: str) -> np.dtype:
     if dtype is None or dtype.kind not in "biuf" or dtype.name != name:
         raise GraphError(f"dtype {name!r} is not one of minigrad's")
     return dtype
+
+
+# -- graphs ---------------------------------------------------------------------------------------------
+
+
+def to_json(graph: Graph) -> str:
+    """Return a graph as JSON text."""
+    return _to_text(graph, Encoder())
+
+
+def _to_text(graph: Graph, encoder: Encoder) -> str:
+    data = _encode(graph, encoder)
+    return json.dumps(data | {"symbols": encoder.symbols()}, allow_nan=False, separators=(",", ":"))
+
+
+def from_json(text: str) -> Graph:
+    """Read a graph from JSON text, or raise `GraphError`."""
+    return _from_text(text, Decoder())
+
+
+def _to_pickle(graph: Graph) -> tuple:
+    # Pytrees of people's own classes, and functions that callbacks call, have no JSON; they pickle by themselves.
+    others: list[Any] = []
+    return _from_pickle, (_to_text(graph, Encoder(others)), others)
+
+
+def _from_pickle(text: str, others: Sequence[Any]) -> Graph:
+    return _from_text(text, Decoder(others))
+
+
+def _from_text(text: str, decoder: Decoder) -> Graph:
+    data = _loads(text)
+    try:
+        decoder.symbols(data.get("symbols", ()))
+        return _decode(data, decoder).check()
+    except GraphError:
+        raise
+    except Exception as error:
+        raise GraphError(f"not the JSON of a graph: {type(error).__name__}: {error}") from error
+
+
+def _encode(graph: Graph, encoder: Encoder) -> dict:
+    index = {n: i for i, n in enumerate(graph.nodes)}
+    nodes = []
+    for n in graph.nodes:
+        row = {"op": n.prim.name, "in": [index[i] for i in n.inputs],
+               "params": {k: encoder(v) for k, v in n.params.items()},
+               "loc": list(n.loc) if n.loc else None, "rules": list(n.rules)}
+        if n.source in index:
+            row["source"] = index[n.source]
+        nodes.append(row)
+    return {"format": FORMAT, "name": graph.name, "notes": list(graph.notes), "nodes": nodes,
+            "inputs": [index[n] for n in graph.inputs], "outputs": [index[n] for n in graph.outputs],
+            "names": list(graph.names), "out_names": list(graph.out_names),
+            "in_tree": encoder.tree(graph.in_tree), "out_tree": encoder.tree(graph.out_tree)}
+
+
+def _decode(data: Mapping, decoder: Decoder) -> Graph:
+    if data.get("format") != FORMAT:
+        raise GraphError(f"format {data.get('format')!r}, expected {FORMAT!r}")
+    nodes: list[Node] = []
+
+    def nth(i: object) -> Node:
+        if type(i) is not int or not 0 <= i < len(nodes):
+            raise GraphError(f"node {len(nodes)} refers to node {i!r}, which does not come before it")
+        return nodes[i]
+
+    for row in data["nodes"]:
+        if row["op"] not in PRIMITIVES:
+            raise GraphError(f"node {len(nodes)}: no primitive is called {row['op']!r}. If mg.primitive declares it, "
+                             "import the module that does so first")
+        prim = PRIMITIVES[row["op"]]
+        inputs = tuple(nth(i) for i in row["in"])
+        params = {k: decoder(v) for k, v in row["params"].items()}
+        prim.check_params(params)
+        node = Node(prim, inputs, params, prim.type(*(i.type for i in inputs), **params))
+        _check_decoded(node)
+        put = object.__setattr__
+        put(node, "loc", _location(*row["loc"]) if row["loc"] else None)
+        put(node, "rules", tuple(map(string, row["rules"])))
+        put(node, "source", nth(row["source"]) if "source" in row else None)
+        nodes.append(node)
+    inputs, outputs = ([nth(i) for i in data[k]] for k in ("inputs", "outputs"))
+    names, out_names, notes = (tuple(map(string, data[k])) for k in ("names", "out_names", "notes"))
+    return Graph(tuple(inputs), tuple(outputs), names, out_names, decoder.tree(data["in_tree"], len(inputs)),
+                 decoder.tree(data["out_tree"], len(outputs)), string(data["name"]), notes)
+
+
+def _location(file: Any, line: Any) -> tuple[str, int]:
+    return string(file), integer(line)
+
+
+_PYTHON = {"b": bool, "i": int, "u": int, "f": float}
+
+
+def _check_decoded(node: Node) -> None:
+    """Raise `GraphError` where a type holds no sizes, or more elements than there can be; or a constant no number."""
+    for t in node.type.parts if isinstance(node.type, TupleType) else (node.type,):
+        if not all(isinstance(n, Dim) or (type(n) is int and n >= 0) for n in t.shape):
+            raise GraphError(f"{node.prim.name}: {t.shape} is not a shape")
+        if math.prod(n for n in t.shape if type(n) is int and n) * t.dtype.itemsize >= 2**63:
+            raise GraphError(f"{node.prim.name}: {t} does not fit into any memory")
+    if node.prim.name == "full":
+        value = node.params["value"]
+        fits = type(value) is _PYTHON[node.dtype.kind]
+        if not fits or (type(value) is int and not np.iinfo(node.dtype).min <= value <= np.iinfo(node.dtype).max):
+            raise GraphError(f"{str(value)[:60]!r} is not a number of dtype {node.dtype.name}")
+
+
+FORMS.update(to_json=to_json, from_json=from_json, __reduce__=_to_pickle)

@@ -8,8 +8,7 @@ order, and no walk over a graph is ever recursive.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import optree
 
-from . import codec, text
 from .dims import Dim, Shape, format_shape, size_of, symbols
 from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
 from .tracebacks import boundary
@@ -441,14 +439,14 @@ class Graph:
             want = node.prim.type(*(i.type for i in node.inputs), **node.params)
             if want != node.type:
                 raise GraphError(f"{self.name}: {node!r} says {node.type}, its rule says {want}")
-            for _, held in text.held_graphs(node):
+            for _, held in held_graphs(node):
                 held.check()
         return self
 
     # -- text, pictures, JSON --------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return text.format_graph(self)
+        return FORMS["__str__"](self)
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {self.count()} nodes, {len(self.outputs)} outputs>"
@@ -472,16 +470,12 @@ class Graph:
 
     def to_svg(self) -> str:
         """Return a drawing of the graph as SVG text."""
-        from . import draw
-
-        return draw.graph_svg(self)
+        return FORMS["to_svg"](self)
 
     _repr_svg_ = to_svg
 
     def _repr_html_(self) -> str:
-        from . import draw
-
-        return draw.graph_html(self)
+        return FORMS["_repr_html_"](self)
 
     def show(self, path: str | None = None) -> str:
         """Draw the graph into a file and return its path.
@@ -492,9 +486,7 @@ class Graph:
             Where to write: ``.svg``, ``.html``, and with CairoSVG or rsvg-convert ``.png`` and ``.pdf``. Without
             it an SVG file goes to the folder for temporary files and is opened in the browser where there is one.
         """
-        from . import draw
-
-        return draw.show(self, path)
+        return FORMS["show"](self, path)
 
     @boundary
     def source(self, backend: str = "numpy") -> str:
@@ -506,16 +498,10 @@ class Graph:
 
     def to_json(self) -> str:
         """Return the graph as JSON text; `from_json` reads it back exactly."""
-        return self._text(codec.Encoder(_encode_graph))
+        return FORMS["to_json"](self)
 
-    def _text(self, encoder: codec.Encoder) -> str:
-        data = _encode_graph(self, encoder)
-        return codec.dumps(data | {"symbols": encoder.symbols()})
-
-    def __reduce__(self):
-        # Pytrees of people's own classes, and functions that callbacks call, have no JSON; they pickle by themselves.
-        others: list[Any] = []
-        return _from_pickle, (self._text(codec.Encoder(_encode_graph, others)), others)
+    def __reduce__(self) -> Any:
+        return FORMS["__reduce__"](self)
 
     @staticmethod
     @boundary
@@ -527,111 +513,16 @@ class Graph:
         GraphError
             If the text is not JSON, or not the JSON of a well-formed graph.
         """
-        return _from_text(text, codec.Decoder(_decode_graph))
+        return FORMS["from_json"](text)
+
+
+def held_graphs(node: Node) -> Iterator[tuple[str, Graph]]:
+    """Yield the graphs among the node's parameters, each with its parameter's name."""
+    for key, value in node.params.items():
+        for v in value if isinstance(value, tuple) else (value,):
+            if isinstance(v, Graph):
+                yield key, v
 
 
 PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends
-FORMS: dict[str, Callable[..., Any]] = {}  # filled by transforms and passes, which stand above
-
-
-def _from_text(text: str, decoder: codec.Decoder) -> Graph:
-    data = codec.loads(text)
-    try:
-        decoder.symbols(data.get("symbols", ()))
-        return _decode_graph(data, decoder).check()
-    except GraphError:
-        raise
-    except Exception as error:
-        raise GraphError(f"not the JSON of a graph: {type(error).__name__}: {error}") from error
-
-
-def _from_pickle(text: str, others: Sequence[Any]) -> Graph:
-    return _from_text(text, codec.Decoder(_decode_graph, others))
-
-
-def _encode_graph(graph: Graph, encoder: codec.Encoder) -> dict:
-    index = {n: i for i, n in enumerate(graph.nodes)}
-    nodes = []
-    for n in graph.nodes:
-        row = {"op": n.prim.name, "in": [index[i] for i in n.inputs],
-               "params": {k: encoder(v) for k, v in n.params.items()},
-               "loc": list(n.loc) if n.loc else None, "rules": list(n.rules)}
-        if n.source in index:
-            row["source"] = index[n.source]
-        nodes.append(row)
-    return {"format": codec.FORMAT, "name": graph.name, "notes": list(graph.notes), "nodes": nodes,
-            "inputs": [index[n] for n in graph.inputs], "outputs": [index[n] for n in graph.outputs],
-            "names": list(graph.names), "out_names": list(graph.out_names),
-            "in_tree": encoder.tree(graph.in_tree), "out_tree": encoder.tree(graph.out_tree)}
-
-
-def _decode_graph(data: Mapping, decoder: codec.Decoder) -> Graph:
-    if data.get("format") != codec.FORMAT:
-        raise GraphError(f"format {data.get('format')!r}, expected {codec.FORMAT!r}")
-    nodes: list[Node] = []
-
-    def nth(i: object) -> Node:
-        if type(i) is not int or not 0 <= i < len(nodes):
-            raise GraphError(f"node {len(nodes)} refers to node {i!r}, which does not come before it")
-        return nodes[i]
-
-    for row in data["nodes"]:
-        if row["op"] not in PRIMITIVES:
-            raise GraphError(f"node {len(nodes)}: no primitive is called {row['op']!r}. If mg.primitive declares it, "
-                             "import the module that does so first")
-        prim = PRIMITIVES[row["op"]]
-        inputs = tuple(nth(i) for i in row["in"])
-        params = {k: decoder(v) for k, v in row["params"].items()}
-        prim.check_params(params)
-        node = Node(prim, inputs, params, prim.type(*(i.type for i in inputs), **params))
-        _check_decoded(node)
-        put = object.__setattr__
-        put(node, "loc", _location(*row["loc"]) if row["loc"] else None)
-        put(node, "rules", tuple(map(codec.string, row["rules"])))
-        put(node, "source", nth(row["source"]) if "source" in row else None)
-        nodes.append(node)
-    inputs, outputs = ([nth(i) for i in data[k]] for k in ("inputs", "outputs"))
-    names, out_names, notes = (tuple(map(codec.string, data[k])) for k in ("names", "out_names", "notes"))
-    return Graph(tuple(inputs), tuple(outputs), names, out_names, decoder.tree(data["in_tree"], len(inputs)),
-                 decoder.tree(data["out_tree"], len(outputs)), codec.string(data["name"]), notes)
-
-
-def _location(file: Any, line: Any) -> tuple[str, int]:
-    return codec.string(file), codec.integer(line)
-
-
-_PYTHON = {"b": bool, "i": int, "u": int, "f": float}
-
-
-def _check_decoded(node: Node) -> None:
-    """Raise `GraphError` where a type holds no sizes, or more elements than there can be; or a constant no number."""
-    for t in node.type.parts if isinstance(node.type, TupleType) else (node.type,):
-        if not all(isinstance(n, Dim) or (type(n) is int and n >= 0) for n in t.shape):
-            raise GraphError(f"{node.prim.name}: {t.shape} is not a shape")
-        if math.prod(n for n in t.shape if type(n) is int and n) * t.dtype.itemsize >= 2**63:
-            raise GraphError(f"{node.prim.name}: {t} does not fit into any memory")
-    if node.prim.name == "full":
-        value = node.params["value"]
-        fits = type(value) is _PYTHON[node.dtype.kind]
-        if not fits or (type(value) is int and not np.iinfo(node.dtype).min <= value <= np.iinfo(node.dtype).max):
-            raise GraphError(f"{str(value)[:60]!r} is not a number of dtype {node.dtype.name}")
-
-
-def leaf_names(tree: Any, prefixes: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return a name for each leaf of `tree`: ``params['W']`` for a leaf of argument ``params``.
-
-    Parameters
-    ----------
-    tree : pytree
-    prefixes : sequence of str, optional
-        Where `tree` is a tuple of arguments, the arguments' names.
-    """
-    names = []
-    for path in optree.tree_paths(tree):
-        head, *rest = path if path else ("",)
-        if prefixes is not None:
-            head = prefixes[head]
-        elif path:
-            head = f"[{head!r}]"
-        names.append(str(head) + "".join(f"[{p!r}]" for p in rest))
-    return tuple(names)
+FORMS: dict[str, Callable[..., Any]] = {}  # filled by the modules above: text, codec, draw, transforms, passes

@@ -4,7 +4,10 @@ The core reaches them by the tables that they fill when they are imported: `PRIM
 """
 
 # ruff: noqa: F401
-from . import numpy
+from typing import Any
+
+from . import codec, numpy, text
+from .graph import FORMS, Graph
 from .ops import (
     bits,
     blocks,
@@ -31,3 +34,13 @@ from .ops import (
     spread,
 )
 from .transforms import draws, effects, ragged
+
+
+def _draw(graph: Graph, form: str, *args: Any) -> Any:
+    from . import draw  # takes long to import, and most programs draw nothing
+
+    return getattr(draw, form)(graph, *args)
+
+
+FORMS.update(to_svg=lambda graph: _draw(graph, "graph_svg"), _repr_html_=lambda graph: _draw(graph, "graph_html"),
+             show=lambda graph, path: _draw(graph, "show", path))

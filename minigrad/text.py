@@ -15,6 +15,7 @@ import numpy as np
 
 from .dims import Dim, Symbol
 from .errors import printable
+from .graph import FORMS, Graph, held_graphs
 
 _INLINE = 4  # constant arrays of at most this many elements are printed in full
 _WIDE = 100  # a header or a result longer than this gets one line per argument
@@ -50,14 +51,6 @@ def _number(value: bool | int | float, dtype: np.dtype) -> str:
         return repr(value)
     form = np.format_float_positional if 1e-4 <= abs(value) < 1e6 or value == 0 else np.format_float_scientific
     return form(dtype.type(value), trim="0")
-
-
-def held_graphs(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the graphs among the node's parameters, each with its parameter's name."""
-    for key, value in node.params.items():
-        for v in value if isinstance(value, tuple) else (value,):
-            if hasattr(v, "nodes"):
-                yield key, v
 
 
 class Words:
@@ -97,7 +90,7 @@ class Words:
             return "(" + ", ".join(map(self.value, value)) + ("," if len(value) == 1 else "") + ")"
         if isinstance(value, np.dtype):
             return value.name
-        if hasattr(value, "nodes"):
+        if isinstance(value, Graph):
             return f"<{printable(value.name)}>"
         return repr(value)
 
@@ -147,11 +140,6 @@ def _array(value: np.ndarray) -> str:
         return "[" + " ".join(map(str, flat)) + "]"
     little = np.ascontiguousarray(flat, flat.dtype.newbyteorder("<"))
     return "[" + " ".join(map(str, flat[:_INLINE - 1])) + f" … #{zlib.crc32(little):08x}]"
-
-
-def format_value(value: Any) -> str:
-    """Return a static parameter as it is printed."""
-    return Words().value(value)
 
 
 def format_node(node: Any, names: dict[Any, str]) -> str:
@@ -210,3 +198,6 @@ def _listed(before: str, items: list[str], after: str) -> list[str]:
         return [line.rstrip()]
     indent = " " * (len(before) - len(before.lstrip()) + 4)
     return [before.rstrip(), *(f"{indent}{i}," for i in items), *([after] if after else [])]
+
+
+FORMS["__str__"] = format_graph

@@ -10,13 +10,25 @@ import optree
 
 from .. import walk
 from ..errors import CheckError, MinigradError
-from ..graph import ArrayType, Graph, Node, TupleType, leaf_names
+from ..graph import ArrayType, Graph, Node, TupleType
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.mapped import by_kind, mapped_axes
 from ..transforms.trace import Staged, flatten_arguments, stage
 from ..transforms.vmap import vmap
-from .check import Checked, at_element, describe, element, name_of, number, plural, precision, stage_precisely, type_of
+from .check import (
+    Checked,
+    at_element,
+    describe,
+    element,
+    leaf_names,
+    name_of,
+    number,
+    plural,
+    precision,
+    stage_precisely,
+    type_of,
+)
 from .seen import Seen, tolerance
 
 

@@ -104,3 +104,8 @@ def type_of(x: Any) -> ArrayType:
     """Return the type of an array."""
     x = np.asarray(x)
     return ArrayType(x.shape, x.dtype)
+
+
+def leaf_names(tree: Any) -> tuple[str, ...]:
+    """Return the name of each leaf of `tree`: ``['W'][0]``."""
+    return tuple("".join(f"[{p!r}]" for p in path) for path in optree.tree_paths(tree))

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 
 from ..axes import INDEXED, ORDERED, REDUCE, axis_rule
 from ..dims import Dim, Symbol, value
-from ..graph import Graph, Node, TupleType
-from ..text import held_graphs
+from ..graph import Graph, Node, TupleType, held_graphs
 
 
 def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) -> int:

@@ -11,12 +11,12 @@ import optree
 from .. import walk
 from ..dims import Symbol, value
 from ..errors import CheckError, MinigradError
-from ..graph import Graph, Node, TupleType, leaf_names
+from ..graph import Graph, Node, TupleType
 from ..ragged.batch import Batch
 from ..transforms.ragged import is_batch, stage_batch
 from ..transforms.vmap import vmap
 from .batching import check_batch_of
-from .check import Checked, at_element, describe, element, name_of, number, plural, precision, widen
+from .check import Checked, at_element, describe, element, leaf_names, name_of, number, plural, precision, widen
 from .seen import Seen, tolerance
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..text import Words, format_rules, held_graphs, is_literal, literal, node_names
+from ..graph import held_graphs
+from ..text import Words, format_rules, is_literal, literal, node_names
 from .layout import rank
 
 ROOM = 600  # boxes in one drawing

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..axes import ORDERED, PARALLEL, axis_rule
+from ..axes import ORDERED, PARALLEL, PERMUTED, axis_rule, rearranges
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, moment, reachable
@@ -668,6 +668,11 @@ def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs
     return Graph((*inputs, *own), tuple(walk.substitute(outputs, dict(zip(extra, own, strict=True)))), name=graph.name)
 
 
+_ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or use mg.segment_max"),
+          PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
+                     "an array of positions")}
+
+
 def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     """Treat what works on the last axes of each row by itself: the rows are its batch."""
     name = node.prim.name
@@ -679,10 +684,11 @@ def _row_by_row(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     if node.prim.kind == "matrix":
         raise refuse(node, "a matrix of ragged size has no such decomposition in a batch",
                      "Matrices of fixed size, one per row, have")
-    rule = axis_rule(node)
-    if rule is not None and any(f.kind is ORDERED and rw.rows.ragged(n) for axis, n in zip(
-            rule.operands[0], node.inputs[0].shape, strict=True) for f in axis):
-        raise refuse(node, "it runs along a ragged axis", "Run it along another axis, or use mg.segment_max")
+    if (rule := axis_rule(node)) is not None:
+        along = (f.kind for axis, n in zip(rule.operands[0], node.inputs[0].shape, strict=True) if rw.rows.ragged(n)
+                 for f in axis)
+        if (reason := next((_ALONG[kind] for kind in along if kind in _ALONG), None)) is not None:
+            raise refuse(node, *reason)
     raise refuse(node, "it has no rule for ragged axes", "Write it with sums, gathers and the segment functions, or on "
                  "rows of fixed size")
 
@@ -702,11 +708,17 @@ def _parallel(rw: Rewrite, node: Node, xs: list[Node]) -> Node | None:
     return None if any(map(rw.ragged_param, params.values())) else node.prim(*xs, **params)
 
 
+def _permutes(node: Node) -> bool:
+    """Tell whether the node has the elements of its one operand, in another order or shape."""
+    if len(node.inputs) != 1 or node.prim.kind == "elementwise" or (rule := axis_rule(node)) is None:
+        return False
+    return rearranges(rule) and not isinstance(node.type, TupleType) and node.type.size == node.inputs[0].type.size
+
+
 def _follow_targets(rw: Rewrite, node: Node) -> None:
     """Keep in mind into which axis an index points, as far as its values stay the same."""
     name = node.prim.name
-    if name in ("cast", "reshape", "transpose", "flip", "slice", "expand", "gather", "stop_gradient", "barrier",
-                "place"):
+    if name in ("cast", "slice", "expand", "gather", "stop_gradient", "barrier", "place") or _permutes(node):
         first = node.inputs[0]
         if first in rw.targets and node.dtype.kind in "iu":
             rw.targets[node] = rw.targets[first]

@@ -8,12 +8,12 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optree
 
-from ..axes import LEADING
+from ..axes import LEADING, Declared, subscripts
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, user_frame
 from ..graph import ArrayType, Graph, Node, full
 from ..numpy.array import broadcast_node
@@ -292,7 +292,8 @@ class _Flat:
 @boundary
 def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayType] | None = None,
               vjp: Rule | None = None, jvp: Rule | None = None, batch: Rule | str | None = None,
-              samples: Callable[[], list[Sample]] = list) -> Callable[..., Any]:
+              samples: Callable[[], list[Sample]] = list, axes: Declared | str | None = None,
+              linear: Literal["", "jointly", "separately", "first"] = "") -> Callable[..., Any]:
     """Declare a new operation, with all its rules in one place, and return the function that applies it.
 
     Parameters
@@ -314,6 +315,11 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         front. ``"leading"``: the operation itself does so, if all operands have it. An elementwise one needs none.
     samples : callable, optional
         Returns `Sample`s on which it is tested.
+    axes : str or Declared, optional
+        The axis rule, in the notation of `minigrad.axes`: an operation along the last axis is ``"... i! -> ... i!"``.
+        It implies the batch, ragged batches included, and tells which microbatches are legal.
+    linear : {"", "jointly", "separately", "first"}
+        Linear in all operands at once, in each while the others stay, or in the first.
 
     Returns
     -------
@@ -356,15 +362,17 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
     if result is None:
         arity = len(inspect.signature(eval).parameters) - 1
         prim = elementwise(name, eval, "", arity=arity,
-                           vjp=back or none, jvp=push or none, domain="biuf", samples=samples, params=None)
+                           vjp=back or none, jvp=push or none, domain="biuf", linear=linear, samples=samples,
+                           params=None)
     else:
-        rule: Any = None  # "leading": that of the axis rule
-        if batch is None:
-            rule = Unsupported("it was declared without batch=")
-        elif batch != "leading":
+        declared = subscripts(axes) if isinstance(axes, str) else LEADING if batch == "leading" else axes
+        rule: Any = None  # that of the axis rule
+        if batch is None and (declared is None or declared.placed is None):
+            rule = Unsupported("it was declared without batch=, and without axes= that imply it")
+        elif batch not in (None, "leading"):
             def rule(size: Any, mapped: Sequence[bool], *xs: Node, **params: Any) -> Node:
                 return as_array(batch(size, mapped, *map(Array, xs), **params))._node
-        prim = Primitive(name, result, eval, back or none, push or none, rule, axes=LEADING if rule is None else None,
+        prim = Primitive(name, result, eval, back or none, push or none, rule, axes=declared, linear=linear,
                          samples=samples, params=None)
 
     def apply(*operands: Any, **params: Any) -> Any:

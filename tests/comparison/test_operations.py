@@ -33,6 +33,15 @@ def test_counts(f, types, want):
     assert ops(f, *types) == want
 
 
+def test_counts_of_loops_and_branches():
+    """A loop counts its body once per step, a switch its longest branch once per example."""
+    loop = mg.trace(lambda x: mg.scan(lambda c, r: (np.sin(c) * r, None), x, np.ones((6, 3)))[0])(f8[3])
+    assert count_operations(loop) == 6 * 2 * 3
+    branches = mg.trace(mg.vmap(lambda i, x: mg.switch(i, [np.sin, lambda x: np.cos(x) * np.sin(x)], x)))(
+        mg.i64[4], f8[4, 3])
+    assert count_operations(branches, dict.fromkeys(branches.symbols, 4)) == 4 * 3 * 3
+
+
 @pytest.mark.parametrize(("name", "shapes", "want"), [
     ("svd", [(3, 4, 2)], 3 * (14 * 4 * 4 + 8 * 8)), ("svd", [(2, 4)], 14 * 4 * 4 + 8 * 8),
     ("pinv", [(4, 2)], 14 * 4 * 4 + 8 * 8), ("qr", [(6, 3)], 4 * 9 * (6 - 1)), ("eigh", [(2, 3, 3)], 2 * 9 * 27),

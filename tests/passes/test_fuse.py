@@ -72,3 +72,11 @@ def test_a_reshape_of_a_computed_value_is_a_view():
     roles = Roles.of(graph)
     assert roles.is_view(reshaped)
     assert not roles.is_statement(reshaped)
+
+
+@pytest.mark.parametrize(("view", "free"), [
+    (lambda x: x[10:30], True), (lambda x: x[::2], False), (lambda x: x[:, 1:], False), (lambda x: x.T, False),
+    (lambda x: x.reshape(60, 2)[5:], True), (lambda x: x[5:].reshape(21, 5)[1:], True)])
+def test_a_reshape_of_a_view_in_one_piece_is_a_view(view, free):
+    (reshaped,) = (graph := mg.trace(lambda x: view(x * 2).reshape(-1))(X)).outputs
+    assert Roles.of(graph).is_view(reshaped) == free

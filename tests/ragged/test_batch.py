@@ -393,3 +393,15 @@ def test_annotations_that_are_text_are_evaluated_where_the_class_stands():
     scope = {"mg": mg, "__name__": "somewhere"}
     exec(compile(text, "somewhere.py", "exec", dont_inherit=True), scope)
     assert scope["Points"](x=np.ones((3, 2), "f4")).x.shape == (3, 2)
+
+
+def test_an_example_prints_numbers_and_the_types_of_arrays():
+    @mg.example
+    class Printed:
+        x: mg.f32[node, 3]
+        n: mg.count(node)
+        y: mg.f64[()]
+        z: mg.f64[()] = None
+
+    printed = Printed(x=np.ones((2, 3), np.float32), n=2, y=0.5)
+    assert repr(printed) == "Printed(x: float32[2, 3], n=2, y=0.5, z=None)"

@@ -371,3 +371,18 @@ def test_what_waits_for_a_check_waits_for_it_in_a_batch():
     close(mg.vmap(f)(batch(1, 0)), [8.0, 12.0])
     with pytest.raises(IndexError, match="index 5 is out of range for an axis of size 2"):
         mg.vmap(f)(batch(1, 5))
+
+
+def test_an_index_per_example_into_a_dense_axis_before_a_ragged_one():
+    @mg.example
+    class Columns:
+        x: mg.f64[node, 3]
+        k: mg.i64[()]
+        ks: mg.i64[2]
+
+    sizes = ((3, 2), (0, 1), (2, 0))
+    examples = [Columns(x=np.arange(3.0 * n).reshape(n, 3), k=k, ks=np.array([k, 0])) for n, k in sizes]
+    for f in (lambda g: g.x.T[g.k], lambda g: g.x.T[g.ks]):
+        got = unbatched(mg.vmap(f)(mg.batch(examples)))
+        for example, value in zip(examples, got, strict=True):
+            np.testing.assert_array_equal(value, f(example))

@@ -129,6 +129,18 @@ class Primitive:
         Algebraic laws, which `passes.simplify` applies.
     simplify : callable or None
         ``simplify(rewriter, type, inputs, params)`` returns an equal node with less work, or None.
+    inline : bool
+        The graph that a node holds runs once, as if it were written out.
+    distinct : bool
+        Equal nodes are kept apart.
+    key : callable or None
+        ``key(params)`` returns the static parameters as they are compared; None: by equality.
+    in_order : bool
+        Element k of the result, in row-major order, is element k of the first operand.
+    accumulates : bool
+        Adds up many elements, in the dtype that `ops.accumulators` says.
+    overwrites : tuple of int or None
+        The operands whose memory may take the result, element by element; None: that of every one.
     raises : str
         The kinds of dtype of the result at which the evaluation may raise an error, of ``"biuf"``.
     samples : callable
@@ -153,6 +165,12 @@ class Primitive:
     laws: Laws = Laws()
     simplify: Rule | None = None
     raises: str = ""
+    inline: bool = False
+    distinct: bool = False
+    key: Callable[[Mapping[str, Any]], tuple] | None = None
+    in_order: bool = False
+    accumulates: bool = False
+    overwrites: tuple[int, ...] | None = None
     samples: Callable[[], list[Sample]] = list
     hidden_params: frozenset[str] = frozenset()
     params: Mapping[str, Any] | Literal["annotated"] | None = "annotated"

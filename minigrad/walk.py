@@ -1,4 +1,4 @@
-"""The four walks over a graph: evaluate, substitute, differentiate (both ways), batch.
+"""The walks over a graph: evaluate, substitute, rewrite, differentiate (both ways), batch.
 
 Each is one loop in topological order over a dict from old nodes to what they became. They know the
 rules of primitives and no primitive's name, save that cotangents are added up with ``add`` and that
@@ -8,7 +8,7 @@ rules of primitives and no primitive's name, save that cotangents are added up w
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -166,6 +166,37 @@ def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
         kind = node.type if same else node.prim.type(*(i.type for i in inputs), **node.params)
         made[node] = Node(node.prim, inputs, node.params, kind, like=node)
     return [made.get(n, n) for n in outputs]
+
+
+def rebuilt(node: Node, inputs: tuple[Node, ...], params: Mapping[str, Any] | None = None) -> Node:
+    """Return the node on other operands of the same types; itself where nothing changes."""
+    if inputs == node.inputs and params is None:
+        return node
+    return Node(node.prim, inputs, node.params if params is None else params, node.type, like=node)
+
+
+def rewrite(graph: Graph, rule: Callable[[Node, tuple[Any, ...]], Any]) -> Graph:
+    """Rewrite a graph node by node, in order.
+
+    Parameters
+    ----------
+    graph : Graph
+    rule : callable
+        ``rule(node, inputs)`` returns the value that stands for a node, given those that stand for its operands; None:
+        the same operation on these. A value that is read only by rules need not be a node.
+
+    Returns
+    -------
+    Graph
+        The graph itself, where its outputs stay the same nodes.
+    """
+    made: dict[Node, Any] = {}
+    for node in graph.nodes:
+        inputs = tuple([made[i] for i in node.inputs])
+        new = rule(node, inputs)
+        made[node] = rebuilt(node, inputs) if new is None else new
+    outputs = tuple(made[n] for n in graph.outputs)
+    return graph if outputs == graph.outputs else graph.replace(outputs=outputs)
 
 
 def dependent(outputs: Sequence[Node], on: Sequence[Node]) -> list[Node]:
@@ -348,7 +379,7 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
                 made[node] = rule(node, "batch")(size, flags, *inputs, **node.params)
                 has_axis.add(node)
             elif inputs != node.inputs:
-                made[node] = Node(node.prim, inputs, node.params, node.type, like=node)
+                made[node] = rebuilt(node, inputs)
     return [(made.get(n, n), n in has_axis) for n in outputs]
 
 

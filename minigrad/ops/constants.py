@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,20 @@ full = Primitive(
     "full", type=lambda *, value, shape, dtype: ArrayType(shape, dtype), eval=_make_full,
     vjp=_leaf, jvp=_leaf, batch=_leaf, axes=subscripts("-> ..."), kind="leaf",
     hidden_params=frozenset({"shape", "dtype"}),
+    key=lambda p: (repr(p["value"]), p["shape"], p["dtype"]),  # 0.0 and -0.0 are equal, and so are 1 and True
     params={"value": Any, "shape": Shape, "dtype": np.dtype},
     samples=lambda: [Sample((), {"value": 2.5, "shape": (2, 3), "dtype": np.dtype("f4")}, order=0)])
+
+def _same_array(params: Mapping[str, Any]) -> tuple:
+    value = params["value"]
+    return value.shape, value.dtype, value.tobytes() if value.size <= 4096 else id(value)
+
 
 const = Primitive(
     "const", type=lambda *, value: ArrayType(value.shape, value.dtype),
     eval=lambda xp, *, value: value if xp is np else xp.asarray(value), vjp=_leaf, jvp=_leaf, batch=_leaf,
     axes=Declared(lambda node: AxisRule((), (tuple((Factor(ORDERED),) for _ in node.shape),))),
-    kind="leaf", params={"value": np.ndarray},
+    kind="leaf", params={"value": np.ndarray}, key=_same_array,
     samples=lambda: [Sample((), {"value": np.arange(6).reshape(2, 3).astype(d)}, order=0) for d in ("f8", "i4", "?")])
 
 iota = Primitive(
@@ -68,7 +75,7 @@ def _proj_batch(size: Any, mapped: Any, whole: Node, *, index: int) -> Node:
 
 
 proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch,
-                 flops=free)
+                 flops=free, kind="view", in_order=True)
 
 
 def constant(value: Any) -> Node:

@@ -32,7 +32,8 @@ def _barrier_batch(size: Any, mapped: Sequence[bool], x: Node, after: Node) -> N
 barrier = Primitive(
     "barrier", lambda x, after: x, lambda xp, x, after: x, vjp=lambda g, out, x, after: [g, None],
     jvp=lambda ts, out, x, after: zeros_like(out) if ts[0] is None else ts[0], batch=_barrier_batch,
-    flops=free, kind="view", samples=lambda: [Sample((np.array([1.5, -2.0]), np.array(3.0)))])
+    flops=free, kind="view", in_order=True, distinct=True,
+    samples=lambda: [Sample((np.array([1.5, -2.0]), np.array(3.0)))])
 
 
 # -- checkpoint ----------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ def _run(xp: Any, graph: Graph, arrays: Sequence[Any], sizes: dict[Any, int] | N
 
 checkpoint = Primitive(
     "checkpoint", _checkpoint_type, lambda xp, *xs, graph: tuple(_run(xp, graph, xs)),
-    _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch,
+    _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch, inline=True,
     flops=lambda node, value, count: count(node.params["graph"]), samples=lambda: [_checkpoint_sample()])
 
 

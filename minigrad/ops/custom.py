@@ -171,7 +171,7 @@ def _batched_jvp(jvp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Gra
 
 custom = Primitive("custom", _custom_type, lambda xp, *xs, graph, vjp, jvp: tuple(run(xp, graph, xs)), _custom_vjp,
                    _custom_jvp, _custom_batch, flops=lambda node, value, count: count(node.params["graph"]),
-                   samples=lambda: [_sample(True), _sample(False)])
+                   inline=True, samples=lambda: [_sample(True), _sample(False)])
 
 
 def _sample(reverse: bool) -> Sample:

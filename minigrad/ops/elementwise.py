@@ -477,7 +477,7 @@ def _simpler_where(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | N
 
 where = Primitive(
     "where", _where_type, lambda xp, c, x, y: xp.where(c, x, y), _where_vjp, _where_jvp,
-    axes=POINTWISE, kind="elementwise", kernel="{0} ? {1} : {2}", simplify=_simpler_where,
+    axes=POINTWISE, kind="elementwise", kernel="{0} ? {1} : {2}", simplify=_simpler_where, overwrites=(2,),
     samples=lambda: [Sample((np.array([True, False, True]), np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])))])
 
 # -- casts, and identities with a meaning ------------------------------------------------------------

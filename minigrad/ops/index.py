@@ -326,7 +326,7 @@ def _scatter_batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, s
 
 scatter_add = linear("scatter_add", _scatter_type, _scatter_eval,
                      lambda g, u, *indices, shape: gather(g, *indices), _scatter_batch, axes=INDEXED_AXES,
-                     hidden_params=frozenset({"shape"}), samples=_index_samples(adjoint=True))
+                     accumulates=True, hidden_params=frozenset({"shape"}), samples=_index_samples(adjoint=True))
 
 
 def take_along_axis(x: Node, index: Node, axis: int) -> Node:
@@ -369,4 +369,4 @@ gather_sum = linear(  # what a pass makes of a gather that goes into a sum, so t
     "gather_sum", _gather_sum_type, _gather_sum_eval,
     lambda g, x, source, to, *, size: gather_sum(g, to, source, size=x.shape[0]), _gather_sum_batch,
     axes=subscripts("row@1 ..., edge:add, edge:add -> place@2 ..."), hidden_params=frozenset({"size"}),
-    samples=_gather_sum_samples)
+    accumulates=True, samples=_gather_sum_samples)

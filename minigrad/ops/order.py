@@ -36,7 +36,7 @@ cumsum = linear(
     "cumsum", lambda t, *, axis: require_axes("cumsum", require_number("cumsum", t), axis),
     lambda xp, x, *, axis: running(xp, x, axis),
     lambda g, x, *, axis: _reverse_cumsum(g, axis),
-    axes=along("axis", ORDERED), params={"axis": int}, samples=_samples())
+    axes=along("axis", ORDERED), accumulates=True, params={"axis": int}, samples=_samples())
 
 
 # -- cumulative extremes -----------------------------------------------------------------------------

@@ -293,13 +293,16 @@ def untied(graph: Graph) -> Graph:
     ties = {n for n in graph.nodes if is_tie(n)}
     if not ties:
         return graph
-    made: dict[Node, Node] = {}
-    for node in graph.nodes:
-        inputs = tuple(made[i] for i in node.inputs)
-        made[node] = inputs[0] if node in ties else node if inputs == node.inputs else Node(
-            node.prim, inputs, node.params, node.type, like=node)
-    return also(graph.replace(outputs=tuple(made[n] for n in graph.outputs)),
-                dict.fromkeys(made[n.inputs[1]] for n in graph.nodes if n in ties))
+    checks: dict[Node, None] = {}
+
+    def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+        if node not in ties:
+            return None
+        value, check = inputs
+        checks[check] = None
+        return value
+
+    return also(walk.rewrite(graph, rule), checks)
 
 
 def also(graph: Graph, checks: Iterable[Node]) -> Graph:

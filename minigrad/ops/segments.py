@@ -155,7 +155,7 @@ segment_cumsum = linear(
     lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
     lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
     _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)),
-    axes=subscripts("row! ..., row! -> row! ..."), params={"reverse": bool},
+    axes=subscripts("row! ..., row! -> row! ..."), accumulates=True, params={"reverse": bool},
     samples=lambda: [Sample((np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 3])),
                             {"reverse": r}) for r in (False, True)])
 

@@ -178,7 +178,7 @@ sum_ = linear(
     "sum", _sum_type,
     lambda xp, x, *, axes: summed(xp, x, axes),
     lambda g, x, *, axes: back_over(g, x, axes), axes=_reduces("add"), kind="reduce", simplify=_simpler_sum,
-    samples=_reduction_samples())
+    accumulates=True, samples=_reduction_samples())
 
 
 def count(shape: Shape, axes: Axes, dtype: np.dtype) -> Node:
@@ -221,7 +221,7 @@ def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, 
 
 mean = linear(
     "mean", _mean_type, lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose, axes=_reduces("mean"),
-    kind="reduce", simplify=_simpler_mean, samples=_reduction_samples())
+    simplify=_simpler_mean, samples=_reduction_samples())
 
 
 def split_mean(node: Node) -> Node | None:

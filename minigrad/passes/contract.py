@@ -24,16 +24,21 @@ import numpy as np
 from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, moment, reachable
 from ..locks import importing
-from ..ops.contract import LETTERS, parse
+from ..ops.contract import LETTERS, einsum, parse
 from ..ops.differences import is_difference
+from ..ops.elementwise import add, mul, sub
+from ..ops.index import scatter_add
+from ..ops.spread import expand, sum_
 from ..tracing import made_by
+from ..walk import rebuilt, rewrite
 from .forms import LINEAR, Factor, Form, Letter, Term, Writer
 
 _TYPICAL = 128  # what a symbolic size without a hint counts as
 _CLEARLY = 2.0  # how many times cheaper the new form must be
 _FLOPS, _BYTES = 50e9, 8e9  # per second, of one core; only their ratio matters
 _DEEPEST = 60  # how far a form looks back
-_ROOTS = ("sum", "einsum")
+_ROOTS = (sum_, einsum)
+_LARGER = (mul, einsum, scatter_add, add, sub)  # their results may have more elements than the values they are made of
 
 Plan = tuple[float, Sequence[tuple[int, ...]]]  # the cost of a contraction, and the positions of each step's operands
 
@@ -66,11 +71,11 @@ def _elements(node: Node) -> int:
 
 def _is_large(node: Node) -> bool:
     """Tell whether a value is a product (or an index's spreading) with more elements than all it is made of."""
-    if node.prim.name not in ("mul", "einsum", "scatter_add", "add", "sub") or not node.type.floating:
+    if node.prim not in _LARGER or not node.type.floating:
         return False
     size = _elements(node)
     for i in node.inputs:
-        size -= _elements(i.inputs[0] if i.prim.name == "expand" else i)
+        size -= _elements(i.inputs[0] if i.prim is expand else i)
         if size <= 0:
             return False
     return True
@@ -123,17 +128,16 @@ class _Search:
     def _walk(self) -> None:
         """Walk the graph once and rewrite each sum that is cheaper so, looking into all but the closed nodes."""
         forms = _Forms()
-        made: dict[Node, Node] = {}
         within: set[Node] = set()  # large products, and what is linear in one: only there is something to find
         self._rewritten: list[_Rewritten] = []
         self._origin: dict[Node, Node] = {}
         with made_by("contract") as working_on:
-            for node in self.graph.nodes:
-                inputs = tuple([made[i] for i in node.inputs])
-                new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
-                made[node], self._origin[new] = new, node
-                found = node.prim.name in LINEAR and any(i in within for i in inputs)
-                if found and node.prim.name in _ROOTS and node not in self.literal:
+
+            def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
+                new = rebuilt(node, inputs)
+                self._origin[new] = node
+                found = node.prim in LINEAR and any(i in within for i in inputs)
+                if found and node.prim in _ROOTS and node not in self.literal:
                     working_on(new)
                     form, since = forms.written(new), moment()
                     better = _cheaper(forms.writer, self._plans, new, form) if form is not None else None
@@ -141,13 +145,14 @@ class _Search:
                         nodes = tuple(reachable([better], since))
                         self._origin |= dict.fromkeys(nodes, node)
                         self._rewritten.append(_Rewritten(new, form.opened, nodes))
-                        made[node] = new = better
-                        found = False
+                        new, found = better, False
                 if node in self.closed:
                     forms.closed.add(new)
                 if found or _is_large(new):
                     within.add(new)
-        self._outputs = [made[n] for n in self.graph.outputs]
+                return new
+
+            self._outputs = rewrite(self.graph, rule).outputs
 
     def _unpaid(self) -> set[Node]:
         """Return the sums whose new forms cost as much as all that they leave out, sums that share it together."""
@@ -179,7 +184,7 @@ class _Forms:
 
     def written(self, node: Node, depth: int = 0) -> Form | None:
         """Return the form of a node in terms of its inputs', or None where it has none."""
-        if node.prim.name not in LINEAR or node.dtype == np.float16 or depth > _DEEPEST or is_difference(
+        if node.prim not in LINEAR or node.dtype == np.float16 or depth > _DEEPEST or is_difference(
                 node) or any(isinstance(i.type, TupleType) for i in node.inputs):
             return None
         return self.writer.write(node, {i: self.of(i, depth + 1) for i in node.inputs})
@@ -212,16 +217,16 @@ def _seconds(flops: float, elements: float, itemsize: int) -> float:
 
 def _cost(node: Node) -> float:
     """Return what it costs to form a node from its inputs."""
-    if node.prim.kind in ("view", "leaf") and node.prim.name != "reshape":
+    if node.prim.kind in ("view", "leaf") and not node.prim.in_order:  # a reshape may be a copy
         return 0.0
-    if node.prim.name == "einsum":
+    if node.prim is einsum:
         sizes = dict(zip("".join(_terms(node)), [s for i in node.inputs for s in i.shape], strict=True))
         flops = 2.0
         for s in sizes.values():
             flops *= number(s)
     else:
         flops = float(max(_elements(node), *(_elements(i) for i in node.inputs)))
-    return _seconds(flops, _elements(node) + sum(_elements(i) for i in node.inputs if i.prim.name != "expand"),
+    return _seconds(flops, _elements(node) + sum(_elements(i) for i in node.inputs if i.prim is not expand),
                     node.dtype.itemsize)
 
 

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dims import Dim, size_of
-from ..graph import PRIMITIVES, Node, full
-from ..ops.contract import parse
-from ..ops.index import counts_along
+from ..graph import PRIMITIVES, Node, constant_of, full
+from ..ops.contract import einsum, parse
+from ..ops.elementwise import add, div, mul, neg, square, sub
+from ..ops.index import counts_along, scatter_add
+from ..ops.layout import reshape, transpose
+from ..ops.spread import expand, sum_
 
 Letter = int
 Axis = tuple[Letter, ...]  # the letters merged in one axis
@@ -117,13 +120,13 @@ class Writer:
     def leaf(self, node: Node) -> Form:
         """Return the form of a value that is taken as it is."""
         letters = tuple(self.letter(n) for n in node.shape)
-        if node.prim.name == "full":
-            return Form(tuple((c,) for c in letters), (Term(node.params["value"], ()),))
+        if (value := constant_of(node)) is not None:
+            return Form(tuple((c,) for c in letters), (Term(value, ()),))
         return Form(tuple((c,) for c in letters), (Term(1.0, (Factor(node, letters),)),))
 
     def write(self, node: Node, forms: Mapping[Node, Form]) -> Form | None:
         """Return the node's form from those of its inputs, or None where it is not linear in them."""
-        rule = LINEAR.get(node.prim.name)
+        rule = LINEAR.get(node.prim)
         if rule is None or not node.type.floating:
             return None
         form = rule(self, node, [forms[i] for i in node.inputs])
@@ -227,9 +230,9 @@ def _neg(w: Writer, node: Node, forms: list[Form]) -> Form:
 
 def _div(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     x, y = node.inputs
-    if y.prim.name == "full" and y.params["value"] != 0:
-        return Form(forms[0].axes, tuple(Term(t.scale / y.params["value"], t.factors) for t in forms[0].terms))
-    if y.prim.name != "expand":
+    if by := constant_of(y):
+        return Form(forms[0].axes, tuple(Term(t.scale / by, t.factors) for t in forms[0].terms))
+    if y.prim is not expand:
         return None
     # Divided by what repeats along an axis: multiplied by the inverse, which is smaller.
     inverse = PRIMITIVES["expand"](1.0 / y.inputs[0], **y.params)
@@ -330,6 +333,5 @@ def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     return Form(tuple(axes), tuple(Term(t.scale, (*t.factors, *deltas)) for t in u.terms))
 
 
-LINEAR = {"mul": _mul, "square": _square, "add": _add(1.0), "sub": _add(-1.0), "neg": _neg, "div": _div,
-          "expand": _expand, "transpose": _transpose, "reshape": _reshape, "sum": _sum, "einsum": _einsum,
-          "scatter_add": _scatter}
+LINEAR = {mul: _mul, square: _square, add: _add(1.0), sub: _add(-1.0), neg: _neg, div: _div, expand: _expand,
+          transpose: _transpose, reshape: _reshape, sum_: _sum, einsum: _einsum, scatter_add: _scatter}

@@ -17,12 +17,15 @@ from typing import Any
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..dims import Dim
-from ..graph import ArrayType, Graph, Node, TupleType
-from ..ops.index import lockstep
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, constant_of
+from ..ops.control import barrier
+from ..ops.index import gather, scatter_add
+from ..ops.layout import reshape, slice_
+from ..ops.spread import argmax, argmin
 
-LEAVES = frozenset({"input", "full", "const", "iota", "size"})
-VIEWS = frozenset({"expand", "transpose", "slice", "flip", "reshape", "barrier", "proj"})
-REDUCTIONS = frozenset({"sum", "max", "min", "any", "all"})
+LEAVES, VIEWS, REDUCTIONS = (frozenset(name for name, prim in PRIMITIVES.items() if prim.kind == kind)
+                             for kind in ("leaf", "view", "reduce"))
+_BY_ROWS = (argmax, argmin, reshape, gather, scatter_add)  # run row by row where they are row-local
 _DEPTH = 6  # how far back `_sink` looks for what could be moved along
 _TYPICAL = 256  # what a symbolic size counts as
 LONGEST = 256  # statements in one group: what a person can read, and Python compiles quickly
@@ -64,47 +67,39 @@ class Roles:
         roles = cls()
         root, plain = roles.root, roles.plain
         for n in graph.nodes:
-            name = n.prim.name
-            if name not in VIEWS or (name == "reshape" and not plain[n.inputs[0]]):
+            if n.prim.kind != "view" or (n.prim is reshape and not plain[n.inputs[0]]):
                 root[n], plain[n] = n, True
             else:
                 source = n.inputs[0]
                 root[n] = root[source]
-                plain[n] = plain[source] and (name in ("reshape", "barrier", "proj") or _in_one_piece(n))
+                plain[n] = plain[source] and (n.prim.in_order or _in_one_piece(n))
         return roles
 
     def is_view(self, node: Node) -> bool:
         return self.root[node] is not node
 
     def is_statement(self, node: Node) -> bool:
-        return self.root[node] is node and node.prim.name not in LEAVES
+        return self.root[node] is node and node.prim.kind != "leaf"
 
 
 def _in_one_piece(view: Node) -> bool:
     """Tell whether a slice cuts its source's first axis only, so that nothing lies between its elements."""
     p = view.params
-    return view.prim.name == "slice" and p["step"][:1] in ((), (1,)) and view.shape[1:] == view.inputs[0].shape[1:]
+    return view.prim is slice_ and p["step"][:1] in ((), (1,)) and view.shape[1:] == view.inputs[0].shape[1:]
 
 
 def terminal(node: Node) -> bool:
     """Tell whether `node` reduces over the rows, so that it ends a group."""
-    return node.prim.name in REDUCTIONS and 0 in node.params["axes"]
+    return node.prim.kind == "reduce" and 0 in node.params["axes"]
 
 
 def rows_of(node: Node) -> int | Dim | None:
     """Return the number of rows that a statement works on one by one; None where it does not."""
-    name = node.prim.name
     if node.prim.kind == "elementwise":
         return node.shape[0] if node.ndim else None
-    if name in REDUCTIONS:
+    if node.prim.kind == "reduce":
         return node.inputs[0].shape[0] if node.params["axes"] else None
-    if name in ("argmax", "argmin"):
-        return node.inputs[0].shape[0] if node.params["axis"] else None
-    if name == "reshape":
-        return node.shape[0] if keeps_rows(node) else None
-    if name == "gather":
-        return node.shape[0] if node.inputs[1].ndim else None
-    return node.shape[0] if name == "scatter_add" and lockstep(node) else None
+    return node.shape[0] if node.prim in _BY_ROWS and keeps_rows(node) else None
 
 
 def reads_rows(node: Node, operand: Node) -> bool:
@@ -116,13 +111,13 @@ def reads_rows(node: Node, operand: Node) -> bool:
                                if i is operand for axis in axes[:1] for f in axis)
 
 
-def keeps_rows(view: Node) -> bool:
-    """Tell whether row i of a view is a view of row i of its source."""
-    rule, source = axis_rule(view), view.inputs[0]
-    if rule is None or not view.ndim or not source.ndim or view.shape[0] != source.shape[0]:
+def keeps_rows(node: Node) -> bool:
+    """Tell whether row i of a node is made of row i of one of its operands at least."""
+    rule = axis_rule(node)
+    if rule is None or not node.ndim:
         return False
-    ((before, *_),), ((after, *_),) = rule.operands, rule.results
-    return before == after and before[0].kind is PARALLEL
+    rows = rule.results[0][0]
+    return all(f.kind is PARALLEL for f in rows) and any(axes[:1] == (rows,) for axes in rule.operands)
 
 
 def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], Any] = rows_of) -> list[Group]:
@@ -149,7 +144,7 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], Any] = rows_of) -
             source = roles.root[i]
             if stays(n, i, roles, rows) and level[source] == level[n]:
                 parent[find(n)] = find(source)
-            elif source.prim.name != "full" and i.ndim and i.shape[0] == r:
+            elif constant_of(source) is None and i.ndim and i.shape[0] == r:
                 # Two readers of one large value: read it once.
                 other = readers.setdefault((level[n], r, source), n)
                 parent[find(n)] = find(other)
@@ -188,7 +183,7 @@ def _levels(graph: Graph, roles: Roles, rows: dict[Node, Any]) -> dict[Node, int
             level[n] = max((level[i] if stays(n, i, roles, rows) else after(i) for i in n.inputs), default=0)
         elif roles.is_view(n):
             level[n] = level[n.inputs[0]]
-            if n.prim.name == "barrier":
+            if n.prim is barrier:
                 level[n] = max(level[n], after(n.inputs[1]))
         else:
             level[n] = 0
@@ -239,7 +234,7 @@ def _waits(reader: Node, source: Node, roles: Roles) -> bool:
     stack = [i for i in reader.inputs if roles.is_view(i)]
     while stack:
         n = stack.pop()
-        if n.prim.name == "barrier" and roles.root[n.inputs[1]] is source:
+        if n.prim is barrier and roles.root[n.inputs[1]] is source:
             return True
         stack.extend(i for i in n.inputs if roles.is_view(i))
     return False
@@ -266,5 +261,5 @@ def dependencies(node: Node, roles: Roles) -> Iterator[Node]:
         n = stack.pop()
         if roles.is_view(n):
             stack.extend(n.inputs)
-        elif n.prim.name not in LEAVES:
+        elif n.prim.kind != "leaf":
             yield n

@@ -10,6 +10,7 @@ from ..ops.constants import proj
 from ..ops.control import barrier
 from ..ops.results import also, keep, read_alone, with_checks
 from ..tracing import made_by
+from ..walk import rebuilt, rewrite
 
 
 def asked(graph: Graph, count: int) -> Graph:
@@ -23,19 +24,21 @@ def asked(graph: Graph, count: int) -> Graph:
     more: list[Node] = []
     made: dict[Node, Node] = {}
     with made_by("checks") as working_on:
-        for node in graph.nodes if any(size is None for _, size in wanted) else ():
-            inputs = tuple(made.get(i, i) for i in node.inputs)
-            new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
+
+        def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
+            made[node] = rebuilt(node, inputs)
             if (node, None) in wanted:
                 working_on(node)
-                new, own = with_checks(new)
-                more += own
-            made[node] = new
+                made[node], own = with_checks(made[node])
+                more.extend(own)
+            return made[node]
+
+        after = rewrite(graph, rule) if any(size is None for _, size in wanted) else graph
         for (index, size), reader in wanted.items():
             if size is not None:
                 working_on(reader)
                 more.append(in_range(made.get(index, index), size=size))
-    return also(graph.replace(outputs=tuple(made.get(n, n) for n in graph.outputs)), more)
+    return also(after, more)
 
 
 def _awaited(graph: Graph, count: int) -> Iterator[Node]:

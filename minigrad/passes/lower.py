@@ -12,15 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..dims import Dim, size_of
-from ..graph import Graph, Node
+from ..graph import PRIMITIVES, Graph, Node
 from ..locks import importing
 from ..ops.accumulators import accumulator
-from ..ops.contract import LETTERS, parse, split_subscripts
+from ..ops.contract import LETTERS, einsum, parse, split_subscripts
 from .contract import number
 from .rewrite import Rewrite
 from .simplify import RULES
 
-SUMS = frozenset({"sum", "cumsum", "segment_cumsum", "scatter_add", "gather_sum"})
 _TYPICAL = 64  # what a symbolic size counts as, where an order of contraction is chosen and no hint is known
 
 
@@ -31,7 +30,8 @@ def lower(graph: Graph) -> Graph:
 
 class _Rules(dict):
     def __missing__(self, name: str) -> tuple:
-        self[name] = (_lower,) if name == "einsum" else (_widened(name), *RULES[name]) if name in SUMS else RULES[name]
+        widened = (_widened(name),) if PRIMITIVES[name].accumulates else ()
+        self[name] = (_lower,) if name == einsum.name else (*widened, *RULES[name])
         return self[name]
 
 

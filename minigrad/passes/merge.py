@@ -6,6 +6,7 @@ The value and the gradient of a microbatched loss are such loops: together they 
 from __future__ import annotations
 
 from ..graph import PRIMITIVES, Graph, Node
+from ..ops.control import chunked
 from ..primitive import placeholder
 from ..walk import dependent, substitute
 from .simplify import simplify
@@ -19,7 +20,7 @@ def merge(graph: Graph) -> Graph:
 
 
 def _find(graph: Graph) -> tuple[Node, Node] | None:
-    loops = [n for n in graph.nodes if n.prim.name == "chunked"]
+    loops = [n for n in graph.nodes if n.prim is chunked]
     for i, a in enumerate(loops):
         after = set(dependent(graph.outputs, [a])) if i + 1 < len(loops) else ()
         for b in loops[i + 1:]:
@@ -51,5 +52,5 @@ def _merged(graph: Graph, a: Node, b: Node) -> Graph:
         type(a.type)(a.type.parts + b.type.parts), like=b)
     offset = {a: 0, b: len(a.type.parts)}
     results = {n: PRIMITIVES["proj"](loop, index=n.params["index"] + offset[n.inputs[0]])
-               for n in graph.nodes if n.prim.name == "proj" and n.inputs[0] in offset}
+               for n in graph.nodes if n.inputs and n.inputs[0] in offset}
     return graph.replace(outputs=tuple(substitute(graph.outputs, results)))

@@ -6,38 +6,38 @@ A backend applies it last: what a check is, and what it refuses, the other passe
 from __future__ import annotations
 
 from ..dims import Dim
-from ..graph import Graph, Node
+from ..graph import Graph, Node, constant_of
+from ..ops.constants import size_
+from ..ops.index import INDEXED_AXES, gather, gather_sum, lockstep
 from ..ops.places import NAMES, Reading
-from .fuse import lockstep
-
-_SCATTERS = ("scatter_add", "scatter_max", "scatter_min")
+from ..walk import rebuilt, rewrite
 
 
 def places(graph: Graph) -> Graph:
     """Return an equal graph whose gathers and scatters have a parameter ``read``: how each index is read."""
     if not any(n.prim.name in NAMES for n in graph.nodes):
         return graph
-    made: dict[Node, Node] = {}
-    for node in graph.nodes:
-        inputs, params = tuple(made[i] for i in node.inputs), node.params
-        readings = [_reading(i, n) for i, n in zip(node.inputs[1:], _sizes(node), strict=False)]
-        if any(readings):
-            inputs = (inputs[0], *(i.inputs[0] if r else i for i, r in zip(inputs[1:], readings, strict=True)))
-            params = {**params, "read": tuple(readings)}
-        made[node] = node if inputs == node.inputs else Node(node.prim, inputs, params, node.type, like=node)
-    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+    return rewrite(graph, _read_checked)
+
+
+def _read_checked(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    readings = [_reading(i, n) for i, n in zip(node.inputs[1:], _sizes(node), strict=False)]
+    if not any(readings):
+        return None
+    read = (i.inputs[0] if r else i for i, r in zip(inputs[1:], readings, strict=True))
+    return rebuilt(node, (inputs[0], *read), {**node.params, "read": tuple(readings)})
 
 
 def _sizes(node: Node) -> tuple[int | Dim, ...]:
     """Return the sizes that a node's indices count along, of those that may be read in another way."""
-    name = node.prim.name
-    if name == "gather" and len(node.inputs) == 2:
-        return node.inputs[0].shape[:1]
-    if name == "gather_sum":
+    if node.prim is gather_sum:
         return node.inputs[0].shape[0], node.params["size"]
-    if name in _SCATTERS and not (lockstep(node) and node.inputs[1].ndim == 1):  # a kernel's own
-        return node.params["shape"][:len(node.inputs) - 1]
-    return ()
+    if node.prim.axes is not INDEXED_AXES:
+        return ()
+    if node.prim is gather:
+        return node.inputs[0].shape[:1] if len(node.inputs) == 2 else ()
+    a_kernels_own = lockstep(node) and node.inputs[1].ndim == 1
+    return () if a_kernels_own else node.params["shape"][:len(node.inputs) - 1]
 
 
 def _reading(index: Node, size: int | Dim) -> Reading:
@@ -50,6 +50,6 @@ def _reading(index: Node, size: int | Dim) -> Reading:
 
 def _number(node: Node) -> int | Dim | None:
     """Return the number that all elements of an array are."""
-    while node.prim.name in ("expand", "reshape"):
-        (node,) = node.inputs
-    return node.params.get("value" if node.prim.name == "full" else "size")
+    while node.prim.kind == "view":
+        node = node.inputs[0]
+    return node.params["size"] if node.prim is size_ else constant_of(node)

@@ -51,14 +51,13 @@ class Rewrite:
         for node in nodes:
             if node in new:
                 continue
-            name = node.prim.name
             inputs = tuple([new[i] for i in node.inputs])
-            if self._inline and name in ("checkpoint", "custom"):
+            if self._inline and node.prim.inline:
                 body, self._changed = node.params["graph"], True
                 inner = dict(zip(body.inputs, inputs, strict=True))
                 self._walk(body.nodes, inner)
                 new[node] = tuple(inner[n] for n in body.outputs)
-            elif name == "proj" and isinstance(inputs[0], tuple):
+            elif inputs and isinstance(inputs[0], tuple):  # a result of a graph that was written out
                 new[node] = inputs[0][node.params["index"]]
             else:
                 self.like = node
@@ -96,16 +95,12 @@ class Rewrite:
             found = rule(self, type_, inputs, params)
             if found is not None:
                 return found
-        name = prim.name
-        if name == "barrier":
+        if prim.distinct:
             return keep or Node(prim, inputs, params, type_, like=self.like)
         if prim.laws.commutative and inputs[0].serial > inputs[1].serial:
             key = (prim, inputs[::-1])
-        elif name == "full":  # 0.0 and -0.0 are equal, and so are 1 and True: their texts are not
-            key = (prim, repr(params["value"]), params["shape"], params["dtype"])
-        elif name == "const":
-            value = params["value"]
-            key = (prim, value.shape, value.dtype, value.tobytes() if value.size <= 4096 else id(value))
+        elif prim.key is not None:
+            key = (prim, inputs, prim.key(params))
         else:
             key = (prim, inputs, *params.values()) if params else (prim, inputs)
         have = self._seen.get(key)

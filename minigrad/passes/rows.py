@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from ..graph import Graph, Node
-from ..ops.index import gather_sum
+from ..ops.index import gather, gather_sum, scatter_add
 from ..tracing import made_by
+from ..walk import rewrite
 
 
 def rows(graph: Graph) -> Graph:
@@ -15,23 +16,21 @@ def rows(graph: Graph) -> Graph:
     uses = dict.fromkeys(graph.nodes, 0)
     for used in (*(i for n in graph.nodes for i in n.inputs), *graph.outputs):
         uses[used] += 1
-    made: dict[Node, Node] = {}
     with made_by("rows") as working_on:
-        for node in graph.nodes:
-            inputs = tuple(made[i] for i in node.inputs)
-            if _sums_gathered(node, uses):
-                x, source = (made[i] for i in node.inputs[0].inputs)
-                working_on(node)
-                made[node] = gather_sum(x, source, inputs[1], size=node.shape[0])
-            else:
-                made[node] = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type,
-                                                                     like=node)
-    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+
+        def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+            if not _sums_gathered(node, uses):
+                return None
+            gathered, to = inputs
+            working_on(node)
+            return gather_sum(*gathered.inputs, to, size=node.shape[0])
+
+        return rewrite(graph, rule)
 
 
 def _sums_gathered(node: Node, uses: dict[Node, int]) -> bool:
-    if node.prim.name != "scatter_add" or len(node.inputs) != 2:
+    if node.prim is not scatter_add or len(node.inputs) != 2:
         return False
     values, to = node.inputs
-    return (values.prim.name == "gather" and len(values.inputs) == 2 and uses[values] == 1 and to.ndim == 1
+    return (values.prim is gather and len(values.inputs) == 2 and uses[values] == 1 and to.ndim == 1
             and values.inputs[1].ndim == 1 and node.ndim > 1)

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..graph import PRIMITIVES, Graph, Node, TupleType, reachable
-from ..ops.contract import LETTERS, parse
-from ..ops.control import parts
+from ..graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable
+from ..ops.contract import LETTERS, einsum, parse
+from ..ops.control import barrier, parts
 from ..ops.differences import is_difference, sign
+from ..ops.elementwise import add, sub
+from ..ops.loops import scan
 from ..ops.results import is_tie
 from ..primitive import is_linear, placeholder, spread
 from ..tracing import made_by
@@ -34,8 +36,6 @@ from .simplify import simplify
 
 _WIDER = 16.0  # a hoisted value beside the slices that it is made of
 _MORE = 2.0  # new stacks beside what a loop reads and stacks already
-_CONSTANTS = ("full", "const", "iota", "size")
-_STAY = ("callback", "while", "chunked", "scan", "switch", "barrier", "checkpoint", "custom", "proj")
 
 
 def scans(graph: Graph) -> Graph:
@@ -52,21 +52,20 @@ def _graph(graph: Graph, notes: list[str]) -> Graph:
     if not any(isinstance(v, Graph) for n in graph.nodes for p in n.params.values()
                for v in (p if isinstance(p, tuple) else (p,))):
         return graph
-    new: dict[Node, Any] = {}
-    for node in graph.nodes:
-        if node.prim.name == "proj" and isinstance(new[node.inputs[0]], list):
-            new[node] = new[node.inputs[0]][node.params["index"]]
-            continue
-        inputs = tuple(new[i] for i in node.inputs)
+
+    def rule(node: Node, inputs: tuple[Any, ...]) -> Node | list[Node]:
+        if inputs and isinstance(inputs[0], list):  # the results of a scan
+            return inputs[0][node.params["index"]]
         params = {k: _inside(v, notes) for k, v in node.params.items()}
-        same = inputs == node.inputs and all(params[k] is v for k, v in node.params.items())
-        new[node] = made = node if same else Node(node.prim, inputs, params, node.type, like=node)
-        if node.prim.name == "scan":
-            with made_by("scans") as working_on:
-                working_on(made)
-                new[node] = _Loop(made).rewritten(notes) or made
-    outputs = tuple(new[n] for n in graph.outputs)
-    return graph if outputs == graph.outputs else graph.replace(outputs=outputs)
+        same = all(params[k] is v for k, v in node.params.items())
+        made = walk.rebuilt(node, inputs, None if same else params)
+        if node.prim is not scan:
+            return made
+        with made_by("scans") as working_on:
+            working_on(made)
+            return _Loop(made).rewritten(notes) or made
+
+    return walk.rewrite(graph, rule)
 
 
 def _inside(value: Any, notes: list[str]) -> Any:
@@ -121,7 +120,7 @@ class _Loop:
 
     def rewritten(self, notes: list[str]) -> list[Node] | None:
         """Return the scan's results as a smaller loop and work around it make them; None where nothing moves."""
-        if self.length == 0 or any(n.prim.name == "barrier" and not is_tie(n) for n in reachable(self.outputs)):
+        if self.length == 0 or any(n.prim is barrier and not is_tie(n) for n in reachable(self.outputs)):
             return None
         carries = list(self.starts)
         results: dict[int, Node] = {}
@@ -212,7 +211,7 @@ class _Loop:
         for n in nodes:
             if self._is_ready(n, ready):
                 ready.add(n)
-                products += n.prim.name == "einsum"
+                products += n.prim is einsum
         before = self._last([n for n in nodes if n in ready])
         if not once and not before:
             return
@@ -234,8 +233,7 @@ class _Loop:
 
     def _is_shared_work(self, n: Node) -> bool:
         """Tell whether a value is made of shared ones, is more than a view of one, and not larger than they are."""
-        if (self._varies(n) or n in self.shared or n.prim.kind == "view" or n.prim.name in (*_STAY, *_CONSTANTS)
-                or isinstance(n.type, TupleType)):
+        if (self._varies(n) or n in self.shared or n.prim.kind in ("view", "leaf") or isinstance(n.type, TupleType)):
             return False
         made_of = [i for i in reachable([n]) if i in self.shared]
         return bool(made_of) and _elements([n]) <= _elements(made_of)
@@ -245,18 +243,17 @@ class _Loop:
         if n in self.carried or n not in self.sliced or n in self.slices or isinstance(n.type, TupleType):
             return False
         varying = [i for i in n.inputs if i in self.sliced]
-        if n.prim.name == "einsum":
+        if n.prim is einsum:
             return len(varying) < len(n.inputs) and self._is_light(n)
         products = [i for i in varying if i in ready]
-        return (n.prim.kind in ("elementwise", "view", "reduce") and n.prim.name not in _STAY
+        return (n.prim.kind in ("elementwise", "view", "reduce")
                 and _elements([n]) <= _elements(dict.fromkeys(products)) and self._is_light(n))
 
     def _is_light(self, n: Node) -> bool:
         """Tell whether a value and all that leads to it may be made for all steps at once."""
         way = [i for i in reachable([n]) if i in self.sliced]
         room = _WIDER * _elements(i for i in way if i in self.slices)
-        return all(not isinstance(i.type, TupleType) and i.prim.name not in _STAY and _elements([i]) <= room
-                   for i in way)
+        return all(not isinstance(i.type, TupleType) and not is_tie(i) and _elements([i]) <= room for i in way)
 
     def _is_light_check(self, n: Node) -> bool:
         """Tell whether a result is a zero that waits for checks which may be made for all steps at once."""
@@ -264,7 +261,7 @@ class _Loop:
             n, check = n.inputs
             if not self._is_light(check):
                 return False
-        return n.prim.name == "full"
+        return constant_of(n) is not None
 
     # -- after the loop ----------------------------------------------------------------------------------
 
@@ -275,13 +272,13 @@ class _Loop:
         end, terms, own, n = self.outputs[i], [], True, c
         while n is not end:
             users = self.users.get(n, ())
-            if len(users) != 1 or n in self.outputs or users[0].prim.name not in ("add", "sub"):
+            if len(users) != 1 or n in self.outputs or users[0].prim not in (add, sub):
                 return None
             (user,) = users
             x, y = user.inputs
-            if user.prim.name == "sub" and n is y:
+            if user.prim is sub and n is y:
                 return None
-            terms.append((1 if user.prim.name == "add" else -1, y if n is x else x))
+            terms.append((1 if user.prim is add else -1, y if n is x else x))
             own = own and "vjp" not in user.rules
             n = user
         if own and len({s * sign(t) for s, t in terms}) > 1:
@@ -353,7 +350,7 @@ class _Needs:
         loop = self.loop
         if not loop._varies(n):
             return []
-        if n.prim.name == "einsum" and not _linear(loop, n):
+        if n.prim is einsum and not _linear(loop, n):
             self.products = True
             return self._union(self.of_steps, n.inputs)
         if not _linear(loop, n) or n in self.there:
@@ -366,7 +363,8 @@ class _Needs:
     def of_steps(self, n: Node) -> list[Node]:
         if n not in self.loop.carried or n in self.there:
             return []
-        if n.prim.kind in ("elementwise", "view") and n not in self.loop.starts:
+        if n.prim.kind in ("elementwise", "view") and n not in self.loop.starts and not isinstance(
+                n.inputs[0].type, TupleType):
             needs = self._union(self.of_steps, n.inputs)
             size, whole = _elements(needs), _elements([n])
             if size < whole or (size == whole and n.prim.kind == "view"):
@@ -394,7 +392,7 @@ class _Total:
         loop, p = self.loop, n.params
         if not loop._varies(n):
             return PRIMITIVES["sum"](spread(loop._outer(n), loop.length), axes=(0,))
-        if n.prim.name == "einsum" and not _linear(loop, n):
+        if n.prim is einsum and not _linear(loop, n):
             return self._product(n)
         if n in self.steps or not _linear(loop, n):
             return PRIMITIVES["sum"](self._steps(n), axes=(0,))

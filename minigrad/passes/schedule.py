@@ -14,11 +14,9 @@ from typing import Any
 
 from ..dims import Dim, Symbol, size_of, symbols
 from ..graph import Graph, Node
+from ..ops.layout import transpose
 from .fuse import Group, Roles, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
 from .stage import Stage
-
-# Statements that read element i of their operands before they write element i, so that they may work in place.
-_IN_PLACE_OPERANDS = {"where": (2,)}
 
 
 @dataclass
@@ -117,8 +115,8 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     Those of arguments that nothing reads do not count.
     """
     found: set[Symbol] = set()
-    read = {i for n in graph.nodes for i in n.inputs}.union(graph.outputs)
-    for n in [n for n in graph.nodes if n.prim.name != "input" or n in read]:
+    unread = set(graph.inputs).difference(graph.outputs, *(n.inputs for n in graph.nodes))
+    for n in [n for n in graph.nodes if n not in unread]:
         sizes = [d for t in getattr(n.type, "parts", (n.type,)) for d in t.shape]
         sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
         found |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
@@ -186,7 +184,7 @@ def _claim_outputs(graph: Graph, roles: Roles, has_buffer: set[Node]) -> dict[No
     plain = sorted(range(len(graph.outputs)), key=lambda k: roles.is_view(graph.outputs[k]))
     for k in plain:
         n = graph.outputs[k]
-        while roles.is_view(n) and n.prim.name in ("reshape", "transpose", "barrier"):
+        while roles.is_view(n) and (n.prim.in_order or n.prim is transpose):
             n = n.inputs[0]
         if not roles.is_view(n) and n in has_buffer:
             claimed.setdefault(n, k)
@@ -266,8 +264,10 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
 
 
 def _in_place(n: Node) -> list[Node]:
-    operands = [n.inputs[i] for i in _IN_PLACE_OPERANDS[n.prim.name]] if n.prim.name in _IN_PLACE_OPERANDS else n.inputs
-    return [x for x in operands if n.inputs.count(x) == 1 or n.prim.name != "where"]
+    """Return the operands whose memory the result may take: it writes element i after it has read element i."""
+    if n.prim.overwrites is None:
+        return list(n.inputs)
+    return [n.inputs[i] for i in n.prim.overwrites if n.inputs.count(n.inputs[i]) == 1]
 
 
 def _same_memory(a: Node, b: Node) -> bool:

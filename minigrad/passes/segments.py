@@ -11,27 +11,32 @@ from collections.abc import Sequence
 
 from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node
-from ..ops.blocks import summed
-from ..ops.contract import parse
+from ..ops.blocks import block_einsum, summed
+from ..ops.contract import einsum, parse
+from ..ops.index import scatter_add
+from ..ops.layout import concatenate
+from ..ops.spread import repeated, sum_
 from ..tracing import made_by
+from ..walk import rebuilt, rewrite
 
+_LAID_TOGETHER = (concatenate, block_einsum, scatter_add)
 _MOST = 60  # nodes of elementwise work that are looked through
 
 
 def segments(graph: Graph) -> Graph:
     """Return an equal graph in which no sum runs over a concatenated axis where it can run over the parts."""
-    if not any(n.prim.name in ("concatenate", "block_einsum", "scatter_add") for n in graph.nodes):
+    if not any(n.prim in _LAID_TOGETHER for n in graph.nodes):
         return graph
-    made: dict[Node, Node] = {}
     with made_by("segments") as working_on:
-        for node in graph.nodes:
-            inputs = tuple(made[i] for i in node.inputs)
-            new = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
-            if node.prim.name in _ROOTS:
-                working_on(new)
-                new = _ROOTS[node.prim.name](new) or new
-            made[node] = new
-    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+
+        def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+            if node.prim not in _ROOTS:
+                return None
+            new = rebuilt(node, inputs)
+            working_on(new)
+            return _ROOTS[node.prim](new) or new
+
+        return rewrite(graph, rule)
 
 
 def _sum(node: Node) -> Node | None:
@@ -65,16 +70,16 @@ def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:
     if 0 not in axes:
         return None
     rest = tuple(a - 1 for a in axes if a)
-    if x.prim.name == "block_einsum":
+    if x.prim is block_einsum:
         whole = summed(x)
-    elif x.prim.name == "scatter_add" and len(x.inputs) == 2 and x.inputs[1].ndim == 1:
+    elif x.prim is scatter_add and len(x.inputs) == 2 and x.inputs[1].ndim == 1:
         whole = PRIMITIVES["sum"](x.inputs[0], axes=(0,))
     else:
         return None
     return PRIMITIVES["sum"](whole, axes=rest) if whole is not None and rest else whole
 
 
-_ROOTS = {"sum": _sum, "einsum": _einsum}  # `simplify` has made sums of the means
+_ROOTS = {sum_: _sum, einsum: _einsum}  # `simplify` has made sums of the means
 
 
 def _total(nodes: Sequence[Node]) -> Node:
@@ -90,7 +95,7 @@ def _cuts(node: Node, axis: int) -> tuple[int, ...] | None:
     stack = [node]
     while stack and len(seen) < _MOST:
         n = stack.pop()
-        if n.prim.name == "concatenate" and n.params["axis"] == axis:
+        if n.prim is concatenate and n.params["axis"] == axis:
             sizes = tuple(i.shape[axis] for i in n.inputs)
             return None if any(isinstance(size, Dim) for size in sizes) else sizes
         if n.prim.kind == "elementwise":
@@ -108,13 +113,10 @@ def _parts(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[No
 
 
 def _cut(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[Node]]) -> list[Node]:
-    name = node.prim.name
-    if name == "concatenate" and node.params["axis"] == axis and [i.shape[axis] for i in node.inputs] == list(cuts):
+    if node.prim is concatenate and node.params["axis"] == axis and [i.shape[axis] for i in node.inputs] == list(cuts):
         return list(node.inputs)
     shapes = [(*node.shape[:axis], n, *node.shape[axis + 1:]) for n in cuts]
-    if name == "full":
-        return [node.prim(**{**node.params, "shape": s}) for s in shapes]
-    if name == "expand" and axis in node.params["axes"]:
+    if axis in repeated(node):
         return [node.prim(*node.inputs, **{**node.params, "shape": s}) for s in shapes]
     if node.prim.kind == "elementwise" and _cuts(node, axis) is not None:
         pieces = [_parts(i, axis, cuts, known) for i in node.inputs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...graph import PRIMITIVES, Graph, Node
 from ...passes.fuse import Roles
+from ...walk import rebuilt, rewrite
 from .access import access
 from .kernel import rows, unable
 from .steps import wants_whole
@@ -42,15 +43,14 @@ def _gathered(graph: Graph) -> Graph:
     """Gather rows before they are summed: in a kernel that all threads share, which costs less than it saves."""
     if not any(n.prim.name == "gather_sum" for n in graph.nodes):
         return graph
-    made: dict[Node, Node] = {}
-    for node in graph.nodes:
-        inputs = tuple(made[i] for i in node.inputs)
-        if node.prim.name == "gather_sum":
-            x, source, to = inputs
-            made[node] = PRIMITIVES["scatter_add"](PRIMITIVES["gather"](x, source), to, shape=node.shape)
-        else:
-            made[node] = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
-    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+
+    def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+        if node.prim.name != "gather_sum":
+            return None
+        x, source, to = inputs
+        return PRIMITIVES["scatter_add"](PRIMITIVES["gather"](x, source), to, shape=node.shape)
+
+    return rewrite(graph, rule)
 
 
 def _copies(graph: Graph) -> Graph:
@@ -58,16 +58,16 @@ def _copies(graph: Graph) -> Graph:
     if not any(n.prim.name in ("scan", "reshape") or wants_whole(n) for n in graph.nodes):
         return graph
     roles = Roles.of(graph)
-    made: dict[Node, Node] = {}
-    for node in graph.nodes:
-        inputs = tuple(made[i] for i in node.inputs)
+
+    def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
         if node.prim.name == "reshape" and roles.is_statement(node):
             inputs = (PRIMITIVES["stop_gradient"](*inputs),)
         elif node.prim.name == "scan" or (wants_whole(node) and rows(node) is None):
             inputs = tuple(i if in_one_piece(old, roles) else PRIMITIVES["stop_gradient"](i)
                            for i, old in zip(inputs, node.inputs, strict=True))
-        made[node] = node if inputs == node.inputs else Node(node.prim, inputs, node.params, node.type, like=node)
-    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+        return rebuilt(node, inputs)
+
+    return rewrite(graph, rule)
 
 
 def in_one_piece(node: Node, roles: Roles) -> bool:

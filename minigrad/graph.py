@@ -306,8 +306,9 @@ class Graph:
 
     def replace(self, **changes: Any) -> Graph:
         """Return the graph with some fields changed."""
-        fields = {k: vars(self)[k] for k in ("inputs", "outputs", "in_tree", "out_tree", "name", "notes")}
-        return Graph(**{**fields, "names": self._names, "out_names": self._out_names, **changes})
+        fields = {"inputs": self.inputs, "outputs": self.outputs, "names": self._names, "out_names": self._out_names,
+                  "in_tree": self.in_tree, "out_tree": self.out_tree, "name": self.name, "notes": self.notes}
+        return Graph(**(fields | changes))
 
     def count(self, *prims: str) -> int:
         """Return the number of nodes made by the named primitives (by any, where none is named)."""

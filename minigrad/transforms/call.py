@@ -45,7 +45,7 @@ def _converted(x: Any, t: ArrayType, i: int, graph: Graph) -> Any:
 
 
 def _sizes(graph: Graph, types: Sequence[ArrayType]) -> dict[Any, Any]:
-    """Return what the symbolic sizes are on arguments of `types`; in an outer trace they may stay symbolic."""
+    """Return the symbolic sizes for arguments of `types`: numbers, or symbols of the outer trace."""
     try:
         sizes = bind((n.shape, t.shape, name)
                      for n, t, name in zip(graph.inputs, types, graph.names, strict=True))

@@ -1,9 +1,9 @@
-"""Graph -> Graph forms of the transforms: the methods of `Graph`, and what `vmap`, `grad`, `unroll` are made of."""
+"""Graph -> Graph forms of the transforms: methods of `Graph`, and the core of `vmap`, `grad`, `jvp`, and `unroll`."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,11 +93,11 @@ def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word
 
 
 def prefix(axes: Any, tree: Any, what: str) -> list[int | None]:
-    """Return one axis (or None) per leaf of `tree`, of which `axes` is a prefix."""
+    """Return one axis (or None) per leaf of `tree`; `axes` is a prefix of `tree`."""
     whole = optree.tree_unflatten(tree, [0] * tree.num_leaves)
     try:
         flat = optree.broadcast_prefix(axes, whole, none_is_leaf=True)
-        # Where the tree itself holds None there is no leaf, and so no axis.
+        # A None within the tree itself is no leaf and has no axis.
         marks = optree.tree_leaves(whole, none_is_leaf=True)
     except (ValueError, TypeError) as error:
         raise BatchError(at_user_line(f"{what}: {axes} does not fit the structure {tree}: {error}")) from None
@@ -108,18 +108,18 @@ def prefix(axes: Any, tree: Any, what: str) -> list[int | None]:
     return out
 
 
-def leaf_axes(in_axes: Any, args: Any, kwargs: Any, name: str) -> list[int | None]:
-    """Return the entry of `in_axes` for each leaf of ``(args, kwargs)``, given as pytree specs; 0 by keyword."""
+def leaf_axes(in_axes: Any, args: Any, keys: Collection[str], count: int, name: str) -> list[int | None]:
+    """Return the axis of each of `count` leaves: by `in_axes` for the pytree `args`, then 0 for keyword arguments."""
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
     if isinstance(in_axes, tuple) and len(in_axes) != args.num_children:
-        keys = kwargs.entries()
         more = f" and {len(keys)} by keyword ({', '.join(keys)})" if keys else ""
         raise BatchError(at_user_line(
             f"{name}: in_axes has {len(in_axes)} entries, but there are {args.num_children} positional arguments{more}"
             + (". It is about positional arguments: pass those that it names by position. What is passed by keyword is "
                "mapped along axis 0" if keys else "")))
-    return prefix(in_axes, args, f"in_axes of {name}") + [0] * kwargs.num_leaves
+    axes = prefix(in_axes, args, f"in_axes of {name}")
+    return axes + [0] * (count - len(axes))
 
 
 def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | Dim) -> Node:
@@ -153,7 +153,7 @@ def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n
     """Return `n` copies of a graph, averaged, on `inputs` that have the examples along `axes`."""
     given = list(zip(graph.inputs, inputs, axes, strict=True))
     with made_by("unroll"):
-        # First what is shared, so that the copies find it made already.
+        # Replace the shared inputs first, so that all copies use the same shared nodes.
         outputs = walk.substitute(graph.outputs, {s: i for s, i, a in given if a is None})
         totals: list[Node] = []
         for k in range(n):
@@ -172,7 +172,7 @@ def _example(batch: Node, axis: int, k: int) -> Node:
 
 
 def average(rows: Node, rule: str) -> Node:
-    """Return the mean over axis 0, less what no row has a part in: that stands beside the mean."""
+    """Return the mean over axis 0; terms that are equal in all rows stand beside the mean."""
     with made_by(rule):
         node = mean(rows, axes=(0,))
         better = split_mean(node)
@@ -188,7 +188,8 @@ def _inputs_of_batch(graph: Graph, in_axes: Any, size: int | Dim, name: str) -> 
             for p, a in zip(positions, prefix(entry, tree, f"in_axes of {name}"), strict=True):
                 axes[p] = a
     else:
-        axes = leaf_axes(in_axes, *in_tree(graph).children(), name)
+        args, kwargs = in_tree(graph).children()
+        axes = leaf_axes(in_axes, args, kwargs.entries(), len(axes), name)
     inputs = []
     for i, (node, a) in enumerate(zip(graph.inputs, axes, strict=True)):
         t, ndim = node.type, node.ndim + 1
@@ -256,7 +257,7 @@ def _over_rows(graph: Graph, has_aux: bool, what: str) -> Sequence[Node]:
 
 
 def _first(graph: Graph, what: str) -> tuple[Node, ...]:
-    """Return the results of a graph of ``(loss, aux)``, of which the first is one array."""
+    """Return the results of a graph of ``(loss, aux)``; the loss must be one array."""
     tree = out_tree(graph)
     if not _is_pair(tree):
         raise GradError(at_user_line(f"{what} of {graph.name} with has_aux: it must return (loss, aux)"))

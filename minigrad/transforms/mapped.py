@@ -54,7 +54,7 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
         Naming both leaves where two sizes differ.
     """
     name = f"{what}({function_name(f)})"
-    axes = leaf_axes(in_axes, *optree.tree_structure((args, kwargs)).children(), name)
+    axes = leaf_axes(in_axes, optree.tree_structure(args), kwargs, len(types), name)
     out: list[int | None] = []
     found: list[tuple[int, int, int | Dim]] = []
 

@@ -29,13 +29,15 @@ from .tracebacks import full_tracebacks
 from .transforms import call as _call  # makes graphs callable
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
-from .transforms.grad import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from .transforms.grad import grad, hvp, jvp, value_and_grad, vjp
+from .transforms.jacobian import hessian, jacobian
 from .transforms.mark import checkpoint, stop_gradient
+from .transforms.mean import mean_loss, unroll
 from .transforms.microbatch import microbatch
 from .transforms.pytrees import register_dataclass
 from .transforms.spec import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from .transforms.trace import trace
-from .transforms.vmap import mean_loss, per_example_grad, unroll, vmap
+from .transforms.vmap import per_example_grad, vmap
 from .walk import debug_nans
 
 __version__ = "0.1.0"

@@ -22,7 +22,7 @@ from .locks import Lock
 from .passes.stage import Stage
 from .tracebacks import boundary, for_user
 from .transforms.devices import namespace, on_device
-from .transforms.picklable import Remembered
+from .transforms.remembered import Remembered
 from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, trace_symbolic, tracing
 
 BACKENDS = ("auto", *backends.BACKENDS)

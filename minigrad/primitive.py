@@ -369,6 +369,15 @@ def spread(x: Node, size: Any) -> Node:
     return PRIMITIVES["expand"](x, shape=(size, *x.shape), axes=(0,))
 
 
+def move_axis(x: Node, source: int, to: int) -> Node:
+    """Return `x` with one axis moved."""
+    if source == to:
+        return x
+    perm = [a for a in range(x.ndim) if a != source]
+    perm.insert(to, source)
+    return PRIMITIVES["transpose"](x, perm=tuple(perm))
+
+
 def _scale(g: Node | None, partial: Any) -> Node | None:
     if partial is None or g is None:
         return None

@@ -12,9 +12,10 @@ from ..errors import MinigradError, at_user_line
 from ..ragged.batch import Batch, _pack, batch
 from ..ragged.schema import schema_of
 from ..transforms.grad import value_and_grad
+from ..transforms.mean import mean_loss
 from ..transforms.ragged import is_batch
 from ..transforms.trace import function_name, trace
-from ..transforms.vmap import mean_loss, vmap
+from ..transforms.vmap import vmap
 from .machine import environment
 from .report import Report
 from .run import compare_on

@@ -14,6 +14,7 @@ from ..errors import CheckError, MinigradError
 from ..graph import Graph, Node, TupleType
 from ..ragged.batch import Batch
 from ..transforms.ragged import is_batch, stage_batch
+from ..transforms.trace import Call
 from ..transforms.vmap import vmap
 from .batching import check_batch_of
 from .check import Checked, at_element, describe, element, leaf_names, name_of, number, plural, precision, widen
@@ -25,7 +26,7 @@ def check_ragged(args: Sequence[Any], f: Callable[..., Any], in_axes: Any, rtol:
                  ) -> Checked:
     """Check that ``vmap(f, in_axes)`` over batches is the loop over their examples; see `check_batching`."""
     examples = Examples(f, widen(tuple(args)), in_axes)
-    batch = stage_batch(f, in_axes, examples.args, {})
+    batch = stage_batch(Call(f, examples.args, {}), in_axes)
     graph = Graph(tuple(batch.staged.inputs), tuple(batch.staged.outputs), batch.staged.names, name=name_of(f))
     seen = Seen(tolerance(precision(graph), rtol, atol))
     n = examples.size
@@ -88,7 +89,7 @@ class Examples:
 
     def result(self, i: int) -> str:
         """Return the name of result `i`."""
-        tree = stage_batch(self.f, self.in_axes, self.args, {}).staged.out_tree
+        tree = stage_batch(Call(self.f, self.args, {}), self.in_axes).staged.out_tree
         return f"the result{leaf_names(optree.tree_unflatten(tree, range(tree.num_leaves)))[i]}"
 
 
@@ -135,7 +136,7 @@ _NO_NODE = ("  each node's rows are those of its examples: the function computes
 
 def _first_wrong(examples: Examples, seen: Seen) -> tuple[Node | None, list[str]]:
     """Return the first node of the program for one example whose rows in the batch are not those of its examples."""
-    batch = stage_batch(examples.f, examples.in_axes, examples.args, {})
+    batch = stage_batch(Call(examples.f, examples.args, {}), examples.in_axes)
     staged, rewrite = batch.staged, batch.rewrite
     nodes = [n for n in walk.reachable(staged.outputs, staged.since)
              if n.prim.name != "input" and not isinstance(n.type, TupleType)]

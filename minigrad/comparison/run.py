@@ -12,9 +12,9 @@ from ..errors import BatchError, MinigradError, at_user_line
 from ..tracebacks import boundary
 from ..transforms.grad import value_and_grad
 from ..transforms.mapped import by_kind
+from ..transforms.mean import mean_loss, unroll
 from ..transforms.microbatch import microbatch as microbatched
 from ..transforms.trace import function_name, trace
-from ..transforms.vmap import mean_loss, unroll
 from .machine import environment
 from .report import Report
 from .table import growth, table

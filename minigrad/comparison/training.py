@@ -12,7 +12,8 @@ import numpy as np
 from .. import optim
 from ..compiler import compile
 from ..transforms.grad import value_and_grad
-from ..transforms.vmap import mean_loss, vmap
+from ..transforms.mean import mean_loss
+from ..transforms.vmap import vmap
 from . import units
 
 AXES = (None, 0, 0)

@@ -10,7 +10,7 @@ from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, pe
 from ..dims import Dim, Shape, format_shape, size_of
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of
-from ..primitive import Laws, Rewriter, Sample, fail, linear
+from ..primitive import Laws, Rewriter, Sample, fail, linear, move_axis
 from ..tracing import guard_equal, number
 from .constants import size_scalar
 from .spread import expand
@@ -99,15 +99,6 @@ transpose = linear(
     laws=Laws(compose=lambda inner, outer: {"perm": tuple(inner["perm"][a] for a in outer["perm"])}),
     simplify=_simpler_transpose,
     samples=lambda: [Sample((_x(2, 3, 4),), {"perm": (2, 0, 1)})])
-
-
-def move_axis(x: Node, source: int, to: int) -> Node:
-    """Return `x` with one axis moved."""
-    if source == to:
-        return x
-    perm = [a for a in range(x.ndim) if a != source]
-    perm.insert(to, source)
-    return transpose(x, perm=tuple(perm))
 
 
 # -- slice ⇄ pad ---------------------------------------------------------------------------------------

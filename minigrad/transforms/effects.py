@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from ..graph import Node, reachable
 from ..ops import index as indexing
 from ..ops.results import keep
-from .trace import KEEPERS, Staged
+from .trace import KEEPERS
 
 
 @KEEPERS.append
-def _checks(staged: Staged, outputs: Sequence[Node], dropped: Sequence[Node]) -> list[Node]:
+def _checks(outputs: Sequence[Node], dropped: Sequence[Node], inputs: Sequence[Node], since: int) -> list[Node]:
     """Return the outputs, tied to the checks of indices that the nodes `dropped` make."""
-    if not indexing.read_since(staged.since):
+    if not indexing.read_since(since):
         return list(outputs)
 
     def own(index: Node) -> bool:
-        return all(n.prim.name != "input" or n in staged.inputs for n in reachable([index], staged.since))
+        return all(n.prim.name != "input" or n in inputs for n in reachable([index], since))
 
-    return keep(reachable((*dropped, *outputs), staged.since), outputs, staged.since, own)
+    return keep(reachable((*dropped, *outputs), since), outputs, since, own)

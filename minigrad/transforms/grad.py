@@ -1,4 +1,4 @@
-"""Derivatives: grad, value_and_grad, vjp, jvp, jacobian, hessian, hvp."""
+"""Derivatives: grad, value_and_grad, vjp, jvp, hvp."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 import optree
 
-from .. import walk
 from ..errors import GradError, ShapeError, at_user_line
-from ..graph import Graph, Node, reachable, zeros_like
-from ..ops.constants import constant
-from ..ops.control import placeholder
-from ..ops.layout import reshape, transpose
-from ..ops.results import keep
+from ..graph import Graph, Node
 from ..tracebacks import boundary
 from ..traced_array import Array
-from ..tracing import guard_equal_shapes, number
-from . import graph_forms
+from ..tracing import guard_equal_shapes
 from .devices import is_on_device
+from .graph_forms import jvp as jvp_graph
+from .graph_forms import select as select_inputs
+from .graph_forms import value_and_grad as value_and_grad_graph
+from .graph_forms import vjp as vjp_graph
 from .picklable import picklable
-from .trace import Staged, finish, function_name, leaf_type, stage
+from .trace import Call, Staged, finish, function_name, leaf_type, stage, transform
 
 Argnums = int | Sequence[int]
 
@@ -61,7 +59,7 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> 
     return gradient
 
 
-@picklable
+@transform
 def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
     """Return the function that computes a scalar function's value and its gradient, in one pass.
 
@@ -69,20 +67,18 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = 
     ``((value, aux), gradient)`` with `has_aux`.
     """
 
-    @functools.wraps(f)
-    def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        staged = stage(f, args, kwargs)
+    def rewrite(call: Call) -> Graph:
+        staged = call.trace()
         _check_positions(staged, argnums, "grad")
-        graph = graph_forms.value_and_grad(staged.graph, argnums, has_aux, "argnums")
-        return staged.finish(graph.outputs, graph.out_tree)
+        return value_and_grad_graph(staged.graph, argnums, has_aux, "argnums")
 
-    return value_and_gradient
+    return rewrite
 
 
 def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], Any]:
     """Return the inputs of the arguments `argnums`, and their pytree: a tuple for several."""
     _check_positions(staged, argnums, what)
-    return graph_forms.select(staged.graph, argnums, what, "argnums")
+    return select_inputs(staged.graph, argnums, what, "argnums")
 
 
 def _check_positions(staged: Staged, argnums: Argnums, what: str) -> None:
@@ -127,7 +123,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     staged = stage(f, tuple(primals), {})
     nodes, _ = select(staged, range(len(primals)), "jvp")
     directions = _like("the tangent", tuple(tangents), optree.tree_structure(tuple(primals)), staged.inputs)
-    graph = graph_forms.jvp(staged.graph, nodes)
+    graph = jvp_graph(staged.graph, nodes)
     return finish(graph.inputs, [*staged.leaves, *directions], graph.outputs, graph.out_tree)
 
 
@@ -155,7 +151,7 @@ class _Pull:
     @boundary
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
         given = _like("the cotangent", cotangent, self.graph.out_tree, self.graph.outputs)
-        back = graph_forms.vjp(self.graph, self.graph.inputs, self.graph.in_tree.child(0))
+        back = vjp_graph(self.graph, self.graph.inputs, self.graph.in_tree.child(0))
         return finish(back.inputs, [*self.leaves, *given], back.outputs, back.out_tree)
 
     def __repr__(self) -> str:
@@ -166,79 +162,6 @@ class _Pull:
 
     def __deepcopy__(self, memo: dict) -> _Pull:
         return self
-
-
-@picklable
-def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """Return the function that computes the Jacobian of `f`.
-
-    It is a batch: `vmap` of one reverse pass over the rows of the identity, or of one forward pass over its
-    columns where the arguments have fewer elements than the result.
-
-    Returns
-    -------
-    callable
-        For each leaf of the result, in its pytree: the pytree of the argument(s) with leaves of shape
-        ``result.shape + argument.shape``.
-    """
-
-    @functools.wraps(f)
-    def compute(*args: Any, **kwargs: Any) -> Any:
-        staged = stage(f, args, kwargs)
-        wrt, tree = select(staged, argnums, "jacobian")
-        for o in staged.outputs:
-            if not o.type.floating:
-                raise GradError(at_user_line(f"jacobian of {function_name(f)}: its result {o.type} is not floating"))
-        rows = sum(number(o.type.size) for o in staged.outputs)
-        columns = sum(number(w.type.size) for w in wrt)
-        blocks = (_by_columns if columns < rows else _by_rows)(staged.outputs, wrt)
-        flat = keep(reachable(staged.outputs, staged.since), [b for row in blocks for b in row])
-        values = staged.finish(flat, optree.tree_structure([0] * len(flat)))
-        per_output = [optree.tree_unflatten(tree, values[i * len(wrt):(i + 1) * len(wrt)]) for i in range(len(blocks))]
-        return optree.tree_unflatten(staged.out_tree, per_output)
-
-    return compute
-
-
-def _basis(node: Node) -> Node:
-    n = number(node.type.size)
-    return reshape(constant(np.eye(n, dtype=node.dtype)), shape=(n, *node.shape))
-
-
-def _by_rows(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
-    blocks = []
-    for o in outputs:
-        inflow = placeholder(o.type)
-        back = walk.backward([o], [inflow], wrt)
-        size = number(o.type.size)
-        batched = walk.batch(back, {}, {inflow: _basis(o)}, size)
-        blocks.append([reshape(walk.with_axis(b, has, size), shape=(*o.shape, *w.shape))
-                       for (b, has), w in zip(batched, wrt, strict=True)])
-    return blocks
-
-
-def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
-    columns = []
-    for w in wrt:
-        moving = placeholder(w.type)
-        pushed = walk.forward(outputs, {w: moving})
-        tangents = [zeros_like(o) if t is None else t for o, t in zip(outputs, pushed, strict=True)]
-        size = number(w.type.size)
-        column = []
-        for (t, has), o in zip(walk.batch(tangents, {}, {moving: _basis(w)}, size), outputs, strict=True):
-            last = transpose(walk.with_axis(t, has, size), perm=(*range(1, o.ndim + 1), 0))
-            column.append(reshape(last, shape=(*o.shape, *w.shape)))
-        columns.append(column)
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-@picklable
-def hessian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """Return the function that computes the matrix of second derivatives of a scalar function.
-
-    Leaves have shape ``argument.shape + argument.shape``, in the pytree of the argument twice over.
-    """
-    return jacobian(grad(f, argnums), argnums)
 
 
 @boundary

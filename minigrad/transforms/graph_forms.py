@@ -1,4 +1,4 @@
-"""Graph -> Graph forms of the transforms: methods of `Graph`, and the core of `vmap`, `grad`, `jvp`, and `unroll`."""
+"""Graph -> Graph forms of batching and derivatives: methods of `Graph`, and the core of `vmap`, `grad` and `jvp`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from .. import walk
 from ..dims import Dim
 from ..errors import BatchError, GradError, MinigradError, at_user_line
 from ..graph import FORMS, ArrayType, Graph, Node, full, zeros_like
-from ..ops.control import placeholder
-from ..ops.layout import move_axis, reshape, slice_
-from ..ops.spread import mean, split_mean, sum_
+from ..primitive import move_axis, placeholder
 from ..tracing import made_by
+from .trace import kept
 
 Part = int | str  # an argument, by its position or name, or a part of one: ``params['W']``, ``params.W``
 
@@ -149,37 +148,7 @@ def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], ou
         place(graph.name, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)))
 
 
-def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n: int) -> Graph:
-    """Return `n` copies of a graph, averaged, on `inputs` that have the examples along `axes`."""
-    given = list(zip(graph.inputs, inputs, axes, strict=True))
-    with made_by("unroll"):
-        # Replace the shared inputs first, so that all copies use the same shared nodes.
-        outputs = walk.substitute(graph.outputs, {s: i for s, i, a in given if a is None})
-        totals: list[Node] = []
-        for k in range(n):
-            copies = walk.substitute(outputs, {s: _example(i, a, k) for s, i, a in given if a is not None})
-            totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
-        means = tuple(t / full(n, t.shape, t.dtype) for t in totals)
-    return graph.replace(inputs=tuple(inputs), outputs=means)
-
-
-def _example(batch: Node, axis: int, k: int) -> Node:
-    """Return example `k` of a batch."""
-    at = {axis: k}
-    row = slice_(batch, start=tuple(at.get(a, 0) for a in range(batch.ndim)),
-                 stop=tuple(at[a] + 1 if a in at else n for a, n in enumerate(batch.shape)), step=(1,) * batch.ndim)
-    return reshape(row, shape=batch.shape[:axis] + batch.shape[axis + 1:])
-
-
-def average(rows: Node, rule: str) -> Node:
-    """Return the mean over axis 0; terms that are equal in all rows stand beside the mean."""
-    with made_by(rule):
-        node = mean(rows, axes=(0,))
-        better = split_mean(node)
-    return node if better is None else better
-
-
-def _inputs_of_batch(graph: Graph, in_axes: Any, size: int | Dim, name: str) -> tuple[list[Node], list[int | None]]:
+def inputs_of_batch(graph: Graph, in_axes: Any, size: int | Dim, name: str) -> tuple[list[Node], list[int | None]]:
     """Return inputs for a batch of `size` examples of a graph's arguments, and the batch axis of each."""
     axes: list[int | None] = [None] * len(graph.inputs)
     if isinstance(in_axes, dict):
@@ -211,75 +180,43 @@ def _vmap(graph: Graph, in_axes: Any, out_axes: Any, size: int | Dim | None) -> 
         taken = {s.name for s in graph.symbols}
         size = Dim.new(next(b for k in itertools.count(1) if (b := f"B{k}" if k > 1 else "B") not in taken))
     elif not isinstance(size, Dim):
-        size = _count(size, name, "size")
-    return batched(graph, *_inputs_of_batch(graph, in_axes, size, name), out_axes, size)
+        size = count(size, name, "size")
+    return batched(graph, *inputs_of_batch(graph, in_axes, size, name), out_axes, size)
 
 
-def _unroll(graph: Graph, n: int, in_axes: Any) -> Graph:
-    name = f"unroll({graph.name})"
-    n = _count(n, name, "n")
-    return unrolled(graph, *_inputs_of_batch(graph, in_axes, n, name), n)
-
-
-def _count(n: Any, name: str, word: str) -> int:
+def count(n: Any, name: str, word: str) -> int:
     if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
         raise BatchError(at_user_line(f"{name}: {word} {n!r}, but a batch has at least one example"))
     return int(n)
 
 
-def _mean(graph: Graph, has_aux: bool) -> Graph:
-    for node in _over_rows(graph, has_aux, "mean"):
-        if not node.type.floating:
-            raise BatchError(at_user_line(f"mean of {graph.name}: its result is {node.type}, and only floating numbers "
-                                          "have a mean. Cast it with astype(float)"))
-    means = (average(n, "mean") for n in _over_rows(graph, has_aux, "mean"))
-    return graph.replace(outputs=(*means, *(graph.outputs[1:] if has_aux else ())))
-
-
-def _sum(graph: Graph, has_aux: bool) -> Graph:
-    rows = _over_rows(graph, has_aux, "sum")
-    with made_by("sum"):
-        totals = [sum_(n, axes=(0,)) for n in rows]
-    return graph.replace(outputs=(*totals, *(graph.outputs[1:] if has_aux else ())))
-
-
-def _over_rows(graph: Graph, has_aux: bool, what: str) -> Sequence[Node]:
-    """Return the results that a mean or a sum is over: all, or the first of ``(result, aux)``."""
-    rows = _first(graph, what)[:1] if has_aux else graph.outputs
-    for node in rows:
-        if not node.ndim:
-            raise BatchError(at_user_line(f"{what} of {graph.name}: its result is {node.type}, which has no axis of "
-                                          "examples. Call vmap(...) first"))
-    return rows
-
-
 # -- derivatives -------------------------------------------------------------------------------------------------
 
 
-def _first(graph: Graph, what: str) -> tuple[Node, ...]:
+def loss_and_aux(graph: Graph, what: str) -> tuple[Node, ...]:
     """Return the results of a graph of ``(loss, aux)``; the loss must be one array."""
     tree = out_tree(graph)
-    if not _is_pair(tree):
+    if not is_pair(tree):
         raise GradError(at_user_line(f"{what} of {graph.name} with has_aux: it must return (loss, aux)"))
     if tree.child(0).num_leaves != 1:
         raise GradError(at_user_line(f"{what} of {graph.name}: the loss is not one number"))
     return graph.outputs
 
 
-def _is_pair(tree: Any) -> bool:
+def is_pair(tree: Any) -> bool:
     return tree.type is not None and issubclass(tree.type, tuple) and tree.num_children == 2
 
 
 def _loss(graph: Graph, has_aux: bool) -> Node:
     """Return the result to differentiate, which must be one floating number."""
     if has_aux:
-        loss = _first(graph, "grad")[0]
+        loss = loss_and_aux(graph, "grad")[0]
     elif len(graph.outputs) == 1:
         (loss,) = graph.outputs
     else:
         raise GradError(at_user_line(
             f"grad of {graph.name}: it returns {len(graph.outputs)} values, and a gradient needs one number. "
-            + ("Say has_aux=True for (loss, aux)" if _is_pair(out_tree(graph)) else
+            + ("Say has_aux=True for (loss, aux)" if is_pair(out_tree(graph)) else
                "Return (loss, aux) and say has_aux=True") + ", or use mg.vjp."))
     if loss.shape != () or not loss.type.floating:
         raise GradError(at_user_line(
@@ -307,7 +244,7 @@ def _grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool) -> Graph:
     tree = both.out_tree.child(1)
     if has_aux:
         tree = optree.treespec_tuple([tree, out_tree(graph).child(1)])
-    return both.replace(outputs=(*gradients, *values[1:]), out_tree=tree)
+    return both.replace(outputs=tuple(kept((*gradients, *values[1:]), values[:1], graph.inputs)), out_tree=tree)
 
 
 def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
@@ -362,5 +299,4 @@ def _with_arguments(made: Graph, graph: Graph, names: Sequence[str], trees: Sequ
         in_tree=optree.treespec_tuple([optree.treespec_tuple([*args.children(), *trees]), kwargs]))
 
 
-FORMS.update(vmap=_vmap, unroll=_unroll, mean=_mean, sum=_sum, grad=_grad, value_and_grad=value_and_grad, jvp=_jvp,
-             vjp=_vjp)
+FORMS.update(vmap=_vmap, grad=_grad, value_and_grad=value_and_grad, jvp=_jvp, vjp=_vjp)

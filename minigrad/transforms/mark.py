@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import optree
 
+from ..graph import Graph
 from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
 from ..traced_array import Array, as_array
 from ..tracing import tracing
-from .picklable import picklable
-from .trace import closed, finish, stage
+from .trace import Call, closed, transform
 
 
 def stop_gradient(x: Any) -> Any:
@@ -23,7 +22,7 @@ def stop_gradient(x: Any) -> Any:
     return optree.tree_map(lambda v: Array(stop(as_array(v)._node)), x)
 
 
-@picklable
+@transform
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a function whose intermediates are computed again in the backward pass instead of kept.
 
@@ -36,11 +35,10 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         A function of pytrees of arrays.
     """
 
-    @functools.wraps(f)
-    def marked(*args: Any, **kwargs: Any) -> Any:
-        staged = stage(f, args, kwargs)
+    def rewrite(call: Call) -> Graph:
+        staged = call.trace()
         body, free = closed(staged)
         node = control.checkpoint(*staged.inputs, *free, graph=body)
-        return finish(staged.inputs, staged.leaves, control.parts(node), staged.out_tree)
+        return staged.graph.replace(outputs=tuple(control.parts(node)))
 
-    return marked
+    return rewrite

@@ -16,7 +16,7 @@ import optree
 
 from ..dims import Dim, Symbol
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Node, full
+from ..graph import ArrayType, Graph, Node, full
 from ..ops.elementwise import eq, where
 from ..ops.layout import move_axis
 from ..primitive import placeholder
@@ -29,8 +29,9 @@ from ..sizes import shown
 from ..tracing import made_by, note_batch
 from .graph_forms import place, prefix
 from .mapped import hint, mapped_axes
-from .trace import Staged, finish, flatten_arguments, function_name, stage
-from .vmap import batch_of, copies_of, counted_losses, not_per_row
+from .mean import copies_of, counted_losses, not_per_row
+from .trace import Call, Staged, function_name, stage
+from .vmap import batch_of
 
 
 def is_batch(x: Any) -> bool:
@@ -82,35 +83,34 @@ class StagedBatch:
     ----------
     staged : Staged
     rewrite : Rewrite
-    inputs, leaves : list
-        The inputs of the batched program, and what the caller gave for them.
+    inputs : list of Node
+        The inputs of the batched program.
     axes : dict of Symbol to Axis
     """
 
     staged: Staged
     rewrite: Rewrite
     inputs: list[Node]
-    leaves: list[Any]
     axes: dict[Symbol, Axis]
 
 
-def stage_batch(f: Callable[..., Any], in_axes: Any, args: tuple, kwargs: dict) -> StagedBatch:
-    """Trace `f` for one example of the batches among its arguments."""
-    leaves, _, types = flatten_arguments(f, args, kwargs)
-    inputs = [placeholder(t) for t in types]
-    example, rows, axes = _example(f, args, kwargs, in_axes, leaves, inputs)
+def stage_batch(call: Call, in_axes: Any) -> StagedBatch:
+    """Trace a function for one example of the batches among its arguments."""
+    f, args, kwargs = call.f, call.args, call.kwargs
+    inputs = [placeholder(t) for t in call.types]
+    example, rows, axes = _example(f, args, kwargs, in_axes, call.leaves, inputs)
     slots, tree = optree.tree_flatten(example)
     staged = stage(f, args, kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots]))
     staged.args, staged.kwargs = example  # whose leaves its inputs are
     with made_by("vmap"):
         rewrite = _inputs(rows, slots, staged.inputs)
-    return StagedBatch(staged, rewrite, inputs, leaves, axes)
+    return StagedBatch(staged, rewrite, inputs, axes)
 
 
 @batch_of.register(is_batch)
-def ragged_vmap(examples: tuple[tuple, dict], f: Callable[..., Any], in_axes: Any, out_axes: Any) -> Any:
-    """Map `f` over the examples of the batches, and axes of the arrays, among its arguments."""
-    batch = stage_batch(f, in_axes, *examples)
+def ragged_vmap(examples: tuple[tuple, dict], call: Call, in_axes: Any, out_axes: Any) -> Graph:
+    """Return the batch of a function over the examples of the batches, and axes of the arrays, among its arguments."""
+    f, batch = call.f, stage_batch(call, in_axes)
     staged, rewrite = batch.staged, batch.rewrite
     with made_by("vmap"):
         outputs = rewrite.run(staged.outputs, staged.since)
@@ -119,13 +119,13 @@ def ragged_vmap(examples: tuple[tuple, dict], f: Callable[..., Any], in_axes: An
                place(function_name(f), node, has, a, rewrite.rows.size)
                for o, (node, has), a in zip(staged.outputs, outputs, places, strict=True)]
     nodes, out_tree = optree.tree_flatten(optree.tree_unflatten(staged.out_tree, out))
-    return finish(batch.inputs, batch.leaves, nodes, out_tree)
+    return Graph(tuple(batch.inputs), tuple(nodes), out_tree=out_tree)
 
 
 @copies_of.register(is_batch)
-def _copies(examples: tuple[tuple, dict], f: Callable[..., Any], n: int, in_axes: Any) -> Any:
-    raise BatchError(at_user_line(f"unroll({function_name(f)}): copies of one graph are for examples of equal size. "
-                                  "Look at mg.trace(f)(example), or at mg.vmap(f)"))
+def _copies(examples: tuple[tuple, dict], call: Call, n: int, in_axes: Any) -> Graph:
+    raise BatchError(at_user_line(f"unroll({function_name(call.f)}): copies of one graph are for examples of equal "
+                                  "size. Look at mg.trace(f)(example), or at mg.vmap(f)"))
 
 
 @counted_losses.register(is_batch)

@@ -27,10 +27,10 @@ from ..tracing import Guards, Tagged, new_trace, tracing
 from .devices import is_on_device, namespace, own_on_device
 from .picklable import picklable
 
-# Filled by modules above, which plug into tracing. A keeper returns the outputs of a traced function tied to what the
-# nodes that it drops do beside returning values. A watcher is told of a function before it is traced at top level, and
-# returns a function that is told of the outputs.
-KEEPERS: list[Callable[[Staged, Sequence[Node], Sequence[Node]], list[Node]]] = []
+# Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
+# nodes that the program drops. A watcher is told of a function before it is traced at top level, and returns a function
+# that is told of the outputs.
+KEEPERS: list[Callable[..., list[Node]]] = []
 WATCHERS: list[Callable[[Callable[..., Any]], Callable[[Sequence[Node]], None]]] = []
 
 # -- leaves ------------------------------------------------------------------------------------------------
@@ -159,6 +159,58 @@ def flatten_arguments(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple
     return leaves, tree, types
 
 
+class Call:
+    """A call of a function that a transform rewrites.
+
+    Attributes
+    ----------
+    f : callable
+    args, kwargs : tuple, dict
+    leaves : list
+        The leaves of ``(args, kwargs)``.
+    tree : optree.PyTreeSpec
+    types : list of ArrayType
+    """
+
+    def __init__(self, f: Callable[..., Any], args: tuple, kwargs: dict):
+        self.f, self.args, self.kwargs = f, args, kwargs
+        self.leaves, self.tree, self.types = flatten_arguments(f, args, kwargs)
+
+    def trace(self, types: list[ArrayType] | None = None) -> Staged:
+        """Trace the function on fresh inputs of the arguments' types, or of others."""
+        return stage(self.f, self.args, self.kwargs, (self.leaves, self.tree, types or self.types))
+
+    @functools.cached_property
+    def inputs(self) -> list[Node]:
+        """An input for each leaf; a traced leaf of an outer trace is its own input."""
+        return [x._node if tracing() and isinstance(x, Array) else placeholder(t)
+                for x, t in zip(self.leaves, self.types, strict=True)]
+
+
+def transform(maker: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a transform of functions, of the rewrite of a call that `maker` returns.
+
+    ``maker(f, ...)`` returns a function from a `Call` of `f` to the `Graph` that computes the result. The transformed
+    function runs that graph on the leaves of its arguments; inside a trace, it continues the trace with it.
+    """
+
+    @picklable
+    @functools.wraps(maker)
+    def make(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        rewrite = maker(f, *args, **kwargs)
+
+        @functools.wraps(f)
+        def transformed(*args: Any, **kwargs: Any) -> Any:
+            call = Call(f, args, kwargs)
+            graph = rewrite(call)
+            return finish(graph.inputs, call.leaves, graph.outputs, graph.out_tree)
+
+        vars(transformed).update(vars(rewrite))
+        return transformed
+
+    return make
+
+
 def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
           flat: tuple[list[Any], Any, list[ArrayType]] | None = None, weak: Sequence[bool] | None = None,
           guards: Guards | None = None) -> Staged:
@@ -177,16 +229,19 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
         traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
         staged.result = f(*traced_args, **traced_kwargs)
         outputs, staged.out_tree = flatten_result(f, staged.result)
-        staged.outputs = kept(staged, outputs, running.values)
+        staged.outputs = kept(outputs, running.values, staged.inputs, since)
     for seen in watching:
         seen(staged.outputs)
     return staged
 
 
-def kept(staged: Staged, outputs: Sequence[Node], dropped: Sequence[Node]) -> list[Node]:
-    """Return `outputs`, tied to the effects of nodes that may be dropped: the program refuses all that `f` refuses."""
+def kept(outputs: Sequence[Node], dropped: Sequence[Node], inputs: Sequence[Node], since: int = -1) -> list[Node]:
+    """Return the outputs of a program of `inputs`, tied to the effects of nodes `dropped`, of those made after `since`.
+
+    So the program refuses all that its function refuses.
+    """
     for keep in KEEPERS:
-        outputs = keep(staged, outputs, dropped)
+        outputs = keep(outputs, dropped, inputs, since)
     return list(outputs)
 
 
@@ -214,7 +269,7 @@ def _defined(f: Callable[..., Any]) -> str:
 def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node], out_tree: Any) -> Any:
     """Run a staged program on `leaves`; inside a trace, continue the trace with it instead."""
     if tracing():
-        new = {i: as_array(x)._node for i, x in zip(inputs, leaves, strict=True)}
+        new = {i: n for i, x in zip(inputs, leaves, strict=True) if (n := as_array(x)._node) is not i}
         values: list[Any] = [Array(n) for n in walk.substitute(outputs, new)]
     else:
         refuse_foreign(inputs, outputs)

@@ -234,3 +234,10 @@ def test_every_form_is_a_method():
 def test_the_page_is_true():
     (page,) = doctest.DocTestFinder(recurse=False).find(Graph, "Graph")
     assert doctest.DocTestRunner().run(page).failed == 0
+
+
+def test_a_gradient_refuses_the_indices_that_its_function_refuses():
+    graph = mg.trace(lambda w, t, i: np.sum(w) + t[i])(mg.f64[3], mg.f64[4], mg.i64[()]).grad("w")
+    np.testing.assert_array_equal(graph(np.ones(3), np.ones(4), 2), np.ones(3))
+    with pytest.raises(IndexError, match="index 7 is out of range for an axis of size 4"):
+        graph(np.ones(3), np.ones(4), 7)

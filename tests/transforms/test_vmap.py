@@ -240,3 +240,17 @@ def test_the_batched_page_says_what_is_batched():
     assert "test_vmap.py" in page
     assert "vmap" in page
     assert "vjp" in page
+
+
+def test_mean_loss_with_aux_needs_a_pair():
+    with pytest.raises(mg.BatchError, match=r"mean_loss\(loss\) with has_aux: it must return \(loss, aux\)"):
+        mg.mean_loss(loss, AXES, has_aux=True)(W, X, Y)
+
+
+def test_a_batch_inside_a_trace_reads_the_values_of_the_trace():
+    def both(w):
+        x = np.stack([w, w * 2.0])
+        return np.sum(mg.vmap(lambda w, x: np.tanh(x @ w), (None, 0))(w, x))
+
+    close(mg.grad(both)(W), sum(k * 2 * W / np.cosh(k * W @ W) ** 2 for k in (1, 2)))
+    assert mg.trace(both)(W).count("reshape") <= 2

@@ -1,0 +1,89 @@
+"""Matrices of derivatives: `jacobian`, a batch of derivatives along a basis, and `hessian`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import walk
+from ..errors import GradError, at_user_line
+from ..graph import Graph, Node, zeros_like
+from ..ops.constants import constant
+from ..ops.layout import reshape, transpose
+from ..primitive import placeholder
+from ..tracing import number
+from .grad import Argnums, grad, select
+from .picklable import picklable
+from .trace import Call, function_name, kept, transform
+
+
+@transform
+def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+    """Return the function that computes the Jacobian of `f`.
+
+    It is a batch: `vmap` of one reverse pass over the rows of the identity, or of one forward pass over its
+    columns where the arguments have fewer elements than the result.
+
+    Returns
+    -------
+    callable
+        For each leaf of the result, in its pytree: the pytree of the argument(s) with leaves of shape
+        ``result.shape + argument.shape``.
+    """
+
+    def rewrite(call: Call) -> Graph:
+        staged = call.trace()
+        wrt, tree = select(staged, argnums, "jacobian")
+        for o in staged.outputs:
+            if not o.type.floating:
+                raise GradError(at_user_line(f"jacobian of {function_name(f)}: its result {o.type} is not floating"))
+        rows = sum(number(o.type.size) for o in staged.outputs)
+        columns = sum(number(w.type.size) for w in wrt)
+        blocks = (_by_columns if columns < rows else _by_rows)(staged.outputs, wrt)
+        flat = kept([b for row in blocks for b in row], staged.outputs, staged.inputs, staged.since)
+        return staged.graph.replace(outputs=tuple(flat), out_names=(), out_tree=staged.out_tree.compose(tree))
+
+    return rewrite
+
+
+def _basis(node: Node) -> Node:
+    n = number(node.type.size)
+    return reshape(constant(np.eye(n, dtype=node.dtype)), shape=(n, *node.shape))
+
+
+def _by_rows(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
+    blocks = []
+    for o in outputs:
+        inflow = placeholder(o.type)
+        back = walk.backward([o], [inflow], wrt)
+        size = number(o.type.size)
+        batched = walk.batch(back, {}, {inflow: _basis(o)}, size)
+        blocks.append([reshape(walk.with_axis(b, has, size), shape=(*o.shape, *w.shape))
+                       for (b, has), w in zip(batched, wrt, strict=True)])
+    return blocks
+
+
+def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
+    columns = []
+    for w in wrt:
+        moving = placeholder(w.type)
+        pushed = walk.forward(outputs, {w: moving})
+        tangents = [zeros_like(o) if t is None else t for o, t in zip(outputs, pushed, strict=True)]
+        size = number(w.type.size)
+        column = []
+        for (t, has), o in zip(walk.batch(tangents, {}, {moving: _basis(w)}, size), outputs, strict=True):
+            last = transpose(walk.with_axis(t, has, size), perm=(*range(1, o.ndim + 1), 0))
+            column.append(reshape(last, shape=(*o.shape, *w.shape)))
+        columns.append(column)
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+@picklable
+def hessian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+    """Return the function that computes the matrix of second derivatives of a scalar function.
+
+    Leaves have shape ``argument.shape + argument.shape``, in the pytree of the argument twice over.
+    """
+    return jacobian(grad(f, argnums), argnums)

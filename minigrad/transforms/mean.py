@@ -1,0 +1,184 @@
+"""Means over a batch: `mean_loss`, and `unroll`, the literal mini-batch graph; the Graph -> Graph forms of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optree
+
+from .. import walk
+from ..errors import BatchError, at_user_line
+from ..graph import FORMS, Graph, Node, full
+from ..ops.layout import reshape, slice_
+from ..ops.spread import mean, split_mean, sum_
+from ..tracing import made_by, number
+from .graph_forms import count, inputs_of_batch, loss_and_aux
+from .mapped import by_kind, mapped_axes
+from .trace import Call, function_name, transform
+from .vmap import batch_of, of_one
+
+
+@transform
+def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, over: Any = None
+              ) -> Callable[..., Any]:
+    """Return the mean over a batch of a per-example loss: `vmap`, then one visible ``mean`` node.
+
+    A term of the loss that does not depend on the example, such as a regulariser, is moved out of the
+    mean by a rewrite: it is computed once, and added once.
+
+    Parameters
+    ----------
+    f : callable
+        The loss of one example: a floating scalar, or ``(scalar, aux)`` with `has_aux`.
+    in_axes : int, None, or a pytree of them
+        As in `vmap`.
+    has_aux : bool
+        The aux of every example comes back stacked.
+    over : Axis, optional
+        The ragged axis that the mean is taken over, in place of the examples: the loss of one example is then a
+        vector along it, one number per row, and each row of the batch counts the same.
+
+    Returns
+    -------
+    callable
+        A function of the batch, with a scalar result.
+    """
+    def rewrite(call: Call) -> Graph:
+        batch = batch_of((call.args, call.kwargs), call, in_axes, 0)
+        result = optree.tree_unflatten(batch.out_tree, batch.outputs)
+        pair = isinstance(result, tuple) and len(result) == 2
+        if has_aux and not pair:
+            raise BatchError(at_user_line(f"mean_loss({function_name(f)}) with has_aux: it must return (loss, aux)"))
+        losses, aux = result if has_aux else (result, None)
+        losses = counted_losses(losses, f, over)
+        if not isinstance(losses, Node) or losses.ndim != 1 or not losses.type.floating:
+            got = losses.type if isinstance(losses, Node) else f"a {type(losses).__name__}"
+            raise BatchError(at_user_line(
+                f"mean_loss({function_name(f)}): the loss of one example must be one floating number; over the "
+                f"batch it came out as {got}. "
+                + ("Say has_aux=True for (loss, aux)." if pair and not has_aux else
+                   "Sum or average it within the example.")))
+        total = average(losses, "mean_loss")
+        outputs, tree = optree.tree_flatten((total, aux) if has_aux else total)
+        return batch.replace(outputs=tuple(outputs), out_names=(), out_tree=tree)
+
+    rewrite.in_axes = in_axes
+    return rewrite
+
+
+@by_kind
+def counted_losses(losses: Any, f: Callable[..., Any], over: Any) -> Any:
+    """Return the losses that a mean counts: one per example, or one per row of the axis `over`."""
+    if over is None:
+        return losses
+    raise not_per_row(f, over, "one number for each example")
+
+
+def not_per_row(f: Callable[..., Any], over: Any, got: object) -> BatchError:
+    """Return the error of a loss that has something else than one number per row of the axis `over`."""
+    return BatchError(at_user_line(f"mean_loss({function_name(f)}, over={over}): the loss of one example must have one "
+                                   f"number per row of {over}; it is {got}"))
+
+
+@transform
+def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any]:
+    """Return the literal mini-batch graph: `n` copies of f's graph, and nodes that add and average.
+
+    It computes what ``mean_loss(f, in_axes)`` computes on a batch of `n` examples, and is there to be
+    looked at and compared. What no example has a part in occurs once in it, too.
+
+    Parameters
+    ----------
+    f : callable
+        The loss of one example.
+    n : int
+        The number of examples, which the batch must have.
+    in_axes : int, None, or a pytree of them
+        As in `vmap`.
+    """
+    if n < 1:
+        raise BatchError(at_user_line(f"unroll({function_name(f)}): {n} copies; a batch has at least one example"))
+
+    def rewrite(call: Call) -> Graph:
+        return copies_of((call.args, call.kwargs), call, n, in_axes)
+
+    rewrite.in_axes = in_axes
+    return rewrite
+
+
+@by_kind
+def copies_of(examples: tuple[tuple, dict], call: Call, n: int, in_axes: Any) -> Graph:
+    """Return the mean of a function over `n` examples, by one copy of its graph for each."""
+    axes, size = mapped_axes(call.f, *examples, in_axes, call.types, "unroll", symbolic=False)
+    if number(size) != n:
+        raise BatchError(at_user_line(f"unroll({function_name(call.f)}, {n}): the batch has {size} examples"))
+    return unrolled(call.trace(of_one(call.types, axes)).graph, call.inputs, axes, n)
+
+
+# -- graphs ------------------------------------------------------------------------------------------------------
+
+
+def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n: int) -> Graph:
+    """Return `n` copies of a graph, averaged, on `inputs` that have the examples along `axes`."""
+    given = list(zip(graph.inputs, inputs, axes, strict=True))
+    with made_by("unroll"):
+        # Replace the shared inputs first, so that all copies use the same shared nodes.
+        outputs = walk.substitute(graph.outputs, {s: i for s, i, a in given if a is None})
+        totals: list[Node] = []
+        for k in range(n):
+            copies = walk.substitute(outputs, {s: _example(i, a, k) for s, i, a in given if a is not None})
+            totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
+        means = tuple(t / full(n, t.shape, t.dtype) for t in totals)
+    return graph.replace(inputs=tuple(inputs), outputs=means)
+
+
+def _example(batch: Node, axis: int, k: int) -> Node:
+    """Return example `k` of a batch."""
+    at = {axis: k}
+    row = slice_(batch, start=tuple(at.get(a, 0) for a in range(batch.ndim)),
+                 stop=tuple(at[a] + 1 if a in at else n for a, n in enumerate(batch.shape)), step=(1,) * batch.ndim)
+    return reshape(row, shape=batch.shape[:axis] + batch.shape[axis + 1:])
+
+
+def average(rows: Node, rule: str) -> Node:
+    """Return the mean over axis 0; terms that are equal in all rows stand beside the mean."""
+    with made_by(rule):
+        node = mean(rows, axes=(0,))
+        better = split_mean(node)
+    return node if better is None else better
+
+
+def _unroll(graph: Graph, n: int, in_axes: Any) -> Graph:
+    name = f"unroll({graph.name})"
+    n = count(n, name, "n")
+    return unrolled(graph, *inputs_of_batch(graph, in_axes, n, name), n)
+
+
+def _mean(graph: Graph, has_aux: bool) -> Graph:
+    for node in _over_rows(graph, has_aux, "mean"):
+        if not node.type.floating:
+            raise BatchError(at_user_line(f"mean of {graph.name}: its result is {node.type}, and only floating numbers "
+                                          "have a mean. Cast it with astype(float)"))
+    means = (average(n, "mean") for n in _over_rows(graph, has_aux, "mean"))
+    return graph.replace(outputs=(*means, *(graph.outputs[1:] if has_aux else ())))
+
+
+def _sum(graph: Graph, has_aux: bool) -> Graph:
+    rows = _over_rows(graph, has_aux, "sum")
+    with made_by("sum"):
+        totals = [sum_(n, axes=(0,)) for n in rows]
+    return graph.replace(outputs=(*totals, *(graph.outputs[1:] if has_aux else ())))
+
+
+def _over_rows(graph: Graph, has_aux: bool, what: str) -> Sequence[Node]:
+    """Return the results that a mean or a sum is over: all, or the first of ``(result, aux)``."""
+    rows = loss_and_aux(graph, what)[:1] if has_aux else graph.outputs
+    for node in rows:
+        if not node.ndim:
+            raise BatchError(at_user_line(f"{what} of {graph.name}: its result is {node.type}, which has no axis of "
+                                          "examples. Call vmap(...) first"))
+    return rows
+
+
+FORMS.update(unroll=_unroll, mean=_mean, sum=_sum)

@@ -36,7 +36,7 @@ from .transforms.mean import mean_loss, unroll
 from .transforms.microbatch import microbatch
 from .transforms.pytrees import register_dataclass
 from .transforms.spec import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
-from .transforms.trace import trace
+from .transforms.symbolic_trace import trace
 from .transforms.vmap import per_example_grad, vmap
 from .walk import debug_nans
 

@@ -23,7 +23,8 @@ from .passes.stage import Stage
 from .tracebacks import boundary, for_user
 from .transforms.devices import namespace, on_device
 from .transforms.remembered import Remembered
-from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, trace_symbolic, tracing
+from .transforms.symbolic_trace import trace_symbolic
+from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, tracing
 
 BACKENDS = ("auto", *backends.BACKENDS)
 MAXSIZE = 128  # programs that a compiled function keeps

@@ -20,11 +20,11 @@ ORDER = ("errors", "locks", "expression", "tracebacks", "size_asked", "dims", "t
          "sparse", "transforms", "registry", "passes", "backends", "compiler", "optim", "random",
          "per_example", "comparison", "__init__", "cli", "__main__")
 
-# What a function may import when it runs: packages of the extras, and some that take long to import and are not
-# always needed, so that the first gradient does not wait for them.
-LAZY = {"array_api_compat", "cairosvg", "cuda", "cupy", "cupyx", "jax", "llvmlite", "matplotlib", "networkx", "rdkit",
-        "scipy", "sklearn", "threadpoolctl", "torch", "torch_geometric", "IPython", "opt_einsum", "rich", "hashlib"}
-LAZY_OWN = {"minigrad.draw"}
+# What a function may import when it runs, and why not at once.
+_EXTRA, _SLOW = "an optional package", "takes long to import, and the first gradient does not need it"
+LAZY = {**dict.fromkeys(("array_api_compat", "cairosvg", "cuda", "cupy", "cupyx", "llvmlite", "networkx", "scipy",
+                         "sklearn", "threadpoolctl", "torch", "torch_geometric"), _EXTRA),
+        **dict.fromkeys(("hashlib", "minigrad.draw", "opt_einsum", "rich"), _SLOW)}
 CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # What is wholly about an extra: its modules import that at once, and are themselves imported inside functions only,
 # but for those that need nothing of it.
@@ -132,12 +132,28 @@ def test_ragged_batches_plug_into_batching(module):
     assert not [n for n in names if "ragged" in n]
 
 
+def test_batching_and_derivatives_need_a_small_core():
+    """`vmap` and `grad` can be read in one sitting: all else plugs into them (`minigrad.registry`)."""
+    reached, new = set(), {"minigrad.transforms.vmap", "minigrad.transforms.grad"}
+    while new:
+        reached |= new
+        new = {name for m in new for name, _, _ in imports_of(m) if own(name) and name in MODULES} - reached
+    lines = sum(len(MODULES[m].read_text(encoding="utf-8").splitlines()) for m in reached)
+    assert len(reached) <= 20, sorted(reached)
+    assert lines <= 4000
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_functions_import_only_what_may_be_absent_or_slow(module):
     for name, line, inside in imports_of(module):
         if inside:
-            assert name.split(".")[0] in LAZY or name in LAZY_OWN or about(name), (
+            assert {name, name.split(".")[0]} & LAZY.keys() or about(name), (
                 f"{module}, line {line}: imports {name} inside a function")
+
+
+def test_what_functions_import_is_imported_by_some():
+    inside = {n for m in MODULES for name, _, late in imports_of(m) if late for n in (name, name.split(".")[0])}
+    assert LAZY.keys() <= inside
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -14,7 +14,8 @@ from ..ragged.schema import schema_of
 from ..transforms.grad import value_and_grad
 from ..transforms.mean import mean_loss
 from ..transforms.ragged import is_batch
-from ..transforms.trace import function_name, trace
+from ..transforms.symbolic_trace import trace
+from ..transforms.trace import function_name
 from ..transforms.vmap import vmap
 from .machine import environment
 from .report import Report

@@ -138,15 +138,16 @@ def _first_wrong(examples: Examples, seen: Seen) -> tuple[Node | None, list[str]
     """Return the first node of the program for one example whose rows in the batch are not those of its examples."""
     batch = stage_batch(Call(examples.f, examples.args, {}), examples.in_axes)
     staged, rewrite = batch.staged, batch.rewrite
+    arrays = [np.asarray(x) for x in batch.call.leaves]
     nodes = [n for n in walk.reachable(staged.outputs, staged.since)
              if n.prim.name != "input" and not isinstance(n.type, TupleType)]
     try:
         made = rewrite.run(nodes, staged.since)
     except MinigradError as error:
         return None, [str(error)]
-    values = walk.evaluate(Graph(tuple(batch.inputs), tuple(n for n, _ in made)), [np.asarray(x) for x in batch.leaves])
+    values = walk.evaluate(Graph(tuple(batch.inputs), tuple(n for n, _ in made)), arrays)
     lengths = {s: np.asarray(v) for s, v in zip(rewrite.rows.lengths, walk.evaluate(
-        Graph(tuple(batch.inputs), tuple(rewrite.rows.lengths.values())), [np.asarray(x) for x in batch.leaves]),
+        Graph(tuple(batch.inputs), tuple(rewrite.rows.lengths.values())), arrays),
         strict=True)}
     alone = Graph(tuple(staged.inputs), tuple(nodes), staged.names)
     begin = dict.fromkeys(nodes, 0)

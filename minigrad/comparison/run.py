@@ -14,7 +14,8 @@ from ..transforms.grad import value_and_grad
 from ..transforms.mapped import by_kind
 from ..transforms.mean import mean_loss, unroll
 from ..transforms.microbatch import microbatch as microbatched
-from ..transforms.trace import function_name, trace
+from ..transforms.symbolic_trace import trace
+from ..transforms.trace import function_name
 from .machine import environment
 from .report import Report
 from .table import growth, table

@@ -81,6 +81,7 @@ class StagedBatch:
 
     Attributes
     ----------
+    call : Call
     staged : Staged
     rewrite : Rewrite
     inputs : list of Node
@@ -88,6 +89,7 @@ class StagedBatch:
     axes : dict of Symbol to Axis
     """
 
+    call: Call
     staged: Staged
     rewrite: Rewrite
     inputs: list[Node]
@@ -104,7 +106,7 @@ def stage_batch(call: Call, in_axes: Any) -> StagedBatch:
     staged.args, staged.kwargs = example  # whose leaves its inputs are
     with made_by("vmap"):
         rewrite = _inputs(rows, slots, staged.inputs)
-    return StagedBatch(staged, rewrite, inputs, axes)
+    return StagedBatch(call, staged, rewrite, inputs, axes)
 
 
 @batch_of.register(is_batch)

@@ -26,7 +26,8 @@ from ..ops.results import SEPARABLE, result, with_results
 from ..ragged.batch import Batch
 from .graph_forms import prefix
 from .ragged import is_batch
-from .trace import function_name, trace_symbolic, tracing
+from .symbolic_trace import trace_symbolic
+from .trace import function_name, tracing
 
 Unit = dict[Symbol | str, int]  # how often 1/size is a factor, per size of the batch
 _POSITION: Unit = {"position": 1}  # of a number that depends on sizes of the batch, but is no multiple of them

@@ -18,12 +18,11 @@ import numpy as np
 import optree
 
 from .. import walk
-from ..dims import Dim
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
 from ..primitive import adopt, placeholder
 from ..traced_array import Array, as_array, number_dtype
-from ..tracing import Guards, Tagged, new_trace, tracing
+from ..tracing import Guards, new_trace, tracing
 from .devices import is_on_device, namespace, own_on_device
 from .picklable import picklable
 
@@ -328,96 +327,3 @@ def own(values: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
         taken.add(id(v))
         out.append(v)
     return out
-
-
-# -- graphs ------------------------------------------------------------------------------------------------
-
-
-@picklable
-def trace(f: Callable[..., Any]) -> Callable[..., Graph]:
-    """Return a function that traces `f` to a `Graph`.
-
-    Parameters
-    ----------
-    f : callable
-        A function of pytrees of arrays.
-
-    Returns
-    -------
-    callable
-        ``trace(f)(*args, **kwargs)``: the arguments are arrays, numbers, or types such as ``mg.f32[784]``.
-        Axes that a `vmap` inside maps become symbolic sizes, so the graph holds for every batch size.
-
-    Examples
-    --------
-    >>> g = mg.trace(lambda w, x: np.tanh(w @ x))(mg.f32[3], mg.f32[3])
-    >>> print(g)
-    """
-
-    @functools.wraps(f)
-    def traced(*args: Any, **kwargs: Any) -> Graph:
-        return trace_symbolic(f, args, kwargs)[0]
-
-    return traced
-
-
-def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Graph, tuple[bool, ...]]:
-    """Trace `f`, with a symbol for each size that a vmap inside it maps.
-
-    Returns the graph, and which of its outputs are Python numbers where `f` runs on its own.
-
-    The first trace runs with numbers and sees which axes are mapped; the second has symbols there. Where
-    the code insists on a symbol's number, that axis gets its number back, and the graph's notes say so.
-    """
-    leaves, tree, types = flatten_arguments(f, args, kwargs)
-    tagged = [ArrayType(tuple(n if isinstance(n, Dim) else Tagged(n, (i, a)) for a, n in enumerate(t.shape)),
-                        t.dtype) for i, t in enumerate(types)]
-    guards = Guards.of_axes()
-    staged = stage(f, args, kwargs, (leaves, tree, tagged), guards=guards)
-    groups, names = _merge(guards.mapped), guards.named
-    notes: list[str] = []
-    again = bool(groups)
-    while again:
-        guards = Guards.of_symbols()
-        dims = {}
-        used: list[str] = []
-        for group in groups:
-            leaf, axis = group[0]
-            rows = next((names[x] for x in group if x in names), None)
-            name = "B" if rows is None else rows.replace(" ", "_") + "s"
-            used.append(name)
-            dim = Dim.new(name if used.count(name) == 1 else f"{name}{used.count(name)}",
-                          int(types[leaf].shape[axis]), rows is not None)
-            dims |= dict.fromkeys(group, dim)
-        symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
-                    for i, t in enumerate(types)]
-        failure = None
-        try:
-            staged = stage(f, args, kwargs, (leaves, tree, symbolic), guards=guards)
-        except MinigradError as error:  # if a number met a symbol, the next trace has the number twice
-            failure = error
-        by_symbol = {dims[group[0]].symbol: group for group in groups}
-        for symbol, loc in guards.insisted.items():
-            if symbol in by_symbol:
-                leaf, axis = by_symbol.pop(symbol)[0]
-                notes.append(f"axis {axis} of {staged.names[leaf]} is fixed at {types[leaf].shape[axis]}: the code "
-                             f"at {format_location(loc)} needs its number")
-        pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in guards.merged if a in by_symbol and b in by_symbol]
-        again = len(by_symbol) < len(groups) or bool(pairs)
-        if failure is not None and not again:
-            raise failure
-        groups = _merge([*by_symbol.values(), *pairs])
-    if not tracing():
-        refuse_foreign(staged.inputs, staged.outputs)
-    return staged.graph.replace(names=staged.names, notes=tuple(notes)), staged.scalars
-
-
-def _merge(groups: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """Return the classes of the relation that `groups` generate, in order of first appearance."""
-    classes: list[list[Any]] = []
-    for group in groups:
-        meeting = [c for c in classes if any(x in c for x in group)]
-        joined = list(dict.fromkeys(x for part in (*meeting, group) for x in part))
-        classes = [c for c in classes if c not in meeting]
-        classes.append(joined)
-    return [tuple(c) for c in classes]

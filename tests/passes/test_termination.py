@@ -15,7 +15,7 @@ import pytest
 import minigrad as mg
 from minigrad import passes
 from minigrad.graph import moment
-from minigrad.transforms.trace import trace_symbolic
+from minigrad.transforms.symbolic_trace import trace_symbolic
 
 contract = sys.modules["minigrad.passes.contract"]
 rng = np.random.default_rng(0)

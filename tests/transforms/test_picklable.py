@@ -13,7 +13,7 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad.transforms import picklable
+from minigrad.transforms import remembered
 
 ROOT = Path(__file__).resolve().parents[2]
 W, X, Y = np.array([0.5, -1.0, 2.0]), np.arange(12.0).reshape(4, 3) / 10, np.arange(4.0)
@@ -216,7 +216,7 @@ def test_a_compiled_function_is_traced_anew_where_its_function_is_found():
 
 
 def test_a_compiled_function_without_its_function(monkeypatch):
-    monkeypatch.setattr(picklable, "_dumps", lambda: pickle.dumps)  # not what joblib brings with it
+    monkeypatch.setattr(remembered, "_dumps", lambda: pickle.dumps)  # not what joblib brings with it
     f = mg.compile(lambda w: w * 2)
     with pytest.raises(mg.MinigradError, match=r"has no program yet, and its function cannot be pickled"):
         pickle.dumps(f)

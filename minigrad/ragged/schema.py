@@ -181,8 +181,8 @@ def _repr(self: Any) -> str:
     parts = []
     for name, t in self.__schema__.fields.items():
         v = getattr(self, name)
-        parts.append(f"{name}={v}" if v is None or t.counts or not getattr(v, "shape", ()) else
-                     f"{name}: {t.dtype.name}{list(v.shape)}")
+        shape = getattr(v, "shape", ())
+        parts.append(f"{name}: {t.dtype.name}{list(shape)}" if shape else f"{name}={v}")
     return f"{type(self).__name__}({', '.join(parts)})"
 
 

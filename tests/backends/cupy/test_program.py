@@ -14,8 +14,9 @@ from minigrad.backends.cupy import program, recipe
 from minigrad.backends.cupy.program import Program
 from minigrad.dims import Dim
 from minigrad.errors import MinigradError
-from minigrad.graph import Graph
+from minigrad.graph import PRIMITIVES, Graph
 from minigrad.primitive import on_host
+from minigrad.transforms import custom
 
 from ...passes.programs import input_, node
 from . import cupy_on_numpy, programs
@@ -42,6 +43,25 @@ def test_one_program_serves_every_batch_size(on_device):
         same(ours(*args), numpys(*args))
     assert len(ours.entries) == 1
     assert ours.entries[0].backend == "cupy"
+
+
+def test_primitive_from_outside_runs_on_the_device(on_device):
+    roll = mg.primitive("test_device_roll", lambda xp, x, *, shift: xp.roll(x, shift, axis=-1), lambda t, *, shift: t,
+                        vjp=lambda g, out, x, *, shift: [roll(g, shift=-shift)], axes="... i~ -> ... i~",
+                        linear="first")
+    try:
+        def loss(turn):
+            return mg.value_and_grad(mg.mean_loss(lambda w, x: np.sum(np.tanh(turn(x * w)) * x), (None, 0)))
+
+        compiled, plain = mg.compile(loss(lambda x: roll(x, shift=1)), backend="cupy"), loss(lambda x: np.roll(x, 1))
+        rng = np.random.default_rng(0)
+        w = rng.normal(size=3)
+        for n in (5, 1, 300):
+            x = rng.normal(size=(n, 3))
+            same(compiled(w, x), plain(w, x))
+        assert len(compiled.entries) == 1
+    finally:
+        del PRIMITIVES["test_device_roll"], custom._APPLIED["test_device_roll"]
 
 
 def test_a_program_is_captured_on_its_second_run_and_then_replayed(on_stand_in):

@@ -289,7 +289,7 @@ def _check_decoded(node: Node) -> None:
             raise GraphError(f"{node.prim.name}: {t.shape} is not a shape")
         if math.prod(n for n in t.shape if type(n) is int and n) * t.dtype.itemsize >= 2**63:
             raise GraphError(f"{node.prim.name}: {t} does not fit into any memory")
-    if node.prim.name == "full":
+    if node.is_constant:
         value = node.params["value"]
         fits = type(value) is _PYTHON[node.dtype.kind]
         if not fits or (type(value) is int and not np.iinfo(node.dtype).min <= value <= np.iinfo(node.dtype).max):

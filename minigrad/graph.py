@@ -158,6 +158,11 @@ class Node:
         return len(self.type.shape)
 
     @property
+    def is_constant(self) -> bool:
+        """Whether it is a constant array of one value, written as a number."""
+        return constant_of(self) is not None
+
+    @property
     def where(self) -> str:
         """The user's ``file.py:12``; where no line of theirs asked for the node, the transform that made it."""
         return format_location(self.loc) if self.loc else self.rules[-1] if self.rules else self.prim.name
@@ -312,7 +317,8 @@ class Graph:
 
     def count(self, *prims: str) -> int:
         """Return the number of nodes made by the named primitives (by any, where none is named)."""
-        return sum(n.prim.name in prims if prims else n.prim.name != "input" for n in self.nodes)
+        inputs = set(self.inputs)
+        return sum(n.prim.name in prims if prims else n not in inputs for n in self.nodes)
 
     # -- values, and other graphs ------------------------------------------------------------------
 

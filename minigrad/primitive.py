@@ -141,6 +141,13 @@ class Primitive:
         Adds up many elements, in the dtype that `ops.accumulators` says.
     overwrites : tuple of int or None
         The operands whose memory may take the result, element by element; None: that of every one.
+    symbol : str
+        The sign or word for the operation in a drawing; its name by default.
+    printed : callable or None
+        ``printed(node, operands, value)`` returns the call on a page, from the operands' names; ``value(param)`` spells
+        a static parameter.
+    drawn : callable or None
+        ``drawn(node, value)`` returns the words for the operation and its parameters in a drawing.
     raises : str
         The kinds of dtype of the result at which the evaluation may raise an error, of ``"biuf"``.
     samples : callable
@@ -165,6 +172,9 @@ class Primitive:
     laws: Laws = Laws()
     simplify: Rule | None = None
     raises: str = ""
+    symbol: str = ""
+    printed: Callable[[Node, Sequence[str], Callable[[Any], str]], str] | None = None
+    drawn: Callable[[Node, Callable[[Any], str]], str] | None = None
     inline: bool = False
     distinct: bool = False
     key: Callable[[Mapping[str, Any]], tuple] | None = None

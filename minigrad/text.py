@@ -38,7 +38,7 @@ def node_names(graph: Any) -> dict[Any, str]:
 
 def is_literal(node: Any) -> bool:
     """Tell whether `node` is printed as a number where it is used."""
-    return node.prim.name == "full"
+    return node.is_constant
 
 
 def literal(node: Any) -> str:
@@ -107,24 +107,11 @@ class Words:
         """Return ``mul(x, 2.0)``: what computes the node, from what."""
         name, p = node.prim.name, node.params
         operands = [self._operand(node, i, names) for i in node.inputs]
-        if name == "proj":
-            return f"{operands[0]}[{p['index']}]"
-        if name == "slice":
-            return f"{operands[0]}[{self.slices(node)}]"
-        if name == "einsum":
-            return f"einsum[{p['subscripts']}]({', '.join(operands)})"
+        if node.prim.printed is not None:
+            return node.prim.printed(node, operands, self.value)
         if not operands and len(p) - len(node.prim.hidden_params & p.keys()) == 1:
             return f"{name}({self.params(node).partition('=')[2]})"
         return f"{name}({', '.join(filter(None, (*operands, self.params(node))))})"
-
-    def slices(self, node: Any) -> str:
-        """Return the parameters of a ``slice`` as they stand between brackets: ``:, 1:5:2``."""
-        p = node.params
-        words = []
-        for n, a, b, s in zip(node.inputs[0].shape, p["start"], p["stop"], p["step"], strict=True):
-            stop = "" if b == n else self.value(b)
-            words.append((self.value(a) if a else "") + ":" + stop + (f":{s}" if s != 1 else ""))
-        return ", ".join(words)
 
     def _operand(self, node: Any, i: Any, names: dict[Any, str]) -> str:
         if not is_literal(i):
@@ -162,11 +149,11 @@ def format_graph(graph: Any) -> str:
 
 
 def _lines(graph: Any, words: Words) -> Iterator[str]:
-    names = node_names(graph)
+    names, inputs = node_names(graph), set(graph.inputs)
     yield from _header(graph, words)
     yield from (f"  # {printable(line)}" for note in graph.notes for line in note.splitlines())
     rows = [(f"  {names[n]}: {words.type(n.type)}", words.call(n, names), n)
-            for n in graph.nodes if n.prim.name != "input" and not is_literal(n)]
+            for n in graph.nodes if n not in inputs and not is_literal(n)]
     left = max((len(r[0]) for r in rows if len(r[0]) <= 34), default=0)  # a rare long line sticks out
     middle = max((len(r[1]) for r in rows if len(r[1]) <= 60), default=0)
     above = None

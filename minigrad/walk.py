@@ -18,7 +18,7 @@ from .axes import REDUCE, axis_rule, rearranges
 from .dims import Dim
 from .errors import MinigradError, of_user
 from .expression import line_at
-from .graph import PRIMITIVES, Graph, Node, TupleType, reachable, zeros_like
+from .graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable, zeros_like
 from .primitive import on_host, rule, spread
 from .tracing import made_by
 
@@ -292,14 +292,10 @@ def _pull(node: Node, g: Any) -> Sequence[Node | None]:
 def _masked(g: Any) -> tuple[Node | None, Any]:
     """Return the condition under which a cotangent is not zero, and the cotangent without it."""
     mask = None
-    while isinstance(g, Node) and g.prim.name == "where" and _is_zero(g.inputs[2]):
+    while isinstance(g, Node) and g.prim is PRIMITIVES["where"] and constant_of(g.inputs[2]) == 0:
         mask = g.inputs[0] if mask is None else PRIMITIVES["logical_and"](mask, g.inputs[0])
         g = g.inputs[1]
     return mask, g
-
-
-def _is_zero(node: Node) -> bool:
-    return node.prim.name == "full" and node.params["value"] == 0
 
 
 def _mask_before(node: Node, mask: Node) -> Node | None:
@@ -316,7 +312,7 @@ def _mask_before(node: Node, mask: Node) -> Node | None:
         return rule(node, "vjp")(mask, node, x, **node.params)[0]
     if gone and not new and all(f.kind is REDUCE and f.by in ("add", "mean") for a in gone for f in before[a]):
         return PRIMITIVES["expand"](mask, shape=x.shape, axes=gone)
-    if new and not gone and mask.prim.name == "expand" and new <= {*mask.params["axes"]}:
+    if new and not gone and mask.prim is PRIMITIVES["expand"] and new <= {*mask.params["axes"]}:
         kept = [a for a in range(node.ndim) if a not in new]
         rest = tuple(i for i, a in enumerate(kept) if a in mask.params["axes"])
         (mask,) = mask.inputs

@@ -11,6 +11,7 @@ import optree
 from .. import walk
 from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, Node, TupleType
+from ..ops.constants import proj
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.mapped import by_kind, mapped_axes
@@ -218,7 +219,7 @@ class Batch:
 
     def _first_wrong(self, seen: Seen) -> tuple[Node | None, str]:
         """Return the first node whose batch rule, on the stacked operands, does not make the stack of its values."""
-        nodes = [n for n in self._nodes() if n.prim.name != "proj"]
+        nodes = [n for n in self._nodes() if n.prim is not proj]
         needed = list(dict.fromkeys([*nodes, *(i for n in nodes for i in n.inputs)]))
         graph = self.graph.replace(outputs=tuple(needed), out_names=())
         alone = [dict(zip(needed, walk.evaluate(graph, self._example(k)), strict=True)) for k in range(self.size)]

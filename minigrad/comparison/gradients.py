@@ -14,6 +14,7 @@ from ..errors import CheckError, DtypeError, GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, TupleType, zeros_like
 from ..ops.constants import constant
 from ..ops.control import parts
+from ..ops.elementwise import stop_gradient
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.grad import Argnums, select
@@ -135,7 +136,7 @@ class Slopes:
 
     def _hold(self) -> Graph:
         """Return the graph with what the user's `stop_gradient` yields fixed at its present value."""
-        stops = [n for n in self.graph.nodes if n.prim.name == "stop_gradient" and not {"vjp", "jvp"} & set(n.rules)]
+        stops = [n for n in self.graph.nodes if n.prim is stop_gradient and not {"vjp", "jvp"} & set(n.rules)]
         values = walk.evaluate(self.graph.replace(outputs=tuple(stops), out_names=()), self.arrays)
         fixed = {n: constant(v) for n, v in zip(stops, values, strict=True)}
         return self.graph.replace(outputs=tuple(walk.substitute(self.graph.outputs, fixed)))
@@ -301,8 +302,8 @@ def first_wrong_rule(slopes: Slopes, mode: str) -> tuple[Node | None, str]:
     """
     graph = slopes.graph
     nodes = [n for n in walk.dependent(graph.outputs, slopes.wrt) if n.inputs and n.type.floating
-             and n.prim.name not in ("input", "proj") and not any(isinstance(i.type, TupleType) for i in n.inputs)
-             and not (n.prim.name == "stop_gradient" and not {"vjp", "jvp"} & set(n.rules))]
+             and not any(isinstance(i.type, TupleType) for i in n.inputs)
+             and not (n.prim is stop_gradient and not {"vjp", "jvp"} & set(n.rules))]
     needed = list(dict.fromkeys(i for n in nodes for i in n.inputs))
     values = dict(zip(needed, walk.evaluate(graph.replace(outputs=tuple(needed), out_names=()), slopes.arrays),
                       strict=True))

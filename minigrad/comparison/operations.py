@@ -35,8 +35,7 @@ def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) ->
 
 def count_nodes(graph: Graph) -> int:
     """Return the number of nodes, inputs apart; of graphs that nodes hold, too."""
-    return sum(n.prim.name != "input" for n in graph.nodes) + sum(
-        count_nodes(g) for n in graph.nodes for _, g in held_graphs(n))
+    return graph.count() + sum(count_nodes(g) for n in graph.nodes for _, g in held_graphs(n))
 
 
 def _operations(node: Node, sizes: Mapping[Symbol, int]) -> float:

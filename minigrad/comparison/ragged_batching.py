@@ -12,6 +12,7 @@ from .. import walk
 from ..dims import Symbol, value
 from ..errors import CheckError, MinigradError
 from ..graph import Graph, Node, TupleType
+from ..primitive import input_
 from ..ragged.batch import Batch
 from ..transforms.ragged import is_batch, stage_batch
 from ..transforms.trace import Call
@@ -140,7 +141,7 @@ def _first_wrong(examples: Examples, seen: Seen) -> tuple[Node | None, list[str]
     staged, rewrite = batch.staged, batch.rewrite
     arrays = [np.asarray(x) for x in batch.call.leaves]
     nodes = [n for n in walk.reachable(staged.outputs, staged.since)
-             if n.prim.name != "input" and not isinstance(n.type, TupleType)]
+             if n.prim is not input_ and not isinstance(n.type, TupleType)]
     try:
         made = rewrite.run(nodes, staged.since)
     except MinigradError as error:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import MinigradError, at_user_line
-from ..text import format_graph
+from ..text import format_graph, is_literal
 from .boxes import picture
 from .svg import render, xml
 
@@ -31,7 +31,7 @@ def graph_svg(graph: Any) -> str:
     on the printed page, its type and the user's line; its colour says whether it is per-example, shared,
     batched or gradient. A graph of more boxes than can be looked at is shortened, and a note says so.
     """
-    count = sum(n.prim.name not in ("input", "full") for n in graph.nodes)
+    count = sum(n not in graph.inputs and not is_literal(n) for n in graph.nodes)
     return render(picture(graph), f"{graph.name} · {count:,} node{'s' * (count != 1)}", graph.notes)
 
 

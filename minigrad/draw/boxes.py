@@ -18,13 +18,6 @@ from .layout import rank
 
 ROOM = 600  # boxes in one drawing
 _FAR = 10  # layers that an edge may pass
-_INFIX = {
-    "add": "+", "sub": "−", "mul": "×", "div": "÷", "pow": "^", "mod": "mod", "floor_divide": "//", "eq": "=",
-    "ne": "≠", "lt": "<", "le": "≤", "gt": ">", "ge": "≥", "logical_and": "∧", "logical_or": "∨",
-    "logical_xor": "⊻", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^"}
-_WORDS = {"neg": "negate", "logical_not": "not", "bitwise_not": "~", "stop_gradient": "stop gradient"}
-_COMMUTE = {"add", "mul", "eq", "ne", "logical_and", "logical_or", "logical_xor", "maximum", "minimum",
-            "logaddexp", "hypot", "bitwise_and", "bitwise_or", "bitwise_xor"}
 
 
 @dataclass(eq=False)
@@ -60,7 +53,7 @@ def picture(graph: Any, room: int = ROOM, words: Words | None = None) -> Picture
     group = {n: n for n in nodes}  # the node in whose box each is drawn
     if len(nodes) > room:
         group = _fold(nodes, set(graph.outputs))
-    shown, total = _choose(nodes, group, room)
+    shown, total = _choose(nodes, set(graph.inputs), group, room)
     note = f"showing the first {len(shown):,} of {total:,} boxes" if len(shown) < total else ""
     outputs = [(label, n) for label, n in zip(graph.out_names, graph.outputs, strict=True)
                if is_literal(n) or group[n] in shown]
@@ -96,7 +89,7 @@ def picture(graph: Any, room: int = ROOM, words: Words | None = None) -> Picture
         else:
             edges.append((index[group[n]], len(boxes)))
             boxes.append(Box("output", label, graph.role(n), type=words.type(n.type), tip=f"result: {names[n]}"))
-    tops = [index[n] for n in shown if n.prim.name == "input"]
+    tops = [index[n] for n in graph.inputs if n in index]
     return _shorten(boxes, edges, rank(len(boxes), edges, tops, results), note, names, index)
 
 
@@ -115,7 +108,7 @@ def _fold(nodes: Sequence[Any], outputs: set[Any]) -> dict[Any, Any]:
     return group
 
 
-def _choose(nodes: Sequence[Any], group: dict[Any, Any], room: int) -> tuple[dict[Any, None], int]:
+def _choose(nodes: Sequence[Any], inputs: set[Any], group: dict[Any, Any], room: int) -> tuple[dict[Any, None], int]:
     """Return the boxes to draw, in order, inputs just before their first use, and how many there are."""
     heads = [n for n in nodes if group[n] is n]
     if len(heads) <= room:
@@ -125,8 +118,8 @@ def _choose(nodes: Sequence[Any], group: dict[Any, Any], room: int) -> tuple[dic
         members.setdefault(group[n], []).append(n)
     shown: dict[Any, None] = {}
     for n in heads:
-        if n.prim.name != "input":
-            shown |= dict.fromkeys(i for m in members[n] for i in m.inputs if i.prim.name == "input")
+        if n not in inputs:
+            shown |= dict.fromkeys(i for m in members[n] for i in m.inputs if i in inputs)
             shown[n] = None
         if len(shown) >= room:
             break
@@ -158,10 +151,10 @@ def _shorten(boxes: list[Box], edges: list[tuple[int, int]], ranks: list[int], n
 
 def _box(graph: Any, n: Any, names: dict[Any, str], words: Words) -> Box:
     type_, role = words.type(n.type), graph.role(n)
-    if n.prim.name == "input":
+    if n in graph.inputs:
         return Box("input", names[n], role, type=type_, tip=f"{names[n]}: {type_}\n{role} input")
     return Box("op", _label(n, names, words), role, names[n], type_, n.where, _tip(graph, n, names, words),
-               n.prim.name in _COMMUTE)
+               n.prim.laws.commutative)
 
 
 def _tip(graph: Any, n: Any, names: dict[Any, str], words: Words) -> str:
@@ -179,27 +172,21 @@ def _folded_box(graph: Any, members: Sequence[Any], names: dict[Any, str], words
 
 
 def _symbol(n: Any) -> str:
-    name = n.prim.name
-    return _INFIX.get(name) or _WORDS.get(name, name)
+    return n.prim.symbol or n.prim.name
 
 
 def _label(n: Any, names: dict[Any, str], words: Words) -> str:
     """Return what a box says of its operation, with its constants: ``× 2.0``, ``1.0 − □``."""
-    name = n.prim.name
     operands = [literal(i) if is_literal(i) else None for i in n.inputs]
-    if name in _INFIX and len(operands) == 2:
+    if n.prim.symbol and len(operands) == 2:
         left, right = operands
-        if left and not right and name in _COMMUTE:
+        if left and not right and n.prim.laws.commutative:
             left, right = right, left
-        return " ".join(filter(None, (left, _INFIX[name], right or ("□" if left else ""))))
-    if name == "slice":
-        return f"[{words.slices(n)}]"
-    if name == "proj":
-        return f"result {n.params['index']}"
-    if name in ("size", "iota", "const"):
+        return " ".join(filter(None, (left, n.prim.symbol, right or ("□" if left else ""))))
+    if n.prim.kind == "leaf":
         return words.call(n, names)
-    if name == "einsum":
-        label = "einsum " + n.params["subscripts"].replace("->", "→")
+    if n.prim.drawn is not None:
+        label = n.prim.drawn(n, words.value)
     else:
         held = list(held_graphs(n))
         # Of a primitive that holds a graph, the box says the numbers; the tooltip has the rest.

@@ -140,7 +140,7 @@ def held(x: Any, dtype: np.dtype) -> Node:
     node = cast_to(x._node, dtype)
     if node is x._node or not x._weak or {x.dtype.kind, dtype.kind} - {"i", "u"}:
         return node
-    if x._node.prim.name != "full":
+    if not x._node.is_constant:
         return integers.held(node, x._node, dtype)
     if node.params["value"] != x._node.params["value"]:
         raise IntegerRangeError(integers.message(x._node.params["value"], dtype, at_user_line("")))

@@ -12,7 +12,7 @@ from ..graph import ArrayType, Node, full
 from ..ops import elementwise as ew
 from ..ops import index as gathering
 from ..ops import layout
-from ..ops.constants import constant
+from ..ops.constants import constant, known
 from ..sizes import Size, shown
 from ..tracing import differs, guard_equal_shapes, number
 from .array import Array, as_array, as_axis, as_int, broadcast_node, broadcast_shapes, implements
@@ -226,7 +226,7 @@ def _check_range(i: Node, n: int | Dim, axis: int) -> None:
     """Check an index that is known now against a size that is known now."""
     if isinstance(n, Dim):
         return
-    value = i.params.get("value") if i.prim.name in ("const", "full") else None
+    value = known(i)
     if value is not None and np.size(value) and not (-n <= np.min(value) and np.max(value) < n):
         raise IndexRangeError(at_user_line(f"index {np.min(value)}..{np.max(value)} is out of range for axis {axis} of "
                                            f"size {n}"))

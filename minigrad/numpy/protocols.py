@@ -18,6 +18,7 @@ from .. import walk
 from ..dims import Dim
 from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node
+from ..primitive import input_
 from ..tracing import number
 from . import asked
 from .array import FFT, LINALG, METHODS, NAMES, NAMESPACE, REFUSED, SCIPY, TABLE, Array, as_array
@@ -111,7 +112,7 @@ def _short(name: str) -> str:
 def known_value(node: Node) -> np.ndarray | None:
     """Return the value of a node that depends on no input; a size that it depends on is specialised."""
     graph = Graph((), (node,))
-    if any(n.prim.name == "input" for n in graph.nodes):
+    if any(n.prim is input_ for n in graph.nodes):
         return None
     dims = [d for n in graph.nodes for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))
             if isinstance(d, Dim)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..dims import Dim, divide, format_shape, size_of
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
-from ..graph import Node, dtype_of, full
+from ..graph import Node, constant_of, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import layout
 from ..ops.constants import constant, iota
@@ -333,7 +333,7 @@ def pad(array, pad_width, mode="constant", *, constant_values=0, reflect_type="e
     low, high = (tuple(map(int, w)) for w in width.T)
     out = layout.pad(x._node, low=low, high=high, interior=(0,) * x.ndim)
     values = as_array(constant_values)
-    if values._node.prim.name == "full" and not values._node.params["value"]:
+    if constant_of(values._node) == 0:
         return Array(out)
     values = broadcast_to(values.astype(x.dtype), (x.ndim, 2))
     for a, widths in enumerate(width):

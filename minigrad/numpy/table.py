@@ -13,7 +13,7 @@ import optree
 
 from .. import walk
 from ..errors import MinigradError, TraceError, Unsupported
-from ..graph import PRIMITIVES, Node, full, reachable
+from ..graph import PRIMITIVES, Node, constant_of, full, reachable
 from . import special
 from .array import FFT, LINALG, NAMES, REFUSED, SCIPY, TABLE, Array, as_array
 from .refused import APART
@@ -181,7 +181,7 @@ def _asked(outputs: list[Node], inputs: list[Node]) -> list[str]:
 
 
 def _slope(derivatives: Iterable[Node | None], wrt: Iterable[Node] = ()) -> str:
-    found = [n for n in derivatives if n is not None and not (n.prim.name == "full" and not n.params["value"])]
+    found = [n for n in derivatives if n is not None and constant_of(n) != 0]
     return "yes" if found else "0"
 
 

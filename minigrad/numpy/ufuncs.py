@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DtypeError, TraceError, at_user_line
-from ..graph import Node, dtype_of, full
+from ..graph import Node, constant_of, dtype_of, full
 from ..ops import bits, integers
 from ..ops import elementwise as ew
 from ..primitive import Primitive
@@ -42,7 +42,7 @@ _COMPARISONS = frozenset({np.equal, np.not_equal, np.less, np.less_equal, np.gre
 
 def _fits(x: Array, dtype: np.dtype) -> bool:
     """Tell whether a Python int that is known now is a number of `dtype`."""
-    if not x._weak or x._node.prim.name != "full" or dtype.kind not in "iu":
+    if not x._weak or not x._node.is_constant or dtype.kind not in "iu":
         return True
     info = np.iinfo(dtype)
     return info.min <= x._node.params["value"] <= info.max
@@ -67,7 +67,7 @@ def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: str =
         raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): {error}")) from None
     if ufunc not in _COMPARISONS:
         return [held(x, d) for x, d in zip(xs, dtypes, strict=False)]
-    if any(x._weak and x._node.prim.name != "full" for x in xs):
+    if any(x._weak and not x._node.is_constant for x in xs):
         # A Python int that only a call knows: it may be out of the other's range.
         dtypes = _wider(dtypes, xs)
     if not all(map(_fits, xs, dtypes)):
@@ -140,7 +140,7 @@ def _truth(prim: Primitive) -> Callable[..., Node]:
 
 
 def _power(x: Node, y: Node) -> Node:
-    exponent = y.params["value"] if y.prim.name == "full" else None
+    exponent = constant_of(y)
     if exponent == 1:
         return x
     if exponent == 2:
@@ -237,7 +237,7 @@ _GROWS = {np.multiply: operator.mul, np.power: ew.pow_, np.left_shift: lambda x,
 
 def _of_python(ufunc: np.ufunc, out: Node, xs: list[Array]) -> Array:
     """Return the result of Python's arithmetic on Python's numbers, which is one, and whose integers have no bounds."""
-    if ufunc in _GROWS and out.dtype.kind in "iu" and out.prim.name != "full":
+    if ufunc in _GROWS and out.dtype.kind in "iu" and not out.is_constant:
         out = integers.held(out, _GROWS[ufunc](*(ew.cast_to(x._node, np.dtype(float)) for x in xs)), out.dtype)
     return Array(out, weak=out.dtype != np.bool_)
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..dims import size_of
 from ..errors import DtypeError, ShapeError, at_user_line
-from ..graph import Node, full
+from ..graph import Node, constant_of, full
 from ..ops import elementwise as ew
-from ..ops.constants import constant, iota
+from ..ops.constants import const, constant, iota
 from ..ops.index import gather, scatter_add
 from ..ops.layout import reshape
 from ..ops.order import argsort
@@ -204,7 +204,7 @@ def _axes_of(k: Any) -> int:
 
 def _last(places: Node, n: Any) -> Node:
     """Return, for each of `n` places, the last update that goes there, or a negative number."""
-    if places.prim.name == "const":
+    if places.prim is const:
         last = np.full(n, -1)
         np.maximum.at(last, places.params["value"], np.arange(places.shape[0]))
         return constant(last)
@@ -215,8 +215,8 @@ def _pick(last: Node, v: Node, otherwise: Node) -> Node:
     """Return row ``v[last]`` where there is one, else the row of `otherwise`."""
     zero = full(0, last.shape, _LONG)
     there = ew.ge(last, zero)
-    if v.prim.name == "full":
-        rows = full(v.params["value"], otherwise.shape, v.dtype)
+    if (value := constant_of(v)) is not None:
+        rows = full(value, otherwise.shape, v.dtype)
     elif isinstance(v.shape[0], int):
         rows = gather(v, ew.where(there, last, zero))
     else:  # there may be no row at all: what is not there takes one behind the last
@@ -239,7 +239,7 @@ def _add(x: Node, places: Node, v: Node, negative: bool = False) -> Node:
 def _multiply(x: Node, places: Node, v: Node) -> Node:
     # Values that meet are multiplied up first: in order of place, by doubling the reach of each product. Products
     # of the values themselves have exact derivatives of every order, also where one is zero.
-    value = places.params["value"] if places.prim.name == "const" else None
+    value = places.params["value"] if places.prim is const else None
     if value is None or len(np.unique(value)) < len(value):
         order = argsort(places, axis=0)
         places, v = gather(places, order), gather(v, order)

@@ -75,7 +75,9 @@ def _proj_batch(size: Any, mapped: Any, whole: Node, *, index: int) -> Node:
 
 
 proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch,
-                 flops=free, kind="view", in_order=True)
+                 flops=free, kind="view", in_order=True,
+                 printed=lambda node, operands, value: f"{operands[0]}[{node.params['index']}]",
+                 drawn=lambda node, value: f"result {node.params['index']}")
 
 
 def constant(value: Any) -> Node:
@@ -92,6 +94,11 @@ def constant(value: Any) -> Node:
         return full(value=value.item(), shape=(), dtype=value.dtype)
     value.setflags(write=False)
     return const(value=value)
+
+
+def known(node: Node) -> Any:
+    """Return the number or the array that a node is; None where only a call knows."""
+    return node.params["value"] if node.prim in (full, const) else None
 
 
 def size_scalar(n: int | Dim, dtype: np.dtype) -> Node:

@@ -190,6 +190,8 @@ def _einsum_flops(node: Node, value: Callable[..., int], count: Any) -> float:
 einsum = Primitive(
     "einsum", _einsum_type, _einsum_eval, _einsum_vjp, _einsum_jvp, _einsum_batch, axes=Declared(_einsum_axes),
     linear="separately", flops=_einsum_flops, simplify=_simpler_einsum,
+    printed=lambda node, operands, value: f"einsum[{node.params['subscripts']}]({', '.join(operands)})",
+    drawn=lambda node, value: "einsum " + node.params["subscripts"].replace("->", "→"),
     samples=lambda: [Sample(tuple(np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes)),
                             {"subscripts": subscripts})
                      for subscripts, *shapes in (

@@ -113,26 +113,28 @@ def _simpler_neg(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
 
 
 add = elementwise("add", lambda xp, x, y: xp.add(x, y), "{0} + {1}", d=lambda out, x, y: (1, 1), domain=_N,
-                  linear="jointly", laws=Laws(commutative=True, neutral={1: 0, 0: 0}), simplify=_simpler_add)
+                  linear="jointly", laws=Laws(commutative=True, neutral={1: 0, 0: 0}), simplify=_simpler_add,
+                  symbol="+")
 sub = elementwise("sub", lambda xp, x, y: xp.subtract(x, y), "{0} - {1}", d=lambda out, x, y: (1, -1), domain=_N,
-                  linear="jointly", laws=Laws(neutral={1: 0}), simplify=_simpler_sub)
+                  linear="jointly", laws=Laws(neutral={1: 0}), simplify=_simpler_sub, symbol="−")
 mul = elementwise("mul", lambda xp, x, y: xp.multiply(x, y), "{0} * {1}", d=lambda out, x, y: (y, x), domain=_N,
-                  linear="separately", laws=Laws(commutative=True, neutral={1: 1, 0: 1}), simplify=_simpler_mul)
+                  linear="separately", laws=Laws(commutative=True, neutral={1: 1, 0: 1}), simplify=_simpler_mul,
+                  symbol="×")
 div = elementwise("div", lambda xp, x, y: xp.divide(x, y), "{0} / {1}",
                   d=lambda out, x, y: (1.0 / y, -(out / y)),
                   vjp=lambda g, out, x, y: (over := g / y, -(over * out)), linear="first",
-                  laws=Laws(neutral={1: 1}), simplify=_simpler_div)
+                  laws=Laws(neutral={1: 1}), simplify=_simpler_div, symbol="÷")
 neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain=_N,
-                  linear="jointly", laws=Laws(involution=True), simplify=_simpler_neg)
+                  linear="jointly", laws=Laws(involution=True), simplify=_simpler_neg, symbol="negate")
 abs_ = elementwise("abs", lambda xp, x: xp.abs(x), "abs({0})", d=lambda out, x: (sign(x),), domain=_N)
 sign = elementwise("sign", lambda xp, x: xp.sign(x), "sign({0})", domain=_N)
 square = elementwise("square", lambda xp, x: xp.square(x), "{0} * {0}", d=lambda out, x: (2.0 * x,), domain=_N)
 floor_divide = elementwise("floor_divide", lambda xp, x, y: xp.floor_divide(x, y), "floor({0} / {1})", domain=_N,
-                           raises="iu")
+                           raises="iu", symbol="//")
 mod = elementwise("mod", lambda xp, x, y: xp.remainder(x, y), "mod({0}, {1})",
                   d=lambda out, x, y: (1, -floor_divide(x, y)), domain=_N, raises="iu",
                   samples=lambda: [Sample((np.array([5.3, -2.2, 7.9]), np.array([2.0, 1.5, -3.1]))),
-                                   Sample((np.array([5, 7]), np.array([2, 3])), order=0)])
+                                   Sample((np.array([5, 7]), np.array([2, 3])), order=0)], symbol="mod")
 
 
 def _pow_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
@@ -167,7 +169,7 @@ def _simpler_pow(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
 
 
 pow_ = elementwise("pow", lambda xp, x, y: xp.pow(x, y), "pow({0}, {1})", d=_pow_partials, domain=_N, raises="iu",
-                   laws=Laws(neutral={1: 1}), simplify=_simpler_pow)
+                   laws=Laws(neutral={1: 1}), simplify=_simpler_pow, symbol="^")
 
 # -- exponentials, roots, trigonometry ---------------------------------------------------------------
 
@@ -340,7 +342,7 @@ arctanh = elementwise("arctanh", lambda xp, x: xp.atanh(x), "atanh({0})",
 arctan2 = elementwise("arctan2", lambda xp, x, y: xp.atan2(x, y), "atan2({0}, {1})",
                       d=_arctan2_partials)
 hypot = elementwise("hypot", lambda xp, x, y: xp.hypot(x, y), "hypot({0}, {1})",
-                    d=_hypot_partials)
+                    d=_hypot_partials, laws=Laws(commutative=True))
 
 
 def _where_equal(xp: Any, x: Any, y: Any, value: float, out: Any) -> Any:
@@ -365,7 +367,7 @@ def _exp_share_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
 exp_share = elementwise("exp_share", _exp_share_eval, "{0} == {1} ? 0.5 : 1 / (1 + exp({1} - {0}))",
                         d=_exp_share_partials)
 logaddexp = elementwise("logaddexp", lambda xp, x, y: xp.logaddexp(x, y), "logaddexp({0}, {1})",
-                        d=lambda out, x, y: (exp_share(x, y), exp_share(y, x)))
+                        d=lambda out, x, y: (exp_share(x, y), exp_share(y, x)), laws=Laws(commutative=True))
 # exp(x - y), and 1 where both are the same infinity: the terms of logsumexp.
 exp_of_difference = elementwise(
     "exp_of_difference", lambda xp, x, y: _where_equal(xp, x, y, 1, xp.asarray(xp.exp(x - y))),
@@ -396,25 +398,28 @@ def _simpler_not(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
 
 
 eq = elementwise("eq", lambda xp, x, y: xp.equal(x, y), "{0} == {1}", result="bool", domain=_C,
-                 laws=Laws(commutative=True))
+                 laws=Laws(commutative=True), symbol="=")
 ne = elementwise("ne", lambda xp, x, y: xp.not_equal(x, y), "{0} != {1}", result="bool", domain=_C,
-                 laws=Laws(commutative=True))
-lt = elementwise("lt", lambda xp, x, y: xp.less(x, y), "{0} < {1}", result="bool", domain=_N)
-le = elementwise("le", lambda xp, x, y: xp.less_equal(x, y), "{0} <= {1}", result="bool", domain=_N)
-gt = elementwise("gt", lambda xp, x, y: xp.greater(x, y), "{0} > {1}", result="bool", domain=_N)
-ge = elementwise("ge", lambda xp, x, y: xp.greater_equal(x, y), "{0} >= {1}", result="bool", domain=_N)
+                 laws=Laws(commutative=True), symbol="≠")
+lt = elementwise("lt", lambda xp, x, y: xp.less(x, y), "{0} < {1}", result="bool", domain=_N, symbol="<")
+le = elementwise("le", lambda xp, x, y: xp.less_equal(x, y), "{0} <= {1}", result="bool", domain=_N, symbol="≤")
+gt = elementwise("gt", lambda xp, x, y: xp.greater(x, y), "{0} > {1}", result="bool", domain=_N, symbol=">")
+ge = elementwise("ge", lambda xp, x, y: xp.greater_equal(x, y), "{0} >= {1}", result="bool", domain=_N, symbol="≥")
 logical_and = elementwise("logical_and", lambda xp, x, y: xp.logical_and(x, y), "{0} && {1}", domain="b",
-                          laws=Laws(commutative=True, idempotent=True))
+                          laws=Laws(commutative=True, idempotent=True), symbol="∧")
 logical_or = elementwise("logical_or", lambda xp, x, y: xp.logical_or(x, y), "{0} || {1}", domain="b",
-                         laws=Laws(commutative=True, idempotent=True))
+                         laws=Laws(commutative=True, idempotent=True), symbol="∨")
 logical_xor = elementwise("logical_xor", lambda xp, x, y: xp.logical_xor(x, y), "{0} ^ {1}", domain="b",
-                          laws=Laws(commutative=True))
+                          laws=Laws(commutative=True), symbol="⊻")
 logical_not = elementwise("logical_not", lambda xp, x: xp.logical_not(x), "!{0}", domain="b",
-                          laws=Laws(involution=True), simplify=_simpler_not)
-bitwise_and = elementwise("bitwise_and", lambda xp, x, y: xp.bitwise_and(x, y), "{0} & {1}", domain="iu")
-bitwise_or = elementwise("bitwise_or", lambda xp, x, y: xp.bitwise_or(x, y), "{0} | {1}", domain="iu")
-bitwise_xor = elementwise("bitwise_xor", lambda xp, x, y: xp.bitwise_xor(x, y), "{0} ^ {1}", domain="iu")
-bitwise_not = elementwise("bitwise_not", lambda xp, x: xp.bitwise_invert(x), "~{0}", domain="iu")
+                          laws=Laws(involution=True), simplify=_simpler_not, symbol="not")
+bitwise_and = elementwise("bitwise_and", lambda xp, x, y: xp.bitwise_and(x, y), "{0} & {1}", domain="iu",
+                          symbol="&", laws=Laws(commutative=True))
+bitwise_or = elementwise("bitwise_or", lambda xp, x, y: xp.bitwise_or(x, y), "{0} | {1}", domain="iu",
+                         symbol="|", laws=Laws(commutative=True))
+bitwise_xor = elementwise("bitwise_xor", lambda xp, x, y: xp.bitwise_xor(x, y), "{0} ^ {1}", domain="iu",
+                          symbol="^", laws=Laws(commutative=True))
+bitwise_not = elementwise("bitwise_not", lambda xp, x: xp.bitwise_invert(x), "~{0}", domain="iu", symbol="~")
 isnan = elementwise("isnan", lambda xp, x: xp.isnan(x), "isnan({0})", result="bool")
 isinf = elementwise("isinf", lambda xp, x: xp.isinf(x), "isinf({0})", result="bool")
 isfinite = elementwise("isfinite", lambda xp, x: xp.isfinite(x), "isfinite({0})", result="bool")
@@ -431,7 +436,7 @@ def _extreme(name: str, better: Primitive, on_bools: str, kernel: str) -> Primit
         shared = where(eq(x, y), half, zero)
         return where(better(x, y), one, shared), where(better(y, x), one, shared)
 
-    return elementwise(name, evaluate, kernel, d=partials, domain=_C)
+    return elementwise(name, evaluate, kernel, d=partials, domain=_C, laws=Laws(commutative=True))
 
 
 maximum = _extreme("maximum", gt, "logical_or", "max({0}, {1})")
@@ -532,4 +537,4 @@ def cast_to(x: Node, dtype: np.dtype) -> Node:
 
 
 stop_gradient = elementwise("stop_gradient", lambda xp, x: x, "{0}", domain=_C, order=0, flops=free,
-                            simplify=lambda s, t, xs, p: xs[0])
+                            simplify=lambda s, t, xs, p: xs[0], symbol="stop gradient")

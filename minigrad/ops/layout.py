@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -122,10 +123,21 @@ def _slice_transpose(g: Node, x: Node, *, start: Axes, stop: Axes, step: Axes) -
     return pad(g, low=start, high=high, interior=tuple(s - 1 for s in step))
 
 
+def _brackets(node: Node, value: Callable[[Any], str]) -> str:
+    """Return the parameters of a slice as NumPy spells them: ``[:, 1:5:2]``."""
+    p = node.params
+    words = []
+    for n, a, b, s in zip(node.inputs[0].shape, p["start"], p["stop"], p["step"], strict=True):
+        stop = "" if b == n else value(b)
+        words.append((value(a) if a else "") + ":" + stop + (f":{s}" if s != 1 else ""))
+    return f"[{', '.join(words)}]"
+
+
 slice_ = linear(
     "slice", _slice_type,
     lambda xp, x, *, start, stop, step: x[tuple(map(slice, start, stop, step))] if start else x,
     _slice_transpose, axes=per_axis(start=0, stop=None, step=1), kind="view",
+    printed=lambda node, operands, value: operands[0] + _brackets(node, value), drawn=_brackets,
     samples=lambda: [Sample((_x(5, 4),), {"start": (1, 0), "stop": (5, 4), "step": (2, 1)}),
                      Sample((_x(5),), {"start": (2,), "stop": (2,), "step": (1,)})])
 

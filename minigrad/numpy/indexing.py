@@ -24,33 +24,7 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
 
     Ellipsis and masks are written out. An ellipsis that stands for no axis separates index arrays too.
     """
-    raw = list(key) if isinstance(key, tuple) else [key]
-    items: list[Any] = []
-    for k in raw:
-        if k is None or k is Ellipsis or isinstance(k, slice):
-            items.append(k)
-        elif isinstance(k, Array):
-            if k.dtype == np.bool_:
-                raise TraceError(at_user_line(
-                    "indexing with a traced mask: the result's shape would depend on data. Use np.where(mask, x, 0), "
-                    "or a reduction with where=mask"))
-            items.append(k)
-        elif isinstance(k, (int, np.integer, Size)) and not isinstance(k, (bool, np.bool_)):
-            items.append(int(k))
-        else:
-            if isinstance(k, (list, tuple)) and any(isinstance(v, Array) for v in k):
-                items.append(as_array(k))
-                continue
-            array = np.asarray(k)
-            if array.dtype == object:
-                whole = all(isinstance(v, (int, Size)) for v in array.flat)
-                array = array.astype(np.int64) if whole else _refuse(k, kind)
-            if array.dtype == np.bool_ and array.ndim:
-                items.append(array)
-            elif array.dtype.kind in "iu" or array.size == 0:
-                items.append(array.astype(np.int64))
-            else:
-                _refuse(k, kind)
+    items = [_item(k, kind) for k in (key if isinstance(key, tuple) else (key,))]
     if sum(k is Ellipsis for k in items) > 1:
         raise ShapeError(at_user_line("an index can have only one ellipsis"))
     used = sum(_takes(k) for k in items)
@@ -70,6 +44,29 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
             out.append(k)
         axis += _takes(k)
     return out, split
+
+
+def _item(k: Any, kind: ArrayType) -> Any:
+    """Return one item of a key: None, an ellipsis, a slice, an int, or an array of ints or (if known) of bools."""
+    if k is None or k is Ellipsis or isinstance(k, slice):
+        return k
+    if isinstance(k, Array):
+        if k.dtype == np.bool_:
+            raise TraceError(at_user_line(
+                "indexing with a traced mask: the result's shape would depend on data. Use np.where(mask, x, 0), "
+                "or a reduction with where=mask"))
+        return k
+    if isinstance(k, (int, np.integer, Size)) and not isinstance(k, (bool, np.bool_)):
+        return int(k)
+    if isinstance(k, (list, tuple)) and any(isinstance(v, Array) for v in k):
+        return as_array(k)
+    array = np.asarray(k)
+    if array.dtype == object:
+        whole = all(isinstance(v, (int, Size)) for v in array.flat)
+        array = array.astype(np.int64) if whole else _refuse(k, kind)
+    if array.dtype == np.bool_ and array.ndim:
+        return array
+    return array.astype(np.int64) if array.dtype.kind in "iu" or array.size == 0 else _refuse(k, kind)
 
 
 def _is_index(k: Any) -> bool:
@@ -106,31 +103,18 @@ def getitem(x: Any, key: Any) -> Array:
             shape.append(1)
             continue
         n = node.shape[axis]
-        if is_advanced or (isinstance(k, slice) and k == slice(None)):
-            low, high, by, kept = 0, n, 1, n
-        elif isinstance(k, slice) and k == slice(None, None, -1):
-            low, high, by, kept = 0, n, 1, n  # the whole axis reversed, of whatever size it is
-            reverse.append(axis)
+        if is_advanced:
+            cut, kept = (0, n, 1), n
         elif isinstance(k, slice):
-            plain = slice(*(None if v is None else _plain(v) for v in (k.start, k.stop, k.step)))
-            if plain.step == 0:
-                raise ShapeError(at_user_line(f"the slice [{k.start}:{k.stop}:0] of {node.type}: its step is 0"))
-            low, high, by = plain.indices(number(n))
-            kept = len(range(low, high, by))
-            if by < 0:
-                reverse.append(axis)
-                last = low + (kept - 1) * by
-                low, high, by = (last, low + 1, -by) if kept else (0, 0, 1)
-            high = max(low, high)
+            cut, kept, backwards = _cut(k, n, node.type)
+            reverse += [axis] * backwards
         else:
-            size = number(n)
+            size, kept = number(n), None
             if not -size <= k < size:
                 raise IndexRangeError(at_user_line(f"index {k} is out of range for axis {axis} of {node.type}"))
-            low = k % size
-            high, by, kept = low + 1, 1, None
-        start.append(low)
-        stop.append(high)
-        step.append(by)
+            cut = (k % size, k % size + 1, 1)
+        for parameter, value in zip((start, stop, step), cut, strict=True):
+            parameter.append(value)
         if kept is not None:
             shape.append(kept)
         axis += 1
@@ -142,6 +126,20 @@ def getitem(x: Any, key: Any) -> Array:
     if node.shape != tuple(shape):
         node = layout.reshape(node, shape=tuple(shape))
     return _advanced(node, items, advanced, split) if arrays else Array(node)
+
+
+def _cut(k: slice, n: int | Dim, kind: ArrayType) -> tuple[tuple[int, int | Dim, int], int | Dim, bool]:
+    """Return a slice of an axis as (start, stop, step) forwards, how many elements it has, and whether to flip them."""
+    if k in (slice(None), slice(None, None, -1)):  # the whole axis, of whatever size it is
+        return (0, n, 1), n, k.step is not None
+    plain = slice(*(None if v is None else _plain(v) for v in (k.start, k.stop, k.step)))
+    if plain.step == 0:
+        raise ShapeError(at_user_line(f"the slice [{k.start}:{k.stop}:0] of {kind}: its step is 0"))
+    low, high, by = plain.indices(number(n))
+    kept = len(range(low, high, by))
+    if by > 0:
+        return (low, max(low, high), by), kept, False
+    return (low + (kept - 1) * by, low + 1, -by) if kept else (0, 0, 1), kept, True
 
 
 def _of_unknown_size(items: list[Any], node: Node) -> tuple[list[Any], Node]:

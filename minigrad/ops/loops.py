@@ -6,7 +6,7 @@ example that is done keeps its state; a `scan` has the batch inside its steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, placeholder, spread
 from ..tracing import guard_equal
+from .constants import proj
 from .control import parts
 from .elementwise import where
 from .held import batch_graph, copy_graph, fits, placeholders, run
@@ -159,6 +160,24 @@ def _scan_eval(xp: Any, *xs: Any, body: Graph, counts: tuple[int, int], length: 
     return (*carry, *results)
 
 
+def _by_role(operands: Iterable[int], counts: tuple[int, int]) -> tuple[list[int], list[int], list[int]]:
+    """Return those of a scan's operands that its steps share, that they carry on, and that they take slices of."""
+    n_shared, n_carry = counts
+    roles: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for i in operands:
+        roles[(i >= n_shared) + (i >= n_shared + n_carry)].append(i)
+    return roles
+
+
+def _read_of(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
+    """Return the values of a step forwards that the step backwards reads."""
+    forward = set(walk.dependent(body.outputs, body.inputs))
+    steps = walk.reachable(back)
+    forward |= {n for n in steps if n.prim is proj and n.inputs[0] in forward}
+    read = [i for n in steps if n not in forward and n not in cotangents for i in n.inputs]
+    return list(dict.fromkeys(n for n in (*read, *back) if n in forward))
+
+
 def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
               reverse: bool) -> list[Node | None]:
     n_shared, n_carry = counts
@@ -166,9 +185,7 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     first_slice = n_shared + n_carry
     floats = [i for i, n in enumerate(inputs)
               if n.type.floating and (n_shared <= i < first_slice or walk.wanted(xs[i]))]
-    shared = [i for i in floats if i < n_shared]
-    carried = [i for i in floats if n_shared <= i < first_slice]
-    slices = [i for i in floats if i >= first_slice]
+    shared, carried, slices = _by_role(floats, counts)
     made = [k for k in range(n_carry, len(outputs)) if g[k] is not None and outputs[k].type.floating]
     # One step backwards, from the cotangents of what the step returned to those of what it took.
     d_carry = {i: placeholder(inputs[i].type) for i in carried}
@@ -176,14 +193,9 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     ends = [outputs[i - n_shared] for i in carried] + [outputs[k] for k in made]
     back = dict(zip(floats, walk.backward(ends, [*d_carry.values(), *d_made.values()], [inputs[i] for i in floats]),
                     strict=True))
-    # What the step backwards reads of the step forwards: the second is run once more, and returns that too.
-    forward = set(walk.dependent(outputs, inputs))
-    forward |= {n for n in walk.reachable([*back.values()]) if n.prim.name == "proj" and n.inputs[0] in forward}
-    fresh = {*d_carry.values(), *d_made.values()}
-    read = [i for n in walk.reachable([*back.values()]) if n not in forward and n not in fresh for i in n.inputs]
-    read = dict.fromkeys(n for n in (*read, *back.values()) if n in forward)
-    shared_inputs = set(inputs[:n_shared])
-    kept = [n for n in read if n not in shared_inputs and n not in inputs[first_slice:]]
+    # The step forwards is run once more, and returns what the step backwards reads of it, too.
+    known = {*inputs[:n_shared], *inputs[first_slice:]}
+    kept = [n for n in _read_of(body, [*back.values()], {*d_carry.values(), *d_made.values()}) if n not in known]
     ahead = scan(*xs, body=body.replace(outputs=(*outputs, *kept), out_names=()), counts=counts, length=length,
                  reverse=reverse)
     stacks = parts(ahead)[len(outputs):]
@@ -216,9 +228,7 @@ def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, coun
         if not more:
             break
         moving |= more
-    shared = [i for i in tangents if i < n_shared]
-    carried = [i for i in tangents if n_shared <= i < first_slice]
-    slices = [i for i in tangents if i >= first_slice]
+    shared, carried, slices = _by_role(tangents, counts)
     made = [k for k in range(n_carry, len(outputs)) if pushed[k] is not None]
     moved = [zeros_like(outputs[k]) if pushed[k] is None else pushed[k] for k in (i - n_shared for i in carried)]
     step = Graph(

@@ -195,12 +195,7 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, Any], level: dict[Node, i
 
     ``1 - h * h`` of the forward pass is only wanted in the backward pass, when ``h`` is there anyway.
     """
-    readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in rows}
-    for c in rows:
-        near = {roles.root[i] for i in c.inputs if stays(c, i, roles, rows)}
-        near -= {roles.root[i] for i in c.inputs if not stays(c, i, roles, rows)}  # x and x[::-1]: wanted as a whole
-        for d in dict.fromkeys(dependencies(c, roles)):
-            readers[d].append((c, d in near and not _waits(c, d, roles)))
+    readers = _readers(roles, rows)
     kept = {roles.root[n] for n in graph.outputs}
     weight = {n: _weight(n) for n in rows}
 
@@ -227,6 +222,17 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, Any], level: dict[Node, i
             joins = any(near and level[c] == target for c, near in readers[n])
             if extra(n, target, {n}, _DEPTH) < weight[n] + joins:
                 level[n] = target
+
+
+def _readers(roles: Roles, rows: dict[Node, Any]) -> dict[Node, list[tuple[Node, bool]]]:
+    """Return the readers of each statement, and whether each may stand in one group with it."""
+    readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in rows}
+    for c in rows:
+        near = {roles.root[i] for i in c.inputs if stays(c, i, roles, rows)}
+        near -= {roles.root[i] for i in c.inputs if not stays(c, i, roles, rows)}  # x and x[::-1]: wanted as a whole
+        for d in dict.fromkeys(dependencies(c, roles)):
+            readers[d].append((c, d in near and not _waits(c, d, roles)))
+    return readers
 
 
 def _waits(reader: Node, source: Node, roles: Roles) -> bool:

@@ -123,12 +123,7 @@ class _Loop:
         if self.length == 0 or any(n.prim is barrier and not is_tie(n) for n in reachable(self.outputs)):
             return None
         carries = list(self.starts)
-        results: dict[int, Node] = {}
-        for i, c in enumerate(carries):
-            if self.outputs[i] is c:  # handed on as it is: shared
-                results[i] = self.shared[c] = self.starts.pop(c)
-        if results:
-            self._say(len(results), "constant carry", "constant carries")
+        results = self._constant_carries()
         self._hoist()
         self._look()
         sums = {i: terms for i, c in enumerate(carries) if (terms := self._added(i, c)) is not None}
@@ -157,16 +152,30 @@ class _Loop:
             steps[n] = self.slices[n] if n in self.slices else spread(self._outer(n), self.length)
         for n, after in before.items():
             steps[n] = self._shifted(self.starts[n], steps[after])
-        total = _Total(self, steps)
+        results |= self._summed(sums, steps)
+        results |= {i: steps[n] for i, n in enumerate(self.outputs[len(carries):], len(carries))}
+        notes.append(f"scan at {self.node.where}: {', '.join(self.said)}")
+        return [results[i] for i in range(len(self.outputs))]
+
+    def _constant_carries(self) -> dict[int, Node]:
+        """Share the carries that the step hands on as they are, and return them as results."""
+        results: dict[int, Node] = {}
+        for i, c in enumerate(list(self.starts)):
+            if self.outputs[i] is c:
+                results[i] = self.shared[c] = self.starts.pop(c)
+        if results:
+            self._say(len(results), "constant carry", "constant carries")
+        return results
+
+    def _summed(self, sums: dict[int, list[tuple[int, Node]]], steps: dict[Node, Node]) -> dict[int, Node]:
+        """Return the results of carries that are sums, taken outside: the start, and the total of each term."""
+        total, results = _Total(self, steps), {}
         for i, terms in sums.items():
             value = self.node.inputs[self.node.params["counts"][0] + i]
             for side, term in terms:
                 value = PRIMITIVES["add" if side > 0 else "sub"](value, total(term))
             results[i] = value
-        for i, n in enumerate(self.outputs[len(carries):], len(carries)):
-            results[i] = steps[n]
-        notes.append(f"scan at {self.node.where}: {', '.join(self.said)}")
-        return [results[i] for i in range(len(self.outputs))]
+        return results
 
     def _made(self, left: Sequence[int], inside: Sequence[Node]) -> list[Node]:
         """Return the results of the loop that carries what is `left` and stacks what is `inside`."""

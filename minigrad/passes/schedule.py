@@ -234,19 +234,7 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
                 last[source] = i
                 if not (by_rows(operand, roles) and reads_rows(n, operand)):
                     whole.add(source)
-    # Chains of values that share memory, each in place of the one before it: built from the end.
-    chain: dict[Node, Node] = {}  # value -> the value whose memory it uses
-    start = dict(at)  # the last value of a chain -> its first write
-    for n in reversed(nodes):
-        head = chain.get(n, n)
-        if group.rows is None or n not in at or terminal(n) or n.prim.kind != "elementwise":
-            continue
-        for operand in _in_place(n):
-            if (operand in at and operand not in leaving and operand not in chain and last[operand] == at[n]
-                    and start[head] == at[n] and _same_memory(operand, n) and not terminal(operand)):
-                chain[operand] = head
-                start[head] = at[operand]
-                break
+    chain, start = _chains(group, at, last, leaving)
     for n in nodes:
         if n not in has_buffer:
             continue
@@ -261,6 +249,27 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
         buffer.last = max(buffer.last, plan.last_use[n])
     scratch, slots = _slots([n for n in nodes if n not in leaving], chain, at, last, leaving)
     plan.steps.append(Step(group, scratch, slots, {n: head for n, head in chain.items() if head in leaving}))
+
+
+def _chains(group: Group, at: dict[Node, int], last: dict[Node, int], leaving: set[Node]
+            ) -> tuple[dict[Node, Node], dict[Node, int]]:
+    """Return the values that use the memory of a later one, and the first write to each last value's memory.
+
+    Values in a chain share memory, each in place of the one before it: chains are built from the end.
+    """
+    chain: dict[Node, Node] = {}
+    start = dict(at)
+    for n in reversed(group.nodes if group.rows is not None else ()):
+        head = chain.get(n, n)
+        if terminal(n) or n.prim.kind != "elementwise":
+            continue
+        for operand in _in_place(n):
+            if (operand in at and operand not in leaving and operand not in chain and last[operand] == at[n]
+                    and start[head] == at[n] and _same_memory(operand, n) and not terminal(operand)):
+                chain[operand] = head
+                start[head] = at[operand]
+                break
+    return chain, start
 
 
 def _in_place(n: Node) -> list[Node]:

@@ -289,6 +289,46 @@ class _Flat:
 # -- new primitives ----------------------------------------------------------------------------------------
 
 
+def _on_nodes(rule: Rule | None) -> Rule | None:
+    """Return a derivative rule of arrays as one of nodes."""
+    if rule is None:
+        return None
+
+    def nodes(first: Any, out: Node, *xs: Node, **params: Any) -> Any:
+        first = tuple(None if t is None else Array(t) for t in first) if isinstance(first, (tuple, list)) else (
+            Array(first))
+        found = rule(first, Array(out), *map(Array, xs), **params)
+        if isinstance(found, (tuple, list)):
+            return [None if v is None else as_array(v)._node for v in found]
+        return as_array(found)._node
+
+    return nodes
+
+
+def _transposed_vjp(name: str, back: Rule) -> Rule:
+    """Return the jvp rule that a vjp rule implies."""
+
+    def push(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
+        g = placeholder(out.type)
+        pairs = [(b, t) for b, t in zip(back(g, out, *xs, **params), ts, strict=True)
+                 if b is not None and t is not None]
+        return ops.transpose(name, [b for b, _ in pairs], [t for _, t in pairs], [g])[0]
+
+    return push
+
+
+def _transposed_jvp(name: str, push: Rule) -> Rule:
+    """Return the vjp rule that a jvp rule implies."""
+
+    def back(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
+        ts = [placeholder(x.type) if x.type.floating else None for x in xs]
+        moving = [t for t in ts if t is not None]
+        found = iter(ops.transpose(name, [push(ts, out, *xs, **params)], [g], moving))
+        return [None if t is None else next(found) for t in ts]
+
+    return back
+
+
 @boundary
 def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayType] | None = None,
               vjp: Rule | None = None, jvp: Rule | None = None, batch: Rule | str | None = None,
@@ -330,35 +370,12 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
     -----
     Rules are written with NumPy's functions, on traced values. `check_primitive` checks them.
     """
-    def on_nodes(rule: Rule | None) -> Rule | None:
-        if rule is None:
-            return None
-
-        def nodes(first: Any, out: Node, *xs: Node, **params: Any) -> Any:
-            first = tuple(None if t is None else Array(t) for t in first) if isinstance(first, (tuple, list)) else (
-                Array(first))
-            found = rule(first, Array(out), *map(Array, xs), **params)
-            if isinstance(found, (tuple, list)):
-                return [None if v is None else as_array(v)._node for v in found]
-            return as_array(found)._node
-
-        return nodes
-
-    back, push = on_nodes(vjp), on_nodes(jvp)
+    back, push = _on_nodes(vjp), _on_nodes(jvp)
     none = Unsupported("it was declared without vjp= and jvp=")
     if back is not None and push is None:
-        def push(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
-            g = placeholder(out.type)
-            pairs = [(b, t) for b, t in zip(back(g, out, *xs, **params), ts, strict=True)
-                     if b is not None and t is not None]
-            return ops.transpose(name, [b for b, _ in pairs], [t for _, t in pairs], [g])[0]
+        push = _transposed_vjp(name, back)
     elif push is not None and back is None:
-        def back(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
-            ts = [placeholder(x.type) if x.type.floating else None for x in xs]
-            moving = [t for t in ts if t is not None]
-            found = iter(ops.transpose(name, [push(ts, out, *xs, **params)], [g], moving))
-            return [None if t is None else next(found) for t in ts]
-
+        back = _transposed_jvp(name, push)
     if result is None:
         arity = len(inspect.signature(eval).parameters) - 1
         prim = elementwise(name, eval, "", arity=arity,

@@ -373,6 +373,23 @@ DEVICE void finish_pieces(char* partial, unsigned* counter, const Piece<I>& p, I
     __syncthreads();
 }
 
+// -- tiles of a matrix product: D terms of each of 16 M x 16 N sums, of which a thread has M x N
+
+template <int D, int H, int W, int M, int N, class A>
+DEVICE void multiply_tiles(const A (&x)[D][H], const A (&y)[D][W], A (&sum)[M][N]) {
+    const int row = threadIdx.x / 16 * M, column = threadIdx.x % 16;
+    #pragma unroll
+    for (int d = 0; d < D; d++) {
+        A a[M], b[N];
+        #pragma unroll
+        for (int i = 0; i < M; i++) a[i] = x[d][row + i];
+        #pragma unroll
+        for (int j = 0; j < N; j++) b[j] = y[d][column + 16 * j];
+        #pragma unroll
+        for (int e = 0; e < M * N; e++) sum[e / N][e % N] += a[e / N] * b[e % N];
+    }
+}
+
 // -- Philox 4x32-10 (Salmon, Moraes, Dror, Shaw 2011)
 
 struct Words { unsigned w[4]; };

@@ -17,7 +17,7 @@ from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, symbols_of
 from ..numpy_text import MANAGED
 from ..workspace import grows
-from . import dedicated, gemm, segments
+from . import blocks, dedicated, gemm, segments
 from .element import Elsewhere, Key, printable
 from .host_scalars import HostScalars
 from .kernels import Launch, Root, Sizes, few_and_long
@@ -28,8 +28,8 @@ from .together import arrange, merge
 
 COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
 # What kernels can write straight into a result.
-WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "in_range", "nonempty", "segment_ids"} | set(
-    segments.SCATTERS) | set(dedicated.TOTALS)
+WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "in_range", "nonempty", "segment_ids",
+                     "block_einsum"} | set(segments.SCATTERS) | set(dedicated.TOTALS)
 
 
 @dataclass
@@ -149,6 +149,8 @@ def kind_of(node: Node) -> str:
         return name
     if name in dedicated.TOTALS:
         return "running"
+    if name == "block_einsum" and node.dtype.kind in "fiu":
+        return "blocks"
     if printable(node) or Root(node, True).reduced:
         return "kernel"
     return "scatter" if name in segments.SCATTERS else "evaluate"
@@ -171,6 +173,7 @@ class Builder:
         self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
         self.done: set[Key] = set()  # what lies in memory by now
         self.known: dict[Key, Node] = {}  # aliases of values
+        self.counts: dict[Any, Node] = {}  # numbers of each example's elements and tiles, which blocks.py makes
         statements = [n for s in plan.steps for n in s.group.nodes if n not in host.nodes]
         self.kind = {n: kind_of(n) for n in statements}
         self.products = {n: self._operands(gemm.product(n)) for n in statements if self.kind[n] == "product"}
@@ -315,7 +318,7 @@ class Builder:
         inside = set(nodes)
         kept = {n for s in steps for n in leaving(s)} & inside - self.inlined
         for n in nodes:  # what is read as a whole array must be one
-            if self.kind[n] in ("evaluate", "product"):
+            if self.kind[n] in ("evaluate", "product", "blocks"):
                 kept |= {self.roles.root[i] for i in n.inputs} & inside
         todo = [Root(n, n in kept or terminal(n)) for n in nodes
                 if n in kept or self.kind[n] != "kernel" or Root(n, False).reduced]
@@ -420,6 +423,10 @@ class Builder:
             self.recipe.ops.append(order)
             self.done.add(order.ends)
         self.emit(segments.reduce(node, order.ends, order.order, *where))
+
+    def _blocks(self, node: Node) -> None:
+        self.emit(blocks.product(blocks.Blocks(node), self._ends, self.counts, self.place, self.report,
+                                 lambda n: ("to", n)))
 
     def _operands(self, found: gemm.Product) -> tuple[gemm.Product, list[tuple[Node, gemm.Matrix]]]:
         """Return a product with its operands: each array that must lie in memory, and the matrix there."""

@@ -28,7 +28,7 @@ SCATTERS = {"scatter_add": "Sum", "gather_sum": "Sum", "scatter_max": "Max", "sc
 _DIGIT = 8  # bits
 _BLOCKS = 256  # of a pass of the sort
 _EACH = 2048  # keys that a block takes at least
-_COUNT = np.dtype(np.uint32)
+COUNT = np.dtype(np.uint32)
 
 
 # -- rows in order -----------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def lengths_of(node: Node) -> Node | None:
 
 def counts(n: int | Dim) -> Callable[[Sizes], int]:
     """Return the bytes of `n` counts."""
-    return lambda sizes: _COUNT.itemsize * value(n, sizes)
+    return lambda sizes: COUNT.itemsize * value(n, sizes)
 
 
 @dataclass
@@ -135,7 +135,7 @@ def place_of_each(node: Node, key: Any, *args: Any) -> Launch:
 
 def totals(lengths: Node) -> Node:
     """Return the node of the offsets behind each segment."""
-    return Node(PRIMITIVES["cumsum"], (cast_to(lengths, _COUNT),), {"axis": 0}, ArrayType(lengths.shape, _COUNT),
+    return Node(PRIMITIVES["cumsum"], (cast_to(lengths, COUNT),), {"axis": 0}, ArrayType(lengths.shape, COUNT),
                 like=lengths)
 
 

@@ -98,6 +98,34 @@ def ragged_batch() -> Any:
                      for n, e in ((4, 9), (1, 0), (30, 70), (2, 3))])
 
 
+def attention(p: Any, e: Any) -> Any:
+    """Return what two heads of attention make of the nodes of one example."""
+    h = np.tanh(e.x @ p["a"])
+
+    def head(q: Any, k: Any, v: Any) -> Any:
+        scores = (h @ q) @ (h @ k).T
+        weights = np.exp(scores - mg.stop_gradient(np.max(scores, axis=1, keepdims=True)))
+        return (weights / np.sum(weights, axis=1, keepdims=True)) @ (h @ v)
+
+    mixed = mg.vmap(head)(p["q"], p["k"], p["v"])
+    return np.mean((h + mixed.sum(0)) ** 2)
+
+
+_WORDS = {name: mg.example(type("Words", (), {"__annotations__": {"x": kind[_node, 3]}}))
+          for name, kind in (("f8", mg.f64), ("f4", mg.f32))}
+
+
+def attention_data(lengths: Sequence[int], dtype: str = "f8", width: int = 6) -> tuple[dict[str, np.ndarray], Any]:
+    """Return parameters of `attention`, and examples of these lengths."""
+    rng = np.random.default_rng(6)
+    params = {"a": rng.normal(size=(3, width)), **{k: rng.normal(size=(2, width, width)) / 2 for k in "qkv"}}
+    return ({k: v.astype(dtype) for k, v in params.items()},
+            mg.batch([_WORDS[dtype](x=rng.normal(size=(n, 3)).astype(dtype)) for n in lengths]))
+
+
+ragged_attention = mg.value_and_grad(mg.mean_loss(attention, (None, 0)))
+
+
 def noisy(key: Any, x: Any) -> Any:
     """Return what random numbers, cumulative sums and sorting make of a vector."""
     noise = mg.random.normal(key, (300,)) + mg.random.uniform(key, (300,))
@@ -134,6 +162,8 @@ def used() -> dict[str, tuple[Any, ...]]:
         "messages, float32": (mg.value_and_grad(messages), *graph_data(dtype="f4")),
         "examples of different size": (mg.value_and_grad(mg.mean_loss(ragged_loss, (None, 0))),
                                        np.random.default_rng(5).normal(size=(3, 5)), ragged_batch()),
+        "ragged attention": (ragged_attention, *attention_data((5, 1, 40, 17))),
+        "ragged attention, float32": (ragged_attention, *attention_data((5, 1, 40, 17), "f4", 40)),
         "random numbers": (noisy, key, x[0]),
         "random numbers, batched": (mg.vmap(noisy), np.stack([key, key + 1, key + 5]), x[:3]),
         "Hessian of one example": (mg.hessian(lambda b, p, x, y: softmax_loss({**p, "b": b}, x, y)), params["b"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import threading
 from abc import ABC, abstractmethod
@@ -16,6 +17,13 @@ from ...primitive import adopt
 _PER_THREAD = 2  # the handle of the default stream that each thread has of its own
 _PAGE = 512  # flags that are allocated together
 Launched = tuple[Any, int, int, Any]  # a kernel, blocks, threads of each, packed arguments
+
+
+def pack(values: Sequence[Any]) -> Any:
+    """Return arguments (ctypes numbers) as a launch takes them: an array of their addresses."""
+    packed = (ctypes.c_void_p * max(len(values), 1))(*(ctypes.addressof(v) for v in values))
+    packed.values = values  # they must live as long
+    return packed
 
 
 class Device(ABC):

@@ -45,7 +45,8 @@ class Param:
     """A parameter of a kernel.
 
     ``kind`` is ``table`` (pointers of inputs and outputs, and numbers), ``key`` (a value in the arena or a constant),
-    ``size`` (a symbol), ``flag`` (where a bad index is reported), or what a launch adds itself.
+    ``size`` (a symbol), ``flag`` (where a bad index is reported), ``stop`` (whether a loop has ended), or what a launch
+    adds itself.
     """
 
     kind: str

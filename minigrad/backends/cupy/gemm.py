@@ -38,7 +38,7 @@ def plain_strides(shape: tuple[Size, ...]) -> tuple[Size, ...]:
 def strided(node: Node, roles: Roles) -> Strided | None:
     """Return a view as strides on the value behind it, or None where it has none (or negative ones)."""
     chain = []
-    while roles.is_view(node):
+    while roles.is_view(node) and node.prim.name != "proj":
         chain.append(node)
         node = node.inputs[0]
     root, offset, strides = node, 0, plain_strides(node.shape)

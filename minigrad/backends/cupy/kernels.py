@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...dims import Dim, Symbol, size_of
@@ -20,7 +20,7 @@ from ...ops.accumulators import RUN
 from ...ops.scatter import worst
 from ...passes.fuse import REDUCTIONS
 from . import scalar
-from .element import Element, Index, Key
+from .element import Element, Index, Key, Param
 
 THREADS = 256
 _TYPICAL = 256  # what a symbolic size counts as, where the example at hand does not tell
@@ -111,6 +111,15 @@ class Launch:
     def needs(self) -> set[Key]:
         """What it reads in the arena."""
         return {k for k in self.touched if isinstance(k, tuple) or k.prim.name != "const"} - self.made
+
+
+def stopped(launch: Launch) -> Launch:
+    """Return a launch whose kernel returns at once where the loop around it has ended."""
+    stop = Param("stop", None, "stop", "const u64* __restrict__ stop")
+    head, _, rest = launch.body.partition(") {")
+    params = [*launch.params, stop]
+    body = f"{head}{', ' * bool(launch.params)}{stop.text}) {{\n    if (*stop) return;{rest}"
+    return replace(launch, body=body, params=params)
 
 
 def few_and_long(node: Node) -> bool:

@@ -414,6 +414,31 @@ extern "C" __global__ void mg_bind(const Cells cells, u64* table, int count) {
     if ((int)threadIdx.x < count) table[threadIdx.x] = cells.at[threadIdx.x];
 }
 
+// Fill the tables of a loop's steps. A cell is made of: where it begins (an address; n > 0, what the table around the
+// loop has in cell n - 1; n < 0, that cell's own address), what is added in even steps and in odd ones, and a stride (a
+// cell with a factor, or 0, and bytes) that counts steps from the first to the last one, or back.
+extern "C" __global__ void mg_steps(const i64* spec, const u64* outer, const u64* counter, u64* tables, i64 cells,
+                                    i64 steps, i64 last, i64 back) {
+    const i64 first = (i64)*counter;
+    for (i64 t = (i64)blockIdx.x * THREADS + threadIdx.x; t < cells * steps; t += (i64)gridDim.x * THREADS) {
+        const i64* s = spec + t % cells * 5;
+        const i64 step = first + t / cells, stride = s[4] * (s[3] ? (i64)outer[s[3] - 1] : 1);
+        const u64 begin = s[0] > 0 ? outer[s[0] - 1] : s[0] < 0 ? (u64)(outer - s[0] - 1) : 0;
+        tables[t] = begin + (u64)s[1 + step % 2] + (u64)((back ? last - step : step) * stride);
+    }
+}
+extern "C" __global__ void mg_advance(u64* counter, i64 steps) {
+    if (threadIdx.x == 0) *counter += (u64)steps;
+}
+// A while: `control` has the steps that were done, and whether no more are to be done. None are done within a step that
+// is past the end of a loop around it.
+extern "C" __global__ void mg_begin(u64* control, const u64* stop) {
+    if (threadIdx.x == 0) { control[0] = 0; control[1] = stop && *stop; }
+}
+extern "C" __global__ void mg_go(u64* control, const bool* go) {
+    if (threadIdx.x == 0 && !control[1]) { if (*go) control[0]++; else control[1] = 1; }
+}
+
 // Write zeros behind as many elements, of `width` halves of a word each, as a number of the table says.
 extern "C" __global__ void mg_clear(const u64* table, int cell, unsigned short* values, i64 width, i64 end) {
     const i64 first = (i64)table[cell] * width + (i64)blockIdx.x * THREADS + threadIdx.x;

@@ -11,8 +11,9 @@ import math
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from ...dims import Symbol, size_of, value
@@ -24,11 +25,12 @@ from ...passes.stage import Stage
 from ...walk import concrete
 from ..held import KINDS
 from ..workspace import allocate, rounded
-from . import driver, gemm
+from . import driver, gemm, loops
+from .device import pack
 from .host_scalars import HostScalars, bits
 from .kernels import THREADS, Launch
 from .prelude import COMMON
-from .recipe import WRITTEN, Builder, Clear, Evaluate, Multiply, Recipe
+from .recipe import WRITTEN, Builder, Clear, Evaluate, Multiply, Recipe, kind_of
 from .segments import Order
 
 KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
@@ -54,9 +56,16 @@ class Program:
         The arguments that are Python numbers; what is made of them and of sizes alone is computed on the host.
     numbers : collection of int
         The results that become Python numbers where the host computes them.
+    lent : frozenset of int, optional
+        Of a loop's step: the arguments whose addresses are known when its launches are made.
+    stops : bool
+        Whether the program is a step of a loop that may end before it.
 
     Attributes
     ----------
+    graph : Graph
+    symbols : list of Symbol
+        The sizes that it depends on.
     source : str
         The CUDA text of its kernels.
     stages : list of Stage
@@ -66,25 +75,31 @@ class Program:
     """
 
     def __init__(self, graph: Graph, precision: str = "highest", device: Any = None, given: Collection[int] = (),
-                 numbers: Collection[int] = ()):
+                 numbers: Collection[int] = (), lent: frozenset[int] | None = None, stops: bool = False):
         if precision not in driver.PRECISIONS:
             raise MinigradError(at_user_line(f"no precision {precision!r}; there are {', '.join(driver.PRECISIONS)}"))
-        self._graph, self._precision = graph, precision
+        self.graph, self._precision = graph, precision
         self._device = device or driver.current()
         self.host = HostScalars(graph, given)
-        self.recipe: Recipe = Builder(schedule(graph, WRITTEN), self.host, numbers).build()
+        build = partial(Program, precision=precision, device=self._device)
+        holding = [n for n in graph.nodes if n.prim.name in KINDS]
+        looping = {n for n in holding if kind_of(n) == "loop"}
+        self.held = {n: KINDS[n.prim.name](n, partial(build, lent=loops.fixed_of(n), stops=stops or loops.may_end(
+            n)) if n in looping else build, self._device.xp) for n in holding}
+        self.loops = {n: [program for _, program, _ in self.held[n].programs] for n in looping}
+        self.recipe: Recipe = Builder(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops).build()
         self._dtypes = [None if i in given else n.dtype for i, n in enumerate(graph.inputs)]
         self._calls: dict[tuple[int, ...], Call] = {}
-        build = partial(Program, precision=precision, device=self._device)
-        self.held = {n: KINDS[n.prim.name](n, build, self._device.xp) for n in graph.nodes if n.prim.name in KINDS}
         self.source = "\n\n".join([self.recipe.text,
                                    *(text for held in self.held.values() for text in held.sources())])
-        self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
+        self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._pools: dict[Any, deque] = {}
         self._constants: dict[Node, Any] = {}
         self._lock = threading.Lock()
         # Of the program, and not of a workspace, which may be gone before its last run ends.
         self._flag, self.flag_at = self._device.flag() if self.recipe.checked else (None, 0)
+        self._reporting = [p for programs in self.loops.values() for inner in programs for p in inner._reporting]
+        self._reporting += [self] * bool(self.recipe.checked)
 
     def asarray(self, x: Any, dtype: Any) -> Any:
         """Return an argument as an array of the device."""
@@ -116,11 +131,11 @@ class Program:
         except MemoryError as error:
             self._forget()
             raise MemoryError(at_user_line(
-                f"{self._graph.name}: {self.workspace_bytes(sizes):,} bytes beside arguments and results do not fit "
+                f"{self.graph.name}: {self.workspace_bytes(sizes):,} bytes beside arguments and results do not fit "
                 f"into the GPU's memory ({error}). Take fewer examples at a time: mg.microbatch(f, size)")) from None
 
     def _run(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> list[Any]:
-        shape = tuple([sizes[s] for s in self._symbols])
+        shape = tuple([sizes[s] for s in self.symbols])
         call = self._calls.get(shape)
         if call is None:
             call = self._call(shape, sizes)
@@ -132,10 +147,10 @@ class Program:
             space = pool.pop()
         except IndexError:
             space = Space(self, call.bucket)
-        self._check()
+        self.check()
         results = space.run(arrays, call)
         pool.append(space)
-        self._check()
+        self.check()
         return results
 
     def _call(self, shape: tuple[int, ...], sizes: Mapping[Symbol, int]) -> Call:
@@ -144,17 +159,24 @@ class Program:
                 self._calls.clear()
             return self._calls.setdefault(shape, Call(self, sizes))
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise `IndexError` if the device has reported an index that is out of range."""
-        if self._flag is not None and (number := int(self._flag[0])):
-            self._flag[0] = 0
-            node = self.recipe.checked[number - 1]
-            if node.prim.name == "nonempty":
-                raise ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
-            if (overflow := integers.refused_by(node)) is not None:
-                raise IntegerRangeError(integers.message("of a call", **overflow.params))
-            raise IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
-                             "is out of range")
+        errors = [error for p in self._reporting if (error := p._reported()) is not None]
+        if errors:
+            raise errors[0]
+
+    def _reported(self) -> Exception | None:
+        """Return what the device has reported since it was last asked."""
+        if not (number := int(self._flag[0])):
+            return None
+        self._flag[0] = 0
+        node = self.recipe.checked[number - 1]
+        if node.prim.name == "nonempty":
+            return ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
+        if (overflow := integers.refused_by(node)) is not None:
+            return IntegerRangeError(integers.message("of a call", **overflow.params))
+        return IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
+                          "is out of range")
 
     def _new_pool(self, key: Any) -> deque:
         with self._lock:
@@ -190,7 +212,12 @@ class Program:
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its arguments and results."""
-        return layout(self.recipe, self.bucket(sizes))[1] + sum(h.workspace_bytes(sizes) for h in self.held.values())
+        return self.arena_bytes(self.bucket(sizes)) + sum(h.workspace_bytes(sizes) for n, h in self.held.items()
+                                                          if n not in self.loops)
+
+    def arena_bytes(self, sizes: Mapping[Symbol, int]) -> int:
+        """Return the bytes of the arena, those of loops' steps included."""
+        return layout(self.recipe, sizes)[1]
 
     @property
     def stages(self) -> list[Stage]:
@@ -200,7 +227,7 @@ class Program:
         lines = [f"{op.name}: {', '.join(n.prim.name for n in op.nodes) or 'copy'}" for op in launches]
         own = [f"{key}: {first} to {last}" for key, (first, last) in self.recipe.span.items()]
         notes = self.recipe.notes or ["all of it is captured as one graph"]
-        return [Stage("kernels", self._graph, "\n".join(lines),
+        return [Stage("kernels", self.graph, "\n".join(lines),
                       f"{len(launches)} launches of {self.recipe.text.count('__launch_bounds__')} kernels, {products} "
                       f"matrix products, precision {self._precision}"),
                 Stage("arena", "\n".join(lines), "\n".join(own), f"{len(self.recipe.bytes)} values in an arena"),
@@ -219,16 +246,15 @@ def layout(recipe: Recipe, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int],
     return {p[3]: o for p, o in zip(pieces, offsets, strict=True)}, total
 
 
+def multiplies(program: Program) -> bool:
+    """Tell whether a program, or a step of its loops, multiplies matrices."""
+    return any(isinstance(op, Multiply) for op in program.recipe.ops) or any(
+        multiplies(p) for programs in program.loops.values() for p in programs)
+
+
 def source(recipe: Recipe, wide: bool = False) -> str:
     """Return the text that is compiled; offsets have 64 bits where `wide`."""
     return f"typedef {'long long' if wide else 'int'} I;\n{recipe.text}"
-
-
-def pack(values: Sequence[Any]) -> Any:
-    """Return arguments (ctypes numbers) as a launch takes them: an array of their addresses."""
-    packed = (ctypes.c_void_p * max(len(values), 1))(*(ctypes.addressof(v) for v in values))
-    packed.values = values  # they must live as long
-    return packed
 
 
 class Call:
@@ -249,14 +275,14 @@ class Call:
 
     def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
         self._program, self.sizes, self.bucket = program, sizes, program.bucket(sizes)
-        self.key = tuple([self.bucket[s] for s in program._symbols])
+        self.key = tuple([self.bucket[s] for s in program.symbols])
         self.evaluations: dict[Node, Callable[..., Any]] = {}
         recipe, roles = program.recipe, program.recipe.plan.roles
         self.blocks: list[int] = []
         self.places: list[tuple[int, int, tuple[int, ...], Any]] = []
         self.views: list[list[Node]] = []
         shared, used = -1, _TOGETHER
-        for k, node in enumerate(program._graph.outputs):
+        for k, node in enumerate(program.graph.outputs):
             views = []
             while recipe.direct.get(node) != k and roles.is_view(node) and recipe.direct.get(roles.root[node]) == k:
                 views.append(node)
@@ -277,14 +303,19 @@ class Call:
         self._numbers = recipe.numbers
         scalars = [c for c in recipe.cells if isinstance(c, Node)]
         self._scalars = program.host.bind([*scalars, *recipe.numbers.values()], sizes)
-        self._cells = [None if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else value(c, sizes)
-                       for c in recipe.cells]
+        within = {p: Call(p, sizes)._numbers_of() for programs in program.loops.values() for p in programs}
+        self._cells = [None if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else
+                       within[c[0]][c[1]] if isinstance(c, tuple) else value(c, sizes) for c in recipe.cells]
         self._at = [at for at, c in enumerate(recipe.cells) if isinstance(c, Node)]
         self._fixed = None if self._scalars.vary else self._evaluated(())
 
     def cells(self, arguments: Sequence[Any]) -> tuple[list[int], dict[int, Any]]:
         """Return the table's numbers, and the results that are Python numbers."""
         return self._fixed or self._evaluated(arguments)
+
+    def _numbers_of(self) -> dict[Any, int]:
+        """Return the table's numbers by their keys, for the step of a loop."""
+        return dict(zip(self._program.recipe.cells, self.cells(())[0], strict=True))
 
     def _evaluated(self, arguments: Sequence[Any]) -> tuple[list[int], dict[int, Any]]:
         values, cells = self._scalars(arguments), list(self._cells)
@@ -294,94 +325,165 @@ class Call:
 
 
 class Space:
-    """Memory and launches for one set of sizes, or for smaller ones of ragged axes; used by one run at a time."""
+    """Memory and launches for one set of sizes, or for smaller ones of ragged axes; used by one run at a time.
 
-    def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
-        self._program, self._device, self.recipe = program, program._device, program.recipe
-        device, graph = self._device, program._graph
-        self.sizes = sizes
+    Parameters
+    ----------
+    program : Program
+    sizes : dict of Symbol to int
+    outer : Space, optional
+        That of the program around a loop, whose step this one is; its `arena` has room for this one's.
+    stop : int
+        The address of the word that says whether a loop has ended before the step.
+
+    Attributes
+    ----------
+    parts : list of callable or Evaluate
+        What a run does; a part is called with the addresses of the arguments that products read where they are.
+    cells : int
+        Of a table.
+    borrowed : dict of Key to int
+        The arguments that products read where they are.
+    """
+
+    def __init__(self, program: Program, sizes: Mapping[Symbol, int], outer: Space | None = None, arena: Any = None,
+                 stop: int = 0):
+        self._program, self.device, self.recipe = program, program._device, program.recipe
+        device, graph = self.device, program.graph
+        self.sizes, self.stop = sizes, stop
+        self._root: Space = outer._root if outer else self
         self._offset, total = layout(self.recipe, sizes)
-        self._borrowed = self.recipe.borrowed(sizes)
-        self._arena = device.allocate(max(total, 1))
-        n_cells = len(graph.inputs) + len(graph.outputs) + len(self.recipe.cells)
+        self.borrowed = self.recipe.borrowed(sizes)
+        self._arena = arena or device.allocate(max(total, 1))
+        self.cells = len(graph.inputs) + len(graph.outputs) + len(self.recipe.cells)
         counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.recipe.ops]
-        self._fixed = device.zeros(8 * max(n_cells, 1) + sum(counters))
-        self._table = self._fixed.ptr
-        products = any(isinstance(op, Multiply) for op in self.recipe.ops)
-        self._room = device.allocate(driver.BLAS_ROOM if products else 1)
+        self._counters = device.zeros(max(sum(counters), 1))
+        self._counter = dict(enumerate(accumulate([self._counters.ptr, *counters])))
+        self._room = outer._room if outer else device.allocate(driver.BLAS_ROOM if multiplies(program) else 1)
+        self.make_tables(1)
         widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in getattr(n.type, "parts", (n.type,))),
                      default=0)
         self._index = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
         self._text = source(self.recipe, wide=widest >= _WIDE)
-        self._cells = (ctypes.c_uint64 * (-(-n_cells // _CELLS) * _CELLS))()
-        self._pack = struct.Struct(f"={n_cells}Q").pack_into
-        # Segments: launches that can be captured together, or an evaluation.
-        self.segments: list[Any] = [Segment(device, self.recipe.notes, [self._bind(k, min(n_cells - k, _CELLS))
-                                                                         for k in range(0, n_cells, _CELLS)])]
-        counter = self._table + 8 * max(n_cells, 1)
-        for at, op in enumerate(self.recipe.ops):
-            if isinstance(op, Evaluate):
-                self.segments.append(op)
-                continue
-            if not isinstance(self.segments[-1], Segment):
-                self.segments.append(Segment(device, self.recipe.notes))
-            self.segments[-1].calls += self._calls(at, op, counter)
-            counter += counters[at]
+        self._loops = {}
+        for op in self.recipe.ops:
+            if isinstance(op, loops.Loop):
+                for start, *buffers in zip(op.starts, op.results, op.spares, strict=False):
+                    self._offset[start] = self._offset[buffers[not op.starts_in_result(sizes)]]
+                self._loops[op.node] = loops.Unrolled(op, self)
+        if outer is None:
+            n = self.cells
+            self._cells = (ctypes.c_uint64 * (-(-n // _CELLS) * _CELLS))()
+            self._pack = struct.Struct(f"={n}Q").pack_into
+            lent = {slot: (slot, 0) for slot in self.borrowed.values()}
+            self.parts = self.divided(self.work(0, lent), [self._bind(k, min(n - k, _CELLS))
+                                                           for k in range(0, n, _CELLS)])
 
     # -- memory ---------------------------------------------------------------------------------------------
+
+    def make_tables(self, steps: int) -> None:
+        """Allocate a table for each of some steps."""
+        self._table = self.device.allocate(8 * max(self.cells, 1) * max(steps, 1))
+        self._packed: dict[int, list[Any]] = {}  # the arguments of launches, for the first table
+
+    def table(self, step: int) -> int:
+        """Return the address of a step's table."""
+        return self._table.ptr + 8 * self.cells * step
+
+    def memory(self, key: Any) -> Any:
+        """Return the pointer to a value in the arena."""
+        return self._arena + self._offset[key]
 
     def address(self, key: Any) -> int:
         if key in self._offset:
             return self._arena.ptr + self._offset[key]
-        if key in self._borrowed:
+        if key in self.borrowed:
             return 0  # the copy is not made
-        return self._device.pointer(self._program.constant(key))
+        return self.device.pointer(self._program.constant(key))
+
+    def whereabouts(self, key: Any, lent: Mapping[int, loops.Address]) -> loops.Address:
+        """Return the address of a value, which may be an argument whose address is given."""
+        return lent[self.borrowed[key]] if key in self.borrowed else (None, self.address(key))
 
     def _bind(self, first: int, count: int) -> driver.Launched:
         """Return the launch that writes cells into the table."""
-        return self._device.function(COMMON, "mg_bind"), 1, -(-count // 32) * 32, pack(
+        return self.device.function(COMMON, "mg_bind"), 1, -(-count // 32) * 32, pack(
             [(ctypes.c_uint64 * _CELLS).from_buffer(self._cells, 8 * first),
-             ctypes.c_uint64(self._table + 8 * first), ctypes.c_int(count)])
+             ctypes.c_uint64(self._table.ptr + 8 * first), ctypes.c_int(count)])
 
     # -- launches -------------------------------------------------------------------------------------------
 
-    def _calls(self, at: int, op: Any, counter: int) -> list[Callable[[], None]]:
-        device = self._device
+    def divided(self, work: Iterable[Any], first: Sequence[driver.Launched] = ()) -> list[Any]:
+        """Return work in parts: launches that can be captured together, and what is no launch."""
+        parts: list[Any] = [Segment(self.device, self._root.recipe.notes, first)]
+        for one in work:
+            if isinstance(one, (Evaluate, loops.Repeat, loops.Until)):
+                parts.append(one)
+                continue
+            if not isinstance(parts[-1], Segment):
+                parts.append(Segment(self.device, self._root.recipe.notes))
+            parts[-1].calls.append(one)
+        return [p for p in parts if not isinstance(p, Segment) or p.first or p.calls]
+
+    def work(self, step: int, lent: Mapping[int, loops.Address]) -> Iterator[Any]:
+        """Yield what a step does, in order: launches, loops in parts, evaluations.
+
+        `lent` has the addresses of the arguments that products read where they are.
+        """
+        for at, op in enumerate(self.recipe.ops):
+            if isinstance(op, Evaluate):
+                yield op
+            elif isinstance(op, loops.Loop):
+                yield from self._loops[op.node].work(step, lent)
+            else:
+                yield from self._calls(at, op, step, lent)
+
+    def _calls(self, at: int, op: Any, step: int, lent: Mapping[int, loops.Address]) -> list[Callable[[], None]]:
+        device = self.device
         if isinstance(op, Launch):
             if not (blocks := op.blocks(self.sizes)):
                 return []
             return [partial(device.launch, device.function(self._text, op.name), blocks, THREADS,
-                            pack(self._arguments(at, op, counter)))]
+                            pack(self._arguments(at, op, step)))]
         if isinstance(op, Clear):
             width, end = op.array.dtype.itemsize // 2, value(op.count, self.sizes)
             return [partial(device.launch, device.function(COMMON, "mg_clear"), max(min(end * width // (8 * THREADS),
                                                                                         1024), 1), THREADS, pack(
-                [ctypes.c_uint64(self._table), ctypes.c_int(self.recipe.cells[op.count]),
+                [ctypes.c_uint64(self.table(step)), ctypes.c_int(self.recipe.cells[op.count]),
                  ctypes.c_uint64(self.address(op.key)), ctypes.c_longlong(width), ctypes.c_longlong(end * width)]))]
         if isinstance(op, Order):
             return [partial(device.launch, device.function(COMMON, name), blocks, THREADS, pack(
                 [ctypes.c_longlong(a if isinstance(a, int) else self.address(a)) for a in arguments]))
                 for name, blocks, arguments in op.launches(self.sizes)]
-        return [self._product(op)]
+        return [self._product(op, lent)]
 
-    def _product(self, op: Multiply) -> Callable[[], None]:
-        node, borrowed = op.product.node, self._borrowed
+    def _product(self, op: Multiply, lent: Mapping[int, loops.Address]) -> Callable[[], None]:
+        node, root = op.product.node, self._root
         sizes = tuple(value(n, self.sizes) for n in op.product.sizes)
         fixed = node.dtype, self._program._precision, sizes
         places = []
         for key, matrix in op.operands:
             offset, *rest = gemm.numbers(matrix, self.sizes)
-            start = 0 if key in borrowed else self.address(key)
-            places.append((borrowed.get(key), start + offset * node.dtype.itemsize, *rest))
+            slot, start = self.whereabouts(key, lent)
+            places.append((slot, start + offset * node.dtype.itemsize, *rest))
         out, room = self.address(node), self._room.ptr
 
         def multiply() -> None:
-            self._device.gemm(*fixed, *((start if slot is None else self._pointers[slot] + start, *rest)
-                                        for slot, start, *rest in places), out, room)
+            self.device.gemm(*fixed, *((start if slot is None else root._pointers[slot] + start, *rest)
+                                       for slot, start, *rest in places), out, room)
 
         return multiply
 
-    def _arguments(self, at: int, op: Launch, counter: int) -> list[Any]:
+    def _arguments(self, at: int, op: Launch, step: int) -> list[Any]:
+        """Return the arguments of a launch; those of two steps differ in the table."""
+        if at not in self._packed:
+            self._packed[at] = self._own_arguments(at, op)
+        if not step:
+            return self._packed[at]
+        return [ctypes.c_uint64(self.table(step)) if p.kind == "table" else x
+                for p, x in zip(op.params, self._packed[at], strict=True)]
+
+    def _own_arguments(self, at: int, op: Launch) -> list[Any]:
         own = op.arguments(self.sizes)
         out = []
         for p in op.params:
@@ -390,9 +492,10 @@ class Space:
             elif p.kind == "own" and p.what in own:
                 out.append((self._index if p.text.startswith("const I ") else ctypes.c_longlong)(own[p.what]))
             elif p.kind == "own":
-                out.append(ctypes.c_uint64(counter if p.what == "counter" else self.address(("partial", at))))
+                out.append(ctypes.c_uint64(self._counter[at] if p.what == "counter" else self.address(("partial", at))))
             else:
-                out.append(ctypes.c_uint64({"table": lambda p: self._table, "flag": lambda p: self._program.flag_at,
+                out.append(ctypes.c_uint64({"table": lambda p: self.table(0), "flag": lambda p: self._program.flag_at,
+                                            "stop": lambda p: self.stop,
                                             "key": lambda p: self.address(p.what)}[p.kind](p)))
         return out
 
@@ -400,7 +503,7 @@ class Space:
 
     def _evaluate(self, op: Evaluate, arrays: Sequence[Any], call: Call) -> None:
         """Have CuPy evaluate a node, on arrays of the run's own sizes."""
-        node, xp = op.node, self._device.xp
+        node, xp = op.node, self.device.xp
         function = call.evaluations.get(node)
         if function is None:
             function = call.evaluations[node] = self._program.evaluation(node, call.sizes)
@@ -412,13 +515,13 @@ class Space:
     def _array(self, key: Any, node: Any, sizes: Mapping[Symbol, int]) -> Any:
         """Return a value in the arena as an array."""
         shape = tuple(value(n, sizes) for n in node.shape)
-        return self._device.array(shape, node.dtype, self._arena + self._offset[key])
+        return self.device.array(shape, node.dtype, self._arena + self._offset[key])
 
     def _operand(self, node: Node, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> Any:
         """Return an operand of an evaluation as an array."""
-        graph, name = self._program._graph, node.prim.name
+        graph, name = self._program.graph, node.prim.name
         if node in self.recipe.cells:
-            return self._device.array((), node.dtype, self._fixed + 8 * self.recipe.cells[node])
+            return self.device.array((), node.dtype, self._table + 8 * self.recipe.cells[node])
         if name == "input":
             return arrays[graph.inputs.index(node)]
         if name == "const":
@@ -429,24 +532,24 @@ class Space:
             return self._array(node, node, sizes)
         inputs = [self._operand(i, arrays, sizes) for i in node.inputs[:1]]
         inputs += [None] * (len(node.inputs) - len(inputs))
-        return node.prim.eval(self._device.xp, *inputs, **concrete(node.params, sizes))
+        return node.prim.eval(self.device.xp, *inputs, **concrete(node.params, sizes))
 
     # -- running --------------------------------------------------------------------------------------------
 
     def run(self, arrays: Sequence[Any], call: Call) -> list[Any]:
-        device = self._device
+        device = self.device
         cells, numbers = call.cells(arrays)
         blocks = [device.allocate(n) for n in call.blocks]
         self._pointers = [*[0 if dtype is None else a.data.ptr
                             for a, dtype in zip(arrays, self._program._dtypes, strict=True)],
                           *[blocks[b].ptr + offset for b, offset, _, _ in call.places]]
         self._pack(self._cells, 0, *self._pointers, *cells)
-        borrowed = tuple([self._pointers[k] for k in self._borrowed.values()])
-        for segment in self.segments:
-            if type(segment) is Segment:
-                segment(borrowed)
+        borrowed = tuple([self._pointers[k] for k in self.borrowed.values()])
+        for part in self.parts:
+            if isinstance(part, Evaluate):
+                self._evaluate(part, arrays, call)
             else:
-                self._evaluate(segment, arrays, call)
+                part(borrowed)
         results = [device.array(shape, dtype, blocks[b] + offset) for b, offset, shape, dtype in call.places]
         for k, views in enumerate(call.views):
             for v in views:

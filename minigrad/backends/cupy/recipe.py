@@ -6,12 +6,12 @@ function for is evaluated by CuPy on whole arrays, and a note says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...dims import Dim, Symbol, size_of, value
-from ...graph import Node, TupleType
+from ...graph import Graph, Node, TupleType
 from ...passes.fuse import terminal
 from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, symbols_of
@@ -20,7 +20,8 @@ from ..workspace import grows
 from . import blocks, dedicated, gemm, segments
 from .element import Elsewhere, Key, printable
 from .host_scalars import HostScalars
-from .kernels import Launch, Root, Sizes, few_and_long
+from .kernels import Launch, Root, Sizes, few_and_long, stopped
+from .loops import Loop, may_end
 from .prelude import PRELUDE
 from .rows import Rows
 from .sweeps import Columns, Elements, Tiles
@@ -30,6 +31,9 @@ COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
 # What kernels can write straight into a result.
 WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "in_range", "nonempty", "segment_ids",
                      "block_einsum"} | set(segments.SCATTERS) | set(dedicated.TOTALS)
+
+
+_ADDRESSED = ("product", "evaluate", "loop")  # kinds of statements for which values must lie in the arena
 
 
 @dataclass
@@ -81,7 +85,7 @@ class Recipe:
     ----------
     text : str
         The CUDA source.
-    ops : list of Launch, Order, Multiply or Evaluate
+    ops : list of Launch, Order, Clear, Multiply, Loop or Evaluate
     bytes : dict
         The memory of each value in the arena, as a function of the sizes.
     span : dict
@@ -89,11 +93,14 @@ class Recipe:
     direct : dict of Node to int
         The values that kernels write straight into an output, and which one.
     cells : dict
-        The numbers that the host writes into the table, and their places there: sizes, and scalars.
+        The numbers that the host writes into the table, and their places there: sizes, scalars, and the numbers of the
+        programs of loops, as (program, key).
     rounded : frozenset of Symbol
         The sizes that kernels read from the table, so that memory and launches for larger ones serve many sizes.
     arguments : dict of Key to int
         Copies of arguments for products, and the slots of the arguments.
+    lent : frozenset of int, or None
+        The arguments whose addresses are known where the program is a step of a loop: products read them in place.
     numbers : dict of int to Node
         The outputs that the host computes, which are handed out as Python numbers.
     checked : list of Node
@@ -108,9 +115,10 @@ class Recipe:
     bytes: dict[Key, Callable[[Sizes], int]] = field(default_factory=dict)
     span: dict[Key, tuple[int, int]] = field(default_factory=dict)
     direct: dict[Node, int] = field(default_factory=dict)
-    cells: dict[Symbol | Dim | Node, int] = field(default_factory=dict)
+    cells: dict[Any, int] = field(default_factory=dict)
     rounded: frozenset[Symbol] = frozenset()
     arguments: dict[Key, int] = field(default_factory=dict)
+    lent: frozenset[int] | None = None
     numbers: dict[int, Node] = field(default_factory=dict)
     checked: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -120,6 +128,8 @@ class Recipe:
 
         A graph then serves one address of the argument; small ones are copied, so that it serves all.
         """
+        if self.lent is not None:
+            return {key: slot for key, slot in self.arguments.items() if slot in self.lent}
         found, nbytes = {}, {key: self.bytes[key](sizes) for key in self.arguments}
         total = sum(nbytes.values())
         for key in sorted(nbytes, key=nbytes.__getitem__, reverse=True):
@@ -151,9 +161,17 @@ def kind_of(node: Node) -> str:
         return "running"
     if name == "block_einsum" and node.dtype.kind in "fiu":
         return "blocks"
+    if name in ("scan", "while"):
+        return "loop" if captured(node) else "evaluate"
     if printable(node) or Root(node, True).reduced:
         return "kernel"
     return "scatter" if name in segments.SCATTERS else "evaluate"
+
+
+def captured(loop: Node) -> bool:
+    """Tell whether kernels and products do all that a loop does in a step."""
+    graphs = [g for g in loop.params.values() if isinstance(g, Graph)]
+    return all(kind_of(n) != "evaluate" for g in graphs for n in g.nodes)
 
 
 class Builder:
@@ -165,11 +183,22 @@ class Builder:
     host : HostScalars
     numbers : collection of int
         The outputs that may be Python numbers.
+    loops : dict of Node to list of Program
+        The programs of loops that run as launches.
+    lent : frozenset of int, optional
+        Of a loop's step: the arguments whose addresses are known.
+    stops : bool
+        Whether the program is a step of a loop that may end before it.
     """
 
-    def __init__(self, plan: Plan, host: HostScalars, numbers: Collection[int] = ()):
+    def __init__(self, plan: Plan, host: HostScalars, numbers: Collection[int] = (),
+                 loops: Mapping[Node, list[Any]] | None = None, lent: frozenset[int] | None = None,
+                 stops: bool = False):
         self.plan, self.graph, self.roles, self.host = plan, plan.graph, plan.roles, host.nodes
-        self.recipe = Recipe(plan, numbers={k: n for k in numbers if (n := plan.graph.outputs[k]) in host.nodes})
+        self.loops = {n: Loop(n, programs) for n, programs in (loops or {}).items()}
+        self.stops = stops
+        self.recipe = Recipe(plan, lent=lent, numbers={
+            k: n for k in numbers if (n := plan.graph.outputs[k]) in host.nodes})
         self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
         self.done: set[Key] = set()  # what lies in memory by now
         self.known: dict[Key, Node] = {}  # aliases of values
@@ -179,9 +208,9 @@ class Builder:
         self.products = {n: self._operands(gemm.product(n)) for n in statements if self.kind[n] == "product"}
         self.recipe.rounded = self._rounded()
         self.inlined = self._inlined()
-        whole = {self.roles.root[i] for n in statements if self.kind[n] in ("product", "evaluate") for i in n.inputs}
+        whole = {self.roles.root[i] for n in statements if self.kind[n] in _ADDRESSED for i in n.inputs}
         self.recipe.direct = {n: k for n, k in plan.outputs.items() if n not in whole
-                              and self.kind.get(n, "evaluate") not in ("product", "evaluate")}
+                              and self.kind.get(n, "evaluate") not in _ADDRESSED}
 
     def _inlined(self) -> set[Node]:
         """Return the values with one reader, a scatter: its kernel computes them inline."""
@@ -235,6 +264,10 @@ class Builder:
             for key in op.touched:
                 first, _ = recipe.span.get(key, (at, at))
                 recipe.span[key] = first, at
+        for loop in self.loops.values():  # its first state is written into one of two buffers, depending on the sizes
+            for start, *buffers in zip(loop.starts, loop.results, loop.spares, strict=False):
+                first, _ = recipe.span[start]
+                recipe.span |= {key: (first, recipe.span[key][1]) for key in buffers}
         recipe.ops = ops
         recipe.text = "\n\n".join([PRELUDE, *(f"DEVICE void {name}{text}" for text, name in functions.items()), *(
             f'extern "C" __global__ void __launch_bounds__({dedicated.THREADS}) {name}{body}'
@@ -268,7 +301,7 @@ class Builder:
             return "slot", len(self.graph.inputs) + key[1]
         return "key", key
 
-    def cell(self, key: Symbol | Dim | Node) -> int:
+    def cell(self, key: Any) -> int:
         """Return the place in the table of a number that the host writes there."""
         return self.recipe.cells.setdefault(key, len(self.graph.inputs) + len(self.graph.outputs)
                                             + len(self.recipe.cells))
@@ -293,7 +326,7 @@ class Builder:
             if self._memory(key)[0] == "key":
                 self.reserve_array(key, key)
             self.done.add(key)
-        self.recipe.ops.append(launch)
+        self.recipe.ops.append(stopped(launch) if self.stops else launch)
 
     def copy(self, node: Node, key: Key) -> None:
         """Write a value, which may be a view or an argument, to memory of its own."""
@@ -318,7 +351,7 @@ class Builder:
         inside = set(nodes)
         kept = {n for s in steps for n in leaving(s)} & inside - self.inlined
         for n in nodes:  # what is read as a whole array must be one
-            if self.kind[n] in ("evaluate", "product", "blocks"):
+            if self.kind[n] in (*_ADDRESSED, "blocks"):
                 kept |= {self.roles.root[i] for i in n.inputs} & inside
         todo = [Root(n, n in kept or terminal(n)) for n in nodes
                 if n in kept or self.kind[n] != "kernel" or Root(n, False).reduced]
@@ -435,19 +468,15 @@ class Builder:
     def _rounded(self) -> frozenset[Symbol]:
         """Return the sizes of ragged axes, which differ from batch to batch, if all can do with larger ones."""
         rows = frozenset(s for s in symbols_of(self.graph) if s.rows)
-        return rows if grows(self.plan) and all(
-            gemm.stretches(*product, rows) for product in self.products.values()) else frozenset()
+        fit = [*(gemm.stretches(*product, rows) for product in self.products.values()),
+               *(loop.stretches(rows) for loop in self.loops.values())]
+        return rows if grows(self.plan) and all(fit) else frozenset()
 
     def _product(self, node: Node) -> None:
         found, arrays = self.products[node]
         operands = []
         for v, m in arrays:
-            key: Key = v
-            if v.prim.name != "const" and v not in self.done:  # an argument, or a view that BLAS cannot take as it is
-                key = "copy", v
-                if v in self.slot and not any(gemm.depends(n, self.recipe.rounded) for n in v.shape):
-                    self.recipe.arguments[key] = self.slot[v]
-                self.copy(v, key)
+            key = self._lying(v)
             operands.append((key, m))
             if gemm.depends(found.sizes[3], self.recipe.rounded) and ("clear", key) not in self.done:
                 self.recipe.ops.append(clear := Clear(key, v))
@@ -456,6 +485,45 @@ class Builder:
         self.reserve_array(node, node)
         self.done.add(node)
         self.recipe.ops.append(Multiply(found, operands))
+
+    def _lying(self, v: Node) -> Key:
+        """Return the key under which a value lies in one piece, after a copy where it does not yet."""
+        key: Key = (v.inputs[0], v.params["index"]) if v.prim.name == "proj" else v
+        if v.prim.name != "const" and key not in self.done:  # an argument, or a view that BLAS cannot take as it is
+            key = "copy", v
+            if v in self.slot and not any(gemm.depends(n, self.recipe.rounded) for n in v.shape):
+                self.recipe.arguments[key] = self.slot[v]
+            self.copy(v, key)
+        return key
+
+    def _loop(self, node: Node) -> None:
+        loop = self.loops[node]
+        for key, part in zip(loop.results, node.type.parts, strict=True):
+            self.reserve_array(key, part)
+        for start, spare, v in zip(loop.starts, loop.spares, node.inputs[loop.first:], strict=False):
+            self.reserve_array(spare, v)
+            self.copy(v, start)
+            del self.recipe.bytes[start]
+        read = {k for p in loop.programs for k in p.recipe.arguments.values()}
+        for k, v in enumerate(node.inputs):
+            if loop.first <= k < loop.first + len(loop.starts):
+                continue
+            if v in self.host:
+                loop.places[k] = "cell", self.cell(v)
+            elif v in self.slot and k not in read:
+                loop.places[k] = "slot", self.slot[v]
+            else:
+                loop.places[k] = "key", self._lying(v)
+        for key, program in zip(loop.arenas, loop.programs, strict=True):
+            self.reserve(key, program.arena_bytes)
+            loop.cells.append([self.cell((program, number)) for number in program.recipe.cells])
+        self.reserve(loop.go, lambda sizes: 8)
+        loop.strides = {n: self.cell(n) for n in loop.sliced() if isinstance(n, Dim)}
+        self.done.update([node, *loop.results])
+        if may_end(node):
+            self.recipe.notes.append(f"{node.where}: while is a graph of a few steps, launched until the device has "
+                                     "noted the end")
+        self.recipe.ops.append(loop)
 
     def _evaluate(self, node: Node) -> None:
         reads: list[Key] = []

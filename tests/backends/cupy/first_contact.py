@@ -134,7 +134,7 @@ def where_the_time_goes(title: str, f: Callable[..., Any], args: Any, repeats: i
     cupy.cuda.Device().synchronize()
     whole = took(lambda: step(*args), CALLS)
     kept = step(*args)  # the table points to these results, which single launches write into
-    segments = [s for s in space.segments if isinstance(s, program.Segment)]
+    segments = [s for s in space.parts if isinstance(s, program.Segment)]
     alone = [round(took(g.launch, max(CALLS // 4, 1)), 1) for s in segments for g in s.graphs.values() if g is not None]
     labels = []
     for op in made.recipe.ops:

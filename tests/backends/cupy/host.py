@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backends.cupy.device import Device, Launched
+from minigrad.backends.cupy.device import Device, Launched, pack
 from minigrad.backends.cupy.prelude import PRELUDE
-from minigrad.backends.cupy.program import pack
 
 from . import cupy_on_numpy
 

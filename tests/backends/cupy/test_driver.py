@@ -11,7 +11,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.backends.cupy import driver
-from minigrad.backends.cupy.program import pack
+from minigrad.backends.cupy.device import pack
 from minigrad.errors import MinigradError
 from minigrad.primitive import on_host
 

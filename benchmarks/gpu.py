@@ -39,6 +39,7 @@ SIZES = (784, 512, 512, 10)
 BATCHES = (32, 128, 1024, 8192)
 GRAPHS = (128, 4096)
 SHUFFLED = 1100  # batches of an epoch: more than a program remembers sizes of, so that each call's sizes are new to it
+WIDTH, SEQUENCES, STEPS = 64, 128, 100  # of attention and of a recurrent network
 EXAMPLES = (10**4, 10**5, 10**6, 10**7, 10**8)
 COMPILED = (128, 8192)  # batches for torch.compile, which takes long
 RATE = np.float32(0.01)
@@ -47,7 +48,7 @@ COPIED = 2**28  # numbers
 ROUNDS, TURN = 6, 0.02  # seconds of queued calls in a round
 COPY = "bytes per second of a copy"
 OWN = ("minigrad", "vmapped", "looped")
-STAGES = (OWN, ("JAX jit", "JAX vmap(grad)"), ("PyG", "PyG, normalised once"), ("CuPy, by hand",),
+STAGES = (OWN, ("JAX jit", "JAX jit, padded", "JAX vmap(grad)"), ("PyG", "PyG, normalised once"), ("CuPy, by hand",),
           ("torch CUDA graph",), ("torch.compile",))
 
 
@@ -534,6 +535,102 @@ def looped() -> Iterator[Job]:
                                         "looped": lambda: calling(loop, given)}, reference="vmapped")
 
 
+ROW = mg.axis("row")
+
+
+@mg.example
+class Sequence:
+    """The rows that look at each other."""
+
+    x: mg.f32[ROW, WIDTH]
+
+
+def attention(p: Any, e: Any) -> Any:
+    """Return the error of a layer of attention over one sequence."""
+    scores = (e.x @ p["query"]) @ (e.x @ p["key"]).T * np.float32(WIDTH ** -0.5)
+    weights = np.exp(scores - mg.stop_gradient(np.max(scores, axis=1, keepdims=True)))
+    return np.mean(np.tanh(e.x + (weights / np.sum(weights, axis=1, keepdims=True)) @ (e.x @ p["value"])) ** 2)
+
+
+def padded_attention(p: Any, x: Any, there: Any) -> tuple[Any, Any]:
+    """Return the mean of the same and its gradient in JAX, on sequences padded to one length."""
+    import jax
+
+    jnp = jax.numpy
+
+    def one(p: Any, x: Any, there: Any) -> Any:
+        scores = jnp.where(there[None], (x @ p["query"]) @ (x @ p["key"]).T * WIDTH ** -0.5, -jnp.inf)
+        seen = jnp.tanh(x + jax.nn.softmax(scores, axis=1) @ (x @ p["value"])) ** 2
+        return jnp.sum(jnp.where(there[:, None], seen, 0)) / (jnp.sum(there) * WIDTH)
+
+    return jax.value_and_grad(lambda p: jnp.mean(jax.vmap(one, (None, 0, 0))(p, x, there)))(p)
+
+
+def sequences() -> Iterator[Job]:
+    """Yield the jobs of attention over sequences of different length: products of blocks, and padding."""
+    import cupy
+
+    f = mg.value_and_grad(mg.mean_loss(attention, (None, 0)))
+    step = mg.compile(f, backend="cupy")
+
+    @functools.cache
+    def data() -> tuple[Any, list[np.ndarray]]:
+        rng = np.random.default_rng(0)
+        params = {k: rng.normal(0, WIDTH ** -0.5, (WIDTH, WIDTH)).astype(np.float32) for k in ("query", "key", "value")}
+        return params, [rng.normal(size=(n, WIDTH)).astype(np.float32) for n in rng.integers(4, 90, SEQUENCES)]
+
+    @functools.cache
+    def given() -> tuple[Any, Any]:
+        params, xs = data()
+        return optree.tree_map(cupy.asarray, (params, mg.batch([Sequence(x=x) for x in xs])))
+
+    def by_jax() -> Contestant:
+        params, xs = data()
+        x = np.zeros((len(xs), max(map(len, xs)), WIDTH), np.float32)
+        for k, one in enumerate(xs):
+            x[k, :len(one)] = one
+        there = np.arange(x.shape[1]) < np.array([[len(one)] for one in xs])
+        return with_jax(padded_attention, (params, x, there))
+
+    yield from jobs_of(f"attention, {SEQUENCES} sequences of 4 to 89 rows", {
+        "minigrad": lambda: calling(step, given), "JAX jit, padded": by_jax},
+        lambda: check(step(*given()), exact(f, given())))
+
+
+def recurrent(w: Any, x: Any) -> Any:
+    """Return the error of a recurrent network over one sequence."""
+    return np.mean(mg.scan(lambda h, r: (np.tanh(h @ w + r), None), x[0] * 0, x)[0] ** 2)
+
+
+def jax_recurrent(w: Any, x: Any) -> tuple[Any, Any]:
+    """Return the mean of the same and its gradient in JAX."""
+    import jax
+
+    def one(w: Any, x: Any) -> Any:
+        h, _ = jax.lax.scan(lambda h, r: (jax.numpy.tanh(h @ w + r), None), jax.numpy.zeros(WIDTH), x)
+        return jax.numpy.mean(h ** 2)
+
+    return jax.value_and_grad(lambda w: jax.numpy.mean(jax.vmap(one, (None, 0))(w, x)))(w)
+
+
+def steps() -> Iterator[Job]:
+    """Yield the jobs of a scan with its gradient."""
+    import cupy
+
+    mean = mg.value_and_grad(mg.mean_loss(recurrent, (None, 0)))
+    step = mg.compile(mean, backend="cupy")
+
+    @functools.cache
+    def given() -> tuple[Any, Any]:
+        rng = np.random.default_rng(0)
+        return (cupy.asarray(rng.normal(0, WIDTH ** -0.5, (WIDTH, WIDTH)).astype(np.float32)),
+                cupy.asarray(rng.normal(size=(SEQUENCES, STEPS, WIDTH)).astype(np.float32)))
+
+    yield from jobs_of(f"recurrent network, {STEPS} steps of {SEQUENCES} sequences", {
+        "minigrad": lambda: calling(step, given), "JAX jit": lambda: with_jax(jax_recurrent, given())},
+        lambda: check(step(*given()), exact(mean, given())))
+
+
 # -- what was measured -------------------------------------------------------------------------------------
 
 
@@ -688,7 +785,7 @@ def main() -> int:
     if why := missing():
         raise SystemExit(f"benchmarks.gpu: {why}")
     os.environ["MINIGRAD_CACHE_DIR"] = ""  # what was compiled in an earlier run is not to be found
-    jobs = [job for part in (mlp, elementwise, per_example, gcn, shuffled, looped) for job in part()]
+    jobs = [job for part in (mlp, elementwise, per_example, gcn, shuffled, looped, sequences, steps) for job in part()]
     if args.quick:
         jobs = [j for j in jobs if not any(f"{n:,} " in j.title for n in (*BATCHES[2:], *EXAMPLES[3:], GRAPHS[1]))]
     with tempfile.TemporaryDirectory() as scratch:

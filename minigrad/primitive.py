@@ -141,6 +141,8 @@ class Primitive:
         Adds up many elements, in the dtype that `ops.accumulators` says.
     overwrites : tuple of int or None
         The operands whose memory may take the result, element by element; None: that of every one.
+    ufunc : numpy.ufunc or None
+        NumPy's function of the same values; of a reduction or a cumulative operation, the function that it repeats.
     symbol : str
         The sign or word for the operation in a drawing; its name by default.
     printed : callable or None
@@ -172,6 +174,7 @@ class Primitive:
     laws: Laws = Laws()
     simplify: Rule | None = None
     raises: str = ""
+    ufunc: np.ufunc | None = None
     symbol: str = ""
     printed: Callable[[Node, Sequence[str], Callable[[Any], str]], str] | None = None
     drawn: Callable[[Node, Callable[[Any], str]], str] | None = None

@@ -9,23 +9,12 @@ import numpy as np
 
 from ..dims import Dim, Symbol
 from ..errors import printable
-from ..graph import Node
+from ..graph import PRIMITIVES, Node
+from ..ops import order  # noqa: F401  (declares cumulative operations)
 from ..ops.index import lockstep
 from ..text import literal
 
-UFUNCS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "div": "divide", "neg": "negative", "abs": "absolute",
-    "pow": "power", "mod": "remainder", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal",
-    "gt": "greater", "ge": "greater_equal", "bitwise_not": "invert", "norm_of": "sqrt",
-    **{name: name for name in (
-        "sign", "square", "floor_divide", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "cbrt",
-        "sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh",
-        "arctan2", "hypot", "logaddexp", "floor", "ceil", "trunc", "rint", "logical_and", "logical_or", "logical_xor",
-        "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "isnan", "isinf", "isfinite", "maximum",
-        "minimum")}}
-ACCUMULATORS = {"cummax": "maximum", "cummin": "minimum", "cumfmax": "fmax", "cumfmin": "fmin"}
 INTO = frozenset({"arccosh_slope", "arctan2_slope", "tanh_slope"})  # functions of `ops.elementwise`
-REDUCERS = {"sum": "add", "max": "maximum", "min": "minimum", "any": "logical_or", "all": "logical_and"}
 
 
 def number(node: Node) -> str:
@@ -100,10 +89,13 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
     `evaluator` names the function that evaluates a primitive which has no line of its own.
     """
     name, p = node.prim.name, node.params
-    if name in UFUNCS:
-        return [f"np.{UFUNCS[name]}({', '.join(xs)}, out={out})"]
-    if name in REDUCERS:
-        return [f"np.{REDUCERS[name]}.reduce({xs[0]}, axis={axes_text(p['axes'])}, out={out})"]
+    if node.prim.ufunc is not None:
+        ufunc = f"np.{node.prim.ufunc.__name__}"
+        if node.prim.kind == "elementwise":
+            return [f"{ufunc}({', '.join(xs)}, out={out})"]
+        if node.prim.kind == "reduce":
+            return [f"{ufunc}.reduce({xs[0]}, axis={axes_text(p['axes'])}, out={out})"]
+        return [f"{ufunc}.accumulate({xs[0]}, axis={p['axis']}, out={out})"]
     if name == "where":
         c, x, y = xs
         return ([] if y == out else [f"np.copyto({out}, {y})"]) + [f"np.copyto({out}, {x}, where={c})"]
@@ -136,8 +128,6 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
         return [f"{out}[...] = 0", f"{out}[{', '.join(cut)}] = {xs[0]}"]
     if name == "cumsum":
         return [f"np.cumsum({xs[0]}, axis={p['axis']}, dtype={dtype_text(node.dtype)}, out={out})"]
-    if name in ACCUMULATORS:
-        return [f"np.{ACCUMULATORS[name]}.accumulate({xs[0]}, axis={p['axis']}, out={out})"]
     return [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
 
 
@@ -147,7 +137,7 @@ def _more(value: Any = None) -> str:
 
 
 MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin", "scatter_add", "gather_sum",
-                     "pad", *ACCUMULATORS})
+                     "pad", *(name for name, prim in PRIMITIVES.items() if prim.ufunc is not None)})
 
 
 def fits_matmul(node: Node) -> bool:

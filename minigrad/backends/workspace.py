@@ -15,12 +15,10 @@ from ..graph import TupleType
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..walk import concrete
 from .blocks import Blocks
-from .numpy_text import REDUCERS
 
 ALIGN = 64
 BLOCK_BYTES = 1 << 20  # what one block of rows may touch: about a second-level cache
 SMALLEST_BLOCK = 16
-REDUCING = {name: getattr(np, ufunc) for name, ufunc in REDUCERS.items()}
 
 
 def allocate(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
@@ -157,7 +155,7 @@ def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping
             rows, block = value(plan.steps[i.step].group.rows, sizes), layout.blocks[i.step]
             have[i.name] = None if block >= rows else Blocks(
                 [(lo, min(lo + block, rows)) for lo in range(0, rows, block)], i.modes,
-                [(REDUCING[p.prim.name], array([-(-rows // block), *(value(d, sizes) for d in p.shape)], p.dtype,
+                [(p.prim.ufunc, array([-(-rows // block), *(value(d, sizes) for d in p.shape)], p.dtype,
                                                layout.offset["parts", p])) for p in i.parts])
         elif i.kind == "size":
             have[i.name] = value(i.size, sizes)

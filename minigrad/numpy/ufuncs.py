@@ -17,11 +17,11 @@ from ..ops import elementwise as ew
 from ..primitive import Primitive
 from .array import NAMES, TABLE, Array, as_array, broadcast_node, broadcast_shapes, held, implements
 
-_BOOLEAN = {"add": ew.logical_or, "mul": ew.logical_and, "maximum": ew.logical_or, "minimum": ew.logical_and,
-            "bitwise_and": ew.logical_and, "bitwise_or": ew.logical_or, "bitwise_xor": ew.logical_xor,
-            "bitwise_not": ew.logical_not, "abs": lambda x: x,
-            "gt": lambda x, y: ew.logical_and(x, ew.logical_not(y)), "lt": lambda x, y: _BOOLEAN["gt"](y, x),
-            "ge": lambda x, y: ew.logical_or(x, ew.logical_not(y)), "le": lambda x, y: _BOOLEAN["ge"](y, x)}
+_BOOLEAN = {ew.add: ew.logical_or, ew.mul: ew.logical_and, ew.maximum: ew.logical_or, ew.minimum: ew.logical_and,
+            ew.bitwise_and: ew.logical_and, ew.bitwise_or: ew.logical_or, ew.bitwise_xor: ew.logical_xor,
+            ew.bitwise_not: ew.logical_not, ew.abs_: lambda x: x,
+            ew.gt: lambda x, y: ew.logical_and(x, ew.logical_not(y)), ew.lt: lambda x, y: _BOOLEAN[ew.gt](y, x),
+            ew.ge: lambda x, y: ew.logical_or(x, ew.logical_not(y)), ew.le: lambda x, y: _BOOLEAN[ew.ge](y, x)}
 
 
 @functools.lru_cache(maxsize=4096)
@@ -110,7 +110,7 @@ def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) 
 
 
 def _of(prim: Primitive) -> Callable[..., Node]:
-    boolean = _BOOLEAN.get(prim.name)
+    boolean = _BOOLEAN.get(prim)
 
     def make(*nodes: Node) -> Node:
         if len({n.dtype for n in nodes}) > 1:
@@ -181,22 +181,12 @@ def _fextreme(prim: Primitive) -> Callable[..., Node]:
     return make
 
 
-_SAME = ("add", "subtract", "multiply", "divide", "negative", "absolute", "sign", "square", "floor_divide",
-         "remainder", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "cbrt", "sin", "cos", "tan",
-         "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "arctan2", "hypot",
-         "logaddexp", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "maximum", "minimum",
-         "bitwise_and", "bitwise_or", "bitwise_xor")
-_OURS = {"subtract": "sub", "multiply": "mul", "divide": "div", "negative": "neg", "absolute": "abs_",
-         "remainder": "mod", "equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le", "greater": "gt",
-         "greater_equal": "ge"}
-
-for _name in _SAME:
-    _enter(getattr(np, _name), _of(getattr(ew, _OURS.get(_name, _name))))
-for _name in ("logical_and", "logical_or", "logical_xor", "logical_not"):
-    _enter(getattr(np, _name), _truth(getattr(ew, _name)))
-for _name in ("floor", "ceil", "trunc", "rint"):
-    _enter(getattr(np, _name), _rounding(getattr(ew, _name)))
-_enter(np.invert, _of(ew.bitwise_not))
+for _prim in [p for p in vars(ew).values() if isinstance(p, Primitive) and p.ufunc is not None and p is not ew.norm_of]:
+    _enter(_prim.ufunc, _of(_prim))
+for _prim in (ew.logical_and, ew.logical_or, ew.logical_xor, ew.logical_not):
+    _enter(_prim.ufunc, _truth(_prim))
+for _prim in (ew.floor, ew.ceil, ew.trunc, ew.rint):
+    _enter(_prim.ufunc, _rounding(_prim))
 _enter(np.power, _power)
 _enter(np.float_power, _power)
 _enter(np.positive, lambda x: x)

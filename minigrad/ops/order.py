@@ -87,7 +87,7 @@ def _cumulative_extreme(name: str, ufunc: np.ufunc, pair: Primitive, ignores_nan
         x = np.random.default_rng(4).permutation(12.0 * np.arange(1, 13)).reshape(3, 4) / 40
         return [Sample((x,), {"axis": 0}), Sample((x,), {"axis": 1})]
 
-    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), samples=samples)
+    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), ufunc=ufunc, samples=samples)
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:

@@ -178,7 +178,7 @@ sum_ = linear(
     "sum", _sum_type,
     lambda xp, x, *, axes: summed(xp, x, axes),
     lambda g, x, *, axes: back_over(g, x, axes), axes=_reduces("add"), kind="reduce", simplify=_simpler_sum,
-    accumulates=True, samples=_reduction_samples())
+    accumulates=True, ufunc=np.add, samples=_reduction_samples())
 
 
 def count(shape: Shape, axes: Axes, dtype: np.dtype) -> Node:
@@ -308,11 +308,12 @@ def _extreme(name: str, of_nothing: bool = False) -> Primitive:
         return getattr(xp, function)(x, axis=axes)
 
     function = name[:3]
+    ufunc = None if of_nothing else getattr(np, f"{function}imum")
     return Primitive(
         name, _reduce_type(name, empty=of_nothing), evaluate,
         vjp=lambda g, out, x, *, axes: [back_over(g, x, axes) * shares(out, x, axes)],
         jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
-        axes=_reduces(function), kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True),
+        axes=_reduces(function), kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True), ufunc=ufunc,
         samples=_reduction_samples())
 
 
@@ -329,15 +330,15 @@ max_or_least = _extreme("max_or_least", of_nothing=True)
 min_or_largest = _extreme("min_or_largest", of_nothing=True)
 
 
-def _truth(name: str) -> Primitive:
+def _truth(name: str, ufunc: np.ufunc) -> Primitive:
     return Primitive(
         name, _reduce_type(name, lambda d: np.dtype(bool)), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
         vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), axes=_reduces(name),
-        kind="reduce", laws=Laws(idempotent=True), samples=_reduction_samples(0, bools=True))
+        kind="reduce", laws=Laws(idempotent=True), ufunc=ufunc, samples=_reduction_samples(0, bools=True))
 
 
-any_ = _truth("any")
-all_ = _truth("all")
+any_ = _truth("any", np.logical_or)
+all_ = _truth("all", np.logical_and)
 
 
 def _arg(name: str) -> Primitive:

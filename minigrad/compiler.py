@@ -370,7 +370,10 @@ def _static_kind(x: Any) -> Any:
 @boundary
 def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
             maxsize: int | None = MAXSIZE, **options: Any) -> Compiled:
-    """Compile a function: one trace per structure, dtypes and static shapes, and any batch size after that.
+    """Compile a function: one program per structure, dtypes and static shapes, for any batch size.
+
+    Tracing calls `f` with the sizes of the arguments, to find the axes that a `vmap` inside maps, and again with
+    symbols for the sizes of those; once more where the code needs the number behind a symbol.
 
     Parameters
     ----------

@@ -13,6 +13,8 @@ from ..walk import rewrite
 
 def rows(graph: Graph) -> Graph:
     """Return an equal graph in which rows that are gathered only to be summed are read where they are."""
+    if not any(n.prim is scatter_add for n in graph.nodes):
+        return graph
     uses = dict.fromkeys(graph.nodes, 0)
     for used in (*(i for n in graph.nodes for i in n.inputs), *graph.outputs):
         uses[used] += 1

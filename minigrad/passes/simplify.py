@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, constant_of
+from ..ops.constants import full
 from ..ops.spread import expand, once, reduced_once
 from ..primitive import Primitive, Rewriter, Rule
 from . import guard
@@ -62,7 +63,8 @@ def _neutral(prim: Primitive) -> Rule:
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         for i, neutral in cases:
-            if constant_of(xs[i]) == neutral:
+            x = xs[i]
+            if x.prim is full and x.params["value"] == neutral:
                 return xs[1 - i]
         return None
 
@@ -100,7 +102,7 @@ def _fold(prim: Primitive) -> Rule:
         for x in xs:
             if x.prim is expand:
                 common = set(x.params["axes"]) if common is None else common & set(x.params["axes"])
-            elif constant_of(x) is None:
+            elif x.prim is not full:
                 return None
             if common is not None and not common:
                 return None

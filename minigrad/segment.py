@@ -16,7 +16,7 @@ from .graph import Node, full
 from .ops import elementwise as ew
 from .ops import index as indexing
 from .ops.accumulators import accumulator
-from .ops.constants import iota
+from .ops.constants import const, iota
 from .ops.layout import concatenate
 from .ops.places import checked, place, place_or_null, row_or_null
 from .ops.scatter import scatter_max, scatter_min
@@ -72,7 +72,7 @@ def _scatter(name: str, how: Callable[..., Node], values: Any, index: Any, size:
                                       "for each row"))
     u = ew.cast_to(u, np.dtype(np.int64)) if u.dtype.kind == "b" else u
     i = ew.cast_to(i, np.dtype(np.int64))
-    if i.prim.name == "const" and isinstance(n, int):
+    if i.prim is const and isinstance(n, int):
         _check_range(name, i.params["value"], n, null)
     if null is None:
         return Array(how(u, checked(place, i, n), shape=(n, *u.shape[i.ndim:])))

@@ -1,8 +1,8 @@
-"""The walk that every Graph -> Graph pass is made of: one loop, one dict, a table of rules.
+"""Rewriting by a table of rules per primitive: the walk of `simplify` and `lower`.
 
 A rule is ``rule(rewrite, type, inputs, params)`` and returns a node that is equal to the one asked for,
 or None. What a rule makes, it makes through the rewrite, so rules apply to each other's results, and
-two equal nodes are one (barriers excepted, which exist to be kept apart).
+two equal nodes are one. A pass without such a table uses `walk.rewrite`.
 """
 
 from __future__ import annotations

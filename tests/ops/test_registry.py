@@ -9,6 +9,7 @@ import pytest
 
 from minigrad.errors import GraphError
 from minigrad.graph import PRIMITIVES, Graph
+from minigrad.passes.simplify import simplify
 from minigrad.primitive import Laws, is_linear
 from tests import checks
 
@@ -156,6 +157,36 @@ def test_laws(case):
         if prim.name == "expand":
             outer = {"shape": (*once.shape, 2), "axes": (once.ndim,)}
         np.testing.assert_array_equal(f(once, **outer), f(x, **laws.compose(inner, outer)))
+
+
+@over({k: v for k, v in PLAIN.items() if v[0].ufunc})
+def test_ufunc(case):
+    prim, sample = case
+    arrays = [np.asarray(a) for a in sample.arrays]
+    if prim.kind == "elementwise":
+        want = prim.ufunc(*arrays)
+    elif prim.kind == "reduce":
+        want = prim.ufunc.reduce(*arrays, axis=sample.params["axes"])
+    else:
+        want = prim.ufunc.accumulate(*arrays, axis=sample.params["axis"])
+    np.testing.assert_allclose(prim.eval(np, *arrays, **sample.params), want, rtol=1e-15)
+
+
+@over({k: v for k, v in PLAIN.items() if v[0].in_order})
+def test_elements_in_order(case):
+    prim, sample = case
+    np.testing.assert_array_equal(np.ravel(prim.eval(np, *sample.arrays, **sample.params)), np.ravel(sample.arrays[0]))
+
+
+@over({k: v for k, v in PLAIN.items() if "axes" in v[1].params})
+def test_an_operation_along_no_axis_is_its_operand(case):
+    prim, sample = case
+    x = np.asarray(sample.arrays[0])
+    params = {**sample.params, "axes": ()} | ({"shape": x.shape} if "shape" in sample.params else {})
+    graph = checks.program(prim, [x], params)
+    np.testing.assert_array_equal(prim.eval(np, x, **params), x)
+    if graph.outputs[0].type == graph.inputs[0].type:
+        assert simplify(graph).outputs == graph.inputs
 
 
 @over(SMOOTH)

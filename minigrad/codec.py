@@ -1,6 +1,6 @@
 """Graphs as JSON and back: exact, and by construction unable to execute anything.
 
-What is decoded is of the types that graphs are made of, whatever the text says: `GraphError` else.
+Decoded values have the types of graphs' parts; any other text raises `GraphError`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _loads(text: str) -> Any:
 class Encoder:
     """Encode parameter values. Symbols are numbered, so that a symbol stays one symbol.
 
-    What has no JSON is put into the list `others` where there is one, and is an error else.
+    Values without a JSON form go into the list `others`; without the list, they are errors.
     """
 
     def __init__(self, others: list[Any] | None = None):

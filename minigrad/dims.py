@@ -1,4 +1,4 @@
-"""Symbolic sizes: what a shape holds where the number is not known before the call.
+"""Symbolic sizes: integer polynomials in place of the sizes that a call determines.
 
 A shape is a tuple of ``int | Dim``. A `Dim` is a polynomial with integer coefficients in named
 symbols: sizes may be added, multiplied and compared, which is all that shapes need.
@@ -18,7 +18,7 @@ _uid = itertools.count()
 class Symbol:
     """A named size. Two symbols of the same name are different symbols.
 
-    `rows` says that it counts rows, of which there may be none; a batch has at least one example.
+    `rows` marks a number of rows, which may be 0; a batch has at least one example.
     """
 
     __slots__ = ("hint", "name", "rows", "uid")

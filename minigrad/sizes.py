@@ -13,8 +13,8 @@ class Size:
     """A symbolic size in people's code: it adds, multiplies and compares.
 
     With a float, or under NumPy's functions, it becomes a traced scalar: ``1 / n`` and ``np.sqrt(n)`` hold for
-    every size. Whatever else is asked of it (``range(n)``, ``n > 3``, ``n // 2``) is answered with the number of
-    the example at hand, and that axis is then specialised to it.
+    every size. Other uses (``range(n)``, ``n > 3``, ``n // 2``) take the number of the example at hand, and a guard
+    fixes the axis to it.
     """
 
     __slots__ = ("dim",)

@@ -1,4 +1,4 @@
-"""The traced array: what a person's NumPy code holds while it is traced.
+"""The traced array: the values that NumPy code computes with during a trace.
 
 An `Array` wraps a node. `minigrad.numpy` fills `TABLE` with what NumPy's functions do to traced arrays, and adds
 operators, methods and NumPy's protocols to the class.
@@ -23,7 +23,7 @@ _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a t
 
 
 class Array:
-    """A traced value: it reads like a NumPy array and records what is done with it.
+    """A traced value: it has the interface of a NumPy array and records the operations on it.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ from .errors import ShapeError, at_user_line, user_location
 
 
 class Tagged(int):
-    """An ordinary int that remembers which axis of which argument it is the size of."""
+    """An ordinary int with its origin: the axis of an argument that has this size."""
 
     def __new__(cls, n: int, origin: object):
         self = super().__new__(cls, n)
@@ -151,7 +151,7 @@ def note_batch(sizes: Iterable[object], name: str = "") -> None:
 
 
 def differs(n: int | Dim) -> bool:
-    """Tell whether a size differs from example to example, so that there is no number that it could be fixed to."""
+    """Tell whether a size differs from example to example: no guard can fix it to a number."""
     return isinstance(n, Dim) and n.hint is None and all(s.rows for s in n.symbols)
 
 

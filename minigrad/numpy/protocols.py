@@ -47,7 +47,7 @@ def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refusal(name: str) -> TraceError:
-    """Return the error of a function that is not supported: its name, why, and what to write instead."""
+    """Return the error of an unsupported function: its name, the reason, the way out."""
     why, instead = REFUSED.get(name) or _not_handed_over(name) or (
         "it is not supported on traced values",
         "What it computes must be written with the functions in minigrad.numpy, or computed outside the traced "
@@ -59,7 +59,7 @@ def refusal(name: str) -> TraceError:
 
 
 def _not_handed_over(name: str) -> tuple[str, str] | None:
-    """Return why NumPy itself ran a function that traced values have, and what to write instead."""
+    """Return the reason why NumPy ran a supported function itself, and the way out."""
     space, _, short = name.removeprefix("np.").rpartition(".")
     names = {"linalg": LINALG, "fft": FFT, "scipy.linalg": LINALG}.get(space, NAMES if name.startswith("np.") else {})
     if short not in names:
@@ -76,7 +76,7 @@ def _not_handed_over(name: str) -> tuple[str, str] | None:
 
 def _not_a_number(what: str, instead: str, convert: Callable[..., Any] | None = None,
                   ask: Callable[[], asked.Answer | None] = lambda: None) -> Callable[..., Any]:
-    """Return a method that needs a number: where there is none, `ask` says who wanted it and what to write."""
+    """Return a method that needs a number; without one, `ask` names the caller and the way out."""
 
     def method(self: Array, *args: Any, **kwargs: Any) -> Any:
         if convert is not None and (known := known_value(self._node)) is not None:

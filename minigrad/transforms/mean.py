@@ -86,7 +86,7 @@ def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any
     """Return the literal mini-batch graph: `n` copies of f's graph, and nodes that add and average.
 
     It computes what ``mean_loss(f, in_axes)`` computes on a batch of `n` examples, and is there to be
-    looked at and compared. What no example has a part in occurs once in it, too.
+    looked at and compared. Terms that depend on no example occur once in it, too.
 
     Parameters
     ----------

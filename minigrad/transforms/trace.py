@@ -142,7 +142,7 @@ class Staged:
 
     @property
     def graph(self) -> Graph:
-        """The function as a graph, of which the names are worked out when they are needed."""
+        """The function as a graph, with names that are computed on demand."""
         return Graph(tuple(self.inputs), tuple(self.outputs), lambda: self.names, in_tree=self.in_tree,
                      out_tree=self.out_tree, name=function_name(self.f))
 
@@ -250,7 +250,7 @@ def is_weak(x: Any) -> bool:
 
 
 def flatten_result(f: Callable[..., Any], result: Any) -> tuple[list[Node], Any]:
-    """Return the nodes and the pytree of what a traced function returned."""
+    """Return the nodes and the pytree of a traced function's result."""
     if result is None:
         raise TraceError(f"{_defined(f)}: {function_name(f)} returned None. Did you forget `return`?")
     leaves, tree = optree.tree_flatten(result)

@@ -17,8 +17,8 @@ from .trace import Call, transform
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
     """Turn a function of one example into a function of a batch.
 
-    `f` is traced once, for one example, and every node is rewritten to carry a batch axis; what does not
-    depend on the example stays as it is and is computed once.
+    `f` is traced once, for one example, and every node is rewritten to carry a batch axis; nodes that do not
+    depend on the example stay as they are and are computed once.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Primitives: all that is known of an operation, in one block.
 
 A `Primitive` bundles a type rule, an evaluation that works in any array-API namespace, and the rules
-of reverse mode, forward mode and batching. Families (`elementwise`, `linear`) fill in what their
+of reverse mode, forward mode and batching. Families (`minigrad.families`) fill in the rules that their
 members share. Rules take and return nodes, so their results can be batched and differentiated again.
 """
 
@@ -12,16 +12,15 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType, UnionType
+from types import UnionType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from .axes import POINTWISE, Declared
+from .axes import Declared
 from .dims import Shape
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
-from .graph import PRIMITIVES, ArrayType, Node, TupleType, constant_of, full, zeros_like
-from .tracing import guard_equal_shapes
+from .graph import PRIMITIVES, ArrayType, Node, TupleType, constant_of, full
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,72 +308,6 @@ def free(*args: Any) -> float:
     return 0.0
 
 
-# -- families --------------------------------------------------------------------------------------
-
-
-def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable[..., Any] | None = None,
-                vjp: Any = None, jvp: Any = None, result: str = "same", domain: str = "f", arity: int | None = None,
-                samples: Callable[[], list[Sample]] | None = None, order: int = 2, flops: Any = None,
-                linear: Literal["", "jointly", "separately", "first"] = "",
-                params: Mapping[str, Any] | None = MappingProxyType({}), **rest: Any) -> Primitive:
-    """Declare a primitive that works element by element on operands of equal shape.
-
-    Parameters
-    ----------
-    d : callable
-        ``d(out, *inputs)`` returns the partial derivatives, a node or a number each. Forward and reverse
-        mode are two readings of it. None stands for an operand that is a function of the others, by which the
-        derivatives are total ones. Where a product with a partial would be wrong (``where``), give `vjp`
-        and `jvp` instead. Neither: the derivative is zero everywhere.
-    result : {"same", "bool"}
-        The result's dtype.
-    domain : str
-        The kinds of dtype it takes, of ``"biuf"``.
-    arity : int
-        The number of operands; counted from the kernel where it is not given.
-    params : mapping of str to type, or None
-        The static parameters; None: they are not known.
-    **rest
-        Other attributes of `Primitive`.
-    """
-    arity = arity or sum(f"{{{i}}}" in kernel for i in range(4))
-
-    def type_rule(*types: ArrayType, **params: Any) -> ArrayType:
-        if len(types) != arity:
-            raise fail(name, f"takes {arity} operands", *types)
-        first = types[0]
-        for t in types[1:]:
-            if t.dtype != first.dtype:
-                raise DtypeError(at_user_line(f"{name}({', '.join(map(str, types))}): dtypes differ"))
-            if not guard_equal_shapes(t.shape, first.shape):
-                raise fail(name, "shapes differ", *types)
-        if first.dtype.kind not in domain:
-            raise DtypeError(at_user_line(f"{name}: not defined for {first}"))
-        return ArrayType(first.shape, np.dtype(bool)) if result == "bool" else first
-
-    zero = d is None and vjp is None
-
-    def from_partials_vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
-        return [_scale(g, p) for p in d(out, *xs, **params)]
-
-    def from_partials_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
-        terms = [_scale(t, p) for t, p in zip(ts, d(out, *xs, **params), strict=True)
-                 if t is not None and p is not None]
-        if not terms:
-            return zeros_like(out)
-        total = terms[0]
-        for t in terms[1:]:
-            total = total + t
-        return total
-
-    return Primitive(
-        name, type_rule, eval, kind="elementwise", kernel=kernel,
-        vjp=vjp or ((lambda g, out, *xs, **params: [None] * len(xs)) if zero else from_partials_vjp),
-        jvp=jvp or ((lambda ts, out, *xs, **params: zeros_like(out)) if zero else from_partials_jvp),
-        axes=POINTWISE, flops=flops, linear=linear, params=params,
-        samples=samples or (lambda: _default_samples(arity, domain, order)), **rest)
-
-
 def spread(x: Node, size: Any) -> Node:
     """Return `x` repeated along a new axis 0 of `size`: a constant stays one, the rest is an expand."""
     if (value := constant_of(x)) is not None:
@@ -389,47 +322,6 @@ def move_axis(x: Node, source: int, to: int) -> Node:
     perm = [a for a in range(x.ndim) if a != source]
     perm.insert(to, source)
     return PRIMITIVES["transpose"](x, perm=tuple(perm))
-
-
-def _scale(g: Node | None, partial: Any) -> Node | None:
-    if partial is None or g is None:
-        return None
-    if isinstance(partial, (int, float)):
-        return g if partial == 1 else -g if partial == -1 else g * partial
-    return g * partial
-
-
-def _default_samples(arity: int, domain: str, order: int) -> list[Sample]:
-    rng = np.random.default_rng(arity)
-    out = []
-    if "f" in domain:
-        out += [Sample(tuple(rng.uniform(0.2, 0.9, s) for _ in range(arity)), order=order) for s in ((3, 2), ())]
-    if "i" in domain:
-        out.append(Sample(tuple(rng.integers(1, 6, (4,)) for _ in range(arity)), order=0))
-    if "b" in domain:
-        out.append(Sample(tuple(rng.integers(0, 2, (4,)).astype(bool) for _ in range(arity)), order=0))
-    return out
-
-
-def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any], transpose: Callable[..., Node],
-           batch: Any = None, operands: int | None = 1, **rest: Any) -> Primitive:
-    """Declare a primitive that is linear in its first `operands` inputs (in all of them: None).
-
-    Its forward derivative is itself on the tangents; `transpose` (``transpose(g, *inputs, **params)``, one
-    cotangent per linear input) is its reverse derivative.
-    """
-
-    def vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
-        back = transpose(g, *xs, **params)
-        back = [back] if isinstance(back, Node) else list(back)
-        return back + [None] * (len(xs) - len(back))
-
-    def jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
-        n = len(xs) if operands is None else operands
-        moved = [zeros_like(x) if t is None else t for t, x in zip(ts[:n], xs[:n], strict=True)]
-        return PRIMITIVES[name](*moved, *xs[n:], **params)
-
-    return Primitive(name, type, eval, vjp, jvp, batch, linear="first" if operands else "jointly", **rest)
 
 
 # -- leaves of every graph -------------------------------------------------------------------------

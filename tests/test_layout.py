@@ -16,8 +16,8 @@ PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
 ORDER = ("errors", "locks", "expression", "tracebacks", "size_asked", "dims", "tracing", "sizes", "graph",
-         "text", "codec", "draw", "axes", "primitive", "walk", "ops", "ragged", "traced_array", "numpy", "segment",
-         "sparse", "transforms", "registry", "passes", "backends", "compiler", "optim", "random",
+         "text", "codec", "draw", "axes", "primitive", "families", "walk", "ops", "ragged", "traced_array", "numpy",
+         "segment", "sparse", "transforms", "registry", "passes", "backends", "compiler", "optim", "random",
          "per_example", "comparison", "__init__", "cli", "__main__")
 
 # What a function may import when it runs, and why not at once.

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import Sample, elementwise, on_host
+from ..families import elementwise
+from ..primitive import Sample, on_host
 
 
 def _by_numpy(function: Any) -> Any:

@@ -24,8 +24,9 @@ import numpy as np
 
 from ..axes import POINTWISE
 from ..errors import DtypeError, at_user_line
+from ..families import elementwise
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of, full, zeros_like
-from ..primitive import Laws, Primitive, Rewriter, Sample, elementwise, fail, free
+from ..primitive import Laws, Primitive, Rewriter, Sample, fail, free
 from ..tracing import guard_equal_shapes
 
 _C = "biuf"  # every dtype

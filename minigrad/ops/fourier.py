@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..axes import subscripts
+from ..families import linear
 from ..graph import ArrayType, Node
-from ..primitive import Sample, fail, linear, require_float
+from ..primitive import Sample, fail, require_float
 from ..tracing import number
 from .constants import constant
 from .spread import expand_to

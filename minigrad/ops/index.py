@@ -16,9 +16,10 @@ import numpy as np
 from ..axes import INDEXED, REDUCE, Axis, AxisRule, Declared, Factor, parallel, subscripts
 from ..dims import Dim, Shape
 from ..errors import DtypeError, at_user_line
+from ..families import linear
 from ..graph import ArrayType, Node, moment
 from ..locks import importing
-from ..primitive import Sample, fail, linear, spread
+from ..primitive import Sample, fail, spread
 from ..tracing import guard_equal_shapes
 from . import places
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import IntegerRangeError, at_user_line
+from ..families import elementwise
 from ..graph import Node, full
-from ..primitive import Sample, elementwise, on_host
+from ..primitive import Sample, on_host
 from .elementwise import cast_to
 from .results import tied
 

@@ -10,8 +10,9 @@ import numpy as np
 from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, per_axis
 from ..dims import Dim, Shape, format_shape, size_of
 from ..errors import DtypeError, at_user_line
+from ..families import linear
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of
-from ..primitive import Laws, Rewriter, Sample, fail, linear, move_axis
+from ..primitive import Laws, Rewriter, Sample, fail, move_axis
 from ..tracing import guard_equal, number
 from .constants import size_scalar
 from .spread import expand

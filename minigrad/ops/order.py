@@ -10,8 +10,9 @@ import numpy as np
 
 from ..axes import ORDERED, along
 from ..errors import Unsupported
+from ..families import linear
 from ..graph import ArrayType, Node, full, zeros_like
-from ..primitive import Primitive, Sample, linear, require_float
+from ..primitive import Primitive, Sample, require_float
 from ..tracing import number
 from . import elementwise as ew
 from .accumulators import accumulator, running

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim
+from ..families import elementwise
 from ..graph import Node, full
-from ..primitive import Primitive, Sample, elementwise, on_host
+from ..primitive import Primitive, Sample, on_host
 from .constants import size_scalar
 from .spread import expand_to
 

@@ -14,8 +14,9 @@ import numpy as np
 from ..axes import POINTWISE, subscripts
 from ..dims import Dim, size_of
 from ..errors import Unsupported
+from ..families import linear
 from ..graph import ArrayType, Node
-from ..primitive import Primitive, Sample, fail, linear, on_host, spread
+from ..primitive import Primitive, Sample, fail, on_host, spread
 from .accumulators import running
 from .constants import iota, size_scalar
 from .elementwise import cast_to

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import MinigradError
+from ..families import elementwise
 from ..graph import Graph, Node, full, zeros_like
 from ..locks import importing
-from ..primitive import Primitive, Sample, elementwise, on_host, placeholder
+from ..primitive import Primitive, Sample, on_host, placeholder
 from .control import parts
 from .custom import custom
 from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where

@@ -15,8 +15,9 @@ import numpy as np
 from ..axes import REDUCE, AxisRule, Declared, Order, along, parallel
 from ..dims import Dim, Shape, size_of
 from ..errors import DtypeError, Unsupported, at_user_line
+from ..families import linear
 from ..graph import ArrayType, Node, constant_of, full
-from ..primitive import Laws, Primitive, Rewriter, Sample, fail, linear, require_float
+from ..primitive import Laws, Primitive, Rewriter, Sample, fail, require_float
 from ..tracing import guard_equal_shapes, made_by
 from .accumulators import accumulator, summed
 from .constants import size_scalar

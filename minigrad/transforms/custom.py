@@ -15,11 +15,12 @@ import optree
 
 from ..axes import LEADING, Declared, subscripts
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, user_frame
+from ..families import elementwise
 from ..graph import ArrayType, Graph, Node, full
 from ..numpy.array import broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts
-from ..primitive import Primitive, Sample, elementwise, placeholder
+from ..primitive import Primitive, Sample, placeholder
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
 from ..tracing import guard_equal_shapes, tracing

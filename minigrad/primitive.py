@@ -13,12 +13,12 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import UnionType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from .axes import Declared
-from .dims import Shape
+from .dims import Dim, Shape
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, TupleType, constant_of, full
 
@@ -93,6 +93,81 @@ class Laws:
     compose: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
+Size = int | Dim
+
+
+@dataclass(frozen=True, eq=False)
+class Combiner:
+    """An associative operation of two values.
+
+    Attributes
+    ----------
+    name : str
+        As axis rules print it.
+    identity : callable
+        ``identity(dtype)`` returns the number that changes no value of `dtype`.
+    functor : str
+        The struct of the CUDA prelude.
+    ufunc : numpy.ufunc
+    kernel : str
+        The scalar expression, as of elementwise primitives. The first operand wins a tie.
+    position : bool
+        Whether the result is the position of the value that wins; ufunc and kernel are then those of the value.
+    """
+
+    name: str
+    identity: Callable[[np.dtype], Any]
+    functor: str
+    ufunc: np.ufunc
+    kernel: str
+    position: bool = False
+
+
+class Window(NamedTuple):
+    """The positions of a view's elements in its operand.
+
+    Along axis a of the operand the position is ``start[a] + step[a] * index[axes[a]]``. The view repeats along the
+    axes that `axes` leaves out.
+    """
+
+    axes: tuple[int, ...]
+    start: tuple[Size, ...]
+    step: tuple[int, ...]
+
+    def repeated(self, ndim: int) -> list[int]:
+        """Return the axes of the result, of `ndim`, along which the view repeats."""
+        return [k for k in range(ndim) if k not in self.axes]
+
+    @property
+    def moved(self) -> bool:
+        """Whether the view leaves elements out or reverses them; otherwise it permutes axes and repeats."""
+        return any(self.start) or any(s != 1 for s in self.step)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The declaration of a view.
+
+    Attributes
+    ----------
+    window : callable or None
+        ``window(node)`` returns the node's `Window`.
+        None: the elements keep their row-major order, or are a part of a tuple.
+    free : bool
+        Whether any operand has such a view; otherwise only an operand whose elements lie in one piece.
+    in_order : bool
+        Whether element k of the result, in row-major order, is element k of the operand, whatever the parameters.
+    """
+
+    window: Callable[[Node], Window] | None = None
+    free: bool = True
+    in_order: bool = False
+
+
+IN_ORDER = View(free=False, in_order=True)  # the operand's elements in row-major order, in another shape
+PART = View(in_order=True)  # one array of a tuple
+
+
 @dataclass(frozen=True, eq=False)
 class Primitive:
     """An operation and all of its rules.
@@ -119,6 +194,10 @@ class Primitive:
     flops : callable or None
         ``flops(node, value, count)`` returns the number of arithmetic operations: ``value(size)`` is the number that a
         size stands for, ``count(graph, **sizes)`` the operations of a held graph. None: as the axis rule implies.
+    combiner : Combiner or None
+        How a reduction, scan or scatter makes one value of several (see `combiners`).
+    view : View or None
+        Where the result lies in the memory of the first operand (see `views`); None: in memory of its own.
     kind : str
         ``leaf`` (has no operands and is not computed), ``elementwise``, ``reduce``, ``view``, ``matrix`` (works on the
         last two axes) or ``other``.
@@ -134,14 +213,10 @@ class Primitive:
         Equal nodes are kept apart.
     key : callable or None
         ``key(params)`` returns the static parameters as they are compared; None: by equality.
-    in_order : bool
-        Element k of the result, in row-major order, is element k of the first operand.
-    accumulates : bool
-        Adds up many elements, in the dtype that `ops.accumulators` says.
     overwrites : tuple of int or None
         The operands whose memory may take the result, element by element; None: that of every one.
     ufunc : numpy.ufunc or None
-        NumPy's function of the same values; of a reduction or a cumulative operation, the function that it repeats.
+        NumPy's function of the same values, of elementwise primitives (those of reductions: `Combiner.ufunc`).
     symbol : str
         The sign or word for the operation in a drawing; its name by default.
     printed : callable or None
@@ -168,6 +243,8 @@ class Primitive:
     axes: Declared | None = None
     linear: Literal["", "jointly", "separately", "first"] = ""
     flops: Callable[[Node, Callable[..., int], Callable[..., float]], float] | None = None
+    combiner: Combiner | None = None
+    view: View | None = None
     kind: str = "other"
     kernel: str = ""
     laws: Laws = Laws()
@@ -180,8 +257,6 @@ class Primitive:
     inline: bool = False
     distinct: bool = False
     key: Callable[[Mapping[str, Any]], tuple] | None = None
-    in_order: bool = False
-    accumulates: bool = False
     overwrites: tuple[int, ...] | None = None
     samples: Callable[[], list[Sample]] = list
     hidden_params: frozenset[str] = frozenset()

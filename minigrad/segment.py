@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .combiners import MAX, MIN
 from .errors import DtypeError, IndexRangeError, ShapeError, at_user_line
 from .graph import Node, full
 from .ops import elementwise as ew
@@ -20,7 +21,6 @@ from .ops.constants import const, iota
 from .ops.layout import concatenate
 from .ops.places import checked, place, place_or_null, row_or_null
 from .ops.scatter import scatter_max, scatter_min
-from .ops.spread import worst
 from .sizes import Size
 from .tracebacks import boundary
 from .traced_array import Array, as_array
@@ -129,7 +129,7 @@ def _extreme(name: str, largest: bool) -> Callable[..., Any]:
             out = _scatter(name, scatter_max if largest else scatter_min, values, index, size, null)
         else:
             u, i, n = _plain(name, values, index, size, null)
-            out = np.full((n, *u.shape[i.ndim:]), worst(u.dtype, largest), u.dtype)
+            out = np.full((n, *u.shape[i.ndim:]), (MAX if largest else MIN).identity(u.dtype), u.dtype)
             (np.maximum if largest else np.minimum).at(out, i, u)
         return out if initial is None else (np.maximum if largest else np.minimum)(out, initial)
 

@@ -16,9 +16,9 @@ PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
 ORDER = ("errors", "locks", "expression", "tracebacks", "size_asked", "dims", "tracing", "sizes", "graph",
-         "text", "codec", "draw", "axes", "primitive", "families", "walk", "ops", "ragged", "traced_array", "numpy",
-         "segment", "sparse", "transforms", "registry", "passes", "backends", "compiler", "optim", "random",
-         "per_example", "comparison", "__init__", "cli", "__main__")
+         "text", "codec", "draw", "axes", "primitive", "families", "combiners", "views", "walk", "ops", "ragged",
+         "traced_array", "numpy", "segment", "sparse", "transforms", "registry", "passes", "backends", "compiler",
+         "optim", "random", "per_example", "comparison", "__init__", "cli", "__main__")
 
 # What a function may import when it runs, and why not at once.
 _EXTRA, _SLOW = "an optional package", "takes long to import, and the first gradient does not need it"

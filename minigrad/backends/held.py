@@ -18,7 +18,10 @@ from ..dims import Symbol, value
 from ..errors import printable
 from ..graph import Graph, Node
 from ..ops.accumulators import RUN, Chains, accumulator
-from ..ops.branches import rows_graph, taken
+from ..ops.branches import rows_graph, switch, taken
+from ..ops.control import chunked
+from ..ops.loops import scan, while_
+from ..primitive import Primitive
 
 Sizes = Mapping[Symbol, int]
 Evaluation = Callable[..., tuple[np.ndarray, ...]]
@@ -190,4 +193,4 @@ class Switch(Held):
         return tuple(out)
 
 
-KINDS: dict[str, type[Held]] = {"chunked": Chunks, "scan": Scan, "while": While, "switch": Switch}
+KINDS: dict[Primitive, type[Held]] = {chunked: Chunks, scan: Scan, while_: While, switch: Switch}

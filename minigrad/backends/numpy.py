@@ -40,7 +40,7 @@ class Program:
         graph = places(graph)
         self._plan: Plan = schedule(graph, MANAGED)
         printed = Printer(self._plan).print()
-        self._held = {n: KINDS[n.prim.name](n, Program) for n in graph.nodes if n.prim.name in KINDS}
+        self._held = {n: KINDS[n.prim](n, Program) for n in graph.nodes if n.prim in KINDS}
         self.source = "\n\n".join([printed.text, *(text for held in self._held.values() for text in held.sources())])
         self._items, self._wanted = printed.items, printed.wanted
         space: dict[str, Any] = {}

@@ -16,17 +16,21 @@ from typing import Any
 
 from ..dims import Dim, Symbol
 from ..graph import Node
-from ..ops.index import lockstep
+from ..ops.constants import full
+from ..ops.contract import einsum
+from ..ops.index import gather, lockstep, scatter_add
 from ..passes.fuse import reads_rows, terminal
 from ..passes.lower import canonical
 from ..passes.schedule import Plan, Step, symbols_of
+from ..primitive import input_
+from ..views import SAME, added
 from . import numpy_text as nt
 from .blocks import PARTS, ROWS, SCRATCH, WHOLE
 
 HEAD = f"""import numpy as np
 
 from minigrad.backends.blocks import in_blocks
-from minigrad.ops.elementwise import {', '.join(f'{name}_into' for name in sorted(nt.INTO))}
+from minigrad.ops.elementwise import {', '.join(sorted(f'{prim.name}_into' for prim in nt.INTO))}
 from minigrad.ops.index import sum_gathered, sum_rows, take_rows"""
 SECTION = 1500  # statements in one Python function: compiling longer ones takes more than linear time
 
@@ -82,7 +86,7 @@ class Names:
 
     def __init__(self):
         self._used = {"np", "main", "len", "in_blocks", "sum_gathered", "sum_rows", "take_rows",
-                      *(f"{name}_into" for name in nt.INTO)}
+                      *(f"{prim.name}_into" for prim in nt.INTO)}
 
     def __call__(self, wish: str) -> str:
         wish = unicodedata.normalize("NFKC", wish)  # as Python reads names: two that become one must not meet
@@ -110,7 +114,7 @@ class Printer:
         self.known: dict[Any, str] = {}  # node (or what else has a name in main) -> its name
         self.ready: set[str] = set()  # names that the workspace provides
         self.number = {n: i for i, n in enumerate(
-            (n for n in self.graph.nodes if n.prim.name not in ("input", "full")), 1)}
+            (n for n in self.graph.nodes if n.prim not in (input_, full)), 1)}
         self.inputs = [self.name(text) for text in self.graph.names]
         self.known.update(zip(self.graph.inputs, self.inputs, strict=True))
         self.symbols = {s: self.name(s.name) for s in sorted(symbols_of(self.graph), key=lambda s: s.uid)}
@@ -150,14 +154,14 @@ class Printer:
         wish = f"v{self.number[node]}" if node in self.number else "c"
         if self.roles.is_view(node):
             source = self.value(node.inputs[0])
-            if node.prim.name == "barrier":
+            if node.prim.view is SAME:
                 name = source
             elif source in self.ready:
                 name = self.item(wish, "view", node=node, source=source)
             else:
                 name = self.name(wish)
                 uses = [source]
-                shape = self.shape(node, uses) if node.prim.name in ("reshape", "expand") else ""
+                shape = self.shape(node, uses) if nt.says_shape(node) else ""
                 self.emit(f"{name} = {nt.view_text(node, source, shape)}", uses, [name])
         elif node in self.plan.takes:
             name = self.value(self.plan.takes[node])
@@ -210,12 +214,12 @@ class Printer:
 
     def _operand(self, node: Node, uses: list[str], spread: bool) -> str:
         """Return an operand of a statement in main."""
-        if spread and node.prim.name == "full":
+        if spread and node.prim is full:
             return nt.number(node)
-        if spread and node.prim.name == "expand" and self.roles.is_view(node):
+        if spread and (axes := added(node)):
             base = self.value(node.inputs[0])
             uses.append(base)
-            return nt.spread_text(base, node.ndim, node.params["axes"])
+            return nt.spread_text(base, node.ndim, axes)
         name = self.value(node)
         uses.append(name)
         return name
@@ -225,7 +229,7 @@ class Printer:
         uses: list[str] = []
         xs = [self._operand(i, uses, nt.takes_spread(node)) for i in node.inputs]
         xs = typed(node, xs)
-        if node.prim.name == "einsum":
+        if node.prim is einsum:
             xs = [x if nt.fits_matmul(i) else f"np.ascontiguousarray({x})"
                   for x, i in zip(xs, node.inputs, strict=True)]
         out = self._out(node)
@@ -235,7 +239,7 @@ class Printer:
             self.emit(f"{text}  {nt.comment(node.where)}" if not i else text, uses)
 
     def _alone(self, node: Node) -> None:
-        if node in self.plan.place and (node.prim.name != "einsum" or canonical(node.params["subscripts"])):
+        if node in self.plan.place and (node.prim is not einsum or canonical(node.params["subscripts"])):
             self._inline(node)
             return
         uses = [self.value(i) for i in node.inputs]
@@ -273,7 +277,7 @@ class Printer:
                 continue
             name = self.name(self.graph.out_names[k] if self.graph.out_names else "out")
             uses: list[str] = []
-            if n.prim.name == "full":
+            if n.prim is full:
                 text = nt.array_text(n, self.shape(n, uses), "full", nt.number(n))
             else:
                 uses.append(self.value(n))
@@ -367,12 +371,12 @@ class GroupWriter:
             self.lines += nt.statement(n, xs, out, self.evaluator)
 
     def operands(self, n: Node) -> list[str]:
-        if n.prim.name not in ("gather", "scatter_add"):
+        if n.prim not in (gather, scatter_add):
             return typed(n, [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs])
         array, first, *rest = n.inputs
         xs = [self.operand(array, reads_rows(n, array), nt.takes_spread(n))]
         if lockstep(n):  # a block's rows are counted from its own first one
-            iota = first.inputs[0] if first.prim.name == "expand" else first
+            iota = first.inputs[0] if added(first) else first
             count = self.arg("s", SCRATCH, self.main.value(iota))
             xs.append(nt.spread_text(count, first.ndim, range(1, first.ndim)))
         else:
@@ -404,17 +408,17 @@ class GroupWriter:
         roles = self.roles
         if node in self.local:
             return self.local[node]
-        if spread and node.prim.name == "full":
+        if spread and node.prim is full:
             return nt.number(node)
         inside = roles.root[node] in self.local
-        if roles.is_view(node) and node.prim.name == "expand" and (inside or spread):
+        if (inside or spread) and (axes := added(node)):
             source = node.inputs[0]
-            base = self.operand(source, rows and 0 not in node.params["axes"], False)
-            text = nt.spread_text(base, node.ndim, node.params["axes"])
+            base = self.operand(source, rows and 0 not in axes, False)
+            text = nt.spread_text(base, node.ndim, axes)
             return text if spread else f"np.broadcast_to({text}, {self.shape(node, base)})"
         if roles.is_view(node) and inside:
             base = self.operand(node.inputs[0], True, False)
-            return nt.view_text(node, base, self.shape(node, base) if node.prim.name == "reshape" else "")
+            return nt.view_text(node, base, self.shape(node, base) if nt.says_shape(node) else "")
         return self.arg("x" if rows else "w", ROWS if rows else WHOLE, self.main.value(node), node)
 
     def shape(self, node: Node, base: str) -> str:
@@ -428,6 +432,6 @@ class GroupWriter:
 
 def typed(node: Node, xs: list[str]) -> list[str]:
     """Give the dtype of constants, where a statement has no operand beside them."""
-    if node.inputs and all(i.prim.name == "full" for i in node.inputs):
+    if node.inputs and all(i.prim is full for i in node.inputs):
         return [f"{nt.dtype_text(i.dtype)}({x})" for i, x in zip(node.inputs, xs, strict=True)]
     return xs

@@ -7,14 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from ..combiners import ADD
 from ..dims import Dim, Symbol
 from ..errors import printable
-from ..graph import PRIMITIVES, Node
-from ..ops import order  # noqa: F401  (declares cumulative operations)
-from ..ops.index import lockstep
+from ..graph import Node
+from ..ops import elementwise as ew
+from ..ops.contract import einsum
+from ..ops.index import gather, gather_sum, lockstep, scatter_add
+from ..ops.layout import concatenate, pad, reshape
+from ..ops.order import cumfmax, cumfmin, cummax, cummin, cumsum
+from ..ops.spread import argmax, argmin
+from ..primitive import PART, Primitive
 from ..text import literal
+from ..views import IN_ORDER, window
 
-INTO = frozenset({"arccosh_slope", "arctan2_slope", "tanh_slope"})  # functions of `ops.elementwise`
+INTO = (ew.arccosh_slope, ew.arctan2_slope, ew.tanh_slope)  # beside each, `ops.elementwise` has a function ``*_into``
 
 
 def number(node: Node) -> str:
@@ -55,22 +62,29 @@ def spread_text(base: str, ndim: int, axes: Sequence[int]) -> str:
 
 def view_text(node: Node, base: str, shape: str) -> str:
     """Return the view `node` of `base`; `shape` is the text of its shape."""
-    name, p = node.prim.name, node.params
-    if name == "reshape":
+    if node.prim.view is PART:
+        return f"{base}[{node.params['index']}]"
+    found = window(node)
+    if found is None:
         return f"{base}.reshape({shape})"
-    if name == "transpose":
-        return f"{base}.T" if p["perm"] == (1, 0) else f"{base}.transpose({', '.join(map(str, p['perm']))})"
-    if name == "slice":
-        marks = [":" if n == m else f"{a}:{b}" + (f":{s}" if s != 1 else "") for n, m, a, b, s in zip(
-            node.shape, node.inputs[0].shape, p["start"], p["stop"], p["step"], strict=True)]
-        return f"{base}[{', '.join(marks)}]"
-    if name == "flip":
-        return f"np.flip({base}, axis={axes_text(p['axes'])})"
-    if name == "proj":
-        return f"{base}[{p['index']}]"
-    if name == "barrier":
-        return base
-    return f"np.broadcast_to({spread_text(base, node.ndim, p['axes'])}, {shape})"
+    backwards = [a for a, s in enumerate(found.step) if s < 0]
+    if backwards:
+        base = f"np.flip({base}, axis={axes_text(backwards)})"
+    cuts = [":" if node.shape[k] == n else f"{a}:{min(a + s * node.shape[k], n)}" + (f":{s}" if s != 1 else "")
+            for n, k, a, s in zip(node.inputs[0].shape, *found, strict=True)]
+    if any(cut != ":" for cut in cuts):
+        base = f"{base}[{', '.join(cuts)}]"
+    perm = sorted(range(len(found.axes)), key=found.axes.__getitem__)
+    if perm != sorted(perm):
+        base = f"{base}.T" if perm == [1, 0] else f"{base}.transpose({', '.join(map(str, perm))})"
+    axes = found.repeated(node.ndim)
+    return f"np.broadcast_to({spread_text(base, node.ndim, axes)}, {shape})" if axes else base
+
+
+def says_shape(node: Node) -> bool:
+    """Tell whether the text of a view contains its shape."""
+    found = window(node)
+    return node.prim.view is IN_ORDER if found is None else len(found.axes) < node.ndim
 
 
 def takes_spread(node: Node) -> bool:
@@ -80,7 +94,7 @@ def takes_spread(node: Node) -> bool:
 
 def _assigns(node: Node) -> bool:
     """Tell whether a scatter puts one element into each row: none is met twice, so that it is an assignment."""
-    return node.prim.name == "scatter_add" and lockstep(node) and node.inputs[1].ndim == 1
+    return node.prim is scatter_add and lockstep(node) and node.inputs[1].ndim == 1
 
 
 def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node], str]) -> list[str]:
@@ -88,47 +102,73 @@ def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node
 
     `evaluator` names the function that evaluates a primitive which has no line of its own.
     """
-    name, p = node.prim.name, node.params
-    if node.prim.ufunc is not None:
-        ufunc = f"np.{node.prim.ufunc.__name__}"
-        if node.prim.kind == "elementwise":
-            return [f"{ufunc}({', '.join(xs)}, out={out})"]
-        if node.prim.kind == "reduce":
-            return [f"{ufunc}.reduce({xs[0]}, axis={axes_text(p['axes'])}, out={out})"]
-        return [f"{ufunc}.accumulate({xs[0]}, axis={p['axis']}, out={out})"]
-    if name == "where":
-        c, x, y = xs
-        return ([] if y == out else [f"np.copyto({out}, {y})"]) + [f"np.copyto({out}, {x}, where={c})"]
-    if name in INTO:
-        return [f"{name}_into({', '.join((*xs, out))})"]
-    if name == "cast":
-        return [f"np.copyto({out}, {xs[0]}, casting=\"unsafe\")"]
-    if name in ("argmax", "argmin"):
-        return [f"np.{name}({xs[0]}, axis={p['axis']}, out={out})"]
-    if name == "reshape":
-        return [f"np.copyto({out}.reshape({xs[0]}.shape), {xs[0]})"]
-    if name == "concatenate":
-        return [f"np.concatenate({tuple_text(xs)}, axis={p['axis']}, out={out})"]
-    if name == "einsum":
-        return [f"np.matmul({xs[0]}, {xs[1]}, out={out})"]
-    if name == "gather":
-        if len(xs) == 2:
-            return [f"take_rows({xs[0]}, {xs[1]}, {out}{_more(*p.get('read', ()))})"]
-        return [f"np.copyto({out}, {xs[0]}[{', '.join(xs[1:])}])"]
-    if name == "scatter_add":
-        index = ", ".join(xs[1:])
-        if _assigns(node):
-            return [f"{out}[...] = 0", f"{out}[{index}] = {xs[0]}"]
-        return [f"sum_rows({xs[0]}, ({index},), {out}{_more(p.get('read'))})"]
-    if name == "gather_sum":
-        return [f"sum_gathered({', '.join((*xs, out))}{_more(p.get('read'))})"]
-    if name == "pad":
-        cut = [f"{a}:{n - b}" + (f":{i + 1}" if i else "") if (a, b, i) != (0, 0, 0) else ":"
-               for n, a, b, i in zip(node.shape, p["low"], p["high"], p["interior"], strict=True)]
-        return [f"{out}[...] = 0", f"{out}[{', '.join(cut)}] = {xs[0]}"]
-    if name == "cumsum":
-        return [f"np.cumsum({xs[0]}, axis={p['axis']}, dtype={dtype_text(node.dtype)}, out={out})"]
-    return [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
+    prim = node.prim
+    if prim.ufunc:
+        return [f"np.{prim.ufunc.__name__}({', '.join(xs)}, out={out})"]
+    if node.prim.kind == "reduce":
+        return [f"np.{prim.combiner.ufunc.__name__}.reduce({xs[0]}, axis={axes_text(node.params['axes'])}, out={out})"]
+    write = _STATEMENTS.get(prim)
+    return write(node, xs, out) if write else [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
+
+
+def _where(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    c, x, y = xs
+    return ([] if y == out else [f"np.copyto({out}, {y})"]) + [f"np.copyto({out}, {x}, where={c})"]
+
+
+def _into(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    return [f"{node.prim.name}_into({', '.join((*xs, out))})"]
+
+
+def _cast(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    return [f"np.copyto({out}, {xs[0]}, casting=\"unsafe\")"]
+
+
+def _position(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    return [f"np.{node.prim.combiner.name}({xs[0]}, axis={node.params['axis']}, out={out})"]
+
+
+def _reshape(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    return [f"np.copyto({out}.reshape({xs[0]}.shape), {xs[0]})"]
+
+
+def _concatenate(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    return [f"np.concatenate({tuple_text(xs)}, axis={node.params['axis']}, out={out})"]
+
+
+def _matmul(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    return [f"np.matmul({xs[0]}, {xs[1]}, out={out})"]
+
+
+def _gather(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    if len(xs) == 2:
+        return [f"take_rows({xs[0]}, {xs[1]}, {out}{_more(*node.params.get('read', ()))})"]
+    return [f"np.copyto({out}, {xs[0]}[{', '.join(xs[1:])}])"]
+
+
+def _scatter_add(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    index = ", ".join(xs[1:])
+    if _assigns(node):
+        return [f"{out}[...] = 0", f"{out}[{index}] = {xs[0]}"]
+    return [f"sum_rows({xs[0]}, ({index},), {out}{_more(node.params.get('read'))})"]
+
+
+def _gather_sum(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    return [f"sum_gathered({', '.join((*xs, out))}{_more(node.params.get('read'))})"]
+
+
+def _pad(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    p = node.params
+    cut = [f"{a}:{n - b}" + (f":{i + 1}" if i else "") if (a, b, i) != (0, 0, 0) else ":"
+           for n, a, b, i in zip(node.shape, p["low"], p["high"], p["interior"], strict=True)]
+    return [f"{out}[...] = 0", f"{out}[{', '.join(cut)}] = {xs[0]}"]
+
+
+def _running(node: Node, xs: Sequence[str], out: str) -> list[str]:
+    axis, by = node.params["axis"], node.prim.combiner
+    if by is ADD:  # ``np.add.accumulate`` would add small integers up in wider ones
+        return [f"np.cumsum({xs[0]}, axis={axis}, dtype={dtype_text(node.dtype)}, out={out})"]
+    return [f"np.{by.ufunc.__name__}.accumulate({xs[0]}, axis={axis}, out={out})"]
 
 
 def _more(value: Any = None) -> str:
@@ -136,8 +176,14 @@ def _more(value: Any = None) -> str:
     return f", {value!r}" if value else ""
 
 
-MANAGED = frozenset({"einsum", "reshape", "concatenate", "cumsum", "argmax", "argmin", "scatter_add", "gather_sum",
-                     "pad", *(name for name, prim in PRIMITIVES.items() if prim.ufunc is not None)})
+Writer = Callable[[Node, Sequence[str], str], list[str]]
+_BY_ROWS: dict[Primitive, Writer] = {ew.where: _where, ew.cast: _cast, gather: _gather, **dict.fromkeys(INTO, _into)}
+_WHOLE: dict[Primitive, Writer] = {
+    einsum: _matmul, reshape: _reshape, concatenate: _concatenate, argmax: _position, argmin: _position,
+    scatter_add: _scatter_add, gather_sum: _gather_sum, pad: _pad,
+    **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin), _running)}
+_STATEMENTS = {**_BY_ROWS, **_WHOLE}
+MANAGED = frozenset(_WHOLE)  # statements on whole arrays that write into given memory
 
 
 def fits_matmul(node: Node) -> bool:
@@ -145,12 +191,11 @@ def fits_matmul(node: Node) -> bool:
 
     One of the last two axes must be the one along which elements are next to each other.
     """
-    name, p = node.prim.name, node.params
-    if name == "transpose":
-        return p["perm"].index(node.ndim - 1) >= node.ndim - 2
-    if name == "slice":
-        return p["step"][-1] == 1
-    return name not in ("expand", "flip")
+    found = window(node) if node.prim.view is not None else None
+    if found is None:
+        return True
+    return (not found.repeated(node.ndim) and min(found.step) > 0 and found.step[-1] == 1
+            and found.axes[-1] >= node.ndim - 2)
 
 
 def dtype_text(dtype: np.dtype) -> str:

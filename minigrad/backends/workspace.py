@@ -12,6 +12,7 @@ import numpy as np
 
 from ..dims import Dim, Symbol, value
 from ..graph import TupleType
+from ..ops.constants import full
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..walk import concrete
 from .blocks import Blocks
@@ -155,8 +156,9 @@ def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping
             rows, block = value(plan.steps[i.step].group.rows, sizes), layout.blocks[i.step]
             have[i.name] = None if block >= rows else Blocks(
                 [(lo, min(lo + block, rows)) for lo in range(0, rows, block)], i.modes,
-                [(p.prim.ufunc, array([-(-rows // block), *(value(d, sizes) for d in p.shape)], p.dtype,
-                                               layout.offset["parts", p])) for p in i.parts])
+                [(p.prim.combiner.ufunc, array(
+                    [-(-rows // block), *(value(d, sizes) for d in p.shape)], p.dtype, layout.offset["parts", p]))
+                 for p in i.parts])
         elif i.kind == "size":
             have[i.name] = value(i.size, sizes)
         elif i.kind == "leaf":
@@ -193,6 +195,6 @@ def _apart(made: np.ndarray, xs: Sequence[np.ndarray]) -> np.ndarray:
 
 def _leaf(node: Any, sizes: Mapping[Symbol, int]) -> np.ndarray:
     params = concrete(node.params, sizes)
-    if node.prim.name == "full":  # one number in memory, whatever the shape
+    if node.prim is full:  # one number in memory, whatever the shape
         return np.broadcast_to(np.asarray(params["value"], node.dtype), params["shape"])
     return node.prim.eval(np, **params)

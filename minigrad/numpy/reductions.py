@@ -84,15 +84,14 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     return _keep(spread.mean(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
-def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive,
-             worst: Callable[[np.dtype], Any]) -> Callable[..., Array]:
+def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive) -> Callable[..., Array]:
     def function(a, axis=None, out=None, keepdims=False, initial=None, where=True):
         x = as_array(a)._node
         axes = as_axes(axis, x.ndim, name)
         if where is not True and where is not np._NoValue:
             if not given(initial):
                 raise ShapeError(at_user_line(f"np.{name} with where= needs initial=, as in NumPy"))
-            x = _masked(x, where, worst(x.dtype))
+            x = _masked(x, where, of_some.combiner.identity(x.dtype))
         if given(initial) and any(x.shape[i] == 0 for i in axes):
             left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
             return _keep(filled(initial, left, x.dtype), x, axes, keepdims)
@@ -106,18 +105,10 @@ def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive
     return function
 
 
-def _lowest(dtype: np.dtype) -> Any:
-    return -np.inf if dtype.kind == "f" else np.iinfo(dtype).min if dtype.kind != "b" else False
-
-
-def _highest(dtype: np.dtype) -> Any:
-    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max if dtype.kind != "b" else True
-
-
 max_ = implements(np.max, np.amax, name="max")(
-    _extreme("max", spread.max_, spread.max_or_least, ew.maximum, _lowest))
+    _extreme("max", spread.max_, spread.max_or_least, ew.maximum))
 min_ = implements(np.min, np.amin, name="min")(
-    _extreme("min", spread.min_, spread.min_or_largest, ew.minimum, _highest))
+    _extreme("min", spread.min_, spread.min_or_largest, ew.minimum))
 
 
 @implements(np.ptp)

@@ -11,7 +11,7 @@ from ..axes import ORDERED, AxisRule, Declared, Factor, subscripts
 from ..dims import Dim, Shape
 from ..errors import GraphError
 from ..graph import ArrayType, Node, TupleType, dtype_of, zeros_like
-from ..primitive import Primitive, Sample, free
+from ..primitive import PART, Primitive, Sample, free
 
 
 def _leaf(*args: Any, **params: Any) -> Any:
@@ -75,7 +75,7 @@ def _proj_batch(size: Any, mapped: Any, whole: Node, *, index: int) -> Node:
 
 
 proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch,
-                 flops=free, kind="view", in_order=True,
+                 flops=free, view=PART, kind="view",
                  printed=lambda node, operands, value: f"{operands[0]}[{node.params['index']}]",
                  drawn=lambda node, value: f"result {node.params['index']}")
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..axes import INDEXED, REDUCE, Axis, AxisRule, Declared, Factor, parallel, subscripts
+from ..combiners import ADD
 from ..dims import Dim, Shape
 from ..errors import DtypeError, at_user_line
 from ..families import linear
@@ -126,8 +127,7 @@ def _indexed_axes(node: Node) -> AxisRule:
     array = (*places, *rest)
     if node.prim is gather:
         return AxisRule((array, *(tuple(drawn) for _ in indices)), ((*drawn, *rest),))
-    by = {"scatter_add": "add", "scatter_max": "max", "scatter_min": "min"}[node.prim.name]
-    summed = [axis if axis in places else (Factor(REDUCE, by),) for axis in drawn]
+    summed = [axis if axis in places else (Factor(REDUCE, node.prim.combiner.name),) for axis in drawn]
     return AxisRule(((*summed, *rest), *(tuple(summed) for _ in indices)), (array,))
 
 
@@ -327,7 +327,7 @@ def _scatter_batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, s
 
 scatter_add = linear("scatter_add", _scatter_type, _scatter_eval,
                      lambda g, u, *indices, shape: gather(g, *indices), _scatter_batch, axes=INDEXED_AXES,
-                     accumulates=True, hidden_params=frozenset({"shape"}), samples=_index_samples(adjoint=True))
+                     combiner=ADD, hidden_params=frozenset({"shape"}), samples=_index_samples(adjoint=True))
 
 
 def take_along_axis(x: Node, index: Node, axis: int) -> Node:
@@ -370,4 +370,4 @@ gather_sum = linear(  # what a pass makes of a gather that goes into a sum, so t
     "gather_sum", _gather_sum_type, _gather_sum_eval,
     lambda g, x, source, to, *, size: gather_sum(g, to, source, size=x.shape[0]), _gather_sum_batch,
     axes=subscripts("row@1 ..., edge:add, edge:add -> place@2 ..."), hidden_params=frozenset({"size"}),
-    accumulates=True, samples=_gather_sum_samples)
+    combiner=ADD, samples=_gather_sum_samples)

@@ -14,6 +14,7 @@ from ..families import linear
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of
 from ..primitive import Laws, Rewriter, Sample, fail, move_axis
 from ..tracing import guard_equal, number
+from ..views import BY_AXES, IN_ORDER, along_each
 from .constants import size_scalar
 from .spread import expand
 
@@ -59,7 +60,7 @@ reshape = linear(
     "reshape", _reshape_type, lambda xp, x, *, shape: xp.reshape(x, shape),
     lambda g, x, *, shape: reshape(g, shape=x.shape),
     axes=Declared(_reshape_axes, lambda p, order, size: {"shape": (size, *p["shape"])},
-                  lambda p, before, after: before == after), kind="view", in_order=True,
+                  lambda p, before, after: before == after), view=IN_ORDER, kind="view",
     laws=Laws(compose=lambda inner, outer: outer), simplify=_simpler_reshape,
     hidden_params=frozenset({"shape"}), samples=lambda: [Sample((_x(2, 3),), {"shape": (3, 2)})])
 
@@ -97,7 +98,7 @@ transpose = linear(
     lambda g, x, *, perm: transpose(g, perm=tuple(int(a) for a in np.argsort(perm))),
     axes=Declared(_transpose_axes, lambda p, order, size: {
         "perm": (0, *(order.index(a) for a in p["perm"] if a in order))},
-        lambda p, before, after: p["perm"] == tuple(range(len(before)))), kind="view",
+        lambda p, before, after: p["perm"] == tuple(range(len(before)))), view=BY_AXES, kind="view",
     laws=Laws(compose=lambda inner, outer: {"perm": tuple(inner["perm"][a] for a in outer["perm"])}),
     simplify=_simpler_transpose,
     samples=lambda: [Sample((_x(2, 3, 4),), {"perm": (2, 0, 1)})])
@@ -137,7 +138,8 @@ def _brackets(node: Node, value: Callable[[Any], str]) -> str:
 slice_ = linear(
     "slice", _slice_type,
     lambda xp, x, *, start, stop, step: x[tuple(map(slice, start, stop, step))] if start else x,
-    _slice_transpose, axes=per_axis(start=0, stop=None, step=1), kind="view",
+    _slice_transpose, axes=per_axis(start=0, stop=None, step=1),
+    view=along_each(lambda shape, *, start, stop, step: (start, step)), kind="view",
     printed=lambda node, operands, value: operands[0] + _brackets(node, value), drawn=_brackets,
     samples=lambda: [Sample((_x(5, 4),), {"start": (1, 0), "stop": (5, 4), "step": (2, 1)}),
                      Sample((_x(5),), {"start": (2,), "stop": (2,), "step": (1,)})])
@@ -220,6 +222,8 @@ concatenate = linear(
 flip = linear(
     "flip", lambda t, *, axes: require_axes("flip", t, *axes), lambda xp, x, *, axes: xp.flip(x, axis=axes),
     lambda g, x, *, axes: flip(g, axes=axes),
-    axes=along("axes", PERMUTED), kind="view", params={"axes": Axes},
+    axes=along("axes", PERMUTED), view=along_each(lambda shape, *, axes: (
+        [n - 1 if a in axes else 0 for a, n in enumerate(shape)], [-1 if a in axes else 1 for a in range(len(shape))])),
+    kind="view", params={"axes": Axes},
     laws=Laws(compose=lambda inner, outer: {"axes": tuple(sorted({*inner["axes"]} ^ {*outer["axes"]}))}),
     samples=lambda: [Sample((_x(3, 2),), {"axes": (0,)}), Sample((_x(3, 2),), {"axes": (0, 1)})])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..axes import ORDERED, along
+from ..combiners import ADD, FMAX, FMIN, MAX, MIN, Combiner
 from ..errors import Unsupported
 from ..families import linear
 from ..graph import ArrayType, Node, full, zeros_like
@@ -37,13 +38,13 @@ cumsum = linear(
     "cumsum", lambda t, *, axis: require_axes("cumsum", require_number("cumsum", t), axis),
     lambda xp, x, *, axis: running(xp, x, axis),
     lambda g, x, *, axis: _reverse_cumsum(g, axis),
-    axes=along("axis", ORDERED), accumulates=True, params={"axis": int}, samples=_samples())
+    axes=along("axis", ORDERED), combiner=ADD, params={"axis": int}, samples=_samples())
 
 
 # -- cumulative extremes -----------------------------------------------------------------------------
 
 
-def _cumulative_extreme(name: str, ufunc: np.ufunc, pair: Primitive, ignores_nan: bool = False) -> Primitive:
+def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: bool = False) -> Primitive:
     """Declare the cumulative maximum or minimum: equal elements share the cotangent of each place equally.
 
     As each extreme is at least as good as those before, equal ones form runs, and the elements that attain one stand
@@ -63,7 +64,7 @@ def _cumulative_extreme(name: str, ufunc: np.ufunc, pair: Primitive, ignores_nan
 
     def evaluate(xp: Any, x: Any, *, axis: int) -> Any:
         if xp is np:
-            return ufunc.accumulate(x, axis=axis)
+            return by.ufunc.accumulate(x, axis=axis)
         n, reach = x.shape[axis], 1
         while reach < n:
             first, later, earlier = (x[(slice(None),) * axis + (cut, ...)] for cut in (
@@ -88,7 +89,8 @@ def _cumulative_extreme(name: str, ufunc: np.ufunc, pair: Primitive, ignores_nan
         x = np.random.default_rng(4).permutation(12.0 * np.arange(1, 13)).reshape(3, 4) / 40
         return [Sample((x,), {"axis": 0}), Sample((x,), {"axis": 1})]
 
-    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), ufunc=ufunc, samples=samples)
+    return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), combiner=by,
+                     samples=samples)
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:
@@ -115,10 +117,10 @@ def _sums_in_runs(x: Node, out: Node, axis: int) -> Node:
     return x
 
 
-cummax = _cumulative_extreme("cummax", np.maximum, ew.maximum)
-cummin = _cumulative_extreme("cummin", np.minimum, ew.minimum)
-cumfmax = _cumulative_extreme("cumfmax", np.fmax, ew.maximum, ignores_nan=True)
-cumfmin = _cumulative_extreme("cumfmin", np.fmin, ew.minimum, ignores_nan=True)
+cummax = _cumulative_extreme("cummax", MAX, ew.maximum)
+cummin = _cumulative_extreme("cummin", MIN, ew.minimum)
+cumfmax = _cumulative_extreme("cumfmax", FMAX, ew.maximum, ignores_nan=True)
+cumfmin = _cumulative_extreme("cumfmin", FMIN, ew.minimum, ignores_nan=True)
 
 # -- sorting -----------------------------------------------------------------------------------------
 

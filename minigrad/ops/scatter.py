@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from ..combiners import MAX, MIN, Combiner
 from ..dims import Shape
 from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Sample, spread
 from .elementwise import cast_to, eq
 from .index import INDEXED_AXES, _flat_index, _lockstep, _scatter_type, as_read, gather, scatter_add
 from .places import Reading
-from .spread import require_number, worst
+from .spread import require_number
 
 
 def _shares(out: Node, u: Node, indices: Sequence[Node]) -> Node:
@@ -27,15 +28,15 @@ def _shares(out: Node, u: Node, indices: Sequence[Node]) -> Node:
     return hit / gather(scatter_add(hit, *indices, shape=out.shape), *indices)
 
 
-def _extreme(name: str, largest: bool) -> Primitive:
-    at, reduce = (np.maximum.at, "max") if largest else (np.minimum.at, "min")
+def _extreme(name: str, by: Combiner) -> Primitive:
+    at = by.ufunc.at
 
     def type_rule(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
         return _scatter_type(require_number(name, u), *indices, shape=shape)
 
     def evaluate(xp: Any, u: Any, *indices: Any, shape: Shape, read: Sequence[Reading] = ()) -> Any:
         dtype = u.dtype if xp is np else np.dtype(str(u.dtype).rsplit(".", 1)[-1])
-        start = worst(dtype, largest)
+        start = by.identity(dtype)
         if xp is np:
             out = np.full(shape, start, dtype)
             at(out, as_read(indices, shape, read), u)
@@ -46,7 +47,7 @@ def _extreme(name: str, largest: bool) -> Primitive:
         places = xp.reshape(xp.arange(math.prod(shape[:k]), dtype=xp.int64), (-1, 1, 1))
         rows = xp.reshape(u, (1, flat.shape[1], math.prod(shape[k:])))
         none = xp.full((1, 1, 1), start, dtype=u.dtype)
-        return xp.reshape(getattr(xp, reduce)(xp.where(flat == places, rows, none), axis=1), shape)
+        return xp.reshape(getattr(xp, by.name)(xp.where(flat == places, rows, none), axis=1), shape)
 
     def vjp(g: Node, out: Node, u: Node, *indices: Node, shape: Shape) -> list[Node | None]:
         return [gather(g, *indices) * _shares(out, u, indices), *[None] * len(indices)]
@@ -58,7 +59,7 @@ def _extreme(name: str, largest: bool) -> Primitive:
         u = u if mapped[0] else spread(u, size)
         return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
 
-    return Primitive(name, type_rule, evaluate, vjp, jvp, batch, axes=INDEXED_AXES,
+    return Primitive(name, type_rule, evaluate, vjp, jvp, batch, axes=INDEXED_AXES, combiner=by,
                      hidden_params=frozenset({"shape"}), samples=_samples)
 
 
@@ -71,5 +72,5 @@ def _samples() -> list[Sample]:
             Sample((np.array([5, 3, 8]), np.array([1, 1, 3])), {"shape": (4,)}, order=0)]
 
 
-scatter_max: Callable[..., Node] = _extreme("scatter_max", largest=True)
-scatter_min: Callable[..., Node] = _extreme("scatter_min", largest=False)
+scatter_max: Callable[..., Node] = _extreme("scatter_max", MAX)
+scatter_min: Callable[..., Node] = _extreme("scatter_min", MIN)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..axes import POINTWISE, subscripts
+from ..combiners import ADD
 from ..dims import Dim, size_of
 from ..errors import Unsupported
 from ..families import linear
@@ -156,7 +157,7 @@ segment_cumsum = linear(
     lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
     lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
     _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)),
-    axes=subscripts("row! ..., row! -> row! ..."), accumulates=True, params={"reverse": bool},
+    axes=subscripts("row! ..., row! -> row! ..."), combiner=ADD, params={"reverse": bool},
     samples=lambda: [Sample((np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 3])),
                             {"reverse": r}) for r in (False, True)])
 

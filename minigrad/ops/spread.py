@@ -6,19 +6,20 @@ has as its adjoint: no other rule knows of broadcasting.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..axes import REDUCE, AxisRule, Declared, Order, along, parallel
+from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, Combiner
 from ..dims import Dim, Shape, size_of
 from ..errors import DtypeError, Unsupported, at_user_line
 from ..families import linear
 from ..graph import ArrayType, Node, constant_of, full
 from ..primitive import Laws, Primitive, Rewriter, Sample, fail, require_float
 from ..tracing import guard_equal_shapes, made_by
+from ..views import BY_AXES
 from .accumulators import accumulator, summed
 from .constants import size_scalar
 from .differences import is_difference
@@ -65,7 +66,7 @@ def _expand_twice(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[st
 
 expand = linear(
     "expand", _expand_type, _expand_eval, lambda g, x, *, shape, axes: sum_(g, axes=axes),
-    axes=Declared(_expand_axes, _expand_placed, lambda p, before, after: not p["axes"]), kind="view",
+    axes=Declared(_expand_axes, _expand_placed, lambda p, before, after: not p["axes"]), view=BY_AXES, kind="view",
     laws=Laws(compose=_expand_twice), hidden_params=frozenset({"shape"}),
     samples=lambda: [Sample((np.array([1.0, 2.0]),), {"shape": (3, 2, 4), "axes": (0, 2)}),
                      Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])
@@ -109,8 +110,8 @@ def _reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d
     return type_rule
 
 
-def _reduces(by: str) -> Declared:
-    return along("axes", REDUCE, by, kept=False)
+def _reduces(by: Combiner, param: str = "axes") -> dict[str, Any]:
+    return {"axes": along(param, REDUCE, by.name, kept=False), "combiner": by}
 
 
 def _reduction_samples(order: int = 2, bools: bool = False):
@@ -178,8 +179,8 @@ def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, A
 sum_ = linear(
     "sum", _sum_type,
     lambda xp, x, *, axes: summed(xp, x, axes),
-    lambda g, x, *, axes: back_over(g, x, axes), axes=_reduces("add"), kind="reduce", simplify=_simpler_sum,
-    accumulates=True, ufunc=np.add, samples=_reduction_samples())
+    lambda g, x, *, axes: back_over(g, x, axes), **_reduces(ADD), kind="reduce", simplify=_simpler_sum,
+    samples=_reduction_samples())
 
 
 def count(shape: Shape, axes: Axes, dtype: np.dtype) -> Node:
@@ -221,8 +222,8 @@ def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, 
 
 
 mean = linear(
-    "mean", _mean_type, lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose, axes=_reduces("mean"),
-    simplify=_simpler_mean, samples=_reduction_samples())
+    "mean", _mean_type, lambda xp, x, *, axes: xp.mean(x, axis=axes), _mean_transpose,
+    axes=along("axes", REDUCE, "mean", kept=False), simplify=_simpler_mean, samples=_reduction_samples())
 
 
 def split_mean(node: Node) -> Node | None:
@@ -292,7 +293,7 @@ def unvarying(x: Node, axes: Axes) -> Node | None:
     return expand_to(x.inputs[0], _without(x.shape, axes), left)
 
 
-def _extreme(name: str, of_nothing: bool = False) -> Primitive:
+def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
     """Declare max or min: the cotangent is shared equally between the elements that attain it.
 
     Where that may be of nothing, it is then -inf (inf), or the least (largest) integer.
@@ -305,44 +306,35 @@ def _extreme(name: str, of_nothing: bool = False) -> Primitive:
     def evaluate(xp: Any, x: Any, *, axes: Axes) -> Any:
         if of_nothing and 0 in (x.shape[a] for a in axes):
             dtype = np.dtype(str(x.dtype).rsplit(".", 1)[-1])
-            return xp.full(_without(x.shape, axes), worst(dtype, function == "max"), dtype=x.dtype)
-        return getattr(xp, function)(x, axis=axes)
+            return xp.full(_without(x.shape, axes), by.identity(dtype), dtype=x.dtype)
+        return getattr(xp, by.name)(x, axis=axes)
 
-    function = name[:3]
-    ufunc = None if of_nothing else getattr(np, f"{function}imum")
     return Primitive(
         name, _reduce_type(name, empty=of_nothing), evaluate,
         vjp=lambda g, out, x, *, axes: [back_over(g, x, axes) * shares(out, x, axes)],
         jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
-        axes=_reduces(function), kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True), ufunc=ufunc,
+        **_reduces(by), kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True),
         samples=_reduction_samples())
 
 
-def worst(dtype: np.dtype, largest: bool) -> Any:
-    """Return what every number of `dtype` is at least as large (as small) as."""
-    if dtype.kind == "f":
-        return -math.inf if largest else math.inf
-    return np.iinfo(dtype).min if largest else np.iinfo(dtype).max
+max_ = _extreme("max", MAX)
+min_ = _extreme("min", MIN)
+max_or_least = _extreme("max_or_least", MAX, of_nothing=True)
+min_or_largest = _extreme("min_or_largest", MIN, of_nothing=True)
 
 
-max_ = _extreme("max")
-min_ = _extreme("min")
-max_or_least = _extreme("max_or_least", of_nothing=True)
-min_or_largest = _extreme("min_or_largest", of_nothing=True)
-
-
-def _truth(name: str, ufunc: np.ufunc) -> Primitive:
+def _truth(name: str, by: Combiner) -> Primitive:
     return Primitive(
         name, _reduce_type(name, lambda d: np.dtype(bool)), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
-        vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), axes=_reduces(name),
-        kind="reduce", laws=Laws(idempotent=True), ufunc=ufunc, samples=_reduction_samples(0, bools=True))
+        vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), **_reduces(by),
+        kind="reduce", laws=Laws(idempotent=True), samples=_reduction_samples(0, bools=True))
 
 
-any_ = _truth("any", np.logical_or)
-all_ = _truth("all", np.logical_and)
+any_ = _truth("any", ANY)
+all_ = _truth("all", ALL)
 
 
-def _arg(name: str) -> Primitive:
+def _arg(name: str, by: Combiner) -> Primitive:
     """Declare argmax or argmin along one axis: the first of equals, as in NumPy."""
 
     def type_rule(t: ArrayType, *, axis: int) -> ArrayType:
@@ -350,10 +342,10 @@ def _arg(name: str) -> Primitive:
 
     return Primitive(name, type_rule, lambda xp, x, *, axis: getattr(xp, name)(x, axis=axis),
                      vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"),
-                     axes=along("axis", REDUCE, name, kept=False),
+                     **_reduces(by, "axis"),
                      samples=lambda: [Sample((np.random.default_rng(5).normal(size=(3, 4)),), {"axis": a}, order=0)
                                       for a in (0, 1)])
 
 
-argmax = _arg("argmax")
-argmin = _arg("argmin")
+argmax = _arg("argmax", ARGMAX)
+argmin = _arg("argmin", ARGMIN)

@@ -217,7 +217,7 @@ def _seconds(flops: float, elements: float, itemsize: int) -> float:
 
 def _cost(node: Node) -> float:
     """Return what it costs to form a node from its inputs."""
-    if node.prim.kind in ("view", "leaf") and not node.prim.in_order:  # a reshape may be a copy
+    if node.prim.kind in ("view", "leaf") and not (node.prim.view and node.prim.view.in_order):  # may be a copy
         return 0.0
     if node.prim is einsum:
         sizes = dict(zip("".join(_terms(node)), [s for i in node.inputs for s in i.shape], strict=True))

@@ -17,14 +17,13 @@ from typing import Any
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..dims import Dim
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, constant_of
+from ..graph import ArrayType, Graph, Node, TupleType, constant_of
 from ..ops.control import barrier
 from ..ops.index import gather, scatter_add
-from ..ops.layout import reshape, slice_
+from ..ops.layout import reshape
 from ..ops.spread import argmax, argmin
+from ..views import window
 
-LEAVES, VIEWS, REDUCTIONS = (frozenset(name for name, prim in PRIMITIVES.items() if prim.kind == kind)
-                             for kind in ("leaf", "view", "reduce"))
 _BY_ROWS = (argmax, argmin, reshape, gather, scatter_add)  # run row by row where they are row-local
 _DEPTH = 6  # how far back `_sink` looks for what could be moved along
 _TYPICAL = 256  # what a symbolic size counts as
@@ -67,12 +66,13 @@ class Roles:
         roles = cls()
         root, plain = roles.root, roles.plain
         for n in graph.nodes:
-            if n.prim.kind != "view" or (n.prim is reshape and not plain[n.inputs[0]]):
+            view = n.prim.view
+            if view is None or not (view.free or plain[n.inputs[0]]):
                 root[n], plain[n] = n, True
             else:
                 source = n.inputs[0]
                 root[n] = root[source]
-                plain[n] = plain[source] and (n.prim.in_order or _in_one_piece(n))
+                plain[n] = plain[source] and _in_one_piece(n)
         return roles
 
     def is_view(self, node: Node) -> bool:
@@ -83,9 +83,13 @@ class Roles:
 
 
 def _in_one_piece(view: Node) -> bool:
-    """Tell whether a slice cuts its source's first axis only, so that nothing lies between its elements."""
-    p = view.params
-    return view.prim is slice_ and p["step"][:1] in ((), (1,)) and view.shape[1:] == view.inputs[0].shape[1:]
+    """Tell whether a view of one piece is one: it cuts its source along the first axis only, or not at all."""
+    if view.prim.view.in_order:
+        return True
+    if view.shape[1:] != view.inputs[0].shape[1:]:
+        return False
+    axes, _, step = window(view)
+    return axes == tuple(range(view.ndim)) and all(s == 1 for s in step)
 
 
 def terminal(node: Node) -> bool:

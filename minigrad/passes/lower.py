@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..combiners import ADD
 from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node
 from ..locks import importing
@@ -30,7 +31,7 @@ def lower(graph: Graph) -> Graph:
 
 class _Rules(dict):
     def __missing__(self, name: str) -> tuple:
-        widened = (_widened(name),) if PRIMITIVES[name].accumulates else ()
+        widened = (_widened(name),) if PRIMITIVES[name].combiner is ADD else ()
         self[name] = (_lower,) if name == einsum.name else (*widened, *RULES[name])
         return self[name]
 

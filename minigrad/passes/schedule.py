@@ -8,13 +8,14 @@ one block of rows only. A value may take over the memory of an operand that dies
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from ..dims import Dim, Symbol, size_of, symbols
 from ..graph import Graph, Node
-from ..ops.layout import transpose
+from ..primitive import Primitive
+from ..views import is_whole
 from .fuse import Group, Roles, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
 from .stage import Stage
 
@@ -134,14 +135,14 @@ def row_bytes(node: Node) -> int | Dim:
     return size_of(node.shape[1:]) * node.dtype.itemsize
 
 
-def schedule(graph: Graph, managed: frozenset[str] | None = None,
+def schedule(graph: Graph, managed: Collection[Primitive] = (),
              rows_of: Callable[[Node], Any] = rows_of) -> Plan:
     """Plan the graph.
 
     Parameters
     ----------
     graph : Graph
-    managed : frozenset of str, optional
+    managed : collection of Primitive
         The primitives that write into given memory, beside row-local statements; the results of others are
         made by themselves and have no buffer.
     rows_of : callable, optional
@@ -170,7 +171,7 @@ def schedule(graph: Graph, managed: frozenset[str] | None = None,
         else:
             leaving.update(n for n in g.nodes if terminal(n))
     has_buffer = {n for n in leaving if rows_of(n) is not None or n.prim.kind == "elementwise"
-                  or n.prim.name in (managed or ())}
+                  or n.prim in managed}
     outputs = _claim_outputs(graph, roles, has_buffer)
     plan = Plan(graph, roles, [], [], {}, last_use, outputs, {})
     for k, g in enumerate(groups):
@@ -184,7 +185,7 @@ def _claim_outputs(graph: Graph, roles: Roles, has_buffer: set[Node]) -> dict[No
     plain = sorted(range(len(graph.outputs)), key=lambda k: roles.is_view(graph.outputs[k]))
     for k in plain:
         n = graph.outputs[k]
-        while roles.is_view(n) and (n.prim.in_order or n.prim is transpose):
+        while roles.is_view(n) and is_whole(n):
             n = n.inputs[0]
         if not roles.is_view(n) and n in has_buffer:
             claimed.setdefault(n, k)

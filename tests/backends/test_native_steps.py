@@ -12,6 +12,7 @@ pytest.importorskip("llvmlite")
 import minigrad as mg
 from minigrad import backends, walk
 from minigrad.backends.native import copies, indexed, ordered, philox, step_code, steps, target, threads
+from minigrad.combiners import ADD, FMAX, MAX
 from minigrad.dims import Dim
 from minigrad.graph import Graph, Node, full
 
@@ -315,11 +316,11 @@ WRITERS = {
     "copy": functools.partial(copies._copy, 16), "clear": copies._clear, "random_bits": philox._write,
     "position": functools.partial(indexed._position, np.dtype("u2"), None, False),
     "place": functools.partial(indexed._position, np.dtype("i4"), "place_or_null", True),
-    "rows": functools.partial(indexed._scatter_rows, "max", np.dtype("f4"), np.dtype("f4")),
-    "single": functools.partial(indexed._scatter_single, "add", np.dtype("i1"), np.dtype("i1")),
-    "sums": functools.partial(ordered._totals, ordered.TOTALS["cumsum"], np.dtype("f8")),
-    "sums_of_rows": functools.partial(ordered._totals_of_rows, ordered.TOTALS["cumsum"], np.dtype("f4")),
-    "largest_so_far": functools.partial(ordered._totals, ordered.TOTALS["cumfmax"], np.dtype("f4")),
+    "rows": functools.partial(indexed._scatter_rows, MAX, np.dtype("f4"), np.dtype("f4")),
+    "single": functools.partial(indexed._scatter_single, ADD, np.dtype("i1"), np.dtype("i1")),
+    "sums": functools.partial(ordered._totals, ADD, np.dtype("f8")),
+    "sums_of_rows": functools.partial(ordered._totals_of_rows, ADD, np.dtype("f4")),
+    "largest_so_far": functools.partial(ordered._totals, FMAX, np.dtype("f4")),
     "place_in_row": functools.partial(ordered._place_in_row, True, np.dtype("f4")),
     "places": functools.partial(ordered._places, False, np.dtype("f8")),
     "short_rows": functools.partial(ordered._places_in_short_rows, True, np.dtype("u1"))}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ...dims import Dim, size_of, value
 from ...graph import Node
-from ...ops.scatter import worst
+from ...ops.order import cumfmax, cumfmin, cummax, cummin, cumsum
+from ...ops.segments import segment_cumsum
 from . import scalar
 from .kernels import THREADS, WIDEST, Kernel, Launch, Sizes, blocks_for, over, power, typical
 
@@ -35,20 +35,9 @@ def random_bits(node: Node, *args: Any) -> Launch:
 
 # -- running totals ----------------------------------------------------------------------------------------
 
-TOTALS = {"cumsum": "Sum", "cummax": "Max", "cummin": "Min", "cumfmax": "FMax", "cumfmin": "FMin",
-          "segment_cumsum": "Anew<Sum>"}
+TOTALS = frozenset({cumsum, cummax, cummin, cumfmax, cumfmin, segment_cumsum})
 _CHUNK = 4096  # elements of a line that a block takes at least
 _CHUNKS = 4096  # of a line, at most
-
-
-def _neutral(node: Node) -> str:
-    """Return what a running total begins with."""
-    name, dtype = node.prim.name, node.dtype
-    if name in ("cumsum", "segment_cumsum"):
-        return "0"
-    if name in ("cumfmax", "cumfmin"):
-        return scalar.literal(math.nan, dtype)
-    return str(int(name == "cummin")) if dtype.kind == "b" else scalar.literal(worst(dtype, name == "cummax"), dtype)
 
 
 def _axis(node: Node) -> int:
@@ -75,9 +64,10 @@ def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
     """
     w = Kernel(*args)
     (x, *ids), axis = node.inputs, _axis(node)
-    kind, first = scalar.accumulated(node.dtype), f"({scalar.accumulated(node.dtype)}){_neutral(node)}"
+    by, kind = node.prim.combiner, scalar.accumulated(node.dtype)
+    functor, first = by.functor, f"({kind}){scalar.identity(by, node.dtype)}"
     if ids:
-        kind, first = f"Since<{kind}>", f"{{{first}, false}}"
+        functor, kind, first = f"Anew<{functor}>", f"Since<{kind}>", f"{{{first}, false}}"
     before, inner = node.shape[:axis], node.shape[axis + 1:]
     across = min(power(typical(size_of(inner))), 32)
     along = min(power(typical(node.shape[axis])), THREADS) if across == 1 else THREADS // across
@@ -94,7 +84,7 @@ def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
     with w.scope("for (I item = blockIdx.x; item < items; item += gridDim.x)", ["item"]):
         w.emit(f"const I chunk = item % {many}, line = item / {many} * {columns} + c;")
         w.emit(f"const I start = chunk * {length}, end = count - start < {length} ? count : start + {length};")
-        w.emit(f"Acc<{TOTALS[node.prim.name]}, {kind}> carry{{{first}}};")
+        w.emit(f"Acc<{functor}, {kind}> carry{{{first}}};")
         w.emit(f"{kind} total; int turns = 0;")
         w.scopes[-1].names |= {"chunk", "line"}
         if not write_totals:

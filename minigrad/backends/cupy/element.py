@@ -17,8 +17,13 @@ import numpy as np
 
 from ...dims import Dim, Symbol, size_of
 from ...graph import Node
-from ...ops.index import lockstep
-from ...passes.fuse import LEAVES, VIEWS
+from ...ops.checks import in_range
+from ...ops.constants import full, iota, size_
+from ...ops.index import gather, lockstep, scatter_add
+from ...ops.layout import concatenate, pad
+from ...ops.segments import checked_index, nonempty, segment_ids
+from ...primitive import PART, Primitive
+from ...views import added, window
 from . import scalar
 
 Index = tuple[str, ...]
@@ -222,23 +227,18 @@ class Element:
         for s in reversed(self.scopes):
             if (node, idx) in s.known:
                 return s.known[node, idx]
-        name = node.prim.name
-        if name == "full":
-            return scalar.literal(node.params["value"], node.dtype), 0
-        if name == "iota":
-            return f"((i64){idx[0]})", self.level(idx)
-        if name == "size":
-            return f"(({scalar.computed(node.dtype)}){self.size(node.params['size'])})", 0
+        if node.prim in LITERALS:
+            return LITERALS[node.prim](self, node, idx)
         if self._place(node) is not None:
             return self._load(node, node, idx, self.linear(idx, node.shape))
-        if name == "proj":
+        if node.prim.view is PART:
             return self._load(node, (node.inputs[0], node.params["index"]), idx, self.linear(idx, node.shape))
-        if name in VIEWS:
+        if node.prim.view is not None:
             return self._view(node, idx)
         if node.prim.kind == "elementwise":
             return self._elementwise(node, idx)
-        if name in _INDEXED:
-            return _INDEXED[name](self, node, idx)
+        if node.prim in _INDEXED:
+            return _INDEXED[node.prim](self, node, idx)
         raise Elsewhere(node)
 
     def _load(self, node: Node, key: Key, idx: Index, offset: str) -> tuple[str, int]:
@@ -270,22 +270,21 @@ class Element:
         return out, level
 
     def _view(self, node: Node, idx: Index) -> tuple[str, int]:
-        name, p, source = node.prim.name, node.params, node.inputs[0]
-        if name == "reshape":
-            if self._place(source) is not None:  # it lies in one piece, so the offset is that in the view
-                return self._load(node, source, idx, self.linear(idx, node.shape))
-            return self._value(source, self._reshaped(idx, node.shape, source.shape))
-        if name == "expand":
-            idx = tuple(i for a, i in enumerate(idx) if a not in p["axes"])
-        elif name == "transpose":
-            idx = tuple(idx[p["perm"].index(a)] for a in range(node.ndim))
-        elif name == "slice":
-            idx = tuple(i if (a, s) == (0, 1) else self.index(f"{a} + {s} * {i}" if s != 1 else f"{a} + {i}")
-                        for i, a, s in zip(idx, p["start"], p["step"], strict=True))
-        elif name == "flip":
-            idx = tuple(self.index(f"{self.size(n)} - 1 - {i}") if a in p["axes"] else i
-                        for a, (i, n) in enumerate(zip(idx, node.shape, strict=True)))
-        return self._value(source, idx)
+        source, found = node.inputs[0], window(node)
+        if found is not None:
+            return self._value(source, tuple(self._stepped(idx[k], start, step)
+                                             for k, start, step in zip(*found, strict=True)))
+        if self._place(source) is not None:  # it lies in one piece, so the offset is that in the view
+            return self._load(node, source, idx, self.linear(idx, node.shape))
+        return self._value(source, self._reshaped(idx, node.shape, source.shape))
+
+    def _stepped(self, i: str, start: int | Dim, step: int) -> str:
+        """Return the index ``start + step * i``."""
+        if step < 0:  # the size by itself, which may be a symbol
+            return self.index(f"{self.size(start + 1)} - 1 - {i if step == -1 else f'{-step} * {i}'}")
+        if (start, step) == (0, 1):
+            return i
+        return self.index(f"{self.size(start)} + {i if step == 1 else f'{step} * {i}'}")
 
     def _reshaped(self, idx: Index, have: Sequence[int | Dim], want: Sequence[int | Dim]) -> Index:
         """Return the index in another shape: axes that both begin or end with keep theirs."""
@@ -322,10 +321,10 @@ class Element:
     def position(self, index: Node, at: Index, n: int | Dim) -> tuple[str, str]:
         """Return an element of an index array as a row number, and the condition that there is such a row."""
         node, where = index, at
-        while node.prim.name == "expand":
-            where = tuple(i for a, i in enumerate(where) if a not in node.params["axes"])
+        while added(node):
+            where = tuple(where[k] for k in window(node).axes)
             node = node.inputs[0]
-        if node.prim.name == "iota" and node.shape[0] == n:
+        if node.prim is iota and node.shape[0] == n:
             return where[0], ""
         raw, level = self._value(index, at)
         size = self.size(n)
@@ -460,14 +459,20 @@ def _segment_ids(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     return w.declare("i64", "v", found, level), level
 
 
-_INDEXED = {"gather": _gather, "scatter_add": _scatter_row, "concatenate": _concatenate, "pad": _pad,
-            "checked_index": _checked_index, "in_range": _in_range, "nonempty": _nonempty, "segment_ids": _segment_ids}
+Writer = Callable[[Element, Node, Index], tuple[str, int]]
+_INDEXED: dict[Primitive, Writer] = {
+    gather: _gather, scatter_add: _scatter_row, concatenate: _concatenate, pad: _pad, checked_index: _checked_index,
+    in_range: _in_range, nonempty: _nonempty, segment_ids: _segment_ids}
+LITERALS: dict[Primitive, Writer] = {  # values that nothing stores
+    full: lambda w, node, idx: (scalar.literal(node.params["value"], node.dtype), 0),
+    iota: lambda w, node, idx: (f"((i64){idx[0]})", w.level(idx)),
+    size_: lambda w, node, idx: (f"(({scalar.computed(node.dtype)}){w.size(node.params['size'])})", 0)}
 
 
 def printable(node: Node) -> bool:
     """Tell whether an element of a statement can be written, once its operands can."""
     if node.prim.kind == "elementwise":
         return scalar.kernel(node) is not None
-    if node.prim.name == "scatter_add":
+    if node.prim is scatter_add:
         return lockstep(node) and one_by_one(node)
-    return node.prim.name in LEAVES or node.prim.name in VIEWS or node.prim.name in _INDEXED
+    return node.prim.kind == "leaf" or node.prim.view is not None or node.prim in _INDEXED

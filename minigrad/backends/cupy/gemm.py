@@ -10,6 +10,8 @@ from ...dims import Dim, Symbol, size_of, value
 from ...graph import Node
 from ...ops.contract import parse, split_subscripts
 from ...passes.fuse import Roles
+from ...primitive import PART
+from ...views import dense_strides, strided, window
 
 Size = int | Dim
 FLOATS = ("float16", "float32", "float64")
@@ -25,39 +27,18 @@ class Strided:
     strides: tuple[Size, ...]
 
 
-def plain_strides(shape: tuple[Size, ...]) -> tuple[Size, ...]:
-    """Return the strides of an array that lies in one piece."""
-    out: list[Size] = []
-    n: Size = 1
-    for d in reversed(shape):
-        out.append(n)
-        n = n * d
-    return tuple(reversed(out))
-
-
-def strided(node: Node, roles: Roles) -> Strided | None:
+def as_strides(node: Node, roles: Roles) -> Strided | None:
     """Return a view as strides on the value behind it, or None where it has none (or negative ones)."""
-    chain = []
-    while roles.is_view(node) and node.prim.name != "proj":
-        chain.append(node)
-        node = node.inputs[0]
-    root, offset, strides = node, 0, plain_strides(node.shape)
-    for v in reversed(chain):
-        name, p = v.prim.name, v.params
-        if name == "transpose":
-            strides = tuple(strides[a] for a in p["perm"])
-        elif name == "slice":
-            for a, s in zip(p["start"], strides, strict=True):
-                offset = offset + s * a
-            strides = tuple(s * k for s, k in zip(strides, p["step"], strict=True))
-        elif name == "reshape":
-            strides = plain_strides(v.shape)
-        elif name == "expand":
-            rest = iter(strides)
-            strides = tuple(0 if a in p["axes"] else next(rest) for a in range(v.ndim))
-        elif name != "barrier":
+    chain, root = [], node
+    while roles.is_view(root) and root.prim.view is not PART:
+        if (found := window(root)) is not None and min(found.step, default=1) < 0:
             return None
-    return Strided(root, offset, tuple(chain[0].shape if chain else node.shape), strides)
+        chain.append(root)
+        root = root.inputs[0]
+    offset, strides = 0, dense_strides(root.shape)
+    for v in reversed(chain):
+        offset, strides = strided(v, offset, strides)
+    return Strided(root, offset, tuple(node.shape), strides)
 
 
 @dataclass(frozen=True)
@@ -113,12 +94,12 @@ class Product:
         batch, left, right, _ = split_subscripts(*terms, out)
         found = []
         for v, rows, columns in ((self.x, bool(left), True), (self.y, True, bool(right))):
-            s = strided(v, roles)
+            s = as_strides(v, roles)
             if dense(v) or s is None:
                 s, m = None, None
             else:
                 m = _matrix(s, len(batch), rows, columns)
-            found.append((s.root, m) if m is not None else (v, _matrix(Strided(v, 0, tuple(v.shape), plain_strides(
+            found.append((s.root, m) if m is not None else (v, _matrix(Strided(v, 0, tuple(v.shape), dense_strides(
                 v.shape)), len(batch), rows, columns)))
         return found
 

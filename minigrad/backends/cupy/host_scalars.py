@@ -13,9 +13,8 @@ import numpy as np
 
 from ...dims import Symbol
 from ...graph import Graph, Node
+from ...ops.constants import full, size_
 from ...walk import concrete
-
-_LEAVES = ("full", "size")
 
 
 class HostScalars:
@@ -41,7 +40,7 @@ class HostScalars:
                 self.nodes[n] = None
 
     def _known(self, node: Node) -> bool:
-        return node in self.nodes or (node.prim.name in _LEAVES and node.shape == ())
+        return node in self.nodes or (node.prim in (full, size_) and node.shape == ())
 
     def bind(self, wanted: Sequence[Node], sizes: Mapping[Symbol, int]) -> Scalars:
         """Return the wanted scalars as a function of the arguments, for some sizes."""

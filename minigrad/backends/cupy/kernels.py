@@ -14,18 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ...combiners import ADD
 from ...dims import Dim, Symbol, size_of
 from ...graph import Node
 from ...ops.accumulators import RUN
-from ...ops.scatter import worst
-from ...passes.fuse import REDUCTIONS
+from ...ops.constants import const
 from . import scalar
 from .element import Element, Index, Key, Param
 
 THREADS = 256
 _TYPICAL = 256  # what a symbolic size counts as, where the example at hand does not tell
-_FUNCTORS = {"sum": "Sum", "max": "Max", "min": "Min", "any": "Any", "all": "All", "argmax": "ArgMax",
-             "argmin": "ArgMin"}
 WIDEST = 16384  # blocks of a launch
 REDUCING = 1024  # of one that has terminals
 _FEW, _LONG = 256, 16384  # rows, and elements of each, where blocks share a row
@@ -47,12 +45,11 @@ class Root:
         p = self.node.params
         if self.known:
             return ()
-        return p["axes"] if self.node.prim.name in REDUCTIONS else (p["axis"],) if self.node.prim.name in (
-            "argmax", "argmin") else ()
+        return p["axes"] if self.node.prim.kind == "reduce" else (p["axis"],) if finds_position(self.node) else ()
 
     @property
     def terminal(self) -> bool:
-        return not self.known and self.node.prim.name in REDUCTIONS and 0 in self.reduced
+        return not self.known and self.node.prim.kind == "reduce" and 0 in self.reduced
 
     @property
     def within(self) -> bool:
@@ -110,7 +107,12 @@ class Launch:
     @property
     def needs(self) -> set[Key]:
         """What it reads in the arena."""
-        return {k for k in self.touched if isinstance(k, tuple) or k.prim.name != "const"} - self.made
+        return {k for k in self.touched if isinstance(k, tuple) or k.prim is not const} - self.made
+
+
+def finds_position(node: Node) -> bool:
+    """Tell whether a node is a reduction to the position of an element."""
+    return node.prim.combiner is not None and node.prim.combiner.position
 
 
 def stopped(launch: Launch) -> Launch:
@@ -138,32 +140,24 @@ def power(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def start(node: Node) -> str:
-    """Return what a reduction begins with."""
-    name, dtype = node.prim.name, node.inputs[0].dtype
-    if name in ("sum", "any", "all"):
-        return str(int(name == "all"))
-    least = name in ("max", "argmax")
-    return str(int(not least)) if dtype.kind == "b" else scalar.literal(worst(dtype, least), dtype)
-
-
 def accumulator(node: Node) -> tuple[str, str]:
     """Return the C type that a reduction is collected in, and what an accumulator of it begins with."""
-    kind = scalar.accumulated(node.inputs[0].dtype)
-    first = f"({kind}){start(node)}"
-    if node.prim.name.startswith("arg"):  # worse than every element, and behind them
+    by, dtype = node.prim.combiner, node.inputs[0].dtype
+    kind = scalar.accumulated(dtype)
+    first = f"({kind}){scalar.identity(by, dtype)}"
+    if by.position:  # worse than every element, and behind them
         kind, first = f"At<{kind}>", f"{{{first}, 0x7fffffffffffffffLL}}"
-    return f"Acc<{_FUNCTORS[node.prim.name]}, {kind}>", f"{{{first}}}"
+    return f"Acc<{by.functor}, {kind}>", f"{{{first}}}"
 
 
 def chained(node: Node) -> bool:
     """Tell whether a reduction adds up in chains."""
-    return node.prim.name == "sum" and node.inputs[0].dtype.kind == "f"
+    return node.prim.combiner is ADD and node.inputs[0].dtype.kind == "f"
 
 
 def finished(node: Node, name: str) -> str:
     """Return a reduction's result, given the name of what it was collected in."""
-    if node.prim.name.startswith("arg"):
+    if finds_position(node):
         return f"{name}.v.at"
     return f"({scalar.computed(node.dtype)})({name}.v)" if node.dtype.kind != "b" else f"({name}.v != 0)"
 
@@ -218,7 +212,7 @@ class Kernel(Element):
     def collect(self, node: Node, acc: str, idx: Index) -> None:
         """Write the statement that takes one more element into a reduction."""
         x = self.value(node.inputs[0], idx)
-        self.emit(f"{acc}.take({{{x}, (i64){idx[node.params['axis']]}}});" if "axis" in node.params else
+        self.emit(f"{acc}.take({{{x}, (i64){idx[node.params['axis']]}}});" if finds_position(node) else
                   f"{acc}.take({x});")
 
     def begin(self, node: Node, letter: str, level: int) -> str:

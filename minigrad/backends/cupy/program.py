@@ -20,8 +20,11 @@ from ...dims import Symbol, size_of, value
 from ...errors import IntegerRangeError, MinigradError, at_user_line
 from ...graph import Graph, Node, TupleType
 from ...ops import integers
+from ...ops.constants import const
+from ...ops.segments import nonempty
 from ...passes.schedule import schedule, symbols_of
 from ...passes.stage import Stage
+from ...primitive import PART, input_
 from ...walk import concrete
 from ..held import KINDS
 from ..workspace import allocate, rounded
@@ -82,9 +85,9 @@ class Program:
         self._device = device or driver.current()
         self.host = HostScalars(graph, given)
         build = partial(Program, precision=precision, device=self._device)
-        holding = [n for n in graph.nodes if n.prim.name in KINDS]
+        holding = [n for n in graph.nodes if n.prim in KINDS]
         looping = {n for n in holding if kind_of(n) == "loop"}
-        self.held = {n: KINDS[n.prim.name](n, partial(build, lent=loops.fixed_of(n), stops=stops or loops.may_end(
+        self.held = {n: KINDS[n.prim](n, partial(build, lent=loops.fixed_of(n), stops=stops or loops.may_end(
             n)) if n in looping else build, self._device.xp) for n in holding}
         self.loops = {n: [program for _, program, _ in self.held[n].programs] for n in looping}
         self.recipe: Recipe = Builder(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops).build()
@@ -171,7 +174,7 @@ class Program:
             return None
         self._flag[0] = 0
         node = self.recipe.checked[number - 1]
-        if node.prim.name == "nonempty":
+        if node.prim is nonempty:
             return ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
         if (overflow := integers.refused_by(node)) is not None:
             return IntegerRangeError(integers.message("of a call", **overflow.params))
@@ -519,14 +522,14 @@ class Space:
 
     def _operand(self, node: Node, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> Any:
         """Return an operand of an evaluation as an array."""
-        graph, name = self._program.graph, node.prim.name
+        graph = self._program.graph
         if node in self.recipe.cells:
             return self.device.array((), node.dtype, self._table + 8 * self.recipe.cells[node])
-        if name == "input":
+        if node.prim is input_:
             return arrays[graph.inputs.index(node)]
-        if name == "const":
+        if node.prim is const:
             return self._program.constant(node)
-        if name == "proj":
+        if node.prim.view is PART:
             return self._array((node.inputs[0], node.params["index"]), node, sizes)
         if node in self._offset:
             return self._array(node, node, sizes)

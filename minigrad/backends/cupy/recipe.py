@@ -12,13 +12,22 @@ from typing import Any
 
 from ...dims import Dim, Symbol, size_of, value
 from ...graph import Graph, Node, TupleType
+from ...ops.blocks import block_einsum
+from ...ops.checks import in_range
+from ...ops.constants import const
+from ...ops.contract import einsum
+from ...ops.index import gather, gather_sum
+from ...ops.loops import scan, while_
+from ...ops.random import random_bits
+from ...ops.segments import checked_index, nonempty, segment_ids
 from ...passes.fuse import terminal
 from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, symbols_of
+from ...primitive import PART, Primitive, input_
 from ..numpy_text import MANAGED
 from ..workspace import grows
 from . import blocks, dedicated, gemm, segments
-from .element import Elsewhere, Key, printable
+from .element import LITERALS, Elsewhere, Key, printable
 from .host_scalars import HostScalars
 from .kernels import Launch, Root, Sizes, few_and_long, stopped
 from .loops import Loop, may_end
@@ -29,8 +38,8 @@ from .together import arrange, merge
 
 COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
 # What kernels can write straight into a result.
-WRITTEN = MANAGED | {"gather", "random_bits", "checked_index", "in_range", "nonempty", "segment_ids",
-                     "block_einsum"} | set(segments.SCATTERS) | set(dedicated.TOTALS)
+WRITTEN = MANAGED | {gather, random_bits, checked_index, in_range, nonempty, segment_ids, block_einsum} | (
+    segments.SCATTERS | dedicated.TOTALS)
 
 
 _ADDRESSED = ("product", "evaluate", "loop")  # kinds of statements for which values must lie in the arena
@@ -147,25 +156,27 @@ def leaving(step: Step) -> list[Node]:
 
 def multiplies(node: Node) -> bool:
     """Tell whether a node is a matrix product that cuBLAS computes."""
-    return node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in gemm.FLOATS
+    return node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in gemm.FLOATS
 
 
 def kind_of(node: Node) -> str:
     """Return what computes a statement: a ``kernel``, or what its kind is called below."""
-    name = node.prim.name
     if multiplies(node):
         return "product"
-    if name in ("random_bits", "segment_ids"):
-        return name
-    if name in dedicated.TOTALS:
-        return "running"
-    if name == "block_einsum" and node.dtype.kind in "fiu":
+    if node.prim in _OWN:
+        return _OWN[node.prim]
+    if node.prim is block_einsum and node.dtype.kind in "fiu":
         return "blocks"
-    if name in ("scan", "while"):
+    if node.prim in (scan, while_):
         return "loop" if captured(node) else "evaluate"
     if printable(node) or Root(node, True).reduced:
         return "kernel"
-    return "scatter" if name in segments.SCATTERS else "evaluate"
+    return "scatter" if node.prim in segments.SCATTERS else "evaluate"
+
+
+# Statements that always have a launch of their own.
+_OWN: dict[Primitive, str] = {random_bits: "random_bits", segment_ids: "segment_ids",
+                              **dict.fromkeys(dedicated.TOTALS, "running")}
 
 
 def captured(loop: Node) -> bool:
@@ -219,7 +230,7 @@ class Builder:
             for i in n.inputs:
                 readers.setdefault(i, []).append(n)
         there = {n for s in self.plan.steps for n in leaving(s)}
-        taken = [(n, n.inputs[0]) for n, kind in self.kind.items() if kind == "scatter" and n.prim.name != "gather_sum"]
+        taken = [(n, n.inputs[0]) for n, kind in self.kind.items() if kind == "scatter" and n.prim is not gather_sum]
         return {u for n, u in taken if self.kind.get(u) == "kernel" and readers[u] == [n]
                 and u not in self.graph.outputs and self._at_hand(u, there)}
 
@@ -288,7 +299,7 @@ class Builder:
             return self._memory(key[1])
         if key in self.host:
             return "cell", self.cell(key)
-        if isinstance(key, tuple) or key in self.done or key.prim.name in ("input", "const"):
+        if isinstance(key, tuple) or key in self.done or key.prim in (input_, const):
             return self._memory(key)
         return None
 
@@ -463,7 +474,7 @@ class Builder:
 
     def _operands(self, found: gemm.Product) -> tuple[gemm.Product, list[tuple[Node, gemm.Matrix]]]:
         """Return a product with its operands: each array that must lie in memory, and the matrix there."""
-        return found, found.matrices(self.roles, lambda n: self.roles.root[n].prim.name in ("full", "iota", "size"))
+        return found, found.matrices(self.roles, lambda n: self.roles.root[n].prim in LITERALS)
 
     def _rounded(self) -> frozenset[Symbol]:
         """Return the sizes of ragged axes, which differ from batch to batch, if all can do with larger ones."""
@@ -488,8 +499,8 @@ class Builder:
 
     def _lying(self, v: Node) -> Key:
         """Return the key under which a value lies in one piece, after a copy where it does not yet."""
-        key: Key = (v.inputs[0], v.params["index"]) if v.prim.name == "proj" else v
-        if v.prim.name != "const" and key not in self.done:  # an argument, or a view that BLAS cannot take as it is
+        key: Key = (v.inputs[0], v.params["index"]) if v.prim.view is PART else v
+        if v.prim is not const and key not in self.done:  # an argument, or a view that BLAS cannot take as it is
             key = "copy", v
             if v in self.slot and not any(gemm.depends(n, self.recipe.rounded) for n in v.shape):
                 self.recipe.arguments[key] = self.slot[v]
@@ -544,7 +555,7 @@ class Builder:
 
     def _sources(self, node: Node) -> list[Key]:
         """Return what an operand lies in, in the arena."""
-        if node.prim.name == "proj":
+        if node.prim.view is PART:
             return [(node.inputs[0], node.params["index"])]
         if self.roles.is_view(node):
             return [k for i in node.inputs[:1] for k in self._sources(i)]

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ...combiners import Combiner
 from ...graph import Node
+from ...ops import elementwise as ew
 from .prelude import PRELUDE
 
 STORED = {"bool": "bool", "int8": "signed char", "int16": "short", "int32": "int", "int64": "i64",
@@ -62,11 +64,17 @@ def literal(value: Any, dtype: np.dtype) -> str:
     return f"({text})" if text.startswith("-") else text
 
 
+def identity(by: Combiner, dtype: np.dtype) -> str:
+    """Return the number that changes no value of `dtype`."""
+    number = by.identity(dtype)
+    return str(int(number)) if number in (0, 1) else literal(number, dtype)
+
+
 def kernel(node: Node) -> str | None:
     """Return the kernel expression of an elementwise node, or None where CUDA C++ has no such function."""
     text = _OWN.get(node.prim.name, node.prim.kernel)
     names = set(_NAME.findall(text))
-    if not names <= _FUNCTIONS or (node.params and node.prim.name != "cast"):
+    if not names <= _FUNCTIONS or (node.params and node.prim is not ew.cast):
         return None
     return text
 
@@ -74,8 +82,8 @@ def kernel(node: Node) -> str | None:
 def expression(node: Node, xs: Sequence[str]) -> str:
     """Return the value of an elementwise node, given the names of its operands."""
     kind = computed(node.dtype)
-    of = computed(node.inputs[0].dtype) if node.prim.name != "where" else kind
-    if node.prim.name == "cast":
+    of = computed(node.inputs[0].dtype) if node.prim is not ew.where else kind
+    if node.prim is ew.cast:
         return cast(xs[0], node.inputs[0].dtype, node.dtype)
     text = _NAME.sub(r"mg_\1(", kernel(node))
     text = _DECIMAL.sub(lambda m: f"({of}){m[0]}", text)

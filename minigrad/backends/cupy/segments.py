@@ -16,15 +16,19 @@ from typing import Any
 
 import numpy as np
 
+from ...combiners import ADD
 from ...dims import Dim, size_of, value
-from ...graph import PRIMITIVES, ArrayType, Node
+from ...graph import ArrayType, Node
 from ...ops.accumulators import RUN
 from ...ops.elementwise import cast_to
-from ...ops.scatter import worst
+from ...ops.index import gather_sum, scatter_add
+from ...ops.order import cumsum
+from ...ops.scatter import scatter_max, scatter_min
+from ...ops.segments import segment_ids
 from . import scalar
 from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, over, power, typical
 
-SCATTERS = {"scatter_add": "Sum", "gather_sum": "Sum", "scatter_max": "Max", "scatter_min": "Min"}
+SCATTERS = frozenset({scatter_add, gather_sum, scatter_max, scatter_min})
 _DIGIT = 8  # bits
 _BLOCKS = 256  # of a pass of the sort
 _EACH = 2048  # keys that a block takes at least
@@ -36,7 +40,7 @@ COUNT = np.dtype(np.uint32)
 
 def targets(node: Node) -> tuple[Node, ...]:
     """Return the indices of the places that a scatter's updates go to."""
-    return node.inputs[2:] if node.prim.name == "gather_sum" else node.inputs[1:]
+    return node.inputs[2:] if node.prim is gather_sum else node.inputs[1:]
 
 
 def places(node: Node) -> int | Dim:
@@ -52,7 +56,7 @@ def updates(node: Node) -> int | Dim:
 def lengths_of(node: Node) -> Node | None:
     """Return the number of updates per place if the graph knows it; then updates are in order."""
     index = targets(node)[0]
-    known = len(targets(node)) == 1 and index.prim.name == "segment_ids" and index.inputs[0].shape == node.shape[:1]
+    known = len(targets(node)) == 1 and index.prim is segment_ids and index.inputs[0].shape == node.shape[:1]
     return index.inputs[0] if known else None
 
 
@@ -135,7 +139,7 @@ def place_of_each(node: Node, key: Any, *args: Any) -> Launch:
 
 def totals(lengths: Node) -> Node:
     """Return the node of the offsets behind each segment."""
-    return Node(PRIMITIVES["cumsum"], (cast_to(lengths, COUNT),), {"axis": 0}, ArrayType(lengths.shape, COUNT),
+    return Node(cumsum, (cast_to(lengths, COUNT),), {"axis": 0}, ArrayType(lengths.shape, COUNT),
                 like=lengths)
 
 
@@ -147,11 +151,10 @@ def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
     w = Kernel(*args)
     u, k = node.inputs[0], len(targets(node))
     n, wide = updates(node), size_of(node.shape[k:])
-    functor, dtype = SCATTERS[node.prim.name], node.dtype
-    kind = scalar.accumulated(dtype)
-    first = "0" if functor == "Sum" else scalar.literal(worst(dtype, functor == "Max"), dtype)
-    acc = f"Acc<{functor}, {kind}>"
-    sums = ["sum"] * (functor == "Sum" and dtype.kind == "f")
+    by, dtype = node.prim.combiner, node.dtype
+    kind, first = scalar.accumulated(dtype), scalar.identity(by, dtype)
+    acc = f"Acc<{by.functor}, {kind}>"
+    sums = ["sum"] * (by is ADD and dtype.kind == "f")
     # A team has `across` threads along the columns of a place, and `along` threads along its updates.
     across = min(power(typical(wide)), 32)
     each = -(-typical(n) // max(typical(places(node)), 1))  # updates per place
@@ -178,7 +181,7 @@ def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
             at = w.inner(at)
             rows = w.split(at, targets(node)[0].shape)
             idx = (*rows, *w.split("w", node.shape[k:]))
-            if node.prim.name == "gather_sum":  # the update is a row of another array
+            if node.prim is gather_sum:  # the update is a row of another array
                 row, condition = w.position(node.inputs[1], rows, u.shape[0])
                 if condition:
                     w.emit(f"if (!({condition})) {{ {w.flag(node)} continue; }}")

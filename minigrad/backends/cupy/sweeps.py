@@ -16,7 +16,20 @@ from ...graph import Node
 from ...ops.accumulators import RUN
 from . import scalar
 from .element import Elsewhere, Index, Key, Scope
-from .kernels import REDUCING, THREADS, WIDEST, Kernel, Launch, Root, Sizes, chained, power, split_text, typical
+from .kernels import (
+    REDUCING,
+    THREADS,
+    WIDEST,
+    Kernel,
+    Launch,
+    Root,
+    Sizes,
+    chained,
+    finds_position,
+    power,
+    split_text,
+    typical,
+)
 
 _LANES = 4  # elements that a thread loads and stores at once
 _FEW = 4096  # elements up to which vectors do not pay
@@ -85,7 +98,7 @@ class _Sweep(Kernel):
         elif self.terminals:
             self.finish(1, "blockIdx.x", "gridDim.x", "0")
         width, columns, rows = self.width, self.columns, self.rows
-        cells = sum(16 if node.prim.name.startswith("arg") else 8 for node, _ in self.terminals)  # bytes
+        cells = sum(16 if finds_position(node) else 8 for node, _ in self.terminals)  # bytes
         step = THREADS // width * (8 if cells else self.each)
 
         def groups(sizes: Sizes) -> int:

@@ -6,13 +6,14 @@ For its arguments: offset and strides in bytes, as formulas of the sizes, and as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...dims import Dim
 from ...graph import Node
 from ...passes.fuse import Roles
+from ...primitive import PART
+from ...views import dense_strides, strided, window
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ def access(node: Node, roles: Roles) -> Access:
     views = _views(node, roles)
     found = whole(views[-1].inputs[0] if views else node)
     for v in reversed(views):
-        found = _real(_CHANGES[v.prim.name](found, v), v)
+        found = _seen(found, v)
     return found
 
 
 def _views(node: Node, roles: Roles) -> list[Node]:
     """Return the views between a node and its root, the node first."""
     found = []
-    while roles.is_view(node) and node.prim.name != "proj":
+    while roles.is_view(node) and node.prim.view is not PART:
         found.append(node)
         node = node.inputs[0]
     return found
@@ -70,65 +71,27 @@ def _real(a: Access, node: Node) -> Access:
                   tuple(k and not o for k, o in zip(a.linked, one, strict=True)))
 
 
-def _keep(a: Access, node: Node) -> Access:
-    return a
+def _seen(a: Access, view: Node) -> Access:
+    """Return how a view lies in memory, given its operand.
 
-
-def _expand(a: Access, node: Node) -> Access:
-    axes, old = node.params["axes"], iter(range(len(a.repeated)))
-    where = [None if k in axes else next(old) for k in range(node.ndim)]
-    return Access(a.root, tuple(w is None or a.repeated[w] for w in where),
-                  tuple(w is not None and a.linked[w] for w in where))
-
-
-def _transpose(a: Access, node: Node) -> Access:
-    perm = node.params["perm"]
+    An axis stays linked where the view takes single steps along it, and all of the same next axis.
+    """
+    found = window(view)
+    if found is None:
+        return whole(a.root, view)
+    axes, _, step = found
+    shape = view.inputs[0].shape
     real = [k for k, r in enumerate(a.repeated) if not r]
-    following = dict(zip(real, [*real[1:], None], strict=False))  # none, where all are repeated
-    order = [k for k in perm if not a.repeated[k]]
-    now = dict(zip(order, [*order[1:], None], strict=False))
-    return Access(a.root, tuple(a.repeated[k] for k in perm),
-                  tuple(not a.repeated[k] and a.linked[k] and following[k] == now[k] for k in perm))
-
-
-def _slice(a: Access, node: Node) -> Access:
-    cut = {k for k, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m}
-    apart = {k for k, s in enumerate(node.params["step"]) if s != 1}
-    return _broken(a, cut | apart, apart)
-
-
-def _flip(a: Access, node: Node) -> Access:
-    return _broken(a, node.params["axes"], node.params["axes"])
-
-
-def _broken(a: Access, narrower: Collection[int], apart: Collection[int]) -> Access:
-    """Return `a` with the axes `narrower` changed, so that the axis before is not linked, and `apart` not linked."""
-    linked, before = list(a.linked), None
-    for k, r in enumerate(a.repeated):
-        if r:
-            continue
-        if k in apart:
-            linked[k] = False
-        if before is not None and k in narrower:
-            linked[before] = False
-        before = k
-    return Access(a.root, a.repeated, tuple(linked))
-
-
-def _reshape(a: Access, node: Node) -> Access:
-    return whole(a.root, node)  # a view only where the source is in one piece
-
-
-_CHANGES = {"expand": _expand, "transpose": _transpose, "slice": _slice, "flip": _flip, "reshape": _reshape,
-            "barrier": _keep}
-
-
-def dense_strides(shape: Sequence[int | Dim], itemsize: int) -> tuple[int | Dim, ...]:
-    """Return the strides of an array in row-major order."""
-    strides: list[int | Dim] = [itemsize] * len(shape)
-    for k in range(len(shape) - 1, 0, -1):
-        strides[k - 1] = strides[k] * (shape[k] or 1)
-    return tuple(strides)
+    after = dict(zip(real, [*real[1:], None], strict=False))  # none, where all are repeated
+    order = sorted(real, key=axes.__getitem__)
+    following = dict(zip(order, [*order[1:], None], strict=False))
+    repeated, linked = [True] * view.ndim, [False] * view.ndim
+    for k in real:
+        beside = after[k]
+        repeated[axes[k]] = False
+        linked[axes[k]] = a.linked[k] and step[k] == 1 and beside == following[k] and (
+            beside is None or (step[beside] == 1 and view.shape[axes[beside]] == shape[beside]))
+    return _real(Access(a.root, tuple(repeated), tuple(linked)), view)
 
 
 class View(NamedTuple):
@@ -162,34 +125,10 @@ class Strides:
         """Return a view's offset in the memory of its root, and its strides, in bytes."""
         found = self._known.get(node)
         if found is None:
-            if self._roles.is_view(node) and node.prim.name != "proj":
-                found = _moved(node, *self(node.inputs[0]))
+            unit = node.dtype.itemsize
+            if self._roles.is_view(node) and node.prim.view is not PART:
+                found = strided(node, *self(node.inputs[0]), unit)
             else:
-                found = 0, _dense(node)
+                found = 0, dense_strides(node.shape, unit)
             self._known[node] = found
         return found
-
-
-def _dense(node: Node) -> tuple[int | Dim, ...]:
-    return dense_strides(node.shape, node.dtype.itemsize)
-
-
-def _moved(view: Node, offset: int | Dim, old: tuple[int | Dim, ...]) -> tuple[int | Dim, tuple[int | Dim, ...]]:
-    """Return offset and strides of a view of something that has those given."""
-    name, p = view.prim.name, view.params
-    if name == "barrier":
-        return offset, old
-    if name == "reshape":
-        return offset, _dense(view)
-    if name == "expand":
-        left = iter(old)
-        return offset, tuple(0 if k in p["axes"] else next(left) for k in range(view.ndim))
-    if name == "transpose":
-        return offset, tuple(old[k] for k in p["perm"])
-    if name == "slice":
-        return (offset + sum(s * a for s, a in zip(old, p["start"], strict=True)),
-                tuple(s * n for s, n in zip(old, p["step"], strict=True)))
-    new = list(old)  # flip
-    for k in p["axes"]:
-        offset, new[k] = offset + old[k] * (view.shape[k] - 1), -old[k]
-    return offset, tuple(new)

@@ -11,7 +11,10 @@ import numpy as np
 
 from ...dims import Symbol, value
 from ...graph import ArrayType, Graph, Node
+from ...ops.constants import full
+from ...ops.contract import einsum
 from ...passes.lower import canonical
+from ...views import SAME
 from ...walk import concrete, evaluate
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
@@ -169,7 +172,7 @@ class Bound:
     def _leaf(self, n: Node) -> np.ndarray:
         if n in self.recipe.constants:
             return self.recipe.constants[n]
-        if n.prim.name == "full":
+        if n.prim is full:
             return self._full(n)
         if n in self.recipe.early:
             return self._early(n)
@@ -209,7 +212,7 @@ class Bound:
         chain = []
         v = n
         while self.roles.is_view(v):
-            if v.prim.name != "barrier":
+            if v.prim.view is not SAME:
                 chain.append(partial(_view, v, concrete(v.params, self.sizes)))
             v = v.inputs[0]
 
@@ -308,7 +311,7 @@ class Bound:
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]
-        if node.prim.name == "einsum" and canonical(node.params["subscripts"]) and node in self.plan.place:
+        if node.prim is einsum and canonical(node.params["subscripts"]) and node in self.plan.place:
             evaluate_ = partial(_matmul, [fits_matmul(i) for i in node.inputs])
         elif node in self.program.held:
             evaluate_ = self.program.held[node].bind(self.sizes)

@@ -15,7 +15,9 @@ from .. import code_cache
 from .target import Target, compile_all, host, recipe
 
 # What code is made by, beside this package.
-_BENEATH = ("dims.py", "graph.py", "ops/random.py", "ops/scatter.py", "passes/fuse.py", "passes/schedule.py")
+_BENEATH = ("axes.py", "combiners.py", "dims.py", "graph.py", "ops/control.py", "ops/index.py", "ops/layout.py",
+            "ops/random.py", "ops/scatter.py", "ops/spread.py", "passes/fuse.py", "passes/schedule.py",
+            "primitive.py", "views.py")
 
 
 def object_code(text: str, target: Target | None = None) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -114,23 +113,10 @@ class Emitter:
 
     def combined(self, n: Node, x: ir.Value, y: ir.Value) -> ir.Value:
         """Return what a reduction makes of two values."""
-        b, name, unsigned = self.b, n.prim.name, n.dtype.kind == "u"
-        if name == "sum":
-            return b.fadd(x, y) if n.dtype.kind == "f" else b.add(x, y)
-        if name in ("any", "all"):
-            return (b.or_ if name == "any" else b.and_)(x, y)
-        return (ex.maximum if name == "max" else ex.minimum)(b, x, y, unsigned)
+        return ex.combined(self.b, n.prim.combiner, x, y, n.dtype.kind == "u")
 
     def identity(self, n: Node, lanes: int) -> ir.Constant:
-        t, name = ex.vector_type(n.dtype, lanes), n.prim.name
-        if name in ("sum", "any", "all"):
-            return ex.constant(t, name == "all")
-        if n.dtype.kind == "f":
-            return ex.constant(t, -math.inf if name == "max" else math.inf)
-        if n.dtype.kind == "b":
-            return ex.constant(t, name == "min")
-        info = np.iinfo(n.dtype)
-        return ex.constant(t, info.min if name == "max" else info.max)
+        return ex.identity(n.prim.combiner, n.dtype, lanes)
 
     def combine(self, n: Node, left: ir.Value, right: ir.Value, to: ir.Value, count: ir.Value,
                 begins: ir.Value | None = None) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from ...dims import Dim, Symbol, polynomial
-from ...graph import PRIMITIVES, ArrayType, Graph, Node
+from ...graph import ArrayType, Graph, Node
+from ...ops.constants import full, iota
 from ...passes.fuse import Group, Roles
 from ...passes.schedule import Plan, Step
+from ...primitive import PART, input_
 
-_KNOWN = ("full", "iota")  # leaves whose parameters code depends on; of others just the type matters
+_KNOWN = (full, iota)  # leaves whose parameters code depends on; of others just the type matters
 _symbols: list[Symbol] = []  # the sizes of all signatures, by number
 
 
@@ -65,20 +67,20 @@ class _Reader:
         found = self.at.get(n)
         if found is not None:
             return found
-        roles, name = self.plan.roles, n.prim.name
-        view = roles.is_view(n) and name != "proj"
+        roles, prim = self.plan.roles, n.prim
+        view = roles.is_view(n) and prim.view is not PART
         inputs: tuple[int, ...] = ()
         if n in self.members or view:
             inputs = tuple([self._node(i) for i in (n.inputs[:1] if view else n.inputs)])  # a barrier's other is order
-        elif name not in _KNOWN:
-            name = "input"
-        prim = (name, n.prim.kernel, n.prim.kind) if name != "input" else (name,)
-        named = name != "input" and n.prim.kind != "elementwise"  # what those are made of is in their kernel
+        elif prim not in _KNOWN:
+            prim = input_
+        named = prim is not input_ and prim.kind != "elementwise"  # what those are made of is in their kernel
         params = tuple([(k, self._param(v)) for k, v in n.params.items()]) if named else ()
         place = self.plan.place.get(n)
         if place is not None:
             place = self.places.setdefault(place, len(self.places))
-        self.entries.append((prim, inputs, params, n.dtype.str, tuple([self._size(d) for d in n.shape]), place,
+        entry = (prim.name, prim.kernel, prim.kind) if prim is not input_ else (prim.name,)
+        self.entries.append((entry, inputs, params, n.dtype.str, tuple([self._size(d) for d in n.shape]), place,
                              n in self.plan.takes))
         self.at[n] = len(self.at)
         return self.at[n]
@@ -128,7 +130,7 @@ def revived(cut: Excerpt) -> tuple[Plan, Step, list[Node], list[Symbol]]:
         return v
 
     for k, ((name, *_), inputs, params, dtype, shape, memory, over) in enumerate(entries):
-        prim = PRIMITIVES["input"] if name == "input" else cut.nodes[k].prim
+        prim = input_ if name == input_.name else cut.nodes[k].prim
         n = Node(prim, tuple([nodes[i] for i in inputs]), {key: param(v) for key, v in params},
                  ArrayType(tuple(map(size, shape)), np.dtype(dtype)), like=nodes[0] if nodes else None)
         nodes.append(n)
@@ -137,7 +139,7 @@ def revived(cut: Excerpt) -> tuple[Plan, Step, list[Node], list[Symbol]]:
         if over:
             takes[n] = n
     members = tuple([nodes[i] for i in group])
-    graph = Graph(tuple(n for n in nodes if n.prim.name == "input"), members)
+    graph = Graph(tuple(n for n in nodes if n.prim is input_), members)
     rows = True if has_rows else None
     step = Step(Group(members, rows), {}, [], {})
     return Plan(graph, Roles.of(graph), [step], [], place, {}, {}, takes), step, nodes, _symbols[:count]

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from ...combiners import Combiner
 from ...graph import Node
+from ...ops import elementwise as ew
 from .division import RULES
 from .target import has_fma
 from .vector_math import FUNCTIONS, functions, lanes
 
-DTYPES = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32",
-                    "float64"})
+DTYPES = frozenset(map(np.dtype, ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"]))
 _TOKEN = re.compile(r"\s*(\{\w+\}|\d+\.?\d*(?:[eE][-+]?\d+)?|[A-Za-z_]\w*|\|\||&&|<<|>>|[=!<>]=|[-+*/<>!~&|^?:(),])")
 _BINARY = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", ">", ">="), ("<<", ">>"), ("+", "-"),
            ("*", "/"))
@@ -70,7 +71,7 @@ def unable(node: Node) -> str | None:
     """Return why there is no IR for an elementwise node; None if there is."""
     name, kernel = node.prim.name, node.prim.kernel
     for t in (*(i.type for i in node.inputs), node.type):
-        if t.dtype.name not in DTYPES:
+        if t.dtype not in DTYPES:
             return f"{name} of {t.dtype}"
     if not kernel:  # a user's own, whatever its name
         return name
@@ -90,7 +91,7 @@ def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:
     name = node.prim.name
     if name in FUNCTIONS:
         return _functions()[name](builder, *xs)
-    if name == "cast":
+    if node.prim is ew.cast:
         return cast(builder, xs[0], node.inputs[0].dtype, node.dtype)
     operand = node.inputs[-1].dtype if node.inputs else node.dtype
     if name in RULES:
@@ -101,6 +102,16 @@ def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:
 def formula(builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: bool = False) -> ir.Value:
     """Return the value of a kernel's text of the operands `xs`."""
     return _Parser(builder, text, xs, unsigned).value()
+
+
+def combined(builder: ir.IRBuilder, by: Combiner, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
+    """Return the combination of two values."""
+    return formula(builder, by.kernel, (x, y), unsigned)
+
+
+def identity(by: Combiner, dtype: np.dtype, count: int) -> ir.Constant:
+    """Return the number that changes no value, in each of `count` lanes."""
+    return constant(vector_type(dtype, count), by.identity(dtype))
 
 
 @functools.cache

@@ -20,11 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 
+from ...combiners import ADD, Combiner
 from ...dims import Dim, size_of
 from ...graph import Node
 from ...ops.accumulators import RUN, crowded, scattered
 from ...ops.places import PLACES, Reading
-from ...ops.scatter import worst
 from . import expressions as ex
 from . import step_code
 from .access import View
@@ -127,14 +127,13 @@ def take(to: View, source: View, indices: Sequence[Index], itemsize: int, room: 
 # -- scatter ---------------------------------------------------------------------------------------------------
 
 
-def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequence[Index], room: Place, flag: Place,
+def scatter(by: Combiner, dtype: np.dtype, to: View, updates: View, indices: Sequence[Index], room: Place, flag: Place,
             team: int) -> list[Step]:
     """Return the steps that add up what is sent to each position, or take its extreme.
 
     Parameters
     ----------
-    kind : str
-        ``"add"``, ``"max"`` or ``"min"``.
+    by : Combiner
     dtype : dtype
         Of the updates and the result.
     to, updates : View
@@ -154,12 +153,12 @@ def scatter(kind: str, dtype: np.dtype, to: View, updates: View, indices: Sequen
     if narrow and count * columns < step_code.SERIAL:
         down = 1
     shares = -(-rows // down), -(-columns // across)
-    wide = kind == "add" and scattered(dtype) != dtype and crowded(count, rows)
+    wide = by is ADD and scattered(dtype) != dtype and crowded(count, rows)
     sums = (room[0], room[1] + count * POSITION) if wide else (to.base, to.offset)
     args = arguments(team, count * columns, (rows, columns), shares, [
         *room, updates.base, updates.offset, *sums, count,
         0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES), narrow and down > 1])
-    found.append((scatters(kind, dtype, columns == 1, wide), args))
+    found.append((scatters(by, dtype, columns == 1, wide), args))
     if wide:
         found.append((rounding(dtype), arguments(team, rows * columns, (rows * columns, 1), (_PIECE, 1), [
             *sums, to.base, to.offset])))
@@ -177,12 +176,12 @@ def room(updates: Node, index: Node) -> int | Dim:
 
 
 @functools.cache
-def scatters(kind: str, dtype: np.dtype, single: bool, wide: bool = False) -> StepCode:
+def scatters(by: Combiner, dtype: np.dtype, single: bool, wide: bool = False) -> StepCode:
     """Return a scatter; of `single` elements, or of rows; whose results are `wide` in memory."""
     write = _scatter_single if single else _scatter_rows
     memory = scattered(dtype) if wide else dtype
-    return StepCode(f"scatter.{kind}.{dtype}.{single}.{memory}",
-                    functools.partial(write, kind, np.dtype(dtype), np.dtype(memory)))
+    return StepCode(f"scatter.{by.name}.{dtype}.{single}.{memory}",
+                    functools.partial(write, by, np.dtype(dtype), np.dtype(memory)))
 
 
 @functools.cache
@@ -199,17 +198,7 @@ def _rounding(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
         code.store(ex.cast(code.b, x, wide, dtype), dtype, code.element(to, k, dtype.itemsize))
 
 
-def _combined(b: ir.IRBuilder, kind: str, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
-    if kind == "add":
-        return b.fadd(x, y) if dtype.kind == "f" else b.add(x, y)
-    return (ex.maximum if kind == "max" else ex.minimum)(b, x, y, dtype.kind == "u")
-
-
-def _start(kind: str, dtype: np.dtype, width: int) -> ir.Constant:
-    return ex.constant(ex.vector_type(dtype, width), 0 if kind == "add" else worst(dtype, kind == "max"))
-
-
-def _scatter_rows(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
     _, _, left, right = ranges
     where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
@@ -220,7 +209,7 @@ def _scatter_rows(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, rang
     with code.counting(low, high) as row:
         start = at(b, to, b.mul(row, row_of))
         for column, width in code.chunks(left, right, _row_widths(dtype)):
-            code.store(_start(kind, memory, width), memory, code.element(start, column, memory.itemsize))
+            code.store(ex.identity(by, memory, width), memory, code.element(start, column, memory.itemsize))
     lines = b.select(ordered, I64(0), code.number(HEAD + 7))
     with code.repeated(lambda: b.icmp_signed("<", code.get(first), code.get(stop))):
         begin = code.get(first)
@@ -234,19 +223,19 @@ def _scatter_rows(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, rang
             for column, width in code.chunks(left, right, _row_widths(dtype)):
                 here = code.element(target, column, memory.itemsize)
                 first_row = code.element(source, column, item)
-                _collect(kind, dtype, memory, code, here, width, length, lambda k, width=width, row=first_row:
+                _collect(by, dtype, memory, code, here, width, length, lambda k, width=width, row=first_row:
                          code.load(dtype, at(b, row, b.mul(k, nbytes)), width))
 
 
-def _collect(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, here: ir.Value, width: int, length: ir.Value,
+def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, here: ir.Value, width: int, length: ir.Value,
              load: Callable[[ir.Value], ir.Value]) -> None:
     """Emit what takes ``load(0)``, ..., ``load(length - 1)`` into the sum, or the extreme, that lies at `here`."""
-    b, nothing = code.b, _start(kind, dtype, width)
+    b, nothing = code.b, ex.identity(by, dtype, width)
 
     def chain(start: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
         total = code.variable(start)
         with code.counting(low, high) as k:
-            b.store(_combined(b, kind, dtype, code.get(total), load(k)), total)
+            b.store(ex.combined(b, by, code.get(total), load(k), dtype.kind == "u"), total)
         return code.get(total)
 
     def end(low: ir.Value, count: int, high: ir.Value) -> ir.Value:
@@ -255,7 +244,7 @@ def _collect(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, here: ir.
     def add(x: ir.Value) -> None:
         code.store(b.fadd(code.load(memory, here, width), ex.cast(b, x, dtype, memory)), memory, here)
 
-    if kind != "add" or dtype.kind != "f":
+    if by is not ADD or dtype.kind != "f":
         code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
         return
     with b.if_else(b.icmp_signed("<=", length, I64(RUN)), likely=True) as (short, long):
@@ -343,18 +332,18 @@ def _run_end(code: Code, where: ir.Value, begin: ir.Value, count: ir.Value, row:
     return code.get(place)
 
 
-def _scatter_single(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     """Emit the scatter of rows of one element: the last position's total waits until another position comes."""
     b, item, wide = code.b, memory.itemsize, np.dtype(np.int64)
-    register = scattered(dtype) if kind == "add" else dtype
+    register = scattered(dtype) if by is ADD else dtype
     where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
     count, ordered = code.number(HEAD + 6), code.variable(I1(0))
     with b.if_then(b.icmp_signed("!=", code.number(HEAD + 8), I64(0))):  # else there is one piece
         b.store(_is_sorted(code, where, count), ordered)
     low, high, first, stop = _own(code, where, count, ranges, code.get(ordered))
     for row, width in code.chunks(low, high, widths(memory)):
-        code.store(_start(kind, memory, width), memory, code.element(to, row, item))
-    last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(_start(kind, register, 1))
+        code.store(ex.identity(by, memory, width), memory, code.element(to, row, item))
+    last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(ex.identity(by, register, 1))
     with b.if_then(b.icmp_signed("<", code.get(first), code.get(stop))):
         with code.counting(code.get(first), code.get(stop)) as i:
             here = code.element(to, code.load(wide, code.element(where, i, POSITION)), item)
@@ -363,5 +352,5 @@ def _scatter_single(kind: str, dtype: np.dtype, memory: np.dtype, code: Code, ra
                 b.store(here, last)
                 b.store(ex.cast(b, code.load(memory, here), memory, register), total)
             x = ex.cast(b, code.load(dtype, code.element(updates, i, dtype.itemsize)), dtype, register)
-            b.store(_combined(b, kind, register, code.get(total), x), total)
+            b.store(ex.combined(b, by, code.get(total), x, register.kind == "u"), total)
         code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))

@@ -16,8 +16,8 @@ from llvmlite import ir
 
 from ...dims import Dim, size_of
 from ...graph import ArrayType, Node
-from ...ops.index import lockstep
-from ...passes.fuse import REDUCTIONS, rows_of, terminal
+from ...ops.index import gather, lockstep, scatter_add
+from ...passes.fuse import rows_of, terminal
 from ...passes.schedule import Plan, Step
 from . import expressions as ex
 from .emit import I64, PTR, VOID, Emitter, at, least
@@ -62,18 +62,16 @@ class Kernel:
 def unable(node: Node) -> str | None:
     """Return why a statement that is row-local cannot be part of a kernel; None if it can."""
     types = [*(i.type for i in node.inputs), node.type]
-    bad = next((t for t in types if not isinstance(t, ArrayType) or t.dtype.name not in ex.DTYPES), None)
+    bad = next((t for t in types if not isinstance(t, ArrayType) or t.dtype not in ex.DTYPES), None)
     if bad is not None:
         return f"{node.prim.name} of {bad}"
     if any(isinstance(d, int) and d == 0 for t in types for d in t.shape):
         return f"{node.prim.name} of nothing"
     if node.prim.kind == "elementwise":
         return ex.unable(node)
-    if node.prim.name in REDUCTIONS:
+    if node.prim.kind == "reduce" or node.prim is gather:
         return None
-    if node.prim.name == "gather":
-        return None
-    if node.prim.name == "scatter_add" and lockstep(node) and node.inputs[1].ndim == 1:
+    if node.prim is scatter_add and lockstep(node) and node.inputs[1].ndim == 1:
         return None
     return node.prim.name
 
@@ -99,7 +97,7 @@ class Writer(Emitter):
         self.kept = {n for n in step.group.nodes if n in plan.place}
         crossing = {self.roles.root[i] for n in step.group.nodes for i in n.inputs
                     if self.roles.root[i] in self.members
-                    and (loop_of[self.roles.root[i]] is not loop_of[n] or self.roles.root[i].prim.name in REDUCTIONS)}
+                    and (loop_of[self.roles.root[i]] is not loop_of[n] or self.roles.root[i].prim.kind == "reduce")}
         self.scratch = tuple(n for n in step.group.nodes if n in crossing and n not in self.kept)
         self.parts = tuple(n for n in step.group.nodes if terminal(n))
 

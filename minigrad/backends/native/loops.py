@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from ...dims import Shape
 from ...graph import Node
-from ...passes.fuse import REDUCTIONS, Roles
+from ...ops.index import INDEXED_AXES
+from ...passes.fuse import Roles
 from ...passes.schedule import Plan, Step
+from ...views import SAME
 
 
 @dataclass
@@ -26,14 +28,24 @@ class Loop:
 
 def space_of(node: Node) -> Shape:
     """Return the axes that the loop of a statement runs over."""
-    return node.inputs[0].shape if node.prim.name in REDUCTIONS else node.shape
+    return node.inputs[0].shape if node.prim.kind == "reduce" else node.shape
+
+
+def behind(operand: Node) -> Node:
+    """Return the node that an operand is another name of."""
+    while operand.prim.view is SAME:
+        operand = operand.inputs[0]
+    return operand
 
 
 def itself(operand: Node, roles: Roles) -> bool:
     """Tell whether an operand is a value element by element."""
-    while operand.prim.name == "barrier":
-        operand = operand.inputs[0]
-    return not roles.is_view(operand)
+    return not roles.is_view(behind(operand))
+
+
+def by_index(node: Node) -> bool:
+    """Tell whether a statement reads or writes at places that its operands name."""
+    return node.prim.axes is INDEXED_AXES
 
 
 def loops(plan: Plan, step: Step) -> list[Loop]:
@@ -46,8 +58,8 @@ def loops(plan: Plan, step: Step) -> list[Loop]:
         for i in n.inputs:
             source = roles.root[i]
             if source in level:
-                near = (itself(i, roles) and source.prim.name not in REDUCTIONS and space_of(source) == space
-                        and n.prim.name not in ("gather", "scatter_add"))
+                near = (itself(i, roles) and source.prim.kind != "reduce" and space_of(source) == space
+                        and not by_index(n))
                 at = max(at, level[source] + (not near))
         place = plan.place.get(n)
         if n in plan.takes:  # what is written over must have been read
@@ -57,8 +69,7 @@ def loops(plan: Plan, step: Step) -> list[Loop]:
         for i in n.inputs:
             place = plan.place.get(roles.root[i])
             if place is not None:
-                readers.setdefault(place, []).append(
-                    (n, itself(i, roles) and n.prim.name not in ("gather", "scatter_add")))
+                readers.setdefault(place, []).append((n, itself(i, roles) and not by_index(n)))
     found: dict[tuple[int, Shape], Loop] = {}
     for n in step.group.nodes:
         key = level[n], space_of(n)

@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from ...combiners import ADD
 from ...dims import Dim, size_of
 from ...graph import Node
 from ...ops.accumulators import RUN
-from ...ops.index import lockstep
-from ...passes.fuse import REDUCTIONS, terminal
+from ...ops.constants import full
+from ...ops.index import gather, lockstep, scatter_add
+from ...passes.fuse import terminal
+from ...primitive import Primitive
 from . import expressions as ex
 from .access import Access, access, whole
 from .chains import InMemory, InRegisters, in_chains
 from .emit import I1, I32, I64, at
 from .indexed import counted
-from .loops import Loop, itself
+from .loops import Loop, behind, by_index
 
 
 @dataclass(eq=False)
@@ -62,7 +65,7 @@ class LoopWriter:
         for n in loop.nodes:
             self._operands(n)
         self.writes = {n: self._result(n) for n in loop.nodes if n in kernel.kept or n in kernel.scratch}
-        self.reductions = [n for n in loop.nodes if n.prim.name in REDUCTIONS]
+        self.reductions = [n for n in loop.nodes if n.prim.kind == "reduce"]
         groups = self._collapsed()
         self.axes = [Axis(g, self._product(g)) for g in groups]
         inner = math.prod(n for n in (loop.space[a] for a in groups[-1])) if groups and all(
@@ -77,22 +80,18 @@ class LoopWriter:
     # -- what is read and written -----------------------------------------------------------------------
 
     def _operands(self, n: Node) -> None:
-        name = n.prim.name
-        if name == "gather":
-            return self._gather_operands(n)
-        if name == "scatter_add":
-            return self._scatter_operands(n)
+        if by_index(n):
+            _BY_INDEX[n.prim].operands(self, n)
+            return
         for k, i in enumerate(n.inputs):
             self.reads[n, k] = self._read(i)
 
     def _read(self, operand: Node) -> Any:
         """Return what an operand of the loop's space is: a node of this loop, a number, or a place in memory."""
-        node = operand
-        while node.prim.name == "barrier":
-            node = node.inputs[0]
-        if node in self.members and itself(operand, self.roles) and node.prim.name not in REDUCTIONS:
+        node = behind(operand)
+        if node in self.members and not self.roles.is_view(node) and node.prim.kind != "reduce":
             return node
-        if self.roles.root[node].prim.name == "full":
+        if self.roles.root[node].prim is full:
             return self.roles.root[node]
         a = access(node, self.roles)
         return self._reference(a, node, tuple(range(node.ndim)))
@@ -125,7 +124,7 @@ class LoopWriter:
             if k > 1 or not own:
                 view = access(i, self.roles)
                 self.reads[n, k] = self._reference(view, i, [*range(ndim), *[None] * (n.ndim - ndim)]) \
-                    if self.roles.root[i].prim.name != "full" else self.roles.root[i]
+                    if self.roles.root[i].prim is not full else self.roles.root[i]
 
     def _scatter_operands(self, n: Node) -> None:
         update, _, *indices = n.inputs
@@ -133,12 +132,12 @@ class LoopWriter:
         spread = [0, *[None] * (count - 1), *range(1, update.ndim)]
         for k, i in [(0, update), *enumerate(indices, 2)]:
             where = spread if not k else [0, *[None] * (n.ndim - 1)]
-            self.reads[n, k] = self.roles.root[i] if self.roles.root[i].prim.name == "full" else self._reference(
+            self.reads[n, k] = self.roles.root[i] if self.roles.root[i].prim is full else self._reference(
                 access(i, self.roles), i, where)
         self.indexed |= set(range(1, count))
 
     def _result(self, n: Node) -> Reference:
-        if n.prim.name not in REDUCTIONS:
+        if n.prim.kind != "reduce":
             return self._reference(access(n, self.roles), n, range(n.ndim))
         left = iter(range(n.ndim))
         axes = [None if k in n.params["axes"] else next(left) for k in range(len(self.loop.space))]
@@ -165,7 +164,7 @@ class LoopWriter:
         for r in self.references.values():
             if (r.axes[a] is None) != (r.axes[b] is None) or (r.axes[a] is not None and not r.linked[a]):
                 return False
-        return all(n.prim.name != "gather" or (a < n.inputs[1].ndim) == (b < n.inputs[1].ndim)
+        return all(n.prim is not gather or (a < n.inputs[1].ndim) == (b < n.inputs[1].ndim)
                    for n in self.loop.nodes)
 
     def _product(self, group: Sequence[int]) -> ir.Value:
@@ -303,7 +302,7 @@ class LoopWriter:
         k, count = self.k, self.axes[depth].count
         turns = -(-count.constant // by) if isinstance(count, ir.Constant) else None
         limits = {n: RUN if self._outermost(n, depth) else 1 for n in self.reductions
-                  if n.prim.name == "sum" and n.dtype.kind == "f" and self._reduced(n, depth)}
+                  if n.prim.combiner is ADD and n.dtype.kind == "f" and self._reduced(n, depth)}
         sums = {n: self._chains(n, depth, limit, turns, where) for n, limit in limits.items()
                 if turns is None or turns > limit}
         if not sums:
@@ -344,7 +343,7 @@ class LoopWriter:
 
     def _dynamic(self, r: Reference) -> bool:
         """Tell whether a place is the array of a gather, whose elements are found by index."""
-        return any(self.reads[n, 0] is r for n in self.loop.nodes if n.prim.name == "gather")
+        return any(self.reads[n, 0] is r for n in self.loop.nodes if n.prim is gather)
 
     # -- one vector of elements --------------------------------------------------------------------------
 
@@ -352,14 +351,11 @@ class LoopWriter:
               fixed: dict[Reference, ir.Value]) -> None:
         self.axis, self.i, self.mask, self.now, self.values = axis, i, mask, where, dict(fixed)
         for n in self.loop.nodes:
-            name = n.prim.name
-            if name in REDUCTIONS:
+            if n.prim.kind == "reduce":
                 self._accumulate(n)
                 continue
-            if name == "gather":
-                value = self._gathered(n)
-            elif name == "scatter_add":
-                value = self._scattered(n)
+            if by_index(n):
+                value = _BY_INDEX[n.prim].value(self, n)
             else:
                 value = ex.emit(self.k.b, n, [self._value(self.reads[n, j]) for j in range(len(n.inputs))])
             self.values[n] = value
@@ -487,3 +483,16 @@ class LoopWriter:
             hit = same if hit is None else b.and_(hit, same)
         update = self._value(self.reads[n, 0])
         return update if hit is None else b.select(hit, update, ex.constant(update.type, 0))
+
+
+@dataclass(frozen=True)
+class ByIndex:
+    """How a loop handles a statement with indices: the places that it needs, and the value of one vector."""
+
+    operands: Callable[[LoopWriter, Node], None]
+    value: Callable[[LoopWriter, Node], ir.Value]
+
+
+_BY_INDEX: dict[Primitive, ByIndex] = {
+    gather: ByIndex(LoopWriter._gather_operands, LoopWriter._gathered),
+    scatter_add: ByIndex(LoopWriter._scatter_operands, LoopWriter._scattered)}

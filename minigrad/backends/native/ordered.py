@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from llvmlite import ir
 
+from ...combiners import ARGMAX, Combiner
+from ...primitive import Primitive
 from . import expressions as ex
 from .access import View
 from .indexed import any_of
@@ -26,12 +28,12 @@ _LANES = 8  # positions are 64 bits wide
 _SHORT = 48  # elements of a row below which several rows are gone through at a time
 
 
-def along(kind: str, dtype: np.dtype, to: View, source: View, axis: int, team: int) -> list[Step]:
+def along(prim: Primitive, dtype: np.dtype, to: View, source: View, axis: int, team: int) -> list[Step]:
     """Return the steps that compute a running total, ``argmax`` or ``argmin`` along an axis.
 
     Parameters
     ----------
-    kind : str
+    prim : Primitive
     dtype : dtype
         Of the operand.
     to, source : View
@@ -43,23 +45,24 @@ def along(kind: str, dtype: np.dtype, to: View, source: View, axis: int, team: i
     columns = min(inner, _COLUMNS)
     args = arguments(team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), [
         n, source.base, source.offset, to.base, to.offset])
-    way = ACROSS if inner > 1 else SHORT if n < _SHORT and kind not in TOTALS else ROWS
-    return [(steps(kind, dtype, way), args)]
+    way = ACROSS if inner > 1 else SHORT if n < _SHORT and prim.combiner.position else ROWS
+    return [(steps(prim, dtype, way), args)]
 
 
 ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # how the elements of an axis are gone through
 
 
 @functools.cache
-def steps(kind: str, dtype: np.dtype, way: str) -> StepCode:
+def steps(prim: Primitive, dtype: np.dtype, way: str) -> StepCode:
     """Return a step."""
-    if kind in TOTALS:
-        write = functools.partial({ACROSS: _totals, ROWS: _totals_of_rows}[way], TOTALS[kind])
-    else:
+    by = prim.combiner
+    if by.position:
         write = functools.partial({ACROSS: _places, ROWS: _place_in_row, SHORT: _places_in_short_rows}[way],
-                                  kind == "argmax")
+                                  by is ARGMAX)
+    else:
+        write = functools.partial({ACROSS: _totals, ROWS: _totals_of_rows}[way], by)
     dtype = "uint8" if dtype == "bool" else dtype
-    return StepCode(f"{kind}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, np.dtype(dtype)))
+    return StepCode(f"{prim.name}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, np.dtype(dtype)))
 
 
 def _views(code: Code) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
@@ -69,20 +72,8 @@ def _views(code: Code) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
 
 # -- running totals --------------------------------------------------------------------------------------------
 
-Total = Callable[[ir.IRBuilder, np.dtype, ir.Value, ir.Value], ir.Value]  # of an element and the total before it
 
-
-def _add(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value, total: ir.Value) -> ir.Value:
-    return b.fadd(total, x) if dtype.kind == "f" else b.add(total, x)
-
-
-def _better_number(largest: bool, b: ir.IRBuilder, dtype: np.dtype, x: ir.Value, total: ir.Value) -> ir.Value:
-    """Return the better of two floats; a NaN only where both are."""
-    better = b.or_(b.fcmp_ordered(">=" if largest else "<=", x, total), _is_nan(b, dtype, total))
-    return b.select(better, x, total)
-
-
-def _totals(add: Total, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _totals(by: Combiner, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     low, high, left, right = ranges
     n, inner, source, to = _views(code)
@@ -95,11 +86,11 @@ def _totals(add: Total, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value])
             with code.counting(I64(1), n) as i:
                 k = b.add(at_first, b.mul(i, inner))
                 x = code.load(dtype, code.element(source, k, item), width)
-                b.store(add(b, dtype, x, code.get(total)), total)
+                b.store(ex.combined(b, by, x, code.get(total), dtype.kind == "u"), total)
                 code.store(code.get(total), dtype, code.element(to, k, item))
 
 
-def _totals_of_rows(add: Total, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _totals_of_rows(by: Combiner, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     n, _, source, to = _views(code)
     for row, count in code.chunks(*ranges[:2], (_TURNS, 1)):
@@ -111,7 +102,8 @@ def _totals_of_rows(add: Total, dtype: np.dtype, code: Code, ranges: Sequence[ir
         with code.counting(I64(1), n) as i:
             for start, total in zip(starts, totals, strict=True):
                 k = b.add(start, i)
-                b.store(add(b, dtype, code.load(dtype, code.element(source, k, item)), code.get(total)), total)
+                x = code.load(dtype, code.element(source, k, item))
+                b.store(ex.combined(b, by, x, code.get(total), dtype.kind == "u"), total)
                 code.store(code.get(total), dtype, code.element(to, k, item))
 
 
@@ -120,13 +112,6 @@ def _totals_of_rows(add: Total, dtype: np.dtype, code: Code, ranges: Sequence[ir
 
 def _extreme(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
     return (ex.maximum if largest else ex.minimum)(b, x, y, dtype.kind == "u")
-
-
-TOTALS: dict[str, Total] = {
-    "cumsum": _add,
-    "cummax": lambda b, dtype, x, total: _extreme(b, True, dtype, x, total),
-    "cummin": lambda b, dtype, x, total: _extreme(b, False, dtype, x, total),
-    "cumfmax": functools.partial(_better_number, True), "cumfmin": functools.partial(_better_number, False)}
 
 
 def _place_in_row(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:

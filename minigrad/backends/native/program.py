@@ -12,6 +12,10 @@ import numpy as np
 from ...dims import Symbol
 from ...graph import Graph, Node
 from ...locks import Lock
+from ...ops.blocks import block_einsum
+from ...ops.constants import const, full, size_
+from ...ops.contract import einsum
+from ...ops.loops import scan
 from ...passes.lower import canonical
 from ...passes.places import places
 from ...passes.schedule import Plan, Step, schedule, symbols_of
@@ -55,9 +59,9 @@ class Program:
     def __init__(self, graph: Graph, own_outputs: bool = False):
         self._graph = prepare(graph, own_outputs)
         graph = places(self._graph)
-        self.plan: Plan = schedule(graph, MANAGED | steps.NAMES, rows)
-        self.held = {n: KINDS[n.prim.name](n, partial(Program, own_outputs=n.prim.name == "scan"))
-                     for n in graph.nodes if n.prim.name in KINDS}
+        self.plan: Plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
+        self.held = {n: KINDS[n.prim](n, partial(Program, own_outputs=n.prim is scan))
+                     for n in graph.nodes if n.prim in KINDS}
         self.why: dict[int, str] = {}  # step -> why it is not native
         self.early: set[Node] = set()
         self.how = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
@@ -75,7 +79,6 @@ class Program:
 
     def _way(self, k: int, step: Step) -> str:
         node = step.group.nodes[0]
-        name = node.prim.name
         if step.group.rows is not None:
             return "kernel"
         if node.prim.kind == "elementwise" and not node.ndim and unable(node) is None:
@@ -83,27 +86,27 @@ class Program:
                 return "kernel"
             self.early.add(node)
             return "bound"
-        if name == "einsum" and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
+        if node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
             return "product"
-        if name == "scan" and self.held[node].programs[0][1].native:
+        if node.prim is scan and self.held[node].programs[0][1].native:
             return "scan"
         why = steps.unable(node)
         if why is None:
             return "step"
-        self.why[k] = why if name in steps.NAMES else unable(node) or name
+        self.why[k] = why if node.prim in steps.STEPS else unable(node) or node.prim.name
         return "python"
 
     def _known(self, n: Node) -> bool:
         """Tell whether a value depends on nothing but sizes, as the 1 / B of a mean."""
         root = self.plan.roles.root[n]
-        return root in self.early or root.prim.name in ("size", "full", "const")
+        return root in self.early or root.prim in (size_, full, const)
 
     def _compiled(self) -> tuple[list[Kernel | None], Any]:
         """Return the kernels, and the library that has their code."""
         groups = self._signatures()
         statements = [(step.group.nodes[0], how) for step, how in zip(self.plan.steps, self.how, strict=True)]
         dtypes = {n.dtype for n, how in statements
-                  if how == "product" or (how == "step" and n.prim.name == "block_einsum")}
+                  if how == "product" or (how == "step" and n.prim is block_einsum)}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
         found = made([*map(gemm.want, new), *(written_of(f"kernel {what}", partial(written, g))
                                               for what, g in groups.items())])

@@ -14,10 +14,13 @@ import numpy as np
 from ...dims import Dim, Shape, Symbol, size_of, symbols
 from ...graph import ArrayType, Graph, Node
 from ...ops.accumulators import waiting
+from ...ops.loops import scan
 from ...passes.schedule import nbytes, row_bytes, symbols_of
+from ...primitive import PART
+from ...views import dense_strides
 from ..workspace import ALIGN, allocate
 from . import steps
-from .access import Strides, access, dense_strides
+from .access import Strides, access
 from .formulas import Formulas
 from .kernel import HEAD
 from .loops import space_of
@@ -153,9 +156,9 @@ class Recipe:
             found += [(k, k, ("parts", n), nbytes(n)) for n in made.parts]
         for k, step in enumerate(plan.steps):
             node = step.group.nodes[0]
-            if node.prim.name in steps.NAMES and self.program.kernels[k] is None:
+            if node.prim in steps.STEPS and self.program.kernels[k] is None:
                 found.append((k, k, ("room", k), steps.room(node)))
-            if node.prim.name == "scan" and k not in self.program.why:
+            if node.prim is scan and k not in self.program.why:
                 each = [size_of(t.shape) * t.dtype.itemsize for t in node.type.parts]
                 found += [(k, plan.last_use[node], ("part", node, i), n) for i, n in enumerate(each)]
                 found += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(each[:node.params["counts"][1]])
@@ -211,7 +214,7 @@ class Recipe:
             return Place(self.out_slot + self.plan.outputs[memory], 0, 0)
         if place is not None:
             return Place(ARENA, self.piece["buffer", place], 0)
-        if memory.prim.name == "proj":
+        if memory.prim.view is PART:
             source, index = memory.inputs[0], memory.params["index"]
             piece = self.piece.get(("part", source, index))
             if piece is not None:
@@ -349,7 +352,7 @@ class Recipe:
             if n not in self.forms:
                 self.forms[n] = ViewForm(*self.place(n), self.shape(n.shape),
                                          tuple(map(self.formula, self.strides(n)[1])))
-        if node.prim.name == "scan":
+        if node.prim is scan:
             self.lengths[node] = self.formula(node.params["length"])
             self.turns[node] = [self.formula(dense_strides(t.shape, t.dtype.itemsize)[0])
                                 for t in node.type.parts[node.params["counts"][1]:]]
@@ -361,7 +364,7 @@ class Recipe:
         needed = [d for _, step, _ in self._kernels for n in step.group.nodes for d in space_of(n)]
         for step in self.plan.steps:
             needed += [d for n in step.group.nodes for d in steps.needed(n)]
-        self._scans = [(n, held.programs[0][1]) for n, held in self.program.held.items() if n.prim.name == "scan"]
+        self._scans = [(n, held.programs[0][1]) for n, held in self.program.held.items() if n.prim is scan]
         needed += [n.params["length"] for n, _ in self._scans]
         self._nonzero = _indices(sorted({self.formula(d) for d in needed}))
 

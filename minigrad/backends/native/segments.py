@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from llvmlite import ir
@@ -33,30 +33,31 @@ def ids(to: View, lengths: View, flag: Place, team: int) -> list[Step]:
         A number that becomes 1 if there are not as many rows as the lengths say.
     """
     (count,), (rows,) = lengths.shape, to.shape
-    return [(_step("segment_ids"), arguments(team, rows, (count, 1), (-(-count // _PIECES), 1), [
+    return [(_step("segment_ids", _ids), arguments(team, rows, (count, 1), (-(-count // _PIECES), 1), [
         lengths.base, lengths.offset, to.base, to.offset, *flag, rows]))]
 
 
 def nonempty(to: View, lengths: View, flag: Place, team: int) -> list[Step]:
     """Return the steps that copy lengths; `flag` becomes 1 if one of them is 0."""
-    return _checked("nonempty", to, [lengths, lengths], flag, team)
+    return _checked("nonempty", _nonempty, to, [lengths, lengths], flag, team)
 
 
 def checked_index(to: View, index: View, length: View, flag: Place, team: int) -> list[Step]:
     """Return the steps that count indices from the first row; `flag` becomes 1 if one is out of its example's range."""
-    return _checked("checked_index", to, [index, length], flag, team)
+    return _checked("checked_index", _index, to, [index, length], flag, team)
 
 
 def in_range(to: View, index: View, size: int, flag: Place, team: int) -> list[Step]:
     """Return the steps that copy indices; `flag` becomes 1 if one is out of range of an axis of `size`."""
     count = math.prod(to.shape)
-    return [(_step("in_range"), arguments(team, count, (count, 1), (_PIECE, 1), [
+    return [(_step("in_range", _in_range), arguments(team, count, (count, 1), (_PIECE, 1), [
         index.base, index.offset, to.base, to.offset, *flag, size]))] if count else []
 
 
-def _checked(kind: str, to: View, sources: Sequence[View], flag: Place, team: int) -> list[Step]:
+def _checked(name: str, write: Callable[[Code, list[ir.Value]], None], to: View, sources: Sequence[View],
+             flag: Place, team: int) -> list[Step]:
     count = math.prod(to.shape)
-    return [(_step(kind), arguments(team, count, (count, 1), (_PIECE, 1), [
+    return [(_step(name, write), arguments(team, count, (count, 1), (_PIECE, 1), [
         *(p for s in sources for p in (s.base, s.offset)), to.base, to.offset, *flag]))] if count else []
 
 
@@ -71,18 +72,16 @@ def cumsum(dtype: np.dtype, reverse: bool, to: View, x: View, of: View, team: in
     rows, columns = x.shape[0], math.prod(x.shape[1:])
     if not rows * columns:
         return []
-    return [(_step(f"segment_cumsum.{dtype}.{reverse}"), arguments(team, rows * columns, (columns, 1), (_COLUMNS, 1), [
+    return [(_running(dtype, reverse), arguments(team, rows * columns, (columns, 1), (_COLUMNS, 1), [
         x.base, x.offset, of.base, of.offset, to.base, to.offset, rows, columns]))]
 
 
+_step = functools.cache(StepCode)
+
+
 @functools.cache
-def _step(name: str) -> StepCode:
-    """Return a step."""
-    kind, *rest = name.split(".")
-    if kind == "segment_cumsum":
-        return StepCode(name, functools.partial(_cumsum, np.dtype(rest[0]), rest[1] == "True"))
-    return StepCode(name, {"segment_ids": _ids, "nonempty": _nonempty, "checked_index": _index,
-                           "in_range": _in_range}[kind])
+def _running(dtype: np.dtype, reverse: bool) -> StepCode:
+    return StepCode(f"segment_cumsum.{dtype}.{reverse}", functools.partial(_cumsum, dtype, reverse))
 
 
 def _ids(code: Code, ranges: Sequence[ir.Value]) -> None:

@@ -124,6 +124,17 @@ def test_what_the_driver_does_not_capture_runs_all_the_same(on_stand_in, monkeyp
     assert "not captured: cuStreamEndCapture" in stage.after
 
 
+def test_products_take_parts_of_decompositions(on_stand_in):
+    a = np.array([[2.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 1.0]])
+
+    def rebuilt(a):
+        values, vectors = np.linalg.eigh(a)
+        return vectors @ (values[:, None] * vectors.T)
+
+    have = mg.compile(rebuilt, backend="cupy")(a)
+    same([have], [a], 1e-12)
+
+
 @pytest.mark.parametrize("f", [
     lambda x: mg.scan(lambda c, r: (np.tanh(c + r), c * r), np.zeros(3), x),
     lambda x: mg.while_loop(lambda c: c.sum() < 50, lambda c: c * 2 + 1, np.abs(x[0])),

@@ -1,0 +1,38 @@
+"""Combiners: the operations by which reductions, scans and scatters make one value of several.
+
+A primitive names its combiner once. Axis rules print the name; the evaluation, NumPy's text, machine code and CUDA
+read the identity, the ufunc, the kernel and the functor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .primitive import Combiner
+
+
+def _least(dtype: np.dtype) -> Any:
+    if dtype.kind in "fb":
+        return -math.inf if dtype.kind == "f" else False
+    return np.iinfo(dtype).min
+
+
+def _largest(dtype: np.dtype) -> Any:
+    if dtype.kind in "fb":
+        return math.inf if dtype.kind == "f" else True
+    return np.iinfo(dtype).max
+
+
+ADD = Combiner("add", lambda dtype: 0, "Sum", np.add, "{0} + {1}")
+MAX = Combiner("max", _least, "Max", np.maximum, "max({0}, {1})")
+MIN = Combiner("min", _largest, "Min", np.minimum, "min({0}, {1})")
+FMAX = Combiner("fmax", lambda dtype: math.nan, "FMax", np.fmax, "{0} >= {1} || isnan({1}) ? {0} : {1}")
+FMIN = Combiner("fmin", lambda dtype: math.nan, "FMin", np.fmin, "{0} <= {1} || isnan({1}) ? {0} : {1}")
+ANY = Combiner("any", lambda dtype: False, "Any", np.logical_or, "{0} | {1}")
+ALL = Combiner("all", lambda dtype: True, "All", np.logical_and, "{0} & {1}")
+ARGMAX = replace(MAX, name="argmax", functor="ArgMax", position=True)
+ARGMIN = replace(MIN, name="argmin", functor="ArgMin", position=True)

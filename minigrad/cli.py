@@ -17,7 +17,7 @@ from typing import Any
 
 import minigrad as mg
 
-from .backends import code_cache
+from .backends import AUTO, code_cache
 from .comparison import digits
 from .comparison.run import Data, compare, progress_bar
 from .comparison.target import Target, TargetError, blame, load
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--repeats", type=_count(1), default=7, metavar="N", help="timed runs of each way (7)")
     sub.add_argument("--copies", type=_count(1), default=32, metavar="N", help="examples of the literal graph (32)")
     sub.add_argument("--epochs", type=_count(1), default=15, metavar="N", help="of the training on digits (15)")
-    sub.add_argument("--backend", default="auto", help="what runs the programs (auto); cupy: "
+    sub.add_argument("--backend", default=AUTO, help="what runs the programs (auto); cupy: "
                      "the GPU, in rows beside the host's")
     sub.add_argument("--report", default="minigrad-report.html", metavar="PATH",
                      help="where the page goes (minigrad-report.html)")

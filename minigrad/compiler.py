@@ -26,7 +26,6 @@ from .transforms.remembered import Remembered
 from .transforms.symbolic_trace import trace_symbolic
 from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, tracing
 
-BACKENDS = ("auto", *backends.BACKENDS)
 MAXSIZE = 128  # programs that a compiled function keeps
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
@@ -55,22 +54,26 @@ class Entry:
                 vars(self)["_built"] = self._build()
         return self
 
-    def _build(self) -> tuple[Any, tuple[Stage, ...]]:
+    def _build(self) -> tuple[backends.Executable, tuple[Stage, ...]]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
-        program = backends.build(optimized, self.backend, **(
-            {**self.options, "given": self.given, "numbers": self.scalars} if self.backend == "cupy" else {}))
+        program = backends.build(optimized, self.backend, given=self.given, numbers=self.scalars, **self.options)
         first = Stage("trace", graph.name, graph, "; ".join(graph.notes) or f"{graph.count()} nodes" + (
             f" for every {', '.join(map(str, graph.symbols))}" if graph.symbols else ""))
         return program, (first, *stages, *program.stages)
 
     @cached_property
-    def program(self) -> Any:
+    def program(self) -> backends.Executable:
         return self.build()._built[0]
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
         return self.build()._built[1]
+
+    @cached_property
+    def on_device(self) -> bool:
+        """Whether the program takes a call's arguments as they are."""
+        return backends.get(self.backend).on_device
 
     @cached_property
     def points(self) -> tuple[int, ...]:
@@ -116,7 +119,7 @@ class Compiled:
         What was done to get there; ``print`` each.
     """
 
-    def __init__(self, f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
+    def __init__(self, f: Callable[..., Any], backend: str = backends.AUTO, without: Collection[str] = (),
                  maxsize: int | None = MAXSIZE, **options: Any):
         functools.update_wrapper(self, f)
         passes.check_names(without)
@@ -126,11 +129,12 @@ class Compiled:
         self._f = f
         self._maxsize = maxsize
         self._without = tuple(without)
-        if strange := options.keys() - {"precision"} or (options.keys() if backend not in ("auto", "cupy") else set()):
-            raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; 'cupy' "
-                                             "has precision"))
+        if strange := options.keys() - backends.options(backend):
+            others = [f"{b!r} has {', '.join(sorted(own))}" for b in backends.names() if (own := backends.options(b))]
+            raise MinigradError(at_user_line(f"backend {backend!r} has no option {', '.join(sorted(strange))}; "
+                                             f"{', '.join(others)}"))
         self._backend = backends.chosen(backend)
-        self._follows = backend == "auto"
+        self._follows = backend == backends.AUTO
         self._options = options
         self._entries: dict[Any, list[Entry]] = {}
         self._used: dict[Entry, Any] = {}  # to the entry's key in `_entries`, the latest used last
@@ -155,7 +159,7 @@ class Compiled:
                 "build(...) it, first: then its graph is what is pickled"))
         with self._lock:
             entries = list(self._used.items())
-        backend = "auto" if self._follows else self._backend
+        backend = backends.AUTO if self._follows else self._backend
         return _unpickled, (f, backend, self._without, self._maxsize, self._options, entries)
 
     def __repr__(self) -> str:
@@ -167,7 +171,7 @@ class Compiled:
 
     def _backend_for(self, leaves: Collection[Any]) -> str:
         """Return what runs on such arguments: ``auto`` follows the arrays."""
-        return "cupy" if self._follows and on_device(leaves) else self._backend
+        return backends.on_device() if self._follows and on_device(leaves) else self._backend
 
     def _last(self) -> Entry:
         if self._latest is None:
@@ -200,7 +204,7 @@ class Compiled:
             if found is None:
                 found = self._find(args, kwargs, leaves, tree, key)
             entry, sizes = found
-            if entry.backend == "cupy":
+            if entry.on_device:
                 return self._on_device(entry, sizes, leaves)
             arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
                       for x, n in zip(leaves, entry.graph.inputs, strict=True)]
@@ -217,7 +221,8 @@ class Compiled:
     def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[Any]) -> Any:
         """Run on the GPU: the results stay there, so that nothing waits, but for numbers made of Python numbers."""
         if walk.debugging():
-            arrays = [entry.program.asarray(x, n.dtype) for x, n in zip(leaves, entry.graph.inputs, strict=True)]
+            own = backends.get(entry.backend)
+            arrays = [own.asarray(x, n.dtype) for x, n in zip(leaves, entry.graph.inputs, strict=True)]
             values = walk.evaluate(entry.graph, arrays, sizes, namespace(arrays))
         else:
             values = entry.program(leaves, sizes)
@@ -287,7 +292,7 @@ class Compiled:
 
     def _trace(self, args: tuple, kwargs: dict, kinds: Any) -> Entry:
         with self._lock, _uncollected():
-            backends.expect(kinds[0])
+            backends.get(kinds[0]).start()
             graph, numbers = trace_symbolic(self._f, args, kwargs)
             given = tuple(i for i, kind in enumerate(kinds[2:]) if isinstance(kind, type))
             return self._enter(Entry(graph, numbers, given, kinds[0], self._without, self._options).build(), kinds)
@@ -303,7 +308,7 @@ def _unpickled(f: Callable[..., Any], backend: str, without: tuple[str, ...], ma
     """Return a compiled function that was pickled, for the backend that it has here."""
     compiled = Compiled(f, backend, without, maxsize, **options)
     for entry, (_, *kinds) in entries:
-        here = entry.backend if entry.backend == "cupy" else compiled._backend
+        here = entry.backend if entry.on_device else compiled._backend
         compiled._enter(replace(entry, backend=here), (here, *kinds))
     return compiled
 
@@ -368,7 +373,7 @@ def _static_kind(x: Any) -> Any:
 
 
 @boundary
-def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[str] = (),
+def compile(f: Callable[..., Any], backend: str = backends.AUTO, without: Collection[str] = (),
             maxsize: int | None = MAXSIZE, **options: Any) -> Compiled:
     """Compile a function: one program per structure, dtypes and static shapes, for any batch size.
 
@@ -379,7 +384,7 @@ def compile(f: Callable[..., Any], backend: str = "auto", without: Collection[st
     ----------
     f : callable
         A function of pytrees of arrays, made of NumPy functions and minigrad's transforms.
-    backend : {"auto", "numpy", "native", "cupy"}
+    backend : {"auto", "numpy", "native", "cupy"} or str
         What runs the program: NumPy, machine code made by LLVM (needs ``pip install minigrad[native]``), or a GPU
         (``minigrad[cuda]``). ``auto`` follows the arrays: on a GPU, ``cupy``; else it takes ``native`` where it can
         run, and the environment variable ``MINIGRAD_BACKEND`` may say otherwise.

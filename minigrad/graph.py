@@ -496,10 +496,10 @@ class Graph:
         return FORMS["show"](self, path)
 
     @boundary
-    def source(self, backend: str = "numpy") -> str:
-        """Return the program that `backend` would run for this graph, as text."""
+    def source(self, backend: str | None = None) -> str:
+        """Return the program that `backend` would run for this graph, as text; by default as calls of NumPy."""
         try:
-            return PRINTERS[backend](self)
+            return PRINTERS[backend or next(iter(PRINTERS))](self)
         except KeyError:
             raise GraphError(f"no backend {backend!r}; there are {sorted(PRINTERS)}") from None
 

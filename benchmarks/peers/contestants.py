@@ -101,9 +101,9 @@ def mean_of(one: Callable[..., Any], vmap: Callable[..., Any]) -> Callable[..., 
 
 def minigrad_backends() -> list[str]:
     """Return the backends for this machine's processor, the fastest last."""
-    from minigrad.compiler import BACKENDS
+    from minigrad import backends
 
-    return [b for b in BACKENDS if b not in ("auto", "cupy")]
+    return [b for b in backends.names() if not backends.get(b).on_device]
 
 
 def minigrad_names() -> Names:

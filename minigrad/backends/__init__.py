@@ -2,80 +2,81 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Collection
 from typing import Any
 
-from ..errors import GraphError, MinigradError, at_user_line
+import numpy as np
+
+from ..errors import MinigradError, at_user_line
 from ..graph import PRINTERS, Graph
 from ..locks import importing
 from ..passes import run
 from .native import target
 from .numpy import Program
+from .protocol import AUTO, Backend, Executable, build, chosen, get, names, on_device, on_host, options, register
 
-BACKENDS = ("numpy", "native", "cupy")
-
-
-def chosen(backend: str) -> str:
-    """Return the backend that a user's word for it means here.
-
-    ``auto`` is what the environment variable ``MINIGRAD_BACKEND`` says; without it, ``native`` where that can run, and
-    ``numpy`` elsewhere. (A compiled function whose arguments are on a GPU takes ``cupy`` instead.)
-
-    Raises
-    ------
-    MinigradError
-        If there is no such backend, or it cannot run here: why, and what to install.
-    """
-    wanted = (os.environ.get("MINIGRAD_BACKEND") or "auto") if backend == "auto" else backend
-    if wanted == "auto":
-        return on_host()
-    if wanted not in BACKENDS:
-        raise MinigradError(at_user_line(f"no backend {wanted!r}; there are auto, {', '.join(BACKENDS)}"))
-    if wanted == "native" and (reason := target.available()):
-        raise MinigradError(at_user_line(f"backend='native': {reason}"))
-    if wanted == "cupy":
-        with importing:
-            from .cupy import driver  # here and below, because what few programs need takes long to import
-
-        driver.current()  # says what is missing
-    return wanted
+__all__ = ["AUTO", "Backend", "Executable", "build", "chosen", "get", "names", "on_device", "on_host", "options",
+           "register"]
 
 
-def on_host() -> str:
-    """Return the faster of the backends that need no GPU, of those that can run here."""
-    return "numpy" if target.available() else "native"
+class NumPy(Backend):
+    """Calls of NumPy, block by block where that keeps values in the cache."""
+
+    name, automatic = "numpy", True
+
+    def build(self, graph: Graph, **numbers: Collection[int]) -> Executable:
+        return Program(graph)
 
 
-def expect(backend: str) -> None:
-    """Tell a backend that it will be asked for a program, so that what takes a while can begin."""
-    if backend == "native":
-        with importing:
+class Native(Backend):
+    """Machine code that LLVM makes."""
+
+    name, automatic = "native", True
+
+    def check(self) -> None:
+        if reason := target.available():
+            raise MinigradError(at_user_line(f"backend={self.name!r}: {reason}"))
+
+    def start(self) -> None:
+        with importing:  # here and below, because what few programs need takes long to import
             from .native.start import start
 
         start()
 
-
-def build(graph: Graph, backend: str = "numpy", **options: Any) -> Any:
-    """Build the program of a graph that the passes have been through; `options` are the backend's own.
-
-    Raises
-    ------
-    GraphError
-        If there is no such backend.
-    """
-    if backend == "native":
+    def build(self, graph: Graph, **numbers: Collection[int]) -> Executable:
         with importing:
-            from .native.program import Program as Native  # here, because LLVM is not always there
+            from .native.program import Program as Native
 
         return Native(graph)
-    if backend == "cupy":
+
+
+class Cuda(Backend):
+    """Kernels that a GPU of NVIDIA's runs, on CuPy's arrays."""
+
+    name, automatic, on_device, options = "cupy", True, True, ("precision",)
+
+    def check(self) -> None:
+        with importing:
+            from .cupy import driver
+
+        driver.current()
+
+    def build(self, graph: Graph, *, given: Collection[int] = (), numbers: Collection[int] = (),
+              **options: Any) -> Executable:
         with importing:
             from .cupy.program import Program as Cuda
 
-        return Cuda(graph, **options)
-    if backend != "numpy":
-        raise GraphError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
-    return Program(graph)
+        return Cuda(graph, given=given, numbers=numbers, **options)
+
+    def asarray(self, x: Any, dtype: np.dtype) -> Any:
+        with importing:
+            from .cupy import driver
+
+        return driver.current().asarray(x, dtype)
 
 
-PRINTERS["numpy"] = lambda graph: build(run(graph)[0]).source
+for _backend in (NumPy(), Native(), Cuda()):
+    register(_backend)
+
+
+PRINTERS[NumPy.name] = lambda graph: build(run(graph)[0]).source

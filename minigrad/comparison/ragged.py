@@ -34,7 +34,7 @@ def are_examples(x: Any) -> bool:
 class RaggedData:
     """The arguments of a loss for a batch of examples of different size, and how to take some of the examples."""
 
-    def __init__(self, args: tuple, in_axes: Any, backend: str = "numpy"):
+    def __init__(self, args: tuple, in_axes: Any, backend: str | None = None):
         self.args, self._backend = args, backend
         self._first: dict[int, tuple] = {}
         self._parts, self._tree = optree.tree_flatten(args, is_leaf=is_batch)
@@ -80,7 +80,7 @@ class RaggedData:
 class _Padded(RaggedData):
     """Examples and fillers in turns; the last argument says which are examples."""
 
-    def __init__(self, args: tuple, in_axes: Any, backend: str):
+    def __init__(self, args: tuple, in_axes: Any, backend: str | None):
         self._backend, self._first = backend, {}
         self._parts, self._tree = optree.tree_flatten(args, is_leaf=is_batch)
         self._axes = optree.tree_leaves(in_axes, none_is_leaf=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import optree
 
+from .. import backends
 from ..compiler import compile
 from ..errors import BatchError, MinigradError, at_user_line
 from ..tracebacks import boundary
@@ -28,7 +29,7 @@ _COPIES = 32  # of one example's graph in the unrolled one
 @boundary
 def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: Any = None, microbatch: int | None = None,
             rows: Sequence[str] = ROWS, repeats: int = 7, copies: int = _COPIES, progress: bool = True,
-            backend: str = "auto") -> Report:
+            backend: str = backends.AUTO) -> Report:
     """Compute the mean of a per-example loss and its gradient in several ways, and compare them.
 
     ``loop`` calls the compiled gradient of one example once per example and averages; ``unrolled`` is the literal
@@ -57,8 +58,8 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     progress : bool
         Show a progress bar, where the standard error is a terminal and `rich` is installed.
     backend : str
-        As in `compile`. With ``"cupy"`` each way has two rows: ``vmapped`` is the host's, and ``vmapped, cupy`` the
-        GPU's, which is compared with the host's loop as well. The data is on the GPU before anything is timed; the
+        As in `compile`. With one of a device each way has two rows: ``vmapped`` is the host's, and ``vmapped, cupy``
+        the GPU's, which is compared with the host's loop as well. The data is on the GPU before anything is timed; the
         times include fetching the results.
 
     Returns

@@ -25,32 +25,28 @@ from .operations import count_operations
 _PATIENCE = 3.0  # seconds: a row that takes longer is not run again
 
 
-def moved(tree: Any, backend: str) -> Any:
+def moved(tree: Any, backend: str | None) -> Any:
     """Return a pytree with its arrays where a backend computes: they are moved once, as one would for training."""
-    if backend != "cupy":
+    if backend is None or not (own := backends.get(backend)).on_device:
         return tree
-    from ..backends.cupy import driver
-
-    device = driver.current()
-    return optree.tree_map(lambda x: device.asarray(x, x.dtype), tree)
+    return optree.tree_map(lambda x: own.asarray(x, x.dtype), tree)
 
 
 def side_by_side(backend: str) -> tuple[str, ...]:
     """Return the backends whose rows stand side by side: the host's first, which the GPU's are compared with."""
-    if backends.chosen(backend) != "cupy":
-        return (backend,)
-    return backends.on_host(), "cupy"
+    wanted = backends.chosen(backend)
+    return (backends.on_host(), wanted) if backends.get(wanted).on_device else (wanted,)
 
 
 def titled(name: str, backend: str) -> str:
     """Return what a row is called."""
-    return f"{name}, cupy" if backend == "cupy" else name
+    return f"{name}, {backend}" if backends.get(backend).on_device else name
 
 
 class Data:
     """The arguments of a per-example loss for a whole batch, and how to take some of the examples."""
 
-    def __init__(self, loss: Callable[..., Any], args: tuple, in_axes: Any, backend: str = "numpy"):
+    def __init__(self, loss: Callable[..., Any], args: tuple, in_axes: Any, backend: str | None = None):
         self.loss, self.in_axes = loss, in_axes
         self._leaves, self._tree, types = flatten_arguments(loss, args, {})
         self._leaves = moved([np.asarray(x) for x in map(on_host, self._leaves)], backend)
@@ -125,7 +121,7 @@ class Way:
         NumPy reports its arrays to `tracemalloc`. A fresh program is built before, so that its workspace, which
         later calls would find in place, is counted. On the GPU it is what the program lays out, and its results.
         """
-        if self._backend == "cupy":
+        if backends.get(self._backend).on_device:
             args = self.data.each[0] if self.looped else self.data.first(n)
             results = self.compiled.build(*args).graph.outputs
             return self.compiled.workspace_bytes(*args) + sum(size_of(r.shape) * r.dtype.itemsize for r in results)

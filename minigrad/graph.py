@@ -212,6 +212,11 @@ def moment() -> int:
     return next(_serial)
 
 
+def note_read() -> None:
+    """Record that nodes which read by indices may come into the current trace."""
+    thread.trace.read = moment()
+
+
 def full(value: bool | int | float, shape: Shape, dtype: np.dtype) -> Node:
     """Return the constant array of one value."""
     return PRIMITIVES["full"](value=np.dtype(dtype).type(value).item(), shape=tuple(shape), dtype=dtype)

@@ -80,14 +80,16 @@ class Trace:
         Large constants by identity, so that each is copied once; shared by nested traces.
     values : list of Node or None
         The nodes of all values that the function has made.
+    read : int
+        The serial number at which a node that reads by indices was made last, here or in a trace inside; -1: never.
     rule, source : str or None, Node or None
         The rule that makes nodes now, and the node that it works on: both go into the nodes.
     """
 
-    __slots__ = ("constants", "guards", "outer", "rule", "source", "values")
+    __slots__ = ("constants", "guards", "outer", "read", "rule", "source", "values")
 
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
-        self.outer = outer
+        self.outer, self.read = outer, -1
         if outer is None:
             self.guards, self.constants, self.values, self.rule, self.source = Guards(), None, None, None, None
         else:
@@ -114,11 +116,12 @@ def tracing() -> bool:
 def new_trace(guards: Guards | None = None) -> Iterator[Trace]:
     """Run the ``with`` block in a trace of its own."""
     outer = thread.trace
-    thread.trace = Trace(outer, guards)
+    thread.trace = trace = Trace(outer, guards)
     try:
-        yield thread.trace
+        yield trace
     finally:
         thread.trace = outer
+        outer.read = max(outer.read, trace.read)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad.dims import Dim
 from minigrad.errors import ShapeError
-from minigrad.graph import full
+from minigrad.graph import PRIMITIVES, full, moment
 from minigrad.traced_array import as_array
 from minigrad.tracing import (
     Guards,
@@ -63,6 +63,22 @@ def test_nested_traces_share_guards_and_large_constants_but_not_values():
                 assert own.guards is not outer.guards
         assert outer.values == [a._node]
     assert as_array(large)._node is not as_array(large)._node
+
+
+def test_reads_by_indices_are_known_to_the_traces_around():
+    def read():
+        PRIMITIVES["gather"](full(1.0, (3,), np.dtype(float)), full(0, (2,), np.dtype(int)))
+
+    since = moment()
+    with new_trace() as outer:
+        with new_trace() as inner:
+            assert inner.read < since
+            read()
+            assert inner.read > since
+        assert outer.read == inner.read
+        with new_trace() as other:
+            assert other.read < since
+        assert outer.read == inner.read
 
 
 def test_provenance_goes_into_nested_traces_and_ends_with_its_block():

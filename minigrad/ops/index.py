@@ -18,7 +18,7 @@ from ..combiners import ADD
 from ..dims import Dim, Shape
 from ..errors import DtypeError, at_user_line
 from ..families import linear
-from ..graph import ArrayType, Node, moment
+from ..graph import ArrayType, Node, note_read
 from ..locks import importing
 from ..primitive import Sample, fail, spread
 from ..tracing import guard_equal_shapes
@@ -28,19 +28,12 @@ from .constants import iota
 from .places import Reading
 from .spread import expand_to
 
-_latest = -1  # the serial number at which a gather or scatter was made last
 FEW = 4096  # numbers that are added one by one as fast as in any other way
 _PIECE = 1 << 12  # rows that are added up at a time, at least
 
 
-def read_since(serial: int) -> bool:
-    """Tell whether a gather or scatter may have been made since a node of that number."""
-    return _latest >= serial
-
-
 def _check_indices(name: str, x: ArrayType, indices: Sequence[ArrayType]) -> None:
-    global _latest
-    _latest = moment()
+    note_read()
     if not indices:
         raise fail(name, "no index", x)
     for i in indices:

@@ -11,7 +11,7 @@ import optree
 from .. import walk
 from ..dims import bind
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
-from ..graph import FORMS, ArrayType, Graph
+from ..graph import FORMS, ArrayType, Graph, note_read
 from ..ops.elementwise import cast_to
 from ..traced_array import Array
 from ..tracing import note_batch, tracing
@@ -30,6 +30,7 @@ def call(graph: Graph, args: tuple, kwargs: dict) -> Any:
     for node, t, name in zip(concrete.inputs, types, graph.names, strict=True):
         if node.shape != t.shape:
             raise ShapeError(at_user_line(f"{graph.name}: argument {name}: expected {node.type}, got {t}"))
+    note_read()  # by nodes that were made before the trace, if there is one
     return finish(concrete.inputs, leaves, concrete.outputs, out_tree(graph))
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..graph import Node, reachable
-from ..ops import index as indexing
 from ..ops.results import keep
+from ..tracing import thread
 from .trace import KEEPERS
 
 
 @KEEPERS.append
 def _checks(outputs: Sequence[Node], dropped: Sequence[Node], inputs: Sequence[Node], since: int) -> list[Node]:
     """Return the outputs, tied to the checks of indices that the nodes `dropped` make."""
-    if not indexing.read_since(since):
+    if thread.trace.read < since:
         return list(outputs)
 
     def own(index: Node) -> bool:

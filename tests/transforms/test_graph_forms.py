@@ -241,3 +241,16 @@ def test_a_gradient_refuses_the_indices_that_its_function_refuses():
     np.testing.assert_array_equal(graph(np.ones(3), np.ones(4), 2), np.ones(3))
     with pytest.raises(IndexError, match="index 7 is out of range for an axis of size 4"):
         graph(np.ones(3), np.ones(4), 7)
+
+
+def test_a_trace_refuses_the_indices_that_the_graphs_it_calls_refuse():
+    row = mg.trace(lambda t, i: t[i])(mg.f64[4], mg.i64[()])
+
+    def drops(w, t, i):
+        row(t, i)
+        return np.sum(w)
+
+    compiled = mg.compile(drops, backend="numpy")
+    assert compiled(np.ones(3), np.ones(4), 2) == 3.0
+    with pytest.raises(IndexError, match="index 7 is out of range for an axis of size 4"):
+        compiled(np.ones(3), np.ones(4), 7)

@@ -167,7 +167,7 @@ def _accepted(function: Callable[..., Any], way: Way, operands: list[np.ndarray]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            result = way.call(function, list(operands), param)
+            result = way.call(function, [x.copy() for x in operands], param)  # some write into their arguments
             if not all(isinstance(r, (np.ndarray, np.generic)) and np.asarray(r).dtype.kind in "fib"
                        for r in (result if isinstance(result, (tuple, list)) else [result])):
                 return False

@@ -253,10 +253,12 @@ class Unrolled:
         if times == 1 and not rest:
             times, rest = 0, self.unit
 
+        addresses = [self._addresses(t, lent) for t in (0, 1)]
+
         def steps(n: int) -> Iterator[Any]:
             yield self._fill(0, step, n)
             for t in range(n):
-                yield from inner.work(t, self._addresses(t, lent))
+                yield from inner.work(t, addresses[t % 2])
 
         if times:
             yield partial(self.device.clear, self.control.ptr, 8)
@@ -270,12 +272,11 @@ class Unrolled:
         go = self.space.address(self.op.go)
         yield self._common("mg_begin", 1, self.control.ptr, self.space.stop)
         yield from (self._fill(k, step, 2) for k in (0, 1))
-        work: list[Any] = []
-        for t in range(self.unit):
+        two: list[Any] = []
+        for t in (0, 1):
             addresses = self._addresses(t, lent)
-            work += [*test.work(t % 2, addresses), self._common("mg_go", 1, self.control.ptr, go),
-                     *body.work(t % 2, addresses)]
-        yield Until(self.space.divided(work), self._control, self._settle, self._check)
+            two += [*test.work(t, addresses), self._common("mg_go", 1, self.control.ptr, go), *body.work(t, addresses)]
+        yield Until(self.space.divided(two * (self.unit // 2)), self._control, self._settle, self._check)
 
     def _control(self) -> tuple[int, int]:
         count, stop = on_host(self.device.array((2,), np.dtype(np.int64), self.control))

@@ -387,7 +387,7 @@ class Space:
     def make_tables(self, steps: int) -> None:
         """Allocate a table for each of some steps."""
         self._table = self.device.allocate(8 * max(self.cells, 1) * max(steps, 1))
-        self._packed: dict[int, list[Any]] = {}  # the arguments of launches, for the first table
+        self._launches: dict[int, tuple[Any, int, list[Any]]] = {}  # function, blocks, arguments, for the first table
 
     def table(self, step: int) -> int:
         """Return the address of a step's table."""
@@ -444,10 +444,16 @@ class Space:
     def _calls(self, at: int, op: Any, step: int, lent: Mapping[int, loops.Address]) -> list[Callable[[], None]]:
         device = self.device
         if isinstance(op, Launch):
-            if not (blocks := op.blocks(self.sizes)):
+            if at not in self._launches:
+                function = device.function(self._text, op.name)
+                self._launches[at] = function, op.blocks(self.sizes), self._arguments(at, op)
+            function, blocks, values = self._launches[at]
+            if not blocks:
                 return []
-            return [partial(device.launch, device.function(self._text, op.name), blocks, THREADS,
-                            pack(self._arguments(at, op, step)))]
+            if step:  # what differs from step to step
+                table = ctypes.c_uint64(self.table(step))
+                values = [table if p.kind == "table" else x for p, x in zip(op.params, values, strict=True)]
+            return [partial(device.launch, function, blocks, THREADS, pack(values))]
         if isinstance(op, Clear):
             width, end = op.array.dtype.itemsize // 2, value(op.count, self.sizes)
             return [partial(device.launch, device.function(COMMON, "mg_clear"), max(min(end * width // (8 * THREADS),
@@ -477,16 +483,7 @@ class Space:
 
         return multiply
 
-    def _arguments(self, at: int, op: Launch, step: int) -> list[Any]:
-        """Return the arguments of a launch; those of two steps differ in the table."""
-        if at not in self._packed:
-            self._packed[at] = self._own_arguments(at, op)
-        if not step:
-            return self._packed[at]
-        return [ctypes.c_uint64(self.table(step)) if p.kind == "table" else x
-                for p, x in zip(op.params, self._packed[at], strict=True)]
-
-    def _own_arguments(self, at: int, op: Launch) -> list[Any]:
+    def _arguments(self, at: int, op: Launch) -> list[Any]:
         own = op.arguments(self.sizes)
         out = []
         for p in op.params:

@@ -126,6 +126,22 @@ def attention_data(lengths: Sequence[int], dtype: str = "f8", width: int = 6) ->
 ragged_attention = mg.value_and_grad(mg.mean_loss(attention, (None, 0)))
 
 
+def recurrent(w: Any, x: Any) -> Any:
+    """Return what a network makes of a sequence: its state, and a result for each step."""
+    def step(h: Any, r: Any) -> tuple[Any, Any]:
+        h = np.tanh(w @ h + r)
+        return h, h.sum() * r
+
+    h, seen = mg.scan(step, np.zeros(len(w)), x)
+    return np.sum(h ** 2) + np.sum(seen ** 3)
+
+
+def newton(x: Any) -> Any:
+    """Return a square root, and the number of steps that it took."""
+    return mg.while_loop(lambda c: np.abs(c[0] ** 2 - x) > 1e-12 * x, lambda c: ((c[0] + x / c[0]) / 2, c[1] + 1),
+                         (x * 0 + 1, 0))
+
+
 def noisy(key: Any, x: Any) -> Any:
     """Return what random numbers, cumulative sums and sorting make of a vector."""
     noise = mg.random.normal(key, (300,)) + mg.random.uniform(key, (300,))
@@ -164,6 +180,9 @@ def used() -> dict[str, tuple[Any, ...]]:
                                        np.random.default_rng(5).normal(size=(3, 5)), ragged_batch()),
         "ragged attention": (ragged_attention, *attention_data((5, 1, 40, 17))),
         "ragged attention, float32": (ragged_attention, *attention_data((5, 1, 40, 17), "f4", 40)),
+        "recurrent network": (mg.value_and_grad(mg.mean_loss(recurrent, (None, 0))), params["a"][:, :7],
+                              np.stack([x[:9], x[9:18]])),
+        "roots": (mg.vmap(newton), np.array([0.3, 1.0, 2e9, 5.0])),
         "random numbers": (noisy, key, x[0]),
         "random numbers, batched": (mg.vmap(noisy), np.stack([key, key + 1, key + 5]), x[:3]),
         "Hessian of one example": (mg.hessian(lambda b, p, x, y: softmax_loss({**p, "b": b}, x, y)), params["b"],

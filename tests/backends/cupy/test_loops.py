@@ -19,6 +19,7 @@ from minigrad.primitive import on_host
 from ...passes.programs import input_, node
 from . import cupy_on_numpy, programs
 from .failures import Failures
+from .programs import newton, recurrent
 from .test_kernels import close
 
 RNG = np.random.default_rng(0)
@@ -27,16 +28,6 @@ X, W = RNG.normal(size=(7, 3)), RNG.normal(size=(3, 3))
 
 def same(ours, want, rtol=1e-10):
     close([on_host(x) for x in optree.tree_leaves(ours)], [np.asarray(x) for x in optree.tree_leaves(want)], rtol)
-
-
-def recurrent(w, x):
-    """Return what a network makes of a sequence: its state, and a result for each step."""
-    def step(h, r):
-        h = np.tanh(w @ h + r)
-        return h, h.sum() * r
-
-    h, seen = mg.scan(step, np.zeros(3), x)
-    return np.sum(h ** 2) + np.sum(seen ** 3)
 
 
 def nested(w, x):
@@ -176,12 +167,6 @@ def test_an_index_out_of_range_in_a_step_is_an_error(on_stand_in):
 
 
 # -- loops that end when the device says so ----------------------------------------------------------------
-
-
-def newton(x):
-    """Return a square root, and the number of steps that it took."""
-    return mg.while_loop(lambda c: np.abs(c[0] ** 2 - x) > 1e-12 * x, lambda c: ((c[0] + x / c[0]) / 2, c[1] + 1),
-                         (x * 0 + 1, 0))
 
 
 def collatz(n):

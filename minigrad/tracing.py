@@ -1,4 +1,4 @@
-"""The trace that runs on a thread: guards on sizes, large constants, and the provenance of new nodes.
+"""The trace that runs on a thread: guards on sizes, large constants, and the rules at work on new nodes.
 
 A function is traced for the sizes of an example. Where its code needs the number behind a symbolic size, or takes two
 sizes to be equal, the trace records that as a guard.
@@ -84,19 +84,24 @@ class Trace:
         The serial number at which a node that reads by indices was made last, here or in a trace inside; -1: never.
     rule, source : str or None, Node or None
         The rule that makes nodes now, and the node that it works on: both go into the nodes.
+    wanted : set of Node or None
+        The nodes whose cotangents the running vjp needs; None: of all.
+    ruled : tuple of callable
+        The functions whose own derivative rules are being traced.
     """
 
-    __slots__ = ("constants", "guards", "outer", "read", "rule", "source", "values")
+    __slots__ = ("constants", "guards", "outer", "read", "rule", "ruled", "source", "values", "wanted")
 
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
         self.outer, self.read = outer, -1
         if outer is None:
-            self.guards, self.constants, self.values, self.rule, self.source = Guards(), None, None, None, None
+            self.guards, self.constants, self.values = Guards(), None, None
+            self.rule, self.source, self.wanted, self.ruled = None, None, None, ()
         else:
             self.guards = outer.guards if guards is None else guards
             self.constants = {} if outer.constants is None else outer.constants
             self.values = []
-            self.rule, self.source = outer.rule, outer.source
+            self.rule, self.source, self.wanted, self.ruled = outer.rule, outer.source, outer.wanted, outer.ruled
 
 
 class _Thread(threading.local):
@@ -125,11 +130,16 @@ def new_trace(guards: Guards | None = None) -> Iterator[Trace]:
 
 
 @contextmanager
-def made_by(rule: str) -> Iterator[Callable[[Any], None]]:
-    """Mark the nodes made inside as the work of `rule`; call the result with each source node."""
+def made_by(rule: str, wanted: Any = None) -> Iterator[Callable[[Any], None]]:
+    """Mark the nodes made inside as the work of `rule`; call the result with each source node.
+
+    `wanted` is the set of nodes whose cotangents the rule needs, where it makes cotangents.
+    """
     trace = thread.trace
-    before = trace.source, trace.rule
+    before = trace.source, trace.rule, trace.wanted
     trace.rule = rule
+    if wanted is not None:
+        trace.wanted = wanted
 
     def working_on(source: Any) -> None:
         trace.source = source
@@ -137,7 +147,7 @@ def made_by(rule: str) -> Iterator[Callable[[Any], None]]:
     try:
         yield working_on
     finally:
-        trace.source, trace.rule = before
+        trace.source, trace.rule, trace.wanted = before
 
 
 # -- guards ------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from .errors import MinigradError, of_user
 from .expression import line_at
 from .graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable, zeros_like
 from .primitive import on_host, rule, spread
-from .tracing import made_by
+from .tracing import made_by, thread
 
 
 class _Debug(threading.local):
@@ -214,16 +214,10 @@ def dependent(outputs: Sequence[Node], on: Sequence[Node]) -> list[Node]:
     return order
 
 
-class _Wanted(threading.local):
-    nodes: set[Node] | None = None
-
-
-_wanted = _Wanted()
-
-
 def wanted(node: Node) -> bool:
-    """Tell a vjp rule that is at work whether anyone wants the cotangent of `node`."""
-    return _wanted.nodes is None or node in _wanted.nodes
+    """Return whether the running vjp needs the cotangent of `node`."""
+    active = thread.trace.wanted
+    return active is None or node in active
 
 
 def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
@@ -248,14 +242,7 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
         else:
             flowing[node] = _both(flowing[node], g) if node in flowing else g
 
-    def pull(node: Node, g: Any) -> Sequence[Node | None]:
-        before, _wanted.nodes = _wanted.nodes, active
-        try:
-            return _pull(node, g)
-        finally:
-            _wanted.nodes = before
-
-    with made_by("vjp") as working_on:
+    with made_by("vjp", wanted=active) as working_on:
         for node, g in zip(outputs, cotangents, strict=True):
             flow(node, g)
         for node in reversed(order):
@@ -267,7 +254,7 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
                 g = tuple(zeros_like(p) if part is None and p.type.floating else part
                           for part, p in zip(g, parts, strict=True))
             working_on(node)
-            for i, gi in zip(node.inputs, pull(node, g), strict=True):
+            for i, gi in zip(node.inputs, _pull(node, g), strict=True):
                 flow(i, gi)
         return [flowing[n] if n in flowing else zeros_like(n) for n in wrt]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from ..ops.control import parts
 from ..primitive import Primitive, Sample, placeholder
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
-from ..tracing import guard_equal_shapes, tracing
+from ..tracing import guard_equal_shapes, thread, tracing
 from .picklable import Made, picklable
 from .trace import Staged, closed, finish, flatten_arguments, function_name, leaf_type, outer_values, stage
 
@@ -101,12 +100,12 @@ def _decorated(f: Callable[..., Any], rule: Rule, reverse: bool) -> Callable[...
         outer = outer_values(staged)
 
         def later() -> Graph:
-            if ruled in _in_progress.functions:
+            if ruled in thread.trace.ruled:
                 raise GradError(at_user_line(f"the rule of {name} takes the derivative of {name}, which is what the "
                                              "rule is to say"))
             return _rule_graph(of_rule(), staged, outer)
 
-        if ruled in _in_progress.functions:
+        if ruled in thread.trace.ruled:
             # The rule calls the function itself: that call's rule is traced if its derivative is taken.
             graph: Any = ops.Later(name, later)
         else:
@@ -121,20 +120,14 @@ def _decorated(f: Callable[..., Any], rule: Rule, reverse: bool) -> Callable[...
     return ruled
 
 
-class _InProgress(threading.local):
-    functions: tuple[Any, ...] = ()  # whose rules are being traced
-
-
-_in_progress = _InProgress()
-
-
 @contextmanager
 def _tracing_rule_of(function: Callable[..., Any]) -> Iterator[None]:
-    before, _in_progress.functions = _in_progress.functions, (*_in_progress.functions, function)
+    trace = thread.trace
+    before, trace.ruled = trace.ruled, (*trace.ruled, function)
     try:
         yield
     finally:
-        _in_progress.functions = before
+        trace.ruled = before
 
 
 def _rule_graph(traced: Staged, staged: Staged, outer: Sequence[Node]) -> Graph:

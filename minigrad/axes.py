@@ -3,15 +3,17 @@
 Every primitive declares its rule beside its type rule. The notation extends einsum's: an index (a *factor*) stands
 for equal positions along the axes that it labels, and has one kind.
 
-======== ========= =============================================================================================
-kind     mark      meaning
-======== ========= =============================================================================================
-parallel ``i``     position k of the result depends on position k of the operand, and on no other position
-reduce   ``i:add`` the result combines all positions of the operand; the combiner follows the colon
-ordered  ``i!``    a position of the result may depend on every position of the operand
-permuted ``i~``    positions of the result are positions of the operand (or constants), known before the run
-indexed  ``i@1``   a position is chosen by the values of an operand (here the second one)
-======== ========= =============================================================================================
+========= ========= ============================================================================================
+kind      mark      meaning
+========= ========= ============================================================================================
+parallel  ``i``     position k of the result depends on position k of the operand, and on no other position
+reduce    ``i:add`` the result combines all positions of the operand; the combiner follows the colon
+ordered   ``i!``    a position of the result may depend on every position of the operand
+permuted  ``i~``    positions of the result are positions of the operand (or constants), known before the run
+indexed   ``i@1``   a position is chosen by the values of an operand (here the second one)
+segmented ``i|1``   a position depends on its own segment alone; an operand (here the second one) names the segments
+                    of a packed axis, by an id per position or by their lengths
+========= ========= ============================================================================================
 
 Parentheses merge factors into one axis, as `reshape` does. A parallel factor of the result alone is broadcast: the
 result repeats along it. ``...`` in a declaration stands for any number of parallel axes.
@@ -72,9 +74,10 @@ class Kind(Enum):
     ORDERED = "!"
     PERMUTED = "~"
     INDEXED = "@"
+    SEGMENTED = "|"
 
 
-PARALLEL, REDUCE, ORDERED, PERMUTED, INDEXED = Kind
+PARALLEL, REDUCE, ORDERED, PERMUTED, INDEXED, SEGMENTED = Kind
 
 
 @dataclass(eq=False, slots=True)  # not frozen: compiling makes thousands, and a frozen one takes twice as long
@@ -85,7 +88,7 @@ class Factor:
     ----------
     kind : Kind
     by : str or int
-        The combiner of a reduction, or the number of the operand that holds the index.
+        The combiner of a reduction, or the number of the operand that holds the index or names the segments.
     """
 
     kind: Kind = PARALLEL
@@ -187,11 +190,11 @@ def subscripts(text: str) -> Declared:
 
 
 def _marked(name: str) -> Factor:
-    for mark in (REDUCE, ORDERED, PERMUTED, INDEXED):
+    for mark in (REDUCE, ORDERED, PERMUTED, INDEXED, SEGMENTED):
         at = name.find(mark.value)
         if at > 0:
             by = name[at + 1:]
-            return Factor(mark, int(by) if mark is INDEXED else by)
+            return Factor(mark, int(by) if mark in (INDEXED, SEGMENTED) else by)
     return Factor()
 
 

@@ -142,6 +142,11 @@ class Compiled:
         self._latest: Entry | None = None
         self._lock = Lock()
 
+    def like(self, f: Callable[..., Any]) -> Compiled:
+        """Return another function, compiled in the same way."""
+        backend = "auto" if self._follows else self._backend
+        return Compiled(f, backend, self._without, self._maxsize, **self._options)
+
     # -- copies ----------------------------------------------------------------------------------------------
 
     def __copy__(self) -> Compiled:

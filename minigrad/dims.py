@@ -80,6 +80,11 @@ class Dim:
             total += factor
         return total
 
+    def replace(self, new: Mapping[Symbol, int | Dim]) -> int | Dim:
+        """Return this size with symbols replaced by other sizes."""
+        symbol = self.symbol
+        return new.get(symbol, self) if symbol else self.value({s: new.get(s, Dim((((s,), 1),))) for s in self.symbols})
+
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Dim) and self.terms == other.terms)
 
@@ -88,7 +93,7 @@ class Dim:
 
     def __add__(self, other: int | Dim) -> int | Dim:
         terms = dict(self.terms)
-        for monomial, factor in _terms(other):
+        for monomial, factor in monomials(other):
             terms[monomial] = terms.get(monomial, 0) + factor
         return _dim(terms)
 
@@ -106,7 +111,7 @@ class Dim:
     def __mul__(self, other: int | Dim) -> int | Dim:
         terms: dict[tuple[Symbol, ...], int] = {}
         for m1, f1 in self.terms:
-            for m2, f2 in _terms(other):
+            for m2, f2 in monomials(other):
                 monomial = tuple(sorted(m1 + m2, key=lambda s: s.uid))
                 terms[monomial] = terms.get(monomial, 0) + f1 * f2
         return _dim(terms)
@@ -115,7 +120,7 @@ class Dim:
 
     def divide(self, other: int | Dim) -> int | Dim | None:
         """Return the exact quotient by a one-term size, or None where there is none."""
-        ((divisor, by),) = divisor_terms = tuple(_terms(other)) or (((), 0),)
+        ((divisor, by),) = divisor_terms = tuple(monomials(other)) or (((), 0),)
         if len(divisor_terms) != 1 or by == 0:
             return None
         terms = {}
@@ -154,7 +159,8 @@ class Dim:
 Shape = tuple[int | Dim, ...]
 
 
-def _terms(size: int | Dim) -> Iterable[tuple[tuple[Symbol, ...], int]]:
+def monomials(size: int | Dim) -> Iterable[tuple[tuple[Symbol, ...], int]]:
+    """Return the terms of a size: symbols, and the factor before them."""
     if isinstance(size, Dim):
         return size.terms
     return (((), int(size)),) if size else ()
@@ -193,7 +199,7 @@ def common_divisor(a: int | Dim, b: int | Dim) -> int | Dim:
     for x, y in ((a, b), (b, a)):
         if divide(x, y) is not None:
             return y
-    both = [tuple(_terms(n)) for n in (a, b)]
+    both = [tuple(monomials(n)) for n in (a, b)]
     if any(len(terms) != 1 for terms in both):
         return 1
     ((left, p),), ((right, q),) = both

@@ -168,6 +168,9 @@ IN_ORDER = View(free=False, in_order=True)  # the operand's elements in row-majo
 PART = View(in_order=True)  # one array of a tuple
 
 
+FIRST = slice(0, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Primitive:
     """An operation and all of its rules.
@@ -191,6 +194,9 @@ class Primitive:
         The axis rule: how the axes of the result relate to those of the operands (see `axes`).
     linear : {"", "jointly", "separately", "first"}
         Linear in all operands at once (``add``), in each while the others stay (``mul``), or in the first (``div``).
+    picks : slice
+        The operands whose elements the result's elements are, such as the first one of `gather`. Views have those of
+        their operand, and so have operations that only move elements by their axis rule (`ops.checks.picked`).
     flops : callable or None
         ``flops(node, value, count)`` returns the number of arithmetic operations: ``value(size)`` is the number that a
         size stands for, ``count(graph, **sizes)`` the operations of a held graph. None: as the axis rule implies.
@@ -242,6 +248,7 @@ class Primitive:
     batch: Callable[..., Node] | Unsupported | None = None
     axes: Declared | None = None
     linear: Literal["", "jointly", "separately", "first"] = ""
+    picks: slice = field(default_factory=lambda: slice(0))
     flops: Callable[[Node, Callable[..., int], Callable[..., float]], float] | None = None
     combiner: Combiner | None = None
     view: View | None = None

@@ -120,7 +120,7 @@ def concrete(params: Mapping[str, Any], sizes: Mapping[Any, int]) -> dict[str, A
 
     def one(v: Any) -> Any:
         if isinstance(v, Dim):
-            return v.value(sizes) if v.symbols <= sizes.keys() else v
+            return v.value(sizes) if v.symbols <= sizes.keys() else v.replace(sizes)
         if isinstance(v, Graph):
             return specialise(v, sizes)
         return tuple(map(one, v)) if isinstance(v, tuple) else v

@@ -60,7 +60,8 @@ def held():
     xs, rows = inp(10, 3), inp(size, 3)
     p = placeholder(w.type)
     body = Graph((p, rows), (sum_(rows, axes=(0,)) * p,), ("p", "rows"), name="piece")
-    sliced = chunked(w, xs, graph=body, dim=size, size=4, total=10, in_axes=(None, 0), out_axes=(None,))
+    sliced = chunked(w, xs, graph=body, dim=size, size=4, total=10, in_axes=(None, 0), out_axes=(None,),
+                     packed=())
     nested = checkpoint(w, x, graph=Graph((w2 := placeholder(w.type), x2 := placeholder(x.type)), tuple(parts(
         checkpoint(w2, x2, graph=Graph((a, b), (tanh(a * b),), name="inner")))), name="outer"))
     return [Graph((w, x), tuple(parts(layer)), ("w", "x")), Graph((w, xs), tuple(parts(sliced)), ("w", "xs")),

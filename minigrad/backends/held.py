@@ -7,7 +7,7 @@ of sizes; what it returns is called like any evaluation.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..errors import printable
 from ..graph import Graph, Node
 from ..ops.accumulators import RUN, Chains, accumulator
 from ..ops.branches import rows_graph, switch, taken
-from ..ops.control import chunked
+from ..ops.control import Span, chunk_spans, chunked, section_of, sizes_of
 from ..ops.loops import scan, while_
 from ..primitive import Primitive
 
@@ -73,39 +73,49 @@ class Chunks(Held):
     def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
         super().__init__(node, build, xp)
         p = node.params
-        self._program = self.add("on each chunk", p["graph"], {p["dim"].symbol: p["size"]})
+        largest = {p["dim"].symbol: p["size"], **{d.symbol: n for d, n in p["packed"]}}
+        self._program = self.add("on each chunk", p["graph"], largest)
 
     def bind(self, sizes: Sizes) -> Evaluation:
-        p = self.node.params
-        total, size = value(p["total"], sizes), value(p["size"], sizes)
-        spans = [(lo, min(lo + size, total)) for lo in range(0, total, size)]
-        return partial(self._run, spans, [{**sizes, p["dim"].symbol: hi - lo} for lo, hi in spans],
-                       _empty(self.node, sizes))
+        total = value(self.node.params["total"], sizes)
+        known = None if self.node.params["packed"] else self._chunks(sizes, total, ())
+        return partial(self._run, known, sizes, total, _empty(self.node, sizes))
 
-    def _run(self, spans: list, sizes: list, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
-        in_axes, out_axes = self.node.params["in_axes"], self.node.params["out_axes"]
+    def _chunks(self, sizes: Sizes, total: int, counts: Sequence[Any]) -> list[tuple[list, list, dict[Symbol, int]]]:
+        """Return, per chunk, the part of each operand and of each result, and the symbolic sizes."""
+        p = self.node.params
+
+        def parts(span: Span, nodes: Sequence[Node], axes: Sequence[int | None]) -> list[tuple[slice, ...] | None]:
+            return [None if axis is None else (slice(None),) * axis + (section_of(span, n.shape[axis], sizes),)
+                    for n, axis in zip(nodes, axes, strict=True)]
+
+        return [(parts(span, p["graph"].inputs, p["in_axes"]), parts(span, p["graph"].outputs, p["out_axes"]),
+                 {**sizes, **sizes_of(span)}) for span in chunk_spans(total, p, counts)]
+
+    def _run(self, known: list | None, sizes: Sizes, total: int, types: list, *xs: np.ndarray
+             ) -> tuple[np.ndarray, ...]:
+        out_axes, packed = self.node.params["out_axes"], self.node.params["packed"]
+        chunks = known if known is not None else self._chunks(sizes, total, xs[:len(packed)])
         results: list[Any] = [None if axis is None else self.xp.empty(t[0], dtype=t[1])
                               for t, axis in zip(types, out_axes, strict=True)]
         sums = {i: Chains(self._add) for i, axis in enumerate(out_axes) if axis is None}
         wide = [None if accumulator(dtype) == dtype else accumulator(dtype) for _, dtype in types]
-        for n, ((lo, hi), own_sizes) in enumerate(zip(spans, sizes, strict=True), 1):
-            cut = slice(lo, hi)
-            own = [x if axis is None else x[(slice(None),) * axis + (cut,)]
-                   for x, axis in zip(xs, in_axes, strict=True)]
-            for i, (made, axis) in enumerate(zip(self._program(own, own_sizes), out_axes, strict=True)):
-                if axis is not None:
-                    results[i][(slice(None),) * axis + (cut,)] = made
+        for n, (cuts, places, own_sizes) in enumerate(chunks, 1):
+            own = [x if cut is None else x[cut] for x, cut in zip(xs, cuts, strict=True)]
+            for i, (made, place) in enumerate(zip(self._program(own, own_sizes), places, strict=True)):
+                if place is not None:
+                    results[i][place] = made
                 elif results[i] is None:
                     results[i] = made if wide[i] is None else made.astype(wide[i])
                 else:
                     self.xp.add(results[i], made, out=results[i])
-            if n % RUN == 0 or n == len(spans):  # the end of a chain
+            if n % RUN == 0 or n == len(chunks):  # the end of a chain
                 for i, chains in sums.items():
                     chains.take(results[i])
                     results[i] = None
         for i, chains in sums.items():
-            total, (shape, dtype) = chains.total(), types[i]
-            results[i] = self.xp.zeros(shape, dtype=dtype) if total is None else total.astype(dtype, copy=False)
+            whole, (shape, dtype) = chains.total(), types[i]
+            results[i] = self.xp.zeros(shape, dtype=dtype) if whole is None else whole.astype(dtype, copy=False)
         return tuple(results)
 
     def _add(self, total: Any, x: Any) -> Any:

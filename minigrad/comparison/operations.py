@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ..axes import INDEXED, ORDERED, REDUCE, axis_rule
+from ..axes import INDEXED, ORDERED, REDUCE, SEGMENTED, axis_rule
 from ..dims import Dim, Symbol, value
 from ..graph import Graph, Node, TupleType, held_graphs
 
@@ -54,4 +54,4 @@ def _operations(node: Node, sizes: Mapping[Symbol, int]) -> float:
         return sum(number(t.size) for t in types)
     points = {axis[0]: number(n) for axes, i in zip(rule.operands, node.inputs, strict=True)
               for axis, n in zip(axes, i.shape, strict=True) if axis and axis[0].kind is not INDEXED}
-    return math.prod(points.values()) if any(f.kind in (REDUCE, ORDERED) for f in points) else 0
+    return math.prod(points.values()) if any(f.kind in (REDUCE, ORDERED, SEGMENTED) for f in points) else 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..axes import REDUCE, SEGMENTED, Axes, AxisRule, Declared, Factor
 from ..dims import Dim
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, fail, on_host, spread
@@ -44,6 +45,19 @@ def _type(x: ArrayType, y: ArrayType, *lengths: ArrayType, subscripts: str, ragg
             if not guard_equal(sizes.setdefault(c, n), n):
                 raise fail(f"block_einsum[{subscripts}]", f"axis {c!r} is {sizes[c]} and {n}", x, y)
     return ArrayType((size, *(sizes[c] for c in _split(out, ragged)[1])), x.dtype)
+
+
+def _axes(node: Node) -> AxisRule:
+    p = node.params
+    terms, out = parse(p["subscripts"])
+    factors = {c: (Factor() if c in out else Factor(REDUCE, "add"),) for term in terms for c in term}
+    rows = (Factor(SEGMENTED, 2),)
+
+    def axes(term: str, kind: str) -> Axes:
+        return (rows,) * (kind != "shared") + tuple(factors[c] for c in _split(term, p["ragged"])[1])
+
+    lengths = ((rows,),) * len(p["ragged"])
+    return AxisRule((*map(axes, terms, p["kinds"]), *lengths), (axes(out, "packed"),))
 
 
 def _eval(xp: Any, x: Any, y: Any, *lengths: Any, subscripts: str, ragged: str, kinds: tuple[str, str],
@@ -158,7 +172,8 @@ def _samples() -> list[Sample]:
                                                         "kinds": ("packed", "stacked"), "size": 3})]
 
 
-block_einsum = Primitive("block_einsum", _type, _eval, _vjp, _jvp, _batch, samples=_samples,
+block_einsum = Primitive("block_einsum", _type, _eval, _vjp, _jvp, _batch, axes=Declared(_axes), samples=_samples,
+                         flops=lambda node, value, count: value(node.type.size),
                          hidden_params=frozenset({"size"}))
 
 

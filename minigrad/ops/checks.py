@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..axes import POINTWISE
+from ..axes import POINTWISE, axis_rule, rearranges
 from ..dims import Dim
 from ..errors import Unsupported
 from ..graph import ArrayType, Graph, Node, TupleType, reachable
-from ..primitive import Primitive, Sample, fail, on_host
+from ..primitive import FIRST, Primitive, Sample, fail, on_host
 from .held import graphs_of
 
 # An index, and the size of the axis that it is an index of; or a node that holds a graph with checks, and None.
@@ -46,7 +46,7 @@ def _in_range_type(index: ArrayType, *, size: int | Dim) -> ArrayType:
 in_range = Primitive(
     "in_range", _in_range_type, _in_range_eval, vjp=lambda g, out, index, *, size: [None],
     jvp=Unsupported("its values are integers"),
-    axes=POINTWISE,
+    axes=POINTWISE, picks=FIRST,
     samples=lambda: [Sample((np.array([[0, 2], [-3, 1]]),), {"size": 4}, order=0)])
 
 
@@ -98,6 +98,20 @@ def _within(index: Node, size: int | Dim) -> bool:
         value = index.params["value"]
         return not np.size(value) or bool(-size <= np.min(value) and np.max(value) < size)
     return False
+
+
+# -- which elements the elements of a result are ---------------------------------------------------------------
+
+
+def picked(node: Node) -> tuple[Node, ...]:
+    """Return the operands whose elements the elements of the result are."""
+    if node.prim.view is not None and type(node.type) is ArrayType:
+        return node.inputs[:1]
+    if node.prim.kind == "elementwise" or len(node.inputs) != 1 or isinstance(node.type, TupleType):
+        return node.inputs[node.prim.picks]
+    rule = axis_rule(node)
+    permutes = rule is not None and rearranges(rule) and node.type.size == node.inputs[0].type.size
+    return node.inputs if permutes else node.inputs[node.prim.picks]
 
 
 # -- which are the same ----------------------------------------------------------------------------------------
@@ -184,7 +198,7 @@ class _Same:
                 case "switch":
                     yield graph, numbers, ((known[node.inputs[0]], k, len(held)),)
                 case "chunked":
-                    yield graph, numbers, ((p["dim"], p["size"], p["total"]),)
+                    yield graph, numbers, ((p["dim"], p["size"], p["total"], p["packed"]),)
                 case "while":
                     yield graph, numbers, (loop,)
                 case "scan" if isinstance(p["length"], Dim) or not p["length"]:

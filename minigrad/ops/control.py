@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import walk
-from ..dims import Dim
+from ..dims import Dim, Shape, Symbol
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, fail, free, placeholder, spread
+from ..primitive import Primitive, Sample, fail, free, on_host, placeholder, spread
 from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
@@ -96,33 +97,71 @@ def _checkpoint_sample() -> Sample:
 
 # -- chunked -------------------------------------------------------------------------------------------
 #
-# chunked(*inputs, graph, dim, size, in_axes, out_axes) runs `graph` on slices of at most `size` along the
-# axes `in_axes` of its inputs (None: the input is shared), of which `dim` is the length inside the graph.
+# chunked(*inputs, graph, dim, size, total, in_axes, out_axes, packed) runs `graph` on slices along the axes
+# `in_axes` of its inputs (None: the input is shared): on chunks of at most `size` of the `total` examples,
+# of which `dim` is the number inside the graph. A packed axis is cut between the same examples: `packed` has
+# its length inside the graph and in all, and the first inputs count its rows, one per entry of `packed`.
 # An output whose entry of `out_axes` is None is summed over the chunks; the others are laid end to end
 # along that axis. This form is closed under every transform: a shared input's cotangent is a sum over
 # chunks, a sliced input's is laid end to end.
 
 
 def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: int | Dim,
-                  in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]) -> TupleType:
+                  in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...],
+                  packed: tuple[tuple[Dim, int | Dim], ...]) -> TupleType:
+    totals = {d.symbol: n for d, n in ((dim, total), *packed)}
     for t, i, axis in zip(types, graph.inputs, in_axes, strict=True):
-        shape = i.shape if axis is None else (*i.shape[:axis], total, *i.shape[axis + 1:])
+        shape = _resized(i.shape, axis, totals)
         if t.dtype != i.dtype or not guard_equal_shapes(t.shape, shape):
             raise fail("chunked", f"expected {ArrayType(shape, i.dtype)}", t)
-    return TupleType(tuple(
-        ArrayType(o.shape if axis is None else (*o.shape[:axis], total, *o.shape[axis + 1:]), o.dtype)
-        for o, axis in zip(graph.outputs, out_axes, strict=True)))
+    return TupleType(tuple(ArrayType(_resized(o.shape, axis, totals), o.dtype)
+                           for o, axis in zip(graph.outputs, out_axes, strict=True)))
 
 
-def _chunked_eval(xp: Any, *xs: Any, graph: Graph, dim: Dim, size: int, total: int,
-                  in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...]) -> tuple[Any, ...]:
+def _resized(shape: Shape, axis: int | None, sizes: Mapping[Symbol, int | Dim]) -> Shape:
+    """Return a shape with sizes put in for the symbols of one of its axes."""
+    return shape if axis is None else (*shape[:axis], shape[axis].replace(sizes), *shape[axis + 1:])
+
+
+Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]
+
+
+def chunk_spans(total: int, params: Mapping[str, Any], counts: Sequence[np.ndarray]) -> list[Span]:
+    """Return where each chunk begins and ends, along an axis of each length that the chunks have."""
+    edges = [*range(0, total, params["size"]), total]
+    names = [params["dim"].symbol, *(d.symbol for d, _ in params["packed"])]
+    rows = [np.concatenate([[0], np.cumsum(on_host(n))])[edges].tolist() for n in counts]
+    return list(itertools.pairwise(dict(zip(names, at, strict=True)) for at in zip(edges, *rows, strict=True)))
+
+
+def section_of(span: Span, n: Dim, sizes: Mapping[Symbol, int] | None = None) -> slice:
+    """Return the part of an axis that one chunk has, where `n` is its length."""
+    if (symbol := n.symbol) is not None:
+        return slice(*(at[symbol] for at in span))
+    return slice(*(n.value({**sizes, **at} if sizes else at) for at in span))
+
+
+def sizes_of(span: Span) -> dict[Symbol, int]:
+    """Return the sizes of one chunk."""
+    begin, end = span
+    return {s: end[s] - begin[s] for s in begin}
+
+
+def _chunked_eval(xp: Any, *xs: Any, graph: Graph, total: int, in_axes: tuple[int | None, ...],
+                  out_axes: tuple[int | None, ...], packed: tuple[tuple[Dim, int], ...], **rest: Any
+                  ) -> tuple[Any, ...]:
     sums = [Chains(operator.add) for _ in out_axes]
     pieces: list[list[Any]] = [[] for _ in out_axes]
-    for low in range(0, max(total, 1), size):  # no rows at all are one empty chunk: sums of nothing are zeros
-        high = min(low + size, total)
-        arrays = [x if axis is None else x[(slice(None),) * axis + (slice(low, high), ...)]
-                  for x, axis in zip(xs, in_axes, strict=True)]
-        values = _run(xp, graph, arrays, {dim.symbol: high - low})
+    spans = chunk_spans(total, {"packed": packed, **rest}, xs[:len(packed)])
+    none = dict.fromkeys((rest["dim"].symbol, *(d.symbol for d, _ in packed)), 0)
+    sliced = [None if axis is None else n.shape[axis] for n, axis in zip(graph.inputs, in_axes, strict=True)]
+    lengths = list(dict.fromkeys(n for n in sliced if n is not None))
+    which = [None if n is None else lengths.index(n) for n in sliced]
+    for span in spans or [(none, none)]:  # no rows at all are one empty chunk: sums of nothing are zeros
+        sections = [section_of(span, n) for n in lengths]
+        arrays = [x if axis is None else x[(slice(None),) * axis + (sections[k], ...)]
+                  for x, k, axis in zip(xs, which, in_axes, strict=True)]
+        values = _run(xp, graph, arrays, sizes_of(span))
         for i, (value, axis) in enumerate(zip(values, out_axes, strict=True)):
             if axis is not None:
                 pieces[i].append(value)
@@ -167,25 +206,47 @@ def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, 
 
 
 def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
-                   dim: Dim, total: int | Dim, **rest: Any) -> Node:
+                   packed: tuple[tuple[Dim, int | Dim], ...], **rest: Any) -> Node | tuple[Node, ...]:
     # `rest` holds the chunk's size, hence the other name of the batch's.
+    if any(mapped[:len(packed)]):  # the rows of each batch are cut elsewhere
+        body = _as_one_chunk(graph, {"packed": packed, **rest})
+        pairs = list(zip(body.inputs, xs, mapped, strict=True))
+        outputs = walk.batch(body.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m},
+                             batch_size)
+        return tuple(walk.with_axis(o, m, batch_size) for o, m in outputs)
+    types = [ArrayType((batch_size, *n.shape) if m else n.shape, n.dtype)
+             for n, m in zip(graph.inputs, mapped, strict=True)]
     in_axes = tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True))
-    types = [x.type if a is None else ArrayType((*x.shape[:a], dim, *x.shape[a + 1:]), x.dtype)
-             for x, a in zip(xs, in_axes, strict=True)]
-    return chunked(*xs, graph=_batch_body(graph, types, mapped, batch_size), dim=dim, total=total, in_axes=in_axes,
+    return chunked(*xs, graph=_batch_body(graph, types, mapped, batch_size), in_axes=in_axes, packed=packed,
                    out_axes=tuple(a if a is None else a + 1 for a in out_axes), **rest)
+
+
+def _as_one_chunk(graph: Graph, params: Mapping[str, Any]) -> Graph:
+    """Return the program of a chunk for the whole batch."""
+    sizes = {d.symbol: n for d, n in ((params["dim"], params["total"]), *params["packed"])}
+    return walk.specialise(graph, sizes)
+
+
+def written_out(node: Node) -> list[Node]:
+    """Return the results of a `checkpoint`, or of a `chunked` node with all examples at once, without the node."""
+    graph = node.params["graph"]
+    body = _as_one_chunk(graph, node.params) if node.prim is chunked else graph
+    return walk.substitute(body.outputs, dict(zip(body.inputs, node.inputs, strict=True)))
 
 
 def _chunked_flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
     p = node.params
-    whole, rest = divmod(value(p["total"]), p["size"])
-    return sum(times * count(p["graph"], {p["dim"].symbol: n}) for times, n in ((whole, p["size"]), (1, rest))
-               if times and n)
+    total = value(p["total"])
+    whole, rest = divmod(total, p["size"])
+    rows = {d.symbol: value(n) / max(total, 1) for d, n in p["packed"]}  # as if each example had as many
+    return sum(times * count(p["graph"], {p["dim"].symbol: n, **{s: round(m * n) for s, m in rows.items()}})
+               for times, n in ((whole, p["size"]), (1, rest)) if times and n)
 
 
 chunked = Primitive("chunked", _chunked_type, _chunked_eval, _chunked_vjp, _chunked_jvp, _chunked_batch,
                     flops=_chunked_flops,
-                    samples=lambda: [_chunked_sample(size) for size in (1, 2, 5)])
+                    hidden_params=frozenset({"packed"}),
+                    samples=lambda: [make(size) for make in (_chunked_sample, _packed_sample) for size in (1, 2, 5)])
 
 
 def _chunked_sample(size: int) -> Sample:
@@ -198,4 +259,16 @@ def _chunked_sample(size: int) -> Sample:
     rng = np.random.default_rng(6)
     return Sample((rng.normal(size=3), rng.normal(size=(3, 5)), np.array([0, 2, 1, 1, -1])), {
         "graph": Graph((w, x, k), (total, wide, k)), "dim": dim, "size": size, "total": 5,
-        "in_axes": (None, 1, 0), "out_axes": (None, 1, 0)})
+        "in_axes": (None, 1, 0), "out_axes": (None, 1, 0), "packed": ()})
+
+
+def _packed_sample(size: int) -> Sample:
+    dim, rows = Dim.new("chunk"), Dim.new("rows", rows=True)
+    n, w, x, k = (placeholder(ArrayType(s, np.dtype(d))) for s, d in (
+        ((dim,), "i8"), ((2,), "f8"), ((rows, 2), "f8"), ((dim,), "i8")))
+    h = PRIMITIVES["sin"](PRIMITIVES["einsum"](x, w, subscripts="ij,j->i"))
+    return Sample((np.array([2, 0, 3, 1]), np.array([0.3, -0.7]), np.random.default_rng(7).normal(size=(6, 2)),
+                   np.array([0, 1, 1, 0])), {
+        "graph": Graph((n, w, x, k), (PRIMITIVES["sum"](h * h, axes=(0,)), PRIMITIVES["gather"](w, k), h)),
+        "dim": dim, "size": size, "total": 4, "in_axes": (0, None, 0, 0), "out_axes": (None, 0, 0),
+        "packed": ((rows, 6),)})

@@ -26,7 +26,7 @@ from ..axes import POINTWISE
 from ..errors import DtypeError, at_user_line
 from ..families import elementwise
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of, full, zeros_like
-from ..primitive import Laws, Primitive, Rewriter, Sample, fail, free
+from ..primitive import FIRST, Laws, Primitive, Rewriter, Sample, fail, free
 from ..tracing import guard_equal_shapes
 
 _C = "biuf"  # every dtype
@@ -500,6 +500,7 @@ def _simpler_where(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | N
 where = Primitive(
     "where", _where_type, lambda xp, c, x, y: xp.where(c, x, y), _where_vjp, _where_jvp,
     axes=POINTWISE, kind="elementwise", kernel="{0} ? {1} : {2}", simplify=_simpler_where, overwrites=(2,),
+    picks=slice(1, None),
     samples=lambda: [Sample((np.array([True, False, True]), np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])))])
 
 # -- casts, and identities with a meaning ------------------------------------------------------------
@@ -536,7 +537,7 @@ cast = Primitive(
     "cast", lambda t, *, dtype: ArrayType(t.shape, dtype),
     lambda xp, x, *, dtype: x.astype(dtype) if xp is np else xp.astype(x, getattr(xp, dtype.name)), _cast_vjp,
     lambda ts, out, x, *, dtype: cast_to(ts[0], dtype), axes=POINTWISE, kind="elementwise",
-    kernel="({T}){0}", params={"dtype": np.dtype}, simplify=_simpler_cast,
+    kernel="({T}){0}", params={"dtype": np.dtype}, simplify=_simpler_cast, picks=FIRST,
     samples=lambda: [Sample((np.array([1.5, -2.5]),), {"dtype": np.dtype("f8")}),
                      Sample((np.array([1, 0, 3]),), {"dtype": np.dtype("f4")}, order=0),
                      Sample((np.array([1.0, 0.0]),), {"dtype": np.dtype("?")}, order=0)])
@@ -554,4 +555,4 @@ def cast_to(x: Node, dtype: np.dtype) -> Node:
 
 
 stop_gradient = elementwise("stop_gradient", lambda xp, x: x, "{0}", domain=_C, order=0, flops=free,
-                            simplify=lambda s, t, xs, p: xs[0], symbol="stop gradient")
+                            simplify=lambda s, t, xs, p: xs[0], symbol="stop gradient", picks=FIRST)

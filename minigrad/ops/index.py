@@ -20,7 +20,7 @@ from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import ArrayType, Node, note_read
 from ..locks import importing
-from ..primitive import Sample, fail, spread
+from ..primitive import FIRST, Sample, fail, spread
 from ..tracing import guard_equal_shapes
 from . import places
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered
@@ -141,7 +141,7 @@ def _index_samples(adjoint: bool):
 
 gather = linear("gather", _gather_type, _gather_eval,
                 lambda g, x, *indices: scatter_add(g, *indices, shape=x.shape), _gather_batch,
-                axes=INDEXED_AXES,
+                axes=INDEXED_AXES, picks=FIRST,
                 samples=_index_samples(adjoint=False))
 
 

@@ -215,7 +215,7 @@ def section(x: Node, axis: int, at: int | Dim, n: int | Dim) -> Node:
 
 concatenate = linear(
     "concatenate", _concatenate_type, lambda xp, *xs, axis: xp.concat(xs, axis=axis),
-    _concatenate_transpose, axes=along("axis", PERMUTED), operands=None,
+    _concatenate_transpose, axes=along("axis", PERMUTED), operands=None, picks=slice(None),
     simplify=lambda s, t, xs, p: xs[0] if len(xs) == 1 else None,
     samples=lambda: [Sample((_x(2, 3), _x(1, 3)), {"axis": 0}), Sample((_x(2, 1), _x(2, 2), _x(2, 3)), {"axis": 1})])
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..dims import Dim
 from ..families import elementwise
 from ..graph import Node, full
-from ..primitive import Primitive, Sample, on_host
+from ..primitive import FIRST, Primitive, Sample, on_host
 from .constants import size_scalar
 from .spread import expand_to
 
@@ -80,7 +80,7 @@ def _row_or_null_eval(xp: Any, index: Any, size: Any, null: Any) -> Any:
 
 # place(index, size): an index that is not negative. The others take `null` to the place behind the last one;
 # row_or_null counts other negative indices from the end, as NumPy does.
-place = elementwise("place", _place_eval, "{0} < 0 ? -{1} - 1 : {0}", domain="iu", raises="iu",
+place = elementwise("place", _place_eval, "{0} < 0 ? -{1} - 1 : {0}", domain="iu", raises="iu", picks=FIRST,
                     samples=_samples())
 place_or_null = elementwise(
     "place_or_null", _place_or_null_eval,

@@ -122,7 +122,7 @@ def _same(node: Node, wanted: Sequence[int]) -> Smaller:
 
 def _chunked(node: Node, wanted: list[int], checks: bool) -> Smaller:
     params = node.params
-    smaller, kept = _body(params["graph"], wanted, checks)
+    smaller, kept = _body(params["graph"], wanted, checks, range(len(params["packed"])))
     if smaller is params["graph"]:
         return _same(node, wanted)
     return _node(node, wanted, kept, {"graph": smaller, "in_axes": tuple(params["in_axes"][i] for i in kept),

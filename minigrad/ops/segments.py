@@ -17,7 +17,7 @@ from ..dims import Dim, size_of
 from ..errors import Unsupported
 from ..families import linear
 from ..graph import ArrayType, Node
-from ..primitive import Primitive, Sample, fail, on_host, spread
+from ..primitive import FIRST, Primitive, Sample, fail, on_host, spread
 from .accumulators import running
 from .constants import iota, size_scalar
 from .elementwise import cast_to
@@ -63,7 +63,7 @@ def _ids_batch(batch: Any, mapped: Sequence[bool], lengths: Node, *, size: int |
 segment_ids = Primitive(
     "segment_ids", _ids_type,
     lambda xp, lengths, *, size: xp.repeat(xp.arange(lengths.shape[0], dtype=xp.int64), xp.astype(lengths, xp.int64)),
-    vjp=_no_vjp, jvp=_INTEGERS, batch=_ids_batch, axes=subscripts("segment! -> row!"),
+    vjp=_no_vjp, jvp=_INTEGERS, batch=_ids_batch, axes=subscripts("segment|0 -> row|0"),
     hidden_params=frozenset({"size"}),
     samples=lambda: [Sample((np.array([2, 0, 3]),), {"size": 5}, order=0)])
 
@@ -107,7 +107,7 @@ def _nonempty_type(lengths: ArrayType, *, what: str) -> ArrayType:
 
 nonempty = Primitive(
     "nonempty", _nonempty_type, _nonempty_eval, vjp=_no_vjp, jvp=_INTEGERS,
-    axes=POINTWISE,
+    axes=POINTWISE, picks=FIRST,
     samples=lambda: [Sample((np.array([2, 3]),), {"what": "example {} has no rows"}, order=0)])
 
 
@@ -157,7 +157,7 @@ segment_cumsum = linear(
     lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
     lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
     _in_one(lambda x, ids, *, reverse: segment_cumsum(x, ids, reverse=reverse)),
-    axes=subscripts("row! ..., row! -> row! ..."), combiner=ADD, params={"reverse": bool},
+    axes=subscripts("row|1 ..., row|1 -> row|1 ..."), combiner=ADD, params={"reverse": bool},
     samples=lambda: [Sample((np.random.default_rng(0).normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 3])),
                             {"reverse": r}) for r in (False, True)])
 
@@ -172,5 +172,5 @@ def _argsort_eval(xp: Any, x: Any, ids: Any) -> Any:
 segment_argsort = Primitive(  # counted from the first row of the segment
     "segment_argsort", lambda x, ids: ArrayType(_fits("segment_argsort", x, ids).shape, _INT), _argsort_eval,
     vjp=_no_vjp, jvp=_INTEGERS, batch=_in_one(lambda x, ids: segment_argsort(x, ids)),
-    axes=subscripts("row! ..., row! -> row! ..."),
+    axes=subscripts("row|1 ..., row|1 -> row|1 ..."),
     samples=lambda: [Sample((np.array([2.0, 1.0, 3.0, 5.0, 4.0, 0.5]), np.array([0, 0, 1, 1, 1, 3])), order=0)])

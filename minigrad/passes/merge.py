@@ -24,7 +24,8 @@ def _find(graph: Graph) -> tuple[Node, Node] | None:
     for i, a in enumerate(loops):
         after = set(dependent(graph.outputs, [a])) if i + 1 < len(loops) else ()
         for b in loops[i + 1:]:
-            if b not in after and all(a.params[k] == b.params[k] for k in ("dim", "size", "total")):
+            if b not in after and all(a.params[k] == b.params[k] for k in ("dim", "size", "total", "packed")) and (
+                    a.inputs[:len(rows := a.params["packed"])] == b.inputs[:len(rows)]):
                 return a, b
     return None
 

@@ -121,7 +121,8 @@ def symbols_of(graph: Graph) -> set[Symbol]:
         sizes = [d for t in getattr(n.type, "parts", (n.type,)) for d in t.shape]
         sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
         found |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
-        found -= symbols([n.params.get("dim")])  # the length of a chunk is the node's own
+        # The lengths of a chunk are the node's own.
+        found -= symbols([n.params.get("dim"), *(d for d, _ in n.params.get("packed", ()))])
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Shape, Symbol, size_of
+from ..dims import Dim, Shape, Symbol, monomials, size_of
 from ..errors import Unsupported, at_user_line
 from ..graph import Node, full
 from ..ops.constants import iota
@@ -81,7 +81,7 @@ class Rows:
     def _monomials(self, domain: Domain) -> list[tuple[tuple[Symbol, ...], int | Dim]]:
         """Return the rows of an example as a sum of products: the ragged symbols, and the factor before them."""
         terms = []
-        for monomial, factor in _terms(size_of(domain)):
+        for monomial, factor in monomials(size_of(domain)):
             for s in monomial:
                 if s not in self.lengths:
                     factor = factor * Dim((((s,), 1),))
@@ -181,10 +181,6 @@ class Rows:
         for n, c in zip(domain[1:], coordinates[1:], strict=True):
             flat = flat * per_row(self.length((n,))) + c
         return flat + per_row(self.offset(domain))
-
-
-def _terms(n: int | Dim) -> Sequence[tuple[tuple[Symbol, ...], int]]:
-    return n.terms if isinstance(n, Dim) else (((), n),)
 
 
 def lengths_as(rows: Rows, n: int | Dim, dtype: np.dtype) -> Node:

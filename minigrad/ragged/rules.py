@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from .. import walk
-from ..axes import ORDERED, PARALLEL, PERMUTED, axis_rule, rearranges
+from ..axes import ORDERED, PARALLEL, PERMUTED, axis_rule
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, moment, reachable
 from ..ops.accumulators import accumulator
 from ..ops.blocks import block_einsum
-from ..ops.checks import in_range
+from ..ops.checks import in_range, picked
 from ..ops.constants import iota, size_scalar
 from ..ops.contract import LETTERS, contract, parse
-from ..ops.control import barrier
+from ..ops.control import barrier, written_out
 from ..ops.custom import Later, ruled
 from ..ops.elementwise import cast_to, eq, logical_not, lt, where
 from ..ops.index import counts_along, gather, scatter_add
@@ -600,12 +600,10 @@ def _inner_block_einsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
 
 # -- everything else -----------------------------------------------------------------------------------------
 
-@_rule("checkpoint")
+@_rule("checkpoint", "chunked")
 def _checkpoint(rw: Rewrite, node: Node, xs: list[Node]) -> tuple[Node, ...]:
     """Write the held program out: its nodes are rewritten like any other."""
-    graph = node.params["graph"]
-    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, node.inputs, strict=True)))
-    return tuple(new if mapped else spread(new, rw.rows.size) for new, mapped in rw.run(outputs, _ALL))
+    return tuple(new if mapped else spread(new, rw.rows.size) for new, mapped in rw.run(written_out(node), _ALL))
 
 
 @_rule("custom")
@@ -708,25 +706,13 @@ def _parallel(rw: Rewrite, node: Node, xs: list[Node]) -> Node | None:
     return None if any(map(rw.ragged_param, params.values())) else node.prim(*xs, **params)
 
 
-def _permutes(node: Node) -> bool:
-    """Tell whether the node has the elements of its one operand, in another order or shape."""
-    if len(node.inputs) != 1 or node.prim.kind == "elementwise" or (rule := axis_rule(node)) is None:
-        return False
-    return rearranges(rule) and not isinstance(node.type, TupleType) and node.type.size == node.inputs[0].type.size
-
-
 def _follow_targets(rw: Rewrite, node: Node) -> None:
     """Keep in mind into which axis an index points, as far as its values stay the same."""
-    name = node.prim.name
-    if name in ("cast", "slice", "expand", "gather", "stop_gradient", "barrier", "place") or _permutes(node):
-        first = node.inputs[0]
-        if first in rw.targets and node.dtype.kind in "iu":
-            rw.targets[node] = rw.targets[first]
-            if first in rw.nullable:
-                rw.nullable.add(node)
-    elif name in ("concatenate", "where"):
-        pointing = {rw.targets.get(i) for i in node.inputs if i.dtype.kind in "iu"}
-        if len(pointing) == 1 and None not in pointing:
-            rw.targets[node] = pointing.pop()
-            if any(i in rw.nullable for i in node.inputs):
-                rw.nullable.add(node)
+    if rw.targets.keys().isdisjoint(node.inputs):
+        return
+    sources = picked(node)
+    targets = {rw.targets.get(i) for i in sources}
+    if len(targets) == 1 and None not in targets and node.dtype.kind in "iu":
+        rw.targets[node] = targets.pop()
+        if any(i in rw.nullable for i in sources):
+            rw.nullable.add(node)

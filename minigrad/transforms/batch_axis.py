@@ -1,24 +1,41 @@
 """The batch axis in a traced program: which values all examples share, have a row each, or are sums over them.
 
-A node's role follows from the axes of its operands and its result: a result with the axis has a row per example, if
-no row depends on another example; a result without it is a sum over the examples, or it mixes them. `microbatch` reads
-from the roles what runs chunk by chunk, and how results of chunks are put together.
+A node's role follows from its axis rule and the sizes that differ between the parts of a batch (`Cut`): a result with
+such an axis has rows, if no row depends on the rows of another part; a result without one is a sum over the examples,
+or it mixes them. `microbatch` reads from the roles what runs part by part, and how results of parts are put together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 
 import numpy as np
 
-from ..axes import INDEXED, ORDERED, PARALLEL, PERMUTED, REDUCE, Axes, Axis, axis_rule
-from ..dims import Dim, divide, symbols
+from ..axes import (
+    INDEXED,
+    ORDERED,
+    PARALLEL,
+    PERMUTED,
+    REDUCE,
+    SEGMENTED,
+    Axes,
+    Axis,
+    AxisRule,
+    Factor,
+    axis_rule,
+)
 from ..graph import ArrayType, Graph, Node, TupleType
+from ..ops.checks import picked
+from ..ops.constants import iota
 from ..ops.index import counting_indices
+from ..ops.layout import concatenate
+from ..ops.order import cumsum
 from ..ops.results import numbers
-from ..ops.spread import expand
+from ..ops.segments import segment_ids
 from ..primitive import is_linear
+from .cut import NONE, Cut, Facts, Size, Spans, agree, merged, scaled
 
 
 class Role(Enum):
@@ -42,61 +59,281 @@ class Mixes(Exception):
         self.node, self.why, self.instead = node, why, instead
 
 
-def has_axis(node: Node, dim: Dim) -> bool:
-    """Tell whether the node, or one of its results, has the batch axis."""
-    return any(dim.symbol in symbols(t.shape) for t in _types(node))
+class Counts(Mixes):
+    """A node that computes with positions in the batch."""
+
+    def __init__(self, node: Node, points: Spans, cut: Cut):
+        examples = all(n == cut.dim for _, n in points)
+        super().__init__(node, "it counts the examples" if examples else "it computes with positions of rows, and the "
+                         "rows of a part are counted from its first one")
 
 
-def counts(node: Node, dim: Dim) -> bool:
-    """Tell whether the node counts along the batch: in a chunk, the count would start anew."""
-    while node.prim.name == "expand":
-        (node,) = node.inputs
-    return node.prim.name == "iota" and dim.symbol in symbols((node.params["size"],))
+class Reading:
+    """The roles of a program's nodes, and the facts about those that have rows.
 
-
-def is_size(node: Node, dim: Dim) -> bool:
-    """Tell whether the node is the number of examples, as a value."""
-    return node.prim.name == "size" and dim.symbol in symbols((node.params["size"],))
-
-
-def roles(nodes: Iterable[Node], given: dict[Node, Roles], dim: Dim) -> dict[Node, Roles]:
-    """Return the roles of `nodes`, in topological order, and of those in `given`.
-
-    Raises
-    ------
-    Mixes
-        At the first node that mixes examples.
+    Attributes
+    ----------
+    cut : Cut
+    roles : dict of Node to Roles
+    facts : dict of Node to Facts
+    local : dict of Node to set of Node
+        Sizes that displace an index, which are those of the part, and their users.
     """
-    out = dict(given)
-    for node in nodes:
-        if node not in out:
-            out[node] = _role(node, [out.get(i, SHARED) for i in node.inputs], dim)
-    return out
+
+    def __init__(self, cut: Cut, roles: Mapping[Node, Roles], facts: Mapping[Node, Facts]):
+        self.cut, self.roles, self.facts = cut, dict(roles), dict(facts)
+        self.local: dict[Node, set[Node]] = {}
+
+    def read(self, nodes: Iterable[Node]) -> None:
+        """Find the roles of `nodes`, in topological order.
+
+        Raises
+        ------
+        Mixes
+            At the first node that mixes examples.
+        """
+        nodes = list(nodes)
+        for node in nodes:
+            if node not in self.roles:
+                self.roles[node] = self._role(node, [self.roles.get(i, SHARED) for i in node.inputs])
+        for node in nodes:
+            if any(i in self.local and node not in self.local[i] for i in node.inputs):
+                raise Mixes(node, "it uses a number of rows that is that of the part for an index")
+
+    def has_axis(self, node: Node) -> bool:
+        """Tell whether the node, or one of its results, has an axis that is cut."""
+        t = node.type
+        return self.cut.crosses(t.shape) if type(t) is ArrayType else any(self.cut.crosses(p.shape) for p in t.parts)
+
+    def is_size(self, node: Node) -> bool:
+        """Tell whether the node is the number of examples, or of rows, as a value."""
+        return node.prim.name == "size" and self.cut.crosses((node.params["size"],))
+
+    def of(self, node: Node) -> Facts:
+        """Return the facts about a value."""
+        if node not in self.facts:
+            rows = self.roles.get(node, SHARED) is not SHARED and isinstance(node.type, ArrayType)
+            self.facts[node] = Facts(self.cut.straight(node.type)) if rows else Facts()
+        return self.facts[node]
+
+    def _role(self, node: Node, given: Sequence[Roles]) -> Roles:
+        if node.prim.name == "proj":
+            (whole,) = given
+            return whole[node.params["index"]] if isinstance(whole, tuple) else whole
+        mine = self.has_axis(node)
+        if not mine and all(r is SHARED for r in given):
+            return SHARED  # the number of examples included: it is that of the whole batch
+        rows = mine or ROWS in given
+        held = _HELD.get(node.prim.name)
+        if held is not None and rows:
+            return held(self, node, given)
+        late = any(r in (SUM, WHOLE) for r in given)
+        if node.prim.name == "barrier" and (not late or given[0] in (SUM, WHOLE)):
+            self.facts[node] = self.of(node.inputs[0])
+            return given[0]  # it waits for the other operand, and does not depend on it
+        if rows and late:
+            raise _statistic(node)
+        if late:
+            return SUM if _adds_up(node, given) else WHOLE
+        return self._by_axes(node)
+
+    # -- nodes without a graph of their own ------------------------------------------------------------------
+
+    def _by_axes(self, node: Node) -> Roles:
+        """Return the role of the results by the node's axis rule."""
+        rule = axis_rule(node)
+        if rule is None:
+            raise Mixes(node, "it is not known to keep examples apart")
+        counting = counting_indices(node)
+        read = {k for k, i in enumerate(node.inputs) if i in counting} if counting else set()
+        factors: dict[Factor, list[tuple[Node, Size]]] = {}
+        for values, x in zip(rule.operands, node.inputs, strict=True):
+            axis = self._cut_axis(node, "an operand", values, x.type)
+            if axis is None:
+                continue
+            (factor, *_) = axis
+            if factor.kind is INDEXED:
+                if not self._names_rows(node.inputs[factor.by], self.of(x).layout):
+                    raise Mixes(node, _MIXES[INDEXED])
+                read.add(factor.by)
+            else:
+                factors.setdefault(factor, []).append((x, x.shape[values.index(axis)]))
+        found = [self._cut_axis(node, "its result", values, t)
+                 for values, t in zip(rule.results, _types(node), strict=True)]
+        kinds, points = {f.kind for f in factors}, NONE
+        placed = [axis[0].by for axis in found if axis and axis[0].kind is INDEXED]
+        if placed and kinds <= {REDUCE, PARALLEL} and all(self._names_rows(node.inputs[k], NONE) for k in placed):
+            read.update(placed)  # rows of the part go to places of the part
+            layout = merged(self.of(node.inputs[k]).points for k in placed)
+            role: Roles = ROWS
+        elif kinds == {SEGMENTED}:
+            read.update(self._segments(node, rule, found))
+            role, layout = ROWS, self.cut.straight(node.type)
+            if node.prim is segment_ids:
+                points = self.cut.straight(node.inputs[0].type)
+        elif node.prim is concatenate and kinds == {PERMUTED}:
+            role, layout = ROWS, self._end_to_end(node)
+        elif node.prim is cumsum and kinds == {ORDERED} and (rows := self._rows_before(node)) is not None:
+            role, layout, points = ROWS, self.cut.straight(node.type), frozenset({(0, rows)})
+        else:
+            role, layout = self._by_factor(node, factors, found)
+            if node.prim is iota:
+                points = layout
+        if not isinstance(node.type, TupleType):
+            self.facts[node] = Facts(layout, points) if points else self._values(node, read, layout)
+        else:
+            self.refuse_positions(node, (i for k, i in enumerate(node.inputs) if k not in read))
+        return role
+
+    def _cut_axis(self, node: Node, where: str, values: Axes, t: ArrayType | TupleType) -> Axis | None:
+        """Return the axis along which the parts follow each other, as factors; None where there is none."""
+        if isinstance(t, TupleType) or not self.cut.crosses(t.shape):
+            return None
+        at = self.cut.axis_of(t)
+        if at is None:
+            raise Mixes(node, f"{where} has the batch axis twice, or merged with another")
+        return values[at]
+
+    def refuse_positions(self, node: Node, values: Iterable[Node]) -> None:
+        """Raise `Mixes` at `node` if values are positions in the batch."""
+        if points := merged(self.of(x).points for x in values):
+            raise Counts(node, points, self.cut)
+
+    def _names_rows(self, index: Node, layout: Spans) -> bool:
+        """Tell whether an index points at rows of the part, along an axis of the given layout."""
+        points = self.of(index).points
+        return bool(points) and (not layout or points <= layout)
+
+    def _segments(self, node: Node, rule: AxisRule, found: Sequence[Axis | None]) -> set[int]:
+        """Return the operands that name segments; refuse segments that may go on in the next part."""
+        names = {f.by for axes in rule.operands for axis in axes for f in axis if f.kind is SEGMENTED}
+        if any(axis is None or axis[0].kind is not SEGMENTED for axis in found) or any(
+                self.of(i).layout - self.cut.straight(i.type) for i in node.inputs if self.has_axis(i)):
+            raise Mixes(node, _MIXES[ORDERED])
+        lengths = {i.shape[:1] for i in (node, *node.inputs) if self.has_axis(i)}
+        ids = names if len(lengths) == 1 else set()  # else the operands have lengths
+        if any(not self.of(node.inputs[k]).points for k in ids) or (node.prim is segment_ids and self.cut.counted(
+                node.inputs[0].shape[0], self.of(node.inputs[0]).count) != node.shape[0]):
+            raise Mixes(node, _MIXES[ORDERED])
+        return ids
+
+    def _rows_before(self, node: Node) -> Size | None:
+        """Return the length of the axis into which a running sum points: that of the numbers of rows per example."""
+        (x,) = node.inputs
+        straight = node.ndim == 1 and not self.of(x).layout - self.cut.straight(x.type)
+        return self.cut.counted(x.shape[0], self.of(x).count) if straight else None
+
+    def _end_to_end(self, node: Node) -> Spans:
+        """Return the layout of operands that follow each other along the cut axis."""
+        spans: list[tuple[Size, Size]] = []
+        before: Size = 0
+        for x in node.inputs:
+            n = x.shape[node.params["axis"]]
+            spans += [(start + before, length) for start, length in self.of(x).layout or {(0, n)}]
+            before = before + n
+        return frozenset(spans)
+
+    def _by_factor(self, node: Node, factors: Mapping[Factor, list[tuple[Node, Size]]], found: Sequence[Axis | None]
+                   ) -> tuple[Roles, Spans]:
+        """Return the role of a node along the one factor of the cut axes, and the layout of its rows."""
+        if len(factors) > 1:
+            raise Mixes(node, "its operands have the batch axis at different places")
+        if not factors:
+            if node.inputs and any(axis and axis[0].kind is not PARALLEL for axis in found):
+                raise Mixes(node, "its operand is not a row of the batch")
+            # The same for all examples, or a counter: its users are checked.
+            straight = self.cut.straight(node.type) if node.prim is iota else NONE
+            return _as_many(node, [ROWS if axis else SHARED for axis in found]), straight
+        ((factor, operands),) = factors.items()
+        if factor.kind is REDUCE and factor.by in ("add", "mean") and not any(found):
+            return SUM if factor.by == "add" else WHOLE, NONE
+        if factor.kind is not PARALLEL:
+            raise Mixes(node, _MIXES[factor.kind])
+        if any(axis is None or axis[0] is not factor for axis in found):
+            raise Mixes(node, "it moves elements across the batch axis")
+        return _as_many(node, [ROWS for _ in found]), self._common_layout(node, operands)
+
+    def _common_layout(self, node: Node, operands: Sequence[tuple[Node, Size]]) -> Spans:
+        """Return the layout of rows that are those of the operands."""
+        if isinstance(node.type, TupleType):
+            return NONE
+        to = node.shape[self.cut.axis_of(node.type)]
+        spans = {scaled(self.of(x).layout, n, to) for x, n in operands}
+        if len(spans) == 1 and None not in spans:
+            return spans.pop()
+        layout = None if None in spans else merged(spans)
+        if layout is None or not agree(layout, to):
+            raise Mixes(node, "it moves elements across the batch axis")
+        return layout
+
+    # -- the integers among the rows ---------------------------------------------------------------------------
+
+    def _values(self, node: Node, read: set[int], layout: Spans) -> Facts:
+        """Return the facts about a result, of which the operands `read` are indices."""
+        if not node.inputs:
+            value = node.params.get("value")
+            return Facts(layout, count=value if type(value) is int and self.cut.crosses(node.shape) else None)
+        given = [self.of(i) for i in node.inputs]
+        if all(not f.points and f.count is None for f in given):
+            return Facts(layout)
+        rest = [i for k, i in enumerate(node.inputs) if k not in read]
+        sources = [i for i in picked(node) if i in rest]
+        facts = [self.of(i) for i in sources]
+        if sources and not any(self.of(i).points for i in rest if i not in sources) and len(
+                {bool(f.points) for f in facts}) == 1:
+            counts = {f.count for f in facts}
+            return Facts(layout, merged(f.points for f in facts), any(f.null for f in facts),
+                         counts.pop() if len(counts) == 1 else None)
+        if not any(self.of(i).points for i in rest):
+            return Facts(layout, count=self._count(node, given))
+        points = self._displaced(node, given)
+        if points is None:
+            self.refuse_positions(node, rest)
+        return Facts(layout, points)
+
+    def _count(self, node: Node, given: Sequence[Facts]) -> Size | None:
+        """Return the number of rows that sums and products of such numbers count."""
+        counts = [f.count for f in given]
+        if node.prim.kind != "elementwise" or node.dtype.kind not in "iu" or None in counts or not counts:
+            return None
+        if node.prim.linear == "jointly":
+            return sum((c * s for c, s in zip(counts, _signs(node), strict=True)), 0)
+        return counts[0] * counts[1] if node.prim.linear == "separately" else None
+
+    def _displaced(self, node: Node, given: Sequence[Facts]) -> Spans | None:
+        """Return the stretches that sums and differences of pointers point into, or None where that is not known."""
+        if node.prim.kind != "elementwise":
+            return None
+        if node.dtype.kind == "b":  # both move by as many rows, or one is no row at all
+            null = [not f.points and _negative(i) for f, i in zip(given, node.inputs, strict=True)]
+            same = len({f.points for f in given}) == 1 and len(given[0].points) == 1
+            return NONE if same or sum(null) == len(given) - 1 else None
+        if node.prim.linear != "jointly":
+            return None
+        terms: list[Spans] = []
+        for f, i in zip(given, node.inputs, strict=True):
+            size = self._displacement(i) if not f.points else None
+            if size is None and not f.points and not node.rules:
+                return None  # a position moved by the user's code may be one of the next part
+            terms.append(f.points or frozenset({(0 if size is None else size, 0)}))
+            user = node
+            while size is not None and i is not None:
+                self.local.setdefault(i, set()).add(user)
+                user, i = i, next(iter(i.inputs), None)
+        signs = _signs(node)
+        out = {tuple(sum((n * s for n, s in zip(ns, signs, strict=True)), 0) for ns in zip(*spans, strict=True))
+               for spans in itertools.product(*terms)}
+        return NONE if out == {(0, 0)} else frozenset(out)
+
+    def _displacement(self, node: Node) -> Size | None:
+        """Return the number of rows that a node repeats, or None where it is another value."""
+        while node.prim.name == "expand":
+            (node,) = node.inputs
+        return node.params["size"] if self.is_size(node) else None
 
 
 def _types(node: Node) -> tuple[ArrayType, ...]:
     return node.type.parts if isinstance(node.type, TupleType) else (node.type,)
-
-
-def _role(node: Node, given: Sequence[Roles], dim: Dim) -> Roles:
-    if node.prim.name == "proj":
-        (whole,) = given
-        return whole[node.params["index"]] if isinstance(whole, tuple) else whole
-    mine = has_axis(node, dim)
-    if not mine and all(r is SHARED for r in given):
-        return SHARED  # the number of examples included: it is that of the whole batch
-    rows = mine or ROWS in given
-    held = _HELD.get(node.prim.name)
-    if held is not None and rows:
-        return held(node, given, dim)
-    late = any(r in (SUM, WHOLE) for r in given)
-    if node.prim.name == "barrier" and (not late or given[0] in (SUM, WHOLE)):
-        return given[0]  # it waits for the other operand, and does not depend on it
-    if rows and late:
-        raise _statistic(node)
-    if late:
-        return SUM if _adds_up(node, given) else WHOLE
-    return _by_axes(node, dim)
 
 
 def _adds_up(node: Node, given: Sequence[Roles]) -> bool:
@@ -114,79 +351,34 @@ def _is_zero(node: Node) -> bool:
     return node.prim.name in ("full", "const") and not np.any(value)
 
 
-# -- nodes without a graph of their own ------------------------------------------------------------------------
+def _negative(node: Node) -> bool:
+    """Tell whether a node repeats a number below zero."""
+    while node.prim.name == "expand":
+        (node,) = node.inputs
+    return node.prim.name == "full" and node.params["value"] < 0
 
 
-def axis_of(t: ArrayType, dim: Dim) -> int | None:
-    """Return the one axis that counts the examples, or None if there is another number of them.
-
-    Its length is `dim`, or a multiple of it: then it has several rows per example, next to each other.
-    """
-    places = [a for a, n in enumerate(t.shape) if dim.symbol in symbols((n,))]
-    return places[0] if len(places) == 1 and per_example(t.shape[places[0]], dim) is not None else None
-
-
-def per_example(n: int | Dim, dim: Dim) -> int | Dim | None:
-    """Return how many rows an axis of length `n` has per example; None if that depends on how many there are."""
-    rows = divide(n, dim)
-    return None if rows is None or dim.symbol in symbols((rows,)) else rows
+def _signs(node: Node) -> list[int]:
+    """Return the factor of each operand in a sum or a difference."""
+    ones = np.eye(len(node.inputs), dtype=np.int64)
+    return [int(node.prim.eval(np, *own, **node.params)) for own in ones]
 
 
 _MIXES = {ORDERED: "it works along the batch axis", PERMUTED: "it works along the batch axis",
-          INDEXED: "it picks examples by an index",
+          SEGMENTED: "it works along the batch axis", INDEXED: "it picks examples by an index",
           REDUCE: "it reduces the batch axis by something other than a sum or a mean"}
-
-
-def _by_axes(node: Node, dim: Dim) -> Roles:
-    """Return the role of the results by the node's axis rule."""
-    aligned = counting_indices(node)
-    if any(counts(i, dim) for i in node.inputs if i not in aligned) and node.prim is not expand:
-        raise Mixes(node, "it counts the examples")
-    axes = axis_rule(node)
-    if axes is None:
-        raise Mixes(node, "it is not known to keep examples apart")
-    batch = {axis[0] for values, i in zip(axes.operands, node.inputs, strict=True)
-             if (axis := _batch_axis(node, "an operand", values, i.type, dim))}
-    found = [_batch_axis(node, "its result", values, t, dim)
-             for values, t in zip(axes.results, _types(node), strict=True)]
-    if len(batch) > 1:
-        raise Mixes(node, "its operands have the batch axis at different places")
-    if not batch:
-        if node.inputs and any(axis and axis[0].kind is not PARALLEL for axis in found):
-            raise Mixes(node, "its operand is not a row of the batch")
-        # The same for all examples, or a counter: its users are checked.
-        return _as_many(node, [ROWS if axis else SHARED for axis in found])
-    (factor,) = batch
-    if factor.kind is REDUCE and factor.by in ("add", "mean") and not any(found):
-        return SUM if factor.by == "add" else WHOLE
-    if factor.kind is not PARALLEL:
-        raise Mixes(node, _MIXES[factor.kind])
-    if any(axis is None or axis[0] is not factor for axis in found):
-        raise Mixes(node, "it moves elements across the batch axis")
-    return _as_many(node, [ROWS for _ in found])
-
-
-def _batch_axis(node: Node, where: str, axes: Axes, t: ArrayType | TupleType, dim: Dim) -> Axis | None:
-    """Return the axis that counts the examples, as factors; None where there is none."""
-    if isinstance(t, TupleType) or dim.symbol not in symbols(t.shape):
-        return None
-    at = axis_of(t, dim)
-    if at is None:
-        raise Mixes(node, f"{where} has the batch axis twice, or merged with another")
-    return axes[at]
 
 
 def _as_many(node: Node, found: list[Role]) -> Roles:
     return tuple(found) if isinstance(node.type, TupleType) else found[0]
 
 
-def _of_callback(node: Node, given: Sequence[Roles], dim: Dim) -> Role:
+def _of_callback(at: Reading, node: Node, given: Sequence[Roles]) -> Role:
     """Return the role of the result of a Python function: it is called once per example, or with several."""
-    if any(counts(i, dim) for i in node.inputs):
-        raise Mixes(node, "it counts the examples")
-    calls = [mapped for size, mapped in node.params["batches"] if size == dim]
-    stated = any(dim.symbol in symbols(shape) for shape, _ in node.params["result"])
-    if len(calls) != 1 or stated or calls[0] != tuple(has_axis(i, dim) for i in node.inputs):
+    _check_operands(at, node, given)
+    calls = [mapped for size, mapped in node.params["batches"] if size == at.cut.dim]
+    stated = any(at.cut.crosses(shape) for shape, _ in node.params["result"])
+    if len(calls) != 1 or stated or calls[0] != tuple(map(at.has_axis, node.inputs)):
         raise Mixes(node, "the function is called once for several examples")
     return ROWS
 
@@ -194,19 +386,24 @@ def _of_callback(node: Node, given: Sequence[Roles], dim: Dim) -> Role:
 # -- nodes that hold graphs --------------------------------------------------------------------------------
 
 
-def _inside(node: Node, graph: Graph, given: Sequence[Roles], dim: Dim) -> list[Role]:
-    """Return the roles of a held graph's outputs from those of its inputs."""
+def _inside(at: Reading, node: Node, graph: Graph, given: Sequence[Roles]) -> list[Role]:
+    """Return the roles of a held graph's outputs from those of its inputs, the last of which are the node's."""
+    operands = zip(reversed(graph.inputs), reversed(node.inputs), strict=False)
+    inner = Reading(at.cut, dict(zip(graph.inputs, given, strict=True)), {own: at.of(x) for own, x in operands})
     try:
-        known = roles(graph.nodes, dict(zip(graph.inputs, given, strict=True)), dim)
+        inner.read(graph.nodes)
+        for n in graph.outputs:
+            inner.refuse_positions(n, [n])
+            if inner.of(n).layout - at.cut.straight(n.type):
+                raise Mixes(n, "it moves elements across the batch axis")
     except Mixes as error:
-        inner = error.node
-        raise Mixes(node, f"in the {node.prim.name}, {inner.prim.name} at {inner.where}: {error.why}",
+        raise Mixes(node, f"in the {node.prim.name}, {error.node.prim.name} at {error.node.where}: {error.why}",
                     error.instead) from None
-    for inner in graph.nodes:
-        if is_size(inner, dim):
-            raise Mixes(node, f"in the {node.prim.name}, {inner.prim.name} at {inner.where}: it is the number of "
+    for size in graph.nodes:
+        if inner.is_size(size) and size not in inner.local:
+            raise Mixes(node, f"in the {node.prim.name}, {size.prim.name} at {size.where}: it is the number of "
                         "examples, which a chunk does not know", "Pass it in from outside")
-    return [known[n] for n in graph.outputs]
+    return [inner.roles[n] for n in graph.outputs]
 
 
 def _only_sums(node: Node, out: Sequence[Role]) -> tuple[Role, ...]:
@@ -222,52 +419,55 @@ def _statistic(node: Node) -> Mixes:
                  "Compute it within the example")
 
 
-def _check_operands(node: Node, given: Sequence[Roles], dim: Dim) -> None:
-    """Refuse operands that no held graph may have beside rows: counters of examples, and values of the whole batch.
+def _check_operands(at: Reading, node: Node, given: Sequence[Roles]) -> None:
+    """Refuse operands that no loop may have beside rows: positions of rows, and values of the whole batch.
 
     A sum over the chunks may be one, as far as the graph uses it linearly.
     """
-    if any(counts(i, dim) for i in node.inputs):
-        raise Mixes(node, "it counts the examples")
+    at.refuse_positions(node, node.inputs)
+    _check_late(node, given)
+
+
+def _check_late(node: Node, given: Sequence[Roles]) -> None:
     if WHOLE in given:
         raise _statistic(node)
 
 
-def _by_type(nodes: Sequence[Node], dim: Dim) -> list[Role]:
-    return [ROWS if has_axis(n, dim) else SHARED for n in nodes]
+def _by_type(at: Reading, nodes: Sequence[Node]) -> list[Role]:
+    return [ROWS if at.has_axis(n) else SHARED for n in nodes]
 
 
-def _of_graph(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+def _of_graph(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of the results of a `checkpoint` or a function with rules of its own."""
-    _check_operands(node, given, dim)
+    _check_late(node, given)
     if SUM in given and node.prim.name == "custom":
         raise _statistic(node)  # how its rules use a sum is not followed
-    out = _only_sums(node, _inside(node, node.params["graph"], given, dim))
+    out = _only_sums(node, _inside(at, node, node.params["graph"], given))
     if isinstance(rule := node.params.get("vjp"), Graph):
         # A cotangent is a row where the value is, and for what the examples share it is a sum over them.
-        back = _inside(node, rule, _by_type(rule.inputs, dim), dim)
+        back = _inside(at, node, rule, _by_type(at, rule.inputs))
         floats = [r for r, i in zip(given, node.inputs, strict=True) if i.type.floating]
         if any(b is not (ROWS if r is ROWS else SUM) and not _is_zero(o)
                for b, r, o in zip(back, floats, rule.outputs, strict=False)):
             raise Mixes(node, "its derivative rule mixes examples")
     if isinstance(rule := node.params.get("jvp"), Graph):
-        forth = _inside(node, rule, _by_type(rule.inputs, dim), dim)
+        forth = _inside(at, node, rule, _by_type(at, rule.inputs))
         floats = [r for r, o in zip(out, node.params["graph"].outputs, strict=True) if o.type.floating]
         if any(f is not r and not _is_zero(o) for f, r, o in zip(forth, floats, rule.outputs, strict=True)):
             raise Mixes(node, "its derivative rule mixes examples")
     return out
 
 
-def _of_scan(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+def _of_scan(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a scan's results. A carry that starts at zero may add up sums over the examples."""
     n_shared, n_carry = node.params["counts"]
     first = n_shared + n_carry
-    if dim.symbol in symbols((node.params["length"],)):
+    if at.cut.crosses((node.params["length"],)):
         raise Mixes(node, "it goes along the batch axis")
-    _check_operands(node, given, dim)
+    _check_operands(at, node, given)
     start = list(given)
     while True:
-        out = _inside(node, node.params["body"], start, dim)
+        out = _inside(at, node, node.params["body"], start)
         carry = list(zip(range(n_shared, first), out[:n_carry], strict=True))
         widened = [i for i, o in carry if start[i] is SHARED and o in (SUM, WHOLE) and _is_zero(node.inputs[i])]
         if not widened:
@@ -279,25 +479,25 @@ def _of_scan(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
     return _only_sums(node, out)
 
 
-def _of_chunked(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+def _of_chunked(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of the results of passes over another axis."""
-    if dim.symbol in symbols((node.params["total"],)):
+    if at.cut.crosses((node.params["total"], *(n for _, n in node.params["packed"]))):
         raise Mixes(node, "it is computed in passes already", "Call microbatch once")
-    _check_operands(node, given, dim)
-    return _only_sums(node, _inside(node, node.params["graph"], given, dim))
+    _check_operands(at, node, given)
+    return _only_sums(node, _inside(at, node, node.params["graph"], given))
 
 
-def _of_while(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+def _of_while(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a loop's results. A loop until no example goes on must keep those that are done."""
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
-    _check_operands(node, given, dim)
-    out = _inside(node, body, given, dim)
+    _check_operands(at, node, given)
+    out = _inside(at, node, body, given)
     if out != list(given[count:]) or SUM in given:
         raise Mixes(node, "in the while, the batch axis is summed away")
     (end,) = test.outputs
-    while end.prim.name == "any" and not has_axis(end, dim):
+    while end.prim.name == "any" and not at.has_axis(end):
         (end,) = end.inputs
-    (ends,) = _inside(node, test.replace(outputs=(end,)), given, dim)
+    (ends,) = _inside(at, node, test.replace(outputs=(end,)), given)
     if ends is not SHARED and (ends is not ROWS or SHARED in out or not _keeps(test, end, body, count)):
         raise Mixes(node, "its test mixes examples")
     return tuple(out)
@@ -317,19 +517,19 @@ def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
     return all(want in numbers(body.replace(outputs=tuple(layers), out_names=()), ids) for layers in masks)
 
 
-def _of_switch(node: Node, given: Sequence[Roles], dim: Dim) -> tuple[Role, ...]:
+def _of_switch(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a choice: each example goes its own way, or all of them go one way."""
-    _check_operands(node, given, dim)
+    _check_operands(at, node, given)
     if given[0] is SUM:
         raise _statistic(node)
     if given[0] is not ROWS:
         graphs = node.params["graphs"]
-        ways = zip(*(_inside(node, g, given[1:], dim) for g in graphs), strict=True)
+        ways = zip(*(_inside(at, node, g, given[1:]) for g in graphs), strict=True)
         return _only_sums(node, [_either(roles, [g.outputs[k] for g in graphs]) for k, roles in enumerate(ways)])
     if SUM in given:
         raise _statistic(node)
-    choices = axis_of(node.inputs[0].type, dim)
-    if any(r is ROWS and (axis_of(i.type, dim) != choices or not rows)
+    choices = at.cut.axis_of(node.inputs[0].type)
+    if any(r is ROWS and (at.cut.axis_of(i.type) != choices or not rows)
            for i, r, rows in zip(node.inputs[1:], given[1:], node.params["rows"], strict=True)):
         raise Mixes(node, "an operand has the batch axis beside that of the choices")
     return tuple(SUM if s else ROWS for s in node.params["sums"])
@@ -342,6 +542,6 @@ def _either(ways: Sequence[Role], outputs: Sequence[Node]) -> Role:
     return ways[0] if len(set(ways)) == 1 else WHOLE
 
 
-_Held = Callable[[Node, Sequence[Roles], Dim], tuple[Role, ...]]
+_Held = Callable[[Reading, Node, Sequence[Roles]], Roles]
 _HELD: dict[str, _Held] = {"checkpoint": _of_graph, "custom": _of_graph, "scan": _of_scan, "while": _of_while,
                            "chunked": _of_chunked, "switch": _of_switch, "callback": _of_callback}

@@ -8,28 +8,31 @@ once. Denominators are those of the whole batch, so the result does not depend o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .. import walk
-from ..dims import Dim, size_of
+from ..dims import Dim, Symbol, size_of, symbols
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Graph, Node
+from ..graph import ArrayType, Graph, Node, full
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
-from ..ops.control import chunked, parts, placeholder
-from ..ops.elementwise import cast_to
-from ..ops.layout import reshape
+from ..ops.control import chunked, parts
+from ..ops.elementwise import cast_to, eq, where
 from ..ops.results import SEPARABLE, result, untied, waiting, with_results, zero
-from ..ops.spread import per_count, sum_
+from ..ops.spread import expand_to, min_, per_count, sum_
+from ..primitive import placeholder
 from ..tracing import made_by
-from .batch_axis import ROWS, SHARED, SUM, WHOLE, Mixes, Roles, axis_of, counts, has_axis, is_size, per_example, roles
-from .mapped import mapped_axes
+from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles
+from .cut import Cut, Facts
+from .mapped import by_kind, mapped_axes
 from .picklable import picklable
-from .ragged import has_batch
-from .some_at_a_time import some_at_a_time
-from .trace import finish, flatten_arguments, function_name, stage
+from .trace import Call, Staged, function_name, transform
 
+_INT = np.dtype(np.int64)
 _INHERIT = object()
 
 
@@ -51,136 +54,258 @@ def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Cal
     Returns
     -------
     callable
-        Equal to `f` to round-off. It can be differentiated, batched and compiled like any function; its
-        gradient holds one chunk's intermediates at a time, too. With examples of different size (a `Batch`) it is a
-        loop over parts of the batch, which takes arrays: differentiate and compile `f` itself.
+        Equal to `f` to round-off, and compiled where `f` is. It can be differentiated, batched and compiled like
+        any function; its gradient holds one chunk's intermediates at a time, too. A `Batch` of examples of different
+        size is cut between its examples, all ragged axes together: a pass has at most `size` examples, and their
+        rows.
 
     Raises
     ------
     BatchError
-        If a value of the batch as a whole flows back into single examples (a batch statistic), or a node
-        mixes examples in another way than by a sum: the error names the node.
+        If a value of the batch as a whole flows back into single examples (a batch statistic), a node mixes
+        examples in another way than by a sum, or it computes with the positions of rows in the batch: the error
+        names the node.
     """
     if in_axes is _INHERIT:
         in_axes = getattr(f, "in_axes", 0)
     if not isinstance(size, int) or size < 1:
         raise BatchError(at_user_line(
             f"microbatch({function_name(f)}): size {size!r}; a pass has at least one example"))
+    passes = in_passes(f, size, in_axes)
+    return f.like(passes) if hasattr(f, "like") else passes
 
-    readings: dict[Any, Any] = {}
 
-    @functools.wraps(f)
-    def chunk_by_chunk(*args: Any, **kwargs: Any) -> Any:
-        if has_batch((args, kwargs)):
-            return some_at_a_time(f, size, in_axes, readings, args, kwargs)
-        leaves, tree, types = flatten_arguments(f, args, kwargs)
-        axes, total = mapped_axes(f, args, kwargs, in_axes, types, "microbatch")
-        dim = Dim.new("chunk")
-        chunk_types = [t if a is None else ArrayType((*t.shape[:a], dim, *t.shape[a + 1:]), t.dtype)
-                       for t, a in zip(types, axes, strict=True)]
-        staged = stage(f, args, kwargs, (leaves, tree, chunk_types))
-        inputs = [placeholder(t) for t in types]
+@transform
+def in_passes(f: Callable[..., Any], size: int, in_axes: Any) -> Callable[..., Any]:
+    """Return `f` computed in passes of at most `size` examples."""
+
+    def rewrite(call: Call) -> Graph:
         with made_by("microbatch"):
-            outputs = _cut(function_name(f), staged.names, staged.inputs, inputs, axes, staged.outputs, dim, total,
-                           size)
-        return finish(inputs, leaves, outputs, staged.out_tree)
+            cut = parts_of((call.args, call.kwargs), call, in_axes)
+        staged = call.trace(cut.types)
+        with made_by("microbatch"):
+            outputs = _Passes(staged, call.inputs, cut, size).cut()
+        return Graph(tuple(call.inputs), tuple(outputs), out_tree=staged.out_tree)
 
-    chunk_by_chunk.in_axes = in_axes
-    return chunk_by_chunk
+    rewrite.in_axes = in_axes
+    return rewrite
 
 
-def _cut(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Node], axes: Sequence[int | None],
-         outputs: Sequence[Node], dim: Dim, total: int | Dim, size: int) -> list[Node]:
-    """Return the outputs as one `chunked` node and what follows it.
+@dataclass
+class Parts:
+    """The arguments of a function, for a part of the batch.
 
-    `old` are the inputs that the program was traced with (batch axes of length `dim`), `new` the whole ones.
+    Attributes
+    ----------
+    cut : Cut
+    axes : list of (int or None)
+        The axis of each leaf that is cut; None where all parts share it.
+    types : list of ArrayType
+        The type of each leaf in a part.
+    facts : dict of int to Facts
+        The facts about leaves that are indices, or numbers of rows.
+    counts : dict of Symbol to Node
+        The rows of each example (B,), for each number of rows of a part.
+    starts : dict of Symbol to Node
+        The rows that precede each example (B,), for each size of a part that indices point into.
     """
-    try:
-        outputs, checks, shared_checks, known = _roles_apart(outputs, old, dim)
-    except Mixes as error:
-        raise _mixes(name, error.node, error.why, error.instead) from None
-    inside = _in_chunks(known)
-    results = [n for n in dict.fromkeys(outputs) if n in inside and known[n] is ROWS]
-    for n in results:
-        if counts(n, dim):
-            raise _mixes(name, n, "it counts the examples")
-    after = [n for n, role in known.items() if n not in inside and role in (SUM, WHOLE)]
-    used = {*outputs, *(i for n in after for i in n.inputs)}
-    sums = [n for n in inside if known[n] is SUM and n in used]
-    sums += [n for n in after if any(i in inside and known[i] is not SUM for i in n.inputs)]
-    sums.sort(key=lambda n: n.serial)
-    whole = {o: n for o, n, a in zip(old, new, axes, strict=True) if a is None}
-    whole |= {n: size_scalar(_total(n.params["size"], dim, total), n.dtype) for n in known if is_size(n, dim)}
-    if shared_checks:
-        outputs[0] = waiting(outputs[0], shared_checks)
-    if checks:  # each chunk makes those of its examples
-        inside.update(_on_rows(checks, dim))
-        sums.append(waiting(zero(), checks))
-        outputs[0] = waiting(outputs[0], sums[-1:])
-    if not sums and not results:
-        return walk.substitute(outputs, whole)
-    body_outputs = [_numerator(n) for n in sums] + [_by_example(n, dim) for n in results]
-    inside.update(body_outputs)
-    for n in walk.reachable(body_outputs):
-        if n not in known and not inside.isdisjoint(n.inputs):
-            inside.add(n)
-    values = _chunk_node(name, names, old, new, axes, inside, body_outputs, whole, len(sums), dim, total, size)
-    done = {n: _shaped(v, _whole_shape(n.shape, dim, total))
-            for n, v in zip(results, values[len(sums):], strict=True)}
-    for n, value in zip(sums, values, strict=False):
-        done[n] = _divided(n, value, dim, total) if n.prim.name == "mean" else value
-    return walk.substitute(outputs, {**whole, **done})
+
+    cut: Cut
+    axes: list[int | None]
+    types: list[ArrayType]
+    facts: dict[int, Facts] = field(default_factory=dict)
+    counts: dict[Symbol, Node] = field(default_factory=dict)
+    starts: dict[Symbol, Node] = field(default_factory=dict)
 
 
-def _in_chunks(known: dict[Node, Roles]) -> set[Node]:
+@by_kind
+def parts_of(examples: tuple[tuple, dict], call: Call, in_axes: Any) -> Parts:
+    """Return how the arguments of a call are cut into parts."""
+    axes, total = mapped_axes(call.f, *examples, in_axes, call.types, "microbatch")
+    dim = Dim.new("chunk")
+    return Parts(Cut(dim, {dim.symbol: total}), axes,
+                 [t if a is None else resized(t, a, dim) for t, a in zip(call.types, axes, strict=True)])
+
+
+def resized(t: ArrayType, axis: int, n: int | Dim) -> ArrayType:
+    """Return a type with another size of one axis."""
+    return ArrayType((*t.shape[:axis], n, *t.shape[axis + 1:]), t.dtype)
+
+
+@dataclass
+class _Passes:
+    """A program that runs part by part.
+
+    It was `staged` for a part of the batch; `new` are the inputs of the whole batch.
+    """
+
+    staged: Staged
+    new: Sequence[Node]
+    parts: Parts
+    size: int
+
+    @property
+    def old(self) -> list[Node]:
+        return self.staged.inputs
+
+    def cut(self) -> list[Node]:
+        """Return the outputs as one `chunked` node and what follows it."""
+        cut = self.parts.cut
+        try:
+            outputs, checks, shared_checks, known = self._roles_apart(self.staged.outputs)
+            roles, inside = known.roles, _in_chunks(known)
+            results = [n for n in dict.fromkeys(outputs) if n in inside and roles[n] is ROWS]
+            shifts = [self._shift(n, known.of(n)) for n in results]
+        except Mixes as error:
+            raise _mixes(function_name(self.staged.f), error.node, error.why, error.instead) from None
+        after = [n for n, role in roles.items() if n not in inside and role in (SUM, WHOLE)]
+        used = {*outputs, *(i for n in after for i in n.inputs)}
+        sums = [n for n in inside if roles.get(n) is SUM and n in used]
+        sums += [n for n in after if any(i in inside and roles[i] is not SUM for i in n.inputs)]
+        sums.sort(key=lambda n: n.serial)
+        whole = {o: n for o, n, a in zip(self.old, self.new, self.parts.axes, strict=True) if a is None}
+        whole |= {n: size_scalar(cut.whole(n.params["size"]), n.dtype) for n in roles
+                  if known.is_size(n) and n not in inside}
+        if shared_checks:
+            outputs[0] = waiting(outputs[0], shared_checks)
+        if checks:  # each chunk makes those of its examples
+            inside.update(_on_rows(checks, known))
+            sums.append(waiting(zero(), checks))
+            outputs[0] = waiting(outputs[0], sums[-1:])
+        if not sums and not results:
+            return walk.substitute(outputs, whole)
+        inside.update(each for each, _ in self._starts.values())
+        body_outputs = [_numerator(n) for n in sums]
+        body_outputs += [self._moved(n, shift, 1) for n, shift in zip(results, shifts, strict=True)]
+        inside.update(body_outputs)
+        for n in walk.reachable(body_outputs):
+            if n not in roles and not inside.isdisjoint(n.inputs):
+                inside.add(n)
+        values = self._node(inside, body_outputs, whole, len(sums))
+        done = dict(zip(results, values[len(sums):], strict=True))
+        for n, value in zip(sums, values, strict=False):
+            done[n] = _divided(n, value, cut) if n.prim.name == "mean" else value
+        return walk.substitute(outputs, {**whole, **done})
+
+    def _roles_apart(self, outputs: Sequence[Node]) -> tuple[list[Node], list[Node], list[Node], Reading]:
+        """Return the outputs, the checks of the examples' indices, all other checks, and the role of each node.
+
+        What all examples share, and a node computes beside rows of theirs, gets a node of its own: it is computed
+        before the first chunk. Values of the whole batch wait for no rows. Inputs and sizes of the batch have roles,
+        too.
+        """
+        graph = untied(Graph(tuple(self.old), tuple(outputs)))
+        roots, count = list(graph.outputs), len(outputs)
+        given = {n: SHARED if a is None else ROWS for n, a in zip(self.old, self.parts.axes, strict=True)}
+        while True:
+            reading = Reading(self.parts.cut, given, {self.old[k]: facts for k, facts in self.parts.facts.items()})
+            made = [n for n in walk.reachable(roots) if reading.has_axis(n) or reading.is_size(n)]
+            region = walk.dependent(roots, [*self.old, *made])
+            reading.read(region)
+            known = reading.roles
+            stay = {n.inputs[0] for n in region if n.prim.name == "proj" and known[n] is not SHARED}
+            used = set(walk.reachable(roots[:count]))
+            apart, more = {}, []
+            for n in region:
+                beside = known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs)
+                late = n.prim.name == "barrier" and known[n] in (SUM, WHOLE) and known.get(n.inputs[1]) is ROWS
+                if n in used and (beside or late):
+                    apart[n], check = _alone(n, known)
+                    if check is not None and n.inputs[0] not in stay:
+                        more.append(check)
+            if not apart:
+                break
+            roots = walk.substitute([*roots, *more], apart)
+        of_rows, others = [], []
+        for check in dict.fromkeys(roots[count:]):
+            way = _on_rows([check], reading)
+            (of_rows if way and all(known[n] not in (SUM, WHOLE) for n in way) else others).append(check)
+        return roots[:count], of_rows, others, reading
+
+    # -- indices: counted from the first row of the batch outside, and of the part inside ------------------------
+
+    @functools.cached_property
+    def _starts(self) -> dict[Symbol, tuple[Node, Node]]:
+        """The rows that precede each example of a part, and those that precede the part."""
+        each = {s: placeholder(ArrayType((self.parts.cut.dim,), _INT)) for s in self.parts.starts}
+        return {s: (n, min_(n, axes=(0,))) for s, n in each.items()}
+
+    def _shift(self, node: Node, facts: Facts) -> tuple[Dim, bool] | None:
+        """Return the length of the axis that integers point into, and whether they may be null; None for others."""
+        if facts.layout - self.parts.cut.straight(node.type):
+            raise Mixes(node, "it moves elements across the batch axis")
+        if not facts.points:
+            return None
+        ((before, n), *more) = facts.points
+        if more or before != 0 or not symbols((n,)) & self.parts.cut.totals.keys() <= self._starts.keys():
+            raise Counts(node, facts.points, self.parts.cut)
+        return n, facts.null
+
+    def _moved(self, index: Node, shift: tuple[Dim, bool] | None, sign: int) -> Node:
+        """Return an index moved by the rows that precede the part."""
+        if shift is None:
+            return index
+        n, null = shift
+        start = sum((self._starts[s][1] * (factor * sign) for (s,), factor in n.terms[1:]),
+                    self._starts[n.terms[0][0][0]][1] * (n.terms[0][1] * sign))
+        moved = index + expand_to(cast_to(start, index.dtype), index.shape, tuple(range(index.ndim)))
+        return where(eq(index, full(-1, index.shape, index.dtype)), index, moved) if null else moved
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def _node(self, inside: set[Node], outputs: Sequence[Node], whole: Mapping[Node, Node], n_sums: int) -> list[Node]:
+        """Return the results of a `chunked` node of the part of the program that has the batch axis."""
+        parts_, cut = self.parts, self.parts.cut
+        body_nodes = {n for n in walk.reachable(outputs) if n in inside}
+        shared = list(dict.fromkeys(
+            i for n in sorted(body_nodes, key=lambda n: n.serial) for i in n.inputs
+            if i not in inside and i.prim.name not in ("full", "const")))
+        packed, read = parts_.counts, set(self.old)
+        if packed:  # most programs read few of the leaves of a batch, and have few of its numbers of rows
+            read = set(walk.reachable(outputs))
+            sizes = symbols(d for n in read for t in getattr(n.type, "parts", (n.type,)) for d in t.shape)
+            packed = {s: n for s, n in packed.items() if s in sizes}
+        counts = [(placeholder(ArrayType((cut.dim,), n.dtype)), n, 0) for n in packed.values()]
+        mapped = [(o, n, a) for o, n, a in zip(self.old, self.new, parts_.axes, strict=True)
+                  if a is not None and o in read]
+        starts = [(each, parts_.starts[s], 0) for s, (each, _) in self._starts.items()]
+        given = [*counts, *mapped, *starts, *((n, n, None) for n in shared)]
+        stand_in = {o: placeholder(o.type) for o, _, _ in given}
+        called = dict(zip(self.old, self.staged.names, strict=True))
+        moved = dict(stand_in)
+        for k, facts in parts_.facts.items():
+            if facts.points and self.old[k] in stand_in:
+                moved[self.old[k]] = walk.substitute(
+                    [self._moved(stand_in[self.old[k]], self._shift(self.old[k], facts), -1)], stand_in)[0]
+        body = Graph(tuple(stand_in.values()), tuple(walk.substitute(outputs, moved)),
+                     tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)),
+                     name=function_name(self.staged.f))
+        arguments = walk.substitute([n for _, n, _ in given], whole)
+        return parts(chunked(
+            *arguments, graph=body, dim=cut.dim, size=self.size, total=cut.totals[cut.dim.symbol],
+            packed=tuple((Dim((((s,), 1),)), cut.totals[s]) for s in packed),
+            in_axes=tuple(a for _, _, a in given),
+            out_axes=(*(None for _ in range(n_sums)), *(cut.axis_of(o.type) for o in outputs[n_sums:]))))
+
+
+def _in_chunks(known: Reading) -> set[Node]:
     """Return the nodes that run chunk by chunk: those with rows, and the sums over a chunk that they go on with."""
-    found: set[Node] = set()
-    for node in sorted(known, key=lambda n: n.serial, reverse=True):
-        role = known[node]
+    found = set(known.local)  # sizes that displace an index of the part
+    roles = known.roles
+    for node in sorted(roles, key=lambda n: n.serial, reverse=True):
+        role = roles[node]
         if node in found or role is ROWS or (isinstance(role, tuple) and not {ROWS, SUM}.isdisjoint(role)):
             found.add(node)
-            found.update(i for i in node.inputs if known.get(i) is SUM)
+            found.update(i for i in node.inputs if roles.get(i) is SUM)
     return found
 
 
-def _roles_apart(outputs: Sequence[Node], inputs: Sequence[Node], dim: Dim
-                 ) -> tuple[list[Node], list[Node], list[Node], dict[Node, Roles]]:
-    """Return the outputs, the checks of the examples' indices, all other checks, and the role of each node.
-
-    What all examples share, and a node computes beside rows of theirs, gets a node of its own: it is computed before
-    the first chunk. Values of the whole batch wait for no rows. Inputs and sizes of the batch have roles, too.
-    """
-    graph = untied(Graph(tuple(inputs), tuple(outputs)))
-    roots, count = list(graph.outputs), len(outputs)
-    while True:
-        made = [n for n in walk.reachable(roots) if has_axis(n, dim) or is_size(n, dim)]
-        region = walk.dependent(roots, [*inputs, *made])
-        known = roles(region, {n: ROWS if has_axis(n, dim) else SHARED for n in inputs}, dim)
-        stay = {n.inputs[0] for n in region if n.prim.name == "proj" and known[n] is not SHARED}
-        used = set(walk.reachable(roots[:count]))
-        apart, more = {}, []
-        for n in region:
-            if n in used and ((known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs)) or (
-                    n.prim.name == "barrier" and known[n] in (SUM, WHOLE) and known.get(n.inputs[1]) is ROWS)):
-                apart[n], check = _alone(n, known)
-                if check is not None and n.inputs[0] not in stay:
-                    more.append(check)
-        if not apart:
-            break
-        roots = walk.substitute([*roots, *more], apart)
-    of_rows, others = [], []
-    for check in dict.fromkeys(roots[count:]):
-        way = _on_rows([check], dim)
-        (of_rows if way and all(known[n] not in (SUM, WHOLE) for n in way) else others).append(check)
-    return roots[:count], of_rows, others, known
-
-
-def _on_rows(nodes: Sequence[Node], dim: Dim) -> list[Node]:
+def _on_rows(nodes: Sequence[Node], known: Reading) -> list[Node]:
     """Return the nodes that `nodes` depend on and that depend on the examples, `nodes` included."""
-    return walk.dependent(nodes, [n for n in walk.reachable(nodes) if has_axis(n, dim)])
+    return walk.dependent(nodes, list(filter(known.has_axis, walk.reachable(nodes))))
 
 
-def _alone(node: Node, known: dict[Node, Roles]) -> tuple[Node, Node | None]:
+def _alone(node: Node, known: Mapping[Node, Roles]) -> tuple[Node, Node | None]:
     """Return a node for a value that all examples share, without their rows among its operands.
 
     The second result is a row that checks the examples' indices as the node did, or None.
@@ -199,34 +324,6 @@ def _alone(node: Node, known: dict[Node, Roles]) -> tuple[Node, Node | None]:
                 "rows", "Compute it in a function of its own")
 
 
-def _total(size: Dim, dim: Dim, total: int | Dim) -> int | Dim:
-    """Return a size with the chunk's length replaced by the whole batch's."""
-    out: int | Dim = 0
-    for monomial, factor in size.terms:
-        term: int | Dim = factor
-        for s in monomial:
-            term = term * (total if s is dim.symbol else Dim((((s,), 1),)))
-        out = out + term
-    return out
-
-
-def _whole_shape(shape: Sequence[int | Dim], dim: Dim, total: int | Dim) -> tuple[int | Dim, ...]:
-    return tuple(_total(n, dim, total) if isinstance(n, Dim) else n for n in shape)
-
-
-def _by_example(node: Node, dim: Dim) -> Node:
-    """Return a result with an axis that has one entry per example."""
-    at = axis_of(node.type, dim)
-    rows = per_example(node.shape[at], dim)
-    with made_by("microbatch") as working_on:
-        working_on(node)
-        return _shaped(node, (*node.shape[:at], *((dim,) if rows == 1 else (dim, rows)), *node.shape[at + 1:]))
-
-
-def _shaped(node: Node, shape: tuple[int | Dim, ...]) -> Node:
-    return node if node.shape == shape else reshape(node, shape=shape)
-
-
 def _numerator(node: Node) -> Node:
     if node.prim.name != "mean":
         return node
@@ -235,31 +332,10 @@ def _numerator(node: Node) -> Node:
         return sum_(cast_to(node.inputs[0], accumulator(node.dtype)), axes=node.params["axes"])
 
 
-def _divided(node: Node, numerator: Node, dim: Dim, total: int | Dim) -> Node:
+def _divided(node: Node, numerator: Node, cut: Cut) -> Node:
     """Return a mean from its numerator: divided once, by the whole batch's denominator."""
-    shape = _whole_shape(node.inputs[0].shape, dim, total)
-    return cast_to(per_count(numerator, size_of(shape[a] for a in node.params["axes"])), node.dtype)
-
-
-def _chunk_node(name: str, names: Sequence[str], old: Sequence[Node], new: Sequence[Node],
-                axes: Sequence[int | None], inside: set[Node], outputs: Sequence[Node], whole: dict[Node, Node],
-                n_sums: int, dim: Dim, total: int | Dim, size: int) -> list[Node]:
-    """Return the results of a `chunked` node of the part of the program that has the batch axis."""
-    body_nodes = {n for n in walk.reachable(outputs) if n in inside}
-    shared = list(dict.fromkeys(
-        i for n in sorted(body_nodes, key=lambda n: n.serial) for i in n.inputs
-        if i not in inside and i.prim.name not in ("full", "const")))
-    mapped = [o for o, a in zip(old, axes, strict=True) if a is not None]
-    stand_in = {n: placeholder(n.type) for n in (*mapped, *shared)}
-    called = dict(zip(old, names, strict=True))
-    body = Graph(tuple(stand_in.values()), tuple(walk.substitute(outputs, stand_in)),
-                 tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)), name=name)
-    new_of = dict(zip(old, new, strict=True))
-    arguments = [new_of[n] for n in mapped] + walk.substitute(shared, whole)
-    node = chunked(*arguments, graph=body, dim=dim, size=size, total=total,
-                   in_axes=(*(a for a in axes if a is not None), *(None for _ in shared)),
-                   out_axes=(*(None for _ in range(n_sums)), *(o.shape.index(dim) for o in outputs[n_sums:])))
-    return parts(node)
+    shape = node.inputs[0].shape
+    return cast_to(per_count(numerator, cut.whole(size_of(shape[a] for a in node.params["axes"]))), node.dtype)
 
 
 def _mixes(name: str, node: Node, why: str, instead: str = "Compute it within the example") -> BatchError:

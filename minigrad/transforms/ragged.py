@@ -6,8 +6,10 @@ number; what was traced is rewritten by the rules of packed arrays (`minigrad.ra
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,30 +19,30 @@ import optree
 from ..dims import Dim, Symbol
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, full
+from ..ops.constants import iota
 from ..ops.elementwise import eq, where
 from ..ops.layout import move_axis
+from ..ops.order import cumsum
 from ..primitive import placeholder
 from ..ragged.axes import Axis, FieldType
 from ..ragged.batch import Batch
+from ..ragged.nested import BatchSchema
 from ..ragged.rows import Rows, spread_rows
 from ..ragged.rules import Rewrite
 from ..ragged.schema import Schema, schema_of
 from ..sizes import shown
 from ..tracing import made_by, note_batch
+from .cut import NONE, Cut, Facts
 from .graph_forms import place, prefix
 from .mapped import hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
+from .microbatch import Parts, parts_of, resized
 from .trace import Call, Staged, function_name, stage
 from .vmap import batch_of
 
 
 def is_batch(x: Any) -> bool:
     return isinstance(x, Batch)
-
-
-def has_batch(args: Any) -> bool:
-    """Tell whether a `Batch` is among the arguments."""
-    return any(map(is_batch, optree.tree_leaves(args, is_leaf=is_batch)))
 
 
 @dataclass
@@ -154,25 +156,33 @@ def _batch_first(args: tuple) -> str:
     return f". Lay examples such as a {name} end to end first, with mg.batch([...])"
 
 
-def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, leaves: Sequence[Any],
-             inputs: Sequence[Node]) -> tuple[Any, Rows, dict[Symbol, Axis]]:
-    """Return the arguments for one example, with a `Slot` for each leaf, the batch's rows, and its ragged sizes."""
+Mine = Sequence[tuple[Any, Node]]  # the leaves of one argument, and their inputs of the batched program
+
+
+def _mapped(what: str, f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, leaves: Sequence[Any],
+            inputs: Sequence[Node]) -> tuple[list[tuple[Any, int | None, Mine]], Any, Iterator[int | None], int | Dim]:
+    """Return each batch and each array among the arguments, with its axis and its leaves; and their pytree.
+
+    Then follow the axis of each array, the fields of shared batches and the stacked fields of mapped ones included, and
+    the number of examples.
+    """
+    name = f"{what}({function_name(f)})"
     parts, whole = optree.tree_flatten((args, kwargs), is_leaf=is_batch)
     positional = optree.tree_structure(args, is_leaf=is_batch)
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
     if isinstance(in_axes, tuple) and len(in_axes) != len(args):
-        raise BatchError(at_user_line(f"vmap({function_name(f)}): in_axes has {len(in_axes)} entries, but there are "
-                                      f"{len(args)} positional arguments"))
-    axes = prefix(in_axes, positional, f"in_axes of vmap({function_name(f)})")
+        raise BatchError(at_user_line(f"{name}: in_axes has {len(in_axes)} entries, but there are {len(args)} "
+                                      "positional arguments"))
+    axes = prefix(in_axes, positional, f"in_axes of {name}")
     axes += [0] * (len(parts) - len(axes))
     # What is stacked, batches' fields included, has one batch size; who else says so is looked at by mapped_axes.
-    at, stand_ins, cut = 0, [], []
+    at, stand_ins, found = 0, [], []
     for part, axis in zip(parts, axes, strict=True):
         n = len(optree.tree_leaves(part))
         mine = list(zip(leaves[at:at + n], inputs[at:at + n], strict=True))
         at += n
-        cut.append((part, axis, mine))
+        found.append((part, axis, mine))
         if not is_batch(part):
             stand_ins.append(mine[0][1].type)
         elif axis is None:
@@ -180,16 +190,22 @@ def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, lea
         elif axis == 0:
             stand_ins.append({name: i.type for name, (_, i) in _stacked(part, mine).items()})
         else:
-            raise BatchError(at_user_line(f"vmap({function_name(f)}): a batch is mapped over its examples: its entry "
-                                          f"in in_axes is 0, not {axis!r}"))
+            raise BatchError(at_user_line(f"{name}: a batch is mapped over its examples: its entry in in_axes is 0, "
+                                          f"not {axis!r} (None where all examples share it)"))
     flat_args, flat_kwargs = optree.tree_unflatten(whole, stand_ins)
     stand_in_types = optree.tree_leaves((flat_args, flat_kwargs))
-    found, size = mapped_axes(f, flat_args, flat_kwargs, in_axes, stand_in_types, "vmap")
-    dense_axes = iter(found)
+    dense_axes, size = mapped_axes(f, flat_args, flat_kwargs, in_axes, stand_in_types, what)
+    return found, whole, iter(dense_axes), size
+
+
+def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, leaves: Sequence[Any],
+             inputs: Sequence[Node]) -> tuple[Any, Rows, dict[Symbol, Axis]]:
+    """Return the arguments for one example, with a `Slot` for each leaf, the batch's rows, and its ragged sizes."""
+    parts, whole, dense_axes, size = _mapped("vmap", f, args, kwargs, in_axes, leaves, inputs)
     rows = Rows(size)
     named: dict[Symbol, Axis] = {}
     examples = []
-    for part, axis, mine in cut:
+    for part, axis, mine in parts:
         if not is_batch(part) or axis is None:
             slots = []
             for leaf, node in mine:
@@ -204,6 +220,91 @@ def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, lea
             examples.append(example)
             named |= {d.symbol: a for a, d in dims.items()}
     return optree.tree_unflatten(whole, examples), rows, named
+
+
+def _row_axes(b: Batch) -> list[tuple[Axis, ...] | None]:
+    """Return the ragged axes of each leaf of a batch, whose rows it has along axis 0; None where it is shared."""
+    schema = b.schema
+    fields = [schema.fields[n] for n, v in b._fields.items() if v is not None]
+    return [*(None if t.shared else tuple(sorted(t.axes, key=schema.axes.index)) for t in fields),
+            *(() for _ in schema.axes), *((a,) for a in schema.axes),
+            *itertools.combinations_with_replacement(schema.axes, 2)]
+
+
+def _note_rows(b: Batch, mine: Mine) -> dict[tuple[Axis, ...], int | Dim]:
+    """Return the number of rows of a batch, per axis and per pair of axes; note that they may be any numbers."""
+    sizes: dict[tuple[Axis, ...], list[int | Dim]] = {}
+    for axes, (_, node) in zip(_row_axes(b), mine, strict=True):
+        if axes:
+            sizes.setdefault(axes, []).append(node.shape[0])
+    for axes, equal in sizes.items():
+        note_batch(equal, " ".join(a.name for a in axes))
+    return {axes: equal[0] for axes, equal in sizes.items()}
+
+
+# -- microbatch ----------------------------------------------------------------------------------------------
+
+
+@parts_of.register(is_batch)
+def _parts(examples: tuple[tuple, dict], call: Call, in_axes: Any) -> Parts:
+    found, _, dense_axes, size = _mapped("microbatch", call.f, *examples, in_axes, call.leaves, call.inputs)
+    dim = Dim.new("chunk")
+    parts = Parts(Cut(dim, {dim.symbol: size}, {(): dim}), [], [], {}, {}, {dim.symbol: iota(size=size)})
+    for part, axis, mine in found:
+        if is_batch(part) and axis is not None:
+            for _ in _stacked(part, mine):
+                next(dense_axes)
+            _cut_batch(part, mine, parts)
+        else:
+            for _, node in mine:
+                a = next(dense_axes)
+                parts.axes.append(a)
+                parts.types.append(node.type if a is None else resized(node.type, a, dim))
+    return parts
+
+
+def _cut_batch(b: Batch, mine: Mine, parts: Parts) -> None:
+    """Add the leaves of a batch, cut between its examples, to the arguments of a part."""
+    cut, axes = parts.cut, b.schema.axes
+    fields = {n: b.schema.fields[n] for n, v in b._fields.items() if v is not None}
+    lengths = dict(zip(axes, (node for _, node in mine[len(fields):]), strict=False))
+    dims = {a: Dim.new(a.name, rows=True) for a in axes}
+    rows: dict[tuple[Axis, ...], Dim] = {}
+    for of, total in sorted(_note_rows(b, mine).items(), key=lambda item: len(item[0])):
+        rows[of] = own = dims[of[0]] if len(of) == 1 else Dim.new("_".join(a.name for a in of), rows=True)
+        cut.totals[own.symbol] = total
+        cut.add_rows(own, *(dims[a] for a in of))
+        parts.counts[own.symbol] = functools.reduce(operator.mul, (lengths[a] for a in of))
+    counts = _inner_counts(b.schema, dims, cut) if isinstance(b.schema, BatchSchema) else {}
+    for t in fields.values():
+        if t.target is not None:
+            parts.starts[dims[t.target].symbol] = cumsum(lengths[t.target], axis=0) - lengths[t.target]
+    # What each leaf points into, whether that may be null, and what it counts: the fields, the lengths, and the rest.
+    known = [(dims.get(t.target), t.null is not None, counts.get(n)) for n, t in fields.items()]
+    known += [(None, False, dims[a]) for a in axes] + [(cut.dim, False, None) for _ in axes]
+    for (_, node), of, (target, null, count) in itertools.zip_longest(mine, _row_axes(b), known,
+                                                                      fillvalue=(None, False, None)):
+        t = node.type if of is None else resized(node.type, 0, rows[of] if of else cut.dim)
+        if target is not None or count is not None:
+            points = NONE if target is None else frozenset({(0, target)})
+            parts.facts[len(parts.axes)] = Facts(cut.straight(t), points, null, count)
+        parts.axes.append(None if of is None else 0)
+        parts.types.append(t)
+
+
+def _inner_counts(schema: BatchSchema, dims: Mapping[Axis, Dim], cut: Cut) -> dict[str, Dim]:
+    """Return what the lengths of the batches within a batch count; enter the rows that they add up to."""
+    inner = schema.inner.axes
+    of = {a: Dim.new(a.name) for a in inner}  # the rows of an inner example
+    for a in inner:
+        example = dims[schema.fields[f"lengths {a}"].axes[0]]
+        cut.add_rows(dims[a], example, of[a])
+    for a, b in itertools.combinations_with_replacement(inner, 2):
+        pairs = dims[schema.fields[f"blocks {a} {b}"].axes[0]]
+        cut.add_rows(pairs, example, of[a], of[b])
+        cut.add_rows(pairs, dims[a], of[b])
+        cut.add_rows(pairs, dims[b], of[a])
+    return {f"lengths {a}": of[a] for a in inner}
 
 
 def _stacked(b: Batch, mine: Sequence[Any]) -> dict[str, Any]:
@@ -228,28 +329,21 @@ def _one(b: Batch, mine: Sequence[tuple[Any, Node]], rows: Rows) -> tuple[Any, d
     dims = {a: Dim.new(a.name, rows=True) for a in schema.axes}
     symbols = {a: d.symbol for a, d in dims.items()}
     lengths, ids, pairs = mine[k:k + n], mine[k + n:k + 2 * n], mine[k + 2 * n:]
-    groups: dict[tuple[Axis, ...], list[Any]] = {}
     for a, (_, of), (_, who) in zip(schema.axes, lengths, ids, strict=True):
         rows.lengths[symbols[a]], rows.owners[symbols[a]] = of, who
-        groups[(a,)] = [who.shape[0]]
         rows.totals[(symbols[a],)] = who.shape[0]
     for (a, c), (_, witness) in zip(itertools.combinations_with_replacement(schema.axes, 2), pairs, strict=True):
         rows.totals[tuple(sorted((symbols[a], symbols[c]), key=lambda s: s.uid))] = witness.shape[0]
-        groups[(a, c)] = [witness.shape[0]]
     slots: dict[str, Any] = dict.fromkeys(schema.fields)
     for name, (leaf, node) in zip(have, mine, strict=False):
         t = schema.fields[name]
         shape = tuple(dims[m] if isinstance(m, Axis) else m for m in t.shape)
         slots[name] = Slot(ArrayType(shape, node.dtype), leaf, node,
                            None if t.axes or t.shared else 0, t, symbols)
-        key = t.axes if t.axes in groups else t.axes[::-1]
-        if t.axes and key in groups:
-            groups[key].append(node.shape[0])
     for name, t in schema.fields.items():
         if t.counts:
             slots[name] = shown(dims[t.counts])
-    for axes, sizes in groups.items():
-        note_batch(sizes, " ".join(a.name for a in axes))
+    _note_rows(b, mine)
     return schema.make(slots), dims
 
 

@@ -268,7 +268,8 @@ def test_chunks_hold_one_chunks_temporaries():
     h = node("tanh", node("einsum", x, node("einsum", w, w, subscripts="i,j->ij"), subscripts="bi,ij->bj"))
     body = Graph((x, w), (node("sum", h, axes=(0, 1)), node("sum", h, axes=(1,))))
     whole = input_(size, 30)
-    loop = chunked(whole, w, graph=body, dim=chunk, size=7, total=size, in_axes=(0, None), out_axes=(None, 0))
+    loop = chunked(whole, w, graph=body, dim=chunk, size=7, total=size, in_axes=(0, None), out_axes=(None, 0),
+                   packed=())
     total, rows = parts(loop)
     graph = Graph((whole, w), (total, rows, *backward([total], [full(1, (), F8)], [w]))).check()
     program = build(graph)

@@ -118,6 +118,9 @@ def microbatches(case: RaggedCase, choices: Choices) -> None:
         want = quietly(f, c, batch)
         cut = mg.microbatch(f, size, (None, 0))
         agree(quietly(cut, c, batch), want, f"microbatch of the {name}, {size}", rtol=1e-7)
+    outside = mg.compile(mg.value_and_grad(mg.microbatch(mean, size)), backend=choices.pick(BACKENDS))
+    agree(quietly(outside, c, batch), quietly(mg.value_and_grad(mean), c, batch), f"gradient of microbatch({size})",
+          rtol=1e-7)
     want = [quietly(case.value, g) for g in case.batches[0]]
     _all(quietly(mg.microbatch(mg.vmap(case.value), size), batch), want, f"microbatch(vmap(f), {size})")
 

@@ -28,7 +28,8 @@ def body(rows):
 def chunked(size, total=5):
     dim = Dim.new("chunk")
     w, x = placeholder(ArrayType((3,), F8)), placeholder(ArrayType((total, 3), F8))
-    node = P["chunked"](w, x, graph=body(dim), dim=dim, size=size, total=total, in_axes=(None, 0), out_axes=(None, 0))
+    node = P["chunked"](w, x, graph=body(dim), dim=dim, size=size, total=total, in_axes=(None, 0),
+                        out_axes=(None, 0), packed=())
     return Graph((w, x), tuple(parts(node))).check()
 
 
@@ -69,7 +70,7 @@ def test_chunks_of_chunks(outer, inner):
     dim = Dim.new("outer")
     w, x = placeholder(ArrayType((3,), F8)), placeholder(ArrayType((5, 3), F8))
     node = P["chunked"](w, x, graph=chunked(inner, dim), dim=dim, size=outer, total=5, in_axes=(None, 0),
-                        out_axes=(None, 0))
+                        out_axes=(None, 0), packed=())
     nested = Graph((w, x), tuple(parts(node))).check()
     agree(body(5), nested, [W, X])
     checks.check_batch(nested, [W, X])
@@ -100,7 +101,7 @@ def test_chunks_of_integers_carry_no_tangent():
     x = placeholder(ArrayType((dim,), F8))
     inside = Graph((x, i), (i, P["cast"](i, dtype=F8)))
     a, b = placeholder(ArrayType((4,), F8)), placeholder(ArrayType((4,), np.dtype("i8")))
-    node = P["chunked"](a, b, graph=inside, dim=dim, size=3, total=4, in_axes=(0, 0), out_axes=(0, 0))
+    node = P["chunked"](a, b, graph=inside, dim=dim, size=3, total=4, in_axes=(0, 0), out_axes=(0, 0), packed=())
     outs = parts(node)
     index, number = walk.forward(outs, {a: a})
     assert index is None
@@ -160,7 +161,7 @@ def test_types_are_checked():
     dim = Dim.new("chunk")
     with pytest.raises(ShapeError, match="chunked"):
         P["chunked"](placeholder(ArrayType((3,), F8)), placeholder(ArrayType((6, 3), F8)), graph=body(dim), dim=dim,
-                     size=2, total=5, in_axes=(None, 0), out_axes=(None, 0))
+                     size=2, total=5, in_axes=(None, 0), out_axes=(None, 0), packed=())
     assert isinstance(P["checkpoint"](*map(placeholder, (ArrayType((3,), F8), ArrayType((5, 3), F8))),
                                       graph=graph).type, TupleType)
 

@@ -52,7 +52,7 @@ def test_copies_of_a_loop_on_other_values(operands):
     outputs = []
     for pair in (operands[:2], operands[2:]):
         outputs += parts(P["chunked"](*(of[c] for c in pair), graph=body, dim=dim, size=2, total=5, in_axes=(0, 0),
-                                      out_axes=(0, None)))
+                                      out_axes=(0, None), packed=()))
     graph = Graph((x, y), tuple(outputs)).check()
     after = merge(graph).check()
     assert len(loops(after)) == 1

@@ -152,6 +152,21 @@ def test_in_axes_are_those_of_what_it_wraps():
     close(mg.microbatch(f, 7)({"a": W}, X.T.copy()), X @ W)
 
 
+def test_of_a_compiled_function_it_is_compiled():
+    traced = []
+
+    def f(w, X):
+        traced.append(X.shape)
+        return np.mean(np.tanh(X @ w))
+
+    passes = mg.microbatch(mg.compile(f, backend="numpy"), 7, ROWS)
+    close(passes(W, X), f(W, X))
+    traced.clear()
+    close(passes(2 * W, X[:20]), f(2 * W, X[:20]))
+    assert traced == [(20, 3)]  # the call above
+    close(mg.grad(passes)(W, X), mg.grad(f)(W, X))
+
+
 def test_pytrees_and_aux():
     p = {"w": W, "b": [np.array(0.1)]}
     f = mg.mean_loss(lambda p, x: (np.tanh(x @ p["w"] + p["b"][0]), x[0]), (None, 0), has_aux=True)

@@ -201,6 +201,14 @@ def test_ragged_rows_keep_apart():
     assert mg.check_batching(of_rows, (W, batch), AXES)
 
 
+def test_ragged_microbatches_are_the_whole_batch():
+    batch = mg.batch(CLOUDS)
+    mean = mg.mean_loss(of_rows, AXES)
+    want = mg.value_and_grad(mean)(W, batch)
+    close(mg.microbatch(mg.value_and_grad(mean), 2, AXES)(W, batch), want)
+    close(mg.value_and_grad(mg.microbatch(mean, 3, AXES))(W, batch), want)
+
+
 def test_index_stays_an_index():
     def edges(c):
         return np.sum(c.x[roll(c.near, 1, 1)[:, 0]] * c.x)

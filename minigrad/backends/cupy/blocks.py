@@ -61,7 +61,7 @@ class Blocks:
         return 1 if n <= _SIDE else 2 if n <= 2 * _SIDE else 4
 
     def _typical(self, c: str) -> int:
-        """Return a subscript's size, or about what it is in an example."""
+        """Return a subscript's size, or the typical one of an example."""
         if c not in self.lengths:
             return typical(self.dense[c])
         found = [(len(self.ragged(t)), v) for v, t, _ in (*self.arrays, (self.node, self.out, "")) if c in t]

@@ -63,10 +63,10 @@ class Loop:
     Attributes
     ----------
     programs : list of Program
-        A while's test; and what does a step.
+        The test of a while, and the step.
     places : dict of int to (str, Any)
-        Where each operand lies that is no state: ``("key", key)``, or in the table: ``("slot", k)`` the pointer to it,
-        ``("cell", k)`` itself.
+        The memory of each operand that is not state: ``("key", key)``, or in the table: ``("slot", k)`` the pointer to
+        it, ``("cell", k)`` itself.
     cells : list of list of int
         For each program, the cells of the table around it that hold the numbers for its own tables.
     strides : dict of Dim to int
@@ -94,7 +94,7 @@ class Loop:
                 *(what for kind, what in self.places.values() if kind == "key")]
 
     def sliced(self) -> list[int | Dim]:
-        """Return the sizes of what a step takes of arrays and adds to them."""
+        """Return the sizes of a step's slices, of operands and of results."""
         graph, n = self.programs[-1].graph, len(self.starts)
         return [size_of(v.shape) for v in (*graph.inputs[self.first + n:], *graph.outputs[n:])]
 
@@ -173,7 +173,7 @@ class Unrolled:
             inner.make_tables(tables)
         self._specs = [self.device.asarray(self._spec(k), np.dtype(np.int64)) for k in range(len(self.inner))]
 
-    # -- where things are -----------------------------------------------------------------------------------
+    # -- addresses ------------------------------------------------------------------------------------------
 
     def _state(self, k: int, after: int) -> int:
         """Return the address of a part of the state after an even number of steps, or an odd one."""
@@ -184,7 +184,7 @@ class Unrolled:
         return self.space.address(key)
 
     def _spec(self, number: int) -> np.ndarray:
-        """Return, for each cell of a program's tables, what ``mg_steps`` makes it of."""
+        """Return the terms from which ``mg_steps`` computes each cell of a program's tables."""
         op, program = self.op, self.op.programs[number]
         states = len(op.starts)
         rows = []
@@ -229,10 +229,10 @@ class Unrolled:
                 found[k] = self.space.whereabouts(self.op.places[k][1], lent)
         return found
 
-    # -- what runs ------------------------------------------------------------------------------------------
+    # -- launches -------------------------------------------------------------------------------------------
 
     def work(self, step: int, lent: Mapping[int, Address]) -> Iterator[Any]:
-        """Yield what runs in a step of the program around the loop: launches, and parts that are no launches."""
+        """Yield the launches and parts of the loop, for a step of the program around it."""
         return (self._until if self.is_while else self._scan)(step, lent)
 
     def _common(self, name: str, blocks: int, *args: int) -> Callable[[], None]:

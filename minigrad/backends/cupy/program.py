@@ -169,7 +169,7 @@ class Program:
             raise errors[0]
 
     def _reported(self) -> Exception | None:
-        """Return what the device has reported since it was last asked."""
+        """Return the error that the device has reported since the last call, if any."""
         if not (number := int(self._flag[0])):
             return None
         self._flag[0] = 0
@@ -342,7 +342,7 @@ class Space:
     Attributes
     ----------
     parts : list of callable or Evaluate
-        What a run does; a part is called with the addresses of the arguments that products read where they are.
+        The parts of a run; each takes the addresses of the arguments that products read in place.
     cells : int
         Of a table.
     borrowed : dict of Key to int
@@ -417,7 +417,7 @@ class Space:
     # -- launches -------------------------------------------------------------------------------------------
 
     def divided(self, work: Iterable[Any], first: Sequence[driver.Launched] = ()) -> list[Any]:
-        """Return work in parts: launches that can be captured together, and what is no launch."""
+        """Return work in parts: segments of launches, loops, and evaluations."""
         parts: list[Any] = [Segment(self.device, self._root.recipe.notes, first)]
         for one in work:
             if isinstance(one, (Evaluate, loops.Repeat, loops.Until)):
@@ -429,7 +429,7 @@ class Space:
         return [p for p in parts if not isinstance(p, Segment) or p.first or p.calls]
 
     def work(self, step: int, lent: Mapping[int, loops.Address]) -> Iterator[Any]:
-        """Yield what a step does, in order: launches, loops in parts, evaluations.
+        """Yield a step's launches, parts of loops, and evaluations, in order.
 
         `lent` has the addresses of the arguments that products read where they are.
         """

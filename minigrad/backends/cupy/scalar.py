@@ -11,7 +11,9 @@ import numpy as np
 
 from ...combiners import Combiner
 from ...graph import Node
+from ...ops import bits, special
 from ...ops import elementwise as ew
+from ...primitive import Primitive
 from .prelude import PRELUDE
 
 STORED = {"bool": "bool", "int8": "signed char", "int16": "short", "int32": "int", "int64": "i64",
@@ -23,9 +25,11 @@ _NAME = re.compile(r"\b([a-z_]\w*)\(")
 _DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
 _FUNCTIONS = frozenset(re.findall(r"\b(?:mg_|(?:ONE|TWO)\()(\w+)", PRELUDE))
 # Where NumPy's meaning is not that of the C expression, for some operand.
-_OWN = {"floor_divide": "floor_divide({0}, {1})", "left_shift": "left_shift({0}, {1})",
-        "right_shift": "right_shift({0}, {1})", "xlogy": "xlogy({0}, {1})", "xlog1py": "xlog1py({0}, {1})",
-        "ndtri": "normcdfinv({0})", "i0": "cyl_bessel_i0({0})", "i1": "cyl_bessel_i1({0})", "logical_xor": "{0} != {1}"}
+_OWN: dict[Primitive, str] = {
+    **{prim: f"{prim.name}({{0}}, {{1}})" for prim in (
+        ew.floor_divide, bits.left_shift, bits.right_shift, special.xlogy, special.xlog1py)},
+    special.ndtri: "normcdfinv({0})", special.i0: "cyl_bessel_i0({0})", special.i1: "cyl_bessel_i1({0})",
+    ew.logical_xor: "{0} != {1}"}
 
 
 def stored(dtype: np.dtype) -> str:
@@ -72,7 +76,7 @@ def identity(by: Combiner, dtype: np.dtype) -> str:
 
 def kernel(node: Node) -> str | None:
     """Return the kernel expression of an elementwise node, or None where CUDA C++ has no such function."""
-    text = _OWN.get(node.prim.name, node.prim.kernel)
+    text = _OWN.get(node.prim, node.prim.kernel)
     names = set(_NAME.findall(text))
     if not names <= _FUNCTIONS or (node.params and node.prim is not ew.cast):
         return None

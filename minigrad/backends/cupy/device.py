@@ -1,4 +1,4 @@
-"""What programs and the tests' stand-in share of a device: CuPy's arrays, and matrix products of every size."""
+"""Arrays, streams and timings of CuPy's device, which programs and the tests' stand-in share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ...primitive import adopt
 
 _PER_THREAD = 2  # the handle of the default stream that each thread has of its own
 _PAGE = 512  # flags that are allocated together
+BESIDE = 4  # calls that run at the same time, at most
+_FASTER = 0.97  # of the time of the first call: what another one must take to be chosen
 Launched = tuple[Any, int, int, Any]  # a kernel, blocks, threads of each, packed arguments
 
 
@@ -41,7 +43,11 @@ class Device(ABC):
         CuPy's number of the device.
     array : type
         ``array(shape, dtype, pointer)`` is the array at a pointer, and keeps the memory alive.
+    blas : Blas
+        The handles of cuBLAS.
     """
+
+    blas: Any
 
     def __init__(self, cupy: Any, xp: Any):
         self._cupy, self.xp, self.array = cupy, xp, cupy.ndarray
@@ -51,6 +57,8 @@ class Device(ABC):
         self._flag_lock = threading.Lock()
         self._own = threading.local()
         self._count = itertools.count()
+        self._capture_stream, *self._sides = (cupy.cuda.Stream(non_blocking=True) for _ in range(BESIDE))
+        self._forked, *self._joined = (cupy.cuda.Event(disable_timing=True) for _ in range(BESIDE))
 
     # -- order of work --------------------------------------------------------------------------------------
 
@@ -69,8 +77,8 @@ class Device(ABC):
                 f"`with cupy.cuda.Device({self.number}):`, or compile the function once for each GPU"))
 
     def stream(self) -> int:
-        """Return the caller's current stream."""
-        return self._cupy.cuda.get_current_stream().ptr
+        """Return the stream that work goes to: the caller's current one, or the one that is being captured."""
+        return (getattr(self._own, "capturing", None) or self._cupy.cuda.get_current_stream()).ptr
 
     def queue(self) -> tuple[int, int]:
         """Return a key of the order in which work runs: the stream, and the thread if each has its own default."""
@@ -139,30 +147,58 @@ class Device(ABC):
 
     # -- launches -------------------------------------------------------------------------------------------
 
-    def gemm(self, dtype: np.dtype, precision: str, sizes: tuple[int, int, int, int], x: tuple, y: tuple, out: int,
-             room: int) -> None:
-        """Multiply matrices in row-major order.
-
-        `sizes` are batch, rows, columns and inner; `x` and `y` are address, whether it is transposed, leading size
-        and distance between matrices; `room` is the address of cuBLAS's workspace. cuBLAS leaves the result as it was
-        where the inner size is 0, so a sum over nothing is written here.
-        """
-        batch, m, n, k = sizes
-        if not batch * m * n:
+    def fork(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Run calls that do not need each other: in a capture each on a stream of its own, else one by one."""
+        main = getattr(self._own, "capturing", None)
+        if main is None:
+            for call in calls:
+                call()
             return
-        if k:
-            self.multiply(dtype, precision, sizes, x, y, out, room)
-        else:
-            self.clear(out, batch * m * n * dtype.itemsize)
+        self._forked.record(main)
+        sides = list(zip(calls[1:], self._sides, self._joined, strict=False))
+        for call, stream, joined in sides:
+            stream.wait_event(self._forked)
+            self._own.capturing = stream
+            call()
+            joined.record(stream)
+        self._own.capturing = main
+        calls[0]()
+        for _, _, joined in sides:
+            main.wait_event(joined)
+
+    def fastest(self, calls: Sequence[Callable[[], None]], repeats: int) -> int:
+        """Return which call takes the least time on the device: the first one, unless another is clearly faster.
+
+        Graphs of 1 to 20 repetitions are timed, since the host takes longer to launch a small call than it runs.
+        """
+        times: dict[int, list[float]] = {}
+        graphs = []
+        for k, call in enumerate(calls):
+            def repeated(call: Callable[[], None] = call) -> None:
+                for _ in range(min(max(repeats, 1), 20)):
+                    call()
+
+            try:
+                call()  # loads kernels, which a capture may refuse
+                graphs.append((k, self.capture((), repeated)))
+            except MinigradError:
+                continue  # the library proposes algorithms, and may refuse one when it is to run
+        begin, end = self._cupy.cuda.Event(), self._cupy.cuda.Event()
+        for _ in range(3):
+            for k, graph in graphs:
+                begin.record()
+                graph.launch()
+                end.record()
+                end.synchronize()
+                times.setdefault(k, []).append(self._cupy.cuda.get_elapsed_time(begin, end))
+        if not times:
+            return 0
+        best = min(times, key=lambda k: min(times[k]))
+        return best if 0 not in times or min(times[best]) < _FASTER * min(times[0]) else 0
 
     @abstractmethod
     def clear(self, address: int, nbytes: int) -> None:
         """Write zeros."""
-
-    @abstractmethod
-    def multiply(self, dtype: np.dtype, precision: str, sizes: tuple[int, int, int, int], x: tuple, y: tuple, out: int,
-                 room: int) -> None:
-        """Multiply matrices none of whose sizes is 0; see `gemm`."""
 
     @abstractmethod
     def function(self, text: str, name: str) -> Any:

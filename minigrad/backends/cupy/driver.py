@@ -1,7 +1,7 @@
-"""The GPU: memory through CuPy; modules, launches, graphs and matrix products through the driver and cuBLAS.
+"""The GPU: memory and streams through CuPy; modules, launches and graphs through the driver, products through cuBLAS.
 
-`Cuda` is all that a program knows of a device. CuPy refuses cuBLAS during a capture, so products are called here,
-with a handle and a workspace of our own.
+`Cuda` is all that a program knows of a device. CuPy refuses cuBLAS during a capture, so `blas` calls it, with handles
+and workspaces of our own.
 """
 
 from __future__ import annotations
@@ -12,19 +12,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ...errors import MinigradError, at_user_line
 from . import nvrtc
+from .blas import Blas
 from .device import Device, Launched
 from .libraries import find
 
 INSTALL = "pip install 'minigrad[cuda]'"
 _NO_MEMORY = 2
 _THREAD_LOCAL = 1  # capture mode: what other threads do does not matter
-_TYPES = {"float32": (0, 68), "float64": (1, 70), "float16": (2, 68)}  # cudaDataType, cublasComputeType
-_TF32 = 77
-BLAS_ROOM = 32 << 20
 PRECISIONS = ("highest", "tf32")
 
 
@@ -115,12 +111,9 @@ class Cuda(Device):
         self.arch = f"sm_{cupy.cuda.Device().compute_capability}"
         self._modules: dict[str, ctypes.c_void_p] = {}
         self._lock = threading.RLock()
-        self._blas = find("cublas")
-        self._handle = ctypes.c_void_p()
         self._ready = threading.local()
         self.ready()
-        self._call_blas("cublasCreate_v2", ctypes.byref(self._handle))
-        self._capture_stream = cupy.cuda.Stream(non_blocking=True)
+        self.blas = Blas(find("cublas"), find("cublasLt"))
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -137,16 +130,6 @@ class Cuda(Device):
             text = ctypes.c_char_p()
             self.library.cuGetErrorString(status, ctypes.byref(text))
             raise MinigradError(f"{name}: {(text.value or b'?').decode()} ({status})")
-
-    def _call_blas(self, name: str, *args: Any) -> None:
-        status = getattr(self._blas, name)(*args)
-        if status:
-            raise MinigradError(f"{name} failed ({status})")
-
-    def stream(self) -> int:
-        """Return the stream that work goes to: the caller's current one, or the one that is being captured."""
-        captured = getattr(self._ready, "capturing", None)
-        return super().stream() if captured is None else captured
 
     # -- kernels --------------------------------------------------------------------------------------------
 
@@ -168,44 +151,20 @@ class Cuda(Device):
         self.call("cuMemsetD8Async", ctypes.c_uint64(address), ctypes.c_ubyte(0), ctypes.c_size_t(nbytes),
                   ctypes.c_void_p(self.stream()))
 
-    def multiply(self, dtype: np.dtype, precision: str, sizes: tuple[int, int, int, int], x: tuple, y: tuple, out: int,
-                 room: int) -> None:
-        """Multiply by cuBLAS: a product in row-major order is that of the transposes in cuBLAS's order."""
-        batch, m, n, k = sizes
-        number = ctypes.c_double if dtype.name == "float64" else ctypes.c_float
-        one, zero = number(1), number(0)
-        kind, compute = _TYPES[dtype.name]
-        if precision == "tf32" and dtype.name == "float32":
-            compute = _TF32
-        (xp, x_turned, x_lead, x_apart), (yp, y_turned, y_lead, y_apart) = x, y
-        far = ctypes.c_longlong
-        left, right = (ctypes.c_void_p(yp), kind, y_lead), (ctypes.c_void_p(xp), kind, x_lead)
-        first = self._handle, int(y_turned), int(x_turned), n, m, k, ctypes.byref(one)
-        last = ctypes.byref(zero), ctypes.c_void_p(out), kind, n
-        with self._lock:
-            self._call_blas("cublasSetStream_v2", self._handle, ctypes.c_void_p(self.stream()))
-            self._call_blas("cublasSetWorkspace_v2", self._handle, ctypes.c_void_p(room), ctypes.c_size_t(BLAS_ROOM))
-            if batch == 1:  # cuBLAS chooses among more kernels
-                self._call_blas("cublasGemmEx", *first, *left, *right, *last, compute, -1)
-            else:
-                self._call_blas("cublasGemmStridedBatchedEx", *first, *left, far(y_apart), *right, far(x_apart), *last,
-                                far(m * n), batch, compute, -1)
-
     # -- graphs ---------------------------------------------------------------------------------------------
 
     def capture(self, first: Sequence[Launched], rest: Callable[[], None]) -> Graph:
-        stream = self._capture_stream.ptr
-        handle = ctypes.c_void_p(stream)
+        handle = ctypes.c_void_p(self._capture_stream.ptr)
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         with self._lock:
             self.call("cuStreamBeginCapture_v2", handle, _THREAD_LOCAL)
-            self._ready.capturing = stream
+            self._own.capturing = self._capture_stream
             try:
                 for launched in first:
                     self.launch(*launched)
                 rest()
             finally:
-                self._ready.capturing = None
+                self._own.capturing = None
                 status = self.library.cuStreamEndCapture(handle, ctypes.byref(graph))
             if status:
                 raise MinigradError(f"cuStreamEndCapture failed ({status})")

@@ -9,12 +9,16 @@ from typing import Any
 from ...dims import Dim, Symbol, size_of, value
 from ...graph import Node
 from ...ops.contract import parse, split_subscripts
+from ...ops.elementwise import add
 from ...passes.fuse import Roles
 from ...primitive import PART
 from ...views import dense_strides, strided, window
+from .element import Key
+from .kernels import Launch, in_arena
 
 Size = int | Dim
 FLOATS = ("float16", "float32", "float64")
+BIASED = FLOATS[:2]  # to which cuBLAS adds a bias
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,52 @@ class Product:
         return found
 
 
+@dataclass
+class Multiply:
+    """A matrix product: each operand as the key of its memory and a matrix there.
+
+    Attributes
+    ----------
+    launch : Launch or None
+        The launch that adds `bias`, a vector, to each row of the product, unless cuBLAS adds it.
+    """
+
+    product: Product
+    operands: list[tuple[Key, Matrix]]
+    launch: Launch | None = None
+    bias: tuple[Key, Size] | None = None
+
+    @property
+    def needs(self) -> set[Key]:
+        """The values of the arena that it reads."""
+        return set(filter(in_arena, self.touched)) - self.made
+
+    @property
+    def made(self) -> set[Key]:
+        """The values of the arena that it writes."""
+        return {self.product.node} if self.launch is None else {self.product.node, *self.launch.made}
+
+    @property
+    def touched(self) -> list[Key]:
+        own = [*(k for k, _ in self.operands), self.product.node]
+        return own if self.launch is None else [*own, self.bias[0], *self.launch.touched]
+
+    @property
+    def slots(self) -> frozenset[int]:
+        return frozenset() if self.launch is None else self.launch.slots
+
+
+@dataclass
+class Beside:
+    """Products that do not need each other, and may run at the same time."""
+
+    products: list[Multiply]
+
+    @property
+    def touched(self) -> list[Key]:
+        return [k for p in self.products for k in p.touched]
+
+
 def product(node: Node) -> Product:
     """Return an einsum in canonical form as a product."""
     terms, out = parse(node.params["subscripts"])
@@ -140,6 +190,21 @@ def stretches(found: Product, operands: Sequence[tuple[Node, Matrix]], rows: Col
         if loose[3] and not (whole == k * matrix.lead if inner else matrix.offset == 0 and whole == k):
             return False
     return True
+
+
+def bias_of(view: Node, total: Node, found: Product, roles: Roles) -> Strided | None:
+    """Return the vector that `total` adds to each row of a product, or None where it adds something else.
+
+    `view` is the product in any shape.
+    """
+    if total.prim is not add or not roles.plain[view] or size_of(view.shape) != size_of(found.node.shape):
+        return None
+    bias = as_strides(total.inputs[total.inputs[0] is view], roles)
+    if bias is None or bias.shape != view.shape or bias.root.dtype != found.node.dtype:
+        return None
+    rows = next((a for a, s in enumerate(bias.strides) if s != 0), len(bias.shape))
+    row = bias.shape[rows:]
+    return bias if bias.strides[rows:] == dense_strides(row) and size_of(row) == found.sizes[2] else None
 
 
 def depends(n: Size, rows: Collection[Symbol]) -> bool:

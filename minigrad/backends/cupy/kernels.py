@@ -107,7 +107,12 @@ class Launch:
     @property
     def needs(self) -> set[Key]:
         """What it reads in the arena."""
-        return {k for k in self.touched if isinstance(k, tuple) or k.prim is not const} - self.made
+        return set(filter(in_arena, self.touched)) - self.made
+
+
+def in_arena(key: Key) -> bool:
+    """Tell whether a key's memory belongs to the arena; constants have memory of their own."""
+    return isinstance(key, tuple) or key.prim is not const
 
 
 def finds_position(node: Node) -> bool:

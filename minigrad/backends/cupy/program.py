@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -28,18 +30,19 @@ from ...primitive import PART, input_
 from ...walk import concrete
 from ..held import KINDS
 from ..workspace import allocate, rounded
-from . import driver, gemm, loops
+from . import blas, driver, gemm, loops
+from .blas import ALIGN, Fork, Product, ProductCall, Spec
 from .device import pack
+from .gemm import Beside, Multiply
 from .host_scalars import HostScalars, bits
 from .kernels import THREADS, Launch
 from .prelude import COMMON
-from .recipe import WRITTEN, Builder, Clear, Evaluate, Multiply, Recipe, kind_of
+from .recipe import PARTS, WRITTEN, Builder, Clear, Evaluate, Recipe, kind_of
 from .segments import Order
 
 KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
 _REMEMBERED = 1024  # sets of sizes whose shapes are kept
 _SMALLEST = 16  # rows of a ragged axis that memory is made for, at least
-ALIGN = 256
 _TOGETHER = 4096  # bytes of results that share an allocation: as much as one of them keeps alive of others
 _WIDE = (1 << 31) - (1 << 24)  # elements from which on offsets have 64 bits: loops step by 2^24 at most
 _CELLS = 500  # cells of the table that one launch writes; ``Cells`` in the prelude
@@ -83,16 +86,18 @@ class Program:
             raise MinigradError(at_user_line(f"no precision {precision!r}; there are {', '.join(driver.PRECISIONS)}"))
         self.graph, self._precision = graph, precision
         self._device = device or driver.current()
-        self.host = HostScalars(graph, given)
+        self.host, self.without = HostScalars(graph, given), left_out()
         build = partial(Program, precision=precision, device=self._device)
         holding = [n for n in graph.nodes if n.prim in KINDS]
         looping = {n for n in holding if kind_of(n) == "loop"}
         self.held = {n: KINDS[n.prim](n, partial(build, lent=loops.fixed_of(n), stops=stops or loops.may_end(
             n)) if n in looping else build, self._device.xp) for n in holding}
         self.loops = {n: [program for _, program, _ in self.held[n].programs] for n in looping}
-        self.recipe: Recipe = Builder(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops).build()
+        self.recipe: Recipe = Builder(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops,
+                                      self.without).build()
         self._dtypes = [None if i in given else n.dtype for i, n in enumerate(graph.inputs)]
         self._calls: dict[tuple[int, ...], Call] = {}
+        self._products: dict[Spec, Product] = {}
         self.source = "\n\n".join([self.recipe.text,
                                    *(text for held in self.held.values() for text in held.sources())])
         self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
@@ -160,6 +165,7 @@ class Program:
         with self._lock:
             if len(self._calls) >= _REMEMBERED:
                 self._calls.clear()
+                self._products.clear()
             return self._calls.setdefault(shape, Call(self, sizes))
 
     def check(self) -> None:
@@ -206,6 +212,13 @@ class Program:
                 self._device.wait()  # other threads read it on streams of their own
             return self._constants[node]
 
+    def product(self, spec: Spec) -> Product:
+        """Return a product with the algorithms that are chosen for it."""
+        with self._lock:
+            if spec not in self._products:
+                self._products[spec] = Product(self._device, spec, "cublaslt" not in self.without)
+            return self._products[spec]
+
     def bucket(self, sizes: Mapping[Symbol, int]) -> dict[Symbol, int]:
         """Return the sizes that memory and launches are made for: those of ragged axes are larger by an eighth at most.
 
@@ -226,7 +239,7 @@ class Program:
     def stages(self) -> list[Stage]:
         """What became of the graph, in words."""
         launches = [op for op in self.recipe.ops if isinstance(op, Launch)]
-        products = sum(isinstance(op, Multiply) for op in self.recipe.ops)
+        products = len(self.recipe.products)
         lines = [f"{op.name}: {', '.join(n.prim.name for n in op.nodes) or 'copy'}" for op in launches]
         own = [f"{key}: {first} to {last}" for key, (first, last) in self.recipe.span.items()]
         notes = self.recipe.notes or ["all of it is captured as one graph"]
@@ -251,8 +264,23 @@ def layout(recipe: Recipe, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int],
 
 def multiplies(program: Program) -> bool:
     """Tell whether a program, or a step of its loops, multiplies matrices."""
-    return any(isinstance(op, Multiply) for op in program.recipe.ops) or any(
+    return bool(program.recipe.products) or any(
         multiplies(p) for programs in program.loops.values() for p in programs)
+
+
+def left_out() -> frozenset[str]:
+    """Return the parts of the backend that ``MINIGRAD_GPU_WITHOUT`` names, separated by commas.
+
+    Raises
+    ------
+    MinigradError
+        If there is no such part.
+    """
+    named = frozenset(os.environ.get("MINIGRAD_GPU_WITHOUT", "").replace(",", " ").split())
+    if strange := named.difference(PARTS):
+        raise MinigradError(at_user_line(
+            f"MINIGRAD_GPU_WITHOUT names {', '.join(sorted(strange))}; there are {', '.join(PARTS)}"))
+    return named
 
 
 def source(recipe: Recipe, wide: bool = False) -> str:
@@ -362,7 +390,7 @@ class Space:
         counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.recipe.ops]
         self._counters = device.zeros(max(sum(counters), 1))
         self._counter = dict(enumerate(accumulate([self._counters.ptr, *counters])))
-        self._room = outer._room if outer else device.allocate(driver.BLAS_ROOM if multiplies(program) else 1)
+        self._room = outer._room if outer else device.allocate(blas.ROOM if multiplies(program) else 1)
         self.make_tables(1)
         widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in getattr(n.type, "parts", (n.type,))),
                      default=0)
@@ -387,7 +415,7 @@ class Space:
     def make_tables(self, steps: int) -> None:
         """Allocate a table for each of some steps."""
         self._table = self.device.allocate(8 * max(self.cells, 1) * max(steps, 1))
-        self._launches: dict[int, tuple[Any, int, list[Any]]] = {}  # function, blocks, arguments, for the first table
+        self._launches: dict[Any, tuple[Any, int, list[Any]]] = {}  # function, blocks, arguments, for the first table
 
     def table(self, step: int) -> int:
         """Return the address of a step's table."""
@@ -418,13 +446,14 @@ class Space:
 
     def divided(self, work: Iterable[Any], first: Sequence[driver.Launched] = ()) -> list[Any]:
         """Return work in parts: segments of launches, loops, and evaluations."""
-        parts: list[Any] = [Segment(self.device, self._root.recipe.notes, first)]
+        segment = partial(Segment, self.device, self._root.recipe.notes, "timing" not in self._program.without)
+        parts: list[Any] = [segment(first)]
         for one in work:
             if isinstance(one, (Evaluate, loops.Repeat, loops.Until)):
                 parts.append(one)
                 continue
             if not isinstance(parts[-1], Segment):
-                parts.append(Segment(self.device, self._root.recipe.notes))
+                parts.append(segment())
             parts[-1].calls.append(one)
         return [p for p in parts if not isinstance(p, Segment) or p.first or p.calls]
 
@@ -441,7 +470,7 @@ class Space:
             else:
                 yield from self._calls(at, op, step, lent)
 
-    def _calls(self, at: int, op: Any, step: int, lent: Mapping[int, loops.Address]) -> list[Callable[[], None]]:
+    def _calls(self, at: Any, op: Any, step: int, lent: Mapping[int, loops.Address]) -> list[Callable[[], None]]:
         device = self.device
         if isinstance(op, Launch):
             if at not in self._launches:
@@ -464,26 +493,32 @@ class Space:
             return [partial(device.launch, device.function(COMMON, name), blocks, THREADS, pack(
                 [ctypes.c_longlong(a if isinstance(a, int) else self.address(a)) for a in arguments]))
                 for name, blocks, arguments in op.launches(self.sizes)]
-        return [self._product(op, lent)]
+        if isinstance(op, Beside):
+            return [Fork(device, [self._product(at, p, step, lent, k, len(op.products))
+                                  for k, p in enumerate(op.products)])]
+        return [self._product(at, op, step, lent)]
 
-    def _product(self, op: Multiply, lent: Mapping[int, loops.Address]) -> Callable[[], None]:
-        node, root = op.product.node, self._root
+    def _product(self, at: int, op: Multiply, step: int, lent: Mapping[int, loops.Address], k: int = 0,
+                 beside: int = 1) -> ProductCall:
+        """Return the call of a product, which has the part `k` of the workspace of those `beside` each other."""
+        program, node = self._program, op.product.node
         sizes = tuple(value(n, self.sizes) for n in op.product.sizes)
-        fixed = node.dtype, self._program._precision, sizes
-        places = []
-        for key, matrix in op.operands:
-            offset, *rest = gemm.numbers(matrix, self.sizes)
+        item, room = node.dtype.itemsize, blas.ROOM // beside // ALIGN * ALIGN
+        matrices = [gemm.numbers(matrix, self.sizes) for _, matrix in op.operands]
+        spec = Spec(node.dtype, program._precision, sizes, *(tuple(rest) for _, *rest in matrices), room)
+        offsets = [(key, offset) for (key, _), (offset, *_) in zip(op.operands, matrices, strict=True)]
+        ways, rest = [(program.product(spec), self.address(node))], []
+        if op.launch is not None:
+            offsets.append((op.bias[0], value(op.bias[1], self.sizes)))
+            ways.insert(0, (program.product(replace(spec, epilogue="bias")), self.address(op.launch.writes[0])))
+            rest = self._calls((at, k), op.launch, step, lent)
+        operands = []
+        for key, offset in offsets:
             slot, start = self.whereabouts(key, lent)
-            places.append((slot, start + offset * node.dtype.itemsize, *rest))
-        out, room = self.address(node), self._room.ptr
+            operands.append((slot, start + offset * item))
+        return ProductCall(self._root, operands, self._room.ptr + room * k, ways, rest)
 
-        def multiply() -> None:
-            self.device.gemm(*fixed, *((start if slot is None else root._pointers[slot] + start, *rest)
-                                       for slot, start, *rest in places), out, room)
-
-        return multiply
-
-    def _arguments(self, at: int, op: Launch) -> list[Any]:
+    def _arguments(self, at: Any, op: Launch) -> list[Any]:
         own = op.arguments(self.sizes)
         out = []
         for p in op.params:
@@ -540,11 +575,11 @@ class Space:
         device = self.device
         cells, numbers = call.cells(arrays)
         blocks = [device.allocate(n) for n in call.blocks]
-        self._pointers = [*[0 if dtype is None else a.data.ptr
-                            for a, dtype in zip(arrays, self._program._dtypes, strict=True)],
-                          *[blocks[b].ptr + offset for b, offset, _, _ in call.places]]
-        self._pack(self._cells, 0, *self._pointers, *cells)
-        borrowed = tuple([self._pointers[k] for k in self.borrowed.values()])
+        self.pointers = [*[0 if dtype is None else a.data.ptr
+                           for a, dtype in zip(arrays, self._program._dtypes, strict=True)],
+                         *[blocks[b].ptr + offset for b, offset, _, _ in call.places]]
+        self._pack(self._cells, 0, *self.pointers, *cells)
+        borrowed = tuple([self.pointers[k] for k in self.borrowed.values()])
         for part in self.parts:
             if isinstance(part, Evaluate):
                 self._evaluate(part, arrays, call)
@@ -567,8 +602,8 @@ class Segment:
     products read where they are; few sets are kept.
     """
 
-    def __init__(self, device: Any, notes: list[str], first: Sequence[driver.Launched] = ()):
-        self._device, self._notes, self.first = device, notes, first
+    def __init__(self, device: Any, notes: list[str], timing: bool, first: Sequence[driver.Launched] = ()):
+        self._device, self._notes, self._timing, self.first = device, notes, timing, first
         self.calls: list[Callable[[], None]] = []
         self.graphs: dict[tuple[int, ...], Any] = {}  # None where the addresses were seen once
         self._refused = False
@@ -577,6 +612,9 @@ class Segment:
         graph = self.graphs.get(borrowed)
         if graph is None and borrowed in self.graphs and not self._refused and len(self.first) + len(self.calls) > 1:
             try:
+                for call in self.calls:
+                    if self._timing and isinstance(call, (ProductCall, Fork)):
+                        call.tune()
                 graph = self._device.capture(self.first, self._each)
             except MinigradError as error:  # it works without, only slower
                 self._refused = True

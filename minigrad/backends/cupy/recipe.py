@@ -6,7 +6,7 @@ function for is evaluated by CuPy on whole arrays, and a note says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,14 +28,16 @@ from ..numpy_text import MANAGED
 from ..workspace import grows
 from . import blocks, dedicated, gemm, segments
 from .element import LITERALS, Elsewhere, Key, printable
+from .gemm import Beside, Multiply
 from .host_scalars import HostScalars
-from .kernels import Launch, Root, Sizes, few_and_long, stopped
+from .kernels import Launch, Root, Sizes, few_and_long, in_arena, stopped
 from .loops import Loop, may_end
 from .prelude import PRELUDE
 from .rows import Rows
 from .sweeps import Columns, Elements, Tiles
 from .together import arrange, merge
 
+PARTS = ("cublaslt", "epilogues", "timing", "forks")  # that MINIGRAD_GPU_WITHOUT leaves out
 COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
 # What kernels can write straight into a result.
 WRITTEN = MANAGED | {gather, random_bits, checked_index, in_range, nonempty, segment_ids, block_einsum} | (
@@ -43,18 +45,6 @@ WRITTEN = MANAGED | {gather, random_bits, checked_index, in_range, nonempty, seg
 
 
 _ADDRESSED = ("product", "evaluate", "loop")  # kinds of statements for which values must lie in the arena
-
-
-@dataclass
-class Multiply:
-    """A matrix product: each operand as the key of its memory and a matrix there."""
-
-    product: gemm.Product
-    operands: list[tuple[Key, gemm.Matrix]]
-
-    @property
-    def touched(self) -> list[Key]:
-        return [*(k for k, _ in self.operands), self.product.node]
 
 
 @dataclass
@@ -94,7 +84,7 @@ class Recipe:
     ----------
     text : str
         The CUDA source.
-    ops : list of Launch, Order, Clear, Multiply, Loop or Evaluate
+    ops : list of Launch, Order, Clear, Multiply, Beside, Loop or Evaluate
     bytes : dict
         The memory of each value in the arena, as a function of the sizes.
     span : dict
@@ -131,6 +121,11 @@ class Recipe:
     numbers: dict[int, Node] = field(default_factory=dict)
     checked: list[Node] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def products(self) -> list[Multiply]:
+        return [p for op in self.ops for p in (op.products if isinstance(op, Beside) else [op])
+                if isinstance(p, Multiply)]
 
     def borrowed(self, sizes: Sizes) -> dict[Key, int]:
         """Return the copies of arguments that are not made: products read the argument. They are the largest ones.
@@ -200,39 +195,75 @@ class Builder:
         Of a loop's step: the arguments whose addresses are known.
     stops : bool
         Whether the program is a step of a loop that may end before it.
+    without : collection of str
+        Of `PARTS`.
     """
 
     def __init__(self, plan: Plan, host: HostScalars, numbers: Collection[int] = (),
                  loops: Mapping[Node, list[Any]] | None = None, lent: frozenset[int] | None = None,
-                 stops: bool = False):
+                 stops: bool = False, without: Collection[str] = ()):
         self.plan, self.graph, self.roles, self.host = plan, plan.graph, plan.roles, host.nodes
         self.loops = {n: Loop(n, programs) for n, programs in (loops or {}).items()}
-        self.stops = stops
+        self.stops, self._forks = stops, "forks" not in without
         self.recipe = Recipe(plan, lent=lent, numbers={
             k: n for k in numbers if (n := plan.graph.outputs[k]) in host.nodes})
         self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
         self.done: set[Key] = set()  # what lies in memory by now
         self.known: dict[Key, Node] = {}  # aliases of values
         self.counts: dict[Any, Node] = {}  # numbers of each example's elements and tiles, which blocks.py makes
-        statements = [n for s in plan.steps for n in s.group.nodes if n not in host.nodes]
-        self.kind = {n: kind_of(n) for n in statements}
-        self.products = {n: self._operands(gemm.product(n)) for n in statements if self.kind[n] == "product"}
+        self.readers: dict[Node, list[Node]] = {}
+        for n in self.graph.nodes:
+            for i in n.inputs:
+                self.readers.setdefault(i, []).append(n)
+        self.kind = {n: kind_of(n) for s in plan.steps for n in s.group.nodes if n not in host.nodes}
+        self.biased = {} if {"cublaslt", "epilogues"}.intersection(without) else dict(self._biased())
+        for total, (product, _) in self.biased.items():
+            self.kind[total] = self.kind.pop(product)
+        self.products = {n: self._operands(gemm.product(self.biased.get(n, (n,))[0]))
+                         for n, kind in self.kind.items() if kind == "product"}
         self.recipe.rounded = self._rounded()
         self.inlined = self._inlined()
-        whole = {self.roles.root[i] for n in statements if self.kind[n] in _ADDRESSED for i in n.inputs}
+        whole = {self.roles.root[i] for n, kind in self.kind.items() if kind in _ADDRESSED for i in self._inputs(n)}
         self.recipe.direct = {n: k for n, k in plan.outputs.items() if n not in whole
                               and self.kind.get(n, "evaluate") not in _ADDRESSED}
 
     def _inlined(self) -> set[Node]:
         """Return the values with one reader, a scatter: its kernel computes them inline."""
-        readers: dict[Node, list[Node]] = {}
-        for n in self.graph.nodes:
-            for i in n.inputs:
-                readers.setdefault(i, []).append(n)
         there = {n for s in self.plan.steps for n in leaving(s)}
         taken = [(n, n.inputs[0]) for n, kind in self.kind.items() if kind == "scatter" and n.prim is not gather_sum]
-        return {u for n, u in taken if self.kind.get(u) == "kernel" and readers[u] == [n]
+        return {u for n, u in taken if self.kind.get(u) == "kernel" and self.readers[u] == [n]
                 and u not in self.graph.outputs and self._at_hand(u, there)}
+
+    def _inputs(self, node: Node) -> Sequence[Node]:
+        """Return the operands of a statement, those of a product among them to which it adds a bias."""
+        return [*self.biased[node][0].inputs, *node.inputs] if node in self.biased else node.inputs
+
+    def _biased(self) -> Iterator[tuple[Node, tuple[Node, gemm.Strided]]]:
+        """Yield each sum of a product and a bias, with both, where products alone read the sum.
+
+        A kernel that reads a sum adds the bias itself, at no cost.
+        """
+        for node in [n for n, kind in self.kind.items() if kind == "product" and n.dtype.name in gemm.BIASED]:
+            view = node
+            while (total := self._reader(view)) is not None and self.roles.root[total] is node:
+                view = total
+            bias = None if total is None else gemm.bias_of(view, total, gemm.product(node), self.roles)
+            if bias is not None and self._in_memory(bias.root) and self._read_by_products(total):
+                yield total, (node, bias)
+
+    def _reader(self, node: Node) -> Node | None:
+        """Return the reader of a value that has one reader and is not a result, or None."""
+        readers = self.readers.get(node, ())
+        return readers[0] if len(readers) == 1 and node not in self.graph.outputs else None
+
+    def _in_memory(self, node: Node) -> bool:
+        """Tell whether a kernel, or the caller, leaves a value in memory."""
+        return node in self.kind or not in_arena(node) or (node in self.slot and node not in self.host)
+
+    def _read_by_products(self, node: Node) -> bool:
+        return node not in self.graph.outputs and all(
+            self._read_by_products(r) if self.roles.is_view(r) else self.kind.get(r) == "product"
+            for r in self.readers[node])
 
     def _at_hand(self, value: Node, there: set[Node]) -> bool:
         """Tell whether a kernel can compute an element from the values that steps leave in memory."""
@@ -266,12 +297,15 @@ class Builder:
         names: dict[str, str] = {}
         functions: dict[str, str] = {}
         ops = []
-        for at, group in enumerate(arrange(recipe.ops, len(self.graph.inputs))):
-            op = merge(group, lambda text: functions.setdefault(text, f"f{len(functions) + 1}")) if len(
-                group) > 1 else group[0]
+        for at, group in enumerate(arrange(recipe.ops, len(self.graph.inputs), self._forks)):
+            op = group[0]
+            if len(group) > 1:
+                op = Beside(group) if isinstance(op, Multiply) else merge(
+                    group, lambda text: functions.setdefault(text, f"f{len(functions) + 1}"))
             ops.append(op)
-            if isinstance(op, Launch):
-                op.name = names.setdefault(op.body, f"k{len(names) + 1}")
+            for launch in [p.launch for p in group if isinstance(p, Multiply)] or [op]:
+                if isinstance(launch, Launch):
+                    launch.name = names.setdefault(launch.body, f"k{len(names) + 1}")
             for key in op.touched:
                 first, _ = recipe.span.get(key, (at, at))
                 recipe.span[key] = first, at
@@ -286,7 +320,7 @@ class Builder:
 
     def nodes(self, step: Step) -> list[Node]:
         """Return the statements of a step that the device computes."""
-        return [n for n in step.group.nodes if n not in self.host]
+        return [n for n in step.group.nodes if n in self.kind]
 
     # -- where values are -----------------------------------------------------------------------------------
 
@@ -337,7 +371,11 @@ class Builder:
             if self._memory(key)[0] == "key":
                 self.reserve_array(key, key)
             self.done.add(key)
-        self.recipe.ops.append(stopped(launch) if self.stops else launch)
+        self.recipe.ops.append(self._ending(launch))
+
+    def _ending(self, launch: Launch) -> Launch:
+        """Return a launch that does nothing where the loop around the program has ended."""
+        return stopped(launch) if self.stops else launch
 
     def copy(self, node: Node, key: Key) -> None:
         """Write a value, which may be a view or an argument, to memory of its own."""
@@ -363,7 +401,7 @@ class Builder:
         kept = {n for s in steps for n in leaving(s)} & inside - self.inlined
         for n in nodes:  # what is read as a whole array must be one
             if self.kind[n] in (*_ADDRESSED, "blocks"):
-                kept |= {self.roles.root[i] for i in n.inputs} & inside
+                kept |= {self.roles.root[i] for i in self._inputs(n)} & inside
         todo = [Root(n, n in kept or terminal(n)) for n in nodes
                 if n in kept or self.kind[n] != "kernel" or Root(n, False).reduced]
         while todo:
@@ -493,9 +531,18 @@ class Builder:
                 self.recipe.ops.append(clear := Clear(key, v))
                 self.cell(clear.count)
                 self.done.add(("clear", key))
-        self.reserve_array(node, node)
-        self.done.add(node)
-        self.recipe.ops.append(Multiply(found, operands))
+        self.reserve_array(found.node, found.node)
+        self.done.add(found.node)
+        op = Multiply(found, operands)
+        if node in self.biased:
+            bias = self.biased[node][1]
+            op.bias = self._lying(bias.root), bias.offset
+            w = Elements(node.shape, self.place, self.report, lambda n: ("to", n))
+            w.add(Root(node, True))
+            op.launch = self._ending(w.done())
+            self.reserve_array(node, node)
+            self.done.add(node)
+        self.recipe.ops.append(op)
 
     def _lying(self, v: Node) -> Key:
         """Return the key under which a value lies in one piece, after a copy where it does not yet."""

@@ -1,7 +1,10 @@
-"""Launches that do not need each other, side by side in one: a launch costs more than most small copies take.
+"""Work without dependence on each other, side by side.
 
-Those that read arguments alone go to the front, and those that write results alone go to the end; there, and wherever
-else they follow each other, they share a launch. Each keeps its own range of blocks.
+Simple launches are merged into one: a launch costs more than most small copies take. Those that read arguments alone go
+to the front, and those that write results alone go to the end; there, and wherever else they follow each other, they
+share a launch. Each keeps its own range of blocks.
+
+Products join the products before them, and run on streams of their own in a captured graph.
 """
 
 from __future__ import annotations
@@ -9,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .device import BESIDE
 from .element import Param
+from .gemm import Multiply
 from .kernels import Launch, Sizes
 
 MOST = 16  # launches in one
+_NEAR = 8  # groups that a product moves ahead of, at most: its result takes memory from there on
 
 
 def is_simple(op: Any) -> bool:
@@ -20,10 +26,10 @@ def is_simple(op: Any) -> bool:
     return isinstance(op, Launch) and op.simple
 
 
-def arrange(ops: Sequence[Any], inputs: int) -> list[list[Any]]:
+def arrange(ops: Sequence[Any], inputs: int, forks: bool = True) -> list[list[Any]]:
     """Return the ops in an order in which as many as can be are side by side: a list each.
 
-    The first `inputs` slots of the table are arguments, the others results.
+    The first `inputs` slots of the table are arguments, the others results. Products are side by side where `forks`.
     """
     read = {s for op in ops if isinstance(op, Launch) for s in op.slots - op.slots_made}
     first = [op for op in ops if is_simple(op) and not op.needs and max(op.slots - op.slots_made, default=-1) < inputs]
@@ -35,14 +41,27 @@ def arrange(ops: Sequence[Any], inputs: int) -> list[list[Any]]:
         if out and is_simple(op) and len(out[-1]) < MOST and all(
                 is_simple(other) and not depends(op, other) for other in out[-1]):
             out[-1].append(op)
+        elif forks and isinstance(op, Multiply) and (group := _beside(op, out)) is not None:
+            group.append(op)
         else:
             out.append([op])
     return out
 
 
-def depends(op: Launch, other: Launch) -> bool:
-    """Tell whether a launch needs what another one writes."""
-    return bool(op.needs & other.made or op.slots & other.slots_made)
+def _beside(op: Multiply, groups: Sequence[list[Any]]) -> list[Any] | None:
+    """Return the last products that a product can run at the same time as, if any are near."""
+    for group in groups[:-_NEAR - 1:-1]:
+        if any(depends(op, other) for other in group):
+            return None
+        if isinstance(group[0], Multiply) and len(group) < BESIDE:
+            return group
+    return None
+
+
+def depends(op: Any, other: Any) -> bool:
+    """Tell whether a launch or a product needs what another op writes, or may write."""
+    made = other.made if isinstance(other, (Launch, Multiply)) else other.touched
+    return not op.needs.isdisjoint(made) or bool(isinstance(other, Launch) and op.slots & other.slots_made)
 
 
 def merge(launches: Sequence[Launch], name_of: Callable[[str], str]) -> Launch:

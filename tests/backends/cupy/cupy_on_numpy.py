@@ -15,14 +15,16 @@ import sys
 import threading
 import time
 import types
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.special
 
 # What fresh memory holds: a number that no tolerance hides, as 0xA5 (-1e-130) would be, and no valid index.
 POISON = 0x7B
+_ALIGNED = 512  # bytes, of fresh memory
 # NumPy's functions that CuPy 14 lacks.
 LACKING = frozenset({
     "asmatrix", "block", "bmat", "busday_count", "busday_offset", "busdaycalendar", "bytes_", "character",
@@ -271,13 +273,23 @@ class Device:
 
 
 class Stream:
-    """A stream, which has a handle only."""
+    """A stream: its handle, and in a capture the nodes that its next node waits for."""
 
     def __init__(self, non_blocking: bool = False, ptr: int | None = None):
         self.ptr = id(self) if ptr is None else ptr
+        self.capture: Any = None
+        self.last: frozenset[int] = frozenset()
+        STREAMS[self.ptr] = self
 
     def synchronize(self) -> None:
         """Do nothing: all work is done."""
+
+    def wait_event(self, event: Event) -> None:
+        """Wait for an event; one that was recorded in a capture takes the stream into it."""
+        if event.capture is not None:
+            assert self.capture in (None, event.capture), "the event belongs to another capture"
+            self.capture, self.last = event.capture, self.last | event.last
+            self.capture.streams.add(self)
 
     def __enter__(self) -> Stream:
         self._before, _now.stream = _now.stream, self
@@ -287,17 +299,24 @@ class Stream:
         _now.stream = self._before
 
 
+STREAMS: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
 Stream.null = Stream(ptr=0)
 
 
 class Event:
-    """A time on the host's clock."""
+    """A time on the host's clock, and in a capture the nodes before it."""
 
-    def record(self) -> None:
-        self.at = time.perf_counter()
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False):
+        self.capture: Any = None
+        self.last: frozenset[int] = frozenset()
+
+    def record(self, stream: Stream | None = None) -> None:
+        stream = stream or get_current_stream()
+        self.at, self.capture, self.last = time.perf_counter(), stream.capture, stream.last
 
     def synchronize(self) -> None:
         """Do nothing: all work is done."""
+        assert self.capture is None, "an event of a capture cannot be waited for"
 
 
 class Random:
@@ -329,11 +348,26 @@ class Pool:
     limit = 1 << 32
     released = 0
     poison = POISON
+    _live: ClassVar[dict[int, weakref.ref]] = {}
 
     def alloc(self, nbytes: int) -> Pointer:
         if nbytes > self.limit:
             raise OutOfMemoryError(f"no {nbytes} bytes left")
-        return Pointer(np.full(nbytes, self.poison, np.uint8))
+        buffer = np.full(nbytes + _ALIGNED, self.poison, np.uint8)
+        start = -buffer.ctypes.data % _ALIGNED
+        key = id(buffer)
+        self._live[key] = weakref.ref(buffer, lambda _: self._live.pop(key, None))
+        return Pointer(buffer[start:start + nbytes])
+
+    def contents(self) -> dict[int, np.ndarray]:
+        """Return a copy of all memory that is in use."""
+        return {key: found.copy() for key, ref in list(self._live.items()) if (found := ref()) is not None}
+
+    def restore(self, contents: dict[int, np.ndarray]) -> None:
+        """Write memory as it was."""
+        for key, before in contents.items():
+            if (found := self._live[key]()) is not None:
+                found[...] = before
 
     def empty(self, shape: Any, dtype: Any = float) -> ndarray:
         nbytes = math.prod(shape if isinstance(shape, (tuple, list)) else (shape,)) * np.dtype(dtype).itemsize

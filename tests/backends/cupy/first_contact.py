@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import json
 import sys
 import time
@@ -23,7 +24,7 @@ import optree
 import minigrad as mg
 from benchmarks import gpu as bench
 from benchmarks import graphs
-from minigrad.backends.cupy import driver, libraries, nvrtc, program
+from minigrad.backends.cupy import blas, driver, gemm, libraries, nvrtc, program
 from minigrad.backends.cupy.prelude import COMMON
 from minigrad.dims import value
 from minigrad.primitive import on_host
@@ -40,7 +41,9 @@ def find_libraries() -> str:
     """Return where NVRTC and cuBLAS are."""
     why = driver.missing()
     assert not why, why
-    return f"NVRTC {nvrtc.version()}: {libraries.find('nvrtc')._name}, cuBLAS: {libraries.find('cublas')._name}"
+    lt = libraries.find("cublasLt")
+    return (f"NVRTC {nvrtc.version()}: {libraries.find('nvrtc')._name}, cuBLAS: {libraries.find('cublas')._name}, "
+            f"cublasLt: {lt and f'{lt._name}, {lt.cublasLtGetVersion()}'}")
 
 
 def launch_one_kernel() -> str:
@@ -56,28 +59,41 @@ def launch_one_kernel() -> str:
 
 
 def multiply() -> str:
-    """Compare products of every transpose, dtype and shape with NumPy's; those over nothing must be zeros."""
-    device, wrong, rng = driver.current(), [], np.random.default_rng(0)
-    room = device.allocate(driver.BLAS_ROOM)
+    """Compare products of every transpose, dtype and shape with NumPy's, by each algorithm that cuBLAS proposes.
+
+    Those over nothing must be zeros. Those with an epilogue may find no algorithm.
+    """
+    device, wrong, rng, found = driver.current(), [], np.random.default_rng(0), dict.fromkeys(blas.EPILOGUES, 0)
+    room = device.allocate(blas.ROOM)
     for dtype, tolerance in (("f4", 1e-5), ("f8", 1e-12), ("f2", 1e-2)):
         for batch, m, n, k in PRODUCTS:
-            x, y = rng.normal(size=(batch, m, k)).astype(dtype), rng.normal(size=(batch, k, n)).astype(dtype)
-            want = np.matmul(x.astype("f8"), y.astype("f8"))
-            for tx, ty in ((False, False), (False, True), (True, False), (True, True)):
-                left, right = (device.asarray(np.ascontiguousarray(v.swapaxes(1, 2) if t else v), v.dtype)
-                               for v, t in ((x, tx), (y, ty)))
+            x, y, bias = (rng.normal(size=size).astype(dtype) for size in ((batch, m, k), (batch, k, n), n))
+            plain = np.matmul(x.astype("f8"), y.astype("f8"))
+            for (tx, ty), epilogue in itertools.product(itertools.product((False, True), repeat=2), blas.EPILOGUES):
+                if epilogue and not batch * m * n * k:
+                    continue
+                left, right, vector = (device.asarray(np.ascontiguousarray(v.swapaxes(1, 2) if t else v), v.dtype)
+                                       for v, t in ((x, tx), (y, ty), (bias, False)))
                 out = device.array((batch, m, n), np.dtype(dtype), device.allocate(max(batch * m * n, 1) * 8))
-                out.fill(np.nan)
-                try:
-                    device.gemm(np.dtype(dtype), "highest", (batch, m, n, k),
-                                (device.pointer(left), tx, max(m if tx else k, 1), m * k),
-                                (device.pointer(right), ty, max(k if ty else n, 1), k * n), device.pointer(out),
-                                room.ptr)
-                    np.testing.assert_allclose(on_host(out).astype("f8"), want, rtol=tolerance, atol=20 * tolerance)
-                except Exception as error:
-                    wrong.append(f"{dtype} {(batch, m, n, k)} {tx} {ty}: {' '.join(str(error).split())[:80]}")
+                product = blas.Product(device, blas.Spec(
+                    np.dtype(dtype), "highest", (batch, m, n, k), (tx, max(m if tx else k, 1), m * k),
+                    (ty, max(k if ty else n, 1), k * n), epilogue=epilogue))
+                at = device.pointer(left), device.pointer(right)
+                algorithms = product.algorithms(*at, device.pointer(vector))
+                found[epilogue] += len(algorithms)
+                for algorithm in algorithms[:1 if not k else None]:
+                    out.fill(np.nan)
+                    try:
+                        where = device.pointer(out), room.ptr, *at, device.pointer(vector)
+                        product.run(algorithm, *where) if k and batch * m * n else product(*where)
+                        np.testing.assert_allclose(
+                            on_host(out).astype("f8"), plain + bias.astype("f8") if epilogue else plain,
+                            rtol=tolerance, atol=20 * tolerance)
+                    except Exception as error:
+                        wrong.append(f"{dtype} {(batch, m, n, k)} {tx} {ty}{epilogue and ' ' + epilogue}: "
+                                     f"{' '.join(str(error).split())[:80]}")
     assert not wrong, f"{len(wrong)} products are wrong: {wrong[:12]}"
-    return "all products are right"
+    return f"all products are right; algorithms: {found}"
 
 
 def run_programs() -> str:
@@ -147,9 +163,9 @@ def where_the_time_goes(title: str, f: Callable[..., Any], args: Any, repeats: i
             labels += [f"{op.name}, {blocks} blocks: {names}"] * bool(blocks)
         elif kind == "Order":
             labels += [f"sort: {name}" for name, _, _ in op.launches(space.sizes)]
-        elif kind == "Multiply":
-            labels.append(f"product {[value(n, space.sizes) for n in op.product.sizes]}")
-    calls = [call for s in segments for call in s.calls]
+        labels += [f"product {[value(n, space.sizes) for n in p.product.sizes]}"
+                   for p in getattr(op, "products", [op]) if isinstance(p, gemm.Multiply)]
+    calls = [c for s in segments for call in s.calls for c in (call.calls if isinstance(call, blas.Fork) else [call])]
     rows = [(took(call, repeats), label) for call, label in zip(calls, labels, strict=True)]
     del kept
 

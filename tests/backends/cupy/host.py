@@ -1,6 +1,7 @@
 """A stand-in for the GPU: the same kernel text, compiled for the processor, on NumPy's memory.
 
-Launches take the packed arguments that the driver would take, and a captured graph repeats what was recorded.
+Launches take the packed arguments that the driver would take, products go to a cuBLAS on NumPy's memory, and a captured
+graph repeats what was recorded, once it is known that its concurrent nodes do not race.
 Sources are collected until the first launch, so that many programs cost one run of the compiler.
 """
 
@@ -15,12 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from minigrad.backends.cupy.blas import Blas
 from minigrad.backends.cupy.device import Device, Launched, pack
 from minigrad.backends.cupy.prelude import PRELUDE
 
-from . import cupy_on_numpy
+from . import cublas_on_numpy, cupy_on_numpy
+from .recorded import Ranges, Recorded, Recording
 
 COMPILER = shutil.which("g++")
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(')
@@ -39,19 +40,6 @@ class Function:
         if self._address is None:
             self._address = self.host.resolve(self.symbol)
         return self._address
-
-
-class Recorded:
-    """What was launched during a capture: with the arguments of then, but for the `first` launches."""
-
-    def __init__(self, first: list[tuple], calls: list[tuple]):
-        self.first, self.calls = first, [(f, *map(_frozen, args)) for f, *args in calls]
-        self.launches = 0
-
-    def launch(self) -> None:
-        self.launches += 1
-        for function, *args in (*self.first, *self.calls):
-            function(*args)
 
 
 def _frozen(x: Any) -> Any:
@@ -74,6 +62,8 @@ class Host(Device):
         How often memory was given back.
     backwards : bool
         Whether the last block and the last thread come first.
+    choose : callable
+        Which of a number of calls is the fastest.
     """
 
     def __init__(self, folder: Path):
@@ -82,8 +72,9 @@ class Host(Device):
         self._pending: dict[str, str] = {}
         self._spaces: dict[str, str] = {}
         self._libraries: list[Any] = []
-        self._thread = threading.local()
         self._lock = threading.RLock()
+        self.lt = cublas_on_numpy.CublasLt(self)
+        self.blas = Blas(cublas_on_numpy.Cublas(self), self.lt)
         self.reset()
 
     def reset(self) -> None:
@@ -93,6 +84,8 @@ class Host(Device):
         self.limit = cupy_on_numpy.Pool.limit
         cupy_on_numpy.POOL.released = 0
         self.backwards = False
+        self.choose: Callable[[int], int] = lambda n: n - 1
+        self.lt.used.clear()
 
     @property
     def limit(self) -> int:
@@ -144,63 +137,53 @@ class Host(Device):
         self._libraries.append(ctypes.CDLL(str(target)))
         self._pending.clear()
 
+    def enqueue(self, stream: int, name: str, run: Callable[[], None], reads: Ranges | None = None,
+                writes: Ranges | None = None) -> None:
+        """Run something now, or record it where the stream is captured."""
+        def logged() -> None:
+            with self._lock:  # the shim has one set of fibers
+                self.log.append(name)
+                run()
+
+        at = cupy_on_numpy.STREAMS.get(stream)
+        if at is not None and at.capture is not None:
+            at.capture.add(at, name, logged, reads, writes)
+        else:
+            logged()
+
     def launch(self, function: Function, blocks: int, threads: int, params: Any) -> None:
         assert 0 < blocks < 2**31
         assert 0 < threads <= 1024
-        recording = self._recording()
-        if recording is not None:
-            recording.append((self.launch, function, blocks, threads, params))
-            return
-        with self._lock:  # the shim has one set of fibers
-            self.log.append(function.symbol)
+        self._enqueue(function, blocks, threads, _frozen(params) if getattr(self._own, "capturing", None) else params)
+
+    def _enqueue(self, function: Function, blocks: int, threads: int, params: Any) -> None:
+        def run() -> None:
             address, order = function.address()
             order.value = int(self.backwards)
             address(blocks, threads, int(function.together), params)
 
-    def clear(self, address: int, nbytes: int) -> None:
-        recording = self._recording()
-        if recording is not None:
-            recording.append((self.clear, address, nbytes))
-            return
-        self.log.append("clear")
-        ctypes.memset(address, 0, nbytes)
+        self.enqueue(self.stream(), function.symbol, run)
 
-    def multiply(self, dtype: np.dtype, precision: str, sizes: tuple, x: tuple, y: tuple, out: int, room: int) -> None:
-        recording = self._recording()
-        if recording is not None:
-            recording.append((self.multiply, dtype, precision, sizes, x, y, out, room))
-            return
-        self.log.append("gemm")
-        batch, m, n, k = sizes
-        assert min(batch, m, n) > 0, "cuBLAS refuses a leading size of 0"
-        matrices = []
-        for (address, turned, lead, apart), rows, columns in ((x, m, k), (y, k, n)):
-            assert lead >= max(1, rows if turned else columns), "cuBLAS refuses a leading size below the row's"
-            strides = (1, lead) if turned else (lead, 1)
-            reach = (batch - 1) * apart + sum((d - 1) * s for d, s in zip((rows, columns), strides, strict=True)) + 1
-            flat = _memory(address, max(reach, 0) if min(batch, rows, columns) else 0, dtype)
-            matrices.append(np.lib.stride_tricks.as_strided(
-                flat, (batch, rows, columns), [s * dtype.itemsize for s in (apart, *strides)]))
-        if k:  # cuBLAS leaves the result of a sum over nothing as it was
-            _memory(out, batch * m * n, dtype)[...] = np.matmul(*matrices).ravel()
+    def clear(self, address: int, nbytes: int) -> None:
+        self.enqueue(self.stream(), "clear", lambda: ctypes.memset(address, 0, nbytes), (),
+                     [(address, address + nbytes)])
 
     def capture(self, first: Sequence[Launched], rest: Callable[[], None]) -> Recorded:
-        self._thread.recording = calls = []
-        try:
-            for launched in first:
-                self.launch(*launched)
-            rest()
-        finally:
-            self._thread.recording = None
-        graph = Recorded(calls[:len(first)], calls[len(first):])
-        self.graphs.append(graph)
-        return graph
+        with self._lock:
+            recording = Recording(self._capture_stream)
+            self._own.capturing = self._capture_stream
+            try:
+                for function, *args in first:
+                    self._enqueue(function, *args)
+                rest()
+            finally:
+                self._own.capturing = None
+                recording.close()
+            graph = Recorded(recording.nodes, len(first))
+            self.graphs.append(graph)
+            return graph
 
-    def _recording(self) -> list[tuple] | None:
-        return getattr(self._thread, "recording", None)
-
-
-def _memory(address: int, n: int, dtype: np.dtype) -> np.ndarray:
-    if not n:
-        return np.empty(0, dtype)
-    return np.frombuffer((ctypes.c_char * (n * dtype.itemsize)).from_address(address), dtype)
+    def fastest(self, calls: Sequence[Callable[[], None]], repeats: int) -> int:
+        for call in calls:
+            call()
+        return self.choose(len(calls))

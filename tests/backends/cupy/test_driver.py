@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.backends.cupy import blas as products
 from minigrad.backends.cupy import driver
 from minigrad.backends.cupy.device import pack
 from minigrad.errors import MinigradError
@@ -107,8 +108,15 @@ def cuda(monkeypatch):
     monkeypatch.setattr(driver, "find", lambda name: blas)
     monkeypatch.setattr(driver.nvrtc, "compile", lambda text, arch: types.SimpleNamespace(cubin=text.encode()))
     made = driver.Cuda()
-    made.blas = blas
+    made.called = blas
     return made
+
+
+def multiply(cuda, dtype, precision, sizes, x, y, out, room):
+    """Call a product by cublasGemmEx; operands are address, whether it is transposed, leading size and distance."""
+    (x, *x_rest), (y, *y_rest) = x, y
+    spec = products.Spec(np.dtype(dtype), precision, sizes, tuple(x_rest), tuple(y_rest))
+    products.Product(cuda, spec, lt=False)(out, room, x, y)
 
 
 def test_kernels_are_loaded_once_and_launched_on_the_current_stream(cuda):
@@ -139,6 +147,41 @@ def test_a_capture_goes_to_a_stream_of_its_own_and_ends_after_an_error(cuda):
     with pytest.raises(MinigradError, match=r"cuLaunchKernel: no such thing \(700\)"):
         cuda.capture((), lambda: cuda.launch(f, 1, 256, pack([])))
     assert cuda.library.names()[-1] == "cuStreamEndCapture"
+    assert cuda.stream() == 0
+
+
+def test_a_fork_of_a_capture_has_a_stream_for_each_call(cuda, monkeypatch):
+    def noted(name):
+        whole = getattr(cupy_on_numpy.Event if name == "record" else cupy_on_numpy.Stream, name)
+
+        def function(self, other=None):
+            event, stream = (self, other) if name == "record" else (other, self)
+            cuda.library.calls.append((name, (event, stream.ptr)))
+            return whole(self, other)
+
+        return function
+
+    monkeypatch.setattr(cupy_on_numpy.Event, "record", noted("record"))
+    monkeypatch.setattr(cupy_on_numpy.Stream, "wait_event", noted("wait_event"))
+    functions = [cuda.function("text", f"k{k}") for k in range(4)]
+    calls = [lambda f=f: cuda.launch(f, 1, 256, pack([])) for f in functions]
+    cuda.fork(calls[:2])
+    assert [args[8].value for _, args in cuda.library.calls[-2:]] == [None, None]
+    before = len(cuda.library.calls)
+    _graph = cuda.capture((), lambda: [cuda.fork(calls[:3]), calls[3]()])
+    own = cuda.library.calls[before + 1:-3]
+    assert [name for name, _ in own] == [
+        "record", *["wait_event", "cuLaunchKernel", "record"] * 2, "cuLaunchKernel", *["wait_event"] * 2,
+        "cuLaunchKernel"]
+    main = cuda._capture_stream.ptr
+    streams = [args[8].value if name == "cuLaunchKernel" else args[1] for name, args in own]
+    first, second = streams[1], streams[4]
+    assert len({main, first, second}) == 3
+    assert streams == [main, *[first] * 3, *[second] * 3, *[main] * 4]
+    events = [args[0] for name, args in own if name != "cuLaunchKernel"]
+    forked, _, joined, _, other, *waited = events
+    assert events[1] is events[3] is forked
+    assert waited == [joined, other]
     assert cuda.stream() == 0
 
 
@@ -182,19 +225,19 @@ def test_a_graphs_first_nodes_take_their_arguments_anew(cuda):
 @pytest.mark.parametrize(("dtype", "precision", "kind", "compute"), [
     ("f4", "highest", 0, 68), ("f4", "tf32", 0, 77), ("f8", "tf32", 1, 70), ("f2", "highest", 2, 68)])
 def test_products_are_those_of_the_transposes(cuda, dtype, precision, kind, compute):
-    cuda.gemm(np.dtype(dtype), precision, (2, 3, 4, 5), (100, False, 5, 15), (200, True, 6, 20), 300, 400)
-    assert cuda.blas.names()[-3:] == ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmStridedBatchedEx"]
-    _, workspace = cuda.blas.calls[-2]
-    assert (workspace[1].value, workspace[2].value) == (400, driver.BLAS_ROOM)
-    _, args = cuda.blas.calls[-1]
+    multiply(cuda, dtype, precision, (2, 3, 4, 5), (100, False, 5, 15), (200, True, 6, 20), 300, 400)
+    assert cuda.called.names()[-3:] == ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmStridedBatchedEx"]
+    _, workspace = cuda.called.calls[-2]
+    assert (workspace[1].value, workspace[2].value) == (400, products.ROOM)
+    _, args = cuda.called.calls[-1]
     plain = [a.value if hasattr(a, "value") else a for a in args[1:]]
     plain[5] = plain[14] = None  # the addresses of 1 and 0
     assert plain == [1, 0, 4, 3, 5, None, 200, kind, 6, 20, 100, kind, 5, 15, None, 300, kind, 4, 12, 2, compute, -1]
 
 
 def test_one_product_is_no_batch(cuda):
-    cuda.gemm(np.dtype("f4"), "tf32", (1, 3, 4, 5), (100, True, 6, 15), (200, False, 7, 20), 300, 400)
-    name, args = cuda.blas.calls[-1]
+    multiply(cuda, "f4", "tf32", (1, 3, 4, 5), (100, True, 6, 15), (200, False, 7, 20), 300, 400)
+    name, args = cuda.called.calls[-1]
     plain = [a.value if hasattr(a, "value") else a for a in args[1:]]
     plain[5] = plain[12] = None  # the addresses of 1 and 0
     assert (name, plain) == ("cublasGemmEx", [0, 1, 4, 3, 5, None, 200, 0, 7, 100, 0, 6, None, 300, 0, 4, 77, -1])
@@ -202,14 +245,14 @@ def test_one_product_is_no_batch(cuda):
 
 def test_products_over_nothing_are_zeros(cuda):
     nothing = 200, False, 4, 0
-    cuda.gemm(np.dtype("f4"), "highest", (2, 3, 4, 0), (100, False, 0, 0), nothing, 300, 400)
+    multiply(cuda, "f4", "highest", (2, 3, 4, 0), (100, False, 0, 0), nothing, 300, 400)
     name, args = cuda.library.calls[-1]
     assert (name, [a.value for a in args]) == ("cuMemsetD8Async", [300, 0, 2 * 3 * 4 * 4, None])
     cuda.library.calls.clear()
     for sizes in ((0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 0, 0)):
-        cuda.gemm(np.dtype("f4"), "highest", sizes, (100, False, 5, 15), nothing, 300, 400)
+        multiply(cuda, "f4", "highest", sizes, (100, False, 5, 15), nothing, 300, 400)
     assert cuda.library.calls == []
-    assert not any(name.startswith("cublasGemm") for name in cuda.blas.names())
+    assert not any(name.startswith("cublasGemm") for name in cuda.called.names())
 
 
 def test_a_second_device_is_refused(cuda):

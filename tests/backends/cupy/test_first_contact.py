@@ -21,7 +21,7 @@ def test_stages_run_and_a_failure_ends_none(on_stand_in, monkeypatch, tmp_path, 
     assert "libraries: FAILED: AssertionError: no driver" in shown
     found = json.loads((tmp_path / "first.json").read_text())
     assert list(found) == list(first_contact.stages())
-    assert found["matrix products"] == "all products are right"
+    assert found["matrix products"] == "all products are right; algorithms: {'': 288, 'bias': 120}"
     assert "all of it is captured" in found["programs"]
     assert "product [1, 5, 5, 7]" in found["time of a training step, 5"]
     assert "in sorts" in found["time of graphs"]

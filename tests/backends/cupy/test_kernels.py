@@ -9,7 +9,7 @@ from minigrad import walk
 from minigrad.backends.cupy.kernels import Launch
 from minigrad.backends.cupy.prelude import PRELUDE
 from minigrad.backends.cupy.program import Program
-from minigrad.backends.cupy.recipe import Evaluate, Multiply
+from minigrad.backends.cupy.recipe import Evaluate
 from minigrad.errors import MinigradError
 from minigrad.passes import run
 from minigrad.primitive import on_host
@@ -124,7 +124,7 @@ def test_sums_of_products_over_nothing_are_zeros(device):
 
     graph, arrays, sizes = programs.optimized(f, np.ones((0, 3)), np.ones((2, 0, 4)))
     program = Program(graph, device=device)
-    assert sum(isinstance(op, Multiply) for op in program.recipe.ops) == 2
+    assert len(program.recipe.products) == 2
     for _ in range(3):
         close(programs.call(program, arrays, sizes), [np.zeros((2, 4, 3)), np.ones((4, 3))], 0)
 

@@ -24,12 +24,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import optree
 
 import minigrad as mg
 from minigrad.backends.cupy import missing
+from minigrad.backends.cupy.recipe import PARTS
 
 from . import graphs, harness
 from .elementwise import loss as scalar_loss
@@ -41,15 +43,17 @@ GRAPHS = (128, 4096)
 SHUFFLED = 1100  # batches of an epoch: more than a program remembers sizes of, so that each call's sizes are new to it
 WIDTH, SEQUENCES, STEPS = 64, 128, 100  # of attention and of a recurrent network
 EXAMPLES = (10**4, 10**5, 10**6, 10**7, 10**8)
-COMPILED = (128, 8192)  # batches for torch.compile, which takes long
+COMPILED = (128, 8192)  # batches for torch.compile, which takes long, and for programs without parts of the backend
+ATTENTION = (64, 256)  # rows of an example, and numbers in each
 RATE = np.float32(0.01)
 AXES = (None, 0, 0)
 COPIED = 2**28  # numbers
 ROUNDS, TURN = 6, 0.02  # seconds of queued calls in a round
 COPY = "bytes per second of a copy"
 OWN = ("minigrad", "vmapped", "looped")
-STAGES = (OWN, ("JAX jit", "JAX jit, padded", "JAX vmap(grad)"), ("PyG", "PyG, normalised once"), ("CuPy, by hand",),
-          ("torch CUDA graph",), ("torch.compile",))
+WITHOUT = tuple(f"without {part}" for part in PARTS)  # minigrad without a part of the backend, to see what that gains
+STAGES = (OWN, ("JAX jit", "JAX jit, padded", "JAX vmap(grad)"), WITHOUT, ("PyG", "PyG, normalised once"),
+          ("CuPy, by hand",), ("torch CUDA graph",), ("torch.compile",))
 
 
 # -- measuring ---------------------------------------------------------------------------------------------
@@ -124,6 +128,17 @@ def calling(f: Callable[..., Any], given: Callable[[], Any]) -> Contestant:
     """Return calls of a function on the same arguments, which are made now."""
     args = given()
     return Contestant(lambda: f(*args))
+
+
+def without(f: Callable[..., Any], given: Callable[[], Any]) -> dict[str, Callable[[], Contestant]]:
+    """Return calls of a function whose programs leave out a part of the backend, for each part."""
+    def make(part: str) -> Contestant:
+        step = mg.compile(f, backend="cupy")
+        with mock.patch.dict(os.environ, MINIGRAD_GPU_WITHOUT=part):
+            step(*given())
+        return calling(step, given)
+
+    return {f"without {part}": functools.partial(make, part) for part in PARTS}
 
 
 def measure(job: Job, quick: bool) -> dict[str, list[float]]:
@@ -321,9 +336,56 @@ def mlp() -> Iterator[Job]:
             "CuPy, by hand": lambda g=given: calling(mlp_by_hand, g),
             "torch CUDA graph": lambda g=given: torch_graph(torch_step, *to_torch(g()))}
         if batch in COMPILED:
+            makers |= without(mlp_step, given)
             makers["torch.compile"] = lambda g=given: with_torch_compile(torch_step, g())
         yield from jobs_of(f"training step, {batch:,} examples", makers,
                            lambda g=given: check(step(*g()), exact(mlp_step, g())))
+
+
+# -- attention ---------------------------------------------------------------------------------------------
+
+
+def projected_loss(params: Any, x: Any) -> Any:
+    """Return a number for one example: products whose sums with a bias products alone read."""
+    (wq, bq), (wv, bv), wk = params  # a bias of the keys would have no gradient
+    q, k, v = x @ wq + bq, x @ wk, x @ wv + bv
+    scores = np.exp(q @ k.T / ATTENTION[1])
+    return np.sum(np.sin((scores / scores.sum(1, keepdims=True)) @ v))
+
+
+def jax_projected(params: Any, x: Any) -> Any:
+    """Return value and gradient of the same loss in JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    def one(params: Any, x: Any) -> Any:
+        (wq, bq), (wv, bv), wk = params
+        q, k, v = x @ wq + bq, x @ wk, x @ wv + bv
+        scores = jnp.exp(q @ k.T / ATTENTION[1])
+        return jnp.sum(jnp.sin((scores / scores.sum(1, keepdims=True)) @ v))
+
+    return jax.value_and_grad(lambda p: jnp.mean(jax.vmap(one, (None, 0))(p, x)))(params)
+
+
+def projections() -> Iterator[Job]:
+    """Yield the jobs of attention with projections that have a bias."""
+    f, (rows, width) = mg.value_and_grad(mg.mean_loss(projected_loss, (None, 0))), ATTENTION
+    step = mg.compile(f, backend="cupy")
+    for batch in COMPILED[:1]:
+        @functools.cache
+        def given(batch: int = batch) -> Any:
+            import cupy
+
+            rng = np.random.default_rng(0)
+            q, k, v = rng.normal(0, width ** -0.5, (3, width, width)).astype(np.float32)
+            bq, bv = rng.normal(0, 0.1, (2, width)).astype(np.float32)
+            x = rng.random((batch, rows, width), np.float32)
+            return optree.tree_map(cupy.asarray, ([(q, bq), (v, bv), k], x))
+
+        yield from jobs_of(
+            f"attention, {batch:,} examples of {rows} rows, value and gradient",
+            {"minigrad": lambda g=given: calling(step, g), "JAX jit": lambda g=given: with_jax(jax_projected, g()),
+             **without(f, given)}, lambda g=given: check(step(*g()), exact(f, g()), 1e-3))
 
 
 # -- the elementwise loss ----------------------------------------------------------------------------------
@@ -697,7 +759,7 @@ class Record:
         if notes["device"] != self.notes["device"]:
             return
         same = notes["source"] == self.notes["source"]
-        self.rounds = {title: {name: times for name, times in rows.items() if same or name not in OWN}
+        self.rounds = {title: {name: times for name, times in rows.items() if same or name not in OWN + WITHOUT}
                        for title, rows in found["rounds"].items()}
         self.notes = {**notes, **self.notes}
 
@@ -771,7 +833,7 @@ def run(record: Record, quick: bool, seconds: float) -> int:
         said = attempt(record, job, quick)
         print(f"[{time.perf_counter() - start:6.1f} s] {job.title}, {job.name}: {said}", flush=True)
     print(record.result(), flush=True)
-    return sum(name in OWN for names in record.failed.values() for name in names)
+    return sum(name in OWN + WITHOUT for names in record.failed.values() for name in names)
 
 
 def main() -> int:
@@ -785,7 +847,8 @@ def main() -> int:
     if why := missing():
         raise SystemExit(f"benchmarks.gpu: {why}")
     os.environ["MINIGRAD_CACHE_DIR"] = ""  # what was compiled in an earlier run is not to be found
-    jobs = [job for part in (mlp, elementwise, per_example, gcn, shuffled, looped, sequences, steps) for job in part()]
+    jobs = [job for part in (mlp, projections, elementwise, per_example, gcn, shuffled, looped, sequences, steps)
+            for job in part()]
     if args.quick:
         jobs = [j for j in jobs if not any(f"{n:,} " in j.title for n in (*BATCHES[2:], *EXAMPLES[3:], GRAPHS[1]))]
     with tempfile.TemporaryDirectory() as scratch:

@@ -12,7 +12,8 @@ from benchmarks import gpu
 def gpu_in_small(monkeypatch, tmp_path, on_stand_in):
     """Return the arguments of a run on the stand-in, with small sizes and short rounds."""
     for name, value in (("BATCHES", (4, 6)), ("COMPILED", (4,)), ("GRAPHS", (2, 3)), ("EXAMPLES", (50, 60)),
-                        ("SIZES", (7, 5, 5, 3)), ("SHUFFLED", 4), ("SEQUENCES", 3), ("STEPS", 4), ("COPIED", 1000),
+                        ("SIZES", (7, 5, 5, 3)), ("ATTENTION", (3, 4)), ("SHUFFLED", 4), ("SEQUENCES", 3),
+                        ("STEPS", 4), ("COPIED", 1000),
                         ("ROUNDS", 1), ("TURN", 0.0), ("missing", lambda: "")):
         monkeypatch.setattr(gpu, name, value)
     monkeypatch.setattr(gpu.Contestant, "latency", lambda self, seconds: [self.queued(1)])
@@ -30,11 +31,11 @@ def test_the_benchmark_of_a_gpu_runs_and_writes_what_it_has(gpu_in_small, monkey
     assert "CuPy, by hand: FAILED: RuntimeError: no such kernel" in shown
     first = json.loads(gpu_in_small.read_text())
     measured = {(title, name) for title, rows in first["rounds"].items() for name in rows}
-    assert len({title for title, _ in measured}) == 2 + 2 + 2 + 2 + 1 + 1 + 1 + 1
-    assert {"minigrad", "vmapped", "looped"} <= {name for _, name in measured}
+    assert len({title for title, _ in measured}) == 2 + 1 + 2 + 2 + 2 + 1 + 1 + 1 + 1
+    assert {*gpu.OWN, *gpu.WITHOUT} <= {name for _, name in measured}
     assert first["failed"]["training step, 4 examples"]["CuPy, by hand"] == "RuntimeError: no such kernel"
     assert first["notes"]["device"] == "a stand-in"
-    assert len([c for c in first["cases"] if c["title"].endswith("queued")]) == 12
+    assert len([c for c in first["cases"] if c["title"].endswith("queued")]) == 13
 
 
 def test_a_run_keeps_peers_of_the_same_device_and_measures_changed_source_again(tmp_path, monkeypatch):

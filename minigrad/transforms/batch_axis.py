@@ -146,18 +146,8 @@ class Reading:
             raise Mixes(node, "it is not known to keep examples apart")
         counting = counting_indices(node)
         read = {k for k, i in enumerate(node.inputs) if i in counting} if counting else set()
-        factors: dict[Factor, list[tuple[Node, Size]]] = {}
-        for values, x in zip(rule.operands, node.inputs, strict=True):
-            axis = self._cut_axis(node, "an operand", values, x.type)
-            if axis is None:
-                continue
-            (factor, *_) = axis
-            if factor.kind is INDEXED:
-                if not self._names_rows(node.inputs[factor.by], self.of(x).layout):
-                    raise Mixes(node, _MIXES[INDEXED])
-                read.add(factor.by)
-            else:
-                factors.setdefault(factor, []).append((x, x.shape[values.index(axis)]))
+        factors, indices = self._cut_factors(node, rule)
+        read |= indices
         found = [self._cut_axis(node, "its result", values, t)
                  for values, t in zip(rule.results, _types(node), strict=True)]
         kinds, points = {f.kind for f in factors}, NONE
@@ -184,6 +174,23 @@ class Reading:
         else:
             self.refuse_positions(node, (i for k, i in enumerate(node.inputs) if k not in read))
         return role
+
+    def _cut_factors(self, node: Node, rule: AxisRule) -> tuple[dict[Factor, list[tuple[Node, Size]]], set[int]]:
+        """Return the factors of the operands' cut axes, with the operands and sizes; and the indices into such axes."""
+        factors: dict[Factor, list[tuple[Node, Size]]] = {}
+        indices: set[int] = set()
+        for values, x in zip(rule.operands, node.inputs, strict=True):
+            axis = self._cut_axis(node, "an operand", values, x.type)
+            if axis is None:
+                continue
+            (factor, *_) = axis
+            if factor.kind is not INDEXED:
+                factors.setdefault(factor, []).append((x, x.shape[values.index(axis)]))
+            elif self._names_rows(node.inputs[factor.by], self.of(x).layout):
+                indices.add(factor.by)
+            else:
+                raise Mixes(node, _MIXES[INDEXED])
+        return factors, indices
 
     def _cut_axis(self, node: Node, where: str, values: Axes, t: ArrayType | TupleType) -> Axis | None:
         """Return the axis along which the parts follow each other, as factors; None where there is none."""

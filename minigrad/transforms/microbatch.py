@@ -8,7 +8,7 @@ once. Denominators are those of the whole batch, so the result does not depend o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,11 +158,7 @@ class _Passes:
             shifts = [self._shift(n, known.of(n)) for n in results]
         except Mixes as error:
             raise _mixes(function_name(self.staged.f), error.node, error.why, error.instead) from None
-        after = [n for n, role in roles.items() if n not in inside and role in (SUM, WHOLE)]
-        used = {*outputs, *(i for n in after for i in n.inputs)}
-        sums = [n for n in inside if roles.get(n) is SUM and n in used]
-        sums += [n for n in after if any(i in inside and roles[i] is not SUM for i in n.inputs)]
-        sums.sort(key=lambda n: n.serial)
+        sums = _sums_over_chunks(outputs, inside, roles)
         whole = {o: n for o, n, a in zip(self.old, self.new, self.parts.axes, strict=True) if a is None}
         whole |= {n: size_scalar(cut.whole(n.params["size"]), n.dtype) for n in roles
                   if known.is_size(n) and n not in inside}
@@ -286,6 +282,15 @@ class _Passes:
             packed=tuple((Dim((((s,), 1),)), cut.totals[s]) for s in packed),
             in_axes=tuple(a for _, _, a in given),
             out_axes=(*(None for _ in range(n_sums)), *(cut.axis_of(o.type) for o in outputs[n_sums:]))))
+
+
+def _sums_over_chunks(outputs: Sequence[Node], inside: Container[Node], roles: Mapping[Node, Roles]) -> list[Node]:
+    """Return, in order, the sums over the chunks that the outputs, or values of the whole batch, are made of."""
+    after = [n for n, role in roles.items() if n not in inside and role in (SUM, WHOLE)]
+    used = {*outputs, *(i for n in after for i in n.inputs)}
+    sums = [n for n, role in roles.items() if n in inside and role is SUM and n in used]
+    sums += [n for n in after if any(i in inside and roles[i] is not SUM for i in n.inputs)]
+    return sorted(sums, key=lambda n: n.serial)
 
 
 def _in_chunks(known: Reading) -> set[Node]:

@@ -17,6 +17,7 @@ import optree
 from .dims import Dim, Symbol, polynomial
 from .errors import GraphError
 from .graph import FORMS, PRIMITIVES, Graph, Node, TupleType
+from .parameters import check_params
 
 FORMAT = "minigrad-graph-1"
 
@@ -261,7 +262,7 @@ def _decode(data: Mapping, decoder: Decoder) -> Graph:
         prim = PRIMITIVES[row["op"]]
         inputs = tuple(nth(i) for i in row["in"])
         params = {k: decoder(v) for k, v in row["params"].items()}
-        prim.check_params(params)
+        check_params(prim, params)
         node = Node(prim, inputs, params, prim.type(*(i.type for i in inputs), **params))
         _check_decoded(node)
         put = object.__setattr__

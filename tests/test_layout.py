@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
-ORDER = ("errors", "locks", "expression", "tracebacks", "size_asked", "dims", "tracing", "sizes", "graph",
-         "text", "codec", "draw", "axes", "primitive", "families", "combiners", "views", "walk", "ops", "ragged",
+ORDER = ("errors", "locks", "expression", "tracebacks", "size_asked", "dims", "tracing", "sizes", "graph", "axes",
+         "primitive", "families", "parameters", "combiners", "views", "walk", "text", "codec", "draw", "ops", "ragged",
          "traced_array", "numpy", "segment", "sparse", "transforms", "registry", "passes", "backends", "compiler",
          "optim", "random", "per_example", "comparison", "__init__", "cli", "__main__")
 

@@ -19,7 +19,8 @@ from ..sizes import unwrap
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
 from ..tracing import guard_equal, guard_equal_shapes, tracing
-from .trace import Staged, closed, finish, flatten_arguments, function_name, is_weak, stage
+from .closed import closed
+from .trace import Staged, finish, flatten_arguments, function_name, is_weak, stage
 
 _INDEX = np.dtype(np.int64)
 

@@ -12,7 +12,8 @@ from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
 from ..traced_array import Array, as_array
 from ..tracing import tracing
-from .trace import Call, closed, transform
+from .closed import closed
+from .trace import Call, transform
 
 
 def stop_gradient(x: Any) -> Any:

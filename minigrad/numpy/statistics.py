@@ -244,7 +244,8 @@ def _variables(m: Any, y: Any, rowvar: bool, dtype: Any) -> Array:
     # One row of `y` without `rowvar` is one variable, as in NumPy; one row of `m` is one observation.
     turned = [not rowvar and p.ndim == 2 and (k == 0 or p._node.shape[0] != 1) for k, p in enumerate(parts)]
     parts = [p.T if turn else np.atleast_2d(p) for p, turn in zip(parts, turned, strict=True)]
-    return parts[0] if len(parts) == 1 else concatenate(parts, 0)
+    # An `m` without variables has no covariances in NumPy, also beside a `y` that has some.
+    return parts[0] if len(parts) == 1 or parts[0]._node.shape[0] == 0 else concatenate(parts, 0)
 
 
 @implements(np.corrcoef)

@@ -260,6 +260,9 @@ AS_NUMPY = {
     "variance of fewer than are taken off": lambda x: np.var(x, ddof=4),
     "deviation of as many as are taken off": lambda x: np.std(x, ddof=3),
     "covariance of one": lambda x: np.cov(x[:1]),
+    "covariance of no variables beside one": lambda x: np.cov(np.stack([x, x])[:0], x),
+    "covariance of no columns beside one": lambda x: np.cov(np.stack([x, x])[:, :0], x[:2], rowvar=False),
+    "correlation of no variables": lambda x: np.corrcoef(np.stack([x, x])[:0]),
     "covariance of fewer than are taken off": lambda x: np.cov(np.stack([x, x * 2]), ddof=4),
     "upper triangle of a row": np.triu, "lower triangle of a row": lambda x: np.tril(x, -1),
     "percentiles of a list": lambda x: np.percentile(x, [20, 70]),
@@ -275,4 +278,5 @@ AS_NUMPY = {
 def test_values_and_dtypes_of_the_rare_cases(what):
     want, have = AS_NUMPY[what](X4), mg.compile(AS_NUMPY[what])(X4)
     assert have.dtype == want.dtype
+    assert have.shape == want.shape
     np.testing.assert_allclose(have, want, rtol=1e-6)

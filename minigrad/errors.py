@@ -66,6 +66,7 @@ class CheckError(MinigradError, AssertionError):
 
 
 _LIBRARIES = ("minigrad.", "numpy.", "optree.", "functools", "contextlib", "scipy.")
+_COMMAND_LINE = "minigrad.cli"
 _internal: dict[object, bool] = {}  # code object -> is it library code?
 
 
@@ -83,10 +84,12 @@ def is_internal(frame: FrameType) -> bool:
     code = frame.f_code
     known = _internal.get(code)
     if known is None:
-        known = is_library(frame.f_globals.get("__name__") or "") or code.co_filename.startswith("<__array_function__")
+        module = frame.f_globals.get("__name__") or ""
+        known = is_library(module) or code.co_filename.startswith("<__array_function__")
         known = known and not frame.f_globals.get("__user_code__", False)
         known = known or code.co_qualname.startswith("__create_fn__.")  # what a dataclass writes for its user
-        _internal[code] = known
+        if module != _COMMAND_LINE:  # `user_frame` stops there, and asks the cache alone
+            _internal[code] = known
     return known
 
 
@@ -101,9 +104,12 @@ def of_user(error: Exception) -> bool:
 def user_frame() -> FrameType | None:
     """Return the innermost frame outside minigrad and NumPy."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__") != "minigrad.cli":  # whose caller is no one's code
-        if not is_internal(frame):
-            return frame
+    while frame is not None:
+        if not _internal.get(frame.f_code):  # each node asks for its line: no call for the frames of minigrad
+            if frame.f_globals.get("__name__") == _COMMAND_LINE:  # its caller is no one's code
+                return None
+            if not is_internal(frame):
+                return frame
         frame = frame.f_back
     return None
 

@@ -3,6 +3,7 @@
 import ast
 import collections
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import minigrad
+from minigrad.graph import PRIMITIVES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minigrad"
@@ -31,6 +33,23 @@ CORE = {"numpy", "opt_einsum", "optree", "rich"}
 ABOUT = {"minigrad.backends.native": "llvmlite", "minigrad.backends.cupy": "cupy"}
 BARE = {"minigrad.backends.native",
         *(f"minigrad.backends.native.{m}" for m in ("cache", "cpus", "pool", "target", "threads"))}
+# The operations that a module outside `ops` names, and why it cannot read what it needs off the primitive.
+_MADE = "the graph's own nodes, below or beside all operations"
+NAMED = {
+    "minigrad.graph": ({"full", "input"}, _MADE),
+    "minigrad.transforms.closed": ({"input"}, _MADE),
+    "minigrad.transforms.effects": ({"input"}, _MADE),
+    "minigrad.transforms.trace": ({"input"}, _MADE),
+    "minigrad.transforms.draws": ({"callback"}, "the operation that runs the user's code"),
+    "minigrad.transforms.batch_axis": (
+        {"any", "barrier", "const", "custom", "expand", "full", "proj", "size", "where"},
+        "the batch size and masks spread along the batch axis are recognised as they were built"),
+    "minigrad.transforms.microbatch": (
+        {"barrier", "const", "full", "mean", "proj"}, "the mean over the batch has weights; constants stay outside"),
+    "minigrad.ragged.rules": (
+        {"any", "argmax", "barrier", "const", "full", "gather", "max", "min", "proj"},
+        "reductions of no rows, and the rules of one operation of packed rows"),
+}
 
 
 def module_name(path: Path) -> str:
@@ -154,6 +173,26 @@ def test_functions_import_only_what_may_be_absent_or_slow(module):
 def test_what_functions_import_is_imported_by_some():
     inside = {n for m in MODULES for name, _, late in imports_of(m) if late for n in (name, name.split(".")[0])}
     assert LAZY.keys() <= inside
+
+
+def compared_names(source: str) -> set[str]:
+    """Return the primitives' names that a source compares with a node's."""
+    return {c.value for compare in ast.walk(ast.parse(source)) if isinstance(compare, ast.Compare)
+            and re.search(r"(prim\.name\b|^name (==|!=|in|not in) )", ast.unparse(compare))
+            for c in ast.walk(compare) if isinstance(c, ast.Constant) and c.value in PRIMITIVES}
+
+
+def test_operations_are_named_where_they_are_declared():
+    """What an operation does is read off its declaration: outside of `ops` few comparisons name one."""
+    other = {"minigrad.numpy.reductions", "minigrad.numpy.ufuncs", "minigrad.size_asked", "minigrad.sizes"}  # functions
+    found = {m: names for m in MODULES if unit(m) != "ops" and m not in other
+             and (names := compared_names(MODULES[m].read_text(encoding="utf-8")))}
+    assert found == {m: names for m, (names, _) in NAMED.items()}
+
+
+def test_comparisons_with_names_are_seen():
+    assert compared_names("if n.prim.name == 'sum' or name in ('max', 'other'): pass") == {"sum", "max"}
+    assert not compared_names("n.prim is sum_ and label == 'sum'")
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -62,11 +62,14 @@ class Kernel:
     loaded: int
 
 
-def disassembler() -> str | None:
+def disassembler() -> str:
     """Return where nvdisasm is, on the path or in its wheel."""
     spec = importlib.util.find_spec("nvidia")
     inside = [Path(p, "cu13", "bin", "nvdisasm") for p in (spec.submodule_search_locations or () if spec else ())]
-    return next((str(p) for p in inside if p.exists()), shutil.which("nvdisasm"))
+    found = next((str(p) for p in inside if p.exists()), shutil.which("nvdisasm"))
+    if found is None:
+        raise SystemExit("nvdisasm is neither on the path nor installed: python -m pip install nvidia-cuda-nvdisasm")
+    return found
 
 
 def bytes_of(load: str) -> int:

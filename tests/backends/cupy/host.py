@@ -75,6 +75,7 @@ class Host(Device):
         self._lock = threading.RLock()
         self.lt = cublas_on_numpy.CublasLt(self)
         self.blas = Blas(cublas_on_numpy.Cublas(self), self.lt)
+        self.blas.lock = self._lock  # a product runs at once here, so the two locks would be taken in either order
         self.reset()
 
     def reset(self) -> None:

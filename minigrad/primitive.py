@@ -202,8 +202,8 @@ class Primitive:
     view : View or None
         Where the result lies in the memory of the first operand (see `views`); None: in memory of its own.
     kind : str
-        ``leaf`` (has no operands and is not computed), ``elementwise``, ``reduce``, ``view``, ``matrix`` (works on the
-        last two axes) or ``other``.
+        ``leaf`` (has no operands and is not computed), ``elementwise``, ``reduce``, ``view`` (implied by `view`),
+        ``matrix`` (works on the last two axes) or ``other``.
     kernel : str
         For elementwise primitives, the scalar expression that every backend prints.
     laws : Laws
@@ -271,6 +271,8 @@ class Primitive:
             raise GraphError(f"a primitive called {self.name!r} exists already")
         if self.batch is None and (self.axes is None or self.axes.placed is None):
             raise GraphError(f"{self.name}: a primitive needs a batch rule, or an axis rule that implies one")
+        if self.view is not None:
+            object.__setattr__(self, "kind", "view")
         PRIMITIVES[self.name] = self
 
     def __call__(self, *inputs: Node, **params: Any) -> Node:

@@ -24,7 +24,6 @@ _AT = "Write x = x.at[i].set(values), or x = np.where(mask, values, x)."
 _PARTS = "Write the products with np.cos and np.sin out: they are one np.einsum."
 _EIGH = "For a symmetric matrix use np.linalg.eigh; for singular values np.linalg.svd."
 _OUTSIDE = "Return the value from the traced function and do it there."
-_SPECIAL = "It has the same name in minigrad.special, which works on plain arrays too."
 
 
 def _refuse(why: str, instead: str, *names: str) -> None:

@@ -75,7 +75,7 @@ def _proj_batch(size: Any, mapped: Any, whole: Node, *, index: int) -> Node:
 
 
 proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _proj_vjp, _proj_jvp, _proj_batch,
-                 flops=free, view=PART, kind="view",
+                 flops=free, view=PART,
                  printed=lambda node, operands, value: f"{operands[0]}[{node.params['index']}]",
                  drawn=lambda node, value: f"result {node.params['index']}")
 

@@ -34,7 +34,7 @@ def _barrier_batch(size: Any, mapped: Sequence[bool], x: Node, after: Node) -> N
 barrier = Primitive(
     "barrier", lambda x, after: x, lambda xp, x, after: x, vjp=lambda g, out, x, after: [g, None],
     jvp=lambda ts, out, x, after: zeros_like(out) if ts[0] is None else ts[0], batch=_barrier_batch,
-    flops=free, view=SAME, kind="view", distinct=True,
+    flops=free, view=SAME, distinct=True,
     samples=lambda: [Sample((np.array([1.5, -2.0]), np.array(3.0)))])
 
 

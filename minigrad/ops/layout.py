@@ -60,7 +60,7 @@ reshape = linear(
     "reshape", _reshape_type, lambda xp, x, *, shape: xp.reshape(x, shape),
     lambda g, x, *, shape: reshape(g, shape=x.shape),
     axes=Declared(_reshape_axes, lambda p, order, size: {"shape": (size, *p["shape"])},
-                  lambda p, before, after: before == after), view=IN_ORDER, kind="view",
+                  lambda p, before, after: before == after), view=IN_ORDER,
     laws=Laws(compose=lambda inner, outer: outer), simplify=_simpler_reshape,
     hidden_params=frozenset({"shape"}), samples=lambda: [Sample((_x(2, 3),), {"shape": (3, 2)})])
 
@@ -98,7 +98,7 @@ transpose = linear(
     lambda g, x, *, perm: transpose(g, perm=tuple(int(a) for a in np.argsort(perm))),
     axes=Declared(_transpose_axes, lambda p, order, size: {
         "perm": (0, *(order.index(a) for a in p["perm"] if a in order))},
-        lambda p, before, after: p["perm"] == tuple(range(len(before)))), view=BY_AXES, kind="view",
+        lambda p, before, after: p["perm"] == tuple(range(len(before)))), view=BY_AXES,
     laws=Laws(compose=lambda inner, outer: {"perm": tuple(inner["perm"][a] for a in outer["perm"])}),
     simplify=_simpler_transpose,
     samples=lambda: [Sample((_x(2, 3, 4),), {"perm": (2, 0, 1)})])
@@ -139,7 +139,7 @@ slice_ = linear(
     "slice", _slice_type,
     lambda xp, x, *, start, stop, step: x[tuple(map(slice, start, stop, step))] if start else x,
     _slice_transpose, axes=per_axis(start=0, stop=None, step=1),
-    view=along_each(lambda shape, *, start, stop, step: (start, step)), kind="view",
+    view=along_each(lambda shape, *, start, stop, step: (start, step)),
     printed=lambda node, operands, value: operands[0] + _brackets(node, value), drawn=_brackets,
     samples=lambda: [Sample((_x(5, 4),), {"start": (1, 0), "stop": (5, 4), "step": (2, 1)}),
                      Sample((_x(5),), {"start": (2,), "stop": (2,), "step": (1,)})])
@@ -224,6 +224,6 @@ flip = linear(
     lambda g, x, *, axes: flip(g, axes=axes),
     axes=along("axes", PERMUTED), view=along_each(lambda shape, *, axes: (
         [n - 1 if a in axes else 0 for a, n in enumerate(shape)], [-1 if a in axes else 1 for a in range(len(shape))])),
-    kind="view", params={"axes": Axes},
+    params={"axes": Axes},
     laws=Laws(compose=lambda inner, outer: {"axes": tuple(sorted({*inner["axes"]} ^ {*outer["axes"]}))}),
     samples=lambda: [Sample((_x(3, 2),), {"axes": (0,)}), Sample((_x(3, 2),), {"axes": (0, 1)})])

@@ -66,7 +66,7 @@ def _expand_twice(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[st
 
 expand = linear(
     "expand", _expand_type, _expand_eval, lambda g, x, *, shape, axes: sum_(g, axes=axes),
-    axes=Declared(_expand_axes, _expand_placed, lambda p, before, after: not p["axes"]), view=BY_AXES, kind="view",
+    axes=Declared(_expand_axes, _expand_placed, lambda p, before, after: not p["axes"]), view=BY_AXES,
     laws=Laws(compose=_expand_twice), hidden_params=frozenset({"shape"}),
     samples=lambda: [Sample((np.array([1.0, 2.0]),), {"shape": (3, 2, 4), "axes": (0, 2)}),
                      Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])

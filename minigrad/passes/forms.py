@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..axes import axis_rule
 from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Node, constant_of, full
 from ..ops.contract import einsum, parse
@@ -211,21 +212,16 @@ def _square(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     return Form(x.axes, tuple(terms))
 
 
-def _add(sign: float):
+def _add(*signs: float):
     def rule(w: Writer, node: Node, forms: list[Form]) -> Form | None:
         found = w.aligned(forms)
         if found is None:
             return None
-        axes, (a, b) = found
-        b = tuple(Term(sign * t.scale, t.factors) for t in b)
-        return Form(axes, a + b)
+        axes, terms = found
+        signed = zip(signs, terms, strict=True)
+        return Form(axes, tuple(Term(sign * t.scale, t.factors) for sign, mine in signed for t in mine))
 
     return rule
-
-
-def _neg(w: Writer, node: Node, forms: list[Form]) -> Form:
-    (x,) = forms
-    return Form(x.axes, tuple(Term(-t.scale, t.factors) for t in x.terms))
 
 
 def _div(w: Writer, node: Node, forms: list[Form]) -> Form | None:
@@ -236,20 +232,17 @@ def _div(w: Writer, node: Node, forms: list[Form]) -> Form | None:
         return None
     # Divided by what repeats along an axis: multiplied by the inverse, which is smaller.
     inverse = PRIMITIVES["expand"](1.0 / y.inputs[0], **y.params)
-    reciprocal = _expand(w, inverse, [w.leaf(inverse.inputs[0])])
+    reciprocal = _by_axes(w, inverse, [w.leaf(inverse.inputs[0])])
     return _mul(w, PRIMITIVES["mul"](x, inverse), [forms[0], reciprocal])
 
 
-def _expand(w: Writer, node: Node, forms: list[Form]) -> Form:
-    (x,) = forms
-    old = iter(x.axes)
-    axes = tuple((w.letter(n),) if a in node.params["axes"] else next(old) for a, n in enumerate(node.shape))
-    return Form(axes, x.terms)
-
-
-def _transpose(w: Writer, node: Node, forms: list[Form]) -> Form:
-    (x,) = forms
-    return Form(tuple(x.axes[a] for a in node.params["perm"]), x.terms)
+def _by_axes(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    """Axes move, come in as repetitions, or are summed over, as the axis rule says."""
+    (x,), rule = forms, axis_rule(node)
+    (before,), (after,) = rule.operands, rule.results
+    letters = dict(zip(before, x.axes, strict=True))
+    axes = tuple(letters[a] if a in letters else (w.letter(n),) for a, n in zip(after, node.shape, strict=True))
+    return _summed(w, axes, x.terms, [c for a in before if a not in after for c in letters[a]])
 
 
 def _reshape(w: Writer, node: Node, forms: list[Form]) -> Form | None:
@@ -268,13 +261,6 @@ def _reshape(w: Writer, node: Node, forms: list[Form]) -> Form | None:
         return None
     # A letter of size 1 that is in no axis any more is summed over, which changes nothing.
     return Form(tuple(axes), x.terms)
-
-
-def _sum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    (x,) = forms
-    axes = tuple(axis for a, axis in enumerate(x.axes) if a not in node.params["axes"])
-    summed = [c for a, axis in enumerate(x.axes) if a in node.params["axes"] for c in axis]
-    return _summed(w, axes, x.terms, summed)
 
 
 def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: Sequence[Letter]) -> Form | None:
@@ -333,5 +319,6 @@ def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     return Form(tuple(axes), tuple(Term(t.scale, (*t.factors, *deltas)) for t in u.terms))
 
 
-LINEAR = {mul: _mul, square: _square, add: _add(1.0), sub: _add(-1.0), neg: _neg, div: _div, expand: _expand,
-          transpose: _transpose, reshape: _reshape, sum_: _sum, einsum: _einsum, scatter_add: _scatter}
+LINEAR = {mul: _mul, square: _square, add: _add(1.0, 1.0), sub: _add(1.0, -1.0), neg: _add(-1.0), div: _div,
+          **dict.fromkeys((expand, transpose, sum_), _by_axes), reshape: _reshape, einsum: _einsum,
+          scatter_add: _scatter}

@@ -19,7 +19,6 @@ from .device import Device, Launched
 from .libraries import find
 
 INSTALL = "pip install 'minigrad[cuda]'"
-_NO_MEMORY = 2
 _THREAD_LOCAL = 1  # capture mode: what other threads do does not matter
 PRECISIONS = ("highest", "tf32")
 

@@ -63,7 +63,7 @@ from enum import Enum
 from typing import Any
 
 from .dims import Dim, Shape, common_divisor, divide, size_of
-from .graph import Node, TupleType
+from .graph import Node
 
 
 class Kind(Enum):
@@ -181,10 +181,9 @@ def subscripts(text: str) -> Declared:
                 out += rest[:n][::-1]
             return tuple(out)
 
-        results = node.type.parts if isinstance(node.type, TupleType) else (node.type,)
         terms = left * len(node.inputs) if len(left) == 1 else left
         return AxisRule(tuple(axes(term, i.ndim) for term, i in zip(terms, node.inputs, strict=True)),
-                        tuple(axes(term, t.ndim) for term, t in zip(right, results, strict=True)))
+                        tuple(axes(term, t.ndim) for term, t in zip(right, node.types, strict=True)))
 
     return Declared(of, (lambda params, order, size: params) if leading else None)
 

@@ -16,7 +16,7 @@ import optree
 
 from .dims import Dim, Symbol, polynomial
 from .errors import GraphError
-from .graph import FORMS, PRIMITIVES, Graph, Node, TupleType
+from .graph import FORMS, PRIMITIVES, Graph, Node
 from .parameters import check_params
 
 FORMAT = "minigrad-graph-1"
@@ -285,7 +285,7 @@ _PYTHON = {"b": bool, "i": int, "u": int, "f": float}
 
 def _check_decoded(node: Node) -> None:
     """Raise `GraphError` where a type holds no sizes, or more elements than there can be; or a constant no number."""
-    for t in node.type.parts if isinstance(node.type, TupleType) else (node.type,):
+    for t in node.types:
         if not all(isinstance(n, Dim) or (type(n) is int and n >= 0) for n in t.shape):
             raise GraphError(f"{node.prim.name}: {t.shape} is not a shape")
         if math.prod(n for n in t.shape if type(n) is int and n) * t.dtype.itemsize >= 2**63:

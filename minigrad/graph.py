@@ -158,6 +158,11 @@ class Node:
         return len(self.type.shape)
 
     @property
+    def types(self) -> tuple[ArrayType, ...]:
+        """The types of all results."""
+        return self.type.parts if isinstance(self.type, TupleType) else (self.type,)
+
+    @property
     def is_constant(self) -> bool:
         """Whether it is a constant array of one value, written as a number."""
         return constant_of(self) is not None
@@ -473,8 +478,7 @@ class Graph:
 
     @staticmethod
     def _is_batched(node: Node) -> bool:
-        parts = node.type.parts if isinstance(node.type, TupleType) else (node.type,)
-        return "vmap" in node.rules or any(symbols(p.shape) for p in parts)
+        return "vmap" in node.rules or any(symbols(t.shape) for t in node.types)
 
     @cached_property
     def _has_batch(self) -> bool:

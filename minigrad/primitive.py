@@ -368,9 +368,13 @@ def _no_inputs(*args: Any, **params: Any) -> Any:
     raise GraphError("a node without inputs is never mapped, and nothing flows through it")
 
 
-input_ = Primitive(
-    "input", type=lambda *, shape, dtype: ArrayType(shape, dtype), eval=_no_inputs, vjp=_no_inputs,
-    jvp=_no_inputs, batch=_no_inputs, flops=free, kind="leaf", params={"shape": Shape, "dtype": np.dtype})
+def leaf(name: str, type: Callable[..., ArrayType], eval: Callable[..., Any], **rest: Any) -> Primitive:
+    """Declare a primitive without operands, which is not computed."""
+    return Primitive(name, type, eval, _no_inputs, _no_inputs, _no_inputs, kind="leaf", **rest)
+
+
+input_ = leaf("input", lambda *, shape, dtype: ArrayType(shape, dtype), _no_inputs, flops=free,
+              params={"shape": Shape, "dtype": np.dtype})
 
 
 def placeholder(t: ArrayType) -> Node:

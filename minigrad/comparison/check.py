@@ -10,7 +10,7 @@ import numpy as np
 import optree
 
 from ..errors import DtypeError
-from ..graph import ArrayType, Graph, Node, TupleType
+from ..graph import ArrayType, Graph, Node
 from ..text import format_node, node_names
 from ..transforms.trace import Staged, flatten_arguments, function_name, stage
 
@@ -64,7 +64,7 @@ def stage_call(f: Callable[..., Any]) -> Callable[[tuple], Staged]:
 
 def precision(graph: Graph) -> float:
     """Return the round-off of the coarsest floating dtype in the graph."""
-    types = [t for n in graph.nodes for t in (n.type.parts if isinstance(n.type, TupleType) else (n.type,))]
+    types = [t for n in graph.nodes for t in n.types]
     return max((float(np.finfo(t.dtype).eps) for t in types if t.floating), default=float(np.finfo(float).eps))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ..axes import INDEXED, ORDERED, REDUCE, SEGMENTED, axis_rule
 from ..dims import Dim, Symbol, value
-from ..graph import Graph, Node, TupleType, held_graphs
+from ..graph import Graph, Node, held_graphs
 
 
 def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) -> int:
@@ -49,9 +49,8 @@ def _operations(node: Node, sizes: Mapping[Symbol, int]) -> float:
     if node.prim.flops is not None:
         return node.prim.flops(node, number, count)
     rule = axis_rule(node)
-    types = node.type.parts if isinstance(node.type, TupleType) else (node.type,)
     if rule is None or node.prim.kind == "elementwise":
-        return sum(number(t.size) for t in types)
+        return sum(number(t.size) for t in node.types)
     points = {axis[0]: number(n) for axes, i in zip(rule.operands, node.inputs, strict=True)
               for axis, n in zip(axes, i.shape, strict=True) if axis and axis[0].kind is not INDEXED}
     return math.prod(points.values()) if any(f.kind in (REDUCE, ORDERED, SEGMENTED) for f in points) else 0

@@ -17,7 +17,7 @@ from ..dims import Dim
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, placeholder, spread
 from .control import parts
-from .held import Flags, batch_graph, copy_graph, fits, placeholders, run
+from .held import Flags, batch_graph, copy_graph, fits, placeholders
 from .layout import move_axis
 from .spread import expand_to, sum_
 
@@ -58,7 +58,7 @@ def taken(xp: Any, index: Any, branch: int, count: int) -> Any:
 
 def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> tuple[Any, ...]:
     if index.ndim == 0:
-        return tuple(run(xp, graphs[min(max(int(index), 0), len(graphs) - 1)], xs))
+        return tuple(walk.evaluate(graphs[min(max(int(index), 0), len(graphs) - 1)], xs, xp=xp))
     lead, index = index.shape, xp.reshape(index, (-1,))
     count = index.shape[0]
     xs = tuple(xp.reshape(x, (count, *x.shape[len(lead):])) if r else x for x, r in zip(xs, rows, strict=True))
@@ -72,7 +72,7 @@ def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows:
             continue
         body, n = rows_graph(graph, rows, sums)
         arrays = [xp.take(x, at, axis=0) if r else x for x, r in zip(xs, rows, strict=True)]
-        for k, value in enumerate(run(xp, body, arrays, {n.symbol: at.shape[0]})):
+        for k, value in enumerate(walk.evaluate(body, arrays, {n.symbol: at.shape[0]}, xp)):
             if sums[k]:
                 out[k] = out[k] + value
             elif xp is np:

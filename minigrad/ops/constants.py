@@ -9,22 +9,16 @@ import numpy as np
 
 from ..axes import ORDERED, AxisRule, Declared, Factor, subscripts
 from ..dims import Dim, Shape
-from ..errors import GraphError
 from ..graph import ArrayType, Node, TupleType, dtype_of, zeros_like
-from ..primitive import PART, Primitive, Sample, free
-
-
-def _leaf(*args: Any, **params: Any) -> Any:
-    raise GraphError("a node without inputs is never mapped, and nothing flows through it")
+from ..primitive import PART, Primitive, Sample, free, leaf
 
 
 def _make_full(xp: Any, *, value: Any, shape: Any, dtype: np.dtype) -> Any:
     return xp.full(shape, value, dtype=getattr(xp, dtype.name))
 
 
-full = Primitive(
-    "full", type=lambda *, value, shape, dtype: ArrayType(shape, dtype), eval=_make_full,
-    vjp=_leaf, jvp=_leaf, batch=_leaf, axes=subscripts("-> ..."), kind="leaf",
+full = leaf(
+    "full", lambda *, value, shape, dtype: ArrayType(shape, dtype), _make_full, axes=subscripts("-> ..."),
     hidden_params=frozenset({"shape", "dtype"}),
     key=lambda p: (repr(p["value"]), p["shape"], p["dtype"]),  # 0.0 and -0.0 are equal, and so are 1 and True
     params={"value": Any, "shape": Shape, "dtype": np.dtype},
@@ -35,24 +29,22 @@ def _same_array(params: Mapping[str, Any]) -> tuple:
     return value.shape, value.dtype, value.tobytes() if value.size <= 4096 else id(value)
 
 
-const = Primitive(
-    "const", type=lambda *, value: ArrayType(value.shape, value.dtype),
-    eval=lambda xp, *, value: value if xp is np else xp.asarray(value), vjp=_leaf, jvp=_leaf, batch=_leaf,
+const = leaf(
+    "const", lambda *, value: ArrayType(value.shape, value.dtype),
+    lambda xp, *, value: value if xp is np else xp.asarray(value),
     axes=Declared(lambda node: AxisRule((), (tuple((Factor(ORDERED),) for _ in node.shape),))),
-    kind="leaf", params={"value": np.ndarray}, key=_same_array,
+    params={"value": np.ndarray}, key=_same_array,
     samples=lambda: [Sample((), {"value": np.arange(6).reshape(2, 3).astype(d)}, order=0) for d in ("f8", "i4", "?")])
 
-iota = Primitive(
-    "iota", type=lambda *, size: ArrayType((size,), np.dtype(np.int64)),
-    eval=lambda xp, *, size: xp.arange(size, dtype=xp.int64), vjp=_leaf, jvp=_leaf, batch=_leaf,
-    axes=subscripts("-> i!"), kind="leaf", params={"size": int | Dim},
+iota = leaf(
+    "iota", lambda *, size: ArrayType((size,), np.dtype(np.int64)),
+    lambda xp, *, size: xp.arange(size, dtype=xp.int64), axes=subscripts("-> i!"), params={"size": int | Dim},
     samples=lambda: [Sample((), {"size": 4}, order=0)])
 
-size_ = Primitive(
-    "size", type=lambda *, size, dtype: ArrayType((), dtype),
-    eval=lambda xp, *, size, dtype: xp.asarray(size, dtype=getattr(xp, dtype.name)),
-    vjp=_leaf, jvp=_leaf, batch=_leaf, axes=subscripts("-> ..."), kind="leaf", hidden_params=frozenset({"dtype"}),
-    params={"size": int | Dim, "dtype": np.dtype},
+size_ = leaf(
+    "size", lambda *, size, dtype: ArrayType((), dtype),
+    lambda xp, *, size, dtype: xp.asarray(size, dtype=getattr(xp, dtype.name)),
+    axes=subscripts("-> ..."), hidden_params=frozenset({"dtype"}), params={"size": int | Dim, "dtype": np.dtype},
     samples=lambda: [Sample((), {"size": 4, "dtype": np.dtype("f8")}, order=0)])
 
 

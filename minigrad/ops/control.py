@@ -17,6 +17,7 @@ from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
 from .constants import proj
+from .held import batch_graph
 
 
 def parts(node: Node) -> list[Node]:
@@ -67,23 +68,11 @@ def _checkpoint_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Grap
 
 
 def _checkpoint_batch(size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph) -> Node:
-    return checkpoint(*xs, graph=_batch_body(graph, [x.type for x in xs], mapped, size))
-
-
-def _batch_body(graph: Graph, types: Sequence[ArrayType], mapped: Sequence[bool], size: int | Dim) -> Graph:
-    """Return the batch of a graph that a node holds, for inputs of `types`; every output has the new axis."""
-    inputs = [placeholder(t) for t in types]
-    pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
-    outputs = walk.batch(graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
-    return Graph(tuple(inputs), tuple(walk.with_axis(o, m, size) for o, m in outputs), graph.names, name=graph.name)
-
-
-def _run(xp: Any, graph: Graph, arrays: Sequence[Any], sizes: dict[Any, int] | None = None) -> list[Any]:
-    return walk.evaluate(graph, arrays, sizes, xp)
+    return checkpoint(*xs, graph=batch_graph(graph, mapped, size, [True] * len(graph.outputs))[0])
 
 
 checkpoint = Primitive(
-    "checkpoint", _checkpoint_type, lambda xp, *xs, graph: tuple(_run(xp, graph, xs)),
+    "checkpoint", _checkpoint_type, lambda xp, *xs, graph: tuple(walk.evaluate(graph, xs, xp=xp)),
     _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch, inline=True,
     flops=lambda node, value, count: count(node.params["graph"]), samples=lambda: [_checkpoint_sample()])
 
@@ -161,7 +150,7 @@ def _chunked_eval(xp: Any, *xs: Any, graph: Graph, total: int, in_axes: tuple[in
         sections = [section_of(span, n) for n in lengths]
         arrays = [x if axis is None else x[(slice(None),) * axis + (sections[k], ...)]
                   for x, k, axis in zip(xs, which, in_axes, strict=True)]
-        values = _run(xp, graph, arrays, sizes_of(span))
+        values = walk.evaluate(graph, arrays, sizes_of(span), xp)
         for i, (value, axis) in enumerate(zip(values, out_axes, strict=True)):
             if axis is not None:
                 pieces[i].append(value)
@@ -214,10 +203,9 @@ def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Gr
         outputs = walk.batch(body.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m},
                              batch_size)
         return tuple(walk.with_axis(o, m, batch_size) for o, m in outputs)
-    types = [ArrayType((batch_size, *n.shape) if m else n.shape, n.dtype)
-             for n, m in zip(graph.inputs, mapped, strict=True)]
+    body, _ = batch_graph(graph, mapped, batch_size, [True] * len(graph.outputs))
     in_axes = tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True))
-    return chunked(*xs, graph=_batch_body(graph, types, mapped, batch_size), in_axes=in_axes, packed=packed,
+    return chunked(*xs, graph=body, in_axes=in_axes, packed=packed,
                    out_axes=tuple(a if a is None else a + 1 for a in out_axes), **rest)
 
 

@@ -16,7 +16,8 @@ from ..dims import Dim
 from ..errors import DtypeError, GradError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zeros_like
 from ..primitive import Primitive, Sample, on_host, placeholder
-from .held import batch_graph, fits, placeholders, run
+from .control import parts
+from .held import batch_graph, fits, placeholders
 from .spread import sum_
 
 # -- transposing a rule ------------------------------------------------------------------------------------
@@ -99,10 +100,6 @@ def _refuse(graph: Graph, out: Node, x: Node) -> GradError:
                      "rule is about its arguments alone. Pass it as an argument, so that the rule can speak of it")
 
 
-def _results(out: Node) -> list[Node]:
-    return [PRIMITIVES["proj"](out, index=i) for i in range(len(out.type.parts))]
-
-
 def _apply(rule: Graph, *inputs: Node) -> list[Node]:
     return walk.substitute(rule.outputs, dict(zip(rule.inputs, inputs, strict=True)))
 
@@ -116,10 +113,10 @@ def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vj
             raise _refuse(graph, out, x)
     gs = [c for c, n in zip(g, graph.outputs, strict=True) if n.type.floating]
     if vjp is not None:
-        back = _apply(vjp, *gs, *_results(out), *xs)
+        back = _apply(vjp, *gs, *parts(out), *xs)
     else:
         ts = [placeholder(x.type) for x in _floats(xs)[:about]]
-        back = transpose(graph.name, _apply(jvp, *ts, *_results(out), *xs), gs, ts)
+        back = transpose(graph.name, _apply(jvp, *ts, *parts(out), *xs), gs, ts)
     found = iter(back)
     return [next(found, None) if x.type.floating else None for x in xs]
 
@@ -134,10 +131,10 @@ def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, v
             raise _refuse(graph, out, x)
     moving = [zeros_like(x) if t is None else t for t, x in floats[:about]]
     if jvp is not None:
-        pushed = _apply(jvp, *moving, *_results(out), *xs)
+        pushed = _apply(jvp, *moving, *parts(out), *xs)
     else:
         gs = [placeholder(n.type) for n in _floats(graph.outputs)]
-        pushed = transpose(graph.name, _apply(vjp, *gs, *_results(out), *xs), moving, gs)
+        pushed = transpose(graph.name, _apply(vjp, *gs, *parts(out), *xs), moving, gs)
     found = iter(pushed)
     return tuple(next(found) if n.type.floating else None for n in graph.outputs)
 
@@ -169,9 +166,10 @@ def _batched_jvp(jvp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Gra
     return batch_graph(jvp, given, size, [True] * len(_floats(graph.outputs)))[0]
 
 
-custom = Primitive("custom", _custom_type, lambda xp, *xs, graph, vjp, jvp: tuple(run(xp, graph, xs)), _custom_vjp,
-                   _custom_jvp, _custom_batch, flops=lambda node, value, count: count(node.params["graph"]),
-                   inline=True, samples=lambda: [_sample(True), _sample(False)])
+custom = Primitive("custom", _custom_type, lambda xp, *xs, graph, vjp, jvp: tuple(walk.evaluate(graph, xs, xp=xp)),
+                   _custom_vjp, _custom_jvp, _custom_batch, inline=True,
+                   flops=lambda node, value, count: count(node.params["graph"]),
+                   samples=lambda: [_sample(True), _sample(False)])
 
 
 def _sample(reverse: bool) -> Sample:

@@ -20,10 +20,6 @@ def placeholders(*shapes: tuple[int, ...], dtype: str = "f8") -> list[Node]:
     return [placeholder(ArrayType(s, np.dtype(dtype))) for s in shapes]
 
 
-def run(xp: Any, graph: Graph, arrays: Sequence[Any], sizes: dict | None = None) -> list[Any]:
-    return walk.evaluate(graph, arrays, sizes, xp)
-
-
 def fits(name: str, what: str, types: Sequence[ArrayType], inputs: Sequence[Node]) -> None:
     for t, n in zip(types, inputs, strict=True):
         if t != n.type:

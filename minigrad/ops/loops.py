@@ -20,7 +20,7 @@ from ..tracing import guard_equal
 from .constants import proj
 from .control import parts
 from .elementwise import where
-from .held import batch_graph, copy_graph, fits, placeholders, run
+from .held import batch_graph, copy_graph, fits, placeholders
 from .layout import move_axis
 from .spread import any_, expand_to
 
@@ -44,8 +44,8 @@ def _while_type(*types: ArrayType, test: Graph, body: Graph, count: int) -> Tupl
 
 def _while_eval(xp: Any, *xs: Any, test: Graph, body: Graph, count: int) -> tuple[Any, ...]:
     shared, state = xs[:count], list(xs[count:])
-    while bool(run(xp, test, (*shared, *state))[0]):
-        state = run(xp, body, (*shared, *state))
+    while bool(walk.evaluate(test, (*shared, *state), xp=xp)[0]):
+        state = walk.evaluate(body, (*shared, *state), xp=xp)
     return tuple(state)
 
 
@@ -147,7 +147,7 @@ def _scan_eval(xp: Any, *xs: Any, body: Graph, counts: tuple[int, int], length: 
     shared, carry, slices = xs[:n_shared], list(xs[n_shared:n_shared + n_carry]), xs[n_shared + n_carry:]
     stacked: list[list[Any]] = [[] for _ in body.outputs[n_carry:]]
     for t in (reversed(range(length)) if reverse else range(length)):
-        out = run(xp, body, (*shared, *carry, *(x[t, ...] for x in slices)))
+        out = walk.evaluate(body, (*shared, *carry, *(x[t, ...] for x in slices)), xp=xp)
         carry = out[:n_carry]
         for s, y in zip(stacked, out[n_carry:], strict=True):
             s.append(y)

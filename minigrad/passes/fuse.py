@@ -17,7 +17,7 @@ from typing import Any
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..dims import Dim
-from ..graph import ArrayType, Graph, Node, TupleType, constant_of
+from ..graph import ArrayType, Graph, Node, constant_of
 from ..ops.control import barrier
 from ..ops.index import gather, scatter_add
 from ..ops.layout import reshape
@@ -252,9 +252,7 @@ def _waits(reader: Node, source: Node, roles: Roles) -> bool:
 
 def _weight(node: Node) -> int:
     """Return the bytes of a node's array, symbolic sizes taken to be typical ones."""
-    if isinstance(node.type, TupleType):
-        return sum(map(_array_weight, node.type.parts))
-    return _array_weight(node.type)
+    return sum(map(_array_weight, node.types))
 
 
 def _array_weight(t: ArrayType) -> int:

@@ -118,7 +118,7 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     found: set[Symbol] = set()
     unread = set(graph.inputs).difference(graph.outputs, *(n.inputs for n in graph.nodes))
     for n in [n for n in graph.nodes if n not in unread]:
-        sizes = [d for t in getattr(n.type, "parts", (n.type,)) for d in t.shape]
+        sizes = [d for t in n.types for d in t.shape]
         sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
         found |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
         # The lengths of a chunk are the node's own.

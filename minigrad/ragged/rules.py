@@ -16,7 +16,7 @@ from .. import walk
 from ..axes import ORDERED, PARALLEL, PERMUTED, axis_rule
 from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, full, moment, reachable
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, full, moment, reachable
 from ..ops.accumulators import accumulator
 from ..ops.blocks import block_einsum
 from ..ops.checks import in_range, picked
@@ -132,8 +132,7 @@ class Rewrite:
 
     def is_ragged(self, node: Node) -> bool:
         """Tell whether a value of the program for one example has a ragged axis."""
-        parts = node.type.parts if isinstance(node.type, TupleType) else (node.type,)
-        return any(self.rows.ragged(n) for t in parts for n in t.shape)
+        return any(self.rows.ragged(n) for t in node.types for n in t.shape)
 
     def each(self, node: Node) -> Node:
         """Return a value without ragged axes as (B, ...), repeated where all examples share it."""
@@ -696,9 +695,9 @@ def _parallel(rw: Rewrite, node: Node, xs: list[Node]) -> Node | None:
     rule, placed = axis_rule(node), node.prim.axes and node.prim.axes.placed
     if rule is None or placed is None or node.prim is reshape or not all(map(rw.is_ragged, node.inputs)):
         return None  # the parameters of a reshape do not say which axis is which
-    parts = node.type.parts if isinstance(node.type, TupleType) else (node.type,)
+    types = [*(i.type for i in node.inputs), *node.types]
     rows = [tuple(axis for axis, n in zip(axes, t.shape, strict=True) if rw.rows.ragged(n))
-            for axes, t in zip(rule.operands + rule.results, [*(i.type for i in node.inputs), *parts], strict=True)]
+            for axes, t in zip(rule.operands + rule.results, types, strict=True)]
     if len(set(rows)) > 1 or any(f.kind is not PARALLEL for axis in rows[0] for f in axis):
         return None
     dense = [a for a, n in enumerate(node.inputs[0].shape) if not rw.rows.ragged(n)]

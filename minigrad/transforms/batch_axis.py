@@ -102,8 +102,7 @@ class Reading:
 
     def has_axis(self, node: Node) -> bool:
         """Tell whether the node, or one of its results, has an axis that is cut."""
-        t = node.type
-        return self.cut.crosses(t.shape) if type(t) is ArrayType else any(self.cut.crosses(p.shape) for p in t.parts)
+        return any(self.cut.crosses(t.shape) for t in node.types)
 
     def is_size(self, node: Node) -> bool:
         """Tell whether the node is the number of examples, or of rows, as a value."""
@@ -149,7 +148,7 @@ class Reading:
         factors, indices = self._cut_factors(node, rule)
         read |= indices
         found = [self._cut_axis(node, "its result", values, t)
-                 for values, t in zip(rule.results, _types(node), strict=True)]
+                 for values, t in zip(rule.results, node.types, strict=True)]
         kinds, points = {f.kind for f in factors}, NONE
         placed = [axis[0].by for axis in found if axis and axis[0].kind is INDEXED]
         if placed and kinds <= {REDUCE, PARALLEL} and all(self._names_rows(node.inputs[k], NONE) for k in placed):
@@ -337,10 +336,6 @@ class Reading:
         while node.prim.name == "expand":
             (node,) = node.inputs
         return node.params["size"] if self.is_size(node) else None
-
-
-def _types(node: Node) -> tuple[ArrayType, ...]:
-    return node.type.parts if isinstance(node.type, TupleType) else (node.type,)
 
 
 def _adds_up(node: Node, given: Sequence[Roles]) -> bool:

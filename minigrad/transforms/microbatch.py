@@ -259,7 +259,7 @@ class _Passes:
         packed, read = parts_.counts, set(self.old)
         if packed:  # most programs read few of the leaves of a batch, and have few of its numbers of rows
             read = set(walk.reachable(outputs))
-            sizes = symbols(d for n in read for t in getattr(n.type, "parts", (n.type,)) for d in t.shape)
+            sizes = symbols(d for n in read for t in n.types for d in t.shape)
             packed = {s: n for s, n in packed.items() if s in sizes}
         counts = [(placeholder(ArrayType((cut.dim,), n.dtype)), n, 0) for n in packed.values()]
         mapped = [(o, n, a) for o, n, a in zip(self.old, self.new, parts_.axes, strict=True)

@@ -392,7 +392,7 @@ class Space:
         self._counter = dict(enumerate(accumulate([self._counters.ptr, *counters])))
         self._room = outer._room if outer else device.allocate(blas.ROOM if multiplies(program) else 1)
         self.make_tables(1)
-        widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in getattr(n.type, "parts", (n.type,))),
+        widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in n.types),
                      default=0)
         self._index = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
         self._text = source(self.recipe, wide=widest >= _WIDE)

@@ -1,4 +1,4 @@
-"""Families of primitives: `elementwise` and `linear` declare a primitive, with the rules that their members share."""
+"""Families of primitives: `elementwise`, `linear` and `discrete` declare a primitive with the rules of its family."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .axes import POINTWISE
-from .errors import DtypeError, at_user_line
+from .errors import DtypeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, zeros_like
 from .primitive import Primitive, Sample, fail
 from .tracing import guard_equal_shapes
@@ -96,6 +96,12 @@ def _default_samples(arity: int, domain: str, order: int) -> list[Sample]:
     if "b" in domain:
         out.append(Sample(tuple(rng.integers(0, 2, (4,)).astype(bool) for _ in range(arity)), order=0))
     return out
+
+
+def discrete(name: str, type: Callable[..., ArrayType], eval: Callable[..., Any], **rest: Any) -> Primitive:
+    """Declare a primitive whose values are integers or bools, which have no derivative."""
+    return Primitive(name, type, eval, vjp=lambda g, out, *xs, **params: [None] * len(xs),
+                     jvp=Unsupported("its values are integers or bools"), **rest)
 
 
 def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any], transpose: Callable[..., Node],

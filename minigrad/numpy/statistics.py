@@ -11,9 +11,9 @@ from ..dims import size_of
 from ..errors import ShapeError, TraceError, at_user_line
 from ..ops import elementwise as ew
 from ..ops import order as ordering
+from ..ops.constants import size_scalar
 from ..ops.layout import reshape as reshape_node
 from ..ops.layout import transpose as transpose_node
-from ..ops.spread import count
 from ..tracing import number
 from .array import Array, accumulates, as_array, as_axes, implements
 from .reductions import given
@@ -217,7 +217,7 @@ def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=N
             w = weights if w is None else w * weights
     ddof = (0 if bias else 1) if ddof is None else ddof
     if w is None:
-        left: Any = Array(count(x._node.shape, (1,), x.dtype)) - ddof
+        left: Any = Array(size_scalar(x._node.shape[1], x.dtype)) - ddof
         off = x - x.mean(axis=1, keepdims=True)
         out = off @ off.T
     else:

@@ -16,9 +16,9 @@ import numpy as np
 
 from ..axes import POINTWISE, axis_rule, rearranges
 from ..dims import Dim
-from ..errors import Unsupported
+from ..families import discrete
 from ..graph import ArrayType, Graph, Node, TupleType, reachable
-from ..primitive import FIRST, Primitive, Sample, fail, on_host
+from ..primitive import FIRST, Sample, fail, on_host
 from .held import graphs_of
 
 # An index, and the size of the axis that it is an index of; or a node that holds a graph with checks, and None.
@@ -43,10 +43,8 @@ def _in_range_type(index: ArrayType, *, size: int | Dim) -> ArrayType:
     return index
 
 
-in_range = Primitive(
-    "in_range", _in_range_type, _in_range_eval, vjp=lambda g, out, index, *, size: [None],
-    jvp=Unsupported("its values are integers"),
-    axes=POINTWISE, picks=FIRST,
+in_range = discrete(
+    "in_range", _in_range_type, _in_range_eval, axes=POINTWISE, picks=FIRST,
     samples=lambda: [Sample((np.array([[0, 2], [-3, 1]]),), {"size": 4}, order=0)])
 
 

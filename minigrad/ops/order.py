@@ -10,8 +10,7 @@ import numpy as np
 
 from ..axes import ORDERED, along
 from ..combiners import ADD, FMAX, FMIN, MAX, MIN, Combiner
-from ..errors import Unsupported
-from ..families import linear
+from ..families import discrete, linear
 from ..graph import ArrayType, Node, full, zeros_like
 from ..primitive import Primitive, Sample, require_float
 from ..tracing import number
@@ -85,12 +84,8 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
         moved = ew.cast_to(ew.where(hit, ts[0], zeros_like(x)), count.dtype)
         return ew.cast_to(_sums_in_runs(moved, out, axis) / count, x.dtype)
 
-    def samples() -> list[Sample]:
-        x = np.random.default_rng(4).permutation(12.0 * np.arange(1, 13)).reshape(3, 4) / 40
-        return [Sample((x,), {"axis": 0}), Sample((x,), {"axis": 1})]
-
     return Primitive(name, type_rule, evaluate, vjp, jvp, axes=along("axis", ORDERED), combiner=by,
-                     samples=samples)
+                     samples=_samples())
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:
@@ -129,10 +124,10 @@ def _argsort_type(t: ArrayType, *, axis: int) -> ArrayType:
     return ArrayType(require_axes("argsort", t, axis).shape, np.dtype(np.int64))
 
 
-argsort = Primitive(
+argsort = discrete(
     "argsort", _argsort_type,
     lambda xp, x, *, axis: np.argsort(x, axis=axis, kind="stable") if xp is np else xp.argsort(x, axis=axis),
-    vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"), axes=along("axis", ORDERED),
+    axes=along("axis", ORDERED),
     flops=lambda node, value, count: value(node.type.size) * math.log2(max(value(node.shape[node.params["axis"]]), 1)),
     samples=_samples(0))
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from ..axes import ORDERED, AxisRule, Declared, Factor, parallel
 from ..dims import Shape
-from ..errors import Unsupported
+from ..families import discrete
 from ..graph import ArrayType, Node
-from ..primitive import Primitive, Sample, fail
+from ..primitive import Sample, fail
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -77,10 +77,8 @@ def _bits_axes(node: Node) -> AxisRule:
     return AxisRule(((*lead, (Factor(ORDERED),)),), ((*lead, *drawn),))
 
 
-random_bits = Primitive(
-    "random_bits", _bits_type, _bits_eval, vjp=lambda g, out, key, **params: [None],
-    jvp=Unsupported("its values are integers"),
-    axes=Declared(_bits_axes, lambda params, order, size: params),
+random_bits = discrete(
+    "random_bits", _bits_type, _bits_eval, axes=Declared(_bits_axes, lambda params, order, size: params),
     flops=lambda node, value, count: 16 * value(node.type.size),  # 10 rounds of 6, 9 steps of the key, for 4 words
     samples=lambda: [Sample((np.array([1, 2], np.uint32),), {"shape": (3, 3), "stream": 0}, order=0),
                      Sample((np.array([[1, 2], [3, 4]], np.uint32),), {"shape": (5,), "stream": 1}, order=0)])

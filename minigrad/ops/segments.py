@@ -14,10 +14,9 @@ import numpy as np
 from ..axes import POINTWISE, subscripts
 from ..combiners import ADD
 from ..dims import Dim, size_of
-from ..errors import Unsupported
-from ..families import linear
+from ..families import discrete, linear
 from ..graph import ArrayType, Node
-from ..primitive import FIRST, Primitive, Sample, fail, on_host, spread
+from ..primitive import FIRST, Sample, fail, on_host, spread
 from .accumulators import running
 from .constants import iota, size_scalar
 from .elementwise import cast_to
@@ -25,17 +24,12 @@ from .layout import reshape
 from .spread import expand_to, require_number
 
 _INT = np.dtype(np.int64)
-_INTEGERS = Unsupported("its values are integers")
 
 
 def _require_ints(name: str, *types: ArrayType) -> None:
     for t in types:
         if t.dtype.kind not in "iu":
             raise fail(name, "needs integers", *types)
-
-
-def _no_vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[None]:
-    return [None] * len(xs)
 
 
 def _rank(n: int | Dim, shape: tuple[int | Dim, ...]) -> Node:
@@ -60,11 +54,10 @@ def _ids_batch(batch: Any, mapped: Sequence[bool], lengths: Node, *, size: int |
     return ids - _rank(batch, ids.shape) * expand_to(size_scalar(n, _INT), ids.shape, (0, 1))
 
 
-segment_ids = Primitive(
+segment_ids = discrete(
     "segment_ids", _ids_type,
     lambda xp, lengths, *, size: xp.repeat(xp.arange(lengths.shape[0], dtype=xp.int64), xp.astype(lengths, xp.int64)),
-    vjp=_no_vjp, jvp=_INTEGERS, batch=_ids_batch, axes=subscripts("segment|0 -> row|0"),
-    hidden_params=frozenset({"size"}),
+    batch=_ids_batch, axes=subscripts("segment|0 -> row|0"), hidden_params=frozenset({"size"}),
     samples=lambda: [Sample((np.array([2, 0, 3]),), {"size": 5}, order=0)])
 
 
@@ -88,8 +81,8 @@ def _checked_type(index: ArrayType, length: ArrayType) -> ArrayType:
     return ArrayType(index.shape, _INT)
 
 
-checked_index = Primitive(  # an index counted from the first row of its example, negative ones from behind
-    "checked_index", _checked_type, _checked_eval, vjp=_no_vjp, jvp=_INTEGERS, axes=POINTWISE,
+checked_index = discrete(  # an index counted from the first row of its example, negative ones from behind
+    "checked_index", _checked_type, _checked_eval, axes=POINTWISE,
     samples=lambda: [Sample((np.array([0, 2, 1]), np.array([3, 3, 3])), order=0)])
 
 
@@ -105,9 +98,8 @@ def _nonempty_type(lengths: ArrayType, *, what: str) -> ArrayType:
     return lengths
 
 
-nonempty = Primitive(
-    "nonempty", _nonempty_type, _nonempty_eval, vjp=_no_vjp, jvp=_INTEGERS,
-    axes=POINTWISE, picks=FIRST,
+nonempty = discrete(
+    "nonempty", _nonempty_type, _nonempty_eval, axes=POINTWISE, picks=FIRST,
     samples=lambda: [Sample((np.array([2, 3]),), {"what": "example {} has no rows"}, order=0)])
 
 
@@ -169,8 +161,8 @@ def _argsort_eval(xp: Any, x: Any, ids: Any) -> Any:
     return _each(xp, x, ids, work, xp.int64)
 
 
-segment_argsort = Primitive(  # counted from the first row of the segment
+segment_argsort = discrete(  # counted from the first row of the segment
     "segment_argsort", lambda x, ids: ArrayType(_fits("segment_argsort", x, ids).shape, _INT), _argsort_eval,
-    vjp=_no_vjp, jvp=_INTEGERS, batch=_in_one(lambda x, ids: segment_argsort(x, ids)),
+    batch=_in_one(lambda x, ids: segment_argsort(x, ids)),
     axes=subscripts("row|1 ..., row|1 -> row|1 ..."),
     samples=lambda: [Sample((np.array([2.0, 1.0, 3.0, 5.0, 4.0, 0.5]), np.array([0, 0, 1, 1, 1, 3])), order=0)])

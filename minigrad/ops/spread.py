@@ -14,8 +14,8 @@ import numpy as np
 from ..axes import REDUCE, AxisRule, Declared, Order, along, parallel
 from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, Combiner
 from ..dims import Dim, Shape, size_of
-from ..errors import DtypeError, Unsupported, at_user_line
-from ..families import linear
+from ..errors import DtypeError, at_user_line
+from ..families import discrete, linear
 from ..graph import ArrayType, Node, constant_of, full
 from ..primitive import Laws, Primitive, Rewriter, Sample, fail, require_float
 from ..tracing import guard_equal_shapes, made_by
@@ -124,11 +124,6 @@ def _reduction_samples(order: int = 2, bools: bool = False):
     return samples
 
 
-def back_over(g: Node, x: Node, axes: Axes) -> Node:
-    """Return a reduced value spread over the axes that `x` had."""
-    return expand_to(g, x.shape, axes)
-
-
 def require_number(name: str, t: ArrayType) -> ArrayType:
     """Return `t`, or raise `DtypeError` where it is bool: added as bools, they would make an ``any``."""
     if t.dtype.kind == "b":
@@ -179,16 +174,8 @@ def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, A
 sum_ = linear(
     "sum", _sum_type,
     lambda xp, x, *, axes: summed(xp, x, axes),
-    lambda g, x, *, axes: back_over(g, x, axes), **_reduces(ADD), kind="reduce", simplify=_simpler_sum,
+    lambda g, x, *, axes: expand_to(g, x.shape, axes), **_reduces(ADD), kind="reduce", simplify=_simpler_sum,
     samples=_reduction_samples())
-
-
-def count(shape: Shape, axes: Axes, dtype: np.dtype) -> Node:
-    """Return how many elements of `shape` lie along `axes`, as a scalar of `dtype`."""
-    n: int | Dim = 1
-    for a in axes:
-        n = n * shape[a]
-    return size_scalar(n, dtype)
 
 
 def per_count(x: Node, n: int | Dim | Node) -> Node:
@@ -204,7 +191,7 @@ def _mean_type(t: ArrayType, *, axes: Axes) -> ArrayType:
 
 
 def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
-    return back_over(per_count(g, size_of(x.shape[a] for a in axes)), x, axes)
+    return expand_to(per_count(g, size_of(x.shape[a] for a in axes)), x.shape, axes)
 
 
 def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node:
@@ -300,8 +287,8 @@ def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
     """
 
     def shares(out: Node, x: Node, axes: Axes) -> Node:
-        hit = cast_to(eq(x, back_over(out, x, axes)), x.dtype)
-        return hit / back_over(sum_(hit, axes=axes), x, axes)
+        hit = cast_to(eq(x, expand_to(out, x.shape, axes)), x.dtype)
+        return hit / expand_to(sum_(hit, axes=axes), x.shape, axes)
 
     def evaluate(xp: Any, x: Any, *, axes: Axes) -> Any:
         if of_nothing and 0 in (x.shape[a] for a in axes):
@@ -311,7 +298,7 @@ def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
 
     return Primitive(
         name, _reduce_type(name, empty=of_nothing), evaluate,
-        vjp=lambda g, out, x, *, axes: [back_over(g, x, axes) * shares(out, x, axes)],
+        vjp=lambda g, out, x, *, axes: [expand_to(g, x.shape, axes) * shares(out, x, axes)],
         jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
         **_reduces(by), kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True),
         samples=_reduction_samples())
@@ -324,10 +311,9 @@ min_or_largest = _extreme("min_or_largest", MIN, of_nothing=True)
 
 
 def _truth(name: str, by: Combiner) -> Primitive:
-    return Primitive(
+    return discrete(
         name, _reduce_type(name, lambda d: np.dtype(bool)), lambda xp, x, *, axes: getattr(xp, name)(x, axis=axes),
-        vjp=lambda g, out, x, *, axes: [None], jvp=Unsupported("its values are bool"), **_reduces(by),
-        kind="reduce", laws=Laws(idempotent=True), samples=_reduction_samples(0, bools=True))
+        **_reduces(by), kind="reduce", laws=Laws(idempotent=True), samples=_reduction_samples(0, bools=True))
 
 
 any_ = _truth("any", ANY)
@@ -340,11 +326,9 @@ def _arg(name: str, by: Combiner) -> Primitive:
     def type_rule(t: ArrayType, *, axis: int) -> ArrayType:
         return _reduce_type(name, lambda d: np.dtype(np.int64), empty=False)(t, axes=(axis,))
 
-    return Primitive(name, type_rule, lambda xp, x, *, axis: getattr(xp, name)(x, axis=axis),
-                     vjp=lambda g, out, x, *, axis: [None], jvp=Unsupported("its values are integers"),
-                     **_reduces(by, "axis"),
-                     samples=lambda: [Sample((np.random.default_rng(5).normal(size=(3, 4)),), {"axis": a}, order=0)
-                                      for a in (0, 1)])
+    return discrete(name, type_rule, lambda xp, x, *, axis: getattr(xp, name)(x, axis=axis), **_reduces(by, "axis"),
+                    samples=lambda: [Sample((np.random.default_rng(5).normal(size=(3, 4)),), {"axis": a}, order=0)
+                                     for a in (0, 1)])
 
 
 argmax = _arg("argmax", ARGMAX)

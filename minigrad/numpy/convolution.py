@@ -146,7 +146,7 @@ def conv(x, w, stride=1, padding=0, dilation=1, groups=1):
     return out[0] if groups == 1 else np.concatenate(out)
 
 
-def _pool(name: str, x: Any, size: Any, stride: Any, padding: Any, fill: Any) -> tuple[Array, tuple[int, ...]]:
+def _pool(x: Any, size: Any, stride: Any, padding: Any, fill: Any) -> tuple[Array, tuple[int, ...]]:
     x = as_array(x)
     size = tuple(size) if isinstance(size, (tuple, list)) else (size,) * max(x.ndim - 1, 1)
     view = windows(x if x.dtype.kind == "f" else x.astype(float), size, size if stride is None else stride, padding, 1,
@@ -168,7 +168,7 @@ def max_pool(x, size, stride=None, padding=0):
     padding : int, tuple of int or of pairs, or ``"same"``
         With -inf, which is never the largest.
     """
-    view, axes = _pool("max_pool", x, size, stride, padding, -np.inf)
+    view, axes = _pool(x, size, stride, padding, -np.inf)
     return view.max(axis=axes)
 
 
@@ -178,5 +178,5 @@ def avg_pool(x, size, stride=None, padding=0):
 
     Parameters are those of `max_pool`.
     """
-    view, axes = _pool("avg_pool", x, size, stride, padding, 0)
+    view, axes = _pool(x, size, stride, padding, 0)
     return view.mean(axis=axes)

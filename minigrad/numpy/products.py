@@ -179,11 +179,11 @@ def einsum(*operands, out=None, dtype=None, order="K", casting="safe", optimize=
             if sizes.get(c, 1) == 1:
                 sizes[c] = size
     for s, n in zip(left.split(","), nodes, strict=True):
-        terms.append(_plain_term(s, n, sizes, result))
+        terms.append(_plain_term(s, n, sizes))
     return Array(contract(terms, result))
 
 
-def _plain_term(s: str, x: Node, sizes: dict[str, Any], result: str) -> tuple[str, Node]:
+def _plain_term(s: str, x: Node, sizes: dict[str, Any]) -> tuple[str, Node]:
     """Return an operand without repeated subscripts, and without sizes 1 that broadcast."""
     array = Array(x)
     while (c := next((c for c in s if s.count(c) > 1), None)) is not None:

@@ -63,11 +63,6 @@ def transposed(x: Node) -> Node:
     return transpose(x, perm=(*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-def symmetric(x: Node) -> Node:
-    """Return the symmetric part of a matrix."""
-    return (x + transposed(x)) * 0.5
-
-
 def choose(relation: Primitive, x: Node, other: Node | None = None) -> Node:
     """Return the elements of `x` whose ``relation(row, column)`` holds, and those of `other` (or 0) elsewhere."""
     shape = x.shape[-2:]

@@ -329,7 +329,7 @@ def _product(writer: Writer, term: Term, path: Sequence[tuple[int, ...]], result
     for step in path:
         used = [left.pop(i) for i in sorted(step, reverse=True)]
         keep = set(result).union(*(s for s, _ in left))
-        left.append(_pair(writer, used, keep))
+        left.append(_pair(used, keep))
     ((letters, node),) = left
     node = _summed(node, letters, set(result))
     letters = tuple(c for c in letters if c in result)
@@ -347,8 +347,7 @@ def _summed(node: Node, letters: Sequence[Letter], keep: set[Letter]) -> Node:
     return PRIMITIVES["sum"](node, axes=axes) if axes else node
 
 
-def _pair(writer: Writer, used: Sequence[tuple[tuple[Letter, ...], Node]], keep: set[Letter]
-          ) -> tuple[tuple[Letter, ...], Node]:
+def _pair(used: Sequence[tuple[tuple[Letter, ...], Node]], keep: set[Letter]) -> tuple[tuple[Letter, ...], Node]:
     """Contract two operands (or sum one) to the letters that something still needs."""
     operands = []
     for i, (letters, node) in enumerate(used):

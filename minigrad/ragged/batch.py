@@ -146,7 +146,7 @@ class Batch:
             elif value is None or t.shared:
                 columns[name] = [None if value is None else value.copy()] * size
             else:
-                columns[name] = self._split(name, value, t)
+                columns[name] = self._split(value, t)
         sizes = list(zip(*(n.tolist() for n in self._lengths), strict=True)) if self._lengths else [()] * size
         out = []
         for k in range(size):
@@ -156,7 +156,7 @@ class Batch:
             out.append(example)
         return out
 
-    def _split(self, name: str, value: np.ndarray, t: FieldType) -> Sequence[Any]:
+    def _split(self, value: np.ndarray, t: FieldType) -> Sequence[Any]:
         rows, own = self._rows(t), self._local(value, t)
         if not t.axes:
             return list(own)

@@ -281,10 +281,7 @@ def _arg(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
 
 def _same_or_nan(x: Node, best: Node) -> Node:
     hit = eq(x, best)
-    if not x.type.floating:
-        return hit
-    isnan = PRIMITIVES["isnan"]
-    return PRIMITIVES["logical_or"](hit, isnan(x))
+    return PRIMITIVES["logical_or"](hit, PRIMITIVES["isnan"](x)) if x.type.floating else hit
 
 
 # -- contraction ---------------------------------------------------------------------------------------------
@@ -296,7 +293,7 @@ def _einsum(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     sizes = {c: n for t, i in zip(terms, node.inputs, strict=True) for c, n in zip(t, i.shape, strict=True)}
     ragged = {c for c, n in sizes.items() if rw.rows.ragged(n)}
     if _in_blocks(rw, node, terms, out, ragged):
-        return _block_einsum(rw, node, terms, out, ragged, sizes)
+        return _block_einsum(rw, node, out, ragged, sizes)
     order = _row_order(terms, out, ragged)
     domain = tuple(sizes[c] for c in order)
     row = next(c for c in LETTERS if c not in sizes)
@@ -326,8 +323,7 @@ def _in_blocks(rw: Rewrite, node: Node, terms: Sequence[str], out: str, ragged: 
     return not set(out) & ragged and len(set(out)) > max(map(len, dense))
 
 
-def _block_einsum(rw: Rewrite, node: Node, terms: Sequence[str], out: str, ragged: set[str],
-                  sizes: Mapping[str, int | Dim]) -> Node:
+def _block_einsum(rw: Rewrite, node: Node, out: str, ragged: set[str], sizes: Mapping[str, int | Dim]) -> Node:
     xs, kinds = [], []
     for i in node.inputs:
         kinds.append("packed" if rw.is_ragged(i) else "stacked" if i in rw.mapped else "shared")
@@ -359,7 +355,7 @@ def _reshape(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
     lead = 0
     while lead < min(old.ndim, node.ndim) and old.shape[lead] == shape[lead] and not rw.rows.ragged(shape[lead]):
         lead += 1
-    before, after = _without_ones(rw, old.shape[lead:]), _without_ones(rw, shape[lead:])
+    before, after = (tuple(n for n in s[lead:] if n != 1) for s in (old.shape, shape))
     if not (_rows_lead(rw, before) and _rows_lead(rw, after)):
         raise refuse(node, "it would move a fixed axis into or out of a ragged axis that stands behind it",
                      "Bring the ragged axis to the front first, with np.moveaxis or .T")
@@ -369,10 +365,6 @@ def _reshape(rw: Rewrite, node: Node, xs: list[Node]) -> Node:
         x = reshape(x, shape=(*shape[:lead], *rw.rows.packed(shape[lead:])))
         return transpose(x, perm=(lead, *range(lead), *range(k, x.ndim)))
     return reshape(x, shape=rw.rows.packed(shape))
-
-
-def _without_ones(rw: Rewrite, shape: Shape) -> Shape:
-    return tuple(n for n in shape if n != 1)
 
 
 def _rows_lead(rw: Rewrite, shape: Shape) -> bool:

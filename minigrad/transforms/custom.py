@@ -174,7 +174,7 @@ def _reverse_rule(rule: Rule, staged: Staged) -> Staged:
         found: list[Any] = []
         for value, arg in zip(back, args, strict=True):
             found += _leaves(staged, value, arg)
-        return [_fitting(staged, v, i, staged.inputs[i], staged.names[i]) for i, v in enumerate(found) if wanted[i]]
+        return [_fitting(staged, v, staged.inputs[i], staged.names[i]) for i, v in enumerate(found) if wanted[i]]
 
     return _stage_rule(staged, [o.type for o, f in zip(staged.outputs, floats, strict=True) if f], flat)
 
@@ -199,7 +199,7 @@ def _leaves(staged: Staged, value: Any, like: Any) -> list[Any]:
     return [v for v, x in zip(out, optree.tree_leaves(like, none_is_leaf=True), strict=True) if x is not None]
 
 
-def _fitting(staged: Staged, value: Any, i: int, like: Node, name: str) -> Array:
+def _fitting(staged: Staged, value: Any, like: Node, name: str) -> Array:
     if value is None:
         return Array(full(0, like.shape, like.dtype))
     x = as_array(value)
@@ -220,7 +220,7 @@ def _forward_rule(rule: Rule, staged: Staged) -> Staged:
         out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
         args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
         found = _leaves(staged, rule(tangents, out, *args), out)
-        return [_fitting(staged, v, i, staged.outputs[i], f"result {i}") for i, v in enumerate(found) if wanted[i]]
+        return [_fitting(staged, v, staged.outputs[i], f"result {i}") for i, v in enumerate(found) if wanted[i]]
 
     return _stage_rule(staged, [x.type for x, f in zip(staged.inputs, floats, strict=True) if f], flat)
 

@@ -17,8 +17,8 @@ import mpmath
 import numpy as np
 import scipy.special
 
-from minigrad.backends.native.vector_math import FUNCTIONS
-from minigrad.backends.native.vector_math.lanes import Lanes, fabs, select
+from minigrad.backends.native.codegen.vector_math import FUNCTIONS
+from minigrad.backends.native.codegen.vector_math.lanes import Lanes, fabs, select
 
 from . import harness
 from .native_calls import compiled

@@ -15,7 +15,7 @@ from typing import Any
 import mpmath as mp
 import numpy as np
 
-OUT = Path(__file__).parents[1] / "minigrad" / "backends" / "native" / "vector_math" / "coefficients.py"
+OUT = Path(__file__).parents[1] / "minigrad" / "backends" / "native" / "codegen" / "vector_math" / "coefficients.py"
 Function = Callable[[Any], Any]
 mp.mp.dps = 80
 

@@ -15,8 +15,10 @@ import numpy as np
 import optree
 from llvmlite import ir
 
-from minigrad.backends.native import access, blas, cache, gemm, products, target, threads
-from minigrad.backends.native.recipe import ARENA
+from minigrad.backends.native.codegen import strides
+from minigrad.backends.native.kernels import gemm, gemm_plan
+from minigrad.backends.native.plan.launch_plan import ARENA
+from minigrad.backends.native.runtime import blas, cache, jit, threads
 
 from . import harness
 from .peers import contestants, mlp
@@ -31,7 +33,7 @@ def step(bits: int | None) -> Callable[..., None]:
     """Return the compiled step for float32; with `bits` of None it has no BLAS."""
     module = ir.Module("gemm")
     gemm.emit_gemm(module, "product", np.dtype(np.float32), bits)
-    library = target.load([cache.object_code(str(module))], {**blas.symbols(), **threads.symbols()})
+    library = jit.load([cache.object_code(str(module))], {**blas.symbols(), **threads.symbols()})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library  # the code lives as long as who calls it
     return call
@@ -40,8 +42,8 @@ def step(bits: int | None) -> Callable[..., None]:
 def bound(call: Callable[..., None], x: np.ndarray, y: np.ndarray, with_blas: bool) -> Callable[[], None]:
     """Return the product of two matrices as a step that is bound to them."""
     out = np.empty((x.shape[0], y.shape[1]), x.dtype)
-    views = [access.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
-    args = np.array(products.gemm_args("ik,kj->ij", *views, x.dtype, with_blas))
+    views = [strides.View(i, 0, v.shape, v.strides) for i, v in enumerate((x, y, out))]
+    args = np.array(gemm_plan.gemm_args("ik,kj->ij", *views, x.dtype, with_blas))
     bases = np.array([v.ctypes.data for v in (x, y, out)], np.uintp)
     keep = (args, bases, out, x, y)
     addresses = args.ctypes.data, bases.ctypes.data

@@ -11,11 +11,11 @@ import pytest
 
 import minigrad as mg
 from minigrad import backends, dims, passes, walk
-from minigrad.backends.native import target
+from minigrad.backends.native.runtime import jit
 from minigrad.graph import ArrayType, dtype_of
 from minigrad.ops.control import placeholder
 
-BACKENDS = ("numpy", "native") if target.available() is None else ("numpy",)
+BACKENDS = ("numpy", "native") if jit.available() is None else ("numpy",)
 W = np.array([1.0, 2.0, 0.5])
 X = np.arange(15.0).reshape(5, 3)
 

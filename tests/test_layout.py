@@ -32,7 +32,8 @@ CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # but for those that need nothing of it.
 ABOUT = {"minigrad.backends.native": "llvmlite", "minigrad.backends.cupy": "cupy"}
 BARE = {"minigrad.backends.native",
-        *(f"minigrad.backends.native.{m}" for m in ("cache", "cpus", "pool", "target", "threads"))}
+        *(f"minigrad.backends.native.{m}" for m in ("codegen", "kernels", "plan", "runtime")),
+        *(f"minigrad.backends.native.runtime.{m}" for m in ("cache", "cpus", "jit", "pool", "threads"))}
 # The operations that a module outside `ops` names, and why it cannot read what it needs off the primitive.
 _MADE = "the graph's own nodes, below or beside all operations"
 NAMED = {
@@ -134,7 +135,7 @@ def test_the_first_gradient_does_not_wait_for_what_it_does_not_need():
     loaded = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
     assert "minigrad.compiler" in loaded
     assert not {"minigrad.comparison", "minigrad.draw", "minigrad.optim", "minigrad.ragged.loader",
-                "minigrad.backends.native.threads", "opt_einsum"} & set(loaded)
+                "minigrad.backends.native.runtime.threads", "opt_einsum"} & set(loaded)
 
 
 def test_no_import_runs_in_a_circle():

@@ -9,7 +9,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.axes import PERMUTED, along, axis_rule
-from minigrad.backends.native import target
+from minigrad.backends.native.runtime import jit
 from minigrad.comparison.operations import count_operations
 from minigrad.families import linear
 from minigrad.graph import PRIMITIVES, ArrayType, Graph
@@ -22,7 +22,7 @@ from tests.test_axes import test_front_adds_one_parallel_axis as adds_one_parall
 from tests.test_axes import test_rule_bounds_what_an_element_depends_on as bounds_what_an_element_depends_on
 from tests.transforms.common import close, slope
 
-BACKENDS = ("numpy", "native") if target.available() is None else ("numpy",)
+BACKENDS = ("numpy", "native") if jit.available() is None else ("numpy",)
 rng = np.random.default_rng(0)
 W, X = rng.normal(size=3), rng.normal(size=(5, 4, 3))
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from minigrad.backends.native import access
+from minigrad.backends.native.codegen.strides import access
 from minigrad.dims import Dim, value
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.passes.fuse import Roles
@@ -87,7 +87,7 @@ def test_axes_link_where_one_step_passes_all_of_the_next():
                          (node("flip", x, axes=(1,)), (False, False, True)),
                          (node("expand", x, shape=(4, 7, 5, 6), axes=(1,)), (True, False, True, True)),
                          (node("reshape", x, shape=(20, 6)), (True, True))):
-        assert access.access(view, Roles.of(Graph((x,), (view,)))).linked == linked, view.prim.name
+        assert access(view, Roles.of(Graph((x,), (view,)))).linked == linked, view.prim.name
 
 
 def test_kinds_of_views_are_the_declared_views():

@@ -11,7 +11,7 @@ from ..errors import MinigradError, at_user_line
 from ..graph import PRINTERS, Graph
 from ..locks import importing
 from ..passes import run
-from .native import target
+from .native.runtime import jit
 from .numpy import Program
 from .protocol import AUTO, Backend, Executable, build, chosen, get, names, on_device, on_host, options, register
 
@@ -34,12 +34,12 @@ class Native(Backend):
     name, automatic = "native", True
 
     def check(self) -> None:
-        if reason := target.available():
+        if reason := jit.available():
             raise MinigradError(at_user_line(f"backend={self.name!r}: {reason}"))
 
     def start(self) -> None:
         with importing:  # here and below, because what few programs need takes long to import
-            from .native.start import start
+            from .native.runtime.warmup import start
 
         start()
 

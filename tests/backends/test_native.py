@@ -9,8 +9,9 @@ pytest.importorskip("llvmlite")
 
 import minigrad as mg
 from minigrad import backends, walk
-from minigrad.backends.native import recipe, target, threads
+from minigrad.backends.native.plan import launch_plan
 from minigrad.backends.native.program import FEW, Program
+from minigrad.backends.native.runtime import jit, threads
 from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.passes import run
@@ -30,8 +31,8 @@ def build(graph: Graph) -> Program:
 @pytest.fixture
 def finely_cut(monkeypatch):
     """Cut everything into blocks of few rows, and hand all of them to the pool."""
-    monkeypatch.setattr(recipe, "BLOCK", 40)
-    monkeypatch.setattr(recipe, "SERIAL", 0)
+    monkeypatch.setattr(launch_plan, "BLOCK", 40)
+    monkeypatch.setattr(launch_plan, "SERIAL", 0)
 
 
 @pytest.mark.usefixtures("finely_cut")
@@ -58,7 +59,7 @@ def test_sizes_that_change_share_their_layout(seed):
         arrays = arrays_for(graph, sizes, seed)
         close(program(arrays, sizes), walk.evaluate(after, arrays, sizes))
     layouts = program.recipe._layouts
-    assert 2 <= len(layouts) <= recipe.KNOWN or not layouts[0].total
+    assert 2 <= len(layouts) <= launch_plan.KNOWN or not layouts[0].total
     assert all(known.total <= program.workspace_bytes({size.symbol: 480}) for known in layouts)
 
 
@@ -306,12 +307,12 @@ def test_a_scan_of_no_steps():
 def test_kernels_compile_for_other_machines():
     graph, _ = softmax_loss("f4")
     for text in build(graph).texts:
-        for name, machine in target.TARGETS.items():
-            assert target.compile_ir(text, machine), name
+        for name, machine in jit.TARGETS.items():
+            assert jit.compile_ir(text, machine), name
 
 
 def test_asked_for_where_it_cannot_run(monkeypatch):
-    monkeypatch.setattr(target, "available", lambda: "llvmlite is not installed: pip install minigrad[native]")
+    monkeypatch.setattr(jit, "available", lambda: "llvmlite is not installed: pip install minigrad[native]")
     with pytest.raises(mg.MinigradError, match="pip install minigrad"):
         mg.compile(np.tanh, backend="native")
     assert "numpy" in repr(mg.compile(np.tanh))

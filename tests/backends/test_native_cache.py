@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from minigrad.backends import code_cache, trusted_files
-from minigrad.backends.native import cache, target
+from minigrad.backends.native.runtime import cache, jit
 
 pytest.importorskip("llvmlite")
-pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
+pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ def compiled(monkeypatch):
 
     def compile_all(some, machine=None):
         texts.extend(some)
-        return target.compile_all(some, machine)
+        return jit.compile_all(some, machine)
 
     monkeypatch.setattr(cache, "compile_all", compile_all)
     return texts
@@ -57,7 +57,7 @@ def compiled(monkeypatch):
 
 def test_compiled_once(where, compiled):
     code = cache.object_code(ir(1))
-    assert code == target.compile_ir(ir(1))
+    assert code == jit.compile_ir(ir(1))
     assert cache.object_code(ir(1)) == code
     assert compiled == [ir(1)]
     assert len(code_cache.entries(where)) == 1
@@ -67,20 +67,20 @@ def test_several_at_once(where, compiled):
     cache.object_code(ir(2))
     del compiled[:]
     found = cache.made([cache.plain(ir(k)) for k in (1, 2, 3, 1)])
-    assert found == [(None, target.compile_ir(ir(k))) for k in (1, 2, 3, 1)]
+    assert found == [(None, jit.compile_ir(ir(k))) for k in (1, 2, 3, 1)]
     assert compiled == [ir(1), ir(3)]
     assert cache.made([]) == []
 
 
 def test_what_an_entry_is_found_by(where, compiled, monkeypatch):
     """The text, the CPU, its features, the compiler: each makes another entry."""
-    host = target.host()
-    others = [(ir(2), host), (ir(1), target.TARGETS["x86-64"]), (ir(1), target.TARGETS["aarch64"]),
-              (ir(1), target.Target(host.triple, host.cpu, host.features + ",-fma"))]
+    host = jit.host()
+    others = [(ir(2), host), (ir(1), jit.TARGETS["x86-64"]), (ir(1), jit.TARGETS["aarch64"]),
+              (ir(1), jit.Target(host.triple, host.cpu, host.features + ",-fma"))]
     for text, machine in [(ir(1), host), *others]:
-        assert cache.object_code(text, machine) == target.compile_ir(text, machine)
+        assert cache.object_code(text, machine) == jit.compile_ir(text, machine)
     assert len(compiled) == len(code_cache.entries(where)) == 5
-    monkeypatch.setattr(target, "_PASSES", ())
+    monkeypatch.setattr(jit, "_PASSES", ())
     cache.object_code(ir(1))
     monkeypatch.setattr("llvmlite.__version__", "99.0")
     cache.object_code(ir(1))
@@ -139,7 +139,7 @@ def test_damaged_entries_are_made_again(where, compiled, quiet, damage):
 def test_a_directory_that_cannot_be_made(where, tmp_path, compiled):
     (tmp_path / "deep").write_text("a file stands where the directory should be")
     for _ in range(2):
-        assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+        assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
     assert compiled == [ir(1)] * 2
     assert code_cache.unwritable(where)
     assert code_cache.entries(where) == []
@@ -151,7 +151,7 @@ def test_a_directory_that_may_not_be_written(where, compiled):
     where.mkdir(parents=True)
     where.chmod(0o500)
     try:
-        assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+        assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
         assert "denied" in code_cache.unwritable(where).lower()
     finally:
         where.chmod(0o700)
@@ -163,7 +163,7 @@ def test_a_full_disk(where, monkeypatch):
                                                                           str(where / "x.part")))
     (where / "x.part").parent.mkdir(parents=True)
     (where / "x.part").touch()
-    assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+    assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
     assert list(where.iterdir()) == [], "what could not be finished is taken away"
 
 
@@ -177,7 +177,7 @@ def test_switched_off(monkeypatch, compiled):
     for off in ("", " "):
         monkeypatch.setenv("MINIGRAD_CACHE_DIR", off)
         assert code_cache.directory() is None
-        assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+        assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
     assert len(compiled) == 2
 
 
@@ -200,7 +200,7 @@ def test_where_it_is(monkeypatch, tmp_path):
 def test_the_oldest_used_go(where):
     for k in range(6):
         cache.object_code(ir(k))
-    paths = {k: where / (cache._key(ir(k), target.host()) + ".o") for k in range(6)}
+    paths = {k: where / (cache._key(ir(k), jit.host()) + ".o") for k in range(6)}
     for k, path in paths.items():
         os.utime(path, (1000 + k, 1000 + k))
     cache.object_code(ir(0))  # used now
@@ -233,10 +233,10 @@ def test_what_writers_left_behind_goes(where):
 
 def test_several_processes_share_a_directory(where):
     script = """
-from minigrad.backends.native import cache, target
+from minigrad.backends.native.runtime import cache, jit
 for k in range(30):
     text = f"define i64 @f() {{\\n ret i64 {k}\\n}}"
-    assert cache.object_code(text) == target.compile_ir(text)
+    assert cache.object_code(text) == jit.compile_ir(text)
 """
     some = [subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)})
             for _ in range(3)]
@@ -257,7 +257,7 @@ def test_what_is_generated_is_written_once(monkeypatch, tmp_path):
         return cache.made([cache.written_of(what, write) for what in whats])
 
     first, again, other = (make(what) for what in ("one", "one", "another"))
-    assert first == again == other == [({"a": [1, "b"]}, target.compile_ir(ir(1)))]
+    assert first == again == other == [({"a": [1, "b"]}, jit.compile_ir(ir(1)))]
     assert len(written) == 2
     monkeypatch.setattr(cache, "_sources", lambda: "of another version")
     make("one")
@@ -276,7 +276,7 @@ def is_ignored(where, compiled, words):
     del compiled[:]
     with pytest.warns(RuntimeWarning, match=words) as caught:
         codes = [cache.object_code(ir(1)) for _ in range(3)]
-    assert codes == [target.compile_ir(ir(1))] * 3
+    assert codes == [jit.compile_ir(ir(1))] * 3
     assert len(caught) == 1
     assert str(caught[0].message).startswith("the cache of machine code in ")  # no line, as another thread may ask
     assert compiled == [ir(1)] * 3
@@ -310,7 +310,7 @@ def test_a_link_below_a_directory_that_others_may_write_is_ignored(where, compil
     link.symlink_to(where)
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(link))
     assert code_cache.unwritable(link) is None
-    assert cache.object_code(ir(1)) == target.compile_ir(ir(1))
+    assert cache.object_code(ir(1)) == jit.compile_ir(ir(1))
     assert compiled == [ir(1)]
     (tmp_path / "open").chmod(0o777)
     assert is_ignored(link, compiled, f"others may write to {tmp_path / 'open'}")

@@ -12,10 +12,12 @@ pytest.importorskip("llvmlite")
 
 from llvmlite import ir
 
-from minigrad.backends.native import access, blas, cache, gemm, products, target, threads
+from minigrad.backends.native.codegen import strides
+from minigrad.backends.native.kernels import gemm, gemm_plan
+from minigrad.backends.native.runtime import blas, cache, jit, threads
 
-if target.available():
-    pytest.skip(target.available(), allow_module_level=True)
+if jit.available():
+    pytest.skip(jit.available(), allow_module_level=True)
 
 DTYPES = [np.float32, np.float64]
 SIZES = [0, 1, 2, 7, 16, 31, 33, 65, 130]
@@ -31,7 +33,7 @@ def ir_text(dtype, bits, machine=None):
 def step(dtype, with_blas, machine=None):
     found, _ = blas.find()
     text = ir_text(dtype, found.bits if with_blas and found else None, machine)
-    library = target.load([cache.object_code(text)], {**threads.symbols(), **(blas.symbols() if with_blas else {})})
+    library = jit.load([cache.object_code(text)], {**threads.symbols(), **(blas.symbols() if with_blas else {})})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library
     return call
@@ -45,8 +47,8 @@ def product(subscripts, x, y, out, with_blas=False, machine=None):
         while isinstance(base.base, np.ndarray):
             base = base.base
         bases.append(base.ctypes.data)
-        views.append(access.View(i, v.ctypes.data - base.ctypes.data, v.shape, v.strides))
-    args = np.array(products.gemm_args(subscripts, *views, out.dtype, with_blas and blas.find()[0] is not None))
+        views.append(strides.View(i, v.ctypes.data - base.ctypes.data, v.shape, v.strides))
+    args = np.array(gemm_plan.gemm_args(subscripts, *views, out.dtype, with_blas and blas.find()[0] is not None))
     table = np.array(bases, np.uintp)
     step(out.dtype.type, with_blas, machine)(args.ctypes.data, table.ctypes.data)
     return args
@@ -122,7 +124,7 @@ def test_small_results_of_many_terms_are_shared_out(dtype, way):
     for m, n, k in ((64, 64, 1927), (17, 100, 3000), (100, 17, 3000), (8, 700, 500), (130, 20, 2500)):
         x, y = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
         args = check("ik,kj->ij", lay(x, way), y)
-        assert args[products.ROW_BLOCKS] * args[products.COL_BLOCKS] >= 2 or m * n * k < 2 * products._PIECE
+        assert args[gemm_plan.ROW_BLOCKS] * args[gemm_plan.COL_BLOCKS] >= 2 or m * n * k < 2 * gemm_plan._PIECE
 
 
 @pytest.mark.parametrize("with_blas", [False, True])
@@ -186,7 +188,7 @@ def test_infinities_stay_in_their_row():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_result_depends_on_neither_threads_nor_tiles(dtype):
     rng = np.random.default_rng(4)
-    machines = [target.host(), target.TARGETS["aarch64"]]  # the shape of that one's tiles, run on this one
+    machines = [jit.host(), jit.TARGETS["aarch64"]]  # the shape of that one's tiles, run on this one
     before = threads.get_num_threads()
     try:
         for m, n, k in [(200, 300, 700), (33, 512, 784), (700, 9, 64)]:
@@ -213,9 +215,9 @@ def test_an_element_is_chains_of_fused_multiplications():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("machine", target.TARGETS)
+@pytest.mark.parametrize("machine", jit.TARGETS)
 def test_compiles_for_other_machines(machine, dtype):
-    machine = target.TARGETS[machine]
+    machine = jit.TARGETS[machine]
     assert cache.object_code(ir_text(dtype, 64, machine), machine)
 
 
@@ -224,9 +226,9 @@ def test_large_products_go_to_blas():
         pytest.skip(blas.find()[1])
     x = np.ones((900, 900), np.float32)
     out = np.empty_like(x)
-    assert product("ik,kj->ij", x, x, out, with_blas=True)[0] == products.MATRIX
+    assert product("ik,kj->ij", x, x, out, with_blas=True)[0] == gemm_plan.MATRIX
     np.testing.assert_array_equal(out, 900)
-    assert product("ik,kj->ij", x[::-1], x, out, with_blas=True)[0] == products.GENERATED
+    assert product("ik,kj->ij", x[::-1], x, out, with_blas=True)[0] == gemm_plan.GENERATED
     np.testing.assert_array_equal(out, 900)
 
 

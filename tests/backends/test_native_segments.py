@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from minigrad import backends
-from minigrad.backends.native import step_code, threads
+from minigrad.backends.native.codegen import step_code
+from minigrad.backends.native.runtime import threads
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.ops.contract import parse
 

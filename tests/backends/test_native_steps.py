@@ -11,7 +11,9 @@ pytest.importorskip("llvmlite")
 
 import minigrad as mg
 from minigrad import backends, walk
-from minigrad.backends.native import copies, indexed, ordered, philox, step_code, steps, target, threads
+from minigrad.backends.native.codegen import step_code
+from minigrad.backends.native.kernels import axis_kernels, copies, gather_scatter, philox, steps
+from minigrad.backends.native.runtime import jit, threads
 from minigrad.combiners import ADD, FMAX, MAX
 from minigrad.dims import Dim
 from minigrad.graph import Graph, Node, full
@@ -49,8 +51,9 @@ def random_array(rng, shape, dtype):
 def finely_cut(monkeypatch):
     """Cut everything into small pieces, and hand all of them to the pool."""
     monkeypatch.setattr(step_code, "SERIAL", 0)
-    for module, name, value in ((copies, "PIECE", 40), (indexed, "_PIECE", 40), (indexed, "_COLUMNS", 160),
-                                (philox, "_PIECE", 2), (ordered, "_PIECE", 40), (ordered, "_COLUMNS", 40)):
+    for module, name, value in ((copies, "PIECE", 40), (philox, "_PIECE", 2),
+                                (gather_scatter, "_PIECE", 40), (gather_scatter, "_COLUMNS", 160),
+                                (axis_kernels, "_PIECE", 40), (axis_kernels, "_COLUMNS", 40)):
         monkeypatch.setattr(module, name, value)
 
 
@@ -314,23 +317,23 @@ def test_a_scan_over_such_steps_runs_without_python():
 
 WRITERS = {
     "copy": functools.partial(copies._copy, 16), "clear": copies._clear, "random_bits": philox._write,
-    "position": functools.partial(indexed._position, np.dtype("u2"), None, False),
-    "place": functools.partial(indexed._position, np.dtype("i4"), "place_or_null", True),
-    "rows": functools.partial(indexed._scatter_rows, MAX, np.dtype("f4"), np.dtype("f4")),
-    "single": functools.partial(indexed._scatter_single, ADD, np.dtype("i1"), np.dtype("i1")),
-    "sums": functools.partial(ordered._totals, ADD, np.dtype("f8")),
-    "sums_of_rows": functools.partial(ordered._totals_of_rows, ADD, np.dtype("f4")),
-    "largest_so_far": functools.partial(ordered._totals, FMAX, np.dtype("f4")),
-    "place_in_row": functools.partial(ordered._place_in_row, True, np.dtype("f4")),
-    "places": functools.partial(ordered._places, False, np.dtype("f8")),
-    "short_rows": functools.partial(ordered._places_in_short_rows, True, np.dtype("u1"))}
+    "position": functools.partial(gather_scatter._position, np.dtype("u2"), None, False),
+    "place": functools.partial(gather_scatter._position, np.dtype("i4"), "place_or_null", True),
+    "rows": functools.partial(gather_scatter._scatter_rows, MAX, np.dtype("f4"), np.dtype("f4")),
+    "single": functools.partial(gather_scatter._scatter_single, ADD, np.dtype("i1"), np.dtype("i1")),
+    "sums": functools.partial(axis_kernels._totals, ADD, np.dtype("f8")),
+    "sums_of_rows": functools.partial(axis_kernels._totals_of_rows, ADD, np.dtype("f4")),
+    "largest_so_far": functools.partial(axis_kernels._totals, FMAX, np.dtype("f4")),
+    "place_in_row": functools.partial(axis_kernels._place_in_row, True, np.dtype("f4")),
+    "places": functools.partial(axis_kernels._places, False, np.dtype("f8")),
+    "short_rows": functools.partial(axis_kernels._places_in_short_rows, True, np.dtype("u1"))}
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_steps_compile_for_other_machines(name):
     text = step_code.text(name, WRITERS[name])
-    for machine in target.TARGETS.values():
-        assert target.compile_ir(text, machine)
+    for machine in jit.TARGETS.values():
+        assert jit.compile_ir(text, machine)
 
 
 def test_what_steps_are_not_for():
@@ -382,5 +385,5 @@ def test_division_of_random_floats(seed, dtype, scale):
 def test_division_compiles_for_other_machines(dtype):
     x, y = input_(7, dtype=dtype), input_(7, dtype=dtype)
     program = backends.build(Graph((x, y), (node("floor_divide", x, y), node("mod", x, y))), "native")
-    for machine in target.TARGETS.values():
-        assert all(target.compile_ir(text, machine) for text in program.texts)
+    for machine in jit.TARGETS.values():
+        assert all(jit.compile_ir(text, machine) for text in program.texts)

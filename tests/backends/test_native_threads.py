@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minigrad.backends.native import cpus, pool, start, target, threads
+from minigrad.backends.native.runtime import cpus, jit, pool, threads, warmup
 
 pytest.importorskip("llvmlite")
-pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
+pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,7 +105,7 @@ class Code:
     """The functions above: ``f(array, items, times)``."""
 
     def __init__(self):
-        self.library = target.load([target.compile_ir(CODE)], threads.symbols())
+        self.library = jit.load([jit.compile_ir(CODE)], threads.symbols())
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         for name in ("counting", "claiming", "nesting", "upto"):
             setattr(self, name, self.of_array(kind(self.library.address(name))))
@@ -285,7 +285,7 @@ def test_a_fork_while_another_thread_compiles(code):
 
     def work():
         while not stop.is_set():
-            target.compile_ir("define i64 @f(i64 %x) {\n ret i64 %x\n}")
+            jit.compile_ir("define i64 @f(i64 %x) {\n ret i64 %x\n}")
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -300,7 +300,7 @@ END = """
 import sys, threading, time
 import numpy as np
 from tests.backends.test_native_threads import Code
-from minigrad.backends.native import threads
+from minigrad.backends.native.runtime import threads
 threads.set_num_threads(4)
 code, table = Code(), np.zeros((100, 2), np.int64)
 code.counting(table, 100, 10)
@@ -319,10 +319,10 @@ def test_the_interpreter_ends(more):
     assert (done.returncode, done.stdout, done.stderr) == (0, "the end\n", "")
 
 
-@pytest.mark.parametrize("name", target.TARGETS)
+@pytest.mark.parametrize("name", jit.TARGETS)
 def test_the_pool_compiles_for_other_machines(name):
-    other = target.TARGETS[name]
-    text = target.assembly(pool.text(other), other)
+    other = jit.TARGETS[name]
+    text = jit.assembly(pool.text(other), other)
     pause, atomic = ("pause", "lock") if other.arch == "x86_64" else ("isb", "ldaddal|ldaxr|stlxr|cas|ldadd")
     assert re.search(rf"^\s+{pause}\b", text, re.MULTILINE)
     assert re.search(atomic, text)
@@ -348,7 +348,7 @@ def test_set_num_threads():
 
 @pytest.mark.parametrize(("said", "n"), [("3", "3"), (" 7 ", "7"), ("", str(cpus.usable_cpus()))])
 def test_the_environment_says_how_many(said, n):
-    script = "from minigrad.backends.native.threads import get_num_threads; print(get_num_threads())"
+    script = "from minigrad.backends.native.runtime.threads import get_num_threads; print(get_num_threads())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT), "MINIGRAD_NUM_THREADS": said})
     assert done.stdout.strip() == n
@@ -405,8 +405,8 @@ def test_a_containers_quota(tmp_path, files, n):
 def test_what_programs_stand_on_is_made_beside_the_first_trace(monkeypatch):
     made, done = [], threading.Event()
     monkeypatch.setattr(threads, "symbols", lambda: made.append(threading.current_thread().name))
-    monkeypatch.setattr(start.runner, "runner", done.set)
-    start.start.__wrapped__()
+    monkeypatch.setattr(warmup.runner, "runner", done.set)
+    warmup.start.__wrapped__()
     assert done.wait(10)
     assert made == ["minigrad-start"]
 
@@ -416,6 +416,6 @@ def test_what_cannot_be_made_early_is_left_to_who_needs_it(monkeypatch):
         raise RuntimeError("no")
 
     monkeypatch.setattr(threads, "symbols", fail)
-    start._make()
+    warmup._make()
     monkeypatch.setattr(threading.Thread, "start", fail)
-    start.start.__wrapped__()
+    warmup.start.__wrapped__()

@@ -13,7 +13,7 @@ import mpmath
 
 from benchmarks import accuracy, fit
 from benchmarks.native_calls import compiled
-from minigrad.backends.native.vector_math import FUNCTIONS, coefficients, functions
+from minigrad.backends.native.codegen.vector_math import FUNCTIONS, coefficients, functions
 
 INF, NAN = float("inf"), float("nan")
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])

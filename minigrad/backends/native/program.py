@@ -25,14 +25,15 @@ from .. import numpy as numpy_backend
 from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
-from . import gemm, steps, threads
-from .bound import Arena, Bound, Empty
-from .cache import made, written_of
-from .excerpt import Excerpt, excerpt
-from .kernel import Kernel, kernel, rows, unable, written
-from .prepare import prepare
-from .recipe import SPARE, Recipe
-from .target import load
+from .codegen.kernel import Kernel, kernel, rows, unable, written
+from .codegen.kernel_key import Excerpt, excerpt
+from .executable import Arena, Bound, Empty
+from .kernels import gemm, steps
+from .plan.launch_plan import SPARE, Recipe
+from .plan.legalize import prepare
+from .runtime import threads
+from .runtime.cache import made, written_of
+from .runtime.jit import load
 
 KEPT = 64  # sets of sizes for which a program stays bound
 FEW = 8  # the same, of programs that keep memory for each

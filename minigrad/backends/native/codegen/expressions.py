@@ -1,0 +1,350 @@
+"""Kernel expressions as LLVM IR: the same text that other backends print, read by a small parser.
+
+A kernel such as ``{0} == 0 ? 0 : {0} * log({1})`` is in C's syntax. Operands are vectors (or scalars) of one
+of the dtypes; a number in the text takes the type of what it stands beside. Functions come from `vector_math`, and
+what one or two instructions do from here.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from ....combiners import Combiner
+from ....graph import Node
+from ....ops import elementwise as ew
+from ..runtime.jit import has_fma
+from .division import RULES
+from .vector_math import FUNCTIONS, functions, lanes
+
+DTYPES = frozenset(map(np.dtype, ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"]))
+_TOKEN = re.compile(r"\s*(\{\w+\}|\d+\.?\d*(?:[eE][-+]?\d+)?|[A-Za-z_]\w*|\|\||&&|<<|>>|[=!<>]=|[-+*/<>!~&|^?:(),])")
+_BINARY = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", ">", ">="), ("<<", ">>"), ("+", "-"),
+           ("*", "/"))
+_SELDOM = "seldom"
+_FLOAT_ONLY = frozenset({"div", "pow"})
+
+
+def scalar_type(dtype: np.dtype) -> ir.Type:
+    """Return the type that one element has in a register: a bool is one bit there, and one byte in memory."""
+    if dtype.kind == "f":
+        return ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
+    return ir.IntType(1 if dtype.kind == "b" else 8 * dtype.itemsize)
+
+
+def vector_type(dtype: np.dtype, count: int) -> ir.Type:
+    """Return the type of `count` elements; of one, the scalar's."""
+    scalar = scalar_type(dtype)
+    return ir.VectorType(scalar, count) if count > 1 else scalar
+
+
+def splat(builder: ir.IRBuilder, x: ir.Value, count: int) -> ir.Value:
+    """Return a scalar in every lane."""
+    if count == 1:
+        return x
+    one = builder.insert_element(ir.Constant(ir.VectorType(x.type, count), ir.Undefined), x, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
+    return builder.shuffle_vector(one, one, zeros)
+
+
+def element(t: ir.Type) -> ir.Type:
+    """Return the type of one lane."""
+    return t.element if isinstance(t, ir.VectorType) else t
+
+
+def constant(t: ir.Type, value: bool | int | float) -> ir.Constant:
+    """Return a number in every lane of `t`."""
+    e = element(t)
+    value = float(value) if isinstance(e, (ir.FloatType, ir.DoubleType)) else int(value)
+    if isinstance(e, ir.FloatType):
+        with np.errstate(over="ignore"):
+            value = float(np.float32(value))
+    return lanes.constant(t, value)
+
+
+def unable(node: Node) -> str | None:
+    """Return why there is no IR for an elementwise node; None if there is."""
+    name, kernel = node.prim.name, node.prim.kernel
+    for t in (*(i.type for i in node.inputs), node.type):
+        if t.dtype not in DTYPES:
+            return f"{name} of {t.dtype}"
+    if not kernel:  # a user's own, whatever its name
+        return name
+    if name in FUNCTIONS:
+        return None if node.dtype.kind == "f" else f"{name} of {node.dtype}"
+    if name in RULES:
+        return None if node.dtype.kind != "b" else f"{name} of {node.dtype}"
+    if name in _FLOAT_ONLY and node.dtype.kind != "f":
+        return f"{name} of {node.dtype}"
+    called = set(re.findall(r"([A-Za-z_]\w*)\(", kernel))
+    missing = sorted(called - FUNCTIONS.keys() - _SIMPLE.keys() - {_SELDOM})
+    return f"{name}, whose kernel calls {', '.join(missing)}" if missing else None
+
+
+def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:
+    """Return the value of an elementwise node of the operands `xs`: vectors or scalars of its inputs' dtypes."""
+    name = node.prim.name
+    if name in FUNCTIONS:
+        return _functions()[name](builder, *xs)
+    if node.prim is ew.cast:
+        return cast(builder, xs[0], node.inputs[0].dtype, node.dtype)
+    operand = node.inputs[-1].dtype if node.inputs else node.dtype
+    if name in RULES:
+        return RULES[name](builder, *xs, operand.kind == "u")
+    return formula(builder, node.prim.kernel, xs, operand.kind == "u")
+
+
+def formula(builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: bool = False) -> ir.Value:
+    """Return the value of a kernel's text of the operands `xs`."""
+    return _Parser(builder, text, xs, unsigned).value()
+
+
+def combined(builder: ir.IRBuilder, by: Combiner, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
+    """Return the combination of two values."""
+    return formula(builder, by.kernel, (x, y), unsigned)
+
+
+def identity(by: Combiner, dtype: np.dtype, count: int) -> ir.Constant:
+    """Return the number that changes no value, in each of `count` lanes."""
+    return constant(vector_type(dtype, count), by.identity(dtype))
+
+
+@functools.cache
+def _functions() -> dict[str, Callable[..., ir.Value]]:
+    """Return the functions of vector math for this machine."""
+    return functions(has_fma())
+
+
+def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value:
+    """Convert as NumPy does on x86-64, where a float without an integer is the least one of 32 or 64 bits."""
+    if old == new:
+        return x
+    count = x.type.count if isinstance(x.type, ir.VectorType) else 1
+    t = vector_type(new, count)
+    if new.kind == "b":
+        zero = constant(x.type, 0)
+        return b.fcmp_unordered("!=", x, zero) if old.kind == "f" else b.icmp_signed("!=", x, zero)
+    if old.kind == "f" and new.kind == "f":
+        return b.fpext(x, t) if new.itemsize > old.itemsize else b.fptrunc(x, t)
+    if old.kind == "f":
+        return _to_integer(b, x, new, count)
+    if new.kind == "f":
+        return (b.uitofp if old.kind in "bu" else b.sitofp)(x, t)
+    if new.itemsize == old.itemsize and old.kind != "b":
+        return x
+    if old.kind != "b" and new.itemsize < old.itemsize:
+        return b.trunc(x, t)
+    return (b.zext if old.kind in "bu" else b.sext)(x, t)
+
+
+def _to_integer(b: ir.IRBuilder, x: ir.Value, new: np.dtype, count: int) -> ir.Value:
+    """Convert a float as NumPy's loops do: narrow integers are cut from 32 bits, unsigned ones made of two halves."""
+    bits = 64 if new.itemsize == 8 else 32
+    t, half, least = vector_type(np.dtype(f"i{bits // 8}"), count), 2.0 ** (bits - 1), -2 ** (bits - 1)
+
+    def signed(y: ir.Value) -> ir.Value:
+        low, high = constant(y.type, -half), constant(y.type, half)
+        inside = b.and_(b.fcmp_ordered(">=", y, low), b.fcmp_ordered("<", y, high))
+        return b.select(inside, b.fptosi(b.select(inside, y, constant(y.type, 0)), t), constant(t, least))
+
+    if new.kind == "u" and new.itemsize >= 4:
+        upper = b.fcmp_ordered(">=", x, constant(x.type, half))
+        made = signed(b.select(upper, b.fsub(x, constant(x.type, half)), x))
+        return b.select(upper, b.xor(made, constant(t, least)), made)
+    return signed(x) if 8 * new.itemsize == bits else b.trunc(signed(x), vector_type(new, count))
+
+
+def _intrinsic(b: ir.IRBuilder, name: str, x: ir.Value) -> ir.Value:
+    return b.call(declare(b.module, name, x.type, [x.type]), [x])
+
+
+def declare(module: ir.Module, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
+    """Return the intrinsic ``name.<type of the last argument that is no mask>``, declared once in a module."""
+    full = f"{name}.{suffix(arguments[0] if not isinstance(result, ir.VectorType) else result)}"
+    found = module.globals.get(full)
+    return found or ir.Function(module, ir.FunctionType(result, arguments), full)
+
+
+def suffix(t: ir.Type) -> str:
+    """Return a type as intrinsics' names spell it: ``v16f32``."""
+    e = element(t)
+    text = {ir.FloatType: "f32", ir.DoubleType: "f64"}.get(type(e)) or f"i{e.width}"
+    return f"v{t.count}{text}" if isinstance(t, ir.VectorType) else text
+
+
+def maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
+    """Return the larger; a NaN wins, as in NumPy."""
+    return _extreme(b, x, y, ">", unsigned)
+
+
+def minimum(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
+    """Return the smaller; a NaN wins, as in NumPy."""
+    return _extreme(b, x, y, "<", unsigned)
+
+
+def _extreme(b: ir.IRBuilder, x: ir.Value, y: ir.Value, op: str, unsigned: bool) -> ir.Value:
+    if is_float(x):
+        better = b.or_(b.fcmp_ordered(op + "=", x, y), b.fcmp_unordered("uno", x, x))
+    elif element(x.type) == ir.IntType(1):
+        return b.or_(x, y) if op == ">" else b.and_(x, y)
+    else:
+        better = (b.icmp_unsigned if unsigned else b.icmp_signed)(op, x, y)
+    return b.select(better, x, y)
+
+
+def is_float(x: ir.Value) -> bool:
+    return isinstance(element(x.type), (ir.FloatType, ir.DoubleType))
+
+
+def _abs(b: ir.IRBuilder, x: ir.Value, unsigned: bool) -> ir.Value:
+    if is_float(x):
+        return _intrinsic(b, "llvm.fabs", x)
+    return x if unsigned else b.select(b.icmp_signed("<", x, constant(x.type, 0)), b.neg(x), x)
+
+
+def _sign(b: ir.IRBuilder, x: ir.Value, unsigned: bool) -> ir.Value:
+    zero, one = constant(x.type, 0), constant(x.type, 1)
+    if not is_float(x):
+        positive = (b.icmp_unsigned if unsigned else b.icmp_signed)(">", x, zero)
+        negative = zero if unsigned else b.select(b.icmp_signed("<", x, zero), constant(x.type, -1), zero)
+        return b.select(positive, one, negative)
+    other = b.select(b.fcmp_ordered("<", x, zero), constant(x.type, -1), b.select(
+        b.fcmp_ordered("==", x, zero), zero, x))
+    return b.select(b.fcmp_ordered(">", x, zero), one, other)
+
+
+def _classify(b: ir.IRBuilder, x: ir.Value, what: str) -> ir.Value:
+    flag = ir.VectorType(ir.IntType(1), x.type.count) if isinstance(x.type, ir.VectorType) else ir.IntType(1)
+    if not is_float(x):
+        return constant(flag, what == "finite")
+    if what == "nan":
+        return b.fcmp_unordered("uno", x, x)
+    size = _intrinsic(b, "llvm.fabs", x)
+    return b.fcmp_ordered("==" if what == "inf" else "<", size, constant(x.type, float("inf")))
+
+
+def _rounding(name: str) -> Callable[..., ir.Value]:
+    return lambda b, x, unsigned: _intrinsic(b, f"llvm.{name}", x) if is_float(x) else x
+
+
+_SIMPLE: dict[str, Callable[..., ir.Value]] = {
+    "abs": _abs, "sign": _sign, "max": maximum, "min": minimum,
+    **{f"is{what}": lambda b, x, unsigned, what=what: _classify(b, x, what) for what in ("nan", "inf", "finite")},
+    **{name: _rounding(name) for name in ("floor", "ceil", "trunc", "rint")}}
+
+_FLOAT = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
+_INT = {"+": "add", "-": "sub", "*": "mul", "|": "or_", "&": "and_", "^": "xor"}
+_ON_BITS = {"+": "or_", "*": "and_", "||": "or_", "&&": "and_", "^": "xor", "|": "or_", "&": "and_"}
+
+
+class _Parser:
+    """Reads one expression and emits it while reading; a bare number stays a Python number until it meets a value."""
+
+    def __init__(self, builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: bool):
+        self.b, self.xs, self.unsigned = builder, xs, unsigned
+        self.tokens = [*_TOKEN.findall(text), ""]
+        self.at = 0
+
+    def value(self) -> ir.Value:
+        made = self.choice()
+        assert self.next() == "", f"cannot read the rest of {''.join(self.tokens)}"
+        return made
+
+    def next(self) -> str:
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def take(self, *wanted: str) -> str | None:
+        return self.next() if self.tokens[self.at] in wanted and self.tokens[self.at] else None
+
+    def choice(self) -> Any:
+        condition = self.binary(0)
+        if not self.take("?"):
+            return condition
+        yes = self.choice()
+        self.next()  # the colon
+        yes, no = self.same(yes, self.choice())
+        return self.b.select(condition, yes, no)
+
+    def binary(self, level: int) -> Any:
+        if level == len(_BINARY):
+            return self.unary()
+        left = self.binary(level + 1)
+        while op := self.take(*_BINARY[level]):
+            left = self.operation(op, left, self.binary(level + 1))
+        return left
+
+    def unary(self) -> Any:
+        op = self.take("-", "!", "~")
+        if not op:
+            return self.primary()
+        x = self.unary()
+        if not isinstance(x, ir.Value):
+            return -x
+        if op == "-":
+            return self.b.fneg(x) if is_float(x) else self.b.neg(x)
+        return self.b.not_(x)
+
+    def primary(self) -> Any:
+        token = self.next()
+        if token == "(":
+            x = self.choice()
+            self.next()
+            return x
+        if token.startswith("{"):
+            return self.xs[int(token[1:-1])]
+        if token[0].isdigit():
+            return float(token) if "." in token or "e" in token else int(token)
+        self.next()  # (
+        if token == _SELDOM:
+            return self.seldom()
+        args = [self.choice()]
+        while self.take(","):
+            args.append(self.choice())
+        self.next()  # )
+        if len(args) == 2:
+            args = list(self.same(*args))
+        if token in FUNCTIONS:
+            return _functions()[token](self.b, *args)
+        return _SIMPLE[token](self.b, *args, self.unsigned)
+
+    def seldom(self) -> ir.Value:
+        """Read ``condition, usual, rare)``: a choice whose dear side is passed over where it is no lane's."""
+        condition = self.choice()
+        self.next()  # ,
+        usual = self.choice()
+        self.next()  # ,
+        start = self.b.block
+        some = condition
+        if isinstance(condition.type, ir.VectorType):
+            some = self.b.call(declare(self.b.module, "llvm.vector.reduce.or", condition.type.element,
+                                       [condition.type]), [condition])
+        with self.b.if_then(some, likely=False):
+            rare = self.b.select(condition, self.same(usual, self.choice())[1], usual)
+            end = self.b.block
+        self.next()  # )
+        made = self.b.phi(usual.type)
+        made.add_incoming(usual, start)
+        made.add_incoming(rare, end)
+        return made
+
+    def same(self, x: Any, y: Any) -> tuple[ir.Value, ir.Value]:
+        if not isinstance(x, ir.Value):
+            x = constant(y.type if isinstance(y, ir.Value) else self.xs[0].type, x)
+        return x, y if isinstance(y, ir.Value) else constant(x.type, y)
+
+    def operation(self, op: str, x: Any, y: Any) -> ir.Value:
+        x, y = self.same(x, y)
+        if op in ("==", "!=", "<", "<=", ">", ">="):
+            if is_float(x):
+                return self.b.fcmp_unordered(op, x, y) if op == "!=" else self.b.fcmp_ordered(op, x, y)
+            bits = element(x.type) == ir.IntType(1)
+            return (self.b.icmp_unsigned if self.unsigned or bits else self.b.icmp_signed)(op, x, y)
+        if is_float(x):
+            return getattr(self.b, _FLOAT[op])(x, y)
+        return getattr(self.b, (_ON_BITS if element(x.type) == ir.IntType(1) else _INT)[op])(x, y)

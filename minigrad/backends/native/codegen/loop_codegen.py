@@ -1,0 +1,498 @@
+"""The loops of one space: what is read and written where, which axes are one loop, what one vector goes through.
+
+An axis along which everything read or written repeats, or lies in one piece, joins the next; so elementwise work on
+whole arrays is one loop. An axis of one element has no loop. The innermost loop goes vector by vector, its last one
+masked. A reduction lives in a register where the innermost loops are those it reduces, or where the elements of its
+result inside them are one vector; it is added to in memory elsewhere. Sums of floats go in chains (`chains`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from ....combiners import ADD
+from ....dims import Dim, size_of
+from ....graph import Node
+from ....ops.accumulators import RUN
+from ....ops.constants import full
+from ....ops.index import gather, lockstep, scatter_add
+from ....passes.fuse import terminal
+from ....primitive import Primitive
+from ..kernels.gather_scatter import counted
+from . import expressions as ex
+from .chains import InMemory, InRegisters, in_chains
+from .emit import I1, I32, I64, at
+from .loops import Loop, behind, by_index
+from .strides import Access, access, whole
+
+
+@dataclass(eq=False)
+class Reference:
+    """A place in memory that a loop reads or writes, by the axes of the loop's space."""
+
+    memory: Any
+    view: Node
+    dtype: np.dtype
+    axes: tuple[int | None, ...]  # per axis of the space: the view's axis, or None where it repeats
+    linked: tuple[bool, ...]
+    last: int | None  # the space's axis of the view's last one that does not repeat
+    by_rows: bool = True  # whether axis 0 counts rows of the whole and not of the block
+
+
+@dataclass(eq=False)
+class Axis:
+    """One loop of the nest: axes of the space that lie in one piece for all that is read and written."""
+
+    axes: tuple[int, ...]
+    count: ir.Value
+
+
+class LoopWriter:
+    """Writes the loops of one space."""
+
+    def __init__(self, kernel: Any, loop: Loop):
+        self.k, self.loop, self.plan, self.roles = kernel, loop, kernel.plan, kernel.roles
+        self.members = set(loop.nodes)
+        self.references: dict[Any, Reference] = {}
+        self.reads: dict[tuple[Node, int], Any] = {}  # (statement, its operand's number) -> reference, node or constant
+        self.indexed: set[int] = set()  # axes whose own index is wanted
+        for n in loop.nodes:
+            self._operands(n)
+        self.writes = {n: self._result(n) for n in loop.nodes if n in kernel.kept or n in kernel.scratch}
+        self.reductions = [n for n in loop.nodes if n.prim.kind == "reduce"]
+        groups = self._collapsed()
+        self.axes = [Axis(g, self._product(g)) for g in groups]
+        inner = math.prod(n for n in (loop.space[a] for a in groups[-1])) if groups and all(
+            isinstance(loop.space[a], int) and a for a in groups[-1]) else None
+        self.lanes = 1 if not groups else kernel.lanes
+        while inner is not None and self.lanes // 2 >= inner:
+            self.lanes //= 2
+        innermost = self.axes[-1].count if self.axes else None
+        self.one_vector = isinstance(innermost, ir.Constant) and innermost.constant <= self.lanes
+        self.values: dict[Any, ir.Value] = {}
+
+    # -- what is read and written -----------------------------------------------------------------------
+
+    def _operands(self, n: Node) -> None:
+        if by_index(n):
+            _BY_INDEX[n.prim].operands(self, n)
+            return
+        for k, i in enumerate(n.inputs):
+            self.reads[n, k] = self._read(i)
+
+    def _read(self, operand: Node) -> Any:
+        """Return what an operand of the loop's space is: a node of this loop, a number, or a place in memory."""
+        node = behind(operand)
+        if node in self.members and not self.roles.is_view(node) and node.prim.kind != "reduce":
+            return node
+        if self.roles.root[node].prim is full:
+            return self.roles.root[node]
+        a = access(node, self.roles)
+        return self._reference(a, node, tuple(range(node.ndim)))
+
+    def _reference(self, a: Access, view: Node, axes: Sequence[int | None], parts: Any = None) -> Reference:
+        """Return the place of a view, of which ``axes[k]`` belongs to the space's axis k."""
+        inside = a.root in self.k.members and a.root in self.k.scratch
+        memory: Any = parts or (("scratch", a.root) if inside else a.root)
+        own = tuple(None if v is None or a.repeated[v] else v for v in axes)
+        linked = tuple(v is not None and a.linked[v] for v in own)
+        last = a.last()
+        where = next((k for k, v in enumerate(own) if v is not None and v == last), None)
+        key = (memory, view, own)
+        found = self.references.get(key)
+        if found is None:
+            found = self.references[key] = Reference(memory, view, view.dtype, own, linked, where,
+                                                      not inside and parts is None)
+        return found
+
+    def _gather_operands(self, n: Node) -> None:
+        array, *indices = n.inputs
+        count, ndim = len(indices), indices[0].ndim
+        own = lockstep(n)
+        a = access(array, self.roles)
+        trailing = [None] * ndim + list(range(count, array.ndim))
+        if own:
+            trailing[0] = 0
+        self.reads[n, 0] = self._reference(a, array, trailing)
+        for k, i in enumerate(indices, 1):
+            if k > 1 or not own:
+                view = access(i, self.roles)
+                self.reads[n, k] = self._reference(view, i, [*range(ndim), *[None] * (n.ndim - ndim)]) \
+                    if self.roles.root[i].prim is not full else self.roles.root[i]
+
+    def _scatter_operands(self, n: Node) -> None:
+        update, _, *indices = n.inputs
+        count = 1 + len(indices)
+        spread = [0, *[None] * (count - 1), *range(1, update.ndim)]
+        for k, i in [(0, update), *enumerate(indices, 2)]:
+            where = spread if not k else [0, *[None] * (n.ndim - 1)]
+            self.reads[n, k] = self.roles.root[i] if self.roles.root[i].prim is full else self._reference(
+                access(i, self.roles), i, where)
+        self.indexed |= set(range(1, count))
+
+    def _result(self, n: Node) -> Reference:
+        if n.prim.kind != "reduce":
+            return self._reference(access(n, self.roles), n, range(n.ndim))
+        left = iter(range(n.ndim))
+        axes = [None if k in n.params["axes"] else next(left) for k in range(len(self.loop.space))]
+        if not terminal(n):
+            return self._reference(whole(n), n, axes)
+        return self._reference(whole(n), n, axes, ("parts", n))
+
+    # -- the nest of loops -----------------------------------------------------------------------------
+
+    def _collapsed(self) -> list[tuple[int, ...]]:
+        groups: list[list[int]] = []
+        for a in [a for a, n in enumerate(self.loop.space) if n != 1]:  # what has one element needs no loop
+            if groups and self._together(groups[-1][-1], a):
+                groups[-1].append(a)
+            else:
+                groups.append([a])
+        return [tuple(g) for g in groups]
+
+    def _together(self, a: int, b: int) -> bool:
+        if a in self.indexed or b in self.indexed:
+            return False
+        if any((a in n.params["axes"]) != (b in n.params["axes"]) for n in self.reductions):
+            return False
+        for r in self.references.values():
+            if (r.axes[a] is None) != (r.axes[b] is None) or (r.axes[a] is not None and not r.linked[a]):
+                return False
+        return all(n.prim is not gather or (a < n.inputs[1].ndim) == (b < n.inputs[1].ndim)
+                   for n in self.loop.nodes)
+
+    def _product(self, group: Sequence[int]) -> ir.Value:
+        """Return how many elements some axes have; a constant where it is known."""
+        k, known, count = self.k, 1, None
+        for a in group:
+            n = self.loop.space[a]
+            if a and isinstance(n, int):
+                known *= n
+                continue
+            size = k.count if not a else k.size(n)
+            count = size if count is None else k.e.mul(count, size)
+        if count is None:
+            return I64(known)
+        return k.e.mul(count, I64(known)) if known != 1 else count
+
+    def _whole_vectors(self, axis: Axis) -> bool:
+        """Tell whether a loop's count is a multiple of the number of lanes, whatever the sizes."""
+        known = math.prod(n for a in axis.axes if a and isinstance(n := self.loop.space[a], int))
+        return known % self.lanes == 0
+
+    def write(self) -> None:
+        k = self.k
+        self.where = {r: self._start(r) for r in self.references.values()}
+        self.index: dict[int, ir.Value] = {}  # an axis whose index is wanted -> where the nest stands
+        for n in self.reductions:
+            if self._in_memory(n):
+                self._initialise(n)
+        self.sums: dict[Node, ir.Value] = {}  # accumulators: room for one vector each
+        self._nest(0, dict(self.where))
+        assert not k.b.block.is_terminated
+
+    def _start(self, r: Reference) -> ir.Value:
+        k = self.k
+        pointer = k.pointer(r.memory, r.view)
+        if isinstance(r.memory, tuple) and r.memory[0] == "parts":
+            return self._part(r.memory[1])
+        if r.by_rows and r.axes and r.axes[0] is not None:
+            pointer = at(k.e, pointer, k.e.mul(k.low, self._stride(r, 0)))
+        return pointer
+
+    def _part(self, n: Node) -> ir.Value:
+        """Return where a block's own part of a reduction over the rows goes: of the only block, the result's place."""
+        k, e = self.k, self.k.e
+        nbytes = e.mul(k.size(size_of(n.shape)), I64(n.dtype.itemsize))
+        own = at(e, k.pointer(("parts", n), n), e.mul(k.item, nbytes))
+        return e.select(e.icmp_signed("==", k.head(0), I64(1)), k.pointer(n, n), own)
+
+    def _stride(self, r: Reference, a: int) -> ir.Value:
+        if r.linked[a] and a == r.last:
+            return I64(r.dtype.itemsize)
+        return self.k.param("stride", r.view, r.axes[a])
+
+    def _moving(self, r: Reference, axis: Axis) -> bool:
+        return r.axes[axis.axes[-1]] is not None
+
+    def _register(self, n: Node) -> int:
+        """Return the depth from which a reduction is in a register: all loops from there reduce, or are one vector."""
+        depth = start = len(self.axes) - self._by_lanes(n)
+        while depth and self._reduced(n, depth - 1):
+            depth -= 1
+        return depth if depth < start else len(self.axes)
+
+    def _by_lanes(self, n: Node) -> bool:
+        """Tell whether the elements of one vector are elements of the reduction's result."""
+        return self.one_vector and not self._reduced(n, -1)
+
+    def _in_memory(self, n: Node) -> bool:
+        """Tell whether a reduction adds to what is in memory already."""
+        return any(self._reduced(n, d) for d in range(self._register(n)))
+
+    def _initialise(self, n: Node) -> None:
+        k, b, r = self.k, self.k.b, self.writes[n]
+        count = k.size(size_of(n.shape if terminal(n) else n.shape[1:]))
+        if not terminal(n):
+            count = b.mul(count, k.count)
+        k.begin(n, self.where[r], count)
+
+    def _nest(self, depth: int, where: dict[Reference, ir.Value]) -> None:
+        k, b = self.k, self.k.b
+        opened = [n for n in self.reductions if self._register(n) == depth]
+        for n in opened:
+            self.sums[n] = k.e.alloca(ex.vector_type(n.dtype, self.lanes))
+            b.store(k.identity(n, self.lanes), self.sums[n])
+        if depth == len(self.axes):
+            self._element(where)
+        elif depth == len(self.axes) - 1:
+            self._vectors(depth, where)
+        else:
+            axis = self.axes[depth]
+
+            def body(i: ir.Value, where: dict[Reference, ir.Value]) -> None:
+                self.index[axis.axes[-1]] = i
+                self._nest(depth + 1, {r: at(b, p, b.mul(i, self._stride(r, axis.axes[-1]))) if self._moving(r, axis)
+                                       else p for r, p in where.items()})
+
+            self._turns(depth, 1, where, body)
+        for n in opened:
+            self._close(n, where)
+
+    def _close(self, n: Node, where: dict[Reference, ir.Value]) -> None:
+        k, b, r = self.k, self.k.b, self.writes[n]
+        x, lanes, mask = b.load(self.sums[n], typ=ex.vector_type(n.dtype, self.lanes)), self.lanes, None
+        if self._by_lanes(n):
+            mask = k.mask(self.axes[-1].count, I64(0), lanes)
+        else:
+            x, lanes = k.across(n, x, lanes), 1
+        if self._in_memory(n):
+            x = k.combined(n, k.load(n.dtype, where[r], lanes, mask), x)
+        k.store(x, n.dtype, where[r], lanes, mask)
+
+    def _element(self, where: dict[Reference, ir.Value]) -> None:
+        """Emit a space without axes: one element."""
+        self._body(None, None, None, where, {})
+
+    def _vectors(self, depth: int, where: dict[Reference, ir.Value]) -> None:
+        """Emit the innermost loop, vector by vector."""
+        k, b, axis = self.k, self.k.b, self.axes[depth]
+        fixed = {r: k.load(r.dtype, where[r], 1, None) for r in self._read_only() if not self._moving(r, axis)
+                 and not self._dynamic(r)}
+        fixed = {r: ex.splat(b, x, self.lanes) for r, x in fixed.items()}
+        count, whole = axis.count, self._whole_vectors(axis)
+
+        def body(i: ir.Value, where: dict[Reference, ir.Value]) -> None:
+            self._body(axis, i, None if whole else k.mask(count, i, self.lanes), where, fixed)
+
+        if self.one_vector:
+            body(I64(0), where)
+        else:
+            self._turns(depth, self.lanes, where, body)
+
+    def _turns(self, depth: int, by: int, where: dict[Reference, ir.Value],
+               body: Callable[[ir.Value, dict[Reference, ir.Value]], None]) -> None:
+        """Emit the turns of a loop, `by` steps at a time."""
+        k, count = self.k, self.axes[depth].count
+        turns = -(-count.constant // by) if isinstance(count, ir.Constant) else None
+        limits = {n: RUN if self._outermost(n, depth) else 1 for n in self.reductions
+                  if n.prim.combiner is ADD and n.dtype.kind == "f" and self._reduced(n, depth)}
+        sums = {n: self._chains(n, depth, limit, turns, where) for n, limit in limits.items()
+                if turns is None or turns > limit}
+        if not sums:
+            with k.counting(count, I64(by)) as i:
+                body(i, where)
+            return
+        before, inside = dict(self.sums), dict(where)
+        for n, c in sums.items():
+            if depth >= self._register(n):
+                self.sums[n] = c.open
+            else:
+                inside[self.writes[n]] = c.open
+        in_chains(k, count, by, list(sums.values()), lambda i: body(i, inside))
+        self.sums.update(before)
+
+    def _reduced(self, n: Node, depth: int) -> bool:
+        return self.axes[depth].axes[-1] in n.params["axes"]
+
+    def _outermost(self, n: Node, depth: int) -> bool:
+        """Tell whether no loop around this one adds to the same accumulator."""
+        register = self._register(n)
+        return not any(self._reduced(n, d) for d in range(register if depth >= register else 0, depth))
+
+    def _chains(self, n: Node, depth: int, limit: int, turns: int | None,
+                where: dict[Reference, ir.Value]) -> InRegisters | InMemory:
+        """Return the accumulators of a sum in a loop."""
+        k, axis = self.k, self.axes[depth]
+        if depth >= self._register(n):
+            return InRegisters(k, n, self.lanes, self.sums[n], limit, turns)
+        key = n, axis.axes[0], axis.axes[-1], limit
+        k.chains[key] = None
+        inside = self._product([a for a in range(axis.axes[-1] + 1, len(self.loop.space)) if a not in n.params["axes"]])
+        return InMemory(k, n, inside, k.pointer(("chains", *key), n), where[self.writes[n]], limit, axis.count)
+
+    def _read_only(self) -> list[Reference]:
+        read = {id(r) for r in self.reads.values() if isinstance(r, Reference)}
+        return [r for r in self.references.values() if id(r) in read]
+
+    def _dynamic(self, r: Reference) -> bool:
+        """Tell whether a place is the array of a gather, whose elements are found by index."""
+        return any(self.reads[n, 0] is r for n in self.loop.nodes if n.prim is gather)
+
+    # -- one vector of elements --------------------------------------------------------------------------
+
+    def _body(self, axis: Axis | None, i: ir.Value | None, mask: ir.Value | None, where: dict[Reference, ir.Value],
+              fixed: dict[Reference, ir.Value]) -> None:
+        self.axis, self.i, self.mask, self.now, self.values = axis, i, mask, where, dict(fixed)
+        for n in self.loop.nodes:
+            if n.prim.kind == "reduce":
+                self._accumulate(n)
+                continue
+            if by_index(n):
+                value = _BY_INDEX[n.prim].value(self, n)
+            else:
+                value = ex.emit(self.k.b, n, [self._value(self.reads[n, j]) for j in range(len(n.inputs))])
+            self.values[n] = value
+            if n in self.writes:
+                r = self.writes[n]
+                self.k.store(value, n.dtype, self._address(r), self.lanes, mask)
+
+    def _address(self, r: Reference) -> ir.Value:
+        if self.axis is None or not self._moving(r, self.axis):
+            return self.now[r]
+        return at(self.k.b, self.now[r], self.k.b.mul(self.i, self._stride(r, self.axis.axes[-1])))
+
+    def _value(self, read: Any) -> ir.Value:
+        k = self.k
+        if isinstance(read, Node) and read not in self.values:  # a number
+            return ex.constant(ex.vector_type(read.dtype, self.lanes), read.params["value"])
+        if read not in self.values:
+            self.values[read] = self._load(read)
+        assert k is self.k
+        return self.values[read]
+
+    def _load(self, r: Reference) -> ir.Value:
+        k = self.k
+        if self.axis is None:
+            return k.load(r.dtype, self.now[r], 1, None)
+        inner = self.axis.axes[-1]
+        if not self._moving(r, self.axis):
+            return ex.splat(k.b, k.load(r.dtype, self.now[r], 1, None), self.lanes)
+        if r.last == inner and r.linked[inner]:
+            return k.load(r.dtype, self._address(r), self.lanes, self.mask)
+        return k.gather(r.dtype, self._address(r), self._steps(self._stride(r, inner)), self.lanes, self.mask)
+
+    def _steps(self, stride: ir.Value) -> ir.Value:
+        """Return how far each lane is from the first."""
+        b = self.k.b
+        if self.lanes == 1:
+            return I64(0)
+        iota = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+        return b.mul(iota, ex.splat(b, stride, self.lanes))
+
+    def _accumulate(self, n: Node) -> None:
+        k, b = self.k, self.k.b
+        x = self._value(self.reads[n, 0])
+        if n in self.sums:
+            place, old = self.sums[n], b.load(self.sums[n], typ=x.type)
+            if self.mask is not None:
+                x = b.select(self.mask, x, k.identity(n, self.lanes))
+            b.store(k.combined(n, old, x), place)
+            return
+        r = self.writes[n]
+        address = self._address(r)
+        if self._in_memory(n):
+            x = k.combined(n, k.load(n.dtype, address, self.lanes, self.mask), x)
+        k.store(x, n.dtype, address, self.lanes, self.mask)
+
+    def _position(self, n: Node, k: int, size: int | Dim, lanes: int) -> ir.Value:
+        """Return an index as a count from 0, in each lane, or in one for all of them.
+
+        One that is out of range is noted, and taken as 0.
+        """
+        b = self.k.b
+        how, *null = (n.params.get("read") or (None,) * k)[k - 1] or (None,)
+        read = self.reads[n, k]
+        i = self._value(read)
+        dtype = read.dtype
+        if lanes < self.lanes:
+            i = b.extract_element(i, I32(0))
+        i = ex.cast(b, i, dtype, np.dtype(np.int64))
+        length = ex.splat(b, self.k.size(size), lanes)
+        zero = ex.constant(i.type, 0)
+        i = counted(b, i, length, how, [ex.constant(i.type, x) for x in null])
+        bad = b.icmp_unsigned(">=", i, length)
+        wrong = bad if self.mask is None or lanes == 1 else b.and_(bad, self.mask)
+        if lanes > 1:
+            reduce = self.k.intrinsic(f"llvm.vector.reduce.or.v{lanes}i1", I1, [wrong.type])
+            wrong = b.call(reduce, [wrong])
+        with b.if_then(wrong, likely=False):
+            b.store(I64(1), self.k.pointer(("flag",), n))
+        return b.select(bad, zero, i)
+
+    def _gathered(self, n: Node) -> ir.Value:
+        k, b = self.k, self.k.b
+        array, *indices = n.inputs
+        r = self.reads[n, 0]
+        own, inner = lockstep(n), None if self.axis is None else self.axis.axes[-1]
+        ndim = indices[0].ndim
+        rows = inner is not None and inner >= ndim  # of the array: one index for all lanes
+        lanes = 1 if rows else self.lanes
+        total = None
+        for j in range(1, len(n.inputs)):
+            if j == 1 and own:
+                continue
+            step = self._position(n, j, array.shape[j - 1], lanes)
+            step = b.mul(step, ex.splat(b, k.param("stride", array, j - 1), lanes))
+            total = step if total is None else b.add(total, step)
+        if inner is None:
+            return k.load(r.dtype, at(b, self.now[r], total) if total is not None else self.now[r], 1, None)
+        base = self._address(r)
+        if rows:
+            base = base if total is None else at(b, base, total)
+            if not self._moving(r, self.axis):
+                return ex.splat(b, k.load(r.dtype, base, 1, None), self.lanes)
+            if r.last == inner and r.linked[inner]:
+                return k.load(r.dtype, base, self.lanes, self.mask)
+            return k.gather(r.dtype, base, self._steps(self._stride(r, inner)), self.lanes, self.mask)
+        if self._moving(r, self.axis):
+            steps = self._steps(self._stride(r, inner))
+            total = steps if total is None else b.add(total, steps)
+        if total is None:  # the row's own number, for every column
+            return ex.splat(b, k.load(r.dtype, base, 1, None), self.lanes)
+        return k.gather(r.dtype, base, total, self.lanes, self.mask)
+
+    def _scattered(self, n: Node) -> ir.Value:
+        """Return a row's element that an index names, and 0 elsewhere: none is named twice."""
+        b = self.k.b
+        hit = None
+        for j in range(2, len(n.inputs)):
+            a = j - 1
+            wanted = self._position(n, j, n.shape[a], self.lanes)
+            if self.axis is not None and self.axis.axes[-1] == a:
+                here = b.add(ex.splat(b, self.i, self.lanes), self._steps(I64(1)))
+            else:
+                here = ex.splat(b, self.index.get(a, I64(0)), self.lanes)  # an axis of one element has no loop
+            same = b.icmp_signed("==", here, wanted)
+            hit = same if hit is None else b.and_(hit, same)
+        update = self._value(self.reads[n, 0])
+        return update if hit is None else b.select(hit, update, ex.constant(update.type, 0))
+
+
+@dataclass(frozen=True)
+class ByIndex:
+    """How a loop handles a statement with indices: the places that it needs, and the value of one vector."""
+
+    operands: Callable[[LoopWriter, Node], None]
+    value: Callable[[LoopWriter, Node], ir.Value]
+
+
+_BY_INDEX: dict[Primitive, ByIndex] = {
+    gather: ByIndex(LoopWriter._gather_operands, LoopWriter._gathered),
+    scatter_add: ByIndex(LoopWriter._scatter_operands, LoopWriter._scattered)}

@@ -1,0 +1,134 @@
+"""How a view's elements lie in the memory of the value behind it.
+
+For the code: which axes repeat, and which lie in one piece with the next one, so that loops over both are one loop.
+For its arguments: offset and strides in bytes, as formulas of the sizes, and as numbers once those are known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ....dims import Dim
+from ....graph import Node
+from ....passes.fuse import Roles
+from ....primitive import PART
+from ....views import dense_strides, strided, window
+
+
+@dataclass(frozen=True)
+class Access:
+    """What of a view is known without its sizes.
+
+    Attributes
+    ----------
+    root : Node
+        The value whose memory it is; a part of a tuple is one of its own.
+    repeated : tuple of bool
+        Per axis, whether all its elements are one.
+    linked : tuple of bool
+        Per axis that does not repeat: whether one step along it is as far as all steps along the next that does
+        not repeat, of the last such axis: whether its elements are next to each other.
+    """
+
+    root: Node
+    repeated: tuple[bool, ...]
+    linked: tuple[bool, ...]
+
+    def last(self) -> int | None:
+        """Return the last axis that does not repeat."""
+        return max((a for a, r in enumerate(self.repeated) if not r), default=None)
+
+
+def access(node: Node, roles: Roles) -> Access:
+    """Return how `node` lies in the memory of what it is a view of."""
+    views = _views(node, roles)
+    found = whole(views[-1].inputs[0] if views else node)
+    for v in reversed(views):
+        found = _seen(found, v)
+    return found
+
+
+def _views(node: Node, roles: Roles) -> list[Node]:
+    """Return the views between a node and its root, the node first."""
+    found = []
+    while roles.is_view(node) and node.prim.view is not PART:
+        found.append(node)
+        node = node.inputs[0]
+    return found
+
+
+def whole(root: Node, view: Node | None = None) -> Access:
+    """Return how a value lies in memory of its own, as one piece."""
+    ndim = (view or root).ndim
+    return _real(Access(root, (False,) * ndim, (True,) * ndim), view or root)
+
+
+def _real(a: Access, node: Node) -> Access:
+    """Return `a` with axes of one element among those that repeat: no step along them is ever made."""
+    one = [n == 1 for n in node.shape]
+    return Access(a.root, tuple(r or o for r, o in zip(a.repeated, one, strict=True)),
+                  tuple(k and not o for k, o in zip(a.linked, one, strict=True)))
+
+
+def _seen(a: Access, view: Node) -> Access:
+    """Return how a view lies in memory, given its operand.
+
+    An axis stays linked where the view takes single steps along it, and all of the same next axis.
+    """
+    found = window(view)
+    if found is None:
+        return whole(a.root, view)
+    axes, _, step = found
+    shape = view.inputs[0].shape
+    real = [k for k, r in enumerate(a.repeated) if not r]
+    after = dict(zip(real, [*real[1:], None], strict=False))  # none, where all are repeated
+    order = sorted(real, key=axes.__getitem__)
+    following = dict(zip(order, [*order[1:], None], strict=False))
+    repeated, linked = [True] * view.ndim, [False] * view.ndim
+    for k in real:
+        beside = after[k]
+        repeated[axes[k]] = False
+        linked[axes[k]] = a.linked[k] and step[k] == 1 and beside == following[k] and (
+            beside is None or (step[beside] == 1 and view.shape[axes[beside]] == shape[beside]))
+    return _real(Access(a.root, tuple(repeated), tuple(linked)), view)
+
+
+class View(NamedTuple):
+    """An operand: where it is, and how its elements lie there.
+
+    Attributes
+    ----------
+    base : int
+        Which of the addresses that a call brings.
+    offset : int
+        Bytes from there to the first element.
+    shape : tuple of int
+    strides : tuple of int
+        In bytes; of any sign, and 0 along axes that are repeated.
+    """
+
+    base: int
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Strides:
+    """The offsets and strides of views, as formulas; each is worked out once."""
+
+    def __init__(self, roles: Roles):
+        self._roles = roles
+        self._known: dict[Node, tuple[int | Dim, tuple[int | Dim, ...]]] = {}
+
+    def __call__(self, node: Node) -> tuple[int | Dim, tuple[int | Dim, ...]]:
+        """Return a view's offset in the memory of its root, and its strides, in bytes."""
+        found = self._known.get(node)
+        if found is None:
+            unit = node.dtype.itemsize
+            if self._roles.is_view(node) and node.prim.view is not PART:
+                found = strided(node, *self(node.inputs[0]), unit)
+            else:
+                found = 0, dense_strides(node.shape, unit)
+            self._known[node] = found
+        return found

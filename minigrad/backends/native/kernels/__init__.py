@@ -1,0 +1,1 @@
+"""Steps of their own, written for any sizes: what each computes, in LLVM IR."""

@@ -1,0 +1,249 @@
+"""Steps that go along one axis in order: cumulative sums and extremes, and where the largest element is.
+
+An array in one piece is seen as (outer, n, inner), the axis in the middle. With inner elements side by side, vectors
+run across them; without, running totals of several rows take turns, and an extreme is first found and then
+looked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from ....combiners import ARGMAX, Combiner
+from ....primitive import Primitive
+from ..codegen import expressions as ex
+from ..codegen.step_code import HEAD, I1, I32, I64, Code, Step, StepCode, arguments, at, widths
+from ..codegen.strides import View
+from .gather_scatter import any_of
+
+_PIECE = 1 << 15  # elements of one piece of parallel work
+_COLUMNS = 256  # inner elements of one piece
+_TURNS = 4  # rows whose sums take turns, as one addition has to wait for the last
+_LANES = 8  # positions are 64 bits wide
+_SHORT = 48  # elements of a row below which several rows are gone through at a time
+
+
+def along(prim: Primitive, dtype: np.dtype, to: View, source: View, axis: int, team: int) -> list[Step]:
+    """Return the steps that compute a running total, ``argmax`` or ``argmin`` along an axis.
+
+    Parameters
+    ----------
+    prim : Primitive
+    dtype : dtype
+        Of the operand.
+    to, source : View
+        Both in one piece. The axis has elements, unless nothing at all is asked for.
+    """
+    outer, n, inner = (math.prod(source.shape[:axis]), source.shape[axis], math.prod(source.shape[axis + 1:]))
+    if not math.prod(to.shape):
+        return []
+    columns = min(inner, _COLUMNS)
+    args = arguments(team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), [
+        n, source.base, source.offset, to.base, to.offset])
+    way = ACROSS if inner > 1 else SHORT if n < _SHORT and prim.combiner.position else ROWS
+    return [(steps(prim, dtype, way), args)]
+
+
+ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # how the elements of an axis are gone through
+
+
+@functools.cache
+def steps(prim: Primitive, dtype: np.dtype, way: str) -> StepCode:
+    """Return a step."""
+    by = prim.combiner
+    if by.position:
+        write = functools.partial({ACROSS: _places, ROWS: _place_in_row, SHORT: _places_in_short_rows}[way],
+                                  by is ARGMAX)
+    else:
+        write = functools.partial({ACROSS: _totals, ROWS: _totals_of_rows}[way], by)
+    dtype = "uint8" if dtype == "bool" else dtype
+    return StepCode(f"{prim.name}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, np.dtype(dtype)))
+
+
+def _views(code: Code) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
+    """Return the length of the axis, how many elements are behind each of its, and both addresses."""
+    return code.number(HEAD), code.number(4), code.address(HEAD + 1), code.address(HEAD + 3)
+
+
+# -- running totals --------------------------------------------------------------------------------------------
+
+
+def _totals(by: Combiner, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    b, item = code.b, dtype.itemsize
+    low, high, left, right = ranges
+    n, inner, source, to = _views(code)
+    with code.counting(low, high) as o:
+        start = b.mul(b.mul(o, n), inner)
+        for column, width in code.chunks(left, right, widths(dtype)):
+            at_first = b.add(start, column)
+            total = code.variable(code.load(dtype, code.element(source, at_first, item), width))
+            code.store(code.get(total), dtype, code.element(to, at_first, item))
+            with code.counting(I64(1), n) as i:
+                k = b.add(at_first, b.mul(i, inner))
+                x = code.load(dtype, code.element(source, k, item), width)
+                b.store(ex.combined(b, by, x, code.get(total), dtype.kind == "u"), total)
+                code.store(code.get(total), dtype, code.element(to, k, item))
+
+
+def _totals_of_rows(by: Combiner, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    b, item = code.b, dtype.itemsize
+    n, _, source, to = _views(code)
+    for row, count in code.chunks(*ranges[:2], (_TURNS, 1)):
+        starts = [b.mul(b.add(row, I64(k)), n) for k in range(count)]
+        totals = []
+        for start in starts:
+            totals.append(code.variable(code.load(dtype, code.element(source, start, item))))
+            code.store(code.get(totals[-1]), dtype, code.element(to, start, item))
+        with code.counting(I64(1), n) as i:
+            for start, total in zip(starts, totals, strict=True):
+                k = b.add(start, i)
+                x = code.load(dtype, code.element(source, k, item))
+                b.store(ex.combined(b, by, x, code.get(total), dtype.kind == "u"), total)
+                code.store(code.get(total), dtype, code.element(to, k, item))
+
+
+# -- where the extreme is --------------------------------------------------------------------------------------
+
+
+def _extreme(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
+    return (ex.maximum if largest else ex.minimum)(b, x, y, dtype.kind == "u")
+
+
+def _place_in_row(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    """Emit, for an axis whose elements are side by side: find the extreme, then the first element that is as good."""
+    b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
+    n, _, source, to = _views(code)
+    with code.counting(*ranges[:2]) as o:
+        row = code.element(source, b.mul(o, n), item)
+        best = _best_of(largest, dtype, code, row, n)
+        place, found = code.variable(I64(0)), code.variable(I1(0))
+        lanes = widths(dtype)[1]
+        last = b.sub(n, I64(lanes))
+
+        def hits(i: ir.Value, width: int) -> ir.Value:
+            x = code.load(dtype, code.element(row, i, item), width)
+            same = ex.splat(b, best, width)
+            if dtype.kind == "f":
+                return b.or_(b.fcmp_ordered("==", x, same), b.fcmp_unordered("uno", x, x))
+            return b.icmp_signed("==", x, same)
+
+        def goes_on(end: ir.Value) -> ir.Value:
+            return b.and_(b.icmp_signed("<=", code.get(place), end), b.not_(code.get(found)))
+
+        for width, end in ((lanes, last), (1, b.sub(n, I64(1)))):
+            if width == 1:
+                b.store(I1(0), found)
+            with code.repeated(lambda end=end: goes_on(end)):
+                i = code.get(place)
+                hit = any_of(code, hits(i, width), width)
+                b.store(hit, found)
+                b.store(b.select(hit, i, b.add(i, I64(width))), place)
+        code.store(code.get(place), wide, code.element(to, o, 8))
+
+
+def _best_of(largest: bool, dtype: np.dtype, code: Code, row: ir.Value, n: ir.Value) -> ir.Value:
+    """Return a row's extreme; NaN, where there is one."""
+    b, item = code.b, dtype.itemsize
+    best = code.variable(code.load(dtype, row))
+    lanes = widths(dtype)[0]
+    with b.if_then(b.icmp_signed(">=", n, I64(lanes))):
+        first = code.load(dtype, row, lanes)
+        vector, nan = code.variable(first), code.variable(_is_nan(b, dtype, first))
+        with code.counting(I64(lanes), b.sub(n, I64(lanes - 1)), lanes) as i:
+            x, old = code.load(dtype, code.element(row, i, item), lanes), code.get(vector)
+            b.store(b.or_(code.get(nan), _is_nan(b, dtype, x)), nan)  # apart, so that the extreme is one instruction
+            b.store(b.select(_beats(b, largest, dtype, x, old), x, old), vector)
+        total = _across(largest, dtype, code, code.get(vector), lanes)
+        if dtype.kind == "f":
+            total = b.select(any_of(code, code.get(nan), lanes), ex.constant(total.type, math.nan), total)
+        b.store(total, best)
+    whole = b.and_(n, I64(-lanes))
+    with code.counting(whole, n) as i:
+        b.store(_extreme(b, largest, dtype, code.load(dtype, code.element(row, i, item)), code.get(best)), best)
+    return code.get(best)
+
+
+def _is_nan(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value) -> ir.Value:
+    return b.fcmp_unordered("uno", x, x) if dtype.kind == "f" else b.icmp_signed("!=", x, x)
+
+
+def _across(largest: bool, dtype: np.dtype, code: Code, x: ir.Value, lanes: int) -> ir.Value:
+    b = code.b
+    while lanes > 1:
+        lanes //= 2
+        nothing = ir.Constant(x.type, ir.Undefined)
+        halves = [b.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(I32, lanes), list(range(k, k + lanes))))
+                  for k in (0, lanes)]
+        x = _extreme(b, largest, dtype, *halves)
+    return b.extract_element(x, I32(0))
+
+
+def _places(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    """Emit, for elements side by side across the axis: carry the best so far of each, and where it was."""
+    b, item = code.b, dtype.itemsize
+    low, high, left, right = ranges
+    n, inner, source, to = _views(code)
+    with code.counting(low, high) as o:
+        for column, width in code.chunks(left, right, (_LANES, 2, 1)):
+            start = code.element(source, b.add(b.mul(b.mul(o, n), inner), column), item)
+            place = _carried(largest, dtype, code, n, width, lambda i, width=width, start=start: code.load(
+                dtype, at(b, start, b.mul(b.mul(i, inner), I64(item))), width))
+            code.store(place, np.dtype(np.int64), code.element(to, b.add(b.mul(o, inner), column), 8))
+
+
+def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    """Emit the same for short rows, each in a lane of its own."""
+    b, item = code.b, dtype.itemsize
+    n, _, source, to = _views(code)
+    nbytes = code.e.mul(n, I64(item))
+    for row, width in code.chunks(*ranges[:2], (_LANES, 1)):
+        starts = [at(b, source, b.mul(b.add(row, I64(k)), nbytes)) for k in range(width)]
+        place = _carried(largest, dtype, code, n, width, lambda i, starts=starts: _side_by_side(
+            dtype, code, [code.element(p, i, item) for p in starts]))
+        code.store(place, np.dtype(np.int64), code.element(to, row, 8))
+
+
+def _side_by_side(dtype: np.dtype, code: Code, places: Sequence[ir.Value]) -> ir.Value:
+    """Return one element of each place as a vector."""
+    xs = [code.load(dtype, p) for p in places]
+    if len(xs) == 1:
+        return xs[0]
+    found = ir.Constant(ex.vector_type(dtype, len(xs)), ir.Undefined)
+    for k, x in enumerate(xs):
+        found = code.b.insert_element(found, x, I32(k))
+    return found
+
+
+def _carried(largest: bool, dtype: np.dtype, code: Code, n: ir.Value, width: int,
+             load: Callable[[ir.Value], ir.Value]) -> ir.Value:
+    """Return where the best is among ``load(0)``, ..., ``load(n - 1)``, in each lane."""
+    b, wide = code.b, np.dtype(np.int64)
+    best = code.variable(load(I64(0)))
+    place = code.variable(ex.constant(ex.vector_type(wide, width), 0))
+    with code.counting(I64(1), n) as i:
+        x, old = load(i), code.get(best)
+        better = _better(b, largest, dtype, x, old)
+        b.store(b.select(better, x, old), best)
+        b.store(b.select(better, ex.splat(b, i, width), code.get(place)), place)
+    return code.get(place)
+
+
+def _better(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: ir.Value) -> ir.Value:
+    """Tell whether an element is to be preferred to an earlier one: the first NaN is, and stays."""
+    beats = _beats(b, largest, dtype, x, old)
+    if dtype.kind != "f":
+        return beats
+    return b.or_(beats, b.and_(b.fcmp_unordered("uno", x, x), b.fcmp_ordered("ord", old, old)))
+
+
+def _beats(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: ir.Value) -> ir.Value:
+    """Tell whether a number is larger (smaller) than an earlier one."""
+    op = ">" if largest else "<"
+    if dtype.kind == "f":
+        return b.fcmp_ordered(op, x, old)
+    return (b.icmp_unsigned if dtype.kind == "u" else b.icmp_signed)(op, x, old)

@@ -1,0 +1,166 @@
+"""Copies of any number of axes and any strides, and what is made of copies: concatenate and pad.
+
+A copy is cut into planes of rows. A row is a run of bytes, or units of a few bytes with strides; the planes are
+numbered, and where one begins is worked out from its number.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from ..codegen.step_code import HEAD, I1, I8, I64, PTR, VOID, Code, Step, StepCode, arguments, at
+from ..codegen.strides import View
+
+PIECE = 1 << 18  # bytes of one piece of parallel work
+UNITS = (16, 8, 4, 2, 1)
+_RUN = 64  # bytes of a row from which on it is copied by the C library
+
+# Arguments behind the head: where to, where from, a place with a number of bytes to add to that (base -1: none), the
+# units of a row and its strides, the strides of rows, bytes of a row that is copied at once (or 0), the axes that
+# planes are numbered by, and for each its size and strides.
+_TO, _FROM, _MORE, _N, _N_TO, _N_FROM, _ROW_TO, _ROW_FROM, _BYTES, _AXES = (
+    HEAD + i for i in (0, 2, 4, 6, 7, 8, 9, 10, 11, 12))
+_SIZES = _AXES + 1
+
+
+def copy(to: View, source: View, itemsize: int, team: int, more: tuple[int, int] | None = None) -> list[Step]:
+    """Return the steps that copy a view into another of its shape.
+
+    Parameters
+    ----------
+    to, source : View
+        They do not overlap.
+    itemsize : int
+        Bytes of an element.
+    team : int
+        How many threads may work on it.
+    more : (base, offset), optional
+        Where to find a number of bytes that the source is further on.
+    """
+    if not math.prod(to.shape):
+        return []
+    axes = _merged(list(zip(to.shape, to.strides, source.strides, strict=True)))
+    unit, whole = itemsize, 0
+    n, n_to, n_from = axes.pop() if axes else (1, itemsize, itemsize)
+    if n_to == n_from == itemsize:
+        run = n * itemsize
+        unit = next(u for u in UNITS if run % u == 0)
+        n, n_to, n_from = run // unit, unit, unit
+        whole = run if run >= _RUN else 0
+    rows, row_to, row_from = axes.pop() if axes else (1, 0, 0)
+    planes = math.prod(a[0] for a in axes)
+    row_bytes = n * unit
+    shares = [max(PIECE // (rows * row_bytes), 1), max(PIECE // row_bytes, 1)]
+    args = arguments(team, planes * rows * row_bytes // 4, (planes, rows), shares, [
+        to.base, to.offset, source.base, source.offset, *(more or (-1, 0)), n, n_to, n_from, row_to, row_from, whole,
+        len(axes), *(v for a in axes for v in a)])
+    return [(copies(unit), args)]
+
+
+def _merged(axes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Drop axes of one element, and join those that both sides go along as along the next."""
+    found: list[tuple[int, int, int]] = []
+    for n, *strides in axes:
+        if n == 1:
+            continue
+        if found and all(outer == s * n for outer, s in zip(found[-1][1:], strides, strict=True)):
+            found[-1] = (found[-1][0] * n, *strides)
+        else:
+            found.append((n, *strides))
+    return found
+
+
+@functools.cache
+def copies(unit: int) -> StepCode:
+    """Return the step that copies in units of so many bytes."""
+    return StepCode(f"copy{unit}", functools.partial(_copy, unit))
+
+
+def _copy(unit: int, code: Code, ranges: Sequence[ir.Value]) -> None:
+    low, high, first, end = ranges
+    number, b, e = code.number, code.b, code.e
+    more_base = number(_MORE)
+    none = e.icmp_signed("<", more_base, I64(0))
+    safe = e.select(none, I64(0), more_base)
+    place = at(e, e.load(at(e, code.bases, e.shl(safe, I64(3))), typ=PTR), number(_MORE + 1))
+    source = at(e, code.address(_FROM), e.select(none, I64(0), e.load(place, typ=I64)))
+    to, whole, axes = code.address(_TO), number(_BYTES), number(_AXES)
+    word = ir.IntType(8 * unit)
+    memcpy = code.intrinsic("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, I1])
+    row_strides = number(_ROW_TO), number(_ROW_FROM)
+    steps = number(_N_TO), number(_N_FROM)
+    n = number(_N)
+    with code.counting(low, high) as plane:
+        starts = _plane(code, plane, axes)
+        with code.counting(first, end) as row:
+            x, y = (at(b, at(b, p, code.get(s)), b.mul(row, stride))
+                    for p, s, stride in zip((to, source), starts, row_strides, strict=True))
+            with b.if_else(b.icmp_signed(">", whole, I64(0))) as (at_once, one_by_one):
+                with at_once:
+                    b.call(memcpy, [x, y, whole, I1(0)])
+                with one_by_one, code.counting(I64(0), n) as i:
+                    p, q = (at(b, z, b.mul(i, s)) for z, s in zip((x, y), steps, strict=True))
+                    b.store(b.load(q, typ=word, align=1), p, align=1)
+
+
+def _plane(code: Code, plane: ir.Value, axes: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Return places that hold how far a plane is from the first one, on both sides."""
+    b = code.b
+    left, starts = code.variable(plane), (code.variable(I64(0)), code.variable(I64(0)))
+    axis = code.variable(axes)
+    with code.repeated(lambda: b.icmp_signed(">", code.get(axis), I64(0))):
+        k = b.sub(code.get(axis), I64(1))
+        b.store(k, axis)
+        entry = at(b, code.args, b.add(b.mul(k, I64(24)), I64(8 * _SIZES)))
+        size, *strides = (b.load(at(b, entry, 8 * j), typ=I64) for j in range(3))
+        rest = code.get(left)
+        i = b.urem(rest, size)
+        b.store(b.udiv(rest, size), left)
+        for place, stride in zip(starts, strides, strict=True):
+            b.store(b.add(code.get(place), b.mul(i, stride)), place)
+    return starts
+
+
+def clear(to: View, nbytes: int, team: int) -> list[Step]:
+    """Return the steps that set memory in one piece to 0."""
+    args = arguments(team, nbytes // 4, (nbytes, 1), (PIECE, 1), (to.base, to.offset))
+    return [(clears(), args)] if nbytes else []
+
+
+@functools.cache
+def clears() -> StepCode:
+    """Return the step that sets bytes to 0."""
+    return StepCode("clear", _clear)
+
+
+def _clear(code: Code, ranges: Sequence[ir.Value]) -> None:
+    low, high = ranges[:2]
+    memset = code.intrinsic("llvm.memset.p0.i64", VOID, [PTR, I8, I64, I1])
+    code.b.call(memset, [at(code.b, code.address(HEAD), low), I8(0), code.b.sub(high, low), I1(0)])
+
+
+def part(view: View, starts: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> View:
+    """Return a slice of a view."""
+    offset = view.offset + int(np.dot(starts, view.strides))
+    return View(view.base, offset, tuple(shape), tuple(s * n for s, n in zip(view.strides, steps, strict=True)))
+
+
+def concatenate(to: View, sources: Sequence[View], axis: int, itemsize: int, team: int) -> list[Step]:
+    """Return the steps that put arrays one behind the other along an axis."""
+    found, start = [], 0
+    for source in sources:
+        starts = [start if a == axis else 0 for a in range(len(to.shape))]
+        found += copy(part(to, starts, source.shape, [1] * len(starts)), source, itemsize, team)
+        start += source.shape[axis]
+    return found
+
+
+def pad(to: View, source: View, low: Sequence[int], interior: Sequence[int], itemsize: int, team: int) -> list[Step]:
+    """Return the steps that put zeros around an array's elements, and between them; the result is in one piece."""
+    inside = part(to, low, source.shape, [i + 1 for i in interior])
+    return [*clear(to, math.prod(to.shape) * itemsize, team), *copy(inside, source, itemsize, team)]

@@ -1,0 +1,356 @@
+"""Steps by index arrays: positions of what indices name, sums and extremes of the rows sent to each position.
+
+Indices become positions first, one integer for each: a step per index array adds what that array contributes, and
+notes an index out of range. A scatter then reads the rows in order, and neighbouring rows of one position as one run,
+whose sum stays in registers. Each piece of parallel work has some of the result's rows and columns to itself and takes
+the rows that go there, in order: so each element is the same chain of additions for any number of threads. Of sorted
+indices, as of graphs in a batch, these rows are one stretch, and the scatter is a segment sum.
+
+Sums of floats follow `ops.accumulators`: a long run is added up in chains; single elements are collected in float64;
+and where places get many rows on average, sums are float64 in memory, too, and another step rounds them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+
+from ....combiners import ADD, Combiner
+from ....dims import Dim, size_of
+from ....graph import Node
+from ....ops.accumulators import RUN, crowded, scattered
+from ....ops.places import PLACES, Reading
+from ..codegen import expressions as ex
+from ..codegen import step_code
+from ..codegen.step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, StepCode, arguments, at, least, widths
+from ..codegen.strides import View
+from .copies import copy
+
+Place = tuple[int, int]  # a base, and bytes from there
+
+POSITION = 8  # bytes
+_PIECE = 1 << 14  # indices of one piece of parallel work
+_COLUMNS = 1024  # bytes of a row that are worth a piece of their own
+_NARROW = 128  # bytes of a row below which adding it takes no longer than to find that it is not wanted
+_PIECES = 8  # pieces of rows at most, as each reads all indices
+_LINE, _LINES = 64, 16  # bytes that memory hands over at a time; so many are fetched of a row before it is read
+_LANES = 8
+
+
+class Index(NamedTuple):
+    """An index array: in one piece, of a dtype, and how it is read (`ops.places`)."""
+
+    view: View
+    dtype: np.dtype
+    read: Reading
+
+
+def positions(indices: Sequence[Index], sizes: Sequence[int], strides: Sequence[int], to: Place, flag: Place,
+              team: int) -> list[Step]:
+    """Return the steps that write how far each tuple of indices is from the start, as int64.
+
+    Parameters
+    ----------
+    indices : sequence of Index
+        Of one shape.
+    sizes, strides : sequence of int
+        Of the axes that they count along.
+    to : Place
+        Where to write.
+    flag : Place
+        A number that becomes 1 if an index is out of range; the position is then that of index 0.
+    """
+    count = math.prod(indices[0].view.shape)
+    steps: list[Step] = []
+    for k, (i, size, stride) in enumerate(zip(indices, sizes, strides, strict=True)):
+        name, *null = i.read or (None,)
+        steps.append((position(i.dtype, name, bool(null)), arguments(team, count, (count, 1), (_PIECE, 1), (
+            i.view.base, i.view.offset, size, stride, *to, *flag, not k, *null))))
+    return steps if count else []
+
+
+@functools.cache
+def position(dtype: np.dtype, read: str | None = None, null: bool = False) -> StepCode:
+    """Return the step that adds one index array's part to positions; it may have a null."""
+    return StepCode(f"position.{dtype}.{read}", functools.partial(_position, np.dtype(dtype), read, null))
+
+
+def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, read: str | None, null: Sequence[ir.Value] = ()
+            ) -> ir.Value:
+    """Return an index counted from 0; it is out of range where it is not less than `length`, as an unsigned number."""
+    if read is None:
+        return b.select(b.icmp_signed("<", i, ex.constant(i.type, 0)), b.add(i, length), i)
+    if not null:
+        return i  # a negative one is more than any length
+    return ex.formula(b, PLACES[read].kernel, [i, b.sub(length, ex.constant(i.type, len(null))), *null])
+
+
+def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Code, ranges: Sequence[ir.Value]) -> None:
+    b, wide = code.b, np.dtype(np.int64)
+    source, to, flag = (code.address(HEAD + k) for k in (0, 4, 6))
+    size, stride, first = (code.number(HEAD + k) for k in (2, 3, 8))
+    null = [code.number(HEAD + 9)] if has_null else []
+    first = code.e.icmp_signed("!=", first, I64(0))
+    for k, width in code.chunks(*ranges[:2], (_LANES, 1)):
+        i = ex.cast(b, code.load(dtype, code.element(source, k, dtype.itemsize), width), dtype, wide)
+        zero, length = ex.constant(i.type, 0), ex.splat(b, size, width)
+        i = counted(b, i, length, read, [ex.splat(b, n, width) for n in null])
+        bad = b.icmp_unsigned(">=", i, length)
+        with b.if_then(any_of(code, bad, width), likely=False):
+            code.store(I64(1), wide, flag)
+        here = code.element(to, k, POSITION)
+        old = b.select(first, zero, code.load(wide, here, width))
+        code.store(b.add(old, b.mul(b.select(bad, zero, i), ex.splat(b, stride, width))), wide, here)
+
+
+def any_of(code: Code, x: ir.Value, width: int) -> ir.Value:
+    """Tell whether one of a vector's bits is set."""
+    if width == 1:
+        return x
+    return code.b.call(code.intrinsic(f"llvm.vector.reduce.or.v{width}i1", I1, [x.type]), [x])
+
+
+def take(to: View, source: View, indices: Sequence[Index], itemsize: int, room: Place, flag: Place, team: int
+         ) -> list[Step]:
+    """Return the steps that copy the element or row that single indices name."""
+    n = len(indices)
+    row = View(source.base, source.offset, source.shape[n:], source.strides[n:])
+    return [*positions(indices, source.shape[:n], source.strides[:n], room, flag, team),
+            *(copy(to, row, itemsize, team, room) if math.prod(source.shape[:n]) else ())]
+
+
+# -- scatter ---------------------------------------------------------------------------------------------------
+
+
+def scatter(by: Combiner, dtype: np.dtype, to: View, updates: View, indices: Sequence[Index], room: Place, flag: Place,
+            team: int) -> list[Step]:
+    """Return the steps that add up what is sent to each position, or take its extreme.
+
+    Parameters
+    ----------
+    by : Combiner
+    dtype : dtype
+        Of the updates and the result.
+    to, updates : View
+        Each in one piece.
+    indices : sequence of Index
+    room : Place
+        As much memory as `room` says.
+    """
+    n, count = len(indices), math.prod(indices[0].view.shape)
+    rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
+    strides = [math.prod(to.shape[k + 1:n]) for k in range(n)]
+    found = positions(indices, to.shape[:n], strides, room, flag, team)
+    if not rows * columns:
+        return found
+    across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
+    down, narrow = min(-(-team // across), _PIECES), columns * dtype.itemsize < _NARROW
+    if narrow and count * columns < step_code.SERIAL:
+        down = 1
+    shares = -(-rows // down), -(-columns // across)
+    wide = by is ADD and scattered(dtype) != dtype and crowded(count, rows)
+    sums = (room[0], room[1] + count * POSITION) if wide else (to.base, to.offset)
+    args = arguments(team, count * columns, (rows, columns), shares, [
+        *room, updates.base, updates.offset, *sums, count,
+        0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES), narrow and down > 1])
+    found.append((scatters(by, dtype, columns == 1, wide), args))
+    if wide:
+        found.append((rounding(dtype), arguments(team, rows * columns, (rows * columns, 1), (_PIECE, 1), [
+            *sums, to.base, to.offset])))
+    return found
+
+
+def room(updates: Node, index: Node) -> int | Dim:
+    """Return how many bytes `scatter` needs beside operands and result.
+
+    Positions, and sums in float64: where `crowded` wants these, they are so few that they take less than a byte for
+    each update.
+    """
+    sums = size_of(updates.shape) if scattered(updates.dtype) != updates.dtype else 0
+    return size_of(index.shape) * POSITION + sums
+
+
+@functools.cache
+def scatters(by: Combiner, dtype: np.dtype, single: bool, wide: bool = False) -> StepCode:
+    """Return a scatter; of `single` elements, or of rows; whose results are `wide` in memory."""
+    write = _scatter_single if single else _scatter_rows
+    memory = scattered(dtype) if wide else dtype
+    return StepCode(f"scatter.{by.name}.{dtype}.{single}.{memory}",
+                    functools.partial(write, by, np.dtype(dtype), np.dtype(memory)))
+
+
+@functools.cache
+def rounding(dtype: np.dtype) -> StepCode:
+    """Return the step that rounds sums to `dtype`."""
+    return StepCode(f"rounding.{dtype}", functools.partial(_rounding, np.dtype(dtype)))
+
+
+def _rounding(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    wide = scattered(dtype)
+    source, to = (code.address(HEAD + k) for k in (0, 2))
+    for k, width in code.chunks(*ranges[:2], widths(wide)):
+        x = code.load(wide, code.element(source, k, wide.itemsize), width)
+        code.store(ex.cast(code.b, x, wide, dtype), dtype, code.element(to, k, dtype.itemsize))
+
+
+def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
+    _, _, left, right = ranges
+    where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
+    count, nbytes = code.number(HEAD + 6), code.e.mul(code.number(4), I64(item))
+    ordered = _is_sorted(code, where, count)
+    low, high, first, stop = _own(code, where, count, ranges, ordered)
+    row_of = code.e.mul(code.number(4), I64(memory.itemsize))
+    with code.counting(low, high) as row:
+        start = at(b, to, b.mul(row, row_of))
+        for column, width in code.chunks(left, right, _row_widths(dtype)):
+            code.store(ex.identity(by, memory, width), memory, code.element(start, column, memory.itemsize))
+    lines = b.select(ordered, I64(0), code.number(HEAD + 7))
+    with code.repeated(lambda: b.icmp_signed("<", code.get(first), code.get(stop))):
+        begin = code.get(first)
+        source = at(b, updates, b.mul(begin, nbytes))
+        _fetch(code, source, lines)
+        row = code.load(wide, code.element(where, begin, POSITION))
+        end = _run_end(code, where, begin, count, row)
+        b.store(end, first)
+        with b.if_then(b.and_(b.icmp_signed(">=", row, low), b.icmp_signed("<", row, high))):
+            target, length = at(b, to, b.mul(row, row_of)), b.sub(end, begin)
+            for column, width in code.chunks(left, right, _row_widths(dtype)):
+                here = code.element(target, column, memory.itemsize)
+                first_row = code.element(source, column, item)
+                _collect(by, dtype, memory, code, here, width, length, lambda k, width=width, row=first_row:
+                         code.load(dtype, at(b, row, b.mul(k, nbytes)), width))
+
+
+def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, here: ir.Value, width: int, length: ir.Value,
+             load: Callable[[ir.Value], ir.Value]) -> None:
+    """Emit what takes ``load(0)``, ..., ``load(length - 1)`` into the sum, or the extreme, that lies at `here`."""
+    b, nothing = code.b, ex.identity(by, dtype, width)
+
+    def chain(start: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
+        total = code.variable(start)
+        with code.counting(low, high) as k:
+            b.store(ex.combined(b, by, code.get(total), load(k), dtype.kind == "u"), total)
+        return code.get(total)
+
+    def end(low: ir.Value, count: int, high: ir.Value) -> ir.Value:
+        return least(b, b.add(low, I64(count)), high)
+
+    def add(x: ir.Value) -> None:
+        code.store(b.fadd(code.load(memory, here, width), ex.cast(b, x, dtype, memory)), memory, here)
+
+    if by is not ADD or dtype.kind != "f":
+        code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
+        return
+    with b.if_else(b.icmp_signed("<=", length, I64(RUN)), likely=True) as (short, long):
+        with short:
+            if memory == dtype:
+                code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
+            else:
+                add(chain(nothing, I64(0), length))
+        with long, code.counting(I64(0), length, RUN * RUN) as low:
+            high, total = end(low, RUN * RUN, length), code.variable(nothing)
+            with code.counting(low, high, RUN) as k:
+                b.store(b.fadd(code.get(total), chain(nothing, k, end(k, RUN, high))), total)
+            add(code.get(total))
+
+
+def _row_widths(dtype: np.dtype) -> tuple[int, ...]:
+    """Return the vectors of a row: 16 bytes are among them, as many rows are no wider."""
+    return tuple(sorted({*widths(dtype), max(16 // dtype.itemsize, 1)}, reverse=True))
+
+
+def _own(code: Code, where: ir.Value, count: ir.Value, ranges: Sequence[ir.Value], ordered: ir.Value) -> tuple[
+        ir.Value, ir.Value, ir.Value, ir.Value]:
+    """Return the rows that a piece has to itself, from and to, and the indices among which theirs are.
+
+    Narrow rows in no order are all the first piece's: to find which are whose takes as long as to add them up.
+    """
+    b, (low, high, *_) = code.b, ranges
+    first, stop = (code.variable(x) for x in (I64(0), count))
+    with b.if_then(ordered):
+        b.store(_bound(code, where, count, low), first)
+        b.store(_bound(code, where, count, high), stop)
+    alone = b.and_(b.not_(ordered), b.icmp_signed("!=", code.number(HEAD + 8), I64(0)))
+    idle = b.and_(alone, b.icmp_signed("!=", low, I64(0)))
+    with b.if_then(idle):
+        b.store(I64(0), stop)
+    whole = b.select(idle, I64(0), code.number(2))
+    return b.select(alone, I64(0), low), b.select(alone, whole, high), first, stop
+
+
+def _is_sorted(code: Code, where: ir.Value, count: ir.Value) -> ir.Value:
+    """Tell whether no position is less than the one before it: indices in no order are soon found out."""
+    b, wide = code.b, np.dtype(np.int64)
+    place, rising = code.variable(I64(1)), code.variable(I1(1))
+    for width in (_LANES, 1):
+        last = b.sub(count, I64(width - 1))
+        with code.repeated(lambda last=last: b.and_(code.get(rising), b.icmp_signed("<", code.get(place), last))):
+            i = code.get(place)
+            before, here = (code.load(wide, code.element(where, k, POSITION), width) for k in (b.sub(i, I64(1)), i))
+            b.store(b.not_(any_of(code, b.icmp_signed(">", before, here), width)), rising)
+            b.store(b.add(i, I64(width)), place)
+    return code.get(rising)
+
+
+def _bound(code: Code, where: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
+    """Return the first of sorted positions that is not less than `row`, by halving."""
+    b = code.b
+    low, high = code.variable(I64(0)), code.variable(count)
+    with code.repeated(lambda: b.icmp_signed("<", code.get(low), code.get(high))):
+        middle = b.lshr(b.add(code.get(low), code.get(high)), I64(1))
+        less = b.icmp_signed("<", code.load(np.dtype(np.int64), code.element(where, middle, POSITION)), row)
+        b.store(b.select(less, b.add(middle, I64(1)), code.get(low)), low)
+        b.store(b.select(less, code.get(high), middle), high)
+    return code.get(low)
+
+
+def _fetch(code: Code, row: ir.Value, lines: ir.Value) -> None:
+    """Fetch a row, whether it is wanted or not: memory is fast in order, and the processor sees no order in some rows.
+
+    That was measured: fetching only what is wanted, now or some rows ahead, takes three times as long.
+    """
+    prefetch = code.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
+    with code.counting(I64(0), lines) as line:
+        code.b.call(prefetch, [at(code.b, row, code.b.mul(line, I64(_LINE))), I32(0), I32(3), I32(1)])
+
+
+def _run_end(code: Code, where: ir.Value, begin: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
+    """Return the end of the neighbouring indices that name `row`."""
+    b = code.b
+    place, same = code.variable(b.add(begin, I64(1))), code.variable(I1(1))
+    with code.repeated(lambda: b.and_(code.get(same), b.icmp_signed("<", code.get(place), count))):
+        i = code.get(place)
+        equal = b.icmp_signed("==", code.load(np.dtype(np.int64), code.element(where, i, POSITION)), row)
+        b.store(equal, same)
+        b.store(b.add(i, b.zext(equal, I64)), place)
+    return code.get(place)
+
+
+def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+    """Emit the scatter of rows of one element: the last position's total waits until another position comes."""
+    b, item, wide = code.b, memory.itemsize, np.dtype(np.int64)
+    register = scattered(dtype) if by is ADD else dtype
+    where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
+    count, ordered = code.number(HEAD + 6), code.variable(I1(0))
+    with b.if_then(b.icmp_signed("!=", code.number(HEAD + 8), I64(0))):  # else there is one piece
+        b.store(_is_sorted(code, where, count), ordered)
+    low, high, first, stop = _own(code, where, count, ranges, code.get(ordered))
+    for row, width in code.chunks(low, high, widths(memory)):
+        code.store(ex.identity(by, memory, width), memory, code.element(to, row, item))
+    last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(ex.identity(by, register, 1))
+    with b.if_then(b.icmp_signed("<", code.get(first), code.get(stop))):
+        with code.counting(code.get(first), code.get(stop)) as i:
+            here = code.element(to, code.load(wide, code.element(where, i, POSITION)), item)
+            with b.if_then(b.icmp_unsigned("!=", here, code.get(last))):
+                code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))
+                b.store(here, last)
+                b.store(ex.cast(b, code.load(memory, here), memory, register), total)
+            x = ex.cast(b, code.load(dtype, code.element(updates, i, dtype.itemsize)), dtype, register)
+            b.store(ex.combined(b, by, code.get(total), x, register.kind == "u"), total)
+        code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))

@@ -1,0 +1,107 @@
+"""Random bits as a step: Philox 4x32-10 on vectors of counters, the numbers of `minigrad.ops.random`."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from llvmlite import ir
+
+from ....ops.random import MULTIPLIERS, ROUNDS, WEYL
+from ..codegen import expressions as ex
+from ..codegen.step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, StepCode, arguments, at, least
+from ..codegen.strides import View
+
+_LANES = 16  # counters at a time
+_PIECE = 1 << 12  # vectors of counters of one piece of parallel work, 64 numbers each
+
+
+def random_bits(to: View, keys: View, stream: int, team: int) -> list[Step]:
+    """Return the steps that fill `to` with random bits, for each key its own.
+
+    Parameters
+    ----------
+    to : View
+        In one piece: the keys' leading axes, then those of one key's numbers.
+    keys : View
+        In one piece: its last axis has the two words of a key.
+    stream : int
+        Which of a key's streams, a number of 32 bits.
+    """
+    count = math.prod(keys.shape[:-1])
+    total = math.prod(to.shape[len(keys.shape) - 1:])
+    if not count * total:
+        return []
+    vectors = -(-total // (4 * _LANES))
+    args = arguments(team, count * total, (count, vectors), (_PIECE // vectors, _PIECE), [
+        total, stream, keys.base, keys.offset, to.base, to.offset])
+    return [(steps(), args)]
+
+
+@functools.cache
+def steps() -> StepCode:
+    """Return the step."""
+    return StepCode("random_bits", _write)
+
+
+def _write(code: Code, ranges: Sequence[ir.Value]) -> None:
+    b, word = code.b, np.dtype(np.uint32)
+    low, high, first, end = ranges
+    total, stream, keys, to = code.number(HEAD), code.number(HEAD + 1), code.address(HEAD + 2), code.address(HEAD + 4)
+    room = code.e.alloca(ir.VectorType(I32, 4 * _LANES))
+    copy = code.intrinsic("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, I1])
+    stream = code.e.trunc(stream, I32)
+    with code.counting(low, high) as k:
+        key = [code.load(word, at(b, keys, b.add(b.mul(k, I64(8)), I64(4 * j)))) for j in (0, 1)]
+        row = at(b, to, b.mul(b.mul(k, total), I64(4)))
+        with code.counting(first, end) as v:
+            iota = ir.Constant(ir.VectorType(I64, _LANES), list(range(_LANES)))
+            counter = b.add(ex.splat(b, b.mul(v, I64(_LANES)), _LANES), iota)
+            words = _rounds(code, [_low(b, counter), _high(b, counter), ex.splat(b, stream, _LANES),
+                                   ex.constant(ir.VectorType(I32, _LANES), 0)], key)
+            b.store(_interleaved(b, words), room, align=4)
+            done = b.mul(v, I64(4 * _LANES))
+            left = least(b, b.sub(total, done), I64(4 * _LANES))
+            here = code.element(row, done, 4)
+            with b.if_else(b.icmp_signed("==", left, I64(4 * _LANES))) as (whole, rest):
+                with whole:
+                    b.call(copy, [here, room, I64(16 * _LANES), I1(0)])
+                with rest:
+                    b.call(copy, [here, room, b.mul(left, I64(4)), I1(0)])
+
+
+def _low(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    return b.trunc(x, ir.VectorType(I32, _LANES))
+
+
+def _high(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    return _low(b, b.lshr(x, ex.constant(x.type, 32)))
+
+
+def _rounds(code: Code, counter: Sequence[ir.Value], key: Sequence[ir.Value]) -> list[ir.Value]:
+    b = code.b
+    c, k = [code.variable(x) for x in counter], [code.variable(x) for x in key]
+    wide = ir.VectorType(I64, _LANES)
+    with code.counting(I64(0), I64(ROUNDS)):
+        now, keys = [code.get(x) for x in c], [ex.splat(b, code.get(x), _LANES) for x in k]
+        p0, p1 = (b.mul(b.zext(now[j], wide), ex.constant(wide, m)) for j, m in zip((0, 2), MULTIPLIERS, strict=True))
+        new = [b.xor(b.xor(_high(b, p1), now[1]), keys[0]), _low(b, p1),
+               b.xor(b.xor(_high(b, p0), now[3]), keys[1]), _low(b, p0)]
+        for place, x in zip(c, new, strict=True):
+            b.store(x, place)
+        for place, step_ in zip(k, WEYL, strict=True):
+            b.store(b.add(code.get(place), I32(step_)), place)
+    return [code.get(x) for x in c]
+
+
+def _interleaved(b: ir.IRBuilder, words: Sequence[ir.Value]) -> ir.Value:
+    """Return the words of each counter side by side."""
+
+    def joined(x: ir.Value, y: ir.Value, order: Sequence[int]) -> ir.Value:
+        return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
+
+    n = _LANES
+    pairs = [joined(x, y, range(2 * n)) for x, y in (words[:2], words[2:])]
+    return joined(*pairs, [j * n + i for i in range(n) for j in range(4)])

@@ -1,0 +1,126 @@
+"""The BLAS that NumPy itself uses in this process, by address, for calls from generated code.
+
+NumPy tells how it was built (``numpy.show_config``), but not where its BLAS is. Its extension module is linked with
+it, though, so that looking a symbol up in the extension finds the library's. Names differ between builds: with
+64-bit integers a suffix, in NumPy's own wheels a prefix too. What a name promises is tried out before it is used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+from dataclasses import dataclass
+
+import numpy as np
+
+# Prefix, suffix and the bits of an integer, the likelier first.
+_SPELLINGS = (("scipy_", "64_", 64), ("", "64_", 64), ("", "_64", 64), ("scipy_", "", 32), ("", "", 32),
+              ("", "$NEWLAPACK$ILP64", 64), ("", "$NEWLAPACK", 32))
+_LETTERS = {np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): ("d", ctypes.c_double)}
+ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
+
+
+@dataclass(frozen=True)
+class Blas:
+    """Addresses in the BLAS of this process.
+
+    Attributes
+    ----------
+    gemm : dict of dtype to int
+        The addresses of ``cblas_sgemm`` and ``cblas_dgemm``.
+    gemv : dict of dtype to int
+        The addresses of ``cblas_sgemv`` and ``cblas_dgemv``.
+    bits : int
+        The width of its integers: 32 or 64.
+    name : str
+        The symbol that was found, for those who ask what runs.
+    threads : tuple of callables or None
+        ``get()`` and ``set(n)`` for the number of its threads, where the library has them (OpenBLAS).
+    """
+
+    gemm: dict[np.dtype, int]
+    gemv: dict[np.dtype, int]
+    bits: int
+    name: str
+    threads: tuple | None
+
+
+@functools.cache
+def find() -> tuple[Blas | None, str]:
+    """Return the BLAS of NumPy, or None; and where it was found, or why it was not, in words."""
+    try:
+        library = ctypes.CDLL(_extension())
+    except (ImportError, OSError) as error:
+        return None, f"NumPy's extension module cannot be opened to look for its BLAS: {error}"
+    for prefix, suffix, bits in _SPELLINGS:
+        names = {(dtype, kind): f"{prefix}cblas_{letter}{kind}{suffix}"
+                 for dtype, (letter, _) in _LETTERS.items() for kind in ("gemm", "gemv")}
+        if not all(_has(library, name) for name in names.values()):
+            continue
+        at = {key: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for key, name in names.items()}
+        shown = names[np.dtype(np.float32), "gemm"]
+        for dtype in _LETTERS:
+            if not works(at[dtype, "gemm"], at[dtype, "gemv"], dtype, bits):
+                return None, f"{shown} was found, but does not multiply as NumPy does"
+        gemm, gemv = ({dtype: at[dtype, kind] for dtype in _LETTERS} for kind in ("gemm", "gemv"))
+        return Blas(gemm, gemv, bits, shown, _threads(library, prefix, suffix)), shown
+    return None, "NumPy's extension module is linked with no BLAS whose names are known (NumPy was built without one?)"
+
+
+def _extension() -> str:
+    """Return the file of NumPy's compiled core, whose name is not part of NumPy's public interface."""
+    return importlib.import_module("numpy._core._multiarray_umath").__file__
+
+
+def _has(library: ctypes.CDLL, name: str) -> bool:
+    try:
+        getattr(library, name)
+    except AttributeError:
+        return False
+    return True
+
+
+def _threads(library: ctypes.CDLL, prefix: str, suffix: str) -> tuple | None:
+    get, put = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
+    if not (_has(library, get) and _has(library, put)):
+        return None
+    getter, setter = getattr(library, get), getattr(library, put)
+    getter.argtypes, getter.restype = (), ctypes.c_int
+    setter.argtypes, setter.restype = (ctypes.c_int,), None
+    return getter, setter
+
+
+def works(gemm: int, gemv: int, dtype: np.dtype, bits: int) -> bool:
+    """Tell whether the functions at these addresses multiply as NumPy does.
+
+    The matrices hold small integers, so that each right result is exact. They have more rows and columns than are asked
+    for, so that sizes, strides and flags that come in a wrong order show; and they are smaller than their memory, for
+    functions that take them to be of a wider type.
+    """
+    scalar = _LETTERS[np.dtype(dtype)][1]
+    integer = ctypes.c_int64 if bits == 64 else ctypes.c_int32
+    enum = ctypes.c_int
+    m, n, k = 3, 5, 4
+    a = np.arange(4 * m * 7, dtype=dtype).reshape(4 * m, 7)[:m]
+    b = (np.arange(4 * n * 6, dtype=dtype) - 9).reshape(4 * n, 6)[:n]
+    c = np.full((4 * m, 8), -1, dtype)[:m]
+    matrix = ctypes.CFUNCTYPE(None, enum, enum, enum, integer, integer, integer, scalar, ctypes.c_void_p, integer,
+                              ctypes.c_void_p, integer, scalar, ctypes.c_void_p, integer)(gemm)
+    matrix(ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE, m, n, k, 1, a.ctypes.data, 7, b.ctypes.data, 6, 0, c.ctypes.data, 8)
+    y = np.full(8 * m, -1, dtype)[:2 * m]
+    vector = ctypes.CFUNCTYPE(None, enum, enum, integer, integer, scalar, ctypes.c_void_p, integer,
+                              ctypes.c_void_p, integer, scalar, ctypes.c_void_p, integer)(gemv)
+    vector(ROW_MAJOR, NO_TRANSPOSE, m, k, 1, a.ctypes.data, 7, b.ctypes.data, 1, 0, y.ctypes.data, 2)
+    expected = a[:, :k] @ b[:, :k].T
+    return (np.array_equal(c[:, :n], expected) and bool(np.all(c[:, n:] == -1))
+            and np.array_equal(y[::2], expected[:, 0]) and bool(np.all(y[1::2] == -1)))
+
+
+def symbols() -> dict[str, int]:
+    """Return the addresses for `jit.load` under the names that generated code uses; none without a BLAS."""
+    found, _ = find()
+    if found is None:
+        return {}
+    return {f"mg_cblas_{letter}{kind}": at[dtype] for dtype, (letter, _) in _LETTERS.items()
+            for kind, at in (("gemm", found.gemm), ("gemv", found.gemv))}

@@ -1,0 +1,357 @@
+"""From LLVM IR to machine code in memory: which machine, what is done to the IR, where its symbols are.
+
+Kernels come as explicit vectors, so what runs here is short: no vectoriser, no unrolling. Object code is position
+independent with the small code model: constants are read beside the code, and calls to functions far away (the C
+library, BLAS) go through stubs that the linker makes, so that no distance matters.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import itertools
+import os
+import platform
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ....errors import Unsupported
+from .cpus import usable_cpus
+
+lock = threading.RLock()  # held while LLVM works, so that no fork happens then
+_names = itertools.count()
+
+_PASSES = ("always_inliner", "sroa", "simplify_cfg", "instruction_combine")  # more makes no shorter code of kernels
+_CODE = {"opt": 2, "reloc": "pic", "codemodel": "small"}
+_COMPILERS = 8  # threads that compile at the same time
+_LIBRARIES = 64  # of one linker
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine to generate code for: what LLVM calls its triple, CPU and features (``"+avx2,-sse4a"``)."""
+
+    triple: str
+    cpu: str
+    features: str = ""
+
+    @property
+    def arch(self) -> str:
+        """``"x86_64"`` or ``"aarch64"``."""
+        arch = self.triple.partition("-")[0]
+        return "aarch64" if arch.startswith("arm64") else arch
+
+
+TARGETS = {
+    "x86-64": Target("x86_64-unknown-linux-gnu", "x86-64"),
+    "x86-64-avx2": Target("x86_64-unknown-linux-gnu", "x86-64-v3"),
+    "x86-64-avx512": Target("x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit"),
+    "aarch64": Target("aarch64-unknown-linux-gnu", "generic", "+neon"),
+    "macos-arm64": Target("arm64-apple-macosx11.0.0", "apple-m1")}
+"""Machines that the kernels are checked to compile for, wherever the tests run."""
+
+
+@functools.cache
+def available() -> str | None:
+    """Return None where native code can run, otherwise the reason why it cannot, in words."""
+    if importlib.util.find_spec("llvmlite") is None:
+        return "llvmlite is not installed: pip install minigrad[native]"
+    if os.name != "posix":
+        return f"native code needs POSIX threads, which {platform.system()} has not"
+    machine = platform.machine().lower()
+    if machine not in ("x86_64", "amd64", "aarch64", "arm64") or sys.maxsize < 2**32:
+        return f"native code is made for 64-bit x86 and ARM, not for {machine} in {sys.maxsize.bit_length() + 1} bits"
+    if _llvmlite_version() < (0, 45):
+        return f"llvmlite {'.'.join(map(str, _llvmlite_version()))} is too old: 0.45 or newer is needed"
+    return None
+
+
+@functools.cache
+def host() -> Target:
+    """Return this machine, with vectors of 512 bits where it has them.
+
+    LLVM keeps to 256 bits on several CPUs that have 512 (``prefer-256-bit``), because code that uses wide vectors
+    now and then may run slower for it; kernels use them throughout.
+    """
+    llvm = _llvm()
+    features = dict(llvm.get_host_cpu_features())
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        features["prefer-256-bit"] = False
+    text = ",".join(f"{'+' if has else '-'}{name}" for name, has in sorted(features.items()))
+    return Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), text)
+
+
+def has_fma(target: Target | None = None) -> bool:
+    """Tell whether `target` (this machine) multiplies and adds in one instruction, so that llvm.fma costs no call."""
+    target = target or host()
+    if target.arch == "aarch64":
+        return True
+    features = target.features.split(",")
+    return "+fma" in features or (target.cpu in ("x86-64-v3", "x86-64-v4") and "-fma" not in features)
+
+
+def compile_ir(text: str, target: Target | None = None) -> bytes:
+    """Return the object code of one module of LLVM IR for `target` (this machine), optimised.
+
+    The module needs no triple and no data layout: those of the target are set.
+
+    Raises
+    ------
+    RuntimeError
+        If the IR is not well formed: a fault of who wrote it.
+    """
+    with lock:
+        return _emit(text, target or host())
+
+
+def compile_all(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
+    """Return the object code of several modules, as `compile_ir` does, compiled by several threads at once.
+
+    Texts are written before, not meanwhile: Python's lock, which a thread that runs Python gives away every 5 ms only,
+    is wanted between any two steps of a compilation. The threads are plain ones: an executor's have a lock that a fork
+    takes before it waits for ours.
+    """
+    target = target or host()
+    left = sorted(set(texts), key=len)  # what takes longest is taken first
+    made: dict[str, Any] = {}
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):  # nothing is left
+            while True:
+                text = left.pop()
+                try:
+                    made[text] = _emit(text, target)
+                except Exception as error:
+                    made[text] = error
+
+    with lock:
+        others = [threading.Thread(target=work) for _ in range(min(len(left), usable_cpus(), _COMPILERS) - 1)]
+        with contextlib.suppress(RuntimeError):  # no more threads can be had: the others do it all
+            for thread in others:
+                thread.start()
+        work()
+        for thread in others:
+            if thread.ident is not None:
+                thread.join()
+    for text in texts:
+        if isinstance(made[text], Exception):
+            raise made[text]
+    return [made[text] for text in texts]
+
+
+def assembly(text: str, target: Target | None = None) -> str:
+    """Return the assembly of one module of LLVM IR for `target` (this machine), optimised, to read."""
+    with lock:
+        return _emit(text, target or host(), as_text=True).decode()
+
+
+def load(objects: Iterable[bytes], symbols: Mapping[str, int] | None = None) -> "Library":
+    """Link object code of this machine together and load it.
+
+    Parameters
+    ----------
+    objects : iterable of bytes
+        What `compile_ir` returned. What one of them defines the others can use; nothing that other libraries
+        define is seen.
+    symbols : mapping of name to address, optional
+        Functions and data that the code declares and that are not in the process under that name: the BLAS that
+        NumPy brings, other libraries' functions. All else is looked up in the process: the C library, its
+        mathematical functions, its threads.
+
+    Raises
+    ------
+    RuntimeError
+        If a symbol is defined twice.
+    """
+    return Library(objects, symbols or {})
+
+
+class Library:
+    """Machine code in memory. It stays there as long as this object lives: whoever holds an address holds it too."""
+
+    def __init__(self, objects: Iterable[bytes], symbols: Mapping[str, int]):
+        llvm = _llvm()
+        self._name = f"minigrad.{next(_names)}"
+        self._trackers: dict[str, Any] = {}
+        builder = llvm.JITLibraryBuilder().add_current_process()
+        for code in objects:
+            builder.add_object_img(code)
+        for name, address in symbols.items():
+            builder.import_symbol(name, address)
+        with lock:
+            self._linker = _Linker.next()
+            self._library = builder.link(self._linker.jit, self._name)
+
+    def address(self, name: str) -> int:
+        """Return the address of a function or of data that the code defines.
+
+        Raises
+        ------
+        RuntimeError
+            If the code does not define it, or uses something that is nowhere to be found.
+        """
+        with lock:
+            if name not in self._trackers:
+                self._trackers[name] = self._linker.jit.lookup(self._name, name)
+            return self._trackers[name][name]
+
+    def keep(self) -> None:
+        """Keep the code in memory until the process ends: for code that may be running then."""
+        _keep(self)
+
+
+# -- LLVM ----------------------------------------------------------------------------------------------------
+
+
+def _llvmlite_version() -> tuple[int, ...]:
+    with lock:
+        import llvmlite
+
+    return tuple(int(part) for part in llvmlite.__version__.split(".")[:2])
+
+
+@functools.cache
+def _llvm() -> Any:
+    """Return `llvmlite.binding`, made ready for this machine."""
+    if reason := available():
+        raise Unsupported(reason)
+    with lock:  # a child that is forked meanwhile could never import it
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    return llvm
+
+
+def recipe() -> str:
+    """Return all that object code depends on besides the text and the target, for those who keep it."""
+    import llvmlite
+
+    return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_PASSES}, {_CODE}"
+
+
+def _machine(target: Target, **more: Any) -> Any:
+    llvm = _llvm()
+    if target.arch != host().arch:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, **_CODE, **more)
+
+
+def _emit(text: str, target: Target, as_text: bool = False) -> bytes:
+    """Compile a module, in a context and with a machine of its own, so that several threads can do so at once."""
+    llvm = _llvm()
+    with _tools(target) as (machine, passes):
+        module = llvm.parse_assembly(text, llvm.create_context())
+        module.triple = target.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
+        _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
+        with llvm.ffi.OutputString() as error:
+            buffer = _unlocked("LLVMPY_TargetMachineEmitToMemory")(machine, module, not as_text, error)
+            if not buffer:
+                raise RuntimeError(str(error))
+    try:
+        library = llvm.ffi.lib
+        return ctypes.string_at(library.LLVMPY_GetBufferStart(buffer), library.LLVMPY_GetBufferSize(buffer))
+    finally:
+        library.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+_idle: dict[Target, list[tuple[Any, Any]]] = {}
+
+
+@contextlib.contextmanager
+def _tools(target: Target) -> Iterator[tuple[Any, Any]]:
+    """Lend a machine and a pass manager that no other thread uses; both are used again, as LLVM leaks part of each."""
+    idle = _idle.setdefault(target, [])
+    try:
+        tools = idle.pop()
+    except IndexError:
+        passes = _llvm().create_new_module_pass_manager()
+        for name in _PASSES:
+            getattr(passes, f"add_{name}_pass")()
+        tools = _machine(target), passes
+    yield tools
+    idle.append(tools)  # not after an error, which may leave them unfit
+
+
+@functools.cache
+def _unlocked(name: str) -> Any:
+    """Return a function of llvmlite's library as it is, without the lock by which llvmlite has one call at a time.
+
+    LLVM needs no lock where threads share neither a context nor a machine, and the two functions that take nearly
+    all the time are used in that way here.
+    """
+    library = _llvm().ffi.lib
+    locked = getattr(library, name)
+    function = getattr(ctypes.CDLL(library._name), name)
+    function.argtypes, function.restype = locked.argtypes, locked.restype
+    return function
+
+
+class _Linker:
+    """A linker and its memory, for a bounded number of libraries.
+
+    LLVM keeps about 10 kB of each library that it has linked, also of one that is gone, and gives that back with the
+    linker alone. So a linker goes with the last of its libraries.
+    """
+
+    _latest: ClassVar["_Linker | None"] = None
+    _all: ClassVar["weakref.WeakSet[_Linker]"] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self.jit = _llvm().create_lljit_compiler(_machine(host(), jit=True), use_jit_link=True)
+        self._left = _LIBRARIES
+        self._all.add(self)
+
+    @classmethod
+    def next(cls) -> "_Linker":
+        """Return the linker of one more library. The lock is held."""
+        if cls._latest is None or not cls._latest._left:
+            cls._latest = cls()
+        cls._latest._left -= 1
+        return cls._latest
+
+    @classmethod
+    def _at_exit(cls) -> None:
+        """Keep the linkers that are left: their code may be running when the interpreter ends."""
+        for linker in cls._all:
+            _keep(linker)
+
+
+atexit.register(_Linker._at_exit)
+
+
+def _keep(thing: Any) -> None:
+    """Keep an object for ever: the interpreter, when it ends, does not take away what is still referred to."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+_forking: list[Any] = []  # llvmlite's lock, while a fork is under way
+
+
+def _before_fork() -> None:
+    """Wait until LLVM does nothing: neither for us, nor for whoever throws a library away."""
+    lock.acquire()
+    theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
+    if theirs is not None:
+        theirs.__enter__()
+        _forking.append(theirs)
+
+
+def _after_fork() -> None:
+    if _forking:
+        _forking.pop().__exit__(None, None, None)
+    lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -1,0 +1,90 @@
+"""Running a table of steps in one call from Python.
+
+Python hands over the arrays themselves; the code reads their addresses where NumPy's and Python's objects have
+them. That they are there is tried once, before it is relied on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import numpy as np
+
+from .cache import object_code
+from .jit import load
+
+_DATA = object.__basicsize__  # where an array object has the address of its elements: behind what all objects have
+_ITEMS = tuple.__basicsize__  # where a tuple has its items
+
+STEPS = """
+define internal void @steps(ptr %table, i64 %n, ptr %bases) {
+entry:
+  br label %test
+test:
+  %i = phi i64 [ 0, %entry ], [ %next, %body ]
+  %more = icmp slt i64 %i, %n
+  br i1 %more, label %body, label %end
+body:
+  %two = mul i64 %i, 2
+  %step = getelementptr ptr, ptr %table, i64 %two
+  %function = load ptr, ptr %step
+  %field = getelementptr ptr, ptr %step, i64 1
+  %args = load ptr, ptr %field
+  call void %function(ptr %args, ptr %bases)
+  %next = add i64 %i, 1
+  br label %test
+end:
+  ret void
+}
+"""  # calls the functions of a table of n pairs: a function and its arguments
+
+_TEXT = STEPS + f"""
+define void @mg_fill(ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
+entry:
+  %start = getelementptr ptr, ptr %bases, i64 %first
+  %items = getelementptr i8, ptr %arrays, i64 {_ITEMS}
+  br label %test
+test:
+  %i = phi i64 [ 0, %entry ], [ %next, %body ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %body, label %end
+body:
+  %item = getelementptr ptr, ptr %items, i64 %i
+  %array = load ptr, ptr %item
+  %field = getelementptr i8, ptr %array, i64 {_DATA}
+  %data = load ptr, ptr %field
+  %slot = getelementptr ptr, ptr %start, i64 %i
+  store ptr %data, ptr %slot
+  %next = add i64 %i, 1
+  br label %test
+end:
+  ret void
+}}
+
+define void @mg_run(ptr %steps, i64 %n, ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
+  call void @mg_fill(ptr %bases, ptr %arrays, i64 %first, i64 %count)
+  call void @steps(ptr %steps, i64 %n, ptr %bases)
+  ret void
+}}
+"""
+
+
+@functools.cache
+def runner() -> Any:
+    """Return ``run(steps, n, bases, arrays, first, count)``.
+
+    It puts the addresses of `count` arrays, a tuple's, into the table `bases` from `first` on, and calls the `n`
+    functions of the table `steps`, each with its arguments.
+    """
+    library = load([object_code(_TEXT)])
+    library.keep()
+    size, address = ctypes.c_int64, ctypes.c_void_p
+    run = ctypes.CFUNCTYPE(None, address, size, address, ctypes.py_object, size, size)(library.address("mg_run"))
+    arrays = (np.zeros(3), np.zeros((2, 2), np.float32)[1:])
+    found = np.zeros(3, np.int64)
+    run(None, 0, found.ctypes.data, arrays, 1, 2)
+    if found.tolist() != [0, *(a.ctypes.data for a in arrays)]:
+        raise RuntimeError("the addresses of arrays are not where NumPy is known to keep them")
+    return run

@@ -1,0 +1,105 @@
+"""The thread pool, as machine code: no lock of Python's is held while it works.
+
+``void mg_parallel(void (*block)(void *context, i64 item, i64 thread), void *context, i64 items)`` calls `block` for
+each item from 0 to items - 1, on the caller's thread and on the pool's, and returns when all are done. `thread` is
+less than the number of threads, and no two blocks of one call that run at the same time have the same one: it says
+whose scratch memory to use. A call made while the pool is busy, by a block or by another thread, does all its items
+itself, as thread 0.
+
+``mg_parallel_upto(block, context, items, threads)`` does the same on at most `threads` threads: for scratch memory
+that was made for so many, whatever `set_num_threads` has said since.
+"""
+
+import ctypes
+import functools
+import importlib.util
+import operator
+import os
+
+from .cache import object_code
+from .cpus import usable_cpus
+from .jit import host, load, lock
+from .pool import LIMIT, text
+
+_wanted: int | None = None  # what set_num_threads said
+
+
+def get_num_threads() -> int:
+    """Return how many threads a parallel stretch of a native program may use, the caller's included."""
+    return _wanted or default_threads()
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a parallel stretch of a native program may use, the caller's included.
+
+    Results do not depend on it. The default is ``MINIGRAD_NUM_THREADS`` if that is set, otherwise the number of CPUs
+    that this process may use. Native programs that already run are not disturbed; those that start later obey.
+    """
+    global _wanted
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"set_num_threads takes a whole number, not {n!r}")
+    n = operator.index(n)
+    if n < 1:
+        raise ValueError(f"set_num_threads({n}): a program runs on 1 thread at least")
+    with lock:
+        _wanted = min(n, LIMIT)
+        if _pool.cache_info().currsize:
+            _pool().set_threads(_wanted)
+
+
+def symbols() -> dict[str, int]:
+    """Return the addresses of ``mg_parallel`` and ``mg_parallel_upto``, for `jit.load`."""
+    with lock:
+        return {name: _pool().library.address(name) for name in ("mg_parallel", "mg_parallel_upto")}
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.library = load([object_code(text(host()))])
+        self.library.keep()  # its threads wait inside, also when the interpreter ends
+        reset = ctypes.CFUNCTYPE(None)(self.library.address("mg_pool_reset"))
+        self.set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.library.address("mg_pool_set_threads"))
+        reset()
+        self.set_threads(get_num_threads())
+        os.register_at_fork(after_in_child=reset)  # a child has none of the threads, and perhaps half a job
+        _tell_threadpoolctl()
+
+
+_pool = functools.cache(_Pool)  # under the lock, so that there is one
+
+
+@functools.cache
+def default_threads() -> int:
+    """Return how many threads are used unless `set_num_threads` says otherwise."""
+    wanted = os.environ.get("MINIGRAD_NUM_THREADS", "").strip()
+    if not wanted:
+        return min(usable_cpus(), LIMIT)
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise ValueError(f"MINIGRAD_NUM_THREADS={wanted}: it must be a whole number of at least 1")
+    return min(int(wanted), LIMIT)
+
+
+def _tell_threadpoolctl() -> None:
+    """Let threadpoolctl limit the pool, where it is installed: ``threadpool_limits(2)``, ``user_api="minigrad"``.
+
+    It knows libraries by their files. Machine code in memory has none; the file that stands for the pool is LLVM's,
+    which is loaded whenever the pool is.
+    """
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return
+    import threadpoolctl
+
+    class Controller(threadpoolctl.LibController):
+        user_api = internal_api = "minigrad"
+        filename_prefixes = ("libllvmlite", "llvmlite")
+
+        def get_num_threads(self) -> int:
+            return get_num_threads()
+
+        def set_num_threads(self, num_threads: int) -> None:
+            set_num_threads(num_threads)
+
+        def get_version(self) -> None:
+            return None
+
+    threadpoolctl.register(Controller)

@@ -1,0 +1,285 @@
+"""Machine code from LLVM IR: for this machine, loaded and run; for others, compiled."""
+
+import ctypes
+import gc
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minigrad.backends.native.runtime import jit
+from minigrad.errors import Unsupported
+
+pytest.importorskip("llvmlite")
+pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LANES = """
+declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)
+
+define void @scale(ptr %p, i64 %n) {
+entry:
+  br label %loop
+
+loop:
+  %i = phi i64 [ 0, %entry ], [ %j, %loop ]
+  %at = getelementptr float, ptr %p, i64 %i
+  %x = load <16 x float>, ptr %at, align 4
+  %y = call <16 x float> @llvm.fma.v16f32(<16 x float> %x, <16 x float> %x, <16 x float> %x)
+  store <16 x float> %y, ptr %at, align 4
+  %j = add i64 %i, 16
+  %more = icmp slt i64 %j, %n
+  br i1 %more, label %loop, label %end
+
+end:
+  ret void
+}
+"""
+
+
+def function(library, name, result=ctypes.c_double, *arguments):
+    return ctypes.CFUNCTYPE(result, *arguments)(library.address(name))
+
+
+def test_code_runs():
+    library = jit.load([jit.compile_ir(LANES)])
+    x = np.arange(32, dtype=np.float32)
+    function(library, "scale", None, ctypes.c_void_p, ctypes.c_int64)(x.ctypes.data, 32)
+    assert x.tolist() == [k * k + k for k in range(32)]
+
+
+def test_vectors_have_the_width_of_the_machine():
+    text = jit.assembly(LANES)
+    features = jit.host().features.split(",")
+    if "+avx512f" in features:
+        assert "zmm" in text
+        assert "ymm" not in text
+    elif "+avx" in features:
+        assert "ymm" in text
+    assert ("fma" in text) == (jit.host().arch == "aarch64" or "+fma" in features) or "fmla" in text
+    assert "-prefer-256-bit" in features or jit.host().arch == "aarch64"
+
+
+@pytest.mark.parametrize(("name", "registers", "fma"), [
+    ("x86-64", "xmm", None), ("x86-64-avx2", "ymm", "vfmadd"), ("x86-64-avx512", "zmm", "vfmadd"),
+    ("aarch64", r"v\d+\.4s|q\d", "fmla|fmul"), ("macos-arm64", r"v\d+|q\d", "fmla")])
+def test_other_machines(name, registers, fma):
+    """Each compiles, to object code too, with the registers that it has, and tells of its fma."""
+    other = jit.TARGETS[name]
+    text = jit.assembly(LANES, other)
+    assert re.search(registers, text)
+    assert jit.has_fma(other) == (fma is not None)
+    assert re.search(fma, text) if fma else "fmaf" in text, "without the instruction, llvm.fma calls a function"
+    assert jit.compile_ir(LANES, other).startswith(b"\xcf\xfa\xed\xfe" if "apple" in other.triple else b"\x7fELF")
+
+
+def test_has_fma_follows_the_features():
+    assert not jit.has_fma(jit.Target("x86_64-unknown-linux-gnu", "x86-64-v3", "+avx2,-fma"))
+    assert jit.has_fma(jit.Target("x86_64-unknown-linux-gnu", "x86-64", "+avx,+fma"))
+    assert not jit.has_fma(jit.Target("x86_64-unknown-linux-gnu", "x86-64", "+fma4"))
+
+
+FAR = """
+declare double @cos(double)
+declare double @given(double)
+declare ptr @memcpy(ptr, ptr, i64)
+@table = internal constant [3 x double] [double 1.5, double 2.5, double 3.5]
+@where = internal global ptr @cos
+
+define double @near(i64 %i) {
+  %p = getelementptr [3 x double], ptr @table, i64 0, i64 %i
+  %x = load double, ptr %p
+  ret double %x
+}
+
+define double @far(double %x) {
+  %f = load ptr, ptr @where
+  %a = call double %f(double %x)
+  %b = call double @given(double %a)
+  %c = fadd double %b, 0.1
+  ret double %c
+}
+"""
+
+
+def test_constants_and_functions_far_away():
+    """Constants beside the code, the process's functions by name and by pointer, and the caller's own."""
+    given = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(lambda x: 10 * x)
+    library = jit.load([jit.compile_ir(FAR)], {"given": ctypes.cast(given, ctypes.c_void_p).value})
+    assert [function(library, "near", ctypes.c_double, ctypes.c_int64)(i) for i in range(3)] == [1.5, 2.5, 3.5]
+    assert function(library, "far", ctypes.c_double, ctypes.c_double)(0.0) == 10.1
+
+
+def test_one_object_uses_another():
+    half = "define double @half(double %x) {\n %y = fmul double %x, 0.5\n ret double %y\n}"
+    use = ("declare double @half(double)\n"
+           "define double @quarter(double %x) {\n %y = call double @half(double %x)\n"
+           " %z = call double @half(double %y)\n ret double %z\n}")
+    library = jit.load(jit.compile_all([use, half]))
+    assert function(library, "quarter", ctypes.c_double, ctypes.c_double)(12.0) == 3.0
+
+
+def test_libraries_do_not_see_each_other():
+    first, second = (jit.load([jit.compile_ir(f"define i64 @f() {{\n ret i64 {k}\n}}")]) for k in (1, 2))
+    assert [function(x, "f", ctypes.c_int64)() for x in (first, second)] == [1, 2]
+    with pytest.raises(RuntimeError, match="g"):  # f is not found, which LLVM tells on stderr
+        jit.load([jit.compile_ir("declare i64 @f()\ndefine i64 @g() {\n %x = call i64 @f()\n ret i64 %x\n}")]
+                    ).address("g")
+
+
+def test_what_cannot_be_compiled_or_linked():
+    with pytest.raises(RuntimeError, match="expected type"):
+        jit.compile_ir("define junk")
+    with pytest.raises(RuntimeError, match=r"terminator|dominate"):  # well formed, but not valid
+        jit.compile_ir(
+            "define i64 @f() {\nentry:\n br label %b\nb:\n ret i64 %x\nc:\n %x = add i64 1, 1\n ret i64 0\n}")
+    code = jit.compile_ir("define void @f() {\n ret void\n}")
+    with pytest.raises(RuntimeError, match="f"):
+        jit.load([code, code]).address("f")
+    with pytest.raises(RuntimeError, match="nothing_like_it"):
+        jit.load([code]).address("nothing_like_it")
+    with pytest.raises(RuntimeError):
+        jit.load([b"not object code"]).address("f")
+
+
+def test_code_goes_with_its_library():
+    """What is loaded and dropped a thousand times takes no memory for ever."""
+    code = jit.compile_ir(f"@x = global [{2**20} x i8] zeroinitializer\ndefine void @f() {{\n ret void\n}}")
+
+    def size():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * 4096
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the size is read from /proc")
+    jit.load([code]).address("f")
+    gc.collect()
+    before = size()
+    for _ in range(200):
+        jit.load([code]).address("f")
+    gc.collect()
+    assert size() - before < 50 * 2**20, "of 200 MB"
+
+
+def test_linkers_go_with_their_libraries():
+    code = jit.compile_ir("define void @f() {\n ret void\n}")
+    kept = jit.load([code])
+    before = len(jit._Linker._all)
+    for _ in range(4 * jit._LIBRARIES):
+        jit.load([code]).address("f")
+    gc.collect()
+    assert len(jit._Linker._all) <= before + 1
+    function(kept, "f", None)()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the size is read from /proc")
+def test_loading_and_compiling_again_takes_no_memory():
+    text = "define void @f() {\n ret void\n}"
+    code = jit.compile_ir(text)
+
+    def resident():
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    def grown(work, times):
+        for _ in range(100):
+            work()
+        before = resident()
+        for _ in range(times):
+            work()
+        return (resident() - before) / times
+
+    assert grown(lambda: jit.load([code]).address("f"), 500) < 2000, "bytes a time, of 9,300 with one linker"
+    assert grown(lambda: jit.compile_ir(text), 300) < 3000, "bytes a time, of 5,500 with new tools"
+
+
+def test_all_at_once_is_one_after_the_other():
+    texts = [LANES.replace("@scale", f"@scale{k}") for k in range(12)]
+    assert jit.compile_all(texts) == [jit.compile_ir(text) for text in texts]
+    assert jit.compile_all([]) == []
+    with pytest.raises(RuntimeError, match="expected type"):
+        jit.compile_all([*texts, "define junk"])
+
+
+def test_several_threads_compile_and_load():
+    results = {}
+
+    def work(k):
+        for i in range(10):
+            library = jit.load([jit.compile_ir(f"define i64 @f() {{\n ret i64 {k * 100 + i}\n}}")])
+            results[k, i] = function(library, "f", ctypes.c_int64)()
+
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert results == {(k, i): k * 100 + i for k in range(6) for i in range(10)}
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"os.name": "nt", "platform.system": lambda: "Windows"}, "POSIX threads, which Windows has not"),
+    ({"platform.machine": lambda: "riscv64"}, "not for riscv64"),
+    ({"sys.maxsize": 2**31 - 1}, "in 32 bits"),
+    ({"importlib.util.find_spec": lambda name: None}, r"pip install minigrad\[native\]"),
+    ({"_llvmlite_version": lambda: (0, 44)}, r"llvmlite 0\.44 is too old")])
+def test_where_there_is_no_native_code(change, said, monkeypatch):
+    for name, value in change.items():
+        monkeypatch.setattr(f"{jit.__name__}.{name}", value)
+    assert re.search(said, jit.available.__wrapped__())
+    monkeypatch.setattr(jit, "available", jit.available.__wrapped__)
+    with pytest.raises(Unsupported, match=said):
+        jit._llvm.__wrapped__()
+
+
+def test_windows_has_no_forks():
+    """There minigrad is imported as everywhere; that native code cannot run is said when it is asked for."""
+    script = ("import os, random; del os.register_at_fork; from minigrad.backends.native.runtime import threads; "
+              "threads.get_num_threads()")
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def test_nothing_is_imported_before_it_is_needed():
+    script = ("import sys; from minigrad.backends.native.runtime import cache, jit, threads; "
+              "threads.get_num_threads(); print([m for m in ('llvmlite', 'threadpoolctl') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.strip() == "[]"
+
+
+FORKS = """
+import os, threading
+from minigrad.backends.native.runtime import jit, threads
+threads.symbols()
+
+def other():  # compiles several at once, and throws away what it had
+    k = 0
+    while not stop:
+        k += 2
+        jit.load(jit.compile_all([f"define i64 @f{i}() {{\\n ret i64 {i}\\n}}" for i in (k, k + 1)]))
+
+stop = False
+thread = threading.Thread(target=other)
+thread.start()
+for n in range(60):
+    child = os.fork()
+    if not child:
+        library = jit.load([jit.compile_ir("define i64 @g() {\\n ret i64 1\\n}")])
+        os._exit(0 if library.address("g") else 1)
+    assert os.waitpid(child, 0)[1] == 0
+stop = True
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_forks_while_another_thread_compiles():
+    """Neither parent nor child waits for a lock that nobody will release."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], timeout=120, check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})

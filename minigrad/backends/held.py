@@ -20,6 +20,7 @@ from ..graph import Graph, Node
 from ..ops.accumulators import RUN, Chains, accumulator
 from ..ops.branches import rows_graph, switch, taken
 from ..ops.control import Span, chunk_spans, chunked, section_of, sizes_of
+from ..ops.held import signature
 from ..ops.loops import scan, while_
 from ..primitive import Primitive
 
@@ -127,21 +128,21 @@ class Scan(Held):
 
     def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
         super().__init__(node, build, xp)
+        self._roles = signature(node)
         self._program = self.add("at each step", node.params["body"])
 
     def bind(self, sizes: Sizes) -> Evaluation:
         return partial(self._run, sizes, value(self.node.params["length"], sizes), _empty(self.node, sizes))
 
     def _run(self, sizes: Sizes, length: int, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
-        n_shared, n_carry = self.node.params["counts"]
-        first = n_shared + n_carry
-        shared, carry, slices = xs[:n_shared], xs[n_shared:first], xs[first:]
-        stacked = [self.xp.empty(t[0], dtype=t[1]) for t in types[n_carry:]]
+        roles = self._roles
+        shared, carry, slices = roles.split(xs)
+        stacked = [self.xp.empty(t[0], dtype=t[1]) for t in roles.ends(types)[1]]
         program = self._program
         for t in range(length - 1, -1, -1) if self.node.params["reverse"] else range(length):
             out = program((*shared, *carry, *[x[t, ...] for x in slices]), sizes)
-            carry = out[:n_carry]
-            for s, y in zip(stacked, out[n_carry:], strict=True):
+            carry, made = roles.ends(out)
+            for s, y in zip(stacked, made, strict=True):
                 s[t] = y
         return (*carry, *stacked)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,55 @@ from ..graph import ArrayType, Graph, Node
 from ..primitive import fail, placeholder
 
 Flags = tuple[bool, ...]
+T, Made = TypeVar("T"), TypeVar("Made")
+
+
+class Signature(NamedTuple):
+    """The roles of a loop's operands: shared by all steps, the initial carry, and arrays sliced along axis 0.
+
+    Operands, and inputs of a step, come in this order. Results begin with the carry; the others are stacked.
+    """
+
+    n_shared: int
+    n_carry: int
+
+    def split(self, operands: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
+        """Return the shared operands, the carry, and the slices."""
+        sliced = self.n_shared + self.n_carry
+        return operands[:self.n_shared], operands[self.n_shared:sliced], operands[sliced:]
+
+    def carry(self, operands: Sequence[T]) -> Sequence[T]:
+        return self.split(operands)[1]
+
+    def ends(self, results: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+        """Return the last carry, and the stacked results."""
+        return results[:self.n_carry], results[self.n_carry:]
+
+    def grown(self, flags: Sequence[bool], results: Sequence[bool]) -> list[bool]:
+        """Return the operands' flags, with a flag on each carry that has one after a step."""
+        shared, carry, slices = self.split(flags)
+        return [*shared, *map(operator.or_, carry, results), *slices]
+
+    def beside(self, operands: Sequence[T | None], more: Sequence[T | None]) -> tuple[T, ...]:
+        """Return the operands of a loop that has `more` beside its own, each in the same role; None stands for none."""
+        pairs = zip(self.split(operands), self.split(more), strict=True)
+        return tuple(x for role in pairs for xs in role for x in xs if x is not None)
+
+
+def settled(step: Callable[[T], tuple[T, Made]], state: T) -> tuple[T, Made]:
+    """Iterate ``state, made = step(state)`` to its fixed point, and return both."""
+    while True:
+        after, made = step(state)
+        if after == state:
+            return state, made
+        state = after
+
+
+def signature(loop: Node) -> Signature:
+    """Return the signature of a `scan`, or of a `while`, which has no slices."""
+    if "counts" in loop.params:
+        return Signature(*loop.params["counts"])
+    return Signature(loop.params["count"], len(loop.inputs) - loop.params["count"])
 
 
 def placeholders(*shapes: tuple[int, ...], dtype: str = "f8") -> list[Node]:
@@ -55,11 +105,10 @@ def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Any]]]]:
     """
     p, given = node.params, node.inputs
     match node.prim.name:
-        case "scan":
-            n_shared, n_carry = p["counts"]
-            graphs, how = [p["body"]], ["whole"] * n_shared + ["carry"] * n_carry + ["slice"] * len(given)
-        case "while":
-            graphs, how = [p["test"], p["body"]], ["whole"] * p["count"] + ["carry"] * len(given)
+        case "scan" | "while":
+            n_shared, n_carry = signature(node)
+            graphs = [p[k] for k in ("test", "body") if k in p]
+            how = ["whole"] * n_shared + ["carry"] * n_carry + ["slice"] * len(given)
         case "switch":
             graphs, given, how = p["graphs"], given[1:], ["row" if r else "whole" for r in p["rows"]]
         case "chunked":

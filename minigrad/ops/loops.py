@@ -6,7 +6,7 @@ example that is done keeps its state; a `scan` has the batch inside its steps.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..tracing import guard_equal
 from .constants import proj
 from .control import parts
 from .elementwise import where
-from .held import batch_graph, copy_graph, fits, placeholders
+from .held import Flags, Signature, batch_graph, copy_graph, fits, placeholders, settled
 from .layout import move_axis
 from .spread import any_, expand_to
 
@@ -51,56 +51,62 @@ def _while_eval(xp: Any, *xs: Any, test: Graph, body: Graph, count: int) -> tupl
 
 def _while_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, test: Graph, body: Graph, count: int
                ) -> tuple[Node | None, ...]:
-    # Which parts of the state move: the smallest set that the body maps into itself.
-    shared = [i for i in range(count) if ts[i] is not None]
-    moving = {i for i in range(count, len(xs)) if ts[i] is not None}
-    while True:
+    def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
+        ends = walk.substitute(test.outputs, dict(zip(test.inputs, inputs, strict=True)))
+        more = Graph(*map(tuple, copy_graph(Graph(step.inputs, tuple(ends)))), name=test.name)
+        return while_(*operands, test=more, body=step, count=roles.n_shared)
+
+    return _jvp(Signature(count, len(xs) - count), body, ts, xs, loop)
+
+
+def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[Node], loop: Callable[..., Node]
+         ) -> tuple[Node | None, ...]:
+    """Return the tangents of a loop's results: those of the loop whose steps carry tangents, too.
+
+    ``loop(step, inputs, roles, operands)`` makes that loop; `inputs` are those of the step that `body` has.
+    """
+    def push(moving: list[bool]) -> tuple[list[bool], tuple[list, ...]]:
         inputs, outputs = copy_graph(body)
-        order = [*shared, *sorted(moving)]
-        tangents = {i: placeholder(inputs[i].type) for i in order}
-        pushed = walk.forward(outputs, {inputs[i]: t for i, t in tangents.items()})
-        more = {count + k for k, t in enumerate(pushed) if t is not None} - moving
-        if not more:
-            break
-        moving |= more
-    state = sorted(moving)
-    if not state:
-        return (None,) * (len(xs) - count)
-    whole = (*inputs[:count], *(tangents[i] for i in shared), *inputs[count:], *(tangents[i] for i in state))
-    results = [zeros_like(outputs[i - count]) if pushed[i - count] is None else pushed[i - count] for i in state]
-    body2 = Graph(whole, (*outputs, *results), name=f"{body.name}_jvp")
-    test_inputs = [placeholder(n.type) for n in whole]
-    own = test_inputs[:count] + test_inputs[count + len(shared):count + len(shared) + len(xs) - count]
-    test2 = Graph(tuple(test_inputs), tuple(walk.substitute(test.outputs, dict(zip(test.inputs, own, strict=True)))),
-                  name=test.name)
-    start = [zeros_like(xs[i]) if ts[i] is None else ts[i] for i in state]
-    node = while_(*xs[:count], *(ts[i] for i in shared), *xs[count:], *start, test=test2, body=body2,
-                  count=count + len(shared))
-    found = dict(zip(state, parts(node)[len(xs) - count:], strict=True))
-    return tuple(found.get(i) for i in range(count, len(xs)))
+        tangents = [placeholder(n.type) if m else None for n, m in zip(inputs, moving, strict=True)]
+        pushed = walk.forward(outputs, {n: t for n, t in zip(inputs, tangents, strict=True) if t is not None})
+        return roles.grown(moving, [t is not None for t in pushed]), (inputs, outputs, tangents, pushed)
+
+    moving, (inputs, outputs, tangents, pushed) = settled(push, [t is not None for t in ts])
+    for k, m in enumerate(roles.carry(moving)):
+        if m and pushed[k] is None:
+            pushed[k] = zeros_like(outputs[k])
+    if all(t is None for t in pushed):
+        return tuple(pushed)
+    ends = Signature(0, roles.n_carry)
+    step = Graph(roles.beside(inputs, tangents), ends.beside(outputs, pushed), name=f"{body.name}_jvp")
+    start = [zeros_like(x) if m and t is None else t for x, t, m in zip(xs, ts, moving, strict=True)]
+    both = Signature(*(n + sum(role) for n, role in zip(roles, roles.split(moving), strict=False)))
+    results = parts(loop(step, inputs, both, roles.beside(xs, start)))
+    order = ends.beside(range(len(outputs)), [None if t is None else ~k for k, t in enumerate(pushed)])
+    found = dict(zip(order, results, strict=True))
+    return tuple(found.get(~k) for k in range(len(outputs)))
 
 
 def _while_batch(size: Any, mapped: Sequence[bool], *xs: Node, test: Graph, body: Graph, count: int) -> Node | tuple:
-    flags = list(mapped)
-    while True:  # a state that starts shared is mapped as soon as the body makes it so
-        _, out = batch_graph(body, flags, size)
+    roles = Signature(count, len(xs) - count)
+
+    def widen(flags: list[bool]) -> tuple[list[bool], None]:
         (test_mapped,) = batch_graph(test, flags, size)[1]
-        wider = flags[:count] + [f or o or test_mapped for f, o in zip(flags[count:], out, strict=True)]
-        if wider == flags:
-            break
-        flags = wider
-    new_body, _ = batch_graph(body, flags, size, flags[count:])
+        return roles.grown(flags, [o or test_mapped for o in batch_graph(body, flags, size)[1]]), None
+
+    flags, _ = settled(widen, list(mapped))  # a state that starts shared is mapped as soon as the body makes it so
+    new_body, _ = batch_graph(body, flags, size, roles.carry(flags))
     new_test, (test_mapped,) = batch_graph(test, flags, size)
     if test_mapped:
         inputs, outputs = copy_graph(new_body)
         (running,) = walk.substitute(new_test.outputs, dict(zip(new_test.inputs, inputs, strict=True)))
         kept = [where(expand_to(running, o.shape, tuple(range(1, o.ndim))), o, i)
-                for o, i in zip(outputs, inputs[count:], strict=True)]
+                for o, i in zip(outputs, roles.carry(inputs), strict=True)]
         new_body = Graph(tuple(inputs), tuple(kept), name=body.name)
         new_test = new_test.replace(outputs=(any_(new_test.outputs[0], axes=(0,)),))
     xs = [spread(x, size) if f and not m else x for x, f, m in zip(xs, flags, mapped, strict=True)]
     node = while_(*xs, test=new_test, body=new_body, count=count)
-    return tuple(p if f else spread(p, size) for p, f in zip(parts(node), flags[count:], strict=True))
+    return tuple(p if f else spread(p, size) for p, f in zip(parts(node), roles.carry(flags), strict=True))
 
 
 def _while_sample() -> Sample:
@@ -128,45 +134,34 @@ while_ = Primitive(
 
 
 def _scan_type(*types: ArrayType, body: Graph, counts: tuple[int, int], length: int | Dim, reverse: bool) -> TupleType:
-    n_shared, n_carry = counts
-    slices = types[n_shared + n_carry:]
+    roles = Signature(*counts)
+    shared, carry, slices = roles.split(types)
     for t in slices:
         if not t.ndim or not guard_equal(t.shape[0], length):
             raise fail("scan", f"expected {length} steps along axis 0", t)
-    fits("scan", "the step", (*types[:n_shared + n_carry], *(ArrayType(t.shape[1:], t.dtype) for t in slices)),
-          body.inputs)
-    carry = tuple(types[n_shared:n_shared + n_carry])
-    result = tuple(n.type for n in body.outputs)
-    if result[:n_carry] != carry:
-        raise fail("scan", f"the step must return the carry's types, got {TupleType(result[:n_carry])}", *carry)
-    return TupleType((*carry, *(ArrayType((length, *t.shape), t.dtype) for t in result[n_carry:])))
+    fits("scan", "the step", (*shared, *carry, *(ArrayType(t.shape[1:], t.dtype) for t in slices)), body.inputs)
+    new, made = roles.ends(tuple(n.type for n in body.outputs))
+    if new != carry:
+        raise fail("scan", f"the step must return the carry's types, got {TupleType(new)}", *carry)
+    return TupleType((*carry, *(ArrayType((length, *t.shape), t.dtype) for t in made)))
 
 
 def _scan_eval(xp: Any, *xs: Any, body: Graph, counts: tuple[int, int], length: int, reverse: bool) -> tuple[Any, ...]:
-    n_shared, n_carry = counts
-    shared, carry, slices = xs[:n_shared], list(xs[n_shared:n_shared + n_carry]), xs[n_shared + n_carry:]
-    stacked: list[list[Any]] = [[] for _ in body.outputs[n_carry:]]
+    roles = Signature(*counts)
+    shared, carry, slices = roles.split(xs)
+    _, each = roles.ends(body.outputs)
+    stacked: list[list[Any]] = [[] for _ in each]
     for t in (reversed(range(length)) if reverse else range(length)):
-        out = walk.evaluate(body, (*shared, *carry, *(x[t, ...] for x in slices)), xp=xp)
-        carry = out[:n_carry]
-        for s, y in zip(stacked, out[n_carry:], strict=True):
+        carry, made = roles.ends(walk.evaluate(body, (*shared, *carry, *(x[t, ...] for x in slices)), xp=xp))
+        for s, y in zip(stacked, made, strict=True):
             s.append(y)
     results = []
-    for s, n in zip(stacked, body.outputs[n_carry:], strict=True):
+    for s, n in zip(stacked, each, strict=True):
         if s:
             results.append(xp.stack([xp.asarray(y) for y in (reversed(s) if reverse else s)]))
         else:
             results.append(xp.zeros((0, *n.shape), dtype=getattr(xp, n.dtype.name)))
     return (*carry, *results)
-
-
-def _by_role(operands: Iterable[int], counts: tuple[int, int]) -> tuple[list[int], list[int], list[int]]:
-    """Return those of a scan's operands that its steps share, that they carry on, and that they take slices of."""
-    n_shared, n_carry = counts
-    roles: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for i in operands:
-        roles[(i >= n_shared) + (i >= n_shared + n_carry)].append(i)
-    return roles
 
 
 def _read_of(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
@@ -180,92 +175,69 @@ def _read_of(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> 
 
 def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
               reverse: bool) -> list[Node | None]:
-    n_shared, n_carry = counts
-    inputs, outputs = list(body.inputs), list(body.outputs)
-    first_slice = n_shared + n_carry
-    floats = [i for i, n in enumerate(inputs)
-              if n.type.floating and (n_shared <= i < first_slice or walk.wanted(xs[i]))]
-    shared, carried, slices = _by_role(floats, counts)
-    made = [k for k in range(n_carry, len(outputs)) if g[k] is not None and outputs[k].type.floating]
+    roles = Signature(*counts)
+    inputs, outputs = body.inputs, body.outputs
+    (fixed, _, each), (outer, _, arrays) = roles.split(inputs), roles.split(xs)
+    carry = roles.carry(range(len(xs)))
+    shared, carried, slices = ([i for i in role if inputs[i].type.floating and (i in carry or walk.wanted(xs[i]))]
+                               for role in roles.split(range(len(xs))))
+    floats = [*shared, *carried, *slices]
+    after = dict(zip(carry, outputs, strict=False))
+    made = [(n, d) for n, d in zip(*(roles.ends(r)[1] for r in (outputs, g)), strict=True)
+            if d is not None and n.type.floating]
     # One step backwards, from the cotangents of what the step returned to those of what it took.
-    d_carry = {i: placeholder(inputs[i].type) for i in carried}
-    d_made = {k: placeholder(outputs[k].type) for k in made}
-    ends = [outputs[i - n_shared] for i in carried] + [outputs[k] for k in made]
-    back = dict(zip(floats, walk.backward(ends, [*d_carry.values(), *d_made.values()], [inputs[i] for i in floats]),
-                    strict=True))
+    d_carry = [placeholder(inputs[i].type) for i in carried]
+    d_made = [placeholder(n.type) for n, _ in made]
+    ends = [after[i] for i in carried] + [n for n, _ in made]
+    back = dict(zip(floats, walk.backward(ends, [*d_carry, *d_made], [inputs[i] for i in floats]), strict=True))
     # The step forwards is run once more, and returns what the step backwards reads of it, too.
-    known = {*inputs[:n_shared], *inputs[first_slice:]}
-    kept = [n for n in _read_of(body, [*back.values()], {*d_carry.values(), *d_made.values()}) if n not in known]
+    known = dict.fromkeys((*fixed, *each))
+    kept = [n for n in _read_of(body, [*back.values()], {*d_carry, *d_made}) if n not in known]
     ahead = scan(*xs, body=body.replace(outputs=(*outputs, *kept), out_names=()), counts=counts, length=length,
                  reverse=reverse)
     stacks = parts(ahead)[len(outputs):]
-    stand_in = {n: placeholder(n.type) for n in (*inputs[:n_shared], *inputs[first_slice:], *kept)}
-    totals = {i: placeholder(inputs[i].type) for i in shared}
-    results = walk.substitute([back[i] for i in (*shared, *carried, *slices)], stand_in)
-    sums = [totals[i] + results[k] for k, i in enumerate(shared)]
+    stand_in = {n: placeholder(n.type) for n in (*known, *kept)}
+    totals = [placeholder(inputs[i].type) for i in shared]
+    results = walk.substitute([back[i] for i in floats], stand_in)
+    sums, rest = results[:len(shared)], results[len(shared):]
     step = Graph(
-        (*(stand_in[n] for n in inputs[:n_shared]), *d_carry.values(), *totals.values(),
-         *(stand_in[n] for n in inputs[first_slice:]), *d_made.values(), *(stand_in[n] for n in kept)),
-        (*results[len(shared):len(shared) + len(carried)], *sums, *results[len(shared) + len(carried):]),
+        (*(stand_in[n] for n in fixed), *d_carry, *totals, *(stand_in[n] for n in each), *d_made,
+         *(stand_in[n] for n in kept)),
+        (*rest[:len(carried)], *(t + d for t, d in zip(totals, sums, strict=True)), *rest[len(carried):]),
         name=f"{body.name}_vjp")
-    start = [zeros_like(xs[i]) if g[i - n_shared] is None else g[i - n_shared] for i in carried]
-    node = scan(*xs[:n_shared], *start, *(zeros_like(xs[i]) for i in shared), *xs[first_slice:], *(g[k] for k in made),
-                *stacks, body=step, counts=(n_shared, len(carried) + len(shared)), length=length, reverse=not reverse)
+    given = dict(zip(carry, g, strict=False))
+    start = [zeros_like(xs[i]) if given[i] is None else given[i] for i in carried]
+    node = scan(*outer, *start, *(zeros_like(xs[i]) for i in shared), *arrays, *(d for _, d in made), *stacks,
+                body=step, counts=(roles.n_shared, len(floats) - len(slices)), length=length, reverse=not reverse)
     found = dict(zip((*carried, *shared, *slices), parts(node), strict=True))
     return [found.get(i) for i in range(len(xs))]
 
 
 def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
               reverse: bool) -> tuple[Node | None, ...]:
-    n_shared, n_carry = counts
-    first_slice = n_shared + n_carry
-    moving = {i for i, t in enumerate(ts) if t is not None}
-    while True:
-        inputs, outputs = copy_graph(body)
-        tangents = {i: placeholder(inputs[i].type) for i in sorted(moving)}
-        pushed = walk.forward(outputs, {inputs[i]: t for i, t in tangents.items()})
-        more = {n_shared + k for k in range(n_carry) if pushed[k] is not None} - moving
-        if not more:
-            break
-        moving |= more
-    shared, carried, slices = _by_role(tangents, counts)
-    made = [k for k in range(n_carry, len(outputs)) if pushed[k] is not None]
-    moved = [zeros_like(outputs[k]) if pushed[k] is None else pushed[k] for k in (i - n_shared for i in carried)]
-    step = Graph(
-        (*inputs[:n_shared], *(tangents[i] for i in shared), *inputs[n_shared:first_slice],
-         *(tangents[i] for i in carried), *inputs[first_slice:], *(tangents[i] for i in slices)),
-        (*outputs[:n_carry], *moved, *outputs[n_carry:], *(pushed[k] for k in made)), name=f"{body.name}_jvp")
-    node = scan(
-        *xs[:n_shared], *(ts[i] for i in shared), *xs[n_shared:first_slice],
-        *(zeros_like(xs[i]) if ts[i] is None else ts[i] for i in carried), *xs[first_slice:], *(ts[i] for i in slices),
-        body=step, counts=(n_shared + len(shared), n_carry + len(carried)), length=length, reverse=reverse)
-    results = parts(node)
-    found = dict(zip((i - n_shared for i in carried), results[n_carry:n_carry + len(carried)], strict=True))
-    found |= dict(zip(made, results[len(outputs) + len(carried):], strict=True))
-    return tuple(found.get(k) for k in range(len(outputs)))
+    def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
+        return scan(*operands, body=step, counts=tuple(roles), length=length, reverse=reverse)
+
+    return _jvp(Signature(*counts), body, ts, xs, loop)
 
 
 def _scan_batch(size: Any, mapped: Sequence[bool], *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
                 reverse: bool) -> tuple[Node, ...]:
-    n_shared, n_carry = counts
-    first_slice = n_shared + n_carry
-    flags = list(mapped)
-    while True:
+    roles = Signature(*counts)
+
+    def widen(flags: list[bool]) -> tuple[list[bool], Flags]:
         _, out = batch_graph(body, flags, size)
-        wider = [f or (n_shared <= i < first_slice and out[i - n_shared]) for i, f in enumerate(flags)]
-        if wider == flags:
-            break
-        flags = wider
-    step, out = batch_graph(body, flags, size, [*flags[n_shared:first_slice], *out[n_carry:]])
-    arranged = []
-    for i, (x, f, m) in enumerate(zip(xs, flags, mapped, strict=True)):
-        x = spread(x, size) if f and not m else x
-        arranged.append(move_axis(x, 0, 1) if f and i >= first_slice else x)  # time leads, then the batch
-    node = scan(*arranged, body=step, counts=counts, length=length, reverse=reverse)
-    results = []
-    for k, (p, has) in enumerate(zip(parts(node), out, strict=True)):
-        results.append(spread(p, size) if not has else p if k < n_carry else move_axis(p, 1, 0))
-    return tuple(results)
+        return roles.grown(flags, out), out
+
+    flags, out = settled(widen, list(mapped))
+    step, out = batch_graph(body, flags, size, [*roles.carry(flags), *roles.ends(out)[1]])
+    shared, carry, slices = roles.split([(spread(x, size) if f and not m else x, f)
+                                         for x, f, m in zip(xs, flags, mapped, strict=True)])
+    node = scan(*(x for x, _ in (*shared, *carry)), *(move_axis(x, 0, 1) if f else x for x, f in slices),
+                body=step, counts=counts, length=length, reverse=reverse)  # time leads, then the batch
+    ends, stacked = roles.ends(list(zip(parts(node), out, strict=True)))
+    return (*(p if has else spread(p, size) for p, has in ends),
+            *(move_axis(p, 1, 0) if has else spread(p, size) for p, has in stacked))
 
 
 def _scan_samples() -> list[Sample]:

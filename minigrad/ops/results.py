@@ -20,6 +20,7 @@ from ..tracing import made_by
 from .checks import Check, checks_of, in_range, unmade
 from .constants import proj
 from .control import barrier
+from .held import Signature, signature
 
 Smaller = tuple[Node, dict[int, int]]
 
@@ -129,17 +130,16 @@ def _chunked(node: Node, wanted: list[int], checks: bool) -> Smaller:
                                       "out_axes": tuple(params["out_axes"][i] for i in wanted)})
 
 
-def _loop(bodies: Sequence[Graph], first: int, count: int, wanted: Collection[int], checks: bool,
+def _loop(roles: Signature, bodies: Sequence[Graph], wanted: Collection[int], checks: bool,
           roots: Sequence[Node] = ()) -> list[int]:
-    """Return the results `wanted` and the state that they, and the checks of indices, are made of.
+    """Return the results `wanted` and the carry that they, and the checks of indices, are made of.
 
-    The first of `bodies` makes the next state, `count` values from input `first` on; `roots` are nodes of the others
-    that the loop needs in any case.
+    The first of `bodies` makes the next carry; `roots` are nodes of the others that the loop needs in any case.
     """
     live = set(wanted)
     while True:
         needed = set(reachable(_picked(bodies[0], live, checks))) | set(reachable(roots))
-        more = {i for i in range(count) if any(b.inputs[first + i] in needed for b in bodies)} - live
+        more = {i for b in bodies for i, n in enumerate(roles.carry(b.inputs)) if n in needed} - live
         if not more:
             return sorted(live)
         live |= more
@@ -147,18 +147,19 @@ def _loop(bodies: Sequence[Graph], first: int, count: int, wanted: Collection[in
 
 def _scan(node: Node, wanted: list[int], checks: bool) -> Smaller:
     body: Graph = node.params["body"]
-    n_shared, n_carry = node.params["counts"]
-    wanted = _loop([body], n_shared, n_carry, wanted, checks)
-    carry = [n_shared + i for i in wanted if i < n_carry]
+    roles = signature(node)
+    wanted = _loop(roles, [body], wanted, checks)
+    carry = roles.carry(range(len(node.inputs)))
+    carry = [carry[i] for i in wanted if i < len(carry)]
     smaller, kept = _body(body, wanted, checks, carry)
     if smaller is body:
         return _same(node, wanted)
-    return _node(node, wanted, kept, {"body": smaller, "counts": (sum(i < n_shared for i in kept), len(carry))})
+    return _node(node, wanted, kept, {"body": smaller, "counts": (sum(i < roles.n_shared for i in kept), len(carry))})
 
 
 def _while(node: Node, wanted: list[int], checks: bool) -> Smaller:
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
-    wanted = _loop([body, test], count, len(body.outputs), wanted, checks, _picked(test, [0], checks))
+    wanted = _loop(signature(node), [body, test], wanted, checks, _picked(test, [0], checks))
     outputs, ends = _outputs(body, wanted, checks), _outputs(test, [0], checks)
     needed = {i for g, found in ((body, outputs), (test, ends)) for n in [set(reachable(found))]
               for i, x in enumerate(g.inputs) if x in n}
@@ -336,10 +337,11 @@ def _places(small: Node, large: Node) -> dict[int, int] | None:
     """Return where a scan's results are among those of a larger one, or None if not all of them are there."""
     ids: dict[object, int] = {}
     have, wanted = (numbers(n.params["body"], ids) for n in (large, small))
-    _, carry = small.params["counts"]
-    if have[:carry] != wanted[:carry] or not set(have[carry:]).issuperset(wanted[carry:]):
+    roles = signature(small)
+    (carry, stacked), (own, read) = roles.ends(have), roles.ends(wanted)
+    if carry != own or not set(stacked).issuperset(read):
         return None
-    return {k: k if k < carry else have.index(n, carry) for k, n in enumerate(wanted)}
+    return {k: k if k < len(own) else have.index(n, len(own)) for k, n in enumerate(wanted)}
 
 
 def numbers(graph: Graph, ids: dict[object, int]) -> list[int]:

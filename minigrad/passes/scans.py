@@ -25,6 +25,7 @@ from ..ops.contract import LETTERS, einsum, parse
 from ..ops.control import barrier, parts
 from ..ops.differences import is_difference, sign
 from ..ops.elementwise import add, sub
+from ..ops.held import signature
 from ..ops.loops import scan
 from ..ops.results import is_tie
 from ..primitive import is_linear, placeholder, spread
@@ -108,11 +109,9 @@ class _Loop:
     def __init__(self, node: Node):
         self.node = node
         body: Graph = node.params["body"]
-        n_shared, n_carry = node.params["counts"]
-        pairs = list(zip(body.inputs, node.inputs, strict=True))
-        self.shared = dict(pairs[:n_shared])
-        self.starts = dict(pairs[n_shared:n_shared + n_carry])
-        self.slices = dict(pairs[n_shared + n_carry:])
+        self.roles = signature(node)
+        self.shared, self.starts, self.slices = map(
+            dict, self.roles.split(list(zip(body.inputs, node.inputs, strict=True))))
         self.outputs = list(body.outputs)
         self.length, self.reverse = node.params["length"], node.params["reverse"]
         self.names = dict(zip(body.inputs, body.names, strict=True))
@@ -171,7 +170,7 @@ class _Loop:
         """Return the results of carries that are sums, taken outside: the start, and the total of each term."""
         total, results = _Total(self, steps), {}
         for i, terms in sums.items():
-            value = self.node.inputs[self.node.params["counts"][0] + i]
+            value = self.roles.carry(self.node.inputs)[i]
             for side, term in terms:
                 value = PRIMITIVES["add" if side > 0 else "sub"](value, total(term))
             results[i] = value
@@ -296,8 +295,7 @@ class _Loop:
 
     def _worth_it(self, sums: dict[int, list[tuple[int, Node]]]) -> tuple[dict[int, list], list[Node]]:
         """Return the sums that are to be taken after the loop, and what has to be stacked for them."""
-        n_carry = self.node.params["counts"][1]
-        there = dict.fromkeys(self.outputs[n_carry:])
+        there = dict.fromkeys(self.roles.ends(self.outputs)[1])
         room = _MORE * _elements((*self.slices, *there))
         chosen: dict[int, list] = {}
         new: list[Node] = []

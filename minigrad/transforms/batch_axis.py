@@ -29,6 +29,7 @@ from ..axes import (
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
+from ..ops.held import signature
 from ..ops.index import counting_indices
 from ..ops.layout import concatenate
 from ..ops.order import cumsum
@@ -462,15 +463,14 @@ def _of_graph(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ..
 
 def _of_scan(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a scan's results. A carry that starts at zero may add up sums over the examples."""
-    n_shared, n_carry = node.params["counts"]
-    first = n_shared + n_carry
+    roles = signature(node)
     if at.cut.crosses((node.params["length"],)):
         raise Mixes(node, "it goes along the batch axis")
     _check_operands(at, node, given)
     start = list(given)
     while True:
         out = _inside(at, node, node.params["body"], start)
-        carry = list(zip(range(n_shared, first), out[:n_carry], strict=True))
+        carry = list(zip(roles.carry(range(len(start))), roles.ends(out)[0], strict=True))
         widened = [i for i, o in carry if start[i] is SHARED and o in (SUM, WHOLE) and _is_zero(node.inputs[i])]
         if not widened:
             break

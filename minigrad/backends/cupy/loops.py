@@ -25,6 +25,7 @@ import numpy as np
 
 from ...dims import Dim, Symbol, size_of, value
 from ...graph import Node
+from ...ops.held import signature
 from ...primitive import on_host
 from .device import pack
 from .element import Key
@@ -40,10 +41,7 @@ Address = tuple[int | None, int]  # an argument of the whole program that the ad
 
 def state_of(node: Node) -> range:
     """Return which operands of a loop are its first state, or carry."""
-    p = node.params
-    if may_end(node):
-        return range(p["count"], len(node.inputs))
-    return range(p["counts"][0], sum(p["counts"]))
+    return signature(node).carry(range(len(node.inputs)))
 
 
 def may_end(node: Node) -> bool:

@@ -13,6 +13,7 @@ from ...dims import Symbol, value
 from ...graph import ArrayType, Graph, Node
 from ...ops.constants import full
 from ...ops.contract import einsum
+from ...ops.held import signature
 from ...passes.lower import canonical
 from ...views import SAME
 from ...walk import concrete, evaluate
@@ -292,7 +293,7 @@ class Bound:
 
     def _scan(self, node: Node) -> None:
         """Add a scan whose step is native: it runs on memory that this program gives it."""
-        p, (n_shared, n_carry) = node.params, node.params["counts"]
+        p = node.params
         body = Bound(self.program.held[node].programs[0][1], self.sizes, self.team)
         body.bases[ARENA] = body.own_arena().address
         self.bodies.append(body)
@@ -300,13 +301,14 @@ class Bound:
         forms = [self.recipe.forms[n] for n in node.inputs]
         given = [self._place(f[:3]) for f in forms]
         out_slot = body.recipe.out_slot
-        fixed = [(2 + i, given[i]) for i in range(n_shared)] + [(FLAG, (FLAG, 0))]
-        sliced = [(2 + i, given[i], self.numbers[forms[i].strides[0]]) for i in range(n_shared + n_carry, len(forms))]
+        shared, carry, slices = signature(node).split(range(len(forms)))
+        fixed = [(2 + i, given[i]) for i in shared] + [(FLAG, (FLAG, 0))]
+        sliced = [(2 + i, given[i], self.numbers[forms[i].strides[0]]) for i in slices]
         parts = [self._piece("part", node, i) for i in range(len(node.type.parts))]
         sliced += [(out_slot + i, parts[i], self.numbers[turn])
-                   for i, turn in enumerate(self.recipe.turns[node], n_carry)]
-        carried = [(2 + n_shared + i, out_slot + i, given[n_shared + i], parts[i],
-                    [self._piece("turn", node, i, j) for j in (0, 1)]) for i in range(n_carry)]
+                   for i, turn in enumerate(self.recipe.turns[node], len(carry))]
+        carried = [(2 + i, out_slot + k, given[i], parts[k], [self._piece("turn", node, k, j) for j in (0, 1)])
+                   for k, i in enumerate(carry)]
         self._native(scan.step(), scan.arguments(self.numbers[self.recipe.lengths[node]], p["reverse"], table, body.at,
                                                  fixed, sliced, carried))
 

@@ -14,6 +14,7 @@ import numpy as np
 from ....dims import Dim, Shape, Symbol, size_of, symbols
 from ....graph import ArrayType, Graph, Node
 from ....ops.accumulators import waiting
+from ....ops.held import signature
 from ....ops.loops import scan
 from ....passes.schedule import nbytes, row_bytes, symbols_of
 from ....primitive import PART
@@ -161,7 +162,7 @@ class Recipe:
             if node.prim is scan and k not in self.program.why:
                 each = [size_of(t.shape) * t.dtype.itemsize for t in node.type.parts]
                 found += [(k, plan.last_use[node], ("part", node, i), n) for i, n in enumerate(each)]
-                found += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(each[:node.params["counts"][1]])
+                found += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(signature(node).ends(each)[0])
                           for j in (0, 1)]
         found.sort(key=lambda p: p[0])
         self.piece = {key: 1 + i for i, (_, _, key, _) in enumerate(found)}  # 0: no piece
@@ -355,7 +356,7 @@ class Recipe:
         if node.prim is scan:
             self.lengths[node] = self.formula(node.params["length"])
             self.turns[node] = [self.formula(dense_strides(t.shape, t.dtype.itemsize)[0])
-                                for t in node.type.parts[node.params["counts"][1]:]]
+                                for t in signature(node).ends(node.type.parts)[1]]
 
     # -- nothing to do ---------------------------------------------------------------------------------
 

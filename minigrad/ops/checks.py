@@ -19,7 +19,7 @@ from ..dims import Dim
 from ..families import discrete
 from ..graph import ArrayType, Graph, Node, TupleType, reachable
 from ..primitive import FIRST, Sample, fail, on_host
-from .held import graphs_of
+from .held import graphs_of, settled
 
 # An index, and the size of the axis that it is an index of; or a node that holds a graph with checks, and None.
 Check = tuple[Node, "int | Dim | None"]
@@ -212,13 +212,12 @@ class _Same:
         *tests, body = [g for g, _ in held]
         states = [[own for own, _, how in inputs if how == "carry"] for _, inputs in held]
         ends = [n for g, _ in held for n, _ in checks_of(g.nodes)] + [n for g in tests for n in g.outputs]
-        live: list[int] = []
-        while True:
+
+        def widen(live: list[int]) -> tuple[list[int], None]:
             needed = set(reachable([*ends, *(body.outputs[i] for i in live)]))
-            more = [i for i in range(len(start)) if any(own[i] in needed for own in states)]
-            if more == live:
-                break
-            live = more
+            return [i for i in range(len(start)) if any(own[i] in needed for own in states)], None
+
+        live, _ = settled(widen, [])
         made = []
         for graph, numbers, own in zip((*tests, body), inner, states, strict=True):
             numbers = numbers | {own[i]: self._number("state", k) for k, i in enumerate(live)}

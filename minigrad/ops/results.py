@@ -20,7 +20,7 @@ from ..tracing import made_by
 from .checks import Check, checks_of, in_range, unmade
 from .constants import proj
 from .control import barrier
-from .held import Signature, signature
+from .held import Signature, settled, signature
 
 Smaller = tuple[Node, dict[int, int]]
 
@@ -136,13 +136,11 @@ def _loop(roles: Signature, bodies: Sequence[Graph], wanted: Collection[int], ch
 
     The first of `bodies` makes the next carry; `roots` are nodes of the others that the loop needs in any case.
     """
-    live = set(wanted)
-    while True:
-        needed = set(reachable(_picked(bodies[0], live, checks))) | set(reachable(roots))
-        more = {i for b in bodies for i, n in enumerate(roles.carry(b.inputs)) if n in needed} - live
-        if not more:
-            return sorted(live)
-        live |= more
+    def widen(live: set[int]) -> tuple[set[int], None]:
+        needed = set(reachable([*_picked(bodies[0], live, checks), *roots]))
+        return live | {i for b in bodies for i, n in enumerate(roles.carry(b.inputs)) if n in needed}, None
+
+    return sorted(settled(widen, set(wanted))[0])
 
 
 def _scan(node: Node, wanted: list[int], checks: bool) -> Smaller:

@@ -29,7 +29,7 @@ from ..axes import (
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
-from ..ops.held import signature
+from ..ops.held import settled, signature
 from ..ops.index import counting_indices
 from ..ops.layout import concatenate
 from ..ops.order import cumsum
@@ -467,16 +467,15 @@ def _of_scan(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...
     if at.cut.crosses((node.params["length"],)):
         raise Mixes(node, "it goes along the batch axis")
     _check_operands(at, node, given)
-    start = list(given)
-    while True:
+
+    def widen(start: list[Roles]) -> tuple[list[Roles], list[Role]]:
         out = _inside(at, node, node.params["body"], start)
-        carry = list(zip(roles.carry(range(len(start))), roles.ends(out)[0], strict=True))
-        widened = [i for i, o in carry if start[i] is SHARED and o in (SUM, WHOLE) and _is_zero(node.inputs[i])]
-        if not widened:
-            break
-        for i in widened:
-            start[i] = SUM
-    if any(o is not start[i] for i, o in carry):
+        after = dict(zip(roles.carry(range(len(start))), out, strict=False))
+        return [SUM if r is SHARED and after.get(i) in (SUM, WHOLE) and _is_zero(node.inputs[i]) else r
+                for i, r in enumerate(start)], out
+
+    start, out = settled(widen, list(given))
+    if roles.ends(out)[0] != roles.carry(start):
         out[0] = WHOLE
     return _only_sums(node, out)
 

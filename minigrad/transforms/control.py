@@ -15,6 +15,7 @@ from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
 from ..ops.elementwise import cast_to
+from ..ops.held import settled
 from ..sizes import unwrap
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
@@ -142,7 +143,7 @@ def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
         staged = stage(body, (init,), {}, (leaves, tree, types), weak)
         return staged, staged.result
 
-    staged, types, weak = _settled("while_loop", step, init, leaves, types)
+    staged, types, weak = _staged("while_loop", step, init, leaves, types)
     staged = [stage(test, (init,), {}, (leaves, tree, types), weak), staged]
     (test_graph, body_graph), free = _together(staged)
     inputs = [placeholder(t) for t in types]
@@ -156,7 +157,7 @@ def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
     return finish(inputs, _cast(leaves, types), parts(node), staged[1].out_tree)
 
 
-def _settled(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Staged, Any]], init: Any,
+def _staged(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Staged, Any]], init: Any,
              leaves: Sequence[Any], types: Sequence[ArrayType]) -> tuple[Staged, list[ArrayType], list[bool]]:
     """Return a loop's step, staged on a state whose types it keeps; those types, and which of them are weak.
 
@@ -170,24 +171,25 @@ def _settled(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Stag
     """
     tree = optree.tree_structure(init)
     numbers = list(map(is_weak, leaves))
-    types, weak = list(types), list(numbers)
-    while True:
-        staged, result = step(types, weak)
+
+    def staged_on(state: list[tuple[ArrayType, bool]]) -> tuple[list[tuple[ArrayType, bool]], Staged]:
+        staged, result = step([t for t, _ in state], [w for _, w in state])
         if optree.tree_structure(result) != tree:
             raise ShapeError(at_user_line(f"{name}: the state goes in as {tree} and comes out as "
                                           f"{optree.tree_structure(result)}"))
         ends = [(n.type, is_weak(x)) for n, x in zip(staged.outputs, optree.tree_leaves(result), strict=False)]
         new = [_next_type(t, w, end) if number else (t, w)
-               for number, t, w, end in zip(numbers, types, weak, ends, strict=True)]
+               for number, (t, w), end in zip(numbers, state, ends, strict=True)]
         for i, ((t, _), (end, number)) in enumerate(zip(new, ends, strict=True)):
             if number and t.floating and t.shape == end.shape:
                 staged.outputs[i] = cast_to(staged.outputs[i], t.dtype)
             elif t != end:
                 raise ShapeError(at_user_line(f"{name}: the state goes in as {t} and comes out as {end}. Shapes and "
                                               "dtypes must stay the same from step to step."))
-        if new == list(zip(types, weak, strict=True)):
-            return staged, types, weak
-        types, weak = map(list, zip(*new, strict=True))
+        return new, staged
+
+    state, staged = settled(staged_on, list(zip(types, numbers, strict=True)))
+    return staged, [t for t, _ in state], [w for _, w in state]
 
 
 def _next_type(t: ArrayType, weak: bool, end: tuple[ArrayType, bool]) -> tuple[ArrayType, bool]:
@@ -249,7 +251,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
             raise TraceError(at_user_line(f"scan: {function_name(f)} must return (carry, y); y may be None"))
         return staged, staged.result[0]
 
-    staged, carry, _ = _settled("scan", step, init, leaves[:n_carry], types[:n_carry])
+    staged, carry, _ = _staged("scan", step, init, leaves[:n_carry], types[:n_carry])
     carry_out, y_tree = (optree.tree_structure(part) for part in staged.result)
     body, free = closed(staged)
     k = len(staged.inputs)

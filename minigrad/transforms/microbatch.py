@@ -22,6 +22,7 @@ from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts
 from ..ops.elementwise import cast_to, eq, where
+from ..ops.held import settled
 from ..ops.results import SEPARABLE, result, untied, waiting, with_results, zero
 from ..ops.spread import expand_to, min_, per_count, sum_
 from ..primitive import placeholder
@@ -191,9 +192,10 @@ class _Passes:
         too.
         """
         graph = untied(Graph(tuple(self.old), tuple(outputs)))
-        roots, count = list(graph.outputs), len(outputs)
+        count = len(outputs)
         given = {n: SHARED if a is None else ROWS for n, a in zip(self.old, self.parts.axes, strict=True)}
-        while True:
+
+        def split(roots: list[Node]) -> tuple[list[Node], Reading]:
             reading = Reading(self.parts.cut, given, {self.old[k]: facts for k, facts in self.parts.facts.items()})
             made = [n for n in walk.reachable(roots) if reading.has_axis(n) or reading.is_size(n)]
             region = walk.dependent(roots, [*self.old, *made])
@@ -209,13 +211,13 @@ class _Passes:
                     apart[n], check = _alone(n, known)
                     if check is not None and n.inputs[0] not in stay:
                         more.append(check)
-            if not apart:
-                break
-            roots = walk.substitute([*roots, *more], apart)
+            return walk.substitute([*roots, *more], apart), reading
+
+        roots, reading = settled(split, list(graph.outputs))
         of_rows, others = [], []
         for check in dict.fromkeys(roots[count:]):
             way = _on_rows([check], reading)
-            (of_rows if way and all(known[n] not in (SUM, WHOLE) for n in way) else others).append(check)
+            (of_rows if way and all(reading.roles[n] not in (SUM, WHOLE) for n in way) else others).append(check)
         return roots[:count], of_rows, others, reading
 
     # -- indices: counted from the first row of the batch outside, and of the part inside ------------------------

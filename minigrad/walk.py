@@ -133,8 +133,7 @@ def specialise(graph: Graph, sizes: Mapping[Any, int]) -> Graph:
     made: dict[Node, Node] = {}
     for node in graph.nodes:
         inputs = tuple(made[i] for i in node.inputs)
-        params = concrete(node.params, sizes)
-        made[node] = Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node)
+        made[node] = retyped(node, inputs, concrete(node.params, sizes))
     return graph.replace(inputs=tuple(made[n] for n in graph.inputs), outputs=tuple(made[n] for n in graph.outputs))
 
 
@@ -173,6 +172,11 @@ def rebuilt(node: Node, inputs: tuple[Node, ...], params: Mapping[str, Any] | No
     if inputs == node.inputs and params is None:
         return node
     return Node(node.prim, inputs, node.params if params is None else params, node.type, like=node)
+
+
+def retyped(node: Node, inputs: tuple[Node, ...], params: Mapping[str, Any]) -> Node:
+    """Return the node on other operands, with other static parameters, and of the type that follows from them."""
+    return Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node)
 
 
 def rewrite(graph: Graph, rule: Callable[[Node, tuple[Any, ...]], Any]) -> Graph:

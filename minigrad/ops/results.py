@@ -8,7 +8,7 @@ waits for it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def read_alone(graph: Graph, checks: bool = True) -> Graph:
     graph = _contained(graph)
     live = set(graph.outputs)
     read: dict[Node, set[int]] = {}
-    smaller: dict[Node, tuple[Node, dict[int, int]]] = {}
+    smaller: dict[Node, Smaller] = {}
     # From the last to the first: what one no longer needs, an earlier one may no longer have to make.
     for node in reversed(graph.nodes):
         if node not in live:
@@ -46,31 +46,24 @@ def read_alone(graph: Graph, checks: bool = True) -> Graph:
             if loop is not node:
                 smaller[node], inputs = (loop, index), loop.inputs
         live.update(inputs)
-    return _replaced(graph, smaller, live) if smaller else graph
+    return _replaced(graph, smaller) if smaller else graph
 
 
-def _replaced(graph: Graph, loops: Mapping[Node, tuple[Node, Mapping[int, int]]], live: Container[Node]) -> Graph:
-    """Return the graph with each of `loops` replaced: by another one, and the new places of its results.
+def _replaced(graph: Graph, loops: Mapping[Node, Smaller]) -> Graph:
+    """Return the graph with each of `loops` replaced: by another one on some of its operands, with new places."""
+    made: dict[Node, Node] = {}  # several may be replaced by the same loop
 
-    The other loop reads nodes that come before the one that it replaces. Each node is made anew once at most,
-    however many loops come before it.
-    """
-    made: dict[Node, Node] = {}
-    for node in graph.nodes:
-        if node not in live or node in made:
-            continue
+    def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node.prim is proj and node.inputs[0] in loops:
+            index = loops[node.inputs[0]][1].get(node.params["index"])
+            return node if index is None else walk.rebuilt(node, inputs, {"index": index})  # None: nothing reads it
         other = loops[node][0] if node in loops else node
         if other not in made:
-            inputs = tuple([made.get(i, i) for i in other.inputs])
-            params = node.params
-            if node.prim.name == "proj" and node.inputs[0] in loops:
-                params = {"index": loops[node.inputs[0]][1][params["index"]]}
-            elif other is not node:
-                params = other.params
-            same = inputs == other.inputs and params == other.params
-            made[other] = other if same else Node(other.prim, inputs, params, other.type, like=other)
-        made[node] = made[other]
-    return graph.replace(outputs=tuple(made[n] for n in graph.outputs))
+            new = dict(zip(node.inputs, inputs, strict=True))
+            made[other] = walk.rebuilt(other, tuple([new[i] for i in other.inputs]))
+        return made[other]
+
+    return walk.rewrite(graph, rule)
 
 
 def with_results(node: Node, wanted: Sequence[int], checks: bool = True) -> Smaller:
@@ -88,8 +81,7 @@ def result(node: Node, index: int, like: Node) -> Node:
 def _node(node: Node, wanted: Sequence[int], kept: Sequence[int], params: dict[str, Any]) -> Smaller:
     index = {old: new for new, old in enumerate(wanted)}
     inputs = tuple(node.inputs[i] for i in kept)
-    params = node.params | params
-    return Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node), index
+    return walk.retyped(node, inputs, node.params | params), index
 
 
 def _picked(body: Graph, wanted: Collection[int], checks: bool) -> list[Node]:
@@ -277,8 +269,7 @@ def with_checks(node: Node) -> tuple[Node, list[Node]]:
                 end, check = end.inputs
                 checks.append(check)
             return node, walk.substitute(checks, dict(zip(graph.inputs, inputs, strict=True)))
-    params = p | more
-    node = Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node)
+    node = walk.retyped(node, inputs, p | more)
     return node, [proj(node, index=count)]
 
 
@@ -319,7 +310,7 @@ def _contained(graph: Graph) -> Graph:
     for n in graph.nodes:
         if n.prim.name == "scan":
             groups.setdefault((n.inputs, *(n.params[k] for k in ("counts", "length", "reverse"))), []).append(n)
-    loops: dict[Node, tuple[Node, dict[int, int]]] = {}
+    loops: dict[Node, Smaller] = {}
     for group in groups.values():
         group.sort(key=lambda n: len(n.type.parts))
         for i, small in reversed(list(enumerate(group))):
@@ -328,7 +319,7 @@ def _contained(graph: Graph) -> Graph:
                     large, further = loops.get(large, (large, None))
                     loops[small] = large, places if further is None else {k: further[p] for k, p in places.items()}
                     break
-    return _replaced(graph, loops, set(graph.nodes)) if loops else graph
+    return _replaced(graph, loops) if loops else graph
 
 
 def _places(small: Node, large: Node) -> dict[int, int] | None:

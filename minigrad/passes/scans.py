@@ -185,8 +185,7 @@ class _Loop:
         params = {"body": body, "counts": (len(self.shared), len(self.starts)), "length": self.length,
                   "reverse": self.reverse}
         outer = (*self.shared.values(), *self.starts.values(), *self.slices.values())
-        kind = self.node.prim.type(*(n.type for n in outer), **params)
-        return parts(Node(self.node.prim, outer, params, kind, like=self.node))
+        return parts(walk.retyped(self.node, outer, params))
 
     def _say(self, n: int, one: str, many: str) -> None:
         self.said.append(f"{n} {one if n == 1 else many}")

@@ -105,7 +105,7 @@ class Rewrite:
             self.made[node] = rule(node, "batch")(self.rows.size, flags, *inputs, **node.params)
             self.mapped.add(node)
         elif tuple(inputs) != node.inputs:
-            self.made[node] = Node(node.prim, tuple(inputs), node.params, node.type, like=node)
+            self.made[node] = walk.rebuilt(node, tuple(inputs))
 
     def _same(self, node: Node, index: Node) -> None:
         """Take `node` for an index that it is equal to."""

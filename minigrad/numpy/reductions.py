@@ -14,6 +14,7 @@ from ..ops import elementwise as ew
 from ..ops import order as ordering
 from ..ops import spread
 from ..ops.accumulators import accumulator
+from ..ops.constants import size_scalar
 from ..ops.layout import concatenate, flip, reshape, section, slice_, transpose
 from ..primitive import Primitive
 from ..tracing import differs, number
@@ -197,7 +198,7 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     squares = (x - center) ** 2
     if not ddof:
         return _MEAN(squares, axis, keepdims=keepdims)
-    count = spread.count(x._node.shape, as_axes(axis, x.ndim, "var"), x.dtype)
+    count = size_scalar(size_of(x._node.shape[a] for a in as_axes(axis, x.ndim, "var")), x.dtype)
     return sum_(squares, axis, keepdims=keepdims) / np.maximum(Array(count) - ddof, 0)
 
 

@@ -48,8 +48,7 @@ def _drawn(count: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def draw(*args: Any, **kwargs: Any) -> Any:
             if tracing():
                 return f(*args, **kwargs)
-            staged = stage(lambda *arrays: f(*arrays, *args[count:], **kwargs), args[:count], {})
-            return staged.finish(staged.outputs, staged.out_tree)
+            return stage(lambda *arrays: f(*arrays, *args[count:], **kwargs), args[:count], {}).finish()
 
         return draw
 

@@ -138,7 +138,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     """
     staged = stage(f, primals, {})
     select(staged, range(len(primals)), "vjp")
-    return staged.finish(staged.outputs, staged.out_tree), _Pull(staged.graph, staged.leaves)
+    return staged.finish(), _Pull(staged.graph, staged.leaves)
 
 
 @dataclass(frozen=True, eq=False)

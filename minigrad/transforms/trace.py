@@ -146,9 +146,9 @@ class Staged:
         return Graph(tuple(self.inputs), tuple(self.outputs), lambda: self.names, in_tree=self.in_tree,
                      out_tree=self.out_tree, name=function_name(self.f))
 
-    def finish(self, outputs: Sequence[Node], out_tree: Any, inputs: Sequence[Node] | None = None) -> Any:
-        """Turn nodes that depend on the inputs into the caller's values, in the shape of `out_tree`."""
-        return finish(inputs if inputs is not None else self.inputs, self.leaves, outputs, out_tree)
+    def finish(self) -> Any:
+        """Return the result as the caller's values."""
+        return finish(self.inputs, self.leaves, self.outputs, self.out_tree)
 
 
 def flatten_arguments(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[list[Any], Any, list[ArrayType]]:

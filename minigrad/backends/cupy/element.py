@@ -301,9 +301,9 @@ class Element:
     # -- values behind a condition --------------------------------------------------------------------------
 
     def guarded(self, node: Node, idx: Index, condition: str, start: str, inside: Callable[[], str],
-                otherwise: str = "", level: int | None = None) -> tuple[str, int]:
+                otherwise: str = "") -> tuple[str, int]:
         """Write ``start``, and where the condition holds, what `inside` writes and returns."""
-        level = self.level([*idx, condition]) if level is None else level
+        level = self.level([*idx, condition])
         out = self.name("v")
         self.scopes[level].names.add(out)
         self.emit(f"{scalar.computed(node.dtype)} {out} = {start};", level)

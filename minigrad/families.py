@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -63,12 +65,7 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
     def from_partials_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
         terms = [_scale(t, p) for t, p in zip(ts, d(out, *xs, **params), strict=True)
                  if t is not None and p is not None]
-        if not terms:
-            return zeros_like(out)
-        total = terms[0]
-        for t in terms[1:]:
-            total = total + t
-        return total
+        return functools.reduce(operator.add, terms) if terms else zeros_like(out)
 
     return Primitive(
         name, type_rule, eval, kind="elementwise", kernel=kernel,

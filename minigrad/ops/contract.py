@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import string
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -100,12 +101,8 @@ def _einsum_vjp(g: Node, out: Node, *xs: Node, subscripts: str) -> list[Node]:
 
 
 def _einsum_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, subscripts: str) -> Node:
-    total = None
-    for i, t in enumerate(ts):
-        if t is not None:
-            part = einsum(*xs[:i], t, *xs[i + 1:], subscripts=subscripts)
-            total = part if total is None else total + part
-    return total
+    return functools.reduce(operator.add, (einsum(*xs[:i], t, *xs[i + 1:], subscripts=subscripts)
+                                           for i, t in enumerate(ts) if t is not None))
 
 
 def _einsum_batch(size: Any, mapped: Sequence[bool], *xs: Node, subscripts: str) -> Node:

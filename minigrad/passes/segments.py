@@ -8,6 +8,8 @@ summed over the examples, is summed over all rows: ``X^T X`` of every example is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node
@@ -46,7 +48,7 @@ def _sum(node: Node) -> Node | None:
     for a in node.params["axes"]:
         cuts = _cuts(x, a)
         if cuts is not None:
-            return _total([PRIMITIVES["sum"](p, axes=node.params["axes"]) for p in _parts(x, a, cuts, {})])
+            return reduce(add, [PRIMITIVES["sum"](p, axes=node.params["axes"]) for p in _parts(x, a, cuts, {})])
     return None
 
 
@@ -61,7 +63,7 @@ def _einsum(node: Node) -> Node | None:
             continue
         pieces = [_parts(x, terms[i].index(c), cuts, {}) if c in terms[i] else [x] * len(cuts)
                   for i, x in enumerate(node.inputs)]
-        return _total([PRIMITIVES["einsum"](*xs, **node.params) for xs in zip(*pieces, strict=True)])
+        return reduce(add, [PRIMITIVES["einsum"](*xs, **node.params) for xs in zip(*pieces, strict=True)])
     return None
 
 
@@ -80,13 +82,6 @@ def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:
 
 
 _ROOTS = {sum_: _sum, einsum: _einsum}  # `simplify` has made sums of the means
-
-
-def _total(nodes: Sequence[Node]) -> Node:
-    total = nodes[0]
-    for n in nodes[1:]:
-        total = total + n
-    return total
 
 
 def _cuts(node: Node, axis: int) -> tuple[int, ...] | None:

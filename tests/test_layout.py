@@ -22,6 +22,9 @@ ORDER = ("errors", "locks", "expression", "tracebacks", "size_asked", "dims", "t
          "traced_array", "numpy", "segment", "sparse", "transforms", "registry", "passes", "backends", "compiler",
          "optim", "random", "per_example", "comparison", "__init__", "cli", "__main__")
 
+# The same within the native backend: what is in none of its folders may import all of them.
+NATIVE = ("runtime", "codegen", "kernels", "plan")
+
 # What a function may import when it runs, and why not at once.
 _EXTRA, _SLOW = "an optional package", "takes long to import, and the first gradient does not need it"
 LAZY = {**dict.fromkeys(("array_api_compat", "cairosvg", "cuda", "cupy", "cupyx", "llvmlite", "networkx", "scipy",
@@ -32,7 +35,7 @@ CORE = {"numpy", "opt_einsum", "optree", "rich"}
 # but for those that need nothing of it.
 ABOUT = {"minigrad.backends.native": "llvmlite", "minigrad.backends.cupy": "cupy"}
 BARE = {"minigrad.backends.native",
-        *(f"minigrad.backends.native.{m}" for m in ("codegen", "kernels", "plan", "runtime")),
+        *(f"minigrad.backends.native.{m}" for m in NATIVE),
         *(f"minigrad.backends.native.runtime.{m}" for m in ("cache", "cpus", "jit", "pool", "threads"))}
 # The operations that a module outside `ops` names, and why it cannot read what it needs off the primitive.
 _MADE = "the graph's own nodes, below or beside all operations"
@@ -118,6 +121,16 @@ def test_imports_go_down(module):
     for name, line, _ in imports_of(module):
         if own(name):
             assert ORDER.index(unit(name)) <= place, f"{module}, line {line}: imports {name}, which stands above it"
+
+
+@pytest.mark.parametrize("folder", NATIVE)
+def test_imports_go_down_within_the_native_backend(folder):
+    package = "minigrad.backends.native."
+    modules = [m for m in MODULES if m.startswith(f"{package}{folder}.")]
+    found = {name.removeprefix(package).split(".")[0]
+             for m in modules for name, _, _ in imports_of(m) if name.startswith(package)}
+    assert modules
+    assert found <= set(NATIVE[:NATIVE.index(folder) + 1])
 
 
 def test_what_is_imported_later_is_what_editors_are_told_of():

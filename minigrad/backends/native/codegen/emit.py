@@ -10,6 +10,7 @@ import numpy as np
 from llvmlite import ir
 
 from ....graph import Node
+from ....ops.places import PLACES
 from . import expressions as ex
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
@@ -179,3 +180,13 @@ def memory_type(dtype: np.dtype, lanes: int) -> ir.Type:
     """Return the type of neighbouring elements in memory."""
     scalar = I8 if dtype.kind == "b" else ex.scalar_type(dtype)
     return ir.VectorType(scalar, lanes) if lanes > 1 else scalar
+
+
+def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, read: str | None, null: Sequence[ir.Value] = ()
+            ) -> ir.Value:
+    """Return an index counted from 0; it is out of range where it is not less than `length`, as an unsigned number."""
+    if read is None:
+        return b.select(b.icmp_signed("<", i, ex.constant(i.type, 0)), b.add(i, length), i)
+    if not null:
+        return i  # a negative one is more than any length
+    return ex.formula(b, PLACES[read].kernel, [i, b.sub(length, ex.constant(i.type, len(null))), *null])

@@ -24,10 +24,9 @@ from ....ops.constants import full
 from ....ops.index import gather, lockstep, scatter_add
 from ....passes.fuse import terminal
 from ....primitive import Primitive
-from ..kernels.gather_scatter import counted
 from . import expressions as ex
 from .chains import InMemory, InRegisters, in_chains
-from .emit import I1, I32, I64, at
+from .emit import I1, I32, I64, at, counted
 from .loops import Loop, behind, by_index
 from .strides import Access, access, whole
 

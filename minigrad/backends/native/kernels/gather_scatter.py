@@ -24,9 +24,10 @@ from ....combiners import ADD, Combiner
 from ....dims import Dim, size_of
 from ....graph import Node
 from ....ops.accumulators import RUN, crowded, scattered
-from ....ops.places import PLACES, Reading
+from ....ops.places import Reading
 from ..codegen import expressions as ex
 from ..codegen import step_code
+from ..codegen.emit import counted
 from ..codegen.step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, StepCode, arguments, at, least, widths
 from ..codegen.strides import View
 from .copies import copy
@@ -78,16 +79,6 @@ def positions(indices: Sequence[Index], sizes: Sequence[int], strides: Sequence[
 def position(dtype: np.dtype, read: str | None = None, null: bool = False) -> StepCode:
     """Return the step that adds one index array's part to positions; it may have a null."""
     return StepCode(f"position.{dtype}.{read}", functools.partial(_position, np.dtype(dtype), read, null))
-
-
-def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, read: str | None, null: Sequence[ir.Value] = ()
-            ) -> ir.Value:
-    """Return an index counted from 0; it is out of range where it is not less than `length`, as an unsigned number."""
-    if read is None:
-        return b.select(b.icmp_signed("<", i, ex.constant(i.type, 0)), b.add(i, length), i)
-    if not null:
-        return i  # a negative one is more than any length
-    return ex.formula(b, PLACES[read].kernel, [i, b.sub(length, ex.constant(i.type, len(null))), *null])
 
 
 def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Code, ranges: Sequence[ir.Value]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,19 +40,10 @@ class Emitter:
     @contextmanager
     def counting(self, n: ir.Value, by: ir.Value = ONE) -> Iterator[ir.Value]:
         """Emit a loop: the body is what is emitted inside the ``with`` block."""
-        b = self.b
         counter = self.e.alloca(I64)
-        b.store(I64(0), counter)
-        test, body, end = (b.append_basic_block(name) for name in ("test", "loop", "end"))
-        b.branch(test)
-        b.position_at_end(test)
-        i = b.load(counter, typ=I64)
-        b.cbranch(b.icmp_signed("<", i, n), body, end)
-        b.position_at_end(body)
-        yield i
-        b.store(b.add(i, by), counter)
-        b.branch(test)
-        b.position_at_end(end)
+        self.b.store(I64(0), counter)
+        with counting(self.b, counter, n, by) as i:
+            yield i
 
     def mask(self, count: ir.Value, i: ir.Value, lanes: int) -> ir.Value | None:
         """Return which of the lanes from `i` on are less than `count`; None where all always are."""
@@ -174,6 +165,38 @@ def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
 
 def least(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+def most(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    return b.select(b.icmp_signed(">", x, y), x, y)
+
+
+@contextmanager
+def repeated(b: ir.IRBuilder, condition: Callable[[], ir.Value]) -> Iterator[None]:
+    """Emit a loop that goes on while a condition holds: the body is what is emitted inside the ``with`` block."""
+    test, body, end = (b.append_basic_block(name) for name in ("test", "loop", "end"))
+    b.branch(test)
+    b.position_at_end(test)
+    b.cbranch(condition(), body, end)
+    b.position_at_end(body)
+    yield
+    b.branch(test)
+    b.position_at_end(end)
+
+
+@contextmanager
+def counting(b: ir.IRBuilder, place: ir.Value, stop: ir.Value, by: ir.Value = ONE) -> Iterator[ir.Value]:
+    """Emit a loop while the number at `place` is less than `stop`; each turn adds `by` to it."""
+    i: Any = None
+
+    def goes_on() -> ir.Value:
+        nonlocal i
+        i = b.load(place, typ=I64)
+        return b.icmp_signed("<", i, stop)
+
+    with repeated(b, goes_on):
+        yield i
+        b.store(b.add(i, by), place)
 
 
 def memory_type(dtype: np.dtype, lanes: int) -> ir.Type:

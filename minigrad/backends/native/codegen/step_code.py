@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,9 +19,8 @@ from ..runtime import threads
 from ..runtime.cache import made, written_of
 from ..runtime.jit import load
 from . import expressions as ex
+from .emit import I64, PTR, VOID, at, counting, least, repeated
 
-I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
-VOID, PTR = ir.VoidType(), ir.PointerType()
 STEP = ir.FunctionType(VOID, [PTR, PTR])
 BLOCK = ir.FunctionType(VOID, [PTR, I64, I64])
 HEAD = 6  # pieces, threads that may share them, and of both counts: the whole, and the share of one piece
@@ -75,27 +74,13 @@ class Code:
     def get(self, place: ir.Value) -> ir.Value:
         return self.b.load(place, typ=place.allocated_type)
 
-    @contextmanager
-    def repeated(self, condition: Callable[[], ir.Value]) -> Iterator[None]:
+    def repeated(self, condition: Callable[[], ir.Value]) -> AbstractContextManager[None]:
         """Emit a loop that goes on while a condition holds: the body is what is emitted inside the ``with`` block."""
-        b = self.b
-        test, body, end = (b.append_basic_block(name) for name in ("test", "loop", "end"))
-        b.branch(test)
-        b.position_at_end(test)
-        b.cbranch(condition(), body, end)
-        b.position_at_end(body)
-        yield
-        b.branch(test)
-        b.position_at_end(end)
+        return repeated(self.b, condition)
 
-    @contextmanager
-    def counting(self, start: ir.Value, end: ir.Value, by: int = 1) -> Iterator[ir.Value]:
+    def counting(self, start: ir.Value, end: ir.Value, by: int = 1) -> AbstractContextManager[ir.Value]:
         """Emit a loop over ``range(start, end, by)``."""
-        place = self.variable(start)
-        with self.repeated(lambda: self.b.icmp_signed("<", self.get(place), end)):
-            i = self.get(place)
-            yield i
-            self.b.store(self.b.add(i, I64(by)), place)
+        return counting(self.b, self.variable(start), end, I64(by))
 
     def chunks(self, start: ir.Value, end: ir.Value, widths: Sequence[int]) -> Iterator[tuple[ir.Value, int]]:
         """Emit loops over a range, in vectors of the widths given (the last is 1): yield where each is, and its width.
@@ -105,10 +90,8 @@ class Code:
         place = self.variable(start)
         for width in widths:
             last = self.b.sub(end, I64(width - 1))
-            with self.repeated(lambda last=last: self.b.icmp_signed("<", self.get(place), last)):
-                i = self.get(place)
+            with counting(self.b, place, last, I64(width)) as i:
                 yield i, width
-                self.b.store(self.b.add(i, I64(width)), place)
 
     # -- elements ----------------------------------------------------------------------------------------
 
@@ -124,15 +107,6 @@ class Code:
 
     def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
         return self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(result, arguments), name)
-
-
-def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
-    """Return an address `offset` bytes further."""
-    return b.gep(pointer, [I64(offset) if isinstance(offset, int) else offset], source_etype=I8)
-
-
-def least(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    return b.select(b.icmp_signed("<", x, y), x, y)
 
 
 def widths(dtype: np.dtype) -> tuple[int, ...]:

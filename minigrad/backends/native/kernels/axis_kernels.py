@@ -17,7 +17,8 @@ from llvmlite import ir
 from ....combiners import ARGMAX, Combiner
 from ....primitive import Primitive
 from ..codegen import expressions as ex
-from ..codegen.step_code import HEAD, I1, I32, I64, Code, Step, StepCode, arguments, at, widths
+from ..codegen.emit import I1, I32, I64, at
+from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments, widths
 from ..codegen.strides import View
 from .gather_scatter import any_of
 

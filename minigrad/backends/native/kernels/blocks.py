@@ -16,7 +16,8 @@ from llvmlite import ir
 
 from ....graph import Node
 from ....ops.contract import parse, split_subscripts
-from ..codegen.step_code import BLOCK, HEAD, I64, PTR, Code, Step, StepCode, arguments, at, least
+from ..codegen.emit import I64, PTR, at, least, most
+from ..codegen.step_code import BLOCK, HEAD, Code, Step, StepCode, arguments
 from ..codegen.strides import View
 from . import gemm, gemm_plan
 
@@ -178,13 +179,10 @@ def _arguments(code: Code, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.V
     b, (m, n, k), item, lanes = code.b, sizes, dtype.itemsize, gemm_plan.lanes(dtype)
     one = I64(1)
 
-    def most(x: ir.Value, y: ir.Value) -> ir.Value:
-        return b.select(b.icmp_signed(">", x, y), x, y)
-
     def cost(m: ir.Value, n: ir.Value, stride: ir.Value) -> ir.Value:
         vectors = b.sdiv(b.add(n, I64(lanes - 1)), I64(lanes))
         copied = b.select(b.icmp_signed("==", stride, one), I64(0), b.mul(n, k))
-        return b.add(b.mul(b.mul(vectors, k), most(m, I64(4))), copied)
+        return b.add(b.mul(b.mul(vectors, k), most(b, m, I64(4))), copied)
 
     def stride(i: int, other: ir.Value) -> ir.Value:
         apart, times = (code.number(_STRIDES + 2 * i + j) for j in range(2))
@@ -200,9 +198,9 @@ def _arguments(code: Code, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.V
         return b.select(flipped, y, x)
 
     rows, columns = pick(m, n), pick(n, m)
-    share = most(least(b, rows, I64(gemm_plan.TALL)), one)
+    share = most(b, least(b, rows, I64(gemm_plan.TALL)), one)
     depth = gemm_plan.DEPTH * lanes // 64
-    terms = b.mul(b.sdiv(b.add(most(k, one), I64(lanes - 1)), I64(lanes)), I64(lanes))
+    terms = b.mul(b.sdiv(b.add(most(b, k, one), I64(lanes - 1)), I64(lanes)), I64(lanes))
     wide = b.mul(b.sdiv(b.sdiv(I64(gemm_plan.WIDE * depth), terms), I64(2)), I64(2))
     for place, value in {
             gemm_plan.METHOD: I64(gemm_plan.GENERATED), gemm_plan.BATCH: code.number(_STACK), gemm_plan.M: rows,
@@ -212,8 +210,8 @@ def _arguments(code: Code, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.V
             gemm_plan.C_BASE: numbers[4], gemm_plan.C_OFFSET: where[2], gemm_plan.A_ROW: pick(a[0], c[1]),
             gemm_plan.A_COL: pick(a[1], c[0]), gemm_plan.B_ROW: pick(c[0], a[1]), gemm_plan.B_COL: pick(c[1], a[0]),
             gemm_plan.C_LINE: to[0], gemm_plan.C_STEP: to[1], gemm_plan.FLIPPED: b.zext(flipped, I64),
-            gemm_plan.ROWS: share, gemm_plan.COLS: most(columns, one), gemm_plan.GROUP: code.number(_STACK),
-            gemm_plan.GROUPS: one, gemm_plan.CHUNK: b.mul(I64(lanes), most(wide, I64(gemm_plan.WIDE))),
+            gemm_plan.ROWS: share, gemm_plan.COLS: most(b, columns, one), gemm_plan.GROUP: code.number(_STACK),
+            gemm_plan.GROUPS: one, gemm_plan.CHUNK: b.mul(I64(lanes), most(b, wide, I64(gemm_plan.WIDE))),
             gemm_plan.COL_BLOCKS: one, gemm_plan.ROW_BLOCKS: b.sdiv(b.add(rows, b.sub(share, one)), share),
             gemm_plan.AXES: code.number(_AXES)}.items():
         b.store(value, at(b, args, 8 * place))

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
-from ..codegen.step_code import HEAD, I1, I8, I64, PTR, VOID, Code, Step, StepCode, arguments, at
+from ..codegen.emit import I1, I8, I64, PTR, VOID, at
+from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments
 from ..codegen.strides import View
 
 PIECE = 1 << 18  # bytes of one piece of parallel work

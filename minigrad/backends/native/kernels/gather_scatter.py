@@ -27,8 +27,8 @@ from ....ops.accumulators import RUN, crowded, scattered
 from ....ops.places import Reading
 from ..codegen import expressions as ex
 from ..codegen import step_code
-from ..codegen.emit import counted
-from ..codegen.step_code import HEAD, I1, I32, I64, PTR, VOID, Code, Step, StepCode, arguments, at, least, widths
+from ..codegen.emit import I1, I32, I64, PTR, VOID, at, counted, least
+from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments, widths
 from ..codegen.strides import View
 from .copies import copy
 

@@ -19,12 +19,13 @@ The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performanc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 from llvmlite import ir
 
+from ..codegen.emit import I1, I32, I64, ONE, PTR, VOID, counting, least, most, repeated
 from ..runtime import blas, threads
 from ..runtime.blas import ROW_MAJOR
 from ..runtime.cache import Want, written_of
@@ -65,9 +66,6 @@ from .gemm_plan import (
     N,
     lanes,
 )
-
-_I64, _I32, _I1 = ir.IntType(64), ir.IntType(32), ir.IntType(1)
-_PTR, _VOID = ir.PointerType(), ir.VoidType()
 
 _BOARD = 4  # vectors of columns that a tile has at most
 _TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
@@ -163,13 +161,13 @@ class _Gemm:
         self.vector = ir.VectorType(self.scalar, self.lanes)
         suffix = f"v{self.lanes}f{8 * self.item}"
         self.fma = _declare(module, f"llvm.fma.{suffix}", self.vector, [self.vector] * 3)
-        mask = ir.VectorType(_I1, self.lanes)
+        mask = ir.VectorType(I1, self.lanes)
         self.masked_load = _declare(module, f"llvm.masked.load.{suffix}.p0", self.vector,
-                                    [_PTR, _I32, mask, self.vector])
-        self.masked_store = _declare(module, f"llvm.masked.store.{suffix}.p0", _VOID, [self.vector, _PTR, _I32, mask])
+                                    [PTR, I32, mask, self.vector])
+        self.masked_store = _declare(module, f"llvm.masked.store.{suffix}.p0", VOID, [self.vector, PTR, I32, mask])
 
     def function(self, name: str, arguments: Sequence[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
-        f = ir.Function(self.module, ir.FunctionType(_VOID, arguments), f"{self.name}{name}")
+        f = ir.Function(self.module, ir.FunctionType(VOID, arguments), f"{self.name}{name}")
         f.linkage = "" if name in ("", "_block") else "internal"
         return f, ir.IRBuilder(f.append_basic_block("entry"))
 
@@ -177,13 +175,13 @@ class _Gemm:
 
     def tile_function(self, rows: int, cols: int) -> ir.Function:
         """Emit ``a b`` for a tile; the sums go to a board of `_BOARD` vectors per row."""
-        f, b = self.function(f"_{rows}x{cols}", [_I64, _PTR, _I64, _I64, _PTR, _I64, _PTR])
+        f, b = self.function(f"_{rows}x{cols}", [I64, PTR, I64, I64, PTR, I64, PTR])
         k, left, a_row, a_col, right, b_row, board = f.args
-        starts = [self.at(b, left, b.mul(_int(i), a_row)) for i in range(rows)]
+        starts = [self.at(b, left, b.mul(I64(i), a_row)) for i in range(rows)]
         sums = [[self.local(b, self.vector, ir.Constant(self.vector, None)) for _ in range(cols)] for _ in range(rows)]
-        with _loop(b, _int(0), k) as index:
+        with _loop(b, I64(0), k) as index:
             line_of_b = self.at(b, right, b.mul(index, b_row))
-            columns = [self.load(b, self.at(b, line_of_b, _int(j * self.lanes))) for j in range(cols)]
+            columns = [self.load(b, self.at(b, line_of_b, I64(j * self.lanes))) for j in range(cols)]
             step = b.mul(index, a_col)
             for start, sums_of_row in zip(starts, sums, strict=True):
                 factor = self.spread(b, b.load(self.at(b, start, step), typ=self.scalar))
@@ -192,21 +190,21 @@ class _Gemm:
                     b.store(self.multiply_add(b, factor, column, old), place)
         for i, row in enumerate(sums):
             for j, place in enumerate(row):
-                self.store(b, b.load(place, typ=self.vector), self.at(b, board, _int((i * _BOARD + j) * self.lanes)))
+                self.store(b, b.load(place, typ=self.vector), self.at(b, board, I64((i * _BOARD + j) * self.lanes)))
         b.ret_void()
         return f
 
     def put(self) -> ir.Function:
         """Emit how a tile whose rows are the result's is written, or added; `width` columns of it are there."""
-        f, b = self.function("_put", [_I64, _I64, _PTR, _PTR, _I64, _I64, _I1])
+        f, b = self.function("_put", [I64, I64, PTR, PTR, I64, I64, I1])
         rows, cols, board, out, line, width, add = f.args
-        align, always = ir.Constant(_I32, self.item), self.spread(b, add)
-        with _loop(b, _int(0), cols) as j:
-            across = b.mul(j, _int(self.lanes))
+        align, always = ir.Constant(I32, self.item), self.spread(b, add)
+        with _loop(b, I64(0), cols) as j:
+            across = b.mul(j, I64(self.lanes))
             mask = self.first(b, b.sub(width, across))
             adding = b.and_(mask, always)
-            with _loop(b, _int(0), rows) as i:
-                value = self.load(b, self.at(b, board, b.add(b.mul(i, _int(_BOARD * self.lanes)), across)))
+            with _loop(b, I64(0), rows) as i:
+                value = self.load(b, self.at(b, board, b.add(b.mul(i, I64(_BOARD * self.lanes)), across)))
                 place = self.at(b, out, b.add(b.mul(i, line), across))
                 old = self.load_some(b, place, adding)
                 b.call(self.masked_store, [b.fadd(old, value), place, align, mask])
@@ -215,23 +213,23 @@ class _Gemm:
 
     def put_flipped(self) -> ir.Function:
         """Emit how a tile whose rows are the result's columns is written, or added."""
-        f, b = self.function("_turn", [_I64, _I64, _PTR, _PTR, _I64, _I64, _I1])
+        f, b = self.function("_turn", [I64, I64, PTR, PTR, I64, I64, I1])
         rows, cols, board, out, line, width, add = f.args
         part_type = ir.VectorType(self.scalar, _TURNED)
-        bits, suffix = ir.VectorType(_I1, _TURNED), f"v{_TURNED}f{8 * self.item}"
-        load = _declare(self.module, f"llvm.masked.load.{suffix}.p0", part_type, [_PTR, _I32, bits, part_type])
-        store = _declare(self.module, f"llvm.masked.store.{suffix}.p0", _VOID, [part_type, _PTR, _I32, bits])
-        align, nothing = ir.Constant(_I32, self.item), ir.Constant(part_type, None)
-        mask = b.icmp_signed("<", ir.Constant(ir.VectorType(_I64, _TURNED), list(range(_TURNED))),
+        bits, suffix = ir.VectorType(I1, _TURNED), f"v{_TURNED}f{8 * self.item}"
+        load = _declare(self.module, f"llvm.masked.load.{suffix}.p0", part_type, [PTR, I32, bits, part_type])
+        store = _declare(self.module, f"llvm.masked.store.{suffix}.p0", VOID, [part_type, PTR, I32, bits])
+        align, nothing = ir.Constant(I32, self.item), ir.Constant(part_type, None)
+        mask = b.icmp_signed("<", ir.Constant(ir.VectorType(I64, _TURNED), list(range(_TURNED))),
                              _spread(b, rows, _TURNED))
         adding = b.and_(mask, _spread(b, add, _TURNED))
         turned = self.turned_board(b)
-        with _loop(b, _int(0), cols) as j:
-            across = b.mul(j, _int(self.lanes))
-            self.turn(b, [self.load(b, self.at(b, board, b.add(_int(i * _BOARD * self.lanes), across)))
+        with _loop(b, I64(0), cols) as j:
+            across = b.mul(j, I64(self.lanes))
+            self.turn(b, [self.load(b, self.at(b, board, b.add(I64(i * _BOARD * self.lanes), across)))
                           for i in range(_TURNED)], turned)
-            with _loop(b, _int(0), _min(b, _int(self.lanes), b.sub(width, across))) as q:
-                part = b.load(self.at(b, turned, b.mul(q, _int(_TURNED))), align=self.item, typ=part_type)
+            with _loop(b, I64(0), least(b, I64(self.lanes), b.sub(width, across))) as q:
+                part = b.load(self.at(b, turned, b.mul(q, I64(_TURNED))), align=self.item, typ=part_type)
                 place = self.at(b, out, b.mul(b.add(across, q), line))
                 old = b.call(load, [place, align, adding, nothing])
                 b.call(store, [b.fadd(old, part), place, align, mask])
@@ -241,7 +239,7 @@ class _Gemm:
     def turned_board(self, b: ir.IRBuilder) -> ir.Value:
         """Return room for what `turn` writes."""
         with b.goto_entry_block():
-            board = b.alloca(self.vector, size=_int(_TURNED), name="turned")
+            board = b.alloca(self.vector, size=I64(_TURNED), name="turned")
         board.align = 64
         return board
 
@@ -251,16 +249,16 @@ class _Gemm:
         What is done with the columns is a loop then, and not as many copies of it for LLVM to work on.
         """
         for t, vector in enumerate(_transposed(b, rows)):
-            self.store(b, vector, self.at(b, to, _int(t * self.lanes)))
+            self.store(b, vector, self.at(b, to, I64(t * self.lanes)))
 
     def put_scattered(self) -> ir.Function:
         """Emit how a tile is written, or added, to a result whose elements are nowhere side by side."""
-        f, b = self.function("_scatter", [_I64, _PTR, _PTR, _I64, _I64, _I64, _I1])
+        f, b = self.function("_scatter", [I64, PTR, PTR, I64, I64, I64, I1])
         rows, board, out, row, col, width, add = f.args
-        with _loop(b, _int(0), rows) as i:
-            line = self.at(b, board, b.mul(i, _int(_BOARD * self.lanes)))
+        with _loop(b, I64(0), rows) as i:
+            line = self.at(b, board, b.mul(i, I64(_BOARD * self.lanes)))
             to = self.at(b, out, b.mul(i, row))
-            with _loop(b, _int(0), width) as j:
+            with _loop(b, I64(0), width) as j:
                 place = self.at(b, to, b.mul(j, col))
                 old = b.select(add, b.load(place, typ=self.scalar), ir.Constant(self.scalar, 0))
                 b.store(b.fadd(old, b.load(self.at(b, line, j), typ=self.scalar)), place)
@@ -269,26 +267,26 @@ class _Gemm:
 
     def tiles(self) -> ir.Function:
         """Emit the choice of the tile function by rows and vectors of columns, and of how its result is written."""
-        kinds = [_I64, _PTR, _I64, _I64, _PTR, _I64]
-        f, b = self.function("_tile", [_I64, _I64, *kinds, _PTR, _I64, _I64, _I64, _I1])
+        kinds = [I64, PTR, I64, I64, PTR, I64]
+        f, b = self.function("_tile", [I64, I64, *kinds, PTR, I64, I64, I64, I1])
         rows, cols, *operands, out, row, col, width, add = f.args
-        board = b.alloca(self.vector, size=_int(_TURNED * _BOARD), name="board")
+        board = b.alloca(self.vector, size=I64(_TURNED * _BOARD), name="board")
         board.align = 64
-        most = 16  # more than any tile has rows or columns
+        limit = 16  # more than any tile has rows or columns
         done = f.append_basic_block("done")
-        switch = b.switch(b.add(b.mul(cols, _int(most)), rows), done)
+        switch = b.switch(b.add(b.mul(cols, I64(limit)), rows), done)
         for r in self.heights:
             for c in {1, tile(self.machine, r)}:
                 block = f.append_basic_block(f"r{r}c{c}")
                 with b.goto_block(block):
                     b.call(self.tile_function(r, c), [*operands, board])
                     b.branch(done)
-                switch.add_case(_int(c * most + r), block)
+                switch.add_case(I64(c * limit + r), block)
         b.position_at_end(done)
-        with b.if_else(b.icmp_signed("==", col, _int(1))) as (straight, others):
+        with b.if_else(b.icmp_signed("==", col, I64(1))) as (straight, others):
             with straight:
                 b.call(self.put(), [rows, cols, board, out, row, width, add])
-            with others, b.if_else(b.icmp_signed("==", row, _int(1))) as (turned, scattered):
+            with others, b.if_else(b.icmp_signed("==", row, I64(1))) as (turned, scattered):
                 with turned:
                     b.call(self.put_flipped(), [rows, cols, board, out, col, width, add])
                 with scattered:
@@ -300,9 +298,9 @@ class _Gemm:
 
     def packer(self) -> ir.Function:
         """Emit the copy of ``depth × width`` elements, side by side in lines of `line`, with zeros behind."""
-        f, b = self.function("_pack", [_PTR, _I64, _I64, _I64, _I64, _PTR, _I64])
+        f, b = self.function("_pack", [PTR, I64, I64, I64, I64, PTR, I64])
         source, row, col, depth, width, to, line = f.args
-        one = _int(1)
+        one = I64(1)
         with b.if_then(b.icmp_signed("==", col, one)):
             self.pack_lines(b, source, row, depth, width, to, line)
             b.ret_void()
@@ -311,9 +309,9 @@ class _Gemm:
             self.pack_turned(b, source, col, depth, width, to, line)
             b.ret_void()
             b.position_at_end(f.append_basic_block("scattered"))
-        with _loop(b, _int(0), depth) as i:
+        with _loop(b, I64(0), depth) as i:
             from_line, to_line = self.at(b, source, b.mul(i, row)), self.at(b, to, b.mul(i, line))
-            with _loop(b, _int(0), width) as j:
+            with _loop(b, I64(0), width) as j:
                 value = b.load(self.at(b, from_line, b.mul(j, col)), typ=self.scalar)
                 b.store(value, self.at(b, to_line, j))
             with _loop(b, width, line) as j:
@@ -324,9 +322,9 @@ class _Gemm:
     def pack_lines(self, b: ir.IRBuilder, source: ir.Value, row: ir.Value, depth: ir.Value, width: ir.Value,
                    to: ir.Value, line: ir.Value) -> None:
         """Copy lines whose elements are side by side."""
-        with _loop(b, _int(0), line, _int(self.lanes)) as j:
+        with _loop(b, I64(0), line, I64(self.lanes)) as j:
             mask = self.first(b, b.sub(width, j))
-            with _loop(b, _int(0), depth) as i:
+            with _loop(b, I64(0), depth) as i:
                 value = self.load_some(b, self.at(b, source, b.add(b.mul(i, row), j)), mask)
                 self.store(b, value, self.at(b, to, b.add(b.mul(i, line), j)))
 
@@ -335,28 +333,28 @@ class _Gemm:
         """Copy columns whose elements are side by side: eight at a time, a vector of each."""
         part_type = ir.VectorType(self.scalar, _TURNED)
         turned = self.turned_board(b)
-        with _loop(b, _int(0), line, _int(_TURNED)) as j, _loop(b, _int(0), depth, _int(self.lanes)) as i:
+        with _loop(b, I64(0), line, I64(_TURNED)) as j, _loop(b, I64(0), depth, I64(self.lanes)) as i:
             below, there = b.sub(depth, i), b.sub(width, j)
             place = self.at(b, source, b.add(b.mul(j, col), i))
             columns = []
             for q in range(_TURNED):
-                mask = self.first(b, b.select(b.icmp_signed("<", _int(q), there), below, _int(0)))
+                mask = self.first(b, b.select(b.icmp_signed("<", I64(q), there), below, I64(0)))
                 columns.append(self.load_some(b, place, mask))
                 place = self.at(b, place, col)
             self.turn(b, columns, turned)
-            with _loop(b, _int(0), _min(b, _int(self.lanes), below)) as q:
-                part = b.load(self.at(b, turned, b.mul(q, _int(_TURNED))), align=self.item, typ=part_type)
+            with _loop(b, I64(0), least(b, I64(self.lanes), below)) as q:
+                part = b.load(self.at(b, turned, b.mul(q, I64(_TURNED))), align=self.item, typ=part_type)
                 place = b.add(b.mul(b.add(i, q), line), j)
                 b.store(part, self.at(b, to, place), align=self.item)
 
     def block(self, operands: ir.Function) -> ir.Function:
         """Emit one piece of parallel work: some rows and columns of one product of the stack."""
         tiles, pack = self.tiles(), self.packer()
-        f, b = self.function("_block", [_PTR, _I64, _I64])
+        f, b = self.function("_block", [PTR, I64, I64])
         context, item, _ = f.args
-        args = b.load(context, typ=_PTR)
-        bases = b.load(b.gep(context, [_int(1)], source_etype=_PTR), typ=_PTR)
-        packed = b.alloca(self.vector, size=_int(self.depth * WIDE), name="packed")
+        args = b.load(context, typ=PTR)
+        bases = b.load(b.gep(context, [I64(1)], source_etype=PTR), typ=PTR)
+        packed = b.alloca(self.vector, size=I64(self.depth * WIDE), name="packed")
         packed.align = 64
 
         def arg(place: int) -> ir.Value:
@@ -365,7 +363,7 @@ class _Gemm:
         t, column = _divmod(b, item, arg(COL_BLOCKS))
         group, row = _divmod(b, t, arg(ROW_BLOCKS))
         first = b.mul(group, arg(GROUP))
-        with _loop(b, first, _min(b, b.add(first, arg(GROUP)), arg(BATCH))) as index:
+        with _loop(b, first, least(b, b.add(first, arg(GROUP)), arg(BATCH))) as index:
             self.product(b, args, self.located(b, operands, args, bases, index), row, column, packed, tiles, pack)
         b.ret_void()
         return f
@@ -378,66 +376,66 @@ class _Gemm:
 
         a, right, out = operands
         a_row, a_col, b_row, b_col, line, step = (arg(p) for p in (A_ROW, A_COL, B_ROW, B_COL, C_LINE, C_STEP))
-        flipped = b.trunc(arg(FLIPPED), _I1)
+        flipped = b.trunc(arg(FLIPPED), I1)
         out_row, out_col = b.select(flipped, step, line), b.select(flipped, line, step)
         low, left = b.mul(row, arg(ROWS)), b.mul(column, arg(COLS))
-        rows = _min(b, arg(ROWS), b.sub(arg(M), low))
-        cols = _min(b, arg(COLS), b.sub(arg(N), left))
+        rows = least(b, arg(ROWS), b.sub(arg(M), low))
+        cols = least(b, arg(COLS), b.sub(arg(N), left))
         a = self.at(b, a, b.mul(low, a_row))
         right = self.at(b, right, b.mul(left, b_col))
         out = self.at(b, out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
         chunk = arg(CHUNK)
         # A product of no terms is zero: there is one turn then, of no depth.
-        with _loop(b, _int(0), _max(b, arg(K), _int(1)), _int(self.depth)) as k:
-            depth = _min(b, _int(self.depth), b.sub(arg(K), k))
-            add = b.icmp_signed(">", k, _int(0))
+        with _loop(b, I64(0), most(b, arg(K), I64(1)), I64(self.depth)) as k:
+            depth = least(b, I64(self.depth), b.sub(arg(K), k))
+            add = b.icmp_signed(">", k, I64(0))
             a_here = self.at(b, a, b.mul(k, a_col))
-            with _loop(b, _int(0), cols, chunk) as j:
-                width = _min(b, chunk, b.sub(cols, j))
+            with _loop(b, I64(0), cols, chunk) as j:
+                width = least(b, chunk, b.sub(cols, j))
                 here = self.at(b, right, b.add(b.mul(k, b_row), b.mul(j, b_col)))
-                vectors = b.sdiv(b.add(width, _int(self.lanes - 1)), _int(self.lanes))
-                padded = b.mul(vectors, _int(self.lanes))
-                direct = b.and_(b.icmp_signed("==", b_col, _int(1)), b.icmp_signed("==", width, padded))
+                vectors = b.sdiv(b.add(width, I64(self.lanes - 1)), I64(self.lanes))
+                padded = b.mul(vectors, I64(self.lanes))
+                direct = b.and_(b.icmp_signed("==", b_col, I64(1)), b.icmp_signed("==", width, padded))
                 with b.if_then(b.not_(direct)):
                     b.call(pack, [here, b_row, b_col, depth, width, packed, padded])
                 here = b.select(direct, here, packed)
                 b_line = b.select(direct, b_row, padded)
-                top = self.local(b, _I64, _int(0))
-                with _while(b, lambda top=top: b.icmp_signed("<", b.load(top, typ=_I64), rows)):
-                    i = b.load(top, typ=_I64)
+                top = self.local(b, I64, I64(0))
+                with repeated(b, lambda top=top: b.icmp_signed("<", b.load(top, typ=I64), rows)):
+                    i = b.load(top, typ=I64)
                     high = self.highest(b, b.sub(rows, i))
                     b.store(b.add(i, high), top)
-                    most = self.widest(b, high)
-                    v = self.local(b, _I64, _int(0))
-                    with _while(b, lambda v=v, vectors=vectors: b.icmp_signed("<", b.load(v, typ=_I64), vectors)):
-                        first = b.load(v, typ=_I64)
-                        count = b.select(b.icmp_signed(">=", b.sub(vectors, first), most), most, _int(1))
+                    widest = self.widest(b, high)
+                    v = self.local(b, I64, I64(0))
+                    with repeated(b, lambda v=v, vectors=vectors: b.icmp_signed("<", b.load(v, typ=I64), vectors)):
+                        first = b.load(v, typ=I64)
+                        count = b.select(b.icmp_signed(">=", b.sub(vectors, first), widest), widest, I64(1))
                         b.store(b.add(first, count), v)
-                        j_tile = b.mul(first, _int(self.lanes))
+                        j_tile = b.mul(first, I64(self.lanes))
                         to = self.at(b, out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
                         b.call(tiles, [high, count, depth, self.at(b, a_here, b.mul(i, a_row)), a_row, a_col,
                                        self.at(b, here, j_tile), b_line, to, out_row, out_col,
-                                       _min(b, b.sub(width, j_tile), b.mul(count, _int(self.lanes))), add])
+                                       least(b, b.sub(width, j_tile), b.mul(count, I64(self.lanes))), add])
 
     def operands(self) -> ir.Function:
         """Emit where the operands and the result of one product of the stack begin: three addresses."""
-        f, b = self.function("_operands", [_PTR, _PTR, _I64, _PTR])
+        f, b = self.function("_operands", [PTR, PTR, I64, PTR])
         args, bases, index, found = f.args
-        left = self.local(b, _I64, index)
-        offsets = [self.local(b, _I64, _int(0)) for _ in range(3)]
+        left = self.local(b, I64, index)
+        offsets = [self.local(b, I64, I64(0)) for _ in range(3)]
         axes = _arg(b, args, AXES)
-        with _loop(b, _int(0), axes) as step:  # the last axis first
-            axis = b.add(_int(HEAD), b.mul(_int(4), b.sub(b.sub(axes, _int(1)), step)))
-            size, *strides = (b.load(b.gep(args, [b.add(axis, _int(i))], source_etype=_I64), typ=_I64)
+        with _loop(b, I64(0), axes) as step:  # the last axis first
+            axis = b.add(I64(HEAD), b.mul(I64(4), b.sub(b.sub(axes, I64(1)), step)))
+            size, *strides = (b.load(b.gep(args, [b.add(axis, I64(i))], source_etype=I64), typ=I64)
                               for i in range(4))
-            quotient, rest = _divmod(b, b.load(left, typ=_I64), size)
+            quotient, rest = _divmod(b, b.load(left, typ=I64), size)
             b.store(quotient, left)
             for place, stride in zip(offsets, strides, strict=True):
-                b.store(b.add(b.load(place, typ=_I64), b.mul(rest, stride)), place)
+                b.store(b.add(b.load(place, typ=I64), b.mul(rest, stride)), place)
         for i, (place, offset) in enumerate(zip((A_BASE, B_BASE, C_BASE), offsets, strict=True)):
-            base = b.load(b.gep(bases, [_arg(b, args, place)], source_etype=_PTR), typ=_PTR)
+            base = b.load(b.gep(bases, [_arg(b, args, place)], source_etype=PTR), typ=PTR)
             start = b.gep(base, [_arg(b, args, place + 1)], source_etype=ir.IntType(8))
-            b.store(self.at(b, start, b.load(offset, typ=_I64)), b.gep(found, [_int(i)], source_etype=_PTR))
+            b.store(self.at(b, start, b.load(offset, typ=I64)), b.gep(found, [I64(i)], source_etype=PTR))
         b.ret_void()
         return f
 
@@ -445,36 +443,36 @@ class _Gemm:
                 index: ir.Value) -> list[ir.Value]:
         """Return what `operands` finds."""
         with b.goto_entry_block():
-            found = b.alloca(_PTR, size=_int(3))
+            found = b.alloca(PTR, size=I64(3))
         b.call(operands, [args, bases, index, found])
-        return [b.load(b.gep(found, [_int(i)], source_etype=_PTR), typ=_PTR) for i in range(3)]
+        return [b.load(b.gep(found, [I64(i)], source_etype=PTR), typ=PTR) for i in range(3)]
 
     def step(self) -> ir.Function:
         operands = self.operands()
         block = self.block(operands)
-        f, b = self.function("", [_PTR, _PTR])
+        f, b = self.function("", [PTR, PTR])
         args, bases = f.args
         if self.blas_bits:
             method = _arg(b, args, METHOD)
-            with b.if_then(b.icmp_signed("!=", method, _int(GENERATED))):
-                with _loop(b, _int(0), _arg(b, args, BATCH)) as index:
+            with b.if_then(b.icmp_signed("!=", method, I64(GENERATED))):
+                with _loop(b, I64(0), _arg(b, args, BATCH)) as index:
                     places = self.located(b, operands, args, bases, index)
-                    with b.if_else(b.icmp_signed("==", method, _int(MATRIX))) as (matrix, vector):
+                    with b.if_else(b.icmp_signed("==", method, I64(MATRIX))) as (matrix, vector):
                         with matrix:
                             self.call_matrix(b, args, *places)
                         with vector:
                             self.call_vector(b, args, *places)
                 b.ret_void()
                 b.position_at_end(f.append_basic_block("others"))
-        context = b.alloca(_PTR, size=_int(2))
+        context = b.alloca(PTR, size=I64(2))
         b.store(args, context)
-        b.store(bases, b.gep(context, [_int(1)], source_etype=_PTR))
+        b.store(bases, b.gep(context, [I64(1)], source_etype=PTR))
         items = b.mul(_arg(b, args, GROUPS), b.mul(_arg(b, args, ROW_BLOCKS), _arg(b, args, COL_BLOCKS)))
-        with b.if_else(b.icmp_signed("==", items, _int(1))) as (one, several):
+        with b.if_else(b.icmp_signed("==", items, I64(1))) as (one, several):
             with one:
-                b.call(block, [context, _int(0), _int(0)])
+                b.call(block, [context, I64(0), I64(0)])
             with several:
-                parallel = _declare(self.module, "mg_parallel", _VOID, [_PTR, _PTR, _I64])
+                parallel = _declare(self.module, "mg_parallel", VOID, [PTR, PTR, I64])
                 b.call(parallel, [block, context, items])
         b.ret_void()
         return f
@@ -482,13 +480,13 @@ class _Gemm:
     def call_matrix(self, b: ir.IRBuilder, args: ir.Value, left: ir.Value, right: ir.Value, out: ir.Value) -> None:
         size, flag = self.blas_arguments(b, args)
         one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
-        self.call_blas(b, "gemm", ir.Constant(_I32, ROW_MAJOR), flag(TRANS_A), flag(TRANS_B), size(M), size(N),
+        self.call_blas(b, "gemm", ir.Constant(I32, ROW_MAJOR), flag(TRANS_A), flag(TRANS_B), size(M), size(N),
                        size(K), one, left, size(LDA), right, size(LDB), zero, out, size(LDC))
 
     def call_vector(self, b: ir.IRBuilder, args: ir.Value, left: ir.Value, right: ir.Value, out: ir.Value) -> None:
         size, flag = self.blas_arguments(b, args)
         one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
-        self.call_blas(b, "gemv", ir.Constant(_I32, ROW_MAJOR), flag(TRANS_A), size(M), size(K), one, left,
+        self.call_blas(b, "gemv", ir.Constant(I32, ROW_MAJOR), flag(TRANS_A), size(M), size(K), one, left,
                        size(LDA), right, size(LDB), zero, out, size(LDC))
 
     def blas_arguments(self, b: ir.IRBuilder, args: ir.Value) -> tuple[Callable, Callable]:
@@ -500,13 +498,13 @@ class _Gemm:
             return value if self.blas_bits == 64 else b.trunc(value, integer)
 
         def flag(place: int) -> ir.Value:
-            return b.trunc(_arg(b, args, place), _I32)
+            return b.trunc(_arg(b, args, place), I32)
 
         return size, flag
 
     def call_blas(self, b: ir.IRBuilder, kind: str, *arguments: ir.Value) -> None:
         name = f"mg_cblas_{'s' if self.item == 4 else 'd'}{kind}"
-        b.call(_declare(self.module, name, _VOID, [a.type for a in arguments]), arguments)
+        b.call(_declare(self.module, name, VOID, [a.type for a in arguments]), arguments)
 
     # -- small things
 
@@ -516,17 +514,17 @@ class _Gemm:
 
     def highest(self, b: ir.IRBuilder, rows: ir.Value) -> ir.Value:
         """Return how many of so many rows the next tile takes."""
-        found = _int(1)
+        found = I64(1)
         for height in sorted(self.heights):
-            found = b.select(b.icmp_signed(">=", rows, _int(height)), _int(height), found)
+            found = b.select(b.icmp_signed(">=", rows, I64(height)), I64(height), found)
         return found
 
     def widest(self, b: ir.IRBuilder, rows: ir.Value) -> ir.Value:
         """Return how many vectors of columns a tile of so many rows has."""
-        found = _int(tile(self.machine, self.heights[0]))
+        found = I64(tile(self.machine, self.heights[0]))
         for r in self.heights:
             if tile(self.machine, r) != tile(self.machine, self.heights[0]):
-                found = b.select(b.icmp_signed("==", rows, _int(r)), _int(tile(self.machine, r)), found)
+                found = b.select(b.icmp_signed("==", rows, I64(r)), I64(tile(self.machine, r)), found)
         return found
 
     def at(self, b: ir.IRBuilder, pointer: ir.Value, index: ir.Value) -> ir.Value:
@@ -540,11 +538,11 @@ class _Gemm:
 
     def load_some(self, b: ir.IRBuilder, pointer: ir.Value, mask: ir.Value) -> ir.Value:
         """Load the lanes of `mask`; the others are zero, and their memory is not touched."""
-        return b.call(self.masked_load, [pointer, ir.Constant(_I32, self.item), mask, ir.Constant(self.vector, None)])
+        return b.call(self.masked_load, [pointer, ir.Constant(I32, self.item), mask, ir.Constant(self.vector, None)])
 
     def first(self, b: ir.IRBuilder, count: ir.Value) -> ir.Value:
         """Return the mask of the first `count` lanes."""
-        numbers = ir.Constant(ir.VectorType(_I64, self.lanes), list(range(self.lanes)))
+        numbers = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
         return b.icmp_signed("<", numbers, self.spread(b, count))
 
     def spread(self, b: ir.IRBuilder, value: ir.Value) -> ir.Value:
@@ -557,8 +555,8 @@ class _Gemm:
 
 def _spread(b: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
     kind = ir.VectorType(value.type, lanes)
-    first = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
-    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    first = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(I32, 0))
+    zeros = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
     return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
@@ -567,7 +565,7 @@ def _transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     if len(rows) == 1:
         return rows
     n = rows[0].type.count
-    halves = [ir.Constant(ir.VectorType(_I32, n), [half * (n // 2) + i // 2 + i % 2 * n for i in range(n)])
+    halves = [ir.Constant(ir.VectorType(I32, n), [half * (n // 2) + i // 2 + i % 2 * n for i in range(n)])
               for half in range(2)]
     pairs = zip(_transposed(b, rows[::2]), _transposed(b, rows[1::2]), strict=True)
     return [b.shuffle_vector(even, odd, half) for even, odd in pairs for half in halves]
@@ -579,12 +577,8 @@ def _declare(module: ir.Module, name: str, result: ir.Type, arguments: Sequence[
     return ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
-def _int(value: int) -> ir.Constant:
-    return ir.Constant(_I64, value)
-
-
 def _arg(b: ir.IRBuilder, args: ir.Value, place: int) -> ir.Value:
-    return b.load(b.gep(args, [_int(place)], source_etype=_I64), typ=_I64)
+    return b.load(b.gep(args, [I64(place)], source_etype=I64), typ=I64)
 
 
 def _local(b: ir.IRBuilder, kind: ir.Type, value: ir.Value) -> ir.Value:
@@ -595,36 +589,10 @@ def _local(b: ir.IRBuilder, kind: ir.Type, value: ir.Value) -> ir.Value:
     return place
 
 
-@contextmanager
-def _while(b: ir.IRBuilder, condition: Callable[[], ir.Value]) -> Iterator[None]:
-    """Emit ``while (condition)`` around what is emitted inside."""
-    test, body, after = (b.append_basic_block(n) for n in ("test", "body", "after"))
-    b.branch(test)
-    b.position_at_end(test)
-    b.cbranch(condition(), body, after)
-    b.position_at_end(body)
-    yield
-    b.branch(test)
-    b.position_at_end(after)
-
-
-@contextmanager
-def _loop(b: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: ir.Value | None = None) -> Iterator[ir.Value]:
+def _loop(b: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: ir.Value = ONE) -> AbstractContextManager[ir.Value]:
     """Emit ``for (i = start; i < stop; i += step)`` around what is emitted inside."""
-    place = _local(b, _I64, start)
-    with _while(b, lambda: b.icmp_signed("<", b.load(place, typ=_I64), stop)):
-        index = b.load(place, typ=_I64)
-        yield index
-        b.store(b.add(index, step or _int(1)), place)
+    return counting(b, _local(b, I64, start), stop, step)
 
 
 def _divmod(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
     return b.udiv(x, y), b.urem(x, y)
-
-
-def _min(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    return b.select(b.icmp_signed("<", x, y), x, y)
-
-
-def _max(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    return b.select(b.icmp_signed(">", x, y), x, y)

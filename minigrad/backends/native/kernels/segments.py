@@ -10,7 +10,8 @@ import numpy as np
 from llvmlite import ir
 
 from ..codegen import expressions as ex
-from ..codegen.step_code import HEAD, I64, Code, Step, StepCode, arguments, widths
+from ..codegen.emit import I64
+from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments, widths
 from ..codegen.strides import View
 
 Place = tuple[int, int]  # a base, and bytes from there

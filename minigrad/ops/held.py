@@ -1,4 +1,4 @@
-"""Graphs that nodes hold: running, copying and batching them."""
+"""Graphs that nodes hold: copying and batching them, the roles of a loop's operands, and fixed points of its steps."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from ..axes import (
     Factor,
     axis_rule,
 )
+from ..dims import Dim
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
@@ -208,8 +209,10 @@ class Reading:
 
     def _names_rows(self, index: Node, layout: Spans) -> bool:
         """Tell whether an index points at rows of the part, along an axis of the given layout."""
-        points = self.of(index).points
-        return bool(points) and (not layout or points <= layout)
+        facts = self.of(index)
+        if facts.null and index.prim.name != "row_or_null":  # -1 is the last row of all, not that of a part
+            return False
+        return bool(facts.points) and (not layout or facts.points <= layout)
 
     def _segments(self, node: Node, rule: AxisRule, found: Sequence[Axis | None]) -> set[int]:
         """Return the operands that name segments; refuse segments that may go on in the next part."""
@@ -288,9 +291,10 @@ class Reading:
         facts = [self.of(i) for i in sources]
         if sources and not any(self.of(i).points for i in rest if i not in sources) and len(
                 {bool(f.points) for f in facts}) == 1:
-            counts = {f.count for f in facts}
-            return Facts(layout, merged(f.points for f in facts), any(f.null for f in facts),
-                         counts.pop() if len(counts) == 1 else None)
+            counts, null = {f.count for f in facts}, any(f.null for f in facts)
+            if node.dtype.kind == "b" or (null and node.dtype.kind == "u"):  # these have no rows added to them
+                self.refuse_positions(node, rest)
+            return Facts(layout, merged(f.points for f in facts), null, counts.pop() if len(counts) == 1 else None)
         if not any(self.of(i).points for i in rest):
             return Facts(layout, count=self._count(node, given))
         points = self._displaced(node, given)
@@ -312,15 +316,20 @@ class Reading:
         if node.prim.kind != "elementwise":
             return None
         if node.dtype.kind == "b":  # both move by as many rows, or one is no row at all
-            null = [not f.points and _negative(i) for f, i in zip(given, node.inputs, strict=True)]
-            same = len({f.points for f in given}) == 1 and len(given[0].points) == 1
-            return NONE if same or sum(null) == len(given) - 1 else None
+            none = [not f.points and _negative(i) for f, i in zip(given, node.inputs, strict=True)]
+            same = len({f.points for f in given}) == 1 and len(given[0].points) == 1 and not any(f.null for f in given)
+            rows = all(_positive(n) for f in given for span in f.points for n in span)
+            return NONE if same or (rows and sum(none) == len(given) - 1) else None
         if node.prim.linear != "jointly":
+            return None
+        # The user's own, also where `vmap` has added an axis; others are a rule's, and stay within the example.
+        moved_by_user = not node.rules or (node.source is not None and node.source.prim is node.prim)
+        if moved_by_user and any(f.null for f in given):  # -1 has no rows to move by
             return None
         terms: list[Spans] = []
         for f, i in zip(given, node.inputs, strict=True):
             size = self._displacement(i) if not f.points else None
-            if size is None and not f.points and not node.rules:
+            if size is None and not f.points and moved_by_user:
                 return None  # a position moved by the user's code may be one of the next part
             terms.append(f.points or frozenset({(0 if size is None else size, 0)}))
             user = node
@@ -359,6 +368,11 @@ def _negative(node: Node) -> bool:
     while node.prim.name == "expand":
         (node,) = node.inputs
     return node.prim.name == "full" and node.params["value"] < 0
+
+
+def _positive(n: Size) -> bool:
+    """Tell whether a number of rows is zero or more for all sizes."""
+    return all(factor > 0 for _, factor in n.terms) if isinstance(n, Dim) else n >= 0
 
 
 def _signs(node: Node) -> list[int]:

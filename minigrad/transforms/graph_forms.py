@@ -291,7 +291,8 @@ def _with_arguments(made: Graph, graph: Graph, names: Sequence[str], trees: Sequ
     args, kwargs = in_tree(graph).children()
     first = args.num_leaves
     taken = set(graph.names)
-    mark = next(d for k in itertools.count(1) if not taken & {(d := "d" * k) + n for n in names})
+    marks = ("d" * k for k in itertools.count(1))
+    mark = next(d for d in marks if taken.isdisjoint([d + n for n in names]))
     order = [*range(first), *range(len(graph.inputs), len(made.inputs)), *range(first, len(graph.inputs))]
     every = (*graph.names, *(mark + n for n in names))
     return made.replace(

@@ -8,7 +8,7 @@ once. Denominators are those of the whole batch, so the result does not depend o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from .. import walk
 from ..dims import Dim, Symbol, size_of, symbols
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Graph, Node, full
+from ..graph import ArrayType, Graph, Node, full, held_graphs
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts
@@ -232,7 +232,7 @@ class _Passes:
         """Return the length of the axis that integers point into, and whether they may be null; None for others."""
         if facts.layout - self.parts.cut.straight(node.type):
             raise Mixes(node, "it moves elements across the batch axis")
-        if not facts.points:
+        if not facts.points or facts.points == {(0, 0)}:
             return None
         ((before, n), *more) = facts.points
         if more or before != 0 or not symbols((n,)) & self.parts.cut.totals.keys() <= self._starts.keys():
@@ -261,7 +261,7 @@ class _Passes:
         packed, read = parts_.counts, set(self.old)
         if packed:  # most programs read few of the leaves of a batch, and have few of its numbers of rows
             read = set(walk.reachable(outputs))
-            sizes = symbols(d for n in read for t in n.types for d in t.shape)
+            sizes = _sizes(read)
             packed = {s: n for s, n in packed.items() if s in sizes}
         counts = [(placeholder(ArrayType((cut.dim,), n.dtype)), n, 0) for n in packed.values()]
         mapped = [(o, n, a) for o, n, a in zip(self.old, self.new, parts_.axes, strict=True)
@@ -304,6 +304,16 @@ def _in_chunks(known: Reading) -> set[Node]:
         if node in found or role is ROWS or (isinstance(role, tuple) and not {ROWS, SUM}.isdisjoint(role)):
             found.add(node)
             found.update(i for i in node.inputs if roles.get(i) is SUM)
+    return found
+
+
+def _sizes(nodes: Iterable[Node]) -> set[Symbol]:
+    """Return the sizes that nodes, and those of graphs that they hold, have or read."""
+    found: set[Symbol] = set()
+    for n in nodes:
+        found |= symbols(d for t in n.types for d in t.shape) | symbols(n.params.values())
+        for _, graph in held_graphs(n):
+            found |= _sizes(graph.nodes)
     return found
 
 

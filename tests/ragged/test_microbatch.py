@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 
-from .cases import SIZES, close, molecules, unbatched
+from .cases import SIZES, close, edge, molecules, unbatched
 from .programs import draw_batch, draw_program, run
 from .test_random import Drawn
 
@@ -425,3 +425,45 @@ def test_merged_axes(name):
             assert h.dtype == f(g).dtype
         close(mg.microbatch(with_parameter[0], size, AXES)(1.5, batch), np.mean(slopes))
         close(mg.microbatch(with_parameter[1], size, AXES)(1.5, batch), slopes)
+
+
+# -- positions in the whole batch -----------------------------------------------------------------------------
+
+
+def pointing():
+    """Return a batch whose indices count from the first row of all: an index per edge, and one that may be null."""
+    @mg.example
+    class Pointing:
+        x: mg.f64[node]
+        src: mg.index(node)[edge]
+        par: mg.index(node, null=-1)[node]
+
+    return mg.batch([
+        Pointing(x=np.array([1.0, 2, 3]), src=np.array([2, 0]), par=np.array([-1, 0, 1])),
+        Pointing(x=np.array([4.0, 5]), src=np.array([1]), par=np.array([-1, 0]))])
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("f", [
+    lambda b: b.src + b.x.shape[0] - b.x.shape[0], lambda b: np.cumsum(np.zeros_like(b.src)),
+    lambda b: b.x[b.src], lambda b: mg.vmap(lambda s: b.x[s])(b.src), lambda b: b.par == -1, lambda b: b.src > -2,
+    lambda b: b.par.astype(np.float32)])
+def test_positions_in_the_batch_are_those_of_the_whole(f, size):
+    b = pointing()
+    np.testing.assert_array_equal(mg.microbatch(f, size)(b), mg.compile(f, backend="numpy")(b))
+
+
+@pytest.mark.parametrize("f", [
+    lambda b: mg.vmap(lambda s: b.x[s - 1])(b.src), lambda b: mg.mean_loss(lambda s: b.x[s - 1] ** 2)(b.src),
+    lambda b: mg.vmap(lambda k: b.x[b.src - k], out_axes=1)(np.array([0, 1])),
+    lambda b: mg.vmap(lambda s: mg.grad(lambda q: q**2 * b.x[s - 1])(1.0))(b.src),
+    lambda b: mg.vmap(lambda s: (s - 3) < -1)(b.src), lambda b: b.x[b.src - 1],
+    lambda b: b.x[b.par], lambda b: b.par[b.par], lambda b: mg.vmap(lambda s: b.x[s])(b.par),
+    lambda b: mg.checkpoint(lambda x, s: x[s])(b.x, b.par), lambda b: -b.par, lambda b: -b.par.astype(np.float32),
+    lambda b: b.par + b.par, lambda b: -b.src < -1, lambda b: -b.src == -1,
+    lambda b: (b.src - b.x.shape[0] < -3) * np.sum(b.x), lambda b: b.par.astype(np.uint8),
+    lambda b: b.src.astype(bool)])
+def test_positions_that_a_part_cannot_know_are_refused(f):
+    """An index less one may be a row of the part before, and -1 is the last row of all."""
+    with pytest.raises(mg.BatchError, match=r"test_microbatch.*mixes examples"):
+        mg.microbatch(f, 1)(pointing())

@@ -254,3 +254,8 @@ def test_a_trace_refuses_the_indices_that_the_graphs_it_calls_refuse():
     assert compiled(np.ones(3), np.ones(4), 2) == 3.0
     with pytest.raises(IndexError, match="index 7 is out of range for an axis of size 4"):
         compiled(np.ones(3), np.ones(4), 7)
+
+
+def test_a_forward_derivative_by_no_argument():
+    graph = mg.trace(lambda x: np.sin(x))(np.ones(3))
+    assert graph.jvp([]).names == graph.names

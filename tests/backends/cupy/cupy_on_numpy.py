@@ -359,6 +359,10 @@ class Pool:
         self._live[key] = weakref.ref(buffer, lambda _: self._live.pop(key, None))
         return Pointer(buffer[start:start + nbytes])
 
+    def used(self) -> int:
+        """Return how many bytes are in use."""
+        return sum(found.nbytes for ref in list(self._live.values()) if (found := ref()) is not None)
+
     def contents(self) -> dict[int, np.ndarray]:
         """Return a copy of all memory that is in use."""
         return {key: found.copy() for key, ref in list(self._live.items()) if (found := ref()) is not None}

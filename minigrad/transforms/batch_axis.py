@@ -34,6 +34,7 @@ from ..ops.held import settled, signature
 from ..ops.index import counting_indices
 from ..ops.layout import concatenate
 from ..ops.order import cumsum
+from ..ops.places import row_or_null
 from ..ops.results import numbers
 from ..ops.segments import segment_ids
 from ..primitive import is_linear
@@ -210,7 +211,7 @@ class Reading:
     def _names_rows(self, index: Node, layout: Spans) -> bool:
         """Tell whether an index points at rows of the part, along an axis of the given layout."""
         facts = self.of(index)
-        if facts.null and index.prim.name != "row_or_null":  # -1 is the last row of all, not that of a part
+        if facts.null and index.prim is not row_or_null:  # -1 is the last row of all, not that of a part
             return False
         return bool(facts.points) and (not layout or facts.points <= layout)
 

@@ -452,8 +452,8 @@ def _extreme(name: str, better: Primitive, on_bools: str, kernel: str) -> Primit
         shared = where(eq(x, y), half, zero)
         return where(better(x, y), one, shared), where(better(y, x), one, shared)
 
-    return elementwise(name, evaluate, kernel, d=partials, domain=_C, laws=Laws(commutative=True),
-                       ufunc=getattr(np, name))
+    # Not declared commutative: of 0.0 and -0.0 NumPy's takes one by its place.
+    return elementwise(name, evaluate, kernel, d=partials, domain=_C, ufunc=getattr(np, name))
 
 
 maximum = _extreme("maximum", gt, "logical_or", "max({0}, {1})")

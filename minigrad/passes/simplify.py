@@ -106,11 +106,11 @@ def _fold(prim: Primitive) -> Rule:
                 return None
             if common is not None and not common:
                 return None
+        if t.dtype.kind in prim.raises:
+            return None  # the error is the program's to raise, and there is none where there are no elements
         if common is not None:
             axes = tuple(sorted(common))
             return s("expand", s(prim.name, *(once(s, x, axes) for x in xs), **p), shape=t.shape, axes=axes)
-        if t.dtype.kind in prim.raises:
-            return None  # the error is the program's to raise
         with np.errstate(all="ignore"):
             known = prim.eval(np, *(np.asarray(x.params["value"], x.dtype) for x in xs), **p)
             return s.full(known[()], t.shape, t.dtype)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import minigrad as mg
 from minigrad import walk
 from minigrad.dims import Dim
 from minigrad.graph import Graph, full
@@ -170,3 +171,14 @@ def test_lines_are_carried_on():
 def test_nothing_to_do_gives_the_same_graph():
     graph = Graph((X, Y), (node("tanh", X) * Y,))
     assert simplify(graph) is graph
+
+
+def test_an_error_of_no_element_is_not_raised():
+    power = mg.compile(lambda x, y, z: np.broadcast_to(x, z.shape) ** np.broadcast_to(y, z.shape), backend="numpy")
+    assert power(np.int64(3), np.int64(-1), np.zeros(0, int)).shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_extremes_keep_the_order_of_zeros(name):
+    graph = Graph((X, Y), (node(name, X, Y), node(name, Y, X)))
+    assert len(set(run(graph)[0].outputs)) == 2

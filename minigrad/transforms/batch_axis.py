@@ -316,11 +316,8 @@ class Reading:
         """Return the stretches that sums and differences of pointers point into, or None where that is not known."""
         if node.prim.kind != "elementwise":
             return None
-        if node.dtype.kind == "b":  # both move by as many rows, or one is no row at all
-            none = [not f.points and _negative(i) for f, i in zip(given, node.inputs, strict=True)]
-            same = len({f.points for f in given}) == 1 and len(given[0].points) == 1 and not any(f.null for f in given)
-            rows = all(_positive(n) for f in given for span in f.points for n in span)
-            return NONE if same or (rows and sum(none) == len(given) - 1) else None
+        if node.dtype.kind == "b":
+            return NONE if _same_in_each_part(node, given) else None
         if node.prim.linear != "jointly":
             return None
         # The user's own, also where `vmap` has added an axis; others are a rule's, and stay within the example.
@@ -355,6 +352,14 @@ def _adds_up(node: Node, given: Sequence[Roles]) -> bool:
     if node.prim.linear == "jointly":  # a sum and a constant do not add up, but for 0
         return all(s or _is_zero(i) for s, i in zip(summed, node.inputs, strict=True))
     return WHOLE not in given and is_linear(node, summed)
+
+
+def _same_in_each_part(node: Node, given: Sequence[Facts]) -> bool:
+    """Tell whether a comparison has one result: both pointers move by as many rows, or one operand is no row at all."""
+    none = [not f.points and _negative(i) for f, i in zip(given, node.inputs, strict=True)]
+    if sum(none) == len(given) - 1:
+        return all(_positive(n) for f in given for span in f.points for n in span)
+    return len({f.points for f in given}) == 1 and len(given[0].points) == 1 and not any(f.null for f in given)
 
 
 def _is_zero(node: Node) -> bool:

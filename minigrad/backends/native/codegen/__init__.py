@@ -1,1 +1,1 @@
-"""How LLVM IR is written: expressions, vectors and loops, and the code of fused groups."""
+"""LLVM IR: expressions, vectors and loops, and the code of fused groups."""

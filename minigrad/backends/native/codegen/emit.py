@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -138,20 +139,9 @@ class Emitter:
             f = ir.Function(self.module, ir.FunctionType(ex.element(x.type), [x.type]), name)
             f.linkage = "internal"
             outer, self.b = self.b, ir.IRBuilder(f.append_basic_block("entry"))
-            self.b.ret(self._halved(n, f.args[0], lanes))
+            self.b.ret(halved(self.b, partial(self.combined, n), f.args[0], lanes))
             self.b = outer
         return self.b.call(f, [x])
-
-    def _halved(self, n: Node, x: ir.Value, lanes: int) -> ir.Value:
-        """Combine halves, and halves of that: the order is that of a tree."""
-        b = self.b
-        while lanes > 1:
-            lanes //= 2
-            nothing = ir.Constant(x.type, ir.Undefined)
-            halves = [b.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(I32, lanes), list(range(k, k + lanes))))
-                      for k in (0, lanes)]
-            x = self.combined(n, *halves)
-        return b.extract_element(x, I32(0))
 
 
 def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
@@ -161,6 +151,16 @@ def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
             return pointer
         offset = I64(offset)
     return b.gep(pointer, [offset], source_etype=I8)
+
+
+def halved(b: ir.IRBuilder, combined: Callable[[ir.Value, ir.Value], ir.Value], x: ir.Value, lanes: int) -> ir.Value:
+    """Combine the halves of a vector, and the halves of those: the order is that of a tree."""
+    while lanes > 1:
+        lanes //= 2
+        nothing = ir.Constant(x.type, ir.Undefined)
+        x = combined(*(b.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(I32, lanes), list(range(k, k + lanes))))
+                       for k in (0, lanes)))
+    return b.extract_element(x, I32(0))
 
 
 def least(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -173,7 +173,7 @@ def most(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @contextmanager
 def repeated(b: ir.IRBuilder, condition: Callable[[], ir.Value]) -> Iterator[None]:
-    """Emit a loop that goes on while a condition holds: the body is what is emitted inside the ``with`` block."""
+    """Emit a loop with a condition; the ``with`` block emits its body."""
     test, body, end = (b.append_basic_block(name) for name in ("test", "loop", "end"))
     b.branch(test)
     b.position_at_end(test)

@@ -1,4 +1,4 @@
-"""How a view's elements lie in the memory of the value behind it.
+"""The strides of views in the memory of the values behind them.
 
 For the code: which axes repeat, and which lie in one piece with the next one, so that loops over both are one loop.
 For its arguments: offset and strides in bytes, as formulas of the sizes, and as numbers once those are known.

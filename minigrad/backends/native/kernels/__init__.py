@@ -1,1 +1,1 @@
-"""Steps of their own, written for any sizes: what each computes, in LLVM IR."""
+"""Kernels for any sizes, in LLVM IR, each a step of its own."""

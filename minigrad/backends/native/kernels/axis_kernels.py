@@ -17,7 +17,7 @@ from llvmlite import ir
 from ....combiners import ARGMAX, Combiner
 from ....primitive import Primitive
 from ..codegen import expressions as ex
-from ..codegen.emit import I1, I32, I64, at
+from ..codegen.emit import I1, I32, I64, at, halved
 from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments, widths
 from ..codegen.strides import View
 from .gather_scatter import any_of
@@ -159,7 +159,7 @@ def _best_of(largest: bool, dtype: np.dtype, code: Code, row: ir.Value, n: ir.Va
             x, old = code.load(dtype, code.element(row, i, item), lanes), code.get(vector)
             b.store(b.or_(code.get(nan), _is_nan(b, dtype, x)), nan)  # apart, so that the extreme is one instruction
             b.store(b.select(_beats(b, largest, dtype, x, old), x, old), vector)
-        total = _across(largest, dtype, code, code.get(vector), lanes)
+        total = halved(code.b, functools.partial(_extreme, code.b, largest, dtype), code.get(vector), lanes)
         if dtype.kind == "f":
             total = b.select(any_of(code, code.get(nan), lanes), ex.constant(total.type, math.nan), total)
         b.store(total, best)
@@ -171,17 +171,6 @@ def _best_of(largest: bool, dtype: np.dtype, code: Code, row: ir.Value, n: ir.Va
 
 def _is_nan(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value) -> ir.Value:
     return b.fcmp_unordered("uno", x, x) if dtype.kind == "f" else b.icmp_signed("!=", x, x)
-
-
-def _across(largest: bool, dtype: np.dtype, code: Code, x: ir.Value, lanes: int) -> ir.Value:
-    b = code.b
-    while lanes > 1:
-        lanes //= 2
-        nothing = ir.Constant(x.type, ir.Undefined)
-        halves = [b.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(I32, lanes), list(range(k, k + lanes))))
-                  for k in (0, lanes)]
-        x = _extreme(b, largest, dtype, *halves)
-    return b.extract_element(x, I32(0))
 
 
 def _places(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:

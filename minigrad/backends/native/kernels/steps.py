@@ -1,4 +1,4 @@
-"""Statements that are steps of their own, written for any sizes: which they are, what they need, how they are made."""
+"""The table of kernels for any sizes: their statements, their memory, and their makers."""
 
 from __future__ import annotations
 

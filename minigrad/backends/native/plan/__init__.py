@@ -1,1 +1,1 @@
-"""What is known of a program before its sizes are: its graph made ready, where values lie, its sizes' formulas."""
+"""The plan of a program before its sizes are known: the legalised graph, memory, and formulas of sizes."""

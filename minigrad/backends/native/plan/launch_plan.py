@@ -1,4 +1,4 @@
-"""What is known of a program before its sizes are: where each value lies, and the formulas of its steps' arguments.
+"""The launch plan of a program before its sizes are known: places of values, and formulas of the steps' arguments.
 
 Binding a program to sizes is then a few operations on whole arrays, however many steps there are. That matters
 where sizes are new at every call, as those of batches of graphs are.

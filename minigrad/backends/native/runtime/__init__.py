@@ -1,1 +1,1 @@
-"""What machine code runs on: LLVM, its cache, threads, BLAS, tables of steps."""
+"""The run time of machine code: LLVM, its cache, threads, BLAS, tables of steps."""

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import random, registry
 from .compiler import compile
-from .dims import Dim
 from .errors import (
     BatchError,
     CheckError,
@@ -18,6 +17,7 @@ from .errors import (
     Unsupported,
 )
 from .graph import ArrayType, Graph, Node
+from .interpreters import debug_nans
 from .locks import importing as _importing
 from .numpy import Array, special, where
 from .ragged.axes import Axis, axis, count, index, shared
@@ -25,6 +25,7 @@ from .ragged.batch import Batch, batch
 from .ragged.schema import example
 from .segment import gather, segment_max, segment_mean, segment_min, segment_softmax, segment_sum
 from .sparse import Sparse
+from .symbolic import Dim
 from .tracebacks import full_tracebacks
 from .transforms import call as _call  # makes graphs callable
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
@@ -38,7 +39,6 @@ from .transforms.pytrees import register_dataclass
 from .transforms.spec import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from .transforms.symbolic_trace import trace
 from .transforms.vmap import per_example_grad, vmap
-from .walk import debug_nans
 
 __version__ = "0.1.0"
 

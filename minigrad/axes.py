@@ -62,8 +62,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from .dims import Dim, Shape, common_divisor, divide, size_of
 from .graph import Node
+from .symbolic import Dim, Shape, common_divisor, divide, size_of
 
 
 class Kind(Enum):

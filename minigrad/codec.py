@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import optree
 
-from .dims import Dim, Symbol, polynomial
 from .errors import GraphError
 from .graph import FORMS, PRIMITIVES, Graph, Node
 from .parameters import check_params
+from .symbolic import Dim, Symbol, polynomial
 
 FORMAT = "minigrad-graph-1"
 

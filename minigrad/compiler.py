@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import optree
 
-from . import backends, passes, walk
-from .dims import Dim, Symbol, bind
+from . import backends, interpreters, passes
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .locks import Lock
 from .passes.stage import Stage
+from .symbolic import Dim, Symbol, bind
 from .tracebacks import boundary, for_user
 from .transforms.devices import namespace, on_device
 from .transforms.remembered import Remembered
@@ -213,8 +213,8 @@ class Compiled:
                 return self._on_device(entry, sizes, leaves)
             arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
                       for x, n in zip(leaves, entry.graph.inputs, strict=True)]
-            if walk.debugging():
-                values = own(walk.evaluate(entry.graph, arrays, sizes), arrays)
+            if interpreters.debugging():
+                values = own(interpreters.evaluate(entry.graph, arrays, sizes), arrays)
             else:
                 values = entry.program(arrays, sizes)
             for i in entry.points:  # as where the function runs on its own: NumPy's scalars, or Python's
@@ -225,10 +225,10 @@ class Compiled:
 
     def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[Any]) -> Any:
         """Run on the GPU: the results stay there, so that nothing waits, but for numbers made of Python numbers."""
-        if walk.debugging():
+        if interpreters.debugging():
             own = backends.get(entry.backend)
             arrays = [own.asarray(x, n.dtype) for x, n in zip(leaves, entry.graph.inputs, strict=True)]
-            values = walk.evaluate(entry.graph, arrays, sizes, namespace(arrays))
+            values = interpreters.evaluate(entry.graph, arrays, sizes, namespace(arrays))
         else:
             values = entry.program(leaves, sizes)
         return optree.tree_unflatten(entry.graph.out_tree, values)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import optree
 
-from .dims import Dim, Shape, format_shape, size_of, symbols
 from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
+from .symbolic import Dim, Shape, format_shape, size_of, symbols
 from .tracebacks import boundary
 from .tracing import thread
 

@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from .axes import Declared
-from .dims import Dim, Shape
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, TupleType, constant_of, full
+from .symbolic import Dim, Shape
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
-from .dims import Dim
+from .symbolic import Dim
 from .tracing import guard_equal, number
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .dims import Dim, Symbol
 from .errors import printable
 from .graph import FORMS, Graph, held_graphs
+from .symbolic import Dim, Symbol
 
 _INLINE = 4  # constant arrays of at most this many elements are printed in full
 _WIDE = 100  # a header or a result longer than this gets one line per argument

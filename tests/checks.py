@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 import minigrad.ops  # noqa: F401  (declares the primitives)
-from minigrad import walk
-from minigrad.dims import Dim
+from minigrad import interpreters
 from minigrad.graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from minigrad.primitive import Primitive
+from minigrad.symbolic import Dim
 
 
 def placeholder(shape: tuple, dtype: Any) -> Node:
@@ -48,7 +48,7 @@ def reverse(graph: Graph, only: int | None = None) -> Graph:
     outs = floating(graph.outputs)
     outs = outs if only is None else [outs[only]]
     gs = [placeholder(o.shape, o.dtype) for o in outs]
-    back = walk.backward(outs, gs, floating(graph.inputs))
+    back = interpreters.backward(outs, gs, floating(graph.inputs))
     _same_types("the vjp's", back, floating(graph.inputs))
     return Graph((*graph.inputs, *gs), tuple(back), name=f"{graph.name}_vjp").check()
 
@@ -59,7 +59,7 @@ def push(graph: Graph, moving: Sequence[bool] | None = None) -> Graph:
     xs = [x for x, m in zip(xs, moving or [True] * len(xs), strict=True) if m]
     ts = [placeholder(x.shape, x.dtype) for x in xs]
     outs = floating(graph.outputs)
-    out = walk.forward(outs, dict(zip(xs, ts, strict=True)))
+    out = interpreters.forward(outs, dict(zip(xs, ts, strict=True)))
     out = [zeros_like(o) if t is None else t for o, t in zip(outs, out, strict=True)]
     _same_types("the jvp's", out, outs)
     return Graph((*graph.inputs, *ts), tuple(out), name=f"{graph.name}_jvp").check()
@@ -69,12 +69,16 @@ def batched(graph: Graph, mapped: Sequence[bool], size: int | Dim) -> Graph:
     """Return the batched graph; every output has the batch axis in front."""
     new = [placeholder((size, *n.shape) if m else n.shape, n.dtype) for n, m in zip(graph.inputs, mapped, strict=True)]
     pairs = list(zip(graph.inputs, new, mapped, strict=True))
-    outs = walk.batch(graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
-    reached = set(walk.dependent(graph.outputs, [a for a, _, m in pairs if m]))
+    outs = interpreters.batch(
+        graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size
+    )
+    reached = set(interpreters.dependent(graph.outputs, [a for a, _, m in pairs if m]))
     for node, (out, has_axis) in zip(graph.outputs, outs, strict=True):
         assert has_axis == (node in reached), f"{graph.name}: an output says has_axis={has_axis}"
         assert out.shape == ((size, *node.shape) if has_axis else node.shape), f"{graph.name}: batched to {out.shape}"
-    return Graph(tuple(new), tuple(walk.with_axis(o, m, size) for o, m in outs), name=f"{graph.name}_batch").check()
+    return Graph(
+        tuple(new), tuple(interpreters.with_axis(o, m, size) for o, m in outs), name=f"{graph.name}_batch"
+    ).check()
 
 
 def _same_types(whose: str, have: Sequence[Node], want: Sequence[Node]) -> None:
@@ -103,7 +107,7 @@ def random_like(nodes: Sequence[Node], seed: int = 0) -> list[np.ndarray]:
 
 def check_types(graph: Graph, arrays: Sequence[np.ndarray]) -> None:
     """The type of every output is what evaluation makes."""
-    for node, out in zip(graph.outputs, walk.evaluate(graph, arrays), strict=True):
+    for node, out in zip(graph.outputs, interpreters.evaluate(graph, arrays), strict=True):
         assert out.dtype == node.dtype, f"{graph.name}: the rule says {node.type}, evaluation made {out.dtype}"
         assert out.shape == node.shape, f"{graph.name}: the rule says {node.type}, evaluation made {out.shape}"
 
@@ -113,11 +117,11 @@ def check_gradient(graph: Graph, arrays: Sequence[np.ndarray], tolerance: float 
     outs = floating(graph.outputs)
     vs = random_like(outs)
     where = [i for i, n in enumerate(graph.inputs) if n.type.floating]
-    have = walk.evaluate(reverse(graph), [*arrays, *vs])
+    have = interpreters.evaluate(reverse(graph), [*arrays, *vs])
     keep = Graph(graph.inputs, tuple(outs))
 
     def phi(i: int, x: np.ndarray) -> float:
-        values = walk.evaluate(keep, [*arrays[:i], x, *arrays[i + 1:]])
+        values = interpreters.evaluate(keep, [*arrays[:i], x, *arrays[i + 1:]])
         return sum(float(np.sum(v * o)) for v, o in zip(vs, values, strict=True))
 
     for i, g in zip(where, have, strict=True):
@@ -138,10 +142,10 @@ def check_duality(graph: Graph, arrays: Sequence[np.ndarray], tolerance: float =
     for only in (None, *range(len(outs))) if len(outs) > 1 else (None,):
         chosen = range(len(outs)) if only is None else [only]
         vs = random_like(outs, 2)
-        back = walk.evaluate(reverse(graph, only), [*arrays, *(vs[k] for k in chosen)])
+        back = interpreters.evaluate(reverse(graph, only), [*arrays, *(vs[k] for k in chosen)])
         for moving in subsets(len(xs)):
             tangents = [u for u, m in zip(us, moving, strict=True) if m]
-            moved = walk.evaluate(push(graph, moving), [*arrays, *tangents])
+            moved = interpreters.evaluate(push(graph, moving), [*arrays, *tangents])
             left = sum(float(np.sum(vs[k] * moved[k])) for k in chosen)
             right = sum(float(np.sum(g * u)) for g, u, m in zip(back, us, moving, strict=True) if m)
             size = sum(float(np.sum(np.abs(g * u))) for g, u in zip(back, us, strict=True))
@@ -161,14 +165,14 @@ def check_batch(graph: Graph, arrays: Sequence[np.ndarray], depth: int = 1, tole
         symbolic = batched(graph, mapped, dim)
         for b in sorted({1, 2, own}):
             stacks = [examples(a, b) if m else a for a, m in zip(arrays, mapped, strict=True)]
-            rows = [walk.evaluate(graph, [s[k] if m else s for s, m in zip(stacks, mapped, strict=True)])
+            rows = [interpreters.evaluate(graph, [s[k] if m else s for s, m in zip(stacks, mapped, strict=True)])
                     for k in range(b)]
             want = [np.stack([np.asarray(r[i]) for r in rows]) for i in range(len(graph.outputs))]
-            results = [walk.evaluate(symbolic, stacks, {dim.symbol: b})]
+            results = [interpreters.evaluate(symbolic, stacks, {dim.symbol: b})]
             if b == own:
                 fixed = batched(graph, mapped, b)
                 check_types(fixed, stacks)
-                results.append(walk.evaluate(fixed, stacks))
+                results.append(interpreters.evaluate(fixed, stacks))
                 if depth > 1 and all(mapped):
                     check_batch(fixed, stacks, depth - 1, tolerance)
             for got in results:
@@ -178,8 +182,8 @@ def check_batch(graph: Graph, arrays: Sequence[np.ndarray], depth: int = 1, tole
 
 def check_namespace(graph: Graph, arrays: Sequence[np.ndarray], xp: Any, tolerance: float = 1e-12) -> None:
     """Another array namespace computes what NumPy does, dtype included."""
-    want = walk.evaluate(graph, arrays)
-    have = walk.evaluate(graph, [xp.asarray(np.array(a, order="C")) for a in arrays], xp=xp)
+    want = interpreters.evaluate(graph, arrays)
+    have = interpreters.evaluate(graph, [xp.asarray(np.array(a, order="C")) for a in arrays], xp=xp)
     for h, w in zip(have, want, strict=True):
         assert isinstance(h, type(xp.asarray(0.0))), f"{graph.name}: a {type(h).__name__} came out of {xp.__name__}"
         h = np.asarray(h)
@@ -193,7 +197,7 @@ def check_json(graph: Graph, arrays: Sequence[np.ndarray]) -> None:
     again = Graph.from_json(text)
     assert str(again) == str(graph)
     assert again.to_json() == text
-    for a, b in zip(walk.evaluate(again, arrays), walk.evaluate(graph, arrays), strict=True):
+    for a, b in zip(interpreters.evaluate(again, arrays), interpreters.evaluate(graph, arrays), strict=True):
         np.testing.assert_array_equal(a, b, strict=True)
 
 

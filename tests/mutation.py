@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-MODULES = ("minigrad/walk.py", "minigrad/ops", "minigrad/transforms", "minigrad/passes", "minigrad/ragged",
+MODULES = ("minigrad/interpreters.py", "minigrad/ops", "minigrad/transforms", "minigrad/passes", "minigrad/ragged",
            "minigrad/backends/held.py")
 # The tests that may detect a mutant, in parts that are measured side by side.
 TESTS = (

@@ -7,9 +7,9 @@ import pytest
 
 from minigrad import axes
 from minigrad.axes import PARALLEL, axis_rule, factorised
-from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, ArrayType, TupleType
 from minigrad.ops.control import placeholder
+from minigrad.symbolic import Dim
 from tests import checks
 
 B = Dim.new("B")

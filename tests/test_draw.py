@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import draw, text
-from minigrad.dims import Dim
 from minigrad.draw import shelves
 from minigrad.draw.layout import arrange, rank
 from minigrad.graph import Graph, Node, full
+from minigrad.interpreters import backward, batch
 from minigrad.ops.constants import constant
 from minigrad.ops.contract import contract
 from minigrad.ops.control import checkpoint, chunked, parts, placeholder
@@ -29,7 +29,7 @@ from minigrad.ops.elementwise import add, sub, tanh
 from minigrad.ops.layout import concatenate
 from minigrad.ops.spread import mean, sum_
 from minigrad.primitive import PRIMITIVES
-from minigrad.walk import backward, batch
+from minigrad.symbolic import Dim
 
 F4 = np.dtype("f4")
 NS = "{http://www.w3.org/2000/svg}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import backends, dims, passes, walk
+from minigrad import backends, interpreters, passes, symbolic
 from minigrad.backends.native.runtime import jit
 from minigrad.graph import ArrayType, dtype_of
 from minigrad.ops.control import placeholder
@@ -44,8 +44,8 @@ def test_round_trip(name, again):
     assert (other.in_tree, other.out_tree, other.names) == (graph.in_tree, graph.out_tree, graph.names)
     sizes = dict.fromkeys(graph.symbols, 5)
     arrays = [np.eye(3) if name == "linear algebra" else X if n.ndim == 2 else W for n in graph.inputs]
-    want = walk.evaluate(graph, arrays, sizes)
-    have = walk.evaluate(other, arrays, dict.fromkeys(other.symbols, 5))
+    want = interpreters.evaluate(graph, arrays, sizes)
+    have = interpreters.evaluate(other, arrays, dict.fromkeys(other.symbols, 5))
     for h, w in zip(have, want, strict=True):
         assert np.asarray(h).dtype == np.asarray(w).dtype
         np.testing.assert_array_equal(h, w)
@@ -64,7 +64,7 @@ def test_a_constant_that_changes_later_does_not_change_the_graph():
     graph, compiled = mg.trace(lambda x: x * table)(W), mg.compile(lambda x: x * table)
     np.testing.assert_array_equal(compiled(W), W)
     table[:] = 5
-    np.testing.assert_array_equal(walk.evaluate(graph, [W])[0], W)
+    np.testing.assert_array_equal(interpreters.evaluate(graph, [W])[0], W)
     np.testing.assert_array_equal(compiled(W), W)
 
 
@@ -146,7 +146,7 @@ def with_value(data, path, value):
 def use(graph, arrays):
     """Print and run the graph on every backend."""
     str(graph), graph.to_svg(), graph.to_json()
-    sizes = dims.bind(zip([n.shape for n in graph.inputs], [a.shape for a in arrays], graph.names, strict=True))
+    sizes = symbolic.bind(zip([n.shape for n in graph.inputs], [a.shape for a in arrays], graph.names, strict=True))
     for backend in BACKENDS:
         program = backends.build(passes.run(graph)[0], backend)
         compile(program.source, "source", "exec")
@@ -238,5 +238,5 @@ def test_what_takes_the_place_of_a_value_may_have_another_type():
     graph = mg.trace(lambda x: np.sum(np.exp(x), axis=0))(np.ones((2, 3)))
     (x,) = graph.inputs
     for t in (ArrayType((4, 5), np.dtype("f4")), x.type):
-        (out,) = walk.substitute(graph.outputs, {x: placeholder(t)})
-        assert [n.type for n in walk.reachable([out])] == [t, t, ArrayType(t.shape[1:], t.dtype)]
+        (out,) = interpreters.substitute(graph.outputs, {x: placeholder(t)})
+        assert [n.type for n in interpreters.reachable([out])] == [t, t, ArrayType(t.shape[1:], t.dtype)]

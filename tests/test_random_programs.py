@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import minigrad as mg
-from minigrad import walk
+from minigrad import interpreters
 
 LARGEST = 120
 
@@ -161,12 +161,12 @@ def test_traced_is_numpy_and_json_keeps_it(drawn):
     program, w, x = drawn
     want = program.tree(w, x)
     graph = mg.trace(program.tree)(w, x).check()
-    have = walk.evaluate(graph, [w, x])
+    have = interpreters.evaluate(graph, [w, x])
     close(have, optree.tree_leaves(want))
     again = mg.Graph.from_json(graph.to_json())
     assert str(again) == str(graph)
     assert again.to_json() == graph.to_json()
-    for h, b in zip(walk.evaluate(again, [w, x]), have, strict=True):
+    for h, b in zip(interpreters.evaluate(again, [w, x]), have, strict=True):
         np.testing.assert_array_equal(h, b)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from minigrad import text
-from minigrad.dims import Dim
 from minigrad.graph import Graph, Node, full
+from minigrad.interpreters import backward, batch
 from minigrad.ops.constants import constant, size_
 from minigrad.ops.contract import contract
 from minigrad.ops.control import checkpoint, parts, placeholder
@@ -16,7 +16,7 @@ from minigrad.ops.elementwise import add, cast, eq, mul, tanh, where
 from minigrad.ops.layout import slice_
 from minigrad.ops.spread import expand, mean, sum_
 from minigrad.primitive import PRIMITIVES
-from minigrad.walk import backward, batch
+from minigrad.symbolic import Dim
 
 F4, F8 = np.dtype("f4"), np.dtype("f8")
 

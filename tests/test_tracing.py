@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.dims import Dim
 from minigrad.errors import ShapeError
 from minigrad.graph import PRIMITIVES, full, moment
+from minigrad.symbolic import Dim
 from minigrad.traced_array import as_array
 from minigrad.tracing import (
     Guards,

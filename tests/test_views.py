@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from minigrad.backends.native.codegen.strides import access
-from minigrad.dims import Dim, value
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.passes.fuse import Roles
+from minigrad.symbolic import Dim, value
 from minigrad.views import IN_ORDER, added, dense_strides, is_whole, strided, window
 
 from . import checks

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from .. import passes
-from ..dims import Symbol, value
 from ..errors import printable
 from ..graph import Graph, Node
 from ..ops.accumulators import RUN, Chains, accumulator
@@ -23,6 +22,7 @@ from ..ops.control import Span, chunk_spans, chunked, section_of, sizes_of
 from ..ops.held import signature
 from ..ops.loops import scan, while_
 from ..primitive import Primitive
+from ..symbolic import Symbol, value
 
 Sizes = Mapping[Symbol, int]
 Evaluation = Callable[..., tuple[np.ndarray, ...]]

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Symbol
 from ..errors import printable
 from ..graph import Graph
+from ..interpreters import explain
 from ..locks import Lock
 from ..passes.places import places
 from ..passes.schedule import Plan, schedule
 from ..passes.stage import Stage
-from ..walk import explain
+from ..symbolic import Symbol
 from . import workspace
 from .held import KINDS
 from .numpy_source import Printer

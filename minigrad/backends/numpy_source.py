@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..dims import Dim, Symbol
 from ..graph import Node
 from ..ops.constants import full
 from ..ops.contract import einsum
@@ -23,6 +22,7 @@ from ..passes.fuse import reads_rows, terminal
 from ..passes.lower import canonical
 from ..passes.schedule import Plan, Step, symbols_of
 from ..primitive import input_
+from ..symbolic import Dim, Symbol
 from ..views import SAME, added
 from . import numpy_text as nt
 from .blocks import PARTS, ROWS, SCRATCH, WHOLE

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..combiners import ADD
-from ..dims import Dim, Symbol
 from ..errors import printable
 from ..graph import Node
 from ..ops import elementwise as ew
@@ -18,6 +17,7 @@ from ..ops.layout import concatenate, pad, reshape
 from ..ops.order import cumfmax, cumfmin, cummax, cummin, cumsum
 from ..ops.spread import argmax, argmin
 from ..primitive import PART, Primitive
+from ..symbolic import Dim, Symbol
 from ..text import literal
 from ..views import IN_ORDER, window
 

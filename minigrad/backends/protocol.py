@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..dims import Symbol
 from ..errors import GraphError, MinigradError, at_user_line
 from ..graph import Graph
 from ..passes.stage import Stage
+from ..symbolic import Symbol
 
 AUTO = "auto"  # the backend that `chosen` finds
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Symbol, value
 from ..graph import TupleType
+from ..interpreters import concrete
 from ..ops.constants import full
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
-from ..walk import concrete
+from ..symbolic import Dim, Symbol, value
 from .blocks import Blocks
 
 ALIGN = 64

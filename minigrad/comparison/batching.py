@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from .. import walk
+from .. import interpreters
 from ..errors import CheckError, MinigradError
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.constants import proj
@@ -212,9 +212,9 @@ class Batch:
         """Return the batched value of each of `_nodes`, and whether it has the batch axis."""
         new = [placeholder(ArrayType(x.shape, x.dtype)) for x in self._fronts]
         pairs = list(zip(self.graph.inputs, new, self._axes, strict=True))
-        made = walk.batch(self._nodes(), {s: n for s, n, a in pairs if a is None},
+        made = interpreters.batch(self._nodes(), {s: n for s, n, a in pairs if a is None},
                           {s: n for s, n, a in pairs if a is not None}, self.size)
-        values = walk.evaluate(Graph(tuple(new), tuple(n for n, _ in made)), self._fronts)
+        values = interpreters.evaluate(Graph(tuple(new), tuple(n for n, _ in made)), self._fronts)
         return [(v, has) for v, (_, has) in zip(values, made, strict=True)]
 
     def _first_wrong(self, seen: Seen) -> tuple[Node | None, str]:
@@ -222,9 +222,11 @@ class Batch:
         nodes = [n for n in self._nodes() if n.prim is not proj]
         needed = list(dict.fromkeys([*nodes, *(i for n in nodes for i in n.inputs)]))
         graph = self.graph.replace(outputs=tuple(needed), out_names=())
-        alone = [dict(zip(needed, walk.evaluate(graph, self._example(k)), strict=True)) for k in range(self.size)]
+        alone = [
+            dict(zip(needed, interpreters.evaluate(graph, self._example(k)), strict=True)) for k in range(self.size)
+        ]
         mapped = [n for n, a in zip(self.graph.inputs, self._axes, strict=True) if a is not None]
-        reached = set(walk.dependent(nodes, mapped))
+        reached = set(interpreters.dependent(nodes, mapped))
         for node in nodes:
             if node in reached:
                 why = _wrong_rule(node, [i in reached for i in node.inputs], alone, seen)
@@ -259,9 +261,11 @@ def _wrong_rule(node: Node, mapped: Sequence[bool], alone: Sequence[dict[Node, A
     pairs = list(zip(single, batch, mapped, strict=True))
     out = node.prim(*single, **node.params)
     try:
-        ((made, _),) = walk.batch([out], {s: b for s, b, m in pairs if not m}, {s: b for s, b, m in pairs if m}, size)
+        ((made, _),) = interpreters.batch(
+            [out], {s: b for s, b, m in pairs if not m}, {s: b for s, b, m in pairs if m}, size
+        )
         run = Graph(tuple(batch), (made,))
-        (value,) = walk.evaluate(run, stacks)
+        (value,) = interpreters.evaluate(run, stacks)
     except (MinigradError, ValueError, IndexError) as error:
         return f"its batch rule fails: {error}"
     for i, have in enumerate(_parts(node, value)):
@@ -279,10 +283,10 @@ def _wrong_rule(node: Node, mapped: Sequence[bool], alone: Sequence[dict[Node, A
 
 def _mixing(run: Graph, stacks: Sequence[np.ndarray], mapped: Sequence[bool], part: int, node: Node, seen: Seen) -> str:
     """Say so where moving one example's operands moves the node's value of another example."""
-    before = _parts(node, walk.evaluate(run, stacks)[0])[part]
+    before = _parts(node, interpreters.evaluate(run, stacks)[0])[part]
     for k in range(len(before)):
         moved = [_move(x, k) if m else x for x, m in zip(stacks, mapped, strict=True)]
-        after = _parts(node, walk.evaluate(run, moved)[0])[part]
+        after = _parts(node, interpreters.evaluate(run, moved)[0])[part]
         rest = np.arange(len(before)) != k
         if seen.first(after[rest], before[rest]) is not None:
             return f"; its batch rule mixes examples: moving example {k} alone moves others"

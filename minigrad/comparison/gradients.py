@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
+from .. import interpreters
 from ..errors import CheckError, DtypeError, GradError, ShapeError, at_user_line
 from ..graph import Graph, Node, TupleType, zeros_like
 from ..ops.constants import constant
@@ -137,9 +137,9 @@ class Slopes:
     def _hold(self) -> Graph:
         """Return the graph with what the user's `stop_gradient` yields fixed at its present value."""
         stops = [n for n in self.graph.nodes if n.prim is stop_gradient and not {"vjp", "jvp"} & set(n.rules)]
-        values = walk.evaluate(self.graph.replace(outputs=tuple(stops), out_names=()), self.arrays)
+        values = interpreters.evaluate(self.graph.replace(outputs=tuple(stops), out_names=()), self.arrays)
         fixed = {n: constant(v) for n, v in zip(stops, values, strict=True)}
-        return self.graph.replace(outputs=tuple(walk.substitute(self.graph.outputs, fixed)))
+        return self.graph.replace(outputs=tuple(interpreters.substitute(self.graph.outputs, fixed)))
 
     def _phi(self, values: Sequence[Any]) -> float:
         return float(sum(np.sum(np.asarray(w, float) * v) for w, v in zip(self._weights, values, strict=True)))
@@ -147,17 +147,17 @@ class Slopes:
     @cached_property
     def base(self) -> float:
         """The value of phi."""
-        return self._phi(walk.evaluate(self._held, self.arrays))
+        return self._phi(interpreters.evaluate(self._held, self.arrays))
 
     @cached_property
     def reverse(self) -> Graph:
         """The graph of the gradient of phi by `wrt`."""
-        back = walk.backward(self.graph.outputs, [constant(w) for w in self._weights], self.wrt)
+        back = interpreters.backward(self.graph.outputs, [constant(w) for w in self._weights], self.wrt)
         return Graph(self.graph.inputs, tuple(back), self.graph.names, name=f"grad({self.graph.name})")
 
     @cached_property
     def gradient(self) -> list[np.ndarray]:
-        return [np.asarray(g) for g in walk.evaluate(self.reverse, self.arrays)]
+        return [np.asarray(g) for g in interpreters.evaluate(self.reverse, self.arrays)]
 
     def tolerance(self, eps: float | None, rtol: float | None, atol: float | None) -> Tolerance:
         """Return the tolerances, those that are not given chosen by precision and scale."""
@@ -174,7 +174,7 @@ class Slopes:
         if np.isfinite(self.base):
             return
         nodes = [n for n in self._held.nodes if not isinstance(n.type, TupleType)]
-        values = walk.evaluate(self._held.replace(outputs=tuple(nodes), out_names=()), self.arrays)
+        values = interpreters.evaluate(self._held.replace(outputs=tuple(nodes), out_names=()), self.arrays)
         node = next((n for n, v in zip(nodes, values, strict=True) if not np.isfinite(v).all()), None)
         raise CheckError(f"check_grads({name}): the value at this point is not finite; first at "
                          f"{describe(node, self._held) if node else 'a result'}", node)
@@ -183,11 +183,11 @@ class Slopes:
         if mode == "rev":
             return float(np.sum(direction * self.gradient[leaf]))
         if mode == "fwd":
-            return self._phi(walk.evaluate(self._pushed(leaf), [*self.arrays, direction]))
+            return self._phi(interpreters.evaluate(self._pushed(leaf), [*self.arrays, direction]))
         at, sides = self._at[leaf], []
         for sign in (1, -1):
             moved = self.arrays[at] + (sign * step * direction).astype(self.arrays[at].dtype)
-            sides.append(self._phi(walk.evaluate(
+            sides.append(self._phi(interpreters.evaluate(
                 self._held, [*self.arrays[:at], moved, *self.arrays[at + 1:]])))
         return (sides[0] - sides[1]) / (2 * step)
 
@@ -200,7 +200,7 @@ class Slopes:
         return self._forward[leaf]
 
     def _tangents(self, moving: dict[Node, Node]) -> tuple[Node, ...]:
-        out = walk.forward(self.graph.outputs, moving)
+        out = interpreters.forward(self.graph.outputs, moving)
         return tuple(zeros_like(n) if t is None else t for t, n in zip(out, self.graph.outputs, strict=True))
 
     @cached_property
@@ -301,11 +301,11 @@ def first_wrong_rule(slopes: Slopes, mode: str) -> tuple[Node | None, str]:
     Each node is looked at alone, at the values that occur.
     """
     graph = slopes.graph
-    nodes = [n for n in walk.dependent(graph.outputs, slopes.wrt) if n.inputs and n.type.floating
+    nodes = [n for n in interpreters.dependent(graph.outputs, slopes.wrt) if n.inputs and n.type.floating
              and not any(isinstance(i.type, TupleType) for i in n.inputs)
              and not (n.prim is stop_gradient and not {"vjp", "jvp"} & set(n.rules))]
     needed = list(dict.fromkeys(i for n in nodes for i in n.inputs))
-    values = dict(zip(needed, walk.evaluate(graph.replace(outputs=tuple(needed), out_names=()), slopes.arrays),
+    values = dict(zip(needed, interpreters.evaluate(graph.replace(outputs=tuple(needed), out_names=()), slopes.arrays),
                       strict=True))
     for node in nodes:
         alone = _alone(node)

@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 
 from ..axes import INDEXED, ORDERED, REDUCE, SEGMENTED, axis_rule
-from ..dims import Dim, Symbol, value
 from ..graph import Graph, Node, held_graphs
+from ..symbolic import Dim, Symbol, value
 
 
 def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) -> int:

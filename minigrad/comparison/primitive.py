@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from .. import walk
+from .. import interpreters
 from ..errors import CheckError
 from ..graph import Graph
 from ..tracebacks import boundary
@@ -47,7 +47,7 @@ def check_primitive(f: Callable[..., Any], *args: Any, order: int = 2, examples:
     leaves, tree, types = flatten_arguments(f, args, {})
     staged = stage(f, args, {}, (leaves, tree, types))
     graph = Graph(tuple(staged.inputs), tuple(staged.outputs)).check()
-    values = walk.evaluate(graph, [np.asarray(x, n.dtype) for x, n in zip(leaves, staged.inputs, strict=True)])
+    values = interpreters.evaluate(graph, [np.asarray(x, n.dtype) for x, n in zip(leaves, staged.inputs, strict=True)])
     for node, value in zip(staged.outputs, map(np.asarray, values), strict=True):
         if value.dtype != node.dtype or value.shape != node.shape:
             raise CheckError(f"check_primitive({name_of(f)}): its type rule says {node.type}, and evaluation made "

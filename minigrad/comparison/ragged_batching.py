@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import optree
 
-from .. import walk
-from ..dims import Symbol, value
+from .. import interpreters
 from ..errors import CheckError, MinigradError
 from ..graph import Graph, Node, TupleType
 from ..primitive import input_
 from ..ragged.batch import Batch
+from ..symbolic import Symbol, value
 from ..transforms.ragged import is_batch, stage_batch
 from ..transforms.trace import Call
 from ..transforms.vmap import vmap
@@ -140,14 +140,14 @@ def _first_wrong(examples: Examples, seen: Seen) -> tuple[Node | None, list[str]
     batch = stage_batch(Call(examples.f, examples.args, {}), examples.in_axes)
     staged, rewrite = batch.staged, batch.rewrite
     arrays = [np.asarray(x) for x in batch.call.leaves]
-    nodes = [n for n in walk.reachable(staged.outputs, staged.since)
+    nodes = [n for n in interpreters.reachable(staged.outputs, staged.since)
              if n.prim is not input_ and not isinstance(n.type, TupleType)]
     try:
         made = rewrite.run(nodes, staged.since)
     except MinigradError as error:
         return None, [str(error)]
-    values = walk.evaluate(Graph(tuple(batch.inputs), tuple(n for n, _ in made)), arrays)
-    lengths = {s: np.asarray(v) for s, v in zip(rewrite.rows.lengths, walk.evaluate(
+    values = interpreters.evaluate(Graph(tuple(batch.inputs), tuple(n for n, _ in made)), arrays)
+    lengths = {s: np.asarray(v) for s, v in zip(rewrite.rows.lengths, interpreters.evaluate(
         Graph(tuple(batch.inputs), tuple(rewrite.rows.lengths.values())), arrays),
         strict=True)}
     alone = Graph(tuple(staged.inputs), tuple(nodes), staged.names)
@@ -155,7 +155,7 @@ def _first_wrong(examples: Examples, seen: Seen) -> tuple[Node | None, list[str]
     for k in range(examples.size):
         sizes = {s: int(n[k]) for s, n in lengths.items()}
         one = examples.take([k])
-        each = walk.evaluate(alone, _example_leaves(one), sizes)
+        each = interpreters.evaluate(alone, _example_leaves(one), sizes)
         for node, (_, mapped), value_, want in zip(nodes, made, values, each, strict=True):
             have, rows = _rows_of(node, rewrite, value_, mapped, k, begin[node], sizes)
             begin[node] += rows

@@ -15,9 +15,9 @@ import optree
 
 from .. import backends
 from ..compiler import Compiled, compile
-from ..dims import size_of
 from ..graph import Graph
 from ..primitive import on_host
+from ..symbolic import size_of
 from ..transforms.mapped import mapped_axes
 from ..transforms.trace import flatten_arguments
 from .operations import count_operations

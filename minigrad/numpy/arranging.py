@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
+from .. import interpreters
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import PRIMITIVES
 from ..ops import layout
@@ -365,8 +365,8 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
         count = count * m
     row = PRIMITIVES["input"](shape=(n,), dtype=x.dtype)
     one = as_array(func1d(Array(row), *args, **kwargs))._node
-    (out, has_axis), = walk.batch([one], {}, {row: layout.reshape(rows._node, shape=(count, n))}, count)
-    out = walk.with_axis(out, has_axis, count)
+    (out, has_axis), = interpreters.batch([one], {}, {row: layout.reshape(rows._node, shape=(count, n))}, count)
+    out = interpreters.with_axis(out, has_axis, count)
     out = Array(layout.reshape(out, shape=(*lead, *one.shape)))
     k = one.ndim
     return moveaxis(out, tuple(range(len(lead), len(lead) + k)), tuple(range(a, a + k))) if k else out

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Shape, format_shape
 from ..errors import DtypeError, IntegerRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import integers
@@ -24,6 +23,7 @@ from ..ops.elementwise import cast_to
 from ..ops.layout import reshape
 from ..ops.spread import expand_to
 from ..sizes import Size, unwrap
+from ..symbolic import Dim, Shape, format_shape
 from ..tracebacks import for_user
 from ..traced_array import TABLE, Array, any_traced, as_array
 from ..tracing import guard_equal, number

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, format_shape
 from ..errors import DtypeError, IndexRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node, full
 from ..ops import elementwise as ew
@@ -14,6 +13,7 @@ from ..ops import index as gathering
 from ..ops import layout
 from ..ops.constants import constant, known
 from ..sizes import Size, shown
+from ..symbolic import Dim, format_shape
 from ..tracing import differs, guard_equal_shapes, number
 from .array import Array, as_array, as_axis, as_int, broadcast_node, broadcast_shapes, implements
 from .shaping import concatenate, expand_dims, moveaxis, ravel, tri

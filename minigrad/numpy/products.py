@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
 from ..locks import importing
 from ..ops import layout
 from ..ops.contract import LETTERS, contract
+from ..symbolic import Dim
 from ..tracing import guard_equal, number
 from .array import Array, as_array, as_axis, as_int, broadcast_shapes, implements
 from .indexing import diagonal

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
-from ..dims import Dim
+from .. import interpreters
 from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node
 from ..primitive import input_
+from ..symbolic import Dim
 from ..tracing import number
 from . import asked
 from .array import FFT, LINALG, METHODS, NAMES, NAMESPACE, REFUSED, SCIPY, TABLE, Array, as_array
@@ -118,7 +118,7 @@ def known_value(node: Node) -> np.ndarray | None:
             if isinstance(d, Dim)]
     for d in dims:
         number(d)
-    return np.asarray(walk.evaluate(graph, (), {s: s.hint for d in dims for s in d.symbols})[0])
+    return np.asarray(interpreters.evaluate(graph, (), {s: s.hint for d in dims for s in d.symbols})[0])
 
 
 # -- the methods --------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Shape, size_of
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
@@ -17,6 +16,7 @@ from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
 from ..ops.layout import concatenate, flip, reshape, section, slice_, transpose
 from ..primitive import Primitive
+from ..symbolic import Dim, Shape, size_of
 from ..tracing import differs, number
 from .array import (
     TABLE,

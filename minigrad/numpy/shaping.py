@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, divide, format_shape, size_of
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, constant_of, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import layout
 from ..ops.constants import constant, iota
 from ..sizes import Size, shown, unwrap
+from ..symbolic import Dim, divide, format_shape, size_of
 from ..tracing import differs, guard_equal_shapes, number
 from .array import (
     Array,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from .. import walk
+from .. import interpreters
 from ..errors import MinigradError, TraceError, Unsupported
 from ..graph import PRIMITIVES, Node, constant_of, full, reachable
 from . import special
@@ -164,14 +164,16 @@ def _asked(outputs: list[Node], inputs: list[Node]) -> list[str]:
     floats, wrt = [n for n in outputs if n.type.floating], [n for n in inputs if n.type.floating]
     reverse = second = forward = "0"
     if floats and wrt:
-        back = walk.backward(floats, [full(1, n.shape, n.dtype) for n in floats], wrt)
+        back = interpreters.backward(floats, [full(1, n.shape, n.dtype) for n in floats], wrt)
         reverse = _slope(back)
-        forward = _slope(walk.forward(floats, {n: PRIMITIVES["input"](shape=n.shape, dtype=n.dtype) for n in wrt}))
+        forward = _slope(
+            interpreters.forward(floats, {n: PRIMITIVES["input"](shape=n.shape, dtype=n.dtype) for n in wrt})
+        )
         if reverse == "yes":
-            second = _slope(walk.backward(back, [full(1, n.shape, n.dtype) for n in back], wrt), wrt)
+            second = _slope(interpreters.backward(back, [full(1, n.shape, n.dtype) for n in back], wrt), wrt)
     new = {n: PRIMITIVES["input"](shape=(_BATCH, *n.shape), dtype=n.dtype) for n in inputs}
     try:
-        batched = [n for n, _ in walk.batch(outputs, {}, new, _BATCH)]
+        batched = [n for n, _ in interpreters.batch(outputs, {}, new, _BATCH)]
     except Unsupported as error:
         return [reverse, forward, second, f"no: {error}", "", ""]
     made = {n.prim.name for n in reachable(batched)}

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import size_of
 from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import Node, constant_of, full
 from ..ops import elementwise as ew
@@ -21,6 +20,7 @@ from ..ops.layout import reshape
 from ..ops.order import argsort
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.spread import expand_to
+from ..symbolic import size_of
 from ..tracebacks import boundary
 from ..tracing import number
 from .array import Array, any_traced, as_array, broadcast_node, held, implements

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..axes import REDUCE, SEGMENTED, Axes, AxisRule, Declared, Factor
-from ..dims import Dim
 from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, fail, on_host, spread
+from ..symbolic import Dim
 from ..tracing import guard_equal
 from .contract import LETTERS, contract, contract_two, parse, split_subscripts
 from .layout import move_axis, reshape

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
-from ..dims import Dim
+from .. import interpreters
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, placeholder, spread
+from ..symbolic import Dim
 from .control import parts
 from .held import Flags, batch_graph, copy_graph, fits, placeholders
 from .layout import move_axis
@@ -58,7 +58,7 @@ def taken(xp: Any, index: Any, branch: int, count: int) -> Any:
 
 def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> tuple[Any, ...]:
     if index.ndim == 0:
-        return tuple(walk.evaluate(graphs[min(max(int(index), 0), len(graphs) - 1)], xs, xp=xp))
+        return tuple(interpreters.evaluate(graphs[min(max(int(index), 0), len(graphs) - 1)], xs, xp=xp))
     lead, index = index.shape, xp.reshape(index, (-1,))
     count = index.shape[0]
     xs = tuple(xp.reshape(x, (count, *x.shape[len(lead):])) if r else x for x, r in zip(xs, rows, strict=True))
@@ -72,7 +72,7 @@ def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows:
             continue
         body, n = rows_graph(graph, rows, sums)
         arrays = [xp.take(x, at, axis=0) if r else x for x, r in zip(xs, rows, strict=True)]
-        for k, value in enumerate(walk.evaluate(body, arrays, {n.symbol: at.shape[0]}, xp)):
+        for k, value in enumerate(interpreters.evaluate(body, arrays, {n.symbol: at.shape[0]}, xp)):
             if sums[k]:
                 out[k] = out[k] + value
             elif xp is np:
@@ -88,12 +88,12 @@ def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows:
 def _switch_vjp(g: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
                 sums: Flags) -> list[Node | None]:
     live = [k for k, c in enumerate(g) if c is not None]
-    wrt = [i for i, x in enumerate(xs) if x.type.floating and walk.wanted(x)]
+    wrt = [i for i, x in enumerate(xs) if x.type.floating and interpreters.wanted(x)]
     branches = []
     for graph in graphs:
         inputs, outputs = copy_graph(graph)
         cotangents = [placeholder(graph.outputs[k].type) for k in live]
-        back = walk.backward([outputs[k] for k in live], cotangents, [inputs[i] for i in wrt])
+        back = interpreters.backward([outputs[k] for k in live], cotangents, [inputs[i] for i in wrt])
         branches.append(Graph((*inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp"))
     batched = index.ndim > 0
     node = switch(index, *xs, *(g[k] for k in live), graphs=tuple(branches),
@@ -112,7 +112,7 @@ def _switch_jvp(ts: Sequence[Node | None], out: Node, index: Node, *xs: Node, gr
         inputs, outputs = copy_graph(graph)
         tangents = [placeholder(inputs[i].type) for i in moving]
         starts = {inputs[i]: t for i, t in zip(moving, tangents, strict=True)}
-        pushed = walk.forward([outputs[k] for k in floats], starts)
+        pushed = interpreters.forward([outputs[k] for k in floats], starts)
         branches.append(Graph((*inputs, *tangents), tuple(
             zeros_like(outputs[k]) if t is None else t for k, t in zip(floats, pushed, strict=True)),
             name=f"{graph.name}_jvp"))

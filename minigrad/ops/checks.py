@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..axes import POINTWISE, axis_rule, rearranges
-from ..dims import Dim
 from ..families import discrete
 from ..graph import ArrayType, Graph, Node, TupleType, reachable
 from ..primitive import FIRST, Sample, fail, on_host
+from ..symbolic import Dim
 from .held import graphs_of, settled
 
 # An index, and the size of the axis that it is an index of; or a node that holds a graph with checks, and None.

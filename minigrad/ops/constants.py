@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..axes import ORDERED, AxisRule, Declared, Factor, subscripts
-from ..dims import Dim, Shape
 from ..graph import ArrayType, Node, TupleType, dtype_of, zeros_like
 from ..primitive import PART, Primitive, Sample, free, leaf
+from ..symbolic import Dim, Shape
 
 
 def _make_full(xp: Any, *, value: Any, shape: Any, dtype: np.dtype) -> Any:

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..axes import REDUCE, AxisRule, Declared, Factor
-from ..dims import Dim
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Rewriter, Sample, fail
+from ..symbolic import Dim
 from ..tracing import guard_equal
 from .layout import transpose
 from .spread import by_count, once, repeated

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
-from ..dims import Dim, Shape, Symbol
+from .. import interpreters
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, free, on_host, placeholder, spread
+from ..symbolic import Dim, Shape, Symbol
 from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
@@ -55,16 +55,16 @@ def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph
     # scheduled before it is needed.
     after = next(c for c in g if c is not None)
     again = [barrier(x, after) for x in xs]
-    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, again, strict=True)))
+    outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, again, strict=True)))
     pairs = [(o, c) for o, c in zip(outputs, g, strict=True) if c is not None]
-    floats = [a for a, x in zip(again, xs, strict=True) if x.type.floating and walk.wanted(x)]
-    back = dict(zip(floats, walk.backward([o for o, _ in pairs], [c for _, c in pairs], floats), strict=True))
+    floats = [a for a, x in zip(again, xs, strict=True) if x.type.floating and interpreters.wanted(x)]
+    back = dict(zip(floats, interpreters.backward([o for o, _ in pairs], [c for _, c in pairs], floats), strict=True))
     return [back.get(x) for x in again]
 
 
 def _checkpoint_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph) -> tuple[Node | None, ...]:
-    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, xs, strict=True)))
-    return tuple(walk.forward(outputs, {x: t for x, t in zip(xs, ts, strict=True) if t is not None}))
+    outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, xs, strict=True)))
+    return tuple(interpreters.forward(outputs, {x: t for x, t in zip(xs, ts, strict=True) if t is not None}))
 
 
 def _checkpoint_batch(size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph) -> Node:
@@ -72,7 +72,7 @@ def _checkpoint_batch(size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph
 
 
 checkpoint = Primitive(
-    "checkpoint", _checkpoint_type, lambda xp, *xs, graph: tuple(walk.evaluate(graph, xs, xp=xp)),
+    "checkpoint", _checkpoint_type, lambda xp, *xs, graph: tuple(interpreters.evaluate(graph, xs, xp=xp)),
     _checkpoint_vjp, _checkpoint_jvp, _checkpoint_batch, inline=True,
     flops=lambda node, value, count: count(node.params["graph"]), samples=lambda: [_checkpoint_sample()])
 
@@ -150,7 +150,7 @@ def _chunked_eval(xp: Any, *xs: Any, graph: Graph, total: int, in_axes: tuple[in
         sections = [section_of(span, n) for n in lengths]
         arrays = [x if axis is None else x[(slice(None),) * axis + (sections[k], ...)]
                   for x, k, axis in zip(xs, which, in_axes, strict=True)]
-        values = walk.evaluate(graph, arrays, sizes_of(span), xp)
+        values = interpreters.evaluate(graph, arrays, sizes_of(span), xp)
         for i, (value, axis) in enumerate(zip(values, out_axes, strict=True)):
             if axis is not None:
                 pieces[i].append(value)
@@ -164,10 +164,10 @@ def _chunked_eval(xp: Any, *xs: Any, graph: Graph, total: int, in_axes: tuple[in
 
 def _chunked_vjp(g: Sequence[Node], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
                  **rest: Any) -> list[Node | None]:
-    wrt = [n for n, x in zip(graph.inputs, xs, strict=True) if x.type.floating and walk.wanted(x)]
+    wrt = [n for n, x in zip(graph.inputs, xs, strict=True) if x.type.floating and interpreters.wanted(x)]
     pairs = [(n, c, axis) for n, c, axis in zip(graph.outputs, g, out_axes, strict=True) if c is not None]
     cotangents = [placeholder(n.type) for n, _, _ in pairs]
-    back = walk.backward([n for n, _, _ in pairs], cotangents, wrt)
+    back = interpreters.backward([n for n, _, _ in pairs], cotangents, wrt)
     axis_of = dict(zip(graph.inputs, in_axes, strict=True))
     body = Graph((*graph.inputs, *cotangents), tuple(back),
                  (*graph.names, *(f"d{graph.out_names[graph.outputs.index(n)]}" for n, _, _ in pairs)),
@@ -183,7 +183,7 @@ def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, 
                  **rest: Any) -> tuple[Node | None, ...]:
     moving = [(n, t, axis) for n, t, axis in zip(graph.inputs, ts, in_axes, strict=True) if t is not None]
     tangents = [placeholder(n.type) for n, _, _ in moving]
-    pushed = walk.forward(graph.outputs, {n: t for (n, _, _), t in zip(moving, tangents, strict=True)})
+    pushed = interpreters.forward(graph.outputs, {n: t for (n, _, _), t in zip(moving, tangents, strict=True)})
     live = [i for i, t in enumerate(pushed) if t is not None]
     if not live:
         return (None,) * len(pushed)
@@ -200,9 +200,10 @@ def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Gr
     if any(mapped[:len(packed)]):  # the rows of each batch are cut elsewhere
         body = _as_one_chunk(graph, {"packed": packed, **rest})
         pairs = list(zip(body.inputs, xs, mapped, strict=True))
-        outputs = walk.batch(body.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m},
-                             batch_size)
-        return tuple(walk.with_axis(o, m, batch_size) for o, m in outputs)
+        outputs = interpreters.batch(
+            body.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, batch_size
+        )
+        return tuple(interpreters.with_axis(o, m, batch_size) for o, m in outputs)
     body, _ = batch_graph(graph, mapped, batch_size, [True] * len(graph.outputs))
     in_axes = tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True))
     return chunked(*xs, graph=body, in_axes=in_axes, packed=packed,
@@ -212,14 +213,14 @@ def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Gr
 def _as_one_chunk(graph: Graph, params: Mapping[str, Any]) -> Graph:
     """Return the program of a chunk for the whole batch."""
     sizes = {d.symbol: n for d, n in ((params["dim"], params["total"]), *params["packed"])}
-    return walk.specialise(graph, sizes)
+    return interpreters.specialise(graph, sizes)
 
 
 def written_out(node: Node) -> list[Node]:
     """Return the results of a `checkpoint`, or of a `chunked` node with all examples at once, without the node."""
     graph = node.params["graph"]
     body = _as_one_chunk(graph, node.params) if node.prim is chunked else graph
-    return walk.substitute(body.outputs, dict(zip(body.inputs, node.inputs, strict=True)))
+    return interpreters.substitute(body.outputs, dict(zip(body.inputs, node.inputs, strict=True)))
 
 
 def _chunked_flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
-from ..dims import Dim
+from .. import interpreters
 from ..errors import DtypeError, GradError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zeros_like
 from ..primitive import Primitive, Sample, on_host, placeholder
+from ..symbolic import Dim
 from .control import parts
 from .held import batch_graph, fits, placeholders
 from .spread import sum_
@@ -31,8 +31,8 @@ def transpose(name: str, outputs: Sequence[Node], given: Sequence[Node], inputs:
     GradError
         If the map is not linear: then its transpose would depend on where it is taken.
     """
-    back = walk.backward(outputs, given, inputs)
-    if walk.dependent(back, inputs) and any(n in set(walk.dependent(back, inputs)) for n in back):
+    back = interpreters.backward(outputs, given, inputs)
+    if interpreters.dependent(back, inputs) and any(n in set(interpreters.dependent(back, inputs)) for n in back):
         raise GradError(f"the derivative rule of {name} is not linear in the derivative that it is given, so the other "
                         "mode cannot be had from it. Use it linearly, or give the other rule as well.")
     return back
@@ -101,7 +101,7 @@ def _refuse(graph: Graph, out: Node, x: Node) -> GradError:
 
 
 def _apply(rule: Graph, *inputs: Node) -> list[Node]:
-    return walk.substitute(rule.outputs, dict(zip(rule.inputs, inputs, strict=True)))
+    return interpreters.substitute(rule.outputs, dict(zip(rule.inputs, inputs, strict=True)))
 
 
 def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Rule, jvp: Rule
@@ -109,7 +109,7 @@ def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vj
     vjp, jvp = _known(vjp), _known(jvp)
     about = ruled(graph, vjp, jvp)
     for x in _floats(xs)[about:]:
-        if walk.wanted(x):
+        if interpreters.wanted(x):
             raise _refuse(graph, out, x)
     gs = [c for c, n in zip(g, graph.outputs, strict=True) if n.type.floating]
     if vjp is not None:
@@ -166,10 +166,17 @@ def _batched_jvp(jvp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Gra
     return batch_graph(jvp, given, size, [True] * len(_floats(graph.outputs)))[0]
 
 
-custom = Primitive("custom", _custom_type, lambda xp, *xs, graph, vjp, jvp: tuple(walk.evaluate(graph, xs, xp=xp)),
-                   _custom_vjp, _custom_jvp, _custom_batch, inline=True,
-                   flops=lambda node, value, count: count(node.params["graph"]),
-                   samples=lambda: [_sample(True), _sample(False)])
+custom = Primitive(
+    "custom",
+    _custom_type,
+    lambda xp, *xs, graph, vjp, jvp: tuple(interpreters.evaluate(graph, xs, xp=xp)),
+    _custom_vjp,
+    _custom_jvp,
+    _custom_batch,
+    inline=True,
+    flops=lambda node, value, count: count(node.params["graph"]),
+    samples=lambda: [_sample(True), _sample(False)],
+)
 
 
 def _sample(reverse: bool) -> Sample:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from .. import walk
-from ..dims import Dim
+from .. import interpreters
 from ..graph import ArrayType, Graph, Node
 from ..primitive import fail, placeholder
+from ..symbolic import Dim
 
 Flags = tuple[bool, ...]
 T, Made = TypeVar("T"), TypeVar("Made")
@@ -79,7 +79,7 @@ def fits(name: str, what: str, types: Sequence[ArrayType], inputs: Sequence[Node
 def copy_graph(graph: Graph) -> tuple[list[Node], list[Node]]:
     """Return the graph's program on fresh inputs: the inputs and the outputs."""
     inputs = [placeholder(n.type) for n in graph.inputs]
-    return inputs, walk.substitute(graph.outputs, dict(zip(graph.inputs, inputs, strict=True)))
+    return inputs, interpreters.substitute(graph.outputs, dict(zip(graph.inputs, inputs, strict=True)))
 
 
 def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequence[bool] | None = None
@@ -91,9 +91,11 @@ def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequ
     inputs = [placeholder(ArrayType((size, *n.shape), n.dtype) if m else n.type)
               for n, m in zip(graph.inputs, mapped, strict=True)]
     pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
-    results = walk.batch(graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size)
+    results = interpreters.batch(
+        graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size
+    )
     want = [has for _, has in results] if out is None else out
-    outputs = tuple(walk.with_axis(o, has, size) if w else o for (o, has), w in zip(results, want, strict=True))
+    outputs = tuple(interpreters.with_axis(o, has, size) if w else o for (o, has), w in zip(results, want, strict=True))
     return graph.replace(inputs=tuple(inputs), outputs=outputs), tuple(want)
 
 

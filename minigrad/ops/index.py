@@ -15,12 +15,12 @@ import numpy as np
 
 from ..axes import INDEXED, REDUCE, Axis, AxisRule, Declared, Factor, parallel, subscripts
 from ..combiners import ADD
-from ..dims import Dim, Shape
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import ArrayType, Node, note_read
 from ..locks import importing
 from ..primitive import FIRST, Sample, fail, spread
+from ..symbolic import Dim, Shape
 from ..tracing import guard_equal_shapes
 from . import places
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, per_axis
-from ..dims import Dim, Shape, format_shape, size_of
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of
 from ..primitive import Laws, Rewriter, Sample, fail, move_axis
+from ..symbolic import Dim, Shape, format_shape, size_of
 from ..tracing import guard_equal, number
 from ..views import BY_AXES, IN_ORDER, along_each
 from .constants import size_scalar

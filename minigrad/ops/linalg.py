@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
+from .. import interpreters
 from ..axes import subscripts
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
@@ -426,16 +426,16 @@ def _cofactor_bend_batch(size: Any, mapped: Sequence[bool], *xs: Node) -> Node:
 
 def _cofactor_bend_by_division(g: Node, h: Node, a: Node) -> Node:
     direction, matrix = (placeholder(x.type) for x in (g, g))  # a matrix for each direction
-    found = walk.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: h})
-    return walk.substitute(found, {direction: g, matrix: expand_to(a, g.shape, _directions(g, a))})[0]
+    found = interpreters.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: h})
+    return interpreters.substitute(found, {direction: g, matrix: expand_to(a, g.shape, _directions(g, a))})[0]
 
 
 def _cofactor_bend_vjp(c: Node, out: Node, g: Node, h: Node, a: Node) -> list[Node]:
     back = zeros_like(a)
     if a.shape[-1] not in (1, 2, 3):  # of these the third derivative is constant
         seeds = [placeholder(x.type) for x in (c, g, h, a)]  # the directions may depend on `a`
-        found = walk.backward([_cofactor_bend_by_division(*seeds[1:])], seeds[:1], seeds[3:])
-        (back,) = walk.substitute(found, dict(zip(seeds, (c, g, h, a), strict=True)))
+        found = interpreters.backward([_cofactor_bend_by_division(*seeds[1:])], seeds[:1], seeds[3:])
+        (back,) = interpreters.substitute(found, dict(zip(seeds, (c, g, h, a), strict=True)))
     return [cofactor_bend(c, h, a), cofactor_bend(c, g, a), back]
 
 
@@ -443,8 +443,8 @@ def _cofactor_bend_jvp(ts: Sequence[Node | None], out: Node, g: Node, h: Node, a
     moved = [cofactor_bend(t, x, a) for t, x in zip(ts, (h, g), strict=False) if t is not None]
     if ts[2] is not None and a.shape[-1] not in (1, 2, 3):
         seeds = [placeholder(x.type) for x in (g, h, a, a)]
-        found = walk.forward([_cofactor_bend_by_division(*seeds[:3])], {seeds[2]: seeds[3]})
-        moved += walk.substitute(found, dict(zip(seeds, (g, h, a, ts[2]), strict=True)))
+        found = interpreters.forward([_cofactor_bend_by_division(*seeds[:3])], {seeds[2]: seeds[3]})
+        moved += interpreters.substitute(found, dict(zip(seeds, (g, h, a, ts[2]), strict=True)))
     return functools.reduce(operator.add, moved) if moved else zeros_like(out)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
-from ..dims import Dim
+from .. import interpreters
 from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, placeholder, spread
+from ..symbolic import Dim
 from ..tracing import guard_equal
 from .constants import proj
 from .control import parts
@@ -44,15 +44,15 @@ def _while_type(*types: ArrayType, test: Graph, body: Graph, count: int) -> Tupl
 
 def _while_eval(xp: Any, *xs: Any, test: Graph, body: Graph, count: int) -> tuple[Any, ...]:
     shared, state = xs[:count], list(xs[count:])
-    while bool(walk.evaluate(test, (*shared, *state), xp=xp)[0]):
-        state = walk.evaluate(body, (*shared, *state), xp=xp)
+    while bool(interpreters.evaluate(test, (*shared, *state), xp=xp)[0]):
+        state = interpreters.evaluate(body, (*shared, *state), xp=xp)
     return tuple(state)
 
 
 def _while_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, test: Graph, body: Graph, count: int
                ) -> tuple[Node | None, ...]:
     def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
-        ends = walk.substitute(test.outputs, dict(zip(test.inputs, inputs, strict=True)))
+        ends = interpreters.substitute(test.outputs, dict(zip(test.inputs, inputs, strict=True)))
         more = Graph(*map(tuple, copy_graph(Graph(step.inputs, tuple(ends)))), name=test.name)
         return while_(*operands, test=more, body=step, count=roles.n_shared)
 
@@ -68,7 +68,7 @@ def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[
     def push(moving: list[bool]) -> tuple[list[bool], tuple[list, ...]]:
         inputs, outputs = copy_graph(body)
         tangents = [placeholder(n.type) if m else None for n, m in zip(inputs, moving, strict=True)]
-        pushed = walk.forward(outputs, {n: t for n, t in zip(inputs, tangents, strict=True) if t is not None})
+        pushed = interpreters.forward(outputs, {n: t for n, t in zip(inputs, tangents, strict=True) if t is not None})
         return roles.grown(moving, [t is not None for t in pushed]), (inputs, outputs, tangents, pushed)
 
     moving, (inputs, outputs, tangents, pushed) = settled(push, [t is not None for t in ts])
@@ -99,7 +99,7 @@ def _while_batch(size: Any, mapped: Sequence[bool], *xs: Node, test: Graph, body
     new_test, (test_mapped,) = batch_graph(test, flags, size)
     if test_mapped:
         inputs, outputs = copy_graph(new_body)
-        (running,) = walk.substitute(new_test.outputs, dict(zip(new_test.inputs, inputs, strict=True)))
+        (running,) = interpreters.substitute(new_test.outputs, dict(zip(new_test.inputs, inputs, strict=True)))
         kept = [where(expand_to(running, o.shape, tuple(range(1, o.ndim))), o, i)
                 for o, i in zip(outputs, roles.carry(inputs), strict=True)]
         new_body = Graph(tuple(inputs), tuple(kept), name=body.name)
@@ -152,7 +152,7 @@ def _scan_eval(xp: Any, *xs: Any, body: Graph, counts: tuple[int, int], length: 
     _, each = roles.ends(body.outputs)
     stacked: list[list[Any]] = [[] for _ in each]
     for t in (reversed(range(length)) if reverse else range(length)):
-        carry, made = roles.ends(walk.evaluate(body, (*shared, *carry, *(x[t, ...] for x in slices)), xp=xp))
+        carry, made = roles.ends(interpreters.evaluate(body, (*shared, *carry, *(x[t, ...] for x in slices)), xp=xp))
         for s, y in zip(stacked, made, strict=True):
             s.append(y)
     results = []
@@ -166,8 +166,8 @@ def _scan_eval(xp: Any, *xs: Any, body: Graph, counts: tuple[int, int], length: 
 
 def _read_of(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
     """Return the values of a step forwards that the step backwards reads."""
-    forward = set(walk.dependent(body.outputs, body.inputs))
-    steps = walk.reachable(back)
+    forward = set(interpreters.dependent(body.outputs, body.inputs))
+    steps = interpreters.reachable(back)
     forward |= {n for n in steps if n.prim is proj and n.inputs[0] in forward}
     read = [i for n in steps if n not in forward and n not in cotangents for i in n.inputs]
     return list(dict.fromkeys(n for n in (*read, *back) if n in forward))
@@ -179,8 +179,10 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     inputs, outputs = body.inputs, body.outputs
     (fixed, _, each), (outer, _, arrays) = roles.split(inputs), roles.split(xs)
     carry = roles.carry(range(len(xs)))
-    shared, carried, slices = ([i for i in role if inputs[i].type.floating and (i in carry or walk.wanted(xs[i]))]
-                               for role in roles.split(range(len(xs))))
+    shared, carried, slices = (
+        [i for i in role if inputs[i].type.floating and (i in carry or interpreters.wanted(xs[i]))]
+        for role in roles.split(range(len(xs)))
+    )
     floats = [*shared, *carried, *slices]
     after = dict(zip(carry, outputs, strict=False))
     made = [(n, d) for n, d in zip(*(roles.ends(r)[1] for r in (outputs, g)), strict=True)
@@ -189,7 +191,7 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     d_carry = [placeholder(inputs[i].type) for i in carried]
     d_made = [placeholder(n.type) for n, _ in made]
     ends = [after[i] for i in carried] + [n for n, _ in made]
-    back = dict(zip(floats, walk.backward(ends, [*d_carry, *d_made], [inputs[i] for i in floats]), strict=True))
+    back = dict(zip(floats, interpreters.backward(ends, [*d_carry, *d_made], [inputs[i] for i in floats]), strict=True))
     # The step forwards is run once more, and returns what the step backwards reads of it, too.
     known = dict.fromkeys((*fixed, *each))
     kept = [n for n in _read_of(body, [*back.values()], {*d_carry, *d_made}) if n not in known]
@@ -198,7 +200,7 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     stacks = parts(ahead)[len(outputs):]
     stand_in = {n: placeholder(n.type) for n in (*known, *kept)}
     totals = [placeholder(inputs[i].type) for i in shared]
-    results = walk.substitute([back[i] for i in floats], stand_in)
+    results = interpreters.substitute([back[i] for i in floats], stand_in)
     sums, rest = results[:len(shared)], results[len(shared):]
     step = Graph(
         (*(stand_in[n] for n in fixed), *d_carry, *totals, *(stand_in[n] for n in each), *d_made,

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim
 from ..families import elementwise
 from ..graph import Node, full
 from ..primitive import FIRST, Primitive, Sample, on_host
+from ..symbolic import Dim
 from .constants import size_scalar
 from .spread import expand_to
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..axes import ORDERED, AxisRule, Declared, Factor, parallel
-from ..dims import Shape
 from ..families import discrete
 from ..graph import ArrayType, Node
 from ..primitive import Sample, fail
+from ..symbolic import Shape
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
+from .. import interpreters
 from ..graph import Graph, Node, full, reachable
 from ..primitive import placeholder
 from ..tracing import made_by
@@ -56,14 +56,16 @@ def _replaced(graph: Graph, loops: Mapping[Node, Smaller]) -> Graph:
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
         if node.prim is proj and node.inputs[0] in loops:
             index = loops[node.inputs[0]][1].get(node.params["index"])
-            return node if index is None else walk.rebuilt(node, inputs, {"index": index})  # None: nothing reads it
+            return (
+                node if index is None else interpreters.rebuilt(node, inputs, {"index": index})
+            )  # None: nothing reads it
         other = loops[node][0] if node in loops else node
         if other not in made:
             new = dict(zip(node.inputs, inputs, strict=True))
-            made[other] = walk.rebuilt(other, tuple([new[i] for i in other.inputs]))
+            made[other] = interpreters.rebuilt(other, tuple([new[i] for i in other.inputs]))
         return made[other]
 
-    return walk.rewrite(graph, rule)
+    return interpreters.rewrite(graph, rule)
 
 
 def with_results(node: Node, wanted: Sequence[int], checks: bool = True) -> Smaller:
@@ -81,7 +83,7 @@ def result(node: Node, index: int, like: Node) -> Node:
 def _node(node: Node, wanted: Sequence[int], kept: Sequence[int], params: dict[str, Any]) -> Smaller:
     index = {old: new for new, old in enumerate(wanted)}
     inputs = tuple(node.inputs[i] for i in kept)
-    return walk.retyped(node, inputs, node.params | params), index
+    return interpreters.retyped(node, inputs, node.params | params), index
 
 
 def _picked(body: Graph, wanted: Collection[int], checks: bool) -> list[Node]:
@@ -268,8 +270,8 @@ def with_checks(node: Node) -> tuple[Node, list[Node]]:
             while end.prim is barrier:
                 end, check = end.inputs
                 checks.append(check)
-            return node, walk.substitute(checks, dict(zip(graph.inputs, inputs, strict=True)))
-    node = walk.retyped(node, inputs, p | more)
+            return node, interpreters.substitute(checks, dict(zip(graph.inputs, inputs, strict=True)))
+    node = interpreters.retyped(node, inputs, p | more)
     return node, [proj(node, index=count)]
 
 
@@ -292,7 +294,7 @@ def untied(graph: Graph) -> Graph:
         checks[check] = None
         return value
 
-    return also(walk.rewrite(graph, rule), checks)
+    return also(interpreters.rewrite(graph, rule), checks)
 
 
 def also(graph: Graph, checks: Iterable[Node]) -> Graph:

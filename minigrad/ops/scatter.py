@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..combiners import MAX, MIN, Combiner
-from ..dims import Shape
 from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Sample, spread
+from ..symbolic import Shape
 from .elementwise import cast_to, eq
 from .index import INDEXED_AXES, _flat_index, _lockstep, _scatter_type, as_read, gather, scatter_add
 from .places import Reading

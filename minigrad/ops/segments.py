@@ -13,10 +13,10 @@ import numpy as np
 
 from ..axes import POINTWISE, subscripts
 from ..combiners import ADD
-from ..dims import Dim, size_of
 from ..families import discrete, linear
 from ..graph import ArrayType, Node
 from ..primitive import FIRST, Sample, fail, on_host, spread
+from ..symbolic import Dim, size_of
 from .accumulators import running
 from .constants import iota, size_scalar
 from .elementwise import cast_to

@@ -13,11 +13,11 @@ import numpy as np
 
 from ..axes import REDUCE, AxisRule, Declared, Order, along, parallel
 from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, Combiner
-from ..dims import Dim, Shape, size_of
 from ..errors import DtypeError, at_user_line
 from ..families import discrete, linear
 from ..graph import ArrayType, Node, constant_of, full
 from ..primitive import Laws, Primitive, Rewriter, Sample, fail, require_float
+from ..symbolic import Dim, Shape, size_of
 from ..tracing import guard_equal_shapes, made_by
 from ..views import BY_AXES
 from .accumulators import accumulator, summed

@@ -21,16 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, moment, reachable
+from ..interpreters import rebuilt, rewrite
 from ..locks import importing
 from ..ops.contract import LETTERS, einsum, parse
 from ..ops.differences import is_difference
 from ..ops.elementwise import add, mul, sub
 from ..ops.index import scatter_add
 from ..ops.spread import expand, sum_
+from ..symbolic import Dim, size_of
 from ..tracing import made_by
-from ..walk import rebuilt, rewrite
 from .forms import LINEAR, Factor, Form, Letter, Term, Writer
 
 _TYPICAL = 128  # what a symbolic size without a hint counts as

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..axes import axis_rule
-from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Node, constant_of, full
 from ..ops.contract import einsum, parse
 from ..ops.elementwise import add, div, mul, neg, square, sub
 from ..ops.index import counts_along, scatter_add
 from ..ops.layout import reshape, transpose
 from ..ops.spread import expand, sum_
+from ..symbolic import Dim, size_of
 
 Letter = int
 Axis = tuple[Letter, ...]  # the letters merged in one axis

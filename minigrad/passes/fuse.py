@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
-from ..dims import Dim
 from ..graph import ArrayType, Graph, Node, constant_of
 from ..ops.control import barrier
 from ..ops.index import gather, scatter_add
 from ..ops.layout import reshape
 from ..ops.spread import argmax, argmin
+from ..symbolic import Dim
 from ..views import window
 
 _BY_ROWS = (argmax, argmin, reshape, gather, scatter_add)  # run row by row where they are row-local

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..graph import Graph, Node, reachable
+from ..interpreters import rebuilt, rewrite
 from ..ops.checks import checks_of, in_range
 from ..ops.constants import proj
 from ..ops.control import barrier
 from ..ops.results import also, keep, read_alone, with_checks
 from ..tracing import made_by
-from ..walk import rebuilt, rewrite
 
 
 def asked(graph: Graph, count: int) -> Graph:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..combiners import ADD
-from ..dims import Dim, size_of
 from ..graph import PRIMITIVES, Graph, Node
 from ..locks import importing
 from ..ops.accumulators import accumulator
 from ..ops.contract import LETTERS, einsum, parse, split_subscripts
+from ..symbolic import Dim, size_of
 from .contract import number
 from .rewrite import Rewrite
 from .simplify import RULES

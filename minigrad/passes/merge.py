@@ -6,9 +6,9 @@ The value and the gradient of a microbatched loss are such loops: together they 
 from __future__ import annotations
 
 from ..graph import PRIMITIVES, Graph, Node
+from ..interpreters import dependent, substitute
 from ..ops.control import chunked
 from ..primitive import placeholder
-from ..walk import dependent, substitute
 from .simplify import simplify
 
 

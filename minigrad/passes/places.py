@@ -5,12 +5,12 @@ A backend applies it last: what a check is, and what it refuses, the other passe
 
 from __future__ import annotations
 
-from ..dims import Dim
 from ..graph import Graph, Node, constant_of
+from ..interpreters import rebuilt, rewrite
 from ..ops.constants import size_
 from ..ops.index import INDEXED_AXES, gather, gather_sum, lockstep
 from ..ops.places import NAMES, Reading
-from ..walk import rebuilt, rewrite
+from ..symbolic import Dim
 
 
 def places(graph: Graph) -> Graph:

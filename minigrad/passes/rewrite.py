@@ -2,7 +2,7 @@
 
 A rule is ``rule(rewrite, type, inputs, params)`` and returns a node that is equal to the one asked for,
 or None. What a rule makes, it makes through the rewrite, so rules apply to each other's results, and
-two equal nodes are one. A pass without such a table uses `walk.rewrite`.
+two equal nodes are one. A pass without such a table uses `interpreters.rewrite`.
 """
 
 from __future__ import annotations

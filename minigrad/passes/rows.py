@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from ..graph import Graph, Node
+from ..interpreters import rewrite
 from ..ops.index import gather, gather_sum, scatter_add
 from ..tracing import made_by
-from ..walk import rewrite
 
 
 def rows(graph: Graph) -> Graph:

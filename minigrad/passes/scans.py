@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
+from .. import interpreters
 from ..graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable
 from ..ops.contract import LETTERS, einsum, parse
 from ..ops.control import barrier, parts
@@ -59,14 +59,14 @@ def _graph(graph: Graph, notes: list[str]) -> Graph:
             return inputs[0][node.params["index"]]
         params = {k: _inside(v, notes) for k, v in node.params.items()}
         same = all(params[k] is v for k, v in node.params.items())
-        made = walk.rebuilt(node, inputs, None if same else params)
+        made = interpreters.rebuilt(node, inputs, None if same else params)
         if node.prim is not scan:
             return made
         with made_by("scans") as working_on:
             working_on(made)
             return _Loop(made).rewritten(notes) or made
 
-    return walk.rewrite(graph, rule)
+    return interpreters.rewrite(graph, rule)
 
 
 def _inside(value: Any, notes: list[str]) -> Any:
@@ -185,15 +185,15 @@ class _Loop:
         params = {"body": body, "counts": (len(self.shared), len(self.starts)), "length": self.length,
                   "reverse": self.reverse}
         outer = (*self.shared.values(), *self.starts.values(), *self.slices.values())
-        return parts(walk.retyped(self.node, outer, params))
+        return parts(interpreters.retyped(self.node, outer, params))
 
     def _say(self, n: int, one: str, many: str) -> None:
         self.said.append(f"{n} {one if n == 1 else many}")
 
     def _look(self) -> None:
         """Find out what depends on the carry, and what on the slices."""
-        self.carried = set(walk.dependent(self.outputs, list(self.starts)))
-        self.sliced = set(walk.dependent(self.outputs, list(self.slices)))
+        self.carried = set(interpreters.dependent(self.outputs, list(self.starts)))
+        self.sliced = set(interpreters.dependent(self.outputs, list(self.slices)))
         self.users: dict[Node, list[Node]] = {}
         for n in reachable(self.outputs):
             for i in n.inputs:
@@ -204,7 +204,7 @@ class _Loop:
 
     def _outer(self, n: Node) -> Node:
         """Return a value of shared ones alone, outside."""
-        return walk.substitute([n], self.shared)[0]
+        return interpreters.substitute([n], self.shared)[0]
 
     # -- before the loop ---------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class _Loop:
         for n in once:
             self.shared[new[n]] = self._outer(n)
         self.slices.update(zip((new[n] for n in before), _at_all_steps(self, before, {}), strict=True))
-        self.outputs = walk.substitute(self.outputs, new)
+        self.outputs = interpreters.substitute(self.outputs, new)
         if once:
             self._say(len(once), "shared value computed before it", "shared values computed before it")
         if before:
@@ -330,9 +330,9 @@ def _at_all_steps(loop: _Loop, nodes: Sequence[Node], steps: dict[Node, Node]) -
     """Return values of the step for all steps at once, from the slices and from what `steps` has stacked."""
     known = {**loop.slices, **steps}
     inner = {n: placeholder(n.type) for n in known}
-    made = walk.substitute(nodes, inner)
-    found = walk.batch(made, loop.shared, {inner[n]: outer for n, outer in known.items()}, loop.length)
-    return [walk.with_axis(n, has, loop.length) for n, has in found]
+    made = interpreters.substitute(nodes, inner)
+    found = interpreters.batch(made, loop.shared, {inner[n]: outer for n, outer in known.items()}, loop.length)
+    return [interpreters.with_axis(n, has, loop.length) for n, has in found]
 
 
 # A sum over the steps goes through all that is linear in one value that changes from step to step. `_linear` says

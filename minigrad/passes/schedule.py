@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from ..dims import Dim, Symbol, size_of, symbols
 from ..graph import Graph, Node
 from ..primitive import Primitive
+from ..symbolic import Dim, Symbol, size_of, symbols
 from ..views import is_whole
 from .fuse import Group, Roles, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
 from .stage import Stage

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
-from ..dims import Dim
 from ..graph import PRIMITIVES, Graph, Node
+from ..interpreters import rebuilt, rewrite
 from ..ops.blocks import block_einsum, summed
 from ..ops.contract import einsum, parse
 from ..ops.index import scatter_add
 from ..ops.layout import concatenate
 from ..ops.spread import repeated, sum_
+from ..symbolic import Dim
 from ..tracing import made_by
-from ..walk import rebuilt, rewrite
 
 _LAID_TOGETHER = (concatenate, block_einsum, scatter_add)
 _MOST = 60  # nodes of elementwise work that are looked through

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Shape, Symbol, monomials, size_of
 from ..errors import Unsupported, at_user_line
 from ..graph import Node, full
 from ..ops.constants import iota
@@ -22,6 +21,7 @@ from ..ops.index import gather
 from ..ops.order import cumsum
 from ..ops.segments import nonempty, segment_ids
 from ..ops.spread import expand_to
+from ..symbolic import Dim, Shape, Symbol, monomials, size_of
 
 Domain = tuple[int | Dim, ...]  # of a size that is fixed after all, each example has as many rows
 _INT = np.dtype(np.int64)

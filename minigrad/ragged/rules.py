@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
+from .. import interpreters
 from ..axes import ORDERED, PARALLEL, PERMUTED, axis_rule
-from ..dims import Dim, Shape, Symbol, size_of
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, full, moment, reachable
 from ..ops.accumulators import accumulator
@@ -32,6 +31,7 @@ from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
 from ..ops.spread import expand_to, per_count, sum_
 from ..primitive import placeholder, rule, spread
+from ..symbolic import Dim, Shape, Symbol, size_of
 from ..tracing import made_by
 from .rows import Domain, Rows, lengths_as, spread_rows
 
@@ -105,7 +105,7 @@ class Rewrite:
             self.made[node] = rule(node, "batch")(self.rows.size, flags, *inputs, **node.params)
             self.mapped.add(node)
         elif tuple(inputs) != node.inputs:
-            self.made[node] = walk.rebuilt(node, tuple(inputs))
+            self.made[node] = interpreters.rebuilt(node, tuple(inputs))
 
     def _same(self, node: Node, index: Node) -> None:
         """Take `node` for an index that it is equal to."""
@@ -636,7 +636,7 @@ def _within(rw: Rewrite, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
     """
     olds, news = [placeholder(i.type) for i, _, _ in given], [placeholder(x.type) for _, x, _ in given]
     since = moment()
-    outputs = walk.substitute(graph.outputs, dict(zip(graph.inputs, olds, strict=True)))
+    outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, olds, strict=True)))
     pairs = list(zip(olds, given, strict=True))
     inner = Rewrite(rw.rows, dict(zip(olds, news, strict=True)), [o for o, (_, _, has) in pairs if has],
                     {o: rw.targets[i] for o, (i, _, _) in pairs if i in rw.targets},
@@ -654,7 +654,9 @@ def _within(rw: Rewrite, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
 def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs: Sequence[Node]) -> Graph:
     """Return a graph like `graph`, in which the nodes `extra` are inputs behind the others."""
     own = [placeholder(n.type) for n in extra]
-    return Graph((*inputs, *own), tuple(walk.substitute(outputs, dict(zip(extra, own, strict=True)))), name=graph.name)
+    return Graph(
+        (*inputs, *own), tuple(interpreters.substitute(outputs, dict(zip(extra, own, strict=True)))), name=graph.name
+    )
 
 
 _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or use mg.segment_max"),

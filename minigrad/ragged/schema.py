@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import optree
 
-from ..dims import Dim
 from ..errors import BatchError, DtypeError, ShapeError, at_user_line, user_frame
 from ..graph import dtype_of
 from ..sizes import shown, unwrap
+from ..symbolic import Dim
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 

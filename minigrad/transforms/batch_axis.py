@@ -26,7 +26,6 @@ from ..axes import (
     Factor,
     axis_rule,
 )
-from ..dims import Dim
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
@@ -38,6 +37,7 @@ from ..ops.places import row_or_null
 from ..ops.results import numbers
 from ..ops.segments import segment_ids
 from ..primitive import is_linear
+from ..symbolic import Dim
 from .cut import NONE, Cut, Facts, Size, Spans, agree, merged, scaled
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import optree
 
-from .. import walk
-from ..dims import bind
+from .. import interpreters
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import FORMS, ArrayType, Graph, note_read
 from ..ops.elementwise import cast_to
+from ..symbolic import bind
 from ..traced_array import Array
 from ..tracing import note_batch, tracing
 from .graph_forms import in_tree, out_tree
@@ -26,7 +26,7 @@ def call(graph: Graph, args: tuple, kwargs: dict) -> Any:
         raise TraceError(at_user_line(f"{graph.name}: expected arguments of structure {in_tree(graph)}, got {tree}"))
     types = [leaf_type(x, lambda i=i: graph.names[i]) for i, x in enumerate(leaves)]
     leaves = [_converted(x, t, i, graph) for i, (x, t) in enumerate(zip(leaves, types, strict=True))]
-    concrete = walk.specialise(graph, _sizes(graph, types)) if graph.symbols else graph
+    concrete = interpreters.specialise(graph, _sizes(graph, types)) if graph.symbols else graph
     for node, t, name in zip(concrete.inputs, types, graph.names, strict=True):
         if node.shape != t.shape:
             raise ShapeError(at_user_line(f"{graph.name}: argument {name}: expected {node.type}, got {t}"))

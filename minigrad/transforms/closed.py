@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import walk
+from .. import interpreters
 from ..graph import Graph, Node, reachable
 from ..primitive import placeholder
 from ..tracing import tracing
@@ -27,6 +27,6 @@ def closed(staged: Staged, outer: Sequence[Node] | None = None) -> tuple[Graph, 
     """
     outer = outer_values(staged) if outer is None else list(outer)
     stand_ins = [placeholder(n.type) for n in outer]
-    outputs = walk.substitute(staged.outputs, dict(zip(outer, stand_ins, strict=True)))
+    outputs = interpreters.substitute(staged.outputs, dict(zip(outer, stand_ins, strict=True)))
     names = (*staged.names, *(f"outer{i}" for i in range(len(outer))))
     return Graph((*staged.inputs, *stand_ins), tuple(outputs), names, name=function_name(staged.f)), outer

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..dims import Dim, Symbol, divide, monomials, size_of
 from ..graph import ArrayType
+from ..symbolic import Dim, Symbol, divide, monomials, size_of
 
 Size = int | Dim
 Spans = frozenset[tuple[Size, Size]]  # stretches of an axis: the rows before it, and its length

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import optree
 
-from .. import walk
-from ..dims import Dim
+from .. import interpreters
 from ..errors import BatchError, GradError, MinigradError, at_user_line
 from ..graph import FORMS, ArrayType, Graph, Node, full, zeros_like
 from ..primitive import move_axis, placeholder
+from ..symbolic import Dim
 from ..tracing import made_by
 from .trace import kept
 
@@ -129,7 +129,7 @@ def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | D
                 f"vmap({name}): out_axes is None for a result of type {node.type} that differs from example to "
                 "example. Give it an axis, or average it."))
         return node
-    node = walk.with_axis(node, has_axis, size)
+    node = interpreters.with_axis(node, has_axis, size)
     if not -node.ndim <= axis < node.ndim:
         raise BatchError(at_user_line(f"vmap({name}): out_axes {axis}, but the result has {node.ndim} axes"))
     with made_by("vmap"):
@@ -142,7 +142,7 @@ def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], ou
     with made_by("vmap"):
         fronts = [i if a is None else move_axis(i, a, 0) for i, a in zip(inputs, axes, strict=True)]
     pairs = list(zip(graph.inputs, fronts, axes, strict=True))
-    outputs = walk.batch(graph.outputs, {s: n for s, n, a in pairs if a is None},
+    outputs = interpreters.batch(graph.outputs, {s: n for s, n, a in pairs if a is None},
                          {s: n for s, n, a in pairs if a is not None}, size)
     return graph.replace(inputs=tuple(inputs), outputs=tuple(
         place(graph.name, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)))
@@ -230,7 +230,7 @@ def value_and_grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool, word
     """Return the graph of ``(value, gradient)``, or of ``((value, aux), gradient)``."""
     loss = _loss(graph, has_aux)
     nodes, tree = select(graph, wrt, "grad", word)
-    gradients = walk.backward([loss], [full(1, (), loss.dtype)], nodes)
+    gradients = interpreters.backward([loss], [full(1, (), loss.dtype)], nodes)
     value = optree.treespec_leaf()
     if has_aux:
         value = optree.treespec_tuple([value, out_tree(graph).child(1)])
@@ -250,7 +250,7 @@ def _grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool) -> Graph:
 def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
     """Return the graph of the results and their tangents; its further inputs are tangents of `nodes`."""
     moving = [placeholder(n.type) for n in nodes]
-    pushed = walk.forward(graph.outputs, dict(zip(nodes, moving, strict=True)))
+    pushed = interpreters.forward(graph.outputs, dict(zip(nodes, moving, strict=True)))
     tangents = [zeros_like(o) if t is None else t for o, t in zip(graph.outputs, pushed, strict=True)]
     tree = out_tree(graph)
     return graph.replace(inputs=(*graph.inputs, *moving), outputs=(*graph.outputs, *tangents), names=(), out_names=(),
@@ -260,7 +260,7 @@ def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
 def vjp(graph: Graph, nodes: Sequence[Node], tree: Any) -> Graph:
     """Return the graph of the cotangents of `nodes`; its further inputs are cotangents of the results."""
     inflow = [placeholder(n.type) for n in graph.outputs]
-    back = walk.backward(graph.outputs, inflow, nodes)
+    back = interpreters.backward(graph.outputs, inflow, nodes)
     return graph.replace(inputs=(*graph.inputs, *inflow), outputs=tuple(back), names=(), out_names=(), in_tree=None,
                          out_tree=tree)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
+from .. import interpreters
 from ..errors import GradError, at_user_line
 from ..graph import Graph, Node, zeros_like
 from ..ops.constants import constant
@@ -57,10 +57,10 @@ def _by_rows(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
     blocks = []
     for o in outputs:
         inflow = placeholder(o.type)
-        back = walk.backward([o], [inflow], wrt)
+        back = interpreters.backward([o], [inflow], wrt)
         size = number(o.type.size)
-        batched = walk.batch(back, {}, {inflow: _basis(o)}, size)
-        blocks.append([reshape(walk.with_axis(b, has, size), shape=(*o.shape, *w.shape))
+        batched = interpreters.batch(back, {}, {inflow: _basis(o)}, size)
+        blocks.append([reshape(interpreters.with_axis(b, has, size), shape=(*o.shape, *w.shape))
                        for (b, has), w in zip(batched, wrt, strict=True)])
     return blocks
 
@@ -69,12 +69,12 @@ def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]
     columns = []
     for w in wrt:
         moving = placeholder(w.type)
-        pushed = walk.forward(outputs, {w: moving})
+        pushed = interpreters.forward(outputs, {w: moving})
         tangents = [zeros_like(o) if t is None else t for o, t in zip(outputs, pushed, strict=True)]
         size = number(w.type.size)
         column = []
-        for (t, has), o in zip(walk.batch(tangents, {}, {moving: _basis(w)}, size), outputs, strict=True):
-            last = transpose(walk.with_axis(t, has, size), perm=(*range(1, o.ndim + 1), 0))
+        for (t, has), o in zip(interpreters.batch(tangents, {}, {moving: _basis(w)}, size), outputs, strict=True):
+            last = transpose(interpreters.with_axis(t, has, size), perm=(*range(1, o.ndim + 1), 0))
             column.append(reshape(last, shape=(*o.shape, *w.shape)))
         columns.append(column)
     return [list(row) for row in zip(*columns, strict=True)]

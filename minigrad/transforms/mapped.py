@@ -8,9 +8,9 @@ from typing import Any
 
 import optree
 
-from ..dims import Dim
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType
+from ..symbolic import Dim
 from ..tracing import guard_equal, note_batch
 from .graph_forms import leaf_axes
 from .trace import argument_names, function_name

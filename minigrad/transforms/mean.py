@@ -7,7 +7,7 @@ from typing import Any
 
 import optree
 
-from .. import walk
+from .. import interpreters
 from ..errors import BatchError, at_user_line
 from ..graph import FORMS, Graph, Node, full
 from ..ops.layout import reshape, slice_
@@ -124,10 +124,10 @@ def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n
     given = list(zip(graph.inputs, inputs, axes, strict=True))
     with made_by("unroll"):
         # Replace the shared inputs first, so that all copies use the same shared nodes.
-        outputs = walk.substitute(graph.outputs, {s: i for s, i, a in given if a is None})
+        outputs = interpreters.substitute(graph.outputs, {s: i for s, i, a in given if a is None})
         totals: list[Node] = []
         for k in range(n):
-            copies = walk.substitute(outputs, {s: _example(i, a, k) for s, i, a in given if a is not None})
+            copies = interpreters.substitute(outputs, {s: _example(i, a, k) for s, i, a in given if a is not None})
             totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
         means = tuple(t / full(n, t.shape, t.dtype) for t in totals)
     return graph.replace(inputs=tuple(inputs), outputs=means)

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import walk
-from ..dims import Dim, Symbol, size_of, symbols
+from .. import interpreters
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, full, held_graphs
 from ..ops.accumulators import accumulator
@@ -26,6 +25,7 @@ from ..ops.held import settled
 from ..ops.results import SEPARABLE, result, untied, waiting, with_results, zero
 from ..ops.spread import expand_to, min_, per_count, sum_
 from ..primitive import placeholder
+from ..symbolic import Dim, Symbol, size_of, symbols
 from ..tracing import made_by
 from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles
 from .cut import Cut, Facts
@@ -170,19 +170,19 @@ class _Passes:
             sums.append(waiting(zero(), checks))
             outputs[0] = waiting(outputs[0], sums[-1:])
         if not sums and not results:
-            return walk.substitute(outputs, whole)
+            return interpreters.substitute(outputs, whole)
         inside.update(each for each, _ in self._starts.values())
         body_outputs = [_numerator(n) for n in sums]
         body_outputs += [self._moved(n, shift, 1) for n, shift in zip(results, shifts, strict=True)]
         inside.update(body_outputs)
-        for n in walk.reachable(body_outputs):
+        for n in interpreters.reachable(body_outputs):
             if n not in roles and not inside.isdisjoint(n.inputs):
                 inside.add(n)
         values = self._node(inside, body_outputs, whole, len(sums))
         done = dict(zip(results, values[len(sums):], strict=True))
         for n, value in zip(sums, values, strict=False):
             done[n] = _divided(n, value, cut) if n.prim.name == "mean" else value
-        return walk.substitute(outputs, {**whole, **done})
+        return interpreters.substitute(outputs, {**whole, **done})
 
     def _roles_apart(self, outputs: Sequence[Node]) -> tuple[list[Node], list[Node], list[Node], Reading]:
         """Return the outputs, the checks of the examples' indices, all other checks, and the role of each node.
@@ -197,12 +197,12 @@ class _Passes:
 
         def split(roots: list[Node]) -> tuple[list[Node], Reading]:
             reading = Reading(self.parts.cut, given, {self.old[k]: facts for k, facts in self.parts.facts.items()})
-            made = [n for n in walk.reachable(roots) if reading.has_axis(n) or reading.is_size(n)]
-            region = walk.dependent(roots, [*self.old, *made])
+            made = [n for n in interpreters.reachable(roots) if reading.has_axis(n) or reading.is_size(n)]
+            region = interpreters.dependent(roots, [*self.old, *made])
             reading.read(region)
             known = reading.roles
             stay = {n.inputs[0] for n in region if n.prim.name == "proj" and known[n] is not SHARED}
-            used = set(walk.reachable(roots[:count]))
+            used = set(interpreters.reachable(roots[:count]))
             apart, more = {}, []
             for n in region:
                 beside = known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs)
@@ -211,7 +211,7 @@ class _Passes:
                     apart[n], check = _alone(n, known)
                     if check is not None and n.inputs[0] not in stay:
                         more.append(check)
-            return walk.substitute([*roots, *more], apart), reading
+            return interpreters.substitute([*roots, *more], apart), reading
 
         roots, reading = settled(split, list(graph.outputs))
         of_rows, others = [], []
@@ -254,13 +254,13 @@ class _Passes:
     def _node(self, inside: set[Node], outputs: Sequence[Node], whole: Mapping[Node, Node], n_sums: int) -> list[Node]:
         """Return the results of a `chunked` node of the part of the program that has the batch axis."""
         parts_, cut = self.parts, self.parts.cut
-        body_nodes = {n for n in walk.reachable(outputs) if n in inside}
+        body_nodes = {n for n in interpreters.reachable(outputs) if n in inside}
         shared = list(dict.fromkeys(
             i for n in sorted(body_nodes, key=lambda n: n.serial) for i in n.inputs
             if i not in inside and i.prim.name not in ("full", "const")))
         packed, read = parts_.counts, set(self.old)
         if packed:  # most programs read few of the leaves of a batch, and have few of its numbers of rows
-            read = set(walk.reachable(outputs))
+            read = set(interpreters.reachable(outputs))
             sizes = _sizes(read)
             packed = {s: n for s, n in packed.items() if s in sizes}
         counts = [(placeholder(ArrayType((cut.dim,), n.dtype)), n, 0) for n in packed.values()]
@@ -273,12 +273,12 @@ class _Passes:
         moved = dict(stand_in)
         for k, facts in parts_.facts.items():
             if facts.points and self.old[k] in stand_in:
-                moved[self.old[k]] = walk.substitute(
+                moved[self.old[k]] = interpreters.substitute(
                     [self._moved(stand_in[self.old[k]], self._shift(self.old[k], facts), -1)], stand_in)[0]
-        body = Graph(tuple(stand_in.values()), tuple(walk.substitute(outputs, moved)),
+        body = Graph(tuple(stand_in.values()), tuple(interpreters.substitute(outputs, moved)),
                      tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)),
                      name=function_name(self.staged.f))
-        arguments = walk.substitute([n for _, n, _ in given], whole)
+        arguments = interpreters.substitute([n for _, n, _ in given], whole)
         return parts(chunked(
             *arguments, graph=body, dim=cut.dim, size=self.size, total=cut.totals[cut.dim.symbol],
             packed=tuple((Dim((((s,), 1),)), cut.totals[s]) for s in packed),
@@ -319,7 +319,7 @@ def _sizes(nodes: Iterable[Node]) -> set[Symbol]:
 
 def _on_rows(nodes: Sequence[Node], known: Reading) -> list[Node]:
     """Return the nodes that `nodes` depend on and that depend on the examples, `nodes` included."""
-    return walk.dependent(nodes, list(filter(known.has_axis, walk.reachable(nodes))))
+    return interpreters.dependent(nodes, list(filter(known.has_axis, interpreters.reachable(nodes))))
 
 
 def _alone(node: Node, known: Mapping[Node, Roles]) -> tuple[Node, Node | None]:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import optree
 
-from ..dims import Dim, Symbol
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, full
 from ..ops.constants import iota
@@ -31,6 +30,7 @@ from ..ragged.rows import Rows, spread_rows
 from ..ragged.rules import Rewrite
 from ..ragged.schema import Schema, schema_of
 from ..sizes import shown
+from ..symbolic import Dim, Symbol
 from ..tracing import made_by, note_batch
 from .cut import NONE, Cut, Facts
 from .graph_forms import place, prefix

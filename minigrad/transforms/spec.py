@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim
 from ..errors import ShapeError, at_user_line
 from ..graph import ArrayType
 from ..ragged.axes import Axis, FieldType, field_shape
 from ..sizes import Size
+from ..symbolic import Dim
 
 
 class ArraySpec:

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..dims import Dim
 from ..errors import MinigradError, format_location
 from ..graph import ArrayType, Graph
+from ..symbolic import Dim
 from ..tracing import Guards, Tagged, tracing
 from .picklable import picklable
 from .trace import flatten_arguments, refuse_foreign, stage

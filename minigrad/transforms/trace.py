@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from .. import walk
+from .. import interpreters
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
 from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
 from ..primitive import adopt, placeholder
@@ -269,7 +269,7 @@ def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node
     """Run a staged program on `leaves`; inside a trace, continue the trace with it instead."""
     if tracing():
         new = {i: n for i, x in zip(inputs, leaves, strict=True) if (n := as_array(x)._node) is not i}
-        values: list[Any] = [Array(n) for n in walk.substitute(outputs, new)]
+        values: list[Any] = [Array(n) for n in interpreters.substitute(outputs, new)]
     else:
         refuse_foreign(inputs, outputs)
         types = [x for x in leaves if isinstance(x, ArrayType)]
@@ -279,7 +279,7 @@ def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node
         xp = namespace(leaves)
         leaves = leaves if xp is np else map(adopt, leaves)
         arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
-        values = walk.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays, xp=xp)
+        values = interpreters.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays, xp=xp)
         values = own(values, arrays) if xp is np else own_on_device(values, arrays)
     return optree.tree_unflatten(out_tree, values)
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 pytest.importorskip("llvmlite")
 
 import minigrad as mg
-from minigrad import backends, walk
+from minigrad import backends, interpreters
 from minigrad.backends.native.plan import launch_plan
 from minigrad.backends.native.program import FEW, Program
 from minigrad.backends.native.runtime import jit, threads
-from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.passes import run
+from minigrad.symbolic import Dim
 
 from ..checks import program as program_of
 from ..passes.programs import arrays_for, input_, node, random_graph
@@ -45,7 +45,7 @@ def test_random_programs(seed, gradient):
     for b, order in ((1, "C"), (2, "C"), (7, "F"), (300, "C"), (2, "C")):
         sizes = {size.symbol: b}
         arrays = arrays_for(graph, sizes, seed, order)
-        close(program(arrays, sizes), walk.evaluate(after, arrays, sizes))
+        close(program(arrays, sizes), interpreters.evaluate(after, arrays, sizes))
 
 
 @pytest.mark.usefixtures("finely_cut")
@@ -57,7 +57,7 @@ def test_sizes_that_change_share_their_layout(seed):
     for b in (100, 104, 90, 111, 1, 112, 97, 400, 104, 390, 3):
         sizes = {size.symbol: b}
         arrays = arrays_for(graph, sizes, seed)
-        close(program(arrays, sizes), walk.evaluate(after, arrays, sizes))
+        close(program(arrays, sizes), interpreters.evaluate(after, arrays, sizes))
     layouts = program.recipe._layouts
     assert 2 <= len(layouts) <= launch_plan.KNOWN or not layouts[0].total
     assert all(known.total <= program.workspace_bytes({size.symbol: 480}) for known in layouts)
@@ -96,7 +96,7 @@ def test_every_primitive_runs(name, dtype):
         graph = program_of(prim, arrays, sample.params)
         have = backends.build(graph, "native")(arrays, {})
         again = build(graph)(arrays, {})
-        want = walk.evaluate(graph, arrays)
+        want = interpreters.evaluate(graph, arrays)
         rtol = 1e-6 if dtype == "f4" or name == "pow" else 1e-13
         if name in ("svd", "eigh", "pinv", "inv", "solve", "qr"):
             rtol *= 100
@@ -114,7 +114,7 @@ def test_softmax_and_its_gradient_need_no_python():
     assert "np.exp(" in program.source
     for b in (1, 3, 1000):
         arrays = arrays_for(graph, {size.symbol: b})
-        close(program(arrays, {size.symbol: b}), walk.evaluate(graph, arrays, {size.symbol: b}))
+        close(program(arrays, {size.symbol: b}), interpreters.evaluate(graph, arrays, {size.symbol: b}))
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -165,7 +165,7 @@ def test_it_works_again_after_an_error():
     for bad in (4, -5, 2**62, -2**63):
         with pytest.raises(IndexError):
             program([np.arange(4.0), np.array([0, bad])], {})
-        close(program(good, {}), walk.evaluate(graph, good))
+        close(program(good, {}), interpreters.evaluate(graph, good))
 
 
 def test_numbers_that_are_no_arrays():
@@ -199,7 +199,7 @@ def test_dtypes_that_machine_code_has_not():
         node("any", b, axes=(0,)), node("argmax", a, axis=0), node("where", b, a, a + a)))
     arrays = arrays_for(graph, {})
     program = build(graph)
-    close(program(arrays, {}), walk.evaluate(graph, arrays))
+    close(program(arrays, {}), interpreters.evaluate(graph, arrays))
     said = str(program.stages[-1])
     assert "float16" in said or "f16" in said
     assert "gcd" in said
@@ -225,7 +225,7 @@ def test_arrays_need_not_be_contiguous():
     sizes = {size.symbol: 6}
     arrays = [np.repeat(np.repeat(a, 2, 0), 2, 1)[::2, ::2] for a in arrays_for(graph, sizes)]
     arrays[1] = np.ascontiguousarray(arrays[1].T).T
-    close(build(graph)(arrays, sizes), walk.evaluate(graph, arrays, sizes))
+    close(build(graph)(arrays, sizes), interpreters.evaluate(graph, arrays, sizes))
 
 
 @st.composite
@@ -271,7 +271,7 @@ def test_any_strides(first, second, dtype, inside):
         outputs += [node("max", v, axes=tuple(range(0, v.ndim, 2))) for v in (a, b)]
     graph = Graph((x,), tuple(outputs))
     arrays = [(np.arange(60).reshape(4, 3, 5) % 7 - 3).astype(dtype)]
-    close(backends.build(graph, "native")(arrays, {}), walk.evaluate(graph, arrays))
+    close(backends.build(graph, "native")(arrays, {}), interpreters.evaluate(graph, arrays))
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 pytest.importorskip("llvmlite")
 
 import minigrad as mg
-from minigrad import backends, walk
+from minigrad import backends, interpreters
 from minigrad.backends.native.codegen import step_code
 from minigrad.backends.native.kernels import axis_kernels, copies, gather_scatter, philox, steps
 from minigrad.backends.native.runtime import jit, threads
 from minigrad.combiners import ADD, FMAX, MAX
-from minigrad.dims import Dim
 from minigrad.graph import Graph, Node, full
+from minigrad.symbolic import Dim
 
 from ..passes.programs import input_, node
 
@@ -31,7 +31,7 @@ def same(inputs, outputs, arrays, sizes=None, native=True):
     assert program.source
     assert program.workspace_bytes(sizes or {}) >= 0
     with np.errstate(all="ignore"):
-        wanted = walk.evaluate(graph, arrays, sizes or {})
+        wanted = interpreters.evaluate(graph, arrays, sizes or {})
     for have, want in zip(program(arrays, sizes or {}), wanted, strict=True):
         assert have.dtype == want.dtype
         assert have.shape == want.shape
@@ -173,7 +173,7 @@ def test_an_index_out_of_range_is_an_error(name, bad):
     for _ in range(2):
         with pytest.raises(IndexError):
             program([*arrays, np.array(bad)], {})
-        np.testing.assert_array_equal(program(good, {})[0], walk.evaluate(program._graph, good)[0])
+        np.testing.assert_array_equal(program(good, {})[0], interpreters.evaluate(program._graph, good)[0])
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 2), (2, 0)])
@@ -285,7 +285,7 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype):
               np.sort(rng.integers(0, 37, 500)), np.array([1, 2], "u4"),
               *(rng.normal(size=x.shape).astype(dtype) for x in narrow)]
     program, before, found = backends.build(graph, "native"), threads.get_num_threads(), []
-    wanted = walk.evaluate(graph, arrays)
+    wanted = interpreters.evaluate(graph, arrays)
     try:
         for n in (1, 2, 3, 7):
             threads.set_num_threads(n)

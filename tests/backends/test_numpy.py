@@ -7,14 +7,14 @@ import weakref
 import numpy as np
 import pytest
 
-from minigrad import backends, walk
+from minigrad import backends, interpreters
 from minigrad.backends import blocks, workspace
-from minigrad.dims import Dim
 from minigrad.errors import GraphError
 from minigrad.graph import PRIMITIVES, Graph, full
+from minigrad.interpreters import backward
 from minigrad.ops.control import chunked, parts
 from minigrad.passes import run
-from minigrad.walk import backward
+from minigrad.symbolic import Dim
 
 from ..checks import program as program_of
 from ..passes.programs import F8, arrays_for, input_, node, random_graph
@@ -47,7 +47,7 @@ def test_random_programs(seed, gradient, monkeypatch):
     for b, order in ((1, "C"), (2, "C"), (7, "F"), (300, "C"), (2, "C")):
         sizes = {size.symbol: b}
         arrays = arrays_for(graph, sizes, seed, order)
-        close(program(arrays, sizes), walk.evaluate(after, arrays, sizes))
+        close(program(arrays, sizes), interpreters.evaluate(after, arrays, sizes))
 
 
 @pytest.mark.parametrize("name", sorted(PRIMITIVES))
@@ -57,7 +57,7 @@ def test_every_primitive_runs(name):
         graph = program_of(prim, sample.arrays, sample.params)
         have = backends.build(graph)(sample.arrays, {})  # as it is, and after the passes
         again = build(graph)(sample.arrays, {})
-        want = walk.evaluate(graph, sample.arrays)
+        want = interpreters.evaluate(graph, sample.arrays)
         for a, b, c in zip(have, again, want, strict=True):
             assert a.dtype == b.dtype == np.asarray(c).dtype
             np.testing.assert_allclose(a, c, rtol=1e-12)
@@ -74,7 +74,7 @@ def test_softmax_and_its_gradient_are_one_group():
     assert callable(space["main"])
     for b in (1, 3, 1000):
         arrays = arrays_for(graph, {size.symbol: b})
-        close(program(arrays, {size.symbol: b}), walk.evaluate(graph, arrays, {size.symbol: b}))
+        close(program(arrays, {size.symbol: b}), interpreters.evaluate(graph, arrays, {size.symbol: b}))
 
 
 def test_blocks_sum_as_exactly_as_numpy():
@@ -104,7 +104,7 @@ def results_are_the_callers_own(build):
     sizes = {size.symbol: 3}
     arrays = arrays_for(graph, sizes)
     first, second = program(arrays, sizes), program(arrays, sizes)
-    close(first, walk.evaluate(graph, arrays, sizes))
+    close(first, interpreters.evaluate(graph, arrays, sizes))
     kept = [a.copy() for a in first]
     everything = [*arrays, *first, *second]
     for i, a in enumerate(first):
@@ -129,7 +129,7 @@ def several_threads_at_once(build):
     for seed in range(8):
         sizes = {size.symbol: 50 + 40 * (seed % 3)}
         arrays = arrays_for(graph, sizes, seed)
-        cases.append((arrays, sizes, walk.evaluate(graph, arrays, sizes)))
+        cases.append((arrays, sizes, interpreters.evaluate(graph, arrays, sizes)))
     errors = []
 
     def work(arrays, sizes, want):
@@ -155,7 +155,7 @@ def test_it_works_again_after_an_error():
     for _ in range(3):
         with pytest.raises(IndexError):
             program([np.arange(4.0), np.array([0, 9])], {})
-        close(program(good, {}), walk.evaluate(graph, good))
+        close(program(good, {}), interpreters.evaluate(graph, good))
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -170,7 +170,7 @@ def empty_axes(build, rows):
     graph = Graph((x, y), (z, node("sum", node("exp", z), axes=(0,)), node("einsum", x, y, subscripts="bi,ij->bj")))
     sizes = {size.symbol: rows}
     arrays = arrays_for(graph, sizes)
-    close(build(graph)(arrays, sizes), walk.evaluate(graph, arrays, sizes))
+    close(build(graph)(arrays, sizes), interpreters.evaluate(graph, arrays, sizes))
 
 
 def test_dtypes():
@@ -181,7 +181,7 @@ def test_dtypes():
         total, node("any", b, axes=(0,)), node("argmax", a, axis=0), node("where", b, a, a + a),
         node("where", b, full(np.inf, (5,), F8), full(np.nan, (5,), F8))))
     arrays = arrays_for(graph, {})
-    close(build(graph)(arrays, {}), walk.evaluate(graph, arrays))
+    close(build(graph)(arrays, {}), interpreters.evaluate(graph, arrays))
 
 
 def test_arrays_need_not_be_contiguous():
@@ -189,7 +189,7 @@ def test_arrays_need_not_be_contiguous():
     sizes = {size.symbol: 6}
     arrays = [np.repeat(np.repeat(a, 2, 0), 2, 1)[::2, ::2] for a in arrays_for(graph, sizes)]
     arrays[1] = np.ascontiguousarray(arrays[1].T).T
-    close(build(graph)(arrays, sizes), walk.evaluate(graph, arrays, sizes))
+    close(build(graph)(arrays, sizes), interpreters.evaluate(graph, arrays, sizes))
 
 
 def test_memory_goes_with_the_program_and_few_workspaces_are_kept():
@@ -221,7 +221,7 @@ def test_ever_new_sizes_share_layouts_and_memory(monkeypatch):
     for n, b in [*rng.integers(500, 1000, (200, 2)), (1000, 1000), (1, 1), (1000, 0)]:
         sizes = {rows.symbol: int(n), size.symbol: int(b)}
         arrays = [rng.normal(size=(n, 5)), rng.normal(size=(5, 3)), rng.integers(0, n, b)]
-        wanted = walk.evaluate(graph, arrays, sizes)
+        wanted = interpreters.evaluate(graph, arrays, sizes)
         results.append((program(arrays, sizes), wanted))
     for got, wanted in results:  # the caller's own: later runs have not touched them
         close(got, wanted)
@@ -276,7 +276,7 @@ def test_chunks_hold_one_chunks_temporaries():
     assert program.source.count("on each chunk") == 1  # the value's loop and the gradient's are one
     for b in (3, 7, 50):
         arrays = arrays_for(graph, {size.symbol: b})
-        close(program(arrays, {size.symbol: b}), walk.evaluate(graph, arrays, {size.symbol: b}))
+        close(program(arrays, {size.symbol: b}), interpreters.evaluate(graph, arrays, {size.symbol: b}))
     assert program.workspace_bytes({size.symbol: 700}) == program.workspace_bytes({size.symbol: 7})
 
 
@@ -287,7 +287,7 @@ def test_long_chains_neither_recurse_nor_explode():
         y = node("tanh", y) if i % 2 else y * 1.5
     program = build(Graph((x,), (y,)))
     value = np.linspace(-1, 1, 4)
-    close(program([value], {}), walk.evaluate(Graph((x,), (y,)), [value]))
+    close(program([value], {}), interpreters.evaluate(Graph((x,), (y,)), [value]))
     w = input_(4, 4)
     y = x
     for _ in range(3_000):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import backends, walk
+from minigrad import backends, interpreters
 from minigrad.backends import protocol
 from minigrad.errors import GraphError, MinigradError
 from minigrad.passes.stage import Stage
@@ -22,7 +22,7 @@ class Interpreted:
 
     def __call__(self, arrays, sizes):
         self.calls += 1
-        return [np.array(x) for x in walk.evaluate(self.graph, arrays, sizes)]
+        return [np.array(x) for x in interpreters.evaluate(self.graph, arrays, sizes)]
 
     def workspace_bytes(self, sizes):
         return 0

@@ -17,7 +17,7 @@ import numpy as np
 import optree
 
 import minigrad as mg
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.errors import MinigradError
 
 from .choices import Choices
@@ -158,12 +158,12 @@ def traced(case: Case, choices: Choices) -> None:
     want = reference(plain, *args)
     graph = _refusable(mg.trace(case.program.tree(TRACED)), *args)
     leaves = optree.tree_leaves(want)
-    have = quietly(walk.evaluate, graph, args)
+    have = quietly(interpreters.evaluate, graph, args)
     agree(have, leaves, "evaluated", lambda s: optree.tree_leaves(reference(plain, *nudged(args, s))))
     again = mg.Graph.from_json(graph.to_json())
     if str(again) != str(graph):
         raise Mismatch("the graph read back from JSON prints differently")
-    agree(quietly(walk.evaluate, again, args), have, "from JSON")
+    agree(quietly(interpreters.evaluate, again, args), have, "from JSON")
 
 
 def compiled(case: Case, choices: Choices) -> None:

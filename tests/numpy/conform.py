@@ -11,7 +11,7 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.errors import MinigradError
 
 TOLERANCE = {"float16": 2e-2, "float32": 2e-5, "float64": 1e-10}
@@ -63,7 +63,7 @@ def run_traced(function: Callable[..., Any], *arrays: Any) -> list[np.ndarray]:
     """Trace a function, check its graph, and evaluate it node by node."""
     graph = mg.trace(function)(*arrays)
     graph.check()
-    return walk.evaluate(graph, [np.asarray(a) for a in arrays])
+    return interpreters.evaluate(graph, [np.asarray(a) for a in arrays])
 
 
 def assert_same(have: Any, want: Any, what: str = "") -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.numpy.array import NAMES, TABLE
 
 from .conform import assert_same, call, check_call, check_refused_alike, run_traced
@@ -446,7 +446,7 @@ def test_python_scalars_as_arguments_are_weak(function):
     x = np.array([0.5, -1.5], "f4")
     want = function(x, 1.5, 3)
     graph = mg.trace(function)(x, 1.5, 3)
-    have = walk.evaluate(graph.check(), [x, np.float64(1.5), np.int64(3)])
+    have = interpreters.evaluate(graph.check(), [x, np.float64(1.5), np.int64(3)])
     want = want if isinstance(want, tuple) else (want,)
     for h, w in zip(have, want, strict=True):
         assert_same(h, w)

@@ -7,14 +7,14 @@ import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
-from minigrad import passes, walk
-from minigrad.dims import Dim
+from minigrad import interpreters, passes
 from minigrad.graph import PRIMITIVES, ArrayType, Graph, full, reachable
 from minigrad.ops import checks, results
 from minigrad.ops.constants import constant, iota
 from minigrad.ops.control import placeholder
 from minigrad.ops.index import gather, scatter_add
 from minigrad.passes import guard
+from minigrad.symbolic import Dim
 
 X, I = (ArrayType(shape, np.dtype(d)) for shape, d in (((4, 2), "f8"), ((3,), "i8")))  # noqa: E741
 
@@ -169,7 +169,7 @@ def test_branches_check_where_they_are_taken():
 def left(before, after, *args):
     """Return how many checks of one function another one does not make."""
     nodes = [mg.trace(f)(*args) for f in (before, after)]
-    new = walk.substitute(nodes[0].outputs, dict(zip(nodes[0].inputs, nodes[1].inputs, strict=True)))
+    new = interpreters.substitute(nodes[0].outputs, dict(zip(nodes[0].inputs, nodes[1].inputs, strict=True)))
     wanted, have = (checks.checks_of(reachable(outputs)) for outputs in (new, nodes[1].outputs))
     return len(checks.unmade(wanted, have))
 

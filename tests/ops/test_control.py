@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from minigrad import walk
-from minigrad.dims import Dim
+from minigrad import interpreters
 from minigrad.errors import ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import ArrayType, Graph, TupleType, full
 from minigrad.ops.control import parts, placeholder
+from minigrad.symbolic import Dim
 from tests import checks
 
 F8 = np.dtype("f8")
@@ -43,7 +43,7 @@ def agree(wanted, given, arrays, sizes=None, tolerance=1e-12):
     """Raise unless two graphs, and their derivatives, compute the same."""
     for want, have in zip(derivatives(wanted), derivatives(given), strict=True):
         values = [*arrays, *checks.random_like(want.inputs[len(arrays):])]
-        for w, h in zip(walk.evaluate(want, values), walk.evaluate(have, values, sizes), strict=True):
+        for w, h in zip(interpreters.evaluate(want, values), interpreters.evaluate(have, values, sizes), strict=True):
             checks.close(h, w, want.name, tolerance)
 
 
@@ -83,14 +83,14 @@ def test_chunks_of_nothing_are_sums_of_nothing():
 
 def test_chunks_hold_one_chunk_at_a_time(monkeypatch):
     seen = []
-    real = walk.evaluate
+    real = interpreters.evaluate
 
     def spy(graph, arrays, sizes=None, xp=np):
         seen.append([np.shape(a) for a in arrays])
         return real(graph, arrays, sizes, xp)
 
     graph = chunked(2)
-    monkeypatch.setattr(walk, "evaluate", spy)
+    monkeypatch.setattr(interpreters, "evaluate", spy)
     real(graph, [W, X])
     assert seen == [[(3,), (2, 3)], [(3,), (2, 3)], [(3,), (1, 3)]]
 
@@ -103,11 +103,11 @@ def test_chunks_of_integers_carry_no_tangent():
     a, b = placeholder(ArrayType((4,), F8)), placeholder(ArrayType((4,), np.dtype("i8")))
     node = P["chunked"](a, b, graph=inside, dim=dim, size=3, total=4, in_axes=(0, 0), out_axes=(0, 0), packed=())
     outs = parts(node)
-    index, number = walk.forward(outs, {a: a})
+    index, number = interpreters.forward(outs, {a: a})
     assert index is None
     assert number.params["value"] == 0
     graph = Graph((a, b), tuple(outs)).check()
-    g = walk.evaluate(checks.reverse(graph), [np.ones(4), np.arange(4), np.ones(4)])
+    g = interpreters.evaluate(checks.reverse(graph), [np.ones(4), np.arange(4), np.ones(4)])
     np.testing.assert_array_equal(g, np.zeros((1, 4)))
 
 
@@ -131,7 +131,7 @@ def test_checkpoint_keeps_nothing_of_its_body_for_the_way_back():
     assert back.count("barrier") == 2
     tanh = [n for n in back.nodes if n.prim.name == "tanh"]
     assert len(tanh) == 1
-    assert "barrier" in {n.prim.name for n in walk.reachable(tanh)}
+    assert "barrier" in {n.prim.name for n in interpreters.reachable(tanh)}
 
 
 def test_checkpoint_of_one_node_twice():

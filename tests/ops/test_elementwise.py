@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph, full
@@ -16,10 +16,10 @@ def slopes(name, *xs, dtype="f8"):
     """Return the partial derivatives at scalars, both modes agreeing."""
     arrays = [np.array(x, dtype) for x in xs]
     graph = checks.program(P[name], arrays, {})
-    back = [float(g) for g in walk.evaluate(checks.reverse(graph), [*arrays, np.ones((), dtype)])]
+    back = [float(g) for g in interpreters.evaluate(checks.reverse(graph), [*arrays, np.ones((), dtype)])]
     for i, want in enumerate(back):
         forward = checks.push(graph, [k == i for k in range(len(xs))])
-        (have,) = walk.evaluate(forward, [*arrays, np.ones((), dtype)])
+        (have,) = interpreters.evaluate(forward, [*arrays, np.ones((), dtype)])
         assert have.dtype == np.dtype(dtype)
         assert float(have) == want or np.isnan(have) == np.isnan(want)
     return back
@@ -32,7 +32,9 @@ def curvature(name, *xs):
     rows = []
     for i in range(len(xs)):
         picked = [np.array(float(i == k)) for k in range(len(xs))]
-        rows.append([float(h) for h in walk.evaluate(checks.reverse(back), [*arrays, np.ones(()), *picked])][:len(xs)])
+        rows.append(
+            [float(h) for h in interpreters.evaluate(checks.reverse(back), [*arrays, np.ones(()), *picked])][: len(xs)]
+        )
     return np.array(rows)
 
 
@@ -101,8 +103,8 @@ def test_pow_of_a_number_at_zero_to_third_order(power):
     assert "where" not in {n.prim.name for n in checks.reverse(graph).nodes}
     want = power
     for order in range(3):
-        graph = Graph((x,), tuple(walk.backward(graph.outputs, [full(1.0, (), x.dtype)], [x])))
-        assert walk.evaluate(graph, [np.zeros(())])[0] == (want if power == order + 1 else 0.0)
+        graph = Graph((x,), tuple(interpreters.backward(graph.outputs, [full(1.0, (), x.dtype)], [x])))
+        assert interpreters.evaluate(graph, [np.zeros(())])[0] == (want if power == order + 1 else 0.0)
         want *= power - order - 1
 
 
@@ -111,7 +113,7 @@ def test_where_keeps_what_the_other_branch_made_out():
     graph = checks.program(P["where"], [c, x, y], {})
     for g in (graph, checks.reverse(graph), checks.push(graph)):
         seeds = [np.ones(2)] * (len(g.inputs) - 3)
-        assert all(np.isfinite(v).all() for v in walk.evaluate(g, [c, x, y, *seeds]))
+        assert all(np.isfinite(v).all() for v in interpreters.evaluate(g, [c, x, y, *seeds]))
 
 
 @pytest.mark.parametrize(("x", "y", "dx", "dy"), [
@@ -130,7 +132,7 @@ def test_casts_carry_gradients_between_floats_only():
     x = checks.placeholder((2,), "f8")
     through = P["cast"](P["cast"](x, dtype=np.dtype("i8")), dtype=np.dtype("f8"))
     graph = Graph((x,), (P["cast"](P["cast"](x, dtype=np.dtype("f4")), dtype=np.dtype("f8")), through))
-    g = walk.evaluate(checks.reverse(graph), [np.array([1.5, 2.5]), np.ones(2), np.ones(2)])
+    g = interpreters.evaluate(checks.reverse(graph), [np.array([1.5, 2.5]), np.ones(2), np.ones(2)])
     np.testing.assert_array_equal(g, [[1.0, 1.0]])
 
 
@@ -151,7 +153,7 @@ def test_integers_have_no_derivative(dtype):
 
 def test_unsigned_negation_wraps_as_in_numpy():
     x = np.array([0, 1, 255], "u1")
-    (out,) = walk.evaluate(checks.program(P["neg"], [x], {}), [x])
+    (out,) = interpreters.evaluate(checks.program(P["neg"], [x], {}), [x])
     np.testing.assert_array_equal(out, -x, strict=True)
 
 

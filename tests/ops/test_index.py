@@ -4,7 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
@@ -30,7 +30,7 @@ def test_gather_and_scatter(x, index):
     if x.ndim == 1 and index.min(initial=0) < -len(x):
         pytest.skip("out of range")
     gather = checks.program(P["gather"], [x, index], {})
-    (rows,) = walk.evaluate(gather, [x, index])
+    (rows,) = interpreters.evaluate(gather, [x, index])
     np.testing.assert_array_equal(rows, x[index], strict=True)
     every_check(gather, [x, index])
     every_check(checks.program(P["scatter_add"], [rows, index], {"shape": x.shape}), [np.asarray(rows), index])
@@ -39,7 +39,7 @@ def test_gather_and_scatter(x, index):
 def test_repeated_indices_add_up():
     u, i = np.array([1.0, 2.0, 4.0, 8.0]), np.array([0, -1, 0, 2])
     graph = checks.program(P["scatter_add"], [u, i], {"shape": (3,)})
-    np.testing.assert_array_equal(walk.evaluate(graph, [u, i])[0], [5.0, 0.0, 10.0])
+    np.testing.assert_array_equal(interpreters.evaluate(graph, [u, i])[0], [5.0, 0.0, 10.0])
 
 
 def test_gather_out_of_no_rows_of_an_empty_array():
@@ -52,14 +52,16 @@ def test_take_along_axis(axis):
     x, i = checks.placeholder(X.shape, "f8"), checks.placeholder(X.shape, "i8")
     graph = Graph((x, i), (take_along_axis(x, i, axis),))
     index = np.argsort(np.sin(X), axis=axis) - X.shape[axis]
-    np.testing.assert_array_equal(walk.evaluate(graph, [X, index])[0], np.take_along_axis(X, index, axis), strict=True)
+    np.testing.assert_array_equal(
+        interpreters.evaluate(graph, [X, index])[0], np.take_along_axis(X, index, axis), strict=True
+    )
     every_check(graph, [X, index])
 
 
 def test_out_of_range_raises_when_it_runs():
     graph = checks.program(P["gather"], [X, np.array([0])], {})
     with pytest.raises(IndexError):
-        walk.evaluate(graph, [X, np.array([3])])
+        interpreters.evaluate(graph, [X, np.array([3])])
 
 
 def test_types():

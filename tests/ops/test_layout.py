@@ -4,11 +4,11 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from minigrad import walk
-from minigrad.dims import Dim
+from minigrad import interpreters
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
+from minigrad.symbolic import Dim
 from minigrad.tracing import Guards, new_trace
 from tests import checks
 
@@ -30,10 +30,10 @@ def test_every_slice_of_a_short_axis_and_its_adjoint(n):
         for stop in range(start, n + 1):
             for step in (1, 2, 3):
                 graph = checks.program(P["slice"], [x], {"start": (start,), "stop": (stop,), "step": (step,)})
-                (out,) = walk.evaluate(graph, [x])
+                (out,) = interpreters.evaluate(graph, [x])
                 np.testing.assert_array_equal(out, x[start:stop:step], strict=True)
                 checks.check_types(graph, [x])
-                (back,) = walk.evaluate(checks.reverse(graph), [x, np.ones(out.shape)])
+                (back,) = interpreters.evaluate(checks.reverse(graph), [x, np.ones(out.shape)])
                 want = np.zeros(n)
                 want[start:stop:step] = 1
                 np.testing.assert_array_equal(back, want, strict=True)
@@ -47,11 +47,11 @@ def test_every_small_pad_and_its_adjoint(n):
         for high in range(3):
             for interior in range(3):
                 graph = checks.program(P["pad"], [x], {"low": (low,), "high": (high,), "interior": (interior,)})
-                (out,) = walk.evaluate(graph, [x])
+                (out,) = interpreters.evaluate(graph, [x])
                 want = np.zeros(low + n + max(n - 1, 0) * interior + high)
                 want[low:low + max(n - 1, 0) * (interior + 1) + (n > 0):interior + 1] = x
                 np.testing.assert_array_equal(out, want, strict=True)
-                (back,) = walk.evaluate(checks.reverse(graph), [x, np.arange(1.0, len(out) + 1)])
+                (back,) = interpreters.evaluate(checks.reverse(graph), [x, np.arange(1.0, len(out) + 1)])
                 np.testing.assert_array_equal(back, np.arange(1.0, len(out) + 1)[want > 0], strict=True)
 
 
@@ -89,17 +89,20 @@ def test_symbolic_axes(name, count, params):
     symbolic = Graph(tuple(xs), (P[name](*xs, **params(n)),)).check()
     arrays = [np.random.default_rng(i).normal(size=(3, 4)) for i in range(count)]
     fixed = checks.program(P[name], arrays, params(3))
-    (out,) = walk.evaluate(fixed, arrays)
+    (out,) = interpreters.evaluate(fixed, arrays)
     for derive, seeds in ((lambda g: g, []), (checks.reverse, [np.cos(out)]), (checks.push, arrays)):
-        want = walk.evaluate(derive(fixed), [*arrays, *seeds])
-        have = walk.evaluate(derive(symbolic), [*arrays, *seeds], {n.symbol: 3})
+        want = interpreters.evaluate(derive(fixed), [*arrays, *seeds])
+        have = interpreters.evaluate(derive(symbolic), [*arrays, *seeds], {n.symbol: 3})
         for h, w in zip(have, want, strict=True):
             np.testing.assert_array_equal(h, w, strict=True)
         size = Dim.new("B")
         stacked = [np.stack([a, a + 1]) for a in (*arrays, *seeds)]
         both = checks.batched(derive(symbolic), [True] * len(stacked), size)
-        for h, w in zip(walk.evaluate(both, stacked, {n.symbol: 3, size.symbol: 2}),
-                        walk.evaluate(checks.batched(derive(fixed), [True] * len(stacked), 2), stacked), strict=True):
+        for h, w in zip(
+            interpreters.evaluate(both, stacked, {n.symbol: 3, size.symbol: 2}),
+            interpreters.evaluate(checks.batched(derive(fixed), [True] * len(stacked), 2), stacked),
+            strict=True,
+        ):
             np.testing.assert_array_equal(h, w, strict=True)
 
 
@@ -111,9 +114,9 @@ def test_parts_of_symbolic_size_are_joined_and_taken_apart():
     n, m = Dim.new("n"), Dim.new("m")
     x, y = checks.placeholder((2, n), "f8"), checks.placeholder((2, m), "f8")
     g = checks.placeholder((2, n + m), "f8")
-    back = Graph((x, y, g), tuple(walk.backward([P["concatenate"](x, y, axis=1)], [g], [x, y]))).check()
+    back = Graph((x, y, g), tuple(interpreters.backward([P["concatenate"](x, y, axis=1)], [g], [x, y]))).check()
     whole = np.arange(10.0).reshape(2, 5)
-    have = walk.evaluate(back, [whole[:, :2], whole[:, 2:], whole], {n.symbol: 2, m.symbol: 3})
+    have = interpreters.evaluate(back, [whole[:, :2], whole[:, 2:], whole], {n.symbol: 2, m.symbol: 3})
     np.testing.assert_array_equal(have[0], whole[:, :2])
     np.testing.assert_array_equal(have[1], whole[:, 2:])
 
@@ -123,7 +126,7 @@ def test_cutting_a_symbolic_axis_insists_on_its_number(name, count, params):
     def derived(n):
         xs = [checks.placeholder((n, 4), "f8") for _ in range(count)]
         outs = [P[name](*xs, **params)]
-        return walk.backward(outs, outs, xs), walk.forward(outs, {x: x for x in xs})
+        return interpreters.backward(outs, outs, xs), interpreters.forward(outs, {x: x for x in xs})
 
     with pytest.raises(ShapeError, match="number behind the symbolic size n"):
         derived(Dim.new("n"))

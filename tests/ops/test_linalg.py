@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import walk
-from minigrad.dims import Dim
+from minigrad import interpreters
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
 from minigrad.ops import linalg
 from minigrad.ops.control import parts
+from minigrad.symbolic import Dim
 from tests import checks
 
 RNG = np.random.default_rng(0)
 
 
 def run(name, *arrays, **params):
-    out = walk.evaluate(checks.program(P[name], arrays, params), arrays)
+    out = interpreters.evaluate(checks.program(P[name], arrays, params), arrays)
     return out[0] if len(out) == 1 else out
 
 
@@ -57,7 +57,7 @@ def test_symmetric_functions_read_the_lower_triangle(name, numpys):
     back = checks.reverse(graph)
     seed = RNG.normal(size=numpys(a).shape)
     seeds = [seed] if name == "cholesky" else [seed, np.zeros((3, 3))]
-    (g,) = walk.evaluate(back, [other, *seeds])
+    (g,) = interpreters.evaluate(back, [other, *seeds])
     h = 1e-6
     for i, j in np.ndindex(3, 3):
         step = np.zeros((3, 3))
@@ -74,7 +74,7 @@ def test_triangular_solve_reads_one_triangle(lower):
     triangle = np.tril(a) if lower else np.triu(a)
     np.testing.assert_allclose(run("triangular_solve", a, b, lower=lower), np.linalg.solve(triangle, b))
     back = checks.reverse(checks.program(P["triangular_solve"], [a, b], {"lower": lower}))
-    ga, _ = walk.evaluate(back, [a, b, np.ones((3, 2))])
+    ga, _ = interpreters.evaluate(back, [a, b, np.ones((3, 2))])
     assert not (np.triu(ga, 1) if lower else np.tril(ga, -1)).any()
 
 
@@ -179,7 +179,7 @@ def eigenvalues_of(x, f):
 def test_equal_eigenvalues_functions_of_the_eigenvalues_alone():
     x = np.diag([2.0, 2.0, 1.0])
     graph = eigenvalues_of(x, lambda w: w * w)
-    (g,) = walk.evaluate(checks.reverse(graph), [x, np.ones(())])
+    (g,) = interpreters.evaluate(checks.reverse(graph), [x, np.ones(())])
     np.testing.assert_allclose(g, 2 * x, atol=1e-12)
     checks.check_duality(graph, [x])
 
@@ -187,14 +187,14 @@ def test_equal_eigenvalues_functions_of_the_eigenvalues_alone():
 def test_equal_eigenvalues_eigenvectors_are_nan_and_not_wrong():
     x = np.diag([2.0, 2.0, 1.0])
     graph = checks.program(P["eigh"], [x], {})
-    (dw, dv) = walk.evaluate(checks.push(graph), [x, np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0.0]])])
+    (dw, dv) = interpreters.evaluate(checks.push(graph), [x, np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0.0]])])
     assert np.isfinite(dw).all()
     assert np.isnan(dv).any()
-    (g,) = walk.evaluate(checks.reverse(graph), [x, np.zeros(3), np.ones((3, 3))])
+    (g,) = interpreters.evaluate(checks.reverse(graph), [x, np.zeros(3), np.ones((3, 3))])
     assert np.isnan(g).any()
     # Another matrix of the same stack is not touched.
     stack = np.stack([x, np.diag([3.0, 2.0, 1.0])])
-    (g,) = walk.evaluate(checks.reverse(checks.program(P["eigh"], [stack], {})),
+    (g,) = interpreters.evaluate(checks.reverse(checks.program(P["eigh"], [stack], {})),
                          [stack, np.zeros((2, 3)), np.ones((2, 3, 3))])
     assert np.isfinite(g[1]).all()
 
@@ -204,7 +204,7 @@ def test_equal_and_zero_singular_values_functions_of_them_alone(x):
     a = checks.placeholder(x.shape, x.dtype)
     _, s, _ = parts(P["svd"](a))
     graph = Graph((a,), (P["sum"](s * s, axes=(0,)),))
-    (g,) = walk.evaluate(checks.reverse(graph), [x, np.ones(())])
+    (g,) = interpreters.evaluate(checks.reverse(graph), [x, np.ones(())])
     np.testing.assert_allclose(g, 2 * x, atol=1e-12)
 
 
@@ -216,7 +216,7 @@ def test_log_determinant_and_a_quadratic_form_to_second_order():
     graph = Graph((a, y), (P["sum"](z * z, axes=(0, 1)) + P["sum"](P["log"](linalg.diagonal(c)), axes=(0,)) * 2.0,))
     arrays = [spd(3, 3), RNG.normal(size=(3, 1))]
     want = arrays[1].T @ np.linalg.inv(arrays[0]) @ arrays[1] + np.linalg.slogdet(arrays[0])[1]
-    np.testing.assert_allclose(walk.evaluate(graph, arrays)[0], want[0, 0])
+    np.testing.assert_allclose(interpreters.evaluate(graph, arrays)[0], want[0, 0])
     checks.check_gradient(graph, arrays)
     checks.check_batch(graph, arrays, depth=2)
     back = checks.reverse(graph)
@@ -244,8 +244,8 @@ def test_symbolic_sizes(name, shapes, params):
     symbolic, fixed = Graph(tuple(xs), tuple(outs)).check(), checks.program(P[name], arrays, params)
     back = checks.reverse(fixed)
     seeds = checks.random_like(back.inputs[len(xs):])
-    for h, w in zip(walk.evaluate(checks.reverse(symbolic), [*arrays, *seeds], {n.symbol: 2}),
-                    walk.evaluate(back, [*arrays, *seeds]), strict=True):
+    for h, w in zip(interpreters.evaluate(checks.reverse(symbolic), [*arrays, *seeds], {n.symbol: 2}),
+                    interpreters.evaluate(back, [*arrays, *seeds]), strict=True):
         np.testing.assert_array_equal(h, w, strict=True)
 
 

@@ -4,7 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.errors import DtypeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
@@ -17,7 +17,7 @@ def test_sort(axis):
     x = np.random.default_rng(0).permutation(12.0 * np.arange(12)).reshape(3, 4)
     node = checks.placeholder(x.shape, "f8")
     graph = Graph((node,), (sort(node, axis),))
-    np.testing.assert_array_equal(walk.evaluate(graph, [x])[0], np.sort(x, axis=axis), strict=True)
+    np.testing.assert_array_equal(interpreters.evaluate(graph, [x])[0], np.sort(x, axis=axis), strict=True)
     checks.check_gradient(graph, [x])
     checks.check_duality(graph, [x])
     checks.check_batch(graph, [x], depth=2)
@@ -25,10 +25,10 @@ def test_sort(axis):
 
 def test_ties_keep_their_order_and_gradients_follow():
     x = np.array([2.0, 1.0, 2.0, 1.0])
-    (order,) = walk.evaluate(checks.program(P["argsort"], [x], {"axis": 0}), [x])
+    (order,) = interpreters.evaluate(checks.program(P["argsort"], [x], {"axis": 0}), [x])
     np.testing.assert_array_equal(order, [1, 3, 0, 2])
     node = checks.placeholder((4,), "f8")
-    (g,) = walk.evaluate(checks.reverse(Graph((node,), (sort(node, 0),))), [x, np.array([1.0, 2.0, 3.0, 4.0])])
+    (g,) = interpreters.evaluate(checks.reverse(Graph((node,), (sort(node, 0),))), [x, np.array([1.0, 2.0, 3.0, 4.0])])
     np.testing.assert_array_equal(g, [3.0, 1.0, 4.0, 2.0])
 
 
@@ -64,9 +64,9 @@ def test_ties_of_cumulative_extremes_share_equally(name, n):
     for values in ([1.0, 2.0, 3.0], [2.0], [0.0, -0.0], [1.0, np.nan, 2.0], [np.inf, -np.inf, 1.0]):
         x, g, t = rng.choice(values, n), rng.normal(size=n), rng.normal(size=n)
         program = checks.program(P[name], [x], {"axis": 0})
-        (back,) = walk.evaluate(checks.reverse(program), [x, g])
+        (back,) = interpreters.evaluate(checks.reverse(program), [x, g])
         np.testing.assert_allclose(back, shared_equally(x, g, EXTREMES[name]), rtol=1e-12, atol=1e-14)
-        (forth,) = walk.evaluate(checks.push(program), [x, t])
+        (forth,) = interpreters.evaluate(checks.push(program), [x, t])
         np.testing.assert_allclose(forth @ g, back @ t, rtol=1e-11, atol=1e-13)
 
 
@@ -76,7 +76,7 @@ def test_ties_along_each_axis_and_in_batches(name, axis):
     rng = np.random.default_rng(axis)
     x, g = rng.integers(0, 3, (4, 5, 6)).astype(float), rng.normal(size=(4, 5, 6))
     graph = checks.reverse(checks.program(P[name], [x], {"axis": axis}))
-    (back,) = walk.evaluate(graph, [x, g])
+    (back,) = interpreters.evaluate(graph, [x, g])
     lines = [np.moveaxis(a, axis, -1).reshape(-1, x.shape[axis]) for a in (x, g)]
     want = np.array([shared_equally(*line, EXTREMES[name]) for line in zip(*lines, strict=True)])
     np.testing.assert_allclose(np.moveaxis(back, axis, -1).reshape(want.shape), want, rtol=1e-12, atol=1e-14)
@@ -85,13 +85,13 @@ def test_ties_along_each_axis_and_in_batches(name, axis):
 
 def test_a_cotangent_of_one_run_stays_in_it():
     x, g = np.array([1.0, 1.0, 2.0, 2.0]), np.array([1.0, 1.0, np.inf, np.nan])
-    (back,) = walk.evaluate(checks.reverse(checks.program(P["cummax"], [x], {"axis": 0})), [x, g])
+    (back,) = interpreters.evaluate(checks.reverse(checks.program(P["cummax"], [x], {"axis": 0})), [x, g])
     np.testing.assert_array_equal(back, [1.5, 0.5, np.nan, np.nan])
 
 
 def test_many_ties_of_half_precision_are_counted():
     x = np.ones(5000, np.float16)
-    (back,) = walk.evaluate(checks.reverse(checks.program(P["cummax"], [x], {"axis": 0})), [x, x])
+    (back,) = interpreters.evaluate(checks.reverse(checks.program(P["cummax"], [x], {"axis": 0})), [x, x])
     harmonic = np.cumsum(1 / np.arange(1.0, 5001)[::-1])[::-1]
     np.testing.assert_allclose(back, harmonic, rtol=1e-3, atol=1e-4)
 

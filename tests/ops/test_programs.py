@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import ArrayType, Graph
 from minigrad.ops.control import parts
@@ -185,5 +185,5 @@ def test_batch_of_the_gradient_and_gradient_of_the_batch(graph):
     one_way = checks.reverse(checks.batched(graph, mapped, 3))
     other_way = checks.batched(checks.reverse(graph), [True] * (len(ARRAYS) + len(seeds)), 3)
     arrays = [checks.examples(a, 3) for a in [*ARRAYS, *seeds]]
-    for a, b in zip(walk.evaluate(one_way, arrays), walk.evaluate(other_way, arrays), strict=True):
+    for a, b in zip(interpreters.evaluate(one_way, arrays), interpreters.evaluate(other_way, arrays), strict=True):
         checks.close(a, b, "grad of vmap and vmap of grad")

@@ -6,13 +6,13 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import walk
-from minigrad.dims import Dim
+from minigrad import interpreters
 from minigrad.errors import ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph, full
 from minigrad.ops.differences import is_difference
 from minigrad.ops.spread import split_mean, unvarying
+from minigrad.symbolic import Dim
 from tests import checks
 
 F8 = np.dtype("f8")
@@ -71,10 +71,12 @@ def test_split_mean_keeps_the_value_and_takes_every_constant_out(tree, axes, sym
               *(rng.uniform(1, 2, n.shape) for n in (j, k, s))]
     sizes = {b.symbol: 3} if symbolic else None
     everything = Graph(graph.inputs, tuple(graph.nodes))
-    assume(all(np.all(np.abs(v) < 1e6) for v in walk.evaluate(everything, arrays, sizes)))  # no quotient by almost 0
-    want, have = walk.evaluate(graph, arrays, sizes)
+    assume(
+        all(np.all(np.abs(v) < 1e6) for v in interpreters.evaluate(everything, arrays, sizes))
+    )  # no quotient by almost 0
+    want, have = interpreters.evaluate(graph, arrays, sizes)
     checks.close(have, want, str(tree), 1e-7)
-    means = [n for n in walk.reachable([after]) if n.prim.name == "mean"]
+    means = [n for n in interpreters.reachable([after]) if n.prim.name == "mean"]
     assert len(means) == varies
     assert all(split_mean(m) is None for m in means)
 
@@ -94,10 +96,10 @@ def test_ties_share_equally_and_have_no_curvature(name, dtype):
     graph = checks.program(P[name], [x], {"axes": (1,)})
     back = checks.reverse(graph)
     ones = np.ones(2, dtype)
-    (g,) = walk.evaluate(back, [x, ones])
+    (g,) = interpreters.evaluate(back, [x, ones])
     np.testing.assert_array_equal(g, np.array([[0.5, 0, 0.5], [1 / 3] * 3], dtype), strict=True)
     again = checks.reverse(back)
-    assert not walk.evaluate(again, [x, ones, np.ones_like(x)])[0].any()
+    assert not interpreters.evaluate(again, [x, ones, np.ones_like(x)])[0].any()
     checks.check_duality(graph, [x.astype("f8")] if dtype == "f8" else [x], 1e-6)
 
 
@@ -137,5 +139,5 @@ def test_the_mean_of_nothing_is_nan(f, backend):
     ("min_or_largest", "i4", 2**31 - 1)])
 def test_extremes_of_nothing(name, dtype, value):
     node = P[name](checks.placeholder((2, 0), dtype), axes=(1,))
-    (have,) = walk.evaluate(Graph(node.inputs, (node,)), [np.zeros((2, 0), dtype)])
+    (have,) = interpreters.evaluate(Graph(node.inputs, (node,)), [np.zeros((2, 0), dtype)])
     np.testing.assert_array_equal(have, np.full(2, value, dtype))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad import ops  # noqa: F401
-from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, Graph, Node, full
+from minigrad.interpreters import backward
 from minigrad.ops.contract import contract
 from minigrad.ops.spread import expand_to
-from minigrad.walk import backward
+from minigrad.symbolic import Dim
 
 F8 = np.dtype("f8")
 UNARY = ("tanh", "neg", "square", "sin", "abs", "sign", "exp")

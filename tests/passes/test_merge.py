@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import walk
-from minigrad.dims import Dim
+from minigrad import interpreters
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import ArrayType, Graph
 from minigrad.ops.control import parts, placeholder
 from minigrad.passes.merge import merge
+from minigrad.symbolic import Dim
 
 F8 = np.dtype(float)
 S = np.array([0.3, 0.4])
@@ -57,7 +57,7 @@ def test_copies_of_a_loop_on_other_values(operands):
     after = merge(graph).check()
     assert len(loops(after)) == 1
     arrays = [X, np.cos(X)]
-    for have, want in zip(walk.evaluate(after, arrays), walk.evaluate(graph, arrays), strict=True):
+    for have, want in zip(interpreters.evaluate(after, arrays), interpreters.evaluate(graph, arrays), strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-14)
-    np.testing.assert_allclose(walk.evaluate(after, arrays)[2], arrays["xy".index(operands[2])]
+    np.testing.assert_allclose(interpreters.evaluate(after, arrays)[2], arrays["xy".index(operands[2])]
                                - arrays["xy".index(operands[3])] ** 2, rtol=1e-14)

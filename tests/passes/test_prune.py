@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import passes, walk
+from minigrad import interpreters, passes
 from minigrad.graph import moment
 from minigrad.passes.prune import prune
 
@@ -61,7 +61,7 @@ def test_a_loop_drops_what_only_a_dropped_result_of_a_later_loop_reads():
     graph = mg.trace(f)(x)
     assert [len(n.type.parts) for n in graph.nodes if n.prim.name == "scan"] == [2, 2]
     assert [len(n.type.parts) for n in prune(graph).nodes if n.prim.name == "scan"] == [1, 1]
-    np.testing.assert_allclose(walk.evaluate(prune(graph), [x]), [0.5 * 3.0 + 5.5], rtol=1e-12)
+    np.testing.assert_allclose(interpreters.evaluate(prune(graph), [x]), [0.5 * 3.0 + 5.5], rtol=1e-12)
 
 
 def chain(length):

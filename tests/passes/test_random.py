@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.passes import run
 from minigrad.passes.fuse import Roles, dependencies, fuse
 from minigrad.passes.schedule import schedule
@@ -32,7 +32,7 @@ def test_values_are_kept(seed, gradient):
     for b in (1, 2, 7):
         sizes = {size.symbol: b}
         arrays = arrays_for(graph, sizes, seed)
-        close(walk.evaluate(after, arrays, sizes), walk.evaluate(graph, arrays, sizes))
+        close(interpreters.evaluate(after, arrays, sizes), interpreters.evaluate(graph, arrays, sizes))
 
 
 @pytest.mark.parametrize("seed", range(12))

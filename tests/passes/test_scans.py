@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import passes, walk
-from minigrad.dims import bind
+from minigrad import interpreters, passes
 from minigrad.graph import Graph
+from minigrad.symbolic import bind
 
 rng = np.random.default_rng(0)
 T, N, M, B = 6, 5, 7, 4
@@ -265,5 +265,7 @@ def test_random_loops(case):
     after, _ = passes.run(graph.check(), without=("contract",))
     arrays = optree.tree_leaves(args)
     sizes = bind((n.shape, x.shape, name) for n, x, name in zip(graph.inputs, arrays, graph.names, strict=True))
-    for got, want in zip(walk.evaluate(after.check(), arrays, sizes), walk.evaluate(graph, arrays, sizes), strict=True):
+    for got, want in zip(
+        interpreters.evaluate(after.check(), arrays, sizes), interpreters.evaluate(graph, arrays, sizes), strict=True
+    ):
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-8 * max(1.0, np.abs(want).max(initial=0)))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import walk
-from minigrad.dims import Dim
+from minigrad import interpreters
 from minigrad.graph import Graph, full
+from minigrad.interpreters import backward
 from minigrad.ops.control import barrier, checkpoint, parts
 from minigrad.passes import run
 from minigrad.passes.simplify import simplify
-from minigrad.walk import backward
+from minigrad.symbolic import Dim
 
 from .programs import F8, arrays_for, input_, node
 
@@ -69,7 +69,9 @@ def test_rewrites(made, want):
     names = [n.prim.name for n in after.nodes if n.prim.name != "input"]
     assert sorted(names) == sorted(want) or (want[-1] == "mul" and sorted(names) == sorted(["full", "sum", "div"]))
     arrays = arrays_for(graph, {})
-    np.testing.assert_allclose(walk.evaluate(after, arrays)[0], walk.evaluate(graph, arrays)[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        interpreters.evaluate(after, arrays)[0], interpreters.evaluate(graph, arrays)[0], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("made", [
@@ -82,7 +84,7 @@ def test_nan_infinity_and_rounding_are_kept(made):
     x = np.array([[np.nan, np.inf, -np.inf, 0.0], [-0.0, 1.1, 1e300, -2.0], [0.1, 5e-324, 3.0, -1.0]])
     y = np.array([[1.0, np.nan, 2.0, 0.0], [3.0, -np.inf, 1e300, 2.0], [0.1, 1.0, 0.0, np.inf]])
     for g in (simplify(graph), run(graph)[0]):
-        np.testing.assert_array_equal(walk.evaluate(g, [x, y])[0], walk.evaluate(graph, [x, y])[0])
+        np.testing.assert_array_equal(interpreters.evaluate(g, [x, y])[0], interpreters.evaluate(graph, [x, y])[0])
 
 
 def test_a_number_is_the_second_factor():
@@ -106,7 +108,7 @@ def test_the_opposite_of_a_comparison_of_nan():
     x, y = (np.array([[np.nan, 1.0, 2.0, np.inf]] * 3) for _ in range(2))
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         graph = Graph((X, Y), (node("logical_not", node(name, X, Y)),))
-        np.testing.assert_array_equal(*(walk.evaluate(g, [x, y])[0] for g in (graph, simplify(graph))))
+        np.testing.assert_array_equal(*(interpreters.evaluate(g, [x, y])[0] for g in (graph, simplify(graph))))
 
 
 def test_a_quotient_divides_its_cotangent_once():
@@ -120,7 +122,7 @@ def test_a_quotient_divides_its_cotangent_once():
 def test_zeros_of_different_sign_are_not_merged():
     x = input_()
     graph = Graph((x,), (x / full(0.0, (), F8), x / full(-0.0, (), F8)))
-    assert walk.evaluate(simplify(graph), [np.array(1.0)]) == [np.inf, -np.inf]
+    assert interpreters.evaluate(simplify(graph), [np.array(1.0)]) == [np.inf, -np.inf]
 
 
 def test_equal_work_is_done_once():
@@ -142,7 +144,7 @@ def test_a_checkpoint_is_inlined_and_its_second_run_is_kept():
     assert after.count("tanh") == 2  # once forward, once again behind the barrier
     assert after.count("barrier")
     arrays = arrays_for(graph, {})
-    for a, b in zip(walk.evaluate(after, arrays), walk.evaluate(graph, arrays), strict=True):
+    for a, b in zip(interpreters.evaluate(after, arrays), interpreters.evaluate(graph, arrays), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
@@ -160,7 +162,7 @@ def test_the_partial_of_a_maximum_is_two_comparisons():
     assert after.count("where") == 0
     assert max(n.dtype.itemsize for n in after.nodes) == 4
     value = np.array([[-1, 0, 2, np.nan]], "f4")
-    np.testing.assert_array_equal(walk.evaluate(after, [value], {size.symbol: 1})[0], [[0, 0.5, 1, 0]])
+    np.testing.assert_array_equal(interpreters.evaluate(after, [value], {size.symbol: 1})[0], [[0, 0.5, 1, 0]])
 
 
 def test_lines_are_carried_on():

@@ -5,10 +5,10 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad.dims import Dim
 from minigrad.graph import PRIMITIVES, ArrayType, TupleType
 from minigrad.numpy.array import Array
 from minigrad.ops.control import parts
+from minigrad.symbolic import Dim
 from minigrad.transforms.cut import Cut
 
 from .common import close

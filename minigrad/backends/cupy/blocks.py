@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...dims import Dim, size_of, value
 from ...graph import PRIMITIVES, Node, full
 from ...ops.constants import size_scalar
 from ...ops.contract import parse, split_subscripts
 from ...ops.elementwise import cast_to
 from ...ops.spread import expand_to
+from ...symbolic import Dim, size_of, value
 from . import scalar
 from .kernels import THREADS, Kernel, Launch, Sizes, typical
 from .segments import COUNT

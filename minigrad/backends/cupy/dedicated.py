@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...dims import Dim, size_of, value
 from ...graph import Node
 from ...ops.order import cumfmax, cumfmin, cummax, cummin, cumsum
 from ...ops.segments import segment_cumsum
+from ...symbolic import Dim, size_of, value
 from . import scalar
 from .kernels import THREADS, WIDEST, Kernel, Launch, Sizes, blocks_for, over, power, typical
 

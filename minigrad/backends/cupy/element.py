@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Dim, Symbol, size_of
 from ...graph import Node
 from ...ops.checks import in_range
 from ...ops.constants import full, iota, size_
@@ -23,6 +22,7 @@ from ...ops.index import gather, lockstep, scatter_add
 from ...ops.layout import concatenate, pad
 from ...ops.segments import checked_index, nonempty, segment_ids
 from ...primitive import PART, Primitive
+from ...symbolic import Dim, Symbol, size_of
 from ...views import added, window
 from . import scalar
 

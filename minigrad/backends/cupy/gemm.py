@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...dims import Dim, Symbol, size_of, value
 from ...graph import Node
 from ...ops.contract import parse, split_subscripts
 from ...ops.elementwise import add
 from ...passes.fuse import Roles
 from ...primitive import PART
+from ...symbolic import Dim, Symbol, size_of, value
 from ...views import dense_strides, strided, window
 from .element import Key
 from .kernels import Launch, in_arena

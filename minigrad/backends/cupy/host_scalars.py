@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Symbol
 from ...graph import Graph, Node
+from ...interpreters import concrete
 from ...ops.constants import full, size_
-from ...walk import concrete
+from ...symbolic import Symbol
 
 
 class HostScalars:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...combiners import ADD
-from ...dims import Dim, Symbol, size_of
 from ...graph import Node
 from ...ops.accumulators import RUN
 from ...ops.constants import const
+from ...symbolic import Dim, Symbol, size_of
 from . import scalar
 from .element import Element, Index, Key, Param
 

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Dim, Symbol, size_of, value
 from ...graph import Node
 from ...ops.held import signature
 from ...primitive import on_host
+from ...symbolic import Dim, Symbol, size_of, value
 from .device import pack
 from .element import Key
 from .gemm import depends

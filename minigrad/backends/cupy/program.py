@@ -18,16 +18,16 @@ from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from ...dims import Symbol, size_of, value
 from ...errors import IntegerRangeError, MinigradError, at_user_line
 from ...graph import Graph, Node, TupleType
+from ...interpreters import concrete
 from ...ops import integers
 from ...ops.constants import const
 from ...ops.segments import nonempty
 from ...passes.schedule import schedule, symbols_of
 from ...passes.stage import Stage
 from ...primitive import PART, input_
-from ...walk import concrete
+from ...symbolic import Symbol, size_of, value
 from ..held import KINDS
 from ..workspace import allocate, rounded
 from . import blas, driver, gemm, loops

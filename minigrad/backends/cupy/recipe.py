@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...dims import Dim, Symbol, size_of, value
 from ...graph import Graph, Node, TupleType
 from ...ops.blocks import block_einsum
 from ...ops.checks import in_range
@@ -24,6 +23,7 @@ from ...passes.fuse import terminal
 from ...passes.lower import canonical
 from ...passes.schedule import Plan, Step, symbols_of
 from ...primitive import PART, Primitive, input_
+from ...symbolic import Dim, Symbol, size_of, value
 from ..numpy_text import MANAGED
 from ..workspace import grows
 from . import blocks, dedicated, gemm, segments

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...dims import Dim, size_of, value
 from ...graph import Node
 from ...ops.accumulators import RUN
+from ...symbolic import Dim, size_of, value
 from . import scalar
 from .element import Elsewhere, Index, Scope
 from .kernels import (

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from ...combiners import ADD
-from ...dims import Dim, size_of, value
 from ...graph import ArrayType, Node
 from ...ops.accumulators import RUN
 from ...ops.elementwise import cast_to
@@ -25,6 +24,7 @@ from ...ops.index import gather_sum, scatter_add
 from ...ops.order import cumsum
 from ...ops.scatter import scatter_max, scatter_min
 from ...ops.segments import segment_ids
+from ...symbolic import Dim, size_of, value
 from . import scalar
 from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, over, power, typical
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ...dims import Dim, size_of, value
 from ...graph import Node
 from ...ops.accumulators import RUN
+from ...symbolic import Dim, size_of, value
 from . import scalar
 from .element import Elsewhere, Index, Key, Scope
 from .kernels import (

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Symbol, value
 from ...graph import ArrayType, Graph, Node
+from ...interpreters import concrete, evaluate
 from ...ops.constants import full
 from ...ops.contract import einsum
 from ...ops.held import signature
 from ...passes.lower import canonical
+from ...symbolic import Symbol, value
 from ...views import SAME
-from ...walk import concrete, evaluate
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
 from ..workspace import ALIGN, owning

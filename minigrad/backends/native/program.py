@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...dims import Symbol
 from ...graph import Graph, Node
+from ...interpreters import explain
 from ...locks import Lock
 from ...ops.blocks import block_einsum
 from ...ops.constants import const, full, size_
@@ -20,7 +20,7 @@ from ...passes.lower import canonical
 from ...passes.places import places
 from ...passes.schedule import Plan, Step, schedule, symbols_of
 from ...passes.stage import Stage
-from ...walk import explain
+from ...symbolic import Symbol
 from .. import numpy as numpy_backend
 from ..held import KINDS
 from ..numpy_source import Printer

@@ -26,8 +26,8 @@ from benchmarks import gpu as bench
 from benchmarks import graphs
 from minigrad.backends.cupy import blas, driver, gemm, libraries, nvrtc, program
 from minigrad.backends.cupy.prelude import COMMON
-from minigrad.dims import value
 from minigrad.primitive import on_host
+from minigrad.symbolic import value
 
 from . import programs
 from .test_kernels import close

@@ -14,10 +14,10 @@ import minigrad as mg
 from minigrad.backends.cupy import nvrtc
 from minigrad.backends.cupy.prelude import COMMON, PRELUDE
 from minigrad.backends.cupy.program import Space, source
-from minigrad.dims import Symbol
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.passes import run
 from minigrad.primitive import on_host
+from minigrad.symbolic import Symbol
 
 from ...checks import program as program_of
 

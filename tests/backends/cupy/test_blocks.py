@@ -6,10 +6,10 @@ import pytest
 import minigrad as mg
 from minigrad.backends.cupy.blocks import Blocks
 from minigrad.backends.cupy.program import Program
-from minigrad.dims import Dim
 from minigrad.graph import Graph
 from minigrad.ops.blocks import block_einsum
 from minigrad.primitive import on_host
+from minigrad.symbolic import Dim
 
 from ...passes.programs import input_
 from . import cupy_on_numpy, programs

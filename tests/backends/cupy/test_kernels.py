@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import minigrad as mg
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.backends.cupy.kernels import Launch
 from minigrad.backends.cupy.prelude import PRELUDE
 from minigrad.backends.cupy.program import Program
@@ -53,7 +53,7 @@ def test_every_sample(device, dtype):
         programs.compile_ahead(device, [(program, [{}]) for _, program, _, _ in jobs])
         for name, program, graph, arrays in jobs:
             with failures.case(name):
-                want = walk.evaluate(graph, arrays)
+                want = interpreters.evaluate(graph, arrays)
                 for _ in range(3):  # one by one; captured; again
                     have = with_signs_of(name.partition("[")[0], programs.call(program, arrays, {}), want)
                     close(have, want, 1e-10 if dtype == "f8" else 2e-5)
@@ -75,7 +75,7 @@ def test_random_programs(device, backwards):
                 with failures.case((seed, b, order)):
                     sizes = {size.symbol: b}
                     arrays = arrays_for(graph, sizes, seed, order)
-                    close(programs.call(program, arrays, sizes), walk.evaluate(after, arrays, sizes), 1e-10)
+                    close(programs.call(program, arrays, sizes), interpreters.evaluate(after, arrays, sizes), 1e-10)
 
 
 def test_whole_random_programs(device):
@@ -96,7 +96,7 @@ def test_whole_random_programs(device):
     with Failures() as failures:
         for program, graph, arrays, sizes, made in jobs:
             with failures.case(program):
-                want = walk.evaluate(graph, arrays, sizes)
+                want = interpreters.evaluate(graph, arrays, sizes)
                 for _ in range(2):
                     close(programs.call(made, arrays, sizes), want, 1e-8)
 
@@ -112,7 +112,7 @@ def test_what_the_library_is_used_for(device, backwards):
     with Failures() as failures:
         for name, graph, arrays, sizes, program in jobs:
             with failures.case(name):
-                want = walk.evaluate(graph, arrays, sizes)
+                want = interpreters.evaluate(graph, arrays, sizes)
                 for _ in range(3):
                     close(programs.call(program, arrays, sizes), want, 2e-5 if "float32" in name else 1e-9)
 
@@ -185,7 +185,9 @@ def test_a_row_of_one_is_read_in_its_loop_and_outside(device):
         return total * x[:, 0], np.tanh(x)[:, 0] + total
 
     graph, arrays, sizes = programs.optimized(f, np.arange(6.0).reshape(6, 1))
-    close(programs.call(Program(graph, device=device), arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-12)
+    close(
+        programs.call(Program(graph, device=device), arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 1e-12
+    )
 
 
 @pytest.mark.parametrize("name", ["add", "max", "min"])
@@ -202,7 +204,7 @@ def test_long_scatters(device, name):
 
     graph, arrays, sizes = programs.optimized(f, values, index)
     program = Program(graph, device=device)
-    want = walk.evaluate(graph, arrays, sizes)
+    want = interpreters.evaluate(graph, arrays, sizes)
     first = programs.call(program, arrays, sizes)
     close(first, want, 1e-12)
     device.backwards = True
@@ -243,7 +245,7 @@ def test_few_long_rows_are_shared_by_blocks(device):
     graph, arrays, sizes = programs.optimized(f, x)
     program = Program(graph, device=device)
     assert any(op.blocks(sizes) > 4 and op.partials(sizes) for op in program.recipe.ops)
-    close(programs.call(program, arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-12)
+    close(programs.call(program, arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["?", "f2", "f4", "f8"])
@@ -258,21 +260,23 @@ def test_transposed_operands_go_through_tiles(device, dtype):
     graph, arrays, sizes = programs.optimized(f, x, y, z)
     program = Program(graph, device=device)
     assert sum("[32][33]" in op.body for op in program.recipe.ops) == 3
-    close(programs.call(program, arrays, sizes), walk.evaluate(graph, arrays, sizes), 0)
+    close(programs.call(program, arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 0)
 
 
 def test_random_bits_are_those_of_the_processor(device):
     key = np.array([[5, 9], [1, 2]], np.uint32)
     graph, arrays, sizes = programs.optimized(mg.vmap(lambda k: mg.random.bits(k, (1001,))), key)
     (have,) = programs.call(Program(graph, device=device), arrays, sizes)
-    np.testing.assert_array_equal(have, walk.evaluate(graph, arrays, sizes)[0])
+    np.testing.assert_array_equal(have, interpreters.evaluate(graph, arrays, sizes)[0])
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_long_cumulative_sums(device, axis):
     x = np.random.default_rng(0).normal(size=(3, 1000, 2)).swapaxes(1, axis)
     graph, arrays, sizes = programs.optimized(lambda x: np.cumsum(np.sin(x), axis), x)
-    close(programs.call(Program(graph, device=device), arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-12)
+    close(
+        programs.call(Program(graph, device=device), arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 1e-12
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -295,7 +299,10 @@ def test_long_cumulative_extremes(device, axis, dtype):
 def test_half_precision_is_rounded_after_each_operation(device):
     x = np.random.default_rng(0).normal(size=(40, 30)).astype("f2")
     graph, arrays, sizes = programs.optimized(lambda x: (np.tanh(x) * x + 1, np.exp(x).sum(1), x @ x[:30]), x)
-    have, want = programs.call(Program(graph, device=device), arrays, sizes), walk.evaluate(graph, arrays, sizes)
+    have, want = (
+        programs.call(Program(graph, device=device), arrays, sizes),
+        interpreters.evaluate(graph, arrays, sizes),
+    )
     np.testing.assert_array_equal(have[0], want[0])
     close(have[1:], want[1:], 3e-3)
 
@@ -314,7 +321,7 @@ def test_integers_are_numpys(device, dtype):
 
     graph, arrays, sizes = programs.optimized(f, x, y, shift)
     with np.errstate(all="ignore"):
-        want = walk.evaluate(graph, arrays, sizes)
+        want = interpreters.evaluate(graph, arrays, sizes)
     for have, w in zip(programs.call(Program(graph, device=device), arrays, sizes), want, strict=True):
         np.testing.assert_array_equal(have, w)
 
@@ -330,7 +337,7 @@ def test_what_floats_do_at_their_ends(device):
 
     graph, arrays, sizes = programs.optimized(f, x, y)
     with np.errstate(all="ignore"):
-        want = walk.evaluate(graph, arrays, sizes)
+        want = interpreters.evaluate(graph, arrays, sizes)
     for k, (have, w) in enumerate(zip(programs.call(Program(graph, device=device), arrays, sizes), want, strict=True)):
         np.testing.assert_allclose(have, w, rtol=1e-14, atol=0, err_msg=str(k))
         if have.dtype.kind == "f" and k < 10 and k != 6:
@@ -346,7 +353,9 @@ def test_leaves_and_views_as_results(device):
                 "own": np.ones(4) * 3, "counter": np.arange(5), "row": y[1], "back": y[::-1]}
 
     graph, arrays, sizes = programs.optimized(f, x)
-    close(programs.call(Program(graph, device=device), arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-12)
+    close(
+        programs.call(Program(graph, device=device), arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 1e-12
+    )
 
 
 def test_results_share_no_memory(stand_in):

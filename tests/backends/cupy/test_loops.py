@@ -5,16 +5,16 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.backends.cupy import loops
 from minigrad.backends.cupy.program import Program
 from minigrad.backends.cupy.recipe import Evaluate
-from minigrad.dims import Dim
 from minigrad.graph import Graph
 from minigrad.ops.control import parts
 from minigrad.ops.held import placeholders
 from minigrad.ops.loops import scan
 from minigrad.primitive import on_host
+from minigrad.symbolic import Dim
 
 from ...passes.programs import input_, node
 from . import cupy_on_numpy, programs
@@ -145,7 +145,7 @@ def test_rows_of_a_batch_in_memory_for_more(stand_in, monkeypatch, reverse, most
     rng = np.random.default_rng(0)
     for rows in (17, 18, 17, 18, 40, 2):
         arrays, sizes = [rng.normal(size=shape) for shape in ((3, 3), (rows, 3), (5, rows, 3))], {n.symbol: rows}
-        close(programs.call(made, arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-11)
+        close(programs.call(made, arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 1e-11)
     assert len(made._pools) == 3
     assert made.workspace_bytes({n.symbol: 17}) > 17 * 3 * 8 * 7
 

@@ -9,13 +9,13 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad import walk
+from minigrad import interpreters
 from minigrad.backends.cupy import program, recipe
 from minigrad.backends.cupy.program import Program
-from minigrad.dims import Dim
 from minigrad.errors import MinigradError
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.primitive import on_host
+from minigrad.symbolic import Dim
 from minigrad.transforms import custom
 
 from ...passes.programs import input_, node
@@ -383,7 +383,7 @@ def test_products_of_views(device, subscripts, x, y):
             with failures.case(graph):
                 arrays = [rng.normal(size=n.shape) for n in graph.inputs]
                 for _ in range(2):
-                    close(programs.call(made, arrays, {}), walk.evaluate(graph, arrays), 1e-12)
+                    close(programs.call(made, arrays, {}), interpreters.evaluate(graph, arrays), 1e-12)
 
 
 WAYS = ["loop", "unrolled", "vmapped", "microbatched"]
@@ -548,7 +548,7 @@ def test_products_that_may_be_larger_than_their_operands(stand_in, monkeypatch, 
     rng = np.random.default_rng(0)
     for rows in (17, 18, 17, 19, 40, 39, 2):
         arrays, sizes = [rng.normal(size=(3, 3)), rng.normal(size=(rows, 3))], {n.symbol: rows}
-        close(programs.call(made, arrays, sizes), walk.evaluate(graph, arrays, sizes), 1e-12)
+        close(programs.call(made, arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 1e-12)
     assert len(made._pools) == (4 if may else 6)
 
 

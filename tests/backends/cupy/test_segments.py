@@ -9,8 +9,8 @@ from minigrad.backends.cupy import program as executor
 from minigrad.backends.cupy.prelude import COMMON
 from minigrad.backends.cupy.program import Program
 from minigrad.backends.cupy.segments import Order
-from minigrad.dims import Dim
 from minigrad.graph import Graph
+from minigrad.symbolic import Dim
 
 from ...passes.programs import input_, node
 from . import programs

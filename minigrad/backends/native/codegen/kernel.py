@@ -14,11 +14,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from ....dims import Dim, size_of
 from ....graph import ArrayType, Node
 from ....ops.index import gather, lockstep, scatter_add
 from ....passes.fuse import rows_of, terminal
 from ....passes.schedule import Plan, Step
+from ....symbolic import Dim, size_of
 from . import expressions as ex
 from .emit import I64, PTR, VOID, Emitter, at, least
 from .kernel_key import Excerpt, coded, decoded, revived

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ....dims import Dim, Symbol, polynomial
 from ....graph import ArrayType, Graph, Node
 from ....ops.constants import full, iota
 from ....passes.fuse import Group, Roles
 from ....passes.schedule import Plan, Step
 from ....primitive import PART, input_
+from ....symbolic import Dim, Symbol, polynomial
 
 _KNOWN = (full, iota)  # leaves whose parameters code depends on; of others just the type matters
 _symbols: list[Symbol] = []  # the sizes of all signatures, by number

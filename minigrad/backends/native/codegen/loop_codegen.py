@@ -17,13 +17,13 @@ import numpy as np
 from llvmlite import ir
 
 from ....combiners import ADD
-from ....dims import Dim, size_of
 from ....graph import Node
 from ....ops.accumulators import RUN
 from ....ops.constants import full
 from ....ops.index import gather, lockstep, scatter_add
 from ....passes.fuse import terminal
 from ....primitive import Primitive
+from ....symbolic import Dim, size_of
 from . import expressions as ex
 from .chains import InMemory, InRegisters, in_chains
 from .emit import I1, I32, I64, at, counted

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ....dims import Shape
 from ....graph import Node
 from ....ops.index import INDEXED_AXES
 from ....passes.fuse import Roles
 from ....passes.schedule import Plan, Step
+from ....symbolic import Shape
 from ....views import SAME
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ....dims import Dim
 from ....graph import Node
 from ....passes.fuse import Roles
 from ....primitive import PART
+from ....symbolic import Dim
 from ....views import dense_strides, strided, window
 
 

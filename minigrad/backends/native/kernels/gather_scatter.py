@@ -21,10 +21,10 @@ import numpy as np
 from llvmlite import ir
 
 from ....combiners import ADD, Combiner
-from ....dims import Dim, size_of
 from ....graph import Node
 from ....ops.accumulators import RUN, crowded, scattered
 from ....ops.places import Reading
+from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
 from ..codegen import step_code
 from ..codegen.emit import I1, I32, I64, PTR, VOID, at, counted, least

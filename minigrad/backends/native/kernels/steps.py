@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ....dims import Dim, Symbol, size_of, value
 from ....graph import ArrayType, Node
 from ....ops.blocks import block_einsum
 from ....ops.checks import in_range
@@ -19,6 +18,7 @@ from ....ops.scatter import scatter_max, scatter_min
 from ....ops.segments import checked_index, nonempty, segment_cumsum, segment_ids
 from ....ops.spread import argmax, argmin
 from ....primitive import Primitive
+from ....symbolic import Dim, Symbol, size_of, value
 from ..codegen import expressions
 from ..codegen.step_code import Step
 from ..codegen.strides import View

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ....dims import Dim, Shape, Symbol, size_of, symbols
 from ....graph import ArrayType, Graph, Node
 from ....ops.accumulators import waiting
 from ....ops.held import signature
 from ....ops.loops import scan
 from ....passes.schedule import nbytes, row_bytes, symbols_of
 from ....primitive import PART
+from ....symbolic import Dim, Shape, Symbol, size_of, symbols
 from ....views import dense_strides
 from ...workspace import ALIGN, allocate
 from ..codegen.kernel import HEAD

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ....graph import Graph, Node
+from ....interpreters import rebuilt, rewrite
 from ....ops.constants import full
 from ....ops.elementwise import stop_gradient
 from ....ops.index import gather, gather_sum, scatter_add
 from ....ops.loops import scan
 from ....passes.fuse import Roles
 from ....views import IN_ORDER
-from ....walk import rebuilt, rewrite
 from ..codegen.kernel import rows, unable
 from ..codegen.strides import access
 from ..kernels.steps import wants_whole

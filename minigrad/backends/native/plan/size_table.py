@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ....dims import Dim, Symbol
+from ....symbolic import Dim, Symbol
 
 
 class Formulas:

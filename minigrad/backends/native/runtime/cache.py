@@ -15,7 +15,7 @@ from ... import code_cache
 from .jit import Target, compile_all, host, recipe
 
 # What code is made by, beside this package.
-_BENEATH = ("axes.py", "combiners.py", "dims.py", "graph.py", "ops/control.py", "ops/index.py", "ops/layout.py",
+_BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/control.py", "ops/index.py", "ops/layout.py",
             "ops/random.py", "ops/scatter.py", "ops/spread.py", "passes/fuse.py", "passes/schedule.py",
             "primitive.py", "views.py")
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from .axes import REDUCE, axis_rule, rearranges
-from .dims import Dim
 from .errors import MinigradError, of_user
 from .expression import line_at
 from .graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable, zeros_like
 from .primitive import on_host, rule, spread
+from .symbolic import Dim
 from .tracing import made_by, thread
 
 

@@ -28,15 +28,15 @@ from .sparse import Sparse
 from .symbolic import Dim
 from .tracebacks import full_tracebacks
 from .transforms import call as _call  # makes graphs callable
+from .transforms.array_types import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
+from .transforms.checkpoint import checkpoint, stop_gradient
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
 from .transforms.grad import grad, hvp, jvp, value_and_grad, vjp
 from .transforms.jacobian import hessian, jacobian
-from .transforms.mark import checkpoint, stop_gradient
 from .transforms.mean import mean_loss, unroll
 from .transforms.microbatch import microbatch
 from .transforms.pytrees import register_dataclass
-from .transforms.spec import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from .transforms.symbolic_trace import trace
 from .transforms.vmap import per_example_grad, vmap
 

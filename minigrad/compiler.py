@@ -21,8 +21,8 @@ from .locks import Lock
 from .passes.stage import Stage
 from .symbolic import Dim, Symbol, bind
 from .tracebacks import boundary, for_user
-from .transforms.devices import namespace, on_device
-from .transforms.remembered import Remembered
+from .transforms.array_namespace import namespace, on_device
+from .transforms.lazy_pickle import Remembered
 from .transforms.symbolic_trace import trace_symbolic
 from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, tracing
 

@@ -16,7 +16,7 @@ import optree
 
 from .errors import DtypeError, ShapeError, at_user_line
 from .tracebacks import boundary
-from .transforms.picklable import picklable
+from .transforms.pickling import picklable
 
 Tree = Any
 

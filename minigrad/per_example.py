@@ -14,7 +14,7 @@ import numpy as np
 import optree
 
 from .transforms.grad import Argnums
-from .transforms.picklable import picklable
+from .transforms.pickling import picklable
 from .transforms.vmap import per_example_grad
 
 

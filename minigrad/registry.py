@@ -33,7 +33,7 @@ from .ops import (
     special,
     spread,
 )
-from .transforms import draws, effects, ragged
+from .transforms import effects, host_random, ragged
 
 
 def _draw(graph: Graph, form: str, *args: Any) -> Any:

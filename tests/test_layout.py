@@ -41,10 +41,10 @@ BARE = {"minigrad.backends.native",
 _MADE = "the graph's own nodes, below or beside all operations"
 NAMED = {
     "minigrad.graph": ({"full", "input"}, _MADE),
-    "minigrad.transforms.closed": ({"input"}, _MADE),
+    "minigrad.transforms.closures": ({"input"}, _MADE),
     "minigrad.transforms.effects": ({"input"}, _MADE),
     "minigrad.transforms.trace": ({"input"}, _MADE),
-    "minigrad.transforms.draws": ({"callback"}, "the operation that runs the user's code"),
+    "minigrad.transforms.host_random": ({"callback"}, "the operation that runs the user's code"),
     "minigrad.transforms.batch_axis": (
         {"any", "barrier", "const", "custom", "expand", "full", "proj", "size", "where"},
         "the batch size and masks spread along the batch axis are recognised as they were built"),
@@ -158,7 +158,7 @@ def test_no_import_runs_in_a_circle():
     tuple(graphlib.TopologicalSorter(after).static_order())
 
 
-@pytest.mark.parametrize("module", ["transforms.vmap", "transforms.grad", "transforms.mapped", "transforms.trace",
+@pytest.mark.parametrize("module", ["transforms.vmap", "transforms.grad", "transforms.in_axes", "transforms.trace",
                                     "comparison.run", "comparison.batching", "comparison.gradients"])
 def test_ragged_batches_plug_into_batching(module):
     names = {name for name, _, _ in imports_of(f"minigrad.{module}")}
@@ -222,8 +222,8 @@ def test_modules_need_only_the_core_packages(module):
 def test_the_reader_of_imports_sees_each_kind():
     source = """
 import a.b
-from . import walk
-from ..dims import Dim
+from . import interpreters
+from ..symbolic import Dim
 from .. import graph, __version__
 def f():
     from ..numpy.array import Array

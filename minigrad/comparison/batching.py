@@ -14,7 +14,7 @@ from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.constants import proj
 from ..primitive import placeholder
 from ..tracebacks import boundary
-from ..transforms.mapped import by_kind, mapped_axes
+from ..transforms.in_axes import by_kind, mapped_axes
 from ..transforms.trace import Staged, flatten_arguments, stage
 from ..transforms.vmap import vmap
 from .check import (

@@ -12,7 +12,7 @@ from ..compiler import compile
 from ..errors import BatchError, MinigradError, at_user_line
 from ..tracebacks import boundary
 from ..transforms.grad import value_and_grad
-from ..transforms.mapped import by_kind
+from ..transforms.in_axes import by_kind
 from ..transforms.mean import mean_loss, unroll
 from ..transforms.microbatch import microbatch as microbatched
 from ..transforms.symbolic_trace import trace

@@ -18,7 +18,7 @@ from ..compiler import Compiled, compile
 from ..graph import Graph
 from ..primitive import on_host
 from ..symbolic import size_of
-from ..transforms.mapped import mapped_axes
+from ..transforms.in_axes import mapped_axes
 from ..transforms.trace import flatten_arguments
 from .operations import count_operations
 

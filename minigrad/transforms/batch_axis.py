@@ -38,7 +38,7 @@ from ..ops.results import numbers
 from ..ops.segments import segment_ids
 from ..primitive import is_linear
 from ..symbolic import Dim
-from .cut import NONE, Cut, Facts, Size, Spans, agree, merged, scaled
+from .partition import NONE, Cut, Facts, Size, Spans, agree, merged, scaled
 
 
 class Role(Enum):

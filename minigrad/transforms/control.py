@@ -20,7 +20,7 @@ from ..sizes import unwrap
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
 from ..tracing import guard_equal, guard_equal_shapes, tracing
-from .closed import closed
+from .closures import closed
 from .trace import Staged, finish, flatten_arguments, function_name, is_weak, stage
 
 _INDEX = np.dtype(np.int64)

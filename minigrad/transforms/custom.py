@@ -23,8 +23,8 @@ from ..primitive import Primitive, Sample, placeholder
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
 from ..tracing import guard_equal_shapes, thread, tracing
-from .closed import closed, outer_values
-from .picklable import Made, picklable
+from .closures import closed, outer_values
+from .pickling import Made, picklable
 from .trace import Staged, finish, flatten_arguments, function_name, leaf_type, stage
 
 Rule = Callable[..., Any]

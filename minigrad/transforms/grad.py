@@ -15,12 +15,12 @@ from ..graph import Graph, Node
 from ..tracebacks import boundary
 from ..traced_array import Array
 from ..tracing import guard_equal_shapes
-from .devices import is_on_device
+from .array_namespace import is_on_device
 from .graph_forms import jvp as jvp_graph
 from .graph_forms import select as select_inputs
 from .graph_forms import value_and_grad as value_and_grad_graph
 from .graph_forms import vjp as vjp_graph
-from .picklable import picklable
+from .pickling import picklable
 from .trace import Call, Staged, finish, function_name, leaf_type, stage, transform
 
 Argnums = int | Sequence[int]

@@ -15,7 +15,7 @@ from ..ops.layout import reshape, transpose
 from ..primitive import placeholder
 from ..tracing import number
 from .grad import Argnums, grad, select
-from .picklable import picklable
+from .pickling import picklable
 from .trace import Call, function_name, kept, transform
 
 

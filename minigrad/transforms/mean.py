@@ -14,7 +14,7 @@ from ..ops.layout import reshape, slice_
 from ..ops.spread import mean, split_mean, sum_
 from ..tracing import made_by, number
 from .graph_forms import count, inputs_of_batch, loss_and_aux
-from .mapped import by_kind, mapped_axes
+from .in_axes import by_kind, mapped_axes
 from .trace import Call, function_name, transform
 from .vmap import batch_of, of_one
 

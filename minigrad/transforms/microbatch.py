@@ -28,9 +28,9 @@ from ..primitive import placeholder
 from ..symbolic import Dim, Symbol, size_of, symbols
 from ..tracing import made_by
 from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles
-from .cut import Cut, Facts
-from .mapped import by_kind, mapped_axes
-from .picklable import picklable
+from .in_axes import by_kind, mapped_axes
+from .partition import Cut, Facts
+from .pickling import picklable
 from .trace import Call, Staged, function_name, transform
 
 _INT = np.dtype(np.int64)

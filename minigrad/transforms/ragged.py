@@ -32,11 +32,11 @@ from ..ragged.schema import Schema, schema_of
 from ..sizes import shown
 from ..symbolic import Dim, Symbol
 from ..tracing import made_by, note_batch
-from .cut import NONE, Cut, Facts
 from .graph_forms import place, prefix
-from .mapped import hint, mapped_axes
+from .in_axes import hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
 from .microbatch import Parts, parts_of, resized
+from .partition import NONE, Cut, Facts
 from .trace import Call, Staged, function_name, stage
 from .vmap import batch_of
 

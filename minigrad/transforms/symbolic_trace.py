@@ -10,7 +10,7 @@ from ..errors import MinigradError, format_location
 from ..graph import ArrayType, Graph
 from ..symbolic import Dim
 from ..tracing import Guards, Tagged, tracing
-from .picklable import picklable
+from .pickling import picklable
 from .trace import flatten_arguments, refuse_foreign, stage
 
 

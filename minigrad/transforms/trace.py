@@ -23,8 +23,8 @@ from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
 from ..primitive import adopt, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import Guards, new_trace, tracing
-from .devices import is_on_device, namespace, own_on_device
-from .picklable import picklable
+from .array_namespace import is_on_device, namespace, own_on_device
+from .pickling import picklable
 
 # Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
 # nodes that the program drops. A watcher is told of a function before it is traced at top level, and returns a function

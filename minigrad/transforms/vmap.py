@@ -8,8 +8,8 @@ from typing import Any
 from ..graph import ArrayType, Graph
 from .grad import Argnums, grad
 from .graph_forms import batched
-from .mapped import by_kind, mapped_axes
-from .picklable import picklable
+from .in_axes import by_kind, mapped_axes
+from .pickling import picklable
 from .trace import Call, transform
 
 

@@ -9,7 +9,7 @@ from minigrad.graph import PRIMITIVES, ArrayType, TupleType
 from minigrad.numpy.array import Array
 from minigrad.ops.control import parts
 from minigrad.symbolic import Dim
-from minigrad.transforms.cut import Cut
+from minigrad.transforms.partition import Cut
 
 from .common import close
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.transforms.devices import own_on_device
+from minigrad.transforms.array_namespace import own_on_device
 
 rng = np.random.default_rng(0)
 W, X, Y = rng.normal(size=3), rng.normal(size=(5, 3)), rng.normal(size=5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.transforms import draws
+from minigrad.transforms import host_random
 
 X = np.ones(3)
 RNG, OLD, PYTHONS = np.random.default_rng(0), np.random.RandomState(0), random.Random(0)
@@ -17,7 +17,7 @@ normal = np.random.normal
 
 @pytest.fixture(autouse=True)
 def forget():
-    draws._told.clear()
+    host_random._told.clear()
 
 
 class Model:

@@ -13,7 +13,7 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad.transforms import remembered
+from minigrad.transforms import lazy_pickle
 
 ROOT = Path(__file__).resolve().parents[2]
 W, X, Y = np.array([0.5, -1.0, 2.0]), np.arange(12.0).reshape(4, 3) / 10, np.arange(4.0)
@@ -216,7 +216,7 @@ def test_a_compiled_function_is_traced_anew_where_its_function_is_found():
 
 
 def test_a_compiled_function_without_its_function(monkeypatch):
-    monkeypatch.setattr(remembered, "_dumps", lambda: pickle.dumps)  # not what joblib brings with it
+    monkeypatch.setattr(lazy_pickle, "_dumps", lambda: pickle.dumps)  # not what joblib brings with it
     f = mg.compile(lambda w: w * 2)
     with pytest.raises(mg.MinigradError, match=r"has no program yet, and its function cannot be pickled"):
         pickle.dumps(f)
@@ -224,7 +224,7 @@ def test_a_compiled_function_without_its_function(monkeypatch):
     again = pickled(pickled(f))
     same(again(W + 1), 2 * (W + 1))
     for call in (lambda: again(X), lambda: mg.grad(lambda w: np.sum(again(w)))(W)):
-        with pytest.raises(mg.MinigradError, match=r"test_picklable.py:.*comes from a pickle"):
+        with pytest.raises(mg.MinigradError, match=r"test_pickling.py:.*comes from a pickle"):
             call()
 
 
@@ -279,7 +279,7 @@ def test_parameters_may_be_copied_in_a_loss(copied):
 
 def test_traced_values_have_no_pickle():
     def f(w):
-        with pytest.raises(mg.TraceError, match=r"test_picklable.py:.*pickle of a traced value"):
+        with pytest.raises(mg.TraceError, match=r"test_pickling.py:.*pickle of a traced value"):
             pickle.dumps(w)
         with pytest.raises(mg.GraphError, match="part of a program"):
             pickle.dumps(w._node)

@@ -31,7 +31,7 @@ def picklable(maker: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Made:
-    """A function, and the call that made it; from `picklable`."""
+    """A function, and the call that made it; from `pickling`."""
 
     def __init__(self, function: Callable[..., Any], maker: Callable[..., Any], args: tuple, kwargs: dict,
                  part: int | None = None):

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from ..errors import MinigradError, at_user_line
-from .picklable import is_named
+from .pickling import is_named
 
 
 class Remembered:

@@ -1,6 +1,6 @@
 """Kinds of batches: a function of examples has one implementation for arrays, and others that plug in."""
 
-from minigrad.transforms.mapped import by_kind
+from minigrad.transforms.in_axes import by_kind
 
 
 class Pair:

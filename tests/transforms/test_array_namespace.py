@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minigrad.transforms.devices import own_on_device
+from minigrad.transforms.array_namespace import own_on_device
 
 
 def test_shared_results_are_copied():

@@ -12,7 +12,7 @@ from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
 from ..traced_array import Array, as_array
 from ..tracing import tracing
-from .closed import closed
+from .closures import closed
 from .trace import Call, transform
 
 

@@ -18,7 +18,7 @@ from . import backends, interpreters, passes
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph
 from .locks import Lock
-from .passes.stage import Stage
+from .passes.record import Stage
 from .symbolic import Dim, Symbol, bind
 from .tracebacks import boundary, for_user
 from .transforms.array_namespace import namespace, on_device

@@ -12,9 +12,9 @@ from ..errors import printable
 from ..graph import Graph
 from ..interpreters import explain
 from ..locks import Lock
-from ..passes.places import places
+from ..passes.fuse_index_checks import places
+from ..passes.record import Stage
 from ..passes.schedule import Plan, schedule
-from ..passes.stage import Stage
 from ..symbolic import Symbol
 from . import workspace
 from .held import KINDS

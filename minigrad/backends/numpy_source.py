@@ -19,7 +19,7 @@ from ..ops.constants import full
 from ..ops.contract import einsum
 from ..ops.index import gather, lockstep, scatter_add
 from ..passes.fuse import reads_rows, terminal
-from ..passes.lower import canonical
+from ..passes.lower_einsum import canonical
 from ..passes.schedule import Plan, Step, symbols_of
 from ..primitive import input_
 from ..symbolic import Dim, Symbol

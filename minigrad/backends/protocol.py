@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import GraphError, MinigradError, at_user_line
 from ..graph import Graph
-from ..passes.stage import Stage
+from ..passes.record import Stage
 from ..symbolic import Symbol
 
 AUTO = "auto"  # the backend that `chosen` finds

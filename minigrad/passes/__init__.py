@@ -7,16 +7,16 @@ from collections.abc import Collection
 from ..errors import MinigradError, at_user_line
 from ..graph import FORMS, Graph
 from ..ops.results import untied
-from . import guard
-from .contract import contract
-from .lower import lower
-from .merge import merge
-from .prune import prune
-from .rows import rows
-from .scans import scans
-from .segments import segments
+from . import keep_index_checks
+from .dead_code import prune
+from .factorize import contract
+from .fuse_chunk_loops import merge
+from .fuse_gather_sum import rows
+from .hoist_scan import scans
+from .lower_einsum import lower
+from .record import Stage
 from .simplify import simplify
-from .stage import Stage
+from .split_sums import segments
 
 PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("scans", scans), ("segments", segments),
           ("contract", contract), ("tidy", simplify),
@@ -52,7 +52,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
     for name, apply in PASSES:
         if name in without:
             continue
-        graph = guard.asked(graph, count)
+        graph = keep_index_checks.asked(graph, count)
         after = apply(graph)
         if after.outputs == graph.outputs:
             continue
@@ -60,7 +60,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
         words = after.notes[len(graph.notes):] or (f"{shown.count()} nodes became {then.count()}",)
         stages.append(Stage(name, shown, then, "; ".join(words)))
         graph = after
-    return guard.settled(graph, count), stages
+    return keep_index_checks.settled(graph, count), stages
 
 
 def _results(graph: Graph, count: int) -> Graph:

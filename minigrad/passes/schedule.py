@@ -17,7 +17,7 @@ from ..primitive import Primitive
 from ..symbolic import Dim, Symbol, size_of, symbols
 from ..views import is_whole
 from .fuse import Group, Roles, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
-from .stage import Stage
+from .record import Stage
 
 
 @dataclass

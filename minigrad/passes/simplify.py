@@ -18,7 +18,7 @@ from ..graph import PRIMITIVES, ArrayType, Graph, Node, constant_of
 from ..ops.constants import full
 from ..ops.spread import expand, once, reduced_once
 from ..primitive import Primitive, Rewriter, Rule
-from . import guard
+from . import keep_index_checks
 from .rewrite import Rewrite
 
 Params = dict[str, Any]
@@ -174,7 +174,7 @@ def _hold(prim: Primitive) -> Rule:
             return None
         for g in fresh:
             if g not in s.held:
-                s.held[g] = guard.guarded(s.inner, g)
+                s.held[g] = keep_index_checks.guarded(s.inner, g)
                 s.held[s.held[g]] = s.held[g]
 
         def now(v: Any) -> Any:

@@ -10,7 +10,7 @@ import minigrad as mg
 from minigrad import backends, interpreters
 from minigrad.backends import protocol
 from minigrad.errors import GraphError, MinigradError
-from minigrad.passes.stage import Stage
+from minigrad.passes.record import Stage
 
 
 class Interpreted:

@@ -17,7 +17,7 @@ from minigrad import passes
 from minigrad.graph import moment
 from minigrad.transforms.symbolic_trace import trace_symbolic
 
-contract = sys.modules["minigrad.passes.contract"]
+contract = sys.modules["minigrad.passes.factorize"]
 rng = np.random.default_rng(0)
 ROWS = (None, 0, 0)
 MOST_TURNS = 10  # of two runs of the passes: by hand, and in compile

@@ -24,8 +24,8 @@ from ...interpreters import concrete
 from ...ops import integers
 from ...ops.constants import const
 from ...ops.segments import nonempty
+from ...passes.record import Stage
 from ...passes.schedule import schedule, symbols_of
-from ...passes.stage import Stage
 from ...primitive import PART, input_
 from ...symbolic import Symbol, size_of, value
 from ..held import KINDS

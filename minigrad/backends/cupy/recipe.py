@@ -20,7 +20,7 @@ from ...ops.loops import scan, while_
 from ...ops.random import random_bits
 from ...ops.segments import checked_index, nonempty, segment_ids
 from ...passes.fuse import terminal
-from ...passes.lower import canonical
+from ...passes.lower_einsum import canonical
 from ...passes.schedule import Plan, Step, symbols_of
 from ...primitive import PART, Primitive, input_
 from ...symbolic import Dim, Symbol, size_of, value

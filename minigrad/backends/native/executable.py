@@ -14,7 +14,7 @@ from ...interpreters import concrete, evaluate
 from ...ops.constants import full
 from ...ops.contract import einsum
 from ...ops.held import signature
-from ...passes.lower import canonical
+from ...passes.lower_einsum import canonical
 from ...symbolic import Symbol, value
 from ...views import SAME
 from .. import numpy as numpy_backend

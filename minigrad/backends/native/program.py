@@ -16,10 +16,10 @@ from ...ops.blocks import block_einsum
 from ...ops.constants import const, full, size_
 from ...ops.contract import einsum
 from ...ops.loops import scan
-from ...passes.lower import canonical
-from ...passes.places import places
+from ...passes.fuse_index_checks import places
+from ...passes.lower_einsum import canonical
+from ...passes.record import Stage
 from ...passes.schedule import Plan, Step, schedule, symbols_of
-from ...passes.stage import Stage
 from ...symbolic import Symbol
 from .. import numpy as numpy_backend
 from ..held import KINDS

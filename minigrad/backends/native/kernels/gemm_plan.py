@@ -48,7 +48,7 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
     Parameters
     ----------
     subscripts : str
-        Those of a matrix product, see `minigrad.passes.lower.canonical`.
+        Those of a matrix product, see `minigrad.passes.lower_einsum.canonical`.
     x, y, out : View
         The operands and the result, which overlaps neither, and whose elements are side by side along its last axis.
     dtype : dtype

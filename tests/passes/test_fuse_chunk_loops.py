@@ -8,7 +8,7 @@ from minigrad import interpreters
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import ArrayType, Graph
 from minigrad.ops.control import parts, placeholder
-from minigrad.passes.merge import merge
+from minigrad.passes.fuse_chunk_loops import merge
 from minigrad.symbolic import Dim
 
 F8 = np.dtype(float)

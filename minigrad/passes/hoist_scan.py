@@ -30,9 +30,9 @@ from ..ops.loops import scan
 from ..ops.results import is_tie
 from ..primitive import is_linear, placeholder, spread
 from ..tracing import made_by
-from . import guard
-from .contract import number
-from .prune import prune
+from . import keep_index_checks
+from .dead_code import prune
+from .factorize import number
 from .simplify import simplify
 
 _WIDER = 16.0  # a hoisted value beside the slices that it is made of
@@ -71,7 +71,7 @@ def _graph(graph: Graph, notes: list[str]) -> Graph:
 
 def _inside(value: Any, notes: list[str]) -> Any:
     if isinstance(value, Graph):
-        return guard.guarded(lambda graph: _inner(graph, notes), value)
+        return keep_index_checks.guarded(lambda graph: _inner(graph, notes), value)
     if isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
         found = tuple(_inside(v, notes) for v in value)
         return value if all(a is b for a, b in zip(found, value, strict=True)) else found

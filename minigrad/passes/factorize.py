@@ -31,7 +31,7 @@ from ..ops.index import scatter_add
 from ..ops.spread import expand, sum_
 from ..symbolic import Dim, size_of
 from ..tracing import made_by
-from .forms import LINEAR, Factor, Form, Letter, Term, Writer
+from .sum_of_products import LINEAR, Factor, Form, Letter, Term, Writer
 
 _TYPICAL = 128  # what a symbolic size without a hint counts as
 _CLEARLY = 2.0  # how many times cheaper the new form must be

@@ -7,8 +7,8 @@ import pytest
 
 import minigrad as mg
 from minigrad.ops.places import NAMES, all_below
-from minigrad.passes.places import places
-from minigrad.passes.rows import rows
+from minigrad.passes.fuse_gather_sum import rows
+from minigrad.passes.fuse_index_checks import places
 
 X = np.arange(12.0).reshape(6, 2)
 PROGRAMS = {

@@ -6,7 +6,7 @@ import pytest
 from minigrad import interpreters
 from minigrad.graph import Graph
 from minigrad.passes import run
-from minigrad.passes.lower import canonical, lower
+from minigrad.passes.lower_einsum import canonical, lower
 from minigrad.symbolic import Dim
 
 from .programs import arrays_for, input_, node

@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad import interpreters, passes
 from minigrad.graph import moment
-from minigrad.passes.prune import prune
+from minigrad.passes.dead_code import prune
 
 
 def loss(w, x):

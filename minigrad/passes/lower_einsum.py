@@ -17,7 +17,7 @@ from ..locks import importing
 from ..ops.accumulators import accumulator
 from ..ops.contract import LETTERS, einsum, parse, split_subscripts
 from ..symbolic import Dim, size_of
-from .contract import number
+from .factorize import number
 from .rewrite import Rewrite
 from .simplify import RULES
 

@@ -9,29 +9,29 @@ from typing import Any
 from . import codec, numpy, text
 from .graph import FORMS, Graph
 from .ops import (
-    bits,
-    blocks,
+    block_einsum,
     branches,
     checks,
     constants,
-    contract,
     control,
     custom,
+    einsum,
     elementwise,
     fourier,
     index,
-    integers,
-    layout,
+    integer,
     linalg,
     loops,
-    order,
-    places,
+    overflow,
     random,
+    reduce,
     results,
     scatter,
     segments,
+    shape,
+    sort,
     special,
-    spread,
+    strict_index,
 )
 from .transforms import effects, host_random, ragged
 

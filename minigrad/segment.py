@@ -18,9 +18,9 @@ from .ops import elementwise as ew
 from .ops import index as indexing
 from .ops.accumulators import accumulator
 from .ops.constants import const, iota
-from .ops.layout import concatenate
-from .ops.places import checked, place, place_or_null, row_or_null
 from .ops.scatter import scatter_max, scatter_min
+from .ops.shape import concatenate
+from .ops.strict_index import checked, place, place_or_null, row_or_null
 from .sizes import Size
 from .tracebacks import boundary
 from .traced_array import Array, as_array

@@ -23,11 +23,11 @@ from minigrad.draw.layout import arrange, rank
 from minigrad.graph import Graph, Node, full
 from minigrad.interpreters import backward, batch
 from minigrad.ops.constants import constant
-from minigrad.ops.contract import contract
 from minigrad.ops.control import checkpoint, chunked, parts, placeholder
+from minigrad.ops.einsum import contract
 from minigrad.ops.elementwise import add, sub, tanh
-from minigrad.ops.layout import concatenate
-from minigrad.ops.spread import mean, sum_
+from minigrad.ops.reduce import mean, sum_
+from minigrad.ops.shape import concatenate
 from minigrad.primitive import PRIMITIVES
 from minigrad.symbolic import Dim
 

@@ -14,7 +14,7 @@ from minigrad.comparison.operations import count_operations
 from minigrad.families import linear
 from minigrad.graph import PRIMITIVES, ArrayType, Graph
 from minigrad.numpy import Array
-from minigrad.ops.layout import require_axes
+from minigrad.ops.shape import require_axes
 from minigrad.primitive import Sample
 from minigrad.traced_array import as_array
 from minigrad.transforms import custom

@@ -19,8 +19,8 @@ from ..graph import Graph, Node
 from ..ops.accumulators import RUN, Chains, accumulator
 from ..ops.branches import rows_graph, switch, taken
 from ..ops.control import Span, chunk_spans, chunked, section_of, sizes_of
-from ..ops.held import signature
 from ..ops.loops import scan, while_
+from ..ops.subgraph import signature
 from ..primitive import Primitive
 from ..symbolic import Symbol, value
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..graph import Node
 from ..ops.constants import full
-from ..ops.contract import einsum
+from ..ops.einsum import einsum
 from ..ops.index import gather, lockstep, scatter_add
 from ..passes.fuse import reads_rows, terminal
 from ..passes.lower_einsum import canonical

@@ -11,11 +11,11 @@ from ..combiners import ADD
 from ..errors import printable
 from ..graph import Node
 from ..ops import elementwise as ew
-from ..ops.contract import einsum
+from ..ops.einsum import einsum
 from ..ops.index import gather, gather_sum, lockstep, scatter_add
-from ..ops.layout import concatenate, pad, reshape
-from ..ops.order import cumfmax, cumfmin, cummax, cummin, cumsum
-from ..ops.spread import argmax, argmin
+from ..ops.reduce import argmax, argmin
+from ..ops.shape import concatenate, pad, reshape
+from ..ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ..primitive import PART, Primitive
 from ..symbolic import Dim, Symbol
 from ..text import literal

@@ -9,8 +9,8 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import Node
 from ..ops import elementwise as ew
-from ..ops import order
-from ..ops.layout import concatenate
+from ..ops import sort
+from ..ops.shape import concatenate
 from ..tracing import number
 from .array import METHODS, NAMES, TABLE, Array, as_array, as_axes, as_axis, implements
 from .reductions import _cut, _one_axis, cumprod, filled, given
@@ -20,7 +20,7 @@ ASSOCIATIVE = (np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.fmin, np
                np.lcm)
 
 
-_EXTREMES = {np.maximum: order.cummax, np.minimum: order.cummin, np.fmax: order.cumfmax, np.fmin: order.cumfmin}
+_EXTREMES = {np.maximum: sort.cummax, np.minimum: sort.cummin, np.fmax: sort.cumfmax, np.fmin: sort.cumfmin}
 _OF_NUMBERS = {np.fmax: np.maximum, np.fmin: np.minimum}  # of dtypes without NaN
 _NAN_LEFT_OUT = {np.fmax: "nanmax", np.fmin: "nanmin"}
 

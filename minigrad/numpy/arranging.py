@@ -10,7 +10,7 @@ import numpy as np
 from .. import interpreters
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import PRIMITIVES
-from ..ops import layout
+from ..ops import shape as shapes
 from ..tracing import number
 from .array import (
     Array,
@@ -100,7 +100,7 @@ def resize(a, new_shape):
     x, total = ravel(a), int(np.prod(shape))
     n = number(x._node.shape[0])
     if not n:
-        return Array(layout.reshape(np.zeros_like(x, shape=(total,))._node, shape=shape))
+        return Array(shapes.reshape(np.zeros_like(x, shape=(total,))._node, shape=shape))
     return reshape(x[np.arange(total) % n], shape)
 
 
@@ -365,9 +365,9 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
         count = count * m
     row = PRIMITIVES["input"](shape=(n,), dtype=x.dtype)
     one = as_array(func1d(Array(row), *args, **kwargs))._node
-    (out, has_axis), = interpreters.batch([one], {}, {row: layout.reshape(rows._node, shape=(count, n))}, count)
+    (out, has_axis), = interpreters.batch([one], {}, {row: shapes.reshape(rows._node, shape=(count, n))}, count)
     out = interpreters.with_axis(out, has_axis, count)
-    out = Array(layout.reshape(out, shape=(*lead, *one.shape)))
+    out = Array(shapes.reshape(out, shape=(*lead, *one.shape)))
     k = one.ndim
     return moveaxis(out, tuple(range(len(lead), len(lead) + k)), tuple(range(a, a + k))) if k else out
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from ..errors import DtypeError, IntegerRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
-from ..ops import integers
+from ..ops import overflow
 from ..ops.accumulators import accumulator
 from ..ops.elementwise import cast_to
-from ..ops.layout import reshape
-from ..ops.spread import expand_to
+from ..ops.reduce import expand_to
+from ..ops.shape import reshape
 from ..sizes import Size, unwrap
 from ..symbolic import Dim, Shape, format_shape
 from ..tracebacks import for_user
@@ -141,9 +141,9 @@ def held(x: Any, dtype: np.dtype) -> Node:
     if node is x._node or not x._weak or {x.dtype.kind, dtype.kind} - {"i", "u"}:
         return node
     if not x._node.is_constant:
-        return integers.held(node, x._node, dtype)
+        return overflow.held(node, x._node, dtype)
     if node.params["value"] != x._node.params["value"]:
-        raise IntegerRangeError(integers.message(x._node.params["value"], dtype, at_user_line("")))
+        raise IntegerRangeError(overflow.message(x._node.params["value"], dtype, at_user_line("")))
     return node
 
 

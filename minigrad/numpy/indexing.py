@@ -10,7 +10,7 @@ from ..errors import DtypeError, IndexRangeError, ShapeError, TraceError, at_use
 from ..graph import ArrayType, Node, full
 from ..ops import elementwise as ew
 from ..ops import index as gathering
-from ..ops import layout
+from ..ops import shape as shapes
 from ..ops.constants import constant, known
 from ..sizes import Size, shown
 from ..symbolic import Dim, format_shape
@@ -120,11 +120,11 @@ def getitem(x: Any, key: Any) -> Array:
         axis += 1
     if any(a != 0 or b != n or s != 1 for a, b, s, n in zip(start, stop, step, node.shape, strict=True)
            if not (isinstance(n, Dim) and b == n)):
-        node = layout.slice_(node, start=tuple(start), stop=tuple(stop), step=tuple(step))
+        node = shapes.slice_(node, start=tuple(start), stop=tuple(stop), step=tuple(step))
     if reverse:
-        node = layout.flip(node, axes=tuple(reverse))
+        node = shapes.flip(node, axes=tuple(reverse))
     if node.shape != tuple(shape):
-        node = layout.reshape(node, shape=tuple(shape))
+        node = shapes.reshape(node, shape=tuple(shape))
     return _advanced(node, items, advanced, split) if arrays else Array(node)
 
 
@@ -172,7 +172,7 @@ def _stretch(node: Node, axis: int, k: slice) -> Node:
             f"elements it has follows from {n} by rounding. Slices such as [1:], [:-1], [-2:], [:3] and [::-1] are "
             "those that examples of different size can have"))
     if low >= 0 and (high is None or high < 0):
-        return layout.section(node, axis, low, node.shape[axis] - low + (high or 0))
+        return shapes.section(node, axis, low, node.shape[axis] - low + (high or 0))
     index = np.arange(low, high or 0 if low < 0 else high)
     if not len(index):
         return full(0, (*node.shape[:axis], 0, *node.shape[axis + 1:]), node.dtype)
@@ -181,8 +181,8 @@ def _stretch(node: Node, axis: int, k: slice) -> Node:
 
 def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
     """Return the elements along an axis that `index` names."""
-    front = layout.move_axis(node, axis, 0)
-    return layout.move_axis(gathering.gather(front, constant(index)), 0, axis)
+    front = shapes.move_axis(node, axis, 0)
+    return shapes.move_axis(gathering.gather(front, constant(index)), 0, axis)
 
 
 def _plain(v: Any) -> int:
@@ -209,14 +209,14 @@ def _advanced(node: Node, items: list[Any], advanced: list[bool], split: bool) -
     rest = [a for a in range(node.ndim) if a not in places]
     perm = (*places, *rest)
     if perm != tuple(range(node.ndim)):
-        node = layout.transpose(node, perm=perm)
+        node = shapes.transpose(node, perm=perm)
     out = gathering.gather(node, *indices)
     adjacent = not split and places == list(range(places[0], places[-1] + 1))
     to = places[0] if adjacent else 0
     if to and shape:
         k = len(shape)
         perm = (*range(k, k + to), *range(k), *range(k + to, out.ndim))
-        out = layout.transpose(out, perm=perm)
+        out = shapes.transpose(out, perm=perm)
     return Array(out)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
 from ..locks import importing
-from ..ops import layout
-from ..ops.contract import LETTERS, contract
+from ..ops import shape
+from ..ops.einsum import LETTERS, contract
 from ..symbolic import Dim
 from ..tracing import guard_equal, number
 from .array import Array, as_array, as_axis, as_int, broadcast_shapes, implements
@@ -62,7 +62,7 @@ def _leading(x: Node, letters: str, own: str) -> tuple[str, Node]:
     mine = letters[len(letters) - (x.ndim - len(own)):]
     drop = [i for i, c in enumerate(mine) if x.shape[i] == 1]
     if drop:
-        x = layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in drop))
+        x = shape.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in drop))
     return "".join(c for i, c in enumerate(mine) if i not in drop) + own, x
 
 
@@ -197,7 +197,7 @@ def _plain_term(s: str, x: Node, sizes: dict[str, Any]) -> tuple[str, Node]:
     x = array._node
     drop = [i for i, c in enumerate(s) if x.shape[i] == 1 and sizes[c] != 1]
     if drop:
-        x = layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in drop))
+        x = shape.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in drop))
         s = "".join(c for i, c in enumerate(s) if i not in drop)
     return s, x
 

@@ -10,11 +10,11 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
 from ..ops import elementwise as ew
-from ..ops import order as ordering
-from ..ops import spread
+from ..ops import reduce
+from ..ops import sort as ordering
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
-from ..ops.layout import concatenate, flip, reshape, section, slice_, transpose
+from ..ops.shape import concatenate, flip, reshape, section, slice_, transpose
 from ..primitive import Primitive
 from ..symbolic import Dim, Shape, size_of
 from ..tracing import differs, number
@@ -65,7 +65,7 @@ def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
         dtype = np.add.reduce(np.empty(0, x.dtype)).dtype
     x = _masked(ew.cast_to(x, dtype_of(dtype)), where, 0)
     axes = as_axes(axis, x.ndim, "sum")
-    total = spread.sum_(x, axes=axes) if axes else x
+    total = reduce.sum_(x, axes=axes) if axes else x
     if given(initial):
         total = total + filled(initial, total.shape, total.dtype)
     return _keep(total, x, axes, keepdims)
@@ -82,7 +82,7 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
         mask, wide = Array(broadcast_node(as_array(where)._node, x.shape)), accumulator(dtype)
         total = sum_(Array(x), axis, dtype=wide, keepdims=keepdims, where=where)
         return (total / sum_(mask, axis, dtype=wide, keepdims=keepdims)).astype(dtype)
-    return _keep(spread.mean(x, axes=axes) if axes else x, x, axes, keepdims)
+    return _keep(reduce.mean(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
 def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive) -> Callable[..., Array]:
@@ -107,9 +107,9 @@ def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive
 
 
 max_ = implements(np.max, np.amax, name="max")(
-    _extreme("max", spread.max_, spread.max_or_least, ew.maximum))
+    _extreme("max", reduce.max_, reduce.max_or_least, ew.maximum))
 min_ = implements(np.min, np.amin, name="min")(
-    _extreme("min", spread.min_, spread.min_or_largest, ew.minimum))
+    _extreme("min", reduce.min_, reduce.min_or_largest, ew.minimum))
 
 
 @implements(np.ptp)
@@ -164,8 +164,8 @@ def _truth(name: str, prim: Primitive) -> Callable[..., Array]:
     return function
 
 
-any_ = implements(np.any, name="any")(_truth("any", spread.any_))
-all_ = implements(np.all, name="all")(_truth("all", spread.all_))
+any_ = implements(np.any, name="any")(_truth("any", reduce.any_))
+all_ = implements(np.all, name="all")(_truth("all", reduce.all_))
 
 
 def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
@@ -181,8 +181,8 @@ def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
     return function
 
 
-argmax = implements(np.argmax, name="argmax")(_arg("argmax", spread.argmax))
-argmin = implements(np.argmin, name="argmin")(_arg("argmin", spread.argmin))
+argmax = implements(np.argmax, name="argmax")(_arg("argmax", reduce.argmax))
+argmin = implements(np.argmin, name="argmin")(_arg("argmin", reduce.argmin))
 
 
 @implements(np.var)
@@ -311,7 +311,7 @@ def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     rows = reshape(transpose(x, perm=(*kept, *axes)), shape=(*(x.shape[i] for i in kept), n))
     at = len(kept)
     ordered = ordering.sort(rows, at)
-    middle = spread.mean(_cut(ordered, at, (n - 1) // 2, n // 2 + 1), axes=(at,))
+    middle = reduce.mean(_cut(ordered, at, (n - 1) // 2, n // 2 + 1), axes=(at,))
     last = reshape(_cut(ordered, at, n - 1, n), shape=middle.shape)  # NaN sorts last
     return _keep(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, constant_of, dtype_of, full
 from ..ops import elementwise as ew
-from ..ops import layout
+from ..ops import shape as shapes
 from ..ops.constants import constant, iota
 from ..sizes import Size, shown, unwrap
 from ..symbolic import Dim, divide, format_shape, size_of
@@ -49,7 +49,7 @@ def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
         if fit is None or -1 in want[at + 1:]:
             raise ShapeError(at_user_line(f"reshape({x.type}): cannot become {format_shape(want)}"))
         want[at] = fit
-    return Array(x if tuple(want) == x.shape else layout.reshape(x, shape=tuple(want)))
+    return Array(x if tuple(want) == x.shape else shapes.reshape(x, shape=tuple(want)))
 
 
 @implements(np.ravel)
@@ -68,7 +68,7 @@ def transpose(a, axes=None):
         perm = tuple(as_axis(i, x.ndim, "transpose") for i in axes)
         if sorted(perm) != list(range(x.ndim)):
             raise ShapeError(at_user_line(f"transpose({x.type}): {tuple(axes)} is not an order of its axes"))
-    return Array(layout.transpose(x, perm=perm) if perm != tuple(range(x.ndim)) else x)
+    return Array(shapes.transpose(x, perm=perm) if perm != tuple(range(x.ndim)) else x)
 
 
 @implements(np.matrix_transpose)
@@ -108,7 +108,7 @@ def expand_dims(a, axis):
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     new = set(as_axes(tuple(axes), x.ndim + len(axes), "expand_dims"))
     sizes = iter(x.shape)
-    return Array(layout.reshape(x, shape=tuple(1 if i in new else next(sizes) for i in range(x.ndim + len(new)))))
+    return Array(shapes.reshape(x, shape=tuple(1 if i in new else next(sizes) for i in range(x.ndim + len(new)))))
 
 
 @implements(np.squeeze)
@@ -119,7 +119,7 @@ def squeeze(a, axis=None):
     axes = ones if axis is None else as_axes(axis, x.ndim, "squeeze")
     if any(number(x.shape[i]) != 1 for i in axes):
         raise ShapeError(at_user_line(f"squeeze({x.type}): axis {axis} is not of size 1"))
-    return Array(layout.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes)) if axes else x)
+    return Array(shapes.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes)) if axes else x)
 
 
 @implements(np.broadcast_to)
@@ -180,7 +180,7 @@ def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
             raise DtypeError(at_user_line(f"np.concatenate: {nodes[0].type} cannot be cast to {np.dtype(dtype)} by "
                                           f"casting={casting!r}. Write x.astype({np.dtype(dtype)}) first"))
         nodes = [ew.cast_to(n, dtype_of(dtype)) for n in nodes]
-    return Array(layout.concatenate(*nodes, axis=as_axis(axis, xs[0].ndim, "concatenate")))
+    return Array(shapes.concatenate(*nodes, axis=as_axis(axis, xs[0].ndim, "concatenate")))
 
 
 @implements(np.stack)
@@ -226,7 +226,7 @@ def array_split(ary, indices_or_sections, axis=0, _even=False):
     else:
         ends = [0, *(min(max(i + (n if i < 0 else 0), 0), n) for i in (
             as_int(i, "split", "indices_or_sections") for i in indices_or_sections)), n]
-    return [Array(layout.slice_(
+    return [Array(shapes.slice_(
         x, start=tuple(int(low) if i == a else 0 for i in range(x.ndim)),
         stop=tuple(int(max(low, high)) if i == a else m for i, m in enumerate(x.shape)), step=(1,) * x.ndim))
         for low, high in itertools.pairwise(ends)]
@@ -249,7 +249,7 @@ def tile(A, reps):
     x = reshape(x, (1,) * (n - x.ndim) + x.shape)
     double = tuple(m for r, s in zip(reps, x._node.shape, strict=True) for m in (r, s))
     spread = broadcast_node(expand_dims(x, tuple(range(0, 2 * n, 2)))._node, double)
-    return Array(layout.reshape(spread, shape=tuple(r * s for r, s in zip(reps, x._node.shape, strict=True))))
+    return Array(shapes.reshape(spread, shape=tuple(r * s for r, s in zip(reps, x._node.shape, strict=True))))
 
 
 @implements(np.repeat)
@@ -264,7 +264,7 @@ def repeat(a, repeats, axis=None):
         shape = list(x._node.shape)
         k = int(counts.ravel()[0])
         wide = broadcast_node(expand_dims(x, at + 1)._node, (*shape[:at + 1], k, *shape[at + 1:]))
-        return Array(layout.reshape(wide, shape=(*shape[:at], shape[at] * k, *shape[at + 1:])))
+        return Array(shapes.reshape(wide, shape=(*shape[:at], shape[at] * k, *shape[at + 1:])))
     index = np.repeat(np.arange(number(x._node.shape[at])), counts)
     return x[(slice(None),) * at + (index,)]
 
@@ -273,7 +273,7 @@ def repeat(a, repeats, axis=None):
 def flip(m, axis=None):
     """Reverse the order along axes."""
     x = as_array(m)._node
-    return Array(layout.flip(x, axes=as_axes(axis, x.ndim, "flip")))
+    return Array(shapes.flip(x, axes=as_axes(axis, x.ndim, "flip")))
 
 
 @implements(np.roll)
@@ -331,7 +331,7 @@ def pad(array, pad_width, mode="constant", *, constant_values=0, reflect_type="e
                 x = x[(slice(None),) * a + (index,)]
         return x
     low, high = (tuple(map(int, w)) for w in width.T)
-    out = layout.pad(x._node, low=low, high=high, interior=(0,) * x.ndim)
+    out = shapes.pad(x._node, low=low, high=high, interior=(0,) * x.ndim)
     values = as_array(constant_values)
     if constant_of(values._node) == 0:
         return Array(out)

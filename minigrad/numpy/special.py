@@ -18,7 +18,7 @@ from ..errors import TraceError, at_user_line
 from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import special as ops
-from ..ops.spread import expand_to
+from ..ops.reduce import expand_to
 from ..tracebacks import boundary
 from .array import (
     SCIPY,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import ArrayType
-from ..ops import bits
+from ..ops import integer
 from ..sizes import shown
 from .array import Array, as_array, as_shape, broadcast_node, broadcast_shapes, implements
 from .shaping import where
@@ -16,9 +16,9 @@ from .ufuncs import _enter, operands, refuse_where
 
 # -- bits --------------------------------------------------------------------------------------------------
 
-_enter(np.gcd, bits.gcd)
-_enter(np.lcm, bits.lcm)
-_enter(np.nextafter, bits.nextafter)
+_enter(np.gcd, integer.gcd)
+_enter(np.lcm, integer.lcm)
+_enter(np.nextafter, integer.nextafter)
 
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..errors import ShapeError, TraceError, at_user_line
 from ..ops import elementwise as ew
-from ..ops import order as ordering
+from ..ops import sort as ordering
 from ..ops.constants import size_scalar
-from ..ops.layout import reshape as reshape_node
-from ..ops.layout import transpose as transpose_node
+from ..ops.shape import reshape as reshape_node
+from ..ops.shape import transpose as transpose_node
 from ..symbolic import size_of
 from ..tracing import number
 from .array import Array, accumulates, as_array, as_axes, implements

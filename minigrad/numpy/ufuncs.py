@@ -12,8 +12,8 @@ import numpy as np
 
 from ..errors import DtypeError, TraceError, at_user_line
 from ..graph import Node, constant_of, dtype_of, full
-from ..ops import bits, integers
 from ..ops import elementwise as ew
+from ..ops import integer, overflow
 from ..primitive import Primitive
 from .array import NAMES, TABLE, Array, as_array, broadcast_node, broadcast_shapes, held, implements
 
@@ -200,8 +200,8 @@ _enter(np.deg2rad, lambda x: x * (math.pi / 180))
 _enter(np.rad2deg, lambda x: x * (180 / math.pi))
 _enter(np.radians, lambda x: x * (math.pi / 180))
 _enter(np.degrees, lambda x: x * (180 / math.pi))
-_enter(np.left_shift, bits.left_shift, "bitwise_left_shift")
-_enter(np.right_shift, bits.right_shift, "bitwise_right_shift")
+_enter(np.left_shift, integer.left_shift, "bitwise_left_shift")
+_enter(np.right_shift, integer.right_shift, "bitwise_right_shift")
 _enter(np.logaddexp2, lambda x, y: ew.logaddexp(x * math.log(2), y * math.log(2)) / math.log(2))
 _enter(np.copysign, _copysign)
 _enter(np.heaviside, _heaviside)
@@ -228,7 +228,7 @@ _GROWS = {np.multiply: operator.mul, np.power: ew.pow_, np.left_shift: lambda x,
 def _of_python(ufunc: np.ufunc, out: Node, xs: list[Array]) -> Array:
     """Return the result of Python's arithmetic on Python's numbers, which is one, and whose integers have no bounds."""
     if ufunc in _GROWS and out.dtype.kind in "iu" and not out.is_constant:
-        out = integers.held(out, _GROWS[ufunc](*(ew.cast_to(x._node, np.dtype(float)) for x in xs)), out.dtype)
+        out = overflow.held(out, _GROWS[ufunc](*(ew.cast_to(x._node, np.dtype(float)) for x in xs)), out.dtype)
     return Array(out, weak=out.dtype != np.bool_)
 
 

@@ -16,10 +16,10 @@ from ..graph import Node, constant_of, full
 from ..ops import elementwise as ew
 from ..ops.constants import const, constant, iota
 from ..ops.index import gather, scatter_add
-from ..ops.layout import reshape
-from ..ops.order import argsort
+from ..ops.reduce import expand_to
 from ..ops.scatter import scatter_max, scatter_min
-from ..ops.spread import expand_to
+from ..ops.shape import reshape
+from ..ops.sort import argsort
 from ..symbolic import size_of
 from ..tracebacks import boundary
 from ..tracing import number

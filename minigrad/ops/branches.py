@@ -17,9 +17,9 @@ from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, fail, placeholder, spread
 from ..symbolic import Dim
 from .control import parts
-from .held import Flags, batch_graph, copy_graph, fits, placeholders
-from .layout import move_axis
-from .spread import expand_to, sum_
+from .reduce import expand_to, sum_
+from .shape import move_axis
+from .subgraph import Flags, batch_graph, copy_graph, fits, placeholders
 
 # switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example, along any number of axes;
 # `rows` says which operands have these axes in front, and `sums` which results are added up over them. With one

@@ -19,7 +19,7 @@ from ..families import discrete
 from ..graph import ArrayType, Graph, Node, TupleType, reachable
 from ..primitive import FIRST, Sample, fail, on_host
 from ..symbolic import Dim
-from .held import graphs_of, settled
+from .subgraph import graphs_of, settled
 
 # An index, and the size of the axis that it is an index of; or a node that holds a graph with checks, and None.
 Check = tuple[Node, "int | Dim | None"]

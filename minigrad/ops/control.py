@@ -17,7 +17,7 @@ from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
 from .constants import proj
-from .held import batch_graph
+from .subgraph import batch_graph
 
 
 def parts(node: Node) -> list[Node]:

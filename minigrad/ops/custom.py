@@ -17,8 +17,8 @@ from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zer
 from ..primitive import Primitive, Sample, on_host, placeholder
 from ..symbolic import Dim
 from .control import parts
-from .held import batch_graph, fits, placeholders
-from .spread import sum_
+from .reduce import sum_
+from .subgraph import batch_graph, fits, placeholders
 
 # -- transposing a rule ------------------------------------------------------------------------------------
 

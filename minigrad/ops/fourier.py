@@ -17,7 +17,7 @@ from ..graph import ArrayType, Node
 from ..primitive import Sample, fail, require_float
 from ..tracing import number
 from .constants import constant
-from .spread import expand_to
+from .reduce import expand_to
 
 
 def _rfft_type(t: ArrayType) -> ArrayType:

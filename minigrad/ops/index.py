@@ -22,11 +22,11 @@ from ..locks import importing
 from ..primitive import FIRST, Sample, fail, spread
 from ..symbolic import Dim, Shape
 from ..tracing import guard_equal_shapes
-from . import places
+from . import strict_index
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered
 from .constants import iota
-from .places import Reading
-from .spread import expand_to
+from .reduce import expand_to
+from .strict_index import Reading
 
 FEW = 4096  # numbers that are added one by one as fast as in any other way
 _PIECE = 1 << 12  # rows that are added up at a time, at least
@@ -165,7 +165,7 @@ def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape, read: Sequence[R
 
 def as_read(indices: Sequence[np.ndarray], shape: Sequence[int], read: Sequence[Reading]) -> tuple[np.ndarray, ...]:
     """Return indices as NumPy reads them, given how each is to be `read`; or raise `IndexError`."""
-    return tuple([places.read(i, n, how) if how else i for i, n, how in zip(indices, shape, read, strict=False)]
+    return tuple([strict_index.read(i, n, how) if how else i for i, n, how in zip(indices, shape, read, strict=False)]
                  ) if any(read) else tuple(indices)
 
 
@@ -259,8 +259,8 @@ def take_rows(x: np.ndarray, index: np.ndarray, out: np.ndarray, read: Reading =
 def _in_range(index: np.ndarray, size: int, axis: int, read: Reading = None) -> np.ndarray:
     """Return an index as int64 counted from the front, or raise where it is out of range."""
     if read:
-        return places.read(index, size, read).astype(np.int64, copy=False)
-    if places.all_below(index, size):
+        return strict_index.read(index, size, read).astype(np.int64, copy=False)
+    if strict_index.all_below(index, size):
         return index.astype(np.int64, copy=False)
     low, high = int(index.min()), int(index.max())
     if low < -size or high >= size:

@@ -37,11 +37,11 @@ from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
 from ..primitive import Primitive, Sample, fail, placeholder, spread
 from ..tracing import guard_equal, guard_equal_shapes, number
 from .constants import iota
-from .contract import contract
 from .control import parts
+from .einsum import contract
 from .elementwise import eq, ge, gt, where
-from .layout import move_axis, reshape, transpose
-from .spread import expand_to, sum_
+from .reduce import expand_to, sum_
+from .shape import move_axis, reshape, transpose
 
 # -- matrices of nodes ---------------------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ from ..tracing import guard_equal
 from .constants import proj
 from .control import parts
 from .elementwise import where
-from .held import Flags, Signature, batch_graph, copy_graph, fits, placeholders, settled
-from .layout import move_axis
-from .spread import any_, expand_to
+from .reduce import any_, expand_to
+from .shape import move_axis
+from .subgraph import Flags, Signature, batch_graph, copy_graph, fits, placeholders, settled
 
 # -- while ---------------------------------------------------------------------------------------------
 #

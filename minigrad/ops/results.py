@@ -20,7 +20,7 @@ from ..tracing import made_by
 from .checks import Check, checks_of, in_range, unmade
 from .constants import proj
 from .control import barrier
-from .held import Signature, settled, signature
+from .subgraph import Signature, settled, signature
 
 Smaller = tuple[Node, dict[int, int]]
 

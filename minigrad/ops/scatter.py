@@ -18,8 +18,8 @@ from ..primitive import Primitive, Sample, spread
 from ..symbolic import Shape
 from .elementwise import cast_to, eq
 from .index import INDEXED_AXES, _flat_index, _lockstep, _scatter_type, as_read, gather, scatter_add
-from .places import Reading
-from .spread import require_number
+from .reduce import require_number
+from .strict_index import Reading
 
 
 def _shares(out: Node, u: Node, indices: Sequence[Node]) -> Node:

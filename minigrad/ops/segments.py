@@ -20,8 +20,8 @@ from ..symbolic import Dim, size_of
 from .accumulators import running
 from .constants import iota, size_scalar
 from .elementwise import cast_to
-from .layout import reshape
-from .spread import expand_to, require_number
+from .reduce import expand_to, require_number
+from .shape import reshape
 
 _INT = np.dtype(np.int64)
 

@@ -25,7 +25,7 @@ from ..primitive import Primitive, Sample, on_host, placeholder
 from .control import parts
 from .custom import custom
 from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
-from .spread import expand_to, max_, sum_
+from .reduce import expand_to, max_, sum_
 
 _ROOT = math.sqrt(math.pi)
 

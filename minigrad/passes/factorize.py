@@ -24,11 +24,11 @@ import numpy as np
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, moment, reachable
 from ..interpreters import rebuilt, rewrite
 from ..locks import importing
-from ..ops.contract import LETTERS, einsum, parse
 from ..ops.differences import is_difference
+from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, mul, sub
 from ..ops.index import scatter_add
-from ..ops.spread import expand, sum_
+from ..ops.reduce import expand, sum_
 from ..symbolic import Dim, size_of
 from ..tracing import made_by
 from .sum_of_products import LINEAR, Factor, Form, Letter, Term, Writer

@@ -19,8 +19,8 @@ from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..graph import ArrayType, Graph, Node, constant_of
 from ..ops.control import barrier
 from ..ops.index import gather, scatter_add
-from ..ops.layout import reshape
-from ..ops.spread import argmax, argmin
+from ..ops.reduce import argmax, argmin
+from ..ops.shape import reshape
 from ..symbolic import Dim
 from ..views import window
 

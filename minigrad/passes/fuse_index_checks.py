@@ -1,4 +1,4 @@
-"""places: gathers and scatters make the check of `ops.places` themselves, where they read the indices anyway.
+"""places: gathers and scatters make the check of `ops.strict_index` themselves, where they read the indices anyway.
 
 A backend applies it last: what a check is, and what it refuses, the other passes see in the graph.
 """
@@ -9,7 +9,7 @@ from ..graph import Graph, Node, constant_of
 from ..interpreters import rebuilt, rewrite
 from ..ops.constants import size_
 from ..ops.index import INDEXED_AXES, gather, gather_sum, lockstep
-from ..ops.places import NAMES, Reading
+from ..ops.strict_index import NAMES, Reading
 from ..symbolic import Dim
 
 

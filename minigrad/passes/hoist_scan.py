@@ -21,13 +21,13 @@ import numpy as np
 
 from .. import interpreters
 from ..graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable
-from ..ops.contract import LETTERS, einsum, parse
 from ..ops.control import barrier, parts
 from ..ops.differences import is_difference, sign
+from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, sub
-from ..ops.held import signature
 from ..ops.loops import scan
 from ..ops.results import is_tie
+from ..ops.subgraph import signature
 from ..primitive import is_linear, placeholder, spread
 from ..tracing import made_by
 from . import keep_index_checks

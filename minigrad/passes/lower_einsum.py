@@ -15,7 +15,7 @@ from ..combiners import ADD
 from ..graph import PRIMITIVES, Graph, Node
 from ..locks import importing
 from ..ops.accumulators import accumulator
-from ..ops.contract import LETTERS, einsum, parse, split_subscripts
+from ..ops.einsum import LETTERS, einsum, parse, split_subscripts
 from ..symbolic import Dim, size_of
 from .factorize import number
 from .rewrite import Rewrite

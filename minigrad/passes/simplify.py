@@ -16,7 +16,7 @@ import numpy as np
 
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, constant_of
 from ..ops.constants import full
-from ..ops.spread import expand, once, reduced_once
+from ..ops.reduce import expand, once, reduced_once
 from ..primitive import Primitive, Rewriter, Rule
 from . import keep_index_checks
 from .rewrite import Rewrite

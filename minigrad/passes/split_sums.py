@@ -13,11 +13,11 @@ from operator import add
 
 from ..graph import PRIMITIVES, Graph, Node
 from ..interpreters import rebuilt, rewrite
-from ..ops.blocks import block_einsum, summed
-from ..ops.contract import einsum, parse
+from ..ops.block_einsum import block_einsum, summed
+from ..ops.einsum import einsum, parse
 from ..ops.index import scatter_add
-from ..ops.layout import concatenate
-from ..ops.spread import repeated, sum_
+from ..ops.reduce import repeated, sum_
+from ..ops.shape import concatenate
 from ..symbolic import Dim
 from ..tracing import made_by
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from ..axes import axis_rule
 from ..graph import PRIMITIVES, Node, constant_of, full
-from ..ops.contract import einsum, parse
+from ..ops.einsum import einsum, parse
 from ..ops.elementwise import add, div, mul, neg, square, sub
 from ..ops.index import counts_along, scatter_add
-from ..ops.layout import reshape, transpose
-from ..ops.spread import expand, sum_
+from ..ops.reduce import expand, sum_
+from ..ops.shape import reshape, transpose
 from ..symbolic import Dim, size_of
 
 Letter = int

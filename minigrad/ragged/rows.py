@@ -18,9 +18,9 @@ from ..graph import Node, full
 from ..ops.constants import iota
 from ..ops.elementwise import cast_to
 from ..ops.index import gather
-from ..ops.order import cumsum
+from ..ops.reduce import expand_to
 from ..ops.segments import nonempty, segment_ids
-from ..ops.spread import expand_to
+from ..ops.sort import cumsum
 from ..symbolic import Dim, Shape, Symbol, monomials, size_of
 
 Domain = tuple[int | Dim, ...]  # of a size that is fixed after all, each example has as many rows

@@ -17,19 +17,19 @@ from ..axes import ORDERED, PARALLEL, PERMUTED, axis_rule
 from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, full, moment, reachable
 from ..ops.accumulators import accumulator
-from ..ops.blocks import block_einsum
+from ..ops.block_einsum import block_einsum
 from ..ops.checks import in_range, picked
 from ..ops.constants import iota, size_scalar
-from ..ops.contract import LETTERS, contract, parse
 from ..ops.control import barrier, written_out
 from ..ops.custom import Later, ruled
+from ..ops.einsum import LETTERS, contract, parse
 from ..ops.elementwise import cast_to, eq, logical_not, lt, where
 from ..ops.index import counts_along, gather, scatter_add
-from ..ops.layout import concatenate, reshape, transpose
-from ..ops.places import place
+from ..ops.reduce import expand_to, per_count, sum_
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
-from ..ops.spread import expand_to, per_count, sum_
+from ..ops.shape import concatenate, reshape, transpose
+from ..ops.strict_index import place
 from ..primitive import placeholder, rule, spread
 from ..symbolic import Dim, Shape, Symbol, size_of
 from ..tracing import made_by

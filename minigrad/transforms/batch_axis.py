@@ -29,13 +29,13 @@ from ..axes import (
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
-from ..ops.held import settled, signature
 from ..ops.index import counting_indices
-from ..ops.layout import concatenate
-from ..ops.order import cumsum
-from ..ops.places import row_or_null
 from ..ops.results import numbers
 from ..ops.segments import segment_ids
+from ..ops.shape import concatenate
+from ..ops.sort import cumsum
+from ..ops.strict_index import row_or_null
+from ..ops.subgraph import settled, signature
 from ..primitive import is_linear
 from ..symbolic import Dim
 from .partition import NONE, Cut, Facts, Size, Spans, agree, merged, scaled

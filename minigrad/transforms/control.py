@@ -15,7 +15,7 @@ from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
 from ..ops.elementwise import cast_to
-from ..ops.held import settled
+from ..ops.subgraph import settled
 from ..sizes import unwrap
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array

@@ -11,7 +11,7 @@ from .. import interpreters
 from ..errors import GradError, at_user_line
 from ..graph import Graph, Node, zeros_like
 from ..ops.constants import constant
-from ..ops.layout import reshape, transpose
+from ..ops.shape import reshape, transpose
 from ..primitive import placeholder
 from ..tracing import number
 from .grad import Argnums, grad, select

@@ -10,8 +10,8 @@ import optree
 from .. import interpreters
 from ..errors import BatchError, at_user_line
 from ..graph import FORMS, Graph, Node, full
-from ..ops.layout import reshape, slice_
-from ..ops.spread import mean, split_mean, sum_
+from ..ops.reduce import mean, split_mean, sum_
+from ..ops.shape import reshape, slice_
 from ..tracing import made_by, number
 from .graph_forms import count, inputs_of_batch, loss_and_aux
 from .in_axes import by_kind, mapped_axes

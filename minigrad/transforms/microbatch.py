@@ -21,9 +21,9 @@ from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts
 from ..ops.elementwise import cast_to, eq, where
-from ..ops.held import settled
+from ..ops.reduce import expand_to, min_, per_count, sum_
 from ..ops.results import SEPARABLE, result, untied, waiting, with_results, zero
-from ..ops.spread import expand_to, min_, per_count, sum_
+from ..ops.subgraph import settled
 from ..primitive import placeholder
 from ..symbolic import Dim, Symbol, size_of, symbols
 from ..tracing import made_by

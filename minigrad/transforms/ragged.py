@@ -20,8 +20,8 @@ from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, full
 from ..ops.constants import iota
 from ..ops.elementwise import eq, where
-from ..ops.layout import move_axis
-from ..ops.order import cumsum
+from ..ops.shape import move_axis
+from ..ops.sort import cumsum
 from ..primitive import placeholder
 from ..ragged.axes import Axis, FieldType
 from ..ragged.batch import Batch

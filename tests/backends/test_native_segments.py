@@ -9,7 +9,7 @@ from minigrad import backends
 from minigrad.backends.native.codegen import step_code
 from minigrad.backends.native.runtime import threads
 from minigrad.graph import PRIMITIVES, Graph
-from minigrad.ops.contract import parse
+from minigrad.ops.einsum import parse
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import ArrayType, Graph
 from minigrad.ops.control import parts
 from minigrad.ops.linalg import transposed
-from minigrad.ops.order import sort
+from minigrad.ops.sort import sort
 from tests import checks
 
 RNG = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import numpy as np
 from minigrad import ops  # noqa: F401
 from minigrad.graph import PRIMITIVES, Graph, Node, full
 from minigrad.interpreters import backward
-from minigrad.ops.contract import contract
-from minigrad.ops.spread import expand_to
+from minigrad.ops.einsum import contract
+from minigrad.ops.reduce import expand_to
 from minigrad.symbolic import Dim
 
 F8 = np.dtype("f8")

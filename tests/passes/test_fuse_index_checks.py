@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.ops.places import NAMES, all_below
+from minigrad.ops.strict_index import NAMES, all_below
 from minigrad.passes.fuse_gather_sum import rows
 from minigrad.passes.fuse_index_checks import places
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from ...graph import PRIMITIVES, Node, full
 from ...ops.constants import size_scalar
-from ...ops.contract import parse, split_subscripts
+from ...ops.einsum import parse, split_subscripts
 from ...ops.elementwise import cast_to
-from ...ops.spread import expand_to
+from ...ops.reduce import expand_to
 from ...symbolic import Dim, size_of, value
 from . import scalar
 from .kernels import THREADS, Kernel, Launch, Sizes, typical

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...graph import Node
-from ...ops.order import cumfmax, cumfmin, cummax, cummin, cumsum
 from ...ops.segments import segment_cumsum
+from ...ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ...symbolic import Dim, size_of, value
 from . import scalar
 from .kernels import THREADS, WIDEST, Kernel, Launch, Sizes, blocks_for, over, power, typical

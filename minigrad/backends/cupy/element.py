@@ -19,8 +19,8 @@ from ...graph import Node
 from ...ops.checks import in_range
 from ...ops.constants import full, iota, size_
 from ...ops.index import gather, lockstep, scatter_add
-from ...ops.layout import concatenate, pad
 from ...ops.segments import checked_index, nonempty, segment_ids
+from ...ops.shape import concatenate, pad
 from ...primitive import PART, Primitive
 from ...symbolic import Dim, Symbol, size_of
 from ...views import added, window

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...graph import Node
-from ...ops.contract import parse, split_subscripts
+from ...ops.einsum import parse, split_subscripts
 from ...ops.elementwise import add
 from ...passes.fuse import Roles
 from ...primitive import PART

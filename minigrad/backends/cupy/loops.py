@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ...graph import Node
-from ...ops.held import signature
+from ...ops.subgraph import signature
 from ...primitive import on_host
 from ...symbolic import Dim, Symbol, size_of, value
 from .device import pack

@@ -21,7 +21,7 @@ from typing import Any
 from ...errors import IntegerRangeError, MinigradError, at_user_line
 from ...graph import Graph, Node, TupleType
 from ...interpreters import concrete
-from ...ops import integers
+from ...ops import overflow
 from ...ops.constants import const
 from ...ops.segments import nonempty
 from ...passes.record import Stage
@@ -182,8 +182,8 @@ class Program:
         node = self.recipe.checked[number - 1]
         if node.prim is nonempty:
             return ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
-        if (overflow := integers.refused_by(node)) is not None:
-            return IntegerRangeError(integers.message("of a call", **overflow.params))
+        if (refused := overflow.refused_by(node)) is not None:
+            return IntegerRangeError(overflow.message("of a call", **refused.params))
         return IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
                           "is out of range")
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...graph import Graph, Node, TupleType
-from ...ops.blocks import block_einsum
+from ...ops.block_einsum import block_einsum
 from ...ops.checks import in_range
 from ...ops.constants import const
-from ...ops.contract import einsum
+from ...ops.einsum import einsum
 from ...ops.index import gather, gather_sum
 from ...ops.loops import scan, while_
 from ...ops.random import random_bits

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...combiners import Combiner
 from ...graph import Node
-from ...ops import bits, special
 from ...ops import elementwise as ew
+from ...ops import integer, special
 from ...primitive import Primitive
 from .prelude import PRELUDE
 
@@ -27,7 +27,7 @@ _FUNCTIONS = frozenset(re.findall(r"\b(?:mg_|(?:ONE|TWO)\()(\w+)", PRELUDE))
 # Where NumPy's meaning is not that of the C expression, for some operand.
 _OWN: dict[Primitive, str] = {
     **{prim: f"{prim.name}({{0}}, {{1}})" for prim in (
-        ew.floor_divide, bits.left_shift, bits.right_shift, special.xlogy, special.xlog1py)},
+        ew.floor_divide, integer.left_shift, integer.right_shift, special.xlogy, special.xlog1py)},
     special.ndtri: "normcdfinv({0})", special.i0: "cyl_bessel_i0({0})", special.i1: "cyl_bessel_i1({0})",
     ew.logical_xor: "{0} != {1}"}
 

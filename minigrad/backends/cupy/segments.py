@@ -21,9 +21,9 @@ from ...graph import ArrayType, Node
 from ...ops.accumulators import RUN
 from ...ops.elementwise import cast_to
 from ...ops.index import gather_sum, scatter_add
-from ...ops.order import cumsum
 from ...ops.scatter import scatter_max, scatter_min
 from ...ops.segments import segment_ids
+from ...ops.sort import cumsum
 from ...symbolic import Dim, size_of, value
 from . import scalar
 from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, over, power, typical

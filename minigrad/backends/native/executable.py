@@ -12,8 +12,8 @@ import numpy as np
 from ...graph import ArrayType, Graph, Node
 from ...interpreters import concrete, evaluate
 from ...ops.constants import full
-from ...ops.contract import einsum
-from ...ops.held import signature
+from ...ops.einsum import einsum
+from ...ops.subgraph import signature
 from ...passes.lower_einsum import canonical
 from ...symbolic import Symbol, value
 from ...views import SAME

@@ -12,9 +12,9 @@ import numpy as np
 from ...graph import Graph, Node
 from ...interpreters import explain
 from ...locks import Lock
-from ...ops.blocks import block_einsum
+from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_
-from ...ops.contract import einsum
+from ...ops.einsum import einsum
 from ...ops.loops import scan
 from ...passes.fuse_index_checks import places
 from ...passes.lower_einsum import canonical

@@ -7,7 +7,7 @@ import minigrad as mg
 from minigrad.backends.cupy.blocks import Blocks
 from minigrad.backends.cupy.program import Program
 from minigrad.graph import Graph
-from minigrad.ops.blocks import block_einsum
+from minigrad.ops.block_einsum import block_einsum
 from minigrad.primitive import on_host
 from minigrad.symbolic import Dim
 

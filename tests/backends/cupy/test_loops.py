@@ -11,8 +11,8 @@ from minigrad.backends.cupy.program import Program
 from minigrad.backends.cupy.recipe import Evaluate
 from minigrad.graph import Graph
 from minigrad.ops.control import parts
-from minigrad.ops.held import placeholders
 from minigrad.ops.loops import scan
+from minigrad.ops.subgraph import placeholders
 from minigrad.primitive import on_host
 from minigrad.symbolic import Dim
 

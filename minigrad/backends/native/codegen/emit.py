@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 
 from ....graph import Node
-from ....ops.places import PLACES
+from ....ops.strict_index import PLACES
 from . import expressions as ex
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))

@@ -15,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 
 from ....graph import Node
-from ....ops.contract import parse, split_subscripts
+from ....ops.einsum import parse, split_subscripts
 from ..codegen.emit import I64, PTR, at, least, most
 from ..codegen.step_code import BLOCK, HEAD, Code, Step, StepCode, arguments
 from ..codegen.strides import View

@@ -23,7 +23,7 @@ from llvmlite import ir
 from ....combiners import ADD, Combiner
 from ....graph import Node
 from ....ops.accumulators import RUN, crowded, scattered
-from ....ops.places import Reading
+from ....ops.strict_index import Reading
 from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
 from ..codegen import step_code
@@ -44,7 +44,7 @@ _LANES = 8
 
 
 class Index(NamedTuple):
-    """An index array: in one piece, of a dtype, and how it is read (`ops.places`)."""
+    """An index array: in one piece, of a dtype, and how it is read (`ops.strict_index`)."""
 
     view: View
     dtype: np.dtype

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....ops.contract import parse, split_subscripts
+from ....ops.einsum import parse, split_subscripts
 from ..codegen.strides import View
 from ..runtime.blas import NO_TRANSPOSE, TRANSPOSE
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ....graph import ArrayType, Node
-from ....ops.blocks import block_einsum
+from ....ops.block_einsum import block_einsum
 from ....ops.checks import in_range
 from ....ops.index import gather, scatter_add
-from ....ops.layout import concatenate, pad
-from ....ops.order import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....ops.random import random_bits
+from ....ops.reduce import argmax, argmin
 from ....ops.scatter import scatter_max, scatter_min
 from ....ops.segments import checked_index, nonempty, segment_cumsum, segment_ids
-from ....ops.spread import argmax, argmin
+from ....ops.shape import concatenate, pad
+from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....primitive import Primitive
 from ....symbolic import Dim, Symbol, size_of, value
 from ..codegen import expressions

@@ -13,8 +13,8 @@ import numpy as np
 
 from ....graph import ArrayType, Graph, Node
 from ....ops.accumulators import waiting
-from ....ops.held import signature
 from ....ops.loops import scan
+from ....ops.subgraph import signature
 from ....passes.schedule import nbytes, row_bytes, symbols_of
 from ....primitive import PART
 from ....symbolic import Dim, Shape, Symbol, size_of, symbols

@@ -15,8 +15,8 @@ from ... import code_cache
 from .jit import Target, compile_all, host, recipe
 
 # What code is made by, beside this package.
-_BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/control.py", "ops/index.py", "ops/layout.py",
-            "ops/random.py", "ops/scatter.py", "ops/spread.py", "passes/fuse.py", "passes/schedule.py",
+_BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/control.py", "ops/index.py", "ops/shape.py",
+            "ops/random.py", "ops/scatter.py", "ops/reduce.py", "passes/fuse.py", "passes/schedule.py",
             "primitive.py", "views.py")
 
 

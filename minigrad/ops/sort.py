@@ -17,8 +17,8 @@ from ..tracing import number
 from . import elementwise as ew
 from .accumulators import accumulator, running
 from .index import take_along_axis
-from .layout import concatenate, flip, require_axes, section
-from .spread import require_number
+from .reduce import require_number
+from .shape import concatenate, flip, require_axes, section
 
 
 def _samples(order: int = 2):

@@ -16,7 +16,7 @@ from ..symbolic import Dim, Shape, format_shape, size_of
 from ..tracing import guard_equal, number
 from ..views import BY_AXES, IN_ORDER, along_each
 from .constants import size_scalar
-from .spread import expand
+from .reduce import expand
 
 Axes = tuple[int, ...]
 

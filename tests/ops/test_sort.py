@@ -8,7 +8,7 @@ from minigrad import interpreters
 from minigrad.errors import DtypeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
-from minigrad.ops.order import sort
+from minigrad.ops.sort import sort
 from tests import checks
 
 

@@ -10,7 +10,7 @@ from minigrad import interpreters
 from minigrad.errors import DtypeError, ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph
-from minigrad.ops.contract import contract
+from minigrad.ops.einsum import contract
 from tests import checks
 
 SIZES = {"a": 2, "b": 3, "c": 1, "d": 2}

@@ -17,7 +17,7 @@ from ..graph import Node, full
 from ..primitive import FIRST, Primitive, Sample, on_host
 from ..symbolic import Dim
 from .constants import size_scalar
-from .spread import expand_to
+from .reduce import expand_to
 
 
 def _samples(*null: int) -> Callable[[], list[Sample]]:

@@ -22,8 +22,8 @@ from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Rewriter, Sample, fail
 from ..symbolic import Dim
 from ..tracing import guard_equal
-from .layout import transpose
-from .spread import by_count, once, repeated
+from .reduce import by_count, once, repeated
+from .shape import transpose
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 

@@ -18,9 +18,9 @@ from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, fail, on_host, spread
 from ..symbolic import Dim
 from ..tracing import guard_equal
-from .contract import LETTERS, contract, contract_two, parse, split_subscripts
-from .layout import move_axis, reshape
-from .spread import expand_to, sum_
+from .einsum import LETTERS, contract, contract_two, parse, split_subscripts
+from .reduce import expand_to, sum_
+from .shape import move_axis, reshape
 
 KINDS = ("packed", "stacked", "shared")
 

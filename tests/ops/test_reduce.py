@@ -11,7 +11,7 @@ from minigrad.errors import ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph, full
 from minigrad.ops.differences import is_difference
-from minigrad.ops.spread import split_mean, unvarying
+from minigrad.ops.reduce import split_mean, unvarying
 from minigrad.symbolic import Dim
 from tests import checks
 

@@ -1,6 +1,6 @@
 """Python's integers, which have no bounds, as integers of a dtype: refused where the dtype cannot hold them.
 
-As with `places`, `eval` raises, and a kernel returns what a check of an index refuses.
+As with `strict_index`, `eval` raises, and a kernel returns what a check of an index refuses.
 """
 
 from __future__ import annotations

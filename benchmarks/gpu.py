@@ -31,7 +31,7 @@ import optree
 
 import minigrad as mg
 from minigrad.backends.cupy import missing
-from minigrad.backends.cupy.recipe import PARTS
+from minigrad.backends.cupy.launch_plan import PARTS
 
 from . import graphs, harness
 from .elementwise import loss as scalar_loss

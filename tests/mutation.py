@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 MODULES = ("minigrad/interpreters.py", "minigrad/ops", "minigrad/transforms", "minigrad/passes", "minigrad/ragged",
-           "minigrad/backends/held.py")
+           "minigrad/backends/subgraph.py")
 # The tests that may detect a mutant, in parts that are measured side by side.
 TESTS = (
     ["tests/test_tiny.py", "tests/test_axes.py", "tests/ops", "tests/numpy/test_special.py", "tests/test_segment.py",

@@ -17,9 +17,9 @@ from ..passes.record import Stage
 from ..passes.schedule import Plan, schedule
 from ..symbolic import Symbol
 from . import workspace
-from .held import KINDS
 from .numpy_source import Printer
 from .numpy_text import MANAGED
+from .subgraph import KINDS
 
 KEPT = 8  # sets of sizes whose workspaces are kept
 LAYOUTS = 256  # sets of rounded sizes whose layouts are kept

@@ -25,11 +25,11 @@ from ..primitive import input_
 from ..symbolic import Dim, Symbol
 from ..views import SAME, added
 from . import numpy_text as nt
-from .blocks import PARTS, ROWS, SCRATCH, WHOLE
+from .block_loop import PARTS, ROWS, SCRATCH, WHOLE
 
 HEAD = f"""import numpy as np
 
-from minigrad.backends.blocks import in_blocks
+from minigrad.backends.block_loop import in_blocks
 from minigrad.ops.elementwise import {', '.join(sorted(f'{prim.name}_into' for prim in nt.INTO))}
 from minigrad.ops.index import sum_gathered, sum_rows, take_rows"""
 SECTION = 1500  # statements in one Python function: compiling longer ones takes more than linear time

@@ -15,7 +15,7 @@ from ..interpreters import concrete
 from ..ops.constants import full
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..symbolic import Dim, Symbol, value
-from .blocks import Blocks
+from .block_loop import Blocks
 
 ALIGN = 64
 BLOCK_BYTES = 1 << 20  # what one block of rows may touch: about a second-level cache

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minigrad import backends
-from minigrad.backends.native.codegen import step_code
+from minigrad.backends.native.codegen import step_codegen
 from minigrad.backends.native.runtime import threads
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.ops.einsum import parse
@@ -14,7 +14,7 @@ from minigrad.ops.einsum import parse
 
 @pytest.fixture(autouse=True)
 def shared_out(monkeypatch):
-    monkeypatch.setattr(step_code, "SERIAL", 0)
+    monkeypatch.setattr(step_codegen, "SERIAL", 0)
 
 
 def program_of(name, arrays, **params):

@@ -11,7 +11,7 @@ pytest.importorskip("llvmlite")
 
 import minigrad as mg
 from minigrad import backends, interpreters
-from minigrad.backends.native.codegen import step_code
+from minigrad.backends.native.codegen import step_codegen
 from minigrad.backends.native.kernels import axis_kernels, copies, gather_scatter, philox, steps
 from minigrad.backends.native.runtime import jit, threads
 from minigrad.combiners import ADD, FMAX, MAX
@@ -50,7 +50,7 @@ def random_array(rng, shape, dtype):
 @pytest.fixture
 def finely_cut(monkeypatch):
     """Cut everything into small pieces, and hand all of them to the pool."""
-    monkeypatch.setattr(step_code, "SERIAL", 0)
+    monkeypatch.setattr(step_codegen, "SERIAL", 0)
     for module, name, value in ((copies, "PIECE", 40), (philox, "_PIECE", 2),
                                 (gather_scatter, "_PIECE", 40), (gather_scatter, "_COLUMNS", 160),
                                 (axis_kernels, "_PIECE", 40), (axis_kernels, "_COLUMNS", 40)):
@@ -331,7 +331,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_steps_compile_for_other_machines(name):
-    text = step_code.text(name, WRITERS[name])
+    text = step_codegen.text(name, WRITERS[name])
     for machine in jit.TARGETS.values():
         assert jit.compile_ir(text, machine)
 

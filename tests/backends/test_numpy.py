@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minigrad import backends, interpreters
-from minigrad.backends import blocks, workspace
+from minigrad.backends import block_loop, workspace
 from minigrad.errors import GraphError
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.interpreters import backward
@@ -324,8 +324,8 @@ def test_in_blocks_cuts_each_argument_as_it_says():
         seen.append((len(x), w, len(s)))
         r[...] = x.sum()
 
-    parts_ = blocks.Blocks([(0, 4), (4, 7)], ("rows", "whole", "scratch", "parts"), [(np.add, np.empty(2))])
+    parts_ = block_loop.Blocks([(0, 4), (4, 7)], ("rows", "whole", "scratch", "parts"), [(np.add, np.empty(2))])
     out = np.empty(())
-    blocks.in_blocks(parts_, f, np.arange(7.0), "w", np.empty(4), out)
+    block_loop.in_blocks(parts_, f, np.arange(7.0), "w", np.empty(4), out)
     assert seen == [(4, "w", 4), (3, "w", 3)]
     assert out == 21

@@ -13,7 +13,7 @@ from ...passes.fuse import Roles
 from ...primitive import PART
 from ...symbolic import Dim, Symbol, size_of, value
 from ...views import dense_strides, strided, window
-from .element import Key
+from .codegen import Key
 from .kernels import Launch, in_arena
 
 Size = int | Dim

@@ -1,8 +1,8 @@
 """Launches, and what their kernels are written with.
 
 A launch takes roots: values that it writes to memory (stores), reductions over the rows (terminals), and reductions
-within a row. A sweep (`sweeps`) visits every element of one shape once, and its reductions end it. `Rows` has a team
-of threads for each place that reductions within rows keep, which works in one loop after the other.
+within a row. A sweep (`elementwise_kernels`) visits every element of one shape once, and its reductions end it. `Rows`
+has a team of threads for each place that reductions within rows keep, which works in one loop after the other.
 
 A terminal's partial results, one per block, are combined in a fixed order by the block that finishes last (`finish`).
 """
@@ -19,8 +19,8 @@ from ...graph import Node
 from ...ops.accumulators import RUN
 from ...ops.constants import const
 from ...symbolic import Dim, Symbol, size_of
-from . import scalar
-from .element import Element, Index, Key, Param
+from . import cuda_expr
+from .codegen import Element, Index, Key, Param
 
 THREADS = 256
 _TYPICAL = 256  # what a symbolic size counts as, where the example at hand does not tell
@@ -148,8 +148,8 @@ def power(n: int) -> int:
 def accumulator(node: Node) -> tuple[str, str]:
     """Return the C type that a reduction is collected in, and what an accumulator of it begins with."""
     by, dtype = node.prim.combiner, node.inputs[0].dtype
-    kind = scalar.accumulated(dtype)
-    first = f"({kind}){scalar.identity(by, dtype)}"
+    kind = cuda_expr.accumulated(dtype)
+    first = f"({kind}){cuda_expr.identity(by, dtype)}"
     if by.position:  # worse than every element, and behind them
         kind, first = f"At<{kind}>", f"{{{first}, 0x7fffffffffffffffLL}}"
     return f"Acc<{by.functor}, {kind}>", f"{{{first}}}"
@@ -164,7 +164,7 @@ def finished(node: Node, name: str) -> str:
     """Return a reduction's result, given the name of what it was collected in."""
     if finds_position(node):
         return f"{name}.v.at"
-    return f"({scalar.computed(node.dtype)})({name}.v)" if node.dtype.kind != "b" else f"({name}.v != 0)"
+    return f"({cuda_expr.computed(node.dtype)})({name}.v)" if node.dtype.kind != "b" else f"({name}.v != 0)"
 
 
 def over(w: Element, total: str) -> Any:
@@ -206,7 +206,7 @@ class Kernel(Element):
 
     def write(self, node: Node, idx: Index, text: str) -> None:
         pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
-        self.emit(scalar.store(self.target(pointer, self.linear(idx, node.shape), node.dtype), text, node.dtype))
+        self.emit(cuda_expr.store(self.target(pointer, self.linear(idx, node.shape), node.dtype), text, node.dtype))
         if node not in self.writes:
             self.writes.append(node)
 
@@ -254,8 +254,8 @@ class Kernel(Element):
                         f"{accs}) && threadIdx.x < {width} && {column} < {columns})"):
             for node, acc in self.terminals:
                 pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
-                text = scalar.rounded(finished(node, acc), node.dtype)
-                self.emit(scalar.store(f"{pointer}[{column}]", text, node.dtype))
+                text = cuda_expr.rounded(finished(node, acc), node.dtype)
+                self.emit(cuda_expr.store(f"{pointer}[{column}]", text, node.dtype))
                 self.writes.append(node)
 
     def launch(self, blocks: Any, **more: Any) -> Launch:

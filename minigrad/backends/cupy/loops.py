@@ -27,8 +27,8 @@ from ...graph import Node
 from ...ops.subgraph import signature
 from ...primitive import on_host
 from ...symbolic import Dim, Symbol, size_of, value
+from .codegen import Key
 from .device import pack
-from .element import Key
 from .gemm import depends
 from .kernels import THREADS, Sizes, blocks_for
 from .prelude import COMMON

@@ -28,7 +28,7 @@ from ...passes.record import Stage
 from ...passes.schedule import schedule, symbols_of
 from ...primitive import PART, input_
 from ...symbolic import Symbol, size_of, value
-from ..held import KINDS
+from ..subgraph import KINDS
 from ..workspace import allocate, rounded
 from . import blas, driver, gemm, loops
 from .blas import ALIGN, Fork, Product, ProductCall, Spec
@@ -36,9 +36,9 @@ from .device import pack
 from .gemm import Beside, Multiply
 from .host_scalars import HostScalars, bits
 from .kernels import THREADS, Launch
+from .launch_plan import PARTS, WRITTEN, Builder, Clear, Evaluate, Recipe, kind_of
 from .prelude import COMMON
-from .recipe import PARTS, WRITTEN, Builder, Clear, Evaluate, Recipe, kind_of
-from .segments import Order
+from .segment_kernels import Order
 
 KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
 _REMEMBERED = 1024  # sets of sizes whose shapes are kept

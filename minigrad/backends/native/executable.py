@@ -20,7 +20,7 @@ from ...views import SAME
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
 from ..workspace import ALIGN, owning
-from .codegen.step_code import StepCode, load_all
+from .codegen.step_codegen import StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, steps
 from .kernels.gemm_plan import gemm_args

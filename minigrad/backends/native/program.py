@@ -22,9 +22,9 @@ from ...passes.record import Stage
 from ...passes.schedule import Plan, Step, schedule, symbols_of
 from ...symbolic import Symbol
 from .. import numpy as numpy_backend
-from ..held import KINDS
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
+from ..subgraph import KINDS
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import Excerpt, excerpt
 from .executable import Arena, Bound, Empty

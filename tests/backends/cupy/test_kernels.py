@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 import minigrad as mg
 from minigrad import interpreters
 from minigrad.backends.cupy.kernels import Launch
+from minigrad.backends.cupy.launch_plan import Evaluate
 from minigrad.backends.cupy.prelude import PRELUDE
 from minigrad.backends.cupy.program import Program
-from minigrad.backends.cupy.recipe import Evaluate
 from minigrad.errors import MinigradError
 from minigrad.passes import run
 from minigrad.primitive import on_host

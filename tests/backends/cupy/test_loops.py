@@ -7,8 +7,8 @@ import pytest
 import minigrad as mg
 from minigrad import interpreters
 from minigrad.backends.cupy import loops
+from minigrad.backends.cupy.launch_plan import Evaluate
 from minigrad.backends.cupy.program import Program
-from minigrad.backends.cupy.recipe import Evaluate
 from minigrad.graph import Graph
 from minigrad.ops.control import parts
 from minigrad.ops.loops import scan

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.backends.cupy import blas, recipe
+from minigrad.backends.cupy import blas, launch_plan
 from minigrad.backends.cupy.blas import Product, Spec
 from minigrad.backends.cupy.device import BESIDE, Device
 from minigrad.backends.cupy.gemm import Beside, Multiply
@@ -218,7 +218,7 @@ def test_a_captured_product_adds_its_bias_without_a_launch(on_stand_in):
     assert graph.forks == 3
 
 
-@pytest.mark.parametrize("without", [*recipe.PARTS, ",".join(recipe.PARTS)])
+@pytest.mark.parametrize("without", [*launch_plan.PARTS, ",".join(launch_plan.PARTS)])
 def test_each_part_can_be_left_out(on_device, monkeypatch, without):
     monkeypatch.setenv("MINIGRAD_GPU_WITHOUT", without)
     f = mg.vmap(attention, (None, 0))
@@ -384,8 +384,8 @@ def test_memory_of_products_at_the_same_time_is_apart(on_stand_in, monkeypatch):
             made.span[key] = touching[0], touching[-1]
         return made
 
-    build = recipe.Builder.build
+    build = launch_plan.Builder.build
     with monkeypatch.context() as patched:
-        patched.setattr(recipe.Builder, "build", one_by_one)
+        patched.setattr(launch_plan.Builder, "build", one_by_one)
         with pytest.raises(AssertionError, match="neither waits for the other"):
             captured()

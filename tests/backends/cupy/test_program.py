@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import interpreters
-from minigrad.backends.cupy import program, recipe
+from minigrad.backends.cupy import launch_plan, program
 from minigrad.backends.cupy.program import Program
 from minigrad.errors import MinigradError
 from minigrad.graph import PRIMITIVES, Graph
@@ -555,7 +555,7 @@ def test_products_that_may_be_larger_than_their_operands(stand_in, monkeypatch, 
 @pytest.mark.parametrize("copied", [0, 150, 1 << 20])
 def test_large_arguments_of_products_are_read_where_they_are(on_stand_in, monkeypatch, copied):
     """Each pair of addresses has its graph from its second call on; small arguments are copied for one graph."""
-    monkeypatch.setattr(recipe, "COPIED", copied)
+    monkeypatch.setattr(launch_plan, "COPIED", copied)
     ours = mg.compile(lambda w, v, x: np.tanh(np.tanh(x @ w) @ v), backend="cupy")
     rng = np.random.default_rng(0)
     x = cupy_on_numpy.asarray(rng.normal(size=(2, 5)))

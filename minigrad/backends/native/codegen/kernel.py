@@ -23,7 +23,7 @@ from . import expressions as ex
 from .emit import I64, PTR, VOID, Emitter, at, least
 from .kernel_key import Excerpt, coded, decoded, revived
 from .loop_codegen import LoopWriter
-from .loops import loops
+from .loop_groups import loops
 
 STEP = ir.FunctionType(VOID, [PTR, PTR])
 BLOCK = ir.FunctionType(VOID, [PTR, I64, I64])

@@ -3,7 +3,7 @@
 An axis along which everything read or written repeats, or lies in one piece, joins the next; so elementwise work on
 whole arrays is one loop. An axis of one element has no loop. The innermost loop goes vector by vector, its last one
 masked. A reduction lives in a register where the innermost loops are those it reduces, or where the elements of its
-result inside them are one vector; it is added to in memory elsewhere. Sums of floats go in chains (`chains`).
+result inside them are one vector; it is added to in memory elsewhere. Sums of floats go in chains (`chained_sums`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ....passes.fuse import terminal
 from ....primitive import Primitive
 from ....symbolic import Dim, size_of
 from . import expressions as ex
-from .chains import InMemory, InRegisters, in_chains
+from .chained_sums import InMemory, InRegisters, in_chains
 from .emit import I1, I32, I64, at, counted
-from .loops import Loop, behind, by_index
+from .loop_groups import Loop, behind, by_index
 from .strides import Access, access, whole
 
 

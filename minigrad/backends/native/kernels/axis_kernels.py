@@ -18,7 +18,7 @@ from ....combiners import ARGMAX, Combiner
 from ....primitive import Primitive
 from ..codegen import expressions as ex
 from ..codegen.emit import I1, I32, I64, at, halved
-from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments, widths
+from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments, widths
 from ..codegen.strides import View
 from .gather_scatter import any_of
 

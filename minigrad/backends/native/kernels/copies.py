@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 
 from ..codegen.emit import I1, I8, I64, PTR, VOID, at
-from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments
+from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments
 from ..codegen.strides import View
 
 PIECE = 1 << 18  # bytes of one piece of parallel work

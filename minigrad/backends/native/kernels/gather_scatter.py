@@ -26,9 +26,9 @@ from ....ops.accumulators import RUN, crowded, scattered
 from ....ops.strict_index import Reading
 from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
-from ..codegen import step_code
+from ..codegen import step_codegen
 from ..codegen.emit import I1, I32, I64, PTR, VOID, at, counted, least
-from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments, widths
+from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments, widths
 from ..codegen.strides import View
 from .copies import copy
 
@@ -141,7 +141,7 @@ def scatter(by: Combiner, dtype: np.dtype, to: View, updates: View, indices: Seq
         return found
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
     down, narrow = min(-(-team // across), _PIECES), columns * dtype.itemsize < _NARROW
-    if narrow and count * columns < step_code.SERIAL:
+    if narrow and count * columns < step_codegen.SERIAL:
         down = 1
     shares = -(-rows // down), -(-columns // across)
     wide = by is ADD and scattered(dtype) != dtype and crowded(count, rows)

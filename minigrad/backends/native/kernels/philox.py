@@ -12,7 +12,7 @@ from llvmlite import ir
 from ....ops.random import MULTIPLIERS, ROUNDS, WEYL
 from ..codegen import expressions as ex
 from ..codegen.emit import I1, I32, I64, PTR, VOID, at, least
-from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments
+from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments
 from ..codegen.strides import View
 
 _LANES = 16  # counters at a time

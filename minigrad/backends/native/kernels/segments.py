@@ -11,7 +11,7 @@ from llvmlite import ir
 
 from ..codegen import expressions as ex
 from ..codegen.emit import I64
-from ..codegen.step_code import HEAD, Code, Step, StepCode, arguments, widths
+from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments, widths
 from ..codegen.strides import View
 
 Place = tuple[int, int]  # a base, and bytes from there

@@ -20,9 +20,10 @@ from ....ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ....primitive import Primitive
 from ....symbolic import Dim, Symbol, size_of, value
 from ..codegen import expressions
-from ..codegen.step_code import Step
+from ..codegen.step_codegen import Step
 from ..codegen.strides import View
-from . import axis_kernels, blocks, copies, gather_scatter, philox, segments
+from . import axis_kernels, copies, gather_scatter, philox, segments
+from . import block_einsum as block_kernels
 
 Place = tuple[int, int]  # a base, and bytes from there
 
@@ -164,7 +165,7 @@ def _along(r: Request) -> list[Step]:
 
 
 def _block_einsum(r: Request) -> list[Step]:
-    return blocks.contraction(r.node, r.to, r.xs[0], r.xs[1], r.xs[2:], r.flag, r.team)
+    return block_kernels.contraction(r.node, r.to, r.xs[0], r.xs[1], r.xs[2:], r.flag, r.team)
 
 
 def _segment_cumsum(r: Request) -> list[Step]:
@@ -207,4 +208,4 @@ STEPS: dict[Primitive, Kind] = {
     in_range: Kind(_in_range, _counted()),
     segment_cumsum: Kind(_segment_cumsum, _counted(slice(1, None))),
     random_bits: Kind(_random_bits, _stream),
-    block_einsum: Kind(_block_einsum, blocks.unable)}
+    block_einsum: Kind(_block_einsum, block_kernels.unable)}

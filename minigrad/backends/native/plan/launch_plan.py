@@ -21,7 +21,7 @@ from ....symbolic import Dim, Shape, Symbol, size_of, symbols
 from ....views import dense_strides
 from ...workspace import ALIGN, allocate
 from ..codegen.kernel import HEAD
-from ..codegen.loops import space_of
+from ..codegen.loop_groups import space_of
 from ..codegen.strides import Strides, access
 from ..kernels import steps
 from .size_table import Formulas

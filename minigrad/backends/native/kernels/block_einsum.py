@@ -17,7 +17,7 @@ from llvmlite import ir
 from ....graph import Node
 from ....ops.einsum import parse, split_subscripts
 from ..codegen.emit import I64, PTR, at, least, most
-from ..codegen.step_code import BLOCK, HEAD, Code, Step, StepCode, arguments
+from ..codegen.step_codegen import BLOCK, HEAD, Code, Step, StepCode, arguments
 from ..codegen.strides import View
 from . import gemm, gemm_plan
 

@@ -8,7 +8,7 @@ from ...graph import Node
 from ...ops.segments import segment_cumsum
 from ...ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ...symbolic import Dim, size_of, value
-from . import scalar
+from . import cuda_expr
 from .kernels import THREADS, WIDEST, Kernel, Launch, Sizes, blocks_for, over, power, typical
 
 
@@ -64,8 +64,8 @@ def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
     """
     w = Kernel(*args)
     (x, *ids), axis = node.inputs, _axis(node)
-    by, kind = node.prim.combiner, scalar.accumulated(node.dtype)
-    functor, first = by.functor, f"({kind}){scalar.identity(by, node.dtype)}"
+    by, kind = node.prim.combiner, cuda_expr.accumulated(node.dtype)
+    functor, first = by.functor, f"({kind}){cuda_expr.identity(by, node.dtype)}"
     if ids:
         functor, kind, first = f"Anew<{functor}>", f"Since<{kind}>", f"{{{first}, false}}"
     before, inner = node.shape[:axis], node.shape[axis + 1:]
@@ -113,10 +113,10 @@ def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
                 w.emit(f"v = {scan}(v, carry, total);")
                 if not write_totals:
                     out = w.pointer(("to", node), node.dtype, write=True)
-                    text = f"({scalar.computed(node.dtype)})carry.with(v){'.v' if ids else ''}"
-                    text = scalar.rounded(text, node.dtype)
+                    text = f"({cuda_expr.computed(node.dtype)})carry.with(v){'.v' if ids else ''}"
+                    text = cuda_expr.rounded(text, node.dtype)
                     offset = w.linear((*outside[:axis], f"({at})", *outside[axis:]), node.shape)
-                    w.emit(f"if (live) {scalar.store(f'{out}[{offset}]', text, node.dtype)}")
+                    w.emit(f"if (live) {cuda_expr.store(f'{out}[{offset}]', text, node.dtype)}")
                 w.emit("carry.take(total);")
             w.emit("if (++turns % RUN == 0) carry.fold();")
         if write_totals:

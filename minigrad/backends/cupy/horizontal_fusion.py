@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .codegen import Param
 from .device import BESIDE
-from .element import Param
 from .gemm import Multiply
 from .kernels import Launch, Sizes
 

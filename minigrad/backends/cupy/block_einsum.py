@@ -16,9 +16,9 @@ from ...ops.einsum import parse, split_subscripts
 from ...ops.elementwise import cast_to
 from ...ops.reduce import expand_to
 from ...symbolic import Dim, size_of, value
-from . import scalar
+from . import cuda_expr
 from .kernels import THREADS, Kernel, Launch, Sizes, typical
-from .segments import COUNT
+from .segment_kernels import COUNT
 
 _SIDE = 16  # threads along each side of a tile
 _DEPTH = 16  # terms of the sums that are in shared memory at once
@@ -117,7 +117,7 @@ def product(b: Blocks, ends: Callable[[Node], Any], made: dict[Any, Node], *args
     """Return the launch that computes a `block_einsum`; `ends` is the key of the offsets behind segments."""
     w, node = Kernel(*args), b.node
     batch, rows, columns, inner = b.groups
-    kind, height, width = scalar.accumulated(node.dtype), _SIDE * b.rows, _SIDE * b.columns
+    kind, height, width = cuda_expr.accumulated(node.dtype), _SIDE * b.rows, _SIDE * b.columns
     tiles = b.tiles(made)
     sizes: dict[str, str] = {}
 
@@ -203,8 +203,8 @@ def product(b: Blocks, ends: Callable[[Node], Any], made: dict[Any, Node], *args
                 packed = bool(b.ragged(b.out))
                 place = w.linear(index(b.out, "out" if packed else "stacked", packed, at), node.shape)
                 out = w.pointer(("to", node), node.dtype, write=True)
-                total = f"({scalar.computed(node.dtype)})sum[e / {b.columns}][e % {b.columns}]"
-                w.emit(scalar.store(f"{out}[{place}]", scalar.rounded(total, node.dtype), node.dtype))
+                total = f"({cuda_expr.computed(node.dtype)})sum[e / {b.columns}][e % {b.columns}]"
+                w.emit(cuda_expr.store(f"{out}[{place}]", cuda_expr.rounded(total, node.dtype), node.dtype))
     w.writes.append(node)
 
     def blocks(sizes: Sizes) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 from ...graph import Node
 from ...ops.accumulators import RUN
 from ...symbolic import Dim, size_of, value
-from . import scalar
-from .element import Elsewhere, Index, Scope
+from . import cuda_expr
+from .codegen import Elsewhere, Index, Scope
 from .kernels import (
     REDUCING,
     THREADS,
@@ -135,7 +135,9 @@ class Rows(Kernel):
             else:
                 self.scopes[-1].lines += [f"team_reduce<{self.team}, 1>({acc});" for _, acc, _ in self.open]
         for node, acc, stored in self.open:
-            out = self.declare(scalar.computed(node.dtype), "v", scalar.rounded(finished(node, acc), node.dtype), 1)
+            out = self.declare(
+                cuda_expr.computed(node.dtype), "v", cuda_expr.rounded(finished(node, acc), node.dtype), 1
+            )
             self.know(node, self.idx, out, 1)
             if stored:
                 self._store(node, out)

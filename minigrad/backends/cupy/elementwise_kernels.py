@@ -14,8 +14,8 @@ from typing import Any
 from ...graph import Node
 from ...ops.accumulators import RUN
 from ...symbolic import Dim, size_of, value
-from . import scalar
-from .element import Elsewhere, Index, Key, Scope
+from . import cuda_expr
+from .codegen import Elsewhere, Index, Key, Scope
 from .kernels import (
     REDUCING,
     THREADS,
@@ -173,7 +173,7 @@ class Elements(_Sweep):
 
     def loaded(self, node: Node, idx: Index, place: str) -> tuple[str, int]:
         """Declare an element that registers or shared memory hold."""
-        out = self.declare(scalar.computed(node.dtype), "v", scalar.load(place, node.dtype), 2)
+        out = self.declare(cuda_expr.computed(node.dtype), "v", cuda_expr.load(place, node.dtype), 2)
         self.know(node, idx, out, 2)
         return out, 2
 
@@ -186,7 +186,7 @@ class Elements(_Sweep):
         if (way, pointer) not in known:
             known[way, pointer] = self.name("q"), 1
             text = f" = ld_pack<N>({pointer}, first)" if way == "ld" else ""
-            self.emit(f"Pack<N, {scalar.stored(dtype)}> {known[way, pointer][0]}{text};", 1)
+            self.emit(f"Pack<N, {cuda_expr.stored(dtype)}> {known[way, pointer][0]}{text};", 1)
         return f"{known[way, pointer][0]}.v[lane]"
 
     def loops(self, sums: Sequence[str]) -> None:
@@ -224,7 +224,7 @@ class Tiles(Elements):
         if self.other_axis(idx) != self.transposed or len(self.tiles) == _TILES:
             return Kernel._load(self, node, key, idx, offset)
         name = self.name("t")
-        self.emit(f"__shared__ {scalar.stored(node.dtype)} {name}[{_TILE}][{_TILE + 1}];", 0)
+        self.emit(f"__shared__ {cuda_expr.stored(node.dtype)} {name}[{_TILE}][{_TILE + 1}];", 0)
         self.tiles.append((name, f"ld({self.pointer(key, node.dtype)}, {offset})"))
         return self.loaded(node, idx, f"{name}[lane][k]")
 

@@ -25,7 +25,7 @@ from ...ops.scatter import scatter_max, scatter_min
 from ...ops.segments import segment_ids
 from ...ops.sort import cumsum
 from ...symbolic import Dim, size_of, value
-from . import scalar
+from . import cuda_expr
 from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, over, power, typical
 
 SCATTERS = frozenset({scatter_add, gather_sum, scatter_max, scatter_min})
@@ -152,7 +152,7 @@ def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
     u, k = node.inputs[0], len(targets(node))
     n, wide = updates(node), size_of(node.shape[k:])
     by, dtype = node.prim.combiner, node.dtype
-    kind, first = scalar.accumulated(dtype), scalar.identity(by, dtype)
+    kind, first = cuda_expr.accumulated(dtype), cuda_expr.identity(by, dtype)
     acc = f"Acc<{by.functor}, {kind}>"
     sums = ["sum"] * (by is ADD and dtype.kind == "f")
     # A team has `across` threads along the columns of a place, and `along` threads along its updates.
@@ -188,8 +188,8 @@ def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
                 idx = (w.inner(f"(I){row}"), *idx[len(rows):])
             w.emit(f"sum.take({w.value(u, idx)});")
         out = w.pointer(("to", node), dtype, write=True)
-        text = scalar.rounded(f"({scalar.computed(dtype)})total.v", dtype)
-        store = scalar.store(f"{out}[place * wide + w]", text, dtype)
+        text = cuda_expr.rounded(f"({cuda_expr.computed(dtype)})total.v", dtype)
+        store = cuda_expr.store(f"{out}[place * wide + w]", text, dtype)
         w.emit(f"finish_pieces<{team}, {across}, {piece}>({partial}, {counter}, piece, group, columns, wide, sum, [&]("
                f"I place, I w, const {acc}& total) {{ {store} }});")
     w.writes.append(node)

@@ -24,7 +24,7 @@ from ...ops.shape import concatenate, pad
 from ...primitive import PART, Primitive
 from ...symbolic import Dim, Symbol, size_of
 from ...views import added, window
-from . import scalar
+from . import cuda_expr
 
 Index = tuple[str, ...]
 Key = Any  # a node, or a tuple-valued node and the number of a part
@@ -146,7 +146,7 @@ class Element:
             raise Elsewhere(key)
         kind, what = found
         const = "" if write else "const "
-        ctype = f"{const}{scalar.stored(dtype)}"
+        ctype = f"{const}{cuda_expr.stored(dtype)}"
         if kind == "slot":
             if write:
                 self.slots_written.add(what)
@@ -244,7 +244,9 @@ class Element:
     def _load(self, node: Node, key: Key, idx: Index, offset: str) -> tuple[str, int]:
         pointer = self.pointer(key, node.dtype)
         level = self.level([offset])
-        out = self.declare(scalar.computed(node.dtype), "v", scalar.load(f"ld({pointer}, {offset})", node.dtype), level)
+        out = self.declare(
+            cuda_expr.computed(node.dtype), "v", cuda_expr.load(f"ld({pointer}, {offset})", node.dtype), level
+        )
         self.know(node, idx, out, level)
         return out, level
 
@@ -257,7 +259,7 @@ class Element:
                 order.append(n)
             elif (n not in seen and n.prim.kind == "elementwise" and self._place(n) is None
                     and not any((n, idx) in s.known for s in self.scopes)):
-                if scalar.kernel(n) is None:
+                if cuda_expr.kernel(n) is None:
                     raise Elsewhere(n)
                 seen.add(n)
                 stack.append((n, True))
@@ -265,7 +267,7 @@ class Element:
         for n in order:
             found = [self._value(i, idx) for i in n.inputs]
             level = max([level for _, level in found], default=0)
-            out = self.declare(scalar.computed(n.dtype), "v", scalar.expression(n, [x for x, _ in found]), level)
+            out = self.declare(cuda_expr.computed(n.dtype), "v", cuda_expr.expression(n, [x for x, _ in found]), level)
             self.know(n, idx, out, level)
         return out, level
 
@@ -306,7 +308,7 @@ class Element:
         level = self.level([*idx, condition])
         out = self.name("v")
         self.scopes[level].names.add(out)
-        self.emit(f"{scalar.computed(node.dtype)} {out} = {start};", level)
+        self.emit(f"{cuda_expr.computed(node.dtype)} {out} = {start};", level)
         with self.scope(f"if ({condition})", level=level):
             self.emit(f"{out} = {inside()};")
         if otherwise:
@@ -347,7 +349,7 @@ def _gather(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     condition = " && ".join(c for _, c in rows if c)
     if not condition:
         return w._value(x, (*(r for r, _ in rows), *rest))
-    bad = f"({scalar.computed(node.dtype)})MG_NAN" if node.type.floating else "0"
+    bad = f"({cuda_expr.computed(node.dtype)})MG_NAN" if node.type.floating else "0"
     return w.guarded(node, idx, condition, bad, lambda: w.value(
         x, (*(w.inner(f"(I){r}") if c else r for r, c in rows), *rest)), w.flag(node))
 
@@ -362,7 +364,7 @@ def _scatter_row(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     level = w.level(idx)
     out = w.name("v")
     w.scopes[level].names.add(out)
-    w.emit(f"{scalar.computed(node.dtype)} {out} = 0;", level)
+    w.emit(f"{cuda_expr.computed(node.dtype)} {out} = 0;", level)
     loop = w.name("j")
     with w.scope(f"for (I {loop} = 0; {loop} < {w.size(size_of(indices[0].shape[1:]))}; {loop}++)", [loop], level):
         at = (idx[0], *w.split(loop, indices[0].shape[1:])) if k > 1 else (idx[0],)
@@ -373,7 +375,7 @@ def _scatter_row(w: Element, node: Node, idx: Index) -> tuple[str, int]:
             w.emit(f"if (!({' && '.join(bad)})) {w.flag(node)}")
         with w.scope(f"if ({condition or 'true'})"):
             value = w.value(u, (*at, *rest))
-            w.emit(f"{out} = {scalar.rounded(f'{out} + {value}', node.dtype)};")
+            w.emit(f"{out} = {cuda_expr.rounded(f'{out} + {value}', node.dtype)};")
     w.know(node, idx, out, level)
     return out, level
 
@@ -389,7 +391,7 @@ def _concatenate(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     level = w.level(idx)
     out = w.name("v")
     w.scopes[level].names.add(out)
-    w.emit(f"{scalar.computed(node.dtype)} {out};", level)
+    w.emit(f"{cuda_expr.computed(node.dtype)} {out};", level)
     low: int | Dim = 0
     for k, x in enumerate(node.inputs):
         high = low + x.shape[axis]
@@ -464,15 +466,15 @@ _INDEXED: dict[Primitive, Writer] = {
     gather: _gather, scatter_add: _scatter_row, concatenate: _concatenate, pad: _pad, checked_index: _checked_index,
     in_range: _in_range, nonempty: _nonempty, segment_ids: _segment_ids}
 LITERALS: dict[Primitive, Writer] = {  # values that nothing stores
-    full: lambda w, node, idx: (scalar.literal(node.params["value"], node.dtype), 0),
+    full: lambda w, node, idx: (cuda_expr.literal(node.params["value"], node.dtype), 0),
     iota: lambda w, node, idx: (f"((i64){idx[0]})", w.level(idx)),
-    size_: lambda w, node, idx: (f"(({scalar.computed(node.dtype)}){w.size(node.params['size'])})", 0)}
+    size_: lambda w, node, idx: (f"(({cuda_expr.computed(node.dtype)}){w.size(node.params['size'])})", 0)}
 
 
 def printable(node: Node) -> bool:
     """Tell whether an element of a statement can be written, once its operands can."""
     if node.prim.kind == "elementwise":
-        return scalar.kernel(node) is not None
+        return cuda_expr.kernel(node) is not None
     if node.prim is scatter_add:
         return lockstep(node) and one_by_one(node)
     return node.prim.kind == "leaf" or node.prim.view is not None or node.prim in _INDEXED

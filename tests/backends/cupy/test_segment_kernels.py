@@ -8,7 +8,7 @@ import pytest
 from minigrad.backends.cupy import program as executor
 from minigrad.backends.cupy.prelude import COMMON
 from minigrad.backends.cupy.program import Program
-from minigrad.backends.cupy.segments import Order
+from minigrad.backends.cupy.segment_kernels import Order
 from minigrad.graph import Graph
 from minigrad.symbolic import Dim
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.backends.cupy.blocks import Blocks
+from minigrad.backends.cupy.block_einsum import Blocks
 from minigrad.backends.cupy.program import Program
 from minigrad.graph import Graph
 from minigrad.ops.block_einsum import block_einsum

@@ -26,22 +26,23 @@ from ...primitive import PART, Primitive, input_
 from ...symbolic import Dim, Symbol, size_of, value
 from ..numpy_text import MANAGED
 from ..workspace import grows
-from . import blocks, dedicated, gemm, segments
-from .element import LITERALS, Elsewhere, Key, printable
+from . import block_einsum as block_kernels
+from . import gemm, library_kernels, segment_kernels
+from .codegen import LITERALS, Elsewhere, Key, printable
+from .elementwise_kernels import Columns, Elements, Tiles
 from .gemm import Beside, Multiply
+from .horizontal_fusion import arrange, merge
 from .host_scalars import HostScalars
 from .kernels import Launch, Root, Sizes, few_and_long, in_arena, stopped
 from .loops import Loop, may_end
 from .prelude import PRELUDE
-from .rows import Rows
-from .sweeps import Columns, Elements, Tiles
-from .together import arrange, merge
+from .row_kernels import Rows
 
 PARTS = ("cublaslt", "epilogues", "timing", "forks")  # that MINIGRAD_GPU_WITHOUT leaves out
 COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
 # What kernels can write straight into a result.
 WRITTEN = MANAGED | {gather, random_bits, checked_index, in_range, nonempty, segment_ids, block_einsum} | (
-    segments.SCATTERS | dedicated.TOTALS)
+    segment_kernels.SCATTERS | library_kernels.TOTALS)
 
 
 _ADDRESSED = ("product", "evaluate", "loop")  # kinds of statements for which values must lie in the arena
@@ -166,12 +167,12 @@ def kind_of(node: Node) -> str:
         return "loop" if captured(node) else "evaluate"
     if printable(node) or Root(node, True).reduced:
         return "kernel"
-    return "scatter" if node.prim in segments.SCATTERS else "evaluate"
+    return "scatter" if node.prim in segment_kernels.SCATTERS else "evaluate"
 
 
 # Statements that always have a launch of their own.
 _OWN: dict[Primitive, str] = {random_bits: "random_bits", segment_ids: "segment_ids",
-                              **dict.fromkeys(dedicated.TOTALS, "running")}
+                              **dict.fromkeys(library_kernels.TOTALS, "running")}
 
 
 def captured(loop: Node) -> bool:
@@ -315,7 +316,7 @@ class Builder:
                 recipe.span |= {key: (first, recipe.span[key][1]) for key in buffers}
         recipe.ops = ops
         recipe.text = "\n\n".join([PRELUDE, *(f"DEVICE void {name}{text}" for text, name in functions.items()), *(
-            f'extern "C" __global__ void __launch_bounds__({dedicated.THREADS}) {name}{body}'
+            f'extern "C" __global__ void __launch_bounds__({library_kernels.THREADS}) {name}{body}'
             for body, name in names.items())]) + "\n"
 
     def nodes(self, step: Step) -> list[Node]:
@@ -468,19 +469,22 @@ class Builder:
     # -- what is no group -----------------------------------------------------------------------------------
 
     def _random_bits(self, node: Node) -> None:
-        self.emit(dedicated.random_bits(node, self.place, self.report, lambda n: ("to", n)))
+        self.emit(library_kernels.random_bits(node, self.place, self.report, lambda n: ("to", n)))
 
     def _running(self, node: Node) -> None:
         where = self.place, self.report, lambda n: ("to", n)
         totals = "totals", node
-        self.reserve(totals, lambda sizes: 16 * value(dedicated.lines(node), sizes) * dedicated.chunks(node, sizes)[0])
+        self.reserve(
+            totals,
+            lambda sizes: 16 * value(library_kernels.lines(node), sizes) * library_kernels.chunks(node, sizes)[0],
+        )
         for write_totals in (True, False):
-            self.emit(dedicated.running(node, totals, write_totals, *where))
+            self.emit(library_kernels.running(node, totals, write_totals, *where))
 
     def _ends(self, lengths: Node) -> Node:
         """Return the offsets behind each segment, after a launch that computes them if none has."""
         if ("ends", lengths) not in self.known:
-            self.known["ends", lengths] = segments.totals(lengths)
+            self.known["ends", lengths] = segment_kernels.totals(lengths)
             self._running(self.known["ends", lengths])
         return self.known["ends", lengths]
 
@@ -492,23 +496,23 @@ class Builder:
 
     def _scatter(self, node: Node) -> None:
         where = self.place, self.report, lambda n: ("to", n)
-        lengths = segments.lengths_of(node)
+        lengths = segment_kernels.lengths_of(node)
         if lengths is not None:
-            self.emit(segments.reduce(node, self._ends(lengths), None, *where))
+            self.emit(segment_kernels.reduce(node, self._ends(lengths), None, *where))
             return
-        order = segments.Order(node)
+        order = segment_kernels.Order(node)
         if order.ends not in self.done:
-            self.reserve(order.places, segments.counts(segments.updates(node)))
-            self.emit(segments.place_of_each(node, order.places, *where))
+            self.reserve(order.places, segment_kernels.counts(segment_kernels.updates(node)))
+            self.emit(segment_kernels.place_of_each(node, order.places, *where))
             for key, size in order.bytes().items():
                 self.reserve(key, size)
             self.recipe.ops.append(order)
             self.done.add(order.ends)
-        self.emit(segments.reduce(node, order.ends, order.order, *where))
+        self.emit(segment_kernels.reduce(node, order.ends, order.order, *where))
 
     def _blocks(self, node: Node) -> None:
-        self.emit(blocks.product(blocks.Blocks(node), self._ends, self.counts, self.place, self.report,
-                                 lambda n: ("to", n)))
+        self.emit(block_kernels.product(block_kernels.Blocks(node), self._ends, self.counts, self.place, self.report,
+                                        lambda n: ("to", n)))
 
     def _operands(self, found: gemm.Product) -> tuple[gemm.Product, list[tuple[Node, gemm.Matrix]]]:
         """Return a product with its operands: each array that must lie in memory, and the matrix there."""

@@ -12,7 +12,7 @@ import numpy as np
 import optree
 
 import minigrad as mg
-from minigrad.comparison.operations import count_operations
+from minigrad.report.flops import count_operations
 
 from . import harness, mlp
 from .memory import peak

@@ -44,20 +44,21 @@ __version__ = "0.1.0"
 
 # What the first gradient of a process does not need is imported when it is asked for: a third of the time otherwise.
 _LATER = {
-    "check_batching": ".comparison", "check_grads": ".comparison", "check_primitive": ".comparison",
-    "compare": ".comparison", "DataLoader": ".ragged.loader", "from_networkx": ".ragged.convert",
+    "check_batching": ".testing", "check_grads": ".testing", "check_primitive": ".testing",
+    "compare": ".report", "DataLoader": ".ragged.loader", "from_networkx": ".ragged.convert",
     "from_pyg": ".ragged.convert", "get_num_threads": ".backends.native.runtime.threads",
-    "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example", "Report": ".comparison",
+    "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example", "Report": ".report",
     "save_dataset": ".ragged.dataset", "set_num_threads": ".backends.native.runtime.threads",
     "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert"}
 
 if _TYPE_CHECKING:  # for editors, which do not run what is below
     from . import optim, per_example
     from .backends.native.runtime.threads import get_num_threads, set_num_threads
-    from .comparison import Report, check_batching, check_grads, check_primitive, compare
     from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
     from .ragged.dataset import open_dataset, save_dataset
     from .ragged.loader import DataLoader
+    from .report import Report, compare
+    from .testing import check_batching, check_grads, check_primitive
 
 __all__ = [*(name for name in dir() if not name.startswith("_")), *_LATER]
 

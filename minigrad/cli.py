@@ -18,12 +18,12 @@ from typing import Any
 import minigrad as mg
 
 from .backends import AUTO, code_cache
-from .comparison import digits
-from .comparison.run import Data, compare, progress_bar
-from .comparison.target import Target, TargetError, blame, load
-from .comparison.training import METHODS, train
 from .errors import CheckError, MinigradError
 from .graph import Graph
+from .report import digits
+from .report.comparison import Data, compare, progress_bar
+from .report.training import METHODS, train
+from .report.user_module import Target, TargetError, blame, load
 
 ENOUGH = 0.95  # accuracy on held-out digits that the mini-batch run must exceed
 _CHECKED = 4  # examples that `check` looks at

@@ -13,7 +13,7 @@ import pytest
 
 import minigrad
 from minigrad import cli
-from minigrad.comparison import digits, training
+from minigrad.report import digits, training
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "minigrad"
 ORDER = ("errors", "locks", "expression", "tracebacks", "size_queries", "symbolic", "tracing", "sizes", "graph",
          "axes", "primitive", "families", "parameters", "combiners", "views", "interpreters", "text", "codec",
          "draw", "ops", "ragged", "traced_array", "numpy", "segment", "sparse", "transforms", "registry", "passes",
-         "backends", "compiler", "optim", "random", "per_example", "comparison", "__init__", "cli", "__main__")
+         "backends", "compiler", "optim", "random", "per_example", "testing", "report", "__init__", "cli", "__main__")
 
 # The same within the native backend: what is in none of its folders may import all of them.
 NATIVE = ("runtime", "codegen", "kernels", "plan")
@@ -147,7 +147,7 @@ def test_the_first_gradient_does_not_wait_for_what_it_does_not_need():
     text = "import sys, minigrad; print(*(m for m in sys.modules if m.split('.')[0] in ('minigrad', 'opt_einsum')))"
     loaded = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
     assert "minigrad.compiler" in loaded
-    assert not {"minigrad.comparison", "minigrad.draw", "minigrad.optim", "minigrad.ragged.loader",
+    assert not {"minigrad.report", "minigrad.testing", "minigrad.draw", "minigrad.optim", "minigrad.ragged.loader",
                 "minigrad.backends.native.runtime.threads", "opt_einsum"} & set(loaded)
 
 
@@ -159,7 +159,7 @@ def test_no_import_runs_in_a_circle():
 
 
 @pytest.mark.parametrize("module", ["transforms.vmap", "transforms.grad", "transforms.in_axes", "transforms.trace",
-                                    "comparison.run", "comparison.batching", "comparison.gradients"])
+                                    "report.comparison", "testing.batching", "testing.gradients"])
 def test_ragged_batches_plug_into_batching(module):
     names = {name for name, _, _ in imports_of(f"minigrad.{module}")}
     assert not [n for n in names if "ragged" in n]

@@ -72,7 +72,7 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.parametrize(("name", "needs"), [
     ("minigrad.backends.native.runtime.warmup", "llvmlite"), ("minigrad.backends.native.program", "llvmlite"),
-    ("opt_einsum", "opt_einsum"), ("scipy.special", "scipy"), ("minigrad.comparison", "numpy")])
+    ("opt_einsum", "opt_einsum"), ("scipy.special", "scipy"), ("minigrad.report", "numpy")])
 def test_a_child_imports_what_another_thread_was_importing(name, needs):
     pytest.importorskip(needs)
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, name], timeout=120, check=True,

@@ -10,12 +10,12 @@ import pytest
 import minigrad as mg
 from minigrad.axes import PERMUTED, along, axis_rule
 from minigrad.backends.native.runtime import jit
-from minigrad.comparison.operations import count_operations
 from minigrad.families import linear
 from minigrad.graph import PRIMITIVES, ArrayType, Graph
 from minigrad.numpy import Array
 from minigrad.ops.shape import require_axes
 from minigrad.primitive import Sample
+from minigrad.report.flops import count_operations
 from minigrad.traced_array import as_array
 from minigrad.transforms import custom
 from tests.test_axes import test_front_adds_one_parallel_axis as adds_one_parallel_axis

@@ -38,7 +38,7 @@ PROGRAM = Program(one, batch, torch_batch, torch_batch)
 
 def data() -> Args:
     """Return parameters, the images, and the digits that they show."""
-    from minigrad.comparison import digits
+    from minigrad.report import digits
 
     rng = np.random.default_rng(0)
     p = {"w": rng.normal(0, 0.1, (PIXELS, CLASSES)).astype(np.float32), "b": np.zeros(CLASSES, np.float32)}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.comparison.operations import count_operations
 from minigrad.graph import ArrayType, Graph, full
 from minigrad.ops.control import placeholder
 from minigrad.ops.fourier import irfft, rfft
+from minigrad.report.flops import count_operations
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 0)])

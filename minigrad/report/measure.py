@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .operations import count_nodes
+from .flops import count_nodes
 from .report import Point, Row
-from .ways import Way, difference, in_turns, median_time
+from .variants import Way, difference, in_turns, median_time
 
 
 def table(ways: dict[str, Way], repeats: int, note: Callable[[Way], str], advance: Callable[[str], None]

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..draw.svg import xml
 from ..text import format_graph
-from . import units
+from . import formatting
 from .plot import Axis, Line, plot
 
 _COLOUR = {"loop": 0, "vmapped": 1, "giant": 1, "microbatched": 2, "padded": 2, "unrolled": 3, "stochastic": 0,
@@ -35,17 +35,22 @@ def _head(report: Any) -> str:
     rows = {r.name: r for r in report.rows}
     if "vmapped" in rows or "giant" in rows:
         row = rows.get("vmapped") or rows["giant"]
-        cards = [(f"{units.significant(row.speedup)} ×", "as fast as the loop", "the batched program, same examples"),
-                 (units.relative(row.difference), "from the loop’s gradient",
-                  f"relative; one round-off is {units.relative(report.roundoff)}"),
-                 (units.count(row.rate), "examples a second", f"the loop: {units.count(rows['loop'].rate)}")]
+        cards = [
+            (f"{formatting.significant(row.speedup)} ×", "as fast as the loop", "the batched program, same examples"),
+            (
+                formatting.relative(row.difference),
+                "from the loop’s gradient",
+                f"relative; one round-off is {formatting.relative(report.roundoff)}",
+            ),
+            (formatting.count(row.rate), "examples a second", f"the loop: {formatting.count(rows['loop'].rate)}"),
+        ]
     if "microbatched" in rows and "vmapped" in rows and rows["microbatched"].peak_bytes:
         share = rows["microbatched"].peak_bytes / rows["vmapped"].peak_bytes
         cards.append((f"{share:.0%}", "of the batch’s memory", f"in chunks: {rows['microbatched'].note}"))
     on_gpu = rows.get("vmapped, cupy") or rows.get("giant, cupy")
     if on_gpu:
-        cards.append((f"{units.significant(on_gpu.speedup)} ×", "the loop’s speed on the GPU",
-                      f"{units.relative(on_gpu.difference)} from the host’s gradient"))
+        cards.append((f"{formatting.significant(on_gpu.speedup)} ×", "the loop’s speed on the GPU",
+                      f"{formatting.relative(on_gpu.difference)} from the host’s gradient"))
     if report.training:
         run = report.training["mini-batch"]
         cards.append((f"{run.accuracies[-1]:.1%}", "of unseen digits right",
@@ -79,15 +84,15 @@ def _table(report: Any) -> str:
 
 
 def _curves(report: Any) -> str:
-    batch = Axis("examples in the batch", lambda v: units.count(v, 2), log=True)
+    batch = Axis("examples in the batch", lambda v: formatting.count(v, 2), log=True)
 
     def lines(what: str) -> list[Line]:
         return [Line(title, [(p.examples, getattr(p, what)) for p in points], _COLOUR[name], dashed=bool(backend))
                 for title, points in report.curves.items() for name, _, backend in [title.partition(", ")]]
 
     times, held = lines("seconds"), lines("peak_bytes")
-    plots = (plot("time of one mean gradient", times, batch, Axis("", lambda v: units.seconds(v, 2), log=True)),
-             plot("peak memory of the call", held, batch, Axis("", lambda v: units.memory(v, 2), log=True)))
+    plots = (plot("time of one mean gradient", times, batch, Axis("", lambda v: formatting.seconds(v, 2), log=True)),
+             plot("peak memory of the call", held, batch, Axis("", lambda v: formatting.memory(v, 2), log=True)))
     return _section("Time and memory against batch size", _figures(plots))
 
 
@@ -100,7 +105,7 @@ def _training(training: Any) -> str:
     losses = [Line(r.name, list(enumerate(r.losses)), _COLOUR[r.name]) for r in training.runs]
     right = [Line(r.name, list(enumerate(r.accuracies)), _COLOUR[r.name]) for r in training.runs]
     plots = (plot("mean loss of the training examples", losses, epoch,
-                  Axis("", lambda v: units.significant(v, 2), log=True)),
+                  Axis("", lambda v: formatting.significant(v, 2), log=True)),
              plot("accuracy on the held-out examples", right, epoch, Axis("", lambda v: f"{v:.0%}")))
     best = max(range(len(training.runs)), key=lambda i: training.runs[i].accuracies[-1])
     lead = (f"The same network and the same {training.epochs} passes over {training.train:,} examples, cut into steps "

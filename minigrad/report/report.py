@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..graph import Graph
-from . import html, units
+from . import formatting, html
 from .training import Training
 
 
@@ -67,10 +67,20 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """Return the row as words, one for each of ``Report.COLUMNS``."""
         low, high = min(self.seconds), max(self.seconds)
-        return (self.name, f"{self.examples:,}", f"{self.loss:.6g}", units.relative(self.difference),
-                units.seconds(self.time), f"{units.span(low, high)}",
-                f"{units.significant(self.speedup)} ×", units.count(self.rate), units.memory(self.peak_bytes),
-                f"{self.nodes:,}", units.count(self.operations), units.seconds(self.build_seconds))
+        return (
+            self.name,
+            f"{self.examples:,}",
+            f"{self.loss:.6g}",
+            formatting.relative(self.difference),
+            formatting.seconds(self.time),
+            f"{formatting.span(low, high)}",
+            f"{formatting.significant(self.speedup)} ×",
+            formatting.count(self.rate),
+            formatting.memory(self.peak_bytes),
+            f"{self.nodes:,}",
+            formatting.count(self.operations),
+            formatting.seconds(self.build_seconds),
+        )
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from ..transforms.ragged import is_batch, stage_batch
 from ..transforms.trace import Call
 from ..transforms.vmap import vmap
 from .batching import check_batch_of
-from .check import Checked, at_element, describe, element, leaf_names, name_of, number, plural, precision, widen
-from .seen import Seen, tolerance
+from .common import Checked, at_element, describe, element, leaf_names, name_of, number, plural, precision, widen
+from .tolerance import Seen, tolerance
 
 
 @check_batch_of.register(is_batch)

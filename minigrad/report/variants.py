@@ -20,7 +20,7 @@ from ..primitive import on_host
 from ..symbolic import size_of
 from ..transforms.in_axes import mapped_axes
 from ..transforms.trace import flatten_arguments
-from .operations import count_operations
+from .flops import count_operations
 
 _PATIENCE = 3.0  # seconds: a row that takes longer is not run again
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.comparison import run, ways
 from minigrad.graph import PRIMITIVES
-from tests.comparison import broken
+from minigrad.report import comparison, variants
+from tests.testing import broken
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(50, 3)), RNG.normal(size=50)
@@ -33,8 +33,8 @@ def test_loss_and_gradient_are_those_of_numpy(report):
     for row in report.rows:
         assert row.loss == pytest.approx(np.mean(gap[:row.examples] ** 2), rel=1e-12)
         assert row.difference < 1e-14
-    data = run.Data(loss, (PARAMS, X, Y), (None, 0, 0))
-    loop = run.Way("loop", data, mg.value_and_grad(loss), 50, "auto")
+    data = comparison.Data(loss, (PARAMS, X, Y), (None, 0, 0))
+    loop = comparison.Way("loop", data, mg.value_and_grad(loss), 50, "auto")
     loop.build(50)
     _, (b, w) = loop.call(50)
     np.testing.assert_allclose(b, np.mean(2 * gap))
@@ -79,11 +79,11 @@ def test_a_wrong_way_shows_in_its_row():
 
 def test_difference_is_relative_to_the_largest_element_of_the_same_array():
     want = [np.array([1.0, -4.0]), np.array([100.0]), np.zeros(2)]
-    assert ways.difference(want, want) == 0
-    assert ways.difference([np.array([1.0, -4.0]), np.array([101.0]), np.zeros(2)], want) == pytest.approx(0.01)
-    assert ways.difference([np.array([2.0, -4.0]), np.array([101.0]), np.zeros(2)], want) == pytest.approx(0.25)
-    assert ways.difference([*want[:2], np.array([0.0, 3.0])], want) == 3
-    assert np.isnan(ways.difference([np.array([1.0, np.nan]), *want[1:]], want))
+    assert variants.difference(want, want) == 0
+    assert variants.difference([np.array([1.0, -4.0]), np.array([101.0]), np.zeros(2)], want) == pytest.approx(0.01)
+    assert variants.difference([np.array([2.0, -4.0]), np.array([101.0]), np.zeros(2)], want) == pytest.approx(0.25)
+    assert variants.difference([*want[:2], np.array([0.0, 3.0])], want) == 3
+    assert np.isnan(variants.difference([np.array([1.0, np.nan]), *want[1:]], want))
 
 
 def test_peak_memory_is_what_numpy_allocates():

@@ -18,7 +18,7 @@ from ..ops.elementwise import stop_gradient
 from ..primitive import placeholder
 from ..tracebacks import boundary
 from ..transforms.grad import Argnums, select
-from .check import Checked, at_element, describe, element, name_of, number, precision, stage_call, stage_precisely
+from .common import Checked, at_element, describe, element, name_of, number, precision, stage_call, stage_precisely
 
 _MODES = {"rev": "reverse mode", "fwd": "forward mode"}
 _STEPS = (1.0, 0.1, 0.01)  # a difference that straddles a kink is taken again, closer

@@ -17,10 +17,10 @@ from ..transforms.mean import mean_loss, unroll
 from ..transforms.microbatch import microbatch as microbatched
 from ..transforms.symbolic_trace import trace
 from ..transforms.trace import function_name
-from .machine import environment
+from .environment import environment
+from .measure import growth, table
 from .report import Report
-from .table import growth, table
-from .ways import Data, Way, doubling, progress_bar, side_by_side, titled
+from .variants import Data, Way, doubling, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "unrolled", "vmapped", "microbatched")
 _COPIES = 32  # of one example's graph in the unrolled one

@@ -15,7 +15,7 @@ from ..graph import Graph
 from ..tracebacks import boundary
 from ..transforms.trace import flatten_arguments, stage
 from .batching import check_batching
-from .check import Checked, name_of
+from .common import Checked, name_of
 from .gradients import check_grads
 
 

@@ -17,7 +17,7 @@ from ..tracebacks import boundary
 from ..transforms.in_axes import by_kind, mapped_axes
 from ..transforms.trace import Staged, flatten_arguments, stage
 from ..transforms.vmap import vmap
-from .check import (
+from .common import (
     Checked,
     at_element,
     describe,
@@ -30,7 +30,7 @@ from .check import (
     stage_precisely,
     type_of,
 )
-from .seen import Seen, tolerance
+from .tolerance import Seen, tolerance
 
 
 @boundary

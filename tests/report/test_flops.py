@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.comparison.operations import count_nodes, count_operations
 from minigrad.graph import PRIMITIVES, ArrayType, Graph
 from minigrad.ops.control import placeholder
+from minigrad.report.flops import count_nodes, count_operations
 
 f8 = mg.f64
 

@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.graph import PRIMITIVES as P
-from tests.comparison import broken
+from tests.testing import broken
 
 W, X = np.linspace(0.1, 0.9, 4), np.linspace(-1.0, 1.3, 4)
 
@@ -114,7 +114,7 @@ def test_a_kink_within_the_step_is_not_a_wrong_rule():
 
 
 def test_a_value_that_is_not_finite_is_named():
-    with pytest.raises(mg.CheckError, match=r"not finite; first at %1: f64\[4\] = log\(x\), at test_check_grads.py"):
+    with pytest.raises(mg.CheckError, match=r"not finite; first at %1: f64\[4\] = log\(x\), at test_gradients.py"):
         mg.check_grads(lambda x: np.sum(np.log(x)), (np.array([1.0, 0.0, 2.0, 1.0]),))
 
 

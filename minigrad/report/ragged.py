@@ -17,11 +17,11 @@ from ..transforms.ragged import is_batch
 from ..transforms.symbolic_trace import trace
 from ..transforms.trace import function_name
 from ..transforms.vmap import vmap
-from .machine import environment
+from .comparison import compare_on
+from .environment import environment
+from .measure import growth, table
 from .report import Report
-from .run import compare_on
-from .table import growth, table
-from .ways import Way, doubling, moved, progress_bar, side_by_side, titled
+from .variants import Way, doubling, moved, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "padded", "giant")
 

@@ -14,7 +14,7 @@ from ..compiler import compile
 from ..transforms.grad import value_and_grad
 from ..transforms.mean import mean_loss
 from ..transforms.vmap import vmap
-from . import units
+from . import formatting
 
 AXES = (None, 0, 0)
 METHODS = (("batch", None, 0.2), ("mini-batch", 32, 0.1), ("stochastic", 1, 0.005))  # name, examples a step, rate
@@ -71,7 +71,7 @@ class Training:
     def cells(self) -> list[tuple[str, ...]]:
         """Return a row of words per method."""
         return [(r.name, f"{r.batch:,}", f"{r.rate:g}", f"{r.steps * self.epochs:,}", f"{r.losses[-1]:.4f}",
-                 f"{r.accuracies[-1]:.1%}", units.seconds(r.seconds)) for r in self.runs]
+                 f"{r.accuracies[-1]:.1%}", formatting.seconds(r.seconds)) for r in self.runs]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers and words."""

@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.graph import PRIMITIVES as P
-from tests.comparison import broken
+from tests.testing import broken
 
 W, X = np.linspace(0.1, 0.9, 4), np.linspace(-1.0, 1.3, 12).reshape(3, 4)
 AXES = (None, 0)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.comparison.ragged import RaggedData
-
-from .cases import SIZES, molecules
+from minigrad.report.ragged import RaggedData
+from tests.ragged.cases import SIZES, molecules
 
 W = np.random.default_rng(2).normal(size=(4, 3))
 

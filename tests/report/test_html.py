@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.comparison.html import _coloured
-from minigrad.comparison.training import Run, Training
+from minigrad.report.html import _coloured
+from minigrad.report.training import Run, Training
 
 RNG = np.random.default_rng(0)
 VOID = {"meta", "link", "input", "br"}

@@ -6,8 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad.graph import PRIMITIVES
 from minigrad.ragged import rules
-
-from .cases import SIZES, molecules
+from tests.ragged.cases import SIZES, molecules
 
 W = np.random.default_rng(2).normal(size=(4, 3))
 

@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from minigrad.comparison import units
-from minigrad.comparison.plot import Axis, Line, linear_ticks, log_ticks, plot
+from minigrad.report import formatting
+from minigrad.report.plot import Axis, Line, linear_ticks, log_ticks, plot
 
 NS = "{http://www.w3.org/2000/svg}"
 
@@ -53,21 +53,34 @@ def test_ticks_are_round_and_within():
 
 
 def test_every_mark_says_its_numbers():
-    svg = plot("t", [Line("loop", [(1, 0.0012), (1797, 0.158)], 0)], Axis("n", units.count, log=True),
-               Axis("s", units.seconds, log=True))
+    svg = plot("t", [Line("loop", [(1, 0.0012), (1797, 0.158)], 0)], Axis("n", formatting.count, log=True),
+               Axis("s", formatting.seconds, log=True))
     assert re.findall("<title>(.*?)</title>", svg) == ["loop: 1, 1.20 ms", "loop: 1,797, 158 ms"]
 
 
-@pytest.mark.parametrize(("write", "value", "want"), [
-    (units.seconds, 1.5, "1.50 s"), (units.seconds, 0.00123456, "1.23 ms"), (units.seconds, 9.9996e-4, "1.00 ms"),
-    (units.seconds, 2.5e-8, "25.0 ns"), (units.memory, 5_290_000, "5.29 MB"), (units.memory, 12, "12.0 B"),
-    (units.count, 1797, "1,797"), (units.count, 492_718_432, "493 M"), (units.count, 123.4, "123"),
-    (units.significant, 0.0123456, "0.0123"), (units.significant, 1234.5, "1,230"), (units.significant, 0, "0"),
-    (units.relative, 0.0, "0"), (units.relative, 2.1234e-7, "2.1e-07")])
+@pytest.mark.parametrize(
+    ("write", "value", "want"),
+    [
+        (formatting.seconds, 1.5, "1.50 s"),
+        (formatting.seconds, 0.00123456, "1.23 ms"),
+        (formatting.seconds, 9.9996e-4, "1.00 ms"),
+        (formatting.seconds, 2.5e-8, "25.0 ns"),
+        (formatting.memory, 5_290_000, "5.29 MB"),
+        (formatting.memory, 12, "12.0 B"),
+        (formatting.count, 1797, "1,797"),
+        (formatting.count, 492_718_432, "493 M"),
+        (formatting.count, 123.4, "123"),
+        (formatting.significant, 0.0123456, "0.0123"),
+        (formatting.significant, 1234.5, "1,230"),
+        (formatting.significant, 0, "0"),
+        (formatting.relative, 0.0, "0"),
+        (formatting.relative, 2.1234e-7, "2.1e-07"),
+    ],
+)
 def test_numbers_in_words(write, value, want):
     assert write(value) == want
 
 
 def test_spans_share_their_unit():
-    assert units.span(0.158, 0.170) == "158 – 170 ms"
-    assert units.span(959e-6, 0.00204) == "959 µs – 2.04 ms"
+    assert formatting.span(0.158, 0.170) == "158 – 170 ms"
+    assert formatting.span(959e-6, 0.00204) == "959 µs – 2.04 ms"

@@ -1,1 +1,0 @@
-"""Tests of the comparison of the loop with the batch."""

@@ -15,7 +15,7 @@ import numpy as np
 import optree
 
 from .errors import GraphError
-from .graph import FORMS, PRIMITIVES, Graph, Node
+from .graph import CALLS, FORMS, PRIMITIVES, TEXTS, Graph, Node
 from .parameters import check_params
 from .symbolic import Dim, Symbol, polynomial
 
@@ -297,4 +297,6 @@ def _check_decoded(node: Node) -> None:
             raise GraphError(f"{str(value)[:60]!r} is not a number of dtype {node.dtype.name}")
 
 
-FORMS.update(to_json=to_json, from_json=from_json, __reduce__=_to_pickle)
+FORMS["from_json"] = from_json
+TEXTS["to_json"] = to_json
+CALLS["__reduce__"] = _to_pickle

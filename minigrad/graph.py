@@ -8,36 +8,47 @@ order, and no walk over a graph is ever recursive.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 import optree
+from numpy.typing import DTypeLike
 
 from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
-from .symbolic import Dim, Shape, format_shape, size_of, symbols
+from .symbolic import Dim, Shape, Symbol, format_shape, size_of, symbols
 from .tracebacks import boundary
 from .tracing import thread
+
+if TYPE_CHECKING:
+    from .primitive import Primitive
+
+# Types that annotations share. A pytree nests arrays and numbers in tuples, lists, dicts and registered dataclasses.
+PyTree: TypeAlias = Any
+InAxes: TypeAlias = "int | Sequence[InAxes] | Mapping[str, InAxes] | None"  # a pytree prefix of the arguments
+Params: TypeAlias = Mapping[str, Any]  # static parameters of a node
+Number: TypeAlias = bool | int | float
 
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 _serial = itertools.count()
 
 
-def dtype_of(dtype: object, whose: Callable[[], str] = str) -> np.dtype:
+def dtype_of(dtype: DTypeLike, whose: Callable[[], str] = str) -> np.dtype:
     """Return `dtype` as a NumPy dtype that minigrad has arrays of, or raise `DtypeError`, which begins with `whose`."""
     try:
-        dtype = np.dtype(dtype)
+        checked: np.dtype[Any] = np.dtype(dtype)
     except TypeError as error:
         raise DtypeError(at_user_line(f"{whose()}{error}")) from None
-    if dtype.kind not in "biuf":
-        kind = {"c": "complex", "O": "object", "U": "string", "S": "bytes", "M": "datetime"}.get(dtype.kind, dtype.name)
+    if checked.kind not in "biuf":
+        kinds = {"c": "complex", "O": "object", "U": "string", "S": "bytes", "M": "datetime"}
+        kind = kinds.get(checked.kind, checked.name)
         raise DtypeError(at_user_line(
-            f"{whose()}dtype {dtype.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
-            + (". Split it into its real and imaginary parts." if dtype.kind == "c" else
-               ". Convert it with np.asarray(x, dtype=float)." if dtype.kind == "O" else ".")))
-    return np.dtype(dtype.str[1:])  # NumPy's own instance: ufunc.at is 30 times as fast with it as with an equal one
+            f"{whose()}dtype {checked.name}: minigrad has bool, integer and floating arrays, not {kind} ones"
+            + (". Split it into its real and imaginary parts." if checked.kind == "c" else
+               ". Convert it with np.asarray(x, dtype=float)." if checked.kind == "O" else ".")))
+    return np.dtype(checked.str[1:])  # NumPy's own instance: ufunc.at is 30 times as fast with it as with an equal one
 
 
 def short_dtype(dtype: np.dtype) -> str:
@@ -109,8 +120,17 @@ class Node:
 
     __slots__ = ("inputs", "loc", "params", "prim", "rules", "serial", "source", "type")
 
-    def __init__(self, prim: Any, inputs: tuple[Node, ...], params: dict[str, Any], type: Any,
-                 like: Node | None = None):
+    prim: Primitive
+    inputs: tuple[Node, ...]
+    params: dict[str, Any]
+    type: ArrayType | TupleType
+    loc: tuple[str, int] | None
+    rules: tuple[str, ...]
+    source: Node | None
+    serial: int
+
+    def __init__(self, prim: Primitive, inputs: tuple[Node, ...], params: dict[str, Any],
+                 type: ArrayType | TupleType, like: Node | None = None):
         put = object.__setattr__
         put(self, "prim", prim)
         put(self, "inputs", inputs)
@@ -131,31 +151,34 @@ class Node:
             put(self, "rules", (trace.rule,) if trace.rule else ())
             put(self, "source", None)
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a Node is frozen: make a new one")
 
-    __delattr__ = None
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a Node is frozen")
 
     def __copy__(self) -> Node:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Node:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
         return self
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise GraphError(at_user_line(f"{self!r} is part of a program and has no pickle of its own: pickle a Graph"))
+
+    # Of a node with one result; with several, ``node.types`` has the type of each.
 
     @property
     def shape(self) -> Shape:
-        return self.type.shape
+        return self.type.shape  # type: ignore[union-attr]
 
     @property
     def dtype(self) -> np.dtype:
-        return self.type.dtype
+        return self.type.dtype  # type: ignore[union-attr]
 
     @property
     def ndim(self) -> int:
-        return len(self.type.shape)
+        return len(self.type.shape)  # type: ignore[union-attr]
 
     @property
     def types(self) -> tuple[ArrayType, ...]:
@@ -178,38 +201,38 @@ class Node:
     # Rules write arithmetic on nodes. Nothing broadcasts: a scalar becomes a constant of the
     # other operand's type, and two nodes must have equal types already.
 
-    def _lift(self, other: object) -> Node:
+    def _lift(self, other: Node | Number) -> Node:
         return other if isinstance(other, Node) else full(other, self.shape, self.dtype)
 
-    def __add__(self, other):
+    def __add__(self, other: Node | Number) -> Node:
         return PRIMITIVES["add"](self, self._lift(other))
 
-    def __sub__(self, other):
+    def __sub__(self, other: Node | Number) -> Node:
         return PRIMITIVES["sub"](self, self._lift(other))
 
-    def __mul__(self, other):
+    def __mul__(self, other: Node | Number) -> Node:
         return PRIMITIVES["mul"](self, self._lift(other))
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Node | Number) -> Node:
         return PRIMITIVES["div"](self, self._lift(other))
 
-    def __radd__(self, other):
+    def __radd__(self, other: Node | Number) -> Node:
         return PRIMITIVES["add"](self._lift(other), self)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Node | Number) -> Node:
         return PRIMITIVES["sub"](self._lift(other), self)
 
-    def __rmul__(self, other):
+    def __rmul__(self, other: Node | Number) -> Node:
         return PRIMITIVES["mul"](self._lift(other), self)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Node | Number) -> Node:
         return PRIMITIVES["div"](self._lift(other), self)
 
-    def __neg__(self):
+    def __neg__(self) -> Node:
         return PRIMITIVES["neg"](self)
 
 
-PRIMITIVES: dict[str, Any] = {}  # filled by primitive.py
+PRIMITIVES: dict[str, Primitive] = {}  # filled by primitive.py
 
 
 def moment() -> int:
@@ -222,14 +245,15 @@ def note_read() -> None:
     thread.trace.read = moment()
 
 
-def full(value: bool | int | float, shape: Shape, dtype: np.dtype) -> Node:
+def full(value: Number, shape: Shape, dtype: np.dtype) -> Node:
     """Return the constant array of one value."""
     return PRIMITIVES["full"](value=np.dtype(dtype).type(value).item(), shape=tuple(shape), dtype=dtype)
 
 
-def constant_of(node: Node) -> bool | int | float | None:
+def constant_of(node: Node) -> Number | None:
     """Return the one value of a constant array; None for every other node."""
-    return node.params["value"] if node.prim.name == "full" else None
+    value: Number | None = node.params["value"] if node.prim.name == "full" else None
+    return value
 
 
 def zeros_like(node: Node) -> Node:
@@ -285,16 +309,27 @@ class Graph:
     array([2., 3., 4.])
     """
 
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    in_tree: optree.PyTreeSpec | None
+    out_tree: optree.PyTreeSpec | None
+    name: str
+    notes: tuple[str, ...]
+    _names: tuple[str, ...] | Callable[[], tuple[str, ...]]
+    _out_names: tuple[str, ...]
+
     def __init__(self, inputs: tuple[Node, ...], outputs: tuple[Node, ...],
                  names: tuple[str, ...] | Callable[[], tuple[str, ...]] = (), out_names: tuple[str, ...] = (),
-                 in_tree: Any = None, out_tree: Any = None, name: str = "graph", notes: tuple[str, ...] = ()):
+                 in_tree: optree.PyTreeSpec | None = None,
+                 out_tree: optree.PyTreeSpec | None = None, name: str = "graph", notes: tuple[str, ...] = ()):
         vars(self).update(inputs=inputs, outputs=outputs, _names=names, _out_names=out_names, in_tree=in_tree,
                           out_tree=out_tree, name=name, notes=notes)
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a Graph is frozen: graph.replace(...) makes a new one")
 
-    __delattr__ = None
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a Graph is frozen")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -315,7 +350,7 @@ class Graph:
         return tuple(reachable((*self.inputs, *self.outputs)))
 
     @property
-    def symbols(self) -> list:
+    def symbols(self) -> list[Symbol]:
         """The symbolic sizes of the inputs, in the order in which they were made."""
         return sorted(set().union(*(symbols(n.shape) for n in self.inputs)), key=lambda s: s.uid)
 
@@ -333,7 +368,7 @@ class Graph:
     # -- values, and other graphs ------------------------------------------------------------------
 
     @boundary
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
         """Return the value of the graph, node by node (`minigrad.compile` makes fast programs); in a trace, trace it.
 
         Raises
@@ -343,10 +378,10 @@ class Graph:
         ShapeError, DtypeError
             If an argument has another type; a symbolic size is any number, the same wherever it occurs.
         """
-        return FORMS["call"](self, args, kwargs)
+        return CALLS["call"](self, args, kwargs)
 
     @boundary
-    def vmap(self, in_axes: Any = 0, out_axes: Any = 0, *, size: int | Dim | None = None) -> Graph:
+    def vmap(self, in_axes: InAxes = 0, out_axes: InAxes = 0, *, size: int | Dim | None = None) -> Graph:
         """Return the graph of a batch: every node that depends on an example has one more axis.
 
         Parameters
@@ -383,7 +418,7 @@ class Graph:
         return FORMS["sum"](self, has_aux)
 
     @boundary
-    def unroll(self, n: int, in_axes: Any = 0) -> Graph:
+    def unroll(self, n: int, in_axes: InAxes = 0) -> Graph:
         """Return the literal mini-batch graph: `n` copies of this graph, and the mean of their results.
 
         `in_axes` and errors are those of `vmap`.
@@ -391,7 +426,7 @@ class Graph:
         return FORMS["unroll"](self, n, in_axes)
 
     @boundary
-    def grad(self, wrt: Any = 0, has_aux: bool = False) -> Graph:
+    def grad(self, wrt: str | int | Sequence[str | int] = 0, has_aux: bool = False) -> Graph:
         """Return the graph of the gradient of its one floating result, or of ``(gradient, aux)`` with `has_aux`.
 
         Parameters
@@ -409,12 +444,12 @@ class Graph:
         return FORMS["grad"](self, wrt, has_aux)
 
     @boundary
-    def value_and_grad(self, wrt: Any = 0, has_aux: bool = False) -> Graph:
+    def value_and_grad(self, wrt: str | int | Sequence[str | int] = 0, has_aux: bool = False) -> Graph:
         """Return the graph of ``(value, gradient)``, or of ``((value, aux), gradient)`` with `has_aux`; see `grad`."""
         return FORMS["value_and_grad"](self, wrt, has_aux)
 
     @boundary
-    def jvp(self, wrt: Any = None) -> Graph:
+    def jvp(self, wrt: str | int | Sequence[str | int] | None = None) -> Graph:
         """Return the graph of ``(result, tangent)``, which takes a tangent of each argument in `wrt` (None: of all).
 
         The tangents are further positional arguments, called ``dx`` where the argument is ``x``.
@@ -422,7 +457,7 @@ class Graph:
         return FORMS["jvp"](self, wrt)
 
     @boundary
-    def vjp(self, wrt: Any = None) -> Graph:
+    def vjp(self, wrt: str | int | Sequence[str | int] | None = None) -> Graph:
         """Return the graph of the cotangents of the arguments in `wrt` (None: of all), for a cotangent of the result.
 
         That is one further positional argument, called ``dout``, in the pytree of the result.
@@ -463,7 +498,7 @@ class Graph:
     # -- text, pictures, JSON --------------------------------------------------------------------
 
     def __str__(self) -> str:
-        return FORMS["__str__"](self)
+        return TEXTS["__str__"](self)
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {self.count()} nodes, {len(self.outputs)} outputs>"
@@ -486,12 +521,12 @@ class Graph:
 
     def to_svg(self) -> str:
         """Return a drawing of the graph as SVG text."""
-        return FORMS["to_svg"](self)
+        return TEXTS["to_svg"](self)
 
     _repr_svg_ = to_svg
 
     def _repr_html_(self) -> str:
-        return FORMS["_repr_html_"](self)
+        return TEXTS["_repr_html_"](self)
 
     def show(self, path: str | None = None) -> str:
         """Draw the graph into a file and return its path.
@@ -502,7 +537,7 @@ class Graph:
             Where to write: ``.svg``, ``.html``, and with CairoSVG or rsvg-convert ``.png`` and ``.pdf``. Without
             it an SVG file goes to the folder for temporary files and is opened in the browser where there is one.
         """
-        return FORMS["show"](self, path)
+        return TEXTS["show"](self, path)
 
     @boundary
     def source(self, backend: str | None = None) -> str:
@@ -514,10 +549,11 @@ class Graph:
 
     def to_json(self) -> str:
         """Return the graph as JSON text; `from_json` reads it back exactly."""
-        return FORMS["to_json"](self)
+        return TEXTS["to_json"](self)
 
-    def __reduce__(self) -> Any:
-        return FORMS["__reduce__"](self)
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced: tuple[Any, ...] = CALLS["__reduce__"](self)
+        return reduced
 
     @staticmethod
     @boundary
@@ -541,4 +577,7 @@ def held_graphs(node: Node) -> Iterator[tuple[str, Graph]]:
 
 
 PRINTERS: dict[str, Callable[[Graph], str]] = {}  # filled by the backends
-FORMS: dict[str, Callable[..., Any]] = {}  # filled by the modules above: text, codec, draw, transforms, passes
+# Filled by the modules above: the transforms and passes of graphs, the texts and drawings of them, and their calls.
+FORMS: dict[str, Callable[..., Graph]] = {}
+TEXTS: dict[str, Callable[..., str]] = {}
+CALLS: dict[str, Callable[..., Any]] = {}

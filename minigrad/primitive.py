@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from .axes import Declared
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
 from .graph import PRIMITIVES, ArrayType, Node, TupleType, constant_of, full
 from .symbolic import Dim, Shape
+
+ArrayNamespace: TypeAlias = ModuleType  # the functions that compute on arrays of one library: ``numpy``, ``cupy``
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ The core reaches them by the tables that they fill when they are imported: `PRIM
 from typing import Any
 
 from . import codec, numpy, text
-from .graph import FORMS, Graph
+from .graph import TEXTS, Graph
 from .ops import (
     block_einsum,
     branches,
@@ -36,11 +36,12 @@ from .ops import (
 from .transforms import effects, host_random, ragged
 
 
-def _draw(graph: Graph, form: str, *args: Any) -> Any:
+def _draw(graph: Graph, form: str, *args: Any) -> str:
     from . import draw  # takes long to import, and most programs draw nothing
 
-    return getattr(draw, form)(graph, *args)
+    drawing: str = getattr(draw, form)(graph, *args)
+    return drawing
 
 
-FORMS.update(to_svg=lambda graph: _draw(graph, "graph_svg"), _repr_html_=lambda graph: _draw(graph, "graph_html"),
+TEXTS.update(to_svg=lambda graph: _draw(graph, "graph_svg"), _repr_html_=lambda graph: _draw(graph, "graph_html"),
              show=lambda graph, path: _draw(graph, "show", path))

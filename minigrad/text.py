@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import printable
-from .graph import FORMS, Graph, held_graphs
+from .graph import TEXTS, Graph, held_graphs
 from .symbolic import Dim, Symbol
 
 _INLINE = 4  # constant arrays of at most this many elements are printed in full
@@ -187,4 +187,4 @@ def _listed(before: str, items: list[str], after: str) -> list[str]:
     return [before.rstrip(), *(f"{indent}{i}," for i in items), *([after] if after else [])]
 
 
-FORMS["__str__"] = format_graph
+TEXTS["__str__"] = format_graph

@@ -10,9 +10,12 @@ import functools
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from .errors import MinigradError, is_internal
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _OURS = (AssertionError, AttributeError, KeyError, NameError, RecursionError, TypeError)  # a fault of minigrad's
 _full = os.environ.get("MINIGRAD_TRACEBACK", "") == "full"
@@ -68,11 +71,11 @@ def _is_ours(step: TracebackType) -> bool:
     return is_internal(step.tb_frame) and step.tb_frame.f_globals.get("__name__", "").startswith("minigrad")
 
 
-def boundary(function: Callable[..., Any]) -> Callable[..., Any]:
+def boundary(function: Callable[P, R]) -> Callable[P, R]:
     """Filter the errors that leave a function which users call."""
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except Exception as error:

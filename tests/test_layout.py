@@ -17,10 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
-ORDER = ("errors", "locks", "expression", "tracebacks", "size_queries", "symbolic", "tracing", "sizes", "graph",
-         "axes", "primitive", "families", "parameters", "combiners", "views", "interpreters", "text", "codec",
-         "draw", "ops", "ragged", "traced_array", "numpy", "segment", "sparse", "transforms", "registry", "passes",
-         "backends", "compiler", "optim", "random", "per_example", "testing", "report", "__init__", "cli", "__main__")
+ORDER = ("errors", "locks", "expression", "tracebacks", "size_queries", "symbolic", "tracing", "sizes",
+         "graph", "axes", "primitive", "families", "parameters", "combiners", "views", "interpreters", "text",
+         "codec", "draw", "ops", "ragged", "traced_array", "numpy", "segment", "sparse", "transforms", "registry",
+         "passes", "backends", "compiler", "optim", "random", "per_example", "testing", "report", "__init__", "cli",
+         "__main__")
 
 # The same within the native backend: what is in none of its folders may import all of them.
 NATIVE = ("runtime", "codegen", "kernels", "plan")
@@ -75,6 +76,8 @@ def imports(source: str, module: str, is_package: bool) -> list[tuple[str, int, 
     found = []
 
     def visit(node: ast.AST, inside: bool) -> None:
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            return  # read by type checkers, never run
         inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         if isinstance(node, ast.Import):
             found.extend((alias.name, node.lineno, inside) for alias in node.names)

@@ -54,17 +54,17 @@ def test_python_versions():
     assert ruff["target-version"] == f"py3{oldest[1]}"
 
 
-def test_pyproject_holds_only_the_build_system_and_the_linter():
+def test_pyproject_holds_only_the_build_system_and_the_checkers():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(settings) == {"build-system", "tool"}
-    assert set(settings["tool"]) == {"ruff"}
+    assert set(settings["tool"]) == {"ruff", "mypy"}
 
 
 def test_the_wheel_leaves_nothing_out():
     """Only modules in packages are shipped, and what is declared, so there must be nothing else."""
     files = [p for p in (ROOT / "minigrad").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     declared = setup["options.package_data"]["minigrad"].split()
-    assert [str(p.relative_to(ROOT / "minigrad")) for p in files if p.suffix != ".py"] == declared
+    assert sorted(str(p.relative_to(ROOT / "minigrad")) for p in files if p.suffix != ".py") == declared
     assert [p for p in {p.parent for p in files} if not (p / "__init__.py").exists()] == []
 
 

@@ -10,7 +10,7 @@ import optree
 
 from .. import interpreters
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
-from ..graph import FORMS, ArrayType, Graph, note_read
+from ..graph import CALLS, ArrayType, Graph, note_read
 from ..ops.elementwise import cast_to
 from ..symbolic import bind
 from ..traced_array import Array
@@ -59,4 +59,4 @@ def _sizes(graph: Graph, types: Sequence[ArrayType]) -> dict[Any, Any]:
     return sizes
 
 
-FORMS["call"] = call
+CALLS["call"] = call

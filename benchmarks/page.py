@@ -1,4 +1,7 @@
-"""The results as a page: ``python -m benchmarks.page`` writes ``results/README.md`` from the JSON files beside it."""
+"""The results as pages: ``python -m benchmarks.page`` writes ``results/README.md`` from the JSON files beside it.
+
+It also writes the table of ten rows in the project's README.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,21 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = RESULTS / "README.md"
 _UNITS = {"s": (1.0, "s"), "ms": (1e3, "ms"), "µs": (1e6, "µs"), "MB": (1e-6, "MB")}
 _PEERS = "peers."
+README = Path(__file__).parents[1] / "README.md"
+# The rows of README's table: the file, the beginning of the case's title, the label, and the contestants.
+_ROWS = (
+    ("peers.elementwise", "value and gradient, 1,000,000", "Elementwise loss, 1,000,000 examples", "torch eager"),
+    ("peers.mlp", "784-512-512-10, value and gradient, batch 1", "MLP 784-512-512-10, batch 1", "torch eager"),
+    ("peers.mlp", "784-512-512-10, value and gradient, batch 1,024", "MLP 784-512-512-10, batch 1,024", "torch eager"),
+    ("peers.attention", "", "Layer norm and attention, batch 32", "torch eager"),
+    ("peers.rnn", "", "Recurrent network, 100 steps, batch 64", "torch eager"),
+    ("peers.mixture", "", "Mixture of 16 Gaussians, 10,000 points", "torch eager"),
+    ("peers.norms", "", "Norms of 128 per-example gradients", "torch.func"),
+    ("peers.cold", "process start to first gradient: 784", "Process start to first gradient of an MLP", "torch eager"),
+    ("graphs", "training step", "Training step on 128 molecules (GCN)", "PyG"),
+    ("sequences", "value and gradient, 64 strings as they come", "Attention over 64 strings of all lengths",
+     "PyTorch, padded"))
+_LABELS = {"torch eager": "PyTorch", "PyG": "PyTorch Geometric"}
 
 
 def page() -> str:
@@ -23,6 +41,20 @@ def page() -> str:
     for name, data in found.items():
         lines += _benchmark(name, data)
     return "\n".join(lines)
+
+
+def readme(text: str) -> str:
+    """Return README's text with its table of results."""
+    lines = ["| time over minigrad's | JAX | PyTorch |", "|---|---|---|"]
+    for name, title, label, torch in _ROWS:
+        cases = json.loads((RESULTS / f"{name}.json").read_text())["cases"]
+        rows = next(case["rows"] for case in cases if case["title"].startswith(title))
+        jax, other = (f"{rows[n]['ratio']['median']:.3g} ×" if n in rows else "" for n in ("JAX jit", torch))
+        by = "" if torch == "torch eager" else f" ({_LABELS.get(torch, torch)})"
+        lines.append(f"| {label} | {jax} | {other}{by} |")
+    begin, end = "<!-- results -->\n", "<!-- end of results -->"
+    before, _, rest = text.partition(begin)
+    return before + begin + "\n".join(lines) + "\n" + end + rest.partition(end)[2]
 
 
 def _overview(found: dict[str, dict[str, Any]]) -> list[str]:
@@ -91,4 +123,5 @@ _COLUMNS = {"compile": ("compiled in s", lambda v: f"{v['median']:.3g}"),
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    print(PAGE)
+    README.write_text(readme(README.read_text()))
+    print(PAGE, README)

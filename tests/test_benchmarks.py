@@ -15,6 +15,8 @@ NEEDS = {"JAX jit": "jax", "torch eager": "torch", "torch.func": "torch", "autog
 
 def test_the_page_is_up_to_date():
     assert page.PAGE.read_text() == page.page(), "run python -m benchmarks.page"
+    readme = page.README.read_text()
+    assert readme == page.readme(readme), "run python -m benchmarks.page"
 
 
 def small(group):

@@ -18,7 +18,7 @@ from minigrad.errors import Unsupported
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 LANES = """
 declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)

@@ -16,7 +16,7 @@ from minigrad.backends.native.runtime import cache, jit
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def ir(k):

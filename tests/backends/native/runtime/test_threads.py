@@ -17,7 +17,7 @@ from minigrad.backends.native.runtime import cpus, jit, pool, threads, warmup
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 # The context of @count is a table: for each item, how often it was done, and by which thread. That of @claim is one
 # word for each thread, which must be free when a block of that thread begins, the number of clashes and the number of
@@ -299,7 +299,7 @@ def test_a_fork_while_another_thread_compiles(code):
 END = """
 import sys, threading, time
 import numpy as np
-from tests.backends.test_native_threads import Code
+from tests.backends.native.runtime.test_threads import Code
 from minigrad.backends.native.runtime import threads
 threads.set_num_threads(4)
 code, table = Code(), np.zeros((100, 2), np.int64)

@@ -17,8 +17,7 @@ from minigrad.backends.native.runtime import jit, threads
 from minigrad.combiners import ADD, FMAX, MAX
 from minigrad.graph import Graph, Node, full
 from minigrad.symbolic import Dim
-
-from ..passes.programs import input_, node
+from tests.passes.programs import input_, node
 
 NUMBERS = ("f4", "f8", "i1", "i4", "i8", "u1", "u2", "u8")
 

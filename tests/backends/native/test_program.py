@@ -15,11 +15,10 @@ from minigrad.backends.native.runtime import jit, threads
 from minigrad.graph import PRIMITIVES, Graph, full
 from minigrad.passes import run
 from minigrad.symbolic import Dim
-
-from ..checks import program as program_of
-from ..passes.programs import arrays_for, input_, node, random_graph
-from ..passes.test_random import close
-from .test_numpy import empty_axes, results_are_the_callers_own, several_threads_at_once, softmax_loss
+from tests.backends.test_numpy import empty_axes, results_are_the_callers_own, several_threads_at_once, softmax_loss
+from tests.checks import program as program_of
+from tests.passes.programs import arrays_for, input_, node, random_graph
+from tests.passes.test_random import close
 
 HELD = ("checkpoint", "chunked", "custom", "scan", "switch")
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..graph import Graph
 from . import formatting, html
 from .training import Training
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+
+_ANY_WIDTH = 1 << 16  # wider than each table
 
 
 @dataclass(frozen=True)
@@ -152,13 +157,13 @@ class Report:
             lines += ["", self.training.title, *_align([self.training.COLUMNS, *self.training.cells()])]
         return "\n".join(lines)
 
-    def __rich_console__(self, console: Any, options: Any) -> Any:
-        """Tell `rich` how to show the report: turned on its side where the terminal is narrow."""
-        yield from _rich_table(self.title, self.COLUMNS, [r.cells() for r in self.rows], options.max_width)
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Render the report with `rich`: tables wider than the terminal are transposed."""
+        yield from _rich_table(self.title, self.COLUMNS, [r.cells() for r in self.rows], console, options)
         yield from (f"[dim]{n}[/dim]" for n in self.notes)
         if self.training:
             yield ""
-            yield from _rich_table(self.training.title, self.training.COLUMNS, self.training.cells(), options.max_width)
+            yield from _rich_table(self.training.title, self.training.COLUMNS, self.training.cells(), console, options)
 
     def to_json(self) -> str:
         """Return the numbers as JSON text."""
@@ -183,16 +188,25 @@ def _align(rows: list[tuple[str, ...]]) -> list[str]:
             for row in rows]
 
 
-def _rich_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], width: int) -> Iterator[Any]:
+def _rich_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], console: Console,
+                options: ConsoleOptions) -> Iterator[RenderableType]:
+    """Yield a title and a table, transposed where its rows are wider than the terminal."""
     from rich import box  # rich is for the command line only
     from rich.table import Table
 
-    if max(map(len, _align([columns, *rows]))) + 2 > width:
-        columns, *rows = zip(columns, *rows, strict=True)
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold cyan")
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="right" if i else "left", style="" if i else "bold", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
+    def table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+        out = Table(box=box.SIMPLE_HEAD, header_style="bold cyan")
+        for i, name in enumerate(columns):
+            out.add_column(name, justify="right" if i else "left", style="" if i else "bold")
+        for row in rows:
+            out.add_row(*row)
+        return out
+
+    upright = table(columns, rows)
+    fits = console.measure(upright, options=options.update(max_width=_ANY_WIDTH)).maximum <= options.max_width
     yield f"[bold]{title}[/bold]"
-    yield table
+    if fits:
+        yield upright
+    else:
+        columns, *rows = zip(columns, *rows, strict=True)
+        yield table(columns, rows)

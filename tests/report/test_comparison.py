@@ -142,18 +142,6 @@ def test_json_and_text(report):
     assert len({len(line) for line in text.splitlines()[1:6]}) == 1  # columns stand in line
 
 
-def test_the_table_on_a_narrow_terminal_stands_on_its_side(report):
-    console = pytest.importorskip("rich.console")
-    for width, first in ((200, "gradient by"), (80, "gradient by")):
-        out = io.StringIO()
-        console.Console(file=out, width=width, force_terminal=False).print(report)
-        lines = [line.rstrip() for line in out.getvalue().splitlines()]
-        assert max(map(len, lines)) <= width
-        header = next(line for line in lines if line.strip().startswith(first))
-        assert ("peak memory" in header) == (width == 200)
-        assert any("2.04" in line or f"{report['loop'].loss:.6g}" in line for line in lines)
-
-
 def test_progress_is_shown_to_those_who_watch(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

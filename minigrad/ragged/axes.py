@@ -125,16 +125,46 @@ class IndexSpec:
 
 @boundary
 def index(axis: Axis, null: int | None = None) -> IndexSpec:
-    """Return the type of integers that point into `axis`; give it the shape that they have: ``mg.index(node)[edge]``.
+    """Return the type of indices into the rows of `axis`, to be given a shape.
 
-    A batch moves them by the rows that stand before their example, so that they go on pointing at the same row.
+    ``mg.index(node)[edge]`` is the type of one index per edge. `batch` adds the rows of the preceding examples to each
+    index, so that it names the same row in the packed array; `vmap` hands an example its own indices, from 0.
 
     Parameters
     ----------
     axis : Axis
     null : -1, optional
-        Declares that an index of -1 points nowhere: it stays -1 in a batch, `gather` gives zeros there, and the
-        segment functions leave it out. Without it, a negative index is an error.
+        Declares -1 as the index of no row. It stays -1 in a batch. `gather` reads zeros there; the segment functions
+        with ``null=-1`` ignore it. Without `null`, a negative index is an error.
+
+    Returns
+    -------
+    IndexSpec
+        Its brackets take the shape, ``[()]`` for one integer, and return a `FieldType`.
+
+    Raises
+    ------
+    BatchError
+        If `axis` is not an `Axis`, or `null` is another number.
+
+    Notes
+    -----
+    Inside `vmap`, ``x[i]`` with a nullable index `i` is an error. The fields of a `Batch` are plain arrays, and NumPy
+    reads -1 as the last row of the packed array: ``b.x[b.parent]`` has the last row of the last example where a parent
+    is missing. Write ``mg.gather(b.x, b.parent)``.
+
+    Examples
+    --------
+    >>> node = mg.axis("node")
+    >>> @mg.example
+    ... class Tree:
+    ...     x: mg.f64[node]
+    ...     parent: mg.index(node, null=-1)[node]
+    >>> b = mg.batch([Tree([1.0, 2.0], [-1, 0]), Tree([3.0, 4.0], [1, -1])])
+    >>> b.parent
+    array([-1,  0,  3, -1])
+    >>> mg.gather(b.x, b.parent)
+    array([0., 1., 4., 0.])
     """
     if not isinstance(axis, Axis):
         raise BatchError(at_user_line(f"index({axis!r}): an index points into an axis, made by mg.axis(name)"))

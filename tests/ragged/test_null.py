@@ -61,6 +61,20 @@ def test_gather_has_zeros_and_no_gradient_there():
     assert mg.grad(lambda x: np.sum(mg.gather(x, np.array([-1, -1]))))(t.x).sum() == 0
 
 
+def test_packed_fields_index_as_numpy_does_and_gather_reads_zeros():
+    batch = mg.batch([Tree([[1.0, 2.0], [3.0, 4.0]], [-1, 0], []), Tree([[5.0, 6.0], [7.0, 8.0]], [1, -1], [])])
+    for run in (lambda f: f, mg.compile):
+        np.testing.assert_array_equal(run(lambda b: b.x[b.parent])(batch), [[7, 8], [1, 2], [7, 8], [7, 8]])
+        np.testing.assert_array_equal(run(lambda b: mg.gather(b.x, b.parent))(batch), [[0, 0], [1, 2], [7, 8], [0, 0]])
+        total = run(lambda b: mg.segment_sum(b.x, b.parent, b.x.shape[0], null=-1))(batch)
+        np.testing.assert_array_equal(total, [[3, 4], [0, 0], [0, 0], [5, 6]])
+
+
+def test_microbatch_refuses_plain_indexing_of_packed_fields():
+    with pytest.raises(mg.BatchError, match="mixes examples"):
+        mg.microbatch(lambda b: np.sum(b.x[b.parent]), 2)(mg.batch(trees()))
+
+
 @pytest.mark.parametrize("f", [lambda t: t.x[t.parent], lambda t: t.x[t.parent.reshape(-1)],
                                lambda t: mg.segment_sum(t.x, t.parent, t.x.shape[0])])
 def test_plain_indexing_is_refused(f):

@@ -1,4 +1,4 @@
-"""What `contract` makes of programs that write large products down: operations, bytes and time, with and without it.
+"""What `factorize` makes of programs that write large products down: operations, bytes and time, with and without it.
 
 The last rows are programs in which there is nothing to find: it must not slow them.
 """
@@ -84,15 +84,15 @@ def run(quick: bool) -> harness.Result:
     """Measure each program with and without the pass."""
     cases, targets, notes = [], [], {}
     for name, (f, args) in (FOUND | NOTHING).items():
-        programs = {"with contract": mg.compile(f), "without": mg.compile(f, without=("contract", "segments"))}
+        programs = {"with factorize": mg.compile(f), "without": mg.compile(f, without=("factorize", "split_sums"))}
         calls = {label: (lambda p=p, args=args: p(*args)) for label, p in programs.items()}
         for call in calls.values():
             call()
-        case = harness.Case.of(name, "ms", "with contract", harness.race(calls, 3 if quick else 15))
+        case = harness.Case.of(name, "ms", "with factorize", harness.race(calls, 3 if quick else 15))
         cases.append(case)
         operations, bytes_ = [], []
-        for label, without in (("with", ()), ("without", ("contract", "segments"))):
-            entry = programs["with contract" if label == "with" else label].entries[0]
+        for label, without in (("with", ()), ("without", ("factorize", "split_sums"))):
+            entry = programs["with factorize" if label == "with" else label].entries[0]
             shapes = [np.shape(x) for x in optree.tree_leaves(args)]
             graph = next(s.before for s in entry.stages if s.name == "fuse")
             operations.append(count_operations(graph, entry.sizes(shapes)))

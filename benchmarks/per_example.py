@@ -117,7 +117,7 @@ def run(quick: bool) -> harness.Result:
     rounds = 3 if quick else 15
     mean = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=AXES)))
     fast, clipped = mg.compile(norms), mg.compile(private)
-    literal = mg.compile(norms, without=("contract", "segments"))
+    literal = mg.compile(norms, without=("factorize", "split_sums"))
     calls, absent = harness.gather({
         "one mean gradient": lambda: lambda: mean(*args),
         "norms": lambda: lambda: fast(*args),

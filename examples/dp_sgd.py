@@ -67,7 +67,7 @@ private, private_seconds, step = train_with(private_gradient)
 print(f"not private: {accuracy:.1%} of held-out digits right, {seconds:.2f} s")
 print(f"    private: {private:.1%} with clipping at {BOUND} and noise of {NOISE}, {private_seconds:.2f} s")
 for stage in step.stages:
-    if stage.name == "contract":
+    if stage.name == "factorize":
         print("   ", stage.note.replace("; ", "\n    "))
 assert accuracy > 0.95
 assert private > 0.80

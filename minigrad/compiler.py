@@ -394,7 +394,7 @@ def compile(f: Callable[..., Any], backend: str = backends.AUTO, without: Collec
         (``minigrad[cuda]``). ``auto`` follows the arrays: on a GPU, ``cupy``; else it takes ``native`` where it can
         run, and the environment variable ``MINIGRAD_BACKEND`` may say otherwise.
     without : collection of str
-        Names of passes to leave out, such as ``"contract"``; `lower` is needed by none but the speed.
+        Names of passes to leave out, such as ``"factorize"``; `lower_einsum` is needed by none but the speed.
     maxsize : int, optional
         How many programs are kept (128), one per structure, dtypes and static shapes; beyond it, the one unused for
         longest goes, and is traced again when it is needed. None keeps all.

@@ -1,7 +1,7 @@
 """What people ask of per-example gradients, each written as its definition.
 
 These are functions of arrays like any other: nothing here knows a layer or a hook. Compiled, they cost about
-what one mean gradient does, because the pass `contract` sees that the gradients are only squared, scaled and
+what one mean gradient does, because the pass `factorize` sees that the gradients are only squared, scaled and
 added up, and never forms them.
 """
 

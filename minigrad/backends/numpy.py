@@ -12,7 +12,7 @@ from ..errors import printable
 from ..graph import Graph
 from ..interpreters import explain
 from ..locks import Lock
-from ..passes.fuse_index_checks import places
+from ..passes.fuse_index_checks import fuse_index_checks
 from ..passes.record import Stage
 from ..passes.schedule import Plan, schedule
 from ..symbolic import Symbol
@@ -37,7 +37,7 @@ class Program:
     """
 
     def __init__(self, graph: Graph):
-        graph = places(graph)
+        graph = fuse_index_checks(graph)
         self._plan: Plan = schedule(graph, MANAGED)
         printed = Printer(self._plan).print()
         self._held = {n: KINDS[n.prim](n, Program) for n in graph.nodes if n.prim in KINDS}

@@ -4,7 +4,7 @@ A sum of n terms in one chain loses up to n units in the last place; NumPy's pai
 evaluation and every backend follows one rule:
 
 - float16 adds up in float32 (`accumulator`), and counts and divisors stand beside it in float32: the result is rounded
-  once. A compiled program says so in its graph (pass `lower`), so that code generators see float32 only.
+  once. A compiled program says so in its graph (pass `lower_einsum`), so that code generators see float32 only.
 - float32 and float64 add up in their own dtype, in chains of at most `RUN` terms, whose sums are terms of the next
   chain (`Chains`); or as NumPy adds them.
 - Matrix products are BLAS's, or chains of 1 KiB of terms (`backends.native.kernels.gemm`), which cost no pass of their

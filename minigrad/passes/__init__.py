@@ -8,26 +8,29 @@ from ..errors import MinigradError, at_user_line
 from ..graph import FORMS, Graph
 from ..ops.results import untied
 from . import keep_index_checks
-from .dead_code import prune
-from .factorize import contract
-from .fuse_chunk_loops import merge
-from .fuse_gather_sum import rows
-from .hoist_scan import scans
-from .lower_einsum import lower
+from .dead_code import dead_code
+from .factorize import factorize
+from .fuse_chunk_loops import fuse_chunk_loops
+from .fuse_gather_sum import fuse_gather_sum
+from .hoist_scan import hoist_scan
+from .lower_einsum import lower_einsum
 from .record import Stage
 from .simplify import simplify
-from .split_sums import segments
+from .split_sums import split_sums
 
-PASSES = (("prune", prune), ("simplify", simplify), ("merge", merge), ("scans", scans), ("segments", segments),
-          ("contract", contract), ("tidy", simplify),
-          ("rows", rows), ("lower", lower))
+PASSES = (("dead_code", dead_code), ("simplify", simplify), ("fuse_chunk_loops", fuse_chunk_loops),
+          ("hoist_scan", hoist_scan), ("split_sums", split_sums), ("factorize", factorize), ("tidy", simplify),
+          ("fuse_gather_sum", fuse_gather_sum), ("lower_einsum", lower_einsum))
+RENAMED = {"prune": "dead_code", "merge": "fuse_chunk_loops", "scans": "hoist_scan", "segments": "split_sums",
+           "contract": "factorize", "rows": "fuse_gather_sum", "lower": "lower_einsum"}
 
 
 def check_names(without: Collection[str]) -> None:
     """Raise `MinigradError` unless all of `without` are names of passes."""
     known = [name for name, _ in PASSES]
-    if unknown := set(without).difference(known):
-        raise MinigradError(at_user_line(f"no pass {', '.join(sorted(unknown))}; there are {', '.join(known)}"))
+    if unknown := sorted(set(without).difference(known)):
+        names = ", ".join(f"{name} (now {RENAMED[name]})" if name in RENAMED else name for name in unknown)
+        raise MinigradError(at_user_line(f"no pass {names}; there are {', '.join(known)}"))
 
 
 def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]]:

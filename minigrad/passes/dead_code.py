@@ -6,6 +6,6 @@ from ..graph import Graph
 from ..ops.results import read_alone
 
 
-def prune(graph: Graph) -> Graph:
+def dead_code(graph: Graph) -> Graph:
     """Return the graph with every held graph computing only what is read, and every loop once."""
     return read_alone(graph)

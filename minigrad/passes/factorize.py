@@ -1,4 +1,4 @@
-"""contract: sums over large products are computed from what the products are made of.
+"""Sums over large products are computed from what the products are made of.
 
 The batch axis is one more index of products and sums. A program that writes per-example gradients down, to
 square and add them up say, need not form them: ``Σ_ai (g_ba x_bi)² = (Σ_a g_ba²) (Σ_i x_bi²)``. So each sum
@@ -43,7 +43,7 @@ _LARGER = (mul, einsum, scatter_add, add, sub)  # their results may have more el
 Plan = tuple[float, Sequence[tuple[int, ...]]]  # the cost of a contraction, and the positions of each step's operands
 
 
-def contract(graph: Graph) -> Graph:
+def factorize(graph: Graph) -> Graph:
     """Return an equal graph in which large products that are summed are not formed, where that is cheaper.
 
     A product that something else needs as well is formed anyway, so its cost must not count as saved. Which ones
@@ -131,7 +131,7 @@ class _Search:
         within: set[Node] = set()  # large products, and what is linear in one: only there is something to find
         self._rewritten: list[_Rewritten] = []
         self._origin: dict[Node, Node] = {}
-        with made_by("contract") as working_on:
+        with made_by("factorize") as working_on:
 
             def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
                 new = rebuilt(node, inputs)

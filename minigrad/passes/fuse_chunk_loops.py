@@ -1,4 +1,4 @@
-"""merge: two loops over the same chunks, neither of which needs the other's results, become one.
+"""Two loops over the same chunks, neither of which needs the other's results, become one.
 
 The value and the gradient of a microbatched loss are such loops: together they run the forward pass once.
 """
@@ -12,7 +12,7 @@ from ..primitive import placeholder
 from .simplify import simplify
 
 
-def merge(graph: Graph) -> Graph:
+def fuse_chunk_loops(graph: Graph) -> Graph:
     """Return an equal graph in which loops over the same chunks are one, where they can be."""
     while (pair := _find(graph)) is not None:
         graph = simplify(_merged(graph, *pair))

@@ -1,4 +1,4 @@
-"""rows: a sum of gathered rows never makes the rows.
+"""A sum of gathered rows never makes the rows.
 
 ``scatter_add(gather(x, source), to)``, a message along every edge of a graph, is the product of a sparse matrix with x.
 """
@@ -11,14 +11,14 @@ from ..ops.index import gather, gather_sum, scatter_add
 from ..tracing import made_by
 
 
-def rows(graph: Graph) -> Graph:
+def fuse_gather_sum(graph: Graph) -> Graph:
     """Return an equal graph in which rows that are gathered only to be summed are read where they are."""
     if not any(n.prim is scatter_add for n in graph.nodes):
         return graph
     uses = dict.fromkeys(graph.nodes, 0)
     for used in (*(i for n in graph.nodes for i in n.inputs), *graph.outputs):
         uses[used] += 1
-    with made_by("rows") as working_on:
+    with made_by("fuse_gather_sum") as working_on:
 
         def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
             if not _sums_gathered(node, uses):

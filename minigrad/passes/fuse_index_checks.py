@@ -1,4 +1,4 @@
-"""places: gathers and scatters make the check of `ops.strict_index` themselves, where they read the indices anyway.
+"""Gathers and scatters make the check of `ops.strict_index` themselves, where they read the indices anyway.
 
 A backend applies it last: what a check is, and what it refuses, the other passes see in the graph.
 """
@@ -13,7 +13,7 @@ from ..ops.strict_index import NAMES, Reading
 from ..symbolic import Dim
 
 
-def places(graph: Graph) -> Graph:
+def fuse_index_checks(graph: Graph) -> Graph:
     """Return an equal graph whose gathers and scatters have a parameter ``read``: how each index is read."""
     if not any(n.prim.name in NAMES for n in graph.nodes):
         return graph

@@ -1,9 +1,9 @@
-"""scans: a loop over time keeps what has to wait for its turn, and no more.
+"""A loop over time keeps what has to wait for its turn, and no more.
 
 What a step makes of shared values alone is the same in every step: it is made once, before the loop. A product of
 a shared value with what the slices say (``x_t @ W``) is one product over all steps. A carry that is only added to,
 as the gradient of a weight is, is the sum of what is added: that is taken over all steps after the loop, where the
-sum of products is one contraction, and where `contract` can look into it. What the sum is made of is stacked, where
+sum of products is one contraction, and where `factorize` can look into it. What the sum is made of is stacked, where
 that is cheap. Two equal stacks are one, and a carry before its step is the carry after the step before.
 
 Memory is spent with care: what is made before the loop is at most `_WIDER` times as large as the slices that it is
@@ -31,7 +31,7 @@ from ..ops.subgraph import signature
 from ..primitive import is_linear, placeholder, spread
 from ..tracing import made_by
 from . import keep_index_checks
-from .dead_code import prune
+from .dead_code import dead_code
 from .factorize import number
 from .simplify import simplify
 
@@ -39,13 +39,13 @@ _WIDER = 16.0  # a hoisted value beside the slices that it is made of
 _MORE = 2.0  # new stacks beside what a loop reads and stacks already
 
 
-def scans(graph: Graph) -> Graph:
+def hoist_scan(graph: Graph) -> Graph:
     """Return an equal graph whose scans do in their steps only what depends on the step before."""
     notes: list[str] = []
     after = _graph(graph, notes)
     if after is graph:
         return graph
-    return prune(simplify(after)).replace(notes=graph.notes + tuple(notes))
+    return dead_code(simplify(after)).replace(notes=graph.notes + tuple(notes))
 
 
 def _graph(graph: Graph, notes: list[str]) -> Graph:
@@ -62,7 +62,7 @@ def _graph(graph: Graph, notes: list[str]) -> Graph:
         made = interpreters.rebuilt(node, inputs, None if same else params)
         if node.prim is not scan:
             return made
-        with made_by("scans") as working_on:
+        with made_by("hoist_scan") as working_on:
             working_on(made)
             return _Loop(made).rewritten(notes) or made
 
@@ -80,7 +80,7 @@ def _inside(value: Any, notes: list[str]) -> Any:
 
 def _inner(graph: Graph, notes: list[str]) -> Graph:
     after = _graph(graph, notes)
-    return graph if after is graph else prune(simplify(after))
+    return graph if after is graph else dead_code(simplify(after))
 
 
 def _elements(nodes: Iterable[Node]) -> float:

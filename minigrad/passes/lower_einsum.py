@@ -1,4 +1,4 @@
-"""lower: every contraction becomes what the machine has: a matrix product, or a product and a sum.
+"""Every contraction becomes what the machine has: a matrix product, or a product and a sum.
 
 Sums of float16 become sums of float32, rounded once (`ops.accumulators`).
 
@@ -24,9 +24,9 @@ from .simplify import RULES
 _TYPICAL = 64  # what a symbolic size counts as, where an order of contraction is chosen and no hint is known
 
 
-def lower(graph: Graph) -> Graph:
+def lower_einsum(graph: Graph) -> Graph:
     """Return an equal graph whose contractions are matrix products in canonical form."""
-    return Rewrite(_Rules(), lower).graph(graph)
+    return Rewrite(_Rules(), lower_einsum).graph(graph)
 
 
 class _Rules(dict):

@@ -1,4 +1,4 @@
-"""Rewriting by a table of rules per primitive: the walk of `simplify` and `lower`.
+"""Rewriting by a table of rules per primitive: the walk of `simplify` and `lower_einsum`.
 
 A rule is ``rule(rewrite, type, inputs, params)`` and returns a node that is equal to the one asked for,
 or None. What a rule makes, it makes through the rewrite, so rules apply to each other's results, and

@@ -1,7 +1,7 @@
-"""segments: a sum over an axis of parts laid end to end is the sum of the sums over the parts, and the other way round.
+"""A sum over an axis of parts laid end to end is the sum of the sums over the parts, and the other way round.
 
 So a gradient that was flattened and concatenated to one vector, to be squared and added up, is looked at leaf
-by leaf, and `contract` can do to each what it does to one. And what is brought together per example, only to be
+by leaf, and `factorize` can do to each what it does to one. And what is brought together per example, only to be
 summed over the examples, is summed over all rows: ``X^T X`` of every example is then one product.
 """
 
@@ -25,11 +25,11 @@ _LAID_TOGETHER = (concatenate, block_einsum, scatter_add)
 _MOST = 60  # nodes of elementwise work that are looked through
 
 
-def segments(graph: Graph) -> Graph:
+def split_sums(graph: Graph) -> Graph:
     """Return an equal graph in which no sum runs over a concatenated axis where it can run over the parts."""
     if not any(n.prim in _LAID_TOGETHER for n in graph.nodes):
         return graph
-    with made_by("segments") as working_on:
+    with made_by("split_sums") as working_on:
 
         def rule(node: Node, inputs: tuple[Node, ...]) -> Node | None:
             if node.prim not in _ROOTS:

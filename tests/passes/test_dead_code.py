@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad import interpreters, passes
 from minigrad.graph import moment
-from minigrad.passes.dead_code import prune
+from minigrad.passes.dead_code import dead_code
 
 
 def loss(w, x):
@@ -60,8 +60,8 @@ def test_a_loop_drops_what_only_a_dropped_result_of_a_later_loop_reads():
     x = np.array([0.5, 2.0, 3.0])
     graph = mg.trace(f)(x)
     assert [len(n.type.parts) for n in graph.nodes if n.prim.name == "scan"] == [2, 2]
-    assert [len(n.type.parts) for n in prune(graph).nodes if n.prim.name == "scan"] == [1, 1]
-    np.testing.assert_allclose(interpreters.evaluate(prune(graph), [x]), [0.5 * 3.0 + 5.5], rtol=1e-12)
+    assert [len(n.type.parts) for n in dead_code(graph).nodes if n.prim.name == "scan"] == [1, 1]
+    np.testing.assert_allclose(interpreters.evaluate(dead_code(graph), [x]), [0.5 * 3.0 + 5.5], rtol=1e-12)
 
 
 def chain(length):
@@ -86,13 +86,13 @@ def test_the_gradient_of_a_chain_of_scans_runs_each_twice(length):
     np.testing.assert_allclose(mg.compile(f)(x), 2 * y * slope, rtol=1e-12)
 
 
-def test_prune_makes_each_node_of_a_chain_of_scans_once():
+def test_dead_code_makes_each_node_of_a_chain_of_scans_once():
     made = []
     for length in (4, 16):
         f, x = chain(length)
         graph = mg.trace(f)(x)
         start = moment()
-        passes.prune(graph)
+        passes.dead_code(graph)
         made.append((moment() - start) / len(graph.nodes))
     assert made[1] < 1.2 * made[0]
 

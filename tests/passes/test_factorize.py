@@ -1,4 +1,4 @@
-"""contract: the same numbers, without the large products; and what it leaves alone."""
+"""factorize: the same numbers, without the large products; and what it leaves alone."""
 
 import numpy as np
 import optree
@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad import passes
 
 rng = np.random.default_rng(0)
 B, T, N, M = 16, 3, 20, 30
@@ -129,15 +130,15 @@ def largest(graph):
 @pytest.mark.parametrize("name", NAIVE)
 def test_naive_programs(name):
     f, args = NAIVE[name]
-    fast, literal = mg.compile(f), mg.compile(f, without=("contract", "segments"))
+    fast, literal = mg.compile(f), mg.compile(f, without=("factorize", "split_sums"))
     for got, want in zip(optree.tree_leaves(fast(*args)), optree.tree_leaves(f(*args)), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12 * np.abs(want).max())
     for got, want in zip(optree.tree_leaves(literal(*args)), optree.tree_leaves(f(*args)), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12 * np.abs(want).max())
-    (stage,) = [s for s in fast.stages if s.name == "contract"]
+    (stage,) = [s for s in fast.stages if s.name == "factorize"]
     assert "never formed" in stage.note
     assert "avoided" in stage.note
-    assert not any(s.name == "contract" for s in literal.stages)
+    assert not any(s.name == "factorize" for s in literal.stages)
     assert largest(what_runs(fast)) < largest(what_runs(literal))
 
 
@@ -202,7 +203,7 @@ def test_a_difference_that_the_program_takes_is_not_multiplied_out():
     a = (1e6 + rng.normal(size=(200, 30))).astype(np.float32)
     fast = mg.compile(distances)
     np.testing.assert_allclose(fast(a, a + np.float32(0.5)), distances(a, a + np.float32(0.5)), rtol=1e-5)
-    assert not any(s.name == "contract" for s in fast.stages)
+    assert not any(s.name == "factorize" for s in fast.stages)
 
 
 def test_float16_is_left_alone():
@@ -210,7 +211,7 @@ def test_float16_is_left_alone():
     f = mg.compile(lambda a, b: ((a[:, :, None] * b[:, None, :]) ** 2).sum(axis=(1, 2)))
     a, b = np.full((4, 300), 60, np.float16), np.full((4, 300), 0.01, np.float16)
     f(a, b)
-    assert not any(s.name == "contract" for s in f.stages)
+    assert not any(s.name == "factorize" for s in f.stages)
 
 
 def test_a_product_that_is_needed_anyway_is_used():
@@ -235,12 +236,19 @@ def test_a_hundred_gigabytes_that_are_never_formed():
     fast = mg.compile(lambda w, x: squares(each(dense)(w, x)))
     slope = 1 - np.tanh(x[:3] @ w) ** 2
     np.testing.assert_allclose(fast(w, x)[:3], (slope**2).sum(1) * (x[:3] ** 2).sum(1), rtol=1e-3)
-    assert "100 GB avoided" in next(s.note for s in fast.stages if s.name == "contract")
+    assert "100 GB avoided" in next(s.note for s in fast.stages if s.name == "factorize")
 
 
 def test_unknown_pass():
     with pytest.raises(mg.MinigradError, match="no pass contarct"):
         mg.compile(dense, without=["contarct"])
+
+
+@pytest.mark.parametrize(("old", "new"), passes.RENAMED.items())
+def test_old_name_of_a_pass_leads_to_the_new_one(old, new):
+    assert new in [name for name, _ in passes.PASSES]
+    with pytest.raises(mg.MinigradError, match=rf"no pass {old} \(now {new}\); there are dead_code, simplify"):
+        mg.compile(dense, without=[old])
 
 
 LETTERS = "abcd"

@@ -8,7 +8,7 @@ from minigrad import interpreters
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import ArrayType, Graph
 from minigrad.ops.control import parts, placeholder
-from minigrad.passes.fuse_chunk_loops import merge
+from minigrad.passes.fuse_chunk_loops import fuse_chunk_loops
 from minigrad.symbolic import Dim
 
 F8 = np.dtype(float)
@@ -54,7 +54,7 @@ def test_copies_of_a_loop_on_other_values(operands):
         outputs += parts(P["chunked"](*(of[c] for c in pair), graph=body, dim=dim, size=2, total=5, in_axes=(0, 0),
                                       out_axes=(0, None), packed=()))
     graph = Graph((x, y), tuple(outputs)).check()
-    after = merge(graph).check()
+    after = fuse_chunk_loops(graph).check()
     assert len(loops(after)) == 1
     arrays = [X, np.cos(X)]
     for have, want in zip(interpreters.evaluate(after, arrays), interpreters.evaluate(graph, arrays), strict=True):

@@ -1,4 +1,4 @@
-"""scans: the same numbers, with less work in the steps."""
+"""hoist_scan: the same numbers, with less work in the steps."""
 
 import numpy as np
 import optree
@@ -97,7 +97,7 @@ def same_values(fast, literal, args):
 def test_values(name):
     f, args = PROGRAMS[name]
     fast = mg.compile(f, backend="numpy")
-    same_values(fast, mg.compile(f, backend="numpy", without=("scans",)), args)
+    same_values(fast, mg.compile(f, backend="numpy", without=("hoist_scan",)), args)
     same_values(fast, f, args)
     for stage in fast.stages:
         if isinstance(stage.after, Graph):
@@ -106,7 +106,7 @@ def test_values(name):
 
 def what_runs(f, args, **kwargs):
     entry = mg.compile(f, backend="numpy", **kwargs).build(*args)
-    return next(s.before for s in entry.stages if s.name == "fuse"), [s for s in entry.stages if s.name == "scans"]
+    return next(s.before for s in entry.stages if s.name == "fuse"), [s for s in entry.stages if s.name == "hoist_scan"]
 
 
 def loops(graph):
@@ -121,7 +121,7 @@ def test_a_gradient_costs_what_its_sequential_part_costs():
     assert ahead.params["counts"][1] == back.params["counts"][1] == 1  # no gradient of a weight is carried
     assert "1 product over all steps before it" in stage.note
     assert "3 sums after it" in stage.note
-    literal, stages = what_runs(*PROGRAMS["under vmap"], without=("scans",))
+    literal, stages = what_runs(*PROGRAMS["under vmap"], without=("hoist_scan",))
     assert not stages
     assert [n.params["body"].count("einsum") for n in loops(literal)] == [2, 3]
 
@@ -262,7 +262,7 @@ def loop(draw):
 def test_random_loops(case):
     f, args = case
     graph = mg.trace(f)(*args)
-    after, _ = passes.run(graph.check(), without=("contract",))
+    after, _ = passes.run(graph.check(), without=("factorize",))
     arrays = optree.tree_leaves(args)
     sizes = bind((n.shape, x.shape, name) for n, x, name in zip(graph.inputs, arrays, graph.names, strict=True))
     for got, want in zip(

@@ -1,4 +1,4 @@
-"""lower: each contraction is a matrix product in canonical form, or a product and a sum, and equal to what it was."""
+"""lower_einsum: contractions become matrix products in canonical form, or products and sums, of equal value."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from minigrad import interpreters
 from minigrad.graph import Graph
 from minigrad.passes import run
-from minigrad.passes.lower_einsum import canonical, lower
+from minigrad.passes.lower_einsum import canonical, lower_einsum
 from minigrad.symbolic import Dim
 
 from .programs import arrays_for, input_, node
@@ -29,7 +29,7 @@ def program(subscripts: str) -> Graph:
 ])
 def test_contractions(subscripts):
     graph = program(subscripts)
-    after = lower(graph).check()
+    after = lower_einsum(graph).check()
     for n in after.nodes:
         assert n.prim.name != "einsum" or canonical(n.params["subscripts"])
     arrays = arrays_for(graph, {})
@@ -40,7 +40,7 @@ def test_contractions(subscripts):
     ("ij,jk->ik", 0), ("bi,bj->ij", 1), ("ij,kj->ik", 1), ("ij,jk->ki", 2), ("bij,jk->bik", 2), ("bij,bkj->bik", 1),
 ])
 def test_operands_reach_the_product_as_views(subscripts, views):
-    after = lower(program(subscripts))
+    after = lower_einsum(program(subscripts))
     assert after.count("einsum") == 1
     assert after.count() == 1 + views
 
@@ -48,7 +48,7 @@ def test_operands_reach_the_product_as_views(subscripts, views):
 def test_shared_weights_are_one_product_for_the_whole_batch():
     size = Dim.new("B")
     x, w = input_(size, 3, 4), input_(4, 6)
-    after = lower(Graph((x, w), (node("einsum", x, w, subscripts="bij,jk->bik"),))).check()
+    after = lower_einsum(Graph((x, w), (node("einsum", x, w, subscripts="bij,jk->bik"),))).check()
     (product,) = (n for n in after.nodes if n.prim.name == "einsum")
     assert product.shape == (3 * size, 6)
 

@@ -1,4 +1,4 @@
-"""segments: sums of parts laid end to end, and of what is brought together per place."""
+"""split_sums: sums of parts laid end to end, and of what is brought together per place."""
 
 import numpy as np
 import pytest

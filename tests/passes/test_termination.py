@@ -1,6 +1,6 @@
 """Passes end: everyday derivatives of everyday losses are compiled in a bounded number of rewrites.
 
-Rewrites are counted, not seconds: `contract` by its turns, each of which must close a node or a sum for good, and all
+Rewrites are counted, not seconds: `factorize` by its turns, each of which must close a node or a sum for good, and all
 passes together by the nodes that they make.
 """
 
@@ -131,7 +131,7 @@ def test_what_contract_returns_costs_less_than_what_it_was_given(transform):
             f = TRANSFORMS[transform](loss)
             _, stages = passes.run(trace_symbolic(f, (parameters(size), np.ones((9, 3)), np.ones(9)), {})[0])
             for stage in stages:
-                if stage.name == "contract":
+                if stage.name == "factorize":
                     before, after = (sum(contract._cost(n) for n in g.nodes if n.inputs)
                                      for g in (stage.before, stage.after))
                     assert after < before

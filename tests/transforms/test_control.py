@@ -297,7 +297,7 @@ NO_TURNS = {
 }
 
 
-@pytest.mark.parametrize("without", [(), ("simplify", "tidy", "prune")], ids=["all passes", "few passes"])
+@pytest.mark.parametrize("without", [(), ("simplify", "tidy", "dead_code")], ids=["all passes", "few passes"])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", NO_TURNS)
 def test_a_loop_of_no_turn_copies_its_state(name, backend, without):

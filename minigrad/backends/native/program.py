@@ -16,7 +16,7 @@ from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_
 from ...ops.einsum import einsum
 from ...ops.loops import scan
-from ...passes.fuse_index_checks import places
+from ...passes.fuse_index_checks import fuse_index_checks
 from ...passes.lower_einsum import canonical
 from ...passes.record import Stage
 from ...passes.schedule import Plan, Step, schedule, symbols_of
@@ -59,7 +59,7 @@ class Program:
 
     def __init__(self, graph: Graph, own_outputs: bool = False):
         self._graph = prepare(graph, own_outputs)
-        graph = places(self._graph)
+        graph = fuse_index_checks(self._graph)
         self.plan: Plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
         self.held = {n: KINDS[n.prim](n, partial(Program, own_outputs=n.prim is scan))
                      for n in graph.nodes if n.prim in KINDS}

@@ -176,7 +176,7 @@ def test_out_of_memory():
     def outer(x):
         return np.linalg.norm(np.sin(x)[:, None] @ np.cos(x)[None])
 
-    f = mg.compile(outer, without=["contract"])  # which would take the norm without the outer product
+    f = mg.compile(outer, without=["factorize"])  # which would take the norm without the outer product
     pool = cupy.get_default_memory_pool()
     with pytest.raises(MemoryError, match="GPU's memory"):
         f(cupy.ones(3_000_000))

@@ -86,7 +86,7 @@ def beside_products(batch: int, rounds: int) -> float:
     step(*args)
     entry, arrays = step.entries[-1], optree.tree_leaves(args)
     program = entry.program
-    bound = program._bind(entry.sizes([a.shape for a in arrays]), threads.get_num_threads())
+    bound = program._executable(entry.sizes([a.shape for a in arrays]), threads.get_num_threads())
     given = (*arrays, *(np.empty(*kind) for kind in bound.out_types))
     arena = program.borrow(bound.layout.total)
     bound.bases[ARENA] = arena.address

@@ -51,35 +51,35 @@ class Arena:
         self.address = self.memory.ctypes.data + self.start
 
 
-class Bound:
+class Executable:
     """A program for one set of sizes: its memory, the steps' arguments, and the table that the runner reads."""
 
     def __init__(self, program: Any, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
-        recipe = self.recipe = program.recipe
+        launch_plan = self.launch_plan = program.launch_plan
         self.program, self.sizes, self.plan, self.roles = program, sizes, program.plan, program.plan.roles
         if numbers is None:
-            numbers = recipe.formulas.values(sizes)
-        cuts = recipe.cuts(numbers, team)
-        self.team, self.layout = team, recipe.layout(numbers, cuts)
-        self.numbers, self.places = numbers.tolist(), recipe.places(self.layout, cuts)
+            numbers = launch_plan.size_table.values(sizes)
+        cuts = launch_plan.cuts(numbers, team)
+        self.team, self.layout = team, launch_plan.layout(numbers, cuts)
+        self.numbers, self.places = numbers.tolist(), launch_plan.places(self.layout, cuts)
         self.arena: Arena | None = None  # its own, where arrays that Python's steps use lie in it
         self.flag = np.zeros(1, np.int64)
         self.out_types = [(self._shape(shape), n.dtype)
-                          for n, shape in zip(program.plan.graph.outputs, recipe.out_shapes, strict=True)]
+                          for n, shape in zip(program.plan.graph.outputs, launch_plan.out_shapes, strict=True)]
         self._views: dict[Node, View] = {}
         self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
-        self.bodies: list[Bound] = []  # of scans
+        self.bodies: list[Executable] = []  # of scans
         self.stretches: list[Any] = []
         self._table: list[tuple[Any, int]] = []  # functions, and where their arguments begin
-        self._begun, self._from = 0, recipe.arguments_end
+        self._begun, self._from = 0, launch_plan.arguments_end
         self._others: list[int] = []  # arguments of what is no kernel, behind those of the kernels
-        self.bases = np.zeros(recipe.bases, np.int64)
-        self.leaves = {n: self._leaf(n) for n in recipe.leaves}
+        self.bases = np.zeros(launch_plan.bases, np.int64)
+        self.leaves = {n: self._leaf(n) for n in launch_plan.leaves}
         for k, how in enumerate(program.how):
             self._add(k, how)
         self._flush()
         self._views.clear()
-        self.args = np.concatenate([recipe.arguments(numbers, np.array(self.places), cuts),
+        self.args = np.concatenate([launch_plan.arguments(numbers, np.array(self.places), cuts),
                                     np.array(self._others, np.int64)])
         load_all(f for f, _ in self._table if isinstance(f, StepCode))
         self.table = np.array([(f.address if isinstance(f, StepCode) else f, at) for f, at in self._table],
@@ -87,7 +87,7 @@ class Bound:
         self.table[:, 1] = self.table[:, 1] * 8 + self.args.ctypes.data
         start = self.table.ctypes.data
         self.stretches = [(start + 16 * s[0], s[1]) if isinstance(s, tuple) else s for s in self.stretches]
-        self._made = recipe.straight
+        self._made = launch_plan.straight
         self._ends = [None if n is made else self._getter(n)
                       for n, made in zip(self.plan.graph.outputs, self._made, strict=True)]
         self.mixed = len(self.stretches) > 1 or any(self._ends) or None in self._made
@@ -95,9 +95,9 @@ class Bound:
             self.bases[ARENA] = self.own_arena().address
         self.bases[FLAG] = self.flag.ctypes.data
         for n, a in self.leaves.items():
-            self.bases[recipe.slot[n]] = a.ctypes.data
+            self.bases[launch_plan.slot[n]] = a.ctypes.data
         self.at = self.bases.ctypes.data
-        self.dtypes = recipe.in_dtypes
+        self.dtypes = launch_plan.in_dtypes
         self.run_steps = runner()
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
@@ -160,33 +160,33 @@ class Bound:
 
     def _piece(self, *key: Any) -> tuple[int, int]:
         """Return where a piece of the arena is."""
-        return ARENA, self.places[self.recipe.piece[key]]
+        return ARENA, self.places[self.launch_plan.piece[key]]
 
     def _view(self, n: Node) -> View:
         found = self._views.get(n)
         if found is None:
-            base, piece, offset, shape, strides = self.recipe.forms[n]
+            base, piece, offset, shape, strides = self.launch_plan.forms[n]
             numbers = self.numbers
             found = self._views[n] = View(base, self.places[piece] + numbers[offset],
                                           tuple([numbers[i] for i in shape]), tuple([numbers[i] for i in strides]))
         return found
 
     def _leaf(self, n: Node) -> np.ndarray:
-        if n in self.recipe.constants:
-            return self.recipe.constants[n]
+        if n in self.launch_plan.constants:
+            return self.launch_plan.constants[n]
         if n.prim is full:
             return self._full(n)
-        if n in self.recipe.early:
+        if n in self.launch_plan.early:
             return self._early(n)
         made = np.ascontiguousarray(n.prim.eval(np, **concrete(n.params, self.sizes))).reshape(self._of(n))
-        if not self.recipe.leaves.get(n, True):
-            self.recipe.constants[n] = made
+        if not self.launch_plan.leaves.get(n, True):
+            self.launch_plan.constants[n] = made
         return made
 
     def _early(self, n: Node) -> np.ndarray:
         """Return a number that depends on sizes alone; some are kept, as most sizes of a batch seldom change."""
-        key = n, *[self.sizes[s] for s in self.recipe.early[n]]
-        known = self.recipe.values
+        key = n, *[self.sizes[s] for s in self.launch_plan.early[n]]
+        known = self.launch_plan.values
         found = known.get(key)
         if found is None:
             if len(known) >= EARLY:
@@ -197,9 +197,9 @@ class Bound:
     def _full(self, n: Node) -> np.ndarray:
         """Return as much as is wanted of one array, which all sizes share."""
         shape = self._of(n)
-        count, known = math.prod(shape), self.recipe.full.get(n)
+        count, known = math.prod(shape), self.launch_plan.full.get(n)
         if known is None or known.size < count:
-            known = self.recipe.full[n] = np.full(count + (count // SPARE if known is not None else 0),
+            known = self.launch_plan.full[n] = np.full(count + (count // SPARE if known is not None else 0),
                                                   n.params["value"], n.dtype)
         return known[:count].reshape(shape)
 
@@ -234,15 +234,15 @@ class Bound:
         if root in self.plan.outputs and root in self.plan.place:
             i = len(graph.inputs) + self.plan.outputs[root]
             return lambda: self.now[i]
-        if root in self.recipe.turns:  # a native scan
+        if root in self.launch_plan.turns:  # a native scan
             made = tuple(self._array(self._piece("part", root, i), t) for i, t in enumerate(root.type.parts))
             return lambda: made
-        if root in self.plan.place and root not in self.recipe.early:
+        if root in self.plan.place and root not in self.launch_plan.early:
             if root not in self.arrays:
                 self.arrays[root] = self._array(self._piece("buffer", self.plan.place[root]), root.type)
             array = self.arrays[root]
             return lambda: array
-        if root in self.recipe.made:
+        if root in self.launch_plan.made:
             return lambda: self.values[root]
         leaf = self.leaves[root] if root in self.leaves else self._leaf(root)
         return lambda: leaf
@@ -263,7 +263,7 @@ class Bound:
     def _add(self, k: int, how: str) -> None:
         node = self.plan.steps[k].group.nodes[0]
         if how == "kernel":
-            self._table.append((self.program.address(self.program.kernels[k].name), self.recipe.starts[k]))
+            self._table.append((self.program.address(self.program.kernels[k].name), self.launch_plan.starts[k]))
         elif how == "scan":
             self._scan(node)
         elif how == "bound":
@@ -294,23 +294,23 @@ class Bound:
     def _scan(self, node: Node) -> None:
         """Add a scan whose step is native: it runs on memory that this program gives it."""
         p = node.params
-        body = Bound(self.program.held[node].programs[0][1], self.sizes, self.team)
+        body = Executable(self.program.held[node].programs[0][1], self.sizes, self.team)
         body.bases[ARENA] = body.own_arena().address
         self.bodies.append(body)
         (table,) = body.stretches
-        forms = [self.recipe.forms[n] for n in node.inputs]
+        forms = [self.launch_plan.forms[n] for n in node.inputs]
         given = [self._place(f[:3]) for f in forms]
-        out_slot = body.recipe.out_slot
+        out_slot = body.launch_plan.out_slot
         shared, carry, slices = signature(node).split(range(len(forms)))
         fixed = [(2 + i, given[i]) for i in shared] + [(FLAG, (FLAG, 0))]
         sliced = [(2 + i, given[i], self.numbers[forms[i].strides[0]]) for i in slices]
         parts = [self._piece("part", node, i) for i in range(len(node.type.parts))]
         sliced += [(out_slot + i, parts[i], self.numbers[turn])
-                   for i, turn in enumerate(self.recipe.turns[node], len(carry))]
+                   for i, turn in enumerate(self.launch_plan.turns[node], len(carry))]
         carried = [(2 + i, out_slot + k, given[i], parts[k], [self._piece("turn", node, k, j) for j in (0, 1)])
                    for k, i in enumerate(carry)]
-        self._native(scan.step(), scan.arguments(self.numbers[self.recipe.lengths[node]], p["reverse"], table, body.at,
-                                                 fixed, sliced, carried))
+        length = self.numbers[self.launch_plan.lengths[node]]
+        self._native(scan.step(), scan.arguments(length, p["reverse"], table, body.at, fixed, sliced, carried))
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]
@@ -324,7 +324,7 @@ class Bound:
             out = self._root_getter(node)
             self.stretches.append(lambda: np.copyto(out(), evaluate_(*(x() for x in xs))))
             return
-        self.stretches.append(partial(self._keep, node, owning(evaluate_), xs, self.recipe.made[node]))
+        self.stretches.append(partial(self._keep, node, owning(evaluate_), xs, self.launch_plan.made[node]))
 
     def _keep(self, node: Node, evaluation: Callable[..., Any], xs: list[Callable[[], Any]],
               parts: list[tuple[int | None, int]]) -> None:

@@ -26,13 +26,13 @@ from ..numpy_source import Printer
 from ..numpy_text import MANAGED
 from ..subgraph import KINDS
 from .codegen.kernel import Kernel, kernel, rows, unable, written
-from .codegen.kernel_key import Excerpt, excerpt
-from .executable import Arena, Bound, Empty
+from .codegen.kernel_key import KernelKey, kernel_key
+from .executable import Arena, Empty, Executable
 from .kernels import gemm, steps
-from .plan.launch_plan import SPARE, Recipe
-from .plan.legalize import prepare
+from .plan.launch_plan import SPARE, LaunchPlan
+from .plan.legalize import legalize
 from .runtime import threads
-from .runtime.cache import made, written_of
+from .runtime.cache import generated, object_codes
 from .runtime.jit import load
 
 KEPT = 64  # sets of sizes for which a program stays bound
@@ -58,7 +58,7 @@ class Program:
     """
 
     def __init__(self, graph: Graph, own_outputs: bool = False):
-        self._graph = prepare(graph, own_outputs)
+        self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
         self.plan: Plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
         self.held = {n: KINDS[n.prim](n, partial(Program, own_outputs=n.prim is scan))
@@ -66,12 +66,12 @@ class Program:
         self.why: dict[int, str] = {}  # step -> why it is not native
         self.early: set[Node] = set()
         self.how = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
-        self._groups = [excerpt(self.plan, step) if how == "kernel" else None
+        self._groups = [kernel_key(self.plan, step) if how == "kernel" else None
                         for step, how in zip(self.plan.steps, self.how, strict=True)]
         self.kernels, self._library = self._compiled()
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._addresses: dict[str, int] = {}
-        self.recipe = Recipe(self)
+        self.launch_plan = LaunchPlan(self)
         self._pools: dict[tuple[int, ...], deque] = {}
         self.arenas: deque[Arena] = deque()  # memory that no run uses now
         self._lock = Lock()
@@ -109,7 +109,7 @@ class Program:
         dtypes = {n.dtype for n, how in statements
                   if how == "product" or (how == "step" and n.prim is block_einsum)}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
-        found = made([*map(gemm.want, new), *(written_of(f"kernel {what}", partial(written, g))
+        found = object_codes([*map(gemm.code_request, new), *(generated(f"kernel {what}", partial(written, g))
                                               for what, g in groups.items())])
         for dtype, (_, code) in zip(new, found, strict=False):
             gemm.add(dtype, code)
@@ -118,7 +118,7 @@ class Program:
         codes = {k.name: own[repr(g.signature)][1] for g, k in zip(self._groups, kernels, strict=True) if k}
         return kernels, load(codes.values(), threads.symbols()) if codes else None
 
-    def _signatures(self) -> dict[str, Excerpt]:
+    def _signatures(self) -> dict[str, KernelKey]:
         """Return one group of each signature."""
         return {repr(g.signature): g for g in self._groups if g is not None}
 
@@ -181,10 +181,10 @@ class Program:
         return found
 
     def _bind(self, sizes: Mapping[Symbol, int], team: int) -> Any:
-        numbers = self.recipe.formulas.values(sizes)
-        if self.recipe.empty(numbers, sizes):  # nothing to compute, and NumPy's rules for the extremes of nothing
+        numbers = self.launch_plan.size_table.values(sizes)
+        if self.launch_plan.empty(numbers, sizes):  # nothing to compute, and NumPy's rules for the extremes of nothing
             return Empty(numpy_backend.Program(self._graph), sizes)
-        return Bound(self, sizes, team, numbers)
+        return Executable(self, sizes, team, numbers)
 
     def borrow(self, nbytes: int) -> Arena:
         """Return memory for a run, which gives it back to `arenas`: batches of ever new sizes share it."""
@@ -196,14 +196,14 @@ class Program:
 
     def _new_pool(self, key: tuple[int, ...]) -> deque:
         with self._lock:
-            while len(self._pools) >= (FEW if self.recipe.keeps else KEPT):
+            while len(self._pools) >= (FEW if self.launch_plan.keeps else KEPT):
                 del self._pools[next(iter(self._pools))]
             return self._pools.setdefault(key, deque())
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs."""
         held = sum(h.workspace_bytes(sizes) for h in self.held.values())
-        return self.recipe.total(sizes, threads.get_num_threads()) + held
+        return self.launch_plan.total(sizes, threads.get_num_threads()) + held
 
     @property
     def stages(self) -> list[Stage]:

@@ -57,7 +57,7 @@ def test_sizes_that_change_share_their_layout(seed):
         sizes = {size.symbol: b}
         arrays = arrays_for(graph, sizes, seed)
         close(program(arrays, sizes), interpreters.evaluate(after, arrays, sizes))
-    layouts = program.recipe._layouts
+    layouts = program.launch_plan._layouts
     assert 2 <= len(layouts) <= launch_plan.KNOWN or not layouts[0].total
     assert all(known.total <= program.workspace_bytes({size.symbol: 480}) for known in layouts)
 
@@ -68,7 +68,7 @@ def test_memory_of_sizes_that_change_is_little_more_than_theirs():
     for b in (1000, 1010, 1090, 5, 960):
         sizes = {size.symbol: b}
         program(arrays_for(graph, sizes), sizes)
-        used = program.recipe._layouts
+        used = program.launch_plan._layouts
         assert min(known.total for known in used) <= program.workspace_bytes(sizes) * 1.3 + 4096
     assert len(used) == 3, "one for 1,000, one for 1,010 to 1,090, one for 5"
 
@@ -80,7 +80,7 @@ def test_programs_that_keep_memory_are_bound_to_few_sizes(f):
     for n in range(1, 30):
         compiled(np.ones((n, 4, 3)))
     (entry,) = compiled.entries
-    assert entry.program.recipe.keeps
+    assert entry.program.launch_plan.keeps
     assert len(entry.program._pools) == FEW
 
 

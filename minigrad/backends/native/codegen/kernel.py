@@ -1,7 +1,7 @@
 """A fused group as one LLVM function: loops over blocks of rows, on explicit vectors.
 
 The function has the form of every step, ``void f(i64* args, i8** bases)``. It hands its blocks to the threads'
-pool or runs them itself; how the rows are cut depends on sizes alone, so results do not depend on the number of
+pool or runs them itself; how the rows are key depends on sizes alone, so results do not depend on the number of
 threads. Sums are taken in short runs that are added up in a tree, as error bounds want it.
 """
 
@@ -21,7 +21,7 @@ from ....passes.schedule import Plan, Step
 from ....symbolic import Dim, size_of
 from . import expressions as ex
 from .emit import I64, PTR, VOID, Emitter, at, least
-from .kernel_key import Excerpt, coded, decoded, revived
+from .kernel_key import KernelKey, coded, decoded, plan_of
 from .loop_codegen import LoopWriter
 from .loop_groups import loops
 
@@ -224,13 +224,13 @@ class Writer(Emitter):
         return self.loaded[key]
 
 
-def written(cut: Excerpt) -> tuple[str, Any]:
+def written(key: KernelKey) -> tuple[str, Any]:
     """Return the code of a group all of whose statements `unable` has let pass, and what `kernel` wants to know of it.
 
     Both depend on the signature alone; in the note, nodes and sizes are numbers. The function is named by its code, so
     that groups which differ in nothing that the code shows, such as the widths of two layers, have the same.
     """
-    plan, step, nodes, symbols = revived(cut)
+    plan, step, nodes, symbols = plan_of(key)
     writer = Writer(plan, step, _UNNAMED)
     text = writer.write()
     name = "k" + hashlib.sha256(text.encode()).hexdigest()[:20]
@@ -247,7 +247,7 @@ def written(cut: Excerpt) -> tuple[str, Any]:
     return text, plain((name, tuple(writer.params), writer.scratch, writer.parts, tuple(writer.chains)))
 
 
-def kernel(cut: Excerpt, note: Any) -> Kernel:
+def kernel(key: KernelKey, note: Any) -> Kernel:
     """Return a group's kernel, given what `written` has noted of it."""
 
     def real(x: Any) -> Any:
@@ -255,8 +255,8 @@ def kernel(cut: Excerpt, note: Any) -> Kernel:
             return x
         what, *rest = x
         if what == "node":
-            return cut.nodes[rest[0]]
-        return decoded(rest[0], cut.symbols) if what == "size" else tuple(map(real, rest))
+            return key.nodes[rest[0]]
+        return decoded(rest[0], key.symbols) if what == "size" else tuple(map(real, rest))
 
     return Kernel(*real(note))
 

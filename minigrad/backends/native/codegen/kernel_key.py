@@ -2,7 +2,7 @@
 
 Two groups of one signature have the same code, so that twenty layers of one network have one kernel, and a kernel that
 is on disk is found without being written again. That nothing else matters is certain, because code is generated from
-the signature alone: `revived` makes a plan of it that has one group.
+the signature alone: `plan_of` makes a plan of it that has one group.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _symbols: list[Symbol] = []  # the sizes of all signatures, by number
 
 
 @dataclass(frozen=True)
-class Excerpt:
+class KernelKey:
     """A group's signature, and what its numbers stand for.
 
     Attributes
@@ -43,7 +43,7 @@ class Excerpt:
     symbols: tuple[Symbol, ...]
 
 
-def excerpt(plan: Plan, step: Step) -> Excerpt:
+def kernel_key(plan: Plan, step: Step) -> KernelKey:
     """Return a group by itself."""
     return _Reader(plan, step).read()
 
@@ -58,10 +58,10 @@ class _Reader:
         self.symbols: dict[Symbol, int] = {}
         self.places: dict[int, int] = {}
 
-    def read(self) -> Excerpt:
+    def read(self) -> KernelKey:
         group = tuple([self._node(n) for n in self.step.group.nodes])
         signature = self.step.group.rows is not None, group, tuple(self.entries)
-        return Excerpt(signature, tuple(self.at), tuple(self.symbols))
+        return KernelKey(signature, tuple(self.at), tuple(self.symbols))
 
     def _node(self, n: Node) -> int:
         found = self.at.get(n)
@@ -108,9 +108,9 @@ def decoded(code: Any, symbols: Sequence[Symbol]) -> int | Dim:
     return polynomial({tuple([symbols[i] for i in m]): f for m, f in code})
 
 
-def revived(cut: Excerpt) -> tuple[Plan, Step, list[Node], list[Symbol]]:
+def plan_of(key: KernelKey) -> tuple[Plan, Step, list[Node], list[Symbol]]:
     """Return a plan with just this group, its step, and the nodes and symbols by number; all made of the signature."""
-    has_rows, group, entries = cut.signature
+    has_rows, group, entries = key.signature
     count = 0
     nodes: list[Node] = []
     place: dict[Node, int] = {}
@@ -130,7 +130,7 @@ def revived(cut: Excerpt) -> tuple[Plan, Step, list[Node], list[Symbol]]:
         return v
 
     for k, ((name, *_), inputs, params, dtype, shape, memory, over) in enumerate(entries):
-        prim = input_ if name == input_.name else cut.nodes[k].prim
+        prim = input_ if name == input_.name else key.nodes[k].prim
         n = Node(prim, tuple([nodes[i] for i in inputs]), {key: param(v) for key, v in params},
                  ArrayType(tuple(map(size, shape)), np.dtype(dtype)), like=nodes[0] if nodes else None)
         nodes.append(n)

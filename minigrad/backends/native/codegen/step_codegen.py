@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 
 from ..runtime import threads
-from ..runtime.cache import made, written_of
+from ..runtime.cache import generated, object_codes
 from ..runtime.jit import load
 from . import expressions as ex
 from .emit import I64, PTR, VOID, at, counting, least, repeated
@@ -142,7 +142,7 @@ Step = tuple[StepCode, list[int]]  # a step, and its arguments
 def load_all(codes: Iterable[StepCode]) -> None:
     """Make the code of several steps, side by side, and load it."""
     missing = list({code: None for code in codes if not code.address})
-    found = made([written_of(f"step {c.name}", functools.partial(_written, c)) for c in missing])
+    found = object_codes([generated(f"step {c.name}", functools.partial(_written, c)) for c in missing])
     for code, (_, binary) in zip(missing, found, strict=True):
         library = load([binary], {**threads.symbols(), **code.symbols})
         library.keep()

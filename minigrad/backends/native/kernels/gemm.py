@@ -28,7 +28,7 @@ from llvmlite import ir
 from ..codegen.emit import I1, I32, I64, ONE, PTR, VOID, counting, least, most, repeated
 from ..runtime import blas, threads
 from ..runtime.blas import ROW_MAJOR
-from ..runtime.cache import Want, written_of
+from ..runtime.cache import CodeRequest, generated
 from ..runtime.jit import Target, has_fma, host, load
 from .gemm_plan import (
     A_BASE,
@@ -96,11 +96,11 @@ def emit_gemm(module: ir.Module, name: str, dtype: np.dtype, blas_bits: int | No
 _addresses: dict[np.dtype, tuple[int, int]] = {}
 
 
-def want(dtype: np.dtype) -> Want:
+def code_request(dtype: np.dtype) -> CodeRequest:
     """Return what the step for `dtype` is made of."""
     found, _ = blas.find()
     bits = found and found.bits
-    return written_of(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None))
+    return generated(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None))
 
 
 def loaded(dtype: np.dtype) -> bool:

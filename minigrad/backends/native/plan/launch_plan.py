@@ -24,7 +24,7 @@ from ..codegen.kernel import HEAD
 from ..codegen.loop_groups import space_of
 from ..codegen.strides import Strides, access
 from ..kernels import steps
-from .size_table import Formulas
+from .size_table import SizeTable
 
 ARENA, FLAG = 0, 1  # the first two bases; the graph's inputs follow, then its outputs, then what Python computes
 BLOCK = 8192  # elements of the widest loop in one block of rows
@@ -71,7 +71,7 @@ class Layout(NamedTuple):
     total: int
 
 
-class Recipe:
+class LaunchPlan:
     """All of a program that does not depend on sizes.
 
     Attributes
@@ -85,7 +85,7 @@ class Recipe:
     forms : dict of Node to ViewForm
         Operands and results of steps that are not kernels.
     lengths, turns : dict of Node to int, and to list of int
-        Formulas of a scan's length, and of the bytes of one part of each of its stacked results.
+        SizeTable of a scan's length, and of the bytes of one part of each of its stacked results.
     constants : dict of Node to ndarray
         The leaves that do not depend on sizes, once they are made.
     full : dict of Node to ndarray
@@ -103,8 +103,8 @@ class Recipe:
     def __init__(self, program: Any):
         self.program, self.plan = program, program.plan
         self.roles, self.graph = self.plan.roles, self.plan.graph
-        self.formulas, self.strides = Formulas(), Strides(self.roles)
-        self.formula = self.formulas.add
+        self.size_table, self.strides = SizeTable(), Strides(self.roles)
+        self.formula = self.size_table.add
         self.slot: dict[Node, int] = {n: 2 + i for i, n in enumerate(self.graph.inputs)}
         self.out_slot = 2 + len(self.graph.inputs)
         self.bases = self.out_slot + len(self.graph.outputs)
@@ -137,7 +137,7 @@ class Recipe:
                            for n, made in zip(self.graph.outputs, self.straight, strict=True)]
         self._positive()
         self.keeps = bool(program.why or self._scans or self.straight != list(self.graph.outputs))
-        self.formulas.end()
+        self.size_table.end()
         self._layouts: tuple[Layout, ...] = ()
 
     def shape(self, shape: Shape) -> tuple[int, ...]:
@@ -188,7 +188,7 @@ class Recipe:
 
     def total(self, sizes: Mapping[Symbol, int], team: int) -> int:
         """Return how much memory a run takes."""
-        numbers = self.formulas.values(sizes)
+        numbers = self.size_table.values(sizes)
         return self._laid(self._need(numbers, self.cuts(numbers, team))).total
 
     def _need(self, numbers: np.ndarray, cuts: Cuts) -> np.ndarray:
@@ -372,7 +372,7 @@ class Recipe:
     def empty(self, numbers: np.ndarray, sizes: Mapping[Symbol, int]) -> bool:
         """Tell whether some loop has no turn, or some result does not exist."""
         return bool((numbers[self._nonzero] == 0).any()) or any(
-            body.recipe.empty(body.recipe.formulas.values(sizes), sizes) for _, body in self._scans)
+            body.launch_plan.empty(body.launch_plan.size_table.values(sizes), sizes) for _, body in self._scans)
 
 
 def _indices(numbers: Sequence[Any], columns: int = 0) -> np.ndarray:

@@ -15,7 +15,7 @@ from ..codegen.strides import access
 from ..kernels.steps import wants_whole
 
 
-def prepare(graph: Graph, own_outputs: bool = False) -> Graph:
+def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
     """Return an equal graph that is easier to run natively.
 
     What a scan reads, what is reshaped, and what steps of their own read lies in one piece; each output is computed by

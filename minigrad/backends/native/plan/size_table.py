@@ -13,7 +13,7 @@ import numpy as np
 from ....symbolic import Dim, Symbol
 
 
-class Formulas:
+class SizeTable:
     """Sizes, each under a number that `add` gives it; formula 0 is the constant 0."""
 
     def __init__(self) -> None:

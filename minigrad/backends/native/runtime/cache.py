@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import code_cache
-from .jit import Target, compile_all, host, recipe
+from .jit import Target, compile_all, host, toolchain
 
 # What code is made by, beside this package.
 _BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/control.py", "ops/index.py", "ops/shape.py",
@@ -22,42 +22,42 @@ _BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/control.p
 
 def object_code(text: str, target: Target | None = None) -> bytes:
     """Return what ``compile_ir(text, target)`` returns, from disk if it is there."""
-    return made([plain(text)], target)[0][1]
+    return object_codes([verbatim(text)], target)[0][1]
 
 
 @dataclass(frozen=True)
-class Want:
-    """Code that is wanted.
+class CodeRequest:
+    """A request for the object code of one module.
 
     Attributes
     ----------
-    what : str
-        What it is made of, beside the target.
+    key : str
+        Identifies the code for any one target: the module's text, or the name and the sources that generate it.
     make : callable
-        Returns the module's text, and a note of what else is to be known of it, which JSON can hold.
+        Returns the module's text, and a JSON-compatible note that is stored with its code.
     """
 
-    what: str
+    key: str
     make: Callable[[], tuple[str, Any]]
 
 
-def plain(text: str) -> Want:
-    """Return the wish for a module's code."""
-    return Want(text, lambda: (text, None))
+def verbatim(text: str) -> CodeRequest:
+    """Return the request for the code of a module with this text."""
+    return CodeRequest(text, lambda: (text, None))
 
 
-def written_of(what: str, make: Callable[[], tuple[str, Any]]) -> Want:
-    """Return the wish for the code of a module that this package's source writes, of `what`."""
-    return Want(f"{what}\0{_sources()}", make)
+def generated(name: str, make: Callable[[], tuple[str, Any]]) -> CodeRequest:
+    """Return the request for a module that this package's sources generate, named `name`."""
+    return CodeRequest(f"{name}\0{_sources()}", make)
 
 
-def made(wants: Sequence[Want], target: Target | None = None) -> list[tuple[Any, bytes]]:
-    """Return notes and object codes, each from disk if it is there; the others' texts are written and compiled."""
+def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) -> list[tuple[Any, bytes]]:
+    """Return the notes and object codes of modules: from disk, or generated and compiled."""
     target, where = target or host(), code_cache.trusted()
-    keys = [_key(want.what, target) for want in wants]
+    keys = [_key(request.key, target) for request in requests]
     found = {key: code_cache.find(where, key) for key in keys}
-    missing = {key: want for key, want in zip(keys, wants, strict=True) if found[key] is None}
-    texts = [want.make() for want in missing.values()]
+    missing = {key: request for key, request in zip(keys, requests, strict=True) if found[key] is None}
+    texts = [request.make() for request in missing.values()]
     codes = compile_all([text for text, _ in texts], target)
     for key, (_, note), code in zip(missing, texts, codes, strict=True):
         found[key] = note, code
@@ -74,4 +74,4 @@ def _sources() -> str:
 
 
 def _key(text: str, target: Target) -> str:
-    return code_cache.digest(recipe(), repr(target), text)
+    return code_cache.digest(toolchain(), repr(target), text)

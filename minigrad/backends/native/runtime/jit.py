@@ -228,7 +228,7 @@ def _llvm() -> Any:
     return llvm
 
 
-def recipe() -> str:
+def toolchain() -> str:
     """Return all that object code depends on besides the text and the target, for those who keep it."""
     import llvmlite
 

@@ -81,16 +81,16 @@ def test_names_and_sizes_do_not_matter():
 def test_the_signature_is_all_there_is(seed):
     """A group that was read from a signature has that signature, and the code and arguments of it."""
     graph, _ = random_graph(900 + seed, gradient=True)
-    for cut in groups(backends.build(run(graph.check())[0], "native")):
-        plan, step, nodes, symbols = kernel_key.revived(cut)
-        again = kernel_key.excerpt(plan, step)
-        assert repr(again.signature) == repr(cut.signature)
+    for key in groups(backends.build(run(graph.check())[0], "native")):
+        plan, step, nodes, symbols = kernel_key.plan_of(key)
+        again = kernel_key.kernel_key(plan, step)
+        assert repr(again.signature) == repr(key.signature)
         assert again.nodes == tuple(nodes)
         assert again.symbols == tuple(symbols)
-        text, note = kernel.written(cut)
-        alone = kernel_key.Excerpt(cut.signature, again.nodes, ())
+        text, note = kernel.written(key)
+        alone = kernel_key.KernelKey(key.signature, again.nodes, ())
         assert (text, note) == kernel.written(again) == kernel.written(alone)
-        assert kernel.kernel(cut, json.loads(json.dumps(note))) == kernel.kernel(cut, note), "on disk it is JSON"
+        assert kernel.kernel(key, json.loads(json.dumps(note))) == kernel.kernel(key, note), "on disk it is JSON"
 
 
 def test_arguments_survive_the_disk(tmp_path, monkeypatch):

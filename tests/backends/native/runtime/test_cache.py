@@ -66,10 +66,10 @@ def test_compiled_once(where, compiled):
 def test_several_at_once(where, compiled):
     cache.object_code(ir(2))
     del compiled[:]
-    found = cache.made([cache.plain(ir(k)) for k in (1, 2, 3, 1)])
+    found = cache.object_codes([cache.verbatim(ir(k)) for k in (1, 2, 3, 1)])
     assert found == [(None, jit.compile_ir(ir(k))) for k in (1, 2, 3, 1)]
     assert compiled == [ir(1), ir(3)]
-    assert cache.made([]) == []
+    assert cache.object_codes([]) == []
 
 
 def test_what_an_entry_is_found_by(where, compiled, monkeypatch):
@@ -254,7 +254,7 @@ def test_what_is_generated_is_written_once(monkeypatch, tmp_path):
         return ir(1), {"a": [1, "b"]}
 
     def make(*whats):
-        return cache.made([cache.written_of(what, write) for what in whats])
+        return cache.object_codes([cache.generated(what, write) for what in whats])
 
     first, again, other = (make(what) for what in ("one", "one", "another"))
     assert first == again == other == [({"a": [1, "b"]}, jit.compile_ir(ir(1)))]

@@ -15,10 +15,11 @@ import numpy as np
 
 from .errors import DtypeError, ShapeError, at_user_line
 from .graph import ArrayType, Node, dtype_of
-from .numpy.array import Array, as_array, as_axis, as_shape, broadcast_shapes
+from .numpy.arguments import as_axis, as_shape, broadcast_shapes
 from .numpy.indexing import getitem
 from .ops.random import random_bits
 from .tracebacks import boundary
+from .traced_array import Array, as_array
 from .tracing import number, tracing
 from .transforms.trace import stage
 

@@ -192,7 +192,7 @@ BROKEN = '''
 import numpy as np
 from minigrad.graph import PRIMITIVES
 from minigrad.numpy import Array
-from minigrad.numpy.array import as_array
+from minigrad.traced_array import as_array
 from minigrad.primitive import Primitive
 
 square = PRIMITIVES["square"]

@@ -10,34 +10,38 @@ from typing import Any
 
 import numpy as _numpy
 
+from ..traced_array import Array
 from . import (
-    accumulate,
-    arranging,
     calculus,
     convolution,
+    creation,
+    data_types,
     decompositions,
+    elementwise,
     fft,
+    functional,
     indexing,
+    joining,
     linalg,
-    matrices,
-    misc,
+    linear_equations,
+    manipulation,
+    norms,
+    operators,
+    polynomials,
     products,
     protocols,
     reductions,
     refused,
-    search,
-    shaping,
+    searching,
+    sorting,
     special,
-    standard,
     statistics,
-    ufuncs,
     updates,
 )
-from .array import NAMES, NAMESPACE, Array
+from .dispatch import NAMES, NAMESPACE
 
-array = NAMES["array"]  # np.array is a function: the submodule of that name is reached by import alone
 NAMESPACE.append(sys.modules[__name__])
-r_, c_ = arranging.Brackets(_numpy.r_, False), arranging.Brackets(_numpy.c_, True)
+r_, c_ = joining.Brackets(_numpy.r_, False), joining.Brackets(_numpy.c_, True)
 concat, permute_dims = NAMES["concatenate"], NAMES["transpose"]
 __array_api_version__ = "2024.12"
 __array_namespace_info__ = _numpy.__array_namespace_info__

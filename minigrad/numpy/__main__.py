@@ -1,5 +1,5 @@
 """``python -m minigrad.numpy``: the page about every function, in Markdown."""
 
-from .table import page
+from .functions_page import page
 
 print(page(), end="")

@@ -1,4 +1,4 @@
-"""Differences, integrals and polynomials of sampled values; ranges whose ends are traced."""
+"""Calculus: differences, gradients, integrals and interpolation of sampled values."""
 
 from __future__ import annotations
 
@@ -6,19 +6,49 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError, TraceError, at_user_line
-from ..graph import dtype_of
-from ..tracing import number
-from .array import Array, as_array, as_axes, as_axis, as_int, held, implements
-from .shaping import concatenate, expand_dims, moveaxis, ravel, reshape, where
+from ..errors import DtypeError, ShapeError, at_user_line
+from ..graph import Node
+from ..ops import elementwise as ew
+from ..ops.shape import concatenate as concatenate_nodes
+from ..ops.shape import section
+from ..traced_array import Array, as_array
+from ..tracing import differs, number
+from .arguments import as_axes, as_axis, as_int, broadcast_node, held, one_axis
+from .data_types import as_floating
+from .dispatch import implements
+from .elementwise import where
+from .joining import concatenate
+from .manipulation import moveaxis, ravel, reshape
+from .reductions import _cut, given
+from .searching import searchsorted
+from .sorting import argsort
 
 
-def _floating(*values: Any) -> list[Array]:
-    xs = [as_array(v) for v in values]
-    return [x if x.dtype.kind == "f" else x.astype(float) for x in xs]
+@implements(np.diff)
+def diff(a, n=1, axis=-1, prepend=None, append=None):
+    """The n-th difference along an axis."""
+    x, a_ = one_axis(a, axis, "diff")
+    ends = [None if not given(v) else _at_end(v, x, a_) for v in (prepend, append)]
+    if any(e is not None for e in ends):
+        parts = [n for n in (ends[0], x, ends[1]) if n is not None]
+        dtype = np.result_type(*(n.dtype for n in parts))
+        x = concatenate_nodes(*(ew.cast_to(n, dtype) for n in parts), axis=a_)
+    if x.dtype == np.bool_:
+        raise DtypeError(at_user_line("np.diff of bools: cast them to int first"))
+    for _ in range(as_int(n, "diff", "n")):
+        m = x.shape[a_]
+        if differs(m):
+            x = section(x, a_, 1, m - 1) - section(x, a_, 0, m - 1)
+            continue
+        m = number(m)
+        x = _cut(x, a_, min(1, m), m) - _cut(x, a_, 0, max(m - 1, 0))
+    return Array(x)
 
 
-# -- differences and integrals -----------------------------------------------------------------------------
+def _at_end(values: Any, x: Node, axis: int) -> Node:
+    """Return what stands before or after `x` in a difference: a number stands for one slice."""
+    node = as_array(values)._node
+    return node if node.ndim else broadcast_node(node, tuple(1 if a == axis else n for a, n in enumerate(x.shape)))
 
 
 @implements(np.ediff1d)
@@ -34,7 +64,7 @@ def ediff1d(ary, to_end=None, to_begin=None):
 @implements(np.gradient)
 def gradient(f, *varargs, axis=None, edge_order=1):
     """Central differences of sampled values, one-sided at the ends."""
-    (x,) = _floating(f)
+    (x,) = as_floating(f)
     axes = as_axes(axis, x.ndim, "gradient")
     if isinstance(axis, (tuple, list)):
         axes = tuple(as_axis(a, x.ndim, "gradient") for a in axis)
@@ -54,7 +84,7 @@ def _gradient_along(x: Array, axis: int, spacing: Any, order: int) -> Array:
         raise ShapeError(at_user_line(f"np.gradient: axis {axis} of {x._node.type} needs at least {order + 1} "
                                       "elements"))
     if as_array(spacing).ndim:
-        steps = np.diff(_floating(spacing)[0])
+        steps = np.diff(as_floating(spacing)[0])
         if number(steps._node.shape[0]) != n - 1:
             raise ShapeError(at_user_line(f"np.gradient: the coordinates do not fit axis {axis} of {x._node.type}"))
         h = reshape(steps, (n - 1,) + (1,) * (y.ndim - 1))
@@ -112,156 +142,31 @@ def unwrap(p, discont=None, axis=-1, *, period=2 * np.pi):
     return concatenate([first, rest_ + np.cumsum(jump, a, dtype=whole)], a)
 
 
-# -- ranges ------------------------------------------------------------------------------------------------
-
-
-@implements(np.linspace)
-def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *, device=None):
-    """Evenly spaced numbers between ends that may be traced."""
-    low, high = (as_array(v) for v in (start, stop))
-    kind = np.result_type(low, high)
-    kind = np.dtype(np.float64) if kind.kind != "f" else kind
-    low, high = low.astype(kind), high.astype(kind)
-    n = as_int(num, "linspace", "num")
-    if n < 0:
-        raise ShapeError(at_user_line(f"np.linspace: {n} numbers"))
-    parts = n - 1 if endpoint else n
-    span = high - low
-    at = np.arange(n, dtype=kind).reshape((-1,) + (1,) * span.ndim)
-    step = span / parts if parts > 0 else np.full_like(span, np.nan)
-    out = low + (at * step if parts > 0 else at * span)
-    if endpoint and n > 1:
-        out = concatenate([out[:-1], expand_dims(np.broadcast_to(high, out._node.shape[1:]), 0)])
-    if dtype is not None and dtype_of(dtype).kind in "iu":
-        out = np.floor(out)
-    out = moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
-    return (out, step) if retstep else out
-
-
-@implements(np.logspace)
-def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
-    """Numbers spaced evenly on a logarithmic scale, given exponents."""
-    out = base ** linspace(start, stop, num, endpoint)
-    return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
-
-
-@implements(np.geomspace)
-def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
-    """Numbers spaced evenly on a logarithmic scale, given the ends, which have one sign."""
-    low, high = (as_array(v) for v in (start, stop))
-    low, high = (v.astype(np.float64) for v in _floating(low, high))  # as NumPy does, whatever the ends are
-    sign = np.sign(low)
-    out = sign * 10.0 ** linspace(np.log10(low * sign), np.log10(high * sign), num, endpoint)
-    shape = out._node.shape[1:]
-    if num > 0:
-        ends = [expand_dims(np.broadcast_to(low, shape), 0)]
-        if endpoint and num > 1:
-            out = concatenate([*ends, out[1:-1], expand_dims(np.broadcast_to(high, shape), 0)])
-        else:
-            out = concatenate([*ends, out[1:]])
-    return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
-
-
-# -- polynomials -------------------------------------------------------------------------------------------
-
-
-@implements(np.vander)
-def vander(x, N=None, increasing=False):
-    """Powers of the elements of a vector, as columns."""
-    x = as_array(x)
-    if x.ndim != 1:
-        raise ShapeError(at_user_line(f"np.vander of {x._node.type}: needs a vector"))
-    n = number(x._node.shape[0]) if N is None else as_int(N, "vander", "N")
-    dtype = np.promote_types(x.dtype, int)
-    columns = [np.ones_like(x, dtype=dtype)]
-    while len(columns) < n:
-        columns.append(columns[-1] * x)
+@implements(np.interp)
+def interp(x, xp, fp, left=None, right=None, period=None):
+    """Linear interpolation; differentiable in `x`, `xp` and `fp`. At a knot the slope is that to its right."""
+    x, xp, fp = (v if v.dtype == np.float64 else v.astype(np.float64) for v in map(as_array, (x, xp, fp)))
+    if xp.ndim != 1 or fp.ndim != 1 or number(xp._node.shape[0]) != number(fp._node.shape[0]):
+        raise ShapeError(at_user_line(f"np.interp: xp and fp must be vectors of one length, not {xp._node.type} and "
+                                      f"{fp._node.type}"))
+    if period is not None:
+        if not period:
+            raise ShapeError(at_user_line("np.interp: period must not be 0"))
+        period = abs(period)
+        x, xp = x % period, xp % period
+        order = argsort(xp)
+        xp, fp = xp[order], fp[order]
+        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+        left = right = None
+    n = number(xp._node.shape[0])
     if not n:
-        return np.zeros_like(x, dtype=dtype, shape=(*x._node.shape, 0))
-    return np.stack(columns[:n] if increasing else columns[:n][::-1], axis=1)
-
-
-@implements(np.polyval)
-def polyval(p, x):
-    """Value of a polynomial, highest power first, by Horner's rule."""
-    p, x = as_array(p), as_array(x)
-    out = np.zeros_like(x)
-    for k in range(number(p._node.shape[0])):
-        out = out * x + p[k]
-    return out
-
-
-def _padded(p: Array, n: int) -> Array:
-    return np.pad(p, (n - number(p._node.shape[0]), 0))
-
-
-def _sum_of_polynomials(name: str, function: Any, ufunc: Any) -> None:
-    def combine(a1, a2):
-        p, q = (np.atleast_1d(as_array(a)) for a in (a1, a2))
-        n = max(number(p._node.shape[0]), number(q._node.shape[0]))
-        return ufunc(_padded(p, n), _padded(q, n))
-
-    combine.__doc__ = f"``np.{name}`` of coefficients, highest power first."
-    implements(function, name=name)(combine)
-
-
-_sum_of_polynomials("polyadd", np.polyadd, np.add)
-_sum_of_polynomials("polysub", np.polysub, np.subtract)
-
-
-@implements(np.polymul)
-def polymul(a1, a2):
-    """Product of two polynomials; unlike NumPy it keeps leading zeros, which are known only later."""
-    return np.convolve(np.atleast_1d(as_array(a1)), np.atleast_1d(as_array(a2)))
-
-
-@implements(np.polyder)
-def polyder(p, m=1):
-    """Coefficients of the m-th derivative."""
-    p = np.atleast_1d(as_array(p))
-    for _ in range(int(m)):
-        n = number(p._node.shape[0])
-        p = p[:-1] * np.arange(n - 1, 0, -1) if n > 1 else p[:0]
-    return p
-
-
-@implements(np.polyint)
-def polyint(p, m=1, k=None):
-    """Coefficients of the m-th antiderivative, with `k` for the constants."""
-    (p,) = _floating(np.atleast_1d(as_array(p)))
-    constants = ravel(np.zeros(int(m)) if k is None else k)
-    if number(constants._node.shape[0]) == 1 and m > 1:
-        constants = np.broadcast_to(constants, (int(m),))
-    for i in range(int(m)):
-        n = number(p._node.shape[0])
-        p = concatenate([p / np.arange(n, 0, -1), reshape(constants[i].astype(p.dtype), (1,))])
-    return p
-
-
-@implements(np.poly)
-def poly(seq_of_zeros):
-    """Coefficients of the monic polynomial with the given zeros."""
-    zeros = as_array(seq_of_zeros)
-    zeros = zeros.astype(np.mintypecode(zeros.dtype.char))  # float32 stays; all others, float16 too, become float64
-    if zeros.ndim != 1:
-        raise TraceError(at_user_line("np.poly of a matrix: its eigenvalues may be complex. Give the zeros, as a "
-                                      "vector"))
-    out = np.ones_like(zeros, shape=(1,))
-    for i in range(number(zeros._node.shape[0])):
-        out = np.pad(out, (0, 1)) - np.pad(zeros[i] * out, (1, 0))
-    return out
-
-
-@implements(np.polyfit)
-def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
-    """Least-squares fit of a polynomial; the points must determine it."""
-    if full or cov:
-        raise TraceError(at_user_line("np.polyfit with full= or cov=: use np.vander and np.linalg.lstsq"))
-    x, y = _floating(x, y)
-    left = vander(x, int(deg) + 1)
-    if w is not None:
-        w = as_array(w)
-        left, y = left * w[:, None], y * (w[:, None] if y.ndim > 1 else w)
-    scale = np.sqrt((left * left).sum(axis=0))
-    c = np.linalg.lstsq(left / scale, y, rcond)[0]
-    return c / (scale[:, None] if y.ndim > 1 else scale)
+        raise ShapeError(at_user_line("np.interp of no points"))
+    j = np.clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
+    k = np.minimum(j + 1, n - 1)
+    x0, f0, width = xp[j], fp[j], xp[k] - xp[j]
+    there = width > 0
+    inside = f0 + (fp[k] - f0) / where(there, width, 1.0) * (x - x0)
+    out = where(there, inside, where(x >= xp[k], fp[k], f0))
+    out = where(x < xp[0], fp[0] if left is None else left, where(x > xp[-1], fp[-1] if right is None else right, out))
+    return where(np.isnan(x), x, out)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError, at_user_line
+from ..traced_array import Array, as_array
 from ..tracing import number
-from .array import Array, as_array, implements
+from .dispatch import implements
+from .manipulation import flip, moveaxis
 from .products import tensordot
-from .shaping import flip, moveaxis
 
 
 @implements(np.convolve)

@@ -1,4 +1,4 @@
-"""``np.linalg`` on traced values: solving, factorising, determinants, norms."""
+"""Decompositions: Cholesky, QR, eigenvalues, singular values, determinants."""
 
 from __future__ import annotations
 
@@ -7,49 +7,22 @@ from typing import Any
 import numpy as np
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
-from ..graph import ArrayType, Node
-from ..ops import elementwise as ew
+from ..graph import Node
 from ..ops import linalg as la
 from ..ops.control import parts
-from .array import Array, accumulates, as_array, as_axes, as_int, broadcast_node, broadcast_shapes, implements
-from .products import dot, matmul
-from .shaping import _same_dtype, expand_dims, moveaxis, reshape, where
+from ..traced_array import Array, as_array
+from ..tracing import number
+from .data_types import same_dtype
+from .dispatch import implements
 
 
-def _floating(name: str, *values: Any) -> list[Node]:
-    nodes = _same_dtype([as_array(v) for v in values])
+def operands(name: str, *values: Any) -> list[Node]:
+    nodes = same_dtype([as_array(v) for v in values])
     if nodes[0].dtype.kind != "f":
         nodes = [as_array(Array(n).astype(float))._node for n in nodes]
     if nodes[0].dtype == np.float16:
         raise DtypeError(at_user_line(f"np.linalg.{name} of float16: cast to float32 first, as in NumPy"))
     return nodes
-
-
-@implements(np.linalg.solve)
-def solve(a, b):
-    """Solve ``a x = b``; a vector `b` is one right-hand side."""
-    m, r = _floating("solve", a, b)
-    vector = r.ndim == 1
-    if m.ndim < 2 or not r.ndim:
-        raise ShapeError(at_user_line(f"np.linalg.solve({m.type}, {r.type}): needs a matrix and right-hand sides"))
-    if vector:
-        r = expand_dims(Array(r), 1)._node
-    lead = broadcast_shapes("np.linalg.solve", [ArrayType(x.shape[:-2], x.dtype) for x in (m, r)])
-    m, r = (broadcast_node(x, (*lead, *x.shape[-2:])) for x in (m, r))
-    out = Array(la.solve(m, r))
-    return reshape(out, out.shape[:-1]) if vector else out
-
-
-@implements(np.linalg.inv)
-def inv(a):
-    """Inverse of square matrices."""
-    return Array(la.inv(*_floating("inv", a)))
-
-
-@implements(np.linalg.det)
-def det(a):
-    """Determinant of square matrices."""
-    return Array(la.det(*_floating("det", a)))
 
 
 def _tuple(name: str, node: Node) -> tuple[Array, ...]:
@@ -60,23 +33,29 @@ def _tuple(name: str, node: Node) -> tuple[Array, ...]:
 _RESULTS = {name: type(getattr(np.linalg, name)(np.eye(2))) for name in ("slogdet", "eigh", "qr", "svd")}
 
 
+@implements(np.linalg.det)
+def det(a):
+    """Determinant of square matrices."""
+    return Array(la.det(*operands("det", a)))
+
+
 @implements(np.linalg.slogdet)
 def slogdet(a):
     """Sign and logarithm of the absolute value of the determinant."""
-    return _tuple("slogdet", la.slogdet(*_floating("slogdet", a)))
+    return _tuple("slogdet", la.slogdet(*operands("slogdet", a)))
 
 
 @implements(np.linalg.cholesky)
 def cholesky(a, /, *, upper=False):
     """Cholesky factor of positive definite matrices, read from the lower (with `upper`: the upper) triangle."""
-    (x,) = _floating("cholesky", a)
+    (x,) = operands("cholesky", a)
     return Array(la.cholesky(la.transposed(x))).mT if upper else Array(la.cholesky(x))
 
 
 @implements(np.linalg.eigh)
 def eigh(a, UPLO="L"):
     """Eigenvalues and eigenvectors of symmetric matrices, read from the triangle that `UPLO` names."""
-    (x,) = _floating("eigh", a)
+    (x,) = operands("eigh", a)
     triangle = str(UPLO).upper()
     if triangle not in ("L", "U"):
         raise ShapeError(at_user_line(f"np.linalg.eigh with UPLO={UPLO!r}: it must be 'L' or 'U'"))
@@ -94,7 +73,7 @@ def qr(a, mode="reduced"):
     """Reduced QR factorisation."""
     if mode != "reduced":
         raise TraceError(at_user_line(f"np.linalg.qr with mode={mode!r}: only the reduced form is differentiable here"))
-    return _tuple("qr", la.qr(*_floating("qr", a)))
+    return _tuple("qr", la.qr(*operands("qr", a)))
 
 
 @implements(np.linalg.svd)
@@ -103,75 +82,27 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
     if compute_uv and full_matrices and as_array(a)._node.shape[-1] != as_array(a)._node.shape[-2]:
         raise TraceError(at_user_line("np.linalg.svd of a matrix that is not square: say full_matrices=False; the rest "
                                       "of the full basis has no derivative"))
-    (x,) = _floating("svd", a)
+    (x,) = operands("svd", a)
     out = _tuple("svd", la.svd(la.mirrored(x) if hermitian else x))
     return out if compute_uv else out[1]
 
 
-@implements(np.linalg.matrix_power)
-def matrix_power(a, n):
-    """Integer power of square matrices, by squaring."""
-    n = as_int(n, "linalg.matrix_power", "n")
-    x = as_array(a) if n >= 0 else inv(a)
-    result, square, left = None, x, abs(n)
-    while left:
-        if left & 1:
-            result = square if result is None else matmul(result, square)
-        left >>= 1
-        square = matmul(square, square) if left else square
-    if result is not None:
-        return result
-    return Array(broadcast_node(as_array(np.eye(int(x.shape[-1]), dtype=x.dtype))._node, x._node.shape))
+@implements(np.linalg.svdvals)
+def svdvals(x, /):
+    """Singular values."""
+    return svd(x, full_matrices=False, compute_uv=False)
 
 
-@implements(np.linalg.multi_dot)
-def multi_dot(arrays, *, out=None):
-    """Product of several matrices, the first and last of which may be vectors."""
-    result, *rest = map(as_array, arrays)
-    for k, x in enumerate((result, *rest)):
-        if len(rest) > 1 and x.ndim != 2 and not (x.ndim == 1 and k in (0, len(rest))):
-            raise ShapeError(at_user_line(f"np.linalg.multi_dot: operand {k} is {x._node.type}, not a matrix"))
-    for x in rest:
-        result = dot(result, x)
-    return result
-
-
-def _matrix_norm(a: Array, ord: Any, axes: tuple[int, int], keepdims: bool) -> Array:
-    if len(axes) != 2 or ord not in (1, -1, 2, -2, np.inf, -np.inf, "nuc"):
-        raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r} over {len(axes)} axes: there "
-                                      "is no such norm. Say axis=, or flatten it for a vector norm"))
-    m = moveaxis(a, axes, (-2, -1))
-    if ord in (1, -1, np.inf, -np.inf):
-        values = np.abs(m).sum(axis=-2 if abs(ord) == 1 else -1)
+@implements(np.linalg.matrix_rank)
+def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
+    """Number of singular values that are not negligible; an integer, without a gradient."""
+    x = as_array(A)
+    if x.ndim < 2:
+        return (x != 0).any().astype(int)
+    s = svd(x, compute_uv=False, hermitian=hermitian)
+    if tol is None:
+        rtol = max(map(number, x._node.shape[-2:])) * np.finfo(s.dtype).eps if rtol is None else rtol
+        tol = s.max(axis=-1, keepdims=True) * as_array(rtol).astype(s.dtype)[..., None]
     else:
-        values = svd(m, full_matrices=False, compute_uv=False)
-    out = values.sum(axis=-1) if ord == "nuc" else values.max(axis=-1) if ord > 0 else values.min(axis=-1)
-    return expand_dims(out, tuple(i % a.ndim for i in axes)) if keepdims else out
-
-
-@implements(np.linalg.norm, name="norm")
-@accumulates
-def norm(x, ord=None, axis=None, keepdims=False):
-    """Vector norms of every order along an axis, and the Frobenius norm; their gradient at 0 is 0."""
-    a = as_array(x)
-    if a.dtype.kind != "f":
-        a = a.astype(float)
-    axes = as_axes(axis, a.ndim, "norm")
-    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
-        return Array(ew.norm_of((a * a).sum(axis=axes, keepdims=keepdims)._node))
-    if len(axes) != 1:
-        return _matrix_norm(a, ord, axes if axis is None else axis, keepdims)
-    size = np.abs(a)
-    if ord == np.inf:
-        return size.max(axis=axes, keepdims=keepdims)
-    if ord == -np.inf:
-        return size.min(axis=axes, keepdims=keepdims)
-    if ord == 0:
-        return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
-    if ord == 1:
-        return size.sum(axis=axes, keepdims=keepdims)
-    total = (size ** ord).sum(axis=axes, keepdims=keepdims)
-    if ord <= 1:
-        return total ** (1 / ord)
-    tip = total == 0  # of a cone, where the slope is 0
-    return where(tip, 0.0, where(tip, 1.0, total) ** (1 / ord)).astype(a.dtype)
+        tol = as_array(tol)[..., None]
+    return (s > tol).sum(axis=-1)

@@ -12,9 +12,12 @@ import numpy as np
 
 from ..errors import ShapeError, at_user_line
 from ..ops import fourier
+from ..traced_array import Array, as_array
 from ..tracing import number
-from .array import FFT, Array, as_array, as_axes, as_axis, as_int, implements
-from .shaping import moveaxis, roll
+from .arguments import as_axes, as_axis, as_int
+from .dispatch import FFT, implements
+from .joining import roll
+from .manipulation import moveaxis
 
 
 def _shift(name: str, function: Any, sign: int) -> None:

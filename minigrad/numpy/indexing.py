@@ -1,4 +1,4 @@
-"""Indexing: integers, slices, newaxis, ellipsis and index arrays, by NumPy's rules."""
+"""Indexing: ``x[key]`` by NumPy's rules, and the functions that take elements."""
 
 from __future__ import annotations
 
@@ -12,11 +12,30 @@ from ..ops import elementwise as ew
 from ..ops import index as gathering
 from ..ops import shape as shapes
 from ..ops.constants import constant, known
-from ..sizes import Size, shown
+from ..sizes import Size
 from ..symbolic import Dim, format_shape
+from ..traced_array import Array, any_traced, as_array
 from ..tracing import differs, guard_equal_shapes, number
-from .array import Array, as_array, as_axis, as_int, broadcast_node, broadcast_shapes, implements
-from .shaping import concatenate, expand_dims, moveaxis, ravel, tri
+from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes
+from .creation import copy
+from .data_types import astype
+from .dispatch import implements
+from .elementwise import where
+from .joining import concatenate
+from .manipulation import (
+    expand_dims,
+    flat_along,
+    index_along,
+    moveaxis,
+    ravel,
+    repeat,
+    reshape,
+    squeeze,
+    swapaxes,
+    transpose,
+)
+
+# -- x[key] --------------------------------------------------------------------------------------------------
 
 
 def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
@@ -230,6 +249,9 @@ def _check_range(i: Node, n: int | Dim, axis: int) -> None:
                                            f"size {n}"))
 
 
+# -- elements along axes -------------------------------------------------------------------------------------
+
+
 @implements(np.take)
 def take(a, indices, axis=None, out=None, mode="raise"):
     """Take elements along an axis."""
@@ -256,6 +278,26 @@ def take_along_axis(arr, indices, axis=-1):
     x = broadcast_node(x, tuple(x.shape[a] if a == at else n for a, n in enumerate(shape)))
     i = broadcast_node(i, tuple(i.shape[a] if a == at else n for a, n in enumerate(shape)))
     return Array(gathering.take_along_axis(x, ew.cast_to(i, np.dtype(np.int64)), at))
+
+
+@implements(np.compress)
+def compress(condition, a, axis=None, out=None):
+    """The slices for which a condition, which is known, holds."""
+    if any_traced([condition]):
+        raise TraceError(at_user_line("np.compress with a traced condition: the result's shape would depend on data. "
+                                      "Use "
+                                      "np.where(condition, x, 0), or a reduction with where=condition"))
+    x, axis = flat_along(a, axis, "compress")
+    return index_along(x, axis, np.flatnonzero(np.asarray(condition)))
+
+
+@implements(np.extract)
+def extract(condition, arr):
+    """The elements for which a condition, which is known, holds."""
+    return compress(np.ravel(condition) if not any_traced([condition]) else condition, arr)
+
+
+# -- diagonals -----------------------------------------------------------------------------------------------
 
 
 @implements(np.diagonal)
@@ -285,35 +327,126 @@ def diag(v, k=0):
                           full(0, (n, n), x.dtype)))
 
 
-def _triangle(name: str, function: Any) -> None:
-    def half(m, k=0):
-        x, k = as_array(m)._node, as_int(k, name, "k")
-        if not x.ndim:
-            raise ShapeError(at_user_line(f"np.{name} of {x.type}: it takes an array"))
-        if x.ndim == 1:  # a row of each
-            x = broadcast_node(x, (x.shape[0], x.shape[0]))
-        sizes = x.shape[-2:]
-        if any(map(differs, sizes)):
-            below = tri(*map(shown, sizes), k if name == "tril" else k - 1, bool)._node
-            mask = below if name == "tril" else ew.logical_not(below)
-        else:
-            mask = constant(function(np.ones(tuple(map(number, sizes)), bool), k))
-        return Array(ew.where(broadcast_node(mask, x.shape), x, full(0, x.shape, x.dtype)))
-
-    half.__doc__ = f"``np.{name}`` of the last two axes."
-    implements(function, name=name)(half)
+@implements(np.diagflat)
+def diagflat(v, k=0):
+    """The matrix whose diagonal is the flattened array."""
+    return diag(ravel(v), k)
 
 
-_triangle("tril", np.tril)
-_triangle("triu", np.triu)
+# -- choice by conditions ------------------------------------------------------------------------------------
 
 
-@implements(np.unstack)
-def unstack(x, /, *, axis=0):
-    """The slices along an axis."""
-    x = moveaxis(x, axis, 0)
-    return tuple(getitem(x, i) for i in range(len(x)))
+@implements(np.select)
+def select(condlist, choicelist, default=0):
+    """For each element the choice of the first condition that holds."""
+    if len(condlist) != len(choicelist) or not condlist:
+        raise ShapeError(at_user_line(f"np.select: {len(condlist)} conditions for {len(choicelist)} choices"))
+    choices = _same_dtype_weakly([*choicelist, default])
+    out = choices[-1]
+    for condition, choice in zip(reversed(condlist), reversed(choices[:-1]), strict=True):
+        out = where(condition, choice, out)
+    shape = broadcast_shapes("np.select", [as_array(x)._node.type for x in (*condlist, *choices)])
+    return Array(broadcast_node(out._node, shape))
+
+
+def _same_dtype_weakly(values: list[Any]) -> list[Array]:
+    xs = [as_array(v) for v in values]
+    dtype = np.result_type(*xs) if any_traced(values) else np.result_type(*values)
+    return [x.astype(dtype) for x in xs]
+
+
+@implements(np.choose)
+def choose(a, choices, out=None, mode="raise"):
+    """For each element the choice of that number; out of range is an error only when the program runs."""
+    at_ = as_array(a)
+    options = _same_dtype_weakly(choices if isinstance(choices, (list, tuple)) else list(as_array(choices)))
+    shape = broadcast_shapes("np.choose", [at_._node.type, *(c._node.type for c in options)])
+    n = len(options)
+    at_ = np.clip(at_, 0, n - 1) if mode == "clip" else at_ % n if mode == "wrap" else at_
+    stacked = np.stack([Array(broadcast_node(c._node, shape)) for c in options])
+    at_ = Array(broadcast_node(at_._node, shape))
+    return np.take_along_axis(stacked, expand_dims(at_, 0), 0)[0]
+
+
+# -- indices -------------------------------------------------------------------------------------------------
+
+
+@implements(np.ix_, name="ix_")
+def ix_(*args):
+    """Index arrays of an open mesh."""
+    xs = [as_array(a) for a in args]
+    for x in xs:
+        if x.ndim != 1 or (x.dtype == np.bool_):
+            raise ShapeError(at_user_line(f"np.ix_: needs vectors of integers, got {x._node.type}"))
+    return tuple(reshape(x, (1,) * i + (-1,) + (1,) * (len(xs) - i - 1)) for i, x in enumerate(xs))
+
+
+def _known_indices(name: str, function: Any) -> None:
+    def indices(arr, k=0):
+        rows, columns = map(number, as_array(arr)._node.shape)
+        return function(np.empty((rows, columns), bool), k)
+
+    indices.__doc__ = f"``np.{name}``, which looks at the shape alone."
+    implements(function, name=name)(indices)
+
+
+_known_indices("tril_indices_from", np.tril_indices_from)
+_known_indices("triu_indices_from", np.triu_indices_from)
+
+
+@implements(np.diag_indices_from)
+def diag_indices_from(arr):
+    """``np.diag_indices_from``, which looks at the shape alone."""
+    return np.diag_indices_from(np.empty(tuple(map(number, as_array(arr)._node.shape)), bool))
+
+
+def _whole(name: str, x: Any) -> Array:
+    x = as_array(x)
+    if x.dtype.kind not in "iu":
+        raise DtypeError(at_user_line(f"np.{name}: needs integers, got {x._node.type}"))
+    return x
+
+
+@implements(np.unravel_index)
+def unravel_index(indices, shape, order="C"):
+    """Index arrays from an index into the flattened array."""
+    x = _whole("unravel_index", indices)
+    parts = []
+    for n in (reversed(tuple(shape)) if order == "C" else tuple(shape)):
+        parts.append(x % int(n))
+        x = x // int(n)
+    return tuple(reversed(parts)) if order == "C" else tuple(parts)
+
+
+@implements(np.ravel_multi_index)
+def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
+    """The index into the flattened array; an index out of range is not noticed unless `mode` clips or wraps it."""
+    flat: Any = 0
+    modes = mode if isinstance(mode, tuple) else (mode,) * len(dims)
+    pairs = list(zip(multi_index, dims, modes, strict=True))
+    for i, n, how in pairs if order == "C" else reversed(pairs):
+        i = _whole("ravel_multi_index", i)
+        i = np.clip(i, 0, n - 1) if how == "clip" else i % n if how == "wrap" else i
+        flat = flat * n + i
+    return flat
 
 
 Array.__getitem__ = getitem
 Array.take, Array.diagonal, Array.trace = take, diagonal, trace
+
+for _name, _function in {"ravel": ravel, "flatten": ravel, "swapaxes": swapaxes, "squeeze": squeeze,
+                         "repeat": repeat, "astype": astype, "copy": copy}.items():
+    setattr(Array, _name, _function)
+
+
+def _reshape_method(self, *shape, order="C", copy=None):
+    return reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape, order)
+
+
+def _transpose_method(self, *axes):
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
+        axes = axes[0]
+    return transpose(self, axes or None)
+
+
+Array.reshape, Array.transpose = _reshape_method, _transpose_method

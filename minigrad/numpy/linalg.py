@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as _numpy
 
-from .array import LINALG
+from .dispatch import LINALG
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Products: einsum, matmul, dot and their kin, all of which are one contraction; and ``np.linalg``."""
+"""Products: matmul, dot, einsum and the like, each one contraction."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from ..locks import importing
 from ..ops import shape
 from ..ops.einsum import LETTERS, contract
 from ..symbolic import Dim
+from ..traced_array import Array, as_array
 from ..tracing import guard_equal, number
-from .array import Array, as_array, as_axis, as_int, broadcast_shapes, implements
+from .arguments import as_axis, as_int, broadcast_shapes
+from .data_types import same_dtype
+from .dispatch import implements
 from .indexing import diagonal
-from .shaping import _same_dtype, moveaxis, reshape
+from .manipulation import matrix_transpose, moveaxis, reshape
 
 
 def _operands(name: str, *values: Any, dtype: Any = None) -> list[Node]:
     xs = [as_array(v) for v in values]
-    nodes = _same_dtype(xs if dtype is None else [x.astype(dtype) for x in xs])
+    nodes = same_dtype(xs if dtype is None else [x.astype(dtype) for x in xs])
     if nodes[0].dtype == np.bool_:
         raise DtypeError(at_user_line(f"{name} of bools: cast them to int or float first"))
     return nodes
@@ -143,6 +146,26 @@ def kron(a, b):
     return reshape(product, tuple(p * q for p, q in zip(x._node.shape, y._node.shape, strict=True)))
 
 
+def _need(name: str, x1: Any, x2: Any, *axes: int) -> None:
+    types = [as_array(x)._node.type for x in (x1, x2)]
+    if any(t.ndim < n for t, n in zip(types, axes, strict=True)):
+        raise ShapeError(at_user_line(f"np.{name} of {types[0]} and {types[1]}: needs a matrix and a vector"))
+
+
+if hasattr(np, "matvec"):  # NumPy 2.2
+    @implements(np.matvec)
+    def matvec(x1, x2, /, *, dtype=None):
+        """Products of matrices and vectors."""
+        _need("matvec", x1, x2, 2, 1)
+        return matmul(x1, as_array(x2)[..., None], dtype=dtype)[..., 0]
+
+    @implements(np.vecmat)
+    def vecmat(x1, x2, /, *, dtype=None):
+        """Products of vectors and matrices."""
+        _need("vecmat", x1, x2, 1, 2)
+        return matmul(as_array(x1)[..., None, :], x2, dtype=dtype)[..., 0, :]
+
+
 @implements(np.einsum)
 def einsum(*operands, out=None, dtype=None, order="K", casting="safe", optimize=False):
     """Einstein summation in all of NumPy's forms."""
@@ -212,3 +235,69 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
         raise ShapeError(at_user_line(f"np.cross({x._node.type}, {y._node.type}): needs vectors of 3 elements"))
     left, right = [1, 2, 0], [2, 0, 1]
     return moveaxis(x[..., left] * y[..., right] - x[..., right] * y[..., left], -1, axisc)
+
+
+# -- the same in np.linalg -----------------------------------------------------------------------------------
+
+
+@implements(np.linalg.diagonal, name="diagonal")
+def linalg_diagonal(x, /, *, offset=0):
+    """The linalg_diagonal of the last two axes."""
+    return diagonal(x, offset, -2, -1)
+
+
+@implements(np.linalg.trace, name="trace")
+def linalg_trace(x, /, *, offset=0, dtype=None):
+    """Sum of the linalg_diagonal of the last two axes."""
+    return np.trace(as_array(x), offset, -2, -1, dtype)
+
+
+@implements(np.linalg.outer, name="outer")
+def linalg_outer(x1, x2, /):
+    """Products of all pairs of elements of two vectors."""
+    a, b = as_array(x1), as_array(x2)
+    if a.ndim != 1 or b.ndim != 1:
+        raise ShapeError(at_user_line(f"np.linalg.outer of {a._node.type} and {b._node.type}: needs vectors"))
+    return outer(a, b)
+
+
+@implements(np.linalg.cross, name="cross")
+def linalg_cross(x1, x2, /, *, axis=-1):
+    """Cross product of vectors of three elements."""
+    return cross(x1, x2, axis=axis)
+
+
+@implements(np.linalg.matmul, name="matmul")
+def linalg_matmul(x1, x2, /):
+    """Matrix product."""
+    return matmul(x1, x2)
+
+
+@implements(np.linalg.tensordot, name="tensordot")
+def linalg_tensordot(x1, x2, /, *, axes=2):
+    """Sum of products over given axes."""
+    return tensordot(x1, x2, axes)
+
+
+@implements(np.linalg.vecdot, name="vecdot")
+def linalg_vecdot(x1, x2, /, *, axis=-1):
+    """Dot products along an axis."""
+    return vecdot(x1, x2, axis=axis)
+
+
+@implements(np.linalg.matrix_transpose, name="matrix_transpose")
+def linalg_matrix_transpose(x, /):
+    """Swap the last two axes."""
+    return matrix_transpose(x)
+
+
+@implements(np.linalg.multi_dot)
+def multi_dot(arrays, *, out=None):
+    """Product of several matrices, the first and last of which may be vectors."""
+    result, *rest = map(as_array, arrays)
+    for k, x in enumerate((result, *rest)):
+        if len(rest) > 1 and x.ndim != 2 and not (x.ndim == 1 and k in (0, len(rest))):
+            raise ShapeError(at_user_line(f"np.linalg.multi_dot: operand {k} is {x._node.type}, not a matrix"))
+    for x in rest:
+        result = dot(result, x)
+    return result

@@ -19,9 +19,10 @@ from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node
 from ..primitive import input_
 from ..symbolic import Dim
+from ..traced_array import TABLE, Array, as_array
 from ..tracing import number
-from . import asked
-from .array import FFT, LINALG, METHODS, NAMES, NAMESPACE, REFUSED, SCIPY, TABLE, Array, as_array
+from . import conversion_errors
+from .dispatch import FFT, LINALG, METHODS, NAMES, NAMESPACE, REFUSED, SCIPY
 
 _INSTEAD_OF = {"at": "arrays do not change in a trace. Write minigrad.numpy.at(x)[i].add(v), multiply, max or min",
                "reduceat": "write minigrad.numpy.at(np.zeros(n))[segment].add(v), or np.cumsum and a difference"}
@@ -75,7 +76,7 @@ def _not_handed_over(name: str) -> tuple[str, str] | None:
 
 
 def _not_a_number(what: str, instead: str, convert: Callable[..., Any] | None = None,
-                  ask: Callable[[], asked.Answer | None] = lambda: None) -> Callable[..., Any]:
+                  ask: Callable[[], conversion_errors.Answer | None] = lambda: None) -> Callable[..., Any]:
     """Return a method that needs a number; without one, `ask` names the caller and the way out."""
 
     def method(self: Array, *args: Any, **kwargs: Any) -> Any:
@@ -151,17 +152,18 @@ class _Protocols:
         return NAMESPACE[0]
 
     __bool__ = _not_a_number("the truth", "For `if` use np.where(condition, a, b), or mg.cond where the other branch "
-                             "must not run; for `assert`, check the inputs before tracing.", bool, asked.truth)
+                             "must not run; for `assert`, check the inputs before tracing.", bool,
+                             conversion_errors.truth)
     __float__ = _not_a_number("float()", "Keep the value as an array: arithmetic and np functions take it as it is.",
-                              float, asked.number)
-    __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).", int, asked.number)
+                              float, conversion_errors.number)
+    __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).", int, conversion_errors.number)
     __index__ = _not_a_number("the index number", "To index an array with it write x[i]; a size, a range or an axis "
-                              "must be an ordinary int.", operator.index, asked.index)
+                              "must be an ordinary int.", operator.index, conversion_errors.index)
     __complex__ = _not_a_number("complex()", "minigrad has no complex arrays.")
     __array__ = _not_a_number("np.asarray()", "Use np functions on it directly. np.stack([a, b]) makes one array of "
                               "several; minigrad.numpy.take(table, i, axis=0) indexes an ndarray with it. What "
                               "else must be an ndarray must come from outside the traced function.", np.asarray,
-                              asked.array)
+                              conversion_errors.array)
     item = _not_a_number("item()", "Keep it as an array.", np.ndarray.item)
     tolist = _not_a_number("tolist()", "Keep it as an array.", np.ndarray.tolist)
 
@@ -172,7 +174,7 @@ class _Protocols:
             return format(known[()], spec)
         raise TraceError(at_user_line(
             f"a traced value ({self._node.type}, from {self._node.where}) in the format {spec!r}: its number is known "
-            f"only when the program runs. {asked.formatted()}"))
+            f"only when the program runs. {conversion_errors.formatted()}"))
 
 
 for _name, _method in vars(_Protocols).items():

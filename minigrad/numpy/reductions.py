@@ -1,4 +1,4 @@
-"""Sums, means, extremes and what else makes an axis go away; and cumulative sums and sorting."""
+"""Reductions: sums, means, extremes, products over axes; cumulative and ufunc reductions."""
 
 from __future__ import annotations
 
@@ -14,23 +14,15 @@ from ..ops import reduce
 from ..ops import sort as ordering
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
-from ..ops.shape import concatenate, flip, reshape, section, slice_, transpose
+from ..ops.shape import concatenate, reshape, slice_
 from ..primitive import Primitive
 from ..symbolic import Dim, Shape, size_of
-from ..tracing import differs, number
-from .array import (
-    TABLE,
-    Array,
-    accumulates,
-    as_array,
-    as_axes,
-    as_axis,
-    as_int,
-    broadcast_node,
-    broadcast_shapes,
-    held,
-    implements,
-)
+from ..traced_array import TABLE, Array, as_array
+from ..tracing import number
+from .arguments import as_axes, as_axis, broadcast_node, broadcast_shapes, held, one_axis
+from .dispatch import METHODS, NAMES, accumulates, implements
+
+# -- over axes -----------------------------------------------------------------------------------------------
 
 
 def _keep(out: Node, x: Node, axes: tuple[int, ...], keepdims: Any) -> Array:
@@ -168,23 +160,6 @@ any_ = implements(np.any, name="any")(_truth("any", reduce.any_))
 all_ = implements(np.all, name="all")(_truth("all", reduce.all_))
 
 
-def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
-    def function(a, axis=None, out=None, *, keepdims=False):
-        x = as_array(a)._node
-        if axis is None:
-            flat = reshape(x, shape=(x.type.size,))
-            return _keep(prim(flat, axis=0), x, tuple(range(x.ndim)), keepdims)
-        a_ = as_axis(axis, x.ndim, name)
-        return _keep(prim(x, axis=a_), x, (a_,), keepdims)
-
-    function.__doc__ = f"Index of the first {name[3:]}imum along an axis."
-    return function
-
-
-argmax = implements(np.argmax, name="argmax")(_arg("argmax", reduce.argmax))
-argmin = implements(np.argmin, name="argmin")(_arg("argmin", reduce.argmin))
-
-
 @implements(np.var)
 @accumulates
 def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
@@ -236,13 +211,13 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     return out
 
 
-# -- along an axis -----------------------------------------------------------------------------------------
+# -- along an axis -------------------------------------------------------------------------------------------
 
 
 @implements(np.cumsum)
 def cumsum(a, axis=None, dtype=None, out=None):
     """Cumulative sum along an axis, or of the flattened array."""
-    x, a_ = _one_axis(a, axis, "cumsum")
+    x, a_ = one_axis(a, axis, "cumsum")
     dtype = np.add.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype
     return Array(ordering.cumsum(ew.cast_to(x, dtype_of(dtype)), axis=a_))
 
@@ -251,7 +226,7 @@ def cumsum(a, axis=None, dtype=None, out=None):
 @accumulates
 def cumprod(a, axis=None, dtype=None, out=None):
     """Cumulative product along an axis, by doubling: exact derivatives of every order, zeros included."""
-    x, a_ = _one_axis(a, axis, "cumprod")
+    x, a_ = one_axis(a, axis, "cumprod")
     x = ew.cast_to(x, dtype_of(np.multiply.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype))
     n, reach = number(x.shape[a_]), 1
     while reach < n:
@@ -274,81 +249,102 @@ def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=Fal
     return out
 
 
-def _one_axis(a: Any, axis: Any, name: str) -> tuple[Node, int]:
-    x = as_array(a)._node
-    if axis is None:
-        return reshape(x, shape=(x.type.size,)), 0
-    return x, as_axis(axis, x.ndim, name)
+@implements(np.cumulative_prod)
+def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+    """Cumulative product by the array API's rules."""
+    x = as_array(x)
+    if axis is None and x.ndim != 1:
+        raise ShapeError(at_user_line("cumulative_prod: an array of several axes needs axis="))
+    a = as_axis(0 if axis is None else axis, x.ndim, "cumulative_prod")
+    done = cumprod(x, a, dtype)
+    if not include_initial:
+        return done
+    first = tuple(1 if i == a else n for i, n in enumerate(done._node.shape))
+    return NAMES["concatenate"]([NAMES["ones_like"](done, shape=first), done], a)
 
 
-@implements(np.sort)
-def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
-    """Sort along an axis; gradients follow the elements, and ties keep their order."""
-    x, a_ = _one_axis(a, axis, "sort")
-    out = ordering.sort(x, a_)
-    return Array(flip(out, axes=(a_,)) if descending else out)
+# -- by a ufunc ----------------------------------------------------------------------------------------------
 
 
-@implements(np.argsort)
-def argsort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
-    """Indices that sort along an axis, stable."""
-    x, a_ = _one_axis(a, axis, "argsort")
-    out = ordering.argsort(x, axis=a_)
-    return Array(flip(out, axes=(a_,)) if descending else out)
+ASSOCIATIVE = (np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.fmin, np.logaddexp, np.logaddexp2, np.hypot,
+               np.logical_and, np.logical_or, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.gcd,
+               np.lcm)
+_EXTREMES = {np.maximum: ordering.cummax, np.minimum: ordering.cummin, np.fmax: ordering.cumfmax,
+             np.fmin: ordering.cumfmin}
+_OF_NUMBERS = {np.fmax: np.maximum, np.fmin: np.minimum}  # of dtypes without NaN
+_NAN_LEFT_OUT = {np.fmax: "nanmax", np.fmin: "nanmin"}
 
 
-@implements(np.median)
-def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
-    """Median over axes; nan where there is one."""
-    x = whole = as_array(a)._node
-    axes = as_axes(axis, x.ndim, "median")
-    if not x.type.floating:
-        x = ew.cast_to(x, np.dtype(np.float64))
-    kept = [i for i in range(x.ndim) if i not in axes]
-    n = number(size_of(x.shape[i] for i in axes))
-    if n == 0:
-        raise ShapeError(at_user_line(f"np.median of an empty axis of {x.type}"))
-    rows = reshape(transpose(x, perm=(*kept, *axes)), shape=(*(x.shape[i] for i in kept), n))
-    at = len(kept)
-    ordered = ordering.sort(rows, at)
-    middle = reduce.mean(_cut(ordered, at, (n - 1) // 2, n // 2 + 1), axes=(at,))
-    last = reshape(_cut(ordered, at, n - 1, n), shape=middle.shape)  # NaN sorts last
-    return _keep(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
+def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
+    """Return the running reduction by an associative ufunc, by doubling: log2(n) steps, none of which is a loop.
+
+    Extremes have a primitive: in pairs, three equal elements would share a cotangent as 1/4, 1/4 and 1/2.
+    """
+    combine, n, reach = TABLE[ufunc], number(x.shape[axis]), 1
+    if ufunc in _EXTREMES:
+        x = x if x.shape[axis] is n else _cut(x, axis, 0, n)
+        return _EXTREMES[ufunc if x.type.floating else _OF_NUMBERS.get(ufunc, ufunc)](x, axis=axis)
+    while reach < n:
+        later = combine(Array(_cut(x, axis, reach, n)), Array(_cut(x, axis, 0, n - reach)))._node
+        x = concatenate(_cut(x, axis, 0, reach), later, axis=axis)
+        reach *= 2
+    return x
 
 
-@implements(np.diff)
-def diff(a, n=1, axis=-1, prepend=None, append=None):
-    """The n-th difference along an axis."""
-    x, a_ = _one_axis(a, axis, "diff")
-    ends = [None if not given(v) else _at_end(v, x, a_) for v in (prepend, append)]
-    if any(e is not None for e in ends):
-        parts = [n for n in (ends[0], x, ends[1]) if n is not None]
-        dtype = np.result_type(*(n.dtype for n in parts))
-        x = concatenate(*(ew.cast_to(n, dtype) for n in parts), axis=a_)
-    if x.dtype == np.bool_:
-        raise DtypeError(at_user_line("np.diff of bools: cast them to int first"))
-    for _ in range(as_int(n, "diff", "n")):
-        m = x.shape[a_]
-        if differs(m):
-            x = section(x, a_, 1, m - 1) - section(x, a_, 0, m - 1)
-            continue
-        m = number(m)
-        x = _cut(x, a_, min(1, m), m) - _cut(x, a_, 0, max(m - 1, 0))
-    return Array(x)
+def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
+    """Return the reduction by an associative ufunc over axes, by halving."""
+    combine = TABLE[ufunc]
+    if ufunc in _NAN_LEFT_OUT and all(number(x.shape[a]) for a in axes):
+        return NAMES[_NAN_LEFT_OUT[ufunc]](Array(x), axes)._node
+    for a in sorted(axes, reverse=True):
+        n = number(x.shape[a])
+        if not n:
+            raise ShapeError(at_user_line(f"np.{ufunc.__name__}.reduce of an empty axis of {x.type}"))
+        while n > 1:
+            half, odd = divmod(n, 2)
+            halves = combine(Array(_cut(x, a, 0, half)), Array(_cut(x, a, half, 2 * half)))._node
+            x = halves if not odd else concatenate(halves, _cut(x, a, n - 1, n), axis=a)
+            n = half + odd
+        x = NAMES["squeeze"](Array(x), a)._node
+    return x
 
 
-def _at_end(values: Any, x: Node, axis: int) -> Node:
-    """Return what stands before or after `x` in a difference: a number stands for one slice."""
-    node = as_array(values)._node
-    return node if node.ndim else broadcast_node(node, tuple(1 if a == axis else n for a, n in enumerate(x.shape)))
+def _enter_ufunc(ufunc: np.ufunc) -> None:
+    def accumulate(x: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Array:
+        x = _typed(ufunc, x, dtype)
+        return Array(running(ufunc, x._node, as_axis(axis, x.ndim, f"{ufunc.__name__}.accumulate")))
+
+    def reduce(x: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False,
+               initial: Any = None, where: Any = True) -> Array:
+        if where is not True:
+            raise ShapeError(at_user_line(f"np.{ufunc.__name__}.reduce with where=: put the ufunc's neutral number "
+                                          "there first, with np.where"))
+        x = _typed(ufunc, x, dtype)
+        axes = as_axes(axis, x.ndim, f"{ufunc.__name__}.reduce")
+        out = Array(folded(ufunc, x._node, axes))
+        if given(initial):
+            out = TABLE[ufunc](out, Array(filled(initial, (), out.dtype)))
+        return NAMES["expand_dims"](out, axes) if keepdims and axes else out
+
+    METHODS.setdefault((ufunc, "accumulate"), accumulate)
+    METHODS.setdefault((ufunc, "reduce"), reduce)
 
 
-@implements(np.count_nonzero)
-def count_nonzero(a, axis=None, *, keepdims=False):
-    """Number of non-zero elements along axes."""
-    return sum_(as_array(a) != 0, axis, keepdims=keepdims)
+def _typed(ufunc: np.ufunc, x: Any, dtype: Any) -> Array:
+    """Return the operand in the dtype that the ufunc reduces in."""
+    x = as_array(x)
+    try:
+        return x.astype(ufunc.reduce(np.ones(1, x.dtype), dtype=dtype).dtype)
+    except TypeError as error:
+        raise DtypeError(at_user_line(f"np.{ufunc.__name__}.reduce of {x._node.type}: {error}")) from None
 
 
-for _name in ("sum", "mean", "max", "min", "ptp", "prod", "any", "all", "argmax", "argmin", "var", "std", "cumsum",
-              "cumprod", "argsort"):
-    setattr(Array, _name, TABLE[getattr(np, _name)])
+for _ufunc in ASSOCIATIVE:
+    _enter_ufunc(_ufunc)
+
+
+@implements(name="cumulative_logsumexp")
+def cumulative_logsumexp(x, axis=-1):
+    """Logarithm of the running sum of exponentials; -inf adds nothing, in derivatives too."""
+    x, a = one_axis(x, axis, "cumulative_logsumexp")
+    return Array(running(np.logaddexp, x if x.type.floating else ew.cast_to(x, np.dtype(float)), a))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..errors import MissingAttribute, at_user_line
-from .arranging import choose, compress
-from .array import NAMES, REFUSED, Array
-from .search import argpartition, searchsorted
+from ..traced_array import TABLE, Array
+from . import reductions  # noqa: F401
+from .dispatch import NAMES, REFUSED
+from .indexing import choose, compress
+from .searching import searchsorted
+from .sorting import argpartition
 
 _SHAPE = "the shape of its result depends on data, so it has no graph"
 _WRITES = "it writes into an array, and traced arrays never change"
@@ -16,7 +21,6 @@ _TEXT = "it makes text or a file of numbers that are known only when the program
 _LAYOUT = "it asks about memory, and a traced value has none"
 _KIND = "it works on dates, strings or objects, and minigrad has bool, integer and floating arrays"
 _SCIPY = "SciPy's function makes an ndarray of its argument"
-
 _MASK = "Use np.where(mask, x, 0), or a reduction with where=mask."
 _SORT = "np.sort, and np.diff(...) != 0 for where a new value begins, have the information in a fixed shape."
 _COUNT = "With a known number n of bins: minigrad.numpy.at(np.zeros(n))[x].add(1)."
@@ -67,25 +71,22 @@ _refuse("a Python function of numbers cannot see traced ones", "Call the functio
         "for one of single numbers, or use mg.callback.", *_np("vectorize", "frompyfunc", "fromfunction"))
 _refuse("the way to contract is chosen later, when sizes are known", "Leave it out: np.einsum finds it.",
         *_np("einsum_path"))
-
 _refuse("it makes an ndarray of what is in the brackets", "Use np.concatenate, np.stack or np.column_stack.",
         "np.lib.AxisConcatenator")
-
 for _name in ("logsumexp", "softmax", "log_softmax", "polygamma", "multigammaln", "softplus"):
     _refuse(_SCIPY, f"Write minigrad.special.{_name}, which is the same on plain arrays too.", f"scipy.special.{_name}")
 _refuse("SciPy's matrices multiply numbers", "Write mg.Sparse.from_scipy(A) @ x.", "scipy.sparse")
 _refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm", "scipy.linalg.matfuncs.expm")
 _refuse("its slope in the first argument is no elementary function", "Write the integral out, or use mg.callback.",
         "scipy.special.gammainc", "scipy.special.gammaincc", "scipy.special.betainc")
-
-# -- methods and attributes --------------------------------------------------------------------------------
-
+for _name in ("sum", "mean", "max", "min", "ptp", "prod", "any", "all", "argmax", "argmin", "var", "std", "cumsum",
+              "cumprod", "argsort"):
+    setattr(Array, _name, TABLE[getattr(np, _name)])
 Array.choose, Array.searchsorted, Array.argpartition = choose, searchsorted, argpartition
 Array.compress = lambda self, condition, axis=None, out=None: compress(condition, self, axis)
 Array.conj = Array.conjugate = lambda self: self
 Array.itemsize = property(lambda self: self.dtype.itemsize)
 Array.nbytes = property(lambda self: self.size * self.dtype.itemsize)
-
 _METHODS = {
     **dict.fromkeys(("fill", "itemset", "put", "resize", "setfield", "setflags", "partition"), (_WRITES, _AT)),
     "sort": (_WRITES, "Write x = np.sort(x)."), "nonzero": (_SHAPE, _MASK),
@@ -110,6 +111,7 @@ def _missing(self: Array, name: str) -> Any:
 
 
 Array.__getattr__ = _missing
+
 
 # NumPy's other functions: they take no array that could be traced, and are NumPy's own in minigrad.numpy too.
 APART = {

@@ -20,19 +20,11 @@ from ..ops import elementwise as ew
 from ..ops import special as ops
 from ..ops.reduce import expand_to
 from ..tracebacks import boundary
-from .array import (
-    SCIPY,
-    Array,
-    accumulates,
-    any_traced,
-    as_array,
-    as_axes,
-    broadcast_node,
-    broadcast_shapes,
-    implements,
-)
+from ..traced_array import Array, any_traced, as_array
+from .arguments import as_axes, broadcast_node, broadcast_shapes
+from .dispatch import SCIPY, accumulates, implements
+from .elementwise import where
 from .protocols import known_value
-from .shaping import where
 
 NAMES: dict[str, Callable[..., Any]] = {}
 

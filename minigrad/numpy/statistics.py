@@ -1,4 +1,4 @@
-"""Quantiles, statistics that leave NaN out, covariances."""
+"""Statistics: quantiles, reductions without NaN, covariances, histograms."""
 
 from __future__ import annotations
 
@@ -8,18 +8,46 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError, TraceError, at_user_line
+from ..graph import full
 from ..ops import elementwise as ew
+from ..ops import reduce
 from ..ops import sort as ordering
 from ..ops.constants import size_scalar
+from ..ops.index import scatter_add
 from ..ops.shape import reshape as reshape_node
 from ..ops.shape import transpose as transpose_node
 from ..symbolic import size_of
+from ..traced_array import Array, as_array
 from ..tracing import number
-from .array import Array, accumulates, as_array, as_axes, implements
-from .reductions import given
-from .shaping import concatenate, expand_dims, moveaxis, ravel, reshape, where
+from .arguments import as_axes, as_int
+from .dispatch import accumulates, implements
+from .elementwise import where
+from .joining import concatenate
+from .manipulation import expand_dims, moveaxis, ravel, reshape
+from .reductions import _cut, _keep, given
+from .searching import searchsorted
 
-# -- quantiles ---------------------------------------------------------------------------------------------
+# -- quantiles -----------------------------------------------------------------------------------------------
+
+
+@implements(np.median)
+def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+    """Median over axes; nan where there is one."""
+    x = whole = as_array(a)._node
+    axes = as_axes(axis, x.ndim, "median")
+    if not x.type.floating:
+        x = ew.cast_to(x, np.dtype(np.float64))
+    kept = [i for i in range(x.ndim) if i not in axes]
+    n = number(size_of(x.shape[i] for i in axes))
+    if n == 0:
+        raise ShapeError(at_user_line(f"np.median of an empty axis of {x.type}"))
+    rows = reshape_node(transpose_node(x, perm=(*kept, *axes)), shape=(*(x.shape[i] for i in kept), n))
+    at = len(kept)
+    ordered = ordering.sort(rows, at)
+    middle = reduce.mean(_cut(ordered, at, (n - 1) // 2, n // 2 + 1), axes=(at,))
+    last = reshape_node(_cut(ordered, at, n - 1, n), shape=middle.shape)  # NaN sorts last
+    return _keep(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
+
 
 _CONTINUOUS = {"linear": (1.0, 1.0), "interpolated_inverted_cdf": (0.0, 1.0), "hazen": (0.5, 0.5),
                "weibull": (0.0, 0.0), "median_unbiased": (1 / 3, 1 / 3), "normal_unbiased": (3 / 8, 3 / 8)}
@@ -103,7 +131,7 @@ def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
     return _quantile("nanmedian", a, 0.5, axis, "linear", keepdims is True, None, 1.0, True)
 
 
-# -- without NaN -------------------------------------------------------------------------------------------
+# -- without NaN ---------------------------------------------------------------------------------------------
 
 
 def _without_nan(a: Any, value: Any) -> tuple[Array, Array]:
@@ -117,6 +145,14 @@ def _without_nan(a: Any, value: Any) -> tuple[Array, Array]:
 
 def _mask(there: Array, mask: Any) -> Array:
     return there if mask is True or mask is np._NoValue else there & as_array(mask)
+
+
+@implements(np.nansum)
+def nansum(a, axis=None, dtype=None, out=None, keepdims=False, initial=np._NoValue, where=True):
+    """Sum of what is not NaN."""
+    x = as_array(a)._node
+    kept = ew.where(ew.isnan(x), full(0, x.shape, x.dtype), x) if x.type.floating else x
+    return np.sum(Array(kept), axis=axis, dtype=dtype, keepdims=keepdims is True, initial=initial, where=where)
 
 
 @implements(np.nanprod)
@@ -203,7 +239,7 @@ def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=
     return Array(ew.norm_of(square._node))
 
 
-# -- covariance --------------------------------------------------------------------------------------------
+# -- covariance ----------------------------------------------------------------------------------------------
 
 
 @implements(np.cov)
@@ -256,3 +292,50 @@ def corrcoef(x, y=None, rowvar=True, *, dtype=None):
         return c / c
     spread = np.sqrt(np.diagonal(c))
     return np.clip(c / spread[:, None] / spread[None, :], -1, 1)
+
+
+# -- histograms ----------------------------------------------------------------------------------------------
+
+
+@implements(np.histogram)
+def histogram(a, bins=10, range=None, density=None, weights=None):
+    """Counts, or sums of weights, per bin; gradients flow to the weights alone, since a count has none."""
+    if isinstance(bins, str):
+        raise TraceError(at_user_line(f"np.histogram with bins={bins!r}: how many bins there are would depend on data. "
+                                      "Give a number or the edges"))
+    x = as_array(a).ravel()
+    edges = histogram_bin_edges(a, bins, range)
+    n = int(edges.shape[0]) - 1
+    if n < 1:
+        raise ShapeError(at_user_line(f"np.histogram: {n + 1} edges have no bin between them"))
+    at = searchsorted(edges, x, "right") - 1
+    at = where(x == edges[-1], n - 1, at)
+    there = (at >= 0) & (at < n)
+    if weights is None:
+        w = there.astype(np.int64)
+    else:
+        w = as_array(weights).ravel()
+        w = where(there, w if w.dtype != np.bool_ else w.astype(np.int64), 0)
+    at = where(there, at, 0)
+    counts = Array(scatter_add(w._node, at._node, shape=(n,)))
+    if density:
+        counts = counts / np.diff(edges).astype(float) / counts.sum()
+    return counts, edges
+
+
+@implements(np.histogram_bin_edges)
+def histogram_bin_edges(a, bins=10, range=None, weights=None):
+    """The edges that `histogram` uses."""
+    if isinstance(bins, str):
+        raise TraceError(at_user_line(f"np.histogram_bin_edges with bins={bins!r}: how many there are would depend on "
+                                      "data. Give a number"))
+    if np.ndim(bins):
+        return bins if isinstance(bins, Array) else np.asarray(bins)
+    x, bins = as_array(a), as_int(bins, "histogram", "bins")
+    if range is not None:
+        return np.histogram_bin_edges(np.zeros(0, x.dtype), bins, range)
+    low, high = x.min(), x.max()
+    if x.dtype.kind != "f":
+        low, high = low.astype(float), high.astype(float)
+    flat = low == high
+    return np.linspace(where(flat, low - 0.5, low), where(flat, high + 0.5, high), int(bins) + 1)

@@ -22,11 +22,13 @@ from ..ops.shape import reshape
 from ..ops.sort import argsort
 from ..symbolic import size_of
 from ..tracebacks import boundary
+from ..traced_array import Array, any_traced, as_array
 from ..tracing import number
-from .array import Array, any_traced, as_array, broadcast_node, held, implements
+from .arguments import as_axis, broadcast_node, held
+from .dispatch import implements
 from .indexing import getitem
+from .joining import concatenate
 from .reductions import _cut
-from .shaping import concatenate
 
 _LONG = np.dtype(np.int64)
 
@@ -148,9 +150,6 @@ def _broadcast(v: Node, shape: Any, name: str) -> Node:
                                       "that the index names")) from None
 
 
-# -- where the updates go ----------------------------------------------------------------------------------
-
-
 def _traced_mask(key: Any) -> Array | None:
     if isinstance(key, tuple) and len(key) == 1:
         key = key[0]
@@ -197,9 +196,6 @@ def _axes_of(k: Any) -> int:
         return 1
     k = np.asarray(k) if not any_traced([k]) else k
     return k.ndim if isinstance(k, np.ndarray) and k.dtype == np.bool_ else 1
-
-
-# -- updates of rows: x is (n, …), places are int64[m], v is (m, …) -----------------------------------------
 
 
 def _last(places: Node, n: Any) -> Node:
@@ -258,6 +254,17 @@ def _multiply(x: Node, places: Node, v: Node) -> Node:
 def at(x: Any) -> At:
     """Return ``x.at``, of an ordinary array too: ``at(x)[i].set(v)`` runs inside and outside a trace."""
     return At(x)
+
+
+@implements(name="put_along_axis")
+def put_along_axis(arr, indices, values, axis=-1):
+    """Return, unlike NumPy which writes into `arr`, a new array with `values` where the indices name them."""
+    x = as_array(arr)
+    a = as_axis(axis, x.ndim, "put_along_axis")
+    i = as_array(indices)
+    grid = [i if b == a else np.arange(number(x._node.shape[b])).reshape((1,) * b + (-1,) + (1,) * (x.ndim - b - 1))
+            for b in range(x.ndim)]
+    return at(x)[tuple(grid)].set(values)
 
 
 Array.at = property(At)

@@ -10,7 +10,7 @@ import optree
 
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node
-from ..numpy.array import held
+from ..numpy.arguments import held
 from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder

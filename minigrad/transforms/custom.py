@@ -16,7 +16,7 @@ from ..axes import LEADING, Declared, subscripts
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, user_frame
 from ..families import elementwise
 from ..graph import ArrayType, Graph, Node, full
-from ..numpy.array import broadcast_node
+from ..numpy.arguments import broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts
 from ..primitive import Primitive, Sample, placeholder

@@ -16,7 +16,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.errors import MinigradError
-from minigrad.numpy.array import TABLE
+from minigrad.traced_array import TABLE
 
 from .choices import Choices
 

@@ -12,7 +12,8 @@ import scipy.sparse
 
 import minigrad as mg
 import minigrad.numpy as mnp
-from minigrad.numpy.array import FFT, LINALG, NAMES, TABLE
+from minigrad.numpy.dispatch import FFT, LINALG, NAMES
+from minigrad.traced_array import TABLE
 
 from .conform import assert_same, quiet, run_traced, split
 from .test_table import CASES, case_name

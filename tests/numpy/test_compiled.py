@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.numpy.array import TABLE
+from minigrad.traced_array import TABLE
 
 from .conform import assert_same, call, run_traced, split, varied
 from .test_table import CASES, DOMAIN, SHAPE_ONLY, UFUNCS, case_name, mnp, values

@@ -9,8 +9,9 @@ import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
-from minigrad.numpy.array import REFUSED, TABLE
+from minigrad.numpy.dispatch import REFUSED
 from minigrad.numpy.refused import APART
+from minigrad.traced_array import TABLE
 
 SPACES = {"": np, "linalg.": np.linalg, "fft.": np.fft}
 PUBLIC = sorted({prefix + name for prefix, space in SPACES.items() for name in dir(space) if not name.startswith("_")

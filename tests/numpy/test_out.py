@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
-from minigrad.numpy.array import TABLE
+from minigrad.traced_array import TABLE
 
 WITH_OUT = {f"{f.__module__}.{f.__name__}": ours for f, ours in TABLE.items()
             if not isinstance(f, np.ufunc) and "out" in inspect.signature(ours).parameters}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import minigrad.numpy
-from minigrad.numpy.array import REFUSED, TABLE
-from minigrad.numpy.table import page, rows
+from minigrad.numpy.dispatch import REFUSED
+from minigrad.numpy.functions_page import page, rows
+from minigrad.traced_array import TABLE
 
 PAGE = Path(minigrad.numpy.__file__).parent / "FUNCTIONS.md"
 

@@ -11,7 +11,8 @@ import scipy.special as sp
 import minigrad as mg
 from minigrad import special
 from minigrad.graph import PRIMITIVES
-from minigrad.numpy.array import SCIPY, Array
+from minigrad.numpy.dispatch import SCIPY
+from minigrad.traced_array import Array
 
 from .conform import assert_same, call, check_call, run_traced
 

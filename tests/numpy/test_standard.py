@@ -11,7 +11,7 @@ import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
-from minigrad.numpy.array import FFT, LINALG, NAMES, REFUSED
+from minigrad.numpy.dispatch import FFT, LINALG, NAMES, REFUSED
 
 from .conform import run_traced
 

@@ -12,7 +12,8 @@ import pytest
 import minigrad as mg
 import minigrad.numpy as mnp
 from minigrad import interpreters
-from minigrad.numpy.array import NAMES, TABLE
+from minigrad.numpy.dispatch import NAMES
+from minigrad.traced_array import TABLE
 
 from .conform import assert_same, call, check_call, check_refused_alike, run_traced
 from .more_cases import MORE

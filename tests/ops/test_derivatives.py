@@ -13,7 +13,8 @@ import scipy.special as sp
 import minigrad as mg
 from minigrad import special
 from minigrad.graph import PRIMITIVES
-from minigrad.numpy.array import SCIPY, TABLE
+from minigrad.numpy.dispatch import SCIPY
+from minigrad.traced_array import TABLE
 
 mp = pytest.importorskip("mpmath").mp.clone()
 mp.dps = 300

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.numpy.array import Array
 from minigrad.ops.control import barrier
 from minigrad.passes.fuse import Roles, fuse
 from minigrad.passes.schedule import schedule
+from minigrad.traced_array import Array
 
 X, Y = np.ones((40, 3)), np.ones((40, 3))
 

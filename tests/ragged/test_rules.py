@@ -6,9 +6,9 @@ import pytest
 import minigrad as mg
 import minigrad.numpy as mnp
 from minigrad.graph import PRIMITIVES
-from minigrad.numpy.array import Array
 from minigrad.ops.checks import in_range
 from minigrad.ops.control import barrier
+from minigrad.traced_array import Array
 
 from .cases import SIZES, close, molecules, node, unbatched
 

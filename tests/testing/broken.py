@@ -4,8 +4,8 @@ import inspect
 
 from minigrad.graph import PRIMITIVES
 from minigrad.numpy import Array
-from minigrad.numpy.array import as_array
 from minigrad.primitive import Primitive
+from minigrad.traced_array import as_array
 
 NAME = "broken"
 

@@ -6,9 +6,9 @@ import pytest
 
 import minigrad as mg
 from minigrad.graph import PRIMITIVES, ArrayType, TupleType
-from minigrad.numpy.array import Array
 from minigrad.ops.control import parts
 from minigrad.symbolic import Dim
+from minigrad.traced_array import Array
 from minigrad.transforms.partition import Cut
 
 from .common import close

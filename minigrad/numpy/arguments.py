@@ -1,131 +1,23 @@
-"""The table of functions, and the arguments that NumPy's functions share: shapes, axes, integers, broadcasting.
-
-Every function is entered once in `TABLE`, under the NumPy function that it stands for; the protocol
-``__array_function__``, the namespace ``minigrad.numpy`` and ``__array_namespace__`` are three doors to
-that one table.
-"""
+"""Arguments that NumPy's functions share: shapes, axes, integers, operands that broadcast."""
 
 from __future__ import annotations
 
-import functools
-import inspect
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import DtypeError, IntegerRangeError, ShapeError, TraceError, at_user_line
+from ..errors import DtypeError, IntegerRangeError, ShapeError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import overflow
-from ..ops.accumulators import accumulator
 from ..ops.elementwise import cast_to
 from ..ops.reduce import expand_to
 from ..ops.shape import reshape
 from ..sizes import Size, unwrap
 from ..symbolic import Dim, Shape, format_shape
-from ..tracebacks import for_user
-from ..traced_array import TABLE, Array, any_traced, as_array
+from ..traced_array import Array, as_array
 from ..tracing import guard_equal, number
-
-NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
-LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linalg
-FFT: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.fft
-_NAMESPACES = {"numpy.linalg": LINALG, "numpy.fft": FFT}
-NAMESPACE: list[Any] = []  # the module minigrad.numpy, put here by itself
-
-METHODS: dict[tuple[np.ufunc, str], Any] = {  # a ufunc's method -> a name in NAMES, or a function
-    (np.add, "reduce"): "sum", (np.multiply, "reduce"): "prod", (np.maximum, "reduce"): "max",
-    (np.minimum, "reduce"): "min", (np.logical_and, "reduce"): "all", (np.logical_or, "reduce"): "any",
-    (np.add, "accumulate"): "cumsum", (np.multiply, "accumulate"): "cumprod",
-}
-
-REFUSED: dict[str, tuple[str, str]] = {}  # a function's name -> why it is refused, and what to write instead
-SCIPY: dict[str, Callable[..., Any]] = {}  # the name of a ufunc of scipy.special -> ours
-
-
-def accumulates(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compute sums of sums in the accumulator's dtype: float16 goes in as float32, and the result is rounded once."""
-
-    @functools.wraps(function)
-    def wide(a: Any, *args: Any, **kwargs: Any) -> Any:
-        x = as_array(a)
-        if accumulator(x.dtype) == x.dtype or kwargs.get("dtype") is not None:
-            return function(a, *args, **kwargs)
-        out = function(x.astype(accumulator(x.dtype)), *args, **kwargs)
-        return tuple(o.astype(x.dtype) for o in out) if isinstance(out, tuple) else out.astype(x.dtype)
-
-    return wide
-
-
-def implements(*functions: Callable[..., Any], name: str | None = None,
-               namespace: dict[str, Callable[..., Any]] | None = None) -> Callable[..., Any]:
-    """Enter a function in the table, as what the given NumPy functions do to traced values.
-
-    In the namespace (that of NumPy's function, where there is one) it carries the name `name` (default: its own,
-    without a trailing underscore); there, on arguments without a traced value, it *is* the NumPy function.
-    """
-
-    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
-        ours = _without_out(function, name or function.__name__.rstrip("_"))
-        for f in functions:
-            TABLE[f] = ours
-        label = name or ours.__name__.rstrip("_")
-        numpys = functions[0] if functions else None
-
-        @functools.wraps(ours)
-        def public(*args: Any, **kwargs: Any) -> Any:
-            try:
-                if numpys is None or any_traced(args) or any_traced(kwargs.values()):
-                    return ours(*args, **kwargs)
-                try:
-                    return numpys(*args, **kwargs)
-                except TypeError as error:
-                    if type(error) is not TypeError:
-                        raise
-                    raise DtypeError(at_user_line(f"np.{label}: {error}")) from error
-            except Exception as error:
-                raise for_user(error)  # noqa: B904
-
-        public.__name__ = public.__qualname__ = label
-        if isinstance(numpys, np.ufunc):
-            for method in ("reduce", "accumulate", "outer", "reduceat", "at"):
-                setattr(public, method, _ufunc_method(numpys, method))
-        names = namespace if namespace is not None else _NAMESPACES.get(getattr(numpys, "__module__", ""), NAMES)
-        names[label] = public
-        for f in functions:
-            names.setdefault(getattr(f, "__name__", label), public)
-        return ours
-
-    return enter
-
-
-def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., Any]:
-    """Return a method of a ufunc that takes lists of traced values, too."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if not any_traced(args) and not any_traced(kwargs.values()):
-            return getattr(ufunc, method)(*args, **kwargs)
-        first, *rest = (as_array(a) if isinstance(a, (list, tuple)) and any_traced(a) else a for a in args)
-        return as_array(first).__array_ufunc__(ufunc, method, first, *rest, **kwargs)
-
-    return call
-
-
-def _without_out(function: Callable[..., Any], label: str) -> Callable[..., Any]:
-    """Refuse ``out=`` for every function of the table alike: an array of the caller's is not written to."""
-    parameters = inspect.signature(function).parameters.values()
-    places = [i for i, p in enumerate(parameters) if p.name == "out" and p.kind is p.POSITIONAL_OR_KEYWORD]
-
-    @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("out") is not None or any(args[i] is not None for i in places if i < len(args)):
-            raise TraceError(at_user_line(f"np.{label} with out=: traced arrays never change; use the result"))
-        return function(*args, **kwargs)
-
-    return checked
-
-
 
 
 def held(x: Any, dtype: np.dtype) -> Node:
@@ -258,3 +150,10 @@ def as_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise ShapeError(at_user_line(f"{name}: duplicate axis in {axis}"))
     return tuple(sorted(axes))
+
+
+def one_axis(a: Any, axis: Any, name: str) -> tuple[Node, int]:
+    x = as_array(a)._node
+    if axis is None:
+        return reshape(x, shape=(x.type.size,)), 0
+    return x, as_axis(axis, x.ndim, name)

@@ -14,8 +14,9 @@ import optree
 from .. import interpreters
 from ..errors import MinigradError, TraceError, Unsupported
 from ..graph import PRIMITIVES, Node, constant_of, full, reachable
+from ..traced_array import TABLE, Array, as_array
 from . import special
-from .array import FFT, LINALG, NAMES, REFUSED, SCIPY, TABLE, Array, as_array
+from .dispatch import FFT, LINALG, NAMES, REFUSED, SCIPY
 from .refused import APART
 
 _LOOPS = frozenset({"callback", "scan", "while", "chunked"})

@@ -1,10 +1,13 @@
-"""NumPy's ufuncs on traced values: dtypes are resolved by the ufunc itself, shapes are broadcast."""
+"""Elementwise functions: NumPy's ufuncs, and functions built from them.
+
+The ufunc itself resolves the dtypes; shapes are broadcast.
+"""
 
 from __future__ import annotations
 
+import builtins
 import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +16,15 @@ import numpy as np
 from ..errors import DtypeError, TraceError, at_user_line
 from ..graph import Node, constant_of, dtype_of, full
 from ..ops import elementwise as ew
-from ..ops import integer, overflow
+from ..ops import integer, special
 from ..primitive import Primitive
-from .array import NAMES, TABLE, Array, as_array, broadcast_node, broadcast_shapes, held, implements
+from ..traced_array import TABLE, Array, as_array
+from .arguments import as_int, broadcast_node, broadcast_shapes, held
+from .data_types import result_type
+from .dispatch import NAMES, implements
+
+# -- ufuncs --------------------------------------------------------------------------------------------------
+
 
 _BOOLEAN = {ew.add: ew.logical_or, ew.mul: ew.logical_and, ew.maximum: ew.logical_or, ew.minimum: ew.logical_and,
             ew.bitwise_and: ew.logical_and, ew.bitwise_or: ew.logical_or, ew.bitwise_xor: ew.logical_xor,
@@ -207,6 +216,91 @@ _enter(np.copysign, _copysign)
 _enter(np.heaviside, _heaviside)
 _enter(np.fmax, _fextreme(ew.maximum))
 _enter(np.fmin, _fextreme(ew.minimum))
+_enter(np.gcd, integer.gcd)
+_enter(np.lcm, integer.lcm)
+_enter(np.nextafter, integer.nextafter)
+
+
+# -- choice --------------------------------------------------------------------------------------------------
+
+
+@implements(np.where)
+def where(condition, x=None, y=None, /):
+    """Choose elementwise; no gradient flows into the branch not taken.
+
+    That holds also where the branch not taken has an infinite slope, ``np.where(x > 0, np.sqrt(x), 0.0)``: the
+    choice is made after the products with the slopes, through all work that keeps elements apart. Behind work that
+    mixes them (a matrix product) zero times infinity is nan, as anywhere: there guard the argument, too.
+    """
+    if x is None or y is None:
+        raise TraceError(at_user_line("np.where(condition) alone has a shape that depends on data: give both branches"))
+    c = as_array(condition)._node
+    if c.dtype != np.bool_:
+        c = ew.ne(c, full(0, c.shape, c.dtype))
+    values = [as_array(x), as_array(y)]
+    dtype = result_type(*values)
+    nodes = [ew.cast_to(v._node, dtype) for v in values]  # of a Python int, as NumPy does it, in range or not
+    result = broadcast_shapes("np.where", [c.type, *(n.type for n in nodes)])
+    return Array(ew.where(*(broadcast_node(n, result) for n in (c, *nodes))))
+
+
+# -- ufuncs written with other functions ---------------------------------------------------------------------
+
+
+def _bitwise_count(n: Array) -> Array:
+    # Bits are added up in ever wider fields.
+    n = np.abs(n).astype(f"u{n.dtype.itemsize}").astype(np.uint64)  # the least integer is its own absolute value
+    one, two, four = (np.uint64(v) for v in (1, 2, 4))
+    n = n - ((n >> one) & np.uint64(0x5555555555555555))
+    n = (n & np.uint64(0x3333333333333333)) + ((n >> two) & np.uint64(0x3333333333333333))
+    n = (n + (n >> four)) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    for k in (8, 16, 32):
+        n = n + (n >> np.uint64(k))
+    return (n & np.uint64(127)).astype(np.uint8)
+
+
+def _ldexp(x: Array, n: Array) -> Array:
+    # In two factors, so that neither overflows before the product does.
+    half = n // 2
+    return x * np.exp2(half.astype(x.dtype)) * np.exp2((n - half).astype(x.dtype))
+
+
+def _spacing(x: Array) -> Array:
+    return np.nextafter(x, np.copysign(x.dtype.type(np.inf), x)) - x
+
+
+def _fmod(x: Array, y: Array) -> Array:
+    if x.dtype.kind == "f":
+        sign = np.copysign(x.dtype.type(1), x)  # and not abs and copysign of x, whose slopes at 0 are 0
+        return np.remainder(x * sign, np.abs(y)) * sign
+    out = np.remainder(x, y)  # of the sign of y: where that is not x's, one y too much
+    return where((out != 0) & ((out < 0) != (x < 0)), out - y, out)
+
+
+def _signbit(x: Array) -> Array:
+    return np.copysign(x.dtype.type(1), x) < 0
+
+
+def _modf(x: Array) -> tuple[Array, Array]:
+    return _fmod(where(np.isinf(x), np.copysign(x.dtype.type(0), x), x), x.dtype.type(1)), np.trunc(x)
+
+
+def _enter_written(ufunc: np.ufunc, function: Callable[..., Any]) -> None:
+    """Enter what is written with other functions, on operands of one shape and the dtypes of the ufunc's loop."""
+
+    def ours(*args: Any, dtype: Any = None, casting: str = "same_kind", **rest: Any) -> Any:
+        refuse_where(ufunc.__name__, rest)
+        xs = [as_array(a) for a in args]
+        shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node.type for x in xs])
+        return function(*(Array(broadcast_node(n, shape)) for n in operands(ufunc, xs, dtype, casting)))
+
+    ours.__doc__ = f"Elementwise ``np.{ufunc.__name__}`` of traced values."
+    implements(ufunc, name=ufunc.__name__)(ours)
+
+
+for _ufunc, _function in ((np.bitwise_count, _bitwise_count), (np.ldexp, _ldexp), (np.spacing, _spacing),
+                          (np.fmod, _fmod), (np.modf, _modf), (np.signbit, _signbit)):
+    _enter_written(_ufunc, _function)
 
 
 @implements(np.divmod, name="divmod")
@@ -215,65 +309,160 @@ def divmod_(x1: Any, x2: Any, /) -> tuple[Array, Array]:
     return TABLE[np.floor_divide](x1, x2), TABLE[np.remainder](x1, x2)
 
 
-def _matmul(self: Array, other: Any) -> Any:
-    if getattr(type(other), "__array_ufunc__", self) is None:  # it multiplies from the right itself, as `Sparse` does
-        return NotImplemented
-    return NAMES["matmul"](self, other)
-
-
-# What grows beyond the widest integers, as floats. Counting does not get there.
-_GROWS = {np.multiply: operator.mul, np.power: ew.pow_, np.left_shift: lambda x, y: x * ew.exp2(y)}
-
-
-def _of_python(ufunc: np.ufunc, out: Node, xs: list[Array]) -> Array:
-    """Return the result of Python's arithmetic on Python's numbers, which is one, and whose integers have no bounds."""
-    if ufunc in _GROWS and out.dtype.kind in "iu" and not out.is_constant:
-        out = overflow.held(out, _GROWS[ufunc](*(ew.cast_to(x._node, np.dtype(float)) for x in xs)), out.dtype)
-    return Array(out, weak=out.dtype != np.bool_)
-
-
-def _operators() -> None:
-    """Give `Array` Python's operators, each of which is the ufunc that NumPy gives it."""
-    binary = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "pow": np.power,
-              "floordiv": np.floor_divide, "mod": np.remainder, "and": np.bitwise_and, "or": np.bitwise_or,
-              "xor": np.bitwise_xor, "lshift": np.left_shift, "rshift": np.right_shift}
-    compare = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
-               "ge": np.greater_equal}
-    unary = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
-
-    def wrap(ufunc: np.ufunc, flipped: bool = False) -> Callable[..., Any]:
-        function = TABLE[ufunc]
-
-        def method(self: Array, *others: Any) -> Any:
-            if any(x is None or isinstance(x, str) for x in others):
-                return NotImplemented
-            xs = [as_array(x) for x in ((*others, self) if flipped else (self, *others))]
-            out = function(*xs)  # a ufunc, asked by name, gives NumPy's numbers
-            return _of_python(ufunc, out._node, xs) if all(x._weak for x in xs) else out
-
-        return method
-
-    for name, ufunc in binary.items():
-        setattr(Array, f"__{name}__", wrap(ufunc))
-        setattr(Array, f"__r{name}__", wrap(ufunc, flipped=True))
-    for name, ufunc in compare.items():
-        setattr(Array, f"__{name}__", wrap(ufunc))
-    for name, ufunc in unary.items():
-        setattr(Array, f"__{name}__", wrap(ufunc))
-    power = Array.__pow__
-    Array.__pow__ = lambda self, other: (  # NumPy's fast way for `** 2`, which of bools is int8
-        TABLE[np.square](self) if type(other) is int and other == 2 and self.dtype == np.bool_ else power(self, other))
-    Array.__hash__ = object.__hash__
-    Array.__matmul__ = _matmul
-    Array.__rmatmul__ = lambda self, other: NAMES["matmul"](other, self)
-    Array.__divmod__ = lambda self, other: (operator.floordiv(self, other), operator.mod(self, other))
-    Array.__rdivmod__ = lambda self, other: (operator.floordiv(other, self), operator.mod(other, self))
-    Array.__round__ = lambda self, n=0: NAMES["round"](self, n)
-
-
-_operators()
 for _name, _from in {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
                      "atan2": "arctan2", "atanh": "arctanh", "pow": "power", "bitwise_invert": "invert",
                      "abs": "absolute", "mod": "remainder", "true_divide": "divide", "bitwise_not": "invert",
                      "conj": "conjugate"}.items():
     NAMES[_name] = NAMES[_from]
+
+
+# -- rounding, limits, special values ------------------------------------------------------------------------
+
+
+@implements(np.clip)
+def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None, **rest):
+    """Limit values to an interval; the gradient at a bound is half of that inside."""
+    refuse_where("clip", rest)
+    x = as_array(a) if dtype is None else as_array(a).astype(dtype)
+    low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
+    if low is not None and low is not np._NoValue:
+        x = np.maximum(x, _bound(low, x.dtype, builtins.max, np.maximum, "min"))
+    if high is not None and high is not np._NoValue:
+        x = np.minimum(x, _bound(high, x.dtype, builtins.min, np.minimum, "max"))
+    return x
+
+
+def _bound(value, dtype, of_numbers, of_arrays, end):
+    """Return a bound of values of `dtype`: a Python int beyond all of these is no bound."""
+    if dtype.kind not in "iu":
+        return value
+    limit = getattr(np.iinfo(dtype), end)
+    if type(value) is int:
+        return of_numbers(value, limit)
+    bound = as_array(value)
+    if not bound._weak or bound.dtype.kind not in "iu" or not np.can_cast(np.min_scalar_type(limit), bound.dtype):
+        return bound
+    return Array(of_arrays(bound, limit)._node, weak=True)
+
+
+@implements(np.round, np.around)
+def round_(a, decimals=0, out=None):
+    """Round half to even."""
+    x, decimals = as_array(a), as_int(decimals, "round", "decimals")
+    if x.dtype.kind != "f":
+        if decimals < 0:
+            raise TraceError(at_user_line("np.round of integers to tens: write np.floor_divide yourself"))
+        return x
+    return np.rint(x) if not decimals else np.rint(x * 10.0 ** decimals) / 10.0 ** decimals
+
+
+@implements(np.fix)
+def fix(x, out=None):
+    """Round towards zero."""
+    return np.trunc(as_array(x))
+
+
+@implements(np.nan_to_num)
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    """Replace NaN and infinities by numbers."""
+    x = as_array(x)
+    if x.dtype.kind != "f":
+        return x
+    info = np.finfo(x.dtype)
+    out = where(np.isnan(x), nan, x)
+    out = where(x == np.inf, float(info.max) if posinf is None else posinf, out)
+    return where(x == -np.inf, float(info.min) if neginf is None else neginf, out)
+
+
+@implements(np.sinc)
+def sinc(x):
+    """The function sin(pi x) / (pi x), 1 at 0."""
+    x = as_array(x)
+    return Array(special.sinc((x if x.dtype.kind == "f" else x.astype(float))._node))
+
+
+@implements(np.isposinf)
+def isposinf(x, out=None):
+    """Whether each element is inf."""
+    return as_array(x) == np.inf
+
+
+@implements(np.isneginf)
+def isneginf(x, out=None):
+    """Whether each element is -inf."""
+    return as_array(x) == -np.inf
+
+
+# -- real numbers as complex ones ----------------------------------------------------------------------------
+
+
+@implements(np.real, np.real_if_close)
+def real(val, tol=100):
+    """The value itself: there are no complex arrays."""
+    return as_array(val)
+
+
+@implements(np.imag)
+def imag(val):
+    """Zeros: there are no complex arrays."""
+    return np.zeros_like(as_array(val))
+
+
+@implements(np.angle)
+def angle(z, deg=False):
+    """0 for what is positive, pi for what is negative."""
+    x = as_array(z)
+    out = np.arctan2(np.zeros_like(x), x)
+    return np.degrees(out) if deg else out
+
+
+@implements(np.isreal)
+def isreal(x):
+    """True everywhere."""
+    return np.ones_like(as_array(x), dtype=bool)
+
+
+@implements(np.iscomplex)
+def iscomplex(x):
+    """False everywhere."""
+    return np.zeros_like(as_array(x), dtype=bool)
+
+
+# -- equality ------------------------------------------------------------------------------------------------
+
+
+@implements(np.isclose)
+def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Elementwise closeness."""
+    a, b = as_array(a), as_array(b)
+    near = (np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b) | (a == b)
+    return near | (np.isnan(a) & np.isnan(b)) if equal_nan else near
+
+
+@implements(np.allclose)
+def allclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Whether all elements are close."""
+    return isclose(a, b, rtol, atol, equal_nan).all()
+
+
+@implements(np.array_equal)
+def array_equal(a1, a2, equal_nan=False):
+    """Whether shapes and elements are equal."""
+    a, b = as_array(a1), as_array(a2)
+    if a._node.shape != b._node.shape:
+        return np.bool_(False)
+    same = a == b
+    if equal_nan and a.dtype.kind == b.dtype.kind == "f":
+        same = same | (np.isnan(a) & np.isnan(b))
+    return same.all()
+
+
+@implements(np.array_equiv)
+def array_equiv(a1, a2):
+    """Whether the elements are equal after broadcasting."""
+    a, b = as_array(a1), as_array(a2)
+    try:
+        broadcast_shapes("array_equiv", [a._node.type, b._node.type])
+    except ValueError:
+        return np.bool_(False)
+    return (a == b).all()

@@ -1,0 +1,209 @@
+"""Creation: arrays of a shape, ranges, grids, triangles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError, at_user_line
+from ..graph import dtype_of, full
+from ..ops import elementwise as ew
+from ..ops.constants import constant, iota
+from ..sizes import Size, shown
+from ..traced_array import Array, as_array
+from ..tracing import differs, number
+from .arguments import as_int, as_shape, broadcast_node, held
+from .data_types import as_floating, astype
+from .dispatch import implements
+from .joining import concatenate
+from .manipulation import expand_dims, moveaxis, ravel, reshape, swapaxes
+
+# -- conversion ----------------------------------------------------------------------------------------------
+
+
+@implements(np.copy)
+def copy(a, order="K", subok=False):
+    """The value itself: traced arrays never change."""
+    return as_array(a)
+
+
+@implements(np.asarray, np.array, np.asanyarray, np.ascontiguousarray)
+def asarray(a, dtype=None, order=None, *, copy=None, like=None, device=None, ndmin=0, subok=False):
+    """A traced value as it is, or cast; a list of traced values stacked."""
+    x = as_array(a)
+    if ndmin > x.ndim:
+        x = expand_dims(x, tuple(range(ndmin - x.ndim)))
+    return x if dtype is None else astype(x, dtype)
+
+
+@implements(np.asfortranarray, np.require)
+def asfortranarray(a, dtype=None, *rest, **more):
+    """A traced value as it is, which has no layout, or cast."""
+    x = as_array(a)
+    return x if dtype is None else x.astype(dtype)
+
+
+# -- arrays of a shape ---------------------------------------------------------------------------------------
+
+
+def _like(name: str, function: Any, value: Any) -> None:
+    def like(a, dtype=None, order="K", subok=True, shape=None, *, device=None):
+        x = as_array(a)._node
+        return Array(full(value, x.shape if shape is None else as_shape(shape), dtype_of(dtype or x.dtype)))
+
+    like.__doc__ = f"``np.{name}`` with the shape and dtype of a traced value."
+    implements(function, name=name)(like)
+
+
+_like("zeros_like", np.zeros_like, 0)
+_like("ones_like", np.ones_like, 1)
+_like("empty_like", np.empty_like, 0)
+
+
+@implements(np.full_like)
+def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, device=None):
+    """An array of one value with the shape and dtype of another."""
+    x = as_array(a)._node
+    value = held(fill_value, dtype_of(dtype or x.dtype))
+    return Array(broadcast_node(value, x.shape if shape is None else as_shape(shape)))
+
+
+def _from_shape(name: str, function: Any, value: Any) -> None:
+    def make(shape, dtype=float, order="C", *, device=None, like=None):
+        return Array(full(value, as_shape(shape), dtype_of(dtype or float)))
+
+    make.__doc__ = f"``np.{name}`` of a shape that may hold symbolic sizes."
+    implements(function, name=name)(make)
+
+
+_from_shape("zeros", np.zeros, 0)
+_from_shape("ones", np.ones, 1)
+_from_shape("empty", np.empty, 0)
+
+
+@implements(np.full)
+def full_(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
+    """An array of one value, of a shape that may hold symbolic sizes."""
+    value = as_array(fill_value)._node if dtype is None else held(fill_value, dtype_of(dtype))
+    return Array(broadcast_node(value, as_shape(shape)))
+
+
+# -- ranges and grids ----------------------------------------------------------------------------------------
+
+
+@implements(np.arange)
+def arange(start, stop=None, step=1, dtype=None, *, device=None, like=None):
+    """``np.arange``; a symbolic size may be the end of a count from zero."""
+    if stop is None:
+        start, stop = 0, start
+    if isinstance(stop, Size) and (start, step) == (0, 1):
+        counted = iota(size=stop.dim)
+        return Array(counted if dtype is None else ew.cast_to(counted, dtype_of(dtype)))
+    return Array(constant(np.arange(*(int(v) if isinstance(v, Size) else v for v in (start, stop, step)), dtype=dtype)))
+
+
+@implements(np.linspace)
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *, device=None):
+    """Evenly spaced numbers between ends that may be traced."""
+    low, high = (as_array(v) for v in (start, stop))
+    kind = np.result_type(low, high)
+    kind = np.dtype(np.float64) if kind.kind != "f" else kind
+    low, high = low.astype(kind), high.astype(kind)
+    n = as_int(num, "linspace", "num")
+    if n < 0:
+        raise ShapeError(at_user_line(f"np.linspace: {n} numbers"))
+    parts = n - 1 if endpoint else n
+    span = high - low
+    at = np.arange(n, dtype=kind).reshape((-1,) + (1,) * span.ndim)
+    step = span / parts if parts > 0 else np.full_like(span, np.nan)
+    out = low + (at * step if parts > 0 else at * span)
+    if endpoint and n > 1:
+        out = concatenate([out[:-1], expand_dims(np.broadcast_to(high, out._node.shape[1:]), 0)])
+    if dtype is not None and dtype_of(dtype).kind in "iu":
+        out = np.floor(out)
+    out = moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
+    return (out, step) if retstep else out
+
+
+@implements(np.logspace)
+def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
+    """Numbers spaced evenly on a logarithmic scale, given exponents."""
+    out = base ** linspace(start, stop, num, endpoint)
+    return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
+
+
+@implements(np.geomspace)
+def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
+    """Numbers spaced evenly on a logarithmic scale, given the ends, which have one sign."""
+    low, high = (as_array(v) for v in (start, stop))
+    low, high = (v.astype(np.float64) for v in as_floating(low, high))  # as NumPy does, whatever the ends are
+    sign = np.sign(low)
+    out = sign * 10.0 ** linspace(np.log10(low * sign), np.log10(high * sign), num, endpoint)
+    shape = out._node.shape[1:]
+    if num > 0:
+        ends = [expand_dims(np.broadcast_to(low, shape), 0)]
+        if endpoint and num > 1:
+            out = concatenate([*ends, out[1:-1], expand_dims(np.broadcast_to(high, shape), 0)])
+        else:
+            out = concatenate([*ends, out[1:]])
+    return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
+
+
+@implements(np.meshgrid)
+def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
+    """Coordinate arrays of a grid."""
+    if indexing not in ("xy", "ij"):
+        raise ShapeError(at_user_line(f"np.meshgrid: indexing must be 'xy' or 'ij', not {indexing!r}"))
+    xs, n = [ravel(x) for x in xi], len(xi)
+    grid = [reshape(x, (1,) * i + (-1,) + (1,) * (n - i - 1)) for i, x in enumerate(xs)]
+    if indexing == "xy" and n > 1:
+        grid = [swapaxes(x, 0, 1) for x in grid]
+    return tuple(grid) if sparse else np.broadcast_arrays(*grid) if n > 1 else tuple(grid)
+
+
+# -- matrices ------------------------------------------------------------------------------------------------
+
+
+@implements(np.eye)
+def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):
+    """The identity matrix, or ones on another diagonal; its sizes may be symbolic."""
+    k = as_int(k, "eye", "k")
+    if isinstance(N, Size) or isinstance(M, Size):
+        return (arange(N)[:, None] + k == arange(N if M is None else M)).astype(dtype)
+    return Array(constant(np.eye(as_int(N, "eye", "N"), None if M is None else as_int(M, "eye", "M"), k, dtype)))
+
+
+@implements(np.identity)
+def identity(n, dtype=None, *, like=None):
+    """The identity matrix; its size may be symbolic."""
+    return eye(n, dtype=dtype or float)
+
+
+@implements(np.tri)
+def tri(N, M=None, k=0, dtype=float, *, like=None):
+    """Ones on and below a diagonal; the sizes may be symbolic."""
+    return (as_array(arange(N))[:, None] + as_int(k, "tri", "k") >= arange(N if M is None else M)).astype(dtype)
+
+
+def _triangle(name: str, function: Any) -> None:
+    def half(m, k=0):
+        x, k = as_array(m)._node, as_int(k, name, "k")
+        if not x.ndim:
+            raise ShapeError(at_user_line(f"np.{name} of {x.type}: it takes an array"))
+        if x.ndim == 1:  # a row of each
+            x = broadcast_node(x, (x.shape[0], x.shape[0]))
+        sizes = x.shape[-2:]
+        if any(map(differs, sizes)):
+            below = tri(*map(shown, sizes), k if name == "tril" else k - 1, bool)._node
+            mask = below if name == "tril" else ew.logical_not(below)
+        else:
+            mask = constant(function(np.ones(tuple(map(number, sizes)), bool), k))
+        return Array(ew.where(broadcast_node(mask, x.shape), x, full(0, x.shape, x.dtype)))
+
+    half.__doc__ = f"``np.{name}`` of the last two axes."
+    implements(function, name=name)(half)
+
+
+_triangle("tril", np.tril)
+_triangle("triu", np.triu)

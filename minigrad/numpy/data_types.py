@@ -1,0 +1,77 @@
+"""Data types: casts, promotion, and the limits of a type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..graph import Node, dtype_of
+from ..ops import elementwise as ew
+from ..traced_array import Array, as_array
+from .dispatch import implements
+
+
+@implements(np.astype)
+def astype(x, dtype, /, *, copy=True, order="K", casting="unsafe", subok=True, device=None):
+    """Cast to a dtype."""
+    return Array(ew.cast_to(as_array(x)._node, dtype_of(dtype)))
+
+
+@implements(np.result_type)
+def result_type(*arrays_and_dtypes):
+    """The dtype that a mix of values promotes to."""
+    return np.result_type(*((x.dtype if not x._weak else 0.0 if x.dtype.kind == "f" else 0)
+                            if isinstance(x, Array) else x for x in arrays_and_dtypes))
+
+
+def same_dtype(xs: Sequence[Array]) -> list[Node]:
+    # Only ufuncs let a Python scalar's dtype give way: the functions that come here make an array of it first.
+    dtype = np.result_type(*(x.dtype for x in xs))
+    return [ew.cast_to(x._node, dtype) for x in xs]
+
+
+def as_floating(*values: Any) -> list[Array]:
+    xs = [as_array(v) for v in values]
+    return [x if x.dtype.kind == "f" else x.astype(float) for x in xs]
+
+
+@implements(np.can_cast)
+def can_cast(from_, to, casting="safe"):
+    """``np.can_cast`` of a traced value's dtype."""
+    return np.can_cast(from_.dtype if isinstance(from_, Array) else from_, to, casting)
+
+
+@implements(np.common_type)
+def common_type(*arrays):
+    """The floating dtype common to all arrays."""
+    return np.common_type(*(np.empty(0, a.dtype) if isinstance(a, Array) else a for a in arrays))
+
+
+def _dtype(x: Any) -> Any:
+    return x.dtype if isinstance(x, (Array, np.ndarray, np.generic)) else x
+
+
+@implements(name="finfo")
+def finfo(type, /):
+    """``np.finfo``, of an array too."""
+    return np.finfo(_dtype(type))
+
+
+@implements(name="iinfo")
+def iinfo(type, /):
+    """``np.iinfo``, of an array too."""
+    return np.iinfo(_dtype(type))
+
+
+@implements(np.iscomplexobj)
+def iscomplexobj(x):
+    """False."""
+    return False
+
+
+@implements(np.isrealobj)
+def isrealobj(x):
+    """True."""
+    return True

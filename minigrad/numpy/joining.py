@@ -1,0 +1,323 @@
+"""Joining and splitting: concatenation, blocks, insertion, padding."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError, TraceError, at_user_line
+from ..graph import constant_of, dtype_of
+from ..ops import elementwise as ew
+from ..ops import shape as shapes
+from ..ops.constants import iota
+from ..sizes import shown
+from ..symbolic import Dim
+from ..traced_array import Array, any_traced, as_array
+from ..tracing import differs, guard_equal_shapes, number
+from .arguments import as_axis, as_int, as_ints, broadcast_node, held
+from .data_types import same_dtype
+from .dispatch import implements
+from .manipulation import (
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
+    broadcast_to,
+    expand_dims,
+    flat_along,
+    index_along,
+    moveaxis,
+    ravel,
+    reshape,
+)
+
+# -- joining -------------------------------------------------------------------------------------------------
+
+
+def _arrays(arrays: Any, name: str) -> list[Array]:
+    xs = [as_array(a) for a in arrays]
+    if not xs:
+        raise ShapeError(at_user_line(f"np.{name} of no arrays"))
+    return xs
+
+
+@implements(np.concatenate, name="concatenate")
+def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    """Lay arrays end to end along an axis."""
+    xs = _arrays(arrays, "concatenate")
+    if axis is None:
+        xs, axis = [ravel(x) for x in xs], 0
+    if xs[0].ndim == 0:
+        raise ShapeError(at_user_line("np.concatenate of scalars: use np.stack"))
+    nodes = same_dtype(xs)
+    if dtype is not None:
+        if not all(np.can_cast(n.dtype, dtype, casting) for n in nodes):
+            raise DtypeError(at_user_line(f"np.concatenate: {nodes[0].type} cannot be cast to {np.dtype(dtype)} by "
+                                          f"casting={casting!r}. Write x.astype({np.dtype(dtype)}) first"))
+        nodes = [ew.cast_to(n, dtype_of(dtype)) for n in nodes]
+    return Array(shapes.concatenate(*nodes, axis=as_axis(axis, xs[0].ndim, "concatenate")))
+
+
+@implements(np.stack)
+def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    """Join arrays along a new axis."""
+    xs = _arrays(arrays, "stack")
+    if not all(guard_equal_shapes(x._node.shape, xs[0]._node.shape) for x in xs):
+        raise ShapeError(at_user_line(f"np.stack: shapes differ: {', '.join(str(x._node.type) for x in xs)}"))
+    at = as_axis(axis, xs[0].ndim + 1, "stack")
+    return concatenate([expand_dims(x, at) for x in xs], at, dtype=dtype, casting=casting)
+
+
+@implements(np.hstack)
+def hstack(tup, *, dtype=None, casting="same_kind"):
+    """Join along axis 1 (0 for vectors)."""
+    xs = [atleast_1d(a) for a in tup]
+    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype, casting=casting)
+
+
+@implements(np.vstack)
+def vstack(tup, *, dtype=None, casting="same_kind"):
+    """Join along axis 0; vectors are rows."""
+    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype, casting=casting)
+
+
+@implements(np.column_stack)
+def column_stack(tup):
+    """Join vectors as columns."""
+    return concatenate([x if x.ndim > 1 else reshape(x, (-1, 1)) for x in map(as_array, tup)], 1)
+
+
+@implements(np.dstack)
+def dstack(tup):
+    """Join along the third axis."""
+    return concatenate([atleast_3d(a) for a in tup], 2)
+
+
+if hasattr(np, "row_stack"):  # gone from NumPy's later versions
+    @implements(name="row_stack")
+    def row_stack(tup):
+        """``np.vstack`` by its older name."""
+        return vstack(tup)
+
+
+@implements(np.block)
+def block(arrays):
+    """Put blocks, in nested lists, together."""
+    def depth(b: Any) -> int:
+        return 1 + max(map(depth, b)) if isinstance(b, list) else 0
+
+    def leaves(b: Any) -> list[Array]:
+        return [x for part in b for x in leaves(part)] if isinstance(b, list) else [as_array(b)]
+
+    levels = depth(arrays)
+    rank = max([levels, *(x.ndim for x in leaves(arrays))])
+
+    def join(b: Any, level: int) -> Array:
+        if not isinstance(b, list):
+            x = as_array(b)
+            return reshape(x, (1,) * (rank - x.ndim) + x.shape)
+        return concatenate([join(part, level + 1) for part in b], rank - levels + level)
+
+    return join(arrays, 0)
+
+
+class Brackets:
+    """``r_`` and ``c_``: what is in the brackets, laid end to end as rows or side by side as columns."""
+
+    def __init__(self, numpys: Any, columns: bool):
+        self._numpys, self._columns = numpys, columns
+
+    def __getitem__(self, key: Any) -> Any:
+        items = key if isinstance(key, tuple) else (key,)
+        if not any_traced(items):
+            return self._numpys[key]
+        if any(isinstance(x, str) for x in items):
+            raise TraceError(at_user_line("np.r_ and np.c_ of traced values with a string: write np.concatenate with "
+                                          "axis="))
+        parts = [np.atleast_1d(self._numpys[x] if isinstance(x, slice) else as_array(x)) for x in items]
+        if not self._columns:
+            return concatenate(parts, 0)
+        return concatenate([x[:, None] if x.ndim == 1 else x for x in map(as_array, parts)], -1)
+
+
+# -- splitting -----------------------------------------------------------------------------------------------
+
+
+@implements(np.array_split)
+def array_split(ary, indices_or_sections, axis=0, _even=False):
+    """Cut into parts along an axis, of nearly equal size or at the given indices."""
+    x = as_array(ary)._node
+    a = as_axis(axis, x.ndim, "split")
+    n = number(x.shape[a])
+    if not np.iterable(indices_or_sections):
+        k = as_int(indices_or_sections, "split", "indices_or_sections")
+        if k <= 0 or (_even and n % k):
+            raise ShapeError(at_user_line(f"np.split: an axis of {n} cannot be cut into {k} equal parts"))
+        ends = np.cumsum([0] + [n // k + (i < n % k) for i in range(k)])
+    else:
+        ends = [0, *(min(max(i + (n if i < 0 else 0), 0), n) for i in (
+            as_int(i, "split", "indices_or_sections") for i in indices_or_sections)), n]
+    return [Array(shapes.slice_(
+        x, start=tuple(int(low) if i == a else 0 for i in range(x.ndim)),
+        stop=tuple(int(max(low, high)) if i == a else m for i, m in enumerate(x.shape)), step=(1,) * x.ndim))
+        for low, high in itertools.pairwise(ends)]
+
+
+@implements(np.split)
+def split(ary, indices_or_sections, axis=0):
+    """Cut into equal parts along an axis, or at the given indices."""
+    return array_split(ary, indices_or_sections, axis, _even=True)
+
+
+def _split(name: str, function: Any, axis: Callable[[int], int]) -> None:
+    def cut(ary, indices_or_sections):
+        x = as_array(ary)
+        return np.split(x, indices_or_sections, axis(x.ndim))
+
+    cut.__doc__ = f"``np.{name}``: cut along one axis."
+    implements(function, name=name)(cut)
+
+
+_split("hsplit", np.hsplit, lambda n: 1 if n > 1 else 0)
+_split("vsplit", np.vsplit, lambda n: 0)
+_split("dsplit", np.dsplit, lambda n: 2)
+
+
+@implements(np.unstack)
+def unstack(x, /, *, axis=0):
+    """The slices along an axis."""
+    x = moveaxis(x, axis, 0)
+    return tuple(x[i] for i in range(len(x)))
+
+
+# -- insertion and deletion ----------------------------------------------------------------------------------
+
+
+@implements(np.append)
+def append(arr, values, axis=None):
+    """Lay `values` after an array."""
+    return concatenate([arr, values], axis)
+
+
+@implements(np.insert)
+def insert(arr, obj, values, axis=None):
+    """Insert values before given places, which are known."""
+    x, a = flat_along(arr, axis, "insert")
+    n = number(x._node.shape[a])
+    values = Array(held(values, x.dtype))
+    places = _places("insert", obj, n)
+    if ((places < -n) | (places > n)).any():
+        raise ShapeError(at_user_line(f"np.insert: {obj} is out of range for an axis of {n}"))
+    places = np.where(places < 0, places + n, places)
+    values = reshape(values, (1,) * (x.ndim - values.ndim) + values.shape)
+    if places.size == 1:
+        if not places.ndim:
+            values = moveaxis(values, 0, a)  # one number means, as in x[:, 1], that a row is meant
+        places = np.full(number(values._node.shape[a]), places.ravel()[0])
+    rest = [m for i, m in enumerate(x._node.shape) if i != a]
+    new = Array(broadcast_node(values._node, (*rest[:a], len(places), *rest[a:])))
+    order = np.argsort(places, kind="stable")
+    target = np.empty(len(places), int)
+    target[order] = places[order] + np.arange(len(places))
+    source = np.full(n + len(places), -1)
+    source[target] = n + np.arange(len(places))
+    source[source < 0] = np.arange(n)
+    return index_along(concatenate([x, new], a), a, source)
+
+
+@implements(np.delete)
+def delete(arr, obj, axis=None):
+    """Leave out given places, which are known."""
+    x, a = flat_along(arr, axis, "delete")
+    n = number(x._node.shape[a])
+    return index_along(x, a, np.delete(np.arange(n), obj if isinstance(obj, slice) else _places("delete", obj, n)))
+
+
+def _places(name: str, obj: Any, n: int) -> np.ndarray:
+    if any_traced([obj]):
+        raise TraceError(at_user_line(f"np.{name} at traced places: their number and order must be known. Index with "
+                                      "an "
+                                      "array of known length instead"))
+    if isinstance(obj, slice):
+        return np.arange(n)[obj]
+    places = np.asarray(obj)
+    if places.dtype == np.bool_:
+        return np.flatnonzero(places) if name == "insert" else places
+    return as_ints(obj, name, "obj")
+
+
+# -- cutting and joining again -------------------------------------------------------------------------------
+
+
+@implements(np.roll)
+def roll(a, shift, axis=None):
+    """Shift along axes, what falls off coming back at the other end."""
+    x = as_array(a)
+    if axis is None:
+        return reshape(roll(ravel(x), shift, 0), x.shape)
+    shifts = list(ravel(shift)) if isinstance(shift, Array) else as_ints(shift, "roll", "shift").ravel().tolist()
+    axes = np.ravel(axis).tolist()
+    for s, at in zip(*(v * max(len(shifts), len(axes)) if len(v) == 1 else v for v in (shifts, axes)), strict=True):
+        at = as_axis(at, x.ndim, "roll")
+        n = x._node.shape[at]
+        if differs(n) or isinstance(s, Array):
+            index = ((Array(iota(size=n)) if isinstance(n, Dim) else np.arange(n)) - s) % shown(n)
+            x = moveaxis(moveaxis(x, at, 0)[index], 0, at)
+            continue
+        n = number(n)
+        cut = -s % n if n else 0
+        if cut:
+            before, after = array_split(x, [cut], at)
+            x = concatenate([after, before], at)
+    return x
+
+
+# -- padding -------------------------------------------------------------------------------------------------
+
+
+def _pad_widths(pad_width: Any, ndim: int) -> np.ndarray:
+    """Return how far each axis is padded before and after, from all forms that NumPy takes."""
+    if isinstance(pad_width, dict):
+        each = {as_axis(a, ndim, "pad"): n for a, n in pad_width.items()}
+        pad_width = [np.broadcast_to(each.get(a, 0), 2) for a in range(ndim)]
+    try:
+        width = np.broadcast_to(as_ints(pad_width, "pad", "pad_width"), (ndim, 2))
+    except ValueError:
+        raise ShapeError(at_user_line(f"np.pad with pad_width={pad_width!r}: an array of {ndim} axes needs a number, "
+                                      f"a pair, {ndim} pairs, or a dict of pairs by axis")) from None
+    if (width < 0).any():
+        raise ShapeError(at_user_line(f"np.pad with pad_width={pad_width!r}: widths must not be negative"))
+    return width
+
+
+@implements(np.pad)
+def pad(array, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
+    """Pad with a constant, or by ``edge``, ``reflect``, ``symmetric`` and ``wrap``."""
+    x = as_array(array)
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise TraceError(at_user_line(f"np.pad with mode={mode!r}: use constant, edge, reflect, symmetric or wrap"))
+    if reflect_type != "even":
+        raise TraceError(at_user_line(f"np.pad with reflect_type={reflect_type!r}: use 'even', or np.concatenate with "
+                                      "2 * edge - x[::-1]"))
+    width = _pad_widths(pad_width, x.ndim)
+    if mode != "constant":
+        for a, (low, high) in enumerate(width):
+            if low or high:
+                index = np.pad(np.arange(number(x._node.shape[a])), (low, high), mode)
+                x = x[(slice(None),) * a + (index,)]
+        return x
+    low, high = (tuple(map(int, w)) for w in width.T)
+    out = shapes.pad(x._node, low=low, high=high, interior=(0,) * x.ndim)
+    values = as_array(constant_values)
+    if constant_of(values._node) == 0:
+        return Array(out)
+    values = broadcast_to(values.astype(x.dtype), (x.ndim, 2))
+    for a, widths in enumerate(width):
+        if not widths.any():
+            continue
+        before, after = (broadcast_to(values[a, side], (*x.shape[:a], int(n), *x.shape[a + 1:]))
+                         for side, n in enumerate(widths))
+        x = concatenate([before, x, after], a)
+    return x

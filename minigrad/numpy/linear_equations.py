@@ -1,0 +1,153 @@
+"""Linear equations and functions of matrices: solutions, inverses, least squares, powers, the exponential."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import ShapeError, TraceError, at_user_line
+from ..graph import ArrayType
+from ..ops import linalg as la
+from ..traced_array import Array, any_traced, as_array
+from ..tracing import guard_equal, number
+from .arguments import as_int, broadcast_node, broadcast_shapes
+from .decompositions import matrix_rank, operands, svdvals
+from .dispatch import LINALG, implements
+from .elementwise import where
+from .manipulation import expand_dims, reshape
+from .products import matmul
+
+# -- equations -----------------------------------------------------------------------------------------------
+
+
+@implements(np.linalg.solve)
+def solve(a, b):
+    """Solve ``a x = b``; a vector `b` is one right-hand side."""
+    m, r = operands("solve", a, b)
+    vector = r.ndim == 1
+    if m.ndim < 2 or not r.ndim:
+        raise ShapeError(at_user_line(f"np.linalg.solve({m.type}, {r.type}): needs a matrix and right-hand sides"))
+    if vector:
+        r = expand_dims(Array(r), 1)._node
+    lead = broadcast_shapes("np.linalg.solve", [ArrayType(x.shape[:-2], x.dtype) for x in (m, r)])
+    m, r = (broadcast_node(x, (*lead, *x.shape[-2:])) for x in (m, r))
+    out = Array(la.solve(m, r))
+    return reshape(out, out.shape[:-1]) if vector else out
+
+
+@implements(np.linalg.inv)
+def inv(a):
+    """Inverse of square matrices."""
+    return Array(la.inv(*operands("inv", a)))
+
+
+@implements(np.linalg.pinv)
+def pinv(a, rcond=None, hermitian=False, *, rtol=np._NoValue):
+    """Pseudo-inverse; its derivative holds where the rank does not change."""
+    (x,) = operands("pinv", a)
+    if hermitian:
+        x = la.mirrored(x)
+    if any_traced([rcond, rtol]):
+        raise TraceError(at_user_line("np.linalg.pinv with a traced tolerance: it must be a number"))
+    if rtol is np._NoValue or rtol is None:
+        largest = max(map(number, x.shape[-2:])) * float(np.finfo(x.dtype).eps)
+        rtol = largest if rtol is None else 1e-15 if rcond is None else rcond
+    return Array(la.pinv(x, rcond=float(rtol)))
+
+
+@implements(np.linalg.lstsq)
+def lstsq(a, b, rcond=None):
+    """Least-squares solution, residuals, rank and singular values.
+
+    Residuals are there where the matrix has more rows than columns, also where its rank is not full, which is
+    not known in time.
+    """
+    m, r = map(Array, operands("lstsq", a, b))
+    if m.ndim != 2 or r.ndim not in (1, 2):
+        raise ShapeError(at_user_line(f"np.linalg.lstsq({m._node.type}, {r._node.type}): needs a matrix"))
+    rows, columns = map(number, m._node.shape)
+    rcond = float(np.finfo(m.dtype).eps) * max(rows, columns) if rcond is None else float(rcond)
+    x = matmul(Array(la.pinv(m._node, rcond=max(rcond, 0.0))), r)
+    off = matmul(m, x) - r
+    residuals = np.atleast_1d((off * off).sum(axis=0)) if rows > columns else np.zeros_like(x, shape=(0,))
+    return x, residuals, matrix_rank(m, rtol=rcond).astype(np.int32), svdvals(m)
+
+
+@implements(np.linalg.tensorinv)
+def tensorinv(a, ind=2):
+    """Inverse of a tensor taken as a matrix: its first `ind` axes are rows."""
+    x = as_array(a)
+    shape = x._node.shape
+    return reshape(inv(reshape(x, (int(np.prod(shape[ind:])), -1))), (*shape[ind:], *shape[:ind]))
+
+
+@implements(np.linalg.tensorsolve)
+def tensorsolve(a, b, axes=None):
+    """Solve a tensor equation."""
+    x, r = as_array(a), as_array(b)
+    if axes is not None:
+        rest = [i for i in range(x.ndim) if i not in {int(j) % x.ndim for j in axes}]
+        x = np.transpose(x, (*rest, *axes))
+    shape = x._node.shape[r.ndim:]
+    n = int(np.prod(shape))
+    return reshape(solve(reshape(x, (n, n)), np.ravel(r)), shape)
+
+
+# -- functions of a matrix -----------------------------------------------------------------------------------
+
+
+@implements(np.linalg.matrix_power)
+def matrix_power(a, n):
+    """Integer power of square matrices, by squaring."""
+    n = as_int(n, "linalg.matrix_power", "n")
+    x = as_array(a) if n >= 0 else inv(a)
+    result, square, left = None, x, abs(n)
+    while left:
+        if left & 1:
+            result = square if result is None else matmul(result, square)
+        left >>= 1
+        square = matmul(square, square) if left else square
+    if result is not None:
+        return result
+    return Array(broadcast_node(as_array(np.eye(int(x.shape[-1]), dtype=x.dtype))._node, x._node.shape))
+
+
+_PADE = (64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0, 129060195264000.0,
+         10559470521600.0, 670442572800.0, 33522128640.0, 1323241920.0, 40840800.0, 960960.0, 16380.0, 182.0, 1.0)
+_REACH = 5.371920351148152  # the 1-norm up to which the approximant is exact to round-off
+_SQUARINGS = 16
+
+
+@implements(name="expm", namespace=LINALG)
+def expm(a):
+    """Matrix exponential by scaling and squaring (Higham, 2005): the counterpart of ``scipy.linalg.expm``.
+
+    Parameters
+    ----------
+    a : array, shape (..., n, n)
+        Of a 1-norm of at most 350,000; beyond that the result is nan.
+    """
+    (node,) = operands("expm", a)
+    x = Array(node)
+    if x.ndim < 2 or not guard_equal(*node.shape[-2:]):
+        raise ShapeError(at_user_line(f"expm of {node.type}: needs square matrices"))
+    size = np.abs(x).sum(axis=-2).max(axis=-1)[..., None, None]
+    times = np.maximum(np.ceil(np.log2(np.maximum(size, 1e-30) / _REACH)), 0.0)
+    x = x * np.exp2(-times)
+    one = as_array(np.eye(number(node.shape[-1]), dtype=x.dtype))
+    c = _PADE
+    x2 = x @ x
+    x4 = x2 @ x2
+    x6 = x2 @ x4
+    u = x @ (x6 @ (c[13] * x6 + c[11] * x4 + c[9] * x2) + c[7] * x6 + c[5] * x4 + c[3] * x2 + c[1] * one)
+    v = x6 @ (c[12] * x6 + c[10] * x4 + c[8] * x2) + c[6] * x6 + c[4] * x4 + c[2] * x2 + c[0] * one
+    out = _solve_stack(v - u, v + u)
+    for k in range(_SQUARINGS):
+        further = times > k
+        safe = where(further, out, 0.0)  # so that what is not taken cannot overflow
+        out = where(further, safe @ safe, out)
+    return where(times > _SQUARINGS, np.nan, out)
+
+
+def _solve_stack(a: Array, b: Array) -> Array:
+    lead = broadcast_shapes("expm", [ArrayType(n._node.shape[:-2], n.dtype) for n in (a, b)])
+    return Array(la.solve(*(broadcast_node(n._node, (*lead, *n._node.shape[-2:])) for n in (a, b))))

@@ -1,0 +1,292 @@
+"""Manipulation: shapes, the order of axes and elements, repetition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError, TraceError, at_user_line
+from ..graph import ArrayType
+from ..ops import shape as shapes
+from ..sizes import Size, shown, unwrap
+from ..symbolic import Dim, divide, format_shape, size_of
+from ..traced_array import Array, as_array
+from ..tracing import number
+from .arguments import as_axes, as_axis, as_int, as_ints, as_shape, broadcast_node, broadcast_shapes
+from .dispatch import implements
+
+# -- shapes --------------------------------------------------------------------------------------------------
+
+
+@implements(np.shape)
+def shape(a):
+    """The shape, symbolic sizes included."""
+    return as_array(a).shape
+
+
+@implements(np.ndim)
+def ndim(a):
+    """The number of axes."""
+    return as_array(a).ndim
+
+
+@implements(np.size)
+def size(a, axis=None):
+    """The number of elements, of all or along an axis."""
+    x = as_array(a)._node
+    return shown(size_of(x.shape[i] for i in as_axes(axis, x.ndim, "size")))
+
+
+@implements(np.reshape)
+def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
+    """Reshape; one size may be -1."""
+    if order not in ("C", "F", None):
+        raise TraceError(at_user_line(f"np.reshape with order={order!r}: C or F, since traced arrays have no layout"))
+    x = as_array(a)._node
+    want = list(as_shape(shape if shape is not None else newshape))
+    if order == "F":
+        return transpose(reshape(transpose(Array(x)), want[::-1]))
+    if -1 in want:
+        at = want.index(-1)
+        rest = size_of(want[:at] + want[at + 1:])
+        fit = divide(x.type.size, rest)
+        if fit is None and (isinstance(x.type.size, Dim) or isinstance(rest, Dim)):
+            fit = divide(number(x.type.size), number(rest))
+        if fit is None or -1 in want[at + 1:]:
+            raise ShapeError(at_user_line(f"reshape({x.type}): cannot become {format_shape(want)}"))
+        want[at] = fit
+    return Array(x if tuple(want) == x.shape else shapes.reshape(x, shape=tuple(want)))
+
+
+@implements(np.ravel)
+def ravel(a, order="C"):
+    """Flatten to one axis."""
+    return reshape(a, (-1,) if size_of(as_array(a)._node.shape) != 0 else (0,), order)
+
+
+@implements(np.expand_dims)
+def expand_dims(a, axis):
+    """Insert axes of size 1."""
+    x = as_array(a)._node
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    new = set(as_axes(tuple(axes), x.ndim + len(axes), "expand_dims"))
+    sizes = iter(x.shape)
+    return Array(shapes.reshape(x, shape=tuple(1 if i in new else next(sizes) for i in range(x.ndim + len(new)))))
+
+
+@implements(np.squeeze)
+def squeeze(a, axis=None):
+    """Drop axes of size 1."""
+    x = as_array(a)._node
+    ones = tuple(i for i, n in enumerate(x.shape) if number(n) == 1) if axis is None else ()
+    axes = ones if axis is None else as_axes(axis, x.ndim, "squeeze")
+    if any(number(x.shape[i]) != 1 for i in axes):
+        raise ShapeError(at_user_line(f"squeeze({x.type}): axis {axis} is not of size 1"))
+    return Array(shapes.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes)) if axes else x)
+
+
+@implements(np.atleast_1d)
+def atleast_1d(*arys):
+    """Arrays of at least one axis."""
+    out = [x if x.ndim else reshape(x, (1,)) for x in map(as_array, arys)]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+@implements(np.atleast_2d)
+def atleast_2d(*arys):
+    """Arrays of at least two axes."""
+    out = [x if x.ndim >= 2 else expand_dims(x, 0) for x in map(atleast_1d, arys)]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+@implements(np.atleast_3d)
+def atleast_3d(*arys):
+    """Arrays of at least three axes."""
+    new = {0: (0, 1, 2), 1: (0, 2), 2: (2,)}
+    out = [expand_dims(x, new[x.ndim]) if x.ndim < 3 else x for x in map(as_array, arys)]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+# -- broadcasting --------------------------------------------------------------------------------------------
+
+
+@implements(np.broadcast_to)
+def broadcast_to(array, shape, subok=False):
+    """Broadcast to a shape."""
+    return Array(broadcast_node(as_array(array)._node, as_shape(shape)))
+
+
+@implements(np.broadcast_arrays)
+def broadcast_arrays(*args, subok=False):
+    """Broadcast arrays against each other."""
+    nodes = [as_array(a)._node for a in args]
+    shape = broadcast_shapes("broadcast_arrays", [n.type for n in nodes])
+    return tuple(Array(broadcast_node(n, shape)) for n in nodes)
+
+
+@implements(name="broadcast_shapes")
+def broadcast_shapes_(*shapes):
+    """``np.broadcast_shapes``, of shapes with symbolic sizes too."""
+    kind = np.dtype(float)
+    types = [ArrayType(as_shape(s), kind) for s in shapes]
+    return tuple(shown(n) for n in broadcast_shapes("broadcast_shapes", types)) if types else ()
+
+
+# -- order of axes -------------------------------------------------------------------------------------------
+
+
+@implements(np.transpose, np.permute_dims)
+def transpose(a, axes=None):
+    """Permute the axes; reverse them without `axes`."""
+    x = as_array(a)._node
+    if axes is None:
+        perm = tuple(reversed(range(x.ndim)))
+    else:
+        perm = tuple(as_axis(i, x.ndim, "transpose") for i in axes)
+        if sorted(perm) != list(range(x.ndim)):
+            raise ShapeError(at_user_line(f"transpose({x.type}): {tuple(axes)} is not an order of its axes"))
+    return Array(shapes.transpose(x, perm=perm) if perm != tuple(range(x.ndim)) else x)
+
+
+@implements(np.matrix_transpose)
+def matrix_transpose(x):
+    """Swap the last two axes."""
+    if as_array(x).ndim < 2:
+        raise ShapeError(at_user_line(f"matrix_transpose of {as_array(x)._node.type}: needs two axes"))
+    return swapaxes(x, -1, -2)
+
+
+@implements(np.swapaxes)
+def swapaxes(a, axis1, axis2):
+    """Swap two axes."""
+    n = as_array(a).ndim
+    perm = list(range(n))
+    i, j = as_axis(axis1, n, "swapaxes"), as_axis(axis2, n, "swapaxes")
+    perm[i], perm[j] = j, i
+    return transpose(a, perm)
+
+
+@implements(np.moveaxis)
+def moveaxis(a, source, destination):
+    """Move axes to new places."""
+    n = as_array(a).ndim
+    source, destination = ([as_axis(i, n, "moveaxis") for i in (s if isinstance(s, (tuple, list)) else (s,))]
+                           for s in (source, destination))
+    perm = [i for i in range(n) if i not in source]
+    for to, i in sorted(zip(destination, source, strict=True)):
+        perm.insert(to, i)
+    return transpose(a, perm)
+
+
+@implements(np.rollaxis)
+def rollaxis(a, axis, start=0):
+    """Move an axis to before another."""
+    n = as_array(a).ndim
+    axis, start = as_axis(axis, n, "rollaxis"), start + n if start < 0 else start
+    return moveaxis(a, axis, start - (start > axis))
+
+
+# -- order of elements ---------------------------------------------------------------------------------------
+
+
+@implements(np.flip)
+def flip(m, axis=None):
+    """Reverse the order along axes."""
+    x = as_array(m)._node
+    return Array(shapes.flip(x, axes=as_axes(axis, x.ndim, "flip")))
+
+
+@implements(np.fliplr)
+def fliplr(m):
+    """Reverse the order along axis 1."""
+    return flip(m, 1)
+
+
+@implements(np.flipud)
+def flipud(m):
+    """Reverse the order along axis 0."""
+    return flip(m, 0)
+
+
+@implements(np.rot90)
+def rot90(m, k=1, axes=(0, 1)):
+    """Turn by 90 degrees in the plane of two axes."""
+    x = as_array(m)
+    a, b = (as_axis(i, x.ndim, "rot90") for i in axes)
+    k = as_int(k, "rot90", "k") % 4
+    if k in (0, 2):
+        return flip(x, (a, b)) if k else x
+    return swapaxes(flip(x, b), a, b) if k == 1 else flip(swapaxes(x, a, b), b)
+
+
+# -- repetition ----------------------------------------------------------------------------------------------
+
+
+@implements(np.tile)
+def tile(A, reps):
+    """Repeat the whole array along each axis."""
+    x = as_array(A)
+    reps = tuple(unwrap(r) if isinstance(r, Size) else as_int(r, "tile", "reps")
+                 for r in (reps if np.iterable(reps) else (reps,)))
+    n = max(x.ndim, len(reps))
+    reps = (1,) * (n - len(reps)) + reps
+    x = reshape(x, (1,) * (n - x.ndim) + x.shape)
+    double = tuple(m for r, s in zip(reps, x._node.shape, strict=True) for m in (r, s))
+    spread = broadcast_node(expand_dims(x, tuple(range(0, 2 * n, 2)))._node, double)
+    return Array(shapes.reshape(spread, shape=tuple(r * s for r, s in zip(reps, x._node.shape, strict=True))))
+
+
+@implements(np.repeat)
+def repeat(a, repeats, axis=None):
+    """Repeat each element a fixed number of times along an axis."""
+    x = ravel(a) if axis is None else as_array(a)
+    at = as_axis(0 if axis is None else axis, x.ndim, "repeat")
+    if isinstance(repeats, Array):
+        raise TraceError(at_user_line("np.repeat with traced counts: the result's shape would depend on data"))
+    counts = as_ints(repeats, "repeat", "repeats")
+    if counts.size == 1:
+        shape = list(x._node.shape)
+        k = int(counts.ravel()[0])
+        wide = broadcast_node(expand_dims(x, at + 1)._node, (*shape[:at + 1], k, *shape[at + 1:]))
+        return Array(shapes.reshape(wide, shape=(*shape[:at], shape[at] * k, *shape[at + 1:])))
+    index = np.repeat(np.arange(number(x._node.shape[at])), counts)
+    return x[(slice(None),) * at + (index,)]
+
+
+@implements(np.resize)
+def resize(a, new_shape):
+    """Repeat the flattened array until it fills a shape."""
+    shape = (new_shape,) if isinstance(new_shape, (int, np.integer)) else tuple(new_shape)
+    x, total = ravel(a), int(np.prod(shape))
+    n = number(x._node.shape[0])
+    if not n:
+        return Array(shapes.reshape(np.zeros_like(x, shape=(total,))._node, shape=shape))
+    return reshape(x[np.arange(total) % n], shape)
+
+
+@implements(np.lib.stride_tricks.sliding_window_view)
+def sliding_window_view(x, window_shape, axis=None, *, subok=False, writeable=False):
+    """All windows of a shape: a copy here, of which every element's gradient adds up."""
+    x = as_array(x)
+    sizes = tuple(window_shape) if isinstance(window_shape, (tuple, list)) else (window_shape,)
+    axes = range(x.ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = [as_axis(a, x.ndim, "sliding_window_view") for a in axes]
+    if len(sizes) != len(axes):
+        raise ShapeError(at_user_line(f"sliding_window_view: {len(sizes)} window sizes for {len(axes)} axes"))
+    for n, a in zip(sizes, axes, strict=True):
+        count = number(x._node.shape[a]) - n + 1
+        if n < 0 or count < 1:
+            raise ShapeError(at_user_line(f"sliding_window_view: a window of {n} does not fit axis {a} of "
+                                          f"{x._node.type}"))
+        x = moveaxis(index_along(x, a, np.arange(count)[:, None] + np.arange(n)), a + 1, -1)
+    return x
+
+
+def flat_along(arr: Any, axis: Any, name: str) -> tuple[Array, int]:
+    x = ravel(arr) if axis is None else as_array(arr)
+    return x, as_axis(0 if axis is None else axis, x.ndim, name)
+
+
+def index_along(x: Array, axis: int, index: Any) -> Array:
+    return x[(slice(None),) * axis + (index,)]

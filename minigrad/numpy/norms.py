@@ -1,0 +1,87 @@
+"""Norms of vectors and matrices, ranks, condition numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError, at_user_line
+from ..ops import elementwise as ew
+from ..traced_array import Array, as_array
+from .arguments import as_axes
+from .decompositions import svd, svdvals
+from .dispatch import accumulates, implements
+from .elementwise import where
+from .linear_equations import inv
+from .manipulation import expand_dims, moveaxis, reshape
+
+
+@implements(np.linalg.norm, name="norm")
+@accumulates
+def norm(x, ord=None, axis=None, keepdims=False):
+    """Vector norms of every order along an axis, and the Frobenius norm; their gradient at 0 is 0."""
+    a = as_array(x)
+    if a.dtype.kind != "f":
+        a = a.astype(float)
+    axes = as_axes(axis, a.ndim, "norm")
+    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
+        return Array(ew.norm_of((a * a).sum(axis=axes, keepdims=keepdims)._node))
+    if len(axes) != 1:
+        return _matrix_norm(a, ord, axes if axis is None else axis, keepdims)
+    size = np.abs(a)
+    if ord == np.inf:
+        return size.max(axis=axes, keepdims=keepdims)
+    if ord == -np.inf:
+        return size.min(axis=axes, keepdims=keepdims)
+    if ord == 0:
+        return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
+    if ord == 1:
+        return size.sum(axis=axes, keepdims=keepdims)
+    total = (size ** ord).sum(axis=axes, keepdims=keepdims)
+    if ord <= 1:
+        return total ** (1 / ord)
+    tip = total == 0  # of a cone, where the slope is 0
+    return where(tip, 0.0, where(tip, 1.0, total) ** (1 / ord)).astype(a.dtype)
+
+
+def _matrix_norm(a: Array, ord: Any, axes: tuple[int, int], keepdims: bool) -> Array:
+    if len(axes) != 2 or ord not in (1, -1, 2, -2, np.inf, -np.inf, "nuc"):
+        raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r} over {len(axes)} axes: there "
+                                      "is no such norm. Say axis=, or flatten it for a vector norm"))
+    m = moveaxis(a, axes, (-2, -1))
+    if ord in (1, -1, np.inf, -np.inf):
+        values = np.abs(m).sum(axis=-2 if abs(ord) == 1 else -1)
+    else:
+        values = svd(m, full_matrices=False, compute_uv=False)
+    out = values.sum(axis=-1) if ord == "nuc" else values.max(axis=-1) if ord > 0 else values.min(axis=-1)
+    return expand_dims(out, tuple(i % a.ndim for i in axes)) if keepdims else out
+
+
+@implements(np.linalg.vector_norm)
+def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
+    """Vector norm of every order, of the flattened array or along axes taken together."""
+    x = as_array(x)
+    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if not axes:
+        return np.abs(x if x.dtype.kind == "f" else x.astype(float))
+    moved = np.moveaxis(x, axes, tuple(range(-len(axes), 0)))
+    out = norm(reshape(moved, (*moved._node.shape[:x.ndim - len(axes)], -1)), ord, -1)
+    return np.expand_dims(out, axes) if keepdims else out
+
+
+@implements(np.linalg.matrix_norm)
+def matrix_norm(x, /, *, keepdims=False, ord="fro"):
+    """Matrix norm of the last two axes."""
+    return norm(x, ord, (-2, -1), keepdims)
+
+
+@implements(np.linalg.cond)
+def cond(x, p=None):
+    """Condition number in every norm; inf for singular matrices."""
+    x = as_array(x)
+    if p in (None, 2, -2):
+        s = svdvals(x)
+        top, bottom = s[..., 0], s[..., -1]
+        return bottom / top if p == -2 else top / bottom
+    return matrix_norm(x, ord=p) * matrix_norm(inv(x), ord=p)

@@ -1,0 +1,118 @@
+"""Polynomials: coefficients, highest power first, in NumPy's order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError, TraceError, at_user_line
+from ..traced_array import Array, as_array
+from ..tracing import number
+from .arguments import as_int
+from .data_types import as_floating
+from .dispatch import implements
+from .joining import concatenate
+from .manipulation import ravel, reshape
+
+
+@implements(np.vander)
+def vander(x, N=None, increasing=False):
+    """Powers of the elements of a vector, as columns."""
+    x = as_array(x)
+    if x.ndim != 1:
+        raise ShapeError(at_user_line(f"np.vander of {x._node.type}: needs a vector"))
+    n = number(x._node.shape[0]) if N is None else as_int(N, "vander", "N")
+    dtype = np.promote_types(x.dtype, int)
+    columns = [np.ones_like(x, dtype=dtype)]
+    while len(columns) < n:
+        columns.append(columns[-1] * x)
+    if not n:
+        return np.zeros_like(x, dtype=dtype, shape=(*x._node.shape, 0))
+    return np.stack(columns[:n] if increasing else columns[:n][::-1], axis=1)
+
+
+@implements(np.polyval)
+def polyval(p, x):
+    """Value of a polynomial, highest power first, by Horner's rule."""
+    p, x = as_array(p), as_array(x)
+    out = np.zeros_like(x)
+    for k in range(number(p._node.shape[0])):
+        out = out * x + p[k]
+    return out
+
+
+def _padded(p: Array, n: int) -> Array:
+    return np.pad(p, (n - number(p._node.shape[0]), 0))
+
+
+def _sum_of_polynomials(name: str, function: Any, ufunc: Any) -> None:
+    def combine(a1, a2):
+        p, q = (np.atleast_1d(as_array(a)) for a in (a1, a2))
+        n = max(number(p._node.shape[0]), number(q._node.shape[0]))
+        return ufunc(_padded(p, n), _padded(q, n))
+
+    combine.__doc__ = f"``np.{name}`` of coefficients, highest power first."
+    implements(function, name=name)(combine)
+
+
+_sum_of_polynomials("polyadd", np.polyadd, np.add)
+_sum_of_polynomials("polysub", np.polysub, np.subtract)
+
+
+@implements(np.polymul)
+def polymul(a1, a2):
+    """Product of two polynomials; unlike NumPy it keeps leading zeros, which are known only later."""
+    return np.convolve(np.atleast_1d(as_array(a1)), np.atleast_1d(as_array(a2)))
+
+
+@implements(np.polyder)
+def polyder(p, m=1):
+    """Coefficients of the m-th derivative."""
+    p = np.atleast_1d(as_array(p))
+    for _ in range(int(m)):
+        n = number(p._node.shape[0])
+        p = p[:-1] * np.arange(n - 1, 0, -1) if n > 1 else p[:0]
+    return p
+
+
+@implements(np.polyint)
+def polyint(p, m=1, k=None):
+    """Coefficients of the m-th antiderivative, with `k` for the constants."""
+    (p,) = as_floating(np.atleast_1d(as_array(p)))
+    constants = ravel(np.zeros(int(m)) if k is None else k)
+    if number(constants._node.shape[0]) == 1 and m > 1:
+        constants = np.broadcast_to(constants, (int(m),))
+    for i in range(int(m)):
+        n = number(p._node.shape[0])
+        p = concatenate([p / np.arange(n, 0, -1), reshape(constants[i].astype(p.dtype), (1,))])
+    return p
+
+
+@implements(np.poly)
+def poly(seq_of_zeros):
+    """Coefficients of the monic polynomial with the given zeros."""
+    zeros = as_array(seq_of_zeros)
+    zeros = zeros.astype(np.mintypecode(zeros.dtype.char))  # float32 stays; all others, float16 too, become float64
+    if zeros.ndim != 1:
+        raise TraceError(at_user_line("np.poly of a matrix: its eigenvalues may be complex. Give the zeros, as a "
+                                      "vector"))
+    out = np.ones_like(zeros, shape=(1,))
+    for i in range(number(zeros._node.shape[0])):
+        out = np.pad(out, (0, 1)) - np.pad(zeros[i] * out, (1, 0))
+    return out
+
+
+@implements(np.polyfit)
+def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
+    """Least-squares fit of a polynomial; the points must determine it."""
+    if full or cov:
+        raise TraceError(at_user_line("np.polyfit with full= or cov=: use np.vander and np.linalg.lstsq"))
+    x, y = as_floating(x, y)
+    left = vander(x, int(deg) + 1)
+    if w is not None:
+        w = as_array(w)
+        left, y = left * w[:, None], y * (w[:, None] if y.ndim > 1 else w)
+    scale = np.sqrt((left * left).sum(axis=0))
+    c = np.linalg.lstsq(left / scale, y, rcond)[0]
+    return c / (scale[:, None] if y.ndim > 1 else scale)

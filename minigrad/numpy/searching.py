@@ -1,0 +1,105 @@
+"""Searching: extreme positions, counts, membership, places in an order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..errors import ShapeError, at_user_line
+from ..ops import reduce
+from ..ops.shape import reshape
+from ..primitive import Primitive
+from ..traced_array import Array, any_traced, as_array
+from ..tracing import number
+from .arguments import as_axis
+from .dispatch import implements
+from .elementwise import where
+from .reductions import _keep, sum_
+
+
+def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
+    def function(a, axis=None, out=None, *, keepdims=False):
+        x = as_array(a)._node
+        if axis is None:
+            flat = reshape(x, shape=(x.type.size,))
+            return _keep(prim(flat, axis=0), x, tuple(range(x.ndim)), keepdims)
+        a_ = as_axis(axis, x.ndim, name)
+        return _keep(prim(x, axis=a_), x, (a_,), keepdims)
+
+    function.__doc__ = f"Index of the first {name[3:]}imum along an axis."
+    return function
+
+
+argmax = implements(np.argmax, name="argmax")(_arg("argmax", reduce.argmax))
+argmin = implements(np.argmin, name="argmin")(_arg("argmin", reduce.argmin))
+
+
+@implements(np.count_nonzero)
+def count_nonzero(a, axis=None, *, keepdims=False):
+    """Number of non-zero elements along axes."""
+    return sum_(as_array(a) != 0, axis, keepdims=keepdims)
+
+
+@implements(np.searchsorted)
+def searchsorted(a, v, side="left", sorter=None):
+    """Where each of `v` would have to stand in the sorted vector `a`, by bisection; NaN stands last.
+
+    The positions are integers: no gradient flows.
+    """
+    if side not in ("left", "right"):
+        raise ShapeError(at_user_line(f"np.searchsorted: side must be 'left' or 'right', not {side!r}"))
+    a, v = as_array(a), as_array(v)
+    if a.ndim != 1:
+        raise ShapeError(at_user_line(f"np.searchsorted in {a._node.type}: needs one sorted axis; use mg.vmap for "
+                                      "rows"))
+    if sorter is not None:
+        a = a[as_array(sorter)]
+    n = number(a._node.shape[0])
+    dtype = np.result_type(a.dtype, v.dtype)
+    if dtype == np.bool_:
+        dtype = np.dtype(np.int64)
+    a, v = a.astype(dtype), v.astype(dtype)
+    place = np.zeros_like(v, dtype=np.int64)
+    for k in reversed(range(n.bit_length())):
+        further = place + (1 << k)
+        before = a[np.minimum(further, n) - 1]
+        ahead = _before(before, v) if side == "left" else ~_before(v, before)
+        place = where((further <= n) & ahead, further, place)
+    return place
+
+
+def _before(x: Array, y: Array) -> Array:
+    """Whether `x` comes before `y` in NumPy's order, in which NaN is the largest number."""
+    return (x < y) | (np.isnan(y) & ~np.isnan(x)) if x.dtype.kind == "f" else x < y
+
+
+@implements(np.digitize)
+def digitize(x, bins, right=False):
+    """Index of the bin of each of `x`; the bins must rise or fall, and traced bins are trusted to do so."""
+    edges = as_array(bins)
+    if edges.ndim != 1:
+        raise ShapeError(at_user_line(f"np.digitize with bins {edges._node.type}: needs one axis of edges"))
+    n = number(edges._node.shape[0])
+    side = "left" if right else "right"
+    if n < 2:
+        return searchsorted(edges, x, side)
+    if any_traced([bins]):
+        falling = edges[0] > edges[-1]
+        place = searchsorted(where(falling, edges[::-1], edges), x, side)
+        return where(falling, n - place, place)
+    edges = np.asarray(bins)
+    steps = np.diff(edges)
+    if not np.any(steps < 0):
+        return searchsorted(edges, x, side)
+    if np.any(steps > 0):
+        raise ShapeError(at_user_line("np.digitize: bins must be monotonically increasing or decreasing"))
+    return n - searchsorted(edges[::-1], x, side)
+
+
+@implements(np.isin)
+def isin(element, test_elements, assume_unique=False, invert=False, *, kind=None):
+    """Whether each element is one of `test_elements`."""
+    x, y = as_array(element), as_array(test_elements).ravel()
+    found = (np.expand_dims(x, -1) == y).any(axis=-1)
+    return ~found if invert else found

@@ -1,0 +1,52 @@
+"""Sorting: sorted arrays, the indices that sort, partitions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ops import sort as ordering
+from ..ops.shape import flip
+from ..traced_array import Array, as_array
+from .arguments import as_axis, as_ints, one_axis
+from .dispatch import implements
+
+
+@implements(np.sort)
+def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
+    """Sort along an axis; gradients follow the elements, and ties keep their order."""
+    x, a_ = one_axis(a, axis, "sort")
+    out = ordering.sort(x, a_)
+    return Array(flip(out, axes=(a_,)) if descending else out)
+
+
+@implements(np.argsort)
+def argsort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
+    """Indices that sort along an axis, stable."""
+    x, a_ = one_axis(a, axis, "argsort")
+    out = ordering.argsort(x, axis=a_)
+    return Array(flip(out, axes=(a_,)) if descending else out)
+
+
+@implements(np.lexsort)
+def lexsort(keys, axis=-1):
+    """Indices that sort by the last key, then by the one before it, and so on."""
+    rows = [as_array(k) for k in (keys if isinstance(keys, (list, tuple)) else as_array(keys))]
+    a = as_axis(axis, rows[0].ndim, "lexsort")
+    order = argsort(rows[0], a)
+    for key in rows[1:]:
+        order = np.take_along_axis(order, argsort(np.take_along_axis(key, order, a), a), a)
+    return order
+
+
+@implements(np.partition)
+def partition(a, kth, axis=-1, kind="introselect", order=None):
+    """The sorted array, which is partitioned at every `kth`."""
+    as_ints(kth, "partition", "kth")
+    return sort(a, axis)
+
+
+@implements(np.argpartition)
+def argpartition(a, kth, axis=-1, kind="introselect", order=None):
+    """The indices that sort, which partition at every `kth`."""
+    as_ints(kth, "argpartition", "kth")
+    return argsort(a, axis)

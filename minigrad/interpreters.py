@@ -8,7 +8,7 @@ rules of primitives and no primitive's name, save that cotangents are added up w
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -355,19 +355,41 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
     """
     made: dict[Node, Node] = {**shared, **mapped}
     has_axis = set(mapped)
+    batch_nodes(dependent(outputs, [*shared, *mapped]), made, has_axis, size)
+    return [(made.get(n, n), n in has_axis) for n in outputs]
+
+
+def batch_nodes(nodes: Iterable[Node], made: dict[Node, Node], mapped: set[Node], size: int | Dim,
+                override: Callable[[Node, tuple[Node, ...]], Node | None] | None = None) -> None:
+    """Enter in `made` the batch of each node, and in `mapped` the nodes that differ between examples.
+
+    Parameters
+    ----------
+    nodes : iterable of Node
+        In topological order.
+    made : dict of Node to Node
+        The batch of each node so far, and of the inputs.
+    mapped : set of Node
+    size : int or Dim
+        The number of examples.
+    override : callable, optional
+        ``override(node, inputs)`` returns the batch of a node that its batch rule does not describe, from those of its
+        operands; otherwise None.
+    """
     with made_by("vmap") as working_on:
-        for node in dependent(outputs, [*shared, *mapped]):
+        for node in nodes:
             if node in made:
                 continue
-            flags = [i in has_axis for i in node.inputs]
-            inputs = tuple(made.get(i, i) for i in node.inputs)
-            if any(flags):
-                working_on(node)
-                made[node] = rule(node, "batch")(size, flags, *inputs, **node.params)
-                has_axis.add(node)
+            working_on(node)
+            inputs = tuple([made.get(i, i) for i in node.inputs])
+            new = None if override is None else override(node, inputs)
+            if new is None and any(flags := [i in mapped for i in node.inputs]):
+                new = rule(node, "batch")(size, flags, *inputs, **node.params)
+            if new is not None:
+                made[node] = new
+                mapped.add(node)
             elif inputs != node.inputs:
                 made[node] = rebuilt(node, inputs)
-    return [(made.get(n, n), n in has_axis) for n in outputs]
 
 
 def with_axis(node: Node, has_axis: bool, size: int | Dim) -> Node:

@@ -51,9 +51,7 @@ NAMED = {
         "the batch size and masks spread along the batch axis are recognised as they were built"),
     "minigrad.transforms.microbatch": (
         {"barrier", "const", "full", "mean", "proj"}, "the mean over the batch has weights; constants stay outside"),
-    "minigrad.ragged.rules": (
-        {"any", "argmax", "barrier", "const", "full", "gather", "max", "min", "proj"},
-        "reductions of no rows, and the rules of one operation of packed rows"),
+    "minigrad.ragged.rules": ({"const", "full"}, "the numbers of a constant index"),
 }
 
 

@@ -27,7 +27,7 @@ from ..ragged.axes import Axis, FieldType
 from ..ragged.batch import Batch
 from ..ragged.nested import BatchSchema
 from ..ragged.rows import Rows, spread_rows
-from ..ragged.rules import Rewrite
+from ..ragged.rules import Batching
 from ..ragged.schema import Schema, schema_of
 from ..sizes import shown
 from ..symbolic import Dim, Symbol
@@ -85,7 +85,7 @@ class StagedBatch:
     ----------
     call : Call
     staged : Staged
-    rewrite : Rewrite
+    rewrite : Batching
     inputs : list of Node
         The inputs of the batched program.
     axes : dict of Symbol to Axis
@@ -93,7 +93,7 @@ class StagedBatch:
 
     call: Call
     staged: Staged
-    rewrite: Rewrite
+    rewrite: Batching
     inputs: list[Node]
     axes: dict[Symbol, Axis]
 
@@ -347,7 +347,7 @@ def _one(b: Batch, mine: Sequence[tuple[Any, Node]], rows: Rows) -> tuple[Any, d
     return schema.make(slots), dims
 
 
-def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Rewrite:
+def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Batching:
     """Return the rewriting in which the inputs for one example have become those of the batch."""
     made, mapped, targets, moved, nullable = {}, [], {}, {}, []
     for node, s in zip(old, slots, strict=True):
@@ -363,7 +363,7 @@ def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Rewrite:
         made[node] = new
         if s.is_mapped:
             mapped.append(node)
-    return Rewrite(rows, made, mapped, targets, moved, nullable)
+    return Batching(rows, made, mapped, targets, moved, nullable)
 
 
 def _local(rows: Rows, pointers: Node, one: ArrayType, symbol: Symbol, field: FieldType) -> Node:

@@ -10,7 +10,7 @@ from minigrad.ops.checks import in_range
 from minigrad.ops.control import barrier
 from minigrad.traced_array import Array
 
-from .cases import SIZES, close, molecules, node, unbatched
+from .cases import SIZES, close, edge, molecules, node, unbatched
 
 RNG = np.random.default_rng(5)
 W, V = RNG.normal(size=(4, 3)), RNG.normal(size=4)
@@ -355,10 +355,36 @@ def test_shared_tables_and_means_of_rows(f):
     close(have, [f(table, g) for g in examples])
 
 
-def test_running_sums_of_the_rows_of_a_block():
-    examples = [np.random.default_rng(n).normal(size=(n, n)) for n in (2, 3, 0, 1)]
-    have = mg.vmap(lambda a: np.sum(np.cumsum(a, axis=1) * a))(mg.batch(examples, mg.f64[node, node]))
-    close(have, [np.sum(np.cumsum(a, axis=1) * a) for a in examples])
+def blocks(*sizes):
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=size) for size in sizes]
+
+
+@pytest.mark.parametrize("f", [
+    lambda a: np.sum(np.cumsum(a, axis=1) * a), lambda a: np.sum(np.argsort(a, axis=1) * a),
+    lambda a: np.sum(np.sort(a, axis=1) * np.cumsum(np.ones_like(a), axis=1)),
+    lambda a: np.sum(np.sort(a.T, axis=1)[0])])
+def test_cumsum_and_sort_along_the_last_axis_of_a_block(f):
+    examples = blocks((2, 3), (3, 2), (1, 4))
+    batch = mg.batch(examples, mg.f64[node, edge])
+    close(mg.vmap(f)(batch), [f(a) for a in examples])
+    close(mg.compile(mg.vmap(f))(batch), [f(a) for a in examples])
+
+
+def test_gradient_of_a_sort_along_the_last_axis_of_a_block():
+    def f(a):
+        return np.sum(np.sort(a, axis=1) ** 2 * np.cumsum(np.ones_like(a), axis=1))
+
+    examples = blocks((2, 3), (0, 2), (3, 1))
+    gradients = mg.per_example_grad(f)(mg.batch(examples, mg.f64[node, edge])).unbatch()
+    for a, g in zip(examples, gradients, strict=True):
+        np.testing.assert_allclose(g, 2 * a * (1 + np.argsort(np.argsort(a, axis=1), axis=1)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("f", [lambda a: np.cumsum(a, axis=0), lambda a: np.sort(a, axis=0)])
+def test_cumsum_and_sort_along_the_first_axis_of_a_block_are_refused(f):
+    with pytest.raises(mg.Unsupported, match="runs along the first of two ragged axes"):
+        mg.vmap(f)(mg.batch(blocks((2, 3)), mg.f64[node, edge]))
 
 
 def test_what_waits_for_a_check_waits_for_it_in_a_batch():

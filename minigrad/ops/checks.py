@@ -4,7 +4,7 @@ The rule: *a program refuses every index that the function it was made of refuse
 indices that it reads, and a node that holds a graph makes the checks of that graph, as often as it runs it
 (`checks_of`). A rewrite may do without the reading: the sum over all places is the sum of all rows, the gradient of a
 sum is 1, a result is dropped. Then the check is tied to a result that stays: as `in_range`, or, of a node that holds a
-graph, as that node with nothing left of it but its checks (`results.keep`).
+graph, as that node with nothing left of it but its checks (`results.keep_checks`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..families import discrete
 from ..graph import ArrayType, Graph, Node, TupleType, reachable
 from ..primitive import FIRST, Sample, fail, on_host
 from ..symbolic import Dim
-from .subgraph import graphs_of, settled
+from .subgraph import fixed_point, graphs_of
 
 # An index, and the size of the axis that it is an index of; or a node that holds a graph with checks, and None.
 Check = tuple[Node, "int | Dim | None"]
@@ -217,7 +217,7 @@ class _Same:
             needed = set(reachable([*ends, *(body.outputs[i] for i in live)]))
             return [i for i in range(len(start)) if any(own[i] in needed for own in states)], None
 
-        live, _ = settled(widen, [])
+        live, _ = fixed_point(widen, [])
         made = []
         for graph, numbers, own in zip((*tests, body), inner, states, strict=True):
             numbers = numbers | {own[i]: self._number("state", k) for k, i in enumerate(live)}

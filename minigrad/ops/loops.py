@@ -22,7 +22,7 @@ from .control import parts
 from .elementwise import where
 from .reduce import any_, expand_to
 from .shape import move_axis
-from .subgraph import Flags, Signature, batch_graph, copy_graph, fits, placeholders, settled
+from .subgraph import Flags, Signature, batch_graph, copy_graph, fits, fixed_point, placeholders
 
 # -- while ---------------------------------------------------------------------------------------------
 #
@@ -71,7 +71,7 @@ def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[
         pushed = interpreters.forward(outputs, {n: t for n, t in zip(inputs, tangents, strict=True) if t is not None})
         return roles.grown(moving, [t is not None for t in pushed]), (inputs, outputs, tangents, pushed)
 
-    moving, (inputs, outputs, tangents, pushed) = settled(push, [t is not None for t in ts])
+    moving, (inputs, outputs, tangents, pushed) = fixed_point(push, [t is not None for t in ts])
     for k, m in enumerate(roles.carry(moving)):
         if m and pushed[k] is None:
             pushed[k] = zeros_like(outputs[k])
@@ -94,7 +94,7 @@ def _while_batch(size: Any, mapped: Sequence[bool], *xs: Node, test: Graph, body
         (test_mapped,) = batch_graph(test, flags, size)[1]
         return roles.grown(flags, [o or test_mapped for o in batch_graph(body, flags, size)[1]]), None
 
-    flags, _ = settled(widen, list(mapped))  # a state that starts shared is mapped as soon as the body makes it so
+    flags, _ = fixed_point(widen, list(mapped))  # a state that starts shared is mapped as soon as the body makes it so
     new_body, _ = batch_graph(body, flags, size, roles.carry(flags))
     new_test, (test_mapped,) = batch_graph(test, flags, size)
     if test_mapped:
@@ -231,7 +231,7 @@ def _scan_batch(size: Any, mapped: Sequence[bool], *xs: Node, body: Graph, count
         _, out = batch_graph(body, flags, size)
         return roles.grown(flags, out), out
 
-    flags, out = settled(widen, list(mapped))
+    flags, out = fixed_point(widen, list(mapped))
     step, out = batch_graph(body, flags, size, [*roles.carry(flags), *roles.ends(out)[1]])
     shared, carry, slices = roles.split([(spread(x, size) if f and not m else x, f)
                                          for x, f, m in zip(xs, flags, mapped, strict=True)])

@@ -14,7 +14,7 @@ from ..families import elementwise
 from ..graph import Node, full
 from ..primitive import Sample, on_host
 from .elementwise import cast_to
-from .results import tied
+from .results import after_checks
 
 
 def message(value: Any, dtype: np.dtype, line: str) -> str:
@@ -46,7 +46,7 @@ def held(node: Node, value: Node, dtype: np.dtype) -> Node:
     low, high = (_within(n, value.dtype) for n in (info.min, info.max))
     outside = overflow(value, *(full(n, value.shape, value.dtype) for n in (low, high)), dtype=dtype,
                        line=at_user_line(""))
-    return tied([node], {(cast_to(outside, np.dtype(np.int64)), 1): node})[0]
+    return after_checks([node], {(cast_to(outside, np.dtype(np.int64)), 1): node})[0]
 
 
 def refused_by(node: Node) -> Node | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from .. import interpreters
-from ..graph import ArrayType, Graph, Node
+from ..graph import ArrayType, Graph, Node, Params
 from ..primitive import fail, placeholder
 from ..symbolic import Dim
 
@@ -49,7 +50,7 @@ class Signature(NamedTuple):
         return tuple(x for role in pairs for xs in role for x in xs if x is not None)
 
 
-def settled(step: Callable[[T], tuple[T, Made]], state: T) -> tuple[T, Made]:
+def fixed_point(step: Callable[[T], tuple[T, Made]], state: T) -> tuple[T, Made]:
     """Iterate ``state, made = step(state)`` to its fixed point, and return both."""
     while True:
         after, made = step(state)
@@ -99,24 +100,78 @@ def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequ
     return graph.replace(inputs=tuple(inputs), outputs=outputs), tuple(want)
 
 
-def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Any]]]]:
-    """Return each graph that runs as part of a node, and its inputs, each with its operand and how it is handed in.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The names of the static parameters by which a primitive holds graphs.
 
-    That is ``"whole"``, ``"row"`` of an example, ``"slice"`` of a turn, ``("chunk", axis)``, or ``"carry"`` for the
-    state of a loop, of which the operand is the first.
+    Attributes
+    ----------
+    bodies : str
+        The graph that computes the results, or a tuple of alternatives.
+    test : str
+        The condition of a loop, a graph of the same inputs.
+    loop : bool
+        Whether the graph runs again and again, from its own carry on.
+    per_input, per_output : str
+        A tuple with an entry for each input of the graphs, and for each result.
+    added : object
+        The entry of `per_output` for a scalar result that is the same for all examples.
+    first : int
+        The number of operands before those of the graphs.
     """
-    p, given = node.params, node.inputs
-    match node.prim.name:
-        case "scan" | "while":
-            n_shared, n_carry = signature(node)
-            graphs = [p[k] for k in ("test", "body") if k in p]
-            how = ["whole"] * n_shared + ["carry"] * n_carry + ["slice"] * len(given)
-        case "switch":
-            graphs, given, how = p["graphs"], given[1:], ["row" if r else "whole" for r in p["rows"]]
-        case "chunked":
-            graphs, how = [p["graph"]], ["whole" if a is None else ("chunk", a) for a in p["in_axes"]]
-        case "checkpoint" | "custom":
-            graphs, how = [p["graph"]], ["whole"] * len(given)
-        case _:
-            return []
-    return [(g, list(zip(g.inputs, given, how, strict=False))) for g in graphs]  # in the operands' order
+
+    bodies: str
+    test: str = ""
+    loop: bool = False
+    per_input: str = ""
+    per_output: str = ""
+    added: bool | None = None
+    first: int = 0
+
+    def params(self, given: Params, tests: Sequence[Graph], bodies: Sequence[Graph]) -> dict[str, Any]:
+        """Return the parameters that hold these graphs in place of `given` ones."""
+        new: dict[str, Any] = {self.test: tests[0]} if tests else {}
+        return new | {self.bodies: tuple(bodies) if isinstance(given[self.bodies], tuple) else bodies[0]}
+
+
+HELD = {
+    "scan": Held("body", loop=True),
+    "while": Held("body", test="test", loop=True),
+    "switch": Held("graphs", per_input="rows", per_output="sums", added=False, first=1),
+    "chunked": Held("graph", per_input="in_axes", per_output="out_axes"),
+    "checkpoint": Held("graph"),
+    "custom": Held("graph"),
+}
+
+
+def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
+    """Return the test of a loop that a node holds, if there is one, and the graphs that compute its results."""
+    held, p = HELD[node.prim.name], node.params
+    bodies = p[held.bodies]
+    return [p[held.test]] if held.test else [], [*bodies] if isinstance(bodies, tuple) else [bodies]
+
+
+Handed = str | tuple[str, int]
+
+
+def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Handed]]]]:
+    """Return the graphs that a node holds, the test of a loop first, with triples of input, operand and access.
+
+    An access is ``"whole"``, ``"row"`` of an example, ``"slice"`` of a turn, ``("chunk", axis)``, or ``"carry"``: the
+    state of a loop, which begins as the operand.
+    """
+    held = HELD.get(node.prim.name)
+    if held is None:
+        return []
+    tests, bodies = held_in_order(node)
+    operands = node.inputs[held.first:]
+    access: list[Handed] = ["whole"] * len(operands)
+    if held.loop:
+        roles = signature(node)
+        access = ["whole"] * roles.n_shared + ["carry"] * roles.n_carry
+        access += ["slice"] * (len(operands) - len(access))
+    elif node.prim.name == "switch":
+        access = ["row" if row else "whole" for row in node.params["rows"]]
+    elif node.prim.name == "chunked":
+        access = ["whole" if axis is None else ("chunk", axis) for axis in node.params["in_axes"]]
+    return [(g, list(zip(g.inputs, operands, access, strict=True))) for g in (*tests, *bodies)]

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ..errors import MinigradError, at_user_line
 from ..graph import FORMS, Graph
-from ..ops.results import untied
+from ..ops.results import checks_as_results
 from . import keep_index_checks
 from .dead_code import dead_code
 from .factorize import factorize
@@ -51,7 +51,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
     """
     stages = []
     count = len(graph.outputs)
-    graph = untied(graph)
+    graph = checks_as_results(graph)
     for name, apply in PASSES:
         if name in without:
             continue

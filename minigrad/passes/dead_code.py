@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..graph import Graph
-from ..ops.results import read_alone
+from ..ops.results import drop_unused_results
 
 
 def dead_code(graph: Graph) -> Graph:
     """Return the graph with every held graph computing only what is read, and every loop once."""
-    return read_alone(graph)
+    return drop_unused_results(graph)

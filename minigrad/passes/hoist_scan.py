@@ -26,7 +26,7 @@ from ..ops.differences import is_difference, sign
 from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, sub
 from ..ops.loops import scan
-from ..ops.results import is_tie
+from ..ops.results import waits_for_check
 from ..ops.subgraph import signature
 from ..primitive import is_linear, placeholder, spread
 from ..tracing import made_by
@@ -119,7 +119,7 @@ class _Loop:
 
     def rewritten(self, notes: list[str]) -> list[Node] | None:
         """Return the scan's results as a smaller loop and work around it make them; None where nothing moves."""
-        if self.length == 0 or any(n.prim is barrier and not is_tie(n) for n in reachable(self.outputs)):
+        if self.length == 0 or any(n.prim is barrier and not waits_for_check(n) for n in reachable(self.outputs)):
             return None
         carries = list(self.starts)
         results = self._constant_carries()
@@ -260,11 +260,11 @@ class _Loop:
         """Tell whether a value and all that leads to it may be made for all steps at once."""
         way = [i for i in reachable([n]) if i in self.sliced]
         room = _WIDER * _elements(i for i in way if i in self.slices)
-        return all(not isinstance(i.type, TupleType) and not is_tie(i) and _elements([i]) <= room for i in way)
+        return all(not isinstance(i.type, TupleType) and not waits_for_check(i) and _elements([i]) <= room for i in way)
 
     def _is_light_check(self, n: Node) -> bool:
         """Tell whether a result is a zero that waits for checks which may be made for all steps at once."""
-        while is_tie(n):
+        while waits_for_check(n):
             n, check = n.inputs
             if not self._is_light(check):
                 return False

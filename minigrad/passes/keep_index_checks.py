@@ -9,7 +9,7 @@ from ..interpreters import rebuilt, rewrite
 from ..ops.checks import checks_of, in_range
 from ..ops.constants import proj
 from ..ops.control import barrier
-from ..ops.results import also, keep, read_alone, with_checks
+from ..ops.results import drop_unused_results, keep_checks, with_check_results, with_checks
 from ..tracing import made_by
 
 
@@ -38,7 +38,7 @@ def asked(graph: Graph, count: int) -> Graph:
             if size is not None:
                 working_on(reader)
                 more.append(in_range(made.get(index, index), size=size))
-    return also(after, more)
+    return with_check_results(after, more)
 
 
 def _awaited(graph: Graph, count: int) -> Iterator[Node]:
@@ -56,8 +56,8 @@ def settled(graph: Graph, count: int) -> Graph:
     results, checks = graph.outputs[:count], graph.outputs[count:]
     if not checks:
         return graph
-    after = graph.replace(outputs=tuple(keep(reachable(checks), results)), out_names=graph.out_names[:count])
-    return read_alone(after) if any(n.prim is proj for n in checks) else after
+    after = graph.replace(outputs=tuple(keep_checks(reachable(checks), results)), out_names=graph.out_names[:count])
+    return drop_unused_results(after) if any(n.prim is proj for n in checks) else after
 
 
 def guarded(apply: Callable[[Graph], Graph], graph: Graph) -> Graph:

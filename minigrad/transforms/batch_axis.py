@@ -30,12 +30,12 @@ from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
 from ..ops.index import counting_indices
-from ..ops.results import numbers
+from ..ops.merge_scans import value_numbers
 from ..ops.segments import segment_ids
 from ..ops.shape import concatenate
 from ..ops.sort import cumsum
 from ..ops.strict_index import row_or_null
-from ..ops.subgraph import settled, signature
+from ..ops.subgraph import fixed_point, signature
 from ..primitive import is_linear
 from ..symbolic import Dim
 from .partition import NONE, Cut, Facts, Size, Spans, agree, merged, scaled
@@ -494,7 +494,7 @@ def _of_scan(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...
         return [SUM if r is SHARED and after.get(i) in (SUM, WHOLE) and _is_zero(node.inputs[i]) else r
                 for i, r in enumerate(start)], out
 
-    start, out = settled(widen, list(given))
+    start, out = fixed_point(widen, list(given))
     if roles.ends(out)[0] != roles.carry(start):
         out[0] = WHOLE
     return _only_sums(node, out)
@@ -534,8 +534,8 @@ def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
             layers.append(mask.inputs[0] if mask.prim.name == "expand" else mask)
         masks.append(layers)
     ids: dict[object, int] = {}
-    (want,) = numbers(test.replace(outputs=(running,)), ids)
-    return all(want in numbers(body.replace(outputs=tuple(layers), out_names=()), ids) for layers in masks)
+    (want,) = value_numbers(test.replace(outputs=(running,)), ids)
+    return all(want in value_numbers(body.replace(outputs=tuple(layers), out_names=()), ids) for layers in masks)
 
 
 def _of_switch(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:

@@ -15,7 +15,7 @@ from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
 from ..ops.elementwise import cast_to
-from ..ops.subgraph import settled
+from ..ops.subgraph import fixed_point
 from ..sizes import unwrap
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
@@ -188,7 +188,7 @@ def _staged(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Stage
                                               "dtypes must stay the same from step to step."))
         return new, staged
 
-    state, staged = settled(staged_on, list(zip(types, numbers, strict=True)))
+    state, staged = fixed_point(staged_on, list(zip(types, numbers, strict=True)))
     return staged, [t for t, _ in state], [w for _, w in state]
 
 
@@ -202,7 +202,7 @@ def _next_type(t: ArrayType, weak: bool, end: tuple[ArrayType, bool]) -> tuple[A
 
 
 def _cast(leaves: Sequence[Any], types: Sequence[ArrayType]) -> list[Any]:
-    """Return the initial state of a loop with Python numbers cast to the types that they settled on."""
+    """Return the initial state of a loop with Python numbers cast to the types that they settle on."""
     return [Array(held(x, t.dtype)) if tracing() and is_weak(x) else x for x, t in zip(leaves, types, strict=False)]
 
 

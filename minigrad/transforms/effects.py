@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..graph import Node, reachable
-from ..ops.results import keep
+from ..ops.results import keep_checks
 from ..tracing import thread
 from .trace import KEEPERS
 
@@ -19,4 +19,4 @@ def _checks(outputs: Sequence[Node], dropped: Sequence[Node], inputs: Sequence[N
     def own(index: Node) -> bool:
         return all(n.prim.name != "input" or n in inputs for n in reachable([index], since))
 
-    return keep(reachable((*dropped, *outputs), since), outputs, since, own)
+    return keep_checks(reachable((*dropped, *outputs), since), outputs, since, own)

@@ -22,8 +22,8 @@ from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts
 from ..ops.elementwise import cast_to, eq, where
 from ..ops.reduce import expand_to, min_, per_count, sum_
-from ..ops.results import SEPARABLE, result, untied, waiting, with_results, zero
-from ..ops.subgraph import settled
+from ..ops.results import SEPARABLE, checks_as_results, waiting, with_results, zero
+from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
 from ..symbolic import Dim, Symbol, size_of, symbols
 from ..tracing import made_by
@@ -191,7 +191,7 @@ class _Passes:
         before the first chunk. Values of the whole batch wait for no rows. Inputs and sizes of the batch have roles,
         too.
         """
-        graph = untied(Graph(tuple(self.old), tuple(outputs)))
+        graph = checks_as_results(Graph(tuple(self.old), tuple(outputs)))
         count = len(outputs)
         given = {n: SHARED if a is None else ROWS for n, a in zip(self.old, self.parts.axes, strict=True)}
 
@@ -213,7 +213,7 @@ class _Passes:
                         more.append(check)
             return interpreters.substitute([*roots, *more], apart), reading
 
-        roots, reading = settled(split, list(graph.outputs))
+        roots, reading = fixed_point(split, list(graph.outputs))
         of_rows, others = [], []
         for check in dict.fromkeys(roots[count:]):
             way = _on_rows([check], reading)
@@ -336,7 +336,7 @@ def _alone(node: Node, known: Mapping[Node, Roles]) -> tuple[Node, Node | None]:
             if all(known.get(i, SHARED) is SHARED for i in smaller.inputs):
                 check = None if checks else next((n for n, r in zip(parts(source), known[source], strict=True)
                                                   if r is ROWS), None)
-                return result(smaller, places[node.params["index"]], node), check
+                return interpreters.rebuilt(node, (smaller,), {"index": places[node.params["index"]]}), check
     raise Mixes(source, f"its result {node.params['index']} is the same for all examples, and is computed beside their "
                 "rows", "Compute it in a function of its own")
 

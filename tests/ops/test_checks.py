@@ -46,11 +46,11 @@ def test_a_view_of_an_index_is_checked_as_the_index():
 def test_a_reading_that_stays_makes_the_check():
     x, i = placeholder(X), placeholder(I)
     read = gather(x, i)
-    assert results.keep([read], [read * 2.0])[0].prim.name == "mul"
-    (tied,) = results.keep([read], [x])
+    assert results.keep_checks([read], [read * 2.0])[0].prim.name == "mul"
+    (tied,) = results.keep_checks([read], [x])
     assert tied.prim.name == "barrier"
-    assert results.keep([read], [tied]) == [tied]
-    assert results.keep([read], []) == []
+    assert results.keep_checks([read], [tied]) == [tied]
+    assert results.keep_checks([read], []) == []
 
 
 def test_guarded_keeps_what_a_rewrite_drops():

@@ -1,0 +1,70 @@
+"""Scans over the same inputs whose results another scan has, too: one scan in place of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .. import interpreters
+from ..graph import Graph, Node
+from .constants import proj
+from .subgraph import signature
+
+Replacement = tuple[Node, dict[int, int]]  # a node on some of the operands, and the position of each result in it
+
+
+def replace_nodes(graph: Graph, replacements: Mapping[Node, Replacement]) -> Graph:
+    """Return the graph with nodes of several results replaced."""
+    made: dict[Node, Node] = {}  # several nodes may have one replacement
+
+    def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
+        if node.prim is proj and node.inputs[0] in replacements:
+            index = replacements[node.inputs[0]][1].get(node.params["index"])
+            return node if index is None else interpreters.rebuilt(node, inputs, {"index": index})  # None: unused
+        other = replacements[node][0] if node in replacements else node
+        if other not in made:
+            new = dict(zip(node.inputs, inputs, strict=True))
+            made[other] = interpreters.rebuilt(other, tuple([new[i] for i in other.inputs]))
+        return made[other]
+
+    return interpreters.rewrite(graph, rule)
+
+
+def merge_scans(graph: Graph) -> Graph:
+    """Replace each scan by another one over the same inputs that has all of its results."""
+    groups: dict[object, list[Node]] = {}
+    for n in graph.nodes:
+        if n.prim.name == "scan":
+            groups.setdefault((n.inputs, *(n.params[k] for k in ("counts", "length", "reverse"))), []).append(n)
+    replacements: dict[Node, Replacement] = {}
+    for group in groups.values():
+        group.sort(key=lambda n: len(n.types))
+        for i, small in reversed(list(enumerate(group))):
+            for large in group[i + 1:]:
+                if (positions := _positions(small, large)) is not None:
+                    large, further = replacements.get(large, (large, None))
+                    replacements[small] = large, positions if further is None else {
+                        k: further[p] for k, p in positions.items()}
+                    break
+    return replace_nodes(graph, replacements) if replacements else graph
+
+
+def _positions(small: Node, large: Node) -> dict[int, int] | None:
+    """Return the positions of a scan's results among those of a larger one, or None if it lacks one of them."""
+    ids: dict[object, int] = {}
+    have, wanted = (value_numbers(n.params["body"], ids) for n in (large, small))
+    roles = signature(small)
+    (carry, stacked), (own_carry, own_stacked) = roles.ends(have), roles.ends(wanted)
+    if carry != own_carry or not set(stacked).issuperset(own_stacked):
+        return None
+    return {k: k if k < len(own_carry) else have.index(n, len(own_carry)) for k, n in enumerate(wanted)}
+
+
+def value_numbers(graph: Graph, ids: dict[object, int]) -> list[int]:
+    """Number the outputs such that equal programs on equal inputs get equal numbers."""
+    number = {n: -1 - i for i, n in enumerate(graph.inputs)}
+    for n in graph.nodes:
+        if n not in number:
+            params = tuple((k, id(v) if n.prim.name == "const" else v) for k, v in n.params.items())
+            key = (n.prim, tuple(number[i] for i in n.inputs), params)
+            number[n] = ids.setdefault(key, len(ids))
+    return [number[n] for n in graph.outputs]

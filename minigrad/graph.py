@@ -8,6 +8,7 @@ order, and no walk over a graph is ever recursive.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,7 @@ Number: TypeAlias = bool | int | float
 
 _SHORT = {"float": "f", "int": "i", "uint": "u"}
 _serial = itertools.count()
+_by_serial = operator.attrgetter("serial")
 
 
 def dtype_of(dtype: DTypeLike, whose: Callable[[], str] = str) -> np.dtype:
@@ -275,7 +277,7 @@ def reachable(outputs: Iterable[Node], since: int = -1, end: Iterable[Node] = ()
             if n.serial >= since and n not in seen:
                 seen.add(n)
                 stack.append(n)
-    return sorted(seen.difference(end) if end else seen, key=lambda n: n.serial)
+    return sorted(seen.difference(end) if end else seen, key=_by_serial)
 
 
 class Graph:

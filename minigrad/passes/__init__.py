@@ -15,14 +15,17 @@ from .fuse_gather_sum import fuse_gather_sum
 from .hoist_scan import hoist_scan
 from .lower_einsum import lower_einsum
 from .record import Stage
+from .shrink_scan import shrink_scan
 from .simplify import simplify
 from .split_sums import split_sums
+from .sum_after_scan import sum_after_scan
 
 PASSES = (("dead_code", dead_code), ("simplify", simplify), ("fuse_chunk_loops", fuse_chunk_loops),
-          ("hoist_scan", hoist_scan), ("split_sums", split_sums), ("factorize", factorize), ("tidy", simplify),
+          ("hoist_scan", hoist_scan), ("sum_after_scan", sum_after_scan), ("shrink_scan", shrink_scan),
+          ("split_sums", split_sums), ("factorize", factorize), ("tidy", simplify),
           ("fuse_gather_sum", fuse_gather_sum), ("lower_einsum", lower_einsum))
-RENAMED = {"prune": "dead_code", "merge": "fuse_chunk_loops", "scans": "hoist_scan", "segments": "split_sums",
-           "contract": "factorize", "rows": "fuse_gather_sum", "lower": "lower_einsum"}
+RENAMED = {"prune": "dead_code", "merge": "fuse_chunk_loops", "scans": "hoist_scan, sum_after_scan, shrink_scan",
+           "segments": "split_sums", "contract": "factorize", "rows": "fuse_gather_sum", "lower": "lower_einsum"}
 
 
 def check_names(without: Collection[str]) -> None:
@@ -51,18 +54,19 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
     """
     stages = []
     count = len(graph.outputs)
-    graph = checks_as_results(graph)
+    graph, changed = checks_as_results(graph), True
     for name, apply in PASSES:
         if name in without:
             continue
-        graph = keep_index_checks.asked(graph, count)
+        if changed:
+            graph, changed = keep_index_checks.asked(graph, count), False
         after = apply(graph)
         if after.outputs == graph.outputs:
             continue
         shown, then = (_results(g, count) for g in (graph, after))
         words = after.notes[len(graph.notes):] or (f"{shown.count()} nodes became {then.count()}",)
         stages.append(Stage(name, shown, then, "; ".join(words)))
-        graph = after
+        graph, changed = after, True
     return keep_index_checks.settled(graph, count), stages
 
 

@@ -170,12 +170,12 @@ def _hold(prim: Primitive) -> Rule:
     def rule(s: Rewrite, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         fresh = [g for v in p.values() for g in (v if isinstance(v, tuple) else (v,))
                  if isinstance(g, Graph) and s.held.get(g) is not g]
-        if not fresh:
-            return None
         for g in fresh:
             if g not in s.held:
                 s.held[g] = keep_index_checks.guarded(s.inner, g)
                 s.held[s.held[g]] = s.held[g]
+        if all(s.held[g] is g for g in fresh):
+            return None
 
         def now(v: Any) -> Any:
             return tuple(map(now, v)) if isinstance(v, tuple) else s.held[v] if isinstance(v, Graph) else v

@@ -246,7 +246,7 @@ def test_unknown_pass():
 
 @pytest.mark.parametrize(("old", "new"), passes.RENAMED.items())
 def test_old_name_of_a_pass_leads_to_the_new_one(old, new):
-    assert new in [name for name, _ in passes.PASSES]
+    assert set(new.split(", ")) <= {name for name, _ in passes.PASSES}
     with pytest.raises(mg.MinigradError, match=rf"no pass {old} \(now {new}\); there are dead_code, simplify"):
         mg.compile(dense, without=[old])
 

@@ -1,0 +1,181 @@
+"""The record of one scan that a pass moves work out of, and the walk over all scans of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from .. import interpreters
+from ..graph import Graph, Node, TupleType, held_graphs, reachable
+from ..ops.control import barrier, parts
+from ..ops.loops import scan
+from ..ops.results import waits_for_check
+from ..ops.subgraph import signature
+from ..primitive import placeholder
+from ..tracing import made_by
+from . import keep_index_checks
+from .factorize import number
+
+_WIDER = 16.0  # the largest size of a value for all steps, relative to the slices that it depends on
+
+
+def elements(nodes: Iterable[Node]) -> float:
+    """Return the number of elements of all `nodes`."""
+    total = 0.0
+    for n in nodes:
+        size = 1.0
+        for m in n.shape:
+            size *= number(m)
+        total += size
+    return total
+
+
+def holds_graphs(graph: Graph) -> bool:
+    """Return whether a node of the graph holds a graph, such as the step of a scan."""
+    return any(any(held_graphs(n)) for n in graph.nodes)
+
+
+class Loop:
+    """One scan, taken apart.
+
+    Attributes
+    ----------
+    shared, slices : dict of Node to Node
+        From inputs of the step to the operands outside.
+    starts : dict of Node to Node
+        The same for the carry.
+    outputs : list of Node
+        The results of the step, the carry first.
+    nodes : list of Node
+        All values of the step.
+    carried, sliced : set of Node
+        The values that depend on the carry, and on the slices.
+    moved : list of str
+        Remarks on the work that has left the loop.
+    """
+
+    def __init__(self, node: Node):
+        self.node = node
+        self.body: Graph = node.params["body"]
+        self.roles = signature(node)
+        self.shared, self.starts, self.slices = map(
+            dict, self.roles.split(list(zip(self.body.inputs, node.inputs, strict=True))))
+        self.outputs = list(self.body.outputs)
+        self.length, self.reverse = node.params["length"], node.params["reverse"]
+        self.moved: list[str] = []
+        self.update()
+
+    def update(self) -> None:
+        """Find the dependences of the step's values."""
+        self.nodes = reachable(self.outputs)
+        self.carried = set(interpreters.dependent(self.outputs, list(self.starts)))
+        self.sliced = set(interpreters.dependent(self.outputs, list(self.slices)))
+
+    def users(self) -> dict[Node, list[Node]]:
+        """Return the readers of each value of the step."""
+        users: dict[Node, list[Node]] = {n: [] for n in self.nodes}
+        for n in self.nodes:
+            for i in n.inputs:
+                users[i].append(n)
+        return users
+
+    def substitute(self, new: Mapping[Node, Node]) -> None:
+        """Replace values of the step."""
+        self.outputs = interpreters.substitute(self.outputs, new)
+        self.update()
+
+    @property
+    def stacked(self) -> Sequence[Node]:
+        """The results of the step that the scan stacks."""
+        return self.roles.ends(self.outputs)[1]
+
+    def note(self, n: int, one: str, many: str) -> None:
+        """Record that `n` values have left the loop."""
+        self.moved.append(f"{n} {one if n == 1 else many}")
+
+    def varies(self, n: Node) -> bool:
+        """Return whether a value may differ from step to step."""
+        return n in self.carried or n in self.sliced
+
+    def outer(self, n: Node) -> Node:
+        """Return the value outside of the loop that equals `n`, which depends on shared values alone."""
+        return interpreters.substitute([n], self.shared)[0]
+
+    def is_light(self, n: Node) -> bool:
+        """Return whether a value and all that it depends on may be computed for all steps at once."""
+        way = [i for i in reachable([n]) if i in self.sliced]
+        room = _WIDER * elements(i for i in way if i in self.slices)
+        return all(not isinstance(i.type, TupleType) and not waits_for_check(i) and elements([i]) <= room for i in way)
+
+    def at_all_steps(self, nodes: Sequence[Node], steps: dict[Node, Node] | None = None) -> list[Node]:
+        """Return values of the step for all steps at once, from the slices and from values that `steps` stacks."""
+        known = self.slices | (steps or {})
+        inner = {n: placeholder(n.type) for n in known}
+        results = interpreters.batch(interpreters.substitute(nodes, inner), self.shared,
+                                     {inner[n]: outer for n, outer in known.items()}, self.length)
+        return [interpreters.with_axis(n, has_axis, self.length) for n, has_axis in results]
+
+    def rebuilt(self, carries: Iterable[int], stacked: Sequence[Node]) -> list[Node]:
+        """Return the results of the scan that carries the values at positions `carries`, and stacks `stacked`."""
+        names = dict(zip(self.body.inputs, self.body.names, strict=True))
+        inputs = (*self.shared, *self.starts, *self.slices)
+        outputs = (*(self.outputs[i] for i in carries), *stacked)
+        if not outputs:
+            return []
+        body = Graph(inputs, outputs, names=tuple(names.get(n, f"ahead{i}") for i, n in enumerate(inputs)),
+                     name=self.body.name)
+        params = {"body": body, "counts": (len(self.shared), len(self.starts)), "length": self.length,
+                  "reverse": self.reverse}
+        outer = (*self.shared.values(), *self.starts.values(), *self.slices.values())
+        return parts(interpreters.retyped(self.node, outer, params))
+
+
+def rewrite_scans(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] | None]) -> Graph:
+    """Return an equal graph with all scans rewritten, also those in graphs that nodes hold, the innermost first.
+
+    Parameters
+    ----------
+    graph : Graph
+    name : str
+        The pass.
+    rewritten : callable
+        Returns the results of a scan from a loop with less work, or None. Loops with steps that a checkpoint computes
+        again, and loops without steps, are not asked for.
+    """
+    if not holds_graphs(graph):
+        return graph
+    notes: list[str] = []
+    after = _rewritten(graph, name, rewritten, notes)
+    return graph if after is graph else after.replace(notes=graph.notes + tuple(notes))
+
+
+def _rewritten(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] | None], notes: list[str]) -> Graph:
+    def inside(value: object) -> object:
+        if isinstance(value, Graph) and holds_graphs(value):
+            return keep_index_checks.guarded(lambda held: _rewritten(held, name, rewritten, notes), value)
+        if isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
+            return tuple(map(inside, value))
+        return value
+
+    def rule(node: Node, inputs: tuple[Any, ...]) -> Node | list[Node] | None:
+        if inputs and isinstance(inputs[0], list):  # the results of a scan
+            result: Node = inputs[0][node.params["index"]]
+            return result
+        if not any(held_graphs(node)):
+            return None
+        params = {k: inside(v) for k, v in node.params.items()}
+        new = interpreters.rebuilt(node, inputs, None if params == node.params else params)
+        if new.prim is not scan:
+            return new
+        with made_by(name) as working_on:
+            working_on(new)
+            loop = Loop(new)
+            if loop.length == 0 or any(n.prim is barrier and not waits_for_check(n) for n in loop.nodes):
+                return new
+            results = rewritten(loop)
+        if results is None:
+            return new
+        notes.append(f"scan at {new.where}: {', '.join(loop.moved)}")
+        return results
+
+    return interpreters.rewrite(graph, rule)

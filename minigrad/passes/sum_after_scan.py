@@ -1,0 +1,180 @@
+"""Carries of scans that are sums: each is summed over all steps after the loop.
+
+A carry that each step only adds to, such as the gradient of a weight, is its start and the sum of the terms of all
+steps. The sum of products is one contraction, and `factorize` can rewrite it. Operands of the terms are stacked, where
+that is cheap: new stacks are at most `_MORE` times as large as all that the loop reads and stacks already. Sums in
+another order are equal up to rounding; float16, in which a part of a sum may overflow, is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ..graph import PRIMITIVES, Graph, Node, TupleType
+from ..ops.differences import is_difference, sign
+from ..ops.einsum import LETTERS, einsum, parse
+from ..ops.elementwise import add, sub
+from ..primitive import is_linear, spread
+from .scan_loop import Loop, elements, rewrite_scans
+
+_MORE = 2.0  # the largest size of new stacks, relative to all that a loop reads and stacks already
+
+Terms = list[tuple[int, Node]]  # what a step adds to a carry, each with its sign
+
+
+def sum_after_scan(graph: Graph) -> Graph:
+    """Return an equal graph whose scans carry no sums: these are taken over all steps after the loop."""
+    return rewrite_scans(graph, "sum_after_scan", _summed_after)
+
+
+def _summed_after(loop: Loop) -> list[Node] | None:
+    carries = list(loop.starts)
+    users = loop.users()
+    terms = {i: t for i, c in enumerate(carries) if (t := _terms(loop, users, i, c)) is not None}
+    sums, new = _chosen(loop, terms)
+    if not sums:
+        return None
+    loop.note(len(sums), "sum after it", "sums after it")
+    starts = {i: loop.starts.pop(carries[i]) for i in sums}
+    stacked = loop.stacked
+    others = [i for i in range(len(carries)) if i not in sums]
+    values = loop.rebuilt(others, [*stacked, *new])
+    steps = dict(zip((*stacked, *new), values[len(others):], strict=True))
+    total = _Total(loop, {n: v for n, v in steps.items() if n not in loop.slices})
+    results = dict(zip(others, values, strict=False))
+    for i, value in starts.items():
+        for side, term in sums[i]:
+            value = PRIMITIVES["add" if side > 0 else "sub"](value, total(term))
+        results[i] = value
+    return [*(results[i] for i in range(len(carries))), *(steps[n] for n in stacked)]
+
+
+def _terms(loop: Loop, users: Mapping[Node, Sequence[Node]], i: int, c: Node) -> Terms | None:
+    """Return the terms that are added to a carry (1) and subtracted from it (-1), or None if it has other uses."""
+    if c.dtype == np.float16:
+        return None
+    end, terms, own, n = loop.outputs[i], [], True, c
+    while n is not end:
+        readers = users.get(n, ())
+        if len(readers) != 1 or n in loop.outputs or readers[0].prim not in (add, sub):
+            return None
+        (user,) = readers
+        x, y = user.inputs
+        if user.prim is sub and n is y:
+            return None
+        terms.append((1 if user.prim is add else -1, y if n is x else x))
+        own = own and "vjp" not in user.rules
+        n = user
+    if own and len({s * sign(t) for s, t in terms}) > 1:
+        return None  # two sums of large values would be subtracted, where each step subtracts small ones
+    return terms if terms and not users[end] and loop.outputs.count(end) == 1 else None
+
+
+def _chosen(loop: Loop, sums: dict[int, Terms]) -> tuple[dict[int, Terms], list[Node]]:
+    """Return the sums that are worth taking after the loop, and the values to stack for them."""
+    stacked = dict.fromkeys(loop.stacked)
+    room = _MORE * elements((*loop.slices, *stacked))
+    chosen: set[int] = set()
+    new: list[Node] = []
+    for products in (True, False):  # sums without products use the stacks of sums of products
+        for i, terms in sums.items():
+            if i in chosen:
+                continue
+            needs = _Needs(loop, {*stacked, *new})
+            more = list(dict.fromkeys(n for _, t in terms for n in needs.of_sum(t)))
+            if (needs.products if products else not more) and elements((*new, *more)) <= room:
+                chosen.add(i)
+                new += more
+    return {i: terms for i, terms in sums.items() if i in chosen}, new
+
+
+# A sum over the steps passes through each node that is linear in one value that changes from step to step. `_linear`
+# decides where: _Needs (the values to stack) and _Total (the sum itself) both follow it.
+
+def _linear(loop: Loop, n: Node) -> bool:
+    if n.prim.linear == "jointly":  # values that do not change are summed, too
+        return not is_difference(n)
+    return not isinstance(n.type, TupleType) and n.type.floating and is_linear(n, [loop.varies(i) for i in n.inputs])
+
+
+class _Needs:
+    """The values to stack for the sum of a value over the steps.
+
+    Attributes
+    ----------
+    products : bool
+        Whether the sum is a sum of products.
+    """
+
+    def __init__(self, loop: Loop, stacked: set[Node]):
+        self.loop, self.stacked = loop, stacked
+        self.products = False
+
+    def of_sum(self, n: Node) -> list[Node]:
+        loop = self.loop
+        if not loop.varies(n):
+            return []
+        if n.prim is einsum and not _linear(loop, n):
+            self.products = True
+            return self._union(self.of_steps, n.inputs)
+        if not _linear(loop, n) or n in self.stacked:
+            return self.of_steps(n)
+        before, self.products = self.products, False
+        needs = self._union(self.of_sum, n.inputs)
+        found, self.products = self.products, before or self.products
+        return needs if found or elements(needs) <= elements([n]) else self.of_steps(n)
+
+    def of_steps(self, n: Node) -> list[Node]:
+        if n not in self.loop.carried or n in self.stacked:
+            return []
+        if n.prim.kind in ("elementwise", "view") and n not in self.loop.starts and not isinstance(
+                n.inputs[0].type, TupleType):
+            needs = self._union(self.of_steps, n.inputs)
+            size, whole = elements(needs), elements([n])
+            if size < whole or (size == whole and n.prim.kind == "view"):
+                return needs
+        return [n]
+
+    @staticmethod
+    def _union(needs: Callable[[Node], list[Node]], nodes: Iterable[Node]) -> list[Node]:
+        return list(dict.fromkeys(m for n in nodes for m in needs(n)))
+
+
+class _Total:
+    """Sums of values of the step over all steps, computed outside."""
+
+    def __init__(self, loop: Loop, steps: dict[Node, Node]):
+        self.loop, self.steps = loop, steps
+        self.known: dict[Node, Node] = {}
+
+    def __call__(self, n: Node) -> Node:
+        if n not in self.known:
+            self.known[n] = self._sum(n)
+        return self.known[n]
+
+    def _sum(self, n: Node) -> Node:
+        loop = self.loop
+        if not loop.varies(n):
+            return PRIMITIVES["sum"](spread(loop.outer(n), loop.length), axes=(0,))
+        if n.prim is einsum and not _linear(loop, n):
+            return self._product(n)
+        if n in self.steps or not _linear(loop, n):
+            return PRIMITIVES["sum"](self._steps(n), axes=(0,))
+        jointly = n.prim.linear == "jointly"
+        return n.prim(*(self(i) if jointly or loop.varies(i) else loop.outer(i) for i in n.inputs), **n.params)
+
+    def _product(self, n: Node) -> Node:
+        """Return the sum of products: one contraction, with the steps as one more axis."""
+        terms, out = parse(n.params["subscripts"])
+        t = next(c for c in LETTERS if c not in "".join(terms))
+        changing = [self.loop.varies(i) for i in n.inputs]
+        operands = [self._steps(i) if v else self.loop.outer(i) for i, v in zip(n.inputs, changing, strict=True)]
+        terms = [t + s if v else s for s, v in zip(terms, changing, strict=True)]
+        return n.prim(*operands, subscripts=",".join(terms) + "->" + out)
+
+    def _steps(self, n: Node) -> Node:
+        if n not in self.steps:
+            (self.steps[n],) = self.loop.at_all_steps([n], self.steps)
+        return self.steps[n]

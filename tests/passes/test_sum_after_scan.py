@@ -1,0 +1,48 @@
+"""Sums that scans carry are taken after the loop."""
+
+import numpy as np
+
+import minigrad as mg
+
+from .scan_programs import PROGRAMS, XS, C, N, compiled_graph, loops
+
+rng = np.random.default_rng(0)
+
+
+def test_norms_of_gradients_through_a_loop_are_not_formed():
+    """Few steps, wide layers: inner products of steps, and no gradient of one example."""
+    w, x = (rng.normal(size=(80, 90)) / 9, rng.normal(size=(90, 90)) / 9, C[:1].repeat(90)), rng.normal(size=(5, 3, 80))
+    f = PROGRAMS["norms"][0]
+    graph, _ = compiled_graph(f, (w, x))
+    assert not any(n.shape[-2:] in ((80, 90), (90, 90)) and n.ndim > 2 for n in graph.nodes
+                   if n.prim.name not in ("scan", "input"))
+    np.testing.assert_allclose(mg.compile(f, backend="numpy")(w, x), f(w, x), rtol=1e-9)
+
+
+def test_a_sum_whose_terms_would_have_to_be_kept_stays_in_the_steps():
+    def f(xs):
+        def step(state, x):
+            h, total = state
+            h = np.sin(h + x)
+            return (h, total + (h**2).sum()), None
+
+        return mg.scan(step, (np.zeros(N), 0.0), xs)[0][1]
+
+    graph, _ = compiled_graph(f, (XS,))
+    (loop,) = loops(graph)
+    assert len(loop.type.parts) == 2
+
+
+def test_a_loop_that_only_adds_is_gone():
+    graph, notes = compiled_graph(lambda xs: mg.scan(lambda c, x: (c + x * 2.0, x), np.zeros(N), xs), (XS,))
+    assert not loops(graph)
+    assert "1 sum after it" in notes["sum_after_scan"]
+
+
+def test_float16_sums_keep_their_order():
+    xs = np.array([[60000.0], [-60000.0], [60000.0]], np.float16)
+
+    def f(xs):
+        return mg.scan(lambda c, x: (c - x, None), np.full(1, 50000, np.float16), xs)[0]
+
+    np.testing.assert_array_equal(mg.compile(f)(xs), f(xs))

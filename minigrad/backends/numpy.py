@@ -11,7 +11,6 @@ import numpy as np
 from ..errors import printable
 from ..graph import Graph
 from ..interpreters import explain
-from ..locks import Lock
 from ..passes.fuse_index_checks import fuse_index_checks
 from ..passes.record import Stage
 from ..passes.schedule import Plan, schedule
@@ -19,6 +18,7 @@ from ..symbolic import Symbol
 from . import workspace
 from .numpy_source import Printer
 from .numpy_text import MANAGED
+from .pools import Bounded, Pools
 from .subgraph import KINDS
 
 KEPT = 8  # sets of sizes whose workspaces are kept
@@ -47,12 +47,11 @@ class Program:
         exec(compile(printed.text, f"<minigrad {printable(graph.name)}>", "exec"), space)
         self._main = space["main"]
         self._symbols = printed.symbols
-        self._pools: dict[tuple[int, ...], deque] = {}
+        self._pools: Pools[tuple[int, ...], tuple[Any, ...]] = Pools(KEPT)
         self._grows = workspace.grows(self._plan)
-        self._layouts: dict[tuple[int, ...], workspace.Layout] = {}
+        self._layouts: Bounded[tuple[int, ...], workspace.Layout] = Bounded(LAYOUTS)
         self._arenas: deque[np.ndarray] = deque()
         self._latest: tuple[int, ...] | None = None  # sizes of the latest run that kept no workspace
-        self._lock = Lock()
 
     def __call__(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
         """Run the program.
@@ -74,7 +73,7 @@ class Program:
             if len(self._pools) >= KEPT and self._grows and key != self._latest:
                 self._latest = key
                 return self._run_once(arrays, sizes)
-            pool = self._new_pool(key)
+            pool = self._pools[key]
         try:
             space = pool.pop()
         except IndexError:
@@ -116,18 +115,8 @@ class Program:
         key = tuple([larger[s] for s in self._symbols])
         layout = self._layouts.get(key)
         if layout is None:
-            layout = workspace.Layout(self._plan, self._items, larger)
-            with self._lock:
-                while len(self._layouts) >= LAYOUTS:
-                    del self._layouts[next(iter(self._layouts))]
-                self._layouts[key] = layout
+            layout = self._layouts.keep(key, workspace.Layout(self._plan, self._items, larger))
         return layout
-
-    def _new_pool(self, key: tuple[int, ...]) -> deque:
-        with self._lock:
-            while len(self._pools) >= KEPT:
-                del self._pools[next(iter(self._pools))]
-            return self._pools.setdefault(key, deque())
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs.

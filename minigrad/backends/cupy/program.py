@@ -11,7 +11,6 @@ import math
 import os
 import struct
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +27,7 @@ from ...passes.record import Stage
 from ...passes.schedule import schedule, symbols_of
 from ...primitive import PART, input_
 from ...symbolic import Symbol, size_of, value
+from ..pools import Pools
 from ..subgraph import KINDS
 from ..workspace import allocate, rounded
 from . import blas, driver, gemm, loops
@@ -101,7 +101,7 @@ class Program:
         self.source = "\n\n".join([self.recipe.text,
                                    *(text for held in self.held.values() for text in held.sources())])
         self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
-        self._pools: dict[Any, deque] = {}
+        self._pools: Pools[Any, Space] = Pools(KEPT)
         self._constants: dict[Node, Any] = {}
         self._lock = threading.Lock()
         # Of the program, and not of a workspace, which may be gone before its last run ends.
@@ -148,9 +148,7 @@ class Program:
         if call is None:
             call = self._call(shape, sizes)
         key = self._device.queue(), call.key
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._new_pool(key)
+        pool = self._pools[key]
         try:
             space = pool.pop()
         except IndexError:
@@ -187,15 +185,8 @@ class Program:
         return IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
                           "is out of range")
 
-    def _new_pool(self, key: Any) -> deque:
-        with self._lock:
-            while len(self._pools) >= KEPT:
-                del self._pools[next(iter(self._pools))]
-            return self._pools.setdefault(key, deque())
-
     def _forget(self) -> None:
-        with self._lock:
-            self._pools.clear()
+        self._pools.clear()
         self._device.release()
 
     def evaluation(self, node: Node, sizes: Mapping[Symbol, int]) -> Callable[..., Any]:

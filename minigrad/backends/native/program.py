@@ -11,7 +11,6 @@ import numpy as np
 
 from ...graph import Graph, Node
 from ...interpreters import explain
-from ...locks import Lock
 from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_
 from ...ops.einsum import einsum
@@ -24,6 +23,7 @@ from ...symbolic import Symbol
 from .. import numpy as numpy_backend
 from ..numpy_source import Printer
 from ..numpy_text import MANAGED
+from ..pools import Pools
 from ..subgraph import KINDS
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
@@ -72,9 +72,8 @@ class Program:
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._addresses: dict[str, int] = {}
         self.launch_plan = LaunchPlan(self)
-        self._pools: dict[tuple[int, ...], deque] = {}
+        self._pools: Pools[tuple[int, ...], Any] = Pools(FEW if self.launch_plan.keeps else KEPT)
         self.arenas: deque[Arena] = deque()  # memory that no run uses now
-        self._lock = Lock()
 
     # -- code ----------------------------------------------------------------------------------------
 
@@ -163,9 +162,7 @@ class Program:
             The caller's own: they share no memory with the inputs, the program, or each other.
         """
         key = (threads.get_num_threads(), *[sizes[s] for s in self._symbols])
-        pool = self._pools.get(key)
-        if pool is None:
-            pool = self._new_pool(key)
+        pool = self._pools[key]
         try:
             bound = pool.pop()
         except IndexError:
@@ -193,12 +190,6 @@ class Program:
         except IndexError:
             return Arena(nbytes)
         return arena if arena.size >= nbytes else Arena(nbytes + nbytes // SPARE)
-
-    def _new_pool(self, key: tuple[int, ...]) -> deque:
-        with self._lock:
-            while len(self._pools) >= (FEW if self.launch_plan.keeps else KEPT):
-                del self._pools[next(iter(self._pools))]
-            return self._pools.setdefault(key, deque())
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs."""

@@ -31,7 +31,7 @@ HEAD = f"""import numpy as np
 
 from minigrad.backends.block_loop import in_blocks
 from minigrad.ops.elementwise import {', '.join(sorted(f'{prim.name}_into' for prim in nt.INTO))}
-from minigrad.ops.index import sum_gathered, sum_rows, take_rows"""
+from minigrad.ops.sum_rows import sum_gathered, sum_rows, take_rows"""
 SECTION = 1500  # statements in one Python function: compiling longer ones takes more than linear time
 
 

@@ -17,9 +17,10 @@ from ..graph import PRIMITIVES, ArrayType, Node
 from ..primitive import Primitive, Sample, spread
 from ..symbolic import Shape
 from .elementwise import cast_to, eq
-from .index import INDEXED_AXES, _flat_index, _lockstep, _scatter_type, as_read, gather, scatter_add
+from .index import INDEXED_AXES, _lockstep, _scatter_type, gather, scatter_add
 from .reduce import require_number
 from .strict_index import Reading
+from .sum_rows import as_read, flat_index
 
 
 def _shares(out: Node, u: Node, indices: Sequence[Node]) -> Node:
@@ -43,7 +44,7 @@ def _extreme(name: str, by: Combiner) -> Primitive:
             return out
         # Without a scatter in the standard: every place looks at every update.
         k = len(indices)
-        flat = xp.reshape(_flat_index(xp, indices, shape), (1, -1, 1))
+        flat = xp.reshape(flat_index(xp, indices, shape), (1, -1, 1))
         places = xp.reshape(xp.arange(math.prod(shape[:k]), dtype=xp.int64), (-1, 1, 1))
         rows = xp.reshape(u, (1, flat.shape[1], math.prod(shape[k:])))
         none = xp.full((1, 1, 1), start, dtype=u.dtype)

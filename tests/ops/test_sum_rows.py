@@ -1,4 +1,4 @@
-"""Rows added where indices send them: to the bit what `np.add.at` gives, with SciPy and without, but for long sums."""
+"""Sums of rows by index equal `np.add.at` to the bit, with and without SciPy, except for long sums."""
 
 import sys
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minigrad.ops.accumulators import accumulator
-from minigrad.ops.index import FEW, sum_gathered, sum_rows, take_rows
+from minigrad.ops.sum_rows import FEW, sum_gathered, sum_rows, take_rows
 
 
 @pytest.fixture(params=["SciPy", "NumPy alone"])

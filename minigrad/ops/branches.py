@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from .. import interpreters
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, fail, placeholder, spread
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType
+from ..primitive import Primitive, Sample, fail, spread
 from ..symbolic import Dim
 from .control import parts
 from .reduce import expand_to, sum_
 from .shape import move_axis
-from .subgraph import Flags, batch_graph, copy_graph, fits, placeholders
+from .subgraph import Flags, batch_graph, fits, jvp_graph, placeholders, vjp_graph
 
 # switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example, along any number of axes;
 # `rows` says which operands have these axes in front, and `sums` which results are added up over them. With one
@@ -89,14 +89,8 @@ def _switch_vjp(g: Sequence[Node | None], out: Node, index: Node, *xs: Node, gra
                 sums: Flags) -> list[Node | None]:
     live = [k for k, c in enumerate(g) if c is not None]
     wrt = [i for i, x in enumerate(xs) if x.type.floating and interpreters.wanted(x)]
-    branches = []
-    for graph in graphs:
-        inputs, outputs = copy_graph(graph)
-        cotangents = [placeholder(graph.outputs[k].type) for k in live]
-        back = interpreters.backward([outputs[k] for k in live], cotangents, [inputs[i] for i in wrt])
-        branches.append(Graph((*inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp"))
     batched = index.ndim > 0
-    node = switch(index, *xs, *(g[k] for k in live), graphs=tuple(branches),
+    node = switch(index, *xs, *(g[k] for k in live), graphs=tuple(vjp_graph(graph, live, wrt) for graph in graphs),
                   rows=(*rows, *(batched and not sums[k] for k in live)),
                   sums=tuple(batched and not rows[i] for i in wrt))
     found = dict(zip(wrt, parts(node), strict=True))
@@ -107,16 +101,8 @@ def _switch_jvp(ts: Sequence[Node | None], out: Node, index: Node, *xs: Node, gr
                 sums: Flags) -> tuple[Node | None, ...]:
     moving = [i for i, t in enumerate(ts[1:]) if t is not None]
     floats = [k for k, n in enumerate(graphs[0].outputs) if n.type.floating]
-    branches = []
-    for graph in graphs:
-        inputs, outputs = copy_graph(graph)
-        tangents = [placeholder(inputs[i].type) for i in moving]
-        starts = {inputs[i]: t for i, t in zip(moving, tangents, strict=True)}
-        pushed = interpreters.forward([outputs[k] for k in floats], starts)
-        branches.append(Graph((*inputs, *tangents), tuple(
-            zeros_like(outputs[k]) if t is None else t for k, t in zip(floats, pushed, strict=True)),
-            name=f"{graph.name}_jvp"))
-    node = switch(index, *xs, *(ts[1 + i] for i in moving), graphs=tuple(branches),
+    branches = tuple(jvp_graph(graph, moving, floats)[0] for graph in graphs)
+    node = switch(index, *xs, *(ts[1 + i] for i in moving), graphs=branches,
                   rows=(*rows, *(rows[i] for i in moving)), sums=tuple(sums[k] for k in floats))
     found = dict(zip(floats, parts(node), strict=True))
     return tuple(found.get(k) for k in range(len(graphs[0].outputs)))

@@ -17,7 +17,7 @@ from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
 from .constants import proj
-from .subgraph import batch_graph
+from .subgraph import apply_graph, batch_graph, jvp_graph, vjp_graph
 
 
 def parts(node: Node) -> list[Node]:
@@ -55,7 +55,7 @@ def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph
     # scheduled before it is needed.
     after = next(c for c in g if c is not None)
     again = [barrier(x, after) for x in xs]
-    outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, again, strict=True)))
+    outputs = apply_graph(graph, again)
     pairs = [(o, c) for o, c in zip(outputs, g, strict=True) if c is not None]
     floats = [a for a, x in zip(again, xs, strict=True) if x.type.floating and interpreters.wanted(x)]
     back = dict(zip(floats, interpreters.backward([o for o, _ in pairs], [c for _, c in pairs], floats), strict=True))
@@ -63,7 +63,7 @@ def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph
 
 
 def _checkpoint_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph) -> tuple[Node | None, ...]:
-    outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, xs, strict=True)))
+    outputs = apply_graph(graph, xs)
     return tuple(interpreters.forward(outputs, {x: t for x, t in zip(xs, ts, strict=True) if t is not None}))
 
 
@@ -164,34 +164,25 @@ def _chunked_eval(xp: Any, *xs: Any, graph: Graph, total: int, in_axes: tuple[in
 
 def _chunked_vjp(g: Sequence[Node], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
                  **rest: Any) -> list[Node | None]:
-    wrt = [n for n, x in zip(graph.inputs, xs, strict=True) if x.type.floating and interpreters.wanted(x)]
-    pairs = [(n, c, axis) for n, c, axis in zip(graph.outputs, g, out_axes, strict=True) if c is not None]
-    cotangents = [placeholder(n.type) for n, _, _ in pairs]
-    back = interpreters.backward([n for n, _, _ in pairs], cotangents, wrt)
-    axis_of = dict(zip(graph.inputs, in_axes, strict=True))
-    body = Graph((*graph.inputs, *cotangents), tuple(back),
-                 (*graph.names, *(f"d{graph.out_names[graph.outputs.index(n)]}" for n, _, _ in pairs)),
-                 name=f"{graph.name}_vjp")
-    node = chunked(*xs, *(c for _, c, _ in pairs), graph=body,
-                   in_axes=(*in_axes, *(axis for _, _, axis in pairs)),
-                   out_axes=tuple(axis_of[n] for n in wrt), **rest)
+    wrt = [i for i, x in enumerate(xs) if x.type.floating and interpreters.wanted(x)]
+    live = [k for k, c in enumerate(g) if c is not None]
+    body = vjp_graph(graph, live, wrt).replace(names=(*graph.names, *(f"d{graph.out_names[k]}" for k in live)))
+    node = chunked(*xs, *(g[k] for k in live), graph=body, in_axes=(*in_axes, *(out_axes[k] for k in live)),
+                   out_axes=tuple(in_axes[i] for i in wrt), **rest)
     results = dict(zip(wrt, parts(node), strict=True))
-    return [results.get(n) for n in graph.inputs]
+    return [results.get(i) for i in range(len(xs))]
 
 
 def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
                  **rest: Any) -> tuple[Node | None, ...]:
-    moving = [(n, t, axis) for n, t, axis in zip(graph.inputs, ts, in_axes, strict=True) if t is not None]
-    tangents = [placeholder(n.type) for n, _, _ in moving]
-    pushed = interpreters.forward(graph.outputs, {n: t for (n, _, _), t in zip(moving, tangents, strict=True)})
-    live = [i for i, t in enumerate(pushed) if t is not None]
+    moving = [i for i, t in enumerate(ts) if t is not None]
+    body, live = jvp_graph(graph, moving)
     if not live:
-        return (None,) * len(pushed)
-    body = Graph((*graph.inputs, *tangents), tuple(pushed[i] for i in live), name=f"{graph.name}_jvp")
-    node = chunked(*xs, *(t for _, t, _ in moving), graph=body, in_axes=(*in_axes, *(a for _, _, a in moving)),
-                   out_axes=tuple(out_axes[i] for i in live), **rest)
+        return (None,) * len(out_axes)
+    node = chunked(*xs, *(ts[i] for i in moving), graph=body, in_axes=(*in_axes, *(in_axes[i] for i in moving)),
+                   out_axes=tuple(out_axes[k] for k in live), **rest)
     results = dict(zip(live, parts(node), strict=True))
-    return tuple(results.get(i) for i in range(len(pushed)))
+    return tuple(results.get(k) for k in range(len(out_axes)))
 
 
 def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
@@ -220,7 +211,7 @@ def written_out(node: Node) -> list[Node]:
     """Return the results of a `checkpoint`, or of a `chunked` node with all examples at once, without the node."""
     graph = node.params["graph"]
     body = _as_one_chunk(graph, node.params) if node.prim is chunked else graph
-    return interpreters.substitute(body.outputs, dict(zip(body.inputs, node.inputs, strict=True)))
+    return apply_graph(body, node.inputs)
 
 
 def _chunked_flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:

@@ -18,7 +18,7 @@ from ..primitive import Primitive, Sample, on_host, placeholder
 from ..symbolic import Dim
 from .control import parts
 from .reduce import sum_
-from .subgraph import batch_graph, fits, placeholders
+from .subgraph import apply_graph, batch_graph, fits, placeholders
 
 # -- transposing a rule ------------------------------------------------------------------------------------
 
@@ -100,10 +100,6 @@ def _refuse(graph: Graph, out: Node, x: Node) -> GradError:
                      "rule is about its arguments alone. Pass it as an argument, so that the rule can speak of it")
 
 
-def _apply(rule: Graph, *inputs: Node) -> list[Node]:
-    return interpreters.substitute(rule.outputs, dict(zip(rule.inputs, inputs, strict=True)))
-
-
 def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Rule, jvp: Rule
                 ) -> list[Node | None]:
     vjp, jvp = _known(vjp), _known(jvp)
@@ -113,10 +109,10 @@ def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vj
             raise _refuse(graph, out, x)
     gs = [c for c, n in zip(g, graph.outputs, strict=True) if n.type.floating]
     if vjp is not None:
-        back = _apply(vjp, *gs, *parts(out), *xs)
+        back = apply_graph(vjp, (*gs, *parts(out), *xs))
     else:
         ts = [placeholder(x.type) for x in _floats(xs)[:about]]
-        back = transpose(graph.name, _apply(jvp, *ts, *parts(out), *xs), gs, ts)
+        back = transpose(graph.name, apply_graph(jvp, (*ts, *parts(out), *xs)), gs, ts)
     found = iter(back)
     return [next(found, None) if x.type.floating else None for x in xs]
 
@@ -131,10 +127,10 @@ def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, v
             raise _refuse(graph, out, x)
     moving = [zeros_like(x) if t is None else t for t, x in floats[:about]]
     if jvp is not None:
-        pushed = _apply(jvp, *moving, *parts(out), *xs)
+        pushed = apply_graph(jvp, (*moving, *parts(out), *xs))
     else:
         gs = [placeholder(n.type) for n in _floats(graph.outputs)]
-        pushed = transpose(graph.name, _apply(vjp, *gs, *parts(out), *xs), moving, gs)
+        pushed = transpose(graph.name, apply_graph(vjp, (*gs, *parts(out), *xs)), moving, gs)
     found = iter(pushed)
     return tuple(next(found) if n.type.floating else None for n in graph.outputs)
 

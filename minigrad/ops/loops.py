@@ -22,7 +22,7 @@ from .control import parts
 from .elementwise import where
 from .reduce import any_, expand_to
 from .shape import move_axis
-from .subgraph import Flags, Signature, batch_graph, copy_graph, fits, fixed_point, placeholders
+from .subgraph import Flags, Signature, apply_graph, batch_graph, copy_graph, fits, fixed_point, placeholders
 
 # -- while ---------------------------------------------------------------------------------------------
 #
@@ -52,7 +52,7 @@ def _while_eval(xp: Any, *xs: Any, test: Graph, body: Graph, count: int) -> tupl
 def _while_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, test: Graph, body: Graph, count: int
                ) -> tuple[Node | None, ...]:
     def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
-        ends = interpreters.substitute(test.outputs, dict(zip(test.inputs, inputs, strict=True)))
+        ends = apply_graph(test, inputs)
         more = Graph(*map(tuple, copy_graph(Graph(step.inputs, tuple(ends)))), name=test.name)
         return while_(*operands, test=more, body=step, count=roles.n_shared)
 
@@ -99,7 +99,7 @@ def _while_batch(size: Any, mapped: Sequence[bool], *xs: Node, test: Graph, body
     new_test, (test_mapped,) = batch_graph(test, flags, size)
     if test_mapped:
         inputs, outputs = copy_graph(new_body)
-        (running,) = interpreters.substitute(new_test.outputs, dict(zip(new_test.inputs, inputs, strict=True)))
+        (running,) = apply_graph(new_test, inputs)
         kept = [where(expand_to(running, o.shape, tuple(range(1, o.ndim))), o, i)
                 for o, i in zip(outputs, roles.carry(inputs), strict=True)]
         new_body = Graph(tuple(inputs), tuple(kept), name=body.name)

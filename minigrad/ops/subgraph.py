@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from .. import interpreters
-from ..graph import ArrayType, Graph, Node, Params
+from ..graph import ArrayType, Graph, Node, Params, zeros_like
 from ..primitive import fail, placeholder
 from ..symbolic import Dim
 
@@ -77,10 +77,38 @@ def fits(name: str, what: str, types: Sequence[ArrayType], inputs: Sequence[Node
             raise fail(name, f"{what} expects {n.type}", t)
 
 
+def apply_graph(graph: Graph, operands: Sequence[Node]) -> list[Node]:
+    """Return the outputs of the graph's program on `operands`."""
+    return interpreters.substitute(graph.outputs, dict(zip(graph.inputs, operands, strict=True)))
+
+
 def copy_graph(graph: Graph) -> tuple[list[Node], list[Node]]:
     """Return the graph's program on fresh inputs: the inputs and the outputs."""
     inputs = [placeholder(n.type) for n in graph.inputs]
-    return inputs, interpreters.substitute(graph.outputs, dict(zip(graph.inputs, inputs, strict=True)))
+    return inputs, apply_graph(graph, inputs)
+
+
+def vjp_graph(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> Graph:
+    """Return the graph of the cotangents of the inputs `wrt`, which takes cotangents of `outputs` behind the inputs."""
+    ends = [graph.outputs[k] for k in outputs]
+    cotangents = [placeholder(n.type) for n in ends]
+    back = interpreters.backward(ends, cotangents, [graph.inputs[i] for i in wrt])
+    return Graph((*graph.inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp")
+
+
+def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = None) -> tuple[Graph, list[int]]:
+    """Return the graph of the outputs' tangents, which takes tangents of the inputs `moving` behind the inputs.
+
+    Its results are the tangents of the outputs `out`, or of those whose tangent is not zero; the second value is their
+    numbers.
+    """
+    tangents = [placeholder(graph.inputs[i].type) for i in moving]
+    starts = {graph.inputs[i]: t for i, t in zip(moving, tangents, strict=True)}
+    pushed = interpreters.forward(graph.outputs, starts)
+    chosen = [k for k, t in enumerate(pushed) if t is not None] if out is None else list(out)
+    results = ((pushed[k], graph.outputs[k]) for k in chosen)
+    return Graph((*graph.inputs, *tangents), tuple(zeros_like(n) if t is None else t for t, n in results),
+                 name=f"{graph.name}_jvp"), chosen
 
 
 def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequence[bool] | None = None

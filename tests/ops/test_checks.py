@@ -137,6 +137,17 @@ def test_a_loop_keeps_the_state_that_only_its_checks_read(f, backend):
                 run(np.ones(3), number(k))
 
 
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_check_of_a_shared_index_that_an_unused_result_of_a_scan_reads(backend):
+    def f(x, i):
+        return mg.scan(lambda c, row: (c + np.sum(row), row[i]), 0.0, x)[0]
+
+    compiled = mg.compile(f, backend=backend)
+    assert compiled(np.ones((4, 3)), np.int64(-3)) == 12.0
+    with pytest.raises(IndexError, match="index 3 is out of range"):
+        compiled(np.ones((4, 3)), np.int64(3))
+
+
 def test_a_value_that_is_not_used_is_not_computed():
     def f(x, i):
         mnp.exp(x[i] * 3.0)

@@ -1,5 +1,6 @@
 """Error types, and the line of the user's code that an error or a node belongs to."""
 
+import linecache
 import sys
 from types import FrameType
 
@@ -130,6 +131,17 @@ def format_location(loc: tuple[str, int] | None) -> str:
     if loc is None:
         return "?"
     return printable(f"{loc[0].replace(chr(92), '/').rsplit('/', 1)[-1]}:{loc[1]}")
+
+
+def line_at(location: tuple[str, int]) -> str:
+    """Return the source of a line, shortened; nothing where the source is not known."""
+    return shortened(linecache.getline(*location))
+
+
+def shortened(code: str, longest: int = 60) -> str:
+    """Return source text on one line, of at most so many characters."""
+    line = " ".join(code.split())
+    return line if len(line) <= longest else line[:longest - 3] + "..."
 
 
 def at_user_line(message: str) -> str:

@@ -16,9 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import user_frame
-
-_LONGEST = 60  # characters of source text in a message
+from .errors import shortened, user_frame
 
 
 def running() -> tuple[FrameType | None, list[ast.AST]]:
@@ -68,17 +66,7 @@ def _placed(node: ast.AST) -> Iterator[Any]:
 
 def text(node: ast.AST) -> str:
     """Return the source of a node in one line, shortened."""
-    return _shortened(ast.unparse(node))
-
-
-def line_at(location: tuple[str, int]) -> str:
-    """Return the source of a line, shortened; nothing where the source is not known."""
-    return _shortened(linecache.getline(*location))
-
-
-def _shortened(code: str) -> str:
-    line = " ".join(code.split())
-    return line if len(line) <= _LONGEST else line[:_LONGEST - 3] + "..."
+    return shortened(ast.unparse(node))
 
 
 def value(frame: FrameType, node: ast.AST) -> Any:

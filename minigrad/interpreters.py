@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from .axes import REDUCE, axis_rule, rearranges
-from .errors import MinigradError, of_user
-from .expression import line_at
+from .errors import MinigradError, line_at, of_user
 from .graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable, zeros_like
 from .primitive import on_host, rule, spread
 from .symbolic import Dim

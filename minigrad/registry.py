@@ -6,7 +6,7 @@ The core reaches them by the tables that they fill when they are imported: `PRIM
 # ruff: noqa: F401
 from typing import Any
 
-from . import codec, numpy, text
+from . import codec, numpy, size_queries, text
 from .graph import TEXTS, Graph
 from .ops import (
     block_einsum,

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from . import expression
+from .tracing import EXPLAIN
 
 # Functions of minigrad.numpy for any size.
 _SHAPED = ("ones", "zeros", "empty", "full", "eye", "identity", "tri", "arange")
@@ -52,3 +53,6 @@ def _for_call(function: object) -> str:
     if function is not None and getattr(np, name, None) is function:
         return "minigrad.numpy has arrays of such a size: arange(n), ones(n), zeros(n), full(n, v), eye(n) and tri(n)."
     return _OTHERWISE
+
+
+EXPLAIN["number"] = instead

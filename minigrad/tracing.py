@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from . import size_queries
 from .errors import ShapeError, at_user_line, user_location
 from .symbolic import Dim, Symbol
+
+# "number" -> returns the user's expression that needs a size's number, and what to write instead (`size_queries`)
+EXPLAIN: dict[str, Callable[[], tuple[str, str]]] = {}
 
 
 class Tagged(int):
@@ -180,7 +182,7 @@ def number(n: int | Dim) -> int:
         return int(n)
     hint = n.hint
     if hint is None:
-        said, instead = size_queries.instead()
+        said, instead = EXPLAIN["number"]()
         said = f"`{said}`" if said else "the code"
         raise ShapeError(at_user_line(f"{said} needs the number behind the symbolic size {n}, which is known "
                                       f"only when the program is called. {instead}"))

@@ -64,7 +64,7 @@ CASES = {  # name: what is wrong, what the error says, what it proposes, and the
 @pytest.mark.parametrize("name", CASES)
 def test_each_way_out_works(name):
     wrong, said, right, plain = CASES[name]
-    with pytest.raises(mg.ShapeError, match=rf"^test_size_asked\.py:\d+: .*{said}"):
+    with pytest.raises(mg.ShapeError, match=rf"^test_size_queries\.py:\d+: .*{said}"):
         mg.vmap(wrong)(mg.batch(EXAMPLES))
     want = [plain(g.x) for g in EXAMPLES]
     for f in (mg.vmap(right), mg.compile(mg.vmap(right)), mg.compile(mg.vmap(right), backend="numpy")):

@@ -1,25 +1,98 @@
 """The traced array: the values that NumPy code computes with during a trace.
 
-An `Array` wraps a node. `minigrad.numpy` fills `TABLE` with what NumPy's functions do to traced arrays, and adds
-operators, methods and NumPy's protocols to the class.
+An `Array` wraps a node. Its methods call the functions of `minigrad.numpy`, which stands above this module and enters
+them in `TABLE` and `hooks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
-from .errors import DtypeError, IntegerRangeError, ShapeError, TraceError, at_user_line
+from .errors import IntegerRangeError, TraceError, at_user_line
 from .graph import Node, dtype_of, full
 from .ops.constants import constant, size_scalar
-from .primitive import on_host
 from .sizes import Size, shown
 from .tracing import number, thread
 
-TABLE: dict[Callable[..., Any], Callable[..., Any]] = {}  # NumPy's function -> ours
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike as ConstantLike
+
+    from .numpy.updates import At
+
+# What functions of arrays take: traced values, sizes, and what NumPy makes an array of, nested lists included.
+ArrayLike: TypeAlias = "Array | Size | ConstantLike | Sequence[ArrayLike]"
+R = TypeVar("R")
+
+TABLE: dict[Callable[..., object], Callable[..., Array]] = {}  # NumPy's function -> ours, maybe of several arrays
 _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a trace
+
+
+class Hooks:
+    """Functions beside `TABLE` that the methods of `Array` call; `minigrad.numpy` sets them when it is imported."""
+
+    at: Callable[[Array], At]
+    formatted: Callable[[Array, str], str]  # the text of an array without inputs in a format, or raises
+    converted: Callable[[object], Array | np.ndarray]  # from a list, or an array of another library
+    function: Callable[..., object]  # __array_function__
+    getitem: Callable[[Array, object], Array]
+    missing: Callable[[Array, str], NoReturn]  # raises for an attribute that traced arrays do not have
+    namespace: ModuleType
+    python_number: Callable[[np.ufunc, Array, Sequence[Array]], Array]  # from a ufunc's result on Python's numbers
+    ufunc: Callable[..., object]  # __array_ufunc__
+    value: Callable[[Array, str], np.ndarray]  # that of an array without inputs, for the named method, or raises
+
+
+hooks = Hooks()
+
+
+def _binary(ufunc: np.ufunc, flipped: bool = False) -> Callable[[Array, ArrayLike], Array]:
+    """Return an operator's method, which applies a ufunc."""
+
+    def method(self: Array, other: ArrayLike) -> Array:
+        if other is None or isinstance(other, str):
+            return NotImplemented
+        xs = (as_array(other), self) if flipped else (self, as_array(other))
+        out = TABLE[ufunc](*xs)
+        return hooks.python_number(ufunc, out, xs) if xs[0]._weak and xs[1]._weak else out
+
+    return method
+
+
+def _operator(ufunc: np.ufunc) -> tuple[Callable[[Array, ArrayLike], Array], Callable[[Array, ArrayLike], Array]]:
+    """Return an operator's methods, for the array on the left and on the right."""
+    return _binary(ufunc), _binary(ufunc, flipped=True)
+
+
+def _unary(ufunc: np.ufunc) -> Callable[[Array], Array]:
+    def method(self: Array) -> Array:
+        out = TABLE[ufunc](self)
+        return hooks.python_number(ufunc, out, (self,)) if self._weak else out
+
+    return method
+
+
+def _method(function: Callable[..., object]) -> Callable[..., Array]:
+    """Return a NumPy function as a method of its first argument."""
+
+    def method(self: Array, *args: object, **options: object) -> Array:
+        return TABLE[function](self, *args, **options)
+
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _conversion(name: str, convert: Callable[..., R]) -> Callable[..., R]:
+    """Return a method that needs the array's value, which an array that depends on no input has."""
+
+    def method(self: Array, *args: object, **options: object) -> R:
+        return convert(hooks.value(self, name), *args, **options)
+
+    return method
 
 
 class Array:
@@ -67,12 +140,24 @@ class Array:
         return TABLE[np.matrix_transpose](self)
 
     @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int | Size:
+        return self.size * self.dtype.itemsize
+
+    @property
     def real(self) -> Array:
         return self
 
     @property
     def imag(self) -> Array:
         return TABLE[np.zeros_like](self)
+
+    @property
+    def at(self) -> At:
+        return hooks.at(self)
 
     @property
     def device(self) -> str:
@@ -90,8 +175,6 @@ class Array:
         if not self.ndim:
             raise TraceError(at_user_line("iteration over a traced scalar"))
         return (self[i] for i in range(len(self)))
-
-    __hash__ = object.__hash__
 
     def __copy__(self) -> Array:  # it never changes
         return self
@@ -111,9 +194,98 @@ class Array:
 
     __delitem__ = __setitem__
 
+    if not TYPE_CHECKING:  # a type checker refuses other attributes itself
 
-def any_traced(values: Any) -> bool:
-    return any(isinstance(v, (Array, Size)) or (isinstance(v, (list, tuple)) and any_traced(v)) for v in values)
+        def __getattr__(self, name: str) -> NoReturn:
+            hooks.missing(self, name)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **options: object) -> object:
+        return hooks.ufunc(ufunc, method, inputs, options)
+
+    def __array_function__(self, func: Callable[..., object], types: object, args: Any, options: Any) -> object:
+        return hooks.function(func, args, options)
+
+    def __array_namespace__(self, api_version: str | None = None) -> ModuleType:
+        return hooks.namespace
+
+    def __format__(self, spec: str) -> str:
+        return hooks.formatted(self, spec) if spec else repr(self)
+
+    __array__ = _conversion("__array__", np.asarray)
+    __bool__ = _conversion("__bool__", bool)
+    __complex__ = _conversion("__complex__", complex)
+    __float__ = _conversion("__float__", float)
+    __index__ = _conversion("__index__", operator.index)
+    __int__ = _conversion("__int__", int)
+    item = _conversion("item", np.ndarray.item)
+    tolist = _conversion("tolist", np.ndarray.tolist)
+
+    __add__, __radd__ = _operator(np.add)
+    __sub__, __rsub__ = _operator(np.subtract)
+    __mul__, __rmul__ = _operator(np.multiply)
+    __truediv__, __rtruediv__ = _operator(np.divide)
+    __floordiv__, __rfloordiv__ = _operator(np.floor_divide)
+    __mod__, __rmod__ = _operator(np.remainder)
+    _power, __rpow__ = _operator(np.power)
+    __and__, __rand__ = _operator(np.bitwise_and)
+    __or__, __ror__ = _operator(np.bitwise_or)
+    __xor__, __rxor__ = _operator(np.bitwise_xor)
+    __lshift__, __rlshift__ = _operator(np.left_shift)
+    __rshift__, __rrshift__ = _operator(np.right_shift)
+    __eq__, __ne__ = _binary(np.equal), _binary(np.not_equal)
+    __lt__, __le__ = _binary(np.less), _binary(np.less_equal)
+    __gt__, __ge__ = _binary(np.greater), _binary(np.greater_equal)
+    __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
+    __invert__ = _unary(np.invert)
+    __round__ = _method(np.round)
+    __hash__ = object.__hash__
+
+    def __pow__(self, other: ArrayLike) -> Array:
+        if type(other) is int and other == 2 and self.dtype == np.bool_:
+            return TABLE[np.square](self)  # int8, as NumPy has it
+        return self._power(other)
+
+    def __divmod__(self, other: ArrayLike) -> tuple[Array, Array]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: ArrayLike) -> tuple[Array, Array]:
+        return other // self, other % self
+
+    def __matmul__(self, other: ArrayLike) -> Array:
+        if getattr(type(other), "__array_ufunc__", self) is None:  # `Sparse` multiplies from the right itself
+            return NotImplemented
+        return TABLE[np.matmul](self, other)
+
+    def __rmatmul__(self, other: ArrayLike) -> Array:
+        return TABLE[np.matmul](other, self)
+
+    def __getitem__(self, key: object) -> Array:
+        return hooks.getitem(self, key)
+
+    all, any, argmax, argmin = _method(np.all), _method(np.any), _method(np.argmax), _method(np.argmin)
+    argpartition, argsort, searchsorted = _method(np.argpartition), _method(np.argsort), _method(np.searchsorted)
+    max, min, ptp, sum, prod = _method(np.max), _method(np.min), _method(np.ptp), _method(np.sum), _method(np.prod)
+    mean, std, var = _method(np.mean), _method(np.std), _method(np.var)
+    cumprod, cumsum = _method(np.cumprod), _method(np.cumsum)
+    choose, diagonal, take, trace = _method(np.choose), _method(np.diagonal), _method(np.take), _method(np.trace)
+    astype, clip, copy, round = _method(np.astype), _method(np.clip), _method(np.copy), _method(np.round)
+    dot, ravel, flatten, repeat = _method(np.dot), _method(np.ravel), _method(np.ravel), _method(np.repeat)
+    squeeze, swapaxes = _method(np.squeeze), _method(np.swapaxes)
+
+    def compress(self, condition: ArrayLike, axis: int | None = None, out: None = None) -> Array:
+        return TABLE[np.compress](condition, self, axis, out)
+
+    def conj(self) -> Array:
+        return self
+
+    conjugate = conj
+
+    def reshape(self, *shape: int | Size | Sequence[int | Size], order: str = "C", copy: bool | None = None) -> Array:
+        return TABLE[np.reshape](self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape, order)
+
+    def transpose(self, *axes: int | Sequence[int] | None) -> Array:
+        permutation = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list, type(None))) else axes
+        return TABLE[np.transpose](self, permutation or None)
 
 
 def number_dtype(x: bool | int | float) -> np.dtype:
@@ -137,23 +309,10 @@ def as_array(x: Any) -> Array:
     if isinstance(x, Size):
         return Array(size_scalar(x.dim, np.dtype(np.int64)), weak=True)
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
-        dtype = number_dtype(x)
-        return Array(full(x, (), dtype), weak=not isinstance(x, bool))
-    if isinstance(x, (list, tuple)) and any_traced(x):
-        return TABLE[np.stack]([as_array(v) for v in x])
-    if hasattr(x, "tocoo"):
-        raise DtypeError(at_user_line(f"a {type(x).__name__} of SciPy with a traced value: write "
-                                      "mg.Sparse.from_scipy(A), which multiplies traced values"))
-    try:
-        value = on_host(x)
-        if value.dtype == object and all(isinstance(v, (int, float, Size, Array)) for v in value.flat):
-            # What NumPy makes of sizes, in np.arange(x.shape[0]) or np.array(x.shape): numbers after all.
-            listed = value.tolist()
-            if any_traced([listed]):
-                return as_array(listed)
-            value = np.asarray(listed)
-    except ValueError as error:
-        raise ShapeError(at_user_line(f"a {type(x).__name__} that is no array: {error}")) from None
+        return Array(full(x, (), number_dtype(x)), weak=not isinstance(x, bool))
+    value = x if isinstance(x, np.ndarray) and x.dtype != object else hooks.converted(x)
+    if isinstance(value, Array):
+        return value
     dtype_of(value.dtype, lambda: f"a {type(x).__name__}: ")
     known = thread.trace.constants
     if known is None or value.nbytes <= _LARGE:

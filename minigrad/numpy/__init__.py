@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as _numpy
 
-from ..traced_array import Array
+from ..traced_array import Array, hooks
 from . import (
     calculus,
     convolution,
@@ -26,10 +26,10 @@ from . import (
     linear_equations,
     manipulation,
     norms,
-    operators,
     polynomials,
     products,
     protocols,
+    python_numbers,
     reductions,
     refused,
     searching,
@@ -38,9 +38,9 @@ from . import (
     statistics,
     updates,
 )
-from .dispatch import NAMES, NAMESPACE
+from .dispatch import NAMES
 
-NAMESPACE.append(sys.modules[__name__])
+hooks.namespace = sys.modules[__name__]
 r_, c_ = joining.Brackets(_numpy.r_, False), joining.Brackets(_numpy.c_, True)
 concat, permute_dims = NAMES["concatenate"], NAMES["transpose"]
 __array_api_version__ = "2024.12"

@@ -6,20 +6,42 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError, at_user_line
+from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import dtype_of, full
 from ..ops import elementwise as ew
 from ..ops.constants import constant, iota
+from ..primitive import on_host
 from ..sizes import Size, shown
-from ..traced_array import Array, as_array
+from ..traced_array import Array, as_array, hooks
 from ..tracing import differs, number
 from .arguments import as_int, as_shape, broadcast_node, held
 from .data_types import as_floating, astype
-from .dispatch import implements
-from .joining import concatenate
+from .dispatch import any_traced, implements
+from .joining import concatenate, stack
 from .manipulation import expand_dims, moveaxis, ravel, reshape, swapaxes
 
 # -- conversion ----------------------------------------------------------------------------------------------
+
+
+def converted(x: Any) -> Array | np.ndarray:
+    """Return a list, a scalar or another library's array as an ndarray; as a traced value where it holds one."""
+    if isinstance(x, (list, tuple)) and any_traced(x):
+        return stack([as_array(v) for v in x])
+    if hasattr(x, "tocoo"):
+        raise DtypeError(at_user_line(f"a {type(x).__name__} of SciPy with a traced value: write "
+                                      "mg.Sparse.from_scipy(A), which multiplies traced values"))
+    try:
+        value = on_host(x)
+        if value.dtype != object or not all(isinstance(v, (int, float, Size, Array)) for v in value.flat):
+            return value
+        # NumPy makes objects of sizes, in np.arange(x.shape[0]) or np.array(x.shape): they are numbers.
+        listed = value.tolist()
+        return as_array(listed) if any_traced([listed]) else np.asarray(listed)
+    except ValueError as error:
+        raise ShapeError(at_user_line(f"a {type(x).__name__} that is no array: {error}")) from None
+
+
+hooks.converted = converted
 
 
 @implements(np.copy)

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from ..errors import DtypeError, TraceError, at_user_line
 from ..ops.accumulators import accumulator
+from ..sizes import Size
 from ..tracebacks import for_user
-from ..traced_array import TABLE, any_traced, as_array
+from ..traced_array import TABLE, Array, as_array
 
 NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
 LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linalg
 FFT: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.fft
 _NAMESPACES = {"numpy.linalg": LINALG, "numpy.fft": FFT}
-NAMESPACE: list[Any] = []  # the module minigrad.numpy, put here by itself
 METHODS: dict[tuple[np.ufunc, str], Any] = {  # a ufunc's method -> a name in NAMES, or a function
     (np.add, "reduce"): "sum", (np.multiply, "reduce"): "prod", (np.maximum, "reduce"): "max",
     (np.minimum, "reduce"): "min", (np.logical_and, "reduce"): "all", (np.logical_or, "reduce"): "any",
@@ -30,6 +31,11 @@ METHODS: dict[tuple[np.ufunc, str], Any] = {  # a ufunc's method -> a name in NA
 }
 REFUSED: dict[str, tuple[str, str]] = {}  # a function's name -> why it is refused, and what to write instead
 SCIPY: dict[str, Callable[..., Any]] = {}  # the name of a ufunc of scipy.special -> ours
+
+
+def any_traced(values: Iterable[object]) -> bool:
+    """Return whether values, or lists of values, hold a traced one."""
+    return any(isinstance(v, (Array, Size)) or (isinstance(v, (list, tuple)) and any_traced(v)) for v in values)
 
 
 def accumulates(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,11 +109,12 @@ def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., Any]:
 def _without_out(function: Callable[..., Any], label: str) -> Callable[..., Any]:
     """Refuse ``out=`` for every function of the table alike: an array of the caller's is not written to."""
     parameters = inspect.signature(function).parameters.values()
-    places = [i for i, p in enumerate(parameters) if p.name == "out" and p.kind is p.POSITIONAL_OR_KEYWORD]
+    place = next((i for i, p in enumerate(parameters) if p.name == "out" and p.kind is p.POSITIONAL_OR_KEYWORD),
+                 sys.maxsize)
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("out") is not None or any(args[i] is not None for i in places if i < len(args)):
+        if kwargs.get("out") is not None or (len(args) > place and args[place] is not None):
             raise TraceError(at_user_line(f"np.{label} with out=: traced arrays never change; use the result"))
         return function(*args, **kwargs)
 

@@ -14,12 +14,10 @@ from ..ops import shape as shapes
 from ..ops.constants import constant, known
 from ..sizes import Size
 from ..symbolic import Dim, format_shape
-from ..traced_array import Array, any_traced, as_array
+from ..traced_array import Array, as_array, hooks
 from ..tracing import differs, guard_equal_shapes, number
 from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes
-from .creation import copy
-from .data_types import astype
-from .dispatch import implements
+from .dispatch import any_traced, implements
 from .elementwise import where
 from .joining import concatenate
 from .manipulation import (
@@ -28,11 +26,7 @@ from .manipulation import (
     index_along,
     moveaxis,
     ravel,
-    repeat,
     reshape,
-    squeeze,
-    swapaxes,
-    transpose,
 )
 
 # -- x[key] --------------------------------------------------------------------------------------------------
@@ -431,22 +425,4 @@ def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
     return flat
 
 
-Array.__getitem__ = getitem
-Array.take, Array.diagonal, Array.trace = take, diagonal, trace
-
-for _name, _function in {"ravel": ravel, "flatten": ravel, "swapaxes": swapaxes, "squeeze": squeeze,
-                         "repeat": repeat, "astype": astype, "copy": copy}.items():
-    setattr(Array, _name, _function)
-
-
-def _reshape_method(self, *shape, order="C", copy=None):
-    return reshape(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape, order)
-
-
-def _transpose_method(self, *axes):
-    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-        axes = axes[0]
-    return transpose(self, axes or None)
-
-
-Array.reshape, Array.transpose = _reshape_method, _transpose_method
+hooks.getitem = getitem

@@ -15,11 +15,11 @@ from ..ops import shape as shapes
 from ..ops.constants import iota
 from ..sizes import shown
 from ..symbolic import Dim
-from ..traced_array import Array, any_traced, as_array
+from ..traced_array import Array, as_array
 from ..tracing import differs, guard_equal_shapes, number
 from .arguments import as_axis, as_int, as_ints, broadcast_node, held
 from .data_types import same_dtype
-from .dispatch import implements
+from .dispatch import any_traced, implements
 from .manipulation import (
     atleast_1d,
     atleast_2d,

@@ -7,11 +7,11 @@ import numpy as np
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType
 from ..ops import linalg as la
-from ..traced_array import Array, any_traced, as_array
+from ..traced_array import Array, as_array
 from ..tracing import guard_equal, number
 from .arguments import as_int, broadcast_node, broadcast_shapes
 from .decompositions import matrix_rank, operands, svdvals
-from .dispatch import LINALG, implements
+from .dispatch import LINALG, any_traced, implements
 from .elementwise import where
 from .manipulation import expand_dims, reshape
 from .products import matmul

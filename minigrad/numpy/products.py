@@ -81,7 +81,6 @@ def dot(a, b, out=None):
     return tensordot(Array(x), Array(y), ((x.ndim - 1,), (axis,)))
 
 
-Array.dot = dot
 
 
 @implements(np.tensordot)

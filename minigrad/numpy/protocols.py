@@ -6,11 +6,10 @@ NumPy hands each call with a traced array over to ``__array_ufunc__`` or ``__arr
 
 from __future__ import annotations
 
-import operator
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,10 +18,10 @@ from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node
 from ..primitive import input_
 from ..symbolic import Dim
-from ..traced_array import TABLE, Array, as_array
+from ..traced_array import TABLE, Array, as_array, hooks
 from ..tracing import number
 from . import conversion_errors
-from .dispatch import FFT, LINALG, METHODS, NAMES, NAMESPACE, REFUSED, SCIPY
+from .dispatch import FFT, LINALG, METHODS, NAMES, REFUSED, SCIPY
 
 _INSTEAD_OF = {"at": "arrays do not change in a trace. Write minigrad.numpy.at(x)[i].add(v), multiply, max or min",
                "reduceat": "write minigrad.numpy.at(np.zeros(n))[segment].add(v), or np.cumsum and a difference"}
@@ -72,32 +71,64 @@ def _not_handed_over(name: str) -> tuple[str, str] | None:
             "there (import minigrad.numpy as np); or, of a list, np.stack([a, b]) first.")
 
 
-# -- numbers ----------------------------------------------------------------------------------------
+# -- values -------------------------------------------------------------------------------------------------
+
+Explain: TypeAlias = Callable[[], conversion_errors.Answer | None]
+
+# A method of `Array` that needs a value -> its name in errors, what to write instead, and the function that finds the
+# user's expression and a closer way out.
+_CONVERSIONS: dict[str, tuple[str, str, Explain]] = {
+    "__bool__": ("the truth", "For `if` use np.where(condition, a, b), or mg.cond where the other branch must not run; "
+                 "for `assert`, check the inputs before tracing.", conversion_errors.truth),
+    "__float__": ("float()", "Keep the value as an array: arithmetic and np functions take it as it is.",
+                  conversion_errors.number),
+    "__int__": ("int()", "Keep the value as an array, or use x.astype(int).", conversion_errors.number),
+    "__index__": ("the index number", "To index an array with it write x[i]; a size, a range or an axis must be an "
+                  "ordinary int.", conversion_errors.index),
+    "__complex__": ("complex()", "minigrad has no complex arrays.", lambda: None),
+    "__array__": ("np.asarray()", "Use np functions on it directly. np.stack([a, b]) makes one array of several; "
+                  "minigrad.numpy.take(table, i, axis=0) indexes an ndarray with it. What else must be an ndarray must "
+                  "come from outside the traced function.", conversion_errors.array),
+    "item": ("item()", "Keep it as an array.", lambda: None),
+    "tolist": ("tolist()", "Keep it as an array.", lambda: None),
+}
 
 
-def _not_a_number(what: str, instead: str, convert: Callable[..., Any] | None = None,
-                  ask: Callable[[], conversion_errors.Answer | None] = lambda: None) -> Callable[..., Any]:
-    """Return a method that needs a number; without one, `ask` names the caller and the way out."""
+def value(x: Array, method: str) -> np.ndarray:
+    """Return the value of an array that depends on no input, for a method of `Array` that needs it.
 
-    def method(self: Array, *args: Any, **kwargs: Any) -> Any:
-        if convert is not None and (known := known_value(self._node)) is not None:
-            return convert(known, *args, **kwargs)
-        if (name := _library_caller()) is not None:
-            raise refusal(name)
-        answer = ask()
-        said, better = (f"`{answer[0]}`: ", answer[1]) if answer else ("", instead)
-        raise TraceError(at_user_line(
-            f"{said}{what} of a traced value ({self._node.type}, from {self._node.where}): its number is known only "
-            f"when the program runs. {better}"))
+    Raises
+    ------
+    TraceError
+        If the value is known only when the program runs: names the caller and the way out.
+    """
+    if method != "__complex__" and (known := known_value(x._node)) is not None:
+        return known
+    if (name := _library_caller()) is not None:
+        raise refusal(name)
+    needed, instead, explain = _CONVERSIONS[method]
+    answer = explain()
+    expression, instead = (f"`{answer[0]}`: ", answer[1]) if answer else ("", instead)
+    raise TraceError(at_user_line(
+        f"{expression}{needed} of a traced value ({x._node.type}, from {x._node.where}): its number is known only "
+        f"when the program runs. {instead}"))
 
-    return method
+
+def formatted(x: Array, spec: str) -> str:
+    """Return the value of an array that depends on no input as text."""
+    if (known := known_value(x._node)) is not None:
+        return format(known[()], spec)
+    raise TraceError(at_user_line(
+        f"a traced value ({x._node.type}, from {x._node.where}) in the format {spec!r}: its number is known "
+        f"only when the program runs. {conversion_errors.formatted()}"))
 
 
 def _library_caller() -> str | None:
     """Return the name of the NumPy or SciPy function, called by the user, that asks for a number; None without one."""
     name, frame = None, sys._getframe(2)
     while frame is not None and (module := frame.f_globals.get("__name__", "")).startswith(("numpy", "scipy",
-                                                                                            "minigrad.numpy")):
+                                                                                            "minigrad.numpy",
+                                                                                            "minigrad.traced_array")):
         if not module.startswith("minigrad"):
             first = frame.f_code.co_qualname.split(".")[0]
             inner = module.split("._")[0]
@@ -122,61 +153,31 @@ def known_value(node: Node) -> np.ndarray | None:
     return np.asarray(interpreters.evaluate(graph, (), {s: s.hint for d in dims for s in d.symbols})[0])
 
 
-# -- the methods --------------------------------------------------------------------------------------------
+# -- NumPy's protocols ----------------------------------------------------------------------------------------
 
 
-class _Protocols:
-    """Methods of `Array` that Python and NumPy call."""
-
-    def __array_ufunc__(self: Array, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if kwargs.get("out") is not None:
-            raise TraceError(at_user_line(
-                f"np.{ufunc.__name__} with out=, or an in-place operator such as x += y, on an array with a traced "
-                "operand: arrays outside the trace cannot take traced values. Write x = x + y."))
-        if method == "__call__":
-            return _look_up(ufunc)(*inputs, **{k: v for k, v in kwargs.items() if k != "out"})
-        if method in ("reduce", "accumulate") and (found := METHODS.get((ufunc, method))):
-            kwargs.setdefault("axis", 0)
-            function = NAMES[found] if isinstance(found, str) else found
-            return function(*inputs, **{k: v for k, v in kwargs.items() if v is not None or k == "axis"})
-        if method == "outer":
-            a, b = (as_array(x) for x in inputs)
-            return _look_up(ufunc)(a.reshape(a.shape + (1,) * b.ndim), b)
-        raise TraceError(at_user_line(f"np.{ufunc.__name__}.{method} is not supported on traced values: "
-                                      + _INSTEAD_OF.get(method, "use np.sum, np.prod, np.max or np.cumsum")))
-
-    def __array_function__(self: Array, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
-        return _look_up(func)(*args, **kwargs)
-
-    def __array_namespace__(self: Array, api_version: str | None = None) -> Any:
-        return NAMESPACE[0]
-
-    __bool__ = _not_a_number("the truth", "For `if` use np.where(condition, a, b), or mg.cond where the other branch "
-                             "must not run; for `assert`, check the inputs before tracing.", bool,
-                             conversion_errors.truth)
-    __float__ = _not_a_number("float()", "Keep the value as an array: arithmetic and np functions take it as it is.",
-                              float, conversion_errors.number)
-    __int__ = _not_a_number("int()", "Keep the value as an array, or use x.astype(int).", int, conversion_errors.number)
-    __index__ = _not_a_number("the index number", "To index an array with it write x[i]; a size, a range or an axis "
-                              "must be an ordinary int.", operator.index, conversion_errors.index)
-    __complex__ = _not_a_number("complex()", "minigrad has no complex arrays.")
-    __array__ = _not_a_number("np.asarray()", "Use np functions on it directly. np.stack([a, b]) makes one array of "
-                              "several; minigrad.numpy.take(table, i, axis=0) indexes an ndarray with it. What "
-                              "else must be an ndarray must come from outside the traced function.", np.asarray,
-                              conversion_errors.array)
-    item = _not_a_number("item()", "Keep it as an array.", np.ndarray.item)
-    tolist = _not_a_number("tolist()", "Keep it as an array.", np.ndarray.tolist)
-
-    def __format__(self: Array, spec: str) -> str:
-        if not spec:
-            return repr(self)
-        if (known := known_value(self._node)) is not None:
-            return format(known[()], spec)
+def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Apply a ufunc, or a method of it, to traced values."""
+    if options.get("out") is not None:
         raise TraceError(at_user_line(
-            f"a traced value ({self._node.type}, from {self._node.where}) in the format {spec!r}: its number is known "
-            f"only when the program runs. {conversion_errors.formatted()}"))
+            f"np.{ufunc.__name__} with out=, or an in-place operator such as x += y, on an array with a traced "
+            "operand: arrays outside the trace cannot take traced values. Write x = x + y."))
+    if method == "__call__":
+        return _look_up(ufunc)(*inputs, **{k: v for k, v in options.items() if k != "out"})
+    if method in ("reduce", "accumulate") and (found := METHODS.get((ufunc, method))):
+        options.setdefault("axis", 0)
+        function = NAMES[found] if isinstance(found, str) else found
+        return function(*inputs, **{k: v for k, v in options.items() if v is not None or k == "axis"})
+    if method == "outer":
+        a, b = (as_array(x) for x in inputs)
+        return _look_up(ufunc)(a.reshape(a.shape + (1,) * b.ndim), b)
+    raise TraceError(at_user_line(f"np.{ufunc.__name__}.{method} is not supported on traced values: "
+                                  + _INSTEAD_OF.get(method, "use np.sum, np.prod, np.max or np.cumsum")))
 
 
-for _name, _method in vars(_Protocols).items():
-    if callable(_method):
-        setattr(Array, _name, _method)
+def apply_function(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Apply a function of NumPy to traced values."""
+    return _look_up(function)(*args, **options)
+
+
+hooks.ufunc, hooks.function, hooks.value, hooks.formatted = apply_ufunc, apply_function, value, formatted

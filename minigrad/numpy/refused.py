@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..errors import MissingAttribute, at_user_line
-from ..traced_array import TABLE, Array
+from ..traced_array import Array, hooks
 from . import reductions  # noqa: F401
 from .dispatch import NAMES, REFUSED
-from .indexing import choose, compress
-from .searching import searchsorted
-from .sorting import argpartition
 
 _SHAPE = "the shape of its result depends on data, so it has no graph"
 _WRITES = "it writes into an array, and traced arrays never change"
@@ -79,14 +74,6 @@ _refuse("SciPy's matrices multiply numbers", "Write mg.Sparse.from_scipy(A) @ x.
 _refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm", "scipy.linalg.matfuncs.expm")
 _refuse("its slope in the first argument is no elementary function", "Write the integral out, or use mg.callback.",
         "scipy.special.gammainc", "scipy.special.gammaincc", "scipy.special.betainc")
-for _name in ("sum", "mean", "max", "min", "ptp", "prod", "any", "all", "argmax", "argmin", "var", "std", "cumsum",
-              "cumprod", "argsort"):
-    setattr(Array, _name, TABLE[getattr(np, _name)])
-Array.choose, Array.searchsorted, Array.argpartition = choose, searchsorted, argpartition
-Array.compress = lambda self, condition, axis=None, out=None: compress(condition, self, axis)
-Array.conj = Array.conjugate = lambda self: self
-Array.itemsize = property(lambda self: self.dtype.itemsize)
-Array.nbytes = property(lambda self: self.size * self.dtype.itemsize)
 _METHODS = {
     **dict.fromkeys(("fill", "itemset", "put", "resize", "setfield", "setflags", "partition"), (_WRITES, _AT)),
     "sort": (_WRITES, "Write x = np.sort(x)."), "nonzero": (_SHAPE, _MASK),
@@ -110,7 +97,7 @@ def _missing(self: Array, name: str) -> Any:
     raise MissingAttribute(at_user_line(f"x.{name} of a traced value: {why}. {instead}"))
 
 
-Array.__getattr__ = _missing
+hooks.missing = _missing
 
 
 # NumPy's other functions: they take no array that could be traced, and are NumPy's own in minigrad.numpy too.

@@ -10,10 +10,10 @@ from ..errors import ShapeError, at_user_line
 from ..ops import reduce
 from ..ops.shape import reshape
 from ..primitive import Primitive
-from ..traced_array import Array, any_traced, as_array
+from ..traced_array import Array, as_array
 from ..tracing import number
 from .arguments import as_axis
-from .dispatch import implements
+from .dispatch import any_traced, implements
 from .elementwise import where
 from .reductions import _keep, sum_
 

@@ -20,9 +20,9 @@ from ..ops import elementwise as ew
 from ..ops import special as ops
 from ..ops.reduce import expand_to
 from ..tracebacks import boundary
-from ..traced_array import Array, any_traced, as_array
+from ..traced_array import Array, as_array
 from .arguments import as_axes, broadcast_node, broadcast_shapes
-from .dispatch import SCIPY, accumulates, implements
+from .dispatch import SCIPY, accumulates, any_traced, implements
 from .elementwise import where
 from .protocols import known_value
 

@@ -22,10 +22,10 @@ from ..ops.shape import reshape
 from ..ops.sort import argsort
 from ..symbolic import size_of
 from ..tracebacks import boundary
-from ..traced_array import Array, any_traced, as_array
+from ..traced_array import Array, as_array, hooks
 from ..tracing import number
 from .arguments import as_axis, broadcast_node, held
-from .dispatch import implements
+from .dispatch import any_traced, implements
 from .indexing import getitem
 from .joining import concatenate
 from .reductions import _cut
@@ -267,4 +267,4 @@ def put_along_axis(arr, indices, values, axis=-1):
     return at(x)[tuple(grid)].set(values)
 
 
-Array.at = property(At)
+hooks.at = At

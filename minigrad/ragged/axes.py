@@ -85,16 +85,21 @@ class FieldType:
         return (*(i for i, n in enumerate(self.shape) if isinstance(n, Axis)),
                 *(i for i, n in enumerate(self.shape) if not isinstance(n, Axis)))
 
+    @cached_property
+    def rows_lead(self) -> bool:
+        """Whether an example's array is packed as it is: its one ragged axis is the first."""
+        return len(self.axes) == 1 and self._order[0] == 0
+
     def pack(self, value: np.ndarray) -> np.ndarray:
         """Return one example's array as rows: ragged axes in front and merged, then the dense ones."""
-        if len(self.axes) == 1 and self._order[0] == 0:
+        if self.rows_lead:
             return value
         n = math.prod(value.shape[i] for i in self._order[:len(self.axes)])
         return value.transpose(self._order).reshape(n, *self.dense)
 
     def unpack(self, rows: np.ndarray, sizes: Mapping[Axis, int]) -> np.ndarray:
         """Undo `pack`, given the sizes of the example's axes."""
-        if len(self.axes) == 1 and self._order[0] == 0:
+        if self.rows_lead:
             return rows
         full = rows.reshape(*(sizes[a] for a in self.axes), *self.dense)
         return full.transpose(np.argsort(self._order))

@@ -54,6 +54,18 @@ class Batch:
         self._size = size
         self._opened: tuple[Any, ...] | None = None  # the call that opens it again, where its arrays are in files
 
+    @classmethod
+    def of_leaves(cls, schema: Schema, leaves: Mapping[str, Any]) -> Batch:
+        """Return the batch of arrays that are named as in `Schema.leaf_types`; a field without array is absent."""
+        lengths, ids = ([leaves[schema.leaf_name(kind, a)] for a in schema.axes] for kind in ("lengths", "segment_ids"))
+        return cls(schema, {n: leaves.get(n) for n, t in schema.fields.items() if not t.counts}, tuple(lengths), ids,
+                   [leaves[schema.leaf_name("blocks", *pair)] for pair in schema.axis_pairs])
+
+    def leaves(self) -> dict[str, Any]:
+        """Return the arrays, named as in `Schema.leaf_types`; None for an absent field."""
+        arrays = (*self._fields.values(), *self._lengths, *self._segments(), *self._witnesses())
+        return dict(zip(self.schema.leaf_types, arrays, strict=True))
+
     # -- copies ----------------------------------------------------------------------------------------------
 
     def __copy__(self) -> Batch:
@@ -156,39 +168,34 @@ class Batch:
             out.append(example)
         return out
 
-    def _split(self, value: np.ndarray, t: FieldType) -> Sequence[Any]:
-        rows, own = self._rows(t), self._local(value, t)
+    def _split(self, value: np.ndarray, t: FieldType) -> Sequence[np.ndarray]:
+        local = value if t.blank else value.copy()
+        if t.target is not None:
+            shift_indices(local, -self._per_row(t, self.offsets[t.target][:-1]), t.null)
         if not t.axes:
-            return list(own)
-        ends = np.cumsum(rows).tolist()
-        parts = [own[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-        if t._order[0] == 0 and len(t.axes) == 1:
+            return list(local)
+        ends = np.cumsum(self._rows(t)).tolist()
+        parts = [local[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        if t.rows_lead:
             return parts
         lengths = {a: self.lengths[a].tolist() for a in t.axes}
         return [t.unpack(p, {a: n[k] for a, n in lengths.items()}) for k, p in enumerate(parts)]
 
     def _rows(self, t: FieldType) -> np.ndarray:
-        """Return how many rows of a field each example has."""
+        """Return the number of rows of a field in each example."""
         rows = self.lengths[t.axes[0]] if t.axes else np.ones(len(self), np.int64)
         for a in t.axes[1:]:
             rows = rows * self.lengths[a]
         return rows
 
     def _begins(self, t: FieldType) -> np.ndarray:
-        """Return where the rows of each example begin in a field."""
+        """Return the first row of each example in a field."""
         return self.offsets[t.axes[0]] if len(t.axes) == 1 else offsets_of(self._rows(t))
 
-    def _shift(self, t: FieldType) -> np.ndarray:
-        """Return by how much the indices in each row are moved, in a shape that broadcasts with the field's."""
-        shift = self.offsets[t.target][:-1]
-        shift = np.repeat(shift, self._rows(t)) if t.axes else shift
-        return shift.reshape(-1, *[1] * len(t.dense))
-
-    def _local(self, value: np.ndarray, t: FieldType) -> np.ndarray:
-        if t.target is None:
-            return value if t.blank else value.copy()
-        local = value - self._shift(t)
-        return local if t.null is None else np.where(value == t.null, t.null, local)
+    def _per_row(self, t: FieldType, values: np.ndarray) -> np.ndarray:
+        """Return a value per example (B,) at each row of a field, in a shape that broadcasts with the field's."""
+        values = np.repeat(values, self._rows(t)) if t.axes else values
+        return values.reshape(-1, *[1] * len(t.dense))
 
     def __getitem__(self, key: Any) -> Any:
         """Return an example (`key` an int), or the batch of several (a slice, a mask, an array of positions)."""
@@ -226,13 +233,8 @@ class Batch:
                 rows[t.axes] = _rows_of(self._begins(t)[which], out._rows(t)) if t.axes else which
             taken = _nothing(len(rows[t.axes])) if t.blank else value.take(rows[t.axes], axis=0)
             if t.target is not None:
-                moved = out.offsets[t.target][:-1] - self.offsets[t.target][:-1][which]
-                by = np.repeat(moved, out._rows(t)) if t.axes else moved
-                by = by.reshape(-1, *[1] * len(t.dense))
-                if t.null is None:
-                    taken += by
-                else:
-                    np.add(taken, by, out=taken, where=taken != t.null)
+                moves = out.offsets[t.target][:-1] - self.offsets[t.target][:-1][which]
+                shift_indices(taken, out._per_row(t, moves), t.null)
             out._fields[name] = taken
         return out
 
@@ -269,10 +271,18 @@ def _rows_of(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Return where each example's rows begin, and at last where they end: (B + 1,)."""
+    """Return the first row of each example, and the number of all rows: (B + 1,)."""
     out = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=out[1:])
     return out
+
+
+def shift_indices(indices: np.ndarray, by: np.ndarray | int, null: int | None) -> None:
+    """Add `by` to indices in place, except to null ones."""
+    if null is None:
+        indices += by
+    else:
+        np.add(indices, by, out=indices, where=indices != null)
 
 
 class AxisMap(Mapping):
@@ -390,7 +400,7 @@ def _laid(column: Sequence[Any], t: FieldType) -> np.ndarray:
     if t.blank:
         return _nothing(sum(map(len, column)))
     if t.axes:
-        return np.concatenate(column if len(t.axes) == 1 and t._order[0] == 0 else [t.pack(v) for v in column])
+        return np.concatenate(column if t.rows_lead else [t.pack(v) for v in column])
     if not t.shape:
         return np.array(column, t.dtype)
     return np.concatenate(column).reshape(len(column), *t.shape)
@@ -409,12 +419,10 @@ def _moved(out: Batch, value: np.ndarray, t: FieldType, name: str) -> np.ndarray
     if t.target is None:
         return value
     sizes = out.lengths[t.target]
-    limit = np.repeat(sizes, out._rows(t)) if t.axes else sizes
-    limit = limit.reshape(-1, *[1] * len(t.dense))
+    limit = out._per_row(t, sizes)
     bad = value.view(np.uint64) >= limit.view(np.uint64)  # a negative index is a large one here
     if t.null is not None:
-        none = value == t.null
-        bad &= ~none
+        bad &= value != t.null
     if bad.any():
         first = tuple(map(int, np.argwhere(bad)[0]))
         begin = offsets_of(out._rows(t))
@@ -422,30 +430,22 @@ def _moved(out: Batch, value: np.ndarray, t: FieldType, name: str) -> np.ndarray
         at = (first[0] - int(begin[k]), *first[1:]) if t.axes else first[1:]
         raise BatchError(at_user_line("batch: " + out_of_range(
             f"example {k}: {out.schema.name}.{name}", at, value[first], int(sizes[k]), t)))
-    value += out._shift(t)
-    if t.null is not None:
-        value[none] = t.null
+    shift_indices(value, out._per_row(t, out.offsets[t.target][:-1]), t.null)
     return value
 
 
 # -- as a pytree ---------------------------------------------------------------------------------------------
 
 
-def _flatten(x: Batch) -> tuple[Any, Any, Any]:
-    have = tuple(n for n, v in x._fields.items() if v is not None)
-    axes = [a.name for a in x.schema.axes]
-    names = (*have, *(f"lengths {a}" for a in axes), *(f"segment_ids {a}" for a in axes),
-             *(f"blocks {a} {b}" for a, b in itertools.combinations_with_replacement(axes, 2)))
-    return (*(x._fields[n] for n in have), *x._lengths, *x._segments(), *x._witnesses()), (x.schema, have), names
+def _flatten(x: Batch) -> tuple[tuple[Any, ...], tuple[Schema, tuple[str, ...]], tuple[str, ...]]:
+    leaves = x.leaves()
+    present = tuple(n for n, v in leaves.items() if v is not None)
+    return tuple(leaves[n] for n in present), (x.schema, present), present
 
 
-def _unflatten(aux: tuple[Schema, tuple[str, ...]], leaves: Any) -> Batch:
-    schema, have = aux
-    leaves = list(leaves)
-    fields = {n: None for n, t in schema.fields.items() if not t.counts}
-    fields |= dict(zip(have, leaves, strict=False))
-    k, n = len(have), len(schema.axes)
-    return Batch(schema, fields, tuple(leaves[k:k + n]), leaves[k + n:k + 2 * n], leaves[k + 2 * n:])
+def _unflatten(aux: tuple[Schema, tuple[str, ...]], leaves: Iterable[Any]) -> Batch:
+    schema, present = aux
+    return Batch.of_leaves(schema, dict(zip(present, leaves, strict=True)))
 
 
 optree.register_pytree_node(Batch, _flatten, _unflatten, namespace=EVERYWHERE)

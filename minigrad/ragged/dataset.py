@@ -19,7 +19,7 @@ import optree
 from ..errors import BatchError, at_user_line
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
-from .batch import Batch, batch
+from .batch import Batch, batch, shift_indices
 from .schema import Schema, schema_of
 
 FORMAT = 1
@@ -354,8 +354,8 @@ def _append(part: Batch, first: Batch, growing: Mapping[str, Growing], before: M
             continue
         value = part._fields[name]
         if t.target is not None:
-            moved = value + before[t.target]
-            value = moved if t.null is None else np.where(value == t.null, t.null, moved)
+            value = value.copy()
+            shift_indices(value, before[t.target], t.null)
         growing[name].append(value)
 
 

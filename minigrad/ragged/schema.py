@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from ..symbolic import Dim
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 
+INT, BOOL = np.dtype(np.int64), np.dtype(bool)
 # optree keeps what is registered under a name apart; this stands for no name, under which all trees are looked up.
 EVERYWHERE = optree.registry.__GLOBAL_NAMESPACE
 
@@ -48,6 +50,30 @@ class Schema:
         for t in self.fields.values():
             found |= dict.fromkeys((*t.axes, *((t.counts,) if t.counts else ())))
         return tuple(found)
+
+    @cached_property
+    def leaf_types(self) -> dict[str, FieldType]:
+        """The arrays of a batch, in the order of its leaves: fields, lengths, segment ids, and elements of blocks."""
+        out = {n: t for n, t in self.fields.items() if not t.counts}
+        out |= {self.leaf_name("lengths", a): FieldType(INT, ()) for a in self.axes}
+        out |= {self.leaf_name("segment_ids", a): FieldType(INT, (a,)) for a in self.axes}
+        return out | {self.leaf_name("blocks", *pair): FieldType(BOOL, pair, blank=True) for pair in self.axis_pairs}
+
+    def leaf_name(self, kind: str, *axes: Axis) -> str:
+        """Return the name of a batch's ``lengths``, ``segment_ids`` or ``blocks``, unlike that of a field."""
+        name = " ".join((kind, *(a.name for a in axes)))
+        while name in self.fields:
+            name += "'"
+        return name
+
+    @property
+    def axis_pairs(self) -> Iterator[tuple[Axis, Axis]]:
+        """The pairs of axes that blocks may have."""
+        return itertools.combinations_with_replacement(self.axes, 2)
+
+    def row_axes(self, t: FieldType) -> tuple[Axis, ...]:
+        """Return the ragged axes of a type in the schema's order; () for a stacked or shared one."""
+        return tuple(sorted(t.axes, key=self.axes.index))
 
     @cached_property
     def names(self) -> tuple[str, ...]:

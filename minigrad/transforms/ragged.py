@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import optree
 
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Graph, Node, full
+from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full
 from ..ops.constants import iota
 from ..ops.elementwise import eq, where
 from ..ops.shape import move_axis
@@ -38,7 +38,7 @@ from .mean import copies_of, counted_losses, not_per_row
 from .microbatch import Parts, parts_of, resized
 from .partition import NONE, Cut, Facts
 from .trace import Call, Staged, function_name, stage
-from .vmap import batch_of
+from .vmap import batch_of, of_one
 
 
 def is_batch(x: Any) -> bool:
@@ -100,11 +100,10 @@ class StagedBatch:
 
 def stage_batch(call: Call, in_axes: Any) -> StagedBatch:
     """Trace a function for one example of the batches among its arguments."""
-    f, args, kwargs = call.f, call.args, call.kwargs
     inputs = [placeholder(t) for t in call.types]
-    example, rows, axes = _example(f, args, kwargs, in_axes, call.leaves, inputs)
+    example, rows, axes = _example(call, in_axes, inputs)
     slots, tree = optree.tree_flatten(example)
-    staged = stage(f, args, kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots]))
+    staged = stage(call.f, call.args, call.kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots]))
     staged.args, staged.kwargs = example  # whose leaves its inputs are
     with made_by("vmap"):
         rewrite = _inputs(rows, slots, staged.inputs)
@@ -156,18 +155,48 @@ def _batch_first(args: tuple) -> str:
     return f". Lay examples such as a {name} end to end first, with mg.batch([...])"
 
 
-Mine = Sequence[tuple[Any, Node]]  # the leaves of one argument, and their inputs of the batched program
+@dataclass
+class Argument:
+    """A batch or an array among the arguments of the function.
 
-
-def _mapped(what: str, f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, leaves: Sequence[Any],
-            inputs: Sequence[Node]) -> tuple[list[tuple[Any, int | None, Mine]], Any, Iterator[int | None], int | Dim]:
-    """Return each batch and each array among the arguments, with its axis and its leaves; and their pytree.
-
-    Then follow the axis of each array, the fields of shared batches and the stacked fields of mapped ones included, and
-    the number of examples.
+    Attributes
+    ----------
+    value : Batch or array
+    leaves : list of (leaf, Node)
+        Its leaves, and their inputs of the batched program.
+    axes : list of (int or None), or None
+        The batch axis of each leaf; None for a batch that is mapped over its examples.
     """
-    name = f"{what}({function_name(f)})"
-    parts, whole = optree.tree_flatten((args, kwargs), is_leaf=is_batch)
+
+    value: object
+    leaves: list[tuple[object, Node]]
+    axes: list[int | None] | None
+
+    @property
+    def batch(self) -> Batch:
+        """The mapped batch."""
+        assert isinstance(self.value, Batch)
+        return self.value
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """The input of each array of a batch, by its name in `Schema.leaf_types`."""
+        present = (n for n, v in self.batch.leaves().items() if v is not None)
+        return dict(zip(present, (node for _, node in self.leaves), strict=True))
+
+    @property
+    def stacked(self) -> dict[str, Node]:
+        """The inputs of a batch that have the examples along axis 0."""
+        types = self.batch.schema.leaf_types
+        return {n: node for n, node in self.nodes.items() if not types[n].axes and not types[n].shared}
+
+
+def _arguments(transform: str, call: Call, in_axes: InAxes,
+               inputs: Sequence[Node]) -> tuple[list[Argument], optree.PyTreeSpec, int | Dim]:
+    """Return each batch and each array among the arguments, their pytree, and the number of examples."""
+    name = f"{transform}({function_name(call.f)})"
+    args, kwargs = call.args, call.kwargs
+    values, tree = optree.tree_flatten((args, kwargs), is_leaf=is_batch)
     positional = optree.tree_structure(args, is_leaf=is_batch)
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
@@ -175,67 +204,60 @@ def _mapped(what: str, f: Callable[..., Any], args: tuple, kwargs: dict, in_axes
         raise BatchError(at_user_line(f"{name}: in_axes has {len(in_axes)} entries, but there are {len(args)} "
                                       "positional arguments"))
     axes = prefix(in_axes, positional, f"in_axes of {name}")
-    axes += [0] * (len(parts) - len(axes))
-    # What is stacked, batches' fields included, has one batch size; who else says so is looked at by mapped_axes.
-    at, stand_ins, found = 0, [], []
-    for part, axis in zip(parts, axes, strict=True):
-        n = len(optree.tree_leaves(part))
-        mine = list(zip(leaves[at:at + n], inputs[at:at + n], strict=True))
-        at += n
-        found.append((part, axis, mine))
-        if not is_batch(part):
-            stand_ins.append(mine[0][1].type)
+    axes += [0] * (len(values) - len(axes))
+    # All stacked arrays, fields of batches included, have one batch size, which mapped_axes checks.
+    pairs = iter(zip(call.leaves, inputs, strict=True))
+    arguments: list[Argument] = []
+    stand_ins: list[PyTree] = []
+    for value, axis in zip(values, axes, strict=True):
+        argument = Argument(value, list(itertools.islice(pairs, len(optree.tree_leaves(value)))), [])
+        arguments.append(argument)
+        if not is_batch(value):
+            stand_ins.append(argument.leaves[0][1].type)
         elif axis is None:
-            stand_ins.append([i.type for _, i in mine])
+            stand_ins.append([node.type for _, node in argument.leaves])
         elif axis == 0:
-            stand_ins.append({name: i.type for name, (_, i) in _stacked(part, mine).items()})
+            argument.axes = None
+            stand_ins.append({n: node.type for n, node in argument.stacked.items()})
         else:
             raise BatchError(at_user_line(f"{name}: a batch is mapped over its examples: its entry in in_axes is 0, "
                                           f"not {axis!r} (None where all examples share it)"))
-    flat_args, flat_kwargs = optree.tree_unflatten(whole, stand_ins)
+    flat_args, flat_kwargs = optree.tree_unflatten(tree, stand_ins)
     stand_in_types = optree.tree_leaves((flat_args, flat_kwargs))
-    dense_axes, size = mapped_axes(f, flat_args, flat_kwargs, in_axes, stand_in_types, what)
-    return found, whole, iter(dense_axes), size
+    dense_axes, size = mapped_axes(call.f, flat_args, flat_kwargs, in_axes, stand_in_types, transform)
+    each_axis = iter(dense_axes)
+    for argument in arguments:
+        if argument.axes is None:
+            list(itertools.islice(each_axis, len(argument.stacked)))
+        else:
+            argument.axes = list(itertools.islice(each_axis, len(argument.leaves)))
+    return arguments, tree, size
 
 
-def _example(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, leaves: Sequence[Any],
-             inputs: Sequence[Node]) -> tuple[Any, Rows, dict[Symbol, Axis]]:
+def _example(call: Call, in_axes: InAxes, inputs: Sequence[Node]) -> tuple[PyTree, Rows, dict[Symbol, Axis]]:
     """Return the arguments for one example, with a `Slot` for each leaf, the batch's rows, and its ragged sizes."""
-    parts, whole, dense_axes, size = _mapped("vmap", f, args, kwargs, in_axes, leaves, inputs)
+    arguments, tree, size = _arguments("vmap", call, in_axes, inputs)
     rows = Rows(size)
     named: dict[Symbol, Axis] = {}
-    examples = []
-    for part, axis, mine in parts:
-        if not is_batch(part) or axis is None:
-            slots = []
-            for leaf, node in mine:
-                a = next(dense_axes)
-                t = node.type
-                slots.append(Slot(t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype), leaf, node, a))
-            examples.append(optree.tree_unflatten(optree.tree_structure(part), slots))
-        else:
-            for _ in _stacked(part, mine):
-                next(dense_axes)
-            example, dims = _one(part, mine, rows)
-            examples.append(example)
+    examples: list[PyTree] = []
+    for argument in arguments:
+        if argument.axes is None:
+            dims = {a: Dim.new(a.name, rows=True) for a in argument.batch.schema.axes}
+            examples.append(_one(argument, dims, rows))
             named |= {d.symbol: a for a, d in dims.items()}
-    return optree.tree_unflatten(whole, examples), rows, named
+        else:
+            types = of_one([node.type for _, node in argument.leaves], argument.axes)
+            slots = [Slot(t, leaf, node, a)
+                     for t, (leaf, node), a in zip(types, argument.leaves, argument.axes, strict=True)]
+            examples.append(optree.tree_unflatten(optree.tree_structure(argument.value), slots))
+    return optree.tree_unflatten(tree, examples), rows, named
 
 
-def _row_axes(b: Batch) -> list[tuple[Axis, ...] | None]:
-    """Return the ragged axes of each leaf of a batch, whose rows it has along axis 0; None where it is shared."""
-    schema = b.schema
-    fields = [schema.fields[n] for n, v in b._fields.items() if v is not None]
-    return [*(None if t.shared else tuple(sorted(t.axes, key=schema.axes.index)) for t in fields),
-            *(() for _ in schema.axes), *((a,) for a in schema.axes),
-            *itertools.combinations_with_replacement(schema.axes, 2)]
-
-
-def _note_rows(b: Batch, mine: Mine) -> dict[tuple[Axis, ...], int | Dim]:
-    """Return the number of rows of a batch, per axis and per pair of axes; note that they may be any numbers."""
+def _note_rows(schema: Schema, nodes: Mapping[str, Node]) -> dict[tuple[Axis, ...], int | Dim]:
+    """Return the number of rows per axis and per pair of axes, recorded as sizes that may be any numbers."""
     sizes: dict[tuple[Axis, ...], list[int | Dim]] = {}
-    for axes, (_, node) in zip(_row_axes(b), mine, strict=True):
-        if axes:
+    for name, node in nodes.items():
+        if axes := schema.row_axes(schema.leaf_types[name]):
             sizes.setdefault(axes, []).append(node.shape[0])
     for axes, equal in sizes.items():
         note_batch(equal, " ".join(a.name for a in axes))
@@ -247,104 +269,83 @@ def _note_rows(b: Batch, mine: Mine) -> dict[tuple[Axis, ...], int | Dim]:
 
 @parts_of.register(is_batch)
 def _parts(examples: tuple[tuple, dict], call: Call, in_axes: Any) -> Parts:
-    found, _, dense_axes, size = _mapped("microbatch", call.f, *examples, in_axes, call.leaves, call.inputs)
+    arguments, _, size = _arguments("microbatch", call, in_axes, call.inputs)
     dim = Dim.new("chunk")
     parts = Parts(Cut(dim, {dim.symbol: size}, {(): dim}), [], [], {}, {}, {dim.symbol: iota(size=size)})
-    for part, axis, mine in found:
-        if is_batch(part) and axis is not None:
-            for _ in _stacked(part, mine):
-                next(dense_axes)
-            _cut_batch(part, mine, parts)
-        else:
-            for _, node in mine:
-                a = next(dense_axes)
-                parts.axes.append(a)
-                parts.types.append(node.type if a is None else resized(node.type, a, dim))
+    for argument in arguments:
+        if argument.axes is None:
+            _cut_batch(argument.batch.schema, argument.nodes, parts)
+            continue
+        for (_, node), a in zip(argument.leaves, argument.axes, strict=True):
+            parts.axes.append(a)
+            parts.types.append(node.type if a is None else resized(node.type, a, dim))
     return parts
 
 
-def _cut_batch(b: Batch, mine: Mine, parts: Parts) -> None:
-    """Add the leaves of a batch, cut between its examples, to the arguments of a part."""
-    cut, axes = parts.cut, b.schema.axes
-    fields = {n: b.schema.fields[n] for n, v in b._fields.items() if v is not None}
-    lengths = dict(zip(axes, (node for _, node in mine[len(fields):]), strict=False))
+def _cut_batch(schema: Schema, nodes: Mapping[str, Node], parts: Parts) -> None:
+    """Add the arrays of a batch, cut between its examples, to the arguments of a part."""
+    cut, axes = parts.cut, schema.axes
+    lengths = {a: nodes[schema.leaf_name("lengths", a)] for a in axes}
     dims = {a: Dim.new(a.name, rows=True) for a in axes}
     rows: dict[tuple[Axis, ...], Dim] = {}
-    for of, total in sorted(_note_rows(b, mine).items(), key=lambda item: len(item[0])):
+    for of, total in sorted(_note_rows(schema, nodes).items(), key=lambda item: len(item[0])):
         rows[of] = own = dims[of[0]] if len(of) == 1 else Dim.new("_".join(a.name for a in of), rows=True)
         cut.totals[own.symbol] = total
         cut.add_rows(own, *(dims[a] for a in of))
         parts.counts[own.symbol] = functools.reduce(operator.mul, (lengths[a] for a in of))
-    counts = _inner_counts(b.schema, dims, cut) if isinstance(b.schema, BatchSchema) else {}
-    for t in fields.values():
-        if t.target is not None:
-            parts.starts[dims[t.target].symbol] = cumsum(lengths[t.target], axis=0) - lengths[t.target]
-    # What each leaf points into, whether that may be null, and what it counts: the fields, the lengths, and the rest.
-    known = [(dims.get(t.target), t.null is not None, counts.get(n)) for n, t in fields.items()]
-    known += [(None, False, dims[a]) for a in axes] + [(cut.dim, False, None) for _ in axes]
-    for (_, node), of, (target, null, count) in itertools.zip_longest(mine, _row_axes(b), known,
-                                                                      fillvalue=(None, False, None)):
-        t = node.type if of is None else resized(node.type, 0, rows[of] if of else cut.dim)
-        if target is not None or count is not None:
-            points = NONE if target is None else frozenset({(0, target)})
-            parts.facts[len(parts.axes)] = Facts(cut.straight(t), points, null, count)
-        parts.axes.append(None if of is None else 0)
-        parts.types.append(t)
+    counts = _inner_counts(schema, dims, cut) if isinstance(schema, BatchSchema) else {}
+    counts |= {schema.leaf_name("lengths", a): dims[a] for a in axes}
+    targets = {name: dims[t.target] for name, t in schema.leaf_types.items() if t.target is not None and name in nodes}
+    for target in targets.values():
+        axis = next(a for a in axes if dims[a] is target)
+        parts.starts[target.symbol] = cumsum(lengths[axis], axis=0) - lengths[axis]
+    targets |= {schema.leaf_name("segment_ids", a): cut.dim for a in axes}
+    for name, node in nodes.items():
+        t = schema.leaf_types[name]
+        part = node.type if t.shared else resized(node.type, 0, rows[schema.row_axes(t)] if t.axes else cut.dim)
+        if name in targets or name in counts:
+            points = frozenset({(0, targets[name])}) if name in targets else NONE
+            parts.facts[len(parts.axes)] = Facts(cut.straight(part), points, t.null is not None, counts.get(name))
+        parts.axes.append(None if t.shared else 0)
+        parts.types.append(part)
 
 
 def _inner_counts(schema: BatchSchema, dims: Mapping[Axis, Dim], cut: Cut) -> dict[str, Dim]:
-    """Return what the lengths of the batches within a batch count; enter the rows that they add up to."""
-    inner = schema.inner.axes
-    of = {a: Dim.new(a.name) for a in inner}  # the rows of an inner example
-    for a in inner:
-        example = dims[schema.fields[f"lengths {a}"].axes[0]]
-        cut.add_rows(dims[a], example, of[a])
-    for a, b in itertools.combinations_with_replacement(inner, 2):
-        pairs = dims[schema.fields[f"blocks {a} {b}"].axes[0]]
-        cut.add_rows(pairs, example, of[a], of[b])
-        cut.add_rows(pairs, dims[a], of[b])
-        cut.add_rows(pairs, dims[b], of[a])
-    return {f"lengths {a}": of[a] for a in inner}
+    """Return the sizes that the lengths of the inner batches count; enter the rows that they add up to."""
+    inner = schema.inner
+    sizes = {a: Dim.new(a.name) for a in inner.axes}  # the rows of an inner example
+    for a in inner.axes:
+        example = dims[schema.fields[inner.leaf_name("lengths", a)].axes[0]]
+        cut.add_rows(dims[a], example, sizes[a])
+    for a, b in inner.axis_pairs:
+        pairs = dims[schema.fields[inner.leaf_name("blocks", a, b)].axes[0]]
+        cut.add_rows(pairs, example, sizes[a], sizes[b])
+        cut.add_rows(pairs, dims[a], sizes[b])
+        cut.add_rows(pairs, dims[b], sizes[a])
+    return {inner.leaf_name("lengths", a): size for a, size in sizes.items()}
 
 
-def _stacked(b: Batch, mine: Sequence[Any]) -> dict[str, Any]:
-    """Return the leaves of a batch that have the examples along axis 0."""
-    have = [n for n, v in b._fields.items() if v is not None]
-    out = {}
-    for name, leaf in zip(have, mine, strict=False):
-        t = b.schema.fields[name]
-        if not t.axes and not t.shared:
-            out[name] = leaf
-    k = len(have)
-    for axis, leaf in zip(b.schema.axes, mine[k:], strict=False):
-        out[f"lengths {axis}"] = leaf
-    return out
-
-
-def _one(b: Batch, mine: Sequence[tuple[Any, Node]], rows: Rows) -> tuple[Any, dict[Axis, Dim]]:
-    """Return the example that stands for all of a batch; what is known of its rows goes into `rows`."""
-    schema = b.schema
-    have = [n for n, v in b._fields.items() if v is not None]
-    k, n = len(have), len(schema.axes)
-    dims = {a: Dim.new(a.name, rows=True) for a in schema.axes}
+def _one(argument: Argument, dims: Mapping[Axis, Dim], rows: Rows) -> PyTree:
+    """Return the example that stands for all of a batch, and enter its lengths, segment ids and totals in `rows`."""
+    schema, nodes = argument.batch.schema, argument.nodes
     symbols = {a: d.symbol for a, d in dims.items()}
-    lengths, ids, pairs = mine[k:k + n], mine[k + n:k + 2 * n], mine[k + 2 * n:]
-    for a, (_, of), (_, who) in zip(schema.axes, lengths, ids, strict=True):
-        rows.lengths[symbols[a]], rows.owners[symbols[a]] = of, who
-        rows.totals[(symbols[a],)] = who.shape[0]
-    for (a, c), (_, witness) in zip(itertools.combinations_with_replacement(schema.axes, 2), pairs, strict=True):
-        rows.totals[tuple(sorted((symbols[a], symbols[c]), key=lambda s: s.uid))] = witness.shape[0]
-    slots: dict[str, Any] = dict.fromkeys(schema.fields)
-    for name, (leaf, node) in zip(have, mine, strict=False):
-        t = schema.fields[name]
-        shape = tuple(dims[m] if isinstance(m, Axis) else m for m in t.shape)
-        slots[name] = Slot(ArrayType(shape, node.dtype), leaf, node,
-                           None if t.axes or t.shared else 0, t, symbols)
+    for a, symbol in symbols.items():
+        rows.lengths[symbol] = nodes[schema.leaf_name("lengths", a)]
+        rows.owners[symbol] = nodes[schema.leaf_name("segment_ids", a)]
+        rows.totals[(symbol,)] = rows.owners[symbol].shape[0]
+    for pair in schema.axis_pairs:
+        key = tuple(sorted((symbols[a] for a in pair), key=lambda s: s.uid))
+        rows.totals[key] = nodes[schema.leaf_name("blocks", *pair)].shape[0]
+    slots: dict[str, object] = dict.fromkeys(schema.fields)
+    for (name, node), (leaf, _) in zip(nodes.items(), argument.leaves, strict=True):
+        if (t := schema.fields.get(name)) is not None:
+            shape = tuple(dims[n] if isinstance(n, Axis) else n for n in t.shape)
+            slots[name] = Slot(ArrayType(shape, node.dtype), leaf, node, None if t.axes or t.shared else 0, t, symbols)
     for name, t in schema.fields.items():
         if t.counts:
             slots[name] = shown(dims[t.counts])
-    _note_rows(b, mine)
-    return schema.make(slots), dims
+    _note_rows(schema, nodes)
+    return schema.make(slots)
 
 
 def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Batching:

@@ -80,3 +80,18 @@ def test_each_example_of_each_batch():
 def test_only_batches_of_one_kind():
     with pytest.raises(mg.BatchError, match="example 0 is a batch of Molecule, example 1 is another thing"):
         mg.batch([groups()[0], mg.batch([np.ones(3)], mg.f64[node])])
+
+
+def test_batches_nested_three_deep():
+    word = mg.axis("word")
+    sizes = [[[2, 3], [1]], [[4, 0, 2]]]
+    examples = [[[np.arange(1.0 * n) for n in inner] for inner in middle] for middle in sizes]
+    batch = mg.batch([mg.batch([mg.batch(inner, mg.f64[word]) for inner in middle]) for middle in examples])
+    back = [[[x.tolist() for x in inner] for inner in middle] for middle in batch]
+    assert back == [[[x.tolist() for x in inner] for inner in middle] for middle in examples]
+
+    def squares(middle):
+        return np.sum(mg.vmap(lambda inner: np.sum(mg.vmap(lambda x: np.sum(x ** 2))(inner)))(middle))
+
+    close(mg.vmap(squares)(batch), [6.0, 15.0])
+    close(mg.compile(mg.vmap(squares))(batch), [6.0, 15.0])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.combiners import ADD
 from minigrad.graph import PRIMITIVES
+from minigrad.ops.index import scatter_add
 from minigrad.ragged import rules
 from tests.ragged.cases import SIZES, molecules
 
@@ -31,13 +33,10 @@ def test_dense_beside_ragged_and_derivatives():
 
 
 def test_a_broken_rule_is_named(monkeypatch):
-    right = rules.RULES["sum"]
+    def wrong(x, ids, *, shape):
+        return scatter_add(x, ids, shape=shape) * 1.5
 
-    def wrong(rw, node, xs):
-        out = right(rw, node, xs)
-        return out + out * 0.5 if rw.is_ragged(node.inputs[0]) and not rw.is_ragged(node) else out
-
-    monkeypatch.setitem(rules.RULES, "sum", wrong)
+    monkeypatch.setitem(rules.SEGMENT_REDUCTIONS, ADD, wrong)
     with pytest.raises(mg.CheckError, match=r"of example 0 is .* under vmap, .* in the loop") as caught:
         mg.check_batching(loss, (W, mg.batch(molecules(SIZES["mixed"]))), in_axes=(None, 0))
     assert caught.value.node.prim.name == "sum"

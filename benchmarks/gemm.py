@@ -88,16 +88,16 @@ def beside_products(batch: int, rounds: int) -> float:
     program = entry.program
     bound = program._executable(entry.sizes([a.shape for a in arrays]), threads.get_num_threads())
     given = (*arrays, *(np.empty(*kind) for kind in bound.out_types))
-    arena = program.borrow(bound.layout.total)
+    arena = program.arenas.borrow(bound.layout.total)
     bound.bases[ARENA] = arena.address
     ((table, count),) = bound.stretches
-    ways = [how for how in program.how if how != "bound"]
+    ways = [how for how in program.ways if how != "bound"]
     assert len(ways) == count, "each statement is one step"
     took = np.empty((rounds, count))
     for times in took:
         for i in range(count):
             start = time.perf_counter()
-            bound.run_steps(table + 16 * i, 1, bound.at, given, 2, len(given))
+            bound.run_steps(table + 16 * i, 1, bound.bases_address, given, 2, len(given))
             times[i] = time.perf_counter() - start
     each = np.median(took, axis=0)
     return float(each[[how != "product" for how in ways]].sum() / each.sum())

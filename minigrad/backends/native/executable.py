@@ -1,17 +1,16 @@
-"""A program bound to sizes: its memory, its steps' arguments, and the runs of it."""
+"""A program bound to sizes: its memory, its steps' arguments, and its runs."""
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ...graph import ArrayType, Graph, Node
-from ...interpreters import concrete, evaluate
-from ...ops.constants import full
+from ...graph import ArrayType, Node
+from ...interpreters import concrete
 from ...ops.einsum import einsum
 from ...ops.subgraph import signature
 from ...passes.lower_einsum import canonical
@@ -19,16 +18,16 @@ from ...symbolic import Symbol, value
 from ...views import SAME
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
+from ..subgraph import Held
 from ..workspace import ALIGN, owning
+from .codegen.kernel import Kernel
 from .codegen.step_codegen import StepCode, load_all
 from .codegen.strides import View
 from .kernels import gemm, steps
 from .kernels.gemm_plan import gemm_args
-from .plan.launch_plan import ARENA, FLAG, SPARE, Place
+from .plan.launch_plan import ARENA, FLAG, SPARE, LaunchPlan
 from .runtime import blas, scan
 from .runtime.runner import runner
-
-EARLY = 256  # numbers of sizes that a program keeps
 
 
 class Empty:
@@ -51,53 +50,86 @@ class Arena:
         self.address = self.memory.ctypes.data + self.start
 
 
-class Executable:
-    """A program for one set of sizes: its memory, the steps' arguments, and the table that the runner reads."""
+class ArenaPool:
+    """Arenas that no run uses now: batches of ever new sizes share them."""
 
-    def __init__(self, program: Any, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
-        launch_plan = self.launch_plan = program.launch_plan
-        self.program, self.sizes, self.plan, self.roles = program, sizes, program.plan, program.plan.roles
+    def __init__(self) -> None:
+        self._free: deque[Arena] = deque()
+
+    def borrow(self, nbytes: int) -> Arena:
+        """Return memory for a run, which gives it back."""
+        try:
+            arena = self._free.pop()
+        except IndexError:
+            return Arena(nbytes)
+        return arena if arena.size >= nbytes else Arena(nbytes + nbytes // SPARE)
+
+    def give_back(self, arena: Arena) -> None:
+        self._free.append(arena)
+
+
+class Executable:
+    """A program for one set of sizes: its memory, the steps' arguments, and the table that the runner reads.
+
+    Parameters
+    ----------
+    plan : LaunchPlan
+    code : callable
+        Returns the address of a kernel.
+    held : mapping of Node to Held
+        The programs of the graphs that nodes hold.
+    arenas : ArenaPool
+    sizes : mapping of Symbol to int
+    team : int
+        Threads that may work on a step.
+    numbers : ndarray, optional
+        The values of the plan's size table.
+    """
+
+    def __init__(self, plan: LaunchPlan, code: Callable[[Kernel], int], held: Mapping[Node, Held], arenas: ArenaPool,
+                 sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
+        self.plan, self.held, self.arenas, self.sizes = plan, held, arenas, sizes
+        self.roles, self.graph = plan.schedule.roles, plan.schedule.graph
         if numbers is None:
-            numbers = launch_plan.size_table.values(sizes)
-        cuts = launch_plan.cuts(numbers, team)
-        self.team, self.layout = team, launch_plan.layout(numbers, cuts)
-        self.numbers, self.places = numbers.tolist(), launch_plan.places(self.layout, cuts)
+            numbers = plan.size_table.values(sizes)
+        partition = plan.partition(numbers, team)
+        self.team, self.layout = team, plan.layout(numbers, partition)
+        self.numbers, self.places = numbers.tolist(), plan.places(self.layout, partition)
         self.arena: Arena | None = None  # its own, where arrays that Python's steps use lie in it
         self.flag = np.zeros(1, np.int64)
         self.out_types = [(self._shape(shape), n.dtype)
-                          for n, shape in zip(program.plan.graph.outputs, launch_plan.out_shapes, strict=True)]
+                          for n, shape in zip(self.graph.outputs, plan.out_shapes, strict=True)]
         self._views: dict[Node, View] = {}
-        self.arrays: dict[Node, np.ndarray] = {}  # what lies in the arena, as arrays
+        self.arrays: dict[Node, np.ndarray] = {}  # the values in the arena that Python's steps use
         self.bodies: list[Executable] = []  # of scans
-        self.stretches: list[Any] = []
-        self._table: list[tuple[Any, int]] = []  # functions, and where their arguments begin
-        self._begun, self._from = 0, launch_plan.arguments_end
-        self._others: list[int] = []  # arguments of what is no kernel, behind those of the kernels
-        self.bases = np.zeros(launch_plan.bases, np.int64)
-        self.leaves = {n: self._leaf(n) for n in launch_plan.leaves}
-        for k, how in enumerate(program.how):
-            self._add(k, how)
+        self._table: list[tuple[int | StepCode, int]] = []  # functions, and where their arguments begin
+        self._begun = 0
+        self._others: list[int] = []  # arguments of steps that are not kernels, behind those of the kernels
+        self._stretches: list[tuple[int, int] | Callable[[], None]] = []  # native steps by range, Python's by function
+        self.bases = np.zeros(plan.bases, np.int64)
+        self.leaves = {n: plan.leaves.array(n, sizes) for n in plan.leaves}
+        for k, way in enumerate(plan.ways):
+            self._add(k, way, code)
         self._flush()
         self._views.clear()
-        self.args = np.concatenate([launch_plan.arguments(numbers, np.array(self.places), cuts),
+        self.args = np.concatenate([plan.arguments(numbers, np.array(self.places), partition),
                                     np.array(self._others, np.int64)])
         load_all(f for f, _ in self._table if isinstance(f, StepCode))
-        self.table = np.array([(f.address if isinstance(f, StepCode) else f, at) for f, at in self._table],
+        self.table = np.array([(f.address if isinstance(f, StepCode) else f, start) for f, start in self._table],
                               np.int64).reshape(-1, 2)
         self.table[:, 1] = self.table[:, 1] * 8 + self.args.ctypes.data
         start = self.table.ctypes.data
-        self.stretches = [(start + 16 * s[0], s[1]) if isinstance(s, tuple) else s for s in self.stretches]
-        self._made = launch_plan.straight
-        self._ends = [None if n is made else self._getter(n)
-                      for n, made in zip(self.plan.graph.outputs, self._made, strict=True)]
-        self.mixed = len(self.stretches) > 1 or any(self._ends) or None in self._made
+        self.stretches = [(start + 16 * s[0], s[1]) if isinstance(s, tuple) else s for s in self._stretches]
+        self._ends = [None if n is source else self._getter(n)
+                      for n, source in zip(self.graph.outputs, plan.sources, strict=True)]
+        self.mixed = len(self.stretches) > 1 or any(self._ends) or None in plan.sources
         if self.mixed or self.arena is not None:
             self.bases[ARENA] = self.own_arena().address
         self.bases[FLAG] = self.flag.ctypes.data
-        for n, a in self.leaves.items():
-            self.bases[launch_plan.slot[n]] = a.ctypes.data
-        self.at = self.bases.ctypes.data
-        self.dtypes = launch_plan.in_dtypes
+        for n, array in self.leaves.items():
+            self.bases[plan.base_of[n]] = array.ctypes.data
+        self.bases_address = self.bases.ctypes.data
+        self.dtypes = plan.in_dtypes
         self.run_steps = runner()
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray] | None:
@@ -111,11 +143,11 @@ class Executable:
             return self._mixed(given, outputs)
         arena = None
         if self.arena is None:
-            arena = self.program.borrow(self.layout.total)
+            arena = self.arenas.borrow(self.layout.total)
             self.bases[ARENA] = arena.address
-        self.run_steps(*self.stretches[0], self.at, given, 2, len(given))
+        self.run_steps(*self.stretches[0], self.bases_address, given, 2, len(given))
         if arena is not None:
-            self.program.arenas.append(arena)
+            self.arenas.give_back(arena)
         return None if self.flag[0] and self._wrong() else outputs
 
     def _wrong(self) -> bool:
@@ -130,14 +162,14 @@ class Executable:
             with np.errstate(all="ignore"):
                 for stretch in self.stretches:
                     if isinstance(stretch, tuple):
-                        self.run_steps(*stretch, self.at, given, first, len(given))
+                        self.run_steps(*stretch, self.bases_address, given, first, len(given))
                         given, first = (), 0
                         if self.flag[0] and self._wrong():
                             return None
                     else:
                         stretch()
-                for i, (made, end) in enumerate(zip(self._made, self._ends, strict=True)):
-                    if made is None:
+                for i, (source, end) in enumerate(zip(self.plan.sources, self._ends, strict=True)):
+                    if source is None:
                         outputs[i][...] = end()
                     elif end is not None:
                         outputs[i] = end()
@@ -154,54 +186,18 @@ class Executable:
     def _of(self, n: Node) -> tuple[int, ...]:
         return tuple([value(d, self.sizes) for d in n.shape])
 
-    def _place(self, place: Place) -> tuple[int, int]:
-        """Return a base, and the bytes from there."""
-        return place[0], self.places[place[1]] + self.numbers[place[2]]
-
     def _piece(self, *key: Any) -> tuple[int, int]:
         """Return where a piece of the arena is."""
-        return ARENA, self.places[self.launch_plan.piece[key]]
+        return ARENA, self.places[self.plan.piece[key]]
 
     def _view(self, n: Node) -> View:
         found = self._views.get(n)
         if found is None:
-            base, piece, offset, shape, strides = self.launch_plan.forms[n]
+            base, piece, offset, shape, strides = self.plan.views[n]
             numbers = self.numbers
             found = self._views[n] = View(base, self.places[piece] + numbers[offset],
                                           tuple([numbers[i] for i in shape]), tuple([numbers[i] for i in strides]))
         return found
-
-    def _leaf(self, n: Node) -> np.ndarray:
-        if n in self.launch_plan.constants:
-            return self.launch_plan.constants[n]
-        if n.prim is full:
-            return self._full(n)
-        if n in self.launch_plan.early:
-            return self._early(n)
-        made = np.ascontiguousarray(n.prim.eval(np, **concrete(n.params, self.sizes))).reshape(self._of(n))
-        if not self.launch_plan.leaves.get(n, True):
-            self.launch_plan.constants[n] = made
-        return made
-
-    def _early(self, n: Node) -> np.ndarray:
-        """Return a number that depends on sizes alone; some are kept, as most sizes of a batch seldom change."""
-        key = n, *[self.sizes[s] for s in self.launch_plan.early[n]]
-        known = self.launch_plan.values
-        found = known.get(key)
-        if found is None:
-            if len(known) >= EARLY:
-                known.clear()
-            found = known[key] = np.asarray(evaluate(Graph((), (n,)), (), self.sizes)[0], n.dtype)
-        return found
-
-    def _full(self, n: Node) -> np.ndarray:
-        """Return as much as is wanted of one array, which all sizes share."""
-        shape = self._of(n)
-        count, known = math.prod(shape), self.launch_plan.full.get(n)
-        if known is None or known.size < count:
-            known = self.launch_plan.full[n] = np.full(count + (count // SPARE if known is not None else 0),
-                                                  n.params["value"], n.dtype)
-        return known[:count].reshape(shape)
 
     def _getter(self, n: Node) -> Callable[[], np.ndarray]:
         """Return a function that gives a value as an array, when a step of Python's wants it."""
@@ -227,24 +223,24 @@ class Executable:
         return get
 
     def _root_getter(self, root: Node) -> Callable[[], Any]:
-        graph = self.plan.graph
-        if root in graph.inputs:
-            i = graph.inputs.index(root)
+        inputs, schedule = self.graph.inputs, self.plan.schedule
+        if root in inputs:
+            i = inputs.index(root)
             return lambda: self.now[i]
-        if root in self.plan.outputs and root in self.plan.place:
-            i = len(graph.inputs) + self.plan.outputs[root]
+        if root in schedule.outputs and root in schedule.place:
+            i = len(inputs) + schedule.outputs[root]
             return lambda: self.now[i]
-        if root in self.launch_plan.turns:  # a native scan
-            made = tuple(self._array(self._piece("part", root, i), t) for i, t in enumerate(root.type.parts))
-            return lambda: made
-        if root in self.plan.place and root not in self.launch_plan.early:
+        if root in self.plan.stacked_strides:  # a native scan
+            parts = tuple(self._array(self._piece("part", root, i), t) for i, t in enumerate(root.type.parts))
+            return lambda: parts
+        if root in schedule.place and root not in self.plan.leaves.early:
             if root not in self.arrays:
-                self.arrays[root] = self._array(self._piece("buffer", self.plan.place[root]), root.type)
+                self.arrays[root] = self._array(self._piece("buffer", schedule.place[root]), root.type)
             array = self.arrays[root]
             return lambda: array
-        if root in self.launch_plan.made:
+        if root in self.plan.python_results:
             return lambda: self.values[root]
-        leaf = self.leaves[root] if root in self.leaves else self._leaf(root)
+        leaf = self.leaves[root] if root in self.leaves else self.plan.leaves.array(root, self.sizes)
         return lambda: leaf
 
     def _array(self, place: tuple[int, int], t: ArrayType) -> np.ndarray:
@@ -260,71 +256,70 @@ class Executable:
 
     # -- steps -----------------------------------------------------------------------------------------
 
-    def _add(self, k: int, how: str) -> None:
-        node = self.plan.steps[k].group.nodes[0]
-        if how == "kernel":
-            self._table.append((self.program.address(self.program.kernels[k].name), self.launch_plan.starts[k]))
-        elif how == "scan":
+    def _add(self, k: int, way: str, code: Callable[[Kernel], int]) -> None:
+        node = self.plan.schedule.steps[k].group.nodes[0]
+        kernel = self.plan.kernels[k]
+        if kernel is not None:
+            self._table.append((code(kernel), self.plan.starts[k]))
+        elif way == "scan":
             self._scan(node)
-        elif how == "bound":
-            return
-        elif how == "step":
+        elif way == "step":
             for function, args in steps.make(node, self._view, self.sizes, self._piece("room", k), (FLAG, 0),
                                              self.team):
                 self._native(function, args)
-        elif how == "product":
+        elif way == "product":
             views = [self._view(n) for n in (*node.inputs, node)]
             self._native(gemm.address(node.dtype), gemm_args(node.params["subscripts"], *views, node.dtype,
-                                                         blas.find()[0] is not None))
-        else:
+                                                             blas.find()[0] is not None))
+        elif way == "python":
             self._flush()
             self._python(node)
 
     def _native(self, function: int | StepCode, args: list[int]) -> None:
-        self._table.append((function, self._from + len(self._others)))
+        self._table.append((function, self.plan.arguments_end + len(self._others)))
         self._others += args
 
     def _flush(self) -> None:
         """End a stretch of native steps."""
         count = len(self._table) - self._begun
-        if count or not self.stretches:
-            self.stretches.append((self._begun, count))
+        if count or not self._stretches:
+            self._stretches.append((self._begun, count))
             self._begun += count
 
     def _scan(self, node: Node) -> None:
         """Add a scan whose step is native: it runs on memory that this program gives it."""
-        p = node.params
-        body = Executable(self.program.held[node].programs[0][1], self.sizes, self.team)
+        body: Executable = self.held[node].programs[0][1].bind(self.sizes, self.team)
         body.bases[ARENA] = body.own_arena().address
         self.bodies.append(body)
         (table,) = body.stretches
-        forms = [self.launch_plan.forms[n] for n in node.inputs]
-        given = [self._place(f[:3]) for f in forms]
-        out_slot = body.launch_plan.out_slot
-        shared, carry, slices = signature(node).split(range(len(forms)))
+        operands = [self._view(n) for n in node.inputs]
+        given = [(v.base, v.offset) for v in operands]
+        first_output = body.plan.first_output
+        shared, carry, slices = signature(node).split(range(len(operands)))
         fixed = [(2 + i, given[i]) for i in shared] + [(FLAG, (FLAG, 0))]
-        sliced = [(2 + i, given[i], self.numbers[forms[i].strides[0]]) for i in slices]
+        sliced = [(2 + i, given[i], operands[i].strides[0]) for i in slices]
         parts = [self._piece("part", node, i) for i in range(len(node.type.parts))]
-        sliced += [(out_slot + i, parts[i], self.numbers[turn])
-                   for i, turn in enumerate(self.launch_plan.turns[node], len(carry))]
-        carried = [(2 + i, out_slot + k, given[i], parts[k], [self._piece("turn", node, k, j) for j in (0, 1)])
+        sliced += [(first_output + i, parts[i], self.numbers[stride])
+                   for i, stride in enumerate(self.plan.stacked_strides[node], len(carry))]
+        carried = [(2 + i, first_output + k, given[i], parts[k], [self._piece("turn", node, k, j) for j in (0, 1)])
                    for k, i in enumerate(carry)]
-        length = self.numbers[self.launch_plan.lengths[node]]
-        self._native(scan.step(), scan.arguments(length, p["reverse"], table, body.at, fixed, sliced, carried))
+        length = self.numbers[self.plan.scan_lengths[node]]
+        self._native(scan.step(), scan.arguments(length, node.params["reverse"], table, body.bases_address, fixed,
+                                                 sliced, carried))
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]
-        if node.prim is einsum and canonical(node.params["subscripts"]) and node in self.plan.place:
+        if node.prim is einsum and canonical(node.params["subscripts"]) and node in self.plan.schedule.place:
             evaluate_ = partial(_matmul, [fits_matmul(i) for i in node.inputs])
-        elif node in self.program.held:
-            evaluate_ = self.program.held[node].bind(self.sizes)
+        elif node in self.held:
+            evaluate_ = self.held[node].bind(self.sizes)
         else:
             evaluate_ = partial(node.prim.eval, np, **concrete(node.params, self.sizes))
-        if node in self.plan.place:
+        if node in self.plan.schedule.place:
             out = self._root_getter(node)
-            self.stretches.append(lambda: np.copyto(out(), evaluate_(*(x() for x in xs))))
+            self._stretches.append(lambda: np.copyto(out(), evaluate_(*(x() for x in xs))))
             return
-        self.stretches.append(partial(self._keep, node, owning(evaluate_), xs, self.launch_plan.made[node]))
+        self._stretches.append(partial(self._keep, node, owning(evaluate_), xs, self.plan.python_results[node]))
 
     def _keep(self, node: Node, evaluation: Callable[..., Any], xs: list[Callable[[], Any]],
               parts: list[tuple[int | None, int]]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from ...ops.loops import scan
 from ...passes.fuse_index_checks import fuse_index_checks
 from ...passes.lower_einsum import canonical
 from ...passes.record import Stage
-from ...passes.schedule import Plan, Step, schedule, symbols_of
+from ...passes.schedule import Step, schedule, symbols_of
 from ...symbolic import Symbol
 from .. import numpy as numpy_backend
 from ..numpy_source import Printer
@@ -27,13 +25,13 @@ from ..pools import Pools
 from ..subgraph import KINDS
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
-from .executable import Arena, Empty, Executable
+from .executable import ArenaPool, Empty, Executable
 from .kernels import gemm, steps
-from .plan.launch_plan import SPARE, LaunchPlan
+from .plan.launch_plan import LaunchPlan
 from .plan.legalize import legalize
 from .runtime import threads
 from .runtime.cache import generated, object_codes
-from .runtime.jit import load
+from .runtime.jit import Library, load
 
 KEPT = 64  # sets of sizes for which a program stays bound
 FEW = 8  # the same, of programs that keep memory for each
@@ -50,30 +48,31 @@ class Program:
         The kernels as LLVM IR.
     stages : list of Stage
         What was fused and how memory is shared, in words; which steps are not native, and why.
-    how : list of str
-        How each step is done: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"``, ``"python"``, or ``"bound"``, when
-        the program is bound to its sizes.
-    early : set of Node
-        The results of the latter.
+    ways : list of str
+        How each step runs: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"``, ``"python"``, or ``"bound"``, when the
+        program is bound to its sizes.
+    why : dict of int to str
+        Why Python runs a step.
     """
 
     def __init__(self, graph: Graph, own_outputs: bool = False):
         self._graph = legalize(graph, own_outputs)
         graph = fuse_index_checks(self._graph)
-        self.plan: Plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
+        self.plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
         self.held = {n: KINDS[n.prim](n, partial(Program, own_outputs=n.prim is scan))
                      for n in graph.nodes if n.prim in KINDS}
-        self.why: dict[int, str] = {}  # step -> why it is not native
-        self.early: set[Node] = set()
-        self.how = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
-        self._groups = [kernel_key(self.plan, step) if how == "kernel" else None
-                        for step, how in zip(self.plan.steps, self.how, strict=True)]
+        self.why: dict[int, str] = {}
+        self._early: set[Node] = set()  # results of the steps that run when the program is bound
+        self.ways = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
+        self._keys = [kernel_key(self.plan, step) if way == "kernel" else None
+                      for step, way in zip(self.plan.steps, self.ways, strict=True)]
         self.kernels, self._library = self._compiled()
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._addresses: dict[str, int] = {}
-        self.launch_plan = LaunchPlan(self)
-        self._pools: Pools[tuple[int, ...], Any] = Pools(FEW if self.launch_plan.keeps else KEPT)
-        self.arenas: deque[Arena] = deque()  # memory that no run uses now
+        self.launch_plan = LaunchPlan(self.plan, self.ways, self.kernels, {
+            n: held.programs[0][1].launch_plan for n, held in self.held.items() if n.prim is scan})
+        self._pools: Pools[tuple[int, ...], Executable | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
+        self.arenas = ArenaPool()
 
     # -- code ----------------------------------------------------------------------------------------
 
@@ -84,7 +83,7 @@ class Program:
         if node.prim.kind == "elementwise" and not node.ndim and unable(node) is None:
             if node in self.plan.outputs or not all(self._known(i) for i in node.inputs):
                 return "kernel"
-            self.early.add(node)
+            self._early.add(node)
             return "bound"
         if node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
             return "product"
@@ -99,32 +98,32 @@ class Program:
     def _known(self, n: Node) -> bool:
         """Tell whether a value depends on nothing but sizes, as the 1 / B of a mean."""
         root = self.plan.roles.root[n]
-        return root in self.early or root.prim in (size_, full, const)
+        return root in self._early or root.prim in (size_, full, const)
 
-    def _compiled(self) -> tuple[list[Kernel | None], Any]:
+    def _compiled(self) -> tuple[list[Kernel | None], Library | None]:
         """Return the kernels, and the library that has their code."""
-        groups = self._signatures()
-        statements = [(step.group.nodes[0], how) for step, how in zip(self.plan.steps, self.how, strict=True)]
-        dtypes = {n.dtype for n, how in statements
-                  if how == "product" or (how == "step" and n.prim is block_einsum)}
+        keys = self._distinct_keys()
+        dtypes = {step.group.nodes[0].dtype for step, way in zip(self.plan.steps, self.ways, strict=True)
+                  if way == "product" or (way == "step" and step.group.nodes[0].prim is block_einsum)}
         new = [d for d in sorted(dtypes, key=str) if not gemm.loaded(d)]
-        found = object_codes([*map(gemm.code_request, new), *(generated(f"kernel {what}", partial(written, g))
-                                              for what, g in groups.items())])
-        for dtype, (_, code) in zip(new, found, strict=False):
+        codes = object_codes([*map(gemm.code_request, new), *(
+            generated(f"kernel {signature}", partial(written, key)) for signature, key in keys.items())])
+        for dtype, (_, code) in zip(new, codes, strict=False):
             gemm.add(dtype, code)
-        own = dict(zip(groups, found[len(new):], strict=True))
-        kernels = [g and kernel(g, own[repr(g.signature)][0]) for g in self._groups]
-        codes = {k.name: own[repr(g.signature)][1] for g, k in zip(self._groups, kernels, strict=True) if k}
-        return kernels, load(codes.values(), threads.symbols()) if codes else None
+        own = dict(zip(keys, codes[len(new):], strict=True))
+        kernels = [key and kernel(key, own[repr(key.signature)][0]) for key in self._keys]
+        objects = {k.name: own[repr(key.signature)][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
+        return kernels, load(objects.values(), threads.symbols()) if objects else None
 
-    def _signatures(self) -> dict[str, KernelKey]:
-        """Return one group of each signature."""
-        return {repr(g.signature): g for g in self._groups if g is not None}
+    def _distinct_keys(self) -> dict[str, KernelKey]:
+        """Return one kernel key of each signature."""
+        return {repr(key.signature): key for key in self._keys if key is not None}
 
-    def address(self, name: str) -> int:
-        if name not in self._addresses:
-            self._addresses[name] = self._library.address(name)
-        return self._addresses[name]
+    def _address(self, kernel: Kernel) -> int:
+        if kernel.name not in self._addresses:
+            assert self._library is not None
+            self._addresses[kernel.name] = self._library.address(kernel.name)
+        return self._addresses[kernel.name]
 
     @property
     def native(self) -> bool:
@@ -143,7 +142,7 @@ class Program:
     @cached_property
     def texts(self) -> list[str]:
         """The kernels' modules: written once more, as what is compiled is kept without its text."""
-        return list(dict.fromkeys(written(g)[0] for g in self._signatures().values()))
+        return list(dict.fromkeys(written(key)[0] for key in self._distinct_keys().values()))
 
     # -- calls ---------------------------------------------------------------------------------------
 
@@ -164,32 +163,28 @@ class Program:
         key = (threads.get_num_threads(), *[sizes[s] for s in self._symbols])
         pool = self._pools[key]
         try:
-            bound = pool.pop()
+            executable = pool.pop()
         except IndexError:
-            bound = self._bind(sizes, key[0])
+            executable = self._executable(sizes, key[0])
         try:
-            found = bound.run(arrays)
+            outputs = executable.run(arrays)
         except (IndexError, ValueError) as error:
             raise explain(error, self._graph, arrays, sizes) from None
         finally:
-            pool.append(bound)
-        if found is None:
+            pool.append(executable)
+        if outputs is None:
             raise explain(IndexError("an index is out of range"), self._graph, arrays, sizes)
-        return found
+        return outputs
 
-    def _bind(self, sizes: Mapping[Symbol, int], team: int) -> Any:
+    def _executable(self, sizes: Mapping[Symbol, int], team: int) -> Executable | Empty:
         numbers = self.launch_plan.size_table.values(sizes)
         if self.launch_plan.empty(numbers, sizes):  # nothing to compute, and NumPy's rules for the extremes of nothing
             return Empty(numpy_backend.Program(self._graph), sizes)
-        return Executable(self, sizes, team, numbers)
+        return self.bind(sizes, team, numbers)
 
-    def borrow(self, nbytes: int) -> Arena:
-        """Return memory for a run, which gives it back to `arenas`: batches of ever new sizes share it."""
-        try:
-            arena = self.arenas.pop()
-        except IndexError:
-            return Arena(nbytes)
-        return arena if arena.size >= nbytes else Arena(nbytes + nbytes // SPARE)
+    def bind(self, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None) -> Executable:
+        """Return the program for sizes at which every loop has a turn."""
+        return Executable(self.launch_plan, self._address, self.held, self.arenas, sizes, team, numbers)
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its inputs and outputs."""

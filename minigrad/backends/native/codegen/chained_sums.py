@@ -7,14 +7,13 @@ there; other accumulators, and all sums that wait for others of their level, lie
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from llvmlite import ir
 
 from ....graph import Node
 from ....ops.accumulators import RUN
-from . import expressions as ex
-from .emit import I64, PTR, Emitter, at, least
+from .emit import VectorEmitter, at, least
+from .values import I64, PTR, vector_type
 
 _WAITING = 8  # levels of chains, that is `RUN` to that power of vectors: more than any loop has
 
@@ -24,7 +23,7 @@ class InRegisters:
 
     Parameters
     ----------
-    k : Emitter
+    k : VectorEmitter
     n : Node
         The sum.
     lanes : int
@@ -44,9 +43,9 @@ class InRegisters:
         Whether there may be more chains than `total` takes.
     """
 
-    def __init__(self, k: Emitter, n: Node, lanes: int, total: ir.Value, limit: int, turns: int | None):
+    def __init__(self, k: VectorEmitter, n: Node, lanes: int, total: ir.Value, limit: int, turns: int | None):
         self._k, self._node, self._lanes, self._total, self._limit = k, n, lanes, total, limit
-        self._type = ex.vector_type(n.dtype, lanes)
+        self._type = vector_type(n.dtype, lanes)
         self.deep = turns is None or turns > RUN * limit
         self.open = k.e.alloca(self._type)
         self._second = k.e.alloca(self._type) if self.deep else total
@@ -90,7 +89,7 @@ class InMemory:
 
     deep = False
 
-    def __init__(self, k: Emitter, n: Node, count: ir.Value, levels: ir.Value, total: ir.Value, limit: int,
+    def __init__(self, k: VectorEmitter, n: Node, count: ir.Value, levels: ir.Value, total: ir.Value, limit: int,
                  turns: ir.Value):
         self._k, self._node, self._count, self._levels, self._total, self._limit = k, n, count, levels, total, limit
         self._many = k.b.icmp_signed(">", turns, I64(limit))
@@ -107,7 +106,8 @@ class InMemory:
                    [self._levels, self._total, self._count, turn, turns, I64(self._limit)])
 
 
-def in_chains(k: Emitter, count: ir.Value, by: int, sums: Sequence[Any], body: Callable[[ir.Value], None]) -> None:
+def in_chains(k: VectorEmitter, count: ir.Value, by: int, sums: Sequence[InRegisters | InMemory],
+              body: Callable[[ir.Value], None]) -> None:
     """Emit a loop that adds to the open chains of `sums`, which ``body`` emits for steps ``i`` to ``i + by``."""
     b, span = k.b, RUN * by
     deep = [c for c in sums if c.deep]
@@ -116,11 +116,11 @@ def in_chains(k: Emitter, count: ir.Value, by: int, sums: Sequence[Any], body: C
         return b.sdiv(b.add(n, I64(each - 1)), I64(each))
 
     def chains(low: ir.Value, high: ir.Value) -> None:
-        with k.counting(b.sub(high, low), I64(span)) as j:
+        with k.counting(I64(0), b.sub(high, low), I64(span)) as j:
             start = b.add(low, j)
             for c in sums:
                 c.begin()
-            with k.counting(least(b, b.sub(high, start), I64(span)), I64(by)) as i:
+            with k.counting(I64(0), least(b, b.sub(high, start), I64(span)), I64(by)) as i:
                 body(b.add(i, start))
             for c in sums:
                 c.end(b.add(number(start, span), I64(1)), number(count, span))
@@ -128,7 +128,7 @@ def in_chains(k: Emitter, count: ir.Value, by: int, sums: Sequence[Any], body: C
     if not deep:
         chains(I64(0), count)
         return
-    with k.counting(count, I64(RUN * span)) as low:
+    with k.counting(I64(0), count, I64(RUN * span)) as low:
         for c in deep:
             c.begin_many()
         chains(low, least(b, b.add(low, I64(RUN * span)), count))
@@ -136,7 +136,7 @@ def in_chains(k: Emitter, count: ir.Value, by: int, sums: Sequence[Any], body: C
             c.end_many(b.add(number(low, RUN * span), I64(1)), number(count, RUN * span))
 
 
-def _carry(k: Emitter, n: Node, count: ir.Value) -> ir.Function:
+def _carry(k: VectorEmitter, n: Node, count: ir.Value) -> ir.Function:
     """Return a function that adds a sum to the next level, and so on where that is full, or the last.
 
     Its arguments are the first level's address, the total's, the elements of each, the number of the sum from 1, the

@@ -1,11 +1,15 @@
-"""Pieces of code that kernels are made of: loops, masks, loads and stores of vectors, what reductions combine by."""
+"""Writers of functions: arguments, loops, vectors in memory, reductions, and the parallel-for of a step.
+
+A step is ``void step(i64 *args, ptr *bases)``: numbers of its own, and the addresses that a call brings. It cuts its
+work into items, and hands them to the threads' pool, or works on them itself: ``void block(ptr context, i64 item,
+i64 thread)`` works on one; the context is the pair of the step's arguments.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -13,38 +17,148 @@ from llvmlite import ir
 from ....graph import Node
 from ....ops.strict_index import PLACES
 from . import expressions as ex
+from .values import (
+    I1,
+    I8,
+    I32,
+    I64,
+    PTR,
+    VOID,
+    constant,
+    declared,
+    element,
+    lane_numbers,
+    lanes_of,
+    memory_type,
+    splat,
+    suffix,
+)
 
-I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
-VOID, PTR = ir.VoidType(), ir.PointerType()
 ONE = I64(1)
+STEP = ir.FunctionType(VOID, [PTR, PTR])
+BLOCK = ir.FunctionType(VOID, [PTR, I64, I64])
 
 
 class Emitter:
-    """Writes a function of a module.
+    """Writes the functions of a module, one at a time or one within another.
 
     Attributes
     ----------
     module : ir.Module
     name : str
-        What the module's own functions' names begin with.
-    lanes : int
-        Elements of a vector.
+        Prefix of the module's internal functions.
     b, e : ir.IRBuilder
-        Where code goes that runs now, and code that runs once, before all else.
+        Builders of the current function: of its body, and of its entry block, which runs once before the body.
+    args, bases : ir.Value
+        The argument block of the current step, and its table of addresses.
     """
 
-    def __init__(self, name: str, lanes: int):
-        self.module, self.name, self.lanes = ir.Module(name), name, lanes
-        self.b: Any = None
-        self.e: Any = None
+    b: ir.IRBuilder
+    e: ir.IRBuilder
+    args: ir.Value
+    bases: ir.Value
+
+    def __init__(self, name: str):
+        self.module, self.name = ir.Module(name), name
+        self.b = self.e = self.args = self.bases = None
+
+    # -- functions ---------------------------------------------------------------------------------------
 
     @contextmanager
-    def counting(self, n: ir.Value, by: ir.Value = ONE) -> Iterator[ir.Value]:
-        """Emit a loop: the body is what is emitted inside the ``with`` block."""
-        counter = self.e.alloca(I64)
-        self.b.store(I64(0), counter)
-        with counting(self.b, counter, n, by) as i:
-            yield i
+    def function(self, name: str, arguments: Sequence[ir.Type], linkage: str = "internal") -> Iterator[ir.Function]:
+        """Write a function without a result: the ``with`` block emits its body."""
+        f = ir.Function(self.module, ir.FunctionType(VOID, arguments), name)
+        f.linkage = linkage
+        outer = self.b, self.e, self.args, self.bases
+        self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
+        yield f
+        self.b.ret_void()
+        self.e.branch(f.basic_blocks[1])
+        self.b, self.e, self.args, self.bases = outer
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[ir.Function]:
+        """Write a step: the ``with`` block emits its body."""
+        with self.function(name, STEP.args, "") as f:
+            self.args, self.bases = f.args
+            yield f
+
+    @contextmanager
+    def block(self, name: str, linkage: str = "internal") -> Iterator[ir.Function]:
+        """Write the function of one item of a step: the ``with`` block emits its body."""
+        with self.function(name, BLOCK.args, linkage) as f:
+            context = f.args[0]
+            self.args = self.e.load(context, typ=PTR)
+            self.bases = self.e.load(at(self.e, context, 8), typ=PTR)
+            yield f
+
+    def parallel_for(self, block: ir.Function, items: ir.Value, threads: ir.Value) -> None:
+        """Call `block` for each item: in the pool if more than one thread may share them, otherwise in a loop."""
+        context, b = self.context(self.args), self.b
+        with b.if_else(b.icmp_signed(">", threads, ONE)) as (together, alone):
+            with together:
+                pool = declared(self.module, "mg_parallel", VOID, [PTR, PTR, I64, I64])
+                b.call(pool, [block, context, items, threads])
+            with alone, self.counting(I64(0), items) as i:
+                b.call(block, [context, i, I64(0)])
+
+    def context(self, args: ir.Value) -> ir.Value:
+        """Return the context of a block that works on an argument block."""
+        context = self.e.alloca(PTR, size=I64(2))
+        self.b.store(args, context)
+        self.b.store(self.bases, at(self.b, context, 8))
+        return context
+
+    # -- arguments ---------------------------------------------------------------------------------------
+
+    def number(self, i: int) -> ir.Value:
+        """Return a number of the argument block."""
+        return self.e.load(at(self.e, self.args, 8 * i), typ=I64)
+
+    def base(self, i: ir.Value) -> ir.Value:
+        """Return an address of the step's table."""
+        return self.e.load(at(self.e, self.bases, self.e.shl(i, I64(3))), typ=PTR)
+
+    def address(self, i: int) -> ir.Value:
+        """Return the address that two numbers of the argument block stand for: a base, and an offset in bytes."""
+        base = self.base(self.number(i))
+        return at(self.e, base, self.number(i + 1))
+
+    # -- loops -------------------------------------------------------------------------------------------
+
+    def variable(self, start: ir.Value) -> ir.Value:
+        """Return the address of a variable that begins with `start`."""
+        address = self.e.alloca(start.type)
+        self.b.store(start, address)
+        return address
+
+    def get(self, variable: ir.Value) -> ir.Value:
+        return self.b.load(variable, typ=variable.allocated_type)
+
+    def repeated(self, condition: Callable[[], ir.Value]) -> AbstractContextManager[None]:
+        """Write a loop that goes on while a condition holds: the ``with`` block emits its body."""
+        return repeated(self.b, condition)
+
+    def counting(self, start: ir.Value, end: ir.Value, by: ir.Value = ONE) -> AbstractContextManager[ir.Value]:
+        """Write a loop over ``range(start, end, by)``: the ``with`` block emits its body."""
+        return counting(self.b, self.variable(start), end, by)
+
+    def chunks(self, start: ir.Value, end: ir.Value, widths: Sequence[int]) -> Iterator[tuple[ir.Value, int]]:
+        """Write loops over a range, one for each width of a vector: yield the position and the width.
+
+        The widths decrease to 1. The code emitted before the next iteration is the body of that loop.
+        """
+        position = self.variable(start)
+        for width in widths:
+            last = self.b.sub(end, I64(width - 1))
+            with counting(self.b, position, last, I64(width)) as i:
+                yield i, width
+
+    # -- memory ------------------------------------------------------------------------------------------
+
+    def element(self, pointer: ir.Value, i: ir.Value, itemsize: int) -> ir.Value:
+        """Return the address of element `i`."""
+        return at(self.b, pointer, self.b.mul(i, I64(itemsize)))
 
     def mask(self, count: ir.Value, i: ir.Value, lanes: int) -> ir.Value | None:
         """Return which of the lanes from `i` on are less than `count`; None where all always are."""
@@ -52,60 +166,56 @@ class Emitter:
             return None
         b = self.b
         left = b.trunc(least(b, b.sub(count, i), I64(lanes)), I32)
-        iota = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
-        return b.icmp_unsigned("<", iota, ex.splat(b, left, lanes))
+        return b.icmp_unsigned("<", lane_numbers(I32, lanes), splat(b, left, lanes))
 
-    def load(self, dtype: np.dtype, pointer: ir.Value, lanes: int, mask: ir.Value | None) -> ir.Value:
+    def load(self, dtype: np.dtype, pointer: ir.Value, lanes: int = 1, mask: ir.Value | None = None) -> ir.Value:
         """Load neighbouring elements; lanes that are masked off hold 0."""
         t = memory_type(dtype, lanes)
         if mask is None:
             x = self.b.load(pointer, typ=t, align=dtype.itemsize)
         else:
-            f = self.intrinsic(f"llvm.masked.load.{ex.suffix(t)}.p0", t, [PTR, I32, mask.type, t])
+            f = self.intrinsic(f"llvm.masked.load.{suffix(t)}.p0", t, [PTR, I32, mask.type, t])
             x = self.b.call(f, [pointer, I32(dtype.itemsize), mask, ir.Constant(t, None)])
-        return self.from_memory(x, dtype)
+        return self._from_memory(x, dtype)
 
     def gather(self, dtype: np.dtype, pointer: ir.Value, offsets: ir.Value, lanes: int,
                mask: ir.Value | None) -> ir.Value:
         """Load elements at offsets in bytes, one per lane."""
         if lanes == 1:
-            return self.load(dtype, at(self.b, pointer, offsets), 1, None)
+            return self.load(dtype, at(self.b, pointer, offsets))
         t = memory_type(dtype, lanes)
         pointers = self.b.gep(pointer, [offsets], source_etype=I8)
         pointers.type = ir.VectorType(PTR, lanes)
         mask = mask or ir.Constant(ir.VectorType(I1, lanes), [1] * lanes)
-        f = self.intrinsic(f"llvm.masked.gather.{ex.suffix(t)}.v{lanes}p0", t, [pointers.type, I32, mask.type, t])
-        return self.from_memory(self.b.call(f, [pointers, I32(dtype.itemsize), mask, ir.Constant(t, None)]), dtype)
+        f = self.intrinsic(f"llvm.masked.gather.{suffix(t)}.v{lanes}p0", t, [pointers.type, I32, mask.type, t])
+        return self._from_memory(self.b.call(f, [pointers, I32(dtype.itemsize), mask, ir.Constant(t, None)]), dtype)
 
-    def store(self, x: ir.Value, dtype: np.dtype, pointer: ir.Value, lanes: int, mask: ir.Value | None) -> None:
-        t = memory_type(dtype, lanes)
-        x = self.b.zext(x, t) if dtype.kind == "b" else x
+    def store(self, x: ir.Value, dtype: np.dtype, pointer: ir.Value, mask: ir.Value | None = None) -> None:
+        """Store a value, or the lanes of it that are not masked off."""
+        if dtype.kind == "b":
+            x = self.b.zext(x, lanes_of(I8, x.type.count) if isinstance(x.type, ir.VectorType) else I8)
         if mask is None:
             self.b.store(x, pointer, align=dtype.itemsize)
         else:
-            f = self.intrinsic(f"llvm.masked.store.{ex.suffix(t)}.p0", VOID, [t, PTR, I32, mask.type])
+            f = self.intrinsic(f"llvm.masked.store.{suffix(x.type)}.p0", VOID, [x.type, PTR, I32, mask.type])
             self.b.call(f, [x, pointer, I32(dtype.itemsize), mask])
 
-    def from_memory(self, x: ir.Value, dtype: np.dtype) -> ir.Value:
-        return self.b.icmp_unsigned("!=", x, ex.constant(x.type, 0)) if dtype.kind == "b" else x
-
-    @contextmanager
-    def function(self, name: str, arguments: Sequence[ir.Type]) -> Iterator[ir.Function]:
-        """Emit an internal function without a result: the body is what is emitted inside the ``with`` block."""
-        f = ir.Function(self.module, ir.FunctionType(VOID, arguments), name)
-        f.linkage = "internal"
-        outer = self.b, self.e
-        self.e, self.b = ir.IRBuilder(f.append_basic_block("entry")), ir.IRBuilder(f.append_basic_block("body"))
-        yield f
-        self.b.ret_void()
-        self.e.branch(f.basic_blocks[1])
-        self.b, self.e = outer
+    def _from_memory(self, x: ir.Value, dtype: np.dtype) -> ir.Value:
+        return self.b.icmp_unsigned("!=", x, constant(x.type, 0)) if dtype.kind == "b" else x
 
     def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
-        return self.module.globals.get(name) or ir.Function(self.module, ir.FunctionType(result, arguments), name)
+        return declared(self.module, name, result, arguments)
+
+
+class VectorEmitter(Emitter):
+    """Writes code on vectors of `lanes` elements: reductions of rows of them."""
+
+    def __init__(self, name: str, lanes: int):
+        super().__init__(name)
+        self.lanes = lanes
 
     def combined(self, n: Node, x: ir.Value, y: ir.Value) -> ir.Value:
-        """Return what a reduction makes of two values."""
+        """Return the combination of two values by a reduction."""
         return ex.combined(self.b, n.prim.combiner, x, y, n.dtype.kind == "u")
 
     def identity(self, n: Node, lanes: int) -> ir.Constant:
@@ -113,30 +223,30 @@ class Emitter:
 
     def combine(self, n: Node, left: ir.Value, right: ir.Value, to: ir.Value, count: ir.Value,
                 begins: ir.Value | None = None) -> None:
-        """Write what a reduction makes of each two of `count` elements; where it `begins`, the right ones alone."""
+        """Combine `count` elements of two rows by a reduction into a third; where it `begins`, copy the right row."""
         b = self.b
-        with self.counting(count, I64(self.lanes)) as i:
-            mask, where = self.mask(count, i, self.lanes), b.mul(i, I64(n.dtype.itemsize))
-            x, y = (self.load(n.dtype, at(b, p, where), self.lanes, mask) for p in (left, right))
+        with self.counting(I64(0), count, I64(self.lanes)) as i:
+            mask, offset = self.mask(count, i, self.lanes), b.mul(i, I64(n.dtype.itemsize))
+            x, y = (self.load(n.dtype, at(b, p, offset), self.lanes, mask) for p in (left, right))
             if begins is not None:
                 x = b.select(begins, self.identity(n, self.lanes), x)
-            self.store(self.combined(n, x, y), n.dtype, at(b, to, where), self.lanes, mask)
+            self.store(self.combined(n, x, y), n.dtype, at(b, to, offset), mask)
 
     def begin(self, n: Node, to: ir.Value, count: ir.Value) -> None:
-        """Write what a reduction begins with into `count` elements."""
+        """Store the identity of a reduction in `count` elements."""
         b = self.b
-        with self.counting(count, I64(self.lanes)) as i:
-            self.store(self.identity(n, self.lanes), n.dtype, at(b, to, b.mul(i, I64(n.dtype.itemsize))), self.lanes,
+        with self.counting(I64(0), count, I64(self.lanes)) as i:
+            self.store(self.identity(n, self.lanes), n.dtype, at(b, to, b.mul(i, I64(n.dtype.itemsize))),
                        self.mask(count, i, self.lanes))
 
     def across(self, n: Node, x: ir.Value, lanes: int) -> ir.Value:
-        """Return what a reduction makes of all lanes."""
+        """Return the combination of all lanes by a reduction."""
         if lanes == 1:
             return x
-        name = f"{self.name}.across.{n.prim.name}.{ex.suffix(x.type)}{n.dtype.kind}"
+        name = f"{self.name}.across.{n.prim.name}.{suffix(x.type)}{n.dtype.kind}"
         f = self.module.globals.get(name)
         if f is None:
-            f = ir.Function(self.module, ir.FunctionType(ex.element(x.type), [x.type]), name)
+            f = ir.Function(self.module, ir.FunctionType(element(x.type), [x.type]), name)
             f.linkage = "internal"
             outer, self.b = self.b, ir.IRBuilder(f.append_basic_block("entry"))
             self.b.ret(halved(self.b, partial(self.combined, n), f.args[0], lanes))
@@ -154,12 +264,11 @@ def at(b: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
 
 
 def halved(b: ir.IRBuilder, combined: Callable[[ir.Value, ir.Value], ir.Value], x: ir.Value, lanes: int) -> ir.Value:
-    """Combine the halves of a vector, and the halves of those: the order is that of a tree."""
+    """Combine the halves of a vector, then the halves of the result, and so on: the order is that of a tree."""
     while lanes > 1:
         lanes //= 2
         nothing = ir.Constant(x.type, ir.Undefined)
-        x = combined(*(b.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(I32, lanes), list(range(k, k + lanes))))
-                       for k in (0, lanes)))
+        x = combined(*(b.shuffle_vector(x, nothing, lane_numbers(I32, lanes, k)) for k in (0, lanes)))
     return b.extract_element(x, I32(0))
 
 
@@ -173,7 +282,7 @@ def most(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @contextmanager
 def repeated(b: ir.IRBuilder, condition: Callable[[], ir.Value]) -> Iterator[None]:
-    """Emit a loop with a condition; the ``with`` block emits its body."""
+    """Write a loop with a condition: the ``with`` block emits its body."""
     test, body, end = (b.append_basic_block(name) for name in ("test", "loop", "end"))
     b.branch(test)
     b.position_at_end(test)
@@ -185,31 +294,25 @@ def repeated(b: ir.IRBuilder, condition: Callable[[], ir.Value]) -> Iterator[Non
 
 
 @contextmanager
-def counting(b: ir.IRBuilder, place: ir.Value, stop: ir.Value, by: ir.Value = ONE) -> Iterator[ir.Value]:
-    """Emit a loop while the number at `place` is less than `stop`; each turn adds `by` to it."""
-    i: Any = None
+def counting(b: ir.IRBuilder, variable: ir.Value, stop: ir.Value, by: ir.Value = ONE) -> Iterator[ir.Value]:
+    """Write a loop while a variable is less than `stop`; each turn adds `by` to it."""
+    i: ir.Value = None
 
     def goes_on() -> ir.Value:
         nonlocal i
-        i = b.load(place, typ=I64)
+        i = b.load(variable, typ=I64)
         return b.icmp_signed("<", i, stop)
 
     with repeated(b, goes_on):
         yield i
-        b.store(b.add(i, by), place)
+        b.store(b.add(i, by), variable)
 
 
-def memory_type(dtype: np.dtype, lanes: int) -> ir.Type:
-    """Return the type of neighbouring elements in memory."""
-    scalar = I8 if dtype.kind == "b" else ex.scalar_type(dtype)
-    return ir.VectorType(scalar, lanes) if lanes > 1 else scalar
-
-
-def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, read: str | None, null: Sequence[ir.Value] = ()
+def counted(b: ir.IRBuilder, i: ir.Value, length: ir.Value, reading: str | None, null: Sequence[ir.Value] = ()
             ) -> ir.Value:
     """Return an index counted from 0; it is out of range where it is not less than `length`, as an unsigned number."""
-    if read is None:
-        return b.select(b.icmp_signed("<", i, ex.constant(i.type, 0)), b.add(i, length), i)
+    if reading is None:
+        return b.select(b.icmp_signed("<", i, constant(i.type, 0)), b.add(i, length), i)
     if not null:
         return i  # a negative one is more than any length
-    return ex.formula(b, PLACES[read].kernel, [i, b.sub(length, ex.constant(i.type, len(null))), *null])
+    return ex.formula(b, PLACES[reading].kernel, [i, b.sub(length, constant(i.type, len(null))), *null])

@@ -20,7 +20,8 @@ from ....graph import Node
 from ....ops import elementwise as ew
 from ..runtime.jit import has_fma
 from .division import RULES
-from .vector_math import FUNCTIONS, functions, lanes
+from .values import I1, any_lane, constant, element, intrinsic, is_float, like, vector_type
+from .vector_math import FUNCTIONS, functions
 
 DTYPES = frozenset(map(np.dtype, ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"]))
 _TOKEN = re.compile(r"\s*(\{\w+\}|\d+\.?\d*(?:[eE][-+]?\d+)?|[A-Za-z_]\w*|\|\||&&|<<|>>|[=!<>]=|[-+*/<>!~&|^?:(),])")
@@ -28,43 +29,6 @@ _BINARY = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", "
            ("*", "/"))
 _SELDOM = "seldom"
 _FLOAT_ONLY = frozenset({"div", "pow"})
-
-
-def scalar_type(dtype: np.dtype) -> ir.Type:
-    """Return the type that one element has in a register: a bool is one bit there, and one byte in memory."""
-    if dtype.kind == "f":
-        return ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
-    return ir.IntType(1 if dtype.kind == "b" else 8 * dtype.itemsize)
-
-
-def vector_type(dtype: np.dtype, count: int) -> ir.Type:
-    """Return the type of `count` elements; of one, the scalar's."""
-    scalar = scalar_type(dtype)
-    return ir.VectorType(scalar, count) if count > 1 else scalar
-
-
-def splat(builder: ir.IRBuilder, x: ir.Value, count: int) -> ir.Value:
-    """Return a scalar in every lane."""
-    if count == 1:
-        return x
-    one = builder.insert_element(ir.Constant(ir.VectorType(x.type, count), ir.Undefined), x, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count)
-    return builder.shuffle_vector(one, one, zeros)
-
-
-def element(t: ir.Type) -> ir.Type:
-    """Return the type of one lane."""
-    return t.element if isinstance(t, ir.VectorType) else t
-
-
-def constant(t: ir.Type, value: bool | int | float) -> ir.Constant:
-    """Return a number in every lane of `t`."""
-    e = element(t)
-    value = float(value) if isinstance(e, (ir.FloatType, ir.DoubleType)) else int(value)
-    if isinstance(e, ir.FloatType):
-        with np.errstate(over="ignore"):
-            value = float(np.float32(value))
-    return lanes.constant(t, value)
 
 
 def unable(node: Node) -> str | None:
@@ -159,24 +123,6 @@ def _to_integer(b: ir.IRBuilder, x: ir.Value, new: np.dtype, count: int) -> ir.V
     return signed(x) if 8 * new.itemsize == bits else b.trunc(signed(x), vector_type(new, count))
 
 
-def _intrinsic(b: ir.IRBuilder, name: str, x: ir.Value) -> ir.Value:
-    return b.call(declare(b.module, name, x.type, [x.type]), [x])
-
-
-def declare(module: ir.Module, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
-    """Return the intrinsic ``name.<type of the last argument that is no mask>``, declared once in a module."""
-    full = f"{name}.{suffix(arguments[0] if not isinstance(result, ir.VectorType) else result)}"
-    found = module.globals.get(full)
-    return found or ir.Function(module, ir.FunctionType(result, arguments), full)
-
-
-def suffix(t: ir.Type) -> str:
-    """Return a type as intrinsics' names spell it: ``v16f32``."""
-    e = element(t)
-    text = {ir.FloatType: "f32", ir.DoubleType: "f64"}.get(type(e)) or f"i{e.width}"
-    return f"v{t.count}{text}" if isinstance(t, ir.VectorType) else text
-
-
 def maximum(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
     """Return the larger; a NaN wins, as in NumPy."""
     return _extreme(b, x, y, ">", unsigned)
@@ -190,20 +136,16 @@ def minimum(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool = False) -
 def _extreme(b: ir.IRBuilder, x: ir.Value, y: ir.Value, op: str, unsigned: bool) -> ir.Value:
     if is_float(x):
         better = b.or_(b.fcmp_ordered(op + "=", x, y), b.fcmp_unordered("uno", x, x))
-    elif element(x.type) == ir.IntType(1):
+    elif element(x.type) == I1:
         return b.or_(x, y) if op == ">" else b.and_(x, y)
     else:
         better = (b.icmp_unsigned if unsigned else b.icmp_signed)(op, x, y)
     return b.select(better, x, y)
 
 
-def is_float(x: ir.Value) -> bool:
-    return isinstance(element(x.type), (ir.FloatType, ir.DoubleType))
-
-
 def _abs(b: ir.IRBuilder, x: ir.Value, unsigned: bool) -> ir.Value:
     if is_float(x):
-        return _intrinsic(b, "llvm.fabs", x)
+        return intrinsic(b, "fabs", x)
     return x if unsigned else b.select(b.icmp_signed("<", x, constant(x.type, 0)), b.neg(x), x)
 
 
@@ -219,17 +161,16 @@ def _sign(b: ir.IRBuilder, x: ir.Value, unsigned: bool) -> ir.Value:
 
 
 def _classify(b: ir.IRBuilder, x: ir.Value, what: str) -> ir.Value:
-    flag = ir.VectorType(ir.IntType(1), x.type.count) if isinstance(x.type, ir.VectorType) else ir.IntType(1)
     if not is_float(x):
-        return constant(flag, what == "finite")
+        return constant(like(x.type, I1), what == "finite")
     if what == "nan":
         return b.fcmp_unordered("uno", x, x)
-    size = _intrinsic(b, "llvm.fabs", x)
+    size = intrinsic(b, "fabs", x)
     return b.fcmp_ordered("==" if what == "inf" else "<", size, constant(x.type, float("inf")))
 
 
 def _rounding(name: str) -> Callable[..., ir.Value]:
-    return lambda b, x, unsigned: _intrinsic(b, f"llvm.{name}", x) if is_float(x) else x
+    return lambda b, x, unsigned: intrinsic(b, name, x) if is_float(x) else x
 
 
 _SIMPLE: dict[str, Callable[..., ir.Value]] = {
@@ -320,11 +261,7 @@ class _Parser:
         usual = self.choice()
         self.next()  # ,
         start = self.b.block
-        some = condition
-        if isinstance(condition.type, ir.VectorType):
-            some = self.b.call(declare(self.b.module, "llvm.vector.reduce.or", condition.type.element,
-                                       [condition.type]), [condition])
-        with self.b.if_then(some, likely=False):
+        with self.b.if_then(any_lane(self.b, condition), likely=False):
             rare = self.b.select(condition, self.same(usual, self.choice())[1], usual)
             end = self.b.block
         self.next()  # )
@@ -343,8 +280,8 @@ class _Parser:
         if op in ("==", "!=", "<", "<=", ">", ">="):
             if is_float(x):
                 return self.b.fcmp_unordered(op, x, y) if op == "!=" else self.b.fcmp_ordered(op, x, y)
-            bits = element(x.type) == ir.IntType(1)
+            bits = element(x.type) == I1
             return (self.b.icmp_unsigned if self.unsigned or bits else self.b.icmp_signed)(op, x, y)
         if is_float(x):
             return getattr(self.b, _FLOAT[op])(x, y)
-        return getattr(self.b, (_ON_BITS if element(x.type) == ir.IntType(1) else _INT)[op])(x, y)
+        return getattr(self.b, (_ON_BITS if element(x.type) == I1 else _INT)[op])(x, y)

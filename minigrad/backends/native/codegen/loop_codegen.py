@@ -26,16 +26,18 @@ from ....primitive import Primitive
 from ....symbolic import Dim, size_of
 from . import expressions as ex
 from .chained_sums import InMemory, InRegisters, in_chains
-from .emit import I1, I32, I64, at, counted
+from .emit import at, counted
+from .kernel_emitter import KernelEmitter, Memory
 from .loop_groups import Loop, behind, by_index
 from .strides import Access, access, whole
+from .values import I32, I64, any_lane, constant, lane_numbers, splat, vector_type
 
 
 @dataclass(eq=False)
 class Reference:
     """A place in memory that a loop reads or writes, by the axes of the loop's space."""
 
-    memory: Any
+    memory: Memory
     view: Node
     dtype: np.dtype
     axes: tuple[int | None, ...]  # per axis of the space: the view's axis, or None where it repeats
@@ -55,7 +57,7 @@ class Axis:
 class LoopWriter:
     """Writes the loops of one space."""
 
-    def __init__(self, kernel: Any, loop: Loop):
+    def __init__(self, kernel: KernelEmitter, loop: Loop):
         self.k, self.loop, self.plan, self.roles = kernel, loop, kernel.plan, kernel.roles
         self.members = set(loop.nodes)
         self.references: dict[Any, Reference] = {}
@@ -95,10 +97,10 @@ class LoopWriter:
         a = access(node, self.roles)
         return self._reference(a, node, tuple(range(node.ndim)))
 
-    def _reference(self, a: Access, view: Node, axes: Sequence[int | None], parts: Any = None) -> Reference:
+    def _reference(self, a: Access, view: Node, axes: Sequence[int | None], parts: Memory | None = None) -> Reference:
         """Return the place of a view, of which ``axes[k]`` belongs to the space's axis k."""
         inside = a.root in self.k.members and a.root in self.k.scratch
-        memory: Any = parts or (("scratch", a.root) if inside else a.root)
+        memory = parts or Memory("scratch" if inside else "value", a.root)
         own = tuple(None if v is None or a.repeated[v] else v for v in axes)
         linked = tuple(v is not None and a.linked[v] for v in own)
         last = a.last()
@@ -142,7 +144,7 @@ class LoopWriter:
         axes = [None if k in n.params["axes"] else next(left) for k in range(len(self.loop.space))]
         if not terminal(n):
             return self._reference(whole(n), n, axes)
-        return self._reference(whole(n), n, axes, ("parts", n))
+        return self._reference(whole(n), n, axes, Memory("parts", n))
 
     # -- the nest of loops -----------------------------------------------------------------------------
 
@@ -199,8 +201,8 @@ class LoopWriter:
     def _start(self, r: Reference) -> ir.Value:
         k = self.k
         pointer = k.pointer(r.memory, r.view)
-        if isinstance(r.memory, tuple) and r.memory[0] == "parts":
-            return self._part(r.memory[1])
+        if r.memory.kind == "parts":
+            return self._part(r.memory.node)
         if r.by_rows and r.axes and r.axes[0] is not None:
             pointer = at(k.e, pointer, k.e.mul(k.low, self._stride(r, 0)))
         return pointer
@@ -209,13 +211,13 @@ class LoopWriter:
         """Return where a block's own part of a reduction over the rows goes: of the only block, the result's place."""
         k, e = self.k, self.k.e
         nbytes = e.mul(k.size(size_of(n.shape)), I64(n.dtype.itemsize))
-        own = at(e, k.pointer(("parts", n), n), e.mul(k.item, nbytes))
-        return e.select(e.icmp_signed("==", k.head(0), I64(1)), k.pointer(n, n), own)
+        own = at(e, k.pointer(Memory("parts", n), n), e.mul(k.item, nbytes))
+        return e.select(e.icmp_signed("==", k.head(0), I64(1)), k.pointer(Memory("value", n), n), own)
 
     def _stride(self, r: Reference, a: int) -> ir.Value:
         if r.linked[a] and a == r.last:
             return I64(r.dtype.itemsize)
-        return self.k.param("stride", r.view, r.axes[a])
+        return self.k.stride(r.view, r.axes[a])
 
     def _moving(self, r: Reference, axis: Axis) -> bool:
         return r.axes[axis.axes[-1]] is not None
@@ -246,7 +248,7 @@ class LoopWriter:
         k, b = self.k, self.k.b
         opened = [n for n in self.reductions if self._register(n) == depth]
         for n in opened:
-            self.sums[n] = k.e.alloca(ex.vector_type(n.dtype, self.lanes))
+            self.sums[n] = k.e.alloca(vector_type(n.dtype, self.lanes))
             b.store(k.identity(n, self.lanes), self.sums[n])
         if depth == len(self.axes):
             self._element(where)
@@ -266,14 +268,14 @@ class LoopWriter:
 
     def _close(self, n: Node, where: dict[Reference, ir.Value]) -> None:
         k, b, r = self.k, self.k.b, self.writes[n]
-        x, lanes, mask = b.load(self.sums[n], typ=ex.vector_type(n.dtype, self.lanes)), self.lanes, None
+        x, lanes, mask = b.load(self.sums[n], typ=vector_type(n.dtype, self.lanes)), self.lanes, None
         if self._by_lanes(n):
             mask = k.mask(self.axes[-1].count, I64(0), lanes)
         else:
             x, lanes = k.across(n, x, lanes), 1
         if self._in_memory(n):
             x = k.combined(n, k.load(n.dtype, where[r], lanes, mask), x)
-        k.store(x, n.dtype, where[r], lanes, mask)
+        k.store(x, n.dtype, where[r], mask)
 
     def _element(self, where: dict[Reference, ir.Value]) -> None:
         """Emit a space without axes: one element."""
@@ -282,9 +284,9 @@ class LoopWriter:
     def _vectors(self, depth: int, where: dict[Reference, ir.Value]) -> None:
         """Emit the innermost loop, vector by vector."""
         k, b, axis = self.k, self.k.b, self.axes[depth]
-        fixed = {r: k.load(r.dtype, where[r], 1, None) for r in self._read_only() if not self._moving(r, axis)
+        fixed = {r: k.load(r.dtype, where[r]) for r in self._read_only() if not self._moving(r, axis)
                  and not self._dynamic(r)}
-        fixed = {r: ex.splat(b, x, self.lanes) for r, x in fixed.items()}
+        fixed = {r: splat(b, x, self.lanes) for r, x in fixed.items()}
         count, whole = axis.count, self._whole_vectors(axis)
 
         def body(i: ir.Value, where: dict[Reference, ir.Value]) -> None:
@@ -305,7 +307,7 @@ class LoopWriter:
         sums = {n: self._chains(n, depth, limit, turns, where) for n, limit in limits.items()
                 if turns is None or turns > limit}
         if not sums:
-            with k.counting(count, I64(by)) as i:
+            with k.counting(I64(0), count, I64(by)) as i:
                 body(i, where)
             return
         before, inside = dict(self.sums), dict(where)
@@ -331,10 +333,10 @@ class LoopWriter:
         k, axis = self.k, self.axes[depth]
         if depth >= self._register(n):
             return InRegisters(k, n, self.lanes, self.sums[n], limit, turns)
-        key = n, axis.axes[0], axis.axes[-1], limit
-        k.chains[key] = None
+        chains = Memory("chains", n, axis.axes[0], axis.axes[-1], limit)
+        k.chains[chains] = None
         inside = self._product([a for a in range(axis.axes[-1] + 1, len(self.loop.space)) if a not in n.params["axes"]])
-        return InMemory(k, n, inside, k.pointer(("chains", *key), n), where[self.writes[n]], limit, axis.count)
+        return InMemory(k, n, inside, k.pointer(chains, n), where[self.writes[n]], limit, axis.count)
 
     def _read_only(self) -> list[Reference]:
         read = {id(r) for r in self.reads.values() if isinstance(r, Reference)}
@@ -360,7 +362,7 @@ class LoopWriter:
             self.values[n] = value
             if n in self.writes:
                 r = self.writes[n]
-                self.k.store(value, n.dtype, self._address(r), self.lanes, mask)
+                self.k.store(value, n.dtype, self._address(r), mask)
 
     def _address(self, r: Reference) -> ir.Value:
         if self.axis is None or not self._moving(r, self.axis):
@@ -368,21 +370,19 @@ class LoopWriter:
         return at(self.k.b, self.now[r], self.k.b.mul(self.i, self._stride(r, self.axis.axes[-1])))
 
     def _value(self, read: Any) -> ir.Value:
-        k = self.k
         if isinstance(read, Node) and read not in self.values:  # a number
-            return ex.constant(ex.vector_type(read.dtype, self.lanes), read.params["value"])
+            return constant(vector_type(read.dtype, self.lanes), read.params["value"])
         if read not in self.values:
             self.values[read] = self._load(read)
-        assert k is self.k
         return self.values[read]
 
     def _load(self, r: Reference) -> ir.Value:
         k = self.k
         if self.axis is None:
-            return k.load(r.dtype, self.now[r], 1, None)
+            return k.load(r.dtype, self.now[r])
         inner = self.axis.axes[-1]
         if not self._moving(r, self.axis):
-            return ex.splat(k.b, k.load(r.dtype, self.now[r], 1, None), self.lanes)
+            return splat(k.b, k.load(r.dtype, self.now[r]), self.lanes)
         if r.last == inner and r.linked[inner]:
             return k.load(r.dtype, self._address(r), self.lanes, self.mask)
         return k.gather(r.dtype, self._address(r), self._steps(self._stride(r, inner)), self.lanes, self.mask)
@@ -392,8 +392,7 @@ class LoopWriter:
         b = self.k.b
         if self.lanes == 1:
             return I64(0)
-        iota = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
-        return b.mul(iota, ex.splat(b, stride, self.lanes))
+        return b.mul(lane_numbers(I64, self.lanes), splat(b, stride, self.lanes))
 
     def _accumulate(self, n: Node) -> None:
         k, b = self.k, self.k.b
@@ -408,7 +407,7 @@ class LoopWriter:
         address = self._address(r)
         if self._in_memory(n):
             x = k.combined(n, k.load(n.dtype, address, self.lanes, self.mask), x)
-        k.store(x, n.dtype, address, self.lanes, self.mask)
+        k.store(x, n.dtype, address, self.mask)
 
     def _position(self, n: Node, k: int, size: int | Dim, lanes: int) -> ir.Value:
         """Return an index as a count from 0, in each lane, or in one for all of them.
@@ -423,16 +422,13 @@ class LoopWriter:
         if lanes < self.lanes:
             i = b.extract_element(i, I32(0))
         i = ex.cast(b, i, dtype, np.dtype(np.int64))
-        length = ex.splat(b, self.k.size(size), lanes)
-        zero = ex.constant(i.type, 0)
-        i = counted(b, i, length, how, [ex.constant(i.type, x) for x in null])
+        length = splat(b, self.k.size(size), lanes)
+        zero = constant(i.type, 0)
+        i = counted(b, i, length, how, [constant(i.type, x) for x in null])
         bad = b.icmp_unsigned(">=", i, length)
         wrong = bad if self.mask is None or lanes == 1 else b.and_(bad, self.mask)
-        if lanes > 1:
-            reduce = self.k.intrinsic(f"llvm.vector.reduce.or.v{lanes}i1", I1, [wrong.type])
-            wrong = b.call(reduce, [wrong])
-        with b.if_then(wrong, likely=False):
-            b.store(I64(1), self.k.pointer(("flag",), n))
+        with b.if_then(any_lane(b, wrong), likely=False):
+            b.store(I64(1), self.k.pointer(Memory("flag"), n))
         return b.select(bad, zero, i)
 
     def _gathered(self, n: Node) -> ir.Value:
@@ -448,15 +444,15 @@ class LoopWriter:
             if j == 1 and own:
                 continue
             step = self._position(n, j, array.shape[j - 1], lanes)
-            step = b.mul(step, ex.splat(b, k.param("stride", array, j - 1), lanes))
+            step = b.mul(step, splat(b, k.stride(array, j - 1), lanes))
             total = step if total is None else b.add(total, step)
         if inner is None:
-            return k.load(r.dtype, at(b, self.now[r], total) if total is not None else self.now[r], 1, None)
+            return k.load(r.dtype, at(b, self.now[r], total) if total is not None else self.now[r])
         base = self._address(r)
         if rows:
             base = base if total is None else at(b, base, total)
             if not self._moving(r, self.axis):
-                return ex.splat(b, k.load(r.dtype, base, 1, None), self.lanes)
+                return splat(b, k.load(r.dtype, base), self.lanes)
             if r.last == inner and r.linked[inner]:
                 return k.load(r.dtype, base, self.lanes, self.mask)
             return k.gather(r.dtype, base, self._steps(self._stride(r, inner)), self.lanes, self.mask)
@@ -464,7 +460,7 @@ class LoopWriter:
             steps = self._steps(self._stride(r, inner))
             total = steps if total is None else b.add(total, steps)
         if total is None:  # the row's own number, for every column
-            return ex.splat(b, k.load(r.dtype, base, 1, None), self.lanes)
+            return splat(b, k.load(r.dtype, base), self.lanes)
         return k.gather(r.dtype, base, total, self.lanes, self.mask)
 
     def _scattered(self, n: Node) -> ir.Value:
@@ -475,13 +471,13 @@ class LoopWriter:
             a = j - 1
             wanted = self._position(n, j, n.shape[a], self.lanes)
             if self.axis is not None and self.axis.axes[-1] == a:
-                here = b.add(ex.splat(b, self.i, self.lanes), self._steps(I64(1)))
+                here = b.add(splat(b, self.i, self.lanes), self._steps(I64(1)))
             else:
-                here = ex.splat(b, self.index.get(a, I64(0)), self.lanes)  # an axis of one element has no loop
+                here = splat(b, self.index.get(a, I64(0)), self.lanes)  # an axis of one element has no loop
             same = b.icmp_signed("==", here, wanted)
             hit = same if hit is None else b.and_(hit, same)
         update = self._value(self.reads[n, 0])
-        return update if hit is None else b.select(hit, update, ex.constant(update.type, 0))
+        return update if hit is None else b.select(hit, update, constant(update.type, 0))
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from llvmlite import ir
 from ....combiners import ARGMAX, Combiner
 from ....primitive import Primitive
 from ..codegen import expressions as ex
-from ..codegen.emit import I1, I32, I64, at, halved
-from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments, widths
+from ..codegen.emit import Emitter, at, halved
+from ..codegen.step_codegen import HEAD, Step, StepCode, arguments, widths
 from ..codegen.strides import View
-from .gather_scatter import any_of
+from ..codegen.values import I1, I32, I64, any_lane, constant, splat, vector_type
 
 _PIECE = 1 << 15  # elements of one piece of parallel work
 _COLUMNS = 256  # inner elements of one piece
@@ -66,7 +66,7 @@ def steps(prim: Primitive, dtype: np.dtype, way: str) -> StepCode:
     return StepCode(f"{prim.name}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, np.dtype(dtype)))
 
 
-def _views(code: Code) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
+def _views(code: Emitter) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
     """Return the length of the axis, how many elements are behind each of its, and both addresses."""
     return code.number(HEAD), code.number(4), code.address(HEAD + 1), code.address(HEAD + 3)
 
@@ -74,7 +74,7 @@ def _views(code: Code) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
 # -- running totals --------------------------------------------------------------------------------------------
 
 
-def _totals(by: Combiner, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _totals(by: Combiner, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     low, high, left, right = ranges
     n, inner, source, to = _views(code)
@@ -91,7 +91,7 @@ def _totals(by: Combiner, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value
                 code.store(code.get(total), dtype, code.element(to, k, item))
 
 
-def _totals_of_rows(by: Combiner, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _totals_of_rows(by: Combiner, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     n, _, source, to = _views(code)
     for row, count in code.chunks(*ranges[:2], (_TURNS, 1)):
@@ -115,7 +115,7 @@ def _extreme(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, y: ir
     return (ex.maximum if largest else ex.minimum)(b, x, y, dtype.kind == "u")
 
 
-def _place_in_row(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _place_in_row(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     """Emit, for an axis whose elements are side by side: find the extreme, then the first element that is as good."""
     b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
     n, _, source, to = _views(code)
@@ -128,7 +128,7 @@ def _place_in_row(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[i
 
         def hits(i: ir.Value, width: int) -> ir.Value:
             x = code.load(dtype, code.element(row, i, item), width)
-            same = ex.splat(b, best, width)
+            same = splat(b, best, width)
             if dtype.kind == "f":
                 return b.or_(b.fcmp_ordered("==", x, same), b.fcmp_unordered("uno", x, x))
             return b.icmp_signed("==", x, same)
@@ -141,13 +141,13 @@ def _place_in_row(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[i
                 b.store(I1(0), found)
             with code.repeated(lambda end=end: goes_on(end)):
                 i = code.get(place)
-                hit = any_of(code, hits(i, width), width)
+                hit = any_lane(b, hits(i, width))
                 b.store(hit, found)
                 b.store(b.select(hit, i, b.add(i, I64(width))), place)
         code.store(code.get(place), wide, code.element(to, o, 8))
 
 
-def _best_of(largest: bool, dtype: np.dtype, code: Code, row: ir.Value, n: ir.Value) -> ir.Value:
+def _best_of(largest: bool, dtype: np.dtype, code: Emitter, row: ir.Value, n: ir.Value) -> ir.Value:
     """Return a row's extreme; NaN, where there is one."""
     b, item = code.b, dtype.itemsize
     best = code.variable(code.load(dtype, row))
@@ -155,13 +155,13 @@ def _best_of(largest: bool, dtype: np.dtype, code: Code, row: ir.Value, n: ir.Va
     with b.if_then(b.icmp_signed(">=", n, I64(lanes))):
         first = code.load(dtype, row, lanes)
         vector, nan = code.variable(first), code.variable(_is_nan(b, dtype, first))
-        with code.counting(I64(lanes), b.sub(n, I64(lanes - 1)), lanes) as i:
+        with code.counting(I64(lanes), b.sub(n, I64(lanes - 1)), I64(lanes)) as i:
             x, old = code.load(dtype, code.element(row, i, item), lanes), code.get(vector)
             b.store(b.or_(code.get(nan), _is_nan(b, dtype, x)), nan)  # apart, so that the extreme is one instruction
             b.store(b.select(_beats(b, largest, dtype, x, old), x, old), vector)
         total = halved(code.b, functools.partial(_extreme, code.b, largest, dtype), code.get(vector), lanes)
         if dtype.kind == "f":
-            total = b.select(any_of(code, code.get(nan), lanes), ex.constant(total.type, math.nan), total)
+            total = b.select(any_lane(b, code.get(nan)), constant(total.type, math.nan), total)
         b.store(total, best)
     whole = b.and_(n, I64(-lanes))
     with code.counting(whole, n) as i:
@@ -173,7 +173,7 @@ def _is_nan(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value) -> ir.Value:
     return b.fcmp_unordered("uno", x, x) if dtype.kind == "f" else b.icmp_signed("!=", x, x)
 
 
-def _places(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _places(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     """Emit, for elements side by side across the axis: carry the best so far of each, and where it was."""
     b, item = code.b, dtype.itemsize
     low, high, left, right = ranges
@@ -186,7 +186,7 @@ def _places(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Valu
             code.store(place, np.dtype(np.int64), code.element(to, b.add(b.mul(o, inner), column), 8))
 
 
-def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     """Emit the same for short rows, each in a lane of its own."""
     b, item = code.b, dtype.itemsize
     n, _, source, to = _views(code)
@@ -198,28 +198,28 @@ def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Code, ranges: Se
         code.store(place, np.dtype(np.int64), code.element(to, row, 8))
 
 
-def _side_by_side(dtype: np.dtype, code: Code, places: Sequence[ir.Value]) -> ir.Value:
+def _side_by_side(dtype: np.dtype, code: Emitter, places: Sequence[ir.Value]) -> ir.Value:
     """Return one element of each place as a vector."""
     xs = [code.load(dtype, p) for p in places]
     if len(xs) == 1:
         return xs[0]
-    found = ir.Constant(ex.vector_type(dtype, len(xs)), ir.Undefined)
+    found = ir.Constant(vector_type(dtype, len(xs)), ir.Undefined)
     for k, x in enumerate(xs):
         found = code.b.insert_element(found, x, I32(k))
     return found
 
 
-def _carried(largest: bool, dtype: np.dtype, code: Code, n: ir.Value, width: int,
+def _carried(largest: bool, dtype: np.dtype, code: Emitter, n: ir.Value, width: int,
              load: Callable[[ir.Value], ir.Value]) -> ir.Value:
     """Return where the best is among ``load(0)``, ..., ``load(n - 1)``, in each lane."""
     b, wide = code.b, np.dtype(np.int64)
     best = code.variable(load(I64(0)))
-    place = code.variable(ex.constant(ex.vector_type(wide, width), 0))
+    place = code.variable(constant(vector_type(wide, width), 0))
     with code.counting(I64(1), n) as i:
         x, old = load(i), code.get(best)
         better = _better(b, largest, dtype, x, old)
         b.store(b.select(better, x, old), best)
-        b.store(b.select(better, ex.splat(b, i, width), code.get(place)), place)
+        b.store(b.select(better, splat(b, i, width), code.get(place)), place)
     return code.get(place)
 
 

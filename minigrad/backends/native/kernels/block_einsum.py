@@ -16,9 +16,10 @@ from llvmlite import ir
 
 from ....graph import Node
 from ....ops.einsum import parse, split_subscripts
-from ..codegen.emit import I64, PTR, at, least, most
-from ..codegen.step_codegen import BLOCK, HEAD, Code, Step, StepCode, arguments
+from ..codegen.emit import BLOCK, Emitter, at, least, most
+from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
 from ..codegen.strides import View
+from ..codegen.values import I64
 from . import gemm, gemm_plan
 
 Place = tuple[int, int]  # a base, and bytes from there
@@ -117,13 +118,11 @@ def blocks(dtype: np.dtype) -> StepCode:
                     {"mg_product_block": gemm.block_address(dtype)})
 
 
-def _blocks(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _blocks(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, low, high = code.b, *ranges[:2]
     product = ir.Function(code.module, BLOCK, "mg_product_block")
-    context = code.e.alloca(PTR, size=I64(2))
     args = code.e.alloca(I64, size=I64(gemm_plan.HEAD + 4 * _MOST_AXES))
-    b.store(args, context)
-    b.store(code.bases, at(b, context, 8))
+    context = code.context(args)
     totals = [code.number(_TOTALS + i) for i in range(3)]
     counts = [code.e.select(code.e.icmp_signed(">=", t, I64(0)), I64(1), I64(0)) for t in totals]
     stack = code.number(_STACK)
@@ -173,7 +172,7 @@ def _blocks(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
                 b.store(b.add(code.get(begin), more), begin)
 
 
-def _arguments(code: Code, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.Value],
+def _arguments(code: Emitter, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.Value],
                begins: Sequence[ir.Value]) -> None:
     """Emit the arguments of one product, as `gemm_plan.gemm_args` makes them."""
     b, (m, n, k), item, lanes = code.b, sizes, dtype.itemsize, gemm_plan.lanes(dtype)

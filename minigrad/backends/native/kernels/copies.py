@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from llvmlite import ir
 
-from ..codegen.emit import I1, I8, I64, PTR, VOID, at
-from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments
+from ..codegen.emit import Emitter, at
+from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
 from ..codegen.strides import View
+from ..codegen.values import I1, I8, I64, PTR, VOID
 
 PIECE = 1 << 18  # bytes of one piece of parallel work
 UNITS = (16, 8, 4, 2, 1)
@@ -82,7 +83,7 @@ def copies(unit: int) -> StepCode:
     return StepCode(f"copy{unit}", functools.partial(_copy, unit))
 
 
-def _copy(unit: int, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _copy(unit: int, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     low, high, first, end = ranges
     number, b, e = code.number, code.b, code.e
     more_base = number(_MORE)
@@ -109,7 +110,7 @@ def _copy(unit: int, code: Code, ranges: Sequence[ir.Value]) -> None:
                     b.store(b.load(q, typ=word, align=1), p, align=1)
 
 
-def _plane(code: Code, plane: ir.Value, axes: ir.Value) -> tuple[ir.Value, ir.Value]:
+def _plane(code: Emitter, plane: ir.Value, axes: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Return places that hold how far a plane is from the first one, on both sides."""
     b = code.b
     left, starts = code.variable(plane), (code.variable(I64(0)), code.variable(I64(0)))
@@ -139,7 +140,7 @@ def clears() -> StepCode:
     return StepCode("clear", _clear)
 
 
-def _clear(code: Code, ranges: Sequence[ir.Value]) -> None:
+def _clear(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     low, high = ranges[:2]
     memset = code.intrinsic("llvm.memset.p0.i64", VOID, [PTR, I8, I64, I1])
     code.b.call(memset, [at(code.b, code.address(HEAD), low), I8(0), code.b.sub(high, low), I1(0)])

@@ -27,9 +27,10 @@ from ....ops.strict_index import Reading
 from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
 from ..codegen import step_codegen
-from ..codegen.emit import I1, I32, I64, PTR, VOID, at, counted, least
-from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments, widths
+from ..codegen.emit import Emitter, at, counted, least
+from ..codegen.step_codegen import HEAD, Step, StepCode, arguments, widths
 from ..codegen.strides import View
+from ..codegen.values import I1, I32, I64, PTR, VOID, any_lane, constant, splat
 from .copies import copy
 
 Place = tuple[int, int]  # a base, and bytes from there
@@ -81,7 +82,7 @@ def position(dtype: np.dtype, read: str | None = None, null: bool = False) -> St
     return StepCode(f"position.{dtype}.{read}", functools.partial(_position, np.dtype(dtype), read, null))
 
 
-def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, wide = code.b, np.dtype(np.int64)
     source, to, flag = (code.address(HEAD + k) for k in (0, 4, 6))
     size, stride, first = (code.number(HEAD + k) for k in (2, 3, 8))
@@ -89,21 +90,14 @@ def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Code, ran
     first = code.e.icmp_signed("!=", first, I64(0))
     for k, width in code.chunks(*ranges[:2], (_LANES, 1)):
         i = ex.cast(b, code.load(dtype, code.element(source, k, dtype.itemsize), width), dtype, wide)
-        zero, length = ex.constant(i.type, 0), ex.splat(b, size, width)
-        i = counted(b, i, length, read, [ex.splat(b, n, width) for n in null])
+        zero, length = constant(i.type, 0), splat(b, size, width)
+        i = counted(b, i, length, read, [splat(b, n, width) for n in null])
         bad = b.icmp_unsigned(">=", i, length)
-        with b.if_then(any_of(code, bad, width), likely=False):
+        with b.if_then(any_lane(b, bad), likely=False):
             code.store(I64(1), wide, flag)
         here = code.element(to, k, POSITION)
         old = b.select(first, zero, code.load(wide, here, width))
-        code.store(b.add(old, b.mul(b.select(bad, zero, i), ex.splat(b, stride, width))), wide, here)
-
-
-def any_of(code: Code, x: ir.Value, width: int) -> ir.Value:
-    """Tell whether one of a vector's bits is set."""
-    if width == 1:
-        return x
-    return code.b.call(code.intrinsic(f"llvm.vector.reduce.or.v{width}i1", I1, [x.type]), [x])
+        code.store(b.add(old, b.mul(b.select(bad, zero, i), splat(b, stride, width))), wide, here)
 
 
 def take(to: View, source: View, indices: Sequence[Index], itemsize: int, room: Place, flag: Place, team: int
@@ -181,7 +175,7 @@ def rounding(dtype: np.dtype) -> StepCode:
     return StepCode(f"rounding.{dtype}", functools.partial(_rounding, np.dtype(dtype)))
 
 
-def _rounding(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     wide = scattered(dtype)
     source, to = (code.address(HEAD + k) for k in (0, 2))
     for k, width in code.chunks(*ranges[:2], widths(wide)):
@@ -189,7 +183,7 @@ def _rounding(dtype: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
         code.store(ex.cast(code.b, x, wide, dtype), dtype, code.element(to, k, dtype.itemsize))
 
 
-def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
     _, _, left, right = ranges
     where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
@@ -218,8 +212,8 @@ def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, r
                          code.load(dtype, at(b, row, b.mul(k, nbytes)), width))
 
 
-def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, here: ir.Value, width: int, length: ir.Value,
-             load: Callable[[ir.Value], ir.Value]) -> None:
+def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, here: ir.Value, width: int,
+             length: ir.Value, load: Callable[[ir.Value], ir.Value]) -> None:
     """Emit what takes ``load(0)``, ..., ``load(length - 1)`` into the sum, or the extreme, that lies at `here`."""
     b, nothing = code.b, ex.identity(by, dtype, width)
 
@@ -244,9 +238,9 @@ def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, here: 
                 code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
             else:
                 add(chain(nothing, I64(0), length))
-        with long, code.counting(I64(0), length, RUN * RUN) as low:
+        with long, code.counting(I64(0), length, I64(RUN * RUN)) as low:
             high, total = end(low, RUN * RUN, length), code.variable(nothing)
-            with code.counting(low, high, RUN) as k:
+            with code.counting(low, high, I64(RUN)) as k:
                 b.store(b.fadd(code.get(total), chain(nothing, k, end(k, RUN, high))), total)
             add(code.get(total))
 
@@ -256,7 +250,7 @@ def _row_widths(dtype: np.dtype) -> tuple[int, ...]:
     return tuple(sorted({*widths(dtype), max(16 // dtype.itemsize, 1)}, reverse=True))
 
 
-def _own(code: Code, where: ir.Value, count: ir.Value, ranges: Sequence[ir.Value], ordered: ir.Value) -> tuple[
+def _own(code: Emitter, where: ir.Value, count: ir.Value, ranges: Sequence[ir.Value], ordered: ir.Value) -> tuple[
         ir.Value, ir.Value, ir.Value, ir.Value]:
     """Return the rows that a piece has to itself, from and to, and the indices among which theirs are.
 
@@ -275,7 +269,7 @@ def _own(code: Code, where: ir.Value, count: ir.Value, ranges: Sequence[ir.Value
     return b.select(alone, I64(0), low), b.select(alone, whole, high), first, stop
 
 
-def _is_sorted(code: Code, where: ir.Value, count: ir.Value) -> ir.Value:
+def _is_sorted(code: Emitter, where: ir.Value, count: ir.Value) -> ir.Value:
     """Tell whether no position is less than the one before it: indices in no order are soon found out."""
     b, wide = code.b, np.dtype(np.int64)
     place, rising = code.variable(I64(1)), code.variable(I1(1))
@@ -284,12 +278,12 @@ def _is_sorted(code: Code, where: ir.Value, count: ir.Value) -> ir.Value:
         with code.repeated(lambda last=last: b.and_(code.get(rising), b.icmp_signed("<", code.get(place), last))):
             i = code.get(place)
             before, here = (code.load(wide, code.element(where, k, POSITION), width) for k in (b.sub(i, I64(1)), i))
-            b.store(b.not_(any_of(code, b.icmp_signed(">", before, here), width)), rising)
+            b.store(b.not_(any_lane(b, b.icmp_signed(">", before, here))), rising)
             b.store(b.add(i, I64(width)), place)
     return code.get(rising)
 
 
-def _bound(code: Code, where: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
+def _bound(code: Emitter, where: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
     """Return the first of sorted positions that is not less than `row`, by halving."""
     b = code.b
     low, high = code.variable(I64(0)), code.variable(count)
@@ -301,7 +295,7 @@ def _bound(code: Code, where: ir.Value, count: ir.Value, row: ir.Value) -> ir.Va
     return code.get(low)
 
 
-def _fetch(code: Code, row: ir.Value, lines: ir.Value) -> None:
+def _fetch(code: Emitter, row: ir.Value, lines: ir.Value) -> None:
     """Fetch a row, whether it is wanted or not: memory is fast in order, and the processor sees no order in some rows.
 
     That was measured: fetching only what is wanted, now or some rows ahead, takes three times as long.
@@ -311,7 +305,7 @@ def _fetch(code: Code, row: ir.Value, lines: ir.Value) -> None:
         code.b.call(prefetch, [at(code.b, row, code.b.mul(line, I64(_LINE))), I32(0), I32(3), I32(1)])
 
 
-def _run_end(code: Code, where: ir.Value, begin: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
+def _run_end(code: Emitter, where: ir.Value, begin: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
     """Return the end of the neighbouring indices that name `row`."""
     b = code.b
     place, same = code.variable(b.add(begin, I64(1))), code.variable(I1(1))
@@ -323,7 +317,7 @@ def _run_end(code: Code, where: ir.Value, begin: ir.Value, count: ir.Value, row:
     return code.get(place)
 
 
-def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     """Emit the scatter of rows of one element: the last position's total waits until another position comes."""
     b, item, wide = code.b, memory.itemsize, np.dtype(np.int64)
     register = scattered(dtype) if by is ADD else dtype

@@ -25,7 +25,8 @@ from contextlib import AbstractContextManager
 import numpy as np
 from llvmlite import ir
 
-from ..codegen.emit import I1, I32, I64, ONE, PTR, VOID, counting, least, most, repeated
+from ..codegen.emit import ONE, counting, least, most, repeated
+from ..codegen.values import I1, I32, I64, PTR, VOID
 from ..runtime import blas, threads
 from ..runtime.blas import ROW_MAJOR
 from ..runtime.cache import CodeRequest, generated
@@ -472,8 +473,8 @@ class _Gemm:
             with one:
                 b.call(block, [context, I64(0), I64(0)])
             with several:
-                parallel = _declare(self.module, "mg_parallel", VOID, [PTR, PTR, I64])
-                b.call(parallel, [block, context, items])
+                parallel = _declare(self.module, "mg_parallel", VOID, [PTR, PTR, I64, I64])
+                b.call(parallel, [block, context, items, items])
         b.ret_void()
         return f
 

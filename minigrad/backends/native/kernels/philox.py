@@ -10,10 +10,10 @@ import numpy as np
 from llvmlite import ir
 
 from ....ops.random import MULTIPLIERS, ROUNDS, WEYL
-from ..codegen import expressions as ex
-from ..codegen.emit import I1, I32, I64, PTR, VOID, at, least
-from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments
+from ..codegen.emit import Emitter, at, least
+from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
 from ..codegen.strides import View
+from ..codegen.values import I1, I32, I64, PTR, VOID, constant, splat
 
 _LANES = 16  # counters at a time
 _PIECE = 1 << 12  # vectors of counters of one piece of parallel work, 64 numbers each
@@ -47,7 +47,7 @@ def steps() -> StepCode:
     return StepCode("random_bits", _write)
 
 
-def _write(code: Code, ranges: Sequence[ir.Value]) -> None:
+def _write(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, word = code.b, np.dtype(np.uint32)
     low, high, first, end = ranges
     total, stream, keys, to = code.number(HEAD), code.number(HEAD + 1), code.address(HEAD + 2), code.address(HEAD + 4)
@@ -59,9 +59,9 @@ def _write(code: Code, ranges: Sequence[ir.Value]) -> None:
         row = at(b, to, b.mul(b.mul(k, total), I64(4)))
         with code.counting(first, end) as v:
             iota = ir.Constant(ir.VectorType(I64, _LANES), list(range(_LANES)))
-            counter = b.add(ex.splat(b, b.mul(v, I64(_LANES)), _LANES), iota)
-            words = _rounds(code, [_low(b, counter), _high(b, counter), ex.splat(b, stream, _LANES),
-                                   ex.constant(ir.VectorType(I32, _LANES), 0)], key)
+            counter = b.add(splat(b, b.mul(v, I64(_LANES)), _LANES), iota)
+            words = _rounds(code, [_low(b, counter), _high(b, counter), splat(b, stream, _LANES),
+                                   constant(ir.VectorType(I32, _LANES), 0)], key)
             b.store(_interleaved(b, words), room, align=4)
             done = b.mul(v, I64(4 * _LANES))
             left = least(b, b.sub(total, done), I64(4 * _LANES))
@@ -78,16 +78,16 @@ def _low(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def _high(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    return _low(b, b.lshr(x, ex.constant(x.type, 32)))
+    return _low(b, b.lshr(x, constant(x.type, 32)))
 
 
-def _rounds(code: Code, counter: Sequence[ir.Value], key: Sequence[ir.Value]) -> list[ir.Value]:
+def _rounds(code: Emitter, counter: Sequence[ir.Value], key: Sequence[ir.Value]) -> list[ir.Value]:
     b = code.b
     c, k = [code.variable(x) for x in counter], [code.variable(x) for x in key]
     wide = ir.VectorType(I64, _LANES)
     with code.counting(I64(0), I64(ROUNDS)):
-        now, keys = [code.get(x) for x in c], [ex.splat(b, code.get(x), _LANES) for x in k]
-        p0, p1 = (b.mul(b.zext(now[j], wide), ex.constant(wide, m)) for j, m in zip((0, 2), MULTIPLIERS, strict=True))
+        now, keys = [code.get(x) for x in c], [splat(b, code.get(x), _LANES) for x in k]
+        p0, p1 = (b.mul(b.zext(now[j], wide), constant(wide, m)) for j, m in zip((0, 2), MULTIPLIERS, strict=True))
         new = [b.xor(b.xor(_high(b, p1), now[1]), keys[0]), _low(b, p1),
                b.xor(b.xor(_high(b, p0), now[3]), keys[1]), _low(b, p0)]
         for place, x in zip(c, new, strict=True):

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from llvmlite import ir
 
-from ..codegen import expressions as ex
-from ..codegen.emit import I64
-from ..codegen.step_codegen import HEAD, Code, Step, StepCode, arguments, widths
+from ..codegen.emit import Emitter
+from ..codegen.step_codegen import HEAD, Step, StepCode, arguments, widths
 from ..codegen.strides import View
+from ..codegen.values import I64, splat
 
 Place = tuple[int, int]  # a base, and bytes from there
 
@@ -55,7 +55,7 @@ def in_range(to: View, index: View, size: int, flag: Place, team: int) -> list[S
         index.base, index.offset, to.base, to.offset, *flag, size]))] if count else []
 
 
-def _checked(name: str, write: Callable[[Code, list[ir.Value]], None], to: View, sources: Sequence[View],
+def _checked(name: str, write: Callable[[Emitter, list[ir.Value]], None], to: View, sources: Sequence[View],
              flag: Place, team: int) -> list[Step]:
     count = math.prod(to.shape)
     return [(_step(name, write), arguments(team, count, (count, 1), (_PIECE, 1), [
@@ -85,7 +85,7 @@ def _running(dtype: np.dtype, reverse: bool) -> StepCode:
     return StepCode(f"segment_cumsum.{dtype}.{reverse}", functools.partial(_cumsum, dtype, reverse))
 
 
-def _ids(code: Code, ranges: Sequence[ir.Value]) -> None:
+def _ids(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b = code.b
     lengths, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
     count, rows = code.number(2), code.number(HEAD + 6)
@@ -103,11 +103,11 @@ def _ids(code: Code, ranges: Sequence[ir.Value]) -> None:
             low = code.get(begin)
             high = b.add(low, code.load(INT, code.element(lengths, i, 8)))
             for k, width in code.chunks(low, high, _LANES):
-                code.store(ex.splat(b, i, width), INT, code.element(to, k, 8))
+                code.store(splat(b, i, width), INT, code.element(to, k, 8))
             b.store(high, begin)
 
 
-def _nonempty(code: Code, ranges: Sequence[ir.Value]) -> None:
+def _nonempty(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b = code.b
     lengths, to, flag = (code.address(HEAD + k) for k in (0, 4, 6))
     with code.counting(*ranges[:2]) as i:
@@ -117,7 +117,7 @@ def _nonempty(code: Code, ranges: Sequence[ir.Value]) -> None:
         code.store(length, INT, code.element(to, i, 8))
 
 
-def _index(code: Code, ranges: Sequence[ir.Value]) -> None:
+def _index(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b = code.b
     indices, lengths, to, flag = (code.address(HEAD + k) for k in (0, 2, 4, 6))
     with code.counting(*ranges[:2]) as i:
@@ -128,7 +128,7 @@ def _index(code: Code, ranges: Sequence[ir.Value]) -> None:
         code.store(found, INT, code.element(to, i, 8))
 
 
-def _in_range(code: Code, ranges: Sequence[ir.Value]) -> None:
+def _in_range(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b = code.b
     indices, to, flag = (code.address(HEAD + k) for k in (0, 2, 4))
     size = code.number(HEAD + 6)
@@ -140,7 +140,7 @@ def _in_range(code: Code, ranges: Sequence[ir.Value]) -> None:
         code.store(index, INT, code.element(to, i, 8))
 
 
-def _cumsum(dtype: np.dtype, reverse: bool, code: Code, ranges: Sequence[ir.Value]) -> None:
+def _cumsum(dtype: np.dtype, reverse: bool, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     """Emit the sums of some columns, row after row: each is the chain of additions that NumPy's is."""
     b, item = code.b, dtype.itemsize
     x, of, to = (code.address(HEAD + k) for k in (0, 2, 4))

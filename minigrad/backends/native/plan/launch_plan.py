@@ -1,34 +1,36 @@
 """The launch plan of a program before its sizes are known: places of values, and formulas of the steps' arguments.
 
-Binding a program to sizes is then a few operations on whole arrays, however many steps there are. That matters
+Binding a program to sizes then takes a few operations on whole arrays, however many steps there are. That matters
 where sizes are new at every call, as those of batches of graphs are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ....graph import ArrayType, Graph, Node
+from ....graph import ArrayType, Node
 from ....ops.accumulators import waiting
 from ....ops.loops import scan
 from ....ops.subgraph import signature
-from ....passes.schedule import nbytes, row_bytes, symbols_of
+from ....passes.schedule import Plan, nbytes, row_bytes
 from ....primitive import PART
-from ....symbolic import Dim, Shape, Symbol, size_of, symbols
+from ....symbolic import Dim, Shape, Symbol, size_of
 from ....views import dense_strides
 from ...workspace import ALIGN, allocate
-from ..codegen.kernel import HEAD
+from ..codegen.kernel import Kernel
+from ..codegen.kernel_emitter import HEAD, Memory, Param
 from ..codegen.loop_groups import space_of
 from ..codegen.strides import Strides, access
 from ..kernels import steps
+from .leaves import Leaves
 from .size_table import SizeTable
 
-ARENA, FLAG = 0, 1  # the first two bases; the graph's inputs follow, then its outputs, then what Python computes
+ARENA, FLAG = 0, 1  # the first two bases; the graph's inputs follow, its outputs, and the results of Python's steps
 BLOCK = 8192  # elements of the widest loop in one block of rows
-SERIAL = 32768  # elements times statements below which the threads' pool is not worth its while
+SERIAL = 32768  # elements times statements below which the threads' pool does not pay
 SPARE = 8  # memory that has to grow grows by one part in so many more
 KNOWN = 4  # layouts that a program keeps
 
@@ -51,20 +53,33 @@ class ViewForm(NamedTuple):
     strides: tuple[int, ...]
 
 
-class Cuts(NamedTuple):
-    """How the rows of each kernel are cut: a matter of sizes alone, so that results are the same on any machine."""
+class Partition(NamedTuple):
+    """The blocks of rows of each kernel. They depend on sizes alone, so that results are the same on any machine.
 
-    items: np.ndarray  # blocks
-    size: np.ndarray  # rows of a block
-    count: np.ndarray  # rows
+    Attributes
+    ----------
+    items, size, count : ndarray
+        Blocks, rows of a block, rows.
+    team : int
+    threads : ndarray
+        Threads of the team that may share the blocks.
+    scratch : ndarray
+        Bytes of one thread's scratch memory.
+    inside : list of int
+        Offsets in it of the values in scratch memory.
+    """
+
+    items: np.ndarray
+    size: np.ndarray
+    count: np.ndarray
     team: int
-    threads: np.ndarray  # of the team, that may share the blocks
-    scratch: np.ndarray  # bytes of one thread's scratch memory
-    inside: list[int]  # where in that the values are
+    threads: np.ndarray
+    scratch: np.ndarray
+    inside: list[int]
 
 
-class Layout(NamedTuple):
-    """Where the pieces of memory lie, which may be larger than what is asked of them."""
+class ArenaLayout(NamedTuple):
+    """Sizes and offsets of the pieces of the arena; a piece may be larger than its contents."""
 
     sizes: np.ndarray
     offsets: list[int]
@@ -74,198 +89,212 @@ class Layout(NamedTuple):
 class LaunchPlan:
     """All of a program that does not depend on sizes.
 
+    Parameters
+    ----------
+    schedule : Plan
+    ways : list of str
+        How each step runs: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"``, ``"python"``, or ``"bound"``, when the
+        program is bound to its sizes.
+    kernels : list of Kernel or None
+        The kernel of each step.
+    bodies : mapping of Node to LaunchPlan
+        The plans of the scans' bodies.
+
     Attributes
     ----------
-    slot : dict of Node to int
+    size_table : SizeTable
+    base_of : dict of Node to int
         The bases of values that are not in the arena.
-    leaves : dict of Node to bool
-        Values that are made before a run, and whether they depend on sizes.
-    made : dict of Node to list of (int or None, int)
-        What steps of Python's make -> parts of it, and the bases for those.
-    forms : dict of Node to ViewForm
+    bases, first_output : int
+        The number of bases, and the first that is an output's.
+    piece : dict of tuple to int
+        The pieces of the arena: ``("buffer", b)``, ``("scratch", step)``, ``("parts", node)``, ``("room", step)``,
+        ``("part", scan, i)`` and ``("turn", scan, i, j)``.
+    leaves : Leaves
+        Values that are made before a run.
+    python_results : dict of Node to list of (int or None, int)
+        Values that Python's steps make -> the parts of each that are read, and the bases of those.
+    views : dict of Node to ViewForm
         Operands and results of steps that are not kernels.
-    lengths, turns : dict of Node to int, and to list of int
-        SizeTable of a scan's length, and of the bytes of one part of each of its stacked results.
-    constants : dict of Node to ndarray
-        The leaves that do not depend on sizes, once they are made.
-    full : dict of Node to ndarray
-        Of leaves whose elements are all one number: as many of them as any sizes wanted yet.
-    early : dict of Node to list of Symbol
-        What depends on nothing but these sizes.
-    values : dict of (Node, int, ...) to ndarray
-        What that has been for some of them.
-    bases : int
-        How many there are.
+    scan_lengths : dict of Node to int
+        Formulas of the scans' lengths.
+    stacked_strides : dict of Node to list of int
+        Formulas of the bytes of one part of each stacked result of a scan.
+    starts, arguments_end : dict of int to int, int
+        Where the argument block of each kernel begins, and where the last one ends.
+    sources : list of Node or None
+        The value that each output is a view of, if that is computed into the output's memory.
+    in_dtypes : list of dtype or None
+        The inputs' dtypes; None of an input that only has a size.
+    out_shapes : list of tuple of int
+        Formulas of the outputs' shapes.
     keeps : bool
         Whether a program that is bound to its sizes keeps memory for them.
     """
 
-    def __init__(self, program: Any):
-        self.program, self.plan = program, program.plan
-        self.roles, self.graph = self.plan.roles, self.plan.graph
-        self.size_table, self.strides = SizeTable(), Strides(self.roles)
-        self.formula = self.size_table.add
-        self.slot: dict[Node, int] = {n: 2 + i for i, n in enumerate(self.graph.inputs)}
-        self.out_slot = 2 + len(self.graph.inputs)
-        self.bases = self.out_slot + len(self.graph.outputs)
-        self.leaves: dict[Node, bool] = {}
-        self.made: dict[Node, list[tuple[int | None, int]]] = {}
-        self.forms: dict[Node, ViewForm] = {}
-        self.lengths: dict[Node, int] = {}
-        self.turns: dict[Node, list[int]] = {}
-        self.constants: dict[Node, np.ndarray] = {}
-        self.full: dict[Node, np.ndarray] = {}
-        self.early = {n: sorted(symbols_of(Graph((), (n,))), key=lambda s: s.uid) for n in program.early}
-        self.values: dict[Any, np.ndarray] = {}
-        self._kernels = [(k, step, made) for k, (step, made) in enumerate(
-            zip(self.plan.steps, program.kernels, strict=True)) if made]
-        self._pieces()
-        for k, step in enumerate(self.plan.steps):
-            if program.how[k] == "python":
-                self._made_by_python(step.group.nodes[0])
-        self._cuts()
-        self._blocks()
-        for k, step in enumerate(self.plan.steps):
-            if program.how[k] not in ("kernel", "python", "bound"):
-                self._views(step.group.nodes[0])
-        # An output may be a view of what is computed straight into its memory; all others are copied at the end.
-        self.straight = [root if self.plan.outputs.get(root := self.roles.root[n]) == i else None
-                         for i, n in enumerate(self.graph.outputs)]
-        read = {i for n in self.graph.nodes for i in n.inputs}.union(self.graph.outputs)
-        self.in_dtypes = [n.dtype if n in read else None for n in self.graph.inputs]  # others just show a size
-        self.out_shapes = [self.shape((made or n).shape)
-                           for n, made in zip(self.graph.outputs, self.straight, strict=True)]
-        self._positive()
-        self.keeps = bool(program.why or self._scans or self.straight != list(self.graph.outputs))
+    def __init__(self, schedule: Plan, ways: Sequence[str], kernels: Sequence[Kernel | None],
+                 bodies: Mapping[Node, LaunchPlan]):
+        self.schedule, self.ways, self.kernels = schedule, ways, kernels
+        self.size_table, self._strides = SizeTable(), Strides(schedule.roles)
+        self._formula = self.size_table.add
+        graph, steps_ = schedule.graph, schedule.steps
+        self.base_of: dict[Node, int] = {n: 2 + i for i, n in enumerate(graph.inputs)}
+        self.first_output = 2 + len(graph.inputs)
+        self.bases = self.first_output + len(graph.outputs)
+        self.leaves = Leaves(step.group.nodes[0] for step, way in zip(steps_, ways, strict=True) if way == "bound")
+        self.python_results: dict[Node, list[tuple[int | None, int]]] = {}
+        self.views: dict[Node, ViewForm] = {}
+        self.scan_lengths: dict[Node, int] = {}
+        self.stacked_strides: dict[Node, list[int]] = {}
+        self._bodies = bodies
+        self._kernels = [(k, step.group, kernel) for k, (step, kernel) in enumerate(
+            zip(steps_, kernels, strict=True)) if kernel]
+        self._list_pieces()
+        for step, way in zip(steps_, ways, strict=True):
+            if way == "python":
+                self._add_python_result(step.group.nodes[0])
+        self._list_partitions()
+        self._list_arguments()
+        for step, way in zip(steps_, ways, strict=True):
+            if way not in ("kernel", "python", "bound"):
+                self._add_views(step.group.nodes[0])
+        # An output may be a view of a value that is computed into its memory; all others are copied at the end.
+        self.sources = [root if schedule.outputs.get(root := schedule.roles.root[n]) == i else None
+                        for i, n in enumerate(graph.outputs)]
+        read = {i for n in graph.nodes for i in n.inputs}.union(graph.outputs)
+        self.in_dtypes = [n.dtype if n in read else None for n in graph.inputs]
+        self.out_shapes = [self._shape((source or n).shape)
+                           for n, source in zip(graph.outputs, self.sources, strict=True)]
+        self._nonzero = self._list_nonzero()
+        self.keeps = "python" in ways or bool(bodies) or self.sources != list(graph.outputs)
         self.size_table.end()
-        self._layouts: tuple[Layout, ...] = ()
+        self._layouts: tuple[ArenaLayout, ...] = ()
 
-    def shape(self, shape: Shape) -> tuple[int, ...]:
-        return tuple(map(self.formula, shape))
+    def _shape(self, shape: Shape) -> tuple[int, ...]:
+        return tuple(map(self._formula, shape))
 
     # -- memory ----------------------------------------------------------------------------------------
 
-    def _pieces(self) -> None:
+    def _list_pieces(self) -> None:
         """List the pieces of the arena, in the order in which they are first used."""
-        plan = self.plan
-        found: list[tuple[int, int, Any, Any]] = [
+        plan = self.schedule
+        pieces: list[tuple[int, int, tuple[Hashable, ...], int | Dim]] = [
             (buffer.first, buffer.last, ("buffer", b), buffer.nbytes)
             for b, buffer in enumerate(plan.buffers) if buffer.output is None]
-        for k, _, made in self._kernels:
-            if made.scratch or made.chains:
-                found.append((k, k, ("scratch", k), 0))
-            found += [(k, k, ("parts", n), nbytes(n)) for n in made.parts]
-        for k, step in enumerate(plan.steps):
+        for k, _, kernel in self._kernels:
+            if kernel.scratch or kernel.chains:
+                pieces.append((k, k, ("scratch", k), 0))
+            pieces += [(k, k, ("parts", n), nbytes(n)) for n in kernel.parts]
+        for k, (step, way) in enumerate(zip(plan.steps, self.ways, strict=True)):
             node = step.group.nodes[0]
-            if node.prim in steps.STEPS and self.program.kernels[k] is None:
-                found.append((k, k, ("room", k), steps.room(node)))
-            if node.prim is scan and k not in self.program.why:
+            if way == "step":
+                pieces.append((k, k, ("room", k), steps.room(node)))
+            if way == "scan":
                 each = [size_of(t.shape) * t.dtype.itemsize for t in node.type.parts]
-                found += [(k, plan.last_use[node], ("part", node, i), n) for i, n in enumerate(each)]
-                found += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(signature(node).ends(each)[0])
-                          for j in (0, 1)]
-        found.sort(key=lambda p: p[0])
-        self.piece = {key: 1 + i for i, (_, _, key, _) in enumerate(found)}  # 0: no piece
-        self._times = [p[:2] for p in found]
-        self._nbytes = _indices([0, *(self.formula(p[3]) for p in found)])
-        number = {k: i for i, (k, _, _) in enumerate(self._kernels)}
-        self._scratch = _indices([(self.piece["scratch", k], number[k])
-                                  for k, _, made in self._kernels if made.scratch or made.chains], 2)
-        self._parts = _indices([(self.piece["parts", n], number[k]) for k, _, made in self._kernels
-                                for n in made.parts], 2)
+                pieces += [(k, plan.last_use[node], ("part", node, i), n) for i, n in enumerate(each)]
+                pieces += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(signature(node).ends(each)[0])
+                           for j in (0, 1)]
+        pieces.sort(key=lambda p: p[0])
+        self.piece = {key: 1 + i for i, (_, _, key, _) in enumerate(pieces)}  # 0: no piece
+        self._times = [p[:2] for p in pieces]
+        self._nbytes = _indices([0, *(self._formula(p[3]) for p in pieces)])
+        self._scratch = _pairs([(self.piece["scratch", k], i) for i, (k, _, kernel) in enumerate(self._kernels)
+                                if kernel.scratch or kernel.chains])
+        self._parts = _pairs([(self.piece["parts", n], i) for i, (_, _, kernel) in enumerate(self._kernels)
+                              for n in kernel.parts])
 
-    def layout(self, numbers: np.ndarray, cuts: Cuts) -> Layout:
-        """Return where the pieces lie. What was worked out for sizes a little larger is good enough."""
-        need = self._need(numbers, cuts)
+    def layout(self, numbers: np.ndarray, partition: Partition) -> ArenaLayout:
+        """Return a layout of the arena: one for slightly larger sizes, if there is one."""
+        need = self._need(numbers, partition)
         for known in self._layouts:
             if (need <= known.sizes).all() and known.sizes.sum() * 4 <= (need.sum() + ALIGN * len(need)) * 5:
                 return known
         if self._layouts:  # sizes change: those to come may be somewhat larger
             need += need // SPARE
-        made = self._laid(need)
-        self._layouts = (made, *self._layouts[:KNOWN - 1])
-        return made
+        layout = self._allocated(need)
+        self._layouts = (layout, *self._layouts[:KNOWN - 1])
+        return layout
 
     def total(self, sizes: Mapping[Symbol, int], team: int) -> int:
         """Return how much memory a run takes."""
         numbers = self.size_table.values(sizes)
-        return self._laid(self._need(numbers, self.cuts(numbers, team))).total
+        return self._allocated(self._need(numbers, self.partition(numbers, team))).total
 
-    def _need(self, numbers: np.ndarray, cuts: Cuts) -> np.ndarray:
+    def _need(self, numbers: np.ndarray, partition: Partition) -> np.ndarray:
+        """Return the bytes of each piece."""
         need = numbers[self._nbytes]
-        parts, of = self._parts.T
-        need[parts] *= np.where(cuts.items[of] > 1, cuts.items[of], 0)
-        scratch, of = self._scratch.T
-        need[scratch] = cuts.scratch[of] * cuts.team
+        pieces, kernels = self._parts
+        need[pieces] *= np.where(partition.items[kernels] > 1, partition.items[kernels], 0)
+        pieces, kernels = self._scratch
+        need[pieces] = partition.scratch[kernels] * partition.team
         return need
 
-    def _laid(self, need: np.ndarray) -> Layout:
-        wants = [(*times, n) for times, n in zip(self._times, need.tolist()[1:], strict=True)]
-        offsets, total = allocate(wants)
-        return Layout(need, [0, *offsets], total)
+    def _allocated(self, need: np.ndarray) -> ArenaLayout:
+        offsets, total = allocate([(*times, n) for times, n in zip(self._times, need.tolist()[1:], strict=True)])
+        return ArenaLayout(need, [0, *offsets], total)
 
-    def base(self, memory: Any) -> Place:
-        """Return where a memory begins."""
-        if isinstance(memory, tuple):
-            return Place(FLAG, 0, 0) if memory[0] == "flag" else Place(ARENA, self.piece[memory], 0)
-        if memory in self.slot:
-            return Place(self.slot[memory], 0, 0)
-        place = None if memory in self.program.early else self.plan.place.get(memory)
-        if place is not None and memory in self.plan.outputs:
-            return Place(self.out_slot + self.plan.outputs[memory], 0, 0)
-        if place is not None:
-            return Place(ARENA, self.piece["buffer", place], 0)
-        if memory.prim.view is PART:
-            source, index = memory.inputs[0], memory.params["index"]
+    def places(self, layout: ArenaLayout, partition: Partition) -> list[int]:
+        """Return the offsets in the arena of the pieces, and of the values in scratch memory."""
+        offsets = layout.offsets
+        first = [self.piece["scratch", self._kernels[i][0]] for i, *_ in self._inside_of]
+        return offsets + [offsets[p] + inside for p, inside in zip(first, partition.inside, strict=True)]
+
+    def _base(self, value: Node) -> Place:
+        """Return where the memory of a value begins."""
+        if value in self.base_of:
+            return Place(self.base_of[value], 0, 0)
+        buffer = None if value in self.leaves.early else self.schedule.place.get(value)
+        if buffer is not None and value in self.schedule.outputs:
+            return Place(self.first_output + self.schedule.outputs[value], 0, 0)
+        if buffer is not None:
+            return Place(ARENA, self.piece["buffer", buffer], 0)
+        if value.prim.view is PART:
+            source, index = value.inputs[0], value.params["index"]
             piece = self.piece.get(("part", source, index))
             if piece is not None:
                 return Place(ARENA, piece, 0)
-            self.made[source].append((index, self.bases))
+            self.python_results[source].append((index, self.bases))
         else:
-            self.leaves[memory] = memory in self.program.early or bool(
-                symbols(_flat([*memory.params.values(), memory.shape])))
-        return Place(self._new(memory), 0, 0)
+            self.leaves.add(value)
+        return Place(self._new_base(value), 0, 0)
 
-    def _new(self, n: Node) -> int:
-        self.slot[n] = self.bases
+    def _new_base(self, n: Node) -> int:
+        self.base_of[n] = self.bases
         self.bases += 1
-        return self.slot[n]
-
-    def place(self, n: Node) -> Place:
-        """Return where the first element of a value is."""
-        base, piece, _ = self.base(access(n, self.roles).root)
-        return Place(base, piece, self.formula(self.strides(n)[0]))
+        return self.base_of[n]
 
     # -- kernels ---------------------------------------------------------------------------------------
 
-    def _cuts(self) -> None:
+    def _list_partitions(self) -> None:
+        """List the formulas from which the blocks of rows follow, and the values in scratch memory."""
         widths, self._width_starts, rows, work = [], [], [], []
         self._inside_of: list[tuple[int, int, tuple[int, bool, int] | None]] = []
-        self._inside: dict[tuple[int, Any], int] = {}
-        for i, (k, step, made) in enumerate(self._kernels):
-            spaces = [space_of(n) for n in step.group.nodes]
+        self._inside: dict[tuple[int, Memory], int] = {}
+        for i, (k, group, kernel) in enumerate(self._kernels):
+            spaces = [space_of(n) for n in group.nodes]
             self._width_starts.append(len(widths))
-            widths += [self.formula(size_of(s[1:])) for s in spaces]
-            work.append(self.formula(sum(map(size_of, spaces))))
-            rows.append(self.formula(1 if step.group.rows is None else step.group.rows))
-            for n in made.scratch:
-                self._within(k, ("scratch", n), i, row_bytes(n))
-            for n, first, last, limit in made.chains:
+            widths += [self._formula(size_of(s[1:])) for s in spaces]
+            work.append(self._formula(sum(map(size_of, spaces))))
+            rows.append(self._formula(1 if group.rows is None else group.rows))
+            for n in kernel.scratch:
+                self._add_scratch(k, Memory("scratch", n), i, row_bytes(n))
+            for chains in kernel.chains:
+                n = chains.node
                 space, axes = space_of(n), n.params["axes"]
-                terms = self.formula(size_of(space[max(first, 1):last + 1]))
-                kept = [d for a, d in enumerate(space) if a > last and a not in axes]
-                self._within(k, ("chains", n, first, last, limit), i, size_of(kept) * n.dtype.itemsize,
-                             (terms, not first, limit))
+                terms = self._formula(size_of(space[max(chains.first, 1):chains.last + 1]))
+                kept = [d for a, d in enumerate(space) if a > chains.last and a not in axes]
+                self._add_scratch(k, chains, i, size_of(kept) * n.dtype.itemsize,
+                                  (terms, not chains.first, chains.limit))
         self._widths, self._rows, self._work = _indices(widths), _indices(rows), _indices(work)
 
-    def _within(self, k: int, memory: Any, i: int, each: int | Dim, chains: tuple[int, bool, int] | None = None
-                ) -> None:
+    def _add_scratch(self, k: int, memory: Memory, i: int, each: int | Dim,
+                     chains: tuple[int, bool, int] | None = None) -> None:
         """Add a value to scratch memory: the bytes of a row, or of one level of chains."""
         self._inside[k, memory] = len(self.piece) + 1 + len(self._inside_of)
-        self._inside_of.append((i, self.formula(each), chains))
+        self._inside_of.append((i, self._formula(each), chains))
 
-    def cuts(self, numbers: np.ndarray, team: int) -> Cuts:
-        """Return how kernels cut their rows."""
+    def partition(self, numbers: np.ndarray, team: int) -> Partition:
+        """Return the blocks of rows of the kernels."""
         count = np.maximum(numbers[self._rows], 1)
         widest = np.maximum.reduceat(numbers[self._widths], self._width_starts) if len(count) else count
         items = -(-count // np.minimum(np.maximum(BLOCK // np.maximum(widest, 1), 1), count))
@@ -279,105 +308,103 @@ class LaunchPlan:
                 times = waiting(int(numbers[terms]) * (times if by_rows else 1), limit)
             inside.append(used[i])
             used[i] += -(-times * int(numbers[each]) // ALIGN) * ALIGN
-        return Cuts(items, size, count, team, threads, np.array(used, np.int64), inside)
+        return Partition(items, size, count, team, threads, np.array(used, np.int64), inside)
 
-    def _blocks(self) -> None:
-        """Number all kernels' arguments, one block behind the other: of each a formula, and a piece to be added."""
-        self.starts: dict[int, int] = {}  # step -> where its block begins
+    def _list_arguments(self) -> None:
+        """Number the arguments of all kernels, one block behind the other: a formula, and a piece added to it."""
+        self.starts: dict[int, int] = {}
         formulas: list[int] = []
         pieces: list[int] = []
-        threads: list[tuple[int, int]] = []
+        scratch: list[tuple[int, int]] = []
         alone: list[tuple[int, int, int, int]] = []
-        for i, (k, _, made) in enumerate(self._kernels):
+        for i, (k, _, kernel) in enumerate(self._kernels):
             self.starts[k] = len(formulas)
             formulas += [0] * HEAD
             pieces += [0] * HEAD
-            for param in made.params:
-                if param[0] == "scratch":
-                    threads.append((len(formulas), i))
-                formula, piece = self._param(k, param)
-                if param[0] in ("base", "offset") and isinstance(param[1], tuple) and param[1][0] == "parts":
-                    # Of one block alone there are no parts: its own is the result.
-                    alone.append((len(formulas), i, *self._param(k, (param[0], param[1][1], *param[2:]))))
+            for param in kernel.params:
+                if param.kind == "scratch":
+                    scratch.append((len(formulas), i))
+                elif param.memory is not None and param.memory.kind == "parts":
+                    # A single block has no parts: its own is the result.
+                    result = param._replace(memory=Memory("value", param.memory.node))
+                    alone.append((len(formulas), i, *self._argument(k, result)))
+                formula, piece = self._argument(k, param)
                 formulas.append(formula)
                 pieces.append(piece)
         self.arguments_end = len(formulas)
         self._formulas, self._piece_of = _indices(formulas), _indices(pieces)
         self._heads = _indices(list(self.starts.values()))
-        self._threads, self._alone = _indices(threads, 2), _indices(alone, 4)
+        self._scratch_arguments, self._alone = _pairs(scratch), np.array(alone, np.intp).reshape(-1, 4)
 
-    def _param(self, k: int, param: tuple) -> tuple[int, int]:
-        """Return the formula of an argument, and the piece of memory that is added to it."""
-        what = param[0]
-        if what == "size":
-            return self.formula(param[1]), 0
-        if what == "stride":
-            return self.formula(self.strides(param[1])[1][param[2]]), 0
-        if what == "scratch":
+    def _argument(self, k: int, param: Param) -> tuple[int, int]:
+        """Return the formula of an argument of a step, and the piece of memory that is added to it."""
+        kind, memory, view, axis, size = param
+        if kind == "size":
+            return self._formula(size), 0
+        if kind == "stride":
+            return self._formula(self._strides(view)[1][axis]), 0
+        if memory is None:  # the bytes of a thread's scratch memory
             return 0, 0
-        memory = param[1]
-        own = isinstance(memory, tuple) and memory[0] in ("scratch", "chains")
-        at = Place(ARENA, self._inside[k, memory], 0) if own else self.base(memory)
-        if what == "base":
-            return self.formula(at.base), 0
-        inside = 0 if isinstance(memory, tuple) and not own else self.formula(self.strides(param[2])[0])
-        return inside, at.piece
+        if memory.kind == "flag":
+            return (self._formula(FLAG), 0) if kind == "base" else (0, 0)
+        if memory.kind == "parts":
+            return (self._formula(ARENA), 0) if kind == "base" else (0, self.piece["parts", memory.node])
+        base, piece, _ = (self._base(memory.node) if memory.kind == "value"
+                          else Place(ARENA, self._inside[k, memory], 0))
+        return (self._formula(base), 0) if kind == "base" else (self._formula(self._strides(view)[0]), piece)
 
-    def arguments(self, numbers: np.ndarray, places: np.ndarray, cuts: Cuts) -> np.ndarray:
+    def arguments(self, numbers: np.ndarray, places: np.ndarray, partition: Partition) -> np.ndarray:
         """Return the argument blocks of all kernels."""
         args = numbers[self._formulas] + places[self._piece_of]
-        for i, part in enumerate((cuts.items, cuts.threads, cuts.size, cuts.count)):
+        for i, part in enumerate((partition.items, partition.threads, partition.size, partition.count)):
             args[self._heads + i] = part
-        at, of = self._threads.T
-        args[at] = cuts.scratch[of]
-        at, of, formulas, pieces = self._alone[cuts.items[self._alone[:, 1]] == 1].T
-        args[at] = numbers[formulas] + places[pieces]
+        positions, kernels = self._scratch_arguments
+        args[positions] = partition.scratch[kernels]
+        positions, _, formulas, pieces = self._alone[partition.items[self._alone[:, 1]] == 1].T
+        args[positions] = numbers[formulas] + places[pieces]
         return args
-
-    def places(self, layout: Layout, cuts: Cuts) -> list[int]:
-        """Return where in the arena pieces lie, and the values in scratch memory."""
-        offsets = layout.offsets
-        first = [self.piece["scratch", self._kernels[i][0]] for i, *_ in self._inside_of]
-        return offsets + [offsets[p] + within for p, within in zip(first, cuts.inside, strict=True)]
 
     # -- other steps -----------------------------------------------------------------------------------
 
-    def _made_by_python(self, node: Node) -> None:
-        """Give what makes its result itself a base."""
-        if node not in self.plan.place:
-            self.made[node] = [(None, self._new(node))] if isinstance(node.type, ArrayType) else []
+    def _add_python_result(self, node: Node) -> None:
+        """Give a base to a value that Python's step makes in memory of its own."""
+        if node not in self.schedule.place:
+            single = isinstance(node.type, ArrayType)
+            self.python_results[node] = [(None, self._new_base(node))] if single else []
 
-    def _views(self, node: Node) -> None:
-        """Note where operands and result of a step of its own lie."""
+    def _add_views(self, node: Node) -> None:
+        """List operands and result of a step that is not a kernel."""
         for n in (*node.inputs, *([node] if isinstance(node.type, ArrayType) else [])):
-            if n not in self.forms:
-                self.forms[n] = ViewForm(*self.place(n), self.shape(n.shape),
-                                         tuple(map(self.formula, self.strides(n)[1])))
+            if n not in self.views:
+                base, piece, _ = self._base(access(n, self.schedule.roles).root)
+                offset, strides = self._strides(n)
+                self.views[n] = ViewForm(base, piece, self._formula(offset), self._shape(n.shape),
+                                         self._shape(strides))
         if node.prim is scan:
-            self.lengths[node] = self.formula(node.params["length"])
-            self.turns[node] = [self.formula(dense_strides(t.shape, t.dtype.itemsize)[0])
-                                for t in signature(node).ends(node.type.parts)[1]]
+            self.scan_lengths[node] = self._formula(node.params["length"])
+            self.stacked_strides[node] = [self._formula(dense_strides(t.shape, t.dtype.itemsize)[0])
+                                          for t in signature(node).ends(node.type.parts)[1]]
 
-    # -- nothing to do ---------------------------------------------------------------------------------
+    # -- empty loops -----------------------------------------------------------------------------------
 
-    def _positive(self) -> None:
-        """List the sizes without which there is nothing to compute, or no result."""
-        needed = [d for _, step, _ in self._kernels for n in step.group.nodes for d in space_of(n)]
-        for step in self.plan.steps:
+    def _list_nonzero(self) -> np.ndarray:
+        """Return the formulas of the sizes without which nothing is computed, or no result exists."""
+        needed = [d for _, group, _ in self._kernels for n in group.nodes for d in space_of(n)]
+        for step in self.schedule.steps:
             needed += [d for n in step.group.nodes for d in steps.needed(n)]
-        self._scans = [(n, held.programs[0][1]) for n, held in self.program.held.items() if n.prim is scan]
-        needed += [n.params["length"] for n, _ in self._scans]
-        self._nonzero = _indices(sorted({self.formula(d) for d in needed}))
+        needed += [n.params["length"] for n in self._bodies]
+        return _indices(sorted({self._formula(d) for d in needed}))
 
     def empty(self, numbers: np.ndarray, sizes: Mapping[Symbol, int]) -> bool:
         """Tell whether some loop has no turn, or some result does not exist."""
         return bool((numbers[self._nonzero] == 0).any()) or any(
-            body.launch_plan.empty(body.launch_plan.size_table.values(sizes), sizes) for _, body in self._scans)
+            body.empty(body.size_table.values(sizes), sizes) for body in self._bodies.values())
 
 
-def _indices(numbers: Sequence[Any], columns: int = 0) -> np.ndarray:
-    return np.array(numbers, np.intp).reshape((-1, columns) if columns else -1)
+def _indices(numbers: Sequence[int]) -> np.ndarray:
+    return np.array(numbers, np.intp)
 
 
-def _flat(params: Any) -> list[Any]:
-    return [d for p in params for d in (_flat(p) if isinstance(p, tuple) else (p,))]
+def _pairs(numbers: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return the first numbers of the pairs, and the second ones."""
+    return np.array(numbers, np.intp).reshape(-1, 2).T

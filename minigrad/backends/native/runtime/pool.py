@@ -60,12 +60,7 @@ declare i32 @sched_yield()
 
 ; -- jobs
 
-define void @mg_parallel(ptr %block, ptr %context, i64 %items) {{
-  call void @mg_parallel_upto(ptr %block, ptr %context, i64 %items, i64 {LIMIT})
-  ret void
-}}
-
-define void @mg_parallel_upto(ptr %block, ptr %context, i64 %items, i64 %most) {{
+define void @mg_parallel(ptr %block, ptr %context, i64 %items, i64 %most) {{
 entry:
   %set = load atomic i64, ptr @threads monotonic, align 8
   %allowed = call i64 @llvm.smin.i64(i64 %set, i64 %most)

@@ -1,13 +1,11 @@
-"""The thread pool, as machine code: no lock of Python's is held while it works.
+"""The thread pool, as machine code: it works without a lock of Python's.
 
-``void mg_parallel(void (*block)(void *context, i64 item, i64 thread), void *context, i64 items)`` calls `block` for
-each item from 0 to items - 1, on the caller's thread and on the pool's, and returns when all are done. `thread` is
-less than the number of threads, and no two blocks of one call that run at the same time have the same one: it says
-whose scratch memory to use. A call made while the pool is busy, by a block or by another thread, does all its items
-itself, as thread 0.
-
-``mg_parallel_upto(block, context, items, threads)`` does the same on at most `threads` threads: for scratch memory
-that was made for so many, whatever `set_num_threads` has said since.
+``void mg_parallel(void (*block)(void *context, i64 item, i64 thread), void *context, i64 items, i64 threads)`` calls
+`block` for each item from 0 to items - 1, on the caller's thread and on the pool's, and returns when all are done. At
+most `threads` threads take part, whatever `set_num_threads` has said since the scratch memory of each was allocated.
+`thread` is less than that, and no two blocks of one call that run at the same time have the same one: it selects the
+scratch memory. A call made while the pool is busy, by a block or by another thread, does all its items itself, as
+thread 0.
 """
 
 import ctypes
@@ -48,9 +46,9 @@ def set_num_threads(n: int) -> None:
 
 
 def symbols() -> dict[str, int]:
-    """Return the addresses of ``mg_parallel`` and ``mg_parallel_upto``, for `jit.load`."""
+    """Return the address of ``mg_parallel``, for `jit.load`."""
     with lock:
-        return {name: _pool().library.address(name) for name in ("mg_parallel", "mg_parallel_upto")}
+        return {"mg_parallel": _pool().library.address("mg_parallel")}
 
 
 class _Pool:

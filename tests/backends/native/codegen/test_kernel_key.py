@@ -23,7 +23,7 @@ def build(f, *args):
 
 
 def groups(program):
-    return [g for g in program._groups if g is not None]
+    return [g for g in program._keys if g is not None]
 
 
 def signatures(f, *args):

@@ -24,7 +24,7 @@ def program_of(name, arrays, **params):
 
 def native(name, arrays, **params):
     program = program_of(name, arrays, **params)
-    assert "python" not in program.how, program.why
+    assert "python" not in program.ways, program.why
     before, found = threads.get_num_threads(), []
     try:
         for n in (1, 2, 5):

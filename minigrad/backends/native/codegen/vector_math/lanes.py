@@ -11,20 +11,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from llvmlite import ir
 
+from .. import values
+
 MANTISSA = {32: 23, 64: 52}
 BIAS = {32: 127, 64: 1023}
 SMALLEST_NORMAL = {32: 2.0**-126, 64: 2.0**-1022}
 FLOATS = {32: ir.FloatType(), 64: ir.DoubleType()}
-
-
-def constant(kind: ir.Type, number: bool | int | float) -> ir.Constant:
-    """Return a number of type `kind`, or in every lane of it: written once in the text, however many lanes."""
-    if not isinstance(kind, ir.VectorType):
-        return ir.Constant(kind, number)
-    one = ir.Constant(kind.element, number)
-    made = ir.FormattedConstant(kind.element, f"splat ({kind.element} {one.get_reference()})")
-    made.type = kind  # given it at once, llvmlite would take the text for the lanes
-    return made
 
 
 class Lanes:
@@ -52,7 +44,7 @@ class Lanes:
 
     @property
     def element(self) -> ir.Type:
-        return self.type.element if isinstance(self.type, ir.VectorType) else self.type
+        return values.element(self.type)
 
     @property
     def count(self) -> int | None:
@@ -70,7 +62,7 @@ class Lanes:
 
     def type_of(self, element: ir.Type) -> ir.Type:
         """Return the type of as many lanes of `element`."""
-        return element if self.count is None else ir.VectorType(element, self.count)
+        return values.like(self.type, element)
 
     def of(self, value: ir.Value) -> Lanes:
         return Lanes(self.builder, value, self.fused)
@@ -81,7 +73,7 @@ class Lanes:
             number = float(np.float32(number)) if self.width == 32 else float(number)
         elif self.element.width > 1:  # as the bits of a two's complement
             number = int(number) & (1 << self.width) - 1
-        return self.of(constant(self.type, number))
+        return self.of(values.repeated_constant(self.type, number))
 
     def _like(self, other: Lanes | float) -> Lanes:
         return other if isinstance(other, Lanes) else self.const(other)
@@ -201,13 +193,7 @@ _ARITHMETIC = frozenset({"add", "sub", "mul", "div"})
 
 def intrinsic(name: str, *xs: Lanes) -> Lanes:
     """Call LLVM's ``llvm.<name>``, whose operands and result are all of one type."""
-    kind, module = xs[0].type, xs[0].builder.module
-    suffix = ("" if xs[0].count is None else f"v{xs[0].count}") + ("f" if xs[0].is_float else "i") + str(xs[0].width)
-    full = f"llvm.{name}.{suffix}"
-    function = module.globals.get(full)
-    if function is None:
-        function = ir.Function(module, ir.FunctionType(kind, [kind] * len(xs)), full)
-    return xs[0].of(xs[0].builder.call(function, [x.value for x in xs]))
+    return xs[0].of(values.intrinsic(xs[0].builder, name, *(x.value for x in xs)))
 
 
 def fma(a: Lanes, b: Lanes | float, c: Lanes | float) -> Lanes:

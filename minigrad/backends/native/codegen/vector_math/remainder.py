@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from ..values import any_lane, declared
 from . import coefficients as c
 from .double import difference, product
 from .lanes import FLOATS, Lanes, fabs, fma, round_to_integer, select
@@ -61,24 +62,14 @@ def _define(function: ir.Function, fused: bool) -> None:
     far = Lanes(builder, is_far, fused)
     far = far & (size < float("inf"))
     near = _struct(builder, kind, [part.value for part in _near(x)])
-    some = far.value if x.count is None else any_lane(far)
     near_block = builder.block
-    with builder.if_then(some, likely=False):
+    with builder.if_then(any_lane(builder, far.value), likely=False):
         call = builder.call(_far_lanes(builder.module, x), [x.value, near, far.value])
         far_block = builder.block
     result = builder.phi(kind)
     result.add_incoming(near, near_block)
     result.add_incoming(call, far_block)
     builder.ret(result)
-
-
-def any_lane(mask: Lanes) -> ir.Value:
-    module = mask.builder.module
-    name = f"llvm.vector.reduce.or.v{mask.count}i1"
-    function = module.globals.get(name)
-    if function is None:
-        function = ir.Function(module, ir.FunctionType(ir.IntType(1), [mask.type]), name)
-    return mask.builder.call(function, [mask.value])
 
 
 def _near(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
@@ -218,8 +209,5 @@ def _far_function(module: ir.Module) -> ir.Function:
 
 def _leading_zeros(x: Lanes) -> Lanes:
     module, kind = x.builder.module, x.type
-    name = f"llvm.ctlz.i{x.width}"
-    function = module.globals.get(name)
-    if function is None:
-        function = ir.Function(module, ir.FunctionType(kind, [kind, ir.IntType(1)]), name)
+    function = declared(module, f"llvm.ctlz.i{x.width}", kind, [kind, ir.IntType(1)])
     return x.of(x.builder.call(function, [x.value, ir.Constant(ir.IntType(1), 0)]))

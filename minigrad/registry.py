@@ -15,6 +15,7 @@ from .ops import (
     constants,
     control,
     custom,
+    determinants,
     einsum,
     elementwise,
     fourier,

@@ -8,8 +8,10 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node
+from ..ops import determinants
 from ..ops import linalg as la
 from ..ops.control import parts
+from ..ops.matrices import transposed
 from ..traced_array import Array, as_array
 from ..tracing import number
 from .data_types import same_dtype
@@ -36,20 +38,20 @@ _RESULTS = {name: type(getattr(np.linalg, name)(np.eye(2))) for name in ("slogde
 @implements(np.linalg.det)
 def det(a):
     """Determinant of square matrices."""
-    return Array(la.det(*operands("det", a)))
+    return Array(determinants.det(*operands("det", a)))
 
 
 @implements(np.linalg.slogdet)
 def slogdet(a):
     """Sign and logarithm of the absolute value of the determinant."""
-    return _tuple("slogdet", la.slogdet(*operands("slogdet", a)))
+    return _tuple("slogdet", determinants.slogdet(*operands("slogdet", a)))
 
 
 @implements(np.linalg.cholesky)
 def cholesky(a, /, *, upper=False):
     """Cholesky factor of positive definite matrices, read from the lower (with `upper`: the upper) triangle."""
     (x,) = operands("cholesky", a)
-    return Array(la.cholesky(la.transposed(x))).mT if upper else Array(la.cholesky(x))
+    return Array(la.cholesky(transposed(x))).mT if upper else Array(la.cholesky(x))
 
 
 @implements(np.linalg.eigh)
@@ -59,7 +61,7 @@ def eigh(a, UPLO="L"):
     triangle = str(UPLO).upper()
     if triangle not in ("L", "U"):
         raise ShapeError(at_user_line(f"np.linalg.eigh with UPLO={UPLO!r}: it must be 'L' or 'U'"))
-    return _tuple("eigh", la.eigh(la.transposed(x) if triangle == "U" else x))
+    return _tuple("eigh", la.eigh(transposed(x) if triangle == "U" else x))
 
 
 @implements(np.linalg.eigvalsh)

@@ -9,7 +9,7 @@ from minigrad import interpreters
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import ArrayType, Graph
 from minigrad.ops.control import parts
-from minigrad.ops.linalg import transposed
+from minigrad.ops.matrices import transposed
 from minigrad.ops.sort import sort
 from tests import checks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,13 +10,11 @@ import numpy as np
 
 from ..combiners import ADD
 from ..errors import printable
-from ..graph import Node
+from ..graph import PRIMITIVES, Node
 from ..ops import elementwise as ew
 from ..ops.einsum import einsum
 from ..ops.index import gather, gather_sum, lockstep, scatter_add
-from ..ops.reduce import argmax, argmin
-from ..ops.shape import concatenate, pad, reshape
-from ..ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
+from ..ops.shape import concatenate, pad
 from ..primitive import PART, Primitive
 from ..symbolic import Dim, Symbol
 from ..text import literal
@@ -179,9 +178,10 @@ def _more(value: Any = None) -> str:
 Writer = Callable[[Node, Sequence[str], str], list[str]]
 _BY_ROWS: dict[Primitive, Writer] = {ew.where: _where, ew.cast: _cast, gather: _gather, **dict.fromkeys(INTO, _into)}
 _WHOLE: dict[Primitive, Writer] = {
-    einsum: _matmul, reshape: _reshape, concatenate: _concatenate, argmax: _position, argmin: _position,
-    scatter_add: _scatter_add, gather_sum: _gather_sum, pad: _pad,
-    **dict.fromkeys((cumsum, cummax, cummin, cumfmax, cumfmin), _running)}
+    einsum: _matmul, concatenate: _concatenate, scatter_add: _scatter_add, gather_sum: _gather_sum, pad: _pad,
+    **{p: _reshape for p in PRIMITIVES.values() if p.view is IN_ORDER},
+    **{p: _position if p.combiner.position else _running for p in PRIMITIVES.values()
+       if p.combiner is not None and "axis" in inspect.signature(p.type).parameters}}
 _STATEMENTS = {**_BY_ROWS, **_WHOLE}
 MANAGED = frozenset(_WHOLE)  # statements on whole arrays that write into given memory
 

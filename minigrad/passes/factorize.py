@@ -31,7 +31,7 @@ from ..ops.index import scatter_add
 from ..ops.reduce import expand, sum_
 from ..symbolic import Dim, size_of
 from ..tracing import made_by
-from .sum_of_products import LINEAR, Factor, Form, Letter, Term, Writer
+from .sum_of_products import Factor, Form, Letter, Term, Writer, form_rule
 
 _TYPICAL = 128  # what a symbolic size without a hint counts as
 _CLEARLY = 2.0  # how many times cheaper the new form must be
@@ -136,7 +136,7 @@ class _Search:
             def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
                 new = rebuilt(node, inputs)
                 self._origin[new] = node
-                found = node.prim in LINEAR and any(i in within for i in inputs)
+                found = any(i in within for i in inputs) and form_rule(new) is not None
                 if found and node.prim in _ROOTS and node not in self.literal:
                     working_on(new)
                     form, since = forms.written(new), moment()
@@ -184,10 +184,11 @@ class _Forms:
 
     def written(self, node: Node, depth: int = 0) -> Form | None:
         """Return the form of a node in terms of its inputs', or None where it has none."""
-        if node.prim not in LINEAR or node.dtype == np.float16 or depth > _DEEPEST or is_difference(
-                node) or any(isinstance(i.type, TupleType) for i in node.inputs):
+        rule = form_rule(node)
+        if rule is None or node.dtype == np.float16 or depth > _DEEPEST or is_difference(node) or any(
+                isinstance(i.type, TupleType) for i in node.inputs):
             return None
-        return self.writer.write(node, {i: self.of(i, depth + 1) for i in node.inputs})
+        return self.writer.write(node, rule, {i: self.of(i, depth + 1) for i in node.inputs})
 
     def of(self, node: Node, depth: int) -> Form:
         """Return the form that whoever uses the node looks at: written out, or the node as it is."""

@@ -8,18 +8,20 @@ everything that is linear in its operands: products, sums, spreading, transposin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..axes import axis_rule
+from ..axes import PARALLEL, REDUCE, axis_rule
+from ..combiners import ADD
 from ..graph import PRIMITIVES, Node, constant_of, full
 from ..ops.einsum import einsum, parse
-from ..ops.elementwise import add, div, mul, neg, square, sub
+from ..ops.elementwise import div, square
 from ..ops.index import counts_along, scatter_add
-from ..ops.reduce import expand, sum_
-from ..ops.shape import reshape, transpose
+from ..ops.reduce import expand
+from ..ops.shape import reshape
+from ..primitive import Primitive
 from ..symbolic import Dim, size_of
 
 Letter = int
@@ -125,11 +127,8 @@ class Writer:
             return Form(tuple((c,) for c in letters), (Term(value, ()),))
         return Form(tuple((c,) for c in letters), (Term(1.0, (Factor(node, letters),)),))
 
-    def write(self, node: Node, forms: Mapping[Node, Form]) -> Form | None:
-        """Return the node's form from those of its inputs, or None where it is not linear in them."""
-        rule = LINEAR.get(node.prim)
-        if rule is None or not node.type.floating:
-            return None
+    def write(self, node: Node, rule: FormRule, forms: Mapping[Node, Form]) -> Form | None:
+        """Return the node's form from the forms of its inputs by its rule, or None where it has none."""
         form = rule(self, node, [forms[i] for i in node.inputs])
         if form is None or len(form.terms) > MOST_TERMS or any(len(t.factors) > MOST_FACTORS for t in form.terms):
             return None
@@ -189,15 +188,20 @@ def _multiply(a: Iterable[Term], b: Iterable[Term]) -> tuple[Term, ...]:
     return tuple(Term(s.scale * t.scale, s.factors + t.factors) for s in a for t in b)
 
 
-def _mul(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+def _scaled(terms: Iterable[Term], by: float) -> tuple[Term, ...]:
+    return tuple(Term(by * t.scale, t.factors) for t in terms)
+
+
+def _product(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    """Write ``x * y``; any operation that is linear in each of two operands is ``f(1, 1) x y``."""
     if node.inputs[0] is node.inputs[1]:
-        return _square(w, node, forms[:1])
-    x, y = forms
-    found = w.aligned(forms) if len(x.terms) * len(y.terms) <= MOST_TERMS else None
-    if found is None:
-        return None
-    axes, (a, b) = found
-    return Form(axes, _multiply(a, b))
+        form = _square(w, node, forms[:1])
+    else:
+        x, y = forms
+        aligned = w.aligned(forms) if len(x.terms) * len(y.terms) <= MOST_TERMS else None
+        form = None if aligned is None else Form(aligned[0], _multiply(*aligned[1]))
+    unit = float(node.prim.eval(np, 1.0, 1.0, **node.params))
+    return form if form is None or unit == 1 else Form(form.axes, _scaled(form.terms, unit))
 
 
 def _square(w: Writer, node: Node, forms: list[Form]) -> Form | None:
@@ -212,28 +216,26 @@ def _square(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     return Form(x.axes, tuple(terms))
 
 
-def _add(*signs: float):
-    def rule(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-        found = w.aligned(forms)
-        if found is None:
-            return None
-        axes, terms = found
-        signed = zip(signs, terms, strict=True)
-        return Form(axes, tuple(Term(sign * t.scale, t.factors) for sign, mine in signed for t in mine))
-
-    return rule
+def _combination(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    """Write ``x - y``: the coefficients of a linear combination are its values at the unit vectors."""
+    aligned = w.aligned(forms)
+    if aligned is None:
+        return None
+    axes, terms = aligned
+    coefficients = map(float, node.prim.eval(np, *np.eye(len(forms)), **node.params))
+    return Form(axes, tuple(t for c, own in zip(coefficients, terms, strict=True) for t in _scaled(own, c)))
 
 
-def _div(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+def _quotient(w: Writer, node: Node, forms: list[Form]) -> Form | None:
+    """Write ``x / y`` for a constant `y`, or for one that repeats along an axis, as a product with the reciprocal."""
     x, y = node.inputs
     if by := constant_of(y):
         return Form(forms[0].axes, tuple(Term(t.scale / by, t.factors) for t in forms[0].terms))
     if y.prim is not expand:
         return None
-    # Divided by what repeats along an axis: multiplied by the inverse, which is smaller.
     inverse = PRIMITIVES["expand"](1.0 / y.inputs[0], **y.params)
     reciprocal = _by_axes(w, inverse, [w.leaf(inverse.inputs[0])])
-    return _mul(w, PRIMITIVES["mul"](x, inverse), [forms[0], reciprocal])
+    return _product(w, PRIMITIVES["mul"](x, inverse), [forms[0], reciprocal])
 
 
 def _by_axes(w: Writer, node: Node, forms: list[Form]) -> Form | None:
@@ -319,6 +321,28 @@ def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     return Form(tuple(axes), tuple(Term(t.scale, (*t.factors, *deltas)) for t in u.terms))
 
 
-LINEAR = {mul: _mul, square: _square, add: _add(1.0, 1.0), sub: _add(1.0, -1.0), neg: _add(-1.0), div: _div,
-          **dict.fromkeys((expand, transpose, sum_), _by_axes), reshape: _reshape, einsum: _einsum,
-          scatter_add: _scatter}
+FormRule = Callable[[Writer, Node, list[Form]], "Form | None"]
+_OWN: dict[Primitive, FormRule] = {square: _square, div: _quotient, reshape: _reshape, einsum: _einsum,
+                                   scatter_add: _scatter}
+
+
+def form_rule(node: Node) -> FormRule | None:
+    """Return the rule for the form of a node, from those of its operands, or None where it is not linear in them."""
+    prim = node.prim
+    if not node.type.floating:
+        return None
+    if prim in _OWN:
+        return _OWN[prim]
+    if prim.kind == "elementwise":
+        if prim.linear == "jointly":
+            return _combination
+        return _product if prim.linear == "separately" and len(node.inputs) == 2 else None
+    return _by_axes if prim.linear == "first" and len(node.inputs) == 1 and _sums_axes(node) else None
+
+
+def _sums_axes(node: Node) -> bool:
+    """Return whether an operation permutes, repeats and sums axes alone, by its axis rule."""
+    rule = axis_rule(node)
+    return rule is not None and all(
+        len(axis) == 1 and (axis[0].kind is PARALLEL or (axis[0].kind is REDUCE and axis[0].by == ADD.name))
+        for axis in (*rule.operands[0], *rule.results[0]))

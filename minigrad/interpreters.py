@@ -17,7 +17,7 @@ import numpy as np
 from .axes import REDUCE, axis_rule, rearranges
 from .errors import MinigradError, line_at, of_user
 from .graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable, zeros_like
-from .primitive import on_host, rule, spread
+from .primitive import broadcast_leading, on_host, rule
 from .symbolic import Dim
 from .tracing import made_by, thread
 
@@ -391,11 +391,11 @@ def batch_nodes(nodes: Iterable[Node], made: dict[Node, Node], mapped: set[Node]
                 made[node] = rebuilt(node, inputs)
 
 
-def with_axis(node: Node, has_axis: bool, size: int | Dim) -> Node:
+def broadcast_unmapped(node: Node, has_axis: bool, size: int | Dim) -> Node:
     """Return a batched output with the batch axis, put there where the batch did not reach it."""
     if has_axis:
         return node
     with made_by("vmap") as working_on:
         working_on(node)
-        return spread(node, size)
+        return broadcast_leading(node, size)
 

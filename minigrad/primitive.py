@@ -288,7 +288,7 @@ class Primitive:
 
 def _batch_by_axes(prim: Primitive, n: Any, mapped: Sequence[bool], /, *xs: Node, **params: Any) -> Node:
     """Batch by the axis rule: the same operation with one more parallel axis in front of every operand."""
-    spread_out = [x if m else spread(x, n) for x, m in zip(xs, mapped, strict=True)]
+    spread_out = [x if m else broadcast_leading(x, n) for x, m in zip(xs, mapped, strict=True)]
     return prim(*spread_out, **prim.axes.placed(params, (None, *range(spread_out[0].ndim - 1)), n))
 
 
@@ -348,7 +348,7 @@ def free(*args: Any) -> float:
     return 0.0
 
 
-def spread(x: Node, size: Any) -> Node:
+def broadcast_leading(x: Node, size: Any) -> Node:
     """Return `x` repeated along a new axis 0 of `size`: a constant stays one, the rest is an expand."""
     if (value := constant_of(x)) is not None:
         return full(value, (size, *x.shape), x.dtype)

@@ -77,7 +77,7 @@ def batched(graph: Graph, mapped: Sequence[bool], size: int | Dim) -> Graph:
         assert has_axis == (node in reached), f"{graph.name}: an output says has_axis={has_axis}"
         assert out.shape == ((size, *node.shape) if has_axis else node.shape), f"{graph.name}: batched to {out.shape}"
     return Graph(
-        tuple(new), tuple(interpreters.with_axis(o, m, size) for o, m in outs), name=f"{graph.name}_batch"
+        tuple(new), tuple(interpreters.broadcast_unmapped(o, m, size) for o, m in outs), name=f"{graph.name}_batch"
     ).check()
 
 

@@ -12,7 +12,7 @@ from ..errors import DtypeError, IntegerRangeError, ShapeError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import overflow
 from ..ops.elementwise import cast_to
-from ..ops.reduce import expand_to
+from ..ops.reduce import broadcast_along
 from ..ops.shape import reshape
 from ..sizes import Size, unwrap
 from ..symbolic import Dim, Shape, format_shape
@@ -97,7 +97,7 @@ def broadcast_node(x: Node, shape: Shape) -> Node:
             raise ShapeError(at_user_line(f"{x.type} cannot be broadcast to {format_shape(shape)}"))
     if ones:
         x = reshape(x, shape=tuple(n for a, n in enumerate(x.shape) if a not in ones))
-    return expand_to(x, shape, (*range(lead), *(a + lead for a in ones)))
+    return broadcast_along(x, shape, (*range(lead), *(a + lead for a in ones)))
 
 
 def as_shape(shape: Any) -> Shape:

@@ -48,7 +48,7 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
     row = PRIMITIVES["input"](shape=(n,), dtype=x.dtype)
     one = as_array(func1d(Array(row), *args, **kwargs))._node
     (out, has_axis), = interpreters.batch([one], {}, {row: shapes.reshape(rows._node, shape=(count, n))}, count)
-    out = interpreters.with_axis(out, has_axis, count)
+    out = interpreters.broadcast_unmapped(out, has_axis, count)
     out = Array(shapes.reshape(out, shape=(*lead, *one.shape)))
     k = one.ndim
     return moveaxis(out, tuple(range(len(lead), len(lead) + k)), tuple(range(a, a + k))) if k else out

@@ -18,7 +18,7 @@ from ..errors import TraceError, at_user_line
 from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import special as ops
-from ..ops.reduce import expand_to
+from ..ops.reduce import broadcast_along
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
 from .arguments import as_axes, broadcast_node, broadcast_shapes
@@ -160,7 +160,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     seen = x if b is None else where(b == 0, -np.inf, x)
     axes = as_axes(axis, x.ndim, "special.logsumexp")
     top = Array(ew.stop_gradient(np.max(seen, axis=axis)._node))
-    below = expand_to(top._node, x._node.shape, axes)
+    below = broadcast_along(top._node, x._node.shape, axes)
     if b is not None:
         x = where((b == 0) & (x - Array(below) > 700), -np.inf, x)  # times 0, what overflows would be nan
     terms = Array(ew.exp_of_difference(x._node, below))

@@ -16,7 +16,7 @@ from ..graph import Node, constant_of, full
 from ..ops import elementwise as ew
 from ..ops.constants import const, constant, iota
 from ..ops.index import gather, scatter_add
-from ..ops.reduce import expand_to
+from ..ops.reduce import broadcast_along
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.shape import reshape
 from ..ops.sort import argsort
@@ -164,7 +164,7 @@ def _where_mask(x: Array, mask: Array, v: Array, choose: Callable[[Array, Array]
         raise ShapeError(at_user_line(
             f"x.at[mask].{name} with a traced mask: how many elements it names depends on data, so the values must be "
             f"one for all places, not {v._node.type}. Use np.where(mask, new, x), with new of the shape of x"))
-    full_mask = expand_to(mask._node, shape, tuple(range(mask.ndim, x.ndim)))
+    full_mask = broadcast_along(mask._node, shape, tuple(range(mask.ndim, x.ndim)))
     wide = Array(broadcast_node(v._node, shape))
     return Array(ew.where(full_mask, ew.cast_to(choose(x, wide)._node, x.dtype), x._node))
 
@@ -218,7 +218,7 @@ def _pick(last: Node, v: Node, otherwise: Node) -> Node:
     else:  # there may be no row at all: what is not there takes one behind the last
         behind = concatenate([Array(v), Array(full(0, (1, *v.shape[1:]), v.dtype))])._node
         rows = gather(behind, ew.where(there, last, full(-1, last.shape, _LONG)))
-    return ew.where(expand_to(there, otherwise.shape, tuple(range(1, otherwise.ndim))), rows, otherwise)
+    return ew.where(broadcast_along(there, otherwise.shape, tuple(range(1, otherwise.ndim))), rows, otherwise)
 
 
 def _put(x: Node, places: Node, v: Node) -> Node:
@@ -243,7 +243,7 @@ def _multiply(x: Node, places: Node, v: Node) -> Node:
         while reach < m:
             meet = ew.eq(_cut(places, 0, reach, m), _cut(places, 0, 0, m - reach))
             later = _cut(v, 0, reach, m)
-            later = ew.where(expand_to(meet, later.shape, tuple(range(1, v.ndim))),
+            later = ew.where(broadcast_along(meet, later.shape, tuple(range(1, v.ndim))),
                              later * _cut(v, 0, 0, m - reach), later)
             v = concatenate([Array(_cut(v, 0, 0, reach)), Array(later)])._node
             reach *= 2

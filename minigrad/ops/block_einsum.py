@@ -15,11 +15,11 @@ import numpy as np
 
 from ..axes import REDUCE, SEGMENTED, Axes, AxisRule, Declared, Factor
 from ..graph import ArrayType, Node
-from ..primitive import Primitive, Sample, fail, on_host, spread
+from ..primitive import Primitive, Sample, broadcast_leading, fail, on_host
 from ..symbolic import Dim
 from ..tracing import guard_equal
 from .einsum import LETTERS, contract, contract_two, parse, split_subscripts
-from .reduce import expand_to, sum_
+from .reduce import broadcast_along, sum_
 from .shape import move_axis, reshape
 
 KINDS = ("packed", "stacked", "shared")
@@ -144,13 +144,13 @@ def _end_to_end(n: Any, mapped: Sequence[bool], xs: Sequence[Node], lengths: Seq
     each = lengths[0].shape[mapped[2]]
 
     def flat(v: Node, is_mapped: bool) -> Node:
-        v = v if is_mapped else spread(v, n)
+        v = v if is_mapped else broadcast_leading(v, n)
         return reshape(v, shape=(v.shape[0] * v.shape[1], *v.shape[2:]))
 
     operands = []
     for v, m, kind in zip(xs, mapped, kinds, strict=False):
         if kind == "shared" and m:  # by the examples of one batch only
-            v = expand_to(v, (n, each, *v.shape[1:]), (1,))
+            v = broadcast_along(v, (n, each, *v.shape[1:]), (1,))
             operands.append(reshape(v, shape=(n * each, *v.shape[2:])))
         else:
             operands.append(v if kind == "shared" else flat(v, m))

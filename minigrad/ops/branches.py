@@ -14,10 +14,10 @@ import numpy as np
 
 from .. import interpreters
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType
-from ..primitive import Primitive, Sample, fail, spread
+from ..primitive import Primitive, Sample, broadcast_leading, fail
 from ..symbolic import Dim
 from .control import parts
-from .reduce import expand_to, sum_
+from .reduce import broadcast_along, sum_
 from .shape import move_axis
 from .subgraph import Flags, batch_graph, fits, jvp_graph, placeholders, vjp_graph
 
@@ -120,8 +120,8 @@ def _switch_batch(size: Any, mapped: Sequence[bool], index: Node, *xs: Node, gra
     def along(x: Node, m: bool, r: bool) -> Node:
         """Return an operand with all axes of the choices, if it has any of them."""
         if m and not r:
-            return expand_to(x, (*index.shape, *x.shape[1:]), inner)
-        return spread(x, size) if r and not m else x
+            return broadcast_along(x, (*index.shape, *x.shape[1:]), inner)
+        return broadcast_leading(x, size) if r and not m else x
 
     node = switch(index, *map(along, xs, mapped[1:], rows), graphs=graphs,
                   rows=tuple(m or r for m, r in zip(mapped[1:], rows, strict=True)),

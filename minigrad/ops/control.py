@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import interpreters
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, fail, free, on_host, placeholder, spread
+from ..primitive import Primitive, Sample, broadcast_leading, fail, free, on_host, placeholder
 from ..symbolic import Dim, Shape, Symbol
 from ..tracing import guard_equal_shapes
 from ..views import SAME
@@ -29,7 +29,7 @@ def parts(node: Node) -> list[Node]:
 
 
 def _barrier_batch(size: Any, mapped: Sequence[bool], x: Node, after: Node) -> Node:
-    return barrier(x if mapped[0] else spread(x, size), after)
+    return barrier(x if mapped[0] else broadcast_leading(x, size), after)
 
 
 barrier = Primitive(
@@ -194,7 +194,7 @@ def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Gr
         outputs = interpreters.batch(
             body.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, batch_size
         )
-        return tuple(interpreters.with_axis(o, m, batch_size) for o, m in outputs)
+        return tuple(interpreters.broadcast_unmapped(o, m, batch_size) for o, m in outputs)
     body, _ = batch_graph(graph, mapped, batch_size, [True] * len(graph.outputs))
     in_axes = tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True))
     return chunked(*xs, graph=body, in_axes=in_axes, packed=packed,

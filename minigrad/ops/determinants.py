@@ -12,7 +12,7 @@ from typing import Any
 from .. import interpreters
 from ..axes import subscripts
 from ..graph import ArrayType, Node, TupleType, zeros_like
-from ..primitive import Sample, fail, placeholder, spread
+from ..primitive import Sample, broadcast_leading, fail, placeholder
 from ..tracing import guard_equal_shapes
 from .linalg import inv
 from .matrices import (
@@ -26,7 +26,7 @@ from .matrices import (
     square_type,
     transposed,
 )
-from .reduce import expand_to, sum_
+from .reduce import broadcast_along, sum_
 from .shape import move_axis
 
 
@@ -40,7 +40,7 @@ def _scalar_type(name: str, count: int = 1) -> Callable[[ArrayType], ArrayType |
 
 
 def _times(scalar: Node, x: Node) -> Node:
-    return x * expand_to(scalar, x.shape, (x.ndim - 2, x.ndim - 1))
+    return x * broadcast_along(scalar, x.shape, (x.ndim - 2, x.ndim - 1))
 
 
 def _signed_svd(xp: Any, a: Any) -> tuple[Any, Any, Any, Any]:
@@ -100,14 +100,15 @@ def _cofactor_slope_type(g: ArrayType, a: ArrayType) -> ArrayType:
 def _cofactor_slope_batch(size: Any, mapped: Sequence[bool], g: Node, a: Node) -> Node:
     if not mapped[1]:
         return cofactor_slope(g, a)  # one matrix for all directions is factorised once
-    g = g if mapped[0] else spread(g, size)
+    g = g if mapped[0] else broadcast_leading(g, size)
     more = g.ndim - a.ndim
     return move_axis(cofactor_slope(move_axis(g, 0, more), a), more, 0)
 
 
 def _cofactor_slope_by_division(g: Node, a: Node) -> Node:
     lead = tuple(range(g.ndim - a.ndim))
-    c, d = expand_to(cofactor(a), g.shape, lead), expand_to(det(a), g.shape, (*lead, g.ndim - 2, g.ndim - 1))
+    c = broadcast_along(cofactor(a), g.shape, lead)
+    d = broadcast_along(det(a), g.shape, (*lead, g.ndim - 2, g.ndim - 1))
     return (_times(inner(c, g), c) - product(product(c, transposed(g)), c)) / d
 
 
@@ -122,7 +123,7 @@ def _cofactor_slope_vjp(c: Node, out: Node, g: Node, a: Node) -> list[Node]:
 
 def _cofactor_slope_jvp(ts: Sequence[Node | None], out: Node, g: Node, a: Node) -> Node:
     moved = [] if ts[0] is None else [cofactor_slope(ts[0], a)]
-    moved += [] if ts[1] is None else [cofactor_bend(g, expand_to(ts[1], g.shape, _directions(g, a)), a)]
+    moved += [] if ts[1] is None else [cofactor_bend(g, broadcast_along(ts[1], g.shape, _directions(g, a)), a)]
     return functools.reduce(operator.add, moved)
 
 
@@ -186,7 +187,8 @@ def _cofactor_bend_type(g: ArrayType, h: ArrayType, a: ArrayType) -> ArrayType:
 
 
 def _cofactor_bend_batch(size: Any, mapped: Sequence[bool], *xs: Node) -> Node:
-    *pair, a = (x if m or k == 2 else spread(x, size) for k, (x, m) in enumerate(zip(xs, mapped, strict=True)))
+    *pair, a = (x if m or k == 2 else broadcast_leading(x, size)
+                for k, (x, m) in enumerate(zip(xs, mapped, strict=True)))
     more = pair[0].ndim - a.ndim if mapped[2] else 0
     return move_axis(cofactor_bend(*(move_axis(x, 0, more) for x in pair), a), more, 0)
 
@@ -194,7 +196,7 @@ def _cofactor_bend_batch(size: Any, mapped: Sequence[bool], *xs: Node) -> Node:
 def _cofactor_bend_by_division(g: Node, h: Node, a: Node) -> Node:
     direction, matrix = (placeholder(x.type) for x in (g, g))  # a matrix for each direction
     found = interpreters.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: h})
-    return interpreters.substitute(found, {direction: g, matrix: expand_to(a, g.shape, _directions(g, a))})[0]
+    return interpreters.substitute(found, {direction: g, matrix: broadcast_along(a, g.shape, _directions(g, a))})[0]
 
 
 def _cofactor_bend_vjp(c: Node, out: Node, g: Node, h: Node, a: Node) -> list[Node]:

@@ -17,7 +17,7 @@ from ..graph import ArrayType, Node
 from ..primitive import Sample, fail, require_float
 from ..tracing import number
 from .constants import constant
-from .reduce import expand_to
+from .reduce import broadcast_along
 
 
 def _rfft_type(t: ArrayType) -> ArrayType:
@@ -51,7 +51,7 @@ def _scaled(x: Node, n: int, factor: float) -> Node:
     weights[:, 0] = 1
     if n % 2 == 0:
         weights[:, -1] = 1
-    return x * expand_to(constant(weights), x.shape, tuple(range(x.ndim - 2)))
+    return x * broadcast_along(constant(weights), x.shape, tuple(range(x.ndim - 2)))
 
 
 def _samples(spectrum: bool):

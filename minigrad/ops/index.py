@@ -17,11 +17,11 @@ from ..combiners import ADD
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import ArrayType, Node, note_read
-from ..primitive import FIRST, Sample, fail, spread
+from ..primitive import FIRST, Sample, broadcast_leading, fail
 from ..symbolic import Dim, Shape
 from ..tracing import guard_equal_shapes
 from .constants import iota
-from .reduce import expand_to
+from .reduce import broadcast_along
 from .strict_index import Reading
 from .sum_rows import as_read, flat_index, sum_gathered, sum_rows
 
@@ -56,15 +56,15 @@ def _gather_eval(xp: Any, x: Any, *indices: Any, read: Sequence[Reading] = ()) -
 
 def _gather_batch(size: Any, mapped: Sequence[bool], x: Node, *indices: Node) -> Node:
     if not mapped[0]:
-        return gather(x, *(i if m else spread(i, size) for i, m in zip(indices, mapped[1:], strict=True)))
+        return gather(x, *(i if m else broadcast_leading(i, size) for i, m in zip(indices, mapped[1:], strict=True)))
     return gather(x, *_lockstep(size, mapped[1:], indices))
 
 
 def _lockstep(size: Any, mapped: Sequence[bool], indices: Sequence[Node]) -> list[Node]:
     """Return the indices of a batch: example b of each index goes with example b of the array."""
-    spread_out = [i if m else spread(i, size) for i, m in zip(indices, mapped, strict=True)]
+    spread_out = [i if m else broadcast_leading(i, size) for i, m in zip(indices, mapped, strict=True)]
     shape = spread_out[0].shape
-    return [expand_to(iota(size=size), shape, tuple(range(1, len(shape)))), *spread_out]
+    return [broadcast_along(iota(size=size), shape, tuple(range(1, len(shape)))), *spread_out]
 
 
 def counts_along(size: int | Dim, index: Node) -> int | None:
@@ -149,7 +149,7 @@ def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape, read: Sequence[R
 
 
 def _scatter_batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
-    u = u if mapped[0] else spread(u, size)
+    u = u if mapped[0] else broadcast_leading(u, size)
     return scatter_add(u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
 
 
@@ -161,7 +161,7 @@ scatter_add = linear("scatter_add", _scatter_type, _scatter_eval,
 def take_along_axis(x: Node, index: Node, axis: int) -> Node:
     """Return ``x[.., index[..], ..]``: a gather whose other axes count along."""
     grid = [index if a == axis else
-            expand_to(iota(size=n), index.shape, tuple(b for b in range(x.ndim) if b != a))
+            broadcast_along(iota(size=n), index.shape, tuple(b for b in range(x.ndim) if b != a))
             for a, n in enumerate(x.shape)]
     return gather(x, *grid)
 

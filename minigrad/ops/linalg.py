@@ -27,7 +27,7 @@ import numpy as np
 from ..axes import subscripts
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
-from ..primitive import Sample, fail, spread
+from ..primitive import Sample, broadcast_leading, fail
 from ..tracing import guard_equal, guard_equal_shapes, number
 from .control import parts
 from .elementwise import eq, ge, gt, where
@@ -79,7 +79,7 @@ def _solve_batch(name: str) -> Callable[..., Node]:
     def batch(size: Any, mapped: Sequence[bool], a: Node, b: Node, **params: Any) -> Node:
         prim = PRIMITIVES[name]
         if mapped[0]:
-            return prim(a, b if mapped[1] else spread(b, size), **params)
+            return prim(a, b if mapped[1] else broadcast_leading(b, size), **params)
         # One matrix for all examples is factorised once: their right-hand sides are columns of one.
         wide = move_axis(b, 0, b.ndim - 2)
         x = prim(a, reshape(wide, shape=(*wide.shape[:-2], wide.shape[-2] * wide.shape[-1])), **params)

@@ -14,13 +14,13 @@ import numpy as np
 from .. import interpreters
 from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, fail, placeholder, spread
+from ..primitive import Primitive, Sample, broadcast_leading, fail, placeholder
 from ..symbolic import Dim
 from ..tracing import guard_equal
 from .constants import proj
 from .control import parts
 from .elementwise import where
-from .reduce import any_, expand_to
+from .reduce import any_, broadcast_along
 from .shape import move_axis
 from .subgraph import Flags, Signature, apply_graph, batch_graph, copy_graph, fits, fixed_point, placeholders
 
@@ -100,13 +100,13 @@ def _while_batch(size: Any, mapped: Sequence[bool], *xs: Node, test: Graph, body
     if test_mapped:
         inputs, outputs = copy_graph(new_body)
         (running,) = apply_graph(new_test, inputs)
-        kept = [where(expand_to(running, o.shape, tuple(range(1, o.ndim))), o, i)
+        kept = [where(broadcast_along(running, o.shape, tuple(range(1, o.ndim))), o, i)
                 for o, i in zip(outputs, roles.carry(inputs), strict=True)]
         new_body = Graph(tuple(inputs), tuple(kept), name=body.name)
         new_test = new_test.replace(outputs=(any_(new_test.outputs[0], axes=(0,)),))
-    xs = [spread(x, size) if f and not m else x for x, f, m in zip(xs, flags, mapped, strict=True)]
+    xs = [broadcast_leading(x, size) if f and not m else x for x, f, m in zip(xs, flags, mapped, strict=True)]
     node = while_(*xs, test=new_test, body=new_body, count=count)
-    return tuple(p if f else spread(p, size) for p, f in zip(parts(node), roles.carry(flags), strict=True))
+    return tuple(p if f else broadcast_leading(p, size) for p, f in zip(parts(node), roles.carry(flags), strict=True))
 
 
 def _while_sample() -> Sample:
@@ -233,13 +233,13 @@ def _scan_batch(size: Any, mapped: Sequence[bool], *xs: Node, body: Graph, count
 
     flags, out = fixed_point(widen, list(mapped))
     step, out = batch_graph(body, flags, size, [*roles.carry(flags), *roles.ends(out)[1]])
-    shared, carry, slices = roles.split([(spread(x, size) if f and not m else x, f)
+    shared, carry, slices = roles.split([(broadcast_leading(x, size) if f and not m else x, f)
                                          for x, f, m in zip(xs, flags, mapped, strict=True)])
     node = scan(*(x for x, _ in (*shared, *carry)), *(move_axis(x, 0, 1) if f else x for x, f in slices),
                 body=step, counts=counts, length=length, reverse=reverse)  # time leads, then the batch
     ends, stacked = roles.ends(list(zip(parts(node), out, strict=True)))
-    return (*(p if has else spread(p, size) for p, has in ends),
-            *(move_axis(p, 1, 0) if has else spread(p, size) for p, has in stacked))
+    return (*(p if has else broadcast_leading(p, size) for p, has in ends),
+            *(move_axis(p, 1, 0) if has else broadcast_leading(p, size) for p, has in stacked))
 
 
 def _scan_samples() -> list[Sample]:

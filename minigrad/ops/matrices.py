@@ -20,7 +20,7 @@ from ..tracing import guard_equal
 from .constants import iota
 from .einsum import contract
 from .elementwise import eq, where
-from .reduce import expand_to, sum_
+from .reduce import broadcast_along, sum_
 from .shape import transpose
 
 
@@ -44,8 +44,8 @@ def transposed(x: Node) -> Node:
 def choose(relation: Primitive, x: Node, other: Node | None = None) -> Node:
     """Return the elements of `x` whose ``relation(row, column)`` holds, and those of `other` (or 0) elsewhere."""
     shape = x.shape[-2:]
-    mask = relation(*(expand_to(iota(size=n), shape, (1 - axis,)) for axis, n in enumerate(shape)))
-    return where(expand_to(mask, x.shape, tuple(range(x.ndim - 2))), x, zeros_like(x) if other is None else other)
+    mask = relation(*(broadcast_along(iota(size=n), shape, (1 - axis,)) for axis, n in enumerate(shape)))
+    return where(broadcast_along(mask, x.shape, tuple(range(x.ndim - 2))), x, zeros_like(x) if other is None else other)
 
 
 def diagonal(x: Node) -> Node:
@@ -55,12 +55,12 @@ def diagonal(x: Node) -> Node:
 
 def by_row(v: Node, x: Node) -> Node:
     """Return the matrix like `x` whose row i is filled with ``v[i]``."""
-    return expand_to(v, x.shape, (x.ndim - 1,))
+    return broadcast_along(v, x.shape, (x.ndim - 1,))
 
 
 def by_column(v: Node, x: Node) -> Node:
     """Return the matrix like `x` whose column j is filled with ``v[j]``."""
-    return expand_to(v, x.shape, (x.ndim - 2,))
+    return broadcast_along(v, x.shape, (x.ndim - 2,))
 
 
 # -- declarations ------------------------------------------------------------------------------------------

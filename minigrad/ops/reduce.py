@@ -72,7 +72,7 @@ expand = linear(
                      Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])
 
 
-def expand_to(x: Node, shape: Shape, axes: Axes) -> Node:
+def broadcast_along(x: Node, shape: Shape, axes: Axes) -> Node:
     """Return `x` with `axes` of `shape` added; nothing at all where there are none."""
     if not axes:
         return x
@@ -174,14 +174,15 @@ def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, A
 sum_ = linear(
     "sum", _sum_type,
     lambda xp, x, *, axes: summed(xp, x, axes),
-    lambda g, x, *, axes: expand_to(g, x.shape, axes), **_reduces(ADD), kind="reduce", simplify=_simpler_sum,
+    lambda g, x, *, axes: broadcast_along(g, x.shape, axes), **_reduces(ADD), kind="reduce", simplify=_simpler_sum,
     samples=_reduction_samples())
 
 
 def per_count(x: Node, n: int | Dim | Node) -> Node:
     """Return `x` divided by a count, in the accumulator's dtype: a narrow one may not hold the count."""
     wide = accumulator(x.dtype)
-    n = cast_to(n, wide) if isinstance(n, Node) else expand_to(size_scalar(n, wide), x.shape, tuple(range(x.ndim)))
+    n = (cast_to(n, wide) if isinstance(n, Node)
+         else broadcast_along(size_scalar(n, wide), x.shape, tuple(range(x.ndim))))
     return cast_to(cast_to(x, wide) / n, x.dtype)
 
 
@@ -191,7 +192,7 @@ def _mean_type(t: ArrayType, *, axes: Axes) -> ArrayType:
 
 
 def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
-    return expand_to(per_count(g, size_of(x.shape[a] for a in axes)), x.shape, axes)
+    return broadcast_along(per_count(g, size_of(x.shape[a] for a in axes)), x.shape, axes)
 
 
 def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node:
@@ -277,7 +278,7 @@ def unvarying(x: Node, axes: Axes) -> Node | None:
         return None
     kept = [a for a in range(x.ndim) if a not in axes]
     left = tuple(i for i, a in enumerate(kept) if a in x.params["axes"])
-    return expand_to(x.inputs[0], _without(x.shape, axes), left)
+    return broadcast_along(x.inputs[0], _without(x.shape, axes), left)
 
 
 def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
@@ -287,8 +288,8 @@ def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
     """
 
     def shares(out: Node, x: Node, axes: Axes) -> Node:
-        hit = cast_to(eq(x, expand_to(out, x.shape, axes)), x.dtype)
-        return hit / expand_to(sum_(hit, axes=axes), x.shape, axes)
+        hit = cast_to(eq(x, broadcast_along(out, x.shape, axes)), x.dtype)
+        return hit / broadcast_along(sum_(hit, axes=axes), x.shape, axes)
 
     def evaluate(xp: Any, x: Any, *, axes: Axes) -> Any:
         if of_nothing and 0 in (x.shape[a] for a in axes):
@@ -298,7 +299,7 @@ def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
 
     return Primitive(
         name, _reduce_type(name, empty=of_nothing), evaluate,
-        vjp=lambda g, out, x, *, axes: [expand_to(g, x.shape, axes) * shares(out, x, axes)],
+        vjp=lambda g, out, x, *, axes: [broadcast_along(g, x.shape, axes) * shares(out, x, axes)],
         jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
         **_reduces(by), kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True),
         samples=_reduction_samples())

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..combiners import MAX, MIN, Combiner
 from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import Primitive, Sample, spread
+from ..primitive import Primitive, Sample, broadcast_leading
 from ..symbolic import Shape
 from .elementwise import cast_to, eq
 from .index import INDEXED_AXES, _lockstep, _scatter_type, gather, scatter_add
@@ -57,7 +57,7 @@ def _extreme(name: str, by: Combiner) -> Primitive:
         return scatter_add(ts[0] * _shares(out, u, indices), *indices, shape=shape)
 
     def batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
-        u = u if mapped[0] else spread(u, size)
+        u = u if mapped[0] else broadcast_leading(u, size)
         return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
 
     return Primitive(name, type_rule, evaluate, vjp, jvp, batch, axes=INDEXED_AXES, combiner=by,

@@ -15,12 +15,12 @@ from ..axes import POINTWISE, subscripts
 from ..combiners import ADD
 from ..families import discrete, linear
 from ..graph import ArrayType, Node
-from ..primitive import FIRST, Sample, fail, on_host, spread
+from ..primitive import FIRST, Sample, broadcast_leading, fail, on_host
 from ..symbolic import Dim, size_of
 from .accumulators import running
 from .constants import iota, size_scalar
 from .elementwise import cast_to
-from .reduce import expand_to, require_number
+from .reduce import broadcast_along, require_number
 from .shape import reshape
 
 _INT = np.dtype(np.int64)
@@ -34,7 +34,7 @@ def _require_ints(name: str, *types: ArrayType) -> None:
 
 def _rank(n: int | Dim, shape: tuple[int | Dim, ...]) -> Node:
     """Return the place of each example of a batch, repeated along the other axes of `shape`."""
-    return expand_to(iota(size=n), shape, tuple(range(1, len(shape))))
+    return broadcast_along(iota(size=n), shape, tuple(range(1, len(shape))))
 
 
 # -- who owns a row ------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def _ids_batch(batch: Any, mapped: Sequence[bool], lengths: Node, *, size: int |
     n = lengths.shape[1]
     flat = segment_ids(reshape(lengths, shape=(batch * n,)), size=batch * size)
     ids = reshape(flat, shape=(batch, size))
-    return ids - _rank(batch, ids.shape) * expand_to(size_scalar(n, _INT), ids.shape, (0, 1))
+    return ids - _rank(batch, ids.shape) * broadcast_along(size_scalar(n, _INT), ids.shape, (0, 1))
 
 
 segment_ids = discrete(
@@ -125,9 +125,9 @@ def _each(xp: Any, x: Any, ids: Any, work: Callable[[Any], Any], dtype: Any) -> 
 def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
     """Make a batch rule: the examples' rows end to end are rows like any other, with ids that tell examples apart."""
     def batch(size: Any, mapped: Sequence[bool], x: Node, ids: Node, **params: Any) -> Node:
-        x, ids = (v if m else spread(v, size) for v, m in zip((x, ids), mapped, strict=True))
+        x, ids = (v if m else broadcast_leading(v, size) for v, m in zip((x, ids), mapped, strict=True))
         # Neighbours differ in the last "digit" where the examples do.
-        own = cast_to(ids, _INT) * expand_to(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
+        own = cast_to(ids, _INT) * broadcast_along(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
         flat = reshape(x, shape=(size_of(x.shape[:2]), *x.shape[2:]))
         return reshape(function(flat, reshape(own, shape=(size_of(ids.shape),)), **params), shape=x.shape)
 

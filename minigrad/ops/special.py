@@ -25,7 +25,7 @@ from ..primitive import Primitive, Sample, on_host, placeholder
 from .control import parts
 from .custom import custom
 from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
-from .reduce import expand_to, max_, sum_
+from .reduce import broadcast_along, max_, sum_
 
 _ROOT = math.sqrt(math.pi)
 
@@ -211,11 +211,11 @@ def softmax(x: Node, axes: tuple[int, ...]) -> Node:
     """Return exponentials divided by their sum over `axes`; what goes back needs the result alone."""
 
     def function(x: Node) -> Node:
-        e = exp(x - expand_to(max_(x, axes=axes), x.shape, axes))
-        return e / expand_to(sum_(e, axes=axes), x.shape, axes)
+        e = exp(x - broadcast_along(max_(x, axes=axes), x.shape, axes))
+        return e / broadcast_along(sum_(e, axes=axes), x.shape, axes)
 
     def rule(g: Node, out: Node, x: Node) -> Node:
-        return out * (g - expand_to(sum_(g * out, axes=axes), x.shape, axes))
+        return out * (g - broadcast_along(sum_(g * out, axes=axes), x.shape, axes))
 
     return _with_rule("softmax", x, function, rule)
 

@@ -17,7 +17,7 @@ from ..graph import Node, full
 from ..primitive import FIRST, Primitive, Sample, on_host
 from ..symbolic import Dim
 from .constants import size_scalar
-from .reduce import expand_to
+from .reduce import broadcast_along
 
 
 def _samples(*null: int) -> Callable[[], list[Sample]]:
@@ -104,5 +104,5 @@ def read(index: np.ndarray, size: int, reading: tuple[Any, ...]) -> np.ndarray:
 
 def checked(prim: Primitive, index: Node, n: int | Dim, *null: int) -> Node:
     """Return an int64 index into `n` places, after the check that `prim` makes."""
-    size = expand_to(size_scalar(n, index.dtype), index.shape, tuple(range(index.ndim)))
+    size = broadcast_along(size_scalar(n, index.dtype), index.shape, tuple(range(index.ndim)))
     return prim(index, size, *(full(k, index.shape, index.dtype) for k in null))

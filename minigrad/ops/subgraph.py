@@ -124,7 +124,8 @@ def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequ
         graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size
     )
     want = [has for _, has in results] if out is None else out
-    outputs = tuple(interpreters.with_axis(o, has, size) if w else o for (o, has), w in zip(results, want, strict=True))
+    outputs = tuple(interpreters.broadcast_unmapped(o, has, size) if w else o
+                    for (o, has), w in zip(results, want, strict=True))
     return graph.replace(inputs=tuple(inputs), outputs=outputs), tuple(want)
 
 

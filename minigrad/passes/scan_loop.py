@@ -113,7 +113,7 @@ class Loop:
         inner = {n: placeholder(n.type) for n in known}
         results = interpreters.batch(interpreters.substitute(nodes, inner), self.shared,
                                      {inner[n]: outer for n, outer in known.items()}, self.length)
-        return [interpreters.with_axis(n, has_axis, self.length) for n, has_axis in results]
+        return [interpreters.broadcast_unmapped(n, has_axis, self.length) for n, has_axis in results]
 
     def rebuilt(self, carries: Iterable[int], stacked: Sequence[Node]) -> list[Node]:
         """Return the results of the scan that carries the values at positions `carries`, and stacks `stacked`."""

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from ..graph import PRIMITIVES, Graph, Node, constant_of
 from ..ops.results import waits_for_check
-from ..primitive import spread
+from ..primitive import broadcast_leading
 from .dead_code import dead_code
 from .scan_loop import Loop, holds_graphs, rewrite_scans
 from .simplify import simplify
@@ -40,7 +40,7 @@ def _shrunk(loop: Loop) -> list[Node] | None:
     values = loop.at_all_steps(inside) if only_checks else loop.rebuilt(range(len(carries)), inside)
     steps = dict(zip(inside, values[len(carries):], strict=True))
     for n in outside:
-        steps[n] = loop.slices[n] if n in loop.slices else spread(loop.outer(n), loop.length)
+        steps[n] = loop.slices[n] if n in loop.slices else broadcast_leading(loop.outer(n), loop.length)
     for n, after in shifted.items():
         steps[n] = _shift(loop, loop.starts[n], steps[after])
     return [*values[:len(carries)], *(steps[n] for n in loop.stacked)]

@@ -16,7 +16,7 @@ from ..graph import PRIMITIVES, Graph, Node, TupleType
 from ..ops.differences import is_difference, sign
 from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, sub
-from ..primitive import is_linear, spread
+from ..primitive import broadcast_leading, is_linear
 from .scan_loop import Loop, elements, rewrite_scans
 
 _MORE = 2.0  # the largest size of new stacks, relative to all that a loop reads and stacks already
@@ -157,7 +157,7 @@ class _Total:
     def _sum(self, n: Node) -> Node:
         loop = self.loop
         if not loop.varies(n):
-            return PRIMITIVES["sum"](spread(loop.outer(n), loop.length), axes=(0,))
+            return PRIMITIVES["sum"](broadcast_leading(loop.outer(n), loop.length), axes=(0,))
         if n.prim is einsum and not _linear(loop, n):
             return self._product(n)
         if n in self.steps or not _linear(loop, n):

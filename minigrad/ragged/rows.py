@@ -18,7 +18,7 @@ from ..graph import Node, full
 from ..ops.constants import iota
 from ..ops.elementwise import cast_to
 from ..ops.index import gather
-from ..ops.reduce import expand_to
+from ..ops.reduce import broadcast_along
 from ..ops.segments import nonempty, segment_ids
 from ..ops.sort import cumsum
 from ..symbolic import Dim, Shape, Symbol, monomials, size_of
@@ -190,4 +190,4 @@ def lengths_as(rows: Rows, n: int | Dim, dtype: np.dtype) -> Node:
 
 def spread_rows(x: Node, shape: Shape) -> Node:
     """Return a vector of rows repeated along all axes behind the first."""
-    return expand_to(x, shape, tuple(range(1, len(shape))))
+    return broadcast_along(x, shape, tuple(range(1, len(shape))))

@@ -25,13 +25,13 @@ from ..ops.custom import Later, ruled
 from ..ops.einsum import LETTERS, contract, parse
 from ..ops.elementwise import cast_to, eq, isnan, logical_not, logical_or, lt, where
 from ..ops.index import counts_along, gather, scatter_add
-from ..ops.reduce import expand_to, max_, min_, min_or_largest, per_count, sum_
+from ..ops.reduce import broadcast_along, max_, min_, min_or_largest, per_count, sum_
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
 from ..ops.shape import concatenate, reshape, transpose
 from ..ops.sort import argsort
 from ..ops.strict_index import place
-from ..primitive import Combiner, placeholder, spread
+from ..primitive import Combiner, broadcast_leading, placeholder
 from ..symbolic import Dim, Shape, Symbol, size_of
 from .rows import Domain, Rows, lengths_as, spread_rows
 
@@ -126,7 +126,7 @@ class Batching:
     def each(self, node: Node) -> Node:
         """Return a value without ragged axes as (B, ...), repeated where all examples share it."""
         new = self.made.get(node, node)
-        return new if node in self.mapped else spread(new, self.rows.size)
+        return new if node in self.mapped else broadcast_leading(new, self.rows.size)
 
     def at_rows(self, node: Node, domain: Domain, kept: tuple[int, ...] | None = None) -> Node:
         """Return a value at each row of `domain`; its own ragged axes are those in `kept`, in order.
@@ -182,7 +182,7 @@ def _expand(b: Batching, node: Node, xs: Inputs) -> Node:
     new = tuple(place[a] for a in axes if a in place)
     if old not in b.mapped and not b.is_ragged(old):
         new = (0, *new)  # all examples share it: the rows are repetitions
-    return expand_to(x, b.rows.packed(shape), new)
+    return broadcast_along(x, b.rows.packed(shape), new)
 
 
 def _none(x: Node, ids: Node, *, shape: Shape) -> Node:
@@ -229,7 +229,7 @@ def _collect(b: Batching, x: Node, domain: Domain, kept: tuple[int, ...], reduct
 def _mean(b: Batching, node: Node, xs: Inputs) -> Node:
     (x,), axes, since = node.inputs, node.params["axes"], moment()
     total = sum_(cast_to(x, accumulator(node.dtype)), axes=axes)
-    count = expand_to(size_scalar(size_of(x.shape[a] for a in axes), _INT), total.shape, tuple(range(total.ndim)))
+    count = broadcast_along(size_scalar(size_of(x.shape[a] for a in axes), _INT), total.shape, tuple(range(total.ndim)))
     return b.composed(cast_to(per_count(total, count), node.dtype), since)
 
 
@@ -237,8 +237,8 @@ def _mean(b: Batching, node: Node, xs: Inputs) -> Node:
 def _arg(b: Batching, node: Node, xs: Inputs) -> Node:
     (x,), axis, since = node.inputs, node.params["axis"], moment()
     best = (max_ if node.prim.combiner is ARGMAX else min_)(x, axes=(axis,))
-    position = expand_to(iota(size=x.shape[axis]), x.shape, tuple(a for a in range(x.ndim) if a != axis))
-    hit = eq(x, expand_to(best, x.shape, (axis,)))
+    position = broadcast_along(iota(size=x.shape[axis]), x.shape, tuple(a for a in range(x.ndim) if a != axis))
+    hit = eq(x, broadcast_along(best, x.shape, (axis,)))
     hit = logical_or(hit, isnan(x)) if x.type.floating else hit
     never = full(np.iinfo(_INT).max, x.shape, _INT)
     return b.composed(min_or_largest(where(hit, position, never), axes=(axis,)), since)
@@ -375,7 +375,7 @@ def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
 
 
 def _plus(x: Node, n: int | Dim) -> Node:
-    return x + expand_to(size_scalar(n, x.dtype), x.shape, tuple(range(x.ndim)))
+    return x + broadcast_along(size_scalar(n, x.dtype), x.shape, tuple(range(x.ndim)))
 
 
 @_rule("flip")
@@ -422,7 +422,7 @@ def _pointers(b: Batching, node: Node, indices: Sequence[Node], shape: Shape) ->
         if not domain:
             return b.each(i)
         x = b.at_rows(i, domain, at)
-        return x if i in b.mapped or b.is_ragged(i) else expand_to(x, wide, (0,))
+        return x if i in b.mapped or b.is_ragged(i) else broadcast_along(x, wide, (0,))
 
     into = b.rows.domain(shape)
     if len(into) == 1 and b.rows.ragged(named[0] if k == 1 else 0) and indices[0] in b.packed_indices and domain == (
@@ -520,7 +520,7 @@ def _segment_ids(b: Batching, node: Node, xs: Inputs) -> Node:
 @_rule("segment_cumsum", "segment_argsort")
 def _segments(b: Batching, node: Node, xs: Inputs) -> Node:
     # Neighbours of different batches differ in the last "digit".
-    ids = xs[1] * expand_to(size_scalar(b.rows.size, _INT), xs[1].shape, (0,)) + b.rows.owner(
+    ids = xs[1] * broadcast_along(size_scalar(b.rows.size, _INT), xs[1].shape, (0,)) + b.rows.owner(
         b.rows.domain(node.inputs[1].shape))
     return node.prim(xs[0], ids, **node.params)
 
@@ -540,7 +540,8 @@ def _inner_block_einsum(b: Batching, node: Node, xs: Inputs) -> Node:
 @_rule("checkpoint", "chunked")
 def _checkpoint(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
     """Write the held program out: its nodes are rewritten like any other."""
-    return tuple(new if mapped else spread(new, b.rows.size) for new, mapped in b.run(written_out(node), _ALL))
+    return tuple(new if mapped else broadcast_leading(new, b.rows.size)
+                 for new, mapped in b.run(written_out(node), _ALL))
 
 
 @_rule("custom")
@@ -589,7 +590,7 @@ def _within(b: Batching, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
                     {o: b.packed_indices[i] for o, (i, _, _) in pairs if i in b.packed_indices},
                     [o for o, (i, _, _) in pairs if i in b.nullable])
     inner.in_rule = in_rule or b.in_rule
-    found = [new if has == want else spread(new, b.rows.size) if want else sum_(new, axes=(0,))
+    found = [new if has == want else broadcast_leading(new, b.rows.size) if want else sum_(new, axes=(0,))
              for (new, has), want in zip(inner.run(outputs, _ALL), mapped, strict=True)]
     made = set(reachable(found, since))
     outside = dict.fromkeys([i for n in (*made, *found) for i in (n.inputs if n in made else (n,))

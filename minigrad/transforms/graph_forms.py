@@ -129,7 +129,7 @@ def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | D
                 f"vmap({name}): out_axes is None for a result of type {node.type} that differs from example to "
                 "example. Give it an axis, or average it."))
         return node
-    node = interpreters.with_axis(node, has_axis, size)
+    node = interpreters.broadcast_unmapped(node, has_axis, size)
     if not -node.ndim <= axis < node.ndim:
         raise BatchError(at_user_line(f"vmap({name}): out_axes {axis}, but the result has {node.ndim} axes"))
     with made_by("vmap"):

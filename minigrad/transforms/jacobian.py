@@ -60,7 +60,7 @@ def _by_rows(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
         back = interpreters.backward([o], [inflow], wrt)
         size = number(o.type.size)
         batched = interpreters.batch(back, {}, {inflow: _basis(o)}, size)
-        blocks.append([reshape(interpreters.with_axis(b, has, size), shape=(*o.shape, *w.shape))
+        blocks.append([reshape(interpreters.broadcast_unmapped(b, has, size), shape=(*o.shape, *w.shape))
                        for (b, has), w in zip(batched, wrt, strict=True)])
     return blocks
 
@@ -74,7 +74,7 @@ def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]
         size = number(w.type.size)
         column = []
         for (t, has), o in zip(interpreters.batch(tangents, {}, {moving: _basis(w)}, size), outputs, strict=True):
-            last = transpose(interpreters.with_axis(t, has, size), perm=(*range(1, o.ndim + 1), 0))
+            last = transpose(interpreters.broadcast_unmapped(t, has, size), perm=(*range(1, o.ndim + 1), 0))
             column.append(reshape(last, shape=(*o.shape, *w.shape)))
         columns.append(column)
     return [list(row) for row in zip(*columns, strict=True)]

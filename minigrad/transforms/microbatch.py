@@ -21,7 +21,7 @@ from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts
 from ..ops.elementwise import cast_to, eq, where
-from ..ops.reduce import expand_to, min_, per_count, sum_
+from ..ops.reduce import broadcast_along, min_, per_count, sum_
 from ..ops.results import SEPARABLE, checks_as_results, waiting, with_results, zero
 from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
@@ -246,7 +246,7 @@ class _Passes:
         n, null = shift
         start = sum((self._starts[s][1] * (factor * sign) for (s,), factor in n.terms[1:]),
                     self._starts[n.terms[0][0][0]][1] * (n.terms[0][1] * sign))
-        moved = index + expand_to(cast_to(start, index.dtype), index.shape, tuple(range(index.ndim)))
+        moved = index + broadcast_along(cast_to(start, index.dtype), index.shape, tuple(range(index.ndim)))
         return where(eq(index, full(-1, index.shape, index.dtype)), index, moved) if null else moved
 
     # -- the loop ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from minigrad import ops  # noqa: F401
 from minigrad.graph import PRIMITIVES, Graph, Node, full
 from minigrad.interpreters import backward
 from minigrad.ops.einsum import contract
-from minigrad.ops.reduce import expand_to
+from minigrad.ops.reduce import broadcast_along
 from minigrad.symbolic import Dim
 
 F8 = np.dtype("f8")
@@ -52,12 +52,12 @@ def random_graph(seed: int, steps: int = 30, gradient: bool = False) -> tuple[Gr
         x = pick()
         y = pick(lambda n: (n.ndim and n.shape[-x.ndim:] == x.shape) or not x.ndim)
         axes = tuple(range(y.ndim - x.ndim))
-        return node("mul", expand_to(x, y.shape, axes), y) if axes else None
+        return node("mul", broadcast_along(x, y.shape, axes), y) if axes else None
 
     def column():
         x = pick(lambda n: n.ndim == 2)
         y = pick(lambda n: n.shape == x.shape[:1])
-        return y and node("sub", x, expand_to(y, x.shape, (1,)))
+        return y and node("sub", x, broadcast_along(y, x.shape, (1,)))
 
     def reduction():
         x = pick(lambda n: n.ndim)
@@ -111,7 +111,7 @@ def random_graph(seed: int, steps: int = 30, gradient: bool = False) -> tuple[Gr
         if rng.random() < 0.5:
             return node("gather", x, counter, label)
         shape = (x.shape[0], 2)
-        return node("gather", x, expand_to(counter, shape, (1,)), expand_to(label, shape, (1,)))
+        return node("gather", x, broadcast_along(counter, shape, (1,)), broadcast_along(label, shape, (1,)))
 
     makers = [unary, unary, binary, binary, constant, broadcast, broadcast, column, reduction, product, layout, choice,
               indexing, lockstep]

@@ -14,7 +14,7 @@ from ...graph import PRIMITIVES, Node, full
 from ...ops.constants import size_scalar
 from ...ops.einsum import parse, split_subscripts
 from ...ops.elementwise import cast_to
-from ...ops.reduce import expand_to
+from ...ops.reduce import broadcast_along
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
 from .kernels import THREADS, Kernel, Launch, Sizes, typical
@@ -89,7 +89,7 @@ class Blocks:
     def _size(self, c: str) -> Node:
         if c in self.lengths:
             return cast_to(self.lengths[c], COUNT)
-        return expand_to(size_scalar(self.dense[c], COUNT), (self.examples,), (0,))
+        return broadcast_along(size_scalar(self.dense[c], COUNT), (self.examples,), (0,))
 
     def _over(self, n: Node, side: int) -> Node:
         """Return how many pieces of a length make up `n`."""

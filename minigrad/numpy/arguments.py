@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from ..sizes import Size, unwrap
 from ..symbolic import Dim, Shape, format_shape
 from ..traced_array import Array, as_array
 from ..tracing import guard_equal, number
+
+Axes: TypeAlias = int | Sequence[int] | None
+ShapeLike: TypeAlias = int | Size | Dim | Sequence[int | Size | Dim]
+
 
 
 def held(x: Any, dtype: np.dtype) -> Node:

@@ -11,9 +11,9 @@ from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops.shape import concatenate as concatenate_nodes
 from ..ops.shape import section
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import differs, number
-from .arguments import as_axes, as_axis, as_int, broadcast_node, held, one_axis
+from .arguments import Axes, as_axes, as_axis, as_int, broadcast_node, held, one_axis
 from .data_types import as_floating
 from .dispatch import implements
 from .elementwise import where
@@ -25,7 +25,8 @@ from .sorting import argsort
 
 
 @implements(np.diff)
-def diff(a, n=1, axis=-1, prepend=None, append=None):
+def diff(a: ArrayLike, n: int = 1, axis: int = -1, prepend: ArrayLike | None = None,
+         append: ArrayLike | None = None) -> Array:
     """The n-th difference along an axis."""
     x, a_ = one_axis(a, axis, "diff")
     ends = [None if not given(v) else _at_end(v, x, a_) for v in (prepend, append)]
@@ -52,7 +53,7 @@ def _at_end(values: Any, x: Node, axis: int) -> Node:
 
 
 @implements(np.ediff1d)
-def ediff1d(ary, to_end=None, to_begin=None):
+def ediff1d(ary: ArrayLike, to_end: ArrayLike | None = None, to_begin: ArrayLike | None = None) -> Array:
     """Differences of the flattened array, with values before and after."""
     x = ravel(ary)
     parts = [ravel(Array(held(v, x.dtype))) for v in (to_begin,) if v is not None]
@@ -62,7 +63,7 @@ def ediff1d(ary, to_end=None, to_begin=None):
 
 
 @implements(np.gradient)
-def gradient(f, *varargs, axis=None, edge_order=1):
+def gradient(f: ArrayLike, *varargs: ArrayLike, axis: Axes = None, edge_order: int = 1) -> Array | tuple[Array, ...]:
     """Central differences of sampled values, one-sided at the ends."""
     (x,) = as_floating(f)
     axes = as_axes(axis, x.ndim, "gradient")
@@ -105,7 +106,7 @@ def _gradient_along(x: Array, axis: int, spacing: Any, order: int) -> Array:
 
 
 @implements(np.trapezoid)
-def trapezoid(y, x=None, dx=1.0, axis=-1):
+def trapezoid(y: ArrayLike, x: ArrayLike | None = None, dx: ArrayLike = 1.0, axis: int = -1) -> Array:
     """Integral along an axis by the trapezoidal rule."""
     y = as_array(y)
     a = as_axis(axis, y.ndim, "trapezoid")
@@ -121,7 +122,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
 
 
 @implements(np.unwrap)
-def unwrap(p, discont=None, axis=-1, *, period=2 * np.pi):
+def unwrap(p: ArrayLike, discont: float | None = None, axis: int = -1, *, period: float | None = 2 * np.pi) -> Array:
     """Add multiples of the period so that neighbours differ by less than half of one (or than `discont`)."""
     p = as_array(p)
     a = as_axis(axis, p.ndim, "unwrap")
@@ -143,7 +144,8 @@ def unwrap(p, discont=None, axis=-1, *, period=2 * np.pi):
 
 
 @implements(np.interp)
-def interp(x, xp, fp, left=None, right=None, period=None):
+def interp(x: ArrayLike, xp: ArrayLike, fp: ArrayLike, left: ArrayLike | None = None, right: ArrayLike | None = None,
+           period: float | None = None) -> Array:
     """Linear interpolation; differentiable in `x`, `xp` and `fp`. At a knot the slope is that to its right."""
     x, xp, fp = (v if v.dtype == np.float64 else v.astype(np.float64) for v in map(as_array, (x, xp, fp)))
     if xp.ndim != 1 or fp.ndim != 1 or number(xp._node.shape[0]) != number(fp._node.shape[0]):

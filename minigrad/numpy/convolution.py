@@ -6,12 +6,13 @@ first axis counts channels. Being made of gathers and contractions, they have ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import ShapeError, at_user_line
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
 from .dispatch import implements
 from .manipulation import flip, moveaxis
@@ -19,13 +20,13 @@ from .products import tensordot
 
 
 @implements(np.convolve)
-def convolve(a, v, mode="full"):
+def convolve(a: ArrayLike, v: ArrayLike, mode: str = "full") -> Array:
     """Discrete convolution of two vectors."""
     return _correlate("convolve", a, v, mode, reverse=True)
 
 
 @implements(np.correlate)
-def correlate(a, v, mode="valid"):
+def correlate(a: ArrayLike, v: ArrayLike, mode: str = "valid") -> Array:
     """Cross-correlation of two vectors."""
     return _correlate("correlate", a, v, mode, reverse=False)
 
@@ -59,7 +60,8 @@ def _pairs(name: str, value: Any, axes: int, what: str) -> tuple[int, ...]:
 
 
 @implements(name="windows")
-def windows(x, size, stride=1, padding=0, dilation=1, fill=0):
+def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] = 1, padding: object = 0,
+            dilation: int | Sequence[int] = 1, fill: float = 0) -> Array:
     """Return the windows of an array over its last axes.
 
     Parameters
@@ -110,7 +112,8 @@ def windows(x, size, stride=1, padding=0, dilation=1, fill=0):
 
 
 @implements(name="conv")
-def conv(x, w, stride=1, padding=0, dilation=1, groups=1):
+def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: object = 0,
+         dilation: int | Sequence[int] = 1, groups: int = 1) -> Array:
     """Return the convolution (cross-correlation, as in neural networks) of one example.
 
     Parameters
@@ -156,7 +159,8 @@ def _pool(x: Any, size: Any, stride: Any, padding: Any, fill: Any) -> tuple[Arra
 
 
 @implements(name="max_pool")
-def max_pool(x, size, stride=None, padding=0):
+def max_pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None = None,
+             padding: object = 0) -> Array:
     """Return the largest element of each window over the last axes; what ties shares the gradient.
 
     Parameters
@@ -174,7 +178,8 @@ def max_pool(x, size, stride=None, padding=0):
 
 
 @implements(name="avg_pool")
-def avg_pool(x, size, stride=None, padding=0):
+def avg_pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None = None,
+             padding: object = 0) -> Array:
     """Return the mean of each window over the last axes; padding counts as zeros.
 
     Parameters are those of `max_pool`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import dtype_of, full
@@ -12,9 +13,9 @@ from ..ops import elementwise as ew
 from ..ops.constants import constant, iota
 from ..primitive import on_host
 from ..sizes import Size, shown
-from ..traced_array import Array, as_array, hooks
+from ..traced_array import Array, ArrayLike, as_array, hooks
 from ..tracing import differs, number
-from .arguments import as_int, as_shape, broadcast_node, held
+from .arguments import ShapeLike, as_int, as_shape, broadcast_node, held
 from .data_types import as_floating, astype
 from .dispatch import any_traced, implements
 from .joining import concatenate, stack
@@ -45,13 +46,14 @@ hooks.converted = converted
 
 
 @implements(np.copy)
-def copy(a, order="K", subok=False):
+def copy(a: ArrayLike, order: str = "K", subok: bool = False) -> Array:
     """The value itself: traced arrays never change."""
     return as_array(a)
 
 
 @implements(np.asarray, np.array, np.asanyarray, np.ascontiguousarray)
-def asarray(a, dtype=None, order=None, *, copy=None, like=None, device=None, ndmin=0, subok=False):
+def asarray(a: ArrayLike, dtype: DTypeLike | None = None, order: str | None = None, *, copy: bool | None = None,
+            like: object = None, device: str | None = None, ndmin: ArrayLike = 0, subok: bool = False) -> Array:
     """A traced value as it is, or cast; a list of traced values stacked."""
     x = as_array(a)
     if ndmin > x.ndim:
@@ -60,7 +62,7 @@ def asarray(a, dtype=None, order=None, *, copy=None, like=None, device=None, ndm
 
 
 @implements(np.asfortranarray, np.require)
-def asfortranarray(a, dtype=None, *rest, **more):
+def asfortranarray(a: ArrayLike, dtype: DTypeLike | None = None, *rest: object, **more: object) -> Array:
     """A traced value as it is, which has no layout, or cast."""
     x = as_array(a)
     return x if dtype is None else x.astype(dtype)
@@ -70,7 +72,8 @@ def asfortranarray(a, dtype=None, *rest, **more):
 
 
 def _like(name: str, function: Any, value: Any) -> None:
-    def like(a, dtype=None, order="K", subok=True, shape=None, *, device=None):
+    def like(a: ArrayLike, dtype: DTypeLike | None = None, order: str = "K", subok: bool = True,
+             shape: ShapeLike | None = None, *, device: str | None = None) -> Array:
         x = as_array(a)._node
         return Array(full(value, x.shape if shape is None else as_shape(shape), dtype_of(dtype or x.dtype)))
 
@@ -84,7 +87,8 @@ _like("empty_like", np.empty_like, 0)
 
 
 @implements(np.full_like)
-def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, device=None):
+def full_like(a: ArrayLike, fill_value: ArrayLike, dtype: DTypeLike | None = None, order: str = "K", subok: bool = True,
+              shape: ShapeLike | None = None, *, device: str | None = None) -> Array:
     """An array of one value with the shape and dtype of another."""
     x = as_array(a)._node
     value = held(fill_value, dtype_of(dtype or x.dtype))
@@ -92,7 +96,8 @@ def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, d
 
 
 def _from_shape(name: str, function: Any, value: Any) -> None:
-    def make(shape, dtype=float, order="C", *, device=None, like=None):
+    def make(shape: ShapeLike, dtype: DTypeLike = float, order: str = "C", *, device: str | None = None,
+             like: object = None) -> Array:
         return Array(full(value, as_shape(shape), dtype_of(dtype or float)))
 
     make.__doc__ = f"``np.{name}`` of a shape that may hold symbolic sizes."
@@ -105,7 +110,8 @@ _from_shape("empty", np.empty, 0)
 
 
 @implements(np.full)
-def full_(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
+def full_(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike | None = None, order: str = "C", *,
+          device: str | None = None, like: object = None) -> Array:
     """An array of one value, of a shape that may hold symbolic sizes."""
     value = as_array(fill_value)._node if dtype is None else held(fill_value, dtype_of(dtype))
     return Array(broadcast_node(value, as_shape(shape)))
@@ -115,7 +121,8 @@ def full_(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
 
 
 @implements(np.arange)
-def arange(start, stop=None, step=1, dtype=None, *, device=None, like=None):
+def arange(start: ArrayLike, stop: ArrayLike | None = None, step: ArrayLike = 1, dtype: DTypeLike | None = None, *,
+           device: str | None = None, like: object = None) -> Array:
     """``np.arange``; a symbolic size may be the end of a count from zero."""
     if stop is None:
         start, stop = 0, start
@@ -126,7 +133,9 @@ def arange(start, stop=None, step=1, dtype=None, *, device=None, like=None):
 
 
 @implements(np.linspace)
-def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *, device=None):
+def linspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = True, retstep: bool = False,
+             dtype: DTypeLike | None = None, axis: int = 0, *,
+             device: str | None = None) -> Array | tuple[Array, Array]:
     """Evenly spaced numbers between ends that may be traced."""
     low, high = (as_array(v) for v in (start, stop))
     kind = np.result_type(low, high)
@@ -149,14 +158,16 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
 
 
 @implements(np.logspace)
-def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
+def logspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = True, base: ArrayLike = 10.0,
+             dtype: DTypeLike | None = None, axis: int = 0) -> Array:
     """Numbers spaced evenly on a logarithmic scale, given exponents."""
     out = base ** linspace(start, stop, num, endpoint)
     return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
 
 
 @implements(np.geomspace)
-def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
+def geomspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = True, dtype: DTypeLike | None = None,
+              axis: int = 0) -> Array:
     """Numbers spaced evenly on a logarithmic scale, given the ends, which have one sign."""
     low, high = (as_array(v) for v in (start, stop))
     low, high = (v.astype(np.float64) for v in as_floating(low, high))  # as NumPy does, whatever the ends are
@@ -173,7 +184,7 @@ def geomspace(start, stop, num=50, endpoint=True, dtype=None, axis=0):
 
 
 @implements(np.meshgrid)
-def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
+def meshgrid(*xi: ArrayLike, copy: bool | None = True, sparse: bool = False, indexing: str = "xy") -> tuple[Array, ...]:
     """Coordinate arrays of a grid."""
     if indexing not in ("xy", "ij"):
         raise ShapeError(at_user_line(f"np.meshgrid: indexing must be 'xy' or 'ij', not {indexing!r}"))
@@ -188,7 +199,8 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
 
 
 @implements(np.eye)
-def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):
+def eye(N: int | Size, M: int | Size | None = None, k: int = 0, dtype: DTypeLike = float, order: str = "C", *,
+        device: str | None = None, like: object = None) -> Array:
     """The identity matrix, or ones on another diagonal; its sizes may be symbolic."""
     k = as_int(k, "eye", "k")
     if isinstance(N, Size) or isinstance(M, Size):
@@ -197,19 +209,20 @@ def eye(N, M=None, k=0, dtype=float, order="C", *, device=None, like=None):
 
 
 @implements(np.identity)
-def identity(n, dtype=None, *, like=None):
+def identity(n: int, dtype: DTypeLike | None = None, *, like: object = None) -> Array:
     """The identity matrix; its size may be symbolic."""
     return eye(n, dtype=dtype or float)
 
 
 @implements(np.tri)
-def tri(N, M=None, k=0, dtype=float, *, like=None):
+def tri(N: int | Size, M: int | Size | None = None, k: int = 0, dtype: DTypeLike = float, *,
+        like: object = None) -> Array:
     """Ones on and below a diagonal; the sizes may be symbolic."""
     return (as_array(arange(N))[:, None] + as_int(k, "tri", "k") >= arange(N if M is None else M)).astype(dtype)
 
 
 def _triangle(name: str, function: Any) -> None:
-    def half(m, k=0):
+    def half(m: ArrayLike, k: int = 0) -> Array:
         x, k = as_array(m)._node, as_int(k, name, "k")
         if not x.ndim:
             raise ShapeError(at_user_line(f"np.{name} of {x.type}: it takes an array"))

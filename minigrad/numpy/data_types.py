@@ -6,21 +6,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..graph import Node, dtype_of
 from ..ops import elementwise as ew
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from .dispatch import implements
 
 
 @implements(np.astype)
-def astype(x, dtype, /, *, copy=True, order="K", casting="unsafe", subok=True, device=None):
+def astype(x: ArrayLike, dtype: DTypeLike, /, *, copy: bool | None = True, order: str = "K", casting: str = "unsafe",
+           subok: bool = True, device: str | None = None) -> Array:
     """Cast to a dtype."""
     return Array(ew.cast_to(as_array(x)._node, dtype_of(dtype)))
 
 
 @implements(np.result_type)
-def result_type(*arrays_and_dtypes):
+def result_type(*arrays_and_dtypes: Any) -> np.dtype:
     """The dtype that a mix of values promotes to."""
     return np.result_type(*((x.dtype if not x._weak else 0.0 if x.dtype.kind == "f" else 0)
                             if isinstance(x, Array) else x for x in arrays_and_dtypes))
@@ -38,13 +40,13 @@ def as_floating(*values: Any) -> list[Array]:
 
 
 @implements(np.can_cast)
-def can_cast(from_, to, casting="safe"):
+def can_cast(from_: object, to: DTypeLike, casting: str = "safe") -> bool:
     """``np.can_cast`` of a traced value's dtype."""
     return np.can_cast(from_.dtype if isinstance(from_, Array) else from_, to, casting)
 
 
 @implements(np.common_type)
-def common_type(*arrays):
+def common_type(*arrays: Any) -> np.dtype:
     """The floating dtype common to all arrays."""
     return np.common_type(*(np.empty(0, a.dtype) if isinstance(a, Array) else a for a in arrays))
 
@@ -54,24 +56,24 @@ def _dtype(x: Any) -> Any:
 
 
 @implements(name="finfo")
-def finfo(type, /):
+def finfo(type: object, /) -> np.finfo[Any]:
     """``np.finfo``, of an array too."""
     return np.finfo(_dtype(type))
 
 
 @implements(name="iinfo")
-def iinfo(type, /):
+def iinfo(type: object, /) -> np.iinfo[Any]:
     """``np.iinfo``, of an array too."""
     return np.iinfo(_dtype(type))
 
 
 @implements(np.iscomplexobj)
-def iscomplexobj(x):
+def iscomplexobj(x: ArrayLike) -> bool:
     """False."""
     return False
 
 
 @implements(np.isrealobj)
-def isrealobj(x):
+def isrealobj(x: ArrayLike) -> bool:
     """True."""
     return True

@@ -12,7 +12,7 @@ from ..ops import determinants
 from ..ops import linalg as la
 from ..ops.control import parts
 from ..ops.matrices import transposed
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
 from .data_types import same_dtype
 from .dispatch import implements
@@ -36,26 +36,26 @@ _RESULTS = {name: type(getattr(np.linalg, name)(np.eye(2))) for name in ("slogde
 
 
 @implements(np.linalg.det)
-def det(a):
+def det(a: ArrayLike) -> Array:
     """Determinant of square matrices."""
     return Array(determinants.det(*operands("det", a)))
 
 
 @implements(np.linalg.slogdet)
-def slogdet(a):
+def slogdet(a: ArrayLike) -> tuple[Array, ...]:
     """Sign and logarithm of the absolute value of the determinant."""
     return _tuple("slogdet", determinants.slogdet(*operands("slogdet", a)))
 
 
 @implements(np.linalg.cholesky)
-def cholesky(a, /, *, upper=False):
+def cholesky(a: ArrayLike, /, *, upper: bool = False) -> Array:
     """Cholesky factor of positive definite matrices, read from the lower (with `upper`: the upper) triangle."""
     (x,) = operands("cholesky", a)
     return Array(la.cholesky(transposed(x))).mT if upper else Array(la.cholesky(x))
 
 
 @implements(np.linalg.eigh)
-def eigh(a, UPLO="L"):
+def eigh(a: ArrayLike, UPLO: str = "L") -> tuple[Array, ...]:
     """Eigenvalues and eigenvectors of symmetric matrices, read from the triangle that `UPLO` names."""
     (x,) = operands("eigh", a)
     triangle = str(UPLO).upper()
@@ -65,13 +65,13 @@ def eigh(a, UPLO="L"):
 
 
 @implements(np.linalg.eigvalsh)
-def eigvalsh(a, UPLO="L"):
+def eigvalsh(a: ArrayLike, UPLO: str = "L") -> Array:
     """Eigenvalues of symmetric matrices, read from the triangle that `UPLO` names."""
     return eigh(a, UPLO)[0]
 
 
 @implements(np.linalg.qr)
-def qr(a, mode="reduced"):
+def qr(a: ArrayLike, mode: str = "reduced") -> tuple[Array, ...]:
     """Reduced QR factorisation."""
     if mode != "reduced":
         raise TraceError(at_user_line(f"np.linalg.qr with mode={mode!r}: only the reduced form is differentiable here"))
@@ -79,7 +79,8 @@ def qr(a, mode="reduced"):
 
 
 @implements(np.linalg.svd)
-def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
+def svd(a: ArrayLike, full_matrices: bool = True, compute_uv: bool = True,
+        hermitian: bool = False) -> Array | tuple[Array, ...]:
     """Thin singular value decomposition."""
     if compute_uv and full_matrices and as_array(a)._node.shape[-1] != as_array(a)._node.shape[-2]:
         raise TraceError(at_user_line("np.linalg.svd of a matrix that is not square: say full_matrices=False; the rest "
@@ -90,13 +91,14 @@ def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
 
 
 @implements(np.linalg.svdvals)
-def svdvals(x, /):
+def svdvals(x: ArrayLike, /) -> Array:
     """Singular values."""
     return svd(x, full_matrices=False, compute_uv=False)
 
 
 @implements(np.linalg.matrix_rank)
-def matrix_rank(A, tol=None, hermitian=False, *, rtol=None):
+def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, hermitian: bool = False, *,
+                rtol: float | None = None) -> Array:
     """Number of singular values that are not negligible; an integer, without a gradient."""
     x = as_array(A)
     if x.ndim < 2:

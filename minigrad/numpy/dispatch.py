@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from ..errors import DtypeError, TraceError, at_user_line
 from ..ops.accumulators import accumulator
 from ..sizes import Size
 from ..tracebacks import for_user
-from ..traced_array import TABLE, Array, as_array
+from ..traced_array import TABLE, Array, ArrayLike, as_array
+
+F = TypeVar("F", bound=Callable[..., object])
 
 NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
 LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linalg
@@ -38,37 +40,36 @@ def any_traced(values: Iterable[object]) -> bool:
     return any(isinstance(v, (Array, Size)) or (isinstance(v, (list, tuple)) and any_traced(v)) for v in values)
 
 
-def accumulates(function: Callable[..., Any]) -> Callable[..., Any]:
+def accumulates(function: F) -> F:
     """Compute sums of sums in the accumulator's dtype: float16 goes in as float32, and the result is rounded once."""
 
     @functools.wraps(function)
-    def wide(a: Any, *args: Any, **kwargs: Any) -> Any:
+    def wide(a: ArrayLike, *args: object, **kwargs: object) -> object:
         x = as_array(a)
         if accumulator(x.dtype) == x.dtype or kwargs.get("dtype") is not None:
             return function(a, *args, **kwargs)
-        out = function(x.astype(accumulator(x.dtype)), *args, **kwargs)
+        out: Any = function(x.astype(accumulator(x.dtype)), *args, **kwargs)
         return tuple(o.astype(x.dtype) for o in out) if isinstance(out, tuple) else out.astype(x.dtype)
 
-    return wide
+    return cast(F, wide)
 
 
 def implements(*functions: Callable[..., Any], name: str | None = None,
-               namespace: dict[str, Callable[..., Any]] | None = None) -> Callable[..., Any]:
+               namespace: dict[str, Callable[..., Any]] | None = None) -> Callable[[F], F]:
     """Enter a function in the table, as what the given NumPy functions do to traced values.
 
     In the namespace (that of NumPy's function, where there is one) it carries the name `name` (default: its own,
     without a trailing underscore); there, on arguments without a traced value, it *is* the NumPy function.
     """
 
-    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
-        ours = _without_out(function, name or function.__name__.rstrip("_"))
-        for f in functions:
-            TABLE[f] = ours
-        label = name or ours.__name__.rstrip("_")
+    def enter(function: F) -> F:
+        label = name or function.__name__.rstrip("_")
+        ours = _without_out(function, label)
+        TABLE.update(dict.fromkeys(functions, cast("Callable[..., Array]", ours)))
         numpys = functions[0] if functions else None
 
         @functools.wraps(ours)
-        def public(*args: Any, **kwargs: Any) -> Any:
+        def public(*args: object, **kwargs: object) -> object:
             try:
                 if numpys is None or any_traced(args) or any_traced(kwargs.values()):
                     return ours(*args, **kwargs)
@@ -85,7 +86,7 @@ def implements(*functions: Callable[..., Any], name: str | None = None,
         if isinstance(numpys, np.ufunc):
             for method in ("reduce", "accumulate", "outer", "reduceat", "at"):
                 setattr(public, method, _ufunc_method(numpys, method))
-        names = namespace if namespace is not None else _NAMESPACES.get(getattr(numpys, "__module__", ""), NAMES)
+        names = _NAMESPACES.get(getattr(numpys, "__module__", ""), NAMES) if namespace is None else namespace
         names[label] = public
         for f in functions:
             names.setdefault(getattr(f, "__name__", label), public)
@@ -94,28 +95,29 @@ def implements(*functions: Callable[..., Any], name: str | None = None,
     return enter
 
 
-def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., Any]:
+def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., object]:
     """Return a method of a ufunc that takes lists of traced values, too."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: ArrayLike, **kwargs: object) -> object:
         if not any_traced(args) and not any_traced(kwargs.values()):
-            return getattr(ufunc, method)(*args, **kwargs)
+            result: object = getattr(ufunc, method)(*args, **kwargs)
+            return result
         first, *rest = (as_array(a) if isinstance(a, (list, tuple)) and any_traced(a) else a for a in args)
         return as_array(first).__array_ufunc__(ufunc, method, first, *rest, **kwargs)
 
     return call
 
 
-def _without_out(function: Callable[..., Any], label: str) -> Callable[..., Any]:
+def _without_out(function: F, label: str) -> F:
     """Refuse ``out=`` for every function of the table alike: an array of the caller's is not written to."""
     parameters = inspect.signature(function).parameters.values()
     place = next((i for i, p in enumerate(parameters) if p.name == "out" and p.kind is p.POSITIONAL_OR_KEYWORD),
                  sys.maxsize)
 
     @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
+    def checked(*args: object, **kwargs: object) -> object:
         if kwargs.get("out") is not None or (len(args) > place and args[place] is not None):
             raise TraceError(at_user_line(f"np.{label} with out=: traced arrays never change; use the result"))
         return function(*args, **kwargs)
 
-    return checked
+    return cast(F, checked)

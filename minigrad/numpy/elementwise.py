@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, TraceError, at_user_line
 from ..graph import Node, constant_of, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import integer, special
 from ..primitive import Primitive
-from ..traced_array import TABLE, Array, as_array
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from .arguments import as_int, broadcast_node, broadcast_shapes, held
 from .data_types import result_type
 from .dispatch import NAMES, implements
@@ -225,7 +226,7 @@ _enter(np.nextafter, integer.nextafter)
 
 
 @implements(np.where)
-def where(condition, x=None, y=None, /):
+def where(condition: ArrayLike, x: ArrayLike | None = None, y: ArrayLike | None = None, /) -> Array:
     """Choose elementwise; no gradient flows into the branch not taken.
 
     That holds also where the branch not taken has an infinite slope, ``np.where(x > 0, np.sqrt(x), 0.0)``: the
@@ -320,7 +321,9 @@ for _name, _from in {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "as
 
 
 @implements(np.clip)
-def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None, **rest):
+def clip(a: ArrayLike, a_min: ArrayLike | None = None, a_max: ArrayLike | None = None, out: None = None, *,
+         min: ArrayLike | None = None, max: ArrayLike | None = None, dtype: DTypeLike | None = None,
+         **rest: object) -> Array:
     """Limit values to an interval; the gradient at a bound is half of that inside."""
     refuse_where("clip", rest)
     x = as_array(a) if dtype is None else as_array(a).astype(dtype)
@@ -332,7 +335,8 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, dtype=None,
     return x
 
 
-def _bound(value, dtype, of_numbers, of_arrays, end):
+def _bound(value: ArrayLike, dtype: DTypeLike, of_numbers: ArrayLike, of_arrays: ArrayLike,
+           end: ArrayLike) -> ArrayLike:
     """Return a bound of values of `dtype`: a Python int beyond all of these is no bound."""
     if dtype.kind not in "iu":
         return value
@@ -346,7 +350,7 @@ def _bound(value, dtype, of_numbers, of_arrays, end):
 
 
 @implements(np.round, np.around)
-def round_(a, decimals=0, out=None):
+def round_(a: ArrayLike, decimals: int = 0, out: None = None) -> Array:
     """Round half to even."""
     x, decimals = as_array(a), as_int(decimals, "round", "decimals")
     if x.dtype.kind != "f":
@@ -357,13 +361,14 @@ def round_(a, decimals=0, out=None):
 
 
 @implements(np.fix)
-def fix(x, out=None):
+def fix(x: ArrayLike, out: None = None) -> Array:
     """Round towards zero."""
     return np.trunc(as_array(x))
 
 
 @implements(np.nan_to_num)
-def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+def nan_to_num(x: ArrayLike, copy: bool | None = True, nan: ArrayLike = 0.0, posinf: ArrayLike | None = None,
+               neginf: ArrayLike | None = None) -> Array:
     """Replace NaN and infinities by numbers."""
     x = as_array(x)
     if x.dtype.kind != "f":
@@ -375,20 +380,20 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
 
 
 @implements(np.sinc)
-def sinc(x):
+def sinc(x: ArrayLike) -> Array:
     """The function sin(pi x) / (pi x), 1 at 0."""
     x = as_array(x)
     return Array(special.sinc((x if x.dtype.kind == "f" else x.astype(float))._node))
 
 
 @implements(np.isposinf)
-def isposinf(x, out=None):
+def isposinf(x: ArrayLike, out: None = None) -> Array:
     """Whether each element is inf."""
     return as_array(x) == np.inf
 
 
 @implements(np.isneginf)
-def isneginf(x, out=None):
+def isneginf(x: ArrayLike, out: None = None) -> Array:
     """Whether each element is -inf."""
     return as_array(x) == -np.inf
 
@@ -397,19 +402,19 @@ def isneginf(x, out=None):
 
 
 @implements(np.real, np.real_if_close)
-def real(val, tol=100):
+def real(val: ArrayLike, tol: ArrayLike | None = 100) -> Array:
     """The value itself: there are no complex arrays."""
     return as_array(val)
 
 
 @implements(np.imag)
-def imag(val):
+def imag(val: ArrayLike) -> Array:
     """Zeros: there are no complex arrays."""
     return np.zeros_like(as_array(val))
 
 
 @implements(np.angle)
-def angle(z, deg=False):
+def angle(z: ArrayLike, deg: int = False) -> Array:
     """0 for what is positive, pi for what is negative."""
     x = as_array(z)
     out = np.arctan2(np.zeros_like(x), x)
@@ -417,13 +422,13 @@ def angle(z, deg=False):
 
 
 @implements(np.isreal)
-def isreal(x):
+def isreal(x: ArrayLike) -> Array:
     """True everywhere."""
     return np.ones_like(as_array(x), dtype=bool)
 
 
 @implements(np.iscomplex)
-def iscomplex(x):
+def iscomplex(x: ArrayLike) -> Array:
     """False everywhere."""
     return np.zeros_like(as_array(x), dtype=bool)
 
@@ -432,7 +437,7 @@ def iscomplex(x):
 
 
 @implements(np.isclose)
-def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+def isclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Array:
     """Elementwise closeness."""
     a, b = as_array(a), as_array(b)
     near = (np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b) | (a == b)
@@ -440,13 +445,13 @@ def isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
 
 
 @implements(np.allclose)
-def allclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+def allclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Array:
     """Whether all elements are close."""
     return isclose(a, b, rtol, atol, equal_nan).all()
 
 
 @implements(np.array_equal)
-def array_equal(a1, a2, equal_nan=False):
+def array_equal(a1: ArrayLike, a2: ArrayLike, equal_nan: bool = False) -> Array | np.bool_:
     """Whether shapes and elements are equal."""
     a, b = as_array(a1), as_array(a2)
     if a._node.shape != b._node.shape:
@@ -458,7 +463,7 @@ def array_equal(a1, a2, equal_nan=False):
 
 
 @implements(np.array_equiv)
-def array_equiv(a1, a2):
+def array_equiv(a1: ArrayLike, a2: ArrayLike) -> Array | np.bool_:
     """Whether the elements are equal after broadcasting."""
     a, b = as_array(a1), as_array(a2)
     try:

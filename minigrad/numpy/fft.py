@@ -12,16 +12,16 @@ import numpy as np
 
 from ..errors import ShapeError, at_user_line
 from ..ops import fourier
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import as_axes, as_axis, as_int
+from .arguments import Axes, as_axes, as_axis, as_int
 from .dispatch import FFT, implements
 from .joining import roll
 from .manipulation import moveaxis
 
 
 def _shift(name: str, function: Any, sign: int) -> None:
-    def shift(x, axes=None):
+    def shift(x: ArrayLike, axes: Axes = None) -> Array:
         x = as_array(x)
         over = as_axes(axes, x.ndim, name)
         sizes = [number(x._node.shape[a]) for a in over]
@@ -36,7 +36,7 @@ _shift("ifftshift", np.fft.ifftshift, -1)
 
 
 @implements(name="rfft_parts", namespace=FFT)
-def rfft_parts(x, n=None, axis=-1):
+def rfft_parts(x: ArrayLike, n: int | None = None, axis: int = -1) -> tuple[Array, ...]:
     """Return the Fourier transform of a real signal as its real and its imaginary part.
 
     Parameters
@@ -59,7 +59,7 @@ def rfft_parts(x, n=None, axis=-1):
 
 
 @implements(name="irfft_parts", namespace=FFT)
-def irfft_parts(real, imaginary, n=None, axis=-1):
+def irfft_parts(real: ArrayLike, imaginary: ArrayLike, n: int | None = None, axis: int = -1) -> Array:
     """Return the real signal whose Fourier transform has the given parts: the inverse of `rfft_parts`.
 
     Parameters

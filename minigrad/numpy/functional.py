@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from .. import interpreters
 from ..errors import ShapeError, at_user_line
 from ..graph import PRIMITIVES
 from ..ops import shape as shapes
-from ..traced_array import Array, as_array
-from .arguments import as_axis, held
+from ..traced_array import Array, ArrayLike, as_array
+from .arguments import Axes, as_axis, held
 from .dispatch import implements
 from .elementwise import where
 from .manipulation import expand_dims, moveaxis
 
 
 @implements(np.piecewise)
-def piecewise(x, condlist, funclist, *args, **kw):
+def piecewise(x: ArrayLike, condlist: Sequence[ArrayLike], funclist: Sequence[Callable[..., ArrayLike] | ArrayLike],
+              *args: ArrayLike, **kw: Any) -> Array:
     """Each element through the function of the last condition that holds for it; all functions see all of `x`."""
     x = as_array(x)
     one = not isinstance(condlist, (list, tuple)) or (condlist and as_array(condlist[0]).ndim == 0 and x.ndim)
@@ -36,7 +40,8 @@ def piecewise(x, condlist, funclist, *args, **kw):
 
 
 @implements(np.apply_along_axis)
-def apply_along_axis(func1d, axis, arr, *args, **kwargs):
+def apply_along_axis(func1d: Callable[..., ArrayLike], axis: Axes, arr: ArrayLike, *args: ArrayLike,
+                     **kwargs: Any) -> Array:
     """Apply a function of vectors along an axis: it is traced once, and batched."""
     x = as_array(arr)
     a = as_axis(axis, x.ndim, "apply_along_axis")
@@ -55,7 +60,7 @@ def apply_along_axis(func1d, axis, arr, *args, **kwargs):
 
 
 @implements(np.apply_over_axes)
-def apply_over_axes(func, a, axes):
+def apply_over_axes(func: Callable[..., ArrayLike], a: ArrayLike, axes: Axes) -> Array:
     """Apply a reduction over several axes, one after the other."""
     x = as_array(a)
     for axis in (axes if isinstance(axes, (tuple, list)) else (axes,)):

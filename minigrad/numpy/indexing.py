@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, IndexRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node, full
@@ -14,9 +16,9 @@ from ..ops import shape as shapes
 from ..ops.constants import constant, known
 from ..sizes import Size
 from ..symbolic import Dim, format_shape
-from ..traced_array import Array, as_array, hooks
+from ..traced_array import Array, ArrayLike, as_array, hooks
 from ..tracing import differs, guard_equal_shapes, number
-from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes
+from .arguments import ShapeLike, as_axis, as_int, broadcast_node, broadcast_shapes
 from .dispatch import any_traced, implements
 from .elementwise import where
 from .joining import concatenate
@@ -247,7 +249,7 @@ def _check_range(i: Node, n: int | Dim, axis: int) -> None:
 
 
 @implements(np.take)
-def take(a, indices, axis=None, out=None, mode="raise"):
+def take(a: ArrayLike, indices: ArrayLike, axis: int | None = None, out: None = None, mode: str = "raise") -> Array:
     """Take elements along an axis."""
     if mode != "raise":
         raise TraceError(at_user_line(f"np.take with mode={mode!r}: use np.clip or % on the indices"))
@@ -257,7 +259,7 @@ def take(a, indices, axis=None, out=None, mode="raise"):
 
 
 @implements(np.take_along_axis)
-def take_along_axis(arr, indices, axis=-1):
+def take_along_axis(arr: ArrayLike, indices: ArrayLike, axis: int = -1) -> Array:
     """Take, at each place, the element that the index there names."""
     if axis is None:
         arr, axis = ravel(arr), 0
@@ -275,7 +277,7 @@ def take_along_axis(arr, indices, axis=-1):
 
 
 @implements(np.compress)
-def compress(condition, a, axis=None, out=None):
+def compress(condition: ArrayLike, a: ArrayLike, axis: int | None = None, out: None = None) -> Array:
     """The slices for which a condition, which is known, holds."""
     if any_traced([condition]):
         raise TraceError(at_user_line("np.compress with a traced condition: the result's shape would depend on data. "
@@ -286,7 +288,7 @@ def compress(condition, a, axis=None, out=None):
 
 
 @implements(np.extract)
-def extract(condition, arr):
+def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
     """The elements for which a condition, which is known, holds."""
     return compress(np.ravel(condition) if not any_traced([condition]) else condition, arr)
 
@@ -295,7 +297,7 @@ def extract(condition, arr):
 
 
 @implements(np.diagonal)
-def diagonal(a, offset=0, axis1=0, axis2=1):
+def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     """The diagonal of two axes, as the last axis."""
     x = moveaxis(a, (axis1, axis2), (-2, -1))
     n, m = number(x._node.shape[-2]), number(x._node.shape[-1])
@@ -304,13 +306,14 @@ def diagonal(a, offset=0, axis1=0, axis2=1):
 
 
 @implements(np.trace)
-def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
+def trace(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DTypeLike | None = None,
+          out: None = None) -> Array:
     """Sum of the diagonal."""
     return diagonal(a, offset, axis1, axis2).sum(axis=-1, dtype=dtype)
 
 
 @implements(np.diag)
-def diag(v, k=0):
+def diag(v: ArrayLike, k: int = 0) -> Array:
     """The diagonal of a matrix, or the matrix of a diagonal."""
     x, k = as_array(v), as_int(k, "diag", "k")
     if x.ndim != 1:
@@ -322,7 +325,7 @@ def diag(v, k=0):
 
 
 @implements(np.diagflat)
-def diagflat(v, k=0):
+def diagflat(v: ArrayLike, k: int = 0) -> Array:
     """The matrix whose diagonal is the flattened array."""
     return diag(ravel(v), k)
 
@@ -331,7 +334,7 @@ def diagflat(v, k=0):
 
 
 @implements(np.select)
-def select(condlist, choicelist, default=0):
+def select(condlist: Sequence[ArrayLike], choicelist: Sequence[ArrayLike], default: ArrayLike = 0) -> Array:
     """For each element the choice of the first condition that holds."""
     if len(condlist) != len(choicelist) or not condlist:
         raise ShapeError(at_user_line(f"np.select: {len(condlist)} conditions for {len(choicelist)} choices"))
@@ -350,7 +353,7 @@ def _same_dtype_weakly(values: list[Any]) -> list[Array]:
 
 
 @implements(np.choose)
-def choose(a, choices, out=None, mode="raise"):
+def choose(a: ArrayLike, choices: ArrayLike, out: None = None, mode: str = "raise") -> Array:
     """For each element the choice of that number; out of range is an error only when the program runs."""
     at_ = as_array(a)
     options = _same_dtype_weakly(choices if isinstance(choices, (list, tuple)) else list(as_array(choices)))
@@ -366,7 +369,7 @@ def choose(a, choices, out=None, mode="raise"):
 
 
 @implements(np.ix_, name="ix_")
-def ix_(*args):
+def ix_(*args: ArrayLike) -> tuple[Array, ...]:
     """Index arrays of an open mesh."""
     xs = [as_array(a) for a in args]
     for x in xs:
@@ -376,7 +379,7 @@ def ix_(*args):
 
 
 def _known_indices(name: str, function: Any) -> None:
-    def indices(arr, k=0):
+    def indices(arr: ArrayLike, k: int = 0) -> tuple[np.ndarray, ...]:
         rows, columns = map(number, as_array(arr)._node.shape)
         return function(np.empty((rows, columns), bool), k)
 
@@ -389,7 +392,7 @@ _known_indices("triu_indices_from", np.triu_indices_from)
 
 
 @implements(np.diag_indices_from)
-def diag_indices_from(arr):
+def diag_indices_from(arr: ArrayLike) -> tuple[np.ndarray, ...]:
     """``np.diag_indices_from``, which looks at the shape alone."""
     return np.diag_indices_from(np.empty(tuple(map(number, as_array(arr)._node.shape)), bool))
 
@@ -402,7 +405,7 @@ def _whole(name: str, x: Any) -> Array:
 
 
 @implements(np.unravel_index)
-def unravel_index(indices, shape, order="C"):
+def unravel_index(indices: ArrayLike, shape: ShapeLike, order: str = "C") -> tuple[Array, ...]:
     """Index arrays from an index into the flattened array."""
     x = _whole("unravel_index", indices)
     parts = []
@@ -413,7 +416,8 @@ def unravel_index(indices, shape, order="C"):
 
 
 @implements(np.ravel_multi_index)
-def ravel_multi_index(multi_index, dims, mode="raise", order="C"):
+def ravel_multi_index(multi_index: Sequence[ArrayLike], dims: Sequence[int], mode: str = "raise",
+                      order: str = "C") -> Array:
     """The index into the flattened array; an index out of range is not noticed unless `mode` clips or wraps it."""
     flat: Any = 0
     modes = mode if isinstance(mode, tuple) else (mode,) * len(dims)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import constant_of, dtype_of
@@ -15,9 +16,9 @@ from ..ops import shape as shapes
 from ..ops.constants import iota
 from ..sizes import shown
 from ..symbolic import Dim
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import differs, guard_equal_shapes, number
-from .arguments import as_axis, as_int, as_ints, broadcast_node, held
+from .arguments import Axes, as_axis, as_int, as_ints, broadcast_node, held
 from .data_types import same_dtype
 from .dispatch import any_traced, implements
 from .manipulation import (
@@ -44,7 +45,8 @@ def _arrays(arrays: Any, name: str) -> list[Array]:
 
 
 @implements(np.concatenate, name="concatenate")
-def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+def concatenate(arrays: Sequence[ArrayLike] | Array, axis: int = 0, out: None = None, *, dtype: DTypeLike | None = None,
+                casting: str = "same_kind") -> Array:
     """Lay arrays end to end along an axis."""
     xs = _arrays(arrays, "concatenate")
     if axis is None:
@@ -61,7 +63,8 @@ def concatenate(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
 
 
 @implements(np.stack)
-def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+def stack(arrays: Sequence[ArrayLike], axis: int = 0, out: None = None, *, dtype: DTypeLike | None = None,
+          casting: str = "same_kind") -> Array:
     """Join arrays along a new axis."""
     xs = _arrays(arrays, "stack")
     if not all(guard_equal_shapes(x._node.shape, xs[0]._node.shape) for x in xs):
@@ -71,39 +74,39 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
 
 
 @implements(np.hstack)
-def hstack(tup, *, dtype=None, casting="same_kind"):
+def hstack(tup: Sequence[ArrayLike], *, dtype: DTypeLike | None = None, casting: str = "same_kind") -> Array:
     """Join along axis 1 (0 for vectors)."""
     xs = [atleast_1d(a) for a in tup]
     return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype, casting=casting)
 
 
 @implements(np.vstack)
-def vstack(tup, *, dtype=None, casting="same_kind"):
+def vstack(tup: Sequence[ArrayLike], *, dtype: DTypeLike | None = None, casting: str = "same_kind") -> Array:
     """Join along axis 0; vectors are rows."""
     return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype, casting=casting)
 
 
 @implements(np.column_stack)
-def column_stack(tup):
+def column_stack(tup: Sequence[ArrayLike]) -> Array:
     """Join vectors as columns."""
     return concatenate([x if x.ndim > 1 else reshape(x, (-1, 1)) for x in map(as_array, tup)], 1)
 
 
 @implements(np.dstack)
-def dstack(tup):
+def dstack(tup: Sequence[ArrayLike]) -> Array:
     """Join along the third axis."""
     return concatenate([atleast_3d(a) for a in tup], 2)
 
 
 if hasattr(np, "row_stack"):  # gone from NumPy's later versions
     @implements(name="row_stack")
-    def row_stack(tup):
+    def row_stack(tup: Sequence[ArrayLike]) -> Array:
         """``np.vstack`` by its older name."""
         return vstack(tup)
 
 
 @implements(np.block)
-def block(arrays):
+def block(arrays: object) -> Array:
     """Put blocks, in nested lists, together."""
     def depth(b: Any) -> int:
         return 1 + max(map(depth, b)) if isinstance(b, list) else 0
@@ -146,7 +149,8 @@ class Brackets:
 
 
 @implements(np.array_split)
-def array_split(ary, indices_or_sections, axis=0, _even=False):
+def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.ndarray, axis: int = 0,
+                _even: bool = False) -> list[Array]:
     """Cut into parts along an axis, of nearly equal size or at the given indices."""
     x = as_array(ary)._node
     a = as_axis(axis, x.ndim, "split")
@@ -166,13 +170,13 @@ def array_split(ary, indices_or_sections, axis=0, _even=False):
 
 
 @implements(np.split)
-def split(ary, indices_or_sections, axis=0):
+def split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.ndarray, axis: int = 0) -> list[Array]:
     """Cut into equal parts along an axis, or at the given indices."""
     return array_split(ary, indices_or_sections, axis, _even=True)
 
 
 def _split(name: str, function: Any, axis: Callable[[int], int]) -> None:
-    def cut(ary, indices_or_sections):
+    def cut(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.ndarray) -> list[Array]:
         x = as_array(ary)
         return np.split(x, indices_or_sections, axis(x.ndim))
 
@@ -186,7 +190,7 @@ _split("dsplit", np.dsplit, lambda n: 2)
 
 
 @implements(np.unstack)
-def unstack(x, /, *, axis=0):
+def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Array, ...]:
     """The slices along an axis."""
     x = moveaxis(x, axis, 0)
     return tuple(x[i] for i in range(len(x)))
@@ -196,13 +200,13 @@ def unstack(x, /, *, axis=0):
 
 
 @implements(np.append)
-def append(arr, values, axis=None):
+def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Array:
     """Lay `values` after an array."""
     return concatenate([arr, values], axis)
 
 
 @implements(np.insert)
-def insert(arr, obj, values, axis=None):
+def insert(arr: ArrayLike, obj: ArrayLike, values: ArrayLike, axis: int | None = None) -> Array:
     """Insert values before given places, which are known."""
     x, a = flat_along(arr, axis, "insert")
     n = number(x._node.shape[a])
@@ -228,7 +232,7 @@ def insert(arr, obj, values, axis=None):
 
 
 @implements(np.delete)
-def delete(arr, obj, axis=None):
+def delete(arr: ArrayLike, obj: ArrayLike, axis: int | None = None) -> Array:
     """Leave out given places, which are known."""
     x, a = flat_along(arr, axis, "delete")
     n = number(x._node.shape[a])
@@ -252,7 +256,7 @@ def _places(name: str, obj: Any, n: int) -> np.ndarray:
 
 
 @implements(np.roll)
-def roll(a, shift, axis=None):
+def roll(a: ArrayLike, shift: ArrayLike, axis: Axes = None) -> Array:
     """Shift along axes, what falls off coming back at the other end."""
     x = as_array(a)
     if axis is None:
@@ -293,7 +297,8 @@ def _pad_widths(pad_width: Any, ndim: int) -> np.ndarray:
 
 
 @implements(np.pad)
-def pad(array, pad_width, mode="constant", *, constant_values=0, reflect_type="even"):
+def pad(array: ArrayLike, pad_width: object, mode: str = "constant", *, constant_values: ArrayLike = 0,
+        reflect_type: str = "even") -> Array:
     """Pad with a constant, or by ``edge``, ``reflect``, ``symmetric`` and ``wrap``."""
     x = as_array(array)
     if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):

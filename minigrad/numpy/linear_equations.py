@@ -7,9 +7,9 @@ import numpy as np
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType
 from ..ops import linalg as la
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
-from .arguments import as_int, broadcast_node, broadcast_shapes
+from .arguments import Axes, as_int, broadcast_node, broadcast_shapes
 from .decompositions import matrix_rank, operands, svdvals
 from .dispatch import LINALG, any_traced, implements
 from .elementwise import where
@@ -20,7 +20,7 @@ from .products import matmul
 
 
 @implements(np.linalg.solve)
-def solve(a, b):
+def solve(a: ArrayLike, b: ArrayLike) -> Array:
     """Solve ``a x = b``; a vector `b` is one right-hand side."""
     m, r = operands("solve", a, b)
     vector = r.ndim == 1
@@ -35,13 +35,13 @@ def solve(a, b):
 
 
 @implements(np.linalg.inv)
-def inv(a):
+def inv(a: ArrayLike) -> Array:
     """Inverse of square matrices."""
     return Array(la.inv(*operands("inv", a)))
 
 
 @implements(np.linalg.pinv)
-def pinv(a, rcond=None, hermitian=False, *, rtol=np._NoValue):
+def pinv(a: ArrayLike, rcond: float | None = None, hermitian: bool = False, *, rtol: float = np._NoValue) -> Array:
     """Pseudo-inverse; its derivative holds where the rank does not change."""
     (x,) = operands("pinv", a)
     if hermitian:
@@ -55,7 +55,7 @@ def pinv(a, rcond=None, hermitian=False, *, rtol=np._NoValue):
 
 
 @implements(np.linalg.lstsq)
-def lstsq(a, b, rcond=None):
+def lstsq(a: ArrayLike, b: ArrayLike, rcond: float | None = None) -> tuple[Array, Array, Array, Array]:
     """Least-squares solution, residuals, rank and singular values.
 
     Residuals are there where the matrix has more rows than columns, also where its rank is not full, which is
@@ -73,7 +73,7 @@ def lstsq(a, b, rcond=None):
 
 
 @implements(np.linalg.tensorinv)
-def tensorinv(a, ind=2):
+def tensorinv(a: ArrayLike, ind: int = 2) -> Array:
     """Inverse of a tensor taken as a matrix: its first `ind` axes are rows."""
     x = as_array(a)
     shape = x._node.shape
@@ -81,7 +81,7 @@ def tensorinv(a, ind=2):
 
 
 @implements(np.linalg.tensorsolve)
-def tensorsolve(a, b, axes=None):
+def tensorsolve(a: ArrayLike, b: ArrayLike, axes: Axes = None) -> Array:
     """Solve a tensor equation."""
     x, r = as_array(a), as_array(b)
     if axes is not None:
@@ -96,7 +96,7 @@ def tensorsolve(a, b, axes=None):
 
 
 @implements(np.linalg.matrix_power)
-def matrix_power(a, n):
+def matrix_power(a: ArrayLike, n: int) -> Array:
     """Integer power of square matrices, by squaring."""
     n = as_int(n, "linalg.matrix_power", "n")
     x = as_array(a) if n >= 0 else inv(a)
@@ -118,7 +118,7 @@ _SQUARINGS = 16
 
 
 @implements(name="expm", namespace=LINALG)
-def expm(a):
+def expm(a: ArrayLike) -> Array:
     """Matrix exponential by scaling and squaring (Higham, 2005): the counterpart of ``scipy.linalg.expm``.
 
     Parameters

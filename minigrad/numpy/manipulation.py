@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,35 +12,36 @@ from ..graph import ArrayType
 from ..ops import shape as shapes
 from ..sizes import Size, shown, unwrap
 from ..symbolic import Dim, divide, format_shape, size_of
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import as_axes, as_axis, as_int, as_ints, as_shape, broadcast_node, broadcast_shapes
+from .arguments import Axes, ShapeLike, as_axes, as_axis, as_int, as_ints, as_shape, broadcast_node, broadcast_shapes
 from .dispatch import implements
 
 # -- shapes --------------------------------------------------------------------------------------------------
 
 
 @implements(np.shape)
-def shape(a):
+def shape(a: ArrayLike) -> tuple[int | Size, ...]:
     """The shape, symbolic sizes included."""
     return as_array(a).shape
 
 
 @implements(np.ndim)
-def ndim(a):
+def ndim(a: ArrayLike) -> int:
     """The number of axes."""
     return as_array(a).ndim
 
 
 @implements(np.size)
-def size(a, axis=None):
+def size(a: ArrayLike, axis: Axes = None) -> int | Size:
     """The number of elements, of all or along an axis."""
     x = as_array(a)._node
     return shown(size_of(x.shape[i] for i in as_axes(axis, x.ndim, "size")))
 
 
 @implements(np.reshape)
-def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
+def reshape(a: ArrayLike, /, shape: ShapeLike | None = None, order: str = "C", *, newshape: ShapeLike | None = None,
+            copy: bool | None = None) -> Array:
     """Reshape; one size may be -1."""
     if order not in ("C", "F", None):
         raise TraceError(at_user_line(f"np.reshape with order={order!r}: C or F, since traced arrays have no layout"))
@@ -60,13 +62,13 @@ def reshape(a, /, shape=None, order="C", *, newshape=None, copy=None):
 
 
 @implements(np.ravel)
-def ravel(a, order="C"):
+def ravel(a: ArrayLike, order: str = "C") -> Array:
     """Flatten to one axis."""
     return reshape(a, (-1,) if size_of(as_array(a)._node.shape) != 0 else (0,), order)
 
 
 @implements(np.expand_dims)
-def expand_dims(a, axis):
+def expand_dims(a: ArrayLike, axis: Axes) -> Array:
     """Insert axes of size 1."""
     x = as_array(a)._node
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
@@ -76,7 +78,7 @@ def expand_dims(a, axis):
 
 
 @implements(np.squeeze)
-def squeeze(a, axis=None):
+def squeeze(a: ArrayLike, axis: Axes = None) -> Array:
     """Drop axes of size 1."""
     x = as_array(a)._node
     ones = tuple(i for i, n in enumerate(x.shape) if number(n) == 1) if axis is None else ()
@@ -87,21 +89,21 @@ def squeeze(a, axis=None):
 
 
 @implements(np.atleast_1d)
-def atleast_1d(*arys):
+def atleast_1d(*arys: ArrayLike) -> Array | tuple[Array, ...]:
     """Arrays of at least one axis."""
     out = [x if x.ndim else reshape(x, (1,)) for x in map(as_array, arys)]
     return out[0] if len(out) == 1 else tuple(out)
 
 
 @implements(np.atleast_2d)
-def atleast_2d(*arys):
+def atleast_2d(*arys: ArrayLike) -> Array | tuple[Array, ...]:
     """Arrays of at least two axes."""
     out = [x if x.ndim >= 2 else expand_dims(x, 0) for x in map(atleast_1d, arys)]
     return out[0] if len(out) == 1 else tuple(out)
 
 
 @implements(np.atleast_3d)
-def atleast_3d(*arys):
+def atleast_3d(*arys: ArrayLike) -> Array | tuple[Array, ...]:
     """Arrays of at least three axes."""
     new = {0: (0, 1, 2), 1: (0, 2), 2: (2,)}
     out = [expand_dims(x, new[x.ndim]) if x.ndim < 3 else x for x in map(as_array, arys)]
@@ -112,13 +114,13 @@ def atleast_3d(*arys):
 
 
 @implements(np.broadcast_to)
-def broadcast_to(array, shape, subok=False):
+def broadcast_to(array: ArrayLike, shape: ShapeLike, subok: bool = False) -> Array:
     """Broadcast to a shape."""
     return Array(broadcast_node(as_array(array)._node, as_shape(shape)))
 
 
 @implements(np.broadcast_arrays)
-def broadcast_arrays(*args, subok=False):
+def broadcast_arrays(*args: ArrayLike, subok: bool = False) -> tuple[Array, ...]:
     """Broadcast arrays against each other."""
     nodes = [as_array(a)._node for a in args]
     shape = broadcast_shapes("broadcast_arrays", [n.type for n in nodes])
@@ -126,7 +128,7 @@ def broadcast_arrays(*args, subok=False):
 
 
 @implements(name="broadcast_shapes")
-def broadcast_shapes_(*shapes):
+def broadcast_shapes_(*shapes: ShapeLike) -> tuple[int | Size, ...]:
     """``np.broadcast_shapes``, of shapes with symbolic sizes too."""
     kind = np.dtype(float)
     types = [ArrayType(as_shape(s), kind) for s in shapes]
@@ -137,7 +139,7 @@ def broadcast_shapes_(*shapes):
 
 
 @implements(np.transpose, np.permute_dims)
-def transpose(a, axes=None):
+def transpose(a: ArrayLike, axes: Axes = None) -> Array:
     """Permute the axes; reverse them without `axes`."""
     x = as_array(a)._node
     if axes is None:
@@ -150,7 +152,7 @@ def transpose(a, axes=None):
 
 
 @implements(np.matrix_transpose)
-def matrix_transpose(x):
+def matrix_transpose(x: ArrayLike) -> Array:
     """Swap the last two axes."""
     if as_array(x).ndim < 2:
         raise ShapeError(at_user_line(f"matrix_transpose of {as_array(x)._node.type}: needs two axes"))
@@ -158,7 +160,7 @@ def matrix_transpose(x):
 
 
 @implements(np.swapaxes)
-def swapaxes(a, axis1, axis2):
+def swapaxes(a: ArrayLike, axis1: int, axis2: int) -> Array:
     """Swap two axes."""
     n = as_array(a).ndim
     perm = list(range(n))
@@ -168,7 +170,7 @@ def swapaxes(a, axis1, axis2):
 
 
 @implements(np.moveaxis)
-def moveaxis(a, source, destination):
+def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Array:
     """Move axes to new places."""
     n = as_array(a).ndim
     source, destination = ([as_axis(i, n, "moveaxis") for i in (s if isinstance(s, (tuple, list)) else (s,))]
@@ -180,7 +182,7 @@ def moveaxis(a, source, destination):
 
 
 @implements(np.rollaxis)
-def rollaxis(a, axis, start=0):
+def rollaxis(a: ArrayLike, axis: Axes, start: ArrayLike = 0) -> Array:
     """Move an axis to before another."""
     n = as_array(a).ndim
     axis, start = as_axis(axis, n, "rollaxis"), start + n if start < 0 else start
@@ -191,26 +193,26 @@ def rollaxis(a, axis, start=0):
 
 
 @implements(np.flip)
-def flip(m, axis=None):
+def flip(m: ArrayLike, axis: Axes = None) -> Array:
     """Reverse the order along axes."""
     x = as_array(m)._node
     return Array(shapes.flip(x, axes=as_axes(axis, x.ndim, "flip")))
 
 
 @implements(np.fliplr)
-def fliplr(m):
+def fliplr(m: ArrayLike) -> Array:
     """Reverse the order along axis 1."""
     return flip(m, 1)
 
 
 @implements(np.flipud)
-def flipud(m):
+def flipud(m: ArrayLike) -> Array:
     """Reverse the order along axis 0."""
     return flip(m, 0)
 
 
 @implements(np.rot90)
-def rot90(m, k=1, axes=(0, 1)):
+def rot90(m: ArrayLike, k: int = 1, axes: Axes = (0, 1)) -> Array:
     """Turn by 90 degrees in the plane of two axes."""
     x = as_array(m)
     a, b = (as_axis(i, x.ndim, "rot90") for i in axes)
@@ -224,7 +226,7 @@ def rot90(m, k=1, axes=(0, 1)):
 
 
 @implements(np.tile)
-def tile(A, reps):
+def tile(A: ArrayLike, reps: int | Sequence[int]) -> Array:
     """Repeat the whole array along each axis."""
     x = as_array(A)
     reps = tuple(unwrap(r) if isinstance(r, Size) else as_int(r, "tile", "reps")
@@ -238,7 +240,7 @@ def tile(A, reps):
 
 
 @implements(np.repeat)
-def repeat(a, repeats, axis=None):
+def repeat(a: ArrayLike, repeats: ArrayLike, axis: int | None = None) -> Array:
     """Repeat each element a fixed number of times along an axis."""
     x = ravel(a) if axis is None else as_array(a)
     at = as_axis(0 if axis is None else axis, x.ndim, "repeat")
@@ -255,7 +257,7 @@ def repeat(a, repeats, axis=None):
 
 
 @implements(np.resize)
-def resize(a, new_shape):
+def resize(a: ArrayLike, new_shape: ShapeLike) -> Array:
     """Repeat the flattened array until it fills a shape."""
     shape = (new_shape,) if isinstance(new_shape, (int, np.integer)) else tuple(new_shape)
     x, total = ravel(a), int(np.prod(shape))
@@ -266,7 +268,8 @@ def resize(a, new_shape):
 
 
 @implements(np.lib.stride_tricks.sliding_window_view)
-def sliding_window_view(x, window_shape, axis=None, *, subok=False, writeable=False):
+def sliding_window_view(x: ArrayLike, window_shape: int | Sequence[int], axis: Axes = None, *, subok: bool = False,
+                        writeable: bool = False) -> Array:
     """All windows of a shape: a copy here, of which every element's gradient adds up."""
     x = as_array(x)
     sizes = tuple(window_shape) if isinstance(window_shape, (tuple, list)) else (window_shape,)

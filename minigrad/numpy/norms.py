@@ -8,8 +8,8 @@ import numpy as np
 
 from ..errors import ShapeError, at_user_line
 from ..ops import elementwise as ew
-from ..traced_array import Array, as_array
-from .arguments import as_axes
+from ..traced_array import Array, ArrayLike, as_array
+from .arguments import Axes, as_axes
 from .decompositions import svd, svdvals
 from .dispatch import accumulates, implements
 from .elementwise import where
@@ -19,7 +19,7 @@ from .manipulation import expand_dims, moveaxis, reshape
 
 @implements(np.linalg.norm, name="norm")
 @accumulates
-def norm(x, ord=None, axis=None, keepdims=False):
+def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdims: bool = False) -> Array:
     """Vector norms of every order along an axis, and the Frobenius norm; their gradient at 0 is 0."""
     a = as_array(x)
     if a.dtype.kind != "f":
@@ -59,7 +59,7 @@ def _matrix_norm(a: Array, ord: Any, axes: tuple[int, int], keepdims: bool) -> A
 
 
 @implements(np.linalg.vector_norm)
-def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
+def vector_norm(x: ArrayLike, /, *, axis: Axes = None, keepdims: bool = False, ord: float | str | None = 2) -> Array:
     """Vector norm of every order, of the flattened array or along axes taken together."""
     x = as_array(x)
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -71,13 +71,13 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
 
 
 @implements(np.linalg.matrix_norm)
-def matrix_norm(x, /, *, keepdims=False, ord="fro"):
+def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: float | str | None = "fro") -> Array:
     """Matrix norm of the last two axes."""
     return norm(x, ord, (-2, -1), keepdims)
 
 
 @implements(np.linalg.cond)
-def cond(x, p=None):
+def cond(x: ArrayLike, p: ArrayLike | None = None) -> Array:
     """Condition number in every norm; inf for singular matrices."""
     x = as_array(x)
     if p in (None, 2, -2):

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError, TraceError, at_user_line
-from ..traced_array import Array, as_array
+from ..sizes import Size
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import as_int
 from .data_types import as_floating
@@ -17,7 +18,7 @@ from .manipulation import ravel, reshape
 
 
 @implements(np.vander)
-def vander(x, N=None, increasing=False):
+def vander(x: ArrayLike, N: int | Size | None = None, increasing: bool = False) -> Array:
     """Powers of the elements of a vector, as columns."""
     x = as_array(x)
     if x.ndim != 1:
@@ -33,7 +34,7 @@ def vander(x, N=None, increasing=False):
 
 
 @implements(np.polyval)
-def polyval(p, x):
+def polyval(p: ArrayLike, x: ArrayLike) -> Array:
     """Value of a polynomial, highest power first, by Horner's rule."""
     p, x = as_array(p), as_array(x)
     out = np.zeros_like(x)
@@ -47,7 +48,7 @@ def _padded(p: Array, n: int) -> Array:
 
 
 def _sum_of_polynomials(name: str, function: Any, ufunc: Any) -> None:
-    def combine(a1, a2):
+    def combine(a1: ArrayLike, a2: ArrayLike) -> Array:
         p, q = (np.atleast_1d(as_array(a)) for a in (a1, a2))
         n = max(number(p._node.shape[0]), number(q._node.shape[0]))
         return ufunc(_padded(p, n), _padded(q, n))
@@ -61,13 +62,13 @@ _sum_of_polynomials("polysub", np.polysub, np.subtract)
 
 
 @implements(np.polymul)
-def polymul(a1, a2):
+def polymul(a1: ArrayLike, a2: ArrayLike) -> Array:
     """Product of two polynomials; unlike NumPy it keeps leading zeros, which are known only later."""
     return np.convolve(np.atleast_1d(as_array(a1)), np.atleast_1d(as_array(a2)))
 
 
 @implements(np.polyder)
-def polyder(p, m=1):
+def polyder(p: ArrayLike, m: ArrayLike = 1) -> Array:
     """Coefficients of the m-th derivative."""
     p = np.atleast_1d(as_array(p))
     for _ in range(int(m)):
@@ -77,7 +78,7 @@ def polyder(p, m=1):
 
 
 @implements(np.polyint)
-def polyint(p, m=1, k=None):
+def polyint(p: ArrayLike, m: ArrayLike = 1, k: int | None = None) -> Array:
     """Coefficients of the m-th antiderivative, with `k` for the constants."""
     (p,) = as_floating(np.atleast_1d(as_array(p)))
     constants = ravel(np.zeros(int(m)) if k is None else k)
@@ -90,7 +91,7 @@ def polyint(p, m=1, k=None):
 
 
 @implements(np.poly)
-def poly(seq_of_zeros):
+def poly(seq_of_zeros: ArrayLike) -> Array:
     """Coefficients of the monic polynomial with the given zeros."""
     zeros = as_array(seq_of_zeros)
     zeros = zeros.astype(np.mintypecode(zeros.dtype.char))  # float32 stays; all others, float16 too, become float64
@@ -104,7 +105,8 @@ def poly(seq_of_zeros):
 
 
 @implements(np.polyfit)
-def polyfit(x, y, deg, rcond=None, full=False, w=None, cov=False):
+def polyfit(x: ArrayLike, y: ArrayLike, deg: int, rcond: float | None = None, full: bool = False,
+            w: ArrayLike | None = None, cov: bool = False) -> Array:
     """Least-squares fit of a polynomial; the points must determine it."""
     if full or cov:
         raise TraceError(at_user_line("np.polyfit with full= or cov=: use np.vander and np.linalg.lstsq"))

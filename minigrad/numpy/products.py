@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
@@ -12,9 +14,9 @@ from ..locks import importing
 from ..ops import shape
 from ..ops.einsum import LETTERS, contract
 from ..symbolic import Dim
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
-from .arguments import as_axis, as_int, broadcast_shapes
+from .arguments import Axes, as_axis, as_int, broadcast_shapes
 from .data_types import same_dtype
 from .dispatch import implements
 from .indexing import diagonal
@@ -40,7 +42,8 @@ def _mismatch(name: str, a: Node, b: Node, n: Any, m: Any) -> ShapeError:
 
 
 @implements(np.matmul)
-def matmul(x1, x2, /, out=None, *, dtype=None, axes=None):
+def matmul(x1: ArrayLike, x2: ArrayLike, /, out: None = None, *, dtype: DTypeLike | None = None,
+           axes: Axes = None) -> Array:
     """Matrix product of the last two axes; a vector counts as a row on the left, a column on the right."""
     if axes is not None:
         raise TraceError(at_user_line("np.matmul with axes=: use np.moveaxis"))
@@ -70,7 +73,7 @@ def _leading(x: Node, letters: str, own: str) -> tuple[str, Node]:
 
 
 @implements(np.dot)
-def dot(a, b, out=None):
+def dot(a: ArrayLike, b: ArrayLike, out: None = None) -> Array:
     """Dot product: the last axis of `a` with the second to last of `b`."""
     x, y = _operands("dot", a, b)
     if not x.ndim or not y.ndim:
@@ -84,7 +87,7 @@ def dot(a, b, out=None):
 
 
 @implements(np.tensordot)
-def tensordot(a, b, axes=2):
+def tensordot(a: ArrayLike, b: ArrayLike, axes: Axes = 2) -> Array:
     """Sum of products over given axes of both."""
     x, y = _operands("tensordot", a, b)
     if not np.iterable(axes):
@@ -104,26 +107,26 @@ def tensordot(a, b, axes=2):
 
 
 @implements(np.inner)
-def inner(a, b, /):
+def inner(a: ArrayLike, b: ArrayLike, /) -> Array:
     """Sum of products over the last axes."""
     x, y = map(Array, _operands("inner", a, b))
     return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
 
 
 @implements(np.outer)
-def outer(a, b, out=None):
+def outer(a: ArrayLike, b: ArrayLike, out: None = None) -> Array:
     """Products of all pairs of elements."""
     return tensordot(as_array(a).ravel(), as_array(b).ravel(), 0)
 
 
 @implements(np.vdot)
-def vdot(a, b, /):
+def vdot(a: ArrayLike, b: ArrayLike, /) -> Array:
     """Dot product of the flattened arrays."""
     return dot(as_array(a).ravel(), as_array(b).ravel())
 
 
 @implements(np.vecdot)
-def vecdot(x1, x2, /, *, axis=-1, dtype=None):
+def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1, dtype: DTypeLike | None = None) -> Array:
     """Dot products along an axis."""
     a, b = _operands("vecdot", x1, x2, dtype=dtype)
     if not a.ndim or not b.ndim:
@@ -135,7 +138,7 @@ def vecdot(x1, x2, /, *, axis=-1, dtype=None):
 
 
 @implements(np.kron)
-def kron(a, b):
+def kron(a: ArrayLike, b: ArrayLike) -> Array:
     """Kronecker product of two matrices or vectors."""
     x, y = as_array(a), as_array(b)
     n = max(x.ndim, y.ndim)
@@ -153,20 +156,21 @@ def _need(name: str, x1: Any, x2: Any, *axes: int) -> None:
 
 if hasattr(np, "matvec"):  # NumPy 2.2
     @implements(np.matvec)
-    def matvec(x1, x2, /, *, dtype=None):
+    def matvec(x1: ArrayLike, x2: ArrayLike, /, *, dtype: DTypeLike | None = None) -> Array:
         """Products of matrices and vectors."""
         _need("matvec", x1, x2, 2, 1)
         return matmul(x1, as_array(x2)[..., None], dtype=dtype)[..., 0]
 
     @implements(np.vecmat)
-    def vecmat(x1, x2, /, *, dtype=None):
+    def vecmat(x1: ArrayLike, x2: ArrayLike, /, *, dtype: DTypeLike | None = None) -> Array:
         """Products of vectors and matrices."""
         _need("vecmat", x1, x2, 1, 2)
         return matmul(as_array(x1)[..., None, :], x2, dtype=dtype)[..., 0, :]
 
 
 @implements(np.einsum)
-def einsum(*operands, out=None, dtype=None, order="K", casting="safe", optimize=False):
+def einsum(*operands: Any, out: None = None, dtype: DTypeLike | None = None, order: str = "K", casting: str = "safe",
+           optimize: object = False) -> Array:
     """Einstein summation in all of NumPy's forms."""
     with importing:
         from opt_einsum.parser import parse_einsum_input  # takes long, and few programs need it
@@ -225,7 +229,8 @@ def _plain_term(s: str, x: Node, sizes: dict[str, Any]) -> tuple[str, Node]:
 
 
 @implements(np.cross)
-def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
+def cross(a: ArrayLike, b: ArrayLike, axisa: int = -1, axisb: int = -1, axisc: int = -1,
+          axis: int | None = None) -> Array:
     """Cross product of vectors of three elements."""
     if axis is not None:
         axisa = axisb = axisc = axis
@@ -240,19 +245,19 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
 
 
 @implements(np.linalg.diagonal, name="diagonal")
-def linalg_diagonal(x, /, *, offset=0):
+def linalg_diagonal(x: ArrayLike, /, *, offset: int = 0) -> Array:
     """The linalg_diagonal of the last two axes."""
     return diagonal(x, offset, -2, -1)
 
 
 @implements(np.linalg.trace, name="trace")
-def linalg_trace(x, /, *, offset=0, dtype=None):
+def linalg_trace(x: ArrayLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Array:
     """Sum of the linalg_diagonal of the last two axes."""
     return np.trace(as_array(x), offset, -2, -1, dtype)
 
 
 @implements(np.linalg.outer, name="outer")
-def linalg_outer(x1, x2, /):
+def linalg_outer(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     """Products of all pairs of elements of two vectors."""
     a, b = as_array(x1), as_array(x2)
     if a.ndim != 1 or b.ndim != 1:
@@ -261,37 +266,37 @@ def linalg_outer(x1, x2, /):
 
 
 @implements(np.linalg.cross, name="cross")
-def linalg_cross(x1, x2, /, *, axis=-1):
+def linalg_cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Array:
     """Cross product of vectors of three elements."""
     return cross(x1, x2, axis=axis)
 
 
 @implements(np.linalg.matmul, name="matmul")
-def linalg_matmul(x1, x2, /):
+def linalg_matmul(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     """Matrix product."""
     return matmul(x1, x2)
 
 
 @implements(np.linalg.tensordot, name="tensordot")
-def linalg_tensordot(x1, x2, /, *, axes=2):
+def linalg_tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: Axes = 2) -> Array:
     """Sum of products over given axes."""
     return tensordot(x1, x2, axes)
 
 
 @implements(np.linalg.vecdot, name="vecdot")
-def linalg_vecdot(x1, x2, /, *, axis=-1):
+def linalg_vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Array:
     """Dot products along an axis."""
     return vecdot(x1, x2, axis=axis)
 
 
 @implements(np.linalg.matrix_transpose, name="matrix_transpose")
-def linalg_matrix_transpose(x, /):
+def linalg_matrix_transpose(x: ArrayLike, /) -> Array:
     """Swap the last two axes."""
     return matrix_transpose(x)
 
 
 @implements(np.linalg.multi_dot)
-def multi_dot(arrays, *, out=None):
+def multi_dot(arrays: Sequence[ArrayLike], *, out: None = None) -> Array:
     """Product of several matrices, the first and last of which may be vectors."""
     result, *rest = map(as_array, arrays)
     for k, x in enumerate((result, *rest)):

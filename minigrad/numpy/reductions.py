@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, dtype_of, full
@@ -17,9 +18,9 @@ from ..ops.constants import size_scalar
 from ..ops.shape import concatenate, reshape, slice_
 from ..primitive import Primitive
 from ..symbolic import Dim, Shape, size_of
-from ..traced_array import TABLE, Array, as_array
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import as_axes, as_axis, broadcast_node, broadcast_shapes, held, one_axis
+from .arguments import Axes, as_axes, as_axis, broadcast_node, broadcast_shapes, held, one_axis
 from .dispatch import METHODS, NAMES, accumulates, implements
 
 # -- over axes -----------------------------------------------------------------------------------------------
@@ -50,7 +51,8 @@ def filled(initial: Any, shape: Shape, dtype: np.dtype) -> Node:
 
 
 @implements(np.sum)
-def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
+def sum_(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
+         initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
     """Sum over axes; bool and small integers add up in the platform's int, as in NumPy."""
     x = as_array(a)._node
     if dtype is None:
@@ -64,7 +66,8 @@ def sum_(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
 
 
 @implements(np.mean)
-def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
+def mean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False, *,
+         where: ArrayLike = True) -> Array:
     """Arithmetic mean over axes; integers are averaged in float64."""
     x = as_array(a)._node
     dtype = dtype_of(dtype or (x.dtype if x.type.floating else np.float64))
@@ -78,7 +81,8 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
 
 
 def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive) -> Callable[..., Array]:
-    def function(a, axis=None, out=None, keepdims=False, initial=None, where=True):
+    def function(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False,
+                 initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
         x = as_array(a)._node
         axes = as_axes(axis, x.ndim, name)
         if where is not True and where is not np._NoValue:
@@ -105,14 +109,15 @@ min_ = implements(np.min, np.amin, name="min")(
 
 
 @implements(np.ptp)
-def ptp(a, axis=None, out=None, keepdims=False):
+def ptp(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False) -> Array:
     """Range (maximum minus minimum) over axes."""
     return max_(a, axis, out, keepdims) - min_(a, axis, out, keepdims)
 
 
 @implements(np.prod)
 @accumulates
-def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
+def prod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
+         initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
     """Product over axes, as a tree of multiplications: exact derivatives of every order, zeros included."""
     x = as_array(a)._node
     if dtype is None:
@@ -144,7 +149,8 @@ def _join(a: Node, b: Node, axis: int) -> Node:
 
 
 def _truth(name: str, prim: Primitive) -> Callable[..., Array]:
-    def function(a, axis=None, out=None, keepdims=False, *, where=True):
+    def function(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False, *,
+                 where: ArrayLike = True) -> Array:
         x = as_array(a)._node
         if x.dtype != np.bool_:
             x = ew.ne(x, full(0, x.shape, x.dtype))
@@ -162,7 +168,9 @@ all_ = implements(np.all, name="all")(_truth("all", reduce.all_))
 
 @implements(np.var)
 @accumulates
-def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
+def var(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
+        keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
+        correction: float | None = None) -> Array:
     """Variance over axes, with `ddof` (or `correction`) taken off the count."""
     x = as_array(a)
     if where is not True and where is not np._NoValue:
@@ -182,7 +190,9 @@ _MEAN = mean
 
 @implements(np.std)
 @accumulates
-def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None, correction=None):
+def std(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
+        keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
+        correction: float | None = None) -> Array:
     """Standard deviation over axes; where it is 0, so is its gradient."""
     square = var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
     return Array(ew.norm_of(square._node))
@@ -190,7 +200,8 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
 
 @implements(np.average)
 @accumulates
-def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
+def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike | None = None, returned: bool = False, *,
+            keepdims: bool = False) -> Array | tuple[Array, Array]:
     """Weighted mean over axes."""
     if weights is None:
         out, total = mean(a, axis, keepdims=keepdims), None
@@ -215,7 +226,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
 
 
 @implements(np.cumsum)
-def cumsum(a, axis=None, dtype=None, out=None):
+def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
     """Cumulative sum along an axis, or of the flattened array."""
     x, a_ = one_axis(a, axis, "cumsum")
     dtype = np.add.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype
@@ -224,7 +235,7 @@ def cumsum(a, axis=None, dtype=None, out=None):
 
 @implements(np.cumprod)
 @accumulates
-def cumprod(a, axis=None, dtype=None, out=None):
+def cumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
     """Cumulative product along an axis, by doubling: exact derivatives of every order, zeros included."""
     x, a_ = one_axis(a, axis, "cumprod")
     x = ew.cast_to(x, dtype_of(np.multiply.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype))
@@ -236,7 +247,8 @@ def cumprod(a, axis=None, dtype=None, out=None):
 
 
 @implements(np.cumulative_sum)
-def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+def cumulative_sum(x: ArrayLike, /, *, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None,
+                   include_initial: bool = False) -> Array:
     """Cumulative sum by the array API's rules."""
     x = as_array(x)
     if axis is None and x.ndim > 1:
@@ -250,7 +262,8 @@ def cumulative_sum(x, /, *, axis=None, dtype=None, out=None, include_initial=Fal
 
 
 @implements(np.cumulative_prod)
-def cumulative_prod(x, /, *, axis=None, dtype=None, out=None, include_initial=False):
+def cumulative_prod(x: ArrayLike, /, *, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None,
+                    include_initial: bool = False) -> Array:
     """Cumulative product by the array API's rules."""
     x = as_array(x)
     if axis is None and x.ndim != 1:
@@ -344,7 +357,7 @@ for _ufunc in ASSOCIATIVE:
 
 
 @implements(name="cumulative_logsumexp")
-def cumulative_logsumexp(x, axis=-1):
+def cumulative_logsumexp(x: ArrayLike, axis: int = -1) -> Array:
     """Logarithm of the running sum of exponentials; -inf adds nothing, in derivatives too."""
     x, a = one_axis(x, axis, "cumulative_logsumexp")
     return Array(running(np.logaddexp, x if x.type.floating else ew.cast_to(x, np.dtype(float)), a))

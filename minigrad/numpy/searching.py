@@ -10,16 +10,16 @@ from ..errors import ShapeError, at_user_line
 from ..ops import reduce
 from ..ops.shape import reshape
 from ..primitive import Primitive
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import as_axis
+from .arguments import Axes, as_axis
 from .dispatch import any_traced, implements
 from .elementwise import where
 from .reductions import _keep, sum_
 
 
 def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
-    def function(a, axis=None, out=None, *, keepdims=False):
+    def function(a: ArrayLike, axis: Axes = None, out: None = None, *, keepdims: bool = False) -> Array:
         x = as_array(a)._node
         if axis is None:
             flat = reshape(x, shape=(x.type.size,))
@@ -36,13 +36,13 @@ argmin = implements(np.argmin, name="argmin")(_arg("argmin", reduce.argmin))
 
 
 @implements(np.count_nonzero)
-def count_nonzero(a, axis=None, *, keepdims=False):
+def count_nonzero(a: ArrayLike, axis: Axes = None, *, keepdims: bool = False) -> Array:
     """Number of non-zero elements along axes."""
     return sum_(as_array(a) != 0, axis, keepdims=keepdims)
 
 
 @implements(np.searchsorted)
-def searchsorted(a, v, side="left", sorter=None):
+def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLike | None = None) -> Array:
     """Where each of `v` would have to stand in the sorted vector `a`, by bisection; NaN stands last.
 
     The positions are integers: no gradient flows.
@@ -75,7 +75,7 @@ def _before(x: Array, y: Array) -> Array:
 
 
 @implements(np.digitize)
-def digitize(x, bins, right=False):
+def digitize(x: ArrayLike, bins: ArrayLike, right: ArrayLike = False) -> Array:
     """Index of the bin of each of `x`; the bins must rise or fall, and traced bins are trusted to do so."""
     edges = as_array(bins)
     if edges.ndim != 1:
@@ -98,7 +98,8 @@ def digitize(x, bins, right=False):
 
 
 @implements(np.isin)
-def isin(element, test_elements, assume_unique=False, invert=False, *, kind=None):
+def isin(element: ArrayLike, test_elements: ArrayLike, assume_unique: bool = False, invert: bool = False, *,
+         kind: str | None = None) -> Array:
     """Whether each element is one of `test_elements`."""
     x, y = as_array(element), as_array(test_elements).ravel()
     found = (np.expand_dims(x, -1) == y).any(axis=-1)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..ops import sort as ordering
 from ..ops.shape import flip
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from .arguments import as_axis, as_ints, one_axis
 from .dispatch import implements
 
 
 @implements(np.sort)
-def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
+def sort(a: ArrayLike, axis: int = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None,
+         descending: bool = False) -> Array:
     """Sort along an axis; gradients follow the elements, and ties keep their order."""
     x, a_ = one_axis(a, axis, "sort")
     out = ordering.sort(x, a_)
@@ -20,7 +23,8 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
 
 
 @implements(np.argsort)
-def argsort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False):
+def argsort(a: ArrayLike, axis: int = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None,
+            descending: bool = False) -> Array:
     """Indices that sort along an axis, stable."""
     x, a_ = one_axis(a, axis, "argsort")
     out = ordering.argsort(x, axis=a_)
@@ -28,7 +32,7 @@ def argsort(a, axis=-1, kind=None, order=None, *, stable=None, descending=False)
 
 
 @implements(np.lexsort)
-def lexsort(keys, axis=-1):
+def lexsort(keys: ArrayLike, axis: int = -1) -> Array:
     """Indices that sort by the last key, then by the one before it, and so on."""
     rows = [as_array(k) for k in (keys if isinstance(keys, (list, tuple)) else as_array(keys))]
     a = as_axis(axis, rows[0].ndim, "lexsort")
@@ -39,14 +43,16 @@ def lexsort(keys, axis=-1):
 
 
 @implements(np.partition)
-def partition(a, kth, axis=-1, kind="introselect", order=None):
+def partition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str = "introselect",
+              order: None = None) -> Array:
     """The sorted array, which is partitioned at every `kth`."""
     as_ints(kth, "partition", "kth")
     return sort(a, axis)
 
 
 @implements(np.argpartition)
-def argpartition(a, kth, axis=-1, kind="introselect", order=None):
+def argpartition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str = "introselect",
+                 order: None = None) -> Array:
     """The indices that sort, which partition at every `kth`."""
     as_ints(kth, "argpartition", "kth")
     return argsort(a, axis)

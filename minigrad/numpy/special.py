@@ -20,8 +20,8 @@ from ..ops import elementwise as ew
 from ..ops import special as ops
 from ..ops.reduce import broadcast_along
 from ..tracebacks import boundary
-from ..traced_array import Array, as_array
-from .arguments import as_axes, broadcast_node, broadcast_shapes
+from ..traced_array import Array, ArrayLike, as_array
+from .arguments import Axes, as_axes, broadcast_node, broadcast_shapes
 from .dispatch import SCIPY, accumulates, any_traced, implements
 from .elementwise import where
 from .protocols import known_value
@@ -126,7 +126,7 @@ _ufunc("cosm1", 1, lambda x: -2.0 * np.sin(0.5 * x) ** 2)
 
 
 @_named
-def polygamma(n, x):
+def polygamma(n: int, x: ArrayLike) -> Array:
     """The n-th derivative of the digamma function, for a known integer `n`."""
     if any_traced([n]) or np.ndim(n):
         raise TraceError(at_user_line("special.polygamma: n must be an ordinary int"))
@@ -135,7 +135,7 @@ def polygamma(n, x):
 
 
 @_named
-def multigammaln(a, d):
+def multigammaln(a: ArrayLike, d: int) -> Array:
     """Logarithm of the multivariate gamma function of known dimension `d`."""
     (a,) = _operands("multigammaln", a)
     ln = _of(ops.gammaln)
@@ -143,7 +143,7 @@ def multigammaln(a, d):
 
 
 @_named
-def softplus(x):
+def softplus(x: ArrayLike) -> Array:
     """``log(1 + exp(x))``."""
     (x,) = _operands("softplus", x)
     return np.logaddexp(x, 0.0)
@@ -151,7 +151,8 @@ def softplus(x):
 
 @_named
 @accumulates
-def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
+def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepdims: bool = False,
+              return_sign: bool = False) -> Array | tuple[Array, Array]:
     """Logarithm of the sum of exponentials, which `b` multiplies; equal infinities share the gradient."""
     x = as_array(a)
     x = x if x.dtype.kind == "f" else x.astype(float)
@@ -176,7 +177,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
 
 @_named
 @accumulates
-def softmax(x, axis=None):
+def softmax(x: ArrayLike, axis: Axes = None) -> Array:
     """Exponentials divided by their sum."""
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
@@ -185,14 +186,14 @@ def softmax(x, axis=None):
 
 @_named
 @accumulates
-def log_softmax(x, axis=None):
+def log_softmax(x: ArrayLike, axis: Axes = None) -> Array:
     """Logarithm of the softmax."""
     x = as_array(x)
     return x - logsumexp(x, axis=axis, keepdims=True)
 
 
 @implements(np.i0)
-def i0(x):
+def i0(x: ArrayLike) -> Array:
     """Modified Bessel function of order 0; SciPy evaluates it."""
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import full
@@ -17,9 +18,9 @@ from ..ops.index import scatter_add
 from ..ops.shape import reshape as reshape_node
 from ..ops.shape import transpose as transpose_node
 from ..symbolic import size_of
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import as_axes, as_int
+from .arguments import Axes, as_axes, as_int
 from .dispatch import accumulates, implements
 from .elementwise import where
 from .joining import concatenate
@@ -31,7 +32,8 @@ from .searching import searchsorted
 
 
 @implements(np.median)
-def median(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+def median(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: bool = False,
+           keepdims: bool = False) -> Array:
     """Median over axes; nan where there is one."""
     x = whole = as_array(a)._node
     axes = as_axes(axis, x.ndim, "median")
@@ -112,7 +114,8 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
 
 
 def _enter_quantile(name: str, function: Any, scale: float, skip_nan: bool) -> None:
-    def quantile(a, q, axis=None, out=None, overwrite_input=False, method="linear", keepdims=False, *, weights=None):
+    def quantile(a: ArrayLike, q: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: bool = False,
+                 method: str = "linear", keepdims: bool = False, *, weights: ArrayLike | None = None) -> Array:
         return _quantile(name, a, q, axis, method, keepdims is True, weights, scale, skip_nan)
 
     quantile.__doc__ = f"``np.{name}`` over axes: differentiable in the array, and in `q` between the elements."
@@ -126,7 +129,8 @@ _enter_quantile("nanpercentile", np.nanpercentile, 100.0, True)
 
 
 @implements(np.nanmedian)
-def nanmedian(a, axis=None, out=None, overwrite_input=False, keepdims=False):
+def nanmedian(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: bool = False,
+              keepdims: bool = False) -> Array:
     """Median of what is not NaN."""
     return _quantile("nanmedian", a, 0.5, axis, "linear", keepdims is True, None, 1.0, True)
 
@@ -148,7 +152,8 @@ def _mask(there: Array, mask: Any) -> Array:
 
 
 @implements(np.nansum)
-def nansum(a, axis=None, dtype=None, out=None, keepdims=False, initial=np._NoValue, where=True):
+def nansum(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
+           initial: ArrayLike | None = np._NoValue, where: ArrayLike = True) -> Array:
     """Sum of what is not NaN."""
     x = as_array(a)._node
     kept = ew.where(ew.isnan(x), full(0, x.shape, x.dtype), x) if x.type.floating else x
@@ -156,26 +161,28 @@ def nansum(a, axis=None, dtype=None, out=None, keepdims=False, initial=np._NoVal
 
 
 @implements(np.nanprod)
-def nanprod(a, axis=None, dtype=None, out=None, keepdims=False, initial=np._NoValue, where=True):
+def nanprod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
+            initial: ArrayLike | None = np._NoValue, where: ArrayLike = True) -> Array:
     """Product of what is not NaN."""
     x, _ = _without_nan(a, 1)
     return np.prod(x, axis=axis, dtype=dtype, keepdims=keepdims is True, initial=initial, where=where)
 
 
 @implements(np.nancumsum)
-def nancumsum(a, axis=None, dtype=None, out=None):
+def nancumsum(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
     """Cumulative sum in which NaN counts as 0."""
     return np.cumsum(_without_nan(a, 0)[0], axis=axis, dtype=dtype)
 
 
 @implements(np.nancumprod)
-def nancumprod(a, axis=None, dtype=None, out=None):
+def nancumprod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
     """Cumulative product in which NaN counts as 1."""
     return np.cumprod(_without_nan(a, 1)[0], axis=axis, dtype=dtype)
 
 
 def _nan_extreme(name: str, function: Any, worst: float) -> None:
-    def extreme(a, axis=None, out=None, keepdims=False, initial=np._NoValue, where=True):
+    def extreme(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False,
+                initial: ArrayLike | None = np._NoValue, where: ArrayLike = True) -> Array:
         x, there = _without_nan(a, worst)
         found = getattr(np, name)(x, axis=axis, keepdims=keepdims is True, initial=initial, where=where)
         if x.dtype.kind != "f" or given(initial):
@@ -192,7 +199,7 @@ _nan_extreme("min", np.nanmin, np.inf)
 
 
 def _nan_arg(name: str, function: Any, worst: float) -> None:
-    def arg(a, axis=None, out=None, *, keepdims=False):
+    def arg(a: ArrayLike, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Array:
         return getattr(np, name)(_without_nan(a, worst)[0], axis=axis, keepdims=keepdims is True)
 
     arg.__doc__ = f"``np.{name}`` of what is not NaN; 0 where all are NaN, where NumPy raises."
@@ -205,7 +212,8 @@ _nan_arg("argmin", np.nanargmin, np.inf)
 
 @implements(np.nanmean)
 @accumulates
-def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
+def nanmean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
+            *, where: ArrayLike = True) -> Array:
     """Mean of what is not NaN."""
     x, there = _without_nan(a, 0)
     dtype = dtype or (x.dtype if x.dtype.kind == "f" else np.float64)
@@ -216,8 +224,9 @@ def nanmean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
 
 @implements(np.nanvar)
 @accumulates
-def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=np._NoValue,
-           correction=np._NoValue):
+def nanvar(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
+           keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike = np._NoValue,
+           correction: float | None = np._NoValue) -> Array:
     """Variance of what is not NaN; NaN where no more than `ddof` elements are left."""
     x, there = _without_nan(a, 0)
     x = x.astype(dtype or (x.dtype if x.dtype.kind == "f" else np.float64))
@@ -232,8 +241,9 @@ def nanvar(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=
 
 @implements(np.nanstd)
 @accumulates
-def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=np._NoValue,
-           correction=np._NoValue):
+def nanstd(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
+           keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike = np._NoValue,
+           correction: float | None = np._NoValue) -> Array:
     """Standard deviation of what is not NaN; where it is 0, so is its gradient."""
     square = nanvar(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
     return Array(ew.norm_of(square._node))
@@ -243,7 +253,9 @@ def nanstd(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=
 
 
 @implements(np.cov)
-def cov(m, y=None, rowvar=True, bias=False, ddof=None, fweights=None, aweights=None, *, dtype=None):
+def cov(m: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, bias: bool = False, ddof: float | None = None,
+        fweights: ArrayLike | None = None, aweights: ArrayLike | None = None, *,
+        dtype: DTypeLike | None = None) -> Array:
     """Covariance matrix of variables in rows (in columns without `rowvar`)."""
     x = _variables(m, y, rowvar, dtype)
     w = None
@@ -285,7 +297,7 @@ def _variables(m: Any, y: Any, rowvar: bool, dtype: Any) -> Array:
 
 
 @implements(np.corrcoef)
-def corrcoef(x, y=None, rowvar=True, *, dtype=None):
+def corrcoef(x: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, *, dtype: DTypeLike | None = None) -> Array:
     """Correlation matrix of variables in rows (in columns without `rowvar`)."""
     c = cov(x, y, rowvar, dtype=dtype)
     if not c.ndim:
@@ -298,7 +310,8 @@ def corrcoef(x, y=None, rowvar=True, *, dtype=None):
 
 
 @implements(np.histogram)
-def histogram(a, bins=10, range=None, density=None, weights=None):
+def histogram(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | None = None, density: bool | None = None,
+              weights: ArrayLike | None = None) -> tuple[Array, Array]:
     """Counts, or sums of weights, per bin; gradients flow to the weights alone, since a count has none."""
     if isinstance(bins, str):
         raise TraceError(at_user_line(f"np.histogram with bins={bins!r}: how many bins there are would depend on data. "
@@ -324,7 +337,8 @@ def histogram(a, bins=10, range=None, density=None, weights=None):
 
 
 @implements(np.histogram_bin_edges)
-def histogram_bin_edges(a, bins=10, range=None, weights=None):
+def histogram_bin_edges(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | None = None,
+                        weights: ArrayLike | None = None) -> Array:
     """The edges that `histogram` uses."""
     if isinstance(bins, str):
         raise TraceError(at_user_line(f"np.histogram_bin_edges with bins={bins!r}: how many there are would depend on "

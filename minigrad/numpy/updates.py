@@ -22,7 +22,7 @@ from ..ops.shape import reshape
 from ..ops.sort import argsort
 from ..symbolic import size_of
 from ..tracebacks import boundary
-from ..traced_array import Array, as_array, hooks
+from ..traced_array import Array, ArrayLike, as_array, hooks
 from ..tracing import number
 from .arguments import as_axis, broadcast_node, held
 from .dispatch import any_traced, implements
@@ -257,7 +257,7 @@ def at(x: Any) -> At:
 
 
 @implements(name="put_along_axis")
-def put_along_axis(arr, indices, values, axis=-1):
+def put_along_axis(arr: ArrayLike, indices: ArrayLike, values: ArrayLike, axis: int = -1) -> Array:
     """Return, unlike NumPy which writes into `arr`, a new array with `values` where the indices name them."""
     x = as_array(arr)
     a = as_axis(axis, x.ndim, "put_along_axis")

@@ -1,16 +1,17 @@
 """Ragged axes, and the types of fields that have them.
 
-An `Axis` is a name for a size that differs from example to example. A `FieldType` is what a schema says of a
-field: ``f32[node, 16]``, or ``index(node)[edge]``, integers that point into the rows of another axis.
+An `Axis` names a size that differs between examples. A `FieldType` is the type of a schema's field: ``f32[node, 16]``,
+or ``index(node)[edge]``, integers that index the rows of another axis.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -31,15 +32,34 @@ class Axis:
 
 @boundary
 def axis(name: str) -> Axis:
-    """Return the ragged axis called `name`, to be used in array types: ``mg.f32[node, 16]``.
+    """Return the ragged axis called `name`, for array types such as ``mg.f32[node, 16]``.
+
+    Parameters
+    ----------
+    name : str
+        A Python identifier. Axes of one name are equal.
+
+    Returns
+    -------
+    Axis
+
+    Raises
+    ------
+    BatchError
+        If `name` is not an identifier.
 
     Examples
     --------
-    >>> node, edge = mg.axis("node"), mg.axis("edge")
+    >>> node = mg.axis("node")
+    >>> print(mg.index(node)[node, 3])
+    index(node)[node, 3]
     """
     if not isinstance(name, str) or not name.isidentifier():
         raise BatchError(at_user_line(f"axis({name!r}): the name of an axis is a Python identifier"))
     return Axis(name)
+
+
+SizeOrAxis = SupportsIndex | Axis
 
 
 @dataclass(frozen=True)
@@ -51,15 +71,15 @@ class FieldType:
     dtype : numpy.dtype
     shape : tuple of int or Axis
     target : Axis or None
-        The axis that the integers of this field point into.
+        The axis whose rows the integers of this field index.
     null : int or None
-        The index that points nowhere, where there is one.
+        The index of no row, if the field may hold it.
     shared : bool
-        Whether all examples of a batch have the same value, which the batch keeps once.
+        Whether all examples of a batch share one value.
     counts : Axis or None
-        The axis of which this field is the size.
+        The axis whose size this field holds.
     blank : bool
-        Whether only the number of its elements is read: such a field takes no memory.
+        Whether the field has a number of elements but no contents, and takes no memory.
     """
 
     dtype: np.dtype
@@ -72,12 +92,12 @@ class FieldType:
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """The ragged axes of the shape, in order: rows of a packed array run over them, the last one fastest."""
+        """The ragged axes of the shape, in order: those of the packed rows, the last one fastest."""
         return tuple(n for n in self.shape if isinstance(n, Axis))
 
     @cached_property
     def dense(self) -> tuple[int, ...]:
-        """The sizes that all examples have in common, in order."""
+        """The fixed sizes of the shape, in order."""
         return tuple(n for n in self.shape if not isinstance(n, Axis))
 
     @cached_property
@@ -116,12 +136,12 @@ class FieldType:
 
 
 class IndexSpec:
-    """Integers that point into the rows of an axis; ``index(node)[edge]`` is the type of one per edge."""
+    """Indices into the rows of an axis, without a shape; made by `index`."""
 
     def __init__(self, target: Axis, null: int | None):
         self.target, self.null = target, null
 
-    def __getitem__(self, shape: Any) -> FieldType:
+    def __getitem__(self, shape: SizeOrAxis | tuple[SizeOrAxis, ...]) -> FieldType:
         return FieldType(np.dtype(np.int64), field_shape(shape), self.target, self.null)
 
     def __repr__(self) -> str:
@@ -174,13 +194,38 @@ def index(axis: Axis, null: int | None = None) -> IndexSpec:
     if not isinstance(axis, Axis):
         raise BatchError(at_user_line(f"index({axis!r}): an index points into an axis, made by mg.axis(name)"))
     if null not in (None, -1):
-        raise BatchError(at_user_line(f"index({axis}, null={null!r}): the index that points nowhere is -1"))
+        raise BatchError(at_user_line(f"index({axis}, null={null!r}): the null index is -1"))
     return IndexSpec(axis, null)
 
 
 @boundary
 def count(axis: Axis) -> FieldType:
-    """Return the type of a field that is the size of `axis`, for schemas in which no array has that axis."""
+    """Return the type of a field that holds the size of `axis`, for schemas where no array has that axis.
+
+    Parameters
+    ----------
+    axis : Axis
+
+    Returns
+    -------
+    FieldType
+        Of one int per example; in a batch, the lengths (B,).
+
+    Raises
+    ------
+    BatchError
+        If `axis` is not an `Axis`.
+
+    Examples
+    --------
+    >>> node, edge = mg.axis("node"), mg.axis("edge")
+    >>> @mg.example
+    ... class Links:
+    ...     n_node: mg.count(node)
+    ...     to: mg.index(node)[edge]
+    >>> mg.batch([Links(3, [0, 2]), Links(2, [1])]).n_node
+    array([3, 2])
+    """
     if not isinstance(axis, Axis):
         raise BatchError(at_user_line(f"count({axis!r}): it counts an axis, made by mg.axis(name)"))
     return FieldType(np.dtype(np.int64), (), counts=axis)
@@ -188,31 +233,56 @@ def count(axis: Axis) -> FieldType:
 
 @boundary
 def shared(kind: ArrayType | FieldType) -> FieldType:
-    """Return the type of a field that has one value for all examples, such as a table: a batch keeps it once.
+    """Return the type of a field with one value for all examples, such as a table; a batch holds it once.
 
-    `mg.batch` checks that the examples agree.
+    Parameters
+    ----------
+    kind : array type
+        A type of fixed shape, such as ``mg.f32[3]``.
+
+    Returns
+    -------
+    FieldType
+
+    Raises
+    ------
+    BatchError
+        If `kind` has a ragged axis, or is an index or a count. `batch` raises it where examples differ in the value.
+
+    Examples
+    --------
+    >>> word = mg.axis("word")
+    >>> @mg.example
+    ... class Sentence:
+    ...     ids: mg.i64[word]
+    ...     table: mg.shared(mg.f64[3])
+    >>> mg.batch([Sentence([0, 1], np.ones(3)), Sentence([2], np.ones(3))]).table
+    array([1., 1., 1.])
     """
     kind = as_field(kind, "shared")
     if kind.axes or kind.target is not None or kind.counts is not None:
-        raise BatchError(at_user_line(f"shared({kind}): what differs in size, or points into an axis, is not shared"))
+        raise BatchError(at_user_line(f"shared({kind}): a field with a ragged axis, an index or a count is not shared"))
     return replace(kind, shared=True)
 
 
-def field_shape(shape: Any) -> tuple[int | Axis, ...]:
-    """Return what stands in the brackets of a type as a tuple of sizes and axes."""
-    sizes = shape if isinstance(shape, tuple) else (shape,)
-    for n in sizes:
-        if not isinstance(n, Axis) and (not hasattr(n, "__index__") or n < 0):
-            raise ShapeError(at_user_line(f"a shape holds sizes and axes, not {n!r}"))
-    return tuple(n if isinstance(n, Axis) else int(n) for n in sizes)
+def field_shape(shape: SizeOrAxis | tuple[SizeOrAxis, ...]) -> tuple[int | Axis, ...]:
+    """Return the contents of a type's brackets as a tuple of sizes and axes."""
+    sizes: list[int | Axis] = []
+    for n in shape if isinstance(shape, tuple) else (shape,):
+        if not isinstance(n, Axis) and (not hasattr(n, "__index__") or operator.index(n) < 0):
+            raise ShapeError(at_user_line(f"a shape holds sizes and axes, got {n!r}"))
+        sizes.append(n if isinstance(n, Axis) else operator.index(n))
+    return tuple(sizes)
 
 
-def as_field(kind: Any, name: str) -> FieldType:
-    """Return the type of a field, as it is written in a schema."""
+def as_field(kind: object, name: str) -> FieldType:
+    """Return the type of a field, from the annotation in a schema."""
     if isinstance(kind, FieldType):
         return kind
-    if isinstance(kind, ArrayType) and all(isinstance(n, int) for n in kind.shape):
-        return FieldType(kind.dtype, kind.shape)
+    if isinstance(kind, ArrayType):
+        shape = tuple(n for n in kind.shape if isinstance(n, int))
+        if len(shape) == kind.ndim:
+            return FieldType(kind.dtype, shape)
     raise BatchError(at_user_line(
-        f"{name}: {kind!r} is no type of a field. Write mg.f32[node, 16], mg.index(node)[edge], mg.count(node), or "
-        "mg.shared(mg.f32[3]); an index needs its shape: mg.index(node)[()] is one integer"))
+        f"{name}: expected the type of a field, got {kind!r}. Write mg.f32[node, 16], mg.index(node)[edge], "
+        "mg.count(node), or mg.shared(mg.f32[3]); an index needs its shape: mg.index(node)[()] is one integer"))

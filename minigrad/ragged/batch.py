@@ -1,7 +1,7 @@
-"""Batches of examples of different size: laid end to end, with indices moved to where their rows have gone.
+"""Batches of examples of different size: packed arrays, with indices that count the packed rows.
 
 An array with a ragged axis is *packed*: the rows of all examples follow each other in one array (ΣN, ...). An array
-without one is *stacked* (B, ...); a shared field is kept once. Lengths per axis say which row belongs to whom.
+without one is *stacked* (B, ...); a shared field is held once. Lengths per axis delimit the rows of each example.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import optree
+from numpy.typing import DTypeLike
 
 from ..errors import BatchError, at_user_line
+from ..graph import ArrayType
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 from .nested import batch_schema
@@ -27,8 +29,9 @@ _NOTHING = np.zeros(1, bool)
 class Batch:
     """A batch of examples; made by `batch`.
 
-    A field of the schema is an attribute: the packed, stacked or shared array, with indices that point into the packed
-    rows. A batch is a pytree, so that traced functions take it as an argument; `vmap` maps over its examples.
+    Each field of the schema is an attribute: the packed (ΣN, ...), stacked (B, ...) or shared array, with indices into
+    the packed rows. A batch is a pytree that traced functions take as an argument; `vmap` maps over its examples.
+    ``batch[k]`` is example k, ``batch[indices]`` the batch of several examples, and iteration yields the examples.
 
     Attributes
     ----------
@@ -36,15 +39,26 @@ class Batch:
     lengths : mapping of Axis to array (B,)
         The size of each axis in every example. An axis may be given by its name.
     offsets : mapping of Axis to array (B + 1,)
-        Where the rows of each example begin: example k has rows ``offsets[k]:offsets[k + 1]``.
+        The first row of each example: example k has rows ``offsets[k]:offsets[k + 1]``.
     segment_ids : mapping of Axis to array (ΣN,)
-        The example that each row belongs to.
+        The example of each row.
+
+    Examples
+    --------
+    >>> word = mg.axis("word")
+    >>> b = mg.batch([np.arange(2.0), np.arange(3.0)], mg.f64[word])
+    >>> b
+    <batch of arrays: 2 examples, 5 words>
+    >>> b.values, b.lengths[word], b.offsets[word], b.segment_ids[word]
+    (array([0., 1., 0., 1., 2.]), array([2, 3]), array([0, 2, 5]), array([0, 0, 1, 1, 1]))
+    >>> b[1]
+    array([0., 1., 2.])
     """
 
     __slots__ = ("_fields", "_ids", "_lengths", "_offsets", "_opened", "_pairs", "_size", "schema")
 
-    def __init__(self, schema: Schema, fields: dict[str, Any], lengths: tuple[Any, ...], ids: Any = None,
-                 pairs: Any = None, size: int | None = None):
+    def __init__(self, schema: Schema, fields: dict[str, Any], lengths: tuple[Any, ...],
+                 ids: Sequence[Any] | None = None, pairs: Sequence[Any] | None = None, size: int | None = None):
         self.schema = schema
         self._fields = fields
         self._lengths = lengths  # one array (B,) per axis of the schema
@@ -52,7 +66,7 @@ class Batch:
         self._pairs = pairs
         self._offsets: list[np.ndarray] | None = None
         self._size = size
-        self._opened: tuple[Any, ...] | None = None  # the call that opens it again, where its arrays are in files
+        self._opened: tuple[Any, ...] | None = None  # the call that reopens it, if its arrays are in files
 
     @classmethod
     def of_leaves(cls, schema: Schema, leaves: Mapping[str, Any]) -> Batch:
@@ -71,20 +85,20 @@ class Batch:
     def __copy__(self) -> Batch:
         return Batch(self.schema, dict(self._fields), self._lengths, self._ids, self._pairs, self._size)
 
-    def __deepcopy__(self, memo: dict) -> Batch:
+    def __deepcopy__(self, memo: dict[int, object]) -> Batch:
         fields = {n: v if self.schema.fields[n].blank else copy.deepcopy(v, memo) for n, v in self._fields.items()}
         return Batch(self.schema, fields, copy.deepcopy(self._lengths, memo), self._ids, self._pairs, self._size)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[Any, ...]:
         if self._opened is not None:
             return self._opened[0], self._opened[1:]
         fields = {n: len(v) if v is not None and self.schema.fields[n].blank else v for n, v in self._fields.items()}
         return _again, (self.schema, fields, self._lengths, self._size)
 
-    # -- what it holds ---------------------------------------------------------------------------------------
+    # -- its arrays ------------------------------------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "schema":  # which an object that is only being made lacks
+        if name.startswith("_") or name == "schema":  # an object before __init__ lacks them
             raise AttributeError(name)
         if name in self._fields:
             return self._fields[name]
@@ -95,33 +109,40 @@ class Batch:
 
     @property
     def lengths(self) -> AxisMap:
+        """The size of each axis in every example: (B,)."""
         return AxisMap(self.schema.axes, self._lengths)
 
     @property
     def offsets(self) -> AxisMap:
+        """The first row of each example, and the number of all rows: (B + 1,)."""
         if self._offsets is None:
             self._offsets = [offsets_of(n) for n in self._lengths]
         return AxisMap(self.schema.axes, self._offsets)
 
     @property
     def segment_ids(self) -> AxisMap:
+        """The example of each row: (ΣN,)."""
         return AxisMap(self.schema.axes, self._segments())
 
     @property
     def values(self) -> Any:
-        """The packed array, where the examples are arrays."""
-        return self._fields["value"] if self.schema.cls is None else _no_values(self)
+        """The packed array (ΣN, ...) of a batch whose examples are arrays."""
+        if self.schema.cls is not None:
+            raise AttributeError(f"a batch of {self.schema.name} has no values of its own, but its fields: "
+                                 f"{', '.join(self.schema.names)}")
+        return self._fields["value"]
 
     def _segments(self) -> Sequence[Any]:
+        """Return the segment ids of each axis."""
         if self._ids is None:
             every = np.arange(len(self))
             self._ids = [np.repeat(every, n) for n in self._lengths]
         return self._ids
 
     def _witnesses(self) -> Sequence[Any]:
-        """One array of no memory per pair of axes, as long as all blocks of that pair have elements.
+        """Return an array without memory per pair of axes, of the number of elements of all blocks of the pair.
 
-        A compiled program finds its sizes in the shapes of its arguments; this is where it finds those of blocks.
+        A compiled program reads its sizes, those of blocks included, from the shapes of its arguments.
         """
         if self._pairs is None:
             self._pairs = [_nothing(int(a @ b)) for a, b in
@@ -142,13 +163,25 @@ class Batch:
         rows = [f"{n.sum()} {a}s" for a, n in self.lengths.items()]
         return f"<batch of {self.schema.name}: {', '.join([f'{len(self)} examples', *rows])}>"
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.values, dtype=dtype, copy=copy)
 
     # -- examples --------------------------------------------------------------------------------------------
 
     def unbatch(self) -> list[Any]:
-        """Return the examples: the exact inverse of `batch`, in arrays of their own."""
+        """Return the examples: the exact inverse of `batch`, in new arrays.
+
+        Returns
+        -------
+        list
+            Instances of the schema's class, or arrays.
+
+        Examples
+        --------
+        >>> word = mg.axis("word")
+        >>> mg.batch([np.ones(2), np.zeros(1)], mg.f64[word]).unbatch()
+        [array([1., 1.]), array([0.])]
+        """
         size = len(self)
         columns: dict[str, Sequence[Any]] = {}
         for name, t in self.schema.fields.items():
@@ -198,7 +231,18 @@ class Batch:
         return values.reshape(-1, *[1] * len(t.dense))
 
     def __getitem__(self, key: Any) -> Any:
-        """Return an example (`key` an int), or the batch of several (a slice, a mask, an array of positions)."""
+        """Return an example, or the batch of several.
+
+        Parameters
+        ----------
+        key : int, slice, bool array (B,), or int array
+            An int selects one example; others select a batch of them. Negative positions count from the last one.
+
+        Raises
+        ------
+        BatchError
+            If `key` is of another kind, or names an example that does not exist.
+        """
         size = len(self)
         if isinstance(key, (int, np.integer)) and not isinstance(key, (bool, np.bool_)):
             if not -size <= key < size:
@@ -248,23 +292,18 @@ class Batch:
 
 
 def _nothing(n: int) -> np.ndarray:
-    """Return an array of `n` elements and no memory."""
+    """Return an array of `n` elements without memory of their own."""
     return np.ndarray(n, bool, _NOTHING, strides=(0,))
 
 
 def _again(schema: Schema, fields: dict[str, Any], lengths: tuple[np.ndarray, ...], size: int | None) -> Batch:
-    """Return a batch that was pickled; a field without contents was kept as the number of its elements."""
+    """Return the batch of a pickle, which holds a blank field as its number of elements."""
     blank = {n: _nothing(v) for n, v in fields.items() if v is not None and schema.fields[n].blank}
     return Batch(schema, fields | blank, lengths, size=size)
 
 
-def _no_values(batch: Batch) -> Any:
-    raise AttributeError(f"a batch of {batch.schema.name} has no values of its own, but its fields: "
-                         f"{', '.join(batch.schema.names)}")
-
-
 def _rows_of(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return ``begins[k]``, ``begins[k] + 1``, ..., `counts[k]` of them, for one k after the other."""
+    """Return the concatenated ranges ``begins[k]``, ..., ``begins[k] + counts[k] - 1``."""
     rows = np.repeat(begins - offsets_of(counts)[:-1], counts)
     rows += np.arange(len(rows))
     return rows
@@ -285,8 +324,8 @@ def shift_indices(indices: np.ndarray, by: np.ndarray | int, null: int | None) -
         np.add(indices, by, out=indices, where=indices != null)
 
 
-class AxisMap(Mapping):
-    """What is known per axis; looked up by the axis or by its name."""
+class AxisMap(Mapping[Axis, Any]):
+    """A mapping from axes to arrays, which takes an axis or its name."""
 
     def __init__(self, axes: Sequence[Axis], values: Sequence[Any]):
         self._values = dict(zip(axes, values, strict=True))
@@ -311,20 +350,22 @@ class AxisMap(Mapping):
         return repr(self._values)
 
 
-# -- making one ----------------------------------------------------------------------------------------------
+# -- packing -------------------------------------------------------------------------------------------------
 
 
 @boundary
-def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
-    """Lay examples end to end, and move their indices to where the rows have gone.
+def batch(examples: Iterable[Any], kind: FieldType | ArrayType | None = None) -> Batch:
+    """Pack examples of different size into a batch.
+
+    The rows of all examples are concatenated along each ragged axis, and indices are shifted to the packed rows.
 
     Parameters
     ----------
     examples : iterable
-        Examples of one class made by `minigrad.example`; or arrays, with `kind`; or batches, of which each is an
-        example of the result.
+        Examples of one class made by `minigrad.example`; arrays, with `kind`; or batches, each of them an example of
+        the result.
     kind : array type, optional
-        The type of examples that are arrays: ``mg.batch(sentences, mg.f32[word, 8])``.
+        The type of examples that are arrays, such as ``mg.f32[word, 8]``.
 
     Returns
     -------
@@ -333,12 +374,25 @@ def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
     Raises
     ------
     BatchError
-        If there is no example, their classes differ, an index points at no row, or a shared or an optional field is
-        not the same in all.
+        If there is no example, the classes of the examples differ, an index is not a row of its axis, or examples
+        differ in a shared field, or in the absence of an optional one.
+
+    Examples
+    --------
+    >>> node, edge = mg.axis("node"), mg.axis("edge")
+    >>> @mg.example
+    ... class Graph:
+    ...     x: mg.f64[node]
+    ...     src: mg.index(node)[edge]
+    >>> b = mg.batch([Graph([1.0, 2.0], [0, 1]), Graph([3.0], [0])])
+    >>> b.x, b.src
+    (array([1., 2., 3.]), array([0, 1, 2]))
+    >>> mg.vmap(lambda g: np.sum(g.x[g.src]))(b)
+    array([3., 3.])
     """
     examples = list(examples)
     if not examples:
-        raise BatchError(at_user_line("batch: an empty batch: there is no example"))
+        raise BatchError(at_user_line("batch() needs at least one example"))
     if kind is not None:
         schema = Schema("arrays", {"value": as_field(kind, "batch")}).check()
         checked = [check_example(schema, {"value": x}, f"example {k}") for k, x in enumerate(examples)]
@@ -346,11 +400,11 @@ def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
     cls = type(examples[0])
     if cls is Batch:
         return _of_batches(examples)
-    schema = schema_of(cls)
-    if schema is None:
+    of_class = schema_of(cls)
+    if of_class is None:
         raise BatchError(at_user_line(
             f"batch: example 0 is a {cls.__name__}, whose axes are not known. Make a class of its fields with "
-            "@mg.example, or say the type of an array: mg.batch(arrays, mg.f32[node, 16])"))
+            "@mg.example, or give the type of an array: mg.batch(arrays, mg.f32[node, 16])"))
     for k, x in enumerate(examples):
         if type(x) is not cls:
             raise BatchError(at_user_line(f"batch: example {k} is a {type(x).__name__}, example 0 a {cls.__name__}"))
@@ -359,17 +413,17 @@ def batch(examples: Iterable[Any], kind: Any = None) -> Batch:
     except AttributeError:
         raise BatchError(at_user_line(f"batch: a {cls.__name__} of traced values: batches are made of arrays, before "
                                       "a function is traced")) from None
-    names = schema.names
+    names = of_class.names
     rows = map(operator.attrgetter(*names), examples)
     columns = zip(*rows, strict=True) if len(names) > 1 else [tuple(rows)]
-    return _pack(schema, dict(zip(names, columns, strict=True)), sizes)
+    return _pack(of_class, dict(zip(names, columns, strict=True)), sizes)
 
 
 def _of_batches(batches: Sequence[Any]) -> Batch:
-    inner = batches[0].schema
+    inner: Schema = batches[0].schema
     for k, b in enumerate(batches):
         if not isinstance(b, Batch) or b.schema != inner:
-            raise BatchError(at_user_line(f"batch: example 0 is a batch of {inner.name}, example {k} is another thing"))
+            raise BatchError(at_user_line(f"batch: example 0 is a batch of {inner.name}, example {k} is not"))
     schema = batch_schema(inner, Batch)
     rows = [schema.values(b) for b in batches]
     return _pack(schema, {n: [r[n] for r in rows] for n in schema.fields}, [schema.sizes(b) for b in batches])
@@ -385,18 +439,18 @@ def _pack(schema: Schema, columns: Mapping[str, Sequence[Any]], sizes: Sequence[
         if name in schema.optional and (absent := [v is None for v in column]) and any(absent):
             if not all(absent):
                 has, lacks = absent.index(False), absent.index(True)
-                raise BatchError(at_user_line(f"batch: {schema.name}.{name} is optional, but for all examples of a "
-                                              f"batch alike: example {has} has it, example {lacks} does not"))
+                raise BatchError(at_user_line(f"batch: {schema.name}.{name} is optional, but all examples of a batch "
+                                              f"have it or none: example {has} has it, example {lacks} does not"))
             out._fields[name] = None
         elif t.shared:
             out._fields[name] = _one_of(column, f"{schema.name}.{name}")
         else:
-            out._fields[name] = _moved(out, _laid(column, t), t, name)
+            out._fields[name] = _packed_indices(out, _concatenated(column, t), t, name)
     return out
 
 
-def _laid(column: Sequence[Any], t: FieldType) -> np.ndarray:
-    """Return the examples' arrays as one: rows after rows, or one on the other."""
+def _concatenated(column: Sequence[Any], t: FieldType) -> np.ndarray:
+    """Return the examples' arrays packed or stacked."""
     if t.blank:
         return _nothing(sum(map(len, column)))
     if t.axes:
@@ -414,8 +468,8 @@ def _one_of(column: Sequence[Any], label: str) -> np.ndarray:
     return np.array(first)
 
 
-def _moved(out: Batch, value: np.ndarray, t: FieldType, name: str) -> np.ndarray:
-    """Return a field's array with indices moved by their example's offset, after a check of their range."""
+def _packed_indices(out: Batch, value: np.ndarray, t: FieldType, name: str) -> np.ndarray:
+    """Shift a field's indices by the offsets of their examples, after a check of their range; return the array."""
     if t.target is None:
         return value
     sizes = out.lengths[t.target]
@@ -427,9 +481,9 @@ def _moved(out: Batch, value: np.ndarray, t: FieldType, name: str) -> np.ndarray
         first = tuple(map(int, np.argwhere(bad)[0]))
         begin = offsets_of(out._rows(t))
         k = int(np.searchsorted(begin, first[0], side="right")) - 1
-        at = (first[0] - int(begin[k]), *first[1:]) if t.axes else first[1:]
+        position = (first[0] - int(begin[k]), *first[1:]) if t.axes else first[1:]
         raise BatchError(at_user_line("batch: " + out_of_range(
-            f"example {k}: {out.schema.name}.{name}", at, value[first], int(sizes[k]), t)))
+            f"example {k}: {out.schema.name}.{name}", position, value[first], int(sizes[k]), t)))
     shift_indices(value, out._per_row(t, out.offsets[t.target][:-1]), t.null)
     return value
 
@@ -437,13 +491,13 @@ def _moved(out: Batch, value: np.ndarray, t: FieldType, name: str) -> np.ndarray
 # -- as a pytree ---------------------------------------------------------------------------------------------
 
 
-def _flatten(x: Batch) -> tuple[tuple[Any, ...], tuple[Schema, tuple[str, ...]], tuple[str, ...]]:
+def _flatten(x: Any) -> tuple[tuple[Any, ...], tuple[Schema, tuple[str, ...]], tuple[str, ...]]:
     leaves = x.leaves()
     present = tuple(n for n, v in leaves.items() if v is not None)
     return tuple(leaves[n] for n in present), (x.schema, present), present
 
 
-def _unflatten(aux: tuple[Schema, tuple[str, ...]], leaves: Iterable[Any]) -> Batch:
+def _unflatten(aux: Any, leaves: Iterable[Any]) -> Any:
     schema, present = aux
     return Batch.of_leaves(schema, dict(zip(present, leaves, strict=True)))
 

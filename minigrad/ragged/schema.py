@@ -1,13 +1,13 @@
-"""Schemas: a dataclass whose annotations say what an example is made of, and that checks what it is given."""
+"""Schemas: dataclasses of typed arrays, which check the arrays of an example."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import optree
@@ -15,18 +15,18 @@ import optree
 from ..errors import BatchError, DtypeError, ShapeError, at_user_line, user_frame
 from ..graph import dtype_of
 from ..sizes import shown, unwrap
-from ..symbolic import Dim
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 
+T = TypeVar("T")
 INT, BOOL = np.dtype(np.int64), np.dtype(bool)
-# optree keeps what is registered under a name apart; this stands for no name, under which all trees are looked up.
+# optree separates the registrations of each namespace; all trees are looked up in this one, too.
 EVERYWHERE = optree.registry.__GLOBAL_NAMESPACE
 
 
 @dataclass(frozen=True, eq=False)
 class Schema:
-    """What the examples of one kind are made of.
+    """The fields of the examples of one class.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Schema:
     optional : frozenset of str
         Fields that may be None.
     cls : type or None
-        The dataclass; None where an example is an array by itself, the one field ``value``.
+        The dataclass; None where an example is one array, the field ``value``.
     """
 
     name: str
@@ -80,8 +80,8 @@ class Schema:
         return tuple(self.fields)
 
     @property
-    def key(self) -> Any:
-        """What makes two schemas interchangeable."""
+    def key(self) -> object:
+        """The value by which schemas are equal."""
         return self.cls if self.cls is not None else tuple(self.fields.items())
 
     def __eq__(self, other: object) -> bool:
@@ -96,28 +96,28 @@ class Schema:
     def __copy__(self) -> Schema:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Schema:
+    def __deepcopy__(self, memo: dict[int, object]) -> Schema:
         return self
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> str | tuple[Any, ...]:
         if self.cls is None:
             return super().__reduce__()
         return _of_class, (self.cls, self.name, dict(self.fields), self.optional)
 
     def check(self) -> Schema:
-        """Raise `BatchError` where an index points into an axis that nothing counts; return the schema."""
+        """Return the schema, or raise `BatchError` at an index into an axis that no field has."""
         for name, t in self.fields.items():
             if t.target is not None and t.target not in self.axes:
                 raise BatchError(at_user_line(
-                    f"{self.name}.{name}: {t} points into {t.target}, but no field has that axis, so that nothing says "
-                    f"how long it is. Add a field such as  n_{t.target}: mg.count({t.target})"))
+                    f"{self.name}.{name}: {t} points into {t.target}, but no field has that axis, so its size is not "
+                    f"known. Add a field such as  n_{t.target}: mg.count({t.target})"))
         return self
 
     def make(self, values: Mapping[str, Any]) -> Any:
         """Return an example of `values`, unchecked."""
         if self.cls is None:
             return values["value"]
-        x = object.__new__(self.cls)
+        x: object = object.__new__(self.cls)
         for name, value in values.items():
             object.__setattr__(x, name, value)
         return x
@@ -128,41 +128,47 @@ class Schema:
 
 
 def _of_class(cls: type, name: str, fields: dict[str, FieldType], optional: frozenset[str]) -> Schema:
-    """Return the schema of a class; one that a pickle has made anew (as cloudpickle does) becomes a pytree, too."""
+    """Return the schema of a class; a class that a pickle creates (cloudpickle's) becomes a pytree, too."""
     schema = schema_of(cls)
     if schema is None:
-        schema = cls.__schema__ = Schema(name, fields, optional, cls)
+        schema = Schema(name, fields, optional, cls)
         _register(cls, schema)
     return schema
 
 
-def schema_of(cls: Any) -> Schema | None:
+def schema_of(cls: object) -> Schema | None:
     """Return the schema of a class made by `example`, or of an instance of one; None for anything else."""
     schema = getattr(cls, "__schema__", None)
-    return schema if isinstance(schema, Schema) else None  # other libraries have attributes of that name, too
+    return schema if isinstance(schema, Schema) else None  # other libraries have such attributes, too
 
 
-def is_traced(value: Any) -> bool:
-    """Tell whether a value is no array yet: a traced one, or a type."""
+def is_traced(value: object) -> bool:
+    """Return whether a value has a dtype but no numbers yet: a traced array, or a type."""
     return hasattr(value, "_node") or (not hasattr(value, "__array__") and hasattr(value, "dtype"))
 
 
 @boundary
-def example(cls: type) -> type:
-    """Make a class of annotated fields a schema: a frozen dataclass that checks its arrays, and a pytree.
-
-    Each field is annotated with its type: ``mg.f32[node, 16]``, ``mg.index(node)[edge]``, ``mg.f32[()]``. A field
-    with the default None is optional: in a batch all examples have it, or none.
+def example(cls: type[T]) -> type[T]:
+    """Return a class of annotated fields as a schema: a frozen dataclass that checks its arrays, and a pytree.
 
     Parameters
     ----------
     cls : type
+        Each field is annotated with its type: ``mg.f32[node, 16]``, ``mg.index(node)[edge]``, ``mg.f32[()]``. A field
+        with the default None is optional: all examples of a batch have it, or none.
 
     Returns
     -------
     type
-        Its instances check, when they are made, each field's dtype and rank, that fields with an axis in common
-        agree on its size, and that each index points at a row that exists.
+        A new instance converts its fields to NumPy arrays and checks the dtype and rank of each, that fields with a
+        common axis agree on its size (`ShapeError`), and that each index is a row of its axis (`BatchError`).
+
+    Raises
+    ------
+    BatchError
+        If the class has no annotated field, a field has a default other than None, a name that batches use
+        (``lengths``, ``offsets``, ...), or an annotation that is not a type, or an index points into an axis that no
+        field has.
 
     Examples
     --------
@@ -173,8 +179,11 @@ def example(cls: type) -> type:
     ...     src: mg.index(node)[edge]
     ...     dst: mg.index(node)[edge]
     ...     y:   mg.f32[()]
+    >>> Molecule(np.zeros((3, 16), np.float32), [0, 1], [1, 2], 0.5)
+    Molecule(x: float32[3, 16], src: int64[2], dst: int64[2], y=0.5)
     """
-    fields, frame = {}, user_frame()
+    fields: dict[str, FieldType] = {}
+    frame = user_frame()
     for name, kind in inspect.get_annotations(cls).items():
         if isinstance(kind, str) and frame is not None:
             kind = eval(kind, frame.f_globals, {**frame.f_locals, **vars(cls)})
@@ -183,20 +192,19 @@ def example(cls: type) -> type:
         raise BatchError(at_user_line(f"example({cls.__name__}): it has no annotated field"))
     clash = fields.keys() & _RESERVED
     if clash:
-        raise BatchError(at_user_line(f"{cls.__name__}.{clash.pop()}: a batch has something else of that name"))
+        raise BatchError(at_user_line(f"{cls.__name__}.{clash.pop()}: batches have an attribute of that name"))
     optional = frozenset(n for n in fields if n in vars(cls) and vars(cls)[n] is None)
     if wrong := [n for n in fields if n in vars(cls) and n not in optional]:
-        raise BatchError(at_user_line(f"{cls.__name__}.{wrong[0]}: a field has no default, or None if it is optional"))
+        raise BatchError(at_user_line(f"{cls.__name__}.{wrong[0]}: a field has no default, or None if optional"))
     schema = Schema(cls.__name__, fields, optional)
     if "__post_init__" in vars(cls):
-        raise BatchError(at_user_line(f"{cls.__name__}: __post_init__ is where an example is checked"))
-    cls.__post_init__ = _check
+        raise BatchError(at_user_line(f"{cls.__name__}: the checks of an example take __post_init__"))
+    type.__setattr__(cls, "__post_init__", _check)
     cls = dataclass(frozen=True, eq=False, repr=False)(cls)
     if "__repr__" not in vars(cls):
-        cls.__repr__ = _repr
+        type.__setattr__(cls, "__repr__", _repr)
     object.__setattr__(schema, "cls", cls)
-    cls.__schema__ = schema.check()
-    _register(cls, schema)
+    _register(cls, schema.check())
     return cls
 
 
@@ -213,14 +221,16 @@ def _repr(self: Any) -> str:
 
 
 def _register(cls: type, schema: Schema) -> None:
+    """Enter the schema in its class, and the class among the pytrees."""
+    type.__setattr__(cls, "__schema__", schema)
     counts = tuple(n for n, t in schema.fields.items() if t.counts)
     arrays = tuple(n for n in schema.fields if n not in counts)
 
-    def flatten(x: Any) -> tuple[Any, Any, Any]:
-        # A count is no array: under a trace it is the axis itself.
+    def flatten(x: Any) -> tuple[tuple[Any, ...], tuple[object, ...], tuple[str, ...]]:
+        # A count is not an array: in a trace it is the symbolic size of its axis.
         return tuple(getattr(x, n) for n in arrays), tuple(unwrap(getattr(x, n)) for n in counts), arrays
 
-    def unflatten(sizes: tuple[int | Dim, ...], values: Any) -> Any:
+    def unflatten(sizes: Any, values: Iterable[Any]) -> Any:
         return schema.make({**dict(zip(arrays, values, strict=True)),
                             **{n: shown(d) for n, d in zip(counts, sizes, strict=True)}})
 
@@ -233,41 +243,44 @@ def _register(cls: type, schema: Schema) -> None:
 def _check(self: Any) -> None:
     schema: Schema = self.__schema__
     if any(is_traced(getattr(self, n)) for n in schema.fields):
-        return  # within a trace: its sizes were checked when the arrays were
+        return  # in a trace: the arrays have been checked
     values, sizes = check_example(schema, {n: getattr(self, n) for n in schema.fields}, schema.name)
     for name, value in values.items():
         object.__setattr__(self, name, value)
     object.__setattr__(self, "_sizes", sizes)
 
 
-def check_example(schema: Schema, given: Mapping[str, Any], who: str) -> tuple[dict[str, Any], tuple[int, ...]]:
-    """Return an example's fields as arrays of the declared types, and the sizes of the schema's axes."""
+def check_example(schema: Schema, given: Mapping[str, object],
+                  example: str) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """Return an example's fields as arrays of the declared types, and the sizes of the schema's axes.
+
+    `example` names the example in errors.
+    """
     values: dict[str, Any] = {}
     sizes: dict[Axis, int] = {}
-    whose: dict[Axis, str] = {}
+    first: dict[Axis, str] = {}  # the field that has the axis first
+    labels = {n: f"{example}.{n}" if schema.cls is not None else example for n in schema.fields}
     for name, t in schema.fields.items():
-        label = f"{who}.{name}" if schema.cls is not None else who
-        value = given[name]
+        label, value = labels[name], given[name]
         if value is None and name in schema.optional:
             values[name] = None
             continue
-        values[name] = value = _as_declared(value, t, label)
-        found = [(t.counts, int(value))] if t.counts else zip(t.shape, value.shape, strict=True)
-        for want, n in found:
-            if isinstance(want, Axis):
-                if sizes.setdefault(want, n) != n:
+        values[name] = array = _as_declared(value, t, label)
+        for declared, n in [(t.counts, int(array))] if t.counts else zip(t.shape, array.shape, strict=True):
+            if isinstance(declared, Axis):
+                if sizes.setdefault(declared, n) != n:
                     raise ShapeError(at_user_line(
-                        f"{label}: {want} is {n} here, but {sizes[want]} in {whose[want]}; both are declared on the "
-                        f"axis {want}"))
-                whose.setdefault(want, label)
-            elif want != n:
-                raise ShapeError(at_user_line(f"{label}: expected {t}, got shape {list(value.shape)}"))
+                        f"{label}: {declared} is {n} here, but {sizes[declared]} in {first[declared]}; both are "
+                        f"declared on the axis {declared}"))
+                first.setdefault(declared, label)
+            elif declared != n:
+                raise ShapeError(at_user_line(f"{label}: expected {t}, got shape {list(array.shape)}"))
     missing = [a for a in schema.axes if a not in sizes]
     if missing:
-        raise BatchError(at_user_line(f"{who}: nothing says how long {missing[0]} is: all fields with it are None"))
+        raise BatchError(at_user_line(f"{example}: the size of {missing[0]} is not known: all fields with it are None"))
     for name, t in schema.fields.items():
         if t.target is not None and values[name] is not None:
-            check_range(values[name], sizes[t.target], t, f"{who}.{name}" if schema.cls is not None else who)
+            check_range(values[name], sizes[t.target], t, labels[name])
     return values, tuple(sizes[a] for a in schema.axes)
 
 
@@ -283,39 +296,39 @@ def _as_declared(value: Any, t: FieldType, label: str) -> Any:
         array = np.asarray(value)
     except ValueError as error:
         raise ShapeError(at_user_line(f"{label}: {error}")) from None
-    free = (not isinstance(value, np.ndarray) and array.dtype.kind in "biuf") or not array.size  # numbers of one's own
+    convertible = (not isinstance(value, np.ndarray) and array.dtype.kind in "biuf") or not array.size
     dtype_of(array.dtype, lambda: f"{label}: ")
     if t.target is not None and (array.dtype.kind in "iu" or not array.size):
         pass
-    elif array.dtype != t.dtype and not (free and np.can_cast(array.dtype, t.dtype, "same_kind")):
+    elif array.dtype != t.dtype and not (convertible and np.can_cast(array.dtype, t.dtype, "same_kind")):
         raise DtypeError(at_user_line(
             f"{label}: expected {t}, got {array.dtype}. Convert it with .astype(np.{t.dtype.name})"))
     if array.ndim != len(t.shape) and not (not array.size and array.ndim == 1 and t.shape and _is_list(value)):
         raise ShapeError(at_user_line(f"{label}: expected {t}, with {len(t.shape)} axes, got {array.ndim}: "
                                       f"{list(array.shape)}"))
-    if array.ndim != len(t.shape):  # an empty list is empty in every rank
+    if array.ndim != len(t.shape):  # an empty list fits every rank
         array = np.zeros(tuple(0 if isinstance(n, Axis) else n for n in t.shape), t.dtype)
     array = array.astype(t.dtype, copy=False)
     return array if array.ndim else array[()]
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> bool:
     return isinstance(value, (list, tuple))
 
 
-def check_range(value: Any, size: int, t: FieldType, label: str) -> None:
-    """Raise `BatchError` at the first index that points at no row."""
+def check_range(value: np.ndarray, size: int, t: FieldType, label: str) -> None:
+    """Raise `BatchError` at the first index that is not a row of its axis."""
     bad = (value < 0) | (value >= size)
     if t.null is not None:
         bad &= value != t.null
     if np.any(bad):
-        at = tuple(map(int, np.argwhere(bad)[0]))
-        raise BatchError(at_user_line(out_of_range(label, at, np.asarray(value)[at], size, t)))
+        first = tuple(map(int, np.argwhere(bad)[0]))
+        raise BatchError(at_user_line(out_of_range(label, first, int(np.asarray(value)[first]), size, t)))
 
 
-def out_of_range(label: str, at: tuple[int, ...], value: Any, size: int, t: FieldType) -> str:
-    """Return the words about an index that points at no row."""
-    place = f"[{', '.join(map(str, at))}]" if at else ""
+def out_of_range(label: str, position: tuple[int, ...], value: int, size: int, t: FieldType) -> str:
+    """Return the message about an index that is not a row of its axis."""
+    place = f"[{', '.join(map(str, position))}]" if position else ""
     rows = f"it has rows 0..{size - 1}" if size else "it has no rows"
     return (f"{label}{place} is {value}: no such row of {t.target}, {rows}"
             + (f". If {value} means none, declare mg.index({t.target}, null=-1)" if value == -1 else ""))

@@ -256,7 +256,7 @@ def test_an_index_changed_behind_its_back_is_found_by_batch():
 
 
 @pytest.mark.parametrize(("make", "words"), [
-    (lambda: mg.batch([]), "an empty batch"),
+    (lambda: mg.batch([]), "at least one example"),
     (lambda: mg.batch([np.ones(3)]), "Make a class of its fields with @mg.example"),
     (lambda: mg.batch([*molecules([(1, 0)]), *plains()]), "example 1 is a Plain, example 0 a Molecule"),
     (lambda: mg.axis("a b"), "a Python identifier"),
@@ -275,9 +275,9 @@ def test_schemas_that_say_too_little():
         mg.example(type("A", (), {"__annotations__": {"src": mg.index(node)[edge]}}))
     with pytest.raises(mg.BatchError, match="no annotated field"):
         mg.example(type("A", (), {}))
-    with pytest.raises(mg.BatchError, match="is no type of a field"):
+    with pytest.raises(mg.BatchError, match="expected the type of a field"):
         mg.example(type("A", (), {"__annotations__": {"x": float}}))
-    with pytest.raises(mg.BatchError, match="something else of that name"):
+    with pytest.raises(mg.BatchError, match="batches have an attribute of that name"):
         mg.example(type("A", (), {"__annotations__": {"lengths": mg.f64[node]}}))
     with pytest.raises(mg.BatchError, match="no default, or None"):
         mg.example(type("A", (), {"__annotations__": {"x": mg.f64[node]}, "x": 3}))

@@ -78,7 +78,7 @@ def test_each_example_of_each_batch():
 
 
 def test_only_batches_of_one_kind():
-    with pytest.raises(mg.BatchError, match="example 0 is a batch of Molecule, example 1 is another thing"):
+    with pytest.raises(mg.BatchError, match="example 0 is a batch of Molecule, example 1 is not"):
         mg.batch([groups()[0], mg.batch([np.ones(3)], mg.f64[node])])
 
 

@@ -96,7 +96,7 @@ def test_null_must_be_declared():
 
     with pytest.raises(mg.BatchError, match=r"src\[1\] is -1.*declare mg.index\(node, null=-1\)"):
         Graph(np.ones(2), [0, -1])
-    with pytest.raises(mg.BatchError, match="the index that points nowhere is -1"):
+    with pytest.raises(mg.BatchError, match="the null index is -1"):
         mg.index(node, null=-2)
 
 

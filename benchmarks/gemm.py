@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import optree
-from llvmlite import ir
 
 from minigrad.backends.native.codegen import strides
 from minigrad.backends.native.kernels import gemm, gemm_plan
@@ -31,9 +30,8 @@ ORIENTATIONS = {"x @ w": lambda x, w, d: (x, w), "d @ w.T": lambda x, w, d: (d, 
 
 def step(bits: int | None) -> Callable[..., None]:
     """Return the compiled step for float32; with `bits` of None it has no BLAS."""
-    module = ir.Module("gemm")
-    gemm.emit_gemm(module, "product", np.dtype(np.float32), bits)
-    library = jit.load([cache.object_code(str(module))], {**blas.symbols(), **threads.symbols()})
+    code = cache.object_code(gemm.module(np.dtype(np.float32), bits))
+    library = jit.load([code], {**blas.symbols(), **threads.symbols()})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library  # the code lives as long as who calls it
     return call

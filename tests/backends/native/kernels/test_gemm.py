@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from llvmlite import ir
 
 from minigrad.backends.native.codegen import strides
 from minigrad.backends.native.kernels import gemm, gemm_plan
@@ -23,16 +22,10 @@ DTYPES = [np.float32, np.float64]
 SIZES = [0, 1, 2, 7, 16, 31, 33, 65, 130]
 
 
-def ir_text(dtype, bits, machine=None):
-    module = ir.Module("gemm")
-    gemm.emit_gemm(module, "product", np.dtype(dtype), bits, machine)
-    return str(module)
-
-
 @functools.cache
 def step(dtype, with_blas, machine=None):
     found, _ = blas.find()
-    text = ir_text(dtype, found.bits if with_blas and found else None, machine)
+    text = gemm.module(dtype, found.bits if with_blas and found else None, machine)
     library = jit.load([cache.object_code(text)], {**threads.symbols(), **(blas.symbols() if with_blas else {})})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
     call.library = library
@@ -218,7 +211,7 @@ def test_an_element_is_chains_of_fused_multiplications():
 @pytest.mark.parametrize("machine", jit.TARGETS)
 def test_compiles_for_other_machines(machine, dtype):
     machine = jit.TARGETS[machine]
-    assert cache.object_code(ir_text(dtype, 64, machine), machine)
+    assert cache.object_code(gemm.module(dtype, 64, machine), machine)
 
 
 def test_large_products_go_to_blas():

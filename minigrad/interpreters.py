@@ -17,7 +17,7 @@ import numpy as np
 from .axes import REDUCE, axis_rule, rearranges
 from .errors import MinigradError, line_at, of_user
 from .graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable, zeros_like
-from .primitive import broadcast_leading, on_host, rule
+from .primitive import broadcast_axes, broadcast_leading, on_host, rule, unbroadcast
 from .symbolic import Dim
 from .tracing import made_by, thread
 
@@ -302,11 +302,8 @@ def _mask_before(node: Node, mask: Node) -> Node | None:
         return rule(node, "vjp")(mask, node, x, **node.params)[0]
     if gone and not new and all(f.kind is REDUCE and f.by in ("add", "mean") for a in gone for f in before[a]):
         return PRIMITIVES["expand"](mask, shape=x.shape, axes=gone)
-    if new and not gone and mask.prim is PRIMITIVES["expand"] and new <= {*mask.params["axes"]}:
-        kept = [a for a in range(node.ndim) if a not in new]
-        rest = tuple(i for i, a in enumerate(kept) if a in mask.params["axes"])
-        (mask,) = mask.inputs
-        return PRIMITIVES["expand"](mask, shape=x.shape, axes=rest) if rest else mask
+    if new and not gone and new <= {*broadcast_axes(mask)}:
+        return unbroadcast(mask, new)
     return None
 
 

@@ -8,7 +8,7 @@ members share. Rules take and return nodes, so their results can be batched and 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -348,11 +348,35 @@ def free(*args: Any) -> float:
     return 0.0
 
 
-def broadcast_leading(x: Node, size: Any) -> Node:
-    """Return `x` repeated along a new axis 0 of `size`: a constant stays one, the rest is an expand."""
+def broadcast_leading(x: Node, size: int | Dim) -> Node:
+    """Broadcast `x` along a new axis 0 of `size`."""
     if (value := constant_of(x)) is not None:
         return full(value, (size, *x.shape), x.dtype)
     return PRIMITIVES["expand"](x, shape=(size, *x.shape), axes=(0,))
+
+
+def broadcast_axes(x: Node) -> tuple[int, ...]:
+    """Return the axes along which `x` is known to repeat one value."""
+    if x.prim is PRIMITIVES["expand"]:
+        return x.params["axes"]
+    return tuple(range(x.ndim)) if constant_of(x) is not None else ()
+
+
+def unbroadcast(x: Node, axes: Collection[int], rewriter: Rewriter | None = None) -> Node:
+    """Return `x` without some of its `broadcast_axes`; a pass makes the node by its `rewriter`."""
+    if not axes:
+        return x
+    kept = [a for a in range(x.ndim) if a not in axes]
+    shape = tuple(x.shape[a] for a in kept)
+    if (value := constant_of(x)) is not None:
+        return (rewriter.full if rewriter else full)(value, shape, x.dtype)
+    left = tuple(i for i, a in enumerate(kept) if a in x.params["axes"])
+    (x,) = x.inputs
+    if not left:
+        return x
+    if rewriter:
+        return rewriter("expand", x, shape=shape, axes=left)
+    return PRIMITIVES["expand"](x, shape=shape, axes=left)
 
 
 def move_axis(x: Node, source: int, to: int) -> Node:

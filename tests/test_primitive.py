@@ -11,10 +11,10 @@ import minigrad as mg
 from minigrad.axes import PERMUTED, along, axis_rule
 from minigrad.backends.native.runtime import jit
 from minigrad.families import linear
-from minigrad.graph import PRIMITIVES, ArrayType, Graph
+from minigrad.graph import PRIMITIVES, ArrayType, Graph, constant_of, full
 from minigrad.numpy import Array
 from minigrad.ops.shape import require_axes
-from minigrad.primitive import Sample
+from minigrad.primitive import Sample, broadcast_axes, placeholder, unbroadcast
 from minigrad.report.flops import count_operations
 from minigrad.traced_array import as_array
 from minigrad.transforms import custom
@@ -244,3 +244,24 @@ def test_operation_needs_an_axis_rule_or_a_batch_rule():
             mg.vmap(bare)(X)
     finally:
         del PRIMITIVES["test_bare"], custom._APPLIED["test_bare"]
+
+
+def test_unbroadcast_drops_some_axes_of_an_expand():
+    x = placeholder(ArrayType((3,), np.dtype("f8")))
+    repeated = PRIMITIVES["expand"](x, shape=(2, 3, 4, 5), axes=(0, 2, 3))
+    assert broadcast_axes(repeated) == (0, 2, 3)
+    assert broadcast_axes(x) == ()
+    assert unbroadcast(repeated, (0, 2, 3)) is x
+    assert unbroadcast(repeated, ()) is repeated
+    rest = unbroadcast(repeated, (0, 3))
+    assert rest.shape == (3, 4)
+    assert rest.inputs == (x,)
+    assert broadcast_axes(rest) == (1,)
+
+
+def test_unbroadcast_of_a_constant_is_a_constant():
+    two = full(2.0, (3, 4), np.dtype("f4"))
+    assert broadcast_axes(two) == (0, 1)
+    rest = unbroadcast(two, (0,))
+    assert constant_of(rest) == 2.0
+    assert rest.type == ArrayType((4,), np.dtype("f4"))

@@ -19,10 +19,10 @@ import numpy as np
 from ..axes import REDUCE, AxisRule, Declared, Factor
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import Primitive, Rewriter, Sample, fail
+from ..primitive import Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
 from ..symbolic import Dim
 from ..tracing import guard_equal
-from .reduce import by_count, once, repeated
+from .reduce import by_count
 from .shape import transpose
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
@@ -131,7 +131,7 @@ def _simpler_einsum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str
                 term[a] = letter
             terms[i] = "".join(term)
             return _contraction(s, [*xs[:i], x.inputs[0], *xs[i + 1:]], terms, out)
-        if axes := repeated(x):
+        if axes := broadcast_axes(x):
             return _without_repeats(s, t, list(xs), list(terms), out, i, axes)
         if not x.ndim and len(xs) == 2:
             other = 1 - i
@@ -145,7 +145,7 @@ def _without_repeats(s: Rewriter, t: ArrayType, xs: list[Node], terms: list[str]
                      axes: tuple[int, ...]) -> Node:
     x, term = xs[i], terms[i]
     letters = [term[a] for a in axes]
-    xs[i], terms[i] = once(s, x, axes), "".join(c for c in term if c not in letters)
+    xs[i], terms[i] = unbroadcast(x, axes, s), "".join(c for c in term if c not in letters)
     scale: Any = 1
     added = []
     for c in letters:

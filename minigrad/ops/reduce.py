@@ -16,7 +16,7 @@ from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, Combiner
 from ..errors import DtypeError, at_user_line
 from ..families import discrete, linear
 from ..graph import ArrayType, Node, constant_of, full
-from ..primitive import Laws, Primitive, Rewriter, Sample, fail, require_float
+from ..primitive import Laws, Primitive, Rewriter, Sample, broadcast_axes, fail, require_float, unbroadcast
 from ..symbolic import Dim, Shape, size_of
 from ..tracing import guard_equal_shapes, made_by
 from ..views import BY_AXES
@@ -81,21 +81,6 @@ def broadcast_along(x: Node, shape: Shape, axes: Axes) -> Node:
     return expand(x, shape=tuple(shape), axes=tuple(axes))
 
 
-def repeated(x: Node) -> Axes:
-    """Return the axes along which `x` is known to repeat one value."""
-    return tuple(x.params["axes"]) if x.prim is expand else tuple(range(x.ndim)) if constant_of(x) is not None else ()
-
-
-def once(s: Rewriter, x: Node, axes: Axes) -> Node:
-    """Return `x` without some of the axes along which it is `repeated`."""
-    shape = _without(x.shape, axes)
-    if (value := constant_of(x)) is not None:
-        return s.full(value, shape, x.dtype)
-    kept = [a for a in range(x.ndim) if a not in axes]
-    left = tuple(i for i, a in enumerate(kept) if a in x.params["axes"])
-    return s("expand", x.inputs[0], shape=shape, axes=left) if left else x.inputs[0]
-
-
 # -- reductions --------------------------------------------------------------------------------------
 
 
@@ -138,7 +123,7 @@ def _sum_type(t: ArrayType, *, axes: Axes) -> ArrayType:
 def reduced_once(s: Rewriter, name: str, x: Node, over: Axes, axes: Axes) -> Node:
     """Reduce `x` over `axes`, those of `over` excepted, along which it repeats."""
     left = tuple(a - sum(o < a for o in over) for a in axes if a not in over)
-    x = once(s, x, over)
+    x = unbroadcast(x, over, s)
     return s(name, x, axes=left) if left else x
 
 
@@ -160,7 +145,7 @@ def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, A
     (x,), axes = xs, p["axes"]
     if x.prim is neg and t.dtype.kind == "f":
         return s("neg", s("sum", x.inputs[0], axes=axes))
-    over = tuple(a for a in sorted(axes) if a in repeated(x))
+    over = tuple(a for a in sorted(axes) if a in broadcast_axes(x))
     if over:
         return by_count(s, "mul", reduced_once(s, "sum", x, over, axes), size_of(x.shape[a] for a in over))
     if x.prim is mul and t.dtype.kind == "f" and power_of_two(c := constant_of(x.inputs[1])):
@@ -227,7 +212,7 @@ def split_mean(node: Node) -> Node | None:
         return None
     parts: dict[Node, tuple[Node | None, Node | None]] = {}  # node -> what varies of it, what does not
     for n in _affine_region(x):
-        constant = unvarying(n, axes)
+        constant = unbroadcast(n, axes) if {*axes} <= {*broadcast_axes(n)} else None
         parts[n] = _split(n, parts) if constant is None else (None, constant)
     varying, constant = parts[x]
     if constant is None:
@@ -268,17 +253,6 @@ def _combine(prim: Primitive, sides: Sequence[Node | None]) -> Node | None:
     if prim.name == "sub" and sides[0] is None and sides[1] is not None:
         return -sides[1]
     return next((s for s in sides if s is not None), None)
-
-
-def unvarying(x: Node, axes: Axes) -> Node | None:
-    """Return the value that `x` repeats along `axes`, or None where it may vary."""
-    if (value := constant_of(x)) is not None:
-        return full(value, _without(x.shape, axes), x.dtype)
-    if x.prim is not expand or not set(axes) <= set(x.params["axes"]):
-        return None
-    kept = [a for a in range(x.ndim) if a not in axes]
-    left = tuple(i for i, a in enumerate(kept) if a in x.params["axes"])
-    return broadcast_along(x.inputs[0], _without(x.shape, axes), left)
 
 
 def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, constant_of
 from ..ops.constants import full
-from ..ops.reduce import expand, once, reduced_once
-from ..primitive import Primitive, Rewriter, Rule
+from ..ops.reduce import expand, reduced_once
+from ..primitive import Primitive, Rewriter, Rule, unbroadcast
 from . import keep_index_checks
 from .rewrite import Rewrite
 
@@ -110,7 +110,7 @@ def _fold(prim: Primitive) -> Rule:
             return None  # the error is the program's to raise, and there is none where there are no elements
         if common is not None:
             axes = tuple(sorted(common))
-            return s("expand", s(prim.name, *(once(s, x, axes) for x in xs), **p), shape=t.shape, axes=axes)
+            return s("expand", s(prim.name, *(unbroadcast(x, axes, s) for x in xs), **p), shape=t.shape, axes=axes)
         with np.errstate(all="ignore"):
             known = prim.eval(np, *(np.asarray(x.params["value"], x.dtype) for x in xs), **p)
             return s.full(known[()], t.shape, t.dtype)
@@ -155,7 +155,7 @@ def _reduce(prim: Primitive) -> Rule:
             return None
         kept = [a for a in range(x.ndim) if a not in axes]
         lowered = tuple(a - sum(o < a for o in apart) for a in axes)
-        reduced = s(prim.name, once(s, x, apart), axes=lowered)
+        reduced = s(prim.name, unbroadcast(x, apart, s), axes=lowered)
         return s("expand", reduced, shape=t.shape, axes=tuple(kept.index(a) for a in apart))
 
     return rule

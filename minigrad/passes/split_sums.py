@@ -16,8 +16,9 @@ from ..interpreters import rebuilt, rewrite
 from ..ops.block_einsum import block_einsum, summed
 from ..ops.einsum import einsum, parse
 from ..ops.index import scatter_add
-from ..ops.reduce import repeated, sum_
+from ..ops.reduce import sum_
 from ..ops.shape import concatenate
+from ..primitive import broadcast_axes
 from ..symbolic import Dim
 from ..tracing import made_by
 
@@ -111,7 +112,7 @@ def _cut(node: Node, axis: int, cuts: Sequence[int], known: dict[Node, list[Node
     if node.prim is concatenate and node.params["axis"] == axis and [i.shape[axis] for i in node.inputs] == list(cuts):
         return list(node.inputs)
     shapes = [(*node.shape[:axis], n, *node.shape[axis + 1:]) for n in cuts]
-    if axis in repeated(node):
+    if axis in broadcast_axes(node):
         return [node.prim(*node.inputs, **{**node.params, "shape": s}) for s in shapes]
     if node.prim.kind == "elementwise" and _cuts(node, axis) is not None:
         pieces = [_parts(i, axis, cuts, known) for i in node.inputs]

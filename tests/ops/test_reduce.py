@@ -11,7 +11,7 @@ from minigrad.errors import ShapeError
 from minigrad.graph import PRIMITIVES as P
 from minigrad.graph import Graph, full
 from minigrad.ops.differences import is_difference
-from minigrad.ops.reduce import split_mean, unvarying
+from minigrad.ops.reduce import split_mean
 from minigrad.symbolic import Dim
 from tests import checks
 
@@ -79,14 +79,6 @@ def test_split_mean_keeps_the_value_and_takes_every_constant_out(tree, axes, sym
     means = [n for n in interpreters.reachable([after]) if n.prim.name == "mean"]
     assert len(means) == varies
     assert all(split_mean(m) is None for m in means)
-
-
-def test_unvarying_needs_every_axis():
-    j = checks.placeholder((2,), "f8")
-    spread = P["expand"](j, shape=(3, 2), axes=(0,))
-    assert unvarying(spread, (0,)) is j
-    assert unvarying(spread, (0, 1)) is None
-    assert unvarying(spread, (1,)) is None
 
 
 @pytest.mark.parametrize("name", ["max", "min"])

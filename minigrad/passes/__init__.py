@@ -1,4 +1,4 @@
-"""Passes: Graph -> Graph, each small and each visible."""
+"""The passes, Graph -> Graph, in their order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Collection
 from ..errors import MinigradError, at_user_line
 from ..graph import FORMS, Graph
 from ..ops.results import checks_as_results
-from . import keep_index_checks
 from .dead_code import dead_code
 from .factorize import factorize
 from .fuse_chunk_loops import fuse_chunk_loops
 from .fuse_gather_sum import fuse_gather_sum
 from .hoist_scan import hoist_scan
+from .keep_index_checks import results_after_checks, with_all_check_results
 from .lower_einsum import lower_einsum
 from .record import Stage
 from .shrink_scan import shrink_scan
@@ -59,25 +59,25 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
         if name in without:
             continue
         if changed:
-            graph, changed = keep_index_checks.asked(graph, count), False
+            graph, changed = with_all_check_results(graph, count), False
         after = apply(graph)
         if after.outputs == graph.outputs:
             continue
-        shown, then = (_results(g, count) for g in (graph, after))
-        words = after.notes[len(graph.notes):] or (f"{shown.count()} nodes became {then.count()}",)
-        stages.append(Stage(name, shown, then, "; ".join(words)))
+        old, new = (_without_checks(g, count) for g in (graph, after))
+        notes = after.notes[len(graph.notes):] or (f"{old.count()} nodes became {new.count()}",)
+        stages.append(Stage(name, old, new, "; ".join(notes)))
         graph, changed = after, True
-    return keep_index_checks.settled(graph, count), stages
+    return results_after_checks(graph, count), stages
 
 
-def _results(graph: Graph, count: int) -> Graph:
-    """Return the graph without the checks behind its first `count` results."""
+def _without_checks(graph: Graph, count: int) -> Graph:
+    """Return the graph without the checks after its first `count` results."""
     return graph if len(graph.outputs) == count else graph.replace(
         outputs=graph.outputs[:count], out_names=graph.out_names[:count])
 
 
 def optimize(graph: Graph, without: Collection[str] = ()) -> Graph:
-    """Return the graph that all passes make of `graph`, but for those in `without`."""
+    """Return the graph after all passes except those in `without`."""
     check_names(without)
     return run(graph, without)[0]
 

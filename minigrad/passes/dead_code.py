@@ -1,4 +1,4 @@
-"""Drop the results of held graphs that nobody reads, and the loops that another one contains."""
+"""Dead code: unused results of held graphs, and scans that another scan contains."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from ..ops.results import drop_unused_results
 
 
 def dead_code(graph: Graph) -> Graph:
-    """Return the graph with every held graph computing only what is read, and every loop once."""
+    """Return the graph without unused results of held graphs, and with every loop once."""
     return drop_unused_results(graph)

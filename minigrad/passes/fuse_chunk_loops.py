@@ -1,11 +1,11 @@
-"""Two loops over the same chunks, neither of which needs the other's results, become one.
+"""Fusion of independent loops over the same chunks.
 
-The value and the gradient of a microbatched loss are such loops: together they run the forward pass once.
+The value and the gradient of a microbatched loss are two such loops; fused, they run the forward pass once.
 """
 
 from __future__ import annotations
 
-from ..graph import PRIMITIVES, Graph, Node
+from ..graph import PRIMITIVES, Graph, Node, TupleType
 from ..interpreters import dependent, substitute
 from ..ops.control import chunked
 from ..primitive import placeholder
@@ -13,34 +13,35 @@ from .simplify import simplify
 
 
 def fuse_chunk_loops(graph: Graph) -> Graph:
-    """Return an equal graph in which loops over the same chunks are one, where they can be."""
-    while (pair := _find(graph)) is not None:
-        graph = simplify(_merged(graph, *pair))
+    """Return an equal graph in which independent loops over the same chunks are one loop."""
+    while (pair := _fusible_pair(graph)) is not None:
+        graph = simplify(_fused(graph, *pair))
     return graph
 
 
-def _find(graph: Graph) -> tuple[Node, Node] | None:
+def _fusible_pair(graph: Graph) -> tuple[Node, Node] | None:
     loops = [n for n in graph.nodes if n.prim is chunked]
     for i, a in enumerate(loops):
         after = set(dependent(graph.outputs, [a])) if i + 1 < len(loops) else ()
         for b in loops[i + 1:]:
+            lengths = len(a.params["packed"])
             if b not in after and all(a.params[k] == b.params[k] for k in ("dim", "size", "total", "packed")) and (
-                    a.inputs[:len(rows := a.params["packed"])] == b.inputs[:len(rows)]):
+                    a.inputs[:lengths] == b.inputs[:lengths]):
                 return a, b
     return None
 
 
-def _merged(graph: Graph, a: Node, b: Node) -> Graph:
-    outer: dict[tuple[Node, int | None], Node] = {}  # (what is passed in, how it is cut) -> the body's input
+def _fused(graph: Graph, a: Node, b: Node) -> Graph:
+    outer: dict[tuple[Node, int | None], Node] = {}  # (operand, the axis along which it is cut) -> the body's input
     names: dict[Node, str] = {}
     outputs: list[Node] = []
     for loop in (a, b):
-        body = loop.params["graph"]
-        new: dict[Node, Node] = {}  # an input that one of the merged body's stands for
+        body: Graph = loop.params["graph"]
+        new: dict[Node, Node] = {}  # an input of this body -> the fused body's input
         for x, axis, inner, name in zip(loop.inputs, loop.params["in_axes"], body.inputs, body.names, strict=True):
             if (x, axis) not in outer:
                 # Bodies may share inputs, as copies of one node do, and be passed other values for them.
-                outer[x, axis] = own = placeholder(inner.type) if inner in names else inner
+                outer[x, axis] = own = placeholder(inner.types[0]) if inner in names else inner
                 names[own] = name
             if outer[x, axis] is not inner:
                 new[inner] = outer[x, axis]
@@ -50,8 +51,8 @@ def _merged(graph: Graph, a: Node, b: Node) -> Graph:
     loop = Node(a.prim, tuple(x for x, _ in outer), {
         **a.params, "graph": body, "in_axes": tuple(axis for _, axis in outer),
         "out_axes": a.params["out_axes"] + b.params["out_axes"]},
-        type(a.type)(a.type.parts + b.type.parts), like=b)
-    offset = {a: 0, b: len(a.type.parts)}
+        TupleType(a.types + b.types), like=b)
+    offset = {a: 0, b: len(a.types)}
     results = {n: PRIMITIVES["proj"](loop, index=n.params["index"] + offset[n.inputs[0]])
                for n in graph.nodes if n.inputs and n.inputs[0] in offset}
     return graph.replace(outputs=tuple(substitute(graph.outputs, results)))

@@ -1,6 +1,7 @@
-"""A sum of gathered rows never makes the rows.
+"""Fusion of a gather and the scatter that sums its rows.
 
 ``scatter_add(gather(x, source), to)``, a message along every edge of a graph, is the product of a sparse matrix with x.
+Fused, it does not form the messages.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ..tracing import made_by
 
 
 def fuse_gather_sum(graph: Graph) -> Graph:
-    """Return an equal graph in which rows that are gathered only to be summed are read where they are."""
+    """Return an equal graph in which sums of gathered rows read the rows in place."""
     if not any(n.prim is scatter_add for n in graph.nodes):
         return graph
     uses = dict.fromkeys(graph.nodes, 0)

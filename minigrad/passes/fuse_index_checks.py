@@ -1,55 +1,60 @@
-"""Gathers and scatters make the check of `ops.strict_index` themselves, where they read the indices anyway.
+"""Fusion of index checks (`ops.strict_index`) into the gathers and scatters that read the indices.
 
-A backend applies it last: what a check is, and what it refuses, the other passes see in the graph.
+A backend applies it last, so that the other passes see each check as a node.
 """
 
 from __future__ import annotations
 
-from ..graph import Graph, Node, constant_of
+from ..graph import Graph, Node, Number, constant_of
 from ..interpreters import rebuilt, rewrite
 from ..ops.constants import size_
 from ..ops.index import INDEXED_AXES, gather, gather_sum, lockstep
 from ..ops.strict_index import NAMES, Reading
-from ..symbolic import Dim
+from ..symbolic import Dim, Shape
 
 
 def fuse_index_checks(graph: Graph) -> Graph:
-    """Return an equal graph whose gathers and scatters have a parameter ``read``: how each index is read."""
+    """Return an equal graph whose gathers and scatters check their indices, as their parameter ``read`` says."""
     if not any(n.prim.name in NAMES for n in graph.nodes):
         return graph
     return rewrite(graph, _read_checked)
 
 
 def _read_checked(node: Node, inputs: tuple[Node, ...]) -> Node | None:
-    readings = [_reading(i, n) for i, n in zip(node.inputs[1:], _sizes(node), strict=False)]
+    readings = [_reading(i, n) for i, n in zip(node.inputs[1:], _indexed_sizes(node), strict=False)]
     if not any(readings):
         return None
-    read = (i.inputs[0] if r else i for i, r in zip(inputs[1:], readings, strict=True))
-    return rebuilt(node, (inputs[0], *read), {**node.params, "read": tuple(readings)})
+    indices = (i.inputs[0] if r else i for i, r in zip(inputs[1:], readings, strict=True))
+    return rebuilt(node, (inputs[0], *indices), {**node.params, "read": tuple(readings)})
 
 
-def _sizes(node: Node) -> tuple[int | Dim, ...]:
-    """Return the sizes that a node's indices count along, of those that may be read in another way."""
+def _indexed_sizes(node: Node) -> tuple[int | Dim, ...]:
+    """Return the sizes that a node's indices count along, for nodes whose kernels can check them."""
     if node.prim is gather_sum:
         return node.inputs[0].shape[0], node.params["size"]
     if node.prim.axes is not INDEXED_AXES:
         return ()
     if node.prim is gather:
         return node.inputs[0].shape[:1] if len(node.inputs) == 2 else ()
-    a_kernels_own = lockstep(node) and node.inputs[1].ndim == 1
-    return () if a_kernels_own else node.params["shape"][:len(node.inputs) - 1]
+    if lockstep(node) and node.inputs[1].ndim == 1:  # an assignment, which counts the rows itself
+        return ()
+    shape: Shape = node.params["shape"]
+    return shape[:len(node.inputs) - 1]
 
 
 def _reading(index: Node, size: int | Dim) -> Reading:
-    """Return the check that an index into `size` elements has behind it."""
+    """Return the check of an index into `size` elements, or None."""
     if index.prim.name not in NAMES:
         return None
-    _, places, *null = (_number(i) for i in index.inputs)
-    return (index.prim.name, *null) if places == size - len(null) else None
+    _, count, *null = (_common_value(i) for i in index.inputs)
+    return (index.prim.name, *null) if count == size - len(null) else None
 
 
-def _number(node: Node) -> int | Dim | None:
-    """Return the number that all elements of an array are."""
+def _common_value(node: Node) -> Number | Dim | None:
+    """Return the value that all elements of an array have, or None where it is not known."""
     while node.prim.kind == "view":
         node = node.inputs[0]
-    return node.params["size"] if node.prim is size_ else constant_of(node)
+    if node.prim is size_:
+        size: int | Dim = node.params["size"]
+        return size
+    return constant_of(node)

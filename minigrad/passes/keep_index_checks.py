@@ -1,4 +1,4 @@
-"""Passes keep the checks of indices: each pass sees them as results, which it may not drop."""
+"""Checks of indices as results of a graph, which a pass may not drop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..ops.results import drop_unused_results, keep_checks, with_check_results, 
 from ..tracing import made_by
 
 
-def asked(graph: Graph, count: int) -> Graph:
-    """Return the graph with all its checks as results behind the first `count`, so that a pass keeps them."""
-    wanted = checks_of(graph.nodes)
-    if wanted:
-        have = checks_of(_awaited(graph, count))
-        wanted = {check: node for check, node in wanted.items() if check not in have}
-    if not wanted:
+def with_all_check_results(graph: Graph, count: int) -> Graph:
+    """Return the graph with all its checks as results after the first `count`, so that a pass keeps them."""
+    missing = checks_of(graph.nodes)
+    if missing:
+        present = checks_of(_checking_nodes(graph, count))
+        missing = {check: node for check, node in missing.items() if check not in present}
+    if not missing:
         return graph
     more: list[Node] = []
     made: dict[Node, Node] = {}
@@ -27,22 +27,22 @@ def asked(graph: Graph, count: int) -> Graph:
 
         def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
             made[node] = rebuilt(node, inputs)
-            if (node, None) in wanted:
+            if (node, None) in missing:
                 working_on(node)
                 made[node], own = with_checks(made[node])
                 more.extend(own)
             return made[node]
 
-        after = rewrite(graph, rule) if any(size is None for _, size in wanted) else graph
-        for (index, size), reader in wanted.items():
+        after = rewrite(graph, rule) if any(size is None for _, size in missing) else graph
+        for (index, size), reader in missing.items():
             if size is not None:
                 working_on(reader)
                 more.append(in_range(made.get(index, index), size=size))
     return with_check_results(after, more)
 
 
-def _awaited(graph: Graph, count: int) -> Iterator[Node]:
-    """Yield the nodes that make checks which results behind the first `count` are, or which results wait for."""
+def _checking_nodes(graph: Graph, count: int) -> Iterator[Node]:
+    """Yield the nodes of the checks that the results wait for, or that the results after the first `count` are."""
     for k, node in enumerate(graph.outputs):
         while node.prim is barrier:
             node, check = node.inputs
@@ -51,8 +51,8 @@ def _awaited(graph: Graph, count: int) -> Iterator[Node]:
             yield node.inputs[0] if node.prim is proj else node
 
 
-def settled(graph: Graph, count: int) -> Graph:
-    """Return the graph with its first `count` results, tied to the checks behind them that they do not make."""
+def results_after_checks(graph: Graph, count: int) -> Graph:
+    """Return the graph with its first `count` results, which wait for the checks after them that are not theirs."""
     results, checks = graph.outputs[:count], graph.outputs[count:]
     if not checks:
         return graph
@@ -63,9 +63,11 @@ def settled(graph: Graph, count: int) -> Graph:
     return smaller.replace(outputs=tuple(keep_checks(after.nodes, smaller.outputs)))
 
 
-def guarded(apply: Callable[[Graph], Graph], graph: Graph) -> Graph:
-    """Return ``apply(graph)``, with all checks of the graph."""
+def keep_index_checks(apply: Callable[[Graph], Graph], graph: Graph) -> Graph:
+    """Return ``apply(graph)`` with all checks of the graph."""
     count = len(graph.outputs)
-    given = asked(graph, count)
-    after = apply(given)
-    return after if given is graph else graph if after.outputs == given.outputs else settled(after, count)
+    before = with_all_check_results(graph, count)
+    after = apply(before)
+    if before is graph:
+        return after
+    return graph if after.outputs == before.outputs else results_after_checks(after, count)

@@ -1,27 +1,28 @@
-"""Every contraction becomes what the machine has: a matrix product, or a product and a sum.
+"""Lowering of contractions to matrix products, or to products and sums.
 
 Sums of float16 become sums of float32, rounded once (`ops.accumulators`).
 
-A matrix product is an `einsum` whose subscripts are in canonical form, ``…ik,…kj->…ij`` (either of ``i``
-and ``j`` may be missing), on views of the operands. Axes of one kind are merged, so a batch that only one
-operand has is rows of one product. The operands' order is chosen such that the result needs no transpose.
+A matrix product is an `einsum` with subscripts in canonical form, ``…ik,…kj->…ij`` (``i`` or ``j`` may be missing), on
+views of the operands. Axes of one kind are merged: a batch axis of one operand alone becomes rows of one product. The
+order of the operands is such that the result needs no transpose.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..combiners import ADD
-from ..graph import PRIMITIVES, Graph, Node
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params
 from ..locks import importing
 from ..ops.accumulators import accumulator
 from ..ops.einsum import LETTERS, einsum, parse, split_subscripts
-from ..symbolic import Dim, size_of
+from ..symbolic import Dim, Shape, size_of
 from .factorize import number
-from .rewrite import Rewrite
+from .rewrite import PassRule, Rewrite
 from .simplify import RULES
 
-_TYPICAL = 64  # what a symbolic size counts as, where an order of contraction is chosen and no hint is known
+_TYPICAL = 64  # the value of a symbolic size without a hint, for the order of a contraction
 
 
 def lower_einsum(graph: Graph) -> Graph:
@@ -29,17 +30,17 @@ def lower_einsum(graph: Graph) -> Graph:
     return Rewrite(_Rules(), lower_einsum).graph(graph)
 
 
-class _Rules(dict):
-    def __missing__(self, name: str) -> tuple:
+class _Rules(dict[str, tuple[PassRule, ...]]):
+    def __missing__(self, name: str) -> tuple[PassRule, ...]:
         widened = (_widened(name),) if PRIMITIVES[name].combiner is ADD else ()
-        self[name] = (_lower,) if name == einsum.name else (*widened, *RULES[name])
-        return self[name]
+        self[name] = rules = (_lower,) if name == einsum.name else (*widened, *RULES[name])
+        return rules
 
 
-def _widened(name: str):
-    """Accumulate in the dtype that the rule for accumulators says."""
+def _widened(name: str) -> PassRule:
+    """Accumulate in the dtype of `ops.accumulators`."""
 
-    def rule(s: Rewrite, t: Any, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+    def rule(s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node | None:
         x, *indices = xs
         wide = accumulator(x.dtype)
         if wide == x.dtype:
@@ -50,7 +51,7 @@ def _widened(name: str):
 
 
 def canonical(subscripts: str) -> bool:
-    """Tell whether `subscripts` are those of a matrix product on its operands as they stand."""
+    """Return whether `subscripts` are a matrix product of the operands without transposes."""
     terms, out = parse(subscripts)
     if len(terms) != 2:
         return False
@@ -59,19 +60,19 @@ def canonical(subscripts: str) -> bool:
             and terms == [batch + left + inner, batch + inner + right] and out == batch + left + right)
 
 
-def _lower(s: Rewrite, t: Any, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+def _lower(s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
     if canonical(p["subscripts"]):
         return None
     for rule in RULES["einsum"]:
-        found = rule(s, t, xs, p)
-        if found is not None:
-            return found
+        simpler = rule(s, t, xs, p)
+        if simpler is not None:
+            return simpler
     terms, out = parse(p["subscripts"])
     if len(xs) > 2:
         return _pairwise(s, list(xs), terms, out)
     batch, left, right, inner = split_subscripts(*terms, out)
     if not inner:
-        return s("mul", *(_spread(s, x, term, out, t.shape) for x, term in zip(xs, terms, strict=True)))
+        return s("mul", *(_broadcast(s, x, term, out, t.shape) for x, term in zip(xs, terms, strict=True)))
     if not left and not right and (batch or any(x.prim.kind == "elementwise" for x in xs)):
         order = out + inner
         x, y = (_ordered(s, x, term, order) for x, term in zip(xs, terms, strict=True))
@@ -80,12 +81,12 @@ def _lower(s: Rewrite, t: Any, xs: tuple[Node, ...], p: dict[str, Any]) -> Node 
             return s("sum", s("mul", x, y), axes=axes)
         x, y = s("cast", x, dtype=wide), s("cast", y, dtype=wide)
         return s("cast", s("sum", s("mul", x, y), axes=axes), dtype=t.dtype)
-    return _matmul(s, t, xs, terms, out)
+    return _matmul(s, xs, terms, out)
 
 
 def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
     with importing:
-        import opt_einsum  # here, because it takes as long to import as the rest of minigrad
+        import opt_einsum  # takes as long to import as the rest of minigrad
 
     shapes = [tuple(n if isinstance(n, int) else n.hint or _TYPICAL for n in x.shape) for x in xs]
     subscripts = ",".join(terms) + "->" + out
@@ -96,14 +97,14 @@ def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
         for i in reversed(pair):
             del xs[i], terms[i]
         kept = set(out).union(*terms)
-        left = "".join(dict.fromkeys(c for c in "".join(labels) if c in kept)) if xs else out
-        xs.append(_contract(s, chosen, labels, left))
-        terms.append(left)
+        result = "".join(dict.fromkeys(c for c in "".join(labels) if c in kept)) if xs else out
+        xs.append(_contract(s, chosen, labels, result))
+        terms.append(result)
     return xs[0]
 
 
 def _contract(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
-    """Contract one or two operands; an axis that one alone has is summed first."""
+    """Contract one or two operands; an axis of one operand alone is summed first."""
     for i, term in enumerate(terms):
         others = set(out).union(*terms[:i], *terms[i + 1:])
         own = tuple(k for k, c in enumerate(term) if c not in others)
@@ -117,19 +118,18 @@ def _ordered(s: Rewrite, x: Node, term: str, order: str) -> Node:
     return s("transpose", x, perm=tuple(term.index(c) for c in order if c in term))
 
 
-def _spread(s: Rewrite, x: Node, term: str, out: str, shape: Any) -> Node:
+def _broadcast(s: Rewrite, x: Node, term: str, out: str, shape: Shape) -> Node:
     return s("expand", _ordered(s, x, term, out), shape=shape,
              axes=tuple(a for a, c in enumerate(out) if c not in term))
 
 
-def _matmul(s: Rewrite, t: Any, xs: Any, terms: list[str], out: str) -> Node:
+def _matmul(s: Rewrite, xs: Sequence[Node], terms: list[str], out: str) -> Node:
     (x, y), (a, b) = xs, terms
     batch, left, right, inner = split_subscripts(a, b, out)
     if out == batch + right + left and left:
         x, y, a, b, left, right = y, x, b, a, right, left
     sizes: dict[str, int | Dim] = dict(zip(a + b, x.shape + y.shape, strict=True))
-    # The order of the contracted axes is free: take one in which both operands stand as they are, if there is one,
-    # or else the larger one.
+    # The order of the contracted axes is free: take one that copies no operand, or the smaller one.
     orders = ["".join(c for c in term if c in inner) for term in (a, b)]
     inner = min(orders, key=lambda k: sum(number(size_of(x.shape)) for x, v, g in ((x, a, left), (y, b, right))
                                           if v not in (batch + g + k, batch + k + g)))
@@ -138,20 +138,20 @@ def _matmul(s: Rewrite, t: Any, xs: Any, terms: list[str], out: str) -> Node:
     lead = LETTERS[-len(batch):] if batch else ""
     i, k, j = (letter if group or batch else "" for group, letter in ((left, "i"), (inner, "k"), (right, "j")))
     product = s("einsum", rows, columns, subscripts=f"{lead}{i}{k},{lead}{k}{j}->{lead}{i}{j}")
-    have = batch + left + right
-    product = s("reshape", product, shape=tuple(sizes[c] for c in have))
-    return _ordered(s, product, have, out)
+    product = s("reshape", product, shape=tuple(sizes[c] for c in batch + left + right))
+    return _ordered(s, product, batch + left + right, out)
 
 
-def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str, sizes: dict) -> Node:
-    """Return `x` as ``batch × first × second``: a view where its axes stand in this or the swapped order."""
+def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str, sizes: Mapping[str, int | Dim]
+            ) -> Node:
+    """Return `x` as ``batch × first × second``: a view where its axes are in this or the swapped order."""
     lead = tuple(sizes[c] for c in batch)
     size = {g: size_of(sizes[c] for c in g) for g in (first, second)}
 
     def merged(v: Node, *groups: str) -> Node:
         return s("reshape", v, shape=(*lead, *(size[g] for g in groups if g or batch)))
 
-    # What has to be copied keeps its last axis last.
+    # A copy keeps its last axis last.
     swapped = term != batch + first + second and term[-1:] in first
     if not swapped or not first or not second:
         return merged(_ordered(s, x, term, batch + first + second), first, second)

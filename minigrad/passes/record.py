@@ -1,4 +1,4 @@
-"""What a pass did, for people: the graph before, the graph after, and a sentence."""
+"""The log entry of a pass, for people: the graph before, the graph after, and a sentence."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Stage:
     ----------
     name : str
     before, after : Graph or str
-        A graph, or in words what a later stage makes of one.
+        The graph; later stages describe their plan in words.
     note : str
-        What changed, in a sentence.
+        The change, in a sentence.
     """
 
     name: str

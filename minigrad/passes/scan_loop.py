@@ -13,8 +13,8 @@ from ..ops.results import waits_for_check
 from ..ops.subgraph import signature
 from ..primitive import placeholder
 from ..tracing import made_by
-from . import keep_index_checks
 from .factorize import number
+from .keep_index_checks import keep_index_checks
 
 _WIDER = 16.0  # the largest size of a value for all steps, relative to the slices that it depends on
 
@@ -152,7 +152,7 @@ def rewrite_scans(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node
 def _rewritten(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] | None], notes: list[str]) -> Graph:
     def inside(value: object) -> object:
         if isinstance(value, Graph) and holds_graphs(value):
-            return keep_index_checks.guarded(lambda held: _rewritten(held, name, rewritten, notes), value)
+            return keep_index_checks(lambda held: _rewritten(held, name, rewritten, notes), value)
         if isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
             return tuple(map(inside, value))
         return value

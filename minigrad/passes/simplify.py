@@ -1,42 +1,42 @@
-"""simplify: dead and repeated work goes, constants fold, and algebra that is exact is applied.
+"""Simplification: constant folding, common subexpressions, and exact algebra.
 
-Each rule keeps the value of every element, NaN and infinity included: there is no ``x * 0 -> 0``. Two
-liberties are taken: the sign of a zero may change under ``x + 0``, and ``x**3`` is two products, whose
-last bit may differ from `pow`'s.
+Each rule keeps the value of every element, NaN and infinity included: ``x * 0 -> 0`` is not a rule. Two exceptions: the
+sign of a zero may change under ``x + 0``, and ``x**3`` is two products, whose last bit may differ from `pow`'s.
 
-The rules here follow from the declarations of primitives: their laws, their kind, and whether an operation leaves its
-axes as they are. A rule about one operation stands beside that operation (`Primitive.simplify`).
+The rules here follow from the declarations of primitives: their laws, their kind, and their axis rules. A rule for one
+operation stands beside that operation (`Primitive.simplify`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, constant_of
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, constant_of
 from ..ops.constants import full
 from ..ops.reduce import expand, reduced_once
-from ..primitive import Primitive, Rewriter, Rule, unbroadcast
-from . import keep_index_checks
-from .rewrite import Rewrite
+from ..primitive import Primitive, Rewriter, unbroadcast
+from ..symbolic import Shape
+from .keep_index_checks import keep_index_checks
+from .rewrite import PassRule, Rewrite
 
-Params = dict[str, Any]
 Inputs = tuple[Node, ...]
 
 
 def simplify(graph: Graph) -> Graph:
-    """Return an equal graph with less work in it. Checkpointed bodies are inlined."""
+    """Return an equal graph with less work. Checkpointed bodies are inlined."""
     return Rewrite(RULES, simplify, inline=True).graph(graph)
 
 
-def _rules_of(prim: Primitive) -> tuple[Rule, ...]:
+def _rules_of(prim: Primitive) -> tuple[PassRule, ...]:
     """Return the rules for nodes of a primitive, in the order in which they are tried."""
-    laws, rules = prim.laws, []
+    laws = prim.laws
+    rules: list[PassRule] = []
     if prim.kind == "elementwise":
         rules.append(_fold(prim))
     if prim.axes is not None and prim.axes.still is not None:
-        rules.append(_still(prim))
+        rules.append(_unchanged(prim.axes.still))
     if laws.neutral:
         rules.append(_neutral(prim))
     if laws.idempotent and prim.kind == "elementwise":
@@ -44,7 +44,7 @@ def _rules_of(prim: Primitive) -> tuple[Rule, ...]:
     if laws.involution:
         rules.append(_undo(prim))
     if laws.compose is not None:
-        rules.append(_compose(prim))
+        rules.append(_compose(prim, laws.compose))
     if prim.kind == "view" and prim.axes is not None:
         rules.append(_of_constant)
     if prim.simplify is not None:
@@ -57,8 +57,8 @@ def _rules_of(prim: Primitive) -> tuple[Rule, ...]:
 # -- laws ----------------------------------------------------------------------------------------------------
 
 
-def _neutral(prim: Primitive) -> Rule:
-    """``x + 0``, ``1 * x``: an operand that is neutral leaves the other one."""
+def _neutral(prim: Primitive) -> PassRule:
+    """Remove a neutral operand: ``x + 0``, ``1 * x``."""
     cases = tuple(prim.laws.neutral.items())
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
@@ -72,21 +72,21 @@ def _neutral(prim: Primitive) -> Rule:
 
 
 def _same(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-    """``m and m``, ``m or m``."""
+    """Merge equal operands: ``m and m``, ``m or m``."""
     return xs[0] if xs[0] is xs[1] else None
 
 
-def _undo(prim: Primitive) -> Rule:
-    """``-(-x)``: an involution of itself leaves its operand."""
+def _undo(prim: Primitive) -> PassRule:
+    """Cancel an involution of itself: ``-(-x)``."""
     return lambda s, t, xs, p: xs[0].inputs[0] if xs[0].prim is prim else None
 
 
-def _compose(prim: Primitive) -> Rule:
-    """Two operations in a row are one: a transpose of a transpose, an expand of an expand."""
+def _compose(prim: Primitive, compose: Callable[[Params, Params], Params]) -> PassRule:
+    """Merge two operations in a row: a transpose of a transpose, an expand of an expand."""
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         (x,) = xs
-        return s(prim.name, x.inputs[0], **prim.laws.compose(x.params, p)) if x.prim is prim else None
+        return s(prim.name, x.inputs[0], **compose(x.params, p)) if x.prim is prim else None
 
     return rule
 
@@ -94,8 +94,8 @@ def _compose(prim: Primitive) -> Rule:
 # -- constants, and values that repeat -----------------------------------------------------------------------
 
 
-def _fold(prim: Primitive) -> Rule:
-    """``f(constants)`` is a constant; ``f`` of values that repeat along common axes repeats along them."""
+def _fold(prim: Primitive) -> PassRule:
+    """Fold ``f(constants)``; compute ``f`` of values that repeat along common axes once, and repeat the result."""
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         common: set[int] | None = None
@@ -107,7 +107,7 @@ def _fold(prim: Primitive) -> Rule:
             if common is not None and not common:
                 return None
         if t.dtype.kind in prim.raises:
-            return None  # the error is the program's to raise, and there is none where there are no elements
+            return None  # the program raises the error, unless it has no elements
         if common is not None:
             axes = tuple(sorted(common))
             return s("expand", s(prim.name, *(unbroadcast(x, axes, s) for x in xs), **p), shape=t.shape, axes=axes)
@@ -119,7 +119,7 @@ def _fold(prim: Primitive) -> Rule:
 
 
 def _of_constant(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-    """A view of one value everywhere is that value everywhere."""
+    """Fold a view of a constant."""
     value = constant_of(xs[0])
     return s.full(value, t.shape, t.dtype) if value is not None else None
 
@@ -127,9 +127,8 @@ def _of_constant(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
 # -- axes ------------------------------------------------------------------------------------------------------
 
 
-def _still(prim: Primitive) -> Rule:
-    """An operation along no axis, which leaves every axis as it is, is its operand."""
-    still = prim.axes.still
+def _unchanged(still: Callable[[Params, Shape, Shape], bool]) -> PassRule:
+    """Remove an operation that leaves every axis as it is, such as a sum over no axis."""
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         x = xs[0]
@@ -138,8 +137,8 @@ def _still(prim: Primitive) -> Rule:
     return rule
 
 
-def _reduce(prim: Primitive) -> Rule:
-    """A reduction of a value that repeats along other axes repeats along them; of equal elements one may do."""
+def _reduce(prim: Primitive) -> PassRule:
+    """Reduce before values repeat: along other axes the result repeats, and of equal elements one may suffice."""
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         (x,), axes = xs, p["axes"]
@@ -164,7 +163,7 @@ def _reduce(prim: Primitive) -> Rule:
 # -- held graphs ---------------------------------------------------------------------------------------------
 
 
-def _hold(prim: Primitive) -> Rule:
+def _hold(prim: Primitive) -> PassRule:
     """Simplify the graphs that a node holds."""
 
     def rule(s: Rewrite, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
@@ -172,23 +171,23 @@ def _hold(prim: Primitive) -> Rule:
                  if isinstance(g, Graph) and s.held.get(g) is not g]
         for g in fresh:
             if g not in s.held:
-                s.held[g] = keep_index_checks.guarded(s.inner, g)
+                s.held[g] = keep_index_checks(s.inner, g)
                 s.held[s.held[g]] = s.held[g]
         if all(s.held[g] is g for g in fresh):
             return None
 
-        def now(v: Any) -> Any:
-            return tuple(map(now, v)) if isinstance(v, tuple) else s.held[v] if isinstance(v, Graph) else v
+        def simplified(v: object) -> object:
+            return tuple(map(simplified, v)) if isinstance(v, tuple) else s.held[v] if isinstance(v, Graph) else v
 
-        return s(prim.name, *xs, **{k: now(v) for k, v in p.items()})
+        return s(prim.name, *xs, **{k: simplified(v) for k, v in p.items()})
 
     return rule
 
 
-class _Rules(dict):
-    """The rules of each primitive, found when it is first met."""
+class _Rules(dict[str, tuple[PassRule, ...]]):
+    """The rules of each primitive, collected when it first occurs."""
 
-    def __missing__(self, name: str) -> tuple[Rule, ...]:
+    def __missing__(self, name: str) -> tuple[PassRule, ...]:
         self[name] = rules = _rules_of(PRIMITIVES[name])
         return rules
 

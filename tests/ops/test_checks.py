@@ -13,7 +13,7 @@ from minigrad.ops import checks, results
 from minigrad.ops.constants import constant, iota
 from minigrad.ops.control import placeholder
 from minigrad.ops.index import gather, scatter_add
-from minigrad.passes import keep_index_checks
+from minigrad.passes.keep_index_checks import keep_index_checks
 from minigrad.symbolic import Dim
 
 X, I = (ArrayType(shape, np.dtype(d)) for shape, d in (((4, 2), "f8"), ((3,), "i8")))  # noqa: E741
@@ -60,12 +60,12 @@ def test_guarded_keeps_what_a_rewrite_drops():
     def drop(g):
         return g.replace(outputs=(g.outputs[0], full(0.0, (), np.dtype("f8")), *g.outputs[2:]))
 
-    after = keep_index_checks.guarded(drop, graph).check()
+    after = keep_index_checks(drop, graph).check()
     assert len(after.outputs) == 2
     assert after.out_names == graph.out_names
     assert after.count("in_range") == 1
-    assert keep_index_checks.guarded(lambda g: g, graph) is graph
-    assert keep_index_checks.guarded(drop, after).count("in_range") == 1
+    assert keep_index_checks(lambda g: g, graph) is graph
+    assert keep_index_checks(drop, after).count("in_range") == 1
 
 
 @pytest.mark.parametrize(("f", "count"), [

@@ -35,6 +35,22 @@ Inputs = tuple[Node, ...]
 Params = dict[str, Any]
 
 
+_STANDARD = {"absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh",
+             "arctan": "atan", "arctan2": "atan2", "arctanh": "atanh", "invert": "bitwise_invert", "power": "pow",
+             "rint": "round"}  # names that the array API standard and kernels write in another way than NumPy
+
+
+def of_ufunc(ufunc: np.ufunc, kernel: str = "", *, name: str = "", **attributes: Any) -> Primitive:
+    """Declare the elementwise primitive of a ufunc that the array API standard has, too.
+
+    `name` and `kernel` are by default the ufunc's name, and the call of the function that the standard has.
+    """
+    standard = _STANDARD.get(ufunc.__name__, ufunc.__name__)
+    call = f"{standard}({', '.join(f'{{{i}}}' for i in range(ufunc.nin))})"
+    return elementwise(name or ufunc.__name__, lambda xp, *xs: getattr(xp, standard)(*xs), kernel or call, ufunc=ufunc,
+                       **attributes)
+
+
 def _uniform(low: float, high: float, arity: int = 1, order: int = 2):
     def samples() -> list[Sample]:
         rng = np.random.default_rng(7)
@@ -44,7 +60,6 @@ def _uniform(low: float, high: float, arity: int = 1, order: int = 2):
 
 
 # -- arithmetic --------------------------------------------------------------------------------------
-
 
 
 def power_of_two(c: float | None) -> bool:
@@ -113,33 +128,25 @@ def _simpler_neg(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
     return None
 
 
-add = elementwise("add", lambda xp, x, y: xp.add(x, y), "{0} + {1}", d=lambda out, x, y: (1, 1), domain=_N,
-                  linear="jointly", laws=Laws(commutative=True, neutral={1: 0, 0: 0}), simplify=_simpler_add,
-                  symbol="+", ufunc=np.add)
-sub = elementwise("sub", lambda xp, x, y: xp.subtract(x, y), "{0} - {1}", d=lambda out, x, y: (1, -1), domain=_N,
-                  linear="jointly", laws=Laws(neutral={1: 0}), simplify=_simpler_sub, symbol="−", ufunc=np.subtract)
-mul = elementwise("mul", lambda xp, x, y: xp.multiply(x, y), "{0} * {1}", d=lambda out, x, y: (y, x), domain=_N,
-                  linear="separately", laws=Laws(commutative=True, neutral={1: 1, 0: 1}), simplify=_simpler_mul,
-                  symbol="×", ufunc=np.multiply)
-div = elementwise("div", lambda xp, x, y: xp.divide(x, y), "{0} / {1}",
-                  d=lambda out, x, y: (1.0 / y, -(out / y)),
-                  vjp=lambda g, out, x, y: (over := g / y, -(over * out)), linear="first",
-                  laws=Laws(neutral={1: 1}), simplify=_simpler_div, symbol="÷", ufunc=np.divide)
-neg = elementwise("neg", lambda xp, x: xp.negative(x), "-{0}", d=lambda out, x: (-1,), domain=_N,
-                  linear="jointly", laws=Laws(involution=True), simplify=_simpler_neg, symbol="negate",
-                  ufunc=np.negative)
-abs_ = elementwise("abs", lambda xp, x: xp.abs(x), "abs({0})", d=lambda out, x: (sign(x),), domain=_N,
-                   ufunc=np.absolute)
-sign = elementwise("sign", lambda xp, x: xp.sign(x), "sign({0})", domain=_N, ufunc=np.sign)
-square = elementwise("square", lambda xp, x: xp.square(x), "{0} * {0}", d=lambda out, x: (2.0 * x,), domain=_N,
-                     ufunc=np.square)
-floor_divide = elementwise("floor_divide", lambda xp, x, y: xp.floor_divide(x, y), "floor({0} / {1})", domain=_N,
-                           raises="iu", symbol="//", ufunc=np.floor_divide)
-mod = elementwise("mod", lambda xp, x, y: xp.remainder(x, y), "mod({0}, {1})",
-                  d=lambda out, x, y: (1, -floor_divide(x, y)), domain=_N, raises="iu",
-                  samples=lambda: [Sample((np.array([5.3, -2.2, 7.9]), np.array([2.0, 1.5, -3.1]))),
-                                   Sample((np.array([5, 7]), np.array([2, 3])), order=0)], symbol="mod",
-                  ufunc=np.remainder)
+add = of_ufunc(np.add, "{0} + {1}", d=lambda out, x, y: (1, 1), domain=_N, linear="jointly",
+               laws=Laws(commutative=True, neutral={1: 0, 0: 0}), simplify=_simpler_add, symbol="+")
+sub = of_ufunc(np.subtract, "{0} - {1}", name="sub", d=lambda out, x, y: (1, -1), domain=_N, linear="jointly",
+               laws=Laws(neutral={1: 0}), simplify=_simpler_sub, symbol="−")
+mul = of_ufunc(np.multiply, "{0} * {1}", name="mul", d=lambda out, x, y: (y, x), domain=_N, linear="separately",
+               laws=Laws(commutative=True, neutral={1: 1, 0: 1}), simplify=_simpler_mul, symbol="×")
+div = of_ufunc(np.divide, "{0} / {1}", name="div", d=lambda out, x, y: (1.0 / y, -(out / y)),
+               vjp=lambda g, out, x, y: (over := g / y, -(over * out)), linear="first", laws=Laws(neutral={1: 1}),
+               simplify=_simpler_div, symbol="÷")
+neg = of_ufunc(np.negative, "-{0}", name="neg", d=lambda out, x: (-1,), domain=_N, linear="jointly",
+               laws=Laws(involution=True), simplify=_simpler_neg, symbol="negate")
+abs_ = of_ufunc(np.absolute, name="abs", d=lambda out, x: (sign(x),), domain=_N)
+sign = of_ufunc(np.sign, domain=_N)
+square = of_ufunc(np.square, "{0} * {0}", d=lambda out, x: (2.0 * x,), domain=_N)
+floor_divide = of_ufunc(np.floor_divide, "floor({0} / {1})", domain=_N, raises="iu", symbol="//")
+mod = of_ufunc(np.remainder, "mod({0}, {1})", name="mod", d=lambda out, x, y: (1, -floor_divide(x, y)), domain=_N,
+               raises="iu", symbol="mod",
+               samples=lambda: [Sample((np.array([5.3, -2.2, 7.9]), np.array([2.0, 1.5, -3.1]))),
+                                Sample((np.array([5, 7]), np.array([2, 3])), order=0)])
 
 
 def _pow_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
@@ -173,14 +180,14 @@ def _simpler_pow(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
     return s("div", s.full(1, t.shape, t.dtype), x) if c == -1 else None
 
 
-pow_ = elementwise("pow", lambda xp, x, y: xp.pow(x, y), "pow({0}, {1})", d=_pow_partials, domain=_N, raises="iu",
-                   laws=Laws(neutral={1: 1}), simplify=_simpler_pow, symbol="^", ufunc=np.power)
+pow_ = of_ufunc(np.power, name="pow", d=_pow_partials, domain=_N, raises="iu", laws=Laws(neutral={1: 1}),
+                simplify=_simpler_pow, symbol="^")
 
 # -- exponentials, roots, trigonometry ---------------------------------------------------------------
 
 
 def _or_inf(x: Node) -> Node:
-    """Return `x`, and inf in the place of 0: what is divided by it vanishes there, in derivatives too."""
+    """Return `x`, and inf in the place of 0: quotients by it vanish there, and so do their derivatives."""
     return where(eq(x, zeros_like(x)), full(math.inf, x.shape, x.dtype), x)
 
 
@@ -313,47 +320,34 @@ def _hypot_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
     return x / radius, y / radius
 
 
-exp = elementwise("exp", lambda xp, x: xp.exp(x), "exp({0})", d=lambda out, x: (out,), ufunc=np.exp)
+exp = of_ufunc(np.exp, d=lambda out, x: (out,))
 exp2 = elementwise("exp2", lambda xp, x: xp.exp2(x) if hasattr(xp, "exp2") else xp.exp(x * math.log(2)), "exp2({0})",
                    d=lambda out, x: (out * math.log(2),), ufunc=np.exp2)
-expm1 = elementwise("expm1", lambda xp, x: xp.expm1(x), "expm1({0})", d=lambda out, x: (exp(x),), ufunc=np.expm1)
-log = elementwise("log", lambda xp, x: xp.log(x), "log({0})", d=lambda out, x: (1.0 / x,),
-                  vjp=lambda g, out, x: (g / x,), ufunc=np.log)
-log1p = elementwise("log1p", lambda xp, x: xp.log1p(x), "log1p({0})", d=lambda out, x: (1.0 / (x + 1.0),),
-                    ufunc=np.log1p)
-log2 = elementwise("log2", lambda xp, x: xp.log2(x), "log2({0})", d=lambda out, x: (1 / math.log(2) / x,),
-                   ufunc=np.log2)
-log10 = elementwise("log10", lambda xp, x: xp.log10(x), "log10({0})", d=lambda out, x: (1 / math.log(10) / x,),
-                    ufunc=np.log10)
-sqrt = elementwise("sqrt", lambda xp, x: xp.sqrt(x), "sqrt({0})", d=lambda out, x: (0.5 / out,), ufunc=np.sqrt)
+expm1 = of_ufunc(np.expm1, d=lambda out, x: (exp(x),))
+log = of_ufunc(np.log, d=lambda out, x: (1.0 / x,), vjp=lambda g, out, x: (g / x,))
+log1p = of_ufunc(np.log1p, d=lambda out, x: (1.0 / (x + 1.0),))
+log2 = of_ufunc(np.log2, d=lambda out, x: (1 / math.log(2) / x,))
+log10 = of_ufunc(np.log10, d=lambda out, x: (1 / math.log(10) / x,))
+sqrt = of_ufunc(np.sqrt, d=lambda out, x: (0.5 / out,))
 # The square root of a sum of squares: a norm, whose slope at the tip of its cone is the mean of all sides.
-norm_of = elementwise("norm_of", lambda xp, x: xp.sqrt(x), "sqrt({0})", d=lambda out, x: (0.5 / _or_inf(out),),
-                      ufunc=np.sqrt)
+norm_of = of_ufunc(np.sqrt, name="norm_of", d=lambda out, x: (0.5 / _or_inf(out),))
 cbrt = elementwise("cbrt", lambda xp, x: xp.cbrt(x) if hasattr(xp, "cbrt") else
                    xp.sign(x) * xp.pow(xp.abs(x), 1 / 3), "cbrt({0})", d=lambda out, x: (1.0 / (3.0 * square(out)),),
                    ufunc=np.cbrt)
-sin = elementwise("sin", lambda xp, x: xp.sin(x), "sin({0})", d=lambda out, x: (cos(x),), ufunc=np.sin)
-cos = elementwise("cos", lambda xp, x: xp.cos(x), "cos({0})", d=lambda out, x: (-sin(x),), ufunc=np.cos)
-tan = elementwise("tan", lambda xp, x: xp.tan(x), "tan({0})", d=lambda out, x: (1.0 + square(out),), ufunc=np.tan)
-arcsin = elementwise("arcsin", lambda xp, x: xp.asin(x), "asin({0})",
-                     d=lambda out, x: (1.0 / sqrt(one_minus_square(x)),), ufunc=np.arcsin)
-arccos = elementwise("arccos", lambda xp, x: xp.acos(x), "acos({0})",
-                     d=lambda out, x: (-1.0 / sqrt(one_minus_square(x)),), ufunc=np.arccos)
-arctan = elementwise("arctan", lambda xp, x: xp.atan(x), "atan({0})", d=lambda out, x: (1.0 / (1.0 + square(x)),),
-                     ufunc=np.arctan)
-sinh = elementwise("sinh", lambda xp, x: xp.sinh(x), "sinh({0})", d=lambda out, x: (cosh(x),), ufunc=np.sinh)
-cosh = elementwise("cosh", lambda xp, x: xp.cosh(x), "cosh({0})", d=lambda out, x: (sinh(x),), ufunc=np.cosh)
-tanh = elementwise("tanh", lambda xp, x: xp.tanh(x), "tanh({0})", d=lambda out, x: (tanh_slope(out, x),), ufunc=np.tanh)
-arcsinh = elementwise("arcsinh", lambda xp, x: xp.asinh(x), "asinh({0})",
-                      d=lambda out, x: (reciprocal_hypot(x),), ufunc=np.arcsinh)
-arccosh = elementwise("arccosh", lambda xp, x: xp.acosh(x), "acosh({0})",
-                      d=lambda out, x: (arccosh_slope(x),), samples=_uniform(1.5, 3.0), ufunc=np.arccosh)
-arctanh = elementwise("arctanh", lambda xp, x: xp.atanh(x), "atanh({0})",
-                      d=lambda out, x: (1.0 / one_minus_square(x),), ufunc=np.arctanh)
-arctan2 = elementwise("arctan2", lambda xp, x, y: xp.atan2(x, y), "atan2({0}, {1})",
-                      d=_arctan2_partials, ufunc=np.arctan2)
-hypot = elementwise("hypot", lambda xp, x, y: xp.hypot(x, y), "hypot({0}, {1})",
-                    d=_hypot_partials, laws=Laws(commutative=True), ufunc=np.hypot)
+sin = of_ufunc(np.sin, d=lambda out, x: (cos(x),))
+cos = of_ufunc(np.cos, d=lambda out, x: (-sin(x),))
+tan = of_ufunc(np.tan, d=lambda out, x: (1.0 + square(out),))
+arcsin = of_ufunc(np.arcsin, d=lambda out, x: (1.0 / sqrt(one_minus_square(x)),))
+arccos = of_ufunc(np.arccos, d=lambda out, x: (-1.0 / sqrt(one_minus_square(x)),))
+arctan = of_ufunc(np.arctan, d=lambda out, x: (1.0 / (1.0 + square(x)),))
+sinh = of_ufunc(np.sinh, d=lambda out, x: (cosh(x),))
+cosh = of_ufunc(np.cosh, d=lambda out, x: (sinh(x),))
+tanh = of_ufunc(np.tanh, d=lambda out, x: (tanh_slope(out, x),))
+arcsinh = of_ufunc(np.arcsinh, d=lambda out, x: (reciprocal_hypot(x),))
+arccosh = of_ufunc(np.arccosh, d=lambda out, x: (arccosh_slope(x),), samples=_uniform(1.5, 3.0))
+arctanh = of_ufunc(np.arctanh, d=lambda out, x: (1.0 / one_minus_square(x),))
+arctan2 = of_ufunc(np.arctan2, d=_arctan2_partials)
+hypot = of_ufunc(np.hypot, d=_hypot_partials, laws=Laws(commutative=True))
 
 
 def _where_equal(xp: Any, x: Any, y: Any, value: float, out: Any) -> Any:
@@ -377,9 +371,8 @@ def _exp_share_partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
 # exp(x) / (exp(x) + exp(y)); one half where both are the same infinity, as log-probabilities of nothing are.
 exp_share = elementwise("exp_share", _exp_share_eval, "{0} == {1} ? 0.5 : 1 / (1 + exp({1} - {0}))",
                         d=_exp_share_partials)
-logaddexp = elementwise("logaddexp", lambda xp, x, y: xp.logaddexp(x, y), "logaddexp({0}, {1})",
-                        d=lambda out, x, y: (exp_share(x, y), exp_share(y, x)), laws=Laws(commutative=True),
-                        ufunc=np.logaddexp)
+logaddexp = of_ufunc(np.logaddexp, d=lambda out, x, y: (exp_share(x, y), exp_share(y, x)),
+                     laws=Laws(commutative=True))
 # exp(x - y), and 1 where both are the same infinity: the terms of logsumexp.
 exp_of_difference = elementwise(
     "exp_of_difference", lambda xp, x, y: _where_equal(xp, x, y, 1, xp.asarray(xp.exp(x - y))),
@@ -394,10 +387,10 @@ over_or_zero = elementwise(
 
 # -- rounding: zero derivative ----------------------------------------------------------------------
 
-floor = elementwise("floor", lambda xp, x: xp.floor(x), "floor({0})", ufunc=np.floor)
-ceil = elementwise("ceil", lambda xp, x: xp.ceil(x), "ceil({0})", ufunc=np.ceil)
-trunc = elementwise("trunc", lambda xp, x: xp.trunc(x), "trunc({0})", ufunc=np.trunc)
-rint = elementwise("rint", lambda xp, x: xp.round(x), "rint({0})", ufunc=np.rint)
+floor = of_ufunc(np.floor)
+ceil = of_ufunc(np.ceil)
+trunc = of_ufunc(np.trunc)
+rint = of_ufunc(np.rint, "rint({0})")
 
 # -- comparison, logic, choice ------------------------------------------------------------------------
 
@@ -409,36 +402,27 @@ def _simpler_not(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
     return s(opposite, *x.inputs) if opposite else None
 
 
-eq = elementwise("eq", lambda xp, x, y: xp.equal(x, y), "{0} == {1}", result="bool", domain=_C,
-                 laws=Laws(commutative=True), symbol="=", ufunc=np.equal)
-ne = elementwise("ne", lambda xp, x, y: xp.not_equal(x, y), "{0} != {1}", result="bool", domain=_C,
-                 laws=Laws(commutative=True), symbol="≠", ufunc=np.not_equal)
-lt = elementwise("lt", lambda xp, x, y: xp.less(x, y), "{0} < {1}", result="bool", domain=_N, symbol="<", ufunc=np.less)
-le = elementwise("le", lambda xp, x, y: xp.less_equal(x, y), "{0} <= {1}", result="bool", domain=_N, symbol="≤",
-                 ufunc=np.less_equal)
-gt = elementwise("gt", lambda xp, x, y: xp.greater(x, y), "{0} > {1}", result="bool", domain=_N, symbol=">",
-                 ufunc=np.greater)
-ge = elementwise("ge", lambda xp, x, y: xp.greater_equal(x, y), "{0} >= {1}", result="bool", domain=_N, symbol="≥",
-                 ufunc=np.greater_equal)
-logical_and = elementwise("logical_and", lambda xp, x, y: xp.logical_and(x, y), "{0} && {1}", domain="b",
-                          laws=Laws(commutative=True, idempotent=True), symbol="∧", ufunc=np.logical_and)
-logical_or = elementwise("logical_or", lambda xp, x, y: xp.logical_or(x, y), "{0} || {1}", domain="b",
-                         laws=Laws(commutative=True, idempotent=True), symbol="∨", ufunc=np.logical_or)
-logical_xor = elementwise("logical_xor", lambda xp, x, y: xp.logical_xor(x, y), "{0} ^ {1}", domain="b",
-                          laws=Laws(commutative=True), symbol="⊻", ufunc=np.logical_xor)
-logical_not = elementwise("logical_not", lambda xp, x: xp.logical_not(x), "!{0}", domain="b",
-                          laws=Laws(involution=True), simplify=_simpler_not, symbol="not", ufunc=np.logical_not)
-bitwise_and = elementwise("bitwise_and", lambda xp, x, y: xp.bitwise_and(x, y), "{0} & {1}", domain="iu",
-                          symbol="&", laws=Laws(commutative=True), ufunc=np.bitwise_and)
-bitwise_or = elementwise("bitwise_or", lambda xp, x, y: xp.bitwise_or(x, y), "{0} | {1}", domain="iu",
-                         symbol="|", laws=Laws(commutative=True), ufunc=np.bitwise_or)
-bitwise_xor = elementwise("bitwise_xor", lambda xp, x, y: xp.bitwise_xor(x, y), "{0} ^ {1}", domain="iu",
-                          symbol="^", laws=Laws(commutative=True), ufunc=np.bitwise_xor)
-bitwise_not = elementwise("bitwise_not", lambda xp, x: xp.bitwise_invert(x), "~{0}", domain="iu", symbol="~",
-                          ufunc=np.invert)
-isnan = elementwise("isnan", lambda xp, x: xp.isnan(x), "isnan({0})", result="bool", ufunc=np.isnan)
-isinf = elementwise("isinf", lambda xp, x: xp.isinf(x), "isinf({0})", result="bool", ufunc=np.isinf)
-isfinite = elementwise("isfinite", lambda xp, x: xp.isfinite(x), "isfinite({0})", result="bool", ufunc=np.isfinite)
+eq = of_ufunc(np.equal, "{0} == {1}", name="eq", result="bool", domain=_C, laws=Laws(commutative=True), symbol="=")
+ne = of_ufunc(np.not_equal, "{0} != {1}", name="ne", result="bool", domain=_C, laws=Laws(commutative=True),
+              symbol="≠")
+lt = of_ufunc(np.less, "{0} < {1}", name="lt", result="bool", domain=_N, symbol="<")
+le = of_ufunc(np.less_equal, "{0} <= {1}", name="le", result="bool", domain=_N, symbol="≤")
+gt = of_ufunc(np.greater, "{0} > {1}", name="gt", result="bool", domain=_N, symbol=">")
+ge = of_ufunc(np.greater_equal, "{0} >= {1}", name="ge", result="bool", domain=_N, symbol="≥")
+logical_and = of_ufunc(np.logical_and, "{0} && {1}", domain="b", laws=Laws(commutative=True, idempotent=True),
+                       symbol="∧")
+logical_or = of_ufunc(np.logical_or, "{0} || {1}", domain="b", laws=Laws(commutative=True, idempotent=True),
+                      symbol="∨")
+logical_xor = of_ufunc(np.logical_xor, "{0} ^ {1}", domain="b", laws=Laws(commutative=True), symbol="⊻")
+logical_not = of_ufunc(np.logical_not, "!{0}", domain="b", laws=Laws(involution=True), simplify=_simpler_not,
+                       symbol="not")
+bitwise_and = of_ufunc(np.bitwise_and, "{0} & {1}", domain="iu", symbol="&", laws=Laws(commutative=True))
+bitwise_or = of_ufunc(np.bitwise_or, "{0} | {1}", domain="iu", symbol="|", laws=Laws(commutative=True))
+bitwise_xor = of_ufunc(np.bitwise_xor, "{0} ^ {1}", domain="iu", symbol="^", laws=Laws(commutative=True))
+bitwise_not = of_ufunc(np.invert, "~{0}", name="bitwise_not", domain="iu", symbol="~")
+isnan = of_ufunc(np.isnan, result="bool")
+isinf = of_ufunc(np.isinf, result="bool")
+isfinite = of_ufunc(np.isfinite, result="bool")
 
 
 def _extreme(name: str, better: Primitive, on_bools: str, kernel: str) -> Primitive:

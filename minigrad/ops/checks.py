@@ -17,8 +17,9 @@ import numpy as np
 from ..axes import POINTWISE, axis_rule, rearranges
 from ..families import discrete
 from ..graph import ArrayType, Graph, Node, TupleType, reachable
-from ..primitive import FIRST, Sample, fail, on_host
+from ..primitive import FIRST, Sample, fail
 from ..symbolic import Dim
+from .refusals import first_where
 from .subgraph import fixed_point, graphs_of
 
 # An index, and the size of the axis that it is an index of; or a node that holds a graph with checks, and None.
@@ -30,10 +31,8 @@ _VIEWS = ("reshape", "transpose", "flip")
 def _in_range_eval(xp: Any, index: Any, *, size: int) -> Any:
     if not index.ndim and xp is np and -size <= index < size:
         return index
-    outside = (index < 0) & (index + size < 0) | (index >= size)
-    if bool(xp.any(outside)):
-        k = int(np.flatnonzero(on_host(outside))[0])
-        raise IndexError(f"index {np.ravel(on_host(index))[k]} is out of range for an axis of size {size}")
+    if bad := first_where(xp, (index < 0) & (index + size < 0) | (index >= size), index):
+        raise IndexError(f"index {bad[1]} is out of range for an axis of size {size}")
     return index
 
 

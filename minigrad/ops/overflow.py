@@ -12,8 +12,9 @@ import numpy as np
 from ..errors import IntegerRangeError, at_user_line
 from ..families import elementwise
 from ..graph import Node, full
-from ..primitive import Sample, on_host
+from ..primitive import Sample
 from .elementwise import cast_to
+from .refusals import first_where
 from .results import after_checks
 
 
@@ -27,9 +28,9 @@ def _overflow_eval(xp: Any, x: Any, low: Any, high: Any, *, dtype: np.dtype, lin
     if not x.ndim and xp is np and low <= x <= high:  # a tenth of the time that masks of one number take
         return np.zeros_like(x)
     outside = (x < low) | (x > high)
-    if bool(xp.any(outside)):
-        found = np.ravel(on_host(x))[np.flatnonzero(on_host(outside))[0]]
-        raise IntegerRangeError(message(f"{found:.17g}" if found.dtype.kind == "f" else found, dtype, line))
+    if bad := first_where(xp, outside, x):
+        value = bad[1]
+        raise IntegerRangeError(message(f"{value:.17g}" if value.dtype.kind == "f" else value, dtype, line))
     return outside.astype(x.dtype) if xp is np else xp.astype(outside, x.dtype)
 
 

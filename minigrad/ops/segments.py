@@ -21,6 +21,7 @@ from .accumulators import running
 from .constants import iota, size_scalar
 from .elementwise import cast_to
 from .reduce import broadcast_along, require_number
+from .refusals import first_where
 from .shape import reshape
 
 _INT = np.dtype(np.int64)
@@ -66,11 +67,8 @@ segment_ids = discrete(
 
 def _checked_eval(xp: Any, index: Any, length: Any) -> Any:
     index, length = xp.astype(index, xp.int64), xp.astype(length, xp.int64)
-    outside = (index < -length) | (index >= length)
-    if bool(xp.any(outside)):
-        k = int(np.flatnonzero(on_host(outside))[0])
-        index, length = (int(np.ravel(on_host(v))[k]) for v in (index, length))
-        raise IndexError(f"index {index} is out of range for an example with {length} rows")
+    if bad := first_where(xp, (index < -length) | (index >= length), index, length):
+        raise IndexError(f"index {bad[1]} is out of range for an example with {bad[2]} rows")
     return xp.where(index < 0, index + length, index)
 
 
@@ -87,9 +85,8 @@ checked_index = discrete(  # an index counted from the first row of its example,
 
 
 def _nonempty_eval(xp: Any, lengths: Any, *, what: str) -> Any:
-    if bool(xp.any(lengths <= 0)):  # a slice leaves less than nothing of an example that is too short
-        k = int(np.flatnonzero(on_host(lengths) <= 0)[0])
-        raise ValueError(what.replace("{}", str(k)))
+    if bad := first_where(xp, lengths <= 0):  # negative: a slice longer than the example
+        raise ValueError(what.replace("{}", str(bad[0])))
     return lengths
 
 

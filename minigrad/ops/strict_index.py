@@ -14,10 +14,11 @@ import numpy as np
 
 from ..families import elementwise
 from ..graph import Node, full
-from ..primitive import FIRST, Primitive, Sample, on_host
+from ..primitive import FIRST, Primitive, Sample
 from ..symbolic import Dim
 from .constants import size_scalar
 from .reduce import broadcast_along
+from .refusals import first_where
 
 
 def _samples(*null: int) -> Callable[[], list[Sample]]:
@@ -27,11 +28,8 @@ def _samples(*null: int) -> Callable[[], list[Sample]]:
 
 def _refuse(xp: Any, index: Any, outside: Any, size: Any) -> None:
     """Raise `IndexError` at the first index that is outside."""
-    if not bool(xp.any(outside)):
-        return
-    outside, index, size = np.broadcast_arrays(*map(on_host, (outside, index, size)))
-    k = int(np.flatnonzero(outside)[0])
-    raise IndexError(f"index {index.ravel()[k]} is out of range for {size.ravel()[k]} places")
+    if bad := first_where(xp, outside, index, size):
+        raise IndexError(f"index {bad[1]} is out of range for {bad[2]} places")
 
 
 def _are_places(xp: Any, index: Any, size: Any, null: Any = -1) -> bool:

@@ -1,0 +1,18 @@
+"""Where an evaluation refuses values: the first element that fails its test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..primitive import on_host
+
+
+def first_where(xp: Any, mask: Any, *arrays: Any) -> list[Any] | None:
+    """Return the first position at which `mask` holds and the elements of `arrays` there; None if it holds nowhere."""
+    if not bool(xp.any(mask)):
+        return None
+    mask, *values = np.broadcast_arrays(*map(on_host, (mask, *arrays)))
+    position = int(np.flatnonzero(mask)[0])
+    return [position, *(v.ravel()[position] for v in values)]

@@ -25,7 +25,7 @@ from .subgraph import HELD, Signature, fixed_point, held_in_order, signature
 def drop_unused_results(graph: Graph, checks: bool = True) -> Graph:
     """Remove unused results of the nodes that hold graphs, and merge scans over equal inputs.
 
-    With `checks`, each node keeps its checks of indices.
+    With `checks`, the program keeps its checks of indices.
     """
     graph = merge_scans(graph)
     live = set(graph.outputs)
@@ -43,6 +43,10 @@ def drop_unused_results(graph: Graph, checks: bool = True) -> Graph:
             if part is not node:
                 smaller[node], inputs = (part, positions), part.inputs
         live.update(inputs)
+    if checks and smaller:  # operands of a removed result may have made checks
+        removed = checks_of(n for n in graph.nodes if n not in live)
+        if missing := unmade(removed, checks_of(n for n in graph.nodes if n in live)):
+            return drop_unused_results(graph.replace(outputs=tuple(after_checks(graph.outputs, missing))))
     return replace_nodes(graph, smaller) if smaller else graph
 
 

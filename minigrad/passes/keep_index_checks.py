@@ -57,10 +57,7 @@ def results_after_checks(graph: Graph, count: int) -> Graph:
     if not checks:
         return graph
     after = graph.replace(outputs=tuple(keep_checks(reachable(checks), results)), out_names=graph.out_names[:count])
-    if not any(n.prim is proj for n in checks):
-        return after
-    smaller = drop_unused_results(after)  # an unused result may have been the only reader of a check
-    return smaller.replace(outputs=tuple(keep_checks(after.nodes, smaller.outputs)))
+    return drop_unused_results(after) if any(n.prim is proj for n in checks) else after
 
 
 def keep_index_checks(apply: Callable[[Graph], Graph], graph: Graph) -> Graph:

@@ -3,7 +3,8 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from . import random, registry
+from . import numpy, random
+from . import registry as _registry
 from .compiler import compile
 from .errors import (
     BatchError,
@@ -42,7 +43,7 @@ from .transforms.vmap import per_example_grad, vmap
 
 __version__ = "0.1.0"
 
-# What the first gradient of a process does not need is imported when it is asked for: a third of the time otherwise.
+# Names that the first gradient of a process does not need: imported on first use, which saves a third of the time.
 _LATER = {
     "check_batching": ".testing", "check_grads": ".testing", "check_primitive": ".testing",
     "compare": ".report", "DataLoader": ".ragged.loader", "from_networkx": ".ragged.convert",
@@ -51,7 +52,7 @@ _LATER = {
     "save_dataset": ".ragged.dataset", "set_num_threads": ".backends.native.runtime.threads",
     "to_networkx": ".ragged.convert", "to_pyg": ".ragged.convert"}
 
-if _TYPE_CHECKING:  # for editors, which do not run what is below
+if _TYPE_CHECKING:
     from . import optim, per_example
     from .backends.native.runtime.threads import get_num_threads, set_num_threads
     from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
@@ -60,10 +61,21 @@ if _TYPE_CHECKING:  # for editors, which do not run what is below
     from .report import Report, compare
     from .testing import check_batching, check_grads, check_primitive
 
-__all__ = [*(name for name in dir() if not name.startswith("_")), *_LATER]
+__all__ = [
+    "Array", "ArrayType", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError", "GradError",
+    "Graph", "GraphError", "MinigradError", "Node", "Report", "ShapeError", "Sparse", "TraceError", "Unsupported",
+    "axis", "batch", "bool_", "callback", "check_batching", "check_grads", "check_primitive", "checkpoint", "compare",
+    "compile", "cond", "count", "custom_jvp", "custom_vjp", "debug_nans", "dim", "example", "f16", "f32", "f64",
+    "fori_loop", "from_networkx", "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp",
+    "i8", "i16", "i32", "i64", "index", "jacobian", "jvp", "mean_loss", "microbatch", "numpy", "open_dataset", "optim",
+    "per_example", "per_example_grad", "primitive", "random", "register_dataclass", "save_dataset", "scan",
+    "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum", "set_num_threads", "shared",
+    "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "trace", "u8", "u16", "u32", "u64", "unroll",
+    "value_and_grad", "vjp", "vmap", "where", "while_loop",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with _importing:
@@ -72,5 +84,5 @@ def __getattr__(name: str):
     return value
 
 
-def __dir__():
-    return sorted({*globals(), *_LATER})
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,6 +18,8 @@ from .errors import DtypeError, ShapeError, at_user_line
 from .tracebacks import boundary
 from .transforms.pickling import picklable
 
+__all__ = ["Optimizer", "adam", "momentum", "ravel", "sgd"]
+
 Tree = Any
 
 
@@ -120,3 +122,7 @@ def _unravel(structure: Any, types: list[tuple[tuple[int, ...], np.dtype]], flat
     parts = np.split(flat, ends[:-1]) if types else []
     return optree.tree_unflatten(structure, [
         p.reshape(shape).astype(dtype)[()] for p, (shape, dtype) in zip(parts, types, strict=True)])
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -17,6 +17,8 @@ from .transforms.grad import Argnums
 from .transforms.pickling import picklable
 from .transforms.vmap import per_example_grad
 
+__all__ = ["clipped_mean", "gram", "noise_scale", "norms", "squared_norms"]
+
 
 @picklable
 def squared_norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
@@ -85,3 +87,7 @@ def noise_scale(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -
         return trace / (of_mean - trace / n)
 
     return compute
+
+
+def __dir__() -> list[str]:
+    return __all__

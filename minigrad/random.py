@@ -23,6 +23,10 @@ from .traced_array import Array, as_array
 from .tracing import number, tracing
 from .transforms.trace import stage
 
+__all__ = [
+    "bernoulli", "bits", "categorical", "exponential", "key", "normal", "permutation", "randint", "split", "uniform",
+]
+
 _VALUES, _KEYS = 0, 1  # the counter's streams: numbers never meet the keys that `split` makes
 
 
@@ -187,3 +191,7 @@ def _permuted(key: Any, x: Any) -> Any:
     if not x.ndim:
         raise ShapeError(at_user_line("random.permutation of one traced number: it must be a plain int"))
     return getitem(x, np.argsort(_unit(key, (number(x._node.shape[0]),), np.dtype(np.float64))))
+
+
+def __dir__() -> list[str]:
+    return __all__

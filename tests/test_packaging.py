@@ -1,10 +1,12 @@
 """What the package says of itself."""
 
+import ast
 import configparser
 import importlib.metadata
 import re
 import subprocess
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,30 @@ def test_readme_has_the_commands_that_ci_runs(name, runs):
     found = re.findall(rf"^<!-- command: {name} -->\n+```sh\n(.+?)\n```$", readme, re.MULTILINE | re.DOTALL)
     assert len(found) == 1
     assert re.fullmatch(rf"(python -m )?pip install \S+ && (python -m )?{runs}", found[0])
+
+
+def imported_names() -> set[str]:
+    """Return the public names that the package's ``__init__`` imports."""
+    tree = ast.parse((ROOT / "minigrad" / "__init__.py").read_text(encoding="utf-8"))
+    names = {a.asname or a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
+    return {n for n in names if not n.startswith("_")}
+
+
+def test_all_lists_what_the_package_imports():
+    assert set(minigrad.__all__) == imported_names()
+    assert len(minigrad.__all__) == len(set(minigrad.__all__))
+
+
+@pytest.mark.parametrize("module", [minigrad, minigrad.random, minigrad.optim, minigrad.per_example])
+def test_dir_shows_public_names_only(module):
+    assert dir(module) == sorted(module.__all__)
+    for name in dir(module):
+        value = getattr(module, name)
+        assert not name.startswith("_")
+        assert not isinstance(value, types.ModuleType) or value.__name__.startswith("minigrad.")
+
+
+def test_star_import_gives_the_public_names():
+    space: dict[str, object] = {}
+    exec("from minigrad import *", space)
+    assert space.keys() - {"__builtins__"} == set(minigrad.__all__)

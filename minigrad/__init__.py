@@ -17,6 +17,7 @@ from .errors import (
     TraceError,
     Unsupported,
 )
+from .graph import CALLS as _CALLS
 from .graph import ArrayType, Graph, Node
 from .interpreters import debug_nans
 from .locks import importing as _importing
@@ -46,7 +47,8 @@ __version__ = "0.1.0"
 # Names that the first gradient of a process does not need: imported on first use, which saves a third of the time.
 _LATER = {
     "check_batching": ".testing", "check_grads": ".testing", "check_primitive": ".testing",
-    "compare": ".report", "DataLoader": ".ragged.loader", "from_networkx": ".ragged.convert",
+    "compare": ".report", "DataLoader": ".ragged.loader", "explore": ".explorer",
+    "from_networkx": ".ragged.convert",
     "from_pyg": ".ragged.convert", "get_num_threads": ".backends.native.runtime.threads",
     "open_dataset": ".ragged.dataset", "optim": ".optim", "per_example": ".per_example", "Report": ".report",
     "save_dataset": ".ragged.dataset", "set_num_threads": ".backends.native.runtime.threads",
@@ -55,6 +57,7 @@ _LATER = {
 if _TYPE_CHECKING:
     from . import optim, per_example
     from .backends.native.runtime.threads import get_num_threads, set_num_threads
+    from .explorer import explore
     from .ragged.convert import from_networkx, from_pyg, to_networkx, to_pyg
     from .ragged.dataset import open_dataset, save_dataset
     from .ragged.loader import DataLoader
@@ -62,17 +65,20 @@ if _TYPE_CHECKING:
     from .testing import check_batching, check_grads, check_primitive
 
 __all__ = [
-    "Array", "ArrayType", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError", "GradError",
-    "Graph", "GraphError", "MinigradError", "Node", "Report", "ShapeError", "Sparse", "TraceError", "Unsupported",
-    "axis", "batch", "bool_", "callback", "check_batching", "check_grads", "check_primitive", "checkpoint", "compare",
-    "compile", "cond", "count", "custom_jvp", "custom_vjp", "debug_nans", "dim", "example", "f16", "f32", "f64",
-    "fori_loop", "from_networkx", "from_pyg", "full_tracebacks", "gather", "get_num_threads", "grad", "hessian", "hvp",
-    "i8", "i16", "i32", "i64", "index", "jacobian", "jvp", "mean_loss", "microbatch", "numpy", "open_dataset", "optim",
-    "per_example", "per_example_grad", "primitive", "random", "register_dataclass", "save_dataset", "scan",
-    "segment_max", "segment_mean", "segment_min", "segment_softmax", "segment_sum", "set_num_threads", "shared",
-    "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "trace", "u8", "u16", "u32", "u64", "unroll",
-    "value_and_grad", "vjp", "vmap", "where", "while_loop",
+    "Array", "ArrayType", "Axis", "Batch", "BatchError", "CheckError", "DataLoader", "Dim", "DtypeError",
+    "GradError", "Graph", "GraphError", "MinigradError", "Node", "Report", "ShapeError", "Sparse", "TraceError",
+    "Unsupported", "axis", "batch", "bool_", "callback", "check_batching", "check_grads", "check_primitive",
+    "checkpoint", "compare", "compile", "cond", "count", "custom_jvp", "custom_vjp", "debug_nans", "dim", "example",
+    "explore", "f16", "f32", "f64", "fori_loop", "from_networkx", "from_pyg", "full_tracebacks", "gather",
+    "get_num_threads", "grad", "hessian", "hvp", "i8", "i16", "i32", "i64", "index", "jacobian", "jvp", "mean_loss",
+    "microbatch", "numpy", "open_dataset", "optim", "per_example", "per_example_grad", "primitive", "random",
+    "register_dataclass", "save_dataset", "scan", "segment_max", "segment_mean", "segment_min", "segment_softmax",
+    "segment_sum", "set_num_threads", "shared", "special", "stop_gradient", "switch", "to_networkx", "to_pyg",
+    "trace", "u8", "u16", "u32", "u64", "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
 ]
+
+
+_CALLS["explore"] = lambda graph, values: _import_module(".explorer", __name__).explore_graph(graph, values)
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""The command line: ``minigrad compare``, ``minigrad explain``, ``minigrad check`` and ``minigrad cache``.
+"""The command line: ``minigrad`` with ``compare``, ``explain``, ``check``, ``explore`` or ``cache``.
 
 Exit status: 0 where all is well, 1 where a check failed, 2 where the command or the person's file cannot be used.
 """
@@ -18,7 +18,9 @@ from typing import Any
 import minigrad as mg
 
 from .backends import AUTO, code_cache
+from .draw import open_in_browser
 from .errors import CheckError, MinigradError
+from .explorer import seed
 from .graph import Graph
 from .report import digits
 from .report.comparison import Data, compare, progress_bar
@@ -114,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--svg", metavar="PREFIX", help="write drawings: PREFIX-example.svg, -batch.svg, -gradient.svg")
     sub = command("check", _check, "derivatives against finite differences, and the batch against the loop")
     sub.add_argument("--order", type=int, choices=(1, 2), default=2, help="of the derivatives (2)")
+    sub = command("explore", _explore, "a page on which the graph becomes the mini-batch, with the values of all nodes",
+                  "Without FILE:FUNC, the program s = g(f(x, w), f(x, w), x).")
+    sub.add_argument("--page", default="minigrad-explore.html", metavar="PATH",
+                     help="where the page goes (minigrad-explore.html)")
+    sub.add_argument("--no-browser", action="store_true", help="write the page, and open no browser")
     text = "the machine code kept on disk: where it is, how much it is"
     sub = commands.add_parser("cache", help=text, description=f"{text[0].upper()}{text[1:]}. MINIGRAD_CACHE_DIR says "
                               "where it is kept; set and empty, it says that none is.")
@@ -229,6 +236,22 @@ def _explain(args: argparse.Namespace) -> int:
             print(f"drawing: {graph.show(f'{args.svg}-{name}.svg')}", file=sys.stderr)
         except OSError as error:
             raise TargetError(f"{args.svg}-{name}.svg cannot be written: {error.strerror}") from None
+    return 0
+
+
+def _explore(args: argparse.Namespace) -> int:
+    if args.target:
+        target = load(args.target, args.params, args.examples)
+    else:
+        target = Target(seed.s, seed.params, seed.examples)
+    page = mg.explore(target.loss, target.params, target.examples, target.in_axes)
+    try:
+        path = page.save(args.page)
+    except OSError as error:
+        raise TargetError(f"the page cannot be written to {args.page}: {error.strerror}") from None
+    print(f"page: {path}")
+    if not args.no_browser:
+        open_in_browser(os.path.abspath(path))
     return 0
 
 

@@ -24,6 +24,8 @@ from .tracebacks import boundary
 from .tracing import thread
 
 if TYPE_CHECKING:
+    import minigrad.explorer
+
     from .primitive import Primitive
 
 # Types that annotations share. A pytree nests arrays and numbers in tuples, lists, dicts and registered dataclasses.
@@ -540,6 +542,22 @@ class Graph:
             it an SVG file goes to the folder for temporary files and is opened in the browser where there is one.
         """
         return TEXTS["show"](self, path)
+
+    @boundary
+    def explore(self, *values: PyTree) -> minigrad.explorer.Exploration:
+        """Return a page with the graph, its gradient and its passes, and the values of all nodes.
+
+        Parameters
+        ----------
+        *values : arrays or pytrees of them
+            The values of the inputs, in order. A symbolic size is the number that they have.
+
+        Returns
+        -------
+        Exploration
+            A notebook shows it; ``.save("page.html")`` and ``.open()`` elsewhere. See `minigrad.explore`.
+        """
+        return CALLS["explore"](self, values)
 
     @boundary
     def source(self, backend: str | None = None) -> str:

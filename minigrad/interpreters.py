@@ -223,11 +223,12 @@ def wanted(node: Node) -> bool:
     return active is None or node in active
 
 
-def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node]) -> list[Node]:
+def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node],
+             arriving: dict[Node, Node] | None = None) -> list[Node]:
     """Reverse mode: pull `cotangents` of `outputs` back to `wrt`.
 
     One pass over the nodes between, in reverse order, with one dict from node to cotangent. A node of
-    `wrt` that nothing flows into gets zeros.
+    `wrt` that nothing flows into gets zeros. `arriving` records the cotangent of each array on the way.
     """
     order = [n for n in dependent(outputs, wrt) if n.type.floating]
     active = set(order)
@@ -256,6 +257,8 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
                 parts = (PRIMITIVES["proj"](node, index=i) for i in range(len(g)))
                 g = tuple(zeros_like(p) if part is None and p.type.floating else part
                           for part, p in zip(g, parts, strict=True))
+            elif arriving is not None:
+                arriving[node] = g
             working_on(node)
             for i, gi in zip(node.inputs, _pull(node, g), strict=True):
                 flow(i, gi)

@@ -23,8 +23,8 @@ PACKAGE = ROOT / "minigrad"
 ORDER = ("errors", "locks", "expression", "tracebacks", "symbolic", "tracing", "size_queries", "sizes",
          "graph", "axes", "primitive", "families", "parameters", "combiners", "views", "interpreters", "text",
          "codec", "draw", "ops", "ragged", "traced_array", "numpy", "segment", "sparse", "transforms", "registry",
-         "passes", "backends", "compiler", "optim", "random", "per_example", "testing", "report", "__init__", "cli",
-         "__main__")
+         "passes", "backends", "compiler", "optim", "random", "per_example", "testing", "report", "explorer",
+         "__init__", "cli", "__main__")
 
 # The same within the native backend: what is in none of its folders may import all of them.
 NATIVE = ("runtime", "codegen", "kernels", "plan")
@@ -151,8 +151,8 @@ def test_the_first_gradient_does_not_wait_for_what_it_does_not_need():
     text = "import sys, minigrad; print(*(m for m in sys.modules if m.split('.')[0] in ('minigrad', 'opt_einsum')))"
     loaded = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
     assert "minigrad.compiler" in loaded
-    assert not {"minigrad.report", "minigrad.testing", "minigrad.draw", "minigrad.optim", "minigrad.ragged.loader",
-                "minigrad.backends.native.runtime.threads", "opt_einsum"} & set(loaded)
+    assert not {"minigrad.report", "minigrad.testing", "minigrad.draw", "minigrad.explorer", "minigrad.optim",
+                "minigrad.ragged.loader", "minigrad.backends.native.runtime.threads", "opt_einsum"} & set(loaded)
 
 
 def test_no_import_runs_in_a_circle():

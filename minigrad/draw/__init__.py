@@ -71,7 +71,7 @@ def show(graph: Any, path: str | os.PathLike | None = None) -> str:
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=f"minigrad-{name}-", suffix=".svg",
                                      delete=False) as file:
         file.write(svg)
-    _open_in_browser(file.name)
+    open_in_browser(file.name)
     return file.name
 
 
@@ -105,7 +105,7 @@ _WRITERS: dict[str, Callable[[Any, str], bytes]] = {
 _WRITERS |= {".html": _page, ".htm": _page, ".png": _converted, ".pdf": _converted}
 
 
-def _open_in_browser(path: str) -> None:
+def open_in_browser(path: str) -> None:
     """Open `path` where there is a screen and a browser that does not take over the terminal."""
     if sys.platform not in ("win32", "darwin") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         return

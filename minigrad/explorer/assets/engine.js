@@ -1,0 +1,226 @@
+// Evaluate the graphs of a page on edited values: the same primitives as in the library, on arrays of float64.
+"use strict";
+
+const F = {
+  seldom: (rare, usual, other) => (rare ? other : usual),
+  isfinite: (x) => Number.isFinite(x),
+  isnan: (x) => Number.isNaN(x),
+  isinf: (x) => x === Infinity || x === -Infinity,
+  exp2: (x) => 2 ** x,
+  mod: (x, y) => { const r = x % y; return r !== 0 && r < 0 !== y < 0 ? r + y : r; },
+  rint: (x) => { const r = Math.round(x); return Math.abs(x % 1) === 0.5 && r % 2 !== 0 ? r - 1 : r; },
+  logaddexp: (x, y) => (x === y ? x + Math.LN2 : Math.max(x, y) + Math.log1p(Math.exp(-Math.abs(x - y)))),
+  // Lanczos' approximation with g = 7 and nine terms.
+  lgamma(x) {
+    if (x < 0.5) return Math.log(Math.PI / Math.abs(Math.sin(Math.PI * x))) - F.lgamma(1 - x);
+    const terms = [0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313,
+      -176.61502916214059, 12.507343278686905, -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7];
+    const t = x + 6.5;
+    let sum = terms[0];
+    for (let k = 1; k < 9; k++) sum += terms[k] / (x - 1 + k);
+    return 0.5 * Math.log(2 * Math.PI) + (x - 0.5) * Math.log(t) - t + Math.log(sum);
+  },
+  tgamma: (x) => (x < 0.5 ? Math.PI / (Math.sin(Math.PI * x) * F.tgamma(1 - x)) : Math.exp(F.lgamma(x))),
+  // The power series near 0, the continued fraction of erfc (Lentz) elsewhere.
+  erf(x) {
+    if (!(Math.abs(x) < 2.5)) return Number.isNaN(x) ? x : Math.sign(x) * (1 - F.erfc(Math.abs(x)));
+    let term = x, sum = x;
+    for (let n = 1; n < 80; n++) { term *= -x * x / n; sum += term / (2 * n + 1); }
+    return 2 / Math.sqrt(Math.PI) * sum;
+  },
+  erfc(x) {
+    if (x < 2.5) return 1 - F.erf(x);
+    let f = 0;
+    for (let n = 80; n > 0; n--) f = n / 2 / (x + f);
+    return Math.exp(-x * x) / (Math.sqrt(Math.PI) * (x + f));
+  },
+};
+
+const COMBINERS = {
+  add: [0, (a, b) => a + b], max: [-Infinity, (a, b) => (a > b || a !== a ? a : b)],
+  min: [Infinity, (a, b) => (a < b || a !== a ? a : b)], any: [0, (a, b) => +(a || b)], all: [1, (a, b) => +(a && b)],
+};
+
+const sizeOf = (shape) => shape.reduce((a, b) => a * b, 1);
+
+function stridesOf(shape) {
+  const strides = new Array(shape.length);
+  for (let k = shape.length - 1, s = 1; k >= 0; s *= shape[k--]) strides[k] = s;
+  return strides;
+}
+
+// An array whose element at each index is `read(index)`.
+function filled(shape, read) {
+  const data = new Float64Array(sizeOf(shape)), index = shape.map(() => 0);
+  for (let k = 0; k < data.length; k++) {
+    data[k] = read(index, k);
+    for (let a = shape.length - 1; a >= 0 && ++index[a] === shape[a]; a--) index[a] = 0;
+  }
+  return {shape, data};
+}
+
+const at = (x, index) => { let k = 0; for (let a = 0; a < index.length; a++) k = k * x.shape[a] + index[a]; return x.data[k]; };
+
+function reduced(x, axes, [start, combine]) {
+  const kept = x.shape.map((_, a) => a).filter((a) => !axes.includes(a));
+  const shape = kept.map((a) => x.shape[a]), strides = stridesOf(shape);
+  const data = new Float64Array(sizeOf(shape)).fill(start);
+  filled(x.shape, (index, k) => {
+    let to = 0;
+    kept.forEach((a, j) => { to += index[a] * strides[j]; });
+    data[to] = combine(data[to], x.data[k]);
+    return 0;
+  });
+  return {shape, data};
+}
+
+function position(x, axis, better) {
+  const shape = x.shape.filter((_, a) => a !== axis);
+  return filled(shape, (index) => {
+    let best = 0, value = NaN;
+    for (let k = 0; k < x.shape[axis]; k++) {
+      const v = at(x, [...index.slice(0, axis), k, ...index.slice(axis)]);
+      if (k === 0 || better(v, value) || (v !== v && value === value)) { best = k; value = v; }
+    }
+    return best;
+  });
+}
+
+function running(x, axis, [, combine]) {
+  const out = {shape: x.shape, data: Float64Array.from(x.data)}, step = stridesOf(x.shape)[axis];
+  filled(x.shape, (index, k) => { if (index[axis]) out.data[k] = combine(out.data[k - step], out.data[k]); return 0; });
+  return out;
+}
+
+function einsum(subscripts, xs) {
+  const [left, result] = subscripts.split("->"), terms = left.split(","), length = {};
+  terms.forEach((term, i) => [...term].forEach((c, a) => { length[c] = xs[i].shape[a]; }));
+  const summed = [...new Set(left.replace(/,/g, ""))].filter((c) => !result.includes(c));
+  const letters = [...result, ...summed], place = Object.fromEntries(letters.map((c, k) => [c, k]));
+  const shape = [...result].map((c) => length[c]);
+  const out = new Float64Array(sizeOf(shape)), inner = sizeOf(summed.map((c) => length[c])) || 0;
+  const reads = terms.map((term, i) => {
+    const strides = stridesOf(xs[i].shape), step = letters.map(() => 0);
+    [...term].forEach((c, a) => { step[place[c]] += strides[a]; });
+    return step;
+  });
+  filled(letters.map((c) => length[c]), (index, k) => {
+    let product = 1;
+    reads.forEach((step, i) => {
+      let from = 0;
+      for (let a = 0; a < step.length; a++) from += index[a] * step[a];
+      product *= xs[i].data[from];
+    });
+    out[Math.floor(k / inner)] += product;
+    return 0;
+  });
+  return {shape, data: out};
+}
+
+const wrap = (i, n) => { if (i < 0) i += n; if (i < 0 || i >= n) throw new Error(`an index is out of range: ${i} of ${n}`); return i; };
+
+// Operations by name: (operands, parameters, the node's record) => array.
+const OPERATIONS = {
+  full: (xs, p, n) => filled(n.shape, () => +p.value),
+  const: (xs, p, n) => ({shape: n.shape, data: Float64Array.from(p.value.array)}),
+  iota: (xs, p, n) => filled(n.shape, (index) => index[0]),
+  size: (xs, p) => ({shape: [], data: Float64Array.of(p.size)}),
+  barrier: ([x]) => x, stop_gradient: ([x]) => x,
+  cast: ([x], p, n) => ({shape: x.shape, data: x.data.map(n.dtype === "bool" ? (v) => +(v !== 0) : /int/.test(n.dtype) ? Math.trunc : (v) => v)}),
+  expand: ([x], p, n) => {
+    const kept = n.shape.map((_, a) => a).filter((a) => !p.axes.includes(a));
+    return filled(n.shape, (index) => at(x, kept.map((a) => index[a])));
+  },
+  mean: ([x], p) => {
+    const out = reduced(x, p.axes, COMBINERS.add), count = x.data.length / out.data.length;
+    return {shape: out.shape, data: out.data.map((v) => v / count)};
+  },
+  argmax: ([x], p) => position(x, p.axis, (a, b) => a > b),
+  argmin: ([x], p) => position(x, p.axis, (a, b) => a < b),
+  reshape: ([x], p, n) => ({shape: n.shape, data: x.data}),
+  transpose: ([x], p, n) => filled(n.shape, (index) => { const from = []; p.perm.forEach((a, k) => { from[a] = index[k]; }); return at(x, from); }),
+  slice: ([x], p, n) => filled(n.shape, (index) => at(x, index.map((i, a) => p.start[a] + i * p.step[a]))),
+  flip: ([x], p, n) => filled(n.shape, (index) => at(x, index.map((i, a) => (p.axes.includes(a) ? n.shape[a] - 1 - i : i)))),
+  pad: ([x], p, n) => filled(n.shape, (index) => {
+    const from = index.map((i, a) => (i - p.low[a]) / (p.interior[a] + 1));
+    return from.every((i, a) => Number.isInteger(i) && i >= 0 && i < x.shape[a]) ? at(x, from) : 0;
+  }),
+  concatenate: (xs, p, n) => {
+    const ends = []; let end = 0;
+    for (const x of xs) ends.push(end += x.shape[p.axis]);
+    return filled(n.shape, (index) => {
+      const k = ends.findIndex((e) => index[p.axis] < e), from = [...index];
+      from[p.axis] -= k ? ends[k - 1] : 0;
+      return at(xs[k], from);
+    });
+  },
+  gather: ([x, ...indices], p, n) => {
+    const drawn = indices[0].shape.length;
+    return filled(n.shape, (index) => at(x, [...indices.map((i, a) => wrap(at(i, index.slice(0, drawn)), x.shape[a])), ...index.slice(drawn)]));
+  },
+  scatter_add: ([u, ...indices], p, n) => {
+    const out = filled(n.shape, () => 0), strides = stridesOf(n.shape), drawn = indices[0].shape.length;
+    filled(u.shape, (index, k) => {
+      const to = [...indices.map((i, a) => wrap(at(i, index.slice(0, drawn)), n.shape[a])), ...index.slice(drawn)];
+      out.data[to.reduce((s, i, a) => s + i * strides[a], 0)] += u.data[k];
+      return 0;
+    });
+    return out;
+  },
+  gather_sum: ([x, from, to], p, n) => {
+    const out = filled(n.shape, () => 0), width = sizeOf(n.shape.slice(1));
+    from.data.forEach((f, k) => {
+      const source = wrap(f, x.shape[0]) * width, target = wrap(to.data[k], n.shape[0]) * width;
+      for (let j = 0; j < width; j++) out.data[target + j] += x.data[source + j];
+    });
+    return out;
+  },
+  einsum: (xs, p) => einsum(p.subscripts, xs),
+  segment_ids: ([lengths], p, n) => {
+    const data = new Float64Array(sizeOf(n.shape)); let k = 0;
+    lengths.data.forEach((count, b) => { data.fill(b, k, k += count); });
+    return {shape: n.shape, data};
+  },
+  argsort: ([x], p, n) => {
+    const out = filled(n.shape, () => 0), step = stridesOf(n.shape)[p.axis], length = n.shape[p.axis];
+    filled(n.shape, (index, k) => {
+      if (index[p.axis]) return 0;
+      const order = Array.from({length}, (_, i) => i).sort((i, j) => x.data[k + i * step] - x.data[k + j * step] || i - j);
+      order.forEach((i, j) => { out.data[k + j * step] = i; });
+      return 0;
+    });
+    return out;
+  },
+};
+for (const [op, by] of [["sum", "add"], ["max", "max"], ["min", "min"], ["any", "any"], ["all", "all"], ["max_or_least", "max"],
+  ["min_or_largest", "min"]]) OPERATIONS[op] = ([x], p) => reduced(x, p.axes, COMBINERS[by]);
+for (const [op, by] of [["cumsum", "add"], ["cummax", "max"], ["cummin", "min"]]) OPERATIONS[op] = ([x], p) => running(x, p.axis, COMBINERS[by]);
+
+const ROUND = {float32: Math.fround, float16: Math.f16round || ((x) => x)};
+
+// The name of an operation that the page has no function for, or null where it can evaluate the stage.
+function unable(stage, kernels) {
+  const node = stage.nodes.find((n) => !n.input && !(n.op in kernels) && !(n.op in OPERATIONS));
+  return node ? node.op : null;
+}
+
+// Return the arrays of all nodes, given those of the inputs by the index of the node.
+function evaluate(stage, inputs, kernels) {
+  const values = [];
+  stage.nodes.forEach((n, i) => {
+    if (n.input) { values.push(inputs[i]); return; }
+    const xs = n.inputs.map((j) => values[j]);
+    let out;
+    if (n.op in kernels) {
+      const f = kernels[n.op];
+      out = {shape: n.shape, data: new Float64Array(sizeOf(n.shape))};
+      for (let k = 0; k < out.data.length; k++) out.data[k] = f(...xs.map((x) => x.data[k]));
+    } else out = OPERATIONS[n.op](xs, n.params || {}, n);
+    const round = ROUND[n.dtype];
+    if (round) out.data = out.data.map(round);
+    values.push(out);
+  });
+  return values;
+}
+
+if (typeof module !== "undefined") module.exports = {F, OPERATIONS, evaluate, unable};

@@ -1,0 +1,581 @@
+// The page: stages, graphs with values, the inspector, steps, and edited values.
+"use strict";
+
+(function main(root, data, kernels) {
+  const arrays = data.arrays.map(decode);
+  const stages = data.stages;
+  const state = {stage: 0, second: -1, selected: null, step: null, example: null, trivial: false, open: new Set(), edits: null, table: false, find: ""};
+  stages.forEach((s, k) => { s.index = k; prepare(s); });
+
+  // -- values ------------------------------------------------------------------------------------
+
+  function decode(record) {
+    const bytes = Uint8Array.from(atob(record.data), (c) => c.charCodeAt(0));
+    return {...record, data: new Float64Array(bytes.buffer)};
+  }
+
+  const shapeHeld = (a) => a.part || a.shape;
+  const valueOf = (s, n) => (state.edits && state.edits[s.index] ? state.edits[s.index][n.index] : n.value === undefined ? null : arrays[n.value]);
+
+  // A number as NumPy prints it, shortened to some digits.
+  function word(v, digits = 5) {
+    if (Number.isNaN(v)) return "nan";
+    if (!Number.isFinite(v)) return v > 0 ? "inf" : "-inf";
+    if (Number.isInteger(v) && Math.abs(v) < 1e7) return String(v);
+    return String(+v.toPrecision(digits));
+  }
+
+  // The elements of example b of a node's value, or all of them.
+  function row(s, n, b) {
+    const a = valueOf(s, n);
+    if (!a) return null;
+    const axis = n.axes.findIndex((x) => x !== "");
+    if (b === null || axis !== 0 || a.part) return a;
+    const size = a.data.length / a.shape[0];
+    return {shape: a.shape.slice(1), data: a.data.slice(b * size, (b + 1) * size)};
+  }
+
+  function brief(a) {
+    if (!a) return "";
+    if (a.data.length === 1 && !a.part) return word(a.data[0]);
+    if (!a.part && a.data.length <= 4) return `[${Array.from(a.data, (v) => word(v, 3)).join(" ")}]`;
+    return "";
+  }
+
+  // -- graphs as they are shown ---------------------------------------------------------------------
+
+  function prepare(s) {
+    s.nodes.forEach((n, i) => { n.index = i; n.stage = s; n.rules = n.rules || []; n.axes = n.axes || []; });
+    s.readers = s.nodes.map(() => []);
+    s.nodes.forEach((n) => n.inputs.forEach((i) => s.readers[i].push(n.index)));
+    s.byKey = new Map();
+    s.nodes.forEach((n) => { if (!n.literal) (s.byKey.get(n.key) || s.byKey.set(n.key, []).get(n.key)).push(n); });
+    s.arrivals = new Map();
+    s.nodes.forEach((n) => { if (n.cotangent !== undefined) (s.arrivals.get(n.cotangent) || s.arrivals.set(n.cotangent, []).get(n.cotangent)).push(n); });
+  }
+
+  const constantOf = (s, i) => { const n = s.nodes[i]; return n.literal ? arrays[n.value].data[0] : null; };
+
+  // The operand that a multiplication by 1 or an addition of 0 returns, or -1.
+  function passed(s, n) {
+    if (n.inputs.length !== 2) return -1;
+    const [a, b] = n.inputs, same = (i) => String(s.nodes[i].shape) === String(n.shape);
+    if ((n.op === "mul" || n.op === "div") && constantOf(s, b) === 1 && same(a)) return a;
+    if ((n.op === "add" || n.op === "sub") && constantOf(s, b) === 0 && same(a)) return a;
+    if (n.op === "mul" && constantOf(s, a) === 1 && same(b)) return b;
+    if (n.op === "add" && constantOf(s, a) === 0 && same(b)) return b;
+    return -1;
+  }
+
+  // Boxes and edges: literals stand in formulas, trivial nodes and folded groups are left out.
+  function shown(s) {
+    const alias = s.nodes.map((_, i) => i);
+    if (!state.trivial) {
+      s.nodes.forEach((n, i) => { const to = passed(s, n); if (to >= 0 && !s.outputs.some(([, o]) => o === i)) alias[i] = alias[to]; });
+    }
+    const used = (i) => s.readers[i].length > 0 || s.outputs.some(([, o]) => o === i);
+    const visible = s.nodes.filter((n, i) => !n.literal && alias[i] === i && (!n.input || used(i)));
+    const folding = visible.length > 150;
+    const home = new Map(), boxes = new Map();
+    for (const n of visible) {
+      const place = n.input ? `arguments ${n.name.split(/[.[]/)[0]}` : n.line ? `${n.line[0]}:${n.line[1]}` : n.rules.join(", ") || n.op;
+      const group = folding && !state.open.has(`${s.index} ${place} ${n.role}`) ? `${place} ${n.role}` : null;
+      const id = group === null ? n.index : `g${group}`;
+      home.set(n.index, id);
+      if (!boxes.has(id)) boxes.set(id, {id, nodes: [], place, group, role: n.role});
+      boxes.get(id).nodes.push(n);
+    }
+    for (const box of boxes.values()) if (box.nodes.length === 1) box.group = null;
+    const edges = new Map();
+    for (const n of visible) {
+      for (const i of n.inputs) {
+        const a = home.get(alias[i]), b = home.get(n.index);
+        if (a !== undefined && a !== b && !s.nodes[alias[i]].literal) edges.set(`${a}>${b}`, [a, b]);
+      }
+    }
+    return {boxes: [...boxes.values()], edges: [...edges.values()], order: visible, home};
+  }
+
+  const layouts = new Map();
+  function layout(s) {
+    const name = `${s.index} ${state.trivial} ${[...state.open].join()}`;
+    if (layouts.has(name)) return layouts.get(name);
+    const view = shown(s), g = new dagre.graphlib.Graph({multigraph: false});
+    g.setGraph({rankdir: "TB", nodesep: 14, ranksep: 26, marginx: 20, marginy: 34, ranker: view.boxes.length > 400 ? "longest-path" : "network-simplex"});
+    g.setDefaultEdgeLabel(() => ({}));
+    for (const box of view.boxes) {
+      const n = box.nodes[0];
+      const lines = box.group !== null ? [n.input ? `${box.nodes.length} arguments` : `${box.nodes.length} operations`, n.input ? n.name.split(/[.[]/)[0] : box.place] : [n.input ? n.name : `${n.name} = ${n.op}`, n.type];
+      box.lines = lines;
+      box.heat = box.group === null && n.shape && n.shape.length > 0 && arrays[n.value].data.length > 1;
+      g.setNode(String(box.id), {width: Math.max(64, 16 + 7.4 * Math.max(...lines.map((t) => t.length))), height: box.heat ? 62 : 50});
+    }
+    for (const [a, b] of view.edges) g.setEdge(String(a), String(b));
+    dagre.layout(g);
+    for (const box of view.boxes) Object.assign(box, g.node(String(box.id)));
+    view.paths = view.edges.map(([a, b]) => ({a, b, points: g.edge(String(a), String(b)).points}));
+    view.width = g.graph().width || 100;
+    view.height = g.graph().height || 100;
+    layouts.set(name, view);
+    return view;
+  }
+
+  // -- colours -----------------------------------------------------------------------------------------
+
+  const SEQUENTIAL = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
+  const DIVERGING = [[0, 88, 165], [146, 190, 226], [247, 247, 247], [244, 180, 110], [186, 84, 0]];
+
+  function colour(v, low, high, scale) {
+    if (Number.isNaN(v)) return [255, 0, 200];
+    if (!Number.isFinite(v)) return [220, 20, 30];
+    const t = high > low ? Math.min(1, Math.max(0, (v - low) / (high - low))) * (scale.length - 1) : (scale.length - 1) / 2;
+    const k = Math.min(Math.floor(t), scale.length - 2), f = t - k;
+    return scale[k].map((c, j) => Math.round(c + f * (scale[k + 1][j] - c)));
+  }
+
+  // A picture of an array: its last axis goes to the right, all others down.
+  function heat(a, gradient) {
+    const shape = shapeHeld(a), width = shape.length > 1 ? shape[shape.length - 1] : shape.length ? shape[0] : 1;
+    const height = Math.max(1, a.data.length / Math.max(1, width));
+    const finite = Array.from(a.data).filter(Number.isFinite);
+    let low = Math.min(...finite), high = Math.max(...finite);
+    if (gradient) { high = Math.max(Math.abs(low), Math.abs(high)); low = -high; }
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, width);
+    canvas.height = height;
+    const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
+    a.data.forEach((v, k) => { image.data.set([...colour(v, low, high, gradient ? DIVERGING : SEQUENTIAL), 255], 4 * k); });
+    context.putImageData(image, 0, 0);
+    return {canvas, low, high};
+  }
+
+  // -- drawing -----------------------------------------------------------------------------------------
+
+  const SVG = "http://www.w3.org/2000/svg";
+  function svg(tag, attributes = {}, text) {
+    const e = document.createElementNS(SVG, tag);
+    for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
+    if (text !== undefined) e.textContent = text;
+    return e;
+  }
+  function html(tag, attributes = {}, ...children) {
+    const e = document.createElement(tag);
+    for (const [k, v] of Object.entries(attributes)) {
+      if (k.startsWith("on")) e.addEventListener(k.slice(2), v);
+      else if (v !== false && v !== null) e.setAttribute(k, v === true ? "" : v);
+    }
+    e.append(...children.filter((c) => c !== null && c !== undefined));
+    return e;
+  }
+
+  const views = new Map(); // the zoom of each stage
+  const heats = new Map(); // pictures of arrays
+
+  function image(a, gradient) {
+    if (!heats.has(a)) heats.set(a, {});
+    const known = heats.get(a);
+    return known[gradient] || (known[gradient] = heat(a, gradient).canvas.toDataURL());
+  }
+
+  // Draw a stage into a pane; `mark` then shows the selection, the step and the example.
+  function drawGraph(pane, s) {
+    const view = layout(s), picture = svg("svg", {role: "group", "aria-label": `graph: ${s.title}`}), world = svg("g");
+    picture.append(world);
+    pane.replaceChildren(html("div", {class: "title"}, `${s.title} · ${view.order.filter((n) => !n.input).length} operations`), picture);
+    const lines = view.paths.map(({points}) => svg("path", {class: "edge", d: points.map((p, k) => `${k ? "L" : "M"}${p.x.toFixed(1)} ${p.y.toFixed(1)}`).join("")}));
+    world.append(...lines);
+    const drawn = view.boxes.map((box) => {
+      const n = box.nodes[0], folded = box.group !== null;
+      const g = svg("g", {tabindex: 0, role: "button", transform: `translate(${(box.x - box.width / 2).toFixed(1)} ${(box.y - box.height / 2).toFixed(1)})`, "data-node": n.index});
+      g.append(svg("title", {}, folded ? box.nodes.map((m) => `${m.name} = ${m.call}`).slice(0, 30).join("\n") : `${n.name}: ${n.type} = ${n.call}${n.line ? `\n${n.line[0]}:${n.line[1]}  ${n.line[2]}` : ""}`));
+      g.append(svg("rect", {class: "box", width: box.width, height: box.height, rx: 6}));
+      g.append(svg("text", {x: 8, y: 17}, box.lines[0]), svg("text", {x: 8, y: 31, class: "small"}, box.lines[1]));
+      const value = folded ? null : valueOf(s, n), parts = [];
+      if (value && box.heat && value.data.length > 1) {
+        parts.push(svg("image", {href: image(value, n.role === "gradient"), x: 8, y: 38, width: box.width - 16, height: 17, preserveAspectRatio: "none", style: "image-rendering: pixelated"}));
+        if (n.axes[0] && !value.part) parts.push(svg("rect", {class: "row"}));
+      } else if (value) parts.push(svg("text", {x: 8, y: 45, class: "value"}, brief(value)));
+      g.append(...parts);
+      g.setAttribute("aria-label", folded ? `${box.lines.join(" of ")}, folded` : `${n.name}, ${n.input ? "input" : n.call}, ${n.type}${value ? `, ${brief(value)}` : ""}`);
+      const choose = () => { if (folded) { state.open.add(`${s.index} ${box.group}`); draw(); } else select(n); };
+      g.addEventListener("click", choose);
+      g.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(); } });
+      world.append(g);
+      return {box, g, parts, row: parts[1]};
+    });
+    zoomable(picture, world, view, s.index);
+    return {s, view, drawn, lines};
+  }
+
+  function mark({s, view, drawn, lines}) {
+    const chosen = state.selected, selected = chosen && chosen.stage === s ? chosen : null;
+    const twins = chosen && !selected ? new Set(s.byKey.get(chosen.key) || []) : new Set();
+    const near = selected && state.step === null ? related(s, selected.index) : null;
+    const done = state.step === null || s.index !== state.stage ? null : new Set(view.order.slice(0, state.step + 1));
+    const now = done ? view.order[state.step] : null, close = new Set();
+    for (const {box, g, parts, row} of drawn) {
+      const n = box.nodes[0], marks = ["node", box.role], any = (test) => box.nodes.some(test);
+      if (box.group !== null) marks.push("group");
+      if (selected && box.nodes.includes(selected)) marks.push("selected");
+      if (any((m) => twins.has(m))) marks.push("twin");
+      if (near && any((m) => near.has(m.index))) close.add(box.id); else if (near) marks.push("unrelated");
+      const waiting = done && !n.input && !any((m) => done.has(m));
+      if (waiting) marks.push("waiting");
+      if (now && box.nodes.includes(now)) marks.push("now");
+      if (state.find && any((m) => `${m.name} ${m.call} ${m.line ? m.line.join(" ") : ""}`.toLowerCase().includes(state.find))) marks.push("found");
+      g.setAttribute("class", marks.join(" "));
+      parts.forEach((p) => { p.style.visibility = waiting ? "hidden" : ""; });
+      if (row) {
+        const flat = n.shape.length === 1, step = (flat ? box.width - 16 : 17) / n.shape[0], b = state.example;
+        if (b === null) row.style.display = "none";
+        else {
+          row.style.display = "";
+          for (const [k, v] of Object.entries(flat ? {x: 8 + b * step, y: 38, width: step, height: 17} : {x: 8, y: 38 + b * step, width: box.width - 16, height: Math.max(step, 2)})) row.setAttribute(k, v);
+        }
+      }
+    }
+    lines.forEach((line, k) => {
+      const {a, b} = view.paths[k];
+      line.setAttribute("class", near ? (close.has(a) && close.has(b) ? "edge related" : "edge unrelated") : "edge");
+    });
+  }
+
+  // The nodes that a node depends on, those that depend on it, and itself.
+  function related(s, start) {
+    const found = new Set([start]);
+    for (const next of [(i) => s.nodes[i].inputs, (i) => s.readers[i]]) {
+      const seen = new Set([start]), stack = [start];
+      while (stack.length) for (const i of next(stack.pop())) if (!seen.has(i)) { seen.add(i); found.add(i); stack.push(i); }
+    }
+    return found;
+  }
+
+  function zoomable(picture, world, view, name) {
+    const box = picture.parentNode.getBoundingClientRect();
+    const fit = () => {
+      const k = Math.min(1.4, (box.width || 800) / view.width, (box.height || 500) / view.height);
+      return {k: Math.max(k, 0.12), x: Math.max(0, ((box.width || 800) - view.width * k) / 2), y: 8};
+    };
+    const key = `${name} ${Math.round(box.width)} ${Math.round(box.height)}`, at = views.get(key) || fit();
+    views.set(key, at);
+    const apply = () => world.setAttribute("transform", `translate(${at.x} ${at.y}) scale(${at.k})`);
+    const zoom = (factor, x, y) => { const k = Math.min(4, Math.max(0.05, at.k * factor)); at.x = x - (x - at.x) * k / at.k; at.y = y - (y - at.y) * k / at.k; at.k = k; apply(); };
+    picture.addEventListener("wheel", (e) => { e.preventDefault(); const r = picture.getBoundingClientRect(); zoom(Math.exp(-e.deltaY / 500), e.clientX - r.left, e.clientY - r.top); }, {passive: false});
+    let from = null;
+    picture.addEventListener("pointerdown", (e) => { if (!e.target.closest(".node")) { from = [e.clientX - at.x, e.clientY - at.y]; picture.setPointerCapture(e.pointerId); } });
+    picture.addEventListener("pointermove", (e) => { if (from) { at.x = e.clientX - from[0]; at.y = e.clientY - from[1]; apply(); } });
+    picture.addEventListener("pointerup", () => { from = null; });
+    picture.zoom = (factor) => zoom(factor, box.width / 2, box.height / 2);
+    picture.fit = () => { Object.assign(at, fit()); apply(); };
+    apply();
+  }
+
+  // -- the inspector ------------------------------------------------------------------------------------
+
+  const link = (n, text) => html("a", {tabindex: 0, role: "button", onclick: () => select(n, true), onkeydown: (e) => { if (e.key === "Enter") select(n, true); }}, text || n.name);
+
+  function typed(type) {
+    const span = html("code");
+    type.split(/\b(B\d*'*|[A-Za-z]\w*s)(?=[,\]])/).forEach((part, k) => span.append(k % 2 ? html("span", {class: "batch"}, part) : part));
+    return span;
+  }
+
+  // The call of a node with numbers in place of names.
+  function numbers(s, n) {
+    const named = n.inputs.map((i) => [s.nodes[i].name, brief(row(s, s.nodes[i], state.example)), s.nodes[i].literal]).filter(([, v, literal]) => v && !literal);
+    let text = n.call;
+    for (const [name, v] of named.sort((a, b) => b[0].length - a[0].length)) {
+      text = text.split(/([%\w.\[\]']+)/).map((t) => (t === name ? v : t)).join("");
+    }
+    return text;
+  }
+
+  function picture(s, n, title, a, gradient) {
+    const parts = [html("h3", {}, title)];
+    if (a.data.length === 1 && !a.part) return [...parts, html("code", {class: "number"}, word(a.data[0], 10))];
+    const {canvas, low, high} = heat(a, gradient);
+    const scale = Math.max(1, Math.min(Math.floor(320 / canvas.width), Math.max(6, Math.floor(180 / canvas.height)), 28));
+    canvas.className = "heat";
+    canvas.style.width = `${canvas.width * scale}px`;
+    canvas.style.height = `${Math.min(300, canvas.height * scale)}px`;
+    parts.push(canvas, html("div", {class: "note"}, `${word(low, 4)} to ${word(high, 4)}${gradient ? ", symmetric about 0" : ""}`));
+    if (a.part) parts.push(html("div", {class: "note"}, `shown: the first ${a.part.join(" × ")} of ${a.shape.join(" × ")} elements`));
+    if (a.stats) {
+      const t = a.stats, some = ["nan", "inf", "zero"].filter((k) => t[k]).map((k) => `${t[k]} ${k}`);
+      parts.push(html("div", {class: "note"}, `all elements: ${t.min === null ? "none finite" : `${word(t.min, 4)} to ${word(t.max, 4)}, mean ${word(t.mean, 4)}`}${some.length ? `; ${some.join(", ")}` : ""}`));
+    }
+    if (state.table) parts.push(table(s, n, a));
+    return parts;
+  }
+
+  function table(s, n, a) {
+    const shape = shapeHeld(a), columns = shape.length > 1 ? shape[shape.length - 1] : 1, body = html("table");
+    const editable = n.input && !a.part && a.data.length <= 256 && n.dtype !== "bool" && data.play[s.index];
+    for (let r = 0; r * columns < a.data.length && r < 200; r++) {
+      const line = html("tr", {}, html("th", {}, String(r)));
+      for (let c = 0; c < columns; c++) {
+        const k = r * columns + c, picked = state.example !== null && n.axes[0] && Math.floor(k / (a.data.length / shape[0])) === state.example;
+        const text = word(a.data[k], 6);
+        line.append(html("td", {class: picked ? "picked" : false}, editable
+          ? html("input", {type: "number", step: "any", value: text, "aria-label": `${n.name} [${k}]`, onchange: (e) => edit(s, n, k, +e.target.value)}) : text));
+      }
+      body.append(line);
+    }
+    return body;
+  }
+
+  function inspect(panel) {
+    const s = stages[state.stage], n = state.selected;
+    if (!n || n.stage !== s) {
+      panel.replaceChildren(html("h2", {}, s.title), html("p", {}, s.note), legend(s), play(s));
+      return;
+    }
+    const children = [html("h2", {}, n.input ? n.name : `${n.name} = ${n.call}`), typed(n.type)];
+    const filled = numbers(s, n), a = row(s, n, state.example);
+    if (!n.input && filled !== n.call) children.push(html("div", {}, html("code", {}, `${brief(a) || n.name} = ${filled}`)));
+    children.push(html("p", {}, why(s, n)));
+    if (n.line) children.push(html("h3", {class: "place"}, `${n.line[0]}:${n.line[1]}`), html("code", {}, n.line[2] || "(no source)"));
+    if (n.rules.length) children.push(html("div", {class: "note"}, `made by ${n.rules.join(", then ")}`));
+    const value = valueOf(s, n);
+    if (value) children.push(...picture(s, n, state.example !== null && a !== value ? `value (example ${state.example})` : "value", value, n.role === "gradient"));
+    if (n.cotangent !== undefined) {
+      const c = s.nodes[n.cotangent], v = valueOf(s, c);
+      if (v) children.push(...picture(s, c, "gradient of the result with respect to it", v, true));
+      children.push(html("div", {class: "note"}, "computed by ", link(c)));
+    }
+    if (n.of !== undefined) children.push(...backwards(s, n));
+    if (value && value.data.length > 1) children.push(html("button", {onclick: () => { state.table = !state.table; refresh(); }}, state.table ? "hide table" : "table"));
+    const uses = s.readers[n.index].map((i) => s.nodes[i]).filter((m) => !m.literal);
+    children.push(html("h3", {}, "used by"), uses.length ? html("div", {}, ...uses.flatMap((m, k) => [k ? ", " : "", link(m)])) : html("div", {}, s.outputs.filter(([, i]) => i === n.index).map(([l]) => `result ${l}`).join(", ") || "nothing"));
+    const others = stages.filter((t) => t !== s && t.byKey.has(n.key));
+    if (others.length) {
+      const list = html("ul");
+      for (const t of others) {
+        const same = t.byKey.get(n.key), m = same.find((x) => x.op === n.op) || same[same.length - 1], v = valueOf(t, m);
+        list.append(html("li", {}, link(m, `${t.title}: ${m.name}`), ` ${same.length > 1 ? `(${same.length} nodes) ` : ""}${brief(v)} `, typed(m.type)));
+      }
+      children.push(html("h3", {}, "the same value in other stages"), list);
+    }
+    if (n.held) children.push(html("h3", {}, "holds the graphs"), html("div", {}, n.held.join(", ")));
+    children.push(play(s));
+    panel.replaceChildren(...children);
+  }
+
+  function why(s, n) {
+    if (n.role === "gradient") return "A value of the backward pass.";
+    if (n.role === "batched") return "It depends on an example, so it has the batch axis.";
+    if (n.role === "shared") {
+      const inputs = [...ancestors(s, n.index)].map((i) => s.nodes[i]).filter((m) => m.input).map((m) => m.name);
+      return `Shared by all examples: it depends on ${inputs.length ? inputs.join(", ") : "constants"} alone, and runs once.`;
+    }
+    if (n.role === "combined") return "It combines all examples, and runs once for the batch.";
+    return n.input ? "An argument." : "A value of one example.";
+  }
+
+  function ancestors(s, start) {
+    const seen = new Set([start]), stack = [start];
+    while (stack.length) for (const i of s.nodes[stack.pop()].inputs) if (!seen.has(i)) { seen.add(i); stack.push(i); }
+    return seen;
+  }
+
+  // The step backwards that a node belongs to: what arrives, the local derivative, and what is passed on.
+  function backwards(s, n) {
+    const forward = s.nodes[n.of], arrives = forward.cotangent === undefined ? null : s.nodes[forward.cotangent];
+    const made = s.nodes.filter((m) => m.of === n.of && !m.literal);
+    const list = html("ul");
+    for (const m of made) {
+      const to = (s.arrivals.get(m.index) || []).map((f) => f.name);
+      list.append(html("li", {}, link(m), ` = ${m.call} `, html("code", {}, brief(row(s, m, state.example))), to.length ? ` → arrives at ${to.join(", ")}` : m.op === "add" ? " (sum of the contributions of two uses)" : ""));
+    }
+    return [html("h3", {}, "backwards through"), html("div", {}, link(forward), ` = ${forward.call}`),
+      arrives ? html("div", {}, "arrives: ", link(arrives), " ", html("code", {}, brief(row(s, arrives, state.example)))) : "", list];
+  }
+
+  function legend(s) {
+    const roles = [...new Set(s.nodes.filter((n) => !n.literal).map((n) => n.role))];
+    const words = {"per-example": "one example", shared: "shared by all examples", batched: "one row per example", combined: "combines all examples", gradient: "backward pass"};
+    const list = html("ul");
+    roles.forEach((r) => list.append(html("li", {}, html("span", {style: `background: var(--${r}); padding: 0 6px; border-radius: 4px`}, words[r] || r))));
+    return html("div", {}, html("h3", {}, "colours"), list);
+  }
+
+  // -- play ---------------------------------------------------------------------------------------------
+
+  function play(s) {
+    const box = html("div", {}, html("h3", {}, "play"));
+    if (!data.play[s.index]) {
+      const op = unable(s, kernels);
+      box.append(html("div", {class: "note"}, op ? `Values cannot be edited here: the page has no function for ${op}.` : "Values cannot be edited here: arrays are shown in part."));
+      return box;
+    }
+    box.append(html("div", {class: "note"}, "Select an input, open its table and edit an element: all values follow."));
+    const pairs = s.nodes.filter((n) => n.input && n.cotangent !== undefined);
+    if (pairs.length) {
+      const rate = html("input", {type: "number", value: "0.1", step: "any", style: "width: 6em", "aria-label": "learning rate"});
+      box.append(html("button", {onclick: () => descend(s, pairs, +rate.value)}, "gradient step"), " rate ", rate);
+    }
+    if (state.edits) box.append(" ", html("button", {onclick: () => { state.edits = null; draw(); }}, "reset values"));
+    return box;
+  }
+
+  function current(s) {
+    return s.nodes.map((n) => (n.input ? {shape: n.shape, data: Float64Array.from(valueOf(s, n).data)} : null));
+  }
+
+  // Evaluate a stage, and every other one of the same inputs, on new values.
+  function follow(s, inputs) {
+    const edits = state.edits || [];
+    for (const t of stages) {
+      if (!data.play[t.index]) continue;
+      const mine = t === s ? inputs : t.nodes.map((n) => {
+        if (!n.input) return null;
+        const twin = s.nodes.find((m) => m.input && m.key === n.key);
+        const held = valueOf(t, n);
+        return twin && String(twin.shape) === String(n.shape) ? inputs[twin.index] : {shape: n.shape, data: Float64Array.from(held.data)};
+      });
+      edits[t.index] = evaluate(t, mine, kernels);
+    }
+    state.edits = edits;
+    draw();
+  }
+
+  function edit(s, n, k, v) {
+    const inputs = current(s);
+    inputs[n.index].data[k] = v;
+    follow(s, inputs);
+  }
+
+  function descend(s, pairs, rate) {
+    const inputs = current(s);
+    for (const n of pairs) {
+      const slope = valueOf(s, s.nodes[n.cotangent]);
+      inputs[n.index].data = inputs[n.index].data.map((v, k) => v - rate * slope.data[k]);
+    }
+    follow(s, inputs);
+  }
+
+  // -- steps ----------------------------------------------------------------------------------------------
+
+  const order = () => layout(stages[state.stage]).order.filter((n) => !n.input);
+
+  function move(to) {
+    const view = layout(stages[state.stage]), count = view.order.length;
+    state.step = to === null ? null : Math.min(count - 1, Math.max(firstStep(view), to));
+    state.selected = state.step === null ? null : view.order[state.step];
+    refresh();
+  }
+
+  const firstStep = (view) => Math.max(0, view.order.findIndex((n) => !n.input));
+
+  function select(n, follow = false) {
+    const before = `${state.stage} ${state.second}`;
+    if (follow && n.stage.index !== state.stage && n.stage.index !== state.second) { state.stage = n.stage.index; state.step = null; }
+    if (n.stage.index === state.second && n.stage.index !== state.stage) { const k = state.stage; state.stage = state.second; state.second = k; state.step = null; }
+    state.selected = n;
+    if (state.step !== null) { const k = layout(n.stage).order.indexOf(n); if (k >= 0) state.step = k; }
+    if (before === `${state.stage} ${state.second}`) refresh(); else draw();
+  }
+
+  // -- the frame --------------------------------------------------------------------------------------------
+
+  const tabs = html("span", {class: "stages", role: "tablist", "aria-label": "stages"});
+  const second = html("select", {"aria-label": "second stage", onchange: (e) => { state.second = +e.target.value; draw(); }});
+  const example = html("select", {"aria-label": "example", onchange: (e) => { state.example = e.target.value === "" ? null : +e.target.value; refresh(); }});
+  const trivial = html("input", {type: "checkbox", id: "trivial", onchange: (e) => { state.trivial = e.target.checked; state.step = null; draw(); }});
+  const find = html("input", {type: "search", placeholder: "search ( / )", "aria-label": "search", oninput: (e) => { state.find = e.target.value.toLowerCase(); refresh(); }});
+  const panes = html("div", {class: "panes"}), panel = html("aside", {"aria-live": "polite"});
+  const slider = html("input", {type: "range", class: "step", min: 0, "aria-label": "step", oninput: (e) => move(+e.target.value)});
+  const formula = html("span", {class: "formula", "aria-live": "polite"});
+  const graphs = () => panes.querySelectorAll("svg[role=group]");
+  root.append(html("div", {class: "app"},
+    html("header", {}, html("h1", {}, data.title), tabs,
+      html("div", {class: "tools"}, html("label", {}, "beside ", second), html("label", {}, "example ", example),
+        html("label", {for: "trivial"}, trivial, " × 1 and + 0"), find,
+        html("button", {onclick: () => graphs().forEach((p) => p.zoom(1.25)), "aria-label": "zoom in"}, "+"),
+        html("button", {onclick: () => graphs().forEach((p) => p.zoom(0.8)), "aria-label": "zoom out"}, "−"),
+        html("button", {onclick: () => graphs().forEach((p) => p.fit())}, "fit"),
+        html("button", {onclick: () => { state.open.clear(); draw(); }}, "fold"),
+        html("button", {onclick: () => save("svg")}, "SVG"), html("button", {onclick: () => save("png")}, "PNG"))),
+    panes, panel,
+    html("footer", {}, html("button", {onclick: () => back(), "aria-label": "step back"}, "←"), slider,
+      html("button", {onclick: () => forth(), "aria-label": "step forward"}, "→"),
+      html("button", {onclick: () => move(null)}, "all"), formula)));
+
+  const back = () => move(state.step === null ? layout(stages[state.stage]).order.length - 1 : state.step - 1);
+  const forth = () => move(state.step === null ? 0 : state.step + 1);
+
+  let drawnGraphs = [];
+
+  // Show the state: `draw` makes the graphs anew, `refresh` only marks them.
+  function draw() {
+    const chosen = [state.stage, ...(state.second >= 0 && state.second !== state.stage ? [state.second] : [])];
+    const boxes = chosen.map(() => html("div", {class: "pane"}));
+    panes.replaceChildren(...boxes, ...(state.program ? [html("div", {class: "pane"}, html("div", {class: "title"}, "program"), html("pre", {tabindex: 0}, data.program))] : []));
+    drawnGraphs = chosen.map((k, j) => drawGraph(boxes[j], stages[k]));
+    refresh();
+  }
+
+  function refresh() {
+    tabs.replaceChildren(...stages.map((s, k) => html("button", {role: "tab", "aria-selected": String(k === state.stage), onclick: () => { state.stage = k; state.step = null; if (state.selected) { const same = s.byKey.get(state.selected.key); state.selected = same ? same[same.length - 1] : null; } draw(); }}, s.title)),
+      html("button", {role: "tab", "aria-selected": String(Boolean(state.program)), onclick: () => { state.program = !state.program; draw(); }}, "program"));
+    second.replaceChildren(html("option", {value: -1}, "nothing"), ...stages.map((s, k) => html("option", {value: k, selected: k === state.second}, s.title)));
+    const s = stages[state.stage], size = Math.max(s.size, state.second >= 0 ? stages[state.second].size : 0);
+    if (state.example !== null && state.example >= size) state.example = null;
+    example.replaceChildren(html("option", {value: ""}, "all"), ...Array.from({length: size}, (_, b) => html("option", {value: b, selected: b === state.example}, String(b))));
+    example.disabled = !size;
+    drawnGraphs.forEach(mark);
+    inspect(panel);
+    const view = layout(s), n = state.step === null ? null : view.order[state.step];
+    slider.max = view.order.length - 1;
+    slider.min = firstStep(view);
+    slider.value = state.step === null ? view.order.length - 1 : state.step;
+    const phase = n && n.role === "gradient" ? "backward" : "forward";
+    formula.textContent = n ? `${phase} ${state.step - firstStep(view) + 1} of ${order().length}: ${n.name} = ${numbers(s, n)} = ${brief(row(s, n, state.example)) || n.type}` : `${order().length} steps: ← →`;
+  }
+
+  document.addEventListener("keydown", (e) => {
+    if (e.target.closest && e.target.closest("input, select, textarea")) return;
+    const actions = {ArrowRight: forth, ArrowLeft: back, Home: () => move(0), End: () => move(1e9), Escape: () => { state.selected = null; move(null); },
+      "+": () => graphs().forEach((p) => p.zoom(1.25)), "-": () => graphs().forEach((p) => p.zoom(0.8)), 0: () => graphs().forEach((p) => p.fit()), "/": () => find.focus()};
+    if (actions[e.key] && !e.ctrlKey && !e.metaKey) { e.preventDefault(); actions[e.key](); }
+  });
+  window.addEventListener("resize", draw);
+
+  // -- export -------------------------------------------------------------------------------------------------
+
+  const STYLED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight"];
+
+  function drawing() {
+    const picture = panes.querySelector("svg[role=group]"), view = layout(stages[state.stage]), copy = picture.cloneNode(true);
+    const from = picture.querySelectorAll("*"), to = copy.querySelectorAll("*");
+    from.forEach((e, k) => { const style = getComputedStyle(e); STYLED.forEach((p) => to[k].style.setProperty(p, style.getPropertyValue(p))); });
+    copy.firstChild.setAttribute("transform", "");
+    copy.setAttribute("viewBox", `0 0 ${view.width} ${view.height}`);
+    copy.setAttribute("width", view.width);
+    copy.setAttribute("height", view.height);
+    copy.setAttribute("xmlns", SVG);
+    return {text: new XMLSerializer().serializeToString(copy), width: view.width, height: view.height};
+  }
+
+  function download(name, url) { html("a", {href: url, download: name}).click(); }
+
+  function save(kind) {
+    const {text, width: w, height: h} = drawing(), name = `${data.title}-${stages[state.stage].title}`.replace(/[^\w-]+/g, "-");
+    const url = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+    if (kind === "svg") { download(`${name}.svg`, url); return; }
+    const image = new Image();
+    image.onload = () => {
+      const canvas = document.createElement("canvas"), k = Math.min(2, 8000 / Math.max(w, h));
+      canvas.width = w * k; canvas.height = h * k;
+      const context = canvas.getContext("2d");
+      context.fillStyle = getComputedStyle(document.body).backgroundColor;
+      context.fillRect(0, 0, canvas.width, canvas.height);
+      context.drawImage(image, 0, 0, canvas.width, canvas.height);
+      download(`${name}.png`, canvas.toDataURL("image/png"));
+    };
+    image.src = url;
+  }
+
+  window.minigradExplorer = {state, stages, valueOf, move, select, edit, draw, refresh, drawing};
+  draw();
+})(document.getElementById("explorer"), JSON.parse(document.getElementById("data").textContent), KERNELS);

@@ -1,0 +1,229 @@
+"""`explore`: the stages of a loss on its data, as a page."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optree
+
+from ..draw import open_in_browser
+from ..errors import BatchError, TraceError, at_user_line
+from ..graph import Graph, InAxes, PyTree
+from ..ragged.batch import Batch, batch
+from ..symbolic import bind
+from ..tracebacks import boundary
+from ..transforms.mean import mean_loss
+from ..transforms.symbolic_trace import trace
+from ..transforms.vmap import vmap
+from . import page
+from .record import Arrays, Record, stage_record
+from .stages import Stage, number, of_function, of_loss
+
+EXAMPLES = 16  # examples that a page shows, at most
+COPIES = 3  # copies in the literal mini-batch
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration:
+    """A page about a program. `save` writes it, `open` shows it in a browser; a notebook shows it in its cell.
+
+    Attributes
+    ----------
+    title : str
+    stages : tuple of Stage
+        The graphs on the page.
+    html : str
+        The page: one file without links to anything outside.
+    fallback : str
+        The static drawing, for notebooks that run no scripts.
+    """
+
+    title: str
+    stages: tuple[Stage, ...]
+    html: str
+    fallback: str
+
+    def save(self, path: str | os.PathLike[str]) -> str:
+        """Write the page and return its path.
+
+        Parameters
+        ----------
+        path : str or path
+        """
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.html)
+        return os.fspath(path)
+
+    def open(self) -> str:
+        """Write the page to a temporary file, open it where there is a browser, and return its path."""
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="minigrad-", suffix=".html", delete=False
+        ) as file:
+            file.write(self.html)
+        open_in_browser(file.name)
+        return file.name
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """Return the page in a frame, and the static drawing for notebooks that run no scripts."""
+        return {"text/html": page.framed(self.html), "image/svg+xml": self.fallback, "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return f"<Exploration of {self.title}: {len(self.stages)} stages>"
+
+
+@boundary
+def explore(loss: Callable[..., Any], params: PyTree, examples: PyTree, in_axes: InAxes = None) -> Exploration:
+    """Explore how the loss of one example becomes a mini-batch, its gradient and a program.
+
+    Parameters
+    ----------
+    loss : callable
+        The loss of one example, ``loss(params, *example)``, a floating scalar.
+    params : pytree of arrays
+    examples : tuple of arrays, or Batch
+        The data: arrays with one example per row, or a batch of examples that differ in size. The page shows the
+        first 16 examples.
+    in_axes : int, None, or tuple of pytrees, optional
+        The axis of the examples in each argument; by default None for the first, 0 for the others.
+
+    Returns
+    -------
+    Exploration
+        In a notebook, the last expression of a cell shows it; ``.save("page.html")`` and ``.open()`` elsewhere.
+
+    Raises
+    ------
+    TraceError
+        If the loss is not a floating scalar, or cannot be traced.
+    BatchError
+        If the examples do not fit `in_axes`.
+
+    Examples
+    --------
+    >>> import minigrad as mg, numpy as np
+    >>> page = mg.explore(lambda w, x: np.sum(np.tanh(x * w)) ** 2, np.ones(3), (np.eye(3),))
+    >>> [stage.title for stage in page.stages[:4]]
+    ['one example', 'copies', 'batch', 'mean']
+    """
+    more = examples if isinstance(examples, tuple) else (examples,)
+    name = getattr(loss, "__name__", "loss")
+    if any(isinstance(e, Batch) for e in more):
+        return _ragged(loss, name, params, more)
+    axes = _axes(in_axes, len(more))
+    args = (params, *more)
+    size = _count(name, args, axes)
+    rows = _first(args, axes, None)
+    one_args = _first(args, axes, 0)
+    one = trace(loss)(*one_args)
+    if len(one.outputs) != 1 or one.outputs[0].ndim or not one.outputs[0].type.floating:
+        results = ", ".join(str(n.type) for n in one.outputs) or "nothing"
+        raise TraceError(
+            at_user_line(f"explore({name}): a loss returns one floating scalar, and this one returns {results}")
+        )
+    copies = min(COPIES, size)
+    stages = of_loss(one, axes, copies)
+    number(stages)
+    leaves = _leaves(rows)
+    feeds = [_leaves(one_args), _leaves(_first(args, axes, slice(copies)))]
+    return _page(name, stages, [*feeds, *[leaves] * (len(stages) - 2)])
+
+
+def _ragged(loss: Callable[..., Any], name: str, params: PyTree, more: tuple[Any, ...]) -> Exploration:
+    if len(more) != 1:
+        raise BatchError(at_user_line(f"explore({name}): expected one Batch of examples, got {len(more)} arguments"))
+    whole = more[0]
+    packed = batch([whole[i] for i in range(min(EXAMPLES, len(whole)))])
+    example = Stage("one example", "The loss of one example, as traced.", trace(loss)(params, packed[0]))
+    losses = trace(vmap(loss, in_axes=(None, 0)))(params, packed)
+    packing = Stage("batch", "The examples lie end to end: one axis for all rows, indices shifted by the rows before.",
+                    losses, example)
+    mean = Stage("mean", "The mean of the losses.", trace(mean_loss(loss, in_axes=(None, 0)))(params, packed), packing)
+    stages = [example, packing, *of_function(mean)]
+    number(stages)
+    one, leaves = _leaves((params, packed[0])), _leaves((params, packed))
+    return _page(name, stages, [one, *[leaves] * (len(stages) - 1)])
+
+
+@boundary
+def explore_graph(graph: Graph, values: Sequence[Any]) -> Exploration:
+    """Explore one graph on values of its inputs; see `Graph.explore`."""
+    leaves = _leaves(tuple(values))
+    if len(leaves) != len(graph.inputs):
+        raise TraceError(at_user_line(f"{graph.name}.explore: expected {len(graph.inputs)} values "
+                                      f"({', '.join(graph.names)}), got {len(leaves)}"))
+    stages = of_function(Stage("graph", "The graph.", graph))
+    number(stages)
+    return _page(graph.name, stages, [leaves] * len(stages))
+
+
+def _leaves(tree: PyTree) -> list[Any]:
+    leaves: list[Any] = optree.tree_leaves(tree)
+    return leaves
+
+
+def _axes(in_axes: InAxes, count: int) -> tuple[InAxes, ...]:
+    if in_axes is None:
+        return (None, *[0] * count)
+    if not isinstance(in_axes, (tuple, list)):
+        return (in_axes,) * (count + 1)
+    if len(in_axes) != count + 1:
+        raise BatchError(
+            at_user_line(f"explore: in_axes has {len(in_axes)} entries, and the loss {count + 1} arguments")
+        )
+    return tuple(in_axes)
+
+
+def _first(args: tuple[PyTree, ...], axes: tuple[InAxes, ...], rows: int | slice | None) -> tuple[PyTree, ...]:
+    """Return the arguments with one example, or with the first ones (None: `EXAMPLES` of them)."""
+    part = slice(EXAMPLES) if rows is None else rows
+
+    def take(axis: Any, tree: PyTree) -> PyTree:
+        return optree.tree_map(lambda x: np.moveaxis(np.moveaxis(np.asarray(x), axis, 0)[part], 0, axis)
+                               if isinstance(part, slice) else np.take(np.asarray(x), part, axis), tree)
+
+    return tuple(arg if axis is None else take(axis, arg) if isinstance(axis, int) else _mapped(take, axis, arg)
+                 for arg, axis in zip(args, axes, strict=True))
+
+
+def _mapped(take: Callable[[Any, PyTree], PyTree], axes: Any, tree: PyTree) -> PyTree:
+    """Take rows of a pytree whose axes are given by a prefix of it."""
+    return optree.tree_map(lambda axis, part: part if axis is None else take(axis, part), axes, tree,
+                           none_is_leaf=True)
+
+
+def _count(name: str, args: tuple[PyTree, ...], axes: tuple[InAxes, ...]) -> int:
+    """Return the number of examples, or raise `BatchError` where there is none, or where arguments disagree."""
+    counts = {n for axis, arg in zip(axes, args, strict=True) for n in _lengths(axis, arg)}
+    if len(counts) == 1 and counts != {0}:
+        return counts.pop()
+    reason = "in_axes maps no argument" if not counts else "there must be at least one example" if counts == {0} else (
+        f"the arguments have {' and '.join(map(str, sorted(counts)))} examples")
+    raise BatchError(at_user_line(f"explore({name}): {reason}"))
+
+
+def _lengths(axis: Any, tree: PyTree) -> set[int]:
+    if axis is None:
+        return set()
+    if isinstance(axis, int):
+        return {int(np.shape(x)[axis]) for x in _leaves(tree)}
+    pairs: list[tuple[Any, PyTree]] = []
+    optree.tree_map(lambda a, part: pairs.append((a, part)), axis, tree, none_is_leaf=True)
+    return {n for a, part in pairs for n in _lengths(a, part)}
+
+
+def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[Any]]) -> Exploration:
+    pool = Arrays()
+    records: list[Record] = []
+    for stage, leaves in zip(stages, feeds, strict=True):
+        arrays = [np.asarray(x, n.dtype) for x, n in zip(leaves, stage.graph.inputs, strict=True)]
+        sizes = bind((n.shape, a.shape, name)
+                     for n, a, name in zip(stage.graph.inputs, arrays, stage.graph.names, strict=True))
+        records.append(stage_record(stage, arrays, sizes, pool))
+    prims = {n.prim for s in stages for n in s.graph.nodes}
+    html = page.page(title, records, pool.records, prims, stages[-1].graph.source())
+    return Exploration(title, tuple(stages), html, stages[0].graph.to_svg())

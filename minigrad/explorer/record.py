@@ -1,0 +1,176 @@
+"""The data of a page: stages, nodes and values as plain objects for JSON."""
+
+from __future__ import annotations
+
+import base64
+import linecache
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import interpreters
+from ..errors import printable
+from ..graph import ArrayType, Graph, Node, TupleType, held_graphs
+from ..symbolic import Dim, Symbol, value
+from ..text import Words, is_literal, node_names
+from .stages import Stage
+
+FULL = 2048  # elements of an array that the page holds in full
+CORNER = 24  # rows and columns that it holds of a larger one
+LARGE = 1 << 20  # elements of an array beyond which equal arrays are not looked for
+BUDGET = 2_000_000  # bytes of arrays on one page; beyond them only statistics are kept
+
+Record = dict[str, Any]
+
+
+class Arrays:
+    """The pool of arrays of a page: equal arrays are held once.
+
+    Arrays of more than `FULL` elements are held as their first rows and columns, with statistics of all elements.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self._index: dict[tuple[object, ...], int] = {}
+        self._bytes = 0
+        self._held: list[np.ndarray] = []  # so that an id stands for one array
+
+    def add(self, array: np.ndarray) -> int:
+        """Return the index of an array in the pool."""
+        array = np.asarray(array)
+        content = hash(array.tobytes()) if array.size <= LARGE else id(array)
+        key = array.shape, array.dtype.str, content
+        self._held.append(array)
+        if key not in self._index:
+            self._index[key] = len(self.records)
+            self.records.append(self._record(array))
+        return self._index[key]
+
+    def _record(self, array: np.ndarray) -> Record:
+        record: Record = {"shape": list(array.shape), "dtype": array.dtype.name}
+        part = array
+        if array.size > FULL:
+            part = array[tuple(slice(0, CORNER) for _ in array.shape[-2:])] if array.ndim <= 2 else array[
+                (*(slice(0, 1),) * (array.ndim - 2), slice(0, CORNER), slice(0, CORNER))]
+        if array.size > FULL or array.size > 64:
+            record["stats"] = statistics(array)
+        if self._bytes + 8 * part.size > BUDGET:
+            part = array[tuple(slice(0, 1) for _ in array.shape)]
+        if part.size < array.size:
+            record["part"] = list(part.shape)
+            record["stats"] = statistics(array)
+        little = np.ascontiguousarray(part, "<f8")
+        self._bytes += little.nbytes
+        record["data"] = base64.b64encode(little.tobytes()).decode()
+        return record
+
+
+def statistics(array: np.ndarray) -> Record:
+    """Return the numbers that stand for an array: least, largest, mean, and counts of NaN, infinities and zeros."""
+    low, high = np.inf, -np.inf
+    total, count, nan, zero = 0.0, 0, 0, 0
+    for block in _blocks(array):
+        finite = block[np.isfinite(block)].astype(np.float64)
+        nan += int(np.isnan(block).sum())
+        zero += int((block == 0).sum())
+        count += finite.size
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            total += float(finite.sum())
+    least, largest, mean = (low, high, total / count) if count else (None, None, None)
+    return {"min": least, "max": largest, "mean": mean, "nan": nan, "inf": array.size - count - nan, "zero": zero}
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield all elements, some at a time, so that a large array is not copied."""
+    blocks: Any = np.nditer(array, flags=("external_loop", "buffered", "zerosize_ok"), buffersize=1 << 18)
+    yield from blocks
+
+
+def evaluated(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> dict[Node, Any]:
+    """Return the value of every node; nodes with several results have a tuple."""
+    nodes = [n for n in graph.nodes if n not in set(graph.inputs)]
+    with np.errstate(all="ignore"):
+        results = interpreters.evaluate(graph.replace(outputs=tuple(nodes), out_names=(), out_tree=None), arrays, sizes)
+    return {**dict(zip(graph.inputs, arrays, strict=True)), **dict(zip(nodes, results, strict=True))}
+
+
+def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int], pool: Arrays) -> Record:
+    """Return one stage: its nodes in order, with values, lines, keys and cotangents."""
+    graph = stage.graph
+    words, names = Words(), node_names(graph)
+    values = evaluated(graph, arrays, sizes)
+    index = {n: i for i, n in enumerate(graph.nodes)}
+    inputs = set(graph.inputs)
+    varying = set(
+        interpreters.dependent(graph.nodes, [n for n in graph.inputs if any(isinstance(d, Dim) for d in n.shape)])
+    )
+    record: Record = {
+        "title": stage.title, "note": stage.note, "copies": stage.copies,
+        "name": printable(graph.name), "inputs": [index[n] for n in graph.inputs],
+        "outputs": [[printable(label), index[n]] for label, n in zip(graph.out_names, graph.outputs, strict=True)],
+        "size": max((k for symbol, k in sizes.items() if not symbol.rows), default=0),
+        "nodes": []}
+    for node in graph.nodes:
+        known = not isinstance(node.type, TupleType)
+        one: Record = {
+            "name": names[node], "op": node.prim.name, "call": printable(words.call(node, names)),
+            "type": words.type(node.type), "inputs": [index[i] for i in node.inputs], "key": stage.keys[node],
+            "role": _role(graph, node, varying)}
+        if node.rules:
+            one["rules"] = list(reversed(node.rules))
+        if node in inputs:
+            one["call"] = names[node]
+            one["input"] = True
+        if is_literal(node):
+            one["literal"] = True
+        if node.loc is not None:
+            one["line"] = [os.path.basename(node.loc[0]), node.loc[1], linecache.getline(*node.loc).strip()]
+        if known and isinstance(node.type, ArrayType):
+            one["shape"] = [value(d, sizes) for d in node.shape]
+            one["axes"] = ["" if isinstance(d, int) else words.value(d) for d in node.shape]
+            one["dtype"] = node.dtype.name
+            one["value"] = pool.add(np.asarray(values[node]))
+        if node in stage.cotangents and stage.cotangents[node] in index:
+            one["cotangent"] = index[stage.cotangents[node]]
+        if node.rules[:1] in (("vjp",), ("jvp",)) and node.source in index:
+            one["of"] = index[node.source]
+        if params := _params(node, sizes):
+            one["params"] = params
+        if held := [printable(g.name) for _, g in held_graphs(node)]:
+            one["held"] = held
+        record["nodes"].append(one)
+    return record
+
+
+def _role(graph: Graph, node: Node, varying: set[Node]) -> str:
+    role = graph.role(node)
+    return "combined" if role == "shared" and node in varying else role
+
+
+def _params(node: Node, sizes: Mapping[Symbol, int]) -> Record:
+    """Return the static parameters that plain objects can say, sizes as numbers."""
+    found: Record = {}
+    for name, param in node.params.items():
+        if (plain := _plain(param, sizes)) is not None:
+            found[name] = plain
+    return found
+
+
+def _plain(param: object, sizes: Mapping[Symbol, int]) -> Any:
+    if isinstance(param, (bool, int, str)):
+        return param
+    if isinstance(param, float):
+        return param if np.isfinite(param) else repr(param)
+    if isinstance(param, Dim):
+        return value(param, sizes)
+    if isinstance(param, np.dtype):
+        return param.name
+    if isinstance(param, np.ndarray) and param.size <= FULL:
+        return {"array": param.astype(np.float64).ravel().tolist(), "shape": list(param.shape)}
+    if isinstance(param, tuple):
+        parts = [_plain(p, sizes) for p in param]
+        return parts if all(p is not None for p in parts) or not any(isinstance(p, Graph) for p in param) else None
+    return None

@@ -1,0 +1,1 @@
+"""Tests of the explorer; those of the page run in Chromium."""

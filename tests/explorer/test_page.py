@@ -1,0 +1,234 @@
+"""The page in a browser: its values are NumPy's, its steps return, and edited values are the library's."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import explorer, interpreters
+from minigrad.explorer import kernels, page, seed
+from minigrad.explorer.record import Arrays, stage_record
+from minigrad.explorer.stages import Stage, number
+from minigrad.graph import PRIMITIVES, ArrayType, Graph
+from minigrad.primitive import placeholder
+
+W, (X,) = seed.params, seed.examples
+LOSS = "s"
+VALUES = """k => minigradExplorer.stages[k].nodes.map(n => {
+    const a = minigradExplorer.valueOf(minigradExplorer.stages[k], n);
+    return a && [a.shape, Array.from(a.data)]; })"""
+
+
+def numbers(tab, stage):
+    """Return the arrays that the page holds for a stage."""
+    return [None if v is None else np.array(v[1], float).reshape(v[0]) for v in tab.evaluate(VALUES, stage)]
+
+
+def titles(exploration):
+    return [stage.title for stage in exploration.stages]
+
+
+@pytest.fixture
+def seeded():
+    return mg.explore(seed.s, W, (X,))
+
+
+def by_hand(w, x):
+    """Return the values of the seed's program for one example, and its gradient."""
+    scale, h = np.exp(w[-1]), x @ w[:-1]
+    a = np.tanh(h) * scale
+    loss = (a - 0.5) ** 2 + a * a * x.mean()
+    slope = 2 * (a - 0.5) + 2 * a * x.mean()
+    return {"h": h, "a": a, "loss": loss, "gradient": np.append(slope * scale * (1 - np.tanh(h) ** 2) * x, slope * a)}
+
+
+def test_values_are_those_of_plain_numpy(show, seeded):
+    tab = show(seeded)
+    rows = [by_hand(W, x) for x in X]
+    batch = numbers(tab, titles(seeded).index("batch"))
+    for name in ("h", "a", "loss"):
+        want = np.array([row[name] for row in rows])
+        assert any(v.shape == want.shape and np.allclose(v, want, rtol=1e-14) for v in batch), name
+    stage = seeded.stages[titles(seeded).index("gradient")]
+    shown = dict(zip(stage.graph.nodes, numbers(tab, titles(seeded).index("gradient")), strict=True))
+    value, gradient = (shown[n] for n in stage.graph.outputs)
+    np.testing.assert_allclose(value, np.mean([row["loss"] for row in rows]), rtol=1e-14)
+    np.testing.assert_allclose(gradient, np.mean([row["gradient"] for row in rows], axis=0), rtol=1e-13)
+
+
+def test_every_stage_holds_the_library_s_values(show, seeded):
+    tab = show(seeded)
+    for k, stage in enumerate(seeded.stages):
+        rows = X[:3] if stage.copies else X[0] if stage.title == "one example" else X
+        sizes = {s: len(X) for s in stage.graph.symbols}
+        everything = stage.graph.replace(outputs=stage.graph.nodes, out_names=(), out_tree=None)
+        for have, want in zip(numbers(tab, k), interpreters.evaluate(everything, [W, rows], sizes), strict=True):
+            np.testing.assert_array_equal(have, want)
+
+
+def test_cotangents_are_slopes_by_differences(show, seeded):
+    """The cotangent of a value is the slope of the mean loss, were the value moved."""
+    tab = show(seeded)
+    k = titles(seeded).index("gradient")
+    values = numbers(tab, k)
+    nodes = tab.evaluate(
+        "k => minigradExplorer.stages[k].nodes.map(n => [n.op, n.cotangent === undefined ? -1 : n.cotangent])", k
+    )
+    moved = [i for i, (op, _) in enumerate(nodes) if op == "tanh"]
+    assert len(moved) == 2  # f occurs twice
+    scale, t = np.exp(W[-1]), np.tanh(X @ W[:-1])
+    for i in moved:
+        def mean(d):
+            a, b = (t + d) * scale, t * scale
+            first = (a - 0.5) ** 2 + a * b * X.mean(1)
+            second = (b - 0.5) ** 2 + a * b * X.mean(1)
+            return (first / len(X), second / len(X))
+        slopes = [(u - v) / 2e-6 for u, v in zip(mean(1e-6), mean(-1e-6), strict=True)]
+        assert any(np.allclose(values[nodes[i][1]], s, rtol=1e-6, atol=1e-9) for s in slopes)
+
+
+def test_steps_forth_and_back_return(show, seeded):
+    tab = show(seeded)
+    tab.evaluate(
+        "k => { minigradExplorer.state.stage = k; minigradExplorer.draw(); }", titles(seeded).index("gradient")
+    )
+    state = "[document.querySelector('.formula').textContent, document.querySelectorAll('.node.waiting').length]"
+    tab.keyboard.press("ArrowRight")
+    first, seen = tab.evaluate(state), []
+    count = int(first[0].split(" of ")[1].split(":")[0])
+    for _ in range(count - 1):
+        tab.keyboard.press("ArrowRight")
+        seen.append(tab.evaluate(state))
+    assert seen[-1][0].startswith(f"backward {count} of {count}")
+    assert seen[-1][1] == 0
+    assert [waiting for _, waiting in seen] == sorted((w for _, w in seen), reverse=True)
+    for want in [*seen[-2::-1], first]:
+        tab.keyboard.press("ArrowLeft")
+        assert tab.evaluate(state) == want
+    tab.keyboard.press("Escape")
+    assert tab.evaluate("document.querySelectorAll('.node.waiting').length") == 0
+
+
+def test_formulas_have_the_numbers_of_the_chosen_example(show, seeded):
+    tab = show(seeded)
+    k = titles(seeded).index("batch")
+    tab.get_by_role("tab", name="batch").click()
+    tab.get_by_label("example", exact=True).select_option("4")
+    i = next(i for i, n in enumerate(seeded.stages[k].graph.nodes) if n.prim.name == "tanh")
+    tab.locator(f".node[data-node='{i}']").click()
+    h = by_hand(W, X[4])["h"]
+    assert f"{float(f'{np.tanh(h):.5g}')} = tanh({float(f'{h:.5g}')})" in tab.locator("aside").inner_text()
+
+
+def test_edited_arguments_give_the_library_s_values(show, seeded):
+    tab = show(seeded)
+    tab.get_by_role("tab", name="gradient").click()
+    tab.locator(".node[data-node='0']").click()
+    tab.get_by_role("button", name="table").click()
+    tab.get_by_label("w [1]", exact=True).fill("0.75")
+    tab.get_by_label("w [1]", exact=True).press("Enter")
+    moved = W.copy()
+    moved[1] = 0.75
+    value, gradient = mg.value_and_grad(mg.mean_loss(seed.s, in_axes=(None, 0)))(moved, X)
+    k = titles(seeded).index("gradient")
+    shown = dict(zip(seeded.stages[k].graph.nodes, numbers(tab, k), strict=True))
+    for node, want in zip(seeded.stages[k].graph.outputs, (value, gradient), strict=True):
+        np.testing.assert_allclose(shown[node], want, rtol=1e-13, atol=1e-15)
+    rate = tab.get_by_label("learning rate")
+    rate.fill("0.5")
+    tab.get_by_role("button", name="gradient step").click()
+    node = seeded.stages[k].graph.inputs[0]
+    np.testing.assert_allclose(
+        numbers(tab, k)[seeded.stages[k].graph.nodes.index(node)], moved - 0.5 * gradient, rtol=1e-13
+    )
+    tab.get_by_role("button", name="reset values").click()
+    np.testing.assert_array_equal(numbers(tab, k)[0], W)
+
+
+def operations():
+    """Return (name, sample) of each operation that the page evaluates."""
+    for name, prim in sorted(PRIMITIVES.items()):
+        if name in page.OPERATIONS or kernels.javascript(prim) is not None:
+            for i, sample in enumerate(prim.samples()):
+                if all(a.size for a in sample.arrays) and all(
+                    a.dtype.kind != "f" or a.itemsize == 8 for a in sample.arrays
+                ):
+                    yield f"{name}-{i}", prim, sample
+
+
+def test_the_page_computes_each_operation_as_numpy_does(show):
+    stages, feeds, pool = [], [], Arrays()
+    for name, prim, sample in operations():
+        inputs = tuple(placeholder(ArrayType(a.shape, a.dtype)) for a in map(np.asarray, sample.arrays))
+        node = prim(*inputs, **sample.params)
+        stages.append(Stage(name, "", Graph(inputs, (node,))))
+        feeds.append([np.asarray(a) for a in sample.arrays])
+    number(stages)
+    assert len({s.title.split("-")[0] for s in stages}) > 90
+    records = [stage_record(s, arrays, {}, pool) for s, arrays in zip(stages, feeds, strict=True)]
+    text = page.page("operations", records, pool.records, {n.prim for s in stages for n in s.graph.nodes})
+    tab = show(explorer.Exploration("operations", tuple(stages), text, ""))
+    made = tab.evaluate("""() => minigradExplorer.stages.map(s => {
+        const inputs = s.nodes.map(n => n.input ? minigradExplorer.valueOf(s, n) : null);
+        const all = evaluate(s, inputs, KERNELS), out = s.outputs.map(([, i]) => all[i])[0];
+        return [out.shape, Array.from(out.data, String)]; })""")
+    for stage, arrays, (shape, data) in zip(stages, feeds, made, strict=True):
+        want = np.asarray(interpreters.evaluate(stage.graph, arrays)[0], float)
+        have = np.array([float(v.replace("Infinity", "inf")) for v in data]).reshape(shape)
+        np.testing.assert_allclose(have, want, rtol=2e-10, atol=1e-12, err_msg=stage.title)
+
+
+def test_names_and_values_are_escaped(show):
+    bad = "</script><img src=x onerror=document.title=1>"
+
+    def loss(p, x):
+        return np.sum(p[bad] * x)
+
+    loss.__name__ = bad
+    tab = show(mg.explore(loss, {bad: np.ones(2)}, (np.ones((3, 2)),)))
+    assert tab.title() != "1"
+    assert tab.locator("img").count() == 0
+    assert tab.locator("h1").inner_text() == bad
+
+
+@pytest.mark.parametrize("options", [{"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 800}}])
+def test_dark_and_narrow_pages_show_all_controls(show, browser, seeded, options):
+    context = browser.new_context(**options)
+    tab = context.new_page()
+    tab.set_content(seeded.html)
+    for name in ("step forward", "step back", "fit", "SVG", "PNG"):
+        assert tab.get_by_role("button", name=name).is_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    context.close()
+
+
+def test_nan_and_infinity_are_marked(show):
+    g = mg.trace(lambda x: np.sqrt(x))(np.ones(4))
+    tab = show(g.explore(np.array([-1.0, np.inf, 4.0, 0.0])))
+    tab.get_by_role("button", name="sqrt").click()
+    tab.get_by_role("button", name="table").click()
+    assert tab.locator("aside td").all_inner_texts() == ["nan", "inf", "2", "0"]
+
+
+def test_a_graph_of_thousands_of_nodes_is_folded_and_steps_at_once(show):
+    def deep(p, x):
+        for w in p:
+            x = np.tanh(x * w) + x
+        return np.sum(x**2)
+
+    tab = show(mg.explore(deep, list(np.linspace(0.1, 0.3, 400)), (np.ones((4, 3)),)))
+    tab.get_by_role("tab", name="gradient").click()
+    assert tab.locator(".node").count() < 150
+    tab.keyboard.press("ArrowRight")
+    assert "backward" not in tab.locator(".formula").inner_text()
+
+
+def test_svg_export_holds_the_drawing(show, seeded):
+    tab = show(seeded)
+    drawing = tab.evaluate("minigradExplorer.drawing().text")
+    assert drawing.startswith("<svg")
+    assert drawing.count("<rect") >= 20
+    with tab.expect_download() as saved:
+        tab.get_by_role("button", name="PNG").click()
+    assert pathlib.Path(saved.value.path()).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -23,10 +23,10 @@ from ..workspace import ALIGN, owning
 from .codegen.kernel import Kernel
 from .codegen.step_codegen import StepCode, load_all
 from .codegen.strides import View
-from .kernels import gemm, steps
+from .kernels import gemm, scan, steps
 from .kernels.gemm_plan import gemm_args
 from .plan.launch_plan import ARENA, FLAG, SPARE, LaunchPlan
-from .runtime import blas, scan
+from .runtime import blas
 from .runtime.runner import runner
 
 

@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from ....ops import elementwise as ew
+from ....ops import integer
+from ....primitive import Primitive
 from .values import any_lane, constant, element, intrinsic, is_float
 
 Rule = Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]
@@ -133,4 +136,5 @@ def _shift(b: ir.IRBuilder, y: ir.Value) -> tuple[ir.Value, ir.Value]:
     return inside, b.select(inside, y, constant(y.type, 0))
 
 
-RULES: dict[str, Rule] = {f.__name__: f for f in (floor_divide, mod, left_shift, right_shift)}
+RULES: dict[Primitive, Rule] = {
+    ew.floor_divide: floor_divide, ew.mod: mod, integer.left_shift: left_shift, integer.right_shift: right_shift}

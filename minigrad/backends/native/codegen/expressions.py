@@ -18,6 +18,8 @@ from llvmlite import ir
 from ....combiners import Combiner
 from ....graph import Node
 from ....ops import elementwise as ew
+from ....ops import special
+from ....primitive import Primitive
 from ..runtime.jit import has_fma
 from .division import RULES
 from .values import I1, any_lane, constant, element, intrinsic, is_float, like, vector_type
@@ -28,39 +30,41 @@ _TOKEN = re.compile(r"\s*(\{\w+\}|\d+\.?\d*(?:[eE][-+]?\d+)?|[A-Za-z_]\w*|\|\||&
 _BINARY = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", ">", ">="), ("<<", ">>"), ("+", "-"),
            ("*", "/"))
 _SELDOM = "seldom"
-_FLOAT_ONLY = frozenset({"div", "pow"})
+_MORE_ACCURATE = {special.expit: "expit({0})", special.log_expit: "log_expit({0})"}
 
 
 def unable(node: Node) -> str | None:
-    """Return why there is no IR for an elementwise node; None if there is."""
-    name, kernel = node.prim.name, node.prim.kernel
+    """Return why an elementwise node has no IR, or None."""
+    prim, name = node.prim, node.prim.name
     for t in (*(i.type for i in node.inputs), node.type):
         if t.dtype not in DTYPES:
             return f"{name} of {t.dtype}"
-    if not kernel:  # a user's own, whatever its name
-        return name
-    if name in FUNCTIONS:
-        return None if node.dtype.kind == "f" else f"{name} of {node.dtype}"
-    if name in RULES:
+    if prim in RULES:
         return None if node.dtype.kind != "b" else f"{name} of {node.dtype}"
-    if name in _FLOAT_ONLY and node.dtype.kind != "f":
-        return f"{name} of {node.dtype}"
-    called = set(re.findall(r"([A-Za-z_]\w*)\(", kernel))
+    text = _text(prim)
+    if not text:
+        return name
+    called = set(re.findall(r"([A-Za-z_]\w*)\(", text))
     missing = sorted(called - FUNCTIONS.keys() - _SIMPLE.keys() - {_SELDOM})
-    return f"{name}, whose kernel calls {', '.join(missing)}" if missing else None
+    if missing:
+        return f"{name}, whose kernel calls {', '.join(missing)}"
+    floats_only = not called.isdisjoint(FUNCTIONS) or "/" in text
+    return f"{name} of {node.dtype}" if floats_only and node.dtype.kind != "f" else None
 
 
 def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:
     """Return the value of an elementwise node of the operands `xs`: vectors or scalars of its inputs' dtypes."""
-    name = node.prim.name
-    if name in FUNCTIONS:
-        return _functions()[name](builder, *xs)
     if node.prim is ew.cast:
         return cast(builder, xs[0], node.inputs[0].dtype, node.dtype)
-    operand = node.inputs[-1].dtype if node.inputs else node.dtype
-    if name in RULES:
-        return RULES[name](builder, *xs, operand.kind == "u")
-    return formula(builder, node.prim.kernel, xs, operand.kind == "u")
+    unsigned = (node.inputs[-1].dtype if node.inputs else node.dtype).kind == "u"
+    if node.prim in RULES:
+        return RULES[node.prim](builder, *xs, unsigned)
+    return formula(builder, _text(node.prim), xs, unsigned)
+
+
+def _text(prim: Primitive) -> str | None:
+    """Return the kernel expression of a primitive, or a more accurate one."""
+    return _MORE_ACCURATE.get(prim, prim.kernel)
 
 
 def formula(builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: bool = False) -> ir.Value:

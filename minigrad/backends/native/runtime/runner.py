@@ -1,25 +1,25 @@
-"""Running a table of steps in one call from Python.
+"""The runner: one call from Python runs a table of steps.
 
-Python hands over the arrays themselves; the code reads their addresses where NumPy's and Python's objects have
-them. That they are there is tried once, before it is relied on.
+Python hands over the arrays themselves; the code reads their addresses from NumPy's and Python's objects. A trial
+checks the offsets of the fields before the first run.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from .cache import object_code
-from .jit import load
+from .jit import Library, load
 
-_DATA = object.__basicsize__  # where an array object has the address of its elements: behind what all objects have
-_ITEMS = tuple.__basicsize__  # where a tuple has its items
+_DATA = object.__basicsize__  # offset in an array object of its elements' address: behind the head of all objects
+_ITEMS = tuple.__basicsize__  # offset in a tuple of its items
 
-STEPS = """
-define internal void @steps(ptr %table, i64 %n, ptr %bases) {
+_TEXT = f"""
+define void @mg_steps(ptr %table, i64 %n, ptr %bases) {{
 entry:
   br label %test
 test:
@@ -37,10 +37,8 @@ body:
   br label %test
 end:
   ret void
-}
-"""  # calls the functions of a table of n pairs: a function and its arguments
+}}
 
-_TEXT = STEPS + f"""
 define void @mg_fill(ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
 entry:
   %start = getelementptr ptr, ptr %bases, i64 %first
@@ -65,26 +63,36 @@ end:
 
 define void @mg_run(ptr %steps, i64 %n, ptr %bases, ptr %arrays, i64 %first, i64 %count) {{
   call void @mg_fill(ptr %bases, ptr %arrays, i64 %first, i64 %count)
-  call void @steps(ptr %steps, i64 %n, ptr %bases)
+  call void @mg_steps(ptr %steps, i64 %n, ptr %bases)
   ret void
 }}
 """
 
 
 @functools.cache
-def runner() -> Any:
+def _library() -> Library:
+    library = load([object_code(_TEXT)])
+    library.keep()
+    return library
+
+
+def symbols() -> dict[str, int]:
+    """Return the address of ``mg_steps(table, n, bases)``, which calls the `n` functions of a table, for `jit.load`."""
+    return {"mg_steps": _library().address("mg_steps")}
+
+
+@functools.cache
+def runner() -> Callable[[int | None, int, int, tuple[np.ndarray, ...], int, int], None]:
     """Return ``run(steps, n, bases, arrays, first, count)``.
 
     It puts the addresses of `count` arrays, a tuple's, into the table `bases` from `first` on, and calls the `n`
     functions of the table `steps`, each with its arguments.
     """
-    library = load([object_code(_TEXT)])
-    library.keep()
     size, address = ctypes.c_int64, ctypes.c_void_p
-    run = ctypes.CFUNCTYPE(None, address, size, address, ctypes.py_object, size, size)(library.address("mg_run"))
+    run = ctypes.CFUNCTYPE(None, address, size, address, ctypes.py_object, size, size)(_library().address("mg_run"))
     arrays = (np.zeros(3), np.zeros((2, 2), np.float32)[1:])
-    found = np.zeros(3, np.int64)
-    run(None, 0, found.ctypes.data, arrays, 1, 2)
-    if found.tolist() != [0, *(a.ctypes.data for a in arrays)]:
+    addresses = np.zeros(3, np.int64)
+    run(None, 0, addresses.ctypes.data, arrays, 1, 2)
+    if addresses.tolist() != [0, *(a.ctypes.data for a in arrays)]:
         raise RuntimeError("the addresses of arrays are not where NumPy is known to keep them")
     return run

@@ -11,6 +11,7 @@ from .graph import TEXTS, Graph
 from .ops import (
     block_einsum,
     branches,
+    broadcast,
     checks,
     constants,
     control,
@@ -23,6 +24,7 @@ from .ops import (
     integer,
     linalg,
     loops,
+    mean,
     overflow,
     random,
     reduce,

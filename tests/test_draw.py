@@ -26,7 +26,8 @@ from minigrad.ops.constants import constant
 from minigrad.ops.control import checkpoint, chunked, parts, placeholder
 from minigrad.ops.einsum import contract
 from minigrad.ops.elementwise import add, sub, tanh
-from minigrad.ops.reduce import mean, sum_
+from minigrad.ops.mean import mean
+from minigrad.ops.reduce import sum_
 from minigrad.ops.shape import concatenate
 from minigrad.primitive import PRIMITIVES
 from minigrad.symbolic import Dim

@@ -9,11 +9,13 @@ import pytest
 from minigrad import text
 from minigrad.graph import Graph, Node, full
 from minigrad.interpreters import backward, batch
+from minigrad.ops.broadcast import expand
 from minigrad.ops.constants import constant, size_
 from minigrad.ops.control import checkpoint, parts, placeholder
 from minigrad.ops.einsum import contract
 from minigrad.ops.elementwise import add, cast, eq, mul, tanh, where
-from minigrad.ops.reduce import expand, mean, sum_
+from minigrad.ops.mean import mean
+from minigrad.ops.reduce import sum_
 from minigrad.ops.shape import slice_
 from minigrad.primitive import PRIMITIVES
 from minigrad.symbolic import Dim

@@ -11,8 +11,8 @@ import numpy as np
 from ..errors import DtypeError, IntegerRangeError, ShapeError, at_user_line
 from ..graph import ArrayType, Node
 from ..ops import overflow
+from ..ops.broadcast import broadcast_along
 from ..ops.elementwise import cast_to
-from ..ops.reduce import broadcast_along
 from ..ops.shape import reshape
 from ..sizes import Size, unwrap
 from ..symbolic import Dim, Shape, format_shape

@@ -15,6 +15,7 @@ from ..ops import reduce
 from ..ops import sort as ordering
 from ..ops.accumulators import accumulator
 from ..ops.constants import size_scalar
+from ..ops.mean import mean as mean_
 from ..ops.shape import concatenate, reshape, slice_
 from ..primitive import Primitive
 from ..symbolic import Dim, Shape, size_of
@@ -77,7 +78,7 @@ def mean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
         mask, wide = Array(broadcast_node(as_array(where)._node, x.shape)), accumulator(dtype)
         total = sum_(Array(x), axis, dtype=wide, keepdims=keepdims, where=where)
         return (total / sum_(mask, axis, dtype=wide, keepdims=keepdims)).astype(dtype)
-    return _keep(reduce.mean(x, axes=axes) if axes else x, x, axes, keepdims)
+    return _keep(mean_(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
 def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive) -> Callable[..., Array]:

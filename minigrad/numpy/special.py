@@ -18,7 +18,7 @@ from ..errors import TraceError, at_user_line
 from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops import special as ops
-from ..ops.reduce import broadcast_along
+from ..ops.broadcast import broadcast_along
 from ..tracebacks import boundary
 from ..traced_array import Array, ArrayLike, as_array
 from .arguments import Axes, as_axes, broadcast_node, broadcast_shapes

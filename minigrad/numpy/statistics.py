@@ -11,10 +11,10 @@ from numpy.typing import DTypeLike
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import full
 from ..ops import elementwise as ew
-from ..ops import reduce
 from ..ops import sort as ordering
 from ..ops.constants import size_scalar
 from ..ops.index import scatter_add
+from ..ops.mean import mean as mean_
 from ..ops.shape import reshape as reshape_node
 from ..ops.shape import transpose as transpose_node
 from ..symbolic import size_of
@@ -46,7 +46,7 @@ def median(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: b
     rows = reshape_node(transpose_node(x, perm=(*kept, *axes)), shape=(*(x.shape[i] for i in kept), n))
     at = len(kept)
     ordered = ordering.sort(rows, at)
-    middle = reduce.mean(_cut(ordered, at, (n - 1) // 2, n // 2 + 1), axes=(at,))
+    middle = mean_(_cut(ordered, at, (n - 1) // 2, n // 2 + 1), axes=(at,))
     last = reshape_node(_cut(ordered, at, n - 1, n), shape=middle.shape)  # NaN sorts last
     return _keep(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
 

@@ -14,9 +14,9 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import Node, constant_of, full
 from ..ops import elementwise as ew
+from ..ops.broadcast import broadcast_along
 from ..ops.constants import const, constant, iota
 from ..ops.index import gather, scatter_add
-from ..ops.reduce import broadcast_along
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.shape import reshape
 from ..ops.sort import argsort

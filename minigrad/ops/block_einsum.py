@@ -18,8 +18,9 @@ from ..graph import ArrayType, Node
 from ..primitive import Primitive, Sample, broadcast_leading, fail, on_host
 from ..symbolic import Dim
 from ..tracing import guard_equal
+from .broadcast import broadcast_along
 from .einsum import LETTERS, contract, contract_two, parse, split_subscripts
-from .reduce import broadcast_along, sum_
+from .reduce import sum_
 from .shape import move_axis, reshape
 
 KINDS = ("packed", "stacked", "shared")

@@ -16,8 +16,9 @@ from .. import interpreters
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType
 from ..primitive import Primitive, Sample, broadcast_leading, fail
 from ..symbolic import Dim
+from .broadcast import broadcast_along
 from .control import parts
-from .reduce import broadcast_along, sum_
+from .reduce import sum_
 from .shape import move_axis
 from .subgraph import Flags, batch_graph, fits, jvp_graph, placeholders, vjp_graph
 

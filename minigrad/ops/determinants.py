@@ -14,6 +14,7 @@ from ..axes import subscripts
 from ..graph import ArrayType, Node, TupleType, zeros_like
 from ..primitive import Sample, broadcast_leading, fail, placeholder
 from ..tracing import guard_equal_shapes
+from .broadcast import broadcast_along
 from .linalg import inv
 from .matrices import (
     check_matrix,
@@ -26,7 +27,7 @@ from .matrices import (
     square_type,
     transposed,
 )
-from .reduce import broadcast_along, sum_
+from .reduce import sum_
 from .shape import move_axis
 
 

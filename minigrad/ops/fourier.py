@@ -16,8 +16,8 @@ from ..families import linear
 from ..graph import ArrayType, Node
 from ..primitive import Sample, fail, require_float
 from ..tracing import number
+from .broadcast import broadcast_along
 from .constants import constant
-from .reduce import broadcast_along
 
 
 def _rfft_type(t: ArrayType) -> ArrayType:

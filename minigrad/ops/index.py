@@ -20,8 +20,8 @@ from ..graph import ArrayType, Node, note_read
 from ..primitive import FIRST, Sample, broadcast_leading, fail
 from ..symbolic import Dim, Shape
 from ..tracing import guard_equal_shapes
+from .broadcast import broadcast_along
 from .constants import iota
-from .reduce import broadcast_along
 from .strict_index import Reading
 from .sum_rows import as_read, flat_index, sum_gathered, sum_rows
 

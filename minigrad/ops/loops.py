@@ -17,10 +17,11 @@ from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
 from ..primitive import Primitive, Sample, broadcast_leading, fail, placeholder
 from ..symbolic import Dim
 from ..tracing import guard_equal
+from .broadcast import broadcast_along
 from .constants import proj
 from .control import parts
 from .elementwise import where
-from .reduce import any_, broadcast_along
+from .reduce import any_
 from .shape import move_axis
 from .subgraph import Flags, Signature, apply_graph, batch_graph, copy_graph, fits, fixed_point, placeholders
 

@@ -17,10 +17,11 @@ from ..errors import DtypeError, at_user_line
 from ..graph import ArrayType, Node, zeros_like
 from ..primitive import Primitive, Sample, fail
 from ..tracing import guard_equal
+from .broadcast import broadcast_along
 from .constants import iota
 from .einsum import contract
 from .elementwise import eq, where
-from .reduce import broadcast_along, sum_
+from .reduce import sum_
 from .shape import transpose
 
 

@@ -18,9 +18,10 @@ from ..graph import ArrayType, Node
 from ..primitive import FIRST, Sample, broadcast_leading, fail, on_host
 from ..symbolic import Dim, size_of
 from .accumulators import running
+from .broadcast import broadcast_along
 from .constants import iota, size_scalar
 from .elementwise import cast_to
-from .reduce import broadcast_along, require_number
+from .reduce import require_number
 from .refusals import first_where
 from .shape import reshape
 

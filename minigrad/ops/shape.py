@@ -15,8 +15,8 @@ from ..primitive import Laws, Rewriter, Sample, fail, move_axis
 from ..symbolic import Dim, Shape, format_shape, size_of
 from ..tracing import guard_equal, number
 from ..views import BY_AXES, IN_ORDER, along_each
+from .broadcast import expand
 from .constants import size_scalar
-from .reduce import expand
 
 Axes = tuple[int, ...]
 

@@ -22,10 +22,11 @@ from ..families import elementwise
 from ..graph import Graph, Node, full, zeros_like
 from ..locks import importing
 from ..primitive import Primitive, Sample, on_host, placeholder
+from .broadcast import broadcast_along
 from .control import parts
 from .custom import custom
 from .elementwise import abs_, eq, exp, log, log1p, lt, over_or_zero, reciprocal_hypot, sign, square, tanh, where
-from .reduce import broadcast_along, max_, sum_
+from .reduce import max_, sum_
 
 _ROOT = math.sqrt(math.pi)
 

@@ -16,8 +16,8 @@ from ..families import elementwise
 from ..graph import Node, full
 from ..primitive import FIRST, Primitive, Sample
 from ..symbolic import Dim
+from .broadcast import broadcast_along
 from .constants import size_scalar
-from .reduce import broadcast_along
 from .refusals import first_where
 
 

@@ -24,11 +24,12 @@ import numpy as np
 from ..graph import PRIMITIVES, Graph, Node, TupleType, full, moment, reachable
 from ..interpreters import rebuilt, rewrite
 from ..locks import importing
+from ..ops.broadcast import expand
 from ..ops.differences import is_difference
 from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, mul, sub
 from ..ops.index import scatter_add
-from ..ops.reduce import expand, sum_
+from ..ops.reduce import sum_
 from ..symbolic import Dim, size_of
 from ..tracing import made_by
 from .sum_of_products import Factor, Form, Letter, Term, Writer, form_rule

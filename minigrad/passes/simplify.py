@@ -14,8 +14,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, constant_of
+from ..ops.broadcast import expand
 from ..ops.constants import full
-from ..ops.reduce import expand, reduced_once
+from ..ops.reduce import reduced_once
 from ..primitive import Primitive, Rewriter, unbroadcast
 from ..symbolic import Shape
 from .keep_index_checks import keep_index_checks

@@ -16,10 +16,10 @@ import numpy as np
 from ..axes import PARALLEL, REDUCE, axis_rule
 from ..combiners import ADD
 from ..graph import PRIMITIVES, Node, constant_of, full
+from ..ops.broadcast import expand
 from ..ops.einsum import einsum, parse
 from ..ops.elementwise import div, square
 from ..ops.index import counts_along, scatter_add
-from ..ops.reduce import expand
 from ..ops.shape import reshape
 from ..primitive import Primitive
 from ..symbolic import Dim, size_of

@@ -15,10 +15,10 @@ import numpy as np
 
 from ..errors import Unsupported, at_user_line
 from ..graph import Node, full
+from ..ops.broadcast import broadcast_along
 from ..ops.constants import iota
 from ..ops.elementwise import cast_to
 from ..ops.index import gather
-from ..ops.reduce import broadcast_along
 from ..ops.segments import nonempty, segment_ids
 from ..ops.sort import cumsum
 from ..symbolic import Dim, Shape, Symbol, monomials, size_of

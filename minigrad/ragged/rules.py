@@ -18,6 +18,7 @@ from ..errors import BatchError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, Graph, Node, full, moment, reachable
 from ..ops.accumulators import accumulator
 from ..ops.block_einsum import block_einsum
+from ..ops.broadcast import broadcast_along
 from ..ops.checks import in_range, picked
 from ..ops.constants import iota, size_scalar
 from ..ops.control import barrier, written_out
@@ -25,7 +26,8 @@ from ..ops.custom import Later, ruled
 from ..ops.einsum import LETTERS, contract, parse
 from ..ops.elementwise import cast_to, eq, isnan, logical_not, logical_or, lt, where
 from ..ops.index import counts_along, gather, scatter_add
-from ..ops.reduce import broadcast_along, max_, min_, min_or_largest, per_count, sum_
+from ..ops.mean import per_count
+from ..ops.reduce import max_, min_, min_or_largest, sum_
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cumsum
 from ..ops.shape import concatenate, reshape, transpose

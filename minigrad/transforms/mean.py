@@ -10,7 +10,8 @@ import optree
 from .. import interpreters
 from ..errors import BatchError, at_user_line
 from ..graph import FORMS, Graph, Node, full
-from ..ops.reduce import mean, split_mean, sum_
+from ..ops.mean import mean, split_mean
+from ..ops.reduce import sum_
 from ..ops.shape import reshape, slice_
 from ..tracing import made_by, number
 from .graph_forms import count, inputs_of_batch, loss_and_aux

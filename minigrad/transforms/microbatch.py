@@ -18,10 +18,12 @@ from .. import interpreters
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, Node, full, held_graphs
 from ..ops.accumulators import accumulator
+from ..ops.broadcast import broadcast_along
 from ..ops.constants import size_scalar
 from ..ops.control import chunked, parts
 from ..ops.elementwise import cast_to, eq, where
-from ..ops.reduce import broadcast_along, min_, per_count, sum_
+from ..ops.mean import per_count
+from ..ops.reduce import min_, sum_
 from ..ops.results import SEPARABLE, checks_as_results, waiting, with_results, zero
 from ..ops.subgraph import fixed_point
 from ..primitive import placeholder

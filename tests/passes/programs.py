@@ -7,8 +7,8 @@ import numpy as np
 from minigrad import ops  # noqa: F401
 from minigrad.graph import PRIMITIVES, Graph, Node, full
 from minigrad.interpreters import backward
+from minigrad.ops.broadcast import broadcast_along
 from minigrad.ops.einsum import contract
-from minigrad.ops.reduce import broadcast_along
 from minigrad.symbolic import Dim
 
 F8 = np.dtype("f8")

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...graph import PRIMITIVES, Node, full
+from ...ops.broadcast import broadcast_along
 from ...ops.constants import size_scalar
 from ...ops.einsum import parse, split_subscripts
 from ...ops.elementwise import cast_to
-from ...ops.reduce import broadcast_along
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
 from .kernels import THREADS, Kernel, Launch, Sizes, typical

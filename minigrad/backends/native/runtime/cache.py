@@ -16,8 +16,8 @@ from .jit import Target, compile_all, host, toolchain
 
 # What code is made by, beside this package.
 _BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/control.py", "ops/index.py", "ops/shape.py",
-            "ops/random.py", "ops/scatter.py", "ops/reduce.py", "passes/fuse.py", "passes/schedule.py",
-            "primitive.py", "views.py")
+            "ops/random.py", "ops/scatter.py", "ops/broadcast.py", "ops/reduce.py", "passes/fuse.py",
+            "passes/schedule.py", "primitive.py", "views.py")
 
 
 def object_code(text: str, target: Target | None = None) -> bytes:

@@ -1,0 +1,70 @@
+"""`expand`: the one operation that adds axes. Its adjoint is `sum`, so no other rule deals with broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..axes import AxisRule, Declared, Order, parallel
+from ..families import linear
+from ..graph import PRIMITIVES, ArrayType, Node, constant_of, full
+from ..primitive import Laws, Sample, fail
+from ..symbolic import Shape
+from ..tracing import guard_equal_shapes
+from ..views import BY_AXES
+
+Axes = tuple[int, ...]
+T = TypeVar("T")
+
+
+def without(entries: Sequence[T], axes: Axes) -> tuple[T, ...]:
+    """Return the entries of the other axes."""
+    return tuple(n for i, n in enumerate(entries) if i not in axes)
+
+
+def _expand_type(t: ArrayType, *, shape: Shape, axes: Axes) -> ArrayType:
+    if len(shape) != t.ndim + len(axes) or not guard_equal_shapes(without(shape, axes), t.shape):
+        raise fail("expand", f"does not fit {shape} without its axes {axes}", t)
+    return ArrayType(tuple(shape), t.dtype)
+
+
+def _expand_eval(xp: Any, x: Any, *, shape: Shape, axes: Axes) -> Any:
+    x = xp.reshape(x, tuple(1 if i in axes else n for i, n in enumerate(shape)))
+    return xp.broadcast_to(x, shape)
+
+
+def _expand_axes(node: Node) -> AxisRule:
+    result = tuple(parallel(node.ndim))
+    return AxisRule((without(result, node.params["axes"]),), (result,))
+
+
+def _expand_placed(params: Mapping[str, Any], order: Order, size: Any) -> dict[str, Any]:
+    shape, axes = params["shape"], params["axes"]
+    kept = [a for a in range(len(shape)) if a not in axes]
+    left = [a for a in range(len(shape)) if a in axes or kept.index(a) in order]
+    return {"shape": (size, *(shape[a] for a in left)), "axes": tuple(left.index(a) + 1 for a in axes)}
+
+
+def _expand_twice(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[str, Any]:
+    kept = [a for a in range(len(outer["shape"])) if a not in outer["axes"]]
+    axes = (*outer["axes"], *(kept[a] for a in inner["axes"]))
+    return {"shape": outer["shape"], "axes": tuple(sorted(axes))}
+
+
+expand = linear(
+    "expand", _expand_type, _expand_eval, lambda g, x, *, shape, axes: PRIMITIVES["sum"](g, axes=axes),
+    axes=Declared(_expand_axes, _expand_placed, lambda p, before, after: not p["axes"]), view=BY_AXES,
+    laws=Laws(compose=_expand_twice), hidden_params=frozenset({"shape"}),
+    samples=lambda: [Sample((np.array([1.0, 2.0]),), {"shape": (3, 2, 4), "axes": (0, 2)}),
+                     Sample((np.array(1.5),), {"shape": (2,), "axes": (0,)})])
+
+
+def broadcast_along(x: Node, shape: Shape, axes: Axes) -> Node:
+    """Return `x` with `axes` of `shape` added; nothing at all where there are none."""
+    if not axes:
+        return x
+    if (value := constant_of(x)) is not None:
+        return full(value, shape, x.dtype)
+    return expand(x, shape=tuple(shape), axes=tuple(axes))

@@ -21,6 +21,7 @@ result repeats along it. ``...`` in a declaration stands for any number of paral
 Examples
 --------
 >>> import numpy as np
+>>> from minigrad.axes import axis_rule
 >>> from minigrad.graph import PRIMITIVES as P
 >>> def show(x, **params):
 ...     return str(axis_rule(P[params.pop("name")](x, **params)))

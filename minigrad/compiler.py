@@ -415,7 +415,16 @@ def compile(f: Callable[..., Any], backend: str = backends.AUTO, without: Collec
 
     Examples
     --------
+    >>> def loss(w, x, y):
+    ...     return (w @ x - y) ** 2
     >>> step = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0, 0))))
-    >>> value, gradient = step(params, X, y)
+    >>> X, y = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([1.0, 2.0])
+    >>> step(np.zeros(2), X, y)
+    (np.float64(2.5), array([-1., -4.]))
+
+    The program prints as NumPy, for every batch size:
+
+    >>> print(step.source.splitlines()[0])
+    def program(w, X, y):
     """
     return Compiled(f, backend, without, maxsize, **options)

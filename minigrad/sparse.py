@@ -29,8 +29,14 @@ class Sparse:
 
     Examples
     --------
-    >>> A = mg.Sparse.from_scipy(scipy.sparse.eye_array(3))
+    >>> A = mg.Sparse(np.array([2.0, 3.0, 4.0]), np.array([0, 1, 1]), np.array([0, 0, 2]), (2, 3))
+    >>> A
+    <Sparse [2, 3]: 3 entries>
     >>> A @ np.ones(3)
+    array([2., 7.])
+    >>> A.toarray()
+    array([[2., 0., 0.],
+           [3., 0., 4.]])
     """
 
     __slots__ = ("col", "data", "row", "shape")

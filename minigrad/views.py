@@ -8,6 +8,7 @@ Examples
 --------
 >>> import numpy as np
 >>> from minigrad.graph import PRIMITIVES as P
+>>> from minigrad.views import window
 >>> x = P["full"](value=0.0, shape=(2, 3), dtype=np.dtype("f8"))
 
 Element ``[k, i, j]`` of this expand is element ``[i, j]`` of the operand:

@@ -1,6 +1,5 @@
 """Transforms of graphs as methods: each a graph that runs, prints, draws and goes through JSON, as the functions do."""
 
-import doctest
 import re
 
 import numpy as np
@@ -230,11 +229,6 @@ def test_error_names_the_graph_the_argument_and_the_line(name):
 
 def test_every_form_is_a_method():
     assert FORMS.keys() | TEXTS.keys() < set(dir(Graph))
-
-
-def test_the_page_is_true():
-    (page,) = doctest.DocTestFinder(recurse=False).find(Graph, "Graph")
-    assert doctest.DocTestRunner().run(page).failed == 0
 
 
 def test_a_gradient_refuses_the_indices_that_its_function_refuses():

@@ -1,12 +1,11 @@
 """Graphs and matrices of other libraries to examples and back: PyTorch Geometric, networkx, scipy.sparse.
 
-What each array means is read off the schema, never guessed from a name: rows run along their axis, and an index points
-into the axis that it is declared to point into.
+The schema, and not an array's name, declares the axis of its rows and the axis that an index points into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,41 +15,41 @@ from ..tracebacks import boundary
 from .axes import Axis
 from .schema import Schema, schema_of
 
-Path = str | Sequence[Hashable]
+Step = str | int | tuple[str, ...]  # an attribute, a row, or a type of edges
+Path = str | Sequence[Step]
 
 
 @boundary
 def from_pyg(data: Any, cls: type, paths: Mapping[str, Path] | None = None,
              ends: tuple[str, str] = ("src", "dst")) -> Any:
-    """Return an example made of PyTorch Geometric's `Data` or `HeteroData`.
+    """Convert PyTorch Geometric's `Data` or `HeteroData` to an example.
 
     Parameters
     ----------
     data : Data or HeteroData
     cls : type
-        A schema.
+        A class made by `minigrad.example`.
     paths : mapping of str to path, optional
-        Where each field is found, if it is not an attribute of its own name. A path is a name, or a tuple of steps:
-        ``"edge_attr"``, ``("edge_index", 0)``, ``("user", "x")``,
-        ``(("user", "rates", "item"), "edge_index", 0)``.
+        The place of each field that is not an attribute of the field's name. A path is a name or a tuple of steps:
+        ``"edge_attr"``, ``("edge_index", 0)``, ``("user", "x")``, ``(("user", "rates", "item"), "edge_index", 0)``.
     ends : (str, str)
-        The two fields that are the rows of ``edge_index``, where `paths` says nothing of them.
+        The two fields that are the rows of ``edge_index``, unless `paths` places them.
 
     Returns
     -------
-    cls
-        Its arrays share memory with the tensors where these are on the CPU.
+    instance of `cls`
+        Its arrays share memory with tensors on the CPU.
 
     Raises
     ------
     BatchError
-        If `data` has nothing at a path.
+        If `cls` is not a schema, `paths` has an unknown field, or `data` lacks the value of a path.
     """
     schema = _schema(cls, "from_pyg")
-    paths = _paths(schema, paths, ends, "from_pyg")
+    places = _paths(schema, paths, ends, "from_pyg")
     values: dict[str, Any] = {}
     for name, t in schema.fields.items():
-        value = _follow(data, paths[name], name in schema.optional, f"from_pyg: {schema.name}.{name}")
+        value = _follow(data, places[name], name in schema.optional, f"from_pyg: {schema.name}.{name}")
         if hasattr(value, "detach"):
             value = value.detach().cpu().numpy()
         if not t.shape and np.size(value) == 1 and value is not None:  # PyG often has one number per graph as one row
@@ -61,75 +60,82 @@ def from_pyg(data: Any, cls: type, paths: Mapping[str, Path] | None = None,
 
 @boundary
 def to_pyg(example: Any, paths: Mapping[str, Path] | None = None, ends: tuple[str, str] = ("src", "dst")) -> Any:
-    """Return an example as PyTorch Geometric's `Data`, or as `HeteroData` if a path names a type of nodes or edges.
+    """Convert an example to PyTorch Geometric's `Data`, or to `HeteroData` if a path has a type of nodes or edges.
 
     Parameters
     ----------
-    example : instance of a schema
+    example : instance of a class made by `minigrad.example`
     paths, ends
-        As for `from_pyg`, whose inverse this is.
+        As for `from_pyg`, of which this is the inverse.
 
     Returns
     -------
     Data or HeteroData
         Its tensors share memory with the arrays. The number of nodes is set, so that nodes without edges are counted.
-        PyG knows an index by its name: what is no ``edge_index`` moves in its batches only if its name says so.
+        PyG's batches shift an index only by its name, which contains ``index`` (as ``edge_index`` does).
+
+    Raises
+    ------
+    BatchError
+        If the rows that `paths` gives to one tensor are not 0, 1, ...
     """
     import torch
     from torch_geometric.data import Data, HeteroData
 
     schema = _schema(type(example), "to_pyg")
     sizes = example_sizes(example)
-    paths = _paths(schema, paths, ends, "to_pyg")
-    typed = {name: len(path) - isinstance(path[-1], int) > 1 for name, path in paths.items()}
-    data = HeteroData() if any(typed.values()) else Data()
-    rows: dict[tuple, dict[int, Any]] = {}
+    places = _paths(schema, paths, ends, "to_pyg")
+    data = HeteroData() if any(map(_typed, places.values())) else Data()
+    rows: dict[tuple[Step, ...], dict[int, np.ndarray]] = {}
     for name, t in schema.fields.items():
-        value, path = getattr(example, name), paths[name]
+        value, path = getattr(example, name), places[name]
         if value is None:
             continue
-        store = data[path[0]] if typed[name] else data
-        if isinstance(path[-1], int):
-            rows.setdefault(path[:-1], {})[path[-1]] = value
-        elif t.counts is not None:
-            setattr(store, path[-1], value)
+        kind, last, typed = path[0], path[-1], _typed(path)
+        store = data[kind] if typed else data
+        if isinstance(last, int):
+            rows.setdefault(path[:-1], {})[last] = value
         else:
-            setattr(store, path[-1], torch.as_tensor(value))
-        if isinstance(path[-1], int) and path[-2] == "edge_index" and t.target is not None:
+            setattr(store, str(last), value if t.counts is not None else torch.as_tensor(value))
+        if isinstance(last, int) and path[-2] == "edge_index" and t.target is not None:
             # The number of an edge's nodes: an edge type is (type of one end, relation, type of the other end).
-            nodes = data[path[0][0 if path[-1] == 0 else 2]] if typed[name] else data
+            nodes = data[kind[0 if last == 0 else 2]] if isinstance(kind, tuple) else data
             nodes.num_nodes = sizes[t.target]
-        elif typed[name] and isinstance(path[0], str) and t.axes:
+        elif typed and isinstance(kind, str) and t.axes:
             store.num_nodes = sizes[t.axes[0]]
     for path, parts in rows.items():
         if sorted(parts) != list(range(len(parts))):
             raise BatchError(at_user_line(f"to_pyg: {path[-1]} has rows {sorted(parts)}; they are 0, 1, ... in PyG"))
         store = data[path[0]] if len(path) > 1 else data
-        setattr(store, path[-1], torch.from_numpy(np.stack([parts[i] for i in range(len(parts))])))
+        setattr(store, str(path[-1]), torch.from_numpy(np.stack([parts[i] for i in range(len(parts))])))
     return data
 
 
 @boundary
 def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst")) -> Any:
-    """Return an example made of a networkx graph.
+    """Convert a networkx graph to an example.
 
-    Nodes are numbered in the graph's order. A field with the axis of the nodes (into which `ends` point) is read from
-    the node's attributes, one with the axis of the edges from the edges' attributes, and any other from those of the
-    graph, all under the field's own name.
+    Nodes are numbered in the graph's order. Fields on the axis of the nodes (into which `ends` point) come from the
+    attributes of the nodes, fields on the axis of the edges from those of the edges, and others from those of the
+    graph, each by the field's name.
 
     Parameters
     ----------
     graph : networkx.Graph, DiGraph, MultiGraph or MultiDiGraph
-        An edge of a graph without directions becomes two, one in each direction; an edge from a node to itself one.
+        An edge of an undirected graph becomes two, one in each direction; an edge from a node to itself one.
     cls : type
-        A schema.
+        A class made by `minigrad.example`.
     ends : (str, str)
-        The fields that say where each edge begins and ends.
+        The fields with the source and the target of each edge.
+
+    Returns
+    -------
+    instance of `cls`
 
     Raises
     ------
     BatchError
-        If a node, an edge or the graph lacks an attribute.
+        If `cls` is not a schema with these `ends`, or a node, an edge or the graph lacks an attribute.
     """
     schema = _schema(cls, "from_networkx")
     node, edge = _graph_axes(schema, ends, "from_networkx")
@@ -146,7 +152,7 @@ def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst"))
         elif t.counts is not None:
             values[name] = len(rows[t.counts]) if t.counts in rows else graph.graph[name]
         elif t.axes and t.axes[0] in rows:
-            column = [_attribute(data, name, f"{label}: {t.axes[0]} {who}") for who, data in rows[t.axes[0]]]
+            column = [_attribute(data, name, f"{label}: {t.axes[0]} {row}") for row, data in rows[t.axes[0]]]
             values[name] = np.array(column, t.dtype).reshape(len(column), *t.dense)
         elif name in graph.graph or name not in schema.optional:
             values[name] = np.asarray(_attribute(graph.graph, name, f"{label}: the graph"), t.dtype)[()]
@@ -157,20 +163,24 @@ def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst"))
 
 @boundary
 def to_networkx(example: Any, ends: tuple[str, str] = ("src", "dst"), create_using: Any = None) -> Any:
-    """Return an example as a networkx graph, with its fields as attributes of nodes, edges and the graph.
+    """Convert an example to a networkx graph, with its fields as attributes of nodes, edges and the graph.
 
     Parameters
     ----------
-    example : instance of a schema
+    example : instance of a class made by `minigrad.example`
     ends : (str, str)
-        The fields that say where each edge begins and ends.
+        The fields with the source and the target of each edge.
     create_using : networkx graph type, optional
-        ``networkx.DiGraph`` if not given.
+        ``networkx.DiGraph`` by default.
+
+    Returns
+    -------
+    networkx graph
 
     Raises
     ------
     BatchError
-        If the type of graph cannot hold two edges between the same nodes, and there are.
+        If two edges have the same ends, and the type of graph holds one edge between two nodes.
     """
     import networkx
 
@@ -194,64 +204,75 @@ def to_networkx(example: Any, ends: tuple[str, str] = ("src", "dst"), create_usi
     return graph
 
 
-# -- what the conversions have in common ---------------------------------------------------------------------
+# -- shared by the conversions -------------------------------------------------------------------------------
 
 
 def example_sizes(example: Any) -> dict[Axis, int]:
     """Return the sizes of an example's ragged axes."""
-    return dict(zip(schema_of(example).axes, example._sizes, strict=True))
+    return dict(zip(example.__schema__.axes, example._sizes, strict=True))
 
 
-def _schema(cls: Any, who: str) -> Schema:
+def _schema(cls: type, function: str) -> Schema:
     schema = schema_of(cls)
     if schema is None:
-        raise BatchError(at_user_line(f"{who}: {getattr(cls, '__name__', cls)} is no schema; declare it with "
+        raise BatchError(at_user_line(f"{function}: {getattr(cls, '__name__', cls)} is not a schema; declare it with "
                                       "@mg.example"))
     return schema
 
 
 def _paths(schema: Schema, paths: Mapping[str, Path] | None, ends: tuple[str, str],
-           who: str) -> dict[str, tuple[Hashable, ...]]:
-    found: dict[str, Path] = {name: "num_nodes" if t.counts is not None else name for name, t in schema.fields.items()}
-    found |= {name: ("edge_index", row) for row, name in enumerate(ends) if name in found}
-    if unknown := set(paths or ()) - set(found):
-        raise BatchError(at_user_line(f"{who}: {schema.name} has no field {', '.join(sorted(unknown))}"))
-    found |= paths or {}
-    return {name: (path,) if isinstance(path, str) else tuple(path) for name, path in found.items()}
+           function: str) -> dict[str, tuple[Step, ...]]:
+    """Return the path of each field."""
+    steps: dict[str, Path] = {name: "num_nodes" if t.counts is not None else name for name, t in schema.fields.items()}
+    steps |= {name: ("edge_index", row) for row, name in enumerate(ends) if name in steps}
+    if unknown := set(paths or ()) - set(steps):
+        raise BatchError(at_user_line(f"{function}: {schema.name} has no field {', '.join(sorted(unknown))}"))
+    steps |= paths or {}
+    return {name: (path,) if isinstance(path, str) else tuple(path) for name, path in steps.items()}
 
 
-def _follow(data: Any, path: tuple[Hashable, ...], optional: bool, label: str) -> Any:
+def _typed(path: tuple[Step, ...]) -> bool:
+    """Return whether a path begins with a type of nodes or edges."""
+    return len(path) - isinstance(path[-1], int) > 1
+
+
+def _follow(data: Any, path: tuple[Step, ...], optional: bool, label: str) -> Any:
     value = data
     for step in path:
         if isinstance(step, int):
             value = value[step]
             continue
-        typed = isinstance(step, tuple) or (value is data and len(path) - isinstance(path[-1], int) > 1)
         try:
-            value = value[step] if typed else getattr(value, step)
+            by_type = isinstance(step, tuple) or (value is data and _typed(path))
+            value = value[step] if by_type else getattr(value, str(step))
         except (AttributeError, KeyError):
             value = None
         if value is None:
             if optional:
                 return None
-            raise BatchError(at_user_line(f"{label}: nothing at {'.'.join(map(str, path))} in {data}. Say where it is: "
+            raise BatchError(at_user_line(f"{label}: nothing at {'.'.join(map(str, path))} in {data}. Give its place: "
                                           "paths={field: path}")) from None
     return value
 
 
-def _graph_axes(schema: Schema, ends: tuple[str, str], who: str) -> tuple[Axis, Axis]:
+def _graph_axes(schema: Schema, ends: tuple[str, str], function: str) -> tuple[Axis, Axis]:
+    """Return the axes of the nodes and of the edges."""
+    fields = []
     for name in ends:
-        if name not in schema.fields or schema.fields[name].target is None or len(schema.fields[name].shape) != 1:
-            raise BatchError(at_user_line(f"{who}: {schema.name}.{name} is no field of one index per edge; name the "
-                                          "two that are: ends=(source, target)"))
-    first, second = (schema.fields[name] for name in ends)
-    if (first.target, first.axes) != (second.target, second.axes):
-        raise BatchError(at_user_line(f"{who}: {ends[0]} is {first} and {ends[1]} is {second}; a networkx graph has "
-                                      "one kind of nodes"))
-    return first.target, first.axes[0]
+        t = schema.fields.get(name)
+        if t is None or t.target is None or len(t.shape) != 1:
+            raise BatchError(at_user_line(f"{function}: {schema.name}.{name} is not a field of one index per edge; "
+                                          "name the two that are: ends=(source, target)"))
+        fields.append((t.target, t.axes))
+    if fields[0] != fields[1]:
+        first, second = (schema.fields[name] for name in ends)
+        raise BatchError(at_user_line(f"{function}: {ends[0]} is {first} and {ends[1]} is {second}; a networkx graph "
+                                      "has one kind of nodes"))
+    (node, (edge, *_)), _ = fields
+    return node, edge
 
 
-def _attribute(attributes: Mapping[str, Any], name: str, who: str) -> Any:
+def _attribute(attributes: Mapping[str, Any], name: str, label: str) -> Any:
     if name not in attributes:
-        raise BatchError(at_user_line(f"{who} has no attribute {name!r}; it has {', '.join(map(str, attributes))}"))
+        raise BatchError(at_user_line(f"{label} has no attribute {name!r}; it has {', '.join(map(str, attributes))}"))
     return attributes[name]

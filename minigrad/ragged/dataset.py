@@ -1,7 +1,7 @@
-"""Datasets: objects with a length that answer an array of indices with a batch.
+"""Datasets: objects with a length, whose ``dataset[indices]`` is a batch.
 
-A `Batch` of all examples is one: packed, so that a smaller batch is a gather and not a loop over examples. Others are
-the same arrays in files, larger than the memory; arrays whose axis 0 counts the examples; and data frames.
+A packed `Batch` of all examples is a dataset whose batches are gathers, without a loop over examples. Others are such a
+batch in files, larger than memory; arrays whose axis 0 counts the examples; and data frames.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ import numpy as np
 import optree
 
 from ..errors import BatchError, at_user_line
+from ..graph import ArrayType, PyTree
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 from .batch import Batch, batch, shift_indices
 from .schema import Schema, schema_of
 
 FORMAT = 1
-ABOUT = "dataset.json"  # written last: where it is missing, the writing was interrupted
-_MANY = 2.0**62  # rows that no dataset has
-_PART = 1 << 20  # elements that are checked at a time
+ABOUT = "dataset.json"  # written last: without it, the writing was interrupted
+_MANY = 2.0**62  # more rows than a dataset can have
+_PART = 1 << 20  # elements per part of a check
 
 
 class Arrays:
     """A pytree of arrays as a dataset: axis 0 counts the examples."""
 
-    def __init__(self, tree: Any):
+    def __init__(self, tree: PyTree):
         leaves, self._structure = optree.tree_flatten(tree)
         self._leaves = [np.asarray(x) for x in leaves]
         lengths = {x.shape[0] if x.ndim else None for x in self._leaves}
         if len(lengths) != 1 or None in lengths:
             shapes = ", ".join(str(x.shape) for x in self._leaves) or "there is no array"
-            raise BatchError(at_user_line("a dataset of arrays: axis 0 counts the examples, so it is there in each and "
-                                          f"of one length; the shapes are {shapes}"))
-        self._length = lengths.pop()
+            raise BatchError(at_user_line("a dataset of arrays: axis 0 counts the examples, so all arrays have it, "
+                                          f"with one length; the shapes are {shapes}"))
+        self._length = len(self._leaves[0])
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, indices: np.ndarray) -> Any:
-        """Return those examples, in new arrays."""
+    def __getitem__(self, indices: np.ndarray) -> PyTree:
+        """Return the examples `indices`, in new arrays."""
         return optree.tree_unflatten(self._structure, [x.take(indices, axis=0) for x in self._leaves])
 
 
@@ -59,32 +60,31 @@ class Table:
         return len(self._frame)
 
     def __getitem__(self, indices: np.ndarray) -> Any:
-        """Return those rows, as a frame (or series)."""
+        """Return the rows `indices`, as a frame (or series)."""
         return self._frame.iloc[indices]
 
 
 def as_dataset(data: Any) -> Any:
-    """Return `data` with a length, and answering an array of indices with a batch."""
+    """Return `data` as a dataset."""
     if isinstance(data, (tuple, list)) and len(data) and schema_of(type(data[0])) is not None:
         return batch(data)
     if isinstance(data, list):
-        raise BatchError(at_user_line("a dataset that is a list is one of examples, of a class made by @mg.example. A "
-                                      "list of arrays does not say what they are: give fields as a tuple or a dict, "
-                                      "examples of one shape as np.stack(list), of several as mg.batch(list, type)"))
+        raise BatchError(at_user_line("a dataset that is a list holds examples of a class made by @mg.example. A list "
+                                      "of arrays is ambiguous: give fields as a tuple or a dict, examples of one shape "
+                                      "as np.stack(list), of several as mg.batch(list, type)"))
     if schema_of(type(data)) is not None and not isinstance(data, Batch):
-        raise BatchError(at_user_line(f"a dataset is many examples, and this is one {type(data).__name__}: give a "
-                                      "list"))
-    if hasattr(type(data), "iloc"):  # whose brackets name columns
+        raise BatchError(at_user_line(f"a dataset holds many examples, got one {type(data).__name__}: give a list"))
+    if hasattr(type(data), "iloc"):  # a data frame's brackets take columns
         return Table(data)
-    if isinstance(data, Mapping) and not isinstance(data, dict):  # an archive of arrays, say: its brackets take keys
+    if isinstance(data, Mapping) and not isinstance(data, dict):  # such as an archive of arrays: its brackets take keys
         return Arrays(dict(data))
     if isinstance(data, (tuple, dict, np.ndarray)) or not hasattr(type(data), "__getitem__"):
         return Arrays(data)
     return data
 
 
-def sizes_of(dataset: Any) -> Mapping[Any, np.ndarray]:
-    """Return the number of rows that every example has on each ragged axis."""
+def sizes_of(dataset: Any) -> Mapping[Axis | str, np.ndarray]:
+    """Return the size of every example on each ragged axis."""
     lengths = getattr(dataset, "lengths", None)
     return lengths if isinstance(lengths, Mapping) else {}
 
@@ -93,19 +93,20 @@ def sizes_of(dataset: Any) -> Mapping[Any, np.ndarray]:
 
 
 @boundary
-def save_dataset(path: str | Path, examples: Iterable[Any], kind: Any = None, chunk: int = 1024) -> Path:
-    """Write examples into a folder, one ``.npy`` file per field, as they come: they need not fit into memory.
+def save_dataset(path: str | Path, examples: Iterable[Any], kind: FieldType | ArrayType | None = None,
+                 chunk: int = 1024) -> Path:
+    """Write examples into a folder, one ``.npy`` file per field; the examples need not fit into memory.
 
     Parameters
     ----------
     path : str or Path
-        A folder that is not there yet, or is empty.
+        A new folder, or an empty one.
     examples : iterable
         As for `minigrad.batch`; or a `Batch`.
     kind : array type, optional
         The type of examples that are arrays.
     chunk : int
-        How many examples are packed at a time.
+        The number of examples that are packed at a time.
 
     Returns
     -------
@@ -115,17 +116,25 @@ def save_dataset(path: str | Path, examples: Iterable[Any], kind: Any = None, ch
     Raises
     ------
     BatchError
-        If the folder holds something, there is no example, or an example is not as `minigrad.batch` wants it.
+        If the folder is not empty, `chunk` is below 1, there is no example, or `minigrad.batch` refuses the examples.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> word = mg.axis("word")
+    >>> folder = mg.save_dataset(tempfile.mkdtemp(), (np.arange(n) for n in (2, 0, 3)), mg.i64[word])
+    >>> mg.open_dataset(folder, mg.i64[word])[2]
+    array([0, 1, 2])
     """
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BatchError(at_user_line(f"save_dataset: {folder} is there already; give a new folder, or empty it"))
+        raise BatchError(at_user_line(f"save_dataset: {folder} exists already; give a new folder, or empty it"))
     if chunk < 1:
-        raise BatchError(at_user_line(f"save_dataset: chunk={chunk}, and should be at least 1"))
+        raise BatchError(at_user_line(f"save_dataset: chunk must be at least 1, got {chunk}"))
     parts = _parts(examples, kind, chunk)
     first = next(parts, None)
     if first is None:
-        raise BatchError(at_user_line("save_dataset: there is no example"))
+        raise BatchError(at_user_line("save_dataset() needs at least one example"))
     folder.mkdir(parents=True, exist_ok=True)
     schema = first.schema
     growing = {name: Growing(folder / f"{name}.npy", first._fields[name]) for name in _per_example(first)}
@@ -152,27 +161,35 @@ def save_dataset(path: str | Path, examples: Iterable[Any], kind: Any = None, ch
 
 
 @boundary
-def open_dataset(path: str | Path, kind: Any) -> Batch:
-    """Return the batch of all examples in a folder; its arrays stay in their files, and are read where they are used.
+def open_dataset(path: str | Path, kind: type | FieldType | ArrayType) -> Batch:
+    """Return the batch of all examples in a folder, whose arrays are memory-mapped files.
 
     Parameters
     ----------
     path : str or Path
-        What `save_dataset` wrote.
+        A folder written by `save_dataset`.
     kind : schema or array type
-        The class of the examples, or their type if they are arrays.
+        The class of the examples, or the type of examples that are arrays.
 
     Returns
     -------
     Batch
-        Its packed arrays cannot be written to. ``dataset[indices]`` reads those examples into memory. A pickle of it
-        holds the path alone: another process opens the files again.
+        Its packed arrays are read-only. ``dataset[indices]`` reads these examples into memory. A pickle holds the
+        path, and another process reopens the files.
 
     Raises
     ------
     BatchError
-        If the folder is no dataset, was written with another schema, or a file in it holds anything else than
-        `save_dataset` wrote: the error names the file. The indices and bools are read once for that.
+        If the folder is not a dataset, was written with another schema, or a file is not as `save_dataset` wrote it;
+        the error names the file. Indices and bools are read once for this check.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> word = mg.axis("word")
+    >>> folder = mg.save_dataset(tempfile.mkdtemp(), [np.ones(2), np.zeros(1)], mg.f64[word])
+    >>> mg.open_dataset(folder, mg.f64[word])
+    <batch of arrays: 2 examples, 3 words>
     """
     folder = Path(path)
     schema = schema_of(kind) or Schema("arrays", {"value": as_field(kind, "open_dataset")}).check()
@@ -187,7 +204,7 @@ def open_dataset(path: str | Path, kind: Any) -> Batch:
     return data
 
 
-# -- reading, with no trust in the files ---------------------------------------------------------------------
+# -- reading untrusted files ---------------------------------------------------------------------------------
 
 
 def _wrong(path: Path, why: str) -> BatchError:
@@ -195,10 +212,10 @@ def _wrong(path: Path, why: str) -> BatchError:
 
 
 def _about(folder: Path, schema: Schema) -> dict[str, Any]:
-    """Return the description of the dataset in `folder`, which must be one of examples of `schema`."""
+    """Return the description of the dataset in `folder`, after a check against `schema`."""
     path = folder / ABOUT
     if not path.is_file():
-        raise BatchError(at_user_line(f"open_dataset: {folder} has no {ABOUT}: it is no dataset, or its writing was "
+        raise BatchError(at_user_line(f"open_dataset: {folder} has no {ABOUT}: it is not a dataset, or its writing was "
                                       "interrupted"))
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -226,7 +243,7 @@ def _about(folder: Path, schema: Schema) -> dict[str, Any]:
 
 
 def _lengths(path: Path, examples: int) -> np.ndarray:
-    """Return how many rows each example has, all of them together fewer than an int64 can count."""
+    """Return the number of rows of each example, after a check that an int64 holds their sum."""
     lengths = np.array(_mapped(path, np.dtype(np.int64), (examples,)))
     if lengths.min() < 0:
         k = int(lengths.argmin())
@@ -237,9 +254,9 @@ def _lengths(path: Path, examples: int) -> np.ndarray:
 
 
 def _checked(path: Path, t: FieldType, data: Batch) -> np.ndarray:
-    """Return the array of a field whose type is `t`, read where it is used, after a check of what it holds."""
+    """Return the memory-mapped array of a field of type `t`, after a check of its contents."""
     if t.shared:
-        shape = t.shape
+        shape = t.dense
     elif len(t.axes) < 2:
         shape = (int(data.lengths[t.axes[0]].sum()) if t.axes else len(data), *t.dense)
     else:
@@ -249,56 +266,60 @@ def _checked(path: Path, t: FieldType, data: Batch) -> np.ndarray:
         shape = (int(data._rows(t).sum()), *t.dense)
     array = _mapped(path, t.dtype, shape, _files(t.axes))
     if t.dtype.kind == "b":
-        _check_parts(path, array, lambda part, at: part.view(np.uint8) > 1, "neither 0 nor 1, as a bool is", np.uint8)
+        _check_parts(path, array, lambda part, start: part.view(np.uint8) > 1, "neither 0 nor 1, as a bool is",
+                     np.uint8)
     if t.target is not None:
-        _check_indices(path, array, t, data)
+        _check_indices(path, array, t, t.target, data)
     return array
 
 
-def _check_indices(path: Path, array: np.ndarray, t: FieldType, data: Batch) -> None:
-    """Check that each index points at a row of its own example."""
-    begins, sizes = data.offsets[t.target], data.lengths[t.target]
+def _check_indices(path: Path, array: np.ndarray, t: FieldType, target: Axis, data: Batch) -> None:
+    """Check that each index is a row of its own example."""
+    begins, sizes = data.offsets[target], data.lengths[target]
     ends = data._begins(t)[1:] if t.axes else None
 
-    def bad(part: np.ndarray, at: int) -> np.ndarray:
-        rows = np.arange(at, at + len(part))
+    def bad(part: np.ndarray, start: int) -> np.ndarray:
+        rows = np.arange(start, start + len(part))
         if ends is None:
-            whose = rows
+            owners = rows
         else:
             first, last = np.searchsorted(ends, rows[[0, -1]], side="right")
-            borders = np.clip(ends[first:last + 1], at, at + len(part))
-            whose = np.repeat(np.arange(first, last + 1), np.diff(borders, prepend=at))
+            borders = np.clip(ends[first:last + 1], start, start + len(part))
+            owners = np.repeat(np.arange(first, last + 1), np.diff(borders, prepend=start))
         shape = (-1, *[1] * len(t.dense))
-        first = begins[whose].reshape(shape)
-        outside = (part < first) | (part >= first + sizes[whose].reshape(shape))
+        least = begins[owners].reshape(shape)
+        outside: np.ndarray = (part < least) | (part >= least + sizes[owners].reshape(shape))
         return outside if t.null is None else outside & (part != t.null)
 
-    _check_parts(path, array, bad, f"not a row of {t.target} of its example{_files([t.target])}")
+    _check_parts(path, array, bad, f"not a row of {target} of its example{_files([target])}")
 
 
-def _check_parts(path: Path, array: np.ndarray, bad: Callable[[np.ndarray, int], np.ndarray], why: str,
-                 shown: Any = None) -> None:
-    """Raise `BatchError` at the first element that is bad; a part of the array is in memory at a time."""
+def _check_parts(path: Path, array: np.ndarray, bad: Callable[[np.ndarray, int], np.ndarray], reason: str,
+                 shown: type[np.generic] | None = None) -> None:
+    """Raise `BatchError` at the first bad element, with one part of the array in memory at a time.
+
+    ``bad(part, start)`` marks the bad elements of the rows from `start` on; `shown` is the dtype that prints one.
+    """
     step = max(1, _PART // max(1, math.prod(array.shape[1:])))
-    for at in range(0, len(array) if array.ndim else 1, step):
-        part = array[at:at + step] if array.ndim else array[None]
-        wrong = bad(part, at)
+    for start in range(0, len(array) if array.ndim else 1, step):
+        part = array[start:start + step] if array.ndim else array[None]
+        wrong = bad(part, start)
         if wrong.any():
-            place = tuple(map(int, np.argwhere(wrong)[0]))
-            value = (part if shown is None else part.view(shown))[place]
-            place = [place[0] + at, *place[1:]][1 - bool(array.ndim):]
-            raise _wrong(path, f"element {place} is {value}, {why}")
+            row, *rest = map(int, np.argwhere(wrong)[0])
+            value = (part if shown is None else part.view(shown))[(row, *rest)]
+            place = [row + start, *rest] if array.ndim else rest
+            raise _wrong(path, f"element {place} is {value}, {reason}")
 
 
 def _files(axes: Sequence[Axis]) -> str:
-    """Return what names the files that count the rows of axes, and may be those that are wrong."""
+    """Return the names of the files of lengths that a shape derives from, for an error."""
     return f", by {' and '.join(f'lengths {axis}.npy' for axis in axes)}" if axes else ""
 
 
-def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], by: str = "") -> np.ndarray:
-    """Return the array in a file, read where it is used; an empty one cannot be mapped. `by` says whence the shape."""
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], source: str = "") -> np.ndarray:
+    """Return the array of a file, memory-mapped unless empty. `source` names the files of the shape, for an error."""
     if not path.is_file():
-        raise _wrong(path, "there is no such file")
+        raise _wrong(path, "the file does not exist")
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
@@ -313,11 +334,11 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], by: str = "") -
     if kind != dtype:
         raise _wrong(path, f"its dtype is {kind}, expected {dtype}")
     if have != shape or (fortran and len(shape) > 1):
-        order = ", in Fortran's order" if fortran else ""
-        raise _wrong(path, f"its shape is {list(have)}{order}, expected {list(shape)}{by}")
+        order = ", in Fortran order" if fortran else ""
+        raise _wrong(path, f"its shape is {list(have)}{order}, expected {list(shape)}{source}")
     nbytes, size = math.prod(shape) * dtype.itemsize, path.stat().st_size - begin
     if size != nbytes:
-        raise _wrong(path, f"it holds {size} bytes, and {nbytes} belong to the shape {list(shape)}")
+        raise _wrong(path, f"it holds {size} bytes, but the shape {list(shape)} has {nbytes}")
     if not nbytes:
         return np.zeros(shape, dtype)
     return np.asarray(np.memmap(path, dtype, "r", begin, shape))
@@ -326,7 +347,8 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], by: str = "") -
 # -- writing -------------------------------------------------------------------------------------------------
 
 
-def _parts(examples: Iterable[Any], kind: Any, chunk: int) -> Iterator[Batch]:
+def _parts(examples: Iterable[Any], kind: FieldType | ArrayType | None, chunk: int) -> Iterator[Batch]:
+    """Yield the examples in batches of `chunk`."""
     if isinstance(examples, Batch):
         for start in range(0, len(examples), chunk):
             yield examples[start:start + chunk]
@@ -337,12 +359,13 @@ def _parts(examples: Iterable[Any], kind: Any, chunk: int) -> Iterator[Batch]:
 
 
 def _per_example(part: Batch) -> list[str]:
+    """Return the fields that have values of their own for each example."""
     return [n for n, t in part.schema.fields.items()
             if not t.counts and not t.shared and part._fields[n] is not None]
 
 
-def _append(part: Batch, first: Batch, growing: Mapping[str, Growing], before: Mapping[Any, int]) -> None:
-    """Write the rows of `part` after those that are there, its indices moved by the rows `before` them."""
+def _append(part: Batch, first: Batch, growing: Mapping[str, Growing], before: Mapping[Axis, int]) -> None:
+    """Append the rows of `part`, with indices shifted by the rows `before` them."""
     schema = part.schema
     if schema != first.schema or _per_example(part) != list(growing):
         raise BatchError(at_user_line("save_dataset: all examples are of one class, and have the same optional fields"))
@@ -360,7 +383,7 @@ def _append(part: Batch, first: Batch, growing: Mapping[str, Growing], before: M
 
 
 class Growing:
-    """An ``.npy`` file to which rows are appended; the number of rows is written into its header at the end."""
+    """An ``.npy`` file that grows by rows; `close` writes their number into the header."""
 
     def __init__(self, path: Path, like: np.ndarray):
         self.rows = 0
@@ -369,17 +392,18 @@ class Growing:
         self._header()
 
     def _header(self) -> None:
-        # NumPy leaves room in it for a larger number of rows.
+        # NumPy pads the header for a larger number of rows.
         about = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False,
                  "shape": (self.rows, *self._tail)}
         np.lib.format.write_array_header_1_0(self._file, about)
 
     def append(self, rows: np.ndarray) -> None:
-        """Write rows after those that are there."""
+        """Append rows."""
         self._file.write(np.ascontiguousarray(rows, self._dtype).data)
         self.rows += len(rows)
 
     def close(self) -> None:
+        """Write the final header, and close the file."""
         self._file.seek(0)
         self._header()
         self._file.close()

@@ -1,7 +1,7 @@
-"""`DataLoader`: which examples make up a batch, in which order, and made ahead of time in a thread.
+"""`DataLoader`: batches of a dataset in a shuffled order, limited in size, and prefetched by a thread.
 
-Which examples go together is decided before an epoch begins, from the examples' sizes alone: `order` and `cut` are
-functions of numbers. A batch is then one gather from the packed dataset.
+`order` and `cut` plan the batches of an epoch from the examples' sizes alone, before it begins. A batch is then one
+gather from the packed dataset.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import functools
 import os
 import queue
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ..errors import BatchError, at_user_line
 from ..locks import Lock
 from ..tracebacks import boundary, for_user
+from .axes import Axis
 from .dataset import as_dataset, sizes_of
 
 Item = TypeVar("Item")
@@ -28,66 +30,75 @@ class DataLoader:
 
     Parameters
     ----------
-    dataset : Batch, sequence of examples, pytree of arrays, data frame, or dataset
-        A batch of all examples (`minigrad.batch`), a list of examples, which is packed once, here; arrays whose axis 0
-        counts the examples; a data frame, whose batches are frames of rows (``iloc``); a dataset on disk
-        (`minigrad.open_dataset`); or an object with a length that answers an array of indices with a batch.
+    dataset : Batch, list of examples, pytree of arrays, data frame, or dataset
+        A batch of all examples (`minigrad.batch`); a list of examples, which is packed once; arrays whose axis 0 counts
+        the examples; a data frame, whose batches are frames of rows (``iloc``); a dataset on disk
+        (`minigrad.open_dataset`); or an object with a length whose ``dataset[indices]`` is a batch.
     batch_size : int, optional
-        At most that many examples make a batch.
+        The largest number of examples of a batch.
     max_rows : mapping of axis to int, optional
-        At most that many rows of the ragged axes make a batch: ``{node: 4096, edge: 16384}``. An example is never
-        split; one that is larger on its own is an error.
+        The largest number of rows of a batch on ragged axes: ``{node: 4096, edge: 16384}``. Examples are not split.
     max_bytes : int, optional
-        At most that much memory is used for a batch, as `measure` tells it.
+        The largest memory of a batch, as returned by `measure`.
     measure : callable, optional
-        ``measure(batch)`` returns bytes, and no less for a batch that has more examples:
-        ``lambda batch: step.workspace_bytes(params, batch)`` is what a compiled `step` would use.
+        ``measure(batch)`` returns bytes, and does not decrease with the number of examples:
+        ``lambda batch: step.workspace_bytes(params, batch)`` is the workspace of a compiled `step`.
     shuffle : bool
-        Whether each epoch has another order.
+        Whether to draw a new order for each epoch.
     seed : int, optional
-        What all orders follow from; without it each loader has its own.
+        The seed of all orders; by default, each loader draws one.
     drop_last : bool
-        Whether a last batch that is not full is left out.
+        Whether to omit a last batch that is not full.
     bucket : int, optional
-        Put examples of similar size together, out of that many that follow each other in the (shuffled) order. Then
-        batches differ in size, and not the examples in a batch.
+        The number of consecutive examples, in the (shuffled) order, that are sorted by size, so that the examples of a
+        batch have similar sizes.
     prefetch : int
-        How many batches a thread makes ahead of the one in use; with 0 there is no thread.
+        The number of batches that a thread computes ahead; 0 for no thread.
     progress : bool or str
         Whether to show a progress bar, or its text.
 
     Attributes
     ----------
     epoch : int
-        The number of the next epoch, from 0. Set it in order to go on where another run ended.
+        The number of the next epoch, from 0. Set it to continue an interrupted run.
 
     Raises
     ------
     BatchError
-        If nothing says how large a batch is, a size is not positive, an axis is not the dataset's, or one example alone
-        exceeds a limit.
+        If no limit is given, a limit is not positive, an axis is not the dataset's, or one example alone exceeds a
+        limit.
+
+    Examples
+    --------
+    >>> word = mg.axis("word")
+    >>> data = mg.batch([np.ones(n) for n in (3, 1, 2, 4)], mg.f64[word])
+    >>> for batch in mg.DataLoader(data, max_rows={word: 5}):
+    ...     print(batch.lengths[word], np.sum(batch.values))
+    [3 1] 4.0
+    [2] 2.0
+    [4] 4.0
     """
 
     @boundary
-    def __init__(self, dataset: Any, batch_size: int | None = None, *, max_rows: Mapping[Any, int] | None = None,
+    def __init__(self, dataset: Any, batch_size: int | None = None, *, max_rows: Mapping[Axis | str, int] | None = None,
                  max_bytes: int | None = None, measure: Callable[[Any], int] | None = None, shuffle: bool = False,
                  seed: int | None = None, drop_last: bool = False, bucket: int | None = None, prefetch: int = 0,
                  progress: bool | str = False):
         _check_positive(batch_size=batch_size, max_bytes=max_bytes, bucket=bucket,
                         **{f"max_rows of {axis}": rows for axis, rows in (max_rows or {}).items()})
         if batch_size is None and not max_rows and max_bytes is None:
-            raise BatchError(at_user_line("DataLoader: how large is a batch? Give batch_size, max_rows or max_bytes"))
+            raise BatchError(at_user_line("DataLoader: give batch_size, max_rows or max_bytes"))
         if (max_bytes is None) != (measure is None):
             raise BatchError(at_user_line("DataLoader: max_bytes and measure go together: measure(batch) returns the "
                                           "bytes that max_bytes limits, such as step.workspace_bytes(params, batch)"))
         if prefetch < 0:
-            raise BatchError(at_user_line(f"DataLoader: prefetch={prefetch}, the number of batches made ahead, is "
-                                          "negative; 0 makes none ahead"))
+            raise BatchError(at_user_line(f"DataLoader: prefetch, the number of batches computed ahead, must not be "
+                                          f"negative, got {prefetch}"))
         self.dataset = as_dataset(dataset)
         self.batch_size, self.max_rows, self.drop_last = batch_size, dict(max_rows or {}), drop_last
         self.max_bytes, self.measure = max_bytes, measure
         self.shuffle, self.bucket, self.prefetch, self.progress = shuffle, bucket, prefetch, progress
-        self.seed = np.random.SeedSequence().entropy if seed is None else seed
+        self.seed = secrets.randbits(128) if seed is None else seed
         self.epoch = 0
         self._lock = Lock()
         self._planned: tuple[int, list[np.ndarray]] | None = None
@@ -96,6 +107,14 @@ class DataLoader:
         for axis, (counts, rows) in zip(self.max_rows, self._limits, strict=True):
             _check_each_fits(counts, rows, axis)
         self._rows = sum(sizes.values(), np.zeros(len(self.dataset), np.int64))
+
+    @property
+    def _fits(self) -> Callable[[np.ndarray], bool] | None:
+        """The test of whether examples fit into `max_bytes`, if there is such a limit."""
+        measure, limit = self.measure, self.max_bytes
+        if measure is None or limit is None:
+            return None
+        return lambda examples: measure(self.dataset[examples]) <= limit
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -110,7 +129,7 @@ class DataLoader:
         return f"<DataLoader of {len(self.dataset)} examples, {', '.join(limits)}>"
 
     def __len__(self) -> int:
-        """Return the number of batches of the next epoch; under a budget it depends on the order."""
+        """Return the number of batches of the next epoch; with `max_rows` or `max_bytes` it depends on the order."""
         return len(self.batches(self.epoch))
 
     def __iter__(self) -> Iterator[Any]:
@@ -125,7 +144,7 @@ class DataLoader:
 
     @boundary
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Return which examples make up each batch of an epoch.
+        """Return the examples of each batch of an epoch.
 
         Parameters
         ----------
@@ -133,8 +152,8 @@ class DataLoader:
 
         Returns
         -------
-        list of ndarray of int
-            The same whenever it is asked for the same epoch.
+        list of int array
+            The indices of a batch's examples. They depend on the seed and the epoch alone.
         """
         planned = self._planned
         if planned is None or planned[0] != epoch:
@@ -144,19 +163,16 @@ class DataLoader:
     def _plan(self, epoch: int) -> list[np.ndarray]:
         rng = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
         examples = order(self._rows, rng, self.bucket)
-        parts, full = cut(examples, self.batch_size, self._limits, None if self.measure is None else self._fits)
+        parts, full = cut(examples, self.batch_size, self._limits, self._fits)
         if self.drop_last and not full:
             parts.pop()
         if self.bucket and rng is not None:  # or sizes would grow and shrink through the epoch
             parts = [parts[i] for i in rng.permutation(len(parts))]
         return parts
 
-    def _fits(self, examples: np.ndarray) -> bool:
-        return self.measure(self.dataset[examples]) <= self.max_bytes
-
 
 def _read(dataset: Any, parts: Sequence[np.ndarray], k: int) -> Any:
-    """Return batch `k` of a dataset; a `StopIteration` of its own is an error, not the end of the epoch."""
+    """Return batch `k` of a dataset; its `StopIteration` is an error, and not the end of the epoch."""
     try:
         return dataset[parts[k]]
     except StopIteration as error:
@@ -166,22 +182,28 @@ def _read(dataset: Any, parts: Sequence[np.ndarray], k: int) -> Any:
 
 
 def order(rows: np.ndarray, rng: np.random.Generator | None = None, bucket: int | None = None) -> np.ndarray:
-    """Return the order in which examples are put into batches.
+    """Return the order of the examples of an epoch.
 
     Parameters
     ----------
     rows : ndarray of int, shape (n,)
         The size of each example.
     rng : numpy.random.Generator, optional
-        Shuffles; without it the order is that of the dataset.
+        The generator of a random order; by default, the order is that of the dataset.
     bucket : int, optional
-        Sort by size among so many that follow each other: upwards, and downwards in every second group, so that a
-        batch that reaches over a border has examples of similar size too.
+        The number of consecutive examples that are sorted by size: upwards, and downwards in every second group, so
+        that a batch across the border of two groups has examples of similar size, too.
 
     Returns
     -------
     ndarray of int, shape (n,)
         A permutation.
+
+    Examples
+    --------
+    >>> from minigrad.ragged.loader import order
+    >>> order(np.array([3, 1, 2, 9, 7, 8]), bucket=3)
+    array([1, 2, 0, 3, 5, 4])
     """
     n = len(rows)
     examples = np.arange(n) if rng is None else rng.permutation(n)
@@ -194,28 +216,34 @@ def order(rows: np.ndarray, rng: np.random.Generator | None = None, bucket: int 
 
 def cut(examples: np.ndarray, batch_size: int | None = None, limits: Sequence[tuple[np.ndarray, int]] = (),
         fits: Callable[[np.ndarray], bool] | None = None) -> tuple[list[np.ndarray], bool]:
-    """Cut `examples` into batches, each as long as the limits allow.
+    """Cut `examples` into consecutive batches, each as long as the limits allow.
 
     Parameters
     ----------
     examples : ndarray of int, shape (n,)
-        In this order.
     batch_size : int, optional
+        The largest number of examples of a batch.
     limits : sequence of (ndarray of int, int)
-        The size of each example of the dataset, and how much a batch may have of it.
+        The size of each example of the dataset, and the largest sum of sizes of a batch.
     fits : callable, optional
-        Whether these examples may be one batch; if they may, fewer of them may too.
+        ``fits(examples)`` returns whether these examples, and so any part of them, may be one batch.
 
     Returns
     -------
     parts : list of ndarray of int
     full : bool
-        Whether the last one has reached the number or the size that a batch may have.
+        Whether the last batch has reached `batch_size` or a limit.
 
     Raises
     ------
     BatchError
         If one example alone exceeds a limit.
+
+    Examples
+    --------
+    >>> from minigrad.ragged.loader import cut
+    >>> cut(np.arange(4), batch_size=3, limits=[(np.array([3, 1, 2, 4]), 6)])
+    ([array([0, 1, 2]), array([3])], False)
     """
     n, parts, full, guess = len(examples), [], True, 1
     running = [(np.concatenate([[0], np.cumsum(counts[examples])]), limit) for counts, limit in limits]
@@ -225,18 +253,22 @@ def cut(examples: np.ndarray, batch_size: int | None = None, limits: Sequence[tu
         for total, limit in running:
             stop = min(stop, int(np.searchsorted(total, total[start] + limit, side="right")) - 1)
         if fits is not None and stop > start:
-            guess = _longest(lambda k, at=start: fits(examples[at:at + k]), stop - start, guess)
+            guess = _longest(functools.partial(_fit, fits, examples[start:]), stop - start, guess)
             stop = start + guess
         if stop == start:
-            raise BatchError(at_user_line(f"DataLoader: example {examples[start]} alone exceeds what a batch may have"))
+            raise BatchError(at_user_line(f"DataLoader: example {examples[start]} alone exceeds the limits of a batch"))
         parts.append(examples[start:stop])
         full = stop - start == batch_size or any(total[stop] - total[start] == limit for total, limit in running)
         start = stop
     return parts, full
 
 
+def _fit(fits: Callable[[np.ndarray], bool], examples: np.ndarray, count: int) -> bool:
+    return fits(examples[:count])
+
+
 def _longest(fits: Callable[[int], bool], most: int, guess: int) -> int:
-    """Return the largest length of at most `most` that fits, or 0; `guess` is where to begin."""
+    """Return the largest length up to `most` that fits, or 0; the search starts at `guess`."""
     good, bad, k = 0, most + 1, min(guess, most)
     while good + 1 < bad:
         if fits(k):
@@ -248,11 +280,11 @@ def _longest(fits: Callable[[int], bool], most: int, guess: int) -> int:
 
 
 def ahead(make: Callable[[int], Item], count: int, depth: int) -> Iterator[Item]:
-    """Return ``make(0)``, ..., ``make(count - 1)``, made by a thread that is at most `depth` of them ahead.
+    """Yield ``make(0)``, ..., ``make(count - 1)``, computed by a thread up to `depth` items ahead.
 
-    The thread starts with the first item and ends with the last one, or when the iterator is closed or dropped. What
-    is raised while an item is made is raised where that item would have come. A process that is forked meanwhile has
-    no such thread: there another one goes on from the next item.
+    The thread starts with the first item, and ends with the last one or when the iterator is closed or dropped. An
+    error of ``make(k)`` is raised in place of item k. A forked process lacks the thread, and starts another one at its
+    next item.
     """
     k = 0
     while k < count:
@@ -264,11 +296,11 @@ def ahead(make: Callable[[int], Item], count: int, depth: int) -> Iterator[Item]
                 k += 1
                 yield item
         finally:
-            if _forks == process:  # else its locks may be held by a thread that is not there
+            if _forks == process:  # in a fork, a missing thread may hold its locks
                 worker.end()
 
 
-_forks = 0  # how many forks this process is away from the one that imported this
+_forks = 0  # the number of forks between the process that imported this module and the current one
 
 
 def _forked() -> None:
@@ -280,12 +312,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-class _Worker:
-    """A thread that makes items, and the queue in which they wait."""
+class _Worker(Generic[Item]):
+    """A thread that computes items, and the queue of its results."""
 
     def __init__(self, make: Callable[[int], Item], first: int, count: int, depth: int):
         self._room = threading.Semaphore(depth)
-        self._made: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[Item, None] | tuple[None, BaseException]] = queue.SimpleQueue()
         self._ended = False
         self.thread = threading.Thread(target=self._work, args=(make, first, count), name="minigrad-loader",
                                        daemon=True)
@@ -296,28 +328,29 @@ class _Worker:
             if self._ended:
                 return
             try:
-                self._made.put((make(k), None))
-            except BaseException as error:  # it is raised by the consumer
-                self._made.put((None, error))
+                self._results.put((make(k), None))
+            except BaseException as error:  # the consumer raises it
+                self._results.put((None, error))
                 return
 
     def take(self) -> Item:
-        item, error = self._made.get()
-        if error is not None:
-            raise error
+        """Return the next item, or raise its error."""
+        result = self._results.get()
+        if result[1] is not None:
+            raise result[1]
         self._room.release()
-        return item
+        return result[0]
 
     def end(self) -> None:
-        """Let the thread end, and wait for that; it may not have begun, if its start was interrupted."""
+        """End the thread, and wait for its end; an interrupted start leaves a thread that has not begun."""
         self._ended = True
         self._room.release()
-        if self.thread.is_alive() and threading.current_thread() is not self.thread:  # that may run the collector
+        if self.thread.is_alive() and threading.current_thread() is not self.thread:  # it may run the collector
             self.thread.join()
 
 
 def _delivered(items: Iterable[Item]) -> Iterator[Item]:
-    """Filter the errors that leave an iterator which users go through."""
+    """Yield items, and filter the tracebacks of errors for users."""
     try:
         yield from items
     except Exception as error:
@@ -325,27 +358,28 @@ def _delivered(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def _shown(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
+    """Yield items, with a progress bar."""
     from rich.progress import track
 
     return iter(track(items, text, total))
 
 
-def _size(sizes: Mapping[Any, np.ndarray], axis: Any) -> np.ndarray:
+def _size(sizes: Mapping[Axis | str, np.ndarray], axis: Axis | str) -> np.ndarray:
     if axis not in sizes:
         known = ", ".join(map(str, sizes)) or "none: its examples are of equal shape, give batch_size"
         raise BatchError(at_user_line(f"DataLoader: max_rows names {axis}, and the dataset's ragged axes are {known}"))
     return np.asarray(sizes[axis], np.int64)
 
 
-def _check_each_fits(counts: np.ndarray, limit: int, axis: Any) -> None:
+def _check_each_fits(counts: np.ndarray, limit: int, axis: Axis | str) -> None:
     if len(counts) and counts.max() > limit:
         worst = int(counts.argmax())
         raise BatchError(at_user_line(
             f"DataLoader: example {worst} has {counts[worst]} rows of {axis}, and max_rows allows {limit} in a batch. "
-            f"Raise it, or leave out the {np.count_nonzero(counts > limit)} examples that are too large"))
+            f"Raise it, or leave out the {np.count_nonzero(counts > limit)} examples above it"))
 
 
 def _check_positive(**numbers: int | None) -> None:
     for name, n in numbers.items():
         if n is not None and n < 1:
-            raise BatchError(at_user_line(f"DataLoader: {name} is {n}, and should be at least 1"))
+            raise BatchError(at_user_line(f"DataLoader: {name} must be at least 1, got {n}"))

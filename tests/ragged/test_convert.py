@@ -125,7 +125,7 @@ def test_what_pyg_lacks(torch):
         from_pyg(Data(x=torch.zeros(3, 3), edge_index=torch.zeros(2, 0)), Graph)
     with pytest.raises(mg.BatchError, match="Graph has no field z"):
         to_pyg(graph(), {"z": "x"})
-    with pytest.raises(mg.BatchError, match="dict is no schema"):
+    with pytest.raises(mg.BatchError, match="dict is not a schema"):
         to_pyg({})
     with pytest.raises(mg.BatchError, match=r"edge_index has rows \[1\]"):
         to_pyg(graph(), {"src": "begin"})
@@ -178,5 +178,5 @@ def test_what_networkx_lacks_or_cannot_hold(nx):
         from_networkx(g, Graph)
     with pytest.raises(mg.BatchError, match="one kind of nodes"):
         to_networkx(ratings())
-    with pytest.raises(mg.BatchError, match=r"Graph.begin is no field of one index per edge"):
+    with pytest.raises(mg.BatchError, match=r"Graph.begin is not a field of one index per edge"):
         to_networkx(graph(), ends=("begin", "dst"))

@@ -164,12 +164,12 @@ def test_only_empty_examples(tmp_path):
 
 def test_a_folder_that_is_there(tmp_path):
     folder = save_dataset(tmp_path / "d", graphs())
-    with pytest.raises(mg.BatchError, match=r"^test_dataset.py:\d+: save_dataset: .* is there already"):
+    with pytest.raises(mg.BatchError, match=r"^test_dataset.py:\d+: save_dataset: .* exists already"):
         save_dataset(folder, graphs())
 
 
 def test_no_example(tmp_path):
-    with pytest.raises(mg.BatchError, match="there is no example"):
+    with pytest.raises(mg.BatchError, match="needs at least one example"):
         save_dataset(tmp_path / "d", [])
     assert not (tmp_path / "d").exists()
 
@@ -181,7 +181,7 @@ def test_a_writing_that_was_interrupted(tmp_path):
 
     with pytest.raises(OSError, match="gone"):
         save_dataset(tmp_path / "d", examples(), chunk=4)
-    with pytest.raises(mg.BatchError, match=r"no dataset, or its writing was interrupted"):
+    with pytest.raises(mg.BatchError, match=r"not a dataset, or its writing was interrupted"):
         open_dataset(tmp_path / "d", Graph)
 
 
@@ -258,7 +258,7 @@ def test_block_sizes_that_wrap_are_refused(tmp_path):
     ("x", lambda a: a.astype(np.float64), "x.npy: its dtype is float64, expected float32"),
     ("x", lambda a: a.astype(">f4"), "x.npy: its dtype is >f4, expected float32"),
     ("x", lambda a: a[1:], r"x.npy: its shape is \[\d+, 3\], expected"),
-    ("x", lambda a: np.asfortranarray(a), "x.npy: its shape is .* in Fortran's order"),
+    ("x", lambda a: np.asfortranarray(a), "x.npy: its shape is .* in Fortran order"),
     ("y", lambda a: a[None], r"y.npy: its shape is \[1, 23\], expected \[23\]"),
     ("scale", lambda a: a[:1], r"scale.npy: its shape is \[1\], expected \[2\]"),
     ("src", put(0, 10**6), r"src.npy: element \[0\] is 1000000, not a row of node of its example, by lengths node"),
@@ -292,8 +292,8 @@ def test_the_first_wrong_index_of_several_axes_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("damage", "words"), [
-    (lambda data: data[:-1], r"x.npy: it holds \d+ bytes, and \d+ belong to the shape"),
-    (lambda data: data + b"0", r"x.npy: it holds \d+ bytes, and \d+ belong to the shape"),
+    (lambda data: data[:-1], r"x.npy: it holds \d+ bytes, but the shape .* has \d+"),
+    (lambda data: data + b"0", r"x.npy: it holds \d+ bytes, but the shape .* has \d+"),
     (lambda data: b"", "x.npy: not an .npy file"),
     (lambda data: data[:40], "x.npy: not an .npy file"),
     (lambda data: data.replace(b"'descr'", b"'descr "), "x.npy: not an .npy file"),
@@ -308,7 +308,7 @@ def test_damaged_array_files_are_refused(damage, words, tmp_path):
 
 def test_missing_array_files_are_refused(tmp_path):
     (saved(tmp_path / "d") / "src.npy").unlink()
-    with pytest.raises(mg.BatchError, match=r"src.npy: there is no such file"):
+    with pytest.raises(mg.BatchError, match=r"src.npy: the file does not exist"):
         open_dataset(tmp_path / "d", Graph)
 
 

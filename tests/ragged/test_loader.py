@@ -323,9 +323,9 @@ def test_a_progress_bar(prefetch, capsys):
 
 
 @pytest.mark.parametrize(("kwargs", "words"), [
-    ({}, "how large is a batch"), ({"batch_size": 0}, "batch_size is 0"),
-    ({"batch_size": 2, "bucket": 0}, "bucket is 0"),
-    ({"max_rows": {"node": -1}}, "max_rows of node is -1"), ({"max_bytes": 100}, "go together"),
+    ({}, "give batch_size, max_rows or max_bytes"), ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ({"batch_size": 2, "bucket": 0}, "bucket must be at least 1, got 0"),
+    ({"max_rows": {"node": -1}}, "max_rows of node must be at least 1, got -1"), ({"max_bytes": 100}, "go together"),
     ({"batch_size": 2, "prefetch": -1}, "negative"), ({"max_rows": {"edge": 5}}, "ragged axes are node"),
     ({"max_rows": {"node": 6}}, "example 2 has 8 rows of node.*leave out the 2")])
 def test_what_cannot_be(kwargs, words):
@@ -351,9 +351,9 @@ def test_arrays_that_count_no_examples(tree):
 
 
 def test_what_a_list_of_arrays_is_must_be_said():
-    with pytest.raises(mg.BatchError, match=r"^test_loader.py:\d+: a dataset that is a list is one of examples"):
+    with pytest.raises(mg.BatchError, match=r"^test_loader.py:\d+: a dataset that is a list holds examples"):
         DataLoader([np.zeros(3)] * 3, batch_size=2)
-    with pytest.raises(mg.BatchError, match="this is one Graph: give a list"):
+    with pytest.raises(mg.BatchError, match="got one Graph: give a list"):
         DataLoader(graphs()[0], batch_size=2)
 
 
@@ -556,7 +556,7 @@ def test_a_dataset_on_disk_pickles_as_its_path(tmp_path):
     assert sizes_of_epoch(other) == sizes_of_epoch(DataLoader(sentences(), 3))
     assert not copy.deepcopy(dataset).values.flags.writeable or copy.deepcopy(dataset).values.flags.owndata
     (folder / "value.npy").unlink()
-    with pytest.raises(mg.BatchError, match=r"value.npy: there is no such file"):
+    with pytest.raises(mg.BatchError, match=r"value.npy: the file does not exist"):
         copy.copy(pickle.loads(pickle.dumps(dataset)))
 
 

@@ -1,19 +1,17 @@
-"""fuse: which statements run together, one cache-sized block of rows after the other.
+"""Fusion of statements into groups that run together, one cache-sized block of rows after the other.
 
-The batch axis is the block axis. A group is a set of row-local statements that share the leading size
-``R``: elementwise ones of shape ``(R, …)``, reductions over other axes than 0, and, to end it, reductions over
-axis 0, whose partial results are combined. So softmax, cross-entropy and their derivatives over ``(B, 10)``
-are one group.
+The batch axis is the block axis. A group is a set of row-local statements with a common leading size ``R``: elementwise
+ones of shape ``(R, …)``, reductions over other axes than 0, and, at its end, reductions over axis 0, whose partial
+results are combined. Softmax, cross-entropy and their derivatives over ``(B, 10)`` are one group.
 
-Every node has a level, which never falls along an edge, and rises along each edge that leaves a group.
-Statements of one group have one level, so no cycle between groups can arise.
+Every node has a level, which never falls along an edge, and rises along each edge that leaves a group. The statements
+of a group have one level, so that groups form no cycle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..axes import INDEXED, PARALLEL, POINTWISE, axis_rule
 from ..graph import ArrayType, Graph, Node, constant_of
@@ -21,13 +19,16 @@ from ..ops.control import barrier
 from ..ops.index import gather, scatter_add
 from ..ops.reduce import argmax, argmin
 from ..ops.shape import reshape
+from ..primitive import View
 from ..symbolic import Dim
 from ..views import window
 
 _BY_ROWS = (argmax, argmin, reshape, gather, scatter_add)  # run row by row where they are row-local
-_DEPTH = 6  # how far back `_sink` looks for what could be moved along
-_TYPICAL = 256  # what a symbolic size counts as
-LONGEST = 256  # statements in one group: what a person can read, and Python compiles quickly
+_DEPTH = 6  # operands of operands that `_sink` considers to move along
+_TYPICAL = 256  # the value of a symbolic size in estimates
+LONGEST = 256  # statements in one group: a person can read as many, and Python compiles them quickly
+
+RowCount = int | Dim | None  # the number of rows of a row-local statement
 
 
 @dataclass(frozen=True)
@@ -37,25 +38,25 @@ class Group:
     Attributes
     ----------
     nodes : tuple of Node
-        In the order in which they run; views among them are no statements and not listed.
+        In the order in which they run, without views.
     rows : int, Dim or None
-        The leading size that they share; None for a statement that is not row-local.
+        Their leading size; None for a statement that is not row-local.
     """
 
     nodes: tuple[Node, ...]
-    rows: int | Dim | None
+    rows: RowCount
 
 
 @dataclass
 class Roles:
-    """What each node of a graph is to a program: a leaf, a view of another value, or a statement.
+    """The role of each node of a graph in a program: a leaf, a view of another value, or a statement.
 
     Attributes
     ----------
     root : dict
-        The leaf or statement whose memory a node is a view of; itself for those.
+        The leaf or statement whose memory holds the node: itself, unless the node is a view.
     plain : dict
-        Whether a node's elements lie in order in one piece, so that reshaping it is free.
+        Whether a node is contiguous in row-major order, so that reshaping it is free.
     """
 
     root: dict[Node, Node] = field(default_factory=dict)
@@ -72,7 +73,7 @@ class Roles:
             else:
                 source = n.inputs[0]
                 root[n] = root[source]
-                plain[n] = plain[source] and _in_one_piece(n)
+                plain[n] = plain[source] and _is_contiguous(n, view)
         return roles
 
     def is_view(self, node: Node) -> bool:
@@ -82,23 +83,23 @@ class Roles:
         return self.root[node] is node and node.prim.kind != "leaf"
 
 
-def _in_one_piece(view: Node) -> bool:
-    """Tell whether a view of one piece is one: it cuts its source along the first axis only, or not at all."""
-    if view.prim.view.in_order:
+def _is_contiguous(node: Node, view: View) -> bool:
+    """Return whether a view of a contiguous array is contiguous: it is cut along the first axis only."""
+    if view.in_order:
         return True
-    if view.shape[1:] != view.inputs[0].shape[1:]:
+    if node.shape[1:] != node.inputs[0].shape[1:]:
         return False
-    axes, _, step = window(view)
-    return axes == tuple(range(view.ndim)) and all(s == 1 for s in step)
+    part = window(node)
+    return part is not None and part.axes == tuple(range(node.ndim)) and all(s == 1 for s in part.step)
 
 
 def terminal(node: Node) -> bool:
-    """Tell whether `node` reduces over the rows, so that it ends a group."""
+    """Return whether `node` reduces over the rows, so that it ends a group."""
     return node.prim.kind == "reduce" and 0 in node.params["axes"]
 
 
-def rows_of(node: Node) -> int | Dim | None:
-    """Return the number of rows that a statement works on one by one; None where it does not."""
+def rows_of(node: Node) -> RowCount:
+    """Return the number of rows that a statement computes one by one; None if it is not row-local."""
     if node.prim.kind == "elementwise":
         return node.shape[0] if node.ndim else None
     if node.prim.kind == "reduce":
@@ -107,7 +108,7 @@ def rows_of(node: Node) -> int | Dim | None:
 
 
 def reads_rows(node: Node, operand: Node) -> bool:
-    """Tell whether a row-local statement needs row i alone of `operand` for its own row i."""
+    """Return whether row i of a row-local statement depends on row i alone of `operand`."""
     if node.prim.axes is POINTWISE:
         return True
     rule = axis_rule(node)
@@ -116,7 +117,7 @@ def reads_rows(node: Node, operand: Node) -> bool:
 
 
 def keeps_rows(node: Node) -> bool:
-    """Tell whether row i of a node is made of row i of one of its operands at least."""
+    """Return whether row i of a node depends on row i of one of its operands at least."""
     rule = axis_rule(node)
     if rule is None or not node.ndim:
         return False
@@ -124,10 +125,15 @@ def keeps_rows(node: Node) -> bool:
     return all(f.kind is PARALLEL for f in rows) and any(axes[:1] == (rows,) for axes in rule.operands)
 
 
-def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], Any] = rows_of) -> list[Group]:
-    """Return the graph's statements in groups; each group's nodes in topological order.
+def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_of) -> list[Group]:
+    """Return the graph's statements in groups, the nodes of each in topological order.
 
-    `rows_of` says which statements a backend can run row by row.
+    Parameters
+    ----------
+    graph : Graph
+    roles : Roles
+    rows_of : callable
+        The number of rows of a statement that the backend can run row by row; None for the others.
     """
     rows = {n: rows_of(n) for n in graph.nodes if roles.is_statement(n)}
     level = _levels(graph, roles, rows)
@@ -140,7 +146,7 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], Any] = rows_of) -
             n = p
         return n
 
-    readers: dict[Any, Node] = {}
+    readers: dict[tuple[int, RowCount, Node], Node] = {}
     for n, r in rows.items():
         if r is None:
             continue
@@ -149,7 +155,7 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], Any] = rows_of) -
             if stays(n, i, roles, rows) and level[source] == level[n]:
                 parent[find(n)] = find(source)
             elif constant_of(source) is None and i.ndim and i.shape[0] == r:
-                # Two readers of one large value: read it once.
+                # Two readers of one large value read it once.
                 other = readers.setdefault((level[n], r, source), n)
                 parent[find(n)] = find(other)
     members: dict[Node, list[Node]] = {}
@@ -159,15 +165,15 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], Any] = rows_of) -
             for nodes in members.values() for i in range(0, len(nodes), LONGEST)]
 
 
-def stays(node: Node, operand: Node, roles: Roles, rows: dict[Node, Any]) -> bool:
-    """Tell whether the edge from `operand` to the row-local `node` may stay inside one group."""
+def stays(node: Node, operand: Node, roles: Roles, rows: Mapping[Node, RowCount]) -> bool:
+    """Return whether the edge from `operand` to the row-local `node` may stay inside one group."""
     r, source = rows[node], roles.root[operand]
     return (r is not None and rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
             and reads_rows(node, operand))
 
 
 def by_rows(operand: Node, roles: Roles) -> bool:
-    """Tell whether row i of an operand is a view of row i of the value behind it."""
+    """Return whether row i of an operand is a view of row i of its root."""
     while roles.is_view(operand):
         if not keeps_rows(operand):
             return False
@@ -175,11 +181,11 @@ def by_rows(operand: Node, roles: Roles) -> bool:
     return True
 
 
-def _levels(graph: Graph, roles: Roles, rows: dict[Node, Any]) -> dict[Node, int]:
+def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount]) -> dict[Node, int]:
     level: dict[Node, int] = {}
 
     def after(i: Node) -> int:
-        """Return the lowest level of what reads `i` from outside its group: only groups are waited for as a whole."""
+        """Return the lowest level of a reader of `i` outside of its group: a group ends before others read it."""
         return level[i] + (rows.get(roles.root[i]) is not None)
 
     for n in graph.nodes:
@@ -194,10 +200,10 @@ def _levels(graph: Graph, roles: Roles, rows: dict[Node, Any]) -> dict[Node, int
     return level
 
 
-def _sink(graph: Graph, roles: Roles, rows: dict[Node, Any], level: dict[Node, int]) -> None:
+def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], level: dict[Node, int]) -> None:
     """Move statements to the level of the group that reads them, where that keeps no more in memory.
 
-    ``1 - h * h`` of the forward pass is only wanted in the backward pass, when ``h`` is there anyway.
+    The backward pass alone reads ``1 - h * h`` of the forward pass, when ``h`` is in memory anyway.
     """
     readers = _readers(roles, rows)
     kept = {roles.root[n] for n in graph.outputs}
@@ -207,7 +213,7 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, Any], level: dict[Node, i
         return min((level[c] - (not near) if c not in moved else target for c, near in readers[n]), default=-1)
 
     def extra(n: Node, target: int, moved: set[Node], depth: int) -> int:
-        """Return how much more is in memory until `target`, if `n` is computed only there."""
+        """Return how many more bytes are in memory until `target`, if `n` is computed there."""
         total = 0
         for d in dict.fromkeys(dependencies(n, roles)):
             if any(level[c] >= target and c not in moved for c, _ in reversed(readers[d])) or d in kept:
@@ -228,19 +234,19 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, Any], level: dict[Node, i
                 level[n] = target
 
 
-def _readers(roles: Roles, rows: dict[Node, Any]) -> dict[Node, list[tuple[Node, bool]]]:
+def _readers(roles: Roles, rows: Mapping[Node, RowCount]) -> dict[Node, list[tuple[Node, bool]]]:
     """Return the readers of each statement, and whether each may stand in one group with it."""
     readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in rows}
     for c in rows:
         near = {roles.root[i] for i in c.inputs if stays(c, i, roles, rows)}
-        near -= {roles.root[i] for i in c.inputs if not stays(c, i, roles, rows)}  # x and x[::-1]: wanted as a whole
+        near -= {roles.root[i] for i in c.inputs if not stays(c, i, roles, rows)}  # x and x[::-1]: needs all rows
         for d in dict.fromkeys(dependencies(c, roles)):
             readers[d].append((c, d in near and not _waits(c, d, roles)))
     return readers
 
 
 def _waits(reader: Node, source: Node, roles: Roles) -> bool:
-    """Tell whether a barrier makes `reader` wait for `source`."""
+    """Return whether a barrier makes `reader` wait for `source`."""
     stack = [i for i in reader.inputs if roles.is_view(i)]
     while stack:
         n = stack.pop()
@@ -251,7 +257,7 @@ def _waits(reader: Node, source: Node, roles: Roles) -> bool:
 
 
 def _weight(node: Node) -> int:
-    """Return the bytes of a node's array, symbolic sizes taken to be typical ones."""
+    """Return the bytes of a node's array, for typical sizes."""
     return sum(map(_array_weight, node.types))
 
 

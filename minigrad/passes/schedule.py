@@ -1,8 +1,8 @@
-"""schedule: in which order groups run, where each value lives, and for how long. Graph -> `Plan`.
+"""Scheduling, Graph -> `Plan`: the order of the groups, and the memory and lifetime of each value.
 
-A value that leaves its group lives in a buffer; a buffer has a first and a last step, so that buffers whose
-times do not overlap can share memory. A value that stays inside its group lives in a scratch slot, which holds
-one block of rows only. A value may take over the memory of an operand that dies with it (in place).
+A value that leaves its group has a buffer. A buffer has a first and a last step: buffers whose lifetimes do not overlap
+can share memory. A value that stays inside its group has a scratch slot, which holds one block of rows. A value may
+take the memory of an operand whose last reader it is (in place).
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
 from ..graph import Graph, Node
 from ..primitive import Primitive
 from ..symbolic import Dim, Symbol, size_of, symbols
 from ..views import is_whole
-from .fuse import Group, Roles, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
+from .fuse import Group, Roles, RowCount, by_rows, dependencies, fuse, reads_rows, rows_of, terminal
 from .record import Stage
 
 
@@ -28,9 +27,9 @@ class Buffer:
     ----------
     nbytes : int or Dim
     first, last : int
-        The steps during which it is in use, both included.
+        The steps of its lifetime, both included.
     output : int or None
-        Which output it is handed out as; None for memory of the workspace.
+        The position of the output that it becomes; None for memory of the workspace.
     """
 
     nbytes: int | Dim
@@ -41,23 +40,23 @@ class Buffer:
 
 @dataclass
 class Slot:
-    """Scratch memory for one block of rows: `row` bytes for each."""
+    """Scratch memory for one block of rows, of `row` bytes each."""
 
     row: int | Dim
 
 
 @dataclass
 class Step:
-    """One group with its places.
+    """One group with its memory.
 
     Attributes
     ----------
     group : Group
     scratch : dict of Node to int
-        The slot of each value that stays inside.
+        The slot of each value that stays inside the group.
     slots : list of Slot
     heads : dict of Node to Node
-        Values that stay inside, but use the rows of one that leaves before that is written.
+        Values that stay inside, but use the memory of a later value that leaves.
     """
 
     group: Group
@@ -68,7 +67,7 @@ class Step:
 
 @dataclass
 class Plan:
-    """What a backend prints.
+    """The program of a graph, before a backend prints it.
 
     Attributes
     ----------
@@ -82,9 +81,9 @@ class Plan:
     last_use : dict of Node to int
         The last step that reads each of those values.
     outputs : dict of Node to int
-        The values that are computed straight into an output, and which one.
+        The values that are computed straight into an output, and its position.
     takes : dict of Node to Node
-        The values that are written over an operand that dies with them.
+        The values that overwrite an operand whose last readers they are.
     """
 
     graph: Graph
@@ -98,7 +97,7 @@ class Plan:
 
     @property
     def stages(self) -> list[Stage]:
-        """What fusing and scheduling made of the graph, in words."""
+        """The groups and the buffers, in words."""
         fused = [s for s in self.steps if len(s.group.nodes) > 1]
         lines = "\n".join(f"{', '.join(n.prim.name for n in s.group.nodes)}: over rows {s.group.rows}" for s in fused)
         statements = sum(len(s.group.nodes) for s in self.steps)
@@ -113,17 +112,16 @@ class Plan:
 def symbols_of(graph: Graph) -> set[Symbol]:
     """Return the sizes that a program depends on: in types, in parameters, and in the graphs that nodes hold.
 
-    Those of arguments that nothing reads do not count.
+    Sizes of unused arguments do not count.
     """
-    found: set[Symbol] = set()
+    used: set[Symbol] = set()
     unread = set(graph.inputs).difference(graph.outputs, *(n.inputs for n in graph.nodes))
     for n in [n for n in graph.nodes if n not in unread]:
         sizes = [d for t in n.types for d in t.shape]
         sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
-        found |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
-        # The lengths of a chunk are the node's own.
-        found -= symbols([n.params.get("dim"), *(d for d, _ in n.params.get("packed", ()))])
-    return found
+        used |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
+        used -= symbols([n.params.get("dim", 0), *(d for d, _ in n.params.get("packed", ()))])  # lengths of one chunk
+    return used
 
 
 def nbytes(node: Node) -> int | Dim:
@@ -137,17 +135,16 @@ def row_bytes(node: Node) -> int | Dim:
 
 
 def schedule(graph: Graph, managed: Collection[Primitive] = (),
-             rows_of: Callable[[Node], Any] = rows_of) -> Plan:
+             rows_of: Callable[[Node], RowCount] = rows_of) -> Plan:
     """Plan the graph.
 
     Parameters
     ----------
     graph : Graph
     managed : collection of Primitive
-        The primitives that write into given memory, beside row-local statements; the results of others are
-        made by themselves and have no buffer.
+        The primitives that write into given memory, beside row-local statements; the others allocate their results.
     rows_of : callable, optional
-        The number of rows that a statement works on one by one, None where it does not: what the backend fuses.
+        As of `fuse`.
     """
     roles = Roles.of(graph)
     groups = _order(graph, roles, fuse(graph, roles, rows_of))
@@ -181,7 +178,7 @@ def schedule(graph: Graph, managed: Collection[Primitive] = (),
 
 
 def _claim_outputs(graph: Graph, roles: Roles, has_buffer: set[Node]) -> dict[Node, int]:
-    """Say which values are computed straight into an output: each at most once."""
+    """Return the values that are computed straight into an output, each at most once."""
     claimed: dict[Node, int] = {}
     plain = sorted(range(len(graph.outputs)), key=lambda k: roles.is_view(graph.outputs[k]))
     for k in plain:
@@ -194,88 +191,88 @@ def _claim_outputs(graph: Graph, roles: Roles, has_buffer: set[Node]) -> dict[No
 
 
 def _order(graph: Graph, roles: Roles, groups: list[Group]) -> list[Group]:
-    """Order the groups so that each runs after what it reads, otherwise as the program was written."""
-    at = {n: i for i, n in enumerate(graph.nodes)}
+    """Order the groups such that each runs after its operands, and otherwise in the order of the program."""
+    position = {n: i for i, n in enumerate(graph.nodes)}
     group_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
-    waits = [0] * len(groups)
-    then: list[set[int]] = [set() for _ in groups]
+    pending = [0] * len(groups)  # operands that have not run
+    readers: list[set[int]] = [set() for _ in groups]
     for k, g in enumerate(groups):
         for n in g.nodes:
             for d in dependencies(n, roles):
                 j = group_of[d]
-                if j != k and k not in then[j]:
-                    then[j].add(k)
-                    waits[k] += 1
-    key = [max(at[n] for n in g.nodes) for g in groups]
-    ready = [(key[k], k) for k, n in enumerate(waits) if not n]
+                if j != k and k not in readers[j]:
+                    readers[j].add(k)
+                    pending[k] += 1
+    key = [max(position[n] for n in g.nodes) for g in groups]
+    ready = [(key[k], k) for k, n in enumerate(pending) if not n]
     heapq.heapify(ready)
     order = []
     while ready:
         _, k = heapq.heappop(ready)
         order.append(groups[k])
-        for j in then[k]:
-            waits[j] -= 1
-            if not waits[j]:
+        for j in readers[k]:
+            pending[j] -= 1
+            if not pending[j]:
                 heapq.heappush(ready, (key[j], j))
     assert len(order) == len(groups), "groups wait for each other"
     return order
 
 
-# -- places ------------------------------------------------------------------------------------------------
+# -- memory ------------------------------------------------------------------------------------------------
 
 
 def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set[Node]) -> None:
     roles, nodes = plan.roles, group.nodes
-    at = {n: i for i, n in enumerate(nodes)}
-    last = dict(at)  # node of this group, or buffered operand of it -> the last statement that reads it
-    whole: set[Node] = set()  # operands of which each block may read all rows
+    position = {n: i for i, n in enumerate(nodes)}
+    last = dict(position)  # a node of this group or a buffered operand -> its last reader
+    whole: set[Node] = set()  # operands of which a block may read all rows
     for i, n in enumerate(nodes):
         for operand in n.inputs:
             source = roles.root[operand]
-            if source in at or source in plan.place:
+            if source in position or source in plan.place:
                 last[source] = i
                 if not (by_rows(operand, roles) and reads_rows(n, operand)):
                     whole.add(source)
-    chain, start = _chains(group, at, last, leaving)
+    chain, start = _chains(group, position, last, leaving)
     for n in nodes:
         if n not in has_buffer:
             continue
         place = None
         if n.prim.kind == "elementwise" and n not in plan.outputs:
-            place = _take_over(plan, k, group, n, start[n], last, whole, at)
+            place = _take_over(plan, k, group, n, start[n], last, whole, position)
         if place is None:
             place = len(plan.buffers)
             plan.buffers.append(Buffer(nbytes(n), k, k, plan.outputs.get(n)))
         plan.place[n] = place
         buffer = plan.buffers[place]
         buffer.last = max(buffer.last, plan.last_use[n])
-    scratch, slots = _slots([n for n in nodes if n not in leaving], chain, at, last, leaving)
+    scratch, slots = _slots([n for n in nodes if n not in leaving], chain, position, last, leaving)
     plan.steps.append(Step(group, scratch, slots, {n: head for n, head in chain.items() if head in leaving}))
 
 
-def _chains(group: Group, at: dict[Node, int], last: dict[Node, int], leaving: set[Node]
+def _chains(group: Group, position: dict[Node, int], last: dict[Node, int], leaving: set[Node]
             ) -> tuple[dict[Node, Node], dict[Node, int]]:
-    """Return the values that use the memory of a later one, and the first write to each last value's memory.
+    """Return the values that use the memory of a later one, and the first statement that writes to each memory.
 
-    Values in a chain share memory, each in place of the one before it: chains are built from the end.
+    The values of a chain share memory, each in place of the value before it; chains are built from the end.
     """
     chain: dict[Node, Node] = {}
-    start = dict(at)
+    start = dict(position)
     for n in reversed(group.nodes if group.rows is not None else ()):
         head = chain.get(n, n)
         if terminal(n) or n.prim.kind != "elementwise":
             continue
         for operand in _in_place(n):
-            if (operand in at and operand not in leaving and operand not in chain and last[operand] == at[n]
-                    and start[head] == at[n] and _same_memory(operand, n) and not terminal(operand)):
+            if (operand in position and operand not in leaving and operand not in chain and last[operand] == position[n]
+                    and start[head] == position[n] and _same_memory(operand, n) and not terminal(operand)):
                 chain[operand] = head
-                start[head] = at[operand]
+                start[head] = position[operand]
                 break
     return chain, start
 
 
 def _in_place(n: Node) -> list[Node]:
-    """Return the operands whose memory the result may take: it writes element i after it has read element i."""
+    """Return the operands whose memory the result may take: element i is written after element i is read."""
     if n.prim.overwrites is None:
         return list(n.inputs)
     return [n.inputs[i] for i in n.prim.overwrites if n.inputs.count(n.inputs[i]) == 1]
@@ -286,12 +283,12 @@ def _same_memory(a: Node, b: Node) -> bool:
 
 
 def _take_over(plan: Plan, k: int, group: Group, n: Node, first_write: int, last: dict[Node, int], taken: set[Node],
-               at: dict[Node, int]) -> int | None:
-    """Return the buffer of an operand that dies in this group before `n`'s memory is first written."""
+               position: dict[Node, int]) -> int | None:
+    """Return the buffer of an operand whose last reader comes before the first write to `n`'s memory, or None."""
     writer = group.nodes[first_write]
     for operand in dict.fromkeys(i for m in group.nodes[:first_write + 1] for i in m.inputs):
         place = plan.place.get(operand)
-        if (place is None or operand in at or operand in taken or plan.roles.is_view(operand)
+        if (place is None or operand in position or operand in taken or plan.roles.is_view(operand)
                 or not _same_memory(operand, n) or plan.last_use[operand] != k or plan.buffers[place].last != k
                 or plan.buffers[place].output is not None or last[operand] > first_write):
             continue
@@ -305,12 +302,12 @@ def _take_over(plan: Plan, k: int, group: Group, n: Node, first_write: int, last
     return None
 
 
-def _slots(nodes: list[Node], chain: dict[Node, Node], at: dict[Node, int], last: dict[Node, int],
+def _slots(nodes: list[Node], chain: dict[Node, Node], position: dict[Node, int], last: dict[Node, int],
            leaving: set[Node]) -> tuple[dict[Node, int], list[Slot]]:
-    """Give each value that stays inside a slot, which is free again after the last statement that reads it."""
+    """Assign each value that stays inside a slot, which is free again after its last reader."""
     slots: list[Slot] = []
     scratch: dict[Node, int] = {}
-    until: list[int] = []  # slot -> the last statement that needs what is in it
+    until: list[int] = []  # slot -> the last reader of its value
     for n in nodes:  # in order of first write
         head = chain.get(n, n)
         if head in leaving:
@@ -319,11 +316,12 @@ def _slots(nodes: list[Node], chain: dict[Node, Node], at: dict[Node, int], last
             scratch[n] = scratch[head]
             continue
         row = row_bytes(n)
-        free = [s for s, end in enumerate(until) if end < at[n]]
+        free = [s for s, end in enumerate(until) if end < position[n]]
         same = [s for s in free if slots[s].row == row]
-        roomy = [s for s in free if isinstance(row, int) and isinstance(slots[s].row, int) and slots[s].row >= row]
-        if same or roomy:
-            s = (same or sorted(roomy, key=lambda s: slots[s].row))[0]
+        larger = sorted((have, s) for s in free
+                        if isinstance(row, int) and isinstance(have := slots[s].row, int) and have >= row)
+        if same or larger:
+            s = same[0] if same else larger[0][1]
         else:
             s = len(slots)
             slots.append(Slot(row))

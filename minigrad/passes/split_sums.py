@@ -1,8 +1,8 @@
-"""A sum over an axis of parts laid end to end is the sum of the sums over the parts, and the other way round.
+"""Splitting of sums over concatenated axes into sums over the parts, and merging of sums per example into one.
 
-So a gradient that was flattened and concatenated to one vector, to be squared and added up, is looked at leaf
-by leaf, and `factorize` can do to each what it does to one. And what is brought together per example, only to be
-summed over the examples, is summed over all rows: ``X^T X`` of every example is then one product.
+The squared norm of a gradient that was flattened and concatenated becomes a sum per leaf, each of which `factorize` can
+rewrite. Sums per example that are then summed over the examples become one sum over all rows: the sum of ``X^T X`` of
+every example is one product.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from ..ops.index import scatter_add
 from ..ops.reduce import sum_
 from ..ops.shape import concatenate
 from ..primitive import broadcast_axes
-from ..symbolic import Dim
 from ..tracing import made_by
 
-_LAID_TOGETHER = (concatenate, block_einsum, scatter_add)
-_MOST = 60  # nodes of elementwise work that are looked through
+_JOINING = (concatenate, block_einsum, scatter_add)
+_MOST = 60  # elementwise nodes between a sum and a concatenation
 
 
 def split_sums(graph: Graph) -> Graph:
-    """Return an equal graph in which no sum runs over a concatenated axis where it can run over the parts."""
-    if not any(n.prim in _LAID_TOGETHER for n in graph.nodes):
+    """Return an equal graph whose sums run over parts, not over concatenated axes."""
+    if not any(n.prim in _JOINING for n in graph.nodes):
         return graph
     with made_by("split_sums") as working_on:
 
@@ -69,31 +68,31 @@ def _einsum(node: Node) -> Node | None:
 
 
 def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:
-    """Return the sum over the examples of what was brought together for each of them, from all rows at once."""
+    """Return the sum over the examples of a sum per example as one sum over all rows, or None."""
     if 0 not in axes:
         return None
-    rest = tuple(a - 1 for a in axes if a)
+    others = tuple(a - 1 for a in axes if a)
     if x.prim is block_einsum:
         whole = summed(x)
     elif x.prim is scatter_add and len(x.inputs) == 2 and x.inputs[1].ndim == 1:
         whole = PRIMITIVES["sum"](x.inputs[0], axes=(0,))
     else:
         return None
-    return PRIMITIVES["sum"](whole, axes=rest) if whole is not None and rest else whole
+    return PRIMITIVES["sum"](whole, axes=others) if whole is not None and others else whole
 
 
 _ROOTS = {sum_: _sum, einsum: _einsum}  # `simplify` has made sums of the means
 
 
 def _cuts(node: Node, axis: int) -> tuple[int, ...] | None:
-    """Return the sizes of the parts that an axis was laid together of, somewhere in the elementwise work."""
+    """Return the sizes of the parts of an axis that is concatenated before elementwise operations, or None."""
     seen = {node}
     stack = [node]
     while stack and len(seen) < _MOST:
         n = stack.pop()
         if n.prim is concatenate and n.params["axis"] == axis:
-            sizes = tuple(i.shape[axis] for i in n.inputs)
-            return None if any(isinstance(size, Dim) for size in sizes) else sizes
+            sizes = [size for i in n.inputs if isinstance(size := i.shape[axis], int)]
+            return tuple(sizes) if len(sizes) == len(n.inputs) else None
         if n.prim.kind == "elementwise":
             new = [i for i in n.inputs if i not in seen]
             seen.update(new)

@@ -1,8 +1,8 @@
-"""Sums of products: what a value is, when the additions and multiplications that make it are written out.
+"""Sums of products: the value of a node with its additions and multiplications written out.
 
-A `Form` of a node is a list of terms; a term is a number times factors, nodes of the graph with a letter per
-axis, summed over every letter that the form's own axes do not have. It is einsum's notation, closed under
-everything that is linear in its operands: products, sums, spreading, transposing, merging and splitting axes.
+A `Form` of a node is a list of terms. A term is a number times factors: nodes with a letter per axis, summed over each
+letter that is not on an axis of the form. This notation of einsum is closed under the operations that are linear in
+their operands: products, sums, broadcasts, transposes, and merging and splitting of axes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Form:
         The letters of each axis of the value.
     terms : tuple of Term
     opened : frozenset of Node
-        The nodes that are written out in it.
+        The nodes that the form writes out.
     """
 
     axes: tuple[Axis, ...]
@@ -67,20 +67,32 @@ class Form:
     def leaves(self) -> set[Node]:
         return {f.node for t in self.terms for f in t.factors}
 
+    @property
+    def letters(self) -> list[Letter]:
+        return [c for axis in self.axes for c in axis]
+
 
 class Writer:
-    """Writes nodes out as forms; keeps the letters apart and their sizes."""
+    """Writes nodes out as forms, with distinct letters.
+
+    Attributes
+    ----------
+    sizes : dict of int to int or Dim
+        The size of each letter.
+    indicators : dict of Node to (Node, Node)
+        The array ``[i[…] = v]`` -> the index as given, and counted from 0.
+    """
 
     def __init__(self) -> None:
         self._next = itertools.count()
         self.sizes: dict[Letter, int | Dim] = {}
-        self.indicators: dict[Node, tuple[Node, Node]] = {}  # [i[…] = v] -> the index as given, and counted from 0
+        self.indicators: dict[Node, tuple[Node, Node]] = {}
         self._indicator: dict[tuple[Node, int | Dim, np.dtype], Node] = {}
 
     def indicator(self, index: Node, n: int, dtype: np.dtype) -> Node:
-        """Return the array that is 1 where ``index[…] = v`` and else 0. It is there to be contracted away."""
-        if (found := self._indicator.get((index, n, dtype))) is not None:
-            return found
+        """Return the array that is 1 where ``index[…] = v`` and else 0, which `resolved` contracts away."""
+        if (known := self._indicator.get((index, n, dtype))) is not None:
+            return known
         i = index
         if i.dtype.kind == "i":  # negative ones count from the end
             i = PRIMITIVES["where"](PRIMITIVES["lt"](i, full(0, i.shape, i.dtype)), i + n, i)
@@ -88,9 +100,9 @@ class Writer:
         v = PRIMITIVES["cast"](PRIMITIVES["iota"](size=n), dtype=i.dtype)
         v = PRIMITIVES["expand"](v, shape=shape, axes=tuple(range(i.ndim)))
         hit = PRIMITIVES["eq"](PRIMITIVES["expand"](i, shape=shape, axes=(i.ndim,)), v)
-        found = self._indicator[index, n, dtype] = PRIMITIVES["cast"](hit, dtype=dtype)
-        self.indicators[found] = index, i
-        return found
+        result = self._indicator[index, n, dtype] = PRIMITIVES["cast"](hit, dtype=dtype)
+        self.indicators[result] = index, i
+        return result
 
     def resolved(self, term: Term, result: Sequence[Letter]) -> Term | None:
         """Return the term with its indicators contracted: ``Σ_v [i = v] [j = v] = [i = j]``; None where one stays."""
@@ -102,26 +114,27 @@ class Writer:
                 return None
             a, b = holders
             letters = tuple(dict.fromkeys(a.letters[:-1] + b.letters[:-1]))
-            shape = tuple(self.sizes[c] for c in letters)
-            i, j = (self._along(self.indicators[f.node][1], f.letters[:-1], letters, shape) for f in holders)
+            i, j = (self.broadcast(self.indicators[f.node][1], f.letters[:-1], letters) for f in holders)
             equal = PRIMITIVES["cast"](PRIMITIVES["eq"](i, j), dtype=first.node.dtype)
             factors = [f for f in factors if f is not a and f is not b] + [Factor(equal, letters)]
         return Term(term.scale, tuple(factors))
 
-    def _along(self, node: Node, have: Sequence[Letter], letters: Sequence[Letter], shape: tuple) -> Node:
-        order = [c for c in letters if c in have]
-        if tuple(order) != tuple(have):
-            node = PRIMITIVES["transpose"](node, perm=tuple(have.index(c) for c in order))
-        new = tuple(i for i, c in enumerate(letters) if c not in have)
-        return PRIMITIVES["expand"](node, shape=shape, axes=new) if new else node
+    def broadcast(self, node: Node, own: Sequence[Letter], letters: Sequence[Letter]) -> Node:
+        """Return a value with axes `own`, on the axes `letters`."""
+        order = [c for c in letters if c in own]
+        if order != list(own):
+            node = PRIMITIVES["transpose"](node, perm=tuple(own.index(c) for c in order))
+        new = tuple(i for i, c in enumerate(letters) if c not in own)
+        return PRIMITIVES["expand"](node, shape=tuple(self.sizes[c] for c in letters), axes=new) if new else node
 
     def letter(self, size: int | Dim) -> Letter:
+        """Return a new letter."""
         c = next(self._next)
         self.sizes[c] = size
         return c
 
     def leaf(self, node: Node) -> Form:
-        """Return the form of a value that is taken as it is."""
+        """Return the form of a value that is not written out."""
         letters = tuple(self.letter(n) for n in node.shape)
         if (value := constant_of(node)) is not None:
             return Form(tuple((c,) for c in letters), (Term(value, ()),))
@@ -132,8 +145,7 @@ class Writer:
         form = rule(self, node, [forms[i] for i in node.inputs])
         if form is None or len(form.terms) > MOST_TERMS or any(len(t.factors) > MOST_FACTORS for t in form.terms):
             return None
-        opened = frozenset().union({node}, *(forms[i].opened for i in node.inputs))
-        return Form(form.axes, form.terms, opened)
+        return Form(form.axes, form.terms, frozenset({node}).union(*(forms[i].opened for i in node.inputs)))
 
     # -- letters -----------------------------------------------------------------------------------------
 
@@ -150,12 +162,11 @@ class Writer:
         return tuple(terms)
 
     def matched(self, form: Form, axes: Sequence[Axis]) -> tuple[Term, ...] | None:
-        """Return the terms with the letters of `axes`; None where the axes are not cut alike."""
+        """Return the terms with the letters of `axes`, or None where the axes are split differently."""
         names: dict[Letter, Letter] = {}
         for mine, theirs in zip(form.axes, axes, strict=True):
             if len(mine) == 1 and len(theirs) > 1:
-                split = self._split(form, mine[0], theirs)
-                return None if split is None else self.matched(split, axes)
+                return self.matched(self._split(form, mine[0], theirs), axes)
             if [self.sizes[c] for c in mine] != [self.sizes[c] for c in theirs]:
                 return None
             names.update(zip(mine, theirs, strict=True))
@@ -169,19 +180,24 @@ class Writer:
             factors = []
             for f in t.factors:
                 if letter in f.letters:
-                    at = f.letters.index(letter)
-                    shape = (*f.node.shape[:at], *(self.sizes[c] for c in new), *f.node.shape[at + 1:])
-                    f = Factor(PRIMITIVES["reshape"](f.node, shape=shape), (*f.letters[:at], *new, *f.letters[at + 1:]))
+                    axis = f.letters.index(letter)
+                    letters = (*f.letters[:axis], *new, *f.letters[axis + 1:])
+                    f = Factor(PRIMITIVES["reshape"](f.node, shape=tuple(self.sizes[c] for c in letters)), letters)
                 factors.append(f)
             terms.append(Term(t.scale, tuple(factors)))
         axes = tuple(new if a == (letter,) else a for a in form.axes)
         return Form(axes, tuple(terms), form.opened)
 
     def aligned(self, forms: Sequence[Form]) -> tuple[tuple[Axis, ...], list[tuple[Term, ...]]] | None:
-        """Return common axes for forms of one shape, and each one's terms on them."""
+        """Return common axes for forms of one shape, and the terms of each on them; None without common axes."""
         finest = max(forms, key=lambda f: sum(map(len, f.axes)))
-        terms = [f.terms if f is finest else self.matched(f, finest.axes) for f in forms]
-        return None if None in terms else (finest.axes, terms)
+        terms: list[tuple[Term, ...]] = []
+        for f in forms:
+            own = f.terms if f is finest else self.matched(f, finest.axes)
+            if own is None:
+                return None
+            terms.append(own)
+        return finest.axes, terms
 
 
 def _multiply(a: Iterable[Term], b: Iterable[Term]) -> tuple[Term, ...]:
@@ -208,9 +224,9 @@ def _square(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     (x,) = forms
     if len(x.terms) * (len(x.terms) + 1) // 2 > MOST_TERMS:
         return None
-    again = w.matched(x, x.axes)
+    again = w.renamed(x, {c: c for c in x.letters})
     terms = []
-    for i, s in enumerate(x.terms):  # each product of two different terms occurs twice
+    for i, s in enumerate(x.terms):  # a product of two different terms occurs twice
         terms += [Term(s.scale * t.scale * (1 if i == j else 2), s.factors + t.factors)
                   for j, t in enumerate(again) if j >= i]
     return Form(x.axes, tuple(terms))
@@ -235,12 +251,13 @@ def _quotient(w: Writer, node: Node, forms: list[Form]) -> Form | None:
         return None
     inverse = PRIMITIVES["expand"](1.0 / y.inputs[0], **y.params)
     reciprocal = _by_axes(w, inverse, [w.leaf(inverse.inputs[0])])
-    return _product(w, PRIMITIVES["mul"](x, inverse), [forms[0], reciprocal])
+    return reciprocal and _product(w, PRIMITIVES["mul"](x, inverse), [forms[0], reciprocal])
 
 
 def _by_axes(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    """Axes move, come in as repetitions, or are summed over, as the axis rule says."""
+    """Permute, repeat and sum axes, as the axis rule says."""
     (x,), rule = forms, axis_rule(node)
+    assert rule is not None, node
     (before,), (after,) = rule.operands, rule.results
     letters = dict(zip(before, x.axes, strict=True))
     axes = tuple(letters[a] if a in letters else (w.letter(n),) for a, n in zip(after, node.shape, strict=True))
@@ -248,7 +265,7 @@ def _by_axes(w: Writer, node: Node, forms: list[Form]) -> Form | None:
 
 
 def _reshape(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    """Axes may be merged, merged ones split again, and axes of size 1 come and go."""
+    """Merge axes, split merged ones, and add or remove axes of size 1."""
     (x,) = forms
     letters = [c for axis in x.axes for c in axis if w.sizes[c] != 1]
     axes = []
@@ -261,21 +278,22 @@ def _reshape(w: Writer, node: Node, forms: list[Form]) -> Form | None:
         axes.append(tuple(axis) if axis else (w.letter(1),))
     if letters:
         return None
-    # A letter of size 1 that is in no axis any more is summed over, which changes nothing.
+    # A letter of size 1 that is on no axis is summed over, which changes nothing.
     return Form(tuple(axes), x.terms)
 
 
 def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: Sequence[Letter]) -> Form | None:
-    """Return the form in which `letters` are summed over: a term without one of them is counted as often."""
+    """Return the form summed over `letters`: a term without one of them is multiplied by its size."""
     out = []
     for t in terms:
         have = {c for f in t.factors for c in f.letters}
         scale = t.scale
         for c in letters:
             if c not in have:
-                if isinstance(w.sizes[c], Dim):
+                size = w.sizes[c]
+                if isinstance(size, Dim):
                     return None
-                scale *= w.sizes[c]
+                scale *= size
         out.append(Term(scale, t.factors))
     return Form(axes, tuple(out))
 
@@ -283,23 +301,23 @@ def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: S
 def _einsum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
     subscripts, result = parse(node.params["subscripts"])
     axis_of: dict[str, Axis] = {}
-    for s, f in zip(subscripts, forms, strict=True):  # the finest cut of each subscript
+    for s, f in zip(subscripts, forms, strict=True):  # the finest split of each subscript
         for c, axis in zip(s, f.axes, strict=True):
             if c not in axis_of or len(axis) > len(axis_of[c]):
                 axis_of[c] = axis
     axis_of = {c: tuple(w.letter(w.sizes[x]) for x in axis) for c, axis in axis_of.items()}
     terms: tuple[Term, ...] = (Term(1.0, ()),)
     for s, f in zip(subscripts, forms, strict=True):
-        mine = w.matched(f, [axis_of[c] for c in s])
-        if mine is None or len(terms) * len(mine) > MOST_TERMS:
+        own = w.matched(f, [axis_of[c] for c in s])
+        if own is None or len(terms) * len(own) > MOST_TERMS:
             return None
-        terms = _multiply(terms, mine)
+        terms = _multiply(terms, own)
     summed = [x for c, axis in axis_of.items() if c not in result for x in axis]
     return _summed(w, tuple(axis_of[c] for c in result), terms, summed)
 
 
 def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    """Rows added up by an index: ``Σ_t u[t, …] [index[t] = v]``; an index that counts along names its own axis."""
+    """Write rows added up by an index as ``Σ_t u[t, …] [index[t] = v]``; an index that counts is an axis of `u`."""
     u = forms[0]
     if any(len(axis) != 1 for axis in u.axes):
         return None

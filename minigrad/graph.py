@@ -557,7 +557,8 @@ class Graph:
         Exploration
             A notebook shows it; ``.save("page.html")`` and ``.open()`` elsewhere. See `minigrad.explore`.
         """
-        return CALLS["explore"](self, values)
+        page: minigrad.explorer.Exploration = CALLS["explore"](self, values)
+        return page
 
     @boundary
     def source(self, backend: str | None = None) -> str:

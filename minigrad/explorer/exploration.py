@@ -14,6 +14,7 @@ import optree
 from ..draw import open_in_browser
 from ..errors import BatchError, TraceError, at_user_line
 from ..graph import Graph, InAxes, PyTree
+from ..ragged.axes import Axis
 from ..ragged.batch import Batch, batch
 from ..symbolic import bind
 from ..tracebacks import boundary
@@ -146,7 +147,19 @@ def _ragged(loss: Callable[..., Any], name: str, params: PyTree, more: tuple[Any
     stages = [example, packing, *of_function(mean)]
     number(stages)
     one, leaves = _leaves((params, packed[0])), _leaves((params, packed))
-    return _page(name, stages, [one, *[leaves] * (len(stages) - 1)])
+    return _page(name, stages, [one, *[leaves] * (len(stages) - 1)], _ragged_record(packed, len(_leaves(params))))
+
+
+def _ragged_record(packed: Batch, first: int) -> Record:
+    """Return the lengths along each ragged axis, by the name of its size, and the fields that are indices."""
+    def size(axis: Axis) -> str:
+        return axis.name.replace(" ", "_") + "s"
+
+    schema = packed.schema
+    leaves = dict(zip(schema.leaf_types, range(first, first + len(schema.leaf_types)), strict=True))
+    indices = [{"name": name, "axis": size(t.axes[0]), "target": size(t.target), "input": leaves[name]}
+               for name, t in schema.fields.items() if t.target is not None and len(t.axes) == 1]
+    return {"lengths": {size(a): np.asarray(packed.lengths[a]).tolist() for a in schema.axes}, "indices": indices}
 
 
 @boundary
@@ -216,7 +229,7 @@ def _lengths(axis: Any, tree: PyTree) -> set[int]:
     return {n for a, part in pairs for n in _lengths(a, part)}
 
 
-def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[Any]]) -> Exploration:
+def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[Any]], ragged: Record | None = None) -> Exploration:
     pool = Arrays()
     records: list[Record] = []
     for stage, leaves in zip(stages, feeds, strict=True):
@@ -224,6 +237,8 @@ def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[Any]]) -> Ex
         sizes = bind((n.shape, a.shape, name)
                      for n, a, name in zip(stage.graph.inputs, arrays, stage.graph.names, strict=True))
         records.append(stage_record(stage, arrays, sizes, pool))
+        if ragged is not None and stage.before is not None:
+            records[-1]["ragged"] = ragged
     prims = {n.prim for s in stages for n in s.graph.nodes}
     html = page.page(title, records, pool.records, prims, stages[-1].graph.source())
     return Exploration(title, tuple(stages), html, stages[0].graph.to_svg())

@@ -12,6 +12,7 @@ from minigrad.explorer.record import Arrays, stage_record
 from minigrad.explorer.stages import Stage, number
 from minigrad.graph import PRIMITIVES, ArrayType, Graph
 from minigrad.primitive import placeholder
+from tests.explorer.test_exploration import graph_loss, molecules
 
 W, (X,) = seed.params, seed.examples
 LOSS = "s"
@@ -222,6 +223,24 @@ def test_a_graph_of_thousands_of_nodes_is_folded_and_steps_at_once(show):
     assert tab.locator(".node").count() < 150
     tab.keyboard.press("ArrowRight")
     assert "backward" not in tab.locator(".formula").inner_text()
+
+
+def test_ragged_batches_show_rows_by_example_and_edges_in_three_forms(show):
+    tab = show(mg.explore(graph_loss, np.ones(2), molecules()))
+    tab.get_by_role("tab", name="batch").click()
+    text = tab.locator("aside").inner_text()
+    assert "nodes: 3 + 1 + 2 = 6" in text
+    assert "edges: 4 + 0 + 5 = 9" in text
+    for form in (f"3 × 3 × 3 float32: {4 * 27} bytes", f"6 × 6 float32, dense: {4 * 36} bytes",
+                 f"2 × 9 int64: {8 * 18} bytes"):
+        assert form in text
+    tab.get_by_label("example", exact=True).select_option("2")
+    tab.get_by_role("button", name="g['x'], input").click()
+    tab.get_by_role("button", name="table").click()
+    x = molecules()[2].x
+    picked = [float(t) for t in tab.locator("td.picked input").evaluate_all("cells => cells.map(c => c.value)")]
+    np.testing.assert_allclose(picked, x.ravel(), rtol=1e-5)
+    assert "offsets 0 3 4 6" in tab.locator("aside").inner_text()
 
 
 def test_svg_export_holds_the_drawing(show, seeded):

@@ -25,14 +25,23 @@
     return String(+v.toPrecision(digits));
   }
 
+  // The rows of example b along axis 0 of a node's value, as [first, behind], or null where it has none.
+  function span(s, n, b) {
+    const name = n.axes[0];
+    if (b === null || !name) return null;
+    const lengths = s.ragged && s.ragged.lengths[name];
+    if (!lengths) return b < n.shape[0] ? [b, b + 1] : null;
+    const first = lengths.slice(0, b).reduce((x, y) => x + y, 0);
+    return [first, first + lengths[b]];
+  }
+
   // The elements of example b of a node's value, or all of them.
   function row(s, n, b) {
-    const a = valueOf(s, n);
-    if (!a) return null;
-    const axis = n.axes.findIndex((x) => x !== "");
-    if (b === null || axis !== 0 || a.part) return a;
-    const size = a.data.length / a.shape[0];
-    return {shape: a.shape.slice(1), data: a.data.slice(b * size, (b + 1) * size)};
+    const a = valueOf(s, n), rows = span(s, n, b);
+    if (!a || !rows || a.part) return a;
+    const size = a.shape[0] ? a.data.length / a.shape[0] : 0, own = rows[1] - rows[0];
+    const packed = s.ragged && s.ragged.lengths[n.axes[0]];
+    return {shape: packed ? [own, ...a.shape.slice(1)] : a.shape.slice(1), data: a.data.slice(rows[0] * size, rows[1] * size)};
   }
 
   function brief(a) {
@@ -226,11 +235,11 @@
       g.setAttribute("class", marks.join(" "));
       parts.forEach((p) => { p.style.visibility = waiting ? "hidden" : ""; });
       if (row) {
-        const flat = n.shape.length === 1, step = (flat ? box.width - 16 : 17) / n.shape[0], b = state.example;
-        if (b === null) row.style.display = "none";
-        else {
-          row.style.display = "";
-          for (const [k, v] of Object.entries(flat ? {x: 8 + b * step, y: 38, width: step, height: 17} : {x: 8, y: 38 + b * step, width: box.width - 16, height: Math.max(step, 2)})) row.setAttribute(k, v);
+        const flat = n.shape.length === 1, step = (flat ? box.width - 16 : 17) / n.shape[0], rows = span(s, n, state.example);
+        row.style.display = rows ? "" : "none";
+        if (rows) {
+          const at = rows[0] * step, wide = (rows[1] - rows[0]) * step;
+          for (const [k, v] of Object.entries(flat ? {x: 8 + at, y: 38, width: wide, height: 17} : {x: 8, y: 38 + at, width: box.width - 16, height: Math.max(wide, 2)})) row.setAttribute(k, v);
         }
       }
     }
@@ -298,7 +307,14 @@
     canvas.className = "heat";
     canvas.style.width = `${canvas.width * scale}px`;
     canvas.style.height = `${Math.min(300, canvas.height * scale)}px`;
-    parts.push(canvas, html("div", {class: "note"}, `${word(low, 4)} to ${word(high, 4)}${gradient ? ", symmetric about 0" : ""}`));
+    const packed = s.ragged && s.ragged.lengths[n.axes[0]];
+    if (packed && !a.part) {
+      const flat = shapeHeld(a).length === 1, strip = html("div", {class: flat ? "strip flat" : "strip"});
+      packed.forEach((rows, b) => strip.append(html("span", {title: `example ${b}: ${rows} rows`, style: `flex: ${rows}; background: ${hue(b)}`, class: b === state.example ? "picked" : false})));
+      strip.style[flat ? "width" : "height"] = canvas.style[flat ? "width" : "height"];
+      parts.push(html("div", {class: flat ? "" : "beside"}, strip, canvas), html("div", {class: "note"}, `rows of ${packed.length} examples: offsets ${offsets(packed).join(" ")}`));
+    } else parts.push(canvas);
+    parts.push(html("div", {class: "note"}, `${word(low, 4)} to ${word(high, 4)}${gradient ? ", symmetric about 0" : ""}`));
     if (a.part) parts.push(html("div", {class: "note"}, `shown: the first ${a.part.join(" × ")} of ${a.shape.join(" × ")} elements`));
     if (a.stats) {
       const t = a.stats, some = ["nan", "inf", "zero"].filter((k) => t[k]).map((k) => `${t[k]} ${k}`);
@@ -314,7 +330,8 @@
     for (let r = 0; r * columns < a.data.length && r < 200; r++) {
       const line = html("tr", {}, html("th", {}, String(r)));
       for (let c = 0; c < columns; c++) {
-        const k = r * columns + c, picked = state.example !== null && n.axes[0] && Math.floor(k / (a.data.length / shape[0])) === state.example;
+        const k = r * columns + c, own = span(s, n, state.example), at = Math.floor(k / (a.data.length / shape[0]));
+        const picked = own && at >= own[0] && at < own[1];
         const text = word(a.data[k], 6);
         line.append(html("td", {class: picked ? "picked" : false}, editable
           ? html("input", {type: "number", step: "any", value: text, "aria-label": `${n.name} [${k}]`, onchange: (e) => edit(s, n, k, +e.target.value)}) : text));
@@ -327,7 +344,7 @@
   function inspect(panel) {
     const s = stages[state.stage], n = state.selected;
     if (!n || n.stage !== s) {
-      panel.replaceChildren(html("h2", {}, s.title), html("p", {}, s.note), legend(s), play(s));
+      panel.replaceChildren(html("h2", {}, s.title), html("p", {}, s.note), legend(s), ...storage(s), play(s));
       return;
     }
     const children = [html("h2", {}, n.input ? n.name : `${n.name} = ${n.call}`), typed(n.type)];
@@ -397,6 +414,47 @@
     const list = html("ul");
     roles.forEach((r) => list.append(html("li", {}, html("span", {style: `background: var(--${r}); padding: 0 6px; border-radius: 4px`}, words[r] || r))));
     return html("div", {}, html("h3", {}, "colours"), list);
+  }
+
+  // -- ragged batches ---------------------------------------------------------------------------------------
+
+  const hue = (b) => ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999"][b % 8];
+  const offsets = (lengths) => lengths.reduce((all, n) => [...all, all[all.length - 1] + n], [0]);
+  const bytes = (n) => (n < 1e4 ? `${n} bytes` : n < 1e7 ? `${(n / 1e3).toFixed(1)} kB` : `${(n / 1e6).toFixed(1)} MB`);
+
+  // A matrix of cells, coloured by example, as a canvas.
+  function cells(height, width, filled) {
+    const canvas = html("canvas", {class: "heat", width: Math.max(1, width), height: Math.max(1, height)}), context = canvas.getContext("2d");
+    context.fillStyle = "#88888822";
+    context.fillRect(0, 0, width, height);
+    for (const [r, c, colour] of filled) { context.fillStyle = colour; context.fillRect(c, r, 1, 1); }
+    const scale = Math.max(1, Math.min(10, Math.floor(220 / Math.max(width, height, 1))));
+    canvas.style.width = `${width * scale}px`;
+    canvas.style.height = `${height * scale}px`;
+    return canvas;
+  }
+
+  // The edges between two index fields in three forms: a padded stack of matrices, one block-diagonal matrix, a list.
+  function storage(s) {
+    if (!s.ragged) return [];
+    const pairs = s.ragged.indices, a = pairs[0], b = pairs.find((p) => p !== a && a && p.axis === a.axis);
+    const list = html("ul");
+    for (const [name, lengths] of Object.entries(s.ragged.lengths)) list.append(html("li", {}, `${name}: ${lengths.join(" + ")} = ${lengths.reduce((x, y) => x + y, 0)}`));
+    const parts = [html("h3", {}, "packed axes"), list];
+    if (!b) return parts;
+    const [from, to] = [a, b].map((p) => valueOf(s, s.nodes[s.inputs[p.input]])), rows = s.ragged.lengths[a.target], columns = s.ragged.lengths[b.target];
+    if (from.part || to.part) return parts;
+    const edges = s.ragged.lengths[a.axis], [rowOf, columnOf] = [offsets(rows), offsets(columns)], owner = edges.flatMap((n, e) => Array(n).fill(e));
+    const high = Math.max(...rows), wide = Math.max(...columns), total = [rowOf[rows.length], columnOf[columns.length]];
+    const padded = owner.map((e, k) => [e * (high + 1) + from.data[k] - rowOf[e], to.data[k] - columnOf[e], hue(e)]);
+    const block = owner.map((e, k) => [from.data[k], to.data[k], hue(e)]);
+    const listed = owner.flatMap((e, k) => [[0, k, hue(e)], [1, k, hue(e)]]);
+    const forms = [[`padded stack: ${rows.length} × ${high} × ${wide} float32`, 4 * rows.length * high * wide, cells(rows.length * (high + 1) - 1, wide, padded)],
+      [`block-diagonal matrix: ${total[0]} × ${total[1]} float32, dense`, 4 * total[0] * total[1], cells(total[0], total[1], block)],
+      [`edge list: 2 × ${owner.length} int64`, 16 * owner.length, cells(2, owner.length, listed)]];
+    parts.push(html("h3", {}, `the edges ${a.name} → ${b.name}, three ways`));
+    for (const [title, size, canvas] of forms) parts.push(html("div", {}, `${title}: `, html("b", {}, bytes(size))), canvas);
+    return parts;
   }
 
   // -- play ---------------------------------------------------------------------------------------------

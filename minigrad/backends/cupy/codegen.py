@@ -32,7 +32,7 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 INLINE_UPDATES = 64  # per row: as many updates are looked through for each place that a row's scatter writes
 
 
-class Elsewhere(Exception):
+class NotInReach(Exception):
     """A value that another launch computes, which must come before."""
 
 
@@ -60,7 +60,7 @@ class Param:
     text: str
 
 
-class Element:
+class KernelWriter:
     """A kernel while it is written.
 
     Parameters
@@ -120,12 +120,12 @@ class Element:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Take everything back where `Elsewhere` is raised inside."""
+        """Take everything back where `NotInReach` is raised inside."""
         scopes = [(len(s.lines), set(s.names), dict(s.known)) for s in self.scopes]
         params, slots, written, cells = dict(self.params), dict(self.slots), set(self.slots_written), dict(self.cells)
         try:
             yield
-        except Elsewhere:
+        except NotInReach:
             for s, (n, names, known) in zip(self.scopes, scopes, strict=True):
                 del s.lines[n:]
                 s.names, s.known = names, known
@@ -143,7 +143,7 @@ class Element:
         """Return the name of the pointer to a value in memory."""
         found = self._place(key)
         if found is None:
-            raise Elsewhere(key)
+            raise NotInReach(key)
         kind, what = found
         const = "" if write else "const "
         ctype = f"{const}{cuda_expr.stored(dtype)}"
@@ -239,7 +239,7 @@ class Element:
             return self._elementwise(node, idx)
         if node.prim in _INDEXED:
             return _INDEXED[node.prim](self, node, idx)
-        raise Elsewhere(node)
+        raise NotInReach(node)
 
     def _load(self, node: Node, key: Key, idx: Index, offset: str) -> tuple[str, int]:
         pointer = self.pointer(key, node.dtype)
@@ -260,7 +260,7 @@ class Element:
             elif (n not in seen and n.prim.kind == "elementwise" and self._place(n) is None
                     and not any((n, idx) in s.known for s in self.scopes)):
                 if cuda_expr.kernel(n) is None:
-                    raise Elsewhere(n)
+                    raise NotInReach(n)
                 seen.add(n)
                 stack.append((n, True))
                 stack += [(i, False) for i in n.inputs]
@@ -342,7 +342,7 @@ class Element:
         return f"*{self.param('flag', None, 'volatile i64*', 'flag')} = {self._report(node)};"
 
 
-def _gather(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+def _gather(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
     x, *indices = node.inputs
     at, rest = idx[:indices[0].ndim], idx[indices[0].ndim:]
     rows = [w.position(i, at, n) for i, n in zip(indices, x.shape, strict=False)]
@@ -354,11 +354,11 @@ def _gather(w: Element, node: Node, idx: Index) -> tuple[str, int]:
         x, (*(w.inner(f"(I){r}") if c else r for r, c in rows), *rest)), w.flag(node))
 
 
-def _scatter_row(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+def _scatter_row(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
     """Write an element of a scatter that stays within its row: the sum of the row's updates that go there."""
     u, *indices = node.inputs
     if not (lockstep(node) and one_by_one(node)):
-        raise Elsewhere(node)
+        raise NotInReach(node)
     k = indices[0].ndim
     places, rest = idx[:len(indices)], idx[len(indices):]
     level = w.level(idx)
@@ -386,7 +386,7 @@ def one_by_one(node: Node) -> bool:
     return isinstance(n, int) and n <= INLINE_UPDATES
 
 
-def _concatenate(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+def _concatenate(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
     axis = node.params["axis"]
     level = w.level(idx)
     out = w.name("v")
@@ -405,7 +405,7 @@ def _concatenate(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     return out, level
 
 
-def _pad(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+def _pad(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
     (x,), p = node.inputs, node.params
     tests, where = [], []
     for i, n, low, high, gap in zip(idx, x.shape, p["low"], p["high"], p["interior"], strict=True):
@@ -428,7 +428,7 @@ def _pad(w: Element, node: Node, idx: Index) -> tuple[str, int]:
 # -- examples laid end to end --------------------------------------------------------------------------------
 
 
-def _checked_index(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+def _checked_index(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
     (index, a), (length, b) = (w._value(i, idx) for i in node.inputs)
     level = max(a, b)
     row = w.declare("i64", "v", f"{index} < 0 ? (i64){index} + (i64){length} : (i64){index}", level)
@@ -437,7 +437,7 @@ def _checked_index(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     return row, level
 
 
-def _in_range(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+def _in_range(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
     found, level = w._value(node.inputs[0], idx)
     size = w.size(node.params["size"])
     w.emit(f"if (!(-(i64){size} <= (i64){found} && (i64){found} < (i64){size})) {w.flag(node)}", level)
@@ -445,14 +445,14 @@ def _in_range(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     return found, level
 
 
-def _nonempty(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+def _nonempty(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
     found, level = w._value(node.inputs[0], idx)
     w.emit(f"if ({found} <= 0) {w.flag(node)}", level)
     w.know(node, idx, found, level)
     return found, level
 
 
-def _segment_ids(w: Element, node: Node, idx: Index) -> tuple[str, int]:
+def _segment_ids(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
     """Write whose a row is: the first segment that ends behind it."""
     (lengths,) = node.inputs
     level = w.level(idx)
@@ -461,7 +461,7 @@ def _segment_ids(w: Element, node: Node, idx: Index) -> tuple[str, int]:
     return w.declare("i64", "v", found, level), level
 
 
-Writer = Callable[[Element, Node, Index], tuple[str, int]]
+Writer = Callable[[KernelWriter, Node, Index], tuple[str, int]]
 _INDEXED: dict[Primitive, Writer] = {
     gather: _gather, scatter_add: _scatter_row, concatenate: _concatenate, pad: _pad, checked_index: _checked_index,
     in_range: _in_range, nonempty: _nonempty, segment_ids: _segment_ids}

@@ -15,7 +15,7 @@ from ...graph import Node
 from ...ops.accumulators import RUN
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .codegen import Elsewhere, Index, Key, Scope
+from .codegen import Index, Key, NotInReach, Scope
 from .kernels import (
     REDUCING,
     THREADS,
@@ -26,7 +26,7 @@ from .kernels import (
     Sizes,
     chained,
     finds_position,
-    power,
+    power_of_two,
     split_text,
     typical,
 )
@@ -77,7 +77,7 @@ class _Sweep(Kernel):
         shape = node.inputs[0].shape if root.reduced else node.shape
         kept = tuple(a for a in range(len(shape)) if a not in root.reduced)
         if tuple(shape) != self.shape or (root.reduced and kept != self.kept):
-            raise Elsewhere(node)
+            raise NotInReach(node)
         with self.inside():
             if root.reduced:
                 acc = self.begin(node, "a", 0)
@@ -120,7 +120,7 @@ class Columns(_Sweep):
 
     def __init__(self, shape: Sequence[int | Dim], kept: Sequence[int], *args: Any):
         super().__init__(shape, kept, *args)
-        self.width = min(power(typical(self.columns)), 32) if self.last in self.kept else 1
+        self.width = min(power_of_two(typical(self.columns)), 32) if self.last in self.kept else 1
         parts = self.own("parts")
         self.emit(f"const I part = blockIdx.x % {parts}, group = blockIdx.x / {parts};")
         self.emit(f"const I column = group * {self.width} + threadIdx.x % {self.width};")

@@ -144,7 +144,7 @@ class Multiply:
 
 
 @dataclass
-class Beside:
+class ConcurrentProducts:
     """Products that do not need each other, and may run at the same time."""
 
     products: list[Multiply]

@@ -20,7 +20,7 @@ from ...ops.accumulators import RUN
 from ...ops.constants import const
 from ...symbolic import Dim, Symbol, size_of
 from . import cuda_expr
-from .codegen import Element, Index, Key, Param
+from .codegen import Index, KernelWriter, Key, Param
 
 THREADS = 256
 _TYPICAL = 256  # what a symbolic size counts as, where the example at hand does not tell
@@ -120,7 +120,7 @@ def finds_position(node: Node) -> bool:
     return node.prim.combiner is not None and node.prim.combiner.position
 
 
-def stopped(launch: Launch) -> Launch:
+def stoppable(launch: Launch) -> Launch:
     """Return a launch whose kernel returns at once where the loop around it has ended."""
     stop = Param("stop", None, "stop", "const u64* __restrict__ stop")
     head, _, rest = launch.body.partition(") {")
@@ -140,7 +140,7 @@ def typical(n: int | Dim) -> int:
     return n if isinstance(n, int) else n.hint or _TYPICAL
 
 
-def power(n: int) -> int:
+def power_of_two(n: int) -> int:
     """Return the smallest power of two that is at least `n`."""
     return 1 << max(n - 1, 0).bit_length()
 
@@ -167,7 +167,7 @@ def finished(node: Node, name: str) -> str:
     return f"({cuda_expr.computed(node.dtype)})({name}.v)" if node.dtype.kind != "b" else f"({name}.v != 0)"
 
 
-def over(w: Element, total: str) -> Any:
+def over(w: KernelWriter, total: str) -> Any:
     """Open the loop of a kernel over `total` things, one per thread."""
     w.emit(f"const I total = {total};")
     return w.scope(f"for (I t = blockIdx.x * {THREADS} + threadIdx.x; t < total; t += gridDim.x * {THREADS})", ["t"])
@@ -178,7 +178,7 @@ def blocks_for(total: Callable[[Sizes], int]) -> Callable[[Sizes], int]:
     return lambda sizes: max(min(-(-total(sizes) // THREADS), WIDEST), 1)
 
 
-def split_text(w: Element, at: str, axes: Sequence[tuple[int, int | Dim]]) -> list[str]:
+def split_text(w: KernelWriter, at: str, axes: Sequence[tuple[int, int | Dim]]) -> list[str]:
     """Return the statement that takes the number `at` apart into ``{at}_{axis}``."""
     if len(axes) < 2:
         return []
@@ -190,7 +190,7 @@ def split_text(w: Element, at: str, axes: Sequence[tuple[int, int | Dim]]) -> li
     return [f"const I {', '.join(parts)};"]
 
 
-class Kernel(Element):
+class Kernel(KernelWriter):
     """What both kinds of launch share."""
 
     def __init__(self, place: Any, report: Any, slot_of: Callable[[Node], Any]):

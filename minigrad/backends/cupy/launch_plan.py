@@ -1,4 +1,4 @@
-"""From a `Plan` to a `Recipe`: a program's launches, products and evaluations, in order, and the memory they need.
+"""`LaunchPlan`: the launches, products and evaluations of a program, in order, and the memory that they need.
 
 A group of statements becomes as few launches as can be; all their kernels are one CUDA source. What CUDA has no
 function for is evaluated by CuPy on whole arrays, and a note says so.
@@ -28,12 +28,12 @@ from ..numpy_text import MANAGED
 from ..workspace import grows
 from . import block_einsum as block_kernels
 from . import gemm, library_kernels, segment_kernels
-from .codegen import LITERALS, Elsewhere, Key, printable
+from .codegen import LITERALS, Key, NotInReach, printable
 from .elementwise_kernels import Columns, Elements, Tiles
-from .gemm import Beside, Multiply
+from .gemm import ConcurrentProducts, Multiply
 from .horizontal_fusion import arrange, merge
 from .host_scalars import HostScalars
-from .kernels import Launch, Root, Sizes, few_and_long, in_arena, stopped
+from .kernels import Launch, Root, Sizes, few_and_long, in_arena, stoppable
 from .loops import Loop, may_end
 from .prelude import PRELUDE
 from .row_kernels import Rows
@@ -49,7 +49,7 @@ _ADDRESSED = ("product", "evaluate", "loop")  # kinds of statements for which va
 
 
 @dataclass
-class Clear:
+class ZeroTail:
     """Write zeros behind the elements of an array, which products read where sizes are rounded up."""
 
     key: Key
@@ -78,14 +78,14 @@ class Evaluate:
 
 
 @dataclass
-class Recipe:
+class LaunchPlan:
     """What a program does.
 
     Attributes
     ----------
     text : str
         The CUDA source.
-    ops : list of Launch, Order, Clear, Multiply, Beside, Loop or Evaluate
+    ops : list of Launch, SortByPlace, ZeroTail, Multiply, ConcurrentProducts, Loop or Evaluate
     bytes : dict
         The memory of each value in the arena, as a function of the sizes.
     span : dict
@@ -109,7 +109,7 @@ class Recipe:
         What is not fused or not captured, and why.
     """
 
-    plan: Plan
+    schedule: Plan
     text: str = ""
     ops: list[Any] = field(default_factory=list)
     bytes: dict[Key, Callable[[Sizes], int]] = field(default_factory=dict)
@@ -125,10 +125,10 @@ class Recipe:
 
     @property
     def products(self) -> list[Multiply]:
-        return [p for op in self.ops for p in (op.products if isinstance(op, Beside) else [op])
+        return [p for op in self.ops for p in (op.products if isinstance(op, ConcurrentProducts) else [op])
                 if isinstance(p, Multiply)]
 
-    def borrowed(self, sizes: Sizes) -> dict[Key, int]:
+    def read_in_place(self, sizes: Sizes) -> dict[Key, int]:
         """Return the copies of arguments that are not made: products read the argument. They are the largest ones.
 
         A graph then serves one address of the argument; small ones are copied, so that it serves all.
@@ -181,12 +181,12 @@ def captured(loop: Node) -> bool:
     return all(kind_of(n) != "evaluate" for g in graphs for n in g.nodes)
 
 
-class Builder:
-    """Makes the recipe of a plan.
+class Planner:
+    """Make the `LaunchPlan` of a schedule.
 
     Parameters
     ----------
-    plan : Plan
+    schedule : Plan
     host : HostScalars
     numbers : collection of int
         The outputs that may be Python numbers.
@@ -200,14 +200,14 @@ class Builder:
         Of `PARTS`.
     """
 
-    def __init__(self, plan: Plan, host: HostScalars, numbers: Collection[int] = (),
+    def __init__(self, schedule: Plan, host: HostScalars, numbers: Collection[int] = (),
                  loops: Mapping[Node, list[Any]] | None = None, lent: frozenset[int] | None = None,
                  stops: bool = False, without: Collection[str] = ()):
-        self.plan, self.graph, self.roles, self.host = plan, plan.graph, plan.roles, host.nodes
+        self.schedule, self.graph, self.roles, self.host = schedule, schedule.graph, schedule.roles, host.nodes
         self.loops = {n: Loop(n, programs) for n, programs in (loops or {}).items()}
         self.stops, self._forks = stops, "forks" not in without
-        self.recipe = Recipe(plan, lent=lent, numbers={
-            k: n for k in numbers if (n := plan.graph.outputs[k]) in host.nodes})
+        self.plan = LaunchPlan(schedule, lent=lent, numbers={
+            k: n for k in numbers if (n := schedule.graph.outputs[k]) in host.nodes})
         self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
         self.done: set[Key] = set()  # what lies in memory by now
         self.known: dict[Key, Node] = {}  # aliases of values
@@ -216,21 +216,21 @@ class Builder:
         for n in self.graph.nodes:
             for i in n.inputs:
                 self.readers.setdefault(i, []).append(n)
-        self.kind = {n: kind_of(n) for s in plan.steps for n in s.group.nodes if n not in host.nodes}
+        self.kind = {n: kind_of(n) for s in schedule.steps for n in s.group.nodes if n not in host.nodes}
         self.biased = {} if {"cublaslt", "epilogues"}.intersection(without) else dict(self._biased())
         for total, (product, _) in self.biased.items():
             self.kind[total] = self.kind.pop(product)
         self.products = {n: self._operands(gemm.product(self.biased.get(n, (n,))[0]))
                          for n, kind in self.kind.items() if kind == "product"}
-        self.recipe.rounded = self._rounded()
+        self.plan.rounded = self._rounded()
         self.inlined = self._inlined()
         whole = {self.roles.root[i] for n, kind in self.kind.items() if kind in _ADDRESSED for i in self._inputs(n)}
-        self.recipe.direct = {n: k for n, k in plan.outputs.items() if n not in whole
+        self.plan.direct = {n: k for n, k in schedule.outputs.items() if n not in whole
                               and self.kind.get(n, "evaluate") not in _ADDRESSED}
 
     def _inlined(self) -> set[Node]:
         """Return the values with one reader, a scatter: its kernel computes them inline."""
-        there = {n for s in self.plan.steps for n in leaving(s)}
+        there = {n for s in self.schedule.steps for n in leaving(s)}
         taken = [(n, n.inputs[0]) for n, kind in self.kind.items() if kind == "scatter" and n.prim is not gather_sum]
         return {u for n, u in taken if self.kind.get(u) == "kernel" and self.readers[u] == [n]
                 and u not in self.graph.outputs and self._at_hand(u, there)}
@@ -278,9 +278,9 @@ class Builder:
             stack += new
         return True
 
-    def build(self) -> Recipe:
+    def build(self) -> LaunchPlan:
         scalars: list[Step] = []
-        for step in self.plan.steps:  # scalar statements in a row are one launch
+        for step in self.schedule.steps:  # scalar statements in a row are one launch
             if all(self.kind[n] == "kernel" and not n.ndim and n.prim.kind == "elementwise" for n in self.nodes(step)):
                 scalars.append(step)
                 continue
@@ -290,32 +290,32 @@ class Builder:
         self._steps(scalars)
         self._outputs()
         self._finish()
-        return self.recipe
+        return self.plan
 
     def _finish(self) -> None:
         """Put launches together, name the kernels, and see how long each value lives."""
-        recipe = self.recipe
+        plan = self.plan
         names: dict[str, str] = {}
         functions: dict[str, str] = {}
         ops = []
-        for at, group in enumerate(arrange(recipe.ops, len(self.graph.inputs), self._forks)):
+        for at, group in enumerate(arrange(plan.ops, len(self.graph.inputs), self._forks)):
             op = group[0]
             if len(group) > 1:
-                op = Beside(group) if isinstance(op, Multiply) else merge(
+                op = ConcurrentProducts(group) if isinstance(op, Multiply) else merge(
                     group, lambda text: functions.setdefault(text, f"f{len(functions) + 1}"))
             ops.append(op)
             for launch in [p.launch for p in group if isinstance(p, Multiply)] or [op]:
                 if isinstance(launch, Launch):
                     launch.name = names.setdefault(launch.body, f"k{len(names) + 1}")
             for key in op.touched:
-                first, _ = recipe.span.get(key, (at, at))
-                recipe.span[key] = first, at
+                first, _ = plan.span.get(key, (at, at))
+                plan.span[key] = first, at
         for loop in self.loops.values():  # its first state is written into one of two buffers, depending on the sizes
             for start, *buffers in zip(loop.starts, loop.results, loop.spares, strict=False):
-                first, _ = recipe.span[start]
-                recipe.span |= {key: (first, recipe.span[key][1]) for key in buffers}
-        recipe.ops = ops
-        recipe.text = "\n\n".join([PRELUDE, *(f"DEVICE void {name}{text}" for text, name in functions.items()), *(
+                first, _ = plan.span[start]
+                plan.span |= {key: (first, plan.span[key][1]) for key in buffers}
+        plan.ops = ops
+        plan.text = "\n\n".join([PRELUDE, *(f"DEVICE void {name}{text}" for text, name in functions.items()), *(
             f'extern "C" __global__ void __launch_bounds__({library_kernels.THREADS}) {name}{body}'
             for body, name in names.items())]) + "\n"
 
@@ -328,7 +328,7 @@ class Builder:
     def place(self, key: Any) -> tuple[str, Any] | None:
         """Say where a value or a symbol is, or where a launch writes a value (``("to", node)``)."""
         if isinstance(key, Symbol):
-            return ("cell", self.cell(key)) if key in self.recipe.rounded else None
+            return ("cell", self.cell(key)) if key in self.plan.rounded else None
         key = self.known.get(key, key)
         if isinstance(key, tuple) and key[0] == "to":
             return self._memory(key[1])
@@ -341,24 +341,24 @@ class Builder:
     def _memory(self, key: Key) -> tuple[str, Any]:
         if key in self.slot:
             return "slot", self.slot[key]
-        if key in self.recipe.direct:
-            return "slot", len(self.graph.inputs) + self.recipe.direct[key]
+        if key in self.plan.direct:
+            return "slot", len(self.graph.inputs) + self.plan.direct[key]
         if isinstance(key, tuple) and key[0] == "out":
             return "slot", len(self.graph.inputs) + key[1]
         return "key", key
 
     def cell(self, key: Any) -> int:
         """Return the place in the table of a number that the host writes there."""
-        return self.recipe.cells.setdefault(key, len(self.graph.inputs) + len(self.graph.outputs)
-                                            + len(self.recipe.cells))
+        return self.plan.cells.setdefault(key, len(self.graph.inputs) + len(self.graph.outputs)
+                                            + len(self.plan.cells))
 
     def report(self, node: Node) -> int:
-        if node not in self.recipe.checked:
-            self.recipe.checked.append(node)
-        return self.recipe.checked.index(node) + 1
+        if node not in self.plan.checked:
+            self.plan.checked.append(node)
+        return self.plan.checked.index(node) + 1
 
     def reserve(self, key: Key, size: Callable[[Sizes], int]) -> None:
-        self.recipe.bytes.setdefault(key, size)
+        self.plan.bytes.setdefault(key, size)
 
     def reserve_array(self, key: Key, node: Any) -> None:
         shape, item = tuple(node.shape), node.dtype.itemsize
@@ -372,11 +372,11 @@ class Builder:
             if self._memory(key)[0] == "key":
                 self.reserve_array(key, key)
             self.done.add(key)
-        self.recipe.ops.append(self._ending(launch))
+        self.plan.ops.append(self._ending(launch))
 
     def _ending(self, launch: Launch) -> Launch:
         """Return a launch that does nothing where the loop around the program has ended."""
-        return stopped(launch) if self.stops else launch
+        return stoppable(launch) if self.stops else launch
 
     def copy(self, node: Node, key: Key) -> None:
         """Write a value, which may be a view or an argument, to memory of its own."""
@@ -388,9 +388,9 @@ class Builder:
         if self._memory(key)[0] == "key":
             self.reserve_array(key, node)
         launch = w.done()
-        if key in self.recipe.arguments:
+        if key in self.plan.arguments:
             blocks = launch.blocks
-            launch.blocks = lambda sizes: 0 if key in self.recipe.borrowed(sizes) else blocks(sizes)
+            launch.blocks = lambda sizes: 0 if key in self.plan.read_in_place(sizes) else blocks(sizes)
         self.emit(launch)
         self.done.add(key)
 
@@ -421,9 +421,9 @@ class Builder:
             for root in todo:
                 try:
                     if self.kind[root.node] != "kernel" or self._waits(root, rest):
-                        raise Elsewhere(root.node)
+                        raise NotInReach(root.node)
                     launch.add(root)
-                except Elsewhere:
+                except NotInReach:
                     rest.append(root)
             if opener not in rest:
                 break
@@ -500,13 +500,13 @@ class Builder:
         if lengths is not None:
             self.emit(segment_kernels.reduce(node, self._ends(lengths), None, *where))
             return
-        order = segment_kernels.Order(node)
+        order = segment_kernels.SortByPlace(node)
         if order.ends not in self.done:
             self.reserve(order.places, segment_kernels.counts(segment_kernels.updates(node)))
             self.emit(segment_kernels.place_of_each(node, order.places, *where))
             for key, size in order.bytes().items():
                 self.reserve(key, size)
-            self.recipe.ops.append(order)
+            self.plan.ops.append(order)
             self.done.add(order.ends)
         self.emit(segment_kernels.reduce(node, order.ends, order.order, *where))
 
@@ -523,7 +523,7 @@ class Builder:
         rows = frozenset(s for s in symbols_of(self.graph) if s.rows)
         fit = [*(gemm.stretches(*product, rows) for product in self.products.values()),
                *(loop.stretches(rows) for loop in self.loops.values())]
-        return rows if grows(self.plan) and all(fit) else frozenset()
+        return rows if grows(self.schedule) and all(fit) else frozenset()
 
     def _product(self, node: Node) -> None:
         found, arrays = self.products[node]
@@ -531,8 +531,8 @@ class Builder:
         for v, m in arrays:
             key = self._lying(v)
             operands.append((key, m))
-            if gemm.depends(found.sizes[3], self.recipe.rounded) and ("clear", key) not in self.done:
-                self.recipe.ops.append(clear := Clear(key, v))
+            if gemm.depends(found.sizes[3], self.plan.rounded) and ("clear", key) not in self.done:
+                self.plan.ops.append(clear := ZeroTail(key, v))
                 self.cell(clear.count)
                 self.done.add(("clear", key))
         self.reserve_array(found.node, found.node)
@@ -546,15 +546,15 @@ class Builder:
             op.launch = self._ending(w.done())
             self.reserve_array(node, node)
             self.done.add(node)
-        self.recipe.ops.append(op)
+        self.plan.ops.append(op)
 
     def _lying(self, v: Node) -> Key:
         """Return the key under which a value lies in one piece, after a copy where it does not yet."""
         key: Key = (v.inputs[0], v.params["index"]) if v.prim.view is PART else v
         if v.prim is not const and key not in self.done:  # an argument, or a view that BLAS cannot take as it is
             key = "copy", v
-            if v in self.slot and not any(gemm.depends(n, self.recipe.rounded) for n in v.shape):
-                self.recipe.arguments[key] = self.slot[v]
+            if v in self.slot and not any(gemm.depends(n, self.plan.rounded) for n in v.shape):
+                self.plan.arguments[key] = self.slot[v]
             self.copy(v, key)
         return key
 
@@ -565,8 +565,8 @@ class Builder:
         for start, spare, v in zip(loop.starts, loop.spares, node.inputs[loop.first:], strict=False):
             self.reserve_array(spare, v)
             self.copy(v, start)
-            del self.recipe.bytes[start]
-        read = {k for p in loop.programs for k in p.recipe.arguments.values()}
+            del self.plan.bytes[start]
+        read = {k for p in loop.programs for k in p.plan.arguments.values()}
         for k, v in enumerate(node.inputs):
             if loop.first <= k < loop.first + len(loop.starts):
                 continue
@@ -578,14 +578,14 @@ class Builder:
                 loop.places[k] = "key", self._lying(v)
         for key, program in zip(loop.arenas, loop.programs, strict=True):
             self.reserve(key, program.arena_bytes)
-            loop.cells.append([self.cell((program, number)) for number in program.recipe.cells])
+            loop.cells.append([self.cell((program, number)) for number in program.plan.cells])
         self.reserve(loop.go, lambda sizes: 8)
         loop.strides = {n: self.cell(n) for n in loop.sliced() if isinstance(n, Dim)}
         self.done.update([node, *loop.results])
         if may_end(node):
-            self.recipe.notes.append(f"{node.where}: while is a graph of a few steps, launched until the device has "
+            self.plan.notes.append(f"{node.where}: while is a graph of a few steps, launched until the device has "
                                      "noted the end")
-        self.recipe.ops.append(loop)
+        self.plan.ops.append(loop)
 
     def _evaluate(self, node: Node) -> None:
         reads: list[Key] = []
@@ -601,8 +601,8 @@ class Builder:
             results = [node]
             self.reserve_array(node, node)
         self.done.update([node, *results])
-        self.recipe.notes.append(f"{node.where}: {node.prim.name} is evaluated by CuPy, outside the captured graph")
-        self.recipe.ops.append(Evaluate(node, reads, results))
+        self.plan.notes.append(f"{node.where}: {node.prim.name} is evaluated by CuPy, outside the captured graph")
+        self.plan.ops.append(Evaluate(node, reads, results))
 
     def _sources(self, node: Node) -> list[Key]:
         """Return what an operand lies in, in the arena."""
@@ -616,5 +616,5 @@ class Builder:
 
     def _outputs(self) -> None:
         for k, n in enumerate(self.graph.outputs):
-            if k not in self.recipe.numbers and self.recipe.direct.get(self.roles.root[n]) != k:
+            if k not in self.plan.numbers and self.plan.direct.get(self.roles.root[n]) != k:
                 self.copy(n, ("out", k))

@@ -9,7 +9,7 @@ from ...ops.segments import segment_cumsum
 from ...ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .kernels import THREADS, WIDEST, Kernel, Launch, Sizes, blocks_for, over, power, typical
+from .kernels import THREADS, WIDEST, Kernel, Launch, Sizes, blocks_for, over, power_of_two, typical
 
 
 def random_bits(node: Node, *args: Any) -> Launch:
@@ -69,8 +69,8 @@ def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
     if ids:
         functor, kind, first = f"Anew<{functor}>", f"Since<{kind}>", f"{{{first}, false}}"
     before, inner = node.shape[:axis], node.shape[axis + 1:]
-    across = min(power(typical(size_of(inner))), 32)
-    along = min(power(typical(node.shape[axis])), THREADS) if across == 1 else THREADS // across
+    across = min(power_of_two(typical(size_of(inner))), 32)
+    along = min(power_of_two(typical(node.shape[axis])), THREADS) if across == 1 else THREADS // across
     columns = THREADS // along
     back = node.params.get("reverse", False)
     at = "count - 1 - at" if back else "at"

@@ -103,7 +103,7 @@ class Loop:
     def stretches(self, rows: Collection[Symbol]) -> bool:
         """Tell whether the loop can do with memory for larger `rows`."""
         return not depends(self.node.params.get("length", 0), rows) and not any(
-            s in rows and s not in p.recipe.rounded for p in self.programs for s in p.symbols)
+            s in rows and s not in p.plan.rounded for p in self.programs for s in p.symbols)
 
 
 class Repeat:
@@ -112,10 +112,10 @@ class Repeat:
     def __init__(self, parts: Sequence[Callable[..., None]], times: int):
         self.parts, self.times = parts, times
 
-    def __call__(self, borrowed: tuple[int, ...]) -> None:
+    def __call__(self, read_in_place: tuple[int, ...]) -> None:
         for _ in range(self.times):
             for part in self.parts:
-                part(borrowed)
+                part(read_in_place)
 
 
 class Until:
@@ -135,12 +135,12 @@ class Until:
                  settle: Callable[[], None], check: Callable[[], None]):
         self.parts, self._control, self._settle, self._check = parts, control, settle, check
 
-    def __call__(self, borrowed: tuple[int, ...]) -> None:
+    def __call__(self, read_in_place: tuple[int, ...]) -> None:
         ahead, stop = 1, 0
         while not stop:
             for _ in range(ahead):
                 for part in self.parts:
-                    part(borrowed)
+                    part(read_in_place)
             count, stop = self._control()
             self._check()
             ahead = min(2 * ahead, AHEAD)
@@ -203,8 +203,8 @@ class Unrolled:
         return np.array(rows, np.int64).reshape(-1, 5)
 
     def _source(self, kind: str, what: Any) -> tuple[int, int, int]:
-        if kind == "key" and what in self.space.borrowed:
-            kind, what = "slot", self.space.borrowed[what]
+        if kind == "key" and what in self.space.read_in_place:
+            kind, what = "slot", self.space.read_in_place[what]
         if kind == "key":
             return 0, self.space.address(what), self.space.address(what)
         return (1 + what if kind == "slot" else -1 - what), 0, 0

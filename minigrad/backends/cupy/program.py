@@ -33,12 +33,12 @@ from ..workspace import allocate, rounded
 from . import blas, driver, gemm, loops
 from .blas import ALIGN, Fork, Product, ProductCall, Spec
 from .device import pack
-from .gemm import Beside, Multiply
+from .gemm import ConcurrentProducts, Multiply
 from .host_scalars import HostScalars, bits
 from .kernels import THREADS, Launch
-from .launch_plan import PARTS, WRITTEN, Builder, Clear, Evaluate, Recipe, kind_of
+from .launch_plan import PARTS, WRITTEN, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of
 from .prelude import COMMON
-from .segment_kernels import Order
+from .segment_kernels import SortByPlace
 
 KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
 _REMEMBERED = 1024  # sets of sizes whose shapes are kept
@@ -75,7 +75,7 @@ class Program:
     source : str
         The CUDA text of its kernels.
     stages : list of Stage
-    recipe : Recipe
+    plan : LaunchPlan
     held : dict of Node to Held
         The programs of nodes that hold graphs.
     """
@@ -93,21 +93,21 @@ class Program:
         self.held = {n: KINDS[n.prim](n, partial(build, lent=loops.fixed_of(n), stops=stops or loops.may_end(
             n)) if n in looping else build, self._device.xp) for n in holding}
         self.loops = {n: [program for _, program, _ in self.held[n].programs] for n in looping}
-        self.recipe: Recipe = Builder(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops,
+        self.plan: LaunchPlan = Planner(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops,
                                       self.without).build()
         self._dtypes = [None if i in given else n.dtype for i, n in enumerate(graph.inputs)]
         self._calls: dict[tuple[int, ...], Call] = {}
         self._products: dict[Spec, Product] = {}
-        self.source = "\n\n".join([self.recipe.text,
+        self.source = "\n\n".join([self.plan.text,
                                    *(text for held in self.held.values() for text in held.sources())])
         self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
-        self._pools: Pools[Any, Space] = Pools(KEPT)
+        self._pools: Pools[Any, Workspace] = Pools(KEPT)
         self._constants: dict[Node, Any] = {}
         self._lock = threading.Lock()
         # Of the program, and not of a workspace, which may be gone before its last run ends.
-        self._flag, self.flag_at = self._device.flag() if self.recipe.checked else (None, 0)
+        self._flag, self.flag_at = self._device.flag() if self.plan.checked else (None, 0)
         self._reporting = [p for programs in self.loops.values() for inner in programs for p in inner._reporting]
-        self._reporting += [self] * bool(self.recipe.checked)
+        self._reporting += [self] * bool(self.plan.checked)
 
     def asarray(self, x: Any, dtype: Any) -> Any:
         """Return an argument as an array of the device."""
@@ -152,7 +152,7 @@ class Program:
         try:
             space = pool.pop()
         except IndexError:
-            space = Space(self, call.bucket)
+            space = Workspace(self, call.bucket)
         self.check()
         results = space.run(arrays, call)
         pool.append(space)
@@ -177,7 +177,7 @@ class Program:
         if not (number := int(self._flag[0])):
             return None
         self._flag[0] = 0
-        node = self.recipe.checked[number - 1]
+        node = self.plan.checked[number - 1]
         if node.prim is nonempty:
             return ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
         if (refused := overflow.refused_by(node)) is not None:
@@ -215,7 +215,7 @@ class Program:
 
         So batches whose examples differ in size share a few graphs.
         """
-        return {**sizes, **rounded({s: max(sizes[s], _SMALLEST) for s in self.recipe.rounded})}
+        return {**sizes, **rounded({s: max(sizes[s], _SMALLEST) for s in self.plan.rounded})}
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its arguments and results."""
@@ -224,28 +224,28 @@ class Program:
 
     def arena_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the bytes of the arena, those of loops' steps included."""
-        return layout(self.recipe, sizes)[1]
+        return layout(self.plan, sizes)[1]
 
     @property
     def stages(self) -> list[Stage]:
         """What became of the graph, in words."""
-        launches = [op for op in self.recipe.ops if isinstance(op, Launch)]
-        products = len(self.recipe.products)
+        launches = [op for op in self.plan.ops if isinstance(op, Launch)]
+        products = len(self.plan.products)
         lines = [f"{op.name}: {', '.join(n.prim.name for n in op.nodes) or 'copy'}" for op in launches]
-        own = [f"{key}: {first} to {last}" for key, (first, last) in self.recipe.span.items()]
-        notes = self.recipe.notes or ["all of it is captured as one graph"]
+        own = [f"{key}: {first} to {last}" for key, (first, last) in self.plan.span.items()]
+        notes = self.plan.notes or ["all of it is captured as one graph"]
         return [Stage("kernels", self.graph, "\n".join(lines),
-                      f"{len(launches)} launches of {self.recipe.text.count('__launch_bounds__')} kernels, {products} "
+                      f"{len(launches)} launches of {self.plan.text.count('__launch_bounds__')} kernels, {products} "
                       f"matrix products, precision {self._precision}"),
-                Stage("arena", "\n".join(lines), "\n".join(own), f"{len(self.recipe.bytes)} values in an arena"),
-                Stage("capture", "", "\n".join(notes), f"{len(self.recipe.notes)} parts run outside of a graph")]
+                Stage("arena", "\n".join(lines), "\n".join(own), f"{len(self.plan.bytes)} values in an arena"),
+                Stage("capture", "", "\n".join(notes), f"{len(self.plan.notes)} parts run outside of a graph")]
 
 
-def layout(recipe: Recipe, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int], int]:
+def layout(plan: LaunchPlan, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int], int]:
     """Return the offset of each value in the arena, and the arena's size."""
-    borrowed = recipe.borrowed(sizes)
-    pieces = [(*recipe.span[key], size(sizes), key) for key, size in recipe.bytes.items() if key not in borrowed]
-    for at, op in enumerate(recipe.ops):
+    read_in_place = plan.read_in_place(sizes)
+    pieces = [(*plan.span[key], size(sizes), key) for key, size in plan.bytes.items() if key not in read_in_place]
+    for at, op in enumerate(plan.ops):
         if isinstance(op, Launch) and (n := op.partials(sizes)):
             pieces.append((at, at, n, ("partial", at)))
     pieces.sort(key=lambda p: p[0])
@@ -255,7 +255,7 @@ def layout(recipe: Recipe, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int],
 
 def multiplies(program: Program) -> bool:
     """Tell whether a program, or a step of its loops, multiplies matrices."""
-    return bool(program.recipe.products) or any(
+    return bool(program.plan.products) or any(
         multiplies(p) for programs in program.loops.values() for p in programs)
 
 
@@ -274,9 +274,9 @@ def left_out() -> frozenset[str]:
     return named
 
 
-def source(recipe: Recipe, wide: bool = False) -> str:
+def source(plan: LaunchPlan, wide: bool = False) -> str:
     """Return the text that is compiled; offsets have 64 bits where `wide`."""
-    return f"typedef {'long long' if wide else 'int'} I;\n{recipe.text}"
+    return f"typedef {'long long' if wide else 'int'} I;\n{plan.text}"
 
 
 class Call:
@@ -299,14 +299,14 @@ class Call:
         self._program, self.sizes, self.bucket = program, sizes, program.bucket(sizes)
         self.key = tuple([self.bucket[s] for s in program.symbols])
         self.evaluations: dict[Node, Callable[..., Any]] = {}
-        recipe, roles = program.recipe, program.recipe.plan.roles
+        plan, roles = program.plan, program.plan.schedule.roles
         self.blocks: list[int] = []
         self.places: list[tuple[int, int, tuple[int, ...], Any]] = []
         self.views: list[list[Node]] = []
         shared, used = -1, _TOGETHER
         for k, node in enumerate(program.graph.outputs):
             views = []
-            while recipe.direct.get(node) != k and roles.is_view(node) and recipe.direct.get(roles.root[node]) == k:
+            while plan.direct.get(node) != k and roles.is_view(node) and plan.direct.get(roles.root[node]) == k:
                 views.append(node)
                 node = node.inputs[0]
             shape = tuple(value(n, sizes) for n in node.shape)
@@ -322,13 +322,13 @@ class Call:
                 used += nbytes
                 self.blocks[shared] = used
             self.views.append(views[::-1])
-        self._numbers = recipe.numbers
-        scalars = [c for c in recipe.cells if isinstance(c, Node)]
-        self._scalars = program.host.bind([*scalars, *recipe.numbers.values()], sizes)
+        self._numbers = plan.numbers
+        scalars = [c for c in plan.cells if isinstance(c, Node)]
+        self._scalars = program.host.bind([*scalars, *plan.numbers.values()], sizes)
         within = {p: Call(p, sizes)._numbers_of() for programs in program.loops.values() for p in programs}
         self._cells = [None if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else
-                       within[c[0]][c[1]] if isinstance(c, tuple) else value(c, sizes) for c in recipe.cells]
-        self._at = [at for at, c in enumerate(recipe.cells) if isinstance(c, Node)]
+                       within[c[0]][c[1]] if isinstance(c, tuple) else value(c, sizes) for c in plan.cells]
+        self._at = [at for at, c in enumerate(plan.cells) if isinstance(c, Node)]
         self._fixed = None if self._scalars.vary else self._evaluated(())
 
     def cells(self, arguments: Sequence[Any]) -> tuple[list[int], dict[int, Any]]:
@@ -337,7 +337,7 @@ class Call:
 
     def _numbers_of(self) -> dict[Any, int]:
         """Return the table's numbers by their keys, for the step of a loop."""
-        return dict(zip(self._program.recipe.cells, self.cells(())[0], strict=True))
+        return dict(zip(self._program.plan.cells, self.cells(())[0], strict=True))
 
     def _evaluated(self, arguments: Sequence[Any]) -> tuple[list[int], dict[int, Any]]:
         values, cells = self._scalars(arguments), list(self._cells)
@@ -346,14 +346,14 @@ class Call:
         return cells, {k: x.item() for k, x in zip(self._numbers, values[len(self._at):], strict=True)}
 
 
-class Space:
+class Workspace:
     """Memory and launches for one set of sizes, or for smaller ones of ragged axes; used by one run at a time.
 
     Parameters
     ----------
     program : Program
     sizes : dict of Symbol to int
-    outer : Space, optional
+    outer : Workspace, optional
         That of the program around a loop, whose step this one is; its `arena` has room for this one's.
     stop : int
         The address of the word that says whether a loop has ended before the step.
@@ -364,21 +364,21 @@ class Space:
         The parts of a run; each takes the addresses of the arguments that products read in place.
     cells : int
         Of a table.
-    borrowed : dict of Key to int
+    read_in_place : dict of Key to int
         The arguments that products read where they are.
     """
 
-    def __init__(self, program: Program, sizes: Mapping[Symbol, int], outer: Space | None = None, arena: Any = None,
+    def __init__(self, program: Program, sizes: Mapping[Symbol, int], outer: Workspace | None = None, arena: Any = None,
                  stop: int = 0):
-        self._program, self.device, self.recipe = program, program._device, program.recipe
+        self._program, self.device, self.plan = program, program._device, program.plan
         device, graph = self.device, program.graph
         self.sizes, self.stop = sizes, stop
-        self._root: Space = outer._root if outer else self
-        self._offset, total = layout(self.recipe, sizes)
-        self.borrowed = self.recipe.borrowed(sizes)
+        self._root: Workspace = outer._root if outer else self
+        self._offset, total = layout(self.plan, sizes)
+        self.read_in_place = self.plan.read_in_place(sizes)
         self._arena = arena or device.allocate(max(total, 1))
-        self.cells = len(graph.inputs) + len(graph.outputs) + len(self.recipe.cells)
-        counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.recipe.ops]
+        self.cells = len(graph.inputs) + len(graph.outputs) + len(self.plan.cells)
+        counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.plan.ops]
         self._counters = device.zeros(max(sum(counters), 1))
         self._counter = dict(enumerate(accumulate([self._counters.ptr, *counters])))
         self._room = outer._room if outer else device.allocate(blas.ROOM if multiplies(program) else 1)
@@ -386,9 +386,9 @@ class Space:
         widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in n.types),
                      default=0)
         self._index = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
-        self._text = source(self.recipe, wide=widest >= _WIDE)
+        self._text = source(self.plan, wide=widest >= _WIDE)
         self._loops = {}
-        for op in self.recipe.ops:
+        for op in self.plan.ops:
             if isinstance(op, loops.Loop):
                 for start, *buffers in zip(op.starts, op.results, op.spares, strict=False):
                     self._offset[start] = self._offset[buffers[not op.starts_in_result(sizes)]]
@@ -397,7 +397,7 @@ class Space:
             n = self.cells
             self._cells = (ctypes.c_uint64 * (-(-n // _CELLS) * _CELLS))()
             self._pack = struct.Struct(f"={n}Q").pack_into
-            lent = {slot: (slot, 0) for slot in self.borrowed.values()}
+            lent = {slot: (slot, 0) for slot in self.read_in_place.values()}
             self.parts = self.divided(self.work(0, lent), [self._bind(k, min(n - k, _CELLS))
                                                            for k in range(0, n, _CELLS)])
 
@@ -419,13 +419,13 @@ class Space:
     def address(self, key: Any) -> int:
         if key in self._offset:
             return self._arena.ptr + self._offset[key]
-        if key in self.borrowed:
+        if key in self.read_in_place:
             return 0  # the copy is not made
         return self.device.pointer(self._program.constant(key))
 
     def whereabouts(self, key: Any, lent: Mapping[int, loops.Address]) -> loops.Address:
         """Return the address of a value, which may be an argument whose address is given."""
-        return lent[self.borrowed[key]] if key in self.borrowed else (None, self.address(key))
+        return lent[self.read_in_place[key]] if key in self.read_in_place else (None, self.address(key))
 
     def _bind(self, first: int, count: int) -> driver.Launched:
         """Return the launch that writes cells into the table."""
@@ -437,7 +437,7 @@ class Space:
 
     def divided(self, work: Iterable[Any], first: Sequence[driver.Launched] = ()) -> list[Any]:
         """Return work in parts: segments of launches, loops, and evaluations."""
-        segment = partial(Segment, self.device, self._root.recipe.notes, "timing" not in self._program.without)
+        segment = partial(Segment, self.device, self._root.plan.notes, "timing" not in self._program.without)
         parts: list[Any] = [segment(first)]
         for one in work:
             if isinstance(one, (Evaluate, loops.Repeat, loops.Until)):
@@ -453,7 +453,7 @@ class Space:
 
         `lent` has the addresses of the arguments that products read where they are.
         """
-        for at, op in enumerate(self.recipe.ops):
+        for at, op in enumerate(self.plan.ops):
             if isinstance(op, Evaluate):
                 yield op
             elif isinstance(op, loops.Loop):
@@ -474,17 +474,17 @@ class Space:
                 table = ctypes.c_uint64(self.table(step))
                 values = [table if p.kind == "table" else x for p, x in zip(op.params, values, strict=True)]
             return [partial(device.launch, function, blocks, THREADS, pack(values))]
-        if isinstance(op, Clear):
+        if isinstance(op, ZeroTail):
             width, end = op.array.dtype.itemsize // 2, value(op.count, self.sizes)
             return [partial(device.launch, device.function(COMMON, "mg_clear"), max(min(end * width // (8 * THREADS),
                                                                                         1024), 1), THREADS, pack(
-                [ctypes.c_uint64(self.table(step)), ctypes.c_int(self.recipe.cells[op.count]),
+                [ctypes.c_uint64(self.table(step)), ctypes.c_int(self.plan.cells[op.count]),
                  ctypes.c_uint64(self.address(op.key)), ctypes.c_longlong(width), ctypes.c_longlong(end * width)]))]
-        if isinstance(op, Order):
+        if isinstance(op, SortByPlace):
             return [partial(device.launch, device.function(COMMON, name), blocks, THREADS, pack(
                 [ctypes.c_longlong(a if isinstance(a, int) else self.address(a)) for a in arguments]))
                 for name, blocks, arguments in op.launches(self.sizes)]
-        if isinstance(op, Beside):
+        if isinstance(op, ConcurrentProducts):
             return [Fork(device, [self._product(at, p, step, lent, k, len(op.products))
                                   for k, p in enumerate(op.products)])]
         return [self._product(at, op, step, lent)]
@@ -546,8 +546,8 @@ class Space:
     def _operand(self, node: Node, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> Any:
         """Return an operand of an evaluation as an array."""
         graph = self._program.graph
-        if node in self.recipe.cells:
-            return self.device.array((), node.dtype, self._table + 8 * self.recipe.cells[node])
+        if node in self.plan.cells:
+            return self.device.array((), node.dtype, self._table + 8 * self.plan.cells[node])
         if node.prim is input_:
             return arrays[graph.inputs.index(node)]
         if node.prim is const:
@@ -570,12 +570,12 @@ class Space:
                            for a, dtype in zip(arrays, self._program._dtypes, strict=True)],
                          *[blocks[b].ptr + offset for b, offset, _, _ in call.places]]
         self._pack(self._cells, 0, *self.pointers, *cells)
-        borrowed = tuple([self.pointers[k] for k in self.borrowed.values()])
+        read_in_place = tuple([self.pointers[k] for k in self.read_in_place.values()])
         for part in self.parts:
             if isinstance(part, Evaluate):
                 self._evaluate(part, arrays, call)
             else:
-                part(borrowed)
+                part(read_in_place)
         results = [device.array(shape, dtype, blocks[b] + offset) for b, offset, shape, dtype in call.places]
         for k, views in enumerate(call.views):
             for v in views:
@@ -599,9 +599,10 @@ class Segment:
         self.graphs: dict[tuple[int, ...], Any] = {}  # None where the addresses were seen once
         self._refused = False
 
-    def __call__(self, borrowed: tuple[int, ...]) -> None:
-        graph = self.graphs.get(borrowed)
-        if graph is None and borrowed in self.graphs and not self._refused and len(self.first) + len(self.calls) > 1:
+    def __call__(self, read_in_place: tuple[int, ...]) -> None:
+        graph = self.graphs.get(read_in_place)
+        seen_once = graph is None and read_in_place in self.graphs
+        if seen_once and not self._refused and len(self.first) + len(self.calls) > 1:
             try:
                 for call in self.calls:
                     if self._timing and isinstance(call, (ProductCall, Fork)):
@@ -610,9 +611,9 @@ class Segment:
             except MinigradError as error:  # it works without, only slower
                 self._refused = True
                 self._notes.append(f"not captured: {error}")
-        if borrowed not in self.graphs and len(self.graphs) >= KEPT:
+        if read_in_place not in self.graphs and len(self.graphs) >= KEPT:
             del self.graphs[next(iter(self.graphs))]
-        self.graphs[borrowed] = graph
+        self.graphs[read_in_place] = graph
         if graph is not None:
             graph.launch()
             return

@@ -9,7 +9,7 @@ from ...graph import Node
 from ...ops.accumulators import RUN
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .codegen import Elsewhere, Index, Scope
+from .codegen import Index, NotInReach, Scope
 from .kernels import (
     REDUCING,
     THREADS,
@@ -20,7 +20,7 @@ from .kernels import (
     Sizes,
     chained,
     finished,
-    power,
+    power_of_two,
     split_text,
     typical,
 )
@@ -37,7 +37,7 @@ class Rows(Kernel):
         super().__init__(*args)
         self.shape = tuple(shape)
         n = typical(across)
-        self.team = 256 if n > 1024 else min(power(n), 32)
+        self.team = 256 if n > 1024 else min(power_of_two(n), 32)
         self.per_block = THREADS // self.team
         self.rows = size_of(self.shape)
         many = [a for a, d in enumerate(self.shape) if d != 1]
@@ -59,12 +59,12 @@ class Rows(Kernel):
             shape = node.inputs[0].shape
             kept = [a for a in range(len(shape)) if a not in root.reduced]
             if tuple(node.shape) != self.shape:
-                raise Elsewhere(node)
+                raise NotInReach(node)
             down = [a for a in range(len(shape)) if a in root.reduced]
         else:
             shape = node.inputs[0].shape if root.terminal else node.shape
             if tuple(shape[:n]) != self.shape or (root.terminal and len(root.reduced) < len(shape)):
-                raise Elsewhere(node)
+                raise NotInReach(node)
             kept, down = list(range(n)), list(range(n, len(shape)))
         at = {a: i for i, a in enumerate(down)}
         return tuple(shape[a] for a in down), lambda own: tuple(
@@ -75,7 +75,7 @@ class Rows(Kernel):
         if domain == self.domain:
             try:
                 return self._add(root, index)
-            except Elsewhere:
+            except NotInReach:
                 pass  # it may need what this loop collects
         self.close()
         self.domain, self.loop = domain, Scope()

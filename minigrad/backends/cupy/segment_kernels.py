@@ -26,7 +26,7 @@ from ...ops.segments import segment_ids
 from ...ops.sort import cumsum
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, over, power, typical
+from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, over, power_of_two, typical
 
 SCATTERS = frozenset({scatter_add, gather_sum, scatter_max, scatter_min})
 _DIGIT = 8  # bits
@@ -66,7 +66,7 @@ def counts(n: int | Dim) -> Callable[[Sizes], int]:
 
 
 @dataclass
-class Order:
+class SortByPlace:
     """The sort of a scatter's updates by their places.
 
     Attributes
@@ -156,10 +156,10 @@ def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
     acc = f"Acc<{by.functor}, {kind}>"
     sums = ["sum"] * (by is ADD and dtype.kind == "f")
     # A team has `across` threads along the columns of a place, and `along` threads along its updates.
-    across = min(power(typical(wide)), 32)
+    across = min(power_of_two(typical(wide)), 32)
     each = -(-typical(n) // max(typical(places(node)), 1))  # updates per place
-    along = min(power(each), 32 // across)
-    terms = min(max(power(each // (64 * along)), 2 * RUN), RUN * RUN)  # of one thread
+    along = min(power_of_two(each), 32 // across)
+    terms = min(max(power_of_two(each // (64 * along)), 2 * RUN), RUN * RUN)  # of one thread
     team, piece = across * along, terms * along
     columns = f"(({w.size(wide)} + {across - 1}) / {across})"
     end, at = w.param("key", ends, "const unsigned* __restrict__", "p"), "at"

@@ -153,15 +153,15 @@ def where_the_time_goes(title: str, f: Callable[..., Any], args: Any, repeats: i
     segments = [s for s in space.parts if isinstance(s, program.Segment)]
     alone = [round(took(g.launch, max(CALLS // 4, 1)), 1) for s in segments for g in s.graphs.values() if g is not None]
     labels = []
-    for op in made.recipe.ops:
+    for op in made.plan.ops:
         kind = type(op).__name__
-        if kind == "Clear":
+        if kind == "ZeroTail":
             labels.append(f"zeros behind {op.key}")
         elif kind == "Launch" and op.blocks(space.sizes):
             names = ", ".join(n.prim.name for n in op.nodes)[:60]
             blocks = op.blocks(space.sizes)
             labels += [f"{op.name}, {blocks} blocks: {names}"] * bool(blocks)
-        elif kind == "Order":
+        elif kind == "SortByPlace":
             labels += [f"sort: {name}" for name, _, _ in op.launches(space.sizes)]
         labels += [f"product {[value(n, space.sizes) for n in p.product.sizes]}"
                    for p in getattr(op, "products", [op]) if isinstance(p, gemm.Multiply)]

@@ -13,7 +13,7 @@ import optree
 import minigrad as mg
 from minigrad.backends.cupy import nvrtc
 from minigrad.backends.cupy.prelude import COMMON, PRELUDE
-from minigrad.backends.cupy.program import Space, source
+from minigrad.backends.cupy.program import Workspace, source
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.passes import run
 from minigrad.primitive import on_host
@@ -203,15 +203,15 @@ def compile_ahead(device: Any, programs: Sequence[tuple[Any, Sequence[dict[Symbo
     """Compile the kernels of programs, for some sizes each, together or side by side."""
     if hasattr(device, "arch"):
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda p: nvrtc.compile(source(p[0].recipe), device.arch), programs))
+            list(pool.map(lambda p: nvrtc.compile(source(p[0].plan), device.arch), programs))
     for program, all_sizes in programs:
         for sizes in all_sizes:
-            Space(program, sizes)
+            Workspace(program, sizes)
 
 
 def sources(program: Any) -> Iterator[str]:
     """Yield the text of a program and of those that it holds."""
-    yield program.recipe.text
+    yield program.plan.text
     for held in program.held.values():
         for _, inner, _ in held.programs:
             yield from sources(inner)

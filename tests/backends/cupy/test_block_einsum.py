@@ -72,7 +72,7 @@ def test_products_are_numpys(device, monkeypatch, dtype):
         (1, 1), (2, 2), (4, 4), (1, 4), (4, 1), (2, 4)}
     with Failures() as failures:
         for (subscripts, ragged, kinds, dense), program, node, examples, rows in jobs:
-            assert not program.recipe.notes
+            assert not program.plan.notes
             for sizes in LENGTHS:
                 lengths = {c: np.array(sizes[::-1] if k == 1 else sizes, np.int64) for k, c in enumerate(ragged)}
                 totals = {own: int(rows_of(own, ragged, lengths).sum()) for own in rows}
@@ -115,7 +115,7 @@ def test_attention_is_captured_as_one_graph(on_device, dtype, rtol):
             close([on_host(value), *map(on_host, gradient.values())], [wanted, *expected.values()], rtol)
     assert "all of it is captured" in step.stages[-1].after
     (entry,) = step.entries
-    assert len(entry.program.recipe.rounded) == 2
+    assert len(entry.program.plan.rounded) == 2
     if hasattr(on_device, "graphs"):
         assert len(on_device.graphs) == 2, "batches of nearly the same sizes share a graph"
 
@@ -130,7 +130,7 @@ def test_equal_lengths_are_counted_once():
     counts = []
     for f in (programs.attention, two):
         graph, *_ = programs.optimized(mg.value_and_grad(mg.mean_loss(f, (None, 0))), params, batch)
-        ops = Program(graph, device=Nowhere()).recipe.ops
+        ops = Program(graph, device=Nowhere()).plan.ops
         counts.append((sum("scan<" in getattr(op, "body", "") for op in ops),
                        sum("multiply_tiles(" in getattr(op, "body", "") for op in ops)))
     assert counts[0][0] == counts[1][0]

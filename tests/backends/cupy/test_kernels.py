@@ -124,7 +124,7 @@ def test_sums_of_products_over_nothing_are_zeros(device):
 
     graph, arrays, sizes = programs.optimized(f, np.ones((0, 3)), np.ones((2, 0, 4)))
     program = Program(graph, device=device)
-    assert len(program.recipe.products) == 2
+    assert len(program.plan.products) == 2
     for _ in range(3):
         close(programs.call(program, arrays, sizes), [np.zeros((2, 4, 3)), np.ones((4, 3))], 0)
 
@@ -140,9 +140,9 @@ def test_products_without_rows_or_columns(device):
             close(programs.call(program, arrays, sizes), [np.zeros((m, n))], 0)
 
 
-def recipe(f, *args):
+def plan(f, *args):
     graph, _, _ = programs.optimized(f, *args)
-    return Program(graph, device=Nowhere()).recipe
+    return Program(graph, device=Nowhere()).plan
 
 
 class Nowhere:
@@ -160,21 +160,21 @@ def test_softmax_cross_entropy_is_one_launch():
         return np.log(np.exp(z).sum()) - z[label]
 
     z, y = np.zeros((32, 10), "f4"), np.zeros(32, int)
-    made = recipe(mg.value_and_grad(mg.mean_loss(loss, (0, 0))), z, y)
+    made = plan(mg.value_and_grad(mg.mean_loss(loss, (0, 0))), z, y)
     together = [op for op in made.ops if isinstance(op, Launch) and {"max", "sum"} <= {n.prim.name for n in op.nodes}]
     assert len(together) == 1
     assert len(made.ops) <= 4
 
 
 def test_an_elementwise_loss_and_its_gradient_are_one_launch():
-    made = recipe(mg.value_and_grad(mg.mean_loss(lambda w, x: np.log(1 + np.exp(np.sin(w * x) * x)), (None, 0))),
+    made = plan(mg.value_and_grad(mg.mean_loss(lambda w, x: np.log(1 + np.exp(np.sin(w * x) * x)), (None, 0))),
                   np.float32(1), np.zeros(1000, "f4"))
     large = [op for op in made.ops if any(n.inputs[0].ndim for n in op.nodes if n.inputs)]
     assert len(large) == 1
 
 
 def test_functions_that_cuda_lacks_are_evaluated_and_named():
-    made = recipe(lambda x: np.exp(mg.special.digamma(x * 2)) + 1, np.ones(5))
+    made = plan(lambda x: np.exp(mg.special.digamma(x * 2)) + 1, np.ones(5))
     assert [type(op) for op in made.ops] == [Launch, Evaluate, Launch]
     assert "digamma" in made.notes[0]
 
@@ -244,7 +244,7 @@ def test_few_long_rows_are_shared_by_blocks(device):
 
     graph, arrays, sizes = programs.optimized(f, x)
     program = Program(graph, device=device)
-    assert any(op.blocks(sizes) > 4 and op.partials(sizes) for op in program.recipe.ops)
+    assert any(op.blocks(sizes) > 4 and op.partials(sizes) for op in program.plan.ops)
     close(programs.call(program, arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 1e-12)
 
 
@@ -259,7 +259,7 @@ def test_transposed_operands_go_through_tiles(device, dtype):
 
     graph, arrays, sizes = programs.optimized(f, x, y, z)
     program = Program(graph, device=device)
-    assert sum("[32][33]" in op.body for op in program.recipe.ops) == 3
+    assert sum("[32][33]" in op.body for op in program.plan.ops) == 3
     close(programs.call(program, arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 0)
 
 
@@ -377,7 +377,7 @@ def test_copies_and_updates_share_launches():
         value, gradient = mg.value_and_grad(mg.mean_loss(programs.softmax_loss, (None, 0, 0)))(params, x, y)
         return value, {k: params[k] - 0.1 * gradient[k] for k in params}
 
-    made = recipe(step, *programs.network(8))
+    made = plan(step, *programs.network(8))
     launches = [op for op in made.ops if isinstance(op, Launch)]
     updates = [op for op in launches if sum(n.prim.name == "sub" for n in op.nodes) >= 4]
     assert updates == [launches[-1]]

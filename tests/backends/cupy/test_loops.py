@@ -79,7 +79,7 @@ def run(f, args, times=3):
 
 def evaluated(program):
     """Return the nodes that CuPy evaluates, in a program and in those that it holds."""
-    return [op.node.prim.name for op in program.recipe.ops if isinstance(op, Evaluate)] + [
+    return [op.node.prim.name for op in program.plan.ops if isinstance(op, Evaluate)] + [
         name for held in program.held.values() for _, inner, _ in held.programs for name in evaluated(inner)]
 
 
@@ -141,7 +141,7 @@ def test_rows_of_a_batch_in_memory_for_more(stand_in, monkeypatch, reverse, most
     whole = scan(*arguments, body=body, counts=(1, 1), length=5, reverse=reverse)
     graph = Graph(arguments, tuple(parts(whole)))
     made = Program(graph, device=stand_in)
-    assert made.recipe.rounded == {n.symbol}
+    assert made.plan.rounded == {n.symbol}
     rng = np.random.default_rng(0)
     for rows in (17, 18, 17, 18, 40, 2):
         arrays, sizes = [rng.normal(size=shape) for shape in ((3, 3), (rows, 3), (5, rows, 3))], {n.symbol: rows}

@@ -13,7 +13,7 @@ import minigrad as mg
 from minigrad.backends.cupy import blas, launch_plan
 from minigrad.backends.cupy.blas import Product, Spec
 from minigrad.backends.cupy.device import BESIDE, Device
-from minigrad.backends.cupy.gemm import Beside, Multiply
+from minigrad.backends.cupy.gemm import ConcurrentProducts, Multiply
 from minigrad.errors import MinigradError
 from minigrad.primitive import on_host
 
@@ -194,8 +194,8 @@ def attended(dtype="f4", batch=3, rows=5, width=8):
 
 def stages(compiled):
     """Return the products of a program that run at the same time, together."""
-    return [getattr(op, "products", [op]) for op in compiled.entries[0].program.recipe.ops
-            if isinstance(op, (Multiply, Beside))]
+    return [getattr(op, "products", [op]) for op in compiled.entries[0].program.plan.ops
+            if isinstance(op, (Multiply, ConcurrentProducts))]
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -384,8 +384,8 @@ def test_memory_of_products_at_the_same_time_is_apart(on_stand_in, monkeypatch):
             made.span[key] = touching[0], touching[-1]
         return made
 
-    build = launch_plan.Builder.build
+    build = launch_plan.Planner.build
     with monkeypatch.context() as patched:
-        patched.setattr(launch_plan.Builder, "build", one_by_one)
+        patched.setattr(launch_plan.Planner, "build", one_by_one)
         with pytest.raises(AssertionError, match="neither waits for the other"):
             captured()

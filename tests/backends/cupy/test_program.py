@@ -210,7 +210,7 @@ def test_numbers_made_of_numbers_stay_on_the_host(on_stand_in):
         same((params, state), (wanted, expected), 1e-5)
     assert len(ours.entries) == 1
     found = ours.entries[0].program
-    assert not any(n in found.host.nodes for op in found.recipe.ops for n in getattr(op, "nodes", ()))
+    assert not any(n in found.host.nodes for op in found.plan.ops for n in getattr(op, "nodes", ()))
 
 
 def test_kinds_of_python_numbers(on_stand_in):
@@ -238,7 +238,7 @@ def test_scalars_of_sizes_need_no_launch(on_stand_in):
                                            np.mean(np.arange(n) / n / np.cosh(np.arange(n) / n / 2) ** 2)))
     found = mean.entries[0].program
     assert len(found.host.nodes) > 1
-    assert len(found.recipe.ops) == 2, "a reduction, and what divides its result"
+    assert len(found.plan.ops) == 2, "a reduction, and what divides its result"
 
 
 def test_several_threads_at_once(on_device):
@@ -333,10 +333,10 @@ def test_values_that_live_at_the_same_time_do_not_overlap(on_stand_in):
     for f, *args in programs.used().values():
         graph, _, sizes = programs.optimized(f, *args)
         made = Program(graph, device=on_stand_in)
-        offsets, total = program.layout(made.recipe, sizes)
-        spans = {**made.recipe.span, **{("partial", k): (k, k) for k in range(len(made.recipe.ops))}}
-        size = {**made.recipe.bytes, **{("partial", k): getattr(op, "partials", lambda sizes: 0)
-                                        for k, op in enumerate(made.recipe.ops)}}
+        offsets, total = program.layout(made.plan, sizes)
+        spans = {**made.plan.span, **{("partial", k): (k, k) for k in range(len(made.plan.ops))}}
+        size = {**made.plan.bytes, **{("partial", k): getattr(op, "partials", lambda sizes: 0)
+                                        for k, op in enumerate(made.plan.ops)}}
         places = [(*spans[key], at, at + size[key](sizes)) for key, at in offsets.items()]
         for i, (a, b, low, high) in enumerate(places):
             assert low % program.ALIGN == 0
@@ -467,8 +467,8 @@ def test_batches_of_new_sizes_share_a_few_graphs(on_stand_in):
         batch = draw(sizes, 100 * k)
         same(ours(params, batch), numpys(params, batch))
     found = ours.entries[0].program
-    assert {s.rows for s in found.recipe.rounded} == {True}
-    assert len(found.recipe.rounded) == 2
+    assert {s.rows for s in found.plan.rounded} == {True}
+    assert len(found.plan.rounded) == 2
     assert len(found._pools) <= 4
     assert 1 <= len(on_stand_in.graphs) <= 4
     assert sum(g.launches for g in on_stand_in.graphs) >= 14 - 4
@@ -497,8 +497,8 @@ def test_evaluations_see_the_rows_of_a_batch_and_no_more(on_stand_in, monkeypatc
         batch = mg.batch([Words(x=rng.normal(size=(n, 4))) for n in sizes])
         same(ours(params, batch), numpys(params, batch), 1e-8)
     (entry,) = ours.entries
-    assert entry.program.recipe.rounded
-    assert any("evaluated by CuPy" in note for note in entry.program.recipe.notes)
+    assert entry.program.plan.rounded
+    assert any("evaluated by CuPy" in note for note in entry.program.plan.notes)
 
 
 def test_what_lies_behind_the_rows_of_a_batch_changes_no_bit(on_stand_in, monkeypatch):
@@ -544,7 +544,7 @@ def test_products_that_may_be_larger_than_their_operands(stand_in, monkeypatch, 
     w, x = input_(3, 3), input_(n, 3)
     graph = Graph((w, x), (f(w, x),))
     made = Program(graph, device=stand_in)
-    assert bool(made.recipe.rounded) == may
+    assert bool(made.plan.rounded) == may
     rng = np.random.default_rng(0)
     for rows in (17, 18, 17, 19, 40, 39, 2):
         arrays, sizes = [rng.normal(size=(3, 3)), rng.normal(size=(rows, 3))], {n.symbol: rows}

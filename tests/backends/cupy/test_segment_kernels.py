@@ -8,7 +8,7 @@ import pytest
 from minigrad.backends.cupy import program as executor
 from minigrad.backends.cupy.prelude import COMMON
 from minigrad.backends.cupy.program import Program
-from minigrad.backends.cupy.segment_kernels import Order
+from minigrad.backends.cupy.segment_kernels import SortByPlace
 from minigrad.graph import Graph
 from minigrad.symbolic import Dim
 
@@ -135,7 +135,7 @@ def test_known_lengths_are_not_sorted(device, lengths):
     graph = Graph((u, k), (node("scatter_add", u, ids, shape=(examples, 2)),
                            node("scatter_max", u, ids, shape=(examples, 2)), ids))
     program = Program(graph, device=device)
-    assert not any(isinstance(op, Order) for op in program.recipe.ops)
+    assert not any(isinstance(op, SortByPlace) for op in program.plan.ops)
     lengths = np.asarray(lengths, "i4")
     rows = np.random.default_rng(4).normal(size=(lengths.sum(), 2))
     total, most, have = programs.call(program, [rows, lengths], {n.symbol: len(rows), examples.symbol: len(lengths)})
@@ -187,7 +187,7 @@ def test_the_sort_is_stable(stand_in, n, places, ordered):
         index.sort()
         if n == 4100:
             index[2047:2049] = 1, 0
-    order = Order(node("scatter_add", input_(n), input_(n, dtype="i8"), shape=(places,)))
+    order = SortByPlace(node("scatter_add", input_(n), input_(n, dtype="i8"), shape=(places,)))
     rooms = {key: np.empty(size({}) // 4, "u4") for key, size in order.bytes().items()} | {order.places: index}
     for name, blocks, arguments in order.launches({}):
         values = [ctypes.c_longlong(a if isinstance(a, int) else rooms[a].ctypes.data) for a in arguments]
@@ -199,9 +199,9 @@ def test_the_sort_is_stable(stand_in, n, places, ordered):
 def test_updates_are_computed_as_they_are_taken():
     x, i, j = input_(9, 4), input_(6, dtype="i8"), input_(6, dtype="i8")
     sent = node("tanh", node("gather", x, i) * 2)
-    once = Program(Graph((x, i, j), (node("scatter_add", sent, j, shape=(9, 4)),)), device=Nowhere()).recipe
-    twice = Program(Graph((x, i, j), (node("scatter_add", sent, j, shape=(9, 4)), sent)), device=Nowhere()).recipe
-    assert [type(op).__name__ for op in once.ops] == ["Launch", "Order", "Launch"]
+    once = Program(Graph((x, i, j), (node("scatter_add", sent, j, shape=(9, 4)),)), device=Nowhere()).plan
+    twice = Program(Graph((x, i, j), (node("scatter_add", sent, j, shape=(9, 4)), sent)), device=Nowhere()).plan
+    assert [type(op).__name__ for op in once.ops] == ["Launch", "SortByPlace", "Launch"]
     assert len(twice.ops) == 4
 
 
@@ -209,5 +209,5 @@ def test_scatters_by_the_same_indices_share_their_order():
     x, i, v = input_(9, 4), input_(6, dtype="i8"), input_(6, 4)
     graph = Graph((x, i, v), (node("scatter_add", v, i, shape=(9, 4)), node("scatter_max", v * 2, i, shape=(9, 4)),
                               node("gather_sum", x, i, i, size=9)))
-    recipe = Program(graph, device=Nowhere()).recipe
-    assert sum(isinstance(op, Order) for op in recipe.ops) == 1
+    plan = Program(graph, device=Nowhere()).plan
+    assert sum(isinstance(op, SortByPlace) for op in plan.ops) == 1

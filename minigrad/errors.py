@@ -6,15 +6,40 @@ from types import FrameType
 
 
 class MinigradError(Exception):
-    """The base of every error that minigrad raises on purpose."""
+    """The base of every error that minigrad raises on purpose.
+
+    Examples
+    --------
+    >>> try:
+    ...     mg.vmap(np.add)(np.zeros(2), np.zeros(3))
+    ... except mg.MinigradError as error:
+    ...     print(type(error).__name__)
+    BatchError
+    """
 
 
 class ShapeError(MinigradError, ValueError):
-    """Shapes that an operation cannot work on."""
+    """Shapes that do not fit an operation.
+
+    Examples
+    --------
+    >>> mg.trace(lambda x: x @ x)(mg.f64[2, 3])
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.ShapeError: ...matmul f64[2, 3] @ f64[2, 3]: inner sizes differ (3, 2). Did you mean b.T?
+    """
 
 
 class DtypeError(MinigradError, TypeError):
-    """A dtype, or a Python type, that minigrad has no arrays of."""
+    """A dtype, or a Python type, that minigrad has no arrays of.
+
+    Examples
+    --------
+    >>> mg.trace(lambda x: x + 1)(np.zeros(2, complex))
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.DtypeError: ...dtype complex128: minigrad has bool, integer and floating arrays, not complex ones...
+    """
 
 
 class IntegerRangeError(DtypeError, OverflowError):
@@ -22,7 +47,15 @@ class IntegerRangeError(DtypeError, OverflowError):
 
 
 class TraceError(MinigradError, TypeError):
-    """Code that needs a number while it is traced, or a value that left its trace."""
+    """Code that needs a number while it is traced, or a value that left its trace.
+
+    Examples
+    --------
+    >>> mg.trace(lambda x: 1.0 if x > 0 else 0.0)(mg.f64[()])
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.TraceError: ...`1.0 if x > 0 else 0.0`: the truth of a traced value...
+    """
 
 
 class MissingAttribute(TraceError, AttributeError):
@@ -30,7 +63,15 @@ class MissingAttribute(TraceError, AttributeError):
 
 
 class BatchError(MinigradError, ValueError):
-    """A batch axis that is missing, differs, or cannot be split."""
+    """A batch axis that is missing, differs between arguments, or cannot be split.
+
+    Examples
+    --------
+    >>> mg.vmap(np.add)(np.zeros(2), np.zeros(3))
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.BatchError: ...batch sizes differ: 2 (axis 0 of x1: f64[2]) and 3 (axis 0 of x2: f64[3])
+    """
 
 
 class IndexRangeError(ShapeError, BatchError, IndexError):
@@ -38,24 +79,56 @@ class IndexRangeError(ShapeError, BatchError, IndexError):
 
 
 class GradError(MinigradError, TypeError):
-    """A derivative that does not exist."""
+    """A derivative that does not exist.
+
+    Examples
+    --------
+    >>> mg.grad(lambda x: x)(np.ones(2))
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.GradError: ...it returns f64[2], and a gradient needs one floating number...
+    """
 
 
 class GraphError(MinigradError, ValueError):
-    """A graph, or its JSON, that is not well formed."""
+    """A graph, or its JSON, that is malformed.
+
+    Examples
+    --------
+    >>> mg.Graph.from_json("{}")
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.GraphError: format None, expected 'minigrad-graph-1'
+    """
 
 
 class Unsupported(MinigradError, NotImplementedError):
-    """A rule that does not exist, with the reason."""
+    """A rule that does not exist, with the reason.
+
+    Examples
+    --------
+    >>> mg.grad(lambda x: mg.callback(np.sin, mg.f64[()], x))(1.0)
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.Unsupported: ...callback has no vjp rule: what an opaque function computes is not known...
+    """
 
 
 class CheckError(MinigradError, AssertionError):
-    """A derivative or a batch that is not what it should be: what `check_grads` and `check_batching` raise.
+    """A wrong derivative or a wrong batch, found by `check_grads` or `check_batching`.
 
     Attributes
     ----------
     node : Node or None
         The first node of the graph that disagrees.
+
+    Examples
+    --------
+    >>> square = mg.custom_vjp(lambda g, out, x: (g * x,))(lambda x: x**2)
+    >>> mg.check_grads(square, (3.0,))
+    Traceback (most recent call last):
+        ...
+    minigrad.errors.CheckError: ...the derivative of the result by x is 3 in reverse mode and 6 by finite differences...
     """
 
     def __init__(self, message: str, node: object = None):

@@ -66,7 +66,18 @@ def short_dtype(dtype: np.dtype) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ArrayType:
-    """The type of an array: its dtype and its shape, sizes that may be symbolic included."""
+    """The type of an array: its shape, with sizes that may be symbolic, and its dtype.
+
+    Attributes
+    ----------
+    shape : tuple of int or Dim
+    dtype : numpy.dtype
+
+    Examples
+    --------
+    >>> print(mg.ArrayType((2, 3), np.dtype("f4")))
+    f32[2, 3]
+    """
 
     shape: Shape
     dtype: np.dtype
@@ -120,6 +131,15 @@ class Node:
         The node that the latest rule worked on.
     serial : int
         Larger than that of every input.
+
+    Examples
+    --------
+    >>> graph = mg.trace(lambda x: np.sum(x, axis=0))(mg.f64[3, 2])
+    >>> (node,) = graph.outputs
+    >>> node.prim, node.params, str(node.type)
+    (<primitive sum>, {'axes': (0,)}, 'f64[2]')
+    >>> node.inputs == graph.inputs
+    True
     """
 
     __slots__ = ("inputs", "loc", "params", "prim", "rules", "serial", "source", "type")

@@ -31,14 +31,30 @@ _debug = _Debug()
 
 @contextmanager
 def debug_nans(enabled: bool = True):
-    """Check every value that is computed inside the ``with`` block, and name the first NaN.
+    """Raise an error at the first NaN that a program computes within the ``with`` block.
 
-    Programs run node by node while it is on, compiled ones too.
+    Programs run node by node in the block, compiled ones too.
+
+    Parameters
+    ----------
+    enabled : bool
+
+    Yields
+    ------
+    None
 
     Raises
     ------
     FloatingPointError
         From the first node that makes a NaN out of inputs without one: its operation, shape and line.
+
+    Examples
+    --------
+    >>> with mg.debug_nans():
+    ...     mg.grad(lambda x: np.log(np.sin(x) - 2.0))(1.0)
+    Traceback (most recent call last):
+        ...
+    FloatingPointError: ...log(f64[]) made the first NaN
     """
     before, _debug.nans = _debug.nans, enabled
     try:

@@ -1,7 +1,18 @@
-"""Optimizers: small pure functions on pytrees, which never see a batch size.
+"""Optimizers: pairs of pure functions on pytrees of parameters, independent of the batch size.
 
-Each is a pair ``(init, update)``: ``state = init(params)``, then ``params, state = update(gradient, state,
-params)`` as often as there is a gradient, however that was computed.
+``state = init(params)`` makes an optimizer's state, and ``params, state = update(gradient, state, params)`` takes a
+step.
+
+Examples
+--------
+>>> init, update = mg.optim.adam(rate=0.5)
+>>> params = {"w": np.array([1.0, 2.0])}
+>>> state = init(params)
+>>> for _ in range(20):
+...     gradient = mg.grad(lambda p: np.sum(p["w"] ** 2))(params)
+...     params, state = update(gradient, state, params)
+>>> bool(np.all(np.abs(params["w"]) < 0.5))
+True
 """
 
 from __future__ import annotations
@@ -32,6 +43,16 @@ class Optimizer(NamedTuple):
         ``init(params) -> state``.
     update : callable
         ``update(gradient, state, params) -> (params, state)``. Nothing is changed in place.
+
+    Examples
+    --------
+    An optimizer is any such pair, such as gradient descent by the sign of the gradient:
+
+    >>> def update(gradient, state, params):
+    ...     return params - 0.1 * np.sign(gradient), state
+    >>> signs = mg.optim.Optimizer(lambda params: (), update)
+    >>> signs.update(np.array([5.0, -2.0]), signs.init(np.zeros(2)), np.zeros(2))
+    (array([-0.1,  0.1]), ())
     """
 
     init: Callable[[Tree], Any]
@@ -48,7 +69,28 @@ def _check_rate(name: str, rate: Any) -> None:
 
 @picklable
 def sgd(rate: float) -> Optimizer:
-    """Gradient descent: ``params - rate * gradient``."""
+    """Return gradient descent: ``params - rate * gradient``.
+
+    Parameters
+    ----------
+    rate : float
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    DtypeError
+        If the rate is a function.
+
+    Examples
+    --------
+    >>> init, update = mg.optim.sgd(rate=0.5)
+    >>> params = np.array([1.0, 2.0])
+    >>> update(np.array([1.0, -1.0]), init(params), params)
+    (array([0.5, 2.5]), ())
+    """
     _check_rate("sgd", rate)
 
     def update(gradient: Tree, state: tuple, params: Tree) -> tuple[Tree, tuple]:
@@ -59,7 +101,30 @@ def sgd(rate: float) -> Optimizer:
 
 @picklable
 def momentum(rate: float, beta: float = 0.9) -> Optimizer:
-    """Heavy-ball momentum: ``v = beta v + gradient; params - rate v`` (Polyak, 1964)."""
+    """Return heavy-ball momentum: ``v = beta v + gradient; params - rate v`` (Polyak, 1964).
+
+    Parameters
+    ----------
+    rate, beta : float
+
+    Returns
+    -------
+    Optimizer
+        Its state is the velocity, a pytree like the parameters.
+
+    Raises
+    ------
+    DtypeError
+        If the rate is a function.
+
+    Examples
+    --------
+    >>> init, update = mg.optim.momentum(rate=0.5)
+    >>> params = np.zeros(2)
+    >>> params, velocity = update(np.array([1.0, 2.0]), init(params), params)
+    >>> update(np.zeros(2), velocity, params)
+    (array([-0.95, -1.9 ]), array([0.9, 1.8]))
+    """
     _check_rate("momentum", rate)
 
     def update(gradient: Tree, velocity: Tree, params: Tree) -> tuple[Tree, Tree]:
@@ -71,7 +136,29 @@ def momentum(rate: float, beta: float = 0.9) -> Optimizer:
 
 @picklable
 def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> Optimizer:
-    """Adam with bias correction (Kingma and Ba, 2015)."""
+    """Return Adam with bias correction (Kingma and Ba, 2015).
+
+    Parameters
+    ----------
+    rate, beta1, beta2, eps : float
+
+    Returns
+    -------
+    Optimizer
+        Its state is the number of steps and the means of the gradient and of its square, pytrees like the parameters.
+
+    Raises
+    ------
+    DtypeError
+        If the rate is a function.
+
+    Examples
+    --------
+    >>> init, update = mg.optim.adam(rate=0.5)
+    >>> params, state = update(np.array([3.0, -0.1]), init(np.zeros(2)), np.zeros(2))
+    >>> params.round(3)
+    array([-0.5,  0.5])
+    """
     _check_rate("adam", rate)
 
     def init(params: Tree) -> tuple[int, Tree, Tree]:
@@ -92,20 +179,32 @@ def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: floa
 
 @boundary
 def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
-    """Return a pytree as one float64 vector, and the function that undoes it.
+    """Return a pytree as one vector, and the function from such vectors to pytrees.
 
-    With it, optimizers that want a vector (``scipy.optimize.minimize``) work on pytrees.
+    So optimizers of vectors (``scipy.optimize.minimize``) work on pytrees.
+
+    Parameters
+    ----------
+    tree : pytree of arrays
 
     Returns
     -------
-    vector : ndarray, shape (n,), float64
+    vector : ndarray (n,), float64
     unravel : callable
-        Takes such a vector to a pytree with the shapes and dtypes of `tree`.
+        Takes a vector (n,) to a pytree with the shapes and dtypes of `tree`.
 
     Raises
     ------
     ShapeError
         From `unravel`, if the vector has another length.
+
+    Examples
+    --------
+    >>> vector, unravel = mg.optim.ravel({"b": np.float32(3.0), "w": np.ones((1, 2))})
+    >>> vector
+    array([3., 1., 1.])
+    >>> unravel(2 * vector)
+    {'b': np.float32(6.0), 'w': array([[2., 2.]])}
     """
     leaves, structure = optree.tree_flatten(tree)
     arrays = [np.asarray(x) for x in leaves]

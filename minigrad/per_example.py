@@ -1,8 +1,18 @@
-"""What people ask of per-example gradients, each written as its definition.
+"""Statistics of per-example gradients, each written as its definition.
 
-These are functions of arrays like any other: nothing here knows a layer or a hook. Compiled, they cost about
-what one mean gradient does, because the pass `factorize` sees that the gradients are only squared, scaled and
-added up, and never forms them.
+Compiled, each costs about as much as one mean gradient: the pass `factorize` squares, scales and adds up the gradients
+without forming them.
+
+Examples
+--------
+>>> def loss(w, x):
+...     return np.sum(w * x) ** 2 / 2
+>>> w, X = np.array([1.0, 1.0]), np.array([[1.0, 0.0], [0.0, 2.0]])
+>>> mg.per_example_grad(loss, in_axes=(None, 0))(w, X)
+array([[1., 0.],
+       [0., 4.]])
+>>> mg.per_example.norms(loss, in_axes=(None, 0))(w, X)
+array([1., 4.])
 """
 
 from __future__ import annotations
@@ -22,7 +32,30 @@ __all__ = ["clipped_mean", "gram", "noise_scale", "norms", "squared_norms"]
 
 @picklable
 def squared_norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
-    """Return the function that computes ``‖∇f_b‖²`` for every example b: shape (B,)."""
+    """Return the function that computes ``‖∇f_b‖²`` of each example b.
+
+    Parameters
+    ----------
+    f : callable
+        A loss of one example.
+    argnums : int or tuple of int
+        The arguments to differentiate.
+    in_axes : int, None, tuple or dict
+        The axis of each argument along which the examples lie, as of `vmap`.
+
+    Returns
+    -------
+    callable
+        From the arguments of the batch to an array (B,).
+
+    Examples
+    --------
+    >>> def loss(w, x):
+    ...     return np.sum(w * x) ** 2 / 2
+    >>> w, X = np.array([1.0, 1.0]), np.array([[1.0, 0.0], [0.0, 2.0]])
+    >>> mg.per_example.squared_norms(loss, in_axes=(None, 0))(w, X)
+    array([ 1., 16.])
+    """
     gradients = per_example_grad(f, argnums, in_axes)
 
     def compute(*args: Any) -> Any:
@@ -33,7 +66,30 @@ def squared_norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0)
 
 @picklable
 def norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
-    """Return the function that computes ``‖∇f_b‖`` for every example b: shape (B,)."""
+    """Return the function that computes ``‖∇f_b‖`` of each example b.
+
+    Parameters
+    ----------
+    f : callable
+        A loss of one example.
+    argnums : int or tuple of int
+        The arguments to differentiate.
+    in_axes : int, None, tuple or dict
+        The axis of each argument along which the examples lie, as of `vmap`.
+
+    Returns
+    -------
+    callable
+        From the arguments of the batch to an array (B,).
+
+    Examples
+    --------
+    >>> def loss(w, x):
+    ...     return np.sum(w * x) ** 2 / 2
+    >>> w, X = np.array([1.0, 1.0]), np.array([[1.0, 0.0], [0.0, 2.0]])
+    >>> mg.per_example.norms(loss, in_axes=(None, 0))(w, X)
+    array([1., 4.])
+    """
     squares = squared_norms(f, argnums, in_axes)
     return lambda *args: np.sqrt(squares(*args))
 
@@ -42,8 +98,30 @@ def norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Call
 def clipped_mean(f: Callable[..., Any], bound: Any, argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
     """Return the function that averages the gradients, each scaled down to norm `bound` where it is longer.
 
-    That is the sum of DP-SGD (Abadi et al., 2016), divided by the number of examples; the result has the pytree
-    of argument `argnums`.
+    That is the sum of DP-SGD (Abadi et al., 2016), divided by the number of examples.
+
+    Parameters
+    ----------
+    f : callable
+        A loss of one example.
+    bound : float
+    argnums : int or tuple of int
+        The arguments to differentiate.
+    in_axes : int, None, tuple or dict
+        The axis of each argument along which the examples lie, as of `vmap`.
+
+    Returns
+    -------
+    callable
+        From the arguments of the batch to the pytree of argument `argnums`.
+
+    Examples
+    --------
+    >>> def loss(w, x):
+    ...     return np.sum(w * x) ** 2 / 2
+    >>> w, X = np.array([1.0, 1.0]), np.array([[1.0, 0.0], [0.0, 2.0]])
+    >>> mg.per_example.clipped_mean(loss, 1.0, in_axes=(None, 0))(w, X)
+    array([0.5, 0.5])
     """
     gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
 
@@ -57,9 +135,32 @@ def clipped_mean(f: Callable[..., Any], bound: Any, argnums: Argnums = 0, in_axe
 
 @picklable
 def gram(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
-    """Return the function that computes ``⟨∇f_b, ∇f_c⟩`` for all pairs of examples: shape (B, B).
+    """Return the function that computes ``⟨∇f_b, ∇f_c⟩`` of all pairs of examples.
 
     For a scalar model f that is its empirical neural tangent kernel (Jacot et al., 2018).
+
+    Parameters
+    ----------
+    f : callable
+        A loss of one example.
+    argnums : int or tuple of int
+        The arguments to differentiate.
+    in_axes : int, None, tuple or dict
+        The axis of each argument along which the examples lie, as of `vmap`.
+
+    Returns
+    -------
+    callable
+        From the arguments of the batch to an array (B, B).
+
+    Examples
+    --------
+    >>> def loss(w, x):
+    ...     return np.sum(w * x) ** 2 / 2
+    >>> w, X = np.array([1.0, 1.0]), np.array([[1.0, 0.0], [1.0, 1.0]])
+    >>> mg.per_example.gram(loss, in_axes=(None, 0))(w, X)
+    array([[1., 2.],
+           [2., 8.]])
     """
     gradients = per_example_grad(f, argnums, in_axes)
 
@@ -75,7 +176,29 @@ def noise_scale(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -
     """Return the function that estimates the simple noise scale ``tr Σ / ‖G‖²`` of McCandlish et al. (2018).
 
     Σ is the covariance of the per-example gradients and G their expectation; both are estimated from the
-    batch without bias. A batch of about this many examples is where a larger one begins to pay less.
+    batch without bias. Beyond about this number of examples, a larger batch pays less.
+
+    Parameters
+    ----------
+    f : callable
+        A loss of one example.
+    argnums : int or tuple of int
+        The arguments to differentiate.
+    in_axes : int, None, tuple or dict
+        The axis of each argument along which the examples lie, as of `vmap`.
+
+    Returns
+    -------
+    callable
+        From the arguments of the batch to a number.
+
+    Examples
+    --------
+    >>> def loss(w, x):
+    ...     return np.sum(w * x) ** 2 / 2
+    >>> w, X = np.array([1.0, 1.0]), np.array([[1.0, 0.0], [1.0, 1.0]])
+    >>> mg.per_example.noise_scale(loss, in_axes=(None, 0))(w, X)
+    np.float64(1.25)
     """
     gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
 

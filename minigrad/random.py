@@ -1,8 +1,15 @@
 """Random numbers from keys: ``mg.random.normal(key, shape)``.
 
-A key is an array of two 32-bit words, and all numbers are a function of the key: the same on every backend,
-whether an example is computed alone, in a batch or in a microbatch. Use a key once; `split` makes more.
-Give each example its own by mapping over the keys of ``split(key, n)``.
+A key is an array of two 32-bit words, and all numbers are a function of the key: the same on every backend, for an
+example alone, in a batch and in a microbatch. Use a key once; `split` makes more. For one key per example, map over
+the keys of ``split(key, n)``.
+
+Examples
+--------
+>>> keys = mg.random.split(mg.random.key(0), 2)
+>>> mg.vmap(lambda key: mg.random.randint(key, (3,), 0, 10))(keys)
+array([[0, 8, 2],
+       [2, 6, 7]])
 """
 
 from __future__ import annotations
@@ -32,12 +39,27 @@ _VALUES, _KEYS = 0, 1  # the counter's streams: numbers never meet the keys that
 
 @boundary
 def key(seed: int) -> np.ndarray:
-    """Return a key: uint32[2], the two halves of the seed.
+    """Return the key of a seed.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2**64 - 1.
+
+    Returns
+    -------
+    ndarray (2,), uint32
+        The two halves of the seed.
 
     Raises
     ------
     ShapeError
-        If the seed is not an integer between 0 and 2**64 - 1.
+        If the seed is another number or object.
+
+    Examples
+    --------
+    >>> mg.random.key(2**32 + 7)
+    array([7, 1], dtype=uint32)
     """
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise ShapeError(at_user_line(f"random.key({seed!r}): a seed is an integer from 0 to 2**64 - 1"))
@@ -45,7 +67,7 @@ def key(seed: int) -> np.ndarray:
 
 
 def _drawn(count: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Let a function of traced arrays take plain ones too; its first `count` arguments are arrays, the rest static."""
+    """Extend a function of traced arrays to plain ones: its first `count` arguments are arrays, the others static."""
 
     def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
         @boundary
@@ -70,13 +92,45 @@ def _bits(key: Any, shape: tuple, stream: int = _VALUES) -> Node:
 
 @_drawn(1)
 def split(key: Any, n: int = 2) -> Any:
-    """Return `n` new keys, uint32[n, 2]. They are as good as independent of each other and of the old one."""
+    """Derive new keys from a key, all statistically independent of each other and of the key.
+
+    Parameters
+    ----------
+    key : array (2,), uint32
+    n : int
+
+    Returns
+    -------
+    array (n, 2), uint32
+
+    Examples
+    --------
+    >>> mg.random.split(mg.random.key(0))
+    array([[2219120097, 4035800746],
+           [ 253345875, 2214098416]], dtype=uint32)
+    """
     return Array(_bits(key, (int(n), 2), _KEYS))
 
 
 @_drawn(1)
 def bits(key: Any, shape: Any = ()) -> Any:
-    """Return random uint32 words of a shape."""
+    """Return random words of 32 bits.
+
+    Parameters
+    ----------
+    key : array (2,), uint32
+    shape : tuple of int
+
+    Returns
+    -------
+    array, uint32
+        Of the given shape.
+
+    Examples
+    --------
+    >>> mg.random.bits(mg.random.key(0), (2,))
+    array([1713891541, 3781805453], dtype=uint32)
+    """
     return Array(_bits(key, as_shape(shape)))
 
 
@@ -94,14 +148,24 @@ def _unit(key: Any, shape: tuple, dtype: np.dtype) -> Array:
 
 @_drawn(1)
 def uniform(key: Any, shape: Any = (), dtype: Any = float, low: Any = 0.0, high: Any = 1.0) -> Any:
-    """Return numbers uniform in [low, high).
+    """Return uniform random numbers in [low, high).
 
     Parameters
     ----------
-    key : array, uint32[2]
+    key : array (2,), uint32
     shape : tuple of int
     dtype : float32 or float64
     low, high : float or array that broadcasts to `shape`
+
+    Returns
+    -------
+    array
+        Of the given shape and dtype.
+
+    Examples
+    --------
+    >>> mg.random.uniform(mg.random.key(0), (3,)).round(4)
+    array([0.399 , 0.7357, 0.9722])
     """
     x = _unit(key, as_shape(shape), dtype_of(dtype))
     return x if _is(low, 0.0) and _is(high, 1.0) else (high - low) * x + low
@@ -117,9 +181,19 @@ def normal(key: Any, shape: Any = (), dtype: Any = float) -> Any:
 
     Parameters
     ----------
-    key : array, uint32[2]
+    key : array (2,), uint32
     shape : tuple of int
     dtype : float32 or float64
+
+    Returns
+    -------
+    array
+        Of the given shape and dtype.
+
+    Examples
+    --------
+    >>> mg.random.normal(mg.random.key(0), (3,)).round(4)
+    array([-0.3482,  1.6192,  1.6943])
     """
     shape, dtype = as_shape(shape), dtype_of(dtype)
     u = _unit(key, (2, *shape), dtype)
@@ -129,13 +203,48 @@ def normal(key: Any, shape: Any = (), dtype: Any = float) -> Any:
 
 @_drawn(1)
 def exponential(key: Any, shape: Any = (), dtype: Any = float) -> Any:
-    """Return numbers of the exponential distribution with mean 1."""
+    """Return numbers of the exponential distribution with mean 1.
+
+    Parameters
+    ----------
+    key : array (2,), uint32
+    shape : tuple of int
+    dtype : float32 or float64
+
+    Returns
+    -------
+    array
+        Of the given shape and dtype.
+
+    Examples
+    --------
+    >>> mg.random.exponential(mg.random.key(0), (3,)).round(4)
+    array([0.5092, 1.3307, 3.5842])
+    """
     return -np.log1p(-_unit(key, as_shape(shape), dtype_of(dtype)))
 
 
 @_drawn(2)
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Any:
-    """Return bools that are true with probability `p`; `shape` defaults to that of `p`."""
+    """Return bools that are true with probability `p`.
+
+    Parameters
+    ----------
+    key : array (2,), uint32
+    p : float or array
+    shape : tuple of int, optional
+        Broadcasts with the shape of `p`, which it defaults to.
+
+    Returns
+    -------
+    array, bool
+        Of the given shape.
+
+    Examples
+    --------
+    >>> mg.random.bernoulli(mg.random.key(0), np.array([0.0, 0.5, 1.0]))
+    array([False, False,  True])
+    """
     p = as_array(p)
     want = p._node.shape if shape is None else as_shape(shape)
     dtype = p.dtype if p.dtype == np.float32 else np.dtype(np.float64)
@@ -148,11 +257,21 @@ def categorical(key: Any, logits: Any, axis: int = -1, shape: Any = None) -> Any
 
     Parameters
     ----------
-    key : array, uint32[2]
+    key : array (2,), uint32
     logits : array
     axis : int
     shape : tuple of int, optional
-        The result's shape; it must broadcast with that of `logits` without `axis`. By default just that.
+        Broadcasts with the shape of `logits` without `axis`, which it defaults to.
+
+    Returns
+    -------
+    array, int64
+        Of the given shape.
+
+    Examples
+    --------
+    >>> mg.random.categorical(mg.random.key(0), np.log(np.array([0.2, 0.3, 0.5])), shape=(5,))
+    array([0, 1, 1, 1, 2])
     """
     x = as_array(logits)
     if x.dtype.kind != "f":
@@ -168,7 +287,30 @@ def categorical(key: Any, logits: Any, axis: int = -1, shape: Any = None) -> Any
 
 @_drawn(1)
 def randint(key: Any, shape: Any, low: int, high: int) -> Any:
-    """Return integers in [low, high), int64; the bias is below 2**-31 for ranges of up to 2**32."""
+    """Return random integers in [low, high).
+
+    Parameters
+    ----------
+    key : array (2,), uint32
+    shape : tuple of int
+    low, high : int
+        At most 2**32 apart. The probabilities of two integers differ by a factor of at most 1 + 2**-19.
+
+    Returns
+    -------
+    array, int64
+        Of the given shape.
+
+    Raises
+    ------
+    ShapeError
+        If the range is empty, or longer than 2**32.
+
+    Examples
+    --------
+    >>> mg.random.randint(mg.random.key(0), (5,), 0, 10)
+    array([3, 7, 9, 6, 0])
+    """
     low, high = int(low), int(high)
     if not 0 < high - low <= 2**32:
         raise ShapeError(at_user_line(f"random.randint: an empty range, or one above 2**32: [{low}, {high})"))
@@ -178,9 +320,24 @@ def randint(key: Any, shape: Any, low: int, high: int) -> Any:
 
 @boundary
 def permutation(key: Any, x: Any) -> Any:
-    """Return ``0 .. x-1`` in random order for an int, else the rows of `x` in random order.
+    """Return the rows of an array, or the integers below an int, in random order.
 
-    The order is that of 53 random bits per row; rows that tie, about one pair in 10**16, keep their order.
+    Rows are sorted by 53 random bits each; a pair of rows ties, and keeps its order, with probability 2**-53.
+
+    Parameters
+    ----------
+    key : array (2,), uint32
+    x : int or array (N, ...)
+
+    Returns
+    -------
+    array (N, ...)
+        Of the dtype of `x`; int64 for an int.
+
+    Examples
+    --------
+    >>> mg.random.permutation(mg.random.key(0), 5)
+    array([4, 0, 3, 1, 2])
     """
     return _permuted(key, np.arange(x) if isinstance(x, (int, np.integer)) else x)
 

@@ -1,13 +1,13 @@
-"""Rows brought together by an index: `segment_sum` and its kin; and `gather`, for indices that may point nowhere.
+"""Segment reductions (`segment_sum` and the like), and `gather` with a null index.
 
-They are functions of one example. On plain arrays they compute with NumPy; on traced ones they are scatters and
-gathers, which a batch of examples of different size knows how to do at once.
+They are functions of one example. On plain arrays they run in NumPy. On traced arrays they are scatters and gathers,
+whose batching rules take all examples of a ragged batch at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,32 +26,43 @@ from .tracebacks import boundary
 from .traced_array import Array, as_array
 from .tracing import guard_equal_shapes
 
-_PLACES = """
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SECTIONS = """
     Parameters
     ----------
     values : array (E, ...)
         The rows.
     index : int array (E,)
-        The place that each row goes to.
+        The segment id of each row.
     size : int
-        The number of places: an int, or ``x.shape[0]`` of an array that has a row per place.
+        The number of segments: an int, or ``x.shape[0]`` of an array with a row per segment.
     null : int, optional
-        Rows with this index are left out.{more}
+        Rows with this index are ignored.{more}
 
     Returns
     -------
     array (size, ...)
+        {dtype}
 
     Raises
     ------
     IndexError
         If an index is negative or not below `size` (and not `null`), inside and outside of programs.
-"""
+
+    Examples
+    --------
+    >>> values, index = np.array([1.0, 2.0, 4.0]), np.array([0, 2, 2])
+    {examples}
+    """
 
 
-def _document(more: str = "") -> Callable[..., Any]:
-    def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        function.__doc__ += "\n" + _PLACES.format(more=more)
+def _document(examples: str, dtype: str = "Of the dtype of `values`.", more: str = "") -> Callable[[F], F]:
+    """Add the sections that segment reductions share to a docstring."""
+
+    def add(function: F) -> F:
+        sections = _SECTIONS.format(examples=examples.strip(), dtype=dtype, more=more)
+        function.__doc__ = f"{function.__doc__}\n{sections}"
         return function
 
     return add
@@ -62,14 +73,14 @@ def _traced(*values: Any) -> bool:
 
 
 def _scatter(name: str, how: Callable[..., Node], values: Any, index: Any, size: Any, null: int | None) -> Array:
-    """Bring rows together by a scatter; those that go nowhere go to a place of their own, which is left out."""
+    """Reduce rows by a scatter; null rows go to a segment of their own, which is dropped."""
     u, i = as_array(values)._node, as_array(index)._node
     n = size.dim if isinstance(size, Size) else int(size)
     if i.dtype.kind not in "iu":
         raise DtypeError(at_user_line(f"{name}: the index must be of integers, got {i.type}"))
     if not guard_equal_shapes(i.shape, u.shape[:i.ndim]):
-        raise ShapeError(at_user_line(f"{name}: the index {i.type} does not fit the values {u.type}: it has one place "
-                                      "for each row"))
+        raise ShapeError(at_user_line(f"{name}: the index {i.type} does not fit the values {u.type}: it has one "
+                                      "segment id for each row"))
     u = ew.cast_to(u, np.dtype(np.int64)) if u.dtype.kind == "b" else u
     i = ew.cast_to(i, np.dtype(np.int64))
     if i.prim is const and isinstance(n, int):
@@ -81,7 +92,7 @@ def _scatter(name: str, how: Callable[..., Node], values: Any, index: Any, size:
 
 
 def _check_range(name: str, index: np.ndarray, n: int, null: int | None) -> None:
-    """Raise `IndexRangeError` unless each index is a place, or `null`."""
+    """Raise `IndexRangeError` unless each index is a segment id, or `null`."""
     bad = index[((index < 0) | (index >= n)) & (True if null is None else index != null)]
     if bad.size:
         raise IndexRangeError(at_user_line(f"{name}: index {bad[0]} is out of range for {n} places"
@@ -94,16 +105,21 @@ def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> t
         raise DtypeError(at_user_line(f"{name}: the index must be of integers, got {i.dtype}"))
     if i.shape != u.shape[:i.ndim]:
         raise ShapeError(at_user_line(f"{name}: the index of shape {list(i.shape)} does not fit the values "
-                                      f"{list(u.shape)}: it has one place for each row"))
+                                      f"{list(u.shape)}: it has one segment id for each row"))
     i = i.astype(np.int64, copy=False)
     _check_range(name, i, n, null)
     return (u, i, n) if null is None else (u[i != null], i[i != null], n)
 
 
 @boundary
-@_document()
+@_document("""
+    >>> mg.segment_sum(values, index, 3)
+    array([1., 0., 6.])
+    >>> mg.segment_sum(values, np.array([0, -1, 2]), 3, null=-1)
+    array([1., 0., 4.])
+    """, dtype="Of the dtype of `values`; int64 for bools.")
 def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
-    """Add up the rows that go to each place."""
+    """Add up the rows of each segment."""
     if _traced(values, index, size):
         return _scatter("segment_sum", indexing.scatter_add, values, index, size, null)
     u, i, n = _plain("segment_sum", values, index, size, null)
@@ -112,9 +128,12 @@ def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> 
 
 
 @boundary
-@_document()
+@_document("""
+    >>> mg.segment_mean(values, index, 3)
+    array([1., 0., 3.])
+    """, dtype="Of the dtype of `values`; float64 for integers and bools.")
 def segment_mean(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
-    """Average the rows that go to each place; where none goes, the mean is 0."""
+    """Average the rows of each segment; the mean of an empty segment is 0."""
     values = values if isinstance(values, Array) else np.asarray(values)
     dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
     total = segment_sum(values.astype(accumulator(dtype)) if values.dtype.kind == "f" else values, index, size, null)
@@ -133,13 +152,18 @@ def _extreme(name: str, largest: bool) -> Callable[..., Any]:
             (np.maximum if largest else np.minimum).at(out, i, u)
         return out if initial is None else (np.maximum if largest else np.minimum)(out, initial)
 
-    word = "largest" if largest else "smallest"
+    word, empty = ("largest", "[  1., -inf,   4.]") if largest else ("smallest", "[ 1., inf,  2.]")
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"Take the {word} of the rows that go to each place; ties share the gradient."
+    function.__doc__ = f"Take the {word} row of each segment, element by element; ties share the gradient."
     return _document(f"""
+    >>> mg.{name}(values, index, 3)
+    array({empty})
+    >>> mg.{name}(values, index, 3, initial=3.0)
+    array({"[3., 3., 4.]" if largest else "[1., 3., 2.]"})
+    """, more=f"""
     initial : number, optional
-        What is compared with, too. Without it a place to which no row goes holds {'-inf' if largest else 'inf'}, or
-        the {'least' if largest else 'largest'} integer.""")(boundary(function))
+        A further value of each segment. Without it an empty segment holds {'-inf' if largest else 'inf'}, or the
+        {'least' if largest else 'largest'} integer.""")(boundary(function))
 
 
 segment_max = _extreme("segment_max", largest=True)
@@ -148,22 +172,33 @@ segment_min = _extreme("segment_min", largest=False)
 
 @boundary
 def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
-    """Return the softmax of the rows within each group: what goes to one place adds up to 1.
+    """Return the softmax of the rows within each segment: its weights add up to 1.
 
     Parameters
     ----------
-    values : array (E, ...)
+    values : array (E, ...), floating
         The logits.
     index : int array (E,)
-        The group that each row belongs to.
+        The segment id of each row.
     size : int
-        The number of groups.
+        The number of segments.
     null : int, optional
-        Rows with this index belong to no group, and get 0.
+        Rows with this index belong to no segment; their weight is 0.
 
     Returns
     -------
     array (E, ...)
+        The weights, of the dtype of `values`.
+
+    Raises
+    ------
+    IndexError
+        If an index is negative or not below `size` (and not `null`), inside and outside of programs.
+
+    Examples
+    --------
+    >>> mg.segment_softmax(np.array([0.0, 1.0, 1.0]), np.array([0, 2, 2]), 3)
+    array([1. , 0.5, 0.5])
     """
     top = segment_max(values, index, size, null)
     if isinstance(top, Array):
@@ -180,27 +215,30 @@ def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None)
 
 @boundary
 def gather(values: Any, index: Any, null: int = -1) -> Any:
-    """Return the rows of `values` that an index names, and zeros where it is `null`.
-
-    Where every index points at a row, ``values[index]`` is the same.
+    """Return the rows ``values[index]``, with zeros for the null index.
 
     Parameters
     ----------
     values : array (N, ...)
     index : int array
-        Other negative indices count from the last row, as in NumPy.
+        Negative indices other than `null` count from the last row, as in NumPy.
     null : int
-        The index that points nowhere.
+        The index that stands for no row.
 
     Returns
     -------
     array
-        Of shape ``index.shape + values.shape[1:]``.
+        Of shape ``index.shape + values.shape[1:]`` and the dtype of `values`.
 
     Raises
     ------
     IndexError
         If an index is out of range.
+
+    Examples
+    --------
+    >>> mg.gather(np.array([10.0, 20.0]), np.array([1, -1, 0]))
+    array([20.,  0., 10.])
     """
     if not _traced(values, index):
         values, index = np.asarray(values), np.asarray(index)
@@ -212,6 +250,6 @@ def gather(values: Any, index: Any, null: int = -1) -> Any:
         rows = values[np.where(none, 0, index)]
         return np.where(none.reshape(*none.shape, *(1,) * (rows.ndim - none.ndim)), np.zeros_like(rows), rows)
     x, i = as_array(values)._node, ew.cast_to(as_array(index)._node, np.dtype(np.int64))
-    # What points nowhere points at a row of zeros behind the others.
+    # The null index reads a row of zeros behind the others.
     padded = concatenate(x, full(0, (1, *x.shape[1:]), x.dtype), axis=0)
     return Array(indexing.gather(padded, checked(row_or_null, i, x.shape[0], null)))

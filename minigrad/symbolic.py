@@ -42,7 +42,21 @@ class Symbol:
 
 
 class Dim:
-    """An integer polynomial in symbols, in canonical form; never a plain constant."""
+    """A symbolic size: an integer polynomial in symbols, in canonical form; never a plain constant.
+
+    Attributes
+    ----------
+    terms : tuple of (tuple of Symbol, int)
+        The monomials, each with its factor.
+
+    Examples
+    --------
+    >>> n = mg.Dim.new("n")
+    >>> n * (n + 1) - n
+    n*n
+    >>> (2 * n + 1).value({n.symbol: 5})
+    11
+    """
 
     __slots__ = ("_hash", "terms")
 

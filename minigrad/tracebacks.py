@@ -24,7 +24,7 @@ _full = os.environ.get("MINIGRAD_TRACEBACK", "") == "full"
 def full_tracebacks(on: bool = True) -> bool:
     """Show every frame in tracebacks, or only those of the user's code and one of minigrad's.
 
-    ``MINIGRAD_TRACEBACK=full`` in the environment does so from the start.
+    ``MINIGRAD_TRACEBACK=full`` in the environment shows them from the start.
 
     Parameters
     ----------
@@ -34,6 +34,12 @@ def full_tracebacks(on: bool = True) -> bool:
     -------
     bool
         The setting before.
+
+    Examples
+    --------
+    >>> before = mg.full_tracebacks()
+    >>> mg.full_tracebacks(before)
+    True
     """
     global _full
     before, _full = _full, bool(on)

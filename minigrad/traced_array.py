@@ -104,6 +104,12 @@ class Array:
         A size that is symbolic shows as a `Size`.
     at : At
         Functional updates: ``x.at[i].set(v)``.
+
+    Examples
+    --------
+    >>> graph = mg.trace(lambda x: x.at[0].set(9.0).reshape(3, 1).mT)(mg.f32[3])
+    >>> graph(np.ones(3, np.float32))
+    array([[9., 1., 1.]], dtype=float32)
     """
 
     __slots__ = ("__weakref__", "_node", "_weak")

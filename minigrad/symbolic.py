@@ -67,7 +67,12 @@ class Dim:
     @classmethod
     def new(cls, name: str, hint: int | None = None, rows: bool = False) -> Dim:
         """Return a fresh size called `name`; `hint` is its value in the example at hand."""
-        return cls((((Symbol(name, hint, rows),), 1),))
+        return cls.of(Symbol(name, hint, rows))
+
+    @classmethod
+    def of(cls, symbol: Symbol) -> Dim:
+        """Return the size that is one symbol."""
+        return cls((((symbol,), 1),))
 
     @property
     def symbols(self) -> set[Symbol]:
@@ -97,7 +102,7 @@ class Dim:
     def replace(self, new: Mapping[Symbol, int | Dim]) -> int | Dim:
         """Return this size with symbols replaced by other sizes."""
         symbol = self.symbol
-        return new.get(symbol, self) if symbol else self.value({s: new.get(s, Dim((((s,), 1),))) for s in self.symbols})
+        return new.get(symbol, self) if symbol else self.value({s: new.get(s, Dim.of(s)) for s in self.symbols})
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Dim) and self.terms == other.terms)

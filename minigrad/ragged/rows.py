@@ -1,15 +1,16 @@
-"""Where the rows of a packed array lie: whose they are, and their coordinates within their example.
+"""The rows of packed arrays: the example of each row, and its coordinates within the example.
 
-A *domain* is the tuple of an array's ragged sizes, in order. Packed, they are one axis in front: the rows of all
-examples, one example after the other, and within an example as NumPy orders them, the last coordinate fastest. So
-(node,) has the rows of all nodes, and (node, node) the elements of one block per example, never of the whole square.
+A *domain* is the tuple of an array's ragged sizes, in order. Packed, they are one leading axis: the rows of all
+examples, one example after the other, and within an example in row-major order. So (node,) has the rows of all nodes,
+and (node, node) the elements of one block per example.
 """
 
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -17,30 +18,32 @@ from ..errors import Unsupported, at_user_line
 from ..graph import Node, full
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import iota
-from ..ops.elementwise import cast_to
 from ..ops.index import gather
 from ..ops.segments import nonempty, segment_ids
 from ..ops.sort import cumsum
 from ..symbolic import Dim, Shape, Symbol, monomials, size_of
 
-Domain = tuple[int | Dim, ...]  # of a size that is fixed after all, each example has as many rows
+P = ParamSpec("P")
+R = TypeVar("R")
+Domain = tuple[int | Dim, ...]  # of a fixed size, each example has that many rows
 _INT = np.dtype(np.int64)
 
 
-def _cached(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep a node per arguments: the same rows are looked up once, and by the same nodes."""
+def _cached(method: Callable[Concatenate[Rows, P], R]) -> Callable[Concatenate[Rows, P], R]:
+    """Cache the nodes of a method by its arguments, so that equal rows are the same node."""
     @functools.wraps(method)
-    def found(self: Rows, *key: Any) -> Any:
-        place = (method.__name__, *key)
-        if place not in self._made:
-            self._made[place] = method(self, *key)
-        return self._made[place]
+    def cached(self: Rows, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        key = (method.__name__, *args)
+        if key not in self._cache:
+            self._cache[key] = method(self, *args, **kwargs)
+        node: R = self._cache[key]
+        return node
 
-    return found
+    return cached
 
 
 class Rows:
-    """What one batch knows of its rows, as nodes that are made when they are asked for.
+    """The rows of one batch, as nodes that are created on demand.
 
     Attributes
     ----------
@@ -49,7 +52,7 @@ class Rows:
     lengths : mapping of Symbol to Node
         The sizes (B,) that a ragged symbol stands for.
     owners : mapping of Symbol to Node
-        The example that each row belongs to.
+        The example of each row.
     totals : mapping of tuple of Symbol to (int or Dim)
         The number of rows of all examples, for one symbol or the product of two.
     """
@@ -59,18 +62,20 @@ class Rows:
         self.lengths: dict[Symbol, Node] = {}
         self.owners: dict[Symbol, Node] = {}
         self.totals: dict[tuple[Symbol, ...], int | Dim] = {}
-        self._made: dict[Any, Any] = {}
+        self._cache: dict[tuple[object, ...], Any] = {}
 
     # -- shapes ----------------------------------------------------------------------------------------------
 
     def ragged(self, n: int | Dim) -> bool:
-        """Tell whether a size differs from example to example."""
+        """Return whether a size differs between examples."""
         return isinstance(n, Dim) and not n.symbols.isdisjoint(self.lengths)
 
     def domain(self, shape: Shape) -> Domain:
+        """Return the ragged sizes of a shape, in order."""
         return tuple(n for n in shape if self.ragged(n))
 
     def dense(self, shape: Shape) -> Shape:
+        """Return the fixed sizes of a shape, in order."""
         return tuple(n for n in shape if not self.ragged(n))
 
     def packed(self, shape: Shape) -> Shape:
@@ -79,13 +84,11 @@ class Rows:
         return (self.total(domain) if domain else self.size, *self.dense(shape))
 
     def _monomials(self, domain: Domain) -> list[tuple[tuple[Symbol, ...], int | Dim]]:
-        """Return the rows of an example as a sum of products: the ragged symbols, and the factor before them."""
-        terms = []
-        for monomial, factor in monomials(size_of(domain)):
-            for s in monomial:
-                if s not in self.lengths:
-                    factor = factor * Dim((((s,), 1),))
-            terms.append((tuple(s for s in monomial if s in self.lengths), factor))
+        """Return the rows of an example as a sum of products: the ragged symbols of each, and its factor."""
+        terms: list[tuple[tuple[Symbol, ...], int | Dim]] = []
+        for monomial, coefficient in monomials(size_of(domain)):
+            fixed = (Dim.of(s) for s in monomial if s not in self.lengths)
+            terms.append((tuple(s for s in monomial if s in self.lengths), size_of((coefficient, *fixed))))
         return terms
 
     def total(self, domain: Domain) -> int | Dim:
@@ -104,24 +107,32 @@ class Rows:
     @_cached
     def length(self, domain: Domain) -> Node:
         """Return the number of rows of each example."""
-        if len(domain) == 1 and getattr(domain[0], "symbol", None) in self.lengths:
-            return self.lengths[domain[0].symbol]
-        total = None
-        for symbols, factor in self._monomials(domain):
-            term = full(factor, (self.size,), _INT) if isinstance(factor, int) else None
-            if term is None:
-                raise Unsupported(at_user_line(f"rows by the {factor} per example"))
-            for i, s in enumerate(symbols):
-                term = self.lengths[s] if not i and factor == 1 else term * self.lengths[s]
-            total = term if total is None else total + term
-        if any(factor < 0 for _, factor in self._monomials(domain) if isinstance(factor, int)):  # what a slice leaves
+        if (symbol := self._only_symbol(domain)) is not None:
+            return self.lengths[symbol]
+        products = self._monomials(domain)
+        terms: list[Node] = []
+        for symbols, factor in products:
+            if not isinstance(factor, int):
+                raise Unsupported(at_user_line(f"a ragged size has the symbolic factor {factor}: fix this size, or "
+                                               "reduce over its axis first"))
+            factors = [self.lengths[s] for s in symbols]
+            if factor != 1 or not factors:
+                factors.insert(0, full(factor, (self.size,), _INT))
+            terms.append(functools.reduce(operator.mul, factors))
+        total = functools.reduce(operator.add, terms)
+        if any(isinstance(factor, int) and factor < 0 for _, factor in products):  # a slice leaves rows out
             one = full(1, (self.size,), _INT)
             total = nonempty(total + one, what="example {} has fewer rows than a slice of it leaves out") - one
         return total
 
+    def _only_symbol(self, domain: Domain) -> Symbol | None:
+        """Return the symbol of a domain that is one ragged axis of the batch."""
+        symbol = domain[0].symbol if len(domain) == 1 and isinstance(domain[0], Dim) else None
+        return symbol if symbol in self.lengths else None
+
     @_cached
     def offset(self, domain: Domain) -> Node:
-        """Return the row at which each example begins."""
+        """Return the first row of each example."""
         n = self.length(domain)
         return cumsum(n, axis=0) - n
 
@@ -129,29 +140,29 @@ class Rows:
 
     @_cached
     def owner(self, domain: Domain) -> Node:
-        """Return the example that each row belongs to."""
-        if len(domain) == 1 and domain[0].symbol in self.owners:
-            return self.owners[domain[0].symbol]
+        """Return the example of each row."""
+        if (symbol := self._only_symbol(domain)) is not None:
+            return self.owners[symbol]
         return segment_ids(self.length(domain), size=self.total(domain))
 
     @_cached
     def position(self, domain: Domain) -> Node:
-        """Return the place of each row within its example."""
+        """Return the position of each row within its example."""
         return iota(size=self.total(domain)) - self.of_owner(self.offset(domain), domain)
 
     @_cached
     def of_owner(self, values: Node, domain: Domain) -> Node:
-        """Return, for each row, the value (B, ...) of its example."""
+        """Return a value per example (B, ...) at each row."""
         return gather(values, self.owner(domain))
 
     @_cached
     def line(self, domain: Domain) -> Node:
-        """Return, for each row, the row of all coordinates but the last."""
+        """Return, for each row, the row of the domain without the last size."""
         return segment_ids(self._widths(domain), size=self.total(domain))
 
     @_cached
     def _widths(self, domain: Domain) -> Node:
-        """Return how many rows each row of all coordinates but the last has."""
+        """Return the number of rows of each row of the domain without the last size."""
         return self.of_owner(self.length(domain[-1:]), domain[:-1])
 
     @_cached
@@ -166,14 +177,14 @@ class Rows:
 
     @_cached
     def within(self, domain: Domain, kept: tuple[int, ...]) -> Node:
-        """Return, for each row, the row of the domain of the sizes in `kept` that it projects to."""
+        """Return, for each row, its row of the domain of the sizes in `kept`."""
         if kept == tuple(range(len(domain) - 1)):
             return self.line(domain)
         smaller = tuple(domain[i] for i in kept)
         return self.row(smaller, [self.coordinate(domain, i) for i in kept], self.owner(domain))
 
     def row(self, domain: Domain, coordinates: Sequence[Node], owner: Node) -> Node:
-        """Return the rows that have given coordinates in the examples `owner`; the arrays are of one shape."""
+        """Return the rows of given coordinates within the examples `owner`; all arrays have one shape."""
         def per_row(values: Node) -> Node:
             return gather(values, owner)
 
@@ -183,11 +194,6 @@ class Rows:
         return flat + per_row(self.offset(domain))
 
 
-def lengths_as(rows: Rows, n: int | Dim, dtype: np.dtype) -> Node:
-    """Return a size as a value per example (B,), of `dtype`."""
-    return cast_to(rows.length((n,)), dtype)
-
-
 def spread_rows(x: Node, shape: Shape) -> Node:
-    """Return a vector of rows repeated along all axes behind the first."""
+    """Return a vector of rows, repeated along the trailing axes of `shape`."""
     return broadcast_along(x, shape, tuple(range(1, len(shape))))

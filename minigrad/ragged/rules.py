@@ -1,13 +1,15 @@
-"""What a batch of examples of different size makes of each primitive: the rules of packed arrays, beside each other.
+"""Batching rules for packed (ragged) arrays.
 
-A value whose shape for one example has ragged sizes is packed: those axes are merged into one, in front
-(`Rows`); every other value is stacked, or shared by all examples, as under any `vmap`. Elementwise work does not ask
-which; what adds or removes a ragged axis does, and becomes a gather or a scatter by the rows' owners.
+A value with ragged sizes is packed: its ragged axes are merged into one leading axis (`Rows`). Other values are
+stacked, or shared by all examples, as under any `vmap`. Axis rules imply most of the batching: operations along fixed
+axes apply to packed rows unchanged, reductions along ragged axes become segment reductions, and indices are shifted by
+their example's offset.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +35,12 @@ from ..ops.segments import checked_index, nonempty, segment_argsort, segment_cum
 from ..ops.shape import concatenate, reshape, transpose
 from ..ops.sort import argsort
 from ..ops.strict_index import place
-from ..primitive import Combiner, broadcast_leading, placeholder
+from ..primitive import Combiner, broadcast_leading, placeholder, rule
 from ..symbolic import Dim, Shape, Symbol, size_of
-from .rows import Domain, Rows, lengths_as, spread_rows
+from .rows import Domain, Rows, spread_rows
 
 _INT = np.dtype(np.int64)
-_ALL = -1  # since when nodes are rewritten: held graphs have constants of their own, made at any time
+_ALL = -1  # the serial from which nodes are batched: a held graph may contain constants of any age
 Inputs = tuple[Node, ...]
 Rule = Callable[["Batching", Node, Inputs], Node]
 RULES: dict[str, Rule] = {}
@@ -141,14 +143,14 @@ class Batching:
         return new if kept is None or kept == tuple(range(len(domain))) else gather(new, self.rows.within(domain, kept))
 
 
-def refuse(node: Node, why: str, instead: str) -> Unsupported:
-    """Return the error of an operation that has no meaning, or no rule, along ragged axes."""
+def refuse(node: Node, reason: str, instead: str) -> Unsupported:
+    """Return the error of an operation without a rule along ragged axes."""
     types = ", ".join(str(i.type) for i in node.inputs)
-    return Unsupported(f"{node.where}: {node.prim.name}({types}): {why}. {instead}")
+    return Unsupported(f"{node.where}: {node.prim.name}({types}): {reason}. {instead}")
 
 
 def _places(rows: Rows, shape: Shape) -> tuple[list[int], dict[int, int]]:
-    """Return the ragged axes of a shape, and for each dense axis the one that it is in the packed array."""
+    """Return the ragged axes of a shape, and the axis of the packed array for each dense axis."""
     ragged = [a for a, n in enumerate(shape) if rows.ragged(n)]
     dense = [a for a in range(len(shape)) if a not in ragged]
     return ragged, {a: i + 1 for i, a in enumerate(dense)}
@@ -169,7 +171,7 @@ def _iota(b: Batching, node: Node, xs: Inputs) -> Node:
 
 @_rule("size")
 def _size(b: Batching, node: Node, xs: Inputs) -> Node:
-    return lengths_as(b.rows, node.params["size"], node.dtype)
+    return cast_to(b.rows.length((node.params["size"],)), node.dtype)
 
 
 # -- expand and the reductions -------------------------------------------------------------------------------
@@ -183,7 +185,7 @@ def _expand(b: Batching, node: Node, xs: Inputs) -> Node:
     x = b.at_rows(old, domain, tuple(i for i, a in enumerate(ragged) if a not in axes))
     new = tuple(place[a] for a in axes if a in place)
     if old not in b.mapped and not b.is_ragged(old):
-        new = (0, *new)  # all examples share it: the rows are repetitions
+        new = (0, *new)  # a shared value repeats along the rows
     return broadcast_along(x, b.rows.packed(shape), new)
 
 
@@ -207,17 +209,18 @@ def _reduce(b: Batching, node: Node, xs: Inputs) -> Node:
     kept = tuple(i for i, a in enumerate(ragged) if a not in axes)
     dense = tuple(place[a] for a in axes if a in place)
     x = node.prim(x, axes=dense) if dense else x
+    assert node.prim.combiner is not None
     out = _collect(b, x, domain, kept, SEGMENT_REDUCTIONS[node.prim.combiner])
     if node.prim not in (max_, min_):
         return out
     # An extreme of no element raises an error, as in NumPy, but when the program runs.
-    gone, left = (tuple(n for i, n in enumerate(domain) if (i in kept) == side) for side in (False, True))
-    lengths = b.rows.length(gone)
+    reduced, left = (tuple(n for i, n in enumerate(domain) if (i in kept) == side) for side in (False, True))
+    lengths = b.rows.length(reduced)
     if left:
         one = full(1, (b.rows.size,), _INT)
         lengths = where(eq(b.rows.length(left), full(0, (b.rows.size,), _INT)), one, lengths)
-    what = f"{node.prim.name} of nothing: example {{}} has no rows. Give it initial="
-    return barrier(out, nonempty(lengths, what=what))
+    message = f"{node.prim.name} of nothing: example {{}} has no rows. Give it initial="
+    return barrier(out, nonempty(lengths, what=message))
 
 
 def _collect(b: Batching, x: Node, domain: Domain, kept: tuple[int, ...], reduction: Callable[..., Node]) -> Node:
@@ -272,8 +275,9 @@ def _einsum(b: Batching, node: Node, xs: Inputs) -> Node:
 
 
 def _in_blocks(b: Batching, node: Node, terms: Sequence[str], out: str, ragged: set[str]) -> bool:
-    """Tell whether one product per example is better than rows side by side, where these would be larger than what
-    goes in and comes out: an outer product of rows that is summed, pairs of rows, a matrix for each example.
+    """Return whether a product per example needs less memory than rows of all operands.
+
+    So it is for an outer product of rows that is summed, for pairs of rows, and for a matrix per example.
     """
     if len(terms) != 2:
         return False
@@ -300,8 +304,7 @@ def _row_order(terms: Sequence[str], out: str, ragged: set[str]) -> str:
     """Return an order of the ragged subscripts: that of an operand, or of the result, that has them all."""
     orders = ["".join(c for c in t if c in ragged) for t in (*terms, out)]
     whole = [o for o in orders if len(o) == len(ragged)]
-    if whole:
-        # What has the rows in the result's order needs no second look at where they go.
+    if whole:  # preferably in the result's order, where the rows of the sum are the rows of the result
         return next((o for o in whole if o.startswith(orders[-1])), whole[0])
     return "".join(dict.fromkeys(orders[-1] + "".join(orders)))
 
@@ -313,13 +316,13 @@ def _row_order(terms: Sequence[str], out: str, ragged: set[str]) -> str:
 def _reshape(b: Batching, node: Node, xs: Inputs) -> Node:
     (old,), shape = node.inputs, node.shape
     (x,) = xs
-    # Leading dense axes that stay are taken out of the way; behind them both sides must begin with the ragged axes.
+    # Both shapes must begin with the ragged axes, after the leading dense axes that the reshape keeps.
     lead = 0
     while lead < min(old.ndim, node.ndim) and old.shape[lead] == shape[lead] and not b.rows.ragged(shape[lead]):
         lead += 1
     before, after = (tuple(n for n in s[lead:] if n != 1) for s in (old.shape, shape))
     if not (_rows_lead(b, before) and _rows_lead(b, after)):
-        raise refuse(node, "it would move a fixed axis into or out of a ragged axis that stands behind it",
+        raise refuse(node, "it would move a fixed axis into or out of a ragged axis behind it",
                      "Bring the ragged axis to the front first, with np.moveaxis or .T")
     if b.rows.total(b.rows.domain(before)) != b.rows.total(b.rows.domain(after)) and lead:
         k = lead + 1
@@ -330,6 +333,7 @@ def _reshape(b: Batching, node: Node, xs: Inputs) -> Node:
 
 
 def _rows_lead(b: Batching, shape: Shape) -> bool:
+    """Return whether the ragged axes of a shape precede the dense ones."""
     n = len(b.rows.domain(shape))
     return all(map(b.rows.ragged, shape[:n]))
 
@@ -341,7 +345,6 @@ def _transpose(b: Batching, node: Node, xs: Inputs) -> Node:
     (x,) = xs
     order = tuple(ragged.index(a) for a in perm if a in ragged)
     dense = (0, *(place[a] for a in perm if a in place))
-    # Another order of the rows: those of the result, looked up where they were.
     domain = b.rows.domain(node.shape)
     x = gather(x, b.rows.within(domain, tuple(int(i) for i in np.argsort(order))))
     return transpose(x, perm=dense) if dense != tuple(range(x.ndim)) else x
@@ -351,29 +354,31 @@ def _transpose(b: Batching, node: Node, xs: Inputs) -> Node:
 def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
     axis = node.params["axis"]
     ragged, _ = _places(b.rows, node.shape)
-    # All parts of all examples end to end, and from there row by row in the order of the examples.
-    domain, which = b.rows.domain(node.shape), ragged.index(axis)
-    owner, at = b.rows.owner(domain), [b.rows.coordinate(domain, i) for i in range(len(ragged))]
-    parts, source, before = [], None, 0
-    end = full(0, (b.rows.size,), _INT)
+    # Concatenate the packed operands, and gather the rows of the result, example by example.
+    domain, position = b.rows.domain(node.shape), ragged.index(axis)
+    owner, coordinates = b.rows.owner(domain), [b.rows.coordinate(domain, i) for i in range(len(ragged))]
+    operands: list[Node] = []
+    source: Node | None = None
+    preceding: int | Dim = 0  # rows of the operands so far
+    end = full(0, (b.rows.size,), _INT)  # of the operands so far in each example
     for old in node.inputs:
         x = b.made.get(old, old)
-        if not b.rows.ragged(old.shape[axis]):  # as many rows in each example: they are rows like any other
+        if not b.rows.ragged(old.shape[axis]):  # of fixed size: as many rows in each example
             if len(ragged) > 1:
                 raise refuse(node, "it joins a fixed number of rows to a block of two ragged axes",
-                             "Join what the block is made of")
+                             "Join the operands of the block")
             x = b.each(old)
             x = transpose(x, perm=(0, axis + 1, *(a + 1 for a in range(old.ndim) if a != axis)))
             x = reshape(x, shape=(x.shape[0] * x.shape[1], *x.shape[2:]))
-        mine = tuple(old.shape[a] for a in ragged)
         begin = gather(end, owner)
-        there = [c - begin if i == which else c for i, c in enumerate(at)]
-        here = _plus(b.rows.row(mine, there, owner), before)
-        source = here if source is None else where(lt(at[which], begin), source, here)
-        parts.append(x)
+        own = [c - begin if i == position else c for i, c in enumerate(coordinates)]
+        rows = _plus(b.rows.row(tuple(old.shape[a] for a in ragged), own, owner), preceding)
+        source = rows if source is None else where(lt(coordinates[position], begin), source, rows)
+        operands.append(x)
         end = end + b.rows.length((old.shape[axis],))
-        before = before + x.shape[0]
-    return gather(concatenate(*parts, axis=0) if len(parts) > 1 else parts[0], source)
+        preceding = preceding + x.shape[0]
+    assert source is not None
+    return gather(concatenate(*operands, axis=0) if len(operands) > 1 else operands[0], source)
 
 
 def _plus(x: Node, n: int | Dim) -> Node:
@@ -387,67 +392,68 @@ def _flip(b: Batching, node: Node, xs: Inputs) -> Node:
     (x,) = xs
     dense = tuple(place[a] for a in axes if a in place)
     x = node.prim(x, axes=dense) if dense else x
-    turned = [i for i, a in enumerate(ragged) if a in axes]
+    flipped = [i for i, a in enumerate(ragged) if a in axes]
     domain = b.rows.domain(old.shape)
     coordinates = []
     for i, n in enumerate(domain):
         c = b.rows.coordinate(domain, i)
-        coordinates.append(b.rows.of_owner(b.rows.length((n,)), domain) - c - 1 if i in turned else c)
+        coordinates.append(b.rows.of_owner(b.rows.length((n,)), domain) - c - 1 if i in flipped else c)
     return gather(x, b.rows.row(domain, coordinates, b.rows.owner(domain)))
 
 
 # -- gather and scatter --------------------------------------------------------------------------------------
 
 
-def _pointers(b: Batching, node: Node, indices: Sequence[Node], shape: Shape) -> list[Node]:
-    """Return the indices into the packed (or stacked) array that name what `indices` do in one of shape `shape`."""
-    k = len(indices)
-    common = indices[0].shape
-    named, rest = shape[:k], shape[k:]
-    domain = (*b.rows.domain(common), *b.rows.domain(rest))
-    own = len(b.rows.domain(common))
-    at = tuple(range(own))
-    dense = b.rows.dense(common)
-    wide = (b.rows.total(domain) if domain else b.rows.size, *dense)
-    owner = b.rows.owner(domain) if domain else iota(size=b.rows.size)
-    owner = spread_rows(owner, wide)
-    for n, i in zip(named, indices, strict=True):
-        target = b.targets.get(i)
-        if target is not None and n != Dim((((target,), 1),)):
-            raise _wrong_axis(node, i, target, n)
-        if i in b.nullable:
-            raise BatchError(f"{node.where}: {node.prim.name}: this index into {target} is declared with null=-1, and "
-                             "-1 is the last row to NumPy. Write mg.gather(x, index), which has zeros there, and "
-                             "mg.segment_sum(x, index, size, null=-1), which leaves them out")
+def _packed_indices(b: Batching, node: Node, indices: Sequence[Node], shape: Shape) -> list[Node]:
+    """Return indices into a packed (or stacked) array, from indices into an example's array of `shape`."""
+    indexed, trailing = shape[:len(indices)], shape[len(indices):]
+    for n, i in zip(indexed, indices, strict=True):
+        _check_target(b, node, i, n)
+    common = b.rows.domain(indices[0].shape)
+    domain = (*common, *b.rows.domain(trailing))
+    into = b.rows.domain(shape)
+    if len(indices) == len(into) == 1 and domain == common and b.rows.ragged(indexed[0]) and (
+            indices[0] in b.packed_indices):
+        return [b.packed_indices[indices[0]]]
+    wide = (b.rows.total(domain) if domain else b.rows.size, *b.rows.dense(indices[0].shape))
+    owner = spread_rows(b.rows.owner(domain) if domain else iota(size=b.rows.size), wide)
 
-    def pointer(i: Node) -> Node:
+    def at_rows(i: Node) -> Node:
         if not domain:
             return b.each(i)
-        x = b.at_rows(i, domain, at)
+        x = b.at_rows(i, domain, tuple(range(len(common))))
         return x if i in b.mapped or b.is_ragged(i) else broadcast_along(x, wide, (0,))
 
-    into = b.rows.domain(shape)
-    if len(into) == 1 and b.rows.ragged(named[0] if k == 1 else 0) and indices[0] in b.packed_indices and domain == (
-            b.rows.domain(common)):
-        return [b.packed_indices[indices[0]]]
-    coordinates, plain = [], []
-    for n, i in zip(named, indices, strict=True):
+    coordinates: list[Node] = []
+    dense: list[Node] = []
+    for n, i in zip(indexed, indices, strict=True):
         if b.rows.ragged(n):
             length = gather(_long_enough(b, i, n) if domain else b.rows.length((n,)), owner)
-            x = pointer(i)
+            x = at_rows(i)
             coordinates.append(x if counts_along(n, i) is not None else checked_index(x, length))
         else:
-            plain.append(pointer(i))
-    coordinates += [spread_rows(b.rows.coordinate(domain, own + j), wide) for j in range(len(b.rows.domain(rest)))]
-    if not coordinates:
-        return [owner, *plain]
-    return [b.rows.row(into, coordinates, owner), *plain]
+            dense.append(at_rows(i))
+    coordinates += [spread_rows(b.rows.coordinate(domain, k), wide) for k in range(len(common), len(domain))]
+    return [b.rows.row(into, coordinates, owner) if coordinates else owner, *dense]
+
+
+def _check_target(b: Batching, node: Node, index: Node, n: int | Dim) -> None:
+    """Raise the error of an index into another axis than `n`, or of one that may be null."""
+    target = b.targets.get(index)
+    if target is not None and n != Dim.of(target):
+        verb = "indexes" if node.prim is gather else "adds up along"
+        raise ShapeError(f"{node.where}: {node.prim.name}: an index into {target} (of type {index.type}) {verb} an "
+                         f"axis of size {n}. It points at the rows of {target}: use it for an array that has that axis")
+    if index in b.nullable:
+        raise BatchError(f"{node.where}: {node.prim.name}: this index into {target} is declared with null=-1, and "
+                         "-1 is the last row to NumPy. Write mg.gather(x, index), which has zeros there, and "
+                         "mg.segment_sum(x, index, size, null=-1), which leaves them out")
 
 
 def _long_enough(b: Batching, i: Node, n: int | Dim) -> Node:
-    """Return each example's number of rows, checked against an index that consists of numbers.
+    """Return each example's number of rows, checked against an index of constants.
 
-    Where the rows are empty themselves, there is no element at which it would be checked.
+    An index that has no elements in the batch would not be checked itself.
     """
     lengths = b.rows.length((n,))
     value = i.params["value"] if i.prim.name in ("const", "full") else ()
@@ -458,27 +464,20 @@ def _long_enough(b: Batching, i: Node, n: int | Dim) -> Node:
     return nonempty(lengths - more, what=f"an index is out of range: example {{}} has fewer than {far + 1} rows") + more
 
 
-def _wrong_axis(node: Node, index: Node, target: Symbol, n: int | Dim) -> ShapeError:
-    what = "indexes" if node.prim is gather else "adds up along"
-    return ShapeError(f"{node.where}: {node.prim.name}: an index into {target} (of type {index.type}) {what} an axis "
-                      f"of size {n}. It points at the rows of {target}: use it for an array that has that axis")
-
-
 @_rule("gather")
 def _gather(b: Batching, node: Node, xs: Inputs) -> Node:
     old, *indices = node.inputs
     if not b.is_ragged(old) and old not in b.mapped:
-        return gather(*xs)  # the indices have one shape, and so have rows, all of them
-    pointers = _pointers(b, node, indices, old.shape)
+        return gather(*xs)  # all indices have one shape, and so the same rows
     x = xs[0] if b.is_ragged(old) else b.each(old)
-    return gather(x, *pointers)
+    return gather(x, *_packed_indices(b, node, indices, old.shape))
 
 
 @_rule("scatter_add", "scatter_max", "scatter_min")
 def _scatter(b: Batching, node: Node, xs: Inputs) -> Node:
     old, *indices = node.inputs
     shape = node.params["shape"]
-    pointers = _pointers(b, node, indices, shape)
+    pointers = _packed_indices(b, node, indices, shape)
     u = xs[0] if b.is_ragged(old) else b.each(old)
     return node.prim(u, *pointers, shape=b.rows.packed(shape))
 
@@ -509,7 +508,7 @@ def _ordered(b: Batching, node: Node, xs: Inputs) -> Node:
     return segment_argsort(xs[0], ids) if node.prim is argsort else segment_cumsum(xs[0], ids, reverse=False)
 
 
-# -- what the batches within a batch of batches are made of --------------------------------------------------------
+# -- batches of batches --------------------------------------------------------------------------------------
 
 
 @_rule("segment_ids")
@@ -521,7 +520,7 @@ def _segment_ids(b: Batching, node: Node, xs: Inputs) -> Node:
 
 @_rule("segment_cumsum", "segment_argsort")
 def _segments(b: Batching, node: Node, xs: Inputs) -> Node:
-    # Neighbours of different batches differ in the last "digit".
+    # The batch is the last digit of the new ids.
     ids = xs[1] * broadcast_along(size_scalar(b.rows.size, _INT), xs[1].shape, (0,)) + b.rows.owner(
         b.rows.domain(node.inputs[1].shape))
     return node.prim(xs[0], ids, **node.params)
@@ -530,43 +529,44 @@ def _segments(b: Batching, node: Node, xs: Inputs) -> Node:
 @_rule("block_einsum")
 def _inner_block_einsum(b: Batching, node: Node, xs: Inputs) -> Node:
     examples = b.rows.domain(node.inputs[2].shape)
-    xs, kinds = [*xs], [*node.params["kinds"]]
+    operands, kinds = [*xs], [*node.params["kinds"]]
     for i, (old, kind) in enumerate(zip(node.inputs[:2], kinds, strict=True)):
         if kind == "shared" and old in b.mapped:
-            xs[i], kinds[i] = b.rows.of_owner(xs[i], examples), "stacked"
-    return block_einsum(*xs, **{**node.params, "kinds": tuple(kinds), "size": b.rows.packed(node.shape)[0]})
+            operands[i], kinds[i] = b.rows.of_owner(xs[i], examples), "stacked"
+    return block_einsum(*operands, **{**node.params, "kinds": tuple(kinds), "size": b.rows.packed(node.shape)[0]})
 
 
-# -- everything else -----------------------------------------------------------------------------------------
+# -- held programs -------------------------------------------------------------------------------------------
+
 
 @_rule("checkpoint", "chunked")
-def _checkpoint(b: Batching, node: Node, xs: Inputs) -> tuple[Node, ...]:
-    """Write the held program out: its nodes are rewritten like any other."""
+def _checkpoint(b: Batching, node: Node, xs: Inputs) -> Any:
+    """Write the held program out, and batch its nodes; return the batch of each result, which `proj` takes."""
     return tuple(new if mapped else broadcast_leading(new, b.rows.size)
                  for new, mapped in b.run(written_out(node), _ALL))
 
 
 @_rule("custom")
 def _custom(b: Batching, node: Node, xs: Inputs) -> Node:
-    """Rewrite the function that it holds, and its rule; sizes, and what is made of them, become inputs too."""
+    """Batch the held function and its derivative rule; the nodes of outside that they need become inputs, too."""
     p = node.params
     given = [(i, x, i in b.mapped) for i, x in zip(node.inputs, xs, strict=True)]
     inputs, outputs, more = _within(b, p["graph"], given, [True] * len(p["graph"].outputs))
     results = [(old, new, True) for old, new in zip(p["graph"].outputs, outputs, strict=True)]
     which = "vjp" if p["vjp"] is not None else "jvp"
-    rule = p[which]
-    if isinstance(rule, Later) and not b.in_rule:
-        rule = rule.graph
-    if isinstance(rule, Later):  # a rule within itself: its batch would not end
+    derivative = p[which]
+    if isinstance(derivative, Later) and not b.in_rule:
+        derivative = derivative.graph
+    if isinstance(derivative, Later):  # a recursive rule, whose batch would not end
         return node.prim(*xs, *more, **{"graph": _closed(p["graph"], inputs, more, outputs), "vjp": None, "jvp": None,
-                                        which: Later(rule.name)})
-    moving, made = ([entry for entry in of if entry[0].type.floating] for of in (given, results))
-    moving = moving[:ruled(p["graph"], *((rule, None) if which == "vjp" else (None, rule)))]
+                                        which: Later(derivative.name)})
+    moving, made = ([entry for entry in values if entry[0].type.floating] for values in (given, results))
+    moving = moving[:ruled(p["graph"], *((derivative, None) if which == "vjp" else (None, derivative)))]
     pushed, pulled = (made, moving) if which == "vjp" else (moving, made)
-    held, back, others = _within(b, rule, [*pushed, *results, *given], [has for *_, has in pulled], in_rule=True)
+    held, back, others = _within(b, derivative, [*pushed, *results, *given], [has for *_, has in pulled], in_rule=True)
     extra = list(dict.fromkeys([*more, *others]))
     return node.prim(*xs, *extra, **{"graph": _closed(p["graph"], inputs, extra, outputs), "vjp": None, "jvp": None,
-                                     which: _closed(rule, held, extra, back)})
+                                     which: _closed(derivative, held, extra, back)})
 
 
 def _within(b: Batching, graph: Graph, given: Sequence[tuple[Node, Node, bool]], mapped: Sequence[bool],
@@ -576,14 +576,14 @@ def _within(b: Batching, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
     Parameters
     ----------
     given : sequence of (node, node, bool)
-        Of each input: something of its type for one example, something of its type for the batch, and whether it
-        differs from example to example.
+        Per input: a node of its type for one example, a node of its type for the batch, and whether it differs between
+        examples.
     mapped : sequence of bool
-        Whether each output is to differ; what is pulled back to something shared is added up.
+        Whether each output must differ between examples; cotangents of shared values are summed.
     in_rule : bool
         Whether the graph is a derivative rule.
     """
-    olds, news = [placeholder(i.type) for i, _, _ in given], [placeholder(x.type) for _, x, _ in given]
+    olds, news = ([placeholder(pair[k].types[0]) for *pair, _ in given] for k in (0, 1))
     since = moment()
     outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, olds, strict=True)))
     pairs = list(zip(olds, given, strict=True))
@@ -592,17 +592,17 @@ def _within(b: Batching, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
                     {o: b.packed_indices[i] for o, (i, _, _) in pairs if i in b.packed_indices},
                     [o for o, (i, _, _) in pairs if i in b.nullable])
     inner.in_rule = in_rule or b.in_rule
-    found = [new if has == want else broadcast_leading(new, b.rows.size) if want else sum_(new, axes=(0,))
-             for (new, has), want in zip(inner.run(outputs, _ALL), mapped, strict=True)]
-    made = set(reachable(found, since))
-    outside = dict.fromkeys([i for n in (*made, *found) for i in (n.inputs if n in made else (n,))
+    results = [new if has == want else broadcast_leading(new, b.rows.size) if want else sum_(new, axes=(0,))
+               for (new, has), want in zip(inner.run(outputs, _ALL), mapped, strict=True)]
+    made = set(reachable(results, since))
+    outside = dict.fromkeys([i for n in (*made, *results) for i in (n.inputs if n in made else (n,))
                              if i not in made and i not in news])
-    return news, found, sorted(outside, key=lambda n: n.serial)
+    return news, results, sorted(outside, key=lambda n: n.serial)
 
 
 def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs: Sequence[Node]) -> Graph:
-    """Return a graph like `graph`, in which the nodes `extra` are inputs behind the others."""
-    own = [placeholder(n.type) for n in extra]
+    """Return a graph of `outputs`, whose inputs are `inputs` and then the nodes `extra`."""
+    own = [placeholder(n.types[0]) for n in extra]
     return Graph(
         (*inputs, *own), tuple(interpreters.substitute(outputs, dict(zip(extra, own, strict=True)))), name=graph.name
     )
@@ -615,7 +615,8 @@ _ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, o
 
 @_rule("proj")
 def _proj(b: Batching, node: Node, xs: Inputs) -> Node:
-    return xs[0][node.params["index"]] if isinstance(xs[0], tuple) else node.prim(*xs, **node.params)
+    part: Node = rule(node, "batch")(b.rows.size, [True], *xs, **node.params)
+    return part
 
 
 @_rule("barrier")
@@ -642,10 +643,10 @@ def _rule_of_axes(b: Batching, node: Node, rule: AxisRule | None) -> Rule:
 
 def _parallel(b: Batching, node: Node, xs: Inputs, rule: AxisRule | None) -> Node | None:
     """Return the same operation on packed rows, if its axis rule is parallel along all ragged axes; else None."""
-    placed = node.prim.axes and node.prim.axes.placed
+    placed = node.prim.axes.placed if node.prim.axes is not None else None
     if rule is None or placed is None or node.prim is reshape or not all(map(b.is_ragged, node.inputs)):
         return None  # the parameters of a reshape do not say which axis is which
-    types = [*(i.type for i in node.inputs), *node.types]
+    types = [*(t for i in node.inputs for t in i.types), *node.types]
     rows = [tuple([axis for axis, n in zip(axes, t.shape, strict=True) if b.rows.ragged(n)])
             for axes, t in zip(rule.operands + rule.results, types, strict=True)]
     if any(r != rows[0] for r in rows) or any(f.kind is not PARALLEL for axis in rows[0] for f in axis):
@@ -656,12 +657,13 @@ def _parallel(b: Batching, node: Node, xs: Inputs, rule: AxisRule | None) -> Nod
 
 
 def _follow_targets(b: Batching, node: Node) -> None:
-    """Keep in mind into which axis an index points, as far as its values stay the same."""
+    """Record the axis that `node` indexes, if its elements are those of an index."""
     if b.targets.keys().isdisjoint(node.inputs):
         return
     sources = picked(node)
     targets = {b.targets.get(i) for i in sources}
-    if len(targets) == 1 and None not in targets and node.dtype.kind in "iu":
-        b.targets[node] = targets.pop()
+    target = targets.pop() if len(targets) == 1 else None
+    if target is not None and node.dtype.kind in "iu":
+        b.targets[node] = target
         if any(i in b.nullable for i in sources):
             b.nullable.add(node)

@@ -17,6 +17,7 @@ from .errors import IntegerRangeError, TraceError, at_user_line
 from .graph import Node, dtype_of, full
 from .ops.constants import constant, size_scalar
 from .sizes import Size, shown
+from .symbolic import size_of
 from .tracing import number, thread
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a t
 class Hooks:
     """Functions beside `TABLE` that the methods of `Array` call; `minigrad.numpy` sets them when it is imported."""
 
-    at: Callable[[Array], At]
+    at: Callable[[Array], At[Array]]
     formatted: Callable[[Array, str], str]  # the text of an array without inputs in a format, or raises
     converted: Callable[[object], Array | np.ndarray]  # from a list, or an array of another library
     function: Callable[..., object]  # __array_function__
@@ -55,7 +56,7 @@ def _binary(ufunc: np.ufunc, flipped: bool = False) -> Callable[[Array, ArrayLik
 
     def method(self: Array, other: ArrayLike) -> Array:
         if other is None or isinstance(other, str):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]  # Python asks the other operand then
         xs = (as_array(other), self) if flipped else (self, as_array(other))
         out = TABLE[ufunc](*xs)
         return hooks.python_number(ufunc, out, xs) if xs[0]._weak and xs[1]._weak else out
@@ -135,7 +136,7 @@ class Array:
 
     @property
     def size(self) -> int | Size:
-        return shown(self._node.type.size)
+        return shown(size_of(self._node.shape))
 
     @property
     def T(self) -> Array:
@@ -151,7 +152,7 @@ class Array:
 
     @property
     def nbytes(self) -> int | Size:
-        return self.size * self.dtype.itemsize
+        return shown(size_of(self._node.shape) * self.dtype.itemsize)
 
     @property
     def real(self) -> Array:
@@ -162,7 +163,7 @@ class Array:
         return TABLE[np.zeros_like](self)
 
     @property
-    def at(self) -> At:
+    def at(self) -> At[Array]:
         return hooks.at(self)
 
     @property
@@ -185,7 +186,7 @@ class Array:
     def __copy__(self) -> Array:  # it never changes
         return self
 
-    def __deepcopy__(self, memo: dict) -> Array:
+    def __deepcopy__(self, memo: dict[int, object]) -> Array:
         return self
 
     def __reduce__(self) -> Any:
@@ -238,7 +239,7 @@ class Array:
     __xor__, __rxor__ = _operator(np.bitwise_xor)
     __lshift__, __rlshift__ = _operator(np.left_shift)
     __rshift__, __rrshift__ = _operator(np.right_shift)
-    __eq__, __ne__ = _binary(np.equal), _binary(np.not_equal)
+    __eq__, __ne__ = _binary(np.equal), _binary(np.not_equal)  # type: ignore[assignment]  # elementwise, no bool
     __lt__, __le__ = _binary(np.less), _binary(np.less_equal)
     __gt__, __ge__ = _binary(np.greater), _binary(np.greater_equal)
     __neg__, __pos__, __abs__ = _unary(np.negative), _unary(np.positive), _unary(np.absolute)
@@ -255,7 +256,7 @@ class Array:
         return self // other, self % other
 
     def __rdivmod__(self, other: ArrayLike) -> tuple[Array, Array]:
-        return other // self, other % self
+        return self.__rfloordiv__(other), self.__rmod__(other)
 
     def __matmul__(self, other: ArrayLike) -> Array:
         if getattr(type(other), "__array_ufunc__", self) is None:  # `Sparse` multiplies from the right itself

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
+from numpy._globals import _NoValueType
 
 from ..errors import DtypeError, IntegerRangeError, ShapeError, at_user_line
 from ..graph import ArrayType, Node
@@ -14,17 +15,18 @@ from ..ops import overflow
 from ..ops.broadcast import broadcast_along
 from ..ops.elementwise import cast_to
 from ..ops.shape import reshape
-from ..sizes import Size, unwrap
-from ..symbolic import Dim, Shape, format_shape
-from ..traced_array import Array, as_array
+from ..sizes import Size
+from ..symbolic import Dim, Shape, format_shape, size_of
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
 
+T = TypeVar("T")
+Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 Axes: TypeAlias = int | Sequence[int] | None
 ShapeLike: TypeAlias = int | Size | Dim | Sequence[int | Size | Dim]
 
 
-
-def held(x: Any, dtype: np.dtype) -> Node:
+def held(x: ArrayLike, dtype: np.dtype) -> Node:
     """Return `x` as a node of `dtype`, which must be able to hold it where it is a Python int, as NumPy has it.
 
     Raises
@@ -43,9 +45,9 @@ def held(x: Any, dtype: np.dtype) -> Node:
     return node
 
 
-def broadcast_shapes(name: str, types: Sequence[ArrayType]) -> Shape:
-    """Return the shape that `types` broadcast to by NumPy's rules, or raise `ShapeError`."""
-    shapes = [t.shape for t in types]
+def broadcast_shapes(name: str, operands: Sequence[Node | ArrayType]) -> Shape:
+    """Return the shape that operands broadcast to by NumPy's rules, or raise `ShapeError`."""
+    shapes = [x.shape for x in operands]
     if all(s == shapes[0] for s in shapes[1:]):
         return shapes[0]
     out: list[int | Dim] = []
@@ -62,10 +64,10 @@ def broadcast_shapes(name: str, types: Sequence[ArrayType]) -> Shape:
             elif _is_one(size):
                 size = n
             else:
-                shapes_text = " and ".join(map(str, types))
+                types = " and ".join(str(x.type if isinstance(x, Node) else x) for x in operands)
                 raise ShapeError(at_user_line(
-                    f"{name}: {shapes_text} do not broadcast: sizes differ ({size}, {n}) at axis -{back}."
-                    + _suggest(types)))
+                    f"{name}: {types} do not broadcast: sizes differ ({size}, {n}) at axis -{back}."
+                    + _suggest(shapes)))
         out.append(size)
     return tuple(reversed(out))
 
@@ -75,9 +77,9 @@ def _is_one(n: int | Dim) -> bool:
     return isinstance(n, Dim) and n.hint == 1 and number(n) == 1
 
 
-def _suggest(types: Sequence[ArrayType]) -> str:
-    if len(types) == 2:
-        a, b = (t.shape for t in types)
+def _suggest(shapes: Sequence[Shape]) -> str:
+    if len(shapes) == 2:
+        a, b = shapes
         if len(a) == len(b) == 2 and a == b[::-1]:
             return " Did you mean .T of one of them?"
         if len(b) == 1 and len(a) > 1 and a[0] == b[0]:
@@ -104,13 +106,18 @@ def broadcast_node(x: Node, shape: Shape) -> Node:
     return broadcast_along(x, shape, (*range(lead), *(a + lead for a in ones)))
 
 
-def as_shape(shape: Any) -> Shape:
+def given(value: ArrayLike | None) -> TypeGuard[ArrayLike]:
+    """Return whether an optional argument has a value: it is neither None nor NumPy's mark of an absent one."""
+    return value is not None and not isinstance(value, _NoValueType)
+
+
+def as_shape(shape: ShapeLike) -> Shape:
     """Return a shape argument as a tuple of sizes."""
     items = shape if isinstance(shape, (tuple, list)) else (shape,)
     for n in items:
         if not (isinstance(n, Dim) or hasattr(n, "__index__")):
             raise DtypeError(at_user_line(f"a shape is made of whole numbers, and {n!r} is none: {shape!r}"))
-    return tuple(n if isinstance(n, Dim) else unwrap(n) if isinstance(n, Size) else int(n.__index__()) for n in items)
+    return tuple(n if isinstance(n, Dim) else n.dim if isinstance(n, Size) else int(n.__index__()) for n in items)
 
 
 def as_axis(axis: Any, ndim: int, name: str) -> int:
@@ -146,11 +153,21 @@ def as_ints(values: Any, name: str, parameter: str) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def as_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
+def masks(where: ArrayLike) -> bool:
+    """Return whether the argument `where` of a reduction may leave elements out."""
+    return where is not True and given(where)
+
+
+def as_sequence(value: T | Sequence[T]) -> Sequence[T]:
+    """Return an argument that is one value or several as several."""
+    return value if isinstance(value, (tuple, list)) else (value,)
+
+
+def as_axes(axis: Axes, ndim: int, name: str) -> tuple[int, ...]:
     """Return an axis argument (None: all) as a sorted tuple."""
     if axis is None:
         return tuple(range(ndim))
-    axes = tuple(as_axis(a, ndim, name) for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
+    axes = tuple(as_axis(a, ndim, name) for a in as_sequence(axis))
     if len(set(axes)) != len(axes):
         raise ShapeError(at_user_line(f"{name}: duplicate axis in {axis}"))
     return tuple(sorted(axes))
@@ -159,5 +176,5 @@ def as_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
 def one_axis(a: Any, axis: Any, name: str) -> tuple[Node, int]:
     x = as_array(a)._node
     if axis is None:
-        return reshape(x, shape=(x.type.size,)), 0
+        return reshape(x, shape=(size_of(x.shape),)), 0
     return x, as_axis(axis, x.ndim, name)

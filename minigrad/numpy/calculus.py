@@ -11,15 +11,15 @@ from ..graph import Node
 from ..ops import elementwise as ew
 from ..ops.shape import concatenate as concatenate_nodes
 from ..ops.shape import section
-from ..traced_array import Array, ArrayLike, as_array
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import differs, number
-from .arguments import Axes, as_axes, as_axis, as_int, broadcast_node, held, one_axis
+from .arguments import Axes, as_axes, as_axis, as_int, broadcast_node, given, held, one_axis
 from .data_types import as_floating
 from .dispatch import implements
-from .elementwise import where
-from .joining import concatenate
+from .elementwise import clip, where
+from .joining import concatenate, split
 from .manipulation import moveaxis, ravel, reshape
-from .reductions import _cut, given
+from .reductions import _cut, cumsum
 from .searching import searchsorted
 from .sorting import argsort
 
@@ -71,7 +71,7 @@ def gradient(f: ArrayLike, *varargs: ArrayLike, axis: Axes = None, edge_order: i
         axes = tuple(as_axis(a, x.ndim, "gradient") for a in axis)
     if edge_order not in (1, 2):
         raise ShapeError(at_user_line(f"np.gradient: edge_order must be 1 or 2, not {edge_order}"))
-    if len(varargs) not in (0, 1, len(axes)) or (len(varargs) == 1 and len(axes) > 1 and np.ndim(varargs[0])):
+    if len(varargs) not in (0, 1, len(axes)) or (len(varargs) == 1 and len(axes) > 1 and as_array(varargs[0]).ndim):
         raise ShapeError(at_user_line(f"np.gradient: {len(varargs)} spacings for {len(axes)} axes"))
     spacings = list(varargs) * (len(axes) if len(varargs) == 1 else 1) or [1.0] * len(axes)
     out = [_gradient_along(x, a, h, edge_order) for a, h in zip(axes, spacings, strict=True)]
@@ -85,7 +85,7 @@ def _gradient_along(x: Array, axis: int, spacing: Any, order: int) -> Array:
         raise ShapeError(at_user_line(f"np.gradient: axis {axis} of {x._node.type} needs at least {order + 1} "
                                       "elements"))
     if as_array(spacing).ndim:
-        steps = np.diff(as_floating(spacing)[0])
+        steps = diff(as_floating(spacing)[0])
         if number(steps._node.shape[0]) != n - 1:
             raise ShapeError(at_user_line(f"np.gradient: the coordinates do not fit axis {axis} of {x._node.type}"))
         h = reshape(steps, (n - 1,) + (1,) * (y.ndim - 1))
@@ -93,7 +93,7 @@ def _gradient_along(x: Array, axis: int, spacing: Any, order: int) -> Array:
         inner = (-(h2 / (h1 * (h1 + h2))) * y[:-2] + ((h2 - h1) / (h1 * h2)) * y[1:-1]
                  + (h1 / (h2 * (h1 + h2))) * y[2:])
     else:
-        h = np.ones_like(y, shape=(n - 1,) + (1,) * (y.ndim - 1)) * spacing
+        h = TABLE[np.ones_like](y, shape=(n - 1,) + (1,) * (y.ndim - 1)) * spacing
         inner = (y[2:] - y[:-2]) / (2.0 * as_array(spacing))
     if order == 1:
         first, last = (y[1:2] - y[:1]) / h[:1], (y[-1:] - y[-2:-1]) / h[-1:]
@@ -111,10 +111,10 @@ def trapezoid(y: ArrayLike, x: ArrayLike | None = None, dx: ArrayLike = 1.0, axi
     y = as_array(y)
     a = as_axis(axis, y.ndim, "trapezoid")
     if x is None:
-        widths: Any = dx  # broadcasts against the pairs of neighbours in place, without a move of the axis
+        widths = as_array(dx)  # broadcasts against the pairs of neighbours in place, without a move of the axis
     else:
         x = as_array(x)
-        widths = np.diff(x) if x.ndim == 1 else np.diff(x, axis=axis)
+        widths = diff(x) if x.ndim == 1 else diff(x, axis=axis)
         if x.ndim == 1:
             widths = widths.reshape(widths.shape + (1,) * (y.ndim - 1 - a))
     before = (slice(None),) * a
@@ -122,11 +122,11 @@ def trapezoid(y: ArrayLike, x: ArrayLike | None = None, dx: ArrayLike = 1.0, axi
 
 
 @implements(np.unwrap)
-def unwrap(p: ArrayLike, discont: float | None = None, axis: int = -1, *, period: float | None = 2 * np.pi) -> Array:
+def unwrap(p: ArrayLike, discont: float | None = None, axis: int = -1, *, period: float = 2 * np.pi) -> Array:
     """Add multiples of the period so that neighbours differ by less than half of one (or than `discont`)."""
     p = as_array(p)
     a = as_axis(axis, p.ndim, "unwrap")
-    step = np.diff(p, axis=a)
+    step = diff(p, axis=a)
     whole = np.result_type(step.dtype, np.asarray(period).dtype if not isinstance(period, (int, float)) else period)
     step = step.astype(whole)
     if whole.kind == "i":
@@ -139,8 +139,8 @@ def unwrap(p: ArrayLike, discont: float | None = None, axis: int = -1, *, period
     if odd:
         near = where((near == low) & (step > 0), high, near)
     jump = where(np.abs(step) < (period / 2 if discont is None else discont), 0, near - step)
-    first, rest_ = np.split(p.astype(whole), [1], a)
-    return concatenate([first, rest_ + np.cumsum(jump, a, dtype=whole)], a)
+    first, rest_ = split(p.astype(whole), [1], a)
+    return concatenate([first, rest_ + cumsum(jump, a, dtype=whole)], a)
 
 
 @implements(np.interp)
@@ -158,14 +158,14 @@ def interp(x: ArrayLike, xp: ArrayLike, fp: ArrayLike, left: ArrayLike | None = 
         x, xp = x % period, xp % period
         order = argsort(xp)
         xp, fp = xp[order], fp[order]
-        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
-        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+        xp = concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = concatenate([fp[-1:], fp, fp[:1]])
         left = right = None
     n = number(xp._node.shape[0])
     if not n:
         raise ShapeError(at_user_line("np.interp of no points"))
-    j = np.clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
-    k = np.minimum(j + 1, n - 1)
+    j = clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
+    k = TABLE[np.minimum](j + 1, n - 1)
     x0, f0, width = xp[j], fp[j], xp[k] - xp[j]
     there = width > 0
     inside = f0 + (fp[k] - f0) / where(there, width, 1.0) * (x - x0)

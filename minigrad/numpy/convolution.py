@@ -14,8 +14,10 @@ import numpy as np
 from ..errors import ShapeError, at_user_line
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
+from .arguments import as_sequence
 from .dispatch import implements
-from .manipulation import flip, moveaxis
+from .joining import concatenate, pad
+from .manipulation import at_least, flip, moveaxis
 from .products import tensordot
 
 
@@ -32,7 +34,7 @@ def correlate(a: ArrayLike, v: ArrayLike, mode: str = "valid") -> Array:
 
 
 def _correlate(name: str, a: Any, v: Any, mode: str, reverse: bool) -> Array:
-    x, y = (np.atleast_1d(as_array(u)) for u in (a, v))
+    x, y = (at_least(1, u) for u in (a, v))
     if x.ndim != 1 or y.ndim != 1:
         raise ShapeError(at_user_line(f"np.{name} of {x._node.type} and {y._node.type}: needs vectors"))
     if mode not in ("full", "same", "valid"):
@@ -46,7 +48,7 @@ def _correlate(name: str, a: Any, v: Any, mode: str, reverse: bool) -> Array:
     if reverse:
         y = flip(y)
     low, high = {"full": (m - 1, m - 1), "same": (m // 2, m - 1 - m // 2), "valid": (0, 0)}[mode]
-    padded = np.pad(x, (low, high))
+    padded = pad(x, (low, high))
     size = n + low + high - m + 1
     out = padded[np.arange(size)[:, None] + np.arange(m)] @ y
     return flip(out) if swapped and not reverse else out
@@ -85,22 +87,22 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
         If no window fits.
     """
     x = as_array(x)
-    size = tuple(size) if isinstance(size, (tuple, list)) else (size,)
-    k = len(size)
+    window = tuple(as_sequence(size))
+    k = len(window)
     if k > x.ndim:
         raise ShapeError(at_user_line(f"windows of {k} axes over {x._node.type}"))
-    stride, dilation = (_pairs("windows", v, k, w) for v, w in ((stride, "stride"), (dilation, "dilation")))
+    strides, dilations = (_pairs("windows", v, k, w) for v, w in ((stride, "stride"), (dilation, "dilation")))
     lead = x.ndim - k
-    reach = [(n - 1) * d + 1 for n, d in zip(size, dilation, strict=True)]
+    reach = [(n - 1) * d + 1 for n, d in zip(window, dilations, strict=True)]
     sizes = [number(n) for n in x._node.shape[lead:]]
     if padding == "same":
-        total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sizes, stride, reach, strict=True)]
+        total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sizes, strides, reach, strict=True)]
         pads = [(t // 2, t - t // 2) for t in total]
     else:
         pads = [p if isinstance(p, (tuple, list)) else (p, p) for p in _pairs("windows", padding, k, "padding")]
     if any(low or high for low, high in pads):
-        x = np.pad(x, [(0, 0)] * lead + [tuple(p) for p in pads], constant_values=fill)
-    for i, (n, s, d, r) in enumerate(zip(size, stride, dilation, reach, strict=True)):
+        x = pad(x, [(0, 0)] * lead + [tuple(p) for p in pads], constant_values=fill)
+    for i, (n, s, d, r) in enumerate(zip(window, strides, dilations, reach, strict=True)):
         length = sizes[i] + sum(pads[i])
         if n < 1 or s < 1 or d < 1 or length < r:
             raise ShapeError(at_user_line(f"windows: a window of {n} (dilation {d}, stride {s}) does not fit an axis "
@@ -147,7 +149,7 @@ def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: o
     axes = tuple(range(k + 1, 2 * k + 1))  # of the view, that run within a window
     out = [tensordot(w[g * filters // groups:(g + 1) * filters // groups], view[g * each:(g + 1) * each],
                      ((1, *range(2, k + 2)), (0, *axes))) for g in range(groups)]
-    return out[0] if groups == 1 else np.concatenate(out)
+    return out[0] if groups == 1 else concatenate(out)
 
 
 def _pool(x: Any, size: Any, stride: Any, padding: Any, fill: Any) -> tuple[Array, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from ..ops import elementwise as ew
 from ..ops.constants import constant, iota
 from ..primitive import on_host
 from ..sizes import Size, shown
-from ..traced_array import Array, ArrayLike, as_array, hooks
+from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import differs, number
 from .arguments import ShapeLike, as_int, as_shape, broadcast_node, held
-from .data_types import as_floating, astype
+from .data_types import as_floating, astype, result_type
 from .dispatch import any_traced, implements
 from .joining import concatenate, stack
-from .manipulation import expand_dims, moveaxis, ravel, reshape, swapaxes
+from .manipulation import broadcast_arrays, broadcast_to, expand_dims, moveaxis, ravel, reshape, swapaxes
 
 # -- conversion ----------------------------------------------------------------------------------------------
 
@@ -53,7 +54,7 @@ def copy(a: ArrayLike, order: str = "K", subok: bool = False) -> Array:
 
 @implements(np.asarray, np.array, np.asanyarray, np.ascontiguousarray)
 def asarray(a: ArrayLike, dtype: DTypeLike | None = None, order: str | None = None, *, copy: bool | None = None,
-            like: object = None, device: str | None = None, ndmin: ArrayLike = 0, subok: bool = False) -> Array:
+            like: object = None, device: str | None = None, ndmin: int = 0, subok: bool = False) -> Array:
     """A traced value as it is, or cast; a list of traced values stacked."""
     x = as_array(a)
     if ndmin > x.ndim:
@@ -71,18 +72,18 @@ def asfortranarray(a: ArrayLike, dtype: DTypeLike | None = None, *rest: object, 
 # -- arrays of a shape ---------------------------------------------------------------------------------------
 
 
-def _like(name: str, function: Any, value: Any) -> None:
+def _like(name: str, function: Callable[..., object], value: int) -> Callable[..., Array]:
     def like(a: ArrayLike, dtype: DTypeLike | None = None, order: str = "K", subok: bool = True,
              shape: ShapeLike | None = None, *, device: str | None = None) -> Array:
         x = as_array(a)._node
         return Array(full(value, x.shape if shape is None else as_shape(shape), dtype_of(dtype or x.dtype)))
 
     like.__doc__ = f"``np.{name}`` with the shape and dtype of a traced value."
-    implements(function, name=name)(like)
+    return implements(function, name=name)(like)
 
 
-_like("zeros_like", np.zeros_like, 0)
-_like("ones_like", np.ones_like, 1)
+zeros_like = _like("zeros_like", np.zeros_like, 0)
+ones_like = _like("ones_like", np.ones_like, 1)
 _like("empty_like", np.empty_like, 0)
 
 
@@ -95,7 +96,7 @@ def full_like(a: ArrayLike, fill_value: ArrayLike, dtype: DTypeLike | None = Non
     return Array(broadcast_node(value, x.shape if shape is None else as_shape(shape)))
 
 
-def _from_shape(name: str, function: Any, value: Any) -> None:
+def _from_shape(name: str, function: Callable[..., object], value: int) -> None:
     def make(shape: ShapeLike, dtype: DTypeLike = float, order: str = "C", *, device: str | None = None,
              like: object = None) -> Array:
         return Array(full(value, as_shape(shape), dtype_of(dtype or float)))
@@ -129,16 +130,25 @@ def arange(start: ArrayLike, stop: ArrayLike | None = None, step: ArrayLike = 1,
     if isinstance(stop, Size) and (start, step) == (0, 1):
         counted = iota(size=stop.dim)
         return Array(counted if dtype is None else ew.cast_to(counted, dtype_of(dtype)))
-    return Array(constant(np.arange(*(int(v) if isinstance(v, Size) else v for v in (start, stop, step)), dtype=dtype)))
+    ends: Any = [int(v) if isinstance(v, Size) else v for v in (start, stop, step)]
+    return Array(constant(np.arange(*ends, dtype=dtype)))
 
 
 @implements(np.linspace)
 def linspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = True, retstep: bool = False,
              dtype: DTypeLike | None = None, axis: int = 0, *,
              device: str | None = None) -> Array | tuple[Array, Array]:
-    """Evenly spaced numbers between ends that may be traced."""
+    """Return evenly spaced numbers between ends that may be traced."""
+    out, step = spaced(start, stop, num, endpoint, dtype)
+    out = moveaxis(out, 0, axis)
+    return (out, step) if retstep else out
+
+
+def spaced(start: ArrayLike, stop: ArrayLike, num: int, endpoint: bool,
+              dtype: DTypeLike | None = None) -> tuple[Array, Array]:
+    """Return evenly spaced numbers along the first axis, and the step between them."""
     low, high = (as_array(v) for v in (start, stop))
-    kind = np.result_type(low, high)
+    kind = result_type(low, high)
     kind = np.dtype(np.float64) if kind.kind != "f" else kind
     low, high = low.astype(kind), high.astype(kind)
     n = as_int(num, "linspace", "num")
@@ -147,21 +157,20 @@ def linspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = 
     parts = n - 1 if endpoint else n
     span = high - low
     at = np.arange(n, dtype=kind).reshape((-1,) + (1,) * span.ndim)
-    step = span / parts if parts > 0 else np.full_like(span, np.nan)
+    step = span / parts if parts > 0 else full_like(span, np.nan)
     out = low + (at * step if parts > 0 else at * span)
     if endpoint and n > 1:
-        out = concatenate([out[:-1], expand_dims(np.broadcast_to(high, out._node.shape[1:]), 0)])
+        out = concatenate([out[:-1], expand_dims(broadcast_to(high, out._node.shape[1:]), 0)])
     if dtype is not None and dtype_of(dtype).kind in "iu":
-        out = np.floor(out)
-    out = moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
-    return (out, step) if retstep else out
+        out = TABLE[np.floor](out)
+    return out if dtype is None else out.astype(dtype), step
 
 
 @implements(np.logspace)
 def logspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = True, base: ArrayLike = 10.0,
              dtype: DTypeLike | None = None, axis: int = 0) -> Array:
     """Numbers spaced evenly on a logarithmic scale, given exponents."""
-    out = base ** linspace(start, stop, num, endpoint)
+    out = as_array(base) ** spaced(start, stop, num, endpoint)[0]
     return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
 
 
@@ -171,13 +180,13 @@ def geomspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool =
     """Numbers spaced evenly on a logarithmic scale, given the ends, which have one sign."""
     low, high = (as_array(v) for v in (start, stop))
     low, high = (v.astype(np.float64) for v in as_floating(low, high))  # as NumPy does, whatever the ends are
-    sign = np.sign(low)
-    out = sign * 10.0 ** linspace(np.log10(low * sign), np.log10(high * sign), num, endpoint)
+    sign = TABLE[np.sign](low)
+    out = sign * 10.0 ** spaced(np.log10(low * sign), np.log10(high * sign), num, endpoint)[0]
     shape = out._node.shape[1:]
     if num > 0:
-        ends = [expand_dims(np.broadcast_to(low, shape), 0)]
+        ends = [expand_dims(broadcast_to(low, shape), 0)]
         if endpoint and num > 1:
-            out = concatenate([*ends, out[1:-1], expand_dims(np.broadcast_to(high, shape), 0)])
+            out = concatenate([*ends, out[1:-1], expand_dims(broadcast_to(high, shape), 0)])
         else:
             out = concatenate([*ends, out[1:]])
     return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
@@ -192,7 +201,7 @@ def meshgrid(*xi: ArrayLike, copy: bool | None = True, sparse: bool = False, ind
     grid = [reshape(x, (1,) * i + (-1,) + (1,) * (n - i - 1)) for i, x in enumerate(xs)]
     if indexing == "xy" and n > 1:
         grid = [swapaxes(x, 0, 1) for x in grid]
-    return tuple(grid) if sparse else np.broadcast_arrays(*grid) if n > 1 else tuple(grid)
+    return tuple(grid) if sparse or n < 2 else broadcast_arrays(*grid)
 
 
 # -- matrices ------------------------------------------------------------------------------------------------
@@ -221,7 +230,7 @@ def tri(N: int | Size, M: int | Size | None = None, k: int = 0, dtype: DTypeLike
     return (as_array(arange(N))[:, None] + as_int(k, "tri", "k") >= arange(N if M is None else M)).astype(dtype)
 
 
-def _triangle(name: str, function: Any) -> None:
+def _triangle(name: str, function: Callable[..., np.ndarray]) -> None:
     def half(m: ArrayLike, k: int = 0) -> Array:
         x, k = as_array(m)._node, as_int(k, name, "k")
         if not x.ndim:
@@ -230,7 +239,7 @@ def _triangle(name: str, function: Any) -> None:
             x = broadcast_node(x, (x.shape[0], x.shape[0]))
         sizes = x.shape[-2:]
         if any(map(differs, sizes)):
-            below = tri(*map(shown, sizes), k if name == "tril" else k - 1, bool)._node
+            below = tri(shown(sizes[0]), shown(sizes[1]), k if name == "tril" else k - 1, bool)._node
             mask = below if name == "tril" else ew.logical_not(below)
         else:
             mask = constant(function(np.ones(tuple(map(number, sizes)), bool), k))

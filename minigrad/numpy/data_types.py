@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 from ..graph import Node, dtype_of
 from ..ops import elementwise as ew
 from ..traced_array import Array, ArrayLike, as_array
+from .arguments import Casting
 from .dispatch import implements
 
 
@@ -40,29 +41,31 @@ def as_floating(*values: Any) -> list[Array]:
 
 
 @implements(np.can_cast)
-def can_cast(from_: object, to: DTypeLike, casting: str = "safe") -> bool:
+def can_cast(from_: ArrayLike | DTypeLike, to: DTypeLike, casting: Casting = "safe") -> bool:
     """``np.can_cast`` of a traced value's dtype."""
-    return np.can_cast(from_.dtype if isinstance(from_, Array) else from_, to, casting)
+    return np.can_cast(_dtype(from_), to, casting)
 
 
 @implements(np.common_type)
-def common_type(*arrays: Any) -> np.dtype:
+def common_type(*arrays: ArrayLike) -> np.dtype:
     """The floating dtype common to all arrays."""
-    return np.common_type(*(np.empty(0, a.dtype) if isinstance(a, Array) else a for a in arrays))
+    dtype: np.dtype = np.dtype(np.common_type(*(np.empty(0, _dtype(a)) for a in arrays)))
+    return dtype
 
 
-def _dtype(x: Any) -> Any:
+def _dtype(x: ArrayLike | DTypeLike) -> Any:
+    """Return the dtype of an array, and what stands for a dtype as it is."""
     return x.dtype if isinstance(x, (Array, np.ndarray, np.generic)) else x
 
 
 @implements(name="finfo")
-def finfo(type: object, /) -> np.finfo[Any]:
+def finfo(type: ArrayLike | DTypeLike, /) -> np.finfo[Any]:
     """``np.finfo``, of an array too."""
     return np.finfo(_dtype(type))
 
 
 @implements(name="iinfo")
-def iinfo(type: object, /) -> np.iinfo[Any]:
+def iinfo(type: ArrayLike | DTypeLike, /) -> np.iinfo[Any]:
     """``np.iinfo``, of an array too."""
     return np.iinfo(_dtype(type))
 

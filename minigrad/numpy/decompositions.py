@@ -29,10 +29,12 @@ def operands(name: str, *values: Any) -> list[Node]:
 
 def _tuple(name: str, node: Node) -> tuple[Array, ...]:
     """Return the results as NumPy's own named tuple."""
-    return _RESULTS[name](*(Array(p) for p in parts(node)))
+    results: tuple[Array, ...] = _RESULTS[name](*(Array(p) for p in parts(node)))
+    return results
 
 
-_RESULTS = {name: type(getattr(np.linalg, name)(np.eye(2))) for name in ("slogdet", "eigh", "qr", "svd")}
+_RESULTS: dict[str, type[Any]] = {
+    name: type(getattr(np.linalg, name)(np.eye(2))) for name in ("slogdet", "eigh", "qr", "svd")}
 
 
 @implements(np.linalg.det)
@@ -85,15 +87,18 @@ def svd(a: ArrayLike, full_matrices: bool = True, compute_uv: bool = True,
     if compute_uv and full_matrices and as_array(a)._node.shape[-1] != as_array(a)._node.shape[-2]:
         raise TraceError(at_user_line("np.linalg.svd of a matrix that is not square: say full_matrices=False; the rest "
                                       "of the full basis has no derivative"))
+    return _svd(a, hermitian) if compute_uv else _svd(a, hermitian)[1]
+
+
+def _svd(a: ArrayLike, hermitian: bool = False) -> tuple[Array, ...]:
     (x,) = operands("svd", a)
-    out = _tuple("svd", la.svd(la.mirrored(x) if hermitian else x))
-    return out if compute_uv else out[1]
+    return _tuple("svd", la.svd(la.mirrored(x) if hermitian else x))
 
 
 @implements(np.linalg.svdvals)
 def svdvals(x: ArrayLike, /) -> Array:
     """Singular values."""
-    return svd(x, full_matrices=False, compute_uv=False)
+    return _svd(x)[1]
 
 
 @implements(np.linalg.matrix_rank)
@@ -103,9 +108,9 @@ def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, hermitian: bool = Fa
     x = as_array(A)
     if x.ndim < 2:
         return (x != 0).any().astype(int)
-    s = svd(x, compute_uv=False, hermitian=hermitian)
+    s = _svd(x, hermitian)[1]
     if tol is None:
-        rtol = max(map(number, x._node.shape[-2:])) * np.finfo(s.dtype).eps if rtol is None else rtol
+        rtol = max(map(number, x._node.shape[-2:])) * float(np.finfo(s.dtype).eps) if rtol is None else rtol
         tol = s.max(axis=-1, keepdims=True) * as_array(rtol).astype(s.dtype)[..., None]
     else:
         tol = as_array(tol)[..., None]

@@ -5,7 +5,6 @@ The ufunc itself resolves the dtypes; shapes are broadcast.
 
 from __future__ import annotations
 
-import builtins
 import functools
 import math
 from collections.abc import Callable
@@ -20,14 +19,15 @@ from ..ops import elementwise as ew
 from ..ops import integer, special
 from ..primitive import Primitive
 from ..traced_array import TABLE, Array, ArrayLike, as_array
-from .arguments import as_int, broadcast_node, broadcast_shapes, held
+from .arguments import Casting, as_int, broadcast_node, broadcast_shapes, given, held
 from .data_types import result_type
 from .dispatch import NAMES, implements
 
 # -- ufuncs --------------------------------------------------------------------------------------------------
 
 
-_BOOLEAN = {ew.add: ew.logical_or, ew.mul: ew.logical_and, ew.maximum: ew.logical_or, ew.minimum: ew.logical_and,
+_BOOLEAN: dict[Primitive, Callable[..., Node]] = {
+            ew.add: ew.logical_or, ew.mul: ew.logical_and, ew.maximum: ew.logical_or, ew.minimum: ew.logical_and,
             ew.bitwise_and: ew.logical_and, ew.bitwise_or: ew.logical_or, ew.bitwise_xor: ew.logical_xor,
             ew.bitwise_not: ew.logical_not, ew.abs_: lambda x: x,
             ew.gt: lambda x, y: ew.logical_and(x, ew.logical_not(y)), ew.lt: lambda x, y: _BOOLEAN[ew.gt](y, x),
@@ -35,7 +35,7 @@ _BOOLEAN = {ew.add: ew.logical_or, ew.mul: ew.logical_and, ew.maximum: ew.logica
 
 
 @functools.lru_cache(maxsize=4096)
-def _resolve(ufunc: np.ufunc, kinds: tuple[Any, ...], dtype: np.dtype | None, casting: str) -> tuple[np.dtype, ...]:
+def _resolve(ufunc: np.ufunc, kinds: tuple[Any, ...], dtype: np.dtype | None, casting: Casting) -> tuple[np.dtype, ...]:
     """Return the dtypes of the loop that NumPy itself would take."""
     kinds = (*kinds, *[None] * ufunc.nout)
     if dtype is None:
@@ -55,7 +55,7 @@ def _fits(x: Array, dtype: np.dtype) -> bool:
     if not x._weak or not x._node.is_constant or dtype.kind not in "iu":
         return True
     info = np.iinfo(dtype)
-    return info.min <= x._node.params["value"] <= info.max
+    return bool(info.min <= x._node.params["value"] <= info.max)
 
 
 def _wider(dtypes: tuple[np.dtype, ...], xs: list[Array]) -> tuple[np.dtype, ...]:
@@ -66,7 +66,7 @@ def _wider(dtypes: tuple[np.dtype, ...], xs: list[Array]) -> tuple[np.dtype, ...
                  for d, x in zip(dtypes, xs, strict=False))
 
 
-def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: str = "same_kind") -> list[Node]:
+def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: Casting = "same_kind") -> list[Node]:
     """Return the operands cast to the dtypes of the ufunc's loop: the one with results of `dtype`, where given."""
     # Of Python scalars alone, each is what an array of it would be.
     kinds = tuple(x.dtype for x in xs) if all(x._weak for x in xs) else tuple(map(_kind, xs))
@@ -86,11 +86,11 @@ def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: str =
 
 
 def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array], dtype: Any = None,
-          casting: str = "same_kind") -> Array:
+          casting: Casting = "same_kind") -> Array:
     """Apply a function of nodes of one shape and the dtypes of `ufunc`'s loop."""
     nodes = operands(ufunc, xs, dtype, casting)
     if len(nodes) > 1:
-        shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node.type for x in xs])
+        shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node for x in xs])
         nodes = [broadcast_node(n, shape) for n in nodes]
     return Array(make(*nodes))
 
@@ -107,7 +107,7 @@ def refuse_where(label: str, options: dict[str, Any]) -> None:
 def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) -> None:
     label = name or ufunc.__name__
 
-    def function(*args: Any, dtype: Any = None, casting: str = "same_kind", **rest: Any) -> Array:
+    def function(*args: Any, dtype: Any = None, casting: Casting = "same_kind", **rest: Any) -> Array:
         refuse_where(label, rest)
         xs = [as_array(a) for a in args]
         if len(xs) != ufunc.nin:
@@ -191,12 +191,12 @@ def _fextreme(prim: Primitive) -> Callable[..., Node]:
     return make
 
 
-for _prim in [p for p in vars(ew).values() if isinstance(p, Primitive) and p.ufunc is not None and p is not ew.norm_of]:
-    _enter(_prim.ufunc, _of(_prim))
-for _prim in (ew.logical_and, ew.logical_or, ew.logical_xor, ew.logical_not):
-    _enter(_prim.ufunc, _truth(_prim))
-for _prim in (ew.floor, ew.ceil, ew.trunc, ew.rint):
-    _enter(_prim.ufunc, _rounding(_prim))
+_PRIMITIVES = {p.ufunc: p for p in vars(ew).values()
+               if isinstance(p, Primitive) and p.ufunc is not None and p is not ew.norm_of}
+_LOGICAL = (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+_ROUNDING = (np.floor, np.ceil, np.trunc, np.rint)
+for _ufunc, _prim in _PRIMITIVES.items():
+    _enter(_ufunc, _truth(_prim) if _ufunc in _LOGICAL else _rounding(_prim) if _ufunc in _ROUNDING else _of(_prim))
 _enter(np.power, _power)
 _enter(np.float_power, _power)
 _enter(np.positive, lambda x: x)
@@ -241,7 +241,7 @@ def where(condition: ArrayLike, x: ArrayLike | None = None, y: ArrayLike | None 
     values = [as_array(x), as_array(y)]
     dtype = result_type(*values)
     nodes = [ew.cast_to(v._node, dtype) for v in values]  # of a Python int, as NumPy does it, in range or not
-    result = broadcast_shapes("np.where", [c.type, *(n.type for n in nodes)])
+    result = broadcast_shapes("np.where", [c, *nodes])
     return Array(ew.where(*(broadcast_node(n, result) for n in (c, *nodes))))
 
 
@@ -250,7 +250,8 @@ def where(condition: ArrayLike, x: ArrayLike | None = None, y: ArrayLike | None 
 
 def _bitwise_count(n: Array) -> Array:
     # Bits are added up in ever wider fields.
-    n = np.abs(n).astype(f"u{n.dtype.itemsize}").astype(np.uint64)  # the least integer is its own absolute value
+    size = TABLE[np.absolute](n)  # the least integer is its own absolute value
+    n = size.astype(f"u{n.dtype.itemsize}").astype(np.uint64)
     one, two, four = (np.uint64(v) for v in (1, 2, 4))
     n = n - ((n >> one) & np.uint64(0x5555555555555555))
     n = (n & np.uint64(0x3333333333333333)) + ((n >> two) & np.uint64(0x3333333333333333))
@@ -267,32 +268,32 @@ def _ldexp(x: Array, n: Array) -> Array:
 
 
 def _spacing(x: Array) -> Array:
-    return np.nextafter(x, np.copysign(x.dtype.type(np.inf), x)) - x
+    return TABLE[np.nextafter](x, TABLE[np.copysign](x.dtype.type(np.inf), x)) - x
 
 
 def _fmod(x: Array, y: Array) -> Array:
     if x.dtype.kind == "f":
-        sign = np.copysign(x.dtype.type(1), x)  # and not abs and copysign of x, whose slopes at 0 are 0
-        return np.remainder(x * sign, np.abs(y)) * sign
-    out = np.remainder(x, y)  # of the sign of y: where that is not x's, one y too much
+        sign = TABLE[np.copysign](x.dtype.type(1), x)  # and not abs and copysign of x, whose slopes at 0 are 0
+        return TABLE[np.remainder](x * sign, np.abs(y)) * sign
+    out = TABLE[np.remainder](x, y)  # of the sign of y: where that is not x's, one y too much
     return where((out != 0) & ((out < 0) != (x < 0)), out - y, out)
 
 
 def _signbit(x: Array) -> Array:
-    return np.copysign(x.dtype.type(1), x) < 0
+    return TABLE[np.copysign](x.dtype.type(1), x) < 0
 
 
 def _modf(x: Array) -> tuple[Array, Array]:
-    return _fmod(where(np.isinf(x), np.copysign(x.dtype.type(0), x), x), x.dtype.type(1)), np.trunc(x)
+    return _fmod(where(np.isinf(x), np.copysign(x.dtype.type(0), x), x), x.dtype.type(1)), TABLE[np.trunc](x)
 
 
 def _enter_written(ufunc: np.ufunc, function: Callable[..., Any]) -> None:
     """Enter what is written with other functions, on operands of one shape and the dtypes of the ufunc's loop."""
 
-    def ours(*args: Any, dtype: Any = None, casting: str = "same_kind", **rest: Any) -> Any:
+    def ours(*args: Any, dtype: Any = None, casting: Casting = "same_kind", **rest: Any) -> Any:
         refuse_where(ufunc.__name__, rest)
         xs = [as_array(a) for a in args]
-        shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node.type for x in xs])
+        shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node for x in xs])
         return function(*(Array(broadcast_node(n, shape)) for n in operands(ufunc, xs, dtype, casting)))
 
     ours.__doc__ = f"Elementwise ``np.{ufunc.__name__}`` of traced values."
@@ -328,25 +329,25 @@ def clip(a: ArrayLike, a_min: ArrayLike | None = None, a_max: ArrayLike | None =
     refuse_where("clip", rest)
     x = as_array(a) if dtype is None else as_array(a).astype(dtype)
     low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
-    if low is not None and low is not np._NoValue:
-        x = np.maximum(x, _bound(low, x.dtype, builtins.max, np.maximum, "min"))
-    if high is not None and high is not np._NoValue:
-        x = np.minimum(x, _bound(high, x.dtype, builtins.min, np.minimum, "max"))
+    if given(low):
+        x = TABLE[np.maximum](x, _bound(low, x.dtype, lower=True))
+    if given(high):
+        x = TABLE[np.minimum](x, _bound(high, x.dtype, lower=False))
     return x
 
 
-def _bound(value: ArrayLike, dtype: DTypeLike, of_numbers: ArrayLike, of_arrays: ArrayLike,
-           end: ArrayLike) -> ArrayLike:
-    """Return a bound of values of `dtype`: a Python int beyond all of these is no bound."""
+def _bound(value: ArrayLike, dtype: np.dtype, lower: bool) -> ArrayLike:
+    """Return a bound of values of `dtype`; the limit of an integer dtype replaces a Python int beyond it."""
     if dtype.kind not in "iu":
         return value
-    limit = getattr(np.iinfo(dtype), end)
+    info = np.iinfo(dtype)
+    limit = info.min if lower else info.max
     if type(value) is int:
-        return of_numbers(value, limit)
+        return max(value, limit) if lower else min(value, limit)
     bound = as_array(value)
     if not bound._weak or bound.dtype.kind not in "iu" or not np.can_cast(np.min_scalar_type(limit), bound.dtype):
         return bound
-    return Array(of_arrays(bound, limit)._node, weak=True)
+    return Array(TABLE[np.maximum if lower else np.minimum](bound, limit)._node, weak=True)
 
 
 @implements(np.round, np.around)
@@ -357,13 +358,14 @@ def round_(a: ArrayLike, decimals: int = 0, out: None = None) -> Array:
         if decimals < 0:
             raise TraceError(at_user_line("np.round of integers to tens: write np.floor_divide yourself"))
         return x
-    return np.rint(x) if not decimals else np.rint(x * 10.0 ** decimals) / 10.0 ** decimals
+    rint = TABLE[np.rint]
+    return rint(x) if not decimals else rint(x * 10.0 ** decimals) / 10.0 ** decimals
 
 
 @implements(np.fix)
 def fix(x: ArrayLike, out: None = None) -> Array:
     """Round towards zero."""
-    return np.trunc(as_array(x))
+    return TABLE[np.trunc](x)
 
 
 @implements(np.nan_to_num)
@@ -410,27 +412,27 @@ def real(val: ArrayLike, tol: ArrayLike | None = 100) -> Array:
 @implements(np.imag)
 def imag(val: ArrayLike) -> Array:
     """Zeros: there are no complex arrays."""
-    return np.zeros_like(as_array(val))
+    return TABLE[np.zeros_like](val)
 
 
 @implements(np.angle)
 def angle(z: ArrayLike, deg: int = False) -> Array:
     """0 for what is positive, pi for what is negative."""
     x = as_array(z)
-    out = np.arctan2(np.zeros_like(x), x)
-    return np.degrees(out) if deg else out
+    out = TABLE[np.arctan2](np.zeros_like(x), x)
+    return TABLE[np.degrees](out) if deg else out
 
 
 @implements(np.isreal)
 def isreal(x: ArrayLike) -> Array:
     """True everywhere."""
-    return np.ones_like(as_array(x), dtype=bool)
+    return TABLE[np.ones_like](x, dtype=bool)
 
 
 @implements(np.iscomplex)
 def iscomplex(x: ArrayLike) -> Array:
     """False everywhere."""
-    return np.zeros_like(as_array(x), dtype=bool)
+    return TABLE[np.zeros_like](x, dtype=bool)
 
 
 # -- equality ------------------------------------------------------------------------------------------------
@@ -440,7 +442,8 @@ def iscomplex(x: ArrayLike) -> Array:
 def isclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Array:
     """Elementwise closeness."""
     a, b = as_array(a), as_array(b)
-    near = (np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b) | (a == b)
+    absolute = TABLE[np.absolute]
+    near = (absolute(a - b) <= atol + rtol * absolute(b)) & TABLE[np.isfinite](b) | (a == b)
     return near | (np.isnan(a) & np.isnan(b)) if equal_nan else near
 
 
@@ -467,7 +470,7 @@ def array_equiv(a1: ArrayLike, a2: ArrayLike) -> Array | np.bool_:
     """Whether the elements are equal after broadcasting."""
     a, b = as_array(a1), as_array(a2)
     try:
-        broadcast_shapes("array_equiv", [a._node.type, b._node.type])
+        broadcast_shapes("array_equiv", [a._node, b._node])
     except ValueError:
         return np.bool_(False)
     return (a == b).all()

@@ -16,7 +16,7 @@ from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import Axes, as_axes, as_axis, as_int
 from .dispatch import FFT, implements
-from .joining import roll
+from .joining import pad, roll, stack
 from .manipulation import moveaxis
 
 
@@ -73,20 +73,20 @@ def irfft_parts(real: ArrayLike, imaginary: ArrayLike, n: int | None = None, axi
     a = as_axis(axis, re.ndim, "irfft_parts")
     n = 2 * (number(re._node.shape[a]) - 1) if n is None else as_int(n, "fft.irfft", "n")
     parts = [_fit(moveaxis(v, a, -1), n // 2 + 1) for v in (re, im)]
-    return moveaxis(Array(fourier.irfft(np.stack(parts, axis=-2)._node, n=n)), -1, a)
+    return moveaxis(Array(fourier.irfft(stack(parts, axis=-2)._node, n=n)), -1, a)
 
 
-def _single_or_double(x: Any) -> Array:
+def _single_or_double(x: ArrayLike) -> Array:
     """Return an array in the dtype of the parts of its transform: float32 for float16, as in NumPy."""
     x = as_array(x)
-    return x.astype(np.fft.rfft(np.ones(1, x.dtype)).real.dtype)
+    return x.astype(np.float32 if x.dtype in (np.float16, np.float32) else np.float64)
 
 
 def _fit(x: Array, n: int) -> Array:
     have = number(x._node.shape[-1])
     if n < 1:
         raise ShapeError(at_user_line(f"a Fourier transform of {n} points"))
-    return x[..., :n] if have >= n else np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n - have)])
+    return x[..., :n] if have >= n else pad(x, [(0, 0)] * (x.ndim - 1) + [(0, n - have)])
 
 
 def __getattr__(name: str) -> Any:

@@ -11,11 +11,15 @@ from .. import interpreters
 from ..errors import ShapeError, at_user_line
 from ..graph import PRIMITIVES
 from ..ops import shape as shapes
+from ..symbolic import size_of
 from ..traced_array import Array, ArrayLike, as_array
 from .arguments import Axes, as_axis, held
+from .creation import zeros_like
 from .dispatch import implements
 from .elementwise import where
+from .joining import stack
 from .manipulation import expand_dims, moveaxis
+from .reductions import any_
 
 
 @implements(np.piecewise)
@@ -28,11 +32,11 @@ def piecewise(x: ArrayLike, condlist: Sequence[ArrayLike], funclist: Sequence[Ca
     functions = list(funclist)
     if len(functions) == len(conditions) + 1:
         otherwise = functions.pop()
-        conditions.append(~np.logical_or.reduce(np.stack(conditions)) if len(conditions) > 1 else ~conditions[0])
+        conditions.append(~(any_(stack(conditions), 0) if len(conditions) > 1 else conditions[0]))
         functions.append(otherwise)
     if len(functions) != len(conditions):
         raise ShapeError(at_user_line(f"np.piecewise: {len(conditions)} conditions for {len(funclist)} functions"))
-    out = np.zeros_like(x)
+    out = zeros_like(x)
     for condition, function in zip(conditions, functions, strict=True):
         value = Array(held(function(x, *args, **kw) if callable(function) else function, x.dtype))
         out = where(condition, value, out)
@@ -40,21 +44,19 @@ def piecewise(x: ArrayLike, condlist: Sequence[ArrayLike], funclist: Sequence[Ca
 
 
 @implements(np.apply_along_axis)
-def apply_along_axis(func1d: Callable[..., ArrayLike], axis: Axes, arr: ArrayLike, *args: ArrayLike,
+def apply_along_axis(func1d: Callable[..., ArrayLike], axis: int, arr: ArrayLike, *args: ArrayLike,
                      **kwargs: Any) -> Array:
     """Apply a function of vectors along an axis: it is traced once, and batched."""
     x = as_array(arr)
     a = as_axis(axis, x.ndim, "apply_along_axis")
     rows = moveaxis(x, a, -1)
     lead, n = rows._node.shape[:-1], rows._node.shape[-1]
-    count = 1
-    for m in lead:
-        count = count * m
+    count = size_of(lead)
     row = PRIMITIVES["input"](shape=(n,), dtype=x.dtype)
     one = as_array(func1d(Array(row), *args, **kwargs))._node
-    (out, has_axis), = interpreters.batch([one], {}, {row: shapes.reshape(rows._node, shape=(count, n))}, count)
-    out = interpreters.broadcast_unmapped(out, has_axis, count)
-    out = Array(shapes.reshape(out, shape=(*lead, *one.shape)))
+    (node, has_axis), = interpreters.batch([one], {}, {row: shapes.reshape(rows._node, shape=(count, n))}, count)
+    node = interpreters.broadcast_unmapped(node, has_axis, count)
+    out = Array(shapes.reshape(node, shape=(*lead, *one.shape)))
     k = one.ndim
     return moveaxis(out, tuple(range(len(lead), len(lead) + k)), tuple(range(a, a + k))) if k else out
 

@@ -38,7 +38,7 @@ NumPy never hands it over, the table adds the name that works: *as* `minigrad.nu
 """
 
 
-def _arguments() -> dict[str, Callable[[], tuple]]:
+def _arguments() -> dict[str, Callable[[], tuple[Any, ...]]]:
     """Return ways to call a function, the plainest first."""
     def traced(*shape: int, dtype: str = "f8") -> Array:
         return Array(PRIMITIVES["input"](shape=shape, dtype=np.dtype(dtype)))
@@ -91,11 +91,11 @@ _WAYS = {"where": "b, m, m", "searchsorted": "v, v", "digitize": "v, v", "bitwis
          "concatenate": "[m, m]", "block": "[m, m]", "arange": "three", "eye": "three", "polyint": "v", "poly": "v"}
 
 
-def _more_arguments() -> dict[str, Callable[[], tuple]]:
+def _more_arguments() -> dict[str, Callable[[], tuple[Any, ...]]]:
     a = _arguments()
 
     def one(way: str, k: int = 0) -> Array:
-        return a[way]()[k]
+        return as_array(a[way]()[k])
 
     return {
         **a, "b, m, m": lambda: (one("b"), one("m"), one("m")), "mask": lambda: ([True, False, True, True], one("v")),
@@ -133,13 +133,13 @@ def rows() -> Iterator[tuple[str, str]]:
         yield name, f"| {label} | " + " | ".join(cells) + " |"
 
 
-def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], tuple]],
+def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], tuple[Any, ...]]],
          numpys: Callable[..., Any] | None) -> tuple[list[str], bool]:
     """Return the cells of a row, and whether NumPy's function hands the call over, if there is one."""
     short = name.split(".", 1 if name.startswith("np.") else 2)[-1]
     chosen = _WAYS.get(short) or _WAYS.get(short.rpartition(".")[2])
     for way in (chosen,) if chosen else ways:
-        args = ways[way]()
+        args: Any = ways[way]()
         try:
             result = function(*args)
         except (MinigradError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -151,7 +151,7 @@ def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], t
     raise MinigradError(f"{name}: no way to call it is known, the last one failed: {failure}")
 
 
-def _hands_over(numpys: Callable[..., Any], args: tuple) -> bool:
+def _hands_over(numpys: Callable[..., Any], args: tuple[Any, ...]) -> bool:
     try:
         numpys(*args)
     except TraceError:

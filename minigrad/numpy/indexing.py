@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, IndexRangeError, ShapeError, TraceError, at_user_line
-from ..graph import ArrayType, Node, full
+from ..graph import ArrayType, Node, TupleType, full
 from ..ops import elementwise as ew
 from ..ops import index as gathering
 from ..ops import shape as shapes
 from ..ops.constants import constant, known
+from ..primitive import move_axis
 from ..sizes import Size
 from ..symbolic import Dim, format_shape
 from ..traced_array import Array, ArrayLike, as_array, hooks
 from ..tracing import differs, guard_equal_shapes, number
-from .arguments import ShapeLike, as_axis, as_int, broadcast_node, broadcast_shapes
+from .arguments import as_axis, as_int, broadcast_node, broadcast_shapes
 from .dispatch import any_traced, implements
-from .elementwise import where
-from .joining import concatenate
+from .elementwise import clip, where
+from .joining import concatenate, stack
 from .manipulation import (
     expand_dims,
     flat_along,
@@ -34,11 +36,12 @@ from .manipulation import (
 # -- x[key] --------------------------------------------------------------------------------------------------
 
 
-def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
+def _items(key: object, node: Node) -> tuple[list[Any], bool]:
     """Return the key with one item per axis (None apart), and whether an ellipsis stands between two of its indices.
 
     Ellipsis and masks are written out. An ellipsis that stands for no axis separates index arrays too.
     """
+    ndim, kind = node.ndim, node.type
     items = [_item(k, kind) for k in (key if isinstance(key, tuple) else (key,))]
     if sum(k is Ellipsis for k in items) > 1:
         raise ShapeError(at_user_line("an index can have only one ellipsis"))
@@ -48,10 +51,11 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
     at = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
     split = any(map(_is_index, items[:at])) and any(map(_is_index, items[at + 1:]))
     items = items[:at] + [slice(None)] * (ndim - used) + items[at + 1:]
-    out, axis = [], 0
+    out: list[Any] = []
+    axis = 0
     for k in items:
         if _is_mask(k):
-            if not guard_equal_shapes(k.shape, kind.shape[axis:axis + k.ndim]):
+            if not guard_equal_shapes(k.shape, node.shape[axis:axis + k.ndim]):
                 raise ShapeError(at_user_line(
                     f"a mask of shape {format_shape(k.shape)} does not fit {kind} at axis {axis}"))
             out.extend(np.nonzero(k))
@@ -61,7 +65,7 @@ def _items(key: Any, ndim: int, kind: ArrayType) -> tuple[list[Any], bool]:
     return out, split
 
 
-def _item(k: Any, kind: ArrayType) -> Any:
+def _item(k: Any, kind: ArrayType | TupleType) -> Any:
     """Return one item of a key: None, an ellipsis, a slice, an int, or an array of ints or (if known) of bools."""
     if k is None or k is Ellipsis or isinstance(k, slice):
         return k
@@ -97,39 +101,44 @@ def _takes(k: Any) -> int:
     return 0 if k is None or k is Ellipsis else k.ndim if _is_mask(k) else 1
 
 
-def _refuse(k: Any, kind: ArrayType) -> Any:
+def _refuse(k: object, kind: ArrayType | TupleType) -> NoReturn:
     raise DtypeError(at_user_line(f"cannot index {kind} with {type(k).__name__} {k!r}: use integers, slices, None, "
                                   "..., or arrays of integers"))
 
 
 @implements(name="getitem")
-def getitem(x: Any, key: Any) -> Array:
+def getitem(x: ArrayLike, key: object) -> Array:
     """``x[key]``."""
     node = as_array(x)._node
-    items, split = _items(key, node.ndim, node.type)
+    items, split = _items(key, node)
     items, node = _of_unknown_size(items, node)
     arrays = [k for k in items if isinstance(k, (Array, np.ndarray))]
     # An integer beside index arrays takes part in their broadcast, as in NumPy.
     advanced = [_is_index(k) and bool(arrays) for k in items]
     axis = 0
-    start, stop, step, reverse, shape = [], [], [], [], []
+    start: list[int] = []
+    stop: list[int | Dim] = []
+    step: list[int] = []
+    reverse: list[int] = []
+    shape: list[int | Dim] = []
     for k, is_advanced in zip(items, advanced, strict=True):
         if k is None:
             shape.append(1)
             continue
         n = node.shape[axis]
         if is_advanced:
-            cut, kept = (0, n, 1), n
+            (low, high, by), kept = (0, n, 1), n
         elif isinstance(k, slice):
-            cut, kept, backwards = _cut(k, n, node.type)
+            (low, high, by), kept, backwards = _cut(k, n, node.type)
             reverse += [axis] * backwards
         else:
             size, kept = number(n), None
             if not -size <= k < size:
                 raise IndexRangeError(at_user_line(f"index {k} is out of range for axis {axis} of {node.type}"))
-            cut = (k % size, k % size + 1, 1)
-        for parameter, value in zip((start, stop, step), cut, strict=True):
-            parameter.append(value)
+            low, high, by = k % size, k % size + 1, 1
+        start.append(low)
+        stop.append(high)
+        step.append(by)
         if kept is not None:
             shape.append(kept)
         axis += 1
@@ -143,7 +152,7 @@ def getitem(x: Any, key: Any) -> Array:
     return _advanced(node, items, advanced, split) if arrays else Array(node)
 
 
-def _cut(k: slice, n: int | Dim, kind: ArrayType) -> tuple[tuple[int, int | Dim, int], int | Dim, bool]:
+def _cut(k: slice, n: int | Dim, kind: ArrayType | TupleType) -> tuple[tuple[int, int | Dim, int], int | Dim, bool]:
     """Return a slice of an axis as (start, stop, step) forwards, how many elements it has, and whether to flip them."""
     if k in (slice(None), slice(None, None, -1)):  # the whole axis, of whatever size it is
         return (0, n, 1), n, k.step is not None
@@ -196,15 +205,15 @@ def _stretch(node: Node, axis: int, k: slice) -> Node:
 
 def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
     """Return the elements along an axis that `index` names."""
-    front = shapes.move_axis(node, axis, 0)
-    return shapes.move_axis(gathering.gather(front, constant(index)), 0, axis)
+    front = move_axis(node, axis, 0)
+    return move_axis(gathering.gather(front, constant(index)), 0, axis)
 
 
 def _plain(v: Any) -> int:
     if isinstance(v, Array):
         raise TraceError(at_user_line("a slice bound that is traced: the result's shape would depend on data. Use "
                                       "x[start + np.arange(length)]"))
-    return v.__index__()
+    return operator.index(v)
 
 
 def _advanced(node: Node, items: list[Any], advanced: list[bool], split: bool) -> Array:
@@ -217,7 +226,7 @@ def _advanced(node: Node, items: list[Any], advanced: list[bool], split: bool) -
     for i in indices:
         if i.dtype.kind not in "iu":
             raise DtypeError(at_user_line(f"an index must be an integer array, got {i.type}"))
-    shape = broadcast_shapes("indexing", [i.type for i in indices])
+    shape = broadcast_shapes("indexing", indices)
     for i, a in zip(indices, places, strict=True):
         _check_range(i, node.shape[a], a)
     indices = [broadcast_node(ew.cast_to(i, np.dtype(np.int64)), shape) for i in indices]
@@ -290,7 +299,7 @@ def compress(condition: ArrayLike, a: ArrayLike, axis: int | None = None, out: N
 @implements(np.extract)
 def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
     """The elements for which a condition, which is known, holds."""
-    return compress(np.ravel(condition) if not any_traced([condition]) else condition, arr)
+    return compress(ravel(condition) if any_traced([condition]) else np.ravel(np.asarray(condition)), arr)
 
 
 # -- diagonals -----------------------------------------------------------------------------------------------
@@ -342,11 +351,11 @@ def select(condlist: Sequence[ArrayLike], choicelist: Sequence[ArrayLike], defau
     out = choices[-1]
     for condition, choice in zip(reversed(condlist), reversed(choices[:-1]), strict=True):
         out = where(condition, choice, out)
-    shape = broadcast_shapes("np.select", [as_array(x)._node.type for x in (*condlist, *choices)])
+    shape = broadcast_shapes("np.select", [as_array(x)._node for x in (*condlist, *choices)])
     return Array(broadcast_node(out._node, shape))
 
 
-def _same_dtype_weakly(values: list[Any]) -> list[Array]:
+def _same_dtype_weakly(values: Sequence[Any]) -> list[Array]:
     xs = [as_array(v) for v in values]
     dtype = np.result_type(*xs) if any_traced(values) else np.result_type(*values)
     return [x.astype(dtype) for x in xs]
@@ -357,12 +366,12 @@ def choose(a: ArrayLike, choices: ArrayLike, out: None = None, mode: str = "rais
     """For each element the choice of that number; out of range is an error only when the program runs."""
     at_ = as_array(a)
     options = _same_dtype_weakly(choices if isinstance(choices, (list, tuple)) else list(as_array(choices)))
-    shape = broadcast_shapes("np.choose", [at_._node.type, *(c._node.type for c in options)])
+    shape = broadcast_shapes("np.choose", [at_._node, *(c._node for c in options)])
     n = len(options)
-    at_ = np.clip(at_, 0, n - 1) if mode == "clip" else at_ % n if mode == "wrap" else at_
-    stacked = np.stack([Array(broadcast_node(c._node, shape)) for c in options])
+    at_ = clip(at_, 0, n - 1) if mode == "clip" else at_ % n if mode == "wrap" else at_
+    stacked = stack([Array(broadcast_node(c._node, shape)) for c in options])
     at_ = Array(broadcast_node(at_._node, shape))
-    return np.take_along_axis(stacked, expand_dims(at_, 0), 0)[0]
+    return take_along_axis(stacked, expand_dims(at_, 0), 0)[0]
 
 
 # -- indices -------------------------------------------------------------------------------------------------
@@ -378,7 +387,7 @@ def ix_(*args: ArrayLike) -> tuple[Array, ...]:
     return tuple(reshape(x, (1,) * i + (-1,) + (1,) * (len(xs) - i - 1)) for i, x in enumerate(xs))
 
 
-def _known_indices(name: str, function: Any) -> None:
+def _known_indices(name: str, function: Callable[..., tuple[np.ndarray, ...]]) -> None:
     def indices(arr: ArrayLike, k: int = 0) -> tuple[np.ndarray, ...]:
         rows, columns = map(number, as_array(arr)._node.shape)
         return function(np.empty((rows, columns), bool), k)
@@ -397,7 +406,7 @@ def diag_indices_from(arr: ArrayLike) -> tuple[np.ndarray, ...]:
     return np.diag_indices_from(np.empty(tuple(map(number, as_array(arr)._node.shape)), bool))
 
 
-def _whole(name: str, x: Any) -> Array:
+def _whole(name: str, x: ArrayLike) -> Array:
     x = as_array(x)
     if x.dtype.kind not in "iu":
         raise DtypeError(at_user_line(f"np.{name}: needs integers, got {x._node.type}"))
@@ -405,7 +414,7 @@ def _whole(name: str, x: Any) -> Array:
 
 
 @implements(np.unravel_index)
-def unravel_index(indices: ArrayLike, shape: ShapeLike, order: str = "C") -> tuple[Array, ...]:
+def unravel_index(indices: ArrayLike, shape: Sequence[int], order: str = "C") -> tuple[Array, ...]:
     """Index arrays from an index into the flattened array."""
     x = _whole("unravel_index", indices)
     parts = []
@@ -419,14 +428,14 @@ def unravel_index(indices: ArrayLike, shape: ShapeLike, order: str = "C") -> tup
 def ravel_multi_index(multi_index: Sequence[ArrayLike], dims: Sequence[int], mode: str = "raise",
                       order: str = "C") -> Array:
     """The index into the flattened array; an index out of range is not noticed unless `mode` clips or wraps it."""
-    flat: Any = 0
+    flat: Array | int = 0
     modes = mode if isinstance(mode, tuple) else (mode,) * len(dims)
     pairs = list(zip(multi_index, dims, modes, strict=True))
     for i, n, how in pairs if order == "C" else reversed(pairs):
         i = _whole("ravel_multi_index", i)
-        i = np.clip(i, 0, n - 1) if how == "clip" else i % n if how == "wrap" else i
+        i = clip(i, 0, n - 1) if how == "clip" else i % n if how == "wrap" else i
         flat = flat * n + i
-    return flat
+    return as_array(flat)
 
 
 hooks.getitem = getitem

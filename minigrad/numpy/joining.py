@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,13 +18,11 @@ from ..sizes import shown
 from ..symbolic import Dim
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import differs, guard_equal_shapes, number
-from .arguments import Axes, as_axis, as_int, as_ints, broadcast_node, held
+from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, held
 from .data_types import same_dtype
 from .dispatch import any_traced, implements
 from .manipulation import (
-    atleast_1d,
-    atleast_2d,
-    atleast_3d,
+    at_least,
     broadcast_to,
     expand_dims,
     flat_along,
@@ -45,8 +43,9 @@ def _arrays(arrays: Any, name: str) -> list[Array]:
 
 
 @implements(np.concatenate, name="concatenate")
-def concatenate(arrays: Sequence[ArrayLike] | Array, axis: int = 0, out: None = None, *, dtype: DTypeLike | None = None,
-                casting: str = "same_kind") -> Array:
+def concatenate(arrays: Sequence[ArrayLike] | Array, axis: int | None = 0, out: None = None, *,
+                dtype: DTypeLike | None = None,
+                casting: Casting = "same_kind") -> Array:
     """Lay arrays end to end along an axis."""
     xs = _arrays(arrays, "concatenate")
     if axis is None:
@@ -64,7 +63,7 @@ def concatenate(arrays: Sequence[ArrayLike] | Array, axis: int = 0, out: None = 
 
 @implements(np.stack)
 def stack(arrays: Sequence[ArrayLike], axis: int = 0, out: None = None, *, dtype: DTypeLike | None = None,
-          casting: str = "same_kind") -> Array:
+          casting: Casting = "same_kind") -> Array:
     """Join arrays along a new axis."""
     xs = _arrays(arrays, "stack")
     if not all(guard_equal_shapes(x._node.shape, xs[0]._node.shape) for x in xs):
@@ -74,16 +73,16 @@ def stack(arrays: Sequence[ArrayLike], axis: int = 0, out: None = None, *, dtype
 
 
 @implements(np.hstack)
-def hstack(tup: Sequence[ArrayLike], *, dtype: DTypeLike | None = None, casting: str = "same_kind") -> Array:
+def hstack(tup: Sequence[ArrayLike], *, dtype: DTypeLike | None = None, casting: Casting = "same_kind") -> Array:
     """Join along axis 1 (0 for vectors)."""
-    xs = [atleast_1d(a) for a in tup]
+    xs = [at_least(1, a) for a in tup]
     return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype, casting=casting)
 
 
 @implements(np.vstack)
-def vstack(tup: Sequence[ArrayLike], *, dtype: DTypeLike | None = None, casting: str = "same_kind") -> Array:
+def vstack(tup: Sequence[ArrayLike], *, dtype: DTypeLike | None = None, casting: Casting = "same_kind") -> Array:
     """Join along axis 0; vectors are rows."""
-    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype, casting=casting)
+    return concatenate([at_least(2, a) for a in tup], 0, dtype=dtype, casting=casting)
 
 
 @implements(np.column_stack)
@@ -95,7 +94,7 @@ def column_stack(tup: Sequence[ArrayLike]) -> Array:
 @implements(np.dstack)
 def dstack(tup: Sequence[ArrayLike]) -> Array:
     """Join along the third axis."""
-    return concatenate([atleast_3d(a) for a in tup], 2)
+    return concatenate([at_least(3, a) for a in tup], 2)
 
 
 if hasattr(np, "row_stack"):  # gone from NumPy's later versions
@@ -139,10 +138,10 @@ class Brackets:
         if any(isinstance(x, str) for x in items):
             raise TraceError(at_user_line("np.r_ and np.c_ of traced values with a string: write np.concatenate with "
                                           "axis="))
-        parts = [np.atleast_1d(self._numpys[x] if isinstance(x, slice) else as_array(x)) for x in items]
+        parts = [at_least(1, self._numpys[x] if isinstance(x, slice) else x) for x in items]
         if not self._columns:
             return concatenate(parts, 0)
-        return concatenate([x[:, None] if x.ndim == 1 else x for x in map(as_array, parts)], -1)
+        return concatenate([x[:, None] if x.ndim == 1 else x for x in parts], -1)
 
 
 # -- splitting -----------------------------------------------------------------------------------------------
@@ -155,17 +154,17 @@ def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.nd
     x = as_array(ary)._node
     a = as_axis(axis, x.ndim, "split")
     n = number(x.shape[a])
-    if not np.iterable(indices_or_sections):
+    if not isinstance(indices_or_sections, Iterable):
         k = as_int(indices_or_sections, "split", "indices_or_sections")
         if k <= 0 or (_even and n % k):
             raise ShapeError(at_user_line(f"np.split: an axis of {n} cannot be cut into {k} equal parts"))
-        ends = np.cumsum([0] + [n // k + (i < n % k) for i in range(k)])
+        ends = [0, *itertools.accumulate(n // k + (i < n % k) for i in range(k))]
     else:
         ends = [0, *(min(max(i + (n if i < 0 else 0), 0), n) for i in (
             as_int(i, "split", "indices_or_sections") for i in indices_or_sections)), n]
     return [Array(shapes.slice_(
-        x, start=tuple(int(low) if i == a else 0 for i in range(x.ndim)),
-        stop=tuple(int(max(low, high)) if i == a else m for i, m in enumerate(x.shape)), step=(1,) * x.ndim))
+        x, start=tuple(low if i == a else 0 for i in range(x.ndim)),
+        stop=tuple(max(low, high) if i == a else m for i, m in enumerate(x.shape)), step=(1,) * x.ndim))
         for low, high in itertools.pairwise(ends)]
 
 
@@ -175,10 +174,10 @@ def split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.ndarray,
     return array_split(ary, indices_or_sections, axis, _even=True)
 
 
-def _split(name: str, function: Any, axis: Callable[[int], int]) -> None:
+def _split(name: str, function: Callable[..., object], axis: Callable[[int], int]) -> None:
     def cut(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.ndarray) -> list[Array]:
         x = as_array(ary)
-        return np.split(x, indices_or_sections, axis(x.ndim))
+        return split(x, indices_or_sections, axis(x.ndim))
 
     cut.__doc__ = f"``np.{name}``: cut along one axis."
     implements(function, name=name)(cut)
@@ -213,7 +212,7 @@ def insert(arr: ArrayLike, obj: ArrayLike, values: ArrayLike, axis: int | None =
     values = Array(held(values, x.dtype))
     places = _places("insert", obj, n)
     if ((places < -n) | (places > n)).any():
-        raise ShapeError(at_user_line(f"np.insert: {obj} is out of range for an axis of {n}"))
+        raise ShapeError(at_user_line(f"np.insert: {obj!s} is out of range for an axis of {n}"))
     places = np.where(places < 0, places + n, places)
     values = reshape(values, (1,) * (x.ndim - values.ndim) + values.shape)
     if places.size == 1:
@@ -296,12 +295,15 @@ def _pad_widths(pad_width: Any, ndim: int) -> np.ndarray:
     return width
 
 
+_Padding: TypeAlias = Literal["constant", "edge", "reflect", "symmetric", "wrap"]
+
+
 @implements(np.pad)
-def pad(array: ArrayLike, pad_width: object, mode: str = "constant", *, constant_values: ArrayLike = 0,
+def pad(array: ArrayLike, pad_width: object, mode: _Padding = "constant", *, constant_values: ArrayLike = 0,
         reflect_type: str = "even") -> Array:
     """Pad with a constant, or by ``edge``, ``reflect``, ``symmetric`` and ``wrap``."""
     x = as_array(array)
-    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+    if mode not in get_args(_Padding):
         raise TraceError(at_user_line(f"np.pad with mode={mode!r}: use constant, edge, reflect, symmetric or wrap"))
     if reflect_type != "even":
         raise TraceError(at_user_line(f"np.pad with reflect_type={reflect_type!r}: use 'even', or np.concatenate with "

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy._globals import _NoValueType
 
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType
 from ..ops import linalg as la
+from ..symbolic import size_of
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
-from .arguments import Axes, as_int, broadcast_node, broadcast_shapes
+from .arguments import as_int, broadcast_node, broadcast_shapes
+from .creation import zeros_like
 from .decompositions import matrix_rank, operands, svdvals
 from .dispatch import LINALG, any_traced, implements
 from .elementwise import where
-from .manipulation import expand_dims, reshape
+from .manipulation import at_least, expand_dims, reshape, transpose
 from .products import matmul
 
 # -- equations -----------------------------------------------------------------------------------------------
@@ -41,14 +46,15 @@ def inv(a: ArrayLike) -> Array:
 
 
 @implements(np.linalg.pinv)
-def pinv(a: ArrayLike, rcond: float | None = None, hermitian: bool = False, *, rtol: float = np._NoValue) -> Array:
+def pinv(a: ArrayLike, rcond: float | None = None, hermitian: bool = False, *,
+         rtol: float | _NoValueType | None = np._NoValue) -> Array:
     """Pseudo-inverse; its derivative holds where the rank does not change."""
     (x,) = operands("pinv", a)
     if hermitian:
         x = la.mirrored(x)
     if any_traced([rcond, rtol]):
         raise TraceError(at_user_line("np.linalg.pinv with a traced tolerance: it must be a number"))
-    if rtol is np._NoValue or rtol is None:
+    if rtol is None or isinstance(rtol, _NoValueType):
         largest = max(map(number, x.shape[-2:])) * float(np.finfo(x.dtype).eps)
         rtol = largest if rtol is None else 1e-15 if rcond is None else rcond
     return Array(la.pinv(x, rcond=float(rtol)))
@@ -68,7 +74,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: float | None = None) -> tuple[Array
     rcond = float(np.finfo(m.dtype).eps) * max(rows, columns) if rcond is None else float(rcond)
     x = matmul(Array(la.pinv(m._node, rcond=max(rcond, 0.0))), r)
     off = matmul(m, x) - r
-    residuals = np.atleast_1d((off * off).sum(axis=0)) if rows > columns else np.zeros_like(x, shape=(0,))
+    residuals = at_least(1, (off * off).sum(axis=0)) if rows > columns else zeros_like(x, shape=(0,))
     return x, residuals, matrix_rank(m, rtol=rcond).astype(np.int32), svdvals(m)
 
 
@@ -77,18 +83,18 @@ def tensorinv(a: ArrayLike, ind: int = 2) -> Array:
     """Inverse of a tensor taken as a matrix: its first `ind` axes are rows."""
     x = as_array(a)
     shape = x._node.shape
-    return reshape(inv(reshape(x, (int(np.prod(shape[ind:])), -1))), (*shape[ind:], *shape[:ind]))
+    return reshape(inv(reshape(x, (number(size_of(shape[ind:])), -1))), (*shape[ind:], *shape[:ind]))
 
 
 @implements(np.linalg.tensorsolve)
-def tensorsolve(a: ArrayLike, b: ArrayLike, axes: Axes = None) -> Array:
+def tensorsolve(a: ArrayLike, b: ArrayLike, axes: Sequence[int] | None = None) -> Array:
     """Solve a tensor equation."""
     x, r = as_array(a), as_array(b)
     if axes is not None:
         rest = [i for i in range(x.ndim) if i not in {int(j) % x.ndim for j in axes}]
-        x = np.transpose(x, (*rest, *axes))
+        x = transpose(x, (*rest, *axes))
     shape = x._node.shape[r.ndim:]
-    n = int(np.prod(shape))
+    n = number(size_of(shape))
     return reshape(solve(reshape(x, (n, n)), np.ravel(r)), shape)
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from ..errors import ShapeError, TraceError, at_user_line
-from ..graph import ArrayType
+from ..graph import ArrayType, full
 from ..ops import shape as shapes
-from ..sizes import Size, shown, unwrap
+from ..sizes import Size, shown
 from ..symbolic import Dim, divide, format_shape, size_of
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, ShapeLike, as_axes, as_axis, as_int, as_ints, as_shape, broadcast_node, broadcast_shapes
+from .arguments import (
+    Axes,
+    ShapeLike,
+    as_axes,
+    as_axis,
+    as_int,
+    as_ints,
+    as_sequence,
+    as_shape,
+    broadcast_node,
+    broadcast_shapes,
+)
 from .dispatch import implements
 
 # -- shapes --------------------------------------------------------------------------------------------------
@@ -46,15 +56,15 @@ def reshape(a: ArrayLike, /, shape: ShapeLike | None = None, order: str = "C", *
     if order not in ("C", "F", None):
         raise TraceError(at_user_line(f"np.reshape with order={order!r}: C or F, since traced arrays have no layout"))
     x = as_array(a)._node
-    want = list(as_shape(shape if shape is not None else newshape))
+    want = list(as_shape(shape if shape is not None else () if newshape is None else newshape))
     if order == "F":
         return transpose(reshape(transpose(Array(x)), want[::-1]))
     if -1 in want:
         at = want.index(-1)
         rest = size_of(want[:at] + want[at + 1:])
-        fit = divide(x.type.size, rest)
-        if fit is None and (isinstance(x.type.size, Dim) or isinstance(rest, Dim)):
-            fit = divide(number(x.type.size), number(rest))
+        fit = divide(size_of(x.shape), rest)
+        if fit is None and (isinstance(size_of(x.shape), Dim) or isinstance(rest, Dim)):
+            fit = divide(number(size_of(x.shape)), number(rest))
         if fit is None or -1 in want[at + 1:]:
             raise ShapeError(at_user_line(f"reshape({x.type}): cannot become {format_shape(want)}"))
         want[at] = fit
@@ -68,10 +78,10 @@ def ravel(a: ArrayLike, order: str = "C") -> Array:
 
 
 @implements(np.expand_dims)
-def expand_dims(a: ArrayLike, axis: Axes) -> Array:
+def expand_dims(a: ArrayLike, axis: int | Sequence[int]) -> Array:
     """Insert axes of size 1."""
     x = as_array(a)._node
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = as_sequence(axis)
     new = set(as_axes(tuple(axes), x.ndim + len(axes), "expand_dims"))
     sizes = iter(x.shape)
     return Array(shapes.reshape(x, shape=tuple(1 if i in new else next(sizes) for i in range(x.ndim + len(new)))))
@@ -88,26 +98,29 @@ def squeeze(a: ArrayLike, axis: Axes = None) -> Array:
     return Array(shapes.reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes)) if axes else x)
 
 
-@implements(np.atleast_1d)
-def atleast_1d(*arys: ArrayLike) -> Array | tuple[Array, ...]:
-    """Arrays of at least one axis."""
-    out = [x if x.ndim else reshape(x, (1,)) for x in map(as_array, arys)]
-    return out[0] if len(out) == 1 else tuple(out)
+_NEW_AXES: dict[int, dict[int, tuple[int, ...]]] = {
+    1: {0: (0,)}, 2: {0: (0, 1), 1: (0,)}, 3: {0: (0, 1, 2), 1: (0, 2), 2: (2,)}}
 
 
-@implements(np.atleast_2d)
-def atleast_2d(*arys: ArrayLike) -> Array | tuple[Array, ...]:
-    """Arrays of at least two axes."""
-    out = [x if x.ndim >= 2 else expand_dims(x, 0) for x in map(atleast_1d, arys)]
-    return out[0] if len(out) == 1 else tuple(out)
+def at_least(ndim: int, a: ArrayLike) -> Array:
+    """Return an array with new axes of size 1 where it has fewer than 1, 2 or 3."""
+    x = as_array(a)
+    axes = _NEW_AXES[ndim].get(x.ndim)
+    return expand_dims(x, axes) if axes else x
 
 
-@implements(np.atleast_3d)
-def atleast_3d(*arys: ArrayLike) -> Array | tuple[Array, ...]:
-    """Arrays of at least three axes."""
-    new = {0: (0, 1, 2), 1: (0, 2), 2: (2,)}
-    out = [expand_dims(x, new[x.ndim]) if x.ndim < 3 else x for x in map(as_array, arys)]
-    return out[0] if len(out) == 1 else tuple(out)
+def _enter_at_least(ndim: int, function: Callable[..., object]) -> None:
+    def atleast(*arys: ArrayLike) -> Array | tuple[Array, ...]:
+        out = tuple(at_least(ndim, a) for a in arys)
+        return out[0] if len(out) == 1 else out
+
+    atleast.__doc__ = f"Return arrays of at least {ndim} axes."
+    implements(function, name=f"atleast_{ndim}d")(atleast)
+
+
+_enter_at_least(1, np.atleast_1d)
+_enter_at_least(2, np.atleast_2d)
+_enter_at_least(3, np.atleast_3d)
 
 
 # -- broadcasting --------------------------------------------------------------------------------------------
@@ -123,7 +136,7 @@ def broadcast_to(array: ArrayLike, shape: ShapeLike, subok: bool = False) -> Arr
 def broadcast_arrays(*args: ArrayLike, subok: bool = False) -> tuple[Array, ...]:
     """Broadcast arrays against each other."""
     nodes = [as_array(a)._node for a in args]
-    shape = broadcast_shapes("broadcast_arrays", [n.type for n in nodes])
+    shape = broadcast_shapes("broadcast_arrays", nodes)
     return tuple(Array(broadcast_node(n, shape)) for n in nodes)
 
 
@@ -139,7 +152,7 @@ def broadcast_shapes_(*shapes: ShapeLike) -> tuple[int | Size, ...]:
 
 
 @implements(np.transpose, np.permute_dims)
-def transpose(a: ArrayLike, axes: Axes = None) -> Array:
+def transpose(a: ArrayLike, axes: Sequence[int] | None = None) -> Array:
     """Permute the axes; reverse them without `axes`."""
     x = as_array(a)._node
     if axes is None:
@@ -173,16 +186,15 @@ def swapaxes(a: ArrayLike, axis1: int, axis2: int) -> Array:
 def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Array:
     """Move axes to new places."""
     n = as_array(a).ndim
-    source, destination = ([as_axis(i, n, "moveaxis") for i in (s if isinstance(s, (tuple, list)) else (s,))]
-                           for s in (source, destination))
-    perm = [i for i in range(n) if i not in source]
-    for to, i in sorted(zip(destination, source, strict=True)):
+    before, after = ([as_axis(i, n, "moveaxis") for i in as_sequence(s)] for s in (source, destination))
+    perm = [i for i in range(n) if i not in before]
+    for to, i in sorted(zip(after, before, strict=True)):
         perm.insert(to, i)
     return transpose(a, perm)
 
 
 @implements(np.rollaxis)
-def rollaxis(a: ArrayLike, axis: Axes, start: ArrayLike = 0) -> Array:
+def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Array:
     """Move an axis to before another."""
     n = as_array(a).ndim
     axis, start = as_axis(axis, n, "rollaxis"), start + n if start < 0 else start
@@ -212,7 +224,7 @@ def flipud(m: ArrayLike) -> Array:
 
 
 @implements(np.rot90)
-def rot90(m: ArrayLike, k: int = 1, axes: Axes = (0, 1)) -> Array:
+def rot90(m: ArrayLike, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
     """Turn by 90 degrees in the plane of two axes."""
     x = as_array(m)
     a, b = (as_axis(i, x.ndim, "rot90") for i in axes)
@@ -226,45 +238,43 @@ def rot90(m: ArrayLike, k: int = 1, axes: Axes = (0, 1)) -> Array:
 
 
 @implements(np.tile)
-def tile(A: ArrayLike, reps: int | Sequence[int]) -> Array:
+def tile(A: ArrayLike, reps: int | Size | Iterable[int | Size]) -> Array:
     """Repeat the whole array along each axis."""
     x = as_array(A)
-    reps = tuple(unwrap(r) if isinstance(r, Size) else as_int(r, "tile", "reps")
-                 for r in (reps if np.iterable(reps) else (reps,)))
-    n = max(x.ndim, len(reps))
-    reps = (1,) * (n - len(reps)) + reps
+    counts: list[int | Dim] = [r.dim if isinstance(r, Size) else as_int(r, "tile", "reps")
+              for r in (reps if isinstance(reps, Iterable) else (reps,))]
+    n = max(x.ndim, len(counts))
+    counts = [*[1] * (n - len(counts)), *counts]
     x = reshape(x, (1,) * (n - x.ndim) + x.shape)
-    double = tuple(m for r, s in zip(reps, x._node.shape, strict=True) for m in (r, s))
-    spread = broadcast_node(expand_dims(x, tuple(range(0, 2 * n, 2)))._node, double)
-    return Array(shapes.reshape(spread, shape=tuple(r * s for r, s in zip(reps, x._node.shape, strict=True))))
+    pairs = list(zip(counts, x._node.shape, strict=True))
+    copies = broadcast_node(expand_dims(x, tuple(range(0, 2 * n, 2)))._node, tuple(m for pair in pairs for m in pair))
+    return Array(shapes.reshape(copies, shape=tuple(count * size for count, size in pairs)))
 
 
 @implements(np.repeat)
 def repeat(a: ArrayLike, repeats: ArrayLike, axis: int | None = None) -> Array:
     """Repeat each element a fixed number of times along an axis."""
-    x = ravel(a) if axis is None else as_array(a)
-    at = as_axis(0 if axis is None else axis, x.ndim, "repeat")
+    x, a_ = flat_along(a, axis, "repeat")
     if isinstance(repeats, Array):
         raise TraceError(at_user_line("np.repeat with traced counts: the result's shape would depend on data"))
     counts = as_ints(repeats, "repeat", "repeats")
     if counts.size == 1:
         shape = list(x._node.shape)
         k = int(counts.ravel()[0])
-        wide = broadcast_node(expand_dims(x, at + 1)._node, (*shape[:at + 1], k, *shape[at + 1:]))
-        return Array(shapes.reshape(wide, shape=(*shape[:at], shape[at] * k, *shape[at + 1:])))
-    index = np.repeat(np.arange(number(x._node.shape[at])), counts)
-    return x[(slice(None),) * at + (index,)]
+        wide = broadcast_node(expand_dims(x, a_ + 1)._node, (*shape[:a_ + 1], k, *shape[a_ + 1:]))
+        return Array(shapes.reshape(wide, shape=(*shape[:a_], shape[a_] * k, *shape[a_ + 1:])))
+    return index_along(x, a_, np.repeat(np.arange(number(x._node.shape[a_])), counts))
 
 
 @implements(np.resize)
 def resize(a: ArrayLike, new_shape: ShapeLike) -> Array:
     """Repeat the flattened array until it fills a shape."""
-    shape = (new_shape,) if isinstance(new_shape, (int, np.integer)) else tuple(new_shape)
-    x, total = ravel(a), int(np.prod(shape))
+    shape = as_shape(new_shape)
+    x, total = ravel(a), number(size_of(shape))
     n = number(x._node.shape[0])
     if not n:
-        return Array(shapes.reshape(np.zeros_like(x, shape=(total,))._node, shape=shape))
-    return reshape(x[np.arange(total) % n], shape)
+        return Array(full(0, shape, x.dtype))
+    return Array(shapes.reshape(x[np.arange(total) % n]._node, shape=shape))
 
 
 @implements(np.lib.stride_tricks.sliding_window_view)
@@ -272,9 +282,8 @@ def sliding_window_view(x: ArrayLike, window_shape: int | Sequence[int], axis: A
                         writeable: bool = False) -> Array:
     """All windows of a shape: a copy here, of which every element's gradient adds up."""
     x = as_array(x)
-    sizes = tuple(window_shape) if isinstance(window_shape, (tuple, list)) else (window_shape,)
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
-    axes = [as_axis(a, x.ndim, "sliding_window_view") for a in axes]
+    sizes = as_sequence(window_shape)
+    axes = [as_axis(a, x.ndim, "sliding_window_view") for a in (range(x.ndim) if axis is None else as_sequence(axis))]
     if len(sizes) != len(axes):
         raise ShapeError(at_user_line(f"sliding_window_view: {len(sizes)} window sizes for {len(axes)} axes"))
     for n, a in zip(sizes, axes, strict=True):
@@ -286,10 +295,12 @@ def sliding_window_view(x: ArrayLike, window_shape: int | Sequence[int], axis: A
     return x
 
 
-def flat_along(arr: Any, axis: Any, name: str) -> tuple[Array, int]:
+def flat_along(arr: ArrayLike, axis: int | None, name: str) -> tuple[Array, int]:
+    """Return an array and an axis of it: the flattened array where the argument `axis` is None."""
     x = ravel(arr) if axis is None else as_array(arr)
     return x, as_axis(0 if axis is None else axis, x.ndim, name)
 
 
-def index_along(x: Array, axis: int, index: Any) -> Array:
+def index_along(x: Array, axis: int, index: object) -> Array:
+    """Index one axis of an array."""
     return x[(slice(None),) * axis + (index,)]

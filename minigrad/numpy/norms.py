@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import ShapeError, at_user_line
 from ..ops import elementwise as ew
-from ..traced_array import Array, ArrayLike, as_array
-from .arguments import Axes, as_axes
-from .decompositions import svd, svdvals
+from ..traced_array import TABLE, Array, ArrayLike, as_array
+from .arguments import Axes, as_axes, as_sequence
+from .decompositions import svdvals
 from .dispatch import accumulates, implements
 from .elementwise import where
 from .linear_equations import inv
@@ -28,8 +28,8 @@ def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdi
     if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
         return Array(ew.norm_of((a * a).sum(axis=axes, keepdims=keepdims)._node))
     if len(axes) != 1:
-        return _matrix_norm(a, ord, axes if axis is None else axis, keepdims)
-    size = np.abs(a)
+        return _matrix_norm(a, ord, axes if axis is None else as_sequence(axis), keepdims)
+    size = TABLE[np.absolute](a)
     if ord == np.inf:
         return size.max(axis=axes, keepdims=keepdims)
     if ord == -np.inf:
@@ -38,6 +38,8 @@ def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdi
         return (a != 0).sum(axis=axes, keepdims=keepdims).astype(a.dtype)
     if ord == 1:
         return size.sum(axis=axes, keepdims=keepdims)
+    if isinstance(ord, str):
+        raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r}: this is a norm of matrices"))
     total = (size ** ord).sum(axis=axes, keepdims=keepdims)
     if ord <= 1:
         return total ** (1 / ord)
@@ -45,16 +47,16 @@ def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdi
     return where(tip, 0.0, where(tip, 1.0, total) ** (1 / ord)).astype(a.dtype)
 
 
-def _matrix_norm(a: Array, ord: Any, axes: tuple[int, int], keepdims: bool) -> Array:
-    if len(axes) != 2 or ord not in (1, -1, 2, -2, np.inf, -np.inf, "nuc"):
+def _matrix_norm(a: Array, ord: float | str | None, axes: Sequence[int], keepdims: bool) -> Array:
+    if len(axes) != 2 or ord is None or ord not in (1, -1, 2, -2, np.inf, -np.inf, "nuc"):
         raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r} over {len(axes)} axes: there "
                                       "is no such norm. Say axis=, or flatten it for a vector norm"))
     m = moveaxis(a, axes, (-2, -1))
     if ord in (1, -1, np.inf, -np.inf):
-        values = np.abs(m).sum(axis=-2 if abs(ord) == 1 else -1)
+        values = TABLE[np.absolute](m).sum(axis=-2 if ord in (1, -1) else -1)
     else:
-        values = svd(m, full_matrices=False, compute_uv=False)
-    out = values.sum(axis=-1) if ord == "nuc" else values.max(axis=-1) if ord > 0 else values.min(axis=-1)
+        values = svdvals(m)
+    out = values.sum(axis=-1) if isinstance(ord, str) else values.max(axis=-1) if ord > 0 else values.min(axis=-1)
     return expand_dims(out, tuple(i % a.ndim for i in axes)) if keepdims else out
 
 
@@ -62,12 +64,12 @@ def _matrix_norm(a: Array, ord: Any, axes: tuple[int, int], keepdims: bool) -> A
 def vector_norm(x: ArrayLike, /, *, axis: Axes = None, keepdims: bool = False, ord: float | str | None = 2) -> Array:
     """Vector norm of every order, of the flattened array or along axes taken together."""
     x = as_array(x)
-    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(range(x.ndim)) if axis is None else as_sequence(axis)
     if not axes:
-        return np.abs(x if x.dtype.kind == "f" else x.astype(float))
-    moved = np.moveaxis(x, axes, tuple(range(-len(axes), 0)))
+        return TABLE[np.absolute](x if x.dtype.kind == "f" else x.astype(float))
+    moved = moveaxis(x, axes, tuple(range(-len(axes), 0)))
     out = norm(reshape(moved, (*moved._node.shape[:x.ndim - len(axes)], -1)), ord, -1)
-    return np.expand_dims(out, axes) if keepdims else out
+    return expand_dims(out, axes) if keepdims else out
 
 
 @implements(np.linalg.matrix_norm)
@@ -77,7 +79,7 @@ def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: float | str | N
 
 
 @implements(np.linalg.cond)
-def cond(x: ArrayLike, p: ArrayLike | None = None) -> Array:
+def cond(x: ArrayLike, p: float | str | None = None) -> Array:
     """Condition number in every norm; inf for singular matrices."""
     x = as_array(x)
     if p in (None, 2, -2):

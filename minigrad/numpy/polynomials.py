@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from ..errors import ShapeError, TraceError, at_user_line
 from ..sizes import Size
-from ..traced_array import Array, ArrayLike, as_array
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import as_int
+from .convolution import convolve
+from .creation import ones_like, zeros_like
 from .data_types import as_floating
 from .dispatch import implements
-from .joining import concatenate
-from .manipulation import ravel, reshape
+from .joining import concatenate, pad, stack
+from .linear_equations import lstsq
+from .manipulation import at_least, broadcast_to, ravel, reshape
 
 
 @implements(np.vander)
@@ -25,33 +28,33 @@ def vander(x: ArrayLike, N: int | Size | None = None, increasing: bool = False) 
         raise ShapeError(at_user_line(f"np.vander of {x._node.type}: needs a vector"))
     n = number(x._node.shape[0]) if N is None else as_int(N, "vander", "N")
     dtype = np.promote_types(x.dtype, int)
-    columns = [np.ones_like(x, dtype=dtype)]
+    columns = [ones_like(x, dtype=dtype)]
     while len(columns) < n:
         columns.append(columns[-1] * x)
     if not n:
-        return np.zeros_like(x, dtype=dtype, shape=(*x._node.shape, 0))
-    return np.stack(columns[:n] if increasing else columns[:n][::-1], axis=1)
+        return zeros_like(x, dtype=dtype, shape=(*x._node.shape, 0))
+    return stack(columns[:n] if increasing else columns[:n][::-1], axis=1)
 
 
 @implements(np.polyval)
 def polyval(p: ArrayLike, x: ArrayLike) -> Array:
     """Value of a polynomial, highest power first, by Horner's rule."""
     p, x = as_array(p), as_array(x)
-    out = np.zeros_like(x)
+    out = zeros_like(x)
     for k in range(number(p._node.shape[0])):
         out = out * x + p[k]
     return out
 
 
 def _padded(p: Array, n: int) -> Array:
-    return np.pad(p, (n - number(p._node.shape[0]), 0))
+    return pad(p, (n - number(p._node.shape[0]), 0))
 
 
-def _sum_of_polynomials(name: str, function: Any, ufunc: Any) -> None:
+def _sum_of_polynomials(name: str, function: Callable[..., object], ufunc: np.ufunc) -> None:
     def combine(a1: ArrayLike, a2: ArrayLike) -> Array:
-        p, q = (np.atleast_1d(as_array(a)) for a in (a1, a2))
+        p, q = (at_least(1, a) for a in (a1, a2))
         n = max(number(p._node.shape[0]), number(q._node.shape[0]))
-        return ufunc(_padded(p, n), _padded(q, n))
+        return TABLE[ufunc](_padded(p, n), _padded(q, n))
 
     combine.__doc__ = f"``np.{name}`` of coefficients, highest power first."
     implements(function, name=name)(combine)
@@ -64,13 +67,13 @@ _sum_of_polynomials("polysub", np.polysub, np.subtract)
 @implements(np.polymul)
 def polymul(a1: ArrayLike, a2: ArrayLike) -> Array:
     """Product of two polynomials; unlike NumPy it keeps leading zeros, which are known only later."""
-    return np.convolve(np.atleast_1d(as_array(a1)), np.atleast_1d(as_array(a2)))
+    return convolve(at_least(1, a1), at_least(1, a2))
 
 
 @implements(np.polyder)
-def polyder(p: ArrayLike, m: ArrayLike = 1) -> Array:
+def polyder(p: ArrayLike, m: int = 1) -> Array:
     """Coefficients of the m-th derivative."""
-    p = np.atleast_1d(as_array(p))
+    p = at_least(1, p)
     for _ in range(int(m)):
         n = number(p._node.shape[0])
         p = p[:-1] * np.arange(n - 1, 0, -1) if n > 1 else p[:0]
@@ -78,12 +81,12 @@ def polyder(p: ArrayLike, m: ArrayLike = 1) -> Array:
 
 
 @implements(np.polyint)
-def polyint(p: ArrayLike, m: ArrayLike = 1, k: int | None = None) -> Array:
+def polyint(p: ArrayLike, m: int = 1, k: int | None = None) -> Array:
     """Coefficients of the m-th antiderivative, with `k` for the constants."""
-    (p,) = as_floating(np.atleast_1d(as_array(p)))
+    (p,) = as_floating(at_least(1, p))
     constants = ravel(np.zeros(int(m)) if k is None else k)
     if number(constants._node.shape[0]) == 1 and m > 1:
-        constants = np.broadcast_to(constants, (int(m),))
+        constants = broadcast_to(constants, (int(m),))
     for i in range(int(m)):
         n = number(p._node.shape[0])
         p = concatenate([p / np.arange(n, 0, -1), reshape(constants[i].astype(p.dtype), (1,))])
@@ -98,9 +101,9 @@ def poly(seq_of_zeros: ArrayLike) -> Array:
     if zeros.ndim != 1:
         raise TraceError(at_user_line("np.poly of a matrix: its eigenvalues may be complex. Give the zeros, as a "
                                       "vector"))
-    out = np.ones_like(zeros, shape=(1,))
+    out = ones_like(zeros, shape=(1,))
     for i in range(number(zeros._node.shape[0])):
-        out = np.pad(out, (0, 1)) - np.pad(zeros[i] * out, (1, 0))
+        out = pad(out, (0, 1)) - pad(zeros[i] * out, (1, 0))
     return out
 
 
@@ -115,6 +118,6 @@ def polyfit(x: ArrayLike, y: ArrayLike, deg: int, rcond: float | None = None, fu
     if w is not None:
         w = as_array(w)
         left, y = left * w[:, None], y * (w[:, None] if y.ndim > 1 else w)
-    scale = np.sqrt((left * left).sum(axis=0))
-    c = np.linalg.lstsq(left / scale, y, rcond)[0]
+    scale = TABLE[np.sqrt]((left * left).sum(axis=0))
+    c = lstsq(left / scale, y, rcond)[0]
     return c / (scale[:, None] if y.ndim > 1 else scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..ops.einsum import LETTERS, contract
 from ..symbolic import Dim
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
-from .arguments import Axes, as_axis, as_int, broadcast_shapes
+from .arguments import Axes, as_axis, as_int, as_sequence, broadcast_shapes
 from .data_types import same_dtype
 from .dispatch import implements
 from .indexing import diagonal
@@ -58,9 +58,9 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /, out: None = None, *, dtype: DTypeLik
     rest = ("a" if a.ndim > 1 else "") + ("b" if b.ndim > 1 else "")
     terms = [_leading(x, letters, own) for x, own in ((a, "ai"[-min(a.ndim, 2):]), (b, "ib"[:min(b.ndim, 2)]))]
     there = "".join(c for c in letters if any(c in s for s, _ in terms))
-    out = Array(contract(terms, there + rest))
+    product = Array(contract(terms, there + rest))
     # An axis of size 1 on both sides comes back.
-    return out if there == letters else reshape(out, (*lead, *out.shape[len(there):]))
+    return product if there == letters else reshape(product, (*lead, *product._node.shape[len(there):]))
 
 
 def _leading(x: Node, letters: str, own: str) -> tuple[str, Node]:
@@ -87,16 +87,16 @@ def dot(a: ArrayLike, b: ArrayLike, out: None = None) -> Array:
 
 
 @implements(np.tensordot)
-def tensordot(a: ArrayLike, b: ArrayLike, axes: Axes = 2) -> Array:
+def tensordot(a: ArrayLike, b: ArrayLike, axes: int | Sequence[int | Sequence[int]] = 2) -> Array:
     """Sum of products over given axes of both."""
     x, y = _operands("tensordot", a, b)
-    if not np.iterable(axes):
-        axes = as_int(axes, "tensordot", "axes")
-        left, right = list(range(x.ndim - axes, x.ndim)), list(range(axes))
+    if not isinstance(axes, Iterable):
+        count = as_int(axes, "tensordot", "axes")
+        left, right = list(range(x.ndim - count, x.ndim)), list(range(count))
     else:
-        left, right = (list(s) if isinstance(s, (tuple, list)) else [s] for s in axes)
-        left = [as_axis(i, x.ndim, "tensordot") for i in left]
-        right = [as_axis(i, y.ndim, "tensordot") for i in right]
+        first, second = map(as_sequence, axes)
+        left = [as_axis(i, x.ndim, "tensordot") for i in first]
+        right = [as_axis(i, y.ndim, "tensordot") for i in second]
     if len(left) != len(right) or any(i < 0 for i in left) or len(right) > y.ndim or not all(
             guard_equal(x.shape[i], y.shape[j]) for i, j in zip(left, right, strict=True)):
         raise ShapeError(at_user_line(f"tensordot({x.type}, {y.type}): axes {left} and {right} do not fit"))
@@ -148,10 +148,10 @@ def kron(a: ArrayLike, b: ArrayLike) -> Array:
     return reshape(product, tuple(p * q for p, q in zip(x._node.shape, y._node.shape, strict=True)))
 
 
-def _need(name: str, x1: Any, x2: Any, *axes: int) -> None:
-    types = [as_array(x)._node.type for x in (x1, x2)]
-    if any(t.ndim < n for t, n in zip(types, axes, strict=True)):
-        raise ShapeError(at_user_line(f"np.{name} of {types[0]} and {types[1]}: needs a matrix and a vector"))
+def _need(name: str, x1: ArrayLike, x2: ArrayLike, ndim1: int, ndim2: int) -> None:
+    a, b = as_array(x1)._node, as_array(x2)._node
+    if a.ndim < ndim1 or b.ndim < ndim2:
+        raise ShapeError(at_user_line(f"np.{name} of {a.type} and {b.type}: needs a matrix and a vector"))
 
 
 if hasattr(np, "matvec"):  # NumPy 2.2
@@ -246,14 +246,14 @@ def cross(a: ArrayLike, b: ArrayLike, axisa: int = -1, axisb: int = -1, axisc: i
 
 @implements(np.linalg.diagonal, name="diagonal")
 def linalg_diagonal(x: ArrayLike, /, *, offset: int = 0) -> Array:
-    """The linalg_diagonal of the last two axes."""
+    """The diagonal of the last two axes."""
     return diagonal(x, offset, -2, -1)
 
 
 @implements(np.linalg.trace, name="trace")
 def linalg_trace(x: ArrayLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Array:
-    """Sum of the linalg_diagonal of the last two axes."""
-    return np.trace(as_array(x), offset, -2, -1, dtype)
+    """Sum of the diagonal of the last two axes."""
+    return as_array(x).trace(offset, -2, -1, dtype)
 
 
 @implements(np.linalg.outer, name="outer")
@@ -278,7 +278,7 @@ def linalg_matmul(x1: ArrayLike, x2: ArrayLike, /) -> Array:
 
 
 @implements(np.linalg.tensordot, name="tensordot")
-def linalg_tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: Axes = 2) -> Array:
+def linalg_tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: int | Sequence[int | Sequence[int]] = 2) -> Array:
     """Sum of products over given axes."""
     return tensordot(x1, x2, axes)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -123,12 +124,14 @@ def formatted(x: Array, spec: str) -> str:
         f"only when the program runs. {conversion_errors.formatted()}"))
 
 
+_FACE = ("numpy", "scipy", "minigrad.numpy", "minigrad.traced_array")  # the modules between the user and a conversion
+
+
 def _library_caller() -> str | None:
     """Return the name of the NumPy or SciPy function, called by the user, that asks for a number; None without one."""
-    name, frame = None, sys._getframe(2)
-    while frame is not None and (module := frame.f_globals.get("__name__", "")).startswith(("numpy", "scipy",
-                                                                                            "minigrad.numpy",
-                                                                                            "minigrad.traced_array")):
+    name: str | None = None
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and (module := frame.f_globals.get("__name__", "")).startswith(_FACE):
         if not module.startswith("minigrad"):
             first = frame.f_code.co_qualname.split(".")[0]
             inner = module.split("._")[0]
@@ -150,7 +153,8 @@ def known_value(node: Node) -> np.ndarray | None:
             if isinstance(d, Dim)]
     for d in dims:
         number(d)
-    return np.asarray(interpreters.evaluate(graph, (), {s: s.hint for d in dims for s in d.symbols})[0])
+    sizes = {s: s.hint for d in dims for s in d.symbols if s.hint is not None}
+    return np.asarray(interpreters.evaluate(graph, (), sizes)[0])
 
 
 # -- NumPy's protocols ----------------------------------------------------------------------------------------

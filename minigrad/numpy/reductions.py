@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
-from ..graph import Node, dtype_of, full
+from ..graph import Node, Number, dtype_of, full
 from ..ops import elementwise as ew
 from ..ops import reduce
 from ..ops import sort as ordering
@@ -21,32 +20,28 @@ from ..primitive import Primitive
 from ..symbolic import Dim, Shape, size_of
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, as_axes, as_axis, broadcast_node, broadcast_shapes, held, one_axis
-from .dispatch import METHODS, NAMES, accumulates, implements
+from .arguments import Axes, as_axes, as_axis, broadcast_node, broadcast_shapes, given, held, masks, one_axis
+from .dispatch import METHODS, accumulates, implements
 
 # -- over axes -----------------------------------------------------------------------------------------------
 
 
-def _keep(out: Node, x: Node, axes: tuple[int, ...], keepdims: Any) -> Array:
+def _keep(out: Node, x: Node, axes: tuple[int, ...], keepdims: bool) -> Array:
     if keepdims is True:
         out = reshape(out, shape=tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
     return Array(out)
 
 
-def _masked(x: Node, where: Any, value: Any) -> Node:
+def _masked(x: Node, where: ArrayLike, value: Number) -> Node:
     """Return `x` with `value` where the mask of a reduction leaves it out."""
-    if where is True or where is np._NoValue or where is None:
+    if not masks(where):
         return x
     mask = as_array(where)._node
-    shape = broadcast_shapes("where=", [x.type, mask.type])
+    shape = broadcast_shapes("where=", [x, mask])
     return ew.where(broadcast_node(mask, shape), broadcast_node(x, shape), full(value, shape, x.dtype))
 
 
-def given(initial: Any) -> bool:
-    return initial is not None and initial is not np._NoValue
-
-
-def filled(initial: Any, shape: Shape, dtype: np.dtype) -> Node:
+def filled(initial: ArrayLike, shape: Shape, dtype: np.dtype) -> Node:
     """Return the start of a reduction; as in NumPy it takes the dtype of the result, and does not decide it."""
     return broadcast_node(held(initial, dtype), shape)
 
@@ -74,7 +69,7 @@ def mean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
     dtype = dtype_of(dtype or (x.dtype if x.type.floating else np.float64))
     x = ew.cast_to(x, dtype)
     axes = as_axes(axis, x.ndim, "mean")
-    if where is not True and where is not np._NoValue:
+    if masks(where):
         mask, wide = Array(broadcast_node(as_array(where)._node, x.shape)), accumulator(dtype)
         total = sum_(Array(x), axis, dtype=wide, keepdims=keepdims, where=where)
         return (total / sum_(mask, axis, dtype=wide, keepdims=keepdims)).astype(dtype)
@@ -82,14 +77,17 @@ def mean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
 
 
 def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive) -> Callable[..., Array]:
+    combiner = of_some.combiner
+    assert combiner is not None
+
     def function(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False,
                  initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
         x = as_array(a)._node
         axes = as_axes(axis, x.ndim, name)
-        if where is not True and where is not np._NoValue:
+        if masks(where):
             if not given(initial):
                 raise ShapeError(at_user_line(f"np.{name} with where= needs initial=, as in NumPy"))
-            x = _masked(x, where, of_some.combiner.identity(x.dtype))
+            x = _masked(x, where, combiner.identity(x.dtype))
         if given(initial) and any(x.shape[i] == 0 for i in axes):
             left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
             return _keep(filled(initial, left, x.dtype), x, axes, keepdims)
@@ -137,7 +135,7 @@ def prod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
     return _keep(x, whole, axes, keepdims)
 
 
-def _cut(x: Node, axis: int, low: int, high: int) -> Node:
+def _cut(x: Node, axis: int, low: int | Dim, high: int | Dim) -> Node:
     return slice_(x, start=tuple(low if a == axis else 0 for a in range(x.ndim)),
                   stop=tuple(high if a == axis else n for a, n in enumerate(x.shape)), step=(1,) * x.ndim)
 
@@ -174,11 +172,11 @@ def var(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: No
         correction: float | None = None) -> Array:
     """Variance over axes, with `ddof` (or `correction`) taken off the count."""
     x = as_array(a)
-    if where is not True and where is not np._NoValue:
+    if masks(where):
         raise TraceError(at_user_line("np.var with where=: write it with two masked means"))
     x = Array(ew.cast_to(x._node, dtype_of(dtype or (x.dtype if x.dtype.kind == "f" else np.float64))))
     ddof = ddof if correction is None else correction
-    center = _MEAN(x, axis, keepdims=True) if mean is None or mean is np._NoValue else as_array(mean)
+    center = _MEAN(x, axis, keepdims=True) if not given(mean) else as_array(mean)
     squares = (x - center) ** 2
     if not ddof:
         return _MEAN(squares, axis, keepdims=keepdims)
@@ -215,12 +213,12 @@ def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike | None = None, r
                 raise ShapeError(at_user_line("np.average: weights need the shape of a, or one axis and 1-d weights"))
             w = Array(reshape(w._node, shape=tuple(
                 w._node.shape[0] if i == axis % x.ndim else 1 for i in range(x.ndim))))
-            w = w * np.ones_like(x)
+            w = w * TABLE[np.ones_like](x)
         total = sum_(w, axis, keepdims=keepdims)
         out = sum_(x * w, axis, keepdims=keepdims) / total
-    if returned:
-        return out, total if total is not None else np.full_like(out, 1) * (np.size(a) // np.size(out))
-    return out
+    if returned and total is None:
+        total = TABLE[np.full_like](out, 1) * (TABLE[np.size](a) // TABLE[np.size](out))
+    return out if total is None or not returned else (out, total)
 
 
 # -- along an axis -------------------------------------------------------------------------------------------
@@ -247,34 +245,26 @@ def cumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = Non
     return Array(x)
 
 
-@implements(np.cumulative_sum)
-def cumulative_sum(x: ArrayLike, /, *, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None,
+def _enter_cumulative(name: str, function: Callable[..., object], cumulate: Callable[..., Array],
+                      identity: int) -> None:
+    def cumulative(x: ArrayLike, /, *, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None,
                    include_initial: bool = False) -> Array:
-    """Cumulative sum by the array API's rules."""
-    x = as_array(x)
-    if axis is None and x.ndim > 1:
-        raise ShapeError(at_user_line("cumulative_sum: an array of several axes needs axis="))
-    out = cumsum(x, 0 if axis is None else axis, dtype)
-    if include_initial:
-        a_ = as_axis(0 if axis is None else axis, x.ndim, "cumulative_sum")
-        first = tuple(1 if a == a_ else n for a, n in enumerate(out._node.shape))
-        out = Array(concatenate(full(0, first, out.dtype), out._node, axis=a_))
-    return out
+        x = as_array(x)
+        if axis is None and x.ndim != 1:
+            raise ShapeError(at_user_line(f"{name}: an array of several axes needs axis="))
+        a = as_axis(0 if axis is None else axis, x.ndim, name)
+        node = cumulate(x, a, dtype)._node
+        if include_initial:
+            first = tuple(1 if i == a else n for i, n in enumerate(node.shape))
+            node = concatenate(full(identity, first, node.dtype), node, axis=a)
+        return Array(node)
+
+    cumulative.__doc__ = f"Return the {name.replace('_', ' ')} by the rules of the array API."
+    implements(function, name=name)(cumulative)
 
 
-@implements(np.cumulative_prod)
-def cumulative_prod(x: ArrayLike, /, *, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None,
-                    include_initial: bool = False) -> Array:
-    """Cumulative product by the array API's rules."""
-    x = as_array(x)
-    if axis is None and x.ndim != 1:
-        raise ShapeError(at_user_line("cumulative_prod: an array of several axes needs axis="))
-    a = as_axis(0 if axis is None else axis, x.ndim, "cumulative_prod")
-    done = cumprod(x, a, dtype)
-    if not include_initial:
-        return done
-    first = tuple(1 if i == a else n for i, n in enumerate(done._node.shape))
-    return NAMES["concatenate"]([NAMES["ones_like"](done, shape=first), done], a)
+_enter_cumulative("cumulative_sum", np.cumulative_sum, cumsum, 0)
+_enter_cumulative("cumulative_prod", np.cumulative_prod, cumprod, 1)
 
 
 # -- by a ufunc ----------------------------------------------------------------------------------------------
@@ -286,7 +276,7 @@ ASSOCIATIVE = (np.add, np.multiply, np.maximum, np.minimum, np.fmax, np.fmin, np
 _EXTREMES = {np.maximum: ordering.cummax, np.minimum: ordering.cummin, np.fmax: ordering.cumfmax,
              np.fmin: ordering.cumfmin}
 _OF_NUMBERS = {np.fmax: np.maximum, np.fmin: np.minimum}  # of dtypes without NaN
-_NAN_LEFT_OUT = {np.fmax: "nanmax", np.fmin: "nanmin"}
+_NAN_LEFT_OUT = {np.fmax: np.nanmax, np.fmin: np.nanmin}
 
 
 def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
@@ -297,7 +287,8 @@ def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
     combine, n, reach = TABLE[ufunc], number(x.shape[axis]), 1
     if ufunc in _EXTREMES:
         x = x if x.shape[axis] is n else _cut(x, axis, 0, n)
-        return _EXTREMES[ufunc if x.type.floating else _OF_NUMBERS.get(ufunc, ufunc)](x, axis=axis)
+        cumulate = _EXTREMES[ufunc if x.type.floating else _OF_NUMBERS.get(ufunc, ufunc)]
+        return cumulate(x, axis=axis)
     while reach < n:
         later = combine(Array(_cut(x, axis, reach, n)), Array(_cut(x, axis, 0, n - reach)))._node
         x = concatenate(_cut(x, axis, 0, reach), later, axis=axis)
@@ -309,7 +300,7 @@ def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
     """Return the reduction by an associative ufunc over axes, by halving."""
     combine = TABLE[ufunc]
     if ufunc in _NAN_LEFT_OUT and all(number(x.shape[a]) for a in axes):
-        return NAMES[_NAN_LEFT_OUT[ufunc]](Array(x), axes)._node
+        return TABLE[_NAN_LEFT_OUT[ufunc]](Array(x), axes)._node
     for a in sorted(axes, reverse=True):
         n = number(x.shape[a])
         if not n:
@@ -319,32 +310,32 @@ def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
             halves = combine(Array(_cut(x, a, 0, half)), Array(_cut(x, a, half, 2 * half)))._node
             x = halves if not odd else concatenate(halves, _cut(x, a, n - 1, n), axis=a)
             n = half + odd
-        x = NAMES["squeeze"](Array(x), a)._node
+        x = reshape(x, shape=tuple(m for i, m in enumerate(x.shape) if i != a))
     return x
 
 
 def _enter_ufunc(ufunc: np.ufunc) -> None:
-    def accumulate(x: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Array:
+    def accumulate(x: ArrayLike, axis: int = 0, dtype: DTypeLike | None = None, out: None = None) -> Array:
         x = _typed(ufunc, x, dtype)
         return Array(running(ufunc, x._node, as_axis(axis, x.ndim, f"{ufunc.__name__}.accumulate")))
 
-    def reduce(x: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: bool = False,
-               initial: Any = None, where: Any = True) -> Array:
+    def reduce(x: ArrayLike, axis: Axes = 0, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
+               initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
         if where is not True:
             raise ShapeError(at_user_line(f"np.{ufunc.__name__}.reduce with where=: put the ufunc's neutral number "
                                           "there first, with np.where"))
         x = _typed(ufunc, x, dtype)
         axes = as_axes(axis, x.ndim, f"{ufunc.__name__}.reduce")
-        out = Array(folded(ufunc, x._node, axes))
+        result = Array(folded(ufunc, x._node, axes))
         if given(initial):
-            out = TABLE[ufunc](out, Array(filled(initial, (), out.dtype)))
-        return NAMES["expand_dims"](out, axes) if keepdims and axes else out
+            result = TABLE[ufunc](result, Array(filled(initial, (), result.dtype)))
+        return TABLE[np.expand_dims](result, axes) if keepdims and axes else result
 
     METHODS.setdefault((ufunc, "accumulate"), accumulate)
     METHODS.setdefault((ufunc, "reduce"), reduce)
 
 
-def _typed(ufunc: np.ufunc, x: Any, dtype: Any) -> Array:
+def _typed(ufunc: np.ufunc, x: ArrayLike, dtype: DTypeLike | None) -> Array:
     """Return the operand in the dtype that the ufunc reduces in."""
     x = as_array(x)
     try:
@@ -360,5 +351,5 @@ for _ufunc in ASSOCIATIVE:
 @implements(name="cumulative_logsumexp")
 def cumulative_logsumexp(x: ArrayLike, axis: int = -1) -> Array:
     """Logarithm of the running sum of exponentials; -inf adds nothing, in derivatives too."""
-    x, a = one_axis(x, axis, "cumulative_logsumexp")
-    return Array(running(np.logaddexp, x if x.type.floating else ew.cast_to(x, np.dtype(float)), a))
+    node, a = one_axis(x, axis, "cumulative_logsumexp")
+    return Array(running(np.logaddexp, node if node.type.floating else ew.cast_to(node, np.dtype(float)), a))

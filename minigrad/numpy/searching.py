@@ -10,11 +10,13 @@ from ..errors import ShapeError, at_user_line
 from ..ops import reduce
 from ..ops.shape import reshape
 from ..primitive import Primitive
-from ..traced_array import Array, ArrayLike, as_array
+from ..symbolic import size_of
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import Axes, as_axis
 from .dispatch import any_traced, implements
 from .elementwise import where
+from .manipulation import expand_dims
 from .reductions import _keep, sum_
 
 
@@ -22,7 +24,7 @@ def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
     def function(a: ArrayLike, axis: Axes = None, out: None = None, *, keepdims: bool = False) -> Array:
         x = as_array(a)._node
         if axis is None:
-            flat = reshape(x, shape=(x.type.size,))
+            flat = reshape(x, shape=(size_of(x.shape),))
             return _keep(prim(flat, axis=0), x, tuple(range(x.ndim)), keepdims)
         a_ = as_axis(axis, x.ndim, name)
         return _keep(prim(x, axis=a_), x, (a_,), keepdims)
@@ -60,10 +62,10 @@ def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLi
     if dtype == np.bool_:
         dtype = np.dtype(np.int64)
     a, v = a.astype(dtype), v.astype(dtype)
-    place = np.zeros_like(v, dtype=np.int64)
+    place = TABLE[np.zeros_like](v, dtype=np.int64)
     for k in reversed(range(n.bit_length())):
         further = place + (1 << k)
-        before = a[np.minimum(further, n) - 1]
+        before = a[TABLE[np.minimum](further, n) - 1]
         ahead = _before(before, v) if side == "left" else ~_before(v, before)
         place = where((further <= n) & ahead, further, place)
     return place
@@ -88,13 +90,13 @@ def digitize(x: ArrayLike, bins: ArrayLike, right: ArrayLike = False) -> Array:
         falling = edges[0] > edges[-1]
         place = searchsorted(where(falling, edges[::-1], edges), x, side)
         return where(falling, n - place, place)
-    edges = np.asarray(bins)
-    steps = np.diff(edges)
+    values = np.asarray(bins)
+    steps = np.diff(values)
     if not np.any(steps < 0):
-        return searchsorted(edges, x, side)
+        return searchsorted(values, x, side)
     if np.any(steps > 0):
         raise ShapeError(at_user_line("np.digitize: bins must be monotonically increasing or decreasing"))
-    return n - searchsorted(edges[::-1], x, side)
+    return n - searchsorted(values[::-1], x, side)
 
 
 @implements(np.isin)
@@ -102,5 +104,5 @@ def isin(element: ArrayLike, test_elements: ArrayLike, assume_unique: bool = Fal
          kind: str | None = None) -> Array:
     """Whether each element is one of `test_elements`."""
     x, y = as_array(element), as_array(test_elements).ravel()
-    found = (np.expand_dims(x, -1) == y).any(axis=-1)
+    found = (expand_dims(x, -1) == y).any(axis=-1)
     return ~found if invert else found

@@ -11,6 +11,7 @@ from ..ops.shape import flip
 from ..traced_array import Array, ArrayLike, as_array
 from .arguments import as_axis, as_ints, one_axis
 from .dispatch import implements
+from .indexing import take_along_axis
 
 
 @implements(np.sort)
@@ -38,7 +39,7 @@ def lexsort(keys: ArrayLike, axis: int = -1) -> Array:
     a = as_axis(axis, rows[0].ndim, "lexsort")
     order = argsort(rows[0], a)
     for key in rows[1:]:
-        order = np.take_along_axis(order, argsort(np.take_along_axis(key, order, a), a), a)
+        order = take_along_axis(order, argsort(take_along_axis(key, order, a), a), a)
     return order
 
 

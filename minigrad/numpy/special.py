@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,28 +20,35 @@ from ..ops import elementwise as ew
 from ..ops import special as ops
 from ..ops.broadcast import broadcast_along
 from ..tracebacks import boundary
-from ..traced_array import Array, ArrayLike, as_array
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from .arguments import Axes, as_axes, broadcast_node, broadcast_shapes
 from .dispatch import SCIPY, accumulates, any_traced, implements
 from .elementwise import where
+from .manipulation import broadcast_arrays, expand_dims
 from .protocols import known_value
 
 NAMES: dict[str, Callable[..., Any]] = {}
 
 
-def _enter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _enter(name: str, function: Callable[..., Array | tuple[Array, ...]]) -> Callable[..., Any]:
     @boundary
     @functools.wraps(function)
-    def public(*args: Any, **kwargs: Any) -> Any:
+    def public(*args: ArrayLike, **kwargs: Any) -> Any:
         out = function(*args, **kwargs)
         if any_traced(args) or any_traced(kwargs.values()):
             return out
-        plain = [known_value(o._node) for o in (out if isinstance(out, tuple) else (out,))]
-        return tuple(plain) if isinstance(out, tuple) else plain[0][()]
+        return tuple(map(_number, out)) if isinstance(out, tuple) else _number(out)
 
     public.__name__ = public.__qualname__ = name
     NAMES[name] = public
     return public
+
+
+def _number(x: Array) -> Any:
+    """Return the value of an array that depends on no input: a NumPy scalar where it has no axes."""
+    value = known_value(x._node)
+    assert value is not None
+    return value[()]
 
 
 def _named(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,12 +64,12 @@ def _operands(name: str, *args: Any) -> list[Array]:
     strong = [x.dtype for x in xs if not x._weak]
     single = strong and all(d in (np.float32, np.float16) for d in strong)
     dtype = np.dtype(np.float32 if single else np.float64)
-    shape = broadcast_shapes(f"special.{name}", [x._node.type for x in xs])
+    shape = broadcast_shapes(f"special.{name}", [x._node for x in xs])
     return [Array(broadcast_node(ew.cast_to(x._node, dtype), shape)) for x in xs]
 
 
-def _ufunc(name: str, arity: int, make: Callable[..., Any], doc: str = "") -> None:
-    def function(*args: Any, **kwargs: Any) -> Array:
+def _ufunc(name: str, arity: int, make: Callable[..., Array], doc: str = "") -> None:
+    def function(*args: ArrayLike, **kwargs: object) -> Array:
         if any(v is not None for v in kwargs.values()):
             raise TraceError(at_user_line(f"scipy.special.{name} with {', '.join(kwargs)}= of a traced value: use the "
                                           "result, and np.where"))
@@ -146,7 +153,7 @@ def multigammaln(a: ArrayLike, d: int) -> Array:
 def softplus(x: ArrayLike) -> Array:
     """``log(1 + exp(x))``."""
     (x,) = _operands("softplus", x)
-    return np.logaddexp(x, 0.0)
+    return TABLE[np.logaddexp](x, 0.0)
 
 
 @_named
@@ -157,21 +164,21 @@ def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepd
     x = as_array(a)
     x = x if x.dtype.kind == "f" else x.astype(float)
     if b is not None:
-        x, b = np.broadcast_arrays(x, as_array(b).astype(x.dtype))
+        x, b = broadcast_arrays(x, as_array(b).astype(x.dtype))
     seen = x if b is None else where(b == 0, -np.inf, x)
     axes = as_axes(axis, x.ndim, "special.logsumexp")
-    top = Array(ew.stop_gradient(np.max(seen, axis=axis)._node))
+    top = Array(ew.stop_gradient(seen.max(axis=axis)._node))
     below = broadcast_along(top._node, x._node.shape, axes)
     if b is not None:
         x = where((b == 0) & (x - Array(below) > 700), -np.inf, x)  # times 0, what overflows would be nan
     terms = Array(ew.exp_of_difference(x._node, below))
-    total = np.sum(terms if b is None else b * terms, axis=axis)
-    sign = np.sign(total)
+    total = (terms if b is None else b * terms).sum(axis=axis)
+    sign = TABLE[np.sign](total)
     if b is not None and return_sign:
-        total = np.abs(total)
+        total = TABLE[np.absolute](total)
     out = Array(ops.log_of_sum(total._node)) + top
     if keepdims:
-        out, sign = (np.expand_dims(v, axes) for v in (out, sign))
+        out, sign = (expand_dims(v, axes) for v in (out, sign))
     return (out, sign) if return_sign else out
 
 
@@ -189,7 +196,7 @@ def softmax(x: ArrayLike, axis: Axes = None) -> Array:
 def log_softmax(x: ArrayLike, axis: Axes = None) -> Array:
     """Logarithm of the softmax."""
     x = as_array(x)
-    return x - logsumexp(x, axis=axis, keepdims=True)
+    return x - cast("Array", logsumexp(x, axis=axis, keepdims=True))
 
 
 @implements(np.i0)
@@ -197,7 +204,7 @@ def i0(x: ArrayLike) -> Array:
     """Modified Bessel function of order 0; SciPy evaluates it."""
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
-    return NAMES["i0"](x).astype(x.dtype)  # NumPy keeps float16, SciPy does not
+    return Array(ops.i0(_operands("i0", x)[0]._node)).astype(x.dtype)  # NumPy keeps float16, SciPy does not
 
 
 def __getattr__(name: str) -> Any:

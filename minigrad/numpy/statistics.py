@@ -18,14 +18,17 @@ from ..ops.mean import mean as mean_
 from ..ops.shape import reshape as reshape_node
 from ..ops.shape import transpose as transpose_node
 from ..symbolic import size_of
-from ..traced_array import Array, ArrayLike, as_array
+from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, as_axes, as_int
+from .arguments import Axes, as_axes, as_int, given, masks
+from .creation import spaced
 from .dispatch import accumulates, implements
-from .elementwise import where
+from .elementwise import clip
+from .elementwise import where as choose
+from .indexing import diagonal, take_along_axis
 from .joining import concatenate
-from .manipulation import expand_dims, moveaxis, ravel, reshape
-from .reductions import _cut, _keep, given
+from .manipulation import at_least, broadcast_to, expand_dims, moveaxis, ravel, reshape
+from .reductions import _cut, _keep, cumprod, cumsum, max_, mean, min_, prod, sum_
 from .searching import searchsorted
 
 # -- quantiles -----------------------------------------------------------------------------------------------
@@ -57,7 +60,7 @@ _DISCRETE: dict[str, Callable[[Any], Any]] = {
     "lower": np.floor, "higher": np.ceil, "nearest": np.rint, "midpoint": lambda v: 0.5 * (np.floor(v) + np.ceil(v))}
 
 
-def _rows(a: Any, axis: Any, name: str) -> tuple[Array, tuple[int, ...]]:
+def _rows(a: ArrayLike, axis: Axes, name: str) -> tuple[Array, tuple[int, ...]]:
     """Return the array sorted along one last axis that stands for `axis`."""
     node = as_array(a)._node
     axes = as_axes(axis, node.ndim, name)
@@ -69,8 +72,8 @@ def _rows(a: Any, axis: Any, name: str) -> tuple[Array, tuple[int, ...]]:
     return Array(ordering.sort(rows, len(kept))), axes
 
 
-def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool, weights: Any, scale: float,
-              skip_nan: bool) -> Array:
+def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, keepdims: bool,
+              weights: ArrayLike | None, scale: float, skip_nan: bool) -> Array:
     if weights is not None:
         raise TraceError(at_user_line(f"np.{name} with weights=: sort, np.cumsum the weights and np.interp"))
     if method not in _CONTINUOUS and method not in _DISCRETE:
@@ -89,7 +92,7 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
     quantiles = ravel(q)
     lead = rows.ndim - 1
     quantiles = reshape(quantiles, (-1,) + (1,) * lead)  # one row of results per quantile, in front
-    bad = np.isnan(rows)
+    bad = TABLE[np.isnan](rows)
     present: Any = (n - bad.sum(axis=-1)).astype(quantiles.dtype) if skip_nan else n
     alpha, beta = _CONTINUOUS.get(method, (1.0, 1.0))
     virtual = present * quantiles + (alpha + quantiles * (1 - alpha - beta)) - 1
@@ -99,21 +102,21 @@ def _quantile(name: str, a: Any, q: Any, axis: Any, method: str, keepdims: bool,
     part = virtual - low
     low = low.astype(np.int64)
     high = np.minimum(low + 1, n - 1)
-    shape = (q._node.type.size, *rows._node.shape[:-1])
-    wide = moveaxis(np.broadcast_to(rows, (shape[0], *rows._node.shape)), -1, 0)
-    first, second = (np.take_along_axis(wide, expand_dims(np.broadcast_to(i, shape), 0), 0)[0] for i in (low, high))
+    shape = (size_of(q._node.shape), *rows._node.shape[:-1])
+    wide = moveaxis(broadcast_to(rows, (shape[0], *rows._node.shape)), -1, 0)
+    first, second = (take_along_axis(wide, expand_dims(broadcast_to(i, shape), 0), 0)[0] for i in (low, high))
     out = first
     if not chosen:
         step = second - first
-        between = where(part >= 0.5, second - step * (1 - part), first + step * part)
-        out = where(part == 0, first, between)
+        between = choose(part >= 0.5, second - step * (1 - part), first + step * part)
+        out = choose(part == 0, first, between)
         if not skip_nan:
-            out = where(bad[..., -1], np.nan, out)
+            out = choose(bad[..., -1], np.nan, out)
     out = reshape(out, (*q._node.shape, *rows._node.shape[:-1]))
     return expand_dims(out, tuple(i + q.ndim for i in axes)) if keepdims and axes else out
 
 
-def _enter_quantile(name: str, function: Any, scale: float, skip_nan: bool) -> None:
+def _enter_quantile(name: str, function: Callable[..., object], scale: float, skip_nan: bool) -> None:
     def quantile(a: ArrayLike, q: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: bool = False,
                  method: str = "linear", keepdims: bool = False, *, weights: ArrayLike | None = None) -> Array:
         return _quantile(name, a, q, axis, method, keepdims is True, weights, scale, skip_nan)
@@ -138,69 +141,69 @@ def nanmedian(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input
 # -- without NaN ---------------------------------------------------------------------------------------------
 
 
-def _without_nan(a: Any, value: Any) -> tuple[Array, Array]:
+def _without_nan(a: ArrayLike, value: float) -> tuple[Array, Array]:
     """Return the array with `value` in the place of NaN, and where it is a number."""
     x = as_array(a)
     if x.dtype.kind != "f":
-        return x, np.ones_like(x, dtype=bool)
-    bad = np.isnan(x)
-    return where(bad, value, x), ~bad
+        return x, TABLE[np.ones_like](x, dtype=bool)
+    bad = TABLE[np.isnan](x)
+    return choose(bad, value, x), ~bad
 
 
-def _mask(there: Array, mask: Any) -> Array:
-    return there if mask is True or mask is np._NoValue else there & as_array(mask)
+def _mask(there: Array, where: ArrayLike) -> Array:
+    return there & as_array(where) if masks(where) else there
 
 
 @implements(np.nansum)
 def nansum(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
-           initial: ArrayLike | None = np._NoValue, where: ArrayLike = True) -> Array:
+           initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
     """Sum of what is not NaN."""
     x = as_array(a)._node
     kept = ew.where(ew.isnan(x), full(0, x.shape, x.dtype), x) if x.type.floating else x
-    return np.sum(Array(kept), axis=axis, dtype=dtype, keepdims=keepdims is True, initial=initial, where=where)
+    return sum_(Array(kept), axis, dtype, None, keepdims is True, initial, where)
 
 
 @implements(np.nanprod)
 def nanprod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
-            initial: ArrayLike | None = np._NoValue, where: ArrayLike = True) -> Array:
+            initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
     """Product of what is not NaN."""
     x, _ = _without_nan(a, 1)
-    return np.prod(x, axis=axis, dtype=dtype, keepdims=keepdims is True, initial=initial, where=where)
+    return prod(x, axis, dtype, None, keepdims is True, initial, where)
 
 
 @implements(np.nancumsum)
-def nancumsum(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
+def nancumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
     """Cumulative sum in which NaN counts as 0."""
-    return np.cumsum(_without_nan(a, 0)[0], axis=axis, dtype=dtype)
+    return cumsum(_without_nan(a, 0)[0], axis, dtype)
 
 
 @implements(np.nancumprod)
-def nancumprod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
+def nancumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
     """Cumulative product in which NaN counts as 1."""
-    return np.cumprod(_without_nan(a, 1)[0], axis=axis, dtype=dtype)
+    return cumprod(_without_nan(a, 1)[0], axis, dtype)
 
 
-def _nan_extreme(name: str, function: Any, worst: float) -> None:
+def _nan_extreme(name: str, function: Callable[..., object], extreme_of: Callable[..., Array], worst: float) -> None:
     def extreme(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False,
-                initial: ArrayLike | None = np._NoValue, where: ArrayLike = True) -> Array:
+                initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
         x, there = _without_nan(a, worst)
-        found = getattr(np, name)(x, axis=axis, keepdims=keepdims is True, initial=initial, where=where)
+        found = extreme_of(x, axis, None, keepdims is True, initial, where)
         if x.dtype.kind != "f" or given(initial):
             return found
         # Where the extreme is what stands for NaN, that would share its slope: all there are equal, and nothing is NaN.
-        return np.where(found == worst, np.mean(x, axis=axis, keepdims=keepdims is True, where=there), found)
+        return choose(found == worst, mean(x, axis, keepdims=keepdims is True, where=there), found)
 
     extreme.__doc__ = f"The {name} of what is not NaN; NaN where there is nothing else."
     implements(function, name=f"nan{name}")(extreme)
 
 
-_nan_extreme("max", np.nanmax, -np.inf)
-_nan_extreme("min", np.nanmin, np.inf)
+_nan_extreme("max", np.nanmax, max_, -np.inf)
+_nan_extreme("min", np.nanmin, min_, np.inf)
 
 
-def _nan_arg(name: str, function: Any, worst: float) -> None:
+def _nan_arg(name: str, function: Callable[..., object], worst: float) -> None:
     def arg(a: ArrayLike, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Array:
-        return getattr(np, name)(_without_nan(a, worst)[0], axis=axis, keepdims=keepdims is True)
+        return TABLE[getattr(np, name)](_without_nan(a, worst)[0], axis=axis, keepdims=keepdims is True)
 
     arg.__doc__ = f"``np.{name}`` of what is not NaN; 0 where all are NaN, where NumPy raises."
     implements(function, name=f"nan{name}")(arg)
@@ -218,32 +221,32 @@ def nanmean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out
     x, there = _without_nan(a, 0)
     dtype = dtype or (x.dtype if x.dtype.kind == "f" else np.float64)
     there = _mask(there, where)
-    total = np.sum(x, axis=axis, dtype=dtype, keepdims=keepdims is True, where=there)
-    return total / np.sum(there, axis=axis, dtype=dtype, keepdims=keepdims is True)
+    total = sum_(x, axis, dtype, keepdims=keepdims is True, where=there)
+    return total / sum_(there, axis, dtype, keepdims=keepdims is True)
 
 
 @implements(np.nanvar)
 @accumulates
 def nanvar(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
-           keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike = np._NoValue,
-           correction: float | None = np._NoValue) -> Array:
+           keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
+           correction: float | None = None) -> Array:
     """Variance of what is not NaN; NaN where no more than `ddof` elements are left."""
     x, there = _without_nan(a, 0)
     x = x.astype(dtype or (x.dtype if x.dtype.kind == "f" else np.float64))
     there = _mask(there, where)
-    ddof = ddof if correction is np._NoValue else correction
-    center = nanmean(a, axis, x.dtype, keepdims=True, where=where) if mean is np._NoValue else as_array(mean)
-    off = np.where(there, x - center, 0)
-    left = np.sum(there, axis=axis, dtype=x.dtype, keepdims=keepdims is True) - ddof
-    total = np.sum(off * off, axis=axis, keepdims=keepdims is True)
-    return np.where(left > 0, total / np.where(left > 0, left, 1), np.nan)
+    ddof = ddof if correction is None else correction
+    center = nanmean(a, axis, x.dtype, keepdims=True, where=where) if not given(mean) else as_array(mean)
+    off = choose(there, x - center, 0)
+    left = sum_(there, axis, x.dtype, keepdims=keepdims is True) - ddof
+    total = sum_(off * off, axis, keepdims=keepdims is True)
+    return choose(left > 0, total / choose(left > 0, left, 1), np.nan)
 
 
 @implements(np.nanstd)
 @accumulates
 def nanstd(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
-           keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike = np._NoValue,
-           correction: float | None = np._NoValue) -> Array:
+           keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
+           correction: float | None = None) -> Array:
     """Standard deviation of what is not NaN; where it is 0, so is its gradient."""
     square = nanvar(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
     return Array(ew.norm_of(square._node))
@@ -265,7 +268,7 @@ def cov(m: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, bias: boo
             w = weights if w is None else w * weights
     ddof = (0 if bias else 1) if ddof is None else ddof
     if w is None:
-        left: Any = Array(size_scalar(x._node.shape[1], x.dtype)) - ddof
+        left = Array(size_scalar(x._node.shape[1], x.dtype)) - ddof
         off = x - x.mean(axis=1, keepdims=True)
         out = off @ off.T
     else:
@@ -278,11 +281,11 @@ def cov(m: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, bias: boo
         else:
             left = total - ddof * (w * as_array(aweights).astype(x.dtype)).sum() / total
         out = (x - center) @ ((x - center) * w).T
-    out = out / np.maximum(left, 0)
+    out = out / TABLE[np.maximum](left, 0)
     return reshape(out, ()) if out._node.shape == (1, 1) else out
 
 
-def _variables(m: Any, y: Any, rowvar: bool, dtype: Any) -> Array:
+def _variables(m: ArrayLike, y: ArrayLike | None, rowvar: bool, dtype: DTypeLike | None) -> Array:
     parts = [as_array(v) for v in (m, y) if v is not None]
     for p in parts:
         if p.ndim > 2:
@@ -291,7 +294,7 @@ def _variables(m: Any, y: Any, rowvar: bool, dtype: Any) -> Array:
     parts = [p.astype(dtype) for p in parts]
     # One row of `y` without `rowvar` is one variable, as in NumPy; one row of `m` is one observation.
     turned = [not rowvar and p.ndim == 2 and (k == 0 or p._node.shape[0] != 1) for k, p in enumerate(parts)]
-    parts = [p.T if turn else np.atleast_2d(p) for p, turn in zip(parts, turned, strict=True)]
+    parts = [p.T if turn else at_least(2, p) for p, turn in zip(parts, turned, strict=True)]
     # An `m` without variables has no covariances in NumPy, also beside a `y` that has some.
     return parts[0] if len(parts) == 1 or parts[0]._node.shape[0] == 0 else concatenate(parts, 0)
 
@@ -302,8 +305,8 @@ def corrcoef(x: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, *, d
     c = cov(x, y, rowvar, dtype=dtype)
     if not c.ndim:
         return c / c
-    spread = np.sqrt(np.diagonal(c))
-    return np.clip(c / spread[:, None] / spread[None, :], -1, 1)
+    deviations = TABLE[np.sqrt](diagonal(c))
+    return clip(c / deviations[:, None] / deviations[None, :], -1, 1)
 
 
 # -- histograms ----------------------------------------------------------------------------------------------
@@ -311,7 +314,7 @@ def corrcoef(x: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, *, d
 
 @implements(np.histogram)
 def histogram(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | None = None, density: bool | None = None,
-              weights: ArrayLike | None = None) -> tuple[Array, Array]:
+              weights: ArrayLike | None = None) -> tuple[Array, Array | np.ndarray]:
     """Counts, or sums of weights, per bin; gradients flow to the weights alone, since a count has none."""
     if isinstance(bins, str):
         raise TraceError(at_user_line(f"np.histogram with bins={bins!r}: how many bins there are would depend on data. "
@@ -322,34 +325,34 @@ def histogram(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | N
     if n < 1:
         raise ShapeError(at_user_line(f"np.histogram: {n + 1} edges have no bin between them"))
     at = searchsorted(edges, x, "right") - 1
-    at = where(x == edges[-1], n - 1, at)
+    at = choose(x == edges[-1], n - 1, at)
     there = (at >= 0) & (at < n)
     if weights is None:
         w = there.astype(np.int64)
     else:
         w = as_array(weights).ravel()
-        w = where(there, w if w.dtype != np.bool_ else w.astype(np.int64), 0)
-    at = where(there, at, 0)
+        w = choose(there, w if w.dtype != np.bool_ else w.astype(np.int64), 0)
+    at = choose(there, at, 0)
     counts = Array(scatter_add(w._node, at._node, shape=(n,)))
     if density:
-        counts = counts / np.diff(edges).astype(float) / counts.sum()
+        counts = counts / (edges[1:] - edges[:-1]).astype(float) / counts.sum()
     return counts, edges
 
 
 @implements(np.histogram_bin_edges)
 def histogram_bin_edges(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | None = None,
-                        weights: ArrayLike | None = None) -> Array:
+                        weights: ArrayLike | None = None) -> Array | np.ndarray:
     """The edges that `histogram` uses."""
     if isinstance(bins, str):
         raise TraceError(at_user_line(f"np.histogram_bin_edges with bins={bins!r}: how many there are would depend on "
                                       "data. Give a number"))
-    if np.ndim(bins):
+    if as_array(bins).ndim:
         return bins if isinstance(bins, Array) else np.asarray(bins)
-    x, bins = as_array(a), as_int(bins, "histogram", "bins")
+    x, count = as_array(a), as_int(bins, "histogram", "bins")
     if range is not None:
-        return np.histogram_bin_edges(np.zeros(0, x.dtype), bins, range)
+        return np.histogram_bin_edges(np.zeros(0, x.dtype), count, range)
     low, high = x.min(), x.max()
     if x.dtype.kind != "f":
         low, high = low.astype(float), high.astype(float)
     flat = low == high
-    return np.linspace(where(flat, low - 0.5, low), where(flat, high + 0.5, high), int(bins) + 1)
+    return spaced(choose(flat, low - 0.5, low), choose(flat, high + 0.5, high), count + 1, endpoint=True)[0]

@@ -7,7 +7,7 @@ integers, slices, index arrays, masks, None and an ellipsis, traced or not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ..ops.shape import reshape
 from ..ops.sort import argsort
 from ..symbolic import size_of
 from ..tracebacks import boundary
-from ..traced_array import Array, ArrayLike, as_array, hooks
+from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number
 from .arguments import as_axis, broadcast_node, held
 from .dispatch import any_traced, implements
@@ -30,25 +30,27 @@ from .indexing import getitem
 from .joining import concatenate
 from .reductions import _cut
 
+R = TypeVar("R")  # the type of an updated array
+
 _LONG = np.dtype(np.int64)
 
 
-class At:
+class At(Generic[R]):
     """``x.at``, or ``minigrad.numpy.at(x)`` where `x` may be an ordinary array: index it, and name the update."""
 
     __slots__ = ("_x",)
 
-    def __init__(self, x: Any):
+    def __init__(self, x: ArrayLike):
         self._x = x
 
-    def __getitem__(self, key: Any) -> Update:
+    def __getitem__(self, key: object) -> Update[R]:
         return Update(self._x, key)
 
     def __repr__(self) -> str:
         return f"<{self._x!r}.at: index it, as in x.at[i].set(v)>"
 
 
-class Update:
+class Update(Generic[R]):
     """The places of an array that an update goes to.
 
     Every method returns a new array of the shape and dtype of the old one. Values broadcast to the shape of
@@ -58,64 +60,67 @@ class Update:
 
     __slots__ = ("_key", "_x")
 
-    def __init__(self, x: Any, key: Any):
+    def __init__(self, x: ArrayLike, key: object):
         self._x, self._key = x, key
 
     def __repr__(self) -> str:
         return f"<{self._x!r}.at[{self._key!r}]: call set, add, subtract, multiply, divide, min, max, apply or get>"
 
-    def get(self) -> Any:
+    def get(self) -> R:
         """Return ``x[key]``."""
-        return self._x[self._key]
+        x: Any = self._x
+        return cast(R, x[self._key])
 
-    def set(self, values: Any) -> Any:
+    def set(self, values: ArrayLike) -> R:
         """Put `values` there, cast to the array's dtype."""
-        def write(x: np.ndarray, key: Any, v: Any) -> None:
+        def write(x: np.ndarray, key: Any, v: object) -> None:
             x[key] = v
 
         return self._apply("set", values, write, lambda old, new: new, _put)
 
-    def add(self, values: Any) -> Any:
+    def add(self, values: ArrayLike) -> R:
         """Add `values`."""
-        return self._apply("add", values, np.add.at, np.add, _add)
+        return self._apply("add", values, np.add.at, TABLE[np.add], _add)
 
-    def subtract(self, values: Any) -> Any:
+    def subtract(self, values: ArrayLike) -> R:
         """Subtract `values`."""
-        return self._apply("subtract", values, np.subtract.at, np.subtract, lambda *args: _add(*args, negative=True))
+        return self._apply("subtract", values, np.subtract.at, TABLE[np.subtract],
+                           lambda x, p, v: _add(x, p, v, negative=True))
 
-    def multiply(self, values: Any) -> Any:
+    def multiply(self, values: ArrayLike) -> R:
         """Multiply by `values`."""
-        return self._apply("multiply", values, np.multiply.at, np.multiply, _multiply)
+        return self._apply("multiply", values, np.multiply.at, TABLE[np.multiply], _multiply)
 
     mul = multiply
 
-    def divide(self, values: Any) -> Any:
+    def divide(self, values: ArrayLike) -> R:
         """Divide by `values`; the array must be floating."""
         x = self._x if isinstance(self._x, Array) else np.asarray(self._x)
         if x.dtype.kind != "f":
             raise DtypeError(at_user_line(f"x.at[...].divide of {x.dtype}: cast x to float first"))
-        return self._apply("divide", values, np.divide.at, np.divide, lambda x, p, v: _multiply(x, p, 1.0 / v))
+        return self._apply("divide", values, np.divide.at, TABLE[np.divide],
+                           lambda x, p, v: _multiply(x, p, 1.0 / v))
 
-    def max(self, values: Any) -> Any:
+    def max(self, values: ArrayLike) -> R:
         """Put the larger of what is there and `values`; what ties shares the gradient."""
-        return self._apply("max", values, np.maximum.at, np.maximum, lambda x, p, v: ew.maximum(
+        return self._apply("max", values, np.maximum.at, TABLE[np.maximum], lambda x, p, v: ew.maximum(
             x, scatter_max(v, p, shape=x.shape)))
 
-    def min(self, values: Any) -> Any:
+    def min(self, values: ArrayLike) -> R:
         """Put the smaller of what is there and `values`; what ties shares the gradient."""
-        return self._apply("min", values, np.minimum.at, np.minimum, lambda x, p, v: ew.minimum(
+        return self._apply("min", values, np.minimum.at, TABLE[np.minimum], lambda x, p, v: ew.minimum(
             x, scatter_min(v, p, shape=x.shape)))
 
-    def apply(self, function: Callable[[Any], Any]) -> Any:
+    def apply(self, function: Callable[[R], ArrayLike]) -> R:
         """Put ``function(x[key])`` there."""
         return self.set(function(self.get()))
 
-    def _apply(self, name: str, values: Any, in_place: Callable[..., Any], choose: Callable[[Array, Array], Array],
-               on_rows: Callable[[Node, Node, Node], Node]) -> Any:
+    def _apply(self, name: str, values: ArrayLike, in_place: Callable[..., None],
+               choose: Callable[[Array, Array], Array], on_rows: Callable[[Node, Node, Node], Node]) -> R:
         if not any_traced([self._x, values, self._key]):
             out = np.array(self._x)
             in_place(out, self._key, values)
-            return out
+            return cast(R, out)
         x, v = as_array(self._x), as_array(values)
         if name != "set" and not np.can_cast(np.result_type(x.dtype, 0 if v._weak and v.dtype.kind in "iu" else
                                                             0.0 if v._weak else v.dtype), x.dtype, "same_kind"):
@@ -124,16 +129,16 @@ class Update:
         v = Array(held(v, x.dtype))
         mask = _traced_mask(self._key)
         if mask is not None:
-            return _where_mask(x, mask, v, choose, name)
+            return cast(R, _where_mask(x, mask, v, choose, name))
         places, axes = _places(x._node, self._key)
         rest = x._node.shape[axes:]
         wide = _broadcast(v._node, (*places.shape, *rest), name)
         if any(n == 0 for n in wide.shape):
-            return x
+            return cast(R, x)
         rows = reshape(x._node, shape=(size_of(x._node.shape[:axes]), *rest))
-        out = on_rows(rows, reshape(places, shape=(places.type.size,)),
-                      reshape(wide, shape=(places.type.size, *rest)))
-        return Array(reshape(out, shape=x._node.shape))
+        count = size_of(places.shape)
+        updated = on_rows(rows, reshape(places, shape=(count,)), reshape(wide, shape=(count, *rest)))
+        return cast(R, Array(reshape(updated, shape=x._node.shape)))
 
 
 for _name in ("set", "add", "subtract", "multiply", "divide", "max", "min", "apply", "get"):
@@ -185,7 +190,7 @@ def _places(x: Node, key: Any) -> tuple[Node, int]:
     positions = Array(reshape(iota(size=size), shape=lead))
     named = getitem(positions, tuple(items))._node
     if isinstance(size, int) and not any_traced(items) and all(isinstance(n, int) for n in lead):
-        named = constant(np.arange(size).reshape(lead)[tuple(items)])
+        named = constant(np.arange(size).reshape([number(n) for n in lead])[tuple(items)])
     return named, axes
 
 
@@ -202,7 +207,7 @@ def _last(places: Node, n: Any) -> Node:
     """Return, for each of `n` places, the last update that goes there, or a negative number."""
     if places.prim is const:
         last = np.full(n, -1)
-        np.maximum.at(last, places.params["value"], np.arange(places.shape[0]))
+        np.maximum.at(last, places.params["value"], np.arange(number(places.shape[0])))
         return constant(last)
     return scatter_max(iota(size=places.shape[0]), places, shape=(n,))
 
@@ -251,7 +256,7 @@ def _multiply(x: Node, places: Node, v: Node) -> Node:
 
 
 @implements(name="at")
-def at(x: Any) -> At:
+def at(x: ArrayLike) -> At[Any]:
     """Return ``x.at``, of an ordinary array too: ``at(x)[i].set(v)`` runs inside and outside a trace."""
     return At(x)
 
@@ -264,7 +269,7 @@ def put_along_axis(arr: ArrayLike, indices: ArrayLike, values: ArrayLike, axis: 
     i = as_array(indices)
     grid = [i if b == a else np.arange(number(x._node.shape[b])).reshape((1,) * b + (-1,) + (1,) * (x.ndim - b - 1))
             for b in range(x.ndim)]
-    return at(x)[tuple(grid)].set(values)
+    return x.at[tuple(grid)].set(values)
 
 
 hooks.at = At

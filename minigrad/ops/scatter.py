@@ -7,7 +7,7 @@ holds -inf (inf), or the least (largest) integer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,5 +73,5 @@ def _samples() -> list[Sample]:
             Sample((np.array([5, 3, 8]), np.array([1, 1, 3])), {"shape": (4,)}, order=0)]
 
 
-scatter_max: Callable[..., Node] = _extreme("scatter_max", MAX)
-scatter_min: Callable[..., Node] = _extreme("scatter_min", MIN)
+scatter_max = _extreme("scatter_max", MAX)
+scatter_min = _extreme("scatter_min", MIN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -99,6 +99,8 @@ class Executable:
         self.flag = np.zeros(1, np.int64)
         self.out_types = [(self._shape(shape), n.dtype)
                           for n, shape in zip(self.graph.outputs, plan.out_shapes, strict=True)]
+        self.now: tuple[np.ndarray, ...] = ()  # inputs and outputs of the run
+        self.values: dict[Node, Any] = {}  # results of Python's steps: an array, or a tuple of arrays
         self._views: dict[Node, View] = {}
         self.arrays: dict[Node, np.ndarray] = {}  # the values in the arena that Python's steps use
         self.bodies: list[Executable] = []  # of scans
@@ -120,6 +122,7 @@ class Executable:
         self.table[:, 1] = self.table[:, 1] * 8 + self.args.ctypes.data
         start = self.table.ctypes.data
         self.stretches = [(start + 16 * s[0], s[1]) if isinstance(s, tuple) else s for s in self._stretches]
+        self.table_range = next(s for s in self.stretches if isinstance(s, tuple))  # address and length; the first
         self._ends = [None if n is source else self._getter(n)
                       for n, source in zip(self.graph.outputs, plan.sources, strict=True)]
         self.mixed = len(self.stretches) > 1 or any(self._ends) or None in plan.sources
@@ -145,13 +148,13 @@ class Executable:
         if self.arena is None:
             arena = self.arenas.borrow(self.layout.total)
             self.bases[ARENA] = arena.address
-        self.run_steps(*self.stretches[0], self.bases_address, given, 2, len(given))
+        self.run_steps(*self.table_range, self.bases_address, given, 2, len(given))
         if arena is not None:
             self.arenas.give_back(arena)
         return None if self.flag[0] and self._wrong() else outputs
 
     def _wrong(self) -> bool:
-        """Take note that an index was out of range."""
+        """Reset the flag of an index out of range."""
         self.flag[0] = 0
         return True
 
@@ -169,12 +172,12 @@ class Executable:
                     else:
                         stretch()
                 for i, (source, end) in enumerate(zip(self.plan.sources, self._ends, strict=True)):
-                    if source is None:
+                    if end is not None and source is None:
                         outputs[i][...] = end()
                     elif end is not None:
                         outputs[i] = end()
         finally:
-            self.now = self.values = None
+            self.now, self.values = (), {}
         return outputs
 
     # -- where values are ------------------------------------------------------------------------------
@@ -183,10 +186,7 @@ class Executable:
         """Return the numbers of a shape of formulas."""
         return tuple([self.numbers[i] for i in shape])
 
-    def _of(self, n: Node) -> tuple[int, ...]:
-        return tuple([value(d, self.sizes) for d in n.shape])
-
-    def _piece(self, *key: Any) -> tuple[int, int]:
+    def _piece(self, *key: Hashable) -> tuple[int, int]:
         """Return where a piece of the arena is."""
         return ARENA, self.places[self.plan.piece[key]]
 
@@ -231,11 +231,11 @@ class Executable:
             i = len(inputs) + schedule.outputs[root]
             return lambda: self.now[i]
         if root in self.plan.stacked_strides:  # a native scan
-            parts = tuple(self._array(self._piece("part", root, i), t) for i, t in enumerate(root.type.parts))
+            parts = tuple(self._array(self._piece("part", root, i), t) for i, t in enumerate(root.types))
             return lambda: parts
         if root in schedule.place and root not in self.plan.leaves.early:
             if root not in self.arrays:
-                self.arrays[root] = self._array(self._piece("buffer", schedule.place[root]), root.type)
+                self.arrays[root] = self._array(self._piece("buffer", schedule.place[root]), *root.types)
             array = self.arrays[root]
             return lambda: array
         if root in self.plan.python_results:
@@ -246,7 +246,8 @@ class Executable:
     def _array(self, place: tuple[int, int], t: ArrayType) -> np.ndarray:
         """Return memory of the arena as an array."""
         arena = self.own_arena()
-        return np.ndarray(self._of(t), t.dtype, arena.memory, arena.start + place[1])
+        shape = tuple([value(d, self.sizes) for d in t.shape])
+        return np.ndarray(shape, t.dtype, arena.memory, arena.start + place[1])
 
     def own_arena(self) -> Arena:
         """Return memory that no other run uses."""
@@ -268,8 +269,8 @@ class Executable:
                                              self.team):
                 self._native(function, args)
         elif way == "product":
-            views = [self._view(n) for n in (*node.inputs, node)]
-            self._native(gemm.address(node.dtype), gemm_args(node.params["subscripts"], *views, node.dtype,
+            x, y, out = (self._view(n) for n in (*node.inputs, node))
+            self._native(gemm.address(node.dtype), gemm_args(node.params["subscripts"], x, y, out, node.dtype,
                                                              blas.find()[0] is not None))
         elif way == "python":
             self._flush()
@@ -291,47 +292,47 @@ class Executable:
         body: Executable = self.held[node].programs[0][1].bind(self.sizes, self.team)
         body.bases[ARENA] = body.own_arena().address
         self.bodies.append(body)
-        (table,) = body.stretches
         operands = [self._view(n) for n in node.inputs]
         given = [(v.base, v.offset) for v in operands]
         first_output = body.plan.first_output
         shared, carry, slices = signature(node).split(range(len(operands)))
         fixed = [(2 + i, given[i]) for i in shared] + [(FLAG, (FLAG, 0))]
         sliced = [(2 + i, given[i], operands[i].strides[0]) for i in slices]
-        parts = [self._piece("part", node, i) for i in range(len(node.type.parts))]
+        parts = [self._piece("part", node, i) for i in range(len(node.types))]
         sliced += [(first_output + i, parts[i], self.numbers[stride])
                    for i, stride in enumerate(self.plan.stacked_strides[node], len(carry))]
         carried = [(2 + i, first_output + k, given[i], parts[k], [self._piece("turn", node, k, j) for j in (0, 1)])
                    for k, i in enumerate(carry)]
         length = self.numbers[self.plan.scan_lengths[node]]
-        self._native(scan.step(), scan.arguments(length, node.params["reverse"], table, body.bases_address, fixed,
-                                                 sliced, carried))
+        self._native(scan.step(), scan.arguments(length, node.params["reverse"], body.table_range, body.bases_address,
+                                                 fixed, sliced, carried))
 
     def _python(self, node: Node) -> None:
         xs = [self._getter(i) for i in node.inputs]
+        evaluation: Callable[..., Any]
         if node.prim is einsum and canonical(node.params["subscripts"]) and node in self.plan.schedule.place:
-            evaluate_ = partial(_matmul, [fits_matmul(i) for i in node.inputs])
+            evaluation = partial(_matmul, [fits_matmul(i) for i in node.inputs])
         elif node in self.held:
-            evaluate_ = self.held[node].bind(self.sizes)
+            evaluation = self.held[node].bind(self.sizes)
         else:
-            evaluate_ = partial(node.prim.eval, np, **concrete(node.params, self.sizes))
+            evaluation = partial(node.prim.eval, np, **concrete(node.params, self.sizes))
         if node in self.plan.schedule.place:
             out = self._root_getter(node)
-            self._stretches.append(lambda: np.copyto(out(), evaluate_(*(x() for x in xs))))
+            self._stretches.append(lambda: np.copyto(out(), evaluation(*(x() for x in xs))))
             return
-        self._stretches.append(partial(self._keep, node, owning(evaluate_), xs, self.plan.python_results[node]))
+        self._stretches.append(partial(self._keep, node, owning(evaluation), xs, self.plan.python_results[node]))
 
     def _keep(self, node: Node, evaluation: Callable[..., Any], xs: list[Callable[[], Any]],
               parts: list[tuple[int | None, int]]) -> None:
-        """Evaluate a node that makes its result itself, and enter where that lies."""
-        made = evaluation(*(x() for x in xs))
-        made = _dense(made) if isinstance(node.type, ArrayType) else tuple(map(_dense, made))
-        self.values[node] = made
-        for i, slot in parts:
-            self.bases[slot] = (made if i is None else made[i]).ctypes.data
+        """Evaluate a node whose result is new memory, and enter the addresses of the parts that native steps read."""
+        result = evaluation(*(x() for x in xs))
+        arrays = [_dense(result)] if isinstance(node.type, ArrayType) else [_dense(x) for x in result]
+        self.values[node] = arrays[0] if isinstance(node.type, ArrayType) else tuple(arrays)
+        for i, base in parts:
+            self.bases[base] = arrays[i or 0].ctypes.data
 
 
-def _dense(x: Any) -> np.ndarray:
+def _dense(x: np.ndarray) -> np.ndarray:
     x = np.asarray(x)
     return x if x.flags.c_contiguous else np.ascontiguousarray(x)
 
@@ -342,4 +343,5 @@ def _view(node: Node, params: dict[str, Any], x: Any) -> Any:
 
 def _matmul(fits: list[bool], x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = (a if fit else np.ascontiguousarray(a) for a, fit in zip((x, y), fits, strict=True))
-    return np.matmul(x, y)
+    product: np.ndarray = np.matmul(x, y)
+    return product

@@ -111,7 +111,7 @@ class Program:
         for dtype, (_, code) in zip(new, codes, strict=False):
             gemm.add(dtype, code)
         own = dict(zip(keys, codes[len(new):], strict=True))
-        kernels = [key and kernel(key, own[repr(key.signature)][0]) for key in self._keys]
+        kernels = [None if key is None else kernel(key, own[repr(key.signature)][0]) for key in self._keys]
         objects = {k.name: own[repr(key.signature)][1] for key, k in zip(self._keys, kernels, strict=True) if key and k}
         return kernels, load(objects.values(), threads.symbols()) if objects else None
 

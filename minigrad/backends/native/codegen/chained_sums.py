@@ -87,8 +87,6 @@ class InMemory:
         Turns of the loop: if they are no more than the limit, the total itself is the open chain.
     """
 
-    deep = False
-
     def __init__(self, k: VectorEmitter, n: Node, count: ir.Value, levels: ir.Value, total: ir.Value, limit: int,
                  turns: ir.Value):
         self._k, self._node, self._count, self._levels, self._total, self._limit = k, n, count, levels, total, limit
@@ -110,7 +108,7 @@ def in_chains(k: VectorEmitter, count: ir.Value, by: int, sums: Sequence[InRegis
               body: Callable[[ir.Value], None]) -> None:
     """Emit a loop that adds to the open chains of `sums`, which ``body`` emits for steps ``i`` to ``i + by``."""
     b, span = k.b, RUN * by
-    deep = [c for c in sums if c.deep]
+    deep = [c for c in sums if isinstance(c, InRegisters) and c.deep]
 
     def number(n: ir.Value, each: int) -> ir.Value:
         return b.sdiv(b.add(n, I64(each - 1)), I64(each))

@@ -216,10 +216,10 @@ class VectorEmitter(Emitter):
 
     def combined(self, n: Node, x: ir.Value, y: ir.Value) -> ir.Value:
         """Return the combination of two values by a reduction."""
-        return ex.combined(self.b, n.prim.combiner, x, y, n.dtype.kind == "u")
+        return ex.combined(self.b, ex.combiner_of(n.prim), x, y, n.dtype.kind == "u")
 
     def identity(self, n: Node, lanes: int) -> ir.Constant:
-        return ex.identity(n.prim.combiner, n.dtype, lanes)
+        return ex.identity(ex.combiner_of(n.prim), n.dtype, lanes)
 
     def combine(self, n: Node, left: ir.Value, right: ir.Value, to: ir.Value, count: ir.Value,
                 begins: ir.Value | None = None) -> None:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from llvmlite import ir
 
-from ....combiners import Combiner
 from ....graph import Node
 from ....ops import elementwise as ew
 from ....ops import special
-from ....primitive import Primitive
+from ....primitive import Combiner, Primitive
 from ..runtime.jit import has_fma
 from .division import RULES
 from .values import I1, any_lane, constant, element, intrinsic, is_float, like, vector_type
@@ -36,9 +35,9 @@ _MORE_ACCURATE = {special.expit: "expit({0})", special.log_expit: "log_expit({0}
 def unable(node: Node) -> str | None:
     """Return why an elementwise node has no IR, or None."""
     prim, name = node.prim, node.prim.name
-    for t in (*(i.type for i in node.inputs), node.type):
-        if t.dtype not in DTYPES:
-            return f"{name} of {t.dtype}"
+    for dtype in (*(i.dtype for i in node.inputs), node.dtype):
+        if dtype not in DTYPES:
+            return f"{name} of {dtype}"
     if prim in RULES:
         return None if node.dtype.kind != "b" else f"{name} of {node.dtype}"
     text = _text(prim)
@@ -58,18 +57,25 @@ def emit(builder: ir.IRBuilder, node: Node, xs: Sequence[ir.Value]) -> ir.Value:
         return cast(builder, xs[0], node.inputs[0].dtype, node.dtype)
     unsigned = (node.inputs[-1].dtype if node.inputs else node.dtype).kind == "u"
     if node.prim in RULES:
-        return RULES[node.prim](builder, *xs, unsigned)
+        x, y = xs
+        return RULES[node.prim](builder, x, y, unsigned)
     return formula(builder, _text(node.prim), xs, unsigned)
 
 
-def _text(prim: Primitive) -> str | None:
+def _text(prim: Primitive) -> str:
     """Return the kernel expression of a primitive, or a more accurate one."""
-    return _MORE_ACCURATE.get(prim, prim.kernel)
+    return _MORE_ACCURATE.get(prim, prim.kernel or "")
 
 
 def formula(builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: bool = False) -> ir.Value:
     """Return the value of a kernel's text of the operands `xs`."""
     return _Parser(builder, text, xs, unsigned).value()
+
+
+def combiner_of(prim: Primitive) -> Combiner:
+    """Return the combiner of a reduction, a scan or a scatter."""
+    assert prim.combiner is not None
+    return prim.combiner
 
 
 def combined(builder: ir.IRBuilder, by: Combiner, x: ir.Value, y: ir.Value, unsigned: bool = False) -> ir.Value:
@@ -187,12 +193,15 @@ _INT = {"+": "add", "-": "sub", "*": "mul", "|": "or_", "&": "and_", "^": "xor"}
 _ON_BITS = {"+": "or_", "*": "and_", "||": "or_", "&&": "and_", "^": "xor", "|": "or_", "&": "and_"}
 
 
+Operand: TypeAlias = "ir.Value | int | float"  # a number has no type until it meets a value
+
+
 class _Parser:
     """Reads one expression and emits it while reading; a bare number stays a Python number until it meets a value."""
 
     def __init__(self, builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: bool):
         self.b, self.xs, self.unsigned = builder, xs, unsigned
-        self.tokens = [*_TOKEN.findall(text), ""]
+        self.tokens: list[str] = [*_TOKEN.findall(text), ""]
         self.at = 0
 
     def value(self) -> ir.Value:
@@ -207,7 +216,7 @@ class _Parser:
     def take(self, *wanted: str) -> str | None:
         return self.next() if self.tokens[self.at] in wanted and self.tokens[self.at] else None
 
-    def choice(self) -> Any:
+    def choice(self) -> Operand:
         condition = self.binary(0)
         if not self.take("?"):
             return condition
@@ -216,7 +225,7 @@ class _Parser:
         yes, no = self.same(yes, self.choice())
         return self.b.select(condition, yes, no)
 
-    def binary(self, level: int) -> Any:
+    def binary(self, level: int) -> Operand:
         if level == len(_BINARY):
             return self.unary()
         left = self.binary(level + 1)
@@ -224,7 +233,7 @@ class _Parser:
             left = self.operation(op, left, self.binary(level + 1))
         return left
 
-    def unary(self) -> Any:
+    def unary(self) -> Operand:
         op = self.take("-", "!", "~")
         if not op:
             return self.primary()
@@ -235,7 +244,7 @@ class _Parser:
             return self.b.fneg(x) if is_float(x) else self.b.neg(x)
         return self.b.not_(x)
 
-    def primary(self) -> Any:
+    def primary(self) -> Operand:
         token = self.next()
         if token == "(":
             x = self.choice()
@@ -262,7 +271,7 @@ class _Parser:
         """Read ``condition, usual, rare)``: a choice whose dear side is passed over where it is no lane's."""
         condition = self.choice()
         self.next()  # ,
-        usual = self.choice()
+        usual: ir.Value = self.choice()
         self.next()  # ,
         start = self.b.block
         with self.b.if_then(any_lane(self.b, condition), likely=False):
@@ -274,12 +283,12 @@ class _Parser:
         made.add_incoming(rare, end)
         return made
 
-    def same(self, x: Any, y: Any) -> tuple[ir.Value, ir.Value]:
+    def same(self, x: Operand, y: Operand) -> tuple[ir.Value, ir.Value]:
         if not isinstance(x, ir.Value):
             x = constant(y.type if isinstance(y, ir.Value) else self.xs[0].type, x)
         return x, y if isinstance(y, ir.Value) else constant(x.type, y)
 
-    def operation(self, op: str, x: Any, y: Any) -> ir.Value:
+    def operation(self, op: str, x: Operand, y: Operand) -> ir.Value:
         x, y = self.same(x, y)
         if op in ("==", "!=", "<", "<=", ">", ">="):
             if is_float(x):

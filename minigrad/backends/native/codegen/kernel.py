@@ -56,11 +56,11 @@ class Kernel:
 
 def unable(node: Node) -> str | None:
     """Return why a statement that is row-local cannot be part of a kernel; None if it can."""
-    types = [*(i.type for i in node.inputs), node.type]
-    bad = next((t for t in types if not isinstance(t, ArrayType) or t.dtype not in ex.DTYPES), None)
+    values = *node.inputs, node
+    bad = next((n for n in values if not isinstance(n.type, ArrayType) or n.dtype not in ex.DTYPES), None)
     if bad is not None:
-        return f"{node.prim.name} of {bad}"
-    if any(isinstance(d, int) and d == 0 for t in types for d in t.shape):
+        return f"{node.prim.name} of {bad.type}"
+    if any(isinstance(d, int) and d == 0 for n in values for d in n.shape):
         return f"{node.prim.name} of nothing"
     if node.prim.kind == "elementwise":
         return ex.unable(node)
@@ -71,7 +71,7 @@ def unable(node: Node) -> str | None:
     return node.prim.name
 
 
-def rows(node: Node) -> Any:
+def rows(node: Node) -> int | Dim | None:
     """Return the number of rows that a statement works on one by one in a kernel; None where it does not."""
     return rows_of(node) if unable(node) is None else None
 
@@ -80,8 +80,7 @@ class Writer(KernelEmitter):
     """Writes one kernel."""
 
     def __init__(self, plan: Plan, step: Step, name: str):
-        floats = [t.dtype.itemsize for n in step.group.nodes for t in (n.type, *(i.type for i in n.inputs))
-                  if t.dtype.kind == "f"]
+        floats = [v.dtype.itemsize for n in step.group.nodes for v in (n, *n.inputs) if v.dtype.kind == "f"]
         super().__init__(name, 8 if max(floats, default=4) == 8 else 16, plan)
         self.group, self.loops = step.group, loops(plan, step)
         self.members = set(step.group.nodes)

@@ -24,14 +24,14 @@ class Memory(NamedTuple):
     ----------
     kind : str
         ``"value"`` for a value's own memory, ``"scratch"`` for the rows of one block, ``"parts"`` for the blocks'
-        parts of a reduction, ``"chains"`` for the chains of a sum, ``"flag"`` for the flag of a bad index.
-    node : Node or None
+        parts of a reduction, ``"chains"`` for the chains of a sum.
+    node : Node
     first, last, limit : int
         Of chains: the axes of the operand that they go over, and how many sums of chains the total takes.
     """
 
     kind: str
-    node: Node | None = None
+    node: Node
     first: int = 0
     last: int = 0
     limit: int = 0
@@ -43,8 +43,8 @@ class Param(NamedTuple):
     Attributes
     ----------
     kind : str
-        ``"size"``, ``"base"`` of a memory, ``"offset"`` of a view in a memory, ``"stride"`` of a view along an axis, or
-        ``"scratch"``, the bytes of a thread's scratch memory.
+        ``"size"``, ``"base"`` of a memory, ``"offset"`` of a view in a memory, ``"stride"`` of a view along an axis,
+        ``"scratch"``, the bytes of a thread's scratch memory, or ``"flag"``, the base of the flag of a bad index.
     """
 
     kind: str
@@ -86,7 +86,7 @@ class KernelEmitter(VectorEmitter):
         self.plan, self.roles = plan, plan.roles
         self.params: dict[Param, int] = {}
         self.chains: dict[Memory, None] = {}
-        self._loaded: dict[int | Param | tuple[Memory, Node], ir.Value] = {}
+        self._loaded: dict[int | Param | tuple[Param, None] | tuple[Memory, Node], ir.Value] = {}
 
     @contextmanager
     def function(self, name: str, arguments: Sequence[ir.Type], linkage: str = "internal") -> Iterator[ir.Function]:
@@ -113,6 +113,13 @@ class KernelEmitter(VectorEmitter):
 
     def stride(self, view: Node, axis: int) -> ir.Value:
         return self.param(Param("stride", view=view, axis=axis))
+
+    def flag(self) -> ir.Value:
+        """Return the address of the number that becomes 1 where an index is out of range."""
+        key = Param("flag"), None
+        if key not in self._loaded:
+            self._loaded[key] = self.base(self.param(key[0]))
+        return self._loaded[key]
 
     def pointer(self, memory: Memory, view: Node) -> ir.Value:
         """Return the address of a view's first element, of its memory's first row."""

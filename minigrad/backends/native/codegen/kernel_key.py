@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ....passes.schedule import Plan, Step
 from ....primitive import PART, input_
 from ....symbolic import Dim, Symbol, polynomial
 
+SizeCode: TypeAlias = "int | tuple[tuple[tuple[int, ...], int], ...]"  # a number, or a polynomial's terms
+Entry: TypeAlias = ("tuple[tuple[str | None, ...], tuple[int, ...], tuple[tuple[str, object], ...], str, "
+                    "tuple[SizeCode, ...], int | None, bool]")  # a node in a signature
 _KNOWN = (full, iota)  # leaves whose parameters code depends on; of others just the type matters
 _symbols: list[Symbol] = []  # the sizes of all signatures, by number
 
@@ -38,7 +41,7 @@ class KernelKey:
     symbols : tuple of Symbol
     """
 
-    signature: tuple[Any, ...]
+    signature: tuple[bool, tuple[int, ...], tuple[Entry, ...]]
     nodes: tuple[Node, ...]
     symbols: tuple[Symbol, ...]
 
@@ -54,7 +57,7 @@ class _Reader:
     def __init__(self, plan: Plan, step: Step):
         self.plan, self.step, self.members = plan, step, set(step.group.nodes)
         self.at: dict[Node, int] = {}
-        self.entries: list[tuple[Any, ...]] = []
+        self.entries: list[Entry] = []
         self.symbols: dict[Symbol, int] = {}
         self.places: dict[int, int] = {}
 
@@ -79,29 +82,29 @@ class _Reader:
         place = self.plan.place.get(n)
         if place is not None:
             place = self.places.setdefault(place, len(self.places))
-        entry = (prim.name, prim.kernel, prim.kind) if prim is not input_ else (prim.name,)
-        self.entries.append((entry, inputs, params, n.dtype.str, tuple([self._size(d) for d in n.shape]), place,
+        operation = (prim.name, prim.kernel, prim.kind) if prim is not input_ else (prim.name,)
+        self.entries.append((operation, inputs, params, n.dtype.str, tuple([self._size(d) for d in n.shape]), place,
                              n in self.plan.takes))
         self.at[n] = len(self.at)
         return self.at[n]
 
-    def _param(self, v: Any) -> Any:
+    def _param(self, v: object) -> object:
         if isinstance(v, tuple):
             return "tuple", tuple([self._param(x) for x in v])
         return ("size", self._size(v)) if isinstance(v, Dim) else v
 
-    def _size(self, d: int | Dim) -> Any:
+    def _size(self, d: int | Dim) -> SizeCode:
         return coded(d, self.symbols) if isinstance(d, Dim) else d
 
 
-def coded(d: int | Dim, symbols: dict[Symbol, int]) -> Any:
+def coded(d: int | Dim, symbols: dict[Symbol, int]) -> SizeCode:
     """Return a size with numbers for its symbols: an int, or the terms of a polynomial."""
     if not isinstance(d, Dim):
         return d
     return tuple(sorted([(tuple(sorted([symbols.setdefault(s, len(symbols)) for s in m])), f) for m, f in d.terms]))
 
 
-def decoded(code: Any, symbols: Sequence[Symbol]) -> int | Dim:
+def decoded(code: SizeCode, symbols: Sequence[Symbol]) -> int | Dim:
     """Undo `coded`."""
     if isinstance(code, int):
         return code
@@ -116,7 +119,7 @@ def plan_of(key: KernelKey) -> tuple[Plan, Step, list[Node], list[Symbol]]:
     place: dict[Node, int] = {}
     takes: dict[Node, Node] = {}
 
-    def size(code: Any) -> int | Dim:
+    def size(code: SizeCode) -> int | Dim:
         nonlocal count
         if not isinstance(code, int):
             count = max(count, 1 + max((i for m, _ in code for i in m), default=-1))

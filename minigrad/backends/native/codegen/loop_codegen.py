@@ -9,9 +9,8 @@ result inside them are one vector; it is added to in memory elsewhere. Sums of f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -60,8 +59,8 @@ class LoopWriter:
     def __init__(self, kernel: KernelEmitter, loop: Loop):
         self.k, self.loop, self.plan, self.roles = kernel, loop, kernel.plan, kernel.roles
         self.members = set(loop.nodes)
-        self.references: dict[Any, Reference] = {}
-        self.reads: dict[tuple[Node, int], Any] = {}  # (statement, its operand's number) -> reference, node or constant
+        self.references: dict[tuple[Memory, Node, tuple[int | None, ...]], Reference] = {}
+        self.reads: dict[tuple[Node, int], Reference | Node] = {}  # of each operand: a place, a value or a number
         self.indexed: set[int] = set()  # axes whose own index is wanted
         for n in loop.nodes:
             self._operands(n)
@@ -69,14 +68,15 @@ class LoopWriter:
         self.reductions = [n for n in loop.nodes if n.prim.kind == "reduce"]
         groups = self._collapsed()
         self.axes = [Axis(g, self._product(g)) for g in groups]
-        inner = math.prod(n for n in (loop.space[a] for a in groups[-1])) if groups and all(
-            isinstance(loop.space[a], int) and a for a in groups[-1]) else None
         self.lanes = 1 if not groups else kernel.lanes
-        while inner is not None and self.lanes // 2 >= inner:
-            self.lanes //= 2
-        innermost = self.axes[-1].count if self.axes else None
-        self.one_vector = isinstance(innermost, ir.Constant) and innermost.constant <= self.lanes
-        self.values: dict[Any, ir.Value] = {}
+        innermost = [loop.space[a] for a in groups[-1] if a] if groups else []
+        known = [n for n in innermost if isinstance(n, int)]
+        if groups and len(known) == len(groups[-1]):  # the innermost loop is as long for all sizes: fewer lanes may do
+            while self.lanes // 2 >= math.prod(known):
+                self.lanes //= 2
+        count = self.axes[-1].count if self.axes else None
+        self.one_vector = isinstance(count, ir.Constant) and count.constant <= self.lanes
+        self.values: dict[Reference | Node, ir.Value] = {}
 
     # -- what is read and written -----------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ class LoopWriter:
         for k, i in enumerate(n.inputs):
             self.reads[n, k] = self._read(i)
 
-    def _read(self, operand: Node) -> Any:
+    def _read(self, operand: Node) -> Reference | Node:
         """Return what an operand of the loop's space is: a node of this loop, a number, or a place in memory."""
         node = behind(operand)
         if node in self.members and not self.roles.is_view(node) and node.prim.kind != "reduce":
@@ -215,9 +215,10 @@ class LoopWriter:
         return e.select(e.icmp_signed("==", k.head(0), I64(1)), k.pointer(Memory("value", n), n), own)
 
     def _stride(self, r: Reference, a: int) -> ir.Value:
-        if r.linked[a] and a == r.last:
+        axis = r.axes[a]
+        if axis is None or (r.linked[a] and a == r.last):
             return I64(r.dtype.itemsize)
-        return self.k.stride(r.view, r.axes[a])
+        return self.k.stride(r.view, axis)
 
     def _moving(self, r: Reference, axis: Axis) -> bool:
         return r.axes[axis.axes[-1]] is not None
@@ -284,9 +285,9 @@ class LoopWriter:
     def _vectors(self, depth: int, where: dict[Reference, ir.Value]) -> None:
         """Emit the innermost loop, vector by vector."""
         k, b, axis = self.k, self.k.b, self.axes[depth]
-        fixed = {r: k.load(r.dtype, where[r]) for r in self._read_only() if not self._moving(r, axis)
-                 and not self._dynamic(r)}
-        fixed = {r: splat(b, x, self.lanes) for r, x in fixed.items()}
+        scalars = {r: k.load(r.dtype, where[r]) for r in self._read_only()
+                   if not self._moving(r, axis) and not self._dynamic(r)}
+        fixed: dict[Reference | Node, ir.Value] = {r: splat(b, x, self.lanes) for r, x in scalars.items()}
         count, whole = axis.count, self._whole_vectors(axis)
 
         def body(i: ir.Value, where: dict[Reference, ir.Value]) -> None:
@@ -349,7 +350,7 @@ class LoopWriter:
     # -- one vector of elements --------------------------------------------------------------------------
 
     def _body(self, axis: Axis | None, i: ir.Value | None, mask: ir.Value | None, where: dict[Reference, ir.Value],
-              fixed: dict[Reference, ir.Value]) -> None:
+              fixed: Mapping[Reference | Node, ir.Value]) -> None:
         self.axis, self.i, self.mask, self.now, self.values = axis, i, mask, where, dict(fixed)
         for n in self.loop.nodes:
             if n.prim.kind == "reduce":
@@ -369,23 +370,24 @@ class LoopWriter:
             return self.now[r]
         return at(self.k.b, self.now[r], self.k.b.mul(self.i, self._stride(r, self.axis.axes[-1])))
 
-    def _value(self, read: Any) -> ir.Value:
-        if isinstance(read, Node) and read not in self.values:  # a number
-            return constant(vector_type(read.dtype, self.lanes), read.params["value"])
+    def _value(self, read: Reference | Node) -> ir.Value:
         if read not in self.values:
-            self.values[read] = self._load(read)
+            if isinstance(read, Node):  # full of one number
+                return constant(vector_type(read.dtype, self.lanes), read.params["value"])
+            self.values[read] = self._load(read, self._address(read))
         return self.values[read]
 
-    def _load(self, r: Reference) -> ir.Value:
+    def _load(self, r: Reference, address: ir.Value) -> ir.Value:
+        """Return one vector of elements, given the address of the first."""
         k = self.k
         if self.axis is None:
-            return k.load(r.dtype, self.now[r])
+            return k.load(r.dtype, address)
         inner = self.axis.axes[-1]
         if not self._moving(r, self.axis):
-            return splat(k.b, k.load(r.dtype, self.now[r]), self.lanes)
+            return splat(k.b, k.load(r.dtype, address), self.lanes)
         if r.last == inner and r.linked[inner]:
-            return k.load(r.dtype, self._address(r), self.lanes, self.mask)
-        return k.gather(r.dtype, self._address(r), self._steps(self._stride(r, inner)), self.lanes, self.mask)
+            return k.load(r.dtype, address, self.lanes, self.mask)
+        return k.gather(r.dtype, address, self._steps(self._stride(r, inner)), self.lanes, self.mask)
 
     def _steps(self, stride: ir.Value) -> ir.Value:
         """Return how far each lane is from the first."""
@@ -428,16 +430,16 @@ class LoopWriter:
         bad = b.icmp_unsigned(">=", i, length)
         wrong = bad if self.mask is None or lanes == 1 else b.and_(bad, self.mask)
         with b.if_then(any_lane(b, wrong), likely=False):
-            b.store(I64(1), self.k.pointer(Memory("flag"), n))
+            b.store(I64(1), self.k.flag())
         return b.select(bad, zero, i)
 
     def _gathered(self, n: Node) -> ir.Value:
         k, b = self.k, self.k.b
         array, *indices = n.inputs
         r = self.reads[n, 0]
-        own, inner = lockstep(n), None if self.axis is None else self.axis.axes[-1]
-        ndim = indices[0].ndim
-        rows = inner is not None and inner >= ndim  # of the array: one index for all lanes
+        assert isinstance(r, Reference)
+        own = lockstep(n)
+        rows = self.axis is not None and self.axis.axes[-1] >= indices[0].ndim  # one index for all lanes
         lanes = 1 if rows else self.lanes
         total = None
         for j in range(1, len(n.inputs)):
@@ -446,18 +448,11 @@ class LoopWriter:
             step = self._position(n, j, array.shape[j - 1], lanes)
             step = b.mul(step, splat(b, k.stride(array, j - 1), lanes))
             total = step if total is None else b.add(total, step)
-        if inner is None:
-            return k.load(r.dtype, at(b, self.now[r], total) if total is not None else self.now[r])
         base = self._address(r)
-        if rows:
-            base = base if total is None else at(b, base, total)
-            if not self._moving(r, self.axis):
-                return splat(b, k.load(r.dtype, base), self.lanes)
-            if r.last == inner and r.linked[inner]:
-                return k.load(r.dtype, base, self.lanes, self.mask)
-            return k.gather(r.dtype, base, self._steps(self._stride(r, inner)), self.lanes, self.mask)
+        if self.axis is None or rows:
+            return self._load(r, base if total is None else at(b, base, total))
         if self._moving(r, self.axis):
-            steps = self._steps(self._stride(r, inner))
+            steps = self._steps(self._stride(r, self.axis.axes[-1]))
             total = steps if total is None else b.add(total, steps)
         if total is None:  # the row's own number, for every column
             return splat(b, k.load(r.dtype, base), self.lanes)

@@ -52,7 +52,7 @@ def loops(plan: Plan, step: Step) -> list[Loop]:
     """Return the loops of a group, in the order in which they run."""
     roles = plan.roles
     level: dict[Node, int] = {}
-    readers: dict[int, list[tuple[Node, bool]]] = {}  # buffer -> who reads it, and whether element by element
+    readers: dict[int | None, list[tuple[Node, bool]]] = {}  # buffer -> who reads it, and whether element by element
     for n in step.group.nodes:
         space, at = space_of(n), 0
         for i in n.inputs:

@@ -6,6 +6,7 @@ For its arguments: offset and strides in bytes, as formulas of the sizes, and as
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -112,6 +113,22 @@ class View(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+
+def merged(axes: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Drop axes of one element, and join neighbouring axes along which every operand continues as along the inner one.
+
+    Each axis is its size, and the stride of each operand.
+    """
+    joined: list[tuple[int, ...]] = []
+    for n, *strides in axes:
+        if n == 1:
+            continue
+        if joined and all(outer == s * n for outer, s in zip(joined[-1][1:], strides, strict=True)):
+            joined[-1] = (joined[-1][0] * n, *strides)
+        else:
+            joined.append((n, *strides))
+    return joined
 
 
 class Strides:

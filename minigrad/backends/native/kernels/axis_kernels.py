@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from llvmlite import ir
 
-from ....combiners import ARGMAX, Combiner
-from ....primitive import Primitive
+from ....combiners import ARGMAX
+from ....primitive import Combiner, Primitive
 from ..codegen import expressions as ex
 from ..codegen.emit import Emitter, at, halved
 from ..codegen.step_codegen import HEAD, Step, StepCode, arguments, widths
@@ -46,7 +46,7 @@ def along(prim: Primitive, dtype: np.dtype, to: View, source: View, axis: int, t
     columns = min(inner, _COLUMNS)
     args = arguments(team, outer * n * inner, (outer, inner), (_PIECE // (n * columns), columns), [
         n, source.base, source.offset, to.base, to.offset])
-    way = ACROSS if inner > 1 else SHORT if n < _SHORT and prim.combiner.position else ROWS
+    way = ACROSS if inner > 1 else SHORT if n < _SHORT and ex.combiner_of(prim).position else ROWS
     return [(steps(prim, dtype, way), args)]
 
 
@@ -56,14 +56,14 @@ ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # how the elements of an a
 @functools.cache
 def steps(prim: Primitive, dtype: np.dtype, way: str) -> StepCode:
     """Return a step."""
-    by = prim.combiner
+    by = ex.combiner_of(prim)
     if by.position:
         write = functools.partial({ACROSS: _places, ROWS: _place_in_row, SHORT: _places_in_short_rows}[way],
                                   by is ARGMAX)
     else:
         write = functools.partial({ACROSS: _totals, ROWS: _totals_of_rows}[way], by)
-    dtype = "uint8" if dtype == "bool" else dtype
-    return StepCode(f"{prim.name}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, np.dtype(dtype)))
+    dtype = np.dtype("uint8" if dtype == "bool" else dtype)
+    return StepCode(f"{prim.name}.{dtype}.{way.replace(' ', '_')}", functools.partial(write, dtype))
 
 
 def _views(code: Emitter) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
@@ -94,7 +94,7 @@ def _totals(by: Combiner, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Va
 def _totals_of_rows(by: Combiner, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, item = code.b, dtype.itemsize
     n, _, source, to = _views(code)
-    for row, count in code.chunks(*ranges[:2], (_TURNS, 1)):
+    for row, count in code.chunks(ranges[0], ranges[1], (_TURNS, 1)):
         starts = [b.mul(b.add(row, I64(k)), n) for k in range(count)]
         totals = []
         for start in starts:
@@ -139,7 +139,7 @@ def _place_in_row(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequenc
         for width, end in ((lanes, last), (1, b.sub(n, I64(1)))):
             if width == 1:
                 b.store(I1(0), found)
-            with code.repeated(lambda end=end: goes_on(end)):
+            with code.repeated(functools.partial(goes_on, end)):
                 i = code.get(place)
                 hit = any_lane(b, hits(i, width))
                 b.store(hit, found)
@@ -181,8 +181,11 @@ def _places(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.V
     with code.counting(low, high) as o:
         for column, width in code.chunks(left, right, (_LANES, 2, 1)):
             start = code.element(source, b.add(b.mul(b.mul(o, n), inner), column), item)
-            place = _carried(largest, dtype, code, n, width, lambda i, width=width, start=start: code.load(
-                dtype, at(b, start, b.mul(b.mul(i, inner), I64(item))), width))
+
+            def load(i: ir.Value, width: int = width, start: ir.Value = start) -> ir.Value:
+                return code.load(dtype, at(b, start, b.mul(b.mul(i, inner), I64(item))), width)
+
+            place = _carried(largest, dtype, code, n, width, load)
             code.store(place, np.dtype(np.int64), code.element(to, b.add(b.mul(o, inner), column), 8))
 
 
@@ -191,10 +194,13 @@ def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Emitter, ranges:
     b, item = code.b, dtype.itemsize
     n, _, source, to = _views(code)
     nbytes = code.e.mul(n, I64(item))
-    for row, width in code.chunks(*ranges[:2], (_LANES, 1)):
+    for row, width in code.chunks(ranges[0], ranges[1], (_LANES, 1)):
         starts = [at(b, source, b.mul(b.add(row, I64(k)), nbytes)) for k in range(width)]
-        place = _carried(largest, dtype, code, n, width, lambda i, starts=starts: _side_by_side(
-            dtype, code, [code.element(p, i, item) for p in starts]))
+
+        def load(i: ir.Value, starts: Sequence[ir.Value] = starts) -> ir.Value:
+            return _side_by_side(dtype, code, [code.element(p, i, item) for p in starts])
+
+        place = _carried(largest, dtype, code, n, width, load)
         code.store(place, np.dtype(np.int64), code.element(to, row, 8))
 
 

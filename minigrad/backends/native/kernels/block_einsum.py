@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -193,7 +192,7 @@ def _arguments(code: Emitter, dtype: np.dtype, args: ir.Value, sizes: Sequence[i
     numbers = [code.number(_PLACES + i) for i in range(6)]
     where = [b.add(numbers[2 * i + 1], b.mul(begins[i], I64(item))) for i in range(3)]
 
-    def pick(x: Any, y: Any) -> ir.Value:
+    def pick(x: ir.Value, y: ir.Value) -> ir.Value:
         return b.select(flipped, y, x)
 
     rows, columns = pick(m, n), pick(n, m)

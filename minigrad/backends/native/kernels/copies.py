@@ -15,7 +15,7 @@ from llvmlite import ir
 
 from ..codegen.emit import Emitter, at
 from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
-from ..codegen.strides import View
+from ..codegen.strides import View, merged
 from ..codegen.values import I1, I8, I64, PTR, VOID
 
 PIECE = 1 << 18  # bytes of one piece of parallel work
@@ -46,7 +46,7 @@ def copy(to: View, source: View, itemsize: int, team: int, more: tuple[int, int]
     """
     if not math.prod(to.shape):
         return []
-    axes = _merged(list(zip(to.shape, to.strides, source.strides, strict=True)))
+    axes = merged(zip(to.shape, to.strides, source.strides, strict=True))
     unit, whole = itemsize, 0
     n, n_to, n_from = axes.pop() if axes else (1, itemsize, itemsize)
     if n_to == n_from == itemsize:
@@ -62,19 +62,6 @@ def copy(to: View, source: View, itemsize: int, team: int, more: tuple[int, int]
         to.base, to.offset, source.base, source.offset, *(more or (-1, 0)), n, n_to, n_from, row_to, row_from, whole,
         len(axes), *(v for a in axes for v in a)])
     return [(copies(unit), args)]
-
-
-def _merged(axes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Drop axes of one element, and join those that both sides go along as along the next."""
-    found: list[tuple[int, int, int]] = []
-    for n, *strides in axes:
-        if n == 1:
-            continue
-        if found and all(outer == s * n for outer, s in zip(found[-1][1:], strides, strict=True)):
-            found[-1] = (found[-1][0] * n, *strides)
-        else:
-            found.append((n, *strides))
-    return found
 
 
 @functools.cache

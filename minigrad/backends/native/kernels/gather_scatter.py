@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from ....combiners import ADD, Combiner
+from ....combiners import ADD
 from ....graph import Node
 from ....ops.accumulators import RUN, crowded, scattered
 from ....ops.strict_index import Reading
+from ....primitive import Combiner
 from ....symbolic import Dim, size_of
 from ..codegen import expressions as ex
 from ..codegen import step_codegen
@@ -88,7 +89,7 @@ def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Emitter, 
     size, stride, first = (code.number(HEAD + k) for k in (2, 3, 8))
     null = [code.number(HEAD + 9)] if has_null else []
     first = code.e.icmp_signed("!=", first, I64(0))
-    for k, width in code.chunks(*ranges[:2], (_LANES, 1)):
+    for k, width in code.chunks(ranges[0], ranges[1], (_LANES, 1)):
         i = ex.cast(b, code.load(dtype, code.element(source, k, dtype.itemsize), width), dtype, wide)
         zero, length = constant(i.type, 0), splat(b, size, width)
         i = counted(b, i, length, read, [splat(b, n, width) for n in null])
@@ -178,7 +179,7 @@ def rounding(dtype: np.dtype) -> StepCode:
 def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     wide = scattered(dtype)
     source, to = (code.address(HEAD + k) for k in (0, 2))
-    for k, width in code.chunks(*ranges[:2], widths(wide)):
+    for k, width in code.chunks(ranges[0], ranges[1], widths(wide)):
         x = code.load(wide, code.element(source, k, wide.itemsize), width)
         code.store(ex.cast(code.b, x, wide, dtype), dtype, code.element(to, k, dtype.itemsize))
 
@@ -208,8 +209,11 @@ def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter
             for column, width in code.chunks(left, right, _row_widths(dtype)):
                 here = code.element(target, column, memory.itemsize)
                 first_row = code.element(source, column, item)
-                _collect(by, dtype, memory, code, here, width, length, lambda k, width=width, row=first_row:
-                         code.load(dtype, at(b, row, b.mul(k, nbytes)), width))
+
+                def load(k: ir.Value, width: int = width, row: ir.Value = first_row) -> ir.Value:
+                    return code.load(dtype, at(b, row, b.mul(k, nbytes)), width)
+
+                _collect(by, dtype, memory, code, here, width, length, load)
 
 
 def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, here: ir.Value, width: int,
@@ -273,9 +277,12 @@ def _is_sorted(code: Emitter, where: ir.Value, count: ir.Value) -> ir.Value:
     """Tell whether no position is less than the one before it: indices in no order are soon found out."""
     b, wide = code.b, np.dtype(np.int64)
     place, rising = code.variable(I64(1)), code.variable(I1(1))
+
+    def goes_on(last: ir.Value) -> ir.Value:
+        return b.and_(code.get(rising), b.icmp_signed("<", code.get(place), last))
+
     for width in (_LANES, 1):
-        last = b.sub(count, I64(width - 1))
-        with code.repeated(lambda last=last: b.and_(code.get(rising), b.icmp_signed("<", code.get(place), last))):
+        with code.repeated(functools.partial(goes_on, b.sub(count, I64(width - 1)))):
             i = code.get(place)
             before, here = (code.load(wide, code.element(where, k, POSITION), width) for k in (b.sub(i, I64(1)), i))
             b.store(b.not_(any_lane(b, b.icmp_signed(">", before, here))), rising)

@@ -20,6 +20,7 @@ The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performanc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from llvmlite import ir
@@ -88,8 +89,8 @@ _addresses: dict[np.dtype, tuple[int, int]] = {}
 
 def code_request(dtype: np.dtype) -> CodeRequest:
     """Return what the step for `dtype` is made of."""
-    found, _ = blas.find()
-    bits = found and found.bits
+    library, _ = blas.find()
+    bits = None if library is None else library.bits
     return generated(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None))
 
 
@@ -357,7 +358,7 @@ class _Gemm(Emitter):
                 here = b.select(direct, here, packed)
                 b_line = b.select(direct, b_row, padded)
                 for i, high in self.tiled(rows, self.highest):
-                    for first, count in self.tiled(vectors, lambda left, high=high: self.widest(left, high)):
+                    for first, count in self.tiled(vectors, partial(self.widest, high)):
                         j_tile = b.mul(first, I64(self.lanes))
                         to = self.at(out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
                         b.call(tiles, [high, count, depth, self.at(a_here, b.mul(i, a_row)), a_row, a_col,
@@ -454,7 +455,7 @@ class _Gemm(Emitter):
             taken = self.b.select(self.b.icmp_signed(">=", rows, I64(height)), I64(height), taken)
         return taken
 
-    def widest(self, vectors: ir.Value, rows: ir.Value) -> ir.Value:
+    def widest(self, rows: ir.Value, vectors: ir.Value) -> ir.Value:
         """Return how many of so many vectors of columns the next tile of so many rows takes: all that it can, or 1."""
         b, usual = self.b, tile(self.machine, self.heights[0])
         width = I64(usual)
@@ -482,10 +483,10 @@ class _Gemm(Emitter):
         return memory
 
 
-def _transposed(b: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+def _transposed(b: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]:
     """Return the elements of 1, 2, 4 or 8 vectors column by column, in as many vectors."""
     if len(rows) == 1:
-        return rows
+        return list(rows)
     n = rows[0].type.count
     halves = [ir.Constant(ir.VectorType(I32, n), [half * (n // 2) + i // 2 + i % 2 * n for i in range(n)])
               for half in range(2)]

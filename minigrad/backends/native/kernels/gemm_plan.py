@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....ops.einsum import parse, split_subscripts
-from ..codegen.strides import View
+from ..codegen.strides import View, merged
 from ..runtime.blas import NO_TRANSPOSE, TRANSPOSE
 
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
@@ -73,23 +73,10 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
     rows_a, cols_a = (a[n] if left else 0), a[-1]
     rows_b, cols_b = b[n], (b[n + 1] if right else 0)
     rows_c, cols_c = (c[n] if left else 0), (c[-1] if right else 1)
-    axes = _merged([(x.shape[i], a[i], b[i], c[i]) for i in range(n)]) if n else []
+    axes = merged((x.shape[i], a[i], b[i], c[i]) for i in range(n))
     stack = math.prod(axis[0] for axis in axes)
     case = _Case(stack, m, columns, k, (rows_a, cols_a), (rows_b, cols_b), (rows_c, cols_c), lanes(dtype))
     return case.pack((x, y, out), axes, blas)
-
-
-def _merged(axes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Drop axes of one element, and join those along which each operand goes on as along the next."""
-    found: list[tuple[int, ...]] = []
-    for axis in axes:
-        if axis[0] == 1:
-            continue
-        if found and all(outer == s * axis[0] for outer, s in zip(found[-1][1:], axis[1:], strict=True)):
-            found[-1] = (found[-1][0] * axis[0], *axis[1:])
-        else:
-            found.append(axis)
-    return found
 
 
 @dataclass(frozen=True)
@@ -123,10 +110,11 @@ class _Case:
         group = self.group(rows * cols)
         head[ROWS], head[COLS], head[GROUP], head[CHUNK] = rows, cols, group, self.chunk()
         head[ROW_BLOCKS], head[COL_BLOCKS], head[GROUPS] = -(-m // rows), -(-n // cols), -(-self.stack // group)
-        if method != GENERATED:
-            head[TRANS_A], head[LDA] = _layout(a, m, k)
-        if method == MATRIX:
-            head[TRANS_B], head[LDB] = _layout(b, k, n)
+        left, right = _layout(a, m, k), _layout(b, k, n)
+        if method != GENERATED and left:
+            head[TRANS_A], head[LDA] = left
+        if method == MATRIX and right:
+            head[TRANS_B], head[LDB] = right
             head[LDC] = max(c[0], n)
         elif method == VECTOR:
             head[LDB], head[LDC] = b[0], 1 if flipped else c[0]

@@ -104,5 +104,5 @@ def _interleaved(b: ir.IRBuilder, words: Sequence[ir.Value]) -> ir.Value:
         return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
 
     n = _LANES
-    pairs = [joined(x, y, range(2 * n)) for x, y in (words[:2], words[2:])]
-    return joined(*pairs, [j * n + i for i in range(n) for j in range(4)])
+    first, second = (joined(x, y, range(2 * n)) for x, y in (words[:2], words[2:]))
+    return joined(first, second, [j * n + i for i in range(n) for j in range(4)])

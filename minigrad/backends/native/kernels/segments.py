@@ -151,7 +151,7 @@ def _cumsum(dtype: np.dtype, reverse: bool, code: Emitter, ranges: Sequence[ir.V
         own, other = (code.load(INT, code.element(of, r, 8)) for r in (row, before))
         goes_on = b.and_(b.icmp_signed("!=", turn, I64(0)), b.icmp_signed("==", own, other))
         here, there = b.mul(row, columns), b.mul(before, columns)
-        for k, width in code.chunks(*ranges[:2], widths(dtype)):
+        for k, width in code.chunks(ranges[0], ranges[1], widths(dtype)):
             value = code.load(dtype, code.element(x, b.add(here, k), item), width)
             place = code.element(to, b.add(here, k), item)
             with b.if_else(goes_on) as (further, first):

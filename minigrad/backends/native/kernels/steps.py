@@ -113,8 +113,8 @@ def make(node: Node, place: Callable[[Node], View], sizes: Mapping[Symbol, int],
 
 
 def _dtypes(node: Node) -> str | None:
-    bad = next((t for t in (*(i.type for i in node.inputs), node.type) if t.dtype not in expressions.DTYPES), None)
-    return None if bad is None else f"{node.prim.name} of {bad}"
+    bad = next((n for n in (*node.inputs, node) if n.dtype not in expressions.DTYPES), None)
+    return None if bad is None else f"{node.prim.name} of {bad.type}"
 
 
 def _moved(node: Node) -> str | None:
@@ -169,7 +169,7 @@ def _block_einsum(r: Request) -> list[Step]:
 
 
 def _segment_cumsum(r: Request) -> list[Step]:
-    return segments.cumsum(r.node.dtype, r.node.params["reverse"], r.to, *r.xs, r.team)
+    return segments.cumsum(r.node.dtype, r.node.params["reverse"], r.to, r.xs[0], r.xs[1], r.team)
 
 
 def _in_range(r: Request) -> list[Step]:
@@ -191,7 +191,7 @@ def _gather(r: Request) -> list[Step]:
 
 def _scatter(r: Request) -> list[Step]:
     return gather_scatter.scatter(
-        r.node.prim.combiner, r.node.dtype, r.to, r.xs[0], _indices(r), r.room, r.flag, r.team)
+        expressions.combiner_of(r.node.prim), r.node.dtype, r.to, r.xs[0], _indices(r), r.room, r.flag, r.team)
 
 
 STEPS: dict[Primitive, Kind] = {

@@ -58,8 +58,8 @@ class Partition(NamedTuple):
 
     Attributes
     ----------
-    items, size, count : ndarray
-        Blocks, rows of a block, rows.
+    blocks, block_rows, rows : ndarray
+        Blocks, rows of a block, and rows in all.
     team : int
     threads : ndarray
         Threads of the team that may share the blocks.
@@ -69,9 +69,9 @@ class Partition(NamedTuple):
         Offsets in it of the values in scratch memory.
     """
 
-    items: np.ndarray
-    size: np.ndarray
-    count: np.ndarray
+    blocks: np.ndarray
+    block_rows: np.ndarray
+    rows: np.ndarray
     team: int
     threads: np.ndarray
     scratch: np.ndarray
@@ -190,7 +190,7 @@ class LaunchPlan:
             if way == "step":
                 pieces.append((k, k, ("room", k), steps.room(node)))
             if way == "scan":
-                each = [size_of(t.shape) * t.dtype.itemsize for t in node.type.parts]
+                each = [size_of(t.shape) * t.dtype.itemsize for t in node.types]
                 pieces += [(k, plan.last_use[node], ("part", node, i), n) for i, n in enumerate(each)]
                 pieces += [(k, k, ("turn", node, i, j), n) for i, n in enumerate(signature(node).ends(each)[0])
                            for j in (0, 1)]
@@ -222,9 +222,9 @@ class LaunchPlan:
 
     def _need(self, numbers: np.ndarray, partition: Partition) -> np.ndarray:
         """Return the bytes of each piece."""
-        need = numbers[self._nbytes]
+        need: np.ndarray = numbers[self._nbytes]
         pieces, kernels = self._parts
-        need[pieces] *= np.where(partition.items[kernels] > 1, partition.items[kernels], 0)
+        need[pieces] *= np.where(partition.blocks[kernels] > 1, partition.blocks[kernels], 0)
         pieces, kernels = self._scratch
         need[pieces] = partition.scratch[kernels] * partition.team
         return need
@@ -267,7 +267,10 @@ class LaunchPlan:
 
     def _list_partitions(self) -> None:
         """List the formulas from which the blocks of rows follow, and the values in scratch memory."""
-        widths, self._width_starts, rows, work = [], [], [], []
+        widths: list[int] = []
+        rows: list[int] = []
+        work: list[int] = []
+        self._width_starts: list[int] = []
         self._inside_of: list[tuple[int, int, tuple[int, bool, int] | None]] = []
         self._inside: dict[tuple[int, Memory], int] = {}
         for i, (k, group, kernel) in enumerate(self._kernels):
@@ -295,20 +298,20 @@ class LaunchPlan:
 
     def partition(self, numbers: np.ndarray, team: int) -> Partition:
         """Return the blocks of rows of the kernels."""
-        count = np.maximum(numbers[self._rows], 1)
-        widest = np.maximum.reduceat(numbers[self._widths], self._width_starts) if len(count) else count
-        items = -(-count // np.minimum(np.maximum(BLOCK // np.maximum(widest, 1), 1), count))
-        size = -(-count // items)
-        threads = np.where((items > 1) & (numbers[self._work] >= SERIAL), team, 1)
-        used, inside = [0] * len(count), []
+        rows = np.maximum(numbers[self._rows], 1)
+        widest = np.maximum.reduceat(numbers[self._widths], self._width_starts) if len(rows) else rows
+        blocks = -(-rows // np.minimum(np.maximum(BLOCK // np.maximum(widest, 1), 1), rows))
+        block_rows = -(-rows // blocks)
+        threads = np.where((blocks > 1) & (numbers[self._work] >= SERIAL), team, 1)
+        used, inside = [0] * len(rows), []
         for i, each, chains in self._inside_of:
-            times = int(size[i])
+            times = int(block_rows[i])
             if chains is not None:
                 terms, by_rows, limit = chains
                 times = waiting(int(numbers[terms]) * (times if by_rows else 1), limit)
             inside.append(used[i])
             used[i] += -(-times * int(numbers[each]) // ALIGN) * ALIGN
-        return Partition(items, size, count, team, threads, np.array(used, np.int64), inside)
+        return Partition(blocks, block_rows, rows, team, threads, np.array(used, np.int64), inside)
 
     def _list_arguments(self) -> None:
         """Number the arguments of all kernels, one block behind the other: a formula, and a piece added to it."""
@@ -341,26 +344,27 @@ class LaunchPlan:
         kind, memory, view, axis, size = param
         if kind == "size":
             return self._formula(size), 0
-        if kind == "stride":
-            return self._formula(self._strides(view)[1][axis]), 0
-        if memory is None:  # the bytes of a thread's scratch memory
+        if kind == "flag":
+            return self._formula(FLAG), 0
+        if kind == "scratch":
             return 0, 0
-        if memory.kind == "flag":
-            return (self._formula(FLAG), 0) if kind == "base" else (0, 0)
+        if memory is None:
+            assert view is not None
+            return self._formula(self._strides(view)[1][axis]), 0
         if memory.kind == "parts":
             return (self._formula(ARENA), 0) if kind == "base" else (0, self.piece["parts", memory.node])
         base, piece, _ = (self._base(memory.node) if memory.kind == "value"
                           else Place(ARENA, self._inside[k, memory], 0))
-        return (self._formula(base), 0) if kind == "base" else (self._formula(self._strides(view)[0]), piece)
+        return (self._formula(base), 0) if view is None else (self._formula(self._strides(view)[0]), piece)
 
     def arguments(self, numbers: np.ndarray, places: np.ndarray, partition: Partition) -> np.ndarray:
         """Return the argument blocks of all kernels."""
-        args = numbers[self._formulas] + places[self._piece_of]
-        for i, part in enumerate((partition.items, partition.threads, partition.size, partition.count)):
+        args: np.ndarray = numbers[self._formulas] + places[self._piece_of]
+        for i, part in enumerate((partition.blocks, partition.threads, partition.block_rows, partition.rows)):
             args[self._heads + i] = part
         positions, kernels = self._scratch_arguments
         args[positions] = partition.scratch[kernels]
-        positions, _, formulas, pieces = self._alone[partition.items[self._alone[:, 1]] == 1].T
+        positions, _, formulas, pieces = self._alone[partition.blocks[self._alone[:, 1]] == 1].T
         args[positions] = numbers[formulas] + places[pieces]
         return args
 
@@ -382,8 +386,8 @@ class LaunchPlan:
                                          self._shape(strides))
         if node.prim is scan:
             self.scan_lengths[node] = self._formula(node.params["length"])
-            self.stacked_strides[node] = [self._formula(dense_strides(t.shape, t.dtype.itemsize)[0])
-                                          for t in signature(node).ends(node.type.parts)[1]]
+            stacked: Sequence[ArrayType] = signature(node).ends(node.types)[1]
+            self.stacked_strides[node] = [self._formula(dense_strides(t.shape, t.dtype.itemsize)[0]) for t in stacked]
 
     # -- empty loops -----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from ....graph import Graph, Node
 from ....interpreters import concrete, evaluate
 from ....ops.constants import full
 from ....passes.schedule import symbols_of
-from ....symbolic import Symbol, symbols, value
+from ....symbolic import Dim, Symbol, value
 
 EARLY = 256  # numbers of sizes that a program keeps
 _SPARE = 8  # an array that has to grow grows by one part in so many more
@@ -38,7 +38,7 @@ class Leaves:
 
     def add(self, n: Node) -> None:
         """Add a leaf that a native step reads."""
-        self._sized[n] = n in self.early or bool(symbols(_flat([*n.params.values(), n.shape])))
+        self._sized[n] = n in self.early or _has_size((*n.params.values(), n.shape))
 
     def array(self, n: Node, sizes: Mapping[Symbol, int]) -> np.ndarray:
         """Return a leaf as an array."""
@@ -56,7 +56,7 @@ class Leaves:
 
     def _number(self, n: Node, sizes: Mapping[Symbol, int]) -> np.ndarray:
         """Return a number that depends on sizes alone; some are kept, as most sizes of a batch seldom change."""
-        key = n, *[sizes[s] for s in self.early[n]]
+        key: tuple[Node | int, ...] = n, *[sizes[s] for s in self.early[n]]
         number = self._numbers.get(key)
         if number is None:
             if len(self._numbers) >= EARLY:
@@ -73,5 +73,6 @@ class Leaves:
         return known[:count].reshape(shape)
 
 
-def _flat(params: Iterable[object]) -> list[object]:
-    return [d for p in params for d in (_flat(p) if isinstance(p, tuple) else (p,))]
+def _has_size(param: object) -> bool:
+    """Tell whether a symbolic size occurs in a parameter."""
+    return isinstance(param, Dim) or (isinstance(param, tuple) and any(map(_has_size, param)))

@@ -9,7 +9,7 @@ from ....ops.elementwise import stop_gradient
 from ....ops.index import gather, gather_sum, scatter_add
 from ....ops.loops import scan
 from ....passes.fuse import Roles
-from ....views import IN_ORDER
+from ....primitive import IN_ORDER
 from ..codegen.kernel import rows, unable
 from ..codegen.strides import access
 from ..kernels.steps import wants_whole

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,8 @@ import numpy as np
 # Prefix, suffix and the bits of an integer, the likelier first.
 _SPELLINGS = (("scipy_", "64_", 64), ("", "64_", 64), ("", "_64", 64), ("scipy_", "", 32), ("", "", 32),
               ("", "$NEWLAPACK$ILP64", 64), ("", "$NEWLAPACK", 32))
-_LETTERS = {np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): ("d", ctypes.c_double)}
+_LETTERS: dict[np.dtype, tuple[str, type[ctypes.c_float | ctypes.c_double]]] = {
+    np.dtype(np.float32): ("s", ctypes.c_float), np.dtype(np.float64): ("d", ctypes.c_double)}
 ROW_MAJOR, NO_TRANSPOSE, TRANSPOSE = 101, 111, 112
 
 
@@ -43,7 +45,7 @@ class Blas:
     gemv: dict[np.dtype, int]
     bits: int
     name: str
-    threads: tuple | None
+    threads: tuple[Callable[[], int], Callable[[int], None]] | None
 
 
 @functools.cache
@@ -58,19 +60,20 @@ def find() -> tuple[Blas | None, str]:
                  for dtype, (letter, _) in _LETTERS.items() for kind in ("gemm", "gemv")}
         if not all(_has(library, name) for name in names.values()):
             continue
-        at = {key: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for key, name in names.items()}
+        addresses = {key: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+                     for key, name in names.items()}
         shown = names[np.dtype(np.float32), "gemm"]
         for dtype in _LETTERS:
-            if not works(at[dtype, "gemm"], at[dtype, "gemv"], dtype, bits):
+            if not works(addresses[dtype, "gemm"], addresses[dtype, "gemv"], dtype, bits):
                 return None, f"{shown} was found, but does not multiply as NumPy does"
-        gemm, gemv = ({dtype: at[dtype, kind] for dtype in _LETTERS} for kind in ("gemm", "gemv"))
+        gemm, gemv = ({dtype: addresses[dtype, kind] for dtype in _LETTERS} for kind in ("gemm", "gemv"))
         return Blas(gemm, gemv, bits, shown, _threads(library, prefix, suffix)), shown
     return None, "NumPy's extension module is linked with no BLAS whose names are known (NumPy was built without one?)"
 
 
 def _extension() -> str:
     """Return the file of NumPy's compiled core, whose name is not part of NumPy's public interface."""
-    return importlib.import_module("numpy._core._multiarray_umath").__file__
+    return str(importlib.import_module("numpy._core._multiarray_umath").__file__)
 
 
 def _has(library: ctypes.CDLL, name: str) -> bool:
@@ -81,7 +84,7 @@ def _has(library: ctypes.CDLL, name: str) -> bool:
     return True
 
 
-def _threads(library: ctypes.CDLL, prefix: str, suffix: str) -> tuple | None:
+def _threads(library: ctypes.CDLL, prefix: str, suffix: str) -> tuple[Callable[[], int], Callable[[int], None]] | None:
     get, put = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
     if not (_has(library, get) and _has(library, put)):
         return None
@@ -119,8 +122,8 @@ def works(gemm: int, gemv: int, dtype: np.dtype, bits: int) -> bool:
 
 def symbols() -> dict[str, int]:
     """Return the addresses for `jit.load` under the names that generated code uses; none without a BLAS."""
-    found, _ = find()
-    if found is None:
+    blas, _ = find()
+    if blas is None:
         return {}
-    return {f"mg_cblas_{letter}{kind}": at[dtype] for dtype, (letter, _) in _LETTERS.items()
-            for kind, at in (("gemm", found.gemm), ("gemv", found.gemv))}
+    return {f"mg_cblas_{letter}{kind}": addresses[dtype] for dtype, (letter, _) in _LETTERS.items()
+            for kind, addresses in (("gemm", blas.gemm), ("gemv", blas.gemv))}

@@ -55,14 +55,14 @@ def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) 
     """Return the notes and object codes of modules: from disk, or generated and compiled."""
     target, where = target or host(), code_cache.trusted()
     keys = [_key(request.key, target) for request in requests]
-    found = {key: code_cache.find(where, key) for key in keys}
-    missing = {key: request for key, request in zip(keys, requests, strict=True) if found[key] is None}
+    entries = {key: entry for key in keys if (entry := code_cache.find(where, key)) is not None}
+    missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in entries}
     texts = [request.make() for request in missing.values()]
     codes = compile_all([text for text, _ in texts], target)
     for key, (_, note), code in zip(missing, texts, codes, strict=True):
-        found[key] = note, code
+        entries[key] = note, code
         code_cache.keep(where, key, note, code)
-    return [found[key] for key in keys]
+    return [entries[key] for key in keys]
 
 
 @functools.cache

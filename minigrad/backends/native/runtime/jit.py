@@ -16,12 +16,16 @@ import platform
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from ....errors import Unsupported
 from .cpus import usable_cpus
+
+if TYPE_CHECKING:
+    from llvmlite import binding
 
 lock = threading.RLock()  # held while LLVM works, so that no fork happens then
 _names = itertools.count()
@@ -118,16 +122,16 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
     """
     target = target or host()
     left = sorted(set(texts), key=len)  # what takes longest is taken first
-    made: dict[str, Any] = {}
+    results: dict[str, bytes | Exception] = {}
 
     def work() -> None:
         with contextlib.suppress(IndexError):  # nothing is left
             while True:
                 text = left.pop()
                 try:
-                    made[text] = _emit(text, target)
+                    results[text] = _emit(text, target)
                 except Exception as error:
-                    made[text] = error
+                    results[text] = error
 
     with lock:
         others = [threading.Thread(target=work) for _ in range(min(len(left), usable_cpus(), _COMPILERS) - 1)]
@@ -138,10 +142,12 @@ def compile_all(texts: Sequence[str], target: Target | None = None) -> list[byte
         for thread in others:
             if thread.ident is not None:
                 thread.join()
-    for text in texts:
-        if isinstance(made[text], Exception):
-            raise made[text]
-    return [made[text] for text in texts]
+    codes = []
+    for result in map(results.__getitem__, texts):
+        if isinstance(result, Exception):
+            raise result
+        codes.append(result)
+    return codes
 
 
 def assembly(text: str, target: Target | None = None) -> str:
@@ -177,7 +183,7 @@ class Library:
     def __init__(self, objects: Iterable[bytes], symbols: Mapping[str, int]):
         llvm = _llvm()
         self._name = f"minigrad.{next(_names)}"
-        self._trackers: dict[str, Any] = {}
+        self._trackers: dict[str, Mapping[str, int]] = {}
         builder = llvm.JITLibraryBuilder().add_current_process()
         for code in objects:
             builder.add_object_img(code)
@@ -216,7 +222,7 @@ def _llvmlite_version() -> tuple[int, ...]:
 
 
 @functools.cache
-def _llvm() -> Any:
+def _llvm() -> ModuleType:
     """Return `llvmlite.binding`, made ready for this machine."""
     if reason := available():
         raise Unsupported(reason)
@@ -225,7 +231,8 @@ def _llvm() -> Any:
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-    return llvm
+    module: ModuleType = llvm
+    return module
 
 
 def toolchain() -> str:
@@ -235,13 +242,13 @@ def toolchain() -> str:
     return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_PASSES}, {_CODE}"
 
 
-def _machine(target: Target, **more: Any) -> Any:
+def _machine(target: Target, jit: bool = False) -> "binding.TargetMachine":
     llvm = _llvm()
     if target.arch != host().arch:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, **_CODE, **more)
+        cpu=target.cpu, features=target.features, **_CODE, jit=jit)
 
 
 def _emit(text: str, target: Target, as_text: bool = False) -> bytes:
@@ -265,11 +272,12 @@ def _emit(text: str, target: Target, as_text: bool = False) -> bytes:
         library.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
-_idle: dict[Target, list[tuple[Any, Any]]] = {}
+_Tools: TypeAlias = "tuple[binding.TargetMachine, binding.ModulePassManager]"
+_idle: dict[Target, list["_Tools"]] = {}
 
 
 @contextlib.contextmanager
-def _tools(target: Target) -> Iterator[tuple[Any, Any]]:
+def _tools(target: Target) -> Iterator["_Tools"]:
     """Lend a machine and a pass manager that no other thread uses; both are used again, as LLVM leaks part of each."""
     idle = _idle.setdefault(target, [])
     try:
@@ -284,7 +292,7 @@ def _tools(target: Target) -> Iterator[tuple[Any, Any]]:
 
 
 @functools.cache
-def _unlocked(name: str) -> Any:
+def _unlocked(name: str) -> Callable[..., int]:
     """Return a function of llvmlite's library as it is, without the lock by which llvmlite has one call at a time.
 
     LLVM needs no lock where threads share neither a context nor a machine, and the two functions that take nearly
@@ -294,7 +302,8 @@ def _unlocked(name: str) -> Any:
     locked = getattr(library, name)
     function = getattr(ctypes.CDLL(library._name), name)
     function.argtypes, function.restype = locked.argtypes, locked.restype
-    return function
+    unlocked: Callable[..., int] = function
+    return unlocked
 
 
 class _Linker:
@@ -330,12 +339,12 @@ class _Linker:
 atexit.register(_Linker._at_exit)
 
 
-def _keep(thing: Any) -> None:
+def _keep(thing: object) -> None:
     """Keep an object for ever: the interpreter, when it ends, does not take away what is still referred to."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-_forking: list[Any] = []  # llvmlite's lock, while a fork is under way
+_forking: list[contextlib.AbstractContextManager[object]] = []  # llvmlite's lock, while a fork is under way
 
 
 def _before_fork() -> None:

@@ -87,7 +87,7 @@ def _tell_threadpoolctl() -> None:
         return
     import threadpoolctl
 
-    class Controller(threadpoolctl.LibController):
+    class Controller(threadpoolctl.LibController):  # type: ignore[misc]  # threadpoolctl has no types
         user_api = internal_api = "minigrad"
         filename_prefixes = ("libllvmlite", "llvmlite")
 

@@ -212,9 +212,10 @@ def fabs(x: Lanes) -> Lanes:
 
 def select(mask: Lanes, a: Lanes | float, b: Lanes | float) -> Lanes:
     """Return `a` where `mask`, else `b`; one of them may be a number."""
-    if not isinstance(a, Lanes):
-        a = b.const(a)
-    return mask.of(mask.builder.select(mask.value, a.value, a._like(b).value))
+    if isinstance(a, Lanes):
+        return mask.of(mask.builder.select(mask.value, a.value, a._like(b).value))
+    assert isinstance(b, Lanes)
+    return mask.of(mask.builder.select(mask.value, b.const(a).value, b.value))
 
 
 def clamp(x: Lanes, low: float | None = None, high: float | None = None) -> Lanes:

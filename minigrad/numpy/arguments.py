@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
@@ -156,6 +156,11 @@ def as_ints(values: Any, name: str, parameter: str) -> np.ndarray:
 def masks(where: ArrayLike) -> bool:
     """Return whether the argument `where` of a reduction may leave elements out."""
     return where is not True and given(where)
+
+
+def several(value: object) -> TypeGuard[Iterable[Any]]:
+    """Return whether an argument is several values; an array without axes is one."""
+    return np.iterable(value)
 
 
 def as_sequence(value: T | Sequence[T]) -> Sequence[T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..sizes import shown
 from ..symbolic import Dim
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import differs, guard_equal_shapes, number
-from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, held
+from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, held, several
 from .data_types import same_dtype
 from .dispatch import any_traced, implements
 from .manipulation import (
@@ -154,7 +154,7 @@ def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.nd
     x = as_array(ary)._node
     a = as_axis(axis, x.ndim, "split")
     n = number(x.shape[a])
-    if not isinstance(indices_or_sections, Iterable):
+    if not several(indices_or_sections):
         k = as_int(indices_or_sections, "split", "indices_or_sections")
         if k <= 0 or (_even and n % k):
             raise ShapeError(at_user_line(f"np.split: an axis of {n} cannot be cut into {k} equal parts"))

@@ -24,6 +24,7 @@ from .arguments import (
     as_shape,
     broadcast_node,
     broadcast_shapes,
+    several,
 )
 from .dispatch import implements
 
@@ -242,7 +243,7 @@ def tile(A: ArrayLike, reps: int | Size | Iterable[int | Size]) -> Array:
     """Repeat the whole array along each axis."""
     x = as_array(A)
     counts: list[int | Dim] = [r.dim if isinstance(r, Size) else as_int(r, "tile", "reps")
-              for r in (reps if isinstance(reps, Iterable) else (reps,))]
+              for r in (reps if several(reps) else (reps,))]
     n = max(x.ndim, len(counts))
     counts = [*[1] * (n - len(counts)), *counts]
     x = reshape(x, (1,) * (n - x.ndim) + x.shape)

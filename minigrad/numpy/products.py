@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..ops.einsum import LETTERS, contract
 from ..symbolic import Dim
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, number
-from .arguments import Axes, as_axis, as_int, as_sequence, broadcast_shapes
+from .arguments import Axes, as_axis, as_int, as_sequence, broadcast_shapes, several
 from .data_types import same_dtype
 from .dispatch import implements
 from .indexing import diagonal
@@ -90,13 +90,13 @@ def dot(a: ArrayLike, b: ArrayLike, out: None = None) -> Array:
 def tensordot(a: ArrayLike, b: ArrayLike, axes: int | Sequence[int | Sequence[int]] = 2) -> Array:
     """Sum of products over given axes of both."""
     x, y = _operands("tensordot", a, b)
-    if not isinstance(axes, Iterable):
-        count = as_int(axes, "tensordot", "axes")
-        left, right = list(range(x.ndim - count, x.ndim)), list(range(count))
-    else:
+    if several(axes):
         first, second = map(as_sequence, axes)
         left = [as_axis(i, x.ndim, "tensordot") for i in first]
         right = [as_axis(i, y.ndim, "tensordot") for i in second]
+    else:
+        count = as_int(axes, "tensordot", "axes")
+        left, right = list(range(x.ndim - count, x.ndim)), list(range(count))
     if len(left) != len(right) or any(i < 0 for i in left) or len(right) > y.ndim or not all(
             guard_equal(x.shape[i], y.shape[j]) for i, j in zip(left, right, strict=True)):
         raise ShapeError(at_user_line(f"tensordot({x.type}, {y.type}): axes {left} and {right} do not fit"))

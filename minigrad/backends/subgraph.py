@@ -1,7 +1,7 @@
-"""Running the graphs that nodes hold: chunks of a batch, steps of a scan or a loop, branches of a switch.
+"""Programs of the graphs that nodes hold: chunks of a batch, steps of a scan or a loop, branches of a switch.
 
-Each kind has a class that is made once for a node, with a program per held graph, and bound once per set
-of sizes; what it returns is called like any evaluation.
+Each kind of node has a class. An instance has a program per held graph; bound to a set of sizes, it is an evaluation of
+the node.
 """
 
 from __future__ import annotations
@@ -21,45 +21,52 @@ from ..ops.branches import rows_graph, switch, taken
 from ..ops.control import Span, chunk_spans, chunked, section_of, sizes_of
 from ..ops.loops import scan, while_
 from ..ops.subgraph import signature
-from ..primitive import Primitive
-from ..symbolic import Symbol, value
+from ..primitive import ArrayNamespace, Primitive
+from ..symbolic import Dim, Symbol, size_of, value
+from .protocol import Executable
 
 Sizes = Mapping[Symbol, int]
+Build = Callable[[Graph], Executable]
 Evaluation = Callable[..., tuple[np.ndarray, ...]]
+ArraySpec = tuple[tuple[int, ...], np.dtype]  # shape and dtype
+Section = tuple[slice, ...] | None  # the part of an array that one chunk takes; None: all of it
+Chunk = tuple[list[Section], list[Section], dict[Symbol, int]]  # parts of the operands and results, and the sizes
 
 
-def _empty(node: Node, sizes: Sizes) -> list[tuple[tuple[int, ...], np.dtype]]:
-    return [(tuple(value(n, sizes) for n in t.shape), t.dtype) for t in node.type.parts]
+def _array_specs(node: Node, sizes: Sizes) -> list[ArraySpec]:
+    return [(tuple(value(n, sizes) for n in t.shape), t.dtype) for t in node.types]
 
 
-class Held(ABC):
+class NodePrograms(ABC):
     """The programs of one node.
 
     Attributes
     ----------
     xp : namespace
-        Of the arrays that the programs take and return.
-    programs : list of (str, Program, dict)
-        What each is, for the reader of the source; the program; and the symbolic sizes that it has beside
-        those around the node, with what they count as when memory is estimated.
+        The library of the arrays that the programs take and return.
+    programs : list of (str, Executable, dict)
+        The title of each in the source; the program; and its own symbolic sizes, beside those around the node, each
+        with its largest value.
     """
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+    def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
         self.node, self.xp = node, xp
-        self.programs: list[tuple[str, Any, dict[Symbol, Any]]] = []
+        self.programs: list[tuple[str, Executable, dict[Symbol, int | Dim]]] = []
         self._build = build
 
-    def add(self, what: str, graph: Graph, own: Mapping[Symbol, Any] | None = None) -> Any:
+    def add(self, title: str, graph: Graph, own: Mapping[Symbol, int | Dim] | None = None) -> Executable:
+        """Build and return the program of a held graph."""
         program = self._build(graph)
-        self.programs.append((f"{what}: {printable(graph.name)}", program, dict(own or {})))
+        self.programs.append((f"{title}: {printable(graph.name)}", program, dict(own or {})))
         return program
 
     def sources(self) -> Iterator[str]:
-        for what, program, _ in self.programs:
-            yield f"# -- {what}\n\n{program.source}"
+        """Yield the text of each program."""
+        for title, program, _ in self.programs:
+            yield f"# -- {title}\n\n{program.source}"
 
     def workspace_bytes(self, sizes: Sizes) -> int:
-        """Return the memory that the programs keep, the largest symbolic sizes assumed."""
+        """Return the memory that the programs keep, for the largest values of their own sizes."""
         return sum(p.workspace_bytes({**sizes, **{s: value(n, sizes) for s, n in own.items()}})
                    for _, p, own in self.programs)
 
@@ -68,10 +75,10 @@ class Held(ABC):
         """Return the evaluation of the node for one set of sizes."""
 
 
-class Chunks(Held):
+class Chunks(NodePrograms):
     """A `chunked` node: only one chunk's temporaries exist at a time."""
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+    def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
         super().__init__(node, build, xp)
         p = node.params
         largest = {p["dim"].symbol: p["size"], **{d.symbol: n for d, n in p["packed"]}}
@@ -80,78 +87,85 @@ class Chunks(Held):
     def bind(self, sizes: Sizes) -> Evaluation:
         total = value(self.node.params["total"], sizes)
         known = None if self.node.params["packed"] else self._chunks(sizes, total, ())
-        return partial(self._run, known, sizes, total, _empty(self.node, sizes))
+        return partial(self._run, known, sizes, total, _array_specs(self.node, sizes))
 
-    def _chunks(self, sizes: Sizes, total: int, counts: Sequence[Any]) -> list[tuple[list, list, dict[Symbol, int]]]:
-        """Return, per chunk, the part of each operand and of each result, and the symbolic sizes."""
+    def _chunks(self, sizes: Sizes, total: int, counts: Sequence[np.ndarray]) -> list[Chunk]:
         p = self.node.params
 
-        def parts(span: Span, nodes: Sequence[Node], axes: Sequence[int | None]) -> list[tuple[slice, ...] | None]:
-            return [None if axis is None else (slice(None),) * axis + (section_of(span, n.shape[axis], sizes),)
-                    for n, axis in zip(nodes, axes, strict=True)]
+        def section(span: Span, n: Node, axis: int | None) -> Section:
+            if axis is None:
+                return None
+            length = n.shape[axis]
+            assert isinstance(length, Dim), n
+            return (slice(None),) * axis + (section_of(span, length, sizes),)
 
-        return [(parts(span, p["graph"].inputs, p["in_axes"]), parts(span, p["graph"].outputs, p["out_axes"]),
+        def sections(span: Span, nodes: Sequence[Node], axes: Sequence[int | None]) -> list[Section]:
+            return [section(span, n, axis) for n, axis in zip(nodes, axes, strict=True)]
+
+        return [(sections(span, p["graph"].inputs, p["in_axes"]), sections(span, p["graph"].outputs, p["out_axes"]),
                  {**sizes, **sizes_of(span)}) for span in chunk_spans(total, p, counts)]
 
-    def _run(self, known: list | None, sizes: Sizes, total: int, types: list, *xs: np.ndarray
+    def _run(self, known: list[Chunk] | None, sizes: Sizes, total: int, specs: list[ArraySpec], *xs: np.ndarray
              ) -> tuple[np.ndarray, ...]:
         out_axes, packed = self.node.params["out_axes"], self.node.params["packed"]
         chunks = known if known is not None else self._chunks(sizes, total, xs[:len(packed)])
-        results: list[Any] = [None if axis is None else self.xp.empty(t[0], dtype=t[1])
-                              for t, axis in zip(types, out_axes, strict=True)]
+        results: list[Any] = [None if axis is None else self.xp.empty(shape, dtype=dtype)
+                              for (shape, dtype), axis in zip(specs, out_axes, strict=True)]
         sums = {i: Chains(self._add) for i, axis in enumerate(out_axes) if axis is None}
-        wide = [None if accumulator(dtype) == dtype else accumulator(dtype) for _, dtype in types]
-        for n, (cuts, places, own_sizes) in enumerate(chunks, 1):
-            own = [x if cut is None else x[cut] for x, cut in zip(xs, cuts, strict=True)]
-            for i, (made, place) in enumerate(zip(self._program(own, own_sizes), places, strict=True)):
+        wide = [None if accumulator(dtype) == dtype else accumulator(dtype) for _, dtype in specs]
+        for n, (sections, places, own_sizes) in enumerate(chunks, 1):
+            own = [x if part is None else x[part] for x, part in zip(xs, sections, strict=True)]
+            for i, (result, place) in enumerate(zip(self._program(own, own_sizes), places, strict=True)):
                 if place is not None:
-                    results[i][place] = made
+                    results[i][place] = result
                 elif results[i] is None:
-                    results[i] = made if wide[i] is None else made.astype(wide[i])
+                    results[i] = result if wide[i] is None else result.astype(wide[i])
                 else:
-                    self.xp.add(results[i], made, out=results[i])
+                    self.xp.add(results[i], result, out=results[i])
             if n % RUN == 0 or n == len(chunks):  # the end of a chain
                 for i, chains in sums.items():
                     chains.take(results[i])
                     results[i] = None
         for i, chains in sums.items():
-            whole, (shape, dtype) = chains.total(), types[i]
+            whole, (shape, dtype) = chains.total(), specs[i]
             results[i] = self.xp.zeros(shape, dtype=dtype) if whole is None else whole.astype(dtype, copy=False)
         return tuple(results)
 
-    def _add(self, total: Any, x: Any) -> Any:
-        return self.xp.add(total, x, out=total)
+    def _add(self, total: np.ndarray, x: np.ndarray) -> np.ndarray:
+        total = self.xp.add(total, x, out=total)
+        return total
 
 
-class Scan(Held):
+class Scan(NodePrograms):
     """A `scan` node: one call of the step's program per step."""
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+    def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
         super().__init__(node, build, xp)
         self._roles = signature(node)
         self._program = self.add("at each step", node.params["body"])
 
     def bind(self, sizes: Sizes) -> Evaluation:
-        return partial(self._run, sizes, value(self.node.params["length"], sizes), _empty(self.node, sizes))
+        return partial(self._run, sizes, value(self.node.params["length"], sizes), _array_specs(self.node, sizes))
 
-    def _run(self, sizes: Sizes, length: int, types: list, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _run(self, sizes: Sizes, length: int, specs: list[ArraySpec], *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         roles = self._roles
         shared, carry, slices = roles.split(xs)
-        stacked = [self.xp.empty(t[0], dtype=t[1]) for t in roles.ends(types)[1]]
+        stacked = [self.xp.empty(shape, dtype=dtype) for shape, dtype in roles.ends(specs)[1]]
         program = self._program
         for t in range(length - 1, -1, -1) if self.node.params["reverse"] else range(length):
             out = program((*shared, *carry, *[x[t, ...] for x in slices]), sizes)
-            carry, made = roles.ends(out)
-            for s, y in zip(stacked, made, strict=True):
+            carry, slices_of_results = roles.ends(out)
+            for s, y in zip(stacked, slices_of_results, strict=True):
                 s[t] = y
         return (*carry, *stacked)
 
 
-class While(Held):
-    """A `while` node: the test's program and the body's, in turn."""
+class While(NodePrograms):
+    """A `while` node: the programs of the test and of the body, in turn."""
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+    def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
         super().__init__(node, build, xp)
+        self._count: int = node.params["count"]
         self._test = self.add("as long as", node.params["test"])
         self._body = self.add("do", node.params["body"])
 
@@ -159,49 +173,55 @@ class While(Held):
         return partial(self._run, sizes)
 
     def _run(self, sizes: Sizes, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
-        shared, state = xs[:self.node.params["count"]], xs[self.node.params["count"]:]
+        shared, state = xs[:self._count], xs[self._count:]
         while self._test((*shared, *state), sizes)[0]:
-            state = self._body((*shared, *state), sizes)
-        return tuple(state)
+            state = tuple(self._body((*shared, *state), sizes))
+        return state
 
 
-class Switch(Held):
-    """A `switch` node: the branch taken, or each branch once, on the examples that take it."""
+class Switch(NodePrograms):
+    """A `switch` node: the chosen branch, or each branch once, on the examples that take it."""
 
-    def __init__(self, node: Node, build: Callable[[Graph], Any], xp: Any = np):
+    def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
         super().__init__(node, build, xp)
-        p = node.params
-        self._branches = []
+        p, index = node.params, node.inputs[0]
+        self._branches: list[Executable] = []
+        self._counts: list[Symbol] = []  # the number of examples of each branch
         for graph in p["graphs"]:
-            if node.inputs[0].ndim == 0:
-                self._branches.append((self.add("one branch", graph), None))
+            if index.ndim == 0:
+                self._branches.append(self.add("one branch", graph))
                 continue
             body, n = rows_graph(graph, p["rows"], p["sums"])
-            program = self.add("on the examples that take this branch", passes.run(body)[0],
-                               {n.symbol: node.inputs[0].type.size})
-            self._branches.append((program, n.symbol))
+            (count,) = n.symbols
+            self._counts.append(count)
+            self._branches.append(self.add("on the examples that take this branch", passes.run(body)[0],
+                                           {count: size_of(index.shape)}))
 
     def bind(self, sizes: Sizes) -> Evaluation:
-        return partial(self._one if self.node.inputs[0].ndim == 0 else self._each, sizes, _empty(self.node, sizes))
+        if not self._counts:
+            return partial(self._one, sizes)
+        return partial(self._each, sizes, _array_specs(self.node, sizes))
 
-    def _one(self, sizes: Sizes, types: list, index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
-        program, _ = self._branches[min(max(int(index), 0), len(self._branches) - 1)]
+    def _one(self, sizes: Sizes, index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+        program = self._branches[min(max(int(index), 0), len(self._branches) - 1)]
         return tuple(program(xs, sizes))
 
-    def _each(self, sizes: Sizes, types: list, index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _each(self, sizes: Sizes, specs: list[ArraySpec], index: np.ndarray, *xs: np.ndarray) -> tuple[np.ndarray, ...]:
         rows, sums = self.node.params["rows"], self.node.params["sums"]
-        out = [(self.xp.zeros if s else self.xp.empty)(t[0], dtype=t[1]) for t, s in zip(types, sums, strict=True)]
-        for i, (program, n) in enumerate(self._branches):
-            at = self.xp.nonzero(taken(self.xp, index, i, len(self._branches)))
-            if not len(at[0]):
+        out = [(self.xp.zeros if s else self.xp.empty)(shape, dtype=dtype)
+               for (shape, dtype), s in zip(specs, sums, strict=True)]
+        for i, (program, count) in enumerate(zip(self._branches, self._counts, strict=True)):
+            own = self.xp.nonzero(taken(self.xp, index, i, len(self._branches)))
+            n = len(own[0])
+            if not n:
                 continue
-            results = program([x[at] if r else x for x, r in zip(xs, rows, strict=True)], {**sizes, n: len(at[0])})
+            results = program([x[own] if r else x for x, r in zip(xs, rows, strict=True)], {**sizes, count: n})
             for o, result, s in zip(out, results, sums, strict=True):
                 if s:
                     self.xp.add(o, result, out=o)
                 else:
-                    o[at] = result
+                    o[own] = result
         return tuple(out)
 
 
-KINDS: dict[Primitive, type[Held]] = {chunked: Chunks, scan: Scan, while_: While, switch: Switch}
+KINDS: dict[Primitive, type[NodePrograms]] = {chunked: Chunks, scan: Scan, while_: While, switch: Switch}

@@ -15,7 +15,8 @@ from ..primitive import fail, placeholder
 from ..symbolic import Dim
 
 Flags = tuple[bool, ...]
-T, Made = TypeVar("T"), TypeVar("Made")
+T = TypeVar("T")
+Made = TypeVar("Made")
 
 
 class Signature(NamedTuple):

@@ -76,7 +76,7 @@ class Program:
         The CUDA text of its kernels.
     stages : list of Stage
     plan : LaunchPlan
-    held : dict of Node to Held
+    held : dict of Node to NodePrograms
         The programs of nodes that hold graphs.
     """
 

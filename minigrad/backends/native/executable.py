@@ -18,7 +18,7 @@ from ...symbolic import Symbol, value
 from ...views import SAME
 from .. import numpy as numpy_backend
 from ..numpy_text import fits_matmul
-from ..subgraph import Held
+from ..subgraph import NodePrograms
 from ..workspace import ALIGN, owning
 from .codegen.kernel import Kernel
 from .codegen.step_codegen import StepCode, load_all
@@ -76,7 +76,7 @@ class Executable:
     plan : LaunchPlan
     code : callable
         Returns the address of a kernel.
-    held : mapping of Node to Held
+    held : mapping of Node to NodePrograms
         The programs of the graphs that nodes hold.
     arenas : ArenaPool
     sizes : mapping of Symbol to int
@@ -86,8 +86,8 @@ class Executable:
         The values of the plan's size table.
     """
 
-    def __init__(self, plan: LaunchPlan, code: Callable[[Kernel], int], held: Mapping[Node, Held], arenas: ArenaPool,
-                 sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
+    def __init__(self, plan: LaunchPlan, code: Callable[[Kernel], int], held: Mapping[Node, NodePrograms],
+                 arenas: ArenaPool, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
         self.plan, self.held, self.arenas, self.sizes = plan, held, arenas, sizes
         self.roles, self.graph = plan.schedule.roles, plan.schedule.graph
         if numbers is None:

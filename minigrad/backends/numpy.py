@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,24 +16,25 @@ from ..passes.record import Stage
 from ..passes.schedule import Plan, schedule
 from ..symbolic import Symbol
 from . import workspace
+from .arena import ALIGN
 from .numpy_source import Printer
 from .numpy_text import MANAGED
 from .pools import Bounded, Pools
 from .subgraph import KINDS
 
-KEPT = 8  # sets of sizes whose workspaces are kept
-LAYOUTS = 256  # sets of rounded sizes whose layouts are kept
+KEPT = 8  # the most sets of sizes with a workspace of their own
+LAYOUTS = 256  # the most layouts, for sets of rounded sizes
 
 
 class Program:
-    """A compiled graph: call it with arrays and sizes.
+    """A compiled graph, called with arrays and sizes.
 
     Attributes
     ----------
     source : str
-        The program's text, which is what runs.
+        The text of the program that runs.
     stages : list of Stage
-        What was fused and how memory is shared, in words.
+        The groups and the buffers, in words.
     """
 
     def __init__(self, graph: Graph):
@@ -43,9 +44,9 @@ class Program:
         self._held = {n: KINDS[n.prim](n, Program) for n in graph.nodes if n.prim in KINDS}
         self.source = "\n\n".join([printed.text, *(text for held in self._held.values() for text in held.sources())])
         self._items, self._wanted = printed.items, printed.wanted
-        space: dict[str, Any] = {}
-        exec(compile(printed.text, f"<minigrad {printable(graph.name)}>", "exec"), space)
-        self._main = space["main"]
+        names: dict[str, Any] = {}
+        exec(compile(printed.text, f"<minigrad {printable(graph.name)}>", "exec"), names)
+        self._main: Callable[..., list[np.ndarray]] = names["main"]
         self._symbols = printed.symbols
         self._pools: Pools[tuple[int, ...], tuple[Any, ...]] = Pools(KEPT)
         self._grows = workspace.grows(self._plan)
@@ -59,7 +60,7 @@ class Program:
         Parameters
         ----------
         arrays : sequence of numpy.ndarray
-            One per input, of the dtypes and shapes that the graph says. They need not be contiguous.
+            One per input, of the dtypes and shapes of the graph. They need not be contiguous.
         sizes : mapping of Symbol to int
 
         Returns
@@ -93,13 +94,13 @@ class Program:
             raise explain(error, self._plan.graph, arrays, sizes) from None
 
     def _run_once(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
-        """Run with sizes that may not come again, as those of ragged batches: in memory that serves others too."""
+        """Run with sizes that may not come again, as of ragged batches, in memory that runs of other sizes share."""
         layout = self._layout(sizes)
         try:
             arena = self._arenas.pop()
         except IndexError:
             arena = workspace.arena_of(layout)
-        if arena.nbytes < layout.total + workspace.ALIGN:
+        if arena.nbytes < layout.total + ALIGN:
             arena = workspace.arena_of(layout)
         try:
             return self._run(arrays, sizes, self._space(sizes, layout, arena))
@@ -107,10 +108,11 @@ class Program:
             self._arenas.append(arena)
 
     def _space(self, sizes: Mapping[Symbol, int], layout: workspace.Layout, arena: np.ndarray) -> tuple[Any, ...]:
-        return workspace.make(self._plan, self._items, self._wanted, sizes, self._held, layout, arena)
+        space = workspace.Workspace(self._plan, sizes, self._held, layout, arena)
+        return space.make(self._items, self._wanted)
 
     def _layout(self, sizes: Mapping[Symbol, int]) -> workspace.Layout:
-        """Return a layout that these sizes fit into; that of one set of sizes serves all that are a little smaller."""
+        """Return a layout for these sizes, which slightly smaller sizes share."""
         larger = workspace.rounded(sizes)
         key = tuple([larger[s] for s in self._symbols])
         layout = self._layouts.get(key)
@@ -119,14 +121,14 @@ class Program:
         return layout
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
-        """Return how much memory a run keeps beside its inputs and outputs.
+        """Return the bytes that a run keeps beside its inputs and outputs.
 
-        A program that is called with ever new sizes works in memory for sizes an eighth larger.
+        With ever new sizes, a program uses memory for sizes up to an eighth larger.
         """
         held = sum(h.workspace_bytes(sizes) for h in self._held.values())
         return workspace.Layout(self._plan, self._items, sizes).total + held
 
     @property
     def stages(self) -> list[Stage]:
-        """What fusing and scheduling made of the graph, in words."""
+        """The groups and the buffers, in words."""
         return self._plan.stages

@@ -1,7 +1,7 @@
-"""From a `Plan` to the text of a NumPy program, and a list of what its workspace must hold.
+"""The text of a NumPy program for a `Plan`, and the items of its workspace.
 
-The program's main function takes the inputs and the workspace's arrays. A group of statements is a function of
-its own, called once where its rows fit into the cache, and else block by block.
+The main function takes the inputs and the items. A group of statements is a function of its own, called once where its
+rows fit into the cache, and otherwise block by block.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from ..graph import Node
 from ..ops.constants import full
@@ -26,6 +25,7 @@ from ..symbolic import Dim, Symbol
 from ..views import SAME, added
 from . import numpy_text as nt
 from .block_loop import PARTS, ROWS, SCRATCH, WHOLE
+from .workspace import BlocksItem, BufferItem, EvaluationItem, Item, LeafItem, ScratchItem, SizeItem, ViewItem
 
 HEAD = f"""import numpy as np
 
@@ -36,27 +36,9 @@ SECTION = 1500  # statements in one Python function: compiling longer ones takes
 
 
 @dataclass
-class Item:
-    """One thing that the workspace provides under `name`.
-
-    ``kind`` says what: ``buffer`` (a node's place in the arena), ``scratch`` (a slot's room for one block of rows),
-    ``blocks`` (how a group is cut, or None where it is run at once), ``size``, ``leaf`` (a node that has no inputs),
-    ``view`` (of another item), ``eval`` (a primitive's evaluation, its parameters bound).
-    """
-
-    name: str
-    kind: str
-    node: Node | None = None
-    step: int | None = None
-    slot: int | None = None
-    source: str | None = None
-    size: Dim | None = None
-    modes: tuple[str, ...] = ()
-    parts: tuple[Node, ...] = ()
-
-
-@dataclass
 class Line:
+    """A line of the main function, with the names that it reads and defines."""
+
     text: str
     uses: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
@@ -70,9 +52,9 @@ class Source:
     ----------
     text : str
     items : list of Item
-        What the workspace makes, in order; `wanted` names those that main takes.
+        The items of the workspace, in order; `wanted` names the arguments of main after the inputs.
     symbols : list of Symbol
-        All symbolic sizes that the program depends on.
+        The symbolic sizes that the program depends on.
     """
 
     text: str
@@ -82,14 +64,14 @@ class Source:
 
 
 class Names:
-    """Python names that are unique and legal."""
+    """Unique and legal Python names."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._used = {"np", "main", "len", "in_blocks", "sum_gathered", "sum_rows", "take_rows",
                       *(f"{prim.name}_into" for prim in nt.INTO)}
 
     def __call__(self, wish: str) -> str:
-        wish = unicodedata.normalize("NFKC", wish)  # as Python reads names: two that become one must not meet
+        wish = unicodedata.normalize("NFKC", wish)  # Python normalizes names: two could become one
         wish = re.sub(r"\W+", "_", wish).strip("_") or "x"
         if not wish.isidentifier() or keyword.iskeyword(wish):
             wish = "_" + (wish if f"_{wish}".isidentifier() else re.sub(r"\W+", "_", wish, flags=re.ASCII))
@@ -111,7 +93,7 @@ class Printer:
         self.lines: list[Line] = []
         self.functions: list[str] = []
         self.bodies: dict[str, str] = {}  # a function's parameters and statements -> its name
-        self.known: dict[Any, str] = {}  # node (or what else has a name in main) -> its name
+        self.known: dict[object, str] = {}  # a node, evaluation or slot -> its name in main
         self.ready: set[str] = set()  # names that the workspace provides
         self.number = {n: i for i, n in enumerate(
             (n for n in self.graph.nodes if n.prim not in (input_, full)), 1)}
@@ -122,24 +104,22 @@ class Printer:
 
     # -- names and lines of main ---------------------------------------------------------------------
 
-    def item(self, wish: str, kind: str, **what: Any) -> str:
-        name = self.name(wish)
-        self.items.append(Item(name, kind, **what))
-        self.ready.add(name)
-        return name
+    def item(self, item: Item) -> str:
+        """Add an item to the workspace, and return its name."""
+        self.items.append(item)
+        self.ready.add(item.name)
+        return item.name
 
     def emit(self, text: str, uses: Iterable[str] = (), makes: Iterable[str] = ()) -> None:
         self.lines.append(Line(text, tuple(uses), tuple(makes)))
 
     def size(self, n: int | Dim, uses: list[str]) -> str:
-        """Return the text of a size, and make sure that main knows its symbols."""
+        """Return the text of a size, and add its symbols to the workspace."""
         if isinstance(n, Dim):
             for s in n.symbols:
                 if s not in self._sizes_wanted:
                     self._sizes_wanted.add(s)
-                    name = self.symbols[s]
-                    self.items.append(Item(name, "size", size=Dim((((s,), 1),))))
-                    self.ready.add(name)
+                    self.item(SizeItem(self.symbols[s], s))
                 uses.append(self.symbols[s])
         return nt.size_text(n, self.symbols.__getitem__)
 
@@ -157,18 +137,18 @@ class Printer:
             if node.prim.view is SAME:
                 name = source
             elif source in self.ready:
-                name = self.item(wish, "view", node=node, source=source)
+                name = self.item(ViewItem(self.name(wish), node, source))
             else:
                 name = self.name(wish)
                 uses = [source]
-                shape = self.shape(node, uses) if nt.says_shape(node) else ""
+                shape = self.shape(node, uses) if nt.contains_shape(node) else ""
                 self.emit(f"{name} = {nt.view_text(node, source, shape)}", uses, [name])
         elif node in self.plan.takes:
             name = self.value(self.plan.takes[node])
         elif node in self.plan.place:
-            name = self.item(wish, "buffer", node=node)
+            name = self.item(BufferItem(self.name(wish), node))
         else:
-            name = self.item(wish, "leaf", node=node)
+            name = self.item(LeafItem(self.name(wish), node))
         self.known[node] = name
         return name
 
@@ -176,7 +156,7 @@ class Printer:
         """Return the name of the function that evaluates `node`'s primitive."""
         key = ("eval", node)
         if key not in self.known:
-            self.known[key] = self.item(f"{node.prim.name}_{self.number[node]}", "eval", node=node)
+            self.known[key] = self.item(EvaluationItem(self.name(f"{node.prim.name}_{self.number[node]}"), node))
         return self.known[key]
 
     # -- the program ---------------------------------------------------------------------------------
@@ -202,7 +182,7 @@ class Printer:
         return Source(text, self.items, wanted, list(self.symbols))
 
     def _out(self, node: Node) -> str:
-        """Return the name of the array that a managed value is written to; make it, where it is an output."""
+        """Return the name of the array that a managed value is written to; allocate it if it is an output."""
         k = self.plan.outputs.get(node)
         if k is None:
             return self.value(node)
@@ -213,13 +193,13 @@ class Printer:
         return self.known[node]
 
     def _operand(self, node: Node, uses: list[str], spread: bool) -> str:
-        """Return an operand of a statement in main."""
+        """Return the text of an operand of a statement in main."""
         if spread and node.prim is full:
             return nt.number(node)
         if spread and (axes := added(node)):
             base = self.value(node.inputs[0])
             uses.append(base)
-            return nt.spread_text(base, node.ndim, axes)
+            return nt.broadcast_text(base, node.ndim, axes)
         name = self.value(node)
         uses.append(name)
         return name
@@ -227,15 +207,19 @@ class Printer:
     def _inline(self, node: Node) -> None:
         """Print a statement that writes into given memory, in main."""
         uses: list[str] = []
-        xs = [self._operand(i, uses, nt.takes_spread(node)) for i in node.inputs]
+        xs = [self._operand(i, uses, nt.broadcasts(node)) for i in node.inputs]
         xs = typed(node, xs)
         if node.prim is einsum:
             xs = [x if nt.fits_matmul(i) else f"np.ascontiguousarray({x})"
                   for x, i in zip(xs, node.inputs, strict=True)]
         out = self._out(node)
         uses.append(out)
-        own = nt.statement(node, xs, out, lambda n: uses.append(self.evaluator(n)) or uses[-1])
-        for i, text in enumerate(own):
+
+        def evaluator(n: Node) -> str:
+            uses.append(self.evaluator(n))
+            return uses[-1]
+
+        for i, text in enumerate(nt.statement(node, xs, out, evaluator)):
             self.emit(f"{text}  {nt.comment(node.where)}" if not i else text, uses)
 
     def _alone(self, node: Node) -> None:
@@ -258,11 +242,11 @@ class Printer:
         args = list(writer.args.values())
         body = writer.text()
         function = self.bodies.get(body)
-        if function is None:  # layers that do the same share a function
+        if function is None:  # equal layers share a function
             function = self.bodies[body] = self.name(f"fused_{len(self.bodies) + 1}")
             self.functions.append(f"def {function}{body}")
-        parts = tuple(a.node for a in args if a.mode == PARTS)
-        blocks = self.item(f"blocks_{k}", "blocks", step=k, modes=tuple(a.mode for a in args), parts=parts)
+        parts = tuple(a.node for a in args if a.mode == PARTS and a.node is not None)
+        blocks = self.item(BlocksItem(self.name(f"blocks_{k}"), k, tuple(a.mode for a in args), parts))
         uses = [blocks, *(a.actual for a in args)]
         self.emit(f"in_blocks({blocks}, {function}, {', '.join(a.actual for a in args)})", uses)
 
@@ -287,7 +271,7 @@ class Printer:
         self.emit(f"return [{', '.join(results)}]", results)
 
     def _main(self) -> tuple[list[str], list[str]]:
-        """Return main's text, in sections where it is long, and the items that it takes."""
+        """Return the text of main, in sections where it is long, and the names of its items."""
         used = {name for line in self.lines for name in line.uses}
         wanted = [i.name for i in self.items if i.name in used]
         lines = self.lines
@@ -318,13 +302,13 @@ class Printer:
     def _notes(self, wanted: set[str]) -> list[str]:
         notes = []
         for i in self.items:
-            if i.name not in wanted or i.node is None or i.kind == "eval":
+            if i.name not in wanted:
                 continue
-            if i.kind == "buffer":
+            if isinstance(i, BufferItem):
                 notes.append(f"{i.name}: {i.node.type}")
-            elif i.kind == "view":
+            elif isinstance(i, ViewItem):
                 notes.append(f"{i.name} = {nt.view_text(i.node, i.source, self.shape(i.node, []))}")
-            elif i.kind == "leaf":
+            elif isinstance(i, LeafItem):
                 notes.append(f"{i.name}: {i.node.prim.name} {i.node.type}")
         return notes
 
@@ -347,7 +331,7 @@ class GroupWriter:
     def __init__(self, printer: Printer, step: Step, k: int):
         self.main, self.step, self.k = printer, step, k
         self.roles = printer.roles
-        self.args: dict[Any, Arg] = {}
+        self.args: dict[tuple[str, str], Arg] = {}
         self.local: dict[Node, str] = {}
         self.lines: list[str] = []
         self._count = dict.fromkeys("xyswr", 0)
@@ -372,13 +356,13 @@ class GroupWriter:
 
     def operands(self, n: Node) -> list[str]:
         if n.prim not in (gather, scatter_add):
-            return typed(n, [self.operand(i, True, nt.takes_spread(n)) for i in n.inputs])
+            return typed(n, [self.operand(i, True, nt.broadcasts(n)) for i in n.inputs])
         array, first, *rest = n.inputs
-        xs = [self.operand(array, reads_rows(n, array), nt.takes_spread(n))]
+        xs = [self.operand(array, reads_rows(n, array), nt.broadcasts(n))]
         if lockstep(n):  # a block's rows are counted from its own first one
             iota = first.inputs[0] if added(first) else first
             count = self.arg("s", SCRATCH, self.main.value(iota))
-            xs.append(nt.spread_text(count, first.ndim, range(1, first.ndim)))
+            xs.append(nt.broadcast_text(count, first.ndim, range(1, first.ndim)))
         else:
             xs.append(self.operand(first, True, False))
         return xs + [self.operand(i, True, False) for i in rest]
@@ -395,7 +379,8 @@ class GroupWriter:
         if slot is not None:
             key = ("scratch", self.k, slot, n.shape, n.dtype)
             if key not in self.main.known:
-                self.main.known[key] = self.main.item(f"s{self.k}_{slot}", "scratch", step=self.k, slot=slot, node=n)
+                self.main.known[key] = self.main.item(ScratchItem(
+                    self.main.name(f"s{self.k}_{slot}"), n, self.k, slot))
             name = self.arg("s", SCRATCH, self.main.known[key])
         else:
             head = self.step.heads.get(n, n)
@@ -414,24 +399,24 @@ class GroupWriter:
         if (inside or spread) and (axes := added(node)):
             source = node.inputs[0]
             base = self.operand(source, rows and 0 not in axes, False)
-            text = nt.spread_text(base, node.ndim, axes)
+            text = nt.broadcast_text(base, node.ndim, axes)
             return text if spread else f"np.broadcast_to({text}, {self.shape(node, base)})"
         if roles.is_view(node) and inside:
             base = self.operand(node.inputs[0], True, False)
-            return nt.view_text(node, base, self.shape(node, base) if nt.says_shape(node) else "")
+            return nt.view_text(node, base, self.shape(node, base) if nt.contains_shape(node) else "")
         return self.arg("x" if rows else "w", ROWS if rows else WHOLE, self.main.value(node), node)
 
     def shape(self, node: Node, base: str) -> str:
         uses: list[str] = []
         sizes = [self.main.size(n, uses) for n in node.shape[1:]]
-        if uses:  # symbolic: an argument each, by position, so the text says the argument's name
+        if uses:  # each symbol is an argument, whose name depends on its position
             names = {name: self.arg("w", WHOLE, name) for name in uses}
             sizes = [re.sub(r"[^\W\d]\w*", lambda m: names[m[0]], text) for text in sizes]
         return nt.tuple_text([f"len({base})", *sizes])
 
 
 def typed(node: Node, xs: list[str]) -> list[str]:
-    """Give the dtype of constants, where a statement has no operand beside them."""
+    """Return constant operands with their dtype, where a statement has no other operand."""
     if node.inputs and all(i.prim is full for i in node.inputs):
         return [f"{nt.dtype_text(i.dtype)}({x})" for i, x in zip(node.inputs, xs, strict=True)]
     return xs

@@ -1,10 +1,9 @@
-"""How each statement reads as a line of NumPy that writes into given memory."""
+"""Lines of NumPy for each statement, which write into given memory."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,16 +14,17 @@ from ..ops import elementwise as ew
 from ..ops.einsum import einsum
 from ..ops.index import gather, gather_sum, lockstep, scatter_add
 from ..ops.shape import concatenate, pad
-from ..primitive import PART, Primitive
+from ..ops.strict_index import Reading
+from ..primitive import IN_ORDER, PART, Combiner, Primitive
 from ..symbolic import Dim, Symbol
 from ..text import literal
-from ..views import IN_ORDER, window
+from ..views import window
 
-INTO = (ew.arccosh_slope, ew.arctan2_slope, ew.tanh_slope)  # beside each, `ops.elementwise` has a function ``*_into``
+INTO = (ew.arccosh_slope, ew.arctan2_slope, ew.tanh_slope)  # those with a function ``*_into`` in `ops.elementwise`
 
 
 def number(node: Node) -> str:
-    """Return a constant's value as Python reads it, weakly typed where NumPy's rules then give the node's dtype."""
+    """Return the text of a constant, as a Python number where NumPy's promotion then gives the node's dtype."""
     value = node.params["value"]
     if isinstance(value, float) and not np.isfinite(value):
         return {"nan": "np.nan", "inf": "np.inf", "-inf": "-np.inf"}[repr(value)]
@@ -32,7 +32,7 @@ def number(node: Node) -> str:
 
 
 def comment(text: str) -> str:
-    """Return `text` as a comment that ends where its line does."""
+    """Return `text` as a comment of one line."""
     return f"# {printable(text)}"
 
 
@@ -51,7 +51,7 @@ def axes_text(axes: Sequence[int]) -> str:
     return str(axes[0]) if len(axes) == 1 else str(tuple(axes))
 
 
-def spread_text(base: str, ndim: int, axes: Sequence[int]) -> str:
+def broadcast_text(base: str, ndim: int, axes: Sequence[int]) -> str:
     """Return `base` indexed such that NumPy's broadcasting repeats it along `axes`."""
     marks = ["None" if a in axes else ":" for a in range(ndim)]
     while marks and marks[0] == "None":
@@ -63,51 +63,66 @@ def view_text(node: Node, base: str, shape: str) -> str:
     """Return the view `node` of `base`; `shape` is the text of its shape."""
     if node.prim.view is PART:
         return f"{base}[{node.params['index']}]"
-    found = window(node)
-    if found is None:
+    part = window(node)
+    if part is None:
         return f"{base}.reshape({shape})"
-    backwards = [a for a, s in enumerate(found.step) if s < 0]
+    backwards = [a for a, s in enumerate(part.step) if s < 0]
     if backwards:
         base = f"np.flip({base}, axis={axes_text(backwards)})"
-    cuts = [":" if node.shape[k] == n else f"{a}:{min(a + s * node.shape[k], n)}" + (f":{s}" if s != 1 else "")
-            for n, k, a, s in zip(node.inputs[0].shape, *found, strict=True)]
-    if any(cut != ":" for cut in cuts):
-        base = f"{base}[{', '.join(cuts)}]"
-    perm = sorted(range(len(found.axes)), key=found.axes.__getitem__)
+    slices = [_slice_text(n, node.shape[k], a, s) for n, k, a, s in zip(node.inputs[0].shape, *part, strict=True)]
+    if any(text != ":" for text in slices):
+        base = f"{base}[{', '.join(slices)}]"
+    perm = sorted(range(len(part.axes)), key=part.axes.__getitem__)
     if perm != sorted(perm):
         base = f"{base}.T" if perm == [1, 0] else f"{base}.transpose({', '.join(map(str, perm))})"
-    axes = found.repeated(node.ndim)
-    return f"np.broadcast_to({spread_text(base, node.ndim, axes)}, {shape})" if axes else base
+    axes = part.repeated(node.ndim)
+    return f"np.broadcast_to({broadcast_text(base, node.ndim, axes)}, {shape})" if axes else base
 
 
-def says_shape(node: Node) -> bool:
-    """Tell whether the text of a view contains its shape."""
-    found = window(node)
-    return node.prim.view is IN_ORDER if found is None else len(found.axes) < node.ndim
+def _slice_text(size: int | Dim, length: int | Dim, start: int | Dim, step: int) -> str:
+    """Return the slice of `length` elements of an axis of `size`."""
+    if length == size:
+        return ":"
+    stop = start + step * length
+    if isinstance(stop, int) and isinstance(size, int):
+        stop = min(stop, size)
+    return f"{start}:{stop}" + (f":{step}" if step != 1 else "")
 
 
-def takes_spread(node: Node) -> bool:
-    """Tell whether the statement's operands may be left to NumPy's broadcasting."""
+def contains_shape(node: Node) -> bool:
+    """Return whether the text of a view contains its shape."""
+    part = window(node)
+    return node.prim.view is IN_ORDER if part is None else len(part.axes) < node.ndim
+
+
+def broadcasts(node: Node) -> bool:
+    """Return whether NumPy may broadcast the operands of a statement."""
     return node.prim.kind == "elementwise" or _assigns(node)
 
 
 def _assigns(node: Node) -> bool:
-    """Tell whether a scatter puts one element into each row: none is met twice, so that it is an assignment."""
+    """Return whether a scatter puts one element into each row, so that it is an assignment."""
     return node.prim is scatter_add and lockstep(node) and node.inputs[1].ndim == 1
 
 
 def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node], str]) -> list[str]:
     """Return the lines that compute `node` from the operands `xs` into the array `out`.
 
-    `evaluator` names the function that evaluates a primitive which has no line of its own.
+    `evaluator` names the function that evaluates a primitive without a line of its own.
     """
     prim = node.prim
     if prim.ufunc:
         return [f"np.{prim.ufunc.__name__}({', '.join(xs)}, out={out})"]
-    if node.prim.kind == "reduce":
-        return [f"np.{prim.combiner.ufunc.__name__}.reduce({xs[0]}, axis={axes_text(node.params['axes'])}, out={out})"]
+    if prim.kind == "reduce":
+        ufunc = _combiner(node).ufunc
+        return [f"np.{ufunc.__name__}.reduce({xs[0]}, axis={axes_text(node.params['axes'])}, out={out})"]
     write = _STATEMENTS.get(prim)
     return write(node, xs, out) if write else [f"np.copyto({out}, {evaluator(node)}({', '.join(xs)}))"]
+
+
+def _combiner(node: Node) -> Combiner:
+    assert node.prim.combiner is not None, node
+    return node.prim.combiner
 
 
 def _where(node: Node, xs: Sequence[str], out: str) -> list[str]:
@@ -124,7 +139,7 @@ def _cast(node: Node, xs: Sequence[str], out: str) -> list[str]:
 
 
 def _position(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    return [f"np.{node.prim.combiner.name}({xs[0]}, axis={node.params['axis']}, out={out})"]
+    return [f"np.{_combiner(node).name}({xs[0]}, axis={node.params['axis']}, out={out})"]
 
 
 def _reshape(node: Node, xs: Sequence[str], out: str) -> list[str]:
@@ -164,14 +179,14 @@ def _pad(node: Node, xs: Sequence[str], out: str) -> list[str]:
 
 
 def _running(node: Node, xs: Sequence[str], out: str) -> list[str]:
-    axis, by = node.params["axis"], node.prim.combiner
-    if by is ADD:  # ``np.add.accumulate`` would add small integers up in wider ones
+    axis, by = node.params["axis"], _combiner(node)
+    if by is ADD:  # ``np.add.accumulate`` widens small integers
         return [f"np.cumsum({xs[0]}, axis={axis}, dtype={dtype_text(node.dtype)}, out={out})"]
     return [f"np.{by.ufunc.__name__}.accumulate({xs[0]}, axis={axis}, out={out})"]
 
 
-def _more(value: Any = None) -> str:
-    """Return one more argument, where there is one."""
+def _more(value: Reading = None) -> str:
+    """Return one more argument, if there is a value."""
     return f", {value!r}" if value else ""
 
 
@@ -187,15 +202,15 @@ MANAGED = frozenset(_WHOLE)  # statements on whole arrays that write into given 
 
 
 def fits_matmul(node: Node) -> bool:
-    """Tell whether an operand's strides are such that matmul hands it to BLAS as it stands.
+    """Return whether matmul passes an operand to BLAS without a copy.
 
-    One of the last two axes must be the one along which elements are next to each other.
+    One of the last two axes must be contiguous.
     """
-    found = window(node) if node.prim.view is not None else None
-    if found is None:
+    part = window(node) if node.prim.view is not None else None
+    if part is None:
         return True
-    return (not found.repeated(node.ndim) and min(found.step) > 0 and found.step[-1] == 1
-            and found.axes[-1] >= node.ndim - 2)
+    return (not part.repeated(node.ndim) and min(part.step) > 0 and part.step[-1] == 1
+            and part.axes[-1] >= node.ndim - 2)
 
 
 def dtype_text(dtype: np.dtype) -> str:
@@ -203,6 +218,6 @@ def dtype_text(dtype: np.dtype) -> str:
     return f"np.{dtype.name}" if dtype.kind != "b" else "np.bool_"
 
 
-def array_text(node: Node, shape: str, function: str, *args: Any) -> str:
+def array_text(node: Node, shape: str, function: str, *args: str) -> str:
     """Return a call that makes an array of the node's type."""
     return f"np.{function}({', '.join((shape, *args, dtype_text(node.dtype)))})"

@@ -1,90 +1,183 @@
-"""Memory for one run of a program: one arena that all temporaries share, and views of it, made once."""
+"""The workspace of one run of a NumPy program: an arena for all temporaries, and the items made of it."""
 
 from __future__ import annotations
 
-import bisect
-import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..graph import TupleType
+from ..graph import Node, TupleType
 from ..interpreters import concrete
 from ..ops.constants import full
 from ..passes.schedule import Plan, Step, nbytes, row_bytes
 from ..symbolic import Dim, Symbol, value
+from .arena import ALIGN, allocate
 from .block_loop import Blocks
 
-ALIGN = 64
-BLOCK_BYTES = 1 << 20  # what one block of rows may touch: about a second-level cache
+if TYPE_CHECKING:
+    from .subgraph import NodePrograms
+
+BLOCK_BYTES = 1 << 20  # the memory that one block of rows reads and writes: about a second-level cache
 SMALLEST_BLOCK = 16
 
+Sizes = Mapping[Symbol, int]
 
-def allocate(wants: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
-    """Give each piece of memory an offset such that no two in use at the same time overlap.
 
-    Parameters
+# -- items ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Item(ABC):
+    """An argument of the main function that the workspace provides."""
+
+    name: str
+
+    @abstractmethod
+    def make(self, space: Workspace) -> Any:
+        """Return the argument for one workspace."""
+
+
+@dataclass
+class BufferItem(Item):
+    """The array of a node in the arena."""
+
+    node: Node
+
+    def make(self, space: Workspace) -> np.ndarray:
+        n = self.node
+        return space.array(n.shape, n.dtype, space.layout.offset["buffer", space.plan.place[n]])
+
+
+@dataclass
+class ScratchItem(Item):
+    """The memory of a slot for one block of rows, as an array of the node's type."""
+
+    node: Node
+    step: int
+    slot: int
+
+    def make(self, space: Workspace) -> np.ndarray:
+        rows = min(space.layout.blocks[self.step], space.rows(self.step))
+        offset = space.layout.offset["scratch", self.step, self.slot]
+        return space.array((rows, *self.node.shape[1:]), self.node.dtype, offset)
+
+
+@dataclass
+class BlocksItem(Item):
+    """The blocks of a group, or None where it runs at once.
+
+    Attributes
     ----------
-    wants : sequence of (first, last, nbytes)
-        In order of `first`.
-
-    Returns
-    -------
-    offsets : list of int
-    total : int
+    modes : tuple of str
+        As of `Blocks`.
+    parts : tuple of Node
+        The reductions over all rows.
     """
-    offsets: list[int] = []
-    ends: list[tuple[int, int, int]] = []  # heap of (last, offset, nbytes) of what is in use
-    holes: list[tuple[int, int]] = []  # (offset, nbytes) of what is free below `total`, in order, never adjacent
-    total = 0
-    for first, last, n in wants:
-        while ends and ends[0][0] < first:
-            _, offset, size = heapq.heappop(ends)
-            i = bisect.bisect(holes, (offset,))
-            if i < len(holes) and holes[i][0] == offset + size:
-                size += holes.pop(i)[1]
-            if i and sum(holes[i - 1]) == offset:
-                i -= 1
-                offset, before = holes.pop(i)
-                size += before
-            holes.insert(i, (offset, size))
-        n = max(-(-n // ALIGN), 1) * ALIGN
-        fits = [(size, i) for i, (_, size) in enumerate(holes) if size >= n]
-        if fits:
-            size, i = min(fits)
-            place, _ = holes[i]
-            holes[i:i + 1] = [(place + n, size - n)] if size > n else []
-        elif holes and sum(holes[-1]) == total:  # the last hole reaches the end: grow from there
-            place, _ = holes.pop()
-            total = place + n
+
+    step: int
+    modes: tuple[str, ...]
+    parts: tuple[Node, ...]
+
+    def make(self, space: Workspace) -> Blocks | None:
+        rows, block = space.rows(self.step), space.layout.blocks[self.step]
+        if block >= rows:
+            return None
+        spans = [(low, min(low + block, rows)) for low in range(0, rows, block)]
+        parts = []
+        for n in self.parts:
+            assert n.prim.combiner is not None, n
+            partials = space.array((len(spans), *n.shape), n.dtype, space.layout.offset["parts", n])
+            parts.append((n.prim.combiner.ufunc, partials))
+        return Blocks(spans, self.modes, parts)
+
+
+@dataclass
+class SizeItem(Item):
+    """The number of a symbolic size."""
+
+    symbol: Symbol
+
+    def make(self, space: Workspace) -> int:
+        return space.sizes[self.symbol]
+
+
+@dataclass
+class LeafItem(Item):
+    """The array of a node without operands."""
+
+    node: Node
+
+    def make(self, space: Workspace) -> np.ndarray:
+        params = concrete(self.node.params, space.sizes)
+        if self.node.prim is full:  # one number in memory, for any shape
+            return np.broadcast_to(np.asarray(params["value"], self.node.dtype), params["shape"])
+        leaf: np.ndarray = self.node.prim.eval(np, **params)
+        return leaf
+
+
+@dataclass
+class ViewItem(Item):
+    """A view of another item, called `source`."""
+
+    node: Node
+    source: str
+
+    def make(self, space: Workspace) -> Any:
+        n = self.node
+        operands = [space.items[self.source]] + [None] * (len(n.inputs) - 1)
+        return n.prim.eval(np, *operands, **concrete(n.params, space.sizes))
+
+
+@dataclass
+class EvaluationItem(Item):
+    """The evaluation of a primitive, with its parameters bound."""
+
+    node: Node
+
+    def make(self, space: Workspace) -> Callable[..., Any]:
+        n = self.node
+        if n in space.held:
+            evaluation: Callable[..., Any] = space.held[n].bind(space.sizes)
         else:
-            place, total = total, total + n
-        offsets.append(place)
-        heapq.heappush(ends, (last, place, n))
-    return offsets, total
+            evaluation = partial(n.prim.eval, np, **concrete(n.params, space.sizes))
+        return evaluation if n in space.plan.place else owning(evaluation)
+
+
+# -- memory --------------------------------------------------------------------------------------------------
 
 
 class Layout:
-    """Where everything is, for one set of sizes: offsets in the arena, and the blocks of each group."""
+    """The offsets of all values in the arena, and the blocks of each group, for one set of sizes.
 
-    def __init__(self, plan: Plan, items: Sequence[Any], sizes: Mapping[Symbol, int]):
+    Attributes
+    ----------
+    blocks : dict of int to int
+        The rows of a block, by the step of the group.
+    offset : dict of tuple to int
+    total : int
+        The bytes of the arena.
+    """
+
+    def __init__(self, plan: Plan, items: Sequence[Item], sizes: Sizes):
         self.blocks: dict[int, int] = {}
-        pieces: list[tuple[int, int, int, Any]] = []
+        pieces: list[tuple[int, int, int, tuple[object, ...]]] = []
         for b, buffer in enumerate(plan.buffers):
             if buffer.output is None:
                 pieces.append((buffer.first, buffer.last, value(buffer.nbytes, sizes), ("buffer", b)))
         for i in items:
-            if i.kind == "blocks":
+            if isinstance(i, BlocksItem):
                 k, step = i.step, plan.steps[i.step]
-                rows = value(step.group.rows, sizes)
+                rows = _rows(step, sizes)
                 self.blocks[k] = block = _block(plan, step, rows, sizes)
                 if block < rows:
                     pieces += [(k, k, -(-rows // block) * value(nbytes(n), sizes), ("parts", n)) for n in i.parts]
         slots: dict[tuple[int, int], int] = {}
         for i in items:
-            if i.kind == "scratch":
+            if isinstance(i, ScratchItem):
                 key = i.step, i.slot
                 slots[key] = max(slots.get(key, 0), self.blocks[i.step] * value(row_bytes(i.node), sizes))
         pieces += [(k, k, n, ("scratch", k, s)) for (k, s), n in slots.items()]
@@ -93,14 +186,19 @@ class Layout:
         self.offset = {p[3]: o for p, o in zip(pieces, offsets, strict=True)}
 
 
-def _block(plan: Plan, step: Step, rows: int, sizes: Mapping[Symbol, int]) -> int:
-    """Return how many rows of a group run together."""
+def _rows(step: Step, sizes: Sizes) -> int:
+    assert step.group.rows is not None, step
+    return value(step.group.rows, sizes)
+
+
+def _block(plan: Plan, step: Step, rows: int, sizes: Sizes) -> int:
+    """Return the number of rows of a group that run together."""
     touched = sum(value(slot.row, sizes) for slot in step.slots)
     seen = set()
     for n in step.group.nodes:
         for operand in (*n.inputs, n):
             source = plan.roles.root[operand]
-            # Of a tuple it is a part that is read, and each part is an operand of its own.
+            # A statement reads one part of a tuple, and each part is an operand.
             if isinstance(source.type, TupleType) or source in seen or source in step.scratch:
                 continue
             if source.ndim and source.shape[0] == step.group.rows:
@@ -110,17 +208,17 @@ def _block(plan: Plan, step: Step, rows: int, sizes: Mapping[Symbol, int]) -> in
     return rows if rows <= block + block // 2 else -(-rows // -(-rows // block))
 
 
-def rounded(sizes: Mapping[Symbol, int]) -> dict[Symbol, int]:
-    """Return sizes an eighth larger at most, such that sizes that differ little become the same."""
-    up = {}
+def rounded(sizes: Sizes) -> dict[Symbol, int]:
+    """Return sizes at most an eighth larger, so that similar sizes become equal."""
+    larger = {}
     for symbol, n in sizes.items():
         step = 1 << max(n.bit_length() - 4, 0)
-        up[symbol] = -(-n // step) * step
-    return up
+        larger[symbol] = -(-n // step) * step
+    return larger
 
 
 def grows(plan: Plan) -> bool:
-    """Tell whether no array of the plan is smaller where the sizes are larger."""
+    """Return whether larger sizes make no array of the plan smaller."""
     shapes = [n.shape for n in plan.graph.nodes if hasattr(n.type, "shape")]
     return all(factor > 0 for shape in shapes for n in shape if isinstance(n, Dim) for monomial, factor in n.terms
                if monomial)
@@ -131,70 +229,54 @@ def arena_of(layout: Layout) -> np.ndarray:
     return np.empty(layout.total + ALIGN, np.uint8)
 
 
-def make(plan: Plan, items: Sequence[Any], wanted: Sequence[str], sizes: Mapping[Symbol, int],
-         held: Mapping[Any, Any], layout: Layout, arena: np.ndarray) -> tuple[Any, ...]:
-    """Return what main takes beside its inputs: arrays in the arena, sizes, blocks, evaluations.
+@dataclass
+class Workspace:
+    """The memory of one run, with the items made so far.
 
     The layout may be that of larger sizes, and the arena larger than the layout.
     """
-    start = -arena.ctypes.data % ALIGN
-    have: dict[str, Any] = {}
 
-    def array(shape: Sequence[Any], dtype: np.dtype, offset: int) -> np.ndarray:
-        return np.ndarray(shape, dtype, arena, start + offset)
+    plan: Plan
+    sizes: Sizes
+    held: Mapping[Node, NodePrograms]
+    layout: Layout
+    arena: np.ndarray
+    items: dict[str, Any] = field(default_factory=dict)
 
-    for i in items:
-        n = i.node
-        if i.kind == "buffer":
-            shape = [value(d, sizes) for d in n.shape]
-            have[i.name] = array(shape, n.dtype, layout.offset["buffer", plan.place[n]])
-        elif i.kind == "scratch":
-            rows = min(layout.blocks[i.step], value(plan.steps[i.step].group.rows, sizes))
-            shape = [rows, *(value(d, sizes) for d in n.shape[1:])]
-            have[i.name] = array(shape, n.dtype, layout.offset["scratch", i.step, i.slot])
-        elif i.kind == "blocks":
-            rows, block = value(plan.steps[i.step].group.rows, sizes), layout.blocks[i.step]
-            have[i.name] = None if block >= rows else Blocks(
-                [(lo, min(lo + block, rows)) for lo in range(0, rows, block)], i.modes,
-                [(p.prim.combiner.ufunc, array(
-                    [-(-rows // block), *(value(d, sizes) for d in p.shape)], p.dtype, layout.offset["parts", p]))
-                 for p in i.parts])
-        elif i.kind == "size":
-            have[i.name] = value(i.size, sizes)
-        elif i.kind == "leaf":
-            have[i.name] = _leaf(n, sizes)
-        elif i.kind == "view":
-            have[i.name] = n.prim.eval(np, *([have[i.source]] + [None] * (len(n.inputs) - 1)),
-                                       **concrete(n.params, sizes))
-        else:
-            evaluation = held[n].bind(sizes) if n in held else partial(n.prim.eval, np, **concrete(n.params, sizes))
-            have[i.name] = evaluation if n in plan.place else owning(evaluation)
-    return tuple(have[name] for name in wanted)
+    def __post_init__(self) -> None:
+        self._start = -self.arena.ctypes.data % ALIGN
+
+    def array(self, shape: Sequence[int | Dim], dtype: np.dtype, offset: int) -> np.ndarray:
+        """Return an array in the arena."""
+        return np.ndarray([value(n, self.sizes) for n in shape], dtype, self.arena, self._start + offset)
+
+    def rows(self, step: int) -> int:
+        """Return the number of rows of a group."""
+        return _rows(self.plan.steps[step], self.sizes)
+
+    def make(self, items: Sequence[Item], names: Sequence[str]) -> tuple[Any, ...]:
+        """Make all items, and return those called `names`, the arguments of the main function after the inputs."""
+        for item in items:
+            self.items[item.name] = item.make(self)
+        return tuple([self.items[name] for name in names])
 
 
 def owning(evaluation: Callable[..., Any]) -> Callable[..., Any]:
     """Return the evaluation with results that own their memory.
 
-    Some evaluations hand on an operand, or a view of one: a loop of no turn its initial state, say. The plan counts
-    results as new memory, and reuses that of an operand after its last reader.
+    Some evaluations return an operand or a view of one, such as a loop without turns its initial state. The plan counts
+    results as new memory, and reuses the memory of an operand after its last reader.
     """
 
     def own(*xs: Any) -> Any:
-        made = evaluation(*xs)
-        if isinstance(made, tuple):
-            return tuple([x if x.flags.owndata else _apart(x, xs) for x in made])
-        return made if made.flags.owndata else _apart(made, xs)  # memory of the arena belongs to no array
+        result = evaluation(*xs)
+        if isinstance(result, tuple):
+            return tuple([x if x.flags.owndata else _unshared(x, xs) for x in result])
+        return result if result.flags.owndata else _unshared(result, xs)  # no array owns memory of the arena
 
     return own
 
 
-def _apart(made: np.ndarray, xs: Sequence[np.ndarray]) -> np.ndarray:
-    shared = any(made is x for x in xs) or any(np.may_share_memory(made, x) for x in xs)
-    return made.copy() if shared else made
-
-
-def _leaf(node: Any, sizes: Mapping[Symbol, int]) -> np.ndarray:
-    params = concrete(node.params, sizes)
-    if node.prim is full:  # one number in memory, whatever the shape
-        return np.broadcast_to(np.asarray(params["value"], node.dtype), params["shape"])
-    return node.prim.eval(np, **params)
+def _unshared(result: np.ndarray, xs: Sequence[np.ndarray]) -> np.ndarray:
+    shared = any(result is x for x in xs) or any(np.may_share_memory(result, x) for x in xs)
+    return result.copy() if shared else result

@@ -27,9 +27,10 @@ from ...passes.record import Stage
 from ...passes.schedule import schedule, symbols_of
 from ...primitive import PART, input_
 from ...symbolic import Symbol, size_of, value
+from ..arena import allocate
 from ..pools import Pools
 from ..subgraph import KINDS
-from ..workspace import allocate, rounded
+from ..workspace import rounded
 from . import blas, driver, gemm, loops
 from .blas import ALIGN, Fork, Product, ProductCall, Spec
 from .device import pack

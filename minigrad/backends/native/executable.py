@@ -17,9 +17,10 @@ from ...passes.lower_einsum import canonical
 from ...symbolic import Symbol, value
 from ...views import SAME
 from .. import numpy as numpy_backend
+from ..arena import ALIGN
 from ..numpy_text import fits_matmul
 from ..subgraph import NodePrograms
-from ..workspace import ALIGN, owning
+from ..workspace import owning
 from .codegen.kernel import Kernel
 from .codegen.step_codegen import StepCode, load_all
 from .codegen.strides import View

@@ -19,7 +19,7 @@ from ....passes.schedule import Plan, nbytes, row_bytes
 from ....primitive import PART
 from ....symbolic import Dim, Shape, Symbol, size_of
 from ....views import dense_strides
-from ...workspace import ALIGN, allocate
+from ...arena import ALIGN, allocate
 from ..codegen.kernel import Kernel
 from ..codegen.kernel_emitter import HEAD, Memory, Param
 from ..codegen.loop_groups import space_of

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minigrad.backends.workspace import ALIGN, allocate
+from minigrad.backends.arena import ALIGN, allocate
 
 
 @pytest.mark.parametrize("seed", range(10))

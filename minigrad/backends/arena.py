@@ -1,0 +1,53 @@
+"""Offsets of pieces of memory in an arena, which pieces with disjoint lifetimes share."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections.abc import Sequence
+
+ALIGN = 64  # bytes
+
+
+def allocate(pieces: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Assign each piece of memory an offset such that pieces in use at the same time do not overlap.
+
+    Parameters
+    ----------
+    pieces : sequence of (first, last, nbytes)
+        In order of `first`.
+
+    Returns
+    -------
+    offsets : list of int
+    total : int
+    """
+    offsets: list[int] = []
+    ends: list[tuple[int, int, int]] = []  # heap of (last, offset, nbytes) of the pieces in use
+    holes: list[tuple[int, int]] = []  # (offset, nbytes) of the free memory below `total`, in order, never adjacent
+    total = 0
+    for first, last, n in pieces:
+        while ends and ends[0][0] < first:
+            _, offset, size = heapq.heappop(ends)
+            i = bisect.bisect(holes, (offset,))
+            if i < len(holes) and holes[i][0] == offset + size:
+                size += holes.pop(i)[1]
+            if i and sum(holes[i - 1]) == offset:
+                i -= 1
+                offset, before = holes.pop(i)
+                size += before
+            holes.insert(i, (offset, size))
+        n = max(-(-n // ALIGN), 1) * ALIGN
+        fits = [(size, i) for i, (_, size) in enumerate(holes) if size >= n]
+        if fits:
+            size, i = min(fits)
+            place, _ = holes[i]
+            holes[i:i + 1] = [(place + n, size - n)] if size > n else []
+        elif holes and sum(holes[-1]) == total:  # the last hole reaches the end: grow from there
+            place, _ = holes.pop()
+            total = place + n
+        else:
+            place, total = total, total + n
+        offsets.append(place)
+        heapq.heappush(ends, (last, place, n))
+    return offsets, total

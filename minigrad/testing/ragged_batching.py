@@ -13,6 +13,7 @@ from ..errors import CheckError, MinigradError
 from ..graph import Graph, Node, TupleType
 from ..primitive import input_
 from ..ragged.batch import Batch
+from ..ragged.rules import Batching
 from ..symbolic import Symbol, value
 from ..transforms.ragged import is_batch, stage_batch
 from ..transforms.trace import Call
@@ -138,17 +139,17 @@ _NO_NODE = ("  each node's rows are those of its examples: the function computes
 def _first_wrong(examples: Examples, seen: Seen) -> tuple[Node | None, list[str]]:
     """Return the first node of the program for one example whose rows in the batch are not those of its examples."""
     batch = stage_batch(Call(examples.f, examples.args, {}), examples.in_axes)
-    staged, rewrite = batch.staged, batch.rewrite
+    staged, batching = batch.staged, batch.batching
     arrays = [np.asarray(x) for x in batch.call.leaves]
     nodes = [n for n in interpreters.reachable(staged.outputs, staged.since)
              if n.prim is not input_ and not isinstance(n.type, TupleType)]
     try:
-        made = rewrite.run(nodes, staged.since)
+        made = batching.run(nodes, staged.since)
     except MinigradError as error:
         return None, [str(error)]
     values = interpreters.evaluate(Graph(tuple(batch.inputs), tuple(n for n, _ in made)), arrays)
-    lengths = {s: np.asarray(v) for s, v in zip(rewrite.rows.lengths, interpreters.evaluate(
-        Graph(tuple(batch.inputs), tuple(rewrite.rows.lengths.values())), arrays),
+    lengths = {s: np.asarray(v) for s, v in zip(batching.rows.lengths, interpreters.evaluate(
+        Graph(tuple(batch.inputs), tuple(batching.rows.lengths.values())), arrays),
         strict=True)}
     alone = Graph(tuple(staged.inputs), tuple(nodes), staged.names)
     begin = dict.fromkeys(nodes, 0)
@@ -157,7 +158,7 @@ def _first_wrong(examples: Examples, seen: Seen) -> tuple[Node | None, list[str]
         one = examples.take([k])
         each = interpreters.evaluate(alone, _example_leaves(one), sizes)
         for node, (_, mapped), value_, want in zip(nodes, made, values, each, strict=True):
-            have, rows = _rows_of(node, rewrite, value_, mapped, k, begin[node], sizes)
+            have, rows = _rows_of(node, batching, value_, mapped, k, begin[node], sizes)
             begin[node] += rows
             at = seen.first(have, want)
             if at is not None:
@@ -174,15 +175,15 @@ def _example_leaves(one: Examples) -> list[Any]:
     return [np.asarray(x) for x in optree.tree_leaves(optree.tree_unflatten(one._tree, parts))]
 
 
-def _rows_of(node: Node, rewrite: Any, batched: np.ndarray, mapped: bool, k: int, begin: int,
+def _rows_of(node: Node, batching: Batching, batched: np.ndarray, mapped: bool, k: int, begin: int,
              sizes: dict[Symbol, int]) -> tuple[np.ndarray, int]:
     """Return example `k` of a node's batch in the shape that it has alone, and its number of rows."""
     if not mapped:
         return batched, 0
-    if not rewrite.is_ragged(node):
+    if not batching.is_ragged(node):
         return batched[k], 0
     shape = [value(n, sizes) for n in node.shape]
-    ragged = [a for a, n in enumerate(node.shape) if rewrite.rows.ragged(n)]
+    ragged = [a for a, n in enumerate(node.shape) if batching.rows.ragged(n)]
     dense = [a for a in range(node.ndim) if a not in ragged]
     rows = int(np.prod([shape[a] for a in ragged], dtype=int))
     part = batched[begin:begin + rows].reshape([shape[a] for a in (*ragged, *dense)])

@@ -1,36 +1,35 @@
-"""Ragged batches as a plug-in of batching: `vmap` over examples of different size.
+"""`vmap`, `mean_loss` and `microbatch` over batches of examples of different size.
 
-A `Batch` among the arguments reaches the function as one example, whose ragged axes are symbolic sizes without a
-number; what was traced is rewritten by the rules of packed arrays (`minigrad.ragged.rules`).
+The function is traced for one example of each `Batch`, whose ragged axes are symbolic sizes without a number; the rules
+of packed arrays (`minigrad.ragged.rules`) rewrite the trace for the batch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard, cast
 
-import numpy as np
 import optree
 
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full
 from ..ops.constants import iota
 from ..ops.elementwise import eq, where
-from ..ops.shape import move_axis
 from ..ops.sort import cumsum
-from ..primitive import placeholder
+from ..primitive import move_axis, placeholder
 from ..ragged.axes import Axis, FieldType
 from ..ragged.batch import Batch
 from ..ragged.nested import BatchSchema
 from ..ragged.rows import Rows, spread_rows
 from ..ragged.rules import Batching
-from ..ragged.schema import Schema, schema_of
+from ..ragged.schema import BOOL, Schema, schema_of
 from ..sizes import shown
-from ..symbolic import Dim, Symbol
+from ..symbolic import Dim, Shape, Symbol
 from ..tracing import made_by, note_batch
 from .graph_forms import place, prefix
 from .in_axes import hint, mapped_axes
@@ -40,8 +39,11 @@ from .partition import NONE, Cut, Facts
 from .trace import Call, Staged, function_name, stage
 from .vmap import batch_of, of_one
 
+Arguments: TypeAlias = tuple[tuple[PyTree, ...], dict[str, PyTree]]  # positional, and by keyword
 
-def is_batch(x: Any) -> bool:
+
+def is_batch(x: object) -> TypeGuard[Batch]:
+    """Return whether `x` is a `Batch`."""
     return isinstance(x, Batch)
 
 
@@ -52,40 +54,41 @@ class Slot:
     Attributes
     ----------
     type : ArrayType
-        Its type there.
-    leaf : Any
-        What the caller gave.
+        Its type for one example.
+    leaf : array or number
+        The caller's argument.
     node : Node
         Its input of the batched program.
     axis : int or None
-        The batch axis; None where all examples share it, or where it is packed.
+        The batch axis; None for a shared or packed leaf.
     field : FieldType or None
-        Its declaration, where it is a field of a batch.
+        The declaration of a field of a batch.
     symbols : dict of Axis to Symbol
         The axes of its batch.
     """
 
     type: ArrayType
-    leaf: Any
+    leaf: object
     node: Node
     axis: int | None = None
     field: FieldType | None = None
-    symbols: dict[Axis, Symbol] | None = None
+    symbols: Mapping[Axis, Symbol] = dataclasses.field(default_factory=dict)
 
     @property
     def is_mapped(self) -> bool:
+        """Whether the leaf differs between examples."""
         return self.axis is not None or bool(self.field and self.field.axes)
 
 
 @dataclass
 class StagedBatch:
-    """A function traced for one example, and all that is needed to rewrite it for the batch.
+    """A function traced for one example, and the rewriting for the batch.
 
     Attributes
     ----------
     call : Call
     staged : Staged
-    rewrite : Batching
+    batching : Batching
     inputs : list of Node
         The inputs of the batched program.
     axes : dict of Symbol to Axis
@@ -93,66 +96,68 @@ class StagedBatch:
 
     call: Call
     staged: Staged
-    rewrite: Batching
+    batching: Batching
     inputs: list[Node]
     axes: dict[Symbol, Axis]
 
 
-def stage_batch(call: Call, in_axes: Any) -> StagedBatch:
+def stage_batch(call: Call, in_axes: InAxes) -> StagedBatch:
     """Trace a function for one example of the batches among its arguments."""
     inputs = [placeholder(t) for t in call.types]
     example, rows, axes = _example(call, in_axes, inputs)
     slots, tree = optree.tree_flatten(example)
     staged = stage(call.f, call.args, call.kwargs, ([s.leaf for s in slots], tree, [s.type for s in slots]))
-    staged.args, staged.kwargs = example  # whose leaves its inputs are
+    staged.args, staged.kwargs = example  # its leaves belong to the inputs
     with made_by("vmap"):
-        rewrite = _inputs(rows, slots, staged.inputs)
-    return StagedBatch(call, staged, rewrite, inputs, axes)
+        batching = _inputs(rows, slots, staged.inputs)
+    return StagedBatch(call, staged, batching, inputs, axes)
 
 
 @batch_of.register(is_batch)
-def ragged_vmap(examples: tuple[tuple, dict], call: Call, in_axes: Any, out_axes: Any) -> Graph:
+def ragged_vmap(examples: Arguments, call: Call, in_axes: InAxes, out_axes: InAxes) -> Graph:
     """Return the batch of a function over the examples of the batches, and axes of the arrays, among its arguments."""
-    f, batch = call.f, stage_batch(call, in_axes)
-    staged, rewrite = batch.staged, batch.rewrite
+    name, batch = function_name(call.f), stage_batch(call, in_axes)
+    staged, batching = batch.staged, batch.batching
     with made_by("vmap"):
-        outputs = rewrite.run(staged.outputs, staged.since)
-        places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({function_name(f)})")
-        out = [_packed_result(f, rewrite.rows, o.type, node, a, batch.axes) if rewrite.is_ragged(o) else
-               place(function_name(f), node, has, a, rewrite.rows.size)
+        outputs = batching.run(staged.outputs, staged.since)
+        places = prefix(out_axes, staged.out_tree, f"out_axes of vmap({name})")
+        out = [_packed_result(name, batching.rows, o.types[0], node, a, batch.axes) if batching.is_ragged(o) else
+               place(name, node, has, a, batching.rows.size)
                for o, (node, has), a in zip(staged.outputs, outputs, places, strict=True)]
-    nodes, out_tree = optree.tree_flatten(optree.tree_unflatten(staged.out_tree, out))
+    results: PyTree = optree.tree_unflatten(staged.out_tree, out)
+    nodes, out_tree = optree.tree_flatten(results)
     return Graph(tuple(batch.inputs), tuple(nodes), out_tree=out_tree)
 
 
 @copies_of.register(is_batch)
-def _copies(examples: tuple[tuple, dict], call: Call, n: int, in_axes: Any) -> Graph:
+def _copies(examples: Arguments, call: Call, n: int, in_axes: InAxes) -> Graph:
     raise BatchError(at_user_line(f"unroll({function_name(call.f)}): copies of one graph are for examples of equal "
                                   "size. Look at mg.trace(f)(example), or at mg.vmap(f)"))
 
 
 @counted_losses.register(is_batch)
-def _losses_of_rows(losses: Batch, f: Callable[..., Any], over: Axis | None) -> Any:
+def _losses_of_rows(losses: object, f: Callable[..., Any], over: Axis | None) -> object:
     each = losses.schema.fields["value"] if is_batch(losses) else f"a {type(losses).__name__}"
     if over is None and not is_batch(losses):
         return losses
     if over is None:
         raise BatchError(at_user_line(
             f"mean_loss({function_name(f)}): the loss of one example is {each}, and not one number. Sum or average it "
-            "within the example, or say mean_loss(f, over=axis)"))
-    if not is_batch(losses) or each.shape != (over,):
+            "within the example, or write mean_loss(f, over=axis)"))
+    if not is_batch(losses) or losses.schema.fields["value"].shape != (over,):
         raise not_per_row(f, over, each)
     return losses.values
 
 
-def _is_example(x: Any) -> bool:
+def _is_example(x: object) -> bool:
     return schema_of(type(x)) is not None
 
 
 @hint.register(_is_example)
-def _batch_first(args: tuple) -> str:
-    name = next(type(x).__name__ for x in optree.tree_leaves(args, is_leaf=_is_example) if _is_example(x))
-    return f". Lay examples such as a {name} end to end first, with mg.batch([...])"
+def _batch_first(args: tuple[PyTree, ...]) -> str:
+    leaves: list[object] = optree.tree_leaves(cast(PyTree, args), is_leaf=_is_example)
+    name = next(type(x).__name__ for x in leaves if _is_example(x))
+    return f". Pack examples such as a {name} first, with mg.batch([...])"
 
 
 @dataclass
@@ -195,8 +200,9 @@ def _arguments(transform: str, call: Call, in_axes: InAxes,
                inputs: Sequence[Node]) -> tuple[list[Argument], optree.PyTreeSpec, int | Dim]:
     """Return each batch and each array among the arguments, their pytree, and the number of examples."""
     name = f"{transform}({function_name(call.f)})"
-    args, kwargs = call.args, call.kwargs
-    values, tree = optree.tree_flatten((args, kwargs), is_leaf=is_batch)
+    args: PyTree = call.args
+    whole: PyTree = (args, call.kwargs)
+    values, tree = optree.tree_flatten(whole, is_leaf=is_batch)
     positional = optree.tree_structure(args, is_leaf=is_batch)
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
@@ -213,18 +219,18 @@ def _arguments(transform: str, call: Call, in_axes: InAxes,
         argument = Argument(value, list(itertools.islice(pairs, len(optree.tree_leaves(value)))), [])
         arguments.append(argument)
         if not is_batch(value):
-            stand_ins.append(argument.leaves[0][1].type)
+            stand_ins.append(argument.leaves[0][1].types[0])
         elif axis is None:
-            stand_ins.append([node.type for _, node in argument.leaves])
+            stand_ins.append([node.types[0] for _, node in argument.leaves])
         elif axis == 0:
             argument.axes = None
-            stand_ins.append({n: node.type for n, node in argument.stacked.items()})
+            stand_ins.append({n: node.types[0] for n, node in argument.stacked.items()})
         else:
             raise BatchError(at_user_line(f"{name}: a batch is mapped over its examples: its entry in in_axes is 0, "
                                           f"not {axis!r} (None where all examples share it)"))
-    flat_args, flat_kwargs = optree.tree_unflatten(tree, stand_ins)
-    stand_in_types = optree.tree_leaves((flat_args, flat_kwargs))
-    dense_axes, size = mapped_axes(call.f, flat_args, flat_kwargs, in_axes, stand_in_types, transform)
+    types: PyTree = optree.tree_unflatten(tree, stand_ins)
+    flat_args, flat_kwargs = types
+    dense_axes, size = mapped_axes(call.f, flat_args, flat_kwargs, in_axes, optree.tree_leaves(types), transform)
     each_axis = iter(dense_axes)
     for argument in arguments:
         if argument.axes is None:
@@ -242,14 +248,14 @@ def _example(call: Call, in_axes: InAxes, inputs: Sequence[Node]) -> tuple[PyTre
     examples: list[PyTree] = []
     for argument in arguments:
         if argument.axes is None:
-            dims = {a: Dim.new(a.name, rows=True) for a in argument.batch.schema.axes}
-            examples.append(_one(argument, dims, rows))
-            named |= {d.symbol: a for a, d in dims.items()}
+            symbols = {a: Symbol(a.name, rows=True) for a in argument.batch.schema.axes}
+            examples.append(_one(argument, symbols, rows))
+            named |= {symbol: a for a, symbol in symbols.items()}
         else:
-            types = of_one([node.type for _, node in argument.leaves], argument.axes)
+            types = of_one([node.types[0] for _, node in argument.leaves], argument.axes)
             slots = [Slot(t, leaf, node, a)
                      for t, (leaf, node), a in zip(types, argument.leaves, argument.axes, strict=True)]
-            examples.append(optree.tree_unflatten(optree.tree_structure(argument.value), slots))
+            examples.append(optree.tree_unflatten(optree.tree_structure(cast(PyTree, argument.value)), slots))
     return optree.tree_unflatten(tree, examples), rows, named
 
 
@@ -268,17 +274,18 @@ def _note_rows(schema: Schema, nodes: Mapping[str, Node]) -> dict[tuple[Axis, ..
 
 
 @parts_of.register(is_batch)
-def _parts(examples: tuple[tuple, dict], call: Call, in_axes: Any) -> Parts:
+def _parts(examples: Arguments, call: Call, in_axes: InAxes) -> Parts:
     arguments, _, size = _arguments("microbatch", call, in_axes, call.inputs)
-    dim = Dim.new("chunk")
-    parts = Parts(Cut(dim, {dim.symbol: size}, {(): dim}), [], [], {}, {}, {dim.symbol: iota(size=size)})
+    symbol = Symbol("chunk")
+    dim = Dim.of(symbol)
+    parts = Parts(Cut(dim, {symbol: size}, {(): dim}), [], [], {}, {}, {symbol: iota(size=size)})
     for argument in arguments:
         if argument.axes is None:
             _cut_batch(argument.batch.schema, argument.nodes, parts)
             continue
         for (_, node), a in zip(argument.leaves, argument.axes, strict=True):
             parts.axes.append(a)
-            parts.types.append(node.type if a is None else resized(node.type, a, dim))
+            parts.types.append(node.types[0] if a is None else resized(node.types[0], a, dim))
     return parts
 
 
@@ -286,23 +293,28 @@ def _cut_batch(schema: Schema, nodes: Mapping[str, Node], parts: Parts) -> None:
     """Add the arrays of a batch, cut between its examples, to the arguments of a part."""
     cut, axes = parts.cut, schema.axes
     lengths = {a: nodes[schema.leaf_name("lengths", a)] for a in axes}
-    dims = {a: Dim.new(a.name, rows=True) for a in axes}
+    symbols = {a: Symbol(a.name, rows=True) for a in axes}
+    dims = {a: Dim.of(symbol) for a, symbol in symbols.items()}
     rows: dict[tuple[Axis, ...], Dim] = {}
-    for of, total in sorted(_note_rows(schema, nodes).items(), key=lambda item: len(item[0])):
-        rows[of] = own = dims[of[0]] if len(of) == 1 else Dim.new("_".join(a.name for a in of), rows=True)
-        cut.totals[own.symbol] = total
-        cut.add_rows(own, *(dims[a] for a in of))
-        parts.counts[own.symbol] = functools.reduce(operator.mul, (lengths[a] for a in of))
+    for product, total in sorted(_note_rows(schema, nodes).items(), key=lambda item: len(item[0])):
+        symbol = symbols[product[0]] if len(product) == 1 else Symbol("_".join(a.name for a in product), rows=True)
+        rows[product] = Dim.of(symbol)
+        cut.totals[symbol] = total
+        cut.add_rows(rows[product], *(dims[a] for a in product))
+        parts.counts[symbol] = functools.reduce(operator.mul, (lengths[a] for a in product))
     counts = _inner_counts(schema, dims, cut) if isinstance(schema, BatchSchema) else {}
     counts |= {schema.leaf_name("lengths", a): dims[a] for a in axes}
-    targets = {name: dims[t.target] for name, t in schema.leaf_types.items() if t.target is not None and name in nodes}
-    for target in targets.values():
-        axis = next(a for a in axes if dims[a] is target)
-        parts.starts[target.symbol] = cumsum(lengths[axis], axis=0) - lengths[axis]
+    targets: dict[str, Dim] = {}
+    for name, t in schema.leaf_types.items():
+        if t.target is not None and name in nodes:
+            targets[name] = dims[t.target]
+            parts.starts[symbols[t.target]] = cumsum(lengths[t.target], axis=0) - lengths[t.target]
     targets |= {schema.leaf_name("segment_ids", a): cut.dim for a in axes}
     for name, node in nodes.items():
         t = schema.leaf_types[name]
-        part = node.type if t.shared else resized(node.type, 0, rows[schema.row_axes(t)] if t.axes else cut.dim)
+        part = node.types[0]
+        if not t.shared:
+            part = resized(part, 0, rows[schema.row_axes(t)] if t.axes else cut.dim)
         if name in targets or name in counts:
             points = frozenset({(0, targets[name])}) if name in targets else NONE
             parts.facts[len(parts.axes)] = Facts(cut.straight(part), points, t.null is not None, counts.get(name))
@@ -325,10 +337,10 @@ def _inner_counts(schema: BatchSchema, dims: Mapping[Axis, Dim], cut: Cut) -> di
     return {inner.leaf_name("lengths", a): size for a, size in sizes.items()}
 
 
-def _one(argument: Argument, dims: Mapping[Axis, Dim], rows: Rows) -> PyTree:
+def _one(argument: Argument, symbols: Mapping[Axis, Symbol], rows: Rows) -> PyTree:
     """Return the example that stands for all of a batch, and enter its lengths, segment ids and totals in `rows`."""
     schema, nodes = argument.batch.schema, argument.nodes
-    symbols = {a: d.symbol for a, d in dims.items()}
+    dims = {a: Dim.of(symbol) for a, symbol in symbols.items()}
     for a, symbol in symbols.items():
         rows.lengths[symbol] = nodes[schema.leaf_name("lengths", a)]
         rows.owners[symbol] = nodes[schema.leaf_name("segment_ids", a)]
@@ -349,54 +361,56 @@ def _one(argument: Argument, dims: Mapping[Axis, Dim], rows: Rows) -> PyTree:
 
 
 def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Batching:
-    """Return the rewriting in which the inputs for one example have become those of the batch."""
-    made, mapped, targets, moved, nullable = {}, [], {}, {}, []
+    """Return the batching in which the inputs of one example are those of the batch."""
+    made: dict[Node, Node] = {}
+    targets: dict[Node, Symbol] = {}
+    packed_indices: dict[Node, Node] = {}
+    mapped: list[Node] = []
+    nullable: list[Node] = []
     for node, s in zip(old, slots, strict=True):
         new = s.node if s.axis is None else move_axis(s.node, s.axis, 0)
         if s.field is not None and s.field.target is not None:
             symbol = s.symbols[s.field.target]
             targets[node] = symbol
             if s.field.null is None:
-                moved[node] = new
+                packed_indices[node] = new
             else:
                 nullable.append(node)
-            new = _local(rows, new, node.type, symbol, s.field)
+            new = _local(rows, new, node.shape, symbol, s.field)
         made[node] = new
         if s.is_mapped:
             mapped.append(node)
-    return Batching(rows, made, mapped, targets, moved, nullable)
+    return Batching(rows, made, mapped, targets, packed_indices, nullable)
 
 
-def _local(rows: Rows, pointers: Node, one: ArrayType, symbol: Symbol, field: FieldType) -> Node:
-    """Return indices into the packed rows as each example knows them: counted from its first row."""
-    target = (Dim((((symbol,), 1),)),)
-    domain = rows.domain(one.shape)
-    start = rows.of_owner(rows.offset(target), domain) if domain else rows.offset(target)
-    local = pointers - spread_rows(start, pointers.shape)
-    if field.null is None:
+def _local(rows: Rows, indices: Node, shape: Shape, symbol: Symbol, t: FieldType) -> Node:
+    """Return packed indices as indices into each example's rows; `shape` is that of one example."""
+    domain = rows.domain(shape)
+    offset = rows.offset((Dim.of(symbol),))
+    start = rows.of_owner(offset, domain) if domain else offset
+    local = indices - spread_rows(start, indices.shape)
+    if t.null is None:
         return local
-    null = full(field.null, pointers.shape, pointers.dtype)
-    return where(eq(pointers, null), null, local)
+    null = full(t.null, indices.shape, indices.dtype)
+    return where(eq(indices, null), null, local)
 
 
-def _packed_result(f: Callable[..., Any], rows: Rows, one: ArrayType, node: Node, axis: Any,
-                   names: dict[Symbol, Axis]) -> Batch:
-    """Return a result with ragged axes as a batch of arrays."""
+def _packed_result(name: str, rows: Rows, one: ArrayType, node: Node, axis: object,
+                   axes: Mapping[Symbol, Axis]) -> Batch:
+    """Return a result with ragged axes as a batch of arrays; `one` is its type for one example."""
     if axis != 0:
         raise BatchError(at_user_line(
-            f"vmap({function_name(f)}): out_axes {axis} for a result of type {one}, which comes back as a batch of "
-            "arrays: its out_axes is 0"))
-    shape, domain = [], []
+            f"vmap({name}): out_axes {axis} for a result of type {one}, which is returned as a batch of arrays: its "
+            "out_axes is 0"))
+    shape: list[int | Axis] = []
     for n in one.shape:
-        if not rows.ragged(n):
-            shape.append(n)
-            continue
-        shape.append(names[n.symbol] if n.symbol in names else Axis(n.format()))
-        if n not in domain:
-            domain.append(n)
+        if isinstance(n, Dim) and rows.ragged(n):
+            symbol = n.symbol
+            shape.append(axes[symbol] if symbol is not None and symbol in axes else Axis(n.format()))
+        else:
+            shape.append(cast(int, n))
+    domain = tuple(dict.fromkeys(rows.domain(one.shape)))
+    pairs = [full(False, (rows.total(pair),), BOOL) for pair in itertools.combinations_with_replacement(domain, 2)]
     schema = Schema("arrays", {"value": FieldType(one.dtype, tuple(shape))})
-    pairs = []
-    for a, b in itertools.combinations_with_replacement(domain, 2):
-        pairs.append(full(False, (rows.total((a, b)),), np.dtype(bool)))
     return Batch(schema, {"value": node}, tuple(rows.length((n,)) for n in domain),
                  [rows.owner((n,)) for n in domain], pairs)

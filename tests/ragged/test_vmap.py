@@ -199,7 +199,7 @@ def test_in_axes_of_a_batch():
     with pytest.raises(mg.BatchError, match="out_axes 1 for a result of type"):
         mg.vmap(lambda g: g.x, out_axes=1)(batch)
     for f in (mg.vmap(lambda g: g.x), mg.vmap(lambda g: g[0].y)):
-        with pytest.raises(mg.BatchError, match="Lay examples such as a Molecule end to end first"):
+        with pytest.raises(mg.BatchError, match="Pack examples such as a Molecule first"):
             f(batch.unbatch())
     with pytest.raises(mg.BatchError, match="copies of one graph are for examples of equal size"):
         mg.unroll(loss, 4, (None, 0))(W, batch)

@@ -8,7 +8,7 @@ rules of primitives and no primitive's name, save that cotangents are added up w
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from .tracing import made_by, thread
 
 class _Debug(threading.local):
     nans = False
+    runs: list[tuple[Graph, Sequence[Any]]] | None = None
 
 
 _debug = _Debug()
@@ -63,6 +64,16 @@ def debug_nans(enabled: bool = True):
         _debug.nans = before
 
 
+@contextmanager
+def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[Any]]]]:
+    """Record each graph that `evaluate` runs inside the ``with`` block, with its arrays."""
+    before, _debug.runs = _debug.runs, []
+    try:
+        yield _debug.runs
+    finally:
+        _debug.runs = before
+
+
 def debugging() -> bool:
     """Tell whether `debug_nans` is on for this thread."""
     return _debug.nans
@@ -90,6 +101,8 @@ def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | Non
     for n in graph.outputs:
         uses[n] += 1
     check = _debug.nans
+    if _debug.runs is not None:
+        _debug.runs.append((graph, arrays))
     for node in graph.nodes:
         if node not in values:
             params = concrete(node.params, sizes) if sizes else node.params

@@ -232,13 +232,14 @@ def _lengths(axis: Any, tree: PyTree) -> set[int]:
 def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[Any]], ragged: Record | None = None) -> Exploration:
     pool = Arrays()
     records: list[Record] = []
+    bodies: list[Record] = []
     for stage, leaves in zip(stages, feeds, strict=True):
         arrays = [np.asarray(x, n.dtype) for x, n in zip(leaves, stage.graph.inputs, strict=True)]
         sizes = bind((n.shape, a.shape, name)
                      for n, a, name in zip(stage.graph.inputs, arrays, stage.graph.names, strict=True))
-        records.append(stage_record(stage, arrays, sizes, pool))
+        records.append(stage_record(stage, arrays, sizes, pool, bodies))
         if ragged is not None and stage.before is not None:
             records[-1]["ragged"] = ragged
     prims = {n.prim for s in stages for n in s.graph.nodes}
-    html = page.page(title, records, pool.records, prims, stages[-1].graph.source())
+    html = page.page(title, records, pool.records, prims, stages[-1].graph.source(), bodies)
     return Exploration(title, tuple(stages), html, stages[0].graph.to_svg())

@@ -20,7 +20,7 @@ def _asset(name: str) -> str:
 
 
 def page(title: str, stages: Sequence[dict[str, Any]], arrays: Sequence[dict[str, Any]], prims: Iterable[Primitive],
-         program: str = "") -> str:
+         program: str = "", bodies: Sequence[dict[str, Any]] = ()) -> str:
     """Return the HTML of a page.
 
     Parameters
@@ -32,9 +32,11 @@ def page(title: str, stages: Sequence[dict[str, Any]], arrays: Sequence[dict[str
         The operations in the stages.
     program : str
         The text of the program that runs.
+    bodies : sequence of dict
+        The stages of graphs that nodes hold, with the values of each run.
     """
     prims = set(prims)
-    data = {"title": title, "stages": list(stages), "arrays": list(arrays), "program": program,
+    data = {"title": title, "stages": list(stages), "arrays": list(arrays), "program": program, "bodies": list(bodies),
             "play": [_editable(stage, arrays, prims) for stage in stages]}
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return f"""<!doctype html>

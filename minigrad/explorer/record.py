@@ -15,11 +15,12 @@ from ..errors import printable
 from ..graph import ArrayType, Graph, Node, TupleType, held_graphs
 from ..symbolic import Dim, Symbol, value
 from ..text import Words, is_literal, node_names
-from .stages import Stage
+from .stages import Stage, number
 
 FULL = 2048  # elements of an array that the page holds in full
 CORNER = 24  # rows and columns that it holds of a larger one
 LARGE = 1 << 20  # elements of an array beyond which equal arrays are not looked for
+TURNS = 12  # runs of a held graph
 BUDGET = 2_000_000  # bytes of arrays on one page; beyond them only statistics are kept
 
 Record = dict[str, Any]
@@ -97,8 +98,12 @@ def evaluated(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) 
     return {**dict(zip(graph.inputs, arrays, strict=True)), **dict(zip(nodes, results, strict=True))}
 
 
-def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int], pool: Arrays) -> Record:
-    """Return one stage: its nodes in order, with values, lines, keys and cotangents."""
+def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int], pool: Arrays,
+                 bodies: list[Record]) -> Record:
+    """Return one stage: its nodes in order, with values, lines, keys and cotangents.
+
+    The graphs that nodes hold go into `bodies`, with the values of each of their runs.
+    """
     graph = stage.graph
     words, names = Words(), node_names(graph)
     values = evaluated(graph, arrays, sizes)
@@ -139,10 +144,40 @@ def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int
             one["of"] = index[node.source]
         if params := _params(node, sizes):
             one["params"] = params
-        if held := [printable(g.name) for _, g in held_graphs(node)]:
-            one["held"] = held
+        if held := list(held_graphs(node)):
+            one["held"] = _held(stage, node, held, [values[i] for i in node.inputs], sizes, pool, bodies)
         record["nodes"].append(one)
     return record
+
+
+def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands: Sequence[Any],
+          sizes: Mapping[Symbol, int], pool: Arrays, bodies: list[Record]) -> list[Record]:
+    """Return each graph that a node holds: its name, and its place among the bodies where it ran."""
+    params = interpreters.concrete(node.params, sizes)
+    turns: dict[Graph, list[Sequence[Any]]] = {}
+    with interpreters.recorded_runs() as runs, np.errstate(all="ignore"):
+        node.prim.eval(np, *operands, **params)
+    for graph, arrays in runs:
+        turns.setdefault(graph, []).append(arrays)
+    found: list[Record] = []
+    concrete = [g for value in params.values() for g in (value if isinstance(value, tuple) else (value,))
+                if isinstance(g, Graph)]
+    for (key, graph), ran in zip(held, concrete, strict=True):
+        one: Record = {"name": printable(f"{key} of {node.prim.name}")}
+        if rows := turns.get(ran, [])[:TURNS]:
+            inner = Stage(one["name"], f"{len(turns[ran])} runs; the page holds the first {len(rows)}.", graph)
+            number([inner])
+            arrays = [[np.asarray(x, n.dtype) for x, n in zip(row, graph.inputs, strict=True)] for row in rows]
+            record = stage_record(inner, arrays[0], sizes, pool, bodies)
+            record["turns"] = []
+            for row in arrays:
+                values = evaluated(graph, row, sizes)
+                record["turns"].append([pool.add(np.asarray(values[n])) if isinstance(n.type, ArrayType) else None
+                                        for n in graph.nodes])
+            one["body"] = len(bodies)
+            bodies.append(record)
+        found.append(one)
+    return found
 
 
 def _role(graph: Graph, node: Node, varying: set[Node]) -> str:

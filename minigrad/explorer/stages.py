@@ -55,7 +55,12 @@ def of_loss(one: Graph, in_axes: InAxes, copies: int) -> list[Stage]:
         example,
     )
     mean = Stage("mean", "The mean of the losses over the batch axis: one node more.", batch.graph.mean(), batch)
-    return [example, unrolled, batch, *of_function(mean)]
+    found = of_function(mean)
+    if len(found) > 1 and found[1].cotangents:
+        each = Stage("each gradient", "The gradient of every example, a row each; the mean over them is the gradient.",
+                     one.grad(0).vmap(in_axes=in_axes), batch)
+        found.insert(1, each)
+    return [example, unrolled, batch, *found]
 
 
 def of_function(stage: Stage) -> list[Stage]:

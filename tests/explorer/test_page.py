@@ -124,7 +124,7 @@ def test_formulas_have_the_numbers_of_the_chosen_example(show, seeded):
 
 def test_edited_arguments_give_the_library_s_values(show, seeded):
     tab = show(seeded)
-    tab.get_by_role("tab", name="gradient").click()
+    tab.get_by_role("tab", name="gradient", exact=True).click()
     tab.locator(".node[data-node='0']").click()
     tab.get_by_role("button", name="table").click()
     tab.get_by_label("w [1]", exact=True).fill("0.75")
@@ -167,7 +167,7 @@ def test_the_page_computes_each_operation_as_numpy_does(show):
         feeds.append([np.asarray(a) for a in sample.arrays])
     number(stages)
     assert len({s.title.split("-")[0] for s in stages}) > 90
-    records = [stage_record(s, arrays, {}, pool) for s, arrays in zip(stages, feeds, strict=True)]
+    records = [stage_record(s, arrays, {}, pool, []) for s, arrays in zip(stages, feeds, strict=True)]
     text = page.page("operations", records, pool.records, {n.prim for s in stages for n in s.graph.nodes})
     tab = show(explorer.Exploration("operations", tuple(stages), text, ""))
     made = tab.evaluate("""() => minigradExplorer.stages.map(s => {
@@ -219,7 +219,7 @@ def test_a_graph_of_thousands_of_nodes_is_folded_and_steps_at_once(show):
         return np.sum(x**2)
 
     tab = show(mg.explore(deep, list(np.linspace(0.1, 0.3, 400)), (np.ones((4, 3)),)))
-    tab.get_by_role("tab", name="gradient").click()
+    tab.get_by_role("tab", name="gradient", exact=True).click()
     assert tab.locator(".node").count() < 150
     tab.keyboard.press("ArrowRight")
     assert "backward" not in tab.locator(".formula").inner_text()
@@ -241,6 +241,33 @@ def test_ragged_batches_show_rows_by_example_and_edges_in_three_forms(show):
     picked = [float(t) for t in tab.locator("td.picked input").evaluate_all("cells => cells.map(c => c.value)")]
     np.testing.assert_allclose(picked, x.ravel(), rtol=1e-5)
     assert "offsets 0 3 4 6" in tab.locator("aside").inner_text()
+
+
+def test_gradients_of_the_examples_stand_beside_their_mean(show, seeded):
+    tab = show(seeded)
+    k = titles(seeded).index("each gradient")
+    stage = seeded.stages[k]
+    rows = dict(zip(stage.graph.nodes, numbers(tab, k), strict=True))[stage.graph.outputs[0]]
+    np.testing.assert_allclose(rows, [by_hand(W, x)["gradient"] for x in X], rtol=1e-13, atol=1e-16)
+
+
+def test_loops_open_into_their_body_run_by_run(show):
+    def rnn(w, x):
+        h, _ = mg.scan(lambda h, u: (np.tanh(h * w + u), None), np.zeros(2), x)
+        return np.sum(h)
+
+    x = np.linspace(-1, 1, 8).reshape(4, 2)
+    exploration = mg.explore(rnn, np.array([0.5, -0.5]), (np.stack([x, 2 * x]),))
+    tab = show(exploration)
+    tab.get_by_role("button", name="%2, scan").click()
+    tab.get_by_role("button", name="open").click()
+    h, k = np.zeros(2), len(exploration.stages)
+    for t in range(4):
+        tab.get_by_label("run", exact=True).fill(str(t))
+        h = np.tanh(h * [0.5, -0.5] + x[t])
+        np.testing.assert_allclose(numbers(tab, k)[-1], h, rtol=1e-14)
+    tab.get_by_role("button", name="↑ back").click()
+    assert tab.get_by_role("tab", name="one example").get_attribute("aria-selected") == "true"
 
 
 def test_svg_export_holds_the_drawing(show, seeded):

@@ -3,9 +3,9 @@
 
 (function main(root, data, kernels) {
   const arrays = data.arrays.map(decode);
-  const stages = data.stages;
-  const state = {stage: 0, second: -1, selected: null, step: null, example: null, trivial: false, open: new Set(), edits: null, table: false, find: ""};
-  stages.forEach((s, k) => { s.index = k; prepare(s); });
+  const stages = [...data.stages, ...data.bodies];
+  const state = {stage: 0, second: -1, selected: null, step: null, example: null, trivial: false, open: new Set(), turn: 0, from: null, edits: null, table: false, find: ""};
+  stages.forEach((s, k) => { s.index = k; s.body = k >= data.stages.length; prepare(s); });
 
   // -- values ------------------------------------------------------------------------------------
 
@@ -15,7 +15,7 @@
   }
 
   const shapeHeld = (a) => a.part || a.shape;
-  const valueOf = (s, n) => (state.edits && state.edits[s.index] ? state.edits[s.index][n.index] : n.value === undefined ? null : arrays[n.value]);
+  const valueOf = (s, n) => s.turns ? arrays[s.turns[Math.min(state.turn, s.turns.length - 1)][n.index]] : (state.edits && state.edits[s.index] ? state.edits[s.index][n.index] : n.value === undefined ? null : arrays[n.value]);
 
   // A number as NumPy prints it, shortened to some digits.
   function word(v, digits = 5) {
@@ -364,7 +364,7 @@
     if (value && value.data.length > 1) children.push(html("button", {onclick: () => { state.table = !state.table; refresh(); }}, state.table ? "hide table" : "table"));
     const uses = s.readers[n.index].map((i) => s.nodes[i]).filter((m) => !m.literal);
     children.push(html("h3", {}, "used by"), uses.length ? html("div", {}, ...uses.flatMap((m, k) => [k ? ", " : "", link(m)])) : html("div", {}, s.outputs.filter(([, i]) => i === n.index).map(([l]) => `result ${l}`).join(", ") || "nothing"));
-    const others = stages.filter((t) => t !== s && t.byKey.has(n.key));
+    const others = s.body ? [] : data.stages.filter((t) => t !== s && t.byKey.has(n.key));
     if (others.length) {
       const list = html("ul");
       for (const t of others) {
@@ -373,7 +373,10 @@
       }
       children.push(html("h3", {}, "the same value in other stages"), list);
     }
-    if (n.held) children.push(html("h3", {}, "holds the graphs"), html("div", {}, n.held.join(", ")));
+    if (n.held) {
+      children.push(html("h3", {}, "holds"), ...n.held.map((h) => html("div", {}, h.name, " ", h.body === undefined ? "(did not run by itself)"
+        : html("button", {onclick: () => enter(data.stages.length + h.body, s.index)}, "open"))));
+    }
     children.push(play(s));
     panel.replaceChildren(...children);
   }
@@ -460,6 +463,7 @@
   // -- play ---------------------------------------------------------------------------------------------
 
   function play(s) {
+    if (s.body) return "";
     const box = html("div", {}, html("h3", {}, "play"));
     if (!data.play[s.index]) {
       const op = unable(s, kernels);
@@ -483,7 +487,7 @@
   // Evaluate a stage, and every other one of the same inputs, on new values.
   function follow(s, inputs) {
     const edits = state.edits || [];
-    for (const t of stages) {
+    for (const t of data.stages) {
       if (!data.play[t.index]) continue;
       const mine = t === s ? inputs : t.nodes.map((n) => {
         if (!n.input) return null;
@@ -534,6 +538,12 @@
     if (before === `${state.stage} ${state.second}`) refresh(); else draw();
   }
 
+  // Open a graph that a node holds, or return from it.
+  function enter(stage, from) {
+    state.stage = stage; state.from = from; state.step = null; state.selected = null; state.turn = 0;
+    draw();
+  }
+
   // -- the frame --------------------------------------------------------------------------------------------
 
   const tabs = html("span", {class: "stages", role: "tablist", "aria-label": "stages"});
@@ -543,11 +553,12 @@
   const find = html("input", {type: "search", placeholder: "search ( / )", "aria-label": "search", oninput: (e) => { state.find = e.target.value.toLowerCase(); refresh(); }});
   const panes = html("div", {class: "panes"}), panel = html("aside", {"aria-live": "polite"});
   const slider = html("input", {type: "range", class: "step", min: 0, "aria-label": "step", oninput: (e) => move(+e.target.value)});
+  const turns = html("label", {class: "turns"});
   const formula = html("span", {class: "formula", "aria-live": "polite"});
   const graphs = () => panes.querySelectorAll("svg[role=group]");
   root.append(html("div", {class: "app"},
     html("header", {}, html("h1", {}, data.title), tabs,
-      html("div", {class: "tools"}, html("label", {}, "beside ", second), html("label", {}, "example ", example),
+      html("div", {class: "tools"}, html("label", {}, "beside ", second), html("label", {}, "example ", example), turns,
         html("label", {for: "trivial"}, trivial, " × 1 and + 0"), find,
         html("button", {onclick: () => graphs().forEach((p) => p.zoom(1.25)), "aria-label": "zoom in"}, "+"),
         html("button", {onclick: () => graphs().forEach((p) => p.zoom(0.8)), "aria-label": "zoom out"}, "−"),
@@ -574,9 +585,12 @@
   }
 
   function refresh() {
-    tabs.replaceChildren(...stages.map((s, k) => html("button", {role: "tab", "aria-selected": String(k === state.stage), onclick: () => { state.stage = k; state.step = null; if (state.selected) { const same = s.byKey.get(state.selected.key); state.selected = same ? same[same.length - 1] : null; } draw(); }}, s.title)),
+    const body = stages[state.stage].body;
+    tabs.replaceChildren(...(body ? [html("button", {onclick: () => enter(state.from, null)}, "↑ back"), html("button", {role: "tab", "aria-selected": "true"}, stages[state.stage].title)] : []), ...data.stages.map((s, k) => html("button", {role: "tab", "aria-selected": String(k === state.stage), onclick: () => { state.stage = k; state.step = null; if (state.selected) { const same = s.byKey.get(state.selected.key); state.selected = same ? same[same.length - 1] : null; } draw(); }}, s.title)),
       html("button", {role: "tab", "aria-selected": String(Boolean(state.program)), onclick: () => { state.program = !state.program; draw(); }}, "program"));
-    second.replaceChildren(html("option", {value: -1}, "nothing"), ...stages.map((s, k) => html("option", {value: k, selected: k === state.second}, s.title)));
+    second.replaceChildren(html("option", {value: -1}, "nothing"), ...data.stages.map((s, k) => html("option", {value: k, selected: k === state.second}, s.title)));
+    turns.hidden = !body;
+    if (body) turns.replaceChildren("run ", html("input", {type: "range", min: 0, max: stages[state.stage].turns.length - 1, value: state.turn, "aria-label": "run", oninput: (e) => { state.turn = +e.target.value; draw(); turns.querySelector("input").focus(); }}), ` ${state.turn}`);
     const s = stages[state.stage], size = Math.max(s.size, state.second >= 0 ? stages[state.second].size : 0);
     if (state.example !== null && state.example >= size) state.example = null;
     example.replaceChildren(html("option", {value: ""}, "all"), ...Array.from({length: size}, (_, b) => html("option", {value: b, selected: b === state.example}, String(b))));

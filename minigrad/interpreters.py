@@ -8,7 +8,7 @@ rules of primitives and no primitive's name, save that cotangents are added up w
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,12 +22,12 @@ from .symbolic import Dim
 from .tracing import made_by, thread
 
 
-class _Debug(threading.local):
-    nans = False
-    runs: list[tuple[Graph, Sequence[Any]]] | None = None
+class _Settings(threading.local):
+    nans = False  # see `debug_nans`
+    runs: list[tuple[Graph, Sequence[Any]]] | None = None  # the graphs that `evaluate` runs, and their arrays
 
 
-_debug = _Debug()
+settings = _Settings()
 
 
 @contextmanager
@@ -57,26 +57,16 @@ def debug_nans(enabled: bool = True):
         ...
     FloatingPointError: ...log(f64[]) made the first NaN
     """
-    before, _debug.nans = _debug.nans, enabled
+    before, settings.nans = settings.nans, enabled
     try:
         yield
     finally:
-        _debug.nans = before
-
-
-@contextmanager
-def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[Any]]]]:
-    """Record each graph that `evaluate` runs inside the ``with`` block, with its arrays."""
-    before, _debug.runs = _debug.runs, []
-    try:
-        yield _debug.runs
-    finally:
-        _debug.runs = before
+        settings.nans = before
 
 
 def debugging() -> bool:
     """Tell whether `debug_nans` is on for this thread."""
-    return _debug.nans
+    return settings.nans
 
 
 def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | None = None,
@@ -100,9 +90,9 @@ def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | Non
             uses[i] += 1
     for n in graph.outputs:
         uses[n] += 1
-    check = _debug.nans
-    if _debug.runs is not None:
-        _debug.runs.append((graph, arrays))
+    check = settings.nans
+    if settings.runs is not None:
+        settings.runs.append((graph, arrays))
     for node in graph.nodes:
         if node not in values:
             params = concrete(node.params, sizes) if sizes else node.params

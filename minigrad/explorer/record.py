@@ -6,6 +6,7 @@ import base64
 import linecache
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,17 @@ def evaluated(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) 
     return {**dict(zip(graph.inputs, arrays, strict=True)), **dict(zip(nodes, results, strict=True))}
 
 
+@contextmanager
+def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[Any]]]]:
+    """Record each graph that is evaluated inside the ``with`` block, with its arrays."""
+    runs: list[tuple[Graph, Sequence[Any]]] = []
+    before, interpreters.settings.runs = interpreters.settings.runs, runs
+    try:
+        yield runs
+    finally:
+        interpreters.settings.runs = before
+
+
 def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int], pool: Arrays,
                  bodies: list[Record]) -> Record:
     """Return one stage: its nodes in order, with values, lines, keys and cotangents.
@@ -155,7 +167,7 @@ def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands:
     """Return each graph that a node holds: its name, and its place among the bodies where it ran."""
     params = interpreters.concrete(node.params, sizes)
     turns: dict[Graph, list[Sequence[Any]]] = {}
-    with interpreters.recorded_runs() as runs, np.errstate(all="ignore"):
+    with recorded_runs() as runs, np.errstate(all="ignore"):
         node.prim.eval(np, *operands, **params)
     for graph, arrays in runs:
         turns.setdefault(graph, []).append(arrays)

@@ -1,4 +1,4 @@
-"""Backends print a plan as a program and run it."""
+"""The registered backends: NumPy, machine code, and CUDA."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["AUTO", "Backend", "Executable", "build", "chosen", "get", "names", "
 
 
 class NumPy(Backend):
-    """Calls of NumPy, block by block where that keeps values in the cache."""
+    """Calls of NumPy, block by block where values then stay in the cache."""
 
     name, automatic = "numpy", True
 
@@ -29,7 +29,7 @@ class NumPy(Backend):
 
 
 class Native(Backend):
-    """Machine code that LLVM makes."""
+    """Machine code, compiled by LLVM."""
 
     name, automatic = "native", True
 
@@ -38,7 +38,7 @@ class Native(Backend):
             raise MinigradError(at_user_line(f"backend={self.name!r}: {reason}"))
 
     def start(self) -> None:
-        with importing:  # here and below, because what few programs need takes long to import
+        with importing:  # here and below: few programs need modules that take long to import
             from .native.runtime.warmup import start
 
         start()
@@ -51,7 +51,7 @@ class Native(Backend):
 
 
 class Cuda(Backend):
-    """Kernels that a GPU of NVIDIA's runs, on CuPy's arrays."""
+    """Kernels for NVIDIA GPUs, on arrays of CuPy."""
 
     name, automatic, on_device, options = "cupy", True, True, ("precision",)
 
@@ -68,7 +68,7 @@ class Cuda(Backend):
 
         return Cuda(graph, given=given, numbers=numbers, **options)
 
-    def asarray(self, x: Any, dtype: np.dtype) -> Any:
+    def asarray(self, x: object, dtype: np.dtype) -> Any:
         with importing:
             from .cupy import driver
 

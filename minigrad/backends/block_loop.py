@@ -1,10 +1,9 @@
-"""Running a fused function block by block, so that what it touches stays in the cache."""
+"""Calls of a fused function block by block, so that the memory of each block stays in the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,17 +19,18 @@ class Blocks:
     spans : sequence of (int, int)
         First row and end of each block.
     modes : sequence of str
-        What each argument is: ``rows`` (each block takes its own), ``whole``, ``scratch`` (room for one block), or
-        ``parts`` (the result of a reduction over all rows).
+        The kind of each argument: ``rows`` (each block takes its own), ``whole``, ``scratch`` (memory for one block),
+        or ``parts`` (the result of a reduction over all rows).
     parts : sequence of (numpy.ufunc, numpy.ndarray)
-        For each argument of the last kind, what combines the blocks' results, and where they are kept until then.
+        For each argument of the last kind, the combiner and the memory of the blocks' results.
     """
 
     spans: Sequence[tuple[int, int]]
     modes: Sequence[str]
     parts: Sequence[tuple[np.ufunc, np.ndarray]]
 
-    def run(self, f: Callable[..., None], args: Sequence[Any]) -> None:
+    def run(self, f: Callable[..., None], args: Sequence[np.ndarray]) -> None:
+        """Call `f` for each block, and combine the parts."""
         for k, (lo, hi) in enumerate(self.spans):
             own = iter(self.parts)
             f(*[a[lo:hi] if mode == ROWS else a[:hi - lo] if mode == SCRATCH else a if mode == WHOLE
@@ -40,8 +40,8 @@ class Blocks:
             ufunc.reduce(parts, axis=0, out=out)
 
 
-def in_blocks(blocks: Blocks | None, f: Callable[..., None], *args: Any) -> None:
-    """Call ``f(*args)``, at once where `blocks` is None."""
+def in_blocks(blocks: Blocks | None, f: Callable[..., None], *args: np.ndarray) -> None:
+    """Call ``f(*args)`` block by block, or at once where `blocks` is None."""
     if blocks is None:
         f(*args)
     else:

@@ -1,13 +1,12 @@
-"""Machine code on disk, for all backends: a program that was compiled once starts at once the next time.
+"""The cache of machine code on disk, for all backends.
 
-An entry is found by its key, the digest of all that it is made of. It carries a checksum: a file that is cut short or
-damaged is as good as absent, and said once. Whatever fails here (a directory that cannot be written, a full disk) costs
-a compilation and nothing else.
+The key of an entry is the digest of all that the code depends on. An entry has a checksum: a truncated or damaged file
+counts as absent, with one warning. Failures (a read-only directory, a full disk) cost a compilation and nothing else.
 
-The code is run, so it must be the user's own: a directory that is not, or that others may write to, is left alone, with
-one warning; so is a file that is not a plain one of the user's.
+The code runs, so it must be the user's own: directories that others own or may write to, and files that are not regular
+files of the user, are left alone, with one warning.
 
-Several processes may share a directory: an entry is written beside its place and then moved there, in one step.
+Several processes may share a directory: an entry is written to a temporary file, which then replaces it in one step.
 """
 
 import contextlib
@@ -28,43 +27,44 @@ from . import trusted_files
 _FORMAT = b"minigrad object 2\n"
 _DIGEST = 32  # bytes
 _SUFFIX, _TEMPORARY = ".o", ".part"
-BOUND = 256 * 2**20  # bytes of all entries; beyond it, those unused for longest go
-_PRUNE = "00"  # what the key of one write in 256 starts with: after it, the size is looked at
-_LARGEST = 2**26  # bytes of an entry
+BOUND = 256 * 2**20  # the most bytes of all entries; beyond it, the least recently used go
+_PRUNE = "00"  # the first digits of the keys after whose write the bound is checked: one in 256
+_LARGEST = 2**26  # the most bytes of an entry
 _STALE = 3600  # age in seconds at which a temporary file is stale
 
 
 def directory() -> Path | None:
-    """Return where entries lie, or None if the cache is switched off.
+    """Return the directory of the cache, or None if the cache is off.
 
-    ``MINIGRAD_CACHE_DIR`` says where; set and empty, it switches the cache off. Unset, it is the user's cache
-    directory: ``$XDG_CACHE_HOME/minigrad``, ``~/.cache/minigrad``, on macOS ``~/Library/Caches/minigrad``.
+    The environment variable ``MINIGRAD_CACHE_DIR`` names it; set and empty, it switches the cache off. Unset, the cache
+    is in the user's cache directory: ``$XDG_CACHE_HOME/minigrad``, ``~/.cache/minigrad``, or, on macOS,
+    ``~/Library/Caches/minigrad``.
     """
     chosen = os.environ.get("MINIGRAD_CACHE_DIR")
     if chosen is not None:
         return Path(os.path.abspath(chosen)) if chosen.strip() else None
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # the specification has relative ones ignored
+    if os.path.isabs(base):  # the specification says to ignore relative paths
         return Path(base) / "minigrad"
     home = os.path.expanduser("~")
-    if not os.path.isabs(home):  # nobody's home is known
+    if not os.path.isabs(home):  # the home is not known
         return None
     return Path(home, *(("Library", "Caches") if sys.platform == "darwin" else (".cache",)), "minigrad")
 
 
-_warned: set[Any] = set()
+_warned: set[object] = set()
 
 
-def _warn(once_for: Any, text: str) -> None:
+def _warn(once_for: object, text: str) -> None:
     if once_for not in _warned:
         _warned.add(once_for)
         warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def trusted() -> Path | None:
-    """Return the directory that entries are read from and written to.
+    """Return the directory of the cache, or None if the cache is off or others may write to it.
 
-    None if the cache is switched off, or, with a warning for the first time, if the code there may not be run.
+    The latter warns once.
     """
     where = directory()
     if where is None or (reason := trusted_files.distrust(where)) is None:
@@ -75,12 +75,12 @@ def trusted() -> Path | None:
 
 
 def digest(*parts: str) -> str:
-    """Return the key of what is made of these texts."""
+    """Return the key of code that depends on these texts."""
     return _digest("\0".join((repr(_FORMAT), *parts)).encode()).hex()
 
 
 def find(where: Path | None, key: str) -> tuple[Any, bytes] | None:
-    """Return an entry's note and code, or None where there is none that may be used."""
+    """Return the note and the code of an entry, or None without a valid one."""
     if where is None:
         return None
     path = where / (key + _SUFFIX)
@@ -97,13 +97,13 @@ def find(where: Path | None, key: str) -> tuple[Any, bytes] | None:
               "code is compiled again")
         return None
     with contextlib.suppress(OSError):
-        os.utime(path)  # when it was last used
+        os.utime(path)  # the time of the last use
     note, _, code = entry.partition(b"\n")
     return json.loads(note), code
 
 
-def keep(where: Path | None, key: str, note: Any, code: bytes) -> None:
-    """Write an entry, if that can be done; `note` is anything that JSON can hold."""
+def keep(where: Path | None, key: str, note: object, code: bytes) -> None:
+    """Write an entry, if the directory allows it; `note` is any JSON value."""
     if where is None:
         return
     entry = json.dumps(note).encode() + b"\n" + code
@@ -132,12 +132,12 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-# -- what there is -------------------------------------------------------------------------------------------
+# -- entries -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the cache: where, how many bytes, when it was last used (seconds since 1970)."""
+    """A file of the cache, its bytes, and the time of its last use (seconds since 1970)."""
 
     path: Path
     size: int
@@ -145,27 +145,27 @@ class Entry:
 
 
 def entries(where: Path) -> list[Entry]:
-    """Return the cache's files in a directory, those unused for longest first; other files are not looked at."""
+    """Return the entries in a directory, the least recently used first."""
     return sorted((e for e in _files(where) if e.path.suffix == _SUFFIX), key=lambda e: e.used)
 
 
 def _files(where: Path) -> Iterator[Entry]:
-    with contextlib.suppress(OSError), os.scandir(where) as found:
-        for file in found:
+    with contextlib.suppress(OSError), os.scandir(where) as files:
+        for file in files:
             if file.name.endswith((_SUFFIX, _TEMPORARY)):
-                with contextlib.suppress(OSError):  # another process has just removed it
+                with contextlib.suppress(OSError):  # another process may have removed it
                     status = file.stat(follow_symlinks=False)
                     yield Entry(Path(file.path), status.st_size, status.st_mtime)
 
 
 def prune(where: Path, bound: int = BOUND) -> None:
-    """Remove the entries unused for longest until the rest has `bound` bytes at most, and what writers left behind."""
+    """Remove stale temporary files, and the least recently used entries beyond `bound` bytes."""
     for file in _files(where):
         if file.path.suffix == _TEMPORARY and file.used < time.time() - _STALE:
             _remove(file)
-    found = entries(where)
-    size = sum(e.size for e in found)
-    for entry in found:
+    kept = entries(where)
+    size = sum(e.size for e in kept)
+    for entry in kept:
         if size <= bound:
             break
         size -= entry.size
@@ -173,7 +173,7 @@ def prune(where: Path, bound: int = BOUND) -> None:
 
 
 def clear(where: Path) -> int:
-    """Remove all entries and return how many they were; files that are not the cache's stay."""
+    """Remove all entries, and return their number. Other files stay."""
     count = 0
     for file in list(_files(where)):
         count += _remove(file) and file.path.suffix == _SUFFIX
@@ -189,7 +189,7 @@ def _remove(file: Entry) -> bool:
 
 
 def unwritable(where: Path) -> str | None:
-    """Return why nothing is written to a directory, in words, or None if entries are."""
+    """Return the reason why entries cannot be written to a directory, or None."""
     if reason := trusted_files.distrust(where):
         return reason
     try:

@@ -48,7 +48,7 @@ class Program:
         exec(compile(printed.text, f"<minigrad {printable(graph.name)}>", "exec"), names)
         self._main: Callable[..., list[np.ndarray]] = names["main"]
         self._symbols = printed.symbols
-        self._pools: Pools[tuple[int, ...], tuple[Any, ...]] = Pools(KEPT)
+        self._pools: Pools[tuple[int, ...], tuple[object, ...]] = Pools(KEPT)
         self._grows = workspace.grows(self._plan)
         self._layouts: Bounded[tuple[int, ...], workspace.Layout] = Bounded(LAYOUTS)
         self._arenas: deque[np.ndarray] = deque()
@@ -85,7 +85,7 @@ class Program:
         finally:
             pool.append(space)
 
-    def _run(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], space: tuple[Any, ...]
+    def _run(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], space: tuple[object, ...]
              ) -> list[np.ndarray]:
         try:
             with np.errstate(all="ignore"):
@@ -107,7 +107,7 @@ class Program:
         finally:
             self._arenas.append(arena)
 
-    def _space(self, sizes: Mapping[Symbol, int], layout: workspace.Layout, arena: np.ndarray) -> tuple[Any, ...]:
+    def _space(self, sizes: Mapping[Symbol, int], layout: workspace.Layout, arena: np.ndarray) -> tuple[object, ...]:
         space = workspace.Workspace(self._plan, sizes, self._held, layout, arena)
         return space.make(self._items, self._wanted)
 

@@ -1,4 +1,4 @@
-"""Backends and their programs: what `compile` asks of either, and the registry of backends."""
+"""The interfaces of backends and their programs, and the registry of backends."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Executable(Protocol):
     Attributes
     ----------
     source : str
-        The program's text, for people.
+        The text of the program, for people.
     stages : sequence of Stage
-        The steps that led from the graph to the program.
+        The steps from the graph to the program.
     """
 
     @property
@@ -42,7 +42,7 @@ class Executable(Protocol):
         ...
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
-        """Return how much memory a run keeps beside its inputs and outputs."""
+        """Return the bytes that a run keeps beside its inputs and outputs."""
         ...
 
 
@@ -52,14 +52,14 @@ class Backend(Protocol):
     Attributes
     ----------
     name : str
-        As people type it: ``compile(f, backend=name)``.
+        As in ``compile(f, backend=name)``.
     options : collection of str
-        The options of `compile` that it takes.
+        Its options of `compile`.
     automatic : bool
         Whether ``backend="auto"`` may choose it.
     on_device : bool
-        Whether its arrays are those of a device. Programs then take a call's arguments as they are, and arguments on
-        the device make ``"auto"`` choose the backend; elsewhere arguments are NumPy's arrays.
+        Whether its arrays are on a device. Programs then take the arguments of a call unconverted, and arguments on
+        the device make ``"auto"`` choose the backend; otherwise arguments are NumPy arrays.
     """
 
     name: str
@@ -68,17 +68,17 @@ class Backend(Protocol):
     on_device: bool = False
 
     def check(self) -> None:
-        """Raise `MinigradError` unless programs can run here: why, and what to install."""
+        """Raise `MinigradError`, with the reason and the way out, unless programs can run here."""
         return
 
     def start(self) -> None:
-        """Begin slow preparations: a program will be asked for soon."""
+        """Begin slow preparations, before the first `build`."""
         return
 
     @abstractmethod
     def build(self, graph: Graph, *, given: Collection[int] = (), numbers: Collection[int] = (),
               **options: Any) -> Executable:
-        """Return the program of a graph that the passes have been through.
+        """Return the program of an optimized graph.
 
         Parameters
         ----------
@@ -86,13 +86,12 @@ class Backend(Protocol):
         given : collection of int
             The inputs that are Python numbers in every call.
         numbers : collection of int
-            The outputs that are Python numbers where the function runs on its own; a program on a device may return
-            numbers for them.
+            The outputs that are Python numbers without `compile`; a program on a device may return numbers for them.
         """
         ...
 
-    def asarray(self, x: Any, dtype: np.dtype) -> Any:
-        """Return an array of NumPy's as one that programs compute on."""
+    def asarray(self, x: object, dtype: np.dtype) -> Any:
+        """Return a NumPy array as an array of the backend."""
         return np.asarray(x, dtype)
 
 
@@ -100,7 +99,7 @@ _backends: dict[str, Backend] = {}
 
 
 def register(backend: Backend) -> None:
-    """Add a backend, or replace the one of its name. Of the automatic ones, the latest is preferred."""
+    """Add a backend, or replace the one of its name. ``"auto"`` prefers the latest."""
     _backends[backend.name] = backend
 
 
@@ -115,7 +114,7 @@ def get(name: str) -> Backend:
     Raises
     ------
     GraphError
-        If there is none.
+        If no backend has this name.
     """
     if name not in _backends:
         raise GraphError(at_user_line(f"no backend {name!r}; there are {', '.join((AUTO, *_backends))}"))
@@ -123,25 +122,25 @@ def get(name: str) -> Backend:
 
 
 def chosen(name: str) -> str:
-    """Return the backend that a user's word for it means here.
+    """Return the backend that a name stands for on this machine.
 
-    ``auto`` is the value of the environment variable ``MINIGRAD_BACKEND``; without it, the fastest backend that needs
-    no device and can run here. (A compiled function whose arguments are on a device takes that one's backend instead.)
+    ``auto`` is the value of the environment variable ``MINIGRAD_BACKEND``; without it, the fastest backend that runs
+    here without a device. (Arguments on a device choose the backend of the device instead.)
 
     Raises
     ------
     MinigradError
-        If there is no such backend, or it cannot run here: why, and what to install.
+        If no backend has this name, or it cannot run here, with the reason and the way out.
     """
-    wanted = (os.environ.get("MINIGRAD_BACKEND") or AUTO) if name == AUTO else name
-    if wanted == AUTO:
+    backend = (os.environ.get("MINIGRAD_BACKEND") or AUTO) if name == AUTO else name
+    if backend == AUTO:
         return on_host()
-    get(wanted).check()
-    return wanted
+    get(backend).check()
+    return backend
 
 
 def on_host() -> str:
-    """Return the fastest of the automatic backends that need no device, of those that can run here."""
+    """Return the fastest automatic backend that runs here without a device."""
     return next(b.name for b in reversed(_backends.values()) if b.automatic and not b.on_device and _runs(b))
 
 
@@ -159,29 +158,29 @@ def on_device() -> str:
 
 
 def options(name: str) -> frozenset[str]:
-    """Return the options of a backend; of ``auto``, those of every backend that it may choose."""
-    found = [b for b in _backends.values() if b.automatic] if name == AUTO else [get(name)]
-    return frozenset(o for b in found for o in b.options)
+    """Return the options of a backend; of ``auto``, the options of all automatic backends."""
+    backends = [b for b in _backends.values() if b.automatic] if name == AUTO else [get(name)]
+    return frozenset(o for b in backends for o in b.options)
 
 
 def build(graph: Graph, backend: str | None = None, *, given: Collection[int] = (), numbers: Collection[int] = (),
           **options: Any) -> Executable:
-    """Build the program of a graph that the passes have been through.
+    """Build the program of an optimized graph.
 
     Parameters
     ----------
     graph : Graph
     backend : str, optional
-        By default the first one, which needs nothing beside NumPy.
+        By default the first one, which needs NumPy alone.
     given, numbers : collection of int
         As in `Backend.build`.
     **options
-        Those that the backend has not are left out.
+        Options that the backend does not have are left out.
 
     Raises
     ------
     GraphError
-        If there is no such backend.
+        If no backend has this name.
     """
     own = get(backend or next(iter(_backends)))
     return own.build(graph, given=given, numbers=numbers, **{k: v for k, v in options.items() if k in own.options})

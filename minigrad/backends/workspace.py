@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,7 @@ BLOCK_BYTES = 1 << 20  # the memory that one block of rows reads and writes: abo
 SMALLEST_BLOCK = 16
 
 Sizes = Mapping[Symbol, int]
+Evaluation = Callable[..., np.ndarray | tuple[np.ndarray, ...]]  # of a node, from its operands
 
 
 # -- items ---------------------------------------------------------------------------------------------------
@@ -37,7 +38,7 @@ class Item(ABC):
     name: str
 
     @abstractmethod
-    def make(self, space: Workspace) -> Any:
+    def make(self, space: Workspace) -> object:
         """Return the argument for one workspace."""
 
 
@@ -126,7 +127,7 @@ class ViewItem(Item):
     node: Node
     source: str
 
-    def make(self, space: Workspace) -> Any:
+    def make(self, space: Workspace) -> object:
         n = self.node
         operands = [space.items[self.source]] + [None] * (len(n.inputs) - 1)
         return n.prim.eval(np, *operands, **concrete(n.params, space.sizes))
@@ -138,12 +139,10 @@ class EvaluationItem(Item):
 
     node: Node
 
-    def make(self, space: Workspace) -> Callable[..., Any]:
+    def make(self, space: Workspace) -> Evaluation:
         n = self.node
-        if n in space.held:
-            evaluation: Callable[..., Any] = space.held[n].bind(space.sizes)
-        else:
-            evaluation = partial(n.prim.eval, np, **concrete(n.params, space.sizes))
+        evaluation = space.held[n].bind(space.sizes) if n in space.held else partial(
+            n.prim.eval, np, **concrete(n.params, space.sizes))
         return evaluation if n in space.plan.place else owning(evaluation)
 
 
@@ -241,7 +240,7 @@ class Workspace:
     held: Mapping[Node, NodePrograms]
     layout: Layout
     arena: np.ndarray
-    items: dict[str, Any] = field(default_factory=dict)
+    items: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._start = -self.arena.ctypes.data % ALIGN
@@ -254,21 +253,21 @@ class Workspace:
         """Return the number of rows of a group."""
         return _rows(self.plan.steps[step], self.sizes)
 
-    def make(self, items: Sequence[Item], names: Sequence[str]) -> tuple[Any, ...]:
+    def make(self, items: Sequence[Item], names: Sequence[str]) -> tuple[object, ...]:
         """Make all items, and return those called `names`, the arguments of the main function after the inputs."""
         for item in items:
             self.items[item.name] = item.make(self)
         return tuple([self.items[name] for name in names])
 
 
-def owning(evaluation: Callable[..., Any]) -> Callable[..., Any]:
+def owning(evaluation: Evaluation) -> Evaluation:
     """Return the evaluation with results that own their memory.
 
     Some evaluations return an operand or a view of one, such as a loop without turns its initial state. The plan counts
     results as new memory, and reuses the memory of an operand after its last reader.
     """
 
-    def own(*xs: Any) -> Any:
+    def own(*xs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         result = evaluation(*xs)
         if isinstance(result, tuple):
             return tuple([x if x.flags.owndata else _unshared(x, xs) for x in result])

@@ -225,7 +225,7 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
     roles, nodes = plan.roles, group.nodes
     position = {n: i for i, n in enumerate(nodes)}
     last = dict(position)  # a node of this group or a buffered operand -> its last reader
-    whole: set[Node] = set()  # operands of which a block may read all rows
+    whole: set[Node] = set()  # operands with rows that other blocks read
     for i, n in enumerate(nodes):
         for operand in n.inputs:
             source = roles.root[operand]

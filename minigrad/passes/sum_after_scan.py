@@ -21,7 +21,7 @@ from .scan_loop import Loop, elements, rewrite_scans
 
 _MORE = 2.0  # the largest size of new stacks, relative to all that a loop reads and stacks already
 
-Terms = list[tuple[int, Node]]  # what a step adds to a carry, each with its sign
+Terms = list[tuple[int, Node]]  # the terms that a step adds to a carry, with their signs
 
 
 def sum_after_scan(graph: Graph) -> Graph:

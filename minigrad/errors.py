@@ -1,4 +1,6 @@
-"""Error types, and the line of the user's code that an error or a node belongs to."""
+"""Error types, and the location in the user's code of errors and nodes."""
+
+from __future__ import annotations
 
 import linecache
 import sys
@@ -59,7 +61,7 @@ class TraceError(MinigradError, TypeError):
 
 
 class MissingAttribute(TraceError, AttributeError):
-    """An attribute that arrays have and traced values cannot have."""
+    """An attribute of arrays that traced values cannot have."""
 
 
 class BatchError(MinigradError, ValueError):
@@ -75,7 +77,7 @@ class BatchError(MinigradError, ValueError):
 
 
 class IndexRangeError(ShapeError, BatchError, IndexError):
-    """An index that is out of range, where that is known before a program runs; a program raises `IndexError`."""
+    """An index out of range that is detected before a program runs; a program raises `IndexError`."""
 
 
 class GradError(MinigradError, TypeError):
@@ -135,7 +137,7 @@ class CheckError(MinigradError, AssertionError):
         super().__init__(message)
         self.node = node
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[CheckError], tuple[object, ...]]:
         return CheckError, self.args  # another process has no such node
 
 
@@ -145,15 +147,14 @@ _internal: dict[object, bool] = {}  # code object -> is it library code?
 
 
 def is_library(module: str) -> bool:
-    """Tell whether a module is minigrad's or of a library that minigrad runs on."""
+    """Return whether a module belongs to minigrad or to a library that minigrad runs on."""
     return (module + ".").startswith(_LIBRARIES)
 
 
 def is_internal(frame: FrameType) -> bool:
-    """Tell whether `frame` runs library code rather than the user's.
+    """Return whether a frame runs library code rather than the user's.
 
-    A module inside minigrad that plays the user (the digits model of `compare`) says so with
-    ``__user_code__ = True``.
+    Modules of minigrad that play the user (the digits model of `compare`) define ``__user_code__ = True``.
     """
     code = frame.f_code
     known = _internal.get(code)
@@ -161,14 +162,14 @@ def is_internal(frame: FrameType) -> bool:
         module = frame.f_globals.get("__name__") or ""
         known = is_library(module) or code.co_filename.startswith("<__array_function__")
         known = known and not frame.f_globals.get("__user_code__", False)
-        known = known or code.co_qualname.startswith("__create_fn__.")  # what a dataclass writes for its user
+        known = known or code.co_qualname.startswith("__create_fn__.")  # methods that `dataclass` generates
         if module != _COMMAND_LINE:  # `user_frame` stops there, and asks the cache alone
             _internal[code] = known
     return known
 
 
 def of_user(error: Exception) -> bool:
-    """Tell whether the user's code raised an error, as a callback does."""
+    """Return whether the user's code raised an error, as a callback does."""
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None:
         tb = tb.tb_next
@@ -177,10 +178,10 @@ def of_user(error: Exception) -> bool:
 
 def user_frame() -> FrameType | None:
     """Return the innermost frame outside minigrad and NumPy."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if not _internal.get(frame.f_code):  # each node asks for its line: no call for the frames of minigrad
-            if frame.f_globals.get("__name__") == _COMMAND_LINE:  # its caller is no one's code
+        if not _internal.get(frame.f_code):  # hot: each new node gets its line here
+            if frame.f_globals.get("__name__") == _COMMAND_LINE:  # its caller is not the user's code
                 return None
             if not is_internal(frame):
                 return frame
@@ -195,29 +196,29 @@ def user_location() -> tuple[str, int] | None:
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line: escaped where it has line breaks or control characters."""
+    """Return `text` on one line, with line breaks and control characters escaped."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def format_location(loc: tuple[str, int] | None) -> str:
-    """Return ``file.py:12`` for a location, with the folder left out."""
+    """Return a location without its folder, such as ``file.py:12``."""
     if loc is None:
         return "?"
     return printable(f"{loc[0].replace(chr(92), '/').rsplit('/', 1)[-1]}:{loc[1]}")
 
 
 def line_at(location: tuple[str, int]) -> str:
-    """Return the source of a line, shortened; nothing where the source is not known."""
+    """Return the source of a line, shortened; empty where the source is unknown."""
     return shortened(linecache.getline(*location))
 
 
 def shortened(code: str, longest: int = 60) -> str:
-    """Return source text on one line, of at most so many characters."""
+    """Return source text on one line of at most `longest` characters."""
     line = " ".join(code.split())
     return line if len(line) <= longest else line[:longest - 3] + "..."
 
 
 def at_user_line(message: str) -> str:
-    """Put the user's own ``file:line`` in front of `message`."""
+    """Return `message` behind the ``file:line`` of the user's code."""
     loc = user_location()
     return f"{format_location(loc)}: {message}" if loc else message

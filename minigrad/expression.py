@@ -1,7 +1,7 @@
-"""The expression of the user's code that runs now, for errors that say what was called.
+"""The running expression of the user's code, for error messages.
 
-A frame knows the place in the source of the instruction that it runs. The syntax tree around that place tells
-``while`` from ``and``, an index from an assignment, and which function is called.
+A frame knows the source position of its current instruction. The syntax tree around that position tells ``while`` from
+``and``, an index from an assignment, and one function from another.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from .errors import shortened, user_frame
 
 
 def running() -> tuple[FrameType | None, list[ast.AST]]:
-    """Return the user's frame, and the syntax nodes around the instruction that it runs, innermost first.
+    """Return the user's frame, and the syntax nodes around its current instruction, innermost first.
 
-    There are none where the source is not known, as for text that is passed to ``exec``.
+    The list is empty where the source is unknown, as for text that is passed to ``exec``.
     """
     frame = user_frame()
     if frame is None:
         return None, []
     code = frame.f_code
-    place = next(islice(code.co_positions(), frame.f_lasti // 2, None), (None,))
-    lines = tuple(linecache.getlines(code.co_filename, frame.f_globals))
-    tree = None if None in place else _tree(lines)
-    if tree is None:
+    unknown = (None, None, None, None)
+    first, last, column, end = next(islice(code.co_positions(), frame.f_lasti // 2, None), unknown)
+    tree = _tree(tuple(linecache.getlines(code.co_filename, frame.f_globals)))
+    if tree is None or first is None or last is None or column is None or end is None:
         return frame, []
-    first, last, column, end = place
     path: list[ast.AST] = [tree]
     while (inner := _child_around(path[-1], (first, column), (last, end))) is not None:
         path.append(inner)
@@ -51,12 +50,13 @@ def _tree(lines: tuple[str, ...]) -> ast.AST | None:
 def _child_around(node: ast.AST, start: tuple[int, int], end: tuple[int, int]) -> ast.AST | None:
     for child in _placed(node):
         if (child.lineno, child.col_offset) <= start and end <= (child.end_lineno, child.end_col_offset):
-            return child
+            inner: ast.AST = child
+            return inner
     return None
 
 
 def _placed(node: ast.AST) -> Iterator[Any]:
-    """Yield the children that have a place in the source, in the place of those that have none."""
+    """Yield the nearest descendants that have a source position."""
     for child in ast.iter_child_nodes(node):
         if hasattr(child, "lineno"):
             yield child
@@ -69,8 +69,8 @@ def text(node: ast.AST) -> str:
     return shortened(ast.unparse(node))
 
 
-def value(frame: FrameType, node: ast.AST) -> Any:
-    """Return what a name, or a name within a module, stands for; None for any other expression."""
+def value(frame: FrameType, node: ast.AST) -> object:
+    """Return the value of a name, or of a name within a module; None for any other expression."""
     if isinstance(node, ast.Name):
         for names in (frame.f_locals, frame.f_globals, frame.f_builtins):
             if node.id in names:
@@ -83,5 +83,5 @@ def value(frame: FrameType, node: ast.AST) -> Any:
 
 
 def calls(frame: FrameType | None, path: list[ast.AST]) -> Any:
-    """Return the function that the running expression calls; None where it calls none, or its name says too little."""
-    return value(frame, path[0].func) if path and isinstance(path[0], ast.Call) else None
+    """Return the function that the running expression calls, or None where it is no call of a known name."""
+    return value(frame, path[0].func) if frame and path and isinstance(path[0], ast.Call) else None

@@ -1,4 +1,4 @@
-"""Static parameters that are read from elsewhere: checked against the types that their primitive declares."""
+"""Checks of decoded static parameters against the types that their primitive declares."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .primitive import Primitive
 
 def check_params(prim: Primitive, params: Mapping[str, Any]) -> None:
     """Raise `GraphError` unless `params` are the static parameters that the primitive declares."""
-    if prim.params is None:
-        return
     declared = _declared(prim)
+    if declared is None:
+        return
     if strange := params.keys() - declared.keys():
         raise GraphError(f"{prim.name} has no parameter {min(strange)!r}")
     if missing := declared.keys() - params.keys():
@@ -29,16 +29,16 @@ def check_params(prim: Primitive, params: Mapping[str, Any]) -> None:
 
 
 @functools.cache
-def _declared(prim: Primitive) -> Mapping[str, Any]:
-    """Return the types of a primitive's static parameters."""
+def _declared(prim: Primitive) -> Mapping[str, Any] | None:
+    """Return the types of a primitive's static parameters; None where they are unknown."""
     if prim.params != "annotated":
         return prim.params
     kinds = typing.get_type_hints(prim.type)
     return {p.name: kinds[p.name] for p in inspect.signature(prim.type).parameters.values() if p.kind is p.KEYWORD_ONLY}
 
 
-def is_of(value: Any, kind: Any) -> bool:
-    """Tell whether a static parameter is of a type. An int counts or places something: it is at least 0."""
+def is_of(value: object, kind: Any) -> bool:
+    """Return whether a static parameter has a type; an int is a count or a position, and so at least 0."""
     if kind is Any:
         return True
     origin, args = typing.get_origin(kind), typing.get_args(kind)

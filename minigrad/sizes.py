@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 from .symbolic import Dim
 from .tracing import guard_equal, number
 
+T = TypeVar("T")
+
 
 class Size:
-    """A symbolic size in people's code: it adds, multiplies and compares.
+    """A symbolic size in the user's code: it adds, multiplies and compares.
 
     With a float, or under NumPy's functions, it becomes a traced scalar: ``1 / n`` and ``np.sqrt(n)`` hold for
-    every size. Other uses (``range(n)``, ``n > 3``, ``n // 2``) take the number of the example at hand, and a guard
+    every size. Other uses (``range(n)``, ``n > 3``, ``n // 2``) take the number of the traced example, and a guard
     fixes the axis to it.
     """
 
     __slots__ = ("dim",)
-    lift: Callable[[Size], object]  # to a traced scalar; put here by the NumPy face
+    lift: ClassVar[Callable[[int | Size], Any]]  # to a traced scalar; set by `traced_array`
 
     def __init__(self, dim: Dim):
         self.dim = dim
@@ -47,7 +50,7 @@ class Size:
         return divmod(self.__index__(), other)
 
     def __array_ufunc__(self, ufunc: object, method: str, *inputs: object, **kwargs: object) -> object:
-        lifted = (x.lift() if isinstance(x, Size) else x for x in inputs)
+        lifted = (Size.lift(x) if isinstance(x, Size) else x for x in inputs)
         return getattr(ufunc, method)(*lifted, **kwargs)
 
     def __repr__(self) -> str:
@@ -56,14 +59,15 @@ class Size:
     def __copy__(self) -> Size:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Size:
+    def __deepcopy__(self, memo: dict[int, object]) -> Size:
         return self
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[..., int | Size], tuple[Dim]]:
         return shown, (self.dim,)
 
     def __eq__(self, other: object) -> bool:
-        return guard_equal(self.dim, unwrap(other)) or (
+        size: Any = unwrap(other)  # a number of any kind, NumPy's included
+        return guard_equal(self.dim, size) or (
             isinstance(other, (int, Size)) and self.__index__() == int(other))
 
 
@@ -72,15 +76,13 @@ def _arithmetic(name: str) -> None:
 
     def method(self: Size, other: object, flipped: bool = False) -> object:
         if isinstance(other, (int, Size)) and name != "truediv":
-            if name in ("add", "sub", "mul"):
-                a, b = self.dim, unwrap(other)
-            else:
-                a, b = self.__index__(), int(other)
-            return shown(function(b, a) if flipped else function(a, b))
+            exact = name in ("add", "sub", "mul")
+            pair = (self.dim, unwrap(other)) if exact else (self.__index__(), int(other))
+            return shown(function(*(pair[::-1] if flipped else pair)))
         if not isinstance(other, (int, float, Size)):
             return NotImplemented
-        a, b = self.lift(), other.lift() if isinstance(other, Size) else other
-        return function(b, a) if flipped else function(a, b)
+        lifted = Size.lift(self), Size.lift(other) if isinstance(other, Size) else other
+        return function(*(lifted[::-1] if flipped else lifted))
 
     setattr(Size, f"__{name}__", method)
     setattr(Size, f"__r{name}__", lambda self, other: method(self, other, flipped=True))
@@ -91,10 +93,10 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "lt", "l
 
 
 def shown(n: int | Dim) -> int | Size:
-    """Wrap a size for people's code."""
+    """Return a size as the user's code gets it."""
     return Size(n) if isinstance(n, Dim) else n
 
 
-def unwrap(n: object) -> object:
-    """Undo `shown`."""
+def unwrap(n: T | Size) -> T | Dim:
+    """Return the `Dim` of a `Size`, and any other number as it is: undo `shown`."""
     return n.dim if isinstance(n, Size) else n

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import overload
 
 from .errors import ShapeError
 
@@ -29,15 +30,15 @@ class Symbol:
     def __repr__(self) -> str:
         return self.name
 
-    # A symbol is itself and no other: copies are the same, and a pickle makes one that is new.
+    # Symbols have identity: a copy is the symbol itself, and a pickle makes a new one.
 
     def __copy__(self) -> Symbol:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Symbol:
+    def __deepcopy__(self, memo: dict[int, object]) -> Symbol:
         return self
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[Symbol], tuple[str, int | None, bool]]:
         return Symbol, (self.name, self.hint, self.rows)
 
 
@@ -66,7 +67,7 @@ class Dim:
 
     @classmethod
     def new(cls, name: str, hint: int | None = None, rows: bool = False) -> Dim:
-        """Return a fresh size called `name`; `hint` is its value in the example at hand."""
+        """Return a fresh size called `name`; `hint` is its value in the traced example."""
         return cls.of(Symbol(name, hint, rows))
 
     @classmethod
@@ -80,19 +81,26 @@ class Dim:
 
     @property
     def symbol(self) -> Symbol | None:
-        """The symbol, where this size is one symbol and nothing else."""
+        """The symbol, where the size is a single symbol; else None."""
         (monomial, factor), *rest = self.terms
         return monomial[0] if not rest and factor == 1 and len(monomial) == 1 else None
 
     @property
     def hint(self) -> int | None:
-        """The value in the example that is being traced, where one is known."""
-        values = {s: s.hint for s in self.symbols}
-        return None if None in values.values() else self.value(values)
+        """The value in the example that is traced, or None where it is unknown."""
+        values = {s: s.hint for s in self.symbols if s.hint is not None}
+        return self.value(values) if len(values) == len(self.symbols) else None
 
-    def value(self, sizes: Mapping[Symbol, int]) -> int:
-        """Return the number that this size is under `sizes`."""
-        total = 0
+    @overload
+    def value(self, sizes: Mapping[Symbol, int]) -> int: ...
+
+    @overload
+    def value(self, sizes: Mapping[Symbol, int | Dim]) -> int | Dim: ...
+
+    def value(self, sizes: Mapping[Symbol, int | Dim]) -> int | Dim:
+        """Return the size with a number, or another size, in place of each symbol."""
+        total: int | Dim = 0
+        factor: int | Dim
         for monomial, factor in self.terms:
             for s in monomial:
                 factor *= sizes[s]
@@ -138,7 +146,7 @@ class Dim:
     __rmul__ = __mul__
 
     def divide(self, other: int | Dim) -> int | Dim | None:
-        """Return the exact quotient by a one-term size, or None where there is none."""
+        """Return the exact quotient by a size of one term, or None where it does not exist."""
         ((divisor, by),) = divisor_terms = tuple(monomials(other)) or (((), 0),)
         if len(divisor_terms) != 1 or by == 0:
             return None
@@ -155,7 +163,7 @@ class Dim:
         return _dim(terms)
 
     def format(self, name: Callable[[Symbol], str] = lambda s: s.name) -> str:
-        """Return the size as an expression that Python can read, given each symbol's name."""
+        """Return the size as a Python expression; `name` spells each symbol."""
         parts = []
         for monomial, factor in self.terms:
             words = ([str(factor)] if factor != 1 or not monomial else []) + [name(s) for s in monomial]
@@ -168,10 +176,10 @@ class Dim:
     def __copy__(self) -> Dim:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Dim:
+    def __deepcopy__(self, memo: dict[int, object]) -> Dim:
         return self
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[..., int | Dim], tuple[dict[tuple[Symbol, ...], int]]]:
         return polynomial, (dict(self.terms),)
 
 
@@ -179,7 +187,7 @@ Shape = tuple[int | Dim, ...]
 
 
 def monomials(size: int | Dim) -> Iterable[tuple[tuple[Symbol, ...], int]]:
-    """Return the terms of a size: symbols, and the factor before them."""
+    """Return the terms of a size: the symbols of each, and its factor."""
     if isinstance(size, Dim):
         return size.terms
     return (((), int(size)),) if size else ()
@@ -230,7 +238,7 @@ def common_divisor(a: int | Dim, b: int | Dim) -> int | Dim:
 
 
 def value(size: int | Dim, sizes: Mapping[Symbol, int]) -> int:
-    """Return the number that `size` is once every symbol has one."""
+    """Return the number of a size, given that of every symbol."""
     return size.value(sizes) if isinstance(size, Dim) else size
 
 
@@ -240,17 +248,16 @@ def symbols(shape: Iterable[int | Dim]) -> set[Symbol]:
 
 
 def format_shape(shape: Sequence[int | Dim]) -> str:
-    """Return ``[B, 10]``, as it is printed in graphs and errors."""
+    """Return a shape as graphs and errors print it, such as ``[B, 10]``."""
     return "[" + ", ".join(str(n) for n in shape) + "]"
 
 
 def bind(shapes: Iterable[tuple[Shape, tuple[int, ...], str]]) -> dict[Symbol, int]:
-    """Find every symbol's number by matching symbolic shapes with real ones.
+    """Return every symbol's number, found by matching symbolic shapes with numeric ones.
 
     Parameters
     ----------
-    shapes : iterable of (symbolic shape, real shape, name)
-        The name is that of the argument, for the error.
+    shapes : iterable of (symbolic shape, numeric shape, argument's name)
 
     Raises
     ------
@@ -258,20 +265,21 @@ def bind(shapes: Iterable[tuple[Shape, tuple[int, ...], str]]) -> dict[Symbol, i
         If a number does not match, or one symbol would need two values.
     """
     sizes: dict[Symbol, int] = {}
-    whose: dict[Symbol, str] = {}
-    rest = []
+    owners: dict[Symbol, str] = {}
+    composite = []
     for want, have, name in shapes:
         if len(want) != len(have):
             raise ShapeError(f"argument {name}: expected shape {format_shape(want)}, got {format_shape(have)}")
         for axis, (w, h) in enumerate(zip(want, have, strict=True)):
             symbol = w.symbol if isinstance(w, Dim) else None
             if symbol is None:
-                rest.append((w, h, name, want, have))
+                composite.append((w, h, name, want, have))
             elif sizes.setdefault(symbol, h) != h:
-                raise ShapeError(f"size {symbol} is {sizes[symbol]} in {whose[symbol]} and {h} in {name} (axis {axis})")
+                raise ShapeError(f"size {symbol} is {sizes[symbol]} in {owners[symbol]} "
+                                 f"and {h} in {name} (axis {axis})")
             else:
-                whose.setdefault(symbol, name)
-    for w, h, name, want, have in rest:
+                owners.setdefault(symbol, name)
+    for w, h, name, want, have in composite:
         if value(w, sizes) != h:
             raise ShapeError(f"argument {name}: expected shape {format_shape(want)}, got {format_shape(have)}")
     return sizes

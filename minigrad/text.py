@@ -1,28 +1,26 @@
-"""A graph as a page of text.
+"""Graphs as pages of text.
 
-The page is exact: two graphs that differ in a type, a parameter, an input or a location have different
-pages (of a large constant array the page holds a checksum). It is also quiet: what a line would only
-repeat from the line above, or from its own type, it leaves out.
+Two graphs that differ in a type, a parameter, an input or a location have different pages (a large constant array
+prints with a checksum). A line leaves out a comment that repeats the line above, and parameters that its type implies.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from .errors import printable
-from .graph import TEXTS, Graph, held_graphs
+from .graph import TEXTS, ArrayType, Graph, Node, Number, TupleType, held_graphs
 from .symbolic import Dim, Symbol
 
 _INLINE = 4  # constant arrays of at most this many elements are printed in full
 _WIDE = 100  # a header or a result longer than this gets one line per argument
 
 
-def node_names(graph: Any) -> dict[Any, str]:
-    """Return the name that each node has on the page: its argument's, its number's, or ``%3``."""
+def node_names(graph: Graph) -> dict[Node, str]:
+    """Return each node's name on the page: that of its argument, its number, or ``%3``."""
     names = dict(zip(graph.inputs, map(printable, graph.names), strict=True))
     count = 0
     for n in graph.nodes:
@@ -36,17 +34,17 @@ def node_names(graph: Any) -> dict[Any, str]:
     return names
 
 
-def is_literal(node: Any) -> bool:
-    """Tell whether `node` is printed as a number where it is used."""
+def is_literal(node: Node) -> bool:
+    """Return whether a node prints as a number within its users."""
     return node.is_constant
 
 
-def literal(node: Any) -> str:
-    """Return a constant's number, as short as it can be read back."""
+def literal(node: Node) -> str:
+    """Return the shortest spelling of a constant's number that reads back as the same value."""
     return _number(node.params["value"], node.dtype)
 
 
-def _number(value: bool | int | float, dtype: np.dtype) -> str:
+def _number(value: Number, dtype: np.dtype) -> str:
     if not isinstance(value, float) or not np.isfinite(value):
         return repr(value)
     form = np.format_float_positional if 1e-4 <= abs(value) < 1e6 or value == 0 else np.format_float_scientific
@@ -54,14 +52,14 @@ def _number(value: bool | int | float, dtype: np.dtype) -> str:
 
 
 class Words:
-    """How sizes, types, parameters and nodes are spelled on one page.
+    """The spelling of sizes, types, parameters and nodes on one page.
 
     Two sizes may have one name (the batches of nested `vmap`); the second to appear is spelled ``B'``.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._symbols: dict[Symbol, str] = {}
-        self._types: dict[Any, str] = {}
+        self._types: dict[ArrayType | TupleType, str] = {}
 
     def _symbol(self, symbol: Symbol) -> str:
         if symbol not in self._symbols:
@@ -71,17 +69,17 @@ class Words:
             self._symbols[symbol] = word
         return self._symbols[symbol]
 
-    def type(self, t: Any) -> str:
-        """Return ``f32[B, 10]``."""
+    def type(self, t: ArrayType | TupleType) -> str:
+        """Return a type such as ``f32[B, 10]``."""
         if t not in self._types:
-            if hasattr(t, "parts"):
+            if isinstance(t, TupleType):
                 self._types[t] = "(" + ", ".join(map(self.type, t.parts)) + ("," if len(t.parts) == 1 else "") + ")"
             else:
                 self._types[t] = str(t).split("[")[0] + "[" + ", ".join(map(self.value, t.shape)) + "]"
         return self._types[t]
 
-    def value(self, value: Any) -> str:
-        """Return a static parameter as it is printed."""
+    def value(self, value: object) -> str:
+        """Return a static parameter as it prints."""
         if isinstance(value, Dim):
             return value.format(self._symbol)
         if isinstance(value, np.ndarray):
@@ -94,8 +92,8 @@ class Words:
             return f"<{printable(value.name)}>"
         return repr(value)
 
-    def params(self, node: Any) -> str:
-        """Return the static parameters that the node's type does not tell: ``axes=0``."""
+    def params(self, node: Node) -> str:
+        """Return the static parameters that the node's type does not imply, such as ``axes=0``."""
         words = []
         for key, value in node.params.items():
             if key not in node.prim.hidden_params:
@@ -103,8 +101,8 @@ class Words:
                 words.append(f"{key}={self.value(value[0] if one else value)}")
         return ", ".join(words)
 
-    def call(self, node: Any, names: dict[Any, str]) -> str:
-        """Return ``mul(x, 2.0)``: what computes the node, from what."""
+    def call(self, node: Node, names: dict[Node, str]) -> str:
+        """Return the node's operation and operands, such as ``mul(x, 2.0)``."""
         name, p = node.prim.name, node.params
         operands = [self._operand(node, i, names) for i in node.inputs]
         if node.prim.printed is not None:
@@ -113,7 +111,7 @@ class Words:
             return f"{name}({self.params(node).partition('=')[2]})"
         return f"{name}({', '.join(filter(None, (*operands, self.params(node))))})"
 
-    def _operand(self, node: Any, i: Any, names: dict[Any, str]) -> str:
+    def _operand(self, node: Node, i: Node, names: dict[Node, str]) -> str:
         if not is_literal(i):
             return names[i]
         told = node.prim.kind == "elementwise" and any(
@@ -126,29 +124,28 @@ def _array(value: np.ndarray) -> str:
     if flat.size <= _INLINE:
         return "[" + " ".join(map(str, flat)) + "]"
     little = np.ascontiguousarray(flat, flat.dtype.newbyteorder("<"))
-    return "[" + " ".join(map(str, flat[:_INLINE - 1])) + f" … #{zlib.crc32(little):08x}]"
+    return "[" + " ".join(map(str, flat[:_INLINE - 1])) + f" … #{zlib.crc32(little.data):08x}]"
 
 
-def format_node(node: Any, names: dict[Any, str]) -> str:
-    """Return ``mul(x, 2.0)``: what computes the node, from what."""
+def format_node(node: Node, names: dict[Node, str]) -> str:
+    """Return the node's operation and operands, such as ``mul(x, 2.0)``."""
     return Words().call(node, names)
 
 
-def format_rules(node: Any) -> str:
-    """Return the rules that made the node, in the order in which they were applied: ``vmap, vjp``."""
+def format_rules(node: Node) -> str:
+    """Return the rules that made a node, in the order of application, such as ``vmap, vjp``."""
     return printable(", ".join(reversed(node.rules)))
 
 
-def format_graph(graph: Any) -> str:
-    """Return the page: a header, a line per node with its type and the user's line, the results.
+def format_graph(graph: Graph) -> str:
+    """Return the page of a graph: a header, a line per node with its type and the user's line, the results.
 
-    The comment of a line is that of the line above where it has none. The graphs that a node holds follow
-    it, indented.
+    A line without a comment has that of the line above. The graphs that a node holds follow it, indented.
     """
     return "\n".join(_lines(graph, Words()))
 
 
-def _lines(graph: Any, words: Words) -> Iterator[str]:
+def _lines(graph: Graph, words: Words) -> Iterator[str]:
     names, inputs = node_names(graph), set(graph.inputs)
     yield from _header(graph, words)
     yield from (f"  # {printable(line)}" for note in graph.notes for line in note.splitlines())
@@ -172,7 +169,7 @@ def _lines(graph: Any, words: Words) -> Iterator[str]:
     yield from _listed("  return ", results, "")
 
 
-def _header(graph: Any, words: Words) -> list[str]:
+def _header(graph: Graph, words: Words) -> list[str]:
     inputs = [f"{printable(name)}: {words.type(n.type)}" for n, name in zip(graph.inputs, graph.names, strict=True)]
     results = ", ".join(words.type(n.type) for n in graph.outputs)
     after = f") -> {results}" if len(graph.outputs) == 1 else f") -> ({results})"

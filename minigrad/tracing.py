@@ -1,28 +1,33 @@
-"""The trace that runs on a thread: guards on sizes, large constants, and the rules at work on new nodes.
+"""The thread's current trace: guards on sizes, large constants, and the provenance of new nodes.
 
-A function is traced for the sizes of an example. Where its code needs the number behind a symbolic size, or takes two
-sizes to be equal, the trace records that as a guard.
+A function is traced for the sizes of an example. Where its code needs the number behind a symbolic size, or relies on
+two sizes to be equal, the trace records a guard.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .errors import ShapeError, at_user_line, user_location
 from .symbolic import Dim, Symbol
+
+if TYPE_CHECKING:
+    from .graph import Node
 
 # "number" -> returns the user's expression that needs a size's number, and what to write instead (`size_queries`)
 EXPLAIN: dict[str, Callable[[], tuple[str, str]]] = {}
 
 
 class Tagged(int):
-    """An ordinary int with its origin: the axis of an argument that has this size."""
+    """An int with its origin: the axis of an argument that has this size."""
 
-    def __new__(cls, n: int, origin: object):
+    origin: object
+
+    def __new__(cls, n: int, origin: object) -> Tagged:
         self = super().__new__(cls, n)
         self.origin = origin
         return self
@@ -30,10 +35,10 @@ class Tagged(int):
     def __copy__(self) -> Tagged:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Tagged:
+    def __deepcopy__(self, memo: dict[int, object]) -> Tagged:
         return self
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
         return int, (int(self),)
 
 
@@ -70,22 +75,22 @@ class Guards:
 
 
 class Trace:
-    """A run of a function on traced values. Where no function is traced, it holds the provenance of nodes alone.
+    """A run of a function on traced values. Outside of all traces, it holds the provenance of nodes alone.
 
     Attributes
     ----------
     outer : Trace or None
-        The trace around this one; None at the bottom, where no function is traced.
+        The enclosing trace; None outside of all traces.
     guards : Guards
-        Shared with the outer trace, unless this one has its own.
+        Shared with the outer trace, unless given.
     constants : dict of int to (object, Node), or None
         Large constants by identity, so that each is copied once; shared by nested traces.
     values : list of Node or None
         The nodes of all values that the function has made.
     read : int
-        The serial number at which a node that reads by indices was made last, here or in a trace inside; -1: never.
+        The serial number of the last node that reads by indices, here or in an inner trace; -1: none.
     rule, source : str or None, Node or None
-        The rule that makes nodes now, and the node that it works on: both go into the nodes.
+        The rule that makes new nodes, and its source node: the provenance of each node.
     wanted : set of Node or None
         The nodes whose cotangents the running vjp needs; None: of all.
     ruled : tuple of callable
@@ -93,6 +98,16 @@ class Trace:
     """
 
     __slots__ = ("constants", "guards", "outer", "read", "rule", "ruled", "source", "values", "wanted")
+
+    constants: dict[int, tuple[object, Node]] | None
+    guards: Guards
+    outer: Trace | None
+    read: int
+    rule: str | None
+    ruled: tuple[Callable[..., object], ...]
+    source: Node | None
+    values: list[Node] | None
+    wanted: Collection[Node] | None
 
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
         self.outer, self.read = outer, -1
@@ -107,7 +122,7 @@ class Trace:
 
 
 class _Thread(threading.local):
-    def __init__(self):
+    def __init__(self) -> None:
         self.trace = Trace()
 
 
@@ -115,7 +130,7 @@ thread = _Thread()  # `thread.trace` is the current trace
 
 
 def tracing() -> bool:
-    """Tell whether this thread is inside a trace."""
+    """Return whether this thread is inside a trace."""
     return thread.trace.outer is not None
 
 
@@ -132,10 +147,10 @@ def new_trace(guards: Guards | None = None) -> Iterator[Trace]:
 
 
 @contextmanager
-def made_by(rule: str, wanted: Any = None) -> Iterator[Callable[[Any], None]]:
-    """Mark the nodes made inside as the work of `rule`; call the result with each source node.
+def made_by(rule: str, wanted: Collection[Node] | None = None) -> Iterator[Callable[[Node], None]]:
+    """Enter `rule` in the provenance of new nodes; call the result with each source node.
 
-    `wanted` is the set of nodes whose cotangents the rule needs, where it makes cotangents.
+    `wanted` are the nodes whose cotangents a vjp needs.
     """
     trace = thread.trace
     before = trace.source, trace.rule, trace.wanted
@@ -143,7 +158,7 @@ def made_by(rule: str, wanted: Any = None) -> Iterator[Callable[[Any], None]]:
     if wanted is not None:
         trace.wanted = wanted
 
-    def working_on(source: Any) -> None:
+    def working_on(source: Node) -> None:
         trace.source = source
 
     try:
@@ -156,27 +171,27 @@ def made_by(rule: str, wanted: Any = None) -> Iterator[Callable[[Any], None]]:
 
 
 def note_batch(sizes: Iterable[object], name: str = "") -> None:
-    """Record sizes that are one and may be any number; `name` is that of a ragged axis, which may have no rows."""
+    """Record sizes of one batch, which may be any number; `name` is that of a ragged axis, which may have no rows."""
     guards = thread.trace.guards
     origins = tuple(n.origin for n in sizes if isinstance(n, Tagged))
-    if guards.mapped is not None and origins:
+    if guards.mapped is not None and guards.named is not None and origins:
         guards.mapped.append(origins)
         if name:
             guards.named |= dict.fromkeys(origins, name)
 
 
 def differs(n: int | Dim) -> bool:
-    """Tell whether a size differs from example to example: no guard can fix it to a number."""
+    """Return whether a size differs between examples, so that no guard can fix it to a number."""
     return isinstance(n, Dim) and n.hint is None and all(s.rows for s in n.symbols)
 
 
 def number(n: int | Dim) -> int:
-    """Return `n` as an int. A guard fixes a symbolic size to its number in the example at hand.
+    """Return `n` as an int. A guard fixes a symbolic size to its number in the traced example.
 
     Raises
     ------
     ShapeError
-        If there is no such number.
+        If the size has no number before the program is called.
     """
     if not isinstance(n, Dim):
         return int(n)
@@ -193,22 +208,22 @@ def number(n: int | Dim) -> int:
 
 
 def guard_equal(a: int | Dim, b: int | Dim) -> bool:
-    """Return whether two sizes are equal, or are so in the example at hand.
+    """Return whether two sizes are equal, at least in the traced example.
 
-    A guard records sizes that only happen to be equal there, and the function is traced again: with one symbol in the
+    A guard records sizes that are equal in the example alone, and the function is traced again: with one symbol in
     place of two, or with the number.
     """
     if a is b or a == b:
         return True
-    if not (isinstance(a, Dim) or isinstance(b, Dim)) or (guards := thread.trace.guards).insisted is None:
+    if not (isinstance(a, Dim) or isinstance(b, Dim)) or (merged := thread.trace.guards.merged) is None:
         return False
     hints = [n.hint if isinstance(n, Dim) else n for n in (a, b)]
     if hints[0] is None or hints[0] != hints[1]:
         return False
-    pair = [n.symbol if isinstance(n, Dim) else None for n in (a, b)]
-    if None in pair:
+    first, second = (n.symbol if isinstance(n, Dim) else None for n in (a, b))
+    if first is None or second is None:
         return number(a) == number(b)
-    guards.merged.append(tuple(pair))
+    merged.append((first, second))
     return True
 
 

@@ -189,12 +189,12 @@ class Array:
     def __deepcopy__(self, memo: dict[int, object]) -> Array:
         return self
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise TraceError(at_user_line(
             f"pickle of a traced value ({self._node.type}, from {self._node.where}): its number is known only when the "
             "program runs. Return it from the traced function, and pickle what that returns."))
 
-    def __setitem__(self, *args: Any) -> None:
+    def __setitem__(self, *args: object) -> NoReturn:
         raise TraceError(at_user_line(
             f"in-place assignment to a traced value ({self._node.type}, from {self._node.where}): traced arrays never "
             "change. Write x = x.at[i].set(new), or x = np.where(mask, new, x)."))

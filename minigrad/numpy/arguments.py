@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeAlias, TypeGuard, TypeVar
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 from numpy._globals import _NoValueType
@@ -120,7 +120,7 @@ def as_shape(shape: ShapeLike) -> Shape:
     return tuple(n if isinstance(n, Dim) else n.dim if isinstance(n, Size) else int(n.__index__()) for n in items)
 
 
-def as_axis(axis: Any, ndim: int, name: str) -> int:
+def as_axis(axis: SupportsIndex, ndim: int, name: str) -> int:
     """Return an axis argument as a non-negative int, or raise `ShapeError`."""
     try:
         a = operator.index(axis)
@@ -143,7 +143,7 @@ def as_int(value: Any, name: str, parameter: str) -> int:
         raise DtypeError(at_user_line(f"np.{name}: {parameter} must be an integer, not {value!r}")) from None
 
 
-def as_ints(values: Any, name: str, parameter: str) -> np.ndarray:
+def as_ints(values: object, name: str, parameter: str) -> np.ndarray:
     """Return an argument of integers, of any shape, as an array of int64, or raise `DtypeError`."""
     found = np.asarray(values)
     if found.dtype.kind == "O":
@@ -158,7 +158,7 @@ def masks(where: ArrayLike) -> bool:
     return where is not True and given(where)
 
 
-def several(value: object) -> TypeGuard[Iterable[Any]]:
+def several(value: object) -> TypeGuard[Iterable[int]]:
     """Return whether an argument is several values; an array without axes is one."""
     return np.iterable(value)
 
@@ -178,7 +178,7 @@ def as_axes(axis: Axes, ndim: int, name: str) -> tuple[int, ...]:
     return tuple(sorted(axes))
 
 
-def one_axis(a: Any, axis: Any, name: str) -> tuple[Node, int]:
+def one_axis(a: ArrayLike, axis: int | None, name: str) -> tuple[Node, int]:
     x = as_array(a)._node
     if axis is None:
         return reshape(x, shape=(size_of(x.shape),)), 0

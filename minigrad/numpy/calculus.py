@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..errors import DtypeError, ShapeError, at_user_line
@@ -46,7 +44,7 @@ def diff(a: ArrayLike, n: int = 1, axis: int = -1, prepend: ArrayLike | None = N
     return Array(x)
 
 
-def _at_end(values: Any, x: Node, axis: int) -> Node:
+def _at_end(values: ArrayLike, x: Node, axis: int) -> Node:
     """Return what stands before or after `x` in a difference: a number stands for one slice."""
     node = as_array(values)._node
     return node if node.ndim else broadcast_node(node, tuple(1 if a == axis else n for a, n in enumerate(x.shape)))
@@ -78,7 +76,7 @@ def gradient(f: ArrayLike, *varargs: ArrayLike, axis: Axes = None, edge_order: i
     return out[0] if len(out) == 1 else tuple(out)
 
 
-def _gradient_along(x: Array, axis: int, spacing: Any, order: int) -> Array:
+def _gradient_along(x: Array, axis: int, spacing: ArrayLike, order: int) -> Array:
     y = moveaxis(x, axis, 0)
     n = number(y._node.shape[0])
     if n < order + 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import builtins
 import math
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def _generic(said: str) -> Answer:
                   "lists of such values, too. What else must be an ndarray must come from outside the traced function.")
 
 
-def _cast(node: ast.Call, function: Any) -> Answer | None:
+def _cast(node: ast.Call, function: object) -> Answer | None:
     if isinstance(function, type) and issubclass(function, np.generic):
         return expression.text(node), f"Write x.astype(np.{function.__name__})."
     return None
@@ -155,7 +155,7 @@ def _stored(target: ast.Subscript, rest: list[ast.AST]) -> Answer:
         f"{out} = minigrad.numpy.at({out})[i].set(v), or make the array at once, with np.stack or np.where.")
 
 
-def _found(table: dict[Any, str], function: Any) -> str | None:
+def _found(table: Mapping[object, str], function: object) -> str | None:
     try:
         return table.get(function)
     except TypeError:  # not hashable

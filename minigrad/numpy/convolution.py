@@ -7,7 +7,7 @@ first axis counts channels. Being made of gathers and contractions, they have ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from .dispatch import implements
 from .joining import concatenate, pad
 from .manipulation import at_least, flip, moveaxis
 from .products import tensordot
+
+T = TypeVar("T")
+Padding: TypeAlias = int | str | Sequence[int | tuple[int, int]]
 
 
 @implements(np.convolve)
@@ -33,7 +36,7 @@ def correlate(a: ArrayLike, v: ArrayLike, mode: str = "valid") -> Array:
     return _correlate("correlate", a, v, mode, reverse=False)
 
 
-def _correlate(name: str, a: Any, v: Any, mode: str, reverse: bool) -> Array:
+def _correlate(name: str, a: ArrayLike, v: ArrayLike, mode: str, reverse: bool) -> Array:
     x, y = (at_least(1, u) for u in (a, v))
     if x.ndim != 1 or y.ndim != 1:
         raise ShapeError(at_user_line(f"np.{name} of {x._node.type} and {y._node.type}: needs vectors"))
@@ -54,15 +57,16 @@ def _correlate(name: str, a: Any, v: Any, mode: str, reverse: bool) -> Array:
     return flip(out) if swapped and not reverse else out
 
 
-def _pairs(name: str, value: Any, axes: int, what: str) -> tuple[int, ...]:
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+def _pairs(name: str, value: T | Sequence[T], axes: int, parameter: str) -> tuple[T, ...]:
+    several = as_sequence(value)
+    values = tuple(several) if isinstance(value, (tuple, list)) else (several[0],) * axes
     if len(values) != axes:
-        raise ShapeError(at_user_line(f"{name}: {len(values)} numbers in {what} for {axes} axes"))
+        raise ShapeError(at_user_line(f"{name}: {len(values)} numbers in {parameter} for {axes} axes"))
     return values
 
 
 @implements(name="windows")
-def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] = 1, padding: object = 0,
+def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] = 1, padding: Padding = 0,
             dilation: int | Sequence[int] = 1, fill: float = 0) -> Array:
     """Return the windows of an array over its last axes.
 
@@ -99,9 +103,10 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
         total = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sizes, strides, reach, strict=True)]
         pads = [(t // 2, t - t // 2) for t in total]
     else:
-        pads = [p if isinstance(p, (tuple, list)) else (p, p) for p in _pairs("windows", padding, k, "padding")]
+        each: tuple[Any, ...] = _pairs("windows", padding, k, "padding")
+        pads = [tuple(p) if isinstance(p, (tuple, list)) else (p, p) for p in each]
     if any(low or high for low, high in pads):
-        x = pad(x, [(0, 0)] * lead + [tuple(p) for p in pads], constant_values=fill)
+        x = pad(x, [(0, 0)] * lead + pads, constant_values=fill)
     for i, (n, s, d, r) in enumerate(zip(window, strides, dilations, reach, strict=True)):
         length = sizes[i] + sum(pads[i])
         if n < 1 or s < 1 or d < 1 or length < r:
@@ -114,7 +119,7 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
 
 
 @implements(name="conv")
-def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: object = 0,
+def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: Padding = 0,
          dilation: int | Sequence[int] = 1, groups: int = 1) -> Array:
     """Return the convolution (cross-correlation, as in neural networks) of one example.
 
@@ -152,17 +157,18 @@ def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: o
     return out[0] if groups == 1 else concatenate(out)
 
 
-def _pool(x: Any, size: Any, stride: Any, padding: Any, fill: Any) -> tuple[Array, tuple[int, ...]]:
+def _pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None, padding: Padding,
+          fill: float) -> tuple[Array, tuple[int, ...]]:
     x = as_array(x)
-    size = tuple(size) if isinstance(size, (tuple, list)) else (size,) * max(x.ndim - 1, 1)
-    view = windows(x if x.dtype.kind == "f" else x.astype(float), size, size if stride is None else stride, padding, 1,
-                   fill)
-    return view, tuple(range(-len(size), 0))
+    window = _pairs("pool", size, len(size) if isinstance(size, (tuple, list)) else max(x.ndim - 1, 1), "size")
+    view = windows(x if x.dtype.kind == "f" else x.astype(float), window, window if stride is None else stride, padding,
+                   1, fill)
+    return view, tuple(range(-len(window), 0))
 
 
 @implements(name="max_pool")
 def max_pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-             padding: object = 0) -> Array:
+             padding: Padding = 0) -> Array:
     """Return the largest element of each window over the last axes; what ties shares the gradient.
 
     Parameters
@@ -181,7 +187,7 @@ def max_pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int
 
 @implements(name="avg_pool")
 def avg_pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None = None,
-             padding: object = 0) -> Array:
+             padding: Padding = 0) -> Array:
     """Return the mean of each window over the last axes; padding counts as zeros.
 
     Parameters are those of `max_pool`.

@@ -35,7 +35,7 @@ def same_dtype(xs: Sequence[Array]) -> list[Node]:
     return [ew.cast_to(x._node, dtype) for x in xs]
 
 
-def as_floating(*values: Any) -> list[Array]:
+def as_floating(*values: ArrayLike) -> list[Array]:
     xs = [as_array(v) for v in values]
     return [x if x.dtype.kind == "f" else x.astype(float) for x in xs]
 

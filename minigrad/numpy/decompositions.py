@@ -18,7 +18,7 @@ from .data_types import same_dtype
 from .dispatch import implements
 
 
-def operands(name: str, *values: Any) -> list[Node]:
+def operands(name: str, *values: ArrayLike) -> list[Node]:
     nodes = same_dtype([as_array(v) for v in values])
     if nodes[0].dtype.kind != "f":
         nodes = [as_array(Array(n).astype(float))._node for n in nodes]

@@ -26,7 +26,7 @@ NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
 LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linalg
 FFT: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.fft
 _NAMESPACES = {"numpy.linalg": LINALG, "numpy.fft": FFT}
-METHODS: dict[tuple[np.ufunc, str], Any] = {  # a ufunc's method -> a name in NAMES, or a function
+METHODS: dict[tuple[np.ufunc, str], str | Callable[..., Array]] = {  # a ufunc's method -> a name in NAMES, or ours
     (np.add, "reduce"): "sum", (np.multiply, "reduce"): "prod", (np.maximum, "reduce"): "max",
     (np.minimum, "reduce"): "min", (np.logical_and, "reduce"): "all", (np.logical_or, "reduce"): "any",
     (np.add, "accumulate"): "cumsum", (np.multiply, "accumulate"): "cumprod",
@@ -54,7 +54,7 @@ def accumulates(function: F) -> F:
     return cast(F, wide)
 
 
-def implements(*functions: Callable[..., Any], name: str | None = None,
+def implements(*functions: Callable[..., object], name: str | None = None,
                namespace: dict[str, Callable[..., Any]] | None = None) -> Callable[[F], F]:
     """Enter a function in the table, as what the given NumPy functions do to traced values.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -35,15 +34,16 @@ _BOOLEAN: dict[Primitive, Callable[..., Node]] = {
 
 
 @functools.lru_cache(maxsize=4096)
-def _resolve(ufunc: np.ufunc, kinds: tuple[Any, ...], dtype: np.dtype | None, casting: Casting) -> tuple[np.dtype, ...]:
+def _resolve(ufunc: np.ufunc, kinds: tuple[type[float] | np.dtype, ...], dtype: np.dtype | None,
+             casting: Casting) -> tuple[np.dtype, ...]:
     """Return the dtypes of the loop that NumPy itself would take."""
-    kinds = (*kinds, *[None] * ufunc.nout)
+    operands_only = (*kinds, *[None] * ufunc.nout)
     if dtype is None:
-        return ufunc.resolve_dtypes(kinds, casting=casting)
-    return ufunc.resolve_dtypes(kinds, signature=(*[None] * ufunc.nin, *[dtype] * ufunc.nout), casting=casting)
+        return ufunc.resolve_dtypes(operands_only, casting=casting)
+    return ufunc.resolve_dtypes(operands_only, signature=(*[None] * ufunc.nin, *[dtype] * ufunc.nout), casting=casting)
 
 
-def _kind(x: Array) -> Any:
+def _kind(x: Array) -> type[float] | np.dtype:
     return {"f": float, "i": int, "u": int}[x.dtype.kind] if x._weak else x.dtype
 
 
@@ -66,7 +66,8 @@ def _wider(dtypes: tuple[np.dtype, ...], xs: list[Array]) -> tuple[np.dtype, ...
                  for d, x in zip(dtypes, xs, strict=False))
 
 
-def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: Casting = "same_kind") -> list[Node]:
+def operands(ufunc: np.ufunc, xs: list[Array], dtype: DTypeLike | None = None,
+             casting: Casting = "same_kind") -> list[Node]:
     """Return the operands cast to the dtypes of the ufunc's loop: the one with results of `dtype`, where given."""
     # Of Python scalars alone, each is what an array of it would be.
     kinds = tuple(x.dtype for x in xs) if all(x._weak for x in xs) else tuple(map(_kind, xs))
@@ -85,7 +86,7 @@ def operands(ufunc: np.ufunc, xs: list[Array], dtype: Any = None, casting: Casti
     return [ew.cast_to(x._node, d) for x, d in zip(xs, dtypes, strict=False)]
 
 
-def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array], dtype: Any = None,
+def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array], dtype: DTypeLike | None = None,
           casting: Casting = "same_kind") -> Array:
     """Apply a function of nodes of one shape and the dtypes of `ufunc`'s loop."""
     nodes = operands(ufunc, xs, dtype, casting)
@@ -95,7 +96,7 @@ def apply(ufunc: np.ufunc, make: Callable[..., Node], xs: list[Array], dtype: An
     return Array(make(*nodes))
 
 
-def refuse_where(label: str, options: dict[str, Any]) -> None:
+def refuse_where(label: str, options: dict[str, object]) -> None:
     """Refuse options of a ufunc that would leave elements of its result undefined, or that do not exist."""
     for name, value in options.items():
         if name == "where" and value is not True:
@@ -107,7 +108,8 @@ def refuse_where(label: str, options: dict[str, Any]) -> None:
 def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) -> None:
     label = name or ufunc.__name__
 
-    def function(*args: Any, dtype: Any = None, casting: Casting = "same_kind", **rest: Any) -> Array:
+    def function(*args: ArrayLike, dtype: DTypeLike | None = None, casting: Casting = "same_kind",
+                 **rest: object) -> Array:
         refuse_where(label, rest)
         xs = [as_array(a) for a in args]
         if len(xs) != ufunc.nin:
@@ -287,10 +289,11 @@ def _modf(x: Array) -> tuple[Array, Array]:
     return _fmod(where(np.isinf(x), np.copysign(x.dtype.type(0), x), x), x.dtype.type(1)), TABLE[np.trunc](x)
 
 
-def _enter_written(ufunc: np.ufunc, function: Callable[..., Any]) -> None:
+def _enter_written(ufunc: np.ufunc, function: Callable[..., Array | tuple[Array, ...]]) -> None:
     """Enter what is written with other functions, on operands of one shape and the dtypes of the ufunc's loop."""
 
-    def ours(*args: Any, dtype: Any = None, casting: Casting = "same_kind", **rest: Any) -> Any:
+    def ours(*args: ArrayLike, dtype: DTypeLike | None = None, casting: Casting = "same_kind",
+             **rest: object) -> Array | tuple[Array, ...]:
         refuse_where(ufunc.__name__, rest)
         xs = [as_array(a) for a in args]
         shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node for x in xs])
@@ -306,7 +309,7 @@ for _ufunc, _function in ((np.bitwise_count, _bitwise_count), (np.ldexp, _ldexp)
 
 
 @implements(np.divmod, name="divmod")
-def divmod_(x1: Any, x2: Any, /) -> tuple[Array, Array]:
+def divmod_(x1: ArrayLike, x2: ArrayLike, /) -> tuple[Array, Array]:
     """Quotient, rounded down, and remainder."""
     return TABLE[np.floor_divide](x1, x2), TABLE[np.remainder](x1, x2)
 

@@ -6,6 +6,7 @@ back: minigrad has no complex arrays.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from .joining import pad, roll, stack
 from .manipulation import moveaxis
 
 
-def _shift(name: str, function: Any, sign: int) -> None:
+def _shift(name: str, function: Callable[..., object], sign: int) -> None:
     def shift(x: ArrayLike, axes: Axes = None) -> Array:
         x = as_array(x)
         over = as_axes(axes, x.ndim, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from .reductions import any_
 
 @implements(np.piecewise)
 def piecewise(x: ArrayLike, condlist: Sequence[ArrayLike], funclist: Sequence[Callable[..., ArrayLike] | ArrayLike],
-              *args: ArrayLike, **kw: Any) -> Array:
+              *args: ArrayLike, **kw: object) -> Array:
     """Each element through the function of the last condition that holds for it; all functions see all of `x`."""
     x = as_array(x)
     one = not isinstance(condlist, (list, tuple)) or (condlist and as_array(condlist[0]).ndim == 0 and x.ndim)
@@ -45,7 +44,7 @@ def piecewise(x: ArrayLike, condlist: Sequence[ArrayLike], funclist: Sequence[Ca
 
 @implements(np.apply_along_axis)
 def apply_along_axis(func1d: Callable[..., ArrayLike], axis: int, arr: ArrayLike, *args: ArrayLike,
-                     **kwargs: Any) -> Array:
+                     **kwargs: object) -> Array:
     """Apply a function of vectors along an axis: it is traced once, and batched."""
     x = as_array(arr)
     a = as_axis(axis, x.ndim, "apply_along_axis")

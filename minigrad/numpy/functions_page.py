@@ -114,7 +114,7 @@ def _more_arguments() -> dict[str, Callable[[], tuple[Any, ...]]]:
 def rows() -> Iterator[tuple[str, str]]:
     """Yield the name of each function, and the Markdown row about it."""
     entered: dict[str, Callable[..., Any]] = {}
-    numpys_own: dict[str, Callable[..., Any]] = {}
+    numpys_own: dict[str, Callable[..., object]] = {}
     for function, ours in TABLE.items():
         module = (getattr(function, "__module__", None) or "numpy").replace("numpy.lib.stride_tricks", "numpy")
         name = f"{module}.{function.__name__}".replace("numpy", "np", 1)
@@ -134,7 +134,7 @@ def rows() -> Iterator[tuple[str, str]]:
 
 
 def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], tuple[Any, ...]]],
-         numpys: Callable[..., Any] | None) -> tuple[list[str], bool]:
+         numpys: Callable[..., object] | None) -> tuple[list[str], bool]:
     """Return the cells of a row, and whether NumPy's function hands the call over, if there is one."""
     short = name.split(".", 1 if name.startswith("np.") else 2)[-1]
     chosen = _WAYS.get(short) or _WAYS.get(short.rpartition(".")[2])
@@ -151,7 +151,7 @@ def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], t
     raise MinigradError(f"{name}: no way to call it is known, the last one failed: {failure}")
 
 
-def _hands_over(numpys: Callable[..., Any], args: tuple[Any, ...]) -> bool:
+def _hands_over(numpys: Callable[..., object], args: tuple[Any, ...]) -> bool:
     try:
         numpys(*args)
     except TraceError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from types import EllipsisType
+from typing import Any, NoReturn, SupportsIndex, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -36,7 +37,10 @@ from .manipulation import (
 # -- x[key] --------------------------------------------------------------------------------------------------
 
 
-def _items(key: object, node: Node) -> tuple[list[Any], bool]:
+Item: TypeAlias = int | slice | EllipsisType | Array | np.ndarray | None  # of an index
+
+
+def _items(key: object, node: Node) -> tuple[list[Item], bool]:
     """Return the key with one item per axis (None apart), and whether an ellipsis stands between two of its indices.
 
     Ellipsis and masks are written out. An ellipsis that stands for no axis separates index arrays too.
@@ -51,7 +55,7 @@ def _items(key: object, node: Node) -> tuple[list[Any], bool]:
     at = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
     split = any(map(_is_index, items[:at])) and any(map(_is_index, items[at + 1:]))
     items = items[:at] + [slice(None)] * (ndim - used) + items[at + 1:]
-    out: list[Any] = []
+    out: list[Item] = []
     axis = 0
     for k in items:
         if _is_mask(k):
@@ -65,7 +69,7 @@ def _items(key: object, node: Node) -> tuple[list[Any], bool]:
     return out, split
 
 
-def _item(k: Any, kind: ArrayType | TupleType) -> Any:
+def _item(k: Any, kind: ArrayType | TupleType) -> Item:
     """Return one item of a key: None, an ellipsis, a slice, an int, or an array of ints or (if known) of bools."""
     if k is None or k is Ellipsis or isinstance(k, slice):
         return k
@@ -88,15 +92,15 @@ def _item(k: Any, kind: ArrayType | TupleType) -> Any:
     return array.astype(np.int64) if array.dtype.kind in "iu" or array.size == 0 else _refuse(k, kind)
 
 
-def _is_index(k: Any) -> bool:
+def _is_index(k: Item) -> bool:
     return k is not None and not isinstance(k, slice)
 
 
-def _is_mask(k: Any) -> bool:
+def _is_mask(k: Item) -> TypeGuard[np.ndarray]:
     return isinstance(k, np.ndarray) and k.dtype == np.bool_
 
 
-def _takes(k: Any) -> int:
+def _takes(k: Item) -> int:
     """Return the number of axes that an item of a key is an index of."""
     return 0 if k is None or k is Ellipsis else k.ndim if _is_mask(k) else 1
 
@@ -126,16 +130,16 @@ def getitem(x: ArrayLike, key: object) -> Array:
             shape.append(1)
             continue
         n = node.shape[axis]
-        if is_advanced:
-            (low, high, by), kept = (0, n, 1), n
-        elif isinstance(k, slice):
+        if isinstance(k, slice):
             (low, high, by), kept, backwards = _cut(k, n, node.type)
             reverse += [axis] * backwards
-        else:
+        elif isinstance(k, int) and not is_advanced:
             size, kept = number(n), None
             if not -size <= k < size:
                 raise IndexRangeError(at_user_line(f"index {k} is out of range for axis {axis} of {node.type}"))
             low, high, by = k % size, k % size + 1, 1
+        else:
+            (low, high, by), kept = (0, n, 1), n
         start.append(low)
         stop.append(high)
         step.append(by)
@@ -166,7 +170,7 @@ def _cut(k: slice, n: int | Dim, kind: ArrayType | TupleType) -> tuple[tuple[int
     return (low + (kept - 1) * by, low + 1, -by) if kept else (0, 0, 1), kept, True
 
 
-def _of_unknown_size(items: list[Any], node: Node) -> tuple[list[Any], Node]:
+def _of_unknown_size(items: list[Item], node: Node) -> tuple[list[Item], Node]:
     """Do what can be done along axes that have no number: they differ from example to example.
 
     An integer becomes an index array, which is checked when the program runs; a slice is taken of the node.
@@ -209,14 +213,14 @@ def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
     return move_axis(gathering.gather(front, constant(index)), 0, axis)
 
 
-def _plain(v: Any) -> int:
+def _plain(v: SupportsIndex) -> int:
     if isinstance(v, Array):
         raise TraceError(at_user_line("a slice bound that is traced: the result's shape would depend on data. Use "
                                       "x[start + np.arange(length)]"))
     return operator.index(v)
 
 
-def _advanced(node: Node, items: list[Any], advanced: list[bool], split: bool) -> Array:
+def _advanced(node: Node, items: list[Item], advanced: list[bool], split: bool) -> Array:
     """Gather by the index arrays among `items`; every other item has been applied to `node` already.
 
     The indices' axes stand where the indices do if these are neighbours (not `split` by an ellipsis), else in front.

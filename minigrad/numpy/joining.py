@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -35,7 +35,7 @@ from .manipulation import (
 # -- joining -------------------------------------------------------------------------------------------------
 
 
-def _arrays(arrays: Any, name: str) -> list[Array]:
+def _arrays(arrays: Iterable[ArrayLike], name: str) -> list[Array]:
     xs = [as_array(a) for a in arrays]
     if not xs:
         raise ShapeError(at_user_line(f"np.{name} of no arrays"))
@@ -107,7 +107,7 @@ if hasattr(np, "row_stack"):  # gone from NumPy's later versions
 @implements(np.block)
 def block(arrays: object) -> Array:
     """Put blocks, in nested lists, together."""
-    def depth(b: Any) -> int:
+    def depth(b: object) -> int:
         return 1 + max(map(depth, b)) if isinstance(b, list) else 0
 
     def leaves(b: Any) -> list[Array]:
@@ -205,7 +205,7 @@ def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Array:
 
 
 @implements(np.insert)
-def insert(arr: ArrayLike, obj: ArrayLike, values: ArrayLike, axis: int | None = None) -> Array:
+def insert(arr: ArrayLike, obj: ArrayLike | slice, values: ArrayLike, axis: int | None = None) -> Array:
     """Insert values before given places, which are known."""
     x, a = flat_along(arr, axis, "insert")
     n = number(x._node.shape[a])
@@ -231,14 +231,14 @@ def insert(arr: ArrayLike, obj: ArrayLike, values: ArrayLike, axis: int | None =
 
 
 @implements(np.delete)
-def delete(arr: ArrayLike, obj: ArrayLike, axis: int | None = None) -> Array:
+def delete(arr: ArrayLike, obj: ArrayLike | slice, axis: int | None = None) -> Array:
     """Leave out given places, which are known."""
     x, a = flat_along(arr, axis, "delete")
     n = number(x._node.shape[a])
     return index_along(x, a, np.delete(np.arange(n), obj if isinstance(obj, slice) else _places("delete", obj, n)))
 
 
-def _places(name: str, obj: Any, n: int) -> np.ndarray:
+def _places(name: str, obj: ArrayLike | slice, n: int) -> np.ndarray:
     if any_traced([obj]):
         raise TraceError(at_user_line(f"np.{name} at traced places: their number and order must be known. Index with "
                                       "an "
@@ -280,7 +280,7 @@ def roll(a: ArrayLike, shift: ArrayLike, axis: Axes = None) -> Array:
 # -- padding -------------------------------------------------------------------------------------------------
 
 
-def _pad_widths(pad_width: Any, ndim: int) -> np.ndarray:
+def _pad_widths(pad_width: object, ndim: int) -> np.ndarray:
     """Return how far each axis is padded before and after, from all forms that NumPy takes."""
     if isinstance(pad_width, dict):
         each = {as_axis(a, ndim, "pad"): n for a, n in pad_width.items()}

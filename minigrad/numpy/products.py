@@ -23,7 +23,7 @@ from .indexing import diagonal
 from .manipulation import matrix_transpose, moveaxis, reshape
 
 
-def _operands(name: str, *values: Any, dtype: Any = None) -> list[Node]:
+def _operands(name: str, *values: ArrayLike, dtype: DTypeLike | None = None) -> list[Node]:
     xs = [as_array(v) for v in values]
     nodes = same_dtype(xs if dtype is None else [x.astype(dtype) for x in xs])
     if nodes[0].dtype == np.bool_:
@@ -31,7 +31,7 @@ def _operands(name: str, *values: Any, dtype: Any = None) -> list[Node]:
     return nodes
 
 
-def _mismatch(name: str, a: Node, b: Node, n: Any, m: Any) -> ShapeError:
+def _mismatch(name: str, a: Node, b: Node, n: int | Dim, m: int | Dim) -> ShapeError:
     sizes = [t.shape for t in (a, b)]
     hint = ""
     if a.ndim <= 2 and b.ndim == 2 and guard_equal(sizes[0][-1], sizes[1][1]):
@@ -209,7 +209,7 @@ def einsum(*operands: Any, out: None = None, dtype: DTypeLike | None = None, ord
     return Array(contract(terms, result))
 
 
-def _plain_term(s: str, x: Node, sizes: dict[str, Any]) -> tuple[str, Node]:
+def _plain_term(s: str, x: Node, sizes: dict[str, int | Dim]) -> tuple[str, Node]:
     """Return an operand without repeated subscripts, and without sizes 1 that broadcast."""
     array = Array(x)
     while (c := next((c for c in s if s.count(c) > 1), None)) is not None:

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..errors import TraceError, at_user_line
 from ..graph import Graph, Node
 from ..primitive import input_
 from ..symbolic import Dim
-from ..traced_array import TABLE, Array, as_array, hooks
+from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number
 from . import conversion_errors
 from .dispatch import FFT, LINALG, METHODS, NAMES, REFUSED, SCIPY
@@ -31,7 +31,7 @@ _INSTEAD_OF = {"at": "arrays do not change in a trace. Write minigrad.numpy.at(x
 # -- functions --------------------------------------------------------------------------------------
 
 
-def _look_up(func: Callable[..., Any]) -> Callable[..., Any]:
+def _look_up(func: Callable[..., object]) -> Callable[..., object]:
     try:
         return TABLE[func]
     except (KeyError, TypeError):
@@ -160,7 +160,8 @@ def known_value(node: Node) -> np.ndarray | None:
 # -- NumPy's protocols ----------------------------------------------------------------------------------------
 
 
-def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...],
+                options: dict[str, object]) -> object:
     """Apply a ufunc, or a method of it, to traced values."""
     if options.get("out") is not None:
         raise TraceError(at_user_line(
@@ -179,7 +180,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
                                   + _INSTEAD_OF.get(method, "use np.sum, np.prod, np.max or np.cumsum")))
 
 
-def apply_function(function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def apply_function(function: Callable[..., object], args: tuple[object, ...], options: dict[str, object]) -> object:
     """Apply a function of NumPy to traced values."""
     return _look_up(function)(*args, **options)
 

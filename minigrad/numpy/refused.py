@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NoReturn
 
 from ..errors import MissingAttribute, at_user_line
 from ..traced_array import Array, hooks
@@ -86,7 +86,7 @@ _METHODS = {
 }
 
 
-def _missing(self: Array, name: str) -> Any:
+def _missing(self: Array, name: str) -> NoReturn:
     """Raise for an attribute that ndarrays have and traced values do not; `hasattr` is False of it."""
     if name.startswith("__"):
         raise AttributeError(name)

@@ -21,7 +21,7 @@ from .reductions import _keep, sum_
 
 
 def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
-    def function(a: ArrayLike, axis: Axes = None, out: None = None, *, keepdims: bool = False) -> Array:
+    def function(a: ArrayLike, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Array:
         x = as_array(a)._node
         if axis is None:
             flat = reshape(x, shape=(size_of(x.shape),))

@@ -33,7 +33,7 @@ NAMES: dict[str, Callable[..., Any]] = {}
 def _enter(name: str, function: Callable[..., Array | tuple[Array, ...]]) -> Callable[..., Any]:
     @boundary
     @functools.wraps(function)
-    def public(*args: ArrayLike, **kwargs: Any) -> Any:
+    def public(*args: ArrayLike, **kwargs: object) -> object:
         out = function(*args, **kwargs)
         if any_traced(args) or any_traced(kwargs.values()):
             return out
@@ -44,18 +44,18 @@ def _enter(name: str, function: Callable[..., Array | tuple[Array, ...]]) -> Cal
     return public
 
 
-def _number(x: Array) -> Any:
+def _number(x: Array) -> np.ndarray | np.generic:
     """Return the value of an array that depends on no input: a NumPy scalar where it has no axes."""
     value = known_value(x._node)
     assert value is not None
     return value[()]
 
 
-def _named(function: Callable[..., Any]) -> Callable[..., Any]:
+def _named(function: Callable[..., Array | tuple[Array, ...]]) -> Callable[..., Any]:
     return _enter(function.__name__, function)
 
 
-def _operands(name: str, *args: Any) -> list[Array]:
+def _operands(name: str, *args: ArrayLike) -> list[Array]:
     """Return the operands in one shape and dtype: float32 for float32 and float16, float64 for all else.
 
     Where SciPy takes bools, small integers and float16 depends on its version.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -56,8 +55,9 @@ def median(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: b
 
 _CONTINUOUS = {"linear": (1.0, 1.0), "interpolated_inverted_cdf": (0.0, 1.0), "hazen": (0.5, 0.5),
                "weibull": (0.0, 0.0), "median_unbiased": (1 / 3, 1 / 3), "normal_unbiased": (3 / 8, 3 / 8)}
-_DISCRETE: dict[str, Callable[[Any], Any]] = {
-    "lower": np.floor, "higher": np.ceil, "nearest": np.rint, "midpoint": lambda v: 0.5 * (np.floor(v) + np.ceil(v))}
+_DISCRETE: dict[str, Callable[[Array], Array]] = {
+    "lower": TABLE[np.floor], "higher": TABLE[np.ceil], "nearest": TABLE[np.rint],
+    "midpoint": lambda v: 0.5 * (TABLE[np.floor](v) + TABLE[np.ceil](v))}
 
 
 def _rows(a: ArrayLike, axis: Axes, name: str) -> tuple[Array, tuple[int, ...]]:
@@ -93,12 +93,13 @@ def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, ke
     lead = rows.ndim - 1
     quantiles = reshape(quantiles, (-1,) + (1,) * lead)  # one row of results per quantile, in front
     bad = TABLE[np.isnan](rows)
-    present: Any = (n - bad.sum(axis=-1)).astype(quantiles.dtype) if skip_nan else n
+    present: Array | int = (n - bad.sum(axis=-1)).astype(quantiles.dtype) if skip_nan else n
     alpha, beta = _CONTINUOUS.get(method, (1.0, 1.0))
     virtual = present * quantiles + (alpha + quantiles * (1 - alpha - beta)) - 1
-    virtual = _DISCRETE.get(method, lambda v: v)(virtual)
-    virtual = np.clip(virtual, 0, np.maximum(present - 1, 0) if skip_nan else n - 1)
-    low = np.floor(virtual)
+    if method in _DISCRETE:
+        virtual = _DISCRETE[method](virtual)
+    virtual = clip(virtual, 0, TABLE[np.maximum](present - 1, 0) if skip_nan else n - 1)
+    low = TABLE[np.floor](virtual)
     part = virtual - low
     low = low.astype(np.int64)
     high = np.minimum(low + 1, n - 1)

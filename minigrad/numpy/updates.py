@@ -20,7 +20,7 @@ from ..ops.index import gather, scatter_add
 from ..ops.scatter import scatter_max, scatter_min
 from ..ops.shape import reshape
 from ..ops.sort import argsort
-from ..symbolic import size_of
+from ..symbolic import Dim, Shape, size_of
 from ..tracebacks import boundary
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number
@@ -145,7 +145,7 @@ for _name in ("set", "add", "subtract", "multiply", "divide", "max", "min", "app
     setattr(Update, _name, boundary(getattr(Update, _name)))
 
 
-def _broadcast(v: Node, shape: Any, name: str) -> Node:
+def _broadcast(v: Node, shape: Shape, name: str) -> Node:
     while v.ndim > len(shape) and v.shape[0] == 1:  # as NumPy's assignment does
         v = reshape(v, shape=v.shape[1:])
     try:
@@ -155,7 +155,7 @@ def _broadcast(v: Node, shape: Any, name: str) -> Node:
                                       "that the index names")) from None
 
 
-def _traced_mask(key: Any) -> Array | None:
+def _traced_mask(key: object) -> Array | None:
     if isinstance(key, tuple) and len(key) == 1:
         key = key[0]
     return key if isinstance(key, Array) and key.dtype == np.bool_ else None
@@ -174,7 +174,7 @@ def _where_mask(x: Array, mask: Array, v: Array, choose: Callable[[Array, Array]
     return Array(ew.where(full_mask, ew.cast_to(choose(x, wide)._node, x.dtype), x._node))
 
 
-def _places(x: Node, key: Any) -> tuple[Node, int]:
+def _places(x: Node, key: object) -> tuple[Node, int]:
     """Return which rows of `x` (its first axes taken as one) the key names, and the number of these axes."""
     items = list(key) if isinstance(key, tuple) else [key]
     if items and items[-1] is Ellipsis:
@@ -190,11 +190,12 @@ def _places(x: Node, key: Any) -> tuple[Node, int]:
     positions = Array(reshape(iota(size=size), shape=lead))
     named = getitem(positions, tuple(items))._node
     if isinstance(size, int) and not any_traced(items) and all(isinstance(n, int) for n in lead):
-        named = constant(np.arange(size).reshape([number(n) for n in lead])[tuple(items)])
+        indices: Any = tuple(items)
+        named = constant(np.arange(size).reshape([number(n) for n in lead])[indices])
     return named, axes
 
 
-def _axes_of(k: Any) -> int:
+def _axes_of(k: object) -> int:
     if k is None:
         return 0
     if isinstance(k, (slice, Array, int, np.integer)) and not isinstance(k, bool):
@@ -203,10 +204,10 @@ def _axes_of(k: Any) -> int:
     return k.ndim if isinstance(k, np.ndarray) and k.dtype == np.bool_ else 1
 
 
-def _last(places: Node, n: Any) -> Node:
+def _last(places: Node, n: int | Dim) -> Node:
     """Return, for each of `n` places, the last update that goes there, or a negative number."""
     if places.prim is const:
-        last = np.full(n, -1)
+        last = np.full(number(n), -1)
         np.maximum.at(last, places.params["value"], np.arange(number(places.shape[0])))
         return constant(last)
     return scatter_max(iota(size=places.shape[0]), places, shape=(n,))

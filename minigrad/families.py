@@ -101,7 +101,7 @@ def discrete(name: str, type: Callable[..., ArrayType], eval: Callable[..., Any]
                      jvp=Unsupported("its values are integers or bools"), **rest)
 
 
-def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any], transpose: Callable[..., Node],
+def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any], transpose: Callable[..., Node | Sequence[Node]],
            batch: Any = None, operands: int | None = 1, **rest: Any) -> Primitive:
     """Declare a primitive that is linear in its first `operands` inputs (in all of them: None).
 

@@ -243,9 +243,9 @@ class Primitive:
     name: str
     type: Callable[..., ArrayType | TupleType]
     eval: Callable[..., Any]
-    vjp: Callable[..., Sequence[Node | None]] | Unsupported
-    jvp: Callable[..., Node] | Unsupported
-    batch: Callable[..., Node] | Unsupported | None = None
+    vjp: Callable[..., Sequence[Node | tuple[Node | None, ...] | None]] | Unsupported
+    jvp: Callable[..., Node | tuple[Node | None, ...]] | Unsupported
+    batch: Callable[..., Node | tuple[Node, ...]] | Unsupported | None = None
     axes: Declared | None = None
     linear: Literal["", "jointly", "separately", "first"] = ""
     picks: slice = field(default_factory=lambda: slice(0))

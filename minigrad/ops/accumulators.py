@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from ..primitive import ArrayNamespace
+
 RUN = 16  # terms of one chain
 PAIRWISE = 128  # terms that NumPy's pairwise summation adds up without halving
 
@@ -47,7 +49,7 @@ def waiting(terms: int, limit: int = RUN) -> int:
     return levels
 
 
-def summed(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:
+def summed(xp: ArrayNamespace, x: np.ndarray, axes: tuple[int, ...]) -> Any:
     """Return the sum over `axes` in the dtype of `x`, accumulated in a wider one where the rule says so."""
     dtype = _dtype(x)
     if accumulator(dtype) == dtype:  # said, so that no namespace widens small ones behind the type rule's back
@@ -55,7 +57,7 @@ def summed(xp: Any, x: Any, axes: tuple[int, ...]) -> Any:
     return xp.astype(xp.asarray(xp.sum(x, axis=axes, dtype=xp.float32)), x.dtype)
 
 
-def running(xp: Any, x: Any, axis: int) -> Any:
+def running(xp: ArrayNamespace, x: np.ndarray, axis: int) -> Any:
     """Return the cumulative sum along an axis, accumulated likewise."""
     add_up = np.cumsum if xp is np else xp.cumulative_sum
     if accumulator(_dtype(x)) == _dtype(x):

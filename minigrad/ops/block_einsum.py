@@ -15,7 +15,7 @@ import numpy as np
 
 from ..axes import REDUCE, SEGMENTED, Axes, AxisRule, Declared, Factor
 from ..graph import ArrayType, Node
-from ..primitive import Primitive, Sample, broadcast_leading, fail, on_host
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, on_host
 from ..symbolic import Dim
 from ..tracing import guard_equal
 from .broadcast import broadcast_along
@@ -61,8 +61,8 @@ def _axes(node: Node) -> AxisRule:
     return AxisRule((*map(axes, terms, p["kinds"]), *lengths), (axes(out, "packed"),))
 
 
-def _eval(xp: Any, x: Any, y: Any, *lengths: Any, subscripts: str, ragged: str, kinds: tuple[str, str],
-          size: int) -> Any:
+def _eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, *lengths: np.ndarray, subscripts: str, ragged: str,
+          kinds: tuple[str, str], size: int) -> Any:
     terms, out = parse(subscripts)
     rows = {c: on_host(n).tolist() for c, n in zip(ragged, lengths, strict=True)}
     orders = ["".join(_split(t, ragged)) for t in (*terms, out)]
@@ -78,7 +78,7 @@ def _eval(xp: Any, x: Any, y: Any, *lengths: Any, subscripts: str, ragged: str, 
     return xp.concat(results, axis=0)
 
 
-def _blocks(xp: Any, v: Any, kind: str, rows: Sequence[Sequence[int]], size: int) -> Iterator[Any]:
+def _blocks(xp: ArrayNamespace, v: np.ndarray, kind: str, rows: Sequence[Sequence[int]], size: int) -> Iterator[Any]:
     """Return each example's block of an operand."""
     begin = 0
     for b in range(size):
@@ -92,7 +92,7 @@ def _blocks(xp: Any, v: Any, kind: str, rows: Sequence[Sequence[int]], size: int
             yield v[b, ...] if kind == "stacked" else v
 
 
-def _product(xp: Any, orders: Sequence[str]) -> Callable[[Any, Any], Any]:
+def _product(xp: ArrayNamespace, orders: Sequence[str]) -> Callable[[Any, Any], Any]:
     """Return the function that contracts two blocks: where they are matrices, without a detour."""
     batch, left, right, inner = split_subscripts(*orders)
     if batch or any(len(s) != 1 for s in (left, right, inner)):
@@ -126,7 +126,7 @@ def _jvp(ts: Sequence[Node | None], out: Node, x: Node, y: Node, *lengths: Node,
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def _batch(n: Any, mapped: Sequence[bool], x: Node, y: Node, *lengths: Node, subscripts: str, ragged: str,
+def _batch(n: int | Dim, mapped: Sequence[bool], x: Node, y: Node, *lengths: Node, subscripts: str, ragged: str,
            kinds: tuple[str, str], size: int | Dim) -> Node:
     if any(mapped[2:]):
         return _end_to_end(n, mapped, (x, y), lengths, subscripts, ragged, kinds, size)
@@ -139,7 +139,7 @@ def _batch(n: Any, mapped: Sequence[bool], x: Node, y: Node, *lengths: Node, sub
     return move_axis(made, made.ndim - 1, 0)
 
 
-def _end_to_end(n: Any, mapped: Sequence[bool], xs: Sequence[Node], lengths: Sequence[Node], subscripts: str,
+def _end_to_end(n: int | Dim, mapped: Sequence[bool], xs: Sequence[Node], lengths: Sequence[Node], subscripts: str,
                 ragged: str, kinds: tuple[str, str], size: int | Dim) -> Node:
     """Batch where the blocks differ too: the examples of all batches are those of one."""
     each = lengths[0].shape[mapped[2]]

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import interpreters
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType
-from ..primitive import Primitive, Sample, broadcast_leading, fail
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail
 from ..symbolic import Dim
 from .broadcast import broadcast_along
 from .control import parts
@@ -51,13 +51,14 @@ def rows_graph(graph: Graph, rows: Flags, sums: Flags) -> tuple[Graph, Dim]:
     return batched.replace(outputs=outputs), n
 
 
-def taken(xp: Any, index: Any, branch: int, count: int) -> Any:
+def taken(xp: ArrayNamespace, index: np.ndarray, branch: int, count: int) -> Any:
     """Tell which examples take a branch; the first and the last take what is beyond them."""
     above = xp.logical_or(index >= branch, branch == 0)
     return xp.logical_and(above, xp.logical_or(index <= branch, branch == count - 1))
 
 
-def _switch_eval(xp: Any, index: Any, *xs: Any, graphs: tuple[Graph, ...], rows: Flags, sums: Flags) -> tuple[Any, ...]:
+def _switch_eval(xp: ArrayNamespace, index: np.ndarray, *xs: np.ndarray, graphs: tuple[Graph, ...], rows: Flags,
+                 sums: Flags) -> tuple[Any, ...]:
     if index.ndim == 0:
         return tuple(interpreters.evaluate(graphs[min(max(int(index), 0), len(graphs) - 1)], xs, xp=xp))
     lead, index = index.shape, xp.reshape(index, (-1,))
@@ -109,8 +110,8 @@ def _switch_jvp(ts: Sequence[Node | None], out: Node, index: Node, *xs: Node, gr
     return tuple(found.get(k) for k in range(len(graphs[0].outputs)))
 
 
-def _switch_batch(size: Any, mapped: Sequence[bool], index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
-                  sums: Flags) -> Node | tuple[Node, ...]:
+def _switch_batch(size: int | Dim, mapped: Sequence[bool], index: Node, *xs: Node, graphs: tuple[Graph, ...],
+                  rows: Flags, sums: Flags) -> Node | tuple[Node, ...]:
     if not mapped[0]:  # one choice for all: the batch is inside the branches, behind the axes of the choices
         bodies = tuple(batch_graph(g, mapped[1:], size, [True] * len(g.outputs))[0] for g in graphs)
         xs = tuple(move_axis(x, 0, index.ndim) if m and r else x for x, m, r in zip(xs, mapped[1:], rows, strict=True))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..axes import AxisRule, Declared, Order, parallel
 from ..families import linear
-from ..graph import PRIMITIVES, ArrayType, Node, constant_of, full
-from ..primitive import Laws, Sample, fail
-from ..symbolic import Shape
+from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of, full
+from ..primitive import ArrayNamespace, Laws, Sample, fail
+from ..symbolic import Dim, Shape
 from ..tracing import guard_equal_shapes
 from ..views import BY_AXES
 
@@ -30,7 +30,7 @@ def _expand_type(t: ArrayType, *, shape: Shape, axes: Axes) -> ArrayType:
     return ArrayType(tuple(shape), t.dtype)
 
 
-def _expand_eval(xp: Any, x: Any, *, shape: Shape, axes: Axes) -> Any:
+def _expand_eval(xp: ArrayNamespace, x: np.ndarray, *, shape: Shape, axes: Axes) -> Any:
     x = xp.reshape(x, tuple(1 if i in axes else n for i, n in enumerate(shape)))
     return xp.broadcast_to(x, shape)
 
@@ -40,14 +40,14 @@ def _expand_axes(node: Node) -> AxisRule:
     return AxisRule((without(result, node.params["axes"]),), (result,))
 
 
-def _expand_placed(params: Mapping[str, Any], order: Order, size: Any) -> dict[str, Any]:
+def _expand_placed(params: Params, order: Order, size: int | Dim) -> dict[str, Any]:
     shape, axes = params["shape"], params["axes"]
     kept = [a for a in range(len(shape)) if a not in axes]
     left = [a for a in range(len(shape)) if a in axes or kept.index(a) in order]
     return {"shape": (size, *(shape[a] for a in left)), "axes": tuple(left.index(a) + 1 for a in axes)}
 
 
-def _expand_twice(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[str, Any]:
+def _expand_twice(inner: Params, outer: Params) -> dict[str, Any]:
     kept = [a for a in range(len(outer["shape"])) if a not in outer["axes"]]
     axes = (*outer["axes"], *(kept[a] for a in inner["axes"]))
     return {"shape": outer["shape"], "axes": tuple(sorted(axes))}

@@ -17,7 +17,7 @@ import numpy as np
 from ..axes import POINTWISE, axis_rule, rearranges
 from ..families import discrete
 from ..graph import ArrayType, Graph, Node, TupleType, reachable
-from ..primitive import FIRST, Sample, fail
+from ..primitive import FIRST, ArrayNamespace, Sample, fail
 from ..symbolic import Dim
 from .refusals import first_where
 from .subgraph import fixed_point, graphs_of
@@ -28,7 +28,7 @@ Check = tuple[Node, "int | Dim | None"]
 _VIEWS = ("reshape", "transpose", "flip")
 
 
-def _in_range_eval(xp: Any, index: Any, *, size: int) -> Any:
+def _in_range_eval(xp: ArrayNamespace, index: np.ndarray, *, size: int) -> Any:
     if not index.ndim and xp is np and -size <= index < size:
         return index
     if bad := first_where(xp, (index < 0) & (index + size < 0) | (index >= size), index):

@@ -1,19 +1,20 @@
-"""Leaves that every graph may have: constants, counters, sizes, and the results of a tuple."""
+"""Leaves of every graph: constants, counters and sizes; and `proj`, which takes a result out of a tuple."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..axes import ORDERED, AxisRule, Declared, Factor, subscripts
-from ..graph import ArrayType, Node, TupleType, dtype_of, zeros_like
-from ..primitive import PART, Primitive, Sample, free, leaf
+from ..graph import ArrayType, Node, Number, Params, TupleType, dtype_of, zeros_like
+from ..primitive import PART, ArrayNamespace, Primitive, Sample, free, leaf
 from ..symbolic import Dim, Shape
 
 
-def _make_full(xp: Any, *, value: Any, shape: Any, dtype: np.dtype) -> Any:
+def _make_full(xp: ArrayNamespace, *, value: Number, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     return xp.full(shape, value, dtype=getattr(xp, dtype.name))
 
 
@@ -24,7 +25,8 @@ full = leaf(
     params={"value": Any, "shape": Shape, "dtype": np.dtype},
     samples=lambda: [Sample((), {"value": 2.5, "shape": (2, 3), "dtype": np.dtype("f4")}, order=0)])
 
-def _same_array(params: Mapping[str, Any]) -> tuple:
+
+def _array_key(params: Params) -> tuple[object, ...]:
     value = params["value"]
     return value.shape, value.dtype, value.tobytes() if value.size <= 4096 else id(value)
 
@@ -33,7 +35,7 @@ const = leaf(
     "const", lambda *, value: ArrayType(value.shape, value.dtype),
     lambda xp, *, value: value if xp is np else xp.asarray(value),
     axes=Declared(lambda node: AxisRule((), (tuple((Factor(ORDERED),) for _ in node.shape),))),
-    params={"value": np.ndarray}, key=_same_array,
+    params={"value": np.ndarray}, key=_array_key,
     samples=lambda: [Sample((), {"value": np.arange(6).reshape(2, 3).astype(d)}, order=0) for d in ("f8", "i4", "?")])
 
 iota = leaf(
@@ -53,16 +55,16 @@ def _proj_type(t: TupleType, *, index: int) -> ArrayType:
 
 
 def _proj_vjp(g: Node, out: Node, whole: Node, *, index: int) -> list[tuple[Node | None, ...]]:
-    return [tuple(g if i == index else None for i in range(len(whole.type.parts)))]
+    return [tuple(g if i == index else None for i in range(len(whole.types)))]
 
 
-def _proj_jvp(ts: Any, out: Node, whole: Node, *, index: int) -> Node:
-    (t,) = ts
-    t = t[index] if isinstance(t, tuple) else proj(t, index=index)
+def _proj_jvp(ts: Sequence[Node | tuple[Node | None, ...]], out: Node, whole: Node, *, index: int) -> Node:
+    (whole_tangent,) = ts
+    t = whole_tangent[index] if isinstance(whole_tangent, tuple) else proj(whole_tangent, index=index)
     return zeros_like(out) if t is None else t
 
 
-def _proj_batch(size: Any, mapped: Any, whole: Node, *, index: int) -> Node:
+def _proj_batch(size: int | Dim, mapped: Sequence[bool], whole: Node | tuple[Node, ...], *, index: int) -> Node:
     return whole[index] if isinstance(whole, tuple) else proj(whole, index=index)
 
 
@@ -72,7 +74,7 @@ proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _
                  drawn=lambda node, value: f"result {node.params['index']}")
 
 
-def constant(value: Any) -> Node:
+def constant(value: ArrayLike) -> Node:
     """Return the node of a NumPy array: a private, read-only copy of it; a single number is a `full`.
 
     Raises
@@ -88,8 +90,8 @@ def constant(value: Any) -> Node:
     return const(value=value)
 
 
-def known(node: Node) -> Any:
-    """Return the number or the array that a node is; None where only a call knows."""
+def known(node: Node) -> Number | np.ndarray | None:
+    """Return the value of a constant node, a number or an array; None for other nodes."""
     return node.params["value"] if node.prim in (full, const) else None
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import interpreters
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, broadcast_leading, fail, free, on_host, placeholder
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params, TupleType, zeros_like
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, free, on_host, placeholder
 from ..symbolic import Dim, Shape, Symbol
 from ..tracing import guard_equal_shapes
 from ..views import SAME
@@ -28,7 +28,7 @@ def parts(node: Node) -> list[Node]:
 # -- barrier -------------------------------------------------------------------------------------------
 
 
-def _barrier_batch(size: Any, mapped: Sequence[bool], x: Node, after: Node) -> Node:
+def _barrier_batch(size: int | Dim, mapped: Sequence[bool], x: Node, after: Node) -> Node:
     return barrier(x if mapped[0] else broadcast_leading(x, size), after)
 
 
@@ -67,7 +67,7 @@ def _checkpoint_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Grap
     return tuple(interpreters.forward(outputs, {x: t for x, t in zip(xs, ts, strict=True) if t is not None}))
 
 
-def _checkpoint_batch(size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph) -> Node:
+def _checkpoint_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph) -> Node:
     return checkpoint(*xs, graph=batch_graph(graph, mapped, size, [True] * len(graph.outputs))[0])
 
 
@@ -115,7 +115,7 @@ def _resized(shape: Shape, axis: int | None, sizes: Mapping[Symbol, int | Dim]) 
 Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]
 
 
-def chunk_spans(total: int, params: Mapping[str, Any], counts: Sequence[np.ndarray]) -> list[Span]:
+def chunk_spans(total: int, params: Params, counts: Sequence[np.ndarray]) -> list[Span]:
     """Return where each chunk begins and ends, along an axis of each length that the chunks have."""
     edges = [*range(0, total, params["size"]), total]
     names = [params["dim"].symbol, *(d.symbol for d, _ in params["packed"])]
@@ -136,7 +136,7 @@ def sizes_of(span: Span) -> dict[Symbol, int]:
     return {s: end[s] - begin[s] for s in begin}
 
 
-def _chunked_eval(xp: Any, *xs: Any, graph: Graph, total: int, in_axes: tuple[int | None, ...],
+def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int, in_axes: tuple[int | None, ...],
                   out_axes: tuple[int | None, ...], packed: tuple[tuple[Dim, int], ...], **rest: Any
                   ) -> tuple[Any, ...]:
     sums = [Chains(operator.add) for _ in out_axes]
@@ -185,8 +185,8 @@ def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, 
     return tuple(results.get(k) for k in range(len(out_axes)))
 
 
-def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
-                   packed: tuple[tuple[Dim, int | Dim], ...], **rest: Any) -> Node | tuple[Node, ...]:
+def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: tuple,
+                   out_axes: tuple, packed: tuple[tuple[Dim, int | Dim], ...], **rest: Any) -> Node | tuple[Node, ...]:
     # `rest` holds the chunk's size, hence the other name of the batch's.
     if any(mapped[:len(packed)]):  # the rows of each batch are cut elsewhere
         body = _as_one_chunk(graph, {"packed": packed, **rest})
@@ -201,7 +201,7 @@ def _chunked_batch(batch_size: Any, mapped: Sequence[bool], *xs: Node, graph: Gr
                    out_axes=tuple(a if a is None else a + 1 for a in out_axes), **rest)
 
 
-def _as_one_chunk(graph: Graph, params: Mapping[str, Any]) -> Graph:
+def _as_one_chunk(graph: Graph, params: Params) -> Graph:
     """Return the program of a chunk for the whole batch."""
     sizes = {d.symbol: n for d, n in ((params["dim"], params["total"]), *params["packed"])}
     return interpreters.specialise(graph, sizes)

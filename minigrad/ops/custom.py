@@ -14,7 +14,7 @@ import numpy as np
 from .. import interpreters
 from ..errors import DtypeError, GradError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zeros_like
-from ..primitive import Primitive, Sample, on_host, placeholder
+from ..primitive import ArrayNamespace, Primitive, Sample, on_host, placeholder
 from ..symbolic import Dim
 from .control import parts
 from .reduce import sum_
@@ -243,7 +243,8 @@ def _callback_type(*types: ArrayType, function: Opaque, result: tuple, batches: 
     return TupleType(tuple(ArrayType((*lead, *shape), dtype) for shape, dtype in result))
 
 
-def _callback_eval(xp: Any, *xs: Any, function: Opaque, result: tuple, batches: tuple, vectorized: bool) -> tuple:
+def _callback_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, result: tuple, batches: tuple,
+                   vectorized: bool) -> tuple:
     # Copies both ways: the function may keep its arguments, and may return one array of its own at every call.
     arrays = [_frozen(np.array(on_host(x))) for x in xs]
     lead = tuple(size for size, _ in batches)

@@ -9,10 +9,13 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import interpreters
 from ..axes import subscripts
 from ..graph import ArrayType, Node, TupleType, zeros_like
-from ..primitive import Sample, broadcast_leading, fail, placeholder
+from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail, placeholder
+from ..symbolic import Dim
 from ..tracing import guard_equal_shapes
 from .broadcast import broadcast_along
 from .linalg import inv
@@ -44,7 +47,7 @@ def _times(scalar: Node, x: Node) -> Node:
     return x * broadcast_along(scalar, x.shape, (x.ndim - 2, x.ndim - 1))
 
 
-def _signed_svd(xp: Any, a: Any) -> tuple[Any, Any, Any, Any]:
+def _signed_svd(xp: ArrayNamespace, a: np.ndarray) -> tuple[Any, Any, Any, Any]:
     """Return det(U) det(V), U, the singular values as a row, and Vᵀ; the sign of a matrix with nan or inf is nan.
 
     LAPACK would raise for the whole stack.
@@ -55,13 +58,13 @@ def _signed_svd(xp: Any, a: Any) -> tuple[Any, Any, Any, Any]:
     return xp.where(finite, sign, xp.full_like(sign, math.nan)), u, xp.expand_dims(s, axis=-2), vh
 
 
-def _without_one(xp: Any, row: Any) -> Any:
+def _without_one(xp: ArrayNamespace, row: np.ndarray) -> Any:
     """Return, as a row, the products of all numbers but the i-th."""
     others = xp.where(xp.eye(row.shape[-1], dtype=xp.bool), xp.ones_like(row), row)
     return xp.expand_dims(xp.prod(others, axis=-1), axis=-2)
 
 
-def _without_two(xp: Any, row: Any) -> Any:
+def _without_two(xp: ArrayNamespace, row: np.ndarray) -> Any:
     """Return the matrix of the products of all numbers but the i-th and the j-th, and 0 on its diagonal.
 
     The numbers fall, so that where the i-th is 0 all products are, but that of all before the last two.
@@ -76,13 +79,13 @@ def _without_two(xp: Any, row: Any) -> Any:
     return half + xp.matrix_transpose(half)
 
 
-def _cofactor_eval(xp: Any, a: Any) -> Any:
+def _cofactor_eval(xp: ArrayNamespace, a: np.ndarray) -> Any:
     # The formula holds for singular matrices too.
     sign, u, row, vh = _signed_svd(xp, a)
     return xp.matmul(u * _without_one(xp, row), vh) * sign
 
 
-def _cofactor_slope_eval(xp: Any, g: Any, a: Any) -> Any:
+def _cofactor_slope_eval(xp: ArrayNamespace, g: np.ndarray, a: np.ndarray) -> Any:
     sign, u, row, vh = _signed_svd(xp, a)
     turned = xp.matmul(xp.matmul(xp.matrix_transpose(u), g), xp.matrix_transpose(vh))
     minors, eye = _without_two(xp, row), xp.eye(a.shape[-1], dtype=a.dtype)
@@ -98,7 +101,7 @@ def _cofactor_slope_type(g: ArrayType, a: ArrayType) -> ArrayType:
     return g
 
 
-def _cofactor_slope_batch(size: Any, mapped: Sequence[bool], g: Node, a: Node) -> Node:
+def _cofactor_slope_batch(size: int | Dim, mapped: Sequence[bool], g: Node, a: Node) -> Node:
     if not mapped[1]:
         return cofactor_slope(g, a)  # one matrix for all directions is factorised once
     g = g if mapped[0] else broadcast_leading(g, size)
@@ -141,7 +144,7 @@ cofactor_slope = on_matrices(
     samples=lambda: [Sample((normal(1, *s), normal(2, *s))) for s in ((3, 3), (2, 2, 2), (1, 1), (4, 4))])
 
 
-def _without_three(xp: Any, s: Any) -> Any:
+def _without_three(xp: ArrayNamespace, s: np.ndarray) -> Any:
     """Return the products of all numbers but the i-th, j-th and k-th, along three axes; 0 where two of these are one.
 
     Nothing is divided: the numbers before, between and after the three are multiplied.
@@ -164,7 +167,7 @@ def _without_three(xp: Any, s: Any) -> Any:
                for order in itertools.permutations(range(3)))
 
 
-def _cofactor_bend_eval(xp: Any, g: Any, h: Any, a: Any) -> Any:
+def _cofactor_bend_eval(xp: ArrayNamespace, g: np.ndarray, h: np.ndarray, a: np.ndarray) -> Any:
     sign, u, row, vh = _signed_svd(xp, a)
     minors = _without_three(xp, row[..., 0, :])
     g, h = (xp.matmul(xp.matmul(xp.matrix_transpose(u), x), xp.matrix_transpose(vh)) for x in (g, h))
@@ -187,7 +190,7 @@ def _cofactor_bend_type(g: ArrayType, h: ArrayType, a: ArrayType) -> ArrayType:
     return _cofactor_slope_type(g, a)
 
 
-def _cofactor_bend_batch(size: Any, mapped: Sequence[bool], *xs: Node) -> Node:
+def _cofactor_bend_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node) -> Node:
     *pair, a = (x if m or k == 2 else broadcast_leading(x, size)
                 for k, (x, m) in enumerate(zip(xs, mapped, strict=True)))
     more = pair[0].ndim - a.ndim if mapped[2] else 0

@@ -19,7 +19,7 @@ import numpy as np
 from ..axes import REDUCE, AxisRule, Declared, Factor
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
+from ..primitive import ArrayNamespace, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
 from ..symbolic import Dim
 from ..tracing import guard_equal
 from .reduce import by_count
@@ -54,7 +54,7 @@ def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
     return ArrayType(tuple(sizes[letter] for letter in out), types[0].dtype)
 
 
-def _einsum_eval(xp: Any, *xs: Any, subscripts: str) -> Any:
+def _einsum_eval(xp: ArrayNamespace, *xs: np.ndarray, subscripts: str) -> Any:
     terms, out = parse(subscripts)
     terms, xs = list(terms), list(xs)
     while len(xs) > 2:
@@ -75,7 +75,7 @@ def split_subscripts(a: str, b: str, out: str) -> tuple[str, str, str, str]:
             "".join(c for c in out if c in b and c not in both), "".join(c for c in a if c in both and c not in out))
 
 
-def contract_two(xp: Any, x: Any, y: Any, a: str, b: str, out: str) -> Any:
+def contract_two(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, a: str, b: str, out: str) -> Any:
     """Contract two arrays of subscripts `a` and `b` to `out`: one matrix product."""
     batch, left, right, inner = split_subscripts(a, b, out)
     size = {**dict(zip(a, x.shape, strict=True)), **dict(zip(b, y.shape, strict=True))}
@@ -105,7 +105,7 @@ def _einsum_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, subscripts: str
                                            for i, t in enumerate(ts) if t is not None))
 
 
-def _einsum_batch(size: Any, mapped: Sequence[bool], *xs: Node, subscripts: str) -> Node:
+def _einsum_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, subscripts: str) -> Node:
     terms, out = parse(subscripts)
     b = next(c for c in LETTERS if c not in subscripts)
     return einsum(*xs, subscripts=",".join(b * m + t for m, t in zip(mapped, terms, strict=True)) + f"->{b}{out}")
@@ -171,7 +171,7 @@ def _contraction(s: Rewriter, xs: list[Node], terms: list[str], out: str) -> Nod
     return s("einsum", *xs, subscripts=",".join(terms) + "->" + out)
 
 
-def _einsum_flops(node: Node, value: Callable[..., int], count: Any) -> float:
+def _einsum_flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
     """Count pair by pair, from left to right, as the reference evaluates it; one operand is transposed only."""
     terms, out = parse(node.params["subscripts"])
     length = {c: value(n) for term, x in zip(terms, node.inputs, strict=True)

@@ -25,14 +25,13 @@ import numpy as np
 from ..axes import POINTWISE
 from ..errors import DtypeError, at_user_line
 from ..families import elementwise
-from ..graph import PRIMITIVES, ArrayType, Node, constant_of, full, zeros_like
-from ..primitive import FIRST, Laws, Primitive, Rewriter, Sample, fail, free
+from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of, full, zeros_like
+from ..primitive import FIRST, ArrayNamespace, Laws, Primitive, Rewriter, Sample, fail, free
 from ..tracing import guard_equal_shapes
 
 _C = "biuf"  # every dtype
 _N = "iuf"  # every number
 Inputs = tuple[Node, ...]
-Params = dict[str, Any]
 
 
 _STANDARD = {"absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh",
@@ -196,7 +195,7 @@ one_minus_square = elementwise("one_minus_square", lambda xp, x: (1 - x) * (1 + 
                                d=lambda out, x: (x * -2.0,))
 
 
-def _reciprocal_hypot_eval(xp: Any, x: Any) -> Any:
+def _reciprocal_hypot_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
     square = xp.square(x)
     out = 1 / xp.sqrt(1 + square)
     if xp is np and _between(square, -1, np.inf):
@@ -212,7 +211,7 @@ reciprocal_hypot = elementwise(
     d=lambda out, x: (-(x * out * out * out),))
 
 
-def _tanh_slope_eval(xp: Any, y: Any, x: Any) -> Any:
+def _tanh_slope_eval(xp: ArrayNamespace, y: np.ndarray, x: np.ndarray) -> Any:
     if xp is np:
         return tanh_slope_into(y, x, np.empty_like(y))
     return xp.where(xp.abs(y) < _SATURATED, 1 - y * y, 2 / (1 + xp.cosh(x + x)))
@@ -254,11 +253,11 @@ def arctan2_slope_into(x: np.ndarray, y: np.ndarray, squares: np.ndarray, out: n
     return out
 
 
-def _arctan2_slope_eval(xp: Any, x: Any, y: Any, squares: Any) -> Any:
+def _arctan2_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, squares: np.ndarray) -> Any:
     return arctan2_slope_into(x, y, squares, np.empty_like(x)) if xp is np else _careful_arctan2_slope(xp, x, y)
 
 
-def _careful_arctan2_slope(xp: Any, x: Any, y: Any) -> Any:
+def _careful_arctan2_slope(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
     steep = xp.abs(x) >= xp.abs(y)
     large = xp.where(steep, x, y)
     ratio = xp.where(steep, y, x) / large
@@ -304,7 +303,7 @@ def arccosh_slope_into(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     return np.divide(1, out, out=out)
 
 
-def _arccosh_slope_eval(xp: Any, x: Any) -> Any:
+def _arccosh_slope_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
     return arccosh_slope_into(x, np.empty_like(x)) if xp is np else 1 / (xp.sqrt(x - 1) * xp.sqrt(x + 1))
 
 
@@ -350,7 +349,7 @@ arctan2 = of_ufunc(np.arctan2, d=_arctan2_partials)
 hypot = of_ufunc(np.hypot, d=_hypot_partials, laws=Laws(commutative=True))
 
 
-def _where_equal(xp: Any, x: Any, y: Any, value: float, out: Any) -> Any:
+def _where_equal(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, value: float, out: np.ndarray) -> Any:
     """Return `out`, and `value` where x and y are equal: only of infinities it is not that already, but nan."""
     if xp is not np:
         return xp.where(x == y, xp.full_like(out, value), out)
@@ -359,7 +358,7 @@ def _where_equal(xp: Any, x: Any, y: Any, value: float, out: Any) -> Any:
     return out
 
 
-def _exp_share_eval(xp: Any, x: Any, y: Any) -> Any:
+def _exp_share_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
     return _where_equal(xp, x, y, 0.5, xp.asarray(1 / (1 + xp.exp(y - x))))
 
 
@@ -428,7 +427,7 @@ isfinite = of_ufunc(np.isfinite, result="bool")
 def _extreme(name: str, better: Primitive, on_bools: str, kernel: str) -> Primitive:
     """Declare maximum or minimum: the better operand's partial is 1, and 1/2 each where they tie."""
 
-    def evaluate(xp: Any, x: Any, y: Any) -> Any:
+    def evaluate(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
         return getattr(xp, on_bools if x.dtype == xp.bool else name)(x, y)
 
     def partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:

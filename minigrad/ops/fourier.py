@@ -7,6 +7,7 @@ Both maps are linear; the adjoint of each is the other one, up to factors of 2 a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from ..axes import subscripts
 from ..families import linear
 from ..graph import ArrayType, Node
-from ..primitive import Sample, fail, require_float
+from ..primitive import ArrayNamespace, Sample, fail, require_float
 from ..tracing import number
 from .broadcast import broadcast_along
 from .constants import constant
@@ -27,7 +28,7 @@ def _rfft_type(t: ArrayType) -> ArrayType:
     return ArrayType((*t.shape[:-1], 2, number(t.shape[-1]) // 2 + 1), t.dtype)
 
 
-def _rfft_eval(xp: Any, x: Any) -> Any:
+def _rfft_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
     z = xp.fft.rfft(x, axis=-1)
     return xp.astype(xp.stack([xp.real(z), xp.imag(z)], axis=-2), x.dtype)
 
@@ -39,7 +40,7 @@ def _irfft_type(t: ArrayType, *, n: int) -> ArrayType:
     return ArrayType((*t.shape[:-2], n), t.dtype)
 
 
-def _irfft_eval(xp: Any, x: Any, *, n: int) -> Any:
+def _irfft_eval(xp: ArrayNamespace, x: np.ndarray, *, n: int) -> Any:
     z = xp.complex64 if x.dtype == xp.float32 else xp.complex128
     spectrum = xp.astype(x[..., 0, :], z) + xp.astype(x[..., 1, :], z) * 1j
     return xp.astype(xp.fft.irfft(spectrum, n=n, axis=-1), x.dtype)
@@ -64,7 +65,7 @@ def _samples(spectrum: bool):
     return samples
 
 
-def _flops(node: Node, value: Any, count: Any) -> float:
+def _flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
     """Count 5/2 n log2 n operations per transform of n real points, half of a complex radix-2 transform."""
     signal = node if node.prim is irfft else node.inputs[0]
     return 2.5 * value(signal.type.size) * math.log2(max(value(signal.shape[-1]), 1))

@@ -17,7 +17,7 @@ from ..combiners import ADD
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import ArrayType, Node, note_read
-from ..primitive import FIRST, Sample, broadcast_leading, fail
+from ..primitive import FIRST, ArrayNamespace, Sample, broadcast_leading, fail
 from ..symbolic import Dim, Shape
 from ..tracing import guard_equal_shapes
 from .broadcast import broadcast_along
@@ -44,7 +44,7 @@ def _gather_type(x: ArrayType, *indices: ArrayType) -> ArrayType:
     return ArrayType(indices[0].shape + x.shape[len(indices):], x.dtype)
 
 
-def _gather_eval(xp: Any, x: Any, *indices: Any, read: Sequence[Reading] = ()) -> Any:
+def _gather_eval(xp: ArrayNamespace, x: np.ndarray, *indices: np.ndarray, read: Sequence[Reading] = ()) -> Any:
     if xp is np:
         return x[as_read(indices, x.shape, read)]
     # The standard takes along one axis: index the flattened leading axes instead.
@@ -54,13 +54,13 @@ def _gather_eval(xp: Any, x: Any, *indices: Any, read: Sequence[Reading] = ()) -
     return xp.reshape(xp.take(rows, flat, axis=0), indices[0].shape + x.shape[k:])
 
 
-def _gather_batch(size: Any, mapped: Sequence[bool], x: Node, *indices: Node) -> Node:
+def _gather_batch(size: int | Dim, mapped: Sequence[bool], x: Node, *indices: Node) -> Node:
     if not mapped[0]:
         return gather(x, *(i if m else broadcast_leading(i, size) for i, m in zip(indices, mapped[1:], strict=True)))
     return gather(x, *_lockstep(size, mapped[1:], indices))
 
 
-def _lockstep(size: Any, mapped: Sequence[bool], indices: Sequence[Node]) -> list[Node]:
+def _lockstep(size: int | Dim, mapped: Sequence[bool], indices: Sequence[Node]) -> list[Node]:
     """Return the indices of a batch: example b of each index goes with example b of the array."""
     spread_out = [i if m else broadcast_leading(i, size) for i, m in zip(indices, mapped, strict=True)]
     shape = spread_out[0].shape
@@ -137,7 +137,8 @@ def _scatter_type(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
     return ArrayType(tuple(shape), u.dtype)
 
 
-def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape, read: Sequence[Reading] = ()) -> Any:
+def _scatter_eval(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape: Shape, read: Sequence[Reading] = ()
+                 ) -> Any:
     if xp is np:
         return sum_rows(u, indices, np.empty(shape, u.dtype), read)
     # Without a scatter in the standard: a product with the indices' one-hot rows.
@@ -148,7 +149,7 @@ def _scatter_eval(xp: Any, u: Any, *indices: Any, shape: Shape, read: Sequence[R
     return xp.reshape(xp.matmul(hot, xp.reshape(u, (math.prod(flat.shape), math.prod(shape[k:])))), shape)
 
 
-def _scatter_batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
+def _scatter_batch(size: int | Dim, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
     u = u if mapped[0] else broadcast_leading(u, size)
     return scatter_add(u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
 
@@ -176,15 +177,16 @@ def _gather_sum_type(x: ArrayType, source: ArrayType, to: ArrayType, *, size: in
     return ArrayType((size, *x.shape[1:]), x.dtype)
 
 
-def _gather_sum_eval(xp: Any, x: Any, source: Any, to: Any, *, size: int, read: Sequence[Reading] = (None, None)
-                     ) -> Any:
+def _gather_sum_eval(xp: ArrayNamespace, x: np.ndarray, source: np.ndarray, to: np.ndarray, *, size: int,
+                     read: Sequence[Reading] = (None, None)) -> Any:
     shape = (size, *x.shape[1:])
     if xp is np:
         return sum_gathered(x, source, to, np.empty(shape, x.dtype), read)
     return _scatter_eval(xp, _gather_eval(xp, x, source), to, shape=shape)
 
 
-def _gather_sum_batch(n: Any, mapped: Sequence[bool], x: Node, source: Node, to: Node, *, size: int | Dim) -> Node:
+def _gather_sum_batch(n: int | Dim, mapped: Sequence[bool], x: Node, source: Node, to: Node, *, size: int | Dim
+                     ) -> Node:
     rows = _gather_batch(n, mapped[:2], x, source) if any(mapped[:2]) else gather(x, source)
     return _scatter_batch(n, (any(mapped[:2]), mapped[2]), rows, to, shape=(size, *x.shape[1 + mapped[0]:]))
 

@@ -27,7 +27,8 @@ import numpy as np
 from ..axes import subscripts
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
-from ..primitive import Sample, broadcast_leading, fail
+from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail
+from ..symbolic import Dim
 from ..tracing import guard_equal, guard_equal_shapes, number
 from .control import parts
 from .elementwise import eq, ge, gt, where
@@ -76,7 +77,7 @@ def _solve_type(name: str) -> Callable[..., ArrayType]:
 
 
 def _solve_batch(name: str) -> Callable[..., Node]:
-    def batch(size: Any, mapped: Sequence[bool], a: Node, b: Node, **params: Any) -> Node:
+    def batch(size: int | Dim, mapped: Sequence[bool], a: Node, b: Node, **params: Any) -> Node:
         prim = PRIMITIVES[name]
         if mapped[0]:
             return prim(a, b if mapped[1] else broadcast_leading(b, size), **params)
@@ -115,7 +116,7 @@ def _triangle(x: Node, lower: bool) -> Node:
     return choose(ge, x) if lower else transposed(choose(ge, transposed(x)))
 
 
-def _triangular_eval(xp: Any, a: Any, b: Any, *, lower: bool) -> Any:
+def _triangular_eval(xp: ArrayNamespace, a: np.ndarray, b: np.ndarray, *, lower: bool) -> Any:
     return xp.linalg.solve(xp.tril(a) if lower else xp.triu(a), b)
 
 

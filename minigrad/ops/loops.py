@@ -14,7 +14,7 @@ import numpy as np
 from .. import interpreters
 from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import Primitive, Sample, broadcast_leading, fail, placeholder
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, placeholder
 from ..symbolic import Dim
 from ..tracing import guard_equal
 from .broadcast import broadcast_along
@@ -43,7 +43,7 @@ def _while_type(*types: ArrayType, test: Graph, body: Graph, count: int) -> Tupl
     return TupleType(tuple(state))
 
 
-def _while_eval(xp: Any, *xs: Any, test: Graph, body: Graph, count: int) -> tuple[Any, ...]:
+def _while_eval(xp: ArrayNamespace, *xs: np.ndarray, test: Graph, body: Graph, count: int) -> tuple[Any, ...]:
     shared, state = xs[:count], list(xs[count:])
     while bool(interpreters.evaluate(test, (*shared, *state), xp=xp)[0]):
         state = interpreters.evaluate(body, (*shared, *state), xp=xp)
@@ -88,7 +88,8 @@ def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[
     return tuple(found.get(~k) for k in range(len(outputs)))
 
 
-def _while_batch(size: Any, mapped: Sequence[bool], *xs: Node, test: Graph, body: Graph, count: int) -> Node | tuple:
+def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph, body: Graph, count: int
+                ) -> Node | tuple:
     roles = Signature(count, len(xs) - count)
 
     def widen(flags: list[bool]) -> tuple[list[bool], None]:
@@ -147,7 +148,8 @@ def _scan_type(*types: ArrayType, body: Graph, counts: tuple[int, int], length: 
     return TupleType((*carry, *(ArrayType((length, *t.shape), t.dtype) for t in made)))
 
 
-def _scan_eval(xp: Any, *xs: Any, body: Graph, counts: tuple[int, int], length: int, reverse: bool) -> tuple[Any, ...]:
+def _scan_eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[int, int], length: int, reverse: bool
+              ) -> tuple[Any, ...]:
     roles = Signature(*counts)
     shared, carry, slices = roles.split(xs)
     _, each = roles.ends(body.outputs)
@@ -224,7 +226,7 @@ def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, coun
     return _jvp(Signature(*counts), body, ts, xs, loop)
 
 
-def _scan_batch(size: Any, mapped: Sequence[bool], *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
+def _scan_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
                 reverse: bool) -> tuple[Node, ...]:
     roles = Signature(*counts)
 

@@ -9,7 +9,6 @@ import math
 import string
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -84,7 +83,7 @@ def leading_flops(terms: Callable[[int, int], float], operand: int = 0) -> Calla
 
     G. Golub and C. Van Loan, "Matrix Computations" (2013). Of the second operand: its rows and columns.
     """
-    def flops(node: Node, value: Callable[..., int], count: Any) -> float:
+    def flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
         *lead, m, n = map(value, node.inputs[operand].shape)
         return math.prod(lead) * (terms(m, n) if operand else terms(max(m, n), min(m, n)))
 

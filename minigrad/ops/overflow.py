@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import IntegerRangeError, at_user_line
 from ..families import elementwise
 from ..graph import Node, full
-from ..primitive import Sample
+from ..primitive import ArrayNamespace, Sample
 from .elementwise import cast_to
 from .refusals import first_where
 from .results import after_checks
@@ -24,7 +24,8 @@ def message(value: Any, dtype: np.dtype, line: str) -> str:
     return f"{line}the integer {value} is out of bounds for {dtype}. {instead}"
 
 
-def _overflow_eval(xp: Any, x: Any, low: Any, high: Any, *, dtype: np.dtype, line: str) -> Any:
+def _overflow_eval(xp: ArrayNamespace, x: np.ndarray, low: np.ndarray, high: np.ndarray, *, dtype: np.dtype,
+                   line: str) -> Any:
     if not x.ndim and xp is np and low <= x <= high:  # a tenth of the time that masks of one number take
         return np.zeros_like(x)
     outside = (x < low) | (x > high)

@@ -15,7 +15,7 @@ import numpy as np
 from ..axes import ORDERED, AxisRule, Declared, Factor, parallel
 from ..families import discrete
 from ..graph import ArrayType, Node
-from ..primitive import Sample, fail
+from ..primitive import ArrayNamespace, Sample, fail
 from ..symbolic import Shape
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -24,7 +24,7 @@ ROUNDS = 10
 _LOW = 0xFFFFFFFF
 
 
-def philox(xp: Any, counter: Sequence[Any], key: Sequence[Any]) -> list[Any]:
+def philox(xp: ArrayNamespace, counter: Sequence[Any], key: Sequence[Any]) -> list[Any]:
     """Return the four words of Philox 4x32-10.
 
     Parameters
@@ -55,7 +55,7 @@ def _bits_type(key: ArrayType, *, shape: Shape, stream: int) -> ArrayType:
     return ArrayType((*key.shape[:-1], *shape), key.dtype)
 
 
-def _bits_eval(xp: Any, key: Any, *, shape: tuple[int, ...], stream: int) -> Any:
+def _bits_eval(xp: ArrayNamespace, key: np.ndarray, *, shape: tuple[int, ...], stream: int) -> Any:
     total = math.prod(shape)
     lead = key.shape[:-1]
     blocks = -(-total // 4)

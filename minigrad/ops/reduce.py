@@ -12,7 +12,7 @@ from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, Combiner
 from ..errors import DtypeError, at_user_line
 from ..families import discrete, linear
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of
-from ..primitive import Laws, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
+from ..primitive import ArrayNamespace, Laws, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
 from ..symbolic import Dim, size_of
 from .accumulators import accumulator, summed
 from .broadcast import Axes, broadcast_along, without
@@ -108,7 +108,7 @@ def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
         hit = cast_to(eq(x, broadcast_along(out, x.shape, axes)), x.dtype)
         return hit / broadcast_along(sum_(hit, axes=axes), x.shape, axes)
 
-    def evaluate(xp: Any, x: Any, *, axes: Axes) -> Any:
+    def evaluate(xp: ArrayNamespace, x: np.ndarray, *, axes: Axes) -> Any:
         if of_nothing and 0 in (x.shape[a] for a in axes):
             dtype = np.dtype(str(x.dtype).rsplit(".", 1)[-1])
             return xp.full(without(x.shape, axes), by.identity(dtype), dtype=x.dtype)

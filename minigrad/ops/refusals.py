@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..primitive import on_host
+from ..primitive import ArrayNamespace, on_host
 
 
-def first_where(xp: Any, mask: Any, *arrays: Any) -> list[Any] | None:
+def first_where(xp: ArrayNamespace, mask: np.ndarray, *arrays: np.ndarray) -> list[Any] | None:
     """Return the first position at which `mask` holds and the elements of `arrays` there; None if it holds nowhere."""
     if not bool(xp.any(mask)):
         return None

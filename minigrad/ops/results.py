@@ -173,7 +173,7 @@ def _checks_alone(node: Node) -> list[Node]:
     more, checks = with_checks(node)
     if more is node:
         return checks
-    last = len(node.type.parts)
+    last = len(node.types)
     smaller, positions = with_results(more, [last], checks=False)
     return [proj(smaller, index=positions[last])]
 
@@ -198,11 +198,11 @@ def with_checks(node: Node) -> tuple[Node, list[Node]]:
     if held.per_output:
         new[held.per_output] = (*p[held.per_output], held.added)
     node = interpreters.retyped(node, inputs, p | new)
-    return node, [proj(node, index=len(node.type.parts) - 1)]
+    return node, [proj(node, index=len(node.types) - 1)]
 
 
 def _with_input(graph: Graph) -> Graph:
-    return graph.replace(inputs=(*graph.inputs, placeholder(zero().type)), names=(*graph.names, "checked"))
+    return graph.replace(inputs=(*graph.inputs, placeholder(zero().types[0])), names=(*graph.names, "checked"))
 
 
 def _with_result(graph: Graph, result: Node) -> Graph:

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..combiners import MAX, MIN, Combiner
 from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import Primitive, Sample, broadcast_leading
-from ..symbolic import Shape
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading
+from ..symbolic import Dim, Shape
 from .elementwise import cast_to, eq
 from .index import INDEXED_AXES, _lockstep, _scatter_type, gather, scatter_add
 from .reduce import require_number
@@ -35,7 +35,8 @@ def _extreme(name: str, by: Combiner) -> Primitive:
     def type_rule(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
         return _scatter_type(require_number(name, u), *indices, shape=shape)
 
-    def evaluate(xp: Any, u: Any, *indices: Any, shape: Shape, read: Sequence[Reading] = ()) -> Any:
+    def evaluate(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape: Shape, read: Sequence[Reading] = ()
+                ) -> Any:
         dtype = u.dtype if xp is np else np.dtype(str(u.dtype).rsplit(".", 1)[-1])
         start = by.identity(dtype)
         if xp is np:
@@ -56,7 +57,7 @@ def _extreme(name: str, by: Combiner) -> Primitive:
     def jvp(ts: Sequence[Node | None], out: Node, u: Node, *indices: Node, shape: Shape) -> Node:
         return scatter_add(ts[0] * _shares(out, u, indices), *indices, shape=shape)
 
-    def batch(size: Any, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
+    def batch(size: int | Dim, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
         u = u if mapped[0] else broadcast_leading(u, size)
         return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
 

@@ -15,7 +15,7 @@ from ..axes import POINTWISE, subscripts
 from ..combiners import ADD
 from ..families import discrete, linear
 from ..graph import ArrayType, Node
-from ..primitive import FIRST, Sample, broadcast_leading, fail, on_host
+from ..primitive import FIRST, ArrayNamespace, Sample, broadcast_leading, fail, on_host
 from ..symbolic import Dim, size_of
 from .accumulators import running
 from .broadcast import broadcast_along
@@ -49,7 +49,7 @@ def _ids_type(lengths: ArrayType, *, size: int | Dim) -> ArrayType:
     return ArrayType((size,), _INT)
 
 
-def _ids_batch(batch: Any, mapped: Sequence[bool], lengths: Node, *, size: int | Dim) -> Node:
+def _ids_batch(batch: int | Dim, mapped: Sequence[bool], lengths: Node, *, size: int | Dim) -> Node:
     n = lengths.shape[1]
     flat = segment_ids(reshape(lengths, shape=(batch * n,)), size=batch * size)
     ids = reshape(flat, shape=(batch, size))
@@ -66,7 +66,7 @@ segment_ids = discrete(
 # -- checks that wait until the program runs -----------------------------------------------------------------
 
 
-def _checked_eval(xp: Any, index: Any, length: Any) -> Any:
+def _checked_eval(xp: ArrayNamespace, index: np.ndarray, length: np.ndarray) -> Any:
     index, length = xp.astype(index, xp.int64), xp.astype(length, xp.int64)
     if bad := first_where(xp, (index < -length) | (index >= length), index, length):
         raise IndexError(f"index {bad[1]} is out of range for an example with {bad[2]} rows")
@@ -85,7 +85,7 @@ checked_index = discrete(  # an index counted from the first row of its example,
     samples=lambda: [Sample((np.array([0, 2, 1]), np.array([3, 3, 3])), order=0)])
 
 
-def _nonempty_eval(xp: Any, lengths: Any, *, what: str) -> Any:
+def _nonempty_eval(xp: ArrayNamespace, lengths: np.ndarray, *, what: str) -> Any:
     if bad := first_where(xp, lengths <= 0):  # negative: a slice longer than the example
         raise ValueError(what.replace("{}", str(bad[0])))
     return lengths
@@ -111,7 +111,7 @@ def _fits(name: str, x: ArrayType, ids: ArrayType) -> ArrayType:
     return x
 
 
-def _each(xp: Any, x: Any, ids: Any, work: Callable[[Any], Any], dtype: Any) -> Any:
+def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[Any], Any], dtype: np.ndarray) -> Any:
     """Apply `work` to the rows of every segment."""
     ids = on_host(ids)
     if not len(ids):
@@ -122,7 +122,7 @@ def _each(xp: Any, x: Any, ids: Any, work: Callable[[Any], Any], dtype: Any) -> 
 
 def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
     """Make a batch rule: the examples' rows end to end are rows like any other, with ids that tell examples apart."""
-    def batch(size: Any, mapped: Sequence[bool], x: Node, ids: Node, **params: Any) -> Node:
+    def batch(size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: Any) -> Node:
         x, ids = (v if m else broadcast_leading(v, size) for v, m in zip((x, ids), mapped, strict=True))
         # Neighbours differ in the last "digit" where the examples do.
         own = cast_to(ids, _INT) * broadcast_along(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
@@ -132,7 +132,7 @@ def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
     return batch
 
 
-def _cumsum_eval(xp: Any, x: Any, ids: Any, *, reverse: bool) -> Any:
+def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse: bool) -> Any:
     # Segment by segment: a difference of running totals would cancel digits, and carry one example's nan to the next.
     def work(part: Any) -> Any:
         part = xp.flip(part, axis=0) if reverse else part
@@ -152,7 +152,7 @@ segment_cumsum = linear(
                             {"reverse": r}) for r in (False, True)])
 
 
-def _argsort_eval(xp: Any, x: Any, ids: Any) -> Any:
+def _argsort_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray) -> Any:
     def work(part: Any) -> Any:
         return np.argsort(part, axis=0, kind="stable") if xp is np else xp.argsort(part, axis=0)
 

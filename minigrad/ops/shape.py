@@ -11,7 +11,7 @@ from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, pe
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of
-from ..primitive import Laws, Rewriter, Sample, fail, move_axis
+from ..primitive import ArrayNamespace, Laws, Rewriter, Sample, fail, move_axis
 from ..symbolic import Dim, Shape, format_shape, size_of
 from ..tracing import guard_equal, number
 from ..views import BY_AXES, IN_ORDER, along_each
@@ -154,7 +154,7 @@ def _pad_type(t: ArrayType, *, low: Axes, high: Axes, interior: Axes) -> ArrayTy
     return ArrayType(tuple(shape), t.dtype)
 
 
-def _pad_eval(xp: Any, x: Any, *, low: Axes, high: Axes, interior: Axes) -> Any:
+def _pad_eval(xp: ArrayNamespace, x: np.ndarray, *, low: Axes, high: Axes, interior: Axes) -> Any:
     shape = tuple(a + n + max(n - 1, 0) * i + b for n, a, b, i in zip(x.shape, low, high, interior, strict=True))
     out = xp.zeros(shape, dtype=x.dtype)
     where = tuple(slice(a, a + (n - 1) * (i + 1) + 1 if n else a, i + 1)

@@ -12,7 +12,7 @@ from ..axes import ORDERED, along
 from ..combiners import ADD, FMAX, FMIN, MAX, MIN, Combiner
 from ..families import discrete, linear
 from ..graph import ArrayType, Node, full, zeros_like
-from ..primitive import Primitive, Sample, require_float
+from ..primitive import ArrayNamespace, Primitive, Sample, require_float
 from ..tracing import number
 from . import elementwise as ew
 from .accumulators import accumulator, running
@@ -55,13 +55,13 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
             require_float(name, t)
         return require_axes(name, t, axis)
 
-    def combined(xp: Any, later: Any, earlier: Any) -> Any:
+    def combined(xp: ArrayNamespace, later: np.ndarray, earlier: np.ndarray) -> Any:
         best = pair.eval(xp, later, earlier)
         if not ignores_nan:
             return best
         return xp.where(xp.isnan(later), earlier, xp.where(xp.isnan(earlier), later, best))
 
-    def evaluate(xp: Any, x: Any, *, axis: int) -> Any:
+    def evaluate(xp: ArrayNamespace, x: np.ndarray, *, axis: int) -> Any:
         if xp is np:
             return by.ufunc.accumulate(x, axis=axis)
         n, reach = x.shape[axis], 1

@@ -11,7 +11,7 @@ repeated integrals of erfc), each evaluated without cancellation: they are exact
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -19,9 +19,9 @@ import numpy as np
 
 from ..errors import MinigradError
 from ..families import elementwise
-from ..graph import Graph, Node, full, zeros_like
+from ..graph import Graph, Node, Params, full, zeros_like
 from ..locks import importing
-from ..primitive import Primitive, Sample, on_host, placeholder
+from ..primitive import ArrayNamespace, Primitive, Sample, on_host, placeholder
 from .broadcast import broadcast_along
 from .control import parts
 from .custom import custom
@@ -56,8 +56,8 @@ def by_scipy(name: str, *arrays: Any, **params: Any) -> Any:
 
 
 def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample]], kernel: str = "",
-             arity: int = 1, params: Mapping[str, Any] = MappingProxyType({})) -> Primitive:
-    def evaluate(xp: Any, *xs: Any, **params: Any) -> Any:
+             arity: int = 1, params: Params = MappingProxyType({})) -> Primitive:
+    def evaluate(xp: ArrayNamespace, *xs: np.ndarray, **params: Any) -> Any:
         if xp is np:
             return by_scipy(name, *xs, **params)
         if hasattr(xs[0], "__cuda_array_interface__"):
@@ -75,12 +75,12 @@ def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample
 # -- logistic function, logarithms of what may be 0 --------------------------------------------------------
 
 
-def _expit_eval(xp: Any, x: Any) -> Any:
+def _expit_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
     e = xp.exp(-xp.abs(x))  # at most 1: nothing overflows
     return xp.where(x < 0, e, xp.ones_like(e)) / (1 + e)
 
 
-def _xlogy_eval(xp: Any, x: Any, y: Any) -> Any:
+def _xlogy_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
     return xp.where((x == 0) & ~xp.isnan(y), xp.zeros_like(x), x * xp.log(y))
 
 
@@ -118,7 +118,7 @@ def _polynomial(coefficients: Sequence[float], x: Any) -> Any:
     return total
 
 
-def _sinc_eval(xp: Any, x: Any) -> Any:
+def _sinc_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
     z = x * math.pi
     out = xp.asarray(xp.sin(z) / z)
     if xp is np and not (out.size and np.isnan(out.max())):
@@ -126,7 +126,7 @@ def _sinc_eval(xp: Any, x: Any) -> Any:
     return xp.where(x == 0, xp.ones_like(x), out)
 
 
-def _sinc_slope_eval(xp: Any, x: Any, y: Any) -> Any:
+def _sinc_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
     def series(x: Any) -> Any:
         return _polynomial(_SINC_SERIES, xp.square(x * math.pi)) * x * math.pi ** 2
 
@@ -246,7 +246,7 @@ dawsn = _declare("dawsn", lambda out, x: (dawsn_slope(x),), _uniform(-2, 2))
 _LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 
-def _log_ndtr_slope_eval(xp: Any, x: Any, y: Any) -> Any:
+def _log_ndtr_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
     def tail(x: np.ndarray) -> np.ndarray:
         return math.sqrt(2 / math.pi) / by_scipy("erfcx", x * -math.sqrt(0.5))
 
@@ -309,7 +309,7 @@ def _with_tail(values: np.ndarray, far: np.ndarray, x: np.ndarray, function: Cal
     return values
 
 
-def _on_host(xp: Any, function: Callable[..., np.ndarray], *xs: Any, **params: Any) -> Any:
+def _on_host(xp: ArrayNamespace, function: Callable[..., np.ndarray], *xs: np.ndarray, **params: Any) -> Any:
     """Evaluate a function of NumPy arrays in double precision."""
     values = [on_host(x) for x in xs]
     out = function(*(v.astype(np.float64) for v in values), **params).astype(values[0].dtype)
@@ -400,7 +400,7 @@ def _hyp1f1(x: np.ndarray, a: float, b: float) -> np.ndarray:
 def _over_x(name: str, bessel: str, sign: int) -> Primitive:
     """Declare ``i1(x) / x`` or ``j1(x) / x``, which is one half of ``hyp0f1(±x² / 4, b=2)``."""
 
-    def evaluate(xp: Any, x: Any) -> Any:
+    def evaluate(xp: ArrayNamespace, x: np.ndarray) -> Any:
         def quotient(x: np.ndarray) -> np.ndarray:
             return np.where(x == 0, 0.5, by_scipy(bessel, x) / np.where(x == 0, 1, x))
 

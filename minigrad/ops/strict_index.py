@@ -14,7 +14,7 @@ import numpy as np
 
 from ..families import elementwise
 from ..graph import Node, full
-from ..primitive import FIRST, Primitive, Sample
+from ..primitive import FIRST, ArrayNamespace, Primitive, Sample
 from ..symbolic import Dim
 from .broadcast import broadcast_along
 from .constants import size_scalar
@@ -26,13 +26,13 @@ def _samples(*null: int) -> Callable[[], list[Sample]]:
     return lambda: [Sample((index, np.full((2, 3), 4), *(np.full((2, 3), k) for k in null)), order=0)]
 
 
-def _refuse(xp: Any, index: Any, outside: Any, size: Any) -> None:
+def _refuse(xp: ArrayNamespace, index: np.ndarray, outside: np.ndarray, size: np.ndarray) -> None:
     """Raise `IndexError` at the first index that is outside."""
     if bad := first_where(xp, outside, index, size):
         raise IndexError(f"index {bad[1]} is out of range for {bad[2]} places")
 
 
-def _are_places(xp: Any, index: Any, size: Any, null: Any = -1) -> bool:
+def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray = -1) -> bool:
     """Tell whether every index is a place, without the masks that find the first other one; False if it is unsure."""
     if xp is not np:
         return False
@@ -53,14 +53,14 @@ def all_below(index: np.ndarray, size: int) -> bool:
         np.maximum.reduce(index.view(f"u{index.itemsize}"), axis=None)) < size)
 
 
-def _place_eval(xp: Any, index: Any, size: Any) -> Any:
+def _place_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray) -> Any:
     if _are_places(xp, index, size):
         return index
     _refuse(xp, index, (index < 0) | (index >= size), size)
     return index
 
 
-def _place_or_null_eval(xp: Any, index: Any, size: Any, null: Any) -> Any:
+def _place_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray) -> Any:
     if _are_places(xp, index, size, null):
         return index
     none = index == null
@@ -68,7 +68,7 @@ def _place_or_null_eval(xp: Any, index: Any, size: Any, null: Any) -> Any:
     return xp.where(none, size, index)
 
 
-def _row_or_null_eval(xp: Any, index: Any, size: Any, null: Any) -> Any:
+def _row_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray) -> Any:
     if _are_places(xp, index, size, null):
         return index
     none = index == null

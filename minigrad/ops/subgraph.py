@@ -1,4 +1,4 @@
-"""Graphs that nodes hold: copying and batching them, the roles of a loop's operands, and fixed points of its steps."""
+"""Graphs that nodes hold: their parameters, copies, batches and derivatives, and the operands of loops."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Signature(NamedTuple):
         return operands[:self.n_shared], operands[self.n_shared:sliced], operands[sliced:]
 
     def carry(self, operands: Sequence[T]) -> Sequence[T]:
+        """Return the carry among the operands."""
         return self.split(operands)[1]
 
     def ends(self, results: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
@@ -46,7 +47,7 @@ class Signature(NamedTuple):
         return [*shared, *map(operator.or_, carry, results), *slices]
 
     def beside(self, operands: Sequence[T | None], more: Sequence[T | None]) -> tuple[T, ...]:
-        """Return the operands of a loop that has `more` beside its own, each in the same role; None stands for none."""
+        """Return the operands of a loop with `more` operands, each in the same role; entries of None are left out."""
         pairs = zip(self.split(operands), self.split(more), strict=True)
         return tuple(x for role in pairs for xs in role for x in xs if x is not None)
 
@@ -72,10 +73,11 @@ def placeholders(*shapes: tuple[int, ...], dtype: str = "f8") -> list[Node]:
     return [placeholder(ArrayType(s, np.dtype(dtype))) for s in shapes]
 
 
-def fits(name: str, what: str, types: Sequence[ArrayType], inputs: Sequence[Node]) -> None:
+def fits(name: str, part: str, types: Sequence[ArrayType], inputs: Sequence[Node]) -> None:
+    """Raise `ShapeError` unless `types` are those of the inputs of the graph that `part` names."""
     for t, n in zip(types, inputs, strict=True):
         if t != n.type:
-            raise fail(name, f"{what} expects {n.type}", t)
+            raise fail(name, f"{part} expects {n.type}", t)
 
 
 def apply_graph(graph: Graph, operands: Sequence[Node]) -> list[Node]:
@@ -85,14 +87,14 @@ def apply_graph(graph: Graph, operands: Sequence[Node]) -> list[Node]:
 
 def copy_graph(graph: Graph) -> tuple[list[Node], list[Node]]:
     """Return the graph's program on fresh inputs: the inputs and the outputs."""
-    inputs = [placeholder(n.type) for n in graph.inputs]
+    inputs = [placeholder(n.types[0]) for n in graph.inputs]
     return inputs, apply_graph(graph, inputs)
 
 
 def vjp_graph(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> Graph:
     """Return the graph of the cotangents of the inputs `wrt`, which takes cotangents of `outputs` behind the inputs."""
     ends = [graph.outputs[k] for k in outputs]
-    cotangents = [placeholder(n.type) for n in ends]
+    cotangents = [placeholder(n.types[0]) for n in ends]
     back = interpreters.backward(ends, cotangents, [graph.inputs[i] for i in wrt])
     return Graph((*graph.inputs, *cotangents), tuple(back), name=f"{graph.name}_vjp")
 
@@ -103,7 +105,7 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
     Its results are the tangents of the outputs `out`, or of those whose tangent is not zero; the second value is their
     numbers.
     """
-    tangents = [placeholder(graph.inputs[i].type) for i in moving]
+    tangents = [placeholder(graph.inputs[i].types[0]) for i in moving]
     starts = {graph.inputs[i]: t for i, t in zip(moving, tangents, strict=True)}
     pushed = interpreters.forward(graph.outputs, starts)
     chosen = [k for k, t in enumerate(pushed) if t is not None] if out is None else list(out)
@@ -114,20 +116,20 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
 
 def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequence[bool] | None = None
                 ) -> tuple[Graph, Flags]:
-    """Return the graph with a batch axis on the inputs in `mapped`; and which outputs have it.
+    """Return the graph with a batch axis on the inputs in `mapped`, and a flag for each output with the axis.
 
-    Where `out` is given, outputs in it have the axis whether or not the batch reaches them.
+    Outputs flagged in `out` have the axis even where no mapped input reaches them.
     """
-    inputs = [placeholder(ArrayType((size, *n.shape), n.dtype) if m else n.type)
+    inputs = [placeholder(ArrayType((size, *n.shape), n.dtype) if m else n.types[0])
               for n, m in zip(graph.inputs, mapped, strict=True)]
     pairs = list(zip(graph.inputs, inputs, mapped, strict=True))
     results = interpreters.batch(
         graph.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, size
     )
-    want = [has for _, has in results] if out is None else out
+    flags = tuple(has for _, has in results) if out is None else tuple(out)
     outputs = tuple(interpreters.broadcast_unmapped(o, has, size) if w else o
-                    for (o, has), w in zip(results, want, strict=True))
-    return graph.replace(inputs=tuple(inputs), outputs=outputs), tuple(want)
+                    for (o, has), w in zip(results, flags, strict=True))
+    return graph.replace(inputs=tuple(inputs), outputs=outputs), flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +183,10 @@ def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
     return [p[held.test]] if held.test else [], [*bodies] if isinstance(bodies, tuple) else [bodies]
 
 
-Handed = str | tuple[str, int]
+Access = str | tuple[str, int]
 
 
-def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Handed]]]]:
+def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Access]]]]:
     """Return the graphs that a node holds, the test of a loop first, with triples of input, operand and access.
 
     An access is ``"whole"``, ``"row"`` of an example, ``"slice"`` of a turn, ``("chunk", axis)``, or ``"carry"``: the
@@ -195,13 +197,13 @@ def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Handed]]]]
         return []
     tests, bodies = held_in_order(node)
     operands = node.inputs[held.first:]
-    access: list[Handed] = ["whole"] * len(operands)
+    access: Sequence[Access] = ["whole"] * len(operands)
     if held.loop:
         roles = signature(node)
-        access = ["whole"] * roles.n_shared + ["carry"] * roles.n_carry
-        access += ["slice"] * (len(operands) - len(access))
+        n_sliced = len(operands) - roles.n_shared - roles.n_carry
+        access = ["whole"] * roles.n_shared + ["carry"] * roles.n_carry + ["slice"] * n_sliced
     elif node.prim.name == "switch":
-        access = ["row" if row else "whole" for row in node.params["rows"]]
+        access = ["row" if flag else "whole" for flag in node.params["rows"]]
     elif node.prim.name == "chunked":
         access = ["whole" if axis is None else ("chunk", axis) for axis in node.params["in_axes"]]
     return [(g, list(zip(g.inputs, operands, access, strict=True))) for g in (*tests, *bodies)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..locks import importing
+from ..primitive import ArrayNamespace
 from ..symbolic import Shape
 from . import strict_index
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered
@@ -19,7 +20,7 @@ FEW = 4096  # numbers that are added one by one as fast as in any other way
 _PIECE = 1 << 12  # rows that are added up at a time, at least
 
 
-def flat_index(xp: Any, indices: Sequence[Any], shape: Shape) -> Any:
+def flat_index(xp: ArrayNamespace, indices: Sequence[Any], shape: Shape) -> Any:
     """Return the one index into the flattened leading axes that `indices` amount to."""
     flat = xp.zeros(indices[0].shape, dtype=xp.int64)
     for i, n in zip(indices, shape[:len(indices)], strict=True):

@@ -51,7 +51,7 @@ def waiting(terms: int, limit: int = RUN) -> int:
 
 def summed(xp: ArrayNamespace, x: np.ndarray, axes: tuple[int, ...]) -> Any:
     """Return the sum over `axes` in the dtype of `x`, accumulated in a wider one where the rule says so."""
-    dtype = _dtype(x)
+    dtype = numpy_dtype(x)
     if accumulator(dtype) == dtype:  # said, so that no namespace widens small ones behind the type rule's back
         return xp.sum(x, axis=axes, dtype=x.dtype)
     return xp.astype(xp.asarray(xp.sum(x, axis=axes, dtype=xp.float32)), x.dtype)
@@ -60,12 +60,13 @@ def summed(xp: ArrayNamespace, x: np.ndarray, axes: tuple[int, ...]) -> Any:
 def running(xp: ArrayNamespace, x: np.ndarray, axis: int) -> Any:
     """Return the cumulative sum along an axis, accumulated likewise."""
     add_up = np.cumsum if xp is np else xp.cumulative_sum
-    if accumulator(_dtype(x)) == _dtype(x):
+    if accumulator(numpy_dtype(x)) == numpy_dtype(x):
         return add_up(x, axis=axis, dtype=x.dtype)
     return xp.astype(add_up(x, axis=axis, dtype=xp.float32), x.dtype)
 
 
-def _dtype(x: Any) -> np.dtype:
+def numpy_dtype(x: Any) -> np.dtype:
+    """Return NumPy's dtype of an array of any namespace."""
     return np.dtype(str(x.dtype).rsplit(".", 1)[-1])
 
 

@@ -7,7 +7,9 @@ and ``j``, are one product per sequence, and nothing is padded.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,13 +17,13 @@ import numpy as np
 
 from ..axes import REDUCE, SEGMENTED, Axes, AxisRule, Declared, Factor
 from ..graph import ArrayType, Node
-from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, on_host
-from ..symbolic import Dim
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, move_axis, on_host
+from ..symbolic import Dim, size_of
 from ..tracing import guard_equal
 from .broadcast import broadcast_along
 from .einsum import LETTERS, contract, contract_two, parse, split_subscripts
 from .reduce import sum_
-from .shape import move_axis, reshape
+from .shape import reshape
 
 KINDS = ("packed", "stacked", "shared")
 
@@ -121,9 +123,9 @@ def _vjp(g: Node, out: Node, x: Node, y: Node, *lengths: Node, subscripts: str, 
 
 
 def _jvp(ts: Sequence[Node | None], out: Node, x: Node, y: Node, *lengths: Node, **params: Any) -> Node:
-    parts = [block_einsum(*pair, *lengths, **params) for t, pair in zip(ts, ((ts[0], y), (x, ts[1])), strict=False)
-             if t is not None]
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+    moved = [] if ts[0] is None else [block_einsum(ts[0], y, *lengths, **params)]
+    moved += [] if ts[1] is None else [block_einsum(x, ts[1], *lengths, **params)]
+    return functools.reduce(operator.add, moved)
 
 
 def _batch(n: int | Dim, mapped: Sequence[bool], x: Node, y: Node, *lengths: Node, subscripts: str, ragged: str,
@@ -134,9 +136,9 @@ def _batch(n: int | Dim, mapped: Sequence[bool], x: Node, y: Node, *lengths: Nod
     new = next(c for c in LETTERS if c not in subscripts)
     moved = [move_axis(v, 0, v.ndim - 1) if m else v for v, m in zip((x, y), mapped, strict=False)]
     terms = [t + new * m for t, m in zip(terms, mapped, strict=False)]
-    made = block_einsum(*moved, *lengths, subscripts=",".join(terms) + f"->{out}{new}", ragged=ragged, kinds=kinds,
-                        size=size)
-    return move_axis(made, made.ndim - 1, 0)
+    batched = block_einsum(*moved, *lengths, subscripts=",".join(terms) + f"->{out}{new}", ragged=ragged, kinds=kinds,
+                           size=size)
+    return move_axis(batched, batched.ndim - 1, 0)
 
 
 def _end_to_end(n: int | Dim, mapped: Sequence[bool], xs: Sequence[Node], lengths: Sequence[Node], subscripts: str,
@@ -155,10 +157,10 @@ def _end_to_end(n: int | Dim, mapped: Sequence[bool], xs: Sequence[Node], length
             operands.append(reshape(v, shape=(n * each, *v.shape[2:])))
         else:
             operands.append(v if kind == "shared" else flat(v, m))
-    kinds = tuple("stacked" if kind == "shared" and m else kind for kind, m in zip(kinds, mapped, strict=False))
-    made = block_einsum(*operands, *(flat(v, m) for v, m in zip(lengths, mapped[2:], strict=True)),
-                        subscripts=subscripts, ragged=ragged, kinds=kinds, size=n * size)
-    return reshape(made, shape=(n, size, *made.shape[1:]))
+    flat_kinds = tuple("stacked" if kind == "shared" and m else kind for kind, m in zip(kinds, mapped, strict=False))
+    rows = block_einsum(*operands, *(flat(v, m) for v, m in zip(lengths, mapped[2:], strict=True)),
+                        subscripts=subscripts, ragged=ragged, kinds=flat_kinds, size=n * size)
+    return reshape(rows, shape=(n, size, *rows.shape[1:]))
 
 
 def _samples() -> list[Sample]:
@@ -174,7 +176,7 @@ def _samples() -> list[Sample]:
 
 
 block_einsum = Primitive("block_einsum", _type, _eval, _vjp, _jvp, _batch, axes=Declared(_axes), samples=_samples,
-                         flops=lambda node, value, count: value(node.type.size),
+                         flops=lambda node, value, count: value(size_of(node.shape)),
                          hidden_params=frozenset({"size"}))
 
 

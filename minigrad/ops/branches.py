@@ -14,12 +14,11 @@ import numpy as np
 
 from .. import interpreters
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType
-from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, move_axis
 from ..symbolic import Dim
 from .broadcast import broadcast_along
 from .control import parts
 from .reduce import sum_
-from .shape import move_axis
 from .subgraph import Flags, batch_graph, fits, jvp_graph, placeholders, vjp_graph
 
 # switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example, along any number of axes;

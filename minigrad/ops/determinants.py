@@ -14,7 +14,7 @@ import numpy as np
 from .. import interpreters
 from ..axes import subscripts
 from ..graph import ArrayType, Node, TupleType, zeros_like
-from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail, placeholder
+from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail, move_axis, placeholder
 from ..symbolic import Dim
 from ..tracing import guard_equal_shapes
 from .broadcast import broadcast_along
@@ -31,7 +31,6 @@ from .matrices import (
     transposed,
 )
 from .reduce import sum_
-from .shape import move_axis
 
 
 def _scalar_type(name: str, count: int = 1) -> Callable[[ArrayType], ArrayType | TupleType]:

@@ -56,15 +56,14 @@ def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
 
 def _einsum_eval(xp: ArrayNamespace, *xs: np.ndarray, subscripts: str) -> Any:
     terms, out = parse(subscripts)
-    terms, xs = list(terms), list(xs)
-    while len(xs) > 2:
-        # Left to right, keeping what a later operand or the result still needs.
-        keep = "".join(dict.fromkeys(c for c in terms[0] + terms[1] if any(c in t for t in (*terms[2:], out))))
-        xs[:2] = [contract_two(xp, xs[0], xs[1], terms[0], terms[1], keep)]
-        terms[:2] = [keep]
     if len(xs) == 1:
         return xp.permute_dims(xs[0], tuple(terms[0].index(c) for c in out))
-    return contract_two(xp, *xs, *terms, out)
+    x, term = xs[0], terms[0]
+    for k, (y, other) in enumerate(zip(xs[1:-1], terms[1:-1], strict=True), 2):
+        # Left to right: each product keeps the subscripts of the result and of later operands.
+        kept = "".join(dict.fromkeys(c for c in term + other if any(c in t for t in (*terms[k:], out))))
+        x, term = contract_two(xp, x, y, term, other, kept), kept
+    return contract_two(xp, x, xs[-1], term, terms[-1], out)
 
 
 @functools.cache
@@ -118,7 +117,7 @@ def _einsum_axes(node: Node) -> AxisRule:
 
 
 def _simpler_einsum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
-    """Operands that repeat along an axis, or are transposed, are taken as what they are."""
+    """Contract the operands of expands and transposes in place of these."""
     terms, out = parse(p["subscripts"])
     if len(xs) == 1:
         return s("transpose", xs[0], perm=tuple(terms[0].index(c) for c in out))
@@ -210,7 +209,7 @@ def contract(operands: Sequence[tuple[str, Node]], out: str) -> Node:
             x = PRIMITIVES["sum"](x, axes=own)
             s = "".join(c for c in s if c in others)
         summed.append((s, x))
-    terms, nodes = zip(*summed, strict=True)
-    if terms == (out,):
-        return nodes[0]
-    return einsum(*nodes, subscripts=",".join(terms) + "->" + out)
+    terms = [s for s, _ in summed]
+    if terms == [out]:
+        return summed[0][1]
+    return einsum(*(x for _, x in summed), subscripts=",".join(terms) + "->" + out)

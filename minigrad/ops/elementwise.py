@@ -17,7 +17,7 @@ partials are primitives again (`over_or_zero`, `exp_share`), and differences tha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def of_ufunc(ufunc: np.ufunc, kernel: str = "", *, name: str = "", **attributes:
                        **attributes)
 
 
-def _uniform(low: float, high: float, arity: int = 1, order: int = 2):
+def _uniform(low: float, high: float, arity: int = 1, order: int = 2) -> Callable[[], list[Sample]]:
     def samples() -> list[Sample]:
         rng = np.random.default_rng(7)
         return [Sample(tuple(rng.uniform(low, high, s) for _ in range(arity)), order=order) for s in ((3, 2), ())]
@@ -115,7 +115,8 @@ def _simpler_mul(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
 
 def _simpler_div(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     x, y = xs
-    if power_of_two(c := constant_of(y)):
+    c = constant_of(y)
+    if c is not None and power_of_two(c):
         return s("mul", x, _like(s, 1 / c, y))
     return s("neg", s("div", x.inputs[0], y)) if x.prim is neg and t.dtype.kind == "f" else None
 
@@ -139,7 +140,7 @@ div = of_ufunc(np.divide, "{0} / {1}", name="div", d=lambda out, x, y: (1.0 / y,
 neg = of_ufunc(np.negative, "-{0}", name="neg", d=lambda out, x: (-1,), domain=_N, linear="jointly",
                laws=Laws(involution=True), simplify=_simpler_neg, symbol="negate")
 abs_ = of_ufunc(np.absolute, name="abs", d=lambda out, x: (sign(x),), domain=_N)
-sign = of_ufunc(np.sign, domain=_N)
+sign: Primitive = of_ufunc(np.sign, domain=_N)
 square = of_ufunc(np.square, "{0} * {0}", d=lambda out, x: (2.0 * x,), domain=_N)
 floor_divide = of_ufunc(np.floor_divide, "floor({0} / {1})", domain=_N, raises="iu", symbol="//")
 mod = of_ufunc(np.remainder, "mod({0}, {1})", name="mod", d=lambda out, x, y: (1, -floor_divide(x, y)), domain=_N,
@@ -248,7 +249,8 @@ def arctan2_slope_into(x: np.ndarray, y: np.ndarray, squares: np.ndarray, out: n
     """Write ``x / squares`` into `out`, or what it is where the squares of x and y overflow or vanish."""
     limits = np.finfo(out.dtype)
     if _between(squares, limits.tiny / limits.eps, limits.max):
-        return np.divide(x, squares, out=out)
+        np.divide(x, squares, out=out)
+        return out
     np.copyto(out, _careful_arctan2_slope(np, x, y))
     return out
 
@@ -300,7 +302,8 @@ def arccosh_slope_into(x: np.ndarray, out: np.ndarray) -> np.ndarray:
         np.multiply(less, out, out=out)
     else:
         np.sqrt(np.multiply(less, out, out=out), out=out)
-    return np.divide(1, out, out=out)
+    np.divide(1, out, out=out)
+    return out
 
 
 def _arccosh_slope_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
@@ -334,13 +337,13 @@ cbrt = elementwise("cbrt", lambda xp, x: xp.cbrt(x) if hasattr(xp, "cbrt") else
                    xp.sign(x) * xp.pow(xp.abs(x), 1 / 3), "cbrt({0})", d=lambda out, x: (1.0 / (3.0 * square(out)),),
                    ufunc=np.cbrt)
 sin = of_ufunc(np.sin, d=lambda out, x: (cos(x),))
-cos = of_ufunc(np.cos, d=lambda out, x: (-sin(x),))
+cos: Primitive = of_ufunc(np.cos, d=lambda out, x: (-sin(x),))
 tan = of_ufunc(np.tan, d=lambda out, x: (1.0 + square(out),))
 arcsin = of_ufunc(np.arcsin, d=lambda out, x: (1.0 / sqrt(one_minus_square(x)),))
 arccos = of_ufunc(np.arccos, d=lambda out, x: (-1.0 / sqrt(one_minus_square(x)),))
 arctan = of_ufunc(np.arctan, d=lambda out, x: (1.0 / (1.0 + square(x)),))
 sinh = of_ufunc(np.sinh, d=lambda out, x: (cosh(x),))
-cosh = of_ufunc(np.cosh, d=lambda out, x: (sinh(x),))
+cosh: Primitive = of_ufunc(np.cosh, d=lambda out, x: (sinh(x),))
 tanh = of_ufunc(np.tanh, d=lambda out, x: (tanh_slope(out, x),))
 arcsinh = of_ufunc(np.arcsinh, d=lambda out, x: (reciprocal_hypot(x),))
 arccosh = of_ufunc(np.arccosh, d=lambda out, x: (arccosh_slope(x),), samples=_uniform(1.5, 3.0))
@@ -380,7 +383,7 @@ exp_of_difference = elementwise(
 # -- quotients with a limit ---------------------------------------------------------------------------
 
 # x / y, and 0 where x is 0, whatever y is.
-over_or_zero = elementwise(
+over_or_zero: Primitive = elementwise(
     "over_or_zero", lambda xp, x, y: xp.where(x == 0, xp.zeros_like(x), x / y), "{0} == 0 ? 0 : {0} / {1}",
     d=lambda out, x, y: (1.0 / y, -over_or_zero(out, y)))
 

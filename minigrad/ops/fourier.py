@@ -15,7 +15,8 @@ import numpy as np
 from ..axes import subscripts
 from ..families import linear
 from ..graph import ArrayType, Node
-from ..primitive import ArrayNamespace, Sample, fail, require_float
+from ..primitive import ArrayNamespace, Primitive, Sample, fail, require_float
+from ..symbolic import size_of
 from ..tracing import number
 from .broadcast import broadcast_along
 from .constants import constant
@@ -55,7 +56,7 @@ def _scaled(x: Node, n: int, factor: float) -> Node:
     return x * broadcast_along(constant(weights), x.shape, tuple(range(x.ndim - 2)))
 
 
-def _samples(spectrum: bool):
+def _samples(spectrum: bool) -> Callable[[], list[Sample]]:
     def samples() -> list[Sample]:
         rng = np.random.default_rng(10)
         if spectrum:
@@ -68,7 +69,7 @@ def _samples(spectrum: bool):
 def _flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
     """Count 5/2 n log2 n operations per transform of n real points, half of a complex radix-2 transform."""
     signal = node if node.prim is irfft else node.inputs[0]
-    return 2.5 * value(signal.type.size) * math.log2(max(value(signal.shape[-1]), 1))
+    return 2.5 * value(size_of(signal.shape)) * math.log2(max(value(signal.shape[-1]), 1))
 
 
 rfft = linear("rfft", _rfft_type, _rfft_eval,
@@ -76,5 +77,5 @@ rfft = linear("rfft", _rfft_type, _rfft_eval,
               axes=subscripts("... t! -> ... part! frequency!"), flops=_flops, samples=_samples(False))
 
 # The imaginary parts that no real signal has, which `irfft` does not look at, are 0 in every `rfft`.
-irfft = linear("irfft", _irfft_type, _irfft_eval, lambda g, x, *, n: _scaled(rfft(g), n, 2.0) * (1 / n),
-               axes=subscripts("... part! frequency! -> ... t!"), flops=_flops, samples=_samples(True))
+irfft: Primitive = linear("irfft", _irfft_type, _irfft_eval, lambda g, x, *, n: _scaled(rfft(g), n, 2.0) * (1 / n),
+                          axes=subscripts("... part! frequency! -> ... t!"), flops=_flops, samples=_samples(True))

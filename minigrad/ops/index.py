@@ -7,7 +7,7 @@ An index may be negative, as in NumPy; one that is out of range raises when the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from ..axes import INDEXED, REDUCE, Axis, AxisRule, Declared, Factor, parallel, 
 from ..combiners import ADD
 from ..errors import DtypeError, at_user_line
 from ..families import linear
-from ..graph import ArrayType, Node, note_read
-from ..primitive import FIRST, ArrayNamespace, Sample, broadcast_leading, fail
+from ..graph import PRIMITIVES, ArrayType, Node, note_read
+from ..primitive import FIRST, ArrayNamespace, Primitive, Sample, broadcast_leading, fail
 from ..symbolic import Dim, Shape
 from ..tracing import guard_equal_shapes
 from .broadcast import broadcast_along
@@ -105,6 +105,7 @@ def _indexed_axes(node: Node) -> AxisRule:
     array = (*places, *rest)
     if node.prim is gather:
         return AxisRule((array, *(tuple(drawn) for _ in indices)), ((*drawn, *rest),))
+    assert node.prim.combiner is not None
     summed = [axis if axis in places else (Factor(REDUCE, node.prim.combiner.name),) for axis in drawn]
     return AxisRule(((*summed, *rest), *(tuple(summed) for _ in indices)), (array,))
 
@@ -112,7 +113,7 @@ def _indexed_axes(node: Node) -> AxisRule:
 INDEXED_AXES = Declared(_indexed_axes)
 
 
-def _index_samples(adjoint: bool):
+def _index_samples(adjoint: bool) -> Callable[[], list[Sample]]:
     def samples() -> list[Sample]:
         rng = np.random.default_rng(2)
         i, j = np.array([[0, 2], [2, -1]]), np.array([[1, 1], [0, 3]])
@@ -137,8 +138,8 @@ def _scatter_type(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
     return ArrayType(tuple(shape), u.dtype)
 
 
-def _scatter_eval(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape: Shape, read: Sequence[Reading] = ()
-                 ) -> Any:
+def _scatter_eval(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape: tuple[int, ...],
+                  read: Sequence[Reading] = ()) -> Any:
     if xp is np:
         return sum_rows(u, indices, np.empty(shape, u.dtype), read)
     # Without a scatter in the standard: a product with the indices' one-hot rows.
@@ -149,14 +150,19 @@ def _scatter_eval(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape
     return xp.reshape(xp.matmul(hot, xp.reshape(u, (math.prod(flat.shape), math.prod(shape[k:])))), shape)
 
 
-def _scatter_batch(size: int | Dim, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
-    u = u if mapped[0] else broadcast_leading(u, size)
-    return scatter_add(u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
+def scatter_batch(name: str) -> Callable[..., Node]:
+    """Return the batch rule of a scatter."""
+    def batch(size: int | Dim, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
+        u = u if mapped[0] else broadcast_leading(u, size)
+        return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
+
+    return batch
 
 
-scatter_add = linear("scatter_add", _scatter_type, _scatter_eval,
-                     lambda g, u, *indices, shape: gather(g, *indices), _scatter_batch, axes=INDEXED_AXES,
-                     combiner=ADD, hidden_params=frozenset({"shape"}), samples=_index_samples(adjoint=True))
+scatter_add: Primitive = linear("scatter_add", _scatter_type, _scatter_eval,
+                                lambda g, u, *indices, shape: gather(g, *indices), scatter_batch("scatter_add"),
+                                axes=INDEXED_AXES, combiner=ADD, hidden_params=frozenset({"shape"}),
+                                samples=_index_samples(adjoint=True))
 
 
 def take_along_axis(x: Node, index: Node, axis: int) -> Node:
@@ -188,7 +194,8 @@ def _gather_sum_eval(xp: ArrayNamespace, x: np.ndarray, source: np.ndarray, to: 
 def _gather_sum_batch(n: int | Dim, mapped: Sequence[bool], x: Node, source: Node, to: Node, *, size: int | Dim
                      ) -> Node:
     rows = _gather_batch(n, mapped[:2], x, source) if any(mapped[:2]) else gather(x, source)
-    return _scatter_batch(n, (any(mapped[:2]), mapped[2]), rows, to, shape=(size, *x.shape[1 + mapped[0]:]))
+    batch = scatter_batch("scatter_add")
+    return batch(n, (any(mapped[:2]), mapped[2]), rows, to, shape=(size, *x.shape[1 + mapped[0]:]))
 
 
 def _gather_sum_samples() -> list[Sample]:
@@ -196,7 +203,7 @@ def _gather_sum_samples() -> list[Sample]:
     return [Sample((x, np.array([0, 2, 2, 1]), np.array([1, 1, 0, 3])), {"size": 4})]
 
 
-gather_sum = linear(  # what a pass makes of a gather that goes into a sum, so that the rows are never there
+gather_sum: Primitive = linear(  # a gather into a scatter_add without the rows between: a pass makes it
     "gather_sum", _gather_sum_type, _gather_sum_eval,
     lambda g, x, source, to, *, size: gather_sum(g, to, source, size=x.shape[0]), _gather_sum_batch,
     axes=subscripts("row@1 ..., edge:add, edge:add -> place@2 ..."), hidden_params=frozenset({"size"}),

@@ -27,7 +27,7 @@ import numpy as np
 from ..axes import subscripts
 from ..errors import DtypeError, at_user_line
 from ..graph import PRIMITIVES, ArrayType, Node, TupleType, full, zeros_like
-from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail
+from ..primitive import ArrayNamespace, Sample, broadcast_leading, fail, move_axis
 from ..symbolic import Dim
 from ..tracing import guard_equal, guard_equal_shapes, number
 from .control import parts
@@ -46,7 +46,7 @@ from .matrices import (
     square_type,
     transposed,
 )
-from .shape import move_axis, reshape
+from .shape import reshape
 
 
 def _over(x: Node, gap: Node) -> Node:

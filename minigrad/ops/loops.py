@@ -14,7 +14,7 @@ import numpy as np
 from .. import interpreters
 from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
-from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, placeholder
+from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, move_axis, placeholder
 from ..symbolic import Dim
 from ..tracing import guard_equal
 from .broadcast import broadcast_along
@@ -22,7 +22,6 @@ from .constants import proj
 from .control import parts
 from .elementwise import where
 from .reduce import any_
-from .shape import move_axis
 from .subgraph import Flags, Signature, apply_graph, batch_graph, copy_graph, fits, fixed_point, placeholders
 
 # -- while ---------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..axes import REDUCE, along
@@ -18,13 +18,15 @@ from .differences import is_difference
 from .elementwise import cast_to
 from .reduce import by_count, reduce_type, reduction_samples
 
+Terms = tuple[Node | None, Node | None]  # a term that varies along the axes of a mean, and one that does not
+
 
 def per_count(x: Node, n: int | Dim | Node) -> Node:
     """Return `x` divided by a count, in the accumulator's dtype: a narrow one may not hold the count."""
     wide = accumulator(x.dtype)
-    n = (cast_to(n, wide) if isinstance(n, Node)
-         else broadcast_along(size_scalar(n, wide), x.shape, tuple(range(x.ndim))))
-    return cast_to(cast_to(x, wide) / n, x.dtype)
+    count = (cast_to(n, wide) if isinstance(n, Node)
+             else broadcast_along(size_scalar(n, wide), x.shape, tuple(range(x.ndim))))
+    return cast_to(cast_to(x, wide) / count, x.dtype)
 
 
 def _mean_type(t: ArrayType, *, axes: Axes) -> ArrayType:
@@ -37,7 +39,7 @@ def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
 
 
 def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node:
-    """Take what does not vary out of the mean; the rest is a sum, divided by the count."""
+    """Take unvarying terms out of the mean, and replace it by a sum divided by the count."""
     with made_by("simplify") as working_on:
         working_on(s.like)
         node = mean(xs[0], axes=p["axes"])
@@ -56,28 +58,28 @@ mean = linear(
 
 
 def split_mean(node: Node) -> Node | None:
-    """Rewrite a mean of terms of which some do not vary along its axes; None where there is none.
+    """Take the terms that do not vary along the axes out of a mean; return None where it has no such term.
 
     ``mean(expand(J)) → J`` and ``mean(x + expand(J)) → mean(x) + J``, also behind a factor or a divisor that
     does not vary: a term that is the same for every example is neither counted nor computed once per example.
-    A difference stays: ``mean(x - expand(J))`` keeps the digits that ``mean(x) - J`` loses. So does a mean of nothing,
-    which is NaN.
+    A difference stays: ``mean(x - expand(J))`` keeps the digits that ``mean(x) - J`` loses. A mean over an empty axis
+    stays, too: it is NaN.
     """
     (x,), axes = node.inputs, node.params["axes"]
     if any(x.shape[a] == 0 for a in axes):
         return None
-    parts: dict[Node, tuple[Node | None, Node | None]] = {}  # node -> what varies of it, what does not
+    terms: dict[Node, Terms] = {}
     for n in _affine_region(x):
         constant = unbroadcast(n, axes) if {*axes} <= {*broadcast_axes(n)} else None
-        parts[n] = _split(n, parts) if constant is None else (None, constant)
-    varying, constant = parts[x]
+        terms[n] = _split(n, terms) if constant is None else (None, constant)
+    varying, constant = terms[x]
     if constant is None:
         return None
     return constant if varying is None else mean(varying, axes=axes) + constant
 
 
 def _affine_region(x: Node) -> list[Node]:
-    """Return, in order, the nodes that `x` is made of by sums, products and quotients."""
+    """Return, in order, the nodes that `x` depends on through sums, products and quotients alone."""
     region, stack = {x}, [x]
     while stack:
         n = stack.pop()
@@ -88,24 +90,27 @@ def _affine_region(x: Node) -> list[Node]:
     return sorted(region, key=lambda n: n.serial)
 
 
-def _split(n: Node, parts: dict[Node, tuple[Node | None, Node | None]]) -> tuple[Node | None, Node | None]:
-    """Return what varies of `n` and what does not, given that of its inputs."""
+def _split(n: Node, terms: Mapping[Node, Terms]) -> Terms:
+    """Return the varying and the unvarying term of `n`, from those of its inputs."""
     name = n.prim.name
-    if is_difference(n) and any(parts[i][0] is not None for i in n.inputs):
+    varying, unvarying = [terms[i][0] for i in n.inputs], [terms[i][1] for i in n.inputs]
+    if is_difference(n) and any(v is not None for v in varying):
         return n, None
-    if name in ("add", "sub", "neg") and any(parts[i][1] is not None for i in n.inputs):
-        return tuple(_combine(n.prim, [parts[i][side] for i in n.inputs]) for side in (0, 1))
+    if name in ("add", "sub", "neg") and any(u is not None for u in unvarying):
+        return _combine(n.prim, varying), _combine(n.prim, unvarying)
     if name in ("mul", "div"):
-        for x, factor in (n.inputs, n.inputs[::-1]) if name == "mul" else (n.inputs,):
-            varying, constant = parts[x]
-            if constant is not None and parts[factor][0] is None:
-                return None if varying is None else n.prim(varying, factor), n.prim(constant, parts[factor][1])
+        for k, other in ((0, 1), (1, 0)) if name == "mul" else ((0, 1),):
+            constant, v, factor = unvarying[k], varying[k], unvarying[other]
+            if constant is not None and factor is not None and varying[other] is None:
+                return None if v is None else n.prim(v, n.inputs[other]), n.prim(constant, factor)
     return n, None
 
 
-def _combine(prim: Primitive, sides: Sequence[Node | None]) -> Node | None:
-    if all(s is not None for s in sides):
-        return prim(*sides)
-    if prim.name == "sub" and sides[0] is None and sides[1] is not None:
-        return -sides[1]
-    return next((s for s in sides if s is not None), None)
+def _combine(prim: Primitive, operands: Sequence[Node | None]) -> Node | None:
+    """Apply an addition, subtraction or negation to terms, where None stands for zero."""
+    present = [x for x in operands if x is not None]
+    if len(present) == len(operands):
+        return prim(*present)
+    if prim.name == "sub" and operands[0] is None and present:
+        return -present[0]
+    return present[0] if present else None

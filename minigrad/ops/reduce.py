@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 
 from ..axes import REDUCE, along
-from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, Combiner
+from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN
 from ..errors import DtypeError, at_user_line
 from ..families import discrete, linear
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of
-from ..primitive import ArrayNamespace, Laws, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
+from ..primitive import ArrayNamespace, Combiner, Laws, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
 from ..symbolic import Dim, size_of
-from .accumulators import accumulator, summed
+from .accumulators import accumulator, numpy_dtype, summed
 from .broadcast import Axes, broadcast_along, without
-from .elementwise import cast_to, eq, mul, neg, power_of_two
+from .elementwise import mul, neg, power_of_two
+from .extremes import extreme_rules
 
 
-def reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d, empty: bool = True):
+def reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d, empty: bool = True
+                ) -> Callable[..., ArrayType]:
+    """Return the type rule of a reduction, with the dtype `result` of the operand's; `empty` allows empty axes."""
     def type_rule(t: ArrayType, *, axes: Axes) -> ArrayType:
         if not all(0 <= a < t.ndim for a in axes) or len(set(axes)) != len(axes):
             raise fail(name, f"no axes {axes}", t)
@@ -34,12 +37,11 @@ def _reduces(by: Combiner, param: str = "axes") -> dict[str, Any]:
     return {"axes": along(param, REDUCE, by.name, kept=False), "combiner": by}
 
 
-def reduction_samples(order: int = 2, bools: bool = False):
+def reduction_samples(order: int = 2, bools: bool = False) -> Callable[[], list[Sample]]:
+    """Return samples with one, two and all axes reduced."""
     def samples() -> list[Sample]:
         x = np.random.default_rng(3).uniform(-2, 2, (3, 4, 2))
-        if bools:
-            x = x > 0
-        return [Sample((x,), {"axes": a}, order=order) for a in ((1,), (0, 2), (0, 1, 2))]
+        return [Sample((x > 0 if bools else x,), {"axes": a}, order=order) for a in ((1,), (0, 2), (0, 1, 2))]
 
     return samples
 
@@ -99,27 +101,17 @@ sum_ = linear(
 
 
 def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
-    """Declare max or min: the cotangent is shared equally between the elements that attain it.
-
-    Where that may be of nothing, it is then -inf (inf), or the least (largest) integer.
-    """
-
-    def shares(out: Node, x: Node, axes: Axes) -> Node:
-        hit = cast_to(eq(x, broadcast_along(out, x.shape, axes)), x.dtype)
-        return hit / broadcast_along(sum_(hit, axes=axes), x.shape, axes)
+    """Declare max or min; `of_nothing`: along an empty axis it is -inf (inf), or the least (largest) integer."""
 
     def evaluate(xp: ArrayNamespace, x: np.ndarray, *, axes: Axes) -> Any:
         if of_nothing and 0 in (x.shape[a] for a in axes):
-            dtype = np.dtype(str(x.dtype).rsplit(".", 1)[-1])
-            return xp.full(without(x.shape, axes), by.identity(dtype), dtype=x.dtype)
+            return xp.full(without(x.shape, axes), by.identity(numpy_dtype(x)), dtype=x.dtype)
         return getattr(xp, by.name)(x, axis=axes)
 
+    vjp, jvp = extreme_rules(sum_, lambda y, x, *, axes: broadcast_along(y, x.shape, axes))
     return Primitive(
-        name, reduce_type(name, empty=of_nothing), evaluate,
-        vjp=lambda g, out, x, *, axes: [broadcast_along(g, x.shape, axes) * shares(out, x, axes)],
-        jvp=lambda ts, out, x, *, axes: sum_(ts[0] * shares(out, x, axes), axes=axes),
-        **_reduces(by), kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True),
-        samples=reduction_samples())
+        name, reduce_type(name, empty=of_nothing), evaluate, vjp, jvp, **_reduces(by),
+        kind="other" if of_nothing else "reduce", laws=Laws(idempotent=True), samples=reduction_samples())
 
 
 max_ = _extreme("max", MAX)

@@ -1,8 +1,4 @@
-"""The largest, or smallest, of what is sent to each place: the scatters that are not linear.
-
-Their derivative goes to the update that won, in equal shares where several did. A place to which nothing is sent
-holds -inf (inf), or the least (largest) integer.
-"""
+"""Scatters of maxima and minima. A place without an update holds -inf (inf), or the least (largest) integer."""
 
 from __future__ import annotations
 
@@ -12,21 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ..combiners import MAX, MIN, Combiner
-from ..graph import PRIMITIVES, ArrayType, Node
-from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading
-from ..symbolic import Dim, Shape
-from .elementwise import cast_to, eq
-from .index import INDEXED_AXES, _lockstep, _scatter_type, gather, scatter_add
+from ..combiners import MAX, MIN
+from ..graph import ArrayType, Node
+from ..primitive import ArrayNamespace, Combiner, Primitive, Sample
+from ..symbolic import Shape
+from .accumulators import numpy_dtype
+from .extremes import extreme_rules
+from .index import INDEXED_AXES, _scatter_type, gather, scatter_add, scatter_batch
 from .reduce import require_number
 from .strict_index import Reading
 from .sum_rows import as_read, flat_index
-
-
-def _shares(out: Node, u: Node, indices: Sequence[Node]) -> Node:
-    """Return the part that each update has in the result at its place."""
-    hit = cast_to(eq(u, gather(out, *indices)), u.dtype)
-    return hit / gather(scatter_add(hit, *indices, shape=out.shape), *indices)
 
 
 def _extreme(name: str, by: Combiner) -> Primitive:
@@ -35,12 +26,11 @@ def _extreme(name: str, by: Combiner) -> Primitive:
     def type_rule(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
         return _scatter_type(require_number(name, u), *indices, shape=shape)
 
-    def evaluate(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape: Shape, read: Sequence[Reading] = ()
-                ) -> Any:
-        dtype = u.dtype if xp is np else np.dtype(str(u.dtype).rsplit(".", 1)[-1])
-        start = by.identity(dtype)
+    def evaluate(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape: tuple[int, ...],
+                 read: Sequence[Reading] = ()) -> Any:
+        start = by.identity(numpy_dtype(u))
         if xp is np:
-            out = np.full(shape, start, dtype)
+            out = np.full(shape, start, u.dtype)
             at(out, as_read(indices, shape, read), u)
             return out
         # Without a scatter in the standard: every place looks at every update.
@@ -51,17 +41,8 @@ def _extreme(name: str, by: Combiner) -> Primitive:
         none = xp.full((1, 1, 1), start, dtype=u.dtype)
         return xp.reshape(getattr(xp, by.name)(xp.where(flat == places, rows, none), axis=1), shape)
 
-    def vjp(g: Node, out: Node, u: Node, *indices: Node, shape: Shape) -> list[Node | None]:
-        return [gather(g, *indices) * _shares(out, u, indices), *[None] * len(indices)]
-
-    def jvp(ts: Sequence[Node | None], out: Node, u: Node, *indices: Node, shape: Shape) -> Node:
-        return scatter_add(ts[0] * _shares(out, u, indices), *indices, shape=shape)
-
-    def batch(size: int | Dim, mapped: Sequence[bool], u: Node, *indices: Node, shape: Shape) -> Node:
-        u = u if mapped[0] else broadcast_leading(u, size)
-        return PRIMITIVES[name](u, *_lockstep(size, mapped[1:], indices), shape=(size, *shape))
-
-    return Primitive(name, type_rule, evaluate, vjp, jvp, batch, axes=INDEXED_AXES, combiner=by,
+    vjp, jvp = extreme_rules(scatter_add, lambda y, u, *indices, shape: gather(y, *indices))
+    return Primitive(name, type_rule, evaluate, vjp, jvp, scatter_batch(name), axes=INDEXED_AXES, combiner=by,
                      hidden_params=frozenset({"shape"}), samples=_samples)
 
 

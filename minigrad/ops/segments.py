@@ -15,7 +15,7 @@ from ..axes import POINTWISE, subscripts
 from ..combiners import ADD
 from ..families import discrete, linear
 from ..graph import ArrayType, Node
-from ..primitive import FIRST, ArrayNamespace, Sample, broadcast_leading, fail, on_host
+from ..primitive import FIRST, ArrayNamespace, Primitive, Sample, broadcast_leading, fail, on_host
 from ..symbolic import Dim, size_of
 from .accumulators import running
 from .broadcast import broadcast_along
@@ -111,7 +111,8 @@ def _fits(name: str, x: ArrayType, ids: ArrayType) -> ArrayType:
     return x
 
 
-def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[Any], Any], dtype: np.ndarray) -> Any:
+def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[np.ndarray], np.ndarray], dtype: object
+          ) -> Any:
     """Apply `work` to the rows of every segment."""
     ids = on_host(ids)
     if not len(ids):
@@ -142,7 +143,7 @@ def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse:
     return _each(xp, x, ids, work, x.dtype)
 
 
-segment_cumsum = linear(
+segment_cumsum: Primitive = linear(
     "segment_cumsum",
     lambda x, ids, *, reverse: require_number("segment_cumsum", _fits("segment_cumsum", x, ids)), _cumsum_eval,
     lambda g, x, ids, *, reverse: segment_cumsum(g, ids, reverse=not reverse),
@@ -159,7 +160,7 @@ def _argsort_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray) -> Any:
     return _each(xp, x, ids, work, xp.int64)
 
 
-segment_argsort = discrete(  # counted from the first row of the segment
+segment_argsort: Primitive = discrete(  # counted from the first row of the segment
     "segment_argsort", lambda x, ids: ArrayType(_fits("segment_argsort", x, ids).shape, _INT), _argsort_eval,
     batch=_in_one(lambda x, ids: segment_argsort(x, ids)),
     axes=subscripts("row|1 ..., row|1 -> row|1 ..."),

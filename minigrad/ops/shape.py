@@ -11,10 +11,10 @@ from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, pe
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import PRIMITIVES, ArrayType, Node, constant_of
-from ..primitive import ArrayNamespace, Laws, Rewriter, Sample, fail, move_axis
+from ..primitive import IN_ORDER, ArrayNamespace, Laws, Primitive, Rewriter, Sample, fail, move_axis
 from ..symbolic import Dim, Shape, format_shape, size_of
 from ..tracing import guard_equal, number
-from ..views import BY_AXES, IN_ORDER, along_each
+from ..views import BY_AXES, along_each
 from .broadcast import expand
 from .constants import size_scalar
 
@@ -56,7 +56,7 @@ def _simpler_reshape(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[st
     return s("reshape", x.inputs[0], shape=t.shape) if all(x.shape[a] == 1 for a in x.params["axes"]) else None
 
 
-reshape = linear(
+reshape: Primitive = linear(
     "reshape", _reshape_type, lambda xp, x, *, shape: xp.reshape(x, shape),
     lambda g, x, *, shape: reshape(g, shape=x.shape),
     axes=Declared(_reshape_axes, lambda p, order, size: {"shape": (size, *p["shape"])},
@@ -93,7 +93,7 @@ def _simpler_transpose(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[
     return None
 
 
-transpose = linear(
+transpose: Primitive = linear(
     "transpose", _transpose_type, lambda xp, x, *, perm: xp.permute_dims(x, perm),
     lambda g, x, *, perm: transpose(g, perm=tuple(int(a) for a in np.argsort(perm))),
     axes=Declared(_transpose_axes, lambda p, order, size: {
@@ -219,7 +219,7 @@ concatenate = linear(
     simplify=lambda s, t, xs, p: xs[0] if len(xs) == 1 else None,
     samples=lambda: [Sample((_x(2, 3), _x(1, 3)), {"axis": 0}), Sample((_x(2, 1), _x(2, 2), _x(2, 3)), {"axis": 1})])
 
-flip = linear(
+flip: Primitive = linear(
     "flip", lambda t, *, axes: require_axes("flip", t, *axes), lambda xp, x, *, axes: xp.flip(x, axis=axes),
     lambda g, x, *, axes: flip(g, axes=axes),
     axes=along("axes", PERMUTED), view=along_each(lambda shape, *, axes: (

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..axes import ORDERED, along
-from ..combiners import ADD, FMAX, FMIN, MAX, MIN, Combiner
+from ..combiners import ADD, FMAX, FMIN, MAX, MIN
 from ..families import discrete, linear
 from ..graph import ArrayType, Node, full, zeros_like
-from ..primitive import ArrayNamespace, Primitive, Sample, require_float
+from ..primitive import ArrayNamespace, Combiner, Primitive, Sample, require_float
 from ..tracing import number
 from . import elementwise as ew
 from .accumulators import accumulator, running
@@ -21,7 +21,7 @@ from .reduce import require_number
 from .shape import concatenate, flip, require_axes, section
 
 
-def _samples(order: int = 2):
+def _samples(order: int = 2) -> Callable[[], list[Sample]]:
     def samples() -> list[Sample]:
         x = np.random.default_rng(4).permutation(12.0 * np.arange(1, 13)).reshape(3, 4) / 40
         return [Sample((x,), {"axis": a}, order=order) for a in (0, 1)]
@@ -75,11 +75,11 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
     def vjp(g: Node, out: Node, x: Node, *, axis: int) -> list[Node]:
         hit, count = _attained(out, x, axis)
         share = ew.cast_to(g, count.dtype) / count
-        back = [flip(y, axes=(axis,)) for y in (share, out)]
-        total = flip(_sums_in_runs(*back, axis), axes=(axis,))
+        share, reached = (flip(y, axes=(axis,)) for y in (share, out))
+        total = flip(_sums_in_runs(share, reached, axis), axes=(axis,))
         return [ew.where(hit, ew.cast_to(total, x.dtype), zeros_like(x))]
 
-    def jvp(ts: Sequence[Node | None], out: Node, x: Node, *, axis: int) -> Node:
+    def jvp(ts: Sequence[Node], out: Node, x: Node, *, axis: int) -> Node:
         hit, count = _attained(out, x, axis)
         moved = ew.cast_to(ew.where(hit, ts[0], zeros_like(x)), count.dtype)
         return ew.cast_to(_sums_in_runs(moved, out, axis) / count, x.dtype)

@@ -87,8 +87,8 @@ def _xlogy_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
 expit = elementwise("expit", _expit_eval, "1 / (1 + exp(-{0}))", d=lambda out, x: (expit_slope(x),),
                     samples=_uniform(-2, 2))
 # expit(x) * expit(-x), whose derivative has no difference of products.
-expit_slope = elementwise("expit_slope", lambda xp, x: 0.5 / (1 + xp.cosh(x)), "0.5 / (1 + cosh({0}))",
-                          d=lambda out, x: (-(out * tanh(x * 0.5)),), samples=_uniform(-2, 2))
+expit_slope: Primitive = elementwise("expit_slope", lambda xp, x: 0.5 / (1 + xp.cosh(x)), "0.5 / (1 + cosh({0}))",
+                                     d=lambda out, x: (-(out * tanh(x * 0.5)),), samples=_uniform(-2, 2))
 log_expit = elementwise("log_expit", lambda xp, x: xp.where(x < 0, x, xp.zeros_like(x)) - xp.log1p(xp.exp(-xp.abs(x))),
                         "min({0}, 0) - log1p(exp(-abs({0})))", d=lambda out, x: (expit(-x),), samples=_uniform(-2, 2))
 xlogy = elementwise("xlogy", _xlogy_eval, "{0} == 0 && {1} == {1} ? 0 : {0} * log({1})",
@@ -151,7 +151,7 @@ def _series_text() -> str:
 sinc = elementwise("sinc", _sinc_eval, f"{{0}} == 0 ? 1 : sin({{0}} * {math.pi}) / ({{0}} * {math.pi})",
                    d=lambda out, x: (sinc_slope(x, out),), samples=_uniform(-2, 2))
 # The derivative of y = sinc(x), of both.
-sinc_slope = elementwise(
+sinc_slope: Primitive = elementwise(
     "sinc_slope", _sinc_slope_eval,
     f"seldom(abs({{0}}) < {_SINC_NEAR}, (cos({{0}} * {math.pi}) - {{1}}) / {{0}}, {_series_text()})",
     d=_sinc_slope_partials, order=0)
@@ -181,7 +181,7 @@ pseudo_huber = elementwise(
         r / (1 + xp.hypot(r / d, xp.ones_like(r))))),
     "isinf({1} / {0}) ? {0} * abs({1}) : {1} * ({1} / (1 + hypot({1} / {0}, 1)))",
     d=lambda out, d, r: (_huber_by_scale(d, r), _huber_slope(d, r)), samples=_uniform(0.5, 3, 2))
-_huber_slope = elementwise(
+_huber_slope: Primitive = elementwise(
     "huber_slope", lambda xp, d, r: xp.where(xp.isinf(r / d), d * xp.sign(r), r / xp.hypot(r / d, xp.ones_like(r))),
     "isinf({1} / {0}) ? {0} * sign({1}) : {1} / hypot({1} / {0}, 1)",
     d=lambda out, d, r: (_cubed(_sine_of_slope(r / d)), _cubed(reciprocal_hypot(r / d))), samples=_uniform(0.5, 3, 2))
@@ -192,7 +192,7 @@ _huber_slope = elementwise(
 
 def _with_rule(name: str, x: Node, function: Callable[[Node], Node], rule: Callable[..., Node]) -> Node:
     """Return ``function(x)``, whose cotangent is ``rule(g, out, x)``."""
-    inner, g, out, again = (placeholder(x.type) for _ in range(4))
+    inner, g, out, again = (placeholder(x.types[0]) for _ in range(4))
     body = Graph((inner,), (function(inner),), name=name)
     return parts(custom(x, graph=body, vjp=Graph((g, out, again), (rule(g, out, again),), name=name), jvp=None))[0]
 
@@ -248,7 +248,8 @@ _LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 def _log_ndtr_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
     def tail(x: np.ndarray) -> np.ndarray:
-        return math.sqrt(2 / math.pi) / by_scipy("erfcx", x * -math.sqrt(0.5))
+        slope: np.ndarray = math.sqrt(2 / math.pi) / by_scipy("erfcx", x * -math.sqrt(0.5))
+        return slope
 
     x, y = on_host(x), on_host(y)
     usual = np.exp(np.square(x) * -0.5 - y - _LOG_ROOT)
@@ -264,7 +265,7 @@ def _log_ndtr_slope_partials(out: Node, x: Node, y: Node) -> tuple[Node, None]:
 
 # The density over the distribution function, the derivative of y = log_ndtr(x), of both. For negative x that is
 # log(erfcx(t) / 2) - t ** 2 with t = -x / sqrt(2), and the square cancels.
-log_ndtr_slope = elementwise(
+log_ndtr_slope: Primitive = elementwise(
     "log_ndtr_slope", _log_ndtr_slope_eval,
     f"seldom({{0}} < -2, exp({{0}} * {{0}} * -0.5 - {{1}} - {_LOG_ROOT}), "
     f"{math.sqrt(2 / math.pi)} / erfcx({{0}} * -{math.sqrt(0.5)}))",
@@ -287,7 +288,7 @@ def _erfcx_ratios(x: np.ndarray, n: int) -> np.ndarray:
 
 
 def _continued_fraction(x: np.ndarray, n: int, depth: int) -> np.ndarray:
-    out = 1 / (x + np.sqrt(x * x + 2 * (n + depth + 2)))  # the limit, where neighbouring ratios are equal
+    out: np.ndarray = 1 / (x + np.sqrt(x * x + 2 * (n + depth + 2)))  # the limit, where neighbouring ratios are equal
     for k in range(n + depth, n - 1, -1):
         out = 1 / (2 * x + 2 * (k + 1) * out)
     return out
@@ -320,7 +321,7 @@ def _ratio_slope(out: Node, x: Node, n: int) -> Node:
     return out * (out * (2.0 * n) - erfcx_ratios(x, n=n + 1) * (2.0 * (n + 1)))
 
 
-erfcx_ratio = elementwise(
+erfcx_ratio: Primitive = elementwise(
     "erfcx_ratio", lambda xp, x: _on_host(xp, _erfcx_ratios, x, n=1),
     f"{{0}} < {_FIRST_CUT} ? {1 / _ROOT} / erfcx({{0}}) - {{0}} : {_ratio_text()}",
     d=lambda out, x: (_ratio_slope(out, x, 1),), samples=_uniform(-1, 4))
@@ -333,9 +334,10 @@ erfcx_ratios = elementwise(
 
 gammaln = _declare("gammaln", lambda out, x: (digamma(x),), _uniform(0.5, 4), "lgamma({0})")
 gamma = _declare("gamma", lambda out, x: (out * digamma(x),), _uniform(0.5, 3), "tgamma({0})")
-digamma = _declare("digamma", lambda out, x: (polygamma(x, n=1),), _uniform(0.5, 4))
-polygamma = _declare("polygamma", lambda out, x, *, n: (polygamma(x, n=n + 1),),
-                     lambda: [Sample((np.array([0.7, 1.6, 3.1]),), {"n": n}) for n in (1, 2)], params={"n": int})
+digamma: Primitive = _declare("digamma", lambda out, x: (polygamma(x, n=1),), _uniform(0.5, 4))
+polygamma: Primitive = _declare("polygamma", lambda out, x, *, n: (polygamma(x, n=n + 1),),
+                                lambda: [Sample((np.array([0.7, 1.6, 3.1]),), {"n": n}) for n in (1, 2)],
+                                params={"n": int})
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330)
 _ASYMPTOTIC = 20  # from where on their series has all digits
 
@@ -350,7 +352,8 @@ def _polygamma_drop_eval(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
 
     def drop(power: int) -> np.ndarray:
         """Return ``z ** -power - (z + step) ** -power``."""
-        return -np.expm1(-power * np.log1p(step / z)) / z ** power
+        difference: np.ndarray = -np.expm1(-power * np.log1p(step / z)) / z ** power
+        return difference
 
     total = np.zeros_like(z)
     for _ in range(_ASYMPTOTIC):
@@ -360,10 +363,11 @@ def _polygamma_drop_eval(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
     for k, b in enumerate(_BERNOULLI, 1):
         total = total + b * math.factorial(2 * k + n - 1) / math.factorial(2 * k) * drop(2 * k + n)
     name, more = ("polygamma", {"n": n}) if n else ("digamma", {})
-    return np.where(fine, (-1) ** (n + 1) * total, by_scipy(name, x, **more) - by_scipy(name, x + y, **more))
+    difference: np.ndarray = by_scipy(name, x, **more) - by_scipy(name, x + y, **more)
+    return np.where(fine, (-1) ** (n + 1) * total, difference)
 
 
-polygamma_drop = elementwise(
+polygamma_drop: Primitive = elementwise(
     "polygamma_drop", lambda xp, x, y, *, n: _on_host(xp, _polygamma_drop_eval, x, y, n=n),
     "polygamma_drop({0}, {1})", d=lambda out, x, y, *, n: (
         polygamma_drop(x, y, n=n + 1), -polygamma(x + y, n=n + 1)),
@@ -383,9 +387,9 @@ beta = _declare("beta", lambda out, x, y: tuple(out * slope for slope in _beta_s
 
 
 # d/dx of a hypergeometric function has every parameter one higher.
-hyp0f1 = _declare("hyp0f1", lambda out, x, *, b: (hyp0f1(x, b=b + 1) * (1 / b),),
-                  lambda: [Sample((np.array([-1.3, 0.0, 2.2]),), {"b": 3.0})], params={"b": float})
-hyp1f1 = elementwise(
+hyp0f1: Primitive = _declare("hyp0f1", lambda out, x, *, b: (hyp0f1(x, b=b + 1) * (1 / b),),
+                             lambda: [Sample((np.array([-1.3, 0.0, 2.2]),), {"b": 3.0})], params={"b": float})
+hyp1f1: Primitive = elementwise(
     "hyp1f1", lambda xp, x, *, a, b: _on_host(xp, _hyp1f1, x, a=a, b=b), "hyp1f1({0})",
     d=lambda out, x, *, a, b: (hyp1f1(x, a=a + 1, b=b + 1) * (a / b),),
     samples=lambda: [Sample((np.array([-7.3, -0.2, 0.0]),), {"a": 1.5, "b": 2.0})], params={"a": float, "b": float})
@@ -436,15 +440,16 @@ def _dawsn_slope_eval(x: np.ndarray) -> np.ndarray:
     return _with_tail(near, ~(np.abs(x) < 3), x, lambda far: _hyp1f1(-far * far, a=1.0, b=0.5))
 
 
-dawsn_slope = elementwise("dawsn_slope", lambda xp, x: _on_host(xp, _dawsn_slope_eval, x), "dawsn_slope({0})",
-                          d=lambda out, x: (x * hyp1f1(-square(x), a=2.0, b=1.5) * -4.0,), samples=_uniform(-2, 2))
+dawsn_slope: Primitive = elementwise(
+    "dawsn_slope", lambda xp, x: _on_host(xp, _dawsn_slope_eval, x), "dawsn_slope({0})",
+    d=lambda out, x: (x * hyp1f1(-square(x), a=2.0, b=1.5) * -4.0,), samples=_uniform(-2, 2))
 i0 = _declare("i0", lambda out, x: (i1(x),), _uniform(-2, 2))
-i1 = _declare("i1", lambda out, x: (i0(x) - i1_over_x(x),), _uniform(-2, 2))
+i1: Primitive = _declare("i1", lambda out, x: (i0(x) - i1_over_x(x),), _uniform(-2, 2))
 i0e = _declare("i0e", lambda out, x: (sign(x) * i0e_slope(x),), _uniform(0.3, 2))
 # For positive x it is the sum of i0e and its derivative.
 i1e = _declare("i1e", lambda out, x: (i0e_slope(x) + _i0e_bend(x),), _uniform(0.3, 2))
 j0 = _declare("j0", lambda out, x: (-j1(x),), _uniform(-3, 3))
-j1 = _declare("j1", lambda out, x: (j0(x) - j1_over_x(x),), _uniform(-3, 3))
+j1: Primitive = _declare("j1", lambda out, x: (j0(x) - j1_over_x(x),), _uniform(-3, 3))
 expi = _declare("expi", lambda out, x: (exp(x) / x,), _uniform(0.3, 2))
 exp1 = _declare("exp1", lambda out, x: (-exp(-x) / x,), _uniform(0.3, 2))
 spence = _declare("spence", lambda out, x: (-log_quotient(x),), _uniform(0.2, 0.8))
@@ -457,15 +462,16 @@ def _log_quotients(x: np.ndarray, n: int) -> np.ndarray:
     out = np.log(outside) / (outside - 1)
     for k in range(1, n + 1):
         out = (out - outside ** -k / k) / (outside - 1)
-    return np.where(near, by_scipy("hyp2f1", np.asarray(1 - inside), a=n + 1, b=n + 1, c=n + 2) / (n + 1), out)
+    integral: np.ndarray = by_scipy("hyp2f1", np.asarray(1 - inside), a=n + 1, b=n + 1, c=n + 2) / (n + 1)
+    return np.where(near, integral, out)
 
 
 # log(x) / (x - 1), and the other derivatives of spence.
-log_quotient = elementwise(
+log_quotient: Primitive = elementwise(
     "log_quotient", lambda xp, x: xp.where(x == 1, xp.ones_like(x), xp.log(x) / xp.where(x == 1, xp.ones_like(x),
                                                                                          x - 1)),
     "{0} == 1 ? 1 : log({0}) / ({0} - 1)", d=lambda out, x: (-log_quotients(x, n=1),), samples=_uniform(0.2, 3))
-log_quotients = elementwise(
+log_quotients: Primitive = elementwise(
     "log_quotients", lambda xp, x, *, n: _on_host(xp, _log_quotients, x, n=n), "log_quotients({0})",
     d=lambda out, x, *, n: (log_quotients(x, n=n + 1) * -(n + 1.0),),
     samples=lambda: [Sample((np.array([0.3, 1.0, 1.2, 2.5]),), {"n": n}) for n in (1, 2)], params={"n": int})

@@ -32,16 +32,16 @@ def _refuse(xp: ArrayNamespace, index: np.ndarray, outside: np.ndarray, size: np
         raise IndexError(f"index {bad[1]} is out of range for {bad[2]} places")
 
 
-def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray = -1) -> bool:
+def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray | int = -1) -> bool:
     """Tell whether every index is a place, without the masks that find the first other one; False if it is unsure."""
     if xp is not np:
         return False
     if not np.size(index):
         return True
-    size, null = np.asarray(size), np.asarray(null)
-    if any(size.strides + null.strides):  # several sizes
+    size, none = np.asarray(size), np.asarray(null)
+    if any(size.strides + none.strides):  # several sizes
         return False
-    return bool(null.flat[0] < 0) and all_below(np.asarray(index), int(size.flat[0]))
+    return bool(none.flat[0] < 0) and all_below(np.asarray(index), int(size.flat[0]))
 
 
 def all_below(index: np.ndarray, size: int) -> bool:
@@ -91,13 +91,14 @@ row_or_null = elementwise(
 
 PLACES = {prim.name: prim for prim in (place, place_or_null, row_or_null)}
 NAMES = frozenset(PLACES)
-Reading = tuple[Any, ...] | None  # how an index is read: one of these and its null, or None for NumPy's way
+Reading = tuple[str, *tuple[object, ...]] | None  # the name of one of these and its null; None: NumPy's indices
 
 
-def read(index: np.ndarray, size: int, reading: tuple[Any, ...]) -> np.ndarray:
-    """Return the elements that an index names among `size`, the last of which is that of null, if there is null."""
+def read(index: np.ndarray, size: int, reading: tuple[str, *tuple[object, ...]]) -> np.ndarray:
+    """Return an index into `size` elements, the last of which is the element of null, where there is one."""
     name, *null = reading
-    return PLACES[name].eval(np, index, size - len(null), *null)
+    places: np.ndarray = PLACES[name].eval(np, index, size - len(null), *null)
+    return places
 
 
 def checked(prim: Primitive, index: Node, n: int | Dim, *null: int) -> Node:

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..locks import importing
 from ..primitive import ArrayNamespace
-from ..symbolic import Shape
 from . import strict_index
 from .accumulators import PAIRWISE, RUN, Chains, accumulator, crowded, scattered
 from .strict_index import Reading
@@ -20,8 +19,8 @@ FEW = 4096  # numbers that are added one by one as fast as in any other way
 _PIECE = 1 << 12  # rows that are added up at a time, at least
 
 
-def flat_index(xp: ArrayNamespace, indices: Sequence[Any], shape: Shape) -> Any:
-    """Return the one index into the flattened leading axes that `indices` amount to."""
+def flat_index(xp: ArrayNamespace, indices: Sequence[np.ndarray], shape: Sequence[int]) -> Any:
+    """Return `indices` as one index into the flattened leading axes of `shape`."""
     flat = xp.zeros(indices[0].shape, dtype=xp.int64)
     for i, n in zip(indices, shape[:len(indices)], strict=True):
         i = xp.astype(i, xp.int64)
@@ -154,7 +153,8 @@ def _chained(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, n: int) -
         out = np.zeros((n, x.shape[1]), x.dtype)
         _add_to(x, source[part], to[part], out)
         sums.take(out)
-    return sums.total()
+    total: np.ndarray = sums.total()
+    return total
 
 
 def _add_to(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, out: np.ndarray) -> None:

@@ -15,11 +15,11 @@ import numpy as np
 from .. import interpreters
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType
 from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, move_axis
-from ..symbolic import Dim
+from ..symbolic import Dim, size_of
 from .broadcast import broadcast_along
 from .control import parts
 from .reduce import sum_
-from .subgraph import Flags, batch_graph, fits, jvp_graph, placeholders, vjp_graph
+from .subgraph import Flags, batch_graph, fits, jvp_graph, placeholders, result_types, vjp_graph
 
 # switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example, along any number of axes;
 # `rows` says which operands have these axes in front, and `sums` which results are added up over them. With one
@@ -33,11 +33,11 @@ def _switch_type(index: ArrayType, *types: ArrayType, graphs: tuple[Graph, ...],
     for graph in graphs:
         plain = [ArrayType(t.shape[len(lead):], t.dtype) if r else t for t, r in zip(types, rows, strict=True)]
         fits("switch", f"branch {graph.name}", plain, graph.inputs)
-    first = [n.type for n in graphs[0].outputs]
+    first = result_types(graphs[0])
     for graph in graphs[1:]:
-        if [n.type for n in graph.outputs] != first:
+        if result_types(graph) != first:
             raise fail("switch", "branches return different types: " + " and ".join(
-                str(TupleType(tuple(n.type for n in g.outputs))) for g in (graphs[0], graph)))
+                str(TupleType(result_types(g))) for g in (graphs[0], graph)))
     return TupleType(tuple(t if s else ArrayType((*lead, *t.shape), t.dtype) for t, s in zip(first, sums, strict=True)))
 
 
@@ -63,7 +63,7 @@ def _switch_eval(xp: ArrayNamespace, index: np.ndarray, *xs: np.ndarray, graphs:
     lead, index = index.shape, xp.reshape(index, (-1,))
     count = index.shape[0]
     xs = tuple(xp.reshape(x, (count, *x.shape[len(lead):])) if r else x for x, r in zip(xs, rows, strict=True))
-    types = [n.type for n in graphs[0].outputs]
+    types = result_types(graphs[0])
     out = [xp.zeros(t.shape if s else (count, *t.shape), dtype=getattr(xp, t.dtype.name))
            for t, s in zip(types, sums, strict=True)]
     for i, graph in enumerate(graphs):
@@ -88,25 +88,25 @@ def _switch_eval(xp: ArrayNamespace, index: np.ndarray, *xs: np.ndarray, graphs:
 
 def _switch_vjp(g: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
                 sums: Flags) -> list[Node | None]:
-    live = [k for k, c in enumerate(g) if c is not None]
+    live = {k: c for k, c in enumerate(g) if c is not None}
     wrt = [i for i, x in enumerate(xs) if x.type.floating and interpreters.wanted(x)]
     batched = index.ndim > 0
-    node = switch(index, *xs, *(g[k] for k in live), graphs=tuple(vjp_graph(graph, live, wrt) for graph in graphs),
+    node = switch(index, *xs, *live.values(), graphs=tuple(vjp_graph(graph, [*live], wrt) for graph in graphs),
                   rows=(*rows, *(batched and not sums[k] for k in live)),
                   sums=tuple(batched and not rows[i] for i in wrt))
-    found = dict(zip(wrt, parts(node), strict=True))
-    return [None, *(found.get(i) for i in range(len(xs)))]
+    cotangents = dict(zip(wrt, parts(node), strict=True))
+    return [None, *(cotangents.get(i) for i in range(len(xs)))]
 
 
 def _switch_jvp(ts: Sequence[Node | None], out: Node, index: Node, *xs: Node, graphs: tuple[Graph, ...], rows: Flags,
                 sums: Flags) -> tuple[Node | None, ...]:
-    moving = [i for i, t in enumerate(ts[1:]) if t is not None]
+    moving = {i: t for i, t in enumerate(ts[1:]) if t is not None}
     floats = [k for k, n in enumerate(graphs[0].outputs) if n.type.floating]
-    branches = tuple(jvp_graph(graph, moving, floats)[0] for graph in graphs)
-    node = switch(index, *xs, *(ts[1 + i] for i in moving), graphs=branches,
+    branches = tuple(jvp_graph(graph, [*moving], floats)[0] for graph in graphs)
+    node = switch(index, *xs, *moving.values(), graphs=branches,
                   rows=(*rows, *(rows[i] for i in moving)), sums=tuple(sums[k] for k in floats))
-    found = dict(zip(floats, parts(node), strict=True))
-    return tuple(found.get(k) for k in range(len(graphs[0].outputs)))
+    tangents = dict(zip(floats, parts(node), strict=True))
+    return tuple(tangents.get(k) for k in range(len(graphs[0].outputs)))
 
 
 def _switch_batch(size: int | Dim, mapped: Sequence[bool], index: Node, *xs: Node, graphs: tuple[Graph, ...],
@@ -138,13 +138,14 @@ def _switch_samples() -> list[Sample]:
         y = PRIMITIVES[name](x) * w
         graphs.append(Graph((w, x), (y, PRIMITIVES["sum"](y * x, axes=(0,))), name=name))
     rng = np.random.default_rng(8)
-    w, x, many = rng.normal(size=3), rng.normal(size=3), rng.normal(size=(5, 3))
-    return [Sample((np.array(1), w, x), {"graphs": tuple(graphs), "rows": (False, False), "sums": (False, False)}),
-            Sample((np.array([2, 0, -1, 9, 1]), w, many),
+    weights, one, many = rng.normal(size=3), rng.normal(size=3), rng.normal(size=(5, 3))
+    return [Sample((np.array(1), weights, one),
+                   {"graphs": tuple(graphs), "rows": (False, False), "sums": (False, False)}),
+            Sample((np.array([2, 0, -1, 9, 1]), weights, many),
                    {"graphs": tuple(graphs), "rows": (False, True), "sums": (True, False)})]
 
 
 switch = Primitive("switch", _switch_type, _switch_eval, _switch_vjp, _switch_jvp, _switch_batch,
-                   flops=lambda node, value, count: value(node.inputs[0].type.size) * max(
+                   flops=lambda node, value, count: value(size_of(node.inputs[0].shape)) * max(
                        map(count, node.params["graphs"])),  # the longest branch
                    samples=_switch_samples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
 from .constants import proj
-from .subgraph import apply_graph, batch_graph, jvp_graph, vjp_graph
+from .subgraph import apply_graph, batch_graph, jvp_graph, result_types, vjp_graph
 
 
 def parts(node: Node) -> list[Node]:
     """Return the results of a tuple-valued node."""
-    return [proj(node, index=i) for i in range(len(node.type.parts))]
+    return [proj(node, index=i) for i in range(len(node.types))]
 
 
 # -- barrier -------------------------------------------------------------------------------------------
@@ -46,7 +47,7 @@ def _checkpoint_type(*types: ArrayType, graph: Graph) -> TupleType:
     for t, i in zip(types, graph.inputs, strict=True):
         if t.dtype != i.dtype or not guard_equal_shapes(t.shape, i.shape):
             raise fail("checkpoint", f"expected {i.type}", t)
-    return TupleType(tuple(n.type for n in graph.outputs))
+    return TupleType(result_types(graph))
 
 
 def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph) -> list[Node | None]:
@@ -96,9 +97,9 @@ def _checkpoint_sample() -> Sample:
 
 
 def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: int | Dim,
-                  in_axes: tuple[int | None, ...], out_axes: tuple[int | None, ...],
+                  in_axes: Axes, out_axes: Axes,
                   packed: tuple[tuple[Dim, int | Dim], ...]) -> TupleType:
-    totals = {d.symbol: n for d, n in ((dim, total), *packed)}
+    totals = {_symbol(d): n for d, n in ((dim, total), *packed)}
     for t, i, axis in zip(types, graph.inputs, in_axes, strict=True):
         shape = _resized(i.shape, axis, totals)
         if t.dtype != i.dtype or not guard_equal_shapes(t.shape, shape):
@@ -109,9 +110,18 @@ def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: i
 
 def _resized(shape: Shape, axis: int | None, sizes: Mapping[Symbol, int | Dim]) -> Shape:
     """Return a shape with sizes put in for the symbols of one of its axes."""
-    return shape if axis is None else (*shape[:axis], shape[axis].replace(sizes), *shape[axis + 1:])
+    if axis is None or isinstance(n := shape[axis], int):
+        return shape
+    return (*shape[:axis], n.replace(sizes), *shape[axis + 1:])
 
 
+def _symbol(n: Dim) -> Symbol:
+    """Return the symbol of a size that is one."""
+    assert n.symbol is not None
+    return n.symbol
+
+
+Axes = tuple[int | None, ...]
 Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]
 
 
@@ -130,26 +140,30 @@ def section_of(span: Span, n: Dim, sizes: Mapping[Symbol, int] | None = None) ->
     return slice(*(n.value({**sizes, **at} if sizes else at) for at in span))
 
 
+def _section(x: np.ndarray, axis: int, section: slice) -> np.ndarray:
+    index: tuple[slice | EllipsisType, ...] = (*(slice(None),) * axis, section, ...)
+    return x[index]
+
+
 def sizes_of(span: Span) -> dict[Symbol, int]:
     """Return the sizes of one chunk."""
     begin, end = span
     return {s: end[s] - begin[s] for s in begin}
 
 
-def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int, in_axes: tuple[int | None, ...],
-                  out_axes: tuple[int | None, ...], packed: tuple[tuple[Dim, int], ...], **rest: Any
+def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int, in_axes: Axes,
+                  out_axes: Axes, packed: tuple[tuple[Dim, int], ...], **rest: Any
                   ) -> tuple[Any, ...]:
     sums = [Chains(operator.add) for _ in out_axes]
     pieces: list[list[Any]] = [[] for _ in out_axes]
     spans = chunk_spans(total, {"packed": packed, **rest}, xs[:len(packed)])
     none = dict.fromkeys((rest["dim"].symbol, *(d.symbol for d, _ in packed)), 0)
-    sliced = [None if axis is None else n.shape[axis] for n, axis in zip(graph.inputs, in_axes, strict=True)]
-    lengths = list(dict.fromkeys(n for n in sliced if n is not None))
-    which = [None if n is None else lengths.index(n) for n in sliced]
-    for span in spans or [(none, none)]:  # no rows at all are one empty chunk: sums of nothing are zeros
-        sections = [section_of(span, n) for n in lengths]
-        arrays = [x if axis is None else x[(slice(None),) * axis + (sections[k], ...)]
-                  for x, k, axis in zip(xs, which, in_axes, strict=True)]
+    lengths = [None if axis is None else n.shape[axis] for n, axis in zip(graph.inputs, in_axes, strict=True)]
+    different = [n for n in dict.fromkeys(lengths) if isinstance(n, Dim)]
+    for span in spans or [(none, none)]:  # without rows there is one empty chunk, whose sums are zeros
+        sections: dict[int | Dim | None, slice] = {n: section_of(span, n) for n in different}
+        arrays = [x if axis is None else _section(x, axis, sections[n])
+                  for x, n, axis in zip(xs, lengths, in_axes, strict=True)]
         values = interpreters.evaluate(graph, arrays, sizes_of(span), xp)
         for i, (value, axis) in enumerate(zip(values, out_axes, strict=True)):
             if axis is not None:
@@ -162,31 +176,31 @@ def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int,
                  for s, p, o, axis in zip(sums, pieces, graph.outputs, out_axes, strict=True))
 
 
-def _chunked_vjp(g: Sequence[Node], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
+def _chunked_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: Axes, out_axes: Axes,
                  **rest: Any) -> list[Node | None]:
     wrt = [i for i, x in enumerate(xs) if x.type.floating and interpreters.wanted(x)]
-    live = [k for k, c in enumerate(g) if c is not None]
-    body = vjp_graph(graph, live, wrt).replace(names=(*graph.names, *(f"d{graph.out_names[k]}" for k in live)))
-    node = chunked(*xs, *(g[k] for k in live), graph=body, in_axes=(*in_axes, *(out_axes[k] for k in live)),
+    live = {k: c for k, c in enumerate(g) if c is not None}
+    body = vjp_graph(graph, [*live], wrt).replace(names=(*graph.names, *(f"d{graph.out_names[k]}" for k in live)))
+    node = chunked(*xs, *live.values(), graph=body, in_axes=(*in_axes, *(out_axes[k] for k in live)),
                    out_axes=tuple(in_axes[i] for i in wrt), **rest)
     results = dict(zip(wrt, parts(node), strict=True))
     return [results.get(i) for i in range(len(xs))]
 
 
-def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: tuple, out_axes: tuple,
+def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: Axes, out_axes: Axes,
                  **rest: Any) -> tuple[Node | None, ...]:
-    moving = [i for i, t in enumerate(ts) if t is not None]
-    body, live = jvp_graph(graph, moving)
+    moving = {i: t for i, t in enumerate(ts) if t is not None}
+    body, live = jvp_graph(graph, [*moving])
     if not live:
         return (None,) * len(out_axes)
-    node = chunked(*xs, *(ts[i] for i in moving), graph=body, in_axes=(*in_axes, *(in_axes[i] for i in moving)),
+    node = chunked(*xs, *moving.values(), graph=body, in_axes=(*in_axes, *(in_axes[i] for i in moving)),
                    out_axes=tuple(out_axes[k] for k in live), **rest)
     results = dict(zip(live, parts(node), strict=True))
     return tuple(results.get(k) for k in range(len(out_axes)))
 
 
-def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: tuple,
-                   out_axes: tuple, packed: tuple[tuple[Dim, int | Dim], ...], **rest: Any) -> Node | tuple[Node, ...]:
+def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: Axes,
+                   out_axes: Axes, packed: tuple[tuple[Dim, int | Dim], ...], **rest: Any) -> Node | tuple[Node, ...]:
     # `rest` holds the chunk's size, hence the other name of the batch's.
     if any(mapped[:len(packed)]):  # the rows of each batch are cut elsewhere
         body = _as_one_chunk(graph, {"packed": packed, **rest})
@@ -203,7 +217,7 @@ def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, gra
 
 def _as_one_chunk(graph: Graph, params: Params) -> Graph:
     """Return the program of a chunk for the whole batch."""
-    sizes = {d.symbol: n for d, n in ((params["dim"], params["total"]), *params["packed"])}
+    sizes = {_symbol(d): n for d, n in ((params["dim"], params["total"]), *params["packed"])}
     return interpreters.specialise(graph, sizes)
 
 

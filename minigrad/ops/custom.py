@@ -15,10 +15,10 @@ from .. import interpreters
 from ..errors import DtypeError, GradError, ShapeError, Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, dtype_of, zeros_like
 from ..primitive import ArrayNamespace, Primitive, Sample, on_host, placeholder
-from ..symbolic import Dim
+from ..symbolic import Dim, Shape
 from .control import parts
 from .reduce import sum_
-from .subgraph import apply_graph, batch_graph, fits, placeholders
+from .subgraph import apply_graph, batch_graph, fits, placeholders, result_types
 
 # -- transposing a rule ------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ class Later:
     def __repr__(self) -> str:
         return f"rule of {self.name}"
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return Later, (self.name,)
 
 
@@ -83,7 +83,7 @@ def _floats(nodes: Sequence[Node]) -> list[Node]:
 
 def _custom_type(*types: ArrayType, graph: Graph, vjp: Graph | Later | None, jvp: Graph | Later | None) -> TupleType:
     fits("custom", graph.name, types, graph.inputs)
-    return TupleType(tuple(n.type for n in graph.outputs))
+    return TupleType(result_types(graph))
 
 
 def _known(rule: Rule) -> Graph | None:
@@ -91,8 +91,11 @@ def _known(rule: Rule) -> Graph | None:
 
 
 def ruled(graph: Graph, vjp: Graph | None, jvp: Graph | None) -> int:
-    """Return how many floating inputs, the first ones, the rule is about."""
-    return len(vjp.outputs) if vjp is not None else len(jvp.inputs) - len(graph.outputs) - len(graph.inputs)
+    """Return the number of floating inputs, the first ones, that the rule differentiates with respect to."""
+    if vjp is not None:
+        return len(vjp.outputs)
+    assert jvp is not None
+    return len(jvp.inputs) - len(graph.outputs) - len(graph.inputs)
 
 
 def _refuse(graph: Graph, out: Node, x: Node) -> GradError:
@@ -102,37 +105,39 @@ def _refuse(graph: Graph, out: Node, x: Node) -> GradError:
 
 def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Rule, jvp: Rule
                 ) -> list[Node | None]:
-    vjp, jvp = _known(vjp), _known(jvp)
-    about = ruled(graph, vjp, jvp)
-    for x in _floats(xs)[about:]:
+    reverse, forward = _known(vjp), _known(jvp)
+    n_ruled = ruled(graph, reverse, forward)
+    for x in _floats(xs)[n_ruled:]:
         if interpreters.wanted(x):
             raise _refuse(graph, out, x)
-    gs = [c for c, n in zip(g, graph.outputs, strict=True) if n.type.floating]
-    if vjp is not None:
-        back = apply_graph(vjp, (*gs, *parts(out), *xs))
+    cotangents = [c for c, n in zip(g, graph.outputs, strict=True) if n.type.floating and c is not None]
+    if forward is not None and reverse is None:
+        ts = [placeholder(x.types[0]) for x in _floats(xs)[:n_ruled]]
+        back = transpose(graph.name, apply_graph(forward, (*ts, *parts(out), *xs)), cotangents, ts)
     else:
-        ts = [placeholder(x.type) for x in _floats(xs)[:about]]
-        back = transpose(graph.name, apply_graph(jvp, (*ts, *parts(out), *xs)), gs, ts)
-    found = iter(back)
-    return [next(found, None) if x.type.floating else None for x in xs]
+        assert reverse is not None
+        back = apply_graph(reverse, (*cotangents, *parts(out), *xs))
+    results = iter(back)
+    return [next(results, None) if x.type.floating else None for x in xs]
 
 
 def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Rule, jvp: Rule
                 ) -> tuple[Node | None, ...]:
-    vjp, jvp = _known(vjp), _known(jvp)
-    about = ruled(graph, vjp, jvp)
+    reverse, forward = _known(vjp), _known(jvp)
+    n_ruled = ruled(graph, reverse, forward)
     floats = [(t, x) for t, x in zip(ts, xs, strict=True) if x.type.floating]
-    for t, x in floats[about:]:
+    for t, x in floats[n_ruled:]:
         if t is not None:
             raise _refuse(graph, out, x)
-    moving = [zeros_like(x) if t is None else t for t, x in floats[:about]]
-    if jvp is not None:
-        pushed = apply_graph(jvp, (*moving, *parts(out), *xs))
+    moving = [zeros_like(x) if t is None else t for t, x in floats[:n_ruled]]
+    if reverse is not None and forward is None:
+        gs = [placeholder(n.types[0]) for n in _floats(graph.outputs)]
+        pushed = transpose(graph.name, apply_graph(reverse, (*gs, *parts(out), *xs)), moving, gs)
     else:
-        gs = [placeholder(n.type) for n in _floats(graph.outputs)]
-        pushed = transpose(graph.name, apply_graph(vjp, (*gs, *parts(out), *xs)), moving, gs)
-    found = iter(pushed)
-    return tuple(next(found) if n.type.floating else None for n in graph.outputs)
+        assert forward is not None
+        pushed = apply_graph(forward, (*moving, *parts(out), *xs))
+    results = iter(pushed)
+    return tuple(next(results) if n.type.floating else None for n in graph.outputs)
 
 
 def _custom_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, vjp: Rule, jvp: Rule) -> Node:
@@ -179,8 +184,8 @@ def _sample(reverse: bool) -> Sample:
     def p(name: str, *inputs: Node, **params: Any) -> Node:
         return PRIMITIVES[name](*inputs, **params)
 
-    def fresh() -> tuple[Node, Node, Node]:
-        return *placeholders((3,), (3,)), placeholder(ArrayType((2,), np.dtype("i8")))
+    def fresh() -> list[Node]:
+        return [*placeholders((3,), (3,)), placeholder(ArrayType((2,), np.dtype("i8")))]
 
     def results() -> list[Node]:
         return [*placeholders((3,)), placeholder(ArrayType((2,), np.dtype("i8"))), *placeholders(())]
@@ -220,7 +225,7 @@ class Opaque:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
 
-def checked(name: str, values: Sequence[Any], lead: tuple[int, ...], result: Sequence[tuple[Any, np.dtype]]
+def checked(name: str, values: Sequence[Any], lead: tuple[int, ...], result: ConcreteResults
             ) -> list[np.ndarray]:
     """Return a callback's results as arrays, after a check that they have the stated types."""
     if len(values) != len(result):
@@ -238,13 +243,20 @@ def checked(name: str, values: Sequence[Any], lead: tuple[int, ...], result: Seq
     return arrays
 
 
-def _callback_type(*types: ArrayType, function: Opaque, result: tuple, batches: tuple, vectorized: bool) -> TupleType:
+Results = tuple[tuple[Shape, np.dtype], ...]
+Batches = tuple[tuple[int | Dim, tuple[bool, ...]], ...]
+ConcreteResults = tuple[tuple[tuple[int, ...], np.dtype], ...]
+ConcreteBatches = tuple[tuple[int, tuple[bool, ...]], ...]
+
+
+def _callback_type(*types: ArrayType, function: Opaque, result: Results, batches: Batches, vectorized: bool
+                  ) -> TupleType:
     lead = tuple(size for size, _ in batches)
     return TupleType(tuple(ArrayType((*lead, *shape), dtype) for shape, dtype in result))
 
 
-def _callback_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, result: tuple, batches: tuple,
-                   vectorized: bool) -> tuple:
+def _callback_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, result: ConcreteResults,
+                   batches: ConcreteBatches, vectorized: bool) -> tuple[np.ndarray, ...]:
     # Copies both ways: the function may keep its arguments, and may return one array of its own at every call.
     arrays = [_frozen(np.array(on_host(x))) for x in xs]
     lead = tuple(size for size, _ in batches)
@@ -277,7 +289,7 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches: tuple, **rest: Any) -> Node:
+def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches: Batches, **rest: Any) -> Node:
     return callback(*xs, batches=((size, tuple(mapped)), *batches), **rest)
 
 

@@ -197,26 +197,28 @@ def _cofactor_bend_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node) -> 
 
 
 def _cofactor_bend_by_division(g: Node, h: Node, a: Node) -> Node:
-    direction, matrix = (placeholder(x.type) for x in (g, g))  # a matrix for each direction
-    found = interpreters.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: h})
-    return interpreters.substitute(found, {direction: g, matrix: broadcast_along(a, g.shape, _directions(g, a))})[0]
+    direction, matrix = (placeholder(x.types[0]) for x in (g, g))  # a matrix for each direction
+    (moved,) = interpreters.forward([_cofactor_slope_by_division(direction, matrix)], {matrix: h})
+    assert moved is not None
+    return interpreters.substitute([moved], {direction: g, matrix: broadcast_along(a, g.shape, _directions(g, a))})[0]
 
 
 def _cofactor_bend_vjp(c: Node, out: Node, g: Node, h: Node, a: Node) -> list[Node]:
     back = zeros_like(a)
     if a.shape[-1] not in (1, 2, 3):  # of these the third derivative is constant
-        seeds = [placeholder(x.type) for x in (c, g, h, a)]  # the directions may depend on `a`
-        found = interpreters.backward([_cofactor_bend_by_division(*seeds[1:])], seeds[:1], seeds[3:])
-        (back,) = interpreters.substitute(found, dict(zip(seeds, (c, g, h, a), strict=True)))
+        seeds = [placeholder(x.types[0]) for x in (c, g, h, a)]  # the directions may depend on `a`
+        by_matrix = interpreters.backward([_cofactor_bend_by_division(*seeds[1:])], seeds[:1], seeds[3:])
+        (back,) = interpreters.substitute(by_matrix, dict(zip(seeds, (c, g, h, a), strict=True)))
     return [cofactor_bend(c, h, a), cofactor_bend(c, g, a), back]
 
 
 def _cofactor_bend_jvp(ts: Sequence[Node | None], out: Node, g: Node, h: Node, a: Node) -> Node:
     moved = [cofactor_bend(t, x, a) for t, x in zip(ts, (h, g), strict=False) if t is not None]
     if ts[2] is not None and a.shape[-1] not in (1, 2, 3):
-        seeds = [placeholder(x.type) for x in (g, h, a, a)]
-        found = interpreters.forward([_cofactor_bend_by_division(*seeds[:3])], {seeds[2]: seeds[3]})
-        moved += interpreters.substitute(found, dict(zip(seeds, (g, h, a, ts[2]), strict=True)))
+        seeds = [placeholder(x.types[0]) for x in (g, h, a, a)]
+        (by_matrix,) = interpreters.forward([_cofactor_bend_by_division(*seeds[:3])], {seeds[2]: seeds[3]})
+        assert by_matrix is not None
+        moved += interpreters.substitute([by_matrix], dict(zip(seeds, (g, h, a, ts[2]), strict=True)))
     return functools.reduce(operator.add, moved) if moved else zeros_like(out)
 
 

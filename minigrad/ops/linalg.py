@@ -99,10 +99,12 @@ def _solve_jvp(ts: Sequence[Node | None], x: Node, a: Node, b: Node) -> Node:
 
 
 def _moved(db: Node | None, da_x: Node | None) -> Node:
-    """Return ``db - dA x``, of which one may be missing."""
-    if da_x is None:
-        return db
-    return -da_x if db is None else db - da_x
+    """Return ``db - dA x``, where None stands for zero; one of them is a node."""
+    if db is None or da_x is None:
+        present = db if da_x is None else -da_x
+        assert present is not None
+        return present
+    return db - da_x
 
 
 solve = on_matrices(
@@ -162,7 +164,7 @@ def _pinv_vjp(g: Node, p: Node, a: Node, *, rcond: float) -> list[Node]:
     return [left - product(a, product(p, left)) + _rest(right, p, a) - product(product(pt, g), pt)]
 
 
-def _pinv_jvp(ts: Sequence[Node | None], p: Node, a: Node, *, rcond: float) -> Node:
+def _pinv_jvp(ts: Sequence[Node], p: Node, a: Node, *, rcond: float) -> Node:
     t, tt, pt = ts[0], transposed(ts[0]), transposed(p)
     left, right = product(product(p, pt), tt), product(tt, product(pt, p))
     return _rest(left, a, p) + right - product(p, product(a, right)) - product(product(p, t), p)

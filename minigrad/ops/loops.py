@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import interpreters
 from ..errors import Unsupported
-from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, zeros_like
+from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, reachable, zeros_like
 from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, move_axis, placeholder
 from ..symbolic import Dim
 from ..tracing import guard_equal
@@ -22,7 +22,17 @@ from .constants import proj
 from .control import parts
 from .elementwise import where
 from .reduce import any_
-from .subgraph import Flags, Signature, apply_graph, batch_graph, copy_graph, fits, fixed_point, placeholders
+from .subgraph import (
+    Flags,
+    Signature,
+    apply_graph,
+    batch_graph,
+    copy_graph,
+    fits,
+    fixed_point,
+    placeholders,
+    result_types,
+)
 
 # -- while ---------------------------------------------------------------------------------------------
 #
@@ -34,12 +44,11 @@ def _while_type(*types: ArrayType, test: Graph, body: Graph, count: int) -> Tupl
     fits("while_loop", "the test", types, test.inputs)
     fits("while_loop", "the body", types, body.inputs)
     state = types[count:]
-    result = tuple(n.type for n in body.outputs)
-    if [n.type for n in test.outputs] != [ArrayType((), np.dtype(bool))]:
-        raise fail("while_loop", "the test must return one bool", *(n.type for n in test.outputs))
-    if result != tuple(state):
+    if (result := result_types(test)) != (ArrayType((), np.dtype(bool)),):
+        raise fail("while_loop", "the test must return one bool", *result)
+    if (result := result_types(body)) != state:
         raise fail("while_loop", f"the body must return the state's types, got {TupleType(result)}", *state)
-    return TupleType(tuple(state))
+    return TupleType(state)
 
 
 def _while_eval(xp: ArrayNamespace, *xs: np.ndarray, test: Graph, body: Graph, count: int) -> tuple[Any, ...]:
@@ -52,11 +61,13 @@ def _while_eval(xp: ArrayNamespace, *xs: np.ndarray, test: Graph, body: Graph, c
 def _while_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, test: Graph, body: Graph, count: int
                ) -> tuple[Node | None, ...]:
     def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
-        ends = apply_graph(test, inputs)
-        more = Graph(*map(tuple, copy_graph(Graph(step.inputs, tuple(ends)))), name=test.name)
-        return while_(*operands, test=more, body=step, count=roles.n_shared)
+        fresh, ends = copy_graph(Graph(step.inputs, tuple(apply_graph(test, inputs))))
+        return while_(*operands, test=Graph(tuple(fresh), tuple(ends), name=test.name), body=step, count=roles.n_shared)
 
     return _jvp(Signature(count, len(xs) - count), body, ts, xs, loop)
+
+
+Tangents = list[Node | None]  # None stands for zero
 
 
 def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[Node], loop: Callable[..., Node]
@@ -65,9 +76,9 @@ def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[
 
     ``loop(step, inputs, roles, operands)`` makes that loop; `inputs` are those of the step that `body` has.
     """
-    def push(moving: list[bool]) -> tuple[list[bool], tuple[list, ...]]:
+    def push(moving: list[bool]) -> tuple[list[bool], tuple[list[Node], list[Node], Tangents, Tangents]]:
         inputs, outputs = copy_graph(body)
-        tangents = [placeholder(n.type) if m else None for n, m in zip(inputs, moving, strict=True)]
+        tangents = [placeholder(n.types[0]) if m else None for n, m in zip(inputs, moving, strict=True)]
         pushed = interpreters.forward(outputs, {n: t for n, t in zip(inputs, tangents, strict=True) if t is not None})
         return roles.grown(moving, [t is not None for t in pushed]), (inputs, outputs, tangents, pushed)
 
@@ -88,7 +99,7 @@ def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[
 
 
 def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph, body: Graph, count: int
-                ) -> Node | tuple:
+                ) -> tuple[Node, ...]:
     roles = Signature(count, len(xs) - count)
 
     def widen(flags: list[bool]) -> tuple[list[bool], None]:
@@ -105,8 +116,8 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
                 for o, i in zip(outputs, roles.carry(inputs), strict=True)]
         new_body = Graph(tuple(inputs), tuple(kept), name=body.name)
         new_test = new_test.replace(outputs=(any_(new_test.outputs[0], axes=(0,)),))
-    xs = [broadcast_leading(x, size) if f and not m else x for x, f, m in zip(xs, flags, mapped, strict=True)]
-    node = while_(*xs, test=new_test, body=new_body, count=count)
+    operands = [broadcast_leading(x, size) if f and not m else x for x, f, m in zip(xs, flags, mapped, strict=True)]
+    node = while_(*operands, test=new_test, body=new_body, count=count)
     return tuple(p if f else broadcast_leading(p, size) for p, f in zip(parts(node), roles.carry(flags), strict=True))
 
 
@@ -141,10 +152,10 @@ def _scan_type(*types: ArrayType, body: Graph, counts: tuple[int, int], length: 
         if not t.ndim or not guard_equal(t.shape[0], length):
             raise fail("scan", f"expected {length} steps along axis 0", t)
     fits("scan", "the step", (*shared, *carry, *(ArrayType(t.shape[1:], t.dtype) for t in slices)), body.inputs)
-    new, made = roles.ends(tuple(n.type for n in body.outputs))
+    new, stacked = roles.ends(result_types(body))
     if new != carry:
-        raise fail("scan", f"the step must return the carry's types, got {TupleType(new)}", *carry)
-    return TupleType((*carry, *(ArrayType((length, *t.shape), t.dtype) for t in made)))
+        raise fail("scan", f"the step must return the carry's types, got {TupleType(tuple(new))}", *carry)
+    return TupleType((*carry, *(ArrayType((length, *t.shape), t.dtype) for t in stacked)))
 
 
 def _scan_eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[int, int], length: int, reverse: bool
@@ -169,13 +180,13 @@ def _scan_eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[i
 def _read_of(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
     """Return the values of a step forwards that the step backwards reads."""
     forward = set(interpreters.dependent(body.outputs, body.inputs))
-    steps = interpreters.reachable(back)
+    steps = reachable(back)
     forward |= {n for n in steps if n.prim is proj and n.inputs[0] in forward}
     read = [i for n in steps if n not in forward and n not in cotangents for i in n.inputs]
     return list(dict.fromkeys(n for n in (*read, *back) if n in forward))
 
 
-def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
+def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], length: int | Dim,
               reverse: bool) -> list[Node | None]:
     roles = Signature(*counts)
     inputs, outputs = body.inputs, body.outputs
@@ -190,8 +201,8 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     made = [(n, d) for n, d in zip(*(roles.ends(r)[1] for r in (outputs, g)), strict=True)
             if d is not None and n.type.floating]
     # One step backwards, from the cotangents of what the step returned to those of what it took.
-    d_carry = [placeholder(inputs[i].type) for i in carried]
-    d_made = [placeholder(n.type) for n, _ in made]
+    d_carry = [placeholder(inputs[i].types[0]) for i in carried]
+    d_made = [placeholder(n.types[0]) for n, _ in made]
     ends = [after[i] for i in carried] + [n for n, _ in made]
     back = dict(zip(floats, interpreters.backward(ends, [*d_carry, *d_made], [inputs[i] for i in floats]), strict=True))
     # The step forwards is run once more, and returns what the step backwards reads of it, too.
@@ -200,8 +211,8 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     ahead = scan(*xs, body=body.replace(outputs=(*outputs, *kept), out_names=()), counts=counts, length=length,
                  reverse=reverse)
     stacks = parts(ahead)[len(outputs):]
-    stand_in = {n: placeholder(n.type) for n in (*known, *kept)}
-    totals = [placeholder(inputs[i].type) for i in shared]
+    stand_in = {n: placeholder(n.types[0]) for n in (*known, *kept)}
+    totals = [placeholder(inputs[i].types[0]) for i in shared]
     results = interpreters.substitute([back[i] for i in floats], stand_in)
     sums, rest = results[:len(shared)], results[len(shared):]
     step = Graph(
@@ -210,14 +221,14 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
         (*rest[:len(carried)], *(t + d for t, d in zip(totals, sums, strict=True)), *rest[len(carried):]),
         name=f"{body.name}_vjp")
     given = dict(zip(carry, g, strict=False))
-    start = [zeros_like(xs[i]) if given[i] is None else given[i] for i in carried]
+    start = [zeros_like(xs[i]) if (d := given[i]) is None else d for i in carried]
     node = scan(*outer, *start, *(zeros_like(xs[i]) for i in shared), *arrays, *(d for _, d in made), *stacks,
                 body=step, counts=(roles.n_shared, len(floats) - len(slices)), length=length, reverse=not reverse)
     found = dict(zip((*carried, *shared, *slices), parts(node), strict=True))
     return [found.get(i) for i in range(len(xs))]
 
 
-def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
+def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], length: int | Dim,
               reverse: bool) -> tuple[Node | None, ...]:
     def loop(step: Graph, inputs: Sequence[Node], roles: Signature, operands: Sequence[Node]) -> Node:
         return scan(*operands, body=step, counts=tuple(roles), length=length, reverse=reverse)
@@ -225,8 +236,8 @@ def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, coun
     return _jvp(Signature(*counts), body, ts, xs, loop)
 
 
-def _scan_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, body: Graph, counts: tuple[int, int], length: Any,
-                reverse: bool) -> tuple[Node, ...]:
+def _scan_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, body: Graph, counts: tuple[int, int],
+                length: int | Dim, reverse: bool) -> tuple[Node, ...]:
     roles = Signature(*counts)
 
     def widen(flags: list[bool]) -> tuple[list[bool], Flags]:

@@ -15,9 +15,10 @@ from .. import interpreters
 from ..graph import Graph, Node, full, reachable
 from ..primitive import placeholder
 from ..tracing import made_by
-from .checks import Check, checks_of, in_range, unmade
+from .checks import Check, checks_of, in_range
 from .constants import proj
 from .control import barrier
+from .equal_checks import missing_checks
 from .merge_scans import Replacement, merge_scans, replace_nodes
 from .subgraph import HELD, Signature, fixed_point, held_in_order, signature
 
@@ -45,7 +46,7 @@ def drop_unused_results(graph: Graph, checks: bool = True) -> Graph:
         live.update(inputs)
     if checks and smaller:  # operands of a removed result may have made checks
         removed = checks_of(n for n in graph.nodes if n not in live)
-        if missing := unmade(removed, checks_of(n for n in graph.nodes if n in live)):
+        if missing := missing_checks(removed, checks_of(n for n in graph.nodes if n in live)):
             return drop_unused_results(graph.replace(outputs=tuple(after_checks(graph.outputs, missing))))
     return replace_nodes(graph, smaller) if smaller else graph
 
@@ -136,7 +137,7 @@ def keep_checks(before: Iterable[Node], outputs: Sequence[Node], since: int = -1
     wanted = checks_of(before)
     if not wanted or not outputs:
         return list(outputs)
-    missing = unmade(wanted, checks_of(reachable(outputs, since)))
+    missing = missing_checks(wanted, checks_of(reachable(outputs, since)))
     return after_checks(outputs, {c: n for c, n in missing.items() if may_use is None or may_use(c[0])})
 
 

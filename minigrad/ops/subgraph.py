@@ -80,6 +80,11 @@ def fits(name: str, part: str, types: Sequence[ArrayType], inputs: Sequence[Node
             raise fail(name, f"{part} expects {n.type}", t)
 
 
+def result_types(graph: Graph) -> tuple[ArrayType, ...]:
+    """Return the types of the outputs, each of which is an array."""
+    return tuple(n.types[0] for n in graph.outputs)
+
+
 def apply_graph(graph: Graph, operands: Sequence[Node]) -> list[Node]:
     """Return the outputs of the graph's program on `operands`."""
     return interpreters.substitute(graph.outputs, dict(zip(graph.inputs, operands, strict=True)))

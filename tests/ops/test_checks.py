@@ -1,20 +1,18 @@
 """Checks of indices: which are known to hold, which a rewrite must keep, and that readings make their own."""
 
-import itertools
 
 import numpy as np
 import pytest
 
 import minigrad as mg
 import minigrad.numpy as mnp
-from minigrad import interpreters, passes
-from minigrad.graph import PRIMITIVES, ArrayType, Graph, full, reachable
+from minigrad import passes
+from minigrad.graph import PRIMITIVES, ArrayType, Graph, full
 from minigrad.ops import checks, results
 from minigrad.ops.constants import constant, iota
 from minigrad.ops.control import placeholder
 from minigrad.ops.index import gather, scatter_add
 from minigrad.passes.keep_index_checks import keep_index_checks
-from minigrad.symbolic import Dim
 
 X, I = (ArrayType(shape, np.dtype(d)) for shape, d in (((4, 2), "f8"), ((3,), "i8")))  # noqa: E741
 
@@ -172,81 +170,3 @@ def test_branches_check_where_they_are_taken():
         assert mg.compile(f)(x, np.arange(3), np.array(1)) == 8
     with pytest.raises(IndexError):
         mg.compile(f)(x, bad, np.array(1))
-
-
-# -- of graphs that nodes hold -----------------------------------------------------------------------------------
-
-
-def left(before, after, *args):
-    """Return how many checks of one function another one does not make."""
-    nodes = [mg.trace(f)(*args) for f in (before, after)]
-    new = interpreters.substitute(nodes[0].outputs, dict(zip(nodes[0].inputs, nodes[1].inputs, strict=True)))
-    wanted, have = (checks.checks_of(reachable(outputs)) for outputs in (new, nodes[1].outputs))
-    return len(checks.unmade(wanted, have))
-
-
-def turns(step, start=0.0, **rest):
-    return lambda x, i: mg.scan(lambda c, k: (step(c, k, x, i), None), start, i if not rest else None, **rest)[0]
-
-
-def test_a_held_graph_makes_the_checks_of_its_operands():
-    v, i = np.ones(4), np.arange(3)
-    at = lambda x, i: mnp.sum(mnp.take(x, i))  # noqa: E731
-    cases = {
-        "checkpoint": mg.checkpoint(at),
-        "slices": turns(lambda c, k, x, i: c + at(x, k)),
-        "slices backwards": lambda x, i: mg.scan(lambda c, k: (c * 2 + at(x, k), None), 0.0, i, reverse=True)[0],
-        "all in each turn": turns(lambda c, k, x, i: c + at(x, i), length=2)}
-    for name, f in cases.items():
-        assert left(at, f, v, i) == left(f, at, v, i) == 0, name
-        assert left(lambda x, i: at(x, i + 1), f, v, i) == left(f, lambda x, i: at(x, i + 1), v, i) == 1, name
-    moved = turns(lambda c, k, x, i: c + at(x, k * 2 - 1))
-    assert left(lambda x, i: at(x, i * 2 - 1), moved, v, i) == 0
-    assert left(moved, lambda x, i: at(x, i * 2 - 1), v, i) == 0
-
-
-def test_a_check_that_runs_under_a_condition_is_not_made_without():
-    v, i = np.ones(4), np.arange(3)
-    at = lambda x, i: mnp.sum(mnp.take(x, i))  # noqa: E731
-    never = turns(lambda c, k, x, i: c + at(x, i), length=0)
-    first, second = (lambda x, i, k=k: mg.switch(i[0], [[at, lambda x, i: x[0]][k], [lambda x, i: x[0], at][k]], x, i)
-                     for k in (0, 1))
-    other = lambda x, i: mg.switch(i[1], [at, lambda x, i: x[0]], x, i)  # noqa: E731
-    until = lambda x, i: mg.while_loop(lambda s: s < i[0], lambda s: s + 1 + 0 * mnp.take(i, i)[0], 0)  # noqa: E731
-    for f in (never, first, second, other, until):
-        assert left(f, f, v, i) == 0
-        assert left(mg.checkpoint(f), f, v, i) == left(f, mg.checkpoint(f), v, i) == 0
-    for f in (never, first, second, other):
-        assert left(at, f, v, i) == 1
-    for a, b in itertools.permutations((first, second, other), 2):
-        assert left(a, b, v, i) == 1
-    assert left(lambda x, i: mnp.take(i, i), until, v, i) == 1
-
-
-def test_states_of_loops_are_equal_where_start_and_steps_are():
-    v, i = np.ones(4), np.arange(3)
-
-    def loop(a, b, start=(0, 1), keep=lambda s: s, length=5):
-        def step(s, _):
-            return keep((a(*s[:2]), b(*s[:2]), *s[2:])), mnp.take(v, s[0])
-
-        return lambda x, i: mnp.sum(mg.scan(step, keep((*start, i[0])), None, length=length)[1])
-
-    add, more, twice = (lambda s, t: s + t), (lambda s, t: t + 1), (lambda s, t: t * 2)
-    same = loop(add, more)
-    assert left(same, same, v, i) == 0
-    assert left(same, loop(add, more, keep=lambda s: s[:2]), v, i) == 0  # a state that no index depends on
-    for other in (loop(add, twice), loop(add, more, (0, 2)), loop(add, more, (1, 1)), loop(more, add), loop(
-            add, more, length=6)):
-        assert left(same, other, v, i) == left(other, same, v, i) == 1
-
-
-def test_copies_of_an_index_check_it_where_there_is_one():
-    n = Dim.new("n")
-    x, k = placeholder(X), placeholder(ArrayType((), np.dtype("i8")))
-    some, any_number, none = (PRIMITIVES["add"](*2 * [PRIMITIVES["expand"](k, shape=(m,), axes=(0,))])
-                              for m in (3, n, 0))
-    for a, b in itertools.permutations((some, any_number, none), 2):
-        assert len(checks.unmade(checks.checks_of([gather(x, a)]), checks.checks_of([gather(x, b)]))) == 1
-    alone = checks.checks_of([gather(x, PRIMITIVES["add"](k, k))])
-    assert not checks.unmade(checks.checks_of([gather(x, some)]), alone)

@@ -78,12 +78,15 @@ def split_mean(node: Node) -> Node | None:
     return constant if varying is None else mean(varying, axes=axes) + constant
 
 
+_AFFINE = ("add", "sub", "neg", "mul", "div")
+
+
 def _affine_region(x: Node) -> list[Node]:
     """Return, in order, the nodes that `x` depends on through sums, products and quotients alone."""
     region, stack = {x}, [x]
     while stack:
         n = stack.pop()
-        for i in n.inputs if n.prim.name in ("add", "sub", "neg", "mul", "div") else ():
+        for i in n.inputs if n.prim.name in _AFFINE else ():
             if i not in region:
                 region.add(i)
                 stack.append(i)
@@ -93,6 +96,8 @@ def _affine_region(x: Node) -> list[Node]:
 def _split(n: Node, terms: Mapping[Node, Terms]) -> Terms:
     """Return the varying and the unvarying term of `n`, from those of its inputs."""
     name = n.prim.name
+    if name not in _AFFINE:
+        return n, None
     varying, unvarying = [terms[i][0] for i in n.inputs], [terms[i][1] for i in n.inputs]
     if is_difference(n) and any(v is not None for v in varying):
         return n, None

@@ -101,8 +101,9 @@ def discrete(name: str, type: Callable[..., ArrayType], eval: Callable[..., Any]
                      jvp=Unsupported("its values are integers or bools"), **rest)
 
 
-def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any], transpose: Callable[..., Node | Sequence[Node]],
-           batch: Any = None, operands: int | None = 1, **rest: Any) -> Primitive:
+def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any],
+           transpose: Callable[..., Node | Sequence[Node]], batch: Any = None, operands: int | None = 1,
+           **rest: Any) -> Primitive:
     """Declare a primitive that is linear in its first `operands` inputs (in all of them: None).
 
     Its forward derivative is itself on the tangents; `transpose` (``transpose(g, *inputs, **params)``, one

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..combiners import MAX, MIN
-from ..graph import ArrayType, Node
+from ..graph import ArrayType
 from ..primitive import ArrayNamespace, Combiner, Primitive, Sample
 from ..symbolic import Shape
 from .accumulators import numpy_dtype

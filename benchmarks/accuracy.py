@@ -1,4 +1,4 @@
-"""How far the native backend's functions are from the right values, in units of the last place, beside NumPy and JAX.
+"""Errors of the native backend's functions in units of the last place, beside NumPy's and JAX's.
 
 In float32 minigrad's functions of one operand are measured at all 2**32 of them, the others' at every 61st; float64
 holds the right values, from NumPy and SciPy. In float64 all are measured at the same millions of operands: of all

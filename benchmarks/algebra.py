@@ -1,6 +1,6 @@
-"""What `factorize` makes of programs that write large products down: operations, bytes and time, with and without it.
+"""Programs with large products, with and without the pass `factorize`: operations, bytes and time.
 
-The last rows are programs in which there is nothing to find: it must not slow them.
+The last rows are programs that offer it nothing, and that it must not slow.
 """
 
 from __future__ import annotations

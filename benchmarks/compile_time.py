@@ -118,7 +118,7 @@ def run(quick: bool) -> harness.Result:
     for name, (make, sizes) in FAMILIES.items():
         for backend in ("numpy", "native"):
             rows, peaks, counts = {}, {}, {}
-            measure(make, sizes[0], backend, 1)  # what is imported and started once
+            measure(make, sizes[0], backend, 1)  # imports, and the start of the thread pool
             for size in sizes:
                 nodes, seconds, peak = measure(make, size, backend, 1 if quick else 3)
                 row = f"{nodes:,} nodes in {min(seconds):.3g} s, {peak / nodes / 1e3:.3g} kB per node"

@@ -135,8 +135,8 @@ def page_faults(call: Callable[[], Any]) -> float:
 def run(quick: bool) -> harness.Result:
     """Measure 1,000,000 examples and 1,000.
 
-    NumPy op by op takes its temporaries from the allocator. How long that takes depends on what the process has done
-    before: in one of its own, each call gets its memory fresh from the system, page by page; in one in which a larger
+    NumPy op by op takes its temporaries from the allocator. Their time depends on the process's history: in one
+    of its own, each call gets its memory fresh from the system, page by page; in one in which a larger
     piece was freed once, as JAX and PyTorch do, the allocator keeps it. So the large case is measured in both.
     """
     compiled = mg.compile(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0, 0))))

@@ -2,7 +2,7 @@
 
 Each is the polynomial of least squares over Chebyshev's points, in 80 digits (mpmath). That is within a small factor of
 the polynomial whose greatest error is least, and needs no iteration. The coefficients are rounded one after the other,
-constant first; the rest is fitted anew to what the rounded ones leave, so that later coefficients take up the roundings
+constant first; the rest is fitted anew to the remainder, so that later coefficients take up the roundings
 of earlier ones.
 """
 
@@ -101,7 +101,7 @@ def slope_from_0(f: Function) -> Function:
 
 SCALED_ERFC = {32: scaled_erfc(2), 64: scaled_erfc(4)}
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.01")  # how far rounding to a multiple of ln 2 leaves an argument from 0
-FROM_1 = (mp.sqrt(0.5) - 1, mp.sqrt(2) - 1)  # what is left of a number whose power of two is taken off
+FROM_1 = (mp.sqrt(0.5) - 1, mp.sqrt(2) - 1)  # the range of a number without its power of two, less 1
 QUARTER_PI = mp.pi / 4 * mp.mpf("1.01")
 
 # name: (function, low, high, coefficients in float32, in float64)

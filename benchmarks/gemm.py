@@ -33,7 +33,7 @@ def step(bits: int | None) -> Callable[..., None]:
     code = cache.object_code(gemm.module(np.dtype(np.float32), bits))
     library = jit.load([code], {**blas.symbols(), **threads.symbols()})
     call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(library.address("product"))
-    call.library = library  # the code lives as long as who calls it
+    call.library = library  # the code lives as long as its caller
     return call
 
 

@@ -62,7 +62,7 @@ def example(molecule: Any, area: float) -> Any:
 
 
 def drawn(count: int) -> list[Any]:
-    """Return made-up graphs as large as the molecules: trees with a ring here and there, where there is no RDKit."""
+    """Return made-up graphs as large as the molecules: trees with a few rings, in place of RDKit's."""
     rng = np.random.default_rng(0)
     found = []
     for n in rng.integers(4, 30, count):

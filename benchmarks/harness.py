@@ -165,10 +165,10 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 @dataclass
 class Case:
-    """One table: what was measured, in which unit, and each contestant as a ratio to `reference`.
+    """One table: a measurement, its unit, and each contestant as a ratio to `reference`.
 
     A row may also have the seconds of ``compile`` (a spread), the bytes of ``peak``, and its part ``of the limit`` of
-    the machine; `more` says what the limit follows from.
+    the machine; `more` holds the numbers that the limit follows from.
     """
 
     title: str
@@ -206,7 +206,7 @@ class Case:
 
 
 def _besides(row: Mapping[str, Any]) -> str:
-    """Return what a row has beside its time, as words."""
+    """Return the other numbers of a row, as words."""
     words = []
     if "compile" in row:
         words.append(f"compiled in {row['compile']['median']:.3g} s")
@@ -240,7 +240,7 @@ class Target:
 
 @dataclass
 class Result:
-    """What one benchmark found."""
+    """The tables, targets and notes of one benchmark."""
 
     cases: list[Case]
     targets: list[Target]
@@ -292,7 +292,7 @@ def main(name: str, run: Callable[[bool], Result]) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and no file written")
     quick = parser.parse_args().quick
-    os.environ["MINIGRAD_CACHE_DIR"] = ""  # what was compiled in an earlier run is not to be found
+    os.environ["MINIGRAD_CACHE_DIR"] = ""  # no code of an earlier run
     before = Work.now()
     result = run(quick)
     others, wall = Work.now().others_since(before)

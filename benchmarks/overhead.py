@@ -1,4 +1,4 @@
-"""What minigrad adds: to a call of few operations, and before the first run of a graph of many."""
+"""Overhead of minigrad: of a call of few operations, and before the first run of a graph of many."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def many(w: Any, x: Any) -> Any:
 def stages(w: np.ndarray, x: np.ndarray) -> dict[str, float]:
     """Return the seconds that each stage from function to program takes, and their sum.
 
-    Tracing runs the function; batching and differentiating are timed by what they add to that; planning is the passes,
+    Tracing runs the function; batching and differentiating are timed by the difference; planning is the passes,
     the schedule and the program's text.
     """
     batched = mg.mean_loss(many, in_axes=(None, 0))

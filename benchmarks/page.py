@@ -31,7 +31,7 @@ _LABELS = {"torch eager": "PyTorch", "PyG": "PyTorch Geometric"}
 
 
 def page() -> str:
-    """Return the page: each benchmark's conditions and tables, and what was promised beside what was found."""
+    """Return the page: each benchmark's conditions and tables, and its targets beside the results."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
     lines = ["# Results", "",
              "Written by `python -m benchmarks.page` from the files beside it, which `python -m benchmarks` writes.",
@@ -98,7 +98,7 @@ def _benchmark(name: str, data: dict[str, Any]) -> list[str]:
 
 
 def _case(case: dict[str, Any]) -> list[str]:
-    """Return one table; what only some have in a row has a column where any does."""
+    """Return one table, with a column for each number that any row has."""
     scale, unit = _UNITS[case["unit"]]
     more = [c for c in _COLUMNS if any(c in row for row in case["rows"].values())]
     heads = [f"median {unit}", "10 % to 90 %", f"of {case['reference']}", *(_COLUMNS[c][0] for c in more)]

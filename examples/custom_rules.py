@@ -53,7 +53,7 @@ np.testing.assert_allclose(slopes, direct(strengths), rtol=1e-8)
 near = (error(0.1 + 1e-5) - error(0.1 - 1e-5)) / 2e-5
 np.testing.assert_allclose(slopes[2], near, rtol=1e-5)
 
-# And it is what one wants it for: the penalty is tuned by gradient descent.
+# The derivative serves gradient descent on the penalty itself.
 tune = mg.compile(mg.value_and_grad(lambda log: error(np.exp(log))))
 log = np.log(0.3)
 for _ in range(60):

@@ -35,10 +35,10 @@ for size in (5, 7):
           f"{worst:.1e}")
     assert abs(value - full[0]) < 1e-14 and worst < 1e-14
 
-# What it is for: one chunk's intermediates in memory at a time, in the gradient too.
+# The use: one chunk's intermediates in memory at a time, in the gradient too.
 for name, f in [("at once", mean), ("in passes of 64", mg.microbatch(mean, 64))]:
     step = mg.compile(mg.value_and_grad(f))
-    step(params, X[:8], labels[:8])  # traced; what the next call allocates is memory of the run
+    step(params, X[:8], labels[:8])  # traced, so that the next call allocates the run's memory alone
     tracemalloc.start()
     step(params, X, labels)
     peak = tracemalloc.get_traced_memory()[1]

@@ -1,4 +1,4 @@
-"""How large a batch is worth while? The gradient noise scale, measured while a network learns digits.
+"""The gradient noise scale, measured while a network learns digits: how large a batch pays.
 
 tr(Σ) / ‖G‖² says how many examples it takes until their noise is as small as the gradient itself: far below
 it, a batch of twice the size makes twice the progress, far above it hardly any more. It grows as the loss falls.

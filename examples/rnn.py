@@ -1,6 +1,6 @@
 """A recurrent network reads each handwritten digit row by row: `scan`, written for one digit.
 
-Under the batch axis the scan stays one scan: 8 steps, whatever the number of digits, forwards and backwards.
+Under the batch axis the scan stays one scan: 8 steps for any number of digits, forwards and backwards.
 """
 
 import numpy as np

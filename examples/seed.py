@@ -1,8 +1,8 @@
-"""What does mini-batching do to a computational graph?  s = g(f(x, w), f(x, w), x).
+"""Mini-batches of a computational graph: s = g(f(x, w), f(x, w), x).
 
 The mini-batch of two examples is first drawn as people imagine it: two copies of the graph, and a node
 that averages. Then it is drawn as minigrad computes it: the same graph once, with a batch axis. Both give
-the same numbers, and what depends on w alone is in neither of them repeated.
+the same numbers, and neither repeats the nodes that depend on w alone.
 """
 
 import numpy as np

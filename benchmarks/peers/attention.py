@@ -1,6 +1,6 @@
 """An attention block behind a layer norm: 64 tokens of width 64, 4 heads, 32 examples; value and gradient, float32.
 
-What comes in goes through weights of its own first, so that the gradient has to go back through the whole block.
+The input passes through a layer of weights first, so that the gradient has to go back through the whole block.
 """
 
 from __future__ import annotations

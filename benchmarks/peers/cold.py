@@ -1,7 +1,7 @@
 """From the start of a process to the first value and gradient, import and compilation included, in each library.
 
-Each start is a process of its own, in turns. minigrad's native backend keeps what it has compiled on disk: it starts
-once with an empty cache and once with what an earlier start has left.
+Each start is a process of its own, in turns. minigrad's native backend keeps machine code on disk: it starts once
+with an empty cache and once with that of an earlier start.
 """
 
 from __future__ import annotations

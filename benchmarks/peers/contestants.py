@@ -22,7 +22,7 @@ Step = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Names:
-    """What a program asks of a library: its NumPy, and three functions that users do not write themselves."""
+    """The functions of a library that programs call: its NumPy, and three that users do not write themselves."""
 
     np: Any
     logsumexp: Callable[[Any], Any]  # along the last axis
@@ -43,7 +43,7 @@ class Program:
     torch : callable
         ``torch(params, *examples)``: the same in PyTorch's own layers.
     torch_one : callable, optional
-        ``torch_one(params, *example)``: for ``torch.func``, where `one` is not what its users would write.
+        ``torch_one(params, *example)``: for ``torch.func``, where `one` differs from the code of its users.
     refused : mapping of str to str
         Contestants that do not run this program, and why.
     """
@@ -62,7 +62,7 @@ class Contestant:
     Attributes
     ----------
     build : callable
-        From arguments to a fresh step for such arguments; what is compiled may be compiled at the step's first call.
+        From arguments to a fresh step for such arguments; compilation may wait for the step's first call.
         A step does all its work before it returns.
     put : callable
         From NumPy arguments to the library's own.
@@ -82,7 +82,7 @@ class Contestant:
 
 
 def _scan_in_python(f: Callable[..., Any], carry: Any, xs: Any) -> tuple[Any, None]:
-    """Carry a value along axis 0; what the steps return beside it is dropped."""
+    """Carry a value along axis 0, and drop the steps' results."""
     for x in xs:
         carry, _ = f(carry, x)
     return carry, None
@@ -252,7 +252,7 @@ def pytensor_names() -> Names:
 
 def with_pytensor(program: Program) -> Contestant:
     """Return PyTensor's function of the loss of a batch, and of its gradients."""
-    # numbers in a program are to be float32, and what was compiled before is not to be found
+    # numbers in a program are to be float32, and no code of an earlier run is found
     os.environ.setdefault("PYTENSOR_FLAGS", f"floatX=float32,base_compiledir={tempfile.mkdtemp()}")
     import optree
     import pytensor

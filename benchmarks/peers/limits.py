@@ -1,4 +1,4 @@
-"""What this machine can do at most: copy bandwidth and the rate of matrix products, measured in the same run."""
+"""Limits of the machine: copy bandwidth and the rate of matrix products, measured in the same run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LEAST = 1 << 16  # bytes: below this a copy is mostly its call
 
 @dataclass(frozen=True)
 class Work:
-    """What a program cannot do without: bytes of arguments and results, and operations in matrix products."""
+    """The least work of a program: bytes of arguments and results, and operations in matrix products."""
 
     nbytes: float
     flops: float = 0.0
 
     def limit(self) -> dict[str, float]:
-        """Return the seconds below which no program can stay on this machine, and what they follow from."""
+        """Return the least seconds of a program on this machine, and the numbers that they follow from."""
         bandwidth, rate = copy_bandwidth(int(self.nbytes)), gemm_rate()
         return {**asdict(self), "bytes/s": bandwidth, "flop/s": rate,
                 "seconds": max(self.nbytes / bandwidth, self.flops / rate)}

@@ -67,7 +67,7 @@ def data(sizes: tuple[int, ...], n: int) -> Args:
 
 
 def work(sizes: tuple[int, ...], args: Args) -> limits.Work:
-    """Return what a step needs: weights read, gradients written, three products per layer but two of the first."""
+    """Return the work of a step: weights read, gradients written, three products per layer but two of the first."""
     n = len(args[1])
     products = [2 * n * a * b for a, b in pairwise(sizes)]
     return limits.Work(limits.traffic(args) + limits.traffic(args[0]), 3 * sum(products) - products[0])

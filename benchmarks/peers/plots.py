@@ -1,4 +1,4 @@
-"""How times grow with the batch, as pictures: ``python -m benchmarks.peers.plots`` draws them from the JSON files."""
+"""Plots of time against batch size: ``python -m benchmarks.peers.plots`` draws them from the JSON files."""
 
 from __future__ import annotations
 

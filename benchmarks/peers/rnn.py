@@ -15,7 +15,7 @@ UNROLLED = f"would compile the {STEPS} steps of the Python loop as so many layer
 
 
 def one(names: Names, p: Any, xs: Any, y: Any) -> Any:
-    """Return the squared error of what one sequence, (steps, inputs), comes to."""
+    """Return the squared error of the prediction for one sequence, (steps, inputs)."""
     def step(h: Any, x: Any) -> tuple[Any, None]:
         return names.np.tanh(x @ p["in"] + h @ p["hidden"] + p["bias"]), None
 
@@ -33,7 +33,7 @@ def batch(names: Names, p: Any, xs: Any, y: Any) -> Any:
 
 
 def torch_batch(p: Any, xs: Any, y: Any) -> Any:
-    """Return the same in PyTorch: what all steps get from outside is one product, as in its own recurrent layers."""
+    """Return the same in PyTorch: one product for the inputs of all steps, as in its own recurrent layers."""
     import torch
 
     h = torch.zeros_like(xs[:, 0, :1] * p["bias"])

@@ -25,7 +25,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def numbers(result: Any) -> list[np.ndarray]:
-    """Return a contestant's result as a list of arrays, whatever its own containers are."""
+    """Return a contestant's result as a list of arrays."""
     import optree
 
     return [np.asarray(leaf, np.float64) for leaf in optree.tree_leaves(result)]
@@ -59,9 +59,9 @@ def measure(title: str, contestants: Mapping[str, Callable[[], Contestant]], arg
     args : tuple
         NumPy arrays: the parameters, then the examples.
     want : list of ndarray
-        What each has to compute.
+        The right result.
     work : Work
-        What the program cannot do without.
+        The least work of the program.
     quick : bool
         Fewer rounds, and without contestants that take long to compile.
     refused : mapping of str to str, optional
@@ -149,7 +149,7 @@ def peak_bytes(contestant: Contestant, step: Step, own: Args) -> float | None:
 
 
 def _resident(field: str, trim: bool = True) -> float:
-    """Return a field of the process's status in bytes; first give back to the system what the allocator holds free."""
+    """Return a field of the process's status in bytes; the allocator's free memory is given back first."""
     if trim:
         gc.collect()
         libc = ctypes.CDLL(None)

@@ -95,12 +95,12 @@ class Rows(Kernel):
                     self.flat[idx, (*self.shape, *self.domain)] = "row" if n == 1 else f"row * {self.size(n)} + at"
                 if root.within or root.terminal:
                     acc = self.begin(node, "a", 1 if root.within else 0)
-                    self.sums += [acc] * chained(node)
                     if self.domain:
                         self.collect(node, acc, idx)
                     else:
                         with self.scope("if (lane == 0)"):
                             self.collect(node, acc, idx)
+                    self.sums += [acc] * chained(node)
                     if root.within:
                         self.open.append((node, acc, root.stored))
                     else:

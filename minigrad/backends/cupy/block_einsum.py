@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ...graph import PRIMITIVES, Node, full
 from ...ops.broadcast import broadcast_along
@@ -17,7 +16,8 @@ from ...ops.einsum import parse, split_subscripts
 from ...ops.elementwise import cast_to
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .kernels import THREADS, Kernel, Launch, Sizes, typical
+from .codegen import Key, Memory
+from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, typical
 from .segment_kernels import COUNT
 
 _SIDE = 16  # threads along each side of a tile
@@ -26,15 +26,15 @@ _BLOCKS = 2048  # of the launch, at most: each takes one tile after the other
 
 
 class Blocks:
-    """A `block_einsum`: its subscripts by role, and how large the tiles of its results are.
+    """A `block_einsum`: its subscripts by role, and the size of the tiles of its results.
 
     Attributes
     ----------
     lengths : dict of str to Node
         The ragged subscripts.
     groups : tuple of str
-        Batch, rows, columns and inner: the subscripts that both operands and the result have, those of the left
-        operand and the result, those of the right one and the result, and those that are summed over.
+        Batch, rows, columns and inner: the subscripts of both operands and the result, of the left operand and the
+        result, of the right one and the result, and of both operands alone, over which the product sums.
     rows, columns : int
         The elements that a thread computes along each side of a tile.
     """
@@ -64,24 +64,23 @@ class Blocks:
         """Return a subscript's size, or the typical one of an example."""
         if c not in self.lengths:
             return typical(self.dense[c])
-        found = [(len(self.ragged(t)), v) for v, t, _ in (*self.arrays, (self.node, self.out, "")) if c in t]
-        n, v = min(found, key=lambda f: f[0])
+        packed = [(len(self.ragged(t)), v) for v, t, _ in (*self.arrays, (self.node, self.out, "")) if c in t]
+        n, v = min(packed, key=lambda p: p[0])
         return round((typical(v.shape[0]) / max(typical(self.examples), 1)) ** (1 / n))
 
-    def tiles(self, made: dict[Any, Node]) -> Node | None:
-        """Return the number of each example's tiles as a node, or None where all have the same number.
+    def tiles(self, counts: dict[Key, Node]) -> Node | None:
+        """Return the number of each example's tiles as a node, or None if all examples have the same number.
 
-        Equal counts of several products are one node, kept in `made`.
+        Equal counts of several products share a node in `counts`.
         """
         batch, rows, columns, _ = self.groups
         parts = [(c, 1) for c in batch] + [(rows, _SIDE * self.rows), (columns, _SIDE * self.columns)]
         if not self.ragged(batch + rows + columns):
             return None
         key = "tiles", *((tuple(self.lengths.get(c, self.dense.get(c)) for c in group), side) for group, side in parts)
-        if key not in made:
-            counts = [self._over(self._count(group), side) for group, side in parts]
-            made[key] = _product(counts)
-        return made[key]
+        if key not in counts:
+            counts[key] = _product([self._over(self._count(group), side) for group, side in parts])
+        return counts[key]
 
     def _count(self, group: str) -> Node:
         return _product([self._size(c) for c in group] or [full(1, (self.examples,), COUNT)])
@@ -92,33 +91,32 @@ class Blocks:
         return broadcast_along(size_scalar(self.dense[c], COUNT), (self.examples,), (0,))
 
     def _over(self, n: Node, side: int) -> Node:
-        """Return how many pieces of a length make up `n`."""
+        """Return the number of pieces of length `side` that cover `n`."""
         if side == 1:
             return n
-        rest = full(side - 1, n.shape, COUNT)
-        return PRIMITIVES["floor_divide"](PRIMITIVES["add"](n, rest), full(side, n.shape, COUNT))
+        return PRIMITIVES["floor_divide"](n + full(side - 1, n.shape, COUNT), full(side, n.shape, COUNT))
 
 
 def _product(nodes: Sequence[Node]) -> Node:
     out = nodes[0]
     for n in nodes[1:]:
-        out = PRIMITIVES["mul"](out, n)
+        out = out * n
     return out
 
 
-def segment(lengths: Sequence[Node], made: dict[Any, Node]) -> Node:
+def segment(lengths: Sequence[Node], counts: dict[Key, Node]) -> Node:
     """Return the rows of each example of an array that is packed along axes of these lengths."""
     if len(lengths) == 1:
         return lengths[0]
-    return made.setdefault(("rows", *lengths), _product([cast_to(n, COUNT) for n in lengths]))
+    return counts.setdefault(("rows", *lengths), _product([cast_to(n, COUNT) for n in lengths]))
 
 
-def product(b: Blocks, ends: Callable[[Node], Any], made: dict[Any, Node], *args: Any) -> Launch:
+def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], memory: Memory) -> Launch:
     """Return the launch that computes a `block_einsum`; `ends` is the key of the offsets behind segments."""
-    w, node = Kernel(*args), b.node
+    w, node = Kernel(memory), b.node
     batch, rows, columns, inner = b.groups
     kind, height, width = cuda_expr.accumulated(node.dtype), _SIDE * b.rows, _SIDE * b.columns
-    tiles = b.tiles(made)
+    tiles = b.tiles(counts)
     sizes: dict[str, str] = {}
 
     def count(group: str) -> str:
@@ -131,20 +129,20 @@ def product(b: Blocks, ends: Callable[[Node], Any], made: dict[Any, Node], *args
         return f"({k} ? (I){end}[{k} - 1] : 0)"
 
     def split(at: str, group: str) -> dict[str, str]:
-        """Take an index along a group apart into one along each of its subscripts."""
-        found = {}
+        """Divide an index along a group into one along each of its subscripts."""
+        indices = {}
         for c in reversed(group[1:]):
-            found[c] = w.inner(f"{at} % {sizes[c]}")
+            indices[c] = w.inner(f"{at} % {sizes[c]}")
             at = w.inner(f"{at} / {sizes[c]}")
-        return {**found, **{c: w.inner(at) for c in group[:1]}}
+        return {**indices, **{c: w.inner(at) for c in group[:1]}}
 
-    def index(term: str, of: str, packed: bool, at: dict[str, str]) -> tuple[str, ...]:
-        first: tuple[str, ...] = ("example",) if of == "stacked" else ()
-        if packed:
+    def index(term: str, name: str, layout: str, at: dict[str, str]) -> tuple[str, ...]:
+        first: tuple[str, ...] = ("example",) if layout == "stacked" else ()
+        if layout == "packed":
             row = ""
             for c in (c for c in term if c in b.lengths):
                 row = f"({row} * {sizes[c]} + {at[c]})" if row else at[c]
-            first = (w.inner(f"start_{of} + {row}"),)
+            first = (w.inner(f"start_{name} + {row}"),)
         return (*first, *(at[c] for c in term if c not in b.lengths))
 
     w.emit(f"const I examples = {w.size(b.examples)};")
@@ -164,10 +162,10 @@ def product(b: Blocks, ends: Callable[[Node], Any], made: dict[Any, Node], *args
             w.emit(f"const I example = segment_of({end}, examples, item), tile = item - {before(end, 'example')};")
         for c, n in b.lengths.items():
             sizes[c] = w.inner(f"(I){w.value(n, ('example',))}")
-        arrays = [(v, t, k, of) for k, (v, t, of) in zip("xy", b.arrays, strict=True)]
+        arrays = [(v, t, k, layout) for k, (v, t, layout) in zip("xy", b.arrays, strict=True)]
         for term, k in [*((t, k) for _, t, k, _ in arrays), (b.out, "out")]:
             if lengths := b.ragged(term):
-                w.emit(f"const I start_{k} = {before(end_of(segment(lengths, made)), 'example')};")
+                w.emit(f"const I start_{k} = {before(end_of(segment(lengths, counts)), 'example')};")
         w.scopes[-1].names |= {"start_x", "start_y", "start_out", "rows", "columns", "inner", "row", "column"}
         w.emit(f"const I rows = {count(rows)}, columns = {count(columns)}, inner = {count(inner)};")
         w.emit(f"const I across = (columns + {width - 1}) / {width}, down = (rows + {height - 1}) / {height};")
@@ -176,7 +174,7 @@ def product(b: Blocks, ends: Callable[[Node], Any], made: dict[Any, Node], *args
         w.emit(f"{kind} sum[{b.rows}][{b.columns}] = {{}};")
         w.emit(f"__shared__ __align__(16) {kind} tile_x[{_DEPTH}][{height + 4}], tile_y[{_DEPTH}][{width + 4}];")
         with w.scope(f"for (I low = 0; low < inner; low += {_DEPTH})", ["low"]):
-            for v, term, k, of in arrays:
+            for v, term, k, layout in arrays:
                 own, side, first, most = (columns, width, "column", "columns") if k == "y" else (
                     rows, height, "row", "rows")
                 w.emit("#pragma unroll")
@@ -189,7 +187,7 @@ def product(b: Blocks, ends: Callable[[Node], Any], made: dict[Any, Node], *args
                     w.emit(f"{kind} v = 0;")
                     with w.scope(f"if (k < inner && i < {most})"):
                         at = {**outer, **split("k", inner), **split("i", own)}
-                        w.emit(f"v = {w.value(v, index(term, k if of == 'packed' else of, of == 'packed', at))};")
+                        w.emit(f"v = {w.value(v, index(term, k, layout, at))};")
                     w.emit(f"tile_{k}[d][r] = v;")
             w.emit("__syncthreads();")
             w.emit("multiply_tiles(tile_x, tile_y, sum);")
@@ -200,15 +198,12 @@ def product(b: Blocks, ends: Callable[[Node], Any], made: dict[Any, Node], *args
             w.emit(f"const I j = column + threadIdx.x % {_SIDE} + e % {b.columns} * {_SIDE};")
             with w.scope("if (i < rows && j < columns)"):
                 at = {**outer, **split("i", rows), **split("j", columns)}
-                packed = bool(b.ragged(b.out))
-                place = w.linear(index(b.out, "out" if packed else "stacked", packed, at), node.shape)
-                out = w.pointer(("to", node), node.dtype, write=True)
-                total = f"({cuda_expr.computed(node.dtype)})sum[e / {b.columns}][e % {b.columns}]"
-                w.emit(cuda_expr.store(f"{out}[{place}]", cuda_expr.rounded(total, node.dtype), node.dtype))
-    w.writes.append(node)
+                place = w.linear(index(b.out, "out", "packed" if b.ragged(b.out) else "stacked", at), node.shape)
+                total = cuda_expr.total(f"sum[e / {b.columns}][e % {b.columns}]", node.dtype)
+                w.emit(cuda_expr.store(f"{w.result(node)}[{place}]", total, node.dtype))
 
     def blocks(sizes: Sizes) -> int:
         each = height * width // 4  # tiles are not full
-        return max(min(value(size_of(node.shape), sizes) // each + value(b.examples, sizes), _BLOCKS), 1)
+        return blocks_for(value(size_of(node.shape), sizes) // each + value(b.examples, sizes), 1, _BLOCKS)
 
     return w.launch(blocks)

@@ -1,8 +1,8 @@
-"""From a node and an index to the C statements that compute one element.
+"""C statements that compute one element, from a node and an index.
 
 A value that lies in memory is loaded. Any other is computed where it is needed, by the kernel expressions of the
-statements that make it; views only change the index. So whatever shares an index is fused, and nothing of a
-view ever exists. A statement stands in the outermost scope that knows its indices, and only once in each.
+statements that make it; views only change the index. So values that share an index are fused, and a view costs
+nothing. A statement stands in the outermost scope that knows its indices, and only once in each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,14 +26,35 @@ from ...symbolic import Dim, Symbol, size_of
 from ...views import added, window
 from . import cuda_expr
 
-Index = tuple[str, ...]
-Key = Any  # a node, or a tuple-valued node and the number of a part
+Index: TypeAlias = tuple[str, ...]
+Key: TypeAlias = Node | tuple[object, ...]  # a node, a part of a tuple-valued node, or memory of a launch
+Found: TypeAlias = tuple[str, int]  # the name of an element, and the level of the scope that declares it
 _WORD = re.compile(r"[A-Za-z_]\w*")
-INLINE_UPDATES = 64  # per row: as many updates are looked through for each place that a row's scatter writes
+INLINE_UPDATES = 64  # per row: each place that a row's scatter writes searches as many updates
 
 
 class NotInReach(Exception):
-    """A value that another launch computes, which must come before."""
+    """A kernel needs a value that an earlier launch must compute."""
+
+    def __init__(self, key: Key):
+        super().__init__(key)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The memory behind a pointer in the table: an argument, or a result."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number in the table."""
+
+    number: int
+
+
+Place: TypeAlias = Slot | Cell | Key  # a key stands for its memory in the arena, or for a constant
 
 
 @dataclass
@@ -42,7 +63,7 @@ class Scope:
 
     lines: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
-    known: dict[Any, tuple[str, int]] = field(default_factory=dict)
+    known: dict[tuple[object, ...], Found] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,36 +71,44 @@ class Param:
     """A parameter of a kernel.
 
     ``kind`` is ``table`` (pointers of inputs and outputs, and numbers), ``key`` (a value in the arena or a constant),
-    ``size`` (a symbol), ``flag`` (where a bad index is reported), ``stop`` (whether a loop has ended), or what a launch
-    adds itself.
+    ``size`` (a symbol), ``flag`` (the address at which a bad index is reported), ``stop`` (the address of a loop's end
+    mark), or ``own`` (an argument that the launch provides).
     """
 
     kind: str
-    what: Any
+    content: Key | Symbol | str | None
     name: str
     text: str
 
 
-class KernelWriter:
-    """A kernel while it is written.
+@dataclass(frozen=True)
+class Memory:
+    """The places of a program's values.
 
-    Parameters
+    Attributes
     ----------
     place : callable
-        ``place(key)`` says where a value or a symbol is: behind the pointer in slot k of the table, ``("slot", k)``; in
-        the table itself, ``("cell", k)``; ``("key", key)``; or None where it is not in memory.
+        ``place(key)`` returns the place of a value or a symbol, or None where it is not in memory. The key
+        ``("to", node)`` stands for the memory that a launch writes `node` to.
     report : callable
         ``report(node)`` returns the number under which a bad index of `node` is reported.
     """
 
-    def __init__(self, place: Callable[[Any], tuple[str, Any] | None], report: Callable[[Node], int]):
-        self._place, self._report = place, report
-        self.params: dict[Any, Param] = {}
+    place: Callable[[Key | Symbol], Place | None]
+    report: Callable[[Node], int]
+
+
+class KernelWriter:
+    """A kernel while it is written."""
+
+    def __init__(self, memory: Memory):
+        self.memory = memory
+        self.params: dict[tuple[str, object], Param] = {}
         self.slots: dict[int, tuple[str, str]] = {}  # of the table -> the name and the declaration
         self.cells: dict[int, tuple[str, str]] = {}
         self.scopes = [Scope()]
         self.slots_written: set[int] = set()
-        self.flat: dict[tuple[Index, tuple], str] = {}  # an index, for arrays of this shape -> the offset
+        self.flat: dict[tuple[Index, tuple[int | Dim, ...]], str] = {}  # index, shape of the array -> offset
         self._count = 0
 
     # -- names, scopes, parameters --------------------------------------------------------------------------
@@ -91,11 +120,11 @@ class KernelWriter:
     def emit(self, line: str, level: int | None = None) -> None:
         self.scopes[-1 if level is None else level].lines.append(line)
 
-    def declare(self, kind: str, letter: str, text: str, level: int) -> str:
-        """Declare a variable in a scope."""
+    def declare(self, ctype: str, letter: str, start: str, level: int) -> str:
+        """Declare a variable in a scope; `start` initializes it, as in `` = 0`` or ``{0}``."""
         name = self.name(letter)
         self.scopes[level].names.add(name)
-        self.emit(f"const {kind} {name} = {text};", level)
+        self.emit(f"{ctype} {name}{start};", level)
         return name
 
     def level(self, texts: Sequence[str]) -> int:
@@ -107,14 +136,12 @@ class KernelWriter:
     def scope(self, head: str, names: Sequence[str] = (), level: int | None = None) -> Iterator[None]:
         """Write into a block of its own, within the scope at `level`."""
         whole = self.scopes
-        if level is not None:
-            self.scopes = whole[:level + 1]
+        outer = whole[-1 if level is None else level]
         inner = Scope(names=set(names))
-        self.scopes = [*self.scopes, inner]
+        self.scopes = [*(whole if level is None else whole[:level + 1]), inner]
         try:
             yield
         finally:
-            outer = self.scopes[-2]
             self.scopes = whole
         outer.lines += [f"{head} {{", *("    " + line for line in inner.lines), "}"]
 
@@ -132,41 +159,41 @@ class KernelWriter:
             self.params, self.slots, self.slots_written, self.cells = params, slots, written, cells
             raise
 
-    def param(self, kind: str, what: Any, ctype: str, letter: str) -> str:
-        key = kind, what
+    def param(self, kind: str, content: Key | Symbol | str | None, ctype: str, letter: str) -> str:
+        """Return the name of a parameter, which is added where it is new."""
+        key = kind, content
         if key not in self.params:
             name = self.name(letter)
-            self.params[key] = Param(kind, what, name, f"{ctype} {name}")
+            self.params[key] = Param(kind, content, name, f"{ctype} {name}")
         return self.params[key].name
 
-    def pointer(self, key: Key, dtype: Any, write: bool = False) -> str:
+    def pointer(self, key: Key, dtype: np.dtype, write: bool = False) -> str:
         """Return the name of the pointer to a value in memory."""
-        found = self._place(key)
-        if found is None:
+        place = self.memory.place(key)
+        if place is None:
             raise NotInReach(key)
-        kind, what = found
-        const = "" if write else "const "
-        ctype = f"{const}{cuda_expr.stored(dtype)}"
-        if kind == "slot":
+        ctype = f"{'' if write else 'const '}{cuda_expr.stored(dtype)}"
+        if isinstance(place, Slot):
+            k = place.number
             if write:
-                self.slots_written.add(what)
-            return self._declared(self.slots, what, f"{ctype}* __restrict__", f"global(({ctype}*){{}}[{what}])")
-        if kind == "cell":
-            return self._declared(self.cells, what, f"{ctype}* const", f"({ctype}*)({{}} + {what})")
-        return self.param("key", what, f"{ctype}* __restrict__", "p")
+                self.slots_written.add(k)
+            return self._from_table(self.slots, k, f"{ctype}* __restrict__", f"global(({ctype}*){{}}[{k}])")
+        if isinstance(place, Cell):
+            return self._from_table(self.cells, place.number, f"{ctype}* const", f"({ctype}*)({{}} + {place.number})")
+        return self.param("key", place, f"{ctype}* __restrict__", "p")
 
-    def _declared(self, declared: dict[int, tuple[str, str]], k: int, ctype: str, text: str) -> str:
-        """Return the name of what the table holds at `k`; it is declared before all else."""
+    def _from_table(self, declared: dict[int, tuple[str, str]], k: int, ctype: str, text: str) -> str:
+        """Return the name of the table's content at `k`; its declaration precedes all others."""
         if k not in declared:
             table, name = self.param("table", None, "const u64* __restrict__", "table"), self.name("p")
             declared[k] = name, f"{ctype} {name} = {text.format(table)}"
         return declared[k][0]
 
     def _symbol(self, s: Symbol) -> str:
-        place = self._place(s)
-        if place is None:
-            return self.param("size", s, "const I", "n")
-        return self._declared(self.cells, place[1], "const I", f"(I){{}}[{place[1]}]")
+        place = self.memory.place(s)
+        if isinstance(place, Cell):
+            return self._from_table(self.cells, place.number, "const I", f"(I){{}}[{place.number}]")
+        return self.param("size", s, "const I", "n")
 
     def size(self, n: int | Dim) -> str:
         """Return a size as a C expression."""
@@ -185,7 +212,7 @@ class KernelWriter:
         level = self.level([text]) if level is None else level
         known = self.scopes[level].known
         if ("index", text) not in known:
-            known["index", text] = self.declare("I", "i", text, level), level
+            known["index", text] = self.declare("const I", "i", f" = {text}", level), level
         return known["index", text][0]
 
     def linear(self, idx: Index, shape: Sequence[int | Dim]) -> str:
@@ -216,20 +243,28 @@ class KernelWriter:
 
     # -- values ---------------------------------------------------------------------------------------------
 
-    def know(self, node: Node, idx: Index, name: str, level: int) -> None:
-        self.scopes[level].known[node, idx] = name, level
+    def know(self, node: Node, idx: Index, name: str, level: int) -> Found:
+        """Note the name of an element, and return it with the level of its scope."""
+        self.scopes[level].known[node, idx] = found = name, level
+        return found
+
+    def computed(self, node: Node, idx: Index, text: str, level: int) -> Found:
+        """Declare the value of an element in a scope."""
+        out = self.declare(f"const {cuda_expr.computed(node.dtype)}", "v", f" = {text}", level)
+        return self.know(node, idx, out, level)
 
     def value(self, node: Node, idx: Index) -> str:
         """Return the name (or the literal) of an element."""
-        return self._value(node, idx)[0]
+        return self.find(node, idx)[0]
 
-    def _value(self, node: Node, idx: Index) -> tuple[str, int]:
+    def find(self, node: Node, idx: Index) -> Found:
+        """Return the name (or the literal) of an element, and the level of the scope that knows it."""
         for s in reversed(self.scopes):
             if (node, idx) in s.known:
                 return s.known[node, idx]
         if node.prim in LITERALS:
             return LITERALS[node.prim](self, node, idx)
-        if self._place(node) is not None:
+        if self.memory.place(node) is not None:
             return self._load(node, node, idx, self.linear(idx, node.shape))
         if node.prim.view is PART:
             return self._load(node, (node.inputs[0], node.params["index"]), idx, self.linear(idx, node.shape))
@@ -241,23 +276,20 @@ class KernelWriter:
             return _INDEXED[node.prim](self, node, idx)
         raise NotInReach(node)
 
-    def _load(self, node: Node, key: Key, idx: Index, offset: str) -> tuple[str, int]:
+    def _load(self, node: Node, key: Key, idx: Index, offset: str) -> Found:
         pointer = self.pointer(key, node.dtype)
-        level = self.level([offset])
-        out = self.declare(
-            cuda_expr.computed(node.dtype), "v", cuda_expr.load(f"ld({pointer}, {offset})", node.dtype), level
-        )
-        self.know(node, idx, out, level)
-        return out, level
+        return self.computed(node, idx, cuda_expr.load(f"ld({pointer}, {offset})", node.dtype), self.level([offset]))
 
-    def _elementwise(self, node: Node, idx: Index) -> tuple[str, int]:
-        """Write what elementwise work leads to an element, operands first: chains may be long."""
-        order, seen, stack = [], set(), [(node, False)]
+    def _elementwise(self, node: Node, idx: Index) -> Found:
+        """Write the elementwise statements that lead to an element, operands first: chains may be long."""
+        order: list[Node] = []
+        seen: set[Node] = set()
+        stack = [(node, False)]
         while stack:
             n, ready = stack.pop()
             if ready:
                 order.append(n)
-            elif (n not in seen and n.prim.kind == "elementwise" and self._place(n) is None
+            elif (n not in seen and n.prim.kind == "elementwise" and self.memory.place(n) is None
                     and not any((n, idx) in s.known for s in self.scopes)):
                 if cuda_expr.kernel(n) is None:
                     raise NotInReach(n)
@@ -265,20 +297,19 @@ class KernelWriter:
                 stack.append((n, True))
                 stack += [(i, False) for i in n.inputs]
         for n in order:
-            found = [self._value(i, idx) for i in n.inputs]
-            level = max([level for _, level in found], default=0)
-            out = self.declare(cuda_expr.computed(n.dtype), "v", cuda_expr.expression(n, [x for x, _ in found]), level)
-            self.know(n, idx, out, level)
-        return out, level
+            operands = [self.find(i, idx) for i in n.inputs]
+            level = max([level for _, level in operands], default=0)
+            last = self.computed(n, idx, cuda_expr.expression(n, [x for x, _ in operands]), level)
+        return last
 
-    def _view(self, node: Node, idx: Index) -> tuple[str, int]:
+    def _view(self, node: Node, idx: Index) -> Found:
         source, found = node.inputs[0], window(node)
         if found is not None:
-            return self._value(source, tuple(self._stepped(idx[k], start, step)
+            return self.find(source, tuple(self._stepped(idx[k], start, step)
                                              for k, start, step in zip(*found, strict=True)))
-        if self._place(source) is not None:  # it lies in one piece, so the offset is that in the view
+        if self.memory.place(source) is not None:  # it lies in one piece, so the offset is that in the view
             return self._load(node, source, idx, self.linear(idx, node.shape))
-        return self._value(source, self._reshaped(idx, node.shape, source.shape))
+        return self.find(source, self._reshaped(idx, node.shape, source.shape))
 
     def _stepped(self, i: str, start: int | Dim, step: int) -> str:
         """Return the index ``start + step * i``."""
@@ -302,69 +333,67 @@ class KernelWriter:
 
     # -- values behind a condition --------------------------------------------------------------------------
 
+    def variable(self, node: Node, start: str, level: int) -> str:
+        """Declare a variable for an element of a node."""
+        return self.declare(cuda_expr.computed(node.dtype), "v", start, level)
+
     def guarded(self, node: Node, idx: Index, condition: str, start: str, inside: Callable[[], str],
-                otherwise: str = "") -> tuple[str, int]:
-        """Write ``start``, and where the condition holds, what `inside` writes and returns."""
+                otherwise: str = "") -> Found:
+        """Write ``start``, and where the condition holds, the text that `inside` writes and returns."""
         level = self.level([*idx, condition])
-        out = self.name("v")
-        self.scopes[level].names.add(out)
-        self.emit(f"{cuda_expr.computed(node.dtype)} {out} = {start};", level)
+        out = self.variable(node, f" = {start}", level)
         with self.scope(f"if ({condition})", level=level):
             self.emit(f"{out} = {inside()};")
         if otherwise:
             self.emit(f"else {otherwise}", level)
-        self.know(node, idx, out, level)
-        return out, level
+        return self.know(node, idx, out, level)
 
     def inner(self, text: str) -> str:
-        """Return an index that only the innermost scope knows, so that nothing that needs it leaves that."""
-        return self.declare("I", "i", text, len(self.scopes) - 1)
+        """Return an index that only the innermost scope knows, so that statements that need it stay there."""
+        return self.declare("const I", "i", f" = {text}", len(self.scopes) - 1)
 
     def position(self, index: Node, at: Index, n: int | Dim) -> tuple[str, str]:
-        """Return an element of an index array as a row number, and the condition that there is such a row."""
-        node, where = index, at
-        while added(node):
-            where = tuple(where[k] for k in window(node).axes)
-            node = node.inputs[0]
+        """Return an element of an index array as a row number, and the condition that the row exists."""
+        node, own = index, at
+        while added(node) and (view := window(node)) is not None:
+            node, own = node.inputs[0], tuple(own[k] for k in view.axes)
         if node.prim is iota and node.shape[0] == n:
-            return where[0], ""
-        raw, level = self._value(index, at)
+            return own[0], ""
+        raw, level = self.find(index, at)
         size = self.size(n)
         known = self.scopes[level].known
         if ("row", raw, size) not in known:
             signed = raw if index.dtype.kind == "u" else f"{raw} < 0 ? (i64){raw} + {size} : (i64){raw}"
-            known["row", raw, size] = self.declare("i64", "i", signed, level), level
+            known["row", raw, size] = self.declare("const i64", "i", f" = {signed}", level), level
         row = known["row", raw, size][0]
         return row, f"0 <= {row} && {row} < {size}"
 
     def flag(self, node: Node) -> str:
         """Return the statement that reports a bad index."""
-        return f"*{self.param('flag', None, 'volatile i64*', 'flag')} = {self._report(node)};"
+        return f"*{self.param('flag', None, 'volatile i64*', 'flag')} = {self.memory.report(node)};"
 
 
-def _gather(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
+def _gather(w: KernelWriter, node: Node, idx: Index) -> Found:
     x, *indices = node.inputs
-    at, rest = idx[:indices[0].ndim], idx[indices[0].ndim:]
+    at, inner = idx[:indices[0].ndim], idx[indices[0].ndim:]
     rows = [w.position(i, at, n) for i, n in zip(indices, x.shape, strict=False)]
     condition = " && ".join(c for _, c in rows if c)
     if not condition:
-        return w._value(x, (*(r for r, _ in rows), *rest))
+        return w.find(x, (*(r for r, _ in rows), *inner))
     bad = f"({cuda_expr.computed(node.dtype)})MG_NAN" if node.type.floating else "0"
     return w.guarded(node, idx, condition, bad, lambda: w.value(
-        x, (*(w.inner(f"(I){r}") if c else r for r, c in rows), *rest)), w.flag(node))
+        x, (*(w.inner(f"(I){r}") if c else r for r, c in rows), *inner)), w.flag(node))
 
 
-def _scatter_row(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
-    """Write an element of a scatter that stays within its row: the sum of the row's updates that go there."""
+def _scatter_row(w: KernelWriter, node: Node, idx: Index) -> Found:
+    """Write an element of a scatter that stays within its row: the sum of the row's updates to that place."""
     u, *indices = node.inputs
     if not (lockstep(node) and one_by_one(node)):
         raise NotInReach(node)
     k = indices[0].ndim
-    places, rest = idx[:len(indices)], idx[len(indices):]
+    places, inner = idx[:len(indices)], idx[len(indices):]
     level = w.level(idx)
-    out = w.name("v")
-    w.scopes[level].names.add(out)
-    w.emit(f"{cuda_expr.computed(node.dtype)} {out} = 0;", level)
+    out = w.variable(node, " = 0", level)
     loop = w.name("j")
     with w.scope(f"for (I {loop} = 0; {loop} < {w.size(size_of(indices[0].shape[1:]))}; {loop}++)", [loop], level):
         at = (idx[0], *w.split(loop, indices[0].shape[1:])) if k > 1 else (idx[0],)
@@ -374,24 +403,21 @@ def _scatter_row(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
         if bad:
             w.emit(f"if (!({' && '.join(bad)})) {w.flag(node)}")
         with w.scope(f"if ({condition or 'true'})"):
-            value = w.value(u, (*at, *rest))
+            value = w.value(u, (*at, *inner))
             w.emit(f"{out} = {cuda_expr.rounded(f'{out} + {value}', node.dtype)};")
-    w.know(node, idx, out, level)
-    return out, level
+    return w.know(node, idx, out, level)
 
 
 def one_by_one(node: Node) -> bool:
-    """Tell whether a row's scatter has so few updates that each place may look at all of them."""
+    """Return whether a row's scatter has few enough updates for each place to search all of them."""
     n = size_of(node.inputs[1].shape[1:])
     return isinstance(n, int) and n <= INLINE_UPDATES
 
 
-def _concatenate(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
+def _concatenate(w: KernelWriter, node: Node, idx: Index) -> Found:
     axis = node.params["axis"]
     level = w.level(idx)
-    out = w.name("v")
-    w.scopes[level].names.add(out)
-    w.emit(f"{cuda_expr.computed(node.dtype)} {out};", level)
+    out = w.variable(node, "", level)
     low: int | Dim = 0
     for k, x in enumerate(node.inputs):
         high = low + x.shape[axis]
@@ -401,78 +427,75 @@ def _concatenate(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
             own = w.inner(f"{idx[axis]} - {w.size(low)}")
             w.emit(f"{out} = {w.value(x, (*idx[:axis], own, *idx[axis + 1:]))};")
         low = high
-    w.know(node, idx, out, level)
-    return out, level
+    return w.know(node, idx, out, level)
 
 
-def _pad(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
+def _pad(w: KernelWriter, node: Node, idx: Index) -> Found:
     (x,), p = node.inputs, node.params
-    tests, where = [], []
+    tests: list[str] = []
+    own: list[tuple[str, bool]] = []  # the index in the operand, and whether it is another one
     for i, n, low, high, gap in zip(idx, x.shape, p["low"], p["high"], p["interior"], strict=True):
         if (low, high, gap) == (0, 0, 0):
-            where.append((i, False))
+            own.append((i, False))
             continue
         at = f"({i} - {low})" if low else i
         tests.append(f"{i} >= {low} && {at} / {gap + 1} < {w.size(n)}")
         if gap:
             tests.append(f"{at} % {gap + 1} == 0")
-        where.append((f"{at} / {gap + 1}", True))
+        own.append((f"{at} / {gap + 1}", True))
     if not tests:
-        return w._value(x, idx)
+        return w.find(x, idx)
     return w.guarded(node, idx, " && ".join(tests), "0", lambda: w.value(
-        x, tuple(w.inner(i) if moved else i for i, moved in where)))
-
-
+        x, tuple(w.inner(i) if moved else i for i, moved in own)))
 
 
 # -- examples laid end to end --------------------------------------------------------------------------------
 
 
-def _checked_index(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
-    (index, a), (length, b) = (w._value(i, idx) for i in node.inputs)
+def _checked(w: KernelWriter, node: Node, idx: Index, text: str, level: int, bad: str) -> Found:
+    """Know the name `text` as an element, after a report where it is `bad`."""
+    w.emit(f"if ({bad}) {w.flag(node)}", level)
+    return w.know(node, idx, text, level)
+
+
+def _checked_index(w: KernelWriter, node: Node, idx: Index) -> Found:
+    (index, a), (length, b) = (w.find(i, idx) for i in node.inputs)
     level = max(a, b)
-    row = w.declare("i64", "v", f"{index} < 0 ? (i64){index} + (i64){length} : (i64){index}", level)
-    w.emit(f"if (!(0 <= {row} && {row} < (i64){length})) {w.flag(node)}", level)
-    w.know(node, idx, row, level)
-    return row, level
+    row = w.declare("const i64", "v", f" = {index} < 0 ? (i64){index} + (i64){length} : (i64){index}", level)
+    return _checked(w, node, idx, row, level, f"!(0 <= {row} && {row} < (i64){length})")
 
 
-def _in_range(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
-    found, level = w._value(node.inputs[0], idx)
-    size = w.size(node.params["size"])
-    w.emit(f"if (!(-(i64){size} <= (i64){found} && (i64){found} < (i64){size})) {w.flag(node)}", level)
-    w.know(node, idx, found, level)
-    return found, level
+def _in_range(w: KernelWriter, node: Node, idx: Index) -> Found:
+    (x, level), size = w.find(node.inputs[0], idx), w.size(node.params["size"])
+    return _checked(w, node, idx, x, level, f"!(-(i64){size} <= (i64){x} && (i64){x} < (i64){size})")
 
 
-def _nonempty(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
-    found, level = w._value(node.inputs[0], idx)
-    w.emit(f"if ({found} <= 0) {w.flag(node)}", level)
-    w.know(node, idx, found, level)
-    return found, level
+def _nonempty(w: KernelWriter, node: Node, idx: Index) -> Found:
+    x, level = w.find(node.inputs[0], idx)
+    return _checked(w, node, idx, x, level, f"{x} <= 0")
 
 
-def _segment_ids(w: KernelWriter, node: Node, idx: Index) -> tuple[str, int]:
-    """Write whose a row is: the first segment that ends behind it."""
+def _segment_ids(w: KernelWriter, node: Node, idx: Index) -> Found:
+    """Write the segment of a row: the first one that ends behind it."""
     (lengths,) = node.inputs
     level = w.level(idx)
     ends = w.pointer(("ends", lengths), np.dtype(np.uint32))
-    found = f"(i64)segment_of({ends}, (I){w.size(lengths.shape[0])}, {idx[0]})"
-    return w.declare("i64", "v", found, level), level
+    text = f" = (i64)segment_of({ends}, (I){w.size(lengths.shape[0])}, {idx[0]})"
+    return w.declare("const i64", "v", text, level), level
 
 
-Writer = Callable[[KernelWriter, Node, Index], tuple[str, int]]
+Writer: TypeAlias = Callable[[KernelWriter, Node, Index], Found]
 _INDEXED: dict[Primitive, Writer] = {
     gather: _gather, scatter_add: _scatter_row, concatenate: _concatenate, pad: _pad, checked_index: _checked_index,
     in_range: _in_range, nonempty: _nonempty, segment_ids: _segment_ids}
-LITERALS: dict[Primitive, Writer] = {  # values that nothing stores
+LITERALS: dict[Primitive, Writer] = {  # values that are never stored
     full: lambda w, node, idx: (cuda_expr.literal(node.params["value"], node.dtype), 0),
     iota: lambda w, node, idx: (f"((i64){idx[0]})", w.level(idx)),
     size_: lambda w, node, idx: (f"(({cuda_expr.computed(node.dtype)}){w.size(node.params['size'])})", 0)}
 
 
 def printable(node: Node) -> bool:
-    """Tell whether an element of a statement can be written, once its operands can."""
+    """Return whether an element of a statement can be written, once its operands can."""
     if node.prim.kind == "elementwise":
         return cuda_expr.kernel(node) is not None
     if node.prim is scatter_add:

@@ -1,30 +1,28 @@
-"""How one element is written in CUDA C++: types, constants, and each primitive's kernel expression."""
+"""Elements in CUDA C++: types, constants, and the kernel expressions of primitives."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ...combiners import Combiner
-from ...graph import Node
+from ...graph import Node, Number
 from ...ops import elementwise as ew
 from ...ops import integer, special
-from ...primitive import Primitive
+from ...primitive import Combiner, Primitive
 from .prelude import PRELUDE
 
 STORED = {"bool": "bool", "int8": "signed char", "int16": "short", "int32": "int", "int64": "i64",
           "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned", "uint64": "u64",
           "float16": "unsigned short", "float32": "float", "float64": "double"}
-# What a value is computed in, where that is not how it is stored: half precision is rounded after each operation.
+# Types of computation that differ from the stored type: half precision is rounded after each operation.
 _COMPUTED = {"float16": "float"}
 _NAME = re.compile(r"\b([a-z_]\w*)\(")
 _DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
 _FUNCTIONS = frozenset(re.findall(r"\b(?:mg_|(?:ONE|TWO)\()(\w+)", PRELUDE))
-# Where NumPy's meaning is not that of the C expression, for some operand.
+# Kernel expressions where NumPy's result differs from that of the C expression, for some operands.
 _OWN: dict[Primitive, str] = {
     **{prim: f"{prim.name}({{0}}, {{1}})" for prim in (
         ew.floor_divide, integer.left_shift, integer.right_shift, special.xlogy, special.xlog1py)},
@@ -43,11 +41,11 @@ def computed(dtype: np.dtype) -> str:
 
 
 def accumulated(dtype: np.dtype) -> str:
-    """Return the C type that sums, extremes and truth are collected in."""
+    """Return the C type of accumulators of sums, extremes and truth."""
     return {"b": "int", "i": "i64", "u": "u64"}.get(dtype.kind, computed(dtype))
 
 
-def literal(value: Any, dtype: np.dtype) -> str:
+def literal(value: Number | np.generic, dtype: np.dtype) -> str:
     """Return a constant."""
     kind = computed(dtype)
     if dtype.kind == "b":
@@ -77,8 +75,7 @@ def identity(by: Combiner, dtype: np.dtype) -> str:
 def kernel(node: Node) -> str | None:
     """Return the kernel expression of an elementwise node, or None where CUDA C++ has no such function."""
     text = _OWN.get(node.prim, node.prim.kernel)
-    names = set(_NAME.findall(text))
-    if not names <= _FUNCTIONS or (node.params and node.prim is not ew.cast):
+    if text is None or not _FUNCTIONS.issuperset(_NAME.findall(text)) or (node.params and node.prim is not ew.cast):
         return None
     return text
 
@@ -86,12 +83,12 @@ def kernel(node: Node) -> str | None:
 def expression(node: Node, xs: Sequence[str]) -> str:
     """Return the value of an elementwise node, given the names of its operands."""
     kind = computed(node.dtype)
-    of = computed(node.inputs[0].dtype) if node.prim is not ew.where else kind
+    operand = computed(node.inputs[0].dtype) if node.prim is not ew.where else kind
     if node.prim is ew.cast:
         return cast(xs[0], node.inputs[0].dtype, node.dtype)
-    text = _NAME.sub(r"mg_\1(", kernel(node))
-    text = _DECIMAL.sub(lambda m: f"({of}){m[0]}", text)
-    text = re.sub(r"min\(\{0\}, 0\)", f"min({{0}}, ({of})0)", text)
+    text = _NAME.sub(r"mg_\1(", kernel(node) or "")
+    text = _DECIMAL.sub(lambda m: f"({operand}){m[0]}", text)
+    text = re.sub(r"min\(\{0\}, 0\)", f"min({{0}}, ({operand})0)", text)
     text = text.format(*xs, T=kind)
     if node.dtype.kind in "iu":  # C computes small integers as int
         text = f"({kind})({text})"
@@ -106,13 +103,18 @@ def cast(x: str, source: np.dtype, to: np.dtype) -> str:
 
 
 def rounded(text: str, dtype: np.dtype) -> str:
-    """Return a computed value with no more digits than it is stored with."""
+    """Return a computed value rounded to the digits of its stored type."""
     return f"round_half({text})" if dtype.name == "float16" else text
 
 
 def load(place: str, dtype: np.dtype) -> str:
-    """Return a stored element as it is computed with."""
+    """Return a stored element in its type of computation."""
     return f"from_half({place})" if dtype.name == "float16" else place
+
+
+def total(text: str, dtype: np.dtype) -> str:
+    """Return the value of an accumulator in the type of computation."""
+    return rounded(f"({computed(dtype)}){text}", dtype)
 
 
 def store(place: str, value: str, dtype: np.dtype) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+
+import numpy as np
 
 from ...graph import Node
 from ...ops.accumulators import RUN
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .codegen import Index, Key, NotInReach, Scope
+from .codegen import Found, Index, Key, Memory, NotInReach, Scope
 from .kernels import (
     REDUCING,
     THREADS,
@@ -24,10 +25,11 @@ from .kernels import (
     Launch,
     Root,
     Sizes,
+    blocks_for,
     chained,
     finds_position,
+    index_names,
     power_of_two,
-    split_text,
     typical,
 )
 
@@ -38,29 +40,22 @@ _TILES = 4  # operands in tiles per launch
 
 
 class _Sweep(Kernel):
-    """The base of sweeps; reductions keep the axes `kept`."""
+    """Base class of sweeps; reductions keep the axes `kept`."""
 
     width = 1  # threads of a block that stand side by side along the columns
     each = 1  # elements of a thread
 
-    def __init__(self, shape: Sequence[int | Dim], kept: Sequence[int], *args: Any):
-        super().__init__(*args)
+    def __init__(self, shape: Sequence[int | Dim], kept: Sequence[int], memory: Memory, target: Key | None = None):
+        super().__init__(memory, target)
         self.shape, self.kept = tuple(shape), tuple(kept)
         self.down = tuple(a for a in range(len(self.shape)) if a not in self.kept)
         self.columns, self.rows = (size_of(self.shape[a] for a in axes) for axes in (self.kept, self.down))
         self.last = max((a for a, n in enumerate(self.shape) if n != 1), default=0)
         self.blocks: list[Scope] = []  # of the loops
-        names = self.names("column", self.kept) | self.names("row", self.down)
+        self.across, self.along = ([(a, self.shape[a]) for a in axes] for axes in (self.kept, self.down))
+        self.column_names, self.row_names = index_names("column", self.across), index_names("row", self.along)
+        names = self.column_names | self.row_names
         self.idx: Index = tuple(names[a] for a in range(len(self.shape)))
-
-    def names(self, at: str, axes: Sequence[int]) -> dict[int, str]:
-        """Return the name of each axis's index, where `at` counts through the axes together."""
-        many = [a for a in axes if self.shape[a] != 1]
-        return {a: at if many == [a] else f"{at}_{a}" if a in many else "0" for a in axes}
-
-    def apart(self, at: str, axes: Sequence[int]) -> list[str]:
-        """Return the statement that takes the number `at` apart into the indices of the axes."""
-        return split_text(self, at, [(a, self.shape[a]) for a in axes if self.shape[a] != 1])
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -80,7 +75,7 @@ class _Sweep(Kernel):
             raise NotInReach(node)
         with self.inside():
             if root.reduced:
-                acc = self.begin(node, "a", 0)
+                acc = self.begin(node, 0)
                 self.collect(node, acc, self.idx)
                 self.terminals.append((node, acc))
             else:
@@ -88,7 +83,7 @@ class _Sweep(Kernel):
         self.roots.append(root)
 
     def loops(self, sums: Sequence[str]) -> None:
-        """Write the loops; the accumulators `sums` add up in chains."""
+        """Write the loops; the accumulators `sums` add in chains."""
         raise NotImplementedError
 
     def done(self) -> Launch:
@@ -106,7 +101,7 @@ class _Sweep(Kernel):
 
         def parts(sizes: Sizes) -> int:
             most = (REDUCING if cells else WIDEST) // groups(sizes)
-            return max(min(-(-value(rows, sizes) // step), most), 1)
+            return blocks_for(value(rows, sizes), step, most)
 
         return self.launch(
             lambda sizes: parts(sizes) * groups(sizes), simple=type(self) is Elements and not cells,
@@ -118,23 +113,23 @@ class _Sweep(Kernel):
 class Columns(_Sweep):
     """A block for some columns and a part of the rows; `width` threads stand side by side if the last axis is kept."""
 
-    def __init__(self, shape: Sequence[int | Dim], kept: Sequence[int], *args: Any):
-        super().__init__(shape, kept, *args)
+    def __init__(self, shape: Sequence[int | Dim], kept: Sequence[int], memory: Memory):
+        super().__init__(shape, kept, memory)
         self.width = min(power_of_two(typical(self.columns)), 32) if self.last in self.kept else 1
         parts = self.own("parts")
         self.emit(f"const I part = blockIdx.x % {parts}, group = blockIdx.x / {parts};")
         self.emit(f"const I column = group * {self.width} + threadIdx.x % {self.width};")
         self.emit(f"const I columns = {self.size(self.columns)}, rows = {self.size(self.rows)};")
-        self.blocks = [Scope(names=({"column", *self.names("column", self.kept).values()} - {"0"})),
-                       Scope(names=({"row", *self.names("row", self.down).values()} - {"0"}))]
+        self.blocks = [Scope(names={"column", *self.column_names.values()} - {"0"}),
+                       Scope(names={"row", *self.row_names.values()} - {"0"})]
 
     def loops(self, sums: Sequence[str]) -> None:
         parts, step = self.own("parts"), THREADS // self.width
         with self.scope("if (column < columns)"):
-            self.scopes[-1].lines += [*self.apart("column", self.kept), *self.blocks[0].lines]
+            self.scopes[-1].lines += [*self.apart("column", self.across), *self.blocks[0].lines]
             first = f"part * {step} + threadIdx.x / {self.width}"
             with self.rounds("row", first, "rows", f"{parts} * {step}", sums):
-                self.scopes[-1].lines += [*self.apart("row", self.down), *self.blocks[1].lines]
+                self.scopes[-1].lines += [*self.apart("row", self.along), *self.blocks[1].lines]
 
 
 class Elements(_Sweep):
@@ -148,8 +143,8 @@ class Elements(_Sweep):
 
     each = _LANES
 
-    def __init__(self, shape: Sequence[int | Dim], *args: Any):
-        super().__init__(shape, (), *args)
+    def __init__(self, shape: Sequence[int | Dim], memory: Memory, target: Key | None = None):
+        super().__init__(shape, (), memory, target)
         self.emit(f"const I rows = {self.size(self.rows)};")
         self.flat[self.idx, self.shape] = "row"
         self.blocks = [Scope(names={"first"}), Scope(names={"row", *self.idx} - {"0"})]
@@ -164,23 +159,21 @@ class Elements(_Sweep):
         large = min(typical(self.shape[axis]), typical(self.shape[self.last])) >= _TILE
         return axis if large and self.idx[self.last] in names else None
 
-    def _load(self, node: Node, key: Key, idx: Index, offset: str) -> tuple[str, int]:
+    def _load(self, node: Node, key: Key, idx: Index, offset: str) -> Found:
         if self.transposed is None:
             self.transposed = self.other_axis(idx)
         if offset != "row":
             return super()._load(node, key, idx, offset)
         return self.loaded(node, idx, self.pack(self.pointer(key, node.dtype), node.dtype, "ld"))
 
-    def loaded(self, node: Node, idx: Index, place: str) -> tuple[str, int]:
+    def loaded(self, node: Node, idx: Index, place: str) -> Found:
         """Declare an element that registers or shared memory hold."""
-        out = self.declare(cuda_expr.computed(node.dtype), "v", cuda_expr.load(place, node.dtype), 2)
-        self.know(node, idx, out, 2)
-        return out, 2
+        return self.computed(node, idx, cuda_expr.load(place, node.dtype), 2)
 
-    def target(self, pointer: str, offset: str, dtype: Any) -> str:
+    def target(self, pointer: str, offset: str, dtype: np.dtype) -> str:
         return self.pack(pointer, dtype, "st") if offset == "row" else super().target(pointer, offset, dtype)
 
-    def pack(self, pointer: str, dtype: Any, way: str) -> str:
+    def pack(self, pointer: str, dtype: np.dtype, way: str) -> str:
         """Return one element of a vector that the kernel loads (``ld``) or stores (``st``) at once."""
         known = self.blocks[0].known
         if (way, pointer) not in known:
@@ -190,8 +183,9 @@ class Elements(_Sweep):
         return f"{known[way, pointer][0]}.v[lane]"
 
     def loops(self, sums: Sequence[str]) -> None:
-        """Write the loop over vectors, and the loop over the rest: over all elements if a pointer is not aligned."""
-        packs = {key: name for key, (name, _) in self.blocks[0].known.items() if key[0] in ("ld", "st")}
+        """Write a loop over vectors, and one over the other elements: over all if a pointer is not aligned."""
+        packs = {(str(way), str(pointer)): name for (way, pointer), (name, _) in self.blocks[0].known.items()
+                 if way in ("ld", "st")}
         ways = [(1, "0", "rows")]
         if not (isinstance(self.rows, int) and self.rows < _FEW):
             pointers = ", ".join(dict.fromkeys(p for _, p in packs))
@@ -204,24 +198,25 @@ class Elements(_Sweep):
                 self.scopes[-1].lines += [*self.blocks[0].lines, "#pragma unroll"]
                 with self.scope("for (int lane = 0; lane < N; lane++)"):
                     self.emit("const I row = first + lane;")
-                    self.scopes[-1].lines += [*self.apart("row", self.down), *self.blocks[1].lines]
+                    self.scopes[-1].lines += [*self.apart("row", self.along), *self.blocks[1].lines]
                 self.scopes[-1].lines += [f"st_pack<N>({p}, first, {q});" for (w, p), q in packs.items() if w == "st"]
 
 
 class Tiles(Elements):
     """The stores of `elements`, tile by tile: each block loads a transposed operand along its contiguous axis first."""
 
-    def __init__(self, elements: Elements, *args: Any):
-        super().__init__(elements.shape, *args)
-        self.transposed, self.flat = elements.transposed, {}
-        square = {self.idx[self.last], self.idx[self.transposed]}
+    def __init__(self, elements: Elements, transposed: int):
+        super().__init__(elements.shape, elements.memory, elements.destination)
+        self.transposed = self.axis = transposed
+        self.flat = {}
+        square = {self.idx[self.last], self.idx[transposed]}
         self.blocks = [Scope(names=set(self.idx) - square - {"0"}), Scope(names=square)]
         self.tiles: list[tuple[str, str]] = []  # name, and an element of the operand
         for root in elements.roots:
             self.add(root)
 
-    def _load(self, node: Node, key: Key, idx: Index, offset: str) -> tuple[str, int]:
-        if self.other_axis(idx) != self.transposed or len(self.tiles) == _TILES:
+    def _load(self, node: Node, key: Key, idx: Index, offset: str) -> Found:
+        if self.other_axis(idx) != self.axis or len(self.tiles) == _TILES:
             return Kernel._load(self, node, key, idx, offset)
         name = self.name("t")
         self.emit(f"__shared__ {cuda_expr.stored(node.dtype)} {name}[{_TILE}][{_TILE + 1}];", 0)
@@ -229,18 +224,18 @@ class Tiles(Elements):
         return self.loaded(node, idx, f"{name}[lane][k]")
 
     def loops(self, sums: Sequence[str]) -> None:
-        own, across = self.idx[self.transposed], self.idx[self.last]
-        high, wide = (self.size(self.shape[a]) for a in (self.transposed, self.last))
-        others = [a for a in self.down if a not in (self.transposed, self.last)]
+        own, across = self.idx[self.axis], self.idx[self.last]
+        high, wide = (self.size(self.shape[a]) for a in (self.axis, self.last))
+        others = [(a, n) for a, n in self.along if a not in (self.axis, self.last)]
         self.emit(f"const I down = ({high} + {_TILE - 1}) / {_TILE}, beside = ({wide} + {_TILE - 1}) / {_TILE};")
-        self.emit(f"const I tiles = down * beside * {self.size(size_of(self.shape[a] for a in others))};")
+        self.emit(f"const I tiles = down * beside * {self.size(size_of(n for _, n in others))};")
         self.emit(f"const int lane = threadIdx.x % {_TILE};")
         stage = [f"{name}[k][lane] = {text};" for name, text in self.tiles]
         with self.scope("for (I tile = blockIdx.x; tile < tiles; tile += gridDim.x)"):
             self.emit(f"const I left = tile % beside * {_TILE}, top = tile / beside % down * {_TILE};")
             self.emit("const I row = tile / beside / down;")
             self.scopes[-1].lines += self.apart("row", others) or [
-                f"const I {self.idx[a]} = row;" for a in others if self.shape[a] != 1]
+                f"const I {self.idx[a]} = row;" for a, n in others if n != 1]
             self.scopes[-1].lines += self.blocks[0].lines
             for one, low, n, other, first, m, body in ((across, "left", wide, own, "top", high, stage), (
                     own, "top", high, across, "left", wide, self.blocks[1].lines)):

@@ -1,8 +1,8 @@
-"""Work without dependence on each other, side by side.
+"""Horizontal fusion: independent launches and products side by side.
 
-Simple launches are merged into one: a launch costs more than most small copies take. Those that read arguments alone go
-to the front, and those that write results alone go to the end; there, and wherever else they follow each other, they
-share a launch. Each keeps its own range of blocks.
+Simple launches are merged into one, since a launch costs more than most small copies. Those that read only arguments
+move to the front, and those that write only results move to the end; neighbours share a launch. Each keeps its own
+range of blocks.
 
 Products join the products before them, and run on streams of their own in a captured graph.
 """
@@ -10,24 +10,23 @@ Products join the products before them, and run on streams of their own in a cap
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from .codegen import Param
+from .codegen import Key, Param
 from .device import BESIDE
 from .gemm import Multiply
-from .kernels import Launch, Sizes
+from .kernels import Launch, Op, Sizes
 
 MOST = 16  # launches in one
 _NEAR = 8  # groups that a product moves ahead of, at most: its result takes memory from there on
 
 
-def is_simple(op: Any) -> bool:
-    """Tell whether an op is a launch without reductions, whose blocks know nothing of each other."""
+def is_simple(op: Op) -> bool:
+    """Return whether an op is a launch without reductions, whose blocks are independent."""
     return isinstance(op, Launch) and op.simple
 
 
-def arrange(ops: Sequence[Any], inputs: int, forks: bool = True) -> list[list[Any]]:
-    """Return the ops in an order in which as many as can be are side by side: a list each.
+def arrange(ops: Sequence[Op], inputs: int, forks: bool = True) -> list[list[Op]]:
+    """Return the ops in an order that makes the groups side by side large: a list for each group.
 
     The first `inputs` slots of the table are arguments, the others results. Products are side by side where `forks`.
     """
@@ -36,7 +35,7 @@ def arrange(ops: Sequence[Any], inputs: int, forks: bool = True) -> list[list[An
     ahead = set(map(id, first))
     last = [op for op in ops if is_simple(op) and id(op) not in ahead and not op.made and not op.slots_made & read]
     moved = ahead.union(map(id, last))
-    out: list[list[Any]] = []
+    out: list[list[Op]] = []
     for op in [*first, *(op for op in ops if id(op) not in moved), *last]:
         if out and is_simple(op) and len(out[-1]) < MOST and all(
                 is_simple(other) and not depends(op, other) for other in out[-1]):
@@ -48,8 +47,8 @@ def arrange(ops: Sequence[Any], inputs: int, forks: bool = True) -> list[list[An
     return out
 
 
-def _beside(op: Multiply, groups: Sequence[list[Any]]) -> list[Any] | None:
-    """Return the last products that a product can run at the same time as, if any are near."""
+def _beside(op: Multiply, groups: Sequence[list[Op]]) -> list[Op] | None:
+    """Return the last group of products that a product can join, if one is near."""
     for group in groups[:-_NEAR - 1:-1]:
         if any(depends(op, other) for other in group):
             return None
@@ -58,44 +57,43 @@ def _beside(op: Multiply, groups: Sequence[list[Any]]) -> list[Any] | None:
     return None
 
 
-def depends(op: Any, other: Any) -> bool:
-    """Tell whether a launch or a product needs what another op writes, or may write."""
-    made = other.made if isinstance(other, (Launch, Multiply)) else other.touched
-    return not op.needs.isdisjoint(made) or bool(isinstance(other, Launch) and op.slots & other.slots_made)
+def depends(op: Op, other: Op) -> bool:
+    """Return whether an op needs values or results that another one writes, or may write."""
+    return not op.needs.isdisjoint(other.made) or not op.slots.isdisjoint(other.slots_made)
 
 
 def merge(launches: Sequence[Launch], name_of: Callable[[str], str]) -> Launch:
-    """Return several launches as one, each of them a function that it calls.
+    """Return one launch that calls the kernels of several as functions.
 
     `name_of` returns the name of the function with a text, the same for equal ones.
     """
-    params: dict[Any, Param] = {}
+    params: dict[tuple[object, ...], Param] = {}
     lines: list[str] = []
     starts: list[str] = []
     for k, launch in enumerate(launches):
-        head, _, rest = launch.body.partition(") {")
-        text = f"{head}, const I block, const I blocks) {{{rest}".replace("blockIdx.x", "block").replace(
+        head, _, statements = launch.body.partition(") {")
+        text = f"{head}, const I block, const I blocks) {{{statements}".replace("blockIdx.x", "block").replace(
             "gridDim.x", "blocks")
         function = name_of(text)
         names = []
         for p in launch.params:
             kind = p.text[:-len(p.name)]
-            key = p.kind, (k, p.what) if p.kind == "own" else p.what, kind
-            params.setdefault(key, Param(p.kind, key[1], f"x{len(params)}", f"{kind}x{len(params)}"))
-            names.append(params[key].name)
-        count = params.setdefault(("own", ("blocks", k)), Param("own", ("blocks", k), f"x{len(params)}",
-                                                                f"const I x{len(params)}")).name
+            content = (k, p.content) if p.kind == "own" else p.content
+            name = f"x{len(params)}"
+            names.append(params.setdefault((p.kind, content, kind), Param(p.kind, content, name, kind + name)).name)
+        name = f"x{len(params)}"
+        count = params.setdefault(("own", "blocks", k), Param("own", ("blocks", k), name, f"const I {name}")).name
         base = " - ".join(["(I)blockIdx.x", *starts])
         test = f"if ((I)blockIdx.x < {' + '.join([*starts, count])}) " if k < len(launches) - 1 else ""
         lines.append(f"    {'else ' * bool(k)}{test}{function}({', '.join([*names, base, count])});")
         starts.append(count)
 
-    def arguments(sizes: Sizes) -> dict[Any, int]:
-        found: dict[Any, int] = {}
+    def arguments(sizes: Sizes) -> dict[Key | str, int]:
+        own: dict[Key | str, int] = {}
         for k, launch in enumerate(launches):
-            found |= {(k, name): n for name, n in launch.arguments(sizes).items()}
-            found["blocks", k] = launch.blocks(sizes)
-        return found
+            own |= {(k, name): n for name, n in launch.arguments(sizes).items()}
+            own["blocks", k] = launch.blocks(sizes)
+        return own
 
     body = "\n".join([f"({', '.join(p.text for p in params.values())}) {{", *lines, "}"])
     return Launch(body, list(params.values()), [k for op in launches for k in op.writes],

@@ -1,24 +1,23 @@
 """Scalars that the host computes: functions of sizes, constants and arguments that are Python numbers.
 
-Kernels read them from the table, so that no launch computes ``1 / n`` or an optimizer's step count.
+Kernels read them from the table, so that launches need not compute ``1 / n`` or an optimizer's step count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from ...graph import Graph, Node
+from ...graph import Graph, Node, reachable
 from ...interpreters import concrete
 from ...ops.constants import full, size_
 from ...symbolic import Symbol
 
 
 class HostScalars:
-    """The scalars of a graph that need nothing of the device.
+    """The scalars of a graph that depend on no array of the device.
 
     Parameters
     ----------
@@ -42,9 +41,9 @@ class HostScalars:
     def _known(self, node: Node) -> bool:
         return node in self.nodes or (node.prim in (full, size_) and node.shape == ())
 
-    def bind(self, wanted: Sequence[Node], sizes: Mapping[Symbol, int]) -> Scalars:
-        """Return the wanted scalars as a function of the arguments, for some sizes."""
-        return Scalars(self, wanted, sizes)
+    def bind(self, outputs: Sequence[Node], sizes: Mapping[Symbol, int]) -> Scalars:
+        """Return some scalars as a function of the arguments, for some sizes."""
+        return Scalars(self, outputs, sizes)
 
 
 class Scalars:
@@ -56,11 +55,12 @@ class Scalars:
         Whether any of them depends on an argument.
     """
 
-    def __init__(self, host: HostScalars, wanted: Sequence[Node], sizes: Mapping[Symbol, int]):
-        self._wanted, self._given = wanted, []
+    def __init__(self, host: HostScalars, outputs: Sequence[Node], sizes: Mapping[Symbol, int]):
+        self._outputs = outputs
+        self._given: list[tuple[Node, int]] = []
         self._known: dict[Node, np.ndarray] = {}
-        self._steps: list[tuple[Node, Callable[..., Any]]] = []
-        for n in _ancestors(wanted):
+        self._steps: list[tuple[Node, Callable[..., np.ndarray]]] = []
+        for n in reachable(outputs):
             if n in host.given:
                 self._given.append((n, host.given[n]))
                 continue
@@ -71,7 +71,7 @@ class Scalars:
                 self._steps.append(step)
         self.vary = bool(self._given)
 
-    def __call__(self, arguments: Sequence[Any]) -> list[np.ndarray]:
+    def __call__(self, arguments: Sequence[object]) -> list[np.ndarray]:
         """Return the scalars as arrays without axes.
 
         Raises
@@ -79,33 +79,20 @@ class Scalars:
         OverflowError
             If an argument does not fit into its dtype.
         """
-        found = dict(self._known)
+        values = dict(self._known)
         for n, i in self._given:
-            found[n] = np.asarray(arguments[i], n.dtype)
-        _evaluate(self._steps, found)
-        return [found[n] for n in self._wanted]
+            values[n] = np.asarray(arguments[i], n.dtype)
+        _evaluate(self._steps, values)
+        return [values[n] for n in self._outputs]
 
 
-def _evaluate(steps: Sequence[tuple[Node, Callable[..., Any]]], found: dict[Node, np.ndarray]) -> None:
+def _evaluate(steps: Sequence[tuple[Node, Callable[..., np.ndarray]]], values: dict[Node, np.ndarray]) -> None:
     """Add the values of statements, given those before them."""
     with np.errstate(all="ignore"):  # a device does not warn
         for n, evaluation in steps:
-            found[n] = np.asarray(evaluation(*[found[i] for i in n.inputs]), n.dtype)
-
-
-def _ancestors(wanted: Sequence[Node]) -> list[Node]:
-    """Return nodes and all that they are made of, operands first."""
-    found: dict[Node, None] = {}
-    stack = [(n, False) for n in wanted]
-    while stack:
-        n, ready = stack.pop()
-        if ready:
-            found[n] = None
-        elif n not in found:
-            stack += [(n, True), *((i, False) for i in n.inputs)]
-    return list(found)
+            values[n] = np.asarray(evaluation(*[values[i] for i in n.inputs]), n.dtype)
 
 
 def bits(value: np.ndarray) -> int:
-    """Return a scalar as a cell of the table holds it: its bytes come first."""
+    """Return a scalar as a cell of the table: its bytes come first."""
     return int.from_bytes(value.tobytes(), "little")

@@ -1,39 +1,43 @@
-"""Launches, and what their kernels are written with.
+"""Launches, and the parts that all generated kernels share.
 
 A launch takes roots: values that it writes to memory (stores), reductions over the rows (terminals), and reductions
 within a row. A sweep (`elementwise_kernels`) visits every element of one shape once, and its reductions end it. `Rows`
-has a team of threads for each place that reductions within rows keep, which works in one loop after the other.
+assigns a team of threads, which work in one loop after the other, to each place that reductions within rows keep.
 
 A terminal's partial results, one per block, are combined in a fixed order by the block that finishes last (`finish`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeAlias
+
+import numpy as np
 
 from ...combiners import ADD
 from ...graph import Node
 from ...ops.accumulators import RUN
 from ...ops.constants import const
+from ...primitive import Combiner
 from ...symbolic import Dim, Symbol, size_of
 from . import cuda_expr
-from .codegen import Index, KernelWriter, Key, Param
+from .codegen import Index, KernelWriter, Key, Memory, Param
 
 THREADS = 256
-_TYPICAL = 256  # what a symbolic size counts as, where the example at hand does not tell
+_TYPICAL = 256  # stands for a symbolic size without a hint
 WIDEST = 16384  # blocks of a launch
-REDUCING = 1024  # of one that has terminals
+REDUCING = 1024  # blocks of a launch that has terminals
 _FEW, _LONG = 256, 16384  # rows, and elements of each, where blocks share a row
 _UNROLLED = 4  # elements that a thread loads before it needs the first
-Sizes = Mapping[Symbol, int]
+Sizes: TypeAlias = Mapping[Symbol, int]
+Count: TypeAlias = Callable[[Sizes], int]  # a number that depends on the sizes of a run
 
 
 @dataclass(frozen=True)
 class Root:
-    """A node that a launch must compute, and whether its value is written to memory; `known` if it only is copied."""
+    """A node that a launch computes, and whether it writes the value to memory; a `known` value is only copied."""
 
     node: Node
     stored: bool
@@ -41,7 +45,7 @@ class Root:
 
     @property
     def reduced(self) -> tuple[int, ...]:
-        """The axes that it reduces over; none where it is no reduction."""
+        """The axes that a reduction reduces over."""
         p = self.node.params
         if self.known:
             return ()
@@ -57,37 +61,64 @@ class Root:
         return bool(self.reduced) and not self.terminal
 
 
+class Op:
+    """An operation of a launch plan."""
+
+    @property
+    def slots(self) -> frozenset[int]:
+        """The slots of the table that it reads or writes."""
+        return frozenset()
+
+    @property
+    def slots_made(self) -> frozenset[int]:
+        """The slots of the table that it writes."""
+        return frozenset()
+
+    @property
+    def touched(self) -> list[Key]:
+        """The values of the arena and the constants that it reads or writes."""
+        raise NotImplementedError
+
+    @property
+    def made(self) -> set[Key]:
+        """The values of the arena that it writes."""
+        return set(self.touched)
+
+    @property
+    def needs(self) -> set[Key]:
+        """The values of the arena that it reads."""
+        return set(filter(in_arena, self.touched)) - self.made
+
+
 @dataclass
-class Launch:
-    """A kernel with what it takes to launch it.
+class Launch(Op):
+    """A kernel with its arguments.
 
     Attributes
     ----------
     body : str
-        Its parameters and statements; the name comes before.
+        The parameters and statements; the name comes before.
     params : list of Param
     writes : list of Key
         The values that it makes.
     blocks : callable
-        The number of blocks, for some sizes. The symbols that the table holds may be smaller in a run than they are
-        here, and in all that follows: a kernel takes the sizes of its run from the table.
+        The number of blocks, for some sizes. A run's sizes may be smaller: a kernel takes the symbols that the table
+        holds from there.
     partials, counters : callable
         Bytes for partial results, and for counters of finished blocks.
     arguments : callable
         Numbers for the parameters of kind ``own``.
     simple : bool
-        Whether its blocks know nothing of each other, so that it may share a launch.
-    slots, slots_made : frozenset of int
-        Of the table: what it reads or writes, and what it writes.
+        Whether its blocks are independent, so that it may share a launch.
     """
 
     body: str
-    params: list[Any]
+    params: list[Param]
     writes: list[Key]
-    blocks: Callable[[Sizes], int]
-    partials: Callable[[Sizes], int] = lambda sizes: 0
-    counters: Callable[[Sizes], int] = lambda sizes: 0
-    arguments: Callable[[Sizes], dict[str, int]] = lambda sizes: {}
+    blocks: Count
+    partials: Count = lambda sizes: 0
+    counters: Count = lambda sizes: 0
+    arguments: Callable[[Sizes], Mapping[Key | str, int]] = lambda sizes: {}
     nodes: list[Node] = field(default_factory=list)
     simple: bool = False
     name: str = ""
@@ -96,47 +127,42 @@ class Launch:
 
     @property
     def touched(self) -> list[Key]:
-        """What it reads or writes in the arena, and the constants that it reads."""
-        return [p.what for p in self.params if p.kind == "key"]
+        return [key for key, _ in self._keys()]
 
     @property
     def made(self) -> set[Key]:
-        """What it writes in the arena."""
-        return {p.what for p in self.params if p.kind == "key" and not p.text.startswith("const ")}
+        return {key for key, text in self._keys() if not text.startswith("const ")}
 
-    @property
-    def needs(self) -> set[Key]:
-        """What it reads in the arena."""
-        return set(filter(in_arena, self.touched)) - self.made
+    def _keys(self) -> list[tuple[Key, str]]:
+        return [(p.content, p.text) for p in self.params if p.kind == "key" and isinstance(p.content, (Node, tuple))]
 
 
 def in_arena(key: Key) -> bool:
-    """Tell whether a key's memory belongs to the arena; constants have memory of their own."""
+    """Return whether a key's memory belongs to the arena; constants have memory of their own."""
     return isinstance(key, tuple) or key.prim is not const
 
 
 def finds_position(node: Node) -> bool:
-    """Tell whether a node is a reduction to the position of an element."""
+    """Return whether a node reduces to the position of an element."""
     return node.prim.combiner is not None and node.prim.combiner.position
 
 
 def stoppable(launch: Launch) -> Launch:
-    """Return a launch whose kernel returns at once where the loop around it has ended."""
+    """Return a launch whose kernel returns at once after the end of the loop around it."""
     stop = Param("stop", None, "stop", "const u64* __restrict__ stop")
-    head, _, rest = launch.body.partition(") {")
-    params = [*launch.params, stop]
-    body = f"{head}{', ' * bool(launch.params)}{stop.text}) {{\n    if (*stop) return;{rest}"
-    return replace(launch, body=body, params=params)
+    head, _, statements = launch.body.partition(") {")
+    body = f"{head}{', ' * bool(launch.params)}{stop.text}) {{\n    if (*stop) return;{statements}"
+    return replace(launch, body=body, params=[*launch.params, stop])
 
 
 def few_and_long(node: Node) -> bool:
-    """Tell whether a reduction within rows has so few rows that several blocks must work on each."""
+    """Return whether a reduction within rows has few and long rows, on each of which several blocks must work."""
     n = typical(size_of(node.shape))
     return n <= _FEW and typical(size_of(node.inputs[0].shape)) >= n * _LONG
 
 
 def typical(n: int | Dim) -> int:
-    """Return a size, or about what it will be."""
+    """Return a size, or an estimate of it."""
     return n if isinstance(n, int) else n.hint or _TYPICAL
 
 
@@ -145,9 +171,16 @@ def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
+def combiner(node: Node) -> Combiner:
+    """Return the combiner of a reduction, a scan or a scatter."""
+    by = node.prim.combiner
+    assert by is not None, node.prim.name
+    return by
+
+
 def accumulator(node: Node) -> tuple[str, str]:
-    """Return the C type that a reduction is collected in, and what an accumulator of it begins with."""
-    by, dtype = node.prim.combiner, node.inputs[0].dtype
+    """Return the C type of a reduction's accumulator, and its first value."""
+    by, dtype = combiner(node), node.inputs[0].dtype
     kind = cuda_expr.accumulated(dtype)
     first = f"({kind}){cuda_expr.identity(by, dtype)}"
     if by.position:  # worse than every element, and behind them
@@ -156,46 +189,41 @@ def accumulator(node: Node) -> tuple[str, str]:
 
 
 def chained(node: Node) -> bool:
-    """Tell whether a reduction adds up in chains."""
+    """Return whether a reduction adds in chains."""
     return node.prim.combiner is ADD and node.inputs[0].dtype.kind == "f"
 
 
 def finished(node: Node, name: str) -> str:
-    """Return a reduction's result, given the name of what it was collected in."""
+    """Return a reduction's result, given the name of its accumulator."""
     if finds_position(node):
         return f"{name}.v.at"
     return f"({cuda_expr.computed(node.dtype)})({name}.v)" if node.dtype.kind != "b" else f"({name}.v != 0)"
 
 
-def over(w: KernelWriter, total: str) -> Any:
-    """Open the loop of a kernel over `total` things, one per thread."""
+def grid_loop(w: KernelWriter, total: str) -> AbstractContextManager[None]:
+    """Open the loop of a kernel over `total` items, one per thread."""
     w.emit(f"const I total = {total};")
     return w.scope(f"for (I t = blockIdx.x * {THREADS} + threadIdx.x; t < total; t += gridDim.x * {THREADS})", ["t"])
 
 
-def blocks_for(total: Callable[[Sizes], int]) -> Callable[[Sizes], int]:
-    """Return the blocks of a kernel with `total` threads."""
-    return lambda sizes: max(min(-(-total(sizes) // THREADS), WIDEST), 1)
+def blocks_for(total: int, each: int = THREADS, most: int = WIDEST) -> int:
+    """Return the number of blocks that work on `total` items, `each` per block."""
+    return max(min(-(-total // each), most), 1)
 
 
-def split_text(w: KernelWriter, at: str, axes: Sequence[tuple[int, int | Dim]]) -> list[str]:
-    """Return the statement that takes the number `at` apart into ``{at}_{axis}``."""
-    if len(axes) < 2:
-        return []
-    parts, rest = [], at
-    for k, (a, n) in reversed(list(enumerate(axes))):
-        size = w.size(n)
-        parts.append(f"{at}_{a} = {rest} % {size}" if k else f"{at}_{a} = {rest}")
-        rest = f"({rest} / {size})"
-    return [f"const I {', '.join(parts)};"]
+def index_names(at: str, axes: Iterable[tuple[int, int | Dim]]) -> dict[int, str]:
+    """Return the name of each axis's index, where `at` counts through the axes (with their sizes) together."""
+    axes = list(axes)
+    many = [a for a, n in axes if n != 1]
+    return {a: at if many == [a] else f"{at}_{a}" if a in many else "0" for a, _ in axes}
 
 
 class Kernel(KernelWriter):
-    """What both kinds of launch share."""
+    """A kernel that writes results; `target` is the memory of a result that is written elsewhere."""
 
-    def __init__(self, place: Any, report: Any, slot_of: Callable[[Node], Any]):
-        super().__init__(place, report)
-        self.slot_of = slot_of
+    def __init__(self, memory: Memory, target: Key | None = None):
+        super().__init__(memory)
+        self.destination = target
         self.roots: list[Root] = []
         self.terminals: list[tuple[Node, str]] = []  # and the name of the accumulator
         self.writes: list[Key] = []
@@ -204,29 +232,42 @@ class Kernel(KernelWriter):
         """Return a parameter whose argument the launch provides."""
         return self.param("own", name, ctype, name)
 
-    def write(self, node: Node, idx: Index, text: str) -> None:
-        pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
-        self.emit(cuda_expr.store(self.target(pointer, self.linear(idx, node.shape), node.dtype), text, node.dtype))
+    def apart(self, at: str, axes: Iterable[tuple[int, int | Dim]]) -> list[str]:
+        """Return the statement that divides the number `at` into the indices `index_names` of the axes."""
+        many = [(a, n) for a, n in axes if n != 1]
+        if len(many) < 2:
+            return []
+        parts, quotient = [], at
+        for k, (a, n) in reversed(list(enumerate(many))):
+            size = self.size(n)
+            parts.append(f"{at}_{a} = {quotient} % {size}" if k else f"{at}_{a} = {quotient}")
+            quotient = f"({quotient} / {size})"
+        return [f"const I {', '.join(parts)};"]
+
+    def result(self, node: Node) -> str:
+        """Return the name of the pointer to the memory that the launch writes a node to."""
         if node not in self.writes:
             self.writes.append(node)
+        return self.pointer(self.destination or ("to", node), node.dtype, write=True)
 
-    def target(self, pointer: str, offset: str, dtype: Any) -> str:
-        """Return where an element is written to."""
+    def write(self, node: Node, idx: Index, text: str) -> None:
+        pointer = self.result(node)
+        self.emit(cuda_expr.store(self.target(pointer, self.linear(idx, node.shape), node.dtype), text, node.dtype))
+
+    def target(self, pointer: str, offset: str, dtype: np.dtype) -> str:
+        """Return the place that an element is written to."""
         return f"{pointer}[{offset}]"
 
     def collect(self, node: Node, acc: str, idx: Index) -> None:
-        """Write the statement that takes one more element into a reduction."""
+        """Write the statement that adds one element to a reduction."""
         x = self.value(node.inputs[0], idx)
         self.emit(f"{acc}.take({{{x}, (i64){idx[node.params['axis']]}}});" if finds_position(node) else
                   f"{acc}.take({x});")
 
-    def begin(self, node: Node, letter: str, level: int) -> str:
-        """Declare what a reduction is collected in."""
-        acc = self.name(letter)
+    def begin(self, node: Node, level: int) -> str:
+        """Declare the accumulator of a reduction."""
         kind, first = accumulator(node)
-        self.scopes[level].names.add(acc)
-        self.emit(f"{kind} {acc}{first};", level)
-        return acc
+        return self.declare(kind, "a", first, level)
 
     @contextmanager
     def rounds(self, at: str, start: str, end: str, step: str, sums: Sequence[str], most: int = RUN) -> Iterator[None]:
@@ -253,15 +294,17 @@ class Kernel(KernelWriter):
         with self.scope(f"if (finish<{width}>({partial}, {counter} + {group}, {part}, {parts}, {column}, {columns}, "
                         f"{accs}) && threadIdx.x < {width} && {column} < {columns})"):
             for node, acc in self.terminals:
-                pointer = self.pointer(self.slot_of(node), node.dtype, write=True)
                 text = cuda_expr.rounded(finished(node, acc), node.dtype)
-                self.emit(cuda_expr.store(f"{pointer}[{column}]", text, node.dtype))
-                self.writes.append(node)
+                self.emit(cuda_expr.store(f"{self.result(node)}[{column}]", text, node.dtype))
 
-    def launch(self, blocks: Any, **more: Any) -> Launch:
+    def launch(self, blocks: Count, partials: Count = lambda sizes: 0, counters: Count = lambda sizes: 0,
+               arguments: Callable[[Sizes], Mapping[Key | str, int]] = lambda sizes: {}, simple: bool = False,
+               ) -> Launch:
+        """Return the launch of the kernel."""
         params = list(self.params.values())
         head = f"({', '.join(p.text for p in params)})"
         lines = [text + ";" for _, text in (*self.slots.values(), *self.cells.values())] + self.scopes[0].lines
         body = "\n".join([f"{head} {{", *("    " + line for line in lines), "}"])
-        return Launch(body, params, list(self.writes), blocks, nodes=[r.node for r in self.roots],
-                      slots=frozenset(self.slots), slots_made=frozenset(self.slots_written), **more)
+        return Launch(body, params, list(self.writes), blocks, partials, counters, arguments,
+                      [r.node for r in self.roots], simple, slots=frozenset(self.slots),
+                      slots_made=frozenset(self.slots_written))

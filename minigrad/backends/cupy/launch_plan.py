@@ -1,16 +1,16 @@
 """`LaunchPlan`: the launches, products and evaluations of a program, in order, and the memory that they need.
 
-A group of statements becomes as few launches as can be; all their kernels are one CUDA source. What CUDA has no
-function for is evaluated by CuPy on whole arrays, and a note says so.
+A group of statements becomes as few launches as possible; all kernels form one CUDA source. CuPy evaluates operations
+without a kernel on whole arrays, and a note lists them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
-from ...graph import Graph, Node, TupleType
+from ...graph import ArrayType, Graph, Node, TupleType
 from ...ops.block_einsum import block_einsum
 from ...ops.checks import in_range
 from ...ops.constants import const
@@ -28,29 +28,30 @@ from ..numpy_text import MANAGED
 from ..workspace import grows
 from . import block_einsum as block_kernels
 from . import gemm, library_kernels, segment_kernels
-from .codegen import LITERALS, Key, NotInReach, printable
+from .codegen import LITERALS, Cell, Key, Memory, NotInReach, Place, Slot, printable
 from .elementwise_kernels import Columns, Elements, Tiles
 from .gemm import ConcurrentProducts, Multiply
 from .horizontal_fusion import arrange, merge
 from .host_scalars import HostScalars
-from .kernels import Launch, Root, Sizes, few_and_long, in_arena, stoppable
+from .kernels import Count, Launch, Op, Root, Sizes, few_and_long, in_arena, stoppable
 from .loops import Loop, may_end
 from .prelude import PRELUDE
 from .row_kernels import Rows
 
-PARTS = ("cublaslt", "epilogues", "timing", "forks")  # that MINIGRAD_GPU_WITHOUT leaves out
+if TYPE_CHECKING:
+    from .program import Program
+
+PARTS = ("cublaslt", "epilogues", "timing", "forks")  # optional; MINIGRAD_GPU_WITHOUT names those to leave out
 COPIED = 8 << 20  # bytes of arguments that a call copies for products, at most
-# What kernels can write straight into a result.
+# Primitives whose kernels can write into a result.
 WRITTEN = MANAGED | {gather, random_bits, checked_index, in_range, nonempty, segment_ids, block_einsum} | (
     segment_kernels.SCATTERS | library_kernels.TOTALS)
-
-
 _ADDRESSED = ("product", "evaluate", "loop")  # kinds of statements for which values must lie in the arena
 
 
 @dataclass
-class ZeroTail:
-    """Write zeros behind the elements of an array, which products read where sizes are rounded up."""
+class ZeroTail(Op):
+    """Zeros behind the elements of an array, which products read where sizes are rounded up."""
 
     key: Key
     array: Node
@@ -65,7 +66,7 @@ class ZeroTail:
 
 
 @dataclass
-class Evaluate:
+class Evaluate(Op):
     """A node that CuPy evaluates on whole arrays, between the launches."""
 
     node: Node
@@ -77,23 +78,26 @@ class Evaluate:
         return [*self.reads, *self.results]
 
 
+CellKey: TypeAlias = "Node | Symbol | Dim | int | tuple[Program, object]"  # a number that the host writes into a table
+
+
 @dataclass
 class LaunchPlan:
-    """What a program does.
+    """The operations and the memory of a program.
 
     Attributes
     ----------
     text : str
         The CUDA source.
-    ops : list of Launch, SortByPlace, ZeroTail, Multiply, ConcurrentProducts, Loop or Evaluate
+    ops : list of Op
     bytes : dict
         The memory of each value in the arena, as a function of the sizes.
     span : dict
-        The first and the last op that touches it.
+        The first and the last op that touches each value.
     direct : dict of Node to int
-        The values that kernels write straight into an output, and which one.
+        The values that kernels write into an output, and its number.
     cells : dict
-        The numbers that the host writes into the table, and their places there: sizes, scalars, and the numbers of the
+        The numbers that the host writes into the table, and their cells: sizes, scalars, and the numbers of the
         programs of loops, as (program, key).
     rounded : frozenset of Symbol
         The sizes that kernels read from the table, so that memory and launches for larger ones serve many sizes.
@@ -102,20 +106,20 @@ class LaunchPlan:
     lent : frozenset of int, or None
         The arguments whose addresses are known where the program is a step of a loop: products read them in place.
     numbers : dict of int to Node
-        The outputs that the host computes, which are handed out as Python numbers.
+        The outputs that the host computes and returns as Python numbers.
     checked : list of Node
-        Those whose indices are checked; a kernel reports their number, counted from 1.
+        The nodes whose indices kernels check; a kernel reports their number, counted from 1.
     notes : list of str
-        What is not fused or not captured, and why.
+        The nodes that are not fused or not captured, and why.
     """
 
     schedule: Plan
     text: str = ""
-    ops: list[Any] = field(default_factory=list)
-    bytes: dict[Key, Callable[[Sizes], int]] = field(default_factory=dict)
+    ops: list[Op] = field(default_factory=list)
+    bytes: dict[Key, Count] = field(default_factory=dict)
     span: dict[Key, tuple[int, int]] = field(default_factory=dict)
     direct: dict[Node, int] = field(default_factory=dict)
-    cells: dict[Any, int] = field(default_factory=dict)
+    cells: dict[CellKey, int] = field(default_factory=dict)
     rounded: frozenset[Symbol] = frozenset()
     arguments: dict[Key, int] = field(default_factory=dict)
     lent: frozenset[int] | None = None
@@ -125,38 +129,39 @@ class LaunchPlan:
 
     @property
     def products(self) -> list[Multiply]:
+        """The matrix products."""
         return [p for op in self.ops for p in (op.products if isinstance(op, ConcurrentProducts) else [op])
                 if isinstance(p, Multiply)]
 
     def read_in_place(self, sizes: Sizes) -> dict[Key, int]:
-        """Return the copies of arguments that are not made: products read the argument. They are the largest ones.
+        """Return the copies of arguments that are not made, since products read the argument: the largest ones.
 
-        A graph then serves one address of the argument; small ones are copied, so that it serves all.
+        A graph then serves one address of the argument; a small argument is copied, so that a graph serves all.
         """
         if self.lent is not None:
             return {key: slot for key, slot in self.arguments.items() if slot in self.lent}
-        found, nbytes = {}, {key: self.bytes[key](sizes) for key in self.arguments}
+        chosen, nbytes = {}, {key: self.bytes[key](sizes) for key in self.arguments}
         total = sum(nbytes.values())
         for key in sorted(nbytes, key=nbytes.__getitem__, reverse=True):
             if total <= COPIED:
                 break
-            found[key] = self.arguments[key]
+            chosen[key] = self.arguments[key]
             total -= nbytes[key]
-        return found
+        return chosen
 
 
 def leaving(step: Step) -> list[Node]:
-    """Return the values of a step that are read after it."""
+    """Return the values of a step that later steps read."""
     return [n for n in step.group.nodes if n not in step.scratch and n not in step.heads]
 
 
 def multiplies(node: Node) -> bool:
-    """Tell whether a node is a matrix product that cuBLAS computes."""
+    """Return whether a node is a matrix product that cuBLAS computes."""
     return node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in gemm.FLOATS
 
 
 def kind_of(node: Node) -> str:
-    """Return what computes a statement: a ``kernel``, or what its kind is called below."""
+    """Return the kind of a statement: ``kernel``, or the method of `Planner` that adds its operations."""
     if multiplies(node):
         return "product"
     if node.prim in _OWN:
@@ -176,13 +181,13 @@ _OWN: dict[Primitive, str] = {random_bits: "random_bits", segment_ids: "segment_
 
 
 def captured(loop: Node) -> bool:
-    """Tell whether kernels and products do all that a loop does in a step."""
+    """Return whether kernels and products compute all statements of a loop's step."""
     graphs = [g for g in loop.params.values() if isinstance(g, Graph)]
     return all(kind_of(n) != "evaluate" for g in graphs for n in g.nodes)
 
 
 class Planner:
-    """Make the `LaunchPlan` of a schedule.
+    """The maker of the `LaunchPlan` of a schedule.
 
     Parameters
     ----------
@@ -201,17 +206,18 @@ class Planner:
     """
 
     def __init__(self, schedule: Plan, host: HostScalars, numbers: Collection[int] = (),
-                 loops: Mapping[Node, list[Any]] | None = None, lent: frozenset[int] | None = None,
+                 loops: Mapping[Node, list[Program]] | None = None, lent: frozenset[int] | None = None,
                  stops: bool = False, without: Collection[str] = ()):
         self.schedule, self.graph, self.roles, self.host = schedule, schedule.graph, schedule.roles, host.nodes
         self.loops = {n: Loop(n, programs) for n, programs in (loops or {}).items()}
         self.stops, self._forks = stops, "forks" not in without
         self.plan = LaunchPlan(schedule, lent=lent, numbers={
             k: n for k in numbers if (n := schedule.graph.outputs[k]) in host.nodes})
-        self.slot: dict[Any, int] = {n: k for k, n in enumerate(self.graph.inputs)}
-        self.done: set[Key] = set()  # what lies in memory by now
+        self.memory = Memory(self.place, self.report)
+        self.slot: dict[Key, int] = {n: k for k, n in enumerate(self.graph.inputs)}
+        self.done: set[Key] = set()  # the values in memory
         self.known: dict[Key, Node] = {}  # aliases of values
-        self.counts: dict[Any, Node] = {}  # numbers of each example's elements and tiles, which blocks.py makes
+        self.counts: dict[Key, Node] = {}  # of each example's elements and tiles, from block_einsum.py
         self.readers: dict[Node, list[Node]] = {}
         for n in self.graph.nodes:
             for i in n.inputs:
@@ -220,7 +226,7 @@ class Planner:
         self.biased = {} if {"cublaslt", "epilogues"}.intersection(without) else dict(self._biased())
         for total, (product, _) in self.biased.items():
             self.kind[total] = self.kind.pop(product)
-        self.products = {n: self._operands(gemm.product(self.biased.get(n, (n,))[0]))
+        self.products = {n: self._operands(gemm.Product(self.biased[n][0] if n in self.biased else n))
                          for n, kind in self.kind.items() if kind == "product"}
         self.plan.rounded = self._rounded()
         self.inlined = self._inlined()
@@ -230,13 +236,13 @@ class Planner:
 
     def _inlined(self) -> set[Node]:
         """Return the values with one reader, a scatter: its kernel computes them inline."""
-        there = {n for s in self.schedule.steps for n in leaving(s)}
+        kept = {n for s in self.schedule.steps for n in leaving(s)}
         taken = [(n, n.inputs[0]) for n, kind in self.kind.items() if kind == "scatter" and n.prim is not gather_sum]
         return {u for n, u in taken if self.kind.get(u) == "kernel" and self.readers[u] == [n]
-                and u not in self.graph.outputs and self._at_hand(u, there)}
+                and u not in self.graph.outputs and self._computable(u, kept)}
 
     def _inputs(self, node: Node) -> Sequence[Node]:
-        """Return the operands of a statement, those of a product among them to which it adds a bias."""
+        """Return the operands of a statement, and those of the product to which it adds a bias."""
         return [*self.biased[node][0].inputs, *node.inputs] if node in self.biased else node.inputs
 
     def _biased(self) -> Iterator[tuple[Node, tuple[Node, gemm.Strided]]]:
@@ -248,17 +254,19 @@ class Planner:
             view = node
             while (total := self._reader(view)) is not None and self.roles.root[total] is node:
                 view = total
-            bias = None if total is None else gemm.bias_of(view, total, gemm.product(node), self.roles)
+            if total is None:
+                continue
+            bias = gemm.bias_of(view, total, gemm.Product(node), self.roles)
             if bias is not None and self._in_memory(bias.root) and self._read_by_products(total):
                 yield total, (node, bias)
 
     def _reader(self, node: Node) -> Node | None:
-        """Return the reader of a value that has one reader and is not a result, or None."""
+        """Return the only reader of a value, or None if the value is a result or has several readers."""
         readers = self.readers.get(node, ())
         return readers[0] if len(readers) == 1 and node not in self.graph.outputs else None
 
     def _in_memory(self, node: Node) -> bool:
-        """Tell whether a kernel, or the caller, leaves a value in memory."""
+        """Return whether a kernel, or the caller, leaves a value in memory."""
         return node in self.kind or not in_arena(node) or (node in self.slot and node not in self.host)
 
     def _read_by_products(self, node: Node) -> bool:
@@ -266,9 +274,9 @@ class Planner:
             self._read_by_products(r) if self.roles.is_view(r) else self.kind.get(r) == "product"
             for r in self.readers[node])
 
-    def _at_hand(self, value: Node, there: set[Node]) -> bool:
-        """Tell whether a kernel can compute an element from the values that steps leave in memory."""
-        stack, seen = [value], there - {value}
+    def _computable(self, value: Node, kept: set[Node]) -> bool:
+        """Return whether a kernel can compute an element from the values that steps leave in memory."""
+        stack, seen = [value], kept - {value}
         while stack:
             node = stack.pop()
             if not printable(node):
@@ -279,6 +287,7 @@ class Planner:
         return True
 
     def build(self) -> LaunchPlan:
+        """Return the plan."""
         scalars: list[Step] = []
         for step in self.schedule.steps:  # scalar statements in a row are one launch
             if all(self.kind[n] == "kernel" and not n.ndim and n.prim.kind == "elementwise" for n in self.nodes(step)):
@@ -293,18 +302,19 @@ class Planner:
         return self.plan
 
     def _finish(self) -> None:
-        """Put launches together, name the kernels, and see how long each value lives."""
+        """Merge launches, name the kernels, and find the lifetime of each value."""
         plan = self.plan
         names: dict[str, str] = {}
         functions: dict[str, str] = {}
-        ops = []
+        ops: list[Op] = []
         for at, group in enumerate(arrange(plan.ops, len(self.graph.inputs), self._forks)):
-            op = group[0]
+            op, products = group[0], [p for p in group if isinstance(p, Multiply)]
             if len(group) > 1:
-                op = ConcurrentProducts(group) if isinstance(op, Multiply) else merge(
-                    group, lambda text: functions.setdefault(text, f"f{len(functions) + 1}"))
+                op = ConcurrentProducts(products) if products else merge(
+                    [p for p in group if isinstance(p, Launch)],
+                    lambda text: functions.setdefault(text, f"f{len(functions) + 1}"))
             ops.append(op)
-            for launch in [p.launch for p in group if isinstance(p, Multiply)] or [op]:
+            for launch in [p.launch for p in products] or [op]:
                 if isinstance(launch, Launch):
                     launch.name = names.setdefault(launch.body, f"k{len(names) + 1}")
             for key in op.touched:
@@ -323,69 +333,70 @@ class Planner:
         """Return the statements of a step that the device computes."""
         return [n for n in step.group.nodes if n in self.kind]
 
-    # -- where values are -----------------------------------------------------------------------------------
+    # -- places of values -----------------------------------------------------------------------------------
 
-    def place(self, key: Any) -> tuple[str, Any] | None:
-        """Say where a value or a symbol is, or where a launch writes a value (``("to", node)``)."""
+    def place(self, key: Key | Symbol) -> Place | None:
+        """Return the place of a value or a symbol, or where a launch writes a value (``("to", node)``)."""
         if isinstance(key, Symbol):
-            return ("cell", self.cell(key)) if key in self.plan.rounded else None
+            return Cell(self.cell(key)) if key in self.plan.rounded else None
         key = self.known.get(key, key)
-        if isinstance(key, tuple) and key[0] == "to":
-            return self._memory(key[1])
+        if isinstance(key, tuple):
+            return self._place(key[1] if key[0] == "to" and isinstance(key[1], Node) else key)
         if key in self.host:
-            return "cell", self.cell(key)
-        if isinstance(key, tuple) or key in self.done or key.prim in (input_, const):
-            return self._memory(key)
-        return None
+            return Cell(self.cell(key))
+        return self._place(key) if key in self.done or key.prim in (input_, const) else None
 
-    def _memory(self, key: Key) -> tuple[str, Any]:
+    def _place(self, key: Key) -> Place:
         if key in self.slot:
-            return "slot", self.slot[key]
+            return Slot(self.slot[key])
         if key in self.plan.direct:
-            return "slot", len(self.graph.inputs) + self.plan.direct[key]
-        if isinstance(key, tuple) and key[0] == "out":
-            return "slot", len(self.graph.inputs) + key[1]
-        return "key", key
+            return Slot(len(self.graph.inputs) + self.plan.direct[key])
+        if isinstance(key, tuple) and key[0] == "out" and isinstance(key[1], int):
+            return Slot(len(self.graph.inputs) + key[1])
+        return key
 
-    def cell(self, key: Any) -> int:
-        """Return the place in the table of a number that the host writes there."""
+    def cell(self, key: CellKey) -> int:
+        """Return the cell of a number that the host writes into the table."""
         return self.plan.cells.setdefault(key, len(self.graph.inputs) + len(self.graph.outputs)
                                             + len(self.plan.cells))
 
     def report(self, node: Node) -> int:
+        """Return the number under which kernels report a bad index of a node."""
         if node not in self.plan.checked:
             self.plan.checked.append(node)
         return self.plan.checked.index(node) + 1
 
-    def reserve(self, key: Key, size: Callable[[Sizes], int]) -> None:
+    def reserve(self, key: Key, size: Count) -> None:
+        """Give a value memory in the arena."""
         self.plan.bytes.setdefault(key, size)
 
-    def reserve_array(self, key: Key, node: Any) -> None:
+    def reserve_array(self, key: Key, node: Node | ArrayType) -> None:
+        """Give an array memory in the arena."""
         shape, item = tuple(node.shape), node.dtype.itemsize
         self.reserve(key, lambda sizes: value(size_of(shape), sizes) * item)
 
     # -- emitting -------------------------------------------------------------------------------------------
 
     def emit(self, launch: Launch) -> None:
-        """Add a launch: what it writes is there from now on."""
+        """Add a launch."""
         for key in launch.writes:
-            if self._memory(key)[0] == "key":
+            if isinstance(key, Node) and not isinstance(self._place(key), Slot):
                 self.reserve_array(key, key)
             self.done.add(key)
         self.plan.ops.append(self._ending(launch))
 
     def _ending(self, launch: Launch) -> Launch:
-        """Return a launch that does nothing where the loop around the program has ended."""
+        """Return a launch that does nothing after the end of the loop around the program."""
         return stoppable(launch) if self.stops else launch
 
     def copy(self, node: Node, key: Key) -> None:
         """Write a value, which may be a view or an argument, to memory of its own."""
         if key in self.done:
             return
-        w = Elements(node.shape, self.place, self.report, lambda n: key)
+        w = Elements(node.shape, self.memory, key)
         w.add(Root(node, True, known=True))
         w.writes = []
-        if self._memory(key)[0] == "key":
+        if not isinstance(self._place(key), Slot):
             self.reserve_array(key, node)
         launch = w.done()
         if key in self.plan.arguments:
@@ -400,7 +411,7 @@ class Planner:
         nodes = [n for s in steps for n in self.nodes(s)]
         inside = set(nodes)
         kept = {n for s in steps for n in leaving(s)} & inside - self.inlined
-        for n in nodes:  # what is read as a whole array must be one
+        for n in nodes:  # operands of whole-array operations
             if self.kind[n] in (*_ADDRESSED, "blocks"):
                 kept |= {self.roles.root[i] for i in self._inputs(n)} & inside
         todo = [Root(n, n in kept or terminal(n)) for n in nodes
@@ -414,72 +425,74 @@ class Planner:
                 todo = self._launch(todo)
 
     def _launch(self, todo: list[Root]) -> list[Root]:
-        """Put as many roots as can be into one launch; return the others."""
+        """Add a launch with as many roots as it takes; return the others."""
         for opener in dict.fromkeys([next((r for r in todo if r.within), todo[0]), todo[0]]):
             launch = self._open(opener, todo)
-            rest: list[Root] = []
+            later: list[Root] = []
             for root in todo:
                 try:
-                    if self.kind[root.node] != "kernel" or self._waits(root, rest):
+                    if self.kind[root.node] != "kernel" or self._waits(root, later):
                         raise NotInReach(root.node)
                     launch.add(root)
                 except NotInReach:
-                    rest.append(root)
-            if opener not in rest:
+                    later.append(root)
+            if opener not in later:
                 break
         else:
             raise AssertionError(f"{opener.node.where}: no launch takes {opener.node.prim.name}")
         if isinstance(launch, Elements) and launch.transposed is not None and not launch.terminals:
-            launch = Tiles(launch, self.place, self.report, launch.slot_of)
+            launch = Tiles(launch, launch.transposed)
         if isinstance(launch, Rows):
             own = {r.node for r in launch.roots if r.within and not r.stored}
-            for node in [n for n in self._needed(rest) if n in own]:
+            for node in [n for n in self._needed(later) if n in own]:
                 launch.keep(node)
         self.emit(launch.done())
-        return rest
+        return later
 
-    def _waits(self, root: Root, rest: Sequence[Root]) -> bool:
-        """Tell whether a root needs a reduction, or what no kernel computes, that was left for later."""
-        later = {r.node for r in rest if r.reduced or self.kind[r.node] != "kernel"}
-        return bool(later) and any(n in later for n in self._needed([root]))
+    def _waits(self, root: Root, later: Sequence[Root]) -> bool:
+        """Return whether a root needs a reduction, or a statement without a kernel, among `later` roots."""
+        missing = {r.node for r in later if r.reduced or self.kind[r.node] != "kernel"}
+        return bool(missing) and any(n in missing for n in self._needed([root]))
 
     def _needed(self, roots: Sequence[Root]) -> list[Node]:
         """Return the statements that roots depend on and that are not in memory yet."""
-        found: dict[Node, None] = {}
+        needed: dict[Node, None] = {}
         stack = [i for r in roots for i in r.node.inputs]
         while stack:
             n = stack.pop()
-            if n not in found and n not in self.done:
-                found[n] = None
+            if n not in needed and n not in self.done:
+                needed[n] = None
                 stack.extend(n.inputs)
-        return list(found)
+        return list(needed)
 
     def _open(self, root: Root, todo: Sequence[Root]) -> Columns | Elements | Rows:
-        where = self.place, self.report, lambda n: ("to", n)
         node = root.node
         if root.within and not few_and_long(node):
-            return Rows(node.shape, size_of(node.inputs[0].shape[a] for a in root.reduced), *where)
+            return Rows(node.shape, size_of(node.inputs[0].shape[a] for a in root.reduced), self.memory)
         if not root.reduced:  # a reduction over the same elements may come along
             shape = node.shape
             root = next((r for r in todo if r.terminal and r.node.inputs[0].shape == shape), root)
         shape = root.node.inputs[0].shape if root.reduced else node.shape
         kept = [a for a in range(len(shape)) if a not in root.reduced] if root.reduced else []
-        return Columns(shape, kept, *where) if kept else Elements(shape, *where)
+        return Columns(shape, kept, self.memory) if kept else Elements(shape, self.memory)
 
-    # -- what is no group -----------------------------------------------------------------------------------
+    # -- statements with operations of their own ------------------------------------------------------------
 
     def _random_bits(self, node: Node) -> None:
-        self.emit(library_kernels.random_bits(node, self.place, self.report, lambda n: ("to", n)))
+        self.emit(library_kernels.random_bits(node, self.memory))
 
     def _running(self, node: Node) -> None:
-        where = self.place, self.report, lambda n: ("to", n)
-        totals = "totals", node
-        self.reserve(
-            totals,
-            lambda sizes: 16 * value(library_kernels.lines(node), sizes) * library_kernels.chunks(node, sizes)[0],
-        )
+        totals: Key = "totals", node
+        self.reserve(totals, lambda sizes: 16 * value(library_kernels.lines(node), sizes)
+                     * library_kernels.chunks(node, sizes)[0])
         for write_totals in (True, False):
-            self.emit(library_kernels.running(node, totals, write_totals, *where))
+            self.emit(library_kernels.running(node, totals, write_totals, self.memory))
+
+    def _single(self, node: Node) -> Launch:
+        """Return the launch that computes one statement."""
+        w = Elements(node.shape, self.memory)
+        w.add(Root(node, True))
+        return w.done()
 
     def _ends(self, lengths: Node) -> Node:
         """Return the offsets behind each segment, after a launch that computes them if none has."""
@@ -490,66 +503,60 @@ class Planner:
 
     def _segment_ids(self, node: Node) -> None:
         self._ends(node.inputs[0])
-        w = Elements(node.shape, self.place, self.report, lambda n: ("to", n))
-        w.add(Root(node, True))
-        self.emit(w.done())
+        self.emit(self._single(node))
 
     def _scatter(self, node: Node) -> None:
-        where = self.place, self.report, lambda n: ("to", n)
         lengths = segment_kernels.lengths_of(node)
         if lengths is not None:
-            self.emit(segment_kernels.reduce(node, self._ends(lengths), None, *where))
+            self.emit(segment_kernels.reduce(node, self._ends(lengths), None, self.memory))
             return
         order = segment_kernels.SortByPlace(node)
         if order.ends not in self.done:
             self.reserve(order.places, segment_kernels.counts(segment_kernels.updates(node)))
-            self.emit(segment_kernels.place_of_each(node, order.places, *where))
+            self.emit(segment_kernels.place_of_each(node, order.places, self.memory))
             for key, size in order.bytes().items():
                 self.reserve(key, size)
             self.plan.ops.append(order)
             self.done.add(order.ends)
-        self.emit(segment_kernels.reduce(node, order.ends, order.order, *where))
+        self.emit(segment_kernels.reduce(node, order.ends, order.order, self.memory))
 
     def _blocks(self, node: Node) -> None:
-        self.emit(block_kernels.product(block_kernels.Blocks(node), self._ends, self.counts, self.place, self.report,
-                                        lambda n: ("to", n)))
+        self.emit(block_kernels.product(block_kernels.Blocks(node), self._ends, self.counts, self.memory))
 
-    def _operands(self, found: gemm.Product) -> tuple[gemm.Product, list[tuple[Node, gemm.Matrix]]]:
+    def _operands(self, product: gemm.Product) -> tuple[gemm.Product, list[tuple[Node, gemm.Matrix]]]:
         """Return a product with its operands: each array that must lie in memory, and the matrix there."""
-        return found, found.matrices(self.roles, lambda n: self.roles.root[n].prim in LITERALS)
+        return product, product.matrices(self.roles, lambda n: self.roles.root[n].prim in LITERALS)
 
     def _rounded(self) -> frozenset[Symbol]:
-        """Return the sizes of ragged axes, which differ from batch to batch, if all can do with larger ones."""
+        """Return the sizes of ragged axes, which differ from batch to batch, if all operations can round them up."""
         rows = frozenset(s for s in symbols_of(self.graph) if s.rows)
         fit = [*(gemm.stretches(*product, rows) for product in self.products.values()),
                *(loop.stretches(rows) for loop in self.loops.values())]
         return rows if grows(self.schedule) and all(fit) else frozenset()
 
     def _product(self, node: Node) -> None:
-        found, arrays = self.products[node]
-        operands = []
+        product, arrays = self.products[node]
+        operands: list[tuple[Key, gemm.Matrix]] = []
         for v, m in arrays:
-            key = self._lying(v)
+            key = self._contiguous(v)
             operands.append((key, m))
-            if gemm.depends(found.sizes[3], self.plan.rounded) and ("clear", key) not in self.done:
+            if gemm.depends(product.sizes[3], self.plan.rounded) and ("clear", key) not in self.done:
                 self.plan.ops.append(clear := ZeroTail(key, v))
                 self.cell(clear.count)
                 self.done.add(("clear", key))
-        self.reserve_array(found.node, found.node)
-        self.done.add(found.node)
-        op = Multiply(found, operands)
+        self.reserve_array(product.node, product.node)
+        self.done.add(product.node)
+        multiply = Multiply(product, operands)
         if node in self.biased:
             bias = self.biased[node][1]
-            op.bias = self._lying(bias.root), bias.offset
-            w = Elements(node.shape, self.place, self.report, lambda n: ("to", n))
-            w.add(Root(node, True))
-            op.launch = self._ending(w.done())
+            multiply.bias = self._contiguous(bias.root), bias.offset
+            multiply.launch = self._ending(self._single(node))
             self.reserve_array(node, node)
             self.done.add(node)
-        self.plan.ops.append(op)
+        self.plan.ops.append(multiply)
 
-    def _lying(self, v: Node) -> Key:
-        """Return the key under which a value lies in one piece, after a copy where it does not yet."""
+    def _contiguous(self, v: Node) -> Key:
+        """Return the key of a value in contiguous memory, after a copy where the value is elsewhere."""
         key: Key = (v.inputs[0], v.params["index"]) if v.prim.view is PART else v
         if v.prim is not const and key not in self.done:  # an argument, or a view that BLAS cannot take as it is
             key = "copy", v
@@ -571,11 +578,11 @@ class Planner:
             if loop.first <= k < loop.first + len(loop.starts):
                 continue
             if v in self.host:
-                loop.places[k] = "cell", self.cell(v)
+                loop.places[k] = Cell(self.cell(v))
             elif v in self.slot and k not in read:
-                loop.places[k] = "slot", self.slot[v]
+                loop.places[k] = Slot(self.slot[v])
             else:
-                loop.places[k] = "key", self._lying(v)
+                loop.places[k] = self._contiguous(v)
         for key, program in zip(loop.arenas, loop.programs, strict=True):
             self.reserve(key, program.arena_bytes)
             loop.cells.append([self.cell((program, number)) for number in program.plan.cells])
@@ -605,12 +612,12 @@ class Planner:
         self.plan.ops.append(Evaluate(node, reads, results))
 
     def _sources(self, node: Node) -> list[Key]:
-        """Return what an operand lies in, in the arena."""
+        """Return the values of the arena that hold an operand."""
         if node.prim.view is PART:
             return [(node.inputs[0], node.params["index"])]
         if self.roles.is_view(node):
             return [k for i in node.inputs[:1] for k in self._sources(i)]
-        return [node] if self._memory(node)[0] == "key" and node in self.done else []
+        return [node] if not isinstance(self._place(node), Slot) and node in self.done else []
 
     # -- results --------------------------------------------------------------------------------------------
 

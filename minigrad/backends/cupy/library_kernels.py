@@ -1,36 +1,34 @@
-"""Kernels for what is no element-by-element work: random bits and running totals."""
+"""Kernels of random bits and of running totals."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from ...graph import Node
 from ...ops.segments import segment_cumsum
 from ...ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .kernels import THREADS, WIDEST, Kernel, Launch, Sizes, blocks_for, over, power_of_two, typical
+from .codegen import Key, Memory
+from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, combiner, grid_loop, power_of_two, typical
 
 
-def random_bits(node: Node, *args: Any) -> Launch:
+def random_bits(node: Node, memory: Memory) -> Launch:
     """Return the launch that writes a `random_bits` node: each thread computes the four words of a counter."""
-    w = Kernel(*args)
+    w = Kernel(memory)
     (key,), p = node.inputs, node.params
     lead, n = key.shape[:-1], size_of(p["shape"])
     count = w.size(n)
     w.emit(f"const I count = {count}, quads = (count + 3) / 4;")
-    with over(w, f"{w.size(size_of(lead))} * quads"):
+    with grid_loop(w, f"{w.size(size_of(lead))} * quads"):
         w.emit("const I quad = t % quads, line = t / quads;")
         w.scopes[-1].names |= {"quad", "line"}
         at = w.split("line", lead)
         k0, k1 = (w.value(key, (*at, word)) for word in ("0", "1"))
         w.emit(f"const Words words = philox((unsigned)quad, (unsigned)((u64)quad >> 32), {p['stream']}u, 0u, "
                f"{k0}, {k1});")
-        out = w.pointer(("to", node), node.dtype, write=True)
+        out = w.result(node)
         w.emit(f"for (int j = 0; j < 4; j++) if ((i64)quad * 4 + j < count) {out}[(i64)line * count + (i64)quad * 4 + "
                "j] = words.w[j];")
-    w.writes.append(node)
-    return w.launch(blocks_for(lambda sizes: value(size_of(lead), sizes) * -(-value(n, sizes) // 4)))
+    return w.launch(lambda sizes: blocks_for(value(size_of(lead), sizes) * -(-value(n, sizes) // 4)))
 
 
 # -- running totals ----------------------------------------------------------------------------------------
@@ -41,30 +39,31 @@ _CHUNKS = 4096  # of a line, at most
 
 
 def _axis(node: Node) -> int:
-    return node.params.get("axis", 0)
+    axis: int = node.params.get("axis", 0)
+    return axis
 
 
 def lines(node: Node) -> int | Dim:
-    """Return how many running totals there are."""
+    """Return the number of running totals."""
     return size_of(node.shape[:_axis(node)] + node.shape[_axis(node) + 1:])
 
 
 def chunks(node: Node, sizes: Sizes) -> tuple[int, int]:
-    """Return into how many chunks a line is cut, and the length of each."""
+    """Return the number of chunks of a line, and their length."""
     n = value(node.shape[_axis(node)], sizes)
     length = _CHUNK * max(-(-n // (_CHUNK * _CHUNKS)), 1)
     return max(-(-n // length), 1), length
 
 
-def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
-    """Return the launch that writes the total of each chunk, or from these the running total.
+def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Launch:
+    """Return the launch that writes the total of each chunk, or the running total from these.
 
-    Threads take consecutive lines where their elements stand next to each other, and else the elements of one line.
-    The running total of a segment begins anew where the ids of neighbours differ.
+    Threads take consecutive lines if their elements are neighbours in memory, and else the elements of one line. The
+    running total of a segment begins anew where the ids of neighbours differ.
     """
-    w = Kernel(*args)
+    w = Kernel(memory)
     (x, *ids), axis = node.inputs, _axis(node)
-    by, kind = node.prim.combiner, cuda_expr.accumulated(node.dtype)
+    by, kind = combiner(node), cuda_expr.accumulated(node.dtype)
     functor, first = by.functor, f"({kind}){cuda_expr.identity(by, node.dtype)}"
     if ids:
         functor, kind, first = f"Anew<{functor}>", f"Since<{kind}>", f"{{{first}, false}}"
@@ -112,9 +111,8 @@ def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
             else:
                 w.emit(f"v = {scan}(v, carry, total);")
                 if not write_totals:
-                    out = w.pointer(("to", node), node.dtype, write=True)
-                    text = f"({cuda_expr.computed(node.dtype)})carry.with(v){'.v' if ids else ''}"
-                    text = cuda_expr.rounded(text, node.dtype)
+                    out = w.result(node)
+                    text = cuda_expr.total(f"carry.with(v){'.v' if ids else ''}", node.dtype)
                     offset = w.linear((*outside[:axis], f"({at})", *outside[axis:]), node.shape)
                     w.emit(f"if (live) {cuda_expr.store(f'{out}[{offset}]', text, node.dtype)}")
                 w.emit("carry.take(total);")
@@ -123,11 +121,9 @@ def running(node: Node, totals: Any, write_totals: bool, *args: Any) -> Launch:
             w.emit("total = carry.value();" if ids else f"{scan}(carry.value(), carry, total);")
             w.emit(f"if (line < lines && r == 0) {room}[chunk * lines + line] = total;")
 
-    def items(sizes: Sizes) -> int:
-        return -(-value(lines(node), sizes) // columns) * chunks(node, sizes)[0]
-
     def blocks(sizes: Sizes) -> int:
-        return 0 if write_totals and chunks(node, sizes)[0] == 1 else max(min(items(sizes), WIDEST), 1)
+        count, _ = chunks(node, sizes)
+        return 0 if write_totals and count == 1 else blocks_for(
+            -(-value(lines(node), sizes) // columns) * count, each=1)
 
-    w.writes += [] if write_totals else [node]
     return w.launch(blocks, arguments=lambda sizes: dict(zip(("chunks", "length"), chunks(node, sizes), strict=True)))

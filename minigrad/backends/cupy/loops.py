@@ -27,10 +27,10 @@ from ...graph import Node
 from ...ops.subgraph import signature
 from ...primitive import on_host
 from ...symbolic import Dim, Symbol, size_of, value
-from .codegen import Key
+from .codegen import Cell, Key, Place, Slot
 from .device import pack
 from .gemm import depends
-from .kernels import THREADS, Sizes, blocks_for
+from .kernels import THREADS, Op, Sizes, blocks_for
 from .prelude import COMMON
 
 MOST = 1000  # launches of a graph's unrolled steps
@@ -55,16 +55,15 @@ def fixed_of(node: Node) -> frozenset[int]:
 
 
 @dataclass
-class Loop:
-    """A loop, and where its operands are.
+class Loop(Op):
+    """A loop, and the places of its operands.
 
     Attributes
     ----------
     programs : list of Program
         The test of a while, and the step.
-    places : dict of int to (str, Any)
-        The memory of each operand that is not state: ``("key", key)``, or in the table: ``("slot", k)`` the pointer to
-        it, ``("cell", k)`` itself.
+    places : dict of int to Place
+        The memory of each operand that is not state.
     cells : list of list of int
         For each program, the cells of the table around it that hold the numbers for its own tables.
     strides : dict of Dim to int
@@ -75,7 +74,7 @@ class Loop:
 
     node: Node
     programs: list[Any]
-    places: dict[int, tuple[str, Any]] = field(default_factory=dict)
+    places: dict[int, Place] = field(default_factory=dict)
     cells: list[list[int]] = field(default_factory=list)
     strides: dict[Dim, int] = field(default_factory=dict)
 
@@ -89,7 +88,7 @@ class Loop:
     @property
     def touched(self) -> list[Key]:
         return [self.go, *self.arenas, *self.results, *self.spares,
-                *(what for kind, what in self.places.values() if kind == "key")]
+                *(place for place in self.places.values() if not isinstance(place, (Slot, Cell)))]
 
     def sliced(self) -> list[int | Dim]:
         """Return the sizes of a step's slices, of operands and of results."""
@@ -191,23 +190,25 @@ class Unrolled:
             if 0 <= j < states:
                 rows.append((0, self._state(j, 0), self._state(j, 1), 0, 0))
             else:
-                rows.append((*self._source(*op.places[k]), *self._stride(node, j >= states)))
+                rows.append((*self._source(op.places[k]), *self._stride(node, j >= states)))
         for k, node in enumerate(program.graph.outputs):
             if self.is_while and number == 0:
                 rows.append((0, *[self.space.address(op.go)] * 2, 0, 0))
             elif k < states:
                 rows.append((0, self._state(k, 1), self._state(k, 0), 0, 0))
             else:
-                rows.append((*self._source("key", op.results[k]), *self._stride(node, True)))
+                rows.append((*self._source(op.results[k]), *self._stride(node, True)))
         rows += [(1 + cell, 0, 0, 0, 0) for cell in op.cells[number]]
         return np.array(rows, np.int64).reshape(-1, 5)
 
-    def _source(self, kind: str, what: Any) -> tuple[int, int, int]:
-        if kind == "key" and what in self.space.read_in_place:
-            kind, what = "slot", self.space.read_in_place[what]
-        if kind == "key":
-            return 0, self.space.address(what), self.space.address(what)
-        return (1 + what if kind == "slot" else -1 - what), 0, 0
+    def _source(self, place: Place) -> tuple[int, int, int]:
+        if isinstance(place, Slot):
+            return 1 + place.number, 0, 0
+        if isinstance(place, Cell):
+            return -1 - place.number, 0, 0
+        if place in self.space.read_in_place:
+            return 1 + self.space.read_in_place[place], 0, 0
+        return 0, self.space.address(place), self.space.address(place)
 
     def _stride(self, node: Node, sliced: bool) -> tuple[int, int]:
         """Return how far apart a step's slices are: the cell of a factor, and a number of bytes."""
@@ -223,8 +224,8 @@ class Unrolled:
             j = k - self.op.first
             if j >= 0:
                 found[k] = None, self._state(j, t)
-            elif self.op.places[k][0] == "key":
-                found[k] = self.space.whereabouts(self.op.places[k][1], lent)
+            elif not isinstance(place := self.op.places[k], (Slot, Cell)):
+                found[k] = self.space.whereabouts(place, lent)
         return found
 
     # -- launches -------------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class Unrolled:
         """Return the launch that fills the tables of some steps."""
         inner, node = self.inner[number], self.op.node
         cells = max(inner.cells, 1)
-        return self._common("mg_steps", blocks_for(lambda sizes: cells * steps)({}), self.device.pointer(
+        return self._common("mg_steps", blocks_for(cells * steps), self.device.pointer(
             self._specs[number]), self.space.table(step), self.control.ptr, inner.table(0), inner.cells, steps,
             self.length - 1, int(node.params.get("reverse", False)))
 

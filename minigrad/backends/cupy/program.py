@@ -514,16 +514,19 @@ class Workspace:
         own = op.arguments(self.sizes)
         out = []
         for p in op.params:
-            if p.kind == "size":
-                out.append(self._index(self.sizes[p.what]))
-            elif p.kind == "own" and p.what in own:
-                out.append((self._index if p.text.startswith("const I ") else ctypes.c_longlong)(own[p.what]))
+            content = p.content
+            if isinstance(content, Symbol):
+                out.append(self._index(self.sizes[content]))
+            elif p.kind == "own" and content in own:
+                out.append((self._index if p.text.startswith("const I ") else ctypes.c_longlong)(own[content]))
             elif p.kind == "own":
-                out.append(ctypes.c_uint64(self._counter[at] if p.what == "counter" else self.address(("partial", at))))
+                out.append(ctypes.c_uint64(self._counter[at] if content == "counter" else
+                                           self.address(("partial", at))))
+            elif isinstance(content, (Node, tuple)):
+                out.append(ctypes.c_uint64(self.address(content)))
             else:
-                out.append(ctypes.c_uint64({"table": lambda p: self.table(0), "flag": lambda p: self._program.flag_at,
-                                            "stop": lambda p: self.stop,
-                                            "key": lambda p: self.address(p.what)}[p.kind](p)))
+                out.append(ctypes.c_uint64({"table": self.table(0), "flag": self._program.flag_at,
+                                            "stop": self.stop}[p.kind]))
         return out
 
     # -- evaluations ----------------------------------------------------------------------------------------

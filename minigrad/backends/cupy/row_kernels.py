@@ -1,15 +1,15 @@
-"""Reductions within rows, and what is computed of them: a team of threads for each row."""
+"""`Rows`: launches with a team of threads for each row, for reductions within rows and the values made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
 
 from ...graph import Node
 from ...ops.accumulators import RUN
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .codegen import Index, NotInReach, Scope
+from .codegen import Index, Memory, NotInReach, Scope
 from .kernels import (
     REDUCING,
     THREADS,
@@ -18,41 +18,40 @@ from .kernels import (
     Launch,
     Root,
     Sizes,
+    blocks_for,
     chained,
     finished,
+    index_names,
     power_of_two,
-    split_text,
     typical,
 )
 
 
 class Rows(Kernel):
-    """Reductions within rows, what is computed of them, and terminals that keep nothing.
+    """Reductions within rows, the values made of them, and terminals that keep no axis.
 
     A row is a place that the reductions keep: an index of shape `shape`. Roots of one row are written in loops over
-    the row's own axes, of which each takes as many roots as do not need what the loop itself collects.
+    the row's own axes; a loop takes all roots that do not need its own reductions.
     """
 
-    def __init__(self, shape: Sequence[int | Dim], across: int | Dim, *args: Any):
-        super().__init__(*args)
+    def __init__(self, shape: Sequence[int | Dim], across: int | Dim, memory: Memory):
+        super().__init__(memory)
         self.shape = tuple(shape)
         n = typical(across)
         self.team = 256 if n > 1024 else min(power_of_two(n), 32)
         self.per_block = THREADS // self.team
         self.rows = size_of(self.shape)
-        many = [a for a, d in enumerate(self.shape) if d != 1]
-        self.idx: Index = tuple("row" if many == [a] else f"row_{a}" if a in many else "0"
-                                for a in range(len(self.shape)))
-        self.flat[self.idx, self.shape] = "row" if many else "0"
+        self.idx: Index = tuple(index_names("row", enumerate(self.shape)).values())
+        self.flat[self.idx, self.shape] = "row" if any(n != 1 for n in self.shape) else "0"
         self.row = Scope(names={"row", *self.idx} - {"0"})
-        self.row.lines += split_text(self, "row", [(a, self.shape[a]) for a in many])
-        self.domain: tuple | None = None  # of the loop that is open
+        self.row.lines += self.apart("row", enumerate(self.shape))
+        self.domain: tuple[int | Dim, ...] | None = None  # of the open loop
         self.loop = Scope()
-        self.open: list[tuple[Node, str, bool]] = []  # reductions that it collects
-        self.sums: list[str] = []  # accumulators that add up in chains in it
+        self.open: list[tuple[Node, str, bool]] = []  # its reductions
+        self.sums: list[str] = []  # its accumulators that add in chains
         self.emit(f"const I rows = {self.size(self.rows)};")
 
-    def _within(self, root: Root) -> tuple[tuple, Callable[[Index], Index]]:
+    def _within(self, root: Root) -> tuple[tuple[int | Dim, ...], Callable[[Index], Index]]:
         """Return the axes that a root's loop runs over, and the index of its element from theirs."""
         node, n = root.node, len(self.shape)
         if root.within:
@@ -66,9 +65,8 @@ class Rows(Kernel):
             if tuple(shape[:n]) != self.shape or (root.terminal and len(root.reduced) < len(shape)):
                 raise NotInReach(node)
             kept, down = list(range(n)), list(range(n, len(shape)))
-        at = {a: i for i, a in enumerate(down)}
         return tuple(shape[a] for a in down), lambda own: tuple(
-            own[at[a]] if a in at else self.idx[kept.index(a)] for a in range(len(shape)))
+            own[down.index(a)] if a in down else self.idx[kept.index(a)] for a in range(len(shape)))
 
     def add(self, root: Root) -> None:
         domain, index = self._within(root)
@@ -76,11 +74,10 @@ class Rows(Kernel):
             try:
                 return self._add(root, index)
             except NotInReach:
-                pass  # it may need what this loop collects
+                pass  # it may need this loop's reductions
         self.close()
         self.domain, self.loop = domain, Scope()
-        many = [k for k, n in enumerate(domain) if n != 1]
-        self.own_idx = tuple("at" if many == [k] else f"at_{k}" if k in many else "0" for k in range(len(domain)))
+        self.own_idx = tuple(index_names("at", enumerate(domain)).values())
         self.loop.names |= {"at", *self.own_idx} - {"0"} if domain else set()
         return self._add(root, index)
 
@@ -93,34 +90,31 @@ class Rows(Kernel):
                 if self.domain and idx == (*self.idx, *self.own_idx):
                     n = size_of(self.domain)
                     self.flat[idx, (*self.shape, *self.domain)] = "row" if n == 1 else f"row * {self.size(n)} + at"
-                if root.within or root.terminal:
-                    acc = self.begin(node, "a", 1 if root.within else 0)
-                    if self.domain:
-                        self.collect(node, acc, idx)
-                    else:
-                        with self.scope("if (lane == 0)"):
-                            self.collect(node, acc, idx)
-                    self.sums += [acc] * chained(node)
-                    if root.within:
-                        self.open.append((node, acc, root.stored))
-                    else:
-                        self.terminals.append((node, acc))
-                else:
+                if not root.reduced:
                     text = self.value(node, idx)
-                    if self.domain:
+                    with self.once():
                         self.write(node, idx, text)
-                    else:
-                        with self.scope("if (lane == 0)"):
-                            self.write(node, idx, text)
+                    return self.roots.append(root)
+                acc = self.begin(node, 1 if root.within else 0)
+                with self.once():
+                    self.collect(node, acc, idx)
+                self.sums += [acc] * chained(node)
+                if root.within:
+                    self.open.append((node, acc, root.stored))
+                else:
+                    self.terminals.append((node, acc))
         finally:
             self.scopes = self.scopes[:1]
         self.roots.append(root)
 
+    def once(self) -> AbstractContextManager[None]:
+        """Write statements that run once per element: outside of a loop, by one thread."""
+        return nullcontext() if self.domain else self.scope("if (lane == 0)")
+
     def close(self) -> None:
-        """Write the open loop into the row, and what its reductions give."""
+        """Write the open loop into the row, and the results of its reductions."""
         if self.domain:
-            many = [(k, n) for k, n in enumerate(self.domain) if n != 1]
-            lines = [*split_text(self, "at", many), *self.loop.lines]
+            lines = [*self.apart("at", enumerate(self.domain)), *self.loop.lines]
             n = size_of(self.domain)
             long = not isinstance(n, int) or n > RUN * self.team
             self.scopes = [self.scopes[0], self.row]
@@ -135,10 +129,7 @@ class Rows(Kernel):
             else:
                 self.scopes[-1].lines += [f"team_reduce<{self.team}, 1>({acc});" for _, acc, _ in self.open]
         for node, acc, stored in self.open:
-            out = self.declare(
-                cuda_expr.computed(node.dtype), "v", cuda_expr.rounded(finished(node, acc), node.dtype), 1
-            )
-            self.know(node, self.idx, out, 1)
+            out, _ = self.computed(node, self.idx, cuda_expr.rounded(finished(node, acc), node.dtype), 1)
             if stored:
                 self._store(node, out)
         self.open = []
@@ -150,7 +141,7 @@ class Rows(Kernel):
             self.write(node, self.idx, text)
 
     def keep(self, node: Node) -> None:
-        """Write the result of one of the rows' reductions to memory too."""
+        """Write the result of a reduction within rows to memory too."""
         self.close()
         self.scopes = [self.scopes[0], self.row]
         self._store(node, self.value(node, self.idx))
@@ -169,7 +160,7 @@ class Rows(Kernel):
         most = REDUCING if n_terminals else WIDEST
 
         def blocks(sizes: Sizes) -> int:
-            return max(min(-(-value(rows, sizes) // per_block), most), 1)
+            return blocks_for(value(rows, sizes), per_block, most)
 
         return self.launch(blocks, partials=lambda sizes: 8 * n_terminals * blocks(sizes),
                            counters=lambda sizes: 4 if n_terminals else 0)

@@ -1,18 +1,17 @@
 """Scatters and segment reductions.
 
 A stable radix sort orders updates by place, once for all scatters by the same indices; `ends` are the offsets behind
-each place's updates. If lengths are known, `ends` is their cumulative sum, and nothing is sorted.
+each place's updates. If lengths are known, `ends` is their cumulative sum, and the updates need no sort.
 
 A team of threads reduces each piece of a place's updates, of a fixed length counted from the first one, and the block
-that finishes a place's last piece combines them in order. Numbers see no atomics: every run gives the same bits, and
-so does every batch that an example is part of.
+that finishes a place's last piece combines them in order. Without atomics on numbers, every run gives the same bits,
+and so does every batch that an example is part of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -26,7 +25,8 @@ from ...ops.segments import segment_ids
 from ...ops.sort import cumsum
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
-from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, over, power_of_two, typical
+from .codegen import Key, Memory
+from .kernels import THREADS, Count, Kernel, Launch, Op, Sizes, blocks_for, combiner, grid_loop, power_of_two, typical
 
 SCATTERS = frozenset({scatter_add, gather_sum, scatter_max, scatter_min})
 _DIGIT = 8  # bits
@@ -39,17 +39,17 @@ COUNT = np.dtype(np.uint32)
 
 
 def targets(node: Node) -> tuple[Node, ...]:
-    """Return the indices of the places that a scatter's updates go to."""
+    """Return the indices of the places of a scatter's updates."""
     return node.inputs[2:] if node.prim is gather_sum else node.inputs[1:]
 
 
 def places(node: Node) -> int | Dim:
-    """Return how many places a scatter has."""
+    """Return the number of places of a scatter."""
     return size_of(node.shape[:len(targets(node))])
 
 
 def updates(node: Node) -> int | Dim:
-    """Return how many updates a scatter has."""
+    """Return the number of updates of a scatter."""
     return size_of(targets(node)[0].shape)
 
 
@@ -60,13 +60,13 @@ def lengths_of(node: Node) -> Node | None:
     return index.inputs[0] if known else None
 
 
-def counts(n: int | Dim) -> Callable[[Sizes], int]:
+def counts(n: int | Dim) -> Count:
     """Return the bytes of `n` counts."""
     return lambda sizes: COUNT.itemsize * value(n, sizes)
 
 
 @dataclass
-class SortByPlace:
+class SortByPlace(Op):
     """The sort of a scatter's updates by their places.
 
     Attributes
@@ -80,36 +80,40 @@ class SortByPlace:
     node: Node
 
     def __post_init__(self) -> None:
-        self.same = targets(self.node), tuple(self.node.shape[:len(targets(self.node))])
-        self.places, self.order, self.ends, self.keys, self.counts, *self.spare = (
-            (name, *self.same) for name in ("places", "order", "ends", "keys", "counts", "other keys", "other order"))
+        index = targets(self.node)  # scatters with equal indices and places share the sort
+
+        def key(name: str) -> Key:
+            return name, index, tuple(self.node.shape[:len(index)])
+
+        self.places, self.order, self.ends = key("places"), key("order"), key("ends")
+        self.keys, self.counts, self.spare = key("keys"), key("counts"), (key("other keys"), key("other order"))
 
     @property
-    def touched(self) -> list[Any]:
+    def touched(self) -> list[Key]:
         return [self.places, *self.bytes()]
 
-    def bytes(self) -> dict[Any, Any]:
-        """Return the memory that it writes."""
-        one_each = dict.fromkeys((self.order, self.keys, *self.spare), counts(updates(self.node)))
+    def bytes(self) -> dict[Key, Count]:
+        """Return the sizes of the memory that it writes."""
+        one_each: dict[Key, Count] = dict.fromkeys((self.order, self.keys, *self.spare), counts(updates(self.node)))
         return {**one_each, self.ends: counts(places(self.node)),
                 self.counts: lambda sizes: 4 * 256 * (1 + self._split(sizes)[0])}
 
     def _split(self, sizes: Sizes) -> tuple[int, int]:
-        """Return the blocks of a pass, and the keys that each takes."""
+        """Return the blocks of a pass, and the keys per block."""
         n = max(value(updates(self.node), sizes), 1)
         each = -(-max(-(-n // _BLOCKS), _EACH) // _EACH) * _EACH
         return -(-n // each), each
 
-    def launches(self, sizes: Sizes) -> Iterator[tuple[str, int, list[Any]]]:
+    def launches(self, sizes: Sizes) -> Iterator[tuple[str, int, list[Key | int]]]:
         """Yield kernel, blocks and arguments of each launch: keys stand for addresses."""
         n, ends = value(updates(self.node), sizes), value(places(self.node), sizes)
         blocks, each = self._split(sizes)
         passes = max(-(-ends.bit_length() // _DIGIT), 1)
         keys, order = self.places, self.order
         for k in range(passes):
-            # Passes alternate between two pairs of buffers; the last one must write the pair that is kept.
+            # Passes alternate between two pairs of buffers; the last pass writes to `keys` and `order`.
             to = self.spare if (passes - 1 - k) % 2 else (self.keys, self.order)
-            numbers = [n, each, k * _DIGIT]
+            numbers: list[Key | int] = [n, each, k * _DIGIT]
             yield "mg_count_digits", blocks, [keys, self.counts, *numbers, int(k == 0)]
             yield "mg_order_by_digit", blocks, [
                 keys, order, self.places, self.counts, *to, *numbers, int(k == 0), int(k == passes - 1)]
@@ -117,11 +121,11 @@ class SortByPlace:
         yield "mg_ends", max(-(-ends // THREADS), 1), [self.keys, self.ends, n, ends]
 
 
-def place_of_each(node: Node, key: Any, *args: Any) -> Launch:
+def place_of_each(node: Node, key: Key, memory: Memory) -> Launch:
     """Return the launch that writes each update's place; bad indices and padding get a place behind all others."""
-    w = Kernel(*args)
+    w = Kernel(memory)
     indices = targets(node)
-    with over(w, w.own("total")):
+    with grid_loop(w, w.own("total")):
         out = w.param("key", key, "unsigned* __restrict__", "p")
         w.emit(f"unsigned place = (unsigned){w.own('nowhere')};")
         with w.scope(f"if (t < {w.size(updates(node))})"):
@@ -133,7 +137,7 @@ def place_of_each(node: Node, key: Any, *args: Any) -> Launch:
             w.emit(f"if ({' && '.join(c for _, c in rows if c) or 'true'}) place = (unsigned){text};")
             w.emit(f"else {w.flag(node)}")
         w.emit(f"{out}[t] = place;")
-    return w.launch(blocks_for(lambda sizes: value(updates(node), sizes)), arguments=lambda sizes: {
+    return w.launch(lambda sizes: blocks_for(value(updates(node), sizes)), arguments=lambda sizes: {
         "total": value(updates(node), sizes), "nowhere": value(places(node), sizes)})
 
 
@@ -143,15 +147,15 @@ def totals(lengths: Node) -> Node:
                 like=lengths)
 
 
-# -- their reduction ---------------------------------------------------------------------------------------
+# -- reductions --------------------------------------------------------------------------------------------
 
 
-def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
+def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
     """Return the launch that reduces the updates of each place to their sum, largest or smallest."""
-    w = Kernel(*args)
+    w = Kernel(memory)
     u, k = node.inputs[0], len(targets(node))
     n, wide = updates(node), size_of(node.shape[k:])
-    by, dtype = node.prim.combiner, node.dtype
+    by, dtype = combiner(node), node.dtype
     kind, first = cuda_expr.accumulated(dtype), cuda_expr.identity(by, dtype)
     acc = f"Acc<{by.functor}, {kind}>"
     sums = ["sum"] * (by is ADD and dtype.kind == "f")
@@ -187,12 +191,9 @@ def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
                     w.emit(f"if (!({condition})) {{ {w.flag(node)} continue; }}")
                 idx = (w.inner(f"(I){row}"), *idx[len(rows):])
             w.emit(f"sum.take({w.value(u, idx)});")
-        out = w.pointer(("to", node), dtype, write=True)
-        text = cuda_expr.rounded(f"({cuda_expr.computed(dtype)})total.v", dtype)
-        store = cuda_expr.store(f"{out}[place * wide + w]", text, dtype)
+        store = cuda_expr.store(f"{w.result(node)}[place * wide + w]", cuda_expr.total("total.v", dtype), dtype)
         w.emit(f"finish_pieces<{team}, {across}, {piece}>({partial}, {counter}, piece, group, columns, wide, sum, [&]("
                f"I place, I w, const {acc}& total) {{ {store} }});")
-    w.writes.append(node)
 
     def groups(sizes: Sizes) -> int:
         return -(-value(wide, sizes) // across)
@@ -201,6 +202,6 @@ def reduce(node: Node, ends: Any, order: Any, *args: Any) -> Launch:
         return value(n, sizes) // piece
 
     return w.launch(
-        blocks_for(lambda sizes: (value(places(node), sizes) + pieces(sizes)) * groups(sizes) * team),
+        lambda sizes: blocks_for((value(places(node), sizes) + pieces(sizes)) * groups(sizes) * team),
         partials=lambda sizes: 16 * (pieces(sizes) + 1) * groups(sizes) * across,
         counters=lambda sizes: 4 * (pieces(sizes) + 1) * groups(sizes))

@@ -1,65 +1,62 @@
-"""What both checks share: functions staged in double precision, tolerances, and how a disagreement is worded."""
+"""Tools of all checks: staging in double precision, and the parts of their messages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import optree
+from numpy.typing import ArrayLike
 
 from ..errors import DtypeError
-from ..graph import ArrayType, Graph, Node
+from ..graph import ArrayType, Graph, Node, PyTree
 from ..text import format_node, node_names
-from ..transforms.trace import Staged, flatten_arguments, function_name, stage
+from ..transforms.trace import Staged, flatten_arguments, function_name
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check that passed has looked at; ``print`` it.
+    """The result of a check that passed; ``print`` it.
 
     Attributes
     ----------
-    what : str
+    subject : str
+        The check and the function.
     comparisons : int
-        How many pairs of numbers were compared.
+        The number of compared pairs of numbers.
     largest : float
-        The largest difference among them, relative to the larger number or to the array's scale.
+        The largest difference of a pair, relative to the larger number or to the array's scale.
     """
 
-    what: str
+    subject: str
     comparisons: int
     largest: float
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.comparisons:,} comparisons, largest relative difference {self.largest:.1e}"
+        return f"{self.subject}: {self.comparisons:,} comparisons, largest relative difference {self.largest:.1e}"
 
 
-def widen(args: Sequence[Any]) -> tuple[Any, ...]:
+def widen(args: Sequence[PyTree]) -> tuple[PyTree, ...]:
     """Return the arguments with every floating leaf in float64."""
 
-    def wide(x: Any) -> Any:
+    def wide(x: ArrayLike) -> ArrayLike:
         return np.asarray(x, np.float64) if np.asarray(x).dtype.kind == "f" else x
 
     return tuple(optree.tree_map(wide, a) for a in args)
 
 
-def stage_precisely(f: Callable[..., Any], args: Sequence[Any], stage_it: Callable[[tuple], Staged]) -> tuple[
-        tuple[Any, ...], Staged]:
-    """Stage `f` in float64, or in the dtypes given where it refuses float64; return the arguments used, too."""
+def stage_precisely(f: Callable[..., Any], args: Sequence[PyTree],
+                    stage_at: Callable[[tuple[PyTree, ...]], Staged]) -> tuple[tuple[PyTree, ...], Staged]:
+    """Return arguments and the staged `f`: in float64, or in the given dtypes if `f` refuses float64."""
     args = tuple(args)
-    flatten_arguments(f, args, {})  # refuses what is no array, with the leaf's name
+    flatten_arguments(f, args, {})  # refuses a leaf that is not an array, by its name
     wide = widen(args)
     try:
-        return wide, stage_it(wide)
+        return wide, stage_at(wide)
     except DtypeError:
-        return args, stage_it(args)
-
-
-def stage_call(f: Callable[..., Any]) -> Callable[[tuple], Staged]:
-    """Return the function that stages ``f(*args)``."""
-    return lambda args: stage(f, args, {})
+        return args, stage_at(args)
 
 
 def precision(graph: Graph) -> float:
@@ -69,7 +66,7 @@ def precision(graph: Graph) -> float:
 
 
 def describe(node: Node, graph: Graph) -> str:
-    """Return ``%3: f64[4] = mul(%1, w), at loss.py:12``, as the node stands on the graph's page."""
+    """Return a node as the printed graph has it: ``%3: f64[4] = mul(%1, w), at loss.py:12``."""
     names = node_names(graph)
     made = f", made by the {node.rules[0]} rule of {node.source.prim.name}" if node.rules and node.source else ""
     return f"{names[node]}: {node.type} = {format_node(node, names)}, at {node.where}{made}"
@@ -80,12 +77,12 @@ def element(name: str, index: tuple[int, ...]) -> str:
     return name + (f"[{', '.join(map(str, index))}]" if index else "")
 
 
-def at_element(what: str, index: tuple[int, ...]) -> str:
+def at_element(name: str, index: tuple[int, ...]) -> str:
     """Return ``operand 0 at [3, 1]``."""
-    return element(f"{what} at ", index) if index else what
+    return element(f"{name} at ", index) if index else name
 
 
-def number(x: Any) -> str:
+def number(x: SupportsFloat) -> str:
     """Return a number with the digits that a comparison needs."""
     return f"{float(x):.9g}"
 
@@ -96,16 +93,16 @@ def plural(n: int, word: str) -> str:
 
 
 def name_of(f: Callable[..., Any]) -> str:
-    """Return the name that messages call `f` by."""
+    """Return the name of `f` in messages."""
     return function_name(f)
 
 
-def type_of(x: Any) -> ArrayType:
+def type_of(x: ArrayLike) -> ArrayType:
     """Return the type of an array."""
-    x = np.asarray(x)
-    return ArrayType(x.shape, x.dtype)
+    array = np.asarray(x)
+    return ArrayType(array.shape, array.dtype)
 
 
-def leaf_names(tree: Any) -> tuple[str, ...]:
+def leaf_names(tree: PyTree) -> tuple[str, ...]:
     """Return the name of each leaf of `tree`: ``['W'][0]``."""
     return tuple("".join(f"[{p!r}]" for p in path) for path in optree.tree_paths(tree))

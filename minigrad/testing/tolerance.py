@@ -1,29 +1,38 @@
-"""What a check has compared, and the first element that differs."""
+"""Tolerances of a check, and the first element outside of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def tolerance(roundoff: float, rtol: float | None, atol: float | None) -> tuple[float, float | None]:
-    """Return the relative tolerance and the absolute one; None stands for the relative one times the scale."""
+    """Return the relative and the absolute tolerance; None is the relative one times the scale of the array."""
     return (roundoff * 1e4 if rtol is None else rtol), atol
 
 
 @dataclass
 class Seen:
-    """What was compared so far."""
+    """The comparisons of a check so far.
+
+    Attributes
+    ----------
+    tolerance : (float, float or None)
+    comparisons : int
+        The number of compared pairs of numbers.
+    largest : float
+        The largest difference of a pair, relative to the scale of its array.
+    """
 
     tolerance: tuple[float, float | None]
     comparisons: int = 0
     largest: float = 0.0
 
-    def first(self, have: Any, want: Any) -> tuple[int, ...] | None:
-        """Return the index of the first element that differs; nan equals nan."""
-        have, want = np.asarray(have), np.asarray(want)
+    def first(self, actual: ArrayLike, expected: ArrayLike) -> tuple[int, ...] | None:
+        """Return the index of the first element that differs, () for different shapes, or None; nan equals nan."""
+        have, want = np.asarray(actual), np.asarray(expected)
         if have.shape != want.shape:
             return ()
         if not want.size:

@@ -6,7 +6,6 @@ import pytest
 import minigrad as mg
 from minigrad.ops.control import barrier
 from minigrad.passes.fuse import Roles, fuse
-from minigrad.passes.schedule import schedule
 from minigrad.traced_array import Array
 
 X, Y = np.ones((40, 3)), np.ones((40, 3))
@@ -59,12 +58,6 @@ def test_a_value_stays_before_what_waits_for_it():
         return Array(barrier(y._node, n._node)) * n
 
     assert groups(f, X, Y) == [["sin"], ["mul"]]
-
-
-def test_a_choice_takes_the_place_of_its_last_operand():
-    """Beside the result there is room for the condition alone."""
-    (step,) = schedule(mg.trace(lambda x: np.where(x > 0, x, np.exp(x)) * 2)(X)).steps
-    assert [n.prim.name for n in step.scratch] == ["gt"]
 
 
 def test_a_reshape_of_a_computed_value_is_a_view():

@@ -4,13 +4,12 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from minigrad.backends import code_cache, trusted_files
+from minigrad.backends import code_cache
 from minigrad.backends.native.runtime import cache, jit
 
 pytest.importorskip("llvmlite")
@@ -181,56 +180,6 @@ def test_switched_off(monkeypatch, compiled):
     assert len(compiled) == 2
 
 
-def test_where_it_is(monkeypatch, tmp_path):
-    monkeypatch.delenv("MINIGRAD_CACHE_DIR", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(code_cache.sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert code_cache.directory() == tmp_path / "xdg" / "minigrad"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert code_cache.directory() == tmp_path / ".cache" / "minigrad"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert code_cache.directory() == tmp_path / ".cache" / "minigrad"
-    monkeypatch.setattr(code_cache.sys, "platform", "darwin")
-    assert code_cache.directory() == tmp_path / "Library" / "Caches" / "minigrad"
-    monkeypatch.setattr(code_cache.os.path, "expanduser", lambda path: path)
-    assert code_cache.directory() is None
-
-
-def test_the_oldest_used_go(where):
-    for k in range(6):
-        cache.object_code(ir(k))
-    paths = {k: where / (cache._key(ir(k), jit.host()) + ".o") for k in range(6)}
-    for k, path in paths.items():
-        os.utime(path, (1000 + k, 1000 + k))
-    cache.object_code(ir(0))  # used now
-    size = code_cache.entries(where)[0].size
-    (where / "not-ours.txt").write_text("stays")
-    code_cache.prune(where, bound=3 * size)
-    assert {k for k, path in paths.items() if path.exists()} == {0, 4, 5}
-    assert (where / "not-ours.txt").exists()
-
-
-def test_the_bound_is_kept_while_entries_are_written(where, monkeypatch):
-    monkeypatch.setattr(code_cache, "_PRUNE", "")
-    monkeypatch.setattr(code_cache.prune, "__defaults__", (2000,))
-    for k in range(12):
-        cache.object_code(ir(k))
-    assert 0 < sum(e.size for e in code_cache.entries(where)) <= 2000
-
-
-def test_what_writers_left_behind_goes(where):
-    cache.object_code(ir(1))
-    old, new = where / "old.part", where / "new.part"
-    for path in (old, new):
-        path.touch()
-    os.utime(old, (time.time() - 7200,) * 2)
-    code_cache.prune(where)
-    assert (old.exists(), new.exists()) == (False, True)
-    assert code_cache.clear(where) == 1
-    assert list(where.iterdir()) == []
-
-
 def test_several_processes_share_a_directory(where):
     script = """
 from minigrad.backends.native.runtime import cache, jit
@@ -314,14 +263,6 @@ def test_a_link_below_a_directory_that_others_may_write_is_ignored(where, compil
     assert compiled == [ir(1)]
     (tmp_path / "open").chmod(0o777)
     assert is_ignored(link, compiled, f"others may write to {tmp_path / 'open'}")
-
-
-@posix
-def test_group_write_counts_where_the_group_is_not_the_users_alone(tmp_path):
-    status = list(os.stat(tmp_path))
-    for uid, gid, may in ((1000, 1000, False), (1000, 100, True)):
-        status[:1], status[4:6] = [stat.S_IFDIR | 0o775], [uid, gid]
-        assert trusted_files._others_may_write(os.stat_result(status)) == may
 
 
 @root

@@ -167,7 +167,7 @@ def text() -> str:
     """Return the module of coefficients."""
     lines = ['"""Polynomials and constants of the vector math; written by ``python -m benchmarks.fit``.', "",
              "For each name the float32 and the float64 version; polynomials begin with the constant. What each",
-             'approximates, and where, stands in ``benchmarks/fit.py``.', '"""', ""]
+             'lists the functions and their domains.', '"""', ""]
     for name, table in constants().items():
         lines += _entry(name, table)
     for name, (f, low, high, *counts) in POLYNOMIALS.items():

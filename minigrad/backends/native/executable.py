@@ -107,7 +107,7 @@ class Executable:
         self.bodies: list[Executable] = []  # of scans
         self._table: list[tuple[int | StepCode, int]] = []  # functions, and where their arguments begin
         self._begun = 0
-        self._others: list[int] = []  # arguments of steps that are not kernels, behind those of the kernels
+        self._others: list[int] = []  # arguments of the other steps, behind those of the kernels
         self._stretches: list[tuple[int, int] | Callable[[], None]] = []  # native steps by range, Python's by function
         self.bases = np.zeros(plan.bases, np.int64)
         self.leaves = {n: plan.leaves.array(n, sizes) for n in plan.leaves}
@@ -140,7 +140,7 @@ class Executable:
         """Return the outputs; None if an index was out of range."""
         arrays = [a if d is None or (type(a) is np.ndarray and a.dtype is d and a.flags.c_contiguous)
                   else np.ascontiguousarray(a, d).reshape(np.shape(a))
-                  for a, d in zip(arrays, self.dtypes, strict=True)]  # only of such is the elements' address known
+                  for a, d in zip(arrays, self.dtypes, strict=True)]  # the runner reads their addresses
         outputs = [np.empty(*t) for t in self.out_types]
         given = (*arrays, *outputs)
         if self.mixed:
@@ -181,27 +181,27 @@ class Executable:
             self.now, self.values = (), {}
         return outputs
 
-    # -- where values are ------------------------------------------------------------------------------
+    # -- values ----------------------------------------------------------------------------------------
 
     def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the numbers of a shape of formulas."""
         return tuple([self.numbers[i] for i in shape])
 
     def _piece(self, *key: Hashable) -> tuple[int, int]:
-        """Return where a piece of the arena is."""
+        """Return the place of a piece of the arena."""
         return ARENA, self.places[self.plan.piece[key]]
 
     def _view(self, n: Node) -> View:
-        found = self._views.get(n)
-        if found is None:
+        view = self._views.get(n)
+        if view is None:
             base, piece, offset, shape, strides = self.plan.views[n]
             numbers = self.numbers
-            found = self._views[n] = View(base, self.places[piece] + numbers[offset],
-                                          tuple([numbers[i] for i in shape]), tuple([numbers[i] for i in strides]))
-        return found
+            view = self._views[n] = View(base, self.places[piece] + numbers[offset],
+                                         tuple([numbers[i] for i in shape]), tuple([numbers[i] for i in strides]))
+        return view
 
     def _getter(self, n: Node) -> Callable[[], np.ndarray]:
-        """Return a function that gives a value as an array, when a step of Python's wants it."""
+        """Return a function that returns a value as an array, for Python's steps."""
         root = n
         while self.roles.is_view(root):
             root = root.inputs[0]
@@ -289,7 +289,7 @@ class Executable:
             self._begun += count
 
     def _scan(self, node: Node) -> None:
-        """Add a scan whose step is native: it runs on memory that this program gives it."""
+        """Add a native scan: its body runs on memory of this executable."""
         body: Executable = self.held[node].programs[0][1].bind(self.sizes, self.team)
         body.bases[ARENA] = body.own_arena().address
         self.bodies.append(body)

@@ -1,4 +1,4 @@
-"""The native backend: a `Program` whose steps are machine code, run in stretches without Python."""
+"""The native backend: a `Program` whose steps are machine code; runs of steps need no Python in between."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from .runtime import threads
 from .runtime.cache import generated, object_codes
 from .runtime.jit import Library, load
 
-KEPT = 64  # sets of sizes for which a program stays bound
-FEW = 8  # the same, of programs that keep memory for each
+KEPT = 64  # sets of sizes with executables
+FEW = 8  # the same, for programs whose executables keep memory
 
 
 class Program:
@@ -43,11 +43,11 @@ class Program:
     Attributes
     ----------
     source : str
-        The program as NumPy would run it, for people.
+        The program as the NumPy backend would run it, for readers.
     llvm : str
         The kernels as LLVM IR.
     stages : list of Stage
-        What was fused and how memory is shared, in words; which steps are not native, and why.
+        Fusion, shared memory, and the steps that are not native with the reason, in words.
     ways : list of str
         How each step runs: ``"kernel"``, ``"scan"``, ``"step"``, ``"product"``, ``"python"``, or ``"bound"``, when the
         program is bound to its sizes.
@@ -96,7 +96,7 @@ class Program:
         return "python"
 
     def _known(self, n: Node) -> bool:
-        """Tell whether a value depends on nothing but sizes, as the 1 / B of a mean."""
+        """Return whether a value depends on sizes alone, as the 1 / B of a mean."""
         root = self.plan.roles.root[n]
         return root in self._early or root.prim in (size_, full, const)
 
@@ -141,7 +141,7 @@ class Program:
 
     @cached_property
     def texts(self) -> list[str]:
-        """The kernels' modules: written once more, as what is compiled is kept without its text."""
+        """The kernels' modules, generated again: compiled code is kept without its text."""
         return list(dict.fromkeys(written(key)[0] for key in self._distinct_keys().values()))
 
     # -- calls ---------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Program:
 
     def _executable(self, sizes: Mapping[Symbol, int], team: int) -> Executable | Empty:
         numbers = self.launch_plan.size_table.values(sizes)
-        if self.launch_plan.empty(numbers, sizes):  # nothing to compute, and NumPy's rules for the extremes of nothing
+        if self.launch_plan.empty(numbers, sizes):  # NumPy has the rules for empty arrays
             return Empty(numpy_backend.Program(self._graph), sizes)
         return self.bind(sizes, team, numbers)
 
@@ -187,13 +187,13 @@ class Program:
         return Executable(self.launch_plan, self._address, self.held, self.arenas, sizes, team, numbers)
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
-        """Return how much memory a run keeps beside its inputs and outputs."""
+        """Return the memory that a run keeps beside its inputs and outputs."""
         held = sum(h.workspace_bytes(sizes) for h in self.held.values())
         return self.launch_plan.total(sizes, threads.get_num_threads()) + held
 
     @property
     def stages(self) -> list[Stage]:
-        """What fusing and scheduling made of the graph, in words."""
+        """The fused and scheduled graph, and the steps that Python runs."""
         others = "\n".join(f"step {k}: {why}" for k, why in self.why.items())
         steps = len(self.plan.steps)
         return [*self.plan.stages, Stage("native", self.plan.graph, others, f"{steps - len(self.why)} of {steps} steps "

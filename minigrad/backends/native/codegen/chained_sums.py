@@ -1,7 +1,7 @@
-"""Loops whose sums of floats go in chains: `RUN` terms are one, whose sum is a term of the next (`ops.accumulators`).
+"""Sums of floats in chains: `RUN` terms are a chain, whose sum is a term of the next level (`ops.accumulators`).
 
-A loop that adds up has one accumulator, the open chain. A sum in registers keeps it, and the sum of up to `RUN` chains,
-there; other accumulators, and all sums that wait for others of their level, lie in memory.
+The loop of a sum has one accumulator, the open chain. A sum in registers keeps it there, and the sum of up to `RUN`
+chains; other accumulators, and the sums that wait for others of their level, lie in memory.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ class InRegisters:
         self._levels = k.e.alloca(self._type, size=I64(_WAITING)) if self.deep else None
 
     def begin(self) -> None:
-        """Emit what begins a chain."""
+        """Begin a chain."""
         self._k.b.store(self._k.identity(self._node, self._lanes), self.open)
 
     def end(self, turn: ir.Value, turns: ir.Value) -> None:
-        """Emit what ends a chain, the `turn`-th of `turns`."""
+        """End a chain, the `turn`-th of `turns`."""
         b = self._k.b
         old, x = (b.load(p, typ=self._type) for p in (self._second, self.open))
         b.store(self._k.combined(self._node, old, x), self._second)
 
     def begin_many(self) -> None:
-        """Emit what begins `RUN` chains."""
+        """Begin `RUN` chains."""
         self._k.b.store(self._k.identity(self._node, self._lanes), self._second)
 
     def end_many(self, turn: ir.Value, turns: ir.Value) -> None:
-        """Emit what ends `RUN` chains, the `turn`-th of `turns` times."""
+        """End `RUN` chains, the `turn`-th of `turns` times."""
         b, count = self._k.b, I64(self._lanes)
         b.store(b.load(self._second, typ=self._type), self._levels)
         b.call(_carry(self._k, self._node, count), [self._levels, self._total, count, turn, turns, I64(self._limit)])
@@ -82,9 +82,9 @@ class InMemory:
     count : ir.Value
         Elements that lie inside the loop.
     levels : ir.Value
-        The address of as many accumulators as `ops.accumulators.waiting` says.
+        The address of `ops.accumulators.waiting` accumulators.
     turns : ir.Value
-        Turns of the loop: if they are no more than the limit, the total itself is the open chain.
+        Turns of the loop: up to the limit, the total itself is the open chain.
     """
 
     def __init__(self, k: VectorEmitter, n: Node, count: ir.Value, levels: ir.Value, total: ir.Value, limit: int,
@@ -106,7 +106,7 @@ class InMemory:
 
 def in_chains(k: VectorEmitter, count: ir.Value, by: int, sums: Sequence[InRegisters | InMemory],
               body: Callable[[ir.Value], None]) -> None:
-    """Emit a loop that adds to the open chains of `sums`, which ``body`` emits for steps ``i`` to ``i + by``."""
+    """Write a loop that adds to the open chains of `sums`: ``body`` emits the elements ``i`` to ``i + by``."""
     b, span = k.b, RUN * by
     deep = [c for c in sums if isinstance(c, InRegisters) and c.deep]
 
@@ -135,7 +135,7 @@ def in_chains(k: VectorEmitter, count: ir.Value, by: int, sums: Sequence[InRegis
 
 
 def _carry(k: VectorEmitter, n: Node, count: ir.Value) -> ir.Function:
-    """Return a function that adds a sum to the next level, and so on where that is full, or the last.
+    """Return a function that adds a sum to the next level, and on to further levels where that is full, or the last.
 
     Its arguments are the first level's address, the total's, the elements of each, the number of the sum from 1, the
     number of sums, and how many the total takes.
@@ -154,15 +154,15 @@ def _carry(k: VectorEmitter, n: Node, count: ir.Value) -> ir.Function:
         body, end = (b.append_basic_block(name) for name in ("level", "carried"))
         b.branch(body)
         b.position_at_end(body)
-        here, i, of = (b.load(place, typ=t) for place, t in zip(places, (PTR, I64, I64), strict=True))
-        last = b.icmp_signed("<=", of, limit)
-        to = b.select(last, total, at(b, here, nbytes))
+        row, i, n_sums = (b.load(place, typ=t) for place, t in zip(places, (PTR, I64, I64), strict=True))
+        last = b.icmp_signed("<=", n_sums, limit)
+        to = b.select(last, total, at(b, row, nbytes))
         begins = b.and_(b.not_(last), b.icmp_signed("==", b.srem(i, I64(RUN)), I64(1)))
-        k.combine(n, to, here, to, count, begins)
-        b.store(at(b, here, nbytes), level)
-        for place, x in ((turn, i), (turns, of)):
+        k.combine(n, to, row, to, count, begins)
+        b.store(at(b, row, nbytes), level)
+        for place, x in ((turn, i), (turns, n_sums)):
             b.store(b.sdiv(b.add(x, I64(RUN - 1)), I64(RUN)), place)
-        full = b.or_(b.icmp_signed("==", b.srem(i, I64(RUN)), I64(0)), b.icmp_signed("==", i, of))
+        full = b.or_(b.icmp_signed("==", b.srem(i, I64(RUN)), I64(0)), b.icmp_signed("==", i, n_sums))
         b.cbranch(b.and_(full, b.not_(last)), body, end)
         b.position_at_end(end)
     return f

@@ -1,8 +1,8 @@
-"""NumPy's quotients, remainders and shifts, where one machine instruction does less.
+"""NumPy's quotients, remainders and shifts, for which one machine instruction does not suffice.
 
 An integer divided by 0 is 0, the least divided by -1 wraps around, quotients are rounded down and a remainder has the
-divisor's sign; a shift past the end leaves nothing, or the sign. Those of floats follow from the exact remainder that
-C's fmod has, so that the quotient is the right one also where ``x / y`` is rounded up to it.
+divisor's sign; a shift past the end leaves 0, or the sign. Floats follow from the exact remainder of C's fmod, so that
+the quotient is right also where ``x / y`` is rounded up to an integer.
 """
 
 from __future__ import annotations
@@ -35,44 +35,44 @@ def mod(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool) -> ir.Value:
     if is_float(x):
         return _float_remainder(b, x, y)
     zero, nothing, safe = _divisors(b, x, y, unsigned)
-    rest = (b.urem if unsigned else b.srem)(x, safe)
+    remainder = (b.urem if unsigned else b.srem)(x, safe)
     if not unsigned:
-        rest = b.select(_wrong_sign(b, rest, safe), b.add(rest, safe), rest)
-    return b.select(nothing, zero, rest)
+        remainder = b.select(_wrong_sign(b, remainder, safe), b.add(remainder, safe), remainder)
+    return b.select(nothing, zero, remainder)
 
 
 def _divisors(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """Return 0, whether `y` is 0, and `y`, but 1 where the machine cannot divide by it: 0, and -1 of the least."""
+    """Return 0, whether `y` is 0, and `y` with 1 for divisors that the machine refuses: 0, and -1 of the least."""
     zero = constant(y.type, 0)
     nothing = b.icmp_signed("==", y, zero)
     refused = nothing if unsigned else b.or_(nothing, b.icmp_signed("==", y, constant(y.type, -1)))
     return zero, nothing, b.select(refused, constant(y.type, 1), y)
 
 
-def _wrong_sign(b: ir.IRBuilder, rest: ir.Value, divisor: ir.Value) -> ir.Value:
-    zero = constant(rest.type, 0)
-    return b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, divisor), zero))
+def _wrong_sign(b: ir.IRBuilder, remainder: ir.Value, divisor: ir.Value) -> ir.Value:
+    zero = constant(remainder.type, 0)
+    return b.and_(b.icmp_signed("!=", remainder, zero), b.icmp_signed("<", b.xor(remainder, divisor), zero))
 
 
 def _float_remainder(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     zero, exact = constant(x.type, 0), _remainder(b, x, y)
-    rest = b.select(_opposite(b, exact, y), b.fadd(exact, y), exact)
+    remainder = b.select(_opposite(b, exact, y), b.fadd(exact, y), exact)
     signed = intrinsic(b, "copysign", zero, y)
-    rest = b.select(b.fcmp_ordered("==", exact, zero), signed, rest)
-    return b.select(b.fcmp_ordered("==", y, zero), exact, rest)
+    remainder = b.select(b.fcmp_ordered("==", exact, zero), signed, remainder)
+    return b.select(b.fcmp_ordered("==", y, zero), exact, remainder)
 
 
-def _opposite(b: ir.IRBuilder, rest: ir.Value, divisor: ir.Value) -> ir.Value:
-    """Tell whether a remainder is not 0 and has not the divisor's sign."""
-    zero = constant(rest.type, 0)
-    differ = b.xor(b.fcmp_ordered("<", rest, zero), b.fcmp_ordered("<", divisor, zero))
-    return b.and_(b.fcmp_unordered("!=", rest, zero), differ)
+def _opposite(b: ir.IRBuilder, remainder: ir.Value, divisor: ir.Value) -> ir.Value:
+    """Return whether a remainder is not 0 and its sign is not the divisor's."""
+    zero = constant(remainder.type, 0)
+    differ = b.xor(b.fcmp_ordered("<", remainder, zero), b.fcmp_ordered("<", divisor, zero))
+    return b.and_(b.fcmp_unordered("!=", remainder, zero), differ)
 
 
 def _float_quotient(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    zero, one, rest = constant(x.type, 0), constant(x.type, 1), _remainder(b, x, y)
-    near = b.fdiv(b.fsub(x, rest), y)  # very nearly a whole number
-    near = b.select(_opposite(b, rest, y), b.fsub(near, one), near)
+    zero, one, remainder = constant(x.type, 0), constant(x.type, 1), _remainder(b, x, y)
+    near = b.fdiv(b.fsub(x, remainder), y)  # very nearly a whole number
+    near = b.select(_opposite(b, remainder, y), b.fsub(near, one), near)
     down = intrinsic(b, "floor", near)
     down = b.select(b.fcmp_ordered(">", b.fsub(near, down), constant(x.type, 0.5)), b.fadd(down, one), down)
     plain = b.fdiv(x, y)
@@ -88,25 +88,26 @@ def _remainder(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     """
     quotient = b.fdiv(x, y)
     q = intrinsic(b, "trunc", quotient)
-    rest = intrinsic(b, "fma", b.fneg(q), y, x)
+    remainder = intrinsic(b, "fma", b.fneg(q), y, x)
     size, zero = intrinsic(b, "fabs", y), constant(x.type, 0)
     sign = intrinsic(b, "copysign", constant(x.type, 1), x)
-    rest = b.select(b.fcmp_ordered("<", b.fmul(rest, sign), zero), b.fadd(rest, b.fmul(size, sign)), rest)
-    rest = b.select(b.fcmp_ordered("==", q, zero), x, intrinsic(b, "copysign", rest, x))
+    remainder = b.select(b.fcmp_ordered("<", b.fmul(remainder, sign), zero),
+                         b.fadd(remainder, b.fmul(size, sign)), remainder)
+    remainder = b.select(b.fcmp_ordered("==", q, zero), x, intrinsic(b, "copysign", remainder, x))
     bits = 24 if isinstance(element(x.type), ir.FloatType) else 53
     large = b.fcmp_ordered(">=", intrinsic(b, "fabs", q), constant(x.type, 2.0 ** bits))
-    here = b.block
+    start = b.block
     with b.if_then(any_lane(b, large), likely=False):
         by_c = b.call(_by_c(b.module, x.type), [x, y])
-        there = b.block
-    found = b.phi(x.type)
-    found.add_incoming(rest, here)
-    found.add_incoming(by_c, there)
-    return found
+        end = b.block
+    result = b.phi(x.type)
+    result.add_incoming(remainder, start)
+    result.add_incoming(by_c, end)
+    return result
 
 
 def _by_c(module: ir.Module, t: ir.Type) -> ir.Function:
-    """Return a function that asks the C library for a remainder of each lane."""
+    """Return a function that calls the C library's remainder for each lane."""
     name = f"remainder.{t}".replace(" ", "").replace("<", "").replace(">", "")
     if name not in module.globals:
         f = ir.Function(module, ir.FunctionType(t, [t, t]), name)
@@ -124,7 +125,7 @@ def left_shift(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool) -> ir.
 
 
 def right_shift(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool) -> ir.Value:
-    """Return ``x >> y``; what is left of the sign for a shift by all bits or more, or by a negative number."""
+    """Return ``x >> y``; the sign alone for a shift by all bits or more, or by a negative number."""
     inside, safe = _shift(b, y)
     if unsigned:
         return b.select(inside, b.lshr(x, safe), constant(x.type, 0))

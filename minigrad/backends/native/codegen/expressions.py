@@ -1,8 +1,8 @@
-"""Kernel expressions as LLVM IR: the same text that other backends print, read by a small parser.
+"""Kernel expressions as LLVM IR: a small parser reads the text that other backends print.
 
 A kernel such as ``{0} == 0 ? 0 : {0} * log({1})`` is in C's syntax. Operands are vectors (or scalars) of one
-of the dtypes; a number in the text takes the type of what it stands beside. Functions come from `vector_math`, and
-what one or two instructions do from here.
+of the dtypes; a number in the text takes the type of the other operand. `vector_math` has the functions; those of one
+or two instructions are here.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def cast(b: ir.IRBuilder, x: ir.Value, old: np.dtype, new: np.dtype) -> ir.Value
 
 
 def _to_integer(b: ir.IRBuilder, x: ir.Value, new: np.dtype, count: int) -> ir.Value:
-    """Convert a float as NumPy's loops do: narrow integers are cut from 32 bits, unsigned ones made of two halves."""
+    """Convert a float as NumPy's loops do: narrow integers are cut from 32 bits, unsigned ones joined of halves."""
     bits = 64 if new.itemsize == 8 else 32
     t, half, least = vector_type(np.dtype(f"i{bits // 8}"), count), 2.0 ** (bits - 1), -2 ** (bits - 1)
 
@@ -128,8 +128,8 @@ def _to_integer(b: ir.IRBuilder, x: ir.Value, new: np.dtype, count: int) -> ir.V
 
     if new.kind == "u" and new.itemsize >= 4:
         upper = b.fcmp_ordered(">=", x, constant(x.type, half))
-        made = signed(b.select(upper, b.fsub(x, constant(x.type, half)), x))
-        return b.select(upper, b.xor(made, constant(t, least)), made)
+        half_value = signed(b.select(upper, b.fsub(x, constant(x.type, half)), x))
+        return b.select(upper, b.xor(half_value, constant(t, least)), half_value)
     return signed(x) if 8 * new.itemsize == bits else b.trunc(signed(x), vector_type(new, count))
 
 
@@ -170,13 +170,13 @@ def _sign(b: ir.IRBuilder, x: ir.Value, unsigned: bool) -> ir.Value:
     return b.select(b.fcmp_ordered(">", x, zero), one, other)
 
 
-def _classify(b: ir.IRBuilder, x: ir.Value, what: str) -> ir.Value:
+def _classify(b: ir.IRBuilder, x: ir.Value, kind: str) -> ir.Value:
     if not is_float(x):
-        return constant(like(x.type, I1), what == "finite")
-    if what == "nan":
+        return constant(like(x.type, I1), kind == "finite")
+    if kind == "nan":
         return b.fcmp_unordered("uno", x, x)
     size = intrinsic(b, "fabs", x)
-    return b.fcmp_ordered("==" if what == "inf" else "<", size, constant(x.type, float("inf")))
+    return b.fcmp_ordered("==" if kind == "inf" else "<", size, constant(x.type, float("inf")))
 
 
 def _rounding(name: str) -> Callable[..., ir.Value]:
@@ -185,7 +185,7 @@ def _rounding(name: str) -> Callable[..., ir.Value]:
 
 _SIMPLE: dict[str, Callable[..., ir.Value]] = {
     "abs": _abs, "sign": _sign, "max": maximum, "min": minimum,
-    **{f"is{what}": lambda b, x, unsigned, what=what: _classify(b, x, what) for what in ("nan", "inf", "finite")},
+    **{f"is{kind}": lambda b, x, unsigned, kind=kind: _classify(b, x, kind) for kind in ("nan", "inf", "finite")},
     **{name: _rounding(name) for name in ("floor", "ceil", "trunc", "rint")}}
 
 _FLOAT = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
@@ -197,24 +197,24 @@ Operand: TypeAlias = "ir.Value | int | float"  # a number has no type until it m
 
 
 class _Parser:
-    """Reads one expression and emits it while reading; a bare number stays a Python number until it meets a value."""
+    """Parses one expression and emits it; a number stays a Python number until it meets a value."""
 
     def __init__(self, builder: ir.IRBuilder, text: str, xs: Sequence[ir.Value], unsigned: bool):
         self.b, self.xs, self.unsigned = builder, xs, unsigned
         self.tokens: list[str] = [*_TOKEN.findall(text), ""]
-        self.at = 0
+        self.position = 0
 
     def value(self) -> ir.Value:
-        made = self.choice()
+        value = self.choice()
         assert self.next() == "", f"cannot read the rest of {''.join(self.tokens)}"
-        return made
+        return value
 
     def next(self) -> str:
-        self.at += 1
-        return self.tokens[self.at - 1]
+        self.position += 1
+        return self.tokens[self.position - 1]
 
-    def take(self, *wanted: str) -> str | None:
-        return self.next() if self.tokens[self.at] in wanted and self.tokens[self.at] else None
+    def take(self, *tokens: str) -> str | None:
+        return self.next() if self.tokens[self.position] in tokens else None
 
     def choice(self) -> Operand:
         condition = self.binary(0)
@@ -268,7 +268,7 @@ class _Parser:
         return _SIMPLE[token](self.b, *args, self.unsigned)
 
     def seldom(self) -> ir.Value:
-        """Read ``condition, usual, rare)``: a choice whose dear side is passed over where it is no lane's."""
+        """Parse ``condition, usual, rare)``: the expensive side is skipped if no lane takes it."""
         condition = self.choice()
         self.next()  # ,
         usual: ir.Value = self.choice()
@@ -278,10 +278,10 @@ class _Parser:
             rare = self.b.select(condition, self.same(usual, self.choice())[1], usual)
             end = self.b.block
         self.next()  # )
-        made = self.b.phi(usual.type)
-        made.add_incoming(usual, start)
-        made.add_incoming(rare, end)
-        return made
+        result = self.b.phi(usual.type)
+        result.add_incoming(usual, start)
+        result.add_incoming(rare, end)
+        return result
 
     def same(self, x: Operand, y: Operand) -> tuple[ir.Value, ir.Value]:
         if not isinstance(x, ir.Value):

@@ -1,8 +1,8 @@
-"""A fused group by itself: all that its code depends on, whatever program it stands in.
+"""The key of a kernel: everything that the code of a fused group depends on, in any program.
 
-Two groups of one signature have the same code, so that twenty layers of one network have one kernel, and a kernel that
-is on disk is found without being written again. That nothing else matters is certain, because code is generated from
-the signature alone: `plan_of` makes a plan of it that has one group.
+Two groups with one signature have the same code, so that twenty layers of one network have one kernel, and a kernel on
+disk is found without being generated again. The signature is complete, because code is generated from it alone:
+`plan_of` makes a plan of one group from it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _symbols: list[Symbol] = []  # the sizes of all signatures, by number
 
 @dataclass(frozen=True)
 class KernelKey:
-    """A group's signature, and what its numbers stand for.
+    """A group's signature, and the nodes and sizes that its numbers stand for.
 
     Attributes
     ----------
@@ -47,16 +47,16 @@ class KernelKey:
 
 
 def kernel_key(plan: Plan, step: Step) -> KernelKey:
-    """Return a group by itself."""
+    """Return the key of a group's kernel."""
     return _Reader(plan, step).read()
 
 
 class _Reader:
-    """Numbers nodes, sizes and memories in the order in which they are met."""
+    """Numbers nodes, sizes and memories in the order of a traversal."""
 
     def __init__(self, plan: Plan, step: Step):
         self.plan, self.step, self.members = plan, step, set(step.group.nodes)
-        self.at: dict[Node, int] = {}
+        self.number: dict[Node, int] = {}
         self.entries: list[Entry] = []
         self.symbols: dict[Symbol, int] = {}
         self.places: dict[int, int] = {}
@@ -64,20 +64,20 @@ class _Reader:
     def read(self) -> KernelKey:
         group = tuple([self._node(n) for n in self.step.group.nodes])
         signature = self.step.group.rows is not None, group, tuple(self.entries)
-        return KernelKey(signature, tuple(self.at), tuple(self.symbols))
+        return KernelKey(signature, tuple(self.number), tuple(self.symbols))
 
     def _node(self, n: Node) -> int:
-        found = self.at.get(n)
-        if found is not None:
-            return found
+        known = self.number.get(n)
+        if known is not None:
+            return known
         roles, prim = self.plan.roles, n.prim
         view = roles.is_view(n) and prim.view is not PART
         inputs: tuple[int, ...] = ()
         if n in self.members or view:
-            inputs = tuple([self._node(i) for i in (n.inputs[:1] if view else n.inputs)])  # a barrier's other is order
+            inputs = tuple([self._node(i) for i in (n.inputs[:1] if view else n.inputs)])  # a barrier orders
         elif prim not in _KNOWN:
             prim = input_
-        named = prim is not input_ and prim.kind != "elementwise"  # what those are made of is in their kernel
+        named = prim is not input_ and prim.kind != "elementwise"  # the parameters of those are in their kernel
         params = tuple([(k, self._param(v)) for k, v in n.params.items()]) if named else ()
         place = self.plan.place.get(n)
         if place is not None:
@@ -85,8 +85,8 @@ class _Reader:
         operation = (prim.name, prim.kernel, prim.kind) if prim is not input_ else (prim.name,)
         self.entries.append((operation, inputs, params, n.dtype.str, tuple([self._size(d) for d in n.shape]), place,
                              n in self.plan.takes))
-        self.at[n] = len(self.at)
-        return self.at[n]
+        self.number[n] = len(self.number)
+        return self.number[n]
 
     def _param(self, v: object) -> object:
         if isinstance(v, tuple):
@@ -112,7 +112,7 @@ def decoded(code: SizeCode, symbols: Sequence[Symbol]) -> int | Dim:
 
 
 def plan_of(key: KernelKey) -> tuple[Plan, Step, list[Node], list[Symbol]]:
-    """Return a plan with just this group, its step, and the nodes and symbols by number; all made of the signature."""
+    """Return a plan of this group alone, its step, and the nodes and symbols by number, made from the signature."""
     has_rows, group, entries = key.signature
     count = 0
     nodes: list[Node] = []

@@ -1,9 +1,9 @@
-"""The loops of one space: what is read and written where, which axes are one loop, what one vector goes through.
+"""The loops of one space: their operands in memory, the axes that share a loop, and the work on one vector.
 
-An axis along which everything read or written repeats, or lies in one piece, joins the next; so elementwise work on
-whole arrays is one loop. An axis of one element has no loop. The innermost loop goes vector by vector, its last one
-masked. A reduction lives in a register where the innermost loops are those it reduces, or where the elements of its
-result inside them are one vector; it is added to in memory elsewhere. Sums of floats go in chains (`chained_sums`).
+An axis along which every operand and result repeats, or is contiguous with the next axis, joins that: so elementwise
+work on whole arrays is one loop. An axis of one element has no loop. The innermost loop runs vector by vector, the last
+one masked. A reduction lives in a register where the innermost loops are those it reduces, or where the elements of its
+result inside them are one vector; elsewhere it accumulates in memory. Sums of floats go in chains (`chained_sums`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .values import I32, I64, any_lane, constant, lane_numbers, splat, vector_ty
 
 @dataclass(eq=False)
 class Reference:
-    """A place in memory that a loop reads or writes, by the axes of the loop's space."""
+    """An operand or a result in memory, by the axes of the loop's space."""
 
     memory: Memory
     view: Node
@@ -47,7 +47,7 @@ class Reference:
 
 @dataclass(eq=False)
 class Axis:
-    """One loop of the nest: axes of the space that lie in one piece for all that is read and written."""
+    """One loop of the nest: axes of the space along which every operand and result is contiguous."""
 
     axes: tuple[int, ...]
     count: ir.Value
@@ -78,7 +78,7 @@ class LoopWriter:
         self.one_vector = isinstance(count, ir.Constant) and count.constant <= self.lanes
         self.values: dict[Reference | Node, ir.Value] = {}
 
-    # -- what is read and written -----------------------------------------------------------------------
+    # -- operands and results ---------------------------------------------------------------------------
 
     def _operands(self, n: Node) -> None:
         if by_index(n):
@@ -88,7 +88,7 @@ class LoopWriter:
             self.reads[n, k] = self._read(i)
 
     def _read(self, operand: Node) -> Reference | Node:
-        """Return what an operand of the loop's space is: a node of this loop, a number, or a place in memory."""
+        """Return an operand of the loop's space: a node of this loop, a number, or a reference to memory."""
         node = behind(operand)
         if node in self.members and not self.roles.is_view(node) and node.prim.kind != "reduce":
             return node
@@ -98,7 +98,7 @@ class LoopWriter:
         return self._reference(a, node, tuple(range(node.ndim)))
 
     def _reference(self, a: Access, view: Node, axes: Sequence[int | None], parts: Memory | None = None) -> Reference:
-        """Return the place of a view, of which ``axes[k]`` belongs to the space's axis k."""
+        """Return the reference to a view whose axis ``axes[k]`` is the space's axis k."""
         inside = a.root in self.k.members and a.root in self.k.scratch
         memory = parts or Memory("scratch" if inside else "value", a.root)
         own = tuple(None if v is None or a.repeated[v] else v for v in axes)
@@ -150,7 +150,7 @@ class LoopWriter:
 
     def _collapsed(self) -> list[tuple[int, ...]]:
         groups: list[list[int]] = []
-        for a in [a for a, n in enumerate(self.loop.space) if n != 1]:  # what has one element needs no loop
+        for a in [a for a, n in enumerate(self.loop.space) if n != 1]:  # an axis of one element has no loop
             if groups and self._together(groups[-1][-1], a):
                 groups[-1].append(a)
             else:
@@ -169,7 +169,7 @@ class LoopWriter:
                    for n in self.loop.nodes)
 
     def _product(self, group: Sequence[int]) -> ir.Value:
-        """Return how many elements some axes have; a constant where it is known."""
+        """Return the number of elements of some axes; a constant if it is known."""
         k, known, count = self.k, 1, None
         for a in group:
             n = self.loop.space[a]
@@ -183,7 +183,7 @@ class LoopWriter:
         return k.e.mul(count, I64(known)) if known != 1 else count
 
     def _whole_vectors(self, axis: Axis) -> bool:
-        """Tell whether a loop's count is a multiple of the number of lanes, whatever the sizes."""
+        """Return whether the count of a loop is a multiple of the number of lanes for all sizes."""
         known = math.prod(n for a in axis.axes if a and isinstance(n := self.loop.space[a], int))
         return known % self.lanes == 0
 
@@ -208,7 +208,7 @@ class LoopWriter:
         return pointer
 
     def _part(self, n: Node) -> ir.Value:
-        """Return where a block's own part of a reduction over the rows goes: of the only block, the result's place."""
+        """Return the address of a block's part of a reduction over the rows: the result's, if there is one block."""
         k, e = self.k, self.k.e
         nbytes = e.mul(k.size(size_of(n.shape)), I64(n.dtype.itemsize))
         own = at(e, k.pointer(Memory("parts", n), n), e.mul(k.item, nbytes))
@@ -224,18 +224,18 @@ class LoopWriter:
         return r.axes[axis.axes[-1]] is not None
 
     def _register(self, n: Node) -> int:
-        """Return the depth from which a reduction is in a register: all loops from there reduce, or are one vector."""
+        """Return the depth from which a reduction is in a register: deeper loops all reduce, or are one vector."""
         depth = start = len(self.axes) - self._by_lanes(n)
         while depth and self._reduced(n, depth - 1):
             depth -= 1
         return depth if depth < start else len(self.axes)
 
     def _by_lanes(self, n: Node) -> bool:
-        """Tell whether the elements of one vector are elements of the reduction's result."""
+        """Return whether the lanes of one vector are elements of the reduction's result."""
         return self.one_vector and not self._reduced(n, -1)
 
     def _in_memory(self, n: Node) -> bool:
-        """Tell whether a reduction adds to what is in memory already."""
+        """Return whether a reduction accumulates in memory."""
         return any(self._reduced(n, d) for d in range(self._register(n)))
 
     def _initialise(self, n: Node) -> None:
@@ -279,11 +279,11 @@ class LoopWriter:
         k.store(x, n.dtype, where[r], mask)
 
     def _element(self, where: dict[Reference, ir.Value]) -> None:
-        """Emit a space without axes: one element."""
+        """Write the body of a space without axes: one element."""
         self._body(None, None, None, where, {})
 
     def _vectors(self, depth: int, where: dict[Reference, ir.Value]) -> None:
-        """Emit the innermost loop, vector by vector."""
+        """Write the innermost loop, vector by vector."""
         k, b, axis = self.k, self.k.b, self.axes[depth]
         scalars = {r: k.load(r.dtype, where[r]) for r in self._read_only()
                    if not self._moving(r, axis) and not self._dynamic(r)}
@@ -300,7 +300,7 @@ class LoopWriter:
 
     def _turns(self, depth: int, by: int, where: dict[Reference, ir.Value],
                body: Callable[[ir.Value, dict[Reference, ir.Value]], None]) -> None:
-        """Emit the turns of a loop, `by` steps at a time."""
+        """Write a loop of `by` elements at a time."""
         k, count = self.k, self.axes[depth].count
         turns = -(-count.constant // by) if isinstance(count, ir.Constant) else None
         limits = {n: RUN if self._outermost(n, depth) else 1 for n in self.reductions
@@ -324,7 +324,7 @@ class LoopWriter:
         return self.axes[depth].axes[-1] in n.params["axes"]
 
     def _outermost(self, n: Node, depth: int) -> bool:
-        """Tell whether no loop around this one adds to the same accumulator."""
+        """Return whether no loop around this one adds to the same accumulator."""
         register = self._register(n)
         return not any(self._reduced(n, d) for d in range(register if depth >= register else 0, depth))
 
@@ -344,7 +344,7 @@ class LoopWriter:
         return [r for r in self.references.values() if id(r) in read]
 
     def _dynamic(self, r: Reference) -> bool:
-        """Tell whether a place is the array of a gather, whose elements are found by index."""
+        """Return whether a reference is the array of a gather, whose elements are read by index."""
         return any(self.reads[n, 0] is r for n in self.loop.nodes if n.prim is gather)
 
     # -- one vector of elements --------------------------------------------------------------------------
@@ -390,7 +390,7 @@ class LoopWriter:
         return k.gather(r.dtype, address, self._steps(self._stride(r, inner)), self.lanes, self.mask)
 
     def _steps(self, stride: ir.Value) -> ir.Value:
-        """Return how far each lane is from the first."""
+        """Return the distance of each lane from the first, in bytes."""
         b = self.k.b
         if self.lanes == 1:
             return I64(0)
@@ -412,12 +412,12 @@ class LoopWriter:
         k.store(x, n.dtype, address, self.mask)
 
     def _position(self, n: Node, k: int, size: int | Dim, lanes: int) -> ir.Value:
-        """Return an index as a count from 0, in each lane, or in one for all of them.
+        """Return an index counted from 0, in each lane, or in one for all of them.
 
-        One that is out of range is noted, and taken as 0.
+        An index out of range sets the flag, and is replaced by 0.
         """
         b = self.k.b
-        how, *null = (n.params.get("read") or (None,) * k)[k - 1] or (None,)
+        reading, *null = (n.params.get("read") or (None,) * k)[k - 1] or (None,)
         read = self.reads[n, k]
         i = self._value(read)
         dtype = read.dtype
@@ -426,7 +426,7 @@ class LoopWriter:
         i = ex.cast(b, i, dtype, np.dtype(np.int64))
         length = splat(b, self.k.size(size), lanes)
         zero = constant(i.type, 0)
-        i = counted(b, i, length, how, [constant(i.type, x) for x in null])
+        i = counted(b, i, length, reading, [constant(i.type, x) for x in null])
         bad = b.icmp_unsigned(">=", i, length)
         wrong = bad if self.mask is None or lanes == 1 else b.and_(bad, self.mask)
         with b.if_then(any_lane(b, wrong), likely=False):
@@ -459,17 +459,17 @@ class LoopWriter:
         return k.gather(r.dtype, base, total, self.lanes, self.mask)
 
     def _scattered(self, n: Node) -> ir.Value:
-        """Return a row's element that an index names, and 0 elsewhere: none is named twice."""
+        """Return the update where the indices name the element, and 0 elsewhere: no element is named twice."""
         b = self.k.b
         hit = None
         for j in range(2, len(n.inputs)):
             a = j - 1
-            wanted = self._position(n, j, n.shape[a], self.lanes)
+            index = self._position(n, j, n.shape[a], self.lanes)
             if self.axis is not None and self.axis.axes[-1] == a:
-                here = b.add(splat(b, self.i, self.lanes), self._steps(I64(1)))
+                position = b.add(splat(b, self.i, self.lanes), self._steps(I64(1)))
             else:
-                here = splat(b, self.index.get(a, I64(0)), self.lanes)  # an axis of one element has no loop
-            same = b.icmp_signed("==", here, wanted)
+                position = splat(b, self.index.get(a, I64(0)), self.lanes)  # an axis of one element has no loop
+            same = b.icmp_signed("==", position, index)
             hit = same if hit is None else b.and_(hit, same)
         update = self._value(self.reads[n, 0])
         return update if hit is None else b.select(hit, update, constant(update.type, 0))
@@ -477,7 +477,7 @@ class LoopWriter:
 
 @dataclass(frozen=True)
 class ByIndex:
-    """How a loop handles a statement with indices: the places that it needs, and the value of one vector."""
+    """The methods of statements with indices: their operands, and the value of one vector."""
 
     operands: Callable[[LoopWriter, Node], None]
     value: Callable[[LoopWriter, Node], ir.Value]

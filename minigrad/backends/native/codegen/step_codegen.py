@@ -1,8 +1,8 @@
-"""What steps that are written for any sizes have in common: their arguments, their parallel pieces, their loops.
+"""Steps for any sizes: their code, their argument blocks, and the pieces of their parallel work.
 
 Such a step works on two counts, say of rows and of columns, and is cut along both: each piece is a range of the one
-and a range of the other. Its argument block begins with `HEAD` numbers that say how (`head` makes them); behind it
-stand the step's own.
+and a range of the other. The first `HEAD` numbers of its argument block give counts and pieces (`arguments`); the
+step's own numbers follow.
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ from ..runtime.jit import load
 from .emit import ONE, Emitter, least
 
 HEAD = 6  # pieces, threads that may share them, and of both counts: the whole, and the share of one piece
-SERIAL = 32768  # elements below which the threads' pool is not worth its while
-VECTOR = 128  # bytes of the widest vectors: as many as all machines have registers for
-
+SERIAL = 32768  # elements below which the threads' pool does not pay
+VECTOR = 128  # bytes of the widest vectors: all machines have registers for as many
 
 def widths(dtype: np.dtype) -> tuple[int, ...]:
-    """Return the vectors that a loop is done in: wide ones, then ever narrower ones, then single elements."""
+    """Return the widths of a loop's vectors: wide ones, then ever narrower ones, then single elements."""
     wide = VECTOR // dtype.itemsize
     return *(wide // n for n in (1, 4, 16) if wide > n), 1
 
 
 @dataclass(eq=False)
 class StepCode:
-    """The code of a step, in the process for good from when it is first needed.
+    """The code of a step. Once loaded, it stays in the process.
 
     Attributes
     ----------
     name : str
     write : callable
-        Emits what is done for one piece, from the code to write to and the piece's two ranges.
+        Emits the work on one piece, given the emitter and the first and the end of both ranges.
     symbols : mapping of str to int
-        The addresses of functions of ours that it calls.
+        The addresses of the native backend's functions that it calls.
     address : int
         0 before `load_all`.
     """
@@ -55,10 +54,10 @@ Step = tuple[StepCode, list[int]]  # a step, and its arguments
 
 
 def load_all(codes: Iterable[StepCode]) -> None:
-    """Make the code of several steps, side by side, and load it."""
+    """Compile several steps at the same time, and load them."""
     missing = list({code: None for code in codes if not code.address})
-    found = object_codes([generated(f"step {c.name}", functools.partial(_written, c)) for c in missing])
-    for code, (_, binary) in zip(missing, found, strict=True):
+    binaries = object_codes([generated(f"step {c.name}", functools.partial(_written, c)) for c in missing])
+    for code, (_, binary) in zip(missing, binaries, strict=True):
         library = load([binary], {**threads.symbols(), **code.symbols})
         library.keep()
         code.address = library.address(code.name)
@@ -87,20 +86,23 @@ def _ranges(emitter: Emitter, item: ir.Value) -> list[ir.Value]:
     return [low, least(e, e.add(low, share), count), other_low, least(e, e.add(other_low, other_share), other)]
 
 
-def arguments(team: int, work: int, counts: Sequence[int], shares: Sequence[int], rest: Sequence[int]) -> list[int]:
+def arguments(team: int, work: int, counts: Sequence[int], shares: Sequence[int], own: Sequence[int]) -> list[int]:
     """Return an argument block.
 
     Parameters
     ----------
     team : int
-        How many threads may work on the step, if `work` elements are worth it.
-    counts, shares : two int each
-        What is to be done, and how much of it is one piece.
-    rest : sequence of int
+        Threads that may work on the step, if it has enough elements.
+    work : int
+        Elements.
+    counts, shares : (int, int)
+        The two counts, and the share of one piece in each.
+    own : sequence of int
+        The step's own numbers.
     """
     shares = [max(min(s, n), 1) for n, s in zip(counts, shares, strict=True)]
     items = -(-counts[0] // shares[0]) * -(-counts[1] // shares[1])
     threads_ = team if work >= SERIAL and items > 1 else 1
-    return [items, threads_, counts[0], shares[0], counts[1], shares[1], *rest]
+    return [items, threads_, counts[0], shares[0], counts[1], shares[1], *own]
 
 

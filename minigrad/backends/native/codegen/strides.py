@@ -1,7 +1,7 @@
-"""The strides of views in the memory of the values behind them.
+"""The strides of views in the memory of their values.
 
-For the code: which axes repeat, and which lie in one piece with the next one, so that loops over both are one loop.
-For its arguments: offset and strides in bytes, as formulas of the sizes, and as numbers once those are known.
+The code depends on the axes that repeat, and on those that are contiguous with the next, so that one loop runs over
+both. Its arguments are offsets and strides in bytes: formulas of the sizes, and numbers once those are known.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ....views import dense_strides, strided, window
 
 @dataclass(frozen=True)
 class Access:
-    """What of a view is known without its sizes.
+    """The memory layout of a view, as far as it does not depend on sizes.
 
     Attributes
     ----------
     root : Node
-        The value whose memory it is; a part of a tuple is one of its own.
+        The value that owns the memory; a part of a tuple is a value of its own.
     repeated : tuple of bool
-        Per axis, whether all its elements are one.
+        Per axis, whether its stride is 0.
     linked : tuple of bool
-        Per axis that does not repeat: whether one step along it is as far as all steps along the next that does
-        not repeat, of the last such axis: whether its elements are next to each other.
+        Per axis that does not repeat: whether it is contiguous with the next one that does not repeat; of the last
+        such axis, whether its elements are neighbours.
     """
 
     root: Node
@@ -42,45 +42,45 @@ class Access:
 
 
 def access(node: Node, roles: Roles) -> Access:
-    """Return how `node` lies in the memory of what it is a view of."""
+    """Return the layout of `node` in the memory of its root."""
     views = _views(node, roles)
-    found = whole(views[-1].inputs[0] if views else node)
+    layout = whole(views[-1].inputs[0] if views else node)
     for v in reversed(views):
-        found = _seen(found, v)
-    return found
+        layout = _viewed(layout, v)
+    return layout
 
 
 def _views(node: Node, roles: Roles) -> list[Node]:
     """Return the views between a node and its root, the node first."""
-    found = []
+    views = []
     while roles.is_view(node) and node.prim.view is not PART:
-        found.append(node)
+        views.append(node)
         node = node.inputs[0]
-    return found
+    return views
 
 
 def whole(root: Node, view: Node | None = None) -> Access:
-    """Return how a value lies in memory of its own, as one piece."""
+    """Return the layout of a contiguous value, or of a view that copies it."""
     ndim = (view or root).ndim
     return _real(Access(root, (False,) * ndim, (True,) * ndim), view or root)
 
 
 def _real(a: Access, node: Node) -> Access:
-    """Return `a` with axes of one element among those that repeat: no step along them is ever made."""
+    """Return `a` with axes of one element among those that repeat: their strides are never used."""
     one = [n == 1 for n in node.shape]
     return Access(a.root, tuple(r or o for r, o in zip(a.repeated, one, strict=True)),
                   tuple(k and not o for k, o in zip(a.linked, one, strict=True)))
 
 
-def _seen(a: Access, view: Node) -> Access:
-    """Return how a view lies in memory, given its operand.
+def _viewed(a: Access, view: Node) -> Access:
+    """Return the layout of a view, given its operand's.
 
     An axis stays linked where the view takes single steps along it, and all of the same next axis.
     """
-    found = window(view)
-    if found is None:
+    positions = window(view)
+    if positions is None:
         return whole(a.root, view)
-    axes, _, step = found
+    axes, _, step = positions
     shape = view.inputs[0].shape
     real = [k for k, r in enumerate(a.repeated) if not r]
     after = dict(zip(real, [*real[1:], None], strict=False))  # none, where all are repeated
@@ -96,17 +96,17 @@ def _seen(a: Access, view: Node) -> Access:
 
 
 class View(NamedTuple):
-    """An operand: where it is, and how its elements lie there.
+    """A strided operand.
 
     Attributes
     ----------
     base : int
-        Which of the addresses that a call brings.
+        The number of an address in the table of a call.
     offset : int
         Bytes from there to the first element.
     shape : tuple of int
     strides : tuple of int
-        In bytes; of any sign, and 0 along axes that are repeated.
+        In bytes; of any sign, and 0 along axes that repeat.
     """
 
     base: int
@@ -132,7 +132,7 @@ def merged(axes: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
 
 
 class Strides:
-    """The offsets and strides of views, as formulas; each is worked out once."""
+    """The offsets and strides of views, as formulas; each is computed once."""
 
     def __init__(self, roles: Roles):
         self._roles = roles
@@ -140,12 +140,12 @@ class Strides:
 
     def __call__(self, node: Node) -> tuple[int | Dim, tuple[int | Dim, ...]]:
         """Return a view's offset in the memory of its root, and its strides, in bytes."""
-        found = self._known.get(node)
-        if found is None:
+        known = self._known.get(node)
+        if known is None:
             unit = node.dtype.itemsize
             if self._roles.is_view(node) and node.prim.view is not PART:
-                found = strided(node, *self(node.inputs[0]), unit)
+                known = strided(node, *self(node.inputs[0]), unit)
             else:
-                found = 0, dense_strides(node.shape, unit)
-            self._known[node] = found
-        return found
+                known = 0, dense_strides(node.shape, unit)
+            self._known[node] = known
+        return known

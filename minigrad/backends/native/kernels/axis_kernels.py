@@ -1,8 +1,7 @@
-"""Steps that go along one axis in order: cumulative sums and extremes, and where the largest element is.
+"""Steps along one axis in order: cumulative sums and extremes, argmax and argmin.
 
-An array in one piece is seen as (outer, n, inner), the axis in the middle. With inner elements side by side, vectors
-run across them; without, running totals of several rows take turns, and an extreme is first found and then
-looked for.
+A contiguous array is seen as (outer, n, inner), the axis in the middle. Vectors run across inner elements; without
+them, running totals of several rows are interleaved, and argmax computes the extreme first, and then its position.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from ..codegen.values import I1, I32, I64, any_lane, constant, splat, vector_typ
 
 _PIECE = 1 << 15  # elements of one piece of parallel work
 _COLUMNS = 256  # inner elements of one piece
-_TURNS = 4  # rows whose sums take turns, as one addition has to wait for the last
+_TURNS = 4  # rows whose sums are interleaved, since an addition waits for the last one of its row
 _LANES = 8  # positions are 64 bits wide
-_SHORT = 48  # elements of a row below which several rows are gone through at a time
+_SHORT = 48  # elements of a row below which each lane takes a row
 
 
 def along(prim: Primitive, dtype: np.dtype, to: View, source: View, axis: int, team: int) -> list[Step]:
@@ -38,7 +37,7 @@ def along(prim: Primitive, dtype: np.dtype, to: View, source: View, axis: int, t
     dtype : dtype
         Of the operand.
     to, source : View
-        Both in one piece. The axis has elements, unless nothing at all is asked for.
+        Both contiguous. The axis has elements, unless the result has none.
     """
     outer, n, inner = (math.prod(source.shape[:axis]), source.shape[axis], math.prod(source.shape[axis + 1:]))
     if not math.prod(to.shape):
@@ -50,7 +49,7 @@ def along(prim: Primitive, dtype: np.dtype, to: View, source: View, axis: int, t
     return [(steps(prim, dtype, way), args)]
 
 
-ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # how the elements of an axis are gone through
+ACROSS, ROWS, SHORT = "across", "rows", "short rows"  # the order in which the elements of an axis are read
 
 
 @functools.cache
@@ -67,7 +66,7 @@ def steps(prim: Primitive, dtype: np.dtype, way: str) -> StepCode:
 
 
 def _views(code: Emitter) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
-    """Return the length of the axis, how many elements are behind each of its, and both addresses."""
+    """Return the length of the axis, the inner elements of each of its elements, and both addresses."""
     return code.number(HEAD), code.number(4), code.address(HEAD + 1), code.address(HEAD + 3)
 
 
@@ -108,7 +107,7 @@ def _totals_of_rows(by: Combiner, dtype: np.dtype, code: Emitter, ranges: Sequen
                 code.store(code.get(total), dtype, code.element(to, k, item))
 
 
-# -- where the extreme is --------------------------------------------------------------------------------------
+# -- positions of extremes -------------------------------------------------------------------------------------
 
 
 def _extreme(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, y: ir.Value) -> ir.Value:
@@ -116,13 +115,13 @@ def _extreme(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, y: ir
 
 
 def _place_in_row(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    """Emit, for an axis whose elements are side by side: find the extreme, then the first element that is as good."""
+    """Find the extreme of a contiguous axis, then the first element equal to it."""
     b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
     n, _, source, to = _views(code)
     with code.counting(*ranges[:2]) as o:
         row = code.element(source, b.mul(o, n), item)
         best = _best_of(largest, dtype, code, row, n)
-        place, found = code.variable(I64(0)), code.variable(I1(0))
+        position, hit = code.variable(I64(0)), code.variable(I1(0))
         lanes = widths(dtype)[1]
         last = b.sub(n, I64(lanes))
 
@@ -134,17 +133,17 @@ def _place_in_row(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequenc
             return b.icmp_signed("==", x, same)
 
         def goes_on(end: ir.Value) -> ir.Value:
-            return b.and_(b.icmp_signed("<=", code.get(place), end), b.not_(code.get(found)))
+            return b.and_(b.icmp_signed("<=", code.get(position), end), b.not_(code.get(hit)))
 
         for width, end in ((lanes, last), (1, b.sub(n, I64(1)))):
             if width == 1:
-                b.store(I1(0), found)
+                b.store(I1(0), hit)
             with code.repeated(functools.partial(goes_on, end)):
-                i = code.get(place)
-                hit = any_lane(b, hits(i, width))
-                b.store(hit, found)
-                b.store(b.select(hit, i, b.add(i, I64(width))), place)
-        code.store(code.get(place), wide, code.element(to, o, 8))
+                i = code.get(position)
+                found = any_lane(b, hits(i, width))
+                b.store(found, hit)
+                b.store(b.select(found, i, b.add(i, I64(width))), position)
+        code.store(code.get(position), wide, code.element(to, o, 8))
 
 
 def _best_of(largest: bool, dtype: np.dtype, code: Emitter, row: ir.Value, n: ir.Value) -> ir.Value:
@@ -174,7 +173,7 @@ def _is_nan(b: ir.IRBuilder, dtype: np.dtype, x: ir.Value) -> ir.Value:
 
 
 def _places(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    """Emit, for elements side by side across the axis: carry the best so far of each, and where it was."""
+    """Keep the best element so far and its position, for each of the elements across the axis."""
     b, item = code.b, dtype.itemsize
     low, high, left, right = ranges
     n, inner, source, to = _views(code)
@@ -185,12 +184,12 @@ def _places(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.V
             def load(i: ir.Value, width: int = width, start: ir.Value = start) -> ir.Value:
                 return code.load(dtype, at(b, start, b.mul(b.mul(i, inner), I64(item))), width)
 
-            place = _carried(largest, dtype, code, n, width, load)
-            code.store(place, np.dtype(np.int64), code.element(to, b.add(b.mul(o, inner), column), 8))
+            position = _carried(largest, dtype, code, n, width, load)
+            code.store(position, np.dtype(np.int64), code.element(to, b.add(b.mul(o, inner), column), 8))
 
 
 def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
-    """Emit the same for short rows, each in a lane of its own."""
+    """Do the same for short rows, each in a lane of its own."""
     b, item = code.b, dtype.itemsize
     n, _, source, to = _views(code)
     nbytes = code.e.mul(n, I64(item))
@@ -200,37 +199,37 @@ def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Emitter, ranges:
         def load(i: ir.Value, starts: Sequence[ir.Value] = starts) -> ir.Value:
             return _side_by_side(dtype, code, [code.element(p, i, item) for p in starts])
 
-        place = _carried(largest, dtype, code, n, width, load)
-        code.store(place, np.dtype(np.int64), code.element(to, row, 8))
+        position = _carried(largest, dtype, code, n, width, load)
+        code.store(position, np.dtype(np.int64), code.element(to, row, 8))
 
 
-def _side_by_side(dtype: np.dtype, code: Emitter, places: Sequence[ir.Value]) -> ir.Value:
-    """Return one element of each place as a vector."""
-    xs = [code.load(dtype, p) for p in places]
+def _side_by_side(dtype: np.dtype, code: Emitter, addresses: Sequence[ir.Value]) -> ir.Value:
+    """Return the elements at some addresses as a vector."""
+    xs = [code.load(dtype, p) for p in addresses]
     if len(xs) == 1:
         return xs[0]
-    found = ir.Constant(vector_type(dtype, len(xs)), ir.Undefined)
+    vector = ir.Constant(vector_type(dtype, len(xs)), ir.Undefined)
     for k, x in enumerate(xs):
-        found = code.b.insert_element(found, x, I32(k))
-    return found
+        vector = code.b.insert_element(vector, x, I32(k))
+    return vector
 
 
 def _carried(largest: bool, dtype: np.dtype, code: Emitter, n: ir.Value, width: int,
              load: Callable[[ir.Value], ir.Value]) -> ir.Value:
-    """Return where the best is among ``load(0)``, ..., ``load(n - 1)``, in each lane."""
+    """Return the position of the best of ``load(0)``, ..., ``load(n - 1)``, in each lane."""
     b, wide = code.b, np.dtype(np.int64)
     best = code.variable(load(I64(0)))
-    place = code.variable(constant(vector_type(wide, width), 0))
+    position = code.variable(constant(vector_type(wide, width), 0))
     with code.counting(I64(1), n) as i:
         x, old = load(i), code.get(best)
         better = _better(b, largest, dtype, x, old)
         b.store(b.select(better, x, old), best)
-        b.store(b.select(better, splat(b, i, width), code.get(place)), place)
-    return code.get(place)
+        b.store(b.select(better, splat(b, i, width), code.get(position)), position)
+    return code.get(position)
 
 
 def _better(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: ir.Value) -> ir.Value:
-    """Tell whether an element is to be preferred to an earlier one: the first NaN is, and stays."""
+    """Return whether an element replaces an earlier one: the first NaN does, and stays."""
     beats = _beats(b, largest, dtype, x, old)
     if dtype.kind != "f":
         return beats
@@ -238,7 +237,7 @@ def _better(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: i
 
 
 def _beats(b: ir.IRBuilder, largest: bool, dtype: np.dtype, x: ir.Value, old: ir.Value) -> ir.Value:
-    """Tell whether a number is larger (smaller) than an earlier one."""
+    """Return whether a number is larger (smaller) than an earlier one."""
     op = ">" if largest else "<"
     if dtype.kind == "f":
         return b.fcmp_ordered(op, x, old)

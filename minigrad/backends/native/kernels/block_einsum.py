@@ -1,7 +1,7 @@
-"""`block_einsum` as a step: for each example a matrix product, or a stack of them, of its own size; no padding.
+"""`block_einsum` as a step: a matrix product of its own size for each example, or a stack of them; no padding.
 
-Each example's product goes through the generated code for matrix products, whose arguments are worked out here, in
-machine code, as its sizes are read. Pieces of parallel work are runs of examples.
+The step reads the sizes of each example, computes the arguments of its product, and calls the generated code for matrix
+products. Pieces of parallel work are runs of examples.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Place = tuple[int, int]  # a base, and bytes from there
 
 _PIECES = 16  # pieces at most; each goes through the lengths of all examples
 _MOST_AXES = 3  # of a stack of products
-# Arguments behind the head: three operands' places, how many elements each has (-1: it is shared); of each, how far
-# apart rows and columns are: a number, and whether it is times the other's size. Then of rows, columns and terms: where
-# lengths are, bytes from one to the next, or the number; the flag; products of a stack, its axes, and of each axis the
-# size and how far apart each operand's matrices are.
+# Arguments behind the head: the places of two operands and the result, the elements of each (-1: shared); of each, the
+# strides of rows and columns: a number, and whether it multiplies the other's size. Of rows, columns and terms: the
+# place of lengths and bytes from one to the next, or the number; the flag; products of a stack, its axes, and of each
+# axis the size and the strides of each operand.
 _PLACES, _TOTALS, _STRIDES, _SIZES, _FLAG = HEAD, HEAD + 6, HEAD + 9, HEAD + 21, HEAD + 33
 _STACK, _AXES = HEAD + 35, HEAD + 36
 
@@ -52,13 +52,13 @@ def unable(node: Node) -> str | None:
 
 @functools.cache
 def _orders(subscripts: str, ragged: str) -> tuple[str, ...]:
-    """Return the subscripts of operands and result as they lie in memory: the ragged ones first."""
+    """Return the subscripts of operands and result in the order of memory: the ragged ones first."""
     terms, out = parse(subscripts)
     return tuple("".join(sorted(t, key=lambda c: c not in ragged)) for t in (*terms, out))
 
 
 def _roles(orders: Sequence[str]) -> list[str]:
-    """Return the subscripts of stack, rows, columns and terms, each in the order in which an operand has them."""
+    """Return the subscripts of stack, rows, columns and terms, each in the order of an operand."""
     roles = split_subscripts(*orders)
     return ["".join(sorted(role, key=orders[i].index)) for role, i in zip(roles, (2, 0, 1, 0), strict=True)]
 
@@ -72,9 +72,9 @@ def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View],
     node : Node
         The `block_einsum`.
     to, x, y, lengths : View
-        Each in one piece.
+        Each contiguous.
     flag : Place
-        A number that becomes 1 if an operand has not as many rows as the lengths say.
+        A number that becomes 1 if the lengths do not add up to an operand's rows.
     """
     ragged, views = node.params["ragged"], [x, y, to]
     kinds = *node.params["kinds"], "packed"
@@ -91,7 +91,7 @@ def contraction(node: Node, to: View, x: View, y: View, lengths: Sequence[View],
             sizes += [*flag, 0, math.prod(size[c] for c in role)]
 
     def stride(order: str, role: str) -> tuple[int, bool]:
-        """Return how far apart elements are, and whether that is times the size of the ragged subscript behind."""
+        """Return a stride, and whether it multiplies the size of the next ragged subscript."""
         if not role:
             return 1, False
         if role in by_letter:
@@ -139,24 +139,24 @@ def _blocks(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
         each = [b.mul(m, k), b.mul(k, n), b.mul(m, n)]
         return [b.mul(e, b.mul(stack, c)) for e, c in zip(each, counts, strict=True)]
 
-    # Where this piece begins, and whether all operands end where they should.
-    places, begins = ([code.variable(I64(0)) for _ in range(3)] for _ in range(2))
+    # The first elements of this piece, and whether the examples fill all operands.
+    ends, begins = ([code.variable(I64(0)) for _ in range(3)] for _ in range(2))
     wrong = code.variable(I64(0))
     with code.counting(I64(0), code.number(2)) as i:
         m, n, k = sizes(i)
         before = b.icmp_signed("<", i, low)
-        for place, begin, more in zip(places, begins, elements(m, n, k), strict=True):
-            b.store(b.add(code.get(place), more), place)
+        for end, begin, more in zip(ends, begins, elements(m, n, k), strict=True):
+            b.store(b.add(code.get(end), more), end)
             b.store(b.add(code.get(begin), b.select(before, more, I64(0))), begin)
-            b.store(b.or_(code.get(wrong), code.get(place)), wrong)  # a negative one leaves its sign
+            b.store(b.or_(code.get(wrong), code.get(end)), wrong)  # a negative length sets the sign
         for size in (m, n, k):
-            large = b.or_(b.icmp_unsigned(">=", size, I64(1 << 31)),  # whose products with others may wrap round
+            large = b.or_(b.icmp_unsigned(">=", size, I64(1 << 31)),  # whose products may overflow
                           b.icmp_unsigned(">=", b.mul(size, stack), I64(1 << 31)))
             b.store(b.or_(code.get(wrong), b.select(large, I64(-1), I64(0))), wrong)
     fits = b.icmp_signed(">=", code.get(wrong), I64(0))
-    for place, total in zip(places, totals, strict=True):
+    for end, total in zip(ends, totals, strict=True):
         whole = code.e.select(code.e.icmp_signed(">=", total, I64(0)), total, I64(0))
-        fits = b.and_(fits, b.icmp_signed("==", code.get(place), whole))
+        fits = b.and_(fits, b.icmp_signed("==", code.get(end), whole))
     with b.if_else(fits) as (then, otherwise):
         with otherwise:
             b.store(I64(1), code.address(_FLAG))
@@ -173,7 +173,7 @@ def _blocks(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
 
 def _arguments(code: Emitter, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.Value],
                begins: Sequence[ir.Value]) -> None:
-    """Emit the arguments of one product, as `gemm_plan.gemm_args` makes them."""
+    """Store the arguments of one product, as `gemm_plan.gemm_args` computes them."""
     b, (m, n, k), item, lanes = code.b, sizes, dtype.itemsize, gemm_plan.lanes(dtype)
     one = I64(1)
 
@@ -190,7 +190,7 @@ def _arguments(code: Emitter, dtype: np.dtype, args: ir.Value, sizes: Sequence[i
                 for i, (rows, columns) in enumerate(((m, k), (k, n), (m, n))))
     flipped = b.icmp_signed("<", b.add(cost(n, m, a[0]), b.mul(n, m)), cost(m, n, c[1]))
     numbers = [code.number(_PLACES + i) for i in range(6)]
-    where = [b.add(numbers[2 * i + 1], b.mul(begins[i], I64(item))) for i in range(3)]
+    offsets = [b.add(numbers[2 * i + 1], b.mul(begins[i], I64(item))) for i in range(3)]
 
     def pick(x: ir.Value, y: ir.Value) -> ir.Value:
         return b.select(flipped, y, x)
@@ -200,19 +200,19 @@ def _arguments(code: Emitter, dtype: np.dtype, args: ir.Value, sizes: Sequence[i
     depth = gemm_plan.DEPTH * lanes // 64
     terms = b.mul(b.sdiv(b.add(most(b, k, one), I64(lanes - 1)), I64(lanes)), I64(lanes))
     wide = b.mul(b.sdiv(b.sdiv(I64(gemm_plan.WIDE * depth), terms), I64(2)), I64(2))
-    for place, value in {
+    for position, value in {
             gemm_plan.METHOD: I64(gemm_plan.GENERATED), gemm_plan.BATCH: code.number(_STACK), gemm_plan.M: rows,
             gemm_plan.N: columns, gemm_plan.K: k,
-            gemm_plan.A_BASE: pick(numbers[0], numbers[2]), gemm_plan.A_OFFSET: pick(where[0], where[1]),
-            gemm_plan.B_BASE: pick(numbers[2], numbers[0]), gemm_plan.B_OFFSET: pick(where[1], where[0]),
-            gemm_plan.C_BASE: numbers[4], gemm_plan.C_OFFSET: where[2], gemm_plan.A_ROW: pick(a[0], c[1]),
+            gemm_plan.A_BASE: pick(numbers[0], numbers[2]), gemm_plan.A_OFFSET: pick(offsets[0], offsets[1]),
+            gemm_plan.B_BASE: pick(numbers[2], numbers[0]), gemm_plan.B_OFFSET: pick(offsets[1], offsets[0]),
+            gemm_plan.C_BASE: numbers[4], gemm_plan.C_OFFSET: offsets[2], gemm_plan.A_ROW: pick(a[0], c[1]),
             gemm_plan.A_COL: pick(a[1], c[0]), gemm_plan.B_ROW: pick(c[0], a[1]), gemm_plan.B_COL: pick(c[1], a[0]),
             gemm_plan.C_LINE: to[0], gemm_plan.C_STEP: to[1], gemm_plan.FLIPPED: b.zext(flipped, I64),
             gemm_plan.ROWS: share, gemm_plan.COLS: most(b, columns, one), gemm_plan.GROUP: code.number(_STACK),
             gemm_plan.GROUPS: one, gemm_plan.CHUNK: b.mul(I64(lanes), most(b, wide, I64(gemm_plan.WIDE))),
             gemm_plan.COL_BLOCKS: one, gemm_plan.ROW_BLOCKS: b.sdiv(b.add(rows, b.sub(share, one)), share),
             gemm_plan.AXES: code.number(_AXES)}.items():
-        b.store(value, at(b, args, 8 * place))
+        b.store(value, at(b, args, 8 * position))
     for axis in range(_MOST_AXES):
         number, left, right, result = (code.number(_AXES + 1 + 4 * axis + i) for i in range(4))
         for i, value in enumerate((number, pick(left, right), pick(right, left), result)):

@@ -1,7 +1,7 @@
-"""Copies of any number of axes and any strides, and what is made of copies: concatenate and pad.
+"""Copies of strided arrays, and the operations that consist of copies: concatenate and pad.
 
-A copy is cut into planes of rows. A row is a run of bytes, or units of a few bytes with strides; the planes are
-numbered, and where one begins is worked out from its number.
+A copy is cut into planes of rows. A row is a run of bytes, or units of a few bytes with strides; the start of a plane
+follows from its number.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ PIECE = 1 << 18  # bytes of one piece of parallel work
 UNITS = (16, 8, 4, 2, 1)
 _RUN = 64  # bytes of a row from which on it is copied by the C library
 
-# Arguments behind the head: where to, where from, a place with a number of bytes to add to that (base -1: none), the
-# units of a row and its strides, the strides of rows, bytes of a row that is copied at once (or 0), the axes that
-# planes are numbered by, and for each its size and strides.
+# Arguments behind the head: target, source, the place of an offset to add to the source (base -1: none), the units of a
+# row and their strides, the strides of rows, bytes of a row that is copied at once (or 0), the axes of the planes, and
+# the size and strides of each.
 _TO, _FROM, _MORE, _N, _N_TO, _N_FROM, _ROW_TO, _ROW_FROM, _BYTES, _AXES = (
     HEAD + i for i in (0, 2, 4, 6, 7, 8, 9, 10, 11, 12))
 _SIZES = _AXES + 1
@@ -42,7 +42,7 @@ def copy(to: View, source: View, itemsize: int, team: int, more: tuple[int, int]
     team : int
         How many threads may work on it.
     more : (base, offset), optional
-        Where to find a number of bytes that the source is further on.
+        The place of a number of bytes to add to the source's address.
     """
     if not math.prod(to.shape):
         return []
@@ -76,8 +76,8 @@ def _copy(unit: int, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     more_base = number(_MORE)
     none = e.icmp_signed("<", more_base, I64(0))
     safe = e.select(none, I64(0), more_base)
-    place = at(e, e.load(at(e, code.bases, e.shl(safe, I64(3))), typ=PTR), number(_MORE + 1))
-    source = at(e, code.address(_FROM), e.select(none, I64(0), e.load(place, typ=I64)))
+    more = at(e, code.base(safe), number(_MORE + 1))
+    source = at(e, code.address(_FROM), e.select(none, I64(0), e.load(more, typ=I64)))
     to, whole, axes = code.address(_TO), number(_BYTES), number(_AXES)
     word = ir.IntType(8 * unit)
     memcpy = code.intrinsic("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, I1])
@@ -98,7 +98,7 @@ def _copy(unit: int, code: Emitter, ranges: Sequence[ir.Value]) -> None:
 
 
 def _plane(code: Emitter, plane: ir.Value, axes: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Return places that hold how far a plane is from the first one, on both sides."""
+    """Return variables with the offsets of a plane in target and source."""
     b = code.b
     left, starts = code.variable(plane), (code.variable(I64(0)), code.variable(I64(0)))
     axis = code.variable(axes)
@@ -107,16 +107,16 @@ def _plane(code: Emitter, plane: ir.Value, axes: ir.Value) -> tuple[ir.Value, ir
         b.store(k, axis)
         entry = at(b, code.args, b.add(b.mul(k, I64(24)), I64(8 * _SIZES)))
         size, *strides = (b.load(at(b, entry, 8 * j), typ=I64) for j in range(3))
-        rest = code.get(left)
-        i = b.urem(rest, size)
-        b.store(b.udiv(rest, size), left)
-        for place, stride in zip(starts, strides, strict=True):
-            b.store(b.add(code.get(place), b.mul(i, stride)), place)
+        number = code.get(left)
+        i = b.urem(number, size)
+        b.store(b.udiv(number, size), left)
+        for start, stride in zip(starts, strides, strict=True):
+            b.store(b.add(code.get(start), b.mul(i, stride)), start)
     return starts
 
 
 def clear(to: View, nbytes: int, team: int) -> list[Step]:
-    """Return the steps that set memory in one piece to 0."""
+    """Return the steps that set contiguous memory to 0."""
     args = arguments(team, nbytes // 4, (nbytes, 1), (PIECE, 1), (to.base, to.offset))
     return [(clears(), args)] if nbytes else []
 
@@ -140,16 +140,17 @@ def part(view: View, starts: Sequence[int], shape: Sequence[int], steps: Sequenc
 
 
 def concatenate(to: View, sources: Sequence[View], axis: int, itemsize: int, team: int) -> list[Step]:
-    """Return the steps that put arrays one behind the other along an axis."""
-    found, start = [], 0
+    """Return the steps that concatenate arrays along an axis."""
+    steps: list[Step] = []
+    start = 0
     for source in sources:
         starts = [start if a == axis else 0 for a in range(len(to.shape))]
-        found += copy(part(to, starts, source.shape, [1] * len(starts)), source, itemsize, team)
+        steps += copy(part(to, starts, source.shape, [1] * len(starts)), source, itemsize, team)
         start += source.shape[axis]
-    return found
+    return steps
 
 
 def pad(to: View, source: View, low: Sequence[int], interior: Sequence[int], itemsize: int, team: int) -> list[Step]:
-    """Return the steps that put zeros around an array's elements, and between them; the result is in one piece."""
+    """Return the steps that put zeros around an array's elements, and between them; the result is contiguous."""
     inside = part(to, low, source.shape, [i + 1 for i in interior])
     return [*clear(to, math.prod(to.shape) * itemsize, team), *copy(inside, source, itemsize, team)]

@@ -1,13 +1,13 @@
-"""Steps by index arrays: positions of what indices name, sums and extremes of the rows sent to each position.
+"""Gathers and scatters by index arrays.
 
-Indices become positions first, one integer for each: a step per index array adds what that array contributes, and
-notes an index out of range. A scatter then reads the rows in order, and neighbouring rows of one position as one run,
-whose sum stays in registers. Each piece of parallel work has some of the result's rows and columns to itself and takes
-the rows that go there, in order: so each element is the same chain of additions for any number of threads. Of sorted
-indices, as of graphs in a batch, these rows are one stretch, and the scatter is a segment sum.
+Indices become positions first, one integer for each: a step per index array adds its contribution, and sets the flag
+for an index out of range. A scatter then reads the rows in order, and neighbouring rows of one position as one run,
+whose sum stays in registers. Each piece of parallel work owns some of the result's rows and columns and takes the rows
+that go there, in order: so each element is the same chain of additions for any number of threads. If indices are
+sorted, as those of graphs in a batch, the rows of a piece are contiguous, and the scatter is a segment sum.
 
 Sums of floats follow `ops.accumulators`: a long run is added up in chains; single elements are collected in float64;
-and where places get many rows on average, sums are float64 in memory, too, and another step rounds them.
+and where positions get many rows on average, sums are float64 in memory, too, and another step rounds them.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Place = tuple[int, int]  # a base, and bytes from there
 POSITION = 8  # bytes
 _PIECE = 1 << 14  # indices of one piece of parallel work
 _COLUMNS = 1024  # bytes of a row that are worth a piece of their own
-_NARROW = 128  # bytes of a row below which adding it takes no longer than to find that it is not wanted
+_NARROW = 128  # bytes of a row below which adding it takes no longer than skipping it
 _PIECES = 8  # pieces of rows at most, as each reads all indices
-_LINE, _LINES = 64, 16  # bytes that memory hands over at a time; so many are fetched of a row before it is read
+_LINE, _LINES = 64, 16  # bytes of a cache line; lines of a row that are prefetched
 _LANES = 8
 
 
 class Index(NamedTuple):
-    """An index array: in one piece, of a dtype, and how it is read (`ops.strict_index`)."""
+    """A contiguous index array, and how it is read (`ops.strict_index`)."""
 
     view: View
     dtype: np.dtype
@@ -55,16 +55,16 @@ class Index(NamedTuple):
 
 def positions(indices: Sequence[Index], sizes: Sequence[int], strides: Sequence[int], to: Place, flag: Place,
               team: int) -> list[Step]:
-    """Return the steps that write how far each tuple of indices is from the start, as int64.
+    """Return the steps that write the position of each tuple of indices, as int64.
 
     Parameters
     ----------
     indices : sequence of Index
         Of one shape.
     sizes, strides : sequence of int
-        Of the axes that they count along.
+        Of the indexed axes.
     to : Place
-        Where to write.
+        The positions.
     flag : Place
         A number that becomes 1 if an index is out of range; the position is then that of index 0.
     """
@@ -79,7 +79,7 @@ def positions(indices: Sequence[Index], sizes: Sequence[int], strides: Sequence[
 
 @functools.cache
 def position(dtype: np.dtype, read: str | None = None, null: bool = False) -> StepCode:
-    """Return the step that adds one index array's part to positions; it may have a null."""
+    """Return the step that adds one index array's contribution to positions; it may have a null."""
     return StepCode(f"position.{dtype}.{read}", functools.partial(_position, np.dtype(dtype), read, null))
 
 
@@ -103,7 +103,7 @@ def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Emitter, 
 
 def take(to: View, source: View, indices: Sequence[Index], itemsize: int, room: Place, flag: Place, team: int
          ) -> list[Step]:
-    """Return the steps that copy the element or row that single indices name."""
+    """Return the steps that copy the element or row at single indices."""
     n = len(indices)
     row = View(source.base, source.offset, source.shape[n:], source.strides[n:])
     return [*positions(indices, source.shape[:n], source.strides[:n], room, flag, team),
@@ -115,7 +115,7 @@ def take(to: View, source: View, indices: Sequence[Index], itemsize: int, room: 
 
 def scatter(by: Combiner, dtype: np.dtype, to: View, updates: View, indices: Sequence[Index], room: Place, flag: Place,
             team: int) -> list[Step]:
-    """Return the steps that add up what is sent to each position, or take its extreme.
+    """Return the steps that combine the rows sent to each position.
 
     Parameters
     ----------
@@ -123,17 +123,17 @@ def scatter(by: Combiner, dtype: np.dtype, to: View, updates: View, indices: Seq
     dtype : dtype
         Of the updates and the result.
     to, updates : View
-        Each in one piece.
+        Each contiguous.
     indices : sequence of Index
     room : Place
-        As much memory as `room` says.
+        Memory of `room` bytes.
     """
     n, count = len(indices), math.prod(indices[0].view.shape)
     rows, columns = math.prod(to.shape[:n]), math.prod(to.shape[n:])
     strides = [math.prod(to.shape[k + 1:n]) for k in range(n)]
-    found = positions(indices, to.shape[:n], strides, room, flag, team)
+    steps = positions(indices, to.shape[:n], strides, room, flag, team)
     if not rows * columns:
-        return found
+        return steps
     across = min(max(columns * dtype.itemsize // _COLUMNS, 1), team)
     down, narrow = min(-(-team // across), _PIECES), columns * dtype.itemsize < _NARROW
     if narrow and count * columns < step_codegen.SERIAL:
@@ -144,18 +144,18 @@ def scatter(by: Combiner, dtype: np.dtype, to: View, updates: View, indices: Seq
     args = arguments(team, count * columns, (rows, columns), shares, [
         *room, updates.base, updates.offset, *sums, count,
         0 if narrow or down == 1 else min(-(-columns * dtype.itemsize // _LINE), _LINES), narrow and down > 1])
-    found.append((scatters(by, dtype, columns == 1, wide), args))
+    steps.append((scatters(by, dtype, columns == 1, wide), args))
     if wide:
-        found.append((rounding(dtype), arguments(team, rows * columns, (rows * columns, 1), (_PIECE, 1), [
+        steps.append((rounding(dtype), arguments(team, rows * columns, (rows * columns, 1), (_PIECE, 1), [
             *sums, to.base, to.offset])))
-    return found
+    return steps
 
 
 def room(updates: Node, index: Node) -> int | Dim:
-    """Return how many bytes `scatter` needs beside operands and result.
+    """Return the bytes that `scatter` needs beside operands and result.
 
-    Positions, and sums in float64: where `crowded` wants these, they are so few that they take less than a byte for
-    each update.
+    They hold positions, and sums in float64: where `crowded` asks for these, they are so few that they take less than a
+    byte per update.
     """
     sums = size_of(updates.shape) if scattered(updates.dtype) != updates.dtype else 0
     return size_of(index.shape) * POSITION + sums
@@ -163,7 +163,7 @@ def room(updates: Node, index: Node) -> int | Dim:
 
 @functools.cache
 def scatters(by: Combiner, dtype: np.dtype, single: bool, wide: bool = False) -> StepCode:
-    """Return a scatter; of `single` elements, or of rows; whose results are `wide` in memory."""
+    """Return a scatter of `single` elements, or of rows, with `wide` results in memory or not."""
     write = _scatter_single if single else _scatter_rows
     memory = scattered(dtype) if wide else dtype
     return StepCode(f"scatter.{by.name}.{dtype}.{single}.{memory}",
@@ -187,10 +187,10 @@ def _rounding(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> Non
 def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, item, wide = code.b, dtype.itemsize, np.dtype(np.int64)
     _, _, left, right = ranges
-    where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
+    targets, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
     count, nbytes = code.number(HEAD + 6), code.e.mul(code.number(4), I64(item))
-    ordered = _is_sorted(code, where, count)
-    low, high, first, stop = _own(code, where, count, ranges, ordered)
+    ordered = _is_sorted(code, targets, count)
+    low, high, first, stop = _own(code, targets, count, ranges, ordered)
     row_of = code.e.mul(code.number(4), I64(memory.itemsize))
     with code.counting(low, high) as row:
         start = at(b, to, b.mul(row, row_of))
@@ -201,8 +201,8 @@ def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter
         begin = code.get(first)
         source = at(b, updates, b.mul(begin, nbytes))
         _fetch(code, source, lines)
-        row = code.load(wide, code.element(where, begin, POSITION))
-        end = _run_end(code, where, begin, count, row)
+        row = code.load(wide, code.element(targets, begin, POSITION))
+        end = _run_end(code, targets, begin, count, row)
         b.store(end, first)
         with b.if_then(b.and_(b.icmp_signed(">=", row, low), b.icmp_signed("<", row, high))):
             target, length = at(b, to, b.mul(row, row_of)), b.sub(end, begin)
@@ -218,7 +218,7 @@ def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter
 
 def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, here: ir.Value, width: int,
              length: ir.Value, load: Callable[[ir.Value], ir.Value]) -> None:
-    """Emit what takes ``load(0)``, ..., ``load(length - 1)`` into the sum, or the extreme, that lies at `here`."""
+    """Combine ``load(0)``, ..., ``load(length - 1)`` with the result at an address."""
     b, nothing = code.b, ex.identity(by, dtype, width)
 
     def chain(start: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
@@ -254,17 +254,17 @@ def _row_widths(dtype: np.dtype) -> tuple[int, ...]:
     return tuple(sorted({*widths(dtype), max(16 // dtype.itemsize, 1)}, reverse=True))
 
 
-def _own(code: Emitter, where: ir.Value, count: ir.Value, ranges: Sequence[ir.Value], ordered: ir.Value) -> tuple[
+def _own(code: Emitter, targets: ir.Value, count: ir.Value, ranges: Sequence[ir.Value], ordered: ir.Value) -> tuple[
         ir.Value, ir.Value, ir.Value, ir.Value]:
-    """Return the rows that a piece has to itself, from and to, and the indices among which theirs are.
+    """Return the range of rows that a piece owns, and the range of indices that may name them.
 
-    Narrow rows in no order are all the first piece's: to find which are whose takes as long as to add them up.
+    The first piece owns all narrow rows in no order: assigning them to pieces would take as long as adding them.
     """
     b, (low, high, *_) = code.b, ranges
     first, stop = (code.variable(x) for x in (I64(0), count))
     with b.if_then(ordered):
-        b.store(_bound(code, where, count, low), first)
-        b.store(_bound(code, where, count, high), stop)
+        b.store(_bound(code, targets, count, low), first)
+        b.store(_bound(code, targets, count, high), stop)
     alone = b.and_(b.not_(ordered), b.icmp_signed("!=", code.number(HEAD + 8), I64(0)))
     idle = b.and_(alone, b.icmp_signed("!=", low, I64(0)))
     with b.if_then(idle):
@@ -273,72 +273,72 @@ def _own(code: Emitter, where: ir.Value, count: ir.Value, ranges: Sequence[ir.Va
     return b.select(alone, I64(0), low), b.select(alone, whole, high), first, stop
 
 
-def _is_sorted(code: Emitter, where: ir.Value, count: ir.Value) -> ir.Value:
-    """Tell whether no position is less than the one before it: indices in no order are soon found out."""
+def _is_sorted(code: Emitter, targets: ir.Value, count: ir.Value) -> ir.Value:
+    """Return whether no position is less than the one before it; the test ends at the first that is."""
     b, wide = code.b, np.dtype(np.int64)
-    place, rising = code.variable(I64(1)), code.variable(I1(1))
+    position, rising = code.variable(I64(1)), code.variable(I1(1))
 
     def goes_on(last: ir.Value) -> ir.Value:
-        return b.and_(code.get(rising), b.icmp_signed("<", code.get(place), last))
+        return b.and_(code.get(rising), b.icmp_signed("<", code.get(position), last))
 
     for width in (_LANES, 1):
         with code.repeated(functools.partial(goes_on, b.sub(count, I64(width - 1)))):
-            i = code.get(place)
-            before, here = (code.load(wide, code.element(where, k, POSITION), width) for k in (b.sub(i, I64(1)), i))
-            b.store(b.not_(any_lane(b, b.icmp_signed(">", before, here))), rising)
-            b.store(b.add(i, I64(width)), place)
+            i = code.get(position)
+            before, value = (code.load(wide, code.element(targets, k, POSITION), width) for k in (b.sub(i, I64(1)), i))
+            b.store(b.not_(any_lane(b, b.icmp_signed(">", before, value))), rising)
+            b.store(b.add(i, I64(width)), position)
     return code.get(rising)
 
 
-def _bound(code: Emitter, where: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
+def _bound(code: Emitter, targets: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
     """Return the first of sorted positions that is not less than `row`, by halving."""
     b = code.b
     low, high = code.variable(I64(0)), code.variable(count)
     with code.repeated(lambda: b.icmp_signed("<", code.get(low), code.get(high))):
         middle = b.lshr(b.add(code.get(low), code.get(high)), I64(1))
-        less = b.icmp_signed("<", code.load(np.dtype(np.int64), code.element(where, middle, POSITION)), row)
+        less = b.icmp_signed("<", code.load(np.dtype(np.int64), code.element(targets, middle, POSITION)), row)
         b.store(b.select(less, b.add(middle, I64(1)), code.get(low)), low)
         b.store(b.select(less, code.get(high), middle), high)
     return code.get(low)
 
 
 def _fetch(code: Emitter, row: ir.Value, lines: ir.Value) -> None:
-    """Fetch a row, whether it is wanted or not: memory is fast in order, and the processor sees no order in some rows.
+    """Prefetch a row, even if this piece skips it: memory is fast in order.
 
-    That was measured: fetching only what is wanted, now or some rows ahead, takes three times as long.
+    Measured: to prefetch only the rows of this piece, now or some rows ahead, takes three times as long.
     """
     prefetch = code.intrinsic("llvm.prefetch.p0", VOID, [PTR, I32, I32, I32])
     with code.counting(I64(0), lines) as line:
         code.b.call(prefetch, [at(code.b, row, code.b.mul(line, I64(_LINE))), I32(0), I32(3), I32(1)])
 
 
-def _run_end(code: Emitter, where: ir.Value, begin: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
-    """Return the end of the neighbouring indices that name `row`."""
+def _run_end(code: Emitter, targets: ir.Value, begin: ir.Value, count: ir.Value, row: ir.Value) -> ir.Value:
+    """Return the end of the run of indices that name `row`."""
     b = code.b
-    place, same = code.variable(b.add(begin, I64(1))), code.variable(I1(1))
-    with code.repeated(lambda: b.and_(code.get(same), b.icmp_signed("<", code.get(place), count))):
-        i = code.get(place)
-        equal = b.icmp_signed("==", code.load(np.dtype(np.int64), code.element(where, i, POSITION)), row)
+    end, same = code.variable(b.add(begin, I64(1))), code.variable(I1(1))
+    with code.repeated(lambda: b.and_(code.get(same), b.icmp_signed("<", code.get(end), count))):
+        i = code.get(end)
+        equal = b.icmp_signed("==", code.load(np.dtype(np.int64), code.element(targets, i, POSITION)), row)
         b.store(equal, same)
-        b.store(b.add(i, b.zext(equal, I64)), place)
-    return code.get(place)
+        b.store(b.add(i, b.zext(equal, I64)), end)
+    return code.get(end)
 
 
 def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
     """Emit the scatter of rows of one element: the last position's total waits until another position comes."""
     b, item, wide = code.b, memory.itemsize, np.dtype(np.int64)
     register = scattered(dtype) if by is ADD else dtype
-    where, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
+    targets, updates, to = (code.address(HEAD + k) for k in (0, 2, 4))
     count, ordered = code.number(HEAD + 6), code.variable(I1(0))
     with b.if_then(b.icmp_signed("!=", code.number(HEAD + 8), I64(0))):  # else there is one piece
-        b.store(_is_sorted(code, where, count), ordered)
-    low, high, first, stop = _own(code, where, count, ranges, code.get(ordered))
+        b.store(_is_sorted(code, targets, count), ordered)
+    low, high, first, stop = _own(code, targets, count, ranges, code.get(ordered))
     for row, width in code.chunks(low, high, widths(memory)):
         code.store(ex.identity(by, memory, width), memory, code.element(to, row, item))
     last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(ex.identity(by, register, 1))
     with b.if_then(b.icmp_signed("<", code.get(first), code.get(stop))):
         with code.counting(code.get(first), code.get(stop)) as i:
-            here = code.element(to, code.load(wide, code.element(where, i, POSITION)), item)
+            here = code.element(to, code.load(wide, code.element(targets, i, POSITION)), item)
             with b.if_then(b.icmp_unsigned("!=", here, code.get(last))):
                 code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))
                 b.store(here, last)

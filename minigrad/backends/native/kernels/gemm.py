@@ -1,18 +1,15 @@
-"""Matrix products inside native programs: through NumPy's BLAS, by address, or in generated code.
-
-Which of the two a product takes is decided in `gemm_plan`.
+"""Matrix products of native programs: NumPy's BLAS, called by address, or generated code; `gemm_plan` chooses.
 
 The generated code works on tiles of a few rows and a few vectors of columns, which stay in registers while it runs
-along the contracted axis. A tile's rows of the right operand are read where they are, or are first copied side by side
-if their elements are not, or do not fill whole vectors. The result's transpose can be computed instead, so that an
-operand that is already the way the tiles want it takes the right operand's place. Each element of the result is a
-chain of fused multiply-adds over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order: it
-depends neither on how a product is cut into tiles nor on the number of threads. (What BLAS computes may, in its last
-bits, depend on the number of its own threads.)
+along the contracted axis. It reads a tile's rows of the right operand in place, or copies them first if they are not
+contiguous, or do not fill whole vectors. The result's transpose can be computed instead, so that an operand with the
+strides that tiles need takes the right operand's place. Each element of the result is a chain of fused multiply-adds
+over at most `DEPTH` bytes of terms in order, and then a sum of those chains in order: it depends neither on the tiles
+nor on the number of threads. (BLAS's result may, in its last bits, depend on the number of its own threads.)
 
-A bias or an activation is not applied to pieces of the result while they are in the cache: all that is not a product
-takes 4 to 6 hundredths of an MLP's step (``python -m benchmarks gemm``), most of it the activations' own arithmetic;
-measured on pieces of 128 rows, the step was no faster than with a pass after the product.
+A bias or an activation is not fused into a product: everything but products takes 4 to 6 hundredths of an MLP's step
+(``python -m benchmarks gemm``), most of it the activations' own arithmetic; measured on pieces of 128 rows in the
+cache, the step was no faster than with a pass after the product.
 
 The blocking is that of K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
 """
@@ -81,14 +78,14 @@ from .gemm_plan import (
 )
 
 _BOARD = 4  # vectors of columns that a tile has at most
-_TURNED = 8  # rows that are turned into columns at a time: as many as a tile has at most
+_TURNED = 8  # rows that are transposed at a time: as many as a tile has at most
 
 
 _addresses: dict[np.dtype, tuple[int, int]] = {}
 
 
 def code_request(dtype: np.dtype) -> CodeRequest:
-    """Return what the step for `dtype` is made of."""
+    """Return the request for the code of the step for `dtype`."""
     library, _ = blas.find()
     bits = None if library is None else library.bits
     return generated(f"products of {dtype}, {bits}", lambda: (module(dtype, bits), None))
@@ -106,12 +103,12 @@ def add(dtype: np.dtype, code: bytes) -> None:
 
 
 def address(dtype: np.dtype) -> int:
-    """Return the address of the step that is a matrix product of `dtype`, which has been loaded."""
+    """Return the address of the loaded step of `dtype`."""
     return _addresses[dtype][0]
 
 
 def block_address(dtype: np.dtype) -> int:
-    """Return the address of the function that does one piece of such a step."""
+    """Return the address of the function that computes one piece of such a step."""
     return _addresses[dtype][1]
 
 
@@ -131,7 +128,7 @@ def module(dtype: np.dtype, blas_bits: int | None, machine: Target | None = None
 
 
 def tile(machine: Target, rows: int) -> int:
-    """Return how many vectors of columns a tile of so many rows has at most.
+    """Return the most vectors of columns of a tile with `rows` rows.
 
     The sums of a tile fill half the registers or more: 16 vectors of 32 where a register holds a whole one, otherwise 6
     (12 registers of 16 with AVX2, 24 of 32 on ARM). The result does not depend on the tiles.
@@ -142,12 +139,12 @@ def tile(machine: Target, rows: int) -> int:
 
 
 def heights(machine: Target) -> tuple[int, ...]:
-    """Return how many rows tiles have: rows are cut into the highest, what is left into lower ones."""
+    """Return the heights of tiles: rows are cut into the highest tiles, the remainder into lower ones."""
     return (8, 4, 2, 1) if wide_registers(machine) else (6, 4, 2, 1)
 
 
 def wide_registers(machine: Target) -> bool:
-    """Tell whether the machine has 32 registers of 64 bytes."""
+    """Return whether the machine has 32 registers of 64 bytes."""
     return machine.cpu == "x86-64-v4" or "+avx512f" in machine.features.split(",")
 
 
@@ -224,7 +221,7 @@ class _Gemm(Emitter):
             self.store(vector, self.dtype, self.at(to, I64(t * self.lanes)))
 
     def put_scattered(self) -> ir.Function:
-        """Write a tile, or add it, to a result whose elements are nowhere side by side."""
+        """Write a tile, or add it, to a result whose elements are contiguous along no axis."""
         with self.function("product_scatter", [I64, PTR, PTR, I64, I64, I64, I1]) as f:
             b, (rows, board, out, row, col, width, add) = self.b, f.args
             with self.counting(I64(0), rows) as i:
@@ -288,7 +285,7 @@ class _Gemm(Emitter):
 
     def pack_lines(self, source: ir.Value, row: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                    line: ir.Value) -> None:
-        """Copy lines whose elements are side by side."""
+        """Copy contiguous lines."""
         b = self.b
         with self.counting(I64(0), line, I64(self.lanes)) as j:
             mask = self.first(b.sub(width, j))
@@ -298,7 +295,7 @@ class _Gemm(Emitter):
 
     def pack_turned(self, source: ir.Value, col: ir.Value, depth: ir.Value, width: ir.Value, to: ir.Value,
                     line: ir.Value) -> None:
-        """Copy columns whose elements are side by side: eight at a time, a vector of each."""
+        """Copy contiguous columns: eight at a time, a vector of each."""
         b, turned = self.b, self.board(_TURNED, "turned")
         with (self.counting(I64(0), line, I64(_TURNED)) as j,
               self.counting(I64(0), depth, I64(self.lanes)) as i):
@@ -366,7 +363,7 @@ class _Gemm(Emitter):
                                        least(b, b.sub(width, j_tile), b.mul(count, I64(self.lanes))), add])
 
     def tiled(self, count: ir.Value, share: Callable[[ir.Value], ir.Value]) -> Iterator[tuple[ir.Value, ir.Value]]:
-        """Write a loop over `count` in steps of ``share(what is left)``: yield where each begins, and the step."""
+        """Write a loop over `count` in steps of ``share(remaining)``: yield the start of each, and the step."""
         position = self.variable(I64(0))
         with self.repeated(lambda: self.b.icmp_signed("<", self.get(position), count)):
             i = self.get(position)
@@ -438,7 +435,7 @@ class _Gemm(Emitter):
         name = f"mg_cblas_{'s' if self.dtype.itemsize == 4 else 'd'}{kind}"
         self.b.call(declared(self.module, name, VOID, [a.type for a in arguments]), arguments)
 
-    # -- small things
+    # -- elements and vectors
 
     def arg(self, position: int) -> ir.Value:
         """Load a number of the argument block where it is needed: few of them are, in any one product."""
@@ -449,14 +446,14 @@ class _Gemm(Emitter):
         return intrinsic(self.b, "fma", x, y, z) if self.fused else self.b.fadd(self.b.fmul(x, y), z)
 
     def highest(self, rows: ir.Value) -> ir.Value:
-        """Return how many of so many rows the next tile takes."""
-        taken = ONE
-        for height in sorted(self.heights):
-            taken = self.b.select(self.b.icmp_signed(">=", rows, I64(height)), I64(height), taken)
-        return taken
+        """Return the height of the next tile, given the remaining rows."""
+        height = ONE
+        for n in sorted(self.heights):
+            height = self.b.select(self.b.icmp_signed(">=", rows, I64(n)), I64(n), height)
+        return height
 
     def widest(self, rows: ir.Value, vectors: ir.Value) -> ir.Value:
-        """Return how many of so many vectors of columns the next tile of so many rows takes: all that it can, or 1."""
+        """Return the vectors of the next tile, given its rows and the remaining vectors: its full width, or 1."""
         b, usual = self.b, tile(self.machine, self.heights[0])
         width = I64(usual)
         for r in self.heights:

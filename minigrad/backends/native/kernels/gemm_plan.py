@@ -1,10 +1,10 @@
-"""How a matrix product is done: decided when a program is bound to its sizes, where all sizes and strides are known.
+"""Plans of matrix products, made when a program is bound to its sizes: BLAS or generated code, and the blocking.
 
-- BLAS takes products of a matrix and a vector, which are as fast as memory is, those of two or three rows with the
-  transpose of a matrix, and large products.
-- Generated code takes all others: it is faster where there are few rows or columns, for outer products and stacks of
-  small products, takes operands of any strides, and shares its work out over the threads that the rest of a program
-  uses. A BLAS has threads of its own, which keep looking for work for a while and meanwhile take the cores of others.
+- BLAS computes products of a matrix and a vector, which run at the speed of memory, those of two or three rows with
+  the transpose of a matrix, and large products.
+- Generated code computes all others: it is faster for few rows or columns, for outer products and stacks of small
+  products, reads operands of any strides, and runs on the threads of the whole program. A BLAS has threads of its own,
+  which spin for a while after a product and take the cores of others.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ..runtime.blas import NO_TRANSPOSE, TRANSPOSE
 
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
 WIDE = 4  # vectors of columns that are copied at a time; more of them where there are fewer terms
-_SMALL = 1 << 10  # multiplications that are done before BLAS has begun
-_LARGE = 1 << 29  # multiplications from which on BLAS is at least as fast
+_SMALL = 1 << 10  # multiplications that take less time than a call of BLAS
+_LARGE = 1 << 29  # multiplications from which BLAS is at least as fast
 _PIECE = 1 << 20  # multiplications of one piece of parallel work, at least
-_FEW = 4  # pieces, at least, of what is worth it
-_PIECES = 32  # pieces that are enough for any number of threads to share them out
+_FEW = 4  # pieces, at least, of a product that is large enough
+_PIECES = 32  # pieces that suffice for any number of threads
 TALL = 128  # rows of one piece, at most
 
-GENERATED, MATRIX, VECTOR = range(3)  # how: tiles, BLAS's matrix product, BLAS's matrix and vector
+GENERATED, MATRIX, VECTOR = range(3)  # methods: tiles, BLAS's product of matrices, BLAS's of matrix and vector
 
-# The places of a step's arguments.
+# The positions of a step's arguments.
 (METHOD, BATCH, M, N, K, A_BASE, A_OFFSET, B_BASE, B_OFFSET, C_BASE, C_OFFSET, A_ROW, A_COL, B_ROW,
  B_COL, C_LINE, C_STEP, FLIPPED, ROWS, COLS, GROUP, CHUNK, ROW_BLOCKS, COL_BLOCKS, GROUPS, TRANS_A, TRANS_B,
  LDA, LDB, LDC, AXES) = range(31)
@@ -50,11 +50,11 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
     subscripts : str
         Those of a matrix product, see `minigrad.passes.lower_einsum.canonical`.
     x, y, out : View
-        The operands and the result, which overlaps neither, and whose elements are side by side along its last axis.
+        The operands and the result, which overlaps neither, and is contiguous along its last axis.
     dtype : dtype
         Of all three: float32 or float64.
     blas : bool
-        Whether the step was made for a BLAS.
+        Whether the step has a BLAS to call.
 
     Returns
     -------
@@ -124,7 +124,7 @@ class _Case:
         return head + [v for axis in axes for v in axis]
 
     def method(self) -> int:
-        """Return which way is the fastest of those that BLAS's rules for strides leave."""
+        """Return the fastest method that BLAS's rules for strides allow."""
         left, right = _layout(self.a, self.m, self.k), _layout(self.b, self.k, self.n)
         work = self.m * self.n * self.k
         if self.m == 1 or self.n == 1:
@@ -135,44 +135,44 @@ class _Case:
         return MATRIX if left and right and (work > _LARGE or turned) else GENERATED
 
     def wants_flip(self) -> bool:
-        """Tell whether the result's transpose is the better one to compute: vectors then run along the rows."""
+        """Return whether computing the result's transpose is cheaper: vectors then run along the rows."""
         return (_cost(self.n, self.m, self.k, self.a[0], self.lanes) + self.n * self.m
                 < _cost(self.m, self.n, self.k, self.b[1], self.lanes))
 
     def chunk(self) -> int:
-        """Return how many columns of the right operand are copied at a time: whole tiles, so many that they fit.
+        """Return the columns of the right operand that are copied at a time: whole tiles that fit.
 
-        What is copied column by column is written in whole vectors of terms.
+        A copy column by column writes whole vectors of terms.
         """
         depth, terms = DEPTH * self.lanes // 64, -(-max(self.k, 1) // self.lanes) * self.lanes
         return self.lanes * max(WIDE, WIDE * depth // terms // 2 * 2)
 
     def blocks(self, m: int, n: int) -> tuple[int, int]:
-        """Return how many rows and columns one piece of parallel work has; it does not depend on who does it."""
+        """Return the rows and columns of one piece of parallel work, for any number of threads."""
         rows, cols = max(min(m, TALL), 1), WIDE * self.lanes
         piece = _PIECE if m > 4 else _PIECE // 8  # few rows take as long as memory does
         while cols < n and (rows * cols * self.k < piece or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
             cols *= 2
         cols = max(min(n, cols), 1)
-        # A small result of many terms, as a weight's gradient: fewer rows, so that there are pieces to share out.
+        # A small result of many terms, as a weight's gradient: fewer rows, so that several threads have pieces.
         while self.stack * -(-m // rows) * -(-n // cols) < _FEW and rows * cols * self.k >= 2 * _PIECE and rows >= 16:
             rows = -(-rows // 16) * 8
         return rows, cols
 
     def group(self, elements: int) -> int:
-        """Return how many products of the stack one piece of parallel work has, if it has so many elements of each."""
+        """Return the products of the stack in one piece of parallel work, given the elements of each."""
         return max(1, min(_PIECE // 4 // max(elements * self.k, elements), -(-self.stack // _PIECES)))
 
 
 def _cost(m: int, n: int, k: int, stride: int, lanes: int) -> float:
-    """Return the cycles, about, of a product whose right operand has `stride` from column to column."""
+    """Return the approximate cycles of a product whose right operand has `stride` from column to column."""
     vectors = -(-n // lanes)
     copied = 0.0 if stride == 1 else n * k * 1.0
     return vectors * k * max(m, 4) + copied
 
 
 def _layout(strides: tuple[int, int], rows: int, cols: int) -> tuple[int, int] | None:
-    """Return how BLAS would read a matrix: the transpose flag and the leading dimension; None if it cannot."""
+    """Return BLAS's transpose flag and leading dimension of a matrix, or None if it cannot read it."""
     row, col = strides
     if (col == 1 or cols == 1) and (row >= max(cols, 1) or rows == 1):
         return NO_TRANSPOSE, max(row if rows > 1 else 0, cols, 1)

@@ -1,4 +1,4 @@
-"""Random bits as a step: Philox 4x32-10 on vectors of counters, the numbers of `minigrad.ops.random`."""
+"""Random bits as a step: Philox 4x32-10 on vectors of counters, with the numbers of `minigrad.ops.random`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def random_bits(to: View, keys: View, stream: int, team: int) -> list[Step]:
     Parameters
     ----------
     to : View
-        In one piece: the keys' leading axes, then those of one key's numbers.
+        Contiguous: the keys' leading axes, then those of one key's numbers.
     keys : View
-        In one piece: its last axis has the two words of a key.
+        Contiguous: its last axis has the two words of a key.
     stream : int
-        Which of a key's streams, a number of 32 bits.
+        The number of a key's stream, of 32 bits.
     """
     count = math.prod(keys.shape[:-1])
     total = math.prod(to.shape[len(keys.shape) - 1:])
@@ -65,12 +65,12 @@ def _write(code: Emitter, ranges: Sequence[ir.Value]) -> None:
             b.store(_interleaved(b, words), room, align=4)
             done = b.mul(v, I64(4 * _LANES))
             left = least(b, b.sub(total, done), I64(4 * _LANES))
-            here = code.element(row, done, 4)
-            with b.if_else(b.icmp_signed("==", left, I64(4 * _LANES))) as (whole, rest):
-                with whole:
-                    b.call(copy, [here, room, I64(16 * _LANES), I1(0)])
-                with rest:
-                    b.call(copy, [here, room, b.mul(left, I64(4)), I1(0)])
+            target = code.element(row, done, 4)
+            with b.if_else(b.icmp_signed("==", left, I64(4 * _LANES))) as (complete, incomplete):
+                with complete:
+                    b.call(copy, [target, room, I64(16 * _LANES), I1(0)])
+                with incomplete:
+                    b.call(copy, [target, room, b.mul(left, I64(4)), I1(0)])
 
 
 def _low(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -90,10 +90,10 @@ def _rounds(code: Emitter, counter: Sequence[ir.Value], key: Sequence[ir.Value])
         p0, p1 = (b.mul(b.zext(now[j], wide), constant(wide, m)) for j, m in zip((0, 2), MULTIPLIERS, strict=True))
         new = [b.xor(b.xor(_high(b, p1), now[1]), keys[0]), _low(b, p1),
                b.xor(b.xor(_high(b, p0), now[3]), keys[1]), _low(b, p0)]
-        for place, x in zip(c, new, strict=True):
-            b.store(x, place)
-        for place, step_ in zip(k, WEYL, strict=True):
-            b.store(b.add(code.get(place), I32(step_)), place)
+        for variable, x in zip(c, new, strict=True):
+            b.store(x, variable)
+        for variable, step_ in zip(k, WEYL, strict=True):
+            b.store(b.add(code.get(variable), I32(step_)), variable)
     return [code.get(x) for x in c]
 
 

@@ -1,4 +1,4 @@
-"""The table of kernels for any sizes: their statements, their memory, and their makers."""
+"""The table of steps for any sizes: the primitives, their memory, and the functions that make the steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Place = tuple[int, int]  # a base, and bytes from there
 
 
 class Request(NamedTuple):
-    """A statement that a step is wanted for.
+    """A request for the steps of a statement.
 
     Attributes
     ----------
@@ -38,11 +38,11 @@ class Request(NamedTuple):
         The result's elements, and each operand's.
     sizes : mapping of Symbol to int
     room : Place
-        As many bytes as `room` says.
+        Memory of `room` bytes.
     flag : Place
         A number that becomes 1 if an index is out of range.
     team : int
-        How many threads may work on it.
+        Threads that may work on it.
     """
 
     node: Node
@@ -63,11 +63,11 @@ class Kind:
     make : callable
         Returns the steps of a `Request`.
     unable : callable
-        Returns why a statement cannot be a step; None if it can.
+        Returns why a statement cannot be a step, or None.
     whole : bool
-        Whether operands have to lie in one piece.
+        Whether operands have to be contiguous.
     room : callable
-        Returns how many bytes a step needs beside operands and result: for positions.
+        Returns the bytes that a step needs beside operands and result: for positions.
     """
 
     make: Callable[[Request], list[Step]]
@@ -77,7 +77,7 @@ class Kind:
 
 
 def unable(node: Node) -> str | None:
-    """Return why a statement cannot be a step; None if it can."""
+    """Return why a statement cannot be a step, or None."""
     kind = STEPS.get(node.prim)
     if kind is None:
         return node.prim.name
@@ -86,30 +86,30 @@ def unable(node: Node) -> str | None:
     return kind.unable(node)
 
 
-def wants_whole(node: Node) -> bool:
-    """Tell whether a statement's operands have to lie in one piece."""
+def needs_contiguous(node: Node) -> bool:
+    """Return whether a statement's operands have to be contiguous."""
     kind = STEPS.get(node.prim)
     return kind is not None and kind.whole and unable(node) is None
 
 
 def needed(node: Node) -> tuple[int | Dim, ...]:
-    """Return the sizes that must not be 0 for there to be a result: nothing has no largest element."""
+    """Return the sizes that must not be 0: no element of an empty axis is the largest."""
     by = node.prim.combiner
     return (node.inputs[0].shape[node.params["axis"]],) if by is not None and by.position else ()
 
 
 def room(node: Node) -> int | Dim:
-    """Return how many bytes a step needs beside operands and result."""
+    """Return the bytes that a step needs beside operands and result."""
     return STEPS[node.prim].room(node)
 
 
-def make(node: Node, place: Callable[[Node], View], sizes: Mapping[Symbol, int], room: Place, flag: Place,
+def make(node: Node, view: Callable[[Node], View], sizes: Mapping[Symbol, int], room: Place, flag: Place,
          team: int) -> list[Step]:
-    """Return the steps that compute a statement, given where a node's elements are; the rest as in `Request`."""
-    return STEPS[node.prim].make(Request(node, place(node), [place(i) for i in node.inputs], sizes, room, flag, team))
+    """Return the steps that compute a statement, given the views of nodes; other parameters as in `Request`."""
+    return STEPS[node.prim].make(Request(node, view(node), [view(i) for i in node.inputs], sizes, room, flag, team))
 
 
-# -- why not -------------------------------------------------------------------------------------------------
+# -- statements that are no steps ----------------------------------------------------------------------------
 
 
 def _dtypes(node: Node) -> str | None:
@@ -144,7 +144,7 @@ def _stream(node: Node) -> str | None:
     return _dtypes(node) or (None if fits else "random_bits of a stream of more than 32 bits")
 
 
-# -- how -----------------------------------------------------------------------------------------------------
+# -- steps of each primitive ---------------------------------------------------------------------------------
 
 
 def _concatenate(r: Request) -> list[Step]:
@@ -181,7 +181,7 @@ def _checked(make: Callable[..., list[Step]]) -> Callable[[Request], list[Step]]
 
 
 def _indices(r: Request) -> list[gather_scatter.Index]:
-    return [gather_scatter.Index(x, i.dtype, how) for x, i, how in zip(
+    return [gather_scatter.Index(x, i.dtype, reading) for x, i, reading in zip(
         r.xs[1:], r.node.inputs[1:], r.node.params.get("read") or itertools.repeat(None), strict=False)]
 
 

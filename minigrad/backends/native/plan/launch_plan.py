@@ -400,7 +400,7 @@ class LaunchPlan:
         return _indices(sorted({self._formula(d) for d in needed}))
 
     def empty(self, numbers: np.ndarray, sizes: Mapping[Symbol, int]) -> bool:
-        """Tell whether some loop has no turn, or some result does not exist."""
+        """Return whether some loop has no turn, or some result does not exist."""
         return bool((numbers[self._nonzero] == 0).any()) or any(
             body.empty(body.size_table.values(sizes), sizes) for body in self._bodies.values())
 

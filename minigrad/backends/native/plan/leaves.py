@@ -18,19 +18,19 @@ _SPARE = 8  # an array that has to grow grows by one part in so many more
 
 
 class Leaves:
-    """The leaves of a program, some of which its executables for different sizes share.
+    """The leaves of a program: its executables for different sizes share some of them.
 
     Attributes
     ----------
     early : dict of Node to list of Symbol
-        Numbers that depend on these sizes alone.
+        The results of steps that depend on sizes alone, and those sizes.
     """
 
     def __init__(self, early: Iterable[Node]):
         self.early = {n: sorted(symbols_of(Graph((), (n,))), key=lambda s: s.uid) for n in early}
         self._sized: dict[Node, bool] = {}  # leaves that a native step reads, and whether they depend on sizes
         self._constants: dict[Node, np.ndarray] = {}
-        self._full: dict[Node, np.ndarray] = {}  # as many elements as any sizes needed yet
+        self._full: dict[Node, np.ndarray] = {}  # as large as any sizes have needed
         self._numbers: dict[tuple[Node | int, ...], np.ndarray] = {}
 
     def __iter__(self) -> Iterator[Node]:
@@ -74,5 +74,5 @@ class Leaves:
 
 
 def _has_size(param: object) -> bool:
-    """Tell whether a symbolic size occurs in a parameter."""
+    """Return whether a symbolic size occurs in a parameter."""
     return isinstance(param, Dim) or (isinstance(param, tuple) and any(map(_has_size, param)))

@@ -1,4 +1,4 @@
-"""What the native backend wants of a graph before it is planned: copies where memory has to be laid out in its way."""
+"""Legalization of a graph for the native backend: copies of values whose memory layout it cannot read."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ....passes.fuse import Roles
 from ....primitive import IN_ORDER
 from ..codegen.kernel import rows, unable
 from ..codegen.strides import access
-from ..kernels.steps import wants_whole
+from ..kernels.steps import needs_contiguous
 
 
 def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
-    """Return an equal graph that is easier to run natively.
+    """Return an equal graph that the native backend can run.
 
-    What a scan reads, what is reshaped, and what steps of their own read lies in one piece; each output is computed by
-    a statement.
+    Operands of scans, of reshapes and of most steps that are not kernels become contiguous, and a statement computes
+    each output.
 
     Parameters
     ----------
     own_outputs : bool
-        Whether an output may not even be a view of the statement's memory: it is written where the caller says.
+        Whether an output may not be a view of the statement's memory either, since the caller gives the address.
     """
     graph = _copies(_gathered(graph))
     roles = Roles.of(graph)
@@ -42,7 +42,7 @@ def legalize(graph: Graph, own_outputs: bool = False) -> Graph:
 
 
 def _gathered(graph: Graph) -> Graph:
-    """Gather rows before they are summed: in a kernel that all threads share, which costs less than it saves."""
+    """Split a sum of gathered rows: all threads share the gather, which saves more than it costs."""
     if not any(n.prim is gather_sum for n in graph.nodes):
         return graph
 
@@ -56,24 +56,24 @@ def _gathered(graph: Graph) -> Graph:
 
 
 def _copies(graph: Graph) -> Graph:
-    """Copy what has to lie in one piece for who reads it, where it does not."""
-    if not any(n.prim is scan or n.prim.view is IN_ORDER or wants_whole(n) for n in graph.nodes):
+    """Copy operands that have to be contiguous and are not."""
+    if not any(n.prim is scan or n.prim.view is IN_ORDER or needs_contiguous(n) for n in graph.nodes):
         return graph
     roles = Roles.of(graph)
 
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
         if node.prim.view is IN_ORDER and roles.is_statement(node):
             inputs = (stop_gradient(*inputs),)
-        elif node.prim is scan or (wants_whole(node) and rows(node) is None):
-            inputs = tuple(i if in_one_piece(old, roles) else stop_gradient(i)
+        elif node.prim is scan or (needs_contiguous(node) and rows(node) is None):
+            inputs = tuple(i if is_contiguous(old, roles) else stop_gradient(i)
                            for i, old in zip(inputs, node.inputs, strict=True))
         return rebuilt(node, inputs)
 
     return rewrite(graph, rule)
 
 
-def in_one_piece(node: Node, roles: Roles) -> bool:
-    """Tell whether a value's elements lie in order, one beside the other."""
+def is_contiguous(node: Node, roles: Roles) -> bool:
+    """Return whether a value is contiguous."""
     a = access(node, roles)
     return all(linked or n == 1 for linked, n in zip(a.linked, node.shape, strict=True)
                ) and roles.root[node].prim is not full

@@ -1,6 +1,6 @@
-"""All numbers that a program needs of its sizes, worked out together.
+"""The table of all numbers that a program computes from its sizes.
 
-Each is a polynomial in the sizes' symbols, so that all of them are one matrix times the monomials that occur.
+Each is a polynomial in the sizes' symbols, so that all of them are one matrix times the monomials.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SizeTable:
         return self._index.setdefault(n, len(self._index))
 
     def end(self) -> None:
-        """Make ready for `values`, once all formulas are there."""
+        """Compile the table, once it has all formulas."""
         monomials: dict[tuple[Symbol, ...], int] = {(): 0}
         entries = [(row, monomials.setdefault(monomial, len(monomials)), factor)
                    for n, row in self._index.items()
@@ -35,5 +35,5 @@ class SizeTable:
             self._matrix[row, column] = factor
 
     def values(self, sizes: Mapping[Symbol, int]) -> np.ndarray:
-        """Return what the formulas are for these sizes, as int64."""
+        """Return the values of the formulas for these sizes, as int64."""
         return self._matrix @ np.array([math.prod([sizes[s] for s in m]) for m in self._monomials], np.int64)

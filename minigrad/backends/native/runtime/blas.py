@@ -2,7 +2,7 @@
 
 NumPy tells how it was built (``numpy.show_config``), but not where its BLAS is. Its extension module is linked with
 it, though, so that looking a symbol up in the extension finds the library's. Names differ between builds: with
-64-bit integers a suffix, in NumPy's own wheels a prefix too. What a name promises is tried out before it is used.
+64-bit integers a suffix, in NumPy's own wheels a prefix too. A trial checks each function before its first use.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Blas:
     bits : int
         The width of its integers: 32 or 64.
     name : str
-        The symbol that was found, for those who ask what runs.
+        The symbol of float32's matrix product, for reports.
     threads : tuple of callables or None
         ``get()`` and ``set(n)`` for the number of its threads, where the library has them (OpenBLAS).
     """
@@ -50,7 +50,7 @@ class Blas:
 
 @functools.cache
 def find() -> tuple[Blas | None, str]:
-    """Return the BLAS of NumPy, or None; and where it was found, or why it was not, in words."""
+    """Return NumPy's BLAS or None, and its symbol or the reason, in words."""
     try:
         library = ctypes.CDLL(_extension())
     except (ImportError, OSError) as error:
@@ -95,7 +95,7 @@ def _threads(library: ctypes.CDLL, prefix: str, suffix: str) -> tuple[Callable[[
 
 
 def works(gemm: int, gemv: int, dtype: np.dtype, bits: int) -> bool:
-    """Tell whether the functions at these addresses multiply as NumPy does.
+    """Return whether the functions at these addresses multiply as NumPy does.
 
     The matrices hold small integers, so that each right result is exact. They have more rows and columns than are asked
     for, so that sizes, strides and flags that come in a wrong order show; and they are smaller than their memory, for

@@ -1,8 +1,8 @@
 """Object code on disk, so that a program that was compiled once starts at once the next time.
 
-An entry is found by what it is made of: the IR's text, or what that is written from (a group's signature) and the
-sources that write it; the CPU and its features, the version of LLVM and what it is told to do. So a new minigrad never
-runs what an old one has made, where it would make it in another way.
+The key of an entry is the digest of all its inputs: the IR's text, or a group's signature and the sources that
+generate the text; the CPU and its features, the version of LLVM and its options. So a new minigrad never runs code that
+it would generate in another way.
 """
 
 import functools
@@ -14,14 +14,14 @@ from typing import Any
 from ... import code_cache
 from .jit import Target, compile_all, host, toolchain
 
-# What code is made by, beside this package.
+# The sources outside this package on which generated code depends.
 _BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/control.py", "ops/index.py", "ops/shape.py",
             "ops/random.py", "ops/scatter.py", "ops/broadcast.py", "ops/reduce.py", "passes/fuse.py",
             "passes/schedule.py", "primitive.py", "views.py")
 
 
 def object_code(text: str, target: Target | None = None) -> bytes:
-    """Return what ``compile_ir(text, target)`` returns, from disk if it is there."""
+    """Return the object code of a module, from disk if it is there."""
     return object_codes([verbatim(text)], target)[0][1]
 
 
@@ -67,7 +67,7 @@ def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) 
 
 @functools.cache
 def _sources() -> str:
-    """Return a digest of the files that say how modules are made."""
+    """Return a digest of the files on which generated code depends."""
     here = Path(__file__).parents[1]
     files = [*sorted(here.rglob("*.py")), *(here.parents[1] / name for name in _BENEATH)]
     return code_cache.digest(*(path.read_text(encoding="utf-8") for path in files))

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use."""
+"""The number of CPUs that this process may use."""
 
 import functools
 import os
@@ -10,16 +10,16 @@ _UNLIMITED = 2**20
 
 @functools.cache
 def usable_cpus() -> int:
-    """Return how many CPUs this process may use: those it is bound to, and what its container's quota is enough for."""
+    """Return the number of CPUs that this process may use: its own, within its container's quota."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(bound, cgroup_cpus(Path("/"))))
 
 
 def cgroup_cpus(root: Path) -> int:
-    """Return for how many CPUs the quota is enough that Linux's control groups set, a great number without one.
+    """Return the CPUs within the quota of Linux's control groups, or a large number without a quota.
 
-    The file system lies at `root`. The quota that counts is the smallest of the process's group and of those above
-    it; a quota of 1.5 CPUs is taken for 2.
+    `root` is the root of the file system. The smallest quota of the process's group and of the groups above it counts,
+    and 1.5 CPUs count as 2.
     """
     top = root / "sys/fs/cgroup"
     places = [top, top / "cpu"]

@@ -1,6 +1,6 @@
-"""From LLVM IR to machine code in memory: which machine, what is done to the IR, where its symbols are.
+"""The JIT: compiles LLVM IR for a machine, and links and loads the machine code.
 
-Kernels come as explicit vectors, so what runs here is short: no vectoriser, no unrolling. Object code is position
+Kernels consist of explicit vectors, so few passes suffice: no vectoriser, no unrolling. Object code is position
 independent with the small code model: constants are read beside the code, and calls to functions far away (the C
 library, BLAS) go through stubs that the linker makes, so that no distance matters.
 """
@@ -62,7 +62,7 @@ TARGETS = {
 
 @functools.cache
 def available() -> str | None:
-    """Return None where native code can run, otherwise the reason why it cannot, in words."""
+    """Return None if native code can run, otherwise the reason, in words."""
     if importlib.util.find_spec("llvmlite") is None:
         return "llvmlite is not installed: pip install minigrad[native]"
     if os.name != "posix":
@@ -91,7 +91,7 @@ def host() -> Target:
 
 
 def has_fma(target: Target | None = None) -> bool:
-    """Tell whether `target` (this machine) multiplies and adds in one instruction, so that llvm.fma costs no call."""
+    """Return whether `target` (this machine) multiplies and adds in one instruction, so that llvm.fma costs no call."""
     target = target or host()
     if target.arch == "aarch64":
         return True
@@ -107,7 +107,7 @@ def compile_ir(text: str, target: Target | None = None) -> bytes:
     Raises
     ------
     RuntimeError
-        If the IR is not well formed: a fault of who wrote it.
+        If the IR is malformed.
     """
     with lock:
         return _emit(text, target or host())
@@ -116,12 +116,12 @@ def compile_ir(text: str, target: Target | None = None) -> bytes:
 def compile_all(texts: Sequence[str], target: Target | None = None) -> list[bytes]:
     """Return the object code of several modules, as `compile_ir` does, compiled by several threads at once.
 
-    Texts are written before, not meanwhile: Python's lock, which a thread that runs Python gives away every 5 ms only,
-    is wanted between any two steps of a compilation. The threads are plain ones: an executor's have a lock that a fork
-    takes before it waits for ours.
+    The texts are complete before that: each step of a compilation takes Python's lock, which a thread that runs Python
+    gives away every 5 ms only. The threads are plain ones: an executor's have a lock that a fork takes before it waits
+    for ours.
     """
     target = target or host()
-    left = sorted(set(texts), key=len)  # what takes longest is taken first
+    left = sorted(set(texts), key=len)  # the longest is popped first
     results: dict[str, bytes | Exception] = {}
 
     def work() -> None:
@@ -162,12 +162,11 @@ def load(objects: Iterable[bytes], symbols: Mapping[str, int] | None = None) -> 
     Parameters
     ----------
     objects : iterable of bytes
-        What `compile_ir` returned. What one of them defines the others can use; nothing that other libraries
-        define is seen.
+        Results of `compile_ir`. Each can use the definitions of the others, and none of other libraries.
     symbols : mapping of name to address, optional
-        Functions and data that the code declares and that are not in the process under that name: the BLAS that
-        NumPy brings, other libraries' functions. All else is looked up in the process: the C library, its
-        mathematical functions, its threads.
+        Functions and data that the code declares and that the process has under another name or none: NumPy's BLAS,
+        functions of other libraries. All others are looked up in the process: the C library, its mathematical
+        functions, its threads.
 
     Raises
     ------
@@ -178,7 +177,7 @@ def load(objects: Iterable[bytes], symbols: Mapping[str, int] | None = None) -> 
 
 
 class Library:
-    """Machine code in memory. It stays there as long as this object lives: whoever holds an address holds it too."""
+    """Machine code in memory, as long as this object lives: users of an address hold the object, too."""
 
     def __init__(self, objects: Iterable[bytes], symbols: Mapping[str, int]):
         llvm = _llvm()
@@ -199,7 +198,7 @@ class Library:
         Raises
         ------
         RuntimeError
-            If the code does not define it, or uses something that is nowhere to be found.
+            If the code does not define it, or uses an undefined symbol.
         """
         with lock:
             if name not in self._trackers:
@@ -207,7 +206,7 @@ class Library:
             return self._trackers[name][name]
 
     def keep(self) -> None:
-        """Keep the code in memory until the process ends: for code that may be running then."""
+        """Keep the code in memory until the process ends, for code that may still run then."""
         _keep(self)
 
 
@@ -236,7 +235,7 @@ def _llvm() -> ModuleType:
 
 
 def toolchain() -> str:
-    """Return all that object code depends on besides the text and the target, for those who keep it."""
+    """Return the versions and options on which object code depends, beside its text and its target."""
     import llvmlite
 
     return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_PASSES}, {_CODE}"
@@ -278,7 +277,7 @@ _idle: dict[Target, list["_Tools"]] = {}
 
 @contextlib.contextmanager
 def _tools(target: Target) -> Iterator["_Tools"]:
-    """Lend a machine and a pass manager that no other thread uses; both are used again, as LLVM leaks part of each."""
+    """Lend a machine and a pass manager to one thread; both are used again, as LLVM leaks part of each."""
     idle = _idle.setdefault(target, [])
     try:
         tools = idle.pop()
@@ -293,10 +292,10 @@ def _tools(target: Target) -> Iterator["_Tools"]:
 
 @functools.cache
 def _unlocked(name: str) -> Callable[..., int]:
-    """Return a function of llvmlite's library as it is, without the lock by which llvmlite has one call at a time.
+    """Return a function of llvmlite's library without llvmlite's global lock.
 
-    LLVM needs no lock where threads share neither a context nor a machine, and the two functions that take nearly
-    all the time are used in that way here.
+    LLVM needs no lock if threads share neither a context nor a machine, as in the two functions here, which take nearly
+    all the time.
     """
     library = _llvm().ffi.lib
     locked = getattr(library, name)
@@ -309,8 +308,8 @@ def _unlocked(name: str) -> Callable[..., int]:
 class _Linker:
     """A linker and its memory, for a bounded number of libraries.
 
-    LLVM keeps about 10 kB of each library that it has linked, also of one that is gone, and gives that back with the
-    linker alone. So a linker goes with the last of its libraries.
+    LLVM keeps about 10 kB of each library that it has linked, even of a deleted one, and frees that with the linker
+    only. So a linker goes with the last of its libraries.
     """
 
     _latest: ClassVar["_Linker | None"] = None
@@ -331,7 +330,7 @@ class _Linker:
 
     @classmethod
     def _at_exit(cls) -> None:
-        """Keep the linkers that are left: their code may be running when the interpreter ends."""
+        """Keep all linkers: their code may be running when the interpreter ends."""
         for linker in cls._all:
             _keep(linker)
 
@@ -340,7 +339,7 @@ atexit.register(_Linker._at_exit)
 
 
 def _keep(thing: object) -> None:
-    """Keep an object for ever: the interpreter, when it ends, does not take away what is still referred to."""
+    """Keep an object for ever: the interpreter, when it ends, deletes no object with a reference."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
@@ -348,7 +347,7 @@ _forking: list[contextlib.AbstractContextManager[object]] = []  # llvmlite's loc
 
 
 def _before_fork() -> None:
-    """Wait until LLVM does nothing: neither for us, nor for whoever throws a library away."""
+    """Wait until LLVM is idle, so that the child inherits no lock that another thread holds."""
     lock.acquire()
     theirs = getattr(getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None), "_lock", None)
     if theirs is not None:

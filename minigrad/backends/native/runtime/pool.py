@@ -1,11 +1,11 @@
-"""The thread pool's machine code, as LLVM IR; what it offers is said in `threads`.
+"""The thread pool's machine code, as LLVM IR; `threads` documents its interface.
 
-A job is opened and closed by one word, the gate: how many workers are inside, how many places are left for others,
-and which job it is, so that one atomic exchange answers whether a worker may come in and what its number is.
-Items are handed out by a counter. The caller opens the gate, works, closes it (no place is left), and waits until
-no worker is inside: nothing of a job is read after that. A worker that finds no job spins for some microseconds,
-offering its CPU to others meanwhile, and then sleeps on a condition variable. Whoever goes to sleep says so first and
-then looks at the gate again; who opens it looks for sleepers after that: one of the two sees the other.
+One word, the gate, opens and closes a job: it holds the number of workers inside, the places left for others, and the
+job's number, so that one atomic exchange tells a worker whether it may enter, and its number. A counter hands out the
+items. The caller opens the gate, works, closes it (no place is left), and waits until no worker is inside: nothing of a
+job is read after that. A worker without a job spins for some microseconds, yielding its CPU to others meanwhile, and
+then sleeps on a condition variable. A thread announces its sleep and then reads the gate again; the caller opens the
+gate and then looks for sleepers: one of the two sees the other.
 """
 
 import re

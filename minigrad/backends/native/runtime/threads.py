@@ -19,30 +19,30 @@ from .cpus import usable_cpus
 from .jit import host, load, lock
 from .pool import LIMIT, text
 
-_wanted: int | None = None  # what set_num_threads said
+_chosen: int | None = None  # by set_num_threads
 
 
 def get_num_threads() -> int:
-    """Return how many threads a parallel stretch of a native program may use, the caller's included."""
-    return _wanted or default_threads()
+    """Return the number of threads that a native program may use, the caller's included."""
+    return _chosen or default_threads()
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads a parallel stretch of a native program may use, the caller's included.
+    """Set the number of threads that a native program may use, the caller's included.
 
     Results do not depend on it. The default is ``MINIGRAD_NUM_THREADS`` if that is set, otherwise the number of CPUs
-    that this process may use. Native programs that already run are not disturbed; those that start later obey.
+    that this process may use. It applies to runs that start later.
     """
-    global _wanted
+    global _chosen
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"set_num_threads takes a whole number, not {n!r}")
     n = operator.index(n)
     if n < 1:
         raise ValueError(f"set_num_threads({n}): a program runs on 1 thread at least")
     with lock:
-        _wanted = min(n, LIMIT)
+        _chosen = min(n, LIMIT)
         if _pool.cache_info().currsize:
-            _pool().set_threads(_wanted)
+            _pool().set_threads(_chosen)
 
 
 def symbols() -> dict[str, int]:
@@ -68,13 +68,13 @@ _pool = functools.cache(_Pool)  # under the lock, so that there is one
 
 @functools.cache
 def default_threads() -> int:
-    """Return how many threads are used unless `set_num_threads` says otherwise."""
-    wanted = os.environ.get("MINIGRAD_NUM_THREADS", "").strip()
-    if not wanted:
+    """Return the number of threads without `set_num_threads`."""
+    setting = os.environ.get("MINIGRAD_NUM_THREADS", "").strip()
+    if not setting:
         return min(usable_cpus(), LIMIT)
-    if not wanted.isdecimal() or int(wanted) < 1:
-        raise ValueError(f"MINIGRAD_NUM_THREADS={wanted}: it must be a whole number of at least 1")
-    return min(int(wanted), LIMIT)
+    if not setting.isdecimal() or int(setting) < 1:
+        raise ValueError(f"MINIGRAD_NUM_THREADS={setting}: it must be a whole number of at least 1")
+    return min(int(setting), LIMIT)
 
 
 def _tell_threadpoolctl() -> None:

@@ -1,4 +1,4 @@
-"""What every native program stands on: LLVM, the pool, the runner; made while Python traces the first program."""
+"""Warm-up: LLVM, the pool and the runner load in a thread while Python traces the first program."""
 
 import contextlib
 import functools
@@ -9,12 +9,12 @@ from . import runner, threads
 
 @functools.cache
 def start() -> None:
-    """Begin, in a thread of its own; the second time there is nothing to do."""
-    with contextlib.suppress(RuntimeError):  # no thread can be had: all is made when it is needed
-        threading.Thread(target=_make, name="minigrad-start").start()
+    """Start the warm-up, once."""
+    with contextlib.suppress(RuntimeError):  # no thread can start: the first program loads everything
+        threading.Thread(target=_load, name="minigrad-start").start()
 
 
-def _make() -> None:
-    with contextlib.suppress(Exception):  # whoever needs what could not be made is told why
+def _load() -> None:
+    with contextlib.suppress(Exception):  # a program that needs the failed part raises the error
         threads.symbols()
         runner.runner()

@@ -415,6 +415,6 @@ def test_what_cannot_be_made_early_is_left_to_who_needs_it(monkeypatch):
         raise RuntimeError("no")
 
     monkeypatch.setattr(threads, "symbols", fail)
-    warmup._make()
+    warmup._load()
     monkeypatch.setattr(threading.Thread, "start", fail)
     warmup.start.__wrapped__()

@@ -1,7 +1,7 @@
 """Polynomials and constants of the vector math; written by ``python -m benchmarks.fit``.
 
-For each name the float32 and the float64 version; polynomials begin with the constant. What each
-approximates, and where, stands in ``benchmarks/fit.py``.
+For each name the float32 and the float64 version; polynomials begin with the constant. ``benchmarks/fit.py``
+lists the functions and their domains.
 """
 
 LN2 = {

@@ -18,7 +18,7 @@ from .lanes import (
     with_sign,
 )
 
-# Beyond these exp is 0 or infinity; what is clamped there still overflows or vanishes in the last step.
+# Beyond these exp is 0 or infinity; a clamped argument still overflows or vanishes in the last step.
 _LOW, _HIGH = {32: -104.5, 64: -746.0}, {32: 89.5, 64: 710.5}
 
 

@@ -62,7 +62,7 @@ def _combine(f: Lanes, e: Lanes, small: Lanes) -> Lanes:
 
 
 def _at_the_ends(x: Lanes, result: Lanes) -> Lanes:
-    """Return `result`, but what a logarithm is at 0, below 0, at infinity and NaN."""
+    """Return `result`, with a logarithm's values at 0, below 0, at infinity and NaN."""
     below = select(x == 0.0, x.const(-_INFINITY), _NAN)
     return select(x < _INFINITY, select(x > 0.0, result, below), x)
 

@@ -16,7 +16,7 @@ from .lanes import FLOATS, Lanes, fabs, fma, round_to_integer, select
 
 _FAR = {32: 2.0**16, 64: 2.0**20}
 _I8, _I64, _I128, _I192, _I256 = (ir.IntType(n) for n in (8, 64, 128, 192, 256))
-_PLACES = 1280  # bits of 2/pi: the largest exponent of float64, the window, and what is read beyond it
+_PLACES = 1280  # bits of 2/pi: the largest exponent of float64, the window, and the bytes read beyond it
 
 
 def half_pi_remainder(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:

@@ -97,7 +97,7 @@ def _conversion(name: str, convert: Callable[..., R]) -> Callable[..., R]:
 
 
 class Array:
-    """A traced value: it has the interface of a NumPy array and records the operations on it.
+    """A traced value, with the interface of a NumPy array; it records operations.
 
     Attributes
     ----------

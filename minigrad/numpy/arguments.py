@@ -73,7 +73,10 @@ def broadcast_shapes(name: str, operands: Sequence[Node | ArrayType]) -> Shape:
 
 
 def _is_one(n: int | Dim) -> bool:
-    """Tell whether a symbolic size is 1 in the example at hand; asking specialises it."""
+    """Return whether a symbolic size is 1 in the example at hand.
+
+    A guard then fixes the size.
+    """
     return isinstance(n, Dim) and n.hint == 1 and number(n) == 1
 
 
@@ -111,7 +114,7 @@ def given(value: ArrayLike | None) -> TypeGuard[ArrayLike]:
     return value is not None and not isinstance(value, _NoValueType)
 
 
-def as_shape(shape: ShapeLike) -> Shape:
+def as_shape(shape: ShapeLike | None) -> Shape:
     """Return a shape argument as a tuple of sizes."""
     items = shape if isinstance(shape, (tuple, list)) else (shape,)
     for n in items:
@@ -145,12 +148,12 @@ def as_int(value: Any, name: str, parameter: str) -> int:
 
 def as_ints(values: object, name: str, parameter: str) -> np.ndarray:
     """Return an argument of integers, of any shape, as an array of int64, or raise `DtypeError`."""
-    found = np.asarray(values)
-    if found.dtype.kind == "O":
-        return np.array([as_int(v, name, parameter) for v in found.flat], np.int64).reshape(found.shape)
-    if found.dtype.kind not in "iub" and found.size:
+    integers = np.asarray(values)
+    if integers.dtype.kind == "O":
+        return np.array([as_int(v, name, parameter) for v in integers.flat], np.int64).reshape(integers.shape)
+    if integers.dtype.kind not in "iub" and integers.size:
         raise DtypeError(at_user_line(f"np.{name}: {parameter} must be an integer, or several, not {values!r}"))
-    return found.astype(np.int64)
+    return integers.astype(np.int64)
 
 
 def masks(where: ArrayLike) -> bool:

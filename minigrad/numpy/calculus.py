@@ -25,7 +25,7 @@ from .sorting import argsort
 @implements(np.diff)
 def diff(a: ArrayLike, n: int = 1, axis: int = -1, prepend: ArrayLike | None = None,
          append: ArrayLike | None = None) -> Array:
-    """The n-th difference along an axis."""
+    """Return the n-th difference along an axis."""
     x, a_ = one_axis(a, axis, "diff")
     ends = [None if not given(v) else _at_end(v, x, a_) for v in (prepend, append)]
     if any(e is not None for e in ends):
@@ -52,7 +52,7 @@ def _at_end(values: ArrayLike, x: Node, axis: int) -> Node:
 
 @implements(np.ediff1d)
 def ediff1d(ary: ArrayLike, to_end: ArrayLike | None = None, to_begin: ArrayLike | None = None) -> Array:
-    """Differences of the flattened array, with values before and after."""
+    """Return differences of the flattened array, with values before and after."""
     x = ravel(ary)
     parts = [ravel(Array(held(v, x.dtype))) for v in (to_begin,) if v is not None]
     parts.append(x[1:] - x[:-1])
@@ -62,7 +62,7 @@ def ediff1d(ary: ArrayLike, to_end: ArrayLike | None = None, to_begin: ArrayLike
 
 @implements(np.gradient)
 def gradient(f: ArrayLike, *varargs: ArrayLike, axis: Axes = None, edge_order: int = 1) -> Array | tuple[Array, ...]:
-    """Central differences of sampled values, one-sided at the ends."""
+    """Return central differences of sampled values, one-sided at the ends."""
     (x,) = as_floating(f)
     axes = as_axes(axis, x.ndim, "gradient")
     if isinstance(axis, (tuple, list)):
@@ -100,12 +100,12 @@ def _gradient_along(x: Array, axis: int, spacing: ArrayLike, order: int) -> Arra
         first = (-(2 * a + b) / (a * (a + b)) * y[:1] + (a + b) / (a * b) * y[1:2] - a / (b * (a + b)) * y[2:3])
         a, b = h[-2:-1], h[-1:]
         last = (b / (a * (a + b)) * y[-3:-2] - (b + a) / (a * b) * y[-2:-1] + (2 * b + a) / (b * (a + b)) * y[-1:])
-    return moveaxis(concatenate([first, inner, last], 0), 0, axis).astype(x.dtype)  # as NumPy, whatever the spacing
+    return moveaxis(concatenate([first, inner, last], 0), 0, axis).astype(x.dtype)  # as in NumPy, for all spacings
 
 
 @implements(np.trapezoid)
 def trapezoid(y: ArrayLike, x: ArrayLike | None = None, dx: ArrayLike = 1.0, axis: int = -1) -> Array:
-    """Integral along an axis by the trapezoidal rule."""
+    """Return the integral along an axis by the trapezoidal rule."""
     y = as_array(y)
     a = as_axis(axis, y.ndim, "trapezoid")
     if x is None:
@@ -121,15 +121,18 @@ def trapezoid(y: ArrayLike, x: ArrayLike | None = None, dx: ArrayLike = 1.0, axi
 
 @implements(np.unwrap)
 def unwrap(p: ArrayLike, discont: float | None = None, axis: int = -1, *, period: float = 2 * np.pi) -> Array:
-    """Add multiples of the period so that neighbours differ by less than half of one (or than `discont`)."""
+    """Add multiples of the period, so that neighbours differ by less than half of it.
+
+    `discont` replaces the half period as the bound.
+    """
     p = as_array(p)
     a = as_axis(axis, p.ndim, "unwrap")
     step = diff(p, axis=a)
     whole = np.result_type(step.dtype, np.asarray(period).dtype if not isinstance(period, (int, float)) else period)
     step = step.astype(whole)
     if whole.kind == "i":
-        high, rest = divmod(period, 2)
-        odd = rest == 0
+        high, remainder = divmod(period, 2)
+        odd = remainder == 0
     else:
         high, odd = period / 2, True
     low = -high
@@ -144,7 +147,10 @@ def unwrap(p: ArrayLike, discont: float | None = None, axis: int = -1, *, period
 @implements(np.interp)
 def interp(x: ArrayLike, xp: ArrayLike, fp: ArrayLike, left: ArrayLike | None = None, right: ArrayLike | None = None,
            period: float | None = None) -> Array:
-    """Linear interpolation; differentiable in `x`, `xp` and `fp`. At a knot the slope is that to its right."""
+    """Return the linear interpolation of samples, differentiable in all of them.
+
+    At a knot the slope is that to its right.
+    """
     x, xp, fp = (v if v.dtype == np.float64 else v.astype(np.float64) for v in map(as_array, (x, xp, fp)))
     if xp.ndim != 1 or fp.ndim != 1 or number(xp._node.shape[0]) != number(fp._node.shape[0]):
         raise ShapeError(at_user_line(f"np.interp: xp and fp must be vectors of one length, not {xp._node.type} and "
@@ -165,8 +171,8 @@ def interp(x: ArrayLike, xp: ArrayLike, fp: ArrayLike, left: ArrayLike | None = 
     j = clip(searchsorted(xp, x, "right") - 1, 0, max(n - 2, 0))
     k = TABLE[np.minimum](j + 1, n - 1)
     x0, f0, width = xp[j], fp[j], xp[k] - xp[j]
-    there = width > 0
-    inside = f0 + (fp[k] - f0) / where(there, width, 1.0) * (x - x0)
-    out = where(there, inside, where(x >= xp[k], fp[k], f0))
+    apart = width > 0
+    inside = f0 + (fp[k] - f0) / where(apart, width, 1.0) * (x - x0)
+    out = where(apart, inside, where(x >= xp[k], fp[k], f0))
     out = where(x < xp[0], fp[0] if left is None else left, where(x > xp[-1], fp[-1] if right is None else right, out))
     return where(np.isnan(x), x, out)

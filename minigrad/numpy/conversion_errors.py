@@ -1,6 +1,6 @@
-"""What asked a traced value for a number or an ndarray, and what to write instead.
+"""Explanations of conversion errors: the user's expression that needs a number or an ndarray, and an alternative.
 
-Python's syntax and C code ask by methods that take no arguments, so the user's expression tells who asked.
+Python's syntax and C code call conversion methods without arguments, so the user's source tells the operation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import expression
 
-Answer = tuple[str, str]  # the expression's source, and what to write instead
+Answer = tuple[str, str]  # the source of the expression, and an alternative
 
 _WHERE = ("np.where(condition, a, b) chooses per element; mg.cond(condition, f, g, x) calls one of two functions where "
           "the other must not run.")
@@ -34,33 +34,33 @@ _FORMATTED = ("mg.callback can print it while the program runs; without a format
 
 
 def truth() -> Answer | None:
-    """Return what asked for a truth value, and what to write instead."""
+    """Return the expression that needs a truth value, and an alternative."""
     frame, path = expression.running()
     for node, parent in zip(path, [*path[1:], None], strict=False):
-        said = expression.text(node)
+        source = expression.text(node)
         match node:
             case ast.Call():
                 instead = _found(_TRUTH_OF_CALLS, expression.calls(frame, [node]))
-                return (said, instead) if instead else None
+                return (source, instead) if instead else None
             case ast.Compare(ops=[ast.In() | ast.NotIn()]):
-                return said, "np.any(np.equal(x, values)) says whether a value is one of several."
+                return source, "np.any(np.equal(x, values)) says whether a value is one of several."
             case ast.Compare(ops=[_, _, *_]):
-                return said, "Write two comparisons: (a < b) & (b < c)."
+                return source, "Write two comparisons: (a < b) & (b < c)."
             case ast.BoolOp(op=ast.And()):
-                return said, "np.logical_and(a, b), or (a > 0) & (b > 0) with brackets, holds where both do."
+                return source, "np.logical_and(a, b), or (a > 0) & (b > 0) with brackets, holds where both do."
             case ast.BoolOp(op=ast.Or()):
-                return said, "np.logical_or(a, b), or (a > 0) | (b > 0) with brackets, holds where either does."
+                return source, "np.logical_or(a, b), or (a > 0) | (b > 0) with brackets, holds where either does."
             case ast.UnaryOp(op=ast.Not()):
-                return said, "np.logical_not(x), or ~(a > 0), is the opposite."
+                return source, "np.logical_not(x), or ~(a > 0), is the opposite."
         match parent:
             case ast.While(test=test) if test is node:
-                return f"while {said}", "mg.while_loop(test, body, state) runs body as long as test(state) holds."
+                return f"while {source}", "mg.while_loop(test, body, state) runs body as long as test(state) holds."
             case ast.If(test=test) if test is node:
-                return f"if {said}", _WHERE
+                return f"if {source}", _WHERE
             case ast.IfExp(test=test) if test is node:
                 return expression.text(parent), _WHERE
             case ast.Assert(test=test) if test is node:
-                return f"assert {said}", "Check the inputs before tracing; `with mg.debug_nans():` finds NaN."
+                return f"assert {source}", "Check the inputs before tracing; `with mg.debug_nans():` finds NaN."
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 if any(node in c.ifs for c in parent.generators):
                     return expression.text(parent), "np.where(mask, x, 0) keeps the shape; a sum takes where=mask."
@@ -68,7 +68,7 @@ def truth() -> Answer | None:
 
 
 def number() -> Answer | None:
-    """Return what asked for a float or an int, and what to write instead."""
+    """Return the expression that needs a float or an int, and an alternative."""
     frame, path = expression.running()
     match path:
         case [ast.BinOp(op=ast.Mod()) as node, *_]:
@@ -88,7 +88,7 @@ def number() -> Answer | None:
 
 
 def index() -> Answer | None:
-    """Return what asked for an index or a size, and what to write instead."""
+    """Return the expression that needs an index or a size, and an alternative."""
     frame, path = expression.running()
     match path:
         case [ast.Subscript(ctx=ast.Store()) as target, *rest]:
@@ -107,7 +107,7 @@ def index() -> Answer | None:
 
 
 def array() -> Answer | None:
-    """Return what asked for an ndarray, and what to write instead."""
+    """Return the expression that needs an ndarray, and an alternative."""
     frame, path = expression.running()
     match path:
         case [ast.Subscript(ctx=ast.Store()) as target, *rest]:
@@ -120,25 +120,26 @@ def array() -> Answer | None:
                 "An ndarray cannot take a traced index. minigrad.numpy.take(x, i, axis=0) is x[i] with it.")
         case [ast.Call() as node, *_]:
             function = expression.calls(frame, path)
-            said = expression.text(node)
+            source = expression.text(node)
             if any(function is f for f in _ARRAYS):
                 listed = node.args and isinstance(node.args[0], (ast.List, ast.Tuple, ast.ListComp, ast.GeneratorExp))
-                return said, (
+                return source, (
                     "np.stack([a, b]) makes one array of several; minigrad.numpy.array takes nested lists and numbers, "
                     "too." if listed else "A traced value is an array already: use it as it is, or x.astype(dtype). Of "
                     f"a list, np.stack([a, b]) makes one; minigrad.numpy.{function.__name__} takes all of these.")
-            return _cast(node, function) or (_generic(said) if function is not None else None)
+            return _cast(node, function) or (_generic(source) if function is not None else None)
     return None
 
 
 def formatted() -> str:
-    """Return what to write in the place of a formatted traced value."""
+    """Return the alternative to a formatted traced value."""
     return _FORMATTED
 
 
-def _generic(said: str) -> Answer:
-    return said, ("Keep the value as an array: arithmetic and np functions take it as it is, and minigrad.numpy's take "
-                  "lists of such values, too. What else must be an ndarray must come from outside the traced function.")
+def _generic(source: str) -> Answer:
+    return source, (
+        "Keep the value as an array: arithmetic and np functions take it as it is, and minigrad.numpy's take lists of "
+        "such values, too. What else must be an ndarray must come from outside the traced function.")
 
 
 def _cast(node: ast.Call, function: object) -> Answer | None:
@@ -147,8 +148,8 @@ def _cast(node: ast.Call, function: object) -> Answer | None:
     return None
 
 
-def _stored(target: ast.Subscript, rest: list[ast.AST]) -> Answer:
-    statement = rest[0] if rest and isinstance(rest[0], (ast.Assign, ast.AugAssign, ast.AnnAssign)) else target
+def _stored(target: ast.Subscript, around: list[ast.AST]) -> Answer:
+    statement = around[0] if around and isinstance(around[0], (ast.Assign, ast.AugAssign, ast.AnnAssign)) else target
     out = expression.text(target.value)
     return expression.text(statement), (
         "An ndarray cannot take traced values, nor be indexed with them: it is no part of the program. Write "

@@ -26,13 +26,13 @@ Padding: TypeAlias = int | str | Sequence[int | tuple[int, int]]
 
 @implements(np.convolve)
 def convolve(a: ArrayLike, v: ArrayLike, mode: str = "full") -> Array:
-    """Discrete convolution of two vectors."""
+    """Return the discrete convolution of two vectors."""
     return _correlate("convolve", a, v, mode, reverse=True)
 
 
 @implements(np.correlate)
 def correlate(a: ArrayLike, v: ArrayLike, mode: str = "valid") -> Array:
-    """Cross-correlation of two vectors."""
+    """Return the cross-correlation of two vectors."""
     return _correlate("correlate", a, v, mode, reverse=False)
 
 

@@ -48,14 +48,14 @@ hooks.converted = converted
 
 @implements(np.copy)
 def copy(a: ArrayLike, order: str = "K", subok: bool = False) -> Array:
-    """The value itself: traced arrays never change."""
+    """Return the array itself: traced arrays never change."""
     return as_array(a)
 
 
 @implements(np.asarray, np.array, np.asanyarray, np.ascontiguousarray)
 def asarray(a: ArrayLike, dtype: DTypeLike | None = None, order: str | None = None, *, copy: bool | None = None,
             like: object = None, device: str | None = None, ndmin: int = 0, subok: bool = False) -> Array:
-    """A traced value as it is, or cast; a list of traced values stacked."""
+    """Return a traced array, cast where a dtype is given; stack lists of them."""
     x = as_array(a)
     if ndmin > x.ndim:
         x = expand_dims(x, tuple(range(ndmin - x.ndim)))
@@ -64,7 +64,7 @@ def asarray(a: ArrayLike, dtype: DTypeLike | None = None, order: str | None = No
 
 @implements(np.asfortranarray, np.require)
 def asfortranarray(a: ArrayLike, dtype: DTypeLike | None = None, *rest: object, **more: object) -> Array:
-    """A traced value as it is, which has no layout, or cast."""
+    """Return a traced array, cast where a dtype is given: it has no memory layout."""
     x = as_array(a)
     return x if dtype is None else x.astype(dtype)
 
@@ -78,7 +78,7 @@ def _like(name: str, function: Callable[..., object], value: int) -> Callable[..
         x = as_array(a)._node
         return Array(full(value, x.shape if shape is None else as_shape(shape), dtype_of(dtype or x.dtype)))
 
-    like.__doc__ = f"``np.{name}`` with the shape and dtype of a traced value."
+    like.__doc__ = f"Return ``np.{name}`` with the shape and dtype of a traced value."
     return implements(function, name=name)(like)
 
 
@@ -90,7 +90,7 @@ _like("empty_like", np.empty_like, 0)
 @implements(np.full_like)
 def full_like(a: ArrayLike, fill_value: ArrayLike, dtype: DTypeLike | None = None, order: str = "K", subok: bool = True,
               shape: ShapeLike | None = None, *, device: str | None = None) -> Array:
-    """An array of one value with the shape and dtype of another."""
+    """Return an array of one value, with the shape and dtype of another."""
     x = as_array(a)._node
     value = held(fill_value, dtype_of(dtype or x.dtype))
     return Array(broadcast_node(value, x.shape if shape is None else as_shape(shape)))
@@ -101,7 +101,7 @@ def _from_shape(name: str, function: Callable[..., object], value: int) -> None:
              like: object = None) -> Array:
         return Array(full(value, as_shape(shape), dtype_of(dtype or float)))
 
-    make.__doc__ = f"``np.{name}`` of a shape that may hold symbolic sizes."
+    make.__doc__ = f"Return ``np.{name}`` of a shape; sizes may be symbolic."
     implements(function, name=name)(make)
 
 
@@ -113,7 +113,7 @@ _from_shape("empty", np.empty, 0)
 @implements(np.full)
 def full_(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike | None = None, order: str = "C", *,
           device: str | None = None, like: object = None) -> Array:
-    """An array of one value, of a shape that may hold symbolic sizes."""
+    """Return an array of one value; sizes may be symbolic."""
     value = as_array(fill_value)._node if dtype is None else held(fill_value, dtype_of(dtype))
     return Array(broadcast_node(value, as_shape(shape)))
 
@@ -124,7 +124,7 @@ def full_(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike | None = Non
 @implements(np.arange)
 def arange(start: ArrayLike, stop: ArrayLike | None = None, step: ArrayLike = 1, dtype: DTypeLike | None = None, *,
            device: str | None = None, like: object = None) -> Array:
-    """``np.arange``; a symbolic size may be the end of a count from zero."""
+    """Return evenly spaced numbers; a symbolic size may end a count from zero."""
     if stop is None:
         start, stop = 0, start
     if isinstance(stop, Size) and (start, step) == (0, 1):
@@ -156,9 +156,9 @@ def spaced(start: ArrayLike, stop: ArrayLike, num: int, endpoint: bool,
         raise ShapeError(at_user_line(f"np.linspace: {n} numbers"))
     parts = n - 1 if endpoint else n
     span = high - low
-    at = np.arange(n, dtype=kind).reshape((-1,) + (1,) * span.ndim)
+    steps = np.arange(n, dtype=kind).reshape((-1,) + (1,) * span.ndim)
     step = span / parts if parts > 0 else full_like(span, np.nan)
-    out = low + (at * step if parts > 0 else at * span)
+    out = low + (steps * step if parts > 0 else steps * span)
     if endpoint and n > 1:
         out = concatenate([out[:-1], expand_dims(broadcast_to(high, out._node.shape[1:]), 0)])
     if dtype is not None and dtype_of(dtype).kind in "iu":
@@ -169,7 +169,7 @@ def spaced(start: ArrayLike, stop: ArrayLike, num: int, endpoint: bool,
 @implements(np.logspace)
 def logspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = True, base: ArrayLike = 10.0,
              dtype: DTypeLike | None = None, axis: int = 0) -> Array:
-    """Numbers spaced evenly on a logarithmic scale, given exponents."""
+    """Return numbers spaced evenly on a logarithmic scale, given exponents."""
     out = as_array(base) ** spaced(start, stop, num, endpoint)[0]
     return moveaxis(out if dtype is None else out.astype(dtype), 0, axis)
 
@@ -177,9 +177,12 @@ def logspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = 
 @implements(np.geomspace)
 def geomspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool = True, dtype: DTypeLike | None = None,
               axis: int = 0) -> Array:
-    """Numbers spaced evenly on a logarithmic scale, given the ends, which have one sign."""
+    """Return numbers spaced evenly on a logarithmic scale, given the ends.
+
+    The ends have one sign.
+    """
     low, high = (as_array(v) for v in (start, stop))
-    low, high = (v.astype(np.float64) for v in as_floating(low, high))  # as NumPy does, whatever the ends are
+    low, high = (v.astype(np.float64) for v in as_floating(low, high))  # as in NumPy, for all ends
     sign = TABLE[np.sign](low)
     out = sign * 10.0 ** spaced(np.log10(low * sign), np.log10(high * sign), num, endpoint)[0]
     shape = out._node.shape[1:]
@@ -194,7 +197,7 @@ def geomspace(start: ArrayLike, stop: ArrayLike, num: int = 50, endpoint: bool =
 
 @implements(np.meshgrid)
 def meshgrid(*xi: ArrayLike, copy: bool | None = True, sparse: bool = False, indexing: str = "xy") -> tuple[Array, ...]:
-    """Coordinate arrays of a grid."""
+    """Return the coordinate arrays of a grid."""
     if indexing not in ("xy", "ij"):
         raise ShapeError(at_user_line(f"np.meshgrid: indexing must be 'xy' or 'ij', not {indexing!r}"))
     xs, n = [ravel(x) for x in xi], len(xi)
@@ -210,7 +213,7 @@ def meshgrid(*xi: ArrayLike, copy: bool | None = True, sparse: bool = False, ind
 @implements(np.eye)
 def eye(N: int | Size, M: int | Size | None = None, k: int = 0, dtype: DTypeLike = float, order: str = "C", *,
         device: str | None = None, like: object = None) -> Array:
-    """The identity matrix, or ones on another diagonal; its sizes may be symbolic."""
+    """Return ones on a diagonal of a matrix of zeros; sizes may be symbolic."""
     k = as_int(k, "eye", "k")
     if isinstance(N, Size) or isinstance(M, Size):
         return (arange(N)[:, None] + k == arange(N if M is None else M)).astype(dtype)
@@ -219,14 +222,14 @@ def eye(N: int | Size, M: int | Size | None = None, k: int = 0, dtype: DTypeLike
 
 @implements(np.identity)
 def identity(n: int, dtype: DTypeLike | None = None, *, like: object = None) -> Array:
-    """The identity matrix; its size may be symbolic."""
+    """Return the identity matrix; its size may be symbolic."""
     return eye(n, dtype=dtype or float)
 
 
 @implements(np.tri)
 def tri(N: int | Size, M: int | Size | None = None, k: int = 0, dtype: DTypeLike = float, *,
         like: object = None) -> Array:
-    """Ones on and below a diagonal; the sizes may be symbolic."""
+    """Return ones on and below a diagonal; sizes may be symbolic."""
     return (as_array(arange(N))[:, None] + as_int(k, "tri", "k") >= arange(N if M is None else M)).astype(dtype)
 
 
@@ -245,7 +248,7 @@ def _triangle(name: str, function: Callable[..., np.ndarray]) -> None:
             mask = constant(function(np.ones(tuple(map(number, sizes)), bool), k))
         return Array(ew.where(broadcast_node(mask, x.shape), x, full(0, x.shape, x.dtype)))
 
-    half.__doc__ = f"``np.{name}`` of the last two axes."
+    half.__doc__ = f"Return ``np.{name}`` of the last two axes."
     implements(function, name=name)(half)
 
 

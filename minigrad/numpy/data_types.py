@@ -24,7 +24,7 @@ def astype(x: ArrayLike, dtype: DTypeLike, /, *, copy: bool | None = True, order
 
 @implements(np.result_type)
 def result_type(*arrays_and_dtypes: Any) -> np.dtype:
-    """The dtype that a mix of values promotes to."""
+    """Return the dtype that a mix of values and dtypes promotes to."""
     return np.result_type(*((x.dtype if not x._weak else 0.0 if x.dtype.kind == "f" else 0)
                             if isinstance(x, Array) else x for x in arrays_and_dtypes))
 
@@ -42,13 +42,13 @@ def as_floating(*values: ArrayLike) -> list[Array]:
 
 @implements(np.can_cast)
 def can_cast(from_: ArrayLike | DTypeLike, to: DTypeLike, casting: Casting = "safe") -> bool:
-    """``np.can_cast`` of a traced value's dtype."""
+    """Return whether a dtype, or that of an array, can be cast."""
     return np.can_cast(_dtype(from_), to, casting)
 
 
 @implements(np.common_type)
 def common_type(*arrays: ArrayLike) -> np.dtype:
-    """The floating dtype common to all arrays."""
+    """Return the floating dtype common to all arrays."""
     dtype: np.dtype = np.dtype(np.common_type(*(np.empty(0, _dtype(a)) for a in arrays)))
     return dtype
 
@@ -60,23 +60,23 @@ def _dtype(x: ArrayLike | DTypeLike) -> Any:
 
 @implements(name="finfo")
 def finfo(type: ArrayLike | DTypeLike, /) -> np.finfo[Any]:
-    """``np.finfo``, of an array too."""
+    """Return the limits of a floating dtype, or of that of an array."""
     return np.finfo(_dtype(type))
 
 
 @implements(name="iinfo")
 def iinfo(type: ArrayLike | DTypeLike, /) -> np.iinfo[Any]:
-    """``np.iinfo``, of an array too."""
+    """Return the limits of an integer dtype, or of that of an array."""
     return np.iinfo(_dtype(type))
 
 
 @implements(np.iscomplexobj)
 def iscomplexobj(x: ArrayLike) -> bool:
-    """False."""
+    """Return False: traced arrays are real."""
     return False
 
 
 @implements(np.isrealobj)
 def isrealobj(x: ArrayLike) -> bool:
-    """True."""
+    """Return True: traced arrays are real."""
     return True

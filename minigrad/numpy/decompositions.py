@@ -39,26 +39,32 @@ _RESULTS: dict[str, type[Any]] = {
 
 @implements(np.linalg.det)
 def det(a: ArrayLike) -> Array:
-    """Determinant of square matrices."""
+    """Return the determinant of square matrices."""
     return Array(determinants.det(*operands("det", a)))
 
 
 @implements(np.linalg.slogdet)
 def slogdet(a: ArrayLike) -> tuple[Array, ...]:
-    """Sign and logarithm of the absolute value of the determinant."""
+    """Return sign and logarithm of the absolute value of the determinant."""
     return _tuple("slogdet", determinants.slogdet(*operands("slogdet", a)))
 
 
 @implements(np.linalg.cholesky)
 def cholesky(a: ArrayLike, /, *, upper: bool = False) -> Array:
-    """Cholesky factor of positive definite matrices, read from the lower (with `upper`: the upper) triangle."""
+    """Return the Cholesky factor of positive definite matrices.
+
+    It is read from the lower triangle, with `upper` from the upper one.
+    """
     (x,) = operands("cholesky", a)
     return Array(la.cholesky(transposed(x))).mT if upper else Array(la.cholesky(x))
 
 
 @implements(np.linalg.eigh)
 def eigh(a: ArrayLike, UPLO: str = "L") -> tuple[Array, ...]:
-    """Eigenvalues and eigenvectors of symmetric matrices, read from the triangle that `UPLO` names."""
+    """Return eigenvalues and eigenvectors of symmetric matrices.
+
+    `UPLO` names the triangle that holds the matrix.
+    """
     (x,) = operands("eigh", a)
     triangle = str(UPLO).upper()
     if triangle not in ("L", "U"):
@@ -68,13 +74,16 @@ def eigh(a: ArrayLike, UPLO: str = "L") -> tuple[Array, ...]:
 
 @implements(np.linalg.eigvalsh)
 def eigvalsh(a: ArrayLike, UPLO: str = "L") -> Array:
-    """Eigenvalues of symmetric matrices, read from the triangle that `UPLO` names."""
+    """Return the eigenvalues of symmetric matrices.
+
+    `UPLO` names the triangle that holds the matrix.
+    """
     return eigh(a, UPLO)[0]
 
 
 @implements(np.linalg.qr)
 def qr(a: ArrayLike, mode: str = "reduced") -> tuple[Array, ...]:
-    """Reduced QR factorisation."""
+    """Return the reduced QR decomposition."""
     if mode != "reduced":
         raise TraceError(at_user_line(f"np.linalg.qr with mode={mode!r}: only the reduced form is differentiable here"))
     return _tuple("qr", la.qr(*operands("qr", a)))
@@ -83,7 +92,7 @@ def qr(a: ArrayLike, mode: str = "reduced") -> tuple[Array, ...]:
 @implements(np.linalg.svd)
 def svd(a: ArrayLike, full_matrices: bool = True, compute_uv: bool = True,
         hermitian: bool = False) -> Array | tuple[Array, ...]:
-    """Thin singular value decomposition."""
+    """Return the thin singular value decomposition."""
     if compute_uv and full_matrices and as_array(a)._node.shape[-1] != as_array(a)._node.shape[-2]:
         raise TraceError(at_user_line("np.linalg.svd of a matrix that is not square: say full_matrices=False; the rest "
                                       "of the full basis has no derivative"))
@@ -97,14 +106,14 @@ def _svd(a: ArrayLike, hermitian: bool = False) -> tuple[Array, ...]:
 
 @implements(np.linalg.svdvals)
 def svdvals(x: ArrayLike, /) -> Array:
-    """Singular values."""
+    """Return the singular values."""
     return _svd(x)[1]
 
 
 @implements(np.linalg.matrix_rank)
 def matrix_rank(A: ArrayLike, tol: ArrayLike | None = None, hermitian: bool = False, *,
                 rtol: float | None = None) -> Array:
-    """Number of singular values that are not negligible; an integer, without a gradient."""
+    """Return the number of singular values above a tolerance, without a gradient."""
     x = as_array(A)
     if x.ndim < 2:
         return (x != 0).any().astype(int)

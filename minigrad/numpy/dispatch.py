@@ -1,7 +1,7 @@
-"""The table of functions: NumPy's functions on traced arrays, entered once for all doors to them.
+"""The table of NumPy's functions on traced arrays.
 
 Every function is entered in `TABLE` under the NumPy function that it stands for. The protocol ``__array_function__``,
-the namespace ``minigrad.numpy`` and ``__array_namespace__`` are three doors to that one table.
+the namespace ``minigrad.numpy`` and ``__array_namespace__`` look functions up in that one table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METHODS: dict[tuple[np.ufunc, str], str | Callable[..., Array]] = {  # a ufunc's
     (np.minimum, "reduce"): "min", (np.logical_and, "reduce"): "all", (np.logical_or, "reduce"): "any",
     (np.add, "accumulate"): "cumsum", (np.multiply, "accumulate"): "cumprod",
 }
-REFUSED: dict[str, tuple[str, str]] = {}  # a function's name -> why it is refused, and what to write instead
+REFUSED: dict[str, tuple[str, str]] = {}  # a function's name -> the reason for its refusal, and an alternative
 SCIPY: dict[str, Callable[..., Any]] = {}  # the name of a ufunc of scipy.special -> ours
 
 
@@ -41,7 +41,7 @@ def any_traced(values: Iterable[object]) -> bool:
 
 
 def accumulates(function: F) -> F:
-    """Compute sums of sums in the accumulator's dtype: float16 goes in as float32, and the result is rounded once."""
+    """Compute float16 in the accumulator's dtype, and round the result once."""
 
     @functools.wraps(function)
     def wide(a: ArrayLike, *args: object, **kwargs: object) -> object:
@@ -56,7 +56,7 @@ def accumulates(function: F) -> F:
 
 def implements(*functions: Callable[..., object], name: str | None = None,
                namespace: dict[str, Callable[..., Any]] | None = None) -> Callable[[F], F]:
-    """Enter a function in the table, as what the given NumPy functions do to traced values.
+    """Enter a function in the table, as the meaning of NumPy functions on traced arrays.
 
     In the namespace (that of NumPy's function, where there is one) it carries the name `name` (default: its own,
     without a trailing underscore); there, on arguments without a traced value, it *is* the NumPy function.
@@ -102,8 +102,8 @@ def _ufunc_method(ufunc: np.ufunc, method: str) -> Callable[..., object]:
         if not any_traced(args) and not any_traced(kwargs.values()):
             result: object = getattr(ufunc, method)(*args, **kwargs)
             return result
-        first, *rest = (as_array(a) if isinstance(a, (list, tuple)) and any_traced(a) else a for a in args)
-        return as_array(first).__array_ufunc__(ufunc, method, first, *rest, **kwargs)
+        first, *others = (as_array(a) if isinstance(a, (list, tuple)) and any_traced(a) else a for a in args)
+        return as_array(first).__array_ufunc__(ufunc, method, first, *others, **kwargs)
 
     return call
 

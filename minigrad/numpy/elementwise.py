@@ -51,7 +51,7 @@ _COMPARISONS = frozenset({np.equal, np.not_equal, np.less, np.less_equal, np.gre
 
 
 def _fits(x: Array, dtype: np.dtype) -> bool:
-    """Tell whether a Python int that is known now is a number of `dtype`."""
+    """Return whether a dtype holds a Python int; True where the int is not known."""
     if not x._weak or not x._node.is_constant or dtype.kind not in "iu":
         return True
     info = np.iinfo(dtype)
@@ -69,7 +69,7 @@ def _wider(dtypes: tuple[np.dtype, ...], xs: list[Array]) -> tuple[np.dtype, ...
 def operands(ufunc: np.ufunc, xs: list[Array], dtype: DTypeLike | None = None,
              casting: Casting = "same_kind") -> list[Node]:
     """Return the operands cast to the dtypes of the ufunc's loop: the one with results of `dtype`, where given."""
-    # Of Python scalars alone, each is what an array of it would be.
+    # Python scalars among themselves have the dtypes of arrays.
     kinds = tuple(x.dtype for x in xs) if all(x._weak for x in xs) else tuple(map(_kind, xs))
     try:
         dtypes = _resolve(ufunc, kinds, None if dtype is None else dtype_of(dtype), casting)
@@ -109,15 +109,15 @@ def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) 
     label = name or ufunc.__name__
 
     def function(*args: ArrayLike, dtype: DTypeLike | None = None, casting: Casting = "same_kind",
-                 **rest: object) -> Array:
-        refuse_where(label, rest)
+                 **options: object) -> Array:
+        refuse_where(label, options)
         xs = [as_array(a) for a in args]
         if len(xs) != ufunc.nin:
             raise TypeError(f"np.{label} takes {ufunc.nin} arguments, got {len(xs)}")
         return apply(ufunc, make, xs, dtype, casting)
 
     function.__name__ = label
-    function.__doc__ = f"Elementwise ``np.{ufunc.__name__}`` of traced values."
+    function.__doc__ = f"Return ``np.{ufunc.__name__}`` of each element."
     implements(ufunc, name=label)(function)
 
 
@@ -133,7 +133,10 @@ def _of(prim: Primitive) -> Callable[..., Node]:
 
 
 def _mixed(prim: Primitive, x: Node, y: Node) -> Node:
-    """Compare integers of which one has a sign and the other has 64 bits: as such, where the first is not negative."""
+    """Compare signed integers with unsigned integers of 64 bits.
+
+    A negative number is below all unsigned ones; the others compare as unsigned numbers.
+    """
     signed = x if x.dtype.kind == "i" else y
     negative = ew.lt(signed, full(0, signed.shape, signed.dtype))
     below = full(0, x.shape, np.dtype(np.int8)), full(1, x.shape, np.dtype(np.int8))
@@ -290,16 +293,16 @@ def _modf(x: Array) -> tuple[Array, Array]:
 
 
 def _enter_written(ufunc: np.ufunc, function: Callable[..., Array | tuple[Array, ...]]) -> None:
-    """Enter what is written with other functions, on operands of one shape and the dtypes of the ufunc's loop."""
+    """Enter a function of arrays of one shape, in the dtypes of the ufunc's loop."""
 
     def ours(*args: ArrayLike, dtype: DTypeLike | None = None, casting: Casting = "same_kind",
-             **rest: object) -> Array | tuple[Array, ...]:
-        refuse_where(ufunc.__name__, rest)
+             **options: object) -> Array | tuple[Array, ...]:
+        refuse_where(ufunc.__name__, options)
         xs = [as_array(a) for a in args]
         shape = broadcast_shapes(f"np.{ufunc.__name__}", [x._node for x in xs])
         return function(*(Array(broadcast_node(n, shape)) for n in operands(ufunc, xs, dtype, casting)))
 
-    ours.__doc__ = f"Elementwise ``np.{ufunc.__name__}`` of traced values."
+    ours.__doc__ = f"Return ``np.{ufunc.__name__}`` of each element."
     implements(ufunc, name=ufunc.__name__)(ours)
 
 
@@ -310,7 +313,7 @@ for _ufunc, _function in ((np.bitwise_count, _bitwise_count), (np.ldexp, _ldexp)
 
 @implements(np.divmod, name="divmod")
 def divmod_(x1: ArrayLike, x2: ArrayLike, /) -> tuple[Array, Array]:
-    """Quotient, rounded down, and remainder."""
+    """Return the quotient, rounded down, and the remainder."""
     return TABLE[np.floor_divide](x1, x2), TABLE[np.remainder](x1, x2)
 
 
@@ -327,9 +330,9 @@ for _name, _from in {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "as
 @implements(np.clip)
 def clip(a: ArrayLike, a_min: ArrayLike | None = None, a_max: ArrayLike | None = None, out: None = None, *,
          min: ArrayLike | None = None, max: ArrayLike | None = None, dtype: DTypeLike | None = None,
-         **rest: object) -> Array:
-    """Limit values to an interval; the gradient at a bound is half of that inside."""
-    refuse_where("clip", rest)
+         **options: object) -> Array:
+    """Limit values to an interval; a bound halves the gradient."""
+    refuse_where("clip", options)
     x = as_array(a) if dtype is None else as_array(a).astype(dtype)
     low, high = (v if v is not None else w for v, w in ((a_min, min), (a_max, max)))
     if given(low):
@@ -386,20 +389,20 @@ def nan_to_num(x: ArrayLike, copy: bool | None = True, nan: ArrayLike = 0.0, pos
 
 @implements(np.sinc)
 def sinc(x: ArrayLike) -> Array:
-    """The function sin(pi x) / (pi x), 1 at 0."""
+    """Return sin(pi x) / (pi x), 1 at 0."""
     x = as_array(x)
     return Array(special.sinc((x if x.dtype.kind == "f" else x.astype(float))._node))
 
 
 @implements(np.isposinf)
 def isposinf(x: ArrayLike, out: None = None) -> Array:
-    """Whether each element is inf."""
+    """Return whether each element is inf."""
     return as_array(x) == np.inf
 
 
 @implements(np.isneginf)
 def isneginf(x: ArrayLike, out: None = None) -> Array:
-    """Whether each element is -inf."""
+    """Return whether each element is -inf."""
     return as_array(x) == -np.inf
 
 
@@ -408,19 +411,19 @@ def isneginf(x: ArrayLike, out: None = None) -> Array:
 
 @implements(np.real, np.real_if_close)
 def real(val: ArrayLike, tol: ArrayLike | None = 100) -> Array:
-    """The value itself: there are no complex arrays."""
+    """Return the array itself: traced arrays are real."""
     return as_array(val)
 
 
 @implements(np.imag)
 def imag(val: ArrayLike) -> Array:
-    """Zeros: there are no complex arrays."""
+    """Return zeros: traced arrays are real."""
     return TABLE[np.zeros_like](val)
 
 
 @implements(np.angle)
 def angle(z: ArrayLike, deg: int = False) -> Array:
-    """0 for what is positive, pi for what is negative."""
+    """Return 0 for positive numbers, pi for negative ones."""
     x = as_array(z)
     out = TABLE[np.arctan2](np.zeros_like(x), x)
     return TABLE[np.degrees](out) if deg else out
@@ -428,13 +431,13 @@ def angle(z: ArrayLike, deg: int = False) -> Array:
 
 @implements(np.isreal)
 def isreal(x: ArrayLike) -> Array:
-    """True everywhere."""
+    """Return True for each element."""
     return TABLE[np.ones_like](x, dtype=bool)
 
 
 @implements(np.iscomplex)
 def iscomplex(x: ArrayLike) -> Array:
-    """False everywhere."""
+    """Return False for each element."""
     return TABLE[np.zeros_like](x, dtype=bool)
 
 
@@ -443,7 +446,7 @@ def iscomplex(x: ArrayLike) -> Array:
 
 @implements(np.isclose)
 def isclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Array:
-    """Elementwise closeness."""
+    """Return whether each pair of elements is close."""
     a, b = as_array(a), as_array(b)
     absolute = TABLE[np.absolute]
     near = (absolute(a - b) <= atol + rtol * absolute(b)) & TABLE[np.isfinite](b) | (a == b)
@@ -452,13 +455,13 @@ def isclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08
 
 @implements(np.allclose)
 def allclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Array:
-    """Whether all elements are close."""
+    """Return whether all elements are close."""
     return isclose(a, b, rtol, atol, equal_nan).all()
 
 
 @implements(np.array_equal)
 def array_equal(a1: ArrayLike, a2: ArrayLike, equal_nan: bool = False) -> Array | np.bool_:
-    """Whether shapes and elements are equal."""
+    """Return whether shapes and elements are equal."""
     a, b = as_array(a1), as_array(a2)
     if a._node.shape != b._node.shape:
         return np.bool_(False)
@@ -470,7 +473,7 @@ def array_equal(a1: ArrayLike, a2: ArrayLike, equal_nan: bool = False) -> Array 
 
 @implements(np.array_equiv)
 def array_equiv(a1: ArrayLike, a2: ArrayLike) -> Array | np.bool_:
-    """Whether the elements are equal after broadcasting."""
+    """Return whether the elements are equal after broadcasting."""
     a, b = as_array(a1), as_array(a2)
     try:
         broadcast_shapes("array_equiv", [a._node, b._node])

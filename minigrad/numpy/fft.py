@@ -1,4 +1,4 @@
-"""The namespace ``minigrad.numpy.fft``: what has no complex number in it, and the real transform as two arrays.
+"""The namespace ``minigrad.numpy.fft``: shifts, and the real transform as two arrays.
 
 `rfft_parts` returns the real and the imaginary part that ``np.fft.rfft`` would have, and `irfft_parts` takes them
 back: minigrad has no complex arrays.
@@ -28,7 +28,7 @@ def _shift(name: str, function: Callable[..., object], sign: int) -> None:
         sizes = [number(x._node.shape[a]) for a in over]
         return roll(x, [n // 2 if sign > 0 else -(n // 2) for n in sizes], over) if over else x
 
-    shift.__doc__ = f"``np.fft.{name}``: a roll by half of each axis."
+    shift.__doc__ = f"Shift half of each axis cyclically, as ``np.fft.{name}``."
     implements(function, name=name)(shift)
 
 
@@ -78,7 +78,10 @@ def irfft_parts(real: ArrayLike, imaginary: ArrayLike, n: int | None = None, axi
 
 
 def _single_or_double(x: ArrayLike) -> Array:
-    """Return an array in the dtype of the parts of its transform: float32 for float16, as in NumPy."""
+    """Return an array in the dtype of the parts of its transform.
+
+    float16 becomes float32, as in NumPy.
+    """
     x = as_array(x)
     return x.astype(np.float32 if x.dtype in (np.float16, np.float32) else np.float64)
 

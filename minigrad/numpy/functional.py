@@ -24,7 +24,10 @@ from .reductions import any_
 @implements(np.piecewise)
 def piecewise(x: ArrayLike, condlist: Sequence[ArrayLike], funclist: Sequence[Callable[..., ArrayLike] | ArrayLike],
               *args: ArrayLike, **kw: object) -> Array:
-    """Each element through the function of the last condition that holds for it; all functions see all of `x`."""
+    """Apply to each element the function of the last condition that holds for it.
+
+    All functions see all elements.
+    """
     x = as_array(x)
     one = not isinstance(condlist, (list, tuple)) or (condlist and as_array(condlist[0]).ndim == 0 and x.ndim)
     conditions = [as_array(c) for c in ([condlist] if one else condlist)]
@@ -45,7 +48,7 @@ def piecewise(x: ArrayLike, condlist: Sequence[ArrayLike], funclist: Sequence[Ca
 @implements(np.apply_along_axis)
 def apply_along_axis(func1d: Callable[..., ArrayLike], axis: int, arr: ArrayLike, *args: ArrayLike,
                      **kwargs: object) -> Array:
-    """Apply a function of vectors along an axis: it is traced once, and batched."""
+    """Apply a function of vectors along an axis: traced once, and batched."""
     x = as_array(arr)
     a = as_axis(axis, x.ndim, "apply_along_axis")
     rows = moveaxis(x, a, -1)

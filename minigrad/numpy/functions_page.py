@@ -1,6 +1,6 @@
-"""A page about every function: which derivatives it has, whether it batches, and what is refused and why.
+"""The page FUNCTIONS.md: derivatives and batching of every function, and the refused functions with reasons.
 
-It is made by asking: each function is called on traced values, and its graph is differentiated and batched.
+The page follows from calls: each function runs on traced values, and its graph is differentiated and batched.
 """
 
 from __future__ import annotations
@@ -177,15 +177,15 @@ def _asked(outputs: list[Node], inputs: list[Node]) -> list[str]:
         batched = [n for n, _ in interpreters.batch(outputs, {}, new, _BATCH)]
     except Unsupported as error:
         return [reverse, forward, second, f"no: {error}", "", ""]
-    made = {n.prim.name for n in reachable(batched)}
+    names_of_batch = {n.prim.name for n in reachable(batched)}
     names = sorted({n.prim.name for n in reachable(outputs)} - {"input", "full", "const", "iota", "proj"})
     few = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    return [reverse, forward, second, "yes", "no" if made & _LOOPS else "yes", few]
+    return [reverse, forward, second, "yes", "no" if names_of_batch & _LOOPS else "yes", few]
 
 
 def _slope(derivatives: Iterable[Node | None], wrt: Iterable[Node] = ()) -> str:
-    found = [n for n in derivatives if n is not None and constant_of(n) != 0]
-    return "yes" if found else "0"
+    nonzero = [n for n in derivatives if n is not None and constant_of(n) != 0]
+    return "yes" if nonzero else "0"
 
 
 def page() -> str:

@@ -52,9 +52,9 @@ def _items(key: object, node: Node) -> tuple[list[Item], bool]:
     used = sum(_takes(k) for k in items)
     if used > ndim:
         raise ShapeError(at_user_line(f"{used} indices into {kind}, which has {ndim} axes"))
-    at = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
-    split = any(map(_is_index, items[:at])) and any(map(_is_index, items[at + 1:]))
-    items = items[:at] + [slice(None)] * (ndim - used) + items[at + 1:]
+    ellipsis = next((i for i, k in enumerate(items) if k is Ellipsis), len(items))
+    split = any(map(_is_index, items[:ellipsis])) and any(map(_is_index, items[ellipsis + 1:]))
+    items = items[:ellipsis] + [slice(None)] * (ndim - used) + items[ellipsis + 1:]
     out: list[Item] = []
     axis = 0
     for k in items:
@@ -112,7 +112,7 @@ def _refuse(k: object, kind: ArrayType | TupleType) -> NoReturn:
 
 @implements(name="getitem")
 def getitem(x: ArrayLike, key: object) -> Array:
-    """``x[key]``."""
+    """Return ``x[key]``."""
     node = as_array(x)._node
     items, split = _items(key, node)
     items, node = _of_unknown_size(items, node)
@@ -158,7 +158,7 @@ def getitem(x: ArrayLike, key: object) -> Array:
 
 def _cut(k: slice, n: int | Dim, kind: ArrayType | TupleType) -> tuple[tuple[int, int | Dim, int], int | Dim, bool]:
     """Return a slice of an axis as (start, stop, step) forwards, how many elements it has, and whether to flip them."""
-    if k in (slice(None), slice(None, None, -1)):  # the whole axis, of whatever size it is
+    if k in (slice(None), slice(None, None, -1)):  # the whole axis, of any size
         return (0, n, 1), n, k.step is not None
     plain = slice(*(None if v is None else _plain(v) for v in (k.start, k.stop, k.step)))
     if plain.step == 0:
@@ -171,7 +171,9 @@ def _cut(k: slice, n: int | Dim, kind: ArrayType | TupleType) -> tuple[tuple[int
 
 
 def _of_unknown_size(items: list[Item], node: Node) -> tuple[list[Item], Node]:
-    """Do what can be done along axes that have no number: they differ from example to example.
+    """Apply slices along axes whose size differs from example to example.
+
+    An integer becomes an index array, checked when the program runs.
 
     An integer becomes an index array, which is checked when the program runs; a slice is taken of the node.
     """
@@ -221,7 +223,7 @@ def _plain(v: SupportsIndex) -> int:
 
 
 def _advanced(node: Node, items: list[Item], advanced: list[bool], split: bool) -> Array:
-    """Gather by the index arrays among `items`; every other item has been applied to `node` already.
+    """Gather by the index arrays among `items`; the other items are applied already.
 
     The indices' axes stand where the indices do if these are neighbours (not `split` by an ellipsis), else in front.
     """
@@ -234,8 +236,8 @@ def _advanced(node: Node, items: list[Item], advanced: list[bool], split: bool) 
     for i, a in zip(indices, places, strict=True):
         _check_range(i, node.shape[a], a)
     indices = [broadcast_node(ew.cast_to(i, np.dtype(np.int64)), shape) for i in indices]
-    rest = [a for a in range(node.ndim) if a not in places]
-    perm = (*places, *rest)
+    others = [a for a in range(node.ndim) if a not in places]
+    perm = (*places, *others)
     if perm != tuple(range(node.ndim)):
         node = shapes.transpose(node, perm=perm)
     out = gathering.gather(node, *indices)
@@ -249,7 +251,7 @@ def _advanced(node: Node, items: list[Item], advanced: list[bool], split: bool) 
 
 
 def _check_range(i: Node, n: int | Dim, axis: int) -> None:
-    """Check an index that is known now against a size that is known now."""
+    """Check a known index against a known size."""
     if isinstance(n, Dim):
         return
     value = known(i)
@@ -267,13 +269,13 @@ def take(a: ArrayLike, indices: ArrayLike, axis: int | None = None, out: None = 
     if mode != "raise":
         raise TraceError(at_user_line(f"np.take with mode={mode!r}: use np.clip or % on the indices"))
     x = ravel(a) if axis is None else as_array(a)
-    at = as_axis(0 if axis is None else axis, x.ndim, "take")
-    return getitem(x, (slice(None),) * at + (as_array(indices) if not isinstance(indices, int) else indices,))
+    a_ = as_axis(0 if axis is None else axis, x.ndim, "take")
+    return getitem(x, (slice(None),) * a_ + (as_array(indices) if not isinstance(indices, int) else indices,))
 
 
 @implements(np.take_along_axis)
 def take_along_axis(arr: ArrayLike, indices: ArrayLike, axis: int = -1) -> Array:
-    """Take, at each place, the element that the index there names."""
+    """Take at each place the element with the index there."""
     if axis is None:
         arr, axis = ravel(arr), 0
     x, i = as_array(arr)._node, as_array(indices)._node
@@ -281,17 +283,17 @@ def take_along_axis(arr: ArrayLike, indices: ArrayLike, axis: int = -1) -> Array
         raise DtypeError(at_user_line(f"take_along_axis: an index must be an integer array, got {i.type}"))
     if x.ndim != i.ndim:
         raise ShapeError(at_user_line(f"take_along_axis({x.type}, {i.type}): needs as many axes in both"))
-    at = as_axis(axis, x.ndim, "take_along_axis")
+    a_ = as_axis(axis, x.ndim, "take_along_axis")
     shape = broadcast_shapes("take_along_axis", [
-        ArrayType(tuple(1 if a == at else n for a, n in enumerate(t.shape)), t.dtype) for t in (x, i)])
-    x = broadcast_node(x, tuple(x.shape[a] if a == at else n for a, n in enumerate(shape)))
-    i = broadcast_node(i, tuple(i.shape[a] if a == at else n for a, n in enumerate(shape)))
-    return Array(gathering.take_along_axis(x, ew.cast_to(i, np.dtype(np.int64)), at))
+        ArrayType(tuple(1 if a == a_ else n for a, n in enumerate(t.shape)), t.dtype) for t in (x, i)])
+    x = broadcast_node(x, tuple(x.shape[a] if a == a_ else n for a, n in enumerate(shape)))
+    i = broadcast_node(i, tuple(i.shape[a] if a == a_ else n for a, n in enumerate(shape)))
+    return Array(gathering.take_along_axis(x, ew.cast_to(i, np.dtype(np.int64)), a_))
 
 
 @implements(np.compress)
 def compress(condition: ArrayLike, a: ArrayLike, axis: int | None = None, out: None = None) -> Array:
-    """The slices for which a condition, which is known, holds."""
+    """Return the slices for which a known condition holds."""
     if any_traced([condition]):
         raise TraceError(at_user_line("np.compress with a traced condition: the result's shape would depend on data. "
                                       "Use "
@@ -302,7 +304,7 @@ def compress(condition: ArrayLike, a: ArrayLike, axis: int | None = None, out: N
 
 @implements(np.extract)
 def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
-    """The elements for which a condition, which is known, holds."""
+    """Return the elements for which a known condition holds."""
     return compress(ravel(condition) if any_traced([condition]) else np.ravel(np.asarray(condition)), arr)
 
 
@@ -311,7 +313,7 @@ def extract(condition: ArrayLike, arr: ArrayLike) -> Array:
 
 @implements(np.diagonal)
 def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
-    """The diagonal of two axes, as the last axis."""
+    """Return the diagonal of two axes, as the last axis."""
     x = moveaxis(a, (axis1, axis2), (-2, -1))
     n, m = number(x._node.shape[-2]), number(x._node.shape[-1])
     rows = np.arange(max(0, min(n + min(offset, 0), m - max(offset, 0)))) - min(offset, 0)
@@ -321,13 +323,13 @@ def diagonal(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> A
 @implements(np.trace)
 def trace(a: ArrayLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DTypeLike | None = None,
           out: None = None) -> Array:
-    """Sum of the diagonal."""
+    """Return the sum of the diagonal."""
     return diagonal(a, offset, axis1, axis2).sum(axis=-1, dtype=dtype)
 
 
 @implements(np.diag)
 def diag(v: ArrayLike, k: int = 0) -> Array:
-    """The diagonal of a matrix, or the matrix of a diagonal."""
+    """Return the diagonal of a matrix, or the matrix of a diagonal."""
     x, k = as_array(v), as_int(k, "diag", "k")
     if x.ndim != 1:
         return diagonal(x, k)
@@ -339,7 +341,7 @@ def diag(v: ArrayLike, k: int = 0) -> Array:
 
 @implements(np.diagflat)
 def diagflat(v: ArrayLike, k: int = 0) -> Array:
-    """The matrix whose diagonal is the flattened array."""
+    """Return the matrix with the flattened array on its diagonal."""
     return diag(ravel(v), k)
 
 
@@ -348,7 +350,7 @@ def diagflat(v: ArrayLike, k: int = 0) -> Array:
 
 @implements(np.select)
 def select(condlist: Sequence[ArrayLike], choicelist: Sequence[ArrayLike], default: ArrayLike = 0) -> Array:
-    """For each element the choice of the first condition that holds."""
+    """Choose for each element by the first condition that holds."""
     if len(condlist) != len(choicelist) or not condlist:
         raise ShapeError(at_user_line(f"np.select: {len(condlist)} conditions for {len(choicelist)} choices"))
     choices = _same_dtype_weakly([*choicelist, default])
@@ -367,15 +369,15 @@ def _same_dtype_weakly(values: Sequence[Any]) -> list[Array]:
 
 @implements(np.choose)
 def choose(a: ArrayLike, choices: ArrayLike, out: None = None, mode: str = "raise") -> Array:
-    """For each element the choice of that number; out of range is an error only when the program runs."""
-    at_ = as_array(a)
+    """Choose for each element by a number; the program checks its range."""
+    numbers = as_array(a)
     options = _same_dtype_weakly(choices if isinstance(choices, (list, tuple)) else list(as_array(choices)))
-    shape = broadcast_shapes("np.choose", [at_._node, *(c._node for c in options)])
+    shape = broadcast_shapes("np.choose", [numbers._node, *(c._node for c in options)])
     n = len(options)
-    at_ = clip(at_, 0, n - 1) if mode == "clip" else at_ % n if mode == "wrap" else at_
+    numbers = clip(numbers, 0, n - 1) if mode == "clip" else numbers % n if mode == "wrap" else numbers
     stacked = stack([Array(broadcast_node(c._node, shape)) for c in options])
-    at_ = Array(broadcast_node(at_._node, shape))
-    return take_along_axis(stacked, expand_dims(at_, 0), 0)[0]
+    numbers = Array(broadcast_node(numbers._node, shape))
+    return take_along_axis(stacked, expand_dims(numbers, 0), 0)[0]
 
 
 # -- indices -------------------------------------------------------------------------------------------------
@@ -383,7 +385,7 @@ def choose(a: ArrayLike, choices: ArrayLike, out: None = None, mode: str = "rais
 
 @implements(np.ix_, name="ix_")
 def ix_(*args: ArrayLike) -> tuple[Array, ...]:
-    """Index arrays of an open mesh."""
+    """Return the index arrays of an open mesh."""
     xs = [as_array(a) for a in args]
     for x in xs:
         if x.ndim != 1 or (x.dtype == np.bool_):
@@ -396,7 +398,7 @@ def _known_indices(name: str, function: Callable[..., tuple[np.ndarray, ...]]) -
         rows, columns = map(number, as_array(arr)._node.shape)
         return function(np.empty((rows, columns), bool), k)
 
-    indices.__doc__ = f"``np.{name}``, which looks at the shape alone."
+    indices.__doc__ = f"Return ``np.{name}`` of an array of this shape."
     implements(function, name=name)(indices)
 
 
@@ -406,7 +408,7 @@ _known_indices("triu_indices_from", np.triu_indices_from)
 
 @implements(np.diag_indices_from)
 def diag_indices_from(arr: ArrayLike) -> tuple[np.ndarray, ...]:
-    """``np.diag_indices_from``, which looks at the shape alone."""
+    """Return the indices of the diagonal of an array of this shape."""
     return np.diag_indices_from(np.empty(tuple(map(number, as_array(arr)._node.shape)), bool))
 
 
@@ -419,7 +421,7 @@ def _whole(name: str, x: ArrayLike) -> Array:
 
 @implements(np.unravel_index)
 def unravel_index(indices: ArrayLike, shape: Sequence[int], order: str = "C") -> tuple[Array, ...]:
-    """Index arrays from an index into the flattened array."""
+    """Return index arrays from an index into the flattened array."""
     x = _whole("unravel_index", indices)
     parts = []
     for n in (reversed(tuple(shape)) if order == "C" else tuple(shape)):
@@ -431,13 +433,16 @@ def unravel_index(indices: ArrayLike, shape: Sequence[int], order: str = "C") ->
 @implements(np.ravel_multi_index)
 def ravel_multi_index(multi_index: Sequence[ArrayLike], dims: Sequence[int], mode: str = "raise",
                       order: str = "C") -> Array:
-    """The index into the flattened array; an index out of range is not noticed unless `mode` clips or wraps it."""
+    """Return the index into the flattened array.
+
+    An index out of range passes unnoticed, unless `mode` clips or wraps it.
+    """
     flat: Array | int = 0
     modes = mode if isinstance(mode, tuple) else (mode,) * len(dims)
     pairs = list(zip(multi_index, dims, modes, strict=True))
-    for i, n, how in pairs if order == "C" else reversed(pairs):
+    for i, n, bound in pairs if order == "C" else reversed(pairs):
         i = _whole("ravel_multi_index", i)
-        i = clip(i, 0, n - 1) if how == "clip" else i % n if how == "wrap" else i
+        i = clip(i, 0, n - 1) if bound == "clip" else i % n if bound == "wrap" else i
         flat = flat * n + i
     return as_array(flat)
 

@@ -46,7 +46,7 @@ def _arrays(arrays: Iterable[ArrayLike], name: str) -> list[Array]:
 def concatenate(arrays: Sequence[ArrayLike] | Array, axis: int | None = 0, out: None = None, *,
                 dtype: DTypeLike | None = None,
                 casting: Casting = "same_kind") -> Array:
-    """Lay arrays end to end along an axis."""
+    """Join arrays end to end along an axis."""
     xs = _arrays(arrays, "concatenate")
     if axis is None:
         xs, axis = [ravel(x) for x in xs], 0
@@ -68,8 +68,8 @@ def stack(arrays: Sequence[ArrayLike], axis: int = 0, out: None = None, *, dtype
     xs = _arrays(arrays, "stack")
     if not all(guard_equal_shapes(x._node.shape, xs[0]._node.shape) for x in xs):
         raise ShapeError(at_user_line(f"np.stack: shapes differ: {', '.join(str(x._node.type) for x in xs)}"))
-    at = as_axis(axis, xs[0].ndim + 1, "stack")
-    return concatenate([expand_dims(x, at) for x in xs], at, dtype=dtype, casting=casting)
+    a = as_axis(axis, xs[0].ndim + 1, "stack")
+    return concatenate([expand_dims(x, a) for x in xs], a, dtype=dtype, casting=casting)
 
 
 @implements(np.hstack)
@@ -100,13 +100,13 @@ def dstack(tup: Sequence[ArrayLike]) -> Array:
 if hasattr(np, "row_stack"):  # gone from NumPy's later versions
     @implements(name="row_stack")
     def row_stack(tup: Sequence[ArrayLike]) -> Array:
-        """``np.vstack`` by its older name."""
+        """Join along axis 0; the older name of ``np.vstack``."""
         return vstack(tup)
 
 
 @implements(np.block)
 def block(arrays: object) -> Array:
-    """Put blocks, in nested lists, together."""
+    """Join blocks in nested lists."""
     def depth(b: object) -> int:
         return 1 + max(map(depth, b)) if isinstance(b, list) else 0
 
@@ -126,7 +126,7 @@ def block(arrays: object) -> Array:
 
 
 class Brackets:
-    """``r_`` and ``c_``: what is in the brackets, laid end to end as rows or side by side as columns."""
+    """``r_`` and ``c_``: the items in brackets end to end as rows, or as columns."""
 
     def __init__(self, numpys: Any, columns: bool):
         self._numpys, self._columns = numpys, columns
@@ -150,7 +150,7 @@ class Brackets:
 @implements(np.array_split)
 def array_split(ary: ArrayLike, indices_or_sections: int | Sequence[int] | np.ndarray, axis: int = 0,
                 _even: bool = False) -> list[Array]:
-    """Cut into parts along an axis, of nearly equal size or at the given indices."""
+    """Cut into parts of nearly equal size along an axis, or at the given indices."""
     x = as_array(ary)._node
     a = as_axis(axis, x.ndim, "split")
     n = number(x.shape[a])
@@ -179,7 +179,7 @@ def _split(name: str, function: Callable[..., object], axis: Callable[[int], int
         x = as_array(ary)
         return split(x, indices_or_sections, axis(x.ndim))
 
-    cut.__doc__ = f"``np.{name}``: cut along one axis."
+    cut.__doc__ = f"Cut along one axis, as ``np.{name}``."
     implements(function, name=name)(cut)
 
 
@@ -190,7 +190,7 @@ _split("dsplit", np.dsplit, lambda n: 2)
 
 @implements(np.unstack)
 def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Array, ...]:
-    """The slices along an axis."""
+    """Return the slices along an axis."""
     x = moveaxis(x, axis, 0)
     return tuple(x[i] for i in range(len(x)))
 
@@ -200,13 +200,13 @@ def unstack(x: ArrayLike, /, *, axis: int = 0) -> tuple[Array, ...]:
 
 @implements(np.append)
 def append(arr: ArrayLike, values: ArrayLike, axis: int | None = None) -> Array:
-    """Lay `values` after an array."""
+    """Append `values` to an array."""
     return concatenate([arr, values], axis)
 
 
 @implements(np.insert)
 def insert(arr: ArrayLike, obj: ArrayLike | slice, values: ArrayLike, axis: int | None = None) -> Array:
-    """Insert values before given places, which are known."""
+    """Insert values before known places."""
     x, a = flat_along(arr, axis, "insert")
     n = number(x._node.shape[a])
     values = Array(held(values, x.dtype))
@@ -219,8 +219,8 @@ def insert(arr: ArrayLike, obj: ArrayLike | slice, values: ArrayLike, axis: int 
         if not places.ndim:
             values = moveaxis(values, 0, a)  # one number means, as in x[:, 1], that a row is meant
         places = np.full(number(values._node.shape[a]), places.ravel()[0])
-    rest = [m for i, m in enumerate(x._node.shape) if i != a]
-    new = Array(broadcast_node(values._node, (*rest[:a], len(places), *rest[a:])))
+    others = [m for i, m in enumerate(x._node.shape) if i != a]
+    new = Array(broadcast_node(values._node, (*others[:a], len(places), *others[a:])))
     order = np.argsort(places, kind="stable")
     target = np.empty(len(places), int)
     target[order] = places[order] + np.arange(len(places))
@@ -232,7 +232,7 @@ def insert(arr: ArrayLike, obj: ArrayLike | slice, values: ArrayLike, axis: int 
 
 @implements(np.delete)
 def delete(arr: ArrayLike, obj: ArrayLike | slice, axis: int | None = None) -> Array:
-    """Leave out given places, which are known."""
+    """Remove known places."""
     x, a = flat_along(arr, axis, "delete")
     n = number(x._node.shape[a])
     return index_along(x, a, np.delete(np.arange(n), obj if isinstance(obj, slice) else _places("delete", obj, n)))
@@ -256,24 +256,24 @@ def _places(name: str, obj: ArrayLike | slice, n: int) -> np.ndarray:
 
 @implements(np.roll)
 def roll(a: ArrayLike, shift: ArrayLike, axis: Axes = None) -> Array:
-    """Shift along axes, what falls off coming back at the other end."""
+    """Shift cyclically along axes."""
     x = as_array(a)
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
     shifts = list(ravel(shift)) if isinstance(shift, Array) else as_ints(shift, "roll", "shift").ravel().tolist()
     axes = np.ravel(axis).tolist()
-    for s, at in zip(*(v * max(len(shifts), len(axes)) if len(v) == 1 else v for v in (shifts, axes)), strict=True):
-        at = as_axis(at, x.ndim, "roll")
-        n = x._node.shape[at]
+    for s, a_ in zip(*(v * max(len(shifts), len(axes)) if len(v) == 1 else v for v in (shifts, axes)), strict=True):
+        a_ = as_axis(a_, x.ndim, "roll")
+        n = x._node.shape[a_]
         if differs(n) or isinstance(s, Array):
             index = ((Array(iota(size=n)) if isinstance(n, Dim) else np.arange(n)) - s) % shown(n)
-            x = moveaxis(moveaxis(x, at, 0)[index], 0, at)
+            x = moveaxis(moveaxis(x, a_, 0)[index], 0, a_)
             continue
         n = number(n)
         cut = -s % n if n else 0
         if cut:
-            before, after = array_split(x, [cut], at)
-            x = concatenate([after, before], at)
+            before, after = array_split(x, [cut], a_)
+            x = concatenate([after, before], a_)
     return x
 
 

@@ -41,14 +41,14 @@ def solve(a: ArrayLike, b: ArrayLike) -> Array:
 
 @implements(np.linalg.inv)
 def inv(a: ArrayLike) -> Array:
-    """Inverse of square matrices."""
+    """Return the inverse of square matrices."""
     return Array(la.inv(*operands("inv", a)))
 
 
 @implements(np.linalg.pinv)
 def pinv(a: ArrayLike, rcond: float | None = None, hermitian: bool = False, *,
          rtol: float | _NoValueType | None = np._NoValue) -> Array:
-    """Pseudo-inverse; its derivative holds where the rank does not change."""
+    """Return the pseudo-inverse; its derivative holds where the rank is constant."""
     (x,) = operands("pinv", a)
     if hermitian:
         x = la.mirrored(x)
@@ -62,7 +62,7 @@ def pinv(a: ArrayLike, rcond: float | None = None, hermitian: bool = False, *,
 
 @implements(np.linalg.lstsq)
 def lstsq(a: ArrayLike, b: ArrayLike, rcond: float | None = None) -> tuple[Array, Array, Array, Array]:
-    """Least-squares solution, residuals, rank and singular values.
+    """Return least-squares solution, residuals, rank and singular values.
 
     Residuals are there where the matrix has more rows than columns, also where its rank is not full, which is
     not known in time.
@@ -80,7 +80,7 @@ def lstsq(a: ArrayLike, b: ArrayLike, rcond: float | None = None) -> tuple[Array
 
 @implements(np.linalg.tensorinv)
 def tensorinv(a: ArrayLike, ind: int = 2) -> Array:
-    """Inverse of a tensor taken as a matrix: its first `ind` axes are rows."""
+    """Return the inverse of a tensor as a matrix with its first `ind` axes as rows."""
     x = as_array(a)
     shape = x._node.shape
     return reshape(inv(reshape(x, (number(size_of(shape[ind:])), -1))), (*shape[ind:], *shape[:ind]))
@@ -91,8 +91,8 @@ def tensorsolve(a: ArrayLike, b: ArrayLike, axes: Sequence[int] | None = None) -
     """Solve a tensor equation."""
     x, r = as_array(a), as_array(b)
     if axes is not None:
-        rest = [i for i in range(x.ndim) if i not in {int(j) % x.ndim for j in axes}]
-        x = transpose(x, (*rest, *axes))
+        others = [i for i in range(x.ndim) if i not in {int(j) % x.ndim for j in axes}]
+        x = transpose(x, (*others, *axes))
     shape = x._node.shape[r.ndim:]
     n = number(size_of(shape))
     return reshape(solve(reshape(x, (n, n)), np.ravel(r)), shape)
@@ -103,7 +103,7 @@ def tensorsolve(a: ArrayLike, b: ArrayLike, axes: Sequence[int] | None = None) -
 
 @implements(np.linalg.matrix_power)
 def matrix_power(a: ArrayLike, n: int) -> Array:
-    """Integer power of square matrices, by squaring."""
+    """Return the integer power of square matrices, by squaring."""
     n = as_int(n, "linalg.matrix_power", "n")
     x = as_array(a) if n >= 0 else inv(a)
     result, square, left = None, x, abs(n)
@@ -125,7 +125,9 @@ _SQUARINGS = 16
 
 @implements(name="expm", namespace=LINALG)
 def expm(a: ArrayLike) -> Array:
-    """Matrix exponential by scaling and squaring (Higham, 2005): the counterpart of ``scipy.linalg.expm``.
+    """Return the matrix exponential by scaling and squaring (Higham, 2005).
+
+    It is the counterpart of ``scipy.linalg.expm``.
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ def expm(a: ArrayLike) -> Array:
     out = _solve_stack(v - u, v + u)
     for k in range(_SQUARINGS):
         further = times > k
-        safe = where(further, out, 0.0)  # so that what is not taken cannot overflow
+        safe = where(further, out, 0.0)  # the branch not taken must not overflow
         out = where(further, safe @ safe, out)
     return where(times > _SQUARINGS, np.nan, out)
 

@@ -33,19 +33,19 @@ from .dispatch import implements
 
 @implements(np.shape)
 def shape(a: ArrayLike) -> tuple[int | Size, ...]:
-    """The shape, symbolic sizes included."""
+    """Return the shape, symbolic sizes included."""
     return as_array(a).shape
 
 
 @implements(np.ndim)
 def ndim(a: ArrayLike) -> int:
-    """The number of axes."""
+    """Return the number of axes."""
     return as_array(a).ndim
 
 
 @implements(np.size)
 def size(a: ArrayLike, axis: Axes = None) -> int | Size:
-    """The number of elements, of all or along an axis."""
+    """Return the number of elements, of all or along an axis."""
     x = as_array(a)._node
     return shown(size_of(x.shape[i] for i in as_axes(axis, x.ndim, "size")))
 
@@ -57,19 +57,19 @@ def reshape(a: ArrayLike, /, shape: ShapeLike | None = None, order: str = "C", *
     if order not in ("C", "F", None):
         raise TraceError(at_user_line(f"np.reshape with order={order!r}: C or F, since traced arrays have no layout"))
     x = as_array(a)._node
-    want = list(as_shape(shape if shape is not None else () if newshape is None else newshape))
+    sizes = list(as_shape(newshape if shape is None else shape))
     if order == "F":
-        return transpose(reshape(transpose(Array(x)), want[::-1]))
-    if -1 in want:
-        at = want.index(-1)
-        rest = size_of(want[:at] + want[at + 1:])
-        fit = divide(size_of(x.shape), rest)
-        if fit is None and (isinstance(size_of(x.shape), Dim) or isinstance(rest, Dim)):
-            fit = divide(number(size_of(x.shape)), number(rest))
-        if fit is None or -1 in want[at + 1:]:
-            raise ShapeError(at_user_line(f"reshape({x.type}): cannot become {format_shape(want)}"))
-        want[at] = fit
-    return Array(x if tuple(want) == x.shape else shapes.reshape(x, shape=tuple(want)))
+        return transpose(reshape(transpose(Array(x)), sizes[::-1]))
+    if -1 in sizes:
+        unknown = sizes.index(-1)
+        known = size_of(sizes[:unknown] + sizes[unknown + 1:])
+        missing = divide(size_of(x.shape), known)
+        if missing is None and (isinstance(size_of(x.shape), Dim) or isinstance(known, Dim)):
+            missing = divide(number(size_of(x.shape)), number(known))
+        if missing is None or -1 in sizes[unknown + 1:]:
+            raise ShapeError(at_user_line(f"reshape({x.type}): cannot become {format_shape(sizes)}"))
+        sizes[unknown] = missing
+    return Array(x if tuple(sizes) == x.shape else shapes.reshape(x, shape=tuple(sizes)))
 
 
 @implements(np.ravel)
@@ -143,7 +143,7 @@ def broadcast_arrays(*args: ArrayLike, subok: bool = False) -> tuple[Array, ...]
 
 @implements(name="broadcast_shapes")
 def broadcast_shapes_(*shapes: ShapeLike) -> tuple[int | Size, ...]:
-    """``np.broadcast_shapes``, of shapes with symbolic sizes too."""
+    """Return the shape that shapes broadcast to; sizes may be symbolic."""
     kind = np.dtype(float)
     types = [ArrayType(as_shape(s), kind) for s in shapes]
     return tuple(shown(n) for n in broadcast_shapes("broadcast_shapes", types)) if types else ()
@@ -196,7 +196,7 @@ def moveaxis(a: ArrayLike, source: int | Sequence[int], destination: int | Seque
 
 @implements(np.rollaxis)
 def rollaxis(a: ArrayLike, axis: int, start: int = 0) -> Array:
-    """Move an axis to before another."""
+    """Move an axis in front of another."""
     n = as_array(a).ndim
     axis, start = as_axis(axis, n, "rollaxis"), start + n if start < 0 else start
     return moveaxis(a, axis, start - (start > axis))
@@ -281,7 +281,7 @@ def resize(a: ArrayLike, new_shape: ShapeLike) -> Array:
 @implements(np.lib.stride_tricks.sliding_window_view)
 def sliding_window_view(x: ArrayLike, window_shape: int | Sequence[int], axis: Axes = None, *, subok: bool = False,
                         writeable: bool = False) -> Array:
-    """All windows of a shape: a copy here, of which every element's gradient adds up."""
+    """Return all windows of a shape, as a copy."""
     x = as_array(x)
     sizes = as_sequence(window_shape)
     axes = [as_axis(a, x.ndim, "sliding_window_view") for a in (range(x.ndim) if axis is None else as_sequence(axis))]

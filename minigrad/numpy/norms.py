@@ -20,7 +20,7 @@ from .manipulation import expand_dims, moveaxis, reshape
 @implements(np.linalg.norm, name="norm")
 @accumulates
 def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdims: bool = False) -> Array:
-    """Vector norms of every order along an axis, and the Frobenius norm; their gradient at 0 is 0."""
+    """Return vector norms along an axis, or matrix norms; their gradient at 0 is 0."""
     a = as_array(x)
     if a.dtype.kind != "f":
         a = a.astype(float)
@@ -62,7 +62,7 @@ def _matrix_norm(a: Array, ord: float | str | None, axes: Sequence[int], keepdim
 
 @implements(np.linalg.vector_norm)
 def vector_norm(x: ArrayLike, /, *, axis: Axes = None, keepdims: bool = False, ord: float | str | None = 2) -> Array:
-    """Vector norm of every order, of the flattened array or along axes taken together."""
+    """Return the vector norm of the flattened array, or along axes together."""
     x = as_array(x)
     axes = tuple(range(x.ndim)) if axis is None else as_sequence(axis)
     if not axes:
@@ -74,13 +74,13 @@ def vector_norm(x: ArrayLike, /, *, axis: Axes = None, keepdims: bool = False, o
 
 @implements(np.linalg.matrix_norm)
 def matrix_norm(x: ArrayLike, /, *, keepdims: bool = False, ord: float | str | None = "fro") -> Array:
-    """Matrix norm of the last two axes."""
+    """Return the matrix norm of the last two axes."""
     return norm(x, ord, (-2, -1), keepdims)
 
 
 @implements(np.linalg.cond)
 def cond(x: ArrayLike, p: float | str | None = None) -> Array:
-    """Condition number in every norm; inf for singular matrices."""
+    """Return the condition number; inf for singular matrices."""
     x = as_array(x)
     if p in (None, 2, -2):
         s = svdvals(x)

@@ -22,7 +22,7 @@ from .manipulation import at_least, broadcast_to, ravel, reshape
 
 @implements(np.vander)
 def vander(x: ArrayLike, N: int | Size | None = None, increasing: bool = False) -> Array:
-    """Powers of the elements of a vector, as columns."""
+    """Return the powers of a vector's elements, as columns."""
     x = as_array(x)
     if x.ndim != 1:
         raise ShapeError(at_user_line(f"np.vander of {x._node.type}: needs a vector"))
@@ -38,7 +38,7 @@ def vander(x: ArrayLike, N: int | Size | None = None, increasing: bool = False) 
 
 @implements(np.polyval)
 def polyval(p: ArrayLike, x: ArrayLike) -> Array:
-    """Value of a polynomial, highest power first, by Horner's rule."""
+    """Return the value of a polynomial, by Horner's rule."""
     p, x = as_array(p), as_array(x)
     out = zeros_like(x)
     for k in range(number(p._node.shape[0])):
@@ -56,7 +56,7 @@ def _sum_of_polynomials(name: str, function: Callable[..., object], ufunc: np.uf
         n = max(number(p._node.shape[0]), number(q._node.shape[0]))
         return TABLE[ufunc](_padded(p, n), _padded(q, n))
 
-    combine.__doc__ = f"``np.{name}`` of coefficients, highest power first."
+    combine.__doc__ = f"Return ``np.{name}`` of coefficients, highest power first."
     implements(function, name=name)(combine)
 
 
@@ -66,13 +66,13 @@ _sum_of_polynomials("polysub", np.polysub, np.subtract)
 
 @implements(np.polymul)
 def polymul(a1: ArrayLike, a2: ArrayLike) -> Array:
-    """Product of two polynomials; unlike NumPy it keeps leading zeros, which are known only later."""
+    """Return the product of two polynomials; unlike NumPy it keeps leading zeros."""
     return convolve(at_least(1, a1), at_least(1, a2))
 
 
 @implements(np.polyder)
 def polyder(p: ArrayLike, m: int = 1) -> Array:
-    """Coefficients of the m-th derivative."""
+    """Return the coefficients of the m-th derivative."""
     p = at_least(1, p)
     for _ in range(int(m)):
         n = number(p._node.shape[0])
@@ -82,7 +82,7 @@ def polyder(p: ArrayLike, m: int = 1) -> Array:
 
 @implements(np.polyint)
 def polyint(p: ArrayLike, m: int = 1, k: int | None = None) -> Array:
-    """Coefficients of the m-th antiderivative, with `k` for the constants."""
+    """Return the coefficients of the m-th antiderivative, with `k` for the constants."""
     (p,) = as_floating(at_least(1, p))
     constants = ravel(np.zeros(int(m)) if k is None else k)
     if number(constants._node.shape[0]) == 1 and m > 1:
@@ -95,7 +95,7 @@ def polyint(p: ArrayLike, m: int = 1, k: int | None = None) -> Array:
 
 @implements(np.poly)
 def poly(seq_of_zeros: ArrayLike) -> Array:
-    """Coefficients of the monic polynomial with the given zeros."""
+    """Return the coefficients of the monic polynomial with the given zeros."""
     zeros = as_array(seq_of_zeros)
     zeros = zeros.astype(np.mintypecode(zeros.dtype.char))  # float32 stays; all others, float16 too, become float64
     if zeros.ndim != 1:
@@ -110,7 +110,7 @@ def poly(seq_of_zeros: ArrayLike) -> Array:
 @implements(np.polyfit)
 def polyfit(x: ArrayLike, y: ArrayLike, deg: int, rcond: float | None = None, full: bool = False,
             w: ArrayLike | None = None, cov: bool = False) -> Array:
-    """Least-squares fit of a polynomial; the points must determine it."""
+    """Return the least-squares fit of a polynomial; the points must determine it."""
     if full or cov:
         raise TraceError(at_user_line("np.polyfit with full= or cov=: use np.vander and np.linalg.lstsq"))
     x, y = as_floating(x, y)

@@ -1,4 +1,4 @@
-"""Products: matmul, dot, einsum and the like, each one contraction."""
+"""Products: matmul, dot, einsum and others, each one contraction."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def _mismatch(name: str, a: Node, b: Node, n: int | Dim, m: int | Dim) -> ShapeE
 @implements(np.matmul)
 def matmul(x1: ArrayLike, x2: ArrayLike, /, out: None = None, *, dtype: DTypeLike | None = None,
            axes: Axes = None) -> Array:
-    """Matrix product of the last two axes; a vector counts as a row on the left, a column on the right."""
+    """Return the matrix product of the last two axes.
+
+    A vector counts as a row on the left, a column on the right.
+    """
     if axes is not None:
         raise TraceError(at_user_line("np.matmul with axes=: use np.moveaxis"))
     a, b = _operands("matmul", x1, x2, dtype=dtype)
@@ -55,12 +58,12 @@ def matmul(x1: ArrayLike, x2: ArrayLike, /, out: None = None, *, dtype: DTypeLik
         raise _mismatch("matmul", a, b, n, m)
     lead = broadcast_shapes("matmul", [ArrayType(x.shape[:-2], x.dtype) for x in (a, b)])
     letters = LETTERS[26:26 + len(lead)]
-    rest = ("a" if a.ndim > 1 else "") + ("b" if b.ndim > 1 else "")
+    kept = ("a" if a.ndim > 1 else "") + ("b" if b.ndim > 1 else "")
     terms = [_leading(x, letters, own) for x, own in ((a, "ai"[-min(a.ndim, 2):]), (b, "ib"[:min(b.ndim, 2)]))]
-    there = "".join(c for c in letters if any(c in s for s, _ in terms))
-    product = Array(contract(terms, there + rest))
+    present = "".join(c for c in letters if any(c in s for s, _ in terms))
+    product = Array(contract(terms, present + kept))
     # An axis of size 1 on both sides comes back.
-    return product if there == letters else reshape(product, (*lead, *product._node.shape[len(there):]))
+    return product if present == letters else reshape(product, (*lead, *product._node.shape[len(present):]))
 
 
 def _leading(x: Node, letters: str, own: str) -> tuple[str, Node]:
@@ -74,7 +77,7 @@ def _leading(x: Node, letters: str, own: str) -> tuple[str, Node]:
 
 @implements(np.dot)
 def dot(a: ArrayLike, b: ArrayLike, out: None = None) -> Array:
-    """Dot product: the last axis of `a` with the second to last of `b`."""
+    """Return the dot product: the last axis of `a` with the second to last of `b`."""
     x, y = _operands("dot", a, b)
     if not x.ndim or not y.ndim:
         return Array(x) * Array(y)
@@ -88,7 +91,7 @@ def dot(a: ArrayLike, b: ArrayLike, out: None = None) -> Array:
 
 @implements(np.tensordot)
 def tensordot(a: ArrayLike, b: ArrayLike, axes: int | Sequence[int | Sequence[int]] = 2) -> Array:
-    """Sum of products over given axes of both."""
+    """Return the sum of products over given axes of both arrays."""
     x, y = _operands("tensordot", a, b)
     if several(axes):
         first, second = map(as_sequence, axes)
@@ -101,33 +104,33 @@ def tensordot(a: ArrayLike, b: ArrayLike, axes: int | Sequence[int | Sequence[in
             guard_equal(x.shape[i], y.shape[j]) for i, j in zip(left, right, strict=True)):
         raise ShapeError(at_user_line(f"tensordot({x.type}, {y.type}): axes {left} and {right} do not fit"))
     s = LETTERS[:x.ndim]
-    rest = iter(LETTERS[x.ndim:])
-    t = "".join(s[left[right.index(j)]] if j in right else next(rest) for j in range(y.ndim))
+    free = iter(LETTERS[x.ndim:])
+    t = "".join(s[left[right.index(j)]] if j in right else next(free) for j in range(y.ndim))
     return Array(contract([(s, x), (t, y)], "".join(c for c in s + t if (c in s) != (c in t))))
 
 
 @implements(np.inner)
 def inner(a: ArrayLike, b: ArrayLike, /) -> Array:
-    """Sum of products over the last axes."""
+    """Return the sum of products over the last axes."""
     x, y = map(Array, _operands("inner", a, b))
     return x * y if not x.ndim or not y.ndim else tensordot(x, y, ((-1,), (-1,)))
 
 
 @implements(np.outer)
 def outer(a: ArrayLike, b: ArrayLike, out: None = None) -> Array:
-    """Products of all pairs of elements."""
+    """Return the products of all pairs of elements."""
     return tensordot(as_array(a).ravel(), as_array(b).ravel(), 0)
 
 
 @implements(np.vdot)
 def vdot(a: ArrayLike, b: ArrayLike, /) -> Array:
-    """Dot product of the flattened arrays."""
+    """Return the dot product of the flattened arrays."""
     return dot(as_array(a).ravel(), as_array(b).ravel())
 
 
 @implements(np.vecdot)
 def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1, dtype: DTypeLike | None = None) -> Array:
-    """Dot products along an axis."""
+    """Return dot products along an axis."""
     a, b = _operands("vecdot", x1, x2, dtype=dtype)
     if not a.ndim or not b.ndim:
         raise ShapeError(at_user_line(f"vecdot {a.type} . {b.type}: a scalar has no axis to sum over; use *"))
@@ -139,7 +142,7 @@ def vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1, dtype: DTypeLike 
 
 @implements(np.kron)
 def kron(a: ArrayLike, b: ArrayLike) -> Array:
-    """Kronecker product of two matrices or vectors."""
+    """Return the Kronecker product of two matrices or vectors."""
     x, y = as_array(a), as_array(b)
     n = max(x.ndim, y.ndim)
     x, y = (reshape(v, (1,) * (n - v.ndim) + v.shape) for v in (x, y))
@@ -157,13 +160,13 @@ def _need(name: str, x1: ArrayLike, x2: ArrayLike, ndim1: int, ndim2: int) -> No
 if hasattr(np, "matvec"):  # NumPy 2.2
     @implements(np.matvec)
     def matvec(x1: ArrayLike, x2: ArrayLike, /, *, dtype: DTypeLike | None = None) -> Array:
-        """Products of matrices and vectors."""
+        """Return products of matrices and vectors."""
         _need("matvec", x1, x2, 2, 1)
         return matmul(x1, as_array(x2)[..., None], dtype=dtype)[..., 0]
 
     @implements(np.vecmat)
     def vecmat(x1: ArrayLike, x2: ArrayLike, /, *, dtype: DTypeLike | None = None) -> Array:
-        """Products of vectors and matrices."""
+        """Return products of vectors and matrices."""
         _need("vecmat", x1, x2, 1, 2)
         return matmul(as_array(x1)[..., None, :], x2, dtype=dtype)[..., 0, :]
 
@@ -171,7 +174,7 @@ if hasattr(np, "matvec"):  # NumPy 2.2
 @implements(np.einsum)
 def einsum(*operands: Any, out: None = None, dtype: DTypeLike | None = None, order: str = "K", casting: str = "safe",
            optimize: object = False) -> Array:
-    """Einstein summation in all of NumPy's forms."""
+    """Return the Einstein summation, in all of NumPy's forms."""
     with importing:
         from opt_einsum.parser import parse_einsum_input  # takes long, and few programs need it
 
@@ -231,7 +234,7 @@ def _plain_term(s: str, x: Node, sizes: dict[str, int | Dim]) -> tuple[str, Node
 @implements(np.cross)
 def cross(a: ArrayLike, b: ArrayLike, axisa: int = -1, axisb: int = -1, axisc: int = -1,
           axis: int | None = None) -> Array:
-    """Cross product of vectors of three elements."""
+    """Return the cross product of vectors of three elements."""
     if axis is not None:
         axisa = axisb = axisc = axis
     x, y = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
@@ -246,19 +249,19 @@ def cross(a: ArrayLike, b: ArrayLike, axisa: int = -1, axisb: int = -1, axisc: i
 
 @implements(np.linalg.diagonal, name="diagonal")
 def linalg_diagonal(x: ArrayLike, /, *, offset: int = 0) -> Array:
-    """The diagonal of the last two axes."""
+    """Return the diagonal of the last two axes."""
     return diagonal(x, offset, -2, -1)
 
 
 @implements(np.linalg.trace, name="trace")
 def linalg_trace(x: ArrayLike, /, *, offset: int = 0, dtype: DTypeLike | None = None) -> Array:
-    """Sum of the diagonal of the last two axes."""
+    """Return the sum of the diagonal of the last two axes."""
     return as_array(x).trace(offset, -2, -1, dtype)
 
 
 @implements(np.linalg.outer, name="outer")
 def linalg_outer(x1: ArrayLike, x2: ArrayLike, /) -> Array:
-    """Products of all pairs of elements of two vectors."""
+    """Return the products of all pairs of elements of two vectors."""
     a, b = as_array(x1), as_array(x2)
     if a.ndim != 1 or b.ndim != 1:
         raise ShapeError(at_user_line(f"np.linalg.outer of {a._node.type} and {b._node.type}: needs vectors"))
@@ -267,25 +270,25 @@ def linalg_outer(x1: ArrayLike, x2: ArrayLike, /) -> Array:
 
 @implements(np.linalg.cross, name="cross")
 def linalg_cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Array:
-    """Cross product of vectors of three elements."""
+    """Return the cross product of vectors of three elements."""
     return cross(x1, x2, axis=axis)
 
 
 @implements(np.linalg.matmul, name="matmul")
 def linalg_matmul(x1: ArrayLike, x2: ArrayLike, /) -> Array:
-    """Matrix product."""
+    """Return the matrix product."""
     return matmul(x1, x2)
 
 
 @implements(np.linalg.tensordot, name="tensordot")
 def linalg_tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: int | Sequence[int | Sequence[int]] = 2) -> Array:
-    """Sum of products over given axes."""
+    """Return the sum of products over given axes."""
     return tensordot(x1, x2, axes)
 
 
 @implements(np.linalg.vecdot, name="vecdot")
 def linalg_vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Array:
-    """Dot products along an axis."""
+    """Return dot products along an axis."""
     return vecdot(x1, x2, axis=axis)
 
 
@@ -297,11 +300,11 @@ def linalg_matrix_transpose(x: ArrayLike, /) -> Array:
 
 @implements(np.linalg.multi_dot)
 def multi_dot(arrays: Sequence[ArrayLike], *, out: None = None) -> Array:
-    """Product of several matrices, the first and last of which may be vectors."""
-    result, *rest = map(as_array, arrays)
-    for k, x in enumerate((result, *rest)):
-        if len(rest) > 1 and x.ndim != 2 and not (x.ndim == 1 and k in (0, len(rest))):
+    """Return the product of several matrices; the first and last may be vectors."""
+    result, *others = map(as_array, arrays)
+    for k, x in enumerate((result, *others)):
+        if len(others) > 1 and x.ndim != 2 and not (x.ndim == 1 and k in (0, len(others))):
             raise ShapeError(at_user_line(f"np.linalg.multi_dot: operand {k} is {x._node.type}, not a matrix"))
-    for x in rest:
+    for x in others:
         result = dot(result, x)
     return result

@@ -76,8 +76,8 @@ def _not_handed_over(name: str) -> tuple[str, str] | None:
 
 Explain: TypeAlias = Callable[[], conversion_errors.Answer | None]
 
-# A method of `Array` that needs a value -> its name in errors, what to write instead, and the function that finds the
-# user's expression and a closer way out.
+# A method of `Array` that needs a value -> its name in errors, an alternative, and a function that finds the user's
+# expression with an alternative for it.
 _CONVERSIONS: dict[str, tuple[str, str, Explain]] = {
     "__bool__": ("the truth", "For `if` use np.where(condition, a, b), or mg.cond where the other branch must not run; "
                  "for `assert`, check the inputs before tracing.", conversion_errors.truth),
@@ -96,7 +96,7 @@ _CONVERSIONS: dict[str, tuple[str, str, Explain]] = {
 
 
 def value(x: Array, method: str) -> np.ndarray:
-    """Return the value of an array that depends on no input, for a method of `Array` that needs it.
+    """Return the value of an array without inputs, for a method of `Array`.
 
     Raises
     ------
@@ -128,7 +128,7 @@ _FACE = ("numpy", "scipy", "minigrad.numpy", "minigrad.traced_array")  # the mod
 
 
 def _library_caller() -> str | None:
-    """Return the name of the NumPy or SciPy function, called by the user, that asks for a number; None without one."""
+    """Return the NumPy or SciPy function that needs a number, or None."""
     name: str | None = None
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and (module := frame.f_globals.get("__name__", "")).startswith(_FACE):
@@ -145,7 +145,7 @@ def _short(name: str) -> str:
 
 
 def known_value(node: Node) -> np.ndarray | None:
-    """Return the value of a node that depends on no input; a size that it depends on is specialised."""
+    """Return the value of a node without inputs, or None; a guard fixes its sizes."""
     graph = Graph((), (node,))
     if any(n.prim is input_ for n in graph.nodes):
         return None

@@ -1,4 +1,4 @@
-"""Python's arithmetic on Python's numbers in a trace: its results are such numbers too, and its integers unbounded."""
+"""Arithmetic on Python's numbers in a trace: the results are such numbers, and integers have no bounds."""
 
 from __future__ import annotations
 

@@ -42,14 +42,14 @@ def _masked(x: Node, where: ArrayLike, value: Number) -> Node:
 
 
 def filled(initial: ArrayLike, shape: Shape, dtype: np.dtype) -> Node:
-    """Return the start of a reduction; as in NumPy it takes the dtype of the result, and does not decide it."""
+    """Return the start of a reduction in its shape and dtype."""
     return broadcast_node(held(initial, dtype), shape)
 
 
 @implements(np.sum)
 def sum_(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
          initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
-    """Sum over axes; bool and small integers add up in the platform's int, as in NumPy."""
+    """Return the sum over axes; bools and small integers add up in the platform's int."""
     x = as_array(a)._node
     if dtype is None:
         dtype = np.add.reduce(np.empty(0, x.dtype)).dtype
@@ -64,7 +64,7 @@ def sum_(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
 @implements(np.mean)
 def mean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False, *,
          where: ArrayLike = True) -> Array:
-    """Arithmetic mean over axes; integers are averaged in float64."""
+    """Return the arithmetic mean over axes, of integers in float64."""
     x = as_array(a)._node
     dtype = dtype_of(dtype or (x.dtype if x.type.floating else np.float64))
     x = ew.cast_to(x, dtype)
@@ -92,12 +92,12 @@ def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive
             left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
             return _keep(filled(initial, left, x.dtype), x, axes, keepdims)
         prim = or_worst if given(initial) and any(isinstance(x.shape[i], Dim) for i in axes) else of_some
-        found = prim(x, axes=axes) if axes else x
+        extreme = prim(x, axes=axes) if axes else x
         if given(initial):
-            found = pair(found, filled(initial, found.shape, found.dtype))
-        return _keep(found, x, axes, keepdims)
+            extreme = pair(extreme, filled(initial, extreme.shape, extreme.dtype))
+        return _keep(extreme, x, axes, keepdims)
 
-    function.__doc__ = f"The {name} over axes; elements that tie share its gradient equally."
+    function.__doc__ = f"Return the {name} over axes; ties share its gradient equally."
     return function
 
 
@@ -109,7 +109,7 @@ min_ = implements(np.min, np.amin, name="min")(
 
 @implements(np.ptp)
 def ptp(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False) -> Array:
-    """Range (maximum minus minimum) over axes."""
+    """Return the maximum minus the minimum over axes."""
     return max_(a, axis, out, keepdims) - min_(a, axis, out, keepdims)
 
 
@@ -117,7 +117,10 @@ def ptp(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = Fals
 @accumulates
 def prod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
          initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
-    """Product over axes, as a tree of multiplications: exact derivatives of every order, zeros included."""
+    """Return the product over axes, as a tree of multiplications.
+
+    Derivatives of every order are exact, zeros included.
+    """
     x = as_array(a)._node
     if dtype is None:
         dtype = np.multiply.reduce(np.empty(0, x.dtype)).dtype
@@ -157,7 +160,7 @@ def _truth(name: str, prim: Primitive) -> Callable[..., Array]:
         axes = as_axes(axis, x.ndim, name)
         return _keep(prim(x, axes=axes) if axes else x, x, axes, keepdims)
 
-    function.__doc__ = f"Whether {name} of the elements along axes hold."
+    function.__doc__ = f"Return whether {name} of the elements along axes hold."
     return function
 
 
@@ -170,7 +173,7 @@ all_ = implements(np.all, name="all")(_truth("all", reduce.all_))
 def var(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
         keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
         correction: float | None = None) -> Array:
-    """Variance over axes, with `ddof` (or `correction`) taken off the count."""
+    """Return the variance over axes; the count is less by `ddof` or `correction`."""
     x = as_array(a)
     if masks(where):
         raise TraceError(at_user_line("np.var with where=: write it with two masked means"))
@@ -192,7 +195,7 @@ _MEAN = mean
 def std(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
         keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
         correction: float | None = None) -> Array:
-    """Standard deviation over axes; where it is 0, so is its gradient."""
+    """Return the standard deviation over axes; its gradient at 0 is 0."""
     square = var(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
     return Array(ew.norm_of(square._node))
 
@@ -201,7 +204,7 @@ def std(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: No
 @accumulates
 def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike | None = None, returned: bool = False, *,
             keepdims: bool = False) -> Array | tuple[Array, Array]:
-    """Weighted mean over axes."""
+    """Return the weighted mean over axes."""
     if weights is None:
         out, total = mean(a, axis, keepdims=keepdims), None
     else:
@@ -226,7 +229,7 @@ def average(a: ArrayLike, axis: Axes = None, weights: ArrayLike | None = None, r
 
 @implements(np.cumsum)
 def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
-    """Cumulative sum along an axis, or of the flattened array."""
+    """Return the cumulative sum along an axis, or of the flattened array."""
     x, a_ = one_axis(a, axis, "cumsum")
     dtype = np.add.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype
     return Array(ordering.cumsum(ew.cast_to(x, dtype_of(dtype)), axis=a_))
@@ -235,7 +238,10 @@ def cumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None
 @implements(np.cumprod)
 @accumulates
 def cumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
-    """Cumulative product along an axis, by doubling: exact derivatives of every order, zeros included."""
+    """Return the cumulative product along an axis, by doubling.
+
+    Derivatives of every order are exact, zeros included.
+    """
     x, a_ = one_axis(a, axis, "cumprod")
     x = ew.cast_to(x, dtype_of(np.multiply.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype))
     n, reach = number(x.shape[a_]), 1
@@ -280,9 +286,10 @@ _NAN_LEFT_OUT = {np.fmax: np.nanmax, np.fmin: np.nanmin}
 
 
 def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
-    """Return the running reduction by an associative ufunc, by doubling: log2(n) steps, none of which is a loop.
+    """Return the running reduction by an associative ufunc, in log2(n) steps.
 
-    Extremes have a primitive: in pairs, three equal elements would share a cotangent as 1/4, 1/4 and 1/2.
+    Each step doubles the reach. Extremes have a primitive: in pairs, three equal elements would share a cotangent
+    as 1/4, 1/4 and 1/2.
     """
     combine, n, reach = TABLE[ufunc], number(x.shape[axis]), 1
     if ufunc in _EXTREMES:
@@ -336,7 +343,7 @@ def _enter_ufunc(ufunc: np.ufunc) -> None:
 
 
 def _typed(ufunc: np.ufunc, x: ArrayLike, dtype: DTypeLike | None) -> Array:
-    """Return the operand in the dtype that the ufunc reduces in."""
+    """Return the operand in the dtype in which the ufunc reduces."""
     x = as_array(x)
     try:
         return x.astype(ufunc.reduce(np.ones(1, x.dtype), dtype=dtype).dtype)
@@ -350,6 +357,9 @@ for _ufunc in ASSOCIATIVE:
 
 @implements(name="cumulative_logsumexp")
 def cumulative_logsumexp(x: ArrayLike, axis: int = -1) -> Array:
-    """Logarithm of the running sum of exponentials; -inf adds nothing, in derivatives too."""
+    """Return the logarithm of the running sum of exponentials.
+
+    -inf adds nothing, in derivatives too.
+    """
     node, a = one_axis(x, axis, "cumulative_logsumexp")
     return Array(running(np.logaddexp, node if node.type.floating else ew.cast_to(node, np.dtype(float)), a))

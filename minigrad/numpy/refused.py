@@ -1,4 +1,4 @@
-"""NumPy's and SciPy's functions that traced values do not have: why, and what to write instead."""
+"""Functions of NumPy and SciPy that traced values refuse: the reasons, and alternatives."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
         a_ = as_axis(axis, x.ndim, name)
         return _keep(prim(x, axis=a_), x, (a_,), keepdims)
 
-    function.__doc__ = f"Index of the first {name[3:]}imum along an axis."
+    function.__doc__ = f"Return the index of the first {name[3:]}imum along an axis."
     return function
 
 
@@ -39,13 +39,15 @@ argmin = implements(np.argmin, name="argmin")(_arg("argmin", reduce.argmin))
 
 @implements(np.count_nonzero)
 def count_nonzero(a: ArrayLike, axis: Axes = None, *, keepdims: bool = False) -> Array:
-    """Number of non-zero elements along axes."""
+    """Return the number of non-zero elements along axes."""
     return sum_(as_array(a) != 0, axis, keepdims=keepdims)
 
 
 @implements(np.searchsorted)
 def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLike | None = None) -> Array:
-    """Where each of `v` would have to stand in the sorted vector `a`, by bisection; NaN stands last.
+    """Return the place of each of `v` in the sorted vector `a`, by bisection.
+
+    NaN comes last.
 
     The positions are integers: no gradient flows.
     """
@@ -72,13 +74,16 @@ def searchsorted(a: ArrayLike, v: ArrayLike, side: str = "left", sorter: ArrayLi
 
 
 def _before(x: Array, y: Array) -> Array:
-    """Whether `x` comes before `y` in NumPy's order, in which NaN is the largest number."""
+    """Return whether `x` comes before `y` in NumPy's order: NaN is the largest number."""
     return (x < y) | (np.isnan(y) & ~np.isnan(x)) if x.dtype.kind == "f" else x < y
 
 
 @implements(np.digitize)
 def digitize(x: ArrayLike, bins: ArrayLike, right: ArrayLike = False) -> Array:
-    """Index of the bin of each of `x`; the bins must rise or fall, and traced bins are trusted to do so."""
+    """Return the index of the bin of each element.
+
+    Bins must rise or fall; of traced bins this is taken for granted.
+    """
     edges = as_array(bins)
     if edges.ndim != 1:
         raise ShapeError(at_user_line(f"np.digitize with bins {edges._node.type}: needs one axis of edges"))
@@ -102,7 +107,7 @@ def digitize(x: ArrayLike, bins: ArrayLike, right: ArrayLike = False) -> Array:
 @implements(np.isin)
 def isin(element: ArrayLike, test_elements: ArrayLike, assume_unique: bool = False, invert: bool = False, *,
          kind: str | None = None) -> Array:
-    """Whether each element is one of `test_elements`."""
+    """Return whether each element is among `test_elements`."""
     x, y = as_array(element), as_array(test_elements).ravel()
-    found = (expand_dims(x, -1) == y).any(axis=-1)
-    return ~found if invert else found
+    among = (expand_dims(x, -1) == y).any(axis=-1)
+    return ~among if invert else among

@@ -26,7 +26,7 @@ def sort(a: ArrayLike, axis: int = -1, kind: str | None = None, order: None = No
 @implements(np.argsort)
 def argsort(a: ArrayLike, axis: int = -1, kind: str | None = None, order: None = None, *, stable: bool | None = None,
             descending: bool = False) -> Array:
-    """Indices that sort along an axis, stable."""
+    """Return the indices that sort along an axis, stable."""
     x, a_ = one_axis(a, axis, "argsort")
     out = ordering.argsort(x, axis=a_)
     return Array(flip(out, axes=(a_,)) if descending else out)
@@ -34,7 +34,7 @@ def argsort(a: ArrayLike, axis: int = -1, kind: str | None = None, order: None =
 
 @implements(np.lexsort)
 def lexsort(keys: ArrayLike, axis: int = -1) -> Array:
-    """Indices that sort by the last key, then by the one before it, and so on."""
+    """Return the indices that sort by the last key, then by the one before, and so on."""
     rows = [as_array(k) for k in (keys if isinstance(keys, (list, tuple)) else as_array(keys))]
     a = as_axis(axis, rows[0].ndim, "lexsort")
     order = argsort(rows[0], a)
@@ -46,7 +46,7 @@ def lexsort(keys: ArrayLike, axis: int = -1) -> Array:
 @implements(np.partition)
 def partition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str = "introselect",
               order: None = None) -> Array:
-    """The sorted array, which is partitioned at every `kth`."""
+    """Return the sorted array: it is partitioned at every `kth`."""
     as_ints(kth, "partition", "kth")
     return sort(a, axis)
 
@@ -54,6 +54,6 @@ def partition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str 
 @implements(np.argpartition)
 def argpartition(a: ArrayLike, kth: int | Sequence[int], axis: int = -1, kind: str = "introselect",
                  order: None = None) -> Array:
-    """The indices that sort, which partition at every `kth`."""
+    """Return the indices that sort: they partition at every `kth`."""
     as_ints(kth, "argpartition", "kth")
     return argsort(a, axis)

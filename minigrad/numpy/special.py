@@ -77,7 +77,7 @@ def _ufunc(name: str, arity: int, make: Callable[..., Array], doc: str = "") -> 
             raise TypeError(f"{name} takes {arity} arguments, got {len(args)}")
         return make(*_operands(name, *args))
 
-    function.__doc__ = doc or f"``scipy.special.{name}`` of traced values."
+    function.__doc__ = doc or f"Return ``scipy.special.{name}`` of each element."
     SCIPY[name] = _enter(name, function)
 
 
@@ -134,7 +134,7 @@ _ufunc("cosm1", 1, lambda x: -2.0 * np.sin(0.5 * x) ** 2)
 
 @_named
 def polygamma(n: int, x: ArrayLike) -> Array:
-    """The n-th derivative of the digamma function, for a known integer `n`."""
+    """Return the n-th derivative of the digamma function, for a known integer `n`."""
     if any_traced([n]) or np.ndim(n):
         raise TraceError(at_user_line("special.polygamma: n must be an ordinary int"))
     (x,) = _operands("polygamma", x)
@@ -143,7 +143,7 @@ def polygamma(n: int, x: ArrayLike) -> Array:
 
 @_named
 def multigammaln(a: ArrayLike, d: int) -> Array:
-    """Logarithm of the multivariate gamma function of known dimension `d`."""
+    """Return the logarithm of the multivariate gamma function of known dimension `d`."""
     (a,) = _operands("multigammaln", a)
     ln = _of(ops.gammaln)
     return sum((ln(a - 0.5 * j) for j in range(1, int(d))), ln(a)) + 0.25 * d * (d - 1) * math.log(math.pi)
@@ -151,7 +151,7 @@ def multigammaln(a: ArrayLike, d: int) -> Array:
 
 @_named
 def softplus(x: ArrayLike) -> Array:
-    """``log(1 + exp(x))``."""
+    """Return ``log(1 + exp(x))``."""
     (x,) = _operands("softplus", x)
     return TABLE[np.logaddexp](x, 0.0)
 
@@ -160,7 +160,10 @@ def softplus(x: ArrayLike) -> Array:
 @accumulates
 def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepdims: bool = False,
               return_sign: bool = False) -> Array | tuple[Array, Array]:
-    """Logarithm of the sum of exponentials, which `b` multiplies; equal infinities share the gradient."""
+    """Return the logarithm of the sum of exponentials, with factors `b`.
+
+    Equal infinities share the gradient.
+    """
     x = as_array(a)
     x = x if x.dtype.kind == "f" else x.astype(float)
     if b is not None:
@@ -185,7 +188,7 @@ def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepd
 @_named
 @accumulates
 def softmax(x: ArrayLike, axis: Axes = None) -> Array:
-    """Exponentials divided by their sum."""
+    """Return exponentials divided by their sum."""
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
     return Array(ops.softmax(x._node, as_axes(axis, x.ndim, "special.softmax")))
@@ -194,14 +197,14 @@ def softmax(x: ArrayLike, axis: Axes = None) -> Array:
 @_named
 @accumulates
 def log_softmax(x: ArrayLike, axis: Axes = None) -> Array:
-    """Logarithm of the softmax."""
+    """Return the logarithm of the softmax."""
     x = as_array(x)
     return x - cast("Array", logsumexp(x, axis=axis, keepdims=True))
 
 
 @implements(np.i0)
 def i0(x: ArrayLike) -> Array:
-    """Modified Bessel function of order 0; SciPy evaluates it."""
+    """Return the modified Bessel function of order 0."""
     x = as_array(x)
     x = x if x.dtype.kind == "f" else x.astype(float)
     return Array(ops.i0(_operands("i0", x)[0]._node)).astype(x.dtype)  # NumPy keeps float16, SciPy does not

@@ -36,7 +36,7 @@ from .searching import searchsorted
 @implements(np.median)
 def median(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: bool = False,
            keepdims: bool = False) -> Array:
-    """Median over axes; nan where there is one."""
+    """Return the median over axes; NaN where an element is NaN."""
     x = whole = as_array(a)._node
     axes = as_axes(axis, x.ndim, "median")
     if not x.type.floating:
@@ -46,10 +46,10 @@ def median(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: b
     if n == 0:
         raise ShapeError(at_user_line(f"np.median of an empty axis of {x.type}"))
     rows = reshape_node(transpose_node(x, perm=(*kept, *axes)), shape=(*(x.shape[i] for i in kept), n))
-    at = len(kept)
-    ordered = ordering.sort(rows, at)
-    middle = mean_(_cut(ordered, at, (n - 1) // 2, n // 2 + 1), axes=(at,))
-    last = reshape_node(_cut(ordered, at, n - 1, n), shape=middle.shape)  # NaN sorts last
+    last_axis = len(kept)
+    ordered = ordering.sort(rows, last_axis)
+    middle = mean_(_cut(ordered, last_axis, (n - 1) // 2, n // 2 + 1), axes=(last_axis,))
+    last = reshape_node(_cut(ordered, last_axis, n - 1, n), shape=middle.shape)  # NaN sorts last
     return _keep(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
 
 
@@ -61,7 +61,7 @@ _DISCRETE: dict[str, Callable[[Array], Array]] = {
 
 
 def _rows(a: ArrayLike, axis: Axes, name: str) -> tuple[Array, tuple[int, ...]]:
-    """Return the array sorted along one last axis that stands for `axis`."""
+    """Return the array sorted along one last axis in place of `axis`."""
     node = as_array(a)._node
     axes = as_axes(axis, node.ndim, name)
     kept = [i for i in range(node.ndim) if i not in axes]
@@ -122,7 +122,7 @@ def _enter_quantile(name: str, function: Callable[..., object], scale: float, sk
                  method: str = "linear", keepdims: bool = False, *, weights: ArrayLike | None = None) -> Array:
         return _quantile(name, a, q, axis, method, keepdims is True, weights, scale, skip_nan)
 
-    quantile.__doc__ = f"``np.{name}`` over axes: differentiable in the array, and in `q` between the elements."
+    quantile.__doc__ = f"Return ``np.{name}`` over axes, differentiable in the array, and in `q` between elements."
     implements(function, name=name)(quantile)
 
 
@@ -135,7 +135,7 @@ _enter_quantile("nanpercentile", np.nanpercentile, 100.0, True)
 @implements(np.nanmedian)
 def nanmedian(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: bool = False,
               keepdims: bool = False) -> Array:
-    """Median of what is not NaN."""
+    """Return the median over the elements other than NaN."""
     return _quantile("nanmedian", a, 0.5, axis, "linear", keepdims is True, None, 1.0, True)
 
 
@@ -143,7 +143,7 @@ def nanmedian(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input
 
 
 def _without_nan(a: ArrayLike, value: float) -> tuple[Array, Array]:
-    """Return the array with `value` in the place of NaN, and where it is a number."""
+    """Return the array with `value` in place of NaN, and the mask of numbers."""
     x = as_array(a)
     if x.dtype.kind != "f":
         return x, TABLE[np.ones_like](x, dtype=bool)
@@ -151,14 +151,14 @@ def _without_nan(a: ArrayLike, value: float) -> tuple[Array, Array]:
     return choose(bad, value, x), ~bad
 
 
-def _mask(there: Array, where: ArrayLike) -> Array:
-    return there & as_array(where) if masks(where) else there
+def _mask(numbers: Array, where: ArrayLike) -> Array:
+    return numbers & as_array(where) if masks(where) else numbers
 
 
 @implements(np.nansum)
 def nansum(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
            initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
-    """Sum of what is not NaN."""
+    """Return the sum of the elements other than NaN."""
     x = as_array(a)._node
     kept = ew.where(ew.isnan(x), full(0, x.shape, x.dtype), x) if x.type.floating else x
     return sum_(Array(kept), axis, dtype, None, keepdims is True, initial, where)
@@ -167,34 +167,34 @@ def nansum(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out:
 @implements(np.nanprod)
 def nanprod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
             initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
-    """Product of what is not NaN."""
+    """Return the product of the elements other than NaN."""
     x, _ = _without_nan(a, 1)
     return prod(x, axis, dtype, None, keepdims is True, initial, where)
 
 
 @implements(np.nancumsum)
 def nancumsum(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
-    """Cumulative sum in which NaN counts as 0."""
+    """Return the cumulative sum, with NaN as 0."""
     return cumsum(_without_nan(a, 0)[0], axis, dtype)
 
 
 @implements(np.nancumprod)
 def nancumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = None, out: None = None) -> Array:
-    """Cumulative product in which NaN counts as 1."""
+    """Return the cumulative product, with NaN as 1."""
     return cumprod(_without_nan(a, 1)[0], axis, dtype)
 
 
 def _nan_extreme(name: str, function: Callable[..., object], extreme_of: Callable[..., Array], worst: float) -> None:
     def extreme(a: ArrayLike, axis: Axes = None, out: None = None, keepdims: bool = False,
                 initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
-        x, there = _without_nan(a, worst)
-        found = extreme_of(x, axis, None, keepdims is True, initial, where)
+        x, numbers = _without_nan(a, worst)
+        result = extreme_of(x, axis, None, keepdims is True, initial, where)
         if x.dtype.kind != "f" or given(initial):
-            return found
+            return result
         # Where the extreme is what stands for NaN, that would share its slope: all there are equal, and nothing is NaN.
-        return choose(found == worst, mean(x, axis, keepdims=keepdims is True, where=there), found)
+        return choose(result == worst, mean(x, axis, keepdims=keepdims is True, where=numbers), result)
 
-    extreme.__doc__ = f"The {name} of what is not NaN; NaN where there is nothing else."
+    extreme.__doc__ = f"Return the {name} of the elements other than NaN; NaN without any."
     implements(function, name=f"nan{name}")(extreme)
 
 
@@ -206,7 +206,7 @@ def _nan_arg(name: str, function: Callable[..., object], worst: float) -> None:
     def arg(a: ArrayLike, axis: int | None = None, out: None = None, *, keepdims: bool = False) -> Array:
         return TABLE[getattr(np, name)](_without_nan(a, worst)[0], axis=axis, keepdims=keepdims is True)
 
-    arg.__doc__ = f"``np.{name}`` of what is not NaN; 0 where all are NaN, where NumPy raises."
+    arg.__doc__ = f"Return ``np.{name}`` of the elements other than NaN; 0 without any, where NumPy raises."
     implements(function, name=f"nan{name}")(arg)
 
 
@@ -218,12 +218,12 @@ _nan_arg("argmin", np.nanargmin, np.inf)
 @accumulates
 def nanmean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
             *, where: ArrayLike = True) -> Array:
-    """Mean of what is not NaN."""
-    x, there = _without_nan(a, 0)
+    """Return the mean of the elements other than NaN."""
+    x, numbers = _without_nan(a, 0)
     dtype = dtype or (x.dtype if x.dtype.kind == "f" else np.float64)
-    there = _mask(there, where)
-    total = sum_(x, axis, dtype, keepdims=keepdims is True, where=there)
-    return total / sum_(there, axis, dtype, keepdims=keepdims is True)
+    numbers = _mask(numbers, where)
+    total = sum_(x, axis, dtype, keepdims=keepdims is True, where=numbers)
+    return total / sum_(numbers, axis, dtype, keepdims=keepdims is True)
 
 
 @implements(np.nanvar)
@@ -231,14 +231,17 @@ def nanmean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out
 def nanvar(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
            keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
            correction: float | None = None) -> Array:
-    """Variance of what is not NaN; NaN where no more than `ddof` elements are left."""
-    x, there = _without_nan(a, 0)
+    """Return the variance of the elements other than NaN.
+
+    The result is NaN where no more than `ddof` elements are left.
+    """
+    x, numbers = _without_nan(a, 0)
     x = x.astype(dtype or (x.dtype if x.dtype.kind == "f" else np.float64))
-    there = _mask(there, where)
+    numbers = _mask(numbers, where)
     ddof = ddof if correction is None else correction
     center = nanmean(a, axis, x.dtype, keepdims=True, where=where) if not given(mean) else as_array(mean)
-    off = choose(there, x - center, 0)
-    left = sum_(there, axis, x.dtype, keepdims=keepdims is True) - ddof
+    off = choose(numbers, x - center, 0)
+    left = sum_(numbers, axis, x.dtype, keepdims=keepdims is True) - ddof
     total = sum_(off * off, axis, keepdims=keepdims is True)
     return choose(left > 0, total / choose(left > 0, left, 1), np.nan)
 
@@ -248,7 +251,10 @@ def nanvar(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out:
 def nanstd(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: None = None, ddof: float = 0,
            keepdims: bool = False, *, where: ArrayLike = True, mean: ArrayLike | None = None,
            correction: float | None = None) -> Array:
-    """Standard deviation of what is not NaN; where it is 0, so is its gradient."""
+    """Return the standard deviation of the elements other than NaN.
+
+    Its gradient at 0 is 0.
+    """
     square = nanvar(a, axis, dtype, out, ddof, keepdims, where=where, mean=mean, correction=correction)
     return Array(ew.norm_of(square._node))
 
@@ -260,7 +266,7 @@ def nanstd(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out:
 def cov(m: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, bias: bool = False, ddof: float | None = None,
         fweights: ArrayLike | None = None, aweights: ArrayLike | None = None, *,
         dtype: DTypeLike | None = None) -> Array:
-    """Covariance matrix of variables in rows (in columns without `rowvar`)."""
+    """Return the covariance matrix of variables in rows (in columns without `rowvar`)."""
     x = _variables(m, y, rowvar, dtype)
     w = None
     for weights in (fweights, aweights):
@@ -302,7 +308,7 @@ def _variables(m: ArrayLike, y: ArrayLike | None, rowvar: bool, dtype: DTypeLike
 
 @implements(np.corrcoef)
 def corrcoef(x: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, *, dtype: DTypeLike | None = None) -> Array:
-    """Correlation matrix of variables in rows (in columns without `rowvar`)."""
+    """Return the correlation matrix of variables in rows, or columns by `rowvar`."""
     c = cov(x, y, rowvar, dtype=dtype)
     if not c.ndim:
         return c / c
@@ -316,7 +322,7 @@ def corrcoef(x: ArrayLike, y: ArrayLike | None = None, rowvar: bool = True, *, d
 @implements(np.histogram)
 def histogram(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | None = None, density: bool | None = None,
               weights: ArrayLike | None = None) -> tuple[Array, Array | np.ndarray]:
-    """Counts, or sums of weights, per bin; gradients flow to the weights alone, since a count has none."""
+    """Return counts, or sums of weights, per bin; gradients flow to the weights alone."""
     if isinstance(bins, str):
         raise TraceError(at_user_line(f"np.histogram with bins={bins!r}: how many bins there are would depend on data. "
                                       "Give a number or the edges"))
@@ -325,16 +331,16 @@ def histogram(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | N
     n = int(edges.shape[0]) - 1
     if n < 1:
         raise ShapeError(at_user_line(f"np.histogram: {n + 1} edges have no bin between them"))
-    at = searchsorted(edges, x, "right") - 1
-    at = choose(x == edges[-1], n - 1, at)
-    there = (at >= 0) & (at < n)
+    place = searchsorted(edges, x, "right") - 1
+    place = choose(x == edges[-1], n - 1, place)
+    inside = (place >= 0) & (place < n)
     if weights is None:
-        w = there.astype(np.int64)
+        w = inside.astype(np.int64)
     else:
         w = as_array(weights).ravel()
-        w = choose(there, w if w.dtype != np.bool_ else w.astype(np.int64), 0)
-    at = choose(there, at, 0)
-    counts = Array(scatter_add(w._node, at._node, shape=(n,)))
+        w = choose(inside, w if w.dtype != np.bool_ else w.astype(np.int64), 0)
+    place = choose(inside, place, 0)
+    counts = Array(scatter_add(w._node, place._node, shape=(n,)))
     if density:
         counts = counts / (edges[1:] - edges[:-1]).astype(float) / counts.sum()
     return counts, edges
@@ -343,7 +349,7 @@ def histogram(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | N
 @implements(np.histogram_bin_edges)
 def histogram_bin_edges(a: ArrayLike, bins: ArrayLike = 10, range: tuple[float, float] | None = None,
                         weights: ArrayLike | None = None) -> Array | np.ndarray:
-    """The edges that `histogram` uses."""
+    """Return the edges that `histogram` uses."""
     if isinstance(bins, str):
         raise TraceError(at_user_line(f"np.histogram_bin_edges with bins={bins!r}: how many there are would depend on "
                                       "data. Give a number"))

@@ -36,7 +36,10 @@ _LONG = np.dtype(np.int64)
 
 
 class At(Generic[R]):
-    """``x.at``, or ``minigrad.numpy.at(x)`` where `x` may be an ordinary array: index it, and name the update."""
+    """``x.at``: index it, and call an update.
+
+    ``minigrad.numpy.at(x)`` is the same for ordinary arrays.
+    """
 
     __slots__ = ("_x",)
 
@@ -51,7 +54,7 @@ class At(Generic[R]):
 
 
 class Update(Generic[R]):
-    """The places of an array that an update goes to.
+    """The indexed elements of an array, for an update.
 
     Every method returns a new array of the shape and dtype of the old one. Values broadcast to the shape of
     ``x[key]``. Where a key names one place several times, `set` leaves the last value there and the others
@@ -72,7 +75,7 @@ class Update(Generic[R]):
         return cast(R, x[self._key])
 
     def set(self, values: ArrayLike) -> R:
-        """Put `values` there, cast to the array's dtype."""
+        """Set the elements to `values`, cast to the array's dtype."""
         def write(x: np.ndarray, key: Any, v: object) -> None:
             x[key] = v
 
@@ -102,17 +105,17 @@ class Update(Generic[R]):
                            lambda x, p, v: _multiply(x, p, 1.0 / v))
 
     def max(self, values: ArrayLike) -> R:
-        """Put the larger of what is there and `values`; what ties shares the gradient."""
+        """Set each element to its maximum with `values`; ties share the gradient."""
         return self._apply("max", values, np.maximum.at, TABLE[np.maximum], lambda x, p, v: ew.maximum(
             x, scatter_max(v, p, shape=x.shape)))
 
     def min(self, values: ArrayLike) -> R:
-        """Put the smaller of what is there and `values`; what ties shares the gradient."""
+        """Set each element to its minimum with `values`; ties share the gradient."""
         return self._apply("min", values, np.minimum.at, TABLE[np.minimum], lambda x, p, v: ew.minimum(
             x, scatter_min(v, p, shape=x.shape)))
 
     def apply(self, function: Callable[[R], ArrayLike]) -> R:
-        """Put ``function(x[key])`` there."""
+        """Set the elements to ``function(x[key])``."""
         return self.set(function(self.get()))
 
     def _apply(self, name: str, values: ArrayLike, in_place: Callable[..., None],
@@ -131,13 +134,13 @@ class Update(Generic[R]):
         if mask is not None:
             return cast(R, _where_mask(x, mask, v, choose, name))
         places, axes = _places(x._node, self._key)
-        rest = x._node.shape[axes:]
-        wide = _broadcast(v._node, (*places.shape, *rest), name)
+        row = x._node.shape[axes:]
+        wide = _broadcast(v._node, (*places.shape, *row), name)
         if any(n == 0 for n in wide.shape):
             return cast(R, x)
-        rows = reshape(x._node, shape=(size_of(x._node.shape[:axes]), *rest))
+        rows = reshape(x._node, shape=(size_of(x._node.shape[:axes]), *row))
         count = size_of(places.shape)
-        updated = on_rows(rows, reshape(places, shape=(count,)), reshape(wide, shape=(count, *rest)))
+        updated = on_rows(rows, reshape(places, shape=(count,)), reshape(wide, shape=(count, *row)))
         return cast(R, Array(reshape(updated, shape=x._node.shape)))
 
 
@@ -175,7 +178,7 @@ def _where_mask(x: Array, mask: Array, v: Array, choose: Callable[[Array, Array]
 
 
 def _places(x: Node, key: object) -> tuple[Node, int]:
-    """Return which rows of `x` (its first axes taken as one) the key names, and the number of these axes."""
+    """Return the indexed rows of `x`, its first axes taken as one, and how many axes."""
     items = list(key) if isinstance(key, tuple) else [key]
     if items and items[-1] is Ellipsis:
         items.pop()
@@ -205,7 +208,7 @@ def _axes_of(k: object) -> int:
 
 
 def _last(places: Node, n: int | Dim) -> Node:
-    """Return, for each of `n` places, the last update that goes there, or a negative number."""
+    """Return for each of `n` places the number of its last update, or a negative number."""
     if places.prim is const:
         last = np.full(number(n), -1)
         np.maximum.at(last, places.params["value"], np.arange(number(places.shape[0])))
@@ -214,17 +217,17 @@ def _last(places: Node, n: int | Dim) -> Node:
 
 
 def _pick(last: Node, v: Node, otherwise: Node) -> Node:
-    """Return row ``v[last]`` where there is one, else the row of `otherwise`."""
+    """Return row ``v[last]``, or where `last` is negative the row of `otherwise`."""
     zero = full(0, last.shape, _LONG)
-    there = ew.ge(last, zero)
+    updated = ew.ge(last, zero)
     if (value := constant_of(v)) is not None:
         rows = full(value, otherwise.shape, v.dtype)
     elif isinstance(v.shape[0], int):
-        rows = gather(v, ew.where(there, last, zero))
-    else:  # there may be no row at all: what is not there takes one behind the last
+        rows = gather(v, ew.where(updated, last, zero))
+    else:  # an empty `v` has no row 0: elements without an update take a row behind the last
         behind = concatenate([Array(v), Array(full(0, (1, *v.shape[1:]), v.dtype))])._node
-        rows = gather(behind, ew.where(there, last, full(-1, last.shape, _LONG)))
-    return ew.where(broadcast_along(there, otherwise.shape, tuple(range(1, otherwise.ndim))), rows, otherwise)
+        rows = gather(behind, ew.where(updated, last, full(-1, last.shape, _LONG)))
+    return ew.where(broadcast_along(updated, otherwise.shape, tuple(range(1, otherwise.ndim))), rows, otherwise)
 
 
 def _put(x: Node, places: Node, v: Node) -> Node:
@@ -264,7 +267,10 @@ def at(x: ArrayLike) -> At[Any]:
 
 @implements(name="put_along_axis")
 def put_along_axis(arr: ArrayLike, indices: ArrayLike, values: ArrayLike, axis: int = -1) -> Array:
-    """Return, unlike NumPy which writes into `arr`, a new array with `values` where the indices name them."""
+    """Return a new array with `values` at the indices along an axis.
+
+    NumPy's function writes into `arr` instead.
+    """
     x = as_array(arr)
     a = as_axis(axis, x.ndim, "put_along_axis")
     i = as_array(indices)

@@ -1,7 +1,7 @@
 """`switch`: one of several held graphs, or each of them on the examples that take it.
 
 The held graphs are those of one example. Under `vmap`, with one number per example, every branch runs once, on
-the rows that take it. What the other branch would have computed there (inf, nan) never exists.
+the rows that take it, so that inf and nan of the other branch never exist.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _switch_type(index: ArrayType, *types: ArrayType, graphs: tuple[Graph, ...],
 
 @functools.lru_cache(maxsize=256)
 def rows_graph(graph: Graph, rows: Flags, sums: Flags) -> tuple[Graph, Dim]:
-    """Return a branch for the rows that take it, any number of them, and that number's symbol."""
+    """Return the graph of a branch on any number of rows, and the symbol of that number."""
     n = Dim.new("rows")
     batched, _ = batch_graph(graph, rows, n, [True] * len(sums))
     outputs = tuple(sum_(o, axes=(0,)) if s else o for o, s in zip(batched.outputs, sums, strict=True))
@@ -51,7 +51,7 @@ def rows_graph(graph: Graph, rows: Flags, sums: Flags) -> tuple[Graph, Dim]:
 
 
 def taken(xp: ArrayNamespace, index: np.ndarray, branch: int, count: int) -> Any:
-    """Tell which examples take a branch; the first and the last take what is beyond them."""
+    """Return the mask of the examples that take a branch; numbers beyond the ends take the first or last branch."""
     above = xp.logical_or(index >= branch, branch == 0)
     return xp.logical_and(above, xp.logical_or(index <= branch, branch == count - 1))
 
@@ -78,7 +78,7 @@ def _switch_eval(xp: ArrayNamespace, index: np.ndarray, *xs: np.ndarray, graphs:
                 out[k] = out[k] + value
             elif xp is np:
                 out[k][at] = value
-            else:  # without a scatter in the standard: every row takes its result or keeps what it has
+            else:  # the standard has no scatter: every row takes its result or keeps its value
                 place = xp.cumulative_sum(xp.astype(mask, xp.int64)) - 1
                 spread_out = xp.take(value, xp.clip(place, 0, at.shape[0] - 1), axis=0)
                 wide = xp.reshape(mask, (count,) + (1,) * (value.ndim - 1))
@@ -127,7 +127,7 @@ def _switch_batch(size: int | Dim, mapped: Sequence[bool], index: Node, *xs: Nod
     node = switch(index, *map(along, xs, mapped[1:], rows), graphs=graphs,
                   rows=tuple(m or r for m, r in zip(mapped[1:], rows, strict=True)),
                   sums=tuple(s and not inner for s in sums))
-    # What was added up over the inner axes is added up afterwards, once per outer example.
+    # Sums over the inner axes come after the switch, once per outer example.
     return tuple(sum_(p, axes=inner) if s and inner else p for p, s in zip(parts(node), sums, strict=True))
 
 

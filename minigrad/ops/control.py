@@ -1,4 +1,4 @@
-"""Primitives that hold a sub-graph: `checkpoint`, and `chunked`, which microbatching is made of."""
+"""`checkpoint`, and `chunked`, the loop of `microbatch`; and `barrier`, which orders work."""
 
 from __future__ import annotations
 
@@ -51,9 +51,8 @@ def _checkpoint_type(*types: ArrayType, graph: Graph) -> TupleType:
 
 
 def _checkpoint_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph) -> list[Node | None]:
-    # What the body computed is not kept: it is computed again from its inputs. The barrier makes those
-    # wait for the cotangent, so that the second computation can be neither merged with the first nor
-    # scheduled before it is needed.
+    # The body is computed again from its inputs. The barrier makes these wait for the cotangent, so that the second
+    # computation is neither merged with the first nor scheduled too early.
     after = next(c for c in g if c is not None)
     again = [barrier(x, after) for x in xs]
     outputs = apply_graph(graph, again)
@@ -88,12 +87,12 @@ def _checkpoint_sample() -> Sample:
 # -- chunked -------------------------------------------------------------------------------------------
 #
 # chunked(*inputs, graph, dim, size, total, in_axes, out_axes, packed) runs `graph` on slices along the axes
-# `in_axes` of its inputs (None: the input is shared): on chunks of at most `size` of the `total` examples,
-# of which `dim` is the number inside the graph. A packed axis is cut between the same examples: `packed` has
+# `in_axes` of its inputs (None: the input is shared): on chunks of at most `size` of the `total` examples.
+# `dim` is the number of examples inside the graph. A packed axis is cut between the same examples: `packed` has
 # its length inside the graph and in all, and the first inputs count its rows, one per entry of `packed`.
-# An output whose entry of `out_axes` is None is summed over the chunks; the others are laid end to end
-# along that axis. This form is closed under every transform: a shared input's cotangent is a sum over
-# chunks, a sliced input's is laid end to end.
+# An output with None in `out_axes` is summed over the chunks; the others are concatenated along that axis. This
+# form is closed under every transform: the cotangent of a shared input is a sum over chunks, and that of a sliced
+# input is concatenated.
 
 
 def _chunked_type(*types: ArrayType, graph: Graph, dim: Dim, size: int, total: int | Dim,
@@ -126,18 +125,18 @@ Span = tuple[Mapping[Symbol, int], Mapping[Symbol, int]]
 
 
 def chunk_spans(total: int, params: Params, counts: Sequence[np.ndarray]) -> list[Span]:
-    """Return where each chunk begins and ends, along an axis of each length that the chunks have."""
+    """Return the begin and end of each chunk, by the symbols of the lengths of its axes."""
     edges = [*range(0, total, params["size"]), total]
     names = [params["dim"].symbol, *(d.symbol for d, _ in params["packed"])]
     rows = [np.concatenate([[0], np.cumsum(on_host(n))])[edges].tolist() for n in counts]
-    return list(itertools.pairwise(dict(zip(names, at, strict=True)) for at in zip(edges, *rows, strict=True)))
+    return list(itertools.pairwise(dict(zip(names, ends, strict=True)) for ends in zip(edges, *rows, strict=True)))
 
 
 def section_of(span: Span, n: Dim, sizes: Mapping[Symbol, int] | None = None) -> slice:
-    """Return the part of an axis that one chunk has, where `n` is its length."""
+    """Return the section of an axis that one chunk takes, where `n` is the axis' length inside the graph."""
     if (symbol := n.symbol) is not None:
-        return slice(*(at[symbol] for at in span))
-    return slice(*(n.value({**sizes, **at} if sizes else at) for at in span))
+        return slice(*(end[symbol] for end in span))
+    return slice(*(n.value({**sizes, **end} if sizes else end) for end in span))
 
 
 def _section(x: np.ndarray, axis: int, section: slice) -> np.ndarray:
@@ -201,8 +200,8 @@ def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, 
 
 def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: Axes,
                    out_axes: Axes, packed: tuple[tuple[Dim, int | Dim], ...], **rest: Any) -> Node | tuple[Node, ...]:
-    # `rest` holds the chunk's size, hence the other name of the batch's.
-    if any(mapped[:len(packed)]):  # the rows of each batch are cut elsewhere
+    # `rest` holds the size of a chunk, hence the name of the size of the batch.
+    if any(mapped[:len(packed)]):  # each batch has rows of its own, so that no cut fits all
         body = _as_one_chunk(graph, {"packed": packed, **rest})
         pairs = list(zip(body.inputs, xs, mapped, strict=True))
         outputs = interpreters.batch(

@@ -1,4 +1,4 @@
-"""Functions with rules of the user's own: `custom`, which holds a graph and its derivative, and `callback`.
+"""Functions with the user's own rules: `custom`, which holds a graph and its derivative, and `callback`.
 
 One rule is enough: a derivative is linear, and the other mode is its transpose.
 """
@@ -43,11 +43,11 @@ def transpose(name: str, outputs: Sequence[Node], given: Sequence[Node], inputs:
 # custom(*inputs, graph, vjp, jvp): `vjp` takes cotangents of the floating outputs, the outputs, and the inputs, and
 # returns cotangents of the floating inputs; `jvp` takes tangents of the floating inputs, the outputs, and the inputs,
 # and returns tangents of the floating outputs. Either may be None. The last inputs may be values that the function
-# uses without having them as arguments: of those a rule says nothing, and they have no derivative.
+# captures: the rule does not cover them, and they have no derivative.
 
 
 class Later:
-    """A derivative rule that is traced where a derivative is taken: the rule of a function that the rule itself calls.
+    """A derivative rule that is traced when a derivative is taken, because the rule calls its own function.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _batched_vjp(vjp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Gra
     moving = [m for m, n in zip(mapped, graph.inputs, strict=True) if n.type.floating][:ruled(graph, vjp, None)]
     given = (True,) * (len(_floats(graph.outputs)) + len(graph.outputs))
     vjp, _ = batch_graph(vjp, (*given, *mapped), size, [True] * len(moving))
-    # What all examples share is pulled at by every one of them.
+    # The cotangent of a shared input is a sum over the examples.
     return vjp.replace(outputs=tuple(o if m else sum_(o, axes=(0,)) for o, m in zip(vjp.outputs, moving, strict=True)))
 
 

@@ -1,8 +1,8 @@
-"""Differences that the program itself takes: rewrites never take a sum apart across one.
+"""Differences in the user's program: rewrites never split a sum across one.
 
 Two large numbers that nearly cancel leave few digits, and those only where each pair is subtracted first:
 ``sum(x - y)`` is exact where ``sum(x) - sum(y)`` loses everything, and so is ``sum((x - y)**2)`` beside its
-multiplied-out form. Passes and rules that move sums ask here before they look inside an addition.
+multiplied-out form. Passes and rules that move sums call `is_difference` before they split an addition.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 
 from ..graph import Node
 
-_DEPTH = 4  # additions and products whose operands' signs are looked at
+_DEPTH = 4  # nested additions and products that `sign` descends into
 _SIGNED = ("add", "sub", "mul", "div", "einsum")
 
 
 def is_difference(node: Node) -> bool:
     """Return whether a node subtracts: a `sub`, or an `add` of operands with opposite signs.
 
-    Sums of gradient contributions, which reverse mode adds up, are sums whatever their signs.
+    An addition of cotangents by reverse mode counts as a sum, with any signs.
     """
     if node.prim.name not in ("add", "sub"):
         return False
@@ -29,7 +29,7 @@ def is_difference(node: Node) -> bool:
 
 
 def sign(node: Node, depth: int = _DEPTH) -> int:
-    """Return -1 for a value that is written as a negative one, and 1 for all others."""
+    """Return -1 for a value that is negative by its form (a constant, a negation, a product), and 1 for others."""
     found = 1
     while True:
         name = node.prim.name

@@ -1,8 +1,7 @@
 """`einsum`: matmul, dot, outer and tensordot are one primitive, whose derivative is itself.
 
-Inside the graph a subscript names no axis twice within an operand, and every subscript occurs in
-another operand or in the result; the NumPy face takes diagonals and sums away before it gets here.
-Under `vmap` the batch is one more subscript: that is all there is to batching a contraction.
+Within an operand, subscripts are different, and each occurs in another operand or in the result; the functions of
+`minigrad.numpy` take diagonals and sums before. Under `vmap` the batch is one more subscript.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Elementwise primitives: arithmetic, comparison, transcendental functions, `where` and casts.
 
-The family gives type rule, batching, and both derivatives from one list of partial derivatives; a
-member says its evaluation, its kernel expression and its partials.
+The family derives type rule, batching and both derivatives from one list of partial derivatives; a
+member declares its evaluation, its kernel expression and its partials.
 
 Where a derivative does not exist: at a kink (``abs`` at 0, a tie of ``maximum``) it is the mean of both
 sides (also of a cone: ``hypot`` and norms at the origin, a standard deviation of 0); at a jump (``floor``,
@@ -220,7 +220,7 @@ def _tanh_slope_eval(xp: ArrayNamespace, y: np.ndarray, x: np.ndarray) -> Any:
 
 def tanh_slope_into(y: np.ndarray, x: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write the derivative of ``y = tanh(x)`` into `out`, which may be one of the operands."""
-    # Both ends are found without a mask, and before anything is written: `out` may be y or x.
+    # The rare elements are found first, and without a mask: `out` may be y or x.
     rare = y.size and not -_SATURATED < y.item(y.argmin()) <= y.item(y.argmax()) < _SATURATED
     if rare:
         places = np.flatnonzero(np.broadcast_to(np.abs(y) >= _SATURATED, out.shape))
@@ -241,12 +241,12 @@ tanh_slope = elementwise(
 
 
 def _between(x: np.ndarray, low: float, high: float) -> bool:
-    """Tell whether all elements are between two numbers, which none is that is nan."""
+    """Tell whether all elements are between two numbers; nan is not."""
     return not x.size or bool(np.minimum.reduce(x, axis=None) > low and np.maximum.reduce(x, axis=None) < high)
 
 
 def arctan2_slope_into(x: np.ndarray, y: np.ndarray, squares: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Write ``x / squares`` into `out`, or what it is where the squares of x and y overflow or vanish."""
+    """Write ``x / squares`` into `out`, or its limit where the squares of x and y overflow or vanish."""
     limits = np.finfo(out.dtype)
     if _between(squares, limits.tiny / limits.eps, limits.max):
         np.divide(x, squares, out=out)
@@ -382,7 +382,7 @@ exp_of_difference = elementwise(
 
 # -- quotients with a limit ---------------------------------------------------------------------------
 
-# x / y, and 0 where x is 0, whatever y is.
+# x / y, and 0 where x is 0, for every y.
 over_or_zero: Primitive = elementwise(
     "over_or_zero", lambda xp, x, y: xp.where(x == 0, xp.zeros_like(x), x / y), "{0} == 0 ? 0 : {0} / {1}",
     d=lambda out, x, y: (1.0 / y, -over_or_zero(out, y)))
@@ -455,8 +455,8 @@ def _where_type(c: ArrayType, x: ArrayType, y: ArrayType) -> ArrayType:
 
 
 def _where_vjp(g: Node, out: Node, c: Node, x: Node, y: Node) -> tuple[Node | None, ...]:
-    # A choice, not a product: what the branch not taken would have made (inf, nan) never enters. Both cotangents
-    # have the form of a mask and a value, which the reverse walk takes through the branch apart from each other.
+    # A choice, not a product: inf and nan of the other branch never enter. Both cotangents have the form of a mask
+    # and a value, which reverse mode takes through the branch separately.
     zero = zeros_like(g)
     return None, where(c, g, zero), where(logical_not(c), g, zero)
 
@@ -502,7 +502,8 @@ def _simpler_cast(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | No
         return x
     if x.prim is cast:
         first = x.inputs[0]
-        long = first.dtype.itemsize == 8 and first.dtype.kind in "iu"  # not exact as a float64, whatever NumPy says
+        # NumPy calls the cast of 64-bit integers to float64 safe, which does not hold all of them.
+        long = first.dtype.itemsize == 8 and first.dtype.kind in "iu"
         exact = np.can_cast(first.dtype, x.dtype, "safe") and not long
         return s("cast", first, dtype=to) if exact else None
     if x.prim is where and all(map(_chooses_constant, x.inputs[1:])):

@@ -1,6 +1,6 @@
 """Elementwise functions of integers, and of a float's bits: shifts, common divisors, the next number.
 
-None has a slope but `nextafter`, which follows its first operand.
+Only `nextafter` has a derivative, which is that of its first operand.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..primitive import Sample, on_host
 
 
 def _by_numpy(function: Any) -> Any:
-    """Return the evaluation of what the array API standard does not have."""
+    """Return the evaluation of a NumPy function that the array API standard lacks."""
     return lambda xp, *xs: function(*xs) if xp is np else xp.asarray(function(*map(on_host, xs)))
 
 

@@ -1,4 +1,4 @@
-"""Linear algebra on the last two axes; axes before them are batches, so `vmap` adds one and is done.
+"""Linear algebra on the last two axes: systems of equations, inverses, factorisations. Axes before them are batches.
 
 The derivatives are products and triangular solves of nodes, so they can be batched and differentiated
 again. They follow M. Giles, "Collected matrix derivative results for forward and reverse mode AD" (2008);
@@ -9,10 +9,10 @@ L. Lehmann, "Algorithmic differentiation of linear algebra functions" (2010); fo
 Two conventions:
 
 - `cholesky` and `eigh` read the lower triangle of A, as NumPy does, and take the upper one for its mirror
-  image. Their gradient is that of what they read: zero above the diagonal.
+  image. Their gradient is zero above the diagonal.
 - Eigenvectors of equal eigenvalues, and singular vectors of equal ones (or of a zero one, where the matrix
-  is not square), have no derivative: what would flow through them is nan, not a number that looks right.
-  Where nothing flows (a function of the eigenvalues alone) the derivative is exact.
+  is not square), have no derivative: a cotangent through them becomes nan, not a number that looks right.
+  A function of the eigenvalues alone has its exact derivative.
 
 An exactly singular matrix raises NumPy's LinAlgError where its inverse is needed, in derivatives too.
 """
@@ -50,7 +50,7 @@ from .shape import reshape
 
 
 def _over(x: Node, gap: Node) -> Node:
-    """Return ``x / gap``; where the gap is 0: nothing of nothing, and nan of anything else."""
+    """Return ``x / gap``; where the gap is 0, 0 for a zero of `x` and nan for other elements."""
     none = eq(gap, zeros_like(gap))
     lost = where(eq(x, zeros_like(x)), zeros_like(x), full(float("nan"), x.shape, x.dtype))
     return where(none, lost, x / where(none, full(1, gap.shape, gap.dtype), gap))
@@ -154,7 +154,7 @@ def _pinv_type(t: ArrayType, *, rcond: float) -> ArrayType:
 
 
 def _rest(x: Node, p: Node, a: Node) -> Node:
-    """Return ``x - x p a``: what the projector ``p a`` leaves of the rows of `x`."""
+    """Return ``x - x p a``, the rows of `x` without their projection by ``p a``."""
     return x - product(product(x, p), a)
 
 
@@ -170,7 +170,7 @@ def _pinv_jvp(ts: Sequence[Node], p: Node, a: Node, *, rcond: float) -> Node:
     return _rest(left, a, p) + right - product(p, product(a, right)) - product(product(p, t), p)
 
 
-# The pseudo-inverse, whose derivative (Golub and Pereyra, 1973) holds where the rank stays what it is.
+# The pseudo-inverse, whose derivative (Golub and Pereyra, 1973) holds where the rank is constant.
 pinv = on_matrices(
     "pinv", _pinv_type, lambda xp, a, *, rcond: np.linalg.pinv(a, rcond=rcond) if xp is np else
     xp.linalg.pinv(a, rtol=rcond), _pinv_vjp, _pinv_jvp, flops=leading_flops(lambda m, n: 14 * m * n * n + 8 * n**3),

@@ -72,9 +72,9 @@ Tangents = list[Node | None]  # None stands for zero
 
 def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[Node], loop: Callable[..., Node]
          ) -> tuple[Node | None, ...]:
-    """Return the tangents of a loop's results: those of the loop whose steps carry tangents, too.
+    """Return the tangents of a loop's results, from the loop whose steps carry tangents, too.
 
-    ``loop(step, inputs, roles, operands)`` makes that loop; `inputs` are those of the step that `body` has.
+    ``loop(step, inputs, roles, operands)`` makes that loop; `inputs` are the step's inputs without tangents.
     """
     def push(moving: list[bool]) -> tuple[list[bool], tuple[list[Node], list[Node], Tangents, Tangents]]:
         inputs, outputs = copy_graph(body)
@@ -122,7 +122,7 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
 
 
 def _while_sample() -> Sample:
-    """Return a loop on integers: as long as n > i, i doubles. (Of floats, it has no reverse rule to be tested.)"""
+    """Return a loop on integers that doubles i while n > i; a loop on floats would be tested in reverse mode."""
     graphs = []
     for end in (lambda n, i: PRIMITIVES["gt"](n, i), lambda n, i: i + i):
         n, i = placeholders((), (), dtype="i8")
@@ -178,7 +178,7 @@ def _scan_eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[i
 
 
 def _read_of(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
-    """Return the values of a step forwards that the step backwards reads."""
+    """Return the values of the forward step that the backward step reads."""
     forward = set(interpreters.dependent(body.outputs, body.inputs))
     steps = reachable(back)
     forward |= {n for n in steps if n.prim is proj and n.inputs[0] in forward}
@@ -200,12 +200,12 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     after = dict(zip(carry, outputs, strict=False))
     made = [(n, d) for n, d in zip(*(roles.ends(r)[1] for r in (outputs, g)), strict=True)
             if d is not None and n.type.floating]
-    # One step backwards, from the cotangents of what the step returned to those of what it took.
+    # The backward step: from the cotangents of the step's results to those of its inputs.
     d_carry = [placeholder(inputs[i].types[0]) for i in carried]
     d_made = [placeholder(n.types[0]) for n, _ in made]
     ends = [after[i] for i in carried] + [n for n, _ in made]
     back = dict(zip(floats, interpreters.backward(ends, [*d_carry, *d_made], [inputs[i] for i in floats]), strict=True))
-    # The step forwards is run once more, and returns what the step backwards reads of it, too.
+    # The forward scan runs once more, with the values that the backward step reads as further results.
     known = dict.fromkeys((*fixed, *each))
     kept = [n for n in _read_of(body, [*back.values()], {*d_carry, *d_made}) if n not in known]
     ahead = scan(*xs, body=body.replace(outputs=(*outputs, *kept), out_names=()), counts=counts, length=length,

@@ -1,4 +1,4 @@
-"""Stacks of matrices: products, triangles and diagonals of nodes, and what the primitives on matrices share.
+"""Stacks of matrices: products, triangles and diagonals of nodes, and declarations of primitives on matrices.
 
 Axes before the last two are batches, so `vmap` adds one more.
 """

@@ -1,6 +1,6 @@
-"""Python's integers, which have no bounds, as integers of a dtype: refused where the dtype cannot hold them.
+"""Python's unbounded integers as integers of a dtype, with an error where the dtype cannot hold them.
 
-As with `strict_index`, `eval` raises, and a kernel returns what a check of an index refuses.
+As with `strict_index`, `eval` raises; a kernel returns a value that the check of an index refuses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .results import after_checks
 
 
 def message(value: Any, dtype: np.dtype, line: str) -> str:
-    """Return what is said of an integer that `dtype` cannot hold."""
+    """Return the error message for an integer that `dtype` cannot hold."""
     instead = "Use a float." if dtype.itemsize == 8 else "Cast the array beside it first, with astype(int)."
     return f"{line}the integer {value} is out of bounds for {dtype}. {instead}"
 
@@ -43,7 +43,7 @@ overflow = elementwise("overflow", _overflow_eval, "({0} < {1} || {0} > {2}) ? 1
 
 
 def held(node: Node, value: Node, dtype: np.dtype) -> Node:
-    """Return a node that waits for the check that `value`, of a dtype that may be wider, is an integer of `dtype`."""
+    """Return `node` behind a check that `value`, whose dtype may be wider, fits into `dtype`."""
     info = np.iinfo(dtype)
     low, high = (_within(n, value.dtype) for n in (info.min, info.max))
     outside = overflow(value, *(full(n, value.shape, value.dtype) for n in (low, high)), dtype=dtype,
@@ -52,14 +52,14 @@ def held(node: Node, value: Node, dtype: np.dtype) -> Node:
 
 
 def refused_by(node: Node) -> Node | None:
-    """Return the `overflow` whose result a check of an index refuses, if it is one."""
+    """Return the `overflow` whose result the check `node` refuses; None for other checks."""
     (source,) = node.inputs[:1]
     source = source.inputs[0] if source.prim.name == "cast" else source
     return source if source.prim is overflow else None
 
 
 def _within(bound: int, dtype: np.dtype) -> Any:
-    """Return the number of `dtype` that is nearest to a bound, and not beyond it."""
+    """Return the number of `dtype` that is nearest to a bound without exceeding it."""
     if dtype.kind != "f":
         return min(max(bound, np.iinfo(dtype).min), np.iinfo(dtype).max)
     rounded = dtype.type(bound)

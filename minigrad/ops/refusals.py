@@ -1,4 +1,4 @@
-"""Where an evaluation refuses values: the first element that fails its test."""
+"""The position and value of the first element that an evaluation refuses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What examples laid end to end need beside gather and scatter: who owns a row, and work along a segment.
+"""Operations on packed arrays beside gather and scatter: segment ids, checks, sums and sorting within segments.
 
-A *segment* is the rows of one example; segments follow each other, and `ids` says for each row whose it is.
+A *segment* is the rows of one example. Segments follow each other, and `ids` numbers the example of each row.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def _require_ints(name: str, *types: ArrayType) -> None:
 
 
 def _rank(n: int | Dim, shape: tuple[int | Dim, ...]) -> Node:
-    """Return the place of each example of a batch, repeated along the other axes of `shape`."""
+    """Return the position of each example in a batch, broadcast along the other axes of `shape`."""
     return broadcast_along(iota(size=n), shape, tuple(range(1, len(shape))))
 
 
-# -- who owns a row ------------------------------------------------------------------------------------------
+# -- segment ids ----------------------------------------------------------------------------------------------
 
 
 def _ids_type(lengths: ArrayType, *, size: int | Dim) -> ArrayType:
@@ -63,7 +63,7 @@ segment_ids = discrete(
     samples=lambda: [Sample((np.array([2, 0, 3]),), {"size": 5}, order=0)])
 
 
-# -- checks that wait until the program runs -----------------------------------------------------------------
+# -- checks at run time ---------------------------------------------------------------------------------------
 
 
 def _checked_eval(xp: ArrayNamespace, index: np.ndarray, length: np.ndarray) -> Any:
@@ -80,7 +80,7 @@ def _checked_type(index: ArrayType, length: ArrayType) -> ArrayType:
     return ArrayType(index.shape, _INT)
 
 
-checked_index = discrete(  # an index counted from the first row of its example, negative ones from behind
+checked_index = discrete(  # an index within an example; negative ones count from its end
     "checked_index", _checked_type, _checked_eval, axes=POINTWISE,
     samples=lambda: [Sample((np.array([0, 2, 1]), np.array([3, 3, 3])), order=0)])
 
@@ -122,10 +122,10 @@ def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[np
 
 
 def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
-    """Make a batch rule: the examples' rows end to end are rows like any other, with ids that tell examples apart."""
+    """Return the batch rule of an operation within segments: it packs the batch, with ids that differ by example."""
     def batch(size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: Any) -> Node:
         x, ids = (v if m else broadcast_leading(v, size) for v, m in zip((x, ids), mapped, strict=True))
-        # Neighbours differ in the last "digit" where the examples do.
+        # Ids of neighbours are different where their examples are.
         own = cast_to(ids, _INT) * broadcast_along(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
         flat = reshape(x, shape=(size_of(x.shape[:2]), *x.shape[2:]))
         return reshape(function(flat, reshape(own, shape=(size_of(ids.shape),)), **params), shape=x.shape)
@@ -134,7 +134,7 @@ def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
 
 
 def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse: bool) -> Any:
-    # Segment by segment: a difference of running totals would cancel digits, and carry one example's nan to the next.
+    # Segment by segment: a difference of cumulative sums would cancel digits and spread nan to later segments.
     def work(part: Any) -> Any:
         part = xp.flip(part, axis=0) if reverse else part
         part = running(xp, part, 0)

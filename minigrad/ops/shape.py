@@ -1,4 +1,4 @@
-"""Where elements stand: reshape, transpose, ``slice ⇄ pad``, concatenate, flip."""
+"""Operations that move elements: reshape, transpose, ``slice ⇄ pad``, concatenate, flip."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _reshape_axes(node: Node) -> AxisRule:
 
 
 def _simpler_reshape(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
-    """Repeat in the new shape what repeats along all axes; axes of one element are reshaped, not repeated."""
+    """Expand a scalar to the new shape; reshape the operand of an expand along axes of one element."""
     (x,) = xs
     if x.prim is not expand:
         return None
@@ -79,7 +79,7 @@ def _transpose_axes(node: Node) -> AxisRule:
 
 
 def _simpler_transpose(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
-    """Transpose before repeating; moving axes of one element is a reshape."""
+    """Transpose before expanding; moving axes of one element is a reshape."""
     (x,), perm = xs, p["perm"]
     if x.prim is expand:
         axes = x.params["axes"]
@@ -202,14 +202,14 @@ def _concatenate_transpose(g: Node, *xs: Node, axis: int) -> list[Node]:
     return back
 
 
-def section(x: Node, axis: int, at: int | Dim, n: int | Dim) -> Node:
-    """Return `n` elements along an axis from `at` on: a slice, or, where a size is symbolic, a gather."""
+def section(x: Node, axis: int, begin: int | Dim, n: int | Dim) -> Node:
+    """Return `n` elements along an axis from `begin` on: a slice, or a gather along an axis of symbolic size."""
     if isinstance(x.shape[axis], int):
-        start = tuple(at if i == axis else 0 for i in range(x.ndim))
-        stop = tuple(at + n if i == axis else m for i, m in enumerate(x.shape))
+        start = tuple(begin if i == axis else 0 for i in range(x.ndim))
+        stop = tuple(begin + n if i == axis else m for i, m in enumerate(x.shape))
         return slice_(x, start=start, stop=stop, step=(1,) * x.ndim)
     index = PRIMITIVES["iota"](size=n)
-    index = index + expand(size_scalar(at, index.dtype), shape=(n,), axes=(0,))
+    index = index + expand(size_scalar(begin, index.dtype), shape=(n,), axes=(0,))
     return move_axis(PRIMITIVES["gather"](move_axis(x, axis, 0), index), 0, axis)
 
 

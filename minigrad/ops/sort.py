@@ -1,4 +1,4 @@
-"""Operations that depend on order along an axis: cumulative sums and extremes, sorting."""
+"""Operations along an ordered axis: cumulative sums and extremes, sorting."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ cumsum = linear(
 def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: bool = False) -> Primitive:
     """Declare the cumulative maximum or minimum: equal elements share the cotangent of each place equally.
 
-    As each extreme is at least as good as those before, equal ones form runs, and the elements that attain one stand
-    in its run. A NaN is attained by none.
+    The results are monotonic, so that equal ones form runs, which contain the elements that attain them. No element
+    attains NaN.
     """
 
     def type_rule(t: ArrayType, *, axis: int) -> ArrayType:
@@ -89,7 +89,7 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:
-    """Return which elements equal the extreme at their place, and how many so far equal that of each place."""
+    """Return the mask of the elements equal to the extreme at their place, and their number so far at each place."""
     n, hit = number(x.shape[axis]), ew.eq(x, out)
     if n < 2:
         return hit, full(1, x.shape, accumulator(x.dtype))

@@ -1,7 +1,7 @@
 """Special functions: the error function's family, the gamma function's, and Bessel functions.
 
 `expit`, `log_expit`, `xlogy` and `sinc` are arithmetic. The others are evaluated by SciPy, which is an optional
-package; tracing and differentiating them needs none.
+package that only evaluation needs.
 
 Formulas such as ``i1' = i0 - i1 / x`` or ``dawsn' = 1 - 2 x dawsn`` lose their derivative at 0, or all digits far out.
 Derivatives are therefore members of families that are closed under differentiation (hypergeometric functions,
@@ -72,7 +72,7 @@ def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample
                        samples=samples, params=params)
 
 
-# -- logistic function, logarithms of what may be 0 --------------------------------------------------------
+# -- logistic function, products with logarithms ------------------------------------------------------------
 
 
 def _expit_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
@@ -187,7 +187,7 @@ _huber_slope: Primitive = elementwise(
     d=lambda out, d, r: (_cubed(_sine_of_slope(r / d)), _cubed(reciprocal_hypot(r / d))), samples=_uniform(0.5, 3, 2))
 
 
-# -- functions whose own rules take fewer passes over the data than those of what they are made of ---------
+# -- compositions with a derivative rule that takes fewer passes over the data ------------------------------
 
 
 def _with_rule(name: str, x: Node, function: Callable[[Node], Node], rule: Callable[..., Node]) -> Node:
@@ -198,10 +198,10 @@ def _with_rule(name: str, x: Node, function: Callable[[Node], Node], rule: Calla
 
 
 def log_of_sum(total: Node) -> Node:
-    """Return the logarithm of a sum: -inf where nothing was added up, and there no gradient."""
+    """Return the logarithm of a sum: -inf for the sum 0, with no gradient there."""
 
     def rule(g: Node, out: Node, x: Node) -> Node:
-        # A number per sum, and no choice between cotangents: that one would be made again for each term.
+        # One factor per sum: a choice between cotangents would be repeated for each term.
         none = eq(x, zeros_like(x))
         return g * where(none, zeros_like(x), 1.0 / where(none, full(1, x.shape, x.dtype), x))
 
@@ -209,7 +209,7 @@ def log_of_sum(total: Node) -> Node:
 
 
 def softmax(x: Node, axes: tuple[int, ...]) -> Node:
-    """Return exponentials divided by their sum over `axes`; what goes back needs the result alone."""
+    """Return exponentials divided by their sum over `axes`; the cotangent needs only the result."""
 
     def function(x: Node) -> Node:
         e = exp(x - broadcast_along(max_(x, axes=axes), x.shape, axes))
@@ -302,8 +302,8 @@ def _ratio_text() -> str:
 
 
 def _with_tail(values: np.ndarray, far: np.ndarray, x: np.ndarray, function: Callable[..., np.ndarray]) -> np.ndarray:
-    """Return `values`, made here, and those of a dearer function of `x` where `far`."""
-    places = np.flatnonzero(far)  # a mask in no order takes several times as long to read and to write by
+    """Overwrite `values` where `far` by those of a more expensive function of `x`, and return them."""
+    places = np.flatnonzero(far)  # reading and writing by an irregular mask takes several times as long
     if places.size:
         values = np.asarray(values)
         np.put(values, places, function(np.take(x, places)))

@@ -1,8 +1,8 @@
-"""Indices that are stricter than NumPy's: places, which count from 0 alone, and indices of which one value means none.
+"""Indices that are stricter than NumPy's: places, which are not negative, and indices with a null value.
 
-Each returns an index for a gather or a scatter to read. Where it refuses an index, `eval` raises; a kernel cannot, so
-there the index becomes one that whoever reads it refuses. So the check costs a comparison in a loop, and is made by
-every backend, inside every transform.
+Each operation returns an index for a gather or a scatter. `eval` raises for a bad index; a kernel replaces it by an
+index that the gather or scatter refuses. So the check costs a comparison in a loop, and every backend makes it, inside
+every transform.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _refuse(xp: ArrayNamespace, index: np.ndarray, outside: np.ndarray, size: np
 
 
 def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray | int = -1) -> bool:
-    """Tell whether every index is a place, without the masks that find the first other one; False if it is unsure."""
+    """Tell whether every index is a place, by a fast test that may return False although all are."""
     if xp is not np:
         return False
     if not np.size(index):
@@ -45,9 +45,9 @@ def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: n
 
 
 def all_below(index: np.ndarray, size: int) -> bool:
-    """Tell whether every index counts from 0 and is below `size`; False if it is unsure.
+    """Tell whether every index is in ``range(size)``, by a fast test that may return False although all are.
 
-    As an unsigned number, a negative one is more than half of what its dtype holds: one pass finds both ends.
+    Read as unsigned, negative indices are larger than half the range of the dtype: one pass tests both ends.
     """
     return not index.size or (size <= 1 << 8 * index.itemsize - 1 and int(
         np.maximum.reduce(index.view(f"u{index.itemsize}"), axis=None)) < size)
@@ -76,7 +76,7 @@ def _row_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, n
     return xp.where(none, size, xp.where(index < 0, index + size, index))
 
 
-# place(index, size): an index that is not negative. The others take `null` to the place behind the last one;
+# place(index, size) accepts indices that are not negative. The others map `null` to the place behind the last one;
 # row_or_null counts other negative indices from the end, as NumPy does.
 place = elementwise("place", _place_eval, "{0} < 0 ? -{1} - 1 : {0}", domain="iu", raises="iu", picks=FIRST,
                     samples=_samples())
@@ -95,13 +95,13 @@ Reading = tuple[str, *tuple[object, ...]] | None  # the name of one of these and
 
 
 def read(index: np.ndarray, size: int, reading: tuple[str, *tuple[object, ...]]) -> np.ndarray:
-    """Return an index into `size` elements, the last of which is the element of null, where there is one."""
+    """Return `index` as `reading` maps it into `size` elements; the element of null, if any, is the last one."""
     name, *null = reading
     places: np.ndarray = PLACES[name].eval(np, index, size - len(null), *null)
     return places
 
 
 def checked(prim: Primitive, index: Node, n: int | Dim, *null: int) -> Node:
-    """Return an int64 index into `n` places, after the check that `prim` makes."""
+    """Return an int64 index into `n` places, checked by `prim`."""
     size = broadcast_along(size_scalar(n, index.dtype), index.shape, tuple(range(index.ndim)))
     return prim(index, size, *(full(k, index.shape, index.dtype) for k in null))

@@ -81,7 +81,7 @@ def fits(name: str, part: str, types: Sequence[ArrayType], inputs: Sequence[Node
 
 
 def result_types(graph: Graph) -> tuple[ArrayType, ...]:
-    """Return the types of the outputs, each of which is an array."""
+    """Return the types of the outputs, which are arrays."""
     return tuple(n.types[0] for n in graph.outputs)
 
 

@@ -99,7 +99,8 @@ def _product(xp: ArrayNamespace, orders: Sequence[str]) -> Callable[[Any, Any], 
     batch, left, right, inner = split_subscripts(*orders)
     if batch or any(len(s) != 1 for s in (left, right, inner)):
         return lambda x, y: contract_two(xp, x, y, *orders)
-    flips = [have != want for have, want in zip(orders, (left + inner, inner + right, left + right), strict=True)]
+    expected = (left + inner, inner + right, left + right)
+    flips = [given != order for given, order in zip(orders, expected, strict=True)]
 
     def product(x: Any, y: Any) -> Any:
         z = xp.matmul(x.T if flips[0] else x, y.T if flips[1] else y)

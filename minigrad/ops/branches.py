@@ -68,19 +68,19 @@ def _switch_eval(xp: ArrayNamespace, index: np.ndarray, *xs: np.ndarray, graphs:
            for t, s in zip(types, sums, strict=True)]
     for i, graph in enumerate(graphs):
         mask = taken(xp, index, i, len(graphs))
-        (at,) = xp.nonzero(mask)
-        if not at.shape[0]:
+        (positions,) = xp.nonzero(mask)
+        if not positions.shape[0]:
             continue
         body, n = rows_graph(graph, rows, sums)
-        arrays = [xp.take(x, at, axis=0) if r else x for x, r in zip(xs, rows, strict=True)]
-        for k, value in enumerate(interpreters.evaluate(body, arrays, {n.symbol: at.shape[0]}, xp)):
+        arrays = [xp.take(x, positions, axis=0) if r else x for x, r in zip(xs, rows, strict=True)]
+        for k, value in enumerate(interpreters.evaluate(body, arrays, {n.symbol: positions.shape[0]}, xp)):
             if sums[k]:
                 out[k] = out[k] + value
             elif xp is np:
-                out[k][at] = value
+                out[k][positions] = value
             else:  # the standard has no scatter: every row takes its result or keeps its value
                 place = xp.cumulative_sum(xp.astype(mask, xp.int64)) - 1
-                spread_out = xp.take(value, xp.clip(place, 0, at.shape[0] - 1), axis=0)
+                spread_out = xp.take(value, xp.clip(place, 0, positions.shape[0] - 1), axis=0)
                 wide = xp.reshape(mask, (count,) + (1,) * (value.ndim - 1))
                 out[k] = xp.where(wide, spread_out, out[k])
     return tuple(o if s else xp.reshape(o, (*lead, *o.shape[1:])) for o, s in zip(out, sums, strict=True))

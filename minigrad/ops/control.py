@@ -151,12 +151,12 @@ def sizes_of(span: Span) -> dict[Symbol, int]:
 
 
 def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int, in_axes: Axes,
-                  out_axes: Axes, packed: tuple[tuple[Dim, int], ...], **rest: Any
+                  out_axes: Axes, packed: tuple[tuple[Dim, int], ...], **others: Any
                   ) -> tuple[Any, ...]:
     sums = [Chains(operator.add) for _ in out_axes]
     pieces: list[list[Any]] = [[] for _ in out_axes]
-    spans = chunk_spans(total, {"packed": packed, **rest}, xs[:len(packed)])
-    none = dict.fromkeys((rest["dim"].symbol, *(d.symbol for d, _ in packed)), 0)
+    spans = chunk_spans(total, {"packed": packed, **others}, xs[:len(packed)])
+    none = dict.fromkeys((others["dim"].symbol, *(d.symbol for d, _ in packed)), 0)
     lengths = [None if axis is None else n.shape[axis] for n, axis in zip(graph.inputs, in_axes, strict=True)]
     different = [n for n in dict.fromkeys(lengths) if isinstance(n, Dim)]
     for span in spans or [(none, none)]:  # without rows there is one empty chunk, whose sums are zeros
@@ -176,33 +176,33 @@ def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int,
 
 
 def _chunked_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: Axes, out_axes: Axes,
-                 **rest: Any) -> list[Node | None]:
+                 **others: Any) -> list[Node | None]:
     wrt = [i for i, x in enumerate(xs) if x.type.floating and interpreters.wanted(x)]
     live = {k: c for k, c in enumerate(g) if c is not None}
     body = vjp_graph(graph, [*live], wrt).replace(names=(*graph.names, *(f"d{graph.out_names[k]}" for k in live)))
     node = chunked(*xs, *live.values(), graph=body, in_axes=(*in_axes, *(out_axes[k] for k in live)),
-                   out_axes=tuple(in_axes[i] for i in wrt), **rest)
+                   out_axes=tuple(in_axes[i] for i in wrt), **others)
     results = dict(zip(wrt, parts(node), strict=True))
     return [results.get(i) for i in range(len(xs))]
 
 
 def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: Axes, out_axes: Axes,
-                 **rest: Any) -> tuple[Node | None, ...]:
+                 **others: Any) -> tuple[Node | None, ...]:
     moving = {i: t for i, t in enumerate(ts) if t is not None}
     body, live = jvp_graph(graph, [*moving])
     if not live:
         return (None,) * len(out_axes)
     node = chunked(*xs, *moving.values(), graph=body, in_axes=(*in_axes, *(in_axes[i] for i in moving)),
-                   out_axes=tuple(out_axes[k] for k in live), **rest)
+                   out_axes=tuple(out_axes[k] for k in live), **others)
     results = dict(zip(live, parts(node), strict=True))
     return tuple(results.get(k) for k in range(len(out_axes)))
 
 
 def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: Axes,
-                   out_axes: Axes, packed: tuple[tuple[Dim, int | Dim], ...], **rest: Any) -> Node | tuple[Node, ...]:
-    # `rest` holds the size of a chunk, hence the name of the size of the batch.
+                   out_axes: Axes, packed: tuple[tuple[Dim, int | Dim], ...], **others: Any) -> Node | tuple[Node, ...]:
+    # `others` holds the size of a chunk, hence the name of the size of the batch.
     if any(mapped[:len(packed)]):  # each batch has rows of its own, so that no cut fits all
-        body = _as_one_chunk(graph, {"packed": packed, **rest})
+        body = _as_one_chunk(graph, {"packed": packed, **others})
         pairs = list(zip(body.inputs, xs, mapped, strict=True))
         outputs = interpreters.batch(
             body.outputs, {a: b for a, b, m in pairs if not m}, {a: b for a, b, m in pairs if m}, batch_size
@@ -211,7 +211,7 @@ def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, gra
     body, _ = batch_graph(graph, mapped, batch_size, [True] * len(graph.outputs))
     in_axes = tuple(a if a is None else a + m for a, m in zip(in_axes, mapped, strict=True))
     return chunked(*xs, graph=body, in_axes=in_axes, packed=packed,
-                   out_axes=tuple(a if a is None else a + 1 for a in out_axes), **rest)
+                   out_axes=tuple(a if a is None else a + 1 for a in out_axes), **others)
 
 
 def _as_one_chunk(graph: Graph, params: Params) -> Graph:
@@ -230,10 +230,10 @@ def written_out(node: Node) -> list[Node]:
 def _chunked_flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
     p = node.params
     total = value(p["total"])
-    whole, rest = divmod(total, p["size"])
+    whole, last = divmod(total, p["size"])
     rows = {d.symbol: value(n) / max(total, 1) for d, n in p["packed"]}  # as if each example had as many
     return sum(times * count(p["graph"], {p["dim"].symbol: n, **{s: round(m * n) for s, m in rows.items()}})
-               for times, n in ((whole, p["size"]), (1, rest)) if times and n)
+               for times, n in ((whole, p["size"]), (1, last)) if times and n)
 
 
 chunked = Primitive("chunked", _chunked_type, _chunked_eval, _chunked_vjp, _chunked_jvp, _chunked_batch,

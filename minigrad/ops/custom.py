@@ -269,17 +269,17 @@ def _callback_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, result
     elif vectorized:
         wide = []
         for k, a in enumerate(arrays):
-            at = tuple(i for i, (_, mapped) in enumerate(batches) if not mapped[k])
-            a = np.expand_dims(a, at)
+            unmapped = tuple(i for i, (_, mapped) in enumerate(batches) if not mapped[k])
+            a = np.expand_dims(a, unmapped)
             wide.append(_frozen(np.broadcast_to(a, (*lead, *a.shape[len(lead):]))))
         out = tuple(map(np.array, call(lead, wide)))
     else:
         out = tuple(np.zeros((*lead, *shape), dtype) for shape, dtype in result)
-        for at in np.ndindex(lead):
-            row = [a[tuple(i for i, (_, mapped) in zip(at, batches, strict=True) if mapped[k])]
+        for position in np.ndindex(lead):
+            row = [a[tuple(i for i, (_, mapped) in zip(position, batches, strict=True) if mapped[k])]
                    for k, a in enumerate(arrays)]
             for o, value in zip(out, call((), row), strict=True):
-                o[at] = value
+                o[position] = value
     return out if xp is np else tuple(map(xp.asarray, out))
 
 
@@ -289,8 +289,8 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches: Batches, **rest: Any) -> Node:
-    return callback(*xs, batches=((size, tuple(mapped)), *batches), **rest)
+def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches: Batches, **others: Any) -> Node:
+    return callback(*xs, batches=((size, tuple(mapped)), *batches), **others)
 
 
 _NO_SLOPE = Unsupported("what an opaque function computes is not known. Wrap it in mg.custom_vjp or mg.custom_jvp with "

@@ -177,9 +177,9 @@ def _cofactor_bend_eval(xp: ArrayNamespace, g: np.ndarray, h: np.ndarray, a: np.
         own = minors[..., i, :, :]
         by_g, by_h = (xp.sum(own * xp.expand_dims(d, axis=-2), axis=-1) for d in diagonals)
         mixed = sum(xp.sum(own * x * xp.expand_dims(y[..., :, i], axis=-2), axis=-1) for x, y in ((g, h), (h, g)))
-        at = xp.sum(diagonals[0] * by_h, axis=-1, keepdims=True) - xp.sum(
+        corner = xp.sum(diagonals[0] * by_h, axis=-1, keepdims=True) - xp.sum(
             own * g * xp.matrix_transpose(h), axis=(-2, -1))[..., None]
-        rows.append(at * eye[i, :] + mixed - g[..., :, i] * by_h - h[..., :, i] * by_g)
+        rows.append(corner * eye[i, :] + mixed - g[..., :, i] * by_h - h[..., :, i] * by_g)
     return xp.matmul(xp.matmul(u, xp.stack(rows, axis=-2)), vh) * sign
 
 

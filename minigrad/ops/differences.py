@@ -30,20 +30,20 @@ def is_difference(node: Node) -> bool:
 
 def sign(node: Node, depth: int = _DEPTH) -> int:
     """Return -1 for a value that is negative by its form (a constant, a negation, a product), and 1 for others."""
-    found = 1
+    outer = 1
     while True:
         name = node.prim.name
         if name in ("full", "const"):
             value = np.asarray(node.params["value"])
-            return -found if value.dtype.kind in "if" and value.size and (value < 0).all() else found
+            return -outer if value.dtype.kind in "if" and value.size and (value < 0).all() else outer
         if name == "neg":
-            found = -found
+            outer = -outer
         elif name not in ("sum", "mean", "cast") and node.prim.kind != "view":
             break
         node = node.inputs[0]
     if not depth or name not in _SIGNED:
-        return found
+        return outer
     signs = [sign(i, depth - 1) for i in node.inputs]
     if name == "sub":
         signs[1] = -signs[1]
-    return found * (prod(signs) if name not in ("add", "sub") else signs[0] if signs[0] == signs[1] else 1)
+    return outer * (prod(signs) if name not in ("add", "sub") else signs[0] if signs[0] == signs[1] else 1)

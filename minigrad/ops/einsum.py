@@ -133,9 +133,9 @@ def _simpler_einsum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str
             return _without_repeats(s, t, list(xs), list(terms), out, i, axes)
         if not x.ndim and len(xs) == 2:
             other = 1 - i
-            rest = s("transpose", xs[other], perm=tuple(terms[other].index(c) for c in out))
+            matrix = s("transpose", xs[other], perm=tuple(terms[other].index(c) for c in out))
             factor = s("expand", x, shape=t.shape, axes=tuple(range(t.ndim)))
-            return s("mul", rest, factor)
+            return s("mul", matrix, factor)
     return None
 
 

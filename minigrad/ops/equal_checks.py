@@ -14,13 +14,13 @@ from .subgraph import Access, fixed_point, graphs_of
 Key = tuple[object, ...]
 
 
-def missing_checks(wanted: Mapping[Check, Node], have: Collection[Check]) -> dict[Check, Node]:
-    """Return the checks of `wanted` that `have` does not imply, each with its reader."""
-    missing = {check: node for check, node in wanted.items() if check not in have}
-    if missing and have:
+def missing_checks(required: Mapping[Check, Node], given: Collection[Check]) -> dict[Check, Node]:
+    """Return the checks of `required` that `given` does not imply, each with its reader."""
+    missing = {check: node for check, node in required.items() if check not in given}
+    if missing and given:
         values = _ValueNumbers()
         known: dict[Node, int] = {}
-        keys = set(values.checks(have, known))
+        keys = set(values.checks(given, known))
         missing = {check: node for check, node in missing.items()
                    if not keys.issuperset(values.checks([check], known))}
     return missing
@@ -121,13 +121,13 @@ class _ValueNumbers:
 
         nothing: list[int] = []
         live, _ = fixed_point(widen, nothing)
-        made: list[int] = []
+        numbered: list[int] = []
         for graph, numbers, own in zip((*tests, body), inner, states, strict=True):
             numbers = numbers | {own[i]: self._number("state", k) for k, i in enumerate(live)}
             results = [body.outputs[i] for i in live] if graph is body else graph.outputs
             self._values(results, numbers)
-            made += [numbers[n] for n in results]
-        loop = self._number("loop", *made, *(start[i] for i in live), *turns)
+            numbered += [numbers[n] for n in results]
+        loop = self._number("loop", *numbered, *(start[i] for i in live), *turns)
         for numbers, own in zip(inner, states, strict=True):
             numbers |= {own[i]: self._number(loop, k) for k, i in enumerate(live)}
         return loop

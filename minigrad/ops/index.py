@@ -97,17 +97,17 @@ def _indexed_axes(node: Node) -> AxisRule:
     """
     x, *indices = node.inputs
     whole = x if node.prim is gather else node
-    rest, drawn = parallel(whole.ndim - len(indices)), parallel(indices[0].ndim)
+    kept, drawn = parallel(whole.ndim - len(indices)), parallel(indices[0].ndim)
     places: list[Axis] = []
     for k, (n, index) in enumerate(zip(whole.shape, indices, strict=False), 1):
-        at = counts_along(n, index)
-        places.append((Factor(INDEXED, k),) if at is None else drawn[at])
-    array = (*places, *rest)
+        axis = counts_along(n, index)
+        places.append((Factor(INDEXED, k),) if axis is None else drawn[axis])
+    array = (*places, *kept)
     if node.prim is gather:
-        return AxisRule((array, *(tuple(drawn) for _ in indices)), ((*drawn, *rest),))
+        return AxisRule((array, *(tuple(drawn) for _ in indices)), ((*drawn, *kept),))
     assert node.prim.combiner is not None
-    summed = [axis if axis in places else (Factor(REDUCE, node.prim.combiner.name),) for axis in drawn]
-    return AxisRule(((*summed, *rest), *(tuple(summed) for _ in indices)), (array,))
+    summed = [factors if factors in places else (Factor(REDUCE, node.prim.combiner.name),) for factors in drawn]
+    return AxisRule(((*summed, *kept), *(tuple(summed) for _ in indices)), (array,))
 
 
 INDEXED_AXES = Declared(_indexed_axes)

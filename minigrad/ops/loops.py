@@ -94,8 +94,8 @@ def _jvp(roles: Signature, body: Graph, ts: Sequence[Node | None], xs: Sequence[
     both = Signature(*(n + sum(role) for n, role in zip(roles, roles.split(moving), strict=False)))
     results = parts(loop(step, inputs, both, roles.beside(xs, start)))
     order = ends.beside(range(len(outputs)), [None if t is None else ~k for k, t in enumerate(pushed)])
-    found = dict(zip(order, results, strict=True))
-    return tuple(found.get(~k) for k in range(len(outputs)))
+    by_position = dict(zip(order, results, strict=True))
+    return tuple(by_position.get(~k) for k in range(len(outputs)))
 
 
 def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph, body: Graph, count: int
@@ -165,8 +165,8 @@ def _scan_eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[i
     _, each = roles.ends(body.outputs)
     stacked: list[list[Any]] = [[] for _ in each]
     for t in (reversed(range(length)) if reverse else range(length)):
-        carry, made = roles.ends(interpreters.evaluate(body, (*shared, *carry, *(x[t, ...] for x in slices)), xp=xp))
-        for s, y in zip(stacked, made, strict=True):
+        carry, values = roles.ends(interpreters.evaluate(body, (*shared, *carry, *(x[t, ...] for x in slices)), xp=xp))
+        for s, y in zip(stacked, values, strict=True):
             s.append(y)
     results = []
     for s, n in zip(stacked, each, strict=True):
@@ -177,7 +177,7 @@ def _scan_eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[i
     return (*carry, *results)
 
 
-def _read_of(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
+def _residuals(body: Graph, back: Sequence[Node], cotangents: Container[Node]) -> list[Node]:
     """Return the values of the forward step that the backward step reads."""
     forward = set(interpreters.dependent(body.outputs, body.inputs))
     steps = reachable(back)
@@ -198,34 +198,35 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
     )
     floats = [*shared, *carried, *slices]
     after = dict(zip(carry, outputs, strict=False))
-    made = [(n, d) for n, d in zip(*(roles.ends(r)[1] for r in (outputs, g)), strict=True)
+    stacked = [(n, d) for n, d in zip(*(roles.ends(r)[1] for r in (outputs, g)), strict=True)
             if d is not None and n.type.floating]
     # The backward step: from the cotangents of the step's results to those of its inputs.
     d_carry = [placeholder(inputs[i].types[0]) for i in carried]
-    d_made = [placeholder(n.types[0]) for n, _ in made]
-    ends = [after[i] for i in carried] + [n for n, _ in made]
-    back = dict(zip(floats, interpreters.backward(ends, [*d_carry, *d_made], [inputs[i] for i in floats]), strict=True))
+    d_stacked = [placeholder(n.types[0]) for n, _ in stacked]
+    ends = [after[i] for i in carried] + [n for n, _ in stacked]
+    pulled = interpreters.backward(ends, [*d_carry, *d_stacked], [inputs[i] for i in floats])
+    back = dict(zip(floats, pulled, strict=True))
     # The forward scan runs once more, with the values that the backward step reads as further results.
     known = dict.fromkeys((*fixed, *each))
-    kept = [n for n in _read_of(body, [*back.values()], {*d_carry, *d_made}) if n not in known]
+    kept = [n for n in _residuals(body, [*back.values()], {*d_carry, *d_stacked}) if n not in known]
     ahead = scan(*xs, body=body.replace(outputs=(*outputs, *kept), out_names=()), counts=counts, length=length,
                  reverse=reverse)
     stacks = parts(ahead)[len(outputs):]
-    stand_in = {n: placeholder(n.types[0]) for n in (*known, *kept)}
+    fresh = {n: placeholder(n.types[0]) for n in (*known, *kept)}
     totals = [placeholder(inputs[i].types[0]) for i in shared]
-    results = interpreters.substitute([back[i] for i in floats], stand_in)
-    sums, rest = results[:len(shared)], results[len(shared):]
+    results = interpreters.substitute([back[i] for i in floats], fresh)
+    sums, others = results[:len(shared)], results[len(shared):]
     step = Graph(
-        (*(stand_in[n] for n in fixed), *d_carry, *totals, *(stand_in[n] for n in each), *d_made,
-         *(stand_in[n] for n in kept)),
-        (*rest[:len(carried)], *(t + d for t, d in zip(totals, sums, strict=True)), *rest[len(carried):]),
+        (*(fresh[n] for n in fixed), *d_carry, *totals, *(fresh[n] for n in each), *d_stacked,
+         *(fresh[n] for n in kept)),
+        (*others[:len(carried)], *(t + d for t, d in zip(totals, sums, strict=True)), *others[len(carried):]),
         name=f"{body.name}_vjp")
     given = dict(zip(carry, g, strict=False))
     start = [zeros_like(xs[i]) if (d := given[i]) is None else d for i in carried]
-    node = scan(*outer, *start, *(zeros_like(xs[i]) for i in shared), *arrays, *(d for _, d in made), *stacks,
+    node = scan(*outer, *start, *(zeros_like(xs[i]) for i in shared), *arrays, *(d for _, d in stacked), *stacks,
                 body=step, counts=(roles.n_shared, len(floats) - len(slices)), length=length, reverse=not reverse)
-    found = dict(zip((*carried, *shared, *slices), parts(node), strict=True))
-    return [found.get(i) for i in range(len(xs))]
+    cotangents = dict(zip((*carried, *shared, *slices), parts(node), strict=True))
+    return [cotangents.get(i) for i in range(len(xs))]
 
 
 def _scan_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, body: Graph, counts: tuple[int, int], length: int | Dim,

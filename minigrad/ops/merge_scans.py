@@ -14,17 +14,17 @@ Replacement = tuple[Node, dict[int, int]]  # a node on some of the operands, and
 
 def replace_nodes(graph: Graph, replacements: Mapping[Node, Replacement]) -> Graph:
     """Return the graph with nodes of several results replaced."""
-    made: dict[Node, Node] = {}  # several nodes may have one replacement
+    rebuilt: dict[Node, Node] = {}  # several nodes may have one replacement
 
     def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
         if node.prim is proj and node.inputs[0] in replacements:
             index = replacements[node.inputs[0]][1].get(node.params["index"])
             return node if index is None else interpreters.rebuilt(node, inputs, {"index": index})  # None: unused
         other = replacements[node][0] if node in replacements else node
-        if other not in made:
+        if other not in rebuilt:
             new = dict(zip(node.inputs, inputs, strict=True))
-            made[other] = interpreters.rebuilt(other, tuple([new[i] for i in other.inputs]))
-        return made[other]
+            rebuilt[other] = interpreters.rebuilt(other, tuple([new[i] for i in other.inputs]))
+        return rebuilt[other]
 
     return interpreters.rewrite(graph, rule)
 
@@ -51,12 +51,12 @@ def merge_scans(graph: Graph) -> Graph:
 def _positions(small: Node, large: Node) -> dict[int, int] | None:
     """Return the positions of a scan's results among those of a larger one, or None if it lacks one of them."""
     ids: dict[object, int] = {}
-    have, wanted = (value_numbers(n.params["body"], ids) for n in (large, small))
+    large_numbers, numbers = (value_numbers(n.params["body"], ids) for n in (large, small))
     roles = signature(small)
-    (carry, stacked), (own_carry, own_stacked) = roles.ends(have), roles.ends(wanted)
+    (carry, stacked), (own_carry, own_stacked) = roles.ends(large_numbers), roles.ends(numbers)
     if carry != own_carry or not set(stacked).issuperset(own_stacked):
         return None
-    return {k: k if k < len(own_carry) else have.index(n, len(own_carry)) for k, n in enumerate(wanted)}
+    return {k: k if k < len(own_carry) else large_numbers.index(n, len(own_carry)) for k, n in enumerate(numbers)}
 
 
 def value_numbers(graph: Graph, ids: dict[object, int]) -> list[int]:

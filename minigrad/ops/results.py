@@ -54,26 +54,26 @@ def drop_unused_results(graph: Graph, checks: bool = True) -> Graph:
 SEPARABLE = frozenset(HELD) - {"custom"}  # primitives whose results can be computed alone
 
 
-def with_results(node: Node, wanted: Collection[int], checks: bool = True) -> Replacement:
-    """Return a node with the results `wanted`, and the results that these need.
+def with_results(node: Node, selected: Collection[int], checks: bool = True) -> Replacement:
+    """Return a node with the results `selected`, and the results that these need.
 
     Without `checks`, it leaves out the checks of indices that the results do not need.
     """
     held, p = HELD[node.prim.name], node.params
     tests, bodies = held_in_order(node)
     required = set(range(len(p.get("packed", ()))))  # operands that stay even where no graph reads them
-    wanted = sorted(wanted)
+    selected = sorted(selected)
     if held.loop:
         roles = signature(node)
-        wanted = _with_carry(roles, bodies[0], tests, wanted, checks)
-        required |= {roles.n_shared + i for i in wanted if i < roles.n_carry}
-    graphs, choices = [*tests, *bodies], [[0]] * len(tests) + [wanted] * len(bodies)
+        selected = _with_carry(roles, bodies[0], tests, selected, checks)
+        required |= {roles.n_shared + i for i in selected if i < roles.n_carry}
+    graphs, choices = [*tests, *bodies], [[0]] * len(tests) + [selected] * len(bodies)
     outputs = [_outputs(g, chosen, checks) for g, chosen in zip(graphs, choices, strict=True)]
     for g, ends in zip(graphs, outputs, strict=True):
         needed = set(reachable(ends))
         required |= {i for i, n in enumerate(g.inputs) if n in needed}
     if len(required) == len(graphs[0].inputs) and all(o == g.outputs for o, g in zip(outputs, graphs, strict=True)):
-        return node, {i: i for i in wanted}
+        return node, {i: i for i in selected}
 
     kept = sorted(required)
     cut = tuple(_cut(*parts, kept) for parts in zip(graphs, outputs, choices, strict=True))
@@ -81,40 +81,40 @@ def with_results(node: Node, wanted: Collection[int], checks: bool = True) -> Re
     if held.per_input:
         new[held.per_input] = tuple(p[held.per_input][i] for i in kept)
     if held.per_output:
-        new[held.per_output] = tuple(p[held.per_output][i] for i in wanted)
+        new[held.per_output] = tuple(p[held.per_output][i] for i in selected)
     if held.loop:
-        counts = sum(i < roles.n_shared for i in kept), sum(i < roles.n_carry for i in wanted)
+        counts = sum(i < roles.n_shared for i in kept), sum(i < roles.n_carry for i in selected)
         new |= {"counts": counts} if "counts" in p else {"count": counts[0]}
     operands = (*node.inputs[:held.first], *(node.inputs[held.first + i] for i in kept))
-    return interpreters.retyped(node, operands, p | new), {old: new for new, old in enumerate(wanted)}
+    return interpreters.retyped(node, operands, p | new), {old: new for new, old in enumerate(selected)}
 
 
-def _outputs(graph: Graph, wanted: Sequence[int], checks: bool) -> tuple[Node, ...]:
-    ends = tuple(_with_own_checks(graph, wanted, checks))
+def _outputs(graph: Graph, selected: Sequence[int], checks: bool) -> tuple[Node, ...]:
+    ends = tuple(_with_own_checks(graph, selected, checks))
     return drop_unused_results(graph.replace(outputs=ends, out_names=()), checks).outputs
 
 
-def _with_own_checks(graph: Graph, wanted: Collection[int], checks: bool) -> list[Node]:
-    """Return the outputs `wanted` of a held graph; with `checks`, they make the checks of the whole graph."""
-    outputs = [graph.outputs[i] for i in sorted(wanted)]
+def _with_own_checks(graph: Graph, selected: Collection[int], checks: bool) -> list[Node]:
+    """Return the outputs `selected` of a held graph; with `checks`, they make the checks of the whole graph."""
+    outputs = [graph.outputs[i] for i in sorted(selected)]
     return keep_checks(graph.nodes, outputs) if checks else outputs
 
 
-def _cut(graph: Graph, outputs: Sequence[Node], wanted: Sequence[int], kept: Sequence[int]) -> Graph:
-    return graph.replace(outputs=tuple(outputs), out_names=tuple(graph.out_names[i] for i in wanted),
+def _cut(graph: Graph, outputs: Sequence[Node], selected: Sequence[int], kept: Sequence[int]) -> Graph:
+    return graph.replace(outputs=tuple(outputs), out_names=tuple(graph.out_names[i] for i in selected),
                          inputs=tuple(graph.inputs[i] for i in kept), names=tuple(graph.names[i] for i in kept))
 
 
-def _with_carry(roles: Signature, body: Graph, tests: Sequence[Graph], wanted: Collection[int], checks: bool
+def _with_carry(roles: Signature, body: Graph, tests: Sequence[Graph], selected: Collection[int], checks: bool
                 ) -> list[int]:
-    """Return the results `wanted` of a loop, and the carry that these, its test and the checks depend on."""
+    """Return the results `selected` of a loop, and the carry that these, its test and the checks depend on."""
     ends = [n for test in tests for n in _with_own_checks(test, [0], checks)]
 
     def widen(live: set[int]) -> tuple[set[int], None]:
         needed = set(reachable([*_with_own_checks(body, live, checks), *ends]))
         return live | {i for g in (body, *tests) for i, n in enumerate(roles.carry(g.inputs)) if n in needed}, None
 
-    return sorted(fixed_point(widen, set(wanted))[0])
+    return sorted(fixed_point(widen, set(selected))[0])
 
 
 # -- checks of indices ----------------------------------------------------------------------------------------
@@ -134,10 +134,10 @@ def keep_checks(before: Iterable[Node], outputs: Sequence[Node], since: int = -1
     may_use : callable, optional
         Tells whether the program may use an index, or a node that holds a graph.
     """
-    wanted = checks_of(before)
-    if not wanted or not outputs:
+    required = checks_of(before)
+    if not required or not outputs:
         return list(outputs)
-    missing = missing_checks(wanted, checks_of(reachable(outputs, since)))
+    missing = missing_checks(required, checks_of(reachable(outputs, since)))
     return after_checks(outputs, {c: n for c, n in missing.items() if may_use is None or may_use(c[0])})
 
 

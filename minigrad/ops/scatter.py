@@ -21,8 +21,6 @@ from .sum_rows import as_read, flat_index
 
 
 def _extreme(name: str, by: Combiner) -> Primitive:
-    at = by.ufunc.at
-
     def type_rule(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
         return _scatter_type(require_number(name, u), *indices, shape=shape)
 
@@ -31,9 +29,9 @@ def _extreme(name: str, by: Combiner) -> Primitive:
         start = by.identity(numpy_dtype(u))
         if xp is np:
             out = np.full(shape, start, u.dtype)
-            at(out, as_read(indices, shape, read), u)
+            by.ufunc.at(out, as_read(indices, shape, read), u)
             return out
-        # Without a scatter in the standard: every place looks at every update.
+        # The standard has no scatter: every place compares every update.
         k = len(indices)
         flat = xp.reshape(flat_index(xp, indices, shape), (1, -1, 1))
         places = xp.reshape(xp.arange(math.prod(shape[:k]), dtype=xp.int64), (-1, 1, 1))

@@ -195,10 +195,10 @@ def _concatenate_transpose(g: Node, *xs: Node, axis: int) -> list[Node]:
     if len(xs) == 1:
         return [g]
     back: list[Node] = []
-    at: int | Dim = 0
+    begin: int | Dim = 0
     for x in xs:
-        back.append(section(g, axis, at, x.shape[axis]))
-        at = at + x.shape[axis]
+        back.append(section(g, axis, begin, x.shape[axis]))
+        begin = begin + x.shape[axis]
     return back
 
 

@@ -142,8 +142,8 @@ def _sinc_slope_partials(out: Node, x: Node, y: Node) -> tuple[Node, None]:
 
 
 def _series_text() -> str:
-    text, *rest = [f"{c * math.pi ** (2 * k)!r}" for k, c in reversed([*enumerate(_SINC_SERIES, 1)])]
-    for c in rest:
+    text, *lower = [f"{c * math.pi ** (2 * k)!r}" for k, c in reversed([*enumerate(_SINC_SERIES, 1)])]
+    for c in lower:
         text = f"({text} * ({{0}} * {{0}}) + {c})"
     return f"{text} * {{0}}"
 

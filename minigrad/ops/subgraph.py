@@ -53,11 +53,11 @@ class Signature(NamedTuple):
 
 
 def fixed_point(step: Callable[[T], tuple[T, Made]], state: T) -> tuple[T, Made]:
-    """Iterate ``state, made = step(state)`` to its fixed point, and return both."""
+    """Iterate ``state, value = step(state)`` to its fixed point, and return both."""
     while True:
-        after, made = step(state)
+        after, value = step(state)
         if after == state:
-            return state, made
+            return state, value
         state = after
 
 

@@ -29,9 +29,11 @@ def flat_index(xp: ArrayNamespace, indices: Sequence[np.ndarray], shape: Sequenc
 
 
 def as_read(indices: Sequence[np.ndarray], shape: Sequence[int], read: Sequence[Reading]) -> tuple[np.ndarray, ...]:
-    """Return indices as NumPy reads them, given how each is to be `read`; or raise `IndexError`."""
-    return tuple([strict_index.read(i, n, how) if how else i for i, n, how in zip(indices, shape, read, strict=False)]
-                 ) if any(read) else tuple(indices)
+    """Return indices as NumPy reads them, given reading each is to be `read`; or raise `IndexError`."""
+    if not any(read):
+        return tuple(indices)
+    return tuple([strict_index.read(i, n, reading) if reading else i
+                  for i, n, reading in zip(indices, shape, read, strict=False)])
 
 
 def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray, read: Sequence[Reading] = ()
@@ -74,7 +76,7 @@ def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray, r
 
 def _flat(indices: Sequence[np.ndarray], shape: Sequence[int], read: Sequence[Reading]) -> np.ndarray:
     """Return the places that indices name, counted from the first."""
-    in_range = [_in_range(i, size, axis, how) for axis, (i, size, how) in enumerate(
+    in_range = [_in_range(i, size, axis, reading) for axis, (i, size, reading) in enumerate(
         zip(indices, shape, read or itertools.repeat(None), strict=False))]
     return np.ravel(in_range[0] if len(indices) == 1 else flat_index(np, in_range, shape))
 

@@ -100,6 +100,7 @@ LETTERS = string.ascii_lowercase[8:] + string.ascii_lowercase[:8] + string.ascii
 Axis = tuple[Factor, ...]  # several factors: merged axes
 Axes = tuple[Axis, ...]
 Order = Sequence["int | None"]
+Placed = Callable[[Mapping[str, Any], Order, "int | Dim"], Mapping[str, Any]]
 
 
 @dataclass(slots=True)
@@ -129,18 +130,18 @@ class Declared:
     Attributes
     ----------
     of : callable
-        ``of(node)`` returns the node's `AxisRule`, or None where it is not known.
+        ``of(node)`` returns the node's `AxisRule`, or None where it is unknown.
     placed : callable or None
         ``placed(params, order, size)`` returns the static parameters of the same operation on operands whose axis k is
         the former axis ``order[k]``; None in `order` stands for a new parallel axis, of `size`, in front. Axes that
-        `order` leaves out are parallel. None: with other axes it is another operation.
+        `order` leaves out are parallel. None: no such parameters exist.
     still : callable or None
-        ``still(params, before, after)`` tells whether, from an operand of shape `before` to a result of shape `after`,
-        every axis stays as it is. None: never.
+        ``still(params, before, after)`` returns whether every axis stays as it is, from an operand of shape `before`
+        to a result of shape `after`. None: never.
     """
 
     of: Callable[[Node], AxisRule | None]
-    placed: Callable[[Mapping[str, Any], Order, Any], Mapping[str, Any]] | None = None
+    placed: Placed | None = None
     still: Callable[[Mapping[str, Any], Shape, Shape], bool] | None = None
 
 
@@ -150,7 +151,7 @@ def axis_rule(node: Node) -> AxisRule | None:
 
 
 def rearranges(rule: AxisRule) -> bool:
-    """Tell whether the operation only moves elements: it neither combines nor repeats them."""
+    """Return whether the operation only moves elements, without combining or repeating them."""
     before, after = ({f for values in side for axis in values for f in axis} for side in (rule.operands, rule.results))
     return all(f.kind is PERMUTED or (f.kind is PARALLEL and f in before and f in after) for f in before | after)
 
@@ -199,7 +200,7 @@ def _marked(name: str) -> Factor:
 
 
 POINTWISE = subscripts("... -> ...")  # of elementwise operations
-LEADING = Declared(lambda node: None, lambda params, order, size: params)  # parallel in front, and otherwise unknown
+LEADING = Declared(lambda node: None, lambda params, order, size: params)  # parallel in front, the others unknown
 
 
 def parallel(n: int) -> list[Axis]:
@@ -210,7 +211,7 @@ def parallel(n: int) -> list[Axis]:
 def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
     """Declare an operation along the axes that a static parameter names (an int or a tuple of them).
 
-    `kept` tells whether the result has these axes, too.
+    `kept`: whether the result has these axes, too.
     """
     def of(node: Node) -> AxisRule:
         chosen = node.params[param]
@@ -222,7 +223,7 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
         result = operands[0] if kept else tuple(f for a, f in enumerate(shared) if a not in special)
         return AxisRule(tuple(operands), (result,))
 
-    def placed(params: Mapping[str, Any], order: Order, size: Any) -> Mapping[str, Any]:
+    def placed(params: Mapping[str, Any], order: Order, size: int | Dim) -> Mapping[str, Any]:
         chosen = params[param]
         return {**params, param: tuple(map(order.index, chosen)) if isinstance(chosen, tuple) else order.index(chosen)}
 
@@ -241,7 +242,7 @@ def per_axis(**neutral: Any) -> Declared:
         axes = tuple((Factor(PARALLEL if s else PERMUTED),) for s in still)
         return AxisRule((axes,), (axes,))
 
-    def placed(params: Mapping[str, Any], order: Order, size: Any) -> Mapping[str, Any]:
+    def placed(params: Mapping[str, Any], order: Order, size: int | Dim) -> Mapping[str, Any]:
         return {p: tuple(entries[a] if a is not None else size if neutral[p] is None else neutral[p] for a in order)
                 for p, entries in params.items()}
 
@@ -282,8 +283,10 @@ def _common_factors(before: Shape, after: Shape) -> tuple[list[list[Factor]], li
 
     def take(side: int, factor: Factor, size: int | Dim) -> None:
         axes[side][at[side]].append(factor)
-        shapes[side][at[side]] = rest = 1 if mixed else divide(shapes[side][at[side]], size)
-        at[side] += rest == 1
+        quotient = 1 if mixed else divide(shapes[side][at[side]], size)
+        assert quotient is not None  # `size` divides it
+        shapes[side][at[side]] = quotient
+        at[side] += quotient == 1
 
     while at[0] < len(before) and at[1] < len(after) and not mixed:
         sizes = [shape[k] for shape, k in zip(shapes, at, strict=True)]

@@ -1,4 +1,4 @@
-"""Combiners: the operations by which reductions, scans and scatters make one value of several.
+"""Combiners: the associative operations of reductions, scans and scatters.
 
 A primitive names its combiner once. Axis rules print the name; the evaluation, NumPy's text, machine code and CUDA
 read the identity, the ufunc, the kernel and the functor.
@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from .graph import Number
 from .primitive import Combiner
 
 
-def _least(dtype: np.dtype) -> Any:
+def _least(dtype: np.dtype) -> Number:
     if dtype.kind in "fb":
         return -math.inf if dtype.kind == "f" else False
     return np.iinfo(dtype).min
 
 
-def _largest(dtype: np.dtype) -> Any:
+def _largest(dtype: np.dtype) -> Number:
     if dtype.kind in "fb":
         return math.inf if dtype.kind == "f" else True
     return np.iinfo(dtype).max

@@ -6,39 +6,44 @@ import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from .axes import POINTWISE
-from .errors import DtypeError, Unsupported, at_user_line
-from .graph import PRIMITIVES, ArrayType, Node, zeros_like
+from .errors import DtypeError, GraphError, Unsupported, at_user_line
+from .graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
 from .primitive import Primitive, Sample, fail
 from .tracing import guard_equal_shapes
 
+Vjp: TypeAlias = Callable[..., Sequence[Node | None]]
+Jvp: TypeAlias = Callable[..., Node]
 
-def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable[..., Any] | None = None,
-                vjp: Any = None, jvp: Any = None, result: str = "same", domain: str = "f", arity: int | None = None,
+
+def elementwise(name: str, eval: Callable[..., Any], kernel: str, *,
+                d: Callable[..., Sequence[Node | float | None]] | None = None,
+                vjp: Vjp | Unsupported | None = None, jvp: Jvp | Unsupported | None = None,
+                result: str = "same", domain: str = "f", arity: int | None = None,
                 samples: Callable[[], list[Sample]] | None = None, order: int = 2, flops: Any = None,
                 linear: Literal["", "jointly", "separately", "first"] = "",
                 params: Mapping[str, Any] | None = MappingProxyType({}), **rest: Any) -> Primitive:
-    """Declare a primitive that works element by element on operands of equal shape.
+    """Declare an elementwise primitive of operands of equal shape.
 
     Parameters
     ----------
     d : callable
         ``d(out, *inputs)`` returns the partial derivatives, a node or a number each. Forward and reverse
-        mode are two readings of it. None stands for an operand that is a function of the others, by which the
-        derivatives are total ones. Where a product with a partial would be wrong (``where``), give `vjp`
-        and `jvp` instead. Neither: the derivative is zero everywhere.
+        mode both follow from it. None stands for an operand that is a function of the others; the other partials are
+        then total derivatives. Where a product with a partial would be wrong (``where``), give `vjp` and `jvp` instead.
+        Without all three, the derivative is zero everywhere.
     result : {"same", "bool"}
         The result's dtype.
     domain : str
-        The kinds of dtype it takes, of ``"biuf"``.
+        The kinds of dtype of the operands, of ``"biuf"``.
     arity : int
-        The number of operands; counted from the kernel where it is not given.
+        The number of operands; by default those of the kernel.
     params : mapping of str to type, or None
-        The static parameters; None: they are not known.
+        The static parameters; None: unknown.
     **rest
         Other attributes of `Primitive`.
     """
@@ -57,27 +62,32 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *, d: Callable
             raise DtypeError(at_user_line(f"{name}: not defined for {first}"))
         return ArrayType(first.shape, np.dtype(bool)) if result == "bool" else first
 
-    zero = d is None and vjp is None
+    if d is None and (vjp is None) != (jvp is None):
+        raise GraphError(f"{name}: give both vjp= and jvp=, or the partial derivatives as d=")
+    by_partials = _derivatives(d) if d is not None else (
+        lambda g, out, *xs, **params: [None] * len(xs), lambda ts, out, *xs, **params: zeros_like(out))
+    return Primitive(
+        name, type_rule, eval, kind="elementwise", kernel=kernel,
+        vjp=vjp or by_partials[0], jvp=jvp or by_partials[1], axes=POINTWISE, flops=flops, linear=linear, params=params,
+        samples=samples or (lambda: _default_samples(arity, domain, order)), **rest)
 
-    def from_partials_vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
-        return [_scale(g, p) for p in d(out, *xs, **params)]
 
-    def from_partials_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
+def _derivatives(d: Callable[..., Sequence[Node | float | None]]) -> tuple[
+        Callable[..., list[Node | None]], Callable[..., Node]]:
+    """Return reverse and forward rule from the function of the partial derivatives."""
+
+    def vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
+        return [None if p is None else _scale(g, p) for p in d(out, *xs, **params)]
+
+    def jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
         terms = [_scale(t, p) for t, p in zip(ts, d(out, *xs, **params), strict=True)
                  if t is not None and p is not None]
         return functools.reduce(operator.add, terms) if terms else zeros_like(out)
 
-    return Primitive(
-        name, type_rule, eval, kind="elementwise", kernel=kernel,
-        vjp=vjp or ((lambda g, out, *xs, **params: [None] * len(xs)) if zero else from_partials_vjp),
-        jvp=jvp or ((lambda ts, out, *xs, **params: zeros_like(out)) if zero else from_partials_jvp),
-        axes=POINTWISE, flops=flops, linear=linear, params=params,
-        samples=samples or (lambda: _default_samples(arity, domain, order)), **rest)
+    return vjp, jvp
 
 
-def _scale(g: Node | None, partial: Any) -> Node | None:
-    if partial is None or g is None:
-        return None
+def _scale(g: Node, partial: Node | float) -> Node:
     if isinstance(partial, (int, float)):
         return g if partial == 1 else -g if partial == -1 else g * partial
     return g * partial
@@ -96,14 +106,14 @@ def _default_samples(arity: int, domain: str, order: int) -> list[Sample]:
 
 
 def discrete(name: str, type: Callable[..., ArrayType], eval: Callable[..., Any], **rest: Any) -> Primitive:
-    """Declare a primitive whose values are integers or bools, which have no derivative."""
+    """Declare a primitive of integer or bool values, which have no derivative."""
     return Primitive(name, type, eval, vjp=lambda g, out, *xs, **params: [None] * len(xs),
                      jvp=Unsupported("its values are integers or bools"), **rest)
 
 
-def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any],
-           transpose: Callable[..., Node | Sequence[Node]], batch: Any = None, operands: int | None = 1,
-           **rest: Any) -> Primitive:
+def linear(name: str, type: Callable[..., ArrayType | TupleType], eval: Callable[..., Any],
+           transpose: Callable[..., Node | Sequence[Node | None]], batch: Callable[..., Node] | None = None,
+           operands: int | None = 1, **rest: Any) -> Primitive:
     """Declare a primitive that is linear in its first `operands` inputs (in all of them: None).
 
     Its forward derivative is itself on the tangents; `transpose` (``transpose(g, *inputs, **params)``, one
@@ -112,8 +122,8 @@ def linear(name: str, type: Callable[..., Any], eval: Callable[..., Any],
 
     def vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
         back = transpose(g, *xs, **params)
-        back = [back] if isinstance(back, Node) else list(back)
-        return back + [None] * (len(xs) - len(back))
+        cotangents = [back] if isinstance(back, Node) else back
+        return [*cotangents, *[None] * (len(xs) - len(cotangents))]
 
     def jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
         n = len(xs) if operands is None else operands

@@ -1,14 +1,13 @@
-"""The walks over a graph: evaluate, substitute, rewrite, differentiate (both ways), batch.
+"""The interpreters of a graph: evaluate, substitute, rewrite, differentiate (both ways), batch.
 
-Each is one loop in topological order over a dict from old nodes to what they became. They know the
-rules of primitives and no primitive's name, save that cotangents are added up with ``add`` and that
-``proj`` takes a result out of a tuple.
+Each is one loop in topological order over a dict from old nodes to new values, and applies the rules of primitives. The
+names of primitives occur where cotangents are added (``add``), masked (``where``), and taken out of tuples (``proj``).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +17,7 @@ from .axes import REDUCE, axis_rule, rearranges
 from .errors import MinigradError, line_at, of_user
 from .graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable, zeros_like
 from .primitive import broadcast_axes, broadcast_leading, on_host, rule, unbroadcast
-from .symbolic import Dim
+from .symbolic import Dim, size_of
 from .tracing import made_by, thread
 
 
@@ -31,7 +30,7 @@ settings = _Settings()
 
 
 @contextmanager
-def debug_nans(enabled: bool = True):
+def debug_nans(enabled: bool = True) -> Iterator[None]:
     """Raise an error at the first NaN that a program computes within the ``with`` block.
 
     Programs run node by node in the block, compiled ones too.
@@ -65,13 +64,13 @@ def debug_nans(enabled: bool = True):
 
 
 def debugging() -> bool:
-    """Tell whether `debug_nans` is on for this thread."""
+    """Return whether `debug_nans` is on for this thread."""
     return settings.nans
 
 
 def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | None = None,
              xp: Any = np) -> list[Any]:
-    """Run the graph node by node: the reference that every backend is checked against.
+    """Return the values of a graph, computed node by node: the reference of every backend.
 
     Parameters
     ----------
@@ -99,7 +98,7 @@ def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | Non
             try:
                 with np.errstate(all="ignore"):
                     out = node.prim.eval(xp, *(values[i] for i in node.inputs), **params)
-            except (IndexError, ValueError) as error:  # what depends on values: an index, a singular matrix
+            except (IndexError, ValueError) as error:  # errors that depend on values: an index, a singular matrix
                 _locate(error, node)
                 raise
             if check:
@@ -113,23 +112,23 @@ def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | Non
 
 
 def _locate(error: Exception, node: Node) -> None:
-    """Say in an error whose line computes the node, and which operation of which types it is."""
-    said = getattr(error, "__notes__", None) or isinstance(error, MinigradError)
-    if node.loc and not said and len(error.args) == 1 and not of_user(error):
+    """Add the user's line, the operation and the types of a node to an error."""
+    located = getattr(error, "__notes__", None) or isinstance(error, MinigradError)
+    if node.loc and not located and len(error.args) == 1 and not of_user(error):
         code = line_at(node.loc)
         error.args = (f"{node.where}: {f'`{code}`: ' if code else ''}{error}",)
     error.add_note(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)})")
 
 
 def explain(error: Exception, graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int]) -> Exception:
-    """Return an error of a program as the reference raises it: there it names the user's line."""
+    """Return the error that the reference raises in place of a program's: it names the user's line."""
     if not getattr(error, "__notes__", None):
         try:
             evaluate(graph, arrays, sizes)
-        except MemoryError:  # the reference keeps values that the program never makes
+        except MemoryError:  # the reference needs more memory than the program
             return error
-        except Exception as found:
-            return found
+        except Exception as located:
+            return located
     return error
 
 
@@ -168,10 +167,7 @@ def _refuse_nan(node: Node, out: Any, inputs: Sequence[Any]) -> None:
 
 
 def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
-    """Return `outputs` with the nodes in `new` replaced; what does not depend on them stays itself.
-
-    What only a replaced node depends on is not looked at.
-    """
+    """Return `outputs` with the nodes in `new` replaced; independent nodes stay the same objects."""
     if not new:
         return list(outputs)
     made = dict(new)
@@ -185,15 +181,15 @@ def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
     return [made.get(n, n) for n in outputs]
 
 
-def rebuilt(node: Node, inputs: tuple[Node, ...], params: Mapping[str, Any] | None = None) -> Node:
-    """Return the node on other operands of the same types; itself where nothing changes."""
+def rebuilt(node: Node, inputs: tuple[Node, ...], params: dict[str, Any] | None = None) -> Node:
+    """Return the node on other operands of the same types; the node itself where nothing changes."""
     if inputs == node.inputs and params is None:
         return node
     return Node(node.prim, inputs, node.params if params is None else params, node.type, like=node)
 
 
-def retyped(node: Node, inputs: tuple[Node, ...], params: Mapping[str, Any]) -> Node:
-    """Return the node on other operands, with other static parameters, and of the type that follows from them."""
+def retyped(node: Node, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
+    """Return the node on other operands, with other static parameters, and the type that follows."""
     return Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node)
 
 
@@ -204,13 +200,13 @@ def rewrite(graph: Graph, rule: Callable[[Node, tuple[Any, ...]], Any]) -> Graph
     ----------
     graph : Graph
     rule : callable
-        ``rule(node, inputs)`` returns the value that stands for a node, given those that stand for its operands; None:
-        the same operation on these. A value that is read only by rules need not be a node.
+        ``rule(node, inputs)`` returns the new value of a node, given those of its operands; None: the same operation
+        on these. A value that only rules read need not be a node.
 
     Returns
     -------
     Graph
-        The graph itself, where its outputs stay the same nodes.
+        The graph itself, if its outputs stay the same nodes.
     """
     made: dict[Node, Any] = {}
     for node in graph.nodes:
@@ -222,16 +218,16 @@ def rewrite(graph: Graph, rule: Callable[[Node, tuple[Any, ...]], Any]) -> Graph
 
 
 def dependent(outputs: Sequence[Node], on: Sequence[Node]) -> list[Node]:
-    """Return, in order, the nodes between `on` (included) and `outputs`."""
+    """Return the nodes between `on` (included) and `outputs`, in order."""
     if not on:
         return []
-    found = set(on)
+    known = set(on)
     order = []
     for node in reachable(outputs, min(n.serial for n in on)):
-        if node in found:
+        if node in known:
             order.append(node)
-        elif any(i in found for i in node.inputs):
-            found.add(node)
+        elif any(i in known for i in node.inputs):
+            known.add(node)
             order.append(node)
     return order
 
@@ -244,21 +240,21 @@ def wanted(node: Node) -> bool:
 
 def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[Node],
              arriving: dict[Node, Node] | None = None) -> list[Node]:
-    """Reverse mode: pull `cotangents` of `outputs` back to `wrt`.
+    """Return the cotangents of `wrt`, given those of `outputs` (reverse mode).
 
-    One pass over the nodes between, in reverse order, with one dict from node to cotangent. A node of
-    `wrt` that nothing flows into gets zeros. `arriving` records the cotangent of each array on the way.
+    One pass over the nodes between, in reverse order, with one dict from node to cotangent. A node of `wrt` without a
+    cotangent gets zeros. `arriving` records the cotangent of each array in between.
     """
     order = [n for n in dependent(outputs, wrt) if n.type.floating]
     active = set(order)
     targets = set(wrt)
     flowing: dict[Node, Any] = {}
 
-    def flow(node: Node, g: Node | None) -> None:
+    def flow(node: Node, g: Node | Sequence[Node | None] | None) -> None:
         if g is None or node not in active:
             return
-        if isinstance(node.type, TupleType):
-            have = flowing.setdefault(node, [None] * len(node.type.parts))
+        if not isinstance(g, Node):
+            have = flowing.setdefault(node, [None] * len(g))
             for i, part in enumerate(g):
                 if part is not None:
                     have[i] = part if have[i] is None else _both(have[i], part)
@@ -266,8 +262,8 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
             flowing[node] = _both(flowing[node], g) if node in flowing else g
 
     with made_by("vjp", wanted=active) as working_on:
-        for node, g in zip(outputs, cotangents, strict=True):
-            flow(node, g)
+        for node, cotangent in zip(outputs, cotangents, strict=True):
+            flow(node, cotangent)
         for node in reversed(order):
             if node in targets or node not in flowing:
                 continue
@@ -284,13 +280,13 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
         return [flowing[n] if n in flowing else zeros_like(n) for n in wrt]
 
 
-# A choice in the program (`where`) makes cotangents that are zero wherever the other branch was taken. The rules
-# multiply by slopes, and there a slope may be infinite; so the choice is made after the product, not before it:
-# what comes is a mask and a cotangent, and the mask goes along as far as elements keep apart.
+# The cotangents of a `where` are zero in the other branch. Rules multiply them by slopes, which may be infinite there.
+# So the mask is applied after the product: it accompanies the cotangent back through all operations that keep elements
+# apart.
 
 
 def _pull(node: Node, g: Any) -> Sequence[Node | None]:
-    """Apply the node's reverse rule; a masked cotangent gives masked ones."""
+    """Return the cotangents of a node's operands; those of a masked cotangent are masked."""
     vjp = rule(node, "vjp")
     mask, inner = _masked(g)
     if mask is not None:
@@ -302,7 +298,7 @@ def _pull(node: Node, g: Any) -> Sequence[Node | None]:
 
 
 def _masked(g: Any) -> tuple[Node | None, Any]:
-    """Return the condition under which a cotangent is not zero, and the cotangent without it."""
+    """Return the mask of a cotangent and the cotangent without it."""
     mask = None
     while isinstance(g, Node) and g.prim is PRIMITIVES["where"] and constant_of(g.inputs[2]) == 0:
         mask = g.inputs[0] if mask is None else PRIMITIVES["logical_and"](mask, g.inputs[0])
@@ -311,26 +307,26 @@ def _masked(g: Any) -> tuple[Node | None, Any]:
 
 
 def _mask_before(node: Node, mask: Node) -> Node | None:
-    """Return the mask of the operand's elements that a mask of the node's elements implies, or None where they mix."""
+    """Return the mask of the operand that a mask of the node implies, or None where elements mix."""
     if node.prim.kind == "elementwise":
         return mask
     rule_of_axes = axis_rule(node)
     if rule_of_axes is None or len(node.inputs) != 1 or isinstance(node.type, TupleType):
         return None
     (x,), (before,), (after,) = node.inputs, rule_of_axes.operands, rule_of_axes.results
-    gone = tuple(a for a, axis in enumerate(before) if axis not in after)
+    reduced = tuple(a for a, axis in enumerate(before) if axis not in after)
     new = {a for a, axis in enumerate(after) if axis not in before}
-    if rearranges(rule_of_axes) and x.type.size == node.type.size:  # a mask goes back as a cotangent does
+    if rearranges(rule_of_axes) and size_of(x.shape) == size_of(node.shape):  # a mask goes back as a cotangent does
         return rule(node, "vjp")(mask, node, x, **node.params)[0]
-    if gone and not new and all(f.kind is REDUCE and f.by in ("add", "mean") for a in gone for f in before[a]):
-        return PRIMITIVES["expand"](mask, shape=x.shape, axes=gone)
-    if new and not gone and new <= {*broadcast_axes(mask)}:
+    if reduced and not new and all(f.kind is REDUCE and f.by in ("add", "mean") for a in reduced for f in before[a]):
+        return PRIMITIVES["expand"](mask, shape=x.shape, axes=reduced)
+    if new and not reduced and new <= {*broadcast_axes(mask)}:
         return unbroadcast(mask, new)
     return None
 
 
 def _both(a: Node, b: Node) -> Node:
-    """Return the sum of two cotangents: masked by either's mask, where both have one."""
+    """Return the sum of two cotangents, masked by the union of their masks where both have one."""
     (mask, x), (other, y) = _masked(a), _masked(b)
     if mask is None or other is None:
         return PRIMITIVES["add"](a, b)
@@ -340,7 +336,7 @@ def _both(a: Node, b: Node) -> Node:
 
 
 def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> list[Node | None]:
-    """Forward mode: push `tangents` to `outputs`; None stands for a tangent that is zero."""
+    """Return the tangents of `outputs`, given those of inputs (forward mode); None is a zero tangent."""
     moving: dict[Node, Any] = dict(tangents)
     with made_by("jvp") as working_on:
         for node in dependent(outputs, list(tangents)):
@@ -355,21 +351,21 @@ def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> list[Node
 
 def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[Node, Node],
           size: int | Dim) -> list[tuple[Node, bool]]:
-    """Batch the program between the inputs and `outputs`.
+    """Batch the program between inputs and `outputs`.
 
     Parameters
     ----------
     outputs : sequence of Node
-        Of the program for one example.
+        Those of the program for one example.
     shared, mapped : mapping of Node to Node
-        What each input becomes: itself for all examples, or with a new axis 0 of length `size`.
+        The new node of each input: without a batch axis, or with the batch axis in front.
     size : int or Dim
 
     Returns
     -------
     list of (Node, bool)
-        The batched outputs, and whether each has the batch axis. Nodes that no mapped input reaches stay
-        the same objects: their work is done once.
+        The batched outputs, and whether each has the batch axis. Nodes that depend on no mapped input stay the same
+        objects, and run once.
     """
     made: dict[Node, Node] = {**shared, **mapped}
     has_axis = set(mapped)
@@ -379,7 +375,7 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
 
 def batch_nodes(nodes: Iterable[Node], made: dict[Node, Node], mapped: set[Node], size: int | Dim,
                 override: Callable[[Node, tuple[Node, ...]], Node | None] | None = None) -> None:
-    """Enter in `made` the batch of each node, and in `mapped` the nodes that differ between examples.
+    """Batch nodes in order: enter their batches in `made`, and the nodes that differ between examples in `mapped`.
 
     Parameters
     ----------
@@ -391,7 +387,7 @@ def batch_nodes(nodes: Iterable[Node], made: dict[Node, Node], mapped: set[Node]
     size : int or Dim
         The number of examples.
     override : callable, optional
-        ``override(node, inputs)`` returns the batch of a node that its batch rule does not describe, from those of its
+        ``override(node, inputs)`` returns the batch of a node whose batch rule does not apply, from those of its
         operands; otherwise None.
     """
     with made_by("vmap") as working_on:
@@ -411,7 +407,7 @@ def batch_nodes(nodes: Iterable[Node], made: dict[Node, Node], mapped: set[Node]
 
 
 def broadcast_unmapped(node: Node, has_axis: bool, size: int | Dim) -> Node:
-    """Return a batched output with the batch axis, put there where the batch did not reach it."""
+    """Return a batched output with its batch axis, broadcast where it depends on no mapped input."""
     if has_axis:
         return node
     with made_by("vmap") as working_on:

@@ -1,8 +1,8 @@
-"""Primitives: all that is known of an operation, in one block.
+"""Primitives: the record of an operation with all of its rules.
 
-A `Primitive` bundles a type rule, an evaluation that works in any array-API namespace, and the rules
-of reverse mode, forward mode and batching. Families (`minigrad.families`) fill in the rules that their
-members share. Rules take and return nodes, so their results can be batched and differentiated again.
+A `Primitive` has a type rule, an evaluation in any array-API namespace, and the rules of reverse mode, forward mode and
+batching. Families (`minigrad.families`) fill in the rules that their members share. Rules take and return nodes, so
+their results can be batched and differentiated again.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, overload
 
 import numpy as np
 
-from .axes import Declared
+from .axes import Declared, Placed
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
-from .graph import PRIMITIVES, ArrayType, Node, TupleType, constant_of, full
+from .graph import PRIMITIVES, ArrayType, Node, Number, TupleType, constant_of, full
 from .symbolic import Dim, Shape
 
 ArrayNamespace: TypeAlias = ModuleType  # the functions that compute on arrays of one library: ``numpy``, ``cupy``
@@ -25,7 +25,7 @@ ArrayNamespace: TypeAlias = ModuleType  # the functions that compute on arrays o
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Inputs on which a primitive is tested: arrays, static parameters, and what holds there.
+    """Inputs on which a primitive is tested.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Sample:
         Float arrays are tested in float32 too.
     params : dict
     order : int
-        The highest order to which derivatives exist at this point (0: none is tested).
+        The highest order of derivatives at this point (0: none are tested).
     """
 
     arrays: tuple[np.ndarray, ...]
@@ -42,27 +42,27 @@ class Sample:
 
 
 class Rewriter(Protocol):
-    """A pass, as a rule of a primitive sees it: nodes made through it are rewritten in their turn.
+    """The interface of a pass to simplification rules: new nodes are rewritten in turn.
 
     Attributes
     ----------
     like : Node
-        The node that is being rewritten.
+        The node under rewriting.
     """
 
     like: Node
 
     def __call__(self, name: str, *inputs: Node, **params: Any) -> Node:
-        """Make a node of the primitive called `name`, rewritten."""
+        """Return a node of the primitive called `name`, rewritten."""
 
-    def full(self, value: Any, shape: Sequence[Any], dtype: np.dtype) -> Node:
-        """Make the constant array of one value."""
+    def full(self, value: Any, shape: Shape, dtype: np.dtype) -> Node:
+        """Return the constant array of one value."""
 
     def feeds_one(self, i: int) -> bool:
-        """Tell whether the node that is being rewritten is the only reader of its operand `i`."""
+        """Return whether the node under rewriting is the only user of its operand `i`."""
 
     def absorb(self, node: Node, since: int) -> Node:
-        """Rewrite nodes that were made directly, those from serial `since` on."""
+        """Return a node with its operands from serial `since` on rewritten."""
 
 
 Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], dict[str, Any]], "Node | None"]
@@ -70,20 +70,20 @@ Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], dict[str, Any]], "Node
 
 @dataclass(frozen=True)
 class Laws:
-    """The algebraic laws of an operation that hold exactly, NaN and infinity included.
+    """Algebraic laws of an operation that hold exactly, NaN and infinity included.
 
     Attributes
     ----------
     commutative : bool
         ``f(x, y) = f(y, x)``.
     idempotent : bool
-        ``f(x, x) = x``; for a reduction: of equal elements it returns one.
+        ``f(x, x) = x``; a reduction of equal elements returns one of them.
     involution : bool
         ``f(f(x)) = x``.
     neutral : mapping of int to number
         ``f(x, e) = x``: by operand, its value `e` at which the result is the other operand.
     compose : callable or None
-        ``compose(inner, outer)`` returns the static parameters of the one operation that two in a row amount to.
+        ``compose(inner, outer)`` returns the static parameters of one operation equal to two in a row.
     """
 
     commutative: bool = False
@@ -103,20 +103,20 @@ class Combiner:
     Attributes
     ----------
     name : str
-        As axis rules print it.
+        The name in axis rules.
     identity : callable
-        ``identity(dtype)`` returns the number that changes no value of `dtype`.
+        ``identity(dtype)`` returns the neutral element among the values of `dtype`.
     functor : str
         The struct of the CUDA prelude.
     ufunc : numpy.ufunc
     kernel : str
         The scalar expression, as of elementwise primitives. The first operand wins a tie.
     position : bool
-        Whether the result is the position of the value that wins; ufunc and kernel are then those of the value.
+        Whether the result is the position of the winning value; ufunc and kernel then select the value.
     """
 
     name: str
-    identity: Callable[[np.dtype], Any]
+    identity: Callable[[np.dtype], Number]
     functor: str
     ufunc: np.ufunc
     kernel: str
@@ -191,7 +191,7 @@ class Primitive:
         ``batch(size, mapped, *inputs, **params)``: the inputs marked in `mapped` have one more axis, of
         `size`, in front; so must the result. The axis rule implies it, where it has a `placed`.
     axes : Declared or None
-        The axis rule: how the axes of the result relate to those of the operands (see `axes`).
+        The axis rule: the relation of the result's axes to those of the operands (see `axes`).
     linear : {"", "jointly", "separately", "first"}
         Linear in all operands at once (``add``), in each while the others stay (``mul``), or in the first (``div``).
     picks : slice
@@ -201,9 +201,9 @@ class Primitive:
         ``flops(node, value, count)`` returns the number of arithmetic operations: ``value(size)`` is the number that a
         size stands for, ``count(graph, **sizes)`` the operations of a held graph. None: as the axis rule implies.
     combiner : Combiner or None
-        How a reduction, scan or scatter makes one value of several (see `combiners`).
+        The operation of a reduction, scan or scatter (see `combiners`).
     view : View or None
-        Where the result lies in the memory of the first operand (see `views`); None: in memory of its own.
+        The place of the result in the first operand's memory (see `views`); None: in its own memory.
     kind : str
         ``leaf`` (has no operands and is not computed), ``elementwise``, ``reduce``, ``view`` (implied by `view`),
         ``matrix`` (works on the last two axes) or ``other``.
@@ -216,9 +216,9 @@ class Primitive:
     inline : bool
         The graph that a node holds runs once, as if it were written out.
     distinct : bool
-        Equal nodes are kept apart.
+        Equal nodes are not merged.
     key : callable or None
-        ``key(params)`` returns the static parameters as they are compared; None: by equality.
+        ``key(params)`` returns the static parameters for comparison; None: compared by equality.
     overwrites : tuple of int or None
         The operands whose memory may take the result, element by element; None: that of every one.
     ufunc : numpy.ufunc or None
@@ -226,7 +226,7 @@ class Primitive:
     symbol : str
         The sign or word for the operation in a drawing; its name by default.
     printed : callable or None
-        ``printed(node, operands, value)`` returns the call on a page, from the operands' names; ``value(param)`` spells
+        ``printed(node, operands, value)`` returns the printed call, given the operands' names; ``value(param)`` spells
         a static parameter.
     drawn : callable or None
         ``drawn(node, value)`` returns the words for the operation and its parameters in a drawing.
@@ -235,7 +235,7 @@ class Primitive:
     samples : callable
         Returns the `Sample`s of the test family.
     hidden_params : frozenset of str
-        Parameters that the printed page leaves out, because the type says them.
+        Parameters that the printed page leaves out, because the type implies them.
     params : mapping of str to type, "annotated", or None
         The static parameters and their types: as the type rule is annotated, or given here; None: of any kind.
     """
@@ -263,13 +263,13 @@ class Primitive:
     drawn: Callable[[Node, Callable[[Any], str]], str] | None = None
     inline: bool = False
     distinct: bool = False
-    key: Callable[[Mapping[str, Any]], tuple] | None = None
+    key: Callable[[Mapping[str, Any]], tuple[object, ...]] | None = None
     overwrites: tuple[int, ...] | None = None
     samples: Callable[[], list[Sample]] = list
     hidden_params: frozenset[str] = frozenset()
     params: Mapping[str, Any] | Literal["annotated"] | None = "annotated"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name in PRIMITIVES:
             raise GraphError(f"a primitive called {self.name!r} exists already")
         if self.batch is None and (self.axes is None or self.axes.placed is None):
@@ -286,24 +286,35 @@ class Primitive:
         return f"<primitive {self.name}>"
 
 
-def _batch_by_axes(prim: Primitive, n: Any, mapped: Sequence[bool], /, *xs: Node, **params: Any) -> Node:
+def _batch_by_axes(prim: Primitive, placed: Placed, n: int | Dim, mapped: Sequence[bool], /, *xs: Node,
+                   **params: Any) -> Node:
     """Batch by the axis rule: the same operation with one more parallel axis in front of every operand."""
-    spread_out = [x if m else broadcast_leading(x, n) for x, m in zip(xs, mapped, strict=True)]
-    return prim(*spread_out, **prim.axes.placed(params, (None, *range(spread_out[0].ndim - 1)), n))
+    stacked = [x if m else broadcast_leading(x, n) for x, m in zip(xs, mapped, strict=True)]
+    return prim(*stacked, **placed(params, (None, *range(stacked[0].ndim - 1)), n))
 
 
-def rule(node: Node, name: str) -> Callable[..., Any]:
-    """Return the node's rule called `name`, or raise the reason why there is none."""
-    found = getattr(node.prim, name)
-    if found is None and name == "batch":
-        return functools.partial(_batch_by_axes, node.prim)
-    if isinstance(found, Unsupported):
-        raise Unsupported(f"{node.where}: {node.prim.name} has no {name} rule: {found}")
-    return found
+@overload
+def rule(node: Node, name: Literal["vjp"]) -> Callable[..., Sequence[Node | None]]: ...
+
+
+@overload
+def rule(node: Node, name: Literal["jvp", "batch"]) -> Callable[..., Node]: ...
+
+
+def rule(node: Node, name: Literal["vjp", "jvp", "batch"]) -> Callable[..., Any]:
+    """Return the node's rule called `name`, or raise the reason for its absence."""
+    declared: Callable[..., Any] | Unsupported | None = getattr(node.prim, name)
+    if isinstance(declared, Unsupported):
+        raise Unsupported(f"{node.where}: {node.prim.name} has no {name} rule: {declared}")
+    if declared is None and node.prim.axes is not None and node.prim.axes.placed is not None:
+        return functools.partial(_batch_by_axes, node.prim, node.prim.axes.placed)
+    if declared is None:
+        raise GraphError(f"{node.prim.name} has no {name} rule")
+    return declared
 
 
 def is_linear(node: Node, varying: Sequence[bool]) -> bool:
-    """Tell whether a node is linear in those of its operands that are marked, while the others stay."""
+    """Return whether a node is linear in its `varying` operands while the others stay."""
     declared = node.prim.linear
     if declared == "separately":
         return sum(varying) == 1
@@ -311,15 +322,15 @@ def is_linear(node: Node, varying: Sequence[bool]) -> bool:
 
 
 def on_host(x: Any) -> np.ndarray:
-    """Return an array of any namespace as one of NumPy's; from a GPU it is copied."""
+    """Return an array of any namespace as NumPy's, copied from a GPU."""
     return adopt(x).get() if hasattr(x, "__cuda_array_interface__") else np.asarray(x)
 
 
 def adopt(x: Any) -> Any:
-    """Return another library's array on a GPU as CuPy's, without a copy; anything else as it is.
+    """Return another library's array on a GPU as CuPy's, without a copy; any other value as it is.
 
-    DLPack makes CuPy's current stream wait for the work that computes the array. ``__cuda_array_interface__`` alone,
-    which `cupy.asarray` reads, need not: JAX's names no stream.
+    DLPack makes CuPy's current stream wait for the work that computes the array; ``__cuda_array_interface__``, which
+    `cupy.asarray` reads, may name no stream to wait for (JAX's does not).
     """
     if isinstance(x, (np.ndarray, np.generic)) or not hasattr(x, "__cuda_array_interface__"):
         return x
@@ -331,7 +342,7 @@ def adopt(x: Any) -> Any:
 
 
 def fail(name: str, why: str, *types: ArrayType, hint: str = "") -> ShapeError:
-    """Return the error of a type rule: the user's line, the operation, the types, the way out."""
+    """Return a type rule's error: the user's line, the operation, the types, and a hint."""
     operands = ", ".join(map(str, types))
     return ShapeError(at_user_line(f"{name}({operands}): {why}" + (f". {hint}" if hint else "")))
 
@@ -344,7 +355,7 @@ def require_float(name: str, *types: ArrayType) -> None:
 
 
 def free(*args: Any) -> float:
-    """Return the operations of a node that computes nothing."""
+    """Return the operation count of a node without arithmetic."""
     return 0.0
 
 
@@ -358,7 +369,8 @@ def broadcast_leading(x: Node, size: int | Dim) -> Node:
 def broadcast_axes(x: Node) -> tuple[int, ...]:
     """Return the axes along which `x` is known to repeat one value."""
     if x.prim is PRIMITIVES["expand"]:
-        return x.params["axes"]
+        axes: tuple[int, ...] = x.params["axes"]
+        return axes
     return tuple(range(x.ndim)) if constant_of(x) is not None else ()
 
 
@@ -392,11 +404,11 @@ def move_axis(x: Node, source: int, to: int) -> Node:
 
 
 def _no_inputs(*args: Any, **params: Any) -> Any:
-    raise GraphError("a node without inputs is never mapped, and nothing flows through it")
+    raise GraphError("a node without inputs is never batched or differentiated")
 
 
 def leaf(name: str, type: Callable[..., ArrayType], eval: Callable[..., Any], **rest: Any) -> Primitive:
-    """Declare a primitive without operands, which is not computed."""
+    """Declare a primitive without operands or computation."""
     return Primitive(name, type, eval, _no_inputs, _no_inputs, _no_inputs, kind="leaf", **rest)
 
 

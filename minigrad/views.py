@@ -1,8 +1,8 @@
 """Views: operations whose result lies in the memory of their first operand.
 
 A primitive declares its view once, and every backend reads it: as offset and strides, as the text of an index, as
-NumPy's slices. Except where a view keeps the row-major order (`IN_ORDER`) or hands out a part of a tuple (`PART`), it
-is a `Window`: along each axis of the operand, the index is a start plus steps along one axis of the result.
+NumPy's slices. A view that neither keeps the row-major order (`IN_ORDER`) nor takes a part of a tuple (`PART`) is a
+`Window`: along each axis of the operand, the index is a start plus steps along one axis of the result.
 
 Examples
 --------
@@ -34,30 +34,31 @@ Strides = tuple[Size, ...]
 
 
 def window(node: Node) -> Window | None:
-    """Return the positions of a view's elements, or None where the view is `IN_ORDER` or a `PART`."""
+    """Return the positions of a view's elements, or None for an `IN_ORDER` view, a `PART`, and other operations."""
     view = node.prim.view
-    return view.window(node) if view.window is not None else None
+    return view.window(node) if view is not None and view.window is not None else None
 
 
 def added(node: Node) -> list[int]:
-    """Return the axes along which a node repeats its operand, if that is all it does."""
-    found = window(node) if node.prim.view is not None else None
-    if found is None or found.moved or list(found.axes) != sorted(found.axes):
+    """Return the axes along which a node repeats its operand; none for other operations."""
+    positions = window(node)
+    if positions is None or positions.moved or list(positions.axes) != sorted(positions.axes):
         return []
-    return found.repeated(node.ndim)
+    return positions.repeated(node.ndim)
 
 
 def is_whole(node: Node) -> bool:
-    """Tell whether a view has every element of its operand once: it permutes axes, or only has another shape."""
-    found = window(node)
-    if found is None:
+    """Return whether a view has every element of its operand once: it permutes axes or reshapes."""
+    positions = window(node)
+    if positions is None:
         return node.prim.view is IN_ORDER
-    return len(found.axes) == node.ndim and not found.moved
+    return len(positions.axes) == node.ndim and not positions.moved
 
 
 def _by_axes(node: Node) -> Window:
-    """Return the window of a view whose axis rule says it all: it permutes axes, and repeats along new ones."""
+    """Return the window of a view that permutes axes and repeats along new ones, from its axis rule."""
     rule = axis_rule(node)
+    assert rule is not None
     (before,), (after,) = rule.operands, rule.results
     return Window(tuple(map(after.index, before)), (0,) * len(before), (1,) * len(before))
 
@@ -94,11 +95,11 @@ def dense_strides(shape: Sequence[Size], unit: int = 1) -> Strides:
 
 
 def strided(view: Node, offset: Size, strides: Strides, unit: int = 1) -> tuple[Size, Strides]:
-    """Return offset and strides of a view of an operand that has those given; `unit` is the distance of neighbours."""
-    found = window(view)
-    if found is None:
+    """Return offset and strides of a view, given those of its operand; `unit` is the distance of neighbours."""
+    positions = window(view)
+    if positions is None:
         return offset, dense_strides(view.shape, unit)
     moved: list[Size] = [0] * view.ndim
-    for axis, start, step, stride in zip(*found, strides, strict=True):
+    for axis, start, step, stride in zip(*positions, strides, strict=True):
         offset, moved[axis] = offset + start * stride, step * stride
     return offset, tuple(moved)

@@ -1,4 +1,4 @@
-"""Drawings of graphs: SVG and HTML, from the standard library alone; PNG and PDF by a converter, where there is one."""
+"""Drawings of graphs: SVG and HTML by the standard library alone, PNG and PDF by an installed converter."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable
-from typing import Any
 
 from ..errors import MinigradError, at_user_line
+from ..graph import Graph
 from ..text import format_graph, is_literal
 from .boxes import picture
 from .svg import render, xml
@@ -24,19 +24,19 @@ _LINES = 2000  # of text in a notebook's cell
 __all__ = ["graph_html", "graph_svg", "show"]
 
 
-def graph_svg(graph: Any) -> str:
+def graph_svg(graph: Graph) -> str:
     """Return a self-contained SVG drawing of `graph`.
 
-    Data flows from the inputs at the top to the results at the bottom. A box shows its operation, its name
-    on the printed page, its type and the user's line; its colour says whether it is per-example, shared,
-    batched or gradient. A graph of more boxes than can be looked at is shortened, and a note says so.
+    Data flows from the inputs at the top to the results at the bottom. A box shows its operation, its name on the
+    printed page, its type and the user's line; its colour shows its role (per-example, shared, batched, gradient). A
+    large graph is shortened, with a note.
     """
     count = sum(n not in graph.inputs and not is_literal(n) for n in graph.nodes)
     return render(picture(graph), f"{graph.name} · {count:,} node{'s' * (count != 1)}", graph.notes)
 
 
-def graph_html(graph: Any) -> str:
-    """Return the drawing in a frame that scrolls, and below it the page of text, folded, as HTML."""
+def graph_html(graph: Graph) -> str:
+    """Return HTML with the drawing in a scrolling frame, and the page of text, folded, below."""
     lines = format_graph(graph).split("\n")
     if len(lines) > _LINES:
         lines[_LINES:] = [f"  … {len(lines) - _LINES:,} more lines: print(graph) shows them"]
@@ -45,16 +45,16 @@ def graph_html(graph: Any) -> str:
             f'<pre style="overflow:auto;max-height:80vh">{xml(chr(10).join(lines))}</pre></details></div>')
 
 
-def show(graph: Any, path: str | os.PathLike | None = None) -> str:
+def show(graph: Graph, path: str | os.PathLike[str] | None = None) -> str:
     """Write the drawing into a file and return the file's path.
 
     Parameters
     ----------
     graph : Graph
     path : str or os.PathLike, optional
-        Where to write, in the format that the name ends in: ``.svg`` (also without an ending), ``.html``, and
-        ``.png`` and ``.pdf`` with CairoSVG or rsvg-convert. Without a path, an SVG file goes to the folder for
-        temporary files and is opened in the browser, where there is one to open it in.
+        The file; its ending names the format: ``.svg`` (the default), ``.html``, and ``.png`` and ``.pdf`` with
+        CairoSVG or rsvg-convert. Without a path, an SVG file goes to the folder for temporary files and opens in a
+        browser, if one is available.
     """
     if path is not None:
         path = os.fspath(path)
@@ -63,8 +63,8 @@ def show(graph: Any, path: str | os.PathLike | None = None) -> str:
             raise MinigradError(at_user_line(f"show({path!r}): a drawing is written as .svg, .html, .png or .pdf, not "
                                              f"as {ending}"))
         data = _WRITERS[ending](graph, path)
-        with open(path, "wb") as file:
-            file.write(data)
+        with open(path, "wb") as drawing:
+            drawing.write(data)
         return path
     svg = graph_svg(graph)
     name = re.sub(r"[^A-Za-z0-9_]+", "-", graph.name)[:40]
@@ -75,21 +75,22 @@ def show(graph: Any, path: str | os.PathLike | None = None) -> str:
     return file.name
 
 
-def _page(graph: Any, path: str) -> bytes:
+def _page(graph: Graph, path: str) -> bytes:
     title = xml(f"graph {graph.name}")
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
             f"<body>{graph_html(graph)}</body></html>").encode()
 
 
-def _converted(graph: Any, path: str) -> bytes:
-    """Return the drawing as PNG or PDF, or raise an error that names what can make one."""
+def _converted(graph: Graph, path: str) -> bytes:
+    """Return the drawing as PNG or PDF, or raise an error that names the converters."""
     kind = os.path.splitext(path)[1][1:].lower()
     svg = graph_svg(graph).encode()
     if importlib.util.find_spec("cairosvg") is not None:
         import cairosvg
 
-        options = {"scale": 2, "background_color": "white"} if kind == "png" else {}
-        return getattr(cairosvg, f"svg2{kind}")(bytestring=svg, **options)
+        scaled = {"scale": 2, "background_color": "white"} if kind == "png" else {}
+        data: bytes = getattr(cairosvg, f"svg2{kind}")(bytestring=svg, **scaled)
+        return data
     if command := shutil.which("rsvg-convert"):
         options = ["--zoom=2", "--background-color=white"] if kind == "png" else []
         return subprocess.run([command, f"--format={kind}", "--unlimited", *options], input=svg, capture_output=True,
@@ -100,20 +101,20 @@ def _converted(graph: Any, path: str) -> bytes:
         "browsers open"))
 
 
-_WRITERS: dict[str, Callable[[Any, str], bytes]] = {
+_WRITERS: dict[str, Callable[[Graph, str], bytes]] = {
     ending: lambda graph, path: graph_svg(graph).encode() for ending in ("", ".svg")}
 _WRITERS |= {".html": _page, ".htm": _page, ".png": _converted, ".pdf": _converted}
 
 
 def open_in_browser(path: str) -> None:
-    """Open `path` where there is a screen and a browser that does not take over the terminal."""
+    """Open `path` in a browser, if there is a screen and a browser with a window of its own."""
     if sys.platform not in ("win32", "darwin") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         return
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
         return
-    if type(browser) is webbrowser.GenericBrowser:  # lynx and its like: they would wait for keys
+    if type(browser) is webbrowser.GenericBrowser:  # lynx and the like, which take over the terminal
         return
-    # Some browsers are waited for; the caller need not be.
+    # Some browsers block until they close.
     threading.Thread(target=browser.open, args=("file://" + path.replace(os.sep, "/"),), name="show").start()

@@ -1,8 +1,8 @@
-"""What a drawing shows: boxes and edges, and what is written on them.
+"""Boxes and edges of a drawing, with their labels.
 
-Constants stand inside the label of what uses them. A value that is used far below where it is made gets
-a small tag there with its name, rather than an edge through the whole drawing. A graph too large to be
-looked at has its chains of elementwise work folded into one box each, and is then cut, with a note.
+Constants stand inside the labels of their users. A use far below its value has a tag with the value's name in place of
+a long edge. In a large graph each chain of elementwise nodes is one box; a graph that is still too large is cut, with
+a note.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..graph import held_graphs
+from ..graph import Graph, Node, held_graphs
 from ..text import Words, format_rules, is_literal, literal, node_names
 from .layout import rank
 
@@ -22,7 +21,7 @@ _FAR = 10  # layers that an edge may pass
 
 @dataclass(eq=False)
 class Box:
-    """One box: what it is (``op``, ``input``, ``output`` or ``tag``) and what is written on it."""
+    """One box, of kind ``op``, ``input``, ``output`` or ``tag``, with its label and tooltip."""
 
     kind: str
     label: str
@@ -37,7 +36,7 @@ class Box:
 
 @dataclass(eq=False)
 class Picture:
-    """Boxes, the edges between them by index, the layer of each box, and a note if some were left out."""
+    """Boxes, edges between their indices, the layer of each box, and a note on omitted boxes."""
 
     boxes: list[Box]
     edges: list[tuple[int, int]]
@@ -45,8 +44,8 @@ class Picture:
     note: str = ""
 
 
-def picture(graph: Any, room: int = ROOM, words: Words | None = None) -> Picture:
-    """Return what to draw of `graph` in at most about `room` boxes."""
+def picture(graph: Graph, room: int = ROOM, words: Words | None = None) -> Picture:
+    """Return the picture of a graph in at most about `room` boxes."""
     words = words or Words()
     names = node_names(graph)
     nodes = [n for n in graph.nodes if not is_literal(n)]
@@ -63,13 +62,13 @@ def picture(graph: Any, room: int = ROOM, words: Words | None = None) -> Picture
 
     holders = sum(1 for n in shown for _ in held_graphs(n))
     share = (room - len(shown)) // holders if holders else 0
-    folded: dict[Any, list[Any]] = {}
+    folded: dict[Node, list[Node]] = {}
     for n in nodes:
         if group[n] in shown:
             folded.setdefault(group[n], []).append(n)
     boxes: list[Box] = []
     edges: list[tuple[int, int]] = []
-    index: dict[Any, int] = {}
+    index: dict[Node, int] = {}
     for n in shown:
         members = folded[n]
         box = _box(graph, n, names, words) if len(members) == 1 else _folded_box(graph, members, names, words)
@@ -93,30 +92,31 @@ def picture(graph: Any, room: int = ROOM, words: Words | None = None) -> Picture
     return _shorten(boxes, edges, rank(len(boxes), edges, tops, results), note, names, index)
 
 
-def _fold(nodes: Sequence[Any], outputs: set[Any]) -> dict[Any, Any]:
-    """Give every elementwise node whose only user is elementwise to that user's box."""
-    users: Counter = Counter()
-    user: dict[Any, Any] = {}
+def _fold(nodes: Sequence[Node], outputs: set[Node]) -> dict[Node, Node]:
+    """Return the node in whose box each node is drawn: chains of elementwise nodes share one."""
+    users: Counter[Node] = Counter()
+    user: dict[Node, Node] = {}
     for n in nodes:
         for i in set(n.inputs):
             users[i] += 1
             user[i] = n
-    group = {}
+    group: dict[Node, Node] = {}
     for n in reversed(nodes):
         one = users[n] == 1 and n not in outputs and n.prim.kind == user[n].prim.kind == "elementwise"
         group[n] = group[user[n]] if one else n
     return group
 
 
-def _choose(nodes: Sequence[Any], inputs: set[Any], group: dict[Any, Any], room: int) -> tuple[dict[Any, None], int]:
-    """Return the boxes to draw, in order, inputs just before their first use, and how many there are."""
+def _choose(nodes: Sequence[Node], inputs: set[Node], group: dict[Node, Node],
+            room: int) -> tuple[dict[Node, None], int]:
+    """Return the boxes to draw, with inputs just before their first use, and the number of all boxes."""
     heads = [n for n in nodes if group[n] is n]
     if len(heads) <= room:
         return dict.fromkeys(heads), len(heads)
-    members: dict[Any, list[Any]] = {}
+    members: dict[Node, list[Node]] = {}
     for n in nodes:
         members.setdefault(group[n], []).append(n)
-    shown: dict[Any, None] = {}
+    shown: dict[Node, None] = {}
     for n in heads:
         if n not in inputs:
             shown |= dict.fromkeys(i for m in members[n] for i in m.inputs if i in inputs)
@@ -129,8 +129,8 @@ def _choose(nodes: Sequence[Any], inputs: set[Any], group: dict[Any, Any], room:
 
 
 def _shorten(boxes: list[Box], edges: list[tuple[int, int]], ranks: list[int], note: str,
-             names: dict[Any, str], index: dict[Any, int]) -> Picture:
-    """Replace edges that pass many layers by a tag with the value's name above where it is used."""
+             names: dict[Node, str], index: dict[Node, int]) -> Picture:
+    """Replace edges across many layers by tags with the value's name above its user."""
     called = {i: names[n] for n, i in index.items()}
     kept: list[tuple[int, int]] = []
     boxes, ranks = list(boxes), list(ranks)
@@ -146,10 +146,10 @@ def _shorten(boxes: list[Box], edges: list[tuple[int, int]], ranks: list[int], n
     return Picture(boxes, kept, ranks, note)
 
 
-# -- what is written -------------------------------------------------------------------------------
+# -- labels -------------------------------------------------------------------------------
 
 
-def _box(graph: Any, n: Any, names: dict[Any, str], words: Words) -> Box:
+def _box(graph: Graph, n: Node, names: dict[Node, str], words: Words) -> Box:
     type_, role = words.type(n.type), graph.role(n)
     if n in graph.inputs:
         return Box("input", names[n], role, type=type_, tip=f"{names[n]}: {type_}\n{role} input")
@@ -157,12 +157,12 @@ def _box(graph: Any, n: Any, names: dict[Any, str], words: Words) -> Box:
                n.prim.laws.commutative)
 
 
-def _tip(graph: Any, n: Any, names: dict[Any, str], words: Words) -> str:
+def _tip(graph: Graph, n: Node, names: dict[Node, str], words: Words) -> str:
     rules = f"made by {format_rules(n)}" if n.rules else "as written"
     return f"{names[n]} = {words.call(n, names)}\n{words.type(n.type)}\n{n.where}\n{rules} ({graph.role(n)})"
 
 
-def _folded_box(graph: Any, members: Sequence[Any], names: dict[Any, str], words: Words) -> Box:
+def _folded_box(graph: Graph, members: Sequence[Node], names: dict[Node, str], words: Words) -> Box:
     head = members[-1]
     symbols = " ".join(dict.fromkeys(_symbol(m) for m in members))
     lines = [f"{names[m]} = {words.call(m, names)}" for m in members[:20]]
@@ -171,12 +171,12 @@ def _folded_box(graph: Any, members: Sequence[Any], names: dict[Any, str], words
                head.where, "\n".join(lines), unordered=True)
 
 
-def _symbol(n: Any) -> str:
+def _symbol(n: Node) -> str:
     return n.prim.symbol or n.prim.name
 
 
-def _label(n: Any, names: dict[Any, str], words: Words) -> str:
-    """Return what a box says of its operation, with its constants: ``× 2.0``, ``1.0 − □``."""
+def _label(n: Node, names: dict[Node, str], words: Words) -> str:
+    """Return the label of an operation with its constants, such as ``× 2.0`` or ``1.0 − □``."""
     operands = [literal(i) if is_literal(i) else None for i in n.inputs]
     if n.prim.symbol and len(operands) == 2:
         left, right = operands
@@ -189,14 +189,14 @@ def _label(n: Any, names: dict[Any, str], words: Words) -> str:
         label = n.prim.drawn(n, words.value)
     else:
         held = list(held_graphs(n))
-        # Of a primitive that holds a graph, the box says the numbers; the tooltip has the rest.
-        said = [_param(k, v, words) for k, v in n.params.items()
+        # The box of a primitive that holds a graph shows numbers alone; the tooltip shows all parameters.
+        shown = [_param(k, v, words) for k, v in n.params.items()
                 if k not in n.prim.hidden_params and k not in dict(held) and (not held or isinstance(v, int))]
-        label = " ".join((_symbol(n), *(h.name for _, h in held), *said))
+        label = " ".join((_symbol(n), *(h.name for _, h in held), *shown))
     return label + (f"({', '.join(o or '□' for o in operands)})" if any(operands) else "")
 
 
-def _param(key: str, value: Any, words: Words) -> str:
+def _param(key: str, value: object, words: Words) -> str:
     if key in ("axis", "axes"):
         axes = value if isinstance(value, tuple) else (value,)
         return ("axis " if len(axes) == 1 else "axes ") + ", ".join(map(str, axes))

@@ -217,7 +217,8 @@ class _Net:
 
     def place(self) -> None:
         """Pull everything to the mean of its neighbours, as far as the layer's order leaves room."""
-        pulls = self.pulls = [[[] for _ in self.ranks] for _ in range(2)]
+        pulls: list[list[list[tuple[int, float, float]]]] = [[[] for _ in self.ranks] for _ in range(2)]
+        self.pulls = pulls
         for (u, v), shift in zip(self.links, self.shift, strict=True):
             # Long edges insist the most on being straight, then what is a box's only edge.
             passing = (u >= self.boxes) + (v >= self.boxes)
@@ -290,16 +291,18 @@ class _Net:
         for first in range(len(x)):
             if first in taken:
                 continue
-            run, shift, low, high, v = [], 0.0, -math.inf, math.inf, first
-            while v is not None:
-                lo = x[left[v]] + self._gap(left[v], v) + shift if v in left else -math.inf
-                hi = x[right[v]] - self._gap(v, right[v]) + shift if v in right else math.inf
+            run: list[tuple[int, float]] = []
+            shift, low, high = 0.0, -math.inf, math.inf
+            box: int | None = first
+            while box is not None:
+                lo = x[left[box]] + self._gap(left[box], box) + shift if box in left else -math.inf
+                hi = x[right[box]] - self._gap(box, right[box]) + shift if box in right else math.inf
                 if run and max(lo, low) > min(hi, high):
                     self._set(run, low, high)
                     run, low, high = [], -math.inf, math.inf
                 low, high = max(lo, low), min(hi, high)
-                run.append((v, shift))
-                v, more = under.get(v, (None, 0.0))
+                run.append((box, shift))
+                box, more = under.get(box, (None, 0.0))
                 shift += more
             self._set(run, low, high)
 

@@ -1,18 +1,18 @@
-"""The order of boxes within their layers, such that few edges cross."""
+"""The order of boxes within layers, with few crossings of edges."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-_HUB = 64  # pairs of neighbours above which exchanging two boxes is not tried
+_HUB = 64  # pairs of neighbours above which two boxes are not exchanged
 
 
 def fewest_crossings(layers: Sequence[Sequence[int]], links: Sequence[tuple[int, int]],
                      above: Sequence[Sequence[int]], below: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return the layers, each in the best order found.
+    """Return the layers in the order with the fewest crossings found.
 
-    Every layer is sorted by where its neighbours are, downwards and upwards in turn; then neighbours in a
-    layer change places wherever that saves a crossing.
+    Sweeps sort each layer by the mean position of its neighbours, downwards and upwards in turn; then adjacent boxes
+    are exchanged wherever that saves a crossing.
 
     Parameters
     ----------
@@ -22,27 +22,27 @@ def fewest_crossings(layers: Sequence[Sequence[int]], links: Sequence[tuple[int,
     above, below : sequence of sequence of int
         The ends of each item's links.
     """
-    layers = [list(layer) for layer in layers]
-    at = [0.0] * len(above)  # places, counted from the middle of the layer
+    current = [list(layer) for layer in layers]
+    at = [0.0] * len(above)  # positions, counted from the middle of the layer
 
     def number(layer: list[int]) -> None:
         for i, v in enumerate(layer):
             at[v] = i - (len(layer) - 1) / 2
 
-    for layer in layers:
+    for layer in current:
         number(layer)
-    best, order = None, layers
+    best, order = None, current
     for sweep in range(14 if len(above) < 4000 else 6):
         down = sweep % 2 == 0
         near = above if down else below
-        for layer in layers if down else reversed(layers):
+        for layer in current if down else reversed(current):
             key = {v: sum(at[u] for u in near[v]) / len(near[v]) if near[v] else at[v] for v in layer}
             layer.sort(key=key.__getitem__)
             number(layer)
-        _exchange(layers, above, below, at)
-        crossings = _count(layers, links, at)
+        _exchange(current, above, below, at)
+        crossings = _count(current, links, at)
         if best is None or crossings < best:
-            best, order = crossings, [list(layer) for layer in layers]
+            best, order = crossings, [list(layer) for layer in current]
         if best == 0:
             break
     return order
@@ -65,7 +65,7 @@ def _exchange(layers: list[list[int]], above: Sequence[Sequence[int]], below: Se
 
 
 def _crossed(first: Sequence[int], second: Sequence[int], at: list[float]) -> int:
-    """Return how many links to `first` cross one to `second`, whose other end stands to the right."""
+    """Return the number of crossings between links to `first` and links to `second`, the box to its right."""
     if len(first) * len(second) > _HUB:
         return 0  # the sweeps place it, and counting here would be quadratic
     return sum(at[a] > at[b] for a in first for b in second)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from .errors import GraphError
+from .errors import GraphError, Location, Place
 from .graph import CALLS, FORMS, PRIMITIVES, TEXTS, Graph, Node
 from .parameters import check_params
 from .symbolic import Dim, Symbol, polynomial
@@ -276,8 +276,9 @@ def _decode(data: Mapping, decoder: Decoder) -> Graph:
                  decoder.tree(data["out_tree"], len(outputs)), string(data["name"]), notes)
 
 
-def _location(file: Any, line: Any) -> tuple[str, int]:
-    return string(file), integer(line)
+def _location(file: Any, line: Any, *names: Any) -> Location:
+    plain = string(file), integer(line)
+    return Place(*plain, *map(string, names)) if names else plain
 
 
 _PYTHON = {"b": bool, "i": int, "u": int, "f": float}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 from types import FrameType
+from typing import NamedTuple, TypeAlias
 
 
 class MinigradError(Exception):
@@ -189,6 +190,18 @@ def user_frame() -> FrameType | None:
     return None
 
 
+class Place(NamedTuple):
+    """A line of the user's code, with the scope around it and the label of its value."""
+
+    file: str
+    line: int
+    scope: str = ""
+    label: str = ""
+
+
+Location: TypeAlias = tuple[str, int] | Place
+
+
 def user_location() -> tuple[str, int] | None:
     """Return the ``(file, line)`` of the innermost frame outside minigrad and NumPy."""
     frame = user_frame()
@@ -200,16 +213,17 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
-def format_location(loc: tuple[str, int] | None) -> str:
-    """Return a location without its folder, such as ``file.py:12``."""
+def format_location(loc: Location | None) -> str:
+    """Return a location without its folder, such as ``file.py:12`` or ``file.py:12 (layer 1, score)``."""
     if loc is None:
         return "?"
-    return printable(f"{loc[0].replace(chr(92), '/').rsplit('/', 1)[-1]}:{loc[1]}")
+    names = ", ".join(filter(None, loc[2:]))
+    return printable(f"{loc[0].replace(chr(92), '/').rsplit('/', 1)[-1]}:{loc[1]}" + (f" ({names})" if names else ""))
 
 
-def line_at(location: tuple[str, int]) -> str:
+def line_at(location: Location) -> str:
     """Return the source of a line, shortened; empty where the source is unknown."""
-    return shortened(linecache.getline(*location))
+    return shortened(linecache.getline(*location[:2]))
 
 
 def shortened(code: str, longest: int = 60) -> str:

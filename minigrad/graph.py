@@ -18,7 +18,7 @@ import numpy as np
 import optree
 from numpy.typing import DTypeLike
 
-from .errors import DtypeError, GraphError, at_user_line, format_location, user_location
+from .errors import DtypeError, GraphError, Location, Place, at_user_line, format_location, user_location
 from .symbolic import Dim, Shape, Symbol, format_shape, size_of, symbols
 from .tracebacks import boundary
 from .tracing import thread
@@ -123,8 +123,8 @@ class Node:
     params : dict
         Static parameters.
     type : ArrayType or TupleType
-    loc : (str, int) or None
-        The line of the user's code.
+    loc : (str, int), Place or None
+        The line of the user's code; a `Place` has the author's scope and label, too.
     rules : tuple of str
         The rules that made it, latest first: ``()`` for what the user wrote.
     source : Node or None
@@ -148,7 +148,7 @@ class Node:
     inputs: tuple[Node, ...]
     params: dict[str, Any]
     type: ArrayType | TupleType
-    loc: tuple[str, int] | None
+    loc: Location | None
     rules: tuple[str, ...]
     source: Node | None
     serial: int
@@ -171,7 +171,8 @@ class Node:
             put(self, "rules", source.rules if source.rules[:1] == (rule,) else (rule, *source.rules))
             put(self, "source", source)
         else:
-            put(self, "loc", user_location())
+            loc = user_location()
+            put(self, "loc", Place(*loc, trace.scope) if trace.scope and loc else loc)
             put(self, "rules", (trace.rule,) if trace.rule else ())
             put(self, "source", None)
 

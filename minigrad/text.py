@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .errors import printable
+from .errors import Place, printable
 from .graph import TEXTS, ArrayType, Graph, Node, Number, TupleType, held_graphs
 from .symbolic import Dim, Symbol
 
@@ -22,6 +22,7 @@ _WIDE = 100  # a header or a result longer than this gets one line per argument
 def node_names(graph: Graph) -> dict[Node, str]:
     """Return each node's name on the page: that of its argument, its number, or ``%3``."""
     names = dict(zip(graph.inputs, map(printable, graph.names), strict=True))
+    names |= _labels(graph, set(names.values()))
     count = 0
     for n in graph.nodes:
         if n in names:
@@ -31,6 +32,26 @@ def node_names(graph: Graph) -> dict[Node, str]:
         else:
             count += 1
             names[n] = f"%{count}"
+    return names
+
+
+def _labels(graph: Graph, taken: set[str]) -> dict[Node, str]:
+    """Return the labels of nodes; a label that occurs again has a number.
+
+    A batch rule makes several nodes of a labelled one. The last of them is the value, and each copy of it in the graph.
+    """
+    labelled = [n for n in graph.nodes if isinstance(n.loc, Place) and n.loc.label and not is_literal(n)
+                and not {"vjp", "jvp"}.intersection(n.rules)]
+    values = {n.loc: n.prim for n in labelled}
+    names: dict[Node, str] = {}
+    for n in labelled:
+        if isinstance(n.loc, Place) and n.prim is values[n.loc]:
+            name, count = printable(n.loc.label), 1
+            while name in taken:
+                count += 1
+                name = f"{printable(n.loc.label)}_{count}"
+            taken.add(name)
+            names[n] = name
     return names
 
 

@@ -93,11 +93,13 @@ class Trace:
         The rule that makes new nodes, and its source node: the provenance of each node.
     wanted : set of Node or None
         The nodes whose cotangents the running vjp needs; None: of all.
+    scope : str
+        The author's names for the operations that run now, from the outermost, with slashes between.
     ruled : tuple of callable
         The functions whose own derivative rules are being traced.
     """
 
-    __slots__ = ("constants", "guards", "outer", "read", "rule", "ruled", "source", "values", "wanted")
+    __slots__ = ("constants", "guards", "outer", "read", "rule", "ruled", "scope", "source", "values", "wanted")
 
     constants: dict[int, tuple[object, Node]] | None
     guards: Guards
@@ -105,6 +107,7 @@ class Trace:
     read: int
     rule: str | None
     ruled: tuple[Callable[..., object], ...]
+    scope: str
     source: Node | None
     values: list[Node] | None
     wanted: Collection[Node] | None
@@ -113,12 +116,13 @@ class Trace:
         self.outer, self.read = outer, -1
         if outer is None:
             self.guards, self.constants, self.values = Guards(), None, None
-            self.rule, self.source, self.wanted, self.ruled = None, None, None, ()
+            self.rule, self.source, self.wanted, self.ruled, self.scope = None, None, None, (), ""
         else:
             self.guards = outer.guards if guards is None else guards
             self.constants = {} if outer.constants is None else outer.constants
             self.values = []
-            self.rule, self.source, self.wanted, self.ruled = outer.rule, outer.source, outer.wanted, outer.ruled
+            self.rule, self.source, self.wanted = outer.rule, outer.source, outer.wanted
+            self.ruled, self.scope = outer.ruled, outer.scope
 
 
 class _Thread(threading.local):

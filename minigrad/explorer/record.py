@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import interpreters
-from ..errors import printable
+from ..errors import Place, printable
 from ..graph import ArrayType, Graph, Node, TupleType, held_graphs
 from ..symbolic import Dim, Symbol, value
 from ..text import Words, is_literal, node_names
@@ -144,7 +144,9 @@ def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int
         if is_literal(node):
             one["literal"] = True
         if node.loc is not None:
-            one["line"] = [os.path.basename(node.loc[0]), node.loc[1], linecache.getline(*node.loc).strip()]
+            one["line"] = [os.path.basename(node.loc[0]), node.loc[1], linecache.getline(*node.loc[:2]).strip()]
+            if isinstance(node.loc, Place) and node.loc.scope:
+                one["scope"] = node.loc.scope
         if known and isinstance(node.type, ArrayType):
             one["shape"] = [value(d, sizes) for d in node.shape]
             one["axes"] = ["" if isinstance(d, int) else words.value(d) for d in node.shape]

@@ -270,6 +270,22 @@ def test_loops_open_into_their_body_run_by_run(show):
     assert tab.get_by_role("tab", name="one example").get_attribute("aria-selected") == "true"
 
 
+def test_scopes_group_operations(show):
+    def net(p, x):
+        for k, w in enumerate(p):
+            with mg.scope(f"layer {k}"):
+                for _ in range(10):
+                    x = np.tanh(x * w) + x
+        return np.sum(x**2)
+
+    tab = show(mg.explore(net, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], (np.ones((4, 3)),)))
+    tab.get_by_role("tab", name="mean").click()
+    words = tab.locator(".node.group").all_text_contents()
+    assert sum("layer" in w for w in words) == 12  # shared operations (axes of a weight) apart from batched ones
+    tab.locator(".node.group", has_text="layer 2").last.click()
+    assert tab.locator(".node").count() > 20
+
+
 def test_svg_export_holds_the_drawing(show, seeded):
     tab = show(seeded)
     drawing = tab.evaluate("minigradExplorer.drawing().text")

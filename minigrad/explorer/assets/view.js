@@ -87,7 +87,7 @@
     const folding = visible.length > 150;
     const home = new Map(), boxes = new Map();
     for (const n of visible) {
-      const place = n.input ? `arguments ${n.name.split(/[.[]/)[0]}` : n.line ? `${n.line[0]}:${n.line[1]}` : n.rules.join(", ") || n.op;
+      const place = n.input ? `arguments ${n.name.split(/[.[]/)[0]}` : n.scope || (n.line ? `${n.line[0]}:${n.line[1]}` : n.rules.join(", ") || n.op);
       const group = folding && !state.open.has(`${s.index} ${place} ${n.role}`) ? `${place} ${n.role}` : null;
       const id = group === null ? n.index : `g${group}`;
       home.set(n.index, id);
@@ -352,6 +352,7 @@
     if (!n.input && filled !== n.call) children.push(html("div", {}, html("code", {}, `${brief(a) || n.name} = ${filled}`)));
     children.push(html("p", {}, why(s, n)));
     if (n.line) children.push(html("h3", {class: "place"}, `${n.line[0]}:${n.line[1]}`), html("code", {}, n.line[2] || "(no source)"));
+    if (n.scope) children.push(html("div", {class: "note"}, `scope ${n.scope}`));
     if (n.rules.length) children.push(html("div", {class: "note"}, `made by ${n.rules.join(", then ")}`));
     const value = valueOf(s, n);
     if (value) children.push(...picture(s, n, state.example !== null && a !== value ? `value (example ${state.example})` : "value", value, n.role === "gradient"));

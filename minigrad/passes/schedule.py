@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from ..graph import Graph, Node
+from ..graph import Graph, Node, held_graphs
 from ..primitive import Primitive
 from ..symbolic import Dim, Symbol, size_of, symbols
 from ..views import is_whole
@@ -116,11 +116,18 @@ def symbols_of(graph: Graph) -> set[Symbol]:
     """
     used: set[Symbol] = set()
     unread = set(graph.inputs).difference(graph.outputs, *(n.inputs for n in graph.nodes))
-    for n in [n for n in graph.nodes if n not in unread]:
-        sizes = [d for t in n.types for d in t.shape]
-        sizes += [d for p in n.params.values() for d in (p if isinstance(p, tuple) else (p,))]
-        used |= symbols(sizes).union(*(symbols_of(p) for p in n.params.values() if isinstance(p, Graph)))
-        used -= symbols([n.params.get("dim", 0), *(d for d, _ in n.params.get("packed", ()))])  # lengths of one chunk
+    for n in graph.nodes:
+        if n in unread:
+            continue
+        sizes = [d for t in n.types for d in t.shape if isinstance(d, Dim)]
+        for p in n.params.values():
+            if isinstance(p, tuple):
+                sizes += [d for d in p if isinstance(d, Dim)]
+            elif isinstance(p, Dim):
+                sizes.append(p)
+        used.update(symbols(sizes), *(symbols_of(held) for _, held in held_graphs(n)))
+        if "dim" in n.params:  # the lengths of one chunk
+            used -= symbols([n.params["dim"], *(d for d, _ in n.params["packed"])])
     return used
 
 

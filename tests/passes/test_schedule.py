@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import backends
 from minigrad.graph import Graph
 from minigrad.passes import run
 from minigrad.passes.schedule import nbytes, row_bytes, schedule, symbols_of
@@ -86,3 +87,16 @@ def test_sizes_of_unused_arguments_do_not_count():
     x, unused = input_(a), input_(b)
     assert symbols_of(Graph((x, unused), (x * 2.0,))) == {a.symbol}
     assert symbols_of(Graph((x, unused), (unused,))) == {b.symbol}
+
+
+def test_sizes_in_the_branches_of_a_switch_count():
+    """The sum of B ones, times 2 or 3: no operand has B elements."""
+    size = Dim.new("B")
+    x, index, s, c = input_(size), input_(dtype="i8"), input_(), input_()
+    ones = node("sum", node("full", value=1.0, shape=(size,), dtype=np.dtype("f8")), axes=(0,))
+    branches = tuple(Graph((c,), (c * k * ones,)) for k in (2.0, 3.0))
+    chosen = node("switch", index, s, graphs=branches, rows=(False,), sums=(False,))
+    graph = Graph((x, index, s), (node("proj", chosen, index=0),)).check()
+    assert symbols_of(graph) == {size.symbol}
+    program = backends.build(graph)
+    assert [program([np.ones(n), np.array(1), np.array(5.0)], {size.symbol: n})[0] for n in (3, 7)] == [45.0, 105.0]

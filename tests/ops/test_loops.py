@@ -1,0 +1,96 @@
+"""`while` and `scan` against loops in Python: values, both derivatives, batches, and types."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.errors import ShapeError, Unsupported
+from minigrad.graph import PRIMITIVES as P
+from minigrad.graph import Graph
+from minigrad.ops.subgraph import placeholders
+
+RNG = np.random.default_rng(0)
+W, H, X = RNG.normal(size=(2, 2)), RNG.normal(size=2), RNG.normal(size=(4, 2))
+
+
+def recurrent(w, h, x, reverse=False):
+    return mg.scan(lambda h, row: ((new := np.sin(w @ h + row)), np.sum(new * row)), h, x, reverse=reverse)
+
+
+def unrolled(w, h, x, reverse=False):
+    ys = [0.0] * len(x)
+    for t in reversed(range(len(x))) if reverse else range(len(x)):
+        h = np.sin(w @ h + x[t])
+        ys[t] = np.sum(h * x[t])
+    return h, np.stack(ys)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scan_is_the_unrolled_loop(reverse):
+    for have, want in zip(recurrent(W, H, X, reverse), unrolled(W, H, X, reverse), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("argnums", [0, 1, 2])
+def test_gradient_of_scan_is_that_of_the_unrolled_loop(argnums, reverse):
+    def loss(run):
+        def f(w, h, x):
+            h, ys = run(w, h, x, reverse)
+            return np.sum(h ** 2) + np.sum(ys)
+
+        return mg.grad(f, argnums)(W, H, X)
+
+    np.testing.assert_allclose(loss(recurrent), loss(unrolled), rtol=1e-12)
+
+
+@pytest.mark.parametrize("in_axes", [(None, None, 0), (0, None, None), (None, 0, 0)])
+def test_batch_of_scans(in_axes):
+    args = [a if axis is None else np.stack([a, a * 0.5, -a]) for a, axis in zip((W, H, X), in_axes, strict=True)]
+    have = mg.vmap(recurrent, in_axes)(*args)
+    for k in range(3):
+        one = [a if axis is None else a[k] for a, axis in zip(args, in_axes, strict=True)]
+        for h, want in zip(have, unrolled(*one), strict=True):
+            np.testing.assert_allclose(h[k], want, rtol=1e-13)
+
+
+def test_scan_of_no_steps():
+    h, ys = recurrent(W, H, X[:0])
+    np.testing.assert_array_equal(h, H)
+    assert ys.shape == (0,)
+
+
+def steps(x):
+    """Return the number of halvings until x is below 1, and the product of all values before."""
+    return mg.while_loop(lambda s: s[0] >= 1, lambda s: (s[0] / 2, s[1] + 1, s[2] * s[0]), (x, 0, 1.0))[1:]
+
+
+def test_each_example_of_a_batch_stops_on_its_own():
+    x = np.array([0.5, 1.0, 8.0, 5.0])
+    counts, products = mg.vmap(steps)(x)
+    assert counts.tolist() == [0, 1, 4, 3]
+    np.testing.assert_allclose(products, [1, 1, 64, 5 * 2.5 * 1.25])
+
+
+def test_forward_mode_of_while_and_the_reason_against_reverse_mode():
+    _, (_, moved) = mg.jvp(steps, (5.0,), (1.0,))
+    np.testing.assert_allclose(moved, 3 * 5.0 ** 2 / 8)  # of x**3 / 8
+    with pytest.raises(Unsupported, match=r"the number of steps is known only when the program runs"):
+        mg.grad(lambda x: steps(x)[1])(5.0)
+
+
+@pytest.mark.parametrize(("outputs", "match"), [
+    (lambda c, x: (P["cast"](c, dtype=np.dtype("f4")), x), "the step must return the carry's types"),
+    (lambda c, x: (P["expand"](c, shape=(2,), axes=(0,)), x), "the step must return the carry's types")])
+def test_step_that_changes_the_type_of_its_carry(outputs, match):
+    c, x = placeholders((), ())
+    start, rows = placeholders((), (3,))
+    with pytest.raises(ShapeError, match=match):
+        P["scan"](start, rows, body=Graph((c, x), outputs(c, x)), counts=(0, 1), length=3, reverse=False)
+
+
+def test_length_is_that_of_the_slices():
+    c, x = placeholders((), ())
+    start, rows = placeholders((), (3,))
+    with pytest.raises(ShapeError, match="expected 4 steps along axis 0"):
+        P["scan"](start, rows, body=Graph((c, x), (c, x)), counts=(0, 1), length=4, reverse=False)

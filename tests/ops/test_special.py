@@ -1,0 +1,55 @@
+"""Special functions against closed forms and the standard library."""
+
+import math
+
+import numpy as np
+import pytest
+
+from minigrad import interpreters
+from minigrad.graph import PRIMITIVES as P
+from tests import checks
+
+pytest.importorskip("scipy")
+X = np.array([0.3, 1.0, 2.5])
+
+
+def run(name, *arrays, **params):
+    return interpreters.evaluate(checks.program(P[name], arrays, params), arrays)[0]
+
+
+@pytest.mark.parametrize(("name", "function"), [
+    ("erf", math.erf), ("erfc", math.erfc), ("gammaln", math.lgamma), ("gamma", math.gamma),
+    ("expit", lambda x: 1 / (1 + math.exp(-x))), ("log_expit", lambda x: -math.log1p(math.exp(-x))),
+    ("ndtr", lambda x: (1 + math.erf(x / math.sqrt(2))) / 2),
+    ("sinc", lambda x: math.sin(math.pi * x) / (math.pi * x)),
+    ("erfcx", lambda x: math.exp(x * x) * math.erfc(x)),
+    ("erfcx_ratio", lambda x: math.exp(-x * x) / math.sqrt(math.pi) / math.erfc(x) - x),
+    ("log_quotient", lambda x: 1.0 if x == 1 else math.log(x) / (x - 1))])
+def test_against_the_standard_library(name, function):
+    np.testing.assert_allclose(run(name, X), [function(x) for x in X], rtol=1e-13)
+
+
+def test_gamma_functions_at_integers():
+    harmonic = 1 + 1 / 2 + 1 / 3
+    np.testing.assert_allclose(run("digamma", np.array([1.0, 4.0])), [-np.euler_gamma, harmonic - np.euler_gamma])
+    np.testing.assert_allclose(run("polygamma", np.array([1.0]), n=1), math.pi ** 2 / 6)
+    np.testing.assert_allclose(run("polygamma_drop", np.array([1.0]), np.array([3.0]), n=0), -harmonic)
+    np.testing.assert_allclose(run("beta", np.array([3.0]), np.array([4.0])), 1 / 60)
+
+
+def test_products_with_the_logarithm_of_zero():
+    zero = np.array([0.0])
+    assert run("xlogy", zero, zero) == 0
+    assert run("xlog1py", zero, -np.ones(1)) == 0
+    assert np.isnan(run("xlogy", zero, np.array([np.nan])))
+
+
+def test_limits_at_infinity():
+    assert run("hyp1f1", np.array([-np.inf]), a=1.5, b=2.0) == 0
+    assert run("pseudo_huber", np.array([2.0]), np.array([np.inf])) == np.inf
+    np.testing.assert_allclose(run("huber_slope", np.array([2.0]), np.array([-np.inf])), -2)
+
+
+def test_pseudo_huber_is_quadratic_near_and_linear_far():
+    d, r = np.array([1.0, 1.0]), np.array([1e-6, 1e9])
+    np.testing.assert_allclose(run("pseudo_huber", d, r), [0.5e-12, 1e9 - 1], rtol=1e-9)

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 pytest.importorskip("llvmlite")
 
@@ -47,35 +45,9 @@ def test_random_programs(seed, gradient):
         close(program(arrays, sizes), interpreters.evaluate(after, arrays, sizes))
 
 
-@pytest.mark.usefixtures("finely_cut")
-@pytest.mark.parametrize("seed", range(6))
-def test_sizes_that_change_share_their_layout(seed):
-    graph, size = random_graph(700 + seed, gradient=True)
-    after, _ = run(graph.check())
-    program = backends.build(after, "native")
-    for b in (100, 104, 90, 111, 1, 112, 97, 400, 104, 390, 3):
-        sizes = {size.symbol: b}
-        arrays = arrays_for(graph, sizes, seed)
-        close(program(arrays, sizes), interpreters.evaluate(after, arrays, sizes))
-    layouts = program.launch_plan._layouts
-    assert 2 <= len(layouts) <= launch_plan.KNOWN or not layouts[0].total
-    assert all(known.total <= program.workspace_bytes({size.symbol: 480}) for known in layouts)
-
-
-def test_memory_of_sizes_that_change_is_little_more_than_theirs():
-    graph, size = softmax_loss("f4")
-    program = build(graph)
-    for b in (1000, 1010, 1090, 5, 960):
-        sizes = {size.symbol: b}
-        program(arrays_for(graph, sizes), sizes)
-        used = program.launch_plan._layouts
-        assert min(known.total for known in used) <= program.workspace_bytes(sizes) * 1.3 + 4096
-    assert len(used) == 3, "one for 1,000, one for 1,010 to 1,090, one for 5"
-
-
 @pytest.mark.parametrize("f", [lambda x: np.tanh(x)[::-1], lambda x: np.sort(np.tanh(x), axis=1),
                                lambda x: mg.scan(lambda c, r: (c + np.sin(r), c * r), np.zeros(3), x)])
-def test_programs_that_keep_memory_are_bound_to_few_sizes(f):
+def test_programs_that_keep_memory_have_few_executables(f):
     compiled = mg.compile(mg.vmap(f), backend="native")
     for n in range(1, 30):
         compiled(np.ones((n, 4, 3)))
@@ -117,7 +89,7 @@ def test_softmax_and_its_gradient_need_no_python():
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_sums_are_as_exact_as_numpys(dtype):
+def test_sums_are_as_accurate_as_numpy(dtype):
     size = Dim.new("B")
     x, y = input_(size, dtype=dtype), input_(size, 7, dtype=dtype)
     graph = Graph((x, y), (node("sum", x, axes=(0,)), node("sum", y, axes=(0,)), node("sum", y, axes=(1,))))
@@ -147,7 +119,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
     assert found.count(found[0]) == len(found)
 
 
-def test_results_are_the_callers_own():
+def test_results_own_their_memory():
     results_are_the_callers_own(build)
 
 
@@ -156,7 +128,7 @@ def test_several_threads_at_once():
     several_threads_at_once(build)
 
 
-def test_it_works_again_after_an_error():
+def test_programs_run_after_an_error():
     x, i = input_(4), input_(2, dtype="i8")
     graph = Graph((x, i), (node("tanh", node("gather", x, i)),))
     program = build(graph)
@@ -167,7 +139,7 @@ def test_it_works_again_after_an_error():
         close(program(good, {}), interpreters.evaluate(graph, good))
 
 
-def test_numbers_that_are_no_arrays():
+def test_scalars_as_inputs():
     x, y = input_(), input_(2, 2)
     graph = Graph((x, y), (node("tanh", x), node("sum", y, axes=(0,))))
     for number in (0.5, np.float64(0.5), np.array(0.5)):
@@ -176,7 +148,7 @@ def test_numbers_that_are_no_arrays():
         np.testing.assert_array_equal(sums, [4.0, 6.0])
 
 
-def test_a_row_of_its_own_in_every_column():
+def test_gathers_by_row_in_every_column():
     size = Dim.new("B")
     x = input_(size)
     rank = node("expand", node("iota", size=size), shape=(size, 3), axes=(1,))
@@ -191,7 +163,7 @@ def test_empty_axes(rows):
     empty_axes(build, rows)
 
 
-def test_dtypes_that_machine_code_has_not():
+def test_unsupported_dtypes_run_in_python():
     a, b, c = input_(5, dtype="i4"), input_(5, dtype="?"), input_(5, dtype="f2")
     graph = Graph((a, b, c), (
         node("gcd", a, full(3, (5,), np.dtype("i4"))), node("logical_and", b, node("gt", a, a * a)), c * c + c,
@@ -204,103 +176,12 @@ def test_dtypes_that_machine_code_has_not():
     assert "gcd" in said
 
 
-@pytest.mark.parametrize("old", ["?", "i1", "u1", "i4", "u4", "i8", "u8", "f4", "f8"])
-@pytest.mark.parametrize("new", ["?", "i1", "u1", "i4", "u4", "i8", "u8", "f4", "f8"])
-def test_casts(old, new):
-    values = np.array([0, 1, 2, 100, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 90, 127])
-    if np.dtype(old).kind in "if":
-        values = np.concatenate([values, -values])
-    if np.dtype(old).kind == "f" and np.dtype(new).kind in "bf":
-        values = np.concatenate([values + 0.5, [np.nan, np.inf, -np.inf, -0.0]])
-    x = input_(len(values), dtype=old)
-    graph = Graph((x,), (node("cast", x, dtype=np.dtype(new)) if old != new else node("stop_gradient", x),))
-    array = values.astype(old)
-    (have,) = backends.build(graph, "native")([array], {})
-    np.testing.assert_array_equal(have, array.astype(new))
-
-
 def test_arrays_need_not_be_contiguous():
     graph, size = softmax_loss()
     sizes = {size.symbol: 6}
     arrays = [np.repeat(np.repeat(a, 2, 0), 2, 1)[::2, ::2] for a in arrays_for(graph, sizes)]
     arrays[1] = np.ascontiguousarray(arrays[1].T).T
     close(build(graph)(arrays, sizes), interpreters.evaluate(graph, arrays, sizes))
-
-
-@st.composite
-def views(draw):
-    """Draw a function that takes an array of (4, 3, 5) through some views, as nodes."""
-    steps = draw(st.lists(st.integers(0, 2**31), min_size=1, max_size=5))
-
-    def apply(x):
-        for seed in steps:
-            rng = np.random.default_rng(seed)
-            kind = rng.integers(0, 5)
-            if kind == 0:
-                x = node("transpose", x, perm=tuple(rng.permutation(x.ndim).tolist()))
-            elif kind == 1:
-                start = [int(rng.integers(0, n)) for n in x.shape]
-                stop = [int(rng.integers(a + 1, n + 1)) for a, n in zip(start, x.shape, strict=True)]
-                x = node("slice", x, start=tuple(start), stop=tuple(stop),
-                         step=tuple(rng.integers(1, 3, x.ndim).tolist()))
-            elif kind == 2:
-                x = node("flip", x, axes=tuple(a for a in range(x.ndim) if rng.random() < 0.5) or (0,))
-            elif kind == 3 and x.ndim < 5:
-                at = int(rng.integers(0, x.ndim + 1))
-                x = node("expand", x, shape=(*x.shape[:at], 3, *x.shape[at:]), axes=(at,))
-            else:
-                x = node("reshape", x, shape=(int(np.prod(x.shape)),) if x.ndim > 2 else (*x.shape, 1))
-        return x
-
-    return apply
-
-
-@given(views(), views(), st.sampled_from(["f4", "f8", "i4", "?"]), st.integers(0, 2))
-def test_any_strides(first, second, dtype, inside):
-    x = input_(4, 3, 5, dtype=dtype)
-    value = x
-    if inside:
-        value = node("logical_not", x) if dtype == "?" else x + x
-    a, b = first(value), second(value if inside < 2 else x)
-    outputs = [node("stop_gradient", v) for v in (a, b)]
-    if a.shape == b.shape:
-        outputs.append(node("eq", a, b))
-    if dtype != "?":
-        outputs += [node("sum", v, axes=(v.ndim - 1,)) for v in (a, b)]
-        outputs += [node("max", v, axes=tuple(range(0, v.ndim, 2))) for v in (a, b)]
-    graph = Graph((x,), tuple(outputs))
-    arrays = [(np.arange(60).reshape(4, 3, 5) % 7 - 3).astype(dtype)]
-    close(backends.build(graph, "native")(arrays, {}), interpreters.evaluate(graph, arrays))
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("batch", [1, 9])
-def test_a_scan_runs_without_python(reverse, batch):
-    def f(w, h, xs):
-        def step(h, x):
-            h = np.tanh(w @ h + x)
-            return h, (h * 2, x.sum(), h[::-1])
-
-        h, ys = mg.scan(step, h, xs.T, reverse=reverse)
-        return np.sum(h) + sum(np.sum(y ** 2) for y in ys)
-
-    rng = np.random.default_rng(0)
-    args = rng.normal(size=(5, 5)), rng.normal(size=(batch, 5)), rng.normal(size=(batch, 5, 11))
-    step = mg.value_and_grad(mg.mean_loss(f, in_axes=(None, 0, 0)), argnums=(0, 1, 2))
-    compiled = mg.compile(step, backend="native")
-    value, gradients = compiled(*args)
-    want, wanted = step(*args)
-    np.testing.assert_allclose(value, want, rtol=1e-12)
-    for a, b in zip(gradients, wanted, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
-    assert not any("scan" in line for line in str(compiled.stages[-1]).splitlines() if line.startswith("step"))
-
-
-def test_a_scan_of_no_steps():
-    compiled = mg.compile(lambda h, xs: mg.scan(lambda h, x: (h + x, h), h, xs), backend="native")
-    h, ys = compiled(np.arange(3.0), np.zeros((0, 3)))
-    np.testing.assert_array_equal(h, np.arange(3.0))
-    assert ys.shape == (0, 3)
 
 
 def test_kernels_compile_for_other_machines():
@@ -310,7 +191,7 @@ def test_kernels_compile_for_other_machines():
             assert jit.compile_ir(text, machine), name
 
 
-def test_asked_for_where_it_cannot_run(monkeypatch):
+def test_unavailable_backend_is_an_error(monkeypatch):
     monkeypatch.setattr(jit, "available", lambda: "llvmlite is not installed: pip install minigrad[native]")
     with pytest.raises(mg.MinigradError, match="pip install minigrad"):
         mg.compile(np.tanh, backend="native")

@@ -30,7 +30,7 @@ def signatures(f, *args):
     return {repr(g.signature) for g in groups(build(f, *args))}
 
 
-def test_layers_of_one_kind_have_one_kernel():
+def test_equal_layers_share_a_kernel():
     def net(ws, x):
         for w in ws:
             x = np.tanh(x @ w)
@@ -59,7 +59,7 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("what", DIFFERENT)
-def test_what_differs_has_another_kernel(what):
+def test_different_groups_have_different_signatures(what):
     f, g = DIFFERENT[what]
     assert not signatures(f, x) & signatures(g, x)
 
@@ -78,7 +78,7 @@ def test_names_and_sizes_do_not_matter():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_signature_is_all_there_is(seed):
+def test_code_depends_on_the_signature_alone(seed):
     """A group that was read from a signature has that signature, and the code and arguments of it."""
     graph, _ = random_graph(900 + seed, gradient=True)
     for key in groups(backends.build(run(graph.check())[0], "native")):
@@ -93,7 +93,7 @@ def test_the_signature_is_all_there_is(seed):
         assert kernel.kernel(key, json.loads(json.dumps(note))) == kernel.kernel(key, note), "on disk it is JSON"
 
 
-def test_arguments_survive_the_disk(tmp_path, monkeypatch):
+def test_arguments_of_cached_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
     compiled = []
     real = cache.compile_all
@@ -113,7 +113,7 @@ def test_arguments_survive_the_disk(tmp_path, monkeypatch):
             assert first.texts == second.texts
 
 
-def test_a_primitive_of_ones_own_is_told_by_its_kernel():
+def test_user_primitives_differ_by_kernel():
     """Two primitives of one name: what they do is part of the signature."""
     def program(text):
         prim = dataclasses.replace(PRIMITIVES["sin"], name="mine", kernel=text)
@@ -126,7 +126,7 @@ def test_a_primitive_of_ones_own_is_told_by_its_kernel():
     np.testing.assert_allclose(program("exp({0})")([v], {})[0], np.exp(v), rtol=1e-15)
 
 
-def test_sizes_are_numbered():
+def test_sizes_are_numbers_in_signatures():
     a, b = Dim.new("a"), Dim.new("b")
     numbers = {}
     code = kernel_key.coded(a * b * 2 + a - 3, numbers)

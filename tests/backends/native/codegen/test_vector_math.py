@@ -172,7 +172,7 @@ def test_the_polynomials_are_those_of_the_fit(name):
     ("erfcx", 41428.685263379644, np.float64),
     ("atanh", 0.16515389, np.float32),
 ])
-def test_once_wrong(name, x, dtype):
+def test_single_arguments(name, x, dtype):
     x = np.full(1, x, dtype)
     with np.errstate(all="ignore"):
         want = (accuracy.by_numpy(name)(x.astype(np.float64)) if dtype == np.float32 else
@@ -180,7 +180,7 @@ def test_once_wrong(name, x, dtype):
     assert accuracy.errors(native(name, dtype)(x), want).max() <= 2
 
 
-def test_logaddexp_hands_the_differences_error_on():
+def test_logaddexp_keeps_the_error_of_the_difference():
     rng = np.random.default_rng(0)
     x, y = -10.0 ** rng.uniform(-16, -6, 200_000), rng.uniform(-9, -1, 200_000)
     want = accuracy.right_values("logaddexp", (x, y))

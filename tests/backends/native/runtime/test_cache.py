@@ -71,7 +71,7 @@ def test_several_at_once(where, compiled):
     assert cache.object_codes([]) == []
 
 
-def test_what_an_entry_is_found_by(where, compiled, monkeypatch):
+def test_keys_depend_on_text_target_and_toolchain(where, compiled, monkeypatch):
     """The text, the CPU, its features, the compiler: each makes another entry."""
     host = jit.host()
     others = [(ir(2), host), (ir(1), jit.TARGETS["x86-64"]), (ir(1), jit.TARGETS["aarch64"]),
@@ -194,7 +194,7 @@ for k in range(30):
     assert len(list(where.iterdir())) == 30
 
 
-def test_what_is_generated_is_written_once(monkeypatch, tmp_path):
+def test_generated_code_is_written_once(monkeypatch, tmp_path):
     monkeypatch.setenv("MINIGRAD_CACHE_DIR", str(tmp_path))
     written = []
 

@@ -133,7 +133,7 @@ def test_libraries_do_not_see_each_other():
                     ).address("g")
 
 
-def test_what_cannot_be_compiled_or_linked():
+def test_invalid_ir_and_undefined_symbols():
     with pytest.raises(RuntimeError, match="expected type"):
         jit.compile_ir("define junk")
     with pytest.raises(RuntimeError, match=r"terminator|dominate"):  # well formed, but not valid
@@ -148,7 +148,7 @@ def test_what_cannot_be_compiled_or_linked():
         jit.load([b"not object code"]).address("f")
 
 
-def test_code_goes_with_its_library():
+def test_deleted_libraries_free_their_code():
     """What is loaded and dropped a thousand times takes no memory for ever."""
     code = jit.compile_ir(f"@x = global [{2**20} x i8] zeroinitializer\ndefine void @f() {{\n ret void\n}}")
 
@@ -167,7 +167,7 @@ def test_code_goes_with_its_library():
     assert size() - before < 50 * 2**20, "of 200 MB"
 
 
-def test_linkers_go_with_their_libraries():
+def test_deleted_libraries_free_their_linker():
     code = jit.compile_ir("define void @f() {\n ret void\n}")
     kept = jit.load([code])
     before = len(jit._Linker._all)
@@ -199,7 +199,7 @@ def test_loading_and_compiling_again_takes_no_memory():
     assert grown(lambda: jit.compile_ir(text), 300) < 3000, "bytes a time, of 5,500 with new tools"
 
 
-def test_all_at_once_is_one_after_the_other():
+def test_parallel_compilation_gives_equal_code():
     texts = [LANES.replace("@scale", f"@scale{k}") for k in range(12)]
     assert jit.compile_all(texts) == [jit.compile_ir(text) for text in texts]
     assert jit.compile_all([]) == []
@@ -229,7 +229,7 @@ def test_several_threads_compile_and_load():
     ({"sys.maxsize": 2**31 - 1}, "in 32 bits"),
     ({"importlib.util.find_spec": lambda name: None}, r"pip install minigrad\[native\]"),
     ({"_llvmlite_version": lambda: (0, 44)}, r"llvmlite 0\.44 is too old")])
-def test_where_there_is_no_native_code(change, said, monkeypatch):
+def test_unsupported_machines(change, said, monkeypatch):
     for name, value in change.items():
         monkeypatch.setattr(f"{jit.__name__}.{name}", value)
     assert re.search(said, jit.available.__wrapped__())
@@ -245,7 +245,7 @@ def test_windows_has_no_forks():
     subprocess.run([sys.executable, "-c", script], timeout=60, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
-def test_nothing_is_imported_before_it_is_needed():
+def test_llvmlite_is_imported_late():
     script = ("import sys; from minigrad.backends.native.runtime import cache, jit, threads; "
               "threads.get_num_threads(); print([m for m in ('llvmlite', 'threadpoolctl') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True,

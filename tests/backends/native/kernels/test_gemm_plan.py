@@ -1,0 +1,64 @@
+"""Plans of matrix products: methods, and the strides that BLAS reads."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+from minigrad.backends.native.codegen.strides import View
+from minigrad.backends.native.kernels.gemm_plan import (
+    AXES,
+    BATCH,
+    GENERATED,
+    LDA,
+    LDB,
+    MATRIX,
+    METHOD,
+    TRANS_A,
+    TRANS_B,
+    VECTOR,
+    K,
+    M,
+    N,
+    gemm_args,
+)
+from minigrad.backends.native.runtime.blas import NO_TRANSPOSE, TRANSPOSE
+
+
+def contiguous(base, *shape):
+    strides = [4 * int(np.prod(shape[k + 1:])) for k in range(len(shape))]
+    return View(base, 0, shape, tuple(strides))
+
+
+def transposed(view):
+    return View(view.base, view.offset, view.shape[::-1], view.strides[::-1])
+
+
+def plan(x, y, out, subscripts="ij,jk->ik", blas=True):
+    return gemm_args(subscripts, x, y, out, np.dtype("f4"), blas)
+
+
+def test_large_products_use_blas():
+    x, y, out = contiguous(0, 1024, 1000), contiguous(1, 1000, 1030), contiguous(2, 1024, 1030)
+    args = plan(x, y, out)
+    assert [args[i] for i in (METHOD, M, N, K)] == [MATRIX, 1024, 1030, 1000]
+    assert [args[i] for i in (TRANS_A, LDA, TRANS_B, LDB)] == [NO_TRANSPOSE, 1000, NO_TRANSPOSE, 1030]
+    assert plan(x, y, out, blas=False)[METHOD] == GENERATED
+
+
+def test_transposed_operands_of_blas():
+    x, y = transposed(contiguous(0, 1000, 1024)), transposed(contiguous(1, 1030, 1000))
+    args = plan(x, y, contiguous(2, 1024, 1030))
+    assert [args[i] for i in (TRANS_A, LDA, TRANS_B, LDB)] == [TRANSPOSE, 1024, TRANSPOSE, 1000]
+
+
+def test_matrix_and_vector():
+    args = plan(contiguous(0, 300, 200), contiguous(1, 200, 1), contiguous(2, 300, 1))
+    assert args[METHOD] == VECTOR
+    assert [args[i] for i in (M, K, LDA)] == [300, 200, 200]
+
+
+def test_small_stacks_are_generated_and_their_axes_merged():
+    args = plan(contiguous(0, 2, 5, 3, 4), contiguous(1, 2, 5, 4, 6), contiguous(2, 2, 5, 3, 6), "abij,abjk->abik")
+    assert [args[i] for i in (METHOD, BATCH, AXES)] == [GENERATED, 10, 1]
+    assert args[-4:] == [10, 12, 24, 18]

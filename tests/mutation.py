@@ -37,7 +37,7 @@ TESTS = (
      "tests/comparison/test_flops.py"],
     ["tests/transforms", "tests/test_errors.py", "tests/test_random.py", "tests/backends/test_numpy.py"],
     ["tests/passes", "tests/test_compiler.py", "tests/test_random_programs.py", "tests/test_hunt.py"],
-    ["tests/ragged", "tests/numpy/test_indexing.py", "tests/numpy/test_updates.py", "tests/numpy/test_array.py"],
+    ["tests/ragged", "tests/numpy/test_indexing.py", "tests/numpy/test_updates.py", "tests/test_traced_array.py"],
     ["tests/backends/cupy"],
 )
 # Operators that replace names want a list of them; another exception or a decorator less mostly fails the import.

@@ -149,12 +149,6 @@ def test_random_einsum(data):
     check_call(np.einsum, call(subscripts, *arrays))
 
 
-def test_vector_norm_of_integers_over_no_axis_is_a_float():
-    assert mg.compile(np.linalg.vector_norm)(np.int64(-3)).dtype == np.float64
-    same = mg.compile(lambda x: np.linalg.vector_norm(x, axis=()))(np.array([-3, 4]))
-    np.testing.assert_array_equal(same, np.array([3.0, 4.0]), strict=True)
-
-
 @pytest.mark.parametrize("shapes", [((2, 3), (3, 4)), ((2, 2, 3), (4, 3, 2)), ((3,), (3,)), ((3,), (3, 2), (2, 4)),
                                     ((2, 3), (3, 2), (2,))])
 def test_multi_dot(shapes):

@@ -420,17 +420,6 @@ def test_empty_has_the_asked_shape_and_dtype():
     assert out.dtype == np.int32
 
 
-@pytest.mark.parametrize("case",
-                         [(M4, 2.0), (M4, 2), (K, 2.0), (K, True), (M4, M), (U8, I32), (U8, 1), (B3, 1),
-                          (M4, np.float64(1)),
-                                  (V4, "f8"), (I3, np.float32)])
-def test_result_type(case):
-    have = []
-    mg.trace(lambda *xs: have.append(np.result_type(*(xs if len(xs) == 2 else (*xs, case[1])))) or xs[0])(
-        *[c for c in case if isinstance(c, np.ndarray)])
-    assert have == [np.result_type(*case)]
-
-
 @pytest.mark.parametrize("function", [
     lambda x, s, n: x * s, lambda x, s, n: s * x + n, lambda x, s, n: x * (s * 2 + n), lambda x, s, n: x * np.exp(s),
     lambda x, s, n: x / n, lambda x, s, n: x * np.where(x > 0, 1.0, s), lambda x, s, n: x * np.where(s > 0, 1, n),
@@ -478,14 +467,3 @@ def test_third_door_is_numpys_without_a_trace(name):
     with np.errstate(all="ignore"):
         have, want = (f(*case.args, **case.kwargs) for f in (function, numpys))
     np.testing.assert_equal(have, want)
-
-
-def test_namespace_of_a_traced_array():
-    assert mg.trace(lambda x: x.__array_namespace__().sin(x))(M).count("sin") == 1
-    assert mnp.float32 is np.float32
-    assert mnp.pi == np.pi
-    assert "einsum" in dir(mnp)
-    with pytest.raises(AttributeError):
-        mnp.__no_such__  # noqa: B018
-    with pytest.raises(AttributeError):
-        mnp.no_such_function  # noqa: B018

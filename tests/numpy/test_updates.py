@@ -174,3 +174,12 @@ def test_one_value_for_the_places_that_each_example_names(name, backend):
         spread = np.repeat(x[None], 3, axis=0)
         have = mg.compile(mg.vmap(update, (0, *(0 for _ in keys))), backend=backend)(spread, *keys)
         np.testing.assert_allclose(have, want, rtol=1e-14)
+
+
+def test_put_along_axis_returns_a_new_array():
+    i = np.array([[1], [0], [3]])
+    x = np.arange(12.0).reshape(3, 4)
+    want = x.copy()
+    np.put_along_axis(want, i, 9.0, 1)
+    have = run_traced(lambda x, i: [mnp.put_along_axis(x, i, 9.0, 1)], x, i)[0]
+    assert_same(have, want)

@@ -1,4 +1,4 @@
-"""Fourier transforms as primitives; as functions they are tested in tests/numpy/test_additions.py."""
+"""Fourier transforms as primitives; as functions they are tested in tests/numpy/test_fft.py."""
 
 import numpy as np
 import pytest

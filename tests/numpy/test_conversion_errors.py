@@ -144,7 +144,7 @@ def test_the_error_names_the_line_the_call_and_a_way_that_works(argument, wrong,
     with pytest.raises((mg.TraceError, mg.DtypeError)) as caught:
         mg.compile(wrong)(argument)
     text = str(caught.value)
-    assert re.match(r"test_asked\.py:\d+: ", text)
+    assert re.match(r"test_conversion_errors\.py:\d+: ", text)
     assert re.search(said, text), text
     np.testing.assert_allclose(mg.compile(right)(argument), value)
     if isinstance(argument, np.ndarray) and np.asarray(value).dtype == float and wrong is not loop:
@@ -194,7 +194,8 @@ def test_what_numpy_does_not_hand_over_works_in_minigrad_numpy(function):
 
 @pytest.mark.parametrize("name", ["array_equal", "array_equiv"])
 def test_numpys_false_is_warned_of(name):
-    with pytest.warns(UserWarning, match=rf"test_asked\.py:\d+: np\.{name} of a traced value.*minigrad\.numpy\.{name}"):
+    with pytest.warns(UserWarning, match=rf"test_conversion_errors\.py:\d+: np\.{name} of a traced value.*"
+                                              rf"minigrad\.numpy\.{name}"):
         mg.trace(lambda v: (getattr(np, name)([v[0]], [v[0]]), v)[1])(V)
     assert run_traced(lambda v: getattr(mnp, name)([v[0]], [v[0]]), V) == [True]
 

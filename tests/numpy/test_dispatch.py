@@ -16,7 +16,7 @@ X, BUFFER = np.ones((2, 3)), np.zeros((2, 3))
 
 @pytest.mark.parametrize("name", sorted(WITH_OUT))
 def test_every_function_of_the_table(name):
-    with pytest.raises(mg.TraceError, match=r"^test_out\.py:\d+: .*out=.*use the result"):
+    with pytest.raises(mg.TraceError, match=r"^test_dispatch\.py:\d+: .*out=.*use the result"):
         mg.trace(lambda x: WITH_OUT[name](x, out=BUFFER))(X)
     assert not BUFFER.any()
 
@@ -26,7 +26,7 @@ def test_every_function_of_the_table(name):
     lambda x: x.sum(0, None, BUFFER), lambda x: x.cumsum(0, out=BUFFER), lambda x: mnp.add(x, x, out=BUFFER),
     lambda x: mnp.stack([x, x], out=BUFFER), lambda x: np.add(x, x, out=BUFFER)])
 def test_by_name_by_place_and_through_every_door(f):
-    with pytest.raises(mg.TraceError, match=r"^test_out\.py:\d+: .*out="):
+    with pytest.raises(mg.TraceError, match=r"^test_dispatch\.py:\d+: .*out="):
         mg.trace(f)(X)
 
 
@@ -36,3 +36,14 @@ def test_none_is_no_array():
 
 def test_ndmin_adds_axes_in_front():
     assert mg.trace(lambda x: mnp.array(x, ndmin=4))(X).outputs[0].shape == (1, 1, 2, 3)
+
+
+def test_namespace_of_a_traced_array():
+    assert mg.trace(lambda x: x.__array_namespace__().sin(x))(np.ones(3)).count("sin") == 1
+    assert mnp.float32 is np.float32
+    assert mnp.pi == np.pi
+    assert "einsum" in dir(mnp)
+    with pytest.raises(AttributeError):
+        mnp.__no_such__  # noqa: B018
+    with pytest.raises(AttributeError):
+        mnp.no_such_function  # noqa: B018

@@ -42,7 +42,7 @@ CASES = {  # name and parameter: a call
 def test_floats_are_refused_by_function_and_parameter(case):
     function, parameter = case[:2]
     for transformed in (mg.trace, mg.compile):
-        with pytest.raises(mg.MinigradError, match=rf"test_integer_arguments.py:\d+: .*{function}: .*{parameter}"):
+        with pytest.raises(mg.MinigradError, match=rf"test_arguments.py:\d+: .*{function}: .*{parameter}"):
             transformed(CASES[case])(X)
 
 

@@ -71,7 +71,7 @@ def test_what_is_refused_says_so(name):
     with pytest.raises(mg.TraceError) as caught:
         mg.trace(lambda x: how(function, x))(X)
     message = str(caught.value)
-    assert message.startswith("test_namespace.py:")
+    assert message.startswith("test_refused.py:")
     why, instead = REFUSED[name]
     general = "of a traced value" in message and len(message) > 100
     assert (f"{name} of a traced value: {why}. {instead}" in message) or (short in GENERAL and general), message
@@ -94,7 +94,7 @@ def test_what_is_no_function_of_arrays_is_numpys_own(name):
     lambda x: np.float64(x[0, 0]), lambda x: np.ndindex(x[0, 0]), lambda x: np.add(x, x, out=X.copy()),
     lambda x: np.random.permutation(x), lambda x: x.sort(), lambda x: x.fill(0.0), lambda x: x.nonzero()])
 def test_other_ways_into_numpy_end_in_an_error_of_ours(f):
-    with pytest.raises(mg.MinigradError, match=r"^test_namespace\.py:\d+: ") as caught:
+    with pytest.raises(mg.MinigradError, match=r"^test_refused\.py:\d+: ") as caught:
         mg.trace(lambda x: (f(x), x)[1])(X)
     assert len(re.findall(r"[A-Z][^.]*\.", str(caught.value))) >= 1, "no way out is named"
 

@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 
-from .conform import assert_same, call, check_call, run_traced
+from .numpy.conform import assert_same, call, check_call, run_traced
 
 W = np.array([0.53, 2.11, 1.47])
 M = np.arange(6.0).reshape(2, 3) - 2.2
@@ -65,7 +65,7 @@ def test_attributes():
     assert seen[-1] == ((2, 3), np.dtype("f8"), 2, 6, 2, "cpu")
     text = []
     mg.trace(lambda x: text.append(repr(np.sin(x))) or x)(M)
-    assert "traced f64[2, 3]: sin at test_array.py:" in text[-1]
+    assert "traced f64[2, 3]: sin at test_traced_array.py:" in text[-1]
 
 
 def test_what_depends_on_no_input_is_known():

@@ -1,0 +1,28 @@
+"""Limits and promotion of data types."""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.numpy as mnp
+
+from .test_table import B3, I3, I32, M4, U8, V4, K, M
+
+
+def test_shapes_and_dtypes_by_name():
+    seen = []
+    mg.trace(lambda x: seen.extend([mnp.finfo(x).eps, mnp.finfo(np.float32).eps,
+                                    mnp.broadcast_shapes(x.shape, (4, 1, 1)),
+                                    mnp.isdtype(x.dtype, "real floating")]) or x)(M)
+    assert seen == [np.finfo(float).eps, np.finfo("f4").eps, (4, 3, 4), True]
+
+
+@pytest.mark.parametrize("case",
+                         [(M4, 2.0), (M4, 2), (K, 2.0), (K, True), (M4, M), (U8, I32), (U8, 1), (B3, 1),
+                          (M4, np.float64(1)),
+                                  (V4, "f8"), (I3, np.float32)])
+def test_result_type(case):
+    have = []
+    mg.trace(lambda *xs: have.append(np.result_type(*(xs if len(xs) == 2 else (*xs, case[1])))) or xs[0])(
+        *[c for c in case if isinstance(c, np.ndarray)])
+    assert have == [np.result_type(*case)]

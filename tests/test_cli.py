@@ -255,7 +255,7 @@ def test_a_file_that_does_not_run(tmp_path, capsys):
     assert refused(capsys, "compare", f"{path}:loss").startswith("bad.py:1: SyntaxError")
     with pytest.raises(SyntaxError):
         cli.main(["compare", f"{path}:loss", "--traceback"])
-    assert "is no Python file" in refused(capsys, "compare", f"{make_text(tmp_path)}:loss")
+    assert "is not a Python file" in refused(capsys, "compare", f"{make_text(tmp_path)}:loss")
 
 
 def test_a_file_that_ends_the_process(tmp_path, capsys):

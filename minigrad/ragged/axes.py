@@ -22,7 +22,17 @@ from ..tracebacks import boundary
 
 @dataclass(frozen=True)
 class Axis:
-    """A ragged axis: its size differs from example to example. Two axes of one name are the same axis."""
+    """A ragged axis: its size differs between examples. Two axes of one name are the same axis.
+
+    Attributes
+    ----------
+    name : str
+
+    Examples
+    --------
+    >>> mg.axis("node") == mg.axis("node")
+    True
+    """
 
     name: str
 

@@ -10,7 +10,7 @@ import copy
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import optree
@@ -289,6 +289,11 @@ class Batch:
     def nbytes(self) -> int:
         """The bytes of all arrays of the fields."""
         return sum(v.nbytes for v in self._fields.values() if v is not None)
+
+
+def is_batch(x: object) -> TypeGuard[Batch]:
+    """Return whether `x` is a `Batch`."""
+    return isinstance(x, Batch)
 
 
 def _nothing(n: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`compare`: the loop, the literal graph, the batch, and the batch in chunks, on the same loss and data."""
+"""`compare`: the loop, the unrolled graph, the batch, and the batch in chunks, on the same loss and data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import optree
 from .. import backends
 from ..compiler import compile
 from ..errors import BatchError, MinigradError, at_user_line
+from ..graph import InAxes, PyTree
 from ..tracebacks import boundary
 from ..transforms.grad import value_and_grad
 from ..transforms.in_axes import by_kind
@@ -20,47 +21,47 @@ from ..transforms.trace import function_name
 from .environment import environment
 from .measure import growth, table
 from .report import Report
-from .variants import Data, Way, doubling, progress_bar, side_by_side, titled
+from .variants import Data, Variant, doubling, progress_bar, side_by_side, titled
 
 ROWS = ("loop", "unrolled", "vmapped", "microbatched")
-_COPIES = 32  # of one example's graph in the unrolled one
+_COPIES = 32  # the copies of one example's graph in the unrolled graph
 
 
 @boundary
-def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: Any = None, microbatch: int | None = None,
-            rows: Sequence[str] = ROWS, repeats: int = 7, copies: int = _COPIES, progress: bool = True,
-            backend: str = backends.AUTO) -> Report:
-    """Compute the mean of a per-example loss and its gradient in several ways, and compare them.
+def compare(loss: Callable[..., Any], params: PyTree, examples: PyTree, *, in_axes: InAxes = None,
+            microbatch: int | None = None, rows: Sequence[str] = ROWS, repeats: int = 7, copies: int = _COPIES,
+            progress: bool = True, backend: str = backends.AUTO) -> Report:
+    """Compare several ways to compute the mean of a per-example loss and its gradient.
 
-    ``loop`` calls the compiled gradient of one example once per example and averages; ``unrolled`` is the literal
-    graph with one copy per example; ``vmapped`` is the batch; ``microbatched`` is the batch in chunks.
+    ``loop`` calls the compiled gradient of one example once per example and averages; ``unrolled`` is the graph with
+    one copy per example; ``vmapped`` is the batch; ``microbatched`` is the batch in chunks.
 
     Parameters
     ----------
     loss : callable
         The loss of one example: ``loss(params, *example)``, a floating scalar.
     params : pytree of arrays
-        What the gradient is taken by.
+        The argument of the gradient.
     examples : tuple of arrays, a pytree of arrays, a Batch, or a list of examples
-        Of a tuple, each entry is one more argument of the loss, with the examples along axis 0. Examples of different
-        size, in a `Batch` or a list, have rows of their own: ``loop``, ``padded``, where a filler makes the rows of
-        each example as many as those of the largest, and ``giant``, where they are laid end to end.
+        Each entry of a tuple is one more argument of the loss, with the examples along axis 0. Examples of different
+        size, in a `Batch` or a list, have other rows: ``loop``, ``padded``, where a filler extends each example to the
+        size of the largest, and ``giant``, the packed batch.
     in_axes : optional
-        Of all arguments, as in `vmap`; by default ``(None, 0, …, 0)``.
+        The axes of all arguments, as in `vmap`; by default ``(None, 0, …, 0)``.
     microbatch : int, optional
-        Examples in a chunk; by default an eighth of the batch.
+        The examples of a chunk; by default an eighth of the batch.
     rows : sequence of {"loop", "unrolled", "vmapped", "microbatched"}, or of {"loop", "padded", "giant"}
-        The loop is always among them: the others are compared with it.
+        The variants to compare with the loop.
     repeats : int
-        Timed runs of each way, in turns; fewer where a run takes long.
+        The timed runs of each variant, interleaved; slow ones have fewer.
     copies : int
-        The most examples that the unrolled graph gets; it is compared with the loop on the same ones.
+        The most examples of the unrolled graph, which is compared with the loop on the same examples.
     progress : bool
-        Show a progress bar, where the standard error is a terminal and `rich` is installed.
+        Whether to show a progress bar, if the standard error is a terminal and `rich` is installed.
     backend : str
-        As in `compile`. With one of a device each way has two rows: ``vmapped`` is the host's, and ``vmapped, cupy``
-        the GPU's, which is compared with the host's loop as well. The data is on the GPU before anything is timed; the
-        times include fetching the results.
+        As in `compile`. On a device each variant has two rows: ``vmapped`` is the host's, and ``vmapped, cupy`` the
+        GPU's, which is compared with the host's loop as well. The timings include the copies of the results to the
+        host, and not those of the data to the GPU.
 
     Returns
     -------
@@ -70,29 +71,39 @@ def compare(loss: Callable[..., Any], params: Any, examples: Any, *, in_axes: An
     Raises
     ------
     BatchError
-        If the examples do not have one common number along their axes, or there is none.
+        If the examples differ in their number along their axes, or there is none.
     GradError
         If the loss is not one floating number.
+    MinigradError
+        If a row is unknown, or a number is below 1.
 
     Examples
     --------
-    >>> report = mg.compare(loss, params, (X, y))
-    >>> print(report)
+    >>> def loss(params, x, y):
+    ...     return (x @ params["w"] - y) ** 2
+    >>> report = mg.compare(loss, {"w": np.ones(2)}, (np.eye(2), np.zeros(2)), repeats=1, progress=False)
+    >>> [row.name for row in report.rows]
+    ['loop', 'unrolled', 'vmapped', 'microbatched']
+    >>> report["vmapped"].loss, report["vmapped"].difference < 1e-15
+    (1.0, True)
     """
     more = examples if type(examples) is tuple else (examples,)
-    return compare_on(more, loss, params, in_axes, microbatch, rows, repeats, copies, progress, backend)
+    report: Report = compare_on(more, loss, params, in_axes, microbatch, rows, repeats, copies, progress, backend)
+    return report
 
 
 @by_kind
-def compare_on(more: tuple, loss: Callable[..., Any], params: Any, in_axes: Any, microbatch: int | None,
-               rows: Sequence[str], repeats: int, copies: int, progress: bool, backend: str) -> Report:
-    """Compare the ways to compute the mean loss of the examples `more`; see `compare`."""
+def compare_on(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTree, in_axes: InAxes,
+               microbatch: int | None, rows: Sequence[str], repeats: int, copies: int, progress: bool,
+               backend: str) -> Report:
+    """Compare the variants of the mean loss of the examples `more`; see `compare`."""
     unknown = sorted(set(rows) - set(ROWS))
     if unknown or repeats < 1 or copies < 1 or (microbatch is not None and microbatch < 1):
         raise MinigradError(at_user_line(
             f"compare: no row {unknown[0]!r}; there are {', '.join(ROWS)}" if unknown else
-            "compare: repeats, copies and microbatch are at least 1"))
-    if not optree.tree_leaves(more):
+            "compare: repeats, copies and microbatch must be at least 1"))
+    tree: PyTree = more
+    if not optree.tree_leaves(tree):
         raise BatchError(at_user_line(f"compare({function_name(loss)}): there are no examples"))
     axes = (None, *(0 for _ in more)) if in_axes is None else in_axes
     every = {b: Data(loss, (params, *more), axes, b) for b in side_by_side(backend)}
@@ -103,29 +114,29 @@ def compare_on(more: tuple, loss: Callable[..., Any], params: Any, in_axes: Any,
     functions = {"loop": value_and_grad(loss), "unrolled": value_and_grad(unroll(loss, counts["unrolled"], axes)),
                  "vmapped": value_and_grad(mean), "microbatched": microbatched(value_and_grad(mean), chunk, axes)}
     names = [n for n in ROWS if n in rows or n == "loop"]
-    ways = {titled(n, b): Way(n, d, functions[n], counts[n], b) for b, d in every.items() for n in names}
-    sweep = {title: way for title, way in ways.items() if way.name != "unrolled"}
+    variants = {titled(n, b): Variant(n, d, functions[n], counts[n], b) for b, d in every.items() for n in names}
+    sweep = {title: variant for title, variant in variants.items() if variant.name != "unrolled"}
     sizes = doubling(data.size)
-    steps = (repeats + 2) * len(ways) + repeats + len(sizes)
+    steps = (repeats + 2) * len(variants) + repeats + len(sizes)
     with progress_bar(progress, f"compare {function_name(loss)}", steps) as advance:
-        found, roundoff = table(ways, repeats, lambda way: _note(way, data.size, chunk), advance)
+        measured, roundoff = table(variants, repeats, lambda variant: _note(variant, data.size, chunk), advance)
         curves = growth(sweep, sizes, advance)
-    batched = ways["vmapped"].compiled if "vmapped" in ways else compile(functions["vmapped"], backend)
+    batched = variants["vmapped"].compiled if "vmapped" in variants else compile(functions["vmapped"], backend)
     if not batched.entries:
         batched.build(*data.args)
     graphs = {"one example": trace(loss)(*data.each[0]),
               "two examples, literally": trace(unroll(loss, 2, axes))(*data.first(2)) if data.size > 1 else None,
               "the batch": trace(mean)(*data.args), "value and gradient": batched.graph}
     graphs = {k: g for k, g in graphs.items() if g is not None}
-    return Report(function_name(loss), found, curves, graphs, batched.source,
+    return Report(function_name(loss), measured, curves, graphs, batched.source,
                   tuple((s.name, s.note) for s in batched.stages), roundoff, environment())
 
 
-def _note(way: Way, size: int, chunk: int) -> str:
-    if way.size < size:
-        return (f"on the first {way.size} of {size:,} examples, as one graph with {way.size} copies; compared with the "
-                "loop on the same ones")
-    if way.name == "microbatched":
+def _note(variant: Variant, size: int, chunk: int) -> str:
+    if variant.size < size:
+        return (f"on the first {variant.size} of {size:,} examples, as one graph with {variant.size} copies; compared "
+                "with the loop on the same ones")
+    if variant.name == "microbatched":
         passes = -(-size // chunk)
         return f"{chunk:,} at a time, {passes} pass{'es' * (passes != 1)}" + (
             f", the last of {size % chunk}" if size % chunk else "")

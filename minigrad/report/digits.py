@@ -1,4 +1,4 @@
-"""The model that `minigrad compare` runs without arguments: handwritten digits, and the loss of one of them.
+"""The default model of `minigrad compare`: handwritten digits, and the loss of one of them.
 
 The functions of one example are plain NumPy; their lines count as the user's own.
 """
@@ -18,7 +18,7 @@ SIZES = (64, 256, 128, 10)
 
 
 class Digits(NamedTuple):
-    """Images as rows of 64 grey values in [0, 1], float32, and the digit that each shows."""
+    """Images, as rows of 64 grey values in [0, 1] (float32), and their digits."""
 
     train: tuple[np.ndarray, np.ndarray]
     held_out: tuple[np.ndarray, np.ndarray]
@@ -26,7 +26,8 @@ class Digits(NamedTuple):
     @property
     def all(self) -> tuple[np.ndarray, np.ndarray]:
         """Return all images and all labels."""
-        return tuple(np.concatenate(pair) for pair in zip(self.train, self.held_out, strict=True))
+        images, labels = (np.concatenate(pair) for pair in zip(self.train, self.held_out, strict=True))
+        return images, labels
 
 
 def load(seed: int = 0, held_out: float = 0.2) -> Digits:
@@ -35,7 +36,7 @@ def load(seed: int = 0, held_out: float = 0.2) -> Digits:
     Raises
     ------
     MinigradError
-        If scikit-learn, which brings the images, is not installed.
+        If scikit-learn, which contains the images, is not installed.
     """
     try:
         from sklearn.datasets import load_digits
@@ -46,8 +47,8 @@ def load(seed: int = 0, held_out: float = 0.2) -> Digits:
     images = (images / 16).astype(np.float32)
     order = np.random.default_rng(seed).permutation(len(images))
     cut = len(images) - round(held_out * len(images))
-    train, rest = order[:cut], order[cut:]
-    return Digits((images[train], labels[train]), (images[rest], labels[rest]))
+    train, test = order[:cut], order[cut:]
+    return Digits((images[train], labels[train]), (images[test], labels[test]))
 
 
 def init(seed: int = 0) -> dict[str, np.ndarray]:
@@ -60,15 +61,17 @@ def init(seed: int = 0) -> dict[str, np.ndarray]:
     return params
 
 
-def scores(params, image):
+def scores(params: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
     """Return a score for each of the ten digits, given one image."""
     h = np.maximum(image @ params["W1"] + params["b1"], 0)
     h = np.maximum(h @ params["W2"] + params["b2"], 0)
-    return h @ params["W3"] + params["b3"]
+    out: np.ndarray = h @ params["W3"] + params["b3"]
+    return out
 
 
-def loss(params, image, label):
+def loss(params: dict[str, np.ndarray], image: np.ndarray, label: int) -> np.floating:
     """Return the cross-entropy of one image."""
     z = scores(params, image)
     z = z - np.max(z)
-    return np.log(np.sum(np.exp(z))) - z[label]
+    cross_entropy: np.floating = np.log(np.sum(np.exp(z))) - z[label]
+    return cross_entropy

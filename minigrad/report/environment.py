@@ -1,4 +1,4 @@
-"""On what a report was made: versions, processor, threads."""
+"""The environment of a report: versions, processor, threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def environment() -> dict[str, str]:
-    """Return versions and machine, as words for a report."""
+    """Return versions and the machine, as text."""
     build = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     blas = " ".join(str(build[k]) for k in ("name", "version") if build.get(k))
     own = sys.modules[__package__.partition(".")[0]].__version__
@@ -21,13 +21,13 @@ def environment() -> dict[str, str]:
 
 
 def _blas_threads() -> str:
-    """Return how many threads matrix products may take, where threadpoolctl is there to tell."""
+    """Return the number of threads of matrix products, if threadpoolctl is installed."""
     if importlib.util.find_spec("threadpoolctl") is None:
         return "as set"
     import threadpoolctl
 
     pools = [p for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
-    own = [p for p in pools if "numpy" in p["filepath"]] or pools  # other packages may have brought their own
+    own = [p for p in pools if "numpy" in p["filepath"]] or pools  # other packages may contain a BLAS, too
     counts = {p["num_threads"] for p in own}
     return ", ".join(map(str, sorted(counts))) or "as set"
 
@@ -38,12 +38,12 @@ def _cpus() -> int:
 
 
 def _processor() -> str:
-    """Return the processor's name, where the system tells it."""
+    """Return the name of the processor, if the system knows it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.partition(":")[2].strip()
     except OSError:
-        pass  # no such file outside Linux; platform knows there
+        pass  # only Linux has this file
     return platform.processor() or platform.machine()

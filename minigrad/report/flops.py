@@ -1,7 +1,7 @@
-"""How much arithmetic a graph stands for.
+"""Counts of the nodes and the arithmetic operations of a graph.
 
 One operation is one addition, multiplication, comparison or call of a function such as ``exp``, on one element; a
-fused multiply-add counts as two, as is usual. Moving data (views, gathers, concatenations) counts as nothing.
+fused multiply-add counts as two. Moving data (views, gathers, concatenations) counts as 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..symbolic import Dim, Symbol, value
 
 
 def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) -> int:
-    """Return the number of arithmetic operations that running `graph` takes.
+    """Return the number of arithmetic operations of a run of `graph`.
 
     Parameters
     ----------
@@ -27,19 +27,19 @@ def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) ->
     -----
     A contraction costs two operations per combination of its indices (one where nothing is summed); an elementwise
     node one per element of its result; a reduction one per element of its operand; sorting n elements n log2 n;
-    factorizations their leading terms. Graphs that nodes hold count as often as they run: a `while` loop, of which
-    that is not known, once, and of a `switch` the longest branch.
+    factorizations their leading terms. Held graphs count as often as they run; a `while` loop, whose number of turns is
+    unknown, counts once, and a `switch` as its longest branch.
     """
     return sum(math.ceil(_operations(n, sizes or {})) for n in graph.nodes)
 
 
 def count_nodes(graph: Graph) -> int:
-    """Return the number of nodes, inputs apart; of graphs that nodes hold, too."""
+    """Return the number of nodes without inputs, those of held graphs included."""
     return graph.count() + sum(count_nodes(g) for n in graph.nodes for _, g in held_graphs(n))
 
 
 def _operations(node: Node, sizes: Mapping[Symbol, int]) -> float:
-    """Return the primitive's own count, or one operation per point of the axis rule's factors where it combines."""
+    """Return the primitive's own count, or one operation per point of a combining axis rule."""
     def number(size: int | Dim) -> int:
         return value(size, sizes)
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formats of numbers: significant digits and units."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 
 def _scaled(value: float, units: list[tuple[float, str]], digits: int = 3) -> str:
+    """Return `value` in the largest fitting unit."""
     if not math.isfinite(value):
         return str(value)
     scale, unit = next(((s, u) for s, u in units if abs(value) >= 0.9995 * s), units[-1])
@@ -13,7 +14,7 @@ def _scaled(value: float, units: list[tuple[float, str]], digits: int = 3) -> st
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Return `value` to so many significant digits, never in powers of ten: ``0.0123``, ``1,230``."""
+    """Return `value` with `digits` significant digits, without an exponent: ``0.0123``, ``1,230``."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     value = float(f"{value:.{digits - 1}e}")

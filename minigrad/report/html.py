@@ -1,4 +1,4 @@
-"""A report as one HTML page: no script, no font, no image and no style comes from elsewhere."""
+"""The HTML page of a report, without scripts, fonts, images or styles from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import io
 import keyword
 import re
 import tokenize
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..draw.svg import xml
 from ..text import format_graph
 from . import formatting
 from .plot import Axis, Line, plot
 
+if TYPE_CHECKING:
+    from .report import Report
+
 _COLOUR = {"loop": 0, "vmapped": 1, "giant": 1, "microbatched": 2, "padded": 2, "unrolled": 3, "stochastic": 0,
            "mini-batch": 1, "batch": 2}
 _LINES = 2000  # of a graph's text
 
 
-def page(report: Any) -> str:
-    """Return the whole page of a `Report`."""
+def page(report: Report) -> str:
+    """Return the HTML page of a `Report`."""
     sections = [_table(report), _curves(report), *([_training(report.training)] if report.training else []),
                 _graphs(report), _program(report), _machine(report)]
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -30,7 +33,7 @@ def page(report: Any) -> str:
             "</main></body></html>\n")
 
 
-def _head(report: Any) -> str:
+def _head(report: Report) -> str:
     cards = []
     rows = {r.name: r for r in report.rows}
     if "vmapped" in rows or "giant" in rows:
@@ -76,14 +79,14 @@ def _rows(columns: Any, rows: Any, marked: int | None = None) -> str:
     return (f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
 
-def _table(report: Any) -> str:
+def _table(report: Report) -> str:
     best = max(range(len(report.rows)), key=lambda i: report.rows[i].rate)
     notes = "".join(f"<li>{xml(n)}</li>" for n in report.notes)
     return _section("Loop, literal graph, batch, chunks", _rows(report.COLUMNS, [r.cells() for r in report.rows], best)
                     + f'<ul class="notes">{notes}</ul>')
 
 
-def _curves(report: Any) -> str:
+def _curves(report: Report) -> str:
     batch = Axis("examples in the batch", lambda v: formatting.count(v, 2), log=True)
 
     def lines(what: str) -> list[Line]:
@@ -114,7 +117,7 @@ def _training(training: Any) -> str:
                     _figures(plots) + _rows(training.COLUMNS, training.cells(), best), xml(lead))
 
 
-def _graphs(report: Any) -> str:
+def _graphs(report: Report) -> str:
     """Return the drawings, one shown at a time, and each graph's page of text below it."""
     tabs, panels = [], []
     for i, (name, graph) in enumerate(report.graphs.items()):
@@ -133,13 +136,13 @@ def _graphs(report: Any) -> str:
                     f'<div class="panels">{"".join(panels)}</div></div>', xml(lead))
 
 
-def _program(report: Any) -> str:
+def _program(report: Report) -> str:
     stages = "".join(f"<li><b>{xml(name)}</b> {xml(note)}</li>" for name, note in report.stages)
     return _section("The program", f'<ol class="stages">{stages}</ol><pre>{_coloured(report.source)}</pre>',
                     "What runs for a batch of any size: straight-line NumPy. Its comments name the lines of your code.")
 
 
-def _machine(report: Any) -> str:
+def _machine(report: Report) -> str:
     words = "".join(f"<div><dt>{xml(k)}</dt><dd>{xml(v)}</dd></div>" for k, v in report.environment.items())
     return _section("Made with", f'<dl class="machine">{words}</dl>')
 

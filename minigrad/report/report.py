@@ -1,4 +1,4 @@
-"""What `compare` found out: a table, numbers as JSON, and one HTML page."""
+"""The report of `compare`: a table, numbers as JSON, and an HTML page."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _ANY_WIDTH = 1 << 16  # wider than each table
 
 @dataclass(frozen=True)
 class Row:
-    """One way to compute the mean loss and its gradient.
+    """The measurements of one variant of the mean loss and its gradient.
 
     Attributes
     ----------
     name : str
     examples : int
-        How many examples it ran on.
+        The number of examples.
     loss : float
     difference : float
-        The largest difference of a gradient's element from the loop's, over the largest element of that array.
+        The largest difference of an element of the gradient from the loop's, over the largest element of its array.
     seconds : tuple of float
-        Of each timed run.
+        The time of each run.
     speedup : float
         Examples per second, relative to the loop's on the same examples.
     peak_bytes : int
-        The most that one call held beyond its arguments, workspace and results included.
+        The peak memory of a call beyond its arguments, workspace and results included.
     nodes : int
-        Of the traced graph (for the loop: of one example's).
+        The number of nodes of the traced graph (the loop's is that of one example).
     operations : int
-        Arithmetic operations of the program that ran, for all examples.
+        The number of arithmetic operations of the program, for all examples.
     build_seconds : float
-        Tracing, rewriting and printing the program: once, for any batch size but `unrolled`'s.
+        The time to trace, rewrite and print the program: once for all batch sizes, except for ``unrolled``.
     note : str
     """
 
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def time(self) -> float:
-        """The median run."""
+        """The median time of a run, in seconds."""
         return float(np.median(self.seconds))
 
     @property
@@ -70,7 +70,7 @@ class Row:
         return self.examples / self.time
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row as words, one for each of ``Report.COLUMNS``."""
+        """Return the text of each of ``Report.COLUMNS``."""
         low, high = min(self.seconds), max(self.seconds)
         return (
             self.name,
@@ -90,7 +90,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement at one batch size."""
+    """A measurement at one batch size."""
 
     examples: int
     seconds: float
@@ -104,20 +104,26 @@ class Report:
     Attributes
     ----------
     name : str
-        Of the loss.
+        The name of the loss.
     rows : tuple of Row
     curves : dict of str to tuple of Point
         Time and memory against batch size.
     graphs : dict of str to Graph
-        Of one example, of the batch, of the gradient.
+        The graphs of one example, of the batch, and of the gradient.
     source : str
         The program of the vmapped gradient.
     stages : tuple of (str, str)
-        What the passes did to get there.
+        The passes of the program, and their effects.
     roundoff : float
         The relative round-off of the gradient's dtype.
     environment : dict of str to str
     training : Training or None
+
+    Examples
+    --------
+    >>> report = mg.compare(lambda w, x: (w * x) ** 2, 1.0, np.arange(3.0), repeats=1, progress=False)
+    >>> report["loop"].speedup, round(report["vmapped"].loss, 3)
+    (1.0, 1.667)
     """
 
     name: str
@@ -140,13 +146,13 @@ class Report:
 
     @property
     def title(self) -> str:
-        """What was compared, in a line."""
+        """The heading of the table."""
         n = max(r.examples for r in self.rows)
         return f"{self.name}: mean loss and gradient of {n:,} example{'s' * (n != 1)}"
 
     @property
     def notes(self) -> list[str]:
-        """What the reader of the table must know."""
+        """The notes below the table."""
         return [*(f"{r.name}: {r.note}" for r in self.rows if r.note),
                 "≠ loop: largest difference of the gradient from the loop's, relative to the largest element of each "
                 f"array; the dtype's round-off is {self.roundoff:.1e}"]
@@ -174,15 +180,15 @@ class Report:
             "roundoff": self.roundoff, "environment": self.environment,
             "training": self.training.as_dict() if self.training else None}, indent=1, ensure_ascii=False)
 
-    def to_html(self, path: str | os.PathLike) -> str:
-        """Write the report as one self-contained HTML page, to be read offline, and return its path."""
+    def to_html(self, path: str | os.PathLike[str]) -> str:
+        """Write the report as one self-contained HTML page, and return its path."""
         with open(path, "w", encoding="utf-8") as file:
             file.write(html.page(self))
         return os.fspath(path)
 
 
 def _align(rows: list[tuple[str, ...]]) -> list[str]:
-    """Return rows of words as lines: the first column to the left, the others to the right."""
+    """Return rows of text as aligned lines: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(w.ljust(n) if not i else w.rjust(n) for i, (w, n) in enumerate(zip(row, widths, strict=True)))
             for row in rows]

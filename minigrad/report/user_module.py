@@ -1,4 +1,4 @@
-"""A person's own loss and data, from a Python file: what ``FILE:FUNC`` stands for on the command line."""
+"""The user's loss and data from a Python file: ``FILE:FUNC`` on the command line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import MinigradError
+from ..graph import InAxes, PyTree
 
 _MODULE = "__minigrad_target__"
 
 
 class TargetError(MinigradError):
-    """A file, a function or data that are not there."""
+    """The error of a missing file, function or data."""
 
 
 @dataclass(frozen=True)
@@ -25,32 +26,32 @@ class Target:
     """A per-example loss, its parameters, and its examples."""
 
     loss: Callable[..., Any]
-    params: Any
-    examples: Any
-    in_axes: Any = None
+    params: PyTree
+    examples: PyTree
+    in_axes: InAxes = None
 
     @property
-    def axes(self) -> Any:
+    def axes(self) -> InAxes:
         """The batch axis of each argument."""
         return (None, *(0 for _ in self.more)) if self.in_axes is None else self.in_axes
 
     @property
-    def more(self) -> tuple:
+    def more(self) -> tuple[PyTree, ...]:
         """The arguments after the parameters."""
         return self.examples if type(self.examples) is tuple else (self.examples,)
 
 
 def load(target: str, params: str = "params", examples: str = "examples") -> Target:
-    """Import ``FILE`` and return its function ``FUNC`` with the data that the same file defines.
+    """Import ``FILE``, and return its function ``FUNC`` with the data of the same file.
 
     The file defines `params` (the first argument of the loss) and `examples` (a tuple with an array for each further
     argument, examples along axis 0; or one pytree, for one further argument), as values or as functions without
-    arguments that return them; and, where the examples lie along other axes, ``in_axes``.
+    arguments that return them; and optionally ``in_axes``.
 
     Raises
     ------
     TargetError
-        If something is missing, or the file cannot be run: with the line of the file.
+        If a definition is missing, or the file fails: with the line of the file.
     """
     path, colon, name = target.rpartition(":")
     if not colon or not path or not name:
@@ -63,14 +64,14 @@ def load(target: str, params: str = "params", examples: str = "examples") -> Tar
         raise TargetError(f"{path} has no function {name!r}" + (f"; it has {', '.join(own)}" if own else ""))
     if not callable(loss):
         raise TargetError(f"{path}: {name} is a {type(loss).__name__}, not a function")
-    values = {}
-    for what, wanted in (("params", params), ("examples", examples)):
-        if not hasattr(module, wanted):
-            raise TargetError(f"{path} does not define {wanted!r}, the {what} of {name}: a value, or a function "
-                              f"without arguments (or say which name it has: --{what} NAME)")
-        value = getattr(module, wanted)
-        values[what] = value() if callable(value) else value
-    return Target(loss, **values, in_axes=getattr(module, "in_axes", None))
+    values: dict[str, PyTree] = {}
+    for option, attribute in (("params", params), ("examples", examples)):
+        if not hasattr(module, attribute):
+            raise TargetError(f"{path} does not define {attribute!r}, the {option} of {name}: a value, or a function "
+                              f"without arguments (or give its name: --{option} NAME)")
+        value = getattr(module, attribute)
+        values[option] = value() if callable(value) else value
+    return Target(loss, values["params"], values["examples"], getattr(module, "in_axes", None))
 
 
 def _import(path: str) -> ModuleType:
@@ -78,7 +79,7 @@ def _import(path: str) -> ModuleType:
         raise TargetError(f"no file {path}")
     spec = importlib.util.spec_from_file_location(_MODULE, path)
     if spec is None or spec.loader is None:
-        raise TargetError(f"{path} is no Python file")
+        raise TargetError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
@@ -93,7 +94,7 @@ def _import(path: str) -> ModuleType:
 
 
 def blame(error: BaseException, path: str) -> str | None:
-    """Return ``file.py:12: ZeroDivisionError: …`` for an error that arose in the file, else None."""
+    """Return ``file.py:12: ZeroDivisionError: …`` for an error from a line of the file, or None."""
     name = os.path.basename(path)
     if isinstance(error, SyntaxError) and error.filename and os.path.abspath(error.filename) == os.path.abspath(path):
         return f"{name}:{error.lineno}: SyntaxError: {error.msg}"
@@ -101,5 +102,5 @@ def blame(error: BaseException, path: str) -> str | None:
              if os.path.abspath(frame.f_code.co_filename) == os.path.abspath(path)]
     if not lines:
         return None
-    said = " ".join(str(error).split())
-    return f"{name}:{lines[-1]}: {type(error).__name__}" + (f": {said}" if said else "")
+    message = " ".join(str(error).split())
+    return f"{name}:{lines[-1]}: {type(error).__name__}" + (f": {message}" if message else "")

@@ -1,4 +1,4 @@
-"""Ways to compute the same mean gradient, and how each is timed and weighed."""
+"""Variants of the computation of one mean gradient: their time, memory and operations."""
 
 from __future__ import annotations
 
@@ -8,76 +8,101 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optree
 
 from .. import backends
 from ..compiler import Compiled, compile
-from ..graph import Graph
+from ..graph import Graph, InAxes, PyTree
 from ..primitive import on_host
-from ..symbolic import size_of
+from ..symbolic import size_of, value
 from ..transforms.in_axes import mapped_axes
 from ..transforms.trace import flatten_arguments
 from .flops import count_operations
 
-_PATIENCE = 3.0  # seconds: a row that takes longer is not run again
+_PATIENCE = 3.0  # seconds of runs after which a row is not timed again
 
 
-def moved(tree: Any, backend: str | None) -> Any:
-    """Return a pytree with its arrays where a backend computes: they are moved once, as one would for training."""
+def moved(tree: PyTree, backend: str | None) -> PyTree:
+    """Return a pytree with its arrays in the memory of a backend."""
     if backend is None or not (own := backends.get(backend)).on_device:
         return tree
     return optree.tree_map(lambda x: own.asarray(x, x.dtype), tree)
 
 
 def side_by_side(backend: str) -> tuple[str, ...]:
-    """Return the backends whose rows stand side by side: the host's first, which the GPU's are compared with."""
-    wanted = backends.chosen(backend)
-    return (backends.on_host(), wanted) if backends.get(wanted).on_device else (wanted,)
+    """Return the backends of a report: for a GPU's, the host's first, as the reference."""
+    name = backends.chosen(backend)
+    return (backends.on_host(), name) if backends.get(name).on_device else (name,)
 
 
 def titled(name: str, backend: str) -> str:
-    """Return what a row is called."""
+    """Return the title of a row."""
     return f"{name}, {backend}" if backends.get(backend).on_device else name
 
 
+class Arguments(Protocol):
+    """The arguments of a per-example loss for a whole batch.
+
+    Attributes
+    ----------
+    args : tuple of pytrees
+    size : int
+        The number of examples.
+    each : list of tuple of pytrees
+        The arguments of each example alone.
+    """
+
+    args: tuple[PyTree, ...]
+    size: int
+    each: list[tuple[PyTree, ...]]
+
+    def first(self, n: int) -> tuple[PyTree, ...]:
+        """Return the arguments of the first `n` examples."""
+
+
 class Data:
-    """The arguments of a per-example loss for a whole batch, and how to take some of the examples."""
+    """The arguments of a per-example loss, with the examples along axes of arrays."""
 
-    def __init__(self, loss: Callable[..., Any], args: tuple, in_axes: Any, backend: str | None = None):
-        self.loss, self.in_axes = loss, in_axes
-        self._leaves, self._tree, types = flatten_arguments(loss, args, {})
-        self._leaves = moved([np.asarray(x) for x in map(on_host, self._leaves)], backend)
-        self.args = optree.tree_unflatten(self._tree, self._leaves)[0]
-        self._axes, self.size = mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)
-        self.each = [self._with(k) for k in range(self.size)]  # the arguments of each example alone: views
+    def __init__(self, loss: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes, backend: str | None = None):
+        leaves, self._tree, types = flatten_arguments(loss, args, {})
+        self._leaves = moved([np.asarray(x) for x in map(on_host, leaves)], backend)
+        whole: PyTree = optree.tree_unflatten(self._tree, self._leaves)
+        self.args: tuple[PyTree, ...] = whole[0]
+        self._axes, size = mapped_axes(loss, args, {}, in_axes, types, "compare", symbolic=False)
+        assert isinstance(size, int)
+        self.size = size
+        self.each = [self._with(k) for k in range(self.size)]  # views
 
-    def _with(self, index: Any) -> tuple:
+    def _with(self, index: int | slice) -> tuple[PyTree, ...]:
         leaves = [x if a is None else x[(slice(None),) * a + (index,)]
                   for x, a in zip(self._leaves, self._axes, strict=True)]
-        return optree.tree_unflatten(self._tree, leaves)[0]
+        whole: PyTree = optree.tree_unflatten(self._tree, leaves)
+        args: tuple[PyTree, ...] = whole[0]
+        return args
 
-    def first(self, n: int) -> tuple:
+    def first(self, n: int) -> tuple[PyTree, ...]:
         """Return the arguments of the first `n` examples."""
         return self._with(slice(n))
 
 
-class Way:
-    """One way to compute the mean loss and its gradient.
+class Variant:
+    """One variant of the computation of the mean loss and its gradient.
 
     Attributes
     ----------
     name : str
         ``"loop"`` is called once per example.
+    data : Arguments
     function : callable
-        What is compiled.
+        The function to compile.
     size : int
-        How many examples it is to run on.
+        The number of examples.
     """
 
-    def __init__(self, name: str, data: Any, function: Callable[..., Any], size: int, backend: str):
+    def __init__(self, name: str, data: Arguments, function: Callable[..., Any], size: int, backend: str):
         self.name, self.data, self.function, self.size, self._backend = name, data, function, size, backend
         self.looped = name == "loop"
         self.compiled = self._fresh()
@@ -91,40 +116,40 @@ class Way:
         if not self.looped:
             value, gradient = step(*self.data.first(n))
             return float(value), [on_host(g) for g in optree.tree_leaves(gradient)]
-        total, sums = 0.0, None
+        total = 0.0
+        sums: list[np.ndarray] = []
         for args in self.data.each[:n]:
             value, gradient = step(*args)
             total += float(value)
             leaves = [on_host(g) for g in optree.tree_leaves(gradient)]
-            if sums is None:
-                sums = leaves
-            else:
-                for s, g in zip(sums, leaves, strict=True):
-                    np.add(s, g, out=s)
+            for s, g in zip(sums, leaves, strict=bool(sums)):
+                np.add(s, g, out=s)
+            sums = sums or leaves
         return total / n, [s / n for s in sums]
 
     def build(self, n: int, compiled: Compiled | None = None) -> float:
-        """Build the program for `n` examples, and return how long that took."""
+        """Build the program for `n` examples, and return the seconds."""
         start = time.perf_counter()
         (compiled or self.compiled).build(*(self.data.each[0] if self.looped else self.data.first(n)))
         return time.perf_counter() - start
 
     def timed(self, n: int) -> float:
-        """Return how long one call takes, results thrown away."""
+        """Return the seconds of one call."""
         start = time.perf_counter()
         self.call(n)
         return time.perf_counter() - start
 
     def peak_bytes(self, n: int) -> int:
-        """Return the most that a first call holds beyond its arguments and its program.
+        """Return the peak memory of a first call beyond its arguments and its program.
 
-        NumPy reports its arrays to `tracemalloc`. A fresh program is built before, so that its workspace, which
-        later calls would find in place, is counted. On the GPU it is what the program lays out, and its results.
+        NumPy reports its arrays to `tracemalloc`. The program is built anew before, so that the peak includes its
+        workspace, which later calls reuse. On a GPU the peak is the program's workspace and its results.
         """
         if backends.get(self._backend).on_device:
             args = self.data.each[0] if self.looped else self.data.first(n)
             results = self.compiled.build(*args).graph.outputs
-            return self.compiled.workspace_bytes(*args) + sum(size_of(r.shape) * r.dtype.itemsize for r in results)
+            held = sum(value(size_of(r.shape), {}) * r.dtype.itemsize for r in results)
+            return self.compiled.workspace_bytes(*args) + held
         fresh = self._fresh()
         self.build(n, fresh)
         tracing = tracemalloc.is_tracing()
@@ -140,14 +165,14 @@ class Way:
                 tracemalloc.stop()
 
     def operations(self, n: int) -> int:
-        """Return the arithmetic operations that `n` examples take in the program that runs."""
-        args = self.data.each[0] if self.looped else self.data.first(n)
+        """Return the number of arithmetic operations of the program for `n` examples."""
+        args: PyTree = self.data.each[0] if self.looped else self.data.first(n)
         shapes = [np.shape(x) for x in optree.tree_leaves(args)]
         entry = self.compiled.entries[-1]
         graph = [s.after for s in entry.stages if isinstance(s.after, Graph)][-1]
         count = count_operations(graph, entry.sizes(shapes))
-        if self.looped:  # and adding up the gradients
-            count = n * (count + sum(int(np.prod(g.shape, dtype=int)) for g in graph.outputs))
+        if self.looped:  # with the sum of the gradients
+            count = n * (count + sum(value(size_of(g.shape), {}) for g in graph.outputs))
         return count
 
 
@@ -163,23 +188,24 @@ def difference(have: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
     return worst
 
 
-def in_turns(turns: dict[str, tuple[Way, int]], repeats: int, advance: Callable[[str], None]) -> dict[
-        str, list[float]]:
-    """Time all ways in turns, so that what else the machine does meets all of them."""
+def interleaved(turns: dict[str, tuple[Variant, int]], repeats: int,
+                advance: Callable[[str], None]) -> dict[str, list[float]]:
+    """Interleave the timings, so that background load affects all variants equally."""
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(repeats):
-        for name, (way, n) in turns.items():
+        for name, (variant, n) in turns.items():
             advance(f"{name}: time")
             if sum(seconds[name]) < _PATIENCE:
-                seconds[name].append(way.timed(n))
+                seconds[name].append(variant.timed(n))
     return seconds
 
 
-def median_time(way: Way, n: int) -> float:
-    way.call(n)
-    seconds = [way.timed(n)]
+def median_time(variant: Variant, n: int) -> float:
+    """Return the median seconds of a call on `n` examples, after a first one."""
+    variant.call(n)
+    seconds = [variant.timed(n)]
     while len(seconds) < 5 and sum(seconds) < _PATIENCE / 20:
-        seconds.append(way.timed(n))
+        seconds.append(variant.timed(n))
     return float(np.median(seconds))
 
 
@@ -189,12 +215,12 @@ def doubling(n: int) -> list[int]:
 
 
 @contextmanager
-def progress_bar(wanted: bool, title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Yield a function that says what is done next, on a bar where someone is watching."""
-    if not wanted or not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
-        yield lambda what: None
+def progress_bar(enabled: bool, title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Yield a function that takes the name of the next step, and shows it on a terminal's progress bar."""
+    if not enabled or not sys.stderr.isatty() or importlib.util.find_spec("rich") is None:
+        yield lambda step: None
         return
-    from rich.console import Console  # rich takes long to import, and only this needs it
+    from rich.console import Console  # slow to import
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("[bold]{task.fields[title]}"), BarColumn(), TextColumn("{task.description}"),
@@ -203,9 +229,9 @@ def progress_bar(wanted: bool, title: str, total: int) -> Iterator[Callable[[str
         task = bar.add_task("", total=total, title=title)
         started = False
 
-        def advance(what: str) -> None:
+        def advance(step: str) -> None:
             nonlocal started
-            bar.update(task, description=what, advance=int(started))
+            bar.update(task, description=step, advance=int(started))
             started = True
 
         yield advance

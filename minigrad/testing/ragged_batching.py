@@ -14,10 +14,11 @@ from .. import interpreters
 from ..errors import MinigradError
 from ..graph import Graph, InAxes, Node, PyTree, TupleType, reachable
 from ..primitive import input_
-from ..ragged.batch import Batch
+from ..ragged.arguments import PackedArguments
+from ..ragged.batch import Batch, is_batch
 from ..ragged.rules import Batching
 from ..symbolic import Symbol, value
-from ..transforms.ragged import StagedBatch, is_batch, stage_batch
+from ..transforms.ragged import StagedBatch, stage_batch
 from ..transforms.trace import Call
 from ..transforms.vmap import vmap
 from .batching import Examples, check_batch_of
@@ -32,27 +33,21 @@ def check_ragged(args: Sequence[PyTree], f: Callable[..., Any], in_axes: InAxes,
     examples = PackedExamples(f, widen(tuple(args)), in_axes)
     seen = Seen(tolerance(precision(examples.graph), rtol, atol))
     n = examples.size
-    for some in (examples, examples.take([0]), examples.take(list(range(n))[::-1])):
+    for some in (examples, examples.some([0]), examples.some(list(range(n))[::-1])):
         some.against_loop(seen)
     examples.without_leaks(seen)
     return Checked(f"check_batching({name_of(f)}): {plural(n, 'example')} of different size, one alone, all in the "
                    "other order, each moved in turn", seen.comparisons, seen.largest)
 
 
-class PackedExamples(Examples):
+class PackedExamples(PackedArguments, Examples):
     """Examples of different size, in batches among the arguments."""
 
     agreement = "each node's rows are those of its examples"
 
     def __init__(self, f: Callable[..., Any], args: tuple[PyTree, ...], in_axes: InAxes):
-        self.f, self.args, self.in_axes = f, args, in_axes
-        tree: PyTree = args
-        self._parts, self._tree = optree.tree_flatten(tree, is_leaf=is_batch)
-        axes: PyTree = in_axes if not isinstance(in_axes, list) else tuple(in_axes)
-        whole: PyTree = optree.tree_unflatten(self._tree, [0] * len(self._parts))
-        self._axes: list[int | None] = optree.broadcast_prefix(axes, whole, none_is_leaf=True)
-        self.size = next(len(p) if is_batch(p) else np.shape(p)[a] for p, a in zip(self._parts, self._axes, strict=True)
-                         if a is not None)
+        super().__init__(args, in_axes)
+        self.f = f
 
     @functools.cached_property
     def _staged(self) -> StagedBatch:
@@ -68,14 +63,9 @@ class PackedExamples(Examples):
         tree: optree.PyTreeSpec = self._staged.staged.out_tree
         return tree
 
-    def _with(self, parts: Sequence[Any]) -> PackedExamples:
-        args: PyTree = optree.tree_unflatten(self._tree, parts)
-        return PackedExamples(self.f, args, self.in_axes)
-
-    def take(self, rows: Sequence[int]) -> PackedExamples:
+    def some(self, rows: Sequence[int]) -> PackedExamples:
         """Return some of the examples."""
-        return self._with([p if a is None else p[list(rows)] if is_batch(p) else np.take(p, rows, axis=a)
-                           for p, a in zip(self._parts, self._axes, strict=True)])
+        return PackedExamples(self.f, self.take(rows), self.in_axes)
 
     def moved(self, k: int) -> PackedExamples:
         def move(p: Any, a: int | None) -> Any:
@@ -93,16 +83,11 @@ class PackedExamples(Examples):
                     fields[name] = x
             return Batch(p.schema, fields, p._lengths, size=len(p))
 
-        return self._with([move(p, a) for p, a in zip(self._parts, self._axes, strict=True)])
-
-    def _example(self, k: int) -> PyTree:
-        """Return the arguments of one example."""
-        return optree.tree_unflatten(self._tree, [
-            p if a is None else p[k] if is_batch(p) else np.take(p, k, axis=a)
-            for p, a in zip(self._parts, self._axes, strict=True)])
+        parts = [move(p, a) for p, a in zip(self._parts, self._axes, strict=True)]
+        return PackedExamples(self.f, self._with(parts), self.in_axes)
 
     def alone(self, k: int) -> list[ArrayLike]:
-        return optree.tree_leaves(self.f(*self._example(k)))
+        return optree.tree_leaves(self.f(*self.example(k)))
 
     def together(self) -> list[Sequence[ArrayLike]]:
         out: list[Any] = optree.tree_leaves(vmap(self.f, self.in_axes)(*self.args), is_leaf=is_batch)
@@ -126,7 +111,8 @@ class PackedExamples(Examples):
         begin = dict.fromkeys(nodes, 0)
         for k in range(self.size):
             sizes = {s: int(n[k]) for s, n in lengths.items()}
-            leaves = [np.asarray(x) for x in optree.tree_leaves(self._example(k))]
+            example: PyTree = self.example(k)
+            leaves = [np.asarray(x) for x in optree.tree_leaves(example)]
             alone = interpreters.evaluate(graph, leaves, sizes)
             for node, (_, mapped), batched, want in zip(nodes, made, values, alone, strict=True):
                 have, rows = _rows_of(node, batching, batched, mapped, k, begin[node], sizes)

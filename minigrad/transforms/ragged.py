@@ -12,7 +12,7 @@ import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeGuard, cast
+from typing import Any, TypeAlias, cast
 
 import optree
 
@@ -23,7 +23,7 @@ from ..ops.elementwise import eq, where
 from ..ops.sort import cumsum
 from ..primitive import move_axis, placeholder
 from ..ragged.axes import Axis, FieldType
-from ..ragged.batch import Batch
+from ..ragged.batch import Batch, is_batch
 from ..ragged.nested import BatchSchema
 from ..ragged.rows import Rows, spread_rows
 from ..ragged.rules import Batching
@@ -40,11 +40,6 @@ from .trace import Call, Staged, function_name, stage
 from .vmap import batch_of, of_one
 
 Arguments: TypeAlias = tuple[tuple[PyTree, ...], dict[str, PyTree]]  # positional, and by keyword
-
-
-def is_batch(x: object) -> TypeGuard[Batch]:
-    """Return whether `x` is a `Batch`."""
-    return isinstance(x, Batch)
 
 
 @dataclass

@@ -34,7 +34,7 @@ def test_loss_and_gradient_are_those_of_numpy(report):
         assert row.loss == pytest.approx(np.mean(gap[:row.examples] ** 2), rel=1e-12)
         assert row.difference < 1e-14
     data = comparison.Data(loss, (PARAMS, X, Y), (None, 0, 0))
-    loop = comparison.Way("loop", data, mg.value_and_grad(loss), 50, "auto")
+    loop = comparison.Variant("loop", data, mg.value_and_grad(loss), 50, "auto")
     loop.build(50)
     _, (b, w) = loop.call(50)
     np.testing.assert_allclose(b, np.mean(2 * gap))

@@ -10,7 +10,7 @@ ALIGN = 64  # bytes
 
 
 def allocate(pieces: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
-    """Assign each piece of memory an offset such that pieces in use at the same time do not overlap.
+    """Assign offsets such that pieces in use at the same time do not overlap.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ def _warn(once_for: object, text: str) -> None:
 
 
 def trusted() -> Path | None:
-    """Return the directory of the cache, or None if the cache is off or others may write to it.
+    """Return the directory of the cache if its code may run, else None.
 
     The latter warns once.
     """
@@ -137,7 +137,7 @@ def _digest(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the cache, its bytes, and the time of its last use (seconds since 1970)."""
+    """A file of the cache, its bytes, and the time of its last use."""
 
     path: Path
     size: int
@@ -159,7 +159,7 @@ def _files(where: Path) -> Iterator[Entry]:
 
 
 def prune(where: Path, bound: int = BOUND) -> None:
-    """Remove stale temporary files, and the least recently used entries beyond `bound` bytes."""
+    """Remove stale temporary files, and old entries beyond `bound` bytes."""
     for file in _files(where):
         if file.path.suffix == _TEMPORARY and file.used < time.time() - _STALE:
             _remove(file)

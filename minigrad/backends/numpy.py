@@ -94,7 +94,10 @@ class Program:
             raise explain(error, self._plan.graph, arrays, sizes) from None
 
     def _run_once(self, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> list[np.ndarray]:
-        """Run with sizes that may not come again, as of ragged batches, in memory that runs of other sizes share."""
+        """Run with sizes that may not come again, as of ragged batches.
+
+        The memory is shared with runs of other sizes.
+        """
         layout = self._layout(sizes)
         try:
             arena = self._arenas.pop()

@@ -182,7 +182,7 @@ class Printer:
         return Source(text, self.items, wanted, list(self.symbols))
 
     def _out(self, node: Node) -> str:
-        """Return the name of the array that a managed value is written to; allocate it if it is an output."""
+        """Return the name of the array for a managed value; allocate an output."""
         k = self.plan.outputs.get(node)
         if k is None:
             return self.value(node)
@@ -271,7 +271,7 @@ class Printer:
         self.emit(f"return [{', '.join(results)}]", results)
 
     def _main(self) -> tuple[list[str], list[str]]:
-        """Return the text of main, in sections where it is long, and the names of its items."""
+        """Return the text of main, in sections if it is long, and its items."""
         used = {name for line in self.lines for name in line.uses}
         wanted = [i.name for i in self.items if i.name in used]
         lines = self.lines
@@ -416,7 +416,7 @@ class GroupWriter:
 
 
 def typed(node: Node, xs: list[str]) -> list[str]:
-    """Return constant operands with their dtype, where a statement has no other operand."""
+    """Return the operands, with a dtype where all of them are constants."""
     if node.inputs and all(i.prim is full for i in node.inputs):
         return [f"{nt.dtype_text(i.dtype)}({x})" for i, x in zip(node.inputs, xs, strict=True)]
     return xs

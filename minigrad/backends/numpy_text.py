@@ -24,7 +24,10 @@ INTO = (ew.arccosh_slope, ew.arctan2_slope, ew.tanh_slope)  # those with a funct
 
 
 def number(node: Node) -> str:
-    """Return the text of a constant, as a Python number where NumPy's promotion then gives the node's dtype."""
+    """Return the text of a constant.
+
+    A Python number stands for it where NumPy's promotion gives the node's dtype.
+    """
     value = node.params["value"]
     if isinstance(value, float) and not np.isfinite(value):
         return {"nan": "np.nan", "inf": "np.inf", "-inf": "-np.inf"}[repr(value)]
@@ -101,12 +104,12 @@ def broadcasts(node: Node) -> bool:
 
 
 def _assigns(node: Node) -> bool:
-    """Return whether a scatter puts one element into each row, so that it is an assignment."""
+    """Return whether a scatter puts one element into each row."""
     return node.prim is scatter_add and lockstep(node) and node.inputs[1].ndim == 1
 
 
 def statement(node: Node, xs: Sequence[str], out: str, evaluator: Callable[[Node], str]) -> list[str]:
-    """Return the lines that compute `node` from the operands `xs` into the array `out`.
+    """Return the lines that compute `node` from `xs` into the array `out`.
 
     `evaluator` names the function that evaluates a primitive without a line of its own.
     """

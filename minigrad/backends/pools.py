@@ -33,7 +33,7 @@ class Bounded(dict[K, V]):
 
 
 class Pools(Bounded[K, deque[V]]):
-    """The free workspaces by the sizes that they fit: a run takes one, or makes one, and gives it back."""
+    """The free workspaces by sizes: a run takes or makes one, and gives it back."""
 
     def __missing__(self, key: K) -> deque[V]:
         return self.keep(key, deque())

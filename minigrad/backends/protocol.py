@@ -68,7 +68,7 @@ class Backend(Protocol):
     on_device: bool = False
 
     def check(self) -> None:
-        """Raise `MinigradError`, with the reason and the way out, unless programs can run here."""
+        """Raise `MinigradError`, with the way out, unless programs can run here."""
         return
 
     def start(self) -> None:
@@ -158,7 +158,7 @@ def on_device() -> str:
 
 
 def options(name: str) -> frozenset[str]:
-    """Return the options of a backend; of ``auto``, the options of all automatic backends."""
+    """Return the options of a backend; for ``auto``, of all automatic ones."""
     backends = [b for b in _backends.values() if b.automatic] if name == AUTO else [get(name)]
     return frozenset(o for b in backends for o in b.options)
 

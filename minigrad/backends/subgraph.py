@@ -66,7 +66,7 @@ class NodePrograms(ABC):
             yield f"# -- {title}\n\n{program.source}"
 
     def workspace_bytes(self, sizes: Sizes) -> int:
-        """Return the memory that the programs keep, for the largest values of their own sizes."""
+        """Return the bytes that the programs keep, for the largest own sizes."""
         return sum(p.workspace_bytes({**sizes, **{s: value(n, sizes) for s, n in own.items()}})
                    for _, p, own in self.programs)
 
@@ -180,7 +180,7 @@ class While(NodePrograms):
 
 
 class Switch(NodePrograms):
-    """A `switch` node: the chosen branch, or each branch once, on the examples that take it."""
+    """A `switch` node: the chosen branch, or each branch on its examples."""
 
     def __init__(self, node: Node, build: Build, xp: ArrayNamespace = np):
         super().__init__(node, build, xp)

@@ -37,13 +37,18 @@ def distrust(directory: Path) -> str | None:
 
 
 def _others_may_write(status: os.stat_result) -> bool:
-    """Return whether a file's mode lets others write. A group with the owner's number is the owner alone."""
+    """Return whether a file's mode lets others write.
+
+    A group with the owner's number is the owner alone.
+    """
     group = status.st_gid != status.st_uid
     return bool(status.st_mode & (stat.S_IWOTH | (stat.S_IWGRP if group else 0)))
 
 
 def read(path: Path, limit: int) -> bytes | None:
-    """Return the contents of a regular file of the user, or None for other files and for more bytes than `limit`.
+    """Return the contents of a regular file of the user.
+
+    None for other files, and for more bytes than `limit`.
 
     Raises
     ------

@@ -150,7 +150,7 @@ class EvaluationItem(Item):
 
 
 class Layout:
-    """The offsets of all values in the arena, and the blocks of each group, for one set of sizes.
+    """The offsets in the arena and the blocks of groups, for a set of sizes.
 
     Attributes
     ----------
@@ -254,7 +254,7 @@ class Workspace:
         return _rows(self.plan.steps[step], self.sizes)
 
     def make(self, items: Sequence[Item], names: Sequence[str]) -> tuple[object, ...]:
-        """Make all items, and return those called `names`, the arguments of the main function after the inputs."""
+        """Make all items, and return those called `names`."""
         for item in items:
             self.items[item.name] = item.make(self)
         return tuple([self.items[name] for name in names])

@@ -7,5 +7,5 @@ from ..ops.results import drop_unused_results
 
 
 def dead_code(graph: Graph) -> Graph:
-    """Return the graph without unused results of held graphs, and with every loop once."""
+    """Return the graph without unused results of nodes and repeated loops."""
     return drop_unused_results(graph)

@@ -48,7 +48,7 @@ PlanKey = tuple[str, tuple[int, ...], int]  # the subscripts, the sizes of their
 
 
 def factorize(graph: Graph) -> Graph:
-    """Return an equal graph in which large products that are summed are not formed, where that is cheaper.
+    """Return an equal graph that forms no large product only to sum it.
 
     A product with another reader is formed anyway, so that its cost is not saved. The rewritten sums show which
     products these are; the pass then starts again without them. Each round has fewer nodes to write out or fewer sums
@@ -74,7 +74,7 @@ def _elements(node: Node) -> int:
 
 
 def _is_large(node: Node) -> bool:
-    """Return whether a value is a product (or scattered rows) with more elements than its operands together."""
+    """Return whether a product has more elements than its operands together."""
     if node.prim not in _LARGER or not node.type.floating:
         return False
     size = _elements(node)
@@ -87,7 +87,7 @@ def _is_large(node: Node) -> bool:
 
 @dataclass(frozen=True)
 class _Rewritten:
-    """A rewritten sum, the nodes that its form writes out, and the nodes of its replacement."""
+    """A rewritten sum, the nodes that its form opens, and the new nodes."""
 
     root: Node
     opened: frozenset[Node]
@@ -112,7 +112,10 @@ class _Search:
         self._plans: dict[PlanKey, Plan] = {}
 
     def settled(self) -> bool:
-        """Rewrite the sums; close the nodes with other readers, and return whether there were none."""
+        """Rewrite the sums, and return whether the choice of sums is final.
+
+        Nodes with other readers are closed for the next round.
+        """
         self._walk()
         self._alive = set(reachable(self._outputs))
         closed = {self._origin[n] for r in self._rewritten for n in r.opened if n in self._alive and _is_large(n)}
@@ -130,7 +133,7 @@ class _Search:
         return self.graph.replace(outputs=tuple(self._outputs), notes=self.graph.notes + notes)
 
     def _walk(self) -> None:
-        """Rewrite each sum that is cheaper in another form, without writing out closed nodes."""
+        """Rewrite each sum that is cheaper in another form."""
         forms = _Forms()
         within: set[Node] = set()  # large products and values linear in one: only their sums can become cheaper
         self._rewritten: list[_Rewritten] = []
@@ -158,9 +161,9 @@ class _Search:
             self._outputs = rewrite(self.graph, rule).outputs
 
     def _unpaid(self) -> set[Node]:
-        """Return the sums whose new forms cost at least as much as the nodes that they replace.
+        """Return the rewritten sums that are not cheaper.
 
-        Sums that share such nodes count together.
+        Sums whose forms open common nodes count together.
         """
         groups: list[tuple[set[Node], list[_Rewritten]]] = []
         for r in self._rewritten:
@@ -189,7 +192,7 @@ class _Forms:
         self._known: dict[Node, Form] = {}
 
     def written(self, node: Node, depth: int = 0) -> Form | None:
-        """Return the form of a node in terms of its inputs' forms, or None where it has none."""
+        """Return the form of a node from its inputs' forms, or None."""
         rule = form_rule(node)
         if rule is None or node.dtype == np.float16 or depth > _DEEPEST or is_difference(node) or any(
                 isinstance(i.type, TupleType) for i in node.inputs):
@@ -208,7 +211,10 @@ class _Forms:
 
 
 def _stays_open(writer: Writer, node: Node, form: Form) -> bool:
-    """Return whether a value is larger than its factors together, so that readers use its form."""
+    """Return whether a value is larger than its factors together.
+
+    Readers then use its form.
+    """
     if len(form.terms) == 1 and len(form.terms[0].factors) <= 1:
         return True  # one value, broadcast, scaled or transposed
     leaves = (writer.indicators[leaf][0] if leaf in writer.indicators else leaf for leaf in form.leaves)
@@ -237,7 +243,7 @@ def _cost(node: Node) -> float:
 
 
 def _cheaper(writer: Writer, known: dict[PlanKey, Plan], root: Node, form: Form) -> Node | None:
-    """Return the sum computed from the factors of its form, or None where that is not clearly cheaper."""
+    """Return the sum of a form, or None where it is not clearly cheaper."""
     terms = tuple(r for t in form.terms if (r := writer.resolved(t, form.letters)) is not None)
     if len(terms) < len(form.terms):
         return None
@@ -264,14 +270,17 @@ def _plan(writer: Writer, known: dict[PlanKey, Plan], term: Term, form: Form) ->
 
 
 def _subscripts(operands: Sequence[Sequence[Letter]], result: Sequence[Letter]) -> str:
-    """Return the subscripts of a contraction to those letters of `result` that operands have."""
+    """Return the subscripts of a contraction to letters of `result`."""
     names = dict(zip(dict.fromkeys(itertools.chain(*operands)), LETTERS, strict=False))
     terms = ("".join(names[c] for c in letters) for letters in operands)
     return ",".join(terms) + "->" + "".join(names[c] for c in result if c in names)
 
 
 def _path(subscripts: str, sizes: Sequence[int], itemsize: int) -> Plan:
-    """Return the cost of a contraction and its best order; `sizes` are those of the letters in order of appearance."""
+    """Return the cost of a contraction and its best order.
+
+    `sizes` has the letters in order of appearance.
+    """
     with importing:
         import opt_einsum  # takes long, and few programs need it
 
@@ -321,7 +330,7 @@ def _emit(writer: Writer, root: Node, form: Form, paths: Sequence[Path]) -> Node
 
 
 def _product(writer: Writer, term: Term, path: Path, result: Sequence[Letter]) -> Node:
-    """Return the product of the factors, summed to the letters of `result` and broadcast along the others."""
+    """Return the product of the factors, on the letters of `result`."""
     factors = list(_paired(term.factors))
     for step in path:
         used = [factors.pop(i) for i in sorted(step, reverse=True)]

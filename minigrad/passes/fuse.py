@@ -49,7 +49,7 @@ class Group:
 
 @dataclass
 class Roles:
-    """The role of each node of a graph in a program: a leaf, a view of another value, or a statement.
+    """The role of each node in a program: leaf, view, or statement.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Roles:
 
 
 def _is_contiguous(node: Node, view: View) -> bool:
-    """Return whether a view of a contiguous array is contiguous: it is cut along the first axis only."""
+    """Return whether a view of a contiguous array is contiguous."""
     if view.in_order:
         return True
     if node.shape[1:] != node.inputs[0].shape[1:]:
@@ -99,7 +99,7 @@ def terminal(node: Node) -> bool:
 
 
 def rows_of(node: Node) -> RowCount:
-    """Return the number of rows that a statement computes one by one; None if it is not row-local."""
+    """Return the number of rows of a row-local statement, else None."""
     if node.prim.kind == "elementwise":
         return node.shape[0] if node.ndim else None
     if node.prim.kind == "reduce":
@@ -108,7 +108,7 @@ def rows_of(node: Node) -> RowCount:
 
 
 def reads_rows(node: Node, operand: Node) -> bool:
-    """Return whether row i of a row-local statement depends on row i alone of `operand`."""
+    """Return whether row i of `node` depends on row i alone of `operand`."""
     if node.prim.axes is POINTWISE:
         return True
     rule = axis_rule(node)
@@ -166,7 +166,7 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
 
 
 def stays(node: Node, operand: Node, roles: Roles, rows: Mapping[Node, RowCount]) -> bool:
-    """Return whether the edge from `operand` to the row-local `node` may stay inside one group."""
+    """Return whether the edge from `operand` to `node` may stay in one group."""
     r, source = rows[node], roles.root[operand]
     return (r is not None and rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
             and reads_rows(node, operand))
@@ -185,7 +185,7 @@ def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount]) -> dict[N
     level: dict[Node, int] = {}
 
     def after(i: Node) -> int:
-        """Return the lowest level of a reader of `i` outside of its group: a group ends before others read it."""
+        """Return the lowest level of a reader of `i` in another group."""
         return level[i] + (rows.get(roles.root[i]) is not None)
 
     for n in graph.nodes:
@@ -201,7 +201,7 @@ def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount]) -> dict[N
 
 
 def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], level: dict[Node, int]) -> None:
-    """Move statements to the level of the group that reads them, where that keeps no more in memory.
+    """Move statements to the level of their readers, where memory allows.
 
     The backward pass alone reads ``1 - h * h`` of the forward pass, when ``h`` is in memory anyway.
     """
@@ -213,7 +213,7 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], level: dict[No
         return min((level[c] - (not near) if c not in moved else target for c, near in readers[n]), default=-1)
 
     def extra(n: Node, target: int, moved: set[Node], depth: int) -> int:
-        """Return how many more bytes are in memory until `target`, if `n` is computed there."""
+        """Return the bytes in memory until `target` if `n` is computed there."""
         total = 0
         for d in dict.fromkeys(dependencies(n, roles)):
             if any(level[c] >= target and c not in moved for c, _ in reversed(readers[d])) or d in kept:
@@ -235,7 +235,7 @@ def _sink(graph: Graph, roles: Roles, rows: dict[Node, RowCount], level: dict[No
 
 
 def _readers(roles: Roles, rows: Mapping[Node, RowCount]) -> dict[Node, list[tuple[Node, bool]]]:
-    """Return the readers of each statement, and whether each may stand in one group with it."""
+    """Return the readers of each statement, and whether they may share a group."""
     readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in rows}
     for c in rows:
         near = {roles.root[i] for i in c.inputs if stays(c, i, roles, rows)}

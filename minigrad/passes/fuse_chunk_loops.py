@@ -13,7 +13,7 @@ from .simplify import simplify
 
 
 def fuse_chunk_loops(graph: Graph) -> Graph:
-    """Return an equal graph in which independent loops over the same chunks are one loop."""
+    """Return an equal graph with independent loops over equal chunks fused."""
     while (pair := _fusible_pair(graph)) is not None:
         graph = simplify(_fused(graph, *pair))
     return graph

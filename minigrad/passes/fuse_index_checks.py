@@ -14,7 +14,7 @@ from ..symbolic import Dim, Shape
 
 
 def fuse_index_checks(graph: Graph) -> Graph:
-    """Return an equal graph whose gathers and scatters check their indices, as their parameter ``read`` says."""
+    """Return an equal graph whose gathers and scatters check their indices."""
     if not any(n.prim.name in NAMES for n in graph.nodes):
         return graph
     return rewrite(graph, _read_checked)
@@ -29,7 +29,7 @@ def _read_checked(node: Node, inputs: tuple[Node, ...]) -> Node | None:
 
 
 def _indexed_sizes(node: Node) -> tuple[int | Dim, ...]:
-    """Return the sizes that a node's indices count along, for nodes whose kernels can check them."""
+    """Return the sizes that indices count along, where kernels check them."""
     if node.prim is gather_sum:
         return node.inputs[0].shape[0], node.params["size"]
     if node.prim.axes is not INDEXED_AXES:
@@ -51,7 +51,7 @@ def _reading(index: Node, size: int | Dim) -> Reading:
 
 
 def _common_value(node: Node) -> Number | Dim | None:
-    """Return the value that all elements of an array have, or None where it is not known."""
+    """Return the value of all elements of an array, or None."""
     while node.prim.kind == "view":
         node = node.inputs[0]
     if node.prim is size_:

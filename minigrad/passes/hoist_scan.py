@@ -16,7 +16,7 @@ from .scan_loop import Loop, elements, rewrite_scans
 
 
 def hoist_scan(graph: Graph) -> Graph:
-    """Return an equal graph whose scans compute loop-invariant values and products of slices before the loop."""
+    """Return an equal graph with loop-invariant work in front of scans."""
     return rewrite_scans(graph, "hoist_scan", _hoisted)
 
 
@@ -33,7 +33,7 @@ def _hoisted(loop: Loop) -> list[Node] | None:
 
 
 def _share_constant_carries(loop: Loop) -> dict[int, Node]:
-    """Share the carries that the step hands on unchanged; return their results by position."""
+    """Share unchanged carries; return their results by position."""
     results: dict[int, Node] = {}
     for i, c in enumerate(list(loop.starts)):
         if loop.outputs[i] is c:
@@ -74,7 +74,10 @@ def _last(loop: Loop, nodes: Sequence[Node]) -> list[Node]:
 
 
 def _is_invariant_work(loop: Loop, n: Node) -> bool:
-    """Return whether a value depends on shared operands alone, is not a view of one, and not larger than they are."""
+    """Return whether a value of shared operands is worth moving.
+
+    It is not a view, and not larger than the operands.
+    """
     if loop.varies(n) or n in loop.shared or n.prim.kind in ("view", "leaf") or isinstance(n.type, TupleType):
         return False
     operands = [i for i in reachable([n]) if i in loop.shared]
@@ -82,7 +85,10 @@ def _is_invariant_work(loop: Loop, n: Node) -> bool:
 
 
 def _is_ready(loop: Loop, n: Node, ready: set[Node]) -> bool:
-    """Return whether a value is a product of slices and shared values, or depends on such and is not larger."""
+    """Return whether a value is, or follows, a product of slices.
+
+    A value that follows is not larger than the product.
+    """
     if n in loop.carried or n not in loop.sliced or n in loop.slices or isinstance(n.type, TupleType):
         return False
     varying = [i for i in n.inputs if i in loop.sliced]

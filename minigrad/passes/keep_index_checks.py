@@ -14,7 +14,7 @@ from ..tracing import made_by
 
 
 def with_all_check_results(graph: Graph, count: int) -> Graph:
-    """Return the graph with all its checks as results after the first `count`, so that a pass keeps them."""
+    """Return the graph with its checks as results after the first `count`."""
     missing = checks_of(graph.nodes)
     if missing:
         present = checks_of(_checking_nodes(graph, count))
@@ -42,7 +42,7 @@ def with_all_check_results(graph: Graph, count: int) -> Graph:
 
 
 def _checking_nodes(graph: Graph, count: int) -> Iterator[Node]:
-    """Yield the nodes of the checks that the results wait for, or that the results after the first `count` are."""
+    """Yield the nodes of the checks that results are or wait for."""
     for k, node in enumerate(graph.outputs):
         while node.prim is barrier:
             node, check = node.inputs
@@ -52,7 +52,7 @@ def _checking_nodes(graph: Graph, count: int) -> Iterator[Node]:
 
 
 def results_after_checks(graph: Graph, count: int) -> Graph:
-    """Return the graph with its first `count` results, which wait for the checks after them that are not theirs."""
+    """Return the graph with `count` results, which wait for all checks."""
     results, checks = graph.outputs[:count], graph.outputs[count:]
     if not checks:
         return graph

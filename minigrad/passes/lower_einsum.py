@@ -51,7 +51,7 @@ def _widened(name: str) -> PassRule:
 
 
 def canonical(subscripts: str) -> bool:
-    """Return whether `subscripts` are a matrix product of the operands without transposes."""
+    """Return whether `subscripts` are a matrix product without transposes."""
     terms, out = parse(subscripts)
     if len(terms) != 2:
         return False
@@ -144,7 +144,7 @@ def _matmul(s: Rewrite, xs: Sequence[Node], terms: list[str], out: str) -> Node:
 
 def _matrix(s: Rewrite, x: Node, term: str, batch: str, first: str, second: str, sizes: Mapping[str, int | Dim]
             ) -> Node:
-    """Return `x` as ``batch × first × second``: a view where its axes are in this or the swapped order."""
+    """Return `x` as ``batch × first × second``, as a view if possible."""
     lead = tuple(sizes[c] for c in batch)
     size = {g: size_of(sizes[c] for c in g) for g in (first, second)}
 

@@ -85,7 +85,7 @@ class Rewrite:
         return self._uses.get(self.like.inputs[i]) == 1
 
     def absorb(self, node: Node, since: int) -> Node:
-        """Rewrite the nodes behind `node` that were made directly, those from serial `since` on."""
+        """Rewrite nodes that were made directly, from serial `since` on."""
         new: dict[Node, Node] = {}
         like = self.like
         for n in reachable([node], since):

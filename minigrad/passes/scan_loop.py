@@ -98,17 +98,17 @@ class Loop:
         return n in self.carried or n in self.sliced
 
     def outer(self, n: Node) -> Node:
-        """Return the value outside of the loop that equals `n`, which depends on shared values alone."""
+        """Return the value outside of the loop for one of shared operands."""
         return interpreters.substitute([n], self.shared)[0]
 
     def is_light(self, n: Node) -> bool:
-        """Return whether a value and all that it depends on may be computed for all steps at once."""
+        """Return whether a value may be computed for all steps at once."""
         way = [i for i in reachable([n]) if i in self.sliced]
         room = _WIDER * elements(i for i in way if i in self.slices)
         return all(not isinstance(i.type, TupleType) and not waits_for_check(i) and elements([i]) <= room for i in way)
 
     def at_all_steps(self, nodes: Sequence[Node], steps: dict[Node, Node] | None = None) -> list[Node]:
-        """Return values of the step for all steps at once, from the slices and from values that `steps` stacks."""
+        """Return values of all steps from the slices and from `steps`."""
         known = self.slices | (steps or {})
         inner = {n: placeholder(n.type) for n in known}
         results = interpreters.batch(interpreters.substitute(nodes, inner), self.shared,
@@ -116,7 +116,7 @@ class Loop:
         return [interpreters.broadcast_unmapped(n, has_axis, self.length) for n, has_axis in results]
 
     def rebuilt(self, carries: Iterable[int], stacked: Sequence[Node]) -> list[Node]:
-        """Return the results of the scan that carries the values at positions `carries`, and stacks `stacked`."""
+        """Return the results of the scan with these carries and stacks."""
         names = dict(zip(self.body.inputs, self.body.names, strict=True))
         inputs = (*self.shared, *self.starts, *self.slices)
         outputs = (*(self.outputs[i] for i in carries), *stacked)
@@ -131,7 +131,7 @@ class Loop:
 
 
 def rewrite_scans(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node] | None]) -> Graph:
-    """Return an equal graph with all scans rewritten, also those in graphs that nodes hold, the innermost first.
+    """Return an equal graph with all scans rewritten, the innermost first.
 
     Parameters
     ----------

@@ -110,7 +110,7 @@ class Plan:
 
 
 def symbols_of(graph: Graph) -> set[Symbol]:
-    """Return the sizes that a program depends on: in types, in parameters, and in the graphs that nodes hold.
+    """Return the symbolic sizes that a program depends on.
 
     Sizes of unused arguments do not count.
     """
@@ -198,7 +198,7 @@ def _claim_outputs(graph: Graph, roles: Roles, has_buffer: set[Node]) -> dict[No
 
 
 def _order(graph: Graph, roles: Roles, groups: list[Group]) -> list[Group]:
-    """Order the groups such that each runs after its operands, and otherwise in the order of the program."""
+    """Order the groups by their operands, and otherwise as in the program."""
     position = {n: i for i, n in enumerate(graph.nodes)}
     group_of = {n: k for k, g in enumerate(groups) for n in g.nodes}
     pending = [0] * len(groups)  # operands that have not run
@@ -259,7 +259,9 @@ def _place(plan: Plan, k: int, group: Group, leaving: set[Node], has_buffer: set
 
 def _chains(group: Group, position: dict[Node, int], last: dict[Node, int], leaving: set[Node]
             ) -> tuple[dict[Node, Node], dict[Node, int]]:
-    """Return the values that use the memory of a later one, and the first statement that writes to each memory.
+    """Return the values in the memory of later ones, and the first writers.
+
+    The first writer of a memory is a position in the group.
 
     The values of a chain share memory, each in place of the value before it; chains are built from the end.
     """
@@ -279,7 +281,10 @@ def _chains(group: Group, position: dict[Node, int], last: dict[Node, int], leav
 
 
 def _in_place(n: Node) -> list[Node]:
-    """Return the operands whose memory the result may take: element i is written after element i is read."""
+    """Return the operands whose memory the result may take.
+
+    Element i is written after element i is read.
+    """
     if n.prim.overwrites is None:
         return list(n.inputs)
     return [n.inputs[i] for i in n.prim.overwrites if n.inputs.count(n.inputs[i]) == 1]
@@ -291,7 +296,7 @@ def _same_memory(a: Node, b: Node) -> bool:
 
 def _take_over(plan: Plan, k: int, group: Group, n: Node, first_write: int, last: dict[Node, int], taken: set[Node],
                position: dict[Node, int]) -> int | None:
-    """Return the buffer of an operand whose last reader comes before the first write to `n`'s memory, or None."""
+    """Return the buffer of an operand without later readers, or None."""
     writer = group.nodes[first_write]
     for operand in dict.fromkeys(i for m in group.nodes[:first_write + 1] for i in m.inputs):
         place = plan.place.get(operand)
@@ -311,7 +316,7 @@ def _take_over(plan: Plan, k: int, group: Group, n: Node, first_write: int, last
 
 def _slots(nodes: list[Node], chain: dict[Node, Node], position: dict[Node, int], last: dict[Node, int],
            leaving: set[Node]) -> tuple[dict[Node, int], list[Slot]]:
-    """Assign each value that stays inside a slot, which is free again after its last reader."""
+    """Assign slots to the values that stay inside the group."""
     slots: list[Slot] = []
     scratch: dict[Node, int] = {}
     until: list[int] = []  # slot -> the last reader of its value

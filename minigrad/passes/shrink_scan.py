@@ -18,7 +18,7 @@ from .simplify import simplify
 
 
 def shrink_scan(graph: Graph) -> Graph:
-    """Return an equal graph whose scans stack each value once, and no value that exists outside."""
+    """Return an equal graph whose scans stack no value twice."""
     if not holds_graphs(graph):
         return graph
     return dead_code(simplify(rewrite_scans(graph, "shrink_scan", _shrunk)))
@@ -47,7 +47,7 @@ def _shrunk(loop: Loop) -> list[Node] | None:
 
 
 def _shifted_stacks(loop: Loop, stacked: Collection[Node]) -> dict[Node, Node]:
-    """Return the carries that are stacked both before and after their step, and their values after it."""
+    """Return the carries stacked before and after a step, with the latter."""
     if not isinstance(loop.length, int):
         return {}
     after = dict(zip(loop.starts, loop.outputs, strict=False))
@@ -56,7 +56,7 @@ def _shifted_stacks(loop: Loop, stacked: Collection[Node]) -> dict[Node, Node]:
 
 
 def _shift(loop: Loop, start: Node, after: Node) -> Node:
-    """Return the values before each step: the start, and the values after all steps but the last one."""
+    """Return the values before each step from those after it."""
     first = PRIMITIVES["reshape"](start, shape=(1, *start.shape))
     low, high = (1, loop.length) if loop.reverse else (0, loop.length - 1)
     others = PRIMITIVES["slice"](after, start=(low, *[0] * start.ndim), stop=(high, *start.shape),
@@ -65,7 +65,7 @@ def _shift(loop: Loop, start: Node, after: Node) -> Node:
 
 
 def _is_light_check(loop: Loop, n: Node) -> bool:
-    """Return whether a result is a constant tied to checks that may run for all steps at once."""
+    """Return whether a result is a constant that waits for light checks."""
     while waits_for_check(n):
         n, check = n.inputs
         if not loop.is_light(check):

@@ -83,7 +83,7 @@ def _undo(prim: Primitive) -> PassRule:
 
 
 def _compose(prim: Primitive, compose: Callable[[Params, Params], Params]) -> PassRule:
-    """Merge two operations in a row: a transpose of a transpose, an expand of an expand."""
+    """Merge two operations in a row, such as two transposes."""
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         (x,) = xs
@@ -96,7 +96,7 @@ def _compose(prim: Primitive, compose: Callable[[Params, Params], Params]) -> Pa
 
 
 def _fold(prim: Primitive) -> PassRule:
-    """Fold ``f(constants)``; compute ``f`` of values that repeat along common axes once, and repeat the result."""
+    """Fold constants, and compute repeated values once."""
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         common: set[int] | None = None
@@ -139,7 +139,10 @@ def _unchanged(still: Callable[[Params, Shape, Shape], bool]) -> PassRule:
 
 
 def _reduce(prim: Primitive) -> PassRule:
-    """Reduce before values repeat: along other axes the result repeats, and of equal elements one may suffice."""
+    """Reduce values before they repeat.
+
+    Of equal elements, one may suffice.
+    """
 
     def rule(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
         (x,), axes = xs, p["axes"]

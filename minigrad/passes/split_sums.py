@@ -68,7 +68,7 @@ def _einsum(node: Node) -> Node | None:
 
 
 def _over_examples(x: Node, axes: tuple[int, ...]) -> Node | None:
-    """Return the sum over the examples of a sum per example as one sum over all rows, or None."""
+    """Return the sum over the examples of sums per example, over all rows."""
     if 0 not in axes:
         return None
     others = tuple(a - 1 for a in axes if a)
@@ -85,7 +85,7 @@ _ROOTS = {sum_: _sum, einsum: _einsum}  # `simplify` has made sums of the means
 
 
 def _cuts(node: Node, axis: int) -> tuple[int, ...] | None:
-    """Return the sizes of the parts of an axis that is concatenated before elementwise operations, or None."""
+    """Return the sizes of the parts of a concatenated axis, or None."""
     seen = {node}
     stack = [node]
     while stack and len(seen) < _MOST:

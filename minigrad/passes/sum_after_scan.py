@@ -25,7 +25,7 @@ Terms = list[tuple[int, Node]]  # the terms that a step adds to a carry, with th
 
 
 def sum_after_scan(graph: Graph) -> Graph:
-    """Return an equal graph whose scans carry no sums: these are taken over all steps after the loop."""
+    """Return an equal graph that takes sums after scans, not inside."""
     return rewrite_scans(graph, "sum_after_scan", _summed_after)
 
 
@@ -52,7 +52,7 @@ def _summed_after(loop: Loop) -> list[Node] | None:
 
 
 def _terms(loop: Loop, users: Mapping[Node, Sequence[Node]], i: int, c: Node) -> Terms | None:
-    """Return the terms that are added to a carry (1) and subtracted from it (-1), or None if it has other uses."""
+    """Return the signed terms that a step adds to a carry, or None."""
     if c.dtype == np.float16:
         return None
     end, terms, own, n = loop.outputs[i], [], True, c
@@ -73,7 +73,7 @@ def _terms(loop: Loop, users: Mapping[Node, Sequence[Node]], i: int, c: Node) ->
 
 
 def _chosen(loop: Loop, sums: dict[int, Terms]) -> tuple[dict[int, Terms], list[Node]]:
-    """Return the sums that are worth taking after the loop, and the values to stack for them."""
+    """Return the sums to take after the loop, and the values to stack."""
     stacked = dict.fromkeys(loop.stacked)
     room = _MORE * elements((*loop.slices, *stacked))
     chosen: set[int] = set()

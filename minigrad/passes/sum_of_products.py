@@ -90,7 +90,7 @@ class Writer:
         self._indicator: dict[tuple[Node, int | Dim, np.dtype], Node] = {}
 
     def indicator(self, index: Node, n: int, dtype: np.dtype) -> Node:
-        """Return the array that is 1 where ``index[…] = v`` and else 0, which `resolved` contracts away."""
+        """Return the array that is 1 where ``index[…] = v`` and else 0."""
         if (known := self._indicator.get((index, n, dtype))) is not None:
             return known
         i = index
@@ -105,7 +105,10 @@ class Writer:
         return result
 
     def resolved(self, term: Term, result: Sequence[Letter]) -> Term | None:
-        """Return the term with its indicators contracted: ``Σ_v [i = v] [j = v] = [i = j]``; None where one stays."""
+        """Return the term with its indicators contracted, or None.
+
+        ``Σ_v [i = v] [j = v]`` is ``[i = j]``.
+        """
         factors = list(term.factors)
         while (first := next((f for f in factors if f.node in self.indicators), None)) is not None:
             v = first.letters[-1]
@@ -141,7 +144,7 @@ class Writer:
         return Form(tuple((c,) for c in letters), (Term(1.0, (Factor(node, letters),)),))
 
     def write(self, node: Node, rule: FormRule, forms: Mapping[Node, Form]) -> Form | None:
-        """Return the node's form from the forms of its inputs by its rule, or None where it has none."""
+        """Return the node's form from the forms of its inputs, or None."""
         form = rule(self, node, [forms[i] for i in node.inputs])
         if form is None or len(form.terms) > MOST_TERMS or any(len(t.factors) > MOST_FACTORS for t in form.terms):
             return None
@@ -150,7 +153,7 @@ class Writer:
     # -- letters -----------------------------------------------------------------------------------------
 
     def renamed(self, form: Form, names: Mapping[Letter, Letter]) -> tuple[Term, ...]:
-        """Return the terms with the letters in `names` renamed, and all others fresh in each term."""
+        """Return the terms with renamed letters, and fresh ones for others."""
         terms = []
         for t in form.terms:
             new = dict(names)
@@ -162,7 +165,10 @@ class Writer:
         return tuple(terms)
 
     def matched(self, form: Form, axes: Sequence[Axis]) -> tuple[Term, ...] | None:
-        """Return the terms with the letters of `axes`, or None where the axes are split differently."""
+        """Return the terms with the letters of `axes`, or None.
+
+        The axes may be split differently.
+        """
         names: dict[Letter, Letter] = {}
         for mine, theirs in zip(form.axes, axes, strict=True):
             if len(mine) == 1 and len(theirs) > 1:
@@ -189,7 +195,7 @@ class Writer:
         return Form(axes, tuple(terms), form.opened)
 
     def aligned(self, forms: Sequence[Form]) -> tuple[tuple[Axis, ...], list[tuple[Term, ...]]] | None:
-        """Return common axes for forms of one shape, and the terms of each on them; None without common axes."""
+        """Return common axes of forms, and the terms of each on them, or None."""
         finest = max(forms, key=lambda f: sum(map(len, f.axes)))
         terms: list[tuple[Term, ...]] = []
         for f in forms:
@@ -209,7 +215,7 @@ def _scaled(terms: Iterable[Term], by: float) -> tuple[Term, ...]:
 
 
 def _product(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    """Write ``x * y``; any operation that is linear in each of two operands is ``f(1, 1) x y``."""
+    """Write ``x * y``, or ``f(1, 1) x y`` for other bilinear operations."""
     if node.inputs[0] is node.inputs[1]:
         form = _square(w, node, forms[:1])
     else:
@@ -233,7 +239,10 @@ def _square(w: Writer, node: Node, forms: list[Form]) -> Form | None:
 
 
 def _combination(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    """Write ``x - y``: the coefficients of a linear combination are its values at the unit vectors."""
+    """Write a linear combination, such as ``x - y``.
+
+    The coefficients are the values at the unit vectors.
+    """
     aligned = w.aligned(forms)
     if aligned is None:
         return None
@@ -243,7 +252,10 @@ def _combination(w: Writer, node: Node, forms: list[Form]) -> Form | None:
 
 
 def _quotient(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    """Write ``x / y`` for a constant `y`, or for one that repeats along an axis, as a product with the reciprocal."""
+    """Write ``x / y`` as a product with the reciprocal.
+
+    `y` is a constant, or repeats along an axis.
+    """
     x, y = node.inputs
     if by := constant_of(y):
         return Form(forms[0].axes, tuple(Term(t.scale / by, t.factors) for t in forms[0].terms))
@@ -283,7 +295,10 @@ def _reshape(w: Writer, node: Node, forms: list[Form]) -> Form | None:
 
 
 def _summed(w: Writer, axes: tuple[Axis, ...], terms: Iterable[Term], letters: Sequence[Letter]) -> Form | None:
-    """Return the form summed over `letters`: a term without one of them is multiplied by its size."""
+    """Return the form summed over `letters`.
+
+    A term without one of them is multiplied by its size.
+    """
     out = []
     for t in terms:
         have = {c for f in t.factors for c in f.letters}
@@ -317,7 +332,10 @@ def _einsum(w: Writer, node: Node, forms: list[Form]) -> Form | None:
 
 
 def _scatter(w: Writer, node: Node, forms: list[Form]) -> Form | None:
-    """Write rows added up by an index as ``Σ_t u[t, …] [index[t] = v]``; an index that counts is an axis of `u`."""
+    """Write added rows as ``Σ_t u[t, …] [index[t] = v]``.
+
+    An index that counts is an axis of `u`.
+    """
     u = forms[0]
     if any(len(axis) != 1 for axis in u.axes):
         return None
@@ -345,7 +363,7 @@ _OWN: dict[Primitive, FormRule] = {square: _square, div: _quotient, reshape: _re
 
 
 def form_rule(node: Node) -> FormRule | None:
-    """Return the rule for the form of a node, from those of its operands, or None where it is not linear in them."""
+    """Return the rule for the form of a linear node, or None."""
     prim = node.prim
     if not node.type.floating:
         return None
@@ -359,7 +377,7 @@ def form_rule(node: Node) -> FormRule | None:
 
 
 def _sums_axes(node: Node) -> bool:
-    """Return whether an operation permutes, repeats and sums axes alone, by its axis rule."""
+    """Return whether an operation permutes, repeats and sums axes alone."""
     rule = axis_rule(node)
     return rule is not None and all(
         len(axis) == 1 and (axis[0].kind is PARALLEL or (axis[0].kind is REDUCE and axis[0].by == ADD.name))

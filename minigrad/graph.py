@@ -553,7 +553,8 @@ class Graph:
     def _repr_html_(self) -> str:
         return TEXTS["_repr_html_"](self)
 
-    def show(self, path: str | None = None) -> str:
+    @boundary
+    def show(self, path: str | None = None, values: Sequence[PyTree] | None = None) -> str:
         """Draw the graph into a file and return its path.
 
         Parameters
@@ -561,8 +562,10 @@ class Graph:
         path : str, optional
             Where to write: ``.svg``, ``.html``, and with CairoSVG or rsvg-convert ``.png`` and ``.pdf``. Without
             it an SVG file goes to the folder for temporary files and is opened in the browser where there is one.
+        values : sequence of arrays or pytrees, optional
+            The values of the inputs; the drawing then shows the value of every node.
         """
-        return TEXTS["show"](self, path)
+        return TEXTS["show"](self, path, values)
 
     @boundary
     def explore(self, *values: PyTree) -> minigrad.explorer.Exploration:

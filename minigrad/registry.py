@@ -47,4 +47,4 @@ def _draw(graph: Graph, form: str, *args: Any) -> str:
 
 
 TEXTS.update(to_svg=lambda graph: _draw(graph, "graph_svg"), _repr_html_=lambda graph: _draw(graph, "graph_html"),
-             show=lambda graph, path: _draw(graph, "show", path))
+             show=lambda graph, path, values: _draw(graph, "show", path, values))

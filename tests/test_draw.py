@@ -493,3 +493,24 @@ def test_show_converts_with_whatever_is_installed(tmp_path, monkeypatch, ending,
     with pytest.raises(mg.MinigradError, match=r"test_draw.py:\d+: .*pip install cairosvg.*rsvg-convert.*a\.svg"):
         graph.show(path)
     assert not path.exists()
+
+
+def test_drawings_show_values(tmp_path):
+    graph = mg.trace(mg.vmap(lambda x: np.sqrt(x) + 1.0))(np.ones(6))
+    x = np.array([0.0, 1.0, 4.0, 9.0, 16.0, -1.0])
+    svg = Path(graph.show(str(tmp_path / "values.svg"), values=[x])).read_text(encoding="utf-8")
+    assert "f64[B] in -1 … 16" in svg
+    assert "f64[B] in 0 … 4, 1 nan" in svg
+    ET.fromstring(svg)
+    svg = Path(mg.trace(np.exp)(1.0).show(str(tmp_path / "one.svg"), values=[0.0])).read_text(encoding="utf-8")
+    assert "f64[] = 1" in svg
+    with pytest.raises(mg.TraceError, match=r"show: expected 1 values \(x\), got 2"):
+        graph.show(str(tmp_path / "values.svg"), values=[x, x])
+
+
+@pytest.mark.parametrize(("array", "want"), [
+    (np.array(0.123456), "= 0.1235"), (np.arange(3), "= [0 1 2]"), (np.array([True, False]), "= [1 0]"),
+    (np.arange(7.0), "in 0 … 6"), (np.full(5, np.nan), "= nan"), (np.zeros((0, 3)), "= []"),
+    (np.array([np.inf, 1, 2, 3, np.nan]), "in 1 … inf, 1 nan")])
+def test_arrays_in_words(array, want):
+    assert draw.in_words(array) == want

@@ -176,7 +176,7 @@ def test_batching_and_derivatives_need_a_small_core():
         reached |= new
         new = {name for m in new for name, _, _ in imports_of(m) if own(name) and name in MODULES} - reached
     assert len(reached) <= 20, sorted(reached)
-    assert sum(lines_of_code(MODULES[m].read_text(encoding="utf-8")) for m in reached) <= 2210
+    assert sum(lines_of_code(MODULES[m].read_text(encoding="utf-8")) for m in reached) <= 2230
 
 
 def lines_of_code(source: str) -> int:

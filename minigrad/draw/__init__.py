@@ -11,10 +11,16 @@ import sys
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from ..errors import MinigradError, at_user_line
-from ..graph import Graph
+import numpy as np
+import optree
+
+from .. import interpreters
+from ..errors import MinigradError, TraceError, at_user_line
+from ..graph import ArrayType, Graph, Node, PyTree
+from ..symbolic import bind
 from ..text import format_graph, is_literal
 from .boxes import picture
 from .svg import render, xml
@@ -24,28 +30,28 @@ _LINES = 2000  # of text in a notebook's cell
 __all__ = ["graph_html", "graph_svg", "show"]
 
 
-def graph_svg(graph: Graph) -> str:
-    """Return a self-contained SVG drawing of `graph`.
+def graph_svg(graph: Graph, values: Mapping[Node, str] | None = None) -> str:
+    """Return a self-contained SVG drawing of `graph`, with the words of `values` behind the types.
 
     Data flows from the inputs at the top to the results at the bottom. A box shows its operation, its name on the
     printed page, its type and the user's line; its colour shows its role (per-example, shared, batched, gradient). A
     large graph is shortened, with a note.
     """
     count = sum(n not in graph.inputs and not is_literal(n) for n in graph.nodes)
-    return render(picture(graph), f"{graph.name} · {count:,} node{'s' * (count != 1)}", graph.notes)
+    return render(picture(graph, values=values), f"{graph.name} · {count:,} node{'s' * (count != 1)}", graph.notes)
 
 
-def graph_html(graph: Graph) -> str:
+def graph_html(graph: Graph, values: Mapping[Node, str] | None = None) -> str:
     """Return HTML with the drawing in a scrolling frame, and the page of text, folded, below."""
     lines = format_graph(graph).split("\n")
     if len(lines) > _LINES:
         lines[_LINES:] = [f"  … {len(lines) - _LINES:,} more lines: print(graph) shows them"]
     return ('<div class="minigrad-graph"><div style="overflow:auto;max-height:80vh">'
-            f"{graph_svg(graph)}</div><details><summary>as text</summary>"
+            f"{graph_svg(graph, values)}</div><details><summary>as text</summary>"
             f'<pre style="overflow:auto;max-height:80vh">{xml(chr(10).join(lines))}</pre></details></div>')
 
 
-def show(graph: Graph, path: str | os.PathLike[str] | None = None) -> str:
+def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Sequence[PyTree] | None = None) -> str:
     """Write the drawing into a file and return the file's path.
 
     Parameters
@@ -55,18 +61,21 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None) -> str:
         The file; its ending names the format: ``.svg`` (the default), ``.html``, and ``.png`` and ``.pdf`` with
         CairoSVG or rsvg-convert. Without a path, an SVG file goes to the folder for temporary files and opens in a
         browser, if one is available.
+    values : sequence of arrays or pytrees, optional
+        The values of the inputs; every box then shows the value of its node.
     """
+    said = None if values is None else _values(graph, values)
     if path is not None:
         path = os.fspath(path)
         ending = os.path.splitext(path)[1].lower()
         if ending not in _WRITERS:
             raise MinigradError(at_user_line(f"show({path!r}): a drawing is written as .svg, .html, .png or .pdf, not "
                                              f"as {ending}"))
-        data = _WRITERS[ending](graph, path)
+        data = _WRITERS[ending](graph, path, said)
         with open(path, "wb") as drawing:
             drawing.write(data)
         return path
-    svg = graph_svg(graph)
+    svg = graph_svg(graph, said)
     name = re.sub(r"[^A-Za-z0-9_]+", "-", graph.name)[:40]
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=f"minigrad-{name}-", suffix=".svg",
                                      delete=False) as file:
@@ -75,16 +84,43 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None) -> str:
     return file.name
 
 
-def _page(graph: Graph, path: str) -> bytes:
+def _values(graph: Graph, values: Sequence[PyTree]) -> dict[Node, str]:
+    """Return the value of each node in words: numbers, or the least and the largest of many."""
+    tree: PyTree = tuple(values)
+    leaves: list[Any] = optree.tree_leaves(tree)
+    if len(leaves) != len(graph.inputs):
+        raise TraceError(at_user_line(f"{graph.name}.show: expected {len(graph.inputs)} values "
+                                      f"({', '.join(graph.names)}), got {len(leaves)}"))
+    arrays = [np.asarray(x, n.dtype) for x, n in zip(leaves, graph.inputs, strict=True)]
+    sizes = bind((n.shape, a.shape, name) for n, a, name in zip(graph.inputs, arrays, graph.names, strict=True))
+    nodes = [n for n in graph.nodes if isinstance(n.type, ArrayType)]
+    every = graph.replace(outputs=tuple(nodes), out_names=(), out_tree=None)
+    found = zip(nodes, interpreters.evaluate(every, arrays, sizes), strict=True)
+    return {n: f" {in_words(np.asarray(v))}" for n, v in found}
+
+
+def in_words(array: np.ndarray) -> str:
+    """Return ``= 0.5``, ``= [1 2 3]``, or ``in -1.5 … 2`` with the number of NaN."""
+    if array.size <= 4:
+        numbers = " ".join(f"{x:.4g}" for x in array.ravel().tolist())
+        return f"= {numbers}" if array.ndim == 0 else f"= [{numbers}]"
+    missing = int(np.isnan(array).sum()) if array.dtype.kind == "f" else 0
+    if missing == array.size:
+        return "= nan"
+    low, high = (f(array[~np.isnan(array)] if missing else array) for f in (np.min, np.max))
+    return f"in {low:.4g} … {high:.4g}" + (f", {missing} nan" if missing else "")
+
+
+def _page(graph: Graph, path: str, values: Mapping[Node, str] | None) -> bytes:
     title = xml(f"graph {graph.name}")
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
-            f"<body>{graph_html(graph)}</body></html>").encode()
+            f"<body>{graph_html(graph, values)}</body></html>").encode()
 
 
-def _converted(graph: Graph, path: str) -> bytes:
+def _converted(graph: Graph, path: str, values: Mapping[Node, str] | None) -> bytes:
     """Return the drawing as PNG or PDF, or raise an error that names the converters."""
     kind = os.path.splitext(path)[1][1:].lower()
-    svg = graph_svg(graph).encode()
+    svg = graph_svg(graph, values).encode()
     if importlib.util.find_spec("cairosvg") is not None:
         import cairosvg
 
@@ -101,8 +137,8 @@ def _converted(graph: Graph, path: str) -> bytes:
         "browsers open"))
 
 
-_WRITERS: dict[str, Callable[[Graph, str], bytes]] = {
-    ending: lambda graph, path: graph_svg(graph).encode() for ending in ("", ".svg")}
+_WRITERS: dict[str, Callable[[Graph, str, Mapping[Node, str] | None], bytes]] = {
+    ending: lambda graph, path, values: graph_svg(graph, values).encode() for ending in ("", ".svg")}
 _WRITERS |= {".html": _page, ".htm": _page, ".png": _converted, ".pdf": _converted}
 
 

@@ -8,7 +8,7 @@ a note.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..graph import Graph, Node, held_graphs
@@ -44,9 +44,10 @@ class Picture:
     note: str = ""
 
 
-def picture(graph: Graph, room: int = ROOM, words: Words | None = None) -> Picture:
+def picture(graph: Graph, room: int = ROOM, words: Words | None = None,
+            values: Mapping[Node, str] | None = None) -> Picture:
     """Return the picture of a graph in at most about `room` boxes."""
-    words = words or Words()
+    words, values = words or Words(), values or {}
     names = node_names(graph)
     nodes = [n for n in graph.nodes if not is_literal(n)]
     group = {n: n for n in nodes}  # the node in whose box each is drawn
@@ -72,6 +73,7 @@ def picture(graph: Graph, room: int = ROOM, words: Words | None = None) -> Pictu
     for n in shown:
         members = folded[n]
         box = _box(graph, n, names, words) if len(members) == 1 else _folded_box(graph, members, names, words)
+        box.type += values.get(n, "")
         box.held = [(key, picture(held, share, words)) for key, held in held_graphs(n) if share >= 4]
         index[n] = len(boxes)
         boxes.append(box)

@@ -1,4 +1,4 @@
-"""The traced array itself: Python's operators, methods, iteration, and what is known before the program runs."""
+"""The traced array: operators, methods, iteration, and values known before the program runs."""
 
 import operator
 
@@ -68,7 +68,7 @@ def test_attributes():
     assert "traced f64[2, 3]: sin at test_traced_array.py:" in text[-1]
 
 
-def test_what_depends_on_no_input_is_known():
+def test_values_without_inputs_are_known():
     """Sizes and constants are numbers while the program is traced, and code may branch on them."""
 
     def f(x):

@@ -1,1 +1,1 @@
-"""Tests of the NumPy face."""
+"""Tests of NumPy's functions on traced arrays."""

@@ -1,4 +1,4 @@
-"""What it means that a traced function does what NumPy does: the checks that the tables of calls go through."""
+"""Checks that a traced function computes what NumPy computes: values, dtypes, batches and derivatives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of NumPy's everyday functions beyond the core: what `test_table` compares with NumPy's own results."""
+"""Calls of NumPy's everyday functions, which `test_table` compares with NumPy's results."""
 
 import numpy as np
 

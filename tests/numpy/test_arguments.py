@@ -1,4 +1,4 @@
-"""Arguments that must be integers: a float is refused at the user's line, by function and parameter."""
+"""Integer arguments: floats are refused at the user's line, by function and parameter."""
 
 import numpy as np
 import pytest

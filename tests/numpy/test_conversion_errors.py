@@ -1,4 +1,4 @@
-"""What errors recommend works: each wrong program names its line, what was called and a way out, and the way runs."""
+"""Conversion errors: line, expression and alternative of wrong programs; each alternative runs."""
 
 import math
 import re
@@ -140,7 +140,7 @@ CASES_OF_SYNTAX = [
 
 @pytest.mark.parametrize("argument, wrong, said, right, value", CASES_OF_SYNTAX,  # noqa: PT006
                          ids=[str(i) for i in range(len(CASES_OF_SYNTAX))])
-def test_the_error_names_the_line_the_call_and_a_way_that_works(argument, wrong, said, right, value):
+def test_errors_name_line_expression_and_a_working_alternative(argument, wrong, said, right, value):
     with pytest.raises((mg.TraceError, mg.DtypeError)) as caught:
         mg.compile(wrong)(argument)
     text = str(caught.value)
@@ -172,7 +172,7 @@ ARRAYS = [f for f in TABLE if case_name(f) not in ODD and not isinstance(f, np.u
 
 
 @pytest.mark.parametrize("function", sorted(ARRAYS, key=case_name), ids=case_name)
-def test_what_numpy_does_not_hand_over_works_in_minigrad_numpy(function):
+def test_minigrad_numpy_takes_calls_that_numpy_keeps(function):
     """Every array as nested lists of traced numbers: NumPy's function takes them, or names the one that does."""
     case = CASES[case_name(function)][0]
     arrays, bind = split(case)
@@ -193,7 +193,7 @@ def test_what_numpy_does_not_hand_over_works_in_minigrad_numpy(function):
 
 
 @pytest.mark.parametrize("name", ["array_equal", "array_equiv"])
-def test_numpys_false_is_warned_of(name):
+def test_comparisons_that_numpy_answers_with_false_warn(name):
     with pytest.warns(UserWarning, match=rf"test_conversion_errors\.py:\d+: np\.{name} of a traced value.*"
                                               rf"minigrad\.numpy\.{name}"):
         mg.trace(lambda v: (getattr(np, name)([v[0]], [v[0]]), v)[1])(V)
@@ -209,7 +209,7 @@ def test_an_assertion_names_its_source(tmp_path):
         mg.compile(scope["f"])(V)
 
 
-def test_the_page_names_the_spelling():
+def test_page_names_spellings_of_minigrad_numpy():
     page = (Path(mnp.__file__).parent / "FUNCTIONS.md").read_text(encoding="utf-8")
     assert "| `np.full`, as `minigrad.numpy.full` |" in page
     assert "| `np.sum` |" in page

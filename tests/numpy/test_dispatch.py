@@ -1,4 +1,4 @@
-"""``out=`` is refused by every function alike: an array of the caller's must not stay unwritten in silence."""
+"""The table's functions refuse ``out=``; the namespace of traced arrays."""
 
 import inspect
 
@@ -15,7 +15,7 @@ X, BUFFER = np.ones((2, 3)), np.zeros((2, 3))
 
 
 @pytest.mark.parametrize("name", sorted(WITH_OUT))
-def test_every_function_of_the_table(name):
+def test_every_function_refuses_out(name):
     with pytest.raises(mg.TraceError, match=r"^test_dispatch\.py:\d+: .*out=.*use the result"):
         mg.trace(lambda x: WITH_OUT[name](x, out=BUFFER))(X)
     assert not BUFFER.any()
@@ -25,12 +25,12 @@ def test_every_function_of_the_table(name):
     lambda x: np.concatenate([x, x], out=BUFFER), lambda x: np.clip(x, 0, 1, BUFFER), lambda x: x.clip(0, 1, BUFFER),
     lambda x: x.sum(0, None, BUFFER), lambda x: x.cumsum(0, out=BUFFER), lambda x: mnp.add(x, x, out=BUFFER),
     lambda x: mnp.stack([x, x], out=BUFFER), lambda x: np.add(x, x, out=BUFFER)])
-def test_by_name_by_place_and_through_every_door(f):
+def test_out_by_name_position_and_namespace(f):
     with pytest.raises(mg.TraceError, match=r"^test_dispatch\.py:\d+: .*out="):
         mg.trace(f)(X)
 
 
-def test_none_is_no_array():
+def test_out_of_none_is_allowed():
     np.testing.assert_array_equal(mg.compile(lambda x: np.sum(x, 0, None, None))(X), X.sum(0))
 
 

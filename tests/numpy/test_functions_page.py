@@ -1,4 +1,4 @@
-"""The page about every function is up to date, and says what is so."""
+"""FUNCTIONS.md is up to date, and its rows agree with known functions."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def test_page_is_up_to_date():
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m minigrad.numpy > minigrad/numpy/FUNCTIONS.md"
 
 
-def test_command_prints_it():
+def test_command_prints_the_page():
     out = subprocess.run([sys.executable, "-m", "minigrad.numpy"], capture_output=True, text=True, check=True).stdout
     assert out == page()
 
@@ -35,7 +35,7 @@ def test_every_function_has_a_row():
     assert "linalg.svd" in text
 
 
-def test_rows_say_what_is_so():
+def test_rows_of_known_functions():
     found = dict(rows())
     for name, want in {"np.sin": "yes | yes | yes | yes | yes | sin", "np.argmax": "0 | 0 | 0 | yes | yes |",
                        "np.sum": "yes | yes | 0 | yes | yes | sum", "np.floor": "0 | 0 | 0 | yes | yes | floor",

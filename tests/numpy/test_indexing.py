@@ -1,4 +1,4 @@
-"""Indexing, against NumPy: fixed lists of index expressions, and whatever Hypothesis thinks of."""
+"""Indexing, against NumPy: fixed lists of keys, and keys that Hypothesis draws."""
 
 import itertools
 
@@ -170,7 +170,7 @@ def all_keys(length):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_all_short_keys_mean_what_they_mean_to_numpy(length):
+def test_all_short_keys(length):
     for key in all_keys(length):
         try:
             want = CUBE[key]

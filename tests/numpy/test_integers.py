@@ -1,4 +1,4 @@
-"""Integers as NumPy has them: casts of what does not fit, Python ints out of range, shifts, uint64 beside int64."""
+"""Integers as in NumPy: casts out of range, Python ints, shifts, uint64 beside int64."""
 
 import itertools
 import operator
@@ -45,7 +45,7 @@ def edges(dtype):
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="what does not fit is the processor's choice")
 @pytest.mark.parametrize("source", DTYPES)
-def test_casts_are_those_of_numpy(source, way):
+def test_casts(source, way):
     x = edges(source)
     for to in DTYPES:
         np.testing.assert_array_equal(way(lambda x, to=to: x.astype(to))(x), x.astype(to), to)
@@ -157,7 +157,7 @@ def test_python_integers_out_of_range_in_held_graphs(name, backend):
             np.testing.assert_array_equal(have, want)
 
 
-def test_carries_are_not_checked_as_the_numbers_that_they_begin_with():
+def test_carries_may_leave_the_range_of_their_first_number():
     def f(x, k):
         return mg.scan(lambda c, _: ((c[0] // 2, c[1] + (c[0] // 2).astype(np.uint8)), None), (k, x), None, length=2)[0]
 

@@ -1,4 +1,4 @@
-"""Values and derivatives of the whole table beside those that JAX gave, which are stored: no JAX is needed here."""
+"""Values and derivatives of the whole table equal the stored ones of JAX; JAX itself is not needed."""
 
 import json
 
@@ -75,7 +75,7 @@ def derivatives(row, outputs):
 
 
 @pytest.mark.parametrize("name", sorted(STORED["entries"]))
-def test_values_and_derivatives_are_those_of_jax(name):
+def test_values_and_derivatives_equal_those_of_jax(name):
     if name not in ROWS:
         pytest.skip("this NumPy has no such function")
     for row in ROWS[name]:
@@ -92,7 +92,7 @@ def test_values_and_derivatives_are_those_of_jax(name):
 
 
 @pytest.mark.parametrize("name", sorted(CHOICES))
-def test_choices_are_others_than_those_of_jax(name):
+def test_choices_differ_from_those_of_jax(name):
     rows = [row for row in ROWS[name] if STORED["entries"][name].get(row.checksum, {}).get("vjp") and
             chosen(row) is not None]
     outputs = [run_traced(split(row.case)[1](row.traced), *split(row.case)[0]) for row in rows]
@@ -110,7 +110,7 @@ def test_every_call_is_stored_or_left_out_for_a_reason():
     assert not gone, f"references of calls that are no more: {AGAIN}. They are {gone}"
 
 
-def test_the_file_is_what_jax_gives():
+def test_stored_file_equals_results_of_jax():
     pytest.importorskip("jax", reason="JAX is an extra")
     chosen = [row for name in sorted(ROWS)[::40] for row in ROWS[name][:2]]
     for name, calls in generate(chosen)["entries"].items():
@@ -122,7 +122,7 @@ def test_the_file_is_what_jax_gives():
                 assert have is None or same(decode(have), decode(want)), f"{name}({entry['call']})"
 
 
-def test_what_is_stored_comes_back():
+def test_encoding_of_stored_results():
     from .jax_reference import encode
 
     for x in (np.array([[0.1, -0.0], [np.inf, np.nan]]), np.array(3), np.array([True, False]), np.zeros((0, 3))):

@@ -22,7 +22,7 @@ def test_expm_is_scipys(scale):
         check_call(scipy.linalg.expm, call(a[0]), traced=mnp.linalg.expm)
 
 
-def test_expm_of_what_overflows_is_nan_and_of_zero_exact():
+def test_expm_overflows_to_nan_and_is_exact_at_zero():
     zero = np.zeros((2, 2))
     np.testing.assert_allclose(run_traced(lambda a: [mnp.linalg.expm(a)], zero)[0], np.eye(2), rtol=1e-15)
     np.testing.assert_allclose(mg.grad(lambda a: mnp.linalg.expm(a)[0, 1])(zero), [[0, 1], [0, 0]], atol=1e-15)

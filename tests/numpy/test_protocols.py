@@ -1,4 +1,4 @@
-"""NumPy's protocols: how calls arrive, and the errors of those that cannot."""
+"""NumPy's protocols: calls that arrive, and the errors of those that cannot."""
 
 import numpy as np
 import pytest

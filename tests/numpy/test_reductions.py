@@ -110,7 +110,7 @@ def test_the_start_of_a_reduction_must_fit_its_dtype():
         mg.trace(np.bitwise_or.reduce)(np.zeros(3))
 
 
-def test_methods_that_are_not_there_say_what_to_write():
+def test_errors_of_unsupported_ufunc_methods():
     for f, match in ((lambda x: np.add.reduceat(x, [0, 2]), "at(np.zeros"),
                      (lambda x: np.add.at(np.zeros(3), [0], x[0]), "at(x)"),
                      (lambda x: np.subtract.reduce(x), "np.sum")):

@@ -1,4 +1,4 @@
-"""Every public function of NumPy: entered in the table, refused with a reason, or no function of arrays at all."""
+"""Every public function of NumPy: in the table, refused with a reason, or without array arguments."""
 
 import inspect
 import operator
@@ -30,14 +30,14 @@ def is_entered(name):
         return False
 
 
-def test_nothing_is_neither_supported_nor_refused():
+def test_every_function_is_supported_or_refused():
     left = [n for n in PUBLIC if not is_entered(n) and f"np.{n}" not in REFUSED and n not in NO_ARRAYS
             and n not in ("row_stack",)]  # np.vstack by a name that NumPy is giving up
     assert left == []
     assert len(PUBLIC) > 400
 
 
-def test_nothing_is_listed_twice():
+def test_lists_of_functions_are_disjoint():
     assert [n for n in PUBLIC if is_entered(n) and f"np.{n}" in REFUSED and n != "put_along_axis"] == []
     assert [n for n in PUBLIC if n in NO_ARRAYS and (is_entered(n) or f"np.{n}" in REFUSED)] == []
 
@@ -61,7 +61,7 @@ REFUSED_OF_NUMPY = [n for n in REFUSED if n.startswith("np.") and n != "np.lib.A
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("name", REFUSED_OF_NUMPY)
-def test_what_is_refused_says_so(name):
+def test_refused_functions_raise_their_reason(name):
     """It names the function, says why, and what to write instead; in general words where C code does not say which."""
     short = name.removeprefix("np.")
     if not (hasattr(np, short) or "." in short):
@@ -82,7 +82,7 @@ GENERAL = {"frompyfunc", "fromfunction", "isfortran"}
 
 
 @pytest.mark.parametrize("name", sorted(NO_ARRAYS - {"errstate"}))
-def test_what_is_no_function_of_arrays_is_numpys_own(name):
+def test_functions_without_arrays_are_numpys(name):
     assert operator.attrgetter(name)(mnp) is numpys(name) or name in ("broadcast_shapes",)
 
 
@@ -93,13 +93,13 @@ def test_what_is_no_function_of_arrays_is_numpys_own(name):
     lambda x: np.lib.stride_tricks.as_strided(x), lambda x: np.ma.masked_array(x), lambda x: np.poly1d(x[0]),
     lambda x: np.float64(x[0, 0]), lambda x: np.ndindex(x[0, 0]), lambda x: np.add(x, x, out=X.copy()),
     lambda x: np.random.permutation(x), lambda x: x.sort(), lambda x: x.fill(0.0), lambda x: x.nonzero()])
-def test_other_ways_into_numpy_end_in_an_error_of_ours(f):
+def test_unregistered_functions_raise_errors_of_minigrad(f):
     with pytest.raises(mg.MinigradError, match=r"^test_refused\.py:\d+: ") as caught:
         mg.trace(lambda x: (f(x), x)[1])(X)
     assert len(re.findall(r"[A-Z][^.]*\.", str(caught.value))) >= 1, "no way out is named"
 
 
-def test_every_attribute_of_an_ndarray_is_there_or_says_why():
+def test_every_attribute_of_ndarrays_exists_or_explains():
     seen = []
 
     def look(x):

@@ -87,7 +87,7 @@ def test_functions():
         check_call(sp.polygamma, call(n, 3 * Y), traced=special.polygamma)
 
 
-def test_log_probabilities_of_nothing():
+def test_log_probabilities_of_zero_probability():
     x = np.array([-np.inf, -np.inf])
     (value,) = run_traced(lambda x: [special.logsumexp(x)], x)
     assert value == -np.inf
@@ -108,7 +108,7 @@ def test_gradients_make_few_passes_over_the_data():
         assert wide.count("exp") + wide.count("exp_of_difference") == 1
 
 
-def test_slopes_at_the_edge():
+def test_slopes_at_the_edge_of_the_domain():
     g = mg.vmap(mg.grad(lambda x, y: sp.xlogy(x, y), (0, 1)))(np.zeros(2), np.array([0.0, 2.0]))
     np.testing.assert_allclose(g[0], [-np.inf, np.log(2)])
     np.testing.assert_array_equal(g[1], [0.0, 0.0])
@@ -120,7 +120,7 @@ def test_slopes_at_the_edge():
         assert mg.grad(lambda x, f=f: f(x))(0.0) == slope
 
 
-def test_on_plain_arrays_the_names_are_scipys():
+def test_functions_of_plain_arrays_equal_scipys():
     np.testing.assert_allclose(special.erf(X), sp.erf(X))
     assert_same(special.logsumexp(X, axis=1), sp.logsumexp(X, axis=1))
     assert isinstance(special.expit(0.3), float)
@@ -129,7 +129,7 @@ def test_on_plain_arrays_the_names_are_scipys():
         special.no_such_function  # noqa: B018
 
 
-def test_what_is_refused_says_what_to_write():
+def test_refused_functions_name_an_alternative():
     for f, match in ((lambda x: sp.logsumexp(x), r"scipy\.special\.logsumexp.*minigrad\.special\.logsumexp"),
                      (lambda x: sp.softmax(x), r"minigrad\.special\.softmax"),
                      (lambda x: sp.polygamma(1, x), r"minigrad\.special\.polygamma"),

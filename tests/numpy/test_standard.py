@@ -30,7 +30,7 @@ FUNCTIONS = [(prefix, name) for prefix, (space, _, _) in SPACES.items() for name
 
 
 @pytest.mark.parametrize(("prefix", "name"), FUNCTIONS)
-def test_every_function_is_there_or_refused(prefix, name):
+def test_every_function_exists_or_is_refused(prefix, name):
     _, ours, names = SPACES[prefix]
     function = getattr(ours, name)
     if name in REASONS:
@@ -139,7 +139,7 @@ def in_standard(x):
 
 
 @pytest.mark.parametrize("i", range(len(CALLS)), ids=lambda i: f"{i}-{CALLS[i][0]}")
-def test_calls_compute_what_the_standard_says(i):
+def test_calls_equal_the_strict_implementation(i):
     name, args, kwargs = CALLS[i]
     with np.errstate(all="ignore"):
         want = function_of(xp, name)(*map(in_standard, args), **{k: in_standard(v) for k, v in kwargs.items()})

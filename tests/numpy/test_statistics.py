@@ -36,9 +36,9 @@ AS_NUMPY = {
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("what", AS_NUMPY)
-def test_values_and_dtypes_of_the_rare_cases(what):
-    want, have = AS_NUMPY[what](X4), mg.compile(AS_NUMPY[what])(X4)
+@pytest.mark.parametrize("case", AS_NUMPY)
+def test_values_and_dtypes_of_rare_cases(case):
+    want, have = AS_NUMPY[case](X4), mg.compile(AS_NUMPY[case])(X4)
     assert have.dtype == want.dtype
     assert have.shape == want.shape
     np.testing.assert_allclose(have, want, rtol=1e-6)

@@ -368,7 +368,7 @@ def case_name(function):
 
 
 @pytest.mark.parametrize("function", OTHERS, ids=case_name)
-def test_every_function_is_numpys(function):
+def test_every_function_equals_numpys(function):
     name = case_name(function)
     if name in ("empty", "empty_like", "result_type", "common_type"):
         pytest.skip("its result is no value to compare; it is tested below")
@@ -409,7 +409,7 @@ def nested(code):
             yield from nested(c)
 
 
-def test_no_case_is_left_over():
+def test_every_case_has_a_function():
     assert set(CASES) - {"common_type"} - {case_name(f) for f in TABLE} == set()
 
 
@@ -445,7 +445,7 @@ def test_python_scalars_as_arguments_are_weak(function):
 @pytest.mark.parametrize("ufunc", [np.less, np.equal, np.greater_equal, np.add, np.bitwise_xor, np.maximum])
 @pytest.mark.parametrize("scalar", [300, -1, 2**40, 2**63 + 5, 2**70])
 @pytest.mark.parametrize("dtype", ["u1", "i4", "u8", "f4"])
-def test_python_ints_that_do_not_fit(ufunc, scalar, dtype):
+def test_python_ints_out_of_range(ufunc, scalar, dtype):
     """They are refused as in NumPy, and never wrapped around; comparisons with them are exact."""
     x = np.array([1, 100, 44], dtype)
     if scalar == 2**70 and (dtype == "f4" or ufunc in (np.less, np.equal, np.greater_equal)):
@@ -456,7 +456,7 @@ def test_python_ints_that_do_not_fit(ufunc, scalar, dtype):
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_third_door_is_numpys_without_a_trace(name):
+def test_namespace_computes_as_numpy_without_a_trace(name):
     """In ``minigrad.numpy``, on plain arrays, a function is NumPy's own; what NumPy lacks works on them anyway."""
     function = getattr(mnp, name)
     numpys = getattr(np, name, None) or getattr(np.linalg, name, None)

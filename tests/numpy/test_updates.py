@@ -1,4 +1,4 @@
-"""``x.at[key].set`` and its kin, against NumPy's in-place updates, in a loop, and against finite differences."""
+"""Updates by ``x.at[key]``, against NumPy's in-place updates, in a loop, and against finite differences."""
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_products_with_zeros_have_exact_derivatives_of_every_order():
     np.testing.assert_allclose(mg.hessian(f)(v, i), want)
 
 
-def test_the_largest_shares_its_gradient_where_it_ties():
+def test_max_and_min_share_gradients_of_ties():
     g = mg.grad(lambda x, v: x.at[np.array([0, 0, 1])].max(v).sum(), (0, 1))(np.array([0.0, 1.0]),
                                                                              np.array([2.0, 2.0, 1.0]))
     np.testing.assert_array_equal(g[0], [0.0, 0.5])
@@ -120,7 +120,7 @@ def test_a_symbolic_batch():
         np.testing.assert_allclose(f(x, i, v), want)
 
 
-def test_what_does_not_fit_is_refused():
+def test_values_that_do_not_fit_are_refused():
     def refused(match, f, *args, error=mg.ShapeError):
         with pytest.raises(error, match=match):
             mg.trace(f)(*args)
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_refused():
     refused(r"x = x\.at\[i\]\.set", lambda x: x.__setitem__(0, 1.0), X, error=mg.TraceError)
 
 
-def test_outside_a_trace_it_is_numpys():
+def test_updates_outside_a_trace():
     out = mnp.at(V)[[1, 1]].add(1.0)
     np.testing.assert_array_equal(out, in_place("add", V, [1, 1], 1.0))
     assert out is not V
@@ -141,7 +141,7 @@ def test_outside_a_trace_it_is_numpys():
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_all_short_keys_mean_what_they_mean_to_numpy(length):
+def test_all_short_keys(length):
     names = ["set", *IN_PLACE]
     for k, key in enumerate(all_keys(length)):
         try:
@@ -153,7 +153,7 @@ def test_all_short_keys_mean_what_they_mean_to_numpy(length):
             assert_same(have, in_place(name, CUBE, key, values), f"{name} at {key}")
 
 
-def test_an_ellipsis_before_a_whole_axis_names_an_earlier_one():
+def test_ellipsis_before_a_whole_axis():
     for name in ("set", *IN_PLACE):
         key = (..., 0, slice(None))
         have = mg.compile(lambda x, name=name: getattr(x.at[..., 0, :], name)(0.5))(X)

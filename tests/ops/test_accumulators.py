@@ -96,7 +96,7 @@ def test_mean_loss_of_half_precision(chunk, way):
     np.testing.assert_allclose([value, grad], [2, 1], rtol=3e-3)
 
 
-def test_gradient_of_a_mean_of_more_than_half_precision_counts(way):
+def test_gradient_of_a_mean_over_more_elements_than_float16_counts(way):
     grad = way(mg.grad(lambda x: np.mean(x)))(np.ones(70_000, half))
     np.testing.assert_allclose(np.float64(grad), 1 / 70_000, rtol=3e-3)
 

@@ -20,7 +20,7 @@ def program(f):
     return passes.run(mg.trace(f)(np.ones((4, 2)), np.arange(3)))[0]
 
 
-def test_checks_of_indices_that_are_in_range_are_none():
+def test_indices_known_to_be_in_range_need_no_check():
     x, i = placeholder(X), placeholder(I)
     known = [constant(np.array([0, -4, 3])), full(-4, (3,), np.dtype("i8")), iota(size=4),
              PRIMITIVES["expand"](iota(size=4), shape=(2, 4), axes=(0,))]
@@ -31,7 +31,7 @@ def test_checks_of_indices_that_are_in_range_are_none():
         assert list(checks.checks_of([gather(x, k)])) == [(k, 4)]
 
 
-def test_a_view_of_an_index_is_checked_as_the_index():
+def test_view_of_an_index_is_checked_as_its_operand():
     x, i = placeholder(X), placeholder(I)
     column = PRIMITIVES["reshape"](i, shape=(3, 1))
     wide = PRIMITIVES["expand"](i, shape=(5, 3), axes=(0,))
@@ -40,7 +40,7 @@ def test_a_view_of_an_index_is_checked_as_the_index():
     assert list(checks.checks_of([gather(x, nothing)])) == [(nothing, 4)]  # no element of which is read
 
 
-def test_a_reading_that_stays_makes_the_check():
+def test_remaining_gather_makes_its_check():
     x, i = placeholder(X), placeholder(I)
     read = gather(x, i)
     assert results.keep_checks([read], [read * 2.0])[0].prim.name == "mul"
@@ -56,13 +56,13 @@ def test_a_reading_that_stays_makes_the_check():
     (lambda x, i: mnp.sum(x[i] ** 0), 1), (lambda x, i: (x[i], x[i + 1], x * 2.0)[2], 2),
     (lambda x, i: mnp.sum(mg.segment_sum(x[:3], i, 4), axis=0) + mnp.sum(mg.segment_sum(x[:3], i, 4)), 1),
     (lambda x, i: (x[i, 0 * i], x * 2.0)[1], 2), (lambda x, i: (x[:, 0][mnp.zeros(3, int)], x * 2.0)[1], 0)])
-def test_programs_check_by_themselves_only_what_they_do_not_read(f, count):
+def test_programs_check_only_indices_without_a_reader(f, count):
     graph = program(f)
     assert graph.count("in_range") == count
     assert len(graph.outputs) == 1
 
 
-def test_a_check_waits_for_nothing_but_its_index():
+def test_check_depends_on_its_index_alone():
     """A tie is undone before the passes, so that it hides nothing from them."""
     def f(x, i):
         y = mnp.tanh(x)
@@ -76,7 +76,7 @@ def test_a_check_waits_for_nothing_but_its_index():
     assert program(f).count() == program(g).count() + 2  # the check and the tie
 
 
-def test_a_loop_that_reads_in_vain_is_a_loop_with_checks():
+def test_loop_with_unused_gathers_is_reduced_to_its_checks():
     def f(x, i):
         def step(c, k):
             return c + 1.0, x[k]
@@ -108,7 +108,7 @@ def _until(x, k):
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("f", [_scan, _while, _until])
-def test_a_loop_keeps_the_state_that_only_its_checks_read(f, backend):
+def test_loop_keeps_state_that_only_its_checks_depend_on(f, backend):
     """Each loop counts k up and reads at k in vain, three times: the check alone needs the counter."""
     for run in (mg.compile(f, backend=backend), mg.compile(mg.vmap(f, (None, 0)), backend=backend)):
         number = np.array if run.__wrapped__ is f else lambda k: np.array([k])
@@ -130,7 +130,7 @@ def test_check_of_a_shared_index_that_an_unused_result_of_a_scan_reads(backend):
         compiled(np.ones((4, 3)), np.int64(3))
 
 
-def test_a_value_that_is_not_used_is_not_computed():
+def test_unused_values_are_not_computed():
     def f(x, i):
         mnp.exp(x[i] * 3.0)
         return x * 2.0

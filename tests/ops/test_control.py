@@ -77,7 +77,7 @@ def test_chunks_of_chunks(outer, inner):
     checks.check_json(nested, [W, X])
 
 
-def test_chunks_of_nothing_are_sums_of_nothing():
+def test_sums_over_no_chunks_are_zero():
     agree(body(0), chunked(2, 0), [W, np.zeros((0, 3))])
 
 
@@ -125,7 +125,7 @@ def test_checkpoint_is_its_body():
         checks.check_batch(g, [W, X, *checks.random_like(g.inputs[2:])])
 
 
-def test_checkpoint_keeps_nothing_of_its_body_for_the_way_back():
+def test_checkpoint_computes_its_body_again_in_reverse_mode():
     # What the reverse pass reads of the body is computed again, behind the barrier.
     back = checks.reverse(checkpointed(body(5)))
     assert back.count("barrier") == 2
@@ -144,7 +144,7 @@ def test_checkpoint_of_one_node_twice():
     checks.check_batch(graph, [np.array([0.3, -1.0])], depth=2)
 
 
-def test_checkpoint_of_a_value_and_what_it_was_made_from():
+def test_checkpoint_of_a_value_and_its_operand():
     # x and sin(x) both go in: the tangent of x must not be pushed through sin a second time.
     inside = Graph(*(lambda a, b: ((a, b), (P["mul"](a, b),)))(
         placeholder(ArrayType((2,), F8)), placeholder(ArrayType((2,), F8))))

@@ -59,7 +59,7 @@ def test_integers(dtype):
     np.testing.assert_array_equal(interpreters.evaluate(graph, [x, x])[0], x @ x, strict=True)
 
 
-def test_contract_sums_what_one_operand_has_alone():
+def test_contract_sums_subscripts_of_one_operand():
     x, y = checks.placeholder((2, 3), "f8"), checks.placeholder((2,), "f8")
     graph = Graph((x, y), (contract([("ab", x), ("a", y)], "a"),))
     arrays = [np.arange(6.0).reshape(2, 3), np.array([1.0, 2.0])]
@@ -71,7 +71,7 @@ def test_contract_sums_what_one_operand_has_alone():
     ("ij,jk->ik", [(2, 3), (4, 2)], "axis 'j' is 3 and 4"), ("ii->i", [(2, 2)], "diagonal"), ("ij->i", [(2, 2)], "own"),
     ("ij,jk->ik", [(2, 3)], "do not fit"), ("ij->ij", [(2,)], "do not fit"), ("i,j->iij", [(2,), (2,)], "result"),
     ("i->ij", [(2,)], "result")])
-def test_subscripts_that_mean_nothing(subscripts, shapes, why):
+def test_invalid_subscripts(subscripts, shapes, why):
     with pytest.raises(ShapeError, match=why):
         P["einsum"](*(checks.placeholder(s, "f8") for s in shapes), subscripts=subscripts)
 

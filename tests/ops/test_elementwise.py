@@ -64,7 +64,7 @@ def test_steps_are_flat(name):
     assert slopes(name, *xs) == [0.0] * len(xs)
 
 
-def test_mod_at_a_jump_is_that_of_the_pieces():
+def test_mod_at_a_jump_has_the_slope_of_its_pieces():
     assert slopes("mod", 6.0, 2.0) == [1.0, -3.0]
     assert slopes("mod", -5.5, 2.0) == [1.0, 3.0]
     assert not curvature("mod", 6.0, 2.0).any()
@@ -108,7 +108,7 @@ def test_pow_of_a_number_at_zero_to_third_order(power):
         want *= power - order - 1
 
 
-def test_where_keeps_what_the_other_branch_made_out():
+def test_where_keeps_nan_of_the_other_branch_out():
     c, x, y = np.array([True, False]), np.array([1.0, np.inf]), np.array([np.nan, 2.0])
     graph = checks.program(P["where"], [c, x, y], {})
     for g in (graph, checks.reverse(graph), checks.push(graph)):
@@ -123,7 +123,7 @@ def test_logaddexp_of_infinities(x, y, dx, dy):
     np.testing.assert_allclose(curvature("logaddexp", x, y), dx * dy * np.array([[1, -1], [-1, 1]]), atol=1e-15)
 
 
-def test_logaddexp_of_nothing_and_nothing_is_not_nan():
+def test_logaddexp_of_two_negative_infinities():
     assert np.isfinite(slopes("logaddexp", -np.inf, -np.inf)).all()
     assert np.isfinite(curvature("logaddexp", -np.inf, -np.inf)).all()
 
@@ -136,7 +136,7 @@ def test_casts_carry_gradients_between_floats_only():
     np.testing.assert_array_equal(g, [[1.0, 1.0]])
 
 
-def test_a_value_used_twice_gathers_both_slopes():
+def test_cotangents_of_a_value_used_twice_add_up():
     x = checks.placeholder((3,), "f8")
     graph = Graph((x,), (P["mul"](x, P["div"](x, P["add"](x, x))),))
     checks.check_gradient(graph, [np.array([0.5, 2.0, -1.0])])

@@ -83,7 +83,7 @@ def eigenvalues_of(x, f):
     return Graph((a,), (P["sum"](f(w), axes=(0,)),))
 
 
-def test_equal_eigenvalues_functions_of_the_eigenvalues_alone():
+def test_derivative_of_functions_of_equal_eigenvalues():
     x = np.diag([2.0, 2.0, 1.0])
     graph = eigenvalues_of(x, lambda w: w * w)
     (g,) = interpreters.evaluate(checks.reverse(graph), [x, np.ones(())])
@@ -91,7 +91,7 @@ def test_equal_eigenvalues_functions_of_the_eigenvalues_alone():
     checks.check_duality(graph, [x])
 
 
-def test_equal_eigenvalues_eigenvectors_are_nan_and_not_wrong():
+def test_eigenvectors_of_equal_eigenvalues_have_nan_derivatives():
     x = np.diag([2.0, 2.0, 1.0])
     graph = checks.program(P["eigh"], [x], {})
     (dw, dv) = interpreters.evaluate(checks.push(graph), [x, np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0.0]])])
@@ -107,7 +107,7 @@ def test_equal_eigenvalues_eigenvectors_are_nan_and_not_wrong():
 
 
 @pytest.mark.parametrize("x", [np.eye(3)[:, :2], np.diag([2.0, 0.0, 1.0])[:, :2], np.eye(2)])
-def test_equal_and_zero_singular_values_functions_of_them_alone(x):
+def test_derivative_of_functions_of_equal_and_zero_singular_values(x):
     a = checks.placeholder(x.shape, x.dtype)
     _, s, _ = parts(P["svd"](a))
     graph = Graph((a,), (P["sum"](s * s, axes=(0,)),))

@@ -84,7 +84,7 @@ def test_split_mean_keeps_the_value_and_takes_every_constant_out(tree, axes, sym
 @pytest.mark.parametrize("f", [lambda x: np.mean(np.ones_like(x)), lambda x: np.mean(x * 0 + 1.0, axis=-1),
                                lambda x: np.mean(np.full(x.shape, 2.0) + x, axis=(0, 1)), np.mean])
 @pytest.mark.filterwarnings("ignore:Mean of empty", "ignore:invalid value")
-def test_the_mean_of_nothing_is_nan(f, backend):
+def test_mean_over_an_empty_axis_is_nan(f, backend):
     x = np.zeros((2, 0))
     compiled = mg.compile(f, backend=backend)(x)
     assert np.isnan(compiled).all()

@@ -48,7 +48,7 @@ def test_truth_of_numbers_is_bool(name):
 @pytest.mark.parametrize(("name", "dtype", "value"), [
     ("max_or_least", "f8", -np.inf), ("min_or_largest", "f8", np.inf), ("max_or_least", "i4", -2**31),
     ("min_or_largest", "i4", 2**31 - 1)])
-def test_extremes_of_nothing(name, dtype, value):
+def test_extremes_over_an_empty_axis(name, dtype, value):
     node = P[name](checks.placeholder((2, 0), dtype), axes=(1,))
     (have,) = interpreters.evaluate(Graph(node.inputs, (node,)), [np.zeros((2, 0), dtype)])
     np.testing.assert_array_equal(have, np.full(2, value, dtype))

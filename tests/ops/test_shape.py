@@ -110,7 +110,7 @@ CUTS = [("slice", 1, {"start": (1, 0), "stop": (3, 4), "step": (1, 1)}),
         ("pad", 1, {"low": (1, 0), "high": (0, 0), "interior": (2, 0)})]
 
 
-def test_parts_of_symbolic_size_are_joined_and_taken_apart():
+def test_concatenation_of_symbolic_sizes_and_its_adjoint():
     n, m = Dim.new("n"), Dim.new("m")
     x, y = checks.placeholder((2, n), "f8"), checks.placeholder((2, m), "f8")
     g = checks.placeholder((2, n + m), "f8")
@@ -122,7 +122,7 @@ def test_parts_of_symbolic_size_are_joined_and_taken_apart():
 
 
 @pytest.mark.parametrize(("name", "count", "params"), CUTS)
-def test_cutting_a_symbolic_axis_insists_on_its_number(name, count, params):
+def test_slicing_a_symbolic_axis_guards_its_number(name, count, params):
     def derived(n):
         xs = [checks.placeholder((n, 4), "f8") for _ in range(count)]
         outs = [P[name](*xs, **params)]

@@ -58,7 +58,7 @@ def test_memory_that_is_not_contiguous(library):
     np.testing.assert_array_equal(whole[:, 1::2], 7)
 
 
-def test_what_is_not_finite_stays_in_its_place(library):
+def test_nan_and_inf_reach_only_their_own_place(library):
     rows = np.ones((FEW, 2), np.float32)
     rows[3] = np.nan, np.inf
     out = sum_rows(rows, [np.arange(FEW) % 10], np.empty((10, 2), np.float32))

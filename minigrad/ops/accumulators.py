@@ -16,7 +16,7 @@ evaluation and every backend follows one rule:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -70,7 +70,10 @@ def numpy_dtype(x: Any) -> np.dtype:
     return np.dtype(str(x.dtype).rsplit(".", 1)[-1])
 
 
-class Chains:
+T = TypeVar("T")
+
+
+class Chains(Generic[T]):
     """A sum of terms that come one by one, in chains of `RUN`.
 
     Parameters
@@ -79,13 +82,13 @@ class Chains:
         ``add(total, x)`` returns the sum; it may write it into `total`, which is the first term of a chain.
     """
 
-    def __init__(self, add: Callable[[Any, Any], Any]):
+    def __init__(self, add: Callable[[T, T], T]):
         self._add = add
-        self._total: Any = None  # of the open chain
+        self._total: T | None = None  # of the open chain
         self._left = RUN  # terms that it takes yet
-        self._next: Chains | None = None  # whose terms are the sums of full chains
+        self._next: Chains[T] | None = None  # whose terms are the sums of full chains
 
-    def take(self, x: Any) -> None:
+    def take(self, x: T) -> None:
         """Add a term."""
         self._total = x if self._total is None else self._add(self._total, x)
         self._left -= 1
@@ -94,8 +97,9 @@ class Chains:
             self._next.take(self._total)
             self._total, self._left = None, RUN
 
-    def total(self) -> Any:
+    def total(self) -> T | None:
         """Return the sum; None of no terms."""
-        if self._next is None or self._total is None:
-            return self._total if self._next is None else self._next.total()
-        return self._add(self._next.total(), self._total)
+        full = None if self._next is None else self._next.total()
+        if full is None or self._total is None:
+            return self._total if full is None else full
+        return self._add(full, self._total)

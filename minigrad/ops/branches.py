@@ -57,7 +57,7 @@ def taken(xp: ArrayNamespace, index: np.ndarray, branch: int, count: int) -> Any
 
 
 def _switch_eval(xp: ArrayNamespace, index: np.ndarray, *xs: np.ndarray, graphs: tuple[Graph, ...], rows: Flags,
-                 sums: Flags) -> tuple[Any, ...]:
+                 sums: Flags) -> tuple[np.ndarray, ...]:
     if index.ndim == 0:
         return tuple(interpreters.evaluate(graphs[min(max(int(index), 0), len(graphs) - 1)], xs, xp=xp))
     lead, index = index.shape, xp.reshape(index, (-1,))

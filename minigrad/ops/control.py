@@ -152,9 +152,9 @@ def sizes_of(span: Span) -> dict[Symbol, int]:
 
 def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int, in_axes: Axes,
                   out_axes: Axes, packed: tuple[tuple[Dim, int], ...], **others: Any
-                  ) -> tuple[Any, ...]:
-    sums = [Chains(operator.add) for _ in out_axes]
-    pieces: list[list[Any]] = [[] for _ in out_axes]
+                  ) -> tuple[np.ndarray, ...]:
+    sums: list[Chains[np.ndarray]] = [Chains(operator.add) for _ in out_axes]
+    pieces: list[list[np.ndarray]] = [[] for _ in out_axes]
     spans = chunk_spans(total, {"packed": packed, **others}, xs[:len(packed)])
     none = dict.fromkeys((others["dim"].symbol, *(d.symbol for d, _ in packed)), 0)
     lengths = [None if axis is None else n.shape[axis] for n, axis in zip(graph.inputs, in_axes, strict=True)]

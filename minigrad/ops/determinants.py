@@ -46,7 +46,7 @@ def _times(scalar: Node, x: Node) -> Node:
     return x * broadcast_along(scalar, x.shape, (x.ndim - 2, x.ndim - 1))
 
 
-def _signed_svd(xp: ArrayNamespace, a: np.ndarray) -> tuple[Any, Any, Any, Any]:
+def _signed_svd(xp: ArrayNamespace, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return det(U) det(V), U, the singular values as a row, and Vᵀ; the sign of a matrix with nan or inf is nan.
 
     LAPACK would raise for the whole stack.
@@ -151,7 +151,7 @@ def _without_three(xp: ArrayNamespace, s: np.ndarray) -> Any:
     place = xp.arange(s.shape[-1])
     column, layer = xp.expand_dims(place, axis=-1), xp.expand_dims(place, axis=(-1, -2))
 
-    def product(mask: Any) -> Any:
+    def product(mask: np.ndarray) -> Any:
         wide = xp.expand_dims(s, axis=tuple(range(-mask.ndim, -1)))
         return xp.prod(xp.where(mask, wide, xp.ones_like(wide)), axis=-1)
 

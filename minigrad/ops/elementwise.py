@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -61,13 +61,13 @@ def _uniform(low: float, high: float, arity: int = 1, order: int = 2) -> Callabl
 # -- arithmetic --------------------------------------------------------------------------------------
 
 
-def power_of_two(c: float | None) -> bool:
+def power_of_two(c: float | None) -> TypeGuard[float]:
     """Tell whether a constant is a power of two of moderate size, by which a product is exact."""
     return (c is not None and c != 0 and math.isfinite(c) and abs(math.frexp(c)[0]) == 0.5
             and abs(math.frexp(c)[1]) <= 24)
 
 
-def _like(s: Rewriter, value: Any, x: Node) -> Node:
+def _like(s: Rewriter, value: float, x: Node) -> Node:
     return s.full(value, x.shape, x.dtype)
 
 
@@ -115,8 +115,7 @@ def _simpler_mul(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | Non
 
 def _simpler_div(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
     x, y = xs
-    c = constant_of(y)
-    if c is not None and power_of_two(c):
+    if power_of_two(c := constant_of(y)):
         return s("mul", x, _like(s, 1 / c, y))
     return s("neg", s("div", x.inputs[0], y)) if x.prim is neg and t.dtype.kind == "f" else None
 

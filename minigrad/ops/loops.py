@@ -7,7 +7,6 @@ example that is done keeps its state; a `scan` has the batch inside its steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,7 @@ def _while_type(*types: ArrayType, test: Graph, body: Graph, count: int) -> Tupl
     return TupleType(state)
 
 
-def _while_eval(xp: ArrayNamespace, *xs: np.ndarray, test: Graph, body: Graph, count: int) -> tuple[Any, ...]:
+def _while_eval(xp: ArrayNamespace, *xs: np.ndarray, test: Graph, body: Graph, count: int) -> tuple[np.ndarray, ...]:
     shared, state = xs[:count], list(xs[count:])
     while bool(interpreters.evaluate(test, (*shared, *state), xp=xp)[0]):
         state = interpreters.evaluate(body, (*shared, *state), xp=xp)
@@ -159,11 +158,11 @@ def _scan_type(*types: ArrayType, body: Graph, counts: tuple[int, int], length: 
 
 
 def _scan_eval(xp: ArrayNamespace, *xs: np.ndarray, body: Graph, counts: tuple[int, int], length: int, reverse: bool
-              ) -> tuple[Any, ...]:
+              ) -> tuple[np.ndarray, ...]:
     roles = Signature(*counts)
     shared, carry, slices = roles.split(xs)
     _, each = roles.ends(body.outputs)
-    stacked: list[list[Any]] = [[] for _ in each]
+    stacked: list[list[np.ndarray]] = [[] for _ in each]
     for t in (reversed(range(length)) if reverse else range(length)):
         carry, values = roles.ends(interpreters.evaluate(body, (*shared, *carry, *(x[t, ...] for x in slices)), xp=xp))
         for s, y in zip(stacked, values, strict=True):

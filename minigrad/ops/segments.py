@@ -135,7 +135,7 @@ def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
 
 def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse: bool) -> Any:
     # Segment by segment: a difference of cumulative sums would cancel digits and spread nan to later segments.
-    def work(part: Any) -> Any:
+    def work(part: np.ndarray) -> np.ndarray:
         part = xp.flip(part, axis=0) if reverse else part
         part = running(xp, part, 0)
         return xp.flip(part, axis=0) if reverse else part
@@ -154,7 +154,7 @@ segment_cumsum: Primitive = linear(
 
 
 def _argsort_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray) -> Any:
-    def work(part: Any) -> Any:
+    def work(part: np.ndarray) -> np.ndarray:
         return np.argsort(part, axis=0, kind="stable") if xp is np else xp.argsort(part, axis=0)
 
     return _each(xp, x, ids, work, xp.int64)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def _uniform(low: float, high: float, arity: int = 1) -> Callable[[], list[Sampl
     return samples
 
 
-def by_scipy(name: str, *arrays: Any, **params: Any) -> Any:
+def by_scipy(name: str, *arrays: np.ndarray, **params: float) -> Any:
     """Evaluate a function of ``scipy.special`` on NumPy arrays.
 
     Raises
@@ -57,7 +57,7 @@ def by_scipy(name: str, *arrays: Any, **params: Any) -> Any:
 
 def _declare(name: str, d: Callable[..., Any], samples: Callable[[], list[Sample]], kernel: str = "",
              arity: int = 1, params: Params = MappingProxyType({})) -> Primitive:
-    def evaluate(xp: ArrayNamespace, *xs: np.ndarray, **params: Any) -> Any:
+    def evaluate(xp: ArrayNamespace, *xs: np.ndarray, **params: float) -> Any:
         if xp is np:
             return by_scipy(name, *xs, **params)
         if hasattr(xs[0], "__cuda_array_interface__"):
@@ -111,7 +111,10 @@ _SINC_SERIES = [(-1) ** k * 2 * k / math.factorial(2 * k + 1) for k in range(1, 
 _SINC_NEAR = 0.35
 
 
-def _polynomial(coefficients: Sequence[float], x: Any) -> Any:
+Value = TypeVar("Value", np.ndarray, Node)
+
+
+def _polynomial(coefficients: Sequence[float], x: Value) -> Value:
     total = x * coefficients[-1] + coefficients[-2]
     for c in reversed(coefficients[:-2]):
         total = total * x + c
@@ -127,8 +130,9 @@ def _sinc_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
 
 
 def _sinc_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
-    def series(x: Any) -> Any:
-        return _polynomial(_SINC_SERIES, xp.square(x * math.pi)) * x * math.pi ** 2
+    def series(x: np.ndarray) -> np.ndarray:
+        slope: np.ndarray = _polynomial(_SINC_SERIES, xp.square(x * math.pi)) * x * math.pi ** 2
+        return slope
 
     far, near = (xp.cos(x * math.pi) - y) / x, xp.abs(x) < _SINC_NEAR
     return _with_tail(far, near, x, series) if xp is np else xp.where(near, series(x), far)
@@ -310,7 +314,7 @@ def _with_tail(values: np.ndarray, far: np.ndarray, x: np.ndarray, function: Cal
     return values
 
 
-def _on_host(xp: ArrayNamespace, function: Callable[..., np.ndarray], *xs: np.ndarray, **params: Any) -> Any:
+def _on_host(xp: ArrayNamespace, function: Callable[..., np.ndarray], *xs: np.ndarray, **params: float) -> Any:
     """Evaluate a function of NumPy arrays in double precision."""
     values = [on_host(x) for x in xs]
     out = function(*(v.astype(np.float64) for v in values), **params).astype(values[0].dtype)

@@ -147,7 +147,7 @@ def _add_rows(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, out: np.
 
 def _chained(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, n: int) -> np.ndarray:
     """Return the same sums of many rows, made of sums of some rows at a time."""
-    sums = Chains(lambda total, part: np.add(total, part, out=total))
+    sums: Chains[np.ndarray] = Chains(lambda total, part: np.add(total, part, out=total))
     x, step = np.ascontiguousarray(x), max(RUN * n, _PIECE)
     source = np.arange(len(to)) if source is None else source
     for low in range(0, len(to), step):
@@ -155,7 +155,8 @@ def _chained(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, n: int) -
         out = np.zeros((n, x.shape[1]), x.dtype)
         _add_to(x, source[part], to[part], out)
         sums.take(out)
-    total: np.ndarray = sums.total()
+    total = sums.total()
+    assert total is not None
     return total
 
 

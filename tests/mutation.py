@@ -34,8 +34,9 @@ MODULES = ("minigrad/interpreters.py", "minigrad/ops", "minigrad/transforms", "m
 # The tests that may detect a mutant, in parts that are measured side by side.
 TESTS = (
     ["tests/test_tiny.py", "tests/test_axes.py", "tests/ops", "tests/numpy/test_special.py", "tests/test_segment.py",
-     "tests/comparison/test_flops.py"],
-    ["tests/transforms", "tests/test_errors.py", "tests/test_random.py", "tests/backends/test_numpy.py"],
+     "tests/report/test_flops.py"],
+    ["tests/transforms", "tests/test_errors.py", "tests/test_random.py", "tests/backends/test_numpy.py",
+     "tests/backends/test_subgraph.py"],
     ["tests/passes", "tests/test_compiler.py", "tests/test_random_programs.py", "tests/test_hunt.py"],
     ["tests/ragged", "tests/numpy/test_indexing.py", "tests/numpy/test_updates.py", "tests/test_traced_array.py"],
     ["tests/backends/cupy"],

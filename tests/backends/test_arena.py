@@ -1,4 +1,4 @@
-"""The arena: what is in use at the same time never overlaps, and memory is used again."""
+"""The arena: pieces in use at the same time do not overlap, and free memory is used again."""
 
 import numpy as np
 import pytest

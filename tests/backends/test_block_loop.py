@@ -5,7 +5,7 @@ import numpy as np
 from minigrad.backends import block_loop
 
 
-def test_in_blocks_cuts_each_argument_as_it_says():
+def test_blocks_cut_each_argument_by_its_mode():
     seen = []
 
     def f(x, w, s, r):

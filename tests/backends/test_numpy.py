@@ -1,4 +1,4 @@
-"""The NumPy backend: programs compute what the reference evaluation does, and their results are the caller's own."""
+"""The NumPy backend: programs equal the reference evaluation, and own their results."""
 
 import gc
 import threading
@@ -85,7 +85,7 @@ def test_blocks_sum_as_exactly_as_numpy():
     assert abs(have - exact) <= 2 * abs(np.sum(np.square(np.sin(value))) - exact) + 1e-7 * exact
 
 
-def test_results_are_the_callers_own():
+def test_results_share_no_memory():
     results_are_the_callers_own(build)
 
 
@@ -115,7 +115,7 @@ def results_are_the_callers_own(build):
     close(program(arrays, sizes), kept)
 
 
-def test_several_threads_at_once(monkeypatch):
+def test_several_threads_run_one_program(monkeypatch):
     monkeypatch.setattr(workspace, "BLOCK_BYTES", 4096)
     several_threads_at_once(build)
 
@@ -145,7 +145,7 @@ def several_threads_at_once(build):
     assert not errors
 
 
-def test_it_works_again_after_an_error():
+def test_programs_run_again_after_an_error():
     x, i = input_(4), input_(2, dtype="i8")
     graph = Graph((x, i), (node("tanh", node("gather", x, i)),))
     program = build(graph)
@@ -157,7 +157,7 @@ def test_it_works_again_after_an_error():
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_empty_axes(rows):
+def test_axes_without_elements(rows):
     empty_axes(build, rows)
 
 
@@ -171,7 +171,7 @@ def empty_axes(build, rows):
     close(build(graph)(arrays, sizes), interpreters.evaluate(graph, arrays, sizes))
 
 
-def test_dtypes():
+def test_programs_keep_the_dtypes_of_numpy():
     a, b, c = input_(5, dtype="i4"), input_(5, dtype="?"), input_(5, dtype="f2")
     total = node("sum", node("cast", b, dtype=np.dtype("i2")), axes=(0,))
     graph = Graph((a, b, c), (
@@ -190,7 +190,7 @@ def test_arrays_need_not_be_contiguous():
     close(build(graph)(arrays, sizes), interpreters.evaluate(graph, arrays, sizes))
 
 
-def test_memory_goes_with_the_program_and_few_workspaces_are_kept():
+def test_programs_free_their_memory_and_keep_few_workspaces():
     graph, size = softmax_loss()
     program = build(graph)
     for b in range(1, 30):
@@ -203,7 +203,7 @@ def test_memory_goes_with_the_program_and_few_workspaces_are_kept():
     assert gone() is None
 
 
-def test_stages_say_what_was_fused():
+def test_stages_list_groups_and_buffers():
     graph, _ = softmax_loss()
     fuse, schedule = build(graph).stages
     assert "over rows B" in str(fuse)

@@ -16,7 +16,7 @@ from ..passes.test_random import close
 from .test_numpy import build, softmax_loss
 
 
-def test_source_names_lines_and_has_no_surprises():
+def test_the_source_names_the_lines_of_the_user():
     graph, _ = softmax_loss()
     text = graph.source("numpy")
     assert text == build(graph).source
@@ -28,7 +28,7 @@ def test_source_names_lines_and_has_no_surprises():
         backends.build(graph, "fortran")
 
 
-def test_long_chains_neither_recurse_nor_explode():
+def test_long_chains_are_cut_into_sections():
     x = input_(4)
     y = x
     for i in range(20_000):

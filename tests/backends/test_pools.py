@@ -1,4 +1,4 @@
-"""Bounded dicts drop their oldest entries; pools of workspaces are made when a size is first met."""
+"""Bounded dicts drop their oldest entries; each key has one pool."""
 
 import threading
 from collections import deque

@@ -17,7 +17,7 @@ from ..passes.test_random import close
 from .test_numpy import build
 
 
-def test_chunks_hold_one_chunks_temporaries():
+def test_chunks_share_the_memory_of_temporaries():
     size, chunk = Dim.new("B"), Dim.new("chunk")
     x, w = input_(chunk, 30), input_(30)
     h = node("tanh", node("einsum", x, node("einsum", w, w, subscripts="i,j->ij"), subscripts="bi,ij->bj"))

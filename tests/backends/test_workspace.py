@@ -13,7 +13,7 @@ from ..passes.test_random import close
 from .test_numpy import build
 
 
-def test_ever_new_sizes_share_layouts_and_memory(monkeypatch):
+def test_similar_sizes_share_layouts_and_memory(monkeypatch):
     monkeypatch.setattr(workspace, "BLOCK_BYTES", 1 << 14)  # so that the larger ones run in blocks
     rows, size = Dim.new("rows"), Dim.new("B")
     x, w, i = input_(rows, 5), input_(5, 3), input_(size, dtype=np.dtype(np.int64))
@@ -42,12 +42,12 @@ def test_ever_new_sizes_share_layouts_and_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("n", [*range(70), 1000, 12345, 2**40 + 1])
-def test_rounded_sizes_are_little_larger(n):
+def test_rounded_sizes_are_at_most_an_eighth_larger(n):
     s = Dim.new("n").symbol
     assert n <= workspace.rounded({s: n})[s] <= n * 9 / 8
 
 
-def test_where_a_size_is_a_difference_of_two_nothing_is_rounded():
+def test_sizes_that_are_differences_are_not_rounded():
     a, b = Dim.new("a"), Dim.new("b")
     x = input_(a - b, 3)
     program = build(Graph((x, input_(a), input_(b)), (node("sum", node("sin", x), axes=(0,)),)))
@@ -58,7 +58,7 @@ def test_where_a_size_is_a_difference_of_two_nothing_is_rounded():
         close(program(arrays, sizes), [np.full(3, n * np.sin(1))])
 
 
-def test_workspace_bytes_grow_with_the_batch_but_not_with_what_is_fused():
+def test_workspaces_of_fused_statements_do_not_grow_with_the_batch():
     size = Dim.new("B")
     x = input_(size, 4)
     y = x

@@ -1,4 +1,4 @@
-"""Programs of scans, and the graph and stages that passes make of them, for the tests of the passes on scans."""
+"""Programs of scans for the tests of the passes on scans, with the graph and the notes of the passes."""
 
 import numpy as np
 import optree

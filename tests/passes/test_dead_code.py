@@ -1,4 +1,4 @@
-"""Results that nobody reads are not computed."""
+"""Unused results are not computed."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def results(graph):
     return [p.ndim for n in graph.nodes if n.prim.name == "chunked" for p in n.type.parts]
 
 
-def test_results_that_nobody_reads_are_dropped():
+def test_unused_results_are_dropped():
     rng = np.random.default_rng(0)
     w, X = rng.normal(size=3), rng.normal(size=(20, 3))
     both = mg.grad(mg.microbatch(mg.mean_loss(loss, in_axes=(None, 0)), 6), argnums=(0, 1))
@@ -34,7 +34,7 @@ def test_results_that_nobody_reads_are_dropped():
     np.testing.assert_allclose(mg.compile(first)(w, X), want, rtol=1e-12)
 
 
-def test_a_gradient_makes_no_cotangent_that_it_does_not_want():
+def test_gradients_compute_no_unused_cotangent():
     rng = np.random.default_rng(0)
     w, X = rng.normal(size=3), rng.normal(size=(20, 3))
     step = mg.value_and_grad(mg.microbatch(mg.mean_loss(loss, in_axes=(None, 0)), 6))
@@ -44,7 +44,7 @@ def test_a_gradient_makes_no_cotangent_that_it_does_not_want():
     np.testing.assert_allclose(gradient, np.mean([mg.grad(loss)(w, x) for x in X], axis=0), rtol=1e-12)
 
 
-def test_what_is_read_stays():
+def test_used_results_stay():
     rng = np.random.default_rng(1)
     w, X = rng.normal(size=3), rng.normal(size=(7, 3))
     step = mg.grad(mg.microbatch(mg.mean_loss(loss, in_axes=(None, 0)), 2), argnums=(0, 1))
@@ -52,7 +52,7 @@ def test_what_is_read_stays():
         np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
-def test_a_loop_drops_what_only_a_dropped_result_of_a_later_loop_reads():
+def test_dropped_results_drop_their_operands_in_earlier_loops():
     def f(x):
         (a, b), _ = mg.scan(lambda c, r: ((c[0] * r, c[1] + np.sin(r)), None), (x[0], x[1]), x)
         return mg.scan(lambda c, r: ((c[0] + r, c[1] * r), None), (a, np.cos(b)), x)[0][0]
@@ -97,7 +97,7 @@ def test_dead_code_makes_each_node_of_a_chain_of_scans_once():
     assert made[1] < 1.2 * made[0]
 
 
-def test_scans_that_begin_alike_are_one_where_several_contain_each_other():
+def test_nested_prefixes_of_scans_become_one_scan():
     def three(x, xs):
         def step(n):
             return lambda c, r: (c * r, tuple(c * k for k in range(1, n + 1)))

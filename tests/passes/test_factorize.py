@@ -1,4 +1,4 @@
-"""factorize: the same numbers, without the large products; and what it leaves alone."""
+"""factorize: equal values without large products, and the programs that it leaves alone."""
 
 import numpy as np
 import optree
@@ -142,7 +142,7 @@ def test_naive_programs(name):
     assert largest(what_runs(fast)) < largest(what_runs(literal))
 
 
-def test_factors_of_a_product_are_seen_through_numbers_and_signs():
+def test_scales_and_signs_hide_no_factor():
     """Beside the squares of the two vectors nothing has an axis: no vector is scaled."""
     x, y = rng.normal(size=50), rng.normal(size=90)
     for scale, f in ((4, lambda x, y: (np.outer(2 * x, y) ** 2).sum()), (1, lambda x, y: (np.outer(x, -y) ** 2).sum()),
@@ -153,7 +153,7 @@ def test_factors_of_a_product_are_seen_through_numbers_and_signs():
 
 
 @pytest.mark.parametrize(("count", "multiplied_out"), [(10, True), (12, False)])
-def test_the_square_of_a_sum_is_multiplied_out_up_to_a_number_of_terms(count, multiplied_out):
+def test_squares_of_sums_are_multiplied_out_up_to_a_number_of_terms(count, multiplied_out):
     """Ten terms make 55 products of two, twelve make 78."""
     u, v = rng.normal(size=(count, 400)), rng.normal(size=(count, 500))
     fast = mg.compile(lambda u, v: (sum(np.outer(u[k], v[k]) for k in range(count)) ** 2).sum())
@@ -181,7 +181,7 @@ def test_one_backward_pass_serves_norms_and_clipped_mean():
     assert count[0] <= count[1] + 1
 
 
-def test_any_batch_size():
+def test_one_program_factorizes_for_any_batch_size():
     f, _ = NAIVE["norms"]
     fast = mg.compile(f)
     for n in (16, 1, 7):
@@ -189,12 +189,12 @@ def test_any_batch_size():
     assert len(fast.entries) == 1
 
 
-def test_inside_microbatches_and_scans():
+def test_sums_inside_microbatches_and_scans_are_factorized():
     f = mg.microbatch(mg.vmap(lambda w, x: (mg.grad(dense)(w, x) ** 2).sum(), (None, 0)), 5)
     np.testing.assert_allclose(mg.compile(f)(W, X), NAIVE["norms"][0](W, X), rtol=1e-9)
 
 
-def test_a_difference_that_the_program_takes_is_not_multiplied_out():
+def test_differences_in_the_program_are_not_multiplied_out():
     """The square of a small difference is not to become the difference of large squares."""
 
     def distances(a, b):
@@ -214,7 +214,7 @@ def test_float16_is_left_alone():
     assert not any(s.name == "factorize" for s in f.stages)
 
 
-def test_a_product_that_is_needed_anyway_is_used():
+def test_products_with_other_readers_are_used():
     fast = mg.compile(lambda w, x: (lambda g: (g, (g**2).sum(axis=(1, 2))))(each(dense)(w, x)))
     got, want = fast(W, X), (each(dense)(W, X), NAIVE["norms"][0](W, X))
     for g, h in zip(got, want, strict=True):
@@ -231,7 +231,7 @@ def test_weights_shared_over_positions_take_the_cheaper_form(positions, inside, 
     assert ((positions, positions) in shapes, (inside, inside) in shapes) == (gram, not gram)
 
 
-def test_a_hundred_gigabytes_that_are_never_formed():
+def test_products_of_100_gigabytes_are_not_formed():
     w, x = rng.random((5000, 5000), np.float32), rng.random((1000, 5000), np.float32) / 5000
     fast = mg.compile(lambda w, x: squares(each(dense)(w, x)))
     slope = 1 - np.tanh(x[:3] @ w) ** 2
@@ -239,13 +239,13 @@ def test_a_hundred_gigabytes_that_are_never_formed():
     assert "100 GB avoided" in next(s.note for s in fast.stages if s.name == "factorize")
 
 
-def test_unknown_pass():
+def test_unknown_names_of_passes_are_refused():
     with pytest.raises(mg.MinigradError, match="no pass contarct"):
         mg.compile(dense, without=["contarct"])
 
 
 @pytest.mark.parametrize(("old", "new"), passes.RENAMED.items())
-def test_old_name_of_a_pass_leads_to_the_new_one(old, new):
+def test_old_names_of_passes_lead_to_the_new_ones(old, new):
     assert set(new.split(", ")) <= {name for name, _ in passes.PASSES}
     with pytest.raises(mg.MinigradError, match=rf"no pass {old} \(now {new}\); there are dead_code, simplify"):
         mg.compile(dense, without=[old])

@@ -1,4 +1,4 @@
-"""fuse: which statements form a group, and in whose place they are written."""
+"""fuse: the groups of statements, and the roles of nodes."""
 
 import numpy as np
 import pytest
@@ -22,11 +22,11 @@ def groups(f, *args):
     (lambda x, y: (lambda c: (x + c, y * c))(np.full_like(x, 2)), [["add"], ["mul"]]),  # of one number: no reason
     (lambda x, y: (x + 2) * y, [["add", "mul"]]),  # of each other
     (lambda x, y: (x + 2)[::-1] * y, [["add"], ["mul"]])])  # row 0 wants the last one
-def test_groups(f, names):
+def test_groups_of_row_local_statements(f, names):
     assert groups(f, X, Y) == names
 
 
-def test_a_value_is_computed_where_it_is_wanted():
+def test_values_sink_to_their_reader():
     """The square is wanted with the sum of all rows alone, when the tangent is there anyway."""
     def f(x, y):
         h = np.tanh(x)
@@ -35,7 +35,7 @@ def test_a_value_is_computed_where_it_is_wanted():
     assert groups(f, X, Y) == [["tanh", "sum"], ["mul", "mul"]]
 
 
-def test_a_value_moves_together_with_its_operand():
+def test_values_sink_with_their_operand():
     """The sums of rows are wanted with the sum over all rows alone; only the tangent is left for them to keep."""
     def f(x):
         return np.sum(np.tanh(x), axis=1, keepdims=True) * (x + np.sum(x, axis=0))
@@ -43,7 +43,7 @@ def test_a_value_moves_together_with_its_operand():
     assert groups(f, X) == [["tanh", "sum", "add", "mul"], ["sum"]]
 
 
-def test_a_value_stays_where_its_operand_is_wanted_before():
+def test_values_with_an_earlier_reader_of_their_operand_stay():
     """The product is in memory for the sum of all rows: a sum of its rows that came later would keep it there."""
     def f(x, y):
         z = x * y
@@ -52,7 +52,7 @@ def test_a_value_stays_where_its_operand_is_wanted_before():
     assert groups(f, X, Y[:, :1]) == [["mul", "sum", "sum"], ["add", "mul"]]
 
 
-def test_a_value_stays_before_what_waits_for_it():
+def test_values_that_a_barrier_waits_for_stay():
     def f(x, y):
         n = np.sin(x)
         return Array(barrier(y._node, n._node)) * n
@@ -60,7 +60,7 @@ def test_a_value_stays_before_what_waits_for_it():
     assert groups(f, X, Y) == [["sin"], ["mul"]]
 
 
-def test_a_reshape_of_a_computed_value_is_a_view():
+def test_reshapes_of_computed_values_are_views():
     (reshaped,) = (graph := mg.trace(lambda x: np.reshape(x + 1, 120))(X)).outputs
     roles = Roles.of(graph)
     assert roles.is_view(reshaped)
@@ -70,6 +70,6 @@ def test_a_reshape_of_a_computed_value_is_a_view():
 @pytest.mark.parametrize(("view", "free"), [
     (lambda x: x[10:30], True), (lambda x: x[::2], False), (lambda x: x[:, 1:], False), (lambda x: x.T, False),
     (lambda x: x.reshape(60, 2)[5:], True), (lambda x: x[5:].reshape(21, 5)[1:], True)])
-def test_a_reshape_of_a_view_in_one_piece_is_a_view(view, free):
+def test_reshapes_of_contiguous_views_are_views(view, free):
     (reshaped,) = (graph := mg.trace(lambda x: view(x * 2).reshape(-1))(X)).outputs
     assert Roles.of(graph).is_view(reshaped) == free

@@ -1,4 +1,4 @@
-"""Loops over the same chunks become one."""
+"""Independent loops over the same chunks become one."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def loops(graph):
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7])
 @pytest.mark.parametrize("backend", ["numpy", "native"])
-def test_a_loss_that_reads_a_value_twice(backend, size):
+def test_losses_that_read_a_value_twice(backend, size):
     loss = mg.microbatch(mg.mean_loss(lambda s, x: np.sin(x * s[0]) + np.cos(x * s[0]), (None, 0)), size)
     step = mg.compile(mg.value_and_grad(loss), backend)
     value, slope = step(S, X)
@@ -31,7 +31,7 @@ def test_a_loss_that_reads_a_value_twice(backend, size):
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 9])
-def test_differences_in_a_loss(size):
+def test_losses_with_differences(size):
     w, rows = np.array([1.0, 2.0, 3.0, 4.0]), np.random.default_rng(0).normal(size=(7, 4))
     loss = mg.microbatch(mg.mean_loss(lambda w, x: (np.gradient(w * x) ** 2).sum(), (None, 0)), size)
     matrix = np.array([np.gradient(e) for e in np.eye(4)]).T
@@ -43,7 +43,7 @@ def test_differences_in_a_loss(size):
 
 
 @pytest.mark.parametrize("operands", ["xxxx", "xyyx", "xyxy", "xxyy", "yxxx"])
-def test_copies_of_a_loop_on_other_values(operands):
+def test_copies_of_a_loop_on_other_operands_are_fused(operands):
     dim = Dim.new("chunk")
     u, v = (placeholder(ArrayType((dim,), F8)) for _ in range(2))
     body = Graph((u, v), (u - v * v, P["sum"](u * u * v, axes=(0,))))

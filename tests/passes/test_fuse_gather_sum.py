@@ -1,4 +1,4 @@
-"""A sum of gathered rows reads them where they are."""
+"""Sums of gathered rows read the rows in place."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ def message(x, source, to):
     return mg.segment_sum(x[source], to, 5)
 
 
-def test_one_node_in_place_of_two():
+def test_a_gather_and_its_scatter_become_one_node():
     rng = np.random.default_rng(0)
     x, source, to = rng.normal(size=(4, 3)), rng.integers(0, 4, 7), rng.integers(0, 5, 7)
     run = mg.compile(message)
@@ -29,7 +29,7 @@ def test_one_node_in_place_of_two():
     lambda x, s, t: mg.segment_sum(x[s] * 2, t, 5),
     lambda x, s, t: mg.segment_sum(x[:, 0][s], t, 5),
 ])
-def test_what_stays_as_it_is(f):
+def test_gathers_with_other_readers_stay(f):
     rng = np.random.default_rng(0)
     args = rng.normal(size=(4, 3)), rng.integers(0, 4, 7), rng.integers(0, 5, 7)
     run = mg.compile(f)

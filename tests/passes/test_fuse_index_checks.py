@@ -1,4 +1,4 @@
-"""Gathers and scatters check places themselves: no statement of its own is left, and the same indices are refused."""
+"""Gathers and scatters check their indices: they refuse the same ones, without a statement for the check."""
 
 import re
 
@@ -26,7 +26,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8])
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_scatters_and_gathers_check_places(name, backend, dtype):
+def test_scatters_and_gathers_check_their_indices(name, backend, dtype):
     if backend == "native":
         pytest.importorskip("llvmlite")
     f, index, wanted, bad = PROGRAMS[name]

@@ -1,4 +1,4 @@
-"""Passes keep the checks of indices, also of graphs whose results do not need the readings."""
+"""Passes keep the checks of indices, also where they drop the readers."""
 
 import numpy as np
 import pytest

@@ -27,7 +27,7 @@ def program(subscripts: str) -> Graph:
     "bijk,jkl->bil", "bijk,lkj->bil", "ijk,k->ij", ",i->i", ",->", "ij->ji", "ij,jk,kl->il", "bi,ij,bj->b",
     "bi,i,j,bj->b", "bij,bik->bjk", "bijk,bljk->bil", "bjik,bljk->jbil",
 ])
-def test_contractions(subscripts):
+def test_contractions_keep_their_value(subscripts):
     graph = program(subscripts)
     after = lower_einsum(graph).check()
     for n in after.nodes:
@@ -53,7 +53,7 @@ def test_shared_weights_are_one_product_for_the_whole_batch():
     assert product.shape == (3 * size, 6)
 
 
-def test_a_contraction_with_what_repeats_is_a_sum():
+def test_contractions_with_repeated_values_are_sums():
     size = Dim.new("B")
     x, s = input_(size, 3), input_()
     repeated = node("expand", s, shape=(size,), axes=(0,))

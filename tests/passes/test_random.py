@@ -1,4 +1,4 @@
-"""Random programs keep their values through all passes, and their groups never wait for each other in a circle."""
+"""Random programs keep their values through all passes, and their groups form no cycle."""
 
 
 import numpy as np
@@ -21,7 +21,7 @@ def close(have, want):
 
 @pytest.mark.parametrize("gradient", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_values_are_kept(seed, gradient):
+def test_random_programs_keep_their_values(seed, gradient):
     graph, size = random_graph(seed, gradient=gradient)
     after, stages = run(graph.check())
     for stage in stages:

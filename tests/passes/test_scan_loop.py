@@ -32,7 +32,7 @@ def test_values(name):
             stage.after.check()
 
 
-def test_a_gradient_costs_what_its_sequential_part_costs():
+def test_gradients_keep_one_product_per_step():
     """One product in each step of either loop: all others are one product over time."""
     graph, notes = compiled_graph(*PROGRAMS["under vmap"])
     ahead, back = loops(graph)

@@ -32,7 +32,7 @@ def test_values_that_share_a_buffer_follow_each_other(seed):
             assert plan.takes[b] is a
 
 
-def test_a_choice_takes_the_place_of_its_last_operand():
+def test_where_takes_the_memory_of_its_last_operand():
     """Beside the result there is room for the condition alone."""
     (step,) = schedule(mg.trace(lambda x: np.where(x > 0, x, np.exp(x)) * 2)(X)).steps
     assert [n.prim.name for n in step.scratch] == ["gt"]

@@ -43,7 +43,7 @@ def test_shifted_stacks_of_short_and_reversed_loops():
                 np.testing.assert_allclose(ys[t], h, rtol=1e-12)
 
 
-def test_carries_before_a_step_are_those_after_the_one_before():
+def test_carries_before_a_step_are_the_carries_after_the_last_one():
     graph, _ = compiled_graph(*PROGRAMS["under vmap"])
     ahead, _ = loops(graph)
     body = ahead.params["body"]

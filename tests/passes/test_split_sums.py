@@ -1,4 +1,4 @@
-"""split_sums: sums of parts laid end to end, and of what is brought together per place."""
+"""split_sums: sums over concatenated parts, and over the segments of examples."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ X, PLACES = np.arange(24.0).reshape(4, 3, 2), np.array([0, 1, 1, 0])
 @pytest.mark.parametrize(("axes", "whole"), [((0,), True), ((0, 1), True), ((0, 2), True), ((0, 1, 2), True),
                                              ((1,), False), ((1, 2), False)])
 @pytest.mark.parametrize("reduce", [np.sum, np.mean], ids=lambda f: f.__name__)
-def test_a_sum_over_all_places_is_that_of_all_rows(reduce, axes, whole):
+def test_sums_over_all_segments_are_sums_over_all_rows(reduce, axes, whole):
     def f(x):
         return reduce(mg.segment_sum(x, PLACES, 5), axis=axes)
 

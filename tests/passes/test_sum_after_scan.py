@@ -19,7 +19,7 @@ def test_norms_of_gradients_through_a_loop_are_not_formed():
     np.testing.assert_allclose(mg.compile(f, backend="numpy")(w, x), f(w, x), rtol=1e-9)
 
 
-def test_a_sum_whose_terms_would_have_to_be_kept_stays_in_the_steps():
+def test_sums_of_large_terms_stay_in_the_steps():
     def f(xs):
         def step(state, x):
             h, total = state
@@ -33,7 +33,7 @@ def test_a_sum_whose_terms_would_have_to_be_kept_stays_in_the_steps():
     assert len(loop.type.parts) == 2
 
 
-def test_a_loop_that_only_adds_is_gone():
+def test_loops_that_only_add_disappear():
     graph, notes = compiled_graph(lambda xs: mg.scan(lambda c, x: (c + x * 2.0, x), np.zeros(N), xs), (XS,))
     assert not loops(graph)
     assert "1 sum after it" in notes["sum_after_scan"]

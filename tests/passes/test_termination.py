@@ -98,7 +98,7 @@ def nodes_within(graph):
 @pytest.mark.parametrize("size", [1, 4, 12])
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", LOSSES)
-def test_compile_ends(name, transform, size, monkeypatch):
+def test_compilation_terminates(name, transform, size, monkeypatch):
     loss, parameters = LOSSES[name]
     f, args = TRANSFORMS[transform](loss), (parameters(size), rng.normal(size=(9, 3)), rng.normal(size=9))
     turns, settled = [], contract._Search.settled
@@ -125,7 +125,7 @@ def test_compile_ends(name, transform, size, monkeypatch):
 
 
 @pytest.mark.parametrize("transform", ["hessian", "hessian of each", "gradient penalty"])
-def test_what_contract_returns_costs_less_than_what_it_was_given(transform):
+def test_factorize_lowers_the_cost(transform):
     for loss, parameters in LOSSES.values():
         for size in (4, 12):
             f = TRANSFORMS[transform](loss)

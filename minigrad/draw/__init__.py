@@ -12,6 +12,7 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ _LINES = 2000  # of text in a notebook's cell
 __all__ = ["graph_html", "graph_svg", "show"]
 
 
-def graph_svg(graph: Graph, values: Mapping[Node, str] | None = None) -> str:
+def graph_svg(graph: Graph, values: Mapping[Node, str] = MappingProxyType({})) -> str:
     """Return a self-contained SVG drawing of `graph`, with the words of `values` behind the types.
 
     Data flows from the inputs at the top to the results at the bottom. A box shows its operation, its name on the
@@ -41,7 +42,7 @@ def graph_svg(graph: Graph, values: Mapping[Node, str] | None = None) -> str:
     return render(picture(graph, values=values), f"{graph.name} · {count:,} node{'s' * (count != 1)}", graph.notes)
 
 
-def graph_html(graph: Graph, values: Mapping[Node, str] | None = None) -> str:
+def graph_html(graph: Graph, values: Mapping[Node, str] = MappingProxyType({})) -> str:
     """Return HTML with the drawing in a scrolling frame, and the page of text, folded, below."""
     lines = format_graph(graph).split("\n")
     if len(lines) > _LINES:
@@ -64,7 +65,7 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Seque
     values : sequence of arrays or pytrees, optional
         The values of the inputs; every box then shows the value of its node.
     """
-    said = None if values is None else _values(graph, values)
+    said = {} if values is None else _values(graph, values)
     if path is not None:
         path = os.fspath(path)
         ending = os.path.splitext(path)[1].lower()
@@ -111,13 +112,13 @@ def in_words(array: np.ndarray) -> str:
     return f"in {low:.4g} … {high:.4g}" + (f", {missing} nan" if missing else "")
 
 
-def _page(graph: Graph, path: str, values: Mapping[Node, str] | None) -> bytes:
+def _page(graph: Graph, path: str, values: Mapping[Node, str]) -> bytes:
     title = xml(f"graph {graph.name}")
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
             f"<body>{graph_html(graph, values)}</body></html>").encode()
 
 
-def _converted(graph: Graph, path: str, values: Mapping[Node, str] | None) -> bytes:
+def _converted(graph: Graph, path: str, values: Mapping[Node, str]) -> bytes:
     """Return the drawing as PNG or PDF, or raise an error that names the converters."""
     kind = os.path.splitext(path)[1][1:].lower()
     svg = graph_svg(graph, values).encode()
@@ -137,7 +138,7 @@ def _converted(graph: Graph, path: str, values: Mapping[Node, str] | None) -> by
         "browsers open"))
 
 
-_WRITERS: dict[str, Callable[[Graph, str, Mapping[Node, str] | None], bytes]] = {
+_WRITERS: dict[str, Callable[[Graph, str, Mapping[Node, str]], bytes]] = {
     ending: lambda graph, path, values: graph_svg(graph, values).encode() for ending in ("", ".svg")}
 _WRITERS |= {".html": _page, ".htm": _page, ".png": _converted, ".pdf": _converted}
 

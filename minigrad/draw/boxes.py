@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ..graph import Graph, Node, held_graphs
 from ..text import Words, format_rules, is_literal, literal, node_names
@@ -45,9 +46,9 @@ class Picture:
 
 
 def picture(graph: Graph, room: int = ROOM, words: Words | None = None,
-            values: Mapping[Node, str] | None = None) -> Picture:
+            values: Mapping[Node, str] = MappingProxyType({})) -> Picture:
     """Return the picture of a graph in at most about `room` boxes."""
-    words, values = words or Words(), values or {}
+    words = words or Words()
     names = node_names(graph)
     nodes = [n for n in graph.nodes if not is_literal(n)]
     group = {n: n for n in nodes}  # the node in whose box each is drawn

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import interpreters
 from ..errors import Place, printable
-from ..graph import ArrayType, Graph, Node, TupleType, held_graphs
+from ..graph import ArrayType, Graph, Node, held_graphs
 from ..symbolic import Dim, Symbol, value
 from ..text import Words, is_literal, node_names
 from .stages import Stage, number
@@ -131,37 +131,41 @@ def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int
         "size": max((k for symbol, k in sizes.items() if not symbol.rows), default=0),
         "nodes": []}
     for node in graph.nodes:
-        known = not isinstance(node.type, TupleType)
         one: Record = {
             "name": names[node], "op": node.prim.name, "call": printable(words.call(node, names)),
             "type": words.type(node.type), "inputs": [index[i] for i in node.inputs], "key": stage.keys[node],
-            "role": _role(graph, node, varying)}
-        if node.rules:
-            one["rules"] = list(reversed(node.rules))
+            "role": _role(graph, node, varying), **_provenance(node, stage, index)}
         if node in inputs:
-            one["call"] = names[node]
-            one["input"] = True
+            one |= {"call": names[node], "input": True}
         if is_literal(node):
             one["literal"] = True
-        if node.loc is not None:
-            one["line"] = [os.path.basename(node.loc[0]), node.loc[1], linecache.getline(*node.loc[:2]).strip()]
-            if isinstance(node.loc, Place) and node.loc.scope:
-                one["scope"] = node.loc.scope
-        if known and isinstance(node.type, ArrayType):
+        if isinstance(node.type, ArrayType):
             one["shape"] = [value(d, sizes) for d in node.shape]
             one["axes"] = ["" if isinstance(d, int) else words.value(d) for d in node.shape]
             one["dtype"] = node.dtype.name
             one["value"] = pool.add(np.asarray(values[node]))
-        if node in stage.cotangents and stage.cotangents[node] in index:
-            one["cotangent"] = index[stage.cotangents[node]]
-        if node.rules[:1] in (("vjp",), ("jvp",)) and node.source in index:
-            one["of"] = index[node.source]
         if params := _params(node, sizes):
             one["params"] = params
         if held := list(held_graphs(node)):
             one["held"] = _held(stage, node, held, [values[i] for i in node.inputs], sizes, pool, bodies)
         record["nodes"].append(one)
     return record
+
+
+def _provenance(node: Node, stage: Stage, index: Mapping[Node, int]) -> Record:
+    """Return the line, scope, rules and cotangent of a node, and the node whose vjp it belongs to."""
+    found: Record = {}
+    if node.rules:
+        found["rules"] = list(reversed(node.rules))
+    if node.loc is not None:
+        found["line"] = [os.path.basename(node.loc[0]), node.loc[1], linecache.getline(*node.loc[:2]).strip()]
+    if isinstance(node.loc, Place) and node.loc.scope:
+        found["scope"] = node.loc.scope
+    if stage.cotangents.get(node) in index:
+        found["cotangent"] = index[stage.cotangents[node]]
+    if node.rules[:1] in (("vjp",), ("jvp",)) and node.source is not None and node.source in index:
+        found["of"] = index[node.source]
+    return found
 
 
 def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands: Sequence[Any],

@@ -88,8 +88,9 @@ class Dim:
     @property
     def hint(self) -> int | None:
         """The value in the example that is traced, or None where it is unknown."""
-        values = {s: s.hint for s in self.symbols if s.hint is not None}
-        return self.value(values) if len(values) == len(self.symbols) else None
+        symbols = self.symbols
+        values = {s: s.hint for s in symbols if s.hint is not None}
+        return self.value(values) if len(values) == len(symbols) else None
 
     @overload
     def value(self, sizes: Mapping[Symbol, int]) -> int: ...

@@ -1,4 +1,4 @@
-"""Graphs as JSON and back: exact, and by construction unable to execute anything.
+"""Graphs as JSON and back, exactly; decoding cannot execute code.
 
 Decoded values have the types of graphs' parts; any other text raises `GraphError`.
 """
@@ -8,22 +8,23 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import optree
 
 from .errors import GraphError, Location, Place
-from .graph import CALLS, FORMS, PRIMITIVES, TEXTS, Graph, Node
+from .graph import CALLS, FORMS, PRIMITIVES, TEXTS, Graph, Node, PyTree
 from .parameters import check_params
 from .symbolic import Dim, Symbol, polynomial
 
 FORMAT = "minigrad-graph-1"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
-def _loads(text: str) -> Any:
-    """Read JSON text, or raise `GraphError`."""
+def _loads(text: str) -> dict[str, Any]:
+    """Return the object of JSON text, or raise `GraphError`."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError, TypeError) as error:
@@ -34,15 +35,16 @@ def _loads(text: str) -> Any:
 
 
 class Encoder:
-    """Encode parameter values. Symbols are numbered, so that a symbol stays one symbol.
+    """Encoder of parameter values. Symbols are numbered, so that they keep their identity.
 
     Values without a JSON form go into the list `others`; without the list, they are errors.
     """
 
-    def __init__(self, others: list[Any] | None = None):
-        self._symbols, self._others = {}, others
+    def __init__(self, others: list[object] | None = None):
+        self._symbols: dict[Symbol, int] = {}
+        self._others = others
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, value: object) -> Json:
         if value is None or isinstance(value, (bool, int, str)):
             return value
         if isinstance(value, float):
@@ -61,20 +63,20 @@ class Encoder:
             return {"graph": _encode(value, self)}
         return self._other(value, f"a parameter of type {type(value).__name__} has no JSON form")
 
-    def _other(self, value: Any, why: str) -> dict:
+    def _other(self, value: object, why: str) -> Json:
         if self._others is None:
             raise GraphError(why)
         self._others.append(value)
         return {"other": len(self._others) - 1}
 
-    def _symbol(self, symbol: Symbol) -> list:
+    def _symbol(self, symbol: Symbol) -> list[Json]:
         return [self._symbols.setdefault(symbol, len(self._symbols)), symbol.name, *([True] if symbol.rows else [])]
 
-    def symbols(self) -> list:
-        """Return the symbols met so far in the order in which they were made, on which that of terms depends."""
+    def symbols(self) -> Json:
+        """Return the symbols so far in order of creation, on which the order of terms depends."""
         return [self._symbol(s) for s in sorted(self._symbols, key=lambda s: s.uid)]
 
-    def tree(self, spec: Any) -> Any:
+    def tree(self, spec: optree.PyTreeSpec | None) -> Json:
         """Encode a pytree of dicts, lists, tuples and None."""
         if spec is None:
             return None
@@ -82,7 +84,7 @@ class Encoder:
             return self._other(spec, "")
         return self._branch(optree.tree_unflatten(spec, range(spec.num_leaves)))
 
-    def _branch(self, tree: Any) -> Any:
+    def _branch(self, tree: PyTree) -> Json:
         kind = type(tree)
         if kind is int:
             return "leaf"
@@ -96,12 +98,13 @@ class Encoder:
 
 
 class Decoder:
-    """Decode what `Encoder` wrote."""
+    """Decoder of the output of `Encoder`."""
 
-    def __init__(self, others: Sequence[Any] = ()):
-        self._symbols, self._others = {}, others
+    def __init__(self, others: Sequence[object] = ()):
+        self._symbols: dict[int, Symbol] = {}
+        self._others = others
 
-    def __call__(self, data: Any) -> Any:
+    def __call__(self, data: Json) -> Any:
         if not isinstance(data, dict):
             if data is None or isinstance(data, (bool, int, float, str)):
                 return data
@@ -131,22 +134,22 @@ class Decoder:
                 return self._others[i]
         raise GraphError(f"not a parameter: {str(data)[:60]}")
 
-    def _symbol(self, key: Any, name: Any, rows: Any = False) -> Symbol:
-        key, rows = integer(key), rows is True
-        known = self._symbols.get(key)
+    def _symbol(self, key: Json, name: Json, rows: Json = False) -> Symbol:
+        number, rows = integer(key), rows is True
+        known = self._symbols.get(number)
         if known is None:
-            known = self._symbols[key] = Symbol(string(name), rows=rows)
+            known = self._symbols[number] = Symbol(string(name), rows=rows)
         if (known.name, known.rows) != (name, rows):
-            raise GraphError(f"symbol {key} is both {known.name!r} and {name!r}")
+            raise GraphError(f"symbol {number} is both {known.name!r} and {name!r}")
         return known
 
-    def symbols(self, data: Any) -> None:
-        """Make symbols in the order of `Encoder.symbols`."""
+    def symbols(self, data: Sequence[Sequence[Json]]) -> None:
+        """Create symbols in the order of `Encoder.symbols`."""
         for symbol in data:
             self._symbol(*symbol)
 
-    def tree(self, data: Any, leaves: int) -> Any:
-        """Decode a pytree, which must have that many leaves."""
+    def tree(self, data: Json, leaves: int) -> optree.PyTreeSpec | None:
+        """Decode a pytree with the given number of leaves."""
         if data is None:
             return None
         spec = self(data) if isinstance(data, dict) and "other" in data else optree.tree_structure(self._branch(data))
@@ -154,7 +157,7 @@ class Decoder:
             raise GraphError(f"a pytree of {spec.num_leaves} leaves for {leaves} values")
         return spec
 
-    def _branch(self, data: Any) -> Any:
+    def _branch(self, data: Json) -> PyTree:
         match data:
             case "leaf":
                 return 0
@@ -169,15 +172,15 @@ class Decoder:
         raise GraphError(f"not a pytree: {str(data)[:60]}")
 
 
-def integer(data: Any, negative: bool = False) -> int:
-    """Return `data`, which must be an int that an array can count, and may be negative where that is said."""
+def integer(data: Json, negative: bool = False) -> int:
+    """Return `data`, or raise `GraphError` unless it is an int64, at least 0 unless `negative`."""
     if type(data) is not int or not (-(2**63) if negative else 0) <= data < 2**63:
         raise GraphError(f"expected an integer, got {str(data)[:60]!r}")
     return data
 
 
-def string(data: Any) -> str:
-    """Return `data`, which must be a string."""
+def string(data: Json) -> str:
+    """Return `data`, or raise `GraphError` unless it is a string."""
     if type(data) is not str:
         raise GraphError(f"expected a string, got {str(data)[:60]!r}")
     return data
@@ -208,13 +211,13 @@ def from_json(text: str) -> Graph:
     return _from_text(text, Decoder())
 
 
-def _to_pickle(graph: Graph) -> tuple:
-    # Pytrees of people's own classes, and functions that callbacks call, have no JSON; they pickle by themselves.
-    others: list[Any] = []
+def _to_pickle(graph: Graph) -> tuple[Callable[..., Graph], tuple[str, list[object]]]:
+    # Pytrees of the user's classes and functions of callbacks have no JSON form; they have their own pickles.
+    others: list[object] = []
     return _from_pickle, (_to_text(graph, Encoder(others)), others)
 
 
-def _from_pickle(text: str, others: Sequence[Any]) -> Graph:
+def _from_pickle(text: str, others: Sequence[object]) -> Graph:
     return _from_text(text, Decoder(others))
 
 
@@ -229,14 +232,14 @@ def _from_text(text: str, decoder: Decoder) -> Graph:
         raise GraphError(f"not the JSON of a graph: {type(error).__name__}: {error}") from error
 
 
-def _encode(graph: Graph, encoder: Encoder) -> dict:
+def _encode(graph: Graph, encoder: Encoder) -> dict[str, Json]:
     index = {n: i for i, n in enumerate(graph.nodes)}
     nodes = []
     for n in graph.nodes:
-        row = {"op": n.prim.name, "in": [index[i] for i in n.inputs],
+        row: dict[str, Json] = {"op": n.prim.name, "in": [index[i] for i in n.inputs],
                "params": {k: encoder(v) for k, v in n.params.items()},
                "loc": list(n.loc) if n.loc else None, "rules": list(n.rules)}
-        if n.source in index:
+        if n.source is not None and n.source in index:
             row["source"] = index[n.source]
         nodes.append(row)
     return {"format": FORMAT, "name": graph.name, "notes": list(graph.notes), "nodes": nodes,
@@ -245,7 +248,7 @@ def _encode(graph: Graph, encoder: Encoder) -> dict:
             "in_tree": encoder.tree(graph.in_tree), "out_tree": encoder.tree(graph.out_tree)}
 
 
-def _decode(data: Mapping, decoder: Decoder) -> Graph:
+def _decode(data: Mapping[str, Any], decoder: Decoder) -> Graph:
     if data.get("format") != FORMAT:
         raise GraphError(f"format {data.get('format')!r}, expected {FORMAT!r}")
     nodes: list[Node] = []
@@ -270,13 +273,13 @@ def _decode(data: Mapping, decoder: Decoder) -> Graph:
         put(node, "rules", tuple(map(string, row["rules"])))
         put(node, "source", nth(row["source"]) if "source" in row else None)
         nodes.append(node)
-    inputs, outputs = ([nth(i) for i in data[k]] for k in ("inputs", "outputs"))
+    ins, outs = (tuple(nth(i) for i in data[k]) for k in ("inputs", "outputs"))
     names, out_names, notes = (tuple(map(string, data[k])) for k in ("names", "out_names", "notes"))
-    return Graph(tuple(inputs), tuple(outputs), names, out_names, decoder.tree(data["in_tree"], len(inputs)),
-                 decoder.tree(data["out_tree"], len(outputs)), string(data["name"]), notes)
+    return Graph(ins, outs, names, out_names, decoder.tree(data["in_tree"], len(ins)),
+                 decoder.tree(data["out_tree"], len(outs)), string(data["name"]), notes)
 
 
-def _location(file: Any, line: Any, *names: Any) -> Location:
+def _location(file: Json, line: Json, *names: Json) -> Location:
     plain = string(file), integer(line)
     return Place(*plain, *map(string, names)) if names else plain
 
@@ -285,7 +288,7 @@ _PYTHON = {"b": bool, "i": int, "u": int, "f": float}
 
 
 def _check_decoded(node: Node) -> None:
-    """Raise `GraphError` where a type holds no sizes, or more elements than there can be; or a constant no number."""
+    """Raise `GraphError` for a type with impossible sizes, or a constant outside of its dtype."""
     for t in node.types:
         if not all(isinstance(n, Dim) or (type(n) is int and n >= 0) for n in t.shape):
             raise GraphError(f"{node.prim.name}: {t.shape} is not a shape")

@@ -20,18 +20,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optree
 
 from .errors import DtypeError, ShapeError, at_user_line
+from .graph import PyTree
 from .tracebacks import boundary
 from .transforms.pickling import picklable
 
 __all__ = ["Optimizer", "adam", "momentum", "ravel", "sgd"]
-
-Tree = Any
 
 
 class Optimizer(NamedTuple):
@@ -55,11 +54,11 @@ class Optimizer(NamedTuple):
     (array([-0.1,  0.1]), ())
     """
 
-    init: Callable[[Tree], Any]
-    update: Callable[[Tree, Any, Tree], tuple[Tree, Any]]
+    init: Callable[[PyTree], PyTree]
+    update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
-def _check_rate(name: str, rate: Any) -> None:
+def _check_rate(name: str, rate: object) -> None:
     if callable(rate):
         raise DtypeError(at_user_line(
             f"{name}: the rate must be a number, and {getattr(rate, '__name__', type(rate).__name__)} is a function. "
@@ -93,7 +92,7 @@ def sgd(rate: float) -> Optimizer:
     """
     _check_rate("sgd", rate)
 
-    def update(gradient: Tree, state: tuple, params: Tree) -> tuple[Tree, tuple]:
+    def update(gradient: PyTree, state: tuple[()], params: PyTree) -> tuple[PyTree, tuple[()]]:
         return optree.tree_map(lambda p, g: p - rate * g, params, gradient), state
 
     return Optimizer(lambda params: (), update)
@@ -127,7 +126,7 @@ def momentum(rate: float, beta: float = 0.9) -> Optimizer:
     """
     _check_rate("momentum", rate)
 
-    def update(gradient: Tree, velocity: Tree, params: Tree) -> tuple[Tree, Tree]:
+    def update(gradient: PyTree, velocity: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
         velocity = optree.tree_map(lambda v, g: beta * v + g, velocity, gradient)
         return optree.tree_map(lambda p, v: p - rate * v, params, velocity), velocity
 
@@ -161,10 +160,11 @@ def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: floa
     """
     _check_rate("adam", rate)
 
-    def init(params: Tree) -> tuple[int, Tree, Tree]:
+    def init(params: PyTree) -> tuple[int, PyTree, PyTree]:
         return 0, optree.tree_map(np.zeros_like, params), optree.tree_map(np.zeros_like, params)
 
-    def update(gradient: Tree, state: tuple[int, Tree, Tree], params: Tree) -> tuple[Tree, tuple[int, Tree, Tree]]:
+    def update(gradient: PyTree, state: tuple[int, PyTree, PyTree],
+               params: PyTree) -> tuple[PyTree, tuple[int, PyTree, PyTree]]:
         step, m, v = state
         step = step + 1
         m = optree.tree_map(lambda m, g: beta1 * m + (1 - beta1) * g, m, gradient)
@@ -178,7 +178,7 @@ def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: floa
 
 
 @boundary
-def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
+def ravel(tree: PyTree) -> tuple[np.ndarray, Callable[[np.ndarray], PyTree]]:
     """Return a pytree as one vector, and the function from such vectors to pytrees.
 
     So optimizers of vectors (``scipy.optimize.minimize``) work on pytrees.
@@ -212,7 +212,7 @@ def ravel(tree: Tree) -> tuple[np.ndarray, Callable[[np.ndarray], Tree]]:
     return vector, functools.partial(_unravel, structure, [(a.shape, a.dtype) for a in arrays])
 
 
-def _unravel(structure: Any, types: list[tuple[tuple[int, ...], np.dtype]], flat: np.ndarray) -> Tree:
+def _unravel(structure: optree.PyTreeSpec, types: list[tuple[tuple[int, ...], np.dtype]], flat: np.ndarray) -> PyTree:
     flat = np.asarray(flat)
     ends = np.cumsum([math.prod(shape) for shape, _ in types], dtype=int)
     size = int(ends[-1]) if types else 0

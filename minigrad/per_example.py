@@ -18,11 +18,12 @@ array([1., 4.])
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import optree
 
+from .graph import InAxes, PyTree
+from .traced_array import Array
 from .transforms.grad import Argnums
 from .transforms.pickling import picklable
 from .transforms.vmap import per_example_grad
@@ -31,7 +32,7 @@ __all__ = ["clipped_mean", "gram", "noise_scale", "norms", "squared_norms"]
 
 
 @picklable
-def squared_norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
+def squared_norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) -> Callable[..., PyTree]:
     """Return the function that computes ``‖∇f_b‖²`` of each example b.
 
     Parameters
@@ -58,14 +59,14 @@ def squared_norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0)
     """
     gradients = per_example_grad(f, argnums, in_axes)
 
-    def compute(*args: Any) -> Any:
+    def compute(*args: PyTree) -> PyTree:
         return sum((g**2).sum(axis=tuple(range(1, g.ndim))) for g in optree.tree_leaves(gradients(*args)))
 
     return compute
 
 
 @picklable
-def norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
+def norms(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) -> Callable[..., PyTree]:
     """Return the function that computes ``‖∇f_b‖`` of each example b.
 
     Parameters
@@ -95,7 +96,8 @@ def norms(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Call
 
 
 @picklable
-def clipped_mean(f: Callable[..., Any], bound: Any, argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
+def clipped_mean(f: Callable[..., PyTree], bound: float | Array, argnums: Argnums = 0,
+                 in_axes: InAxes = 0) -> Callable[..., PyTree]:
     """Return the function that averages the gradients, each scaled down to norm `bound` where it is longer.
 
     That is the sum of DP-SGD (Abadi et al., 2016), divided by the number of examples.
@@ -125,7 +127,7 @@ def clipped_mean(f: Callable[..., Any], bound: Any, argnums: Argnums = 0, in_axe
     """
     gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
 
-    def compute(*args: Any) -> Any:
+    def compute(*args: PyTree) -> PyTree:
         factor = np.minimum(1.0, bound / np.sqrt(squares(*args)))
         return optree.tree_map(
             lambda g: (g * factor.reshape(-1, *(1,) * (g.ndim - 1))).mean(axis=0), gradients(*args))
@@ -134,7 +136,7 @@ def clipped_mean(f: Callable[..., Any], bound: Any, argnums: Argnums = 0, in_axe
 
 
 @picklable
-def gram(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
+def gram(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) -> Callable[..., PyTree]:
     """Return the function that computes ``⟨∇f_b, ∇f_c⟩`` of all pairs of examples.
 
     For a scalar model f that is its empirical neural tangent kernel (Jacot et al., 2018).
@@ -164,7 +166,7 @@ def gram(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Calla
     """
     gradients = per_example_grad(f, argnums, in_axes)
 
-    def compute(*args: Any) -> Any:
+    def compute(*args: PyTree) -> PyTree:
         rows = [g.reshape(g.shape[0], -1) for g in optree.tree_leaves(gradients(*args))]
         return sum(r @ r.T for r in rows)
 
@@ -172,7 +174,7 @@ def gram(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Calla
 
 
 @picklable
-def noise_scale(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -> Callable[..., Any]:
+def noise_scale(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0) -> Callable[..., PyTree]:
     """Return the function that estimates the simple noise scale ``tr Σ / ‖G‖²`` of McCandlish et al. (2018).
 
     Σ is the covariance of the per-example gradients and G their expectation; both are estimated from the
@@ -202,7 +204,7 @@ def noise_scale(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0) -
     """
     gradients, squares = per_example_grad(f, argnums, in_axes), squared_norms(f, argnums, in_axes)
 
-    def compute(*args: Any) -> Any:
+    def compute(*args: PyTree) -> PyTree:
         each = squares(*args)
         n = each.size
         of_mean = sum((g.mean(axis=0) ** 2).sum() for g in optree.tree_leaves(gradients(*args)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .symbolic import Dim
 from .tracing import guard_equal, number
@@ -52,6 +52,14 @@ class Size:
     def __array_ufunc__(self, ufunc: object, method: str, *inputs: object, **kwargs: object) -> object:
         lifted = (Size.lift(x) if isinstance(x, Size) else x for x in inputs)
         return getattr(ufunc, method)(*lifted, **kwargs)
+
+    if TYPE_CHECKING:  # the operators that `_arithmetic` defines
+
+        def _operator(self, other: object) -> Any: ...
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operator
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _operator
+        __lt__ = __le__ = __gt__ = __ge__ = _operator
 
     def __repr__(self) -> str:
         return str(self.dim)

@@ -1,7 +1,6 @@
-"""The traced array: the values that NumPy code computes with during a trace.
+"""The traced array: the values of NumPy code during a trace.
 
-An `Array` wraps a node. Its methods call the functions of `minigrad.numpy`, which stands above this module and enters
-them in `TABLE` and `hooks`.
+An `Array` wraps a node. Its methods call the functions of `minigrad.numpy`, which enters them in `TABLE` and `hooks`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from .numpy.updates import At
 
-# What functions of arrays take: traced values, sizes, and what NumPy makes an array of, nested lists included.
+# Arguments of functions of arrays: traced values, sizes, and NumPy's array-likes, nested lists included.
 ArrayLike: TypeAlias = "Array | Size | ConstantLike | Sequence[ArrayLike]"
 R = TypeVar("R")
 
@@ -34,7 +33,7 @@ _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a t
 
 
 class Hooks:
-    """Functions beside `TABLE` that the methods of `Array` call; `minigrad.numpy` sets them when it is imported."""
+    """Functions that the methods of `Array` call, besides `TABLE`; `minigrad.numpy` sets them on import."""
 
     at: Callable[[Array], At[Array]]
     formatted: Callable[[Array, str], str]  # the text of an array without inputs in a format, or raises
@@ -52,7 +51,7 @@ hooks = Hooks()
 
 
 def _binary(ufunc: np.ufunc, flipped: bool = False) -> Callable[[Array, ArrayLike], Array]:
-    """Return an operator's method, which applies a ufunc."""
+    """Return an operator's method that applies a ufunc."""
 
     def method(self: Array, other: ArrayLike) -> Array:
         if other is None or isinstance(other, str):
@@ -88,7 +87,7 @@ def _method(function: Callable[..., object]) -> Callable[..., Array]:
 
 
 def _conversion(name: str, convert: Callable[..., R]) -> Callable[..., R]:
-    """Return a method that needs the array's value, which an array that depends on no input has."""
+    """Return a method that converts the value of an array; only arrays that depend on no input have one."""
 
     def method(self: Array, *args: object, **options: object) -> R:
         return convert(hooks.value(self, name), *args, **options)
@@ -183,7 +182,7 @@ class Array:
             raise TraceError(at_user_line("iteration over a traced scalar"))
         return (self[i] for i in range(len(self)))
 
-    def __copy__(self) -> Array:  # it never changes
+    def __copy__(self) -> Array:  # arrays are immutable
         return self
 
     def __deepcopy__(self, memo: dict[int, object]) -> Array:
@@ -296,7 +295,7 @@ class Array:
 
 
 def number_dtype(x: bool | int | float) -> np.dtype:
-    """Return the dtype of a Python number: an int is int64, or uint64 where it is too large for that."""
+    """Return the dtype of a Python number: int64 for an int, or uint64 beyond its range."""
     dtype = np.asarray(x).dtype
     if dtype.kind == "O":
         raise IntegerRangeError(at_user_line(f"the integer {x} is too large for any dtype: use a float"))
@@ -304,12 +303,12 @@ def number_dtype(x: bool | int | float) -> np.dtype:
 
 
 def as_array(x: Any) -> Array:
-    """Return `x` as a traced value: a constant where it is a number or an array.
+    """Return `x` as a traced value; numbers and arrays become constants.
 
     Raises
     ------
     DtypeError
-        If it is complex, of objects, or not an array at all.
+        If it is complex, of objects, or no array.
     """
     if isinstance(x, Array):
         return x

@@ -196,10 +196,8 @@ def monomials(size: int | Dim) -> Iterable[tuple[tuple[Symbol, ...], int]]:
 
 def _dim(terms: dict[tuple[Symbol, ...], int]) -> int | Dim:
     kept = {m: f for m, f in terms.items() if f}
-    if not kept:
-        return 0
-    if list(kept) == [()]:
-        return kept[()]
+    if kept.keys() <= {()}:
+        return kept.get((), 0)
     return Dim(tuple(sorted(kept.items(), key=lambda t: (-len(t[0]), [s.uid for s in t[0]]))))
 
 

@@ -79,6 +79,8 @@ class Executable:
         Returns the address of a kernel.
     held : mapping of Node to NodePrograms
         The programs of the graphs that nodes hold.
+    bodies : mapping of Node to callable
+        Functions of sizes and team that return the executable of a scan's body.
     arenas : ArenaPool
     sizes : mapping of Symbol to int
     team : int
@@ -88,8 +90,9 @@ class Executable:
     """
 
     def __init__(self, plan: LaunchPlan, code: Callable[[Kernel], int], held: Mapping[Node, NodePrograms],
-                 arenas: ArenaPool, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
-        self.plan, self.held, self.arenas, self.sizes = plan, held, arenas, sizes
+                 bodies: Mapping[Node, Callable[[Mapping[Symbol, int], int], Executable]], arenas: ArenaPool,
+                 sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
+        self.plan, self.held, self.arenas, self.sizes, self._bind_body = plan, held, arenas, sizes, bodies
         self.roles, self.graph = plan.schedule.roles, plan.schedule.graph
         if numbers is None:
             numbers = plan.size_table.values(sizes)
@@ -290,7 +293,7 @@ class Executable:
 
     def _scan(self, node: Node) -> None:
         """Add a native scan: its body runs on memory of this executable."""
-        body: Executable = self.held[node].programs[0][1].bind(self.sizes, self.team)
+        body = self._bind_body[node](self.sizes, self.team)
         body.bases[ARENA] = body.own_arena().address
         self.bodies.append(body)
         operands = [self._view(n) for n in node.inputs]

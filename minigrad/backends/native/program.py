@@ -61,6 +61,8 @@ class Program:
         self.plan = schedule(graph, MANAGED | steps.STEPS.keys(), rows)
         self.held = {n: KINDS[n.prim](n, partial(Program, own_outputs=n.prim is scan))
                      for n in graph.nodes if n.prim in KINDS}
+        self.bodies = {n: body for n, held in self.held.items()
+                       if n.prim is scan and isinstance(body := held.programs[0][1], Program)}
         self.why: dict[int, str] = {}
         self._early: set[Node] = set()  # results of the steps that run when the program is bound
         self.ways = [self._way(k, step) for k, step in enumerate(self.plan.steps)]
@@ -69,8 +71,8 @@ class Program:
         self.kernels, self._library = self._compiled()
         self._symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
         self._addresses: dict[str, int] = {}
-        self.launch_plan = LaunchPlan(self.plan, self.ways, self.kernels, {
-            n: held.programs[0][1].launch_plan for n, held in self.held.items() if n.prim is scan})
+        self.launch_plan: LaunchPlan = LaunchPlan(self.plan, self.ways, self.kernels, {
+            n: body.launch_plan for n, body in self.bodies.items()})
         self._pools: Pools[tuple[int, ...], Executable | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
         self.arenas = ArenaPool()
 
@@ -87,7 +89,7 @@ class Program:
             return "bound"
         if node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in ("float32", "float64"):
             return "product"
-        if node.prim is scan and self.held[node].programs[0][1].native:
+        if node.prim is scan and self.bodies[node].native:
             return "scan"
         why = steps.unable(node)
         if why is None:
@@ -184,7 +186,8 @@ class Program:
 
     def bind(self, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None) -> Executable:
         """Return the program for sizes at which every loop has a turn."""
-        return Executable(self.launch_plan, self._address, self.held, self.arenas, sizes, team, numbers)
+        bodies = {n: body.bind for n, body in self.bodies.items()}
+        return Executable(self.launch_plan, self._address, self.held, bodies, self.arenas, sizes, team, numbers)
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the memory that a run keeps beside its inputs and outputs."""

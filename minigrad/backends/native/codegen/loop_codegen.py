@@ -104,13 +104,13 @@ class LoopWriter:
         own = tuple(None if v is None or a.repeated[v] else v for v in axes)
         linked = tuple(v is not None and a.linked[v] for v in own)
         last = a.last()
-        where = next((k for k, v in enumerate(own) if v is not None and v == last), None)
+        last_axis = next((k for k, v in enumerate(own) if v is not None and v == last), None)
         key = (memory, view, own)
-        found = self.references.get(key)
-        if found is None:
-            found = self.references[key] = Reference(memory, view, view.dtype, own, linked, where,
-                                                      not inside and parts is None)
-        return found
+        reference = self.references.get(key)
+        if reference is None:
+            reference = self.references[key] = Reference(memory, view, view.dtype, own, linked, last_axis,
+                                                          not inside and parts is None)
+        return reference
 
     def _gather_operands(self, n: Node) -> None:
         array, *indices = n.inputs
@@ -132,9 +132,9 @@ class LoopWriter:
         count = 1 + len(indices)
         spread = [0, *[None] * (count - 1), *range(1, update.ndim)]
         for k, i in [(0, update), *enumerate(indices, 2)]:
-            where = spread if not k else [0, *[None] * (n.ndim - 1)]
+            axes = spread if not k else [0, *[None] * (n.ndim - 1)]
             self.reads[n, k] = self.roles.root[i] if self.roles.root[i].prim is full else self._reference(
-                access(i, self.roles), i, where)
+                access(i, self.roles), i, axes)
         self.indexed |= set(range(1, count))
 
     def _result(self, n: Node) -> Reference:
@@ -189,13 +189,13 @@ class LoopWriter:
 
     def write(self) -> None:
         k = self.k
-        self.where = {r: self._start(r) for r in self.references.values()}
+        self.starts = {r: self._start(r) for r in self.references.values()}
         self.index: dict[int, ir.Value] = {}  # an axis whose index is wanted -> where the nest stands
         for n in self.reductions:
             if self._in_memory(n):
                 self._initialise(n)
         self.sums: dict[Node, ir.Value] = {}  # accumulators: room for one vector each
-        self._nest(0, dict(self.where))
+        self._nest(0, dict(self.starts))
         assert not k.b.block.is_terminated
 
     def _start(self, r: Reference) -> ir.Value:
@@ -243,31 +243,31 @@ class LoopWriter:
         count = k.size(size_of(n.shape if terminal(n) else n.shape[1:]))
         if not terminal(n):
             count = b.mul(count, k.count)
-        k.begin(n, self.where[r], count)
+        k.begin(n, self.starts[r], count)
 
-    def _nest(self, depth: int, where: dict[Reference, ir.Value]) -> None:
+    def _nest(self, depth: int, addresses: dict[Reference, ir.Value]) -> None:
         k, b = self.k, self.k.b
         opened = [n for n in self.reductions if self._register(n) == depth]
         for n in opened:
             self.sums[n] = k.e.alloca(vector_type(n.dtype, self.lanes))
             b.store(k.identity(n, self.lanes), self.sums[n])
         if depth == len(self.axes):
-            self._element(where)
+            self._element(addresses)
         elif depth == len(self.axes) - 1:
-            self._vectors(depth, where)
+            self._vectors(depth, addresses)
         else:
             axis = self.axes[depth]
 
-            def body(i: ir.Value, where: dict[Reference, ir.Value]) -> None:
+            def body(i: ir.Value, addresses: dict[Reference, ir.Value]) -> None:
                 self.index[axis.axes[-1]] = i
                 self._nest(depth + 1, {r: at(b, p, b.mul(i, self._stride(r, axis.axes[-1]))) if self._moving(r, axis)
-                                       else p for r, p in where.items()})
+                                       else p for r, p in addresses.items()})
 
-            self._turns(depth, 1, where, body)
+            self._turns(depth, 1, addresses, body)
         for n in opened:
-            self._close(n, where)
+            self._close(n, addresses)
 
-    def _close(self, n: Node, where: dict[Reference, ir.Value]) -> None:
+    def _close(self, n: Node, addresses: dict[Reference, ir.Value]) -> None:
         k, b, r = self.k, self.k.b, self.writes[n]
         x, lanes, mask = b.load(self.sums[n], typ=vector_type(n.dtype, self.lanes)), self.lanes, None
         if self._by_lanes(n):
@@ -275,43 +275,43 @@ class LoopWriter:
         else:
             x, lanes = k.across(n, x, lanes), 1
         if self._in_memory(n):
-            x = k.combined(n, k.load(n.dtype, where[r], lanes, mask), x)
-        k.store(x, n.dtype, where[r], mask)
+            x = k.combined(n, k.load(n.dtype, addresses[r], lanes, mask), x)
+        k.store(x, n.dtype, addresses[r], mask)
 
-    def _element(self, where: dict[Reference, ir.Value]) -> None:
+    def _element(self, addresses: dict[Reference, ir.Value]) -> None:
         """Write the body of a space without axes: one element."""
-        self._body(None, None, None, where, {})
+        self._body(None, None, None, addresses, {})
 
-    def _vectors(self, depth: int, where: dict[Reference, ir.Value]) -> None:
+    def _vectors(self, depth: int, addresses: dict[Reference, ir.Value]) -> None:
         """Write the innermost loop, vector by vector."""
         k, b, axis = self.k, self.k.b, self.axes[depth]
-        scalars = {r: k.load(r.dtype, where[r]) for r in self._read_only()
+        scalars = {r: k.load(r.dtype, addresses[r]) for r in self._read_only()
                    if not self._moving(r, axis) and not self._dynamic(r)}
         fixed: dict[Reference | Node, ir.Value] = {r: splat(b, x, self.lanes) for r, x in scalars.items()}
         count, whole = axis.count, self._whole_vectors(axis)
 
-        def body(i: ir.Value, where: dict[Reference, ir.Value]) -> None:
-            self._body(axis, i, None if whole else k.mask(count, i, self.lanes), where, fixed)
+        def body(i: ir.Value, addresses: dict[Reference, ir.Value]) -> None:
+            self._body(axis, i, None if whole else k.mask(count, i, self.lanes), addresses, fixed)
 
         if self.one_vector:
-            body(I64(0), where)
+            body(I64(0), addresses)
         else:
-            self._turns(depth, self.lanes, where, body)
+            self._turns(depth, self.lanes, addresses, body)
 
-    def _turns(self, depth: int, by: int, where: dict[Reference, ir.Value],
+    def _turns(self, depth: int, by: int, addresses: dict[Reference, ir.Value],
                body: Callable[[ir.Value, dict[Reference, ir.Value]], None]) -> None:
         """Write a loop of `by` elements at a time."""
         k, count = self.k, self.axes[depth].count
         turns = -(-count.constant // by) if isinstance(count, ir.Constant) else None
         limits = {n: RUN if self._outermost(n, depth) else 1 for n in self.reductions
                   if n.prim.combiner is ADD and n.dtype.kind == "f" and self._reduced(n, depth)}
-        sums = {n: self._chains(n, depth, limit, turns, where) for n, limit in limits.items()
+        sums = {n: self._chains(n, depth, limit, turns, addresses) for n, limit in limits.items()
                 if turns is None or turns > limit}
         if not sums:
             with k.counting(I64(0), count, I64(by)) as i:
-                body(i, where)
+                body(i, addresses)
             return
-        before, inside = dict(self.sums), dict(where)
+        before, inside = dict(self.sums), dict(addresses)
         for n, c in sums.items():
             if depth >= self._register(n):
                 self.sums[n] = c.open
@@ -329,7 +329,7 @@ class LoopWriter:
         return not any(self._reduced(n, d) for d in range(register if depth >= register else 0, depth))
 
     def _chains(self, n: Node, depth: int, limit: int, turns: int | None,
-                where: dict[Reference, ir.Value]) -> InRegisters | InMemory:
+                addresses: dict[Reference, ir.Value]) -> InRegisters | InMemory:
         """Return the accumulators of a sum in a loop."""
         k, axis = self.k, self.axes[depth]
         if depth >= self._register(n):
@@ -337,7 +337,7 @@ class LoopWriter:
         chains = Memory("chains", n, axis.axes[0], axis.axes[-1], limit)
         k.chains[chains] = None
         inside = self._product([a for a in range(axis.axes[-1] + 1, len(self.loop.space)) if a not in n.params["axes"]])
-        return InMemory(k, n, inside, k.pointer(chains, n), where[self.writes[n]], limit, axis.count)
+        return InMemory(k, n, inside, k.pointer(chains, n), addresses[self.writes[n]], limit, axis.count)
 
     def _read_only(self) -> list[Reference]:
         read = {id(r) for r in self.reads.values() if isinstance(r, Reference)}
@@ -349,9 +349,9 @@ class LoopWriter:
 
     # -- one vector of elements --------------------------------------------------------------------------
 
-    def _body(self, axis: Axis | None, i: ir.Value | None, mask: ir.Value | None, where: dict[Reference, ir.Value],
+    def _body(self, axis: Axis | None, i: ir.Value | None, mask: ir.Value | None, addresses: dict[Reference, ir.Value],
               fixed: Mapping[Reference | Node, ir.Value]) -> None:
-        self.axis, self.i, self.mask, self.now, self.values = axis, i, mask, where, dict(fixed)
+        self.axis, self.i, self.mask, self.now, self.values = axis, i, mask, addresses, dict(fixed)
         for n in self.loop.nodes:
             if n.prim.kind == "reduce":
                 self._accumulate(n)

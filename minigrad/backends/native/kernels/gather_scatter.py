@@ -71,7 +71,7 @@ def positions(indices: Sequence[Index], sizes: Sequence[int], strides: Sequence[
     count = math.prod(indices[0].view.shape)
     steps: list[Step] = []
     for k, (i, size, stride) in enumerate(zip(indices, sizes, strides, strict=True)):
-        name, *null = i.read or (None,)
+        name, null = (i.read[0], [n for n in i.read[1:] if isinstance(n, int)]) if i.read else (None, [])
         steps.append((position(i.dtype, name, bool(null)), arguments(team, count, (count, 1), (_PIECE, 1), (
             i.view.base, i.view.offset, size, stride, *to, *flag, not k, *null))))
     return steps if count else []
@@ -96,9 +96,9 @@ def _position(dtype: np.dtype, read: str | None, has_null: bool, code: Emitter, 
         bad = b.icmp_unsigned(">=", i, length)
         with b.if_then(any_lane(b, bad), likely=False):
             code.store(I64(1), wide, flag)
-        here = code.element(to, k, POSITION)
-        old = b.select(first, zero, code.load(wide, here, width))
-        code.store(b.add(old, b.mul(b.select(bad, zero, i), splat(b, stride, width))), wide, here)
+        address = code.element(to, k, POSITION)
+        old = b.select(first, zero, code.load(wide, address, width))
+        code.store(b.add(old, b.mul(b.select(bad, zero, i), splat(b, stride, width))), wide, address)
 
 
 def take(to: View, source: View, indices: Sequence[Index], itemsize: int, room: Place, flag: Place, team: int
@@ -207,16 +207,16 @@ def _scatter_rows(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter
         with b.if_then(b.and_(b.icmp_signed(">=", row, low), b.icmp_signed("<", row, high))):
             target, length = at(b, to, b.mul(row, row_of)), b.sub(end, begin)
             for column, width in code.chunks(left, right, _row_widths(dtype)):
-                here = code.element(target, column, memory.itemsize)
+                address = code.element(target, column, memory.itemsize)
                 first_row = code.element(source, column, item)
 
                 def load(k: ir.Value, width: int = width, row: ir.Value = first_row) -> ir.Value:
                     return code.load(dtype, at(b, row, b.mul(k, nbytes)), width)
 
-                _collect(by, dtype, memory, code, here, width, length, load)
+                _collect(by, dtype, memory, code, address, width, length, load)
 
 
-def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, here: ir.Value, width: int,
+def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, address: ir.Value, width: int,
              length: ir.Value, load: Callable[[ir.Value], ir.Value]) -> None:
     """Combine ``load(0)``, ..., ``load(length - 1)`` with the result at an address."""
     b, nothing = code.b, ex.identity(by, dtype, width)
@@ -231,15 +231,15 @@ def _collect(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitter, her
         return least(b, b.add(low, I64(count)), high)
 
     def add(x: ir.Value) -> None:
-        code.store(b.fadd(code.load(memory, here, width), ex.cast(b, x, dtype, memory)), memory, here)
+        code.store(b.fadd(code.load(memory, address, width), ex.cast(b, x, dtype, memory)), memory, address)
 
     if by is not ADD or dtype.kind != "f":
-        code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
+        code.store(chain(code.load(memory, address, width), I64(0), length), memory, address)
         return
     with b.if_else(b.icmp_signed("<=", length, I64(RUN)), likely=True) as (short, long):
         with short:
             if memory == dtype:
-                code.store(chain(code.load(memory, here, width), I64(0), length), memory, here)
+                code.store(chain(code.load(memory, address, width), I64(0), length), memory, address)
             else:
                 add(chain(nothing, I64(0), length))
         with long, code.counting(I64(0), length, I64(RUN * RUN)) as low:
@@ -338,11 +338,11 @@ def _scatter_single(by: Combiner, dtype: np.dtype, memory: np.dtype, code: Emitt
     last, total = code.variable(at(b, to, b.mul(low, I64(item)))), code.variable(ex.identity(by, register, 1))
     with b.if_then(b.icmp_signed("<", code.get(first), code.get(stop))):
         with code.counting(code.get(first), code.get(stop)) as i:
-            here = code.element(to, code.load(wide, code.element(targets, i, POSITION)), item)
-            with b.if_then(b.icmp_unsigned("!=", here, code.get(last))):
+            address = code.element(to, code.load(wide, code.element(targets, i, POSITION)), item)
+            with b.if_then(b.icmp_unsigned("!=", address, code.get(last))):
                 code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))
-                b.store(here, last)
-                b.store(ex.cast(b, code.load(memory, here), memory, register), total)
+                b.store(address, last)
+                b.store(ex.cast(b, code.load(memory, address), memory, register), total)
             x = ex.cast(b, code.load(dtype, code.element(updates, i, dtype.itemsize)), dtype, register)
             b.store(ex.combined(b, by, code.get(total), x, register.kind == "u"), total)
         code.store(ex.cast(b, code.get(total), register, memory), memory, code.get(last))

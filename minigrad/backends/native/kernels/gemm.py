@@ -346,20 +346,20 @@ class _Gemm(Emitter):
             a_here = self.at(a, b.mul(k, a_col))
             with self.counting(I64(0), cols, chunk) as j:
                 width = least(b, chunk, b.sub(cols, j))
-                here = self.at(right, b.add(b.mul(k, b_row), b.mul(j, b_col)))
+                columns = self.at(right, b.add(b.mul(k, b_row), b.mul(j, b_col)))
                 vectors = b.sdiv(b.add(width, I64(self.lanes - 1)), I64(self.lanes))
                 padded = b.mul(vectors, I64(self.lanes))
                 direct = b.and_(b.icmp_signed("==", b_col, ONE), b.icmp_signed("==", width, padded))
                 with b.if_then(b.not_(direct)):
-                    b.call(pack, [here, b_row, b_col, depth, width, packed, padded])
-                here = b.select(direct, here, packed)
+                    b.call(pack, [columns, b_row, b_col, depth, width, packed, padded])
+                columns = b.select(direct, columns, packed)
                 b_line = b.select(direct, b_row, padded)
                 for i, high in self.tiled(rows, self.highest):
                     for first, count in self.tiled(vectors, partial(self.widest, high)):
                         j_tile = b.mul(first, I64(self.lanes))
                         to = self.at(out, b.add(b.mul(i, out_row), b.mul(b.add(j, j_tile), out_col)))
                         b.call(tiles, [high, count, depth, self.at(a_here, b.mul(i, a_row)), a_row, a_col,
-                                       self.at(here, j_tile), b_line, to, out_row, out_col,
+                                       self.at(columns, j_tile), b_line, to, out_row, out_col,
                                        least(b, b.sub(width, j_tile), b.mul(count, I64(self.lanes))), add])
 
     def tiled(self, count: ir.Value, share: Callable[[ir.Value], ir.Value]) -> Iterator[tuple[ir.Value, ir.Value]]:

@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ... import code_cache
 from .jit import Target, compile_all, host, toolchain
@@ -38,7 +37,7 @@ class CodeRequest:
     """
 
     key: str
-    make: Callable[[], tuple[str, Any]]
+    make: Callable[[], tuple[str, object]]
 
 
 def verbatim(text: str) -> CodeRequest:
@@ -46,12 +45,12 @@ def verbatim(text: str) -> CodeRequest:
     return CodeRequest(text, lambda: (text, None))
 
 
-def generated(name: str, make: Callable[[], tuple[str, Any]]) -> CodeRequest:
+def generated(name: str, make: Callable[[], tuple[str, object]]) -> CodeRequest:
     """Return the request for a module that this package's sources generate, named `name`."""
     return CodeRequest(f"{name}\0{_sources()}", make)
 
 
-def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) -> list[tuple[Any, bytes]]:
+def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) -> list[tuple[object, bytes]]:
     """Return the notes and object codes of modules: from disk, or generated and compiled."""
     target, where = target or host(), code_cache.trusted()
     keys = [_key(request.key, target) for request in requests]
@@ -68,8 +67,8 @@ def object_codes(requests: Sequence[CodeRequest], target: Target | None = None) 
 @functools.cache
 def _sources() -> str:
     """Return a digest of the files on which generated code depends."""
-    here = Path(__file__).parents[1]
-    files = [*sorted(here.rglob("*.py")), *(here.parents[1] / name for name in _BENEATH)]
+    package = Path(__file__).parents[1]
+    files = [*sorted(package.rglob("*.py")), *(package.parents[1] / name for name in _BENEATH)]
     return code_cache.digest(*(path.read_text(encoding="utf-8") for path in files))
 
 

@@ -94,7 +94,7 @@ def tanh(x: Lanes) -> Lanes:
     """Return tanh(|x|), signed, by the addition theorem: 2 |x| = n ln 2 + r, and h = tanh(r / 2).
 
     tanh(n ln 2 / 2) is (s - 1) / (s + 1) with s = 2**n, so that the result is ((s + 1) h + (s - 1)) / ((s - 1) h +
-    (s + 1)). The quotient is taken with h cut to so few bits that both terms are exact; its slope brings in the rest.
+    (s + 1)). The quotient is taken with h cut to so few bits that both terms are exact; its slope adds the remainder.
     """
     y = clamp(fabs(x), high={32: 10.0, 64: 22.0}[x.width])
     r, n = reduce(y + y)
@@ -104,10 +104,10 @@ def tanh(x: Lanes) -> Lanes:
     up, down = s + 1.0, s - 1.0
     cut = s * 3.0
     first = (h + cut) - cut
-    rest = h - first
+    remainder = h - first
     q = fma(up, first, down) / fma(down, first, up)
-    # The slope is (1 - q**2) / (1 - h**2); far out, where `rest` is not small, it falls by 1 - q rest.
-    return with_sign(fma(fma(rest, fma(-rest, q, z * 0.25), rest), fma(-q, q, 1.0), q), sign_bit(x))
+    # The slope is (1 - q**2) / (1 - h**2); far out, where `remainder` is not small, it falls by 1 - q remainder.
+    return with_sign(fma(fma(remainder, fma(-remainder, q, z * 0.25), remainder), fma(-q, q, 1.0), q), sign_bit(x))
 
 
 def _sinh_cosh_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:

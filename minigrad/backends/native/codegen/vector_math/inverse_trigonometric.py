@@ -1,4 +1,4 @@
-"""asin, acos and atan by polynomials near 0; the rest of their domain is led there by a root or by a quotient."""
+"""asin, acos and atan by polynomials near 0; a root or a quotient maps other arguments there."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def _asin_parts(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
 
 
 def asin(x: Lanes) -> Lanes:
-    """Return s + rest, or pi/2 - 2 (s + rest), signed."""
-    large, s, rest = _asin_parts(x)
+    """Return s + tail, or pi/2 - 2 (s + tail), signed."""
+    large, s, tail = _asin_parts(x)
     high, low, _ = c.HALF_PI[x.width]
-    far = high - ((s + s) + fma(rest, 2.0, -low))
-    return with_sign(select(large, far, s + rest), sign_bit(x))
+    far = high - ((s + s) + fma(tail, 2.0, -low))
+    return with_sign(select(large, far, s + tail), sign_bit(x))
 
 
 def acos(x: Lanes) -> Lanes:
     """Return pi/2 - asin(x) where |x| is small; else 2 asin(s), or for negative x pi less that."""
-    large, s, rest = _asin_parts(x)
+    large, s, tail = _asin_parts(x)
     high, low, _ = c.HALF_PI[x.width]
     sign = sign_bit(x)
-    near = high - (flip_sign(s, sign) + (flip_sign(rest, sign) - low))
-    right = (s + rest) * 2.0
-    left = 2.0 * high - ((s + s) + fma(rest, 2.0, -2.0 * low))
+    near = high - (flip_sign(s, sign) + (flip_sign(tail, sign) - low))
+    right = (s + tail) * 2.0
+    left = 2.0 * high - ((s + s) + fma(tail, 2.0, -2.0 * low))
     return select(large, select(x < 0.0, left, right), near)
 
 

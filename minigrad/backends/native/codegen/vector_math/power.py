@@ -56,10 +56,10 @@ def _pow_of_doubles(x: Lanes, y: Lanes) -> Lanes:
     y = clamp(y, -(2.0**70), 2.0**70)  # any log x but 0 is so large that the result is 0 or infinity there
     power, error = product(y, high)
     power = clamp(power, -750.0, 750.0)
-    rest = clamp(fma(y, low, error), -1e-9, 1e-9)  # it is less unless `power` was far beyond
+    remainder = clamp(fma(y, low, error), -1e-9, 1e-9)  # it is less unless `power` was far beyond
     n, integer = round_to_integer(power, c.LOG2_E[64][0])
     ln2, ln2_low = c.LN2[64]
-    r = fma(n, -ln2, power) + fma(n, -ln2_low, rest)
+    r = fma(n, -ln2, power) + fma(n, -ln2_low, remainder)
     return scale(expm1_near_0(r) + 1.0, integer)
 
 

@@ -28,8 +28,8 @@ def half_pi_remainder(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
     if function is None:
         function = internal(x.builder.module, name, ir.FunctionType(result, [x.type]), "alwaysinline")
         _define(function, x.fused)
-    found = x.builder.call(function, [x.value])
-    r, low, n = (x.of(x.builder.extract_value(found, k)) for k in range(3))
+    parts = x.builder.call(function, [x.value])
+    r, low, n = (x.of(x.builder.extract_value(parts, k)) for k in range(3))
     return r, low, n
 
 
@@ -111,9 +111,9 @@ def _far_lanes(module: ir.Module, x: Lanes) -> ir.Function:
     else:
         lanes = list(parts)
         for lane in range(x.count):
-            at = ir.Constant(ir.IntType(32), lane)
-            found = _far_lane(builder, one, builder.extract_element(value, at), x.width)
-            lanes = [builder.insert_element(all_, part, at) for all_, part in zip(lanes, found, strict=True)]
+            index = ir.Constant(ir.IntType(32), lane)
+            reduced = _far_lane(builder, one, builder.extract_element(value, index), x.width)
+            lanes = [builder.insert_element(all_, part, index) for all_, part in zip(lanes, reduced, strict=True)]
     chosen = [builder.select(far, a, b) for a, b in zip(lanes, parts, strict=True)]
     builder.ret(_struct(builder, kind, chosen))
     return function
@@ -121,25 +121,25 @@ def _far_lanes(module: ir.Module, x: Lanes) -> ir.Function:
 
 def _far_lane(builder: ir.IRBuilder, one: ir.Function, value: ir.Value, width: int) -> list[ir.Value]:
     double = builder.fpext(value, FLOATS[64]) if width == 32 else value
-    found = builder.call(one, [double])
-    r, low, n = (builder.extract_value(found, k) for k in range(3))
+    parts = builder.call(one, [double])
+    r, low, n = (builder.extract_value(parts, k) for k in range(3))
     if width == 64:
         return [r, low, n]
     single = builder.fptrunc(r, FLOATS[32])
-    rest = builder.fsub(r, builder.fpext(single, FLOATS[64]))
-    return [single, builder.fptrunc(rest, FLOATS[32]), builder.trunc(n, ir.IntType(32))]
+    error = builder.fsub(r, builder.fpext(single, FLOATS[64]))
+    return [single, builder.fptrunc(error, FLOATS[32]), builder.trunc(n, ir.IntType(32))]
 
 
 def _bits_of_two_over_pi(module: ir.Module) -> ir.GlobalVariable:
     """Return 2/pi * 2**_PLACES as bytes, the lowest first."""
     name = "mg.two_over_pi"
-    found = module.globals.get(name)
-    if found is None:
+    table = module.globals.get(name)
+    if table is None:
         data = bytearray(_two_over_pi(_PLACES).to_bytes(_PLACES // 8 + 32, "little"))
         constant = ir.Constant(ir.ArrayType(_I8, len(data)), data)
-        found = ir.GlobalVariable(module, constant.type, name)
-        found.linkage, found.global_constant, found.initializer = "internal", True, constant
-    return found
+        table = ir.GlobalVariable(module, constant.type, name)
+        table.linkage, table.global_constant, table.initializer = "internal", True, constant
+    return table
 
 
 def _two_over_pi(places: int) -> int:

@@ -26,9 +26,9 @@ NOT_RUNNING: set[str] = {
 }
 WITHOUT_EXAMPLE: set[str] = {
     "bool_", "callback", "checkpoint", "cond", "custom_jvp", "dim", "f16", "f32",
-    "f64", "fori_loop", "from_networkx", "from_pyg", "get_num_threads", "grad", "hessian", "hvp", "i16", "i32", "i64",
+    "f64", "fori_loop", "get_num_threads", "grad", "hessian", "hvp", "i16", "i32", "i64",
     "i8", "jacobian", "jvp", "mean_loss", "microbatch", "numpy", "per_example_grad", "primitive", "scan",
-    "set_num_threads", "special", "stop_gradient", "switch", "to_networkx", "to_pyg", "u16", "u32", "u64", "u8",
+    "set_num_threads", "special", "stop_gradient", "switch", "u16", "u32", "u64", "u8",
     "unroll", "value_and_grad", "vjp", "vmap", "where", "while_loop",
 }
 WITHOUT_SECTIONS: set[str] = {

@@ -44,6 +44,20 @@ def from_pyg(data: Any, cls: type, paths: Mapping[str, Path] | None = None,
     ------
     BatchError
         If `cls` is not a schema, `paths` has an unknown field, or `data` lacks the value of a path.
+
+    Examples
+    --------
+    An object with the attributes of `Data` is enough:
+
+    >>> from types import SimpleNamespace
+    >>> node, edge = mg.axis("node"), mg.axis("edge")
+    >>> @mg.example
+    ... class Graph:
+    ...     x: mg.f64[node]
+    ...     src: mg.index(node)[edge]
+    ...     dst: mg.index(node)[edge]
+    >>> mg.from_pyg(SimpleNamespace(x=np.ones(3), edge_index=np.array([[0, 1], [1, 2]])), Graph).dst
+    array([1, 2])
     """
     schema = _schema(cls, "from_pyg")
     places = _paths(schema, paths, ends, "from_pyg")
@@ -78,6 +92,18 @@ def to_pyg(example: Any, paths: Mapping[str, Path] | None = None, ends: tuple[st
     ------
     BatchError
         If the rows that `paths` gives to one tensor are not 0, 1, ...
+
+    Examples
+    --------
+    >>> node, edge = mg.axis("node"), mg.axis("edge")
+    >>> @mg.example
+    ... class Graph:
+    ...     x: mg.f64[node]
+    ...     src: mg.index(node)[edge]
+    ...     dst: mg.index(node)[edge]
+    >>> mg.to_pyg(Graph(np.ones(3), [0, 1], [1, 2])).edge_index  # doctest: +SKIP
+    tensor([[0, 1],
+            [1, 2]])
     """
     import torch
     from torch_geometric.data import Data, HeteroData
@@ -136,6 +162,20 @@ def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst"))
     ------
     BatchError
         If `cls` is not a schema with these `ends`, or a node, an edge or the graph lacks an attribute.
+
+    Examples
+    --------
+    >>> import networkx  # doctest: +SKIP
+    >>> node, edge = mg.axis("node"), mg.axis("edge")
+    >>> @mg.example
+    ... class Graph:
+    ...     x: mg.f64[node]
+    ...     src: mg.index(node)[edge]
+    ...     dst: mg.index(node)[edge]
+    >>> graph = networkx.Graph([("a", "b")])  # doctest: +SKIP
+    >>> networkx.set_node_attributes(graph, {"a": 1.0, "b": 2.0}, "x")  # doctest: +SKIP
+    >>> mg.from_networkx(graph, Graph).src  # doctest: +SKIP
+    array([0, 1])
     """
     schema = _schema(cls, "from_networkx")
     node, edge = _graph_axes(schema, ends, "from_networkx")
@@ -181,6 +221,17 @@ def to_networkx(example: Any, ends: tuple[str, str] = ("src", "dst"), create_usi
     ------
     BatchError
         If two edges have the same ends, and the type of graph holds one edge between two nodes.
+
+    Examples
+    --------
+    >>> node, edge = mg.axis("node"), mg.axis("edge")
+    >>> @mg.example
+    ... class Graph:
+    ...     x: mg.f64[node]
+    ...     src: mg.index(node)[edge]
+    ...     dst: mg.index(node)[edge]
+    >>> mg.to_networkx(Graph(np.ones(3), [0, 1], [1, 2])).edges  # doctest: +SKIP
+    OutEdgeView([(0, 1), (1, 2)])
     """
     import networkx
 

@@ -67,7 +67,7 @@ def torch():
 
 @pytest.mark.parametrize("one", [graph(), graph(nodes=4, edges=0), graph(nodes=0, edges=0), graph(1, 1, 3),
                                  graph(note=np.float32([1, 2]))], ids=["plain", "no edges", "empty", "loops", "note"])
-def test_data_there_and_back(torch, one):
+def test_round_trip_of_data(torch, one):
     paths = {"w": "edge_attr"}
     data = to_pyg(one, paths)
     assert type(data).__name__ == "Data"
@@ -91,7 +91,7 @@ def test_batches_of_data_are_batches_of_examples(torch):
         assert_same(from_pyg(a, Graph), b)
 
 
-def test_hetero_data_there_and_back(torch):
+def test_round_trip_of_hetero_data(torch):
     from torch_geometric.data import Batch
 
     several = [ratings(0), ratings(1, 2, 6, 0), ratings(2)]
@@ -105,7 +105,7 @@ def test_hetero_data_there_and_back(torch):
     np.testing.assert_array_equal(theirs[RATES].edge_index.numpy(), [ours.src, ours.dst])
 
 
-def test_data_of_pygs_own_making(torch):
+def test_data_created_by_pyg(torch):
     from torch_geometric.data import Data
 
     data = Data(x=torch.zeros(3, 3), edge_index=torch.tensor([[0, 2], [1, 0]]), y=torch.tensor([2.0]),
@@ -118,7 +118,7 @@ def test_data_of_pygs_own_making(torch):
     np.testing.assert_array_equal(one.w, [1, 1])
 
 
-def test_what_pyg_lacks(torch):
+def test_missing_parts_of_data_are_named(torch):
     from torch_geometric.data import Data
 
     with pytest.raises(mg.BatchError, match=r"test_convert.py:\d+: from_pyg: Graph.w: nothing at w in Data"):
@@ -141,7 +141,7 @@ def nx():
 
 @pytest.mark.parametrize("one", [graph(), graph(nodes=4, edges=0), graph(nodes=0, edges=0), graph(1, 1, 3),
                                  graph(note=np.float32([1, 2]))], ids=["plain", "no edges", "empty", "loops", "note"])
-def test_networkx_there_and_back(nx, one):
+def test_round_trip_of_networkx_graphs(nx, one):
     back = from_networkx(to_networkx(one, create_using=nx.MultiDiGraph), Graph)
     order, again = (np.lexsort((g.w, g.dst, g.src)) for g in (one, back))  # networkx groups edges by their source
     for name in ("src", "dst", "w"):
@@ -151,7 +151,7 @@ def test_networkx_there_and_back(nx, one):
     np.testing.assert_array_equal(one.note, back.note)
 
 
-def test_an_edge_without_direction_is_two(nx):
+def test_undirected_edges_become_two(nx):
     g = nx.Graph(y=1.5)
     g.add_node("c", x=[0, 0, 1])
     g.add_node("a", x=[1, 0, 0])
@@ -164,7 +164,7 @@ def test_an_edge_without_direction_is_two(nx):
         (0, 0, 5), (1, 2, 3), (2, 1, 3)]
 
 
-def test_what_networkx_lacks_or_cannot_hold(nx):
+def test_missing_attributes_and_multiple_edges_are_refused(nx):
     twice = Graph(x=np.zeros((2, 3), np.float32), src=[0, 0], dst=[1, 1], w=np.ones(2, np.float32), y=np.float32(0))
     with pytest.raises(mg.BatchError, match=r"2 edges, and a DiGraph keeps 1 of them.*MultiDiGraph"):
         to_networkx(twice)

@@ -76,7 +76,7 @@ def test_a_batch_of_a_dataset_is_the_batch_of_those_examples(packed):
     assert len(dataset[np.zeros(0, int)]) == 0
 
 
-def test_an_epoch_is_every_example_once(packed):
+def test_epochs_have_every_example_once(packed):
     examples, dataset = packed
     loader = DataLoader(dataset, max_rows={node: 12, edge: 20}, shuffle=True, seed=0, prefetch=2)
     back = {}
@@ -90,7 +90,7 @@ def test_an_epoch_is_every_example_once(packed):
             np.testing.assert_array_equal(getattr(one, name), getattr(examples[k], name))
 
 
-def test_what_is_in_files_stays_there(tmp_path):
+def test_opened_arrays_are_memory_mapped(tmp_path):
     dataset = open_dataset(save_dataset(tmp_path / "graphs", graphs()), Graph)
     base = dataset.x
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
@@ -103,7 +103,7 @@ def test_what_is_in_files_stays_there(tmp_path):
     assert not np.any(dataset.x[:len(some.x)] == 1)
 
 
-def test_the_files_are_plain_numpy_files(tmp_path):
+def test_files_are_npy_files(tmp_path):
     folder = save_dataset(tmp_path / "graphs", graphs(), chunk=4)
     whole = mg.batch(graphs())
     np.testing.assert_array_equal(np.load(folder / "src.npy"), whole.src)
@@ -111,14 +111,14 @@ def test_the_files_are_plain_numpy_files(tmp_path):
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1000])
-def test_the_chunks_make_no_difference(chunk, tmp_path):
+def test_chunk_sizes_write_equal_files(chunk, tmp_path):
     examples = graphs(y=False)
     assert_same(open_dataset(save_dataset(tmp_path / "d", iter(examples), chunk=chunk), Graph), mg.batch(examples))
     assert_same(open_dataset(save_dataset(tmp_path / "again", mg.batch(examples), chunk=chunk), Graph),
                 mg.batch(examples))
 
 
-def test_examples_are_taken_as_they_come(tmp_path):
+def test_examples_are_written_lazily(tmp_path):
     alive = []
 
     def examples():
@@ -162,19 +162,19 @@ def test_only_empty_examples(tmp_path):
 # -- what is refused ---------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_there(tmp_path):
+def test_existing_folders_are_refused(tmp_path):
     folder = save_dataset(tmp_path / "d", graphs())
     with pytest.raises(mg.BatchError, match=r"^test_dataset.py:\d+: save_dataset: .* exists already"):
         save_dataset(folder, graphs())
 
 
-def test_no_example(tmp_path):
+def test_datasets_without_examples_are_refused(tmp_path):
     with pytest.raises(mg.BatchError, match="needs at least one example"):
         save_dataset(tmp_path / "d", [])
     assert not (tmp_path / "d").exists()
 
 
-def test_a_writing_that_was_interrupted(tmp_path):
+def test_interrupted_writes_are_refused(tmp_path):
     def examples():
         yield from graphs()
         raise OSError("gone")
@@ -185,7 +185,7 @@ def test_a_writing_that_was_interrupted(tmp_path):
         open_dataset(tmp_path / "d", Graph)
 
 
-def test_another_schema(tmp_path):
+def test_datasets_of_other_schemas_are_refused(tmp_path):
     @mg.example
     class Other:
         x: mg.f32[node, 4]
@@ -196,7 +196,7 @@ def test_another_schema(tmp_path):
         open_dataset(folder, Other)
 
 
-def test_a_format_of_the_future(tmp_path):
+def test_later_formats_are_refused(tmp_path):
     folder = save_dataset(tmp_path / "d", graphs())
     about = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**about, "format": 99}))
@@ -204,14 +204,14 @@ def test_a_format_of_the_future(tmp_path):
         open_dataset(folder, Graph)
 
 
-def test_a_shared_field_that_differs_between_chunks(tmp_path):
+def test_shared_fields_that_differ_between_chunks_are_refused(tmp_path):
     first = graphs(n=4)
     odd = Graph(**{n: getattr(first[1], n) for n in FIELDS if n != "scale"}, scale=np.array([1.0, 3.0]))
     with pytest.raises(mg.BatchError, match=r"Graph\.scale is shared, but differs"):
         save_dataset(tmp_path / "d", [*first, odd], chunk=4)
 
 
-def test_an_optional_field_that_is_there_in_some_chunks(tmp_path):
+def test_optional_fields_of_some_chunks_are_refused(tmp_path):
     with pytest.raises(mg.BatchError, match="the same optional fields"):
         save_dataset(tmp_path / "d", [*graphs(n=4), *graphs(n=4, y=False)], chunk=4)
 
@@ -384,7 +384,7 @@ def mutations(folder, seed, count):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_no_damage_ends_the_process(seed, tmp_path):
+def test_random_damage_raises_errors(seed, tmp_path):
     code = ("from pathlib import Path; from tests.ragged.test_dataset import mutations; "
             f"print(mutations(Path({str(tmp_path / 'd')!r}), {seed}, 250))")
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-W", "ignore", "-c", code], capture_output=True,

@@ -53,13 +53,13 @@ def test_twelve_samples_in_six_batches_of_two():
 @pytest.mark.parametrize(("size", "drop", "lengths"), [
     (5, False, [5, 5, 2]), (5, True, [5, 5]), (4, True, [4, 4, 4]), (12, True, [12]), (13, True, []), (13, False, [12]),
     (1, False, [1] * 12)])
-def test_the_last_batch(size, drop, lengths):
+def test_length_of_the_last_batch(size, drop, lengths):
     loader = DataLoader(Y, batch_size=size, drop_last=drop)
     assert [len(b) for b in loader] == lengths
     assert len(loader) == len(lengths)
 
 
-def test_a_batch_is_the_callers_own():
+def test_batches_are_copies():
     data = np.arange(4.0)
     (batch,) = DataLoader(data, batch_size=4)
     batch[:] = -1
@@ -71,7 +71,7 @@ def test_a_pytree_keeps_its_structure():
     np.testing.assert_array_equal(batch["b"][1][0], Y)
 
 
-def test_every_example_once_in_an_order_of_the_epochs_own():
+def test_each_epoch_has_every_example_in_another_order():
     loader = DataLoader(Y, batch_size=5, shuffle=True, seed=0)
     epochs = [np.concatenate(list(loader)) for _ in range(3)]
     for e in epochs:
@@ -85,7 +85,7 @@ def test_every_example_once_in_an_order_of_the_epochs_own():
     assert not np.array_equal(np.concatenate(list(other)), epochs[0])
 
 
-def test_an_epoch_can_be_asked_for():
+def test_batches_of_a_given_epoch():
     loader = DataLoader(Y, batch_size=5, shuffle=True, seed=0)
     third = [list(map(tuple, loader)) for _ in range(3)][2]
     loader.epoch = 2
@@ -100,7 +100,7 @@ def test_without_a_seed_two_loaders_differ():
     assert not np.array_equal(*(next(iter(DataLoader(data, batch_size=1000, shuffle=True))) for _ in range(2)))
 
 
-def test_no_examples_no_batches():
+def test_empty_datasets_have_no_batches():
     assert list(DataLoader(np.zeros((0, 3)), batch_size=2, shuffle=True)) == []
     assert list(DataLoader(np.zeros((0, 3)), batch_size=2, drop_last=True)) == []
 
@@ -108,23 +108,23 @@ def test_no_examples_no_batches():
 # -- budgets and buckets -----------------------------------------------------------------------------------
 
 
-def test_a_budget_of_rows():
+def test_max_rows():
     loader = DataLoader(Uneven(node=[3, 4, 5, 6, 1, 1]), max_rows={"node": 7})
     assert [list(b) for b in loader] == [[0, 1], [2], [3, 4], [5]]
     assert len(loader) == 4
 
 
-def test_the_tightest_of_several_budgets_holds():
+def test_several_limits_hold_at_once():
     data = Uneven(node=[1, 1, 1, 1, 1, 1], edge=[0, 9, 1, 0, 0, 0])
     assert [list(b) for b in DataLoader(data, 3, max_rows={"node": 4, "edge": 9})] == [[0, 1], [2, 3, 4], [5]]
 
 
-def test_a_batch_that_is_exactly_full_is_not_dropped():
+def test_drop_last_keeps_a_full_batch():
     assert [list(b) for b in DataLoader(Uneven(node=[2, 3, 5]), max_rows={"node": 5}, drop_last=True)] == [[0, 1], [2]]
     assert [list(b) for b in DataLoader(Uneven(node=[2, 3, 4]), max_rows={"node": 5}, drop_last=True)] == [[0, 1]]
 
 
-def test_a_budget_of_memory_as_measured():
+def test_max_bytes():
     counts = np.array([3, 4, 5, 6, 1, 1])
     loader = DataLoader(Uneven(node=counts), max_bytes=700, measure=lambda some: 100 * counts[some].sum())
     assert [list(b) for b in loader] == [[0, 1], [2], [3, 4], [5]]
@@ -235,7 +235,7 @@ def test_buckets_hold_examples_of_similar_size():
 # -- the thread --------------------------------------------------------------------------------------------
 
 
-def test_prefetching_changes_nothing():
+def test_prefetched_batches_are_equal():
     plain, early = (DataLoader((X, Y), batch_size=5, shuffle=True, seed=3, prefetch=n) for n in (0, 2))
     for _ in range(2):
         for (x, y), (u, v) in zip(plain, early, strict=True):
@@ -244,7 +244,7 @@ def test_prefetching_changes_nothing():
     assert not threads()
 
 
-def test_the_thread_is_ahead_by_as_much_as_asked_and_no_more():
+def test_prefetch_bounds_the_batches_ahead():
     asked, third = [], threading.Event()
 
     def item(i):
@@ -261,7 +261,7 @@ def test_the_thread_is_ahead_by_as_much_as_asked_and_no_more():
     assert list(made) == list(range(1, 10))
 
 
-def test_who_stops_early_leaves_no_thread():
+def test_a_closed_iterator_ends_its_thread():
     loader = DataLoader(np.arange(100), batch_size=2, prefetch=3)
     for i, _ in enumerate(loader):
         if i == 1:
@@ -286,7 +286,7 @@ def test_two_progress_bars_at_once_and_one_that_stops_early(capsys):
     assert capsys.readouterr().out
 
 
-def test_an_error_of_the_thread_reaches_the_consumer_in_its_place():
+def test_errors_of_the_thread_are_raised_in_order():
     class Broken(Uneven):
         def __getitem__(self, indices):
             if 2 in indices:
@@ -328,7 +328,7 @@ def test_a_progress_bar(prefetch, capsys):
     ({"max_rows": {"node": -1}}, "max_rows of node must be at least 1, got -1"), ({"max_bytes": 100}, "go together"),
     ({"batch_size": 2, "prefetch": -1}, "negative"), ({"max_rows": {"edge": 5}}, "ragged axes are node"),
     ({"max_rows": {"node": 6}}, "example 2 has 8 rows of node.*leave out the 2")])
-def test_what_cannot_be(kwargs, words):
+def test_wrong_arguments_are_refused(kwargs, words):
     with pytest.raises(mg.BatchError, match=words) as caught:
         DataLoader(Uneven(node=[1, 7, 8]), **kwargs)
     assert str(caught.value).startswith("test_loader.py:"), "the line of the user"
@@ -339,18 +339,18 @@ def test_rows_of_arrays_of_one_shape():
         DataLoader(X, max_rows={"node": 5})
 
 
-def test_an_example_that_no_memory_holds():
+def test_examples_above_max_bytes_are_refused():
     with pytest.raises(mg.BatchError, match="example 1 alone exceeds"):
         list(DataLoader(Y, max_bytes=5, measure=lambda y: 10 * int(1 in y)))
 
 
 @pytest.mark.parametrize("tree", [(X, Y[:3]), np.float64(3), (), (X, 3.0)])
-def test_arrays_that_count_no_examples(tree):
+def test_arrays_of_unequal_lengths_are_refused(tree):
     with pytest.raises(mg.BatchError, match="axis 0 counts the examples"):
         Arrays(tree)
 
 
-def test_what_a_list_of_arrays_is_must_be_said():
+def test_ambiguous_lists_are_refused():
     with pytest.raises(mg.BatchError, match=r"^test_loader.py:\d+: a dataset that is a list holds examples"):
         DataLoader([np.zeros(3)] * 3, batch_size=2)
     with pytest.raises(mg.BatchError, match="got one Graph: give a list"):
@@ -398,7 +398,7 @@ def test_an_archive_of_arrays_is_a_mapping_of_arrays(tmp_path):
     np.testing.assert_array_equal(np.concatenate([b["y"] for b in batches]), Y)
 
 
-def test_an_attribute_called_lengths_that_maps_no_axes_is_ignored():
+def test_lengths_attributes_of_other_datasets_are_ignored():
     class Sentences:
         lengths = (3, 1, 2)
 
@@ -529,7 +529,7 @@ def sentences():
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))],
                          ids=["copy", "deepcopy", "pickle"])
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_copies_of_loaders_go_on_where_they_are(again, prefetch):
+def test_copies_of_loaders_continue_at_their_epoch(again, prefetch):
     loader = DataLoader(sentences(), 3, shuffle=True, seed=1, bucket=4, prefetch=prefetch)
     first = sizes_of_epoch(loader)
     other = again(loader)

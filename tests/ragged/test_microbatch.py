@@ -51,7 +51,7 @@ def leaves(x):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_whole_batch(name, size):
+def test_parts_sum_to_the_whole_batch(name, size):
     f = FUNCTIONS[name]
     for sizes in ("empty middle", "mixed", "one example"):
         batch = mg.batch(molecules(SIZES[sizes]))
@@ -130,7 +130,7 @@ def test_programs_of_a_batch(name):
                     close(h, w)
 
 
-def test_the_batch_itself_comes_back():
+def test_identity_returns_the_batch():
     batch = mg.batch(molecules(SIZES["empty middle"]))
     for size in (1, 2, 7):
         same = mg.microbatch(lambda b: b, size)(batch)
@@ -157,7 +157,7 @@ def test_the_batch_itself_comes_back():
     (lambda w, b: b.x @ b.x.T, "einsum.*twice"),
     (lambda w, b: mg.microbatch(mg.mean_loss(loss, AXES), 1)(w, b), "passes already"),
 ])
-def test_what_mixes_examples_is_refused(f, words):
+def test_programs_that_mix_examples_are_refused(f, words):
     batch = mg.batch(molecules(SIZES["mixed"]))
     with pytest.raises(mg.BatchError, match=words) as error:
         mg.microbatch(f, 2, AXES)(W, batch)
@@ -176,7 +176,7 @@ def mean_of_loop(f, examples):
 
 
 @pytest.mark.parametrize("sizes", ["mixed", "empty first", "empty middle", "empty last", "no edges", "one example"])
-def test_derivatives_from_outside(sizes):
+def test_derivatives_of_microbatch(sizes):
     """Each is the mean of the examples' own, whatever the size of a part."""
     examples = molecules(SIZES[sizes])
     batch, slope = mg.batch(examples), np.cos(W)
@@ -313,7 +313,7 @@ NULL = {"gather": lambda t: mg.gather(t.x, t.parent), "root": lambda t: mg.gathe
 
 
 @pytest.mark.parametrize("name", NULL)
-def test_indices_that_point_nowhere(name):
+def test_nullable_indices(name):
     f, rng = NULL[name], np.random.default_rng(0)
     trees = [Tree(rng.normal(size=(n, 2)), rng.integers(-1, n, n), k % 2 - 1) for k, n in enumerate((3, 4, 1, 5))]
     batch = mg.batch(trees)

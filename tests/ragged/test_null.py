@@ -23,7 +23,7 @@ def trees():
             for n, e in ((3, 4), (0, 2), (1, 0), (4, 6), (0, 0))]
 
 
-def test_null_stays_null():
+def test_null_indices_are_not_shifted():
     examples = trees()
     batch = mg.batch(examples)
     want = np.concatenate([np.where(t.parent < 0, -1, t.parent + k)
@@ -47,14 +47,14 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_loop(name):
+def test_vmap_equals_the_loop(name):
     f, examples = PROGRAMS[name], trees()
     for run in (mg.vmap(f), mg.compile(mg.vmap(f))):
         for have, t in zip(unbatched(run(mg.batch(examples))), examples, strict=True):
             close(have, f(t))
 
 
-def test_gather_has_zeros_and_no_gradient_there():
+def test_gather_of_null_is_zero_without_gradient():
     t = Tree(np.ones((3, 2)), [-1, 0, -1], [])
     at = np.flatnonzero(t.parent < 0)
     np.testing.assert_array_equal(mg.gather(t.x, t.parent)[at], 0)
@@ -82,7 +82,7 @@ def test_plain_indexing_is_refused(f):
         mg.vmap(f)(mg.batch(trees()))
 
 
-def test_plain_arrays_are_refused_where_null_is_not_said():
+def test_null_of_plain_arrays_must_be_declared():
     t = Tree(np.ones((3, 2)), [-1, 0, -1], [])
     with pytest.raises(mg.BatchError, match="say null=-1"):
         mg.segment_sum(t.x, t.parent, 3)
@@ -101,7 +101,7 @@ def test_null_must_be_declared():
 
 
 @pytest.mark.parametrize("null", [-1, 3, 7])
-def test_softmax_of_rows_that_belong_nowhere(null):
+def test_softmax_ignores_null_rows(null):
     x, index = np.array([1.0, 2.0, 3.0, 5.0]), np.array([0, 1, null, 1])
     want = [1, 1 / (1 + np.exp(3.0)), 0, 1 / (1 + np.exp(-3.0))]
     np.testing.assert_allclose(mg.segment_softmax(x, index, 3, null=null), want)

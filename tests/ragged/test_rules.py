@@ -32,7 +32,7 @@ def heads(g):
     return np.einsum("hij,jhd->ihd", softmax(np.einsum("ihd,jhd->hij", q, k)), v).reshape((n, 4))
 
 
-def test_an_index_field_reads_the_packed_rows_as_it_is():
+def test_index_fields_are_not_shifted_back():
     graph = mg.trace(mg.vmap(lambda g: np.sin(g.x[g.src])))(mg.batch(molecules(SIZES["mixed"])))
     (gathered,) = (n for n in graph.nodes if n.prim.name == "gather")
     assert gathered.inputs[1].prim.name == "input"
@@ -164,7 +164,7 @@ CASES += [(name, f, sizes) for name, f in ROWS.items() for sizes in NOT_EMPTY]
 
 
 @pytest.mark.parametrize(("name", "f", "sizes"), CASES, ids=lambda v: v if isinstance(v, str) else "")
-def test_batch_is_the_loop(name, f, sizes):
+def test_vmap_equals_the_loop(name, f, sizes):
     examples = molecules(SIZES[sizes])
     have = unbatched(mg.vmap(f)(mg.batch(examples)))
     want = [f(g) for g in examples]
@@ -190,7 +190,7 @@ SMOOTH += [(n, f, "mixed") for n, f in ROWS.items() if n not in INTEGERS]
 
 
 @pytest.mark.parametrize(("name", "f", "sizes"), SMOOTH, ids=lambda v: v if isinstance(v, str) else "")
-def test_gradient_is_that_of_the_loop(name, f, sizes):
+def test_gradients_equal_the_loop(name, f, sizes):
     examples = molecules(SIZES[sizes])
     batch = mg.batch(examples)
     loss = scalar(f)
@@ -228,7 +228,7 @@ SLICED = {"diff": lambda g: np.sum(np.diff(g.x, axis=0)), "three": lambda g: np.
 @pytest.mark.parametrize("how", ["as it is", "numpy", "native"])
 @pytest.mark.parametrize("sizes", [[(3, 1), (0, 0), (4, 1)], [(0, 0), (0, 0)]])
 @pytest.mark.parametrize("what", SLICED)
-def test_a_slice_that_leaves_out_more_than_there_is(what, how, sizes):
+def test_slices_longer_than_an_example_raise(what, how, sizes):
     one = SLICED[what]
     f = mg.vmap(one)
     run = f if how == "as it is" else mg.compile(f, backend=how)
@@ -243,7 +243,7 @@ def test_a_slice_that_leaves_out_more_than_there_is(what, how, sizes):
 
 @pytest.mark.parametrize("how", ["as it is", "numpy", "native"])
 @pytest.mark.parametrize("key", [0, -1, np.s_[:1], np.s_[-2:], np.s_[:, 0], np.s_[:, :1], [0, 1]])
-def test_rows_of_a_block_that_has_none(key, how):
+def test_rows_of_empty_blocks(key, how):
     f = mg.vmap(lambda m: m[np.array(key) if isinstance(key, list) else key])
     run = f if how == "as it is" else mg.compile(f, backend=how)
     good = mg.batch([np.arange(9.0).reshape(3, 3), np.ones((2, 2))], mg.f64[node, node])
@@ -291,7 +291,7 @@ OWN = {"elementwise": lambda p, g: clipped(g.x * p["a"]), "elementwise, forward"
 
 
 @pytest.mark.parametrize("what", OWN)
-def test_functions_with_rules_of_their_own(what):
+def test_custom_rules(what):
     """They differ from what differentiation would find, so that it shows that they are asked."""
     def loss(p, g):
         return np.sum(np.sin(OWN[what](p, g)))
@@ -317,7 +317,7 @@ def test_constants_in_a_checkpoint():
     close(have, [np.where(g.x > 0, g.x, 0.5).sum(axis=0) for g in examples])
 
 
-def test_rows_that_an_example_has_not():
+def test_missing_rows_raise_when_the_program_runs():
     with pytest.raises(IndexError, match="index 1 is out of range for an example with 1 rows"):
         mg.vmap(lambda g: g.x[:2].sum())(mg.batch(molecules([(3, 1), (1, 0)])))
 
@@ -330,7 +330,7 @@ def test_running_extremes_along_a_ragged_axis_are_refused(name):
 
 @pytest.mark.parametrize(("key", "words"), [(np.s_[::2], r"\[::2\]"), (np.s_[-3:2], r"\[-3:2\]"),
                                             (np.s_[1::-1], r"\[1::-1\]"), (np.s_[4:1:-1], r"\[4:1:-1\]")])
-def test_slices_whose_size_is_no_polynomial(key, words):
+def test_slices_of_other_sizes_are_refused(key, words):
     with pytest.raises(mg.ShapeError, match=rf"the slice {words} of axis 0 of f64\[node, 4\].*\[1:\], \[:-1\]"):
         mg.vmap(lambda g: g.x[key])(mg.batch(molecules([(3, 1)])))
 
@@ -387,7 +387,7 @@ def test_cumsum_and_sort_along_the_first_axis_of_a_block_are_refused(f):
         mg.vmap(f)(mg.batch(blocks((2, 3)), mg.f64[node, edge]))
 
 
-def test_what_waits_for_a_check_waits_for_it_in_a_batch():
+def test_barriers_keep_their_checks_in_a_batch():
     def f(g):
         return np.sum(Array(barrier(g.x._node, in_range(g.label._node, size=2))))
 

@@ -81,7 +81,7 @@ def test_a_gradient_within_the_example():
     close(have[1], np.mean([mg.grad(force_matching)(W, g) for g in examples], axis=0))
 
 
-def test_results_come_back_as_batches():
+def test_ragged_results_are_batches():
     examples = molecules(SIZES["empty first"])
     out = mg.vmap(lambda g: {"h": g.x @ W, "sum": g.y.sum(), "pairs": g.x @ g.x.T})(mg.batch(examples))
     assert isinstance(out["h"], mg.Batch)
@@ -147,7 +147,7 @@ def test_sums_do_not_depend_on_the_run():
     (lambda g: g.x.T.reshape(-1), "would move a fixed axis"),
     (lambda g: np.sum(g.x[:, 0][:, None, None] * g.x[:, 1][None, :, None] * g.x[:, 2]), "two of the axes"),
 ])
-def test_what_has_no_meaning_is_refused(f, words):
+def test_operations_without_meaning_are_refused(f, words):
     @mg.example
     class Line:
         x: mg.f64[node, 4]
@@ -162,14 +162,14 @@ def test_what_has_no_meaning_is_refused(f, words):
     assert "test_vmap.py" in str(caught.value) or "test_vmap.py" in "".join(getattr(caught.value, "__notes__", []))
 
 
-def test_the_largest_of_nothing_is_refused_when_the_program_runs():
+def test_extremes_of_no_rows_raise_when_the_program_runs():
     batch = mg.batch(molecules(SIZES["empty middle"]))
     for run in (mg.vmap(lambda g: np.max(g.x)), mg.compile(mg.vmap(lambda g: np.max(g.x)))):
         with pytest.raises(ValueError, match=r"example 1 has no rows\. Give it initial="):
             run(batch)
 
 
-def test_the_mean_of_nothing_is_nan():
+def test_mean_of_no_rows_is_nan():
     with pytest.warns(RuntimeWarning):
         want = [np.mean(g.x) for g in molecules(SIZES["empty middle"])]
     np.testing.assert_allclose(mg.vmap(lambda g: np.mean(g.x))(mg.batch(molecules(SIZES["empty middle"]))), want)
@@ -215,7 +215,7 @@ def test_an_example_made_within_the_program():
     close(mg.vmap(noisy, in_axes=(None, 0))(W, mg.batch(examples)), [noisy(W, g) for g in examples])
 
 
-def test_the_mean_over_an_axis():
+def test_mean_loss_over_an_axis():
     def per_node(w, g):
         return np.sum(np.tanh(g.x @ w), axis=1)
 
@@ -234,7 +234,7 @@ def test_the_mean_over_an_axis():
         mg.mean_loss(loss, in_axes=(None, 0), over=node)(W, batch)
 
 
-def test_rows_times_a_size_that_only_a_call_knows_are_refused():
+def test_ragged_sizes_with_symbolic_factors_are_refused():
     batch, x = mg.batch(molecules(SIZES["mixed"])), np.arange(6.0).reshape(3, 2)
 
     def f(x, b):

@@ -63,7 +63,7 @@ def test_the_unrolled_graph_has_a_copy_for_each_example():
     assert 1.5 < more["unrolled"].nodes / few["unrolled"].nodes < 2.1
 
 
-def test_a_wrong_way_shows_in_its_row():
+def test_a_wrong_variant_shows_in_its_row():
     def cubed(w, x):
         return np.sum(broken.cube(w * x))
 
@@ -77,7 +77,7 @@ def test_a_wrong_way_shows_in_its_row():
     assert report["vmapped"].loss == pytest.approx(1.5 * report["loop"].loss)
 
 
-def test_peak_memory_is_what_numpy_allocates():
+def test_peak_memory_follows_numpy_allocations():
     def wide(w, x):
         return np.sum(np.sort(np.outer(w, x).reshape(-1)))  # 80,000 bytes for each example
 
@@ -133,7 +133,7 @@ def test_json_and_text(report):
     assert len({len(line) for line in text.splitlines()[1:6]}) == 1  # columns stand in line
 
 
-def test_progress_is_shown_to_those_who_watch(monkeypatch):
+def test_progress_is_shown_on_terminals_only(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True

@@ -93,7 +93,7 @@ def test_the_page_is_well_formed_and_holds_everything(report, text):
     assert len(ids) == len(set(ids))
 
 
-def test_nothing_comes_from_elsewhere(text):
+def test_pages_have_no_external_resources(text):
     reader = read(text)
     assert "script" not in reader.tags
     for key, value in reader.attributes:

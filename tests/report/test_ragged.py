@@ -17,7 +17,7 @@ def loss(w, g):
 
 
 @pytest.mark.parametrize("sizes", ["mixed", "empty middle", "one example", "no edges"])
-def test_the_rows_agree(sizes, tmp_path):
+def test_variants_agree(sizes, tmp_path):
     examples = molecules(SIZES[sizes])
     report = mg.compare(loss, W, examples, repeats=1, progress=False)
     assert [r.name for r in report.rows] == ["loop", "padded", "giant"]
@@ -32,7 +32,7 @@ def test_the_rows_agree(sizes, tmp_path):
     assert "padded" in page.read_text(encoding="utf-8")
 
 
-def test_padding_holds_the_largest_for_each():
+def test_padded_examples_have_the_largest_size():
     batch = mg.batch(molecules([(1, 0), (5, 9), (2, 3)]))
     padded = RaggedData((W, batch), (None, 0)).padded()
     _, filled, is_example = padded.args
@@ -50,7 +50,7 @@ def test_a_batch_beside_arrays():
         mg.compare(loss, W, batch, rows=("square",))
 
 
-def test_padding_costs_what_the_sizes_differ():
+def test_padding_grows_with_the_spread_of_sizes():
     shares = []
     for spread in (0, 2, 8, 32):
         batch = mg.batch(molecules([(40 - spread, 60), *[(8, 12)] * 7] if spread < 32 else [(8, 12)] * 8))

@@ -57,13 +57,13 @@ def test_a_wrong_batch_rule_is_named(declare, batch, why):
     assert caught.value.node.prim.name == broken.NAME
 
 
-def test_a_rule_that_is_wrong_for_a_batch_of_one(declare):
+def test_a_rule_that_fails_for_a_batch_of_one(declare):
     declare(batch=lambda size, mapped, x: P["broken"](x) * (2.0 if size == 1 else 1.0))
     with pytest.raises(mg.CheckError, match=r"a batch of 1: [^$]*broken\(%2\)"):
         mg.check_batching(loss, (W, X), AXES)
 
 
-def test_one_example_is_made_three(declare):
+def test_one_example_is_repeated(declare):
     declare(batch=sum_of_all)
     with pytest.raises(mg.CheckError, match="a batch of 3"):
         mg.check_batching(loss, (W, X[:1]), AXES)
@@ -73,7 +73,7 @@ def test_one_example_is_made_three(declare):
         mg.check_batching(loss, (W, np.repeat(X[:1], 3, axis=0)), AXES)
 
 
-def test_a_leak_that_the_data_hide_is_found_by_moving_an_example(declare):
+def test_hidden_leaks_are_found_by_moving_an_example(declare):
     # Example 0 is added to the others: nothing, as long as it is zero.
     def adds_the_first(size, mapped, x):
         y = P["broken"](x)
@@ -102,7 +102,7 @@ def test_axes_pytrees_integers_and_several_results():
         mg.check_batching(f, (args[0], args[1].T, args[2]), (None, 1, 0))
 
 
-def test_a_function_that_is_another_on_plain_arrays_is_told_apart_from_a_wrong_rule():
+def test_functions_that_depend_on_tracing_are_told_apart_from_wrong_rules():
     def two_faced(x):
         return np.sum(x) + (1.0 if isinstance(x, mg.Array) else 0.0)
 

@@ -92,7 +92,7 @@ def test_stop_gradient_is_held_fixed():
     mg.check_grads(lambda x: np.sum(np.sin(x) * mg.stop_gradient(np.exp(x))), (X,))
 
 
-def test_arguments_modes_and_what_has_no_derivative():
+def test_wrong_arguments_and_modes_are_refused():
     def f(params, i):
         return params["a"][i] * np.exp(params["b"])
 

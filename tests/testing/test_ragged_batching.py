@@ -20,7 +20,7 @@ def loss(w, g):
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_what_holds(sizes):
+def test_correct_batches_pass(sizes):
     checked = mg.check_batching(loss, (W, mg.batch(molecules(SIZES[sizes]))), in_axes=(None, 0))
     assert checked.comparisons > 0
     assert checked.largest < 1e-12
@@ -32,7 +32,7 @@ def test_dense_beside_ragged_and_derivatives():
                       in_axes=(None, 0, 0))
 
 
-def test_a_broken_rule_is_named(monkeypatch):
+def test_broken_rules_are_named(monkeypatch):
     def wrong(x, ids, *, shape):
         return scatter_add(x, ids, shape=shape) * 1.5
 
@@ -43,7 +43,7 @@ def test_a_broken_rule_is_named(monkeypatch):
     assert "first node that disagrees" in str(caught.value)
 
 
-def test_a_leak_is_found(monkeypatch):
+def test_leaks_between_examples_are_found(monkeypatch):
     right = rules.RULES["gather"]
 
     def leaking(rw, node, xs):
@@ -57,7 +57,7 @@ def test_a_leak_is_found(monkeypatch):
         mg.check_batching(loss, (W, batch), in_axes=(None, 0))
 
 
-def test_a_function_that_is_another_on_plain_arrays():
+def test_functions_that_depend_on_tracing_are_refused():
     def two_faced(g):
         return np.sum(g.x) * (2 if isinstance(g.x, np.ndarray) else 1)
 

@@ -119,7 +119,7 @@ class Array:
         self._node = node
         if (values := thread.trace.values) is not None:
             values.append(node)
-        self._weak = weak  # a Python scalar, whose dtype gives way to others (NEP 50)
+        self._weak = weak  # a Python scalar: its dtype yields to others (NEP 50)
 
     @property
     def shape(self) -> tuple[int | Size, ...]:

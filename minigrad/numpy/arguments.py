@@ -119,7 +119,7 @@ def as_shape(shape: ShapeLike | None) -> Shape:
     items = shape if isinstance(shape, (tuple, list)) else (shape,)
     for n in items:
         if not (isinstance(n, Dim) or hasattr(n, "__index__")):
-            raise DtypeError(at_user_line(f"a shape is made of whole numbers, and {n!r} is none: {shape!r}"))
+            raise DtypeError(at_user_line(f"a shape must hold whole numbers, got {n!r} in {shape!r}"))
     return tuple(n if isinstance(n, Dim) else n.dim if isinstance(n, Size) else int(n.__index__()) for n in items)
 
 

@@ -17,7 +17,7 @@ from .dispatch import implements
 from .elementwise import clip, where
 from .joining import concatenate, split
 from .manipulation import moveaxis, ravel, reshape
-from .reductions import _cut, cumsum
+from .reductions import cumsum, slice_along
 from .searching import searchsorted
 from .sorting import argsort
 
@@ -40,12 +40,12 @@ def diff(a: ArrayLike, n: int = 1, axis: int = -1, prepend: ArrayLike | None = N
             x = section(x, a_, 1, m - 1) - section(x, a_, 0, m - 1)
             continue
         m = number(m)
-        x = _cut(x, a_, min(1, m), m) - _cut(x, a_, 0, max(m - 1, 0))
+        x = slice_along(x, a_, min(1, m), m) - slice_along(x, a_, 0, max(m - 1, 0))
     return Array(x)
 
 
 def _at_end(values: ArrayLike, x: Node, axis: int) -> Node:
-    """Return what stands before or after `x` in a difference: a number stands for one slice."""
+    """Return values in front of or behind `x`; a number becomes one slice."""
     node = as_array(values)._node
     return node if node.ndim else broadcast_node(node, tuple(1 if a == axis else n for a, n in enumerate(x.shape)))
 

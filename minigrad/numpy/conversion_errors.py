@@ -152,7 +152,7 @@ def _stored(target: ast.Subscript, around: list[ast.AST]) -> Answer:
     statement = around[0] if around and isinstance(around[0], (ast.Assign, ast.AugAssign, ast.AnnAssign)) else target
     out = expression.text(target.value)
     return expression.text(statement), (
-        "An ndarray cannot take traced values, nor be indexed with them: it is no part of the program. Write "
+        "An ndarray cannot take traced values, nor be indexed with them: it lies outside the program. Write "
         f"{out} = minigrad.numpy.at({out})[i].set(v), or make the array at once, with np.stack or np.where.")
 
 

@@ -169,7 +169,7 @@ def _pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] |
 @implements(name="max_pool")
 def max_pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int] | None = None,
              padding: Padding = 0) -> Array:
-    """Return the largest element of each window over the last axes; what ties shares the gradient.
+    """Return the largest element of each window over the last axes; ties share the gradient.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ def converted(x: Any) -> Array | np.ndarray:
         listed = value.tolist()
         return as_array(listed) if any_traced([listed]) else np.asarray(listed)
     except ValueError as error:
-        raise ShapeError(at_user_line(f"a {type(x).__name__} that is no array: {error}")) from None
+        raise ShapeError(at_user_line(f"a {type(x).__name__} that is not an array: {error}")) from None
 
 
 hooks.converted = converted

@@ -54,7 +54,7 @@ def common_type(*arrays: ArrayLike) -> np.dtype:
 
 
 def _dtype(x: ArrayLike | DTypeLike) -> Any:
-    """Return the dtype of an array, and what stands for a dtype as it is."""
+    """Return the dtype of an array, and other values unchanged."""
     return x.dtype if isinstance(x, (Array, np.ndarray, np.generic)) else x
 
 

@@ -278,9 +278,9 @@ def _spacing(x: Array) -> Array:
 
 def _fmod(x: Array, y: Array) -> Array:
     if x.dtype.kind == "f":
-        sign = TABLE[np.copysign](x.dtype.type(1), x)  # and not abs and copysign of x, whose slopes at 0 are 0
+        sign = TABLE[np.copysign](x.dtype.type(1), x)  # abs and copysign of x would have slope 0 at 0
         return TABLE[np.remainder](x * sign, np.abs(y)) * sign
-    out = TABLE[np.remainder](x, y)  # of the sign of y: where that is not x's, one y too much
+    out = TABLE[np.remainder](x, y)  # it has y's sign: subtract one y where x has the other
     return where((out != 0) & ((out < 0) != (x < 0)), out - y, out)
 
 

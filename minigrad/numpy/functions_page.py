@@ -72,7 +72,7 @@ def _arguments() -> dict[str, Callable[[], tuple[Any, ...]]]:
     }
 
 
-# Where the plainest way that works shows less than there is, or none of the above does.
+# Arguments of functions for which the first that work show too little, or all above fail.
 _WAYS = {"where": "b, m, m", "searchsorted": "v, v", "digitize": "v, v", "bitwise_count": "i", "extract": "mask",
          "compress": "mask",
          "piecewise": "piecewise", "select": "select", "choose": "choose", "apply_along_axis": "along",

@@ -43,14 +43,14 @@ def norm(x: ArrayLike, ord: float | str | None = None, axis: Axes = None, keepdi
     total = (size ** ord).sum(axis=axes, keepdims=keepdims)
     if ord <= 1:
         return total ** (1 / ord)
-    tip = total == 0  # of a cone, where the slope is 0
+    tip = total == 0  # the tip of a cone has slope 0
     return where(tip, 0.0, where(tip, 1.0, total) ** (1 / ord)).astype(a.dtype)
 
 
 def _matrix_norm(a: Array, ord: float | str | None, axes: Sequence[int], keepdims: bool) -> Array:
     if len(axes) != 2 or ord is None or ord not in (1, -1, 2, -2, np.inf, -np.inf, "nuc"):
-        raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r} over {len(axes)} axes: there "
-                                      "is no such norm. Say axis=, or flatten it for a vector norm"))
+        raise ShapeError(at_user_line(f"np.linalg.norm({a._node.type}) with ord={ord!r} over {len(axes)} axes: this "
+                                      "norm does not exist. Give axis=, or flatten it for a vector norm"))
     m = moveaxis(a, axes, (-2, -1))
     if ord in (1, -1, np.inf, -np.inf):
         values = TABLE[np.absolute](m).sum(axis=-2 if ord in (1, -1) else -1)

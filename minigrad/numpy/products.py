@@ -268,34 +268,9 @@ def linalg_outer(x1: ArrayLike, x2: ArrayLike, /) -> Array:
     return outer(a, b)
 
 
-@implements(np.linalg.cross, name="cross")
-def linalg_cross(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Array:
-    """Return the cross product of vectors of three elements."""
-    return cross(x1, x2, axis=axis)
-
-
-@implements(np.linalg.matmul, name="matmul")
-def linalg_matmul(x1: ArrayLike, x2: ArrayLike, /) -> Array:
-    """Return the matrix product."""
-    return matmul(x1, x2)
-
-
-@implements(np.linalg.tensordot, name="tensordot")
-def linalg_tensordot(x1: ArrayLike, x2: ArrayLike, /, *, axes: int | Sequence[int | Sequence[int]] = 2) -> Array:
-    """Return the sum of products over given axes."""
-    return tensordot(x1, x2, axes)
-
-
-@implements(np.linalg.vecdot, name="vecdot")
-def linalg_vecdot(x1: ArrayLike, x2: ArrayLike, /, *, axis: int = -1) -> Array:
-    """Return dot products along an axis."""
-    return vecdot(x1, x2, axis=axis)
-
-
-@implements(np.linalg.matrix_transpose, name="matrix_transpose")
-def linalg_matrix_transpose(x: ArrayLike, /) -> Array:
-    """Swap the last two axes."""
-    return matrix_transpose(x)
+for _function, _ours in ((np.linalg.cross, cross), (np.linalg.matmul, matmul), (np.linalg.tensordot, tensordot),
+                         (np.linalg.vecdot, vecdot), (np.linalg.matrix_transpose, matrix_transpose)):
+    implements(_function, name=_function.__name__)(_ours)
 
 
 @implements(np.linalg.multi_dot)

@@ -26,7 +26,8 @@ from .dispatch import METHODS, accumulates, implements
 # -- over axes -----------------------------------------------------------------------------------------------
 
 
-def _keep(out: Node, x: Node, axes: tuple[int, ...], keepdims: bool) -> Array:
+def keep_axes(out: Node, x: Node, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """Return the reduction of `x` over axes, which stay as axes of size 1 by `keepdims`."""
     if keepdims is True:
         out = reshape(out, shape=tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
     return Array(out)
@@ -58,7 +59,7 @@ def sum_(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
     total = reduce.sum_(x, axes=axes) if axes else x
     if given(initial):
         total = total + filled(initial, total.shape, total.dtype)
-    return _keep(total, x, axes, keepdims)
+    return keep_axes(total, x, axes, keepdims)
 
 
 @implements(np.mean)
@@ -73,7 +74,7 @@ def mean(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
         mask, wide = Array(broadcast_node(as_array(where)._node, x.shape)), accumulator(dtype)
         total = sum_(Array(x), axis, dtype=wide, keepdims=keepdims, where=where)
         return (total / sum_(mask, axis, dtype=wide, keepdims=keepdims)).astype(dtype)
-    return _keep(mean_(x, axes=axes) if axes else x, x, axes, keepdims)
+    return keep_axes(mean_(x, axes=axes) if axes else x, x, axes, keepdims)
 
 
 def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive) -> Callable[..., Array]:
@@ -90,12 +91,12 @@ def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive
             x = _masked(x, where, combiner.identity(x.dtype))
         if given(initial) and any(x.shape[i] == 0 for i in axes):
             left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-            return _keep(filled(initial, left, x.dtype), x, axes, keepdims)
+            return keep_axes(filled(initial, left, x.dtype), x, axes, keepdims)
         prim = or_worst if given(initial) and any(isinstance(x.shape[i], Dim) for i in axes) else of_some
         extreme = prim(x, axes=axes) if axes else x
         if given(initial):
             extreme = pair(extreme, filled(initial, extreme.shape, extreme.dtype))
-        return _keep(extreme, x, axes, keepdims)
+        return keep_axes(extreme, x, axes, keepdims)
 
     function.__doc__ = f"Return the {name} over axes; ties share its gradient equally."
     return function
@@ -129,16 +130,17 @@ def prod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
     for a_ in reversed(axes):
         while (n := number(x.shape[a_])) > 1:
             half, odd = divmod(n, 2)
-            halves = _cut(x, a_, 0, half) * _cut(x, a_, half, 2 * half)
-            x = halves if not odd else _join(halves, _cut(x, a_, n - 1, n), a_)
+            halves = slice_along(x, a_, 0, half) * slice_along(x, a_, half, 2 * half)
+            x = halves if not odd else _join(halves, slice_along(x, a_, n - 1, n), a_)
         left = tuple(m for i, m in enumerate(x.shape) if i != a_)
         x = reshape(x, shape=left) if n else full(1, left, x.dtype)
     if given(initial):
         x = x * filled(initial, x.shape, x.dtype)
-    return _keep(x, whole, axes, keepdims)
+    return keep_axes(x, whole, axes, keepdims)
 
 
-def _cut(x: Node, axis: int, low: int | Dim, high: int | Dim) -> Node:
+def slice_along(x: Node, axis: int, low: int | Dim, high: int | Dim) -> Node:
+    """Return the slice from `low` to `high` along an axis."""
     return slice_(x, start=tuple(low if a == axis else 0 for a in range(x.ndim)),
                   stop=tuple(high if a == axis else n for a, n in enumerate(x.shape)), step=(1,) * x.ndim)
 
@@ -146,8 +148,8 @@ def _cut(x: Node, axis: int, low: int | Dim, high: int | Dim) -> Node:
 def _join(a: Node, b: Node, axis: int) -> Node:
     # The last of an odd number of factors joins the last product of the halves.
     n = a.shape[axis]
-    last = _cut(a, axis, n - 1, n) * b
-    return last if n == 1 else concatenate(_cut(a, axis, 0, n - 1), last, axis=axis)
+    last = slice_along(a, axis, n - 1, n) * b
+    return last if n == 1 else concatenate(slice_along(a, axis, 0, n - 1), last, axis=axis)
 
 
 def _truth(name: str, prim: Primitive) -> Callable[..., Array]:
@@ -158,7 +160,7 @@ def _truth(name: str, prim: Primitive) -> Callable[..., Array]:
             x = ew.ne(x, full(0, x.shape, x.dtype))
         x = _masked(x, where, name == "all")
         axes = as_axes(axis, x.ndim, name)
-        return _keep(prim(x, axes=axes) if axes else x, x, axes, keepdims)
+        return keep_axes(prim(x, axes=axes) if axes else x, x, axes, keepdims)
 
     function.__doc__ = f"Return whether {name} of the elements along axes hold."
     return function
@@ -246,7 +248,8 @@ def cumprod(a: ArrayLike, axis: int | None = None, dtype: DTypeLike | None = Non
     x = ew.cast_to(x, dtype_of(np.multiply.reduce(np.empty(0, x.dtype)).dtype if dtype is None else dtype))
     n, reach = number(x.shape[a_]), 1
     while reach < n:
-        x = concatenate(_cut(x, a_, 0, reach), _cut(x, a_, reach, n) * _cut(x, a_, 0, n - reach), axis=a_)
+        product = slice_along(x, a_, reach, n) * slice_along(x, a_, 0, n - reach)
+        x = concatenate(slice_along(x, a_, 0, reach), product, axis=a_)
         reach *= 2
     return Array(x)
 
@@ -293,12 +296,12 @@ def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
     """
     combine, n, reach = TABLE[ufunc], number(x.shape[axis]), 1
     if ufunc in _EXTREMES:
-        x = x if x.shape[axis] is n else _cut(x, axis, 0, n)
+        x = x if x.shape[axis] is n else slice_along(x, axis, 0, n)
         cumulate = _EXTREMES[ufunc if x.type.floating else _OF_NUMBERS.get(ufunc, ufunc)]
         return cumulate(x, axis=axis)
     while reach < n:
-        later = combine(Array(_cut(x, axis, reach, n)), Array(_cut(x, axis, 0, n - reach)))._node
-        x = concatenate(_cut(x, axis, 0, reach), later, axis=axis)
+        later = combine(Array(slice_along(x, axis, reach, n)), Array(slice_along(x, axis, 0, n - reach)))._node
+        x = concatenate(slice_along(x, axis, 0, reach), later, axis=axis)
         reach *= 2
     return x
 
@@ -314,8 +317,8 @@ def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
             raise ShapeError(at_user_line(f"np.{ufunc.__name__}.reduce of an empty axis of {x.type}"))
         while n > 1:
             half, odd = divmod(n, 2)
-            halves = combine(Array(_cut(x, a, 0, half)), Array(_cut(x, a, half, 2 * half)))._node
-            x = halves if not odd else concatenate(halves, _cut(x, a, n - 1, n), axis=a)
+            halves = combine(Array(slice_along(x, a, 0, half)), Array(slice_along(x, a, half, 2 * half)))._node
+            x = halves if not odd else concatenate(halves, slice_along(x, a, n - 1, n), axis=a)
             n = half + odd
         x = reshape(x, shape=tuple(m for i, m in enumerate(x.shape) if i != a))
     return x

@@ -17,7 +17,7 @@ from .arguments import Axes, as_axis
 from .dispatch import any_traced, implements
 from .elementwise import where
 from .manipulation import expand_dims
-from .reductions import _keep, sum_
+from .reductions import keep_axes, sum_
 
 
 def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
@@ -25,9 +25,9 @@ def _arg(name: str, prim: Primitive) -> Callable[..., Array]:
         x = as_array(a)._node
         if axis is None:
             flat = reshape(x, shape=(size_of(x.shape),))
-            return _keep(prim(flat, axis=0), x, tuple(range(x.ndim)), keepdims)
+            return keep_axes(prim(flat, axis=0), x, tuple(range(x.ndim)), keepdims)
         a_ = as_axis(axis, x.ndim, name)
-        return _keep(prim(x, axis=a_), x, (a_,), keepdims)
+        return keep_axes(prim(x, axis=a_), x, (a_,), keepdims)
 
     function.__doc__ = f"Return the index of the first {name[3:]}imum along an axis."
     return function

@@ -173,7 +173,7 @@ def logsumexp(a: ArrayLike, axis: Axes = None, b: ArrayLike | None = None, keepd
     top = Array(ew.stop_gradient(seen.max(axis=axis)._node))
     below = broadcast_along(top._node, x._node.shape, axes)
     if b is not None:
-        x = where((b == 0) & (x - Array(below) > 700), -np.inf, x)  # times 0, what overflows would be nan
+        x = where((b == 0) & (x - Array(below) > 700), -np.inf, x)  # an overflow times 0 would be nan
     terms = Array(ew.exp_of_difference(x._node, below))
     total = (terms if b is None else b * terms).sum(axis=axis)
     sign = TABLE[np.sign](total)

@@ -27,7 +27,7 @@ from .elementwise import where as choose
 from .indexing import diagonal, take_along_axis
 from .joining import concatenate
 from .manipulation import at_least, broadcast_to, expand_dims, moveaxis, ravel, reshape
-from .reductions import _cut, _keep, cumprod, cumsum, max_, mean, min_, prod, sum_
+from .reductions import cumprod, cumsum, keep_axes, max_, mean, min_, prod, slice_along, sum_
 from .searching import searchsorted
 
 # -- quantiles -----------------------------------------------------------------------------------------------
@@ -48,9 +48,9 @@ def median(a: ArrayLike, axis: Axes = None, out: None = None, overwrite_input: b
     rows = reshape_node(transpose_node(x, perm=(*kept, *axes)), shape=(*(x.shape[i] for i in kept), n))
     last_axis = len(kept)
     ordered = ordering.sort(rows, last_axis)
-    middle = mean_(_cut(ordered, last_axis, (n - 1) // 2, n // 2 + 1), axes=(last_axis,))
-    last = reshape_node(_cut(ordered, last_axis, n - 1, n), shape=middle.shape)  # NaN sorts last
-    return _keep(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
+    middle = mean_(slice_along(ordered, last_axis, (n - 1) // 2, n // 2 + 1), axes=(last_axis,))
+    last = reshape_node(slice_along(ordered, last_axis, n - 1, n), shape=middle.shape)  # NaN sorts last
+    return keep_axes(ew.where(ew.isnan(last), last, middle), whole, axes, keepdims)
 
 
 _CONTINUOUS = {"linear": (1.0, 1.0), "interpolated_inverted_cdf": (0.0, 1.0), "hazen": (0.5, 0.5),
@@ -82,7 +82,7 @@ def _quantile(name: str, a: ArrayLike, q: ArrayLike, axis: Axes, method: str, ke
     a, q = as_array(a), as_array(q)
     chosen = a.dtype.kind in "biu" and (method in ("lower", "higher", "nearest")
                                        or (method == "linear" and scale == 1 and q.dtype.kind != "f"))
-    if not chosen and a.dtype.kind != "f":  # integers keep their dtype where each quantile is one of them
+    if not chosen and a.dtype.kind != "f":  # quantiles chosen among integers keep their dtype
         a = a.astype(np.float64)
     rows, axes = _rows(a, axis, name)
     n = number(rows._node.shape[-1])
@@ -191,7 +191,7 @@ def _nan_extreme(name: str, function: Callable[..., object], extreme_of: Callabl
         result = extreme_of(x, axis, None, keepdims is True, initial, where)
         if x.dtype.kind != "f" or given(initial):
             return result
-        # Where the extreme is what stands for NaN, that would share its slope: all there are equal, and nothing is NaN.
+        # An extreme equal to the replacement of NaN would share its slope with NaN: the mean of numbers does not.
         return choose(result == worst, mean(x, axis, keepdims=keepdims is True, where=numbers), result)
 
     extreme.__doc__ = f"Return the {name} of the elements other than NaN; NaN without any."

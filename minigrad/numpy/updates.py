@@ -28,7 +28,7 @@ from .arguments import as_axis, broadcast_node, held
 from .dispatch import any_traced, implements
 from .indexing import getitem
 from .joining import concatenate
-from .reductions import _cut
+from .reductions import slice_along
 
 R = TypeVar("R")  # the type of an updated array
 
@@ -243,18 +243,18 @@ def _add(x: Node, places: Node, v: Node, negative: bool = False) -> Node:
 
 def _multiply(x: Node, places: Node, v: Node) -> Node:
     # Values that meet are multiplied up first: in order of place, by doubling the reach of each product. Products
-    # of the values themselves have exact derivatives of every order, also where one is zero.
+    # of the values themselves have exact derivatives of every order, zeros included.
     value = places.params["value"] if places.prim is const else None
     if value is None or len(np.unique(value)) < len(value):
         order = argsort(places, axis=0)
         places, v = gather(places, order), gather(v, order)
         m, reach = number(places.shape[0]), 1
         while reach < m:
-            meet = ew.eq(_cut(places, 0, reach, m), _cut(places, 0, 0, m - reach))
-            later = _cut(v, 0, reach, m)
+            meet = ew.eq(slice_along(places, 0, reach, m), slice_along(places, 0, 0, m - reach))
+            later = slice_along(v, 0, reach, m)
             later = ew.where(broadcast_along(meet, later.shape, tuple(range(1, v.ndim))),
-                             later * _cut(v, 0, 0, m - reach), later)
-            v = concatenate([Array(_cut(v, 0, 0, reach)), Array(later)])._node
+                             later * slice_along(v, 0, 0, m - reach), later)
+            v = concatenate([Array(slice_along(v, 0, 0, reach)), Array(later)])._node
             reach *= 2
     return x * _pick(_last(places, x.shape[0]), v, full(1, x.shape, x.dtype))
 

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...errors import MinigradError
-from .device import Device
+from .device import Call, Device
+
+if TYPE_CHECKING:
+    from .program import Workspace
 
 ROOM = 32 << 20  # bytes of workspace for the products that run at the same time
 ALIGN = 256  # bytes; of the arena's values
 _TYPES = {"float32": (0, 68), "float64": (1, 70), "float16": (2, 68)}  # cudaDataType, cublasComputeType
 _TF32 = 77
-_ALGORITHMS = 8  # that cublasLt proposes, at most
-_TIMED = 2e9  # floating-point operations of one timing, at least
+_ALGORITHMS = 8  # most proposals of cublasLt
+_TIMED = 2e9  # least floating-point operations of one timing
 EPILOGUES = {"": 1, "bias": 4}  # cublasLtEpilogue_t
 _TRANSPOSED_A, _TRANSPOSED_B, _EPILOGUE, _BIAS = 3, 4, 7, 8  # cublasLtMatmulDescAttributes_t
 _BATCH, _APART = 5, 6  # cublasLtMatrixLayoutAttribute_t
@@ -35,7 +39,7 @@ class Algorithm(ctypes.Structure):
     _fields_ = [("data", ctypes.c_uint64 * 8)]
 
 
-class Found(ctypes.Structure):
+class Proposal(ctypes.Structure):
     """``cublasLtMatmulHeuristicResult_t``."""
 
     _fields_ = [("algorithm", Algorithm), ("workspace", ctypes.c_size_t), ("state", ctypes.c_int),
@@ -51,7 +55,7 @@ class Spec:
     sizes : tuple of int
         Batch, rows, columns and inner.
     x, y : (bool, int, int)
-        Of each operand: whether it is transposed, leading size, distance between matrices.
+        Of each operand: whether it is transposed, the leading size, the distance between matrices.
     room : int
         Bytes of workspace.
     epilogue : {"", "bias"}
@@ -70,7 +74,7 @@ class Spec:
 class Blas:
     """The handles of one device. `lt` is None where cublasLt is not installed."""
 
-    def __init__(self, library: Any, lt: Any):
+    def __init__(self, library: ctypes.CDLL, lt: ctypes.CDLL | None):
         self._library, self.lt = library, lt
         self.lock = threading.RLock()
         self.handle, self.lt_handle = ctypes.c_void_p(), ctypes.c_void_p()
@@ -78,7 +82,8 @@ class Blas:
         if lt is not None:
             self.call("cublasLtCreate", ctypes.byref(self.lt_handle))
 
-    def call(self, name: str, *args: Any) -> None:
+    def call(self, name: str, *args: object) -> None:
+        """Call a function of cuBLAS or cublasLt; raise `MinigradError` if it fails."""
         status = getattr(self.lt if name.startswith("cublasLt") else self._library, name)(*args)
         if status:
             raise MinigradError(f"{name} failed ({status})")
@@ -87,16 +92,17 @@ class Blas:
 class Descriptor:
     """A descriptor of cublasLt: ``MatmulDesc``, ``MatrixLayout`` or ``MatmulPreference``."""
 
-    def __init__(self, blas: Blas, kind: str, *args: Any):
+    def __init__(self, blas: Blas, kind: str, *args: object):
         self._blas, self._kind, self._as_parameter_ = blas, kind, ctypes.c_void_p()
         self._destroy = getattr(blas.lt, f"cublasLt{kind}Destroy")
         blas.call(f"cublasLt{kind}Create", ctypes.byref(self._as_parameter_), *args)
 
-    def set(self, attribute: int, value: Any) -> None:
+    def set(self, attribute: int, value: ctypes._SimpleCData[int] | ctypes.c_void_p) -> None:
+        """Set an attribute."""
         self._blas.call(f"cublasLt{self._kind}SetAttribute", self, attribute, ctypes.byref(value),
                         ctypes.c_size_t(ctypes.sizeof(value)))
 
-    def __del__(self):
+    def __del__(self) -> None:
         if self._as_parameter_:
             self._destroy(self)
 
@@ -152,23 +158,23 @@ class Product:
             return self._algorithms[key]
 
     def _search(self, alignments: tuple[int, ...], bias: int) -> list[Algorithm | None]:
-        plain = [] if self.spec.epilogue else [None]
-        if not self._lt:
+        plain: list[Algorithm | None] = [] if self.spec.epilogue else [None]
+        if not self._lt or self._blas.lt is None:
             return plain
         preference = Descriptor(self._blas, "MatmulPreference")
         preference.set(_WORKSPACE, ctypes.c_uint64(self.spec.room))
         preference.set(_ALIGNMENT_A, ctypes.c_uint32(alignments[1]))
         preference.set(_ALIGNMENT_B, ctypes.c_uint32(alignments[0]))
         if self.spec.epilogue:
-            self._operation.set(_BIAS, ctypes.c_void_p(bias))  # whose alignment counts as well
-        found, count = (Found * _ALGORITHMS)(), ctypes.c_int()
+            self._operation.set(_BIAS, ctypes.c_void_p(bias))  # its alignment counts as well
+        results, count = (Proposal * _ALGORITHMS)(), ctypes.c_int()
         a, b, d = self._layouts
         status = self._blas.lt.cublasLtMatmulAlgoGetHeuristic(
-            self._blas.lt_handle, self._operation, a, b, d, d, preference, _ALGORITHMS, found, ctypes.byref(count))
-        return plain if status else [f.algorithm for f in found[:count.value] if not f.state] + plain
+            self._blas.lt_handle, self._operation, a, b, d, d, preference, _ALGORITHMS, results, ctypes.byref(count))
+        return plain if status else [r.algorithm for r in results[:count.value] if not r.state] + plain
 
     def tune(self, room: int, x: int, y: int, bias: int = 0) -> None:
-        """Put the fastest algorithm for operands at some addresses first. The results go to memory of their own."""
+        """Put the fastest algorithm for operands at some addresses first; the timings write to memory of their own."""
         algorithms, key, (batch, m, n, k) = self.algorithms(x, y, bias), _alignments(x, y, bias), self.spec.sizes
         if key in self._timed or not batch * m * n * k:
             return
@@ -176,8 +182,8 @@ class Product:
             out = self._device.allocate(batch * m * n * self.spec.dtype.itemsize)
         except MemoryError:
             return  # it works without
-        best = self._device.fastest([lambda a=a: self.run(a, out.ptr, room, x, y, bias) for a in algorithms],
-                                    int(_TIMED / (2 * batch * m * n * k)))
+        best = self._device.fastest([partial(self.run, a, out.ptr, room, x, y, bias) for a in algorithms], int(
+            _TIMED / (2 * batch * m * n * k)))
         with self._blas.lock:
             self._algorithms[key] = [algorithms[best], *algorithms[:best], *algorithms[best + 1:]]
             self._timed.add(key)
@@ -185,7 +191,7 @@ class Product:
     # -- running --------------------------------------------------------------------------------------------
 
     def __call__(self, out: int, room: int, x: int, y: int, bias: int = 0) -> None:
-        """Multiply what lies at some addresses; `room` is that of the workspace.
+        """Multiply the matrices at some addresses; `room` is the address of the workspace.
 
         cuBLAS leaves the result as it was where the inner size is 0, so a sum over nothing is written here.
         """
@@ -205,9 +211,9 @@ class Product:
             if algorithm is not None:
                 if self.spec.epilogue:
                     self._operation.set(_BIAS, ctypes.c_void_p(bias))
-                of_a, of_b, of_d = self._layouts
-                blas.call("cublasLtMatmul", blas.lt_handle, self._operation, one, a, of_a, b, of_b, zero, d, of_d, d,
-                          of_d, ctypes.byref(algorithm), *workspace, stream)
+                layout_a, layout_b, layout_d = self._layouts
+                blas.call("cublasLtMatmul", blas.lt_handle, self._operation, one, a, layout_a, b, layout_b, zero, d,
+                          layout_d, d, layout_d, ctypes.byref(algorithm), *workspace, stream)
                 return
             batch, m, n, k = self.spec.sizes
             (x_turned, x_lead, x_apart), (y_turned, y_lead, y_apart) = self.spec.x, self.spec.y
@@ -224,7 +230,7 @@ class Product:
 
 
 class ProductCall:
-    """A product in the memory of a space, whose `pointers` are the addresses of the arguments of the present run.
+    """A product in a workspace, whose `pointers` are the addresses of the arguments of the present run.
 
     Parameters
     ----------
@@ -235,17 +241,17 @@ class ProductCall:
     ways : sequence of (Product, int)
         The products that may compute it, the best one first, and the addresses of their results. The last one always
         can; it adds no bias.
-    rest : sequence of callable
-        The launches that add the bias where the last product has run.
+    bias : sequence of callable
+        The launches that add the bias after the last product.
     """
 
-    def __init__(self, space: Any, operands: Sequence[tuple[int | None, int]], room: int,
-                 ways: Sequence[tuple[Product, int]], rest: Sequence[Callable[[], None]]):
-        self._space, self._operands, self._room, self._ways, self._rest = space, operands, room, ways, rest
+    def __init__(self, workspace: Workspace, operands: Sequence[tuple[int | None, int]], room: int,
+                 ways: Sequence[tuple[Product, int]], bias: Sequence[Call]):
+        self._workspace, self._operands, self._room, self._ways, self._bias = workspace, operands, room, ways, bias
 
     def _chosen(self) -> tuple[Product, int, list[int]]:
         """Return the product, and the addresses of its result and of its operands."""
-        pointers = self._space.pointers
+        pointers = self._workspace.pointers
         at = [start if slot is None else pointers[slot] + start for slot, start in self._operands]
         for product, out in self._ways[:-1]:
             if product.algorithms(*at):
@@ -256,7 +262,7 @@ class ProductCall:
         product, out, at = self._chosen()
         product(out, self._room, *at)
         if product is self._ways[-1][0]:
-            for call in self._rest:
+            for call in self._bias:
                 call()
 
     def tune(self) -> None:
@@ -268,7 +274,7 @@ class ProductCall:
 class Fork:
     """The calls of products that run at the same time."""
 
-    def __init__(self, device: Any, calls: Sequence[ProductCall]):
+    def __init__(self, device: Device, calls: Sequence[ProductCall]):
         self._device, self.calls = device, calls
 
     def __call__(self) -> None:

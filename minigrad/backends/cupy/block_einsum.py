@@ -66,7 +66,8 @@ class Blocks:
             return typical(self.dense[c])
         packed = [(len(self.ragged(t)), v) for v, t, _ in (*self.arrays, (self.node, self.out, "")) if c in t]
         n, v = min(packed, key=lambda p: p[0])
-        return round((typical(v.shape[0]) / max(typical(self.examples), 1)) ** (1 / n))
+        rows: float = typical(v.shape[0]) / max(typical(self.examples), 1)
+        return round(math.pow(rows, 1 / n))
 
     def tiles(self, counts: dict[Key, Node]) -> Node | None:
         """Return the number of each example's tiles as a node, or None if all examples have the same number.

@@ -7,35 +7,69 @@ import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ...errors import MinigradError, at_user_line
 from ...primitive import adopt
 
-_PER_THREAD = 2  # the handle of the default stream that each thread has of its own
+if TYPE_CHECKING:
+    from .blas import Blas
+
+_PER_THREAD = 2  # the handle of the default stream of each thread
 _PAGE = 512  # flags that are allocated together
 BESIDE = 4  # calls that run at the same time, at most
-_FASTER = 0.97  # of the time of the first call: what another one must take to be chosen
-Launched = tuple[Any, int, int, Any]  # a kernel, blocks, threads of each, packed arguments
+_FASTER = 0.97  # a call is chosen if it takes less than this part of the first call's time
+Number: TypeAlias = "ctypes.c_int | ctypes.c_longlong | ctypes.c_uint64 | ctypes.Array[ctypes.c_uint64]"
+Packed: TypeAlias = "ctypes.Array[ctypes.c_void_p]"  # arguments of a launch: an array of their addresses
+Launched: TypeAlias = tuple[object, int, int, Packed]  # a kernel, blocks, threads per block, arguments
+Call: TypeAlias = Callable[[], None]
 
 
-def pack(values: Sequence[Any]) -> Any:
-    """Return arguments (ctypes numbers) as a launch takes them: an array of their addresses."""
+class Pointer(Protocol):
+    """CuPy's pointer to memory, which it keeps allocated."""
+
+    @property
+    def ptr(self) -> int: ...
+
+    def __add__(self, nbytes: int, /) -> Pointer: ...
+
+
+class DeviceArray(Protocol):
+    """CuPy's array."""
+
+    @property
+    def data(self) -> Pointer: ...
+
+    def __setitem__(self, index: object, value: object, /) -> None: ...
+
+    def fill(self, value: int, /) -> None: ...
+
+
+class CapturedGraph(Protocol):
+    """A graph of launches."""
+
+    def launch(self) -> None:
+        """Run the launches on the current stream."""
+
+
+def pack(values: Sequence[Number]) -> Packed:
+    """Return the arguments of a launch."""
     packed = (ctypes.c_void_p * max(len(values), 1))(*(ctypes.addressof(v) for v in values))
-    packed.values = values  # they must live as long
+    packed.values = values  # type: ignore[attr-defined] # the addresses are valid as long
     return packed
 
 
 class Device(ABC):
-    """Arrays of a CuPy module, and what is launched on them.
+    """A device: arrays of a CuPy module, and launches on them.
 
     Parameters
     ----------
     cupy : module
     xp : namespace
-        What evaluates a primitive on whole arrays.
+        The functions that evaluate primitives on whole arrays.
 
     Attributes
     ----------
@@ -47,13 +81,14 @@ class Device(ABC):
         The handles of cuBLAS.
     """
 
-    blas: Any
+    blas: Blas
+    array: Callable[[tuple[int, ...], np.dtype, Pointer], DeviceArray]
 
-    def __init__(self, cupy: Any, xp: Any):
+    def __init__(self, cupy: ModuleType, xp: ModuleType):
         self._cupy, self.xp, self.array = cupy, xp, cupy.ndarray
         self.number: int = cupy.cuda.runtime.getDevice()
-        self._flags: list[Any] = []
-        self._pages: list[Any] = []
+        self._flags: list[tuple[np.ndarray, int]] = []
+        self._pages: list[object] = []
         self._flag_lock = threading.Lock()
         self._own = threading.local()
         self._count = itertools.count()
@@ -77,11 +112,12 @@ class Device(ABC):
                 f"`with cupy.cuda.Device({self.number}):`, or compile the function once for each GPU"))
 
     def stream(self) -> int:
-        """Return the stream that work goes to: the caller's current one, or the one that is being captured."""
-        return (getattr(self._own, "capturing", None) or self._cupy.cuda.get_current_stream()).ptr
+        """Return the stream of launches: the caller's current one, or the one of a capture."""
+        stream: Pointer = getattr(self._own, "capturing", None) or self._cupy.cuda.get_current_stream()
+        return stream.ptr
 
     def queue(self) -> tuple[int, int]:
-        """Return a key of the order in which work runs: the stream, and the thread if each has its own default."""
+        """Return a key of the order of launches: the stream, and the thread if each has its own default stream."""
         stream = self.stream()
         if stream != _PER_THREAD:
             return stream, 0
@@ -95,14 +131,15 @@ class Device(ABC):
 
     # -- arrays ---------------------------------------------------------------------------------------------
 
-    def argument(self, x: Any, dtype: np.dtype) -> Any:
-        """Return an argument as an array that lies in one piece; one of JAX or PyTorch once it is computed."""
+    def argument(self, x: Any, dtype: np.dtype) -> DeviceArray:
+        """Return an argument as a contiguous array; arrays of JAX and PyTorch are awaited."""
         if type(x) is not self.array or x.dtype != dtype or x.data.device_id != self.number:
             x = self.asarray(x, dtype)
-        return x if x.flags.c_contiguous else self._cupy.ascontiguousarray(x)
+        out: DeviceArray = x if x.flags.c_contiguous else self._cupy.ascontiguousarray(x)
+        return out
 
-    def asarray(self, x: Any, dtype: np.dtype) -> Any:
-        """Return an argument as CuPy's array."""
+    def asarray(self, x: object, dtype: np.dtype) -> Any:
+        """Return an argument as an array of CuPy."""
         out = self._cupy.asarray(adopt(x), dtype)
         if out.device.id != self.number:
             self.ready()
@@ -111,30 +148,28 @@ class Device(ABC):
                 f"compiled for GPU {self.number}. Move the array, or compile the function once for each GPU"))
         return out
 
-    def allocate(self, nbytes: int) -> Any:
+    def allocate(self, nbytes: int) -> Pointer:
         """Return the pointer to new memory."""
         try:
-            return self._cupy.cuda.alloc(nbytes)
+            out: Pointer = self._cupy.cuda.alloc(nbytes)
         except self._cupy.cuda.memory.OutOfMemoryError as error:
             raise MemoryError(str(error)) from None
+        return out
 
-    def zeros(self, nbytes: int) -> Any:
+    def zeros(self, nbytes: int) -> Pointer:
         """Return the pointer to new memory that holds zeros."""
         out = self.allocate(nbytes)
         self.array((nbytes,), np.dtype(np.uint8), out).fill(0)
         return out
 
-    def pointer(self, x: Any) -> int:
-        return x.data.ptr
-
     def release(self) -> None:
         """Give memory that is not in use back to the device."""
         self._cupy.get_default_memory_pool().free_all_blocks()
 
-    def flag(self) -> tuple[Any, int]:
+    def flag(self) -> tuple[np.ndarray, int]:
         """Return a number that kernels can write and the host can read without waiting, and its address.
 
-        It is never reused: a kernel may still write to it when its owner is gone.
+        It is never reused: a kernel may still write to it after its owner is deleted.
         """
         with self._flag_lock:
             if not self._flags:
@@ -147,8 +182,8 @@ class Device(ABC):
 
     # -- launches -------------------------------------------------------------------------------------------
 
-    def fork(self, calls: Sequence[Callable[[], None]]) -> None:
-        """Run calls that do not need each other: in a capture each on a stream of its own, else one by one."""
+    def fork(self, calls: Sequence[Call]) -> None:
+        """Run independent calls: in a capture each on a stream of its own, else one by one."""
         main = getattr(self._own, "capturing", None)
         if main is None:
             for call in calls:
@@ -166,15 +201,15 @@ class Device(ABC):
         for _, _, joined in sides:
             main.wait_event(joined)
 
-    def fastest(self, calls: Sequence[Callable[[], None]], repeats: int) -> int:
-        """Return which call takes the least time on the device: the first one, unless another is clearly faster.
+    def fastest(self, calls: Sequence[Call], repeats: int) -> int:
+        """Return the number of the fastest call on the device: of the first one, unless another is clearly faster.
 
         Graphs of 1 to 20 repetitions are timed, since the host takes longer to launch a small call than it runs.
         """
         times: dict[int, list[float]] = {}
         graphs = []
         for k, call in enumerate(calls):
-            def repeated(call: Callable[[], None] = call) -> None:
+            def repeated(call: Call = call) -> None:
                 for _ in range(min(max(repeats, 1), 20)):
                     call()
 
@@ -201,16 +236,16 @@ class Device(ABC):
         """Write zeros."""
 
     @abstractmethod
-    def function(self, text: str, name: str) -> Any:
+    def function(self, text: str, name: str) -> object:
         """Return a kernel of a source."""
 
     @abstractmethod
-    def launch(self, function: Any, blocks: int, threads: int, params: Any) -> None:
+    def launch(self, function: object, blocks: int, threads: int, params: Packed) -> None:
         """Launch a kernel on packed arguments."""
 
     @abstractmethod
-    def capture(self, first: Sequence[Launched], rest: Callable[[], None]) -> Any:
-        """Record launches, and what `rest` launches, which must not wait for the device, and return them as a graph.
+    def capture(self, first: Sequence[Launched], launches: Call) -> CapturedGraph:
+        """Record the `first` launches and those of `launches`, which must not wait for the device, as a graph.
 
         Each launch of the graph reads the arguments of the `first` ones anew.
         """

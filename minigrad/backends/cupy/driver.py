@@ -1,7 +1,7 @@
 """The GPU: memory and streams through CuPy; modules, launches and graphs through the driver, products through cuBLAS.
 
-`Cuda` is all that a program knows of a device. CuPy refuses cuBLAS during a capture, so `blas` calls it, with handles
-and workspaces of our own.
+Programs see the device as a `Cuda`. CuPy refuses cuBLAS during a capture, so `blas` calls it, with handles and
+workspaces of our own.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ...errors import MinigradError, at_user_line
 from . import nvrtc
 from .blas import Blas
-from .device import Device, Launched
+from .device import Call, Device, Launched, Packed
 from .libraries import find
 
 INSTALL = "pip install 'minigrad[cuda]'"
-_THREAD_LOCAL = 1  # capture mode: what other threads do does not matter
+_THREAD_LOCAL = 1  # capture mode: other threads may do as they like
 PRECISIONS = ("highest", "tf32")
 
 
 @functools.cache
-def _libcuda() -> Any:
+def _libcuda() -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -32,7 +31,7 @@ def _libcuda() -> Any:
 
 
 def missing() -> str:
-    """Say in one line what is missing to run on a GPU, and what to install; an empty text where nothing is."""
+    """Return in one line the missing part for running on a GPU, and the remedy; an empty text if none is missing."""
     try:
         import cupy
     except ImportError:
@@ -67,13 +66,13 @@ def check() -> None:
 class NodeParams(ctypes.Structure):
     """The driver's ``CUDA_KERNEL_NODE_PARAMS_v2``."""
 
-    _fields_ = [("func", ctypes.c_void_p), *((f"{what}{axis}", ctypes.c_uint) for what in ("grid", "block")
+    _fields_ = [("func", ctypes.c_void_p), *((f"{size}{axis}", ctypes.c_uint) for size in ("grid", "block")
                                              for axis in "XYZ"), ("shared", ctypes.c_uint),
                 *((name, ctypes.c_void_p) for name in ("kernelParams", "extra", "kern", "ctx"))]
 
 
 class Graph:
-    """A captured graph, and the nodes whose arguments each launch reads anew."""
+    """A captured graph; each launch reads the arguments of its first nodes anew."""
 
     def __init__(self, cuda: Cuda, handle: ctypes.c_void_p, nodes: Sequence[ctypes.c_void_p],
                  first: Sequence[Launched]):
@@ -87,7 +86,7 @@ class Graph:
             call("cuGraphExecKernelNodeSetParams_v2", self._handle, node, ctypes.byref(values))
         call("cuGraphLaunch", self._handle, ctypes.c_void_p(self._cuda.stream()))
 
-    def __del__(self):
+    def __del__(self) -> None:
         self._cuda.library.cuGraphExecDestroy(self._handle)
 
 
@@ -106,13 +105,16 @@ class Cuda(Device):
         import cupy
 
         super().__init__(cupy, array_api_compat.cupy)
-        self.library = _libcuda()
+        library, cublas = _libcuda(), find("cublas")
+        if library is None or cublas is None:
+            raise AssertionError("check() passes without a driver or cuBLAS")
+        self.library = library
         self.arch = f"sm_{cupy.cuda.Device().compute_capability}"
         self._modules: dict[str, ctypes.c_void_p] = {}
         self._lock = threading.RLock()
         self._ready = threading.local()
         self.ready()
-        self.blas = Blas(find("cublas"), find("cublasLt"))
+        self.blas = Blas(cublas, find("cublasLt"))
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -123,7 +125,8 @@ class Cuda(Device):
             self._cupy.cuda.runtime.free(0)  # a first call of the runtime makes the primary context current
             self._ready.done = True
 
-    def call(self, name: str, *args: Any) -> None:
+    def call(self, name: str, *args: object) -> None:
+        """Call a function of the driver; raise `MinigradError` if it fails."""
         status = getattr(self.library, name)(*args)
         if status:
             text = ctypes.c_char_p()
@@ -132,7 +135,7 @@ class Cuda(Device):
 
     # -- kernels --------------------------------------------------------------------------------------------
 
-    def function(self, text: str, name: str) -> Any:
+    def function(self, text: str, name: str) -> ctypes.c_void_p:
         with self._lock:
             if text not in self._modules:
                 module = ctypes.c_void_p()
@@ -142,7 +145,7 @@ class Cuda(Device):
             self.call("cuModuleGetFunction", ctypes.byref(function), self._modules[text], name.encode())
             return function
 
-    def launch(self, function: Any, blocks: int, threads: int, params: Any) -> None:
+    def launch(self, function: object, blocks: int, threads: int, params: Packed) -> None:
         self.call("cuLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, ctypes.c_void_p(self.stream()), params,
                   None)
 
@@ -152,7 +155,7 @@ class Cuda(Device):
 
     # -- graphs ---------------------------------------------------------------------------------------------
 
-    def capture(self, first: Sequence[Launched], rest: Callable[[], None]) -> Graph:
+    def capture(self, first: Sequence[Launched], launches: Call) -> Graph:
         handle = ctypes.c_void_p(self._capture_stream.ptr)
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         with self._lock:
@@ -161,7 +164,7 @@ class Cuda(Device):
             try:
                 for launched in first:
                     self.launch(*launched)
-                rest()
+                launches()
             finally:
                 self._own.capturing = None
                 status = self.library.cuStreamEndCapture(handle, ctypes.byref(graph))
@@ -175,7 +178,7 @@ class Cuda(Device):
         return Graph(self, executable, nodes, first)
 
     def _chain(self, graph: ctypes.c_void_p, count: int) -> list[ctypes.c_void_p]:
-        """Return a graph's first nodes, each of which waits for the one before."""
+        """Return a graph's first nodes, which form a chain."""
         nodes: list[ctypes.c_void_p] = []
         for _ in range(count):
             node, one = ctypes.c_void_p(), ctypes.c_size_t(1)
@@ -198,7 +201,7 @@ def current() -> Cuda:
     Raises
     ------
     MinigradError
-        If there is none; the message says what is missing.
+        If there is none; the message names the missing part.
     """
     check()
     import cupy

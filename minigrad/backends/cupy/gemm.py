@@ -211,7 +211,7 @@ def depends(n: Size, rows: Collection[Symbol]) -> bool:
     return isinstance(n, Dim) and not n.symbols.isdisjoint(rows)
 
 
-def numbers(matrix: Matrix, sizes: Mapping[Symbol, int]) -> tuple[int, bool, int, int]:
-    """Return a matrix's offset, whether it is transposed, its leading size and the distance between matrices."""
-    return (value(matrix.offset, sizes), matrix.transposed, max(value(matrix.lead, sizes), 1),
-            value(matrix.apart, sizes))
+def numbers(matrix: Matrix, sizes: Mapping[Symbol, int]) -> tuple[int, tuple[bool, int, int]]:
+    """Return a matrix's offset, and its layout: whether it is transposed, leading size, distance between matrices."""
+    return value(matrix.offset, sizes), (matrix.transposed, max(value(matrix.lead, sizes), 1),
+                                         value(matrix.apart, sizes))

@@ -33,7 +33,7 @@ from .elementwise_kernels import Columns, Elements, Tiles
 from .gemm import ConcurrentProducts, Multiply
 from .horizontal_fusion import arrange, merge
 from .host_scalars import HostScalars
-from .kernels import Count, Launch, Op, Root, Sizes, few_and_long, in_arena, stoppable
+from .kernels import THREADS, Count, Launch, Op, Root, Sizes, few_and_long, in_arena, stoppable
 from .loops import Loop, may_end
 from .prelude import PRELUDE
 from .row_kernels import Rows
@@ -78,7 +78,7 @@ class Evaluate(Op):
         return [*self.reads, *self.results]
 
 
-CellKey: TypeAlias = "Node | Symbol | Dim | int | tuple[Program, object]"  # a number that the host writes into a table
+CellKey: TypeAlias = "Node | Symbol | Dim | int | tuple[Program, CellKey]"  # a number that the host writes into a table
 
 
 @dataclass
@@ -314,7 +314,7 @@ class Planner:
                     [p for p in group if isinstance(p, Launch)],
                     lambda text: functions.setdefault(text, f"f{len(functions) + 1}"))
             ops.append(op)
-            for launch in [p.launch for p in products] or [op]:
+            for launch in (op, *(p.launch for p in products)):
                 if isinstance(launch, Launch):
                     launch.name = names.setdefault(launch.body, f"k{len(names) + 1}")
             for key in op.touched:
@@ -326,7 +326,7 @@ class Planner:
                 plan.span |= {key: (first, plan.span[key][1]) for key in buffers}
         plan.ops = ops
         plan.text = "\n\n".join([PRELUDE, *(f"DEVICE void {name}{text}" for text, name in functions.items()), *(
-            f'extern "C" __global__ void __launch_bounds__({library_kernels.THREADS}) {name}{body}'
+            f'extern "C" __global__ void __launch_bounds__({THREADS}) {name}{body}'
             for body, name in names.items())]) + "\n"
 
     def nodes(self, step: Step) -> list[Node]:
@@ -567,7 +567,7 @@ class Planner:
 
     def _loop(self, node: Node) -> None:
         loop = self.loops[node]
-        for key, part in zip(loop.results, node.type.parts, strict=True):
+        for key, part in zip(loop.results, node.types, strict=True):
             self.reserve_array(key, part)
         for start, spare, v in zip(loop.starts, loop.spares, node.inputs[loop.first:], strict=False):
             self.reserve_array(spare, v)
@@ -583,8 +583,8 @@ class Planner:
                 loop.places[k] = Slot(self.slot[v])
             else:
                 loop.places[k] = self._contiguous(v)
-        for key, program in zip(loop.arenas, loop.programs, strict=True):
-            self.reserve(key, program.arena_bytes)
+        for arena, program in zip(loop.arenas, loop.programs, strict=True):
+            self.reserve(arena, program.arena_bytes)
             loop.cells.append([self.cell((program, number)) for number in program.plan.cells])
         self.reserve(loop.go, lambda sizes: 8)
         loop.strides = {n: self.cell(n) for n in loop.sliced() if isinstance(n, Dim)}
@@ -601,12 +601,11 @@ class Planner:
                 self.cell(root)
             reads += [k for k in self._sources(i) if k not in reads]
         if isinstance(node.type, TupleType):
-            results: list[Key] = [(node, i) for i in range(len(node.type.parts))]
-            for key, part in zip(results, node.type.parts, strict=True):
-                self.reserve_array(key, part)
+            results: list[Key] = [(node, i) for i in range(len(node.types))]
         else:
             results = [node]
-            self.reserve_array(node, node)
+        for key, part in zip(results, node.types, strict=True):
+            self.reserve_array(key, part)
         self.done.update([node, *results])
         self.plan.notes.append(f"{node.where}: {node.prim.name} is evaluated by CuPy, outside the captured graph")
         self.plan.ops.append(Evaluate(node, reads, results))

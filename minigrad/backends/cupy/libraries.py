@@ -1,4 +1,4 @@
-"""Finding NVIDIA's libraries: in the system, in the wheels that pip installs, or in a CUDA toolkit."""
+"""Search for NVIDIA's libraries: in the system, in the wheels that pip installs, or in a CUDA toolkit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def find(name: str) -> ctypes.CDLL | None:
     """Return a library such as ``"nvrtc"``, or None where it is not installed."""
     for path in (*_by_pathfinder(name), *_candidates(name)):
         try:
-            if os.sep in path:  # NVRTC opens its builtins by their name alone, and its wheel of 13.0 does not say where
+            if os.sep in path:  # NVRTC loads its builtins by name, and its wheel of 13.0 has no search path
                 for needed in sorted(Path(path).parent.glob(f"lib{name}-builtins.so.*")):
                     ctypes.CDLL(str(needed))
             return ctypes.CDLL(path)
@@ -28,7 +28,7 @@ def find(name: str) -> ctypes.CDLL | None:
 
 
 def _by_pathfinder(name: str) -> Iterator[str]:
-    """Yield the library that CuPy would load, by the package that CuPy finds it with."""
+    """Yield the library that CuPy would load, by the search of CuPy."""
     try:
         import cuda.pathfinder as pathfinder
     except ImportError:

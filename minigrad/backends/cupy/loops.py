@@ -1,25 +1,24 @@
-"""`scan` and `while` as launches: the host does not wait for a step, nor work for it in a replayed graph.
+"""Loops (`scan` and `while`) as launches: the host neither waits for steps nor launches each of them.
 
-A step's kernels find their operands, as those of any program, through a table of pointers. Each step has a table of its
+The kernels of a step find their operands through a table of pointers, as all kernels do. Each step has a table of its
 own: one launch (``mg_steps``) fills the tables of many steps, with slices by the number of the step. The carry lives in
 two buffers; a step reads one and writes the other.
 
-A scan whose launches are at most `MOST` is unrolled into the graph around it. A longer one is a graph of an even
-number of steps, launched again and again; a counter in device memory says which step is the first.
+A scan of at most `MOST` launches is unrolled into the graph around it. A longer one is a graph of an even number of
+steps, launched repeatedly; a counter in device memory holds the number of the first step.
 
-A while is a graph of up to `STEPS` steps as well. Its kernels return at once where `stop` is set, which the step's test
-does on the device, so that steps past the end read and write nothing. The host reads `stop` after one graph, then after
-two, four, and so on. (A conditional node of CUDA 12.4 would do without the host, but its condition is set by a function
-of the device's runtime library, which a kernel compiled by NVRTC must be linked with; and it refuses older drivers.)
+A while is a graph of up to `STEPS` steps as well. The test of a step sets `stop` on the device; from then on all
+kernels return at once, so that steps past the end read and write nothing. The host reads `stop` after one graph, then
+after two, four, and so on. (A conditional node of CUDA 12.4 needs no host, but a function of the device's runtime
+library sets its condition, which a kernel compiled by NVRTC must be linked with; and older drivers refuse it.)
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -28,29 +27,34 @@ from ...ops.subgraph import signature
 from ...primitive import on_host
 from ...symbolic import Dim, Symbol, size_of, value
 from .codegen import Cell, Key, Place, Slot
-from .device import pack
 from .gemm import depends
-from .kernels import THREADS, Op, Sizes, blocks_for
-from .prelude import COMMON
+from .kernels import Op, Sizes, blocks_for
 
-MOST = 1000  # launches of a graph's unrolled steps
-STEPS = 8  # of a while, in one graph
-AHEAD = 16  # graphs of a while's steps that are launched before the host reads whether it has ended, at most
-Address = tuple[int | None, int]  # an argument of the whole program that the address counts from, or None; bytes
+if TYPE_CHECKING:
+    from .device import Call
+    from .program import Program, Segment, Work, Workspace
+
+MOST = 1000  # most launches of a graph's unrolled steps
+STEPS = 8  # most steps of a while in one graph
+AHEAD = 16  # most graphs of a while's steps before the host reads `stop`
+Part: TypeAlias = "Segment | Repeat | Until"  # of a run, without evaluations
+Address: TypeAlias = tuple[int | None, int]  # an argument of the whole program to count from, or None; bytes
 
 
 def state_of(node: Node) -> range:
-    """Return which operands of a loop are its first state, or carry."""
-    return signature(node).carry(range(len(node.inputs)))
+    """Return the numbers of the operands that are a loop's first state, or carry."""
+    numbers = signature(node).carry(range(len(node.inputs)))
+    assert isinstance(numbers, range)
+    return numbers
 
 
 def may_end(node: Node) -> bool:
-    """Tell whether the number of steps is known only when the loop runs."""
+    """Return whether the number of steps is unknown before the loop runs."""
     return "test" in node.params
 
 
 def fixed_of(node: Node) -> frozenset[int]:
-    """Return the operands whose addresses are known when launches are made: all but a scan's slices."""
+    """Return the operands with fixed addresses: all but a scan's slices."""
     return frozenset(range(state_of(node).stop))
 
 
@@ -69,11 +73,11 @@ class Loop(Op):
     strides : dict of Dim to int
         The cells that hold sizes of slices.
     go : key
-        Of the memory that a test writes to.
+        The memory that a test writes to.
     """
 
     node: Node
-    programs: list[Any]
+    programs: list[Program]
     places: dict[int, Place] = field(default_factory=dict)
     cells: list[list[int]] = field(default_factory=list)
     strides: dict[Dim, int] = field(default_factory=dict)
@@ -81,7 +85,7 @@ class Loop(Op):
     def __post_init__(self) -> None:
         self.first, self.go = state_of(self.node).start, ("go", self.node)
         self.arenas = [("arena", self.node, k) for k in range(len(self.programs))]
-        self.results = [(self.node, k) for k in range(len(self.node.type.parts))]
+        self.results = [(self.node, k) for k in range(len(self.node.types))]
         self.starts, self.spares = ([(name, *key) for key in self.results[:len(state_of(self.node))]]
                                     for name in ("start", "spare"))
 
@@ -96,19 +100,19 @@ class Loop(Op):
         return [size_of(v.shape) for v in (*graph.inputs[self.first + n:], *graph.outputs[n:])]
 
     def starts_in_result(self, sizes: Sizes) -> bool:
-        """Tell whether the first state is written where the results are: a scan's last step must write there."""
+        """Return whether the first state is written to the results' memory: a scan's last step must write there."""
         return may_end(self.node) or value(self.node.params["length"], sizes) % 2 == 0
 
     def stretches(self, rows: Collection[Symbol]) -> bool:
-        """Tell whether the loop can do with memory for larger `rows`."""
+        """Return whether the loop may run in memory for larger `rows`."""
         return not depends(self.node.params.get("length", 0), rows) and not any(
             s in rows and s not in p.plan.rounded for p in self.programs for s in p.symbols)
 
 
 class Repeat:
-    """Parts that run several times, on a device that goes on from where it was."""
+    """Parts that run several times; the device counts the steps."""
 
-    def __init__(self, parts: Sequence[Callable[..., None]], times: int):
+    def __init__(self, parts: Sequence[Part], times: int):
         self.parts, self.times = parts, times
 
     def __call__(self, read_in_place: tuple[int, ...]) -> None:
@@ -130,8 +134,7 @@ class Until:
         Raises if a kernel has reported an index out of range.
     """
 
-    def __init__(self, parts: Sequence[Callable[..., None]], control: Callable[[], tuple[int, int]],
-                 settle: Callable[[], None], check: Callable[[], None]):
+    def __init__(self, parts: Sequence[Part], control: Callable[[], tuple[int, int]], settle: Call, check: Call):
         self.parts, self._control, self._settle, self._check = parts, control, settle, check
 
     def __call__(self, read_in_place: tuple[int, ...]) -> None:
@@ -150,13 +153,13 @@ class Until:
 class Unrolled:
     """A loop within the memory of the program around it, for one set of sizes."""
 
-    def __init__(self, op: Loop, space: Any):
-        self.op, self.space, self.device = op, space, space.device
-        node, sizes = op.node, space.sizes
+    def __init__(self, op: Loop, workspace: Workspace):
+        self.op, self.workspace, self.device = op, workspace, workspace.device
+        node, sizes = op.node, workspace.sizes
         self.control = self.device.zeros(16)  # the number of steps that were done, and whether no more are to be
         self.is_while = may_end(node)
-        stop = self.control.ptr + 8 if self.is_while else space.stop
-        self.inner = [type(space)(program, sizes, space, space.memory(key), stop)
+        stop = self.control.ptr + 8 if self.is_while else workspace.stop
+        self.inner = [type(workspace)(program, sizes, workspace, workspace.memory(key), stop)
                       for program, key in zip(op.programs, op.arenas, strict=True)]
         launches = sum(sum(1 for _ in inner.work(0, dict.fromkeys(fixed_of(node), (None, 0)))) for inner in self.inner)
         most = max(MOST // max(launches, 1) // 2 * 2, 2)
@@ -176,9 +179,9 @@ class Unrolled:
         """Return the address of a part of the state after an even number of steps, or an odd one."""
         key = self.op.starts[k]
         if after % 2:
-            key = next(b for b in (self.op.results[k], self.op.spares[k])
-                       if self.space.address(b) != self.space.address(key))
-        return self.space.address(key)
+            start = self.workspace.address(key)
+            return next(b for b in map(self.workspace.address, (self.op.results[k], self.op.spares[k])) if b != start)
+        return self.workspace.address(key)
 
     def _spec(self, number: int) -> np.ndarray:
         """Return the terms from which ``mg_steps`` computes each cell of a program's tables."""
@@ -193,7 +196,7 @@ class Unrolled:
                 rows.append((*self._source(op.places[k]), *self._stride(node, j >= states)))
         for k, node in enumerate(program.graph.outputs):
             if self.is_while and number == 0:
-                rows.append((0, *[self.space.address(op.go)] * 2, 0, 0))
+                rows.append((*self._source(op.go), 0, 0))
             elif k < states:
                 rows.append((0, self._state(k, 1), self._state(k, 0), 0, 0))
             else:
@@ -206,85 +209,83 @@ class Unrolled:
             return 1 + place.number, 0, 0
         if isinstance(place, Cell):
             return -1 - place.number, 0, 0
-        if place in self.space.read_in_place:
-            return 1 + self.space.read_in_place[place], 0, 0
-        return 0, self.space.address(place), self.space.address(place)
+        if place in self.workspace.read_in_place:
+            return 1 + self.workspace.read_in_place[place], 0, 0
+        return 0, self.workspace.address(place), self.workspace.address(place)
 
     def _stride(self, node: Node, sliced: bool) -> tuple[int, int]:
-        """Return how far apart a step's slices are: the cell of a factor, and a number of bytes."""
+        """Return the distance of a step's slices: the cell of a factor, and a number of bytes."""
         if not sliced:
             return 0, 0
         n = size_of(node.shape)
         return (1 + self.op.strides[n], node.dtype.itemsize) if isinstance(n, Dim) else (0, n * node.dtype.itemsize)
 
     def _addresses(self, t: int, lent: Mapping[int, Address]) -> dict[int, Address]:
-        """Return the addresses of the operands that a step's products read where they are."""
-        found = {}
+        """Return the addresses of the operands that a step's products read in place."""
+        addresses: dict[int, Address] = {}
         for k in fixed_of(self.op.node):
             j = k - self.op.first
             if j >= 0:
-                found[k] = None, self._state(j, t)
+                addresses[k] = None, self._state(j, t)
             elif not isinstance(place := self.op.places[k], (Slot, Cell)):
-                found[k] = self.space.whereabouts(place, lent)
-        return found
+                addresses[k] = self.workspace.operand(place, lent)
+        return addresses
 
     # -- launches -------------------------------------------------------------------------------------------
 
-    def work(self, step: int, lent: Mapping[int, Address]) -> Iterator[Any]:
+    def work(self, step: int, lent: Mapping[int, Address]) -> Iterator[Work]:
         """Yield the launches and parts of the loop, for a step of the program around it."""
         return (self._until if self.is_while else self._scan)(step, lent)
 
-    def _common(self, name: str, blocks: int, *args: int) -> Callable[[], None]:
-        packed = pack([ctypes.c_longlong(a) for a in args])
-        return partial(self.device.launch, self.device.function(COMMON, name), blocks, THREADS, packed)
-
-    def _fill(self, number: int, step: int, steps: int) -> Callable[[], None]:
+    def _fill(self, number: int, step: int, steps: int) -> Call:
         """Return the launch that fills the tables of some steps."""
         inner, node = self.inner[number], self.op.node
         cells = max(inner.cells, 1)
-        return self._common("mg_steps", blocks_for(cells * steps), self.device.pointer(
-            self._specs[number]), self.space.table(step), self.control.ptr, inner.table(0), inner.cells, steps,
-            self.length - 1, int(node.params.get("reverse", False)))
+        return self.workspace.common(
+            "mg_steps", blocks_for(cells * steps), self._specs[number].data.ptr, self.workspace.table(step),
+            self.control.ptr, inner.table(0), inner.cells, steps, self.length - 1,
+            int(node.params.get("reverse", False)))
 
-    def _scan(self, step: int, lent: Mapping[int, Address]) -> Iterator[Any]:
+    def _scan(self, step: int, lent: Mapping[int, Address]) -> Iterator[Work]:
         (inner,) = self.inner
-        times, rest = divmod(self.length, self.unit)
-        if times == 1 and not rest:
-            times, rest = 0, self.unit
+        times, remaining = divmod(self.length, self.unit)
+        if times == 1 and not remaining:
+            times, remaining = 0, self.unit
 
         addresses = [self._addresses(t, lent) for t in (0, 1)]
 
-        def steps(n: int) -> Iterator[Any]:
+        def steps(n: int) -> Iterator[Work]:
             yield self._fill(0, step, n)
             for t in range(n):
                 yield from inner.work(t, addresses[t % 2])
 
         if times:
             yield partial(self.device.clear, self.control.ptr, 8)
-            advance = self._common("mg_advance", 1, self.control.ptr, self.unit)
-            yield Repeat(self.space.divided([*steps(self.unit), advance]), times)
-        if rest:
-            yield from steps(rest)
+            advance = self.workspace.common("mg_advance", 1, self.control.ptr, self.unit)
+            yield Repeat(self.workspace.captured([*steps(self.unit), advance]), times)
+        if remaining:
+            yield from steps(remaining)
 
-    def _until(self, step: int, lent: Mapping[int, Address]) -> Iterator[Any]:
+    def _until(self, step: int, lent: Mapping[int, Address]) -> Iterator[Work]:
         test, body = self.inner
-        go = self.space.address(self.op.go)
-        yield self._common("mg_begin", 1, self.control.ptr, self.space.stop)
+        go = self.workspace.address(self.op.go)
+        yield self.workspace.common("mg_begin", 1, self.control.ptr, self.workspace.stop)
         yield from (self._fill(k, step, 2) for k in (0, 1))
-        two: list[Any] = []
+        two: list[Work] = []
         for t in (0, 1):
             addresses = self._addresses(t, lent)
-            two += [*test.work(t, addresses), self._common("mg_go", 1, self.control.ptr, go), *body.work(t, addresses)]
-        yield Until(self.space.divided(two * (self.unit // 2)), self._control, self._settle, self._check)
+            mark_end = self.workspace.common("mg_go", 1, self.control.ptr, go)
+            two += [*test.work(t, addresses), mark_end, *body.work(t, addresses)]
+        yield Until(self.workspace.captured(two * (self.unit // 2)), self._control, self._settle, self._check)
 
     def _control(self) -> tuple[int, int]:
         count, stop = on_host(self.device.array((2,), np.dtype(np.int64), self.control))
         return int(count), int(stop)
 
     def _settle(self) -> None:
-        for result, spare, part in zip(self.op.results, self.op.spares, self.op.node.type.parts, strict=True):
-            shape = (max(value(size_of(part.shape), self.space.sizes) * part.dtype.itemsize, 1),)
-            to, source = (self.device.array(shape, np.dtype(np.uint8), self.space.memory(key))
+        for result, spare, part in zip(self.op.results, self.op.spares, self.op.node.types, strict=True):
+            shape = (max(value(size_of(part.shape), self.workspace.sizes) * part.dtype.itemsize, 1),)
+            to, source = (self.device.array(shape, np.dtype(np.uint8), self.workspace.memory(key))
                           for key in (result, spare))
             to[...] = source
 

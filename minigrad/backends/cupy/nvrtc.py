@@ -1,4 +1,4 @@
-"""Compiling CUDA source to machine code, which needs no GPU; the code is kept on disk."""
+"""Compilation of CUDA source to machine code, which needs no GPU and is cached on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REPORT = re.compile(r"Function properties for (\w+)\n\D*(\d+) bytes stack frame
 
 @dataclass(frozen=True)
 class Usage:
-    """What a kernel takes of a multiprocessor."""
+    """The registers and the memory of a thread of a kernel, in bytes."""
 
     registers: int
     stack: int
@@ -65,24 +65,23 @@ def compile(text: str, arch: str) -> Binary:
     MinigradError
         If NVRTC is not installed, or refuses the text; then with its log.
     """
-    made_by = version()
-    if made_by is None:
+    library = find("nvrtc")
+    if library is None:
         raise MinigradError(MISSING)
-    where, key = code_cache.trusted(), code_cache.digest("NVRTC", repr(made_by), *options(arch), text)
-    if found := code_cache.find(where, key):
-        usage, cubin = found
+    folder, key = code_cache.trusted(), code_cache.digest("NVRTC", repr(version()), *options(arch), text)
+    if cached := code_cache.find(folder, key):
+        usage, cubin = cached
         return Binary(cubin, {name: Usage(**u) for name, u in usage.items()})
-    made = _compiled(find("nvrtc"), text, arch)
-    code_cache.keep(where, key, {name: asdict(u) for name, u in made.usage.items()}, made.cubin)
-    return made
+    binary = _compiled(library, text, arch)
+    code_cache.keep(folder, key, {name: asdict(u) for name, u in binary.usage.items()}, binary.cubin)
+    return binary
 
 
 def _compiled(library: ctypes.CDLL, text: str, arch: str) -> Binary:
-    program, wanted = ctypes.c_void_p(), options(arch)
-    array = (ctypes.c_char_p * len(wanted))(*(o.encode() for o in wanted))
+    program, flags = ctypes.c_void_p(), [o.encode() for o in options(arch)]
     _check(library, library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"minigrad.cu", 0, None, None))
     try:
-        status = library.nvrtcCompileProgram(program, len(wanted), array)
+        status = library.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*flags))
         log = _text(library, program, "ProgramLog")
         if status:
             raise MinigradError(f"NVRTC does not compile this kernel for {arch}:\n{log.decode()}")
@@ -93,12 +92,12 @@ def _compiled(library: ctypes.CDLL, text: str, arch: str) -> Binary:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def _text(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
+def _text(library: ctypes.CDLL, program: ctypes.c_void_p, output: str) -> bytes:
     size = ctypes.c_size_t()
-    _check(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    _check(library, getattr(library, f"nvrtcGet{output}Size")(program, ctypes.byref(size)))
     room = ctypes.create_string_buffer(size.value)
-    _check(library, getattr(library, f"nvrtcGet{what}")(program, room))
-    return room.raw if what == "CUBIN" else room.value
+    _check(library, getattr(library, f"nvrtcGet{output}")(program, room))
+    return room.raw if output == "CUBIN" else room.value
 
 
 def _check(library: ctypes.CDLL, status: int) -> None:

@@ -440,7 +440,7 @@ extern "C" __global__ void mg_go(u64* control, const bool* go) {
 }
 
 // Write zeros behind as many elements, of `width` halves of a word each, as a number of the table says.
-extern "C" __global__ void mg_clear(const u64* table, int cell, unsigned short* values, i64 width, i64 end) {
+extern "C" __global__ void mg_clear(const u64* table, i64 cell, unsigned short* values, i64 width, i64 end) {
     const i64 first = (i64)table[cell] * width + (i64)blockIdx.x * THREADS + threadIdx.x;
     for (i64 t = first; t < end; t += (i64)gridDim.x * THREADS) values[t] = 0;
 }

@@ -11,14 +11,16 @@ import math
 import os
 import struct
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from ...errors import IntegerRangeError, MinigradError, at_user_line
-from ...graph import Graph, Node, TupleType
+from ...graph import ArrayType, Graph, Node, TupleType
 from ...interpreters import concrete
 from ...ops import overflow
 from ...ops.constants import const
@@ -28,25 +30,29 @@ from ...passes.schedule import schedule, symbols_of
 from ...primitive import PART, input_
 from ...symbolic import Symbol, size_of, value
 from ..arena import allocate
-from ..pools import Pools
+from ..pools import Bounded, Pools
 from ..subgraph import KINDS
 from ..workspace import rounded
 from . import blas, driver, gemm, loops
 from .blas import ALIGN, Fork, Product, ProductCall, Spec
-from .device import pack
+from .codegen import Key
+from .device import Call, CapturedGraph, Device, DeviceArray, Launched, Number, Pointer, pack
 from .gemm import ConcurrentProducts, Multiply
 from .host_scalars import HostScalars, bits
-from .kernels import THREADS, Launch
-from .launch_plan import PARTS, WRITTEN, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of
+from .kernels import THREADS, Launch, Op, blocks_for
+from .launch_plan import PARTS, WRITTEN, CellKey, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of
 from .prelude import COMMON
 from .segment_kernels import SortByPlace
 
-KEPT = 8  # sets of sizes whose workspaces, and graphs, are kept
-_REMEMBERED = 1024  # sets of sizes whose shapes are kept
-_SMALLEST = 16  # rows of a ragged axis that memory is made for, at least
-_TOGETHER = 4096  # bytes of results that share an allocation: as much as one of them keeps alive of others
-_WIDE = (1 << 31) - (1 << 24)  # elements from which on offsets have 64 bits: loops step by 2^24 at most
+KEPT = 8  # sets of sizes with workspaces and graphs
+_REMEMBERED = 1024  # sets of sizes with a run plan, and products
+_SMALLEST = 16  # least rows of a ragged axis in a workspace
+_TOGETHER = 4096  # bytes of results that share an allocation: a result keeps as much of others alive
+_WIDE = (1 << 31) - (1 << 24)  # least elements of arrays with 64-bit offsets: loops step by 2^24 at most
 _CELLS = 500  # cells of the table that one launch writes; ``Cells`` in the prelude
+Scalar: TypeAlias = bool | int | float | complex
+Part: TypeAlias = "loops.Part | Evaluate"  # of a run
+Work: TypeAlias = "Call | loops.Repeat | loops.Until | Evaluate"
 
 
 class Program:
@@ -60,7 +66,7 @@ class Program:
     device : Cuda, optional
         By default the current one, when the program is first run.
     given : collection of int
-        The arguments that are Python numbers; what is made of them and of sizes alone is computed on the host.
+        The arguments that are Python numbers; the host computes the scalars that depend on them and on sizes alone.
     numbers : collection of int
         The results that become Python numbers where the host computes them.
     lent : frozenset of int, optional
@@ -72,7 +78,7 @@ class Program:
     ----------
     graph : Graph
     symbols : list of Symbol
-        The sizes that it depends on.
+        The symbolic sizes.
     source : str
         The CUDA text of its kernels.
     stages : list of Stage
@@ -81,8 +87,9 @@ class Program:
         The programs of nodes that hold graphs.
     """
 
-    def __init__(self, graph: Graph, precision: str = "highest", device: Any = None, given: Collection[int] = (),
-                 numbers: Collection[int] = (), lent: frozenset[int] | None = None, stops: bool = False):
+    def __init__(self, graph: Graph, precision: str = "highest", device: Device | None = None,
+                 given: Collection[int] = (), numbers: Collection[int] = (), lent: frozenset[int] | None = None,
+                 stops: bool = False):
         if precision not in driver.PRECISIONS:
             raise MinigradError(at_user_line(f"no precision {precision!r}; there are {', '.join(driver.PRECISIONS)}"))
         self.graph, self._precision = graph, precision
@@ -93,24 +100,26 @@ class Program:
         looping = {n for n in holding if kind_of(n) == "loop"}
         self.held = {n: KINDS[n.prim](n, partial(build, lent=loops.fixed_of(n), stops=stops or loops.may_end(
             n)) if n in looping else build, self._device.xp) for n in holding}
-        self.loops = {n: [program for _, program, _ in self.held[n].programs] for n in looping}
-        self.plan: LaunchPlan = Planner(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops,
-                                      self.without).build()
+        self.loops = {n: [program for _, program, _ in self.held[n].programs if isinstance(program, Program)]
+                      for n in looping}
+        self.plan = Planner(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops, self.without).build()
         self._dtypes = [None if i in given else n.dtype for i, n in enumerate(graph.inputs)]
-        self._calls: dict[tuple[int, ...], Call] = {}
-        self._products: dict[Spec, Product] = {}
+        self._runs: Bounded[tuple[int, ...], RunPlan] = Bounded(_REMEMBERED)
+        self._products: Bounded[Spec, Product] = Bounded(_REMEMBERED)
         self.source = "\n\n".join([self.plan.text,
                                    *(text for held in self.held.values() for text in held.sources())])
         self.symbols = sorted(symbols_of(graph), key=lambda s: s.uid)
-        self._pools: Pools[Any, Workspace] = Pools(KEPT)
-        self._constants: dict[Node, Any] = {}
+        self._pools: Pools[Hashable, Workspace] = Pools(KEPT)
+        self._constants: dict[Node, DeviceArray] = {}
         self._lock = threading.Lock()
-        # Of the program, and not of a workspace, which may be gone before its last run ends.
+        # The flag belongs to the program, since a workspace may be deleted before its last run ends.
+        self._flag: np.ndarray | None
         self._flag, self.flag_at = self._device.flag() if self.plan.checked else (None, 0)
-        self._reporting = [p for programs in self.loops.values() for inner in programs for p in inner._reporting]
+        self._reporting: list[Program] = [
+            p for programs in self.loops.values() for inner in programs for p in inner._reporting]
         self._reporting += [self] * bool(self.plan.checked)
 
-    def asarray(self, x: Any, dtype: Any) -> Any:
+    def asarray(self, x: object, dtype: np.dtype) -> Any:
         """Return an argument as an array of the device."""
         return self._device.asarray(x, dtype)
 
@@ -125,7 +134,7 @@ class Program:
         IndexError
             If an index was out of range, in this run or an earlier one: the device reports it when it gets there.
         MemoryError
-            If the device's memory does not suffice. What the program kept is given back, and it can be called again.
+            If the device's memory does not suffice. The program releases its memory, and can be called again.
         """
         device = self._device
         device.ready()
@@ -145,27 +154,20 @@ class Program:
 
     def _run(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> list[Any]:
         shape = tuple([sizes[s] for s in self.symbols])
-        call = self._calls.get(shape)
-        if call is None:
-            call = self._call(shape, sizes)
-        key = self._device.queue(), call.key
+        run = self._runs.get(shape)
+        if run is None:
+            run = self._runs.keep(shape, RunPlan(self, sizes))
+        key = self._device.queue(), run.key
         pool = self._pools[key]
         try:
-            space = pool.pop()
+            workspace = pool.pop()
         except IndexError:
-            space = Workspace(self, call.bucket)
+            workspace = Workspace(self, run.bucket)
         self.check()
-        results = space.run(arrays, call)
-        pool.append(space)
+        results = workspace.run(arrays, run)
+        pool.append(workspace)
         self.check()
         return results
-
-    def _call(self, shape: tuple[int, ...], sizes: Mapping[Symbol, int]) -> Call:
-        with self._lock:
-            if len(self._calls) >= _REMEMBERED:
-                self._calls.clear()
-                self._products.clear()
-            return self._calls.setdefault(shape, Call(self, sizes))
 
     def check(self) -> None:
         """Raise `IndexError` if the device has reported an index that is out of range."""
@@ -175,7 +177,7 @@ class Program:
 
     def _reported(self) -> Exception | None:
         """Return the error that the device has reported since the last call, if any."""
-        if not (number := int(self._flag[0])):
+        if self._flag is None or not (number := int(self._flag[0])):
             return None
         self._flag[0] = 0
         node = self.plan.checked[number - 1]
@@ -191,28 +193,28 @@ class Program:
         self._device.release()
 
     def evaluation(self, node: Node, sizes: Mapping[Symbol, int]) -> Callable[..., Any]:
-        """Return what evaluates a node on whole arrays."""
+        """Return the evaluation of a node on whole arrays."""
         if node in self.held:
             return self.held[node].bind(sizes)
         return partial(node.prim.eval, self._device.xp, **concrete(node.params, sizes))
 
-    def constant(self, node: Node) -> Any:
+    def constant(self, node: Node) -> DeviceArray:
         """Return a constant's array on the device."""
         with self._lock:
             if node not in self._constants:
                 self._constants[node] = self._device.argument(node.params["value"], node.dtype)
-                self._device.wait()  # other threads read it on streams of their own
+                self._device.wait()  # other threads read it on their own streams
             return self._constants[node]
 
     def product(self, spec: Spec) -> Product:
-        """Return a product with the algorithms that are chosen for it."""
-        with self._lock:
-            if spec not in self._products:
-                self._products[spec] = Product(self._device, spec, "cublaslt" not in self.without)
-            return self._products[spec]
+        """Return a product with its choice of algorithms."""
+        product = self._products.get(spec)
+        if product is None:
+            product = self._products.keep(spec, Product(self._device, spec, "cublaslt" not in self.without))
+        return product
 
     def bucket(self, sizes: Mapping[Symbol, int]) -> dict[Symbol, int]:
-        """Return the sizes that memory and launches are made for: those of ragged axes are larger by an eighth at most.
+        """Return the sizes of memory and launches: those of ragged axes are rounded up, by an eighth at most.
 
         So batches whose examples differ in size share a few graphs.
         """
@@ -229,7 +231,7 @@ class Program:
 
     @property
     def stages(self) -> list[Stage]:
-        """What became of the graph, in words."""
+        """The launches, the arena and the captured parts of the program."""
         launches = [op for op in self.plan.ops if isinstance(op, Launch)]
         products = len(self.plan.products)
         lines = [f"{op.name}: {', '.join(n.prim.name for n in op.nodes) or 'copy'}" for op in launches]
@@ -242,10 +244,11 @@ class Program:
                 Stage("capture", "", "\n".join(notes), f"{len(self.plan.notes)} parts run outside of a graph")]
 
 
-def layout(plan: LaunchPlan, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int], int]:
+def layout(plan: LaunchPlan, sizes: Mapping[Symbol, int]) -> tuple[dict[Key, int], int]:
     """Return the offset of each value in the arena, and the arena's size."""
     read_in_place = plan.read_in_place(sizes)
-    pieces = [(*plan.span[key], size(sizes), key) for key, size in plan.bytes.items() if key not in read_in_place]
+    pieces: list[tuple[int, int, int, Key]] = [
+        (*plan.span[key], size(sizes), key) for key, size in plan.bytes.items() if key not in read_in_place]
     for at, op in enumerate(plan.ops):
         if isinstance(op, Launch) and (n := op.partials(sizes)):
             pieces.append((at, at, n, ("partial", at)))
@@ -255,7 +258,7 @@ def layout(plan: LaunchPlan, sizes: Mapping[Symbol, int]) -> tuple[dict[Any, int
 
 
 def multiplies(program: Program) -> bool:
-    """Tell whether a program, or a step of its loops, multiplies matrices."""
+    """Return whether a program, or a step of its loops, multiplies matrices."""
     return bool(program.plan.products) or any(
         multiplies(p) for programs in program.loops.values() for p in programs)
 
@@ -276,24 +279,24 @@ def left_out() -> frozenset[str]:
 
 
 def source(plan: LaunchPlan, wide: bool = False) -> str:
-    """Return the text that is compiled; offsets have 64 bits where `wide`."""
+    """Return the text to compile; offsets have 64 bits if `wide`."""
     return f"typedef {'long long' if wide else 'int'} I;\n{plan.text}"
 
 
-class Call:
-    """What calls with the same sizes have in common: the shapes of the results, and the numbers in the table.
+class RunPlan:
+    """The common part of runs with the same sizes: the shapes of the results, and the numbers in the table.
 
     Attributes
     ----------
     bucket : dict of Symbol to int
         The sizes of the workspace; `key` has them in order.
     blocks : list of int
-        Bytes that are allocated: one piece for each large result, and pieces that small ones share. A result keeps
-        its piece alive.
+        Bytes of each allocation: one for each large result, and others that small results share. A result keeps its
+        allocation alive.
     places : list of (int, int, tuple of int, dtype)
-        Of each result: its piece and its offset there, shape and dtype.
+        Of each result: its allocation and its offset there, shape and dtype.
     views : list of list of Node
-        What leads from there to the result.
+        The views that lead from there to each result.
     """
 
     def __init__(self, program: Program, sizes: Mapping[Symbol, int]):
@@ -302,7 +305,7 @@ class Call:
         self.evaluations: dict[Node, Callable[..., Any]] = {}
         plan, roles = program.plan, program.plan.schedule.roles
         self.blocks: list[int] = []
-        self.places: list[tuple[int, int, tuple[int, ...], Any]] = []
+        self.places: list[tuple[int, int, tuple[int, ...], np.dtype]] = []
         self.views: list[list[Node]] = []
         shared, used = -1, _TOGETHER
         for k, node in enumerate(program.graph.outputs):
@@ -326,21 +329,21 @@ class Call:
         self._numbers = plan.numbers
         scalars = [c for c in plan.cells if isinstance(c, Node)]
         self._scalars = program.host.bind([*scalars, *plan.numbers.values()], sizes)
-        within = {p: Call(p, sizes)._numbers_of() for programs in program.loops.values() for p in programs}
-        self._cells = [None if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else
+        within = {p: RunPlan(p, sizes)._numbers_of() for programs in program.loops.values() for p in programs}
+        self._cells = [0 if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else
                        within[c[0]][c[1]] if isinstance(c, tuple) else value(c, sizes) for c in plan.cells]
         self._at = [at for at, c in enumerate(plan.cells) if isinstance(c, Node)]
         self._fixed = None if self._scalars.vary else self._evaluated(())
 
-    def cells(self, arguments: Sequence[Any]) -> tuple[list[int], dict[int, Any]]:
+    def cells(self, arguments: Sequence[object]) -> tuple[list[int], dict[int, Scalar]]:
         """Return the table's numbers, and the results that are Python numbers."""
         return self._fixed or self._evaluated(arguments)
 
-    def _numbers_of(self) -> dict[Any, int]:
+    def _numbers_of(self) -> dict[CellKey, int]:
         """Return the table's numbers by their keys, for the step of a loop."""
         return dict(zip(self._program.plan.cells, self.cells(())[0], strict=True))
 
-    def _evaluated(self, arguments: Sequence[Any]) -> tuple[list[int], dict[int, Any]]:
+    def _evaluated(self, arguments: Sequence[object]) -> tuple[list[int], dict[int, Scalar]]:
         values, cells = self._scalars(arguments), list(self._cells)
         for at, x in zip(self._at, values, strict=False):
             cells[at] = bits(x)
@@ -355,25 +358,26 @@ class Workspace:
     program : Program
     sizes : dict of Symbol to int
     outer : Workspace, optional
-        That of the program around a loop, whose step this one is; its `arena` has room for this one's.
+        The workspace of the program around a loop; this one belongs to a step, and lies in the `arena` of that one.
     stop : int
-        The address of the word that says whether a loop has ended before the step.
+        The address of the word that marks the end of the loop around the step.
 
     Attributes
     ----------
     parts : list of callable or Evaluate
         The parts of a run; each takes the addresses of the arguments that products read in place.
     cells : int
-        Of a table.
+        The cells of a table.
     read_in_place : dict of Key to int
-        The arguments that products read where they are.
+        The arguments that products read in place, by the keys of the copies that are not made.
     """
 
-    def __init__(self, program: Program, sizes: Mapping[Symbol, int], outer: Workspace | None = None, arena: Any = None,
-                 stop: int = 0):
+    def __init__(self, program: Program, sizes: Mapping[Symbol, int], outer: Workspace | None = None,
+                 arena: Pointer | None = None, stop: int = 0):
         self._program, self.device, self.plan = program, program._device, program.plan
         device, graph = self.device, program.graph
-        self.sizes, self.stop = sizes, stop
+        self.sizes: Mapping[Symbol, int] = sizes
+        self.stop: int = stop
         self._root: Workspace = outer._root if outer else self
         self._offset, total = layout(self.plan, sizes)
         self.read_in_place = self.plan.read_in_place(sizes)
@@ -381,12 +385,12 @@ class Workspace:
         self.cells = len(graph.inputs) + len(graph.outputs) + len(self.plan.cells)
         counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.plan.ops]
         self._counters = device.zeros(max(sum(counters), 1))
-        self._counter = dict(enumerate(accumulate([self._counters.ptr, *counters])))
-        self._room = outer._room if outer else device.allocate(blas.ROOM if multiplies(program) else 1)
+        self._counter: dict[Hashable, int] = dict(enumerate(accumulate([self._counters.ptr, *counters])))
+        self._room: Pointer = outer._room if outer else device.allocate(blas.ROOM if multiplies(program) else 1)
         self.make_tables(1)
         widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in n.types),
                      default=0)
-        self._index = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
+        self._index: type[ctypes.c_longlong | ctypes.c_int] = ctypes.c_longlong if widest >= _WIDE else ctypes.c_int
         self._text = source(self.plan, wide=widest >= _WIDE)
         self._loops = {}
         for op in self.plan.ops:
@@ -407,28 +411,31 @@ class Workspace:
     def make_tables(self, steps: int) -> None:
         """Allocate a table for each of some steps."""
         self._table = self.device.allocate(8 * max(self.cells, 1) * max(steps, 1))
-        self._launches: dict[Any, tuple[Any, int, list[Any]]] = {}  # function, blocks, arguments, for the first table
+        # Function, blocks and arguments of each launch, for the first table.
+        self._launches: dict[Hashable, tuple[object, int, list[Number]]] = {}
 
     def table(self, step: int) -> int:
         """Return the address of a step's table."""
         return self._table.ptr + 8 * self.cells * step
 
-    def memory(self, key: Any) -> Any:
+    def memory(self, key: Key) -> Pointer:
         """Return the pointer to a value in the arena."""
         return self._arena + self._offset[key]
 
-    def address(self, key: Any) -> int:
+    def address(self, key: Key) -> int:
+        """Return the address of a value in the arena, or of a constant."""
         if key in self._offset:
             return self._arena.ptr + self._offset[key]
         if key in self.read_in_place:
             return 0  # the copy is not made
-        return self.device.pointer(self._program.constant(key))
+        assert isinstance(key, Node), key
+        return self._program.constant(key).data.ptr
 
-    def whereabouts(self, key: Any, lent: Mapping[int, loops.Address]) -> loops.Address:
-        """Return the address of a value, which may be an argument whose address is given."""
+    def operand(self, key: Key, lent: Mapping[int, loops.Address]) -> loops.Address:
+        """Return the address of an operand of a product, which may be an argument whose address is given."""
         return lent[self.read_in_place[key]] if key in self.read_in_place else (None, self.address(key))
 
-    def _bind(self, first: int, count: int) -> driver.Launched:
+    def _bind(self, first: int, count: int) -> Launched:
         """Return the launch that writes cells into the table."""
         return self.device.function(COMMON, "mg_bind"), 1, -(-count // 32) * 32, pack(
             [(ctypes.c_uint64 * _CELLS).from_buffer(self._cells, 8 * first),
@@ -436,23 +443,27 @@ class Workspace:
 
     # -- launches -------------------------------------------------------------------------------------------
 
-    def divided(self, work: Iterable[Any], first: Sequence[driver.Launched] = ()) -> list[Any]:
+    def divided(self, work: Iterable[Work], first: Sequence[Launched] = ()) -> list[Part]:
         """Return work in parts: segments of launches, loops, and evaluations."""
         segment = partial(Segment, self.device, self._root.plan.notes, "timing" not in self._program.without)
-        parts: list[Any] = [segment(first)]
+        parts: list[Part] = [last := segment(first)]
         for one in work:
             if isinstance(one, (Evaluate, loops.Repeat, loops.Until)):
                 parts.append(one)
                 continue
-            if not isinstance(parts[-1], Segment):
-                parts.append(segment())
-            parts[-1].calls.append(one)
+            if parts[-1] is not last:
+                parts.append(last := segment())
+            last.calls.append(one)
         return [p for p in parts if not isinstance(p, Segment) or p.first or p.calls]
 
-    def work(self, step: int, lent: Mapping[int, loops.Address]) -> Iterator[Any]:
+    def captured(self, work: Iterable[Work]) -> list[loops.Part]:
+        """Return the work of a loop's steps, which has no evaluations, in parts."""
+        return [part for part in self.divided(work) if not isinstance(part, Evaluate)]
+
+    def work(self, step: int, lent: Mapping[int, loops.Address]) -> Iterator[Work]:
         """Yield a step's launches, parts of loops, and evaluations, in order.
 
-        `lent` has the addresses of the arguments that products read where they are.
+        `lent` has the addresses of the arguments that products read in place.
         """
         for at, op in enumerate(self.plan.ops):
             if isinstance(op, Evaluate):
@@ -462,7 +473,12 @@ class Workspace:
             else:
                 yield from self._calls(at, op, step, lent)
 
-    def _calls(self, at: Any, op: Any, step: int, lent: Mapping[int, loops.Address]) -> list[Callable[[], None]]:
+    def common(self, name: str, blocks: int, *args: Key | int) -> Call:
+        """Return a launch of a kernel that all programs share; keys stand for addresses."""
+        values = [ctypes.c_longlong(a if isinstance(a, int) else self.address(a)) for a in args]
+        return partial(self.device.launch, self.device.function(COMMON, name), blocks, THREADS, pack(values))
+
+    def _calls(self, at: Hashable, op: Op, step: int, lent: Mapping[int, loops.Address]) -> Sequence[Call]:
         device = self.device
         if isinstance(op, Launch):
             if at not in self._launches:
@@ -471,53 +487,52 @@ class Workspace:
             function, blocks, values = self._launches[at]
             if not blocks:
                 return []
-            if step:  # what differs from step to step
+            if step:  # the steps differ in their tables
                 table = ctypes.c_uint64(self.table(step))
                 values = [table if p.kind == "table" else x for p, x in zip(op.params, values, strict=True)]
             return [partial(device.launch, function, blocks, THREADS, pack(values))]
         if isinstance(op, ZeroTail):
             width, end = op.array.dtype.itemsize // 2, value(op.count, self.sizes)
-            return [partial(device.launch, device.function(COMMON, "mg_clear"), max(min(end * width // (8 * THREADS),
-                                                                                        1024), 1), THREADS, pack(
-                [ctypes.c_uint64(self.table(step)), ctypes.c_int(self.plan.cells[op.count]),
-                 ctypes.c_uint64(self.address(op.key)), ctypes.c_longlong(width), ctypes.c_longlong(end * width)]))]
+            return [self.common("mg_clear", blocks_for(end * width, 8 * THREADS, 1024), self.table(step),
+                                self.plan.cells[op.count], op.key, width, end * width)]
         if isinstance(op, SortByPlace):
-            return [partial(device.launch, device.function(COMMON, name), blocks, THREADS, pack(
-                [ctypes.c_longlong(a if isinstance(a, int) else self.address(a)) for a in arguments]))
-                for name, blocks, arguments in op.launches(self.sizes)]
+            return [self.common(name, blocks, *arguments) for name, blocks, arguments in op.launches(self.sizes)]
         if isinstance(op, ConcurrentProducts):
             return [Fork(device, [self._product(at, p, step, lent, k, len(op.products))
                                   for k, p in enumerate(op.products)])]
+        assert isinstance(op, Multiply), op
         return [self._product(at, op, step, lent)]
 
-    def _product(self, at: int, op: Multiply, step: int, lent: Mapping[int, loops.Address], k: int = 0,
+    def _product(self, at: Hashable, op: Multiply, step: int, lent: Mapping[int, loops.Address], k: int = 0,
                  beside: int = 1) -> ProductCall:
-        """Return the call of a product, which has the part `k` of the workspace of those `beside` each other."""
+        """Return the call of a product, which uses part `k` of the workspace that `beside` products share."""
         program, node = self._program, op.product.node
-        sizes = tuple(value(n, self.sizes) for n in op.product.sizes)
+        batch, rows, columns, inner = (value(n, self.sizes) for n in op.product.sizes)
         item, room = node.dtype.itemsize, blas.ROOM // beside // ALIGN * ALIGN
         matrices = [gemm.numbers(matrix, self.sizes) for _, matrix in op.operands]
-        spec = Spec(node.dtype, program._precision, sizes, *(tuple(rest) for _, *rest in matrices), room)
-        offsets = [(key, offset) for (key, _), (offset, *_) in zip(op.operands, matrices, strict=True)]
-        ways, rest = [(program.product(spec), self.address(node))], []
-        if op.launch is not None:
+        x, y = (layout for _, layout in matrices)
+        spec = Spec(node.dtype, program._precision, (batch, rows, columns, inner), x, y, room)
+        offsets = [(key, offset) for (key, _), (offset, _) in zip(op.operands, matrices, strict=True)]
+        ways = [(program.product(spec), self.address(node))]
+        add_bias: Sequence[Call] = ()
+        if op.launch is not None and op.bias is not None:
             offsets.append((op.bias[0], value(op.bias[1], self.sizes)))
             ways.insert(0, (program.product(replace(spec, epilogue="bias")), self.address(op.launch.writes[0])))
-            rest = self._calls((at, k), op.launch, step, lent)
+            add_bias = self._calls((at, k), op.launch, step, lent)
         operands = []
         for key, offset in offsets:
-            slot, start = self.whereabouts(key, lent)
+            slot, start = self.operand(key, lent)
             operands.append((slot, start + offset * item))
-        return ProductCall(self._root, operands, self._room.ptr + room * k, ways, rest)
+        return ProductCall(self._root, operands, self._room.ptr + room * k, ways, add_bias)
 
-    def _arguments(self, at: Any, op: Launch) -> list[Any]:
+    def _arguments(self, at: Hashable, op: Launch) -> list[Number]:
         own = op.arguments(self.sizes)
-        out = []
+        out: list[Number] = []
         for p in op.params:
             content = p.content
             if isinstance(content, Symbol):
                 out.append(self._index(self.sizes[content]))
-            elif p.kind == "own" and content in own:
+            elif p.kind == "own" and content is not None and content in own:
                 out.append((self._index if p.text.startswith("const I ") else ctypes.c_longlong)(own[content]))
             elif p.kind == "own":
                 out.append(ctypes.c_uint64(self._counter[at] if content == "counter" else
@@ -531,18 +546,18 @@ class Workspace:
 
     # -- evaluations ----------------------------------------------------------------------------------------
 
-    def _evaluate(self, op: Evaluate, arrays: Sequence[Any], call: Call) -> None:
-        """Have CuPy evaluate a node, on arrays of the run's own sizes."""
+    def _evaluate(self, op: Evaluate, arrays: Sequence[Any], run: RunPlan) -> None:
+        """Evaluate a node by CuPy, on arrays of the run's own sizes."""
         node, xp = op.node, self.device.xp
-        function = call.evaluations.get(node)
+        function = run.evaluations.get(node)
         if function is None:
-            function = call.evaluations[node] = self._program.evaluation(node, call.sizes)
-        made = function(*(self._operand(i, arrays, call.sizes) for i in node.inputs))
-        parts = node.type.parts if isinstance(node.type, TupleType) else (node,)
-        for key, part, x in zip(op.results, parts, made if isinstance(node.type, TupleType) else (made,), strict=True):
-            self._array(key, part, call.sizes)[...] = xp.asarray(x)
+            function = run.evaluations[node] = self._program.evaluation(node, run.sizes)
+        values = function(*(self._operand(i, arrays, run.sizes) for i in node.inputs))
+        values = values if isinstance(node.type, TupleType) else (values,)
+        for key, part, x in zip(op.results, node.types, values, strict=True):
+            self._array(key, part, run.sizes)[...] = xp.asarray(x)
 
-    def _array(self, key: Any, node: Any, sizes: Mapping[Symbol, int]) -> Any:
+    def _array(self, key: Key, node: Node | ArrayType, sizes: Mapping[Symbol, int]) -> DeviceArray:
         """Return a value in the arena as an array."""
         shape = tuple(value(n, sizes) for n in node.shape)
         return self.device.array(shape, node.dtype, self._arena + self._offset[key])
@@ -566,25 +581,26 @@ class Workspace:
 
     # -- running --------------------------------------------------------------------------------------------
 
-    def run(self, arrays: Sequence[Any], call: Call) -> list[Any]:
+    def run(self, arrays: Sequence[Any], run: RunPlan) -> list[Any]:
+        """Run the program on arrays and numbers."""
         device = self.device
-        cells, numbers = call.cells(arrays)
-        blocks = [device.allocate(n) for n in call.blocks]
+        cells, numbers = run.cells(arrays)
+        blocks = [device.allocate(n) for n in run.blocks]
         self.pointers = [*[0 if dtype is None else a.data.ptr
                            for a, dtype in zip(arrays, self._program._dtypes, strict=True)],
-                         *[blocks[b].ptr + offset for b, offset, _, _ in call.places]]
+                         *[blocks[b].ptr + offset for b, offset, _, _ in run.places]]
         self._pack(self._cells, 0, *self.pointers, *cells)
         read_in_place = tuple([self.pointers[k] for k in self.read_in_place.values()])
         for part in self.parts:
             if isinstance(part, Evaluate):
-                self._evaluate(part, arrays, call)
+                self._evaluate(part, arrays, run)
             else:
                 part(read_in_place)
-        results = [device.array(shape, dtype, blocks[b] + offset) for b, offset, shape, dtype in call.places]
-        for k, views in enumerate(call.views):
+        results: list[Any] = [device.array(shape, dtype, blocks[b] + offset) for b, offset, shape, dtype in run.places]
+        for k, views in enumerate(run.views):
             for v in views:
                 results[k] = v.prim.eval(device.xp, results[k], *[None] * (len(v.inputs) - 1),
-                                         **concrete(v.params, call.sizes))
+                                         **concrete(v.params, run.sizes))
         for k, number in numbers.items():
             results[k] = number
         return results
@@ -594,13 +610,13 @@ class Segment:
     """Launches without an evaluation between them: run one by one at first, and as a graph from the second time on.
 
     The arguments of the `first` ones change from run to run. A graph serves one set of addresses of the arguments that
-    products read where they are; few sets are kept.
+    products read in place; the segment keeps few sets.
     """
 
-    def __init__(self, device: Any, notes: list[str], timing: bool, first: Sequence[driver.Launched] = ()):
+    def __init__(self, device: Device, notes: list[str], timing: bool, first: Sequence[Launched] = ()):
         self._device, self._notes, self._timing, self.first = device, notes, timing, first
-        self.calls: list[Callable[[], None]] = []
-        self.graphs: dict[tuple[int, ...], Any] = {}  # None where the addresses were seen once
+        self.calls: list[Call] = []
+        self.graphs: dict[tuple[int, ...], CapturedGraph | None] = {}  # None after the first run with these addresses
         self._refused = False
 
     def __call__(self, read_in_place: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backends.cupy.blas import Algorithm, Found
+from minigrad.backends.cupy.blas import Algorithm, Proposal
 
 INVALID, NOT_SUPPORTED = 7, 15
 DTYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 2: np.dtype("f2")}
@@ -201,7 +201,7 @@ class CublasLt:
         ask(asked == len(found) and c is d and all(n & (n - 1) == 0 < n <= 256 for n in (wanted[5], wanted[6])))
         for which in (a, b, d):
             self._matrix(0, which)
-        assert ctypes.sizeof(Found) == 96
+        assert ctypes.sizeof(Proposal) == 96
         count._obj.value = min(self.algorithms, asked)
         for k in range(count._obj.value):
             found[k].algorithm.data[:5] = [self.MARK, k, wanted[5], wanted[6], own.get(7, PLAIN)]

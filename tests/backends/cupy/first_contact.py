@@ -78,13 +78,13 @@ def multiply() -> str:
                 product = blas.Product(device, blas.Spec(
                     np.dtype(dtype), "highest", (batch, m, n, k), (tx, max(m if tx else k, 1), m * k),
                     (ty, max(k if ty else n, 1), k * n), epilogue=epilogue))
-                at = device.pointer(left), device.pointer(right)
-                algorithms = product.algorithms(*at, device.pointer(vector))
+                at = left.data.ptr, right.data.ptr
+                algorithms = product.algorithms(*at, vector.data.ptr)
                 found[epilogue] += len(algorithms)
                 for algorithm in algorithms[:1 if not k else None]:
                     out.fill(np.nan)
                     try:
-                        where = device.pointer(out), room.ptr, *at, device.pointer(vector)
+                        where = out.data.ptr, room.ptr, *at, vector.data.ptr
                         product.run(algorithm, *where) if k and batch * m * n else product(*where)
                         np.testing.assert_allclose(
                             on_host(out).astype("f8"), plain + bias.astype("f8") if epilogue else plain,

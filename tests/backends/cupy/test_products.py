@@ -71,7 +71,7 @@ def test_structures_are_those_of_the_headers(header):
     assert fields == [("cublasLtMatmulAlgo_t", "algo", ""), ("size_t", "workspaceSize", ""),
                       ("cublasStatus_t", "state", ""), ("float", "wavesCount", ""), ("int", "reserved", "4")]
     types = [blas.Algorithm, ctypes.c_size_t, ctypes.c_int, ctypes.c_float, ctypes.c_int * 4]
-    assert [t for _, t in blas.Found._fields_] == types
+    assert [t for _, t in blas.Proposal._fields_] == types
     names = ["Create", "Matmul", "MatmulAlgoGetHeuristic", *(
         f"{kind}{verb}" for kind in cublas_on_numpy.ATTRIBUTES for verb in ("Create", "Destroy", "SetAttribute"))]
     for name in names:
@@ -91,7 +91,7 @@ def product(device, x, y, turned=(False, False), bias=None, lt=True, shift=0, **
     spec = Spec(x.dtype, "highest", (batch, m, n, k), (turned[0], m if turned[0] else k, m * k),
                 (turned[1], k if turned[1] else n, k * n), epilogue="" if bias is None else "bias", **more)
     out, room = device.array((batch, m, n), x.dtype, device.allocate(batch * m * n * 8)), device.allocate(blas.ROOM)
-    at = [device.pointer(a) + shift * x.dtype.itemsize for a in arrays]
+    at = [a.data.ptr + shift * x.dtype.itemsize for a in arrays]
     return Product(device, spec, lt), at, out, room.ptr, (arrays, room)
 
 
@@ -103,7 +103,7 @@ def test_products(device, turned, lt):
         for batch, m, n, k in ((1, 5, 7, 3), (3, 5, 7, 3), (1, 1, 7, 3), (1, 5, 1, 3), (2, 4, 4, 1)):
             x, y = rng.normal(size=(batch, m, k)).astype(dtype), rng.normal(size=(batch, k, n)).astype(dtype)
             made, at, out, room, _kept = product(device, x, y, turned, lt=lt, shift=shift)
-            made(device.pointer(out), room, *at)
+            made(out.data.ptr, room, *at)
             tolerance = 1e-2 if dtype == "f2" else 1e-5
             np.testing.assert_allclose(on_host(out), x.astype("f8") @ y.astype("f8"), tolerance, tolerance)
 
@@ -113,7 +113,7 @@ def test_a_product_adds_a_bias_to_each_row(on_stand_in):
     for batch in (1, 3):
         x, y, bias = (rng.normal(size=s).astype("f4") for s in ((batch, 5, 3), (batch, 3, 7), 7))
         made, at, out, room, _kept = product(on_stand_in, x, y, (True, False), bias)
-        made(on_stand_in.pointer(out), room, *at)
+        made(out.data.ptr, room, *at)
         np.testing.assert_allclose(on_host(out), x @ y + bias, rtol=1e-5, atol=1e-6)
 
 
@@ -130,7 +130,7 @@ def test_operands_of_each_alignment_have_algorithms_of_their_own(on_stand_in):
     assert {tuple(a.data[2:4]) for a in made.algorithms(512, 1024) if a is not None} == {(256, 256)}
     assert {tuple(a.data[2:4]) for a in made.algorithms(516, 1040) if a is not None} == {(16, 4)}
     with pytest.raises(MinigradError, match=r"cublasLtMatmul failed \(7\)"):
-        made.run(made.algorithms(512, 1024)[0], on_stand_in.pointer(out), room, left, right + 4)
+        made.run(made.algorithms(512, 1024)[0], out.data.ptr, room, left, right + 4)
 
 
 def test_the_fastest_algorithm_is_kept_and_timing_writes_nothing(on_stand_in):
@@ -144,7 +144,7 @@ def test_the_fastest_algorithm_is_kept_and_timing_writes_nothing(on_stand_in):
     assert calls == [on_stand_in.lt.algorithms + 1], "cublasGemmEx is timed as well, and all of them once"
     assert np.all(on_host(out) == 7)
     on_stand_in.lt.used.clear()
-    made(on_stand_in.pointer(out), room, *at)
+    made(out.data.ptr, room, *at)
     assert on_stand_in.lt.used == [2]
     assert np.all(on_host(out) == 3)
     made._timed.clear()

@@ -1,6 +1,7 @@
 """The page in a browser: its values are NumPy's, its steps return, and edited values are the library's."""
 
 import pathlib
+import zipfile
 
 import numpy as np
 import pytest
@@ -294,3 +295,16 @@ def test_svg_export_holds_the_drawing(show, seeded):
     with tab.expect_download() as saved:
         tab.get_by_role("button", name="PNG").click()
     assert pathlib.Path(saved.value.path()).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_frames_are_one_picture_per_step(show):
+    exploration = mg.trace(lambda x: np.sum(np.sin(x) * x))(np.ones(3)).explore(np.arange(3.0))
+    tab = show(exploration)
+    with tab.expect_download() as saved:
+        tab.get_by_role("button", name="frames").click()
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        assert archive.testzip() is None
+        assert len(archive.namelist()) == 3
+        pictures = [archive.read(name) for name in archive.namelist()]
+    assert all(p[:8] == b"\x89PNG\r\n\x1a\n" for p in pictures)
+    assert len(set(pictures)) == 3

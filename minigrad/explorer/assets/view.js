@@ -565,7 +565,7 @@
         html("button", {onclick: () => graphs().forEach((p) => p.zoom(0.8)), "aria-label": "zoom out"}, "−"),
         html("button", {onclick: () => graphs().forEach((p) => p.fit())}, "fit"),
         html("button", {onclick: () => { state.open.clear(); draw(); }}, "fold"),
-        html("button", {onclick: () => save("svg")}, "SVG"), html("button", {onclick: () => save("png")}, "PNG"))),
+        html("button", {onclick: () => save("svg")}, "SVG"), html("button", {onclick: () => save("png")}, "PNG"), html("button", {onclick: () => save("frames")}, "frames"))),
     panes, panel,
     html("footer", {}, html("button", {onclick: () => back(), "aria-label": "step back"}, "←"), slider,
       html("button", {onclick: () => forth(), "aria-label": "step forward"}, "→"),
@@ -632,21 +632,62 @@
 
   function download(name, url) { html("a", {href: url, download: name}).click(); }
 
-  function save(kind) {
-    const {text, width: w, height: h} = drawing(), name = `${data.title}-${stages[state.stage].title}`.replace(/[^\w-]+/g, "-");
-    const url = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
-    if (kind === "svg") { download(`${name}.svg`, url); return; }
-    const image = new Image();
-    image.onload = () => {
-      const canvas = document.createElement("canvas"), k = Math.min(2, 8000 / Math.max(w, h));
-      canvas.width = w * k; canvas.height = h * k;
-      const context = canvas.getContext("2d");
-      context.fillStyle = getComputedStyle(document.body).backgroundColor;
-      context.fillRect(0, 0, canvas.width, canvas.height);
-      context.drawImage(image, 0, 0, canvas.width, canvas.height);
-      download(`${name}.png`, canvas.toDataURL("image/png"));
-    };
-    image.src = url;
+  const title = () => `${data.title}-${stages[state.stage].title}`.replace(/[^\w-]+/g, "-");
+  const address = (text) => `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+
+  // The present view as a canvas.
+  async function painted() {
+    const {text, width: w, height: h} = drawing(), image = new Image();
+    image.src = address(text);
+    await image.decode();
+    const canvas = document.createElement("canvas"), k = Math.min(2, 4000 / Math.max(w, h));
+    canvas.width = w * k; canvas.height = h * k;
+    const context = canvas.getContext("2d");
+    context.fillStyle = getComputedStyle(document.body).backgroundColor;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, 0, 0, canvas.width, canvas.height);
+    return canvas;
+  }
+
+  async function save(kind) {
+    if (kind === "svg") download(`${title()}.svg`, address(drawing().text));
+    else if (kind === "png") download(`${title()}.png`, (await painted()).toDataURL("image/png"));
+    else download(`${title()}.zip`, URL.createObjectURL(new Blob([zip(await frames())], {type: "application/zip"})));
+  }
+
+  // One PNG per step, as [name, bytes].
+  async function frames() {
+    const before = state.step, found = [], count = order().length, first = firstStep(layout(stages[state.stage]));
+    for (let k = 0; k < count; k++) {
+      move(first + k);
+      const blob = await new Promise((resolve) => painted().then((canvas) => canvas.toBlob(resolve, "image/png")));
+      found.push([`${title()}-${String(k + 1).padStart(4, "0")}.png`, new Uint8Array(await blob.arrayBuffer())]);
+    }
+    move(before);
+    return found;
+  }
+
+  // A ZIP archive of stored files (APPNOTE.TXT, PKWARE).
+  function zip(list) {
+    const table = Array.from({length: 256}, (_, n) => { for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1; return n >>> 0; });
+    const crc = (bytes) => { let c = ~0; for (const b of bytes) c = table[(c ^ b) & 255] ^ (c >>> 8); return ~c >>> 0; };
+    const packed = (...fields) => { const view = new DataView(new ArrayBuffer(fields.reduce((n, [size]) => n + size, 0))); let at = 0; for (const [size, v] of fields) { if (size === 2) view.setUint16(at, v, true); else view.setUint32(at, v, true); at += size; } return new Uint8Array(view.buffer); };
+    const parts = [], entries = [];
+    let at = 0;
+    for (const [name, bytes] of list) {
+      const label = new TextEncoder().encode(name), sum = crc(bytes);
+      const shared = [[2, 20], [2, 0x800], [2, 0], [2, 0], [2, 0x21], [4, sum], [4, bytes.length], [4, bytes.length], [2, label.length], [2, 0]];
+      entries.push(packed([4, 0x02014b50], [2, 20], ...shared, [2, 0], [2, 0], [2, 0], [4, 0], [4, at]), label);
+      const head = packed([4, 0x04034b50], ...shared);
+      parts.push(head, label, bytes);
+      at += head.length + label.length + bytes.length;
+    }
+    const size = entries.reduce((n, e) => n + e.length, 0);
+    const all = [...parts, ...entries, packed([4, 0x06054b50], [2, 0], [2, 0], [2, list.length], [2, list.length], [4, size], [4, at], [2, 0])];
+    const out = new Uint8Array(all.reduce((n, e) => n + e.length, 0));
+    let to = 0;
+    for (const e of all) { out.set(e, to); to += e.length; }
+    return out;
   }
 
   window.minigradExplorer = {state, stages, valueOf, move, select, edit, draw, refresh, drawing};

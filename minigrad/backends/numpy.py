@@ -43,7 +43,7 @@ class Program:
         printed = Printer(self._plan).print()
         self._held = {n: KINDS[n.prim](n, Program) for n in graph.nodes if n.prim in KINDS}
         self.source = "\n\n".join([printed.text, *(text for held in self._held.values() for text in held.sources())])
-        self._items, self._wanted = printed.items, printed.wanted
+        self._items, self._arguments = printed.items, printed.arguments
         names: dict[str, Any] = {}
         exec(compile(printed.text, f"<minigrad {printable(graph.name)}>", "exec"), names)
         self._main: Callable[..., list[np.ndarray]] = names["main"]
@@ -112,7 +112,7 @@ class Program:
 
     def _space(self, sizes: Mapping[Symbol, int], layout: workspace.Layout, arena: np.ndarray) -> tuple[object, ...]:
         space = workspace.Workspace(self._plan, sizes, self._held, layout, arena)
-        return space.make(self._items, self._wanted)
+        return space.make(self._items, self._arguments)
 
     def _layout(self, sizes: Mapping[Symbol, int]) -> workspace.Layout:
         """Return a layout for these sizes, which slightly smaller sizes share."""

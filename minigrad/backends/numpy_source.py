@@ -52,14 +52,14 @@ class Source:
     ----------
     text : str
     items : list of Item
-        The items of the workspace, in order; `wanted` names the arguments of main after the inputs.
+        The items of the workspace, in order; `arguments` names the arguments of main after the inputs.
     symbols : list of Symbol
         The symbolic sizes that the program depends on.
     """
 
     text: str
     items: list[Item]
-    wanted: list[str]
+    arguments: list[str]
     symbols: list[Symbol]
 
 
@@ -100,7 +100,7 @@ class Printer:
         self.inputs = [self.name(text) for text in self.graph.names]
         self.known.update(zip(self.graph.inputs, self.inputs, strict=True))
         self.symbols = {s: self.name(s.name) for s in sorted(symbols_of(self.graph), key=lambda s: s.uid)}
-        self._sizes_wanted: set[Symbol] = set()
+        self._needed_symbols: set[Symbol] = set()
 
     # -- names and lines of main ---------------------------------------------------------------------
 
@@ -117,8 +117,8 @@ class Printer:
         """Return the text of a size, and add its symbols to the workspace."""
         if isinstance(n, Dim):
             for s in n.symbols:
-                if s not in self._sizes_wanted:
-                    self._sizes_wanted.add(s)
+                if s not in self._needed_symbols:
+                    self._needed_symbols.add(s)
                     self.item(SizeItem(self.symbols[s], s))
                 uses.append(self.symbols[s])
         return nt.size_text(n, self.symbols.__getitem__)
@@ -177,9 +177,9 @@ class Printer:
             if gone:
                 self.emit(f"del {', '.join(gone)}", gone)
         self._return()
-        body, wanted = self._main()
+        body, arguments = self._main()
         text = "\n\n\n".join([HEAD, *self.functions, *body]) + "\n"
-        return Source(text, self.items, wanted, list(self.symbols))
+        return Source(text, self.items, arguments, list(self.symbols))
 
     def _out(self, node: Node) -> str:
         """Return the name of the array for a managed value; allocate an output."""
@@ -273,22 +273,22 @@ class Printer:
     def _main(self) -> tuple[list[str], list[str]]:
         """Return the text of main, in sections if it is long, and its items."""
         used = {name for line in self.lines for name in line.uses}
-        wanted = [i.name for i in self.items if i.name in used]
+        arguments = [i.name for i in self.items if i.name in used]
         lines = self.lines
-        notes = ["    " + nt.comment(note) for note in self._notes(set(wanted))]
-        head = f"def main({', '.join((*self.inputs, *wanted))}):"
+        notes = ["    " + nt.comment(note) for note in self._notes(set(arguments))]
+        head = f"def main({', '.join((*self.inputs, *arguments))}):"
         if len(lines) <= SECTION:
-            return ["\n".join([head, *notes, *("    " + line.text for line in lines)])], wanted
+            return ["\n".join([head, *notes, *("    " + line.text for line in lines)])], arguments
         sections, calls = [], []
-        have = set(self.inputs) | set(wanted)
+        have = set(self.inputs) | set(arguments)
         last = {name: i for i, line in enumerate(lines) for name in line.uses}
         cuts = [*range(0, len(lines), SECTION), len(lines)]
         for j, (a, b) in enumerate(itertools.pairwise(cuts), 1):
             part = lines[a:b]
-            made = {m for line in part for m in line.makes}
+            defined = {m for line in part for m in line.makes}
             takes = sorted({u for line in part for u in line.uses} & have)
-            gives = sorted(m for m in made if last.get(m, -1) >= b)
-            have |= made
+            gives = sorted(m for m in defined if last.get(m, -1) >= b)
+            have |= defined
             call = f"{self.name(f'part_{j}')}({', '.join(takes)})"
             text = [f"def {call}:", *("    " + line.text for line in part)]
             if b == len(lines):
@@ -297,12 +297,12 @@ class Printer:
                 text.append(f"    return {nt.tuple_text(gives)}" if gives else "    return None")
                 calls.append(f"    {nt.tuple_text(gives)[1:-1]} = {call}" if gives else f"    {call}")
             sections.append("\n".join(text))
-        return [*sections, "\n".join([head, *notes, *calls])], wanted
+        return [*sections, "\n".join([head, *notes, *calls])], arguments
 
-    def _notes(self, wanted: set[str]) -> list[str]:
+    def _notes(self, arguments: set[str]) -> list[str]:
         notes = []
         for i in self.items:
-            if i.name not in wanted:
+            if i.name not in arguments:
                 continue
             if isinstance(i, BufferItem):
                 notes.append(f"{i.name}: {i.node.type}")
@@ -357,7 +357,7 @@ class GroupWriter:
     def operands(self, n: Node) -> list[str]:
         if n.prim not in (gather, scatter_add):
             return typed(n, [self.operand(i, True, nt.broadcasts(n)) for i in n.inputs])
-        array, first, *rest = n.inputs
+        array, first, *others = n.inputs
         xs = [self.operand(array, reads_rows(n, array), nt.broadcasts(n))]
         if lockstep(n):  # a block's rows are counted from its own first one
             iota = first.inputs[0] if added(first) else first
@@ -365,7 +365,7 @@ class GroupWriter:
             xs.append(nt.broadcast_text(count, first.ndim, range(1, first.ndim)))
         else:
             xs.append(self.operand(first, True, False))
-        return xs + [self.operand(i, True, False) for i in rest]
+        return xs + [self.operand(i, True, False) for i in others]
 
     def evaluator(self, node: Node) -> str:
         return self.arg("w", WHOLE, self.main.evaluator(node))

@@ -31,7 +31,7 @@ from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, mul, sub
 from ..ops.index import scatter_add
 from ..ops.reduce import sum_
-from ..symbolic import Dim, size_of
+from ..symbolic import Dim
 from ..tracing import made_by
 from .sum_of_products import Factor, Form, Letter, Term, Writer, form_rule
 
@@ -69,17 +69,18 @@ def number(n: int | Dim) -> int:
     return n
 
 
-def _elements(node: Node) -> int:
-    return number(size_of(node.shape))
+def elements(*nodes: Node) -> int:
+    """Return the number of elements of arrays in a cost."""
+    return sum(prod(map(number, n.shape)) for n in nodes)
 
 
 def _is_large(node: Node) -> bool:
     """Return whether a product has more elements than its operands together."""
     if node.prim not in _LARGER or not node.type.floating:
         return False
-    size = _elements(node)
+    size = elements(node)
     for i in node.inputs:
-        size -= _elements(i.inputs[0] if i.prim is expand else i)
+        size -= elements(i.inputs[0] if i.prim is expand else i)
         if size <= 0:
             return False
     return True
@@ -91,7 +92,7 @@ class _Rewritten:
 
     root: Node
     opened: frozenset[Node]
-    made: tuple[Node, ...]
+    new: tuple[Node, ...]
 
 
 class _Search:
@@ -174,7 +175,7 @@ class _Search:
                 members += group[1]
             groups.append((opened, members))
         return {self._origin[r.root] for opened, members in groups
-                if sum(_cost(n) for r in members for n in r.made if n in self._alive)
+                if sum(_cost(n) for r in members for n in r.new if n in self._alive)
                 >= sum(_cost(n) for n in opened if n not in self._alive) for r in members}
 
     def _avoided(self) -> list[Node]:
@@ -197,9 +198,9 @@ class _Forms:
         if rule is None or node.dtype == np.float16 or depth > _DEEPEST or is_difference(node) or any(
                 isinstance(i.type, TupleType) for i in node.inputs):
             return None
-        return self.writer.write(node, rule, {i: self.of(i, depth + 1) for i in node.inputs})
+        return self.writer.write(node, rule, {i: self.form_of(i, depth + 1) for i in node.inputs})
 
-    def of(self, node: Node, depth: int) -> Form:
+    def form_of(self, node: Node, depth: int) -> Form:
         """Return the form of a node for its readers: written out, or the node itself."""
         form = self._known.get(node)
         if form is None:
@@ -218,7 +219,7 @@ def _stays_open(writer: Writer, node: Node, form: Form) -> bool:
     if len(form.terms) == 1 and len(form.terms[0].factors) <= 1:
         return True  # one value, broadcast, scaled or transposed
     leaves = (writer.indicators[leaf][0] if leaf in writer.indicators else leaf for leaf in form.leaves)
-    return _elements(node) > sum(map(_elements, leaves))
+    return elements(node) > elements(*leaves)
 
 
 # -- costs ---------------------------------------------------------------------------------------------
@@ -237,8 +238,8 @@ def _cost(node: Node) -> float:
         sizes = dict(zip("".join(terms), [s for i in node.inputs for s in i.shape], strict=True))
         flops = 2.0 * prod(map(number, sizes.values()))
     else:
-        flops = float(max(_elements(node), *(_elements(i) for i in node.inputs)))
-    return _seconds(flops, _elements(node) + sum(_elements(i) for i in node.inputs if i.prim is not expand),
+        flops = float(max(elements(node), *(elements(i) for i in node.inputs)))
+    return _seconds(flops, elements(node) + sum(elements(i) for i in node.inputs if i.prim is not expand),
                     node.dtype.itemsize)
 
 
@@ -249,7 +250,7 @@ def _cheaper(writer: Writer, known: dict[PlanKey, Plan], root: Node, form: Form)
         return None
     form = replace(form, terms=terms)
     plans = [_plan(writer, known, t, form) for t in form.terms]
-    cost = sum(c for c, _ in plans) + sum(_seconds(0, 2 * _elements(root), root.dtype.itemsize) for _ in plans[1:])
+    cost = sum(c for c, _ in plans) + sum(_seconds(0, 2 * elements(root), root.dtype.itemsize) for _ in plans[1:])
     if cost * _CLEARLY > sum(map(_cost, form.opened)):
         return None
     return _emit(writer, root, form, [path for _, path in plans])
@@ -281,13 +282,10 @@ def _path(subscripts: str, sizes: Sequence[int], itemsize: int) -> Plan:
 
     `sizes` has the letters in order of appearance.
     """
-    with importing:
-        import opt_einsum  # takes long, and few programs need it
-
     terms, result = parse(subscripts)
     size = dict(zip(dict.fromkeys("".join(terms)), map(float, sizes), strict=True))
-    path, _ = opt_einsum.contract_path(subscripts, *(tuple(int(size[c]) for c in t) for t in terms), shapes=True,
-                                       optimize="optimal" if len(terms) <= 6 else "greedy")
+    path = contraction_path(subscripts, [tuple(int(size[c]) for c in t) for t in terms],
+                            "optimal" if len(terms) <= 6 else "greedy")
     total = 0.0
     for step in path:
         used = [terms.pop(i) for i in sorted(step, reverse=True)]
@@ -298,6 +296,15 @@ def _path(subscripts: str, sizes: Sequence[int], itemsize: int) -> Plan:
                           itemsize)
         terms.append(out)
     return total, path
+
+
+def contraction_path(subscripts: str, shapes: Sequence[tuple[int, ...]], optimize: str) -> Path:
+    """Return the best order of a contraction."""
+    with importing:
+        import opt_einsum  # takes as long to import as the rest of minigrad
+
+    path: Path = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)[0]
+    return path
 
 
 def _paired(factors: Sequence[Factor]) -> Iterable[Factor]:
@@ -361,7 +368,7 @@ def _contracted(used: Sequence[Factor], keep: set[Letter]) -> Factor:
 
 
 def _note(node: Node) -> str:
-    size = _elements(node) * node.dtype.itemsize
+    size = elements(node) * node.dtype.itemsize
     unit, per = next((u, n) for u, n in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if size >= n or u == "kB")
     amount = f"{size / per:.3g} {unit}"
     name = "per-example gradient" if "vjp" in node.rules and "vmap" in node.rules else "product"

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from ..graph import Graph, Node, TupleType, reachable
 from ..ops.einsum import einsum
 from ..primitive import placeholder
-from .scan_loop import Loop, elements, rewrite_scans
+from .factorize import elements
+from .scan_loop import Loop, rewrite_scans
 
 
 def hoist_scan(graph: Graph) -> Graph:
@@ -81,7 +82,7 @@ def _is_invariant_work(loop: Loop, n: Node) -> bool:
     if loop.varies(n) or n in loop.shared or n.prim.kind in ("view", "leaf") or isinstance(n.type, TupleType):
         return False
     operands = [i for i in reachable([n]) if i in loop.shared]
-    return bool(operands) and elements([n]) <= elements(operands)
+    return bool(operands) and elements(n) <= elements(*operands)
 
 
 def _is_ready(loop: Loop, n: Node, ready: set[Node]) -> bool:
@@ -96,4 +97,4 @@ def _is_ready(loop: Loop, n: Node, ready: set[Node]) -> bool:
         return len(varying) < len(n.inputs) and loop.is_light(n)
     products = [i for i in varying if i in ready]
     return (n.prim.kind in ("elementwise", "view", "reduce")
-            and elements([n]) <= elements(dict.fromkeys(products)) and loop.is_light(n))
+            and elements(n) <= elements(*dict.fromkeys(products)) and loop.is_light(n))

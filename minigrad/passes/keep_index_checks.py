@@ -22,22 +22,22 @@ def with_all_check_results(graph: Graph, count: int) -> Graph:
     if not missing:
         return graph
     more: list[Node] = []
-    made: dict[Node, Node] = {}
+    new: dict[Node, Node] = {}
     with made_by("checks") as working_on:
 
         def rule(node: Node, inputs: tuple[Node, ...]) -> Node:
-            made[node] = rebuilt(node, inputs)
+            new[node] = rebuilt(node, inputs)
             if (node, None) in missing:
                 working_on(node)
-                made[node], own = with_checks(made[node])
+                new[node], own = with_checks(new[node])
                 more.extend(own)
-            return made[node]
+            return new[node]
 
         after = rewrite(graph, rule) if any(size is None for _, size in missing) else graph
         for (index, size), reader in missing.items():
             if size is not None:
                 working_on(reader)
-                more.append(in_range(made.get(index, index), size=size))
+                more.append(in_range(new.get(index, index), size=size))
     return with_check_results(after, more)
 
 

@@ -14,15 +14,12 @@ from typing import Any
 
 from ..combiners import ADD
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, Params
-from ..locks import importing
 from ..ops.accumulators import accumulator
 from ..ops.einsum import LETTERS, einsum, parse, split_subscripts
 from ..symbolic import Dim, Shape, size_of
-from .factorize import number
+from .factorize import contraction_path, number
 from .rewrite import PassRule, Rewrite
 from .simplify import RULES
-
-_TYPICAL = 64  # the value of a symbolic size without a hint, for the order of a contraction
 
 
 def lower_einsum(graph: Graph) -> Graph:
@@ -85,13 +82,8 @@ def _lower(s: Rewrite, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) ->
 
 
 def _pairwise(s: Rewrite, xs: list[Node], terms: list[str], out: str) -> Node:
-    with importing:
-        import opt_einsum  # takes as long to import as the rest of minigrad
-
-    shapes = [tuple(n if isinstance(n, int) else n.hint or _TYPICAL for n in x.shape) for x in xs]
-    subscripts = ",".join(terms) + "->" + out
-    path, _ = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize="auto")
-    for positions in path:
+    shapes = [tuple(map(number, x.shape)) for x in xs]
+    for positions in contraction_path(",".join(terms) + "->" + out, shapes, "auto"):
         pair = sorted(positions)
         chosen, labels = [xs[i] for i in pair], [terms[i] for i in pair]
         for i in reversed(pair):

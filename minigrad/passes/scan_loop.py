@@ -13,21 +13,10 @@ from ..ops.results import waits_for_check
 from ..ops.subgraph import signature
 from ..primitive import placeholder
 from ..tracing import made_by
-from .factorize import number
+from .factorize import elements
 from .keep_index_checks import keep_index_checks
 
 _WIDER = 16.0  # the largest size of a value for all steps, relative to the slices that it depends on
-
-
-def elements(nodes: Iterable[Node]) -> float:
-    """Return the number of elements of all `nodes`."""
-    total = 0.0
-    for n in nodes:
-        size = 1.0
-        for m in n.shape:
-            size *= number(m)
-        total += size
-    return total
 
 
 def holds_graphs(graph: Graph) -> bool:
@@ -104,8 +93,8 @@ class Loop:
     def is_light(self, n: Node) -> bool:
         """Return whether a value may be computed for all steps at once."""
         way = [i for i in reachable([n]) if i in self.sliced]
-        room = _WIDER * elements(i for i in way if i in self.slices)
-        return all(not isinstance(i.type, TupleType) and not waits_for_check(i) and elements([i]) <= room for i in way)
+        room = _WIDER * elements(*(i for i in way if i in self.slices))
+        return all(not isinstance(i.type, TupleType) and not waits_for_check(i) and elements(i) <= room for i in way)
 
     def at_all_steps(self, nodes: Sequence[Node], steps: dict[Node, Node] | None = None) -> list[Node]:
         """Return values of all steps from the slices and from `steps`."""

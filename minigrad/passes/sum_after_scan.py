@@ -17,7 +17,8 @@ from ..ops.differences import is_difference, sign
 from ..ops.einsum import LETTERS, einsum, parse
 from ..ops.elementwise import add, sub
 from ..primitive import broadcast_leading, is_linear
-from .scan_loop import Loop, elements, rewrite_scans
+from .factorize import elements
+from .scan_loop import Loop, rewrite_scans
 
 _MORE = 2.0  # the largest size of new stacks, relative to all that a loop reads and stacks already
 
@@ -75,7 +76,7 @@ def _terms(loop: Loop, users: Mapping[Node, Sequence[Node]], i: int, c: Node) ->
 def _chosen(loop: Loop, sums: dict[int, Terms]) -> tuple[dict[int, Terms], list[Node]]:
     """Return the sums to take after the loop, and the values to stack."""
     stacked = dict.fromkeys(loop.stacked)
-    room = _MORE * elements((*loop.slices, *stacked))
+    room = _MORE * elements(*loop.slices, *stacked)
     chosen: set[int] = set()
     new: list[Node] = []
     for products in (True, False):  # sums without products use the stacks of sums of products
@@ -84,7 +85,7 @@ def _chosen(loop: Loop, sums: dict[int, Terms]) -> tuple[dict[int, Terms], list[
                 continue
             needs = _Needs(loop, {*stacked, *new})
             more = list(dict.fromkeys(n for _, t in terms for n in needs.of_sum(t)))
-            if (needs.products if products else not more) and elements((*new, *more)) <= room:
+            if (needs.products if products else not more) and elements(*new, *more) <= room:
                 chosen.add(i)
                 new += more
     return {i: terms for i, terms in sums.items() if i in chosen}, new
@@ -123,8 +124,8 @@ class _Needs:
             return self.of_steps(n)
         before, self.products = self.products, False
         needs = self._union(self.of_sum, n.inputs)
-        found, self.products = self.products, before or self.products
-        return needs if found or elements(needs) <= elements([n]) else self.of_steps(n)
+        multiplies, self.products = self.products, before or self.products
+        return needs if multiplies or elements(*needs) <= elements(n) else self.of_steps(n)
 
     def of_steps(self, n: Node) -> list[Node]:
         if n not in self.loop.carried or n in self.stacked:
@@ -132,7 +133,7 @@ class _Needs:
         if n.prim.kind in ("elementwise", "view") and n not in self.loop.starts and not isinstance(
                 n.inputs[0].type, TupleType):
             needs = self._union(self.of_steps, n.inputs)
-            size, whole = elements(needs), elements([n])
+            size, whole = elements(*needs), elements(n)
             if size < whole or (size == whole and n.prim.kind == "view"):
                 return needs
         return [n]

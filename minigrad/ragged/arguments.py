@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import optree
@@ -27,7 +26,7 @@ class PackedArguments:
     def __init__(self, args: tuple[PyTree, ...], in_axes: InAxes):
         self.args, self.in_axes = args, in_axes
         tree: PyTree = args
-        self._parts: list[Any]  # the batches and arrays
+        self._parts: list[PyTree]  # the batches and arrays
         self._parts, self._tree = optree.tree_flatten(tree, is_leaf=is_batch)
         axes: PyTree = tuple(in_axes) if isinstance(in_axes, list) else in_axes
         whole: PyTree = optree.tree_unflatten(self._tree, [0] * len(self._parts))
@@ -35,7 +34,7 @@ class PackedArguments:
         self.size = next(len(p) if is_batch(p) else np.shape(p)[a] for p, a in zip(self._parts, self._axes, strict=True)
                          if a is not None)
 
-    def _with(self, parts: Sequence[Any]) -> tuple[PyTree, ...]:
+    def _with(self, parts: Sequence[PyTree]) -> tuple[PyTree, ...]:
         args: tuple[PyTree, ...] = optree.tree_unflatten(self._tree, parts)  # type: ignore[assignment]  # as flattened
         return args
 

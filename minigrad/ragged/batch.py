@@ -14,10 +14,10 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import optree
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType
+from ..graph import ArrayType, PyTree
 from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 from .nested import batch_schema
@@ -168,7 +168,7 @@ class Batch:
 
     # -- examples --------------------------------------------------------------------------------------------
 
-    def unbatch(self) -> list[Any]:
+    def unbatch(self) -> list[PyTree]:
         """Return the examples: the exact inverse of `batch`, in new arrays.
 
         Returns
@@ -230,7 +230,7 @@ class Batch:
         values = np.repeat(values, self._rows(t)) if t.axes else values
         return values.reshape(-1, *[1] * len(t.dense))
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: ArrayLike | slice) -> PyTree:
         """Return an example, or the batch of several.
 
         Parameters
@@ -282,7 +282,7 @@ class Batch:
             out._fields[name] = taken
         return out
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[PyTree]:
         return iter(self.unbatch())
 
     @property
@@ -359,7 +359,7 @@ class AxisMap(Mapping[Axis, Any]):
 
 
 @boundary
-def batch(examples: Iterable[Any], kind: FieldType | ArrayType | None = None) -> Batch:
+def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None) -> Batch:
     """Pack examples of different size into a batch.
 
     The rows of all examples are concatenated along each ragged axis, and indices are shifted to the packed rows.
@@ -424,7 +424,7 @@ def batch(examples: Iterable[Any], kind: FieldType | ArrayType | None = None) ->
     return _pack(of_class, dict(zip(names, columns, strict=True)), sizes)
 
 
-def _of_batches(batches: Sequence[Any]) -> Batch:
+def _of_batches(batches: Sequence[PyTree]) -> Batch:
     inner: Schema = batches[0].schema
     for k, b in enumerate(batches):
         if not isinstance(b, Batch) or b.schema != inner:
@@ -454,7 +454,7 @@ def _pack(schema: Schema, columns: Mapping[str, Sequence[Any]], sizes: Sequence[
     return out
 
 
-def _concatenated(column: Sequence[Any], t: FieldType) -> np.ndarray:
+def _concatenated(column: Sequence[np.ndarray], t: FieldType) -> np.ndarray:
     """Return the examples' arrays packed or stacked."""
     if t.blank:
         return _nothing(sum(map(len, column)))
@@ -465,7 +465,7 @@ def _concatenated(column: Sequence[Any], t: FieldType) -> np.ndarray:
     return np.concatenate(column).reshape(len(column), *t.shape)
 
 
-def _one_of(column: Sequence[Any], label: str) -> np.ndarray:
+def _one_of(column: Sequence[np.ndarray], label: str) -> np.ndarray:
     first = column[0]
     for k, v in enumerate(column):
         if v is not first and not np.array_equal(v, first, equal_nan=first.dtype.kind == "f"):

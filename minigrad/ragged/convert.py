@@ -6,7 +6,7 @@ The schema, and not an array's name, declares the axis of its rows and the axis 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,13 +15,14 @@ from ..tracebacks import boundary
 from .axes import Axis
 from .schema import Schema, schema_of
 
+T = TypeVar("T")
 Step = str | int | tuple[str, ...]  # an attribute, a row, or a type of edges
 Path = str | Sequence[Step]
 
 
 @boundary
-def from_pyg(data: Any, cls: type, paths: Mapping[str, Path] | None = None,
-             ends: tuple[str, str] = ("src", "dst")) -> Any:
+def from_pyg(data: object, cls: type[T], paths: Mapping[str, Path] | None = None,
+             ends: tuple[str, str] = ("src", "dst")) -> T:
     """Convert PyTorch Geometric's `Data` or `HeteroData` to an example.
 
     Parameters
@@ -61,7 +62,7 @@ def from_pyg(data: Any, cls: type, paths: Mapping[str, Path] | None = None,
     """
     schema = _schema(cls, "from_pyg")
     places = _paths(schema, paths, ends, "from_pyg")
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, t in schema.fields.items():
         value = _follow(data, places[name], name in schema.optional, f"from_pyg: {schema.name}.{name}")
         if hasattr(value, "detach"):
@@ -73,7 +74,7 @@ def from_pyg(data: Any, cls: type, paths: Mapping[str, Path] | None = None,
 
 
 @boundary
-def to_pyg(example: Any, paths: Mapping[str, Path] | None = None, ends: tuple[str, str] = ("src", "dst")) -> Any:
+def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple[str, str] = ("src", "dst")) -> Any:
     """Convert an example to PyTorch Geometric's `Data`, or to `HeteroData` if a path has a type of nodes or edges.
 
     Parameters
@@ -138,7 +139,7 @@ def to_pyg(example: Any, paths: Mapping[str, Path] | None = None, ends: tuple[st
 
 
 @boundary
-def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst")) -> Any:
+def from_networkx(graph: Any, cls: type[T], ends: tuple[str, str] = ("src", "dst")) -> T:
     """Convert a networkx graph to an example.
 
     Nodes are numbered in the graph's order. Fields on the axis of the nodes (into which `ends` point) come from the
@@ -184,7 +185,7 @@ def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst"))
     if not graph.is_directed():
         edges = [e for a, b, data in edges for e in ([(a, b, data)] if a == b else [(a, b, data), (b, a, data)])]
     rows = {node: list(graph.nodes(data=True)), edge: [((a, b), data) for a, b, data in edges]}
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, t in schema.fields.items():
         label = f"from_networkx: {schema.name}.{name}"
         if name in ends:
@@ -202,7 +203,7 @@ def from_networkx(graph: Any, cls: type, ends: tuple[str, str] = ("src", "dst"))
 
 
 @boundary
-def to_networkx(example: Any, ends: tuple[str, str] = ("src", "dst"), create_using: Any = None) -> Any:
+def to_networkx(example: object, ends: tuple[str, str] = ("src", "dst"), create_using: Any = None) -> Any:
     """Convert an example to a networkx graph, with its fields as attributes of nodes, edges and the graph.
 
     Parameters
@@ -287,8 +288,8 @@ def _typed(path: tuple[Step, ...]) -> bool:
     return len(path) - isinstance(path[-1], int) > 1
 
 
-def _follow(data: Any, path: tuple[Step, ...], optional: bool, label: str) -> Any:
-    value = data
+def _follow(data: object, path: tuple[Step, ...], optional: bool, label: str) -> Any:
+    value: Any = data
     for step in path:
         if isinstance(step, int):
             value = value[step]
@@ -323,7 +324,7 @@ def _graph_axes(schema: Schema, ends: tuple[str, str], function: str) -> tuple[A
     return node, edge
 
 
-def _attribute(attributes: Mapping[str, Any], name: str, label: str) -> Any:
+def _attribute(attributes: Mapping[str, object], name: str, label: str) -> object:
     if name not in attributes:
         raise BatchError(at_user_line(f"{label} has no attribute {name!r}; it has {', '.join(map(str, attributes))}"))
     return attributes[name]

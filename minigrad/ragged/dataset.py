@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import optree
@@ -64,7 +64,17 @@ class Table:
         return self._frame.iloc[indices]
 
 
-def as_dataset(data: Any) -> Any:
+class Dataset(Protocol):
+    """Examples that are read in batches."""
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def __getitem__(self, indices: np.ndarray) -> PyTree:
+        """Return the batch of the examples `indices`."""
+
+
+def as_dataset(data: object) -> Dataset:
     """Return `data` as a dataset."""
     if isinstance(data, (tuple, list)) and len(data) and schema_of(type(data[0])) is not None:
         return batch(data)
@@ -80,10 +90,10 @@ def as_dataset(data: Any) -> Any:
         return Arrays(dict(data))
     if isinstance(data, (tuple, dict, np.ndarray)) or not hasattr(type(data), "__getitem__"):
         return Arrays(data)
-    return data
+    return cast(Dataset, data)
 
 
-def sizes_of(dataset: Any) -> Mapping[Axis | str, np.ndarray]:
+def sizes_of(dataset: object) -> Mapping[Axis | str, np.ndarray]:
     """Return the size of every example on each ragged axis."""
     lengths = getattr(dataset, "lengths", None)
     return lengths if isinstance(lengths, Mapping) else {}
@@ -93,7 +103,7 @@ def sizes_of(dataset: Any) -> Mapping[Axis | str, np.ndarray]:
 
 
 @boundary
-def save_dataset(path: str | Path, examples: Iterable[Any], kind: FieldType | ArrayType | None = None,
+def save_dataset(path: str | Path, examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None,
                  chunk: int = 1024) -> Path:
     """Write examples into a folder, one ``.npy`` file per field; the examples need not fit into memory.
 
@@ -347,7 +357,7 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...], source: str = "
 # -- writing -------------------------------------------------------------------------------------------------
 
 
-def _parts(examples: Iterable[Any], kind: FieldType | ArrayType | None, chunk: int) -> Iterator[Batch]:
+def _parts(examples: Iterable[PyTree], kind: FieldType | ArrayType | None, chunk: int) -> Iterator[Batch]:
     """Yield the examples in batches of `chunk`."""
     if isinstance(examples, Batch):
         for start in range(0, len(examples), chunk):

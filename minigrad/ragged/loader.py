@@ -12,15 +12,16 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from ..errors import BatchError, at_user_line
+from ..graph import PyTree
 from ..locks import Lock
 from ..tracebacks import boundary, for_user
 from .axes import Axis
-from .dataset import as_dataset, sizes_of
+from .dataset import Dataset, as_dataset, sizes_of
 
 Item = TypeVar("Item")
 
@@ -80,10 +81,10 @@ class DataLoader:
     """
 
     @boundary
-    def __init__(self, dataset: Any, batch_size: int | None = None, *, max_rows: Mapping[Axis | str, int] | None = None,
-                 max_bytes: int | None = None, measure: Callable[[Any], int] | None = None, shuffle: bool = False,
-                 seed: int | None = None, drop_last: bool = False, bucket: int | None = None, prefetch: int = 0,
-                 progress: bool | str = False):
+    def __init__(self, dataset: object, batch_size: int | None = None, *,
+                 max_rows: Mapping[Axis | str, int] | None = None, max_bytes: int | None = None,
+                 measure: Callable[[PyTree], int] | None = None, shuffle: bool = False, seed: int | None = None,
+                 drop_last: bool = False, bucket: int | None = None, prefetch: int = 0, progress: bool | str = False):
         _check_positive(batch_size=batch_size, max_bytes=max_bytes, bucket=bucket,
                         **{f"max_rows of {axis}": rows for axis, rows in (max_rows or {}).items()})
         if batch_size is None and not max_rows and max_bytes is None:
@@ -116,10 +117,10 @@ class DataLoader:
             return None
         return lambda examples: measure(self.dataset[examples]) <= limit
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state, _lock=Lock())
 
     def __repr__(self) -> str:
@@ -132,7 +133,7 @@ class DataLoader:
         """Return the number of batches of the next epoch; with `max_rows` or `max_bytes` it depends on the order."""
         return len(self.batches(self.epoch))
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[PyTree]:
         with self._lock:
             epoch, self.epoch = self.epoch, self.epoch + 1
         indices = self.batches(epoch)
@@ -171,7 +172,7 @@ class DataLoader:
         return parts
 
 
-def _read(dataset: Any, parts: Sequence[np.ndarray], k: int) -> Any:
+def _read(dataset: Dataset, parts: Sequence[np.ndarray], k: int) -> PyTree:
     """Return batch `k` of a dataset; its `StopIteration` is an error, and not the end of the epoch."""
     try:
         return dataset[parts[k]]

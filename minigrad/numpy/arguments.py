@@ -26,13 +26,13 @@ Axes: TypeAlias = int | Sequence[int] | None
 ShapeLike: TypeAlias = int | Size | Dim | Sequence[int | Size | Dim]
 
 
-def held(x: ArrayLike, dtype: np.dtype) -> Node:
-    """Return `x` as a node of `dtype`, which must be able to hold it where it is a Python int, as NumPy has it.
+def checked_cast(x: ArrayLike, dtype: np.dtype) -> Node:
+    """Cast to a dtype, with a check of Python ints, which the dtype must hold as in NumPy.
 
     Raises
     ------
     IntegerRangeError
-        If it is not; where its number is known only when the program runs, then.
+        If the dtype cannot hold the int; the program checks an int that it alone knows.
     """
     x = as_array(x)
     node = cast_to(x._node, dtype)

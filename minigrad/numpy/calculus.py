@@ -11,7 +11,7 @@ from ..ops.shape import concatenate as concatenate_nodes
 from ..ops.shape import section
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import differs, number
-from .arguments import Axes, as_axes, as_axis, as_int, broadcast_node, given, held, one_axis
+from .arguments import Axes, as_axes, as_axis, as_int, broadcast_node, checked_cast, given, one_axis
 from .data_types import as_floating
 from .dispatch import implements
 from .elementwise import clip, where
@@ -54,9 +54,9 @@ def _at_end(values: ArrayLike, x: Node, axis: int) -> Node:
 def ediff1d(ary: ArrayLike, to_end: ArrayLike | None = None, to_begin: ArrayLike | None = None) -> Array:
     """Return differences of the flattened array, with values before and after."""
     x = ravel(ary)
-    parts = [ravel(Array(held(v, x.dtype))) for v in (to_begin,) if v is not None]
+    parts = [ravel(Array(checked_cast(v, x.dtype))) for v in (to_begin,) if v is not None]
     parts.append(x[1:] - x[:-1])
-    parts += [ravel(Array(held(v, x.dtype))) for v in (to_end,) if v is not None]
+    parts += [ravel(Array(checked_cast(v, x.dtype))) for v in (to_end,) if v is not None]
     return concatenate(parts)
 
 

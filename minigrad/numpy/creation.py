@@ -16,7 +16,7 @@ from ..primitive import on_host
 from ..sizes import Size, shown
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import differs, number
-from .arguments import ShapeLike, as_int, as_shape, broadcast_node, held
+from .arguments import ShapeLike, as_int, as_shape, broadcast_node, checked_cast
 from .data_types import as_floating, astype, result_type
 from .dispatch import any_traced, implements
 from .joining import concatenate, stack
@@ -92,7 +92,7 @@ def full_like(a: ArrayLike, fill_value: ArrayLike, dtype: DTypeLike | None = Non
               shape: ShapeLike | None = None, *, device: str | None = None) -> Array:
     """Return an array of one value, with the shape and dtype of another."""
     x = as_array(a)._node
-    value = held(fill_value, dtype_of(dtype or x.dtype))
+    value = checked_cast(fill_value, dtype_of(dtype or x.dtype))
     return Array(broadcast_node(value, x.shape if shape is None else as_shape(shape)))
 
 
@@ -114,7 +114,7 @@ _from_shape("empty", np.empty, 0)
 def full_(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike | None = None, order: str = "C", *,
           device: str | None = None, like: object = None) -> Array:
     """Return an array of one value; sizes may be symbolic."""
-    value = as_array(fill_value)._node if dtype is None else held(fill_value, dtype_of(dtype))
+    value = as_array(fill_value)._node if dtype is None else checked_cast(fill_value, dtype_of(dtype))
     return Array(broadcast_node(value, as_shape(shape)))
 
 

@@ -26,7 +26,8 @@ NAMES: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy
 LINALG: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.linalg
 FFT: dict[str, Callable[..., Any]] = {}  # the namespace minigrad.numpy.fft
 _NAMESPACES = {"numpy.linalg": LINALG, "numpy.fft": FFT}
-METHODS: dict[tuple[np.ufunc, str], str | Callable[..., Array]] = {  # a ufunc's method -> a name in NAMES, or ours
+# a ufunc's method -> a name in NAMES, or our function
+UFUNC_METHODS: dict[tuple[np.ufunc, str], str | Callable[..., Array]] = {
     (np.add, "reduce"): "sum", (np.multiply, "reduce"): "prod", (np.maximum, "reduce"): "max",
     (np.minimum, "reduce"): "min", (np.logical_and, "reduce"): "all", (np.logical_or, "reduce"): "any",
     (np.add, "accumulate"): "cumsum", (np.multiply, "accumulate"): "cumprod",

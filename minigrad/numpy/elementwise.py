@@ -18,7 +18,7 @@ from ..ops import elementwise as ew
 from ..ops import integer, special
 from ..primitive import Primitive
 from ..traced_array import TABLE, Array, ArrayLike, as_array
-from .arguments import Casting, as_int, broadcast_node, broadcast_shapes, given, held
+from .arguments import Casting, as_int, broadcast_node, broadcast_shapes, checked_cast, given
 from .data_types import result_type
 from .dispatch import NAMES, implements
 
@@ -77,7 +77,7 @@ def operands(ufunc: np.ufunc, xs: list[Array], dtype: DTypeLike | None = None,
         types = ", ".join(str(x._node.type) for x in xs)
         raise DtypeError(at_user_line(f"np.{ufunc.__name__}({types}): {error}")) from None
     if ufunc not in _COMPARISONS:
-        return [held(x, d) for x, d in zip(xs, dtypes, strict=False)]
+        return [checked_cast(x, d) for x, d in zip(xs, dtypes, strict=False)]
     if any(x._weak and not x._node.is_constant for x in xs):
         # A Python int that only a call knows: it may be out of the other's range.
         dtypes = _wider(dtypes, xs)
@@ -121,7 +121,7 @@ def _enter(ufunc: np.ufunc, make: Callable[..., Node], name: str | None = None) 
     implements(ufunc, name=label)(function)
 
 
-def _of(prim: Primitive) -> Callable[..., Node]:
+def _typed(prim: Primitive) -> Callable[..., Node]:
     boolean = _BOOLEAN.get(prim)
 
     def make(*nodes: Node) -> Node:
@@ -190,7 +190,7 @@ def _heaviside(x: Node, at_zero: Node) -> Node:
 def _fextreme(prim: Primitive) -> Callable[..., Node]:
     def make(x: Node, y: Node) -> Node:
         if not x.type.floating:
-            return _of(prim)(x, y)
+            return _typed(prim)(x, y)
         return ew.where(ew.isnan(x), y, ew.where(ew.isnan(y), x, prim(x, y)))
 
     return make
@@ -201,7 +201,7 @@ _PRIMITIVES = {p.ufunc: p for p in vars(ew).values()
 _LOGICAL = (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
 _ROUNDING = (np.floor, np.ceil, np.trunc, np.rint)
 for _ufunc, _prim in _PRIMITIVES.items():
-    _enter(_ufunc, _truth(_prim) if _ufunc in _LOGICAL else _rounding(_prim) if _ufunc in _ROUNDING else _of(_prim))
+    _enter(_ufunc, _truth(_prim) if _ufunc in _LOGICAL else _rounding(_prim) if _ufunc in _ROUNDING else _typed(_prim))
 _enter(np.power, _power)
 _enter(np.float_power, _power)
 _enter(np.positive, lambda x: x)

@@ -12,7 +12,7 @@ from ..graph import PRIMITIVES
 from ..ops import shape as shapes
 from ..symbolic import size_of
 from ..traced_array import Array, ArrayLike, as_array
-from .arguments import Axes, as_axis, held
+from .arguments import Axes, as_axis, checked_cast
 from .creation import zeros_like
 from .dispatch import implements
 from .elementwise import where
@@ -40,7 +40,7 @@ def piecewise(x: ArrayLike, condlist: Sequence[ArrayLike], funclist: Sequence[Ca
         raise ShapeError(at_user_line(f"np.piecewise: {len(conditions)} conditions for {len(funclist)} functions"))
     out = zeros_like(x)
     for condition, function in zip(conditions, functions, strict=True):
-        value = Array(held(function(x, *args, **kw) if callable(function) else function, x.dtype))
+        value = Array(checked_cast(function(x, *args, **kw) if callable(function) else function, x.dtype))
         out = where(condition, value, out)
     return out
 

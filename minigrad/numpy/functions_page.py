@@ -147,7 +147,7 @@ def _row(name: str, function: Callable[..., Any], ways: dict[str, Callable[[], t
             continue
         outputs = [as_array(x)._node for x in optree.tree_leaves(result) if isinstance(x, Array)]
         inputs = [x._node for x in optree.tree_leaves(args) if isinstance(x, Array)]
-        return _asked(outputs, inputs), numpys is None or not inputs or _hands_over(numpys, args)
+        return _cells(outputs, inputs), numpys is None or not inputs or _hands_over(numpys, args)
     raise MinigradError(f"{name}: no way to call it is known, the last one failed: {failure}")
 
 
@@ -159,31 +159,31 @@ def _hands_over(numpys: Callable[..., object], args: tuple[Any, ...]) -> bool:
     return True
 
 
-def _asked(outputs: list[Node], inputs: list[Node]) -> list[str]:
+def _cells(outputs: list[Node], inputs: list[Node]) -> list[str]:
     if not outputs:
         return ["0", "0", "0", "yes", "yes", ""]
     floats, wrt = [n for n in outputs if n.type.floating], [n for n in inputs if n.type.floating]
     reverse = second = forward = "0"
     if floats and wrt:
         back = interpreters.backward(floats, [full(1, n.shape, n.dtype) for n in floats], wrt)
-        reverse = _slope(back)
-        forward = _slope(
+        reverse = _has_derivative(back)
+        forward = _has_derivative(
             interpreters.forward(floats, {n: PRIMITIVES["input"](shape=n.shape, dtype=n.dtype) for n in wrt})
         )
         if reverse == "yes":
-            second = _slope(interpreters.backward(back, [full(1, n.shape, n.dtype) for n in back], wrt), wrt)
+            second = _has_derivative(interpreters.backward(back, [full(1, n.shape, n.dtype) for n in back], wrt), wrt)
     new = {n: PRIMITIVES["input"](shape=(_BATCH, *n.shape), dtype=n.dtype) for n in inputs}
     try:
         batched = [n for n, _ in interpreters.batch(outputs, {}, new, _BATCH)]
     except Unsupported as error:
         return [reverse, forward, second, f"no: {error}", "", ""]
-    names_of_batch = {n.prim.name for n in reachable(batched)}
+    batched_names = {n.prim.name for n in reachable(batched)}
     names = sorted({n.prim.name for n in reachable(outputs)} - {"input", "full", "const", "iota", "proj"})
     few = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    return [reverse, forward, second, "yes", "no" if names_of_batch & _LOOPS else "yes", few]
+    return [reverse, forward, second, "yes", "no" if batched_names & _LOOPS else "yes", few]
 
 
-def _slope(derivatives: Iterable[Node | None], wrt: Iterable[Node] = ()) -> str:
+def _has_derivative(derivatives: Iterable[Node | None], wrt: Iterable[Node] = ()) -> str:
     nonzero = [n for n in derivatives if n is not None and constant_of(n) != 0]
     return "yes" if nonzero else "0"
 

@@ -115,7 +115,7 @@ def getitem(x: ArrayLike, key: object) -> Array:
     """Return ``x[key]``."""
     node = as_array(x)._node
     items, split = _items(key, node)
-    items, node = _of_unknown_size(items, node)
+    items, node = _with_symbolic_sizes(items, node)
     arrays = [k for k in items if isinstance(k, (Array, np.ndarray))]
     # An integer beside index arrays takes part in their broadcast, as in NumPy.
     advanced = [_is_index(k) and bool(arrays) for k in items]
@@ -160,7 +160,7 @@ def _cut(k: slice, n: int | Dim, kind: ArrayType | TupleType) -> tuple[tuple[int
     """Return a slice of an axis as (start, stop, step) forwards, how many elements it has, and whether to flip them."""
     if k in (slice(None), slice(None, None, -1)):  # the whole axis, of any size
         return (0, n, 1), n, k.step is not None
-    plain = slice(*(None if v is None else _plain(v) for v in (k.start, k.stop, k.step)))
+    plain = slice(*(None if v is None else _known_bound(v) for v in (k.start, k.stop, k.step)))
     if plain.step == 0:
         raise ShapeError(at_user_line(f"the slice [{k.start}:{k.stop}:0] of {kind}: its step is 0"))
     low, high, by = plain.indices(number(n))
@@ -170,7 +170,7 @@ def _cut(k: slice, n: int | Dim, kind: ArrayType | TupleType) -> tuple[tuple[int
     return (low + (kept - 1) * by, low + 1, -by) if kept else (0, 0, 1), kept, True
 
 
-def _of_unknown_size(items: list[Item], node: Node) -> tuple[list[Item], Node]:
+def _with_symbolic_sizes(items: list[Item], node: Node) -> tuple[list[Item], Node]:
     """Apply slices along axes whose size differs from example to example.
 
     An integer becomes an index array, checked when the program runs.
@@ -184,15 +184,15 @@ def _of_unknown_size(items: list[Item], node: Node) -> tuple[list[Item], Node]:
             if isinstance(k, int) and isinstance(n, Dim) and n.hint is None:
                 k = np.array(k)
             elif isinstance(k, slice) and differs(n) and k not in (slice(None), slice(None, None, -1)):
-                node, k = _stretch(node, axis, k), slice(None)
+                node, k = _symbolic_slice(node, axis, k), slice(None)
             axis += 1
         out.append(k)
     return out, node
 
 
-def _stretch(node: Node, axis: int, k: slice) -> Node:
+def _symbolic_slice(node: Node, axis: int, k: slice) -> Node:
     """Return a slice along an axis of unknown size: all but some elements at the ends, or as many as the slice says."""
-    low, high, by = (None if v is None else _plain(v) for v in (k.start, k.stop, k.step))
+    low, high, by = (None if v is None else _known_bound(v) for v in (k.start, k.stop, k.step))
     low = low or 0
     if by not in (None, 1) or (high is not None and low < 0 <= high):
         n = node.shape[axis]
@@ -215,7 +215,7 @@ def _taken(node: Node, axis: int, index: np.ndarray) -> Node:
     return move_axis(gathering.gather(front, constant(index)), 0, axis)
 
 
-def _plain(v: SupportsIndex) -> int:
+def _known_bound(v: SupportsIndex) -> int:
     if isinstance(v, Array):
         raise TraceError(at_user_line("a slice bound that is traced: the result's shape would depend on data. Use "
                                       "x[start + np.arange(length)]"))

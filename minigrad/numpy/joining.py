@@ -18,7 +18,7 @@ from ..sizes import shown
 from ..symbolic import Dim
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import differs, guard_equal_shapes, number
-from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, held, several
+from .arguments import Axes, Casting, as_axis, as_int, as_ints, broadcast_node, checked_cast, several
 from .data_types import same_dtype
 from .dispatch import any_traced, implements
 from .manipulation import (
@@ -209,7 +209,7 @@ def insert(arr: ArrayLike, obj: ArrayLike | slice, values: ArrayLike, axis: int 
     """Insert values before known places."""
     x, a = flat_along(arr, axis, "insert")
     n = number(x._node.shape[a])
-    values = Array(held(values, x.dtype))
+    values = Array(checked_cast(values, x.dtype))
     places = _places("insert", obj, n)
     if ((places < -n) | (places > n)).any():
         raise ShapeError(at_user_line(f"np.insert: {obj!s} is out of range for an axis of {n}"))

@@ -22,7 +22,7 @@ from ..symbolic import Dim
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number
 from . import conversion_errors
-from .dispatch import FFT, LINALG, METHODS, NAMES, REFUSED, SCIPY
+from .dispatch import FFT, LINALG, NAMES, REFUSED, SCIPY, UFUNC_METHODS
 
 _INSTEAD_OF = {"at": "arrays do not change in a trace. Write minigrad.numpy.at(x)[i].add(v), multiply, max or min",
                "reduceat": "write minigrad.numpy.at(np.zeros(n))[segment].add(v), or np.cumsum and a difference"}
@@ -169,7 +169,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...],
             "operand: arrays outside the trace cannot take traced values. Write x = x + y."))
     if method == "__call__":
         return _look_up(ufunc)(*inputs, **{k: v for k, v in options.items() if k != "out"})
-    if method in ("reduce", "accumulate") and (found := METHODS.get((ufunc, method))):
+    if method in ("reduce", "accumulate") and (found := UFUNC_METHODS.get((ufunc, method))):
         options.setdefault("axis", 0)
         function = NAMES[found] if isinstance(found, str) else found
         return function(*inputs, **{k: v for k, v in options.items() if v is not None or k == "axis"})

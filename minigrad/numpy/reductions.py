@@ -20,8 +20,8 @@ from ..primitive import Primitive
 from ..symbolic import Dim, Shape, size_of
 from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
-from .arguments import Axes, as_axes, as_axis, broadcast_node, broadcast_shapes, given, held, masks, one_axis
-from .dispatch import METHODS, accumulates, implements
+from .arguments import Axes, as_axes, as_axis, broadcast_node, broadcast_shapes, checked_cast, given, masks, one_axis
+from .dispatch import UFUNC_METHODS, accumulates, implements
 
 # -- over axes -----------------------------------------------------------------------------------------------
 
@@ -42,9 +42,9 @@ def _masked(x: Node, where: ArrayLike, value: Number) -> Node:
     return ew.where(broadcast_node(mask, shape), broadcast_node(x, shape), full(value, shape, x.dtype))
 
 
-def filled(initial: ArrayLike, shape: Shape, dtype: np.dtype) -> Node:
+def initial_value(initial: ArrayLike, shape: Shape, dtype: np.dtype) -> Node:
     """Return the start of a reduction in its shape and dtype."""
-    return broadcast_node(held(initial, dtype), shape)
+    return broadcast_node(checked_cast(initial, dtype), shape)
 
 
 @implements(np.sum)
@@ -58,7 +58,7 @@ def sum_(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
     axes = as_axes(axis, x.ndim, "sum")
     total = reduce.sum_(x, axes=axes) if axes else x
     if given(initial):
-        total = total + filled(initial, total.shape, total.dtype)
+        total = total + initial_value(initial, total.shape, total.dtype)
     return keep_axes(total, x, axes, keepdims)
 
 
@@ -91,11 +91,11 @@ def _extreme(name: str, of_some: Primitive, or_worst: Primitive, pair: Primitive
             x = _masked(x, where, combiner.identity(x.dtype))
         if given(initial) and any(x.shape[i] == 0 for i in axes):
             left = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-            return keep_axes(filled(initial, left, x.dtype), x, axes, keepdims)
+            return keep_axes(initial_value(initial, left, x.dtype), x, axes, keepdims)
         prim = or_worst if given(initial) and any(isinstance(x.shape[i], Dim) for i in axes) else of_some
         extreme = prim(x, axes=axes) if axes else x
         if given(initial):
-            extreme = pair(extreme, filled(initial, extreme.shape, extreme.dtype))
+            extreme = pair(extreme, initial_value(initial, extreme.shape, extreme.dtype))
         return keep_axes(extreme, x, axes, keepdims)
 
     function.__doc__ = f"Return the {name} over axes; ties share its gradient equally."
@@ -135,7 +135,7 @@ def prod(a: ArrayLike, axis: Axes = None, dtype: DTypeLike | None = None, out: N
         left = tuple(m for i, m in enumerate(x.shape) if i != a_)
         x = reshape(x, shape=left) if n else full(1, left, x.dtype)
     if given(initial):
-        x = x * filled(initial, x.shape, x.dtype)
+        x = x * initial_value(initial, x.shape, x.dtype)
     return keep_axes(x, whole, axes, keepdims)
 
 
@@ -288,7 +288,7 @@ _OF_NUMBERS = {np.fmax: np.maximum, np.fmin: np.minimum}  # of dtypes without Na
 _NAN_LEFT_OUT = {np.fmax: np.nanmax, np.fmin: np.nanmin}
 
 
-def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
+def accumulate_by_doubling(ufunc: np.ufunc, x: Node, axis: int) -> Node:
     """Return the running reduction by an associative ufunc, in log2(n) steps.
 
     Each step doubles the reach. Extremes have a primitive: in pairs, three equal elements would share a cotangent
@@ -306,7 +306,7 @@ def running(ufunc: np.ufunc, x: Node, axis: int) -> Node:
     return x
 
 
-def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
+def reduce_by_halving(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
     """Return the reduction by an associative ufunc over axes, by halving."""
     combine = TABLE[ufunc]
     if ufunc in _NAN_LEFT_OUT and all(number(x.shape[a]) for a in axes):
@@ -327,7 +327,7 @@ def folded(ufunc: np.ufunc, x: Node, axes: tuple[int, ...]) -> Node:
 def _enter_ufunc(ufunc: np.ufunc) -> None:
     def accumulate(x: ArrayLike, axis: int = 0, dtype: DTypeLike | None = None, out: None = None) -> Array:
         x = _typed(ufunc, x, dtype)
-        return Array(running(ufunc, x._node, as_axis(axis, x.ndim, f"{ufunc.__name__}.accumulate")))
+        return Array(accumulate_by_doubling(ufunc, x._node, as_axis(axis, x.ndim, f"{ufunc.__name__}.accumulate")))
 
     def reduce(x: ArrayLike, axis: Axes = 0, dtype: DTypeLike | None = None, out: None = None, keepdims: bool = False,
                initial: ArrayLike | None = None, where: ArrayLike = True) -> Array:
@@ -336,13 +336,13 @@ def _enter_ufunc(ufunc: np.ufunc) -> None:
                                           "there first, with np.where"))
         x = _typed(ufunc, x, dtype)
         axes = as_axes(axis, x.ndim, f"{ufunc.__name__}.reduce")
-        result = Array(folded(ufunc, x._node, axes))
+        result = Array(reduce_by_halving(ufunc, x._node, axes))
         if given(initial):
-            result = TABLE[ufunc](result, Array(filled(initial, (), result.dtype)))
+            result = TABLE[ufunc](result, Array(initial_value(initial, (), result.dtype)))
         return TABLE[np.expand_dims](result, axes) if keepdims and axes else result
 
-    METHODS.setdefault((ufunc, "accumulate"), accumulate)
-    METHODS.setdefault((ufunc, "reduce"), reduce)
+    UFUNC_METHODS.setdefault((ufunc, "accumulate"), accumulate)
+    UFUNC_METHODS.setdefault((ufunc, "reduce"), reduce)
 
 
 def _typed(ufunc: np.ufunc, x: ArrayLike, dtype: DTypeLike | None) -> Array:
@@ -365,4 +365,5 @@ def cumulative_logsumexp(x: ArrayLike, axis: int = -1) -> Array:
     -inf adds nothing, in derivatives too.
     """
     node, a = one_axis(x, axis, "cumulative_logsumexp")
-    return Array(running(np.logaddexp, node if node.type.floating else ew.cast_to(node, np.dtype(float)), a))
+    node = node if node.type.floating else ew.cast_to(node, np.dtype(float))
+    return Array(accumulate_by_doubling(np.logaddexp, node, a))

@@ -81,15 +81,15 @@ def _ufunc(name: str, arity: int, make: Callable[..., Array], doc: str = "") -> 
     SCIPY[name] = _enter(name, function)
 
 
-def _of(prim: Callable[..., Node]) -> Callable[..., Array]:
+def _lifted(prim: Callable[..., Node]) -> Callable[..., Array]:
     return lambda *xs: Array(prim(*(x._node for x in xs)))
 
 
 for _name in ("expit", "log_expit", "erf", "erfc", "erfcx", "erfinv", "erfcinv", "ndtr", "log_ndtr", "ndtri", "dawsn",
               "gammaln", "gamma", "digamma", "i0", "i1", "i0e", "i1e", "j0", "j1", "expi", "exp1", "spence"):
-    _ufunc(_name, 1, _of(getattr(ops, _name)))
+    _ufunc(_name, 1, _lifted(getattr(ops, _name)))
 for _name in ("xlogy", "xlog1py", "betaln", "beta"):
-    _ufunc(_name, 2, _of(getattr(ops, _name)))
+    _ufunc(_name, 2, _lifted(getattr(ops, _name)))
 for _name in ("exp2", "expm1", "log1p", "cbrt"):
     _ufunc(_name, 1, getattr(np, _name))
 
@@ -98,7 +98,7 @@ def _relative_entropy(x: Array, y: Array) -> Array:
     fine = (x >= 0) & (y > 0)
     x_, y_ = where(fine, x, 1.0), where(fine, y, 1.0)
     otherwise = where(np.isnan(x) | np.isnan(y), np.nan, where((x == 0) & (y == 0), 0.0, np.inf))
-    return where(fine, _of(ops.xlog_ratio)(x_, y_), otherwise).astype(x.dtype)
+    return where(fine, _lifted(ops.xlog_ratio)(x_, y_), otherwise).astype(x.dtype)
 
 
 def _divergence(x: Array, y: Array) -> Array:
@@ -108,7 +108,7 @@ def _divergence(x: Array, y: Array) -> Array:
 
 def _entropy(x: Array) -> Array:
     safe = where(x < 0, 1.0, x).astype(x.dtype)
-    return where(x < 0, -np.inf, -_of(ops.xlogy)(safe, safe)).astype(x.dtype)
+    return where(x < 0, -np.inf, -_lifted(ops.xlogy)(safe, safe)).astype(x.dtype)
 
 
 def _huber(delta: Array, r: Array) -> Array:
@@ -117,11 +117,11 @@ def _huber(delta: Array, r: Array) -> Array:
 
 
 def _pseudo_huber(delta: Array, r: Array) -> Array:
-    flat = where(delta == 0, 0.0, _of(ops.pseudo_huber)(where(delta <= 0, 1.0, delta).astype(r.dtype), r))
+    flat = where(delta == 0, 0.0, _lifted(ops.pseudo_huber)(where(delta <= 0, 1.0, delta).astype(r.dtype), r))
     return where(delta < 0, np.inf, flat).astype(r.dtype)
 
 
-_ufunc("psi", 1, _of(ops.digamma))
+_ufunc("psi", 1, _lifted(ops.digamma))
 _ufunc("logit", 1, lambda x: np.log(x) - np.log1p(-x))
 _ufunc("entr", 1, _entropy)
 _ufunc("rel_entr", 2, _relative_entropy)
@@ -145,7 +145,7 @@ def polygamma(n: int, x: ArrayLike) -> Array:
 def multigammaln(a: ArrayLike, d: int) -> Array:
     """Return the logarithm of the multivariate gamma function of known dimension `d`."""
     (a,) = _operands("multigammaln", a)
-    ln = _of(ops.gammaln)
+    ln = _lifted(ops.gammaln)
     return sum((ln(a - 0.5 * j) for j in range(1, int(d))), ln(a)) + 0.25 * d * (d - 1) * math.log(math.pi)
 
 

@@ -24,7 +24,7 @@ from ..symbolic import Dim, Shape, size_of
 from ..tracebacks import boundary
 from ..traced_array import TABLE, Array, ArrayLike, as_array, hooks
 from ..tracing import number
-from .arguments import as_axis, broadcast_node, held
+from .arguments import as_axis, broadcast_node, checked_cast
 from .dispatch import any_traced, implements
 from .indexing import getitem
 from .joining import concatenate
@@ -129,7 +129,7 @@ class Update(Generic[R]):
                                                             0.0 if v._weak else v.dtype), x.dtype, "same_kind"):
             raise DtypeError(at_user_line(f"x.at[...].{name} of {v._node.type} to {x._node.type}: the result would not "
                                           "have x's dtype. Cast one of them first."))
-        v = Array(held(v, x.dtype))
+        v = Array(checked_cast(v, x.dtype))
         mask = _traced_mask(self._key)
         if mask is not None:
             return cast(R, _where_mask(x, mask, v, choose, name))

@@ -10,7 +10,7 @@ import optree
 
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Graph, Node
-from ..numpy.arguments import held
+from ..numpy.arguments import checked_cast
 from ..ops import branches as branching
 from ..ops import loops
 from ..ops.control import parts, placeholder
@@ -203,7 +203,8 @@ def _next_type(t: ArrayType, weak: bool, end: tuple[ArrayType, bool]) -> tuple[A
 
 def _cast(leaves: Sequence[Any], types: Sequence[ArrayType]) -> list[Any]:
     """Return the initial state of a loop with Python numbers cast to the types that they settle on."""
-    return [Array(held(x, t.dtype)) if tracing() and is_weak(x) else x for x, t in zip(leaves, types, strict=False)]
+    return [Array(checked_cast(x, t.dtype)) if tracing() and is_weak(x) else x
+            for x, t in zip(leaves, types, strict=False)]
 
 
 @boundary

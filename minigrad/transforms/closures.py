@@ -8,12 +8,19 @@ from .. import interpreters
 from ..graph import Graph, Node, reachable
 from ..primitive import placeholder
 from ..tracing import tracing
-from .trace import Staged, function_name
+from .trace import Staged, function_name, refuse_foreign
 
 
 def outer_values(staged: Staged) -> list[Node]:
-    """Return the values of outer traces that a staged function uses."""
+    """Return the values of outer traces that a staged function uses.
+
+    Raises
+    ------
+    TraceError
+        If there is no outer trace, and the function uses a value of one that is over.
+    """
     if not tracing():
+        refuse_foreign(staged.inputs, staged.outputs)
         return []
     inside = reachable(staged.outputs, staged.since)
     used = [i for n in inside for i in n.inputs] + staged.outputs

@@ -372,3 +372,22 @@ def test_choices_between_arrays_of_no_elements(backend):
     h = mg.microbatch(mg.vmap(f), 2)
     h = h if backend is None else mg.compile(h, backend=backend)
     np.testing.assert_array_equal(h(np.array([0, 1, 1]), np.zeros((3, 2, 0))), [1.0, 3.0, 3.0])
+
+
+def _leaked():
+    """Return a value of a trace that is over."""
+    leaked = []
+    mg.grad(lambda x: (leaked.append(x), x)[1])(1.0)
+    return leaked[0]
+
+
+@pytest.mark.parametrize("use", [
+    lambda leaked: mg.scan(lambda c, v: (c + leaked, v), 0.0, np.arange(3.0)),
+    lambda leaked: mg.scan(mg.checkpoint(lambda c, v: (c + leaked, v)), 0.0, np.arange(3.0)),
+    lambda leaked: mg.while_loop(lambda c: c < 3, lambda c: c + leaked, 0.0),
+    lambda leaked: mg.fori_loop(0, 3, lambda i, c: c * leaked, 1.0),
+    lambda leaked: mg.checkpoint(lambda x: x * leaked)(1.0),
+], ids=["scan", "checkpointed scan", "while_loop", "fori_loop", "checkpoint"])
+def test_bodies_refuse_values_of_traces_that_are_over(use):
+    with pytest.raises(mg.TraceError, match=r"^test_control\.py:\d+: a traced value \(f64\[\]\) is used outside the"):
+        use(_leaked())

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+__user_code__ = True  # its lines stand on the page
+
 # Sepal and petal sizes of six irises in cm, two of each species (Fisher, 1936).
 examples = (np.array([[5.1, 3.5, 1.4, 0.2], [4.9, 3.0, 1.4, 0.2], [7.0, 3.2, 4.7, 1.4],
                       [6.4, 3.2, 4.5, 1.5], [6.3, 3.3, 6.0, 2.5], [5.8, 2.7, 5.1, 1.9]]),)

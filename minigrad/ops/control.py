@@ -159,10 +159,11 @@ def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int,
     none = dict.fromkeys((others["dim"].symbol, *(d.symbol for d, _ in packed)), 0)
     lengths = [None if axis is None else n.shape[axis] for n, axis in zip(graph.inputs, in_axes, strict=True)]
     different = [n for n in dict.fromkeys(lengths) if isinstance(n, Dim)]
+    places = [different.index(n) if isinstance(n, Dim) else None for n in lengths]
     for span in spans or [(none, none)]:  # without rows there is one empty chunk, whose sums are zeros
-        sections: dict[int | Dim | None, slice] = {n: section_of(span, n) for n in different}
-        arrays = [x if axis is None else _section(x, axis, sections[n])
-                  for x, n, axis in zip(xs, lengths, in_axes, strict=True)]
+        sections = [section_of(span, n) for n in different]
+        arrays = [x if axis is None or k is None else _section(x, axis, sections[k])
+                  for x, k, axis in zip(xs, places, in_axes, strict=True)]
         values = interpreters.evaluate(graph, arrays, sizes_of(span), xp)
         for i, (value, axis) in enumerate(zip(values, out_axes, strict=True)):
             if axis is not None:

@@ -1,4 +1,4 @@
-"""Accumulators of sums: the dtype that terms add up in, and the number of terms in one chain of additions.
+"""Accumulators of sums: their dtype, and the number of terms in a chain of additions.
 
 A sum of n terms in one chain loses up to n units in the last place; NumPy's pairwise sums lose about log n. Every
 evaluation and every backend follows one rule:
@@ -37,12 +37,12 @@ def scattered(dtype: np.dtype) -> np.dtype:
 
 
 def crowded(terms: int, places: int) -> bool:
-    """Tell whether places get so many terms on average that accumulators of their own cost nothing beside them."""
+    """Tell whether places get so many terms that wider accumulators cost little."""
     return terms > PAIRWISE * max(places, 1)
 
 
 def waiting(terms: int, limit: int = RUN) -> int:
-    """Return how many sums of chains are kept of so many terms, beside a total that takes `limit` of them."""
+    """Return the number of sums of chains kept beside a total of `limit` terms."""
     levels = 0
     while terms > limit:
         terms, levels = -(-terms // RUN), levels + 1
@@ -50,7 +50,7 @@ def waiting(terms: int, limit: int = RUN) -> int:
 
 
 def summed(xp: ArrayNamespace, x: np.ndarray, axes: tuple[int, ...]) -> Any:
-    """Return the sum over `axes` in the dtype of `x`, accumulated in a wider one where the rule says so."""
+    """Return the sum over `axes` in the dtype of `x`, added up in its accumulator's."""
     dtype = numpy_dtype(x)
     if accumulator(dtype) == dtype:  # said, so that no namespace widens small ones behind the type rule's back
         return xp.sum(x, axis=axes, dtype=x.dtype)
@@ -58,7 +58,7 @@ def summed(xp: ArrayNamespace, x: np.ndarray, axes: tuple[int, ...]) -> Any:
 
 
 def running(xp: ArrayNamespace, x: np.ndarray, axis: int) -> Any:
-    """Return the cumulative sum along an axis, accumulated likewise."""
+    """Return the cumulative sum along an axis, added up in its accumulator's dtype."""
     add_up = np.cumsum if xp is np else xp.cumulative_sum
     if accumulator(numpy_dtype(x)) == numpy_dtype(x):
         return add_up(x, axis=axis, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""`block_einsum`: a contraction within each example of a packed batch, one matrix product per block.
+"""`block_einsum`: a contraction within each example of a packed batch.
 
 An operand is *packed*: its first axis runs over the rows of all examples, which are those of its ragged subscripts;
 *stacked*: its first axis counts the examples; or *shared*. So the scores of attention, ``id,jd->ij`` with ragged ``i``
@@ -95,7 +95,7 @@ def _blocks(xp: ArrayNamespace, v: np.ndarray, kind: str, rows: Sequence[Sequenc
 
 
 def _product(xp: ArrayNamespace, orders: Sequence[str]) -> Callable[[Any, Any], Any]:
-    """Return the function that contracts two blocks: where they are matrices, without a detour."""
+    """Return the function that contracts two blocks, for matrices a plain product."""
     batch, left, right, inner = split_subscripts(*orders)
     if batch or any(len(s) != 1 for s in (left, right, inner)):
         return lambda x, y: contract_two(xp, x, y, *orders)
@@ -182,9 +182,9 @@ block_einsum = Primitive("block_einsum", _type, _eval, _vjp, _jvp, _batch, axes=
 
 
 def summed(node: Node) -> Node | None:
-    """Return the sum of a stacked `block_einsum` over its examples as one contraction of all rows, if it is one.
+    """Return the sum of a stacked `block_einsum` over its examples as one contraction.
 
-    So a sum of per-example products ``X^T X`` is one product of the packed X.
+    A sum of per-example products ``X^T X`` is one product of the packed X. None where one contraction is not enough.
     """
     p = node.params
     terms, out = parse(p["subscripts"])

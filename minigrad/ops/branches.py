@@ -51,7 +51,7 @@ def rows_graph(graph: Graph, rows: Flags, sums: Flags) -> tuple[Graph, Dim]:
 
 
 def taken(xp: ArrayNamespace, index: np.ndarray, branch: int, count: int) -> Any:
-    """Return the mask of the examples that take a branch; numbers beyond the ends take the first or last branch."""
+    """Return the mask of the examples that take a branch, the first and last included."""
     above = xp.logical_or(index >= branch, branch == 0)
     return xp.logical_and(above, xp.logical_or(index <= branch, branch == count - 1))
 

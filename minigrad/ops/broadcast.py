@@ -1,4 +1,4 @@
-"""`expand`: the one operation that adds axes. Its adjoint is `sum`, so no other rule deals with broadcasting."""
+"""`expand`, the operation that adds axes: its adjoint is `sum`."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ _READS: dict[str, Callable[[Node], Iterable[Check]]] = {
 
 
 def checks_of(nodes: Iterable[Node]) -> dict[Check, Node]:
-    """Return the checks that nodes make, each with its first maker; indices known to be in range need none."""
+    """Return the checks of nodes, but for indices known to be in range, with their makers."""
     checks: dict[Check, Node] = {}
     for check, node in _checks(nodes):
         checks.setdefault(check, node)

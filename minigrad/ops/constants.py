@@ -1,4 +1,4 @@
-"""Leaves of every graph: constants, counters and sizes; and `proj`, which takes a result out of a tuple."""
+"""Leaves of every graph: constants, counters, sizes; and `proj`, an entry of a tuple."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ proj = Primitive("proj", _proj_type, lambda xp, whole, *, index: whole[index], _
 
 
 def constant(value: ArrayLike) -> Node:
-    """Return the node of a NumPy array: a private, read-only copy of it; a single number is a `full`.
+    """Return the node of an array, a private copy; a single number is a `full`.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def known(node: Node) -> Number | np.ndarray | None:
 
 
 def size_scalar(n: int | Dim, dtype: np.dtype) -> Node:
-    """Return a size as a scalar of `dtype`: a constant where it is known, a node where it is not."""
+    """Return a size as a scalar of `dtype`, a constant if its number is known."""
     if isinstance(n, Dim):
         return size_(size=n, dtype=dtype)
     return full(value=dtype.type(n).item(), shape=(), dtype=dtype)

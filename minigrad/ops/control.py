@@ -133,7 +133,7 @@ def chunk_spans(total: int, params: Params, counts: Sequence[np.ndarray]) -> lis
 
 
 def section_of(span: Span, n: Dim, sizes: Mapping[Symbol, int] | None = None) -> slice:
-    """Return the section of an axis that one chunk takes, where `n` is the axis' length inside the graph."""
+    """Return the section of an axis that one chunk takes; `n` is its length in the graph."""
     if (symbol := n.symbol) is not None:
         return slice(*(end[symbol] for end in span))
     return slice(*(n.value({**sizes, **end} if sizes else end) for end in span))
@@ -222,7 +222,7 @@ def _as_one_chunk(graph: Graph, params: Params) -> Graph:
 
 
 def written_out(node: Node) -> list[Node]:
-    """Return the results of a `checkpoint`, or of a `chunked` node with all examples at once, without the node."""
+    """Return the results of a `checkpoint`, or of a `chunked` node in one chunk, inlined."""
     graph = node.params["graph"]
     body = _as_one_chunk(graph, node.params) if node.prim is chunked else graph
     return apply_graph(body, node.inputs)

@@ -1,4 +1,4 @@
-"""Functions with the user's own rules: `custom`, which holds a graph and its derivative, and `callback`.
+"""Functions with the user's own derivative (`custom`), and `callback`.
 
 One rule is enough: a derivative is linear, and the other mode is its transpose.
 """
@@ -47,7 +47,7 @@ def transpose(name: str, outputs: Sequence[Node], given: Sequence[Node], inputs:
 
 
 class Later:
-    """A derivative rule that is traced when a derivative is taken, because the rule calls its own function.
+    """A derivative rule that calls its own function: it is traced when needed.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def _known(rule: Rule) -> Graph | None:
 
 
 def ruled(graph: Graph, vjp: Graph | None, jvp: Graph | None) -> int:
-    """Return the number of floating inputs, the first ones, that the rule differentiates with respect to."""
+    """Return the number of leading floating inputs that the rule covers."""
     if vjp is not None:
         return len(vjp.outputs)
     assert jvp is not None

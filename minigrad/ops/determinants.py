@@ -1,4 +1,4 @@
-"""Determinants, and the derivatives of a determinant up to the third, also of singular matrices."""
+"""Determinants and their first three derivatives, also of singular matrices."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def _times(scalar: Node, x: Node) -> Node:
 
 
 def _signed_svd(xp: ArrayNamespace, a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return det(U) det(V), U, the singular values as a row, and Vᵀ; the sign of a matrix with nan or inf is nan.
+    """Return det(U) det(V), U, the singular values as a row, and Vᵀ.
 
-    LAPACK would raise for the whole stack.
+    The sign of a matrix with nan or inf is nan; LAPACK would raise for the whole stack.
     """
     finite = xp.all(xp.isfinite(a), axis=(-2, -1), keepdims=True)
     u, s, vh = xp.linalg.svd(xp.where(finite, a, xp.zeros_like(a)), full_matrices=False)
@@ -64,7 +64,7 @@ def _without_one(xp: ArrayNamespace, row: np.ndarray) -> Any:
 
 
 def _without_two(xp: ArrayNamespace, row: np.ndarray) -> Any:
-    """Return the matrix of the products of all numbers but the i-th and the j-th, and 0 on its diagonal.
+    """Return the matrix of the products of all but two numbers, 0 on its diagonal.
 
     The numbers fall, so that where the i-th is 0 all products are, but that of all before the last two.
     """
@@ -144,7 +144,7 @@ cofactor_slope = on_matrices(
 
 
 def _without_three(xp: ArrayNamespace, s: np.ndarray) -> Any:
-    """Return the products of all numbers but the i-th, j-th and k-th, along three axes; 0 where two of these are one.
+    """Return the products of all but three numbers along three axes, 0 on diagonals.
 
     Nothing is divided: the numbers before, between and after the three are multiplied.
     """

@@ -29,7 +29,7 @@ def is_difference(node: Node) -> bool:
 
 
 def sign(node: Node, depth: int = _DEPTH) -> int:
-    """Return -1 for a value that is negative by its form (a constant, a negation, a product), and 1 for others."""
+    """Return -1 for a value that is negative by its form, such as ``-x``; 1 for others."""
     outer = 1
     while True:
         name = node.prim.name

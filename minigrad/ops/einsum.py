@@ -1,4 +1,4 @@
-"""`einsum`: matmul, dot, outer and tensordot are one primitive, whose derivative is itself.
+"""`einsum`, the primitive of all contractions, whose derivative is itself.
 
 Within an operand, subscripts are different, and each occurs in another operand or in the result; the functions of
 `minigrad.numpy` take diagonals and sums before. Under `vmap` the batch is one more subscript.
@@ -170,7 +170,7 @@ def _contraction(s: Rewriter, xs: list[Node], terms: list[str], out: str) -> Nod
 
 
 def _einsum_flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
-    """Count pair by pair, from left to right, as the reference evaluates it; one operand is transposed only."""
+    """Count pair by pair, from left to right, as the evaluation contracts."""
     terms, out = parse(node.params["subscripts"])
     length = {c: value(n) for term, x in zip(terms, node.inputs, strict=True)
               for c, n in zip(term, x.shape, strict=True)}

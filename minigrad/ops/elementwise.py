@@ -1,4 +1,4 @@
-"""Elementwise primitives: arithmetic, comparison, transcendental functions, `where` and casts.
+"""Elementwise primitives: arithmetic, comparison, functions, `where` and casts.
 
 The family derives type rule, batching and both derivatives from one list of partial derivatives; a
 member declares its evaluation, its kernel expression and its partials.
@@ -186,7 +186,7 @@ pow_ = of_ufunc(np.power, name="pow", d=_pow_partials, domain=_N, raises="iu", l
 
 
 def _or_inf(x: Node) -> Node:
-    """Return `x`, and inf in the place of 0: quotients by it vanish there, and so do their derivatives."""
+    """Return `x` with inf for 0: quotients by it and their derivatives vanish there."""
     return where(eq(x, zeros_like(x)), full(math.inf, x.shape, x.dtype), x)
 
 
@@ -245,7 +245,7 @@ def _between(x: np.ndarray, low: float, high: float) -> bool:
 
 
 def arctan2_slope_into(x: np.ndarray, y: np.ndarray, squares: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Write ``x / squares`` into `out`, or its limit where the squares of x and y overflow or vanish."""
+    """Write ``x / squares`` into `out`, or its limit where the squares over- or underflow."""
     limits = np.finfo(out.dtype)
     if _between(squares, limits.tiny / limits.eps, limits.max):
         np.divide(x, squares, out=out)
@@ -352,7 +352,7 @@ hypot = of_ufunc(np.hypot, d=_hypot_partials, laws=Laws(commutative=True))
 
 
 def _where_equal(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, value: float, out: np.ndarray) -> Any:
-    """Return `out`, and `value` where x and y are equal: only of infinities it is not that already, but nan."""
+    """Return `out` with `value` where x equals y: of infinities, `out` is nan there."""
     if xp is not np:
         return xp.where(x == y, xp.full_like(out, value), out)
     if out.size and np.isnan(out.max()):
@@ -397,7 +397,7 @@ rint = of_ufunc(np.rint, "rint({0})")
 
 
 def _simpler_not(s: Rewriter, t: ArrayType, xs: Inputs, p: Params) -> Node | None:
-    """The opposite of equal is different, NaN included; that of less is not greater or equal, because of NaN."""
+    """Negate ``==`` and ``!=``; because of NaN, ``not x < y`` is not ``x >= y``."""
     (x,) = xs
     opposite = "ne" if x.prim is eq else "eq" if x.prim is ne else None
     return s(opposite, *x.inputs) if opposite else None
@@ -427,7 +427,7 @@ isfinite = of_ufunc(np.isfinite, result="bool")
 
 
 def _extreme(name: str, better: Primitive, on_bools: str, kernel: str) -> Primitive:
-    """Declare maximum or minimum: the better operand's partial is 1, and 1/2 each where they tie."""
+    """Declare maximum or minimum: the partial of the better operand is 1, of ties 1/2."""
 
     def evaluate(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
         return getattr(xp, on_bools if x.dtype == xp.bool else name)(x, y)

@@ -1,4 +1,4 @@
-"""Checks of equal indices: a derivative or a rewrite makes the checks of its function at other nodes."""
+"""Checks of equal indices, which derivatives and rewrites make at other nodes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _ValueNumbers:
         return own
 
     def _values(self, nodes: Iterable[Node], known: dict[Node, int]) -> None:
-        """Number nodes and their operands: equal numbers are equal values, or a scalar and its broadcasts."""
+        """Number nodes and operands: values, up to broadcasts of scalars, by equal numbers."""
         for n in reachable(nodes):
             if n in known:
                 continue
@@ -86,7 +86,7 @@ class _ValueNumbers:
                 yield from self.checks(checks_of(graph.nodes), inner, when + more)
 
     def _graphs(self, node: Node, known: Mapping[Node, int]) -> Iterator[tuple[Graph, dict[Node, int], Key]]:
-        """Yield each graph that a node holds, the numbers of its inputs, and the condition under which it runs."""
+        """Yield the graphs of a node, the numbers of their inputs, and their conditions."""
         held, p = graphs_of(node), node.params
         state = [known[operand] for _, operand, access in held[0][1] if access == "carry"]
         inner = [{own: self._operand(known[operand], access) for own, operand, access in inputs if access != "carry"}

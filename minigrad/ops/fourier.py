@@ -48,7 +48,7 @@ def _irfft_eval(xp: ArrayNamespace, x: np.ndarray, *, n: int) -> Any:
 
 
 def _scaled(x: Node, n: int, factor: float) -> Node:
-    """Return a spectrum whose inner frequencies, which stand for two each, are multiplied by `factor`."""
+    """Multiply the inner frequencies of a spectrum, which stand for two, by `factor`."""
     weights = np.full((2, n // 2 + 1), factor, x.dtype)
     weights[:, 0] = 1
     if n % 2 == 0:
@@ -67,7 +67,7 @@ def _samples(spectrum: bool) -> Callable[[], list[Sample]]:
 
 
 def _flops(node: Node, value: Callable[..., int], count: Callable[..., float]) -> float:
-    """Count 5/2 n log2 n operations per transform of n real points, half of a complex radix-2 transform."""
+    """Count 5/2 n log2 n operations per n real points, half of a complex transform."""
     signal = node if node.prim is irfft else node.inputs[0]
     return 2.5 * value(size_of(signal.shape)) * math.log2(max(value(signal.shape[-1]), 1))
 

@@ -1,4 +1,4 @@
-"""``gather ⇄ scatter_add``: indexing with integer arrays, and its adjoint, the segment sum.
+"""``gather ⇄ scatter_add``: indexing with integer arrays, and its adjoint.
 
 Both index the leading axes with as many index arrays, all of one shape, as NumPy's ``x[i, j]`` does.
 An index may be negative, as in NumPy; one that is out of range raises when the program runs.
@@ -77,13 +77,13 @@ def counts_along(size: int | Dim, index: Node) -> int | None:
 
 
 def lockstep(node: Node) -> bool:
-    """Tell whether a gather or scatter pairs row i of its array with row i of its indices: ``x[arange(B), y]``."""
+    """Tell whether a gather or scatter pairs rows with indices: ``x[arange(B), y]``."""
     array = node.inputs[0] if node.prim is gather else node
     return counts_along(array.shape[0], node.inputs[1]) == 0
 
 
 def counting_indices(node: Node) -> list[Node]:
-    """Return the indices of a gather or scatter that count along the axis that they index: they choose nothing."""
+    """Return the indices of a gather or scatter that count along the axis they index."""
     if node.prim.axes is not INDEXED_AXES:
         return []
     whole = node.inputs[0].shape if node.prim is gather else node.shape

@@ -1,4 +1,4 @@
-"""Elementwise functions of integers, and of a float's bits: shifts, common divisors, the next number.
+"""Elementwise functions of integers, and `nextafter`.
 
 Only `nextafter` has a derivative, which is that of its first operand.
 """

@@ -1,4 +1,6 @@
-"""Linear algebra on the last two axes: systems of equations, inverses, factorisations. Axes before them are batches.
+"""Linear algebra on the last two axes: linear systems, inverses, factorisations.
+
+Axes before the last two are batches.
 
 The derivatives are products and triangular solves of nodes, so they can be batched and differentiated
 again. They follow M. Giles, "Collected matrix derivative results for forward and reverse mode AD" (2008);

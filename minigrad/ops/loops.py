@@ -121,7 +121,7 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
 
 
 def _while_sample() -> Sample:
-    """Return a loop on integers that doubles i while n > i; a loop on floats would be tested in reverse mode."""
+    """Return a loop that doubles i while n > i; integers need no reverse mode."""
     graphs = []
     for end in (lambda n, i: PRIMITIVES["gt"](n, i), lambda n, i: i + i):
         n, i = placeholders((), (), dtype="i8")

@@ -1,4 +1,4 @@
-"""Stacks of matrices: products, triangles and diagonals of nodes, and declarations of primitives on matrices.
+"""Stacks of matrices: products, triangles, diagonals, and declarations of primitives.
 
 Axes before the last two are batches, so `vmap` adds one more.
 """
@@ -42,7 +42,7 @@ def transposed(x: Node) -> Node:
 
 
 def choose(relation: Primitive, x: Node, other: Node | None = None) -> Node:
-    """Return the elements of `x` whose ``relation(row, column)`` holds, and those of `other` (or 0) elsewhere."""
+    """Return `x` where ``relation(row, column)`` holds, and `other` (or 0) elsewhere."""
     shape = x.shape[-2:]
     mask = relation(*(broadcast_along(iota(size=n), shape, (1 - axis,)) for axis, n in enumerate(shape)))
     return where(broadcast_along(mask, x.shape, tuple(range(x.ndim - 2))), x, zeros_like(x) if other is None else other)
@@ -79,7 +79,7 @@ on_matrices = partial(Primitive, kind="matrix")  # works on the last two axes, a
 
 
 def leading_flops(terms: Callable[[int, int], float], operand: int = 0) -> Callable[..., float]:
-    """Return the operation count of a factorization from its leading terms for m x n matrices, m >= n.
+    """Return the operation count from its leading terms for m x n matrices, m >= n.
 
     G. Golub and C. Van Loan, "Matrix Computations" (2013). Of the second operand: its rows and columns.
     """

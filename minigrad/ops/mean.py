@@ -1,4 +1,4 @@
-"""Means along axes, and the division of a mean into terms that vary along them and terms that do not."""
+"""Means along axes, and their split into varying and unvarying terms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Terms = tuple[Node | None, Node | None]  # a term that varies along the axes of 
 
 
 def per_count(x: Node, n: int | Dim | Node) -> Node:
-    """Return `x` divided by a count, in the accumulator's dtype: a narrow one may not hold the count."""
+    """Divide `x` by a count in the accumulator's dtype, which holds the count."""
     wide = accumulator(x.dtype)
     count = (cast_to(n, wide) if isinstance(n, Node)
              else broadcast_along(size_scalar(n, wide), x.shape, tuple(range(x.ndim))))
@@ -58,7 +58,7 @@ mean = linear(
 
 
 def split_mean(node: Node) -> Node | None:
-    """Take the terms that do not vary along the axes out of a mean; return None where it has no such term.
+    """Take unvarying terms out of a mean; return None if there are none.
 
     ``mean(expand(J)) → J`` and ``mean(x + expand(J)) → mean(x) + J``, also behind a factor or a divisor that
     does not vary: a term that is the same for every example is neither counted nor computed once per example.
@@ -82,7 +82,7 @@ _AFFINE = ("add", "sub", "neg", "mul", "div")
 
 
 def _affine_region(x: Node) -> list[Node]:
-    """Return, in order, the nodes that `x` depends on through sums, products and quotients alone."""
+    """Return the nodes that `x` depends on through sums, products and quotients alone."""
     region, stack = {x}, [x]
     while stack:
         n = stack.pop()

@@ -1,4 +1,4 @@
-"""Scans over the same inputs whose results another scan has, too: one scan in place of both."""
+"""Scans over the same inputs: one with all results of another replaces it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def merge_scans(graph: Graph) -> Graph:
 
 
 def _positions(small: Node, large: Node) -> dict[int, int] | None:
-    """Return the positions of a scan's results among those of a larger one, or None if it lacks one of them."""
+    """Return the positions of a scan's results in a larger scan; None if one is missing."""
     ids: dict[object, int] = {}
     large_numbers, numbers = (value_numbers(n.params["body"], ids) for n in (large, small))
     roles = signature(small)

@@ -1,4 +1,4 @@
-"""Python's unbounded integers as integers of a dtype, with an error where the dtype cannot hold them.
+"""Checks that a dtype holds Python's integers, which are unbounded.
 
 As with `strict_index`, `eval` raises; a kernel returns a value that the check of an index refuses.
 """

@@ -22,7 +22,7 @@ from .extremes import extreme_rules
 
 def reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d, empty: bool = True
                 ) -> Callable[..., ArrayType]:
-    """Return the type rule of a reduction, with the dtype `result` of the operand's; `empty` allows empty axes."""
+    """Return the type rule of a reduction; `empty` allows empty axes."""
     def type_rule(t: ArrayType, *, axes: Axes) -> ArrayType:
         if not all(0 <= a < t.ndim for a in axes) or len(set(axes)) != len(axes):
             raise fail(name, f"no axes {axes}", t)
@@ -47,7 +47,7 @@ def reduction_samples(order: int = 2, bools: bool = False) -> Callable[[], list[
 
 
 def require_number(name: str, t: ArrayType) -> ArrayType:
-    """Return `t`, or raise `DtypeError` where it is bool: added as bools, they would make an ``any``."""
+    """Return `t`, or raise `DtypeError` for bools: their sum would be ``any``."""
     if t.dtype.kind == "b":
         raise DtypeError(at_user_line(f"{name}({t}): bools are not added. Cast them to int64 to count them."))
     return t
@@ -78,7 +78,7 @@ def by_count(s: Rewriter, name: str, x: Node, n: int | Dim) -> Node:
 
 
 def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
-    """Count what repeats, take signs and exact factors out, and sum over the axes of two sums at once."""
+    """Multiply for repeated terms, take signs and exact factors out, and merge two sums."""
     (x,), axes = xs, p["axes"]
     if x.prim is neg and t.dtype.kind == "f":
         return s("neg", s("sum", x.inputs[0], axes=axes))
@@ -101,7 +101,7 @@ sum_ = linear(
 
 
 def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
-    """Declare max or min; `of_nothing`: along an empty axis it is -inf (inf), or the least (largest) integer."""
+    """Declare max or min; `of_nothing` allows empty axes, with the identity as result."""
 
     def evaluate(xp: ArrayNamespace, x: np.ndarray, *, axes: Axes) -> Any:
         if of_nothing and 0 in (x.shape[a] for a in axes):

@@ -10,7 +10,7 @@ from ..primitive import ArrayNamespace, on_host
 
 
 def first_where(xp: ArrayNamespace, mask: np.ndarray, *arrays: np.ndarray) -> list[Any] | None:
-    """Return the first position at which `mask` holds and the elements of `arrays` there; None if it holds nowhere."""
+    """Return the first position where `mask` holds and the elements there, or None."""
     if not bool(xp.any(mask)):
         return None
     mask, *values = np.broadcast_arrays(*map(on_host, (mask, *arrays)))

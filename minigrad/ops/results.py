@@ -1,4 +1,4 @@
-"""Nodes that hold graphs, with some of their results alone or with their checks of indices alone.
+"""Nodes that hold graphs, reduced to some of their results or to their checks.
 
 A derivative rule makes cotangents for all inputs, and a batch rule carries shared state beside mapped state; which
 results are used is known at the end. Where the reader of an index disappears, a remaining result waits for its check.
@@ -95,7 +95,7 @@ def _outputs(graph: Graph, selected: Sequence[int], checks: bool) -> tuple[Node,
 
 
 def _with_own_checks(graph: Graph, selected: Collection[int], checks: bool) -> list[Node]:
-    """Return the outputs `selected` of a held graph; with `checks`, they make the checks of the whole graph."""
+    """Return the outputs `selected` of a held graph, with the checks of the whole graph."""
     outputs = [graph.outputs[i] for i in sorted(selected)]
     return keep_checks(graph.nodes, outputs) if checks else outputs
 
@@ -107,7 +107,7 @@ def _cut(graph: Graph, outputs: Sequence[Node], selected: Sequence[int], kept: S
 
 def _with_carry(roles: Signature, body: Graph, tests: Sequence[Graph], selected: Collection[int], checks: bool
                 ) -> list[int]:
-    """Return the results `selected` of a loop, and the carry that these, its test and the checks depend on."""
+    """Return the results `selected` of a loop, and the carry that they and checks need."""
     ends = [n for test in tests for n in _with_own_checks(test, [0], checks)]
 
     def widen(live: set[int]) -> tuple[set[int], None]:
@@ -165,7 +165,7 @@ def waiting(node: Node, checks: Iterable[Node]) -> Node:
 
 
 def waits_for_check(node: Node) -> bool:
-    """Tell whether a node is a barrier of `waiting`, and not one that orders work (`checkpoint`)."""
+    """Tell whether a node is a barrier of `waiting`, and not of `checkpoint`."""
     return node.prim is barrier and (node.inputs[1].prim is in_range or node.inputs[1].dtype == _ZERO)
 
 
@@ -180,7 +180,7 @@ def _checks_alone(node: Node) -> list[Node]:
 
 
 def with_checks(node: Node) -> tuple[Node, list[Node]]:
-    """Return a node, and the checks of its graphs: one further result of the node, or nodes beside it."""
+    """Return a node and the checks of its graphs, as a further result or as nodes."""
     p, inputs, held = node.params, node.inputs, HELD[node.prim.name]
     tests, bodies = held_in_order(node)
     if node.prim.inline:

@@ -1,4 +1,4 @@
-"""Scatters of maxima and minima. A place without an update holds -inf (inf), or the least (largest) integer."""
+"""Scatters of maxima and minima. A place without an update holds the identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations on packed arrays beside gather and scatter: segment ids, checks, sums and sorting within segments.
+"""Packed arrays: segment ids, checks at run time, sums and sorting within segments.
 
 A *segment* is the rows of one example. Segments follow each other, and `ids` numbers the example of each row.
 """
@@ -35,7 +35,7 @@ def _require_ints(name: str, *types: ArrayType) -> None:
 
 
 def _rank(n: int | Dim, shape: tuple[int | Dim, ...]) -> Node:
-    """Return the position of each example in a batch, broadcast along the other axes of `shape`."""
+    """Return the position of each example in a batch, broadcast to `shape`."""
     return broadcast_along(iota(size=n), shape, tuple(range(1, len(shape))))
 
 
@@ -122,7 +122,7 @@ def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[np
 
 
 def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
-    """Return the batch rule of an operation within segments: it packs the batch, with ids that differ by example."""
+    """Return the batch rule of an operation within segments, which packs the batch."""
     def batch(size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: Any) -> Node:
         x, ids = (v if m else broadcast_leading(v, size) for v, m in zip((x, ids), mapped, strict=True))
         # Ids of neighbours are different where their examples are.

@@ -22,7 +22,7 @@ Axes = tuple[int, ...]
 
 
 def require_axes(name: str, t: ArrayType, *axes: int) -> ArrayType:
-    """Return `t`, or raise `ShapeError` unless `axes` are different axes of it, counted from the front."""
+    """Return `t`, or raise `ShapeError` unless `axes` are different axes of it."""
     if not all(0 <= a < t.ndim for a in axes) or len(set(axes)) != len(axes):
         raise fail(name, f"no axes {axes}", t)
     return t
@@ -47,7 +47,7 @@ def _reshape_axes(node: Node) -> AxisRule:
 
 
 def _simpler_reshape(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
-    """Expand a scalar to the new shape; reshape the operand of an expand along axes of one element."""
+    """Expand a scalar to the new shape; reshape in place of adding axes of one element."""
     (x,) = xs
     if x.prim is not expand:
         return None
@@ -203,7 +203,7 @@ def _concatenate_transpose(g: Node, *xs: Node, axis: int) -> list[Node]:
 
 
 def section(x: Node, axis: int, begin: int | Dim, n: int | Dim) -> Node:
-    """Return `n` elements along an axis from `begin` on: a slice, or a gather along an axis of symbolic size."""
+    """Return `n` elements along an axis from `begin` on; if its size is symbolic, a gather."""
     if isinstance(x.shape[axis], int):
         start = tuple(begin if i == axis else 0 for i in range(x.ndim))
         stop = tuple(begin + n if i == axis else m for i, m in enumerate(x.shape))

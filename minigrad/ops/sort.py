@@ -44,7 +44,7 @@ cumsum = linear(
 
 
 def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: bool = False) -> Primitive:
-    """Declare the cumulative maximum or minimum: equal elements share the cotangent of each place equally.
+    """Declare the cumulative maximum or minimum: equal elements share each cotangent.
 
     The results are monotonic, so that equal ones form runs, which contain the elements that attain them. No element
     attains NaN.
@@ -89,7 +89,7 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
 
 
 def _attained(out: Node, x: Node, axis: int) -> tuple[Node, Node]:
-    """Return the mask of the elements equal to the extreme at their place, and their number so far at each place."""
+    """Return the mask of elements equal to their extreme, and their number so far."""
     n, hit = number(x.shape[axis]), ew.eq(x, out)
     if n < 2:
         return hit, full(1, x.shape, accumulator(x.dtype))
@@ -133,5 +133,5 @@ argsort = discrete(
 
 
 def sort(x: Node, axis: int) -> Node:
-    """Return `x` sorted along an axis: ties keep their order, and gradients follow the elements."""
+    """Sort `x` along an axis; ties keep their order."""
     return take_along_axis(x, argsort(x, axis=axis), axis)

@@ -1,4 +1,4 @@
-"""Special functions: the error function's family, the gamma function's, and Bessel functions.
+"""Special functions: error, gamma and Bessel functions, and their relatives.
 
 `expit`, `log_expit`, `xlogy` and `sinc` are arithmetic. The others are evaluated by SciPy, which is an optional
 package that only evaluation needs.
@@ -174,7 +174,7 @@ def _cubed(x: Node) -> Node:
 
 
 def _huber_by_scale(d: Node, r: Node) -> Node:
-    """Return the derivative of `pseudo_huber` by its scale: a product, where 2 d h(r / d) - r h'(r / d) cancels."""
+    """Return the derivative of `pseudo_huber` by its scale, as a product without cancellation."""
     sine = _sine_of_slope(r / d)
     return r * sine * square(sine / (reciprocal_hypot(r / d) + 1.0))
 
@@ -213,7 +213,7 @@ def log_of_sum(total: Node) -> Node:
 
 
 def softmax(x: Node, axes: tuple[int, ...]) -> Node:
-    """Return exponentials divided by their sum over `axes`; the cotangent needs only the result."""
+    """Return exponentials over their sum; the cotangent needs only the result."""
 
     def function(x: Node) -> Node:
         e = exp(x - broadcast_along(max_(x, axes=axes), x.shape, axes))
@@ -306,7 +306,7 @@ def _ratio_text() -> str:
 
 
 def _with_tail(values: np.ndarray, far: np.ndarray, x: np.ndarray, function: Callable[..., np.ndarray]) -> np.ndarray:
-    """Overwrite `values` where `far` by those of a more expensive function of `x`, and return them."""
+    """Overwrite `values` where `far` by a more expensive function of `x`."""
     places = np.flatnonzero(far)  # reading and writing by an irregular mask takes several times as long
     if places.size:
         values = np.asarray(values)
@@ -347,7 +347,7 @@ _ASYMPTOTIC = 20  # from where on their series has all digits
 
 
 def _polygamma_drop_eval(x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
-    """Return the n-th derivative of digamma at x less that at x + y: sums of differences of one sign.
+    """Return the n-th derivative of digamma at x minus that at x + y, by terms of one sign.
 
     Of negative numbers, the difference of both.
     """

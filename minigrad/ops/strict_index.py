@@ -1,4 +1,4 @@
-"""Indices that are stricter than NumPy's: places, which are not negative, and indices with a null value.
+"""Indices stricter than NumPy's: places (not negative), and indices with a null value.
 
 Each operation returns an index for a gather or a scatter. `eval` raises for a bad index; a kernel replaces it by an
 index that the gather or scatter refuses. So the check costs a comparison in a loop, and every backend makes it, inside
@@ -33,7 +33,7 @@ def _refuse(xp: ArrayNamespace, index: np.ndarray, outside: np.ndarray, size: np
 
 
 def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray | int = -1) -> bool:
-    """Tell whether every index is a place, by a fast test that may return False although all are."""
+    """Tell whether every index is a place; False may mean that it is unknown."""
     if xp is not np:
         return False
     if not np.size(index):
@@ -45,7 +45,7 @@ def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: n
 
 
 def all_below(index: np.ndarray, size: int) -> bool:
-    """Tell whether every index is in ``range(size)``, by a fast test that may return False although all are.
+    """Tell whether every index is in ``range(size)``; False may mean that it is unknown.
 
     Read as unsigned, negative indices are larger than half the range of the dtype: one pass tests both ends.
     """
@@ -95,7 +95,7 @@ Reading = tuple[str, *tuple[object, ...]] | None  # the name of one of these and
 
 
 def read(index: np.ndarray, size: int, reading: tuple[str, *tuple[object, ...]]) -> np.ndarray:
-    """Return `index` as `reading` maps it into `size` elements; the element of null, if any, is the last one."""
+    """Map `index` into `size` elements by `reading`; null is the last element."""
     name, *null = reading
     places: np.ndarray = PLACES[name].eval(np, index, size - len(null), *null)
     return places

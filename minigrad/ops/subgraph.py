@@ -1,4 +1,4 @@
-"""Graphs that nodes hold: their parameters, copies, batches and derivatives, and the operands of loops."""
+"""Graphs that nodes hold: parameters, copies, batches, derivatives, loop operands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Made = TypeVar("Made")
 
 
 class Signature(NamedTuple):
-    """The roles of a loop's operands: shared by all steps, the initial carry, and arrays sliced along axis 0.
+    """The roles of a loop's operands: shared, initial carry, and slices along axis 0.
 
     Operands, and inputs of a step, come in this order. Results begin with the carry; the others are stacked.
     """
@@ -47,7 +47,7 @@ class Signature(NamedTuple):
         return [*shared, *map(operator.or_, carry, results), *slices]
 
     def beside(self, operands: Sequence[T | None], more: Sequence[T | None]) -> tuple[T, ...]:
-        """Return the operands of a loop with `more` operands, each in the same role; entries of None are left out."""
+        """Merge `more` operands into those of a loop, role by role; None is left out."""
         pairs = zip(self.split(operands), self.split(more), strict=True)
         return tuple(x for role in pairs for xs in role for x in xs if x is not None)
 
@@ -74,7 +74,7 @@ def placeholders(*shapes: tuple[int, ...], dtype: str = "f8") -> list[Node]:
 
 
 def fits(name: str, part: str, types: Sequence[ArrayType], inputs: Sequence[Node]) -> None:
-    """Raise `ShapeError` unless `types` are those of the inputs of the graph that `part` names."""
+    """Raise `ShapeError` unless `types` are those of `inputs`; `part` names the graph."""
     for t, n in zip(types, inputs, strict=True):
         if t != n.type:
             raise fail(name, f"{part} expects {n.type}", t)
@@ -97,7 +97,7 @@ def copy_graph(graph: Graph) -> tuple[list[Node], list[Node]]:
 
 
 def vjp_graph(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> Graph:
-    """Return the graph of the cotangents of the inputs `wrt`, which takes cotangents of `outputs` behind the inputs."""
+    """Return the graph from inputs and cotangents of `outputs` to cotangents of `wrt`."""
     ends = [graph.outputs[k] for k in outputs]
     cotangents = [placeholder(n.types[0]) for n in ends]
     back = interpreters.backward(ends, cotangents, [graph.inputs[i] for i in wrt])
@@ -105,7 +105,7 @@ def vjp_graph(graph: Graph, outputs: Sequence[int], wrt: Sequence[int]) -> Graph
 
 
 def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = None) -> tuple[Graph, list[int]]:
-    """Return the graph of the outputs' tangents, which takes tangents of the inputs `moving` behind the inputs.
+    """Return the graph from inputs and tangents of `moving` to the outputs' tangents.
 
     Its results are the tangents of the outputs `out`, or of those whose tangent is not zero; the second value is their
     numbers.
@@ -121,7 +121,7 @@ def jvp_graph(graph: Graph, moving: Sequence[int], out: Sequence[int] | None = N
 
 def batch_graph(graph: Graph, mapped: Sequence[bool], size: int | Dim, out: Sequence[bool] | None = None
                 ) -> tuple[Graph, Flags]:
-    """Return the graph with a batch axis on the inputs in `mapped`, and a flag for each output with the axis.
+    """Batch a graph over the inputs in `mapped`; return it and a flag for each output.
 
     Outputs flagged in `out` have the axis even where no mapped input reaches them.
     """
@@ -182,7 +182,7 @@ HELD = {
 
 
 def held_in_order(node: Node) -> tuple[list[Graph], list[Graph]]:
-    """Return the test of a loop that a node holds, if there is one, and the graphs that compute its results."""
+    """Return the test of a loop, if the node has one, and the graphs of its results."""
     held, p = HELD[node.prim.name], node.params
     bodies = p[held.bodies]
     return [p[held.test]] if held.test else [], [*bodies] if isinstance(bodies, tuple) else [bodies]
@@ -192,10 +192,10 @@ Access = str | tuple[str, int]
 
 
 def graphs_of(node: Node) -> list[tuple[Graph, list[tuple[Node, Node, Access]]]]:
-    """Return the graphs that a node holds, the test of a loop first, with triples of input, operand and access.
+    """Return the graphs that a node holds, with triples of input, operand and access.
 
-    An access is ``"whole"``, ``"row"`` of an example, ``"slice"`` of a turn, ``("chunk", axis)``, or ``"carry"``: the
-    state of a loop, which begins as the operand.
+    The test of a loop comes first. An access is ``"whole"``, ``"row"`` of an example, ``"slice"`` of a turn,
+    ``("chunk", axis)``, or ``"carry"``: the state of a loop, which begins as the operand.
     """
     held = HELD.get(node.prim.name)
     if held is None:

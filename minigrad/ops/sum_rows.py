@@ -29,7 +29,7 @@ def flat_index(xp: ArrayNamespace, indices: Sequence[np.ndarray], shape: Sequenc
 
 
 def as_read(indices: Sequence[np.ndarray], shape: Sequence[int], read: Sequence[Reading]) -> tuple[np.ndarray, ...]:
-    """Return indices as NumPy reads them, given reading each is to be `read`; or raise `IndexError`."""
+    """Return indices for NumPy by the readings `read`, or raise `IndexError`."""
     if not any(read):
         return tuple(indices)
     return tuple([strict_index.read(i, n, reading) if reading else i
@@ -38,7 +38,7 @@ def as_read(indices: Sequence[np.ndarray], shape: Sequence[int], read: Sequence[
 
 def sum_rows(rows: np.ndarray, indices: Sequence[np.ndarray], out: np.ndarray, read: Sequence[Reading] = ()
              ) -> np.ndarray:
-    """Write into `out` the sums of the rows that go to each place, added in their order, and return it.
+    """Write the sums of the rows that go to each place into `out`, and return it.
 
     That is ``np.add.at`` on zeros, which is several times slower where a row is more than one number. SciPy's product
     with a sparse matrix of ones is the fastest, where SciPy is installed. Where places get many rows, these add up as
@@ -82,7 +82,7 @@ def _flat(indices: Sequence[np.ndarray], shape: Sequence[int], read: Sequence[Re
 
 
 def _counted(x: np.ndarray, to: np.ndarray, n: int) -> np.ndarray:
-    """Return the sums of many numbers at each of `n` places: pairwise where they stand in order, else in float64."""
+    """Return the sums of many numbers by place: pairwise if ordered, else in float64."""
     if not (to[1:] >= to[:-1]).all():
         return np.bincount(to, x, n)
     starts = np.concatenate([[0], np.flatnonzero(to[1:] != to[:-1]) + 1])
@@ -99,7 +99,7 @@ def _has_long_run(index: np.ndarray) -> bool:
 
 def sum_gathered(x: np.ndarray, source: np.ndarray, to: np.ndarray, out: np.ndarray,
                  read: Sequence[Reading] = (None, None)) -> np.ndarray:
-    """Write into `out` the sums of the rows ``x[source]`` that go to each place, without making them, and return it."""
+    """Write the sums of the rows ``x[source]`` by place into `out`, without a copy of them."""
     width = math.prod(out.shape[1:])
     if (width == 1 or len(to) * width < FEW or accumulator(out.dtype) != out.dtype
             or not (out.flags.c_contiguous and x.flags.c_contiguous)):
@@ -110,7 +110,7 @@ def sum_gathered(x: np.ndarray, source: np.ndarray, to: np.ndarray, out: np.ndar
 
 
 def take_rows(x: np.ndarray, index: np.ndarray, out: np.ndarray, read: Reading = None) -> np.ndarray:
-    """Write ``x[index]`` into `out` and return it; `np.take` would hold a second copy, were it not told to wrap.
+    """Write ``x[index]`` into `out`; the mode `wrap` spares `np.take` a second copy.
 
     An index that is the same along some axes may have one element there.
 
@@ -137,7 +137,7 @@ def _in_range(index: np.ndarray, size: int, axis: int, read: Reading = None) -> 
 
 
 def _add_rows(x: np.ndarray, source: np.ndarray | None, to: np.ndarray, out: np.ndarray) -> None:
-    """Write into `out` the sums of the rows of `x` (of those that `source` names), at the places `to`."""
+    """Write the sums of the rows of `x`, or of ``x[source]``, at the places `to` into `out`."""
     if scattered(x.dtype) != x.dtype and len(to) > _PIECE and crowded(len(to), len(out)):
         out[...] = _chained(x, source, to, len(out))
     else:

@@ -273,7 +273,7 @@ class Executable:
                                              self.team):
                 self._native(function, args)
         elif way == "product":
-            x, y, out = (self._view(n) for n in (*node.inputs, node))
+            x, y, out = [self._view(n) for n in (*node.inputs, node)]
             self._native(gemm.address(node.dtype), gemm_args(node.params["subscripts"], x, y, out, node.dtype,
                                                              blas.find()[0] is not None))
         elif way == "python":

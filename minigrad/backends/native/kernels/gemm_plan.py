@@ -110,10 +110,9 @@ class _Case:
         group = self.group(rows * cols)
         head[ROWS], head[COLS], head[GROUP], head[CHUNK] = rows, cols, group, self.chunk()
         head[ROW_BLOCKS], head[COL_BLOCKS], head[GROUPS] = -(-m // rows), -(-n // cols), -(-self.stack // group)
-        left, right = _layout(a, m, k), _layout(b, k, n)
-        if method != GENERATED and left:
+        if method != GENERATED and (left := _layout(a, m, k)):
             head[TRANS_A], head[LDA] = left
-        if method == MATRIX and right:
+        if method == MATRIX and (right := _layout(b, k, n)):
             head[TRANS_B], head[LDB] = right
             head[LDC] = max(c[0], n)
         elif method == VECTOR:

@@ -22,7 +22,7 @@ from .graph import ArrayType, Graph, Node
 from .interpreters import debug_nans
 from .labels import label, scope
 from .locks import importing as _importing
-from .numpy import Array, special, where
+from .numpy import special, where
 from .ragged.axes import Axis, axis, count, index, shared
 from .ragged.batch import Batch, batch
 from .ragged.schema import example
@@ -30,6 +30,7 @@ from .segment import gather, segment_max, segment_mean, segment_min, segment_sof
 from .sparse import Sparse
 from .symbolic import Dim
 from .tracebacks import full_tracebacks
+from .traced_array import Array
 from .transforms import call as _call  # makes graphs callable
 from .transforms.array_types import bool_, dim, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from .transforms.checkpoint import checkpoint, stop_gradient

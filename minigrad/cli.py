@@ -1,6 +1,6 @@
 """The command line: ``minigrad`` with ``compare``, ``explain``, ``check``, ``explore`` or ``cache``.
 
-Exit status: 0 where all is well, 1 where a check failed, 2 where the command or the person's file cannot be used.
+Exit status: 0 for success, 1 for a failed check, 2 for an unusable command or user's file.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import codecs
 import contextlib
 import dataclasses
 import importlib.util
+import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
 
 import minigrad as mg
 
@@ -22,13 +23,14 @@ from .draw import open_in_browser
 from .errors import CheckError, MinigradError
 from .explorer import seed
 from .graph import Graph
-from .report import digits
-from .report.comparison import Data, compare, progress_bar
+from .report import Report, digits
+from .report.comparison import compare
 from .report.training import METHODS, train
 from .report.user_module import Target, TargetError, blame, load
+from .report.variants import Data, progress_bar
 
 ENOUGH = 0.95  # accuracy on held-out digits that the mini-batch run must exceed
-_CHECKED = 4  # examples that `check` looks at
+_CHECKED = 4  # examples of `check`
 
 _CONVENTION = """\
 FILE:FUNC names the loss of one example in a Python file: FUNC(params, *example) returns one floating number. The same
@@ -49,10 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _spell(stream)
     try:
         with _threads(args.threads):
-            return args.run(args)
+            status: int = args.run(args)
+            return status
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read the output has gone: nothing more may be written, at exit either
+    except BrokenPipeError:  # the reader of the output is gone: redirect what Python writes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, SystemExit) as error:
@@ -64,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"minigrad: {said}", file=sys.stderr)
         return 2
     finally:
-        if before is not None:  # a caller of `main` keeps its setting
+        if before is not None:  # restore the setting of the caller of `main`
             mg.full_tracebacks(before)
 
 
@@ -73,11 +76,16 @@ _ASCII = {"─": "-", "–": "-", "−": "-", "·": ".", "…": "...", "×": "x"
           "⊻": "xor", "□": "_"}
 
 
-def _spell(stream: Any) -> None:
-    """Let a stream whose encoding lacks a character print it in ASCII, rather than raise."""
-    if hasattr(stream, "reconfigure") and stream.errors == "strict":
-        codecs.register_error("minigrad.ascii", lambda e: ("".join(
-            _ASCII.get(c, "?") for c in e.object[e.start:e.end]), e.end))
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_ASCII.get(c, "?") for c in error.object[error.start:error.end]), error.end
+
+
+def _spell(stream: TextIO) -> None:
+    """Make a stream print characters that its encoding lacks in ASCII."""
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        codecs.register_error("minigrad.ascii", _in_ascii)
         stream.reconfigure(errors="minigrad.ascii")
 
 
@@ -87,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minigrad {mg.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Any, text: str, more: str = "") -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str,
+                more: str = "") -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
                                   epilog=_CONVENTION, formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.set_defaults(run=run)
@@ -130,17 +139,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(least: int) -> Any:
+def _count(least: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
         return int(text)
 
     return number
 
 
 @contextlib.contextmanager
-def _threads(wanted: int | None) -> Any:
+def _threads(wanted: int | None) -> Iterator[None]:
     """Limit the threads of native programs and of matrix products; 0 leaves them as they are."""
     before = mg.get_num_threads()
     if wanted != 0:
@@ -153,8 +162,8 @@ def _threads(wanted: int | None) -> Any:
 
 
 @contextlib.contextmanager
-def _product_threads(wanted: int | None) -> Any:
-    """Limit the threads of matrix products, if threadpoolctl (which scikit-learn brings) is there to do it."""
+def _product_threads(wanted: int | None) -> Iterator[None]:
+    """Limit the threads of matrix products, if threadpoolctl is installed (scikit-learn depends on it)."""
     if importlib.util.find_spec("threadpoolctl") is None:
         if wanted:
             raise TargetError("--threads needs threadpoolctl: pip install threadpoolctl")
@@ -202,7 +211,7 @@ def _compare(args: argparse.Namespace) -> int:
     return status
 
 
-def _show(report: Any) -> None:
+def _show(report: Report) -> None:
     """Print a report: with colours on a terminal, if rich is installed."""
     if not sys.stdout.isatty() or importlib.util.find_spec("rich") is None:
         print(report)
@@ -263,7 +272,7 @@ def _check(args: argparse.Namespace) -> int:
     target = _target(args)
     data = Data(target.loss, (target.params, *target.more), target.axes)
     some = data.first(_CHECKED)
-    checks = {
+    checks: dict[str, Callable[[], object]] = {
         "gradients": lambda: mg.check_grads(target.loss, data.each[0], order=args.order),
         "batching": lambda: mg.check_batching(target.loss, some, target.axes),
         "batching of the gradient": lambda: mg.check_batching(mg.grad(target.loss), some, target.axes)}

@@ -1,4 +1,4 @@
-"""`compile`: trace once, rewrite once, then run the program for any batch size."""
+"""`compile`: functions as programs, each traced and optimized once for all batch sizes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optree
 
 from . import backends, interpreters, passes
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
-from .graph import Graph
+from .graph import Graph, PyTree
 from .locks import Lock
 from .passes.record import Stage
 from .symbolic import Dim, Symbol, bind
 from .tracebacks import boundary, for_user
+from .tracing import tracing
 from .transforms.array_namespace import namespace, on_device
 from .transforms.lazy_pickle import Remembered
 from .transforms.symbolic_trace import trace_symbolic
-from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own, tracing
+from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own
 
 MAXSIZE = 128  # programs that a compiled function keeps
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
@@ -32,13 +33,13 @@ _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One traced program: it serves every batch size, for one structure, one set of dtypes and static shapes.
+    """A traced program for one structure, one set of dtypes and static shapes, and every batch size.
 
-    It pickles as its graph; where that is read, its program is built when it is needed.
+    It pickles as its graph; an unpickled entry builds its program on first use.
     """
 
     graph: Graph
-    numbers: tuple[bool, ...]  # which outputs are Python numbers, where the function runs on its own
+    numbers: tuple[bool, ...]  # whether each output is a Python number outside of a trace
     given: tuple[int, ...]  # the inputs that are Python numbers
     backend: str
     without: tuple[str, ...]
@@ -48,13 +49,14 @@ class Entry:
         return Entry, (self.graph, self.numbers, self.given, self.backend, self.without, self.options)
 
     def build(self) -> Entry:
-        """Build the program, unless that is done, and return the entry."""
+        """Build the program on the first call, and return the entry."""
         if "_built" not in vars(self):
             with _uncollected():
-                vars(self)["_built"] = self._build()
+                _ = self._built
         return self
 
-    def _build(self) -> tuple[backends.Executable, tuple[Stage, ...]]:
+    @cached_property
+    def _built(self) -> tuple[backends.Executable, tuple[Stage, ...]]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
         program = backends.build(optimized, self.backend, given=self.given, numbers=self.scalars, **self.options)
@@ -72,8 +74,13 @@ class Entry:
 
     @cached_property
     def on_device(self) -> bool:
-        """Whether the program takes a call's arguments as they are."""
+        """Whether the program takes arrays on a device."""
         return backends.get(self.backend).on_device
+
+    @cached_property
+    def out_tree(self) -> optree.PyTreeSpec:
+        assert self.graph.out_tree is not None
+        return self.graph.out_tree
 
     @cached_property
     def points(self) -> tuple[int, ...]:
@@ -82,11 +89,11 @@ class Entry:
 
     @cached_property
     def scalars(self) -> frozenset[int]:
-        """Those of them that are Python numbers, where the function runs on its own."""
+        """The outputs that are Python numbers outside of a trace."""
         return frozenset(i for i in self.points if self.numbers[i])
 
     def sizes(self, shapes: list[tuple[int, ...]]) -> dict[Symbol, int]:
-        """Return the numbers of the symbolic sizes, or raise `ShapeError` where the shapes do not fit."""
+        """Return the numbers of the symbolic sizes, or raise `ShapeError` for other shapes."""
         sizes = bind((n.shape, shape, name)
                      for n, shape, name in zip(self.graph.inputs, shapes, self.graph.names, strict=True))
         for n in self.differences:
@@ -97,7 +104,7 @@ class Entry:
 
     @cached_property
     def differences(self) -> tuple[Dim, ...]:
-        """The sizes that may come out below 0."""
+        """The sizes that may be negative."""
         return tuple({d: None for n in self.graph.nodes for d in getattr(n.type, "shape", ())
                       if isinstance(d, Dim) and any(factor < 0 for _, factor in d.terms)})
 
@@ -108,15 +115,15 @@ class Compiled:
     Attributes
     ----------
     entries : list of Entry
-        The programs that are kept: one per structure, dtypes and static shapes, the latest used last.
+        The programs, one per structure, dtypes and static shapes, from the least to the most recently used.
     graph : Graph
-        What was traced, of the latest entry.
+        The traced graph of the latest entry.
     source : str
-        Its program, as NumPy.
+        Its program, as NumPy code.
     llvm : str
-        The fused loops of that as LLVM IR; empty where they run on NumPy.
+        Its fused loops as LLVM IR; empty where they run on NumPy.
     stages : tuple of Stage
-        What was done to get there; ``print`` each.
+        The steps from graph to program; ``print`` each.
     """
 
     def __init__(self, f: Callable[..., Any], backend: str = backends.AUTO, without: Collection[str] = (),
@@ -143,7 +150,7 @@ class Compiled:
         self._lock = Lock()
 
     def like(self, f: Callable[..., Any]) -> Compiled:
-        """Return another function, compiled in the same way."""
+        """Return another function compiled with the same options."""
         backend = "auto" if self._follows else self._backend
         return Compiled(f, backend, self._without, self._maxsize, **self._options)
 
@@ -152,7 +159,7 @@ class Compiled:
     def __copy__(self) -> Compiled:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Compiled:
+    def __deepcopy__(self, memo: dict[int, object]) -> Compiled:
         return self
 
     def __reduce__(self) -> Any:
@@ -175,7 +182,7 @@ class Compiled:
         return list(self._used)
 
     def _backend_for(self, leaves: Collection[Any]) -> str:
-        """Return what runs on such arguments: ``auto`` follows the arrays."""
+        """Return the backend for the arguments: ``auto`` follows the arrays."""
         return backends.on_device() if self._follows and on_device(leaves) else self._backend
 
     def _last(self) -> Entry:
@@ -203,7 +210,8 @@ class Compiled:
         try:
             if tracing():
                 return self._f(*args, **kwargs)
-            leaves, tree = optree.tree_flatten((args, kwargs))
+            arguments: PyTree = (args, kwargs)
+            leaves, tree = optree.tree_flatten(arguments)
             key = (tree, *[(x.shape, x.dtype) if type(x) is np.ndarray else _kind(x) for x in leaves])
             found = self._bound.get(key)
             if found is None:
@@ -219,38 +227,42 @@ class Compiled:
                 values = entry.program(arrays, sizes)
             for i in entry.points:  # as where the function runs on its own: NumPy's scalars, or Python's
                 values[i] = values[i].item() if i in entry.scalars else values[i][()]
-            return optree.tree_unflatten(entry.graph.out_tree, values)
+            return optree.tree_unflatten(entry.out_tree, values)
         except Exception as error:
             raise for_user(error)  # noqa: B904
 
     def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[Any]) -> Any:
-        """Run on the GPU: the results stay there, so that nothing waits, but for numbers made of Python numbers."""
+        """Run on the GPU; results stay there, without waiting, except numbers computed from Python numbers."""
         if interpreters.debugging():
             own = backends.get(entry.backend)
             arrays = [own.asarray(x, n.dtype) for x, n in zip(leaves, entry.graph.inputs, strict=True)]
             values = interpreters.evaluate(entry.graph, arrays, sizes, namespace(arrays))
         else:
             values = entry.program(leaves, sizes)
-        return optree.tree_unflatten(entry.graph.out_tree, values)
+        return optree.tree_unflatten(entry.out_tree, values)
 
     @boundary
     def workspace_bytes(self, *args: Any, **kwargs: Any) -> int:
-        """Return how much memory a call with such arguments would use, beside them and its results."""
-        leaves, tree = optree.tree_flatten((args, kwargs))
+        """Return the memory of a call with such arguments, in bytes, without them and the results."""
+        arguments: PyTree = (args, kwargs)
+        leaves, tree = optree.tree_flatten(arguments)
         entry, sizes = self._find(args, kwargs, leaves, tree, (tree, *map(_kind, leaves)))
         return entry.program.workspace_bytes(sizes)
 
     @boundary
     def build(self, *args: Any, **kwargs: Any) -> Entry:
-        """Return the program for such arguments without running it; types such as ``mg.f32[784]`` will do."""
+        """Return the program for such arguments without running it; types such as ``mg.f32[784]`` stand for arrays."""
         leaves, tree, _ = flatten_arguments(self._f, args, kwargs)
         return self._trace(args, kwargs, (self._backend_for(leaves), tree, *map(_static_kind, leaves)))
 
-    def _find(self, args: tuple, kwargs: dict, leaves: list[Any], tree: Any,
+    def _find(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], leaves: list[Any], tree: optree.PyTreeSpec,
               key: Any) -> tuple[Entry, dict[Symbol, int]]:
-        """Return the program that fits the arguments' shapes, traced now if there is none yet."""
-        shapes = [x.shape if type(x) is np.ndarray else leaf_type(x, lambda i=i: argument_names(
-            self._f, args, kwargs)[i]).shape for i, x in enumerate(leaves)]
+        """Return the program for the arguments' shapes, traced now if it does not exist."""
+
+        def shape(i: int, x: Any) -> tuple[int, ...]:
+            return cast("tuple[int, ...]", leaf_type(x, lambda: argument_names(self._f, args, kwargs)[i]).shape)
+
+        shapes = [x.shape if type(x) is np.ndarray else shape(i, x) for i, x in enumerate(leaves)]
         kinds = (self._backend_for(leaves), tree, *map(_static_kind, leaves))
         with self._lock:
             for entry in self._entries.get(kinds, ()):
@@ -275,12 +287,12 @@ class Compiled:
             self._bound[key] = entry, sizes
             return entry, sizes
 
-    def _use(self, entry: Entry, kinds: Any) -> None:
-        """Make an entry the latest one; drop the one unused for longest where a new one is too many.
+    def _use(self, entry: Entry, kinds: tuple[Any, ...]) -> None:
+        """Make an entry the latest one, and drop the least recently used one beyond `maxsize`.
 
-        Calls of known shapes do not come by here, so that they cost nothing more. Therefore all shapes are forgotten
-        with each new entry once there are as many as may be: then what is in use comes by again, before the next drop.
-        A thread that runs a dropped program holds it meanwhile.
+        Calls of known shapes do not pass here, for speed. So each new entry clears the known shapes once `maxsize`
+        entries exist: the programs in use then pass here again before the next drop. A thread that runs a dropped
+        program holds it meanwhile.
         """
         new = self._used.pop(entry, None) is None
         self._used[entry] = kinds
@@ -295,14 +307,14 @@ class Compiled:
             if not group:
                 del self._entries[kinds]
 
-    def _trace(self, args: tuple, kwargs: dict, kinds: Any) -> Entry:
+    def _trace(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], kinds: tuple[Any, ...]) -> Entry:
         with self._lock, _uncollected():
             backends.get(kinds[0]).start()
             graph, numbers = trace_symbolic(self._f, args, kwargs)
             given = tuple(i for i, kind in enumerate(kinds[2:]) if isinstance(kind, type))
             return self._enter(Entry(graph, numbers, given, kinds[0], self._without, self._options).build(), kinds)
 
-    def _enter(self, entry: Entry, kinds: Any) -> Entry:
+    def _enter(self, entry: Entry, kinds: tuple[Any, ...]) -> Entry:
         self._entries.setdefault(kinds, []).append(entry)
         self._use(entry, kinds)
         return entry
@@ -310,7 +322,7 @@ class Compiled:
 
 def _unpickled(f: Callable[..., Any], backend: str, without: tuple[str, ...], maxsize: int | None,
                options: dict[str, Any], entries: list[tuple[Entry, Any]]) -> Compiled:
-    """Return a compiled function that was pickled, for the backend that it has here."""
+    """Return an unpickled compiled function, for the backend of this process."""
     compiled = Compiled(f, backend, without, maxsize, **options)
     for entry, (_, *kinds) in entries:
         here = entry.backend if entry.on_device else compiled._backend
@@ -319,7 +331,7 @@ def _unpickled(f: Callable[..., Any], backend: str, without: tuple[str, ...], ma
 
 
 class _Pause:
-    """How many threads are making a program, so that Python's collector of cycles waits for the last of them."""
+    """The number of threads that build a program; the cyclic GC is paused until the last of them ends."""
 
     def __init__(self) -> None:
         self._lock, self._count, self._enabled = Lock(), 0, False
@@ -340,7 +352,7 @@ class _Pause:
                 gc.enable()
 
     def _alone(self) -> None:
-        """Go on in a child, where none of the other threads will ever end."""
+        """Reset in a forked child, which has none of the other threads."""
         if self._count and self._enabled:
             gc.enable()
         self._count = 0
@@ -351,7 +363,7 @@ _pause = _Pause()
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Let Python look for garbage in cycles later: what is made here lives on, and looking costs a third."""
+    """Pause the cyclic GC: the graph outlives compilation, and collection costs a third of its time."""
     _pause.begin()
     try:
         yield
@@ -359,8 +371,8 @@ def _uncollected() -> Iterator[None]:
         _pause.end()
 
 
-def _kind(x: Any) -> Any:
-    """Return what the program for `x` depends on, shapes included, where `x` is not a plain ndarray."""
+def _kind(x: Any) -> object:
+    """Return the type of an argument, with shape and dtype of other arrays than NumPy's."""
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         return type(x)
     try:
@@ -370,8 +382,8 @@ def _kind(x: Any) -> Any:
         return type(x), array.shape, array.dtype
 
 
-def _static_kind(x: Any) -> Any:
-    """Return the same without the shape, which may be symbolic."""
+def _static_kind(x: Any) -> object:
+    """Return the dtype of an argument, or the type of a Python number."""
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         return type(x)
     return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
@@ -390,23 +402,23 @@ def compile(f: Callable[..., Any], backend: str = backends.AUTO, without: Collec
     f : callable
         A function of pytrees of arrays, made of NumPy functions and minigrad's transforms.
     backend : {"auto", "numpy", "native", "cupy"} or str
-        What runs the program: NumPy, machine code made by LLVM (needs ``pip install minigrad[native]``), or a GPU
-        (``minigrad[cuda]``). ``auto`` follows the arrays: on a GPU, ``cupy``; else it takes ``native`` where it can
-        run, and the environment variable ``MINIGRAD_BACKEND`` may say otherwise.
+        The program runs on NumPy, as machine code by LLVM (needs ``pip install minigrad[native]``), or on a GPU
+        (``minigrad[cuda]``). ``auto`` follows the arrays: on a GPU, ``cupy``; else ``native`` if it is installed.
+        The environment variable ``MINIGRAD_BACKEND`` overrides that.
     without : collection of str
-        Names of passes to leave out, such as ``"factorize"``; `lower_einsum` is needed by none but the speed.
+        Names of passes to leave out, such as ``"factorize"``.
     maxsize : int, optional
-        How many programs are kept (128), one per structure, dtypes and static shapes; beyond it, the one unused for
-        longest goes, and is traced again when it is needed. None keeps all.
+        The number of programs to keep (128), one per structure, dtypes and static shapes; beyond it, the least
+        recently used one is dropped, and traced again on its next use. None keeps all.
     **options
         Of the backend. ``cupy`` has ``precision="highest"`` or ``"tf32"``: how products of float32 matrices round.
 
     Returns
     -------
     Compiled
-        A function of the same arguments. Its results are arrays of the caller's own; it may be called from
-        several threads. It pickles as the graphs traced so far, so that a process that has minigrad alone can call it
-        with such arguments. ``.source`` is the program, ``.stages`` what was done, ``.graph`` what was traced.
+        A function of the same arguments. Its results share no memory with arguments or each other; it may be called
+        from several threads. It pickles as the graphs traced so far, so that a process with minigrad alone can call it
+        with such arguments. ``.source`` is the program, ``.stages`` the steps to it, ``.graph`` the traced graph.
 
     Raises
     ------

@@ -16,23 +16,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .errors import DtypeError, ShapeError, at_user_line
 from .graph import ArrayType, Node, dtype_of
-from .numpy.arguments import as_axis, as_shape, broadcast_shapes
+from .numpy.arguments import ShapeLike, as_axis, as_shape, broadcast_shapes
 from .numpy.indexing import getitem
 from .ops.random import random_bits
+from .primitive import move_axis
+from .symbolic import Shape
 from .tracebacks import boundary
-from .traced_array import Array, as_array
+from .traced_array import Array, ArrayLike, as_array
 from .tracing import number, tracing
 from .transforms.trace import stage
 
 __all__ = [
     "bernoulli", "bits", "categorical", "exponential", "key", "normal", "permutation", "randint", "split", "uniform",
 ]
+
+P = ParamSpec("P")
 
 _VALUES, _KEYS = 0, 1  # the counter's streams: numbers never meet the keys that `split` makes
 
@@ -66,23 +71,24 @@ def key(seed: int) -> np.ndarray:
     return np.array([int(seed) & 0xFFFFFFFF, int(seed) >> 32], np.uint32)
 
 
-def _drawn(count: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _drawn(count: int) -> Callable[[Callable[P, Array]], Callable[P, Any]]:
     """Extend a function of traced arrays to plain ones: its first `count` arguments are arrays, the others static."""
 
-    def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(f: Callable[P, Array]) -> Callable[P, Any]:
         @boundary
         @functools.wraps(f)
-        def draw(*args: Any, **kwargs: Any) -> Any:
+        def draw(*args: P.args, **kwargs: P.kwargs) -> Any:
             if tracing():
                 return f(*args, **kwargs)
-            return stage(lambda *arrays: f(*arrays, *args[count:], **kwargs), args[:count], {}).finish()
+            call: Callable[..., Array] = f
+            return stage(lambda *arrays: call(*arrays, *args[count:], **kwargs), args[:count], {}).finish()
 
         return draw
 
     return decorate
 
 
-def _bits(key: Any, shape: tuple, stream: int = _VALUES) -> Node:
+def _bits(key: ArrayLike, shape: Shape, stream: int = _VALUES) -> Node:
     node = as_array(key)._node
     if node.dtype != np.uint32 or node.shape != (2,):
         raise DtypeError(at_user_line(f"a random key is uint32[2], from mg.random.key(seed) or split, not {node.type}; "
@@ -91,7 +97,7 @@ def _bits(key: Any, shape: tuple, stream: int = _VALUES) -> Node:
 
 
 @_drawn(1)
-def split(key: Any, n: int = 2) -> Any:
+def split(key: ArrayLike, n: int = 2) -> Array:
     """Derive new keys from a key, all statistically independent of each other and of the key.
 
     Parameters
@@ -113,7 +119,7 @@ def split(key: Any, n: int = 2) -> Any:
 
 
 @_drawn(1)
-def bits(key: Any, shape: Any = ()) -> Any:
+def bits(key: ArrayLike, shape: ShapeLike = ()) -> Array:
     """Return random words of 32 bits.
 
     Parameters
@@ -134,20 +140,20 @@ def bits(key: Any, shape: Any = ()) -> Any:
     return Array(_bits(key, as_shape(shape)))
 
 
-def _unit(key: Any, shape: tuple, dtype: np.dtype) -> Array:
+def _unit(key: ArrayLike, shape: Shape, dtype: np.dtype) -> Array:
     """Return numbers in [0, 1): 24 random bits for float32, 53 for float64."""
     if dtype == np.float64:
         words = _bits(key, (*shape, 2))
         high, low = (Array(words)[..., i].astype(np.float64) for i in (0, 1))
-        return (np.floor(high / 32) * 67108864.0 + np.floor(low / 64)) * 2.0**-53
+        return (as_array(np.floor(high / 32)) * 67108864.0 + np.floor(low / 64)) * 2.0**-53
     if dtype != np.float32:
         raise DtypeError(at_user_line(f"random numbers are float32 or float64, not {dtype}; cast them"))
-    words = Array(_bits(key, shape))
-    return np.floor_divide(words, np.uint32(256)).astype(np.float32) * np.float32(2.0**-24)
+    return (Array(_bits(key, shape)) // np.uint32(256)).astype(np.float32) * np.float32(2.0**-24)
 
 
 @_drawn(1)
-def uniform(key: Any, shape: Any = (), dtype: Any = float, low: Any = 0.0, high: Any = 1.0) -> Any:
+def uniform(key: ArrayLike, shape: ShapeLike = (), dtype: DTypeLike = float, low: float | np.ndarray | Array = 0.0,
+            high: float | np.ndarray | Array = 1.0) -> Array:
     """Return uniform random numbers in [low, high).
 
     Parameters
@@ -168,15 +174,15 @@ def uniform(key: Any, shape: Any = (), dtype: Any = float, low: Any = 0.0, high:
     array([0.399 , 0.7357, 0.9722])
     """
     x = _unit(key, as_shape(shape), dtype_of(dtype))
-    return x if _is(low, 0.0) and _is(high, 1.0) else (high - low) * x + low
+    return x if _is(low, 0.0) and _is(high, 1.0) else as_array((high - low) * x + low)
 
 
-def _is(x: Any, value: float) -> bool:
+def _is(x: object, value: float) -> bool:
     return isinstance(x, (int, float)) and x == value
 
 
 @_drawn(1)
-def normal(key: Any, shape: Any = (), dtype: Any = float) -> Any:
+def normal(key: ArrayLike, shape: ShapeLike = (), dtype: DTypeLike = float) -> Array:
     """Return standard normal numbers, by the transform of Box and Muller (1958).
 
     Parameters
@@ -195,14 +201,13 @@ def normal(key: Any, shape: Any = (), dtype: Any = float) -> Any:
     >>> mg.random.normal(mg.random.key(0), (3,)).round(4)
     array([-0.3482,  1.6192,  1.6943])
     """
-    shape, dtype = as_shape(shape), dtype_of(dtype)
-    u = _unit(key, (2, *shape), dtype)
+    u = _unit(key, (2, *as_shape(shape)), dtype_of(dtype))
     # 1 - u is in (0, 1], where the logarithm is finite.
-    return np.sqrt(-2.0 * np.log1p(-u[0])) * np.cos(2.0 * np.pi * u[1])
+    return as_array(np.sqrt(-2.0 * np.log1p(-u[0])) * np.cos(2.0 * np.pi * u[1]))
 
 
 @_drawn(1)
-def exponential(key: Any, shape: Any = (), dtype: Any = float) -> Any:
+def exponential(key: ArrayLike, shape: ShapeLike = (), dtype: DTypeLike = float) -> Array:
     """Return numbers of the exponential distribution with mean 1.
 
     Parameters
@@ -221,11 +226,11 @@ def exponential(key: Any, shape: Any = (), dtype: Any = float) -> Any:
     >>> mg.random.exponential(mg.random.key(0), (3,)).round(4)
     array([0.5092, 1.3307, 3.5842])
     """
-    return -np.log1p(-_unit(key, as_shape(shape), dtype_of(dtype)))
+    return as_array(-np.log1p(-_unit(key, as_shape(shape), dtype_of(dtype))))
 
 
 @_drawn(2)
-def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Any:
+def bernoulli(key: ArrayLike, p: ArrayLike = 0.5, shape: ShapeLike | None = None) -> Array:
     """Return bools that are true with probability `p`.
 
     Parameters
@@ -245,14 +250,13 @@ def bernoulli(key: Any, p: Any = 0.5, shape: Any = None) -> Any:
     >>> mg.random.bernoulli(mg.random.key(0), np.array([0.0, 0.5, 1.0]))
     array([False, False,  True])
     """
-    p = as_array(p)
-    want = p._node.shape if shape is None else as_shape(shape)
-    dtype = p.dtype if p.dtype == np.float32 else np.dtype(np.float64)
-    return _unit(key, want, dtype) < p
+    chance = as_array(p)
+    dtype = chance.dtype if chance.dtype == np.float32 else np.dtype(np.float64)
+    return _unit(key, chance._node.shape if shape is None else as_shape(shape), dtype) < chance
 
 
 @_drawn(2)
-def categorical(key: Any, logits: Any, axis: int = -1, shape: Any = None) -> Any:
+def categorical(key: ArrayLike, logits: ArrayLike, axis: int = -1, shape: ShapeLike | None = None) -> Array:
     """Return indices along `axis` drawn with probabilities softmax(logits), by the Gumbel-max trick.
 
     Parameters
@@ -277,16 +281,16 @@ def categorical(key: Any, logits: Any, axis: int = -1, shape: Any = None) -> Any
     if x.dtype.kind != "f":
         x = x.astype(float)
     a = as_axis(axis, x.ndim, "categorical")
-    rest = tuple(n for i, n in enumerate(x._node.shape) if i != a)
-    want = rest if shape is None else as_shape(shape)
-    broadcast_shapes("categorical", [ArrayType(s, x.dtype) for s in (want, rest)])
-    last = np.moveaxis(x, a, -1)
-    u = _unit(key, (*want, x._node.shape[a]), x.dtype if x.dtype == np.float32 else np.dtype(np.float64))
-    return np.argmax(last - np.log(-np.log1p(-u)), axis=-1)
+    batch = tuple(n for i, n in enumerate(x._node.shape) if i != a)
+    result = batch if shape is None else as_shape(shape)
+    broadcast_shapes("categorical", [ArrayType(s, x.dtype) for s in (result, batch)])
+    last = Array(move_axis(x._node, a, x.ndim - 1))
+    u = _unit(key, (*result, x._node.shape[a]), x.dtype if x.dtype == np.float32 else np.dtype(np.float64))
+    return (last - np.log(-np.log1p(-u))).argmax(axis=-1)
 
 
 @_drawn(1)
-def randint(key: Any, shape: Any, low: int, high: int) -> Any:
+def randint(key: ArrayLike, shape: ShapeLike, low: int, high: int) -> Array:
     """Return random integers in [low, high).
 
     Parameters
@@ -315,11 +319,11 @@ def randint(key: Any, shape: Any, low: int, high: int) -> Any:
     if not 0 < high - low <= 2**32:
         raise ShapeError(at_user_line(f"random.randint: an empty range, or one above 2**32: [{low}, {high})"))
     x = _unit(key, as_shape(shape), np.dtype(np.float64))
-    return np.floor(x * float(high - low)).astype(np.int64) + low
+    return as_array(np.floor(x * float(high - low))).astype(np.int64) + low
 
 
 @boundary
-def permutation(key: Any, x: Any) -> Any:
+def permutation(key: ArrayLike, x: int | ArrayLike) -> Any:
     """Return the rows of an array, or the integers below an int, in random order.
 
     Rows are sorted by 53 random bits each; a pair of rows ties, and keeps its order, with probability 2**-53.
@@ -343,8 +347,8 @@ def permutation(key: Any, x: Any) -> Any:
 
 
 @_drawn(2)
-def _permuted(key: Any, x: Any) -> Any:
-    x = as_array(x)
+def _permuted(key: ArrayLike, rows: ArrayLike) -> Array:
+    x = as_array(rows)
     if not x.ndim:
         raise ShapeError(at_user_line("random.permutation of one traced number: it must be a plain int"))
     return getitem(x, np.argsort(_unit(key, (number(x._node.shape[0]),), np.dtype(np.float64))))

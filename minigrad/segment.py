@@ -21,6 +21,7 @@ from .ops.constants import const, iota
 from .ops.scatter import scatter_max, scatter_min
 from .ops.shape import concatenate
 from .ops.strict_index import checked, place, place_or_null, row_or_null
+from .ops.sum_rows import sum_rows
 from .sizes import Size
 from .tracebacks import boundary
 from .traced_array import Array, as_array
@@ -124,7 +125,7 @@ def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> 
         return _scatter("segment_sum", indexing.scatter_add, values, index, size, null)
     u, i, n = _plain("segment_sum", values, index, size, null)
     out = np.empty((n, *u.shape[i.ndim:]), np.int64 if u.dtype.kind == "b" else u.dtype)
-    return indexing.sum_rows(u, (i,), out)
+    return sum_rows(u, (i,), out)
 
 
 @boundary
@@ -144,6 +145,7 @@ def segment_mean(values: Any, index: Any, size: Any, null: int | None = None) ->
 
 def _extreme(name: str, largest: bool) -> Callable[..., Any]:
     def function(values: Any, index: Any, size: Any, null: int | None = None, initial: Any = None) -> Any:
+        out: Any
         if _traced(values, index, size):
             out = _scatter(name, scatter_max if largest else scatter_min, values, index, size, null)
         else:
@@ -203,7 +205,7 @@ def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None)
     top = segment_max(values, index, size, null)
     if isinstance(top, Array):
         top = Array(ew.stop_gradient(top._node))
-    weights = np.exp(values - gather(top, index, null) if null is not None else values - top[index])
+    weights: Any = np.exp(values - gather(top, index, null) if null is not None else values - top[index])
     if null is not None:
         none = (index == null).reshape(*index.shape, *(1,) * (weights.ndim - index.ndim))
         weights = np.where(none, np.zeros_like(weights), weights)

@@ -1,4 +1,4 @@
-"""`Sparse`: a matrix by its entries, which multiplies. In a batch, one matrix per example is block-diagonal."""
+"""`Sparse`: sparse matrices with products. In a batch, one matrix per example is block-diagonal."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from .errors import DtypeError, ShapeError, at_user_line
 from .ragged.schema import EVERYWHERE
 from .segment import segment_sum
 from .sizes import shown, unwrap
+from .symbolic import Dim
 
 
 class Sparse:
-    """A sparse matrix: ``data[e]`` in row ``row[e]`` and column ``col[e]``; entries at one place add up.
+    """A sparse matrix: ``data[e]`` in row ``row[e]`` and column ``col[e]``; duplicate entries add up.
 
-    It is a pytree of `data`, `row` and `col`. Made within a traced function, of fields of an example, it multiplies
-    like any other: ``Sparse(g.w, g.dst, g.src, (n, n)) @ g.x`` with ``n = g.x.shape[0]``; over a batch that is one
-    product with the block-diagonal matrix of all examples.
+    It is a pytree of `data`, `row` and `col`. A traced function may build one from fields of an example,
+    ``Sparse(g.w, g.dst, g.src, (n, n)) @ g.x`` with ``n = g.x.shape[0]``; over a batch that is one product with the
+    block-diagonal matrix of all examples.
 
     Parameters
     ----------
     data : array (E,)
     row, col : int array (E,)
     shape : (int, int)
-        Sizes such as ``x.shape[0]`` will do.
+        Sizes such as ``x.shape[0]`` are allowed.
 
     Examples
     --------
@@ -80,7 +81,7 @@ class Sparse:
     def __rmatmul__(self, x: Any) -> Any:
         return (self.T @ x.T).T
 
-    __array_ufunc__ = None  # so that an ndarray leaves the product to this class
+    __array_ufunc__ = None  # an ndarray then leaves the product to this class
 
     def toarray(self) -> Any:
         """Return the matrix as a dense array."""
@@ -90,13 +91,15 @@ class Sparse:
         return f"<Sparse {list(self.shape)}: {self.data.shape[0]} entries>"
 
 
-def _unflatten(shape: tuple, values: Any) -> Sparse:
-    made = object.__new__(Sparse)
-    made.data, made.row, made.col = values
-    made.shape = tuple(map(shown, shape))
-    return made
+def _flatten(a: Any) -> tuple[tuple[Any, Any, Any], tuple[int | Dim, ...], tuple[str, str, str]]:
+    return (a.data, a.row, a.col), tuple(map(unwrap, a.shape)), ("data", "row", "col")
 
 
-optree.register_pytree_node(
-    Sparse, lambda a: ((a.data, a.row, a.col), tuple(map(unwrap, a.shape)), ("data", "row", "col")), _unflatten,
-    namespace=EVERYWHERE)
+def _unflatten(shape: Any, values: Any) -> Any:
+    matrix = object.__new__(Sparse)
+    matrix.data, matrix.row, matrix.col = values
+    matrix.shape = tuple(map(shown, shape))
+    return matrix
+
+
+optree.register_pytree_node(Sparse, _flatten, _unflatten, namespace=EVERYWHERE)  # type: ignore[arg-type]  # no Collection

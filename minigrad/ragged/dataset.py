@@ -239,12 +239,12 @@ def _about(folder: Path, schema: Schema) -> dict[str, Any]:
     for key, kind in (("schema", str), ("fields", dict), ("absent", list), ("examples", int)):
         if type(about.get(key)) is not kind:
             raise _wrong(path, f"{key}: expected a value of type {kind.__name__}, got {about.get(key)!r}")
-    have, want = about["fields"], {n: str(t) for n, t in schema.fields.items()}
-    if have != want:
-        differing = [n for n in {**have, **want} if have.get(n) != want.get(n)]
+    stored, declared = about["fields"], {n: str(t) for n, t in schema.fields.items()}
+    if stored != declared:
+        differing = [n for n in {**stored, **declared} if stored.get(n) != declared.get(n)]
         raise BatchError(at_user_line(
             f"open_dataset: {folder} holds {about['schema']}s with other fields than {schema.name} has: " + "; ".join(
-                f"{n} is {have.get(n, 'missing')} there and {want.get(n, 'missing')} here" for n in differing)))
+                f"{n} is {stored.get(n, 'missing')} there and {declared.get(n, 'missing')} here" for n in differing)))
     if strange := [n for n in about["absent"] if not isinstance(n, str) or n not in schema.optional]:
         raise _wrong(path, f"absent: {strange[0]!r} is not an optional field of {schema.name}")
     if not 0 < about["examples"] < _MANY:
@@ -315,9 +315,9 @@ def _check_parts(path: Path, array: np.ndarray, bad: Callable[[np.ndarray, int],
         part = array[start:start + step] if array.ndim else array[None]
         wrong = bad(part, start)
         if wrong.any():
-            row, *rest = map(int, np.argwhere(wrong)[0])
-            value = (part if shown is None else part.view(shown))[(row, *rest)]
-            place = [row + start, *rest] if array.ndim else rest
+            row, *inner = map(int, np.argwhere(wrong)[0])
+            value = (part if shown is None else part.view(shown))[(row, *inner)]
+            place = [row + start, *inner] if array.ndim else inner
             raise _wrong(path, f"element {place} is {value}, {reason}")
 
 

@@ -61,7 +61,7 @@ class Batching:
     Attributes
     ----------
     rows : Rows
-    made : dict of Node to Node
+    batched : dict of Node to Node
         The batch of each node of the program for one example.
     mapped : set of Node
         The nodes that differ between examples: stacked or packed.
@@ -77,10 +77,10 @@ class Batching:
 
     in_rule = False
 
-    def __init__(self, rows: Rows, made: Mapping[Node, Node], mapped: Iterable[Node], targets: Mapping[Node, Symbol],
+    def __init__(self, rows: Rows, batched: Mapping[Node, Node], mapped: Iterable[Node], targets: Mapping[Node, Symbol],
                  packed_indices: Mapping[Node, Node], nullable: Iterable[Node] = ()):
         self.rows = rows
-        self.made = dict(made)
+        self.batched = dict(batched)
         self.mapped = set(mapped)
         self.targets = dict(targets)
         self.packed_indices = dict(packed_indices)
@@ -88,8 +88,8 @@ class Batching:
 
     def run(self, outputs: Sequence[Node], since: int) -> list[tuple[Node, bool]]:
         """Return the batch of the outputs, and whether each differs between examples."""
-        interpreters.batch_nodes(reachable(outputs, since), self.made, self.mapped, self.rows.size, self._batch)
-        return [(self.made.get(n, n), n in self.mapped) for n in outputs]
+        interpreters.batch_nodes(reachable(outputs, since), self.batched, self.mapped, self.rows.size, self._batch)
+        return [(self.batched.get(n, n), n in self.mapped) for n in outputs]
 
     def _batch(self, node: Node, inputs: tuple[Node, ...]) -> Node | None:
         """Return the batch of a node that has or reads ragged axes; None for others."""
@@ -110,7 +110,7 @@ class Batching:
         """Return the batch of an index that `node` is equal to."""
         if index in self.packed_indices:
             self.packed_indices[node] = self.packed_indices[index]
-        return self.made[index]
+        return self.batched[index]
 
     def _touches_ragged(self, node: Node) -> bool:
         return any(map(self.is_ragged, (node, *node.inputs))) or any(map(self.ragged_param, node.params.values()))
@@ -129,7 +129,7 @@ class Batching:
 
     def each(self, node: Node) -> Node:
         """Return a value without ragged axes as (B, ...), repeated where all examples share it."""
-        new = self.made.get(node, node)
+        new = self.batched.get(node, node)
         return new if node in self.mapped else broadcast_leading(new, self.rows.size)
 
     def at_rows(self, node: Node, domain: Domain, kept: tuple[int, ...] | None = None) -> Node:
@@ -137,7 +137,7 @@ class Batching:
 
         A value that all examples share has no rows, and is returned unchanged.
         """
-        new = self.made.get(node, node)
+        new = self.batched.get(node, node)
         if not self.is_ragged(node):
             return gather(new, self.rows.owner(domain)) if node in self.mapped else new
         return new if kept is None or kept == tuple(range(len(domain))) else gather(new, self.rows.within(domain, kept))
@@ -293,7 +293,7 @@ def _block_einsum(b: Batching, node: Node, out: str, ragged: set[str], sizes: Ma
     xs, kinds = [], []
     for i in node.inputs:
         kinds.append("packed" if b.is_ragged(i) else "stacked" if i in b.mapped else "shared")
-        xs.append(b.made.get(i, i))
+        xs.append(b.batched.get(i, i))
     letters = "".join(c for c in sizes if c in ragged)
     left = tuple(sizes[c] for c in out if c in ragged)
     return block_einsum(*xs, *(b.rows.length((sizes[c],)) for c in letters), subscripts=node.params["subscripts"],
@@ -362,7 +362,7 @@ def _concatenate(b: Batching, node: Node, xs: Inputs) -> Node:
     preceding: int | Dim = 0  # rows of the operands so far
     end = full(0, (b.rows.size,), _INT)  # of the operands so far in each example
     for old in node.inputs:
-        x = b.made.get(old, old)
+        x = b.batched.get(old, old)
         if not b.rows.ragged(old.shape[axis]):  # of fixed size: as many rows in each example
             if len(ragged) > 1:
                 raise refuse(node, "it joins a fixed number of rows to a block of two ragged axes",
@@ -560,9 +560,9 @@ def _custom(b: Batching, node: Node, xs: Inputs) -> Node:
     if isinstance(derivative, Later):  # a recursive rule, whose batch would not end
         return node.prim(*xs, *more, **{"graph": _closed(p["graph"], inputs, more, outputs), "vjp": None, "jvp": None,
                                         which: Later(derivative.name)})
-    moving, made = ([entry for entry in values if entry[0].type.floating] for values in (given, results))
+    moving, produced = ([entry for entry in values if entry[0].type.floating] for values in (given, results))
     moving = moving[:ruled(p["graph"], *((derivative, None) if which == "vjp" else (None, derivative)))]
-    pushed, pulled = (made, moving) if which == "vjp" else (moving, made)
+    pushed, pulled = (produced, moving) if which == "vjp" else (moving, produced)
     held, back, others = _within(b, derivative, [*pushed, *results, *given], [has for *_, has in pulled], in_rule=True)
     extra = list(dict.fromkeys([*more, *others]))
     return node.prim(*xs, *extra, **{"graph": _closed(p["graph"], inputs, extra, outputs), "vjp": None, "jvp": None,
@@ -594,9 +594,9 @@ def _within(b: Batching, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
     inner.in_rule = in_rule or b.in_rule
     results = [new if has == want else broadcast_leading(new, b.rows.size) if want else sum_(new, axes=(0,))
                for (new, has), want in zip(inner.run(outputs, _ALL), mapped, strict=True)]
-    made = set(reachable(results, since))
-    outside = dict.fromkeys([i for n in (*made, *results) for i in (n.inputs if n in made else (n,))
-                             if i not in made and i not in news])
+    inside = set(reachable(results, since))
+    outside = dict.fromkeys([i for n in (*inside, *results) for i in (n.inputs if n in inside else (n,))
+                             if i not in inside and i not in news])
     return news, results, sorted(outside, key=lambda n: n.serial)
 
 

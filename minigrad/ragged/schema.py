@@ -46,10 +46,10 @@ class Schema:
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
         """All ragged axes, in order of appearance."""
-        found: dict[Axis, None] = {}
+        axes: dict[Axis, None] = {}
         for t in self.fields.values():
-            found |= dict.fromkeys((*t.axes, *((t.counts,) if t.counts else ())))
-        return tuple(found)
+            axes |= dict.fromkeys((*t.axes, *((t.counts,) if t.counts else ())))
+        return tuple(axes)
 
     @cached_property
     def leaf_types(self) -> dict[str, FieldType]:

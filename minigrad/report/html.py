@@ -89,8 +89,8 @@ def _table(report: Report) -> str:
 def _curves(report: Report) -> str:
     batch = Axis("examples in the batch", lambda v: formatting.count(v, 2), log=True)
 
-    def lines(what: str) -> list[Line]:
-        return [Line(title, [(p.examples, getattr(p, what)) for p in points], _COLOUR[name], dashed=bool(backend))
+    def lines(quantity: str) -> list[Line]:
+        return [Line(title, [(p.examples, getattr(p, quantity)) for p in points], _COLOUR[name], dashed=bool(backend))
                 for title, points in report.curves.items() for name, _, backend in [title.partition(", ")]]
 
     times, held = lines("seconds"), lines("peak_bytes")

@@ -176,10 +176,10 @@ class Variant:
         return count
 
 
-def difference(have: Sequence[np.ndarray], want: Sequence[np.ndarray]) -> float:
-    """Return the largest difference of an element, relative to the largest element of its array in `want`."""
+def difference(actual: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """Return the largest difference of an element, relative to the largest element of its array in `expected`."""
     worst = 0.0
-    for h, w in zip(have, want, strict=True):
+    for h, w in zip(actual, expected, strict=True):
         gap = float(np.max(np.abs(np.subtract(h, w, dtype=float)), initial=0.0))
         scale = float(np.max(np.abs(w), initial=0.0))
         worst = max(worst, gap / scale if scale else gap) if np.isfinite(gap) else float("nan")

@@ -164,10 +164,12 @@ class Examples(abc.ABC):
             for i, result in enumerate(self.alone(k)):
                 index = seen.first(batched[i][k], result)
                 if index is not None:
-                    have, want = np.asarray(batched[i][k]), np.asarray(result)
+                    actual, expected = np.asarray(batched[i][k]), np.asarray(result)
                     name += f"{element(self.result(i), index)} of example {k} "
-                    name += (f"has shape {have.shape} under vmap, {want.shape} in the loop" if have.shape != want.shape
-                             else f"is {number(have[index])} under vmap, {number(want[index])} in the loop")
+                    if actual.shape != expected.shape:
+                        name += f"has shape {actual.shape} under vmap, {expected.shape} in the loop"
+                    else:
+                        name += f"is {number(actual[index])} under vmap, {number(expected[index])} in the loop"
                     raise self._error(name, *self.first_wrong(seen))
 
     def without_leaks(self, seen: Seen) -> None:
@@ -175,14 +177,15 @@ class Examples(abc.ABC):
         before = self.together()
         for k in sorted({0, self.size // 2, self.size - 1}):
             after = self.moved(k).together()
-            for i, (have, want) in enumerate(zip(after, before, strict=True)):
+            for i, (actual, expected) in enumerate(zip(after, before, strict=True)):
                 for other in range(self.size):
-                    index = None if other == k else seen.first(have[other], want[other])
+                    index = None if other == k else seen.first(actual[other], expected[other])
                     if index is not None:
                         raise self._error(
                             f"check_batching({name_of(self.f)}): moving example {k} alone moves "
                             f"{element(self.result(i), index)} of example {other} from "
-                            f"{number(np.asarray(want[other])[index])} to {number(np.asarray(have[other])[index])}",
+                            f"{number(np.asarray(expected[other])[index])} to "
+                            f"{number(np.asarray(actual[other])[index])}",
                             *self.first_leak(k, seen))
 
     def _error(self, message: str, node: Node | None, reason: str) -> CheckError:
@@ -319,15 +322,15 @@ def _wrong_rule(node: Node, mapped: Sequence[bool], alone: Sequence[dict[Node, A
         (value,) = interpreters.evaluate(run, stacks)
     except (MinigradError, ValueError, IndexError) as error:
         return f"its batch rule fails: {error}"
-    for i, have in enumerate(_parts(node, value)):
-        want = np.stack([_parts(node, v[node])[i] for v in alone])
-        if np.shape(have) != want.shape or have.dtype != want.dtype:
-            return (f"its batch is {type_of(have)}; {plural(size, 'example')} of type "
-                    f"{type_of(want[0])} stack to {type_of(want)}")
-        index = seen.first(have, want)
+    for i, actual in enumerate(_parts(node, value)):
+        expected = np.stack([_parts(node, v[node])[i] for v in alone])
+        if np.shape(actual) != expected.shape or actual.dtype != expected.dtype:
+            return (f"its batch is {type_of(actual)}; {plural(size, 'example')} of type "
+                    f"{type_of(expected[0])} stack to {type_of(expected)}")
+        index = seen.first(actual, expected)
         if index is not None:
             place = at_element(f"example {index[0]}", index[1:])
-            return (f"{place}: {number(have[index])} in the batch, {number(want[index])} alone"
+            return (f"{place}: {number(actual[index])} in the batch, {number(expected[index])} alone"
                     + _mixing(run, stacks, mapped, i, node, seen))
     return ""
 

@@ -39,12 +39,12 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An element of a leaf at which a slope (`have`) and its finite difference (`want`) differ."""
+    """An element of a leaf at which a slope (`slope`) and its finite difference (`difference`) differ."""
 
     leaf: int
     index: tuple[int, ...]
-    have: float
-    want: float
+    slope: float
+    difference: float
 
 
 @boundary
@@ -220,29 +220,29 @@ class Slopes:
     def malformed(self, mode: str) -> str:
         """Return the reason why the derivative has no graph of the right types, or ""."""
         try:
-            have = self.reverse.outputs if mode == "rev" else self.pushed.outputs
+            derivatives = self.reverse.outputs if mode == "rev" else self.pushed.outputs
         except (ShapeError, DtypeError) as error:
             return f"the {_MODES[mode]} rules do not fit together: {error}"
-        wants = self.wrt if mode == "rev" else self.graph.outputs
-        for h, w in zip(have, wants, strict=True):
+        values = self.wrt if mode == "rev" else self.graph.outputs
+        for h, w in zip(derivatives, values, strict=True):
             if h.type != w.type:
                 return f"the {'cotangent' if mode == 'rev' else 'tangent'} of a value of type {w.type} is {h.type}"
         return ""
 
     def _differs(self, mode: str, leaf: int, direction: np.ndarray, tol: Tolerance) -> tuple[float, float] | None:
         """Return the slope and the finite difference if they disagree at every step, or None."""
-        have = self._along(mode, leaf, direction)
+        slope = self._along(mode, leaf, direction)
         reach = max(1.0, float(np.abs(self.arrays[self._positions[leaf]][direction != 0]).max(initial=0)))
         self.comparisons += 1
-        wants = []
+        differences = []
         for shrink in _STEPS:
-            want = self._along("difference", leaf, direction, tol.eps * reach * shrink)
-            wants.append(want)
-            size = max(abs(have), abs(want))
-            if abs(have - want) <= tol.atol + tol.rtol * size:
-                self.largest = max(self.largest, abs(have - want) / (size + tol.atol))
+            difference = self._along("difference", leaf, direction, tol.eps * reach * shrink)
+            differences.append(difference)
+            size = max(abs(slope), abs(difference))
+            if abs(slope - difference) <= tol.atol + tol.rtol * size:
+                self.largest = max(self.largest, abs(slope - difference) / (size + tol.atol))
                 return None
-        return have, wants[0]
+        return slope, differences[0]
 
     def first(self, mode: str, tol: Tolerance) -> Disagreement | None:
         """Return the first element along which `mode` and the finite differences disagree."""
@@ -274,8 +274,8 @@ class Slopes:
                 break
             inside = halves[int(np.argmax(np.nan_to_num(gaps, nan=np.inf)))]
         one = _unit(self.wrt[leaf], inside[:1])
-        have, want = self._along(mode, leaf, one), self._along("difference", leaf, one, tol.eps)
-        return Disagreement(leaf, _position(int(inside[0]), direction.shape), have, want)
+        slope, difference = self._along(mode, leaf, one), self._along("difference", leaf, one, tol.eps)
+        return Disagreement(leaf, _position(int(inside[0]), direction.shape), slope, difference)
 
 
 def _shape(node: Node) -> tuple[int, ...]:
@@ -305,8 +305,8 @@ def _error(f: Callable[..., Any], slopes: Slopes, before: str, mode: str, wrong:
         message = f"{subject} is malformed: {reason}"
     else:
         argument = slopes.graph.names[slopes.graph.inputs.index(slopes.wrt[wrong.leaf])]
-        message = (f"{subject} by {element(argument, wrong.index)} is {number(wrong.have)} in {_MODES[mode]} and "
-                   f"{number(wrong.want)} by finite differences")
+        message = (f"{subject} by {element(argument, wrong.index)} is {number(wrong.slope)} in {_MODES[mode]} and "
+                   f"{number(wrong.difference)} by finite differences")
     node, cause = first_wrong_rule(slopes, mode)
     if node is None:
         blame = ["  each node's own rule agrees with its finite differences: the function may have a kink or a jump "
@@ -340,9 +340,9 @@ def first_wrong_rule(slopes: Slopes, mode: str) -> tuple[Node | None, str]:
         wrong = own.first(mode, own.tolerance(None, None, None))
         if wrong is not None:
             k = alone.inputs.index(wrt[wrong.leaf])
-            return node, (f"its {rule} rule says {number(wrong.have)} by "
+            return node, (f"its {rule} rule says {number(wrong.slope)} by "
                           f"{at_element(f'operand {k}', wrong.index)}, finite differences of this node alone say "
-                          f"{number(wrong.want)}")
+                          f"{number(wrong.difference)}")
     return None, ""
 
 

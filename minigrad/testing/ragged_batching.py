@@ -114,16 +114,16 @@ class PackedExamples(PackedArguments, Examples):
             example: PyTree = self.example(k)
             leaves = [np.asarray(x) for x in optree.tree_leaves(example)]
             alone = interpreters.evaluate(graph, leaves, sizes)
-            for node, (_, mapped), batched, want in zip(nodes, made, values, alone, strict=True):
-                have, rows = _rows_of(node, batching, batched, mapped, k, begin[node], sizes)
+            for node, (_, mapped), batched, expected in zip(nodes, made, values, alone, strict=True):
+                actual, rows = _rows_of(node, batching, batched, mapped, k, begin[node], sizes)
                 begin[node] += rows
-                index = seen.first(have, want)
+                index = seen.first(actual, expected)
                 if index is None:
                     continue
-                if np.shape(have) != np.shape(want):
-                    return node, f"example {k} has shape {np.shape(have)} in the batch, {np.shape(want)} alone"
-                return node, (f"{at_element(f'example {k}', index)}: {number(np.asarray(have)[index])} in the batch, "
-                              f"{number(np.asarray(want)[index])} alone")
+                if np.shape(actual) != np.shape(expected):
+                    return node, f"example {k} has shape {np.shape(actual)} in the batch, {np.shape(expected)} alone"
+                return node, (f"{at_element(f'example {k}', index)}: {number(np.asarray(actual)[index])} in the batch, "
+                              f"{number(np.asarray(expected)[index])} alone")
         return None, ""
 
 

@@ -32,23 +32,23 @@ class Seen:
 
     def first(self, actual: ArrayLike, expected: ArrayLike) -> tuple[int, ...] | None:
         """Return the index of the first element that differs, () for different shapes, or None; nan equals nan."""
-        have, want = np.asarray(actual), np.asarray(expected)
-        if have.shape != want.shape:
+        actual, expected = np.asarray(actual), np.asarray(expected)
+        if actual.shape != expected.shape:
             return ()
-        if not want.size:
+        if not expected.size:
             return None
-        exact = want.dtype.kind != "f"
-        have, want = have.astype(float), want.astype(float)
-        finite = np.abs(want[np.isfinite(want)])
+        exact = expected.dtype.kind != "f"
+        actual, expected = actual.astype(float), expected.astype(float)
+        finite = np.abs(expected[np.isfinite(expected)])
         scale = float(finite.max(initial=0.0))
         rtol, atol = self.tolerance
         atol = rtol * scale if atol is None else atol
         with np.errstate(invalid="ignore"):
-            gap = np.abs(have - want)
-            same = (have == want) | (np.isnan(have) & np.isnan(want))
-            wrong = ~(same | ((gap <= atol + rtol * np.abs(want)) & (not exact)))
-        self.comparisons += want.size
+            gap = np.abs(actual - expected)
+            same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+            wrong = ~(same | ((gap <= atol + rtol * np.abs(expected)) & (not exact)))
+        self.comparisons += expected.size
         if not wrong.any():
             self.largest = max(self.largest, float(np.where(same, 0.0, gap).max()) / (scale or 1.0))
             return None
-        return tuple(map(int, np.unravel_index(int(np.argmax(wrong)), want.shape)))
+        return tuple(map(int, np.unravel_index(int(np.argmax(wrong)), expected.shape)))

@@ -357,7 +357,7 @@ def _one(argument: Argument, symbols: Mapping[Axis, Symbol], rows: Rows) -> PyTr
 
 def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Batching:
     """Return the batching in which the inputs of one example are those of the batch."""
-    made: dict[Node, Node] = {}
+    batched: dict[Node, Node] = {}
     targets: dict[Node, Symbol] = {}
     packed_indices: dict[Node, Node] = {}
     mapped: list[Node] = []
@@ -372,10 +372,10 @@ def _inputs(rows: Rows, slots: Sequence[Slot], old: Sequence[Node]) -> Batching:
             else:
                 nullable.append(node)
             new = _local(rows, new, node.shape, symbol, s.field)
-        made[node] = new
+        batched[node] = new
         if s.is_mapped:
             mapped.append(node)
-    return Batching(rows, made, mapped, targets, packed_indices, nullable)
+    return Batching(rows, batched, mapped, targets, packed_indices, nullable)
 
 
 def _local(rows: Rows, indices: Node, shape: Shape, symbol: Symbol, t: FieldType) -> Node:

@@ -26,6 +26,7 @@ from ..axes import (
     Factor,
     axis_rule,
 )
+from ..combiners import MAX, MIN
 from ..graph import ArrayType, Graph, Node, TupleType
 from ..ops.checks import picked
 from ..ops.constants import iota
@@ -258,6 +259,8 @@ class Reading:
         ((factor, operands),) = factors.items()
         if factor.kind is REDUCE and factor.by in ("add", "mean") and not any(found):
             return SUM if factor.by == "add" else WHOLE, NONE
+        if factor.kind is REDUCE and gathers_rows(node):
+            return WHOLE, NONE
         if factor.kind is not PARALLEL:
             raise Mixes(node, _MIXES[factor.kind])
         if any(axis is None or axis[0] is not factor for axis in found):
@@ -389,7 +392,17 @@ def _signs(node: Node) -> list[int]:
 
 _MIXES = {ORDERED: "it works along the batch axis", PERMUTED: "it works along the batch axis",
           SEGMENTED: "it works along the batch axis", INDEXED: "it picks examples by an index",
-          REDUCE: "it reduces the batch axis by something other than a sum or a mean"}
+          REDUCE: "it reduces the batch axis by something other than a sum or a mean, or a maximum or minimum along "
+                  "that axis alone"}
+
+
+def gathers_rows(node: Node) -> bool:
+    """Return whether the node is a maximum or minimum along one axis.
+
+    It runs once, on the rows of all parts: an example's row has the size of the result, and the gradient is shared
+    among ties of all parts.
+    """
+    return node.prim.combiner in (MAX, MIN) and len(node.params.get("axes", ())) == 1
 
 
 def _as_many(node: Node, found: list[Role]) -> Roles:

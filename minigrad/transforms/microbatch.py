@@ -29,7 +29,7 @@ from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
 from ..symbolic import Dim, Symbol, size_of, symbols
 from ..tracing import made_by
-from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles
+from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles, gathers_rows
 from .in_axes import by_kind, mapped_axes
 from .partition import Cut, Facts
 from .pickling import picklable
@@ -47,7 +47,8 @@ def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Cal
     ----------
     f : callable
         A function of a whole batch: ``mean_loss(loss)``, its gradient, ``vmap(g)``, or a loss written on
-        batched arrays. It may sum or average over the batch axis, and may go on computing with the sums.
+        batched arrays. It may sum or average over the batch axis, or take the maximum or minimum along it (of rows
+        that are kept for the whole batch), and may go on computing with the results.
     size : int
         The number of examples in memory at a time; the last pass may have fewer.
     in_axes : int, None, or a pytree of them
@@ -157,7 +158,8 @@ class _Passes:
         try:
             outputs, checks, shared_checks, known = self._roles_apart(self.staged.outputs)
             roles, inside = known.roles, _in_chunks(known)
-            results = [n for n in dict.fromkeys(outputs) if n in inside and roles[n] is ROWS]
+            gathered = [i for n in roles if roles[n] is WHOLE and gathers_rows(n) for i in n.inputs]
+            results = [n for n in dict.fromkeys([*outputs, *gathered]) if n in inside and roles[n] is ROWS]
             shifts = [self._shift(n, known.of(n)) for n in results]
         except Mixes as error:
             raise _mixes(function_name(self.staged.f), error.node, error.why, error.instead) from None
@@ -293,7 +295,7 @@ def _sums_over_chunks(outputs: Sequence[Node], inside: Container[Node], roles: M
     after = [n for n, role in roles.items() if n not in inside and role in (SUM, WHOLE)]
     used = {*outputs, *(i for n in after for i in n.inputs)}
     sums = [n for n, role in roles.items() if n in inside and role is SUM and n in used]
-    sums += [n for n in after if any(i in inside and roles[i] is not SUM for i in n.inputs)]
+    sums += [n for n in after if not gathers_rows(n) and any(i in inside and roles[i] is not SUM for i in n.inputs)]
     return sorted(sums, key=lambda n: n.serial)
 
 

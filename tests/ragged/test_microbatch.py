@@ -114,6 +114,7 @@ ON_BATCHES = {  # programs of a batch: sums in any use, numbers of examples and 
     "packed rows": lambda w, b: np.sum(np.tanh(b.x @ w)) / b.x.shape[0] + np.mean(b.w) * np.sum(b.y),
     "packed rows by index": lambda w, b: np.sum(np.tanh(b.x[b.src] @ w) * b.w[:, None]),
     "packed sums": lambda w, b: mg.segment_sum(b.w[:, None] * (b.x[b.src] @ w), b.dst, b.x.shape[0]),
+    "extremes": lambda w, b: (np.max(mg.vmap(loss, AXES)(w, b)) - np.min(b.x, axis=0), np.max(b.w)),
     "packed indices": lambda w, b: (b.src, 2 * b.x, b.lengths[node]),
 }
 
@@ -139,7 +140,8 @@ def test_identity_returns_the_batch():
 
 
 @pytest.mark.parametrize(("f", "words"), [
-    (lambda w, b: np.max(mg.vmap(loss, AXES)(w, b)), r"max\(.*other than a sum or a mean"),
+    (lambda w, b: np.max(b.x), r"max\(.*other than a sum or a mean"),
+    (lambda w, b: np.max(b.src), r"max\(i64\[edge\]\).*positions of rows"),
     (lambda w, b: np.sum(mg.vmap(loss, AXES)(w, b) - mg.mean_loss(loss, AXES)(w, b)), "a batch statistic"),
     (lambda w, b: b.x - np.mean(b.x, axis=0), "a batch statistic"),
     (lambda w, b: np.cumsum(mg.vmap(loss, AXES)(w, b)), "cumsum.*works along the batch axis"),

@@ -13,6 +13,7 @@ from .common import close
 rng = np.random.default_rng(0)
 W = rng.normal(size=3)
 X = rng.normal(size=(50, 3))
+TIES = np.round(2 * np.concatenate([X[:20], X[::-1]]))
 Y = rng.normal(size=50)
 LABELS = rng.integers(0, 3, 50)
 T = rng.normal(size=(50, 4, 3))
@@ -24,7 +25,7 @@ def example_loss(w, x, y):
     return (np.tanh(x @ w) - y) ** 2 + 0.1 * np.sum(w ** 2)
 
 
-L = mg.mean_loss(example_loss, (None, 0, 0))
+L, EACH = (by(example_loss, (None, 0, 0)) for by in (mg.mean_loss, mg.vmap))
 ROWS, OWN = (None, 0), (0, 0)
 # name: (loss of a whole batch, arguments, in_axes)
 LOSSES = {
@@ -70,10 +71,13 @@ LOSSES = {
     "checkpoint of an example": (lambda w, X: mg.vmap(mg.checkpoint(lambda x: np.tanh(x @ w)))(X).mean(), (W, X), ROWS),
     "checkpoint of the batch": (lambda w, X: mg.checkpoint(lambda w, X: np.tanh(X @ (w * w)))(w, X).mean(), (W, X),
                                 ROWS),
+    "mean and largest loss": (lambda w, X, y: L(w, X, y) + 2 * np.max(EACH(w, X, y)) ** 2, (W, X, Y), (None, 0, 0)),
+    "extremes with ties across parts": (lambda w, X: np.sum(np.max(X * w, 0) * np.min(np.tanh(X), 0)), (W, TIES), ROWS),
     "stop_gradient": (lambda w, X: np.mean(mg.stop_gradient(X @ w) * (X @ w)), (W, X), ROWS),
 }
 # Their gradient multiplies each example by a value of the whole batch, so only the gradient of microbatch exists.
-OUTSIDE = {"root mean square", "log mean exp", "weighted mean", "several sums"}
+OUTSIDE = {"root mean square", "log mean exp", "weighted mean", "several sums", "mean and largest loss",
+           "extremes with ties across parts"}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -85,6 +89,12 @@ def test_value_and_gradient_for_every_size(name):
         passes = mg.microbatch(f, size, axes)
         close(passes(*args), want[0])
         close(mg.value_and_grad(passes)(*args), want)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+def test_maximum_shares_its_gradient_among_ties_of_all_parts(size):
+    passes = mg.microbatch(lambda x: 3 * np.max(x), size)
+    close(mg.value_and_grad(passes)(np.array([2.0, 7.0, 7.0, 1.0, 7.0])), (21.0, np.array([0, 1, 1, 0, 1.0])))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -191,7 +201,10 @@ def test_pytrees_and_aux():
     (lambda w, X: np.sort(X.reshape(-1)).mean(), r"argsort\(.*along the batch axis"),
     (lambda w, X: np.concatenate([X @ w, w]).mean(), "concatenate.*merged"),
     (lambda w, X: np.tile(X @ w, 2).mean(), "reshape.*moves elements across"),
-    (lambda w, X: np.max(X @ w), r"max\(.*other than a sum or a mean"),
+    (lambda w, X: np.max(X), r"max\(.*other than a sum or a mean, or a maximum or minimum along that axis alone"),
+    (lambda w, X: np.min(X * w), r"min\(.*other than a sum or a mean, or a maximum or minimum along that axis alone"),
+    (lambda w, X: np.max(X - np.max(X, 0), 1), r"expand\(.*batch statistic"),
+    (lambda w, X: np.max(mg.numpy.arange(X.shape[0])), "counts the examples"),
     (lambda w, X: X[0] @ w, r"gather\(.*picks examples by an index"),
     (lambda w, X: X[np.argmax(X @ w)].sum(), r"argmax\(.*other than a sum"),
     (lambda w, X: mg.checkpoint(lambda X: (X - X.mean(0)) @ w)(X).mean(), "checkpoint.*batch statistic"),

@@ -23,7 +23,7 @@ from ..transforms.symbolic_trace import trace
 from ..transforms.vmap import vmap
 from . import page
 from .record import Arrays, Record, stage_record
-from .stages import Stage, number, of_function, of_loss
+from .stages import TANGENT, Stage, number, of_function, of_loss
 
 EXAMPLES = 16  # examples that a page shows, at most
 COPIES = 3  # copies in the literal mini-batch
@@ -130,8 +130,10 @@ def explore(loss: Callable[..., Any], params: PyTree, examples: PyTree, in_axes:
     stages = of_loss(one, axes, copies)
     number(stages)
     leaves = _leaves(rows)
-    feeds = [_leaves(one_args), _leaves(_first(args, axes, slice(copies)))]
-    return _page(name, stages, [*feeds, *[leaves] * (len(stages) - 2)])
+    tangents = [np.ones(np.shape(x)) for x in _leaves(params)]
+    feeds = [_leaves(one_args), _leaves(_first(args, axes, slice(copies))),
+             *([*leaves, *tangents] if stage.title == TANGENT else leaves for stage in stages[2:])]
+    return _page(name, stages, feeds)
 
 
 def _ragged(loss: Callable[..., Any], name: str, params: PyTree, more: tuple[Any, ...]) -> Exploration:
@@ -238,6 +240,8 @@ def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[Any]], ragge
         sizes = bind((n.shape, a.shape, name)
                      for n, a, name in zip(stage.graph.inputs, arrays, stage.graph.names, strict=True))
         records.append(stage_record(stage, arrays, sizes, pool, bodies))
+        if stage.before is not None:
+            records[-1]["before"] = stages.index(stage.before)
         if ragged is not None and stage.before is not None:
             records[-1]["ragged"] = ragged
     prims = {n.prim for s in stages for n in s.graph.nodes}

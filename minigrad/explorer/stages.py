@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from .. import interpreters, passes
 from ..graph import Graph, InAxes, Node, constant_of, full
-from ..transforms.graph_forms import select
+
+TANGENT = "tangent"
 
 
 @dataclass(eq=False)
@@ -59,7 +60,9 @@ def of_loss(one: Graph, in_axes: InAxes, copies: int) -> list[Stage]:
     if len(found) > 1 and found[1].cotangents:
         each = Stage("each gradient", "The gradient of every example, a row each; the mean over them is the gradient.",
                      one.grad(0).vmap(in_axes=in_axes), batch)
-        found.insert(1, each)
+        tangent = Stage(TANGENT, "The derivative of the mean along ones: each node has a tangent, in the order of the "
+                                 "computation.", mean.graph.jvp(0), mean)
+        found[1:1] = [each, tangent]
     return [example, unrolled, batch, *found]
 
 
@@ -67,8 +70,9 @@ def of_function(stage: Stage) -> list[Stage]:
     """Return a stage, its gradient if it has one, and the stages of the passes."""
     found = [stage]
     graph = stage.graph
-    floating = [n for n in graph.inputs if n.type.floating]
-    if len(graph.outputs) == 1 and graph.outputs[0].type.floating and not graph.outputs[0].ndim and floating:
+    wrt = first_argument(graph)
+    scalar = len(graph.outputs) == 1 and graph.outputs[0].type.floating and not graph.outputs[0].ndim
+    if scalar and wrt and all(n.type.floating for n in wrt):
         found.append(gradient(stage))
     _, done = passes.run(found[-1].graph)
     for each in done:
@@ -77,10 +81,16 @@ def of_function(stage: Stage) -> list[Stage]:
     return found
 
 
+def first_argument(graph: Graph) -> Sequence[Node]:
+    """Return the inputs that belong to the first argument."""
+    count = 1 if graph.in_tree is None else graph.in_tree.child(0).child(0).num_leaves if graph.inputs else 0
+    return graph.inputs[:count]
+
+
 def gradient(stage: Stage) -> Stage:
     """Return the stage of the value and the gradient with respect to the first argument's floating leaves."""
     graph = stage.graph
-    nodes, _ = select(graph, 0, "grad", "wrt")
+    nodes = list(first_argument(graph))
     arriving: dict[Node, Node] = {}
     loss = graph.outputs[0]
     slopes = interpreters.backward([loss], [full(1, (), loss.dtype)], nodes, arriving)

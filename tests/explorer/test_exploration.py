@@ -34,7 +34,7 @@ def molecules():
 def test_stages_go_from_an_example_to_the_program():
     page = mg.explore(seed.s, seed.params, seed.examples)
     titles = [stage.title for stage in page.stages]
-    assert titles[:6] == ["one example", "copies", "batch", "mean", "each gradient", "gradient"]
+    assert titles[:6] == ["one example", "copies", "batch", "mean", "each gradient", "tangent"]
     assert "simplify" in titles
     graphs = {stage.title: stage.graph for stage in page.stages}
     one = mg.trace(seed.s)(seed.params, seed.examples[0][0])
@@ -54,7 +54,7 @@ def test_a_frame_and_a_drawing_stand_in_a_notebook():
     bundle = mg.explore(seed.s, seed.params, seed.examples)._repr_mimebundle_()
     assert bundle["text/html"].startswith("<iframe")
     assert bundle["image/svg+xml"].startswith("<svg")
-    assert bundle["text/plain"] == "<Exploration of s: 7 stages>"
+    assert bundle["text/plain"] == "<Exploration of s: 8 stages>"
 
 
 def test_examples_along_other_axes_and_pytrees():
@@ -89,6 +89,11 @@ def test_in_axes_that_do_not_fit():
         mg.explore(seed.s, seed.params, seed.examples, in_axes=(0,))
     with pytest.raises(mg.BatchError, match="maps no argument"):
         mg.explore(seed.s, seed.params, seed.examples, in_axes=(None, None))
+
+
+def test_parameters_that_are_not_floating_have_no_gradient():
+    page = mg.explore(lambda p, x: np.sum(x * p["k"] * p["w"]), {"k": 3, "w": np.ones(2)}, (np.ones((4, 2)),))
+    assert not {"gradient", "tangent"} & {stage.title for stage in page.stages}
 
 
 def test_large_arrays_are_summarised():

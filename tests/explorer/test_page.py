@@ -64,8 +64,9 @@ def test_every_stage_holds_the_library_s_values(show, seeded):
     for k, stage in enumerate(seeded.stages):
         rows = X[:3] if stage.copies else X[0] if stage.title == "one example" else X
         sizes = {s: len(X) for s in stage.graph.symbols}
+        given = [W, rows, *([np.ones(5)] if stage.title == "tangent" else [])]
         everything = stage.graph.replace(outputs=stage.graph.nodes, out_names=(), out_tree=None)
-        for have, want in zip(numbers(tab, k), interpreters.evaluate(everything, [W, rows], sizes), strict=True):
+        for have, want in zip(numbers(tab, k), interpreters.evaluate(everything, given, sizes), strict=True):
             np.testing.assert_array_equal(have, want)
 
 
@@ -250,6 +251,24 @@ def test_gradients_of_the_examples_stand_beside_their_mean(show, seeded):
     stage = seeded.stages[k]
     rows = dict(zip(stage.graph.nodes, numbers(tab, k), strict=True))[stage.graph.outputs[0]]
     np.testing.assert_allclose(rows, [by_hand(W, x)["gradient"] for x in X], rtol=1e-13, atol=1e-16)
+
+
+def test_tangents_are_slopes_along_ones(show, seeded):
+    tab = show(seeded)
+    k = titles(seeded).index("tangent")
+    stage = seeded.stages[k]
+    shown = dict(zip(stage.graph.nodes, numbers(tab, k), strict=True))[stage.graph.outputs[1]]
+    np.testing.assert_allclose(shown, np.sum(np.mean([by_hand(W, x)["gradient"] for x in X], axis=0)), rtol=1e-12)
+
+
+def test_a_stage_lists_its_new_operations(show, seeded):
+    tab = show(seeded)
+    tab.get_by_role("tab", name="mean").click()
+    text = tab.locator("aside").inner_text().lower()
+    assert "new since batch: 1" in text
+    assert "gone since" not in text
+    tab.get_by_role("tab", name="simplify").click()
+    assert "gone since gradient" in tab.locator("aside").inner_text().lower()
 
 
 def test_loops_open_into_their_body_run_by_run(show):

@@ -344,7 +344,7 @@
   function inspect(panel) {
     const s = stages[state.stage], n = state.selected;
     if (!n || n.stage !== s) {
-      panel.replaceChildren(html("h2", {}, s.title), html("p", {}, s.note), legend(s), ...storage(s), play(s));
+      panel.replaceChildren(html("h2", {}, s.title), html("p", {}, s.note), ...changes(s), legend(s), ...storage(s), play(s));
       return;
     }
     const children = [html("h2", {}, n.input ? n.name : `${n.name} = ${n.call}`), typed(n.type)];
@@ -410,6 +410,17 @@
     }
     return [html("h3", {}, "backwards through"), html("div", {}, link(forward), ` = ${forward.call}`),
       arrives ? html("div", {}, "arrives: ", link(arrives), " ", html("code", {}, brief(row(s, arrives, state.example)))) : "", list];
+  }
+
+  // The operations that a stage has more and fewer than the one before it.
+  function changes(s) {
+    if (s.before === undefined) return [];
+    const t = stages[s.before], parts = [];
+    for (const [title, from, to] of [[`new since ${t.title}`, s, t], [`gone since ${t.title}`, t, s]]) {
+      const list = from.nodes.filter((n) => !n.literal && !n.input && !to.byKey.has(n.key));
+      if (list.length) parts.push(html("h3", {}, `${title}: ${list.length}`), html("div", {class: "changes"}, ...list.slice(0, 40).flatMap((n, k) => [k ? ", " : "", link(n, `${n.name} ${n.op}`)]), list.length > 40 ? " …" : ""));
+    }
+    return parts;
   }
 
   function legend(s) {

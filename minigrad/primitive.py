@@ -289,7 +289,7 @@ class Primitive:
 def _batch_by_axes(prim: Primitive, placed: Placed, n: int | Dim, mapped: Sequence[bool], /, *xs: Node,
                    **params: Any) -> Node:
     """Batch by the axis rule: the same operation with one more parallel axis in front of every operand."""
-    stacked = [x if m else broadcast_leading(x, n) for x, m in zip(xs, mapped, strict=True)]
+    stacked = broadcast_operands(xs, mapped, n)
     return prim(*stacked, **placed(params, (None, *range(stacked[0].ndim - 1)), n))
 
 
@@ -364,6 +364,11 @@ def broadcast_leading(x: Node, size: int | Dim) -> Node:
     if (value := constant_of(x)) is not None:
         return full(value, (size, *x.shape), x.dtype)
     return PRIMITIVES["expand"](x, shape=(size, *x.shape), axes=(0,))
+
+
+def broadcast_operands(xs: Sequence[Node], mapped: Sequence[bool], size: int | Dim) -> list[Node]:
+    """Return operands with the batch axis in front, along which unmapped ones are broadcast."""
+    return [x if m else broadcast_leading(x, size) for x, m in zip(xs, mapped, strict=True)]
 
 
 def broadcast_axes(x: Node) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from ..combiners import ADD
 from ..errors import DtypeError, at_user_line
 from ..families import linear
 from ..graph import PRIMITIVES, ArrayType, Node, note_read
-from ..primitive import FIRST, ArrayNamespace, Primitive, Sample, broadcast_leading, fail
+from ..primitive import FIRST, ArrayNamespace, Primitive, Sample, broadcast_leading, broadcast_operands, fail
 from ..symbolic import Dim, Shape
 from ..tracing import guard_equal_shapes
 from .broadcast import broadcast_along
@@ -56,15 +56,15 @@ def _gather_eval(xp: ArrayNamespace, x: np.ndarray, *indices: np.ndarray, read: 
 
 def _gather_batch(size: int | Dim, mapped: Sequence[bool], x: Node, *indices: Node) -> Node:
     if not mapped[0]:
-        return gather(x, *(i if m else broadcast_leading(i, size) for i, m in zip(indices, mapped[1:], strict=True)))
+        return gather(x, *broadcast_operands(indices, mapped[1:], size))
     return gather(x, *_lockstep(size, mapped[1:], indices))
 
 
 def _lockstep(size: int | Dim, mapped: Sequence[bool], indices: Sequence[Node]) -> list[Node]:
     """Return the indices of a batch: example b of each index goes with example b of the array."""
-    spread_out = [i if m else broadcast_leading(i, size) for i, m in zip(indices, mapped, strict=True)]
-    shape = spread_out[0].shape
-    return [broadcast_along(iota(size=size), shape, tuple(range(1, len(shape)))), *spread_out]
+    stacked = broadcast_operands(indices, mapped, size)
+    shape = stacked[0].shape
+    return [broadcast_along(iota(size=size), shape, tuple(range(1, len(shape)))), *stacked]
 
 
 def counts_along(size: int | Dim, index: Node) -> int | None:

@@ -13,7 +13,16 @@ import numpy as np
 from .. import interpreters
 from ..errors import Unsupported
 from ..graph import PRIMITIVES, ArrayType, Graph, Node, TupleType, reachable, zeros_like
-from ..primitive import ArrayNamespace, Primitive, Sample, broadcast_leading, fail, move_axis, placeholder
+from ..primitive import (
+    ArrayNamespace,
+    Primitive,
+    Sample,
+    broadcast_leading,
+    broadcast_operands,
+    fail,
+    move_axis,
+    placeholder,
+)
 from ..symbolic import Dim
 from ..tracing import guard_equal
 from .broadcast import broadcast_along
@@ -115,9 +124,13 @@ def _while_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, test: Graph
                 for o, i in zip(outputs, roles.carry(inputs), strict=True)]
         new_body = Graph(tuple(inputs), tuple(kept), name=body.name)
         new_test = new_test.replace(outputs=(any_(new_test.outputs[0], axes=(0,)),))
-    operands = [broadcast_leading(x, size) if f and not m else x for x, f, m in zip(xs, flags, mapped, strict=True)]
-    node = while_(*operands, test=new_test, body=new_body, count=count)
+    node = while_(*broadcast_operands(xs, _in_place(flags, mapped), size), test=new_test, body=new_body, count=count)
     return tuple(p if f else broadcast_leading(p, size) for p, f in zip(parts(node), roles.carry(flags), strict=True))
+
+
+def _in_place(flags: Sequence[bool], mapped: Sequence[bool]) -> list[bool]:
+    """Tell for each operand whether it has the batch axis already, or needs none."""
+    return [m or not f for f, m in zip(flags, mapped, strict=True)]
 
 
 def _while_sample() -> Sample:
@@ -246,8 +259,8 @@ def _scan_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, body: Graph,
 
     flags, out = fixed_point(widen, list(mapped))
     step, out = batch_graph(body, flags, size, [*roles.carry(flags), *roles.ends(out)[1]])
-    shared, carry, slices = roles.split([(broadcast_leading(x, size) if f and not m else x, f)
-                                         for x, f, m in zip(xs, flags, mapped, strict=True)])
+    operands = broadcast_operands(xs, _in_place(flags, mapped), size)
+    shared, carry, slices = roles.split(list(zip(operands, flags, strict=True)))
     node = scan(*(x for x, _ in (*shared, *carry)), *(move_axis(x, 0, 1) if f else x for x, f in slices),
                 body=step, counts=counts, length=length, reverse=reverse)  # time leads, then the batch
     ends, stacked = roles.ends(list(zip(parts(node), out, strict=True)))

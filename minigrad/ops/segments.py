@@ -15,7 +15,7 @@ from ..axes import POINTWISE, subscripts
 from ..combiners import ADD
 from ..families import discrete, linear
 from ..graph import ArrayType, Node
-from ..primitive import FIRST, ArrayNamespace, Primitive, Sample, broadcast_leading, fail, on_host
+from ..primitive import FIRST, ArrayNamespace, Primitive, Sample, broadcast_operands, fail, on_host
 from ..symbolic import Dim, size_of
 from .accumulators import running
 from .broadcast import broadcast_along
@@ -124,7 +124,7 @@ def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[np
 def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
     """Return the batch rule of an operation within segments, which packs the batch."""
     def batch(size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: Any) -> Node:
-        x, ids = (v if m else broadcast_leading(v, size) for v, m in zip((x, ids), mapped, strict=True))
+        x, ids = broadcast_operands((x, ids), mapped, size)
         # Ids of neighbours are different where their examples are.
         own = cast_to(ids, _INT) * broadcast_along(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
         flat = reshape(x, shape=(size_of(x.shape[:2]), *x.shape[2:]))

@@ -5,6 +5,7 @@ An `Array` wraps a node. Its methods call the functions of `minigrad.numpy`, whi
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -79,10 +80,10 @@ def _unary(ufunc: np.ufunc) -> Callable[[Array], Array]:
 def _method(function: Callable[..., object]) -> Callable[..., Array]:
     """Return a NumPy function as a method of its first argument."""
 
+    @functools.wraps(function)
     def method(self: Array, *args: object, **options: object) -> Array:
         return TABLE[function](self, *args, **options)
 
-    method.__doc__ = function.__doc__
     return method
 
 

@@ -1,11 +1,13 @@
 """The traced array: operators, methods, iteration, and values known before the program runs."""
 
+import inspect
 import operator
 
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import Array
 
 from .numpy.conform import assert_same, call, check_call, run_traced
 
@@ -85,3 +87,11 @@ def test_objects_of_sizes():
     f = lambda X: mg.vmap(np.sum)(X) * np.array(X.shape)[0] + np.arange(X.shape[0])  # noqa: E731
     assert_same(mg.compile(f)(M), f(M))
     assert_same(mg.compile(f)(np.ones((4, 3))), f(np.ones((4, 3))))
+
+
+def test_methods_have_the_names_and_signatures_of_numpys_functions():
+    methods = [name for name, f in vars(Array).items() if inspect.isfunction(f) and f.__module__ == "numpy"]
+    assert {"sum", "argsort", "astype", "take"} <= set(methods)
+    assert {name for name in methods if not hasattr(np.ndarray, name)} == {"ptp", "__round__"}  # NumPy 1 has `ptp`
+    assert list(inspect.signature(Array.cumsum).parameters) == ["a", "axis", "dtype", "out"]
+    assert Array.sum.__doc__ == np.sum.__doc__

@@ -14,9 +14,10 @@ from ... import code_cache
 from .jit import Target, compile_all, host, toolchain
 
 # The sources outside this package on which generated code depends.
-_BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/control.py", "ops/index.py", "ops/shape.py",
-            "ops/random.py", "ops/scatter.py", "ops/broadcast.py", "ops/reduce.py", "passes/fuse.py",
-            "passes/schedule.py", "primitive.py", "views.py")
+_BENEATH = ("axes.py", "combiners.py", "symbolic.py", "graph.py", "ops/accumulators.py", "ops/broadcast.py",
+            "ops/control.py", "ops/einsum.py", "ops/index.py", "ops/random.py", "ops/reduce.py", "ops/scatter.py",
+            "ops/shape.py", "ops/sort.py", "ops/strict_index.py", "passes/fuse.py", "passes/schedule.py",
+            "primitive.py", "views.py")
 
 
 def object_code(text: str, target: Target | None = None) -> bytes:

@@ -1,16 +1,20 @@
 """Object code on disk: found again, never believed when damaged, never in the way."""
 
+import ast
+import importlib
 import os
 import stat
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from minigrad.backends import code_cache
 from minigrad.backends.native.runtime import cache, jit
+from minigrad.primitive import Primitive
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
@@ -328,3 +332,19 @@ def test_directories_are_made_for_the_user_alone(where):
         os.umask(before)
     assert [stat.S_IMODE(p.stat().st_mode) for p in (where, where.parent)] == [0o700] * 2
     assert code_cache.unwritable(where) is None
+
+
+def test_keys_cover_all_sources_of_generated_code():
+    package = Path(cache.__file__).parents[1]
+    missing = set()
+    for path in [*package.glob("codegen/**/*.py"), *package.glob("kernels/*.py")]:
+        level = len(path.relative_to(ROOT / "minigrad").parts)
+        for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(statement, ast.ImportFrom) and statement.level == level:
+                module = importlib.import_module(f"minigrad.{statement.module}")
+                names = [a.name for a in statement.names
+                         if not isinstance(getattr(module, a.name), Primitive | ModuleType)]
+                file = f"{statement.module.replace('.', '/')}.py"
+                if names and file not in cache._BENEATH:
+                    missing.add((file, *names))
+    assert not missing, "constants and functions of these files end up in generated code"

@@ -14,7 +14,13 @@ from ..symbolic import Dim
 
 
 class ArraySpec:
-    """A dtype that makes array types: ``f32[784, 10]``."""
+    """A dtype that makes array types: ``f32[784, 10]``.
+
+    Examples
+    --------
+    >>> print(mg.f32[784, 10], mg.bool_[()])
+    f32[784, 10] bool[]
+    """
 
     def __init__(self, dtype: Any):
         self.dtype = np.dtype(dtype)
@@ -40,5 +46,20 @@ bool_ = ArraySpec(bool)
 
 
 def dim(name: str) -> Dim:
-    """Return a fresh symbolic size, to be used in types: ``B = mg.dim("B"); mg.trace(f)(mg.f32[B, 3])``."""
+    """Return a fresh symbolic size, to be used in types: ``B = mg.dim("B"); mg.trace(f)(mg.f32[B, 3])``.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Dim
+
+    Examples
+    --------
+    >>> B = mg.dim("B")
+    >>> print(mg.trace(lambda x: x.sum(axis=1))(mg.f32[B, 3]).outputs[0].type)
+    f32[B]
+    """
     return Dim.new(name)

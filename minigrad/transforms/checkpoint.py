@@ -17,7 +17,22 @@ from .trace import Call, transform
 
 
 def stop_gradient(x: Any) -> Any:
-    """Return `x`, a pytree of arrays, through which no derivative flows."""
+    """Return `x`, a pytree of arrays, through which no derivative flows.
+
+    Parameters
+    ----------
+    x : pytree of arrays
+
+    Returns
+    -------
+    pytree of arrays
+        The same values.
+
+    Examples
+    --------
+    >>> mg.grad(lambda x: x * mg.stop_gradient(x))(3.0)
+    np.float64(3.0)
+    """
     if not tracing():
         return x
     return optree.tree_map(lambda v: Array(stop(as_array(v)._node)), x)
@@ -34,6 +49,17 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     ----------
     f : callable
         A function of pytrees of arrays.
+
+    Returns
+    -------
+    callable
+        A function with the same values and derivatives.
+
+    Examples
+    --------
+    >>> f = mg.checkpoint(lambda x: np.sin(np.exp(x)))
+    >>> bool(np.isclose(mg.grad(f)(0.0), np.cos(1.0)))
+    True
     """
 
     def rewrite(call: Call) -> Graph:

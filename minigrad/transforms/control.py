@@ -40,10 +40,23 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
         Functions of the operands with results of the same structure, shapes and dtypes.
     *operands : pytrees of arrays
 
+    Returns
+    -------
+    pytree of arrays
+        The result of the chosen function.
+
     Raises
     ------
     ShapeError
         If `pred` is not one value, or the results differ in structure or type.
+
+    Examples
+    --------
+    >>> @mg.vmap
+    ... def root(x):
+    ...     return mg.cond(x > 0, np.sqrt, np.zeros_like, x)
+    >>> root(np.array([4.0, -1.0]))
+    array([2., 0.])
     """
     _functions("cond", "mg.cond(condition, f, g, x)", true_fun, false_fun)
     test = as_array(pred)
@@ -66,6 +79,16 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     branches : sequence of callable
         Functions of the operands with results of the same structure, shapes and dtypes.
     *operands : pytrees of arrays
+
+    Returns
+    -------
+    pytree of arrays
+        The result of the chosen branch.
+
+    Examples
+    --------
+    >>> mg.switch(1, [np.negative, np.square], 3.0)
+    np.float64(9.0)
     """
     branches = list(branches)
     number = as_array(index)
@@ -136,6 +159,16 @@ def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
     body : callable
         Takes the state, returns the next one, of the same structure, shapes and dtypes.
     init : pytree of arrays
+
+    Returns
+    -------
+    pytree of arrays
+        The last state.
+
+    Examples
+    --------
+    >>> mg.while_loop(lambda x: x < 100.0, lambda x: 2.0 * x, 3.0)
+    np.float64(192.0)
     """
     leaves, tree, types = flatten_arguments(body, (init,), {})
 
@@ -229,6 +262,11 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     -------
     (carry, ys)
         The last carry, and the y of every step stacked along axis 0.
+
+    Examples
+    --------
+    >>> mg.scan(lambda total, x: (total + x, total), 0.0, np.array([1.0, 2.0, 3.0]))
+    (np.float64(6.0), array([0., 1., 3.]))
     """
     leaves, _, types = flatten_arguments(f, (init, xs), {})
     n_carry = optree.tree_structure(init).num_leaves
@@ -270,6 +308,23 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any
 
     With plain ints for bounds it is a `scan`, which every derivative goes through; with traced bounds, a
     `while_loop`.
+
+    Parameters
+    ----------
+    lower, upper : int
+    body : callable
+        Takes an index and the state, returns the next state, of the same structure, shapes and dtypes.
+    init : pytree of arrays
+
+    Returns
+    -------
+    pytree of arrays
+        The last state.
+
+    Examples
+    --------
+    >>> mg.fori_loop(0, 5, lambda i, x: x + i, 0.0)
+    np.float64(10.0)
     """
     if isinstance(lower, Array) or isinstance(upper, Array):
         _, _, state = while_loop(lambda s: s[0] < s[1], lambda s: (s[0] + 1, s[1], body(s[0], s[2])),

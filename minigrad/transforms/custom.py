@@ -73,6 +73,14 @@ def custom_jvp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     -------
     callable
         A decorator of a function of pytrees of arrays.
+
+    Examples
+    --------
+    >>> @mg.custom_jvp(lambda tangents, out, x: tangents[0] / (1.0 + np.exp(-x)))
+    ... def softplus(x):
+    ...     return np.logaddexp(x, 0.0)
+    >>> mg.grad(softplus)(0.0)
+    np.float64(0.5)
     """
     return functools.partial(_decorated, rule=rule, reverse=False)
 
@@ -244,12 +252,25 @@ def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: 
         Whether it takes a batch axis in front of all its arguments, and returns results with one. Otherwise `vmap`
         makes it a loop over the examples, which the graph shows.
 
+    Returns
+    -------
+    pytree of arrays
+        Of the types of `result`.
+
     Raises
     ------
     ShapeError, DtypeError
         When the program runs, if the function returns anything else than stated.
     Unsupported
         If a derivative is asked for: give it one with `custom_vjp` or `custom_jvp`.
+
+    Examples
+    --------
+    >>> def count(x):
+    ...     return np.array(np.unique(x).size)
+    >>> f = mg.compile(lambda x: mg.callback(count, mg.i64[()], x) + 1)
+    >>> f(np.array([3.0, 3.0, 5.0]))
+    np.int64(3)
     """
     leaves, tree = optree.tree_flatten(args)
     specs, out_tree = optree.tree_flatten(result)
@@ -364,6 +385,12 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
     Notes
     -----
     Rules are written with NumPy's functions, on traced values. `check_primitive` checks them.
+
+    Examples
+    --------
+    >>> cube = mg.primitive("test_cube", lambda xp, x: x**3, vjp=lambda g, out, x: (3.0 * x**2 * g,))
+    >>> mg.grad(cube)(2.0)
+    np.float64(12.0)
     """
     back, push = _on_nodes(vjp), _on_nodes(jvp)
     none = Unsupported("it was declared without vjp= and jvp=")

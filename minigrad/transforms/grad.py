@@ -48,6 +48,11 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> 
     ------
     GradError
         If the result is not a floating scalar, or a leaf of the argument is not floating.
+
+    Examples
+    --------
+    >>> mg.grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
+    array([2., 4.])
     """
     both = value_and_grad(f, argnums, has_aux)
 
@@ -65,6 +70,21 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = 
 
     Parameters and errors are those of `grad`; the result is ``(value, gradient)``, or
     ``((value, aux), gradient)`` with `has_aux`.
+
+    Parameters
+    ----------
+    f, argnums, has_aux
+        As of `grad`.
+
+    Returns
+    -------
+    callable
+        Returns ``(value, gradient)``, or ``((value, aux), gradient)`` with `has_aux`.
+
+    Examples
+    --------
+    >>> mg.value_and_grad(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
+    (np.float64(5.0), array([2., 4.]))
     """
 
     def rewrite(call: Call) -> Graph:
@@ -119,6 +139,11 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     -------
     (value, tangent)
         Both in the pytree of f's result.
+
+    Examples
+    --------
+    >>> mg.jvp(lambda x: x**3, (2.0,), (1.0,))
+    (np.float64(8.0), np.float64(12.0))
     """
     staged = stage(f, tuple(primals), {})
     nodes, _ = select(staged, range(len(primals)), "jvp")
@@ -131,10 +156,22 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """Return ``f(*primals)`` and the function that pulls cotangents back to the arguments (reverse mode).
 
+    Parameters
+    ----------
+    f : callable
+    *primals : pytrees of arrays
+        The arguments of `f`.
+
     Returns
     -------
     (value, pull)
         ``pull(cotangent)``, for a cotangent in the pytree of f's result, is a tuple with one pytree per argument.
+
+    Examples
+    --------
+    >>> value, pull = mg.vjp(np.dot, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    >>> pull(1.0)
+    (array([3., 4.]), array([1., 2.]))
     """
     staged = stage(f, primals, {})
     select(staged, range(len(primals)), "vjp")
@@ -177,6 +214,11 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     -------
     pytree
         In the pytree of the first argument where `f` has one, else a tuple with one per argument.
+
+    Examples
+    --------
+    >>> mg.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+    array([6., 0.])
     """
     argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
     return jvp(grad(f, argnums), primals, tangents)[1]

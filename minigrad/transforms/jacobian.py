@@ -26,11 +26,23 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     It is a batch: `vmap` of one reverse pass over the rows of the identity, or of one forward pass over its
     columns where the arguments have fewer elements than the result.
 
+    Parameters
+    ----------
+    f : callable
+    argnums : int or tuple of int
+        The arguments to differentiate.
+
     Returns
     -------
     callable
         For each leaf of the result, in its pytree: the pytree of the argument(s) with leaves of shape
         ``result.shape + argument.shape``.
+
+    Examples
+    --------
+    >>> mg.jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
     """
 
     def rewrite(call: Call) -> Graph:
@@ -85,5 +97,23 @@ def hessian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
     """Return the function that computes the matrix of second derivatives of a scalar function.
 
     Leaves have shape ``argument.shape + argument.shape``, in the pytree of the argument twice over.
+
+    Parameters
+    ----------
+    f : callable
+        A function with one floating number as its result.
+    argnums : int or tuple of int
+        The arguments to differentiate.
+
+    Returns
+    -------
+    callable
+        Returns leaves of shape ``argument.shape + argument.shape``, in the pytree of the argument twice over.
+
+    Examples
+    --------
+    >>> mg.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    array([[4., 2.],
+           [2., 0.]])
     """
     return jacobian(grad(f, argnums), argnums)

@@ -44,6 +44,13 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, ov
     -------
     callable
         A function of the batch, with a scalar result.
+
+    Examples
+    --------
+    >>> def loss(w, x):
+    ...     return (w * x) ** 2
+    >>> mg.mean_loss(loss, in_axes=(None, 0))(2.0, np.array([1.0, 3.0]))
+    np.float64(20.0)
     """
     def rewrite(call: Call) -> Graph:
         batch = batch_of((call.args, call.kwargs), call, in_axes, 0)
@@ -97,6 +104,18 @@ def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any
         The number of examples, which the batch must have.
     in_axes : int, None, or a pytree of them
         As in `vmap`.
+
+    Returns
+    -------
+    callable
+        A function of the arguments of the batch.
+
+    Examples
+    --------
+    >>> def loss(w, x):
+    ...     return (w * x) ** 2
+    >>> mg.unroll(loss, 2, in_axes=(None, 0))(2.0, np.array([1.0, 3.0]))
+    np.float64(20.0)
     """
     if n < 1:
         raise BatchError(at_user_line(f"unroll({function_name(f)}): {n} copies; a batch has at least one example"))

@@ -69,6 +69,12 @@ def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Cal
         If a value of the batch as a whole flows back into single examples (a batch statistic), a node mixes
         examples in another way than by a sum, or it computes with the positions of rows in the batch: the error
         names the node.
+
+    Examples
+    --------
+    >>> loss = mg.mean_loss(lambda w, x: (w * x) ** 2, in_axes=(None, 0))
+    >>> mg.grad(mg.microbatch(loss, 2, in_axes=(None, 0)))(2.0, np.array([1.0, 3.0, 1.0, 3.0]))
+    np.float64(20.0)
     """
     if in_axes is _INHERIT:
         in_axes = getattr(f, "in_axes", 0)

@@ -38,11 +38,14 @@ def register_dataclass(cls: type | None = None, *, static: tuple[str, ...] = ())
 
     Examples
     --------
+    >>> import dataclasses
     >>> @mg.register_dataclass
-    ... @dataclass
+    ... @dataclasses.dataclass
     ... class Params:
     ...     w: np.ndarray
-    ...     b: np.ndarray
+    ...     b: float
+    >>> mg.grad(lambda p: np.sum(p.w**2) + 3.0 * p.b)(Params(np.array([1.0, 2.0]), 0.0)).w
+    array([2., 4.])
     """
     def register(cls: type) -> type:
         if not dataclasses.is_dataclass(cls):

@@ -33,6 +33,10 @@ def trace(f: Callable[..., Any]) -> Callable[..., Graph]:
     --------
     >>> g = mg.trace(lambda w, x: np.tanh(w @ x))(mg.f32[3], mg.f32[3])
     >>> print(g)
+    lambda_(w: f32[3], x: f32[3]) -> f32[]
+      %1: f32[] = einsum[i,i->](w, x)...
+      %2: f32[] = tanh(%1)
+      return %2
     """
 
     @functools.wraps(f)

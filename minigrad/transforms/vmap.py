@@ -39,6 +39,11 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     ------
     BatchError
         If `in_axes` does not fit the arguments, the batch sizes differ, or there is no example at all.
+
+    Examples
+    --------
+    >>> mg.vmap(np.dot, in_axes=(None, 0))(np.array([1.0, 2.0]), np.array([[1.0, 0.0], [3.0, 1.0]]))
+    array([1., 5.])
     """
 
     def rewrite(call: Call) -> Graph:
@@ -67,5 +72,25 @@ def per_example_grad(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any =
     """Return the function that computes one gradient per example: ``vmap(grad(f))``.
 
     Every leaf of the result is a leaf of argument `argnums` with the examples along a new axis 0.
+
+    Parameters
+    ----------
+    f : callable
+        A loss of one example.
+    argnums, has_aux
+        As of `grad`.
+    in_axes : int, None, or a pytree of them
+        As of `vmap`.
+
+    Returns
+    -------
+    callable
+        Returns the gradients with the examples along a new axis 0 of each leaf of argument `argnums`.
+
+    Examples
+    --------
+    >>> mg.per_example_grad(np.dot, in_axes=(None, 0))(np.array([1.0, 2.0]), np.array([[1.0, 0.0], [3.0, 1.0]]))
+    array([[1., 0.],
+           [3., 1.]])
     """
     return vmap(grad(f, argnums, has_aux), in_axes)

@@ -23,7 +23,17 @@ _chosen: int | None = None  # by set_num_threads
 
 
 def get_num_threads() -> int:
-    """Return the number of threads that a native program may use, the caller's included."""
+    """Return the number of threads that a native program may use, the caller's included.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> mg.get_num_threads() >= 1
+    True
+    """
     return _chosen or default_threads()
 
 
@@ -32,6 +42,22 @@ def set_num_threads(n: int) -> None:
 
     Results do not depend on it. The default is ``MINIGRAD_NUM_THREADS`` if that is set, otherwise the number of CPUs
     that this process may use. It applies to runs that start later.
+
+    Parameters
+    ----------
+    n : int
+
+    Returns
+    -------
+    None
+
+    Examples
+    --------
+    >>> before = mg.get_num_threads()
+    >>> mg.set_num_threads(1)
+    >>> mg.get_num_threads()
+    1
+    >>> mg.set_num_threads(before)
     """
     global _chosen
     if isinstance(n, bool) or not hasattr(n, "__index__"):

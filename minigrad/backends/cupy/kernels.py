@@ -156,7 +156,7 @@ def stoppable(launch: Launch) -> Launch:
 
 
 def few_and_long(node: Node) -> bool:
-    """Return whether a reduction within rows has few and long rows, on each of which several blocks must work."""
+    """Return whether a reduction has few and long rows, so that several blocks must share a row."""
     n = typical(size_of(node.shape))
     return n <= _FEW and typical(size_of(node.inputs[0].shape)) >= n * _LONG
 

@@ -1,6 +1,6 @@
-"""What every CUDA source starts with: scalar functions as NumPy defines them, and reductions within a block.
+"""CUDA library of all kernels: scalar functions as NumPy defines them, and reductions within a block.
 
-`COMMON` is the source of the kernels that all programs share.
+`PRELUDE` starts every source; `COMMON` is the source of the kernels that all programs share.
 """
 
 from ...ops.accumulators import RUN
@@ -51,22 +51,17 @@ template <class... T> DEVICE bool aligned(const T*... p) { return ((u64)0 | ... 
 // -- scalar functions: of float, of double, and of the integer types
 
 #define mg_seldom(condition, usual, rare) ((condition) ? (rare) : (usual))
-#define ONE(name, f32, f64) \
-    DEVICE float mg_##name(float x) { return f32(x); } \
-    DEVICE double mg_##name(double x) { return f64(x); }
-#define TWO(name, f32, f64) \
-    DEVICE float mg_##name(float x, float y) { return f32(x, y); } \
-    DEVICE double mg_##name(double x, double y) { return f64(x, y); }
-ONE(exp, expf, exp) ONE(exp2, exp2f, exp2) ONE(expm1, expm1f, expm1) ONE(log, logf, log) ONE(log1p, log1pf, log1p)
-ONE(log2, log2f, log2) ONE(log10, log10f, log10) ONE(sqrt, sqrtf, sqrt) ONE(cbrt, cbrtf, cbrt) ONE(sin, sinf, sin)
-ONE(cos, cosf, cos) ONE(tan, tanf, tan) ONE(asin, asinf, asin) ONE(acos, acosf, acos) ONE(atan, atanf, atan)
-ONE(sinh, sinhf, sinh) ONE(cosh, coshf, cosh) ONE(tanh, tanhf, tanh) ONE(asinh, asinhf, asinh)
-ONE(acosh, acoshf, acosh) ONE(atanh, atanhf, atanh) ONE(erf, erff, erf) ONE(erfc, erfcf, erfc)
-ONE(erfcx, erfcxf, erfcx) ONE(erfinv, erfinvf, erfinv) ONE(erfcinv, erfcinvf, erfcinv)
-ONE(normcdfinv, normcdfinvf, normcdfinv) ONE(lgamma, lgammaf, lgamma) ONE(tgamma, tgammaf, tgamma)
-ONE(cyl_bessel_i0, cyl_bessel_i0f, cyl_bessel_i0) ONE(cyl_bessel_i1, cyl_bessel_i1f, cyl_bessel_i1)
-ONE(j0, j0f, j0) ONE(j1, j1f, j1)
-TWO(atan2, atan2f, atan2) TWO(hypot, hypotf, hypot) TWO(nextafter, nextafterf, nextafter)
+#define ONE(name) \
+    DEVICE float mg_##name(float x) { return name##f(x); } \
+    DEVICE double mg_##name(double x) { return name(x); }
+#define TWO(name) \
+    DEVICE float mg_##name(float x, float y) { return name##f(x, y); } \
+    DEVICE double mg_##name(double x, double y) { return name(x, y); }
+ONE(exp) ONE(exp2) ONE(expm1) ONE(log) ONE(log1p) ONE(log2) ONE(log10) ONE(sqrt) ONE(cbrt) ONE(sin) ONE(cos) ONE(tan)
+ONE(asin) ONE(acos) ONE(atan) ONE(sinh) ONE(cosh) ONE(tanh) ONE(asinh) ONE(acosh) ONE(atanh) ONE(erf) ONE(erfc)
+ONE(erfcx) ONE(erfinv) ONE(erfcinv) ONE(normcdfinv) ONE(lgamma) ONE(tgamma) ONE(cyl_bessel_i0) ONE(cyl_bessel_i1)
+ONE(j0) ONE(j1) ONE(floor) ONE(ceil) ONE(trunc) ONE(rint)
+TWO(atan2) TWO(hypot) TWO(nextafter) TWO(pow) TWO(fmod) TWO(copysign)
 #define INTEGERS(DO) DO(signed char) DO(short) DO(int) DO(i64) DO(unsigned char) DO(unsigned short) DO(unsigned) DO(u64)
 #define FLOATS(DO) DO(float) DO(double)
 
@@ -86,20 +81,6 @@ DEVICE double mg_abs(double x) { return fabs(x); }
     DEVICE T mg_xlogy(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log(y); } \
     DEVICE T mg_xlog1py(T x, T y) { return x == 0 && y == y ? (T)0 : x * mg_log1p(y); }
 FLOATS(REAL)
-DEVICE float mg_floor(float x) { return floorf(x); }
-DEVICE double mg_floor(double x) { return floor(x); }
-DEVICE float mg_ceil(float x) { return ceilf(x); }
-DEVICE double mg_ceil(double x) { return ceil(x); }
-DEVICE float mg_trunc(float x) { return truncf(x); }
-DEVICE double mg_trunc(double x) { return trunc(x); }
-DEVICE float mg_rint(float x) { return rintf(x); }
-DEVICE double mg_rint(double x) { return rint(x); }
-DEVICE float mg_pow(float x, float y) { return powf(x, y); }
-DEVICE double mg_pow(double x, double y) { return pow(x, y); }
-DEVICE float mg_fmod(float x, float y) { return fmodf(x, y); }
-DEVICE double mg_fmod(double x, double y) { return fmod(x, y); }
-DEVICE float mg_copysign(float x, float y) { return copysignf(x, y); }
-DEVICE double mg_copysign(double x, double y) { return copysign(x, y); }
 
 // The remainder has the divisor's sign, and x == floor_divide(x, y) * y + mod(x, y): both come from one fmod.
 #define DIVIDED(T) \
@@ -154,7 +135,7 @@ DEVICE bool mg_max(bool x, bool y) { return x || y; }
 DEVICE bool mg_min(bool x, bool y) { return x && y; }
 DEVICE float round_half(float x) { return from_half(to_half(x)); }
 
-// -- what reductions do with two values
+// -- combiners of two values
 
 struct Sum { template <class A> DEVICE A of(A x, A y) { return x + y; } };
 struct Max { template <class A> DEVICE A of(A x, A y) { return mg_max(x, y); } };
@@ -167,7 +148,7 @@ struct FMin { template <class A> DEVICE A of(A x, A y) { return y <= x || x != x
 template <class T> struct Since { T v; bool anew; };
 template <class F> struct Anew { template <class T> DEVICE Since<T> of(Since<T> x, Since<T> y) {
     return Since<T>{y.anew ? y.v : F::of(x.v, y.v), x.anew || y.anew}; } };
-// A value and where it stands; a nan is taken before every number, and the first of equals.
+// A value and its position; a nan precedes every number, and the first of equals counts.
 template <class T> struct At { T value; i64 at; };
 struct ArgMax { template <class T> DEVICE At<T> of(At<T> x, At<T> y) {
     bool xn = x.value != x.value, yn = y.value != y.value;
@@ -217,8 +198,7 @@ template <class A> DEVICE A fresh(const A* p) { return *(const volatile A*)p; }
 template <class T> DEVICE At<T> fresh(const At<T>* p) {
     At<T> out; out.value = fresh(&p->value); out.at = fresh(&p->at); return out; }
 
-// The reduction over a team of 1 to 32 threads next to each other, of those that have the same number modulo WIDTH;
-// every one of them gets it.
+// Reduce over a team of 1 to 32 consecutive threads, of those with the same number modulo WIDTH; all get the result.
 template <int TEAM, int WIDTH, class A> DEVICE void team_reduce(A& a) {
     int first = (threadIdx.x % 32) / TEAM * TEAM;
     unsigned mask = (TEAM == 32 ? 0xffffffffu : (1u << TEAM) - 1u) << first;
@@ -406,17 +386,16 @@ DEVICE Words philox(unsigned c0, unsigned c1, unsigned c2, unsigned c3, unsigned
 
 """.replace("@RUN", str(RUN))
 
-# The kernels that are no program's own: one source for all of them.
 COMMON = PRELUDE + r"""
-// Write pointers and numbers into a program's table: that is how one captured graph serves all arguments.
+// Write pointers and numbers into a program's table, so that one captured graph serves all arguments.
 struct Cells { u64 at[500]; };
 extern "C" __global__ void mg_bind(const Cells cells, u64* table, int count) {
     if ((int)threadIdx.x < count) table[threadIdx.x] = cells.at[threadIdx.x];
 }
 
-// Fill the tables of a loop's steps. A cell is made of: where it begins (an address; n > 0, what the table around the
-// loop has in cell n - 1; n < 0, that cell's own address), what is added in even steps and in odd ones, and a stride (a
-// cell with a factor, or 0, and bytes) that counts steps from the first to the last one, or back.
+// Fill the tables of a loop's steps. A spec has the terms of a cell: a base (n > 0: the content of cell n - 1 of the
+// table around the loop; n < 0: the address of that cell; 0), an offset for even steps and one for odd steps, and a
+// stride (the cell of a factor, or 0, and bytes) that counts steps from the first to the last one, or back.
 extern "C" __global__ void mg_steps(const i64* spec, const u64* outer, const u64* counter, u64* tables, i64 cells,
                                     i64 steps, i64 last, i64 back) {
     const i64 first = (i64)*counter;
@@ -430,8 +409,8 @@ extern "C" __global__ void mg_steps(const i64* spec, const u64* outer, const u64
 extern "C" __global__ void mg_advance(u64* counter, i64 steps) {
     if (threadIdx.x == 0) *counter += (u64)steps;
 }
-// A while: `control` has the steps that were done, and whether no more are to be done. None are done within a step that
-// is past the end of a loop around it.
+// A while: `control` has the number of completed steps, and the end mark. A step past the end of an outer loop starts
+// with the mark.
 extern "C" __global__ void mg_begin(u64* control, const u64* stop) {
     if (threadIdx.x == 0) { control[0] = 0; control[1] = stop && *stop; }
 }

@@ -13,7 +13,7 @@ import optree
 import minigrad as mg
 from minigrad.backends.cupy import nvrtc
 from minigrad.backends.cupy.prelude import COMMON, PRELUDE
-from minigrad.backends.cupy.program import Workspace, source
+from minigrad.backends.cupy.program import Program, Workspace, source
 from minigrad.graph import PRIMITIVES, Graph
 from minigrad.passes import run
 from minigrad.primitive import on_host
@@ -227,3 +227,34 @@ def kernels(texts: Sequence[str]) -> str:
             body = re.sub(r"\bf\d+(?=\()", lambda m, called=called: called[m[0]], body)
             made.setdefault(f'extern "C" __global__ void {bounds}@{body}', f"n{len(made)}")
     return "typedef int I;\n" + COMMON + "\n".join(text.replace("@", name, 1) for text, name in made.items())
+
+
+def close(have: Sequence[np.ndarray], want: Sequence[Any], rtol: float) -> None:
+    """Assert that arrays have the dtypes and shapes of others, and nearly their values."""
+    for h, w in zip(have, want, strict=True):
+        w = np.asarray(w)
+        assert h.dtype == w.dtype
+        assert h.shape == w.shape
+        scale = np.max(np.abs(w[np.isfinite(w)]), initial=0) + 1 if w.dtype.kind == "f" else 0
+        np.testing.assert_allclose(h, w, rtol=rtol, atol=rtol * scale)
+
+
+def plan_of(f: Any, *args: Any) -> Any:
+    """Return the launch plan of a function, without a device."""
+    graph, _, _ = optimized(f, *args)
+    return Program(graph, device=Nowhere()).plan
+
+
+class Nowhere:
+    """A device of programs that are planned, and never run."""
+
+    xp = np
+
+    def flag(self) -> tuple[None, int]:
+        """Return no memory."""
+        return None, 0
+
+
+def same(have: Any, want: Any, rtol: float = 1e-9) -> None:
+    """Assert that trees of arrays are nearly equal."""
+    close([on_host(x) for x in optree.tree_leaves(have)], optree.tree_leaves(want), rtol)

@@ -14,7 +14,7 @@ from minigrad.symbolic import Dim
 from ...passes.programs import input_
 from . import cupy_on_numpy, programs
 from .failures import Failures
-from .test_kernels import Nowhere, close
+from .programs import Nowhere, close
 
 # Subscripts, the ragged ones, what the operands are, and the sizes of the others.
 PATTERNS = [

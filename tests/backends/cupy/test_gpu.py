@@ -13,7 +13,7 @@ import minigrad as mg
 from minigrad.primitive import on_host
 
 from . import programs
-from .test_kernels import close
+from .programs import close
 
 on_both = pytest.mark.usefixtures("on_device")  # the stand-in, and the GPU where there is one
 AXES = (None, 0, 0)

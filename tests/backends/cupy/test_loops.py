@@ -19,8 +19,7 @@ from minigrad.symbolic import Dim
 from ...passes.programs import input_, node
 from . import cupy_on_numpy, programs
 from .failures import Failures
-from .programs import newton, recurrent
-from .test_kernels import close
+from .programs import close, newton, recurrent
 
 RNG = np.random.default_rng(0)
 X, W = RNG.normal(size=(7, 3)), RNG.normal(size=(3, 3))
@@ -114,7 +113,7 @@ def test_graphs_of_some_steps_are_launched_without_work_of_the_host(on_stand_in,
     assert "not captured" not in ours.stages[-1].after
 
 
-def test_products_of_a_step_read_weights_and_state_where_they_are(on_stand_in):
+def test_products_of_a_step_read_weights_and_state_in_place(on_stand_in):
     """No step copies the weights or the state: it multiplies, and has one kernel for the rest."""
     def f(w, x):
         return mg.scan(lambda h, r: (np.tanh(h @ w + r), None), x[0], x)[0]

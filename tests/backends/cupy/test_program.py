@@ -1,6 +1,5 @@
 """The executor, on the stand-in for the driver: arguments, arena, replay, threads, and what goes wrong."""
 
-import enum
 import threading
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from minigrad.transforms import custom
 from ...passes.programs import input_, node
 from . import cupy_on_numpy, programs
 from .failures import Failures
-from .test_kernels import close
+from .programs import close, same
 
 AXES = (None, 0, 0)
 
@@ -30,10 +29,6 @@ def step(precision="highest"):
     mean = mg.mean_loss(programs.softmax_loss, AXES)
     return (mg.compile(mg.value_and_grad(mean), backend="cupy", precision=precision),
             mg.compile(mg.value_and_grad(mean), backend="numpy"))
-
-
-def same(have, want, rtol=1e-9):
-    close([on_host(x) for x in optree.tree_leaves(have)], optree.tree_leaves(want), rtol)
 
 
 def test_one_program_serves_every_batch_size(on_device):
@@ -111,7 +106,7 @@ def test_parts_that_cannot_be_captured_run_between_graphs(on_stand_in):
     assert "solve is evaluated by CuPy" in note.after
 
 
-def test_what_the_driver_does_not_capture_runs_all_the_same(on_stand_in, monkeypatch):
+def test_refused_captures_run_without_a_graph(on_stand_in, monkeypatch):
     def refuse(first, rest):
         raise MinigradError("cuStreamEndCapture failed (901)")
 
@@ -186,61 +181,6 @@ def test_small_results_share_an_allocation_and_large_ones_do_not(on_stand_in):
     close([on_host(r) for r in (total, few, largest)], [499500.0, np.arange(1.0, 5), 999.0], 0)
 
 
-def test_numbers_made_of_numbers_stay_on_the_host(on_stand_in):
-    """An optimizer's step count stays a Python number, so parameters keep their dtype; no launch computes it."""
-    init, update = mg.optim.adam(0.01)
-
-    def loss(p, x):
-        return np.sum(np.tanh(x @ p) ** 2)
-
-    def train(params, state, x):
-        value, gradient = mg.value_and_grad(mg.mean_loss(loss, (None, 0)))(params, x)
-        return value, *update(gradient, state, params)
-
-    ours, numpys = mg.compile(train, backend="cupy"), mg.compile(train, backend="numpy")
-    x = np.random.default_rng(0).normal(size=(5, 3)).astype("f4")
-    params = wanted = np.ones((3, 2), "f4")
-    state, expected = init(params), init(params)
-    for k in range(1, 5):
-        _, params, state = ours(params, state, x)
-        _, wanted, expected = numpys(wanted, expected, x)
-        assert state[0] == k
-        assert type(state[0]) is int
-        assert params.dtype == np.float32
-        same((params, state), (wanted, expected), 1e-5)
-    assert len(ours.entries) == 1
-    found = ours.entries[0].program
-    assert not any(n in found.host.nodes for op in found.plan.ops for n in getattr(op, "nodes", ()))
-
-
-def test_kinds_of_python_numbers(on_stand_in):
-    class Level(enum.IntEnum):
-        HIGH = 3
-
-    ours = mg.compile(lambda n, x: (n + 1, x * n), backend="cupy")
-    for n, kind in ((2, int), (Level.HIGH, int), (0.5, float)):
-        for _ in range(3):
-            number, scaled = ours(n, np.arange(2.0))
-            assert (number, type(number)) == (n + 1, kind)
-            close([on_host(scaled)], [np.arange(2.0) * n], 0)
-    same(ours(True, np.arange(2.0)), (np.int64(2), np.arange(2.0)), 0)
-
-
-def test_scalars_of_sizes_need_no_launch(on_stand_in):
-    ours, numpys = (mg.compile(lambda x: mg.vmap(lambda r: r * 2)(x) / (1 + np.sqrt(x.shape[0])), backend=b)
-                    for b in ("cupy", "numpy"))
-    for n in (3, 4, 3):
-        x = np.arange(2.0 * n).reshape(n, 2)
-        same(ours(x), numpys(x))
-    mean = mg.compile(mg.value_and_grad(mg.mean_loss(lambda w, x: np.tanh(w * x), (None, 0))), backend="cupy")
-    for n in (5, 6, 5, 5):
-        same(mean(0.5, np.arange(n) / n), (np.mean(np.tanh(np.arange(n) / n / 2)),
-                                           np.mean(np.arange(n) / n / np.cosh(np.arange(n) / n / 2) ** 2)))
-    found = mean.entries[0].program
-    assert len(found.host.nodes) > 1
-    assert len(found.plan.ops) == 2, "a reduction, and what divides its result"
-
-
 def test_several_threads_at_once(on_device):
     ours, numpys = step()
     cases = [programs.network(batch) for batch in (2, 3, 4, 4)]
@@ -269,7 +209,7 @@ def test_only_some_sizes_are_kept(on_stand_in):
     assert len(ours.entries[0].program._pools) == program.KEPT
 
 
-def test_out_of_memory_is_said_memory_is_returned_and_the_next_call_works(on_stand_in):
+def test_out_of_memory_releases_memory_and_allows_the_next_call(on_stand_in):
     ours, numpys = step()
     large, small = programs.network(3000), programs.network(5)
     ours(*small)
@@ -311,7 +251,7 @@ def test_scalars_and_plain_numbers(on_stand_in):
         np.testing.assert_allclose(on_host(have), want, rtol=1e-6)
 
 
-def test_the_page_says_what_was_done(on_stand_in):
+def test_stages_describe_launches(on_stand_in):
     ours, _ = step("tf32")
     ours(*programs.network(6))
     names = [s.name for s in ours.stages]
@@ -501,7 +441,7 @@ def test_evaluations_see_the_rows_of_a_batch_and_no_more(on_stand_in, monkeypatc
     assert any("evaluated by CuPy" in note for note in entry.program.plan.notes)
 
 
-def test_what_lies_behind_the_rows_of_a_batch_changes_no_bit(on_stand_in, monkeypatch):
+def test_memory_behind_the_rows_of_a_batch_changes_no_bit(on_stand_in, monkeypatch):
     f, params, draw = ragged_step()
     ours = mg.compile(f, backend="cupy")
     small, large = draw([(20, 30), (5, 31), (9, 1)], 0), draw([(20, 30), (6, 32), (9, 2)], 50)
@@ -553,7 +493,7 @@ def test_products_that_may_be_larger_than_their_operands(stand_in, monkeypatch, 
 
 
 @pytest.mark.parametrize("copied", [0, 150, 1 << 20])
-def test_large_arguments_of_products_are_read_where_they_are(on_stand_in, monkeypatch, copied):
+def test_large_arguments_of_products_are_read_in_place(on_stand_in, monkeypatch, copied):
     """Each pair of addresses has its graph from its second call on; small arguments are copied for one graph."""
     monkeypatch.setattr(launch_plan, "COPIED", copied)
     ours = mg.compile(lambda w, v, x: np.tanh(np.tanh(x @ w) @ v), backend="cupy")

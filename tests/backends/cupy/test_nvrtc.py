@@ -12,7 +12,7 @@ from minigrad.passes import run
 
 from ...passes.programs import random_graph
 from . import programs
-from .test_kernels import Nowhere
+from .programs import Nowhere
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.version() is None, reason=nvrtc.MISSING)
 ARCHITECTURES = ("sm_80", "sm_90", "sm_120")
@@ -64,7 +64,7 @@ def test_offsets_of_64_bits_compile():
 
 
 @needs_nvrtc
-def test_what_nvrtc_refuses_is_shown():
+def test_errors_show_the_log_of_nvrtc():
     with pytest.raises(MinigradError, match="no_such_type"):
         nvrtc.compile('extern "C" __global__ void f(no_such_type* x) {}', "sm_90")
 

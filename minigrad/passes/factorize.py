@@ -1,8 +1,8 @@
 """Factorization of sums over large products: the sum is computed from the operands of the products.
 
 The batch axis is one more index of products and sums. The squared norms of per-example gradients, for example, do not
-need the gradients: ``Σ_ai (g_ba x_bi)² = (Σ_a g_ba²) (Σ_i x_bi²)``. Each sum over large products is written out as a
-sum of products (`sum_of_products`), each of which is contracted in the best order that `opt_einsum` finds. The result
+need the gradients: ``Σ_ai (g_ba x_bi)² = (Σ_a g_ba²) (Σ_i x_bi²)``. The pass writes each sum over large products as a
+sum of products (`sum_of_products`), and contracts each of these in the best order that `opt_einsum` finds. The result
 replaces the sum where it costs clearly less, in arithmetic and in memory traffic.
 
 A difference in the program stays a difference, squared or summed: the square of a small difference would become a

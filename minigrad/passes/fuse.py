@@ -152,7 +152,7 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
             continue
         for i in n.inputs:
             source = roles.root[i]
-            if stays(n, i, roles, rows) and level[source] == level[n]:
+            if fusible(n, i, roles, rows) and level[source] == level[n]:
                 parent[find(n)] = find(source)
             elif constant_of(source) is None and i.ndim and i.shape[0] == r:
                 # Two readers of one large value read it once.
@@ -165,7 +165,7 @@ def fuse(graph: Graph, roles: Roles, rows_of: Callable[[Node], RowCount] = rows_
             for nodes in members.values() for i in range(0, len(nodes), LONGEST)]
 
 
-def stays(node: Node, operand: Node, roles: Roles, rows: Mapping[Node, RowCount]) -> bool:
+def fusible(node: Node, operand: Node, roles: Roles, rows: Mapping[Node, RowCount]) -> bool:
     """Return whether the edge from `operand` to `node` may stay in one group."""
     r, source = rows[node], roles.root[operand]
     return (r is not None and rows.get(source) == r and not terminal(source) and by_rows(operand, roles)
@@ -190,7 +190,7 @@ def _levels(graph: Graph, roles: Roles, rows: Mapping[Node, RowCount]) -> dict[N
 
     for n in graph.nodes:
         if n in rows:
-            level[n] = max((level[i] if stays(n, i, roles, rows) else after(i) for i in n.inputs), default=0)
+            level[n] = max((level[i] if fusible(n, i, roles, rows) else after(i) for i in n.inputs), default=0)
         elif roles.is_view(n):
             level[n] = level[n.inputs[0]]
             if n.prim is barrier:
@@ -238,8 +238,8 @@ def _readers(roles: Roles, rows: Mapping[Node, RowCount]) -> dict[Node, list[tup
     """Return the readers of each statement, and whether they may share a group."""
     readers: dict[Node, list[tuple[Node, bool]]] = {n: [] for n in rows}
     for c in rows:
-        near = {roles.root[i] for i in c.inputs if stays(c, i, roles, rows)}
-        near -= {roles.root[i] for i in c.inputs if not stays(c, i, roles, rows)}  # x and x[::-1]: needs all rows
+        near = {roles.root[i] for i in c.inputs if fusible(c, i, roles, rows)}
+        near -= {roles.root[i] for i in c.inputs if not fusible(c, i, roles, rows)}  # x and x[::-1]: needs all rows
         for d in dict.fromkeys(dependencies(c, roles)):
             readers[d].append((c, d in near and not _waits(c, d, roles)))
     return readers

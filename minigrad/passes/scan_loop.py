@@ -128,8 +128,8 @@ def rewrite_scans(graph: Graph, name: str, rewritten: Callable[[Loop], list[Node
     name : str
         The pass.
     rewritten : callable
-        Returns the results of a scan from a loop with less work, or None. Loops with steps that a checkpoint computes
-        again, and loops without steps, are not asked for.
+        Returns the results of a scan from a loop with less work, or None. Loops without steps, and loops with a
+        checkpoint in the step, stay as they are.
     """
     if not holds_graphs(graph):
         return graph

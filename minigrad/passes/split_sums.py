@@ -1,8 +1,7 @@
 """Splitting of sums over concatenated axes into sums over the parts, and merging of sums per example into one.
 
-The squared norm of a gradient that was flattened and concatenated becomes a sum per leaf, each of which `factorize` can
-rewrite. Sums per example that are then summed over the examples become one sum over all rows: the sum of ``X^T X`` of
-every example is one product.
+The squared norm of a flattened gradient becomes a sum per leaf, which `factorize` can rewrite. Sums per example that
+are then summed over the examples become one sum over all rows: the sum of ``X^T X`` of every example is one product.
 """
 
 from __future__ import annotations

@@ -87,8 +87,6 @@ def dot(a: ArrayLike, b: ArrayLike, out: None = None) -> Array:
     return tensordot(Array(x), Array(y), ((x.ndim - 1,), (axis,)))
 
 
-
-
 @implements(np.tensordot)
 def tensordot(a: ArrayLike, b: ArrayLike, axes: int | Sequence[int | Sequence[int]] = 2) -> Array:
     """Return the sum of products over given axes of both arrays."""

@@ -379,7 +379,7 @@ def batch(examples: Iterable[PyTree], kind: FieldType | ArrayType | None = None)
     Raises
     ------
     BatchError
-        If there is no example, the classes of the examples differ, an index is not a row of its axis, or examples
+        If `examples` is empty, the classes of the examples differ, an index is not a row of its axis, or examples
         differ in a shared field, or in the absence of an optional one.
 
     Examples

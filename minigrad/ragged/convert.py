@@ -81,7 +81,7 @@ def to_pyg(example: object, paths: Mapping[str, Path] | None = None, ends: tuple
     ----------
     example : instance of a class made by `minigrad.example`
     paths, ends
-        As for `from_pyg`, of which this is the inverse.
+        As for `from_pyg`; this function is its inverse.
 
     Returns
     -------

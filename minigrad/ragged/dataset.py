@@ -126,7 +126,7 @@ def save_dataset(path: str | Path, examples: Iterable[PyTree], kind: FieldType |
     Raises
     ------
     BatchError
-        If the folder is not empty, `chunk` is below 1, there is no example, or `minigrad.batch` refuses the examples.
+        If the folder is not empty, `chunk` is below 1, `examples` is empty, or `minigrad.batch` refuses them.
 
     Examples
     --------

@@ -178,13 +178,13 @@ class Argument:
         assert isinstance(self.value, Batch)
         return self.value
 
-    @property
+    @functools.cached_property
     def nodes(self) -> dict[str, Node]:
         """The input of each array of a batch, by its name in `Schema.leaf_types`."""
         present = (n for n, v in self.batch.leaves().items() if v is not None)
         return dict(zip(present, (node for _, node in self.leaves), strict=True))
 
-    @property
+    @functools.cached_property
     def stacked(self) -> dict[str, Node]:
         """The inputs of a batch that have the examples along axis 0."""
         types = self.batch.schema.leaf_types

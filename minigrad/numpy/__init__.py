@@ -3,6 +3,12 @@
 The same table answers ``import numpy as np`` through NumPy's protocols. On arguments without a traced
 value every function here is NumPy's own; names that minigrad does not enter in the table (dtypes,
 constants, ``newaxis``) are NumPy's too.
+
+Examples
+--------
+>>> graph = mg.trace(lambda x: mg.numpy.ones(x.shape[0]) + x)(mg.f64[mg.dim("n")])
+>>> graph(np.array([1.0, 2.0]))
+array([2., 3.])
 """
 
 import sys

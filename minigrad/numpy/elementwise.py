@@ -237,6 +237,28 @@ def where(condition: ArrayLike, x: ArrayLike | None = None, y: ArrayLike | None 
     That holds also where the branch not taken has an infinite slope, ``np.where(x > 0, np.sqrt(x), 0.0)``: the
     choice is made after the products with the slopes, through all work that keeps elements apart. Behind work that
     mixes them (a matrix product) zero times infinity is nan, as anywhere: there guard the argument, too.
+
+    Parameters
+    ----------
+    condition : array
+        Bools; other numbers count as true unless they are 0.
+    x, y : array
+        The values where the condition holds, and where it does not. All three broadcast.
+
+    Returns
+    -------
+    array
+        Of the promoted dtype of `x` and `y`.
+
+    Raises
+    ------
+    TraceError
+        Without `x` and `y`: the result would have a shape that depends on data.
+
+    Examples
+    --------
+    >>> mg.grad(lambda x: mg.where(x > 0, np.sqrt(x), 0.0))(0.0)
+    np.float64(0.0)
     """
     if x is None or y is None:
         raise TraceError(at_user_line("np.where(condition) alone has a shape that depends on data: give both branches"))

@@ -3,6 +3,11 @@
 SciPy's ufuncs find their way here by themselves when they meet a traced value. Its ordinary functions (`logsumexp`,
 `softmax`, `polygamma` …) make an ndarray of their argument first, so these must be called by the names here, which
 work on plain arrays too.
+
+Examples
+--------
+>>> mg.grad(mg.special.logsumexp)(np.zeros(2))
+array([0.5, 0.5])
 """
 
 from __future__ import annotations

@@ -155,7 +155,8 @@ class Reading:
                  for values, t in zip(rule.results, node.types, strict=True)]
         kinds, points = {f.kind for f in factors}, NONE
         placed = [axis[0].by for axis in found if axis and axis[0].kind is INDEXED]
-        if placed and kinds <= {REDUCE, PARALLEL} and all(self._names_rows(node.inputs[k], NONE) for k in placed):
+        if placed and kinds <= {REDUCE, PARALLEL} and all(
+                self._names_rows(node.inputs[k], NONE, node.shape[self.cut.axis_of(node.type)]) for k in placed):
             read.update(placed)  # rows of the part go to places of the part
             layout = merged(self.of(node.inputs[k]).points for k in placed)
             role: Roles = ROWS
@@ -186,13 +187,14 @@ class Reading:
             axis = self._cut_axis(node, "an operand", values, x.type)
             if axis is None:
                 continue
-            (factor, *_) = axis
+            (factor, *_), size = axis, x.shape[values.index(axis)]
             if factor.kind is not INDEXED:
-                factors.setdefault(factor, []).append((x, x.shape[values.index(axis)]))
-            elif self._names_rows(node.inputs[factor.by], self.of(x).layout):
+                factors.setdefault(factor, []).append((x, size))
+            elif self._names_rows(node.inputs[factor.by], self.of(x).layout, size):
                 indices.add(factor.by)
             else:
-                raise Mixes(node, _MIXES[INDEXED])
+                other = self.of(node.inputs[factor.by]).points
+                raise Mixes(node, "its index points at rows of another axis" if other else _MIXES[INDEXED])
         return factors, indices
 
     def _cut_axis(self, node: Node, where: str, values: Axes, t: ArrayType | TupleType) -> Axis | None:
@@ -209,12 +211,17 @@ class Reading:
         if points := merged(self.of(x).points for x in values):
             raise Counts(node, points, self.cut)
 
-    def _names_rows(self, index: Node, layout: Spans) -> bool:
-        """Tell whether an index points at rows of the part, along an axis of the given layout."""
+    def _names_rows(self, index: Node, layout: Spans, size: Size) -> bool:
+        """Return whether an index points at rows of the part, along an axis of the given layout and size.
+
+        An axis without a layout repeats a constant: the index must stay within its size in every part.
+        """
         facts = self.of(index)
         if facts.null and index.prim is not row_or_null:  # -1 is the last row of all, not that of a part
             return False
-        return bool(facts.points) and (not layout or facts.points <= layout)
+        if not layout:
+            return bool(facts.points) and all(_positive(size - start - n) for start, n in facts.points)
+        return bool(facts.points) and facts.points <= layout
 
     def _segments(self, node: Node, rule: AxisRule, found: Sequence[Axis | None]) -> set[int]:
         """Return the operands that name segments; refuse segments that may go on in the next part."""

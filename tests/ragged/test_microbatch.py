@@ -141,6 +141,7 @@ def test_identity_returns_the_batch():
 
 @pytest.mark.parametrize(("f", "words"), [
     (lambda w, b: np.max(b.x), r"max\(.*other than a sum or a mean"),
+    (lambda w, b: np.sum(np.ones_like(b.w)[b.src] * b.w), "gather.*its index points at rows of another axis"),
     (lambda w, b: np.max(b.src), r"max\(i64\[edge\]\).*positions of rows"),
     (lambda w, b: np.sum(mg.vmap(loss, AXES)(w, b) - mg.mean_loss(loss, AXES)(w, b)), "a batch statistic"),
     (lambda w, b: b.x - np.mean(b.x, axis=0), "a batch statistic"),

@@ -1,1 +1,1 @@
-"""Transforms of functions, each of which is a rewrite of their graph."""
+"""Transforms of functions: rewrites of their graphs."""

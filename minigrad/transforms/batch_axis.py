@@ -290,7 +290,7 @@ class Reading:
     # -- the integers among the rows ---------------------------------------------------------------------------
 
     def _values(self, node: Node, read: set[int], layout: Spans) -> Facts:
-        """Return the facts about a result, of which the operands `read` are indices."""
+        """Return the facts about a result; the operands at positions `read` are indices."""
         if not node.inputs:
             value = node.params.get("value")
             return Facts(layout, count=value if type(value) is int and self.cut.crosses(node.shape) else None)
@@ -365,7 +365,10 @@ def _adds_up(node: Node, given: Sequence[Roles]) -> bool:
 
 
 def _same_in_each_part(node: Node, given: Sequence[Facts]) -> bool:
-    """Tell whether a comparison has one result: both pointers move by as many rows, or one operand is no row at all."""
+    """Return whether a comparison of pointers gives the same result in every part.
+
+    Both move by the same number of rows, or one operand is a negative number, which names no row.
+    """
     none = [not f.points and _negative(i) for f, i in zip(given, node.inputs, strict=True)]
     if sum(none) == len(given) - 1:
         return all(_positive(n) for f in given for span in f.points for n in span)
@@ -430,7 +433,7 @@ def _of_callback(at: Reading, node: Node, given: Sequence[Roles]) -> Role:
 
 
 def _inside(at: Reading, node: Node, graph: Graph, given: Sequence[Roles]) -> list[Role]:
-    """Return the roles of a held graph's outputs from those of its inputs, the last of which are the node's."""
+    """Return the roles of a held graph's outputs; the node's operands are the last of its inputs."""
     operands = zip(reversed(graph.inputs), reversed(node.inputs), strict=False)
     inner = Reading(at.cut, dict(zip(graph.inputs, given, strict=True)), {own: at.of(x) for own, x in operands})
     try:
@@ -487,7 +490,7 @@ def _of_graph(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ..
         raise _statistic(node)  # how its rules use a sum is not followed
     out = _only_sums(node, _inside(at, node, node.params["graph"], given))
     if isinstance(rule := node.params.get("vjp"), Graph):
-        # A cotangent is a row where the value is, and for what the examples share it is a sum over them.
+        # The cotangent of a row is a row; that of a shared value is a sum over the examples.
         back = _inside(at, node, rule, _by_type(at, rule.inputs))
         floats = [r for r, i in zip(given, node.inputs, strict=True) if i.type.floating]
         if any(b is not (ROWS if r is ROWS else SUM) and not _is_zero(o)

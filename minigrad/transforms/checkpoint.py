@@ -1,4 +1,4 @@
-"""Marks in a program: where gradients stop, and what is computed again instead of kept."""
+"""Marks in a program: `stop_gradient`, and `checkpoint`, which recomputes intermediates in the backward pass."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def warn_of_draws(f: Callable[..., Any], before: list[Draw], outputs: Sequence[N
         if place in _told or (generator is not None and _state(generator) == state):
             continue
         if generator is None and any(n.prim.name == "callback" for n in reachable(outputs)):
-            continue  # what is called back draws when the program runs
+            continue  # callbacks draw when the program runs
         _told.add(place)
         warnings.warn_explicit(
             f"{format_location(place)}: {whose} draws random numbers while {getattr(f, '__name__', 'the function')} is "

@@ -32,7 +32,7 @@ class Remembered:
 
     @staticmethod
     def of(f: Callable[..., Any], decorated: Any) -> Remembered:
-        """Return the memory of a function, of which `decorated` was made."""
+        """Return the memory of the function that `decorated` wraps."""
         if isinstance(f, Remembered):
             return f
         try:

@@ -11,7 +11,7 @@ import optree
 from ..errors import MinigradError, at_user_line
 from ..tracebacks import boundary
 
-# optree keeps what is registered under a name apart; this stands for no name, under which all trees are looked up.
+# optree registers types per namespace; this is the global one, which every lookup includes.
 _EVERYWHERE = optree.registry.__GLOBAL_NAMESPACE
 
 

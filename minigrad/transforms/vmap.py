@@ -1,4 +1,4 @@
-"""Batching: `vmap`, and `per_example_grad`, which is made of it."""
+"""`vmap`, and `per_example_grad`, a transform built on it."""
 
 from __future__ import annotations
 

@@ -148,9 +148,10 @@ class Dim:
 
     def divide(self, other: int | Dim) -> int | Dim | None:
         """Return the exact quotient by a size of one term, or None where it does not exist."""
-        ((divisor, by),) = divisor_terms = tuple(monomials(other)) or (((), 0),)
-        if len(divisor_terms) != 1 or by == 0:
+        terms_of_divisor = tuple(monomials(other))
+        if len(terms_of_divisor) != 1:
             return None
+        ((divisor, by),) = terms_of_divisor
         terms = {}
         for monomial, factor in self.terms:
             left = list(monomial)

@@ -83,5 +83,5 @@ def value(frame: FrameType, node: ast.AST) -> object:
 
 
 def calls(frame: FrameType | None, path: list[ast.AST]) -> Any:
-    """Return the function that the running expression calls, or None where it is no call of a known name."""
+    """Return the function that the running expression calls, or None where it does not call a name."""
     return value(frame, path[0].func) if frame and path and isinstance(path[0], ast.Call) else None

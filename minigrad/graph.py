@@ -126,7 +126,7 @@ class Node:
     loc : (str, int), Place or None
         The line of the user's code; a `Place` has the author's scope and label, too.
     rules : tuple of str
-        The rules that made it, latest first: ``()`` for what the user wrote.
+        The rules that made it, latest first: ``()`` for the user's own operations.
     source : Node or None
         The node that the latest rule worked on.
     serial : int

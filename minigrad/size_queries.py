@@ -1,4 +1,4 @@
-"""What asked for the number behind a symbolic size, and what to write instead."""
+"""Explanations of requests for the number behind a symbolic size: the user's expression, and alternatives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NUMBER = "Functions of NumPy take the size as it is, as in np.sqrt(n), np.maxim
 
 
 def instead() -> tuple[str, str]:
-    """Return the source of the expression that asked ("" where it is not known), and what to write instead."""
+    """Return the source of the running expression ("" where it is unknown), and an alternative."""
     frame, path = expression.running()
     match path:
         case [ast.Call() as node, *_]:

@@ -18,7 +18,7 @@ from .symbolic import Dim, Symbol
 if TYPE_CHECKING:
     from .graph import Node
 
-# "number" -> returns the user's expression that needs a size's number, and what to write instead (`size_queries`)
+# "number" -> returns the user's expression that needs a size's number, and an alternative (`size_queries`)
 EXPLAIN: dict[str, Callable[[], tuple[str, str]]] = {}
 
 

@@ -22,13 +22,13 @@ _APART = 26.0  # between two boxes of a layer
 _LANES = 16.0  # between two passing edges, or an edge and a box
 _GAP = 30.0  # between layers, at least
 _PORTS = 22.0  # between two edges that enter one box, at most
-_ROW = 6  # boxes without a place in the graph that may stand in the first or last layer
-_NARROW = 900.0  # width that rows of such boxes may take in any drawing
+_ROW = 6  # detached boxes in the first or last layer, at most
+_NARROW = 900.0  # width of rows of detached boxes that every drawing allows
 
 
 @dataclass
 class Layout:
-    """Where everything is.
+    """The geometry of a drawing.
 
     Attributes
     ----------
@@ -69,9 +69,9 @@ def rank(count: int, edges: Sequence[Edge], top: Collection[int] = (), bottom: C
     for v in bottom:
         ranks[v] = last
     fixed = {*top, *bottom}
-    # A box moves within the slack between its neighbours to where its edges are shortest in total. Ties go
-    # down in one sweep and up in the next, so that chains move as a whole. In the end they are down, where
-    # what they compute is used, unless they were only a little way from where it comes from.
+    # A box moves within the slack between its neighbours to the layer with the shortest edges in total. Ties go down in
+    # one sweep and up in the next, so that chains move as a whole. At the end they stand near their users, except those
+    # close to their operands.
     for down, tie in ((True, count), (False, count), (True, count), (False, count), (True, count), (False, 3)):
         for v in reversed(range(count)) if down else range(count):
             if v in fixed or not (above[v] or below[v]):
@@ -186,7 +186,7 @@ class _Net:
         self.layers: list[list[int]] = [[] for _ in range(max(self.ranks) + 1)]
         for v, r in enumerate(self.ranks):
             self.layers[r].append(v)
-        # What hangs by one thread: its place is up to what it hangs on.
+        # Boxes with one link follow the box at its other end.
         self.loose = self._hanging(self.layers, self.above, self.below)
         self.loose |= self._hanging(self.layers[::-1], self.below, self.above)
 
@@ -220,7 +220,7 @@ class _Net:
         pulls: list[list[list[tuple[int, float, float]]]] = [[[] for _ in self.ranks] for _ in range(2)]
         self.pulls = pulls
         for (u, v), shift in zip(self.links, self.shift, strict=True):
-            # Long edges insist the most on being straight, then what is a box's only edge.
+            # Long edges have the largest weight, then the only edge of a box.
             passing = (u >= self.boxes) + (v >= self.boxes)
             weight = (1.0, 3.0, 9.0)[passing] / (1 if passing else max(len(self.above[v]), 1) ** 0.5)
             if (u in self.loose) != (v in self.loose):
@@ -307,7 +307,7 @@ class _Net:
             self._set(run, low, high)
 
     def _set(self, run: list[tuple[int, float]], low: float, high: float) -> None:
-        """Move a run as a whole to the mean of what it is linked to, within its limits."""
+        """Move a run as a whole to the mean position of its links, within its limits."""
         inside = {v for v, _ in run}
         total = weight = 0.0
         for v, shift in run:

@@ -365,7 +365,7 @@ class Pool:
 
     def contents(self) -> dict[int, np.ndarray]:
         """Return a copy of all memory that is in use."""
-        return {key: found.copy() for key, ref in list(self._live.items()) if (found := ref()) is not None}
+        return {key: found.copy() for key, ref in self._live.copy().items() if (found := ref()) is not None}
 
     def restore(self, contents: dict[int, np.ndarray]) -> None:
         """Write memory as it was."""

@@ -1,5 +1,6 @@
 """The stand-in for CuPy refuses what CuPy refuses, and has no function that CuPy lacks."""
 
+import gc
 import importlib.util
 
 import numpy as np
@@ -65,3 +66,18 @@ def test_functions_of_the_stand_in_are_cupys():
         with pytest.raises(TypeError):
             getattr(compat, name)(*[3] * count, np.float32)
     assert hasattr(LINALG, "eigh")
+
+
+def test_contents_of_memory_while_garbage_is_collected():
+    """A collection within the copy of the entries deletes some of them."""
+    kept, thresholds = cupy_on_numpy.POOL.alloc(8), gc.get_threshold()
+    gc.set_threshold(10**6)
+    try:
+        for _ in range(9000):
+            cycle = [cupy_on_numpy.POOL.alloc(8)]
+            cycle.append(cycle)
+        gc.set_threshold(gc.get_count()[0] + 100)
+        assert len(cupy_on_numpy.POOL.contents()) >= 1
+    finally:
+        gc.set_threshold(*thresholds)
+    assert kept is not None

@@ -119,7 +119,8 @@ def _memory(generator: Any) -> memoryview:
 
 def _loaded(f: Any) -> Iterator[tuple[Any, tuple[str, int], bool]]:
     """Yield what a function, and those that it loads, load: the value, its place, and whether ``()`` follows."""
-    todo, seen = [f], set()
+    todo: list[Any] = [f]
+    seen: set[types.CodeType] = set()
     while todo and len(seen) < _REACH:
         f = todo.pop(0)
         todo += [inner for inner in (getattr(f, "__wrapped__", None), getattr(f, "func", None)) if inner is not None]
@@ -153,7 +154,7 @@ def _names(code: types.CodeType) -> list[tuple[list[str], int, bool]]:
             chain = [step.argval] if own or step.opname in _LOADS else None
         if chain is not None and (after is None or after.opname not in ("LOAD_ATTR", "LOAD_METHOD")):
             bare = after is not None and after.opname.startswith("CALL") and not after.arg
-            found.append((chain, step.positions.lineno or code.co_firstlineno, bare))
+            found.append((chain, (step.positions and step.positions.lineno) or code.co_firstlineno, bare))
     return found
 
 

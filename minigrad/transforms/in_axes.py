@@ -9,7 +9,7 @@ from typing import Any
 import optree
 
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType
+from ..graph import ArrayType, InAxes, PyTree
 from ..symbolic import Dim
 from ..tracing import guard_equal, note_batch
 from .graph_forms import leaf_axes
@@ -44,8 +44,8 @@ class by_kind:
         return self._of_arrays(examples, *args)
 
 
-def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, types: Sequence[ArrayType],
-                what: str, symbolic: bool = True) -> tuple[list[int | None], int | Dim]:
+def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[str, PyTree], in_axes: InAxes,
+                types: Sequence[ArrayType], what: str, symbolic: bool = True) -> tuple[list[int | None], int | Dim]:
     """Return the batch axis of each leaf (None: shared) and the batch size, which may become symbolic.
 
     Raises
@@ -54,7 +54,8 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
         Naming both leaves where two sizes differ.
     """
     name = f"{what}({function_name(f)})"
-    axes = leaf_axes(in_axes, optree.tree_structure(args), kwargs, len(types), name)
+    tree: PyTree = args
+    axes = leaf_axes(in_axes, optree.tree_structure(tree), kwargs, len(types), name)
     out: list[int | None] = []
     found: list[tuple[int, int, int | Dim]] = []
 
@@ -88,6 +89,6 @@ def mapped_axes(f: Callable[..., Any], args: tuple, kwargs: dict, in_axes: Any, 
 
 
 @by_kind
-def hint(args: tuple) -> str:
+def hint(args: tuple[PyTree, ...]) -> str:
     """Return the way out where the arguments are no batch of arrays."""
     return ""

@@ -54,7 +54,7 @@ PROGRAMS = {
 def test_draws_are_warned_of_with_their_line_and_once(name):
     f = PROGRAMS[name]
     line = (deep if name == "in a function" else f).__code__.co_firstlineno + (name == "in a function")
-    with pytest.warns(UserWarning, match=rf"^test_draws\.py:{line}: NumPy draws random .*mg\.random") as told:
+    with pytest.warns(UserWarning, match=rf"^test_host_random\.py:{line}: NumPy draws random .*mg\.random") as told:
         mg.compile(f)(X)
     assert len(told) == 1
     assert (told[0].filename, told[0].lineno) == (__file__, line)
@@ -121,6 +121,6 @@ OTHERS = {  # a function, the line, and whose numbers they are
 def test_generators_wherever_they_are(name):
     f, line, whose = OTHERS[name]
     line = line or line_of(f.func if line is None else f)
-    with pytest.warns(UserWarning, match=rf"^test_draws\.py:{line}: {whose} draws random") as told:
+    with pytest.warns(UserWarning, match=rf"^test_host_random\.py:{line}: {whose} draws random") as told:
         mg.vmap(f)(np.ones((2, 3)))
     assert len(told) == 1

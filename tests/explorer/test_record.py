@@ -1,0 +1,63 @@
+"""The data of a page: arrays in a pool, statistics of large ones, and the runs of held graphs."""
+
+import base64
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.explorer.record import CORNER, FULL, Arrays, evaluated, recorded_runs, statistics
+
+
+def decoded(record):
+    return np.frombuffer(base64.b64decode(record["data"]), "<f8").reshape(record.get("part", record["shape"]))
+
+
+def test_equal_arrays_are_held_once():
+    pool = Arrays()
+    assert [pool.add(x) for x in (np.arange(3.0), np.arange(3.0), np.arange(3), np.arange(3.0)[::-1])] == [0, 0, 1, 2]
+    np.testing.assert_array_equal(decoded(pool.records[2]), [2, 1, 0])
+
+
+def test_small_arrays_are_exact():
+    pool = Arrays()
+    x = np.array([[0.1, np.nan], [np.inf, -0.0]])
+    pool.add(x)
+    np.testing.assert_array_equal(decoded(pool.records[0]), x)
+    assert "stats" not in pool.records[0]
+
+
+@pytest.mark.parametrize("shape", [(FULL + 1,), (100, 200), (3, 100, 200), (2, 2, 100, 200)])
+def test_large_arrays_are_held_in_part(shape):
+    pool, x = Arrays(), np.arange(float(np.prod(shape))).reshape(shape)
+    pool.add(x)
+    (record,) = pool.records
+    corner = (slice(0, 1),) * (x.ndim - 2) + (slice(0, CORNER),) * min(x.ndim, 2)
+    np.testing.assert_array_equal(decoded(record), x[corner])
+    assert record["shape"] == list(shape)
+    assert record["stats"] == {"min": 0.0, "max": x.size - 1.0, "mean": (x.size - 1) / 2, "nan": 0, "inf": 0, "zero": 1}
+
+
+def test_statistics_count_what_is_not_finite():
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, 2.0, 4.0])
+    assert statistics(x) == {"min": 0.0, "max": 4.0, "mean": 2.0, "nan": 1, "inf": 2, "zero": 1}
+    assert statistics(np.full(3, np.nan))["min"] is None
+    assert statistics(np.zeros((0, 2)))["mean"] is None
+
+
+def test_all_nodes_have_values():
+    graph = mg.trace(mg.vmap(lambda x: np.exp(x) + 1.0))(np.zeros(3))
+    values = evaluated(graph, [np.log([1.0, 2.0, 3.0])], dict.fromkeys(graph.symbols, 3))
+    np.testing.assert_allclose(values[graph.outputs[0]], [2, 3, 4])
+    assert set(values) == set(graph.nodes)
+
+
+def test_runs_of_a_loop_are_recorded():
+    graph = mg.trace(lambda x: mg.fori_loop(0, 4, lambda i, s: 2 * s, x))(1.0)
+    with recorded_runs() as runs:
+        (result,) = mg.interpreters.evaluate(graph, [np.float64(3.0)])
+    assert result == 48
+    assert len(runs) > 4
+    with recorded_runs() as after:
+        pass
+    assert after == []

@@ -23,7 +23,7 @@ from .tracing import number, thread
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike as ConstantLike
 
-    from .numpy.updates import At
+    import minigrad.numpy.updates
 
 # Arguments of functions of arrays: traced values, sizes, and NumPy's array-likes, nested lists included.
 ArrayLike: TypeAlias = "Array | Size | ConstantLike | Sequence[ArrayLike]"
@@ -36,7 +36,7 @@ _LARGE = 1 << 16  # constants of more bytes are looked up by identity within a t
 class Hooks:
     """Functions that the methods of `Array` call, besides `TABLE`; `minigrad.numpy` sets them on import."""
 
-    at: Callable[[Array], At[Array]]
+    at: Callable[[Array], minigrad.numpy.updates.At[Array]]
     formatted: Callable[[Array, str], str]  # the text of an array without inputs in a format, or raises
     converted: Callable[[object], Array | np.ndarray]  # from a list, or an array of another library
     function: Callable[..., object]  # __array_function__
@@ -163,7 +163,7 @@ class Array:
         return TABLE[np.zeros_like](self)
 
     @property
-    def at(self) -> At[Array]:
+    def at(self) -> minigrad.numpy.updates.At[Array]:
         return hooks.at(self)
 
     @property

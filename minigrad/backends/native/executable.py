@@ -69,7 +69,7 @@ class ArenaPool:
         self._free.append(arena)
 
 
-class Executable:
+class BoundProgram:
     """A program for one set of sizes: its memory, the steps' arguments, and the table that the runner reads.
 
     Parameters
@@ -90,7 +90,7 @@ class Executable:
     """
 
     def __init__(self, plan: LaunchPlan, code: Callable[[Kernel], int], held: Mapping[Node, NodePrograms],
-                 bodies: Mapping[Node, Callable[[Mapping[Symbol, int], int], Executable]], arenas: ArenaPool,
+                 bodies: Mapping[Node, Callable[[Mapping[Symbol, int], int], BoundProgram]], arenas: ArenaPool,
                  sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None):
         self.plan, self.held, self.arenas, self.sizes, self._bind_body = plan, held, arenas, sizes, bodies
         self.roles, self.graph = plan.schedule.roles, plan.schedule.graph
@@ -107,7 +107,7 @@ class Executable:
         self.values: dict[Node, Any] = {}  # results of Python's steps: an array, or a tuple of arrays
         self._views: dict[Node, View] = {}
         self.arrays: dict[Node, np.ndarray] = {}  # the values in the arena that Python's steps use
-        self.bodies: list[Executable] = []  # of scans
+        self.bodies: list[BoundProgram] = []  # of scans
         self._table: list[tuple[int | StepCode, int]] = []  # functions, and where their arguments begin
         self._begun = 0
         self._others: list[int] = []  # arguments of the other steps, behind those of the kernels

@@ -25,7 +25,7 @@ from ..pools import Pools
 from ..subgraph import KINDS
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
-from .executable import ArenaPool, Empty, Executable
+from .executable import ArenaPool, BoundProgram, Empty
 from .kernels import gemm, steps
 from .plan.launch_plan import LaunchPlan
 from .plan.legalize import legalize
@@ -73,7 +73,7 @@ class Program:
         self._addresses: dict[str, int] = {}
         self.launch_plan: LaunchPlan = LaunchPlan(self.plan, self.ways, self.kernels, {
             n: body.launch_plan for n, body in self.bodies.items()})
-        self._pools: Pools[tuple[int, ...], Executable | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
+        self._pools: Pools[tuple[int, ...], BoundProgram | Empty] = Pools(FEW if self.launch_plan.keeps else KEPT)
         self.arenas = ArenaPool()
 
     # -- code ----------------------------------------------------------------------------------------
@@ -178,16 +178,16 @@ class Program:
             raise explain(IndexError("an index is out of range"), self._graph, arrays, sizes)
         return outputs
 
-    def _executable(self, sizes: Mapping[Symbol, int], team: int) -> Executable | Empty:
+    def _executable(self, sizes: Mapping[Symbol, int], team: int) -> BoundProgram | Empty:
         numbers = self.launch_plan.size_table.values(sizes)
         if self.launch_plan.empty(numbers, sizes):  # NumPy has the rules for empty arrays
             return Empty(numpy_backend.Program(self._graph), sizes)
         return self.bind(sizes, team, numbers)
 
-    def bind(self, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None) -> Executable:
+    def bind(self, sizes: Mapping[Symbol, int], team: int, numbers: np.ndarray | None = None) -> BoundProgram:
         """Return the program for sizes at which every loop has a turn."""
         bodies = {n: body.bind for n, body in self.bodies.items()}
-        return Executable(self.launch_plan, self._address, self.held, bodies, self.arenas, sizes, team, numbers)
+        return BoundProgram(self.launch_plan, self._address, self.held, bodies, self.arenas, sizes, team, numbers)
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the memory that a run keeps beside its inputs and outputs."""

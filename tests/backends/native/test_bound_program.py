@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from minigrad import backends
-from minigrad.backends.native.executable import Arena, ArenaPool, Empty, Executable
+from minigrad.backends.native.executable import Arena, ArenaPool, BoundProgram, Empty
 from minigrad.backends.workspace import ALIGN
 from minigrad.graph import Graph
 from minigrad.symbolic import Dim
@@ -37,7 +37,7 @@ def test_executables_of_several_sizes():
     program = backends.build(Graph((x,), (node("sum", node("exp", x), axes=(0,)),)), "native")
     for k in (1, 4):
         executable = program.bind({n.symbol: k}, 1)
-        assert isinstance(executable, Executable)
+        assert isinstance(executable, BoundProgram)
         assert not executable.mixed
         (total,) = executable.run([np.zeros((k, 3))])
         assert total.tolist() == [k, k, k]

@@ -23,9 +23,9 @@ from ..numpy_source import Printer
 from ..numpy_text import MANAGED
 from ..pools import Pools
 from ..subgraph import KINDS
+from .bound_program import ArenaPool, BoundProgram, Empty
 from .codegen.kernel import Kernel, kernel, rows, unable, written
 from .codegen.kernel_key import KernelKey, kernel_key
-from .executable import ArenaPool, BoundProgram, Empty
 from .kernels import gemm, steps
 from .plan.launch_plan import LaunchPlan
 from .plan.legalize import legalize

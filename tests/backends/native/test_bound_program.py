@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from minigrad import backends
-from minigrad.backends.native.executable import Arena, ArenaPool, BoundProgram, Empty
+from minigrad.backends.native.bound_program import Arena, ArenaPool, BoundProgram, Empty
 from minigrad.backends.workspace import ALIGN
 from minigrad.graph import Graph
 from minigrad.symbolic import Dim

@@ -58,12 +58,12 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from .graph import Node
+from .graph import Node, Params
 from .symbolic import Dim, Shape, common_divisor, divide, size_of
 
 
@@ -100,7 +100,7 @@ LETTERS = string.ascii_lowercase[8:] + string.ascii_lowercase[:8] + string.ascii
 Axis = tuple[Factor, ...]  # several factors: merged axes
 Axes = tuple[Axis, ...]
 Order = Sequence["int | None"]
-Placed = Callable[[Mapping[str, Any], Order, "int | Dim"], Mapping[str, Any]]
+Placed = Callable[[Params, Order, "int | Dim"], Params]
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ class Declared:
 
     of: Callable[[Node], AxisRule | None]
     placed: Placed | None = None
-    still: Callable[[Mapping[str, Any], Shape, Shape], bool] | None = None
+    still: Callable[[Params, Shape, Shape], bool] | None = None
 
 
 def axis_rule(node: Node) -> AxisRule | None:
@@ -223,7 +223,7 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
         result = operands[0] if kept else tuple(f for a, f in enumerate(shared) if a not in special)
         return AxisRule(tuple(operands), (result,))
 
-    def placed(params: Mapping[str, Any], order: Order, size: int | Dim) -> Mapping[str, Any]:
+    def placed(params: Params, order: Order, size: int | Dim) -> Params:
         chosen = params[param]
         return {**params, param: tuple(map(order.index, chosen)) if isinstance(chosen, tuple) else order.index(chosen)}
 
@@ -242,7 +242,7 @@ def per_axis(**neutral: Any) -> Declared:
         axes = tuple((Factor(PARALLEL if s else PERMUTED),) for s in still)
         return AxisRule((axes,), (axes,))
 
-    def placed(params: Mapping[str, Any], order: Order, size: int | Dim) -> Mapping[str, Any]:
+    def placed(params: Params, order: Order, size: int | Dim) -> Params:
         return {p: tuple(entries[a] if a is not None else size if neutral[p] is None else neutral[p] for a in order)
                 for p, entries in params.items()}
 

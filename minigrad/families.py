@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from .axes import POINTWISE
 from .errors import DtypeError, GraphError, Unsupported, at_user_line
-from .graph import PRIMITIVES, ArrayType, Node, TupleType, zeros_like
-from .primitive import Primitive, Sample, fail
+from .graph import PRIMITIVES, ArrayType, Node, Params, TupleType, zeros_like
+from .primitive import Flops, Primitive, Sample, fail
 from .tracing import guard_equal_shapes
 
 Vjp: TypeAlias = Callable[..., Sequence[Node | None]]
@@ -24,9 +24,9 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *,
                 d: Callable[..., Sequence[Node | float | None]] | None = None,
                 vjp: Vjp | Unsupported | None = None, jvp: Jvp | Unsupported | None = None,
                 result: str = "same", domain: str = "f", arity: int | None = None,
-                samples: Callable[[], list[Sample]] | None = None, order: int = 2, flops: Any = None,
+                samples: Callable[[], list[Sample]] | None = None, order: int = 2, flops: Flops | None = None,
                 linear: Literal["", "jointly", "separately", "first"] = "",
-                params: Mapping[str, Any] | None = MappingProxyType({}), **rest: Any) -> Primitive:
+                params: Params | None = MappingProxyType({}), **rest: Any) -> Primitive:
     """Declare an elementwise primitive of operands of equal shape.
 
     Parameters
@@ -49,7 +49,7 @@ def elementwise(name: str, eval: Callable[..., Any], kernel: str, *,
     """
     arity = arity or sum(f"{{{i}}}" in kernel for i in range(4))
 
-    def type_rule(*types: ArrayType, **params: Any) -> ArrayType:
+    def type_rule(*types: ArrayType, **params: object) -> ArrayType:
         if len(types) != arity:
             raise fail(name, f"takes {arity} operands", *types)
         first = types[0]
@@ -76,10 +76,10 @@ def _derivatives(d: Callable[..., Sequence[Node | float | None]]) -> tuple[
         Callable[..., list[Node | None]], Callable[..., Node]]:
     """Return reverse and forward rule from the function of the partial derivatives."""
 
-    def vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
+    def vjp(g: Node, out: Node, *xs: Node, **params: object) -> list[Node | None]:
         return [None if p is None else _scale(g, p) for p in d(out, *xs, **params)]
 
-    def jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
+    def jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: object) -> Node:
         terms = [_scale(t, p) for t, p in zip(ts, d(out, *xs, **params), strict=True)
                  if t is not None and p is not None]
         return functools.reduce(operator.add, terms) if terms else zeros_like(out)
@@ -120,12 +120,12 @@ def linear(name: str, type: Callable[..., ArrayType | TupleType], eval: Callable
     cotangent per linear input) is its reverse derivative.
     """
 
-    def vjp(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
+    def vjp(g: Node, out: Node, *xs: Node, **params: object) -> list[Node | None]:
         back = transpose(g, *xs, **params)
         cotangents = [back] if isinstance(back, Node) else back
         return [*cotangents, *[None] * (len(xs) - len(cotangents))]
 
-    def jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
+    def jvp(ts: Sequence[Node | None], out: Node, *xs: Node, **params: object) -> Node:
         n = len(xs) if operands is None else operands
         moved = [zeros_like(x) if t is None else t for t, x in zip(ts[:n], xs[:n], strict=True)]
         return PRIMITIVES[name](*moved, *xs[n:], **params)

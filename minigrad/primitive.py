@@ -11,16 +11,32 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, overload
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, overload
 
 import numpy as np
 
 from .axes import Declared, Placed
 from .errors import DtypeError, GraphError, ShapeError, Unsupported, at_user_line
-from .graph import PRIMITIVES, ArrayType, Node, Number, TupleType, constant_of, full
+from .graph import PRIMITIVES, ArrayType, Node, Number, Params, TupleType, constant_of, full
 from .symbolic import Dim, Shape
 
-ArrayNamespace: TypeAlias = ModuleType  # the functions that compute on arrays of one library: ``numpy``, ``cupy``
+
+class ArrayNamespace(Protocol):
+    """The functions that compute on arrays of one library: ``numpy``, ``cupy``.
+
+    ``numpy.ndarray`` in the annotations of an evaluation stands for the library's array.
+    """
+
+    def __getattr__(self, name: str, /) -> Callable[..., np.ndarray]: ...
+
+    @property
+    def fft(self) -> ModuleType: ...
+
+    @property
+    def linalg(self) -> ModuleType: ...
+
+    @property
+    def nonzero(self) -> Callable[..., tuple[np.ndarray, ...]]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +68,10 @@ class Rewriter(Protocol):
 
     like: Node
 
-    def __call__(self, name: str, *inputs: Node, **params: Any) -> Node:
+    def __call__(self, name: str, *inputs: Node, **params: object) -> Node:
         """Return a node of the primitive called `name`, rewritten."""
 
-    def full(self, value: Any, shape: Shape, dtype: np.dtype) -> Node:
+    def full(self, value: Number, shape: Shape, dtype: np.dtype) -> Node:
         """Return the constant array of one value."""
 
     def feeds_one(self, i: int) -> bool:
@@ -65,7 +81,8 @@ class Rewriter(Protocol):
         """Return a node with its operands from serial `since` on rewritten."""
 
 
-Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], dict[str, Any]], "Node | None"]
+Flops = Callable[[Node, Callable[..., int], Callable[..., float]], float]
+Rule = Callable[["Rewriter", ArrayType, tuple[Node, ...], Params], "Node | None"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +107,7 @@ class Laws:
     idempotent: bool = False
     involution: bool = False
     neutral: Mapping[int, float] = field(default_factory=dict)
-    compose: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] | None = None
+    compose: Callable[[Params, Params], Params] | None = None
 
 
 Size = int | Dim
@@ -249,7 +266,7 @@ class Primitive:
     axes: Declared | None = None
     linear: Literal["", "jointly", "separately", "first"] = ""
     picks: slice = field(default_factory=lambda: slice(0))
-    flops: Callable[[Node, Callable[..., int], Callable[..., float]], float] | None = None
+    flops: Flops | None = None
     combiner: Combiner | None = None
     view: View | None = None
     kind: str = "other"
@@ -259,15 +276,15 @@ class Primitive:
     raises: str = ""
     ufunc: np.ufunc | None = None
     symbol: str = ""
-    printed: Callable[[Node, Sequence[str], Callable[[Any], str]], str] | None = None
-    drawn: Callable[[Node, Callable[[Any], str]], str] | None = None
+    printed: Callable[[Node, Sequence[str], Callable[[object], str]], str] | None = None
+    drawn: Callable[[Node, Callable[[object], str]], str] | None = None
     inline: bool = False
     distinct: bool = False
-    key: Callable[[Mapping[str, Any]], tuple[object, ...]] | None = None
+    key: Callable[[Params], tuple[object, ...]] | None = None
     overwrites: tuple[int, ...] | None = None
     samples: Callable[[], list[Sample]] = list
     hidden_params: frozenset[str] = frozenset()
-    params: Mapping[str, Any] | Literal["annotated"] | None = "annotated"
+    params: Params | Literal["annotated"] | None = "annotated"
 
     def __post_init__(self) -> None:
         if self.name in PRIMITIVES:
@@ -278,7 +295,7 @@ class Primitive:
             object.__setattr__(self, "kind", "view")
         PRIMITIVES[self.name] = self
 
-    def __call__(self, *inputs: Node, **params: Any) -> Node:
+    def __call__(self, *inputs: Node, **params: object) -> Node:
         """Make a node, after the type rule has accepted the inputs."""
         return Node(self, inputs, params, self.type(*(i.type for i in inputs), **params))
 
@@ -287,7 +304,7 @@ class Primitive:
 
 
 def _batch_by_axes(prim: Primitive, placed: Placed, n: int | Dim, mapped: Sequence[bool], /, *xs: Node,
-                   **params: Any) -> Node:
+                   **params: object) -> Node:
     """Batch by the axis rule: the same operation with one more parallel axis in front of every operand."""
     stacked = broadcast_operands(xs, mapped, n)
     return prim(*stacked, **placed(params, (None, *range(stacked[0].ndim - 1)), n))
@@ -321,7 +338,7 @@ def is_linear(node: Node, varying: Sequence[bool]) -> bool:
     return all(varying) if declared == "jointly" else declared == "first" and varying[0] and not any(varying[1:])
 
 
-def on_host(x: Any) -> np.ndarray:
+def on_host(x: object) -> np.ndarray:
     """Return an array of any namespace as NumPy's, copied from a GPU."""
     return adopt(x).get() if hasattr(x, "__cuda_array_interface__") else np.asarray(x)
 
@@ -354,7 +371,7 @@ def require_float(name: str, *types: ArrayType) -> None:
             raise DtypeError(at_user_line(f"{name}: expected floating operands, got {t}. Cast with x.astype(float)."))
 
 
-def free(*args: Any) -> float:
+def free(*args: object) -> float:
     """Return the operation count of a node without arithmetic."""
     return 0.0
 
@@ -408,7 +425,7 @@ def move_axis(x: Node, source: int, to: int) -> Node:
 # -- leaves of every graph -------------------------------------------------------------------------
 
 
-def _no_inputs(*args: Any, **params: Any) -> Any:
+def _no_inputs(*args: object, **params: object) -> NoReturn:
     raise GraphError("a node without inputs is never batched or differentiated")
 
 

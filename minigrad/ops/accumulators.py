@@ -16,7 +16,7 @@ evaluation and every backend follows one rule:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def waiting(terms: int, limit: int = RUN) -> int:
     return levels
 
 
-def summed(xp: ArrayNamespace, x: np.ndarray, axes: tuple[int, ...]) -> Any:
+def summed(xp: ArrayNamespace, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Return the sum over `axes` in the dtype of `x`, added up in its accumulator's."""
     dtype = numpy_dtype(x)
     if accumulator(dtype) == dtype:  # said, so that no namespace widens small ones behind the type rule's back
@@ -57,15 +57,15 @@ def summed(xp: ArrayNamespace, x: np.ndarray, axes: tuple[int, ...]) -> Any:
     return xp.astype(xp.asarray(xp.sum(x, axis=axes, dtype=xp.float32)), x.dtype)
 
 
-def running(xp: ArrayNamespace, x: np.ndarray, axis: int) -> Any:
+def running(xp: ArrayNamespace, x: np.ndarray, axis: int) -> np.ndarray:
     """Return the cumulative sum along an axis, added up in its accumulator's dtype."""
-    add_up = np.cumsum if xp is np else xp.cumulative_sum
+    add_up: Callable[..., np.ndarray] = np.cumsum if xp is np else xp.cumulative_sum
     if accumulator(numpy_dtype(x)) == numpy_dtype(x):
         return add_up(x, axis=axis, dtype=x.dtype)
     return xp.astype(add_up(x, axis=axis, dtype=xp.float32), x.dtype)
 
 
-def numpy_dtype(x: Any) -> np.dtype:
+def numpy_dtype(x: np.ndarray) -> np.dtype:
     """Return NumPy's dtype of an array of any namespace."""
     return np.dtype(str(x.dtype).rsplit(".", 1)[-1])
 

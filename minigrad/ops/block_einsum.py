@@ -11,7 +11,6 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def _axes(node: Node) -> AxisRule:
 
 
 def _eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, *lengths: np.ndarray, subscripts: str, ragged: str,
-          kinds: tuple[str, str], size: int) -> Any:
+          kinds: tuple[str, str], size: int) -> np.ndarray:
     terms, out = parse(subscripts)
     rows = {c: on_host(n).tolist() for c, n in zip(ragged, lengths, strict=True)}
     orders = ["".join(_split(t, ragged)) for t in (*terms, out)]
@@ -80,7 +79,8 @@ def _eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, *lengths: np.ndarray
     return xp.concat(results, axis=0)
 
 
-def _blocks(xp: ArrayNamespace, v: np.ndarray, kind: str, rows: Sequence[Sequence[int]], size: int) -> Iterator[Any]:
+def _blocks(xp: ArrayNamespace, v: np.ndarray, kind: str, rows: Sequence[Sequence[int]], size: int
+            ) -> Iterator[np.ndarray]:
     """Return each example's block of an operand."""
     begin = 0
     for b in range(size):
@@ -94,7 +94,7 @@ def _blocks(xp: ArrayNamespace, v: np.ndarray, kind: str, rows: Sequence[Sequenc
             yield v[b, ...] if kind == "stacked" else v
 
 
-def _product(xp: ArrayNamespace, orders: Sequence[str]) -> Callable[[Any, Any], Any]:
+def _product(xp: ArrayNamespace, orders: Sequence[str]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Return the function that contracts two blocks, for matrices a plain product."""
     batch, left, right, inner = split_subscripts(*orders)
     if batch or any(len(s) != 1 for s in (left, right, inner)):
@@ -102,7 +102,7 @@ def _product(xp: ArrayNamespace, orders: Sequence[str]) -> Callable[[Any, Any], 
     expected = (left + inner, inner + right, left + right)
     flips = [given != order for given, order in zip(orders, expected, strict=True)]
 
-    def product(x: Any, y: Any) -> Any:
+    def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         z = xp.matmul(x.T if flips[0] else x, y.T if flips[1] else y)
         return z.T if flips[2] else z
 
@@ -123,7 +123,7 @@ def _vjp(g: Node, out: Node, x: Node, y: Node, *lengths: Node, subscripts: str, 
     return [*back, *[None] * len(lengths)]
 
 
-def _jvp(ts: Sequence[Node | None], out: Node, x: Node, y: Node, *lengths: Node, **params: Any) -> Node:
+def _jvp(ts: Sequence[Node | None], out: Node, x: Node, y: Node, *lengths: Node, **params: object) -> Node:
     moved = [] if ts[0] is None else [block_einsum(ts[0], y, *lengths, **params)]
     moved += [] if ts[1] is None else [block_einsum(x, ts[1], *lengths, **params)]
     return functools.reduce(operator.add, moved)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ def rows_graph(graph: Graph, rows: Flags, sums: Flags) -> tuple[Graph, Dim]:
     return batched.replace(outputs=outputs), n
 
 
-def taken(xp: ArrayNamespace, index: np.ndarray, branch: int, count: int) -> Any:
+def taken(xp: ArrayNamespace, index: np.ndarray, branch: int, count: int) -> np.ndarray:
     """Return the mask of the examples that take a branch, the first and last included."""
     above = xp.logical_or(index >= branch, branch == 0)
     return xp.logical_and(above, xp.logical_or(index <= branch, branch == count - 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def _expand_type(t: ArrayType, *, shape: Shape, axes: Axes) -> ArrayType:
     return ArrayType(tuple(shape), t.dtype)
 
 
-def _expand_eval(xp: ArrayNamespace, x: np.ndarray, *, shape: Shape, axes: Axes) -> Any:
+def _expand_eval(xp: ArrayNamespace, x: np.ndarray, *, shape: Shape, axes: Axes) -> np.ndarray:
     x = xp.reshape(x, tuple(1 if i in axes else n for i, n in enumerate(shape)))
     return xp.broadcast_to(x, shape)
 
@@ -40,14 +40,14 @@ def _expand_axes(node: Node) -> AxisRule:
     return AxisRule((without(result, node.params["axes"]),), (result,))
 
 
-def _expand_placed(params: Params, order: Order, size: int | Dim) -> dict[str, Any]:
+def _expand_placed(params: Params, order: Order, size: int | Dim) -> Params:
     shape, axes = params["shape"], params["axes"]
     kept = [a for a in range(len(shape)) if a not in axes]
     left = [a for a in range(len(shape)) if a in axes or kept.index(a) in order]
     return {"shape": (size, *(shape[a] for a in left)), "axes": tuple(left.index(a) + 1 for a in axes)}
 
 
-def _expand_twice(inner: Params, outer: Params) -> dict[str, Any]:
+def _expand_twice(inner: Params, outer: Params) -> Params:
     kept = [a for a in range(len(outer["shape"])) if a not in outer["axes"]]
     axes = (*outer["axes"], *(kept[a] for a in inner["axes"]))
     return {"shape": outer["shape"], "axes": tuple(sorted(axes))}

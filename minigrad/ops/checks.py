@@ -10,7 +10,6 @@ reduced to its checks (`results.keep_checks`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ Check = tuple[Node, "int | Dim | None"]
 _VIEWS = ("reshape", "transpose", "flip")
 
 
-def _in_range_eval(xp: ArrayNamespace, index: np.ndarray, *, size: int) -> Any:
+def _in_range_eval(xp: ArrayNamespace, index: np.ndarray, *, size: int) -> np.ndarray:
     if not index.ndim and xp is np and -size <= index < size:
         return index
     if bad := first_where(xp, (index < 0) & (index + size < 0) | (index >= size), index):

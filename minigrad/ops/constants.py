@@ -14,7 +14,7 @@ from ..primitive import PART, ArrayNamespace, Primitive, Sample, free, leaf
 from ..symbolic import Dim, Shape
 
 
-def _make_full(xp: ArrayNamespace, *, value: Number, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+def _make_full(xp: ArrayNamespace, *, value: Number, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return xp.full(shape, value, dtype=getattr(xp, dtype.name))
 
 

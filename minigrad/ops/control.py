@@ -177,7 +177,7 @@ def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int,
 
 
 def _chunked_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: Axes, out_axes: Axes,
-                 **others: Any) -> list[Node | None]:
+                 **others: object) -> list[Node | None]:
     wrt = [i for i, x in enumerate(xs) if x.type.floating and interpreters.wanted(x)]
     live = {k: c for k, c in enumerate(g) if c is not None}
     body = vjp_graph(graph, [*live], wrt).replace(names=(*graph.names, *(f"d{graph.out_names[k]}" for k in live)))
@@ -188,7 +188,7 @@ def _chunked_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, i
 
 
 def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, in_axes: Axes, out_axes: Axes,
-                 **others: Any) -> tuple[Node | None, ...]:
+                 **others: object) -> tuple[Node | None, ...]:
     moving = {i: t for i, t in enumerate(ts) if t is not None}
     body, live = jvp_graph(graph, [*moving])
     if not live:
@@ -200,7 +200,8 @@ def _chunked_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, 
 
 
 def _chunked_batch(batch_size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, in_axes: Axes,
-                   out_axes: Axes, packed: tuple[tuple[Dim, int | Dim], ...], **others: Any) -> Node | tuple[Node, ...]:
+                   out_axes: Axes, packed: tuple[tuple[Dim, int | Dim], ...], **others: object
+                   ) -> Node | tuple[Node, ...]:
     # `others` holds the size of a chunk, hence the name of the size of the batch.
     if any(mapped[:len(packed)]):  # each batch has rows of its own, so that no cut fits all
         body = _as_one_chunk(graph, {"packed": packed, **others})

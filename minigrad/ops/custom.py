@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -181,7 +180,7 @@ custom = Primitive(
 
 
 def _sample(reverse: bool) -> Sample:
-    def p(name: str, *inputs: Node, **params: Any) -> Node:
+    def p(name: str, *inputs: Node, **params: object) -> Node:
         return PRIMITIVES[name](*inputs, **params)
 
     def fresh() -> list[Node]:
@@ -218,14 +217,14 @@ def _sample(reverse: bool) -> Sample:
 class Opaque:
     """A Python function as a parameter: it prints as its name, and is equal to itself alone."""
 
-    def __init__(self, function: Callable[..., Any]):
+    def __init__(self, function: Callable[..., Sequence[object]]):
         self.function = function
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
 
-def checked(name: str, values: Sequence[Any], lead: tuple[int, ...], result: ConcreteResults
+def checked(name: str, values: Sequence[object], lead: tuple[int, ...], result: ConcreteResults
             ) -> list[np.ndarray]:
     """Return a callback's results as arrays, after a check that they have the stated types."""
     if len(values) != len(result):
@@ -261,7 +260,7 @@ def _callback_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, result
     arrays = [_frozen(np.array(on_host(x))) for x in xs]
     lead = tuple(size for size, _ in batches)
 
-    def call(lead: tuple[int, ...], given: Sequence[Any]) -> list[np.ndarray]:
+    def call(lead: tuple[int, ...], given: Sequence[np.ndarray]) -> list[np.ndarray]:
         return checked(repr(function), function.function(*given), lead, result)
 
     if not lead:
@@ -289,7 +288,7 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     return view
 
 
-def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches: Batches, **others: Any) -> Node:
+def _callback_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, batches: Batches, **others: object) -> Node:
     return callback(*xs, batches=((size, tuple(mapped)), *batches), **others)
 
 

@@ -57,7 +57,7 @@ def _signed_svd(xp: ArrayNamespace, a: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return xp.where(finite, sign, xp.full_like(sign, math.nan)), u, xp.expand_dims(s, axis=-2), vh
 
 
-def _without_one(xp: ArrayNamespace, row: np.ndarray) -> Any:
+def _without_one(xp: ArrayNamespace, row: np.ndarray) -> np.ndarray:
     """Return, as a row, the products of all numbers but the i-th."""
     others = xp.where(xp.eye(row.shape[-1], dtype=xp.bool), xp.ones_like(row), row)
     return xp.expand_dims(xp.prod(others, axis=-1), axis=-2)
@@ -151,7 +151,7 @@ def _without_three(xp: ArrayNamespace, s: np.ndarray) -> Any:
     place = xp.arange(s.shape[-1])
     column, layer = xp.expand_dims(place, axis=-1), xp.expand_dims(place, axis=(-1, -2))
 
-    def product(mask: np.ndarray) -> Any:
+    def product(mask: np.ndarray) -> np.ndarray:
         wide = xp.expand_dims(s, axis=tuple(range(-mask.ndim, -1)))
         return xp.prod(xp.where(mask, wide, xp.ones_like(wide)), axis=-1)
 

@@ -11,13 +11,12 @@ import math
 import operator
 import string
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..axes import REDUCE, AxisRule, Declared, Factor
 from ..errors import DtypeError, at_user_line
-from ..graph import PRIMITIVES, ArrayType, Node
+from ..graph import PRIMITIVES, ArrayType, Node, Params
 from ..primitive import ArrayNamespace, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
 from ..symbolic import Dim
 from ..tracing import guard_equal
@@ -53,7 +52,7 @@ def _einsum_type(*types: ArrayType, subscripts: str) -> ArrayType:
     return ArrayType(tuple(sizes[letter] for letter in out), types[0].dtype)
 
 
-def _einsum_eval(xp: ArrayNamespace, *xs: np.ndarray, subscripts: str) -> Any:
+def _einsum_eval(xp: ArrayNamespace, *xs: np.ndarray, subscripts: str) -> np.ndarray:
     terms, out = parse(subscripts)
     if len(xs) == 1:
         return xp.permute_dims(xs[0], tuple(terms[0].index(c) for c in out))
@@ -73,12 +72,12 @@ def split_subscripts(a: str, b: str, out: str) -> tuple[str, str, str, str]:
             "".join(c for c in out if c in b and c not in both), "".join(c for c in a if c in both and c not in out))
 
 
-def contract_two(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, a: str, b: str, out: str) -> Any:
+def contract_two(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, a: str, b: str, out: str) -> np.ndarray:
     """Contract two arrays of subscripts `a` and `b` to `out`: one matrix product."""
     batch, left, right, inner = split_subscripts(a, b, out)
     size = {**dict(zip(a, x.shape, strict=True)), **dict(zip(b, y.shape, strict=True))}
 
-    def arrange(v: Any, have: str, *groups: str) -> Any:
+    def arrange(v: np.ndarray, have: str, *groups: str) -> np.ndarray:
         v = xp.permute_dims(v, tuple(have.index(c) for c in "".join(groups)))
         return xp.reshape(v, tuple(size[c] for c in groups[0]) + tuple(
             math.prod(size[c] for c in g) for g in groups[1:]))
@@ -115,7 +114,7 @@ def _einsum_axes(node: Node) -> AxisRule:
     return AxisRule(tuple(tuple(factors[c] for c in term) for term in terms), (tuple(factors[c] for c in out),))
 
 
-def _simpler_einsum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+def _simpler_einsum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node | None:
     """Contract the operands of expands and transposes in place of these."""
     terms, out = parse(p["subscripts"])
     if len(xs) == 1:
@@ -144,7 +143,7 @@ def _without_repeats(s: Rewriter, t: ArrayType, xs: list[Node], terms: list[str]
     x, term = xs[i], terms[i]
     letters = [term[a] for a in axes]
     xs[i], terms[i] = unbroadcast(x, axes, s), "".join(c for c in term if c not in letters)
-    scale: Any = 1
+    scale: int | Dim = 1
     added = []
     for c in letters:
         n = x.shape[term.index(c)]

@@ -195,7 +195,7 @@ one_minus_square = elementwise("one_minus_square", lambda xp, x: (1 - x) * (1 + 
                                d=lambda out, x: (x * -2.0,))
 
 
-def _reciprocal_hypot_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
+def _reciprocal_hypot_eval(xp: ArrayNamespace, x: np.ndarray) -> np.ndarray:
     square = xp.square(x)
     out = 1 / xp.sqrt(1 + square)
     if xp is np and _between(square, -1, np.inf):
@@ -211,7 +211,7 @@ reciprocal_hypot = elementwise(
     d=lambda out, x: (-(x * out * out * out),))
 
 
-def _tanh_slope_eval(xp: ArrayNamespace, y: np.ndarray, x: np.ndarray) -> Any:
+def _tanh_slope_eval(xp: ArrayNamespace, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     if xp is np:
         return tanh_slope_into(y, x, np.empty_like(y))
     return xp.where(xp.abs(y) < _SATURATED, 1 - y * y, 2 / (1 + xp.cosh(x + x)))
@@ -254,11 +254,11 @@ def arctan2_slope_into(x: np.ndarray, y: np.ndarray, squares: np.ndarray, out: n
     return out
 
 
-def _arctan2_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, squares: np.ndarray) -> Any:
+def _arctan2_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, squares: np.ndarray) -> np.ndarray:
     return arctan2_slope_into(x, y, squares, np.empty_like(x)) if xp is np else _careful_arctan2_slope(xp, x, y)
 
 
-def _careful_arctan2_slope(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
+def _careful_arctan2_slope(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     steep = xp.abs(x) >= xp.abs(y)
     large = xp.where(steep, x, y)
     ratio = xp.where(steep, y, x) / large
@@ -305,7 +305,7 @@ def arccosh_slope_into(x: np.ndarray, out: np.ndarray) -> np.ndarray:
     return out
 
 
-def _arccosh_slope_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
+def _arccosh_slope_eval(xp: ArrayNamespace, x: np.ndarray) -> np.ndarray:
     return arccosh_slope_into(x, np.empty_like(x)) if xp is np else 1 / (xp.sqrt(x - 1) * xp.sqrt(x + 1))
 
 
@@ -351,7 +351,7 @@ arctan2 = of_ufunc(np.arctan2, d=_arctan2_partials)
 hypot = of_ufunc(np.hypot, d=_hypot_partials, laws=Laws(commutative=True))
 
 
-def _where_equal(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, value: float, out: np.ndarray) -> Any:
+def _where_equal(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, value: float, out: np.ndarray) -> np.ndarray:
     """Return `out` with `value` where x equals y: of infinities, `out` is nan there."""
     if xp is not np:
         return xp.where(x == y, xp.full_like(out, value), out)
@@ -360,7 +360,7 @@ def _where_equal(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray, value: float,
     return out
 
 
-def _exp_share_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
+def _exp_share_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _where_equal(xp, x, y, 0.5, xp.asarray(1 / (1 + xp.exp(y - x))))
 
 
@@ -429,8 +429,9 @@ isfinite = of_ufunc(np.isfinite, result="bool")
 def _extreme(name: str, better: Primitive, on_bools: str, kernel: str) -> Primitive:
     """Declare maximum or minimum: the partial of the better operand is 1, of ties 1/2."""
 
-    def evaluate(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
-        return getattr(xp, on_bools if x.dtype == xp.bool else name)(x, y)
+    def evaluate(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        function: Callable[..., np.ndarray] = getattr(xp, on_bools if x.dtype == xp.bool else name)
+        return function(x, y)
 
     def partials(out: Node, x: Node, y: Node) -> tuple[Node, Node]:
         zero, half, one = (full(v, x.shape, x.dtype) for v in (0, 0.5, 1))

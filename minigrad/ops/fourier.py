@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ def _rfft_type(t: ArrayType) -> ArrayType:
     return ArrayType((*t.shape[:-1], 2, number(t.shape[-1]) // 2 + 1), t.dtype)
 
 
-def _rfft_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
+def _rfft_eval(xp: ArrayNamespace, x: np.ndarray) -> np.ndarray:
     z = xp.fft.rfft(x, axis=-1)
     return xp.astype(xp.stack([xp.real(z), xp.imag(z)], axis=-2), x.dtype)
 
@@ -41,7 +40,7 @@ def _irfft_type(t: ArrayType, *, n: int) -> ArrayType:
     return ArrayType((*t.shape[:-2], n), t.dtype)
 
 
-def _irfft_eval(xp: ArrayNamespace, x: np.ndarray, *, n: int) -> Any:
+def _irfft_eval(xp: ArrayNamespace, x: np.ndarray, *, n: int) -> np.ndarray:
     z = xp.complex64 if x.dtype == xp.float32 else xp.complex128
     spectrum = xp.astype(x[..., 0, :], z) + xp.astype(x[..., 1, :], z) * 1j
     return xp.astype(xp.fft.irfft(spectrum, n=n, axis=-1), x.dtype)

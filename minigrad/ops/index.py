@@ -139,7 +139,7 @@ def _scatter_type(u: ArrayType, *indices: ArrayType, shape: Shape) -> ArrayType:
 
 
 def _scatter_eval(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape: tuple[int, ...],
-                  read: Sequence[Reading] = ()) -> Any:
+                  read: Sequence[Reading] = ()) -> np.ndarray:
     if xp is np:
         return sum_rows(u, indices, np.empty(shape, u.dtype), read)
     # Without a scatter in the standard: a product with the indices' one-hot rows.
@@ -184,7 +184,7 @@ def _gather_sum_type(x: ArrayType, source: ArrayType, to: ArrayType, *, size: in
 
 
 def _gather_sum_eval(xp: ArrayNamespace, x: np.ndarray, source: np.ndarray, to: np.ndarray, *, size: int,
-                     read: Sequence[Reading] = (None, None)) -> Any:
+                     read: Sequence[Reading] = (None, None)) -> np.ndarray:
     shape = (size, *x.shape[1:])
     if xp is np:
         return sum_gathered(x, source, to, np.empty(shape, x.dtype), read)

@@ -6,7 +6,6 @@ Only `nextafter` has a derivative, which is that of its first operand.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from ..families import elementwise
 from ..primitive import Sample, on_host
 
 
-def _by_numpy(function: np.ufunc) -> Callable[..., Any]:
+def _by_numpy(function: np.ufunc) -> Callable[..., np.ndarray]:
     """Return the evaluation of a NumPy function that the array API standard lacks."""
     return lambda xp, *xs: function(*xs) if xp is np else xp.asarray(function(*map(on_host, xs)))
 

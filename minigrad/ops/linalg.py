@@ -22,7 +22,6 @@ An exactly singular matrix raises NumPy's LinAlgError where its inverse is neede
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def _gaps(v: Node, x: Node) -> Node:
 
 
 def _solve_type(name: str) -> Callable[..., ArrayType]:
-    def type_rule(a: ArrayType, b: ArrayType, **params: Any) -> ArrayType:
+    def type_rule(a: ArrayType, b: ArrayType, **params: object) -> ArrayType:
         check_matrix(name, a)
         check_matrix(name, b, square=False)
         if a.dtype != b.dtype:
@@ -79,7 +78,7 @@ def _solve_type(name: str) -> Callable[..., ArrayType]:
 
 
 def _solve_batch(name: str) -> Callable[..., Node]:
-    def batch(size: int | Dim, mapped: Sequence[bool], a: Node, b: Node, **params: Any) -> Node:
+    def batch(size: int | Dim, mapped: Sequence[bool], a: Node, b: Node, **params: object) -> Node:
         prim = PRIMITIVES[name]
         if mapped[0]:
             return prim(a, b if mapped[1] else broadcast_leading(b, size), **params)
@@ -120,7 +119,7 @@ def _triangle(x: Node, lower: bool) -> Node:
     return choose(ge, x) if lower else transposed(choose(ge, transposed(x)))
 
 
-def _triangular_eval(xp: ArrayNamespace, a: np.ndarray, b: np.ndarray, *, lower: bool) -> Any:
+def _triangular_eval(xp: ArrayNamespace, a: np.ndarray, b: np.ndarray, *, lower: bool) -> np.ndarray:
     return xp.linalg.solve(xp.tril(a) if lower else xp.triu(a), b)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ..axes import REDUCE, along
 from ..families import linear
-from ..graph import ArrayType, Node
+from ..graph import ArrayType, Node, Params
 from ..primitive import Primitive, Rewriter, broadcast_axes, require_float, unbroadcast
 from ..symbolic import Dim, size_of
 from ..tracing import made_by
@@ -38,7 +37,7 @@ def _mean_transpose(g: Node, x: Node, *, axes: Axes) -> Node:
     return broadcast_along(per_count(g, size_of(x.shape[a] for a in axes)), x.shape, axes)
 
 
-def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node:
+def _simpler_mean(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node:
     """Take unvarying terms out of the mean, and replace it by a sum divided by the count."""
     with made_by("simplify") as working_on:
         working_on(s.like)

@@ -5,8 +5,6 @@ As with `strict_index`, `eval` raises; a kernel returns a value that the check o
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..errors import IntegerRangeError, at_user_line
@@ -18,14 +16,14 @@ from .refusals import first_where
 from .results import after_checks
 
 
-def message(value: Any, dtype: np.dtype, line: str) -> str:
+def message(value: object, dtype: np.dtype, line: str) -> str:
     """Return the error message for an integer that `dtype` cannot hold."""
     instead = "Use a float." if dtype.itemsize == 8 else "Cast the array beside it first, with astype(int)."
     return f"{line}the integer {value} is out of bounds for {dtype}. {instead}"
 
 
 def _overflow_eval(xp: ArrayNamespace, x: np.ndarray, low: np.ndarray, high: np.ndarray, *, dtype: np.dtype,
-                   line: str) -> Any:
+                   line: str) -> np.ndarray:
     if not x.ndim and xp is np and low <= x <= high:  # a tenth of the time that masks of one number take
         return np.zeros_like(x)
     outside = (x < low) | (x > high)
@@ -58,7 +56,7 @@ def refused_by(node: Node) -> Node | None:
     return source if source.prim is overflow else None
 
 
-def _within(bound: int, dtype: np.dtype) -> Any:
+def _within(bound: int, dtype: np.dtype) -> int | float:
     """Return the number of `dtype` that is nearest to a bound without exceeding it."""
     if dtype.kind != "f":
         return min(max(bound, np.iinfo(dtype).min), np.iinfo(dtype).max)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ ROUNDS = 10
 _LOW = 0xFFFFFFFF
 
 
-def philox(xp: ArrayNamespace, counter: Sequence[Any], key: Sequence[Any]) -> list[Any]:
+def philox(xp: ArrayNamespace, counter: Sequence[np.ndarray], key: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the four words of Philox 4x32-10.
 
     Parameters
@@ -55,7 +54,7 @@ def _bits_type(key: ArrayType, *, shape: Shape, stream: int) -> ArrayType:
     return ArrayType((*key.shape[:-1], *shape), key.dtype)
 
 
-def _bits_eval(xp: ArrayNamespace, key: np.ndarray, *, shape: tuple[int, ...], stream: int) -> Any:
+def _bits_eval(xp: ArrayNamespace, key: np.ndarray, *, shape: tuple[int, ...], stream: int) -> np.ndarray:
     total = math.prod(shape)
     lead = key.shape[:-1]
     blocks = -(-total // 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from ..axes import REDUCE, along
 from ..combiners import ADD, ALL, ANY, ARGMAX, ARGMIN, MAX, MIN
 from ..errors import DtypeError, at_user_line
 from ..families import discrete, linear
-from ..graph import PRIMITIVES, ArrayType, Node, constant_of
+from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of
 from ..primitive import ArrayNamespace, Combiner, Laws, Primitive, Rewriter, Sample, broadcast_axes, fail, unbroadcast
 from ..symbolic import Dim, size_of
 from .accumulators import accumulator, numpy_dtype, summed
@@ -33,7 +32,7 @@ def reduce_type(name: str, result: Callable[[np.dtype], np.dtype] = lambda d: d,
     return type_rule
 
 
-def _reduces(by: Combiner, param: str = "axes") -> dict[str, Any]:
+def _reduces(by: Combiner, param: str = "axes") -> Params:
     return {"axes": along(param, REDUCE, by.name, kept=False), "combiner": by}
 
 
@@ -77,7 +76,7 @@ def by_count(s: Rewriter, name: str, x: Node, n: int | Dim) -> Node:
     return x if wide == dtype else s("cast", x, dtype=dtype)
 
 
-def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+def _simpler_sum(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node | None:
     """Multiply for repeated terms, take signs and exact factors out, and merge two sums."""
     (x,), axes = xs, p["axes"]
     if x.prim is neg and t.dtype.kind == "f":
@@ -103,10 +102,11 @@ sum_ = linear(
 def _extreme(name: str, by: Combiner, of_nothing: bool = False) -> Primitive:
     """Declare max or min; `of_nothing` allows empty axes, with the identity as result."""
 
-    def evaluate(xp: ArrayNamespace, x: np.ndarray, *, axes: Axes) -> Any:
+    def evaluate(xp: ArrayNamespace, x: np.ndarray, *, axes: Axes) -> np.ndarray:
         if of_nothing and 0 in (x.shape[a] for a in axes):
             return xp.full(without(x.shape, axes), by.identity(numpy_dtype(x)), dtype=x.dtype)
-        return getattr(xp, by.name)(x, axis=axes)
+        reduction: Callable[..., np.ndarray] = getattr(xp, by.name)
+        return reduction(x, axis=axes)
 
     vjp, jvp = extreme_rules(sum_, lambda y, x, *, axes: broadcast_along(y, x.shape, axes))
     return Primitive(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ def _extreme(name: str, by: Combiner) -> Primitive:
         return _scatter_type(require_number(name, u), *indices, shape=shape)
 
     def evaluate(xp: ArrayNamespace, u: np.ndarray, *indices: np.ndarray, shape: tuple[int, ...],
-                 read: Sequence[Reading] = ()) -> Any:
+                 read: Sequence[Reading] = ()) -> np.ndarray:
         start = by.identity(numpy_dtype(u))
         if xp is np:
             out = np.full(shape, start, u.dtype)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -66,7 +65,7 @@ segment_ids = discrete(
 # -- checks at run time ---------------------------------------------------------------------------------------
 
 
-def _checked_eval(xp: ArrayNamespace, index: np.ndarray, length: np.ndarray) -> Any:
+def _checked_eval(xp: ArrayNamespace, index: np.ndarray, length: np.ndarray) -> np.ndarray:
     index, length = xp.astype(index, xp.int64), xp.astype(length, xp.int64)
     if bad := first_where(xp, (index < -length) | (index >= length), index, length):
         raise IndexError(f"index {bad[1]} is out of range for an example with {bad[2]} rows")
@@ -85,7 +84,7 @@ checked_index = discrete(  # an index within an example; negative ones count fro
     samples=lambda: [Sample((np.array([0, 2, 1]), np.array([3, 3, 3])), order=0)])
 
 
-def _nonempty_eval(xp: ArrayNamespace, lengths: np.ndarray, *, what: str) -> Any:
+def _nonempty_eval(xp: ArrayNamespace, lengths: np.ndarray, *, what: str) -> np.ndarray:
     if bad := first_where(xp, lengths <= 0):  # negative: a slice longer than the example
         raise ValueError(what.replace("{}", str(bad[0])))
     return lengths
@@ -112,7 +111,7 @@ def _fits(name: str, x: ArrayType, ids: ArrayType) -> ArrayType:
 
 
 def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[np.ndarray], np.ndarray], dtype: object
-          ) -> Any:
+          ) -> np.ndarray:
     """Apply `work` to the rows of every segment."""
     ids = on_host(ids)
     if not len(ids):
@@ -123,7 +122,7 @@ def _each(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, work: Callable[[np
 
 def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
     """Return the batch rule of an operation within segments, which packs the batch."""
-    def batch(size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: Any) -> Node:
+    def batch(size: int | Dim, mapped: Sequence[bool], x: Node, ids: Node, **params: object) -> Node:
         x, ids = broadcast_operands((x, ids), mapped, size)
         # Ids of neighbours are different where their examples are.
         own = cast_to(ids, _INT) * broadcast_along(size_scalar(size, _INT), ids.shape, (0, 1)) + _rank(size, ids.shape)
@@ -133,7 +132,7 @@ def _in_one(function: Callable[..., Node]) -> Callable[..., Node]:
     return batch
 
 
-def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse: bool) -> Any:
+def _cumsum_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray, *, reverse: bool) -> np.ndarray:
     # Segment by segment: a difference of cumulative sums would cancel digits and spread nan to later segments.
     def work(part: np.ndarray) -> np.ndarray:
         part = xp.flip(part, axis=0) if reverse else part
@@ -153,7 +152,7 @@ segment_cumsum: Primitive = linear(
                             {"reverse": r}) for r in (False, True)])
 
 
-def _argsort_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray) -> Any:
+def _argsort_eval(xp: ArrayNamespace, x: np.ndarray, ids: np.ndarray) -> np.ndarray:
     def work(part: np.ndarray) -> np.ndarray:
         return np.argsort(part, axis=0, kind="stable") if xp is np else xp.argsort(part, axis=0)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from ..axes import PERMUTED, AxisRule, Declared, along, factorised, parallel, per_axis
 from ..errors import DtypeError, at_user_line
 from ..families import linear
-from ..graph import PRIMITIVES, ArrayType, Node, constant_of
+from ..graph import PRIMITIVES, ArrayType, Node, Params, constant_of
 from ..primitive import IN_ORDER, ArrayNamespace, Laws, Primitive, Rewriter, Sample, fail, move_axis
 from ..symbolic import Dim, Shape, format_shape, size_of
 from ..tracing import guard_equal, number
@@ -46,7 +45,7 @@ def _reshape_axes(node: Node) -> AxisRule:
     return AxisRule((before,), (after,))
 
 
-def _simpler_reshape(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+def _simpler_reshape(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node | None:
     """Expand a scalar to the new shape; reshape in place of adding axes of one element."""
     (x,) = xs
     if x.prim is not expand:
@@ -78,7 +77,7 @@ def _transpose_axes(node: Node) -> AxisRule:
     return AxisRule((tuple(axes),), (tuple(axes[a] for a in node.params["perm"]),))
 
 
-def _simpler_transpose(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: dict[str, Any]) -> Node | None:
+def _simpler_transpose(s: Rewriter, t: ArrayType, xs: tuple[Node, ...], p: Params) -> Node | None:
     """Transpose before expanding; moving axes of one element is a reshape."""
     (x,), perm = xs, p["perm"]
     if x.prim is expand:
@@ -125,7 +124,7 @@ def _slice_transpose(g: Node, x: Node, *, start: Axes, stop: Axes, step: Axes) -
     return pad(g, low=start, high=high, interior=tuple(s - 1 for s in step))
 
 
-def _brackets(node: Node, value: Callable[[Any], str]) -> str:
+def _brackets(node: Node, value: Callable[[object], str]) -> str:
     """Return the parameters of a slice as NumPy spells them: ``[:, 1:5:2]``."""
     p = node.params
     words = []
@@ -154,7 +153,7 @@ def _pad_type(t: ArrayType, *, low: Axes, high: Axes, interior: Axes) -> ArrayTy
     return ArrayType(tuple(shape), t.dtype)
 
 
-def _pad_eval(xp: ArrayNamespace, x: np.ndarray, *, low: Axes, high: Axes, interior: Axes) -> Any:
+def _pad_eval(xp: ArrayNamespace, x: np.ndarray, *, low: Axes, high: Axes, interior: Axes) -> np.ndarray:
     shape = tuple(a + n + max(n - 1, 0) * i + b for n, a, b, i in zip(x.shape, low, high, interior, strict=True))
     out = xp.zeros(shape, dtype=x.dtype)
     where = tuple(slice(a, a + (n - 1) * (i + 1) + 1 if n else a, i + 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -55,13 +54,13 @@ def _cumulative_extreme(name: str, by: Combiner, pair: Primitive, ignores_nan: b
             require_float(name, t)
         return require_axes(name, t, axis)
 
-    def combined(xp: ArrayNamespace, later: np.ndarray, earlier: np.ndarray) -> Any:
-        best = pair.eval(xp, later, earlier)
+    def combined(xp: ArrayNamespace, later: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+        best: np.ndarray = pair.eval(xp, later, earlier)
         if not ignores_nan:
             return best
         return xp.where(xp.isnan(later), earlier, xp.where(xp.isnan(earlier), later, best))
 
-    def evaluate(xp: ArrayNamespace, x: np.ndarray, *, axis: int) -> Any:
+    def evaluate(xp: ArrayNamespace, x: np.ndarray, *, axis: int) -> np.ndarray:
         if xp is np:
             return by.ufunc.accumulate(x, axis=axis)
         n, reach = x.shape[axis], 1

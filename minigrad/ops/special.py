@@ -80,7 +80,7 @@ def _expit_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
     return xp.where(x < 0, e, xp.ones_like(e)) / (1 + e)
 
 
-def _xlogy_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
+def _xlogy_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return xp.where((x == 0) & ~xp.isnan(y), xp.zeros_like(x), x * xp.log(y))
 
 
@@ -121,7 +121,7 @@ def _polynomial(coefficients: Sequence[float], x: Value) -> Value:
     return total
 
 
-def _sinc_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
+def _sinc_eval(xp: ArrayNamespace, x: np.ndarray) -> np.ndarray:
     z = x * math.pi
     out = xp.asarray(xp.sin(z) / z)
     if xp is np and not (out.size and np.isnan(out.max())):
@@ -129,7 +129,7 @@ def _sinc_eval(xp: ArrayNamespace, x: np.ndarray) -> Any:
     return xp.where(x == 0, xp.ones_like(x), out)
 
 
-def _sinc_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
+def _sinc_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     def series(x: np.ndarray) -> np.ndarray:
         slope: np.ndarray = _polynomial(_SINC_SERIES, xp.square(x * math.pi)) * x * math.pi ** 2
         return slope
@@ -250,7 +250,7 @@ dawsn = _declare("dawsn", lambda out, x: (dawsn_slope(x),), _uniform(-2, 2))
 _LOG_ROOT = 0.5 * math.log(2 * math.pi)
 
 
-def _log_ndtr_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> Any:
+def _log_ndtr_slope_eval(xp: ArrayNamespace, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     def tail(x: np.ndarray) -> np.ndarray:
         slope: np.ndarray = math.sqrt(2 / math.pi) / by_scipy("erfcx", x * -math.sqrt(0.5))
         return slope
@@ -314,7 +314,7 @@ def _with_tail(values: np.ndarray, far: np.ndarray, x: np.ndarray, function: Cal
     return values
 
 
-def _on_host(xp: ArrayNamespace, function: Callable[..., np.ndarray], *xs: np.ndarray, **params: float) -> Any:
+def _on_host(xp: ArrayNamespace, function: Callable[..., np.ndarray], *xs: np.ndarray, **params: float) -> np.ndarray:
     """Evaluate a function of NumPy arrays in double precision."""
     values = [on_host(x) for x in xs]
     out = function(*(v.astype(np.float64) for v in values), **params).astype(values[0].dtype)
@@ -408,7 +408,7 @@ def _hyp1f1(x: np.ndarray, a: float, b: float) -> np.ndarray:
 def _over_x(name: str, bessel: str, sign: int) -> Primitive:
     """Declare ``i1(x) / x`` or ``j1(x) / x``, which is one half of ``hyp0f1(±x² / 4, b=2)``."""
 
-    def evaluate(xp: ArrayNamespace, x: np.ndarray) -> Any:
+    def evaluate(xp: ArrayNamespace, x: np.ndarray) -> np.ndarray:
         def quotient(x: np.ndarray) -> np.ndarray:
             return np.where(x == 0, 0.5, by_scipy(bessel, x) / np.where(x == 0, 1, x))
 

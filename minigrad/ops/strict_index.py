@@ -8,7 +8,6 @@ every transform.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -53,14 +52,14 @@ def all_below(index: np.ndarray, size: int) -> bool:
         np.maximum.reduce(index.view(f"u{index.itemsize}"), axis=None)) < size)
 
 
-def _place_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray) -> Any:
+def _place_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray) -> np.ndarray:
     if _are_places(xp, index, size):
         return index
     _refuse(xp, index, (index < 0) | (index >= size), size)
     return index
 
 
-def _place_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray) -> Any:
+def _place_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray) -> np.ndarray:
     if _are_places(xp, index, size, null):
         return index
     none = index == null
@@ -68,7 +67,7 @@ def _place_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray,
     return xp.where(none, size, index)
 
 
-def _row_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray) -> Any:
+def _row_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray) -> np.ndarray:
     if _are_places(xp, index, size, null):
         return index
     none = index == null

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -165,9 +165,9 @@ class Held:
     added: bool | None = None
     first: int = 0
 
-    def params(self, given: Params, tests: Sequence[Graph], bodies: Sequence[Graph]) -> dict[str, Any]:
+    def params(self, given: Params, tests: Sequence[Graph], bodies: Sequence[Graph]) -> dict[str, object]:
         """Return the parameters that hold these graphs in place of `given` ones."""
-        new: dict[str, Any] = {self.test: tests[0]} if tests else {}
+        new: dict[str, object] = {self.test: tests[0]} if tests else {}
         return new | {self.bodies: tuple(bodies) if isinstance(given[self.bodies], tuple) else bodies[0]}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ FEW = 4096  # numbers that are added one by one as fast as in any other way
 _PIECE = 1 << 12  # rows that are added up at a time, at least
 
 
-def flat_index(xp: ArrayNamespace, indices: Sequence[np.ndarray], shape: Sequence[int]) -> Any:
+def flat_index(xp: ArrayNamespace, indices: Sequence[np.ndarray], shape: Sequence[int]) -> np.ndarray:
     """Return `indices` as one index into the flattened leading axes of `shape`."""
     flat = xp.zeros(indices[0].shape, dtype=xp.int64)
     for i, n in zip(indices, shape[:len(indices)], strict=True):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
 import optree
-from numpy.typing import DTypeLike
 
 from .errors import DtypeError, GraphError, Location, Place, at_user_line, format_location, user_location
 from .symbolic import Dim, Shape, Symbol, format_shape, size_of, symbols
@@ -24,6 +23,8 @@ from .tracebacks import boundary
 from .tracing import thread
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
     import minigrad.explorer
 
     from .primitive import Primitive

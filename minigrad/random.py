@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from .errors import DtypeError, ShapeError, at_user_line
 from .graph import ArrayType, Node, dtype_of
@@ -32,6 +31,9 @@ from .tracebacks import boundary
 from .traced_array import Array, ArrayLike, as_array
 from .tracing import number, tracing
 from .transforms.trace import stage
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = [
     "bernoulli", "bits", "categorical", "exponential", "key", "normal", "permutation", "randint", "split", "uniform",

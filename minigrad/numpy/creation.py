@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, at_user_line
 from ..graph import dtype_of, full
@@ -21,6 +20,9 @@ from .data_types import as_floating, astype, result_type
 from .dispatch import any_traced, implements
 from .joining import concatenate, stack
 from .manipulation import broadcast_arrays, broadcast_to, expand_dims, moveaxis, ravel, reshape, swapaxes
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 # -- conversion ----------------------------------------------------------------------------------------------
 

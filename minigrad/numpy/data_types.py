@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..graph import Node, dtype_of
 from ..ops import elementwise as ew
 from ..traced_array import Array, ArrayLike, as_array
 from .arguments import Casting
 from .dispatch import implements
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 @implements(np.astype)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, TraceError, at_user_line
 from ..graph import Node, constant_of, dtype_of, full
@@ -21,6 +21,9 @@ from ..traced_array import TABLE, Array, ArrayLike, as_array
 from .arguments import Casting, as_int, broadcast_node, broadcast_shapes, checked_cast, given
 from .data_types import result_type
 from .dispatch import NAMES, implements
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 # -- ufuncs --------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from types import EllipsisType
-from typing import Any, NoReturn, SupportsIndex, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias, TypeGuard
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, IndexRangeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node, TupleType, full
@@ -33,6 +32,9 @@ from .manipulation import (
     ravel,
     reshape,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 # -- x[key] --------------------------------------------------------------------------------------------------
 

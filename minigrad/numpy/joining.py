@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import constant_of, dtype_of
@@ -31,6 +30,9 @@ from .manipulation import (
     ravel,
     reshape,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 # -- joining -------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import ArrayType, Node
@@ -21,6 +20,9 @@ from .data_types import same_dtype
 from .dispatch import implements
 from .indexing import diagonal
 from .manipulation import matrix_transpose, moveaxis, reshape
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 def _operands(name: str, *values: ArrayLike, dtype: DTypeLike | None = None) -> list[Node]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
 from ..graph import Node, Number, dtype_of, full
@@ -22,6 +22,9 @@ from ..traced_array import TABLE, Array, ArrayLike, as_array
 from ..tracing import number
 from .arguments import Axes, as_axes, as_axis, broadcast_node, broadcast_shapes, checked_cast, given, masks, one_axis
 from .dispatch import UFUNC_METHODS, accumulates, implements
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 # -- over axes -----------------------------------------------------------------------------------------------
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..errors import ShapeError, TraceError, at_user_line
 from ..graph import full
@@ -29,6 +29,9 @@ from .joining import concatenate
 from .manipulation import at_least, broadcast_to, expand_dims, moveaxis, ravel, reshape
 from .reductions import cumprod, cumsum, keep_axes, max_, mean, min_, prod, slice_along, sum_
 from .searching import searchsorted
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 # -- quantiles -----------------------------------------------------------------------------------------------
 

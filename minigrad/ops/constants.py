@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..axes import ORDERED, AxisRule, Declared, Factor, subscripts
 from ..graph import ArrayType, Node, Number, Params, TupleType, dtype_of, zeros_like
 from ..primitive import PART, ArrayNamespace, Primitive, Sample, free, leaf
 from ..symbolic import Dim, Shape
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def _make_full(xp: ArrayNamespace, *, value: Number, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -10,11 +10,10 @@ import copy
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import optree
-from numpy.typing import ArrayLike, DTypeLike
 
 from ..errors import BatchError, at_user_line
 from ..graph import ArrayType, PyTree
@@ -22,6 +21,9 @@ from ..tracebacks import boundary
 from .axes import Axis, FieldType, as_field
 from .nested import batch_schema
 from .schema import EVERYWHERE, Schema, check_example, out_of_range, schema_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 _NOTHING = np.zeros(1, bool)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import optree
-from numpy.typing import ArrayLike
 
 from .. import interpreters
 from ..errors import CheckError, MinigradError
@@ -34,6 +33,9 @@ from .common import (
     type_of,
 )
 from .tolerance import Seen, tolerance
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 @boundary

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 import optree
-from numpy.typing import ArrayLike
 
 from ..errors import DtypeError
 from ..graph import ArrayType, Graph, Node, PyTree
 from ..text import format_node, node_names
 from ..transforms.trace import Staged, flatten_arguments, function_name
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .. import interpreters
 from ..errors import CheckError, DtypeError, GradError, ShapeError, at_user_line
@@ -22,6 +21,9 @@ from ..tracebacks import boundary
 from ..transforms.grad import Argnums, select
 from ..transforms.trace import stage
 from .common import Checked, at_element, describe, element, name_of, number, precision, stage_precisely
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _MODES = {"rev": "reverse mode", "fwd": "forward mode"}
 _STEPS = (1.0, 0.1, 0.01)  # smaller steps avoid a kink near the point

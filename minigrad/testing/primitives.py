@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optree
-from numpy.typing import ArrayLike
 
 from .. import interpreters
 from ..errors import CheckError
@@ -18,6 +17,9 @@ from ..transforms.trace import flatten_arguments, stage
 from .batching import check_batching
 from .common import Checked, name_of
 from .gradients import check_grads
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 @boundary

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optree
-from numpy.typing import ArrayLike
 
 from .. import interpreters
 from ..errors import MinigradError
@@ -24,6 +23,9 @@ from ..transforms.vmap import vmap
 from .batching import Examples, check_batch_of
 from .common import Checked, at_element, name_of, number, plural, precision, widen
 from .tolerance import Seen, tolerance
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 @check_batch_of.register(is_batch)

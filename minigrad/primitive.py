@@ -218,7 +218,8 @@ class Primitive:
         ``flops(node, value, count)`` returns the number of arithmetic operations: ``value(size)`` is the number that a
         size stands for, ``count(graph, **sizes)`` the operations of a held graph. None: as the axis rule implies.
     combiner : Combiner or None
-        The operation of a reduction, scan or scatter (see `combiners`).
+        The operation of a reduction, scan or scatter whose result is the combination alone (see `combiners`): backends
+        print the combiner, and do not call `eval`. None for an operation that does more, such as a weighted sum.
     view : View or None
         The place of the result in the first operand's memory (see `views`); None: in its own memory.
     kind : str

@@ -41,3 +41,31 @@ def test_axis_rules_print_the_combiner(name):
 def test_reductions_of_nothing_are_the_identity(name, dtype):
     prim, x = PRIMITIVES[name], np.zeros((2, 0), dtype)
     np.testing.assert_array_equal(prim.eval(np, x, axes=(1,)), [prim.combiner.identity(x.dtype)] * 2)
+
+
+def defined(prim):
+    """Return NumPy's function of a primitive with a combiner, by the name of the axis parameter."""
+    by = prim.combiner
+    position = {"argmax": np.argmax, "argmin": np.argmin}.get(by.name)
+
+    def reduce(x, axes):
+        return by.ufunc.reduce(x, axis=tuple(axes), **({"initial": by.identity(x.dtype)} if x.size == 0 else {}))
+
+    def along(x, axis):
+        return position(x, axis) if position else by.ufunc.accumulate(x, axis=axis)
+
+    return {"axes": reduce, "axis": along}
+
+
+@pytest.mark.parametrize("name", sorted(
+    n for n, p in PRIMITIVES.items() if p.combiner is not None and p.samples()
+    and {"axes", "axis"}.intersection(p.samples()[0].params)))
+def test_a_combiner_says_all_of_an_operation(name):
+    """Backends print the combiner and do not ask the evaluation: both must be the same function."""
+    prim = PRIMITIVES[name]
+    for sample in prim.samples():
+        (x,), ((key, value),) = sample.arrays, sample.params.items()
+        x = np.asarray(x)
+        if x.size:
+            want = defined(prim)[key](x, value)
+            np.testing.assert_allclose(prim.eval(np, x, **sample.params), want, rtol=1e-12, atol=1e-12)

@@ -608,7 +608,7 @@ def _closed(graph: Graph, inputs: Sequence[Node], extra: Sequence[Node], outputs
     )
 
 
-_ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or use mg.segment_max"),
+_ALONG = {ORDERED: ("it runs along a ragged axis", "Run it along another axis, or write it with cumsum and gathers"),
           PERMUTED: ("it moves elements along a ragged axis", "Move them along another axis, or index the rows with "
                      "an array of positions")}
 

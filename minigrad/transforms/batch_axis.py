@@ -55,6 +55,11 @@ SHARED, ROWS, SUM, WHOLE = Role
 Roles = Role | tuple[Role, ...]  # of an array, or of each result of a node with several
 
 
+def results_roles(roles: Roles) -> tuple[Role, ...]:
+    """Return the role of each result of a node."""
+    return roles if isinstance(roles, tuple) else (roles,)
+
+
 class Mixes(Exception):
     """A node that mixes examples: the node, why it does, and the way out."""
 
@@ -112,11 +117,17 @@ class Reading:
         """Tell whether the node is the number of examples, or of rows, as a value."""
         return node.prim.name == "size" and self.cut.crosses((node.params["size"],))
 
+    def role(self, node: Node) -> Role:
+        """Return the role of a node with one result."""
+        (role,) = results_roles(self.roles[node])
+        return role
+
     def of(self, node: Node) -> Facts:
         """Return the facts about a value."""
         if node not in self.facts:
-            rows = self.roles.get(node, SHARED) is not SHARED and isinstance(node.type, ArrayType)
-            self.facts[node] = Facts(self.cut.straight(node.type)) if rows else Facts()
+            rows = self.roles.get(node, SHARED) is not SHARED
+            layout = self.cut.straight(node.type) if rows and isinstance(node.type, ArrayType) else NONE
+            self.facts[node] = Facts(layout)
         return self.facts[node]
 
     def _role(self, node: Node, given: Sequence[Roles]) -> Roles:
@@ -154,21 +165,21 @@ class Reading:
         found = [self._cut_axis(node, "its result", values, t)
                  for values, t in zip(rule.results, node.types, strict=True)]
         kinds, points = {f.kind for f in factors}, NONE
-        placed = [axis[0].by for axis in found if axis and axis[0].kind is INDEXED]
+        placed = [int(axis[0].by) for axis in found if axis and axis[0].kind is INDEXED]
         if placed and kinds <= {REDUCE, PARALLEL} and all(
-                self._names_rows(node.inputs[k], NONE, node.shape[self.cut.axis_of(node.type)]) for k in placed):
+                self._names_rows(node.inputs[k], NONE, self.cut.size_of_axis(node.types[0])) for k in placed):
             read.update(placed)  # rows of the part go to places of the part
             layout = merged(self.of(node.inputs[k]).points for k in placed)
             role: Roles = ROWS
         elif kinds == {SEGMENTED}:
             read.update(self._segments(node, rule, found))
-            role, layout = ROWS, self.cut.straight(node.type)
+            role, layout = ROWS, self.cut.straight(node.types[0])
             if node.prim is segment_ids:
-                points = self.cut.straight(node.inputs[0].type)
+                points = self.cut.straight(node.inputs[0].types[0])
         elif node.prim is concatenate and kinds == {PERMUTED}:
             role, layout = ROWS, self._end_to_end(node)
         elif node.prim is cumsum and kinds == {ORDERED} and (rows := self._rows_before(node)) is not None:
-            role, layout, points = ROWS, self.cut.straight(node.type), frozenset({(0, rows)})
+            role, layout, points = ROWS, self.cut.straight(node.types[0]), frozenset({(0, rows)})
         else:
             role, layout = self._by_factor(node, factors, found)
             if node.prim is iota:
@@ -190,10 +201,10 @@ class Reading:
             (factor, *_), size = axis, x.shape[values.index(axis)]
             if factor.kind is not INDEXED:
                 factors.setdefault(factor, []).append((x, size))
-            elif self._names_rows(node.inputs[factor.by], self.of(x).layout, size):
-                indices.add(factor.by)
+            elif self._names_rows(node.inputs[int(factor.by)], self.of(x).layout, size):
+                indices.add(int(factor.by))
             else:
-                other = self.of(node.inputs[factor.by]).points
+                other = self.of(node.inputs[int(factor.by)]).points
                 raise Mixes(node, "its index points at rows of another axis" if other else _MIXES[INDEXED])
         return factors, indices
 
@@ -225,9 +236,9 @@ class Reading:
 
     def _segments(self, node: Node, rule: AxisRule, found: Sequence[Axis | None]) -> set[int]:
         """Return the operands that name segments; refuse segments that may go on in the next part."""
-        names = {f.by for axes in rule.operands for axis in axes for f in axis if f.kind is SEGMENTED}
+        names = {int(f.by) for axes in rule.operands for axis in axes for f in axis if f.kind is SEGMENTED}
         if any(axis is None or axis[0].kind is not SEGMENTED for axis in found) or any(
-                self.of(i).layout - self.cut.straight(i.type) for i in node.inputs if self.has_axis(i)):
+                self.of(i).layout - self.cut.straight(i.types[0]) for i in node.inputs if self.has_axis(i)):
             raise Mixes(node, _MIXES[ORDERED])
         lengths = {i.shape[:1] for i in (node, *node.inputs) if self.has_axis(i)}
         ids = names if len(lengths) == 1 else set()  # else the operands have lengths
@@ -239,7 +250,7 @@ class Reading:
     def _rows_before(self, node: Node) -> Size | None:
         """Return the length of the axis into which a running sum points: that of the numbers of rows per example."""
         (x,) = node.inputs
-        straight = node.ndim == 1 and not self.of(x).layout - self.cut.straight(x.type)
+        straight = node.ndim == 1 and not self.of(x).layout - self.cut.straight(x.types[0])
         return self.cut.counted(x.shape[0], self.of(x).count) if straight else None
 
     def _end_to_end(self, node: Node) -> Spans:
@@ -261,7 +272,7 @@ class Reading:
             if node.inputs and any(axis and axis[0].kind is not PARALLEL for axis in found):
                 raise Mixes(node, "its operand is not a row of the batch")
             # The same for all examples, or a counter: its users are checked.
-            straight = self.cut.straight(node.type) if node.prim is iota else NONE
+            straight = self.cut.straight(node.types[0]) if node.prim is iota else NONE
             return _as_many(node, [ROWS if axis else SHARED for axis in found]), straight
         ((factor, operands),) = factors.items()
         if factor.kind is REDUCE and factor.by in ("add", "mean") and not any(found):
@@ -278,12 +289,11 @@ class Reading:
         """Return the layout of rows that are those of the operands."""
         if isinstance(node.type, TupleType):
             return NONE
-        to = node.shape[self.cut.axis_of(node.type)]
+        to = self.cut.size_of_axis(node.types[0])
         spans = {scaled(self.of(x).layout, n, to) for x, n in operands}
-        if len(spans) == 1 and None not in spans:
-            return spans.pop()
-        layout = None if None in spans else merged(spans)
-        if layout is None or not agree(layout, to):
+        known = {s for s in spans if s is not None}
+        layout = merged(known)
+        if len(known) < len(spans) or (len(known) > 1 and not agree(layout, to)):
             raise Mixes(node, "it moves elements across the batch axis")
         return layout
 
@@ -310,13 +320,13 @@ class Reading:
             return Facts(layout, count=self._count(node, given))
         points = self._displaced(node, given)
         if points is None:
-            self.refuse_positions(node, rest)
+            raise Counts(node, merged(self.of(i).points for i in rest), self.cut)
         return Facts(layout, points)
 
     def _count(self, node: Node, given: Sequence[Facts]) -> Size | None:
         """Return the number of rows that sums and products of such numbers count."""
-        counts = [f.count for f in given]
-        if node.prim.kind != "elementwise" or node.dtype.kind not in "iu" or None in counts or not counts:
+        counts = [f.count for f in given if f.count is not None]
+        if node.prim.kind != "elementwise" or node.dtype.kind not in "iu" or len(counts) < len(given) or not counts:
             return None
         if node.prim.linear == "jointly":
             return sum((c * s for c, s in zip(counts, _signs(node), strict=True)), 0)
@@ -340,10 +350,10 @@ class Reading:
             if size is None and not f.points and moved_by_user:
                 return None  # a position moved by the user's code may be one of the next part
             terms.append(f.points or frozenset({(0 if size is None else size, 0)}))
-            user = node
-            while size is not None and i is not None:
-                self.local.setdefault(i, set()).add(user)
-                user, i = i, next(iter(i.inputs), None)
+            user, operand = node, i if size is not None else None
+            while operand is not None:
+                self.local.setdefault(operand, set()).add(user)
+                user, operand = operand, next(iter(operand.inputs), None)
         signs = _signs(node)
         out = {tuple(sum((n * s for n, s in zip(ns, signs, strict=True)), 0) for ns in zip(*spans, strict=True))
                for spans in itertools.product(*terms)}
@@ -440,7 +450,7 @@ def _inside(at: Reading, node: Node, graph: Graph, given: Sequence[Roles]) -> li
         inner.read(graph.nodes)
         for n in graph.outputs:
             inner.refuse_positions(n, [n])
-            if inner.of(n).layout - at.cut.straight(n.type):
+            if inner.of(n).layout - at.cut.straight(n.types[0]):
                 raise Mixes(n, "it moves elements across the batch axis")
     except Mixes as error:
         raise Mixes(node, f"in the {node.prim.name}, {error.node.prim.name} at {error.node.where}: {error.why}",
@@ -449,7 +459,7 @@ def _inside(at: Reading, node: Node, graph: Graph, given: Sequence[Roles]) -> li
         if inner.is_size(size) and size not in inner.local:
             raise Mixes(node, f"in the {node.prim.name}, {size.prim.name} at {size.where}: it is the number of "
                         "examples, which a chunk does not know", "Pass it in from outside")
-    return [inner.roles[n] for n in graph.outputs]
+    return [inner.role(n) for n in graph.outputs]
 
 
 def _only_sums(node: Node, out: Sequence[Role]) -> tuple[Role, ...]:
@@ -572,8 +582,8 @@ def _of_switch(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, .
         return _only_sums(node, [_either(roles, [g.outputs[k] for g in graphs]) for k, roles in enumerate(ways)])
     if SUM in given:
         raise _statistic(node)
-    choices = at.cut.axis_of(node.inputs[0].type)
-    if any(r is ROWS and (at.cut.axis_of(i.type) != choices or not rows)
+    choices = at.cut.axis_of(node.inputs[0].types[0])
+    if any(r is ROWS and (at.cut.axis_of(i.types[0]) != choices or not rows)
            for i, r, rows in zip(node.inputs[1:], given[1:], node.params["rows"], strict=True)):
         raise Mixes(node, "an operand has the batch axis beside that of the choices")
     return tuple(SUM if s else ROWS for s in node.params["sums"])

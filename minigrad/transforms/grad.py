@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import optree
 
 from ..errors import GradError, ShapeError, at_user_line
-from ..graph import Graph, Node
+from ..graph import Graph, Node, PyTree
 from ..tracebacks import boundary
 from ..traced_array import Array
 from ..tracing import guard_equal_shapes
 from .array_namespace import is_on_device
+from .graph_forms import in_tree, out_tree
 from .graph_forms import jvp as jvp_graph
 from .graph_forms import select as select_inputs
 from .graph_forms import value_and_grad as value_and_grad_graph
@@ -27,7 +27,7 @@ Argnums = int | Sequence[int]
 
 
 @picklable
-def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(f: Callable[..., PyTree], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., PyTree]:
     """Return the function that computes the gradient of a scalar function.
 
     Parameters
@@ -57,7 +57,7 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> 
     both = value_and_grad(f, argnums, has_aux)
 
     @functools.wraps(f)
-    def gradient(*args: Any, **kwargs: Any) -> Any:
+    def gradient(*args: PyTree, **kwargs: PyTree) -> PyTree:
         value, g = both(*args, **kwargs)
         return (g, value[1]) if has_aux else g
 
@@ -65,7 +65,7 @@ def grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> 
 
 
 @transform
-def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
+def value_and_grad(f: Callable[..., PyTree], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., PyTree]:
     """Return the function that computes a scalar function's value and its gradient, in one pass.
 
     Parameters and errors are those of `grad`; the result is ``(value, gradient)``, or
@@ -95,7 +95,7 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = 
     return rewrite
 
 
-def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], Any]:
+def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], optree.PyTreeSpec]:
     """Return the inputs of the arguments `argnums`, and their pytree: a tuple for several."""
     _check_positions(staged, argnums, what)
     return select_inputs(staged.graph, argnums, what, "argnums")
@@ -112,14 +112,14 @@ def _check_positions(staged: Staged, argnums: Argnums, what: str) -> None:
                 f"{what} of {function_name(staged.f)}: argnums {i}, but it was called with {count} arguments"))
 
 
-def _like(name: str, value: Any, tree: Any, nodes: Sequence[Node]) -> list[Any]:
+def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Node]) -> list[PyTree]:
     """Return the leaves of a tangent or cotangent, which must match `nodes` in structure, shape and dtype."""
     leaves, own = optree.tree_flatten(value)
     if own != tree:
         raise ShapeError(at_user_line(f"{name} has the structure {own}, expected {tree}"))
     out = []
     for i, (x, n) in enumerate(zip(leaves, nodes, strict=True)):
-        t = leaf_type(x, lambda i=i: f"{name}, leaf {i}")
+        t = leaf_type(x, functools.partial("{}, leaf {}".format, name, i))
         if not guard_equal_shapes(t.shape, n.shape):
             raise ShapeError(at_user_line(f"{name}, leaf {i}: expected {n.type}, got {t}"))
         out.append(x if isinstance(x, Array) or is_on_device(x) else np.asarray(x, dtype=n.dtype))
@@ -127,7 +127,7 @@ def _like(name: str, value: Any, tree: Any, nodes: Sequence[Node]) -> list[Any]:
 
 
 @boundary
-def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def jvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[PyTree]) -> tuple[PyTree, PyTree]:
     """Return ``f(*primals)`` and its directional derivative along `tangents` (forward mode).
 
     Parameters
@@ -147,13 +147,14 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """
     staged = stage(f, tuple(primals), {})
     nodes, _ = select(staged, range(len(primals)), "jvp")
-    directions = _like("the tangent", tuple(tangents), optree.tree_structure(tuple(primals)), staged.inputs)
+    directions = _like("the tangent", tuple(tangents), staged.in_tree.child(0), staged.inputs)
     graph = jvp_graph(staged.graph, nodes)
-    return finish(graph.inputs, [*staged.leaves, *directions], graph.outputs, graph.out_tree)
+    both: tuple[PyTree, PyTree] = finish(graph.inputs, [*staged.leaves, *directions], graph.outputs, graph.out_tree)
+    return both
 
 
 @boundary
-def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+def vjp(f: Callable[..., PyTree], *primals: PyTree) -> tuple[PyTree, Callable[[PyTree], tuple[PyTree, ...]]]:
     """Return ``f(*primals)`` and the function that pulls cotangents back to the arguments (reverse mode).
 
     Parameters
@@ -183,13 +184,14 @@ class _Pull:
     """The function from cotangents of a graph's outputs to those of its inputs, at the point `leaves`."""
 
     graph: Graph
-    leaves: list[Any]
+    leaves: list[PyTree]
 
     @boundary
-    def __call__(self, cotangent: Any) -> tuple[Any, ...]:
-        given = _like("the cotangent", cotangent, self.graph.out_tree, self.graph.outputs)
-        back = vjp_graph(self.graph, self.graph.inputs, self.graph.in_tree.child(0))
-        return finish(back.inputs, [*self.leaves, *given], back.outputs, back.out_tree)
+    def __call__(self, cotangent: PyTree) -> tuple[PyTree, ...]:
+        given = _like("the cotangent", cotangent, out_tree(self.graph), self.graph.outputs)
+        back = vjp_graph(self.graph, self.graph.inputs, in_tree(self.graph).child(0))
+        cotangents: tuple[PyTree, ...] = finish(back.inputs, [*self.leaves, *given], back.outputs, back.out_tree)
+        return cotangents
 
     def __repr__(self) -> str:
         return f"<minigrad pullback of {len(self.graph.outputs)} values to {len(self.graph.inputs)}>"
@@ -197,12 +199,12 @@ class _Pull:
     def __copy__(self) -> _Pull:
         return self
 
-    def __deepcopy__(self, memo: dict) -> _Pull:
+    def __deepcopy__(self, memo: dict[int, object]) -> _Pull:
         return self
 
 
 @boundary
-def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+def hvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[PyTree]) -> PyTree:
     """Return the product of the Hessian of a scalar function with a direction, by forward over reverse mode.
 
     Parameters

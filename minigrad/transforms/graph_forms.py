@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import optree
 
 from .. import interpreters
 from ..errors import BatchError, GradError, MinigradError, at_user_line
-from ..graph import FORMS, ArrayType, Graph, Node, full, zeros_like
+from ..graph import FORMS, ArrayType, Graph, InAxes, Node, PyTree, full, zeros_like
 from ..primitive import move_axis, placeholder
 from ..symbolic import Dim
 from ..tracing import made_by
@@ -22,22 +21,24 @@ Part = int | str  # an argument, by its position or name, or a part of one: ``pa
 # -- arguments and results ---------------------------------------------------------------------------------------
 
 
-def in_tree(graph: Graph) -> Any:
+def in_tree(graph: Graph) -> optree.PyTreeSpec:
     """Return the pytree of a graph's arguments ``(args, kwargs)``."""
     if graph.in_tree is not None:
         return graph.in_tree
-    return optree.tree_structure((tuple(range(len(graph.inputs))), {}))
+    arguments = optree.treespec_tuple([optree.treespec_leaf()] * len(graph.inputs))
+    return optree.treespec_tuple([arguments, optree.treespec_dict()])
 
 
-def out_tree(graph: Graph) -> Any:
+def out_tree(graph: Graph) -> optree.PyTreeSpec:
     """Return the pytree of a graph's result."""
     if graph.out_tree is not None:
         return graph.out_tree
-    n = len(graph.outputs)
-    return optree.tree_structure(0 if n == 1 else tuple(range(n)))
+    leaves = [optree.treespec_leaf()] * len(graph.outputs)
+    return leaves[0] if len(leaves) == 1 else optree.treespec_tuple(leaves)
 
 
-def select(graph: Graph, wrt: Part | Iterable[Part], what: str, word: str = "wrt") -> tuple[list[Node], Any]:
+def select(graph: Graph, wrt: Part | Iterable[Part], what: str, word: str = "wrt"
+           ) -> tuple[list[Node], optree.PyTreeSpec]:
     """Return the floating inputs of the arguments `wrt` (or of parts of them), and their pytree: a tuple for several.
 
     Raises
@@ -60,7 +61,8 @@ def select(graph: Graph, wrt: Part | Iterable[Part], what: str, word: str = "wrt
     return [graph.inputs[p] for p in positions], tree
 
 
-def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word: str) -> tuple[list[int], Any]:
+def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word: str
+          ) -> tuple[list[int], optree.PyTreeSpec]:
     """Return the positions of the inputs that belong to an argument, or to a part of one, and their pytree."""
     spec = in_tree(graph)
     args = spec.child(0).children()
@@ -91,11 +93,12 @@ def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word
 # -- batches -----------------------------------------------------------------------------------------------------
 
 
-def prefix(axes: Any, tree: Any, what: str) -> list[int | None]:
+def prefix(axes: InAxes, tree: optree.PyTreeSpec, what: str) -> list[int | None]:
     """Return one axis (or None) per leaf of `tree`; `axes` is a prefix of `tree`."""
-    whole = optree.tree_unflatten(tree, [0] * tree.num_leaves)
+    whole: PyTree = optree.tree_unflatten(tree, [0] * tree.num_leaves)
+    given: PyTree = axes
     try:
-        flat = optree.broadcast_prefix(axes, whole, none_is_leaf=True)
+        flat: list[int | None] = optree.broadcast_prefix(given, whole, none_is_leaf=True)
         # A None within the tree itself is no leaf and has no axis.
         marks = optree.tree_leaves(whole, none_is_leaf=True)
     except (ValueError, TypeError) as error:
@@ -107,7 +110,8 @@ def prefix(axes: Any, tree: Any, what: str) -> list[int | None]:
     return out
 
 
-def leaf_axes(in_axes: Any, args: Any, keys: Collection[str], count: int, name: str) -> list[int | None]:
+def leaf_axes(in_axes: InAxes, args: optree.PyTreeSpec, keys: Collection[str], count: int, name: str
+              ) -> list[int | None]:
     """Return the axis of each of `count` leaves: by `in_axes` for the pytree `args`, then 0 for keyword arguments."""
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
@@ -136,7 +140,8 @@ def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | D
         return move_axis(node, 0, axis % node.ndim)
 
 
-def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], out_axes: Any, size: int | Dim) -> Graph:
+def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], out_axes: InAxes, size: int | Dim
+            ) -> Graph:
     """Return the batch of a graph on `inputs`, which have the examples along `axes` (None: they share the input)."""
     places = prefix(out_axes, out_tree(graph), f"out_axes of vmap({graph.name})")
     with made_by("vmap"):
@@ -148,7 +153,7 @@ def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], ou
         place(graph.name, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)))
 
 
-def inputs_of_batch(graph: Graph, in_axes: Any, size: int | Dim, name: str) -> tuple[list[Node], list[int | None]]:
+def inputs_of_batch(graph: Graph, in_axes: InAxes, size: int | Dim, name: str) -> tuple[list[Node], list[int | None]]:
     """Return inputs for a batch of `size` examples of a graph's arguments, and the batch axis of each."""
     axes: list[int | None] = [None] * len(graph.inputs)
     if isinstance(in_axes, dict):
@@ -161,7 +166,7 @@ def inputs_of_batch(graph: Graph, in_axes: Any, size: int | Dim, name: str) -> t
         axes = leaf_axes(in_axes, args, kwargs.entries(), len(axes), name)
     inputs = []
     for i, (node, a) in enumerate(zip(graph.inputs, axes, strict=True)):
-        t, ndim = node.type, node.ndim + 1
+        t, ndim = node.types[0], node.ndim + 1
         if a is not None:
             if not -ndim <= a < ndim:
                 raise BatchError(at_user_line(f"{name}: in_axes {a} for {graph.names[i]}: {t}, which has {ndim} axes "
@@ -174,7 +179,7 @@ def inputs_of_batch(graph: Graph, in_axes: Any, size: int | Dim, name: str) -> t
     return inputs, axes
 
 
-def _vmap(graph: Graph, in_axes: Any, out_axes: Any, size: int | Dim | None) -> Graph:
+def _vmap(graph: Graph, in_axes: InAxes, out_axes: InAxes, size: int | Dim | None) -> Graph:
     name = f"vmap({graph.name})"
     if size is None:
         taken = {s.name for s in graph.symbols}
@@ -184,7 +189,7 @@ def _vmap(graph: Graph, in_axes: Any, out_axes: Any, size: int | Dim | None) -> 
     return batched(graph, *inputs_of_batch(graph, in_axes, size, name), out_axes, size)
 
 
-def count(n: Any, name: str, word: str) -> int:
+def count(n: int, name: str, word: str) -> int:
     if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
         raise BatchError(at_user_line(f"{name}: {word} {n!r}, but a batch has at least one example"))
     return int(n)
@@ -203,7 +208,7 @@ def loss_and_aux(graph: Graph, what: str) -> tuple[Node, ...]:
     return graph.outputs
 
 
-def is_pair(tree: Any) -> bool:
+def is_pair(tree: optree.PyTreeSpec) -> bool:
     return tree.type is not None and issubclass(tree.type, tuple) and tree.num_children == 2
 
 
@@ -241,7 +246,7 @@ def value_and_grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool, word
 def _grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool) -> Graph:
     both = value_and_grad(graph, wrt, has_aux)
     values, gradients = both.outputs[:len(graph.outputs)], both.outputs[len(graph.outputs):]
-    tree = both.out_tree.child(1)
+    tree = out_tree(both).child(1)
     if has_aux:
         tree = optree.treespec_tuple([tree, out_tree(graph).child(1)])
     return both.replace(outputs=tuple(kept((*gradients, *values[1:]), values[:1], graph.inputs)), out_tree=tree)
@@ -249,7 +254,7 @@ def _grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool) -> Graph:
 
 def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
     """Return the graph of the results and their tangents; its further inputs are tangents of `nodes`."""
-    moving = [placeholder(n.type) for n in nodes]
+    moving = [placeholder(n.types[0]) for n in nodes]
     pushed = interpreters.forward(graph.outputs, dict(zip(nodes, moving, strict=True)))
     tangents = [zeros_like(o) if t is None else t for o, t in zip(graph.outputs, pushed, strict=True)]
     tree = out_tree(graph)
@@ -257,9 +262,9 @@ def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
                          in_tree=None, out_tree=optree.treespec_tuple([tree, tree]))
 
 
-def vjp(graph: Graph, nodes: Sequence[Node], tree: Any) -> Graph:
+def vjp(graph: Graph, nodes: Sequence[Node], tree: optree.PyTreeSpec) -> Graph:
     """Return the graph of the cotangents of `nodes`; its further inputs are cotangents of the results."""
-    inflow = [placeholder(n.type) for n in graph.outputs]
+    inflow = [placeholder(n.types[0]) for n in graph.outputs]
     back = interpreters.backward(graph.outputs, inflow, nodes)
     return graph.replace(inputs=(*graph.inputs, *inflow), outputs=tuple(back), names=(), out_names=(), in_tree=None,
                          out_tree=tree)
@@ -286,7 +291,7 @@ def _all(graph: Graph) -> range:
     return range(in_tree(graph).child(0).num_children)
 
 
-def _with_arguments(made: Graph, graph: Graph, names: Sequence[str], trees: Sequence[Any]) -> Graph:
+def _with_arguments(made: Graph, graph: Graph, names: Sequence[str], trees: Sequence[optree.PyTreeSpec]) -> Graph:
     """Return a transform of a graph with its further inputs as arguments: of `trees`, called ``d...`` after `names`."""
     args, kwargs = in_tree(graph).children()
     first = args.num_leaves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import optree
 
@@ -15,29 +15,33 @@ from ..tracing import guard_equal, note_batch
 from .graph_forms import leaf_axes
 from .trace import argument_names, function_name
 
+R = TypeVar("R")
 
-class by_kind:
+Arguments: TypeAlias = tuple[tuple[PyTree, ...], dict[str, PyTree]]  # positional, and by keyword
+
+
+class by_kind(Generic[R]):
     """A function of examples, with one implementation for arrays and others for further kinds of batches.
 
     The decorated function takes the examples, a pytree, as its first argument. It serves arrays; `register` adds the
     implementation for examples that have a leaf of another kind.
     """
 
-    def __init__(self, of_arrays: Callable[..., Any]):
+    def __init__(self, of_arrays: Callable[..., R]):
         functools.update_wrapper(self, of_arrays)
         self._of_arrays = of_arrays
-        self._others: list[tuple[Callable[[Any], bool], Callable[..., Any]]] = []
+        self._others: list[tuple[Callable[[Any], bool], Callable[..., R]]] = []
 
-    def register(self, is_kind: Callable[[Any], bool]) -> Callable[..., Any]:
+    def register(self, is_kind: Callable[[Any], bool]) -> Callable[[Callable[..., R]], Callable[..., R]]:
         """Enter the decorated function for examples among which `is_kind` holds of a leaf."""
 
-        def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        def enter(function: Callable[..., R]) -> Callable[..., R]:
             self._others.append((is_kind, function))
             return function
 
         return enter
 
-    def __call__(self, examples: Any, *args: Any) -> Any:
+    def __call__(self, examples: PyTree, *args: Any) -> R:
         for is_kind, function in self._others:
             if any(map(is_kind, optree.tree_leaves(examples, is_leaf=is_kind))):
                 return function(examples, *args)

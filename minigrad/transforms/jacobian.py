@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from .. import interpreters
 from ..errors import GradError, at_user_line
-from ..graph import Graph, Node, zeros_like
+from ..graph import Graph, Node, PyTree, zeros_like
 from ..ops.constants import constant
 from ..ops.shape import reshape, transpose
 from ..primitive import placeholder
@@ -20,7 +19,7 @@ from .trace import Call, function_name, kept, transform
 
 
 @transform
-def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+def jacobian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., PyTree]:
     """Return the function that computes the Jacobian of `f`.
 
     It is a batch: `vmap` of one reverse pass over the rows of the identity, or of one forward pass over its
@@ -51,8 +50,8 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
         for o in staged.outputs:
             if not o.type.floating:
                 raise GradError(at_user_line(f"jacobian of {function_name(f)}: its result {o.type} is not floating"))
-        rows = sum(number(o.type.size) for o in staged.outputs)
-        columns = sum(number(w.type.size) for w in wrt)
+        rows = sum(number(o.types[0].size) for o in staged.outputs)
+        columns = sum(number(w.types[0].size) for w in wrt)
         blocks = (_by_columns if columns < rows else _by_rows)(staged.outputs, wrt)
         flat = kept([b for row in blocks for b in row], staged.outputs, staged.inputs, staged.since)
         return staged.graph.replace(outputs=tuple(flat), out_names=(), out_tree=staged.out_tree.compose(tree))
@@ -61,16 +60,16 @@ def jacobian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
 
 
 def _basis(node: Node) -> Node:
-    n = number(node.type.size)
+    n = number(node.types[0].size)
     return reshape(constant(np.eye(n, dtype=node.dtype)), shape=(n, *node.shape))
 
 
 def _by_rows(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
     blocks = []
     for o in outputs:
-        inflow = placeholder(o.type)
+        inflow = placeholder(o.types[0])
         back = interpreters.backward([o], [inflow], wrt)
-        size = number(o.type.size)
+        size = number(o.types[0].size)
         batched = interpreters.batch(back, {}, {inflow: _basis(o)}, size)
         blocks.append([reshape(interpreters.broadcast_unmapped(b, has, size), shape=(*o.shape, *w.shape))
                        for (b, has), w in zip(batched, wrt, strict=True)])
@@ -80,10 +79,10 @@ def _by_rows(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
 def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]]:
     columns = []
     for w in wrt:
-        moving = placeholder(w.type)
+        moving = placeholder(w.types[0])
         pushed = interpreters.forward(outputs, {w: moving})
         tangents = [zeros_like(o) if t is None else t for o, t in zip(outputs, pushed, strict=True)]
-        size = number(w.type.size)
+        size = number(w.types[0].size)
         column = []
         for (t, has), o in zip(interpreters.batch(tangents, {}, {moving: _basis(w)}, size), outputs, strict=True):
             last = transpose(interpreters.broadcast_unmapped(t, has, size), perm=(*range(1, o.ndim + 1), 0))
@@ -93,7 +92,7 @@ def _by_columns(outputs: Sequence[Node], wrt: Sequence[Node]) -> list[list[Node]
 
 
 @picklable
-def hessian(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
+def hessian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., PyTree]:
     """Return the function that computes the matrix of second derivatives of a scalar function.
 
     Leaves have shape ``argument.shape + argument.shape``, in the pytree of the argument twice over.

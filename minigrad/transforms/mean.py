@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import optree
 
 from .. import interpreters
 from ..errors import BatchError, at_user_line
-from ..graph import FORMS, Graph, Node, full
+from ..graph import FORMS, Graph, InAxes, Node, PyTree, full
 from ..ops.mean import mean, split_mean
 from ..ops.reduce import sum_
 from ..ops.shape import reshape, slice_
 from ..tracing import made_by, number
-from .graph_forms import count, inputs_of_batch, loss_and_aux
-from .in_axes import by_kind, mapped_axes
+from .graph_forms import count, inputs_of_batch, loss_and_aux, out_tree
+from .in_axes import Arguments, by_kind, mapped_axes
 from .trace import Call, function_name, transform
 from .vmap import batch_of, of_one
 
+if TYPE_CHECKING:
+    from ..ragged.axes import Axis
+
 
 @transform
-def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, over: Any = None
-              ) -> Callable[..., Any]:
+def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = False, over: Axis | None = None
+              ) -> Callable[..., PyTree]:
     """Return the mean over a batch of a per-example loss: `vmap`, then one visible ``mean`` node.
 
     A term of the loss that does not depend on the example, such as a regulariser, is moved out of the
@@ -54,7 +57,7 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, ov
     """
     def rewrite(call: Call) -> Graph:
         batch = batch_of((call.args, call.kwargs), call, in_axes, 0)
-        result = optree.tree_unflatten(batch.out_tree, batch.outputs)
+        result: PyTree = optree.tree_unflatten(out_tree(batch), batch.outputs)
         pair = isinstance(result, tuple) and len(result) == 2
         if has_aux and not pair:
             raise BatchError(at_user_line(f"mean_loss({function_name(f)}) with has_aux: it must return (loss, aux)"))
@@ -68,29 +71,30 @@ def mean_loss(f: Callable[..., Any], in_axes: Any = 0, has_aux: bool = False, ov
                 + ("Say has_aux=True for (loss, aux)." if pair and not has_aux else
                    "Sum or average it within the example.")))
         total = average(losses, "mean_loss")
-        outputs, tree = optree.tree_flatten((total, aux) if has_aux else total)
+        result = (total, aux) if has_aux else total
+        outputs, tree = optree.tree_flatten(result)
         return batch.replace(outputs=tuple(outputs), out_names=(), out_tree=tree)
 
-    rewrite.in_axes = in_axes
+    vars(rewrite).update(in_axes=in_axes)
     return rewrite
 
 
 @by_kind
-def counted_losses(losses: Any, f: Callable[..., Any], over: Any) -> Any:
+def counted_losses(losses: PyTree, f: Callable[..., PyTree], over: Axis | None) -> PyTree:
     """Return the losses that a mean counts: one per example, or one per row of the axis `over`."""
     if over is None:
         return losses
     raise not_per_row(f, over, "one number for each example")
 
 
-def not_per_row(f: Callable[..., Any], over: Any, got: object) -> BatchError:
+def not_per_row(f: Callable[..., PyTree], over: Axis | None, got: object) -> BatchError:
     """Return the error of a loss that has something else than one number per row of the axis `over`."""
     return BatchError(at_user_line(f"mean_loss({function_name(f)}, over={over}): the loss of one example must have one "
                                    f"number per row of {over}; it is {got}"))
 
 
 @transform
-def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any]:
+def unroll(f: Callable[..., PyTree], n: int, in_axes: InAxes = 0) -> Callable[..., PyTree]:
     """Return the literal mini-batch graph: `n` copies of f's graph, and nodes that add and average.
 
     It computes what ``mean_loss(f, in_axes)`` computes on a batch of `n` examples, and is there to be
@@ -123,12 +127,12 @@ def unroll(f: Callable[..., Any], n: int, in_axes: Any = 0) -> Callable[..., Any
     def rewrite(call: Call) -> Graph:
         return copies_of((call.args, call.kwargs), call, n, in_axes)
 
-    rewrite.in_axes = in_axes
+    vars(rewrite).update(in_axes=in_axes)
     return rewrite
 
 
 @by_kind
-def copies_of(examples: tuple[tuple, dict], call: Call, n: int, in_axes: Any) -> Graph:
+def copies_of(examples: Arguments, call: Call, n: int, in_axes: InAxes) -> Graph:
     """Return the mean of a function over `n` examples, by one copy of its graph for each."""
     axes, size = mapped_axes(call.f, *examples, in_axes, call.types, "unroll", symbolic=False)
     if number(size) != n:
@@ -169,7 +173,7 @@ def average(rows: Node, rule: str) -> Node:
     return node if better is None else better
 
 
-def _unroll(graph: Graph, n: int, in_axes: Any) -> Graph:
+def _unroll(graph: Graph, n: int, in_axes: InAxes) -> Graph:
     name = f"unroll({graph.name})"
     n = count(n, name, "n")
     return unrolled(graph, *inputs_of_batch(graph, in_axes, n, name), n)

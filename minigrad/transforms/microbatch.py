@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
 
 import numpy as np
 
 from .. import interpreters
 from ..errors import BatchError, at_user_line
-from ..graph import ArrayType, Graph, Node, full, held_graphs
+from ..graph import ArrayType, Graph, InAxes, Node, PyTree, full, held_graphs, reachable
 from ..ops.accumulators import accumulator
 from ..ops.broadcast import broadcast_along
 from ..ops.constants import size_scalar
@@ -29,18 +29,24 @@ from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
 from ..symbolic import Dim, Symbol, size_of, symbols
 from ..tracing import made_by
-from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles, gathers_rows
-from .in_axes import by_kind, mapped_axes
+from .batch_axis import ROWS, SHARED, SUM, WHOLE, Counts, Mixes, Reading, Roles, gathers_rows, results_roles
+from .in_axes import Arguments, by_kind, mapped_axes
 from .partition import Cut, Facts
 from .pickling import picklable
 from .trace import Call, Staged, function_name, transform
 
 _INT = np.dtype(np.int64)
-_INHERIT = object()
+
+
+class _Inherit(Enum):
+    """The default of `in_axes`: the axes of the function that runs in passes."""
+
+    IN_AXES = "in_axes"
 
 
 @picklable
-def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Callable[..., Any]:
+def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | _Inherit = _Inherit.IN_AXES
+               ) -> Callable[..., PyTree]:
     """Return `f` computed in passes of at most `size` examples.
 
     Parameters
@@ -76,17 +82,18 @@ def microbatch(f: Callable[..., Any], size: int, in_axes: Any = _INHERIT) -> Cal
     >>> mg.grad(mg.microbatch(loss, 2, in_axes=(None, 0)))(2.0, np.array([1.0, 3.0, 1.0, 3.0]))
     np.float64(20.0)
     """
-    if in_axes is _INHERIT:
+    if isinstance(in_axes, _Inherit):
         in_axes = getattr(f, "in_axes", 0)
     if not isinstance(size, int) or size < 1:
         raise BatchError(at_user_line(
             f"microbatch({function_name(f)}): size {size!r}; a pass has at least one example"))
     passes = in_passes(f, size, in_axes)
-    return f.like(passes) if hasattr(f, "like") else passes
+    compiled: Callable[..., PyTree] = f.like(passes) if hasattr(f, "like") else passes
+    return compiled
 
 
 @transform
-def in_passes(f: Callable[..., Any], size: int, in_axes: Any) -> Callable[..., Any]:
+def in_passes(f: Callable[..., PyTree], size: int, in_axes: InAxes) -> Callable[..., PyTree]:
     """Return `f` computed in passes of at most `size` examples."""
 
     def rewrite(call: Call) -> Graph:
@@ -97,7 +104,7 @@ def in_passes(f: Callable[..., Any], size: int, in_axes: Any) -> Callable[..., A
             outputs = _Passes(staged, call.inputs, cut, size).cut()
         return Graph(tuple(call.inputs), tuple(outputs), out_tree=staged.out_tree)
 
-    rewrite.in_axes = in_axes
+    vars(rewrite).update(in_axes=in_axes)
     return rewrite
 
 
@@ -129,11 +136,11 @@ class Parts:
 
 
 @by_kind
-def parts_of(examples: tuple[tuple, dict], call: Call, in_axes: Any) -> Parts:
+def parts_of(examples: Arguments, call: Call, in_axes: InAxes) -> Parts:
     """Return how the arguments of a call are cut into parts."""
     axes, total = mapped_axes(call.f, *examples, in_axes, call.types, "microbatch")
     dim = Dim.new("chunk")
-    return Parts(Cut(dim, {dim.symbol: total}), axes,
+    return Parts(Cut(dim, dict.fromkeys(dim.symbols, total)), axes,
                  [t if a is None else resized(t, a, dim) for t, a in zip(call.types, axes, strict=True)])
 
 
@@ -185,7 +192,7 @@ class _Passes:
         body_outputs = [_numerator(n) for n in sums]
         body_outputs += [self._moved(n, shift, 1) for n, shift in zip(results, shifts, strict=True)]
         inside.update(body_outputs)
-        for n in interpreters.reachable(body_outputs):
+        for n in reachable(body_outputs):
             if n not in roles and not inside.isdisjoint(n.inputs):
                 inside.add(n)
         values = self._node(inside, body_outputs, whole, len(sums))
@@ -207,12 +214,12 @@ class _Passes:
 
         def split(roots: list[Node]) -> tuple[list[Node], Reading]:
             reading = Reading(self.parts.cut, given, {self.old[k]: facts for k, facts in self.parts.facts.items()})
-            made = [n for n in interpreters.reachable(roots) if reading.has_axis(n) or reading.is_size(n)]
+            made = [n for n in reachable(roots) if reading.has_axis(n) or reading.is_size(n)]
             region = interpreters.dependent(roots, [*self.old, *made])
             reading.read(region)
             known = reading.roles
             stay = {n.inputs[0] for n in region if n.prim.name == "proj" and known[n] is not SHARED}
-            used = set(interpreters.reachable(roots[:count]))
+            used = set(reachable(roots[:count]))
             apart, more = {}, []
             for n in region:
                 beside = known[n] is SHARED and any(known.get(i, SHARED) is not SHARED for i in n.inputs)
@@ -224,7 +231,8 @@ class _Passes:
             return interpreters.substitute([*roots, *more], apart), reading
 
         roots, reading = fixed_point(split, list(graph.outputs))
-        of_rows, others = [], []
+        of_rows: list[Node] = []
+        others: list[Node] = []
         for check in dict.fromkeys(roots[count:]):
             way = _on_rows([check], reading)
             (of_rows if way and all(reading.roles[n] not in (SUM, WHOLE) for n in way) else others).append(check)
@@ -240,12 +248,13 @@ class _Passes:
 
     def _shift(self, node: Node, facts: Facts) -> tuple[Dim, bool] | None:
         """Return the length of the axis that integers point into, and whether they may be null; None for others."""
-        if facts.layout - self.parts.cut.straight(node.type):
+        if facts.layout - self.parts.cut.straight(node.types[0]):
             raise Mixes(node, "it moves elements across the batch axis")
         if not facts.points or facts.points == {(0, 0)}:
             return None
         ((before, n), *more) = facts.points
-        if more or before != 0 or not symbols((n,)) & self.parts.cut.totals.keys() <= self._starts.keys():
+        if more or before != 0 or not isinstance(n, Dim) or not (
+                n.symbols & self.parts.cut.totals.keys() <= self._starts.keys()):
             raise Counts(node, facts.points, self.parts.cut)
         return n, facts.null
 
@@ -264,13 +273,13 @@ class _Passes:
     def _node(self, inside: set[Node], outputs: Sequence[Node], whole: Mapping[Node, Node], n_sums: int) -> list[Node]:
         """Return the results of a `chunked` node of the part of the program that has the batch axis."""
         parts_, cut = self.parts, self.parts.cut
-        body_nodes = {n for n in interpreters.reachable(outputs) if n in inside}
+        body_nodes = {n for n in reachable(outputs) if n in inside}
         shared = list(dict.fromkeys(
             i for n in sorted(body_nodes, key=lambda n: n.serial) for i in n.inputs
             if i not in inside and i.prim.name not in ("full", "const")))
         packed, read = parts_.counts, set(self.old)
         if packed:  # most programs read few of the leaves of a batch, and have few of its numbers of rows
-            read = set(interpreters.reachable(outputs))
+            read = set(reachable(outputs))
             sizes = _sizes(read)
             packed = {s: n for s, n in packed.items() if s in sizes}
         counts = [(placeholder(ArrayType((cut.dim,), n.dtype)), n, 0) for n in packed.values()]
@@ -278,7 +287,7 @@ class _Passes:
                   if a is not None and o in read]
         starts = [(each, parts_.starts[s], 0) for s, (each, _) in self._starts.items()]
         given = [*counts, *mapped, *starts, *((n, n, None) for n in shared)]
-        stand_in = {o: placeholder(o.type) for o, _, _ in given}
+        stand_in = {o: placeholder(o.types[0]) for o, _, _ in given}
         called = dict(zip(self.old, self.staged.names, strict=True))
         moved = dict(stand_in)
         for k, facts in parts_.facts.items():
@@ -290,10 +299,10 @@ class _Passes:
                      name=function_name(self.staged.f))
         arguments = interpreters.substitute([n for _, n, _ in given], whole)
         return parts(chunked(
-            *arguments, graph=body, dim=cut.dim, size=self.size, total=cut.totals[cut.dim.symbol],
+            *arguments, graph=body, dim=cut.dim, size=self.size, total=cut.whole(cut.dim),
             packed=tuple((Dim((((s,), 1),)), cut.totals[s]) for s in packed),
             in_axes=tuple(a for _, _, a in given),
-            out_axes=(*(None for _ in range(n_sums)), *(cut.axis_of(o.type) for o in outputs[n_sums:]))))
+            out_axes=(*(None for _ in range(n_sums)), *(cut.axis_of(o.types[0]) for o in outputs[n_sums:]))))
 
 
 def _sums_over_chunks(outputs: Sequence[Node], inside: Container[Node], roles: Mapping[Node, Roles]) -> list[Node]:
@@ -329,7 +338,7 @@ def _sizes(nodes: Iterable[Node]) -> set[Symbol]:
 
 def _on_rows(nodes: Sequence[Node], known: Reading) -> list[Node]:
     """Return the nodes that `nodes` depend on and that depend on the examples, `nodes` included."""
-    return interpreters.dependent(nodes, list(filter(known.has_axis, interpreters.reachable(nodes))))
+    return interpreters.dependent(nodes, [n for n in reachable(nodes) if known.has_axis(n)])
 
 
 def _alone(node: Node, known: Mapping[Node, Roles]) -> tuple[Node, Node | None]:
@@ -344,8 +353,8 @@ def _alone(node: Node, known: Mapping[Node, Roles]) -> tuple[Node, Node | None]:
         for checks in (True, False):
             smaller, places = with_results(source, [node.params["index"]], checks)
             if all(known.get(i, SHARED) is SHARED for i in smaller.inputs):
-                check = None if checks else next((n for n, r in zip(parts(source), known[source], strict=True)
-                                                  if r is ROWS), None)
+                check = None if checks else next(
+                    (n for n, r in zip(parts(source), results_roles(known[source]), strict=True) if r is ROWS), None)
                 return interpreters.rebuilt(node, (smaller,), {"index": places[node.params["index"]]}), check
     raise Mixes(source, f"its result {node.params['index']} is the same for all examples, and is computed beside their "
                 "rows", "Compute it in a function of its own")

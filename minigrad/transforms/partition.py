@@ -59,14 +59,16 @@ class Cut:
     totals: dict[Symbol, Size]
     rows: dict[tuple[Symbol, ...], Dim] = field(default_factory=dict)
 
-    def __post_init__(self):
-        self._products: dict[Symbol, Size] = {self.dim.symbol: 1}  # the rows of one example, for each size of a part
+    def __post_init__(self) -> None:
+        # the rows of one example, for each size of a part
+        self._products: dict[Symbol, Size] = dict.fromkeys(self.dim.symbols, 1)
         self._known: dict[Dim, tuple[bool, Size | None]] = {}
 
     def add_rows(self, rows: Dim, *product: Dim) -> None:
         """Enter the number of rows of a part that have, in each example, a product of sizes."""
-        self.rows[tuple(sorted((n.symbol for n in product), key=lambda s: s.uid))] = rows
-        self._products.setdefault(rows.symbol, size_of(product))
+        (symbol,) = rows.symbols
+        self.rows[tuple(sorted((s for n in product for s in n.symbols), key=lambda s: s.uid))] = rows
+        self._products.setdefault(symbol, size_of(product))
 
     def crosses(self, shape: Iterable[Size]) -> bool:
         """Tell whether a shape has a size that differs from part to part."""
@@ -109,7 +111,12 @@ class Cut:
     def axis_of(self, t: ArrayType) -> int | None:
         """Return the one axis along which the parts of an array follow each other, or None if there is no such axis."""
         places = [a for a, n in enumerate(t.shape) if type(n) is Dim and self._place(n)[0]]
-        return places[0] if len(places) == 1 and self._place(t.shape[places[0]])[1] is not None else None
+        return places[0] if len(places) == 1 and self.per_example(t.shape[places[0]]) is not None else None
+
+    def size_of_axis(self, t: ArrayType) -> Size:
+        """Return the size of the one axis along which the parts of an array follow each other."""
+        (n,) = (n for n in t.shape if type(n) is Dim and self._place(n)[0])
+        return n
 
     def straight(self, t: ArrayType) -> Spans:
         """Return the layout of an array whose examples follow each other."""
@@ -120,8 +127,13 @@ def scaled(spans: Spans, by: Size, to: Size) -> Spans | None:
     """Return the stretches of an axis of length `by` on one of length `to`, or None where rows are split."""
     if by == to:
         return spans
-    out = [tuple(0 if n == 0 else divide(n * to, by) for n in span) for span in spans]
-    return None if any(None in span for span in out) else frozenset(out)
+    out: set[tuple[Size, Size]] = set()
+    for span in spans:
+        start, length = (0 if n == 0 else divide(n * to, by) for n in span)
+        if start is None or length is None:
+            return None
+        out.add((start, length))
+    return frozenset(out)
 
 
 def agree(spans: Spans, n: Size) -> bool:

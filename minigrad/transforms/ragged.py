@@ -12,7 +12,7 @@ import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import optree
 
@@ -32,14 +32,12 @@ from ..sizes import shown
 from ..symbolic import Dim, Shape, Symbol
 from ..tracing import made_by, note_batch
 from .graph_forms import place, prefix
-from .in_axes import hint, mapped_axes
+from .in_axes import Arguments, hint, mapped_axes
 from .mean import copies_of, counted_losses, not_per_row
 from .microbatch import Parts, parts_of, resized
 from .partition import NONE, Cut, Facts
 from .trace import Call, Staged, function_name, stage
 from .vmap import batch_of, of_one
-
-Arguments: TypeAlias = tuple[tuple[PyTree, ...], dict[str, PyTree]]  # positional, and by keyword
 
 
 @dataclass

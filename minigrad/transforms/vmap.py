@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from ..graph import ArrayType, Graph
+from ..graph import ArrayType, Graph, InAxes, PyTree
 from .grad import Argnums, grad
 from .graph_forms import batched
-from .in_axes import by_kind, mapped_axes
+from .in_axes import Arguments, by_kind, mapped_axes
 from .pickling import picklable
 from .trace import Call, transform
 
 
 @transform
-def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+def vmap(f: Callable[..., PyTree], in_axes: InAxes = 0, out_axes: InAxes = 0) -> Callable[..., PyTree]:
     """Turn a function of one example into a function of a batch.
 
     `f` is traced once, for one example, and every node is rewritten to carry a batch axis; nodes that do not
@@ -49,12 +48,12 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     def rewrite(call: Call) -> Graph:
         return batch_of((call.args, call.kwargs), call, in_axes, out_axes)
 
-    rewrite.in_axes = in_axes
+    vars(rewrite).update(in_axes=in_axes)
     return rewrite
 
 
 @by_kind
-def batch_of(examples: tuple[tuple, dict], call: Call, in_axes: Any, out_axes: Any) -> Graph:
+def batch_of(examples: Arguments, call: Call, in_axes: InAxes, out_axes: InAxes) -> Graph:
     """Return the batch of a function over the examples among its arguments."""
     axes, size = mapped_axes(call.f, *examples, in_axes, call.types, "vmap")
     return batched(call.trace(of_one(call.types, axes)).graph, call.inputs, axes, out_axes, size)
@@ -67,8 +66,8 @@ def of_one(types: Sequence[ArrayType], axes: Sequence[int | None]) -> list[Array
 
 
 @picklable
-def per_example_grad(f: Callable[..., Any], argnums: Argnums = 0, in_axes: Any = 0,
-                     has_aux: bool = False) -> Callable[..., Any]:
+def per_example_grad(f: Callable[..., PyTree], argnums: Argnums = 0, in_axes: InAxes = 0,
+                     has_aux: bool = False) -> Callable[..., PyTree]:
     """Return the function that computes one gradient per example: ``vmap(grad(f))``.
 
     Every leaf of the result is a leaf of argument `argnums` with the examples along a new axis 0.

@@ -119,7 +119,7 @@ def _triangle(x: Node, lower: bool) -> Node:
     return choose(ge, x) if lower else transposed(choose(ge, transposed(x)))
 
 
-def _triangular_eval(xp: ArrayNamespace, a: np.ndarray, b: np.ndarray, *, lower: bool) -> np.ndarray:
+def _triangular_eval(xp: ArrayNamespace, a: np.ndarray, b: np.ndarray, *, lower: bool) -> Any:
     return xp.linalg.solve(xp.tril(a) if lower else xp.triu(a), b)
 
 

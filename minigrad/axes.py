@@ -61,7 +61,6 @@ import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from .graph import Node, Params
 from .symbolic import Dim, Shape, common_divisor, divide, size_of
@@ -230,7 +229,7 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
     return Declared(of, placed, lambda params, before, after: params[param] == ())
 
 
-def per_axis(**neutral: Any) -> Declared:
+def per_axis(**neutral: object) -> Declared:
     """Declare an operation whose parameters have one entry per axis: `neutral` ones leave the axis as it is.
 
     A neutral entry of None is the size of the operand's axis.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import optree
@@ -28,6 +28,7 @@ from .transforms.symbolic_trace import trace_symbolic
 from .transforms.trace import argument_names, flatten_arguments, function_name, leaf_type, own
 
 MAXSIZE = 128  # programs that a compiled function keeps
+Kinds: TypeAlias = tuple[str, optree.PyTreeSpec, *tuple[object, ...]]  # backend, structure, and kind of each argument
 _REMEMBERED = 1024  # argument shapes whose sizes are kept
 
 
@@ -43,9 +44,9 @@ class Entry:
     given: tuple[int, ...]  # the inputs that are Python numbers
     backend: str
     without: tuple[str, ...]
-    options: dict[str, Any]
+    options: dict[str, object]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return Entry, (self.graph, self.numbers, self.given, self.backend, self.without, self.options)
 
     def build(self) -> Entry:
@@ -126,7 +127,7 @@ class Compiled:
         The steps from graph to program; ``print`` each.
     """
 
-    def __init__(self, f: Callable[..., Any], backend: str = backends.AUTO, without: Collection[str] = (),
+    def __init__(self, f: Callable[..., PyTree], backend: str = backends.AUTO, without: Collection[str] = (),
                  maxsize: int | None = MAXSIZE, **options: Any):
         functools.update_wrapper(self, f)
         passes.check_names(without)
@@ -143,13 +144,13 @@ class Compiled:
         self._backend = backends.chosen(backend)
         self._follows = backend == backends.AUTO
         self._options = options
-        self._entries: dict[Any, list[Entry]] = {}
-        self._used: dict[Entry, Any] = {}  # to the entry's key in `_entries`, the latest used last
-        self._bound: dict[Any, tuple[Entry, dict[Symbol, int]]] = {}
+        self._entries: dict[Kinds, list[Entry]] = {}
+        self._used: dict[Entry, Kinds] = {}  # to the entry's key in `_entries`, the latest used last
+        self._bound: dict[tuple[object, ...], tuple[Entry, dict[Symbol, int]]] = {}
         self._latest: Entry | None = None
         self._lock = Lock()
 
-    def like(self, f: Callable[..., Any]) -> Compiled:
+    def like(self, f: Callable[..., PyTree]) -> Compiled:
         """Return another function compiled with the same options."""
         backend = "auto" if self._follows else self._backend
         return Compiled(f, backend, self._without, self._maxsize, **self._options)
@@ -162,7 +163,7 @@ class Compiled:
     def __deepcopy__(self, memo: dict[int, object]) -> Compiled:
         return self
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickle the graphs, so that another process needs no source of the function."""
         f = Remembered.of(self._f, self)
         if not self._entries and f.origin is None:
@@ -181,7 +182,7 @@ class Compiled:
     def entries(self) -> list[Entry]:
         return list(self._used)
 
-    def _backend_for(self, leaves: Collection[Any]) -> str:
+    def _backend_for(self, leaves: Collection[object]) -> str:
         """Return the backend for the arguments: ``auto`` follows the arrays."""
         return backends.on_device() if self._follows and on_device(leaves) else self._backend
 
@@ -206,7 +207,7 @@ class Compiled:
     def llvm(self) -> str:
         return getattr(self._last().program, "llvm", "")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: PyTree, **kwargs: PyTree) -> PyTree:
         try:
             if tracing():
                 return self._f(*args, **kwargs)
@@ -231,7 +232,7 @@ class Compiled:
         except Exception as error:
             raise for_user(error)  # noqa: B904
 
-    def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[Any]) -> Any:
+    def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[object]) -> PyTree:
         """Run on the GPU; results stay there, without waiting, except numbers computed from Python numbers."""
         if interpreters.debugging():
             own = backends.get(entry.backend)
@@ -242,7 +243,7 @@ class Compiled:
         return optree.tree_unflatten(entry.out_tree, values)
 
     @boundary
-    def workspace_bytes(self, *args: Any, **kwargs: Any) -> int:
+    def workspace_bytes(self, *args: PyTree, **kwargs: PyTree) -> int:
         """Return the memory of a call with such arguments, in bytes, without them and the results."""
         arguments: PyTree = (args, kwargs)
         leaves, tree = optree.tree_flatten(arguments)
@@ -250,20 +251,20 @@ class Compiled:
         return entry.program.workspace_bytes(sizes)
 
     @boundary
-    def build(self, *args: Any, **kwargs: Any) -> Entry:
+    def build(self, *args: PyTree, **kwargs: PyTree) -> Entry:
         """Return the program for such arguments without running it; types such as ``mg.f32[784]`` stand for arrays."""
         leaves, tree, _ = flatten_arguments(self._f, args, kwargs)
         return self._trace(args, kwargs, (self._backend_for(leaves), tree, *map(_static_kind, leaves)))
 
-    def _find(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], leaves: list[Any], tree: optree.PyTreeSpec,
-              key: Any) -> tuple[Entry, dict[Symbol, int]]:
+    def _find(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], leaves: list[object], tree: optree.PyTreeSpec,
+              key: tuple[object, ...]) -> tuple[Entry, dict[Symbol, int]]:
         """Return the program for the arguments' shapes, traced now if it does not exist."""
 
-        def shape(i: int, x: Any) -> tuple[int, ...]:
+        def shape(i: int, x: object) -> tuple[int, ...]:
             return cast("tuple[int, ...]", leaf_type(x, lambda: argument_names(self._f, args, kwargs)[i]).shape)
 
         shapes = [x.shape if type(x) is np.ndarray else shape(i, x) for i, x in enumerate(leaves)]
-        kinds = (self._backend_for(leaves), tree, *map(_static_kind, leaves))
+        kinds: Kinds = (self._backend_for(leaves), tree, *map(_static_kind, leaves))
         with self._lock:
             for entry in self._entries.get(kinds, ()):
                 try:
@@ -287,7 +288,7 @@ class Compiled:
             self._bound[key] = entry, sizes
             return entry, sizes
 
-    def _use(self, entry: Entry, kinds: tuple[Any, ...]) -> None:
+    def _use(self, entry: Entry, kinds: Kinds) -> None:
         """Make an entry the latest one, and drop the least recently used one beyond `maxsize`.
 
         Calls of known shapes do not pass here, for speed. So each new entry clears the known shapes once `maxsize`
@@ -307,26 +308,26 @@ class Compiled:
             if not group:
                 del self._entries[kinds]
 
-    def _trace(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], kinds: tuple[Any, ...]) -> Entry:
+    def _trace(self, args: tuple[PyTree, ...], kwargs: dict[str, PyTree], kinds: Kinds) -> Entry:
         with self._lock, _uncollected():
             backends.get(kinds[0]).start()
             graph, numbers = trace_symbolic(self._f, args, kwargs)
             given = tuple(i for i, kind in enumerate(kinds[2:]) if isinstance(kind, type))
             return self._enter(Entry(graph, numbers, given, kinds[0], self._without, self._options).build(), kinds)
 
-    def _enter(self, entry: Entry, kinds: tuple[Any, ...]) -> Entry:
+    def _enter(self, entry: Entry, kinds: Kinds) -> Entry:
         self._entries.setdefault(kinds, []).append(entry)
         self._use(entry, kinds)
         return entry
 
 
-def _unpickled(f: Callable[..., Any], backend: str, without: tuple[str, ...], maxsize: int | None,
-               options: dict[str, Any], entries: list[tuple[Entry, Any]]) -> Compiled:
+def _unpickled(f: Callable[..., PyTree], backend: str, without: tuple[str, ...], maxsize: int | None,
+               options: dict[str, object], entries: list[tuple[Entry, Kinds]]) -> Compiled:
     """Return an unpickled compiled function, for the backend of this process."""
     compiled = Compiled(f, backend, without, maxsize, **options)
-    for entry, (_, *kinds) in entries:
+    for entry, (_, tree, *kinds) in entries:
         here = entry.backend if entry.on_device else compiled._backend
-        compiled._enter(replace(entry, backend=here), (here, *kinds))
+        compiled._enter(replace(entry, backend=here), (here, tree, *kinds))
     return compiled
 
 
@@ -382,7 +383,7 @@ def _kind(x: Any) -> object:
         return type(x), array.shape, array.dtype
 
 
-def _static_kind(x: Any) -> object:
+def _static_kind(x: object) -> object:
     """Return the dtype of an argument, or the type of a Python number."""
     if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic):
         return type(x)
@@ -390,7 +391,7 @@ def _static_kind(x: Any) -> object:
 
 
 @boundary
-def compile(f: Callable[..., Any], backend: str = backends.AUTO, without: Collection[str] = (),
+def compile(f: Callable[..., PyTree], backend: str = backends.AUTO, without: Collection[str] = (),
             maxsize: int | None = MAXSIZE, **options: Any) -> Compiled:
     """Compile a function: one program per structure, dtypes and static shapes, for any batch size.
 

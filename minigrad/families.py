@@ -20,7 +20,7 @@ Vjp: TypeAlias = Callable[..., Sequence[Node | None]]
 Jvp: TypeAlias = Callable[..., Node]
 
 
-def elementwise(name: str, eval: Callable[..., Any], kernel: str, *,
+def elementwise(name: str, eval: Callable[..., object], kernel: str, *,
                 d: Callable[..., Sequence[Node | float | None]] | None = None,
                 vjp: Vjp | Unsupported | None = None, jvp: Jvp | Unsupported | None = None,
                 result: str = "same", domain: str = "f", arity: int | None = None,
@@ -105,13 +105,13 @@ def _default_samples(arity: int, domain: str, order: int) -> list[Sample]:
     return out
 
 
-def discrete(name: str, type: Callable[..., ArrayType], eval: Callable[..., Any], **rest: Any) -> Primitive:
+def discrete(name: str, type: Callable[..., ArrayType], eval: Callable[..., object], **rest: Any) -> Primitive:
     """Declare a primitive of integer or bool values, which have no derivative."""
     return Primitive(name, type, eval, vjp=lambda g, out, *xs, **params: [None] * len(xs),
                      jvp=Unsupported("its values are integers or bools"), **rest)
 
 
-def linear(name: str, type: Callable[..., ArrayType | TupleType], eval: Callable[..., Any],
+def linear(name: str, type: Callable[..., ArrayType | TupleType], eval: Callable[..., object],
            transpose: Callable[..., Node | Sequence[Node | None]], batch: Callable[..., Node] | None = None,
            operands: int | None = 1, **rest: Any) -> Primitive:
     """Declare a primitive that is linear in its first `operands` inputs (in all of them: None).

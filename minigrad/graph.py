@@ -43,7 +43,7 @@ _by_serial = operator.attrgetter("serial")
 def dtype_of(dtype: DTypeLike, whose: Callable[[], str] = str) -> np.dtype:
     """Return `dtype` as a NumPy dtype that minigrad has arrays of, or raise `DtypeError`, which begins with `whose`."""
     try:
-        checked: np.dtype[Any] = np.dtype(dtype)
+        checked: np.dtype = np.dtype(dtype)
     except TypeError as error:
         raise DtypeError(at_user_line(f"{whose()}{error}")) from None
     if checked.kind not in "biuf":
@@ -154,7 +154,7 @@ class Node:
     source: Node | None
     serial: int
 
-    def __init__(self, prim: Primitive, inputs: tuple[Node, ...], params: dict[str, Any],
+    def __init__(self, prim: Primitive, inputs: tuple[Node, ...], params: dict[str, object],
                  type: ArrayType | TupleType, like: Node | None = None):
         put = object.__setattr__
         put(self, "prim", prim)
@@ -186,7 +186,7 @@ class Node:
     def __copy__(self) -> Node:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+    def __deepcopy__(self, memo: dict[int, object]) -> Node:
         return self
 
     def __reduce__(self) -> NoReturn:
@@ -597,8 +597,8 @@ class Graph:
         """Return the graph as JSON text; `from_json` reads it back exactly."""
         return TEXTS["to_json"](self)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        reduced: tuple[Any, ...] = CALLS["__reduce__"](self)
+    def __reduce__(self) -> tuple[object, ...]:
+        reduced: tuple[object, ...] = CALLS["__reduce__"](self)
         return reduced
 
     @staticmethod

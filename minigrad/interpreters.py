@@ -15,15 +15,15 @@ import numpy as np
 
 from .axes import REDUCE, axis_rule, rearranges
 from .errors import MinigradError, line_at, of_user
-from .graph import PRIMITIVES, Graph, Node, TupleType, constant_of, reachable, zeros_like
-from .primitive import broadcast_axes, broadcast_leading, on_host, rule, unbroadcast
-from .symbolic import Dim, size_of
+from .graph import PRIMITIVES, Graph, Node, Params, TupleType, constant_of, reachable, zeros_like
+from .primitive import ArrayNamespace, broadcast_axes, broadcast_leading, on_host, rule, unbroadcast
+from .symbolic import Dim, Symbol, size_of
 from .tracing import made_by, thread
 
 
 class _Settings(threading.local):
     nans = False  # see `debug_nans`
-    runs: list[tuple[Graph, Sequence[Any]]] | None = None  # the graphs that `evaluate` runs, and their arrays
+    runs: list[tuple[Graph, Sequence[np.ndarray]]] | None = None  # the graphs that `evaluate` runs, and their arrays
 
 
 settings = _Settings()
@@ -68,8 +68,8 @@ def debugging() -> bool:
     return settings.nans
 
 
-def evaluate(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int] | None = None,
-             xp: Any = np) -> list[Any]:
+def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int] | None = None,
+             xp: ArrayNamespace = np) -> list[np.ndarray]:
     """Return the values of a graph, computed node by node: the reference of every backend.
 
     Parameters
@@ -120,7 +120,7 @@ def _locate(error: Exception, node: Node) -> None:
     error.add_note(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)})")
 
 
-def explain(error: Exception, graph: Graph, arrays: Sequence[Any], sizes: Mapping[Any, int]) -> Exception:
+def explain(error: Exception, graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> Exception:
     """Return the error that the reference raises in place of a program's: it names the user's line."""
     if not getattr(error, "__notes__", None):
         try:
@@ -132,10 +132,10 @@ def explain(error: Exception, graph: Graph, arrays: Sequence[Any], sizes: Mappin
     return error
 
 
-def concrete(params: Mapping[str, Any], sizes: Mapping[Any, int]) -> dict[str, Any]:
+def concrete(params: Params, sizes: Mapping[Symbol, int]) -> dict[str, Any]:
     """Return static parameters with every symbolic size replaced by its number."""
 
-    def one(v: Any) -> Any:
+    def one(v: object) -> object:
         if isinstance(v, Dim):
             return v.value(sizes) if v.symbols <= sizes.keys() else v.replace(sizes)
         if isinstance(v, Graph):
@@ -145,7 +145,7 @@ def concrete(params: Mapping[str, Any], sizes: Mapping[Any, int]) -> dict[str, A
     return {k: one(v) for k, v in params.items()}
 
 
-def specialise(graph: Graph, sizes: Mapping[Any, int]) -> Graph:
+def specialise(graph: Graph, sizes: Mapping[Symbol, int]) -> Graph:
     """Return the graph with the symbols in `sizes` replaced by their numbers."""
     made: dict[Node, Node] = {}
     for node in graph.nodes:
@@ -154,12 +154,12 @@ def specialise(graph: Graph, sizes: Mapping[Any, int]) -> Graph:
     return graph.replace(inputs=tuple(made[n] for n in graph.inputs), outputs=tuple(made[n] for n in graph.outputs))
 
 
-def _refuse_nan(node: Node, out: Any, inputs: Sequence[Any]) -> None:
-    def has_nan(value: Any) -> bool:
+def _refuse_nan(node: Node, out: object, inputs: Sequence[object]) -> None:
+    def has_nan(value: object) -> bool:
         if isinstance(value, tuple):
             return any(map(has_nan, value))
-        value = on_host(value)
-        return value.dtype.kind == "f" and bool(np.isnan(value).any())
+        array = on_host(value)
+        return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
     if has_nan(out) and not any(map(has_nan, inputs)):
         types = ", ".join(str(i.type) for i in node.inputs)
@@ -181,14 +181,14 @@ def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
     return [made.get(n, n) for n in outputs]
 
 
-def rebuilt(node: Node, inputs: tuple[Node, ...], params: dict[str, Any] | None = None) -> Node:
+def rebuilt(node: Node, inputs: tuple[Node, ...], params: dict[str, object] | None = None) -> Node:
     """Return the node on other operands of the same types; the node itself where nothing changes."""
     if inputs == node.inputs and params is None:
         return node
     return Node(node.prim, inputs, node.params if params is None else params, node.type, like=node)
 
 
-def retyped(node: Node, inputs: tuple[Node, ...], params: dict[str, Any]) -> Node:
+def retyped(node: Node, inputs: tuple[Node, ...], params: dict[str, object]) -> Node:
     """Return the node on other operands, with other static parameters, and the type that follows."""
     return Node(node.prim, inputs, params, node.prim.type(*(i.type for i in inputs), **params), like=node)
 
@@ -337,7 +337,7 @@ def _both(a: Node, b: Node) -> Node:
 
 def forward(outputs: Sequence[Node], tangents: Mapping[Node, Node]) -> list[Node | None]:
     """Return the tangents of `outputs`, given those of inputs (forward mode); None is a zero tangent."""
-    moving: dict[Node, Any] = dict(tangents)
+    moving: dict[Node, Node] = dict(tangents)
     with made_by("jvp") as working_on:
         for node in dependent(outputs, list(tangents)):
             if node in moving or not node.type.floating:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Mapping
 from types import UnionType
 from typing import Any
 
 from .errors import GraphError
+from .graph import Params
 from .primitive import Primitive
 
 
-def check_params(prim: Primitive, params: Mapping[str, Any]) -> None:
+def check_params(prim: Primitive, params: Params) -> None:
     """Raise `GraphError` unless `params` are the static parameters that the primitive declares."""
     declared = _declared(prim)
     if declared is None:
@@ -29,7 +29,7 @@ def check_params(prim: Primitive, params: Mapping[str, Any]) -> None:
 
 
 @functools.cache
-def _declared(prim: Primitive) -> Mapping[str, Any] | None:
+def _declared(prim: Primitive) -> Params | None:
     """Return the types of a primitive's static parameters; None where they are unknown."""
     if prim.params != "annotated":
         return prim.params

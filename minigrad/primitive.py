@@ -319,9 +319,9 @@ def rule(node: Node, name: Literal["vjp"]) -> Callable[..., Sequence[Node | None
 def rule(node: Node, name: Literal["jvp", "batch"]) -> Callable[..., Node]: ...
 
 
-def rule(node: Node, name: Literal["vjp", "jvp", "batch"]) -> Callable[..., Any]:
+def rule(node: Node, name: Literal["vjp", "jvp", "batch"]) -> Callable[..., object]:
     """Return the node's rule called `name`, or raise the reason for its absence."""
-    declared: Callable[..., Any] | Unsupported | None = getattr(node.prim, name)
+    declared: Callable[..., object] | Unsupported | None = getattr(node.prim, name)
     if isinstance(declared, Unsupported):
         raise Unsupported(f"{node.where}: {node.prim.name} has no {name} rule: {declared}")
     if declared is None and node.prim.axes is not None and node.prim.axes.placed is not None:
@@ -344,7 +344,7 @@ def on_host(x: object) -> np.ndarray:
     return adopt(x).get() if hasattr(x, "__cuda_array_interface__") else np.asarray(x)
 
 
-def adopt(x: Any) -> Any:
+def adopt(x: object) -> Any:
     """Return another library's array on a GPU as CuPy's, without a copy; any other value as it is.
 
     DLPack makes CuPy's current stream wait for the work that computes the array; ``__cuda_array_interface__``, which
@@ -430,7 +430,7 @@ def _no_inputs(*args: object, **params: object) -> NoReturn:
     raise GraphError("a node without inputs is never batched or differentiated")
 
 
-def leaf(name: str, type: Callable[..., ArrayType], eval: Callable[..., Any], **rest: Any) -> Primitive:
+def leaf(name: str, type: Callable[..., ArrayType], eval: Callable[..., object], **rest: Any) -> Primitive:
     """Declare a primitive without operands or computation."""
     return Primitive(name, type, eval, _no_inputs, _no_inputs, _no_inputs, kind="leaf", **rest)
 

@@ -39,7 +39,7 @@ from .ops import (
 from .transforms import effects, host_random, ragged
 
 
-def _draw(graph: Graph, form: str, *args: Any) -> str:
+def _draw(graph: Graph, form: str, *args: object) -> str:
     from . import draw  # takes long to import, and most programs draw nothing
 
     drawing: str = getattr(draw, form)(graph, *args)

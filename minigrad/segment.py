@@ -24,10 +24,10 @@ from .ops.strict_index import checked, place, place_or_null, row_or_null
 from .ops.sum_rows import sum_rows
 from .sizes import Size
 from .tracebacks import boundary
-from .traced_array import Array, as_array
+from .traced_array import Array, ArrayLike, as_array
 from .tracing import guard_equal_shapes
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 _SECTIONS = """
     Parameters
@@ -69,11 +69,12 @@ def _document(examples: str, dtype: str = "Of the dtype of `values`.", more: str
     return add
 
 
-def _traced(*values: Any) -> bool:
+def _traced(*values: object) -> bool:
     return any(isinstance(v, (Array, Size)) for v in values)
 
 
-def _scatter(name: str, how: Callable[..., Node], values: Any, index: Any, size: Any, null: int | None) -> Array:
+def _scatter(name: str, how: Callable[..., Node], values: ArrayLike, index: ArrayLike, size: int | Size,
+             null: int | None) -> Array:
     """Reduce rows by a scatter; null rows go to a segment of their own, which is dropped."""
     u, i = as_array(values)._node, as_array(index)._node
     n = size.dim if isinstance(size, Size) else int(size)
@@ -100,7 +101,8 @@ def _check_range(name: str, index: np.ndarray, n: int, null: int | None) -> None
                                            + (". If it means none, say null=-1" if bad[0] == -1 else "")))
 
 
-def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> tuple[np.ndarray, np.ndarray, int]:
+def _plain(name: str, values: ArrayLike, index: ArrayLike, size: int | Size, null: int | None
+           ) -> tuple[np.ndarray, np.ndarray, int]:
     u, i, n = np.asarray(values), np.asarray(index), int(size)
     if i.dtype.kind not in "iu" and i.size:
         raise DtypeError(at_user_line(f"{name}: the index must be of integers, got {i.dtype}"))
@@ -119,7 +121,7 @@ def _plain(name: str, values: Any, index: Any, size: Any, null: int | None) -> t
     >>> mg.segment_sum(values, np.array([0, -1, 2]), 3, null=-1)
     array([1., 0., 4.])
     """, dtype="Of the dtype of `values`; int64 for bools.")
-def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
+def segment_sum(values: ArrayLike, index: ArrayLike, size: int | Size, null: int | None = None) -> Any:
     """Add up the rows of each segment."""
     if _traced(values, index, size):
         return _scatter("segment_sum", indexing.scatter_add, values, index, size, null)
@@ -133,7 +135,7 @@ def segment_sum(values: Any, index: Any, size: Any, null: int | None = None) -> 
     >>> mg.segment_mean(values, index, 3)
     array([1., 0., 3.])
     """, dtype="Of the dtype of `values`; float64 for integers and bools.")
-def segment_mean(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
+def segment_mean(values: ArrayLike, index: ArrayLike, size: int | Size, null: int | None = None) -> Any:
     """Average the rows of each segment; the mean of an empty segment is 0."""
     values = values if isinstance(values, Array) else np.asarray(values)
     dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
@@ -144,7 +146,8 @@ def segment_mean(values: Any, index: Any, size: Any, null: int | None = None) ->
 
 
 def _extreme(name: str, largest: bool) -> Callable[..., Any]:
-    def function(values: Any, index: Any, size: Any, null: int | None = None, initial: Any = None) -> Any:
+    def function(values: ArrayLike, index: ArrayLike, size: int | Size, null: int | None = None, initial: Any = None
+                 ) -> Any:
         out: Any
         if _traced(values, index, size):
             out = _scatter(name, scatter_max if largest else scatter_min, values, index, size, null)
@@ -173,7 +176,7 @@ segment_min = _extreme("segment_min", largest=False)
 
 
 @boundary
-def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None) -> Any:
+def segment_softmax(values: ArrayLike, index: Array | np.ndarray, size: int | Size, null: int | None = None) -> Any:
     """Return the softmax of the rows within each segment: its weights add up to 1.
 
     Parameters
@@ -216,7 +219,7 @@ def segment_softmax(values: Any, index: Any, size: Any, null: int | None = None)
 
 
 @boundary
-def gather(values: Any, index: Any, null: int = -1) -> Any:
+def gather(values: ArrayLike, index: ArrayLike, null: int = -1) -> Any:
     """Return the rows ``values[index]``, with zeros for the null index.
 
     Parameters

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import optree
 
 from .errors import DtypeError, ShapeError, at_user_line
+from .graph import PyTree
 from .ragged.schema import EVERYWHERE
 from .segment import segment_sum
-from .sizes import shown, unwrap
+from .sizes import Size, shown, unwrap
 from .symbolic import Dim
+from .traced_array import Array
 
 
 class Sparse:
@@ -42,7 +45,8 @@ class Sparse:
 
     __slots__ = ("col", "data", "row", "shape")
 
-    def __init__(self, data: Any, row: Any, col: Any, shape: tuple[Any, Any]):
+    def __init__(self, data: Array | np.ndarray, row: Array | np.ndarray, col: Array | np.ndarray,
+                 shape: Sequence[int | Size]):
         if not (np.ndim(data) == np.ndim(row) == np.ndim(col) == 1) or len(shape) != 2:
             raise ShapeError(at_user_line("Sparse: data, row and col are vectors with an element per entry, and the "
                                           "shape is (rows, columns)"))
@@ -91,11 +95,11 @@ class Sparse:
         return f"<Sparse {list(self.shape)}: {self.data.shape[0]} entries>"
 
 
-def _flatten(a: Any) -> tuple[tuple[Any, Any, Any], tuple[int | Dim, ...], tuple[str, str, str]]:
+def _flatten(a: Sparse) -> tuple[tuple[PyTree, PyTree, PyTree], tuple[int | Dim, ...], tuple[str, str, str]]:
     return (a.data, a.row, a.col), tuple(map(unwrap, a.shape)), ("data", "row", "col")
 
 
-def _unflatten(shape: Any, values: Any) -> Any:
+def _unflatten(shape: Iterable[int | Dim], values: Iterable[PyTree]) -> Sparse:
     matrix = object.__new__(Sparse)
     matrix.data, matrix.row, matrix.col = values
     matrix.shape = tuple(map(shown, shape))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from .errors import MinigradError, is_internal
 
@@ -67,7 +67,7 @@ def for_user(error: Exception) -> Exception:
     return error.with_traceback(kept)
 
 
-def _steps(tb: TracebackType | None) -> Any:
+def _steps(tb: TracebackType | None) -> Iterator[TracebackType]:
     while tb is not None:
         yield tb
         tb = tb.tb_next

@@ -9,7 +9,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -209,7 +209,7 @@ class Array:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **options: object) -> object:
         return hooks.ufunc(ufunc, method, inputs, options)
 
-    def __array_function__(self, func: Callable[..., object], types: object, args: Any, options: Any) -> object:
+    def __array_function__(self, func: Callable[..., object], types: object, args: object, options: object) -> object:
         return hooks.function(func, args, options)
 
     def __array_namespace__(self, api_version: str | None = None) -> ModuleType:
@@ -303,7 +303,7 @@ def number_dtype(x: bool | int | float) -> np.dtype:
     return dtype
 
 
-def as_array(x: Any) -> Array:
+def as_array(x: object) -> Array:
     """Return `x` as a traced value; numbers and arrays become constants.
 
     Raises

@@ -68,11 +68,12 @@ def _switch_eval(xp: ArrayNamespace, index: np.ndarray, *xs: np.ndarray, graphs:
     for i, graph in enumerate(graphs):
         mask = taken(xp, index, i, len(graphs))
         (positions,) = xp.nonzero(mask)
-        if not positions.shape[0]:
+        chosen: int = positions.shape[0]
+        if not chosen:
             continue
         body, n = rows_graph(graph, rows, sums)
         arrays = [xp.take(x, positions, axis=0) if r else x for x, r in zip(xs, rows, strict=True)]
-        for k, value in enumerate(interpreters.evaluate(body, arrays, {n.symbol: positions.shape[0]}, xp)):
+        for k, value in enumerate(interpreters.evaluate(body, arrays, dict.fromkeys(n.symbols, chosen), xp)):
             if sums[k]:
                 out[k] = out[k] + value
             elif xp is np:

@@ -22,6 +22,7 @@ An exactly singular matrix raises NumPy's LinAlgError where its inverse is neede
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 

@@ -1,0 +1,84 @@
+"""Loops of one space: the axes that share a loop, the lanes, and the results on every number of elements."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llvmlite")
+
+import minigrad as mg
+from minigrad.backends.native.codegen.kernel import Writer, rows
+from minigrad.backends.native.codegen.loop_codegen import LoopWriter
+from minigrad.backends.native.codegen.values import I64
+from minigrad.backends.native.runtime import jit
+from minigrad.backends.numpy_text import MANAGED
+from minigrad.graph import Graph
+from minigrad.ops.broadcast import broadcast_along
+from minigrad.passes.schedule import schedule
+from tests.passes.programs import input_, node
+
+LENGTHS = [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 33]
+COMPILED = pytest.mark.skipif(jit.available() is not None, reason=str(jit.available()))
+
+
+def nest(inputs, output):
+    """Return the axes of each loop of a program of one space, and the lanes."""
+    plan = schedule(Graph(tuple(inputs), (output,)), MANAGED, rows)
+    (step,) = plan.steps
+    writer = Writer(plan, step, "test")
+    with writer.step("test"):
+        writer.count = I64(6)
+        (loop,) = writer.loops
+        loops = LoopWriter(writer, loop)
+    return [axis.axes for axis in loops.axes], loops.lanes
+
+
+def test_contiguous_axes_share_a_loop():
+    x = input_(6, 4, 5)
+    assert nest([x], node("exp", x)) == ([(0, 1, 2)], 8)
+
+
+def test_axes_of_one_element_have_no_loop():
+    x = input_(6, 1, 5)
+    assert nest([x], node("exp", x)) == ([(0, 2)], 8)
+
+
+def test_axes_that_an_operand_repeats_along_have_a_loop_of_their_own():
+    x, y = input_(6, 4, 5), input_(4, 5)
+    assert nest([x, y], node("mul", x, broadcast_along(y, x.shape, (0,)))) == ([(0,), (1, 2)], 8)
+
+
+def test_transposed_operands_separate_axes():
+    x, y = input_(6, 9), input_(9, 6)
+    assert nest([x, y], node("add", x, node("transpose", y, perm=(1, 0)))) == ([(0,), (1,)], 8)
+
+
+@pytest.mark.parametrize(("axes", "loops"), [((1,), [(0,), (1,), (2,)]), ((1, 2), [(0,), (1, 2)]),
+                                             ((2,), [(0, 1), (2,)])])
+def test_reduced_axes_have_loops_of_their_own(axes, loops):
+    x = input_(6, 4, 9)
+    assert nest([x], node("sum", x, axes=axes))[0] == loops
+
+
+@pytest.mark.parametrize(("length", "dtype", "lanes"), [(1, "f8", 8), (2, "f8", 2), (3, "f8", 4), (9, "f8", 8),
+                                                        (9, "f4", 16), (4, "f4", 4)])
+def test_lanes_fit_a_known_innermost_axis(length, dtype, lanes):
+    x, y = input_(6, length, dtype=dtype), input_(length, 6, dtype=dtype)
+    assert nest([x, y], node("add", x, node("transpose", y, perm=(1, 0))))[1] == lanes
+
+
+@COMPILED
+@pytest.mark.parametrize("n", LENGTHS)
+def test_every_number_of_elements(n):
+    x = np.arange(3.0 * n).reshape(3, n)
+    rows, columns, double = mg.compile(lambda x: (x.sum(1), x.sum(0), x * 2 + x[::-1]), backend="native")(x)
+    assert rows.tolist() == [r * n * n + n * (n - 1) // 2 for r in range(3)]
+    assert columns.tolist() == [3 * n + 3 * k for k in range(n)]
+    assert double.tolist() == [[2 * (r * n + k) + (2 - r) * n + k for k in range(n)] for r in range(3)]
+
+
+@COMPILED
+@pytest.mark.parametrize("n", LENGTHS)
+def test_every_number_of_indices(n):
+    x, index = np.arange(100.0) ** 2, np.arange(n) * 3
+    result = mg.compile(lambda x, i: x[i] + 1, backend="native")(x, index)
+    assert result.tolist() == [9 * k * k + 1 for k in range(n)]

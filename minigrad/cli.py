@@ -39,8 +39,8 @@ file defines the data, as values or as functions without arguments that return t
   params    the first argument of FUNC: an array, or a dict, list or tuple of arrays; the gradient is taken by it
   examples  a tuple of arrays, one for each further argument of FUNC, with the examples along axis 0
   in_axes   optional: the batch axis of each argument, where it is not (None, 0, ..., 0)
-
-Without FILE:FUNC, the loss is that of a small network on scikit-learn's handwritten digits."""
+"""
+_DIGITS = "Without FILE:FUNC, the loss is that of a small network on scikit-learn's handwritten digits."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,14 +96,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str,
-                more: str = "") -> argparse.ArgumentParser:
+                more: str = _DIGITS) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
                                   epilog=_CONVENTION, formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.set_defaults(run=run)
         sub.add_argument("target", nargs="?", metavar="FILE:FUNC", help="your own loss of one example")
         sub.add_argument("--params", default="params", metavar="NAME", help="what FILE calls the parameters")
         sub.add_argument("--examples", default="examples", metavar="NAME", help="what FILE calls the examples")
-        sub.add_argument("--seed", type=int, default=0, help="of the digits' split and weights")
+        if more is _DIGITS:
+            sub.add_argument("--seed", type=int, default=0, help="of the digits' split and weights")
         sub.add_argument("--threads", type=_count(0), metavar="N",
                          help="threads that a matrix product or a native program may take: 1, so that the ways differ "
                          "in nothing but batching; 0 leaves them as they are")

@@ -58,6 +58,16 @@ class Optimizer(NamedTuple):
     update: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
+def _check_arguments(name: str, gradient: PyTree, like: PyTree, params: PyTree) -> None:
+    """Raise `ShapeError` unless a gradient, and a state like the parameters, have the pytree of the parameters."""
+    want = optree.tree_structure(params)
+    for argument, tree in (("gradient", gradient), ("state", like)):
+        if (have := optree.tree_structure(tree)) != want:
+            raise ShapeError(at_user_line(
+                f"{name}: update(gradient, state, params): the {argument} must have the structure of the parameters, "
+                f"{want}; got {have}"))
+
+
 def _check_rate(name: str, rate: object) -> None:
     if callable(rate):
         raise DtypeError(at_user_line(
@@ -93,6 +103,7 @@ def sgd(rate: float) -> Optimizer:
     _check_rate("sgd", rate)
 
     def update(gradient: PyTree, state: tuple[()], params: PyTree) -> tuple[PyTree, tuple[()]]:
+        _check_arguments("sgd", gradient, params, params)
         return optree.tree_map(lambda p, g: p - rate * g, params, gradient), state
 
     return Optimizer(lambda params: (), update)
@@ -127,6 +138,7 @@ def momentum(rate: float, beta: float = 0.9) -> Optimizer:
     _check_rate("momentum", rate)
 
     def update(gradient: PyTree, velocity: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        _check_arguments("momentum", gradient, velocity, params)
         velocity = optree.tree_map(lambda v, g: beta * v + g, velocity, gradient)
         return optree.tree_map(lambda p, v: p - rate * v, params, velocity), velocity
 
@@ -165,7 +177,11 @@ def adam(rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: floa
 
     def update(gradient: PyTree, state: tuple[int, PyTree, PyTree],
                params: PyTree) -> tuple[PyTree, tuple[int, PyTree, PyTree]]:
+        if not isinstance(state, tuple) or len(state) != 3:
+            raise ShapeError(at_user_line("adam: update(gradient, state, params): the state comes from init(params), a "
+                                          f"tuple of the step and two moments; got {type(state).__name__}"))
         step, m, v = state
+        _check_arguments("adam", gradient, m, params)
         step = step + 1
         m = optree.tree_map(lambda m, g: beta1 * m + (1 - beta1) * g, m, gradient)
         v = optree.tree_map(lambda v, g: beta2 * v + (1 - beta2) * g * g, v, gradient)

@@ -87,3 +87,15 @@ def test_scipys_optimizers_work_through_ravel():
     found = unravel(optimize.minimize(value_and_slope, vector, jac=True).x)
     np.testing.assert_allclose(found["w"], W, atol=1e-6)
     np.testing.assert_allclose(found["b"], 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [mg.optim.sgd, mg.optim.momentum, mg.optim.adam])
+def test_update_names_an_argument_of_another_structure(make):
+    init, update = make(0.1)
+    params = {"w": np.ones(2)}
+    state = init(params)
+    with pytest.raises(mg.ShapeError, match=r"update\(gradient, state, params\): the gradient must have"):
+        update({"v": np.ones(2)}, state, params)
+    with pytest.raises(mg.ShapeError, match=r"update\(gradient, state, params\): the (gradient|state)"):
+        update(state, params, {"w": np.ones(2), "b": np.ones(())})
+    update({"w": np.ones(2)}, state, params)

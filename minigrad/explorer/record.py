@@ -135,6 +135,8 @@ def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int
             "name": names[node], "op": node.prim.name, "call": printable(words.call(node, names)),
             "type": words.type(node.type), "inputs": [index[i] for i in node.inputs], "key": stage.keys[node],
             "role": _role(graph, node, varying), **_provenance(node, stage, index)}
+        if one["role"] == "batched" and node not in varying:
+            one["spread"] = True
         if node in inputs:
             one |= {"call": names[node], "input": True}
         if is_literal(node):

@@ -76,7 +76,7 @@ def of_function(stage: Stage) -> list[Stage]:
         found.append(gradient(stage))
     _, done = passes.run(found[-1].graph)
     for each in done:
-        if isinstance(each.after, Graph):
+        if isinstance(each.after, Graph) and each.after.outputs != found[-1].graph.outputs:
             found.append(Stage(each.name, each.note, each.after, found[-1]))
     return found
 

@@ -50,7 +50,7 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
     graph : Graph
         Same inputs, equal outputs.
     stages : list of Stage
-        One per pass that changed something, with the graph before and after.
+        One per pass that changed the graph or added a note, with the graph before and after.
     """
     stages = []
     count = len(graph.outputs)
@@ -61,12 +61,12 @@ def run(graph: Graph, without: Collection[str] = ()) -> tuple[Graph, list[Stage]
         if changed:
             graph, changed = with_all_check_results(graph, count), False
         after = apply(graph)
-        if after.outputs == graph.outputs:
+        if after.outputs == graph.outputs and after.notes == graph.notes:
             continue
         old, new = (_without_checks(g, count) for g in (graph, after))
         notes = after.notes[len(graph.notes):] or (f"{old.count()} nodes became {new.count()}",)
         stages.append(Stage(name, old, new, "; ".join(notes)))
-        graph, changed = after, True
+        graph, changed = after, after.outputs != graph.outputs
     return results_after_checks(graph, count), stages
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 
 from ..axes import INDEXED, ORDERED, REDUCE, SEGMENTED, axis_rule
+from ..errors import GraphError, at_user_line
 from ..graph import Graph, Node, held_graphs
 from ..symbolic import Dim, Symbol, value
 
@@ -21,7 +22,16 @@ def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) ->
     ----------
     graph : Graph
     sizes : mapping of Symbol to int, optional
-        Numbers for the symbolic sizes.
+        Numbers for the symbolic sizes; by default those of the arguments that the graph was traced with.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    GraphError
+        If a size has no number.
 
     Notes
     -----
@@ -30,7 +40,10 @@ def count_operations(graph: Graph, sizes: Mapping[Symbol, int] | None = None) ->
     factorizations their leading terms. Held graphs count as often as they run; a `while` loop, whose number of turns is
     unknown, counts once, and a `switch` as its longest branch.
     """
-    return sum(math.ceil(_operations(n, sizes or {})) for n in graph.nodes)
+    known = {s: s.hint for s in graph.symbols if s.hint is not None} | dict(sizes or {})
+    if missing := [s.name for s in graph.symbols if s not in known]:
+        raise GraphError(at_user_line(f"count_operations: no number for the sizes {', '.join(missing)}"))
+    return sum(math.ceil(_operations(n, known)) for n in graph.nodes)
 
 
 def count_nodes(graph: Graph) -> int:

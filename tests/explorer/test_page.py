@@ -149,6 +149,49 @@ def test_edited_arguments_give_the_library_s_values(show, seeded):
     np.testing.assert_array_equal(numbers(tab, k)[0], W)
 
 
+def test_edits_reach_the_other_stages_and_scalars(show):
+    def loss(p, x, y):
+        return (np.sum(p["w"] * x) + p["b"] - y) ** 2
+
+    rng = np.random.default_rng(0)
+    params = {"w": rng.normal(size=3), "b": np.array(0.5)}
+    X, Y = rng.normal(size=(5, 3)), rng.normal(size=5)
+    exploration = mg.explore(loss, params, (X, Y))
+    tab = show(exploration)
+    tab.get_by_role("tab", name="mean").click()
+    tab.get_by_role("button", name="p['b'], input").click()
+    field = tab.get_by_label("p['b']", exact=True)
+    field.fill("2")
+    field.press("Enter")
+    params["b"] = np.array(2.0)
+    tab.get_by_role("button", name="y, input").click()
+    tab.get_by_role("button", name="table").click()
+    tab.get_by_label("y [0]", exact=True).fill("-1.5")
+    tab.get_by_label("y [0]", exact=True).press("Enter")
+    Y[0] = -1.5
+    each = np.array([loss(params, x, y) for x, y in zip(X, Y, strict=True)])
+    for title, want in (("one example", each[0]), ("copies", each[:3].mean()), ("batch", each), ("mean", each.mean())):
+        k = titles(exploration).index(title)
+        stage = exploration.stages[k]
+        shown = dict(zip(stage.graph.nodes, numbers(tab, k), strict=True))[stage.graph.outputs[0]]
+        np.testing.assert_allclose(shown, want, rtol=1e-12)
+
+
+def test_edits_that_cannot_be_are_refused_with_a_reason(show):
+    tab = show(mg.explore(graph_loss, np.ones(2), molecules()))
+    tab.get_by_role("tab", name="mean").click()
+    tab.get_by_role("button", name="g['src'], input").click()
+    tab.get_by_role("button", name="table").click()
+    before = numbers(tab, 2)
+    for text, reason in (("99", "an index is out of range: 99 of 6"), ("0.5", "expected an integer")):
+        field = tab.get_by_label("g['src'] [0]", exact=True)
+        field.fill(text)
+        field.press("Enter")
+        assert tab.locator(".formula").inner_text() == reason
+        for have, want in zip(numbers(tab, 2), before, strict=True):
+            np.testing.assert_array_equal(have, want)
+
+
 def operations():
     """Return (name, sample) of each operation that the page evaluates."""
     for name, prim in sorted(PRIMITIVES.items()):

@@ -206,6 +206,8 @@
       } else if (value) parts.push(svg("text", {x: 8, y: 45, class: "value"}, brief(value)));
       g.append(...parts);
       g.setAttribute("aria-label", folded ? `${box.lines.join(" of ")}, folded` : `${n.name}, ${n.input ? "input" : n.call}, ${n.type}${value ? `, ${brief(value)}` : ""}`);
+      const results = s.outputs.filter(([, o]) => box.nodes.some((m) => m.index === o)).map(([name]) => name);
+      if (results.length) g.append(svg("text", {x: box.width / 2, y: box.height + 12, class: "small", "text-anchor": "middle"}, `→ ${results.slice(0, 2).join(", ")}`));
       const choose = () => { if (folded) { state.open.add(`${s.index} ${box.group}`); draw(); } else select(n); };
       g.addEventListener("click", choose);
       g.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(); } });
@@ -301,7 +303,7 @@
 
   function picture(s, n, title, a, gradient) {
     const parts = [html("h3", {}, title)];
-    if (a.data.length === 1 && !a.part) return [...parts, html("code", {class: "number"}, word(a.data[0], 10))];
+    if (a.data.length === 1 && !a.part) return [...parts, editable(s, n, a) ? field(s, n, 0, word(a.data[0], 10)) : html("code", {class: "number"}, word(a.data[0], 10))];
     const {canvas, low, high} = heat(a, gradient);
     const scale = Math.max(1, Math.min(Math.floor(320 / canvas.width), Math.max(6, Math.floor(180 / canvas.height)), 28));
     canvas.className = "heat";
@@ -326,19 +328,38 @@
 
   function table(s, n, a) {
     const shape = shapeHeld(a), columns = shape.length > 1 ? shape[shape.length - 1] : 1, body = html("table");
-    const editable = n.input && !a.part && a.data.length <= 256 && n.dtype !== "bool" && data.play[s.index];
+    const fields = editable(s, n, a);
     for (let r = 0; r * columns < a.data.length && r < 200; r++) {
       const line = html("tr", {}, html("th", {}, String(r)));
       for (let c = 0; c < columns; c++) {
         const k = r * columns + c, own = span(s, n, state.example), at = Math.floor(k / (a.data.length / shape[0]));
         const picked = own && at >= own[0] && at < own[1];
         const text = word(a.data[k], 6);
-        line.append(html("td", {class: picked ? "picked" : false}, editable
-          ? html("input", {type: "number", step: "any", value: text, "aria-label": `${n.name} [${k}]`, onchange: (e) => edit(s, n, k, +e.target.value)}) : text));
+        line.append(html("td", {class: picked ? "picked" : false}, fields ? field(s, n, k, text) : text));
       }
       body.append(line);
     }
-    return body;
+    const note = n.input && !fields ? a.part ? "Shown in part, and so not to be edited." : a.data.length > FIELDS ? `More than ${FIELDS} elements: not to be edited here.` : "" : "";
+    return html("div", {}, body, note ? html("div", {class: "note"}, note) : "");
+  }
+
+  const FIELDS = 600; // elements of a table with a field for each
+  const editable = (s, n, a) => n.input && !a.part && a.data.length <= FIELDS && n.dtype !== "bool" && data.play[s.index];
+
+  // A field for element k of an argument; integers stay integers.
+  function field(s, n, k, text) {
+    const whole = /int/.test(n.dtype || "");
+    return html("input", {type: "number", step: whole ? "1" : "any", value: text, "aria-label": n.shape.length ? `${n.name} [${k}]` : n.name, onchange: (e) => {
+      const v = e.target.value === "" ? NaN : +e.target.value;
+      if (Number.isNaN(v) || (whole && !Number.isInteger(v))) { e.target.value = text; say(whole ? "expected an integer" : "expected a number"); } else edit(s, n, k, v);
+    }});
+  }
+
+  // Show an error at the foot of the page, until the next change.
+  function say(text) {
+    state.error = text;
+    formula.textContent = text;
+    formula.classList.toggle("error", Boolean(text));
   }
 
   function inspect(panel) {
@@ -383,7 +404,8 @@
   }
 
   function why(s, n) {
-    if (n.role === "gradient") return "A value of the backward pass.";
+    if (n.role === "gradient") return "A value of the derivative's computation.";
+    if (n.role === "batched" && n.spread) return "Spread along the batch axis as a view: it depends on no example.";
     if (n.role === "batched") return "It depends on an example, so it has the batch axis.";
     if (n.role === "shared") {
       const inputs = [...ancestors(s, n.index)].map((i) => s.nodes[i]).filter((m) => m.input).map((m) => m.name);
@@ -425,7 +447,7 @@
 
   function legend(s) {
     const roles = [...new Set(s.nodes.filter((n) => !n.literal).map((n) => n.role))];
-    const words = {"per-example": "one example", shared: "shared by all examples", batched: "one row per example", combined: "combines all examples", gradient: "backward pass"};
+    const words = {"per-example": "one example", shared: "shared by all examples", batched: "one row per example", combined: "combines all examples", gradient: "derivative"};
     const list = html("ul");
     roles.forEach((r) => list.append(html("li", {}, html("span", {style: `background: var(--${r}); padding: 0 6px; border-radius: 4px`}, words[r] || r))));
     return html("div", {}, html("h3", {}, "colours"), list);
@@ -498,19 +520,30 @@
 
   // Evaluate a stage, and every other one of the same inputs, on new values.
   function follow(s, inputs) {
-    const edits = state.edits || [];
-    for (const t of data.stages) {
-      if (!data.play[t.index]) continue;
-      const mine = t === s ? inputs : t.nodes.map((n) => {
-        if (!n.input) return null;
-        const twin = s.nodes.find((m) => m.input && m.key === n.key);
-        const held = valueOf(t, n);
-        return twin && String(twin.shape) === String(n.shape) ? inputs[twin.index] : {shape: n.shape, data: Float64Array.from(held.data)};
-      });
-      edits[t.index] = evaluate(t, mine, kernels);
+    const edits = [...(state.edits || [])];
+    try {
+      for (const t of data.stages) {
+        if (!data.play[t.index]) continue;
+        const mine = t === s ? inputs : t.nodes.map((n) => (n.input ? shared(s, inputs, n, valueOf(t, n)) : null));
+        edits[t.index] = evaluate(t, mine, kernels);
+      }
+      say("");
+      state.edits = edits;
+    } catch (error) {
+      say(error.message);
     }
-    state.edits = edits;
     draw();
+  }
+
+  // The value of an input of another stage: the edited array itself, or with its rows in place of the stage's own.
+  function shared(s, inputs, n, held) {
+    const twin = s.nodes.find((m) => m.input && m.key === n.key), own = {shape: n.shape, data: Float64Array.from(held.data)};
+    if (!twin) return own;
+    const edited = inputs[twin.index], tail = (shape, k) => String(shape.slice(k));
+    if (String(edited.shape) === String(n.shape)) return edited;
+    const rows = tail(edited.shape, 1) === tail(n.shape, 1) || tail(edited.shape, 1) === String(n.shape) || String(edited.shape) === tail(n.shape, 1);
+    if (rows && !s.ragged) own.data.set(edited.data.slice(0, own.data.length)); // the first examples
+    return own;
   }
 
   function edit(s, n, k, v) {
@@ -570,13 +603,13 @@
   const graphs = () => panes.querySelectorAll("svg[role=group]");
   root.append(html("div", {class: "app"},
     html("header", {}, html("h1", {}, data.title), tabs,
-      html("div", {class: "tools"}, html("label", {}, "beside ", second), html("label", {}, "example ", example), turns,
-        html("label", {for: "trivial"}, trivial, " × 1 and + 0"), find,
+      html("div", {class: "tools"}, html("label", {title: "a second stage beside this one"}, "beside ", second), html("label", {title: "the example whose row is marked and whose numbers stand in formulas"}, "example ", example), turns,
+        html("label", {for: "trivial", title: "show multiplications by 1 and additions of 0"}, trivial, " × 1 and + 0"), find,
         html("button", {onclick: () => graphs().forEach((p) => p.zoom(1.25)), "aria-label": "zoom in"}, "+"),
         html("button", {onclick: () => graphs().forEach((p) => p.zoom(0.8)), "aria-label": "zoom out"}, "−"),
         html("button", {onclick: () => graphs().forEach((p) => p.fit())}, "fit"),
-        html("button", {onclick: () => { state.open.clear(); draw(); }}, "fold"),
-        html("button", {onclick: () => save("svg")}, "SVG"), html("button", {onclick: () => save("png")}, "PNG"), html("button", {onclick: () => save("frames")}, "frames"))),
+        html("button", {title: "fold opened groups of operations again", onclick: () => { state.open.clear(); draw(); }}, "fold"),
+        html("button", {onclick: () => save("svg")}, "SVG"), html("button", {onclick: () => save("png")}, "PNG"), html("button", {title: "one picture per step, in a ZIP archive", onclick: () => save("frames")}, "frames"))),
     panes, panel,
     html("footer", {}, html("button", {onclick: () => back(), "aria-label": "step back"}, "←"), slider,
       html("button", {onclick: () => forth(), "aria-label": "step forward"}, "→"),
@@ -599,7 +632,7 @@
   function refresh() {
     const body = stages[state.stage].body;
     tabs.replaceChildren(...(body ? [html("button", {onclick: () => enter(state.from, null)}, "↑ back"), html("button", {role: "tab", "aria-selected": "true"}, stages[state.stage].title)] : []), ...data.stages.map((s, k) => html("button", {role: "tab", "aria-selected": String(k === state.stage), onclick: () => { state.stage = k; state.step = null; if (state.selected) { const same = s.byKey.get(state.selected.key); state.selected = same ? same[same.length - 1] : null; } draw(); }}, s.title)),
-      html("button", {role: "tab", "aria-selected": String(Boolean(state.program)), onclick: () => { state.program = !state.program; draw(); }}, "program"));
+      html("button", {role: "tab", "aria-selected": String(Boolean(state.program)), onclick: () => { state.program = !state.program; draw(); }, title: "show or hide the program"}, "program"));
     second.replaceChildren(html("option", {value: -1}, "nothing"), ...data.stages.map((s, k) => html("option", {value: k, selected: k === state.second}, s.title)));
     turns.hidden = !body;
     if (body) turns.replaceChildren("run ", html("input", {type: "range", min: 0, max: stages[state.stage].turns.length - 1, value: state.turn, "aria-label": "run", oninput: (e) => { state.turn = +e.target.value; draw(); turns.querySelector("input").focus(); }}), ` ${state.turn}`);
@@ -613,8 +646,9 @@
     slider.max = view.order.length - 1;
     slider.min = firstStep(view);
     slider.value = state.step === null ? view.order.length - 1 : state.step;
-    const phase = n && n.role === "gradient" ? "backward" : "forward";
-    formula.textContent = n ? `${phase} ${state.step - firstStep(view) + 1} of ${order().length}: ${n.name} = ${numbers(s, n)} = ${brief(row(s, n, state.example)) || n.type}` : `${order().length} steps: ← →`;
+    formula.classList.toggle("error", Boolean(state.error));
+    const phase = n && n.role === "gradient" ? (n.rules.includes("jvp") ? "tangent" : "backward") : "forward";
+    formula.textContent = state.error ? state.error : n ? `${phase} ${state.step - firstStep(view) + 1} of ${order().length}: ${n.name} = ${numbers(s, n)} = ${brief(row(s, n, state.example)) || n.type}` : `${order().length} steps: ← →`;
   }
 
   document.addEventListener("keydown", (e) => {

@@ -1,8 +1,8 @@
-"""The batch axis in a traced program: which values all examples share, have a row each, or are sums over them.
+"""Roles of a traced program's values in a batch: shared by all examples, one row per example, or a sum over them.
 
 A node's role follows from its axis rule and the sizes that differ between the parts of a batch (`Cut`): a result with
 such an axis has rows, if no row depends on the rows of another part; a result without one is a sum over the examples,
-or it mixes them. `microbatch` reads from the roles what runs part by part, and how results of parts are put together.
+or it mixes them. `microbatch` runs values with rows part by part, and adds or concatenates the results of the parts.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from .partition import NONE, Cut, Facts, Size, Spans, agree, merged, scaled
 
 
 class Role(Enum):
-    """How a value depends on the examples of the batch."""
+    """The dependence of a value on the examples of the batch."""
 
-    SHARED = "shared"  # on none
-    ROWS = "rows"  # row by row: it has the batch axis, and each row depends on its own example
-    SUM = "sum"  # on all of them, as a sum over chunks does: sums of chunks add up to it
-    WHOLE = "whole"  # on all of them in another way
+    SHARED = "shared"  # independent of the examples
+    ROWS = "rows"  # with the batch axis: each row depends on its own example
+    SUM = "sum"  # over all examples: the sums of the chunks add up to it
+    WHOLE = "whole"  # dependent on all examples in another way
 
 
 SHARED, ROWS, SUM, WHOLE = Role
@@ -61,7 +61,7 @@ def results_roles(roles: Roles) -> tuple[Role, ...]:
 
 
 class Mixes(Exception):
-    """A node that mixes examples: the node, why it does, and the way out."""
+    """A node that mixes examples, with the reason and the way out."""
 
     def __init__(self, node: Node, why: str, instead: str = "Compute it within the example"):
         super().__init__(why)
@@ -86,7 +86,7 @@ class Reading:
     roles : dict of Node to Roles
     facts : dict of Node to Facts
     local : dict of Node to set of Node
-        Sizes that displace an index, which are those of the part, and their users.
+        Sizes of a part that displace an index, and their users.
     """
 
     def __init__(self, cut: Cut, roles: Mapping[Node, Roles], facts: Mapping[Node, Facts]):
@@ -107,14 +107,14 @@ class Reading:
                 self.roles[node] = self._role(node, [self.roles.get(i, SHARED) for i in node.inputs])
         for node in nodes:
             if any(i in self.local and node not in self.local[i] for i in node.inputs):
-                raise Mixes(node, "it uses a number of rows that is that of the part for an index")
+                raise Mixes(node, "it uses a number of rows of the part, which an index needs, for another value")
 
     def has_axis(self, node: Node) -> bool:
-        """Tell whether the node, or one of its results, has an axis that is cut."""
+        """Return whether the node, or one of its results, has a cut axis."""
         return any(self.cut.crosses(t.shape) for t in node.types)
 
     def is_size(self, node: Node) -> bool:
-        """Tell whether the node is the number of examples, or of rows, as a value."""
+        """Return whether the node is the number of examples, or of rows, as a value."""
         return node.prim.name == "size" and self.cut.crosses((node.params["size"],))
 
     def role(self, node: Node) -> Role:
@@ -136,7 +136,7 @@ class Reading:
             return whole[node.params["index"]] if isinstance(whole, tuple) else whole
         mine = self.has_axis(node)
         if not mine and all(r is SHARED for r in given):
-            return SHARED  # the number of examples included: it is that of the whole batch
+            return SHARED  # including the number of examples of the whole batch
         rows = mine or ROWS in given
         held = _HELD.get(node.prim.name)
         if held is not None and rows:
@@ -144,7 +144,7 @@ class Reading:
         late = any(r in (SUM, WHOLE) for r in given)
         if node.prim.name == "barrier" and (not late or given[0] in (SUM, WHOLE)):
             self.facts[node] = self.of(node.inputs[0])
-            return given[0]  # it waits for the other operand, and does not depend on it
+            return given[0]  # a barrier waits for its other operand, without depending on it
         if rows and late:
             raise _statistic(node)
         if late:
@@ -209,7 +209,7 @@ class Reading:
         return factors, indices
 
     def _cut_axis(self, node: Node, where: str, values: Axes, t: ArrayType | TupleType) -> Axis | None:
-        """Return the axis along which the parts follow each other, as factors; None where there is none."""
+        """Return the factors of the axis along which the parts follow each other, or None without such an axis."""
         if isinstance(t, TupleType) or not self.cut.crosses(t.shape):
             return None
         at = self.cut.axis_of(t)
@@ -228,14 +228,14 @@ class Reading:
         An axis without a layout repeats a constant: the index must stay within its size in every part.
         """
         facts = self.of(index)
-        if facts.null and index.prim is not row_or_null:  # -1 is the last row of all, not that of a part
+        if facts.null and index.prim is not row_or_null:  # -1 is the last row of the whole batch, not of a part
             return False
         if not layout:
             return bool(facts.points) and all(_positive(size - start - n) for start, n in facts.points)
         return bool(facts.points) and facts.points <= layout
 
     def _segments(self, node: Node, rule: AxisRule, found: Sequence[Axis | None]) -> set[int]:
-        """Return the operands that name segments; refuse segments that may go on in the next part."""
+        """Return the operands that name segments; refuse segments that may continue in the next part."""
         names = {int(f.by) for axes in rule.operands for axis in axes for f in axis if f.kind is SEGMENTED}
         if any(axis is None or axis[0].kind is not SEGMENTED for axis in found) or any(
                 self.of(i).layout - self.cut.straight(i.types[0]) for i in node.inputs if self.has_axis(i)):
@@ -248,7 +248,7 @@ class Reading:
         return ids
 
     def _rows_before(self, node: Node) -> Size | None:
-        """Return the length of the axis into which a running sum points: that of the numbers of rows per example."""
+        """Return the length of the axis into which a running sum of row counts points, or None if it is unknown."""
         (x,) = node.inputs
         straight = node.ndim == 1 and not self.of(x).layout - self.cut.straight(x.types[0])
         return self.cut.counted(x.shape[0], self.of(x).count) if straight else None
@@ -286,7 +286,7 @@ class Reading:
         return _as_many(node, [ROWS for _ in found]), self._common_layout(node, operands)
 
     def _common_layout(self, node: Node, operands: Sequence[tuple[Node, Size]]) -> Spans:
-        """Return the layout of rows that are those of the operands."""
+        """Return the layout of the result's rows, which are the rows of the operands."""
         if isinstance(node.type, TupleType):
             return NONE
         to = self.cut.size_of_axis(node.types[0])
@@ -324,7 +324,7 @@ class Reading:
         return Facts(layout, points)
 
     def _count(self, node: Node, given: Sequence[Facts]) -> Size | None:
-        """Return the number of rows that sums and products of such numbers count."""
+        """Return the row count of sums and products of row counts, or None for another value."""
         counts = [f.count for f in given if f.count is not None]
         if node.prim.kind != "elementwise" or node.dtype.kind not in "iu" or len(counts) < len(given) or not counts:
             return None
@@ -333,14 +333,14 @@ class Reading:
         return counts[0] * counts[1] if node.prim.linear == "separately" else None
 
     def _displaced(self, node: Node, given: Sequence[Facts]) -> Spans | None:
-        """Return the stretches that sums and differences of pointers point into, or None where that is not known."""
+        """Return the stretches that sums and differences of pointers point into, or None if they are unknown."""
         if node.prim.kind != "elementwise":
             return None
         if node.dtype.kind == "b":
             return NONE if _same_in_each_part(node, given) else None
         if node.prim.linear != "jointly":
             return None
-        # The user's own, also where `vmap` has added an axis; others are a rule's, and stay within the example.
+        # The user's own node, also with an axis from `vmap`; a rule moves positions only within the example.
         moved_by_user = not node.rules or (node.source is not None and node.source.prim is node.prim)
         if moved_by_user and any(f.null for f in given):  # -1 has no rows to move by
             return None
@@ -360,16 +360,16 @@ class Reading:
         return NONE if out == {(0, 0)} else frozenset(out)
 
     def _displacement(self, node: Node) -> Size | None:
-        """Return the number of rows that a node repeats, or None where it is another value."""
+        """Return the number of rows that a node repeats, or None for another value."""
         while node.prim.name == "expand":
             (node,) = node.inputs
         return node.params["size"] if self.is_size(node) else None
 
 
 def _adds_up(node: Node, given: Sequence[Roles]) -> bool:
-    """Tell whether the node is linear in sums over chunks, and depends on nothing else of the batch."""
+    """Return whether the node is linear in sums over chunks, and independent of all other values of the batch."""
     summed = [r is SUM for r in given]
-    if node.prim.linear == "jointly":  # a sum and a constant do not add up, but for 0
+    if node.prim.linear == "jointly":  # of the constants, only 0 adds up with a sum
         return all(s or _is_zero(i) for s, i in zip(summed, node.inputs, strict=True))
     return WHOLE not in given and is_linear(node, summed)
 
@@ -393,14 +393,14 @@ def _is_zero(node: Node) -> bool:
 
 
 def _negative(node: Node) -> bool:
-    """Tell whether a node repeats a number below zero."""
+    """Return whether a node repeats a number below zero."""
     while node.prim.name == "expand":
         (node,) = node.inputs
     return node.prim.name == "full" and node.params["value"] < 0
 
 
 def _positive(n: Size) -> bool:
-    """Tell whether a number of rows is zero or more for all sizes."""
+    """Return whether a number of rows is zero or more for all sizes."""
     return all(factor > 0 for _, factor in n.terms) if isinstance(n, Dim) else n >= 0
 
 
@@ -430,7 +430,7 @@ def _as_many(node: Node, found: list[Role]) -> Roles:
 
 
 def _of_callback(at: Reading, node: Node, given: Sequence[Roles]) -> Role:
-    """Return the role of the result of a Python function: it is called once per example, or with several."""
+    """Return the role of a Python function's result; refuse a function that is called with several examples."""
     _check_operands(at, node, given)
     calls = [mapped for size, mapped in node.params["batches"] if size == at.cut.dim]
     stated = any(at.cut.crosses(shape) for shape, _ in node.params["result"])
@@ -464,8 +464,8 @@ def _inside(at: Reading, node: Node, graph: Graph, given: Sequence[Roles]) -> li
 
 def _only_sums(node: Node, out: Sequence[Role]) -> tuple[Role, ...]:
     if WHOLE in out:
-        raise Mixes(node, f"in the {node.prim.name}, the batch axis is summed away, and what becomes of the sum is not "
-                    "a sum")
+        raise Mixes(node, f"in the {node.prim.name}, the batch axis is summed away, and the result computed from the "
+                    "sum is not a sum")
     return tuple(out)
 
 
@@ -476,9 +476,9 @@ def _statistic(node: Node) -> Mixes:
 
 
 def _check_operands(at: Reading, node: Node, given: Sequence[Roles]) -> None:
-    """Refuse operands that no loop may have beside rows: positions of rows, and values of the whole batch.
+    """Refuse operands that a loop over rows must not have: positions of rows, and values of the whole batch.
 
-    A sum over the chunks may be one, as far as the graph uses it linearly.
+    A sum over the chunks is allowed where the graph uses it linearly.
     """
     at.refuse_positions(node, node.inputs)
     _check_late(node, given)
@@ -497,7 +497,7 @@ def _of_graph(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ..
     """Return the roles of the results of a `checkpoint` or a function with rules of its own."""
     _check_late(node, given)
     if SUM in given and node.prim.name == "custom":
-        raise _statistic(node)  # how its rules use a sum is not followed
+        raise _statistic(node)  # its rules may use the sum nonlinearly
     out = _only_sums(node, _inside(at, node, node.params["graph"], given))
     if isinstance(rule := node.params.get("vjp"), Graph):
         # The cotangent of a row is a row; that of a shared value is a sum over the examples.
@@ -542,7 +542,7 @@ def _of_chunked(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, 
 
 
 def _of_while(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
-    """Return the roles of a loop's results. A loop until no example goes on must keep those that are done."""
+    """Return the roles of a loop's results. A loop over running examples must keep the state of the others."""
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
     _check_operands(at, node, given)
     out = _inside(at, node, body, given)
@@ -558,7 +558,7 @@ def _of_while(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ..
 
 
 def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
-    """Tell whether the body keeps the state of each example that is not `running` (as `vmap` makes it)."""
+    """Return whether the body keeps the state of each example that is not `running` (as `vmap` rewrites it)."""
     masks = []
     for new, old in zip(body.outputs, body.inputs[count:], strict=True):
         layers = []
@@ -572,7 +572,7 @@ def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
 
 
 def _of_switch(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
-    """Return the roles of a choice: each example goes its own way, or all of them go one way."""
+    """Return the roles of a switch's results, with a branch per example or one branch for all."""
     _check_operands(at, node, given)
     if given[0] is SUM:
         raise _statistic(node)
@@ -591,7 +591,7 @@ def _of_switch(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, .
 
 def _either(ways: Sequence[Role], outputs: Sequence[Node]) -> Role:
     """Return the role of the result of any one of several branches."""
-    if set(ways) == {SHARED, SUM}:  # each chunk adds what a branch returns for all examples
+    if set(ways) == {SHARED, SUM}:  # every chunk adds the shared result of its branch: only zeros add up
         return SUM if all(_is_zero(o) for o, w in zip(outputs, ways, strict=True) if w is SHARED) else WHOLE
     return ways[0] if len(set(ways)) == 1 else WHOLE
 

@@ -106,7 +106,7 @@ def _check_positions(staged: Staged, argnums: Argnums, what: str) -> None:
     for i in argnums if isinstance(argnums, Iterable) else [argnums]:
         if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
             raise GradError(at_user_line(
-                f"{what} of {function_name(staged.f)}: argnums {argnums!r}, where positions (ints) are wanted"))
+                f"{what} of {function_name(staged.f)}: argnums must be ints, got {argnums!r}"))
         if not -count <= i < count:
             raise GradError(at_user_line(
                 f"{what} of {function_name(staged.f)}: argnums {i}, but it was called with {count} arguments"))

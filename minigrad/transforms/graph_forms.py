@@ -16,7 +16,7 @@ from ..symbolic import Dim
 from ..tracing import made_by
 from .trace import kept
 
-Part = int | str  # an argument, by its position or name, or a part of one: ``params['W']``, ``params.W``
+Part = int | str  # position or name of an argument, or the path of a part: ``params['W']``, ``params.W``
 
 # -- arguments and results ---------------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ def select(graph: Graph, wrt: Part | Iterable[Part], what: str, word: str = "wrt
     Raises
     ------
     GradError
-        If there is no such argument, or one of its leaves is not floating.
+        If an argument does not exist, or one of its leaves is not floating.
     """
     what = f"{what} of {graph.name}"
     if isinstance(wrt, str) or not isinstance(wrt, Iterable):
@@ -72,7 +72,7 @@ def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word
         first = sum(a.num_leaves for a in args[:which % len(args)])
         return list(range(first, first + args[which].num_leaves)), args[which]
     if not isinstance(which, str):
-        raise error(at_user_line(f"{what}: {word} holds names and positions (ints), got {which!r}"))
+        raise error(at_user_line(f"{what}: {word} must hold names and positions (ints), got {which!r}"))
     head, *keys = which.split(".")
     spellings = (which, head + "".join(f"[{k}]" if k.isdecimal() else f"[{k!r}]" for k in keys))
     positions: list[int] = []
@@ -99,14 +99,14 @@ def prefix(axes: InAxes, tree: optree.PyTreeSpec, what: str) -> list[int | None]
     given: PyTree = axes
     try:
         flat: list[int | None] = optree.broadcast_prefix(given, whole, none_is_leaf=True)
-        # A None within the tree itself is no leaf and has no axis.
+        # A None in the tree itself is an empty subtree, which has no axis.
         marks = optree.tree_leaves(whole, none_is_leaf=True)
     except (ValueError, TypeError) as error:
         raise BatchError(at_user_line(f"{what}: {axes} does not fit the structure {tree}: {error}")) from None
     out = [a for a, m in zip(flat, marks, strict=True) if m is not None]
     for a in out:
         if a is not None and (not hasattr(a, "__index__") or isinstance(a, bool)):
-            raise BatchError(at_user_line(f"{what}: an axis is an int or None, got {a!r}"))
+            raise BatchError(at_user_line(f"{what}: an axis must be an int or None, got {a!r}"))
     return out
 
 
@@ -119,14 +119,14 @@ def leaf_axes(in_axes: InAxes, args: optree.PyTreeSpec, keys: Collection[str], c
         more = f" and {len(keys)} by keyword ({', '.join(keys)})" if keys else ""
         raise BatchError(at_user_line(
             f"{name}: in_axes has {len(in_axes)} entries, but there are {args.num_children} positional arguments{more}"
-            + (". It is about positional arguments: pass those that it names by position. What is passed by keyword is "
-               "mapped along axis 0" if keys else "")))
+            + (". in_axes describes positional arguments: pass the arguments that it names by position. Keyword "
+               "arguments are mapped along axis 0" if keys else "")))
     axes = prefix(in_axes, args, f"in_axes of {name}")
     return axes + [0] * (count - len(axes))
 
 
 def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | Dim) -> Node:
-    """Return a result of the batch of a function called `name`, with the batch axis where `out_axes` wants it."""
+    """Return a result of the batch of a function called `name`, with the batch axis at its place in `out_axes`."""
     if axis is None:
         if has_axis:
             raise BatchError(at_user_line(
@@ -142,7 +142,7 @@ def place(name: str, node: Node, has_axis: bool, axis: int | None, size: int | D
 
 def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], out_axes: InAxes, size: int | Dim
             ) -> Graph:
-    """Return the batch of a graph on `inputs`, which have the examples along `axes` (None: they share the input)."""
+    """Return the batch of a graph on `inputs`, which have the examples along `axes` (None: a shared input)."""
     places = prefix(out_axes, out_tree(graph), f"out_axes of vmap({graph.name})")
     with made_by("vmap"):
         fronts = [i if a is None else move_axis(i, a, 0) for i, a in zip(inputs, axes, strict=True)]
@@ -191,7 +191,7 @@ def _vmap(graph: Graph, in_axes: InAxes, out_axes: InAxes, size: int | Dim | Non
 
 def count(n: int, name: str, word: str) -> int:
     if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
-        raise BatchError(at_user_line(f"{name}: {word} {n!r}, but a batch has at least one example"))
+        raise BatchError(at_user_line(f"{name}: {word} must be a positive int, got {n!r}"))
     return int(n)
 
 

@@ -22,8 +22,8 @@ from .trace import Call, function_name, kept, transform
 def jacobian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., PyTree]:
     """Return the function that computes the Jacobian of `f`.
 
-    It is a batch: `vmap` of one reverse pass over the rows of the identity, or of one forward pass over its
-    columns where the arguments have fewer elements than the result.
+    It evaluates a batch: `vmap` of one reverse pass over the rows of the identity, or of one forward pass over its
+    columns if the arguments have fewer elements than the result.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ def counted_losses(losses: PyTree, f: Callable[..., PyTree], over: Axis | None) 
 
 
 def not_per_row(f: Callable[..., PyTree], over: Axis | None, got: object) -> BatchError:
-    """Return the error of a loss that has something else than one number per row of the axis `over`."""
+    """Return the error of a loss without one number per row of the axis `over`."""
     return BatchError(at_user_line(f"mean_loss({function_name(f)}, over={over}): the loss of one example must have one "
                                    f"number per row of {over}; it is {got}"))
 
@@ -97,8 +97,8 @@ def not_per_row(f: Callable[..., PyTree], over: Axis | None, got: object) -> Bat
 def unroll(f: Callable[..., PyTree], n: int, in_axes: InAxes = 0) -> Callable[..., PyTree]:
     """Return the literal mini-batch graph: `n` copies of f's graph, and nodes that add and average.
 
-    It computes what ``mean_loss(f, in_axes)`` computes on a batch of `n` examples, and is there to be
-    looked at and compared. Terms that depend on no example occur once in it, too.
+    Its result is that of ``mean_loss(f, in_axes)`` on a batch of `n` examples; the graph serves for reading and
+    comparison. Terms that are independent of the examples occur once in it, too.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def unroll(f: Callable[..., PyTree], n: int, in_axes: InAxes = 0) -> Callable[..
     np.float64(20.0)
     """
     if n < 1:
-        raise BatchError(at_user_line(f"unroll({function_name(f)}): {n} copies; a batch has at least one example"))
+        raise BatchError(at_user_line(f"unroll({function_name(f)}): n must be a positive int, got {n!r}"))
 
     def rewrite(call: Call) -> Graph:
         return copies_of((call.args, call.kwargs), call, n, in_axes)
@@ -166,7 +166,7 @@ def _example(batch: Node, axis: int, k: int) -> Node:
 
 
 def average(rows: Node, rule: str) -> Node:
-    """Return the mean over axis 0; terms that are equal in all rows stand beside the mean."""
+    """Return the mean over axis 0; terms that are equal in all rows are added to the mean."""
     with made_by(rule):
         node = mean(rows, axes=(0,))
         better = split_mean(node)
@@ -196,7 +196,7 @@ def _sum(graph: Graph, has_aux: bool) -> Graph:
 
 
 def _over_rows(graph: Graph, has_aux: bool, what: str) -> Sequence[Node]:
-    """Return the results that a mean or a sum is over: all, or the first of ``(result, aux)``."""
+    """Return the operands of a mean or a sum: all results, or the first of ``(result, aux)``."""
     rows = loss_and_aux(graph, what)[:1] if has_aux else graph.outputs
     for node in rows:
         if not node.ndim:

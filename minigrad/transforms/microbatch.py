@@ -1,8 +1,8 @@
 """Microbatching: the same mean and gradient with a few examples in memory at a time.
 
-The program of the whole batch is cut where sums over the batch are taken: what has the batch axis runs
-chunk by chunk (the primitive `chunked`), the sums add up over the chunks, and what follows the sums runs
-once. Denominators are those of the whole batch, so the result does not depend on how it is cut.
+The program of the whole batch is cut at the sums over the batch. Nodes with the batch axis run chunk by chunk (the
+primitive `chunked`), the sums add up over the chunks, and the nodes after the sums run once. Denominators count the
+whole batch, so the result does not depend on the size of the chunks.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | _Inherit =
     size : int
         The number of examples in memory at a time; the last pass may have fewer.
     in_axes : int, None, or a pytree of them
-        The batch axis of each argument, as in `vmap`. By default that of `f` where it was made by
-        `mean_loss` or `vmap`, else 0.
+        The batch axis of each argument, as in `vmap`. The default is the `in_axes` of `f` if it comes
+        from `mean_loss` or `vmap`, else 0.
 
     Returns
     -------
     callable
-        Equal to `f` to round-off, and compiled where `f` is. It can be differentiated, batched and compiled like
+        Equal to `f` to round-off, and compiled if `f` is compiled. It can be differentiated, batched and compiled like
         any function; its gradient holds one chunk's intermediates at a time, too. A `Batch` of examples of different
         size is cut between its examples, all ragged axes together: a pass has at most `size` examples, and their
         rows.
@@ -86,7 +86,7 @@ def microbatch(f: Callable[..., PyTree], size: int, in_axes: InAxes | _Inherit =
         in_axes = getattr(f, "in_axes", 0)
     if not isinstance(size, int) or size < 1:
         raise BatchError(at_user_line(
-            f"microbatch({function_name(f)}): size {size!r}; a pass has at least one example"))
+            f"microbatch({function_name(f)}): size must be a positive int, got {size!r}"))
     passes = in_passes(f, size, in_axes)
     compiled: Callable[..., PyTree] = f.like(passes) if hasattr(f, "like") else passes
     return compiled
@@ -116,7 +116,7 @@ class Parts:
     ----------
     cut : Cut
     axes : list of (int or None)
-        The axis of each leaf that is cut; None where all parts share it.
+        The cut axis of each leaf; None if all parts share the leaf.
     types : list of ArrayType
         The type of each leaf in a part.
     facts : dict of int to Facts
@@ -137,7 +137,7 @@ class Parts:
 
 @by_kind
 def parts_of(examples: Arguments, call: Call, in_axes: InAxes) -> Parts:
-    """Return how the arguments of a call are cut into parts."""
+    """Return the cut of a call's arguments into parts."""
     axes, total = mapped_axes(call.f, *examples, in_axes, call.types, "microbatch")
     dim = Dim.new("chunk")
     return Parts(Cut(dim, dict.fromkeys(dim.symbols, total)), axes,
@@ -166,7 +166,7 @@ class _Passes:
         return self.staged.inputs
 
     def cut(self) -> list[Node]:
-        """Return the outputs as one `chunked` node and what follows it."""
+        """Return the outputs, computed from the results of one `chunked` node."""
         cut = self.parts.cut
         try:
             outputs, checks, shared_checks, known = self._roles_apart(self.staged.outputs)
@@ -182,7 +182,7 @@ class _Passes:
                   if known.is_size(n) and n not in inside}
         if shared_checks:
             outputs[0] = waiting(outputs[0], shared_checks)
-        if checks:  # each chunk makes those of its examples
+        if checks:  # each chunk checks its own examples
             inside.update(_on_rows(checks, known))
             sums.append(waiting(zero(), checks))
             outputs[0] = waiting(outputs[0], sums[-1:])
@@ -204,9 +204,8 @@ class _Passes:
     def _roles_apart(self, outputs: Sequence[Node]) -> tuple[list[Node], list[Node], list[Node], Reading]:
         """Return the outputs, the checks of the examples' indices, all other checks, and the role of each node.
 
-        What all examples share, and a node computes beside rows of theirs, gets a node of its own: it is computed
-        before the first chunk. Values of the whole batch wait for no rows. Inputs and sizes of the batch have roles,
-        too.
+        A shared result of a node that also computes rows gets a node of its own, which runs before the first chunk.
+        Values of the whole batch do not wait for rows. Inputs and sizes of the batch have roles, too.
         """
         graph = checks_as_results(Graph(tuple(self.old), tuple(outputs)))
         count = len(outputs)
@@ -242,7 +241,7 @@ class _Passes:
 
     @functools.cached_property
     def _starts(self) -> dict[Symbol, tuple[Node, Node]]:
-        """The rows that precede each example of a part, and those that precede the part."""
+        """The rows before each example of a part, and the rows before the part."""
         each = {s: placeholder(ArrayType((self.parts.cut.dim,), _INT)) for s in self.parts.starts}
         return {s: (n, min_(n, axes=(0,))) for s, n in each.items()}
 
@@ -278,7 +277,7 @@ class _Passes:
             i for n in sorted(body_nodes, key=lambda n: n.serial) for i in n.inputs
             if i not in inside and i.prim.name not in ("full", "const")))
         packed, read = parts_.counts, set(self.old)
-        if packed:  # most programs read few of the leaves of a batch, and have few of its numbers of rows
+        if packed:  # most programs read few leaves and row counts of a batch
             read = set(reachable(outputs))
             sizes = _sizes(read)
             packed = {s: n for s, n in packed.items() if s in sizes}
@@ -306,7 +305,7 @@ class _Passes:
 
 
 def _sums_over_chunks(outputs: Sequence[Node], inside: Container[Node], roles: Mapping[Node, Roles]) -> list[Node]:
-    """Return, in order, the sums over the chunks that the outputs, or values of the whole batch, are made of."""
+    """Return, in order, the sums over the chunks that the outputs, or values of the whole batch, use."""
     after = [n for n, role in roles.items() if n not in inside and role in (SUM, WHOLE)]
     used = {*outputs, *(i for n in after for i in n.inputs)}
     sums = [n for n, role in roles.items() if n in inside and role is SUM and n in used]
@@ -315,7 +314,7 @@ def _sums_over_chunks(outputs: Sequence[Node], inside: Container[Node], roles: M
 
 
 def _in_chunks(known: Reading) -> set[Node]:
-    """Return the nodes that run chunk by chunk: those with rows, and the sums over a chunk that they go on with."""
+    """Return the nodes that run chunk by chunk: nodes with rows, and the sums over a chunk that they use."""
     found = set(known.local)  # sizes that displace an index of the part
     roles = known.roles
     for node in sorted(roles, key=lambda n: n.serial, reverse=True):
@@ -327,7 +326,7 @@ def _in_chunks(known: Reading) -> set[Node]:
 
 
 def _sizes(nodes: Iterable[Node]) -> set[Symbol]:
-    """Return the sizes that nodes, and those of graphs that they hold, have or read."""
+    """Return the sizes in the types and parameters of nodes, and of the graphs that they hold."""
     found: set[Symbol] = set()
     for n in nodes:
         found |= symbols(d for t in n.types for d in t.shape) | symbols(n.params.values())
@@ -344,10 +343,10 @@ def _on_rows(nodes: Sequence[Node], known: Reading) -> list[Node]:
 def _alone(node: Node, known: Mapping[Node, Roles]) -> tuple[Node, Node | None]:
     """Return a node for a value that all examples share, without their rows among its operands.
 
-    The second result is a row that checks the examples' indices as the node did, or None.
+    The second result is a row of the node, which still checks the examples' indices, or None.
     """
     source = node.inputs[0]
-    if node.prim.name == "barrier":  # it need not wait for their cotangents
+    if node.prim.name == "barrier":  # the value need not wait for the cotangents of rows
         return source, None
     if source.prim.name in SEPARABLE:
         for checks in (True, False):

@@ -1,4 +1,4 @@
-"""Cuts of a batch into parts of whole examples: the sizes of a part, and the rows that its axes and indices name.
+"""Cuts of a batch into parts of whole examples: the sizes of a part, and the rows of its axes and indices.
 
 A part of a dense batch has one size, its number of examples. A part of a packed batch has a number of rows per ragged
 axis, too, and all of these are cut together, between examples. The values of a part count from the part's first row:
@@ -25,9 +25,9 @@ class Facts:
     Attributes
     ----------
     layout : Spans
-        The stretches of its cut axis, each in the order of the examples. None at all: all rows are alike.
+        The stretches of its cut axis, each in the order of the examples. Empty: all rows are alike.
     points : Spans
-        The stretches of another axis that its integers point into. None at all: they do not depend on the cut.
+        The stretches of another axis that its integers point into. Empty: the integers do not depend on the cut.
     null : bool
         Whether -1 among its integers points nowhere.
     count : int, Dim or None
@@ -71,7 +71,7 @@ class Cut:
         self._products.setdefault(symbol, size_of(product))
 
     def crosses(self, shape: Iterable[Size]) -> bool:
-        """Tell whether a shape has a size that differs from part to part."""
+        """Return whether a shape has a size that differs from part to part."""
         return any(type(n) is Dim and self._place(n)[0] for n in shape)
 
     def _place(self, n: Dim) -> tuple[bool, Size | None]:
@@ -91,11 +91,11 @@ class Cut:
         return n.replace(self.totals) if isinstance(n, Dim) else n
 
     def per_example(self, n: Size) -> Size | None:
-        """Return the rows of an example along an axis of length `n`; None where the parts' rows do not add up to it."""
+        """Return the rows of an example along an axis of length `n`; None if the parts' rows do not add up to `n`."""
         return self._place(n)[1] if isinstance(n, Dim) else None
 
     def counted(self, n: Size, count: Size | None) -> Size | None:
-        """Return the sum of a count over an axis of length `n`, or None where it is not known."""
+        """Return the sum of a count over an axis of length `n`, or None if it is unknown."""
         each = self.per_example(n)
         if each is None or count is None:
             return None
@@ -109,7 +109,7 @@ class Cut:
         return total
 
     def axis_of(self, t: ArrayType) -> int | None:
-        """Return the one axis along which the parts of an array follow each other, or None if there is no such axis."""
+        """Return the one axis along which the parts of an array follow each other, or None."""
         places = [a for a, n in enumerate(t.shape) if type(n) is Dim and self._place(n)[0]]
         return places[0] if len(places) == 1 and self.per_example(t.shape[places[0]]) is not None else None
 
@@ -124,7 +124,7 @@ class Cut:
 
 
 def scaled(spans: Spans, by: Size, to: Size) -> Spans | None:
-    """Return the stretches of an axis of length `by` on one of length `to`, or None where rows are split."""
+    """Return the stretches of an axis of length `by` on one of length `to`, or None if that splits a row."""
     if by == to:
         return spans
     out: set[tuple[Size, Size]] = set()
@@ -137,10 +137,10 @@ def scaled(spans: Spans, by: Size, to: Size) -> Spans | None:
 
 
 def agree(spans: Spans, n: Size) -> bool:
-    """Tell whether stretches of an axis of length `n` are parts of one layout."""
+    """Return whether stretches of an axis of length `n` are parts of one layout."""
     return len(spans) < 2 or ((0, n) not in spans and len({start for start, _ in spans}) == len(spans))
 
 
 def merged(spans: Iterable[Spans]) -> Spans:
-    """Return all stretches together."""
+    """Return the union of stretches."""
     return NONE.union(*spans)

@@ -28,7 +28,7 @@ def vmap(f: Callable[..., PyTree], in_axes: InAxes = 0, out_axes: InAxes = 0) ->
         tuple has one entry per positional argument, and an entry may be a pytree prefix of its argument.
         Keyword arguments are mapped over axis 0.
     out_axes : int, None, or a pytree of them
-        Where the batch axis of each result goes. None asks for a result that no example has a part in.
+        The place of the batch axis in each result; None for a result that does not depend on the examples.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def vmap(f: Callable[..., PyTree], in_axes: InAxes = 0, out_axes: InAxes = 0) ->
     Raises
     ------
     BatchError
-        If `in_axes` does not fit the arguments, the batch sizes differ, or there is no example at all.
+        If `in_axes` does not fit the arguments, the batch sizes differ, or the batch is empty.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def batch_of(examples: Arguments, call: Call, in_axes: InAxes, out_axes: InAxes)
 
 
 def of_one(types: Sequence[ArrayType], axes: Sequence[int | None]) -> list[ArrayType]:
-    """Return the types of one example's arguments, of those of the batch."""
+    """Return the types of one example's arguments, given the types of the batch."""
     return [t if a is None else ArrayType(t.shape[:a] + t.shape[a + 1:], t.dtype)
             for t, a in zip(types, axes, strict=True)]
 

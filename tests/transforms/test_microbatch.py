@@ -230,7 +230,7 @@ def test_what_needs_the_number_of_examples_is_refused(f):
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, "5", None])
 def test_a_pass_needs_a_size(size):
-    with pytest.raises(mg.BatchError, match="a pass has at least one example"):
+    with pytest.raises(mg.BatchError, match="size must be a positive int"):
         mg.microbatch(L, size)
 
 

@@ -132,7 +132,7 @@ def explain(error: Exception, graph: Graph, arrays: Sequence[np.ndarray], sizes:
     return error
 
 
-def concrete(params: Params, sizes: Mapping[Symbol, int]) -> dict[str, Any]:
+def concrete(params: Params, sizes: Mapping[Symbol, int | Dim]) -> dict[str, Any]:
     """Return static parameters with every symbolic size replaced by its number."""
 
     def one(v: object) -> object:
@@ -145,7 +145,7 @@ def concrete(params: Params, sizes: Mapping[Symbol, int]) -> dict[str, Any]:
     return {k: one(v) for k, v in params.items()}
 
 
-def specialise(graph: Graph, sizes: Mapping[Symbol, int]) -> Graph:
+def specialise(graph: Graph, sizes: Mapping[Symbol, int | Dim]) -> Graph:
     """Return the graph with the symbols in `sizes` replaced by their numbers."""
     made: dict[Node, Node] = {}
     for node in graph.nodes:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import overload
+from typing import TypeVar, overload
 
 from .errors import ShapeError
+
+Size = TypeVar("Size", int, "int | Dim")
 
 _uid = itertools.count()
 
@@ -237,7 +239,15 @@ def common_divisor(a: int | Dim, b: int | Dim) -> int | Dim:
     return _dim({tuple(shared): math.gcd(p, q)})
 
 
-def value(size: int | Dim, sizes: Mapping[Symbol, int]) -> int:
+@overload
+def value(size: int | Dim, sizes: Mapping[Symbol, int]) -> int: ...
+
+
+@overload
+def value(size: int | Dim, sizes: Mapping[Symbol, int | Dim]) -> int | Dim: ...
+
+
+def value(size: int | Dim, sizes: Mapping[Symbol, int | Dim]) -> int | Dim:
     """Return the number of a size, given that of every symbol."""
     return size.value(sizes) if isinstance(size, Dim) else size
 
@@ -252,19 +262,19 @@ def format_shape(shape: Sequence[int | Dim]) -> str:
     return "[" + ", ".join(str(n) for n in shape) + "]"
 
 
-def bind(shapes: Iterable[tuple[Shape, tuple[int, ...], str]]) -> dict[Symbol, int]:
-    """Return every symbol's number, found by matching symbolic shapes with numeric ones.
+def bind(shapes: Iterable[tuple[Shape, tuple[Size, ...], str]]) -> dict[Symbol, Size]:
+    """Return every symbol's size, found by matching symbolic shapes with actual ones.
 
     Parameters
     ----------
-    shapes : iterable of (symbolic shape, numeric shape, argument's name)
+    shapes : iterable of (symbolic shape, actual shape, argument's name)
 
     Raises
     ------
     ShapeError
         If a number does not match, or one symbol would need two values.
     """
-    sizes: dict[Symbol, int] = {}
+    sizes: dict[Symbol, Size] = {}
     owners: dict[Symbol, str] = {}
     composite = []
     for want, have, name in shapes:

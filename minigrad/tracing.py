@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 EXPLAIN: dict[str, Callable[[], tuple[str, str]]] = {}
 
 
+Origin = tuple[int, int]  # an argument's leaf, and one of its axes
+
+
 class Tagged(int):
     """An int with its origin: the axis of an argument that has this size."""
 
-    origin: object
+    origin: Origin
 
-    def __new__(cls, n: int, origin: object) -> Tagged:
+    def __new__(cls, n: int, origin: Origin) -> Tagged:
         self = super().__new__(cls, n)
         self.origin = origin
         return self
@@ -58,8 +61,8 @@ class Guards:
         Symbols that the code takes to be one size.
     """
 
-    mapped: list[tuple[object, ...]] | None = None
-    named: dict[object, str] | None = None
+    mapped: list[tuple[Origin, ...]] | None = None
+    named: dict[Origin, str] | None = None
     insisted: dict[Symbol, tuple[str, int] | None] | None = None
     merged: list[tuple[Symbol, Symbol]] | None = None
 

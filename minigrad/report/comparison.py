@@ -124,10 +124,10 @@ def compare_on(more: tuple[PyTree, ...], loss: Callable[..., Any], params: PyTre
     batched = variants["vmapped"].compiled if "vmapped" in variants else compile(functions["vmapped"], backend)
     if not batched.entries:
         batched.build(*data.args)
-    graphs = {"one example": trace(loss)(*data.each[0]),
+    stages = {"one example": trace(loss)(*data.each[0]),
               "two examples, literally": trace(unroll(loss, 2, axes))(*data.first(2)) if data.size > 1 else None,
               "the batch": trace(mean)(*data.args), "value and gradient": batched.graph}
-    graphs = {k: g for k, g in graphs.items() if g is not None}
+    graphs = {k: g for k, g in stages.items() if g is not None}
     return Report(function_name(loss), measured, curves, graphs, batched.source,
                   tuple((s.name, s.note) for s in batched.stages), roundoff, environment())
 

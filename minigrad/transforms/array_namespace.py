@@ -1,26 +1,34 @@
-"""Arrays on a GPU: how they are told apart, and what computes on them where no program was compiled."""
+"""Array namespaces: NumPy for host arrays, CuPy for arrays on a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
 from ..errors import MinigradError, at_user_line
+from ..primitive import ArrayNamespace
 
 
-def is_on_device(x: Any) -> bool:
-    """Tell whether `x` is an array on a GPU: CuPy's, or another one that CuPy can look at."""
+class DeviceArray(Protocol):
+    """An array on a GPU: CuPy's, or another one that CuPy reads without a copy."""
+
+    @property
+    def __cuda_array_interface__(self) -> Mapping[str, Any]: ...
+
+
+def is_on_device(x: object) -> TypeGuard[DeviceArray]:
+    """Return whether `x` is an array on a GPU."""
     return not isinstance(x, (np.ndarray, type)) and hasattr(x, "__cuda_array_interface__")
 
 
-def on_device(leaves: Iterable[Any]) -> bool:
-    """Tell whether any of `leaves` is an array on a GPU."""
+def on_device(leaves: Iterable[object]) -> bool:
+    """Return whether any of `leaves` is an array on a GPU."""
     return any(map(is_on_device, leaves))
 
 
-def namespace(leaves: Iterable[Any]) -> Any:
+def namespace(leaves: Iterable[object]) -> ArrayNamespace:
     """Return the namespace that computes on `leaves`: NumPy, or CuPy's where one of them is on a GPU.
 
     Raises
@@ -34,7 +42,8 @@ def namespace(leaves: Iterable[Any]) -> Any:
         import array_api_compat.cupy
     except ImportError as error:
         raise MinigradError(at_user_line(f"arrays on a GPU need {error.name}: pip install 'minigrad[cuda]'")) from None
-    return array_api_compat.cupy
+    module: ArrayNamespace = array_api_compat.cupy
+    return module
 
 
 def own_on_device(values: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:

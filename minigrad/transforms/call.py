@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import optree
 
 from .. import interpreters
 from ..errors import DtypeError, ShapeError, TraceError, at_user_line
-from ..graph import CALLS, ArrayType, Graph, note_read
+from ..graph import CALLS, ArrayType, Graph, PyTree, note_read
 from ..ops.elementwise import cast_to
-from ..symbolic import bind
+from ..symbolic import Dim, Symbol, bind
 from ..traced_array import Array
 from ..tracing import note_batch, tracing
 from .graph_forms import in_tree, out_tree
 from .trace import finish, is_weak, leaf_type
 
 
-def call(graph: Graph, args: tuple, kwargs: dict) -> Any:
-    """Return the value of a graph on arguments of the structure and the types that it has."""
-    leaves, tree = optree.tree_flatten((args, kwargs))
+def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> PyTree:
+    """Return the value of a graph on arguments that match its structure and types."""
+    arguments: PyTree = (args, kwargs)
+    leaves: list[object]
+    leaves, tree = optree.tree_flatten(arguments)
     if tree != in_tree(graph):
         raise TraceError(at_user_line(f"{graph.name}: expected arguments of structure {in_tree(graph)}, got {tree}"))
-    types = [leaf_type(x, lambda i=i: graph.names[i]) for i, x in enumerate(leaves)]
+    types = [leaf_type(x, functools.partial(graph.names.__getitem__, i)) for i, x in enumerate(leaves)]
     leaves = [_converted(x, t, i, graph) for i, (x, t) in enumerate(zip(leaves, types, strict=True))]
     concrete = interpreters.specialise(graph, _sizes(graph, types)) if graph.symbols else graph
     for node, t, name in zip(concrete.inputs, types, graph.names, strict=True):
         if node.shape != t.shape:
             raise ShapeError(at_user_line(f"{graph.name}: argument {name}: expected {node.type}, got {t}"))
-    note_read()  # by nodes that were made before the trace, if there is one
+    note_read()  # the outputs may depend on nodes older than the trace
     return finish(concrete.inputs, leaves, concrete.outputs, out_tree(graph))
 
 
-def _converted(x: Any, t: ArrayType, i: int, graph: Graph) -> Any:
+def _converted(x: object, t: ArrayType, i: int, graph: Graph) -> object:
     """Return a leaf in the dtype of its input: Python's numbers give way, other dtypes are refused."""
     want = graph.inputs[i].dtype
     if t.dtype == want:
@@ -45,7 +47,7 @@ def _converted(x: Any, t: ArrayType, i: int, graph: Graph) -> Any:
     return Array(cast_to(x._node, want)) if isinstance(x, Array) else np.asarray(x, want)
 
 
-def _sizes(graph: Graph, types: Sequence[ArrayType]) -> dict[Any, Any]:
+def _sizes(graph: Graph, types: Sequence[ArrayType]) -> Mapping[Symbol, int | Dim]:
     """Return the symbolic sizes for arguments of `types`: numbers, or symbols of the outer trace."""
     try:
         sizes = bind((n.shape, t.shape, name)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import optree
 
-from ..graph import Graph
+from ..graph import Graph, PyTree
 from ..ops import control
 from ..ops.elementwise import stop_gradient as stop
 from ..traced_array import Array, as_array
@@ -16,7 +15,7 @@ from .closures import closed
 from .trace import Call, transform
 
 
-def stop_gradient(x: Any) -> Any:
+def stop_gradient(x: PyTree) -> PyTree:
     """Return `x`, a pytree of arrays, through which no derivative flows.
 
     Parameters
@@ -39,7 +38,7 @@ def stop_gradient(x: Any) -> Any:
 
 
 @transform
-def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
+def checkpoint(f: Callable[..., PyTree]) -> Callable[[Call], Graph]:
     """Mark a function whose intermediates are computed again in the backward pass instead of kept.
 
     The value and every derivative are unchanged; the memory held between forward and backward pass is that

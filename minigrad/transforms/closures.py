@@ -1,4 +1,4 @@
-"""Staged functions as graphs that nodes hold: values of outer traces become inputs."""
+"""Closure conversion: staged functions as graphs whose inputs include the values of outer traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def outer_values(staged: Staged) -> list[Node]:
     Raises
     ------
     TraceError
-        If there is no outer trace, and the function uses a value of one that is over.
+        If the function uses a value of a trace that is over, and no outer trace is running.
     """
     if not tracing():
         refuse_foreign(staged.inputs, staged.outputs)
@@ -28,12 +28,12 @@ def outer_values(staged: Staged) -> list[Node]:
 
 
 def closed(staged: Staged, outer: Sequence[Node] | None = None) -> tuple[Graph, list[Node]]:
-    """Return a staged function as a graph to be held by a node, and the values of outer traces that it uses.
+    """Return a staged function as a closed graph, and the outer values that it uses.
 
-    Those are inputs of the graph, after the function's own (they, or all of `outer`); constants stay inside.
+    The outer values (`outer`, if given) are inputs of the graph, after the function's own; constants stay inside.
     """
     outer = outer_values(staged) if outer is None else list(outer)
-    stand_ins = [placeholder(n.type) for n in outer]
+    stand_ins = [placeholder(n.types[0]) for n in outer]
     outputs = interpreters.substitute(staged.outputs, dict(zip(outer, stand_ins, strict=True)))
     names = (*staged.names, *(f"outer{i}" for i in range(len(outer))))
     return Graph((*staged.inputs, *stand_ins), tuple(outputs), names, name=function_name(staged.f)), outer

@@ -9,13 +9,14 @@ import numpy as np
 import optree
 
 from ..errors import ShapeError, TraceError, at_user_line
-from ..graph import ArrayType, Graph, Node
+from ..graph import ArrayType, Graph, Node, PyTree
 from ..numpy.arguments import checked_cast
 from ..ops import branches as branching
 from ..ops import loops
-from ..ops.control import parts, placeholder
+from ..ops.control import parts
 from ..ops.elementwise import cast_to
 from ..ops.subgraph import fixed_point
+from ..primitive import placeholder
 from ..sizes import unwrap
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
@@ -27,7 +28,7 @@ _INDEX = np.dtype(np.int64)
 
 
 @boundary
-def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+def cond(pred: Any, true_fun: Callable[..., PyTree], false_fun: Callable[..., PyTree], *operands: PyTree) -> PyTree:
     """Return ``true_fun(*operands)`` where `pred` holds, else ``false_fun(*operands)``.
 
     Under `vmap` with one predicate per example, each function runs once, on the examples that take it.
@@ -69,7 +70,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
 
 
 @boundary
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+def switch(index: Any, branches: Sequence[Callable[..., PyTree]], *operands: PyTree) -> PyTree:
     """Return ``branches[index](*operands)``, the index limited to the range of the branches.
 
     Parameters
@@ -111,7 +112,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     return finish([chosen, *inputs], [number.astype(_INDEX), *leaves], parts(node), staged[0].out_tree)
 
 
-def _functions(name: str, form: str, *branches: Any) -> None:
+def _functions(name: str, form: str, *branches: object) -> None:
     """Raise `TraceError` where a value stands in the place of a branch."""
     for k, f in enumerate(branches):
         if not callable(f):
@@ -140,13 +141,13 @@ def _together(staged: Sequence[Staged]) -> tuple[list[Graph], list[Node]]:
         own = graph.inputs[:len(s.inputs)]
         places = dict(zip(outer, graph.inputs[len(s.inputs):], strict=True))
         graphs.append(graph.replace(
-            inputs=(*own, *(places.get(n) or placeholder(n.type) for n in free)),
+            inputs=(*own, *(places.get(n) or placeholder(n.types[0]) for n in free)),
             names=(*graph.names[:len(own)], *(f"outer{i}" for i in range(len(free))))))
     return graphs, free
 
 
 @boundary
-def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any) -> Any:
+def while_loop(test: Callable[[PyTree], PyTree], body: Callable[[PyTree], PyTree], init: PyTree) -> PyTree:
     """Run ``state = body(state)`` from `init` as long as ``test(state)`` holds.
 
     Forward mode goes through it; reverse mode does not, since the steps are not counted before the program
@@ -172,13 +173,13 @@ def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
     """
     leaves, tree, types = flatten_arguments(body, (init,), {})
 
-    def step(types: list[ArrayType], weak: list[bool]) -> tuple[Staged, Any]:
+    def step(types: list[ArrayType], weak: list[bool]) -> tuple[Staged, PyTree]:
         staged = stage(body, (init,), {}, (leaves, tree, types), weak)
         return staged, staged.result
 
     staged, types, weak = _staged("while_loop", step, init, leaves, types)
-    staged = [stage(test, (init,), {}, (leaves, tree, types), weak), staged]
-    (test_graph, body_graph), free = _together(staged)
+    condition = stage(test, (init,), {}, (leaves, tree, types), weak)
+    (test_graph, body_graph), free = _together([condition, staged])
     inputs = [placeholder(t) for t in types]
 
     def reorder(graph: Graph) -> Graph:  # outer values first, then the state
@@ -187,11 +188,11 @@ def while_loop(test: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
                              names=(*graph.names[k:], *graph.names[:k]))
 
     node = loops.while_(*free, *inputs, test=reorder(test_graph), body=reorder(body_graph), count=len(free))
-    return finish(inputs, _cast(leaves, types), parts(node), staged[1].out_tree)
+    return finish(inputs, _cast(leaves, types), parts(node), staged.out_tree)
 
 
-def _staged(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Staged, Any]], init: Any,
-             leaves: Sequence[Any], types: Sequence[ArrayType]) -> tuple[Staged, list[ArrayType], list[bool]]:
+def _staged(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Staged, PyTree]], init: PyTree,
+             leaves: Sequence[object], types: Sequence[ArrayType]) -> tuple[Staged, list[ArrayType], list[bool]]:
     """Return a loop's step, staged on a state whose types it keeps; those types, and which of them are weak.
 
     A Python number in `init` takes the dtype that the step gives it. That may promote others, so the step is staged
@@ -210,7 +211,7 @@ def _staged(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Stage
         if optree.tree_structure(result) != tree:
             raise ShapeError(at_user_line(f"{name}: the state goes in as {tree} and comes out as "
                                           f"{optree.tree_structure(result)}"))
-        ends = [(n.type, is_weak(x)) for n, x in zip(staged.outputs, optree.tree_leaves(result), strict=False)]
+        ends = [(n.types[0], is_weak(x)) for n, x in zip(staged.outputs, optree.tree_leaves(result), strict=False)]
         new = [_next_type(t, w, end) if number else (t, w)
                for number, (t, w), end in zip(numbers, state, ends, strict=True)]
         for i, ((t, _), (end, number)) in enumerate(zip(new, ends, strict=True)):
@@ -234,15 +235,15 @@ def _next_type(t: ArrayType, weak: bool, end: tuple[ArrayType, bool]) -> tuple[A
                      ), weak
 
 
-def _cast(leaves: Sequence[Any], types: Sequence[ArrayType]) -> list[Any]:
+def _cast(leaves: Sequence[object], types: Sequence[ArrayType]) -> list[object]:
     """Return the initial state of a loop with Python numbers cast to the types that they settle on."""
     return [Array(checked_cast(x, t.dtype)) if tracing() and is_weak(x) else x
             for x, t in zip(leaves, types, strict=False)]
 
 
 @boundary
-def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None,
-         reverse: bool = False) -> tuple[Any, Any]:
+def scan(f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], init: PyTree, xs: PyTree = None,
+         length: int | None = None, reverse: bool = False) -> tuple[PyTree, PyTree]:
     """Carry a value along an axis: ``carry, y = f(carry, x)`` for each slice `x` of `xs`.
 
     Parameters
@@ -281,10 +282,11 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
         raise ShapeError(at_user_line("scan: give xs or a length"))
     if not all(guard_equal(n, sizes[0]) for n in sizes):
         raise ShapeError(at_user_line(f"scan: lengths differ: {', '.join(map(str, sizes))}"))
-    tree = optree.tree_structure(((init, xs), {}))
+    arguments: PyTree = ((init, xs), {})
+    tree = optree.tree_structure(arguments)
     slices = [ArrayType(t.shape[1:], t.dtype) for t in types[n_carry:]]
 
-    def step(carry: list[ArrayType], weak: list[bool]) -> tuple[Staged, Any]:
+    def step(carry: list[ArrayType], weak: list[bool]) -> tuple[Staged, PyTree]:
         staged = stage(f, (init, xs), {}, (leaves, tree, [*carry, *slices]), weak + [False] * len(slices))
         if not isinstance(staged.result, tuple) or len(staged.result) != 2:
             raise TraceError(at_user_line(f"scan: {function_name(f)} must return (carry, y); y may be None"))
@@ -297,13 +299,14 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     body = body.replace(inputs=(*body.inputs[k:], *body.inputs[:k]), names=(*body.names[k:], *body.names[:k]))
     inputs = [placeholder(t) for t in (*carry, *types[n_carry:])]
     node = loops.scan(*free, *inputs, body=body, counts=(len(free), n_carry), length=sizes[0], reverse=bool(reverse))
-    out_tree = optree.tree_structure((optree.tree_unflatten(carry_out, [0] * carry_out.num_leaves),
-                                      optree.tree_unflatten(y_tree, [0] * y_tree.num_leaves)))
-    return finish(inputs, [*_cast(leaves, carry), *leaves[n_carry:]], parts(node), out_tree)
+    results: PyTree = tuple(optree.tree_unflatten(t, [0] * t.num_leaves) for t in (carry_out, y_tree))
+    end: tuple[PyTree, PyTree] = finish(inputs, [*_cast(leaves, carry), *leaves[n_carry:]], parts(node),
+                                        optree.tree_structure(results))
+    return end
 
 
 @boundary
-def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Any], Any], init: Any) -> Any:
+def fori_loop(lower: Any, upper: Any, body: Callable[[Any, PyTree], PyTree], init: PyTree) -> PyTree:
     """Run ``state = body(i, state)`` for i from `lower` to `upper`.
 
     With plain ints for bounds it is a `scan`, which every derivative goes through; with traced bounds, a

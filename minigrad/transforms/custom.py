@@ -15,11 +15,12 @@ import optree
 from ..axes import LEADING, Declared, subscripts
 from ..errors import GradError, ShapeError, TraceError, Unsupported, at_user_line, user_frame
 from ..families import elementwise
-from ..graph import ArrayType, Graph, Node, full
+from ..graph import ArrayType, Graph, Node, PyTree, full
 from ..numpy.arguments import broadcast_node
 from ..ops import custom as ops
 from ..ops.control import parts
 from ..primitive import Primitive, Sample, placeholder
+from ..symbolic import Dim
 from ..tracebacks import boundary
 from ..traced_array import Array, as_array
 from ..tracing import guard_equal_shapes, thread, tracing
@@ -28,9 +29,10 @@ from .pickling import Made, picklable
 from .trace import Staged, finish, flatten_arguments, function_name, leaf_type, stage
 
 Rule = Callable[..., Any]
+Derivatives = Node | list[Node | None]  # the tangent that a jvp rule returns, or the cotangents of a vjp rule
 
 
-def custom_vjp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def custom_vjp(rule: Rule) -> Callable[[Callable[..., PyTree]], Callable[..., PyTree]]:
     """Give a function a reverse-mode derivative of its own; forward mode and batches follow from it.
 
     Parameters
@@ -60,7 +62,7 @@ def custom_vjp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return functools.partial(_decorated, rule=rule, reverse=True)
 
 
-def custom_jvp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def custom_jvp(rule: Rule) -> Callable[[Callable[..., PyTree]], Callable[..., PyTree]]:
     """Give a function a forward-mode derivative of its own; reverse mode and batches follow from it.
 
     Parameters
@@ -86,9 +88,9 @@ def custom_jvp(rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @picklable
-def _decorated(f: Callable[..., Any], rule: Rule, reverse: bool) -> Callable[..., Any]:
+def _decorated(f: Callable[..., PyTree], rule: Rule, reverse: bool) -> Callable[..., PyTree]:
     @functools.wraps(f)
-    def ruled(*args: Any, **kwargs: Any) -> Any:
+    def ruled(*args: PyTree, **kwargs: PyTree) -> PyTree:
         if not tracing():
             return f(*args, **kwargs)
         if kwargs:
@@ -116,7 +118,7 @@ def _decorated(f: Callable[..., Any], rule: Rule, reverse: bool) -> Callable[...
 
         if ruled in thread.trace.ruled:
             # The rule calls the function itself: that call's rule is traced if its derivative is taken.
-            graph: Any = ops.Later(name, later)
+            graph: Graph | ops.Later = ops.Later(name, later)
         else:
             traced = of_rule()
             outer = list(dict.fromkeys([*outer, *outer_values(traced)]))
@@ -155,14 +157,14 @@ def _floating(nodes: Sequence[Node]) -> list[bool]:
     return [n.type.floating for n in nodes]
 
 
-def _rebuild(tree: Any, floats: Sequence[bool], leaves: Sequence[Any]) -> Any:
+def _rebuild(tree: optree.PyTreeSpec, floats: Sequence[bool], leaves: Sequence[Array]) -> PyTree:
     """Return the pytree with the derivatives of its floating leaves, and None for the others."""
-    rest = iter(leaves)
-    return optree.tree_unflatten(tree, [next(rest) if f else None for f in floats])
+    derivatives = iter(leaves)
+    return optree.tree_unflatten(tree, [next(derivatives) if f else None for f in floats])
 
 
-def _stage_rule(staged: Staged, first: list[ArrayType], flat: Callable[..., list[Any]]) -> Staged:
-    types = [*first, *(n.type for n in staged.outputs), *(n.type for n in staged.inputs)]
+def _stage_rule(staged: Staged, first: list[ArrayType], flat: Callable[..., list[Array]]) -> Staged:
+    types = [*first, *(n.types[0] for n in (*staged.outputs, *staged.inputs))]
     return stage(flat, tuple(types), {})
 
 
@@ -170,7 +172,7 @@ def _reverse_rule(rule: Rule, staged: Staged) -> Staged:
     floats, wanted = _floating(staged.outputs), _floating(staged.inputs)
     k, n = sum(floats), len(floats)
 
-    def flat(*leaves: Any) -> list[Any]:
+    def flat(*leaves: Array) -> list[Array]:
         g = _rebuild(staged.out_tree, floats, leaves[:k])
         out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
         args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
@@ -179,35 +181,35 @@ def _reverse_rule(rule: Rule, staged: Staged) -> Staged:
             raise GradError(at_user_line(
                 f"the vjp rule of {function_name(staged.f)} must return a tuple with one cotangent per argument, "
                 f"{len(staged.args)} of them"))
-        found: list[Any] = []
+        cotangents: list[object] = []
         for value, arg in zip(back, args, strict=True):
-            found += _leaves(staged, value, arg)
-        return [_fitting(staged, v, staged.inputs[i], staged.names[i]) for i, v in enumerate(found) if wanted[i]]
+            cotangents += _leaves(staged, value, arg)
+        return [_fitting(staged, v, staged.inputs[i], staged.names[i]) for i, v in enumerate(cotangents) if wanted[i]]
 
-    return _stage_rule(staged, [o.type for o, f in zip(staged.outputs, floats, strict=True) if f], flat)
+    return _stage_rule(staged, [o.types[0] for o, f in zip(staged.outputs, floats, strict=True) if f], flat)
 
 
-def _leaves(staged: Staged, value: Any, like: Any) -> list[Any]:
+def _leaves(staged: Staged, value: PyTree, like: PyTree) -> list[object]:
     """Return the leaves of a derivative in the pytree of `like`; a leaf or branch that is None gives None."""
-    have, want = (optree.tree_structure(x, none_is_leaf=True) for x in (value, like))
-    given = iter(optree.tree_leaves(value, none_is_leaf=True))
-    out: list[Any] = []
+    actual, expected = (optree.tree_structure(x, none_is_leaf=True) for x in (value, like))
+    values = iter(optree.tree_leaves(value, none_is_leaf=True))
+    out: list[object] = []
 
-    def fill(have: Any, want: Any) -> bool:
-        if have.is_leaf():
-            leaf = next(given)
-            out.extend([leaf] * want.num_leaves)
-            return leaf is None or want.is_leaf()
-        same = have.type is want.type and have.entries() == want.entries()
-        return same and all(map(fill, have.children(), want.children()))
+    def fill(actual: optree.PyTreeSpec, expected: optree.PyTreeSpec) -> bool:
+        if actual.is_leaf():
+            leaf = next(values)
+            out.extend([leaf] * expected.num_leaves)
+            return leaf is None or expected.is_leaf()
+        same = actual.type is expected.type and actual.entries() == expected.entries()
+        return same and all(map(fill, actual.children(), expected.children()))
 
-    if not fill(have, want):
+    if not fill(actual, expected):
         raise GradError(at_user_line(f"the rule of {function_name(staged.f)} returned a derivative of the structure "
                                      f"{optree.tree_structure(value)}, expected {optree.tree_structure(like)}"))
     return [v for v, x in zip(out, optree.tree_leaves(like, none_is_leaf=True), strict=True) if x is not None]
 
 
-def _fitting(staged: Staged, value: Any, like: Node, name: str) -> Array:
+def _fitting(staged: Staged, value: object, like: Node, name: str) -> Array:
     if value is None:
         return Array(full(0, like.shape, like.dtype))
     x = as_array(value)
@@ -223,21 +225,21 @@ def _forward_rule(rule: Rule, staged: Staged) -> Staged:
     floats, wanted = _floating(staged.inputs), _floating(staged.outputs)
     k, n = sum(floats), len(wanted)
 
-    def flat(*leaves: Any) -> list[Any]:
+    def flat(*leaves: Array) -> list[Array]:
         tangents = _rebuild(staged.in_tree, floats, leaves[:k])[0]
         out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
         args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
-        found = _leaves(staged, rule(tangents, out, *args), out)
-        return [_fitting(staged, v, staged.outputs[i], f"result {i}") for i, v in enumerate(found) if wanted[i]]
+        derivatives = _leaves(staged, rule(tangents, out, *args), out)
+        return [_fitting(staged, v, staged.outputs[i], f"result {i}") for i, v in enumerate(derivatives) if wanted[i]]
 
-    return _stage_rule(staged, [x.type for x, f in zip(staged.inputs, floats, strict=True) if f], flat)
+    return _stage_rule(staged, [x.types[0] for x, f in zip(staged.inputs, floats, strict=True) if f], flat)
 
 
 # -- opaque functions --------------------------------------------------------------------------------------
 
 
 @boundary
-def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: bool = False) -> Any:
+def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vectorized: bool = False) -> PyTree:
     """Call a Python function on ordinary arrays while the program runs.
 
     Parameters
@@ -272,10 +274,15 @@ def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: 
     >>> f(np.array([3.0, 3.0, 5.0]))
     np.int64(3)
     """
-    leaves, tree = optree.tree_flatten(args)
+    arguments: PyTree = args
+    leaves: list[Any]
+    leaves, tree = optree.tree_flatten(arguments)
     specs, out_tree = optree.tree_flatten(result)
-    types = [leaf_type(s, lambda i=i: f"result {i} of callback({function_name(function)})") for i,
-             s in enumerate(specs)]
+
+    def label(i: int) -> str:
+        return f"result {i} of callback({function_name(function)})"
+
+    types = [leaf_type(s, functools.partial(label, i)) for i, s in enumerate(specs)]
     stated = tuple((t.shape, t.dtype) for t in types)
 
     flat = _Flat(function, tree, out_tree)
@@ -290,12 +297,13 @@ def callback(function: Callable[..., Any], result: Any, *args: Any, vectorized: 
 class _Flat:
     """A function of pytrees as one of their leaves."""
 
-    def __init__(self, function: Callable[..., Any], tree: Any, out_tree: Any):
+    def __init__(self, function: Callable[..., PyTree], tree: optree.PyTreeSpec, out_tree: optree.PyTreeSpec):
         self._function, self._tree, self._out_tree = function, tree, out_tree
         self.__name__ = function_name(function)
 
     def __call__(self, *arrays: np.ndarray) -> list[Any]:
-        values, tree = optree.tree_flatten(self._function(*optree.tree_unflatten(self._tree, arrays)))
+        args: PyTree = optree.tree_unflatten(self._tree, arrays)
+        values, tree = optree.tree_flatten(self._function(*args))
         if tree != self._out_tree:
             raise ShapeError(f"callback {self.__name__}: it returned the structure {tree}, and was stated to return "
                              f"{self._out_tree}")
@@ -310,13 +318,21 @@ def _on_nodes(rule: Rule | None) -> Rule | None:
     if rule is None:
         return None
 
-    def nodes(first: Any, out: Node, *xs: Node, **params: Any) -> Any:
-        first = tuple(None if t is None else Array(t) for t in first) if isinstance(first, (tuple, list)) else (
-            Array(first))
-        found = rule(first, Array(out), *map(Array, xs), **params)
-        if isinstance(found, (tuple, list)):
-            return [None if v is None else as_array(v)._node for v in found]
-        return as_array(found)._node
+    def nodes(seed: Node | Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Derivatives:
+        derivatives = rule(Array(seed) if isinstance(seed, Node) else tuple(t and Array(t) for t in seed),
+                           Array(out), *map(Array, xs), **params)
+        if isinstance(derivatives, (tuple, list)):
+            return [None if v is None else as_array(v)._node for v in derivatives]
+        return as_array(derivatives)._node
+
+    return nodes
+
+
+def _batch_on_nodes(batch: Rule) -> Rule:
+    """Return a batch rule of arrays as one of nodes."""
+
+    def nodes(size: int | Dim, mapped: Sequence[bool], *xs: Node, **params: Any) -> Node:
+        return as_array(batch(size, mapped, *map(Array, xs), **params))._node
 
     return nodes
 
@@ -325,7 +341,7 @@ def _transposed_vjp(name: str, back: Rule) -> Rule:
     """Return the jvp rule that a vjp rule implies."""
 
     def push(ts: Sequence[Node | None], out: Node, *xs: Node, **params: Any) -> Node:
-        g = placeholder(out.type)
+        g = placeholder(out.types[0])
         pairs = [(b, t) for b, t in zip(back(g, out, *xs, **params), ts, strict=True)
                  if b is not None and t is not None]
         return ops.transpose(name, [b for b, _ in pairs], [t for _, t in pairs], [g])[0]
@@ -337,10 +353,10 @@ def _transposed_jvp(name: str, push: Rule) -> Rule:
     """Return the vjp rule that a jvp rule implies."""
 
     def back(g: Node, out: Node, *xs: Node, **params: Any) -> list[Node | None]:
-        ts = [placeholder(x.type) if x.type.floating else None for x in xs]
+        ts = [placeholder(x.types[0]) if x.type.floating else None for x in xs]
         moving = [t for t in ts if t is not None]
-        found = iter(ops.transpose(name, [push(ts, out, *xs, **params)], [g], moving))
-        return [None if t is None else next(found) for t in ts]
+        cotangents = iter(ops.transpose(name, [push(ts, out, *xs, **params)], [g], moving))
+        return [None if t is None else next(cotangents) for t in ts]
 
     return back
 
@@ -405,12 +421,11 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
                            params=None)
     else:
         declared = subscripts(axes) if isinstance(axes, str) else LEADING if batch == "leading" else axes
-        rule: Any = None  # that of the axis rule
+        rule: Rule | Unsupported | None = None  # None: the axis rule implies it
         if batch is None and (declared is None or declared.placed is None):
             rule = Unsupported("it was declared without batch=, and without axes= that imply it")
-        elif batch not in (None, "leading"):
-            def rule(size: Any, mapped: Sequence[bool], *xs: Node, **params: Any) -> Node:
-                return as_array(batch(size, mapped, *map(Array, xs), **params))._node
+        elif callable(batch):
+            rule = _batch_on_nodes(batch)
         prim = Primitive(name, result, eval, back or none, push or none, rule, axes=declared, linear=linear,
                          samples=samples, params=None)
 
@@ -424,7 +439,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
     apply.__name__ = apply.__qualname__ = name
     if (frame := user_frame()) is not None:
         apply.__module__ = frame.f_globals.get("__name__", apply.__module__)
-    apply.primitive = prim
+    vars(apply)["primitive"] = prim
     _APPLIED[name] = Made(apply, _applied, (name, apply.__module__), {})
     return _APPLIED[name]
 

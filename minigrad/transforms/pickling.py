@@ -1,4 +1,4 @@
-"""Functions that transforms make, as objects: they pickle as the call that made them."""
+"""Picklable functions: a transform's result pickles as the call that created it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,44 @@ import sys
 import types
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from ..tracebacks import boundary, for_user
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def picklable(maker: Callable[..., Any]) -> Callable[..., Any]:
-    """Let the function that `maker` returns be pickled, or each function of the tuple that it returns.
+
+def picklable(maker: Callable[P, R]) -> Callable[P, R]:
+    """Let `maker` return a picklable function, or a tuple of them.
 
     A pickle holds the maker's name and arguments, so that these must pickle themselves. A function that a module
-    knows by its name, as one that is decorated, pickles as that name.
+    has under the function's own name, such as a decorated one, pickles as that name.
     """
 
     @boundary
     @functools.wraps(maker)
-    def make(*args: Any, **kwargs: Any) -> Any:
-        made = maker(*args, **kwargs)
-        if isinstance(made, tuple):
-            return type(made)(*(Made(f, make, args, kwargs, i) for i, f in enumerate(made)))
-        return Made(made, make, args, kwargs)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Any:
+        result: Any = maker(*args, **kwargs)
+        if isinstance(result, tuple):
+            kind: Callable[..., Any] = type(result)  # a named tuple, too
+            return kind(*(Made(f, make, args, kwargs, i) for i, f in enumerate(result)))
+        return Made(result, make, args, kwargs)
 
     return make
 
 
 class Made:
-    """A function, and the call that made it; from `pickling`."""
+    """A function, and the call that created it."""
 
-    def __init__(self, function: Callable[..., Any], maker: Callable[..., Any], args: tuple, kwargs: dict,
-                 part: int | None = None):
+    __qualname__: str
+
+    def __init__(self, function: Callable[..., Any], maker: Callable[..., Any], args: tuple[Any, ...],
+                 kwargs: dict[str, Any], part: int | None = None):
         functools.update_wrapper(self, function)
         self.__wrapped__ = getattr(function, "__wrapped__", function)
         self._function = function
-        self._made_by = maker, args, kwargs, part
+        self._call = maker, args, kwargs, part
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -46,33 +52,33 @@ class Made:
         except Exception as error:
             raise for_user(error)  # noqa: B904
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    def __get__(self, instance: object, owner: type | None = None) -> Made | types.MethodType:
         return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
-        maker, args, kwargs, _ = self._made_by
+        maker, args, kwargs, _ = self._call
         words = [*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())]
         return f"<minigrad.{maker.__name__}({', '.join(words)})>"
 
     def __copy__(self) -> Made:
         return self
 
-    def __deepcopy__(self, memo: dict) -> Made:
+    def __deepcopy__(self, memo: dict[int, object]) -> Made:
         return self
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> str | tuple[object, ...]:
         if is_named(self):
             return self.__qualname__
-        return (_made, self._made_by)
+        return (_call, self._call)
 
 
-def _made(maker: Callable[..., Any], args: tuple, kwargs: dict, part: int | None) -> Any:
-    made = maker(*args, **kwargs)
-    return made if part is None else made[part]
+def _call(maker: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], part: int | None) -> Any:
+    result = maker(*args, **kwargs)
+    return result if part is None else result[part]
 
 
 def is_named(x: Any) -> bool:
-    """Tell whether a module knows an object by the object's own name."""
+    """Return whether a module has an object under the object's own name."""
     try:
         return attrgetter(x.__qualname__)(sys.modules[x.__module__]) is x
     except (AttributeError, KeyError, TypeError):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 from ..errors import MinigradError, format_location
-from ..graph import ArrayType, Graph
+from ..graph import ArrayType, Graph, PyTree
 from ..symbolic import Dim
-from ..tracing import Guards, Tagged, tracing
+from ..tracing import Guards, Origin, Tagged, number, tracing
 from .pickling import picklable
 from .trace import flatten_arguments, refuse_foreign, stage
 
+T = TypeVar("T")
+
 
 @picklable
-def trace(f: Callable[..., Any]) -> Callable[..., Graph]:
+def trace(f: Callable[..., PyTree]) -> Callable[..., Graph]:
     """Return a function that traces `f` to a `Graph`.
 
     Parameters
@@ -40,13 +42,14 @@ def trace(f: Callable[..., Any]) -> Callable[..., Graph]:
     """
 
     @functools.wraps(f)
-    def traced(*args: Any, **kwargs: Any) -> Graph:
+    def traced(*args: PyTree, **kwargs: PyTree) -> Graph:
         return trace_symbolic(f, args, kwargs)[0]
 
     return traced
 
 
-def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Graph, tuple[bool, ...]]:
+def trace_symbolic(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
+                   ) -> tuple[Graph, tuple[bool, ...]]:
     """Trace `f`, with a symbol for each size that a vmap inside it maps.
 
     Returns the graph, and which of its outputs are Python numbers where `f` runs on its own.
@@ -59,12 +62,12 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
                         t.dtype) for i, t in enumerate(types)]
     guards = Guards.of_axes()
     staged = stage(f, args, kwargs, (leaves, tree, tagged), guards=guards)
-    groups, names = _merge(guards.mapped), guards.named
+    groups, names = _merge(guards.mapped or []), guards.named or {}
     notes: list[str] = []
     again = bool(groups)
     while again:
         guards = Guards.of_symbols()
-        dims = {}
+        dims: dict[Origin, Dim] = {}
         used: list[str] = []
         for group in groups:
             leaf, axis = group[0]
@@ -72,7 +75,7 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
             name = "B" if rows is None else rows.replace(" ", "_") + "s"
             used.append(name)
             dim = Dim.new(name if used.count(name) == 1 else f"{name}{used.count(name)}",
-                          int(types[leaf].shape[axis]), rows is not None)
+                          number(types[leaf].shape[axis]), rows is not None)
             dims |= dict.fromkeys(group, dim)
         symbolic = [ArrayType(tuple(dims.get((i, a), n) for a, n in enumerate(t.shape)), t.dtype)
                     for i, t in enumerate(types)]
@@ -82,12 +85,13 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
         except MinigradError as error:  # if a number met a symbol, the next trace has the number twice
             failure = error
         by_symbol = {dims[group[0]].symbol: group for group in groups}
-        for symbol, loc in guards.insisted.items():
+        for symbol, loc in (guards.insisted or {}).items():
             if symbol in by_symbol:
                 leaf, axis = by_symbol.pop(symbol)[0]
                 notes.append(f"axis {axis} of {staged.names[leaf]} is fixed at {types[leaf].shape[axis]}: the code "
                              f"at {format_location(loc)} needs its number")
-        pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in guards.merged if a in by_symbol and b in by_symbol]
+        pairs = [(by_symbol[a][0], by_symbol[b][0]) for a, b in guards.merged or []
+                 if a in by_symbol and b in by_symbol]
         again = len(by_symbol) < len(groups) or bool(pairs)
         if failure is not None and not again:
             raise failure
@@ -97,9 +101,9 @@ def trace_symbolic(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[Gr
     return staged.graph.replace(names=staged.names, notes=tuple(notes)), staged.scalars
 
 
-def _merge(groups: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+def _merge(groups: Sequence[Sequence[T]]) -> list[tuple[T, ...]]:
     """Return the classes of the relation that `groups` generate, in order of first appearance."""
-    classes: list[list[Any]] = []
+    classes: list[list[T]] = []
     for group in groups:
         meeting = [c for c in classes if any(x in c for x in group)]
         joined = list(dict.fromkeys(x for part in (*meeting, group) for x in part))

@@ -11,31 +11,33 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeGuard
 
 import numpy as np
 import optree
 
 from .. import interpreters
 from ..errors import DtypeError, MinigradError, TraceError, at_user_line, format_location
-from ..graph import ArrayType, Graph, Node, dtype_of, moment, reachable
+from ..graph import ArrayType, Graph, Node, PyTree, dtype_of, moment, reachable
 from ..primitive import adopt, placeholder
 from ..traced_array import Array, as_array, number_dtype
 from ..tracing import Guards, new_trace, tracing
 from .array_namespace import is_on_device, namespace, own_on_device
 from .pickling import picklable
 
+P = ParamSpec("P")
+
 # Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
 # nodes that the program drops. A watcher is told of a function before it is traced at top level, and returns a function
 # that is told of the outputs.
-KEEPERS: list[Callable[..., list[Node]]] = []
-WATCHERS: list[Callable[[Callable[..., Any]], Callable[[Sequence[Node]], None]]] = []
+KEEPERS: list[Callable[[Sequence[Node], Sequence[Node], Sequence[Node], int], list[Node]]] = []
+WATCHERS: list[Callable[[Callable[..., PyTree]], Callable[[Sequence[Node]], None]]] = []
 
 # -- leaves ------------------------------------------------------------------------------------------------
 
 
-def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
+def leaf_type(x: object, name: Callable[[], str]) -> ArrayType:
     """Return the type of a leaf of a function's arguments.
 
     Raises
@@ -44,7 +46,7 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
         If it is no array: `name` then says which leaf it is.
     """
     if isinstance(x, Array):
-        return x._node.type
+        return x._node.types[0]
     if isinstance(x, ArrayType):
         return x
 
@@ -76,22 +78,23 @@ def leaf_type(x: Any, name: Callable[[], str]) -> ArrayType:
         + (" A dataclass becomes a pytree by mg.register_dataclass." if dataclasses.is_dataclass(x) else "")))
 
 
-def argument_names(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[str, ...]:
+def argument_names(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> tuple[str, ...]:
     """Return a name for each leaf of ``(args, kwargs)``: ``w``, or ``params['W']`` within a pytree."""
     try:
-        kinds = inspect.signature(f).parameters.values()
+        kinds = list(inspect.signature(f).parameters.values())
     except (TypeError, ValueError):
-        kinds = ()
+        kinds = []
     own = [p.name for p in kinds if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = next((p.name for p in kinds if p.kind is p.VAR_POSITIONAL), "arg")
+    variadic = next((p.name for p in kinds if p.kind is p.VAR_POSITIONAL), "arg")
     names = []
-    for which, first, *path in optree.tree_paths((args, kwargs)):
-        positional = own[first:first + 1] or [f"{rest}{first - len(own)}"] if which == 0 else [str(first)]
+    tree: PyTree = (args, kwargs)
+    for which, first, *path in optree.tree_paths(tree):
+        positional = own[first:first + 1] or [f"{variadic}{first - len(own)}"] if which == 0 else [str(first)]
         names.append(positional[0] + "".join(f"[{p!r}]" for p in path))
     return tuple(names)
 
 
-def function_name(f: Callable[..., Any]) -> str:
+def function_name(f: Callable[..., PyTree]) -> str:
     """Return the name that graphs of `f` carry."""
     name = getattr(f, "__name__", type(f).__name__)
     return name if name != "<lambda>" else "lambda_"
@@ -114,22 +117,22 @@ class Staged:
     in_tree : optree.PyTreeSpec
     inputs : list of Node
         A fresh input per leaf, of the type that the function saw.
-    result : Any
+    result : pytree of arrays
         The pytree that it returned, with `Array` leaves.
     since : int
         Nodes with smaller serial numbers were made before the function was traced.
     """
 
-    f: Callable[..., Any]
-    args: tuple
-    kwargs: dict
-    leaves: list[Any]
-    in_tree: Any
+    f: Callable[..., PyTree]
+    args: tuple[PyTree, ...]
+    kwargs: dict[str, PyTree]
+    leaves: list[object]
+    in_tree: optree.PyTreeSpec
     inputs: list[Node]
-    result: Any = None
-    outputs: list[Node] = field(default_factory=list)
-    out_tree: Any = None
-    since: int = -1
+    result: PyTree
+    outputs: list[Node]
+    out_tree: optree.PyTreeSpec
+    since: int
 
     @property
     def scalars(self) -> tuple[bool, ...]:
@@ -146,16 +149,22 @@ class Staged:
         return Graph(tuple(self.inputs), tuple(self.outputs), lambda: self.names, in_tree=self.in_tree,
                      out_tree=self.out_tree, name=function_name(self.f))
 
-    def finish(self) -> Any:
+    def finish(self) -> PyTree:
         """Return the result as the caller's values."""
         return finish(self.inputs, self.leaves, self.outputs, self.out_tree)
 
 
-def flatten_arguments(f: Callable[..., Any], args: tuple, kwargs: dict) -> tuple[list[Any], Any, list[ArrayType]]:
+def flatten_arguments(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
+                      ) -> tuple[list[object], optree.PyTreeSpec, list[ArrayType]]:
     """Return the leaves of the arguments, their pytree, and their types."""
-    leaves, tree = optree.tree_flatten((args, kwargs))
-    types = [leaf_type(x, lambda i=i: argument_names(f, args, kwargs)[i]) for i, x in enumerate(leaves)]
-    return leaves, tree, types
+    tree: PyTree = (args, kwargs)
+    leaves: list[object]
+    leaves, spec = optree.tree_flatten(tree)
+
+    def name(i: int) -> str:
+        return argument_names(f, args, kwargs)[i]
+
+    return leaves, spec, [leaf_type(x, functools.partial(name, i)) for i, x in enumerate(leaves)]
 
 
 class Call:
@@ -171,7 +180,7 @@ class Call:
     types : list of ArrayType
     """
 
-    def __init__(self, f: Callable[..., Any], args: tuple, kwargs: dict):
+    def __init__(self, f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]):
         self.f, self.args, self.kwargs = f, args, kwargs
         self.leaves, self.tree, self.types = flatten_arguments(f, args, kwargs)
 
@@ -186,7 +195,8 @@ class Call:
                 for x, t in zip(self.leaves, self.types, strict=True)]
 
 
-def transform(maker: Callable[..., Any]) -> Callable[..., Any]:
+def transform(maker: Callable[Concatenate[Callable[..., PyTree], P], Callable[[Call], Graph]]
+              ) -> Callable[Concatenate[Callable[..., PyTree], P], Callable[..., PyTree]]:
     """Return a transform of functions, of the rewrite of a call that `maker` returns.
 
     ``maker(f, ...)`` returns a function from a `Call` of `f` to the `Graph` that computes the result. The transformed
@@ -195,24 +205,26 @@ def transform(maker: Callable[..., Any]) -> Callable[..., Any]:
 
     @picklable
     @functools.wraps(maker)
-    def make(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
+    def make(f: Callable[..., PyTree], *args: P.args, **kwargs: P.kwargs) -> Callable[..., PyTree]:
         rewrite = maker(f, *args, **kwargs)
 
         @functools.wraps(f)
-        def transformed(*args: Any, **kwargs: Any) -> Any:
+        def transformed(*args: PyTree, **kwargs: PyTree) -> PyTree:
             call = Call(f, args, kwargs)
             graph = rewrite(call)
+            assert graph.out_tree is not None
             return finish(graph.inputs, call.leaves, graph.outputs, graph.out_tree)
 
         vars(transformed).update(vars(rewrite))
         return transformed
 
-    return make
+    transforming: Callable[..., Callable[..., PyTree]] = make
+    return transforming
 
 
-def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
-          flat: tuple[list[Any], Any, list[ArrayType]] | None = None, weak: Sequence[bool] | None = None,
-          guards: Guards | None = None) -> Staged:
+def stage(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree],
+          flat: tuple[list[object], optree.PyTreeSpec, list[ArrayType]] | None = None,
+          weak: Sequence[bool] | None = None, guards: Guards | None = None) -> Staged:
     """Trace ``f(*args, **kwargs)`` on fresh inputs of the arguments' types (or of those in `flat`).
 
     `weak` says which inputs give way to other dtypes, as Python numbers do; without it, those that are such. Without
@@ -221,17 +233,17 @@ def stage(f: Callable[..., Any], args: tuple, kwargs: dict,
     leaves, in_tree, types = flat or flatten_arguments(f, args, kwargs)
     weak = list(map(is_weak, leaves)) if weak is None else weak
     since = moment()
-    staged = Staged(f, args, kwargs, leaves, in_tree, [placeholder(t) for t in types], since=since)
-    arrays = [Array(n, weak=w) for n, w in zip(staged.inputs, weak, strict=True)]
+    inputs = [placeholder(t) for t in types]
+    arrays = [Array(n, weak=w) for n, w in zip(inputs, weak, strict=True)]
     watching = [] if tracing() else [watch(f) for watch in WATCHERS]
     with new_trace(guards) as running:
-        traced_args, traced_kwargs = optree.tree_unflatten(in_tree, arrays)
-        staged.result = f(*traced_args, **traced_kwargs)
-        outputs, staged.out_tree = flatten_result(f, staged.result)
-        staged.outputs = kept(outputs, running.values, staged.inputs, since)
+        traced: PyTree = optree.tree_unflatten(in_tree, arrays)
+        result = f(*traced[0], **traced[1])
+        outputs, out_tree = flatten_result(f, result)
+        outputs = kept(outputs, running.values or [], inputs, since)
     for seen in watching:
-        seen(staged.outputs)
-    return staged
+        seen(outputs)
+    return Staged(f, args, kwargs, leaves, in_tree, inputs, result, outputs, out_tree, since)
 
 
 def kept(outputs: Sequence[Node], dropped: Sequence[Node], inputs: Sequence[Node], since: int = -1) -> list[Node]:
@@ -244,12 +256,12 @@ def kept(outputs: Sequence[Node], dropped: Sequence[Node], inputs: Sequence[Node
     return list(outputs)
 
 
-def is_weak(x: Any) -> bool:
+def is_weak(x: object) -> TypeGuard[Array | int | float]:
     """Return whether the dtype of `x` gives way to others, as that of a Python number does (NEP 50)."""
     return x._weak if isinstance(x, Array) else isinstance(x, (int, float)) and not isinstance(x, (bool, np.generic))
 
 
-def flatten_result(f: Callable[..., Any], result: Any) -> tuple[list[Node], Any]:
+def flatten_result(f: Callable[..., PyTree], result: PyTree) -> tuple[list[Node], optree.PyTreeSpec]:
     """Return the nodes and the pytree of a traced function's result."""
     if result is None:
         raise TraceError(f"{_defined(f)}: {function_name(f)} returned None. Did you forget `return`?")
@@ -260,16 +272,17 @@ def flatten_result(f: Callable[..., Any], result: Any) -> tuple[list[Node], Any]
         raise DtypeError(f"{_defined(f)}: {function_name(f)} returned a leaf that is no array: {error}") from None
 
 
-def _defined(f: Callable[..., Any]) -> str:
+def _defined(f: Callable[..., PyTree]) -> str:
     code = getattr(inspect.unwrap(f), "__code__", None)
     return format_location((code.co_filename, code.co_firstlineno) if code else None)
 
 
-def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node], out_tree: Any) -> Any:
+def finish(inputs: Sequence[Node], leaves: Sequence[object], outputs: Sequence[Node],
+           out_tree: optree.PyTreeSpec) -> PyTree:
     """Run a staged program on `leaves`; inside a trace, continue the trace with it instead."""
     if tracing():
         new = {i: n for i, x in zip(inputs, leaves, strict=True) if (n := as_array(x)._node) is not i}
-        values: list[Any] = [Array(n) for n in interpreters.substitute(outputs, new)]
+        values: list[PyTree] = [Array(n) for n in interpreters.substitute(outputs, new)]
     else:
         refuse_foreign(inputs, outputs)
         types = [x for x in leaves if isinstance(x, ArrayType)]
@@ -277,7 +290,7 @@ def finish(inputs: Sequence[Node], leaves: Sequence[Any], outputs: Sequence[Node
             raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
                                           "mg.compile(f).build(...) take types"))
         xp = namespace(leaves)
-        leaves = leaves if xp is np else map(adopt, leaves)
+        leaves = leaves if xp is np else list(map(adopt, leaves))
         arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
         values = interpreters.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays, xp=xp)
         values = own(values, arrays) if xp is np else own_on_device(values, arrays)
@@ -294,7 +307,7 @@ def refuse_foreign(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:
                 "function; do not keep it in a variable, a list or an attribute."))
 
 
-def own(values: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+def own(values: Sequence[np.ndarray | np.generic], arrays: Sequence[np.ndarray]) -> list[Any]:
     """Return values as the caller's own arrays: nothing in them is shared, with the inputs or each other."""
     taken = {id(a) for a in arrays}
     out = []

@@ -64,7 +64,7 @@ def test_static_fields_are_no_arrays():
 
 
 def test_what_cannot_be_registered_is_refused():
-    with pytest.raises(mg.MinigradError, match="no dataclass"):
+    with pytest.raises(mg.MinigradError, match="not a dataclass"):
         mg.register_dataclass(int)
     with pytest.raises(mg.MinigradError, match=r"no fields \['q'\]"):
         mg.register_dataclass(dataclasses.make_dataclass("D", ["a"]), static=("q",))

@@ -115,7 +115,7 @@ def test_copies_of_transformed_functions(name, again):
 def test_transformed_functions_in_another_process(tmp_path):
     (tmp_path / "in").write_bytes(pickle.dumps(list(TRANSFORMED.values())))
     code = """
-import pickle, pathlib, tests.transforms.test_picklable
+import pickle, pathlib, tests.transforms.test_pickling
 some = pickle.loads(pathlib.Path('in').read_bytes())
 pathlib.Path('out').write_bytes(pickle.dumps([f(*args) for f, *args in some]))
 """

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeGuard
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import MinigradError, at_user_line
 from ..primitive import ArrayNamespace
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Protocol, TypeGuard
 
-class DeviceArray(Protocol):
-    """An array on a GPU: CuPy's, or another one that CuPy reads without a copy."""
+    class DeviceArray(Protocol):
+        """An array on a GPU: CuPy's, or another one that CuPy reads without a copy."""
 
-    @property
-    def __cuda_array_interface__(self) -> Mapping[str, Any]: ...
+        @property
+        def __cuda_array_interface__(self) -> Mapping[str, Any]: ...
 
 
 def is_on_device(x: object) -> TypeGuard[DeviceArray]:

@@ -7,12 +7,15 @@ import sys
 import types
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..tracebacks import boundary, for_user
 
-P = ParamSpec("P")
-R = TypeVar("R")
+if TYPE_CHECKING:
+    from typing import ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 
 def picklable(maker: Callable[P, R]) -> Callable[P, R]:

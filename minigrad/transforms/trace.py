@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optree
@@ -26,7 +26,10 @@ from ..tracing import Guards, new_trace, tracing
 from .array_namespace import is_on_device, namespace, own_on_device
 from .pickling import picklable
 
-P = ParamSpec("P")
+if TYPE_CHECKING:
+    from typing import Concatenate, ParamSpec, TypeGuard
+
+    P = ParamSpec("P")
 
 # Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
 # nodes that the program drops. A watcher is told of a function before it is traced at top level, and returns a function

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from .errors import ShapeError
 
-Size = TypeVar("Size", int, "int | Dim")
+if TYPE_CHECKING:
+    Size = TypeVar("Size", int, "int | Dim")
 
 _uid = itertools.count()
 

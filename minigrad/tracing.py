@@ -18,11 +18,10 @@ from .symbolic import Dim, Symbol
 if TYPE_CHECKING:
     from .graph import Node
 
+    Origin = tuple[int, int]  # an argument's leaf, and one of its axes
+
 # "number" -> returns the user's expression that needs a size's number, and an alternative (`size_queries`)
 EXPLAIN: dict[str, Callable[[], tuple[str, str]]] = {}
-
-
-Origin = tuple[int, int]  # an argument's leaf, and one of its axes
 
 
 class Tagged(int):

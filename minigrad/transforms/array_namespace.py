@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import MinigradError, at_user_line
-from ..primitive import ArrayNamespace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Protocol, TypeGuard
+
+    from ..primitive import ArrayNamespace
 
     class DeviceArray(Protocol):
         """An array on a GPU: CuPy's, or another one that CuPy reads without a copy."""

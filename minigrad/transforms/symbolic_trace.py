@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import MinigradError, format_location
 from ..graph import ArrayType, Graph, PyTree
 from ..symbolic import Dim
-from ..tracing import Guards, Origin, Tagged, number, tracing
+from ..tracing import Guards, Tagged, number, tracing
 from .pickling import picklable
 from .trace import flatten_arguments, refuse_foreign, stage
+
+if TYPE_CHECKING:
+    from ..tracing import Origin
 
 T = TypeVar("T")
 

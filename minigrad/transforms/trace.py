@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Concatenate, ParamSpec, TypeGuard
 
     P = ParamSpec("P")
+    Flat = tuple[list[object], optree.PyTreeSpec, list[ArrayType]]  # leaves of (args, kwargs), their tree, their types
 
 # Filled by modules above, which plug into tracing. A keeper returns the outputs of a program tied to the effects of
 # nodes that the program drops. A watcher is told of a function before it is traced at top level, and returns a function
@@ -157,17 +158,13 @@ class Staged:
         return finish(self.inputs, self.leaves, self.outputs, self.out_tree)
 
 
-def flatten_arguments(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]
-                      ) -> tuple[list[object], optree.PyTreeSpec, list[ArrayType]]:
+def flatten_arguments(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Flat:
     """Return the leaves of the arguments, their pytree, and their types."""
     tree: PyTree = (args, kwargs)
     leaves: list[object]
     leaves, spec = optree.tree_flatten(tree)
-
-    def name(i: int) -> str:
-        return argument_names(f, args, kwargs)[i]
-
-    return leaves, spec, [leaf_type(x, functools.partial(name, i)) for i, x in enumerate(leaves)]
+    types = [leaf_type(x, functools.partial(lambda i: argument_names(f, *tree)[i], i)) for i, x in enumerate(leaves)]
+    return leaves, spec, types
 
 
 class Call:
@@ -215,7 +212,6 @@ def transform(maker: Callable[Concatenate[Callable[..., PyTree], P], Callable[[C
         def transformed(*args: PyTree, **kwargs: PyTree) -> PyTree:
             call = Call(f, args, kwargs)
             graph = rewrite(call)
-            assert graph.out_tree is not None
             return finish(graph.inputs, call.leaves, graph.outputs, graph.out_tree)
 
         vars(transformed).update(vars(rewrite))
@@ -226,8 +222,7 @@ def transform(maker: Callable[Concatenate[Callable[..., PyTree], P], Callable[[C
 
 
 def stage(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree],
-          flat: tuple[list[object], optree.PyTreeSpec, list[ArrayType]] | None = None,
-          weak: Sequence[bool] | None = None, guards: Guards | None = None) -> Staged:
+          flat: Flat | None = None, weak: Sequence[bool] | None = None, guards: Guards | None = None) -> Staged:
     """Trace ``f(*args, **kwargs)`` on fresh inputs of the arguments' types (or of those in `flat`).
 
     `weak` says which inputs give way to other dtypes, as Python numbers do; without it, those that are such. Without
@@ -281,15 +276,14 @@ def _defined(f: Callable[..., PyTree]) -> str:
 
 
 def finish(inputs: Sequence[Node], leaves: Sequence[object], outputs: Sequence[Node],
-           out_tree: optree.PyTreeSpec) -> PyTree:
+           out_tree: optree.PyTreeSpec | None) -> PyTree:
     """Run a staged program on `leaves`; inside a trace, continue the trace with it instead."""
     if tracing():
         new = {i: n for i, x in zip(inputs, leaves, strict=True) if (n := as_array(x)._node) is not i}
         values: list[PyTree] = [Array(n) for n in interpreters.substitute(outputs, new)]
     else:
         refuse_foreign(inputs, outputs)
-        types = [x for x in leaves if isinstance(x, ArrayType)]
-        if types:
+        if types := [x for x in leaves if isinstance(x, ArrayType)]:
             raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
                                           "mg.compile(f).build(...) take types"))
         xp = namespace(leaves)
@@ -297,6 +291,7 @@ def finish(inputs: Sequence[Node], leaves: Sequence[object], outputs: Sequence[N
         arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
         values = interpreters.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays, xp=xp)
         values = own(values, arrays) if xp is np else own_on_device(values, arrays)
+    assert out_tree is not None
     return optree.tree_unflatten(out_tree, values)
 
 

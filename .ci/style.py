@@ -21,7 +21,7 @@ CLAUSE = re.compile(
     r"\bwhat (?:is|are|was|were|it|its|a|an|the|this|has|have|does|do|can|no|all|each|one|they|you|to|may|must|only|"
     r"comes|depends|follows|stands)\b|\bwho (?:is|are|reads|writes|uses|asks|calls|makes|made|says|wants|needs)\b|"
     r"\b(?:of|for|by|from|in) what\b|\bwhoever\b|\bwhatever\b|\bnobody\b|\bno one\b|\bthat which\b|"
-    r"\bis no (?!longer|more|less|larger|smaller|faster|slower)[a-z]+\b", re.IGNORECASE)
+    r"(?<!there )\bis no (?!longer|more|less|larger|smaller|faster|slower)[a-z]+\b", re.IGNORECASE)
 OPENING = re.compile(r"(?:On |Of )?(?:What|Where|How|Who|Which|Whose|Why)\b")
 
 

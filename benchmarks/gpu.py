@@ -1,11 +1,11 @@
 """On a GPU: minigrad beside JAX, PyTorch and CuPy, at equal precision, in one process.
 
-Contestants come in the order of `STAGES`, each in all its cases; what each takes is printed and written to
-``results/gpu.json`` at once. With ``--resume`` a run goes on where another was cut off, and tries again what failed.
+Contestants come in the order of `STAGES`, each in all its cases; times are printed and written to
+``results/gpu.json`` at once. With ``--resume`` a run goes on where another ended, and repeats the jobs that failed.
 
-Two times are taken of each contestant. `latency` is one call and the wait for it, on the host's clock: what an
-interactive step costs. `queued` is the time per call of a run of calls with one wait at the end, on the device's clock
-(between two events) where the contestant works on the current stream, else on the host's: what a training loop costs.
+Two times are taken of each contestant. `latency` is one call and the wait for it, on the host's clock: the cost of an
+interactive step. `queued` is the time per call of a run of calls with one wait at the end, on the device's clock
+(between two events) where the contestant works on the current stream, else on the host's: the cost in a training loop.
 Everybody computes in float32 without TF32, and is compared with a float64 result before it is timed.
 """
 
@@ -317,7 +317,7 @@ def check(have: Any, want: Any, tolerance: float = 2e-4) -> float:
 
 
 def exact(f: Callable[..., Any], args: Any) -> Any:
-    """Return what a function gives in float64 on the processor."""
+    """Return the value of a function in float64 on the processor."""
     def wide(a: Any) -> np.ndarray:
         a = np.asarray(a.get() if hasattr(a, "get") else a)
         return a.astype(float) if a.dtype.kind == "f" else a
@@ -422,7 +422,7 @@ def elementwise() -> Iterator[Job]:
             (lambda g=given: check(step(*g()), exact(f, g()), 1e-3)) if n <= 10**6 else None)
 
 
-# -- what is asked of each example -------------------------------------------------------------------------
+# -- the programs of one example ---------------------------------------------------------------------------
 
 
 def jax_gradients(params: Any, x: Any, label: Any) -> Any:
@@ -693,11 +693,11 @@ def steps() -> Iterator[Job]:
         lambda: check(step(*given()), exact(mean, given())))
 
 
-# -- what was measured -------------------------------------------------------------------------------------
+# -- the measurements --------------------------------------------------------------------------------------
 
 
 def conditions() -> dict[str, Any]:
-    """Return the device and the versions of what drives it."""
+    """Return the device and the versions of its driver and libraries."""
     import cupy
 
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
@@ -706,7 +706,7 @@ def conditions() -> dict[str, Any]:
 
 
 def goals(cases: list[harness.Case], notes: Mapping[str, Any]) -> list[harness.Target]:
-    """Return what is asked, of queued calls: a number is absent where a contestant or a size is."""
+    """Return the targets for queued calls: a number is absent where a contestant or a size is."""
     queued = {case.title.removesuffix(": queued"): case for case in cases if case.title.endswith(": queued")}
 
     def ratio(case: harness.Case, peer: str) -> float | None:
@@ -726,7 +726,7 @@ def goals(cases: list[harness.Case], notes: Mapping[str, Any]) -> list[harness.T
 
 
 def source() -> str:
-    """Return a hash of minigrad's source: what was measured of another source is measured again."""
+    """Return a hash of minigrad's source: measurements of another source are repeated."""
     digest = hashlib.sha256()
     for path in sorted(Path(mg.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -753,7 +753,7 @@ class Record:
             self._resume()
 
     def _resume(self) -> None:
-        """Take over what a run that was cut off has measured on the same device."""
+        """Take over the measurements of an interrupted run on the same device."""
         found = json.loads(self.path.read_text(encoding="utf-8"))
         notes = found["notes"]
         if notes["device"] != self.notes["device"]:
@@ -801,7 +801,7 @@ class Record:
 
 
 def attempt(record: Record, job: Job, quick: bool) -> str:
-    """Do one job, write what it gave, and return that in words: no error ends a run."""
+    """Run one job, write its result, and return it in words: no error ends a run."""
     try:
         if job.check is not None:
             record.notes[f"{job.title}: difference from float64"] = job.check()
@@ -822,7 +822,7 @@ def attempt(record: Record, job: Job, quick: bool) -> str:
 
 
 def run(record: Record, quick: bool, seconds: float) -> int:
-    """Do what is left, and begin nothing after some seconds; return how many of minigrad's own jobs failed."""
+    """Run the remaining jobs, and begin none after some seconds; return how many of minigrad's own jobs failed."""
     start = time.perf_counter()
     if COPY not in record.notes:
         record.notes[COPY] = bandwidth()
@@ -846,7 +846,7 @@ def main() -> int:
     args = parser.parse_args()
     if why := missing():
         raise SystemExit(f"benchmarks.gpu: {why}")
-    os.environ["MINIGRAD_CACHE_DIR"] = ""  # what was compiled in an earlier run is not to be found
+    os.environ["MINIGRAD_CACHE_DIR"] = ""  # no code of an earlier run
     jobs = [job for part in (mlp, projections, elementwise, per_example, gcn, shuffled, looped, sequences, steps)
             for job in part()]
     if args.quick:

@@ -1,4 +1,4 @@
-"""What a GPU's kernels are made of, without a GPU: registers, spills, and instructions per element.
+"""Machine code of GPU kernels, without a GPU: registers, spills, and instructions per element.
 
 ``python -m benchmarks.kernels [sm_90]`` compiles the kernels of some programs and disassembles them; it needs
 ``nvidia-cuda-nvrtc`` and ``nvidia-cuda-nvdisasm``. The loop of a kernel is the innermost one that loads most bytes, and
@@ -44,7 +44,7 @@ class Nowhere:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the machine code of a kernel takes.
+    """The resources of a kernel's machine code.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def bytes_of(load: str) -> int:
 
 
 def kernels(text: str, arch: str) -> Iterator[Kernel]:
-    """Compile a source and yield what each of its kernels takes."""
+    """Compile a source and yield the resources of each kernel."""
     binary = nvrtc.compile(text, arch)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.cubin)

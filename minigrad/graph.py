@@ -291,7 +291,7 @@ def reachable(outputs: Iterable[Node], since: int = -1, end: Iterable[Node] = ()
     """Return all nodes that `outputs` depend on, in topological order.
 
     Nodes whose serial is below `since` are left out: they cannot depend on a node made later. So are those in `end`,
-    and what only they depend on.
+    and the nodes that only they depend on.
     """
     seen = set(end)
     stack = [n for n in set(outputs) if n.serial >= since and n not in seen]
@@ -498,7 +498,7 @@ class Graph:
     def check(self) -> Graph:
         """Raise `GraphError` unless the graph is well formed; return the graph.
 
-        Every node's type must be what its primitive's shape rule says, every input must come before
+        Every node's type must agree with its primitive's type rule, every input must come before
         the node, and every free input must be one of the graph's.
         """
         if len(self.names) != len(self.inputs) or len(self.out_names) != len(self.outputs):

@@ -20,8 +20,8 @@ T = TypeVar("T")
 def label(x: T, name: str) -> T:
     """Name a value in printed graphs, drawings, errors and the explorer.
 
-    The name survives every transform and pass, and costs nothing at run time. Arguments keep their own names, and
-    constants have none.
+    The name survives every transform and pass, and costs nothing in a compiled program. Arguments keep their own
+    names, and constants have none.
 
     Parameters
     ----------

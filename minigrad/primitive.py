@@ -173,7 +173,7 @@ class View:
     free : bool
         Whether any operand has such a view; otherwise only an operand whose elements lie in one piece.
     in_order : bool
-        Whether element k of the result, in row-major order, is element k of the operand, whatever the parameters.
+        Whether element k of the result, in row-major order, is element k of the operand, for all parameters.
     """
 
     window: Callable[[Node], Window] | None = None

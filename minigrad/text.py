@@ -40,7 +40,7 @@ def _labels(graph: Graph, taken: set[str]) -> dict[Node, str]:
 
     A batch rule makes several nodes of a labelled one. The last of them is the value, and each copy of it in the graph.
     """
-    labelled = [n for n in graph.nodes if isinstance(n.loc, Place) and n.loc.label and not is_literal(n)
+    labelled = [n for n in graph.nodes if type(n.loc) is Place and n.loc.label and not is_literal(n)
                 and not {"vjp", "jvp"}.intersection(n.rules)]
     values = {n.loc: n.prim for n in labelled}
     names: dict[Node, str] = {}

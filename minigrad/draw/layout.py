@@ -115,8 +115,8 @@ def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: 
     first, last = detached(edges, ranks)
     if len(first) <= _ROW and len(last) <= _ROW:
         return _layered(sizes, edges, ranks, unordered)
-    # A network of many parameters has as many boxes at the top and at the bottom, most of them far from what uses or
-    # makes them and so without an edge to it. They stand in rows of the drawing's width, not in one row of their own.
+    # A network of many parameters has as many boxes at the top and at the bottom, most of them far from their users
+    # or makers, and so without an edge. They stand in rows of the drawing's width, not in one row of their own.
     apart = {v for column in (*first, *last) for v in column}
     kept = [v for v in range(len(sizes)) if v not in apart]
     place = {v: i for i, v in enumerate(kept)}
@@ -332,7 +332,7 @@ class _Net:
 
         for u, v in self.links:
             component[root(u)] = root(v)
-        for layer in self.layers:  # what stands between two boxes of a component moves with it
+        for layer in self.layers:  # boxes between two of a component move with it
             spans: dict[int, int] = {}
             for i, v in enumerate(layer):
                 for u in layer[spans.get(root(v), i):i]:

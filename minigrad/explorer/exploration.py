@@ -225,7 +225,10 @@ def _lengths(axis: Any, tree: PyTree) -> set[int]:
     if axis is None:
         return set()
     if isinstance(axis, int):
-        return {int(np.shape(x)[axis]) for x in _leaves(tree)}
+        shapes = [np.shape(x) for x in _leaves(tree)]
+        if short := [s for s in shapes if not -len(s) <= axis < len(s)]:
+            raise BatchError(at_user_line(f"explore: an argument of shape {short[0]} has no axis {axis} of examples"))
+        return {int(s[axis]) for s in shapes}
     pairs: list[tuple[Any, PyTree]] = []
     optree.tree_map(lambda a, part: pairs.append((a, part)), axis, tree, none_is_leaf=True)
     return {n for a, part in pairs for n in _lengths(a, part)}

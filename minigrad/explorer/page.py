@@ -38,7 +38,7 @@ def page(title: str, stages: Sequence[dict[str, Any]], arrays: Sequence[dict[str
     prims = set(prims)
     data = {"title": title, "stages": list(stages), "arrays": list(arrays), "program": program, "bodies": list(bodies),
             "play": [_editable(stage, arrays, prims) for stage in stages]}
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -65,7 +65,9 @@ def _editable(stage: dict[str, Any], arrays: Sequence[dict[str, Any]], prims: se
     """Tell whether the page can evaluate a stage: it knows all operations, and holds inputs and constants in full."""
     known = OPERATIONS | {p.name for p in prims if kernels.javascript(p) is not None}
     for node in stage["nodes"]:
-        if "value" not in node or (node["op"] not in known and "input" not in node):
+        if "value" not in node or "wide" in node or (node["op"] not in known and "input" not in node):
+            return False
+        if node["op"] in _MACHINE or (node["dtype"] in _NARROW and node["op"] not in _EXACT and "input" not in node):
             return False
         if "input" in node and "part" in arrays[node["value"]]:
             return False
@@ -81,6 +83,13 @@ OPERATIONS = frozenset((
     "reshape", "transpose", "slice", "flip", "pad", "concatenate", "gather", "scatter_add", "gather_sum",
     "einsum", "segment_ids", "argsort", "sum", "max", "min", "any", "all", "max_or_least", "min_or_largest",
     "cumsum", "cummax", "cummin"))
+
+
+# Operations on the integers of the machine: on bits, and on dtypes that overflow before a number of the page does.
+_MACHINE = frozenset((
+    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "gcd", "lcm"))
+_NARROW = frozenset(("int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"))
+_EXACT = OPERATIONS - {"cast", "sum", "cumsum", "einsum", "scatter_add", "gather_sum"} | {"where", "maximum", "minimum"}
 
 
 def framed(html: str) -> str:

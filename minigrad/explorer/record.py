@@ -145,7 +145,9 @@ def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int
             one["shape"] = [value(d, sizes) for d in node.shape]
             one["axes"] = ["" if isinstance(d, int) else words.value(d) for d in node.shape]
             one["dtype"] = node.dtype.name
-            one["value"] = pool.add(np.asarray(values[node]))
+            one["value"] = pool.add(array := np.asarray(values[node]))
+            if array.dtype.kind in "iu" and np.any(np.abs(array.astype(np.float64)) > 2**53):
+                one["wide"] = True  # numbers that the page cannot hold
         if params := _params(node, sizes):
             one["params"] = params
         if held := list(held_graphs(node)):
@@ -224,7 +226,8 @@ def _plain(param: object, sizes: Mapping[Symbol, int]) -> Any:
     if isinstance(param, np.dtype):
         return param.name
     if isinstance(param, np.ndarray) and param.size <= FULL:
-        return {"array": param.astype(np.float64).ravel().tolist(), "shape": list(param.shape)}
+        little = np.ascontiguousarray(param, "<f8")
+        return {"array": base64.b64encode(little.tobytes()).decode(), "shape": list(param.shape)}
     if isinstance(param, tuple):
         parts = [_plain(p, sizes) for p in param]
         return parts if all(p is not None for p in parts) or not any(isinstance(p, Graph) for p in param) else None

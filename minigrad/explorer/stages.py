@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .. import interpreters, passes
+from ..errors import Unsupported
 from ..graph import Graph, InAxes, Node, constant_of, full
 
 TANGENT = "tangent"
@@ -73,7 +74,10 @@ def of_function(stage: Stage) -> list[Stage]:
     wrt = first_argument(graph)
     scalar = len(graph.outputs) == 1 and graph.outputs[0].type.floating and not graph.outputs[0].ndim
     if scalar and wrt and all(n.type.floating for n in wrt):
-        found.append(gradient(stage))
+        try:
+            found.append(gradient(stage))
+        except Unsupported as error:  # a `while` has no reverse mode: the page says so, and shows the rest
+            stage.note += f" It has no gradient: {error}"
     _, done = passes.run(found[-1].graph)
     for each in done:
         if isinstance(each.after, Graph) and each.after.outputs != found[-1].graph.outputs:
@@ -153,7 +157,7 @@ def _origin(node: Node, old: Mapping[Node, int]) -> Node | None:
 
     Derivatives have none.
     """
-    if node.rules[:1] in (("vjp",), ("jvp",)):
+    if {"vjp", "jvp"}.intersection(node.rules):
         return None
     origin: Node | None = node.source
     while origin is not None and origin not in old and origin.source is not None:

@@ -87,6 +87,10 @@ def test_bad_input(loss, params, examples, error, message):
 def test_in_axes_that_do_not_fit():
     with pytest.raises(mg.BatchError, match="in_axes has 1 entries, and the loss 2 arguments"):
         mg.explore(seed.s, seed.params, seed.examples, in_axes=(0,))
+    with pytest.raises(mg.BatchError, match=r"shape \(6, 4\) has no axis 5"):
+        mg.explore(seed.s, seed.params, seed.examples, in_axes=(None, 5))
+    with pytest.raises(mg.BatchError, match=r"shape \(\) has no axis 0"):
+        mg.explore(seed.s, seed.params, (3.0,))
     with pytest.raises(mg.BatchError, match="maps no argument"):
         mg.explore(seed.s, seed.params, seed.examples, in_axes=(None, None))
 

@@ -257,6 +257,49 @@ def test_nan_and_infinity_are_marked(show):
     assert tab.locator("aside td").all_inner_texts() == ["nan", "inf", "2", "0"]
 
 
+def test_infinite_and_missing_constants_are_evaluated(show):
+    c = np.array([1.0, -np.inf, np.nan])
+
+    def loss(w, x):
+        return np.nanmax(np.where(x > 0, x * w, -np.inf) + c)
+
+    tab = show(mg.explore(loss, np.ones(3), (np.array([[1.0, -2.0, 3.0], [-1.0, 2.0, 3.0]]),)))
+    for k in range(len(tab.evaluate("minigradExplorer.stages.map(s => s.title)"))):
+        same = tab.evaluate("""k => { const e = minigradExplorer, s = e.stages[k];
+            const made = evaluate(s, s.nodes.map(n => n.input ? e.valueOf(s, n) : null), KERNELS);
+            return made.every((a, i) => a.data.every((v, j) => Object.is(v, e.valueOf(s, s.nodes[i]).data[j])
+                || Math.abs(v - e.valueOf(s, s.nodes[i]).data[j]) < 1e-12)); }""", k)
+        assert same, k
+
+
+def test_equal_values_are_told_from_related_ones(show):
+    exploration = mg.explore(lambda w, x: np.sum(x * w) ** 2, np.ones(2), (np.array([[1.0, 2.0], [3.0, 4.0]]),))
+    tab = show(exploration)
+    tab.get_by_role("tab", name="batch").click()
+    tab.locator(".node", has_text="square").click()
+    text = tab.locator("aside").inner_text()
+    same = text.lower().split("the same value in other stages")[1].split("play")[0]
+    assert "simplify" in same
+    assert "[6 14]" not in same
+
+
+def test_loops_without_a_gradient_have_a_page(show):
+    tab = show(mg.explore(lambda w, x: mg.while_loop(lambda s: np.abs(s) > 1, lambda s: s * w, x), 0.5,
+                          (np.array([3.0, 5.0]),)))
+    tab.get_by_role("tab", name="mean").click()
+    assert "It has no gradient" in tab.locator("aside").inner_text()
+
+
+def test_a_graph_without_operations_is_shown(show):
+    show(mg.trace(lambda x: 3.0)(np.ones(2)).explore(np.ones(2)))
+
+
+@pytest.mark.parametrize("loss", [lambda w, i: np.sum(i * i) * w, lambda w, i: np.sum((i & 3) * 1.0) * w])
+def test_integers_of_the_machine_are_not_edited(show, loss):
+    tab = show(mg.explore(loss, 1.0, (np.array([[20], [3]], np.uint8),)))
+    assert tab.evaluate("JSON.parse(document.getElementById('data').textContent).play[0]") is False
+
+
 def test_a_graph_of_thousands_of_nodes_is_folded_and_steps_at_once(show):
     def deep(p, x):
         for w in p:

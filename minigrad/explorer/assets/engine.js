@@ -117,12 +117,14 @@ function einsum(subscripts, xs) {
   return {shape, data: out};
 }
 
+const number = (v) => ({inf: Infinity, "-inf": -Infinity, nan: NaN}[v] ?? +v);
+
 const wrap = (i, n) => { if (i < 0) i += n; if (i < 0 || i >= n) throw new Error(`an index is out of range: ${i} of ${n}`); return i; };
 
 // Operations by name: (operands, parameters, the node's record) => array.
 const OPERATIONS = {
-  full: (xs, p, n) => filled(n.shape, () => +p.value),
-  const: (xs, p, n) => ({shape: n.shape, data: Float64Array.from(p.value.array)}),
+  full: (xs, p, n) => { const v = number(p.value); return filled(n.shape, () => v); },
+  const: (xs, p, n) => ({shape: n.shape, data: new Float64Array(Uint8Array.from(atob(p.value.array), (c) => c.charCodeAt(0)).buffer)}),
   iota: (xs, p, n) => filled(n.shape, (index) => index[0]),
   size: (xs, p) => ({shape: [], data: Float64Array.of(p.size)}),
   barrier: ([x]) => x, stop_gradient: ([x]) => x,
@@ -185,7 +187,10 @@ const OPERATIONS = {
     const out = filled(n.shape, () => 0), step = stridesOf(n.shape)[p.axis], length = n.shape[p.axis];
     filled(n.shape, (index, k) => {
       if (index[p.axis]) return 0;
-      const order = Array.from({length}, (_, i) => i).sort((i, j) => x.data[k + i * step] - x.data[k + j * step] || i - j);
+      const order = Array.from({length}, (_, i) => i).sort((i, j) => {
+        const a = x.data[k + i * step], b = x.data[k + j * step];
+        return a === b || (a !== a && b !== b) ? i - j : a < b || b !== b ? -1 : 1; // NaN come last
+      });
       order.forEach((i, j) => { out.data[k + j * step] = i; });
       return 0;
     });

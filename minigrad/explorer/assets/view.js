@@ -123,8 +123,9 @@
     dagre.layout(g);
     for (const box of view.boxes) Object.assign(box, g.node(String(box.id)));
     view.paths = view.edges.map(([a, b]) => ({a, b, points: g.edge(String(a), String(b)).points}));
-    view.width = g.graph().width || 100;
-    view.height = g.graph().height || 100;
+    const [w, h] = [g.graph().width, g.graph().height];
+    view.width = Number.isFinite(w) ? w : 100;
+    view.height = Number.isFinite(h) ? h : 100;
     layouts.set(name, view);
     return view;
   }
@@ -388,12 +389,12 @@
     children.push(html("h3", {}, "used by"), uses.length ? html("div", {}, ...uses.flatMap((m, k) => [k ? ", " : "", link(m)])) : html("div", {}, s.outputs.filter(([, i]) => i === n.index).map(([l]) => `result ${l}`).join(", ") || "nothing"));
     const others = s.body ? [] : data.stages.filter((t) => t !== s && t.byKey.has(n.key));
     if (others.length) {
-      const list = html("ul");
+      const lists = [html("ul"), html("ul")];
       for (const t of others) {
-        const same = t.byKey.get(n.key), m = same.find((x) => x.op === n.op) || same[same.length - 1], v = valueOf(t, m);
-        list.append(html("li", {}, link(m, `${t.title}: ${m.name}`), ` ${same.length > 1 ? `(${same.length} nodes) ` : ""}${brief(v)} `, typed(m.type)));
+        const nodes = t.byKey.get(n.key), m = nodes.find((x) => alike(value, valueOf(t, x))) || nodes.find((x) => x.op === n.op) || nodes[nodes.length - 1], v = valueOf(t, m);
+        lists[alike(value, v) ? 0 : 1].append(html("li", {}, link(m, `${t.title}: ${m.name}`), ` ${nodes.length > 1 ? `(${nodes.length} nodes) ` : ""}${brief(v)} `, typed(m.type)));
       }
-      children.push(html("h3", {}, "the same value in other stages"), list);
+      ["the same value in other stages", "from the same line of the program"].forEach((title, k) => { if (lists[k].children.length) children.push(html("h3", {}, title), lists[k]); });
     }
     if (n.held) {
       children.push(html("h3", {}, "holds"), ...n.held.map((h) => html("div", {}, h.name, " ", h.body === undefined ? "(did not run by itself)"
@@ -401,6 +402,15 @@
     }
     children.push(play(s));
     panel.replaceChildren(...children);
+  }
+
+  // Whether two arrays are equal to rounding, or one is the first row or rows of the other.
+  function alike(a, b) {
+    if (!a || !b || a.part || b.part) return a === b;
+    if (a.data.length > b.data.length) return alike(b, a);
+    const [x, y] = [String(a.shape), String(b.shape)], rows = x === String(b.shape.slice(1)) || String(a.shape.slice(1)) === String(b.shape.slice(1));
+    if (x !== y && !rows) return false;
+    return a.data.every((v, k) => Object.is(v, b.data[k]) || Math.abs(v - b.data[k]) <= 1e-9 * Math.max(Math.abs(v), Math.abs(b.data[k])));
   }
 
   function why(s, n) {

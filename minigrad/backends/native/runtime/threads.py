@@ -2,7 +2,7 @@
 
 ``void mg_parallel(void (*block)(void *context, i64 item, i64 thread), void *context, i64 items, i64 threads)`` calls
 `block` for each item from 0 to items - 1, on the caller's thread and on the pool's, and returns when all are done. At
-most `threads` threads take part, whatever `set_num_threads` has said since the scratch memory of each was allocated.
+most `threads` threads take part: the number that scratch memory was allocated for, also after `set_num_threads`.
 `thread` is less than that, and no two blocks of one call that run at the same time have the same one: it selects the
 scratch memory. A call made while the pool is busy, by a block or by another thread, does all its items itself, as
 thread 0.

@@ -122,7 +122,7 @@ class Reading:
         (role,) = results_roles(self.roles[node])
         return role
 
-    def of(self, node: Node) -> Facts:
+    def facts_of(self, node: Node) -> Facts:
         """Return the facts about a value."""
         if node not in self.facts:
             rows = self.roles.get(node, SHARED) is not SHARED
@@ -130,25 +130,25 @@ class Reading:
             self.facts[node] = Facts(layout)
         return self.facts[node]
 
-    def _role(self, node: Node, given: Sequence[Roles]) -> Roles:
+    def _role(self, node: Node, operand_roles: Sequence[Roles]) -> Roles:
         if node.prim.name == "proj":
-            (whole,) = given
+            (whole,) = operand_roles
             return whole[node.params["index"]] if isinstance(whole, tuple) else whole
         mine = self.has_axis(node)
-        if not mine and all(r is SHARED for r in given):
+        if not mine and all(r is SHARED for r in operand_roles):
             return SHARED  # including the number of examples of the whole batch
-        rows = mine or ROWS in given
+        rows = mine or ROWS in operand_roles
         held = _HELD.get(node.prim.name)
         if held is not None and rows:
-            return held(self, node, given)
-        late = any(r in (SUM, WHOLE) for r in given)
-        if node.prim.name == "barrier" and (not late or given[0] in (SUM, WHOLE)):
-            self.facts[node] = self.of(node.inputs[0])
-            return given[0]  # a barrier waits for its other operand, without depending on it
+            return held(self, node, operand_roles)
+        late = any(r in (SUM, WHOLE) for r in operand_roles)
+        if node.prim.name == "barrier" and (not late or operand_roles[0] in (SUM, WHOLE)):
+            self.facts[node] = self.facts_of(node.inputs[0])
+            return operand_roles[0]  # a barrier waits for its other operand, without depending on it
         if rows and late:
             raise _statistic(node)
         if late:
-            return SUM if _adds_up(node, given) else WHOLE
+            return SUM if _adds_up(node, operand_roles) else WHOLE
         return self._by_axes(node)
 
     # -- nodes without a graph of their own ------------------------------------------------------------------
@@ -162,17 +162,17 @@ class Reading:
         read = {k for k, i in enumerate(node.inputs) if i in counting} if counting else set()
         factors, indices = self._cut_factors(node, rule)
         read |= indices
-        found = [self._cut_axis(node, "its result", values, t)
+        result_axes = [self._cut_axis(node, "its result", values, t)
                  for values, t in zip(rule.results, node.types, strict=True)]
         kinds, points = {f.kind for f in factors}, NONE
-        placed = [int(axis[0].by) for axis in found if axis and axis[0].kind is INDEXED]
+        placed = [int(axis[0].by) for axis in result_axes if axis and axis[0].kind is INDEXED]
         if placed and kinds <= {REDUCE, PARALLEL} and all(
                 self._names_rows(node.inputs[k], NONE, self.cut.size_of_axis(node.types[0])) for k in placed):
             read.update(placed)  # rows of the part go to places of the part
-            layout = merged(self.of(node.inputs[k]).points for k in placed)
+            layout = merged(self.facts_of(node.inputs[k]).points for k in placed)
             role: Roles = ROWS
         elif kinds == {SEGMENTED}:
-            read.update(self._segments(node, rule, found))
+            read.update(self._segments(node, rule, result_axes))
             role, layout = ROWS, self.cut.straight(node.types[0])
             if node.prim is segment_ids:
                 points = self.cut.straight(node.inputs[0].types[0])
@@ -181,7 +181,7 @@ class Reading:
         elif node.prim is cumsum and kinds == {ORDERED} and (rows := self._rows_before(node)) is not None:
             role, layout, points = ROWS, self.cut.straight(node.types[0]), frozenset({(0, rows)})
         else:
-            role, layout = self._by_factor(node, factors, found)
+            role, layout = self._by_factor(node, factors, result_axes)
             if node.prim is iota:
                 points = layout
         if not isinstance(node.type, TupleType):
@@ -201,10 +201,10 @@ class Reading:
             (factor, *_), size = axis, x.shape[values.index(axis)]
             if factor.kind is not INDEXED:
                 factors.setdefault(factor, []).append((x, size))
-            elif self._names_rows(node.inputs[int(factor.by)], self.of(x).layout, size):
+            elif self._names_rows(node.inputs[int(factor.by)], self.facts_of(x).layout, size):
                 indices.add(int(factor.by))
             else:
-                other = self.of(node.inputs[int(factor.by)]).points
+                other = self.facts_of(node.inputs[int(factor.by)]).points
                 raise Mixes(node, "its index points at rows of another axis" if other else _MIXES[INDEXED])
         return factors, indices
 
@@ -212,14 +212,14 @@ class Reading:
         """Return the factors of the axis along which the parts follow each other, or None without such an axis."""
         if isinstance(t, TupleType) or not self.cut.crosses(t.shape):
             return None
-        at = self.cut.axis_of(t)
-        if at is None:
+        axis = self.cut.axis_of(t)
+        if axis is None:
             raise Mixes(node, f"{where} has the batch axis twice, or merged with another")
-        return values[at]
+        return values[axis]
 
     def refuse_positions(self, node: Node, values: Iterable[Node]) -> None:
         """Raise `Mixes` at `node` if values are positions in the batch."""
-        if points := merged(self.of(x).points for x in values):
+        if points := merged(self.facts_of(x).points for x in values):
             raise Counts(node, points, self.cut)
 
     def _names_rows(self, index: Node, layout: Spans, size: Size) -> bool:
@@ -227,31 +227,31 @@ class Reading:
 
         An axis without a layout repeats a constant: the index must stay within its size in every part.
         """
-        facts = self.of(index)
+        facts = self.facts_of(index)
         if facts.null and index.prim is not row_or_null:  # -1 is the last row of the whole batch, not of a part
             return False
         if not layout:
             return bool(facts.points) and all(_positive(size - start - n) for start, n in facts.points)
         return bool(facts.points) and facts.points <= layout
 
-    def _segments(self, node: Node, rule: AxisRule, found: Sequence[Axis | None]) -> set[int]:
+    def _segments(self, node: Node, rule: AxisRule, result_axes: Sequence[Axis | None]) -> set[int]:
         """Return the operands that name segments; refuse segments that may continue in the next part."""
         names = {int(f.by) for axes in rule.operands for axis in axes for f in axis if f.kind is SEGMENTED}
-        if any(axis is None or axis[0].kind is not SEGMENTED for axis in found) or any(
-                self.of(i).layout - self.cut.straight(i.types[0]) for i in node.inputs if self.has_axis(i)):
+        if any(axis is None or axis[0].kind is not SEGMENTED for axis in result_axes) or any(
+                self.facts_of(i).layout - self.cut.straight(i.types[0]) for i in node.inputs if self.has_axis(i)):
             raise Mixes(node, _MIXES[ORDERED])
         lengths = {i.shape[:1] for i in (node, *node.inputs) if self.has_axis(i)}
         ids = names if len(lengths) == 1 else set()  # else the operands have lengths
-        if any(not self.of(node.inputs[k]).points for k in ids) or (node.prim is segment_ids and self.cut.counted(
-                node.inputs[0].shape[0], self.of(node.inputs[0]).count) != node.shape[0]):
+        if any(not self.facts_of(node.inputs[k]).points for k in ids) or (node.prim is segment_ids and self.cut.counted(
+                node.inputs[0].shape[0], self.facts_of(node.inputs[0]).count) != node.shape[0]):
             raise Mixes(node, _MIXES[ORDERED])
         return ids
 
     def _rows_before(self, node: Node) -> Size | None:
         """Return the length of the axis into which a running sum of row counts points, or None if it is unknown."""
         (x,) = node.inputs
-        straight = node.ndim == 1 and not self.of(x).layout - self.cut.straight(x.types[0])
-        return self.cut.counted(x.shape[0], self.of(x).count) if straight else None
+        straight = node.ndim == 1 and not self.facts_of(x).layout - self.cut.straight(x.types[0])
+        return self.cut.counted(x.shape[0], self.facts_of(x).count) if straight else None
 
     def _end_to_end(self, node: Node) -> Spans:
         """Return the layout of operands that follow each other along the cut axis."""
@@ -259,38 +259,38 @@ class Reading:
         before: Size = 0
         for x in node.inputs:
             n = x.shape[node.params["axis"]]
-            spans += [(start + before, length) for start, length in self.of(x).layout or {(0, n)}]
+            spans += [(start + before, length) for start, length in self.facts_of(x).layout or {(0, n)}]
             before = before + n
         return frozenset(spans)
 
-    def _by_factor(self, node: Node, factors: Mapping[Factor, list[tuple[Node, Size]]], found: Sequence[Axis | None]
-                   ) -> tuple[Roles, Spans]:
+    def _by_factor(self, node: Node, factors: Mapping[Factor, list[tuple[Node, Size]]],
+                   result_axes: Sequence[Axis | None]) -> tuple[Roles, Spans]:
         """Return the role of a node along the one factor of the cut axes, and the layout of its rows."""
         if len(factors) > 1:
             raise Mixes(node, "its operands have the batch axis at different places")
         if not factors:
-            if node.inputs and any(axis and axis[0].kind is not PARALLEL for axis in found):
+            if node.inputs and any(axis and axis[0].kind is not PARALLEL for axis in result_axes):
                 raise Mixes(node, "its operand is not a row of the batch")
             # The same for all examples, or a counter: its users are checked.
             straight = self.cut.straight(node.types[0]) if node.prim is iota else NONE
-            return _as_many(node, [ROWS if axis else SHARED for axis in found]), straight
+            return _as_many(node, [ROWS if axis else SHARED for axis in result_axes]), straight
         ((factor, operands),) = factors.items()
-        if factor.kind is REDUCE and factor.by in ("add", "mean") and not any(found):
+        if factor.kind is REDUCE and factor.by in ("add", "mean") and not any(result_axes):
             return SUM if factor.by == "add" else WHOLE, NONE
         if factor.kind is REDUCE and gathers_rows(node):
             return WHOLE, NONE
         if factor.kind is not PARALLEL:
             raise Mixes(node, _MIXES[factor.kind])
-        if any(axis is None or axis[0] is not factor for axis in found):
+        if any(axis is None or axis[0] is not factor for axis in result_axes):
             raise Mixes(node, "it moves elements across the batch axis")
-        return _as_many(node, [ROWS for _ in found]), self._common_layout(node, operands)
+        return _as_many(node, [ROWS for _ in result_axes]), self._common_layout(node, operands)
 
     def _common_layout(self, node: Node, operands: Sequence[tuple[Node, Size]]) -> Spans:
         """Return the layout of the result's rows, which are the rows of the operands."""
         if isinstance(node.type, TupleType):
             return NONE
         to = self.cut.size_of_axis(node.types[0])
-        spans = {scaled(self.of(x).layout, n, to) for x, n in operands}
+        spans = {scaled(self.facts_of(x).layout, n, to) for x, n in operands}
         known = {s for s in spans if s is not None}
         layout = merged(known)
         if len(known) < len(spans) or (len(known) > 1 and not agree(layout, to)):
@@ -304,48 +304,49 @@ class Reading:
         if not node.inputs:
             value = node.params.get("value")
             return Facts(layout, count=value if type(value) is int and self.cut.crosses(node.shape) else None)
-        given = [self.of(i) for i in node.inputs]
-        if all(not f.points and f.count is None for f in given):
+        operand_facts = [self.facts_of(i) for i in node.inputs]
+        if all(not f.points and f.count is None for f in operand_facts):
             return Facts(layout)
-        rest = [i for k, i in enumerate(node.inputs) if k not in read]
-        sources = [i for i in picked(node) if i in rest]
-        facts = [self.of(i) for i in sources]
-        if sources and not any(self.of(i).points for i in rest if i not in sources) and len(
+        operands = [i for k, i in enumerate(node.inputs) if k not in read]
+        sources = [i for i in picked(node) if i in operands]
+        facts = [self.facts_of(i) for i in sources]
+        if sources and not any(self.facts_of(i).points for i in operands if i not in sources) and len(
                 {bool(f.points) for f in facts}) == 1:
             counts, null = {f.count for f in facts}, any(f.null for f in facts)
             if node.dtype.kind == "b" or (null and node.dtype.kind == "u"):  # these have no rows added to them
-                self.refuse_positions(node, rest)
+                self.refuse_positions(node, operands)
             return Facts(layout, merged(f.points for f in facts), null, counts.pop() if len(counts) == 1 else None)
-        if not any(self.of(i).points for i in rest):
-            return Facts(layout, count=self._count(node, given))
-        points = self._displaced(node, given)
+        if not any(self.facts_of(i).points for i in operands):
+            return Facts(layout, count=self._count(node, operand_facts))
+        points = self._displaced(node, operand_facts)
         if points is None:
-            raise Counts(node, merged(self.of(i).points for i in rest), self.cut)
+            raise Counts(node, merged(self.facts_of(i).points for i in operands), self.cut)
         return Facts(layout, points)
 
-    def _count(self, node: Node, given: Sequence[Facts]) -> Size | None:
+    def _count(self, node: Node, operand_facts: Sequence[Facts]) -> Size | None:
         """Return the row count of sums and products of row counts, or None for another value."""
-        counts = [f.count for f in given if f.count is not None]
-        if node.prim.kind != "elementwise" or node.dtype.kind not in "iu" or len(counts) < len(given) or not counts:
+        counts = [f.count for f in operand_facts if f.count is not None]
+        known = counts and len(counts) == len(operand_facts)
+        if node.prim.kind != "elementwise" or node.dtype.kind not in "iu" or not known:
             return None
         if node.prim.linear == "jointly":
             return sum((c * s for c, s in zip(counts, _signs(node), strict=True)), 0)
         return counts[0] * counts[1] if node.prim.linear == "separately" else None
 
-    def _displaced(self, node: Node, given: Sequence[Facts]) -> Spans | None:
+    def _displaced(self, node: Node, operand_facts: Sequence[Facts]) -> Spans | None:
         """Return the stretches that sums and differences of pointers point into, or None if they are unknown."""
         if node.prim.kind != "elementwise":
             return None
         if node.dtype.kind == "b":
-            return NONE if _same_in_each_part(node, given) else None
+            return NONE if _same_in_each_part(node, operand_facts) else None
         if node.prim.linear != "jointly":
             return None
         # The user's own node, also with an axis from `vmap`; a rule moves positions only within the example.
         moved_by_user = not node.rules or (node.source is not None and node.source.prim is node.prim)
-        if moved_by_user and any(f.null for f in given):  # -1 has no rows to move by
+        if moved_by_user and any(f.null for f in operand_facts):  # -1 has no rows to move by
             return None
         terms: list[Spans] = []
-        for f, i in zip(given, node.inputs, strict=True):
+        for f, i in zip(operand_facts, node.inputs, strict=True):
             size = self._displacement(i) if not f.points else None
             if size is None and not f.points and moved_by_user:
                 return None  # a position moved by the user's code may be one of the next part
@@ -366,23 +367,24 @@ class Reading:
         return node.params["size"] if self.is_size(node) else None
 
 
-def _adds_up(node: Node, given: Sequence[Roles]) -> bool:
+def _adds_up(node: Node, operand_roles: Sequence[Roles]) -> bool:
     """Return whether the node is linear in sums over chunks, and independent of all other values of the batch."""
-    summed = [r is SUM for r in given]
+    summed = [r is SUM for r in operand_roles]
     if node.prim.linear == "jointly":  # of the constants, only 0 adds up with a sum
         return all(s or _is_zero(i) for s, i in zip(summed, node.inputs, strict=True))
-    return WHOLE not in given and is_linear(node, summed)
+    return WHOLE not in operand_roles and is_linear(node, summed)
 
 
-def _same_in_each_part(node: Node, given: Sequence[Facts]) -> bool:
+def _same_in_each_part(node: Node, operand_facts: Sequence[Facts]) -> bool:
     """Return whether a comparison of pointers gives the same result in every part.
 
     Both move by the same number of rows, or one operand is a negative number, which names no row.
     """
-    none = [not f.points and _negative(i) for f, i in zip(given, node.inputs, strict=True)]
-    if sum(none) == len(given) - 1:
-        return all(_positive(n) for f in given for span in f.points for n in span)
-    return len({f.points for f in given}) == 1 and len(given[0].points) == 1 and not any(f.null for f in given)
+    none = [not f.points and _negative(i) for f, i in zip(operand_facts, node.inputs, strict=True)]
+    if sum(none) == len(operand_facts) - 1:
+        return all(_positive(n) for f in operand_facts for span in f.points for n in span)
+    (points, *others) = {f.points for f in operand_facts}
+    return not others and len(points) == 1 and not any(f.null for f in operand_facts)
 
 
 def _is_zero(node: Node) -> bool:
@@ -425,16 +427,16 @@ def gathers_rows(node: Node) -> bool:
     return node.prim.combiner in (MAX, MIN) and len(node.params.get("axes", ())) == 1
 
 
-def _as_many(node: Node, found: list[Role]) -> Roles:
-    return tuple(found) if isinstance(node.type, TupleType) else found[0]
+def _as_many(node: Node, roles: list[Role]) -> Roles:
+    return tuple(roles) if isinstance(node.type, TupleType) else roles[0]
 
 
-def _of_callback(at: Reading, node: Node, given: Sequence[Roles]) -> Role:
+def _of_callback(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> Role:
     """Return the role of a Python function's result; refuse a function that is called with several examples."""
-    _check_operands(at, node, given)
-    calls = [mapped for size, mapped in node.params["batches"] if size == at.cut.dim]
-    stated = any(at.cut.crosses(shape) for shape, _ in node.params["result"])
-    if len(calls) != 1 or stated or calls[0] != tuple(map(at.has_axis, node.inputs)):
+    _check_operands(reading, node, operand_roles)
+    calls = [mapped for size, mapped in node.params["batches"] if size == reading.cut.dim]
+    stated = any(reading.cut.crosses(shape) for shape, _ in node.params["result"])
+    if len(calls) != 1 or stated or calls[0] != tuple(map(reading.has_axis, node.inputs)):
         raise Mixes(node, "the function is called once for several examples")
     return ROWS
 
@@ -442,15 +444,16 @@ def _of_callback(at: Reading, node: Node, given: Sequence[Roles]) -> Role:
 # -- nodes that hold graphs --------------------------------------------------------------------------------
 
 
-def _inside(at: Reading, node: Node, graph: Graph, given: Sequence[Roles]) -> list[Role]:
+def _inside(reading: Reading, node: Node, graph: Graph, operand_roles: Sequence[Roles]) -> list[Role]:
     """Return the roles of a held graph's outputs; the node's operands are the last of its inputs."""
     operands = zip(reversed(graph.inputs), reversed(node.inputs), strict=False)
-    inner = Reading(at.cut, dict(zip(graph.inputs, given, strict=True)), {own: at.of(x) for own, x in operands})
+    inner = Reading(reading.cut, dict(zip(graph.inputs, operand_roles, strict=True)),
+                    {own: reading.facts_of(x) for own, x in operands})
     try:
         inner.read(graph.nodes)
         for n in graph.outputs:
             inner.refuse_positions(n, [n])
-            if inner.of(n).layout - at.cut.straight(n.types[0]):
+            if inner.facts_of(n).layout - reading.cut.straight(n.types[0]):
                 raise Mixes(n, "it moves elements across the batch axis")
     except Mixes as error:
         raise Mixes(node, f"in the {node.prim.name}, {error.node.prim.name} at {error.node.where}: {error.why}",
@@ -475,83 +478,83 @@ def _statistic(node: Node) -> Mixes:
                  "Compute it within the example")
 
 
-def _check_operands(at: Reading, node: Node, given: Sequence[Roles]) -> None:
+def _check_operands(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> None:
     """Refuse operands that a loop over rows must not have: positions of rows, and values of the whole batch.
 
     A sum over the chunks is allowed where the graph uses it linearly.
     """
-    at.refuse_positions(node, node.inputs)
-    _check_late(node, given)
+    reading.refuse_positions(node, node.inputs)
+    _check_late(node, operand_roles)
 
 
-def _check_late(node: Node, given: Sequence[Roles]) -> None:
-    if WHOLE in given:
+def _check_late(node: Node, operand_roles: Sequence[Roles]) -> None:
+    if WHOLE in operand_roles:
         raise _statistic(node)
 
 
-def _by_type(at: Reading, nodes: Sequence[Node]) -> list[Role]:
-    return [ROWS if at.has_axis(n) else SHARED for n in nodes]
+def _by_type(reading: Reading, nodes: Sequence[Node]) -> list[Role]:
+    return [ROWS if reading.has_axis(n) else SHARED for n in nodes]
 
 
-def _of_graph(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
+def _of_graph(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of the results of a `checkpoint` or a function with rules of its own."""
-    _check_late(node, given)
-    if SUM in given and node.prim.name == "custom":
+    _check_late(node, operand_roles)
+    if SUM in operand_roles and node.prim.name == "custom":
         raise _statistic(node)  # its rules may use the sum nonlinearly
-    out = _only_sums(node, _inside(at, node, node.params["graph"], given))
+    out = _only_sums(node, _inside(reading, node, node.params["graph"], operand_roles))
     if isinstance(rule := node.params.get("vjp"), Graph):
         # The cotangent of a row is a row; that of a shared value is a sum over the examples.
-        back = _inside(at, node, rule, _by_type(at, rule.inputs))
-        floats = [r for r, i in zip(given, node.inputs, strict=True) if i.type.floating]
+        back = _inside(reading, node, rule, _by_type(reading, rule.inputs))
+        floats = [r for r, i in zip(operand_roles, node.inputs, strict=True) if i.type.floating]
         if any(b is not (ROWS if r is ROWS else SUM) and not _is_zero(o)
                for b, r, o in zip(back, floats, rule.outputs, strict=False)):
             raise Mixes(node, "its derivative rule mixes examples")
     if isinstance(rule := node.params.get("jvp"), Graph):
-        forth = _inside(at, node, rule, _by_type(at, rule.inputs))
+        forth = _inside(reading, node, rule, _by_type(reading, rule.inputs))
         floats = [r for r, o in zip(out, node.params["graph"].outputs, strict=True) if o.type.floating]
         if any(f is not r and not _is_zero(o) for f, r, o in zip(forth, floats, rule.outputs, strict=True)):
             raise Mixes(node, "its derivative rule mixes examples")
     return out
 
 
-def _of_scan(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
+def _of_scan(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a scan's results. A carry that starts at zero may add up sums over the examples."""
     roles = signature(node)
-    if at.cut.crosses((node.params["length"],)):
+    if reading.cut.crosses((node.params["length"],)):
         raise Mixes(node, "it goes along the batch axis")
-    _check_operands(at, node, given)
+    _check_operands(reading, node, operand_roles)
 
     def widen(start: list[Roles]) -> tuple[list[Roles], list[Role]]:
-        out = _inside(at, node, node.params["body"], start)
+        out = _inside(reading, node, node.params["body"], start)
         after = dict(zip(roles.carry(range(len(start))), out, strict=False))
         return [SUM if r is SHARED and after.get(i) in (SUM, WHOLE) and _is_zero(node.inputs[i]) else r
                 for i, r in enumerate(start)], out
 
-    start, out = fixed_point(widen, list(given))
+    start, out = fixed_point(widen, list(operand_roles))
     if roles.ends(out)[0] != roles.carry(start):
         out[0] = WHOLE
     return _only_sums(node, out)
 
 
-def _of_chunked(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
+def _of_chunked(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of the results of passes over another axis."""
-    if at.cut.crosses((node.params["total"], *(n for _, n in node.params["packed"]))):
+    if reading.cut.crosses((node.params["total"], *(n for _, n in node.params["packed"]))):
         raise Mixes(node, "it is computed in passes already", "Call microbatch once")
-    _check_operands(at, node, given)
-    return _only_sums(node, _inside(at, node, node.params["graph"], given))
+    _check_operands(reading, node, operand_roles)
+    return _only_sums(node, _inside(reading, node, node.params["graph"], operand_roles))
 
 
-def _of_while(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
+def _of_while(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a loop's results. A loop over running examples must keep the state of the others."""
     test, body, count = (node.params[k] for k in ("test", "body", "count"))
-    _check_operands(at, node, given)
-    out = _inside(at, node, body, given)
-    if out != list(given[count:]) or SUM in given:
+    _check_operands(reading, node, operand_roles)
+    out = _inside(reading, node, body, operand_roles)
+    if out != list(operand_roles[count:]) or SUM in operand_roles:
         raise Mixes(node, "in the while, the batch axis is summed away")
     (end,) = test.outputs
-    while end.prim.name == "any" and not at.has_axis(end):
+    while end.prim.name == "any" and not reading.has_axis(end):
         (end,) = end.inputs
-    (ends,) = _inside(at, node, test.replace(outputs=(end,)), given)
+    (ends,) = _inside(reading, node, test.replace(outputs=(end,)), operand_roles)
     if ends is not SHARED and (ends is not ROWS or SHARED in out or not _keeps(test, end, body, count)):
         raise Mixes(node, "its test mixes examples")
     return tuple(out)
@@ -571,20 +574,20 @@ def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
     return all(want in value_numbers(body.replace(outputs=tuple(layers), out_names=()), ids) for layers in masks)
 
 
-def _of_switch(at: Reading, node: Node, given: Sequence[Roles]) -> tuple[Role, ...]:
+def _of_switch(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:
     """Return the roles of a switch's results, with a branch per example or one branch for all."""
-    _check_operands(at, node, given)
-    if given[0] is SUM:
+    _check_operands(reading, node, operand_roles)
+    if operand_roles[0] is SUM:
         raise _statistic(node)
-    if given[0] is not ROWS:
+    if operand_roles[0] is not ROWS:
         graphs = node.params["graphs"]
-        ways = zip(*(_inside(at, node, g, given[1:]) for g in graphs), strict=True)
+        ways = zip(*(_inside(reading, node, g, operand_roles[1:]) for g in graphs), strict=True)
         return _only_sums(node, [_either(roles, [g.outputs[k] for g in graphs]) for k, roles in enumerate(ways)])
-    if SUM in given:
+    if SUM in operand_roles:
         raise _statistic(node)
-    choices = at.cut.axis_of(node.inputs[0].types[0])
-    if any(r is ROWS and (at.cut.axis_of(i.types[0]) != choices or not rows)
-           for i, r, rows in zip(node.inputs[1:], given[1:], node.params["rows"], strict=True)):
+    choices = reading.cut.axis_of(node.inputs[0].types[0])
+    if any(r is ROWS and (reading.cut.axis_of(i.types[0]) != choices or not rows)
+           for i, r, rows in zip(node.inputs[1:], operand_roles[1:], node.params["rows"], strict=True)):
         raise Mixes(node, "an operand has the batch axis beside that of the choices")
     return tuple(SUM if s else ROWS for s in node.params["sums"])
 

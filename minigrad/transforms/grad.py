@@ -95,21 +95,21 @@ def value_and_grad(f: Callable[..., PyTree], argnums: Argnums = 0, has_aux: bool
     return rewrite
 
 
-def select(staged: Staged, argnums: Argnums, what: str) -> tuple[list[Node], optree.PyTreeSpec]:
+def select(staged: Staged, argnums: Argnums, operation: str) -> tuple[list[Node], optree.PyTreeSpec]:
     """Return the inputs of the arguments `argnums`, and their pytree: a tuple for several."""
-    _check_positions(staged, argnums, what)
-    return select_inputs(staged.graph, argnums, what, "argnums")
+    _check_positions(staged, argnums, operation)
+    return select_inputs(staged.graph, argnums, operation, "argnums")
 
 
-def _check_positions(staged: Staged, argnums: Argnums, what: str) -> None:
+def _check_positions(staged: Staged, argnums: Argnums, operation: str) -> None:
     count = len(staged.args)
     for i in argnums if isinstance(argnums, Iterable) else [argnums]:
         if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
             raise GradError(at_user_line(
-                f"{what} of {function_name(staged.f)}: argnums must be ints, got {argnums!r}"))
+                f"{operation} of {function_name(staged.f)}: argnums must be ints, got {argnums!r}"))
         if not -count <= i < count:
             raise GradError(at_user_line(
-                f"{what} of {function_name(staged.f)}: argnums {i}, but it was called with {count} arguments"))
+                f"{operation} of {function_name(staged.f)}: argnums {i}, but it was called with {count} arguments"))
 
 
 def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Node]) -> list[PyTree]:
@@ -188,9 +188,9 @@ class _Pull:
 
     @boundary
     def __call__(self, cotangent: PyTree) -> tuple[PyTree, ...]:
-        given = _like("the cotangent", cotangent, out_tree(self.graph), self.graph.outputs)
+        leaves = _like("the cotangent", cotangent, out_tree(self.graph), self.graph.outputs)
         back = vjp_graph(self.graph, self.graph.inputs, in_tree(self.graph).child(0))
-        cotangents: tuple[PyTree, ...] = finish(back.inputs, [*self.leaves, *given], back.outputs, back.out_tree)
+        cotangents: tuple[PyTree, ...] = finish(back.inputs, [*self.leaves, *leaves], back.outputs, back.out_tree)
         return cotangents
 
     def __repr__(self) -> str:

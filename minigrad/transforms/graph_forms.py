@@ -37,7 +37,7 @@ def out_tree(graph: Graph) -> optree.PyTreeSpec:
     return leaves[0] if len(leaves) == 1 else optree.treespec_tuple(leaves)
 
 
-def select(graph: Graph, wrt: Part | Iterable[Part], what: str, word: str = "wrt"
+def select(graph: Graph, wrt: Part | Iterable[Part], operation: str, word: str = "wrt"
            ) -> tuple[list[Node], optree.PyTreeSpec]:
     """Return the floating inputs of the arguments `wrt` (or of parts of them), and their pytree: a tuple for several.
 
@@ -46,33 +46,33 @@ def select(graph: Graph, wrt: Part | Iterable[Part], what: str, word: str = "wrt
     GradError
         If an argument does not exist, or one of its leaves is not floating.
     """
-    what = f"{what} of {graph.name}"
+    label = f"{operation} of {graph.name}"
     if isinstance(wrt, str) or not isinstance(wrt, Iterable):
-        positions, tree = _part(graph, wrt, what, GradError, word)
+        positions, tree = _part(graph, wrt, label, GradError, word)
     else:
-        found = [_part(graph, w, what, GradError, word) for w in wrt]
-        positions = [p for own, _ in found for p in own]
-        tree = optree.treespec_tuple([own for _, own in found])
+        selected = [_part(graph, w, label, GradError, word) for w in wrt]
+        positions = [p for own, _ in selected for p in own]
+        tree = optree.treespec_tuple([own for _, own in selected])
     for p in positions:
         if not graph.inputs[p].type.floating:
             raise GradError(at_user_line(
-                f"{what}: argument {graph.names[p]} is {graph.inputs[p].type}, and only floating values have "
+                f"{label}: argument {graph.names[p]} is {graph.inputs[p].type}, and only floating values have "
                 f"derivatives. Cast it with astype(float), or leave it out of {word}."))
     return [graph.inputs[p] for p in positions], tree
 
 
-def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word: str
+def _part(graph: Graph, which: Part, label: str, error: type[MinigradError], word: str
           ) -> tuple[list[int], optree.PyTreeSpec]:
     """Return the positions of the inputs that belong to an argument, or to a part of one, and their pytree."""
     spec = in_tree(graph)
     args = spec.child(0).children()
     if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
         if not -len(args) <= which < len(args):
-            raise error(at_user_line(f"{what}: {word} {which}, but the graph has {len(args)} positional arguments"))
+            raise error(at_user_line(f"{label}: {word} {which}, but the graph has {len(args)} positional arguments"))
         first = sum(a.num_leaves for a in args[:which % len(args)])
         return list(range(first, first + args[which].num_leaves)), args[which]
     if not isinstance(which, str):
-        raise error(at_user_line(f"{what}: {word} must hold names and positions (ints), got {which!r}"))
+        raise error(at_user_line(f"{label}: {word} must hold names and positions (ints), got {which!r}"))
     head, *keys = which.split(".")
     spellings = (which, head + "".join(f"[{k}]" if k.isdecimal() else f"[{k!r}]" for k in keys))
     positions: list[int] = []
@@ -84,7 +84,7 @@ def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word
             positions.append(i)
             within = path[:2 + depth]
     if not positions:
-        raise error(at_user_line(f"{what}: no argument is called {which!r}; there are {', '.join(graph.names)}"))
+        raise error(at_user_line(f"{label}: no argument is called {which!r}; there are {', '.join(graph.names)}"))
     for key in within:
         spec = spec.child(spec.entries().index(key))
     return positions, spec
@@ -93,20 +93,20 @@ def _part(graph: Graph, which: Part, what: str, error: type[MinigradError], word
 # -- batches -----------------------------------------------------------------------------------------------------
 
 
-def prefix(axes: InAxes, tree: optree.PyTreeSpec, what: str) -> list[int | None]:
+def prefix(axes: InAxes, tree: optree.PyTreeSpec, label: str) -> list[int | None]:
     """Return one axis (or None) per leaf of `tree`; `axes` is a prefix of `tree`."""
     whole: PyTree = optree.tree_unflatten(tree, [0] * tree.num_leaves)
-    given: PyTree = axes
+    axes_tree: PyTree = axes
     try:
-        flat: list[int | None] = optree.broadcast_prefix(given, whole, none_is_leaf=True)
+        flat: list[int | None] = optree.broadcast_prefix(axes_tree, whole, none_is_leaf=True)
         # A None in the tree itself is an empty subtree, which has no axis.
         marks = optree.tree_leaves(whole, none_is_leaf=True)
     except (ValueError, TypeError) as error:
-        raise BatchError(at_user_line(f"{what}: {axes} does not fit the structure {tree}: {error}")) from None
+        raise BatchError(at_user_line(f"{label}: {axes} does not fit the structure {tree}: {error}")) from None
     out = [a for a, m in zip(flat, marks, strict=True) if m is not None]
     for a in out:
         if a is not None and (not hasattr(a, "__index__") or isinstance(a, bool)):
-            raise BatchError(at_user_line(f"{what}: an axis must be an int or None, got {a!r}"))
+            raise BatchError(at_user_line(f"{label}: an axis must be an int or None, got {a!r}"))
     return out
 
 
@@ -198,13 +198,13 @@ def count(n: int, name: str, word: str) -> int:
 # -- derivatives -------------------------------------------------------------------------------------------------
 
 
-def loss_and_aux(graph: Graph, what: str) -> tuple[Node, ...]:
+def loss_and_aux(graph: Graph, operation: str) -> tuple[Node, ...]:
     """Return the results of a graph of ``(loss, aux)``; the loss must be one array."""
     tree = out_tree(graph)
     if not is_pair(tree):
-        raise GradError(at_user_line(f"{what} of {graph.name} with has_aux: it must return (loss, aux)"))
+        raise GradError(at_user_line(f"{operation} of {graph.name} with has_aux: it must return (loss, aux)"))
     if tree.child(0).num_leaves != 1:
-        raise GradError(at_user_line(f"{what} of {graph.name}: the loss is not one number"))
+        raise GradError(at_user_line(f"{operation} of {graph.name}: the loss is not one number"))
     return graph.outputs
 
 
@@ -291,17 +291,18 @@ def _all(graph: Graph) -> range:
     return range(in_tree(graph).child(0).num_children)
 
 
-def _with_arguments(made: Graph, graph: Graph, names: Sequence[str], trees: Sequence[optree.PyTreeSpec]) -> Graph:
+def _with_arguments(transformed: Graph, graph: Graph, names: Sequence[str], trees: Sequence[optree.PyTreeSpec]
+                    ) -> Graph:
     """Return a transform of a graph with its further inputs as arguments: of `trees`, called ``d...`` after `names`."""
     args, kwargs = in_tree(graph).children()
     first = args.num_leaves
     taken = set(graph.names)
     marks = ("d" * k for k in itertools.count(1))
     mark = next(d for d in marks if taken.isdisjoint([d + n for n in names]))
-    order = [*range(first), *range(len(graph.inputs), len(made.inputs)), *range(first, len(graph.inputs))]
+    order = [*range(first), *range(len(graph.inputs), len(transformed.inputs)), *range(first, len(graph.inputs))]
     every = (*graph.names, *(mark + n for n in names))
-    return made.replace(
-        inputs=tuple(made.inputs[i] for i in order), names=tuple(every[i] for i in order),
+    return transformed.replace(
+        inputs=tuple(transformed.inputs[i] for i in order), names=tuple(every[i] for i in order),
         in_tree=optree.treespec_tuple([optree.treespec_tuple([*args.children(), *trees]), kwargs]))
 
 

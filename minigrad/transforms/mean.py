@@ -145,13 +145,13 @@ def copies_of(examples: Arguments, call: Call, n: int, in_axes: InAxes) -> Graph
 
 def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n: int) -> Graph:
     """Return `n` copies of a graph, averaged, on `inputs` that have the examples along `axes`."""
-    given = list(zip(graph.inputs, inputs, axes, strict=True))
+    operands = list(zip(graph.inputs, inputs, axes, strict=True))
     with made_by("unroll"):
         # Replace the shared inputs first, so that all copies use the same shared nodes.
-        outputs = interpreters.substitute(graph.outputs, {s: i for s, i, a in given if a is None})
+        outputs = interpreters.substitute(graph.outputs, {s: i for s, i, a in operands if a is None})
         totals: list[Node] = []
         for k in range(n):
-            copies = interpreters.substitute(outputs, {s: _example(i, a, k) for s, i, a in given if a is not None})
+            copies = interpreters.substitute(outputs, {s: _example(i, a, k) for s, i, a in operands if a is not None})
             totals = copies if not k else [t + c for t, c in zip(totals, copies, strict=True)]
         means = tuple(t / full(n, t.shape, t.dtype) for t in totals)
     return graph.replace(inputs=tuple(inputs), outputs=means)
@@ -159,9 +159,9 @@ def unrolled(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], n
 
 def _example(batch: Node, axis: int, k: int) -> Node:
     """Return example `k` of a batch."""
-    at = {axis: k}
-    row = slice_(batch, start=tuple(at.get(a, 0) for a in range(batch.ndim)),
-                 stop=tuple(at[a] + 1 if a in at else n for a, n in enumerate(batch.shape)), step=(1,) * batch.ndim)
+    start = tuple(k if a == axis else 0 for a in range(batch.ndim))
+    stop = tuple(k + 1 if a == axis else n for a, n in enumerate(batch.shape))
+    row = slice_(batch, start=start, stop=stop, step=(1,) * batch.ndim)
     return reshape(row, shape=batch.shape[:axis] + batch.shape[axis + 1:])
 
 
@@ -195,13 +195,13 @@ def _sum(graph: Graph, has_aux: bool) -> Graph:
     return graph.replace(outputs=(*totals, *(graph.outputs[1:] if has_aux else ())))
 
 
-def _over_rows(graph: Graph, has_aux: bool, what: str) -> Sequence[Node]:
+def _over_rows(graph: Graph, has_aux: bool, operation: str) -> Sequence[Node]:
     """Return the operands of a mean or a sum: all results, or the first of ``(result, aux)``."""
-    rows = loss_and_aux(graph, what)[:1] if has_aux else graph.outputs
+    rows = loss_and_aux(graph, operation)[:1] if has_aux else graph.outputs
     for node in rows:
         if not node.ndim:
-            raise BatchError(at_user_line(f"{what} of {graph.name}: its result is {node.type}, which has no axis of "
-                                          "examples. Call vmap(...) first"))
+            raise BatchError(at_user_line(f"{operation} of {graph.name}: its result is {node.type}, which has no axis "
+                                          "of examples. Call vmap(...) first"))
     return rows
 
 

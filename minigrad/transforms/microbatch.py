@@ -173,7 +173,7 @@ class _Passes:
             roles, inside = known.roles, _in_chunks(known)
             gathered = [i for n in roles if roles[n] is WHOLE and gathers_rows(n) for i in n.inputs]
             results = [n for n in dict.fromkeys([*outputs, *gathered]) if n in inside and roles[n] is ROWS]
-            shifts = [self._shift(n, known.of(n)) for n in results]
+            shifts = [self._shift(n, known.facts_of(n)) for n in results]
         except Mixes as error:
             raise _mixes(function_name(self.staged.f), error.node, error.why, error.instead) from None
         sums = _sums_over_chunks(outputs, inside, roles)
@@ -209,12 +209,12 @@ class _Passes:
         """
         graph = checks_as_results(Graph(tuple(self.old), tuple(outputs)))
         count = len(outputs)
-        given = {n: SHARED if a is None else ROWS for n, a in zip(self.old, self.parts.axes, strict=True)}
+        input_roles = {n: SHARED if a is None else ROWS for n, a in zip(self.old, self.parts.axes, strict=True)}
 
         def split(roots: list[Node]) -> tuple[list[Node], Reading]:
-            reading = Reading(self.parts.cut, given, {self.old[k]: facts for k, facts in self.parts.facts.items()})
-            made = [n for n in reachable(roots) if reading.has_axis(n) or reading.is_size(n)]
-            region = interpreters.dependent(roots, [*self.old, *made])
+            reading = Reading(self.parts.cut, input_roles, {self.old[k]: f for k, f in self.parts.facts.items()})
+            sources = [n for n in reachable(roots) if reading.has_axis(n) or reading.is_size(n)]
+            region = interpreters.dependent(roots, [*self.old, *sources])
             reading.read(region)
             known = reading.roles
             stay = {n.inputs[0] for n in region if n.prim.name == "proj" and known[n] is not SHARED}
@@ -285,8 +285,8 @@ class _Passes:
         mapped = [(o, n, a) for o, n, a in zip(self.old, self.new, parts_.axes, strict=True)
                   if a is not None and o in read]
         starts = [(each, parts_.starts[s], 0) for s, (each, _) in self._starts.items()]
-        given = [*counts, *mapped, *starts, *((n, n, None) for n in shared)]
-        stand_in = {o: placeholder(o.types[0]) for o, _, _ in given}
+        operands = [*counts, *mapped, *starts, *((n, n, None) for n in shared)]
+        stand_in = {o: placeholder(o.types[0]) for o, _, _ in operands}
         called = dict(zip(self.old, self.staged.names, strict=True))
         moved = dict(stand_in)
         for k, facts in parts_.facts.items():
@@ -296,11 +296,11 @@ class _Passes:
         body = Graph(tuple(stand_in.values()), tuple(interpreters.substitute(outputs, moved)),
                      tuple(called.get(n, f"shared{i}") for i, n in enumerate(stand_in)),
                      name=function_name(self.staged.f))
-        arguments = interpreters.substitute([n for _, n, _ in given], whole)
+        arguments = interpreters.substitute([n for _, n, _ in operands], whole)
         return parts(chunked(
             *arguments, graph=body, dim=cut.dim, size=self.size, total=cut.whole(cut.dim),
             packed=tuple((Dim((((s,), 1),)), cut.totals[s]) for s in packed),
-            in_axes=tuple(a for _, _, a in given),
+            in_axes=tuple(a for _, _, a in operands),
             out_axes=(*(None for _ in range(n_sums)), *(cut.axis_of(o.types[0]) for o in outputs[n_sums:]))))
 
 
@@ -315,24 +315,24 @@ def _sums_over_chunks(outputs: Sequence[Node], inside: Container[Node], roles: M
 
 def _in_chunks(known: Reading) -> set[Node]:
     """Return the nodes that run chunk by chunk: nodes with rows, and the sums over a chunk that they use."""
-    found = set(known.local)  # sizes that displace an index of the part
+    chunk_nodes = set(known.local)  # sizes that displace an index of the part
     roles = known.roles
     for node in sorted(roles, key=lambda n: n.serial, reverse=True):
         role = roles[node]
-        if node in found or role is ROWS or (isinstance(role, tuple) and not {ROWS, SUM}.isdisjoint(role)):
-            found.add(node)
-            found.update(i for i in node.inputs if roles.get(i) is SUM)
-    return found
+        if node in chunk_nodes or role is ROWS or (isinstance(role, tuple) and not {ROWS, SUM}.isdisjoint(role)):
+            chunk_nodes.add(node)
+            chunk_nodes.update(i for i in node.inputs if roles.get(i) is SUM)
+    return chunk_nodes
 
 
 def _sizes(nodes: Iterable[Node]) -> set[Symbol]:
     """Return the sizes in the types and parameters of nodes, and of the graphs that they hold."""
-    found: set[Symbol] = set()
+    sizes: set[Symbol] = set()
     for n in nodes:
-        found |= symbols(d for t in n.types for d in t.shape) | symbols(n.params.values())
+        sizes |= symbols(d for t in n.types for d in t.shape) | symbols(n.params.values())
         for _, graph in held_graphs(n):
-            found |= _sizes(graph.nodes)
-    return found
+            sizes |= _sizes(graph.nodes)
+    return sizes
 
 
 def _on_rows(nodes: Sequence[Node], known: Reading) -> list[Node]:

@@ -76,10 +76,10 @@ class Cut:
 
     def _place(self, n: Dim) -> tuple[bool, Size | None]:
         """Return whether a size differs from part to part, and the rows of an example along an axis of that length."""
-        found = self._known.get(n)
-        if found is None:
-            found = self._known[n] = not n.symbols.isdisjoint(self.totals), self._rows_of(n)
-        return found
+        place = self._known.get(n)
+        if place is None:
+            place = self._known[n] = not n.symbols.isdisjoint(self.totals), self._rows_of(n)
+        return place
 
     def _rows_of(self, n: Dim) -> Size | None:
         if any(sum(s in self.totals for s in monomial) != 1 for monomial, _ in n.terms):

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import optree
+from optree import PyTreeSpec
 
 from .. import interpreters
 from ..errors import BatchError, GradError, MinigradError, at_user_line
@@ -21,7 +22,7 @@ Part = int | str  # position or name of an argument, or the path of a part: ``pa
 # -- arguments and results ---------------------------------------------------------------------------------------
 
 
-def in_tree(graph: Graph) -> optree.PyTreeSpec:
+def in_tree(graph: Graph) -> PyTreeSpec:
     """Return the pytree of a graph's arguments ``(args, kwargs)``."""
     if graph.in_tree is not None:
         return graph.in_tree
@@ -29,7 +30,7 @@ def in_tree(graph: Graph) -> optree.PyTreeSpec:
     return optree.treespec_tuple([arguments, optree.treespec_dict()])
 
 
-def out_tree(graph: Graph) -> optree.PyTreeSpec:
+def out_tree(graph: Graph) -> PyTreeSpec:
     """Return the pytree of a graph's result."""
     if graph.out_tree is not None:
         return graph.out_tree
@@ -38,7 +39,7 @@ def out_tree(graph: Graph) -> optree.PyTreeSpec:
 
 
 def select(graph: Graph, wrt: Part | Iterable[Part], operation: str, word: str = "wrt"
-           ) -> tuple[list[Node], optree.PyTreeSpec]:
+           ) -> tuple[list[Node], PyTreeSpec]:
     """Return the floating inputs of the arguments `wrt` (or of parts of them), and their pytree: a tuple for several.
 
     Raises
@@ -61,8 +62,7 @@ def select(graph: Graph, wrt: Part | Iterable[Part], operation: str, word: str =
     return [graph.inputs[p] for p in positions], tree
 
 
-def _part(graph: Graph, which: Part, label: str, error: type[MinigradError], word: str
-          ) -> tuple[list[int], optree.PyTreeSpec]:
+def _part(graph: Graph, which: Part, label: str, error: type[MinigradError], word: str) -> tuple[list[int], PyTreeSpec]:
     """Return the positions of the inputs that belong to an argument, or to a part of one, and their pytree."""
     spec = in_tree(graph)
     args = spec.child(0).children()
@@ -93,7 +93,7 @@ def _part(graph: Graph, which: Part, label: str, error: type[MinigradError], wor
 # -- batches -----------------------------------------------------------------------------------------------------
 
 
-def prefix(axes: InAxes, tree: optree.PyTreeSpec, label: str) -> list[int | None]:
+def prefix(axes: InAxes, tree: PyTreeSpec, label: str) -> list[int | None]:
     """Return one axis (or None) per leaf of `tree`; `axes` is a prefix of `tree`."""
     whole: PyTree = optree.tree_unflatten(tree, [0] * tree.num_leaves)
     axes_tree: PyTree = axes
@@ -110,8 +110,7 @@ def prefix(axes: InAxes, tree: optree.PyTreeSpec, label: str) -> list[int | None
     return out
 
 
-def leaf_axes(in_axes: InAxes, args: optree.PyTreeSpec, keys: Collection[str], count: int, name: str
-              ) -> list[int | None]:
+def leaf_axes(in_axes: InAxes, args: PyTreeSpec, keys: Collection[str], count: int, name: str) -> list[int | None]:
     """Return the axis of each of `count` leaves: by `in_axes` for the pytree `args`, then 0 for keyword arguments."""
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
@@ -208,7 +207,7 @@ def loss_and_aux(graph: Graph, operation: str) -> tuple[Node, ...]:
     return graph.outputs
 
 
-def is_pair(tree: optree.PyTreeSpec) -> bool:
+def is_pair(tree: PyTreeSpec) -> bool:
     return tree.type is not None and issubclass(tree.type, tuple) and tree.num_children == 2
 
 
@@ -262,7 +261,7 @@ def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
                          in_tree=None, out_tree=optree.treespec_tuple([tree, tree]))
 
 
-def vjp(graph: Graph, nodes: Sequence[Node], tree: optree.PyTreeSpec) -> Graph:
+def vjp(graph: Graph, nodes: Sequence[Node], tree: PyTreeSpec) -> Graph:
     """Return the graph of the cotangents of `nodes`; its further inputs are cotangents of the results."""
     inflow = [placeholder(n.types[0]) for n in graph.outputs]
     back = interpreters.backward(graph.outputs, inflow, nodes)
@@ -291,8 +290,7 @@ def _all(graph: Graph) -> range:
     return range(in_tree(graph).child(0).num_children)
 
 
-def _with_arguments(transformed: Graph, graph: Graph, names: Sequence[str], trees: Sequence[optree.PyTreeSpec]
-                    ) -> Graph:
+def _with_arguments(transformed: Graph, graph: Graph, names: Sequence[str], trees: Sequence[PyTreeSpec]) -> Graph:
     """Return a transform of a graph with its further inputs as arguments: of `trees`, called ``d...`` after `names`."""
     args, kwargs = in_tree(graph).children()
     first = args.num_leaves

@@ -5,11 +5,9 @@ import optree
 import pytest
 
 import minigrad as mg
-from minigrad.graph import PRIMITIVES, ArrayType, TupleType
+from minigrad.graph import PRIMITIVES, TupleType
 from minigrad.ops.control import parts
-from minigrad.symbolic import Dim
 from minigrad.traced_array import Array
-from minigrad.transforms.partition import Cut
 
 from .common import close
 
@@ -33,14 +31,6 @@ def examples(x):
     """Return three arrays like `x`, of which each has values of its own; integers may be indices, and stay."""
     x = np.asarray(x)
     return np.stack([(x * (1 - 0.1 * k)).astype(x.dtype) if x.dtype.kind == "f" else x for k in range(B)])
-
-
-def test_the_axis_that_counts_the_examples():
-    """Its length is the number of examples or a multiple of it that does not depend on it."""
-    dim, other = Dim.new("B"), Dim.new("C")
-    for shape, axis in (((dim,), 0), ((3, dim), 1), ((2 * dim, 3), 0), ((dim * other, 3), 0), ((3,), None),
-                        ((dim + 1,), None), ((dim * dim,), None), ((dim, dim), None), ((other,), None)):
-        assert Cut(dim, {dim.symbol: 7}).axis_of(ArrayType(shape, np.dtype(float))) == axis
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -68,8 +68,9 @@ def custom_jvp(rule: Rule) -> Callable[[Callable[..., PyTree]], Callable[..., Py
     Parameters
     ----------
     rule : callable
-        ``rule(tangents, out, *args)``: from a tuple with the tangent of each argument (None in the place of what is
-        not floating), the result, and the arguments, the tangent of the result. It must be linear in the tangents.
+        ``rule(tangents, out, *args)``: from a tuple with the tangent of each argument (None for arguments
+        that are not floating), the result, and the arguments, the tangent of the result.
+        It must be linear in the tangents.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Random numbers that NumPy or Python draws while a function is traced: constants of its program, and so told of once.
 
-What a function and those that it calls by name load is read from their code. A generator among that is compared with
+The loaded values are read from the code of the function and of its callees. A generator among that is compared with
 itself before the trace; one that is made without a seed is told of as it stands. One that the function seeds itself
 draws the same numbers at each call, traced or not.
 """
@@ -75,7 +75,7 @@ def _watch(f: Callable[..., Any]) -> Callable[[Sequence[Node]], None]:
 
 
 def _unseeded() -> list[Any]:
-    """Return what makes a generator, and seeds it by itself where it has no argument."""
+    """Return the constructors of generators that seed themselves when called without arguments."""
     if "numpy.random" not in sys.modules:  # importing it takes long
         return [random.Random]
     return [random.Random, np.random.default_rng, np.random.RandomState, *np.random.BitGenerator.__subclasses__()]
@@ -114,11 +114,11 @@ def _memory(generator: Any) -> memoryview:
     return memoryview((ctypes.c_char * _STATE).from_address(generator.ctypes.state_address))
 
 
-# -- what a function loads ---------------------------------------------------------------------------------
+# -- values that a function loads --------------------------------------------------------------------------
 
 
 def _loaded(f: Any) -> Iterator[tuple[Any, tuple[str, int], bool]]:
-    """Yield what a function, and those that it loads, load: the value, its place, and whether ``()`` follows."""
+    """Yield each value that a function loads, itself or by calls: the value, its place, whether ``()`` follows."""
     todo: list[Any] = [f]
     seen: set[types.CodeType] = set()
     while todo and len(seen) < _REACH:

@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import optree
@@ -78,7 +77,7 @@ class Exploration:
 
 
 @boundary
-def explore(loss: Callable[..., Any], params: PyTree, examples: PyTree, in_axes: InAxes = None) -> Exploration:
+def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_axes: InAxes = None) -> Exploration:
     """Explore how the loss of one example becomes a mini-batch, its gradient and a program.
 
     Parameters
@@ -136,7 +135,7 @@ def explore(loss: Callable[..., Any], params: PyTree, examples: PyTree, in_axes:
     return _page(name, stages, feeds)
 
 
-def _ragged(loss: Callable[..., Any], name: str, params: PyTree, more: tuple[Any, ...]) -> Exploration:
+def _ragged(loss: Callable[..., PyTree], name: str, params: PyTree, more: tuple[PyTree, ...]) -> Exploration:
     if len(more) != 1:
         raise BatchError(at_user_line(f"explore({name}): expected one Batch of examples, got {len(more)} arguments"))
     whole = more[0]
@@ -165,7 +164,7 @@ def _ragged_record(packed: Batch, first: int) -> Record:
 
 
 @boundary
-def explore_graph(graph: Graph, values: Sequence[Any]) -> Exploration:
+def explore_graph(graph: Graph, values: Sequence[PyTree]) -> Exploration:
     """Explore one graph on values of its inputs; see `Graph.explore`."""
     leaves = _leaves(tuple(values))
     if len(leaves) != len(graph.inputs):
@@ -176,9 +175,8 @@ def explore_graph(graph: Graph, values: Sequence[Any]) -> Exploration:
     return _page(graph.name, stages, [leaves] * len(stages))
 
 
-def _leaves(tree: PyTree) -> list[Any]:
-    leaves: list[Any] = optree.tree_leaves(tree)
-    return leaves
+def _leaves(tree: PyTree) -> list[np.ndarray]:
+    return [np.asarray(x) for x in optree.tree_leaves(tree)]
 
 
 def _axes(in_axes: InAxes, count: int) -> tuple[InAxes, ...]:
@@ -197,7 +195,7 @@ def _first(args: tuple[PyTree, ...], axes: tuple[InAxes, ...], rows: int | slice
     """Return the arguments with one example, or with the first ones (None: `EXAMPLES` of them)."""
     part = slice(EXAMPLES) if rows is None else rows
 
-    def take(axis: Any, tree: PyTree) -> PyTree:
+    def take(axis: int, tree: PyTree) -> PyTree:
         return optree.tree_map(lambda x: np.moveaxis(np.moveaxis(np.asarray(x), axis, 0)[part], 0, axis)
                                if isinstance(part, slice) else np.take(np.asarray(x), part, axis), tree)
 
@@ -205,7 +203,7 @@ def _first(args: tuple[PyTree, ...], axes: tuple[InAxes, ...], rows: int | slice
                  for arg, axis in zip(args, axes, strict=True))
 
 
-def _mapped(take: Callable[[Any, PyTree], PyTree], axes: Any, tree: PyTree) -> PyTree:
+def _mapped(take: Callable[[int, PyTree], PyTree], axes: PyTree, tree: PyTree) -> PyTree:
     """Take rows of a pytree whose axes are given by a prefix of it."""
     return optree.tree_map(lambda axis, part: part if axis is None else take(axis, part), axes, tree,
                            none_is_leaf=True)
@@ -221,7 +219,7 @@ def _count(name: str, args: tuple[PyTree, ...], axes: tuple[InAxes, ...]) -> int
     raise BatchError(at_user_line(f"explore({name}): {reason}"))
 
 
-def _lengths(axis: Any, tree: PyTree) -> set[int]:
+def _lengths(axis: InAxes, tree: PyTree) -> set[int]:
     if axis is None:
         return set()
     if isinstance(axis, int):
@@ -229,12 +227,14 @@ def _lengths(axis: Any, tree: PyTree) -> set[int]:
         if short := [s for s in shapes if not -len(s) <= axis < len(s)]:
             raise BatchError(at_user_line(f"explore: an argument of shape {short[0]} has no axis {axis} of examples"))
         return {int(s[axis]) for s in shapes}
-    pairs: list[tuple[Any, PyTree]] = []
-    optree.tree_map(lambda a, part: pairs.append((a, part)), axis, tree, none_is_leaf=True)
+    pairs: list[tuple[InAxes, PyTree]] = []
+    prefix: PyTree = axis
+    optree.tree_map(lambda a, part: pairs.append((a, part)), prefix, tree, none_is_leaf=True)
     return {n for a, part in pairs for n in _lengths(a, part)}
 
 
-def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[Any]], ragged: Record | None = None) -> Exploration:
+def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[np.ndarray]],
+          ragged: Record | None = None) -> Exploration:
     pool = Arrays()
     records: list[Record] = []
     bodies: list[Record] = []

@@ -15,13 +15,14 @@ _MATH = (
     "sqrt", "tan", "tanh", "trunc")
 _OWN = ["erf", "erfc", "exp2", "isfinite", "isinf", "isnan", "lgamma", "logaddexp", "mod", "rint", "seldom", "tgamma"]
 FUNCTIONS = {**{name: f"Math.{name}" for name in _MATH}, **{name: f"F.{name}" for name in _OWN}}
+_BITS = re.compile(r"<<|>>|~|\^|(?<!&)&(?!&)|(?<!\|)\|(?!\|)")  # JavaScript has these for 32 bits alone
 _CALL = re.compile(r"([A-Za-z_]\w*)\(")
 
 
 def javascript(prim: Primitive) -> str | None:
     """Return the arrow function of an elementwise primitive, or None where the page lacks a function that it calls."""
     kernel = prim.kernel
-    if not kernel or "{T}" in kernel or not set(_CALL.findall(kernel)) <= FUNCTIONS.keys():
+    if not kernel or "{T}" in kernel or _BITS.search(kernel) or not set(_CALL.findall(kernel)) <= FUNCTIONS.keys():
         return None
     operands = sorted({int(i) for i in re.findall(r"\{(\d)\}", kernel)})
     body = _CALL.sub(lambda m: FUNCTIONS[m.group(1)] + "(", kernel)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Any
 
 from ..primitive import Primitive
 from . import kernels
+from .record import Record
 
 EDITABLE = 300_000  # elements of all nodes of a stage that the page evaluates anew after each edit
 
@@ -19,8 +21,8 @@ def _asset(name: str) -> str:
     return (files(__package__) / "assets" / name).read_text(encoding="utf-8")
 
 
-def page(title: str, stages: Sequence[dict[str, Any]], arrays: Sequence[dict[str, Any]], prims: Iterable[Primitive],
-         program: str = "", bodies: Sequence[dict[str, Any]] = ()) -> str:
+def page(title: str, stages: Sequence[Record], arrays: Sequence[Record], prims: Iterable[Primitive],
+         program: str = "", bodies: Sequence[Record] = ()) -> str:
     """Return the HTML of a page.
 
     Parameters
@@ -61,15 +63,19 @@ const KERNELS = {kernels.functions(prims)};</script>
 """
 
 
-def _editable(stage: dict[str, Any], arrays: Sequence[dict[str, Any]], prims: set[Primitive]) -> bool:
+def _editable(stage: Record, arrays: Sequence[Record], prims: set[Primitive]) -> bool:
     """Tell whether the page can evaluate a stage: it knows all operations, and holds inputs and constants in full."""
-    known = OPERATIONS | {p.name for p in prims if kernels.javascript(p) is not None}
+    by_name = {p.name: p for p in prims}
     for node in stage["nodes"]:
-        if "value" not in node or "wide" in node or (node["op"] not in known and "input" not in node):
+        held, prim = node.get("value"), by_name[node["op"]]
+        if held is None or "wide" in node:
             return False
-        if node["op"] in _MACHINE or (node["dtype"] in _NARROW and node["op"] not in _EXACT and "input" not in node):
+        if "input" in node:
+            if "part" in arrays[held]:
+                return False
+        elif not (node["op"] in operations() or kernels.javascript(prim) is not None):
             return False
-        if "input" in node and "part" in arrays[node["value"]]:
+        if "input" not in node and node["dtype"] in _NARROW and prim.kind not in ("leaf", "view"):
             return False
         if node["op"] == "const" and not isinstance(node.get("params", {}).get("value"), dict):
             return False
@@ -77,19 +83,16 @@ def _editable(stage: dict[str, Any], arrays: Sequence[dict[str, Any]], prims: se
     return size <= EDITABLE
 
 
-# The operations of `assets/engine.js` besides kernel expressions.
-OPERATIONS = frozenset((
-    "full", "const", "iota", "size", "barrier", "stop_gradient", "cast", "expand", "mean", "argmax", "argmin",
-    "reshape", "transpose", "slice", "flip", "pad", "concatenate", "gather", "scatter_add", "gather_sum",
-    "einsum", "segment_ids", "argsort", "sum", "max", "min", "any", "all", "max_or_least", "min_or_largest",
-    "cumsum", "cummax", "cummin"))
+@functools.cache
+def operations() -> frozenset[str]:
+    """Return the operations of `assets/engine.js` besides kernel expressions, read from its tables."""
+    text = _asset("engine.js")
+    table = text[text.index("const OPERATIONS"):]
+    return frozenset(re.findall(r"^  (\w+): \(", table, re.MULTILINE) + re.findall(r'\["(\w+)", "\w+"\]', table))
 
 
-# Operations on the integers of the machine: on bits, and on dtypes that overflow before a number of the page does.
-_MACHINE = frozenset((
-    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "gcd", "lcm"))
+# Dtypes that overflow before a number of the page does.
 _NARROW = frozenset(("int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"))
-_EXACT = OPERATIONS - {"cast", "sum", "cumsum", "einsum", "scatter_add", "gather_sum"} | {"where", "maximum", "minimum"}
 
 
 def framed(html: str) -> str:

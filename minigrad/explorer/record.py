@@ -91,7 +91,7 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     yield from blocks
 
 
-def evaluated(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> dict[Node, Any]:
+def evaluated(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> dict[Node, np.ndarray]:
     """Return the value of every node; nodes with several results have a tuple."""
     nodes = [n for n in graph.nodes if n not in set(graph.inputs)]
     with np.errstate(all="ignore"):
@@ -100,9 +100,9 @@ def evaluated(graph: Graph, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) 
 
 
 @contextmanager
-def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[Any]]]]:
+def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[np.ndarray]]]]:
     """Record each graph that is evaluated inside the ``with`` block, with its arrays."""
-    runs: list[tuple[Graph, Sequence[Any]]] = []
+    runs: list[tuple[Graph, Sequence[np.ndarray]]] = []
     before, interpreters.settings.runs = interpreters.settings.runs, runs
     try:
         yield runs
@@ -110,7 +110,7 @@ def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[Any]]]]:
         interpreters.settings.runs = before
 
 
-def stage_record(stage: Stage, arrays: Sequence[Any], sizes: Mapping[Symbol, int], pool: Arrays,
+def stage_record(stage: Stage, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], pool: Arrays,
                  bodies: list[Record]) -> Record:
     """Return one stage: its nodes in order, with values, lines, keys and cotangents.
 
@@ -172,11 +172,11 @@ def _provenance(node: Node, stage: Stage, index: Mapping[Node, int]) -> Record:
     return found
 
 
-def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands: Sequence[Any],
+def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands: Sequence[np.ndarray],
           sizes: Mapping[Symbol, int], pool: Arrays, bodies: list[Record]) -> list[Record]:
     """Return each graph that a node holds: its name, and its place among the bodies where it ran."""
     params = interpreters.concrete(node.params, sizes)
-    turns: dict[Graph, list[Sequence[Any]]] = {}
+    turns: dict[Graph, list[Sequence[np.ndarray]]] = {}
     with recorded_runs() as runs, np.errstate(all="ignore"):
         node.prim.eval(np, *operands, **params)
     for graph, arrays in runs:
@@ -189,11 +189,11 @@ def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands:
         if rows := turns.get(ran, [])[:TURNS]:
             inner = Stage(one["name"], f"{len(turns[ran])} runs; the page holds the first {len(rows)}.", graph)
             number([inner])
-            arrays = [[np.asarray(x, n.dtype) for x, n in zip(row, graph.inputs, strict=True)] for row in rows]
-            record = stage_record(inner, arrays[0], sizes, pool, bodies)
+            operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row, graph.inputs, strict=True)] for row in rows]
+            record = stage_record(inner, operands_of[0], sizes, pool, bodies)
             record["turns"] = []
-            for row in arrays:
-                values = evaluated(graph, row, sizes)
+            for given in operands_of:
+                values = evaluated(graph, given, sizes)
                 record["turns"].append([pool.add(np.asarray(values[n])) if isinstance(n.type, ArrayType) else None
                                         for n in graph.nodes])
             one["body"] = len(bodies)
@@ -216,7 +216,7 @@ def _params(node: Node, sizes: Mapping[Symbol, int]) -> Record:
     return found
 
 
-def _plain(param: object, sizes: Mapping[Symbol, int]) -> Any:
+def _plain(param: object, sizes: Mapping[Symbol, int]) -> object:
     if isinstance(param, (bool, int, str)):
         return param
     if isinstance(param, float):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 __user_code__ = True  # its lines stand on the page
@@ -14,17 +12,19 @@ examples = (np.array([[5.1, 3.5, 1.4, 0.2], [4.9, 3.0, 1.4, 0.2], [7.0, 3.2, 4.7
 params = np.array([0.1, -0.2, 0.3, 0.4, -1.0])
 
 
-def f(x: np.ndarray, w: np.ndarray) -> Any:
+def f(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Return a score of an example; the scale depends on w alone."""
     scale = np.exp(w[-1])
-    return np.tanh(x @ w[:-1]) * scale
+    score: np.ndarray = np.tanh(x @ w[:-1]) * scale
+    return score
 
 
-def g(a: Any, b: Any, x: np.ndarray) -> Any:
+def g(a: np.ndarray, b: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return the loss of two scores."""
-    return (a - 0.5) ** 2 + a * b * x.mean()
+    loss: np.ndarray = (a - 0.5) ** 2 + a * b * x.mean()
+    return loss
 
 
-def s(w: np.ndarray, x: np.ndarray) -> Any:
+def s(w: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return the loss of one example, in which f occurs twice."""
     return g(f(x, w), f(x, w), x)

@@ -308,6 +308,11 @@ class Reading:
         if all(not f.points and f.count is None for f in operand_facts):
             return Facts(layout)
         operands = [i for k, i in enumerate(node.inputs) if k not in read]
+        return self._values_of_rows(node, operands, operand_facts, layout)
+
+    def _values_of_rows(self, node: Node, operands: Sequence[Node], operand_facts: Sequence[Facts],
+                        layout: Spans) -> Facts:
+        """Return the facts about a result of row indices and counts; `operands` are those that are not indices."""
         sources = [i for i in picked(node) if i in operands]
         facts = [self.facts_of(i) for i in sources]
         if sources and not any(self.facts_of(i).points for i in operands if i not in sources) and len(

@@ -69,7 +69,8 @@ def mean_loss(f: Callable[..., PyTree], in_axes: InAxes = 0, has_aux: bool = Fal
                 f"mean_loss({function_name(f)}): the loss of one example must be one floating number; over the "
                 f"batch it came out as {got}. "
                 + ("Say has_aux=True for (loss, aux)." if pair and not has_aux else
-                   "Sum or average it within the example.")))
+                   "Sum or average it within the example, and check that in_axes maps each argument that has a row per "
+                   "example.")))
         total = average(losses, "mean_loss")
         result = (total, aux) if has_aux else total
         outputs, tree = optree.tree_flatten(result)

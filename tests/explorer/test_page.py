@@ -195,7 +195,7 @@ def test_edits_that_cannot_be_are_refused_with_a_reason(show):
 def operations():
     """Return (name, sample) of each operation that the page evaluates."""
     for name, prim in sorted(PRIMITIVES.items()):
-        if name in page.OPERATIONS or kernels.javascript(prim) is not None:
+        if name in page.operations() or kernels.javascript(prim) is not None:
             for i, sample in enumerate(prim.samples()):
                 if all(a.size for a in sample.arrays) and all(
                     a.dtype.kind != "f" or a.itemsize == 8 for a in sample.arrays

@@ -51,13 +51,12 @@ class Entry:
 
     def build(self) -> Entry:
         """Build the program on the first call, and return the entry."""
-        if "_built" not in vars(self):
+        if "_built" not in vars(self):  # not a cached property: Python 3.11 holds a lock of the class meanwhile
             with _uncollected():
-                _ = self._built
+                vars(self)["_built"] = self._build()
         return self
 
-    @cached_property
-    def _built(self) -> tuple[backends.Executable, tuple[Stage, ...]]:
+    def _build(self) -> tuple[backends.Executable, tuple[Stage, ...]]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
         program = backends.build(optimized, self.backend, given=self.given, numbers=self.scalars, **self.options)
@@ -67,11 +66,13 @@ class Entry:
 
     @cached_property
     def program(self) -> backends.Executable:
-        return self.build()._built[0]
+        program: backends.Executable = vars(self.build())["_built"][0]
+        return program
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        return self.build()._built[1]
+        stages: tuple[Stage, ...] = vars(self.build())["_built"][1]
+        return stages
 
     @cached_property
     def on_device(self) -> bool:

@@ -5,13 +5,21 @@ import pytest
 
 import minigrad as mg
 from minigrad.families import discrete, elementwise, linear
-from minigrad.graph import ArrayType
+from minigrad.graph import PRIMITIVES, ArrayType
 from minigrad.traced_array import Array, as_array
 
-square = elementwise("test_family_square", lambda xp, x: x * x, "{0} * {0}", d=lambda out, x: (x * 2.0,))
-step = elementwise("test_family_step", lambda xp, x: (x > 0) * 1.0, "{0} > 0")
-double = linear("test_family_double", lambda t: t, lambda xp, x: x + x, lambda g, x: g + g,
-                axes=square.axes)
+
+@pytest.fixture(autouse=True)
+def declared():
+    """Declare the operations for one test, and take all new ones out of the registry after it."""
+    global square, step, double
+    before = set(PRIMITIVES)
+    square = elementwise("test_family_square", lambda xp, x: x * x, "{0} * {0}", d=lambda out, x: (x * 2.0,))
+    step = elementwise("test_family_step", lambda xp, x: (x > 0) * 1.0, "{0} > 0")
+    double = linear("test_family_double", lambda t: t, lambda xp, x: x + x, lambda g, x: g + g, axes=square.axes)
+    yield
+    for name in set(PRIMITIVES) - before:
+        del PRIMITIVES[name]
 
 
 def on_arrays(prim):

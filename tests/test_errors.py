@@ -156,7 +156,7 @@ CASES = [
     (lambda: grad(lambda w: None)(W), mg.TraceError, ["returned None. Did you forget `return`"]),
     (lambda: vmap(lambda w: None)(X), mg.TraceError, ["returned None. Did you forget `return`"]),
     (lambda: mg.checkpoint(lambda w: None)(W), mg.TraceError, ["returned None"]),
-    (lambda: grad(lambda w: "loss")(W), mg.DtypeError, ["returned a leaf that is no array"]),
+    (lambda: grad(lambda w: "loss")(W), mg.DtypeError, ["returned a leaf that is not an array"]),
     (lambda: grad(loss)(mg.f64[3], W), mg.TraceError, [r"a type \(f64\[3\]\) where an array is needed"]),
     (lambda: mg.f32[-1], mg.ShapeError, ["a shape holds sizes, not -1"]),
     (lambda: mg.compile(loss, backend="abacus"), mg.MinigradError, ["no backend 'abacus'; there are"]),

@@ -50,8 +50,8 @@ def custom_vjp(rule: Rule) -> Callable[[Callable[..., PyTree]], Callable[..., Py
     Raises
     ------
     GradError
-        While it is traced, if what the rule returns does not fit the arguments; and if a derivative is taken with
-        respect to a value of the function around it, of which the rule says nothing.
+        During the trace, if the results of the rule do not fit the arguments, or if a derivative is taken with respect
+        to a value of the outer function, for which the rule has no slope.
 
     Examples
     --------
@@ -249,7 +249,7 @@ def callback(function: Callable[..., PyTree], result: PyTree, *args: PyTree, vec
         Takes and returns pytrees of ndarrays. It must depend on its arguments alone: equal calls may be made once.
         The arrays that it is given are read-only copies, which it may keep.
     result : pytree of types or arrays
-        What it returns: ``mg.f64[3]``, or an array of that shape and dtype.
+        The types of its results: ``mg.f64[3]``, or an array of that shape and dtype.
     *args : pytrees of arrays
     vectorized : bool
         Whether it takes a batch axis in front of all its arguments, and returns results with one. Otherwise `vmap`

@@ -47,7 +47,7 @@ def leaf_type(x: object, name: Callable[[], str]) -> ArrayType:
     Raises
     ------
     DtypeError
-        If it is no array: `name` then says which leaf it is.
+        If it is not an array; the error has the leaf's `name`.
     """
     if isinstance(x, Array):
         return x._node.types[0]
@@ -74,7 +74,7 @@ def leaf_type(x: object, name: Callable[[], str]) -> ArrayType:
             number_dtype(x)
         return ArrayType((), dtype_of(np.asarray(x).dtype, whose))
     raise DtypeError(at_user_line(
-        f"argument {name()} is a {type(x).__name__}, which is no array. Pytrees of arrays and numbers can be traced; "
+        f"argument {name()} is a {type(x).__name__}, not an array. Pytrees of arrays and numbers can be traced; "
         "bind anything else first, with functools.partial or a lambda."
         + (" Of a matrix of SciPy, pass mg.Sparse.from_scipy(A), the same for all examples; matrices that differ from "
            "example to example are made within the function, as mg.Sparse(data, row, col, shape)."
@@ -115,7 +115,7 @@ class Staged:
     ----------
     f : callable
     args, kwargs : tuple, dict
-        What it was called with.
+        The arguments of the call.
     leaves : list
         The leaves of ``(args, kwargs)``.
     in_tree : optree.PyTreeSpec
@@ -267,7 +267,7 @@ def flatten_result(f: Callable[..., PyTree], result: PyTree) -> tuple[list[Node]
     try:
         return [as_array(x)._node for x in leaves], tree
     except MinigradError as error:
-        raise DtypeError(f"{_defined(f)}: {function_name(f)} returned a leaf that is no array: {error}") from None
+        raise DtypeError(f"{_defined(f)}: {function_name(f)} returned a leaf that is not an array: {error}") from None
 
 
 def _defined(f: Callable[..., PyTree]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import optree
@@ -19,7 +18,7 @@ from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
 from ..sizes import unwrap
 from ..tracebacks import boundary
-from ..traced_array import Array, as_array
+from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, guard_equal_shapes, tracing
 from .closures import closed
 from .trace import Staged, finish, flatten_arguments, function_name, is_weak, stage
@@ -28,7 +27,8 @@ _INDEX = np.dtype(np.int64)
 
 
 @boundary
-def cond(pred: Any, true_fun: Callable[..., PyTree], false_fun: Callable[..., PyTree], *operands: PyTree) -> PyTree:
+def cond(pred: ArrayLike, true_fun: Callable[..., PyTree], false_fun: Callable[..., PyTree],
+         *operands: PyTree) -> PyTree:
     """Return ``true_fun(*operands)`` where `pred` holds, else ``false_fun(*operands)``.
 
     Under `vmap` with one predicate per example, each function runs once, on the examples that take it.
@@ -70,7 +70,7 @@ def cond(pred: Any, true_fun: Callable[..., PyTree], false_fun: Callable[..., Py
 
 
 @boundary
-def switch(index: Any, branches: Sequence[Callable[..., PyTree]], *operands: PyTree) -> PyTree:
+def switch(index: Array | int | np.integer, branches: Sequence[Callable[..., PyTree]], *operands: PyTree) -> PyTree:
     """Return ``branches[index](*operands)``, the index limited to the range of the branches.
 
     Parameters
@@ -306,7 +306,8 @@ def scan(f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], init: PyTree, xs:
 
 
 @boundary
-def fori_loop(lower: Any, upper: Any, body: Callable[[Any, PyTree], PyTree], init: PyTree) -> PyTree:
+def fori_loop(lower: Array | int | np.integer, upper: Array | int | np.integer,
+              body: Callable[[Array, PyTree], PyTree], init: PyTree) -> PyTree:
     """Run ``state = body(i, state)`` for i from `lower` to `upper`.
 
     With plain ints for bounds it is a `scan`, which every derivative goes through; with traced bounds, a

@@ -40,7 +40,7 @@ class Draw(NamedTuple):
     state: Any = None
 
 
-def draws(f: Callable[..., Any]) -> list[Draw]:
+def draws(f: Callable[..., object]) -> list[Draw]:
     """Return the places at which `f` may draw random numbers, before it is traced."""
     unseeded = _unseeded()
     found: dict[int, Draw] = {}
@@ -52,7 +52,7 @@ def draws(f: Callable[..., Any]) -> list[Draw]:
     return list(found.values())
 
 
-def warn_of_draws(f: Callable[..., Any], before: list[Draw], outputs: Sequence[Node]) -> None:
+def warn_of_draws(f: Callable[..., object], before: list[Draw], outputs: Sequence[Node]) -> None:
     """Warn, once for each line, of random numbers that have been drawn since `before` `f` was traced to `outputs`."""
     for place, whose, generator, state in before:
         if place in _told or (generator is not None and _state(generator) == state):
@@ -67,7 +67,7 @@ def warn_of_draws(f: Callable[..., Any], before: list[Draw], outputs: Sequence[N
 
 
 @WATCHERS.append
-def _watch(f: Callable[..., Any]) -> Callable[[Sequence[Node]], None]:
+def _watch(f: Callable[..., object]) -> Callable[[Sequence[Node]], None]:
     return functools.partial(warn_of_draws, f, draws(f))
 
 
@@ -81,11 +81,11 @@ def _unseeded() -> list[Any]:
     return [random.Random, np.random.default_rng, np.random.RandomState, *np.random.BitGenerator.__subclasses__()]
 
 
-def _library(source: Any) -> str:
+def _library(source: object) -> str:
     return "NumPy" if source.__module__.startswith("numpy") else "Python"
 
 
-def _generator(x: Any) -> Any:
+def _generator(x: object) -> Any:
     """Return the source of random numbers that a module, a generator or one of its methods has; None without one."""
     x = getattr(x, "__self__", x) if isinstance(x, (types.BuiltinFunctionType, types.MethodType)) else x
     if x is random:
@@ -117,9 +117,9 @@ def _memory(generator: Any) -> memoryview:
 # -- values that a function loads --------------------------------------------------------------------------
 
 
-def _loaded(f: Any) -> Iterator[tuple[Any, tuple[str, int], bool]]:
+def _loaded(f: object) -> Iterator[tuple[object, tuple[str, int], bool]]:
     """Yield each value that a function loads, itself or by calls: the value, its place, whether ``()`` follows."""
-    todo: list[Any] = [f]
+    todo: list[object] = [f]
     seen: set[types.CodeType] = set()
     while todo and len(seen) < _REACH:
         f = todo.pop(0)
@@ -158,7 +158,7 @@ def _names(code: types.CodeType) -> list[tuple[list[str], int, bool]]:
     return found
 
 
-def _plain(f: Any) -> tuple[types.FunctionType | None, dict[str, Any]]:
+def _plain(f: Any) -> tuple[types.FunctionType | None, dict[str, object]]:
     """Return the Python function that a callable runs, if any, and the values of its variables that are known."""
     known = {}
     if not isinstance(f, (types.FunctionType, types.MethodType)):
@@ -174,7 +174,7 @@ def _plain(f: Any) -> tuple[types.FunctionType | None, dict[str, Any]]:
     return f, known
 
 
-def _attribute(x: Any, name: str) -> Any:
+def _attribute(x: object, name: str) -> Any:
     """Return an attribute of a module or an object, without running code of it; None where it has none."""
     own = getattr(x, "__dict__", None) or {}
     if name in own or isinstance(x, types.ModuleType):

@@ -30,7 +30,7 @@ def picklable(maker: Callable[P, R]) -> Callable[P, R]:
     def make(*args: P.args, **kwargs: P.kwargs) -> Any:
         result: Any = maker(*args, **kwargs)
         if isinstance(result, tuple):
-            kind: Callable[..., Any] = type(result)  # a named tuple, too
+            kind: Callable[..., object] = type(result)  # a named tuple, too
             return kind(*(Made(f, make, args, kwargs, i) for i, f in enumerate(result)))
         return Made(result, make, args, kwargs)
 
@@ -42,14 +42,14 @@ class Made:
 
     __qualname__: str
 
-    def __init__(self, function: Callable[..., Any], maker: Callable[..., Any], args: tuple[Any, ...],
-                 kwargs: dict[str, Any], part: int | None = None):
+    def __init__(self, function: Callable[..., object], maker: Callable[..., object], args: tuple[object, ...],
+                 kwargs: dict[str, object], part: int | None = None):
         functools.update_wrapper(self, function)
         self.__wrapped__ = getattr(function, "__wrapped__", function)
         self._function = function
         self._call = maker, args, kwargs, part
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         try:
             return self._function(*args, **kwargs)
         except Exception as error:
@@ -75,7 +75,7 @@ class Made:
         return (_call, self._call)
 
 
-def _call(maker: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], part: int | None) -> Any:
+def _call(maker: Callable[..., Any], args: tuple[object, ...], kwargs: dict[str, object], part: int | None) -> Any:
     result = maker(*args, **kwargs)
     return result if part is None else result[part]
 

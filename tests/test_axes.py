@@ -83,7 +83,7 @@ def replaced(array, at, k):
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
-def test_rule_bounds_what_an_element_depends_on(case):
+def test_axis_rule_bounds_element_dependencies(case):
     prim, sample = case
     arrays = [np.asarray(a) for a in sample.arrays]
     (node,) = {n for n in checks.program(prim, arrays, sample.params).nodes if n.prim is prim}

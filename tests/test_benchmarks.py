@@ -30,7 +30,7 @@ def small(group):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_contestant_computes_what_minigrad_does_in_float64(group):
+def test_contestants_agree_with_float64_minigrad(group):
     program, args = small(group)
     want = table.exact(program, args)
     names = [f"minigrad {b}" for b in contestants.minigrad_backends()] + list(NEEDS)
@@ -77,7 +77,7 @@ def test_the_digits_perceptron_needs_as_many_products_as_counted():
     assert work.nbytes == 2 * sum(v.nbytes for layer in params for v in layer) + x.nbytes + 7 * 8
 
 
-def test_norms_are_those_of_one_gradient_after_the_other():
+def test_gradient_norms_equal_per_example_loop():
     args = mlp.data((12, 8, 5), 7)
     got = norms.with_minigrad("numpy").build(args)(*args)
     assert table.disagreement([got.astype(float)], [norms.by_definition(*args)]) < table.TOLERANCE
@@ -117,7 +117,7 @@ def test_the_graph_network_is_one_in_all_libraries():
         assert graphs.difference(gradient, peer) < 1e-4
 
 
-def test_what_is_asked_of_a_gpu():
+def test_gpu_goals_set_bounds_and_judge_cases():
     def case(title, **times):
         return harness.Case.of(f"{title}: queued", "ms", "minigrad", {k.replace("_", " "): v for k, v in times.items()})
 

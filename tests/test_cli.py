@@ -146,7 +146,7 @@ def test_the_digits_are_split_the_same_way_each_time():
     assert joined == {x.tobytes() for part in (data.train, data.held_out) for x in part[0]}
 
 
-def test_without_scikit_learn_one_line_says_what_to_install(capsys, monkeypatch):
+def test_missing_scikit_learn_error_names_the_pip_extra(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert "pip install 'minigrad[examples]'" in refused(capsys, "compare")
@@ -173,7 +173,7 @@ def test_explain_prints_graphs_passes_and_program(mine):
         assert f"drawn-{name}.svg" in done.stderr
 
 
-def test_explain_names_the_transform_where_there_is_no_line(mine, capsys):
+def test_explain_names_transform_for_nodes_without_line(mine, capsys):
     assert cli.main(["explain", f"{mine}:loss"]) == 0
     out = capsys.readouterr().out
     assert "# ?" not in out
@@ -229,7 +229,7 @@ def test_check_names_the_first_node_that_disagrees(tmp_path):
 # -- what cannot be used ---------------------------------------------------------------------------------------
 
 
-def test_what_is_wrong_with_a_persons_file_is_one_line(mine, capsys):
+def test_errors_in_user_files_are_one_line(mine, capsys):
     for command in ("compare", "explain", "check"):
         assert refused(capsys, command, "nothing.py:loss") == "no file nothing.py"
         assert "expected FILE:FUNC, such as loss.py:loss" in refused(capsys, command, "mine.py")

@@ -191,7 +191,7 @@ def test_json_of_wrong_types_is_refused(old, new, words):
         mg.Graph.from_json(text.replace(old, new))
 
 
-def test_json_keeps_which_sizes_count_rows():
+def test_json_round_trip_keeps_rows_flag_of_sizes():
     graph = VICTIMS["messages"][0]
     again = mg.Graph.from_json(graph.to_json())
     assert [(s.name, s.rows) for s in again.symbols] == [(s.name, s.rows) for s in graph.symbols]

@@ -495,7 +495,7 @@ def test_build_takes_types():
     assert len(compiled.entries) == 1
 
 
-def test_before_the_first_call_there_is_no_program_to_show():
+def test_program_attributes_need_a_first_call():
     compiled = mg.compile(losses)
     assert "losses" in repr(compiled)
     for name in ("graph", "stages", "source"):

@@ -46,7 +46,7 @@ def test_a_dtype_is_numpys_own_instance_of_it(name):
     assert mg.trace(lambda x: np.where(x > 0, x, x))(np.ones(3, name)).outputs[0].dtype is np.dtype(name)
 
 
-def test_what_takes_the_place_of_a_value_may_have_another_type():
+def test_substitute_accepts_values_of_another_type():
     graph = mg.trace(lambda x: np.sum(np.exp(x), axis=0))(np.ones((2, 3)))
     (x,) = graph.inputs
     for t in (ArrayType((4, 5), np.dtype("f4")), x.type):

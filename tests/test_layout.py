@@ -137,7 +137,7 @@ def test_imports_go_down_within_the_native_backend(folder):
     assert found <= set(NATIVE[:NATIVE.index(folder) + 1])
 
 
-def test_what_is_imported_later_is_what_editors_are_told_of():
+def test_lazy_imports_match_type_checking_imports():
     tree = ast.parse(MODULES["minigrad"].read_text(encoding="utf-8"))
     (told,) = (n for n in tree.body if isinstance(n, ast.If))
     pairs = {alias.name: f".{statement.module or alias.name}" for statement in told.body for alias in statement.names}
@@ -147,7 +147,7 @@ def test_what_is_imported_later_is_what_editors_are_told_of():
         minigrad.conpare  # noqa: B018
 
 
-def test_the_first_gradient_does_not_wait_for_what_it_does_not_need():
+def test_import_defers_modules_unused_by_gradients():
     text = "import sys, minigrad; print(*(m for m in sys.modules if m.split('.')[0] in ('minigrad', 'opt_einsum')))"
     loaded = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
     assert "minigrad.compiler" in loaded
@@ -222,14 +222,14 @@ def test_lines_of_code_leave_words_out():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_functions_import_only_what_may_be_absent_or_slow(module):
+def test_functions_import_only_optional_or_slow_modules(module):
     for name, line, inside in imports_of(module):
         if inside:
             assert {name, name.split(".")[0]} & LAZY.keys() or about(name), (
                 f"{module}, line {line}: imports {name} inside a function")
 
 
-def test_what_functions_import_is_imported_by_some():
+def test_every_lazy_module_is_imported_inside_a_function():
     inside = {n for m in MODULES for name, _, late in imports_of(m) if late for n in (name, name.split(".")[0])}
     assert LAZY.keys() <= inside
 

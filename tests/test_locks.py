@@ -73,7 +73,7 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.parametrize(("name", "needs"), [
     ("minigrad.backends.native.runtime.warmup", "llvmlite"), ("minigrad.backends.native.program", "llvmlite"),
     ("opt_einsum", "opt_einsum"), ("scipy.special", "scipy"), ("minigrad.report", "numpy")])
-def test_a_child_imports_what_another_thread_was_importing(name, needs):
+def test_forked_child_completes_import_begun_by_another_thread(name, needs):
     pytest.importorskip(needs)
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS, name], timeout=120, check=True,
                    env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})

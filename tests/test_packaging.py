@@ -106,7 +106,7 @@ def imported_names() -> set[str]:
     return {n for n in names if not n.startswith("_")}
 
 
-def test_all_lists_what_the_package_imports():
+def test_all_equals_names_imported_by_package():
     assert set(minigrad.__all__) == imported_names()
     assert len(minigrad.__all__) == len(set(minigrad.__all__))
 

@@ -18,8 +18,8 @@ from minigrad.primitive import Sample, broadcast_axes, placeholder, unbroadcast
 from minigrad.report.flops import count_operations
 from minigrad.traced_array import as_array
 from minigrad.transforms import custom
+from tests.test_axes import test_axis_rule_bounds_element_dependencies as axis_rule_bounds_element_dependencies
 from tests.test_axes import test_front_adds_one_parallel_axis as adds_one_parallel_axis
-from tests.test_axes import test_rule_bounds_what_an_element_depends_on as bounds_what_an_element_depends_on
 from tests.transforms.common import close, slope
 
 BACKENDS = ("numpy", "native") if jit.available() is None else ("numpy",)
@@ -89,7 +89,7 @@ def test_declaration_passes_the_checks_of_primitives(declared):
     for axis in (0, 1):
         assert mg.check_primitive(lambda x, axis=axis: roll(x, 1, axis), X[0])
     for sample in declared.samples():
-        bounds_what_an_element_depends_on((declared, sample))
+        axis_rule_bounds_element_dependencies((declared, sample))
         adds_one_parallel_axis((declared, sample))
 
 

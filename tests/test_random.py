@@ -67,7 +67,7 @@ def dropped(w, key, x):
     return np.tanh(w @ (x * mg.random.bernoulli(key, 0.5, x.shape)))
 
 
-def test_one_key_per_example_whatever_the_batch():
+def test_keys_per_example_do_not_depend_on_batching():
     rng = np.random.default_rng(0)
     w, X, keys = rng.normal(size=4), rng.normal(size=(11, 4)), mg.random.split(KEY, 11)
     loss = mg.mean_loss(dropped, (None, 0, 0))

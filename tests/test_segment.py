@@ -307,7 +307,7 @@ def flat(values):
 
 @pytest.mark.parametrize("way", [*ONE, *MANY])
 @pytest.mark.parametrize("name", HOLDERS)
-def test_graphs_that_nodes_hold_refuse_what_their_function_refuses(name, way):
+def test_held_graphs_match_function_and_refuse_bad_indices(name, way):
     held, plain = HOLDERS[name]
     if "while" in name and way.removeprefix("vmap, ") not in ("value", "jvp", "tangent"):
         return  # the steps of a while_loop are not kept for reverse mode

@@ -56,7 +56,7 @@ def test_a_page():
         "  return %5"]
 
 
-def test_rules_read_in_the_order_in_which_they_were_applied():
+def test_rules_print_in_order_of_application():
     w, x, big = inp(3), inp(3), Dim.new("B")
     xs = inp(big, 3)
     loss = sum_(tanh(mul(w, x)), axes=(0,))

@@ -76,7 +76,7 @@ def test_large_graphs(make, note):
     assert len(list(boxes(parse(svg)))) <= 4 * 600
 
 
-def test_a_folded_chain_says_what_it_holds():
+def test_folded_chain_shows_operation_count_and_listing():
     (op,) = [g for g, *_ in boxes(parse(draw.graph_svg(chain(1000)))) if "mg-op" in g.get("class")]
     assert texts(op, "label") == ["1,000 elementwise: ×"]
     assert op.find(f"{NS}title").text.endswith("%20 = mul(%19, 1.5)\n… and 980 more")

@@ -45,7 +45,7 @@ def test_layout(network):
             assert not [r for r in rects if r[0] + 1 < x < r[2] - 1 and r[1] + 1 < end and top_ < r[3] - 1]
 
 
-def test_a_chain_is_straight_whatever_joins_it():
+def test_chain_stays_straight_with_leaves_joining_it():
     # 0 → 2 → 4 → 6 …, with a leaf beside each; 0 is itself such a leaf
     edges = [e for k in range(0, 20, 2) for e in ((k, k + 2), (k + 1, k + 2))]
     place = arrange([(100, 40)] * 21, edges, rank(21, edges), unordered=range(21))

@@ -96,7 +96,7 @@ def test_show_writes_the_format_of_its_ending(tmp_path):
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG\r\n"), ("pdf", b"%PDF-")])
-def test_show_converts_with_whatever_is_installed(tmp_path, monkeypatch, ending, start):
+def test_show_uses_installed_converter_or_names_converters(tmp_path, monkeypatch, ending, start):
     graph = mg.trace(lambda x: np.tanh(x) * 2)(mg.f64[3])
     path = tmp_path / f"a.{ending}"
     if importlib.util.find_spec("cairosvg") or shutil.which("rsvg-convert"):

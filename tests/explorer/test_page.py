@@ -45,7 +45,7 @@ def by_hand(w, x):
     return {"h": h, "a": a, "loss": loss, "gradient": np.append(slope * scale * (1 - np.tanh(h) ** 2) * x, slope * a)}
 
 
-def test_values_are_those_of_plain_numpy(show, seeded):
+def test_page_values_equal_plain_numpy(show, seeded):
     tab = show(seeded)
     rows = [by_hand(W, x) for x in X]
     batch = numbers(tab, titles(seeded).index("batch"))

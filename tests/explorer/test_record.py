@@ -38,7 +38,7 @@ def test_large_arrays_are_held_in_part(shape):
     assert record["stats"] == {"min": 0.0, "max": x.size - 1.0, "mean": (x.size - 1) / 2, "nan": 0, "inf": 0, "zero": 1}
 
 
-def test_statistics_count_what_is_not_finite():
+def test_statistics_count_nan_and_inf_apart_from_finite_values():
     x = np.array([np.nan, np.inf, -np.inf, 0.0, 2.0, 4.0])
     assert statistics(x) == {"min": 0.0, "max": 4.0, "mean": 2.0, "nan": 1, "inf": 2, "zero": 1}
     assert statistics(np.full(3, np.nan))["min"] is None

@@ -35,7 +35,7 @@ def test_each_copy_of_a_value_has_its_key():
     assert again is not scale
 
 
-def test_forward_nodes_of_the_gradient_are_those_of_the_mean():
+def test_gradient_stage_shares_forward_keys_with_mean_stage():
     stages = by_title(mg.explore(seed.s, seed.params, seed.examples))
     mean, gradient = stages["mean"], stages["gradient"]
     assert all(gradient.keys[n] == mean.keys[n] for n in mean.graph.nodes)
@@ -44,7 +44,7 @@ def test_forward_nodes_of_the_gradient_are_those_of_the_mean():
     assert not {gradient.keys[n] for n in back} & set(mean.keys.values())
 
 
-def test_cotangents_are_those_of_grad():
+def test_stage_cotangents_equal_grad():
     stages = by_title(mg.explore(seed.s, seed.params, seed.examples))
     gradient = stages["gradient"]
     w = gradient.graph.inputs[0]
@@ -60,7 +60,7 @@ def test_values_keep_their_keys_through_passes():
     assert len(kept) > 0.8 * len(after.graph.nodes)
 
 
-def test_packed_values_come_from_those_of_an_example():
+def test_packed_nodes_are_keyed_to_example_nodes():
     one, batch = mg.explore(graph_loss, np.ones(2), molecules()).stages[:2]
     pairs = {n.prim.name: {m.prim.name for m in keyed(batch, one.keys[n])} for n in one.graph.nodes}
     assert pairs["gather"] == {"gather"}

@@ -55,7 +55,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_derivatives_equal_those_of_jax(name):
+def test_jacobian_and_hessian_equal_jax(name):
     ours, theirs, x = CASES[name]
     with jax.enable_x64(True):
         want = np.asarray(jax.jacobian(theirs)(x))

@@ -111,7 +111,7 @@ def test_is_difference_looks_at_signs(node, difference):
     assert is_difference(node) == difference
 
 
-def test_sums_of_gradient_contributions_are_no_differences():
+def test_gradient_accumulation_is_not_a_difference():
     gradient = mg.trace(mg.grad(lambda w: (np.tanh(w) - np.sin(w)).sum()))(np.ones(3))
     added = [n for n in gradient.nodes if n.prim.name == "add" and "vjp" in n.rules]
     assert added

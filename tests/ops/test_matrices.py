@@ -41,11 +41,11 @@ def test_against_numpy(lead):
 @pytest.mark.parametrize(("dtype", "shape", "error", "match"), [
     ("f2", (2, 2), DtypeError, "LAPACK"), ("i8", (2, 2), DtypeError, "LAPACK"), ("f8", (2,), ShapeError, "a matrix"),
     ("f8", (2, 3), ShapeError, "not square")])
-def test_operands_that_are_no_square_matrices(dtype, shape, error, match):
+def test_check_matrix_refuses_wrong_dtype_or_shape(dtype, shape, error, match):
     with pytest.raises(error, match=match):
         check_matrix("f", ArrayType(shape, np.dtype(dtype)))
 
 
-def test_operation_counts_are_those_of_one_matrix_times_the_stack():
+def test_leading_flops_multiply_by_stack_size():
     node = transposed(checks.placeholder((5, 2, 7), "f8"))  # matrices of 7 x 2
     assert leading_flops(lambda m, n: m * n * n)(node, int, None) == 5 * 7 * 2 * 2

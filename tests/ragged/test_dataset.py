@@ -66,7 +66,7 @@ def packed(request, tmp_path):
     return examples, open_dataset(save_dataset(tmp_path / "graphs", iter(examples), chunk=5), Graph)
 
 
-def test_a_batch_of_a_dataset_is_the_batch_of_those_examples(packed):
+def test_indexing_dataset_equals_batching_examples(packed):
     examples, dataset = packed
     rng = np.random.default_rng(1)
     assert len(dataset) == len(examples)

@@ -451,7 +451,7 @@ def pointing():
     lambda b: b.src + b.x.shape[0] - b.x.shape[0], lambda b: np.cumsum(np.zeros_like(b.src)),
     lambda b: b.x[b.src], lambda b: mg.vmap(lambda s: b.x[s])(b.src), lambda b: b.par == -1, lambda b: b.src > -2,
     lambda b: b.par.astype(np.float32)])
-def test_positions_in_the_batch_are_those_of_the_whole(f, size):
+def test_microbatch_keeps_positions_in_whole_batch(f, size):
     b = pointing()
     np.testing.assert_array_equal(mg.microbatch(f, size)(b), mg.compile(f, backend="numpy")(b))
 

@@ -51,7 +51,7 @@ def test_the_batch_is_the_loop(data):
 
 
 @given(st.data())
-def test_gradients_are_those_of_the_loop(data):
+def test_ragged_gradients_equal_loop_over_examples(data):
     cls, examples = draw_batch(Drawn(data))
     steps, _ = draw_program(Drawn(data), cls)
     batch = mg.batch(examples)

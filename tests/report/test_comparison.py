@@ -28,7 +28,7 @@ def report():
     return mg.compare(loss, PARAMS, (X, Y), repeats=3, copies=16, microbatch=7, progress=False)
 
 
-def test_loss_and_gradient_are_those_of_numpy(report):
+def test_reported_loss_and_gradient_equal_numpy(report):
     gap = X @ PARAMS["w"] + PARAMS["b"] - Y
     for row in report.rows:
         assert row.loss == pytest.approx(np.mean(gap[:row.examples] ** 2), rel=1e-12)

@@ -125,7 +125,7 @@ def test_forward_mode_goes_through_while():
     close(slope(np.array([1.5, 11.0])), np.array([6 * 1.5**5, 1]))
 
 
-def test_reverse_mode_through_while_says_what_to_use():
+def test_reverse_mode_through_while_error_suggests_scan():
     with pytest.raises(mg.Unsupported, match=r"test_control.py:\d+.*while.*scan"):
         mg.grad(lambda x: grow(x)[0])(1.5)
 

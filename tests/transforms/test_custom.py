@@ -59,7 +59,7 @@ def test_forward_rules_have_every_derivative():
     np.testing.assert_allclose(mg.hessian(lambda x: power(x, 3).sum())(X), np.diag(6 * X))
 
 
-def test_the_rule_is_what_is_used():
+def test_custom_vjp_rule_replaces_derivative_under_transforms():
     @mg.custom_vjp(lambda g, out, x: (g * 10.0,))
     def f(x):
         return np.sin(x)
@@ -287,7 +287,7 @@ def test_rules_may_use_values_of_the_function_around():
             mg.jvp(lambda w, f=f: f(w, 3.0), (2.0,), (1.0,))
 
 
-def test_a_rule_must_not_use_what_the_function_computes():
+def test_custom_vjp_rule_refuses_captured_intermediates():
     kept = {}
 
     def f(x):
@@ -462,7 +462,7 @@ def test_an_elementwise_primitive(declare):
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("name", ["acos", "atanh", "expit", "gamma", "my own"])
-def test_a_name_that_others_have_too_means_what_its_owner_says(declare, name, backend):
+def test_custom_primitive_may_share_name_with_library_function(declare, name, backend):
     if name in PRIMITIVES:
         pytest.skip("taken")
     scaled = declare(name, lambda xp, x: x * 100)
@@ -495,7 +495,7 @@ def test_a_primitive_with_a_type_rule_and_a_forward_rule(declare):
         moment(X, W[0, :2], power=1)
 
 
-def test_what_was_not_declared_is_not_there(declare):
+def test_undeclared_vjp_and_batch_rules_are_unsupported(declare):
     f = declare("undeclared", lambda xp, x: xp.flip(x), lambda t: t)
     np.testing.assert_array_equal(f(X), X[::-1])
     with pytest.raises(mg.Unsupported, match="without vjp="):
@@ -504,7 +504,7 @@ def test_what_was_not_declared_is_not_there(declare):
         mg.vmap(f)(W)
 
 
-def test_check_primitive_finds_what_is_wrong(declare):
+def test_check_primitive_finds_wrong_type_vjp_and_batch_rules(declare):
     wrong_type = declare("wrong_type", lambda xp, x: xp.sum(x, axis=-1), lambda t: t, batch="leading")
     with pytest.raises(mg.CheckError, match="type rule says"):
         mg.check_primitive(wrong_type, X)

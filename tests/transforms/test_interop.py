@@ -53,7 +53,7 @@ def test_containers_are_pytrees(kind):
     assert type(nested["again"]) is kind
 
 
-def test_static_fields_are_no_arrays():
+def test_static_fields_are_not_traced():
     f = mg.compile(lambda m, x: ((x @ m.w) ** m.power).sum())
     for power in (2, 3, 2):
         np.testing.assert_allclose(f(Model(W, power), X), ((X @ W) ** power).sum())
@@ -63,7 +63,7 @@ def test_static_fields_are_no_arrays():
     np.testing.assert_allclose(g.w, 3 * W ** 2)
 
 
-def test_what_cannot_be_registered_is_refused():
+def test_register_dataclass_refuses_invalid_classes():
     with pytest.raises(mg.MinigradError, match="not a dataclass"):
         mg.register_dataclass(int)
     with pytest.raises(mg.MinigradError, match=r"no fields \['q'\]"):

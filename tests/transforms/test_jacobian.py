@@ -16,7 +16,7 @@ def test_jacobian_of_a_linear_map_is_its_matrix(shape):
     close(mg.jacobian(lambda w: A @ w)(W), A)
 
 
-def test_jacobian_axes_are_those_of_the_result_then_the_argument():
+def test_jacobian_puts_result_axes_before_argument_axes():
     M = np.arange(6.0).reshape(2, 3)
     J = mg.jacobian(lambda M: M.T * 2)(M)
     expected = np.zeros((3, 2, 2, 3))

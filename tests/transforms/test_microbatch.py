@@ -156,7 +156,7 @@ def test_results_per_example_are_laid_end_to_end():
           mg.per_example_grad(example_loss, in_axes=(None, 0, 0))(W, X, Y))
 
 
-def test_in_axes_are_those_of_what_it_wraps():
+def test_microbatch_inherits_in_axes_of_wrapped_function():
     close(mg.microbatch(L, 7)(W, X, Y), mg.microbatch(L, 7, (None, 0, 0))(W, X, Y))
     f = mg.vmap(lambda p, x: p["a"] @ x, ({"a": None}, 1))
     close(mg.microbatch(f, 7)({"a": W}, X.T.copy()), X @ W)
@@ -211,7 +211,7 @@ def test_pytrees_and_aux():
     (lambda w, X: mg.checkpoint(lambda X: np.mean(X @ w))(X), "checkpoint"),
     (lambda w, X: mg.microbatch(lambda w, X: np.mean(X @ w), 3, ROWS)(w, X), "passes already. Call microbatch once"),
 ])
-def test_what_mixes_examples_is_refused_by_name_and_line(f, match):
+def test_mixing_examples_is_refused_by_name_and_line(f, match):
     with pytest.raises(mg.BatchError, match=match) as error:
         mg.microbatch(f, 7, ROWS)(W, X)
     line = f.__code__.co_firstlineno
@@ -223,7 +223,7 @@ def test_what_mixes_examples_is_refused_by_name_and_line(f, match):
 @pytest.mark.parametrize("f", [
     lambda w, X: np.sum(X @ w) / len(X), lambda w, X: np.sum(X[1:] * X[:-1]),
     lambda w, X: np.prod(X @ w), lambda w, X: np.median(X @ w), lambda w, X: np.mean(np.roll(X, 1, 0) * X)])
-def test_what_needs_the_number_of_examples_is_refused(f):
+def test_dependence_on_example_count_is_refused(f):
     with pytest.raises(mg.ShapeError, match=r"test_microbatch.py:\d+: the code needs the number behind .* chunk"):
         mg.microbatch(f, 7, ROWS)(W, X)
 
@@ -265,7 +265,7 @@ def test_one_chunks_intermediates_at_a_time(wrap):
     assert inside < hidden / 3
 
 
-def test_the_graph_holds_one_body_whatever_the_number_of_passes():
+def test_graph_holds_one_body_for_any_number_of_passes():
     counts = [mg.trace(mg.value_and_grad(mg.microbatch(L, size)))(W, X, Y).count() for size in (1, 7, 50)]
     assert len(set(counts)) == 1
     graph = mg.trace(mg.microbatch(L, 7))(W, X, Y)

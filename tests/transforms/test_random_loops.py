@@ -170,7 +170,7 @@ def test_loops_are_the_python_loops(traced, program):
 
 @FEW
 @given(program=PROGRAMS)
-def test_derivatives_of_loops_are_those_of_the_python_loops(program):
+def test_loop_derivatives_equal_python_loops(program):
     def loss(language, x):
         return values_of(program, x, np.arange(3), language)[1]
 

@@ -202,7 +202,7 @@ def test_the_seed_example():
     assert batched.symbols != []
 
 
-def test_what_a_compiled_program_repeats_of_the_seed_example():
+def test_compiled_seed_example_merges_equal_calls():
     compiled = mg.compile(mg.mean_loss(s, (None, 0)))
     close(compiled(W, X), np.mean([s(W, x) for x in X]))
     last = [t.after for t in compiled.stages if isinstance(t.after, mg.Graph)][-1]
@@ -234,7 +234,7 @@ def test_results_are_the_callers_own(readonly):
         assert not any(np.shares_memory(a, b) for b in everything[:k])
 
 
-def test_the_batched_page_says_what_is_batched():
+def test_printed_batched_graph_shows_batch_size_line_and_rules():
     page = str(mg.trace(mg.value_and_grad(mg.mean_loss(loss, AXES)))(W, X, Y))
     assert "f64[B, 3]" in page
     assert "test_vmap.py" in page

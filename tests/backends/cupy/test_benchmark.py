@@ -21,7 +21,7 @@ def gpu_in_small(monkeypatch, tmp_path, on_stand_in):
     return tmp_path / "gpu.json"
 
 
-def test_the_benchmark_of_a_gpu_runs_and_writes_what_it_has(gpu_in_small, monkeypatch, capsys):
+def test_gpu_benchmark_writes_partial_results_when_a_contestant_fails(gpu_in_small, monkeypatch, capsys):
     def break_down(*args):
         raise RuntimeError("no such kernel")
 

@@ -32,7 +32,7 @@ def test_dtypes_are_given_by_name():
     assert COMPAT.zeros(3, dtype="f4").dtype == np.float32
 
 
-def test_numbers_are_no_arrays():
+def test_stand_in_refuses_python_scalars_as_arrays():
     for f in (lambda: CUPY.where(False, HERE, HERE), lambda: SPECIAL.polygamma(1, HERE), lambda: CUPY.sum(1.0)):
         with pytest.raises(AttributeError, match="has no attribute 'astype'"):
             f()

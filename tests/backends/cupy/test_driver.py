@@ -224,7 +224,7 @@ def test_a_graphs_first_nodes_take_their_arguments_anew(cuda):
 
 @pytest.mark.parametrize(("dtype", "precision", "kind", "compute"), [
     ("f4", "highest", 0, 68), ("f4", "tf32", 0, 77), ("f8", "tf32", 1, 70), ("f2", "highest", 2, 68)])
-def test_products_are_those_of_the_transposes(cuda, dtype, precision, kind, compute):
+def test_batched_product_passes_transposed_operands_to_cublas(cuda, dtype, precision, kind, compute):
     multiply(cuda, dtype, precision, (2, 3, 4, 5), (100, False, 5, 15), (200, True, 6, 20), 300, 400)
     assert cuda.called.names()[-3:] == ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmStridedBatchedEx"]
     _, workspace = cuda.called.calls[-2]
@@ -235,7 +235,7 @@ def test_products_are_those_of_the_transposes(cuda, dtype, precision, kind, comp
     assert plain == [1, 0, 4, 3, 5, None, 200, kind, 6, 20, 100, kind, 5, 15, None, 300, kind, 4, 12, 2, compute, -1]
 
 
-def test_one_product_is_no_batch(cuda):
+def test_single_product_calls_unbatched_gemm(cuda):
     multiply(cuda, "f4", "tf32", (1, 3, 4, 5), (100, True, 6, 15), (200, False, 7, 20), 300, 400)
     name, args = cuda.called.calls[-1]
     plain = [a.value if hasattr(a, "value") else a for a in args[1:]]

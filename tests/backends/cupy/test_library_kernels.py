@@ -11,7 +11,7 @@ from . import programs
 from .programs import close
 
 
-def test_random_bits_are_those_of_the_processor(device):
+def test_random_bits_equal_cpu_bits(device):
     key = np.array([[5, 9], [1, 2]], np.uint32)
     graph, arrays, sizes = programs.optimized(mg.vmap(lambda k: mg.random.bits(k, (1001,))), key)
     (have,) = programs.call(Program(graph, device=device), arrays, sizes)

@@ -69,7 +69,7 @@ def test_errors_show_the_log_of_nvrtc():
         nvrtc.compile('extern "C" __global__ void f(no_such_type* x) {}', "sm_90")
 
 
-def test_without_nvrtc_the_error_says_what_to_install(monkeypatch):
+def test_missing_nvrtc_error_names_the_pip_package(monkeypatch):
     monkeypatch.setattr(nvrtc, "find", lambda name: None)
     with pytest.raises(MinigradError, match="pip install nvidia-cuda-nvrtc"):
         nvrtc.compile("// what no other test compiles", "sm_90")

@@ -36,7 +36,7 @@ def header():
     pytest.skip("cublasLt.h is not installed: pip install nvidia-cublas")
 
 
-def test_numbers_are_those_of_the_headers(header):
+def test_cublas_constants_match_the_headers(header):
     values = {name: eval(text) for name, text in re.findall(r"^\s*(CUBLAS\w+) = (\d+)\b", header, re.MULTILINE)}
     own = {"CUBLASLT_MATMUL_DESC_TRANSA": blas._TRANSPOSED_A, "CUBLASLT_MATMUL_DESC_TRANSB": blas._TRANSPOSED_B,
            "CUBLASLT_MATMUL_DESC_EPILOGUE": blas._EPILOGUE, "CUBLASLT_MATMUL_DESC_BIAS_POINTER": blas._BIAS,
@@ -52,7 +52,7 @@ def test_numbers_are_those_of_the_headers(header):
     assert blas._TYPES["float16"][1] == blas._TYPES["float32"][1]
 
 
-def test_types_of_attributes_are_those_of_the_headers(header):
+def test_attribute_types_match_the_headers(header):
     """A comment before each attribute says its type, which the stand-in of cublasLt asks for."""
     types = {"int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64,
              "uint64_t": ctypes.c_uint64, "const void *": ctypes.c_void_p}
@@ -63,7 +63,7 @@ def test_types_of_attributes_are_those_of_the_headers(header):
             assert types[re.findall(r"\b(u?int(?:32|64)_t|const void \*)(?=, default)", comment)[0]] is have
 
 
-def test_structures_are_those_of_the_headers(header):
+def test_structures_and_functions_match_the_headers(header):
     algorithm, = re.findall(r"typedef struct \{\s*uint64_t data\[(\d+)\];\s*\} cublasLtMatmulAlgo_t;", header)
     assert ctypes.sizeof(blas.Algorithm) == 8 * int(algorithm)
     body = re.findall(r"typedef struct \{((?:(?!typedef).)*)\} cublasLtMatmulHeuristicResult_t;", header, re.DOTALL)[0]

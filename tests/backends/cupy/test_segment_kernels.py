@@ -107,7 +107,7 @@ def test_sums_of_gathered_rows(device, hints):
         assert (np.abs(have - want) <= 30 * np.finfo("f4").eps * near).all()
 
 
-def test_a_place_has_the_same_bits_whatever_the_others_get(device):
+def test_scatter_add_bits_of_a_row_do_not_depend_on_other_rows(device):
     n, places, wide = sizes_of((100, 10, 4))
     u, i = input_(n, wide, dtype="f4"), input_(n, dtype="i8")
     program = Program(Graph((u, i), (node("scatter_add", u, i, shape=(places, wide)),)), device=device)

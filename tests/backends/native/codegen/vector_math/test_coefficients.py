@@ -12,7 +12,7 @@ from minigrad.backends.native.codegen.vector_math import coefficients
 
 
 @pytest.mark.parametrize("name", ["EXP", "SIN", "HALF_TANH"])
-def test_the_polynomials_are_those_of_the_fit(name):
+def test_stored_coefficients_equal_the_fit(name):
     f, low, high, *counts = fit.POLYNOMIALS[name]
     for width, n in zip((32, 64), counts, strict=True):
         assert fit.fit(f, low, high, n, width) == getattr(coefficients, name)[width]

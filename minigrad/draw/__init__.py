@@ -25,6 +25,7 @@ from ..symbolic import bind
 from ..text import format_graph, is_literal
 from .boxes import picture
 from .svg import render, xml
+from .values import input_arrays, input_sizes, node_values
 
 _LINES = 2000  # of text in a notebook's cell
 
@@ -87,17 +88,9 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Seque
 
 def _values(graph: Graph, values: Sequence[PyTree]) -> dict[Node, str]:
     """Return the value of each node in words: numbers, or the least and the largest of many."""
-    tree: PyTree = tuple(values)
-    leaves: list[Any] = optree.tree_leaves(tree)
-    if len(leaves) != len(graph.inputs):
-        raise TraceError(at_user_line(f"{graph.name}.show: expected {len(graph.inputs)} values "
-                                      f"({', '.join(graph.names)}), got {len(leaves)}"))
-    arrays = [np.asarray(x, n.dtype) for x, n in zip(leaves, graph.inputs, strict=True)]
-    sizes = bind((n.shape, a.shape, name) for n, a, name in zip(graph.inputs, arrays, graph.names, strict=True))
-    nodes = [n for n in graph.nodes if isinstance(n.type, ArrayType)]
-    every = graph.replace(outputs=tuple(nodes), out_names=(), out_tree=None)
-    found = zip(nodes, interpreters.evaluate(every, arrays, sizes), strict=True)
-    return {n: f" {in_words(np.asarray(v))}" for n, v in found}
+    arrays = input_arrays(graph, values, "show")
+    found = node_values(graph, arrays, input_sizes(graph, arrays))
+    return {n: f" {in_words(np.asarray(v))}" for n, v in found.items() if isinstance(n.type, ArrayType)}
 
 
 def in_words(array: np.ndarray) -> str:

@@ -11,11 +11,11 @@ import numpy as np
 import optree
 
 from ..draw import open_in_browser
+from ..draw.values import input_arrays, input_sizes
 from ..errors import BatchError, TraceError, at_user_line
 from ..graph import Graph, InAxes, PyTree
 from ..ragged.axes import Axis
 from ..ragged.batch import Batch, batch
-from ..symbolic import bind
 from ..tracebacks import boundary
 from ..transforms.mean import mean_loss
 from ..transforms.symbolic_trace import trace
@@ -166,10 +166,7 @@ def _ragged_record(packed: Batch, first: int) -> Record:
 @boundary
 def explore_graph(graph: Graph, values: Sequence[PyTree]) -> Exploration:
     """Explore one graph on values of its inputs; see `Graph.explore`."""
-    leaves = _leaves(tuple(values))
-    if len(leaves) != len(graph.inputs):
-        raise TraceError(at_user_line(f"{graph.name}.explore: expected {len(graph.inputs)} values "
-                                      f"({', '.join(graph.names)}), got {len(leaves)}"))
+    leaves = input_arrays(graph, values, "explore")
     stages = of_function(Stage("graph", "The graph.", graph))
     number(stages)
     return _page(graph.name, stages, [leaves] * len(stages))
@@ -240,8 +237,7 @@ def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[np.ndarray]]
     bodies: list[Record] = []
     for stage, leaves in zip(stages, feeds, strict=True):
         arrays = [np.asarray(x, n.dtype) for x, n in zip(leaves, stage.graph.inputs, strict=True)]
-        sizes = bind((n.shape, a.shape, name)
-                     for n, a, name in zip(stage.graph.inputs, arrays, stage.graph.names, strict=True))
+        sizes = input_sizes(stage.graph, arrays)
         records.append(stage_record(stage, arrays, sizes, pool, bodies))
         if stage.before is not None:
             records[-1]["before"] = stages.index(stage.before)

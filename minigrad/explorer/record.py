@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import interpreters
+from ..draw.values import node_values
 from ..errors import Place, printable
 from ..graph import ArrayType, Graph, Node, held_graphs
 from ..symbolic import Dim, Symbol, value
@@ -91,14 +92,6 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
     yield from blocks
 
 
-def evaluated(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> dict[Node, np.ndarray]:
-    """Return the value of every node; nodes with several results have a tuple."""
-    nodes = [n for n in graph.nodes if n not in set(graph.inputs)]
-    with np.errstate(all="ignore"):
-        results = interpreters.evaluate(graph.replace(outputs=tuple(nodes), out_names=(), out_tree=None), arrays, sizes)
-    return {**dict(zip(graph.inputs, arrays, strict=True)), **dict(zip(nodes, results, strict=True))}
-
-
 @contextmanager
 def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[np.ndarray]]]]:
     """Record each graph that is evaluated inside the ``with`` block, with its arrays."""
@@ -118,7 +111,7 @@ def stage_record(stage: Stage, arrays: Sequence[np.ndarray], sizes: Mapping[Symb
     """
     graph = stage.graph
     words, names = Words(), node_names(graph)
-    values = evaluated(graph, arrays, sizes)
+    values = node_values(graph, arrays, sizes)
     index = {n: i for i, n in enumerate(graph.nodes)}
     inputs = set(graph.inputs)
     varying = set(
@@ -193,7 +186,7 @@ def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands:
             record = stage_record(inner, operands_of[0], sizes, pool, bodies)
             record["turns"] = []
             for given in operands_of:
-                values = evaluated(graph, given, sizes)
+                values = node_values(graph, given, sizes)
                 record["turns"].append([pool.add(np.asarray(values[n])) if isinstance(n.type, ArrayType) else None
                                         for n in graph.nodes])
             one["body"] = len(bodies)

@@ -26,7 +26,7 @@ ORDER = ("errors", "locks", "expression", "tracebacks", "symbolic", "tracing", "
          "registry", "passes", "backends", "compiler", "optim", "random", "per_example", "testing", "report",
          "explorer", "__init__", "cli", "__main__")
 
-# The same within the native backend: what is in none of its folders may import all of them.
+# The same within the native backend: modules in none of its folders may import all of them.
 NATIVE = ("runtime", "codegen", "kernels", "plan")
 
 # What a function may import when it runs, and why not at once.

@@ -35,7 +35,7 @@ def test_wide_values_stay_in_the_steps():
 
 
 def test_values_larger_than_their_product_stay_in_the_steps():
-    """The product of all steps is made before them, and its square matrices, of which few fit, are not."""
+    """The product of all steps runs before them; its square matrices, too large to keep, do not."""
     def f(w, xs):
         def step(h, x):
             y = x @ w

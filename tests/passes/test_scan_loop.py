@@ -54,7 +54,7 @@ def test_nan_and_infinity():
 
 @st.composite
 def loop(draw):
-    """A random step over a vector state, two running sums, and a slice; and what to differentiate."""
+    """A random step over a vector state, two running sums, and a slice; and the inputs to differentiate."""
     unary = st.sampled_from([np.sin, np.tanh, np.negative, np.square, lambda v: v * 0.5, lambda v: v.sum() + v])
     steps = draw(st.lists(st.tuples(st.sampled_from(["unary", "add", "mul", "sub", "matmul", "outer", "pick"]),
                                     st.integers(0, 99), st.integers(0, 99), unary), min_size=1, max_size=7))

@@ -18,7 +18,7 @@ from minigrad.backends.native.codegen.vector_math import FUNCTIONS, functions
 INF, NAN = float("inf"), float("nan")
 BOTH = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 LANES = {np.float32: 16, np.float64: 8}
-WIDE = np.finfo(np.longdouble).nmant > 60  # where it is no wider than float64 there is nothing to compare with
+WIDE = np.finfo(np.longdouble).nmant > 60  # a long double of float64's width cannot serve as reference
 
 
 def arity(name):

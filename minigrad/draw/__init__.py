@@ -66,18 +66,18 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Seque
     values : sequence of arrays or pytrees, optional
         The values of the inputs; every box then shows the value of its node.
     """
-    said = {} if values is None else _values(graph, values)
+    texts = {} if values is None else _values(graph, values)
     if path is not None:
         path = os.fspath(path)
         ending = os.path.splitext(path)[1].lower()
         if ending not in _WRITERS:
             raise MinigradError(at_user_line(f"show({path!r}): a drawing is written as .svg, .html, .png or .pdf, not "
                                              f"as {ending}"))
-        data = _WRITERS[ending](graph, path, said)
+        data = _WRITERS[ending](graph, path, texts)
         with open(path, "wb") as drawing:
             drawing.write(data)
         return path
-    svg = graph_svg(graph, said)
+    svg = graph_svg(graph, texts)
     name = re.sub(r"[^A-Za-z0-9_]+", "-", graph.name)[:40]
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=f"minigrad-{name}-", suffix=".svg",
                                      delete=False) as file:
@@ -89,8 +89,8 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Seque
 def _values(graph: Graph, values: Sequence[PyTree]) -> dict[Node, str]:
     """Return the value of each node in words: numbers, or the least and the largest of many."""
     arrays = input_arrays(graph, values, "show")
-    found = node_values(graph, arrays, input_sizes(graph, arrays))
-    return {n: f" {in_words(np.asarray(v))}" for n, v in found.items() if isinstance(n.type, ArrayType)}
+    computed = node_values(graph, arrays, input_sizes(graph, arrays))
+    return {n: f" {in_words(np.asarray(v))}" for n, v in computed.items() if isinstance(n.type, ArrayType)}
 
 
 def in_words(array: np.ndarray) -> str:

@@ -192,21 +192,21 @@ class _Net:
 
     @staticmethod
     def _hanging(layers: list[list[int]], before: list[list[int]], after: list[list[int]]) -> set[int]:
-        found: set[int] = set()
+        hanging: set[int] = set()
         for v in itertools.chain.from_iterable(layers):
-            if len(after[v]) == 1 and (not before[v] or (len(before[v]) == 1 and before[v][0] in found)):
-                found.add(v)
-        return found
+            if len(after[v]) == 1 and (not before[v] or (len(before[v]) == 1 and before[v][0] in hanging)):
+                hanging.add(v)
+        return hanging
 
     # -- coordinates -------------------------------------------------------------------------------
 
     def place_ports(self, unordered: Collection[int]) -> None:
         """Spread the edges that enter a box over its upper side."""
-        at = {v: i for layer in self.layers for i, v in enumerate(layer)}
+        position = {v: i for layer in self.layers for i, v in enumerate(layer)}
         self.shift = [0.0] * len(self.links)  # of a link's end, from the middle of the box
         for v, ports in self.ports.items():
             if v in unordered:
-                ports.sort(key=lambda p: at[self.links[p][0]])
+                ports.sort(key=lambda p: position[self.links[p][0]])
             step = min(_PORTS, (self.widths[v] - 24) / max(len(ports), 1))
             middle = (len(ports) - 1) / 2
             main = [i for i, p in enumerate(ports) if self.links[p][0] not in self.loose]
@@ -230,28 +230,28 @@ class _Net:
         x = [0.0] * len(self.ranks)
         offsets = []
         for layer in self.layers:
-            offset, at = [], 0.0
+            offset, extent = [], 0.0
             for i, v in enumerate(layer):
-                at += self._gap(layer[i - 1], v) if i else 0.0
-                offset.append(at)
+                extent += self._gap(layer[i - 1], v) if i else 0.0
+                offset.append(extent)
             offsets.append(offset)
             for v, o in zip(layer, offset, strict=True):
-                x[v] = o - at / 2
+                x[v] = o - extent / 2
         rounds = 40 if len(self.ranks) < 1500 else 14
         for sweep in range(rounds):
             down = sweep % 2 == 0
             both = sweep >= rounds - 8
             layers = list(zip(self.layers, offsets, strict=True))
             for layer, offset in layers if down else reversed(layers):
-                want, weights = [], []
+                targets, weights = [], []
                 for v, o in zip(layer, offset, strict=True):
                     pull = pulls[0][v] + pulls[1][v] if both else pulls[0 if down else 1][v]
                     weight = sum(w for _, _, w in pull)
                     goal = sum((x[u] + s) * w for u, s, w in pull) / weight if weight else x[v]
-                    want.append(goal - o)
+                    targets.append(goal - o)
                     weights.append(weight or 0.05)
-                for v, o, at in zip(layer, offset, _monotone(want, weights), strict=True):
-                    x[v] = at + o
+                for v, o, start in zip(layer, offset, _monotone(targets, weights), strict=True):
+                    x[v] = start + o
         self.x = x
         for _ in range(4):
             self._straighten()
@@ -315,10 +315,10 @@ class _Net:
                 if u not in inside:
                     total += (self.x[u] + s + shift) * w
                     weight += w
-        at = total / weight if weight else self.middle
-        at = max(low, min(at, high))
+        target = total / weight if weight else self.middle
+        target = max(low, min(target, high))
         for v, shift in run:
-            self.x[v] = at - shift
+            self.x[v] = target - shift
 
     def close_up(self) -> None:
         """Move components that no edge holds towards the ones on their left, as far as every layer has room."""
@@ -376,10 +376,10 @@ class _Net:
         return Layout(corners, top[:self.boxes], width, tops[-1] + depths[-1], curves, heads)
 
 
-def _monotone(want: list[float], weights: list[float]) -> list[float]:
+def _monotone(targets: list[float], weights: list[float]) -> list[float]:
     """Return the non-decreasing sequence nearest to `want` in weighted least squares."""
     blocks: list[list[float]] = []  # mean, weight, length
-    for value, weight in zip(want, weights, strict=True):
+    for value, weight in zip(targets, weights, strict=True):
         blocks.append([value, weight, 1])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             b, w, n = blocks.pop()

@@ -23,11 +23,11 @@ def fewest_crossings(layers: Sequence[Sequence[int]], links: Sequence[tuple[int,
         The ends of each item's links.
     """
     current = [list(layer) for layer in layers]
-    at = [0.0] * len(above)  # positions, counted from the middle of the layer
+    position = [0.0] * len(above)  # positions, counted from the middle of the layer
 
     def number(layer: list[int]) -> None:
         for i, v in enumerate(layer):
-            at[v] = i - (len(layer) - 1) / 2
+            position[v] = i - (len(layer) - 1) / 2
 
     for layer in current:
         number(layer)
@@ -36,11 +36,11 @@ def fewest_crossings(layers: Sequence[Sequence[int]], links: Sequence[tuple[int,
         down = sweep % 2 == 0
         near = above if down else below
         for layer in current if down else reversed(current):
-            key = {v: sum(at[u] for u in near[v]) / len(near[v]) if near[v] else at[v] for v in layer}
+            key = {v: sum(position[u] for u in near[v]) / len(near[v]) if near[v] else position[v] for v in layer}
             layer.sort(key=key.__getitem__)
             number(layer)
-        _exchange(current, above, below, at)
-        crossings = _count(current, links, at)
+        _exchange(current, above, below, position)
+        crossings = _count(current, links, position)
         if best is None or crossings < best:
             best, order = crossings, [list(layer) for layer in current]
         if best == 0:
@@ -49,33 +49,34 @@ def fewest_crossings(layers: Sequence[Sequence[int]], links: Sequence[tuple[int,
 
 
 def _exchange(layers: list[list[int]], above: Sequence[Sequence[int]], below: Sequence[Sequence[int]],
-              at: list[float]) -> None:
+              position: list[float]) -> None:
     for _ in range(2):
         changed = False
         for layer in layers:
             for i in range(len(layer) - 1):
                 u, v = layer[i], layer[i + 1]
-                saved = sum(_crossed(near[u], near[v], at) - _crossed(near[v], near[u], at) for near in (above, below))
+                saved = sum(_crossed(near[u], near[v], position) - _crossed(near[v], near[u], position)
+                            for near in (above, below))
                 if saved > 0:
                     layer[i], layer[i + 1] = v, u
-                    at[u], at[v] = at[v], at[u]
+                    position[u], position[v] = position[v], position[u]
                     changed = True
         if not changed:
             return
 
 
-def _crossed(first: Sequence[int], second: Sequence[int], at: list[float]) -> int:
+def _crossed(first: Sequence[int], second: Sequence[int], position: list[float]) -> int:
     """Return the number of crossings between links to `first` and links to `second`, the box to its right."""
     if len(first) * len(second) > _HUB:
         return 0  # the sweeps place it, and counting here would be quadratic
-    return sum(at[a] > at[b] for a in first for b in second)
+    return sum(position[a] > position[b] for a in first for b in second)
 
 
-def _count(layers: list[list[int]], links: Sequence[tuple[int, int]], at: list[float]) -> int:
+def _count(layers: list[list[int]], links: Sequence[tuple[int, int]], position: list[float]) -> int:
     rank = {v: r for r, layer in enumerate(layers) for v in layer}
     between: list[list[tuple[float, float]]] = [[] for _ in layers]
     for u, v in links:
-        between[rank[u]].append((at[u], at[v]))
+        between[rank[u]].append((position[u], position[v]))
     total = 0
     for r, pairs in enumerate(between[:-1]):
         width = len(layers[r + 1])

@@ -97,9 +97,9 @@ def _draw_box(box: Box, x: float, y: float, w: float, h: float, held: list[tuple
     parts = [f"<title>{xml(box.tip)}</title>" if box.tip else "",
              f'<rect class="mg-box" width="{_f(w)}" height="{_f(h)}" rx="{_f(rx)}"/>']
 
-    def put(style: str, at: float, baseline: float, text: str, end: bool = False) -> None:
+    def put(style: str, x: float, baseline: float, text: str, end: bool = False) -> None:
         anchor = ' text-anchor="end"' if end else ""
-        parts.append(f'<text class="{style}" x="{_f(at)}" y="{_f(baseline)}"{anchor}>{xml(text)}</text>')
+        parts.append(f'<text class="{style}" x="{_f(x)}" y="{_f(baseline)}"{anchor}>{xml(text)}</text>')
 
     if box.kind == "tag":
         put("mg-small", 8, 13, _cut(box.label, 28))
@@ -125,13 +125,13 @@ def _draw_box(box: Box, x: float, y: float, w: float, h: float, held: list[tuple
 
 def _roles(picture: Picture) -> list[str]:
     """Return the roles that occur, in the order of `ROLES`, those of held graphs included."""
-    found: dict[str, None] = {}
+    roles: dict[str, None] = {}
     stack = [picture]
     while stack:
         for box in stack.pop().boxes:
-            found[box.role] = None
+            roles[box.role] = None
             stack += [p for _, p in box.held]
-    return [r for r in ROLES if r in found] + [r for r in found if r and r not in ROLES]
+    return [r for r in ROLES if r in roles] + [r for r in roles if r and r not in ROLES]
 
 
 def _slug(role: str) -> str:

@@ -151,18 +151,18 @@ def stage_record(stage: Stage, arrays: Sequence[np.ndarray], sizes: Mapping[Symb
 
 def _provenance(node: Node, stage: Stage, index: Mapping[Node, int]) -> Record:
     """Return the line, scope, rules and cotangent of a node, and the node whose vjp it belongs to."""
-    found: Record = {}
+    record: Record = {}
     if node.rules:
-        found["rules"] = list(reversed(node.rules))
+        record["rules"] = list(reversed(node.rules))
     if node.loc is not None:
-        found["line"] = [os.path.basename(node.loc[0]), node.loc[1], linecache.getline(*node.loc[:2]).strip()]
+        record["line"] = [os.path.basename(node.loc[0]), node.loc[1], linecache.getline(*node.loc[:2]).strip()]
     if isinstance(node.loc, Place) and node.loc.scope:
-        found["scope"] = node.loc.scope
+        record["scope"] = node.loc.scope
     if stage.cotangents.get(node) in index:
-        found["cotangent"] = index[stage.cotangents[node]]
+        record["cotangent"] = index[stage.cotangents[node]]
     if node.rules[:1] in (("vjp",), ("jvp",)) and node.source is not None and node.source in index:
-        found["of"] = index[node.source]
-    return found
+        record["of"] = index[node.source]
+    return record
 
 
 def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands: Sequence[np.ndarray],
@@ -174,7 +174,7 @@ def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands:
         node.prim.eval(np, *operands, **params)
     for graph, arrays in runs:
         turns.setdefault(graph, []).append(arrays)
-    found: list[Record] = []
+    records: list[Record] = []
     concrete = [g for value in params.values() for g in (value if isinstance(value, tuple) else (value,))
                 if isinstance(g, Graph)]
     for (key, graph), ran in zip(held, concrete, strict=True):
@@ -185,14 +185,14 @@ def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands:
             operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row, graph.inputs, strict=True)] for row in rows]
             record = stage_record(inner, operands_of[0], sizes, pool, bodies)
             record["turns"] = []
-            for given in operands_of:
-                values = node_values(graph, given, sizes)
+            for arguments in operands_of:
+                values = node_values(graph, arguments, sizes)
                 record["turns"].append([pool.add(np.asarray(values[n])) if isinstance(n.type, ArrayType) else None
                                         for n in graph.nodes])
             one["body"] = len(bodies)
             bodies.append(record)
-        found.append(one)
-    return found
+        records.append(one)
+    return records
 
 
 def _role(graph: Graph, node: Node, varying: set[Node]) -> str:
@@ -202,11 +202,11 @@ def _role(graph: Graph, node: Node, varying: set[Node]) -> str:
 
 def _params(node: Node, sizes: Mapping[Symbol, int]) -> Record:
     """Return the static parameters that plain objects can say, sizes as numbers."""
-    found: Record = {}
+    plain_params: Record = {}
     for name, param in node.params.items():
         if (plain := _plain(param, sizes)) is not None:
-            found[name] = plain
-    return found
+            plain_params[name] = plain
+    return plain_params
 
 
 def _plain(param: object, sizes: Mapping[Symbol, int]) -> object:

@@ -57,32 +57,32 @@ def of_loss(one: Graph, in_axes: InAxes, copies: int) -> list[Stage]:
         example,
     )
     mean = Stage("mean", "The mean of the losses over the batch axis: one node more.", batch.graph.mean(), batch)
-    found = of_function(mean)
-    if len(found) > 1 and found[1].cotangents:
+    stages = of_function(mean)
+    if len(stages) > 1 and stages[1].cotangents:
         each = Stage("each gradient", "The gradient of every example, a row each; the mean over them is the gradient.",
                      one.grad(0).vmap(in_axes=in_axes), batch)
         tangent = Stage(TANGENT, "The derivative of the mean along ones: each node has a tangent, in the order of the "
                                  "computation.", mean.graph.jvp(0), mean)
-        found[1:1] = [each, tangent]
-    return [example, unrolled, batch, *found]
+        stages[1:1] = [each, tangent]
+    return [example, unrolled, batch, *stages]
 
 
 def of_function(stage: Stage) -> list[Stage]:
     """Return a stage, its gradient if it has one, and the stages of the passes."""
-    found = [stage]
+    stages = [stage]
     graph = stage.graph
     wrt = first_argument(graph)
     scalar = len(graph.outputs) == 1 and graph.outputs[0].type.floating and not graph.outputs[0].ndim
     if scalar and wrt and all(n.type.floating for n in wrt):
         try:
-            found.append(gradient(stage))
+            stages.append(gradient(stage))
         except Unsupported as error:  # a `while` has no reverse mode: the page says so, and shows the rest
             stage.note += f" It has no gradient: {error}"
-    _, done = passes.run(found[-1].graph)
+    _, done = passes.run(stages[-1].graph)
     for each in done:
-        if isinstance(each.after, Graph) and each.after.outputs != found[-1].graph.outputs:
-            found.append(Stage(each.name, each.note, each.after, found[-1]))
-    return found
+        if isinstance(each.after, Graph) and each.after.outputs != stages[-1].graph.outputs:
+            stages.append(Stage(each.name, each.note, each.after, stages[-1]))
+    return stages
 
 
 def first_argument(graph: Graph) -> Sequence[Node]:
@@ -124,10 +124,10 @@ def _inherited(before: Stage, stage: Stage) -> dict[Node, int]:
     known = {
         n: old[slots[name]] for name, n in zip(stage.graph.names, stage.graph.inputs, strict=True) if name in slots
     }
-    given = {*before.graph.inputs, *stage.graph.inputs}  # known by their names alone
+    inputs = {*before.graph.inputs, *stage.graph.inputs}  # known by their names alone
     alike: dict[tuple[object, ...], list[int]] = {}
     kin: dict[tuple[object, ...], list[int]] = {}
-    for node in (n for n in before.graph.nodes if n not in given):
+    for node in (n for n in before.graph.nodes if n not in inputs):
         alike.setdefault(_form(node, old), []).append(old[node])
         kin.setdefault(_kind(node), []).append(old[node])
         kin.setdefault(_call(node), []).append(old[node])
@@ -135,7 +135,7 @@ def _inherited(before: Stage, stage: Stage) -> dict[Node, int]:
     for node in stage.graph.nodes:
         if node in old:
             known[node] = old[node]
-        elif node not in known and node not in given:
+        elif node not in known and node not in inputs:
             key = None
             if same := alike.get(_form(node, known)):
                 key = same[0]

@@ -128,8 +128,8 @@ class Declared:
 
     Attributes
     ----------
-    of : callable
-        ``of(node)`` returns the node's `AxisRule`, or None where it is unknown.
+    rule : callable
+        ``rule(node)`` returns the node's `AxisRule`, or None where it is unknown.
     placed : callable or None
         ``placed(params, order, size)`` returns the static parameters of the same operation on operands whose axis k is
         the former axis ``order[k]``; None in `order` stands for a new parallel axis, of `size`, in front. Axes that
@@ -139,14 +139,14 @@ class Declared:
         to a result of shape `after`. None: never.
     """
 
-    of: Callable[[Node], AxisRule | None]
+    rule: Callable[[Node], AxisRule | None]
     placed: Placed | None = None
     still: Callable[[Params, Shape, Shape], bool] | None = None
 
 
 def axis_rule(node: Node) -> AxisRule | None:
     """Return the node's axis rule, or None where its primitive declares none."""
-    return node.prim.axes.of(node) if node.prim.axes is not None else None
+    return node.prim.axes.rule(node) if node.prim.axes is not None else None
 
 
 def rearranges(rule: AxisRule) -> bool:
@@ -167,9 +167,9 @@ def subscripts(text: str) -> Declared:
     left, right = ([term.split() for term in side.split(",")] for side in text.split("->"))
     leading = all(term[:1] == ["..."] for term in (*left, *right))
 
-    def of(node: Node) -> AxisRule:
+    def rule(node: Node) -> AxisRule:
         factors: dict[str, Factor] = {}
-        rest: list[Axis] = []  # of `...`, the last axis first
+        trailing: list[Axis] = []  # of `...`, the last axis first
 
         def axes(term: list[str], ndim: int) -> Axes:
             out: list[Axis] = []
@@ -178,22 +178,22 @@ def subscripts(text: str) -> Declared:
                     out.append((factors.setdefault(name, _marked(name)),))
                     continue
                 n = ndim - len(term) + 1
-                rest.extend(parallel(n - len(rest)))
-                out += rest[:n][::-1]
+                trailing.extend(parallel(n - len(trailing)))
+                out += trailing[:n][::-1]
             return tuple(out)
 
         terms = left * len(node.inputs) if len(left) == 1 else left
         return AxisRule(tuple(axes(term, i.ndim) for term, i in zip(terms, node.inputs, strict=True)),
                         tuple(axes(term, t.ndim) for term, t in zip(right, node.types, strict=True)))
 
-    return Declared(of, (lambda params, order, size: params) if leading else None)
+    return Declared(rule, (lambda params, order, size: params) if leading else None)
 
 
 def _marked(name: str) -> Factor:
     for mark in (REDUCE, ORDERED, PERMUTED, INDEXED, SEGMENTED):
-        at = name.find(mark.value)
-        if at > 0:
-            by = name[at + 1:]
+        position = name.find(mark.value)
+        if position > 0:
+            by = name[position + 1:]
             return Factor(mark, int(by) if mark in (INDEXED, SEGMENTED) else by)
     return Factor()
 
@@ -212,7 +212,7 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
 
     `kept`: whether the result has these axes, too.
     """
-    def of(node: Node) -> AxisRule:
+    def rule(node: Node) -> AxisRule:
         chosen = node.params[param]
         chosen = chosen if isinstance(chosen, tuple) else (chosen,)
         operands: list[Axes] = []
@@ -226,7 +226,7 @@ def along(param: str, kind: Kind, by: str = "", kept: bool = True) -> Declared:
         chosen = params[param]
         return {**params, param: tuple(map(order.index, chosen)) if isinstance(chosen, tuple) else order.index(chosen)}
 
-    return Declared(of, placed, lambda params, before, after: params[param] == ())
+    return Declared(rule, placed, lambda params, before, after: params[param] == ())
 
 
 def per_axis(**neutral: object) -> Declared:
@@ -234,7 +234,7 @@ def per_axis(**neutral: object) -> Declared:
 
     A neutral entry of None is the size of the operand's axis.
     """
-    def of(node: Node) -> AxisRule:
+    def rule(node: Node) -> AxisRule:
         (x,) = node.inputs
         still = [all(node.params[p][a] == (n if entry is None else entry) for p, entry in neutral.items())
                  for a, n in enumerate(x.shape)]
@@ -245,7 +245,7 @@ def per_axis(**neutral: object) -> Declared:
         return {p: tuple(entries[a] if a is not None else size if neutral[p] is None else neutral[p] for a in order)
                 for p, entries in params.items()}
 
-    return Declared(of, placed, lambda params, before, after: before == after)
+    return Declared(rule, placed, lambda params, before, after: before == after)
 
 
 def factorised(before: Shape, after: Shape) -> tuple[Axes, Axes]:
@@ -263,12 +263,12 @@ def factorised(before: Shape, after: Shape) -> tuple[Axes, Axes]:
 
 def _boundaries(before: Shape, after: Shape) -> Iterator[tuple[int, int]]:
     """Yield the numbers of leading axes of both shapes that have equally many elements."""
-    there: dict[int | Dim, int] = {}
+    counts: dict[int | Dim, int] = {}
     for j in range(1, len(after)):
-        there.setdefault(size_of(after[:j]), j)
+        counts.setdefault(size_of(after[:j]), j)
     last = 0
     for i in range(1, len(before)):
-        j = there.get(size_of(before[:i]), 0)
+        j = counts.get(size_of(before[:i]), 0)
         if j > last:
             yield i, j
             last = j
@@ -277,18 +277,18 @@ def _boundaries(before: Shape, after: Shape) -> Iterator[tuple[int, int]]:
 def _common_factors(before: Shape, after: Shape) -> tuple[list[list[Factor]], list[list[Factor]]]:
     shapes = (list(before), list(after))
     axes: tuple[list[list[Factor]], list[list[Factor]]] = ([[] for _ in before], [[] for _ in after])
-    at = [0, 0]
+    position = [0, 0]
     mixed = False
 
     def take(side: int, factor: Factor, size: int | Dim) -> None:
-        axes[side][at[side]].append(factor)
-        quotient = 1 if mixed else divide(shapes[side][at[side]], size)
+        axes[side][position[side]].append(factor)
+        quotient = 1 if mixed else divide(shapes[side][position[side]], size)
         assert quotient is not None  # `size` divides it
-        shapes[side][at[side]] = quotient
-        at[side] += quotient == 1
+        shapes[side][position[side]] = quotient
+        position[side] += quotient == 1
 
-    while at[0] < len(before) and at[1] < len(after) and not mixed:
-        sizes = [shape[k] for shape, k in zip(shapes, at, strict=True)]
+    while position[0] < len(before) and position[1] < len(after) and not mixed:
+        sizes = [shape[k] for shape, k in zip(shapes, position, strict=True)]
         shared = common_divisor(*sizes)
         if sizes[0] != sizes[1] and 1 in sizes:
             take(sizes.index(1), Factor(PERMUTED), 1)
@@ -299,6 +299,6 @@ def _common_factors(before: Shape, after: Shape) -> tuple[list[list[Factor]], li
             take(0, factor, shared)
             take(1, factor, shared)
     for side in (0, 1):
-        while at[side] < len(shapes[side]):
-            take(side, Factor(PERMUTED), shapes[side][at[side]])
+        while position[side] < len(shapes[side]):
+            take(side, Factor(PERMUTED), shapes[side][position[side]])
     return axes

@@ -26,7 +26,7 @@ def elementwise(name: str, eval: Callable[..., object], kernel: str, *,
                 result: str = "same", domain: str = "f", arity: int | None = None,
                 samples: Callable[[], list[Sample]] | None = None, order: int = 2, flops: Flops | None = None,
                 linear: Literal["", "jointly", "separately", "first"] = "",
-                params: Params | None = MappingProxyType({}), **rest: Any) -> Primitive:
+                params: Params | None = MappingProxyType({}), **attributes: Any) -> Primitive:
     """Declare an elementwise primitive of operands of equal shape.
 
     Parameters
@@ -44,7 +44,7 @@ def elementwise(name: str, eval: Callable[..., object], kernel: str, *,
         The number of operands; by default those of the kernel.
     params : mapping of str to type, or None
         The static parameters; None: unknown.
-    **rest
+    **attributes
         Other attributes of `Primitive`.
     """
     arity = arity or sum(f"{{{i}}}" in kernel for i in range(4))
@@ -69,7 +69,7 @@ def elementwise(name: str, eval: Callable[..., object], kernel: str, *,
     return Primitive(
         name, type_rule, eval, kind="elementwise", kernel=kernel,
         vjp=vjp or by_partials[0], jvp=jvp or by_partials[1], axes=POINTWISE, flops=flops, linear=linear, params=params,
-        samples=samples or (lambda: _default_samples(arity, domain, order)), **rest)
+        samples=samples or (lambda: _default_samples(arity, domain, order)), **attributes)
 
 
 def _derivatives(d: Callable[..., Sequence[Node | float | None]]) -> tuple[
@@ -105,15 +105,15 @@ def _default_samples(arity: int, domain: str, order: int) -> list[Sample]:
     return out
 
 
-def discrete(name: str, type: Callable[..., ArrayType], eval: Callable[..., object], **rest: Any) -> Primitive:
+def discrete(name: str, type: Callable[..., ArrayType], eval: Callable[..., object], **attributes: Any) -> Primitive:
     """Declare a primitive of integer or bool values, which have no derivative."""
     return Primitive(name, type, eval, vjp=lambda g, out, *xs, **params: [None] * len(xs),
-                     jvp=Unsupported("its values are integers or bools"), **rest)
+                     jvp=Unsupported("its values are integers or bools"), **attributes)
 
 
 def linear(name: str, type: Callable[..., ArrayType | TupleType], eval: Callable[..., object],
            transpose: Callable[..., Node | Sequence[Node | None]], batch: Callable[..., Node] | None = None,
-           operands: int | None = 1, **rest: Any) -> Primitive:
+           operands: int | None = 1, **attributes: Any) -> Primitive:
     """Declare a primitive that is linear in its first `operands` inputs (in all of them: None).
 
     Its forward derivative is itself on the tangents; `transpose` (``transpose(g, *inputs, **params)``, one
@@ -130,4 +130,4 @@ def linear(name: str, type: Callable[..., ArrayType | TupleType], eval: Callable
         moved = [zeros_like(x) if t is None else t for t, x in zip(ts[:n], xs[:n], strict=True)]
         return PRIMITIVES[name](*moved, *xs[n:], **params)
 
-    return Primitive(name, type, eval, vjp, jvp, batch, linear="first" if operands else "jointly", **rest)
+    return Primitive(name, type, eval, vjp, jvp, batch, linear="first" if operands else "jointly", **attributes)

@@ -72,11 +72,11 @@ def along_each(start_and_step: Callable[..., tuple[Sequence[Size], Sequence[int]
     ``start_and_step(shape, **params)`` returns the first position and the step along each axis of an operand of
     `shape`.
     """
-    def of(node: Node) -> Window:
+    def positions(node: Node) -> Window:
         start, step = start_and_step(node.inputs[0].shape, **node.params)
         return Window(tuple(range(node.ndim)), tuple(start), tuple(step))
 
-    return View(of)
+    return View(positions)
 
 
 def _same(node: Node) -> Window:

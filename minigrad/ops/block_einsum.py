@@ -100,7 +100,7 @@ def _product(xp: ArrayNamespace, orders: Sequence[str]) -> Callable[[np.ndarray,
     if batch or any(len(s) != 1 for s in (left, right, inner)):
         return lambda x, y: contract_two(xp, x, y, *orders)
     expected = (left + inner, inner + right, left + right)
-    flips = [given != order for given, order in zip(orders, expected, strict=True)]
+    flips = [order != canonical for order, canonical in zip(orders, expected, strict=True)]
 
     def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         z = xp.matmul(x.T if flips[0] else x, y.T if flips[1] else y)

@@ -22,15 +22,15 @@ from .subgraph import apply_graph, batch_graph, fits, placeholders, result_types
 # -- transposing a rule ------------------------------------------------------------------------------------
 
 
-def transpose(name: str, outputs: Sequence[Node], given: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
-    """Return the transpose of the linear map from `inputs` to `outputs`, applied to `given`.
+def transpose(name: str, outputs: Sequence[Node], cotangents: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
+    """Return the transpose of the linear map from `inputs` to `outputs`, applied to `cotangents`.
 
     Raises
     ------
     GradError
         If the map is not linear: then its transpose would depend on where it is taken.
     """
-    back = interpreters.backward(outputs, given, inputs)
+    back = interpreters.backward(outputs, cotangents, inputs)
     if interpreters.dependent(back, inputs) and any(n in set(interpreters.dependent(back, inputs)) for n in back):
         raise GradError(f"the derivative rule of {name} is not linear in the derivative that it is given, so the other "
                         "mode cannot be had from it. Use it linearly, or give the other rule as well.")
@@ -154,16 +154,16 @@ def _batched_rule(rule: Rule, batch: Callable[..., Graph], size: int | Dim, mapp
 
 def _batched_vjp(vjp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Graph) -> Graph:
     moving = [m for m, n in zip(mapped, graph.inputs, strict=True) if n.type.floating][:ruled(graph, vjp, None)]
-    given = (True,) * (len(_floats(graph.outputs)) + len(graph.outputs))
-    vjp, _ = batch_graph(vjp, (*given, *mapped), size, [True] * len(moving))
+    flags = (True,) * (len(_floats(graph.outputs)) + len(graph.outputs))
+    vjp, _ = batch_graph(vjp, (*flags, *mapped), size, [True] * len(moving))
     # The cotangent of a shared input is a sum over the examples.
     return vjp.replace(outputs=tuple(o if m else sum_(o, axes=(0,)) for o, m in zip(vjp.outputs, moving, strict=True)))
 
 
 def _batched_jvp(jvp: Graph, size: int | Dim, mapped: Sequence[bool], graph: Graph) -> Graph:
     moving = [m for m, n in zip(mapped, graph.inputs, strict=True) if n.type.floating][:ruled(graph, None, jvp)]
-    given = (*moving, *(True for _ in graph.outputs), *mapped)
-    return batch_graph(jvp, given, size, [True] * len(_floats(graph.outputs)))[0]
+    flags = (*moving, *(True for _ in graph.outputs), *mapped)
+    return batch_graph(jvp, flags, size, [True] * len(_floats(graph.outputs)))[0]
 
 
 custom = Primitive(
@@ -260,8 +260,8 @@ def _callback_eval(xp: ArrayNamespace, *xs: np.ndarray, function: Opaque, result
     arrays = [_frozen(np.array(on_host(x))) for x in xs]
     lead = tuple(size for size, _ in batches)
 
-    def call(lead: tuple[int, ...], given: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return checked(repr(function), function.function(*given), lead, result)
+    def call(lead: tuple[int, ...], arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return checked(repr(function), function.function(*arguments), lead, result)
 
     if not lead:
         out = tuple(map(np.array, call((), [a[()] for a in arrays])))

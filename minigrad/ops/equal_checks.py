@@ -14,13 +14,13 @@ from .subgraph import Access, fixed_point, graphs_of
 Key = tuple[object, ...]
 
 
-def missing_checks(required: Mapping[Check, Node], given: Collection[Check]) -> dict[Check, Node]:
-    """Return the checks of `required` that `given` does not imply, each with its reader."""
-    missing = {check: node for check, node in required.items() if check not in given}
-    if missing and given:
+def missing_checks(required: Mapping[Check, Node], present: Collection[Check]) -> dict[Check, Node]:
+    """Return the checks of `required` that `present` does not imply, each with its reader."""
+    missing = {check: node for check, node in required.items() if check not in present}
+    if missing and present:
         values = _ValueNumbers()
         known: dict[Node, int] = {}
-        keys = set(values.checks(given, known))
+        keys = set(values.checks(present, known))
         missing = {check: node for check, node in missing.items()
                    if not keys.issuperset(values.checks([check], known))}
     return missing

@@ -233,8 +233,8 @@ def _scan_vjp(g: Sequence[Node | None], out: Node, *xs: Node, body: Graph, count
          *(fresh[n] for n in kept)),
         (*others[:len(carried)], *(t + d for t, d in zip(totals, sums, strict=True)), *others[len(carried):]),
         name=f"{body.name}_vjp")
-    given = dict(zip(carry, g, strict=False))
-    start = [zeros_like(xs[i]) if (d := given[i]) is None else d for i in carried]
+    arriving = dict(zip(carry, g, strict=False))
+    start = [zeros_like(xs[i]) if (d := arriving[i]) is None else d for i in carried]
     node = scan(*outer, *start, *(zeros_like(xs[i]) for i in shared), *arrays, *(d for _, d in stacked), *stacks,
                 body=step, counts=(roles.n_shared, len(floats) - len(slices)), length=length, reverse=not reverse)
     cotangents = dict(zip((*carried, *shared, *slices), parts(node), strict=True))

@@ -84,20 +84,20 @@ checked_index = discrete(  # an index within an example; negative ones count fro
     samples=lambda: [Sample((np.array([0, 2, 1]), np.array([3, 3, 3])), order=0)])
 
 
-def _nonempty_eval(xp: ArrayNamespace, lengths: np.ndarray, *, what: str) -> np.ndarray:
+def _nonempty_eval(xp: ArrayNamespace, lengths: np.ndarray, *, message: str) -> np.ndarray:
     if bad := first_where(xp, lengths <= 0):  # negative: a slice longer than the example
-        raise ValueError(what.replace("{}", str(bad[0])))
+        raise ValueError(message.replace("{}", str(bad[0])))
     return lengths
 
 
-def _nonempty_type(lengths: ArrayType, *, what: str) -> ArrayType:
+def _nonempty_type(lengths: ArrayType, *, message: str) -> ArrayType:
     _require_ints("nonempty", lengths)
     return lengths
 
 
 nonempty = discrete(
     "nonempty", _nonempty_type, _nonempty_eval, axes=POINTWISE, picks=FIRST,
-    samples=lambda: [Sample((np.array([2, 3]),), {"what": "example {} has no rows"}, order=0)])
+    samples=lambda: [Sample((np.array([2, 3]),), {"message": "example {} has no rows"}, order=0)])
 
 
 # -- along a segment -----------------------------------------------------------------------------------------

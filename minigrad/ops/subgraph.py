@@ -165,10 +165,10 @@ class Held:
     added: bool | None = None
     first: int = 0
 
-    def params(self, given: Params, tests: Sequence[Graph], bodies: Sequence[Graph]) -> dict[str, object]:
-        """Return the parameters that hold these graphs in place of `given` ones."""
+    def params(self, old: Params, tests: Sequence[Graph], bodies: Sequence[Graph]) -> dict[str, object]:
+        """Return the parameters that hold these graphs in place of those of `old`."""
         new: dict[str, object] = {self.test: tests[0]} if tests else {}
-        return new | {self.bodies: tuple(bodies) if isinstance(given[self.bodies], tuple) else bodies[0]}
+        return new | {self.bodies: tuple(bodies) if isinstance(old[self.bodies], tuple) else bodies[0]}
 
 
 HELD = {

@@ -122,7 +122,7 @@ class Rows:
         total = functools.reduce(operator.add, terms)
         if any(isinstance(factor, int) and factor < 0 for _, factor in products):  # a slice leaves rows out
             one = full(1, (self.size,), _INT)
-            total = nonempty(total + one, what="example {} has fewer rows than a slice of it leaves out") - one
+            total = nonempty(total + one, message="example {} has fewer rows than a slice of it leaves out") - one
         return total
 
     def _only_symbol(self, domain: Domain) -> Symbol | None:

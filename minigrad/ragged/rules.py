@@ -220,7 +220,7 @@ def _reduce(b: Batching, node: Node, xs: Inputs) -> Node:
         one = full(1, (b.rows.size,), _INT)
         lengths = where(eq(b.rows.length(left), full(0, (b.rows.size,), _INT)), one, lengths)
     message = f"{node.prim.name} of nothing: example {{}} has no rows. Give it initial="
-    return barrier(out, nonempty(lengths, what=message))
+    return barrier(out, nonempty(lengths, message=message))
 
 
 def _collect(b: Batching, x: Node, domain: Domain, kept: tuple[int, ...], reduction: Callable[..., Node]) -> Node:
@@ -461,7 +461,8 @@ def _long_enough(b: Batching, i: Node, n: int | Dim) -> Node:
         return lengths
     far = max(int(k) if k >= 0 else -1 - int(k) for k in np.ravel(value))
     more = full(far, (b.rows.size,), lengths.dtype)
-    return nonempty(lengths - more, what=f"an index is out of range: example {{}} has fewer than {far + 1} rows") + more
+    message = f"an index is out of range: example {{}} has fewer than {far + 1} rows"
+    return nonempty(lengths - more, message=message) + more
 
 
 @_rule("gather")
@@ -550,8 +551,8 @@ def _checkpoint(b: Batching, node: Node, xs: Inputs) -> Any:
 def _custom(b: Batching, node: Node, xs: Inputs) -> Node:
     """Batch the held function and its derivative rule; the nodes of outside that they need become inputs, too."""
     p = node.params
-    given = [(i, x, i in b.mapped) for i, x in zip(node.inputs, xs, strict=True)]
-    inputs, outputs, more = _within(b, p["graph"], given, [True] * len(p["graph"].outputs))
+    operands = [(i, x, i in b.mapped) for i, x in zip(node.inputs, xs, strict=True)]
+    inputs, outputs, more = _within(b, p["graph"], operands, [True] * len(p["graph"].outputs))
     results = [(old, new, True) for old, new in zip(p["graph"].outputs, outputs, strict=True)]
     which = "vjp" if p["vjp"] is not None else "jvp"
     derivative = p[which]
@@ -560,22 +561,23 @@ def _custom(b: Batching, node: Node, xs: Inputs) -> Node:
     if isinstance(derivative, Later):  # a recursive rule, whose batch would not end
         return node.prim(*xs, *more, **{"graph": _closed(p["graph"], inputs, more, outputs), "vjp": None, "jvp": None,
                                         which: Later(derivative.name)})
-    moving, produced = ([entry for entry in values if entry[0].type.floating] for values in (given, results))
+    moving, produced = ([entry for entry in values if entry[0].type.floating] for values in (operands, results))
     moving = moving[:ruled(p["graph"], *((derivative, None) if which == "vjp" else (None, derivative)))]
     pushed, pulled = (produced, moving) if which == "vjp" else (moving, produced)
-    held, back, others = _within(b, derivative, [*pushed, *results, *given], [has for *_, has in pulled], in_rule=True)
+    held, back, others = _within(b, derivative, [*pushed, *results, *operands], [has for *_, has in pulled],
+                                 in_rule=True)
     extra = list(dict.fromkeys([*more, *others]))
     return node.prim(*xs, *extra, **{"graph": _closed(p["graph"], inputs, extra, outputs), "vjp": None, "jvp": None,
                                      which: _closed(derivative, held, extra, back)})
 
 
-def _within(b: Batching, graph: Graph, given: Sequence[tuple[Node, Node, bool]], mapped: Sequence[bool],
+def _within(b: Batching, graph: Graph, operands: Sequence[tuple[Node, Node, bool]], mapped: Sequence[bool],
             in_rule: bool = False) -> tuple[list[Node], list[Node], list[Node]]:
     """Return a held graph's inputs and outputs for a batch, and the nodes of outside that the outputs depend on.
 
     Parameters
     ----------
-    given : sequence of (node, node, bool)
+    operands : sequence of (node, node, bool)
         Per input: a node of its type for one example, a node of its type for the batch, and whether it differs between
         examples.
     mapped : sequence of bool
@@ -583,17 +585,17 @@ def _within(b: Batching, graph: Graph, given: Sequence[tuple[Node, Node, bool]],
     in_rule : bool
         Whether the graph is a derivative rule.
     """
-    olds, news = ([placeholder(pair[k].types[0]) for *pair, _ in given] for k in (0, 1))
+    olds, news = ([placeholder(pair[k].types[0]) for *pair, _ in operands] for k in (0, 1))
     since = moment()
     outputs = interpreters.substitute(graph.outputs, dict(zip(graph.inputs, olds, strict=True)))
-    pairs = list(zip(olds, given, strict=True))
+    pairs = list(zip(olds, operands, strict=True))
     inner = Batching(b.rows, dict(zip(olds, news, strict=True)), [o for o, (_, _, has) in pairs if has],
                     {o: b.targets[i] for o, (i, _, _) in pairs if i in b.targets},
                     {o: b.packed_indices[i] for o, (i, _, _) in pairs if i in b.packed_indices},
                     [o for o, (i, _, _) in pairs if i in b.nullable])
     inner.in_rule = in_rule or b.in_rule
-    results = [new if has == want else broadcast_leading(new, b.rows.size) if want else sum_(new, axes=(0,))
-               for (new, has), want in zip(inner.run(outputs, _ALL), mapped, strict=True)]
+    results = [new if has == must else broadcast_leading(new, b.rows.size) if must else sum_(new, axes=(0,))
+               for (new, has), must in zip(inner.run(outputs, _ALL), mapped, strict=True)]
     inside = set(reachable(results, since))
     outside = dict.fromkeys([i for n in (*inside, *results) for i in (n.inputs if n in inside else (n,))
                              if i not in inside and i not in news])

@@ -250,7 +250,7 @@ def _check(self: Any) -> None:
     object.__setattr__(self, "_sizes", sizes)
 
 
-def check_example(schema: Schema, given: Mapping[str, object],
+def check_example(schema: Schema, fields: Mapping[str, object],
                   example: str) -> tuple[dict[str, Any], tuple[int, ...]]:
     """Return an example's fields as arrays of the declared types, and the sizes of the schema's axes.
 
@@ -261,7 +261,7 @@ def check_example(schema: Schema, given: Mapping[str, object],
     first: dict[Axis, str] = {}  # the field that has the axis first
     labels = {n: f"{example}.{n}" if schema.cls is not None else example for n in schema.fields}
     for name, t in schema.fields.items():
-        label, value = labels[name], given[name]
+        label, value = labels[name], fields[name]
         if value is None and name in schema.optional:
             values[name] = None
             continue

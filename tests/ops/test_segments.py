@@ -43,7 +43,7 @@ def test_negative_indices_count_from_the_end_of_the_example():
 
 def test_empty_examples_are_named_by_number():
     with pytest.raises(ValueError, match="example 1 is empty"):
-        run("nonempty", LENGTHS, what="example {} is empty")
+        run("nonempty", LENGTHS, message="example {} is empty")
 
 
 def test_ids_must_fit_the_rows():

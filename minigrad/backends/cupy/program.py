@@ -182,7 +182,7 @@ class Program:
         self._flag[0] = 0
         node = self.plan.checked[number - 1]
         if node.prim is nonempty:
-            return ValueError(f"{node.where}: {node.params['what'].replace('example {}', 'an example')}")
+            return ValueError(f"{node.where}: {node.params['message'].replace('example {}', 'an example')}")
         if (refused := overflow.refused_by(node)) is not None:
             return IntegerRangeError(overflow.message("of a call", **refused.params))
         return IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "

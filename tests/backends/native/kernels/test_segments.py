@@ -50,14 +50,14 @@ def test_segment_cumsum_keeps_nan_in_its_example():
 
 def test_runtime_checks_of_lengths_and_indices():
     n = np.arange(1, 100_000)
-    np.testing.assert_array_equal(native("nonempty", [n], what="{}"), n)
+    np.testing.assert_array_equal(native("nonempty", [n], message="{}"), n)
     index = np.where(n % 2, n - 1, -n)
     np.testing.assert_array_equal(native("checked_index", [index, n]), np.where(n % 2, n - 1, 0))
     for bad in (n[-1], -n[-1] - 1):
         with pytest.raises(IndexError, match=f"index {bad} is out of range for an example with {n[-1]} rows"):
             program_of("checked_index", [n, n])([np.append(index[:-1], bad), n], {})
     with pytest.raises(ValueError, match=r"max of nothing: example 2 has no rows"):
-        program_of("nonempty", [n[:3]], what="max of nothing: example {} has no rows")([np.array([1, 5, 0])], {})
+        program_of("nonempty", [n[:3]], message="max of nothing: example {} has no rows")([np.array([1, 5, 0])], {})
 
 
 def test_lengths_of_small_integers_are_not_steps():

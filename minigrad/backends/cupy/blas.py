@@ -108,7 +108,7 @@ class Descriptor:
 
 
 def _alignments(*addresses: int) -> tuple[int, ...]:
-    return tuple([min(at & -at, ALIGN) for at in addresses])
+    return tuple([min(address & -address, ALIGN) for address in addresses])
 
 
 class Product:
@@ -142,10 +142,10 @@ class Product:
     def _layout(self, rows: int, columns: int, turned: bool, lead: int, apart: int) -> Descriptor:
         """Return the layout of a row-major matrix: the transpose of a column-major one."""
         stored = (rows, columns) if turned else (columns, rows)
-        made = Descriptor(self._blas, "MatrixLayout", self._kind, *map(ctypes.c_uint64, stored), ctypes.c_int64(lead))
-        made.set(_BATCH, ctypes.c_int32(self.spec.sizes[0]))
-        made.set(_APART, ctypes.c_int64(apart))
-        return made
+        layout = Descriptor(self._blas, "MatrixLayout", self._kind, *map(ctypes.c_uint64, stored), ctypes.c_int64(lead))
+        layout.set(_BATCH, ctypes.c_int32(self.spec.sizes[0]))
+        layout.set(_APART, ctypes.c_int64(apart))
+        return layout
 
     # -- algorithms -----------------------------------------------------------------------------------------
 
@@ -252,23 +252,23 @@ class ProductCall:
     def _chosen(self) -> tuple[Product, int, list[int]]:
         """Return the product, and the addresses of its result and of its operands."""
         pointers = self._workspace.pointers
-        at = [start if slot is None else pointers[slot] + start for slot, start in self._operands]
+        addresses = [start if slot is None else pointers[slot] + start for slot, start in self._operands]
         for product, out in self._ways[:-1]:
-            if product.algorithms(*at):
-                return product, out, at
-        return *self._ways[-1], at[:2]
+            if product.algorithms(*addresses):
+                return product, out, addresses
+        return *self._ways[-1], addresses[:2]
 
     def __call__(self) -> None:
-        product, out, at = self._chosen()
-        product(out, self._room, *at)
+        product, out, addresses = self._chosen()
+        product(out, self._room, *addresses)
         if product is self._ways[-1][0]:
             for call in self._bias:
                 call()
 
     def tune(self) -> None:
         """Choose the fastest algorithm for its operands."""
-        product, _, at = self._chosen()
-        product.tune(self._room, *at)
+        product, _, addresses = self._chosen()
+        product.tune(self._room, *addresses)
 
 
 class Fork:

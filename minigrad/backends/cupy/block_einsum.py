@@ -129,22 +129,22 @@ def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], mem
     def before(end: str, k: str) -> str:
         return f"({k} ? (I){end}[{k} - 1] : 0)"
 
-    def split(at: str, group: str) -> dict[str, str]:
+    def split(index: str, group: str) -> dict[str, str]:
         """Divide an index along a group into one along each of its subscripts."""
         indices = {}
         for c in reversed(group[1:]):
-            indices[c] = w.inner(f"{at} % {sizes[c]}")
-            at = w.inner(f"{at} / {sizes[c]}")
-        return {**indices, **{c: w.inner(at) for c in group[:1]}}
+            indices[c] = w.inner(f"{index} % {sizes[c]}")
+            index = w.inner(f"{index} / {sizes[c]}")
+        return {**indices, **{c: w.inner(index) for c in group[:1]}}
 
-    def index(term: str, name: str, layout: str, at: dict[str, str]) -> tuple[str, ...]:
+    def index(term: str, name: str, layout: str, indices: dict[str, str]) -> tuple[str, ...]:
         first: tuple[str, ...] = ("example",) if layout == "stacked" else ()
         if layout == "packed":
             row = ""
             for c in (c for c in term if c in b.lengths):
-                row = f"({row} * {sizes[c]} + {at[c]})" if row else at[c]
+                row = f"({row} * {sizes[c]} + {indices[c]})" if row else indices[c]
             first = (w.inner(f"start_{name} + {row}"),)
-        return (*first, *(at[c] for c in term if c not in b.lengths))
+        return (*first, *(indices[c] for c in term if c not in b.lengths))
 
     w.emit(f"const I examples = {w.size(b.examples)};")
     for c, n in b.dense.items():
@@ -187,8 +187,8 @@ def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], mem
                     w.emit(f"const I k = low + d, i = {first} + r;")
                     w.emit(f"{kind} v = 0;")
                     with w.scope(f"if (k < inner && i < {most})"):
-                        at = {**outer, **split("k", inner), **split("i", own)}
-                        w.emit(f"v = {w.value(v, index(term, k, layout, at))};")
+                        indices = {**outer, **split("k", inner), **split("i", own)}
+                        w.emit(f"v = {w.value(v, index(term, k, layout, indices))};")
                     w.emit(f"tile_{k}[d][r] = v;")
             w.emit("__syncthreads();")
             w.emit("multiply_tiles(tile_x, tile_y, sum);")
@@ -198,8 +198,8 @@ def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], mem
             w.emit(f"const I i = row + threadIdx.x / {_SIDE} * {b.rows} + e / {b.columns};")
             w.emit(f"const I j = column + threadIdx.x % {_SIDE} + e % {b.columns} * {_SIDE};")
             with w.scope("if (i < rows && j < columns)"):
-                at = {**outer, **split("i", rows), **split("j", columns)}
-                place = w.linear(index(b.out, "out", "packed" if b.ragged(b.out) else "stacked", at), node.shape)
+                indices = {**outer, **split("i", rows), **split("j", columns)}
+                place = w.linear(index(b.out, "out", "packed" if b.ragged(b.out) else "stacked", indices), node.shape)
                 total = cuda_expr.total(f"sum[e / {b.columns}][e % {b.columns}]", node.dtype)
                 w.emit(cuda_expr.store(f"{w.result(node)}[{place}]", total, node.dtype))
 

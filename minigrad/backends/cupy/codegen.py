@@ -226,27 +226,27 @@ class KernelWriter:
             text = i if not text or text == "0" else f"({text} * {self.size(n)} + {i})"
         return text or "0"
 
-    def split(self, at: str, shape: Sequence[int | Dim]) -> Index:
-        """Return the index of the element that is the `at`-th of a plain array."""
+    def split(self, position: str, shape: Sequence[int | Dim]) -> Index:
+        """Return the index of the element at a position of a plain array."""
         out: list[str] = []
         kept = [k for k, n in enumerate(shape) if n != 1]
         for k in range(len(shape) - 1, -1, -1):
             if shape[k] == 1:
                 out.append("0")
             elif k == kept[0]:
-                out.append(at)
+                out.append(position)
             else:
                 n = self.size(shape[k])
-                out.append(self.index(f"{at} % {n}"))
-                at = self.index(f"{at} / {n}")
+                out.append(self.index(f"{position} % {n}"))
+                position = self.index(f"{position} / {n}")
         return tuple(reversed(out))
 
     # -- values ---------------------------------------------------------------------------------------------
 
     def know(self, node: Node, idx: Index, name: str, level: int) -> Found:
         """Note the name of an element, and return it with the level of its scope."""
-        self.scopes[level].known[node, idx] = found = name, level
-        return found
+        self.scopes[level].known[node, idx] = element = name, level
+        return element
 
     def computed(self, node: Node, idx: Index, text: str, level: int) -> Found:
         """Declare the value of an element in a scope."""
@@ -303,10 +303,10 @@ class KernelWriter:
         return last
 
     def _view(self, node: Node, idx: Index) -> Found:
-        source, found = node.inputs[0], window(node)
-        if found is not None:
+        source, view = node.inputs[0], window(node)
+        if view is not None:
             return self.find(source, tuple(self._stepped(idx[k], start, step)
-                                             for k, start, step in zip(*found, strict=True)))
+                                             for k, start, step in zip(*view, strict=True)))
         if self.memory.place(source) is not None:  # it lies in one piece, so the offset is that in the view
             return self._load(node, source, idx, self.linear(idx, node.shape))
         return self.find(source, self._reshaped(idx, node.shape, source.shape))
@@ -319,17 +319,17 @@ class KernelWriter:
             return i
         return self.index(f"{self.size(start)} + {i if step == 1 else f'{step} * {i}'}")
 
-    def _reshaped(self, idx: Index, have: Sequence[int | Dim], want: Sequence[int | Dim]) -> Index:
+    def _reshaped(self, idx: Index, source: Sequence[int | Dim], target: Sequence[int | Dim]) -> Index:
         """Return the index in another shape: axes that both begin or end with keep theirs."""
         a = 0
-        while a < min(len(have), len(want)) and have[a] == want[a]:
+        while a < min(len(source), len(target)) and source[a] == target[a]:
             a += 1
         b = 0
-        while b < min(len(have), len(want)) - a and have[-1 - b] == want[-1 - b]:
+        while b < min(len(source), len(target)) - a and source[-1 - b] == target[-1 - b]:
             b += 1
-        h, w = len(have) - b, len(want) - b
-        middle = self.split(self.index(self.linear(idx[a:h], have[a:h])), want[a:w])
-        return (*idx[:a], *middle, *idx[h:])
+        m, n = len(source) - b, len(target) - b
+        middle = self.split(self.index(self.linear(idx[a:m], source[a:m])), target[a:n])
+        return (*idx[:a], *middle, *idx[m:])
 
     # -- values behind a condition --------------------------------------------------------------------------
 
@@ -352,14 +352,14 @@ class KernelWriter:
         """Return an index that only the innermost scope knows, so that statements that need it stay there."""
         return self.declare("const I", "i", f" = {text}", len(self.scopes) - 1)
 
-    def position(self, index: Node, at: Index, n: int | Dim) -> tuple[str, str]:
+    def position(self, index: Node, idx: Index, n: int | Dim) -> tuple[str, str]:
         """Return an element of an index array as a row number, and the condition that the row exists."""
-        node, own = index, at
+        node, own = index, idx
         while added(node) and (view := window(node)) is not None:
             node, own = node.inputs[0], tuple(own[k] for k in view.axes)
         if node.prim is iota and node.shape[0] == n:
             return own[0], ""
-        raw, level = self.find(index, at)
+        raw, level = self.find(index, idx)
         size = self.size(n)
         known = self.scopes[level].known
         if ("row", raw, size) not in known:
@@ -375,8 +375,8 @@ class KernelWriter:
 
 def _gather(w: KernelWriter, node: Node, idx: Index) -> Found:
     x, *indices = node.inputs
-    at, inner = idx[:indices[0].ndim], idx[indices[0].ndim:]
-    rows = [w.position(i, at, n) for i, n in zip(indices, x.shape, strict=False)]
+    place, inner = idx[:indices[0].ndim], idx[indices[0].ndim:]
+    rows = [w.position(i, place, n) for i, n in zip(indices, x.shape, strict=False)]
     condition = " && ".join(c for _, c in rows if c)
     if not condition:
         return w.find(x, (*(r for r, _ in rows), *inner))
@@ -396,14 +396,14 @@ def _scatter_row(w: KernelWriter, node: Node, idx: Index) -> Found:
     out = w.variable(node, " = 0", level)
     loop = w.name("j")
     with w.scope(f"for (I {loop} = 0; {loop} < {w.size(size_of(indices[0].shape[1:]))}; {loop}++)", [loop], level):
-        at = (idx[0], *w.split(loop, indices[0].shape[1:])) if k > 1 else (idx[0],)
-        rows = [w.position(i, at, n) for i, n in zip(indices, node.shape, strict=False)]
+        update = (idx[0], *w.split(loop, indices[0].shape[1:])) if k > 1 else (idx[0],)
+        rows = [w.position(i, update, n) for i, n in zip(indices, node.shape, strict=False)]
         condition = " && ".join(f"{r} == {p}" for (r, _), p in list(zip(rows, places, strict=True))[1:])
         bad = [c for _, c in rows if c]
         if bad:
             w.emit(f"if (!({' && '.join(bad)})) {w.flag(node)}")
         with w.scope(f"if ({condition or 'true'})"):
-            value = w.value(u, (*at, *inner))
+            value = w.value(u, (*update, *inner))
             w.emit(f"{out} = {cuda_expr.rounded(f'{out} + {value}', node.dtype)};")
     return w.know(node, idx, out, level)
 
@@ -438,11 +438,11 @@ def _pad(w: KernelWriter, node: Node, idx: Index) -> Found:
         if (low, high, gap) == (0, 0, 0):
             own.append((i, False))
             continue
-        at = f"({i} - {low})" if low else i
-        tests.append(f"{i} >= {low} && {at} / {gap + 1} < {w.size(n)}")
+        shifted = f"({i} - {low})" if low else i
+        tests.append(f"{i} >= {low} && {shifted} / {gap + 1} < {w.size(n)}")
         if gap:
-            tests.append(f"{at} % {gap + 1} == 0")
-        own.append((f"{at} / {gap + 1}", True))
+            tests.append(f"{shifted} % {gap + 1} == 0")
+        own.append((f"{shifted} / {gap + 1}", True))
     if not tests:
         return w.find(x, idx)
     return w.guarded(node, idx, " && ".join(tests), "0", lambda: w.value(

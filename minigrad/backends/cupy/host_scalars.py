@@ -22,7 +22,7 @@ class HostScalars:
     Parameters
     ----------
     graph : Graph
-    given : collection of int
+    numeric : collection of int
         The inputs that are Python numbers.
 
     Attributes
@@ -31,8 +31,8 @@ class HostScalars:
         The inputs that are given, and the elementwise statements on them, on sizes and on constants, in order.
     """
 
-    def __init__(self, graph: Graph, given: Collection[int] = ()):
-        self.given = {graph.inputs[i]: i for i in sorted(given)}
+    def __init__(self, graph: Graph, numeric: Collection[int] = ()):
+        self.given = {graph.inputs[i]: i for i in sorted(numeric)}
         self.nodes: dict[Node, None] = dict.fromkeys(self.given)
         for n in graph.nodes:
             if n.prim.kind == "elementwise" and n.shape == () and all(map(self._known, n.inputs)):

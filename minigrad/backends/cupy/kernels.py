@@ -211,11 +211,11 @@ def blocks_for(total: int, each: int = THREADS, most: int = WIDEST) -> int:
     return max(min(-(-total // each), most), 1)
 
 
-def index_names(at: str, axes: Iterable[tuple[int, int | Dim]]) -> dict[int, str]:
-    """Return the name of each axis's index, where `at` counts through the axes (with their sizes) together."""
+def index_names(counter: str, axes: Iterable[tuple[int, int | Dim]]) -> dict[int, str]:
+    """Return the name of each axis's index, where `counter` counts through the axes (with their sizes) together."""
     axes = list(axes)
     many = [a for a, n in axes if n != 1]
-    return {a: at if many == [a] else f"{at}_{a}" if a in many else "0" for a, _ in axes}
+    return {a: counter if many == [a] else f"{counter}_{a}" if a in many else "0" for a, _ in axes}
 
 
 class Kernel(KernelWriter):
@@ -232,15 +232,15 @@ class Kernel(KernelWriter):
         """Return a parameter whose argument the launch provides."""
         return self.param("own", name, ctype, name)
 
-    def apart(self, at: str, axes: Iterable[tuple[int, int | Dim]]) -> list[str]:
-        """Return the statement that divides the number `at` into the indices `index_names` of the axes."""
+    def apart(self, counter: str, axes: Iterable[tuple[int, int | Dim]]) -> list[str]:
+        """Return the statement that divides the number `counter` into the indices `index_names` of the axes."""
         many = [(a, n) for a, n in axes if n != 1]
         if len(many) < 2:
             return []
-        parts, quotient = [], at
+        parts, quotient = [], counter
         for k, (a, n) in reversed(list(enumerate(many))):
             size = self.size(n)
-            parts.append(f"{at}_{a} = {quotient} % {size}" if k else f"{at}_{a} = {quotient}")
+            parts.append(f"{counter}_{a} = {quotient} % {size}" if k else f"{counter}_{a} = {quotient}")
             quotient = f"({quotient} / {size})"
         return [f"const I {', '.join(parts)};"]
 
@@ -270,18 +270,19 @@ class Kernel(KernelWriter):
         return self.declare(kind, "a", first, level)
 
     @contextmanager
-    def rounds(self, at: str, start: str, end: str, step: str, sums: Sequence[str], most: int = RUN) -> Iterator[None]:
+    def rounds(self, counter: str, start: str, end: str, step: str, sums: Sequence[str],
+               most: int = RUN) -> Iterator[None]:
         """Write into a loop; the accumulators `sums` add up in chains, which end after `most` turns."""
-        head = f"for (I {at} = {start}; {at} < {end};"
+        head = f"for (I {counter} = {start}; {counter} < {end};"
         if not sums:
-            with self.scope(f"{head} {at} += {step})", [at]):
+            with self.scope(f"{head} {counter} += {step})", [counter]):
                 yield
             return
-        with self.scope(f"{head} {', '.join(f'{a}.fold()' for a in sums)})", [at]):
-            self.emit(f"const int turns = turns_of<{most}>({end} - {at}, {step});")
+        with self.scope(f"{head} {', '.join(f'{a}.fold()' for a in sums)})", [counter]):
+            self.emit(f"const int turns = turns_of<{most}>({end} - {counter}, {step});")
             lines = self.scopes[-1].lines
             begin = len(lines)
-            with self.scope(f"for (int turn = 0; turn < turns; turn++, {at} += {step})", [at]):
+            with self.scope(f"for (int turn = 0; turn < turns; turn++, {counter} += {step})", [counter]):
                 yield
             # No load moves ahead of a branch, so unrolling over branches would only take registers.
             branches = any(line.lstrip().startswith("if (") for line in lines[begin:])

@@ -307,7 +307,7 @@ class Planner:
         names: dict[str, str] = {}
         functions: dict[str, str] = {}
         ops: list[Op] = []
-        for at, group in enumerate(arrange(plan.ops, len(self.graph.inputs), self._forks)):
+        for number, group in enumerate(arrange(plan.ops, len(self.graph.inputs), self._forks)):
             op, products = group[0], [p for p in group if isinstance(p, Multiply)]
             if len(group) > 1:
                 op = ConcurrentProducts(products) if products else merge(
@@ -318,8 +318,8 @@ class Planner:
                 if isinstance(launch, Launch):
                     launch.name = names.setdefault(launch.body, f"k{len(names) + 1}")
             for key in op.touched:
-                first, _ = plan.span.get(key, (at, at))
-                plan.span[key] = first, at
+                first, _ = plan.span.get(key, (number, number))
+                plan.span[key] = first, number
         for loop in self.loops.values():  # its first state is written into one of two buffers, depending on the sizes
             for start, *buffers in zip(loop.starts, loop.results, loop.spares, strict=False):
                 first, _ = plan.span[start]

@@ -21,8 +21,8 @@ def random_bits(node: Node, memory: Memory) -> Launch:
     with grid_loop(w, f"{w.size(size_of(lead))} * quads"):
         w.emit("const I quad = t % quads, line = t / quads;")
         w.scopes[-1].names |= {"quad", "line"}
-        at = w.split("line", lead)
-        k0, k1 = (w.value(key, (*at, word)) for word in ("0", "1"))
+        place = w.split("line", lead)
+        k0, k1 = (w.value(key, (*place, word)) for word in ("0", "1"))
         w.emit(f"const Words words = philox((unsigned)quad, (unsigned)((u64)quad >> 32), {p['stream']}u, 0u, "
                f"{k0}, {k1});")
         out = w.result(node)
@@ -72,7 +72,7 @@ def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Laun
     along = min(power_of_two(typical(node.shape[axis])), THREADS) if across == 1 else THREADS // across
     columns = THREADS // along
     back = node.params.get("reverse", False)
-    at = "count - 1 - at" if back else "at"
+    position = "count - 1 - at" if back else "at"
     scan = f"scan<{along}, {across}>"
     w.emit(f"const I lines = {w.size(lines(node))}, count = {w.size(node.shape[axis])};")
     many, length = w.own("chunks"), w.own("length")
@@ -99,7 +99,7 @@ def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Laun
             w.emit(f"{kind} v = carry.none;")
             outside = w.split("line", before + inner)
             with w.scope("if (live)"):
-                own = w.inner(at)
+                own = w.inner(position)
                 term = w.value(x, (*outside[:axis], own, *outside[axis:]))
                 if ids:
                     one, other = (w.value(ids[0], (i,)) for i in (
@@ -113,7 +113,7 @@ def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Laun
                 if not write_totals:
                     out = w.result(node)
                     text = cuda_expr.total(f"carry.with(v){'.v' if ids else ''}", node.dtype)
-                    offset = w.linear((*outside[:axis], f"({at})", *outside[axis:]), node.shape)
+                    offset = w.linear((*outside[:axis], f"({position})", *outside[axis:]), node.shape)
                     w.emit(f"if (live) {cuda_expr.store(f'{out}[{offset}]', text, node.dtype)}")
                 w.emit("carry.take(total);")
             w.emit("if (++turns % RUN == 0) carry.fold();")

@@ -249,9 +249,9 @@ def layout(plan: LaunchPlan, sizes: Mapping[Symbol, int]) -> tuple[dict[Key, int
     read_in_place = plan.read_in_place(sizes)
     pieces: list[tuple[int, int, int, Key]] = [
         (*plan.span[key], size(sizes), key) for key, size in plan.bytes.items() if key not in read_in_place]
-    for at, op in enumerate(plan.ops):
+    for number, op in enumerate(plan.ops):
         if isinstance(op, Launch) and (n := op.partials(sizes)):
-            pieces.append((at, at, n, ("partial", at)))
+            pieces.append((number, number, n, ("partial", number)))
     pieces.sort(key=lambda p: p[0])
     offsets, total = allocate([(a, b, -(-max(n, 1) // ALIGN) * ALIGN) for a, b, n, _ in pieces])
     return {p[3]: o for p, o in zip(pieces, offsets, strict=True)}, total
@@ -332,7 +332,7 @@ class RunPlan:
         within = {p: RunPlan(p, sizes)._numbers_of() for programs in program.loops.values() for p in programs}
         self._cells = [0 if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else
                        within[c[0]][c[1]] if isinstance(c, tuple) else value(c, sizes) for c in plan.cells]
-        self._at = [at for at, c in enumerate(plan.cells) if isinstance(c, Node)]
+        self._at = [number for number, c in enumerate(plan.cells) if isinstance(c, Node)]
         self._fixed = None if self._scalars.vary else self._evaluated(())
 
     def cells(self, arguments: Sequence[object]) -> tuple[list[int], dict[int, Scalar]]:
@@ -345,8 +345,8 @@ class RunPlan:
 
     def _evaluated(self, arguments: Sequence[object]) -> tuple[list[int], dict[int, Scalar]]:
         values, cells = self._scalars(arguments), list(self._cells)
-        for at, x in zip(self._at, values, strict=False):
-            cells[at] = bits(x)
+        for number, x in zip(self._at, values, strict=False):
+            cells[number] = bits(x)
         return cells, {k: x.item() for k, x in zip(self._numbers, values[len(self._at):], strict=True)}
 
 
@@ -465,26 +465,26 @@ class Workspace:
 
         `lent` has the addresses of the arguments that products read in place.
         """
-        for at, op in enumerate(self.plan.ops):
+        for number, op in enumerate(self.plan.ops):
             if isinstance(op, Evaluate):
                 yield op
             elif isinstance(op, loops.Loop):
                 yield from self._loops[op.node].work(step, lent)
             else:
-                yield from self._calls(at, op, step, lent)
+                yield from self._calls(number, op, step, lent)
 
     def common(self, name: str, blocks: int, *args: Key | int) -> Call:
         """Return a launch of a kernel that all programs share; keys stand for addresses."""
         values = [ctypes.c_longlong(a if isinstance(a, int) else self.address(a)) for a in args]
         return partial(self.device.launch, self.device.function(COMMON, name), blocks, THREADS, pack(values))
 
-    def _calls(self, at: Hashable, op: Op, step: int, lent: Mapping[int, loops.Address]) -> Sequence[Call]:
+    def _calls(self, number: Hashable, op: Op, step: int, lent: Mapping[int, loops.Address]) -> Sequence[Call]:
         device = self.device
         if isinstance(op, Launch):
-            if at not in self._launches:
+            if number not in self._launches:
                 function = device.function(self._text, op.name)
-                self._launches[at] = function, op.blocks(self.sizes), self._arguments(at, op)
-            function, blocks, values = self._launches[at]
+                self._launches[number] = function, op.blocks(self.sizes), self._arguments(number, op)
+            function, blocks, values = self._launches[number]
             if not blocks:
                 return []
             if step:  # the steps differ in their tables
@@ -498,12 +498,12 @@ class Workspace:
         if isinstance(op, SortByPlace):
             return [self.common(name, blocks, *arguments) for name, blocks, arguments in op.launches(self.sizes)]
         if isinstance(op, ConcurrentProducts):
-            return [Fork(device, [self._product(at, p, step, lent, k, len(op.products))
+            return [Fork(device, [self._product(number, p, step, lent, k, len(op.products))
                                   for k, p in enumerate(op.products)])]
         assert isinstance(op, Multiply), op
-        return [self._product(at, op, step, lent)]
+        return [self._product(number, op, step, lent)]
 
-    def _product(self, at: Hashable, op: Multiply, step: int, lent: Mapping[int, loops.Address], k: int = 0,
+    def _product(self, number: Hashable, op: Multiply, step: int, lent: Mapping[int, loops.Address], k: int = 0,
                  beside: int = 1) -> ProductCall:
         """Return the call of a product, which uses part `k` of the workspace that `beside` products share."""
         program, node = self._program, op.product.node
@@ -518,14 +518,14 @@ class Workspace:
         if op.launch is not None and op.bias is not None:
             offsets.append((op.bias[0], value(op.bias[1], self.sizes)))
             ways.insert(0, (program.product(replace(spec, epilogue="bias")), self.address(op.launch.writes[0])))
-            add_bias = self._calls((at, k), op.launch, step, lent)
+            add_bias = self._calls((number, k), op.launch, step, lent)
         operands = []
         for key, offset in offsets:
             slot, start = self.operand(key, lent)
             operands.append((slot, start + offset * item))
         return ProductCall(self._root, operands, self._room.ptr + room * k, ways, add_bias)
 
-    def _arguments(self, at: Hashable, op: Launch) -> list[Number]:
+    def _arguments(self, number: Hashable, op: Launch) -> list[Number]:
         own = op.arguments(self.sizes)
         out: list[Number] = []
         for p in op.params:
@@ -535,8 +535,8 @@ class Workspace:
             elif p.kind == "own" and content is not None and content in own:
                 out.append((self._index if p.text.startswith("const I ") else ctypes.c_longlong)(own[content]))
             elif p.kind == "own":
-                out.append(ctypes.c_uint64(self._counter[at] if content == "counter" else
-                                           self.address(("partial", at))))
+                out.append(ctypes.c_uint64(self._counter[number] if content == "counter" else
+                                           self.address(("partial", number))))
             elif isinstance(content, (Node, tuple)):
                 out.append(ctypes.c_uint64(self.address(content)))
             else:

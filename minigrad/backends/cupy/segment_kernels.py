@@ -129,8 +129,8 @@ def place_of_each(node: Node, key: Key, memory: Memory) -> Launch:
         out = w.param("key", key, "unsigned* __restrict__", "p")
         w.emit(f"unsigned place = (unsigned){w.own('nowhere')};")
         with w.scope(f"if (t < {w.size(updates(node))})"):
-            at = w.split(w.inner("t"), indices[0].shape)
-            rows = [w.position(i, at, n) for i, n in zip(indices, node.shape, strict=False)]
+            update = w.split(w.inner("t"), indices[0].shape)
+            rows = [w.position(i, update, n) for i, n in zip(indices, node.shape, strict=False)]
             text = "0"
             for (row, _), n in zip(rows, node.shape, strict=False):
                 text = f"({text} * {w.size(n)} + {row})" if text != "0" else row
@@ -166,7 +166,7 @@ def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
     terms = min(max(power_of_two(each // (64 * along)), 2 * RUN), RUN * RUN)  # of one thread
     team, piece = across * along, terms * along
     columns = f"(({w.size(wide)} + {across - 1}) / {across})"
-    end, at = w.param("key", ends, "const unsigned* __restrict__", "p"), "at"
+    end, position = w.param("key", ends, "const unsigned* __restrict__", "p"), "at"
     w.emit(f"const I wide = {w.size(wide)}, places = {w.size(places(node))}, count = {w.size(n)};")
     w.emit(f"const I columns = {columns}, lane = threadIdx.x % {team};")
     w.emit(f"const I items = (places + count / {piece}) * columns;")
@@ -181,9 +181,9 @@ def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
         w.emit("const I stop = w < wide ? piece.last : piece.first;")
         with w.rounds("at", f"piece.first + lane / {across}", "stop", str(along), sums):
             if order is not None:
-                at = f"(I){w.param('key', order, 'const unsigned* __restrict__', 'p')}[at]"
-            at = w.inner(at)
-            rows = w.split(at, targets(node)[0].shape)
+                position = f"(I){w.param('key', order, 'const unsigned* __restrict__', 'p')}[at]"
+            position = w.inner(position)
+            rows = w.split(position, targets(node)[0].shape)
             idx = (*rows, *w.split("w", node.shape[k:]))
             if node.prim is gather_sum:  # the update is a row of another array
                 row, condition = w.position(node.inputs[1], rows, u.shape[0])

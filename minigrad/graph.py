@@ -530,20 +530,21 @@ class Graph:
         return f"<Graph {self.name}: {len(self.inputs)} inputs, {self.count()} nodes, {len(self.outputs)} outputs>"
 
     def role(self, node: Node) -> str:
-        """Return what `node` is: ``gradient``, ``batched``, ``shared`` or ``per-example``."""
-        if any(rule in ("vjp", "jvp") for rule in node.rules):
-            return "gradient"
-        if self._is_batched(node):
-            return "batched"
-        return "shared" if self._has_batch else "per-example"
+        """Return what `node` is: ``gradient``, ``batched``, ``combined``, ``shared`` or ``per-example``.
 
-    @staticmethod
-    def _is_batched(node: Node) -> bool:
-        return "vmap" in node.rules or any(symbols(t.shape) for t in node.types)
+        A combined node, such as the mean over a batch, depends on batched ones and has no batch axis.
+
+        Raises
+        ------
+        KeyError
+            If the graph has no such node.
+        """
+        return self._roles[node]
 
     @cached_property
-    def _has_batch(self) -> bool:
-        return any(map(self._is_batched, self.nodes))
+    def _roles(self) -> Mapping[Node, str]:
+        roles: Mapping[Node, str] = CALLS["roles"](self)
+        return roles
 
     def to_svg(self) -> str:
         """Return a drawing of the graph as SVG text."""

@@ -7,7 +7,7 @@ The core reaches them by the tables that they fill when they are imported: `PRIM
 from typing import Any
 
 from . import codec, numpy, size_queries, text
-from .graph import TEXTS, Graph
+from .graph import CALLS, TEXTS, Graph, Node
 from .ops import (
     block_einsum,
     branches,
@@ -46,5 +46,12 @@ def _draw(graph: Graph, form: str, *args: object) -> str:
     return drawing
 
 
+def _roles(graph: Graph) -> dict[Node, str]:
+    from . import draw
+
+    return draw.roles(graph)
+
+
 TEXTS.update(to_svg=lambda graph: _draw(graph, "graph_svg"), _repr_html_=lambda graph: _draw(graph, "graph_html"),
              show=lambda graph, path, values: _draw(graph, "show", path, values))
+CALLS["roles"] = _roles

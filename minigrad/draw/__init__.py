@@ -24,12 +24,13 @@ from ..graph import ArrayType, Graph, Node, PyTree
 from ..symbolic import bind
 from ..text import format_graph, is_literal
 from .boxes import picture
+from .roles import roles
 from .svg import render, xml
 from .values import input_arrays, input_sizes, node_values
 
 _LINES = 2000  # of text in a notebook's cell
 
-__all__ = ["graph_html", "graph_svg", "show"]
+__all__ = ["graph_html", "graph_svg", "roles", "show"]
 
 
 def graph_svg(graph: Graph, values: Mapping[Node, str] = MappingProxyType({})) -> str:

@@ -14,6 +14,7 @@ ROLES = {  # role -> fill, line and text on a light page; the same on a dark one
     "per-example": ("#e9f0fd", "#3f73c9", "#1d3d73", "#1c2a44", "#6f9bea", "#cfe0ff"),
     "shared": ("#fdf3d9", "#c08a12", "#5c4308", "#3a2f14", "#d9a93a", "#f8e6b8"),
     "batched": ("#def4ec", "#1f9470", "#0f4a38", "#12362c", "#43bf98", "#c4f1e2"),
+    "combined": ("#dff1fa", "#2a86b5", "#10425c", "#14303f", "#56b3de", "#c5e6f7"),
     "gradient": ("#fce8f1", "#c94886", "#6b1d43", "#401c2e", "#e57fb0", "#fbd3e5"),
 }
 _OTHER = ("#eef0f3", "#79828f", "#30363d", "#2a2f36", "#98a1ad", "#dde2e8")

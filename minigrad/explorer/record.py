@@ -127,7 +127,7 @@ def stage_record(stage: Stage, arrays: Sequence[np.ndarray], sizes: Mapping[Symb
         one: Record = {
             "name": names[node], "op": node.prim.name, "call": printable(words.call(node, names)),
             "type": words.type(node.type), "inputs": [index[i] for i in node.inputs], "key": stage.keys[node],
-            "role": _role(graph, node, varying), **_provenance(node, stage, index)}
+            "role": graph.role(node), **_provenance(node, stage, index)}
         if one["role"] == "batched" and node not in varying:
             one["spread"] = True
         if node in inputs:
@@ -193,11 +193,6 @@ def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands:
             bodies.append(record)
         records.append(one)
     return records
-
-
-def _role(graph: Graph, node: Node, varying: set[Node]) -> str:
-    role = graph.role(node)
-    return "combined" if role == "shared" and node in varying else role
 
 
 def _params(node: Node, sizes: Mapping[Symbol, int]) -> Record:

@@ -74,8 +74,8 @@ def test_inputs_stand_at_the_top_and_results_at_the_bottom(graph):
 
 
 def test_the_legend_names_the_roles_that_occur():
-    for graph, roles in zip(model(), (["per-example"], ["shared", "batched"], ["shared", "batched", "gradient"]),
-                            strict=True):
+    roles_of = (["per-example"], ["shared", "batched", "combined"], ["shared", "batched", "combined", "gradient"])
+    for graph, roles in zip(model(), roles_of, strict=True):
         root = parse(draw.graph_svg(graph))
         assert [t.text for g in root.findall(f"{NS}g") if g.get("class") for t in g.iter(f"{NS}text")] == roles
 

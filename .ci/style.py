@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT = ("minigrad", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+DEFAULT = ("minigrad", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs")
 
 # A question word that stands for a noun, with the verb or pronoun that follows it.
 CLAUSE = re.compile(
@@ -66,11 +66,12 @@ def check_page(path: Path) -> Iterator[tuple[int, str]]:
 def main(arguments: list[str]) -> int:
     """Print all findings; return 1 where there is one."""
     count = 0
-    for path in (Path(p) if arguments else ROOT / p for p in arguments or DEFAULT):
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            for line, sentence in dict.fromkeys(check_page(file) if file.suffix == ".md" else check_module(file)):
-                count += 1
-                print(f"{file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}:{line}: {sentence[:120]}")
+    files = [file for path in (Path(p) if arguments else ROOT / p for p in arguments or DEFAULT)
+             for file in (sorted((*path.rglob("*.py"), *path.rglob("*.md"))) if path.is_dir() else [path])]
+    for file in dict.fromkeys(files):
+        for line, sentence in dict.fromkeys(check_page(file) if file.suffix == ".md" else check_module(file)):
+            count += 1
+            print(f"{file.relative_to(ROOT) if file.is_relative_to(ROOT) else file}:{line}: {sentence[:120]}")
     print(f"{count} sentences to reword" if count else "words: all checks passed")
     return min(count, 1)
 

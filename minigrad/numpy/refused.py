@@ -66,13 +66,13 @@ _refuse("a Python function of numbers cannot see traced ones", "Call the functio
         "for one of single numbers, or use mg.callback.", *_np("vectorize", "frompyfunc", "fromfunction"))
 _refuse("the way to contract is chosen later, when sizes are known", "Leave it out: np.einsum finds it.",
         *_np("einsum_path"))
-_refuse("it makes an ndarray of what is in the brackets", "Use np.concatenate, np.stack or np.column_stack.",
+_refuse("it makes an ndarray of the values in brackets", "Use np.concatenate, np.stack or np.column_stack.",
         "np.lib.AxisConcatenator")
 for _name in ("logsumexp", "softmax", "log_softmax", "polygamma", "multigammaln", "softplus"):
     _refuse(_SCIPY, f"Write minigrad.special.{_name}, which is the same on plain arrays too.", f"scipy.special.{_name}")
 _refuse("SciPy's matrices multiply numbers", "Write mg.Sparse.from_scipy(A) @ x.", "scipy.sparse")
 _refuse(_SCIPY, "Write minigrad.numpy.linalg.expm.", "scipy.linalg.expm", "scipy.linalg.matfuncs.expm")
-_refuse("its slope in the first argument is no elementary function", "Write the integral out, or use mg.callback.",
+_refuse("its slope in the first argument is not an elementary function", "Write the integral out, or use mg.callback.",
         "scipy.special.gammainc", "scipy.special.gammaincc", "scipy.special.betainc")
 _METHODS = {
     **dict.fromkeys(("fill", "itemset", "put", "resize", "setfield", "setflags", "partition"), (_WRITES, _AT)),

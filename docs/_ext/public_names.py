@@ -1,0 +1,53 @@
+"""The directive ``public``: documents the names listed in it, first as a table, then one by one."""
+
+import importlib
+import inspect
+import types
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+def resolve(name: str) -> object:
+    """Return the object that a name below the package `minigrad` stands for."""
+    value: object = importlib.import_module("minigrad")
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def entry(name: str) -> list[str]:
+    """Return the lines of reStructuredText that document a name from its docstring."""
+    value = resolve(name)
+    if isinstance(value, type):
+        kind = "exception" if issubclass(value, BaseException) else "class"
+        members = [] if kind == "exception" else ["   :members:"]
+        return [f".. auto{kind}:: minigrad.{name}", *members, ""]
+    if isinstance(value, types.ModuleType):
+        return [f".. automodule:: minigrad.{name}", "   :no-index:", ""]
+    if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
+        return [f".. autofunction:: minigrad.{name}", ""]
+    text = inspect.getdoc(value) or inspect.getdoc(type(value)) or ""
+    return [f".. py:data:: minigrad.{name}", "", *(f"   {line}" for line in text.splitlines()), ""]
+
+
+class Public(SphinxDirective):
+    """Document public names: a table of first lines with links, then each docstring."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table and the entries."""
+        names = [line.strip() for line in self.content if line.strip()]
+        lines = [".. autosummary::", "   :nosignatures:", "", *(f"   {name}" for name in names), ""]
+        for name in names:
+            lines += entry(name)
+        text = "\n".join([".. py:currentmodule:: minigrad", "", *lines])
+        return self.parse_text_to_nodes(f"````{{eval-rst}}\n{text}\n````")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("public", Public)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -40,7 +40,7 @@ def graph_svg(graph: Graph, values: Mapping[Node, str] = MappingProxyType({})) -
     printed page, its type and the user's line; its colour shows its role (per-example, shared, batched, gradient). A
     large graph is shortened, with a note.
     """
-    count = sum(n not in graph.inputs and not is_literal(n) for n in graph.nodes)
+    count = graph.count() - sum(map(is_literal, graph.nodes))
     return render(picture(graph, values=values), f"{graph.name} · {count:,} node{'s' * (count != 1)}", graph.notes)
 
 

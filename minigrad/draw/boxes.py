@@ -51,10 +51,11 @@ def picture(graph: Graph, room: int = ROOM, words: Words | None = None,
     words = words or Words()
     names = node_names(graph)
     nodes = [n for n in graph.nodes if not is_literal(n)]
+    inputs = set(graph.inputs)
     group = {n: n for n in nodes}  # the node in whose box each is drawn
     if len(nodes) > room:
         group = _fold(nodes, set(graph.outputs))
-    shown, total = _choose(nodes, set(graph.inputs), group, room)
+    shown, total = _choose(nodes, inputs, group, room)
     note = f"showing the first {len(shown):,} of {total:,} boxes" if len(shown) < total else ""
     outputs = [(label, n) for label, n in zip(graph.out_names, graph.outputs, strict=True)
                if is_literal(n) or group[n] in shown]
@@ -73,7 +74,8 @@ def picture(graph: Graph, room: int = ROOM, words: Words | None = None,
     index: dict[Node, int] = {}
     for n in shown:
         members = folded[n]
-        box = _box(graph, n, names, words) if len(members) == 1 else _folded_box(graph, members, names, words)
+        box = _folded_box(graph, members, names, words) if len(members) > 1 else (
+            _input_box if n in inputs else _box)(graph, n, names, words)
         box.type += values.get(n, "")
         box.held = [(key, picture(held, share, words)) for key, held in held_graphs(n) if share >= 4]
         index[n] = len(boxes)
@@ -153,11 +155,13 @@ def _shorten(boxes: list[Box], edges: list[tuple[int, int]], ranks: list[int], n
 
 
 def _box(graph: Graph, n: Node, names: dict[Node, str], words: Words) -> Box:
+    return Box("op", _label(n, names, words), graph.role(n), names[n], words.type(n.type), n.where,
+               _tip(graph, n, names, words), n.prim.laws.commutative)
+
+
+def _input_box(graph: Graph, n: Node, names: dict[Node, str], words: Words) -> Box:
     type_, role = words.type(n.type), graph.role(n)
-    if n in graph.inputs:
-        return Box("input", names[n], role, type=type_, tip=f"{names[n]}: {type_}\n{role} input")
-    return Box("op", _label(n, names, words), role, names[n], type_, n.where, _tip(graph, n, names, words),
-               n.prim.laws.commutative)
+    return Box("input", names[n], role, type=type_, tip=f"{names[n]}: {type_}\n{role} input")
 
 
 def _tip(graph: Graph, n: Node, names: dict[Node, str], words: Words) -> str:

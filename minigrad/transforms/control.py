@@ -21,7 +21,7 @@ from ..tracebacks import boundary
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, guard_equal_shapes, tracing
 from .closures import closed
-from .trace import Staged, finish, flatten_arguments, function_name, is_weak, stage
+from .trace import Staged, finish, flatten_arguments, function_name, is_weak, refuse_foreign, stage
 
 _INDEX = np.dtype(np.int64)
 
@@ -65,7 +65,7 @@ def cond(pred: ArrayLike, true_fun: Callable[..., PyTree], false_fun: Callable[.
         raise ShapeError(at_user_line(f"cond: the condition must be one value, got {test._node.type}. For a choice per "
                                       "element use np.where"))
     if not isinstance(pred, Array):
-        return (true_fun if pred else false_fun)(*operands)
+        return _only(true_fun if pred else false_fun, operands)
     return switch((test if test.dtype == np.bool_ else test != 0).astype(_INDEX), [false_fun, true_fun], *operands)
 
 
@@ -99,7 +99,7 @@ def switch(index: Array | int | np.integer, branches: Sequence[Callable[..., PyT
     if number.ndim or number.dtype.kind not in "iu":
         raise ShapeError(at_user_line(f"switch: the index must be one integer, got {number._node.type}"))
     if not isinstance(index, Array):
-        return branches[min(max(int(index), 0), len(branches) - 1)](*operands)
+        return _only(branches[min(max(int(index), 0), len(branches) - 1)], operands)
     leaves, tree, types = flatten_arguments(branches[0], operands, {})
     staged = [stage(f, operands, {}, (leaves, tree, types)) for f in branches]
     for s in staged[1:]:
@@ -110,6 +110,14 @@ def switch(index: Array | int | np.integer, branches: Sequence[Callable[..., PyT
     node = branching.switch(chosen, *inputs, *free, graphs=tuple(bodies), rows=(False,) * (len(inputs) + len(free)),
                         sums=(False,) * len(bodies[0].outputs))
     return finish([chosen, *inputs], [number.astype(_INDEX), *leaves], parts(node), staged[0].out_tree)
+
+
+def _only(branch: Callable[..., PyTree], operands: Sequence[PyTree]) -> PyTree:
+    """Return the result of the branch that a plain number chooses."""
+    result = branch(*operands)
+    if not tracing():
+        refuse_foreign((), [x._node for x in optree.tree_leaves(result) if isinstance(x, Array)])
+    return result
 
 
 def _functions(name: str, form: str, *branches: object) -> None:

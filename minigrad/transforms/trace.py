@@ -282,7 +282,7 @@ def finish(inputs: Sequence[Node], leaves: Sequence[object], outputs: Sequence[N
         new = {i: n for i, x in zip(inputs, leaves, strict=True) if (n := as_array(x)._node) is not i}
         values: list[PyTree] = [Array(n) for n in interpreters.substitute(outputs, new)]
     else:
-        refuse_foreign(inputs, outputs)
+        refuse_foreign(inputs, [*outputs, *(x._node for x in leaves if isinstance(x, Array))])
         if types := [x for x in leaves if isinstance(x, ArrayType)]:
             raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
                                           "mg.compile(f).build(...) take types"))

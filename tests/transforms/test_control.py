@@ -386,8 +386,17 @@ def _leaked():
     lambda leaked: mg.scan(mg.checkpoint(lambda c, v: (c + leaked, v)), 0.0, np.arange(3.0)),
     lambda leaked: mg.while_loop(lambda c: c < 3, lambda c: c + leaked, 0.0),
     lambda leaked: mg.fori_loop(0, 3, lambda i, c: c * leaked, 1.0),
+    lambda leaked: mg.scan(lambda c, v: (c, v), leaked, np.arange(3.0)),
     lambda leaked: mg.checkpoint(lambda x: x * leaked)(1.0),
-], ids=["scan", "checkpointed scan", "while_loop", "fori_loop", "checkpoint"])
+    lambda leaked: mg.switch(0, [lambda x: x * leaked, lambda x: x], 1.0),
+    lambda leaked: mg.switch(np.int64(1), [lambda x: x, lambda x: {"a": (x, x + leaked)}], 1.0),
+    lambda leaked: mg.switch(0, [lambda x: x], leaked),
+    lambda leaked: mg.switch(leaked.astype(int), [lambda x: x, lambda x: -x], 1.0),
+    lambda leaked: mg.cond(True, lambda: leaked, lambda: 0.0),
+    lambda leaked: mg.cond(leaked > 0, lambda x: x, lambda x: -x, 1.0),
+    lambda leaked: mg.vmap(lambda x: mg.switch(0, [lambda x: x * leaked], x))(np.ones(2)),
+], ids=["scan", "checkpointed scan", "while_loop", "fori_loop", "carry", "checkpoint", "branch",
+        "branch of a pytree", "operand", "index", "chosen function", "condition", "branch within vmap"])
 def test_bodies_refuse_values_of_traces_that_are_over(use):
     with pytest.raises(mg.TraceError, match=r"^test_control\.py:\d+: a traced value \(f64\[\]\) is used outside the"):
         use(_leaked())

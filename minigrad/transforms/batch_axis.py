@@ -225,14 +225,15 @@ class Reading:
     def _names_rows(self, index: Node, layout: Spans, size: Size) -> bool:
         """Return whether an index points at rows of the part, along an axis of the given layout and size.
 
-        An axis without a layout repeats a constant: the index must stay within its size in every part.
+        Apart from the stretches of its layout, the axis repeats a constant in every part, as the rows do that a scatter
+        leaves out: there the index must stay within the size.
         """
         facts = self.facts_of(index)
         if facts.null and index.prim is not row_or_null:  # -1 is the last row of the whole batch, not of a part
             return False
-        if not layout:
-            return bool(facts.points) and all(_positive(size - start - n) for start, n in facts.points)
-        return bool(facts.points) and facts.points <= layout
+        return bool(facts.points) and all(
+            span in layout or (_positive(size - span[0] - span[1]) and all(_apart(span, other) for other in layout))
+            for span in facts.points)
 
     def _segments(self, node: Node, rule: AxisRule, result_axes: Sequence[Axis | None]) -> set[int]:
         """Return the operands that name segments; refuse segments that may continue in the next part."""
@@ -409,6 +410,11 @@ def _negative(node: Node) -> bool:
 def _positive(n: Size) -> bool:
     """Return whether a number of rows is zero or more for all sizes."""
     return all(factor > 0 for _, factor in n.terms) if isinstance(n, Dim) else n >= 0
+
+
+def _apart(a: tuple[Size, Size], b: tuple[Size, Size]) -> bool:
+    """Return whether two stretches of an axis have no row in common, for all sizes."""
+    return _positive(b[0] - a[0] - a[1]) or _positive(a[0] - b[0] - b[1])
 
 
 def _signs(node: Node) -> list[int]:

@@ -200,6 +200,33 @@ def test_derivatives_of_microbatch(sizes):
               [value, np.mean([loss(2 * W, g) for g in examples])])
 
 
+@mg.example
+class Rooted:
+    x: mg.f64[node]
+    parent: mg.index(node, null=-1)[node]
+    edges: mg.index(node)[edge]
+    root: mg.index(node, null=-1)[()]
+
+
+READ = {"rows": lambda t: t.edges, "null rows": lambda t: t.parent, "one row": lambda t: t.root}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("name", READ)
+def test_hessians_of_gathers_with_null_rows(name, size):
+    trees = [Rooted([0.4, -1.0], [-1, 0], [1, 1, 0], 1), Rooted([2.0], [-1], [], -1),
+             Rooted([0.1, 0.7, -0.3], [2, -1, 1], [2, 0], 0), Rooted([1.5, -0.8], [1, 1], [0], -1)]
+    w, batch = np.array([0.7, -0.4, 1.3]), mg.batch(trees)
+
+    def energy(w, t):
+        return w[2] * np.sum(mg.gather(np.tanh(w[0] * t.x + w[1]), READ[name](t)) ** 2)
+
+    hessian = mg.microbatch(mg.hessian(mg.mean_loss(energy, AXES)), size, AXES)
+    expected = np.mean([mg.hessian(energy)(w, t) for t in trees], axis=0)
+    close(hessian(w, batch), expected)
+    close(mg.compile(hessian)(w, batch), expected)
+
+
 def test_one_compiled_program_for_all_batches_and_parts():
     step = mg.compile(mg.value_and_grad(mg.microbatch(mg.mean_loss(loss, AXES), 2)))
     for sizes in SIZES.values():

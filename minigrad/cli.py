@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.traceback:
             raise
         path = (args.target or "").rpartition(":")[0]
-        said = str(error) if isinstance(error, MinigradError) else blame(error, path) or (
+        message = str(error) if isinstance(error, MinigradError) else blame(error, path) or (
             f"{type(error).__name__}: {error} (--traceback shows where)")
-        print(f"minigrad: {said}", file=sys.stderr)
+        print(f"minigrad: {message}", file=sys.stderr)
         return 2
     finally:
         if before is not None:  # restore the setting of the caller of `main`
@@ -150,31 +150,31 @@ def _count(least: int) -> Callable[[str], int]:
 
 
 @contextlib.contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
+def _threads(count: int | None) -> Iterator[None]:
     """Limit the threads of native programs and of matrix products; 0 leaves them as they are."""
     before = mg.get_num_threads()
-    if wanted != 0:
-        mg.set_num_threads(wanted or 1)
+    if count != 0:
+        mg.set_num_threads(count or 1)
     try:
-        with _product_threads(wanted):
+        with _product_threads(count):
             yield
     finally:
         mg.set_num_threads(before)
 
 
 @contextlib.contextmanager
-def _product_threads(wanted: int | None) -> Iterator[None]:
+def _product_threads(count: int | None) -> Iterator[None]:
     """Limit the threads of matrix products, if threadpoolctl is installed (scikit-learn depends on it)."""
     if importlib.util.find_spec("threadpoolctl") is None:
-        if wanted:
+        if count:
             raise TargetError("--threads needs threadpoolctl: pip install threadpoolctl")
         yield
-    elif wanted == 0:
+    elif count == 0:
         yield
     else:
         import threadpoolctl
 
-        with threadpoolctl.threadpool_limits(wanted or 1, user_api="blas"):
+        with threadpoolctl.threadpool_limits(count or 1, user_api="blas"):
             yield
 
 

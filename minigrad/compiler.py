@@ -41,13 +41,13 @@ class Entry:
 
     graph: Graph
     numbers: tuple[bool, ...]  # whether each output is a Python number outside of a trace
-    given: tuple[int, ...]  # the inputs that are Python numbers
+    host_inputs: tuple[int, ...]  # the inputs that are Python numbers
     backend: str
     without: tuple[str, ...]
     options: dict[str, object]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Entry, (self.graph, self.numbers, self.given, self.backend, self.without, self.options)
+        return Entry, (self.graph, self.numbers, self.host_inputs, self.backend, self.without, self.options)
 
     def build(self) -> Entry:
         """Build the program on the first call, and return the entry."""
@@ -59,7 +59,7 @@ class Entry:
     def _build(self) -> tuple[backends.Executable, tuple[Stage, ...]]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
-        program = backends.build(optimized, self.backend, given=self.given, numbers=self.scalars, **self.options)
+        program = backends.build(optimized, self.backend, given=self.host_inputs, numbers=self.scalars, **self.options)
         first = Stage("trace", graph.name, graph, "; ".join(graph.notes) or f"{graph.count()} nodes" + (
             f" for every {', '.join(map(str, graph.symbols))}" if graph.symbols else ""))
         return program, (first, *stages, *program.stages)
@@ -215,10 +215,10 @@ class Compiled:
             arguments: PyTree = (args, kwargs)
             leaves, tree = optree.tree_flatten(arguments)
             key = (tree, *[(x.shape, x.dtype) if type(x) is np.ndarray else _kind(x) for x in leaves])
-            found = self._bound.get(key)
-            if found is None:
-                found = self._find(args, kwargs, leaves, tree, key)
-            entry, sizes = found
+            bound = self._bound.get(key)
+            if bound is None:
+                bound = self._find(args, kwargs, leaves, tree, key)
+            entry, sizes = bound
             if entry.on_device:
                 return self._on_device(entry, sizes, leaves)
             arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
@@ -313,8 +313,9 @@ class Compiled:
         with self._lock, _uncollected():
             backends.get(kinds[0]).start()
             graph, numbers = trace_symbolic(self._f, args, kwargs)
-            given = tuple(i for i, kind in enumerate(kinds[2:]) if isinstance(kind, type))
-            return self._enter(Entry(graph, numbers, given, kinds[0], self._without, self._options).build(), kinds)
+            host_inputs = tuple(i for i, kind in enumerate(kinds[2:]) if isinstance(kind, type))
+            entry = Entry(graph, numbers, host_inputs, kinds[0], self._without, self._options)
+            return self._enter(entry.build(), kinds)
 
     def _enter(self, entry: Entry, kinds: Kinds) -> Entry:
         self._entries.setdefault(kinds, []).append(entry)

@@ -514,9 +514,9 @@ class Graph:
                 continue
             if any(i.serial >= node.serial for i in node.inputs):
                 raise GraphError(f"{self.name}: {node!r} stands before one of its inputs")
-            want = node.prim.type(*(i.type for i in node.inputs), **node.params)
-            if want != node.type:
-                raise GraphError(f"{self.name}: {node!r} says {node.type}, its rule says {want}")
+            expected = node.prim.type(*(i.type for i in node.inputs), **node.params)
+            if expected != node.type:
+                raise GraphError(f"{self.name}: {node!r} says {node.type}, its rule says {expected}")
             for _, held in held_graphs(node):
                 held.check()
         return self

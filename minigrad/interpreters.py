@@ -147,11 +147,11 @@ def concrete(params: Params, sizes: Mapping[Symbol, int | Dim]) -> dict[str, Any
 
 def specialise(graph: Graph, sizes: Mapping[Symbol, int | Dim]) -> Graph:
     """Return the graph with the symbols in `sizes` replaced by their numbers."""
-    made: dict[Node, Node] = {}
+    new: dict[Node, Node] = {}
     for node in graph.nodes:
-        inputs = tuple(made[i] for i in node.inputs)
-        made[node] = retyped(node, inputs, concrete(node.params, sizes))
-    return graph.replace(inputs=tuple(made[n] for n in graph.inputs), outputs=tuple(made[n] for n in graph.outputs))
+        inputs = tuple(new[i] for i in node.inputs)
+        new[node] = retyped(node, inputs, concrete(node.params, sizes))
+    return graph.replace(inputs=tuple(new[n] for n in graph.inputs), outputs=tuple(new[n] for n in graph.outputs))
 
 
 def _refuse_nan(node: Node, out: object, inputs: Sequence[object]) -> None:
@@ -170,15 +170,15 @@ def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:
     """Return `outputs` with the nodes in `new` replaced; independent nodes stay the same objects."""
     if not new:
         return list(outputs)
-    made = dict(new)
+    values = dict(new)
     for node in reachable(outputs, min(n.serial for n in new), new):
-        inputs = tuple(made.get(i, i) for i in node.inputs)
+        inputs = tuple(values.get(i, i) for i in node.inputs)
         if inputs == node.inputs:
             continue
         same = all(a.type == b.type for a, b in zip(inputs, node.inputs, strict=True))
         kind = node.type if same else node.prim.type(*(i.type for i in inputs), **node.params)
-        made[node] = Node(node.prim, inputs, node.params, kind, like=node)
-    return [made.get(n, n) for n in outputs]
+        values[node] = Node(node.prim, inputs, node.params, kind, like=node)
+    return [values.get(n, n) for n in outputs]
 
 
 def rebuilt(node: Node, inputs: tuple[Node, ...], params: dict[str, object] | None = None) -> Node:
@@ -208,12 +208,12 @@ def rewrite(graph: Graph, rule: Callable[[Node, tuple[Any, ...]], Any]) -> Graph
     Graph
         The graph itself, if its outputs stay the same nodes.
     """
-    made: dict[Node, Any] = {}
+    values: dict[Node, Any] = {}
     for node in graph.nodes:
-        inputs = tuple([made[i] for i in node.inputs])
+        inputs = tuple([values[i] for i in node.inputs])
         new = rule(node, inputs)
-        made[node] = rebuilt(node, inputs) if new is None else new
-    outputs = tuple(made[n] for n in graph.outputs)
+        values[node] = rebuilt(node, inputs) if new is None else new
+    outputs = tuple(values[n] for n in graph.outputs)
     return graph if outputs == graph.outputs else graph.replace(outputs=outputs)
 
 
@@ -234,7 +234,7 @@ def dependent(outputs: Sequence[Node], on: Sequence[Node]) -> list[Node]:
 
 def wanted(node: Node) -> bool:
     """Return whether the running vjp needs the cotangent of `node`."""
-    active = thread.trace.wanted
+    active = thread.trace.needed
     return active is None or node in active
 
 
@@ -261,7 +261,7 @@ def backward(outputs: Sequence[Node], cotangents: Sequence[Node], wrt: Sequence[
         else:
             flowing[node] = _both(flowing[node], g) if node in flowing else g
 
-    with made_by("vjp", wanted=active) as working_on:
+    with made_by("vjp", needed=active) as working_on:
         for node, cotangent in zip(outputs, cotangents, strict=True):
             flow(node, cotangent)
         for node in reversed(order):
@@ -367,21 +367,21 @@ def batch(outputs: Sequence[Node], shared: Mapping[Node, Node], mapped: Mapping[
         The batched outputs, and whether each has the batch axis. Nodes that depend on no mapped input stay the same
         objects, and run once.
     """
-    made: dict[Node, Node] = {**shared, **mapped}
+    batched: dict[Node, Node] = {**shared, **mapped}
     has_axis = set(mapped)
-    batch_nodes(dependent(outputs, [*shared, *mapped]), made, has_axis, size)
-    return [(made.get(n, n), n in has_axis) for n in outputs]
+    batch_nodes(dependent(outputs, [*shared, *mapped]), batched, has_axis, size)
+    return [(batched.get(n, n), n in has_axis) for n in outputs]
 
 
-def batch_nodes(nodes: Iterable[Node], made: dict[Node, Node], mapped: set[Node], size: int | Dim,
+def batch_nodes(nodes: Iterable[Node], batched: dict[Node, Node], mapped: set[Node], size: int | Dim,
                 override: Callable[[Node, tuple[Node, ...]], Node | None] | None = None) -> None:
-    """Batch nodes in order: enter their batches in `made`, and the nodes that differ between examples in `mapped`.
+    """Batch nodes in order: enter their batches in `batched`, and the nodes that differ between examples in `mapped`.
 
     Parameters
     ----------
     nodes : iterable of Node
         In topological order.
-    made : dict of Node to Node
+    batched : dict of Node to Node
         The batch of each node so far, and of the inputs.
     mapped : set of Node
     size : int or Dim
@@ -392,18 +392,18 @@ def batch_nodes(nodes: Iterable[Node], made: dict[Node, Node], mapped: set[Node]
     """
     with made_by("vmap") as working_on:
         for node in nodes:
-            if node in made:
+            if node in batched:
                 continue
             working_on(node)
-            inputs = tuple([made.get(i, i) for i in node.inputs])
+            inputs = tuple([batched.get(i, i) for i in node.inputs])
             new = None if override is None else override(node, inputs)
             if new is None and any(flags := [i in mapped for i in node.inputs]):
                 new = rule(node, "batch")(size, flags, *inputs, **node.params)
             if new is not None:
-                made[node] = new
+                batched[node] = new
                 mapped.add(node)
             elif inputs != node.inputs:
-                made[node] = rebuilt(node, inputs)
+                batched[node] = rebuilt(node, inputs)
 
 
 def broadcast_unmapped(node: Node, has_axis: bool, size: int | Dim) -> Node:

@@ -60,12 +60,12 @@ class Optimizer(NamedTuple):
 
 def _check_arguments(name: str, gradient: PyTree, like: PyTree, params: PyTree) -> None:
     """Raise `ShapeError` unless a gradient, and a state like the parameters, have the pytree of the parameters."""
-    want = optree.tree_structure(params)
+    expected = optree.tree_structure(params)
     for argument, tree in (("gradient", gradient), ("state", like)):
-        if (have := optree.tree_structure(tree)) != want:
+        if (structure := optree.tree_structure(tree)) != expected:
             raise ShapeError(at_user_line(
                 f"{name}: update(gradient, state, params): the {argument} must have the structure of the parameters, "
-                f"{want}; got {have}"))
+                f"{expected}; got {structure}"))
 
 
 def _check_rate(name: str, rate: object) -> None:

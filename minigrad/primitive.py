@@ -430,9 +430,9 @@ def _no_inputs(*args: object, **params: object) -> NoReturn:
     raise GraphError("a node without inputs is never batched or differentiated")
 
 
-def leaf(name: str, type: Callable[..., ArrayType], eval: Callable[..., object], **rest: Any) -> Primitive:
+def leaf(name: str, type: Callable[..., ArrayType], eval: Callable[..., object], **fields: Any) -> Primitive:
     """Declare a primitive without operands or computation."""
-    return Primitive(name, type, eval, _no_inputs, _no_inputs, _no_inputs, kind="leaf", **rest)
+    return Primitive(name, type, eval, _no_inputs, _no_inputs, _no_inputs, kind="leaf", **fields)
 
 
 input_ = leaf("input", lambda *, shape, dtype: ArrayType(shape, dtype), _no_inputs, flops=free,

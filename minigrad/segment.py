@@ -73,7 +73,7 @@ def _traced(*values: object) -> bool:
     return any(isinstance(v, (Array, Size)) for v in values)
 
 
-def _scatter(name: str, how: Callable[..., Node], values: ArrayLike, index: ArrayLike, size: int | Size,
+def _scatter(name: str, scatter: Callable[..., Node], values: ArrayLike, index: ArrayLike, size: int | Size,
              null: int | None) -> Array:
     """Reduce rows by a scatter; null rows go to a segment of their own, which is dropped."""
     u, i = as_array(values)._node, as_array(index)._node
@@ -88,9 +88,9 @@ def _scatter(name: str, how: Callable[..., Node], values: ArrayLike, index: Arra
     if i.prim is const and isinstance(n, int):
         _check_range(name, i.params["value"], n, null)
     if null is None:
-        return Array(how(u, checked(place, i, n), shape=(n, *u.shape[i.ndim:])))
+        return Array(scatter(u, checked(place, i, n), shape=(n, *u.shape[i.ndim:])))
     i = checked(place_or_null, i, n, null)
-    return Array(indexing.gather(how(u, i, shape=(n + 1, *u.shape[i.ndim:])), iota(size=n)))
+    return Array(indexing.gather(scatter(u, i, shape=(n + 1, *u.shape[i.ndim:])), iota(size=n)))
 
 
 def _check_range(name: str, index: np.ndarray, n: int, null: int | None) -> None:

@@ -85,8 +85,8 @@ class Dim:
     @property
     def symbol(self) -> Symbol | None:
         """The symbol, where the size is a single symbol; else None."""
-        (monomial, factor), *rest = self.terms
-        return monomial[0] if not rest and factor == 1 and len(monomial) == 1 else None
+        (monomial, factor), *others = self.terms
+        return monomial[0] if not others and factor == 1 and len(monomial) == 1 else None
 
     @property
     def hint(self) -> int | None:
@@ -278,21 +278,21 @@ def bind(shapes: Iterable[tuple[Shape, tuple[Size, ...], str]]) -> dict[Symbol, 
     sizes: dict[Symbol, Size] = {}
     owners: dict[Symbol, str] = {}
     composite = []
-    for want, have, name in shapes:
-        if len(want) != len(have):
-            raise ShapeError(f"argument {name}: expected shape {format_shape(want)}, got {format_shape(have)}")
-        for axis, (w, h) in enumerate(zip(want, have, strict=True)):
+    for expected, actual, name in shapes:
+        if len(expected) != len(actual):
+            raise ShapeError(f"argument {name}: expected shape {format_shape(expected)}, got {format_shape(actual)}")
+        for axis, (w, h) in enumerate(zip(expected, actual, strict=True)):
             symbol = w.symbol if isinstance(w, Dim) else None
             if symbol is None:
-                composite.append((w, h, name, want, have))
+                composite.append((w, h, name, expected, actual))
             elif sizes.setdefault(symbol, h) != h:
                 raise ShapeError(f"size {symbol} is {sizes[symbol]} in {owners[symbol]} "
                                  f"and {h} in {name} (axis {axis})")
             else:
                 owners.setdefault(symbol, name)
-    for w, h, name, want, have in composite:
+    for w, h, name, expected, actual in composite:
         if value(w, sizes) != h:
-            raise ShapeError(f"argument {name}: expected shape {format_shape(want)}, got {format_shape(have)}")
+            raise ShapeError(f"argument {name}: expected shape {format_shape(expected)}, got {format_shape(actual)}")
     return sizes
 
 

@@ -93,7 +93,7 @@ class Trace:
         The serial number of the last node that reads by indices, here or in an inner trace; -1: none.
     rule, source : str or None, Node or None
         The rule that makes new nodes, and its source node: the provenance of each node.
-    wanted : set of Node or None
+    needed : set of Node or None
         The nodes whose cotangents the running vjp needs; None: of all.
     scope : str
         The author's names for the operations that run now, from the outermost, with slashes between.
@@ -101,7 +101,7 @@ class Trace:
         The functions whose own derivative rules are being traced.
     """
 
-    __slots__ = ("constants", "guards", "outer", "read", "rule", "ruled", "scope", "source", "values", "wanted")
+    __slots__ = ("constants", "guards", "needed", "outer", "read", "rule", "ruled", "scope", "source", "values")
 
     constants: dict[int, tuple[object, Node]] | None
     guards: Guards
@@ -112,18 +112,18 @@ class Trace:
     scope: str
     source: Node | None
     values: list[Node] | None
-    wanted: Collection[Node] | None
+    needed: Collection[Node] | None
 
     def __init__(self, outer: Trace | None = None, guards: Guards | None = None):
         self.outer, self.read = outer, -1
         if outer is None:
             self.guards, self.constants, self.values = Guards(), None, None
-            self.rule, self.source, self.wanted, self.ruled, self.scope = None, None, None, (), ""
+            self.rule, self.source, self.needed, self.ruled, self.scope = None, None, None, (), ""
         else:
             self.guards = outer.guards if guards is None else guards
             self.constants = {} if outer.constants is None else outer.constants
             self.values = []
-            self.rule, self.source, self.wanted = outer.rule, outer.source, outer.wanted
+            self.rule, self.source, self.needed = outer.rule, outer.source, outer.needed
             self.ruled, self.scope = outer.ruled, outer.scope
 
 
@@ -153,16 +153,16 @@ def new_trace(guards: Guards | None = None) -> Iterator[Trace]:
 
 
 @contextmanager
-def made_by(rule: str, wanted: Collection[Node] | None = None) -> Iterator[Callable[[Node], None]]:
+def made_by(rule: str, needed: Collection[Node] | None = None) -> Iterator[Callable[[Node], None]]:
     """Enter `rule` in the provenance of new nodes; call the result with each source node.
 
-    `wanted` are the nodes whose cotangents a vjp needs.
+    `needed` are the nodes whose cotangents a vjp needs.
     """
     trace = thread.trace
-    before = trace.source, trace.rule, trace.wanted
+    before = trace.source, trace.rule, trace.needed
     trace.rule = rule
-    if wanted is not None:
-        trace.wanted = wanted
+    if needed is not None:
+        trace.needed = needed
 
     def working_on(source: Node) -> None:
         trace.source = source
@@ -170,7 +170,7 @@ def made_by(rule: str, wanted: Collection[Node] | None = None) -> Iterator[Calla
     try:
         yield working_on
     finally:
-        trace.source, trace.rule, trace.wanted = before
+        trace.source, trace.rule, trace.needed = before
 
 
 # -- guards ------------------------------------------------------------------------------------------------
@@ -203,9 +203,9 @@ def number(n: int | Dim) -> int:
         return int(n)
     hint = n.hint
     if hint is None:
-        said, instead = EXPLAIN["number"]()
-        said = f"`{said}`" if said else "the code"
-        raise ShapeError(at_user_line(f"{said} needs the number behind the symbolic size {n}, which is known "
+        code, instead = EXPLAIN["number"]()
+        code = f"`{code}`" if code else "the code"
+        raise ShapeError(at_user_line(f"{code} needs the number behind the symbolic size {n}, which is known "
                                       f"only when the program is called. {instead}"))
     if (insisted := thread.trace.guards.insisted) is not None:
         for s in n.symbols:

@@ -73,8 +73,8 @@ def number() -> Answer | None:
     match path:
         case [ast.BinOp(op=ast.Mod()) as node, *_]:
             return expression.text(node), _FORMATTED
-        case [ast.Subscript(ctx=ast.Store()) as target, *rest]:
-            return _stored(target, rest)
+        case [ast.Subscript(ctx=ast.Store()) as target, *parents]:
+            return _stored(target, parents)
         case [ast.Call() as node, *_]:
             function = expression.calls(frame, path)
             name = getattr(function, "__name__", "")
@@ -91,8 +91,8 @@ def index() -> Answer | None:
     """Return the expression that needs an index or a size, and an alternative."""
     frame, path = expression.running()
     match path:
-        case [ast.Subscript(ctx=ast.Store()) as target, *rest]:
-            return _stored(target, rest)
+        case [ast.Subscript(ctx=ast.Store()) as target, *parents]:
+            return _stored(target, parents)
         case [ast.Subscript(slice=ast.Slice()) as node, *_]:
             return expression.text(node), (
                 "A slice with a traced bound has no fixed length. With a fixed number n of elements: "
@@ -110,8 +110,8 @@ def array() -> Answer | None:
     """Return the expression that needs an ndarray, and an alternative."""
     frame, path = expression.running()
     match path:
-        case [ast.Subscript(ctx=ast.Store()) as target, *rest]:
-            return _stored(target, rest)
+        case [ast.Subscript(ctx=ast.Store()) as target, *parents]:
+            return _stored(target, parents)
         case [ast.Subscript(slice=ast.Tuple()) as node, *_]:
             return expression.text(node), (
                 "An ndarray cannot take a traced index. minigrad.numpy.getitem(x, (i, j)) is x[i, j] with it.")

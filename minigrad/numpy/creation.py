@@ -65,7 +65,7 @@ def asarray(a: ArrayLike, dtype: DTypeLike | None = None, order: str | None = No
 
 
 @implements(np.asfortranarray, np.require)
-def asfortranarray(a: ArrayLike, dtype: DTypeLike | None = None, *rest: object, **more: object) -> Array:
+def asfortranarray(a: ArrayLike, dtype: DTypeLike | None = None, *arguments: object, **more: object) -> Array:
     """Return a traced array, cast where a dtype is given: it has no memory layout."""
     x = as_array(a)
     return x if dtype is None else x.astype(dtype)

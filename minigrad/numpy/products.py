@@ -184,12 +184,12 @@ def einsum(*operands: Any, out: None = None, dtype: DTypeLike | None = None, ord
     # opt_einsum writes ellipses and implicit results out; it looks at the number of axes alone.
     ranks = [(1,) * n.ndim for n in nodes]
     if text:
-        given: tuple[Any, ...] = (operands[0], *ranks)
+        description: tuple[Any, ...] = (operands[0], *ranks)
     else:
         pairs = [part for rank, sub in zip(ranks, operands[1::2], strict=False) for part in (rank, sub)]
-        given = (*pairs, *([operands[-1]] if len(operands) % 2 else []))
+        description = (*pairs, *([operands[-1]] if len(operands) % 2 else []))
     try:
-        left, result, _ = parse_einsum_input(given, shapes=True)
+        left, result, _ = parse_einsum_input(description, shapes=True)
         if not set(left + result) <= {*LETTERS, ","}:
             raise ValueError(f"a subscript in {operands[0]!r} is not a letter")
         if text and set(left) - {*operands[0], *result, ","}:  # axes of an ellipsis that the result leaves out

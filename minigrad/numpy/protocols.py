@@ -169,9 +169,9 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[ArrayLike, ...],
             "operand: arrays outside the trace cannot take traced values. Write x = x + y."))
     if method == "__call__":
         return _look_up(ufunc)(*inputs, **{k: v for k, v in options.items() if k != "out"})
-    if method in ("reduce", "accumulate") and (found := UFUNC_METHODS.get((ufunc, method))):
+    if method in ("reduce", "accumulate") and (reduction := UFUNC_METHODS.get((ufunc, method))):
         options.setdefault("axis", 0)
-        function = NAMES[found] if isinstance(found, str) else found
+        function = NAMES[reduction] if isinstance(reduction, str) else reduction
         return function(*inputs, **{k: v for k, v in options.items() if v is not None or k == "axis"})
     if method == "outer":
         a, b = (as_array(x) for x in inputs)

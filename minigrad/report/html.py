@@ -154,7 +154,7 @@ def _coloured(source: str) -> str:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
-    out, at = [], 0
+    out, done = [], 0
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     except (tokenize.TokenError, SyntaxError):  # another backend's language
@@ -163,9 +163,9 @@ def _coloured(source: str) -> str:
         kind = "k" if token.type == tokenize.NAME and keyword.iskeyword(token.string) else kinds.get(token.type)
         if kind:
             begin, end = (starts[row - 1] + column for row, column in (token.start, token.end))
-            out += [xml(source[at:begin]), f'<i class="{kind}">{xml(source[begin:end])}</i>']
-            at = end
-    return "".join(out) + xml(source[at:])
+            out += [xml(source[done:begin]), f'<i class="{kind}">{xml(source[begin:end])}</i>']
+            done = end
+    return "".join(out) + xml(source[done:])
 
 
 _STYLE = """

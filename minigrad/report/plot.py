@@ -56,14 +56,14 @@ def plot(title: str, lines: Sequence[Line], x: Axis, y: Axis) -> str:
     parts.append(f'<path class="plot-axis" d="M{_LEFT:g} {top:g}V{_HEIGHT - _BOTTOM:g}H{_WIDTH - _RIGHT:g}"/>'
                  f'<text class="plot-label" x="{middle:g}" y="{_HEIGHT - 8:g}" text-anchor="middle">'
                  f"{escape(x.label)}</text>")
-    for (line, points), (at, height) in zip(shown, keys, strict=True):
+    for (line, points), (left, height) in zip(shown, keys, strict=True):
         path = "M" + "L".join(f"{across(a):.1f} {up(b):.1f}" for a, b in points) if points else ""
         marks = "".join(
             f'<g transform="translate({across(a):.1f} {up(b):.1f})"><title>{escape(f"{line.name}: {x.write(a)}, ")}'
             f"{escape(y.write(b))}</title>{_mark(line.colour)}</g>" for a, b in points)
-        key = f'<g transform="translate({at + 4:g} {height:g})">{_mark(line.colour)}</g>'
+        key = f'<g transform="translate({left + 4:g} {height:g})">{_mark(line.colour)}</g>'
         dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-        name = f'<text class="plot-key" x="{at + 13:g}" y="{height + 4:g}">{escape(line.name)}</text>'
+        name = f'<text class="plot-key" x="{left + 13:g}" y="{height + 4:g}">{escape(line.name)}</text>'
         parts.append(f'<g class="plot-{line.colour % len(_COLOURS)}"><path class="plot-line"{dashes} d="{path}"/>'
                      f"{marks}{key}{name}</g>")
     words = f"{title}: {', '.join(line.name for line in lines)}"

@@ -269,10 +269,10 @@ class StackedExamples(Examples):
         """Return the batched value of each of `_nodes`, and whether it has the batch axis."""
         new = [placeholder(type_of(x)) for x in self._fronts]
         pairs = list(zip(self.graph.inputs, new, self._axes, strict=True))
-        made = interpreters.batch(self._nodes(), {s: n for s, n, a in pairs if a is None},
-                                  {s: n for s, n, a in pairs if a is not None}, self.size)
-        values = interpreters.evaluate(Graph(tuple(new), tuple(n for n, _ in made)), self._fronts)
-        return [(v, has) for v, (_, has) in zip(values, made, strict=True)]
+        batched = interpreters.batch(self._nodes(), {s: n for s, n, a in pairs if a is None},
+                                    {s: n for s, n, a in pairs if a is not None}, self.size)
+        values = interpreters.evaluate(Graph(tuple(new), tuple(n for n, _ in batched)), self._fronts)
+        return [(v, has) for v, (_, has) in zip(values, batched, strict=True)]
 
     def first_wrong(self, seen: Seen) -> tuple[Node | None, str]:
         nodes = [n for n in self._nodes() if n.prim is not proj]
@@ -317,10 +317,10 @@ def _wrong_rule(node: Node, mapped: Sequence[bool], alone: Sequence[dict[Node, A
     pairs = list(zip(single, batch, mapped, strict=True))
     out = node.prim(*single, **node.params)
     try:
-        ((made, _),) = interpreters.batch(
+        ((batched, _),) = interpreters.batch(
             [out], {s: b for s, b, m in pairs if not m}, {s: b for s, b, m in pairs if m}, size
         )
-        run = Graph(tuple(batch), (made,))
+        run = Graph(tuple(batch), (batched,))
         (value,) = interpreters.evaluate(run, stacks)
     except (MinigradError, ValueError, IndexError) as error:
         return f"its batch rule fails: {error}"

@@ -70,8 +70,8 @@ def precision(graph: Graph) -> float:
 def describe(node: Node, graph: Graph) -> str:
     """Return a node as the printed graph has it: ``%3: f64[4] = mul(%1, w), at loss.py:12``."""
     names = node_names(graph)
-    made = f", made by the {node.rules[0]} rule of {node.source.prim.name}" if node.rules and node.source else ""
-    return f"{names[node]}: {node.type} = {format_node(node, names)}, at {node.where}{made}"
+    origin = f", made by the {node.rules[0]} rule of {node.source.prim.name}" if node.rules and node.source else ""
+    return f"{names[node]}: {node.type} = {format_node(node, names)}, at {node.where}{origin}"
 
 
 def element(name: str, index: tuple[int, ...]) -> str:

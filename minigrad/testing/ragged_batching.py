@@ -102,10 +102,10 @@ class PackedExamples(PackedArguments, Examples):
         nodes = [n for n in reachable(staged.outputs, staged.since)
                  if n.prim is not input_ and not isinstance(n.type, TupleType)]
         try:
-            made = batching.run(nodes, staged.since)
+            outputs = batching.run(nodes, staged.since)
         except MinigradError as error:
             return None, str(error)
-        values = interpreters.evaluate(Graph(tuple(batch.inputs), tuple(n for n, _ in made)), arrays)
+        values = interpreters.evaluate(Graph(tuple(batch.inputs), tuple(n for n, _ in outputs)), arrays)
         lengths = {s: np.asarray(v) for s, v in zip(batching.rows.lengths, interpreters.evaluate(
             Graph(tuple(batch.inputs), tuple(batching.rows.lengths.values())), arrays),
             strict=True)}
@@ -116,7 +116,7 @@ class PackedExamples(PackedArguments, Examples):
             example: PyTree = self.example(k)
             leaves = [np.asarray(x) for x in optree.tree_leaves(example)]
             alone = interpreters.evaluate(graph, leaves, sizes)
-            for node, (_, mapped), batched, expected in zip(nodes, made, values, alone, strict=True):
+            for node, (_, mapped), batched, expected in zip(nodes, outputs, values, alone, strict=True):
                 actual, rows = _rows_of(node, batching, batched, mapped, k, begin[node], sizes)
                 begin[node] += rows
                 index = seen.first(actual, expected)

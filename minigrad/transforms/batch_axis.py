@@ -581,8 +581,8 @@ def _keeps(test: Graph, running: Node, body: Graph, count: int) -> bool:
             layers.append(mask.inputs[0] if mask.prim.name == "expand" else mask)
         masks.append(layers)
     ids: dict[object, int] = {}
-    (want,) = value_numbers(test.replace(outputs=(running,)), ids)
-    return all(want in value_numbers(body.replace(outputs=tuple(layers), out_names=()), ids) for layers in masks)
+    (running_id,) = value_numbers(test.replace(outputs=(running,)), ids)
+    return all(running_id in value_numbers(body.replace(outputs=tuple(layers), out_names=()), ids) for layers in masks)
 
 
 def _of_switch(reading: Reading, node: Node, operand_roles: Sequence[Roles]) -> tuple[Role, ...]:

@@ -38,13 +38,13 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
 
 def _converted(x: object, t: ArrayType, i: int, graph: Graph) -> object:
     """Return a leaf in the dtype of its input: Python's numbers give way, other dtypes are refused."""
-    want = graph.inputs[i].dtype
-    if t.dtype == want:
+    dtype = graph.inputs[i].dtype
+    if t.dtype == dtype:
         return x
-    if not is_weak(x) or (t.floating and want.kind != "f") or want.kind == "b":
+    if not is_weak(x) or (t.floating and dtype.kind != "f") or dtype.kind == "b":
         raise DtypeError(at_user_line(f"{graph.name}: argument {graph.names[i]}: expected {graph.inputs[i].type}, got "
                                       f"{t}. Cast it with astype"))
-    return Array(cast_to(x._node, want)) if isinstance(x, Array) else np.asarray(x, want)
+    return Array(cast_to(x._node, dtype)) if isinstance(x, Array) else np.asarray(x, dtype)
 
 
 def _sizes(graph: Graph, types: Sequence[ArrayType]) -> Mapping[Symbol, int | Dim]:

@@ -170,7 +170,7 @@ def _stage_rule(staged: Staged, first: list[ArrayType], flat: Callable[..., list
 
 
 def _reverse_rule(rule: Rule, staged: Staged) -> Staged:
-    floats, wanted = _floating(staged.outputs), _floating(staged.inputs)
+    floats, targets = _floating(staged.outputs), _floating(staged.inputs)
     k, n = sum(floats), len(floats)
 
     def flat(*leaves: Array) -> list[Array]:
@@ -185,7 +185,7 @@ def _reverse_rule(rule: Rule, staged: Staged) -> Staged:
         cotangents: list[object] = []
         for value, arg in zip(back, args, strict=True):
             cotangents += _leaves(staged, value, arg)
-        return [_fitting(staged, v, staged.inputs[i], staged.names[i]) for i, v in enumerate(cotangents) if wanted[i]]
+        return [_fitting(staged, v, staged.inputs[i], staged.names[i]) for i, v in enumerate(cotangents) if targets[i]]
 
     return _stage_rule(staged, [o.types[0] for o, f in zip(staged.outputs, floats, strict=True) if f], flat)
 
@@ -223,15 +223,15 @@ def _fitting(staged: Staged, value: object, like: Node, name: str) -> Array:
 
 
 def _forward_rule(rule: Rule, staged: Staged) -> Staged:
-    floats, wanted = _floating(staged.inputs), _floating(staged.outputs)
-    k, n = sum(floats), len(wanted)
+    floats, targets = _floating(staged.inputs), _floating(staged.outputs)
+    k, n = sum(floats), len(targets)
 
     def flat(*leaves: Array) -> list[Array]:
         tangents = _rebuild(staged.in_tree, floats, leaves[:k])[0]
         out = optree.tree_unflatten(staged.out_tree, leaves[k:k + n])
         args = optree.tree_unflatten(staged.in_tree, leaves[k + n:])[0]
         derivatives = _leaves(staged, rule(tangents, out, *args), out)
-        return [_fitting(staged, v, staged.outputs[i], f"result {i}") for i, v in enumerate(derivatives) if wanted[i]]
+        return [_fitting(staged, v, staged.outputs[i], f"result {i}") for i, v in enumerate(derivatives) if targets[i]]
 
     return _stage_rule(staged, [x.types[0] for x, f in zip(staged.inputs, floats, strict=True) if f], flat)
 

@@ -43,13 +43,13 @@ class Draw(NamedTuple):
 def draws(f: Callable[..., object]) -> list[Draw]:
     """Return the places at which `f` may draw random numbers, before it is traced."""
     unseeded = _unseeded()
-    found: dict[int, Draw] = {}
+    known: dict[int, Draw] = {}
     for value, place, bare in _loaded(f):
         if bare and any(value is maker for maker in unseeded):
-            found[id(place)] = Draw(place, _library(value))
-        elif (generator := _generator(value)) is not None and id(generator) not in found:
-            found[id(generator)] = Draw(place, _library(type(generator)), generator, _state(generator))
-    return list(found.values())
+            known[id(place)] = Draw(place, _library(value))
+        elif (generator := _generator(value)) is not None and id(generator) not in known:
+            known[id(generator)] = Draw(place, _library(type(generator)), generator, _state(generator))
+    return list(known.values())
 
 
 def warn_of_draws(f: Callable[..., object], before: list[Draw], outputs: Sequence[Node]) -> None:
@@ -145,7 +145,7 @@ def _loaded(f: object) -> Iterator[tuple[object, tuple[str, int], bool]]:
 def _names(code: types.CodeType) -> list[tuple[list[str], int, bool]]:
     """Return the names that code loads, each with the attributes taken of it, its line, and whether ``()`` follows."""
     steps = [s for s in dis.get_instructions(code) if s.opname not in _BETWEEN]
-    found, chain = [], None
+    chains, chain = [], None
     for step, after in zip(steps, [*steps[1:], None], strict=True):
         if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain is not None:
             chain.append(step.argval)
@@ -154,8 +154,8 @@ def _names(code: types.CodeType) -> list[tuple[list[str], int, bool]]:
             chain = [step.argval] if own or step.opname in _LOADS else None
         if chain is not None and (after is None or after.opname not in ("LOAD_ATTR", "LOAD_METHOD")):
             bare = after is not None and after.opname.startswith("CALL") and not after.arg
-            found.append((chain, (step.positions and step.positions.lineno) or code.co_firstlineno, bare))
-    return found
+            chains.append((chain, (step.positions and step.positions.lineno) or code.co_firstlineno, bare))
+    return chains
 
 
 def _plain(f: Any) -> tuple[types.FunctionType | None, dict[str, object]]:

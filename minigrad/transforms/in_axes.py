@@ -49,7 +49,7 @@ class by_kind(Generic[R]):
 
 
 def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[str, PyTree], in_axes: InAxes,
-                types: Sequence[ArrayType], what: str, symbolic: bool = True) -> tuple[list[int | None], int | Dim]:
+                types: Sequence[ArrayType], caller: str, symbolic: bool = True) -> tuple[list[int | None], int | Dim]:
     """Return the batch axis of each leaf (None: shared) and the batch size, which may become symbolic.
 
     Raises
@@ -57,11 +57,11 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
     BatchError
         Naming both leaves where two sizes differ.
     """
-    name = f"{what}({function_name(f)})"
+    name = f"{caller}({function_name(f)})"
     tree: PyTree = args
     axes = leaf_axes(in_axes, optree.tree_structure(tree), kwargs, len(types), name)
     out: list[int | None] = []
-    found: list[tuple[int, int, int | Dim]] = []
+    mapped: list[tuple[int, int, int | Dim]] = []
 
     def label(i: int) -> str:
         return f"{argument_names(f, args, kwargs)[i]}: {types[i]}"
@@ -76,19 +76,19 @@ def mapped_axes(f: Callable[..., Any], args: tuple[PyTree, ...], kwargs: dict[st
                 + hint(args) + (". Say None in in_axes for what all examples share." if not t.ndim else "")))
         a = a % t.ndim
         out.append(a)
-        if found and not guard_equal(found[0][2], t.shape[a]):
-            j, b, n = found[0]
+        if mapped and not guard_equal(mapped[0][2], t.shape[a]):
+            j, b, n = mapped[0]
             raise BatchError(at_user_line(
                 f"{name}: batch sizes differ: {n} (axis {b} of {label(j)}) and {t.shape[a]} (axis {a} of "
                 f"{label(i)}){hint(args)}"))
-        found.append((i, a, t.shape[a]))
-    if not found:
+        mapped.append((i, a, t.shape[a]))
+    if not mapped:
         raise BatchError(at_user_line(f"{name}: nothing is mapped: every entry of in_axes is None"))
-    size = found[0][2]
+    size = mapped[0][2]
     if isinstance(size, int) and size == 0:
-        raise BatchError(at_user_line(f"{name}: an empty batch: {label(found[0][0])} has no example"))
+        raise BatchError(at_user_line(f"{name}: an empty batch: {label(mapped[0][0])} has no example"))
     if symbolic:
-        note_batch(n for _, _, n in found)
+        note_batch(n for _, _, n in mapped)
     return out, size
 
 

@@ -22,7 +22,7 @@ from ..transforms.symbolic_trace import trace
 from ..transforms.vmap import vmap
 from . import page
 from .record import Arrays, Record, stage_record
-from .stages import TANGENT, Stage, number, of_function, of_loss
+from .stages import TANGENT, GraphStage, number, of_function, of_loss
 
 EXAMPLES = 16  # examples that a page shows, at most
 COPIES = 3  # copies in the literal mini-batch
@@ -35,7 +35,7 @@ class Exploration:
     Attributes
     ----------
     title : str
-    stages : tuple of Stage
+    stages : tuple of GraphStage
         The graphs on the page.
     html : str
         The page: one file without links to anything outside.
@@ -44,7 +44,7 @@ class Exploration:
     """
 
     title: str
-    stages: tuple[Stage, ...]
+    stages: tuple[GraphStage, ...]
     html: str
     fallback: str
 
@@ -140,11 +140,14 @@ def _ragged(loss: Callable[..., PyTree], name: str, params: PyTree, more: tuple[
         raise BatchError(at_user_line(f"explore({name}): expected one Batch of examples, got {len(more)} arguments"))
     whole = more[0]
     packed = batch([whole[i] for i in range(min(EXAMPLES, len(whole)))])
-    example = Stage("one example", "The loss of one example, as traced.", trace(loss)(params, packed[0]))
+    example = GraphStage("one example", "The loss of one example, as traced.", trace(loss)(params, packed[0]))
     losses = trace(vmap(loss, in_axes=(None, 0)))(params, packed)
-    packing = Stage("batch", "The examples lie end to end: one axis for all rows, indices shifted by the rows before.",
-                    losses, example)
-    mean = Stage("mean", "The mean of the losses.", trace(mean_loss(loss, in_axes=(None, 0)))(params, packed), packing)
+    packing = GraphStage(
+        "batch", "The examples lie end to end: one axis for all rows, indices shifted by the rows before.", losses, example
+    )
+    mean = GraphStage(
+        "mean", "The mean of the losses.", trace(mean_loss(loss, in_axes=(None, 0)))(params, packed), packing
+    )
     stages = [example, packing, *of_function(mean)]
     number(stages)
     one, leaves = _leaves((params, packed[0])), _leaves((params, packed))
@@ -167,7 +170,7 @@ def _ragged_record(packed: Batch, first: int) -> Record:
 def explore_graph(graph: Graph, values: Sequence[PyTree]) -> Exploration:
     """Explore one graph on values of its inputs; see `Graph.explore`."""
     leaves = input_arrays(graph, values, "explore")
-    stages = of_function(Stage("graph", "The graph.", graph))
+    stages = of_function(GraphStage("graph", "The graph.", graph))
     number(stages)
     return _page(graph.name, stages, [leaves] * len(stages))
 
@@ -230,7 +233,7 @@ def _lengths(axis: InAxes, tree: PyTree) -> set[int]:
     return {n for a, part in pairs for n in _lengths(a, part)}
 
 
-def _page(title: str, stages: list[Stage], feeds: Sequence[Sequence[np.ndarray]],
+def _page(title: str, stages: list[GraphStage], feeds: Sequence[Sequence[np.ndarray]],
           ragged: Record | None = None) -> Exploration:
     pool = Arrays()
     records: list[Record] = []

@@ -17,7 +17,7 @@ from ..errors import Place, printable
 from ..graph import ArrayType, Graph, Node, held_graphs
 from ..symbolic import Dim, Symbol, value
 from ..text import Words, is_literal, node_names
-from .stages import Stage, number
+from .stages import GraphStage, number
 
 FULL = 2048  # elements of an array that the page holds in full
 CORNER = 24  # rows and columns that it holds of a larger one
@@ -103,7 +103,7 @@ def recorded_runs() -> Iterator[list[tuple[Graph, Sequence[np.ndarray]]]]:
         interpreters.settings.runs = before
 
 
-def stage_record(stage: Stage, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], pool: Arrays,
+def stage_record(stage: GraphStage, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int], pool: Arrays,
                  bodies: list[Record]) -> Record:
     """Return one stage: its nodes in order, with values, lines, keys and cotangents.
 
@@ -149,7 +149,7 @@ def stage_record(stage: Stage, arrays: Sequence[np.ndarray], sizes: Mapping[Symb
     return record
 
 
-def _provenance(node: Node, stage: Stage, index: Mapping[Node, int]) -> Record:
+def _provenance(node: Node, stage: GraphStage, index: Mapping[Node, int]) -> Record:
     """Return the line, scope, rules and cotangent of a node, and the node whose vjp it belongs to."""
     record: Record = {}
     if node.rules:
@@ -165,7 +165,7 @@ def _provenance(node: Node, stage: Stage, index: Mapping[Node, int]) -> Record:
     return record
 
 
-def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands: Sequence[np.ndarray],
+def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], operands: Sequence[np.ndarray],
           sizes: Mapping[Symbol, int], pool: Arrays, bodies: list[Record]) -> list[Record]:
     """Return each graph that a node holds: its name, and its place among the bodies where it ran."""
     params = interpreters.concrete(node.params, sizes)
@@ -180,7 +180,7 @@ def _held(stage: Stage, node: Node, held: Sequence[tuple[str, Graph]], operands:
     for (key, graph), ran in zip(held, concrete, strict=True):
         one: Record = {"name": printable(f"{key} of {node.prim.name}")}
         if rows := turns.get(ran, [])[:TURNS]:
-            inner = Stage(one["name"], f"{len(turns[ran])} runs; the page holds the first {len(rows)}.", graph)
+            inner = GraphStage(one["name"], f"{len(turns[ran])} runs; the page holds the first {len(rows)}.", graph)
             number([inner])
             operands_of = [[np.asarray(x, n.dtype) for x, n in zip(row, graph.inputs, strict=True)] for row in rows]
             record = stage_record(inner, operands_of[0], sizes, pool, bodies)

@@ -13,7 +13,7 @@ TANGENT = "tangent"
 
 
 @dataclass(eq=False)
-class Stage:
+class GraphStage:
     """One graph on the way from an example to a program.
 
     Attributes
@@ -21,7 +21,7 @@ class Stage:
     title, note : str
         The name of the stage, and one sentence about it.
     graph : Graph
-    before : Stage or None
+    before : GraphStage or None
         The stage that this one is made from.
     keys : dict of Node to int
         The identity of a node through all stages: equal keys mean the same value of the user's program.
@@ -34,40 +34,48 @@ class Stage:
     title: str
     note: str
     graph: Graph
-    before: Stage | None = None
+    before: GraphStage | None = None
     keys: dict[Node, int] = field(default_factory=dict)
     cotangents: dict[Node, Node] = field(default_factory=dict)
     copies: int = 0
 
 
-def of_loss(one: Graph, in_axes: InAxes, copies: int) -> list[Stage]:
+def of_loss(one: Graph, in_axes: InAxes, copies: int) -> list[GraphStage]:
     """Return the stages of the mean of a loss over a batch: example, copies, batch, mean, gradient, passes."""
-    example = Stage("one example", "The loss of one example, as traced.", one)
-    unrolled = Stage(
+    example = GraphStage("one example", "The loss of one example, as traced.", one)
+    unrolled = GraphStage(
         "copies",
         f"The literal mini-batch of {copies} examples: one copy of the graph for each, and a mean.",
         one.unroll(copies, in_axes=in_axes),
         example,
         copies=copies,
     )
-    batch = Stage(
+    batch = GraphStage(
         "batch",
         "The same graph with a batch axis: nodes that depend on an example carry it, others are shared.",
         one.vmap(in_axes=in_axes),
         example,
     )
-    mean = Stage("mean", "The mean of the losses over the batch axis: one node more.", batch.graph.mean(), batch)
+    mean = GraphStage("mean", "The mean of the losses over the batch axis: one node more.", batch.graph.mean(), batch)
     stages = of_function(mean)
     if len(stages) > 1 and stages[1].cotangents:
-        each = Stage("each gradient", "The gradient of every example, a row each; the mean over them is the gradient.",
-                     one.grad(0).vmap(in_axes=in_axes), batch)
-        tangent = Stage(TANGENT, "The derivative of the mean along ones: each node has a tangent, in the order of the "
-                                 "computation.", mean.graph.jvp(0), mean)
+        each = GraphStage(
+            "each gradient",
+            "The gradient of every example, a row each; the mean over them is the gradient.",
+            one.grad(0).vmap(in_axes=in_axes),
+            batch,
+        )
+        tangent = GraphStage(
+            TANGENT,
+            "The derivative of the mean along ones: each node has a tangent, in the order of the computation.",
+            mean.graph.jvp(0),
+            mean,
+        )
         stages[1:1] = [each, tangent]
     return [example, unrolled, batch, *stages]
 
 
-def of_function(stage: Stage) -> list[Stage]:
+def of_function(stage: GraphStage) -> list[GraphStage]:
     """Return a stage, its gradient if it has one, and the stages of the passes."""
     stages = [stage]
     graph = stage.graph
@@ -81,7 +89,7 @@ def of_function(stage: Stage) -> list[Stage]:
     _, done = passes.run(stages[-1].graph)
     for each in done:
         if isinstance(each.after, Graph) and each.after.outputs != stages[-1].graph.outputs:
-            stages.append(Stage(each.name, each.note, each.after, stages[-1]))
+            stages.append(GraphStage(each.name, each.note, each.after, stages[-1]))
     return stages
 
 
@@ -91,7 +99,7 @@ def first_argument(graph: Graph) -> Sequence[Node]:
     return graph.inputs[:count]
 
 
-def gradient(stage: Stage) -> Stage:
+def gradient(stage: GraphStage) -> GraphStage:
     """Return the stage of the value and the gradient with respect to the first argument's floating leaves."""
     graph = stage.graph
     nodes = list(first_argument(graph))
@@ -101,11 +109,16 @@ def gradient(stage: Stage) -> Stage:
     arriving.update(zip(nodes, slopes, strict=True))
     names = tuple(f"d {name}" for name, n in zip(graph.names, graph.inputs, strict=True) if n in set(nodes))
     both = Graph(graph.inputs, (loss, *slopes), graph.names, ("value", *names), name=graph.name)
-    return Stage("gradient", "Value and gradient: each node passes its cotangent on to its operands, in reverse order.",
-                 both, stage, cotangents=arriving)
+    return GraphStage(
+        "gradient",
+        "Value and gradient: each node passes its cotangent on to its operands, in reverse order.",
+        both,
+        stage,
+        cotangents=arriving,
+    )
 
 
-def number(stages: Sequence[Stage]) -> None:
+def number(stages: Sequence[GraphStage]) -> None:
     """Give each node of each stage its key: that of the node which it was made from, or a new one."""
     count = 0
     for stage in stages:
@@ -117,7 +130,7 @@ def number(stages: Sequence[Stage]) -> None:
         stage.keys = known
 
 
-def _inherited(before: Stage, stage: Stage) -> dict[Node, int]:
+def _inherited(before: GraphStage, stage: GraphStage) -> dict[Node, int]:
     """Return the keys of nodes that are, repeat or come from a node of the stage before."""
     old = before.keys
     slots = dict(zip(before.graph.names, before.graph.inputs, strict=True))

@@ -10,7 +10,7 @@ import minigrad as mg
 from minigrad import explorer, interpreters
 from minigrad.explorer import kernels, page, seed
 from minigrad.explorer.record import Arrays, stage_record
-from minigrad.explorer.stages import Stage, number
+from minigrad.explorer.stages import GraphStage, number
 from minigrad.graph import PRIMITIVES, ArrayType, Graph
 from minigrad.primitive import placeholder
 from tests.explorer.test_exploration import graph_loss, molecules
@@ -208,7 +208,7 @@ def test_the_page_computes_each_operation_as_numpy_does(show):
     for name, prim, sample in operations():
         inputs = tuple(placeholder(ArrayType(a.shape, a.dtype)) for a in map(np.asarray, sample.arrays))
         node = prim(*inputs, **sample.params)
-        stages.append(Stage(name, "", Graph(inputs, (node,))))
+        stages.append(GraphStage(name, "", Graph(inputs, (node,))))
         feeds.append([np.asarray(a) for a in sample.arrays])
     number(stages)
     assert len({s.title.split("-")[0] for s in stages}) > 90

@@ -42,10 +42,10 @@ def _labels(graph: Graph, taken: set[str]) -> dict[Node, str]:
     """
     labelled = [n for n in graph.nodes if type(n.loc) is Place and n.loc.label and not is_literal(n)
                 and not {"vjp", "jvp"}.intersection(n.rules)]
-    values = {n.loc: n.prim for n in labelled}
+    values = {(n.loc, _traced(n)): n.prim for n in labelled}
     names: dict[Node, str] = {}
     for n in labelled:
-        if isinstance(n.loc, Place) and n.prim is values[n.loc]:
+        if isinstance(n.loc, Place) and n.prim is values[n.loc, _traced(n)]:
             name, count = printable(n.loc.label), 1
             while name in taken:
                 count += 1
@@ -53,6 +53,13 @@ def _labels(graph: Graph, taken: set[str]) -> dict[Node, str]:
             taken.add(name)
             names[n] = name
     return names
+
+
+def _traced(node: Node) -> Node:
+    """Return the node of the trace that batch rules made `node` of."""
+    while node.source is not None:
+        node = node.source
+    return node
 
 
 def is_literal(node: Node) -> bool:

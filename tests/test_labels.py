@@ -32,6 +32,16 @@ def test_labels_name_values_through_transforms():
     assert ">score<" in batch.to_svg()
 
 
+def test_equal_labels_on_one_line_name_both_values():
+    def both(w, x):
+        return np.sum(mg.label(np.tanh(w * x), "a") + mg.label(np.sin(w * x), "a"))
+
+    one = mg.trace(both)(W, X[0])
+    for graph in (one, one.vmap(in_axes=(None, 0)), one.vmap(in_axes=(None, 0)).vmap(in_axes=(0, None))):
+        assert named(graph) == ["a", "a_2"], graph
+    assert named(one.unroll(2, in_axes=(None, 0))) == ["a", "a_2", "a_3", "a_4"]
+
+
 def test_labels_and_scopes_survive_passes():
     graph = passes.optimize(mg.trace(mg.value_and_grad(mg.mean_loss(loss, in_axes=(None, 0))))(W, X))
     assert {"score", "h"} <= set(named(graph))

@@ -16,13 +16,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
+import numpy as np
+import optree
+
 import minigrad as mg
 
 from .backends import AUTO, code_cache
 from .draw import open_in_browser
 from .errors import CheckError, MinigradError
 from .explorer import seed
-from .graph import Graph
+from .graph import Graph, PyTree
 from .report import Report, digits
 from .report.comparison import compare
 from .report.training import METHODS, train
@@ -254,7 +257,11 @@ def _explore(args: argparse.Namespace) -> int:
         target = load(args.target, args.params, args.examples)
     else:
         target = Target(seed.s, seed.params, seed.examples)
-    page = mg.explore(target.loss, target.params, target.examples, target.in_axes)
+    values = (target.params, *target.more)
+    if isinstance(target.loss, Graph) and _fits(target.loss, values):
+        page = target.loss.explore(*values)
+    else:
+        page = mg.explore(target.loss, target.params, target.examples, target.in_axes)
     try:
         path = page.save(args.page)
     except OSError as error:
@@ -263,6 +270,11 @@ def _explore(args: argparse.Namespace) -> int:
     if not args.no_browser:
         open_in_browser(os.path.abspath(path))
     return 0
+
+
+def _fits(graph: Graph, values: PyTree) -> bool:
+    """Return whether a graph takes whole values, rather than those of one example."""
+    return [n.ndim for n in graph.inputs] == [np.ndim(x) for x in optree.tree_leaves(values)]
 
 
 def _heading(text: str) -> None:

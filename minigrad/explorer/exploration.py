@@ -83,7 +83,7 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
     Parameters
     ----------
     loss : callable
-        The loss of one example, ``loss(params, *example)``, a floating scalar.
+        The loss of one example, ``loss(params, *example)``, a floating scalar: a function, its `trace`, or a graph.
     params : pytree of arrays
     examples : tuple of arrays, or Batch
         The data: arrays with one example per row, or a batch of examples that differ in size. The page shows the
@@ -110,6 +110,7 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
     >>> [stage.title for stage in page.stages[:4]]
     ['one example', 'copies', 'batch', 'mean']
     """
+    loss = getattr(loss, "untraced", loss)
     more = examples if isinstance(examples, tuple) else (examples,)
     name = getattr(loss, "__name__", "loss")
     if any(isinstance(e, Batch) for e in more):
@@ -143,7 +144,10 @@ def _ragged(loss: Callable[..., PyTree], name: str, params: PyTree, more: tuple[
     example = GraphStage("one example", "The loss of one example, as traced.", trace(loss)(params, packed[0]))
     losses = trace(vmap(loss, in_axes=(None, 0)))(params, packed)
     packing = GraphStage(
-        "batch", "The examples lie end to end: one axis for all rows, indices shifted by the rows before.", losses, example
+        "batch",
+        "The examples lie end to end: one axis for all rows, indices shifted by the rows before.",
+        losses,
+        example,
     )
     mean = GraphStage(
         "mean", "The mean of the losses.", trace(mean_loss(loss, in_axes=(None, 0)))(params, packed), packing

@@ -48,6 +48,7 @@ def trace(f: Callable[..., PyTree]) -> Callable[..., Graph]:
     def traced(*args: PyTree, **kwargs: PyTree) -> Graph:
         return trace_symbolic(f, args, kwargs)[0]
 
+    vars(traced)["untraced"] = f
     return traced
 
 

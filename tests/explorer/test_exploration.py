@@ -135,3 +135,14 @@ def test_open_prints_a_path_where_no_browser_is(monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     path = mg.explore(seed.s, seed.params, seed.examples).open()
     assert pathlib.Path(path).read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(("name", "stage"), [("traced", "one example"), ("one", "one example"), ("many", "graph")])
+def test_command_line_takes_traces_and_graphs(tmp_path, name, stage):
+    script = tmp_path / "mine.py"
+    script.write_text("import numpy as np\nimport minigrad as mg\nparams = np.ones(2)\nexamples = (np.ones((3, 2)),)\n"
+                      "def loss(w, x):\n    return np.sum(w * x) ** 2\ntraced = mg.trace(loss)\n"
+                      "one = traced(params, np.ones(2))\nmany = one.vmap(in_axes=(None, 0))\n")
+    path = tmp_path / "page.html"
+    assert cli.main(["explore", f"{script}:{name}", "--page", str(path), "--no-browser"]) == 0
+    assert f'"title":"{stage}"' in path.read_text(encoding="utf-8")

@@ -145,14 +145,14 @@ class BoundProgram:
                   else np.ascontiguousarray(a, d).reshape(np.shape(a))
                   for a, d in zip(arrays, self.dtypes, strict=True)]  # the runner reads their addresses
         outputs = [np.empty(*t) for t in self.out_types]
-        given = (*arrays, *outputs)
+        in_out = (*arrays, *outputs)
         if self.mixed:
-            return self._mixed(given, outputs)
+            return self._mixed(in_out, outputs)
         arena = None
         if self.arena is None:
             arena = self.arenas.borrow(self.layout.total)
             self.bases[ARENA] = arena.address
-        self.run_steps(*self.table_range, self.bases_address, given, 2, len(given))
+        self.run_steps(*self.table_range, self.bases_address, in_out, 2, len(in_out))
         if arena is not None:
             self.arenas.give_back(arena)
         return None if self.flag[0] and self._wrong() else outputs
@@ -162,15 +162,15 @@ class BoundProgram:
         self.flag[0] = 0
         return True
 
-    def _mixed(self, given: tuple[np.ndarray, ...], outputs: list[np.ndarray]) -> list[np.ndarray] | None:
+    def _mixed(self, in_out: tuple[np.ndarray, ...], outputs: list[np.ndarray]) -> list[np.ndarray] | None:
         """Run native steps and Python's in turn."""
-        self.now, self.values, first = given, {}, 2
+        self.now, self.values, first = in_out, {}, 2
         try:
             with np.errstate(all="ignore"):
                 for stretch in self.stretches:
                     if isinstance(stretch, tuple):
-                        self.run_steps(*stretch, self.bases_address, given, first, len(given))
-                        given, first = (), 0
+                        self.run_steps(*stretch, self.bases_address, in_out, first, len(in_out))
+                        in_out, first = (), 0
                         if self.flag[0] and self._wrong():
                             return None
                     else:
@@ -297,15 +297,15 @@ class BoundProgram:
         body.bases[ARENA] = body.own_arena().address
         self.bodies.append(body)
         operands = [self._view(n) for n in node.inputs]
-        given = [(v.base, v.offset) for v in operands]
+        starts = [(v.base, v.offset) for v in operands]
         first_output = body.plan.first_output
         shared, carry, slices = signature(node).split(range(len(operands)))
-        fixed = [(2 + i, given[i]) for i in shared] + [(FLAG, (FLAG, 0))]
-        sliced = [(2 + i, given[i], operands[i].strides[0]) for i in slices]
+        fixed = [(2 + i, starts[i]) for i in shared] + [(FLAG, (FLAG, 0))]
+        sliced = [(2 + i, starts[i], operands[i].strides[0]) for i in slices]
         parts = [self._piece("part", node, i) for i in range(len(node.types))]
         sliced += [(first_output + i, parts[i], self.numbers[stride])
                    for i, stride in enumerate(self.plan.stacked_strides[node], len(carry))]
-        carried = [(2 + i, first_output + k, given[i], parts[k], [self._piece("turn", node, k, j) for j in (0, 1)])
+        carried = [(2 + i, first_output + k, starts[i], parts[k], [self._piece("turn", node, k, j) for j in (0, 1)])
                    for k, i in enumerate(carry)]
         length = self.numbers[self.plan.scan_lengths[node]]
         self._native(scan.step(), scan.arguments(length, node.params["reverse"], body.table_range, body.bases_address,

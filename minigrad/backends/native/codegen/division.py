@@ -14,7 +14,7 @@ from llvmlite import ir
 from ....ops import elementwise as ew
 from ....ops import integer
 from ....primitive import Primitive
-from .values import any_lane, constant, element, intrinsic, is_float
+from .values import constant, element, intrinsic, is_float, out_of_line, rarely
 
 Rule = Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]
 
@@ -96,26 +96,8 @@ def _remainder(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     remainder = b.select(b.fcmp_ordered("==", q, zero), x, intrinsic(b, "copysign", remainder, x))
     bits = 24 if isinstance(element(x.type), ir.FloatType) else 53
     large = b.fcmp_ordered(">=", intrinsic(b, "fabs", q), constant(x.type, 2.0 ** bits))
-    start = b.block
-    with b.if_then(any_lane(b, large), likely=False):
-        by_c = b.call(_by_c(b.module, x.type), [x, y])
-        end = b.block
-    result = b.phi(x.type)
-    result.add_incoming(remainder, start)
-    result.add_incoming(by_c, end)
-    return result
-
-
-def _by_c(module: ir.Module, t: ir.Type) -> ir.Function:
-    """Return a function that calls the C library's remainder for each lane."""
-    name = f"remainder.{t}".replace(" ", "").replace("<", "").replace(">", "")
-    if name not in module.globals:
-        f = ir.Function(module, ir.FunctionType(t, [t, t]), name)
-        f.linkage = "internal"
-        f.attributes.add("noinline")
-        b = ir.IRBuilder(f.append_basic_block())
-        b.ret(b.frem(*f.args))
-    return module.globals[name]
+    return rarely(b, large, [remainder], lambda: out_of_line(
+        b, "fmod", [x.type], lambda b, x, y: [b.frem(x, y)], x, y))[0]
 
 
 def left_shift(b: ir.IRBuilder, x: ir.Value, y: ir.Value, unsigned: bool) -> ir.Value:

@@ -21,7 +21,7 @@ from ....ops import special
 from ....primitive import Combiner, Primitive
 from ..runtime.jit import has_fma
 from .division import RULES
-from .values import I1, any_lane, constant, element, intrinsic, is_float, like, vector_type
+from .values import I1, constant, element, intrinsic, is_float, like, rarely, vector_type
 from .vector_math import FUNCTIONS, functions
 
 DTYPES = frozenset(map(np.dtype, ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"]))
@@ -273,15 +273,10 @@ class _Parser:
         self.next()  # ,
         usual: ir.Value = self.choice()
         self.next()  # ,
-        start = self.b.block
-        with self.b.if_then(any_lane(self.b, condition), likely=False):
-            rare = self.b.select(condition, self.same(usual, self.choice())[1], usual)
-            end = self.b.block
+        (value,) = rarely(self.b, condition, [usual], lambda: [
+            self.b.select(condition, self.same(usual, self.choice())[1], usual)])
         self.next()  # )
-        result = self.b.phi(usual.type)
-        result.add_incoming(usual, start)
-        result.add_incoming(rare, end)
-        return result
+        return value
 
     def same(self, x: Operand, y: Operand) -> tuple[ir.Value, ir.Value]:
         if not isinstance(x, ir.Value):

@@ -6,7 +6,7 @@ the same, so that a reader can tell the values of the generated program from the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from llvmlite import ir
@@ -108,3 +108,48 @@ def any_lane(b: ir.IRBuilder, bits: ir.Value) -> ir.Value:
     if not isinstance(t, ir.VectorType):
         return bits
     return b.call(declared(b.module, f"llvm.vector.reduce.or.{suffix(t)}", t.element, [t]), [bits])
+
+
+def rarely(b: ir.IRBuilder, condition: ir.Value, usual: Sequence[ir.Value], rare: Callable[[], Sequence[ir.Value]]
+           ) -> list[ir.Value]:
+    """Return the values that `rare` emits; its code is skipped, for `usual`, if no lane has the condition."""
+    start = b.block
+    with b.if_then(any_lane(b, condition), likely=False):
+        changed, end = rare(), b.block
+    results = [b.phi(x.type) for x in usual]
+    for result, x, y in zip(results, usual, changed, strict=True):
+        result.add_incoming(x, start)
+        result.add_incoming(y, end)
+    return results
+
+
+def out_of_line(b: ir.IRBuilder, name: str, types: Sequence[ir.Type], emit: Callable[..., Sequence[ir.Value]],
+                *xs: ir.Value) -> list[ir.Value]:
+    """Return the values of a function that `emit` writes, once per module and operand type, for code that seldom runs.
+
+    `types` are those of the values.
+    """
+    name, kind = f"{name}.{suffix(xs[0].type)}", ir.LiteralStructType(types)
+    f = b.module.globals.get(name)
+    if f is None:
+        f = ir.Function(b.module, ir.FunctionType(kind, [x.type for x in xs]), name)
+        f.linkage = "internal"
+        for attribute in ("noinline", "cold"):
+            f.attributes.add(attribute)
+        body = ir.IRBuilder(f.append_basic_block())
+        result = ir.Constant(kind, ir.Undefined)
+        for k, x in enumerate(emit(body, *f.args)):
+            result = body.insert_value(result, x, k)
+        body.ret(result)
+    results = b.call(f, xs)
+    return [b.extract_value(results, k) for k in range(len(types))]
+
+
+def vector(b: ir.IRBuilder, xs: Sequence[ir.Value]) -> ir.Value:
+    """Return scalars as the lanes of a vector; a single one as it is."""
+    if len(xs) == 1:
+        return xs[0]
+    result = ir.Constant(ir.VectorType(xs[0].type, len(xs)), ir.Undefined)
+    for k, x in enumerate(xs):
+        result = b.insert_element(result, x, I32(k))
+    return result

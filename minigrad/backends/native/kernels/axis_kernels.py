@@ -19,7 +19,7 @@ from ..codegen import expressions as ex
 from ..codegen.emit import Emitter, at, halved
 from ..codegen.step_codegen import HEAD, Step, StepCode, arguments, widths
 from ..codegen.strides import View
-from ..codegen.values import I1, I32, I64, any_lane, constant, splat, vector_type
+from ..codegen.values import I1, I64, any_lane, constant, splat, vector, vector_type
 
 _PIECE = 1 << 15  # elements of one piece of parallel work
 _COLUMNS = 256  # inner elements of one piece
@@ -197,21 +197,10 @@ def _places_in_short_rows(largest: bool, dtype: np.dtype, code: Emitter, ranges:
         starts = [at(b, source, b.mul(b.add(row, I64(k)), nbytes)) for k in range(width)]
 
         def load(i: ir.Value, starts: Sequence[ir.Value] = starts) -> ir.Value:
-            return _side_by_side(dtype, code, [code.element(p, i, item) for p in starts])
+            return vector(b, [code.load(dtype, code.element(p, i, item)) for p in starts])
 
         position = _carried(largest, dtype, code, n, width, load)
         code.store(position, np.dtype(np.int64), code.element(to, row, 8))
-
-
-def _side_by_side(dtype: np.dtype, code: Emitter, addresses: Sequence[ir.Value]) -> ir.Value:
-    """Return the elements at some addresses as a vector."""
-    xs = [code.load(dtype, p) for p in addresses]
-    if len(xs) == 1:
-        return xs[0]
-    vector = ir.Constant(vector_type(dtype, len(xs)), ir.Undefined)
-    for k, x in enumerate(xs):
-        vector = code.b.insert_element(vector, x, I32(k))
-    return vector
 
 
 def _carried(largest: bool, dtype: np.dtype, code: Emitter, n: ir.Value, width: int,

@@ -6,8 +6,7 @@ or vectors of any number of lanes, all of one type. The names are those of kerne
 
 Accuracy is measured by ``benchmarks/accuracy.py``, for one-operand functions over all float32; of logaddexp it is that
 of its terms, which may cancel. Subnormal numbers, infinities, NaN and signed zeros are handled as in C. sin, cos and
-tan call helpers, which they define once in the builder's module: internal, and to be inlined by the optimiser
-(``alwaysinline``) but for arguments so large that they are computed lane by lane.
+tan of large arguments are computed lane by lane, by functions that they define once in the builder's module.
 """
 
 from __future__ import annotations

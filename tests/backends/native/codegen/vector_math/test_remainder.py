@@ -19,8 +19,7 @@ def test_a_helper_is_defined_once_per_module():
     function = ir.Function(module, ir.FunctionType(kind, [kind]), "f")
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(FUNCTIONS["sin"](builder, FUNCTIONS["cos"](builder, function.args[0])))
-    assert sum("half_pi_remainder" in f.name for f in module.functions) == 3
-    assert len(function.blocks) == 1
+    assert sum("remainder" in f.name for f in module.functions) == 2, "of a vector, and of one double"
 
 
 def parts(x, fused=True, lanes=8):

@@ -57,7 +57,8 @@ def check_module(path: Path) -> Iterator[tuple[int, str]]:
 def check_page(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the findings in a Markdown file, its code left out."""
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"```.*?```", lambda code: "\n" * code.group(0).count("\n"), text, flags=re.DOTALL)
+    text = re.sub(r"^(?P<fence>`{3,}).*?^(?P=fence)$", lambda code: "\n" * code.group(0).count("\n"), text,
+                  flags=re.DOTALL | re.MULTILINE)
     for sentence in riddles(text):
         start = text.find(sentence.split(" `code`")[0][:40])
         yield text.count("\n", 0, max(start, 0)) + 1, sentence

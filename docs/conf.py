@@ -22,7 +22,7 @@ version = release = minigrad.__version__
 extensions = [
     "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton",
     "myst_nb", "mathml", "notebooks", "public_names", "repository_pages"]
-exclude_patterns = ["_build", "_notebooks", "jupyter_execute"]
+exclude_patterns = ["_build", "_notebooks", "jupyter_execute", "peers"]
 needs_sphinx = "8.0"
 templates_path = ["_templates"]
 
@@ -41,11 +41,13 @@ nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"
 
 default_role = "autolink"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autosummary_generate = False
 napoleon_google_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 copybutton_exclude = ".linenos, .gp, .go"

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import types
 
+import numpy as np
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -17,13 +18,29 @@ def resolve(name: str) -> object:
     return value
 
 
+def methods(cls: type) -> tuple[list[str], list[str]]:
+    """Return the public methods and properties of a class: its own, and those with NumPy's docstrings."""
+    own, numpys = [], []
+    for name, member in vars(cls).items():
+        if name.startswith("_") or not (inspect.isroutine(member) or isinstance(member, property)):
+            continue
+        theirs = [getattr(space, name).__doc__ for space in (np.ndarray, np) if hasattr(space, name)]
+        if member.__doc__ and member.__doc__ not in theirs:
+            own.append(name)
+        elif theirs:
+            numpys.append(name)
+    return own, numpys
+
+
 def entry(name: str) -> list[str]:
     """Return the lines of reStructuredText that document a name from its docstring."""
     value = resolve(name)
     if isinstance(value, type):
         kind = "exception" if issubclass(value, BaseException) else "class"
-        members = [] if kind == "exception" else ["   :members:"]
-        return [f".. auto{kind}:: minigrad.{name}", *members, ""]
+        own, numpys = methods(value)
+        members = [f"   :members: {', '.join(own)}"] if own else []
+        relay = f"Attributes and methods as of ``numpy.ndarray``: {', '.join(f'``{n}``' for n in numpys)}."
+        return [f".. auto{kind}:: minigrad.{name}", *members, "", *([f"   {relay}", ""] if numpys else [])]
     if isinstance(value, types.ModuleType):
         return [f".. automodule:: minigrad.{name}", "   :no-index:", ""]
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType):

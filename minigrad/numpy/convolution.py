@@ -72,7 +72,7 @@ def windows(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int]
 
     Parameters
     ----------
-    x : array, shape (..., *sizes)
+    x : array, shape ``(..., *sizes)``
     size : tuple of int
         The window; its length says over how many axes.
     stride, dilation : int or tuple of int
@@ -125,8 +125,8 @@ def conv(x: ArrayLike, w: ArrayLike, stride: int | Sequence[int] = 1, padding: P
 
     Parameters
     ----------
-    x : array, shape (channels, *sizes)
-    w : array, shape (filters, channels / groups, *window)
+    x : array, shape ``(channels, *sizes)``
+    w : array, shape ``(filters, channels / groups, *window)``
     stride, dilation : int or tuple of int
     padding : int, tuple of int or of pairs, or ``"same"``
     groups : int
@@ -173,7 +173,7 @@ def max_pool(x: ArrayLike, size: int | Sequence[int], stride: int | Sequence[int
 
     Parameters
     ----------
-    x : array, shape (..., *sizes)
+    x : array, shape ``(..., *sizes)``
     size : int or tuple of int
         An int: over all axes but the first.
     stride : int or tuple of int, optional

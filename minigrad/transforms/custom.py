@@ -387,7 +387,7 @@ def primitive(name: str, eval: Callable[..., Any], result: Callable[..., ArrayTy
         ``batch(size, mapped, *operands, **params)`` computes it where the operands in `mapped` have one more axis, in
         front. ``"leading"``: the operation itself does so, if all operands have it. An elementwise one needs none.
     samples : callable, optional
-        Returns `Sample`s on which it is tested.
+        Returns samples (`Sample`) on which it is tested.
     axes : str or Declared, optional
         The axis rule, in the notation of `minigrad.axes`: an operation along the last axis is ``"... i! -> ... i!"``.
         It implies the batch, ragged batches included, and tells which microbatches are legal.

@@ -1,0 +1,247 @@
+"""Operations of a literal graph: keys of those that one batch computes, and their order."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Graph, Node
+from ..ops.constants import known, proj
+from ..ops.elementwise import add
+from ..ops.shape import pad
+from ..primitive import input_
+from .stacked_rows import element_axis
+
+_SYMBOLIC = 128  # elements along an axis of symbolic size, where operands are compared by size
+
+
+@dataclass(eq=False)
+class Task:
+    """One operation of a literal graph.
+
+    Attributes
+    ----------
+    node : Node
+    operands : tuple of Node
+        Those of the node; of a sum, the terms.
+    kind : tuple
+        The operation with its parameters and the types of its operands.
+    summed : bool
+        Whether the node is the last of a chain of additions, and the sum of `operands`.
+    rows : int or None
+        The axis along which each term of a sum fills one position, where the terms are cotangents of ``x[i]``.
+    key : tuple
+        Equal for operations that one batch computes.
+    depth : int
+        The number of operations on the longest path that ends here.
+    """
+
+    node: Node
+    operands: tuple[Node, ...]
+    kind: tuple[Hashable, ...]
+    summed: bool = False
+    rows: int | None = None
+    key: tuple[Hashable, ...] = ()
+    depth: int = 0
+
+    @property
+    def read(self) -> tuple[Node, ...]:
+        """The values that it reads."""
+        return self.operands if self.rows is None else tuple([t.inputs[0] for t in self.operands])
+
+
+class Program:
+    """The operations of a literal graph.
+
+    Attributes
+    ----------
+    tasks : dict of Node to Task
+    elements : dict of Node to int
+        Slices ``x[i]`` that are read in place, and the axis of each.
+    """
+
+    def __init__(self, graph: Graph):
+        self._structures: dict[Graph, Hashable] = {}
+        nodes = [n for n in graph.nodes if n.inputs]
+        self._kinds = {n: self._kind(n) for n in nodes}
+        self._count = Counter(kind for kind, _ in {(self._kinds[n], n.inputs) for n in nodes})
+        reads = Counter(n.inputs[0] for n in nodes if element_axis(n) is not None)
+        self.elements = {n: axis for n in nodes if (axis := element_axis(n)) is not None and (
+            self._count[self._kinds[n]] == 1 or (reads[n.inputs[0]] > 1 and self._is_row(n.inputs[0])))}
+        self._numbers = self._number(nodes)
+        uses = Counter(i for n in nodes for i in n.inputs)
+        uses.update(graph.outputs)
+        self.tasks: dict[Node, Task] = {}
+        absorbed: set[Node] = set()
+        for node in reversed(nodes):
+            if node.prim is proj or node in self.elements or node in absorbed:
+                continue
+            self.tasks[node] = self._sum(node, uses, absorbed) or Task(node, node.inputs, self._kinds[node])
+        self._assign_keys()
+        for node in nodes:
+            if (task := self.tasks.get(node)) is not None:
+                task.depth = 1 + max((before.depth for before in self._before(task)), default=0)
+
+    def _kind(self, node: Node) -> tuple[Hashable, ...]:
+        if node.prim.distinct:
+            return (node,)
+        return node.prim, self._structure(node.params), *(i.type for i in node.inputs)
+
+    def _structure(self, value: object) -> Hashable:
+        """Return a key of a parameter, equal for equal values, and for graphs of equal operations."""
+        match value:
+            case dict():
+                return tuple((k, self._structure(v)) for k, v in value.items())
+            case tuple():
+                return tuple(map(self._structure, value))
+            case np.ndarray():
+                return value.shape, value.dtype, value.tobytes()
+            case float():
+                return repr(value)  # 0.0 and -0.0 are equal
+            case Graph():
+                if value not in self._structures:
+                    position = {n: k for k, n in enumerate(value.nodes)}
+                    self._structures[value] = (
+                        tuple((n.prim, tuple(position[i] for i in n.inputs), self._structure(n.params))
+                              for n in value.nodes),
+                        tuple(position[n] for n in (*value.inputs, *value.outputs)))
+                return self._structures[value]
+        return type(value), value
+
+    def _number(self, nodes: Sequence[Node]) -> dict[Node, int]:
+        """Number nodes by their operations, equally for equal programs on inputs of equal types."""
+        ids: dict[Hashable, int] = {}
+        numbers: dict[Node, int] = {}
+        for node in nodes:
+            key = node.type if node in self.elements else (
+                self._kinds[node], *(numbers.get(i, i.type) for i in node.inputs))
+            numbers[node] = ids.setdefault(key, len(ids))
+        return numbers
+
+    def _is_row(self, node: Node) -> bool:
+        """Return whether a value is likely to be a row of an array; a constant can be stacked in advance."""
+        if node.prim is proj:
+            return self._is_row(node.inputs[0])
+        if not node.inputs:
+            return node.prim is not input_
+        return self._count[self._kinds[node]] > 1 or element_axis(node) is not None
+
+    def _sum(self, node: Node, uses: Counter[Node], absorbed: set[Node]) -> Task | None:
+        """Return the sum of a chain of three or more terms, most of them of one kind; None for other nodes."""
+        if node.prim is not add:
+            return None
+        chain = [node]
+        for n in chain:
+            chain += [i for i in n.inputs if i.prim is add and uses[i] == 1]
+        # Equal programs in a chain are its terms, additions as they may be: the losses of the examples.
+        repeated = Counter(self._numbers[n] for n in chain)
+        chain, terms = [node], []
+        for n in chain:
+            for i in n.inputs:
+                if i.prim is add and uses[i] == 1 and repeated[self._numbers[i]] < 3:
+                    chain.append(i)
+                elif (value := known(i)) is None or np.any(value):
+                    terms.append(i)
+        axes = {_padded_axis(t) for t in terms}
+        rows = axes.pop() if len(axes) == 1 else None
+        same = Counter(self._kinds[t] for t in terms if t in self._kinds)
+        if len(terms) < 3 or (rows is None and 2 * max(same.values(), default=0) <= len(terms)):
+            return None
+        absorbed.update(chain)
+        if rows is None:
+            return Task(node, tuple(terms), ("sum", node.type), summed=True)
+        absorbed.update(t for t in terms if uses[t] == 1)
+        return Task(node, tuple(terms), (node,), summed=True, rows=rows)
+
+    # -- keys ------------------------------------------------------------------------------------------------------
+
+    def _assign_keys(self) -> None:
+        kinds: dict[tuple[Hashable, ...], list[Task]] = defaultdict(list)
+        for task in reversed(self.tasks.values()):
+            kinds[task.kind].append(task)
+        for kind, tasks in kinds.items():
+            for k, part in enumerate([tasks] if tasks[0].summed else self._by_shared_operands(tasks)):
+                for task in part:
+                    task.key = (kind, k)
+
+    def _by_shared_operands(self, tasks: list[Task]) -> Iterator[list[Task]]:
+        """Divide operations: those that share an operand which a stack would copy, such as weights, are a part."""
+        shared: dict[int, set[Node]] = {}
+        columns = list(zip(*{t.operands: None for t in tasks}, strict=True))
+        for p, column in enumerate(columns):
+            uses = Counter(column)
+            few = len(uses) ** 2 <= len(column)  # parts are larger than their number
+            often = {i for i, n in uses.items() if n > 1 and (
+                not self._is_row(i) or (few and _size(i) > _size(tasks[0].node)))}
+            if often and len(uses) > 1:
+                shared[p] = often
+        if not shared:
+            yield tasks
+            return
+        p = max(shared, key=lambda p: (_size(tasks[0].operands[p]), -len(shared[p])))
+        parts: dict[Node | None, list[Task]] = defaultdict(list)
+        for task in tasks:
+            parts[i if (i := task.operands[p]) in shared[p] else None].append(task)
+        for part in parts.values():
+            yield from self._by_shared_operands(part)
+
+    # -- order -----------------------------------------------------------------------------------------------------
+
+    def _before(self, task: Task) -> set[Task]:
+        """Return the operations whose results a task reads."""
+        before = set()
+        for node in task.read:
+            while node.prim is proj or node in self.elements:
+                (node,) = node.inputs
+            if node in self.tasks:
+                before.add(self.tasks[node])
+        return before
+
+    def in_order(self) -> Iterator[list[Task]]:
+        """Yield the operations in groups of equal keys; each group's operands are results of groups before it."""
+        depths: dict[Hashable, list[int]] = defaultdict(list)
+        for task in self.tasks.values():
+            depths[task.key].append(task.depth)
+        average = {key: (sum(d) / len(d), k) for k, (key, d) in enumerate(depths.items())}
+        waiting: dict[Task, int] = {}
+        after: dict[Task, list[Task]] = defaultdict(list)
+        ready: dict[Hashable, list[Task]] = defaultdict(list)
+        heap: list[tuple[tuple[float, int], Hashable]] = []
+
+        def release(task: Task) -> None:
+            if not ready[task.key]:
+                heapq.heappush(heap, (average[task.key], task.key))
+            ready[task.key].append(task)
+
+        for task in reversed(self.tasks.values()):
+            before = self._before(task)
+            waiting[task] = len(before)
+            for earlier in before:
+                after[earlier].append(task)
+            if not before:
+                release(task)
+        while heap:
+            group = ready.pop(heapq.heappop(heap)[1])
+            yield group
+            for task in group:
+                for later in after[task]:
+                    waiting[later] -= 1
+                    if not waiting[later]:
+                        release(later)
+
+
+def _padded_axis(node: Node) -> int | None:
+    """Return the axis along which a pad puts one position into zeros; None for other nodes."""
+    if node.prim is not pad:
+        return None
+    cut = [a for a, (n, m) in enumerate(zip(node.shape, node.inputs[0].shape, strict=True)) if n != m]
+    return cut[0] if len(cut) == 1 and node.inputs[0].shape[cut[0]] == 1 else None
+
+
+def _size(node: Node) -> int:
+    return sum(math.prod(n if isinstance(n, int) else _SYMBOLIC for n in t.shape) for t in node.types)

@@ -213,12 +213,19 @@ def printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
+def file_name(path: str) -> str:
+    """Return a file's name without its folder, or ``In[3]`` for a cell of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    cell = getattr(getattr(shell, "compile", None), "format_code_name", lambda path: None)(path)  # IPython 8 has it
+    return str(cell[1]) if cell else path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
 def format_location(loc: Location | None) -> str:
-    """Return a location without its folder, such as ``file.py:12`` or ``file.py:12 (layer 1, score)``."""
+    """Return a location without its folder: ``file.py:12``, ``file.py:12 (layer 1, score)``, ``In[3]:2``."""
     if loc is None:
         return "?"
     names = ", ".join(filter(None, loc[2:]))
-    return printable(f"{loc[0].replace(chr(92), '/').rsplit('/', 1)[-1]}:{loc[1]}" + (f" ({names})" if names else ""))
+    return printable(f"{file_name(loc[0])}:{loc[1]}" + (f" ({names})" if names else ""))
 
 
 def line_at(location: Location) -> str:

@@ -35,7 +35,6 @@ InAxes: TypeAlias = "int | Sequence[InAxes] | Mapping[str, InAxes] | None"  # a 
 Params: TypeAlias = Mapping[str, Any]  # static parameters of a node
 Number: TypeAlias = bool | int | float
 
-_SHORT = {"float": "f", "int": "i", "uint": "u"}
 _serial = itertools.count()
 _by_serial = operator.attrgetter("serial")
 
@@ -58,11 +57,7 @@ def dtype_of(dtype: DTypeLike, whose: Callable[[], str] = str) -> np.dtype:
 
 def short_dtype(dtype: np.dtype) -> str:
     """Return ``f32`` for float32."""
-    name = dtype.name
-    for long, short in _SHORT.items():
-        if name.startswith(long) and name[len(long):].isdigit():
-            return short + name[len(long):]
-    return name
+    return f"{dtype.kind}{8 * dtype.itemsize}" if dtype.kind in "fiu" else dtype.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -565,9 +560,39 @@ class Graph:
             Where to write: ``.svg``, ``.html``, and with CairoSVG or rsvg-convert ``.png`` and ``.pdf``. Without
             it an SVG file goes to the folder for temporary files and is opened in the browser where there is one.
         values : sequence of arrays or pytrees, optional
-            The values of the inputs; the drawing then shows the value of every node.
+            The values of the inputs; the drawing then shows the value of every node, as `with_values` does.
         """
         return TEXTS["show"](self, path, values)
+
+    @boundary
+    def with_values(self, *values: PyTree) -> Graph:
+        """Return this graph with the value of each node, which drawings and notebooks then show.
+
+        The values are kept as short texts, such as ``= 0.5`` or ``in -1 … 2``, not as arrays. A transform of the graph
+        has none.
+
+        Parameters
+        ----------
+        *values : arrays or pytrees of them
+            The values of the inputs, in order. A symbolic size is the number that they have.
+
+        Raises
+        ------
+        TraceError, ShapeError
+            If the values do not fit the inputs.
+
+        Examples
+        --------
+        >>> import minigrad as mg, numpy as np
+        >>> graph = mg.trace(lambda w, x: np.sum(w * x))(mg.f64[2], mg.f64[2])
+        >>> "f64[] = 11" in graph.with_values(np.array([1.0, 2.0]), np.array([3.0, 4.0])).to_svg()
+        True
+        """
+        return FORMS["with_values"](self, values)
+
+    @cached_property
+    def value_words(self) -> Mapping[Node, str]:
+        return {}
 
     @boundary
     def explore(self, *values: PyTree) -> minigrad.explorer.Exploration:

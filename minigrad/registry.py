@@ -4,10 +4,11 @@ The core reaches them by the tables that they fill when they are imported: `PRIM
 """
 
 # ruff: noqa: F401
+from collections.abc import Callable
 from typing import Any
 
 from . import codec, numpy, size_queries, text
-from .graph import CALLS, TEXTS, Graph, Node
+from .graph import CALLS, FORMS, TEXTS
 from .ops import (
     block_einsum,
     branches,
@@ -39,19 +40,16 @@ from .ops import (
 from .transforms import effects, host_random, ragged
 
 
-def _draw(graph: Graph, form: str, *args: object) -> str:
-    from . import draw  # takes long to import, and most programs draw nothing
+def _drawn(name: str) -> Callable[..., Any]:
+    """Return a function of `draw`, which takes long to import; most programs draw nothing."""
+    def call(*args: object) -> Any:
+        from . import draw
 
-    drawing: str = getattr(draw, form)(graph, *args)
-    return drawing
+        return getattr(draw, name)(*args)
 
-
-def _roles(graph: Graph) -> dict[Node, str]:
-    from . import draw
-
-    return draw.roles(graph)
+    return call
 
 
-TEXTS.update(to_svg=lambda graph: _draw(graph, "graph_svg"), _repr_html_=lambda graph: _draw(graph, "graph_html"),
-             show=lambda graph, path, values: _draw(graph, "show", path, values))
-CALLS["roles"] = _roles
+TEXTS.update(to_svg=_drawn("graph_svg"), _repr_html_=_drawn("graph_html"), show=_drawn("show"))
+FORMS["with_values"] = _drawn("with_values")
+CALLS["roles"] = _drawn("roles")

@@ -2,11 +2,14 @@
 
 import math
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.errors import format_location
 from minigrad.tracing import Guards, thread, tracing
 
 W = np.ones(3)
@@ -303,3 +306,24 @@ def test_a_long_chain_as_json_and_compiled():
     graph = mg.trace(f)(mg.f64[()])
     assert str(mg.Graph.from_json(graph.to_json())) == str(graph)
     np.testing.assert_allclose(mg.compile(mg.vmap(f))(np.arange(2.0)), 2.0)
+
+
+def test_lines_of_a_notebook_are_those_of_its_cells(monkeypatch):
+    class Compiler:
+        def format_code_name(self, name):
+            return ("Cell", "In[3]") if name == "/tmp/ipykernel_7/1234.py" else None
+
+    class Shell:
+        compile = Compiler()
+
+    def ipython(shell):
+        module = types.ModuleType("IPython")
+        module.get_ipython = lambda: shell
+        monkeypatch.setitem(sys.modules, "IPython", module)
+
+    ipython(Shell())
+    assert format_location(("/tmp/ipykernel_7/1234.py", 2)) == "In[3]:2"
+    assert format_location(("/home/me/model.py", 5)) == "model.py:5"
+    for shell in (None, object()):  # outside of a notebook, and before IPython 8
+        ipython(shell)
+        assert format_location(("/tmp/ipykernel_7/1234.py", 2)) == "1234.py:2"

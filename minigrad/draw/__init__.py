@@ -11,46 +11,43 @@ import sys
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import optree
 
-from .. import interpreters
-from ..errors import MinigradError, TraceError, at_user_line
-from ..graph import ArrayType, Graph, Node, PyTree
-from ..symbolic import bind
+from ..errors import MinigradError, at_user_line
+from ..graph import ArrayType, Graph, PyTree
 from ..text import format_graph, is_literal
 from .boxes import picture
+from .notebook import cell
 from .roles import roles
 from .svg import render, xml
 from .values import input_arrays, input_sizes, node_values
 
 _LINES = 2000  # of text in a notebook's cell
 
-__all__ = ["graph_html", "graph_svg", "roles", "show"]
+__all__ = ["graph_html", "graph_svg", "roles", "show", "with_values"]
 
 
-def graph_svg(graph: Graph, values: Mapping[Node, str] = MappingProxyType({})) -> str:
-    """Return a self-contained SVG drawing of `graph`, with the words of `values` behind the types.
+def graph_svg(graph: Graph) -> str:
+    """Return a self-contained SVG drawing of `graph`.
 
     Data flows from the inputs at the top to the results at the bottom. A box shows its operation, its name on the
-    printed page, its type and the user's line; its colour shows its role (per-example, shared, batched, gradient). A
-    large graph is shortened, with a note.
+    printed page, its type, its value if the graph has values, and the user's line; its colour shows its role
+    (per-example, shared, batched, combined, gradient). A large graph is shortened, with a note.
     """
     count = graph.count() - sum(map(is_literal, graph.nodes))
-    return render(picture(graph, values=values), f"{graph.name} · {count:,} node{'s' * (count != 1)}", graph.notes)
+    return render(picture(graph), f"{graph.name} · {count:,} node{'s' * (count != 1)}", graph.notes)
 
 
-def graph_html(graph: Graph, values: Mapping[Node, str] = MappingProxyType({})) -> str:
+def graph_html(graph: Graph) -> str:
     """Return HTML with the drawing in a scrolling frame, and the page of text, folded, below."""
+    svg = graph_svg(graph)
+    drawing = cell(f'<div style="overflow:auto;max-height:80vh">{svg}</div>', svg)
     lines = format_graph(graph).split("\n")
     if len(lines) > _LINES:
         lines[_LINES:] = [f"  … {len(lines) - _LINES:,} more lines: print(graph) shows them"]
-    return ('<div class="minigrad-graph"><div style="overflow:auto;max-height:80vh">'
-            f"{graph_svg(graph, values)}</div><details><summary>as text</summary>"
+    return (f'<div class="minigrad-graph">{drawing}<details><summary>as text</summary>'
             f'<pre style="overflow:auto;max-height:80vh">{xml(chr(10).join(lines))}</pre></details></div>')
 
 
@@ -67,18 +64,19 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Seque
     values : sequence of arrays or pytrees, optional
         The values of the inputs; every box then shows the value of its node.
     """
-    texts = {} if values is None else _values(graph, values)
+    if values is not None:
+        graph = with_values(graph, values, "show")
     if path is not None:
         path = os.fspath(path)
         ending = os.path.splitext(path)[1].lower()
         if ending not in _WRITERS:
             raise MinigradError(at_user_line(f"show({path!r}): a drawing is written as .svg, .html, .png or .pdf, not "
                                              f"as {ending}"))
-        data = _WRITERS[ending](graph, path, texts)
+        data = _WRITERS[ending](graph, path)
         with open(path, "wb") as drawing:
             drawing.write(data)
         return path
-    svg = graph_svg(graph, texts)
+    svg = graph_svg(graph)
     name = re.sub(r"[^A-Za-z0-9_]+", "-", graph.name)[:40]
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=f"minigrad-{name}-", suffix=".svg",
                                      delete=False) as file:
@@ -87,11 +85,14 @@ def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Seque
     return file.name
 
 
-def _values(graph: Graph, values: Sequence[PyTree]) -> dict[Node, str]:
-    """Return the value of each node in words: numbers, or the least and the largest of many."""
-    arrays = input_arrays(graph, values, "show")
+def with_values(graph: Graph, values: Sequence[PyTree], method: str = "with_values") -> Graph:
+    """Return the graph with the values of its nodes in words; see `Graph.with_values`."""
+    arrays = input_arrays(graph, values, method)
     computed = node_values(graph, arrays, input_sizes(graph, arrays))
-    return {n: f" {in_words(np.asarray(v))}" for n, v in computed.items() if isinstance(n.type, ArrayType)}
+    valued = graph.replace()
+    vars(valued)["value_words"] = {n: in_words(np.asarray(v)) for n, v in computed.items()
+                                   if isinstance(n.type, ArrayType)}
+    return valued
 
 
 def in_words(array: np.ndarray) -> str:
@@ -106,16 +107,16 @@ def in_words(array: np.ndarray) -> str:
     return f"in {low:.4g} … {high:.4g}" + (f", {missing} nan" if missing else "")
 
 
-def _page(graph: Graph, path: str, values: Mapping[Node, str]) -> bytes:
+def _page(graph: Graph, path: str) -> bytes:
     title = xml(f"graph {graph.name}")
     return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
-            f"<body>{graph_html(graph, values)}</body></html>").encode()
+            f"<body>{graph_html(graph)}</body></html>").encode()
 
 
-def _converted(graph: Graph, path: str, values: Mapping[Node, str]) -> bytes:
+def _converted(graph: Graph, path: str) -> bytes:
     """Return the drawing as PNG or PDF, or raise an error that names the converters."""
     kind = os.path.splitext(path)[1][1:].lower()
-    svg = graph_svg(graph, values).encode()
+    svg = graph_svg(graph).encode()
     if importlib.util.find_spec("cairosvg") is not None:
         import cairosvg
 
@@ -132,8 +133,8 @@ def _converted(graph: Graph, path: str, values: Mapping[Node, str]) -> bytes:
         "browsers open"))
 
 
-_WRITERS: dict[str, Callable[[Graph, str, Mapping[Node, str]], bytes]] = {
-    ending: lambda graph, path, values: graph_svg(graph, values).encode() for ending in ("", ".svg")}
+_WRITERS: dict[str, Callable[[Graph, str], bytes]] = {
+    ending: lambda graph, path: graph_svg(graph).encode() for ending in ("", ".svg")}
 _WRITERS |= {".html": _page, ".htm": _page, ".png": _converted, ".pdf": _converted}
 
 

@@ -8,9 +8,8 @@ a note.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from ..graph import Graph, Node, held_graphs
 from ..text import Words, format_rules, is_literal, literal, node_names
@@ -45,8 +44,7 @@ class Picture:
     note: str = ""
 
 
-def picture(graph: Graph, room: int = ROOM, words: Words | None = None,
-            values: Mapping[Node, str] = MappingProxyType({})) -> Picture:
+def picture(graph: Graph, room: int = ROOM, words: Words | None = None) -> Picture:
     """Return the picture of a graph in at most about `room` boxes."""
     words = words or Words()
     names = node_names(graph)
@@ -76,7 +74,8 @@ def picture(graph: Graph, room: int = ROOM, words: Words | None = None,
         members = folded[n]
         box = _folded_box(graph, members, names, words) if len(members) > 1 else (
             _input_box if n in inputs else _box)(graph, n, names, words)
-        box.type += values.get(n, "")
+        if n in graph.value_words:
+            box.type += f" {graph.value_words[n]}"
         box.held = [(key, picture(held, share, words)) for key, held in held_graphs(n) if share >= 4]
         index[n] = len(boxes)
         boxes.append(box)

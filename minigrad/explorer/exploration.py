@@ -11,6 +11,7 @@ import numpy as np
 import optree
 
 from ..draw import open_in_browser
+from ..draw.notebook import cell, framed
 from ..draw.values import input_arrays, input_sizes
 from ..errors import BatchError, TraceError, at_user_line
 from ..graph import Graph, InAxes, PyTree
@@ -70,7 +71,8 @@ class Exploration:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return the page in a frame, and the static drawing for notebooks that run no scripts."""
-        return {"text/html": page.framed(self.html), "image/svg+xml": self.fallback, "text/plain": repr(self)}
+        frame = framed(self.html, f"minigrad: {self.title}")
+        return {"text/html": cell(frame, self.fallback), "image/svg+xml": self.fallback, "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         return f"<Exploration of {self.title}: {len(self.stages)} stages>"
@@ -252,4 +254,4 @@ def _page(title: str, stages: list[GraphStage], feeds: Sequence[Sequence[np.ndar
             records[-1]["ragged"] = ragged
     prims = {n.prim for s in stages for n in s.graph.nodes}
     html = page.page(title, records, pool.records, prims, stages[-1].graph.source(), bodies)
-    return Exploration(title, tuple(stages), html, stages[0].graph.to_svg())
+    return Exploration(title, tuple(stages), html, stages[0].graph.with_values(*feeds[0]).to_svg())

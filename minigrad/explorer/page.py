@@ -93,9 +93,3 @@ def operations() -> frozenset[str]:
 
 # Dtypes that overflow before a number of the page does.
 _NARROW = frozenset(("int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64"))
-
-
-def framed(html: str) -> str:
-    """Return the page in a frame for a notebook's cell."""
-    return (f'<iframe class="minigrad-explorer" srcdoc="{escape(html)}" sandbox="allow-scripts allow-downloads" '
-            'style="width:100%;height:640px;border:1px solid #ccc" title="minigrad explorer"></iframe>')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import linecache
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from .. import interpreters
 from ..draw.values import node_values
-from ..errors import Place, printable
+from ..errors import Place, file_name, printable
 from ..graph import ArrayType, Graph, Node, held_graphs
 from ..symbolic import Dim, Symbol, value
 from ..text import Words, is_literal, node_names
@@ -155,7 +154,7 @@ def _provenance(node: Node, stage: GraphStage, index: Mapping[Node, int]) -> Rec
     if node.rules:
         record["rules"] = list(reversed(node.rules))
     if node.loc is not None:
-        record["line"] = [os.path.basename(node.loc[0]), node.loc[1], linecache.getline(*node.loc[:2]).strip()]
+        record["line"] = [file_name(node.loc[0]), node.loc[1], linecache.getline(*node.loc[:2]).strip()]
     if isinstance(node.loc, Place) and node.loc.scope:
         record["scope"] = node.loc.scope
     if stage.cotangents.get(node) in index:

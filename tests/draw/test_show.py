@@ -1,11 +1,13 @@
 """Files and pages of drawings, their values, and the browser."""
 
+import gc
 import html
 import importlib.util
 import os
 import re
 import shutil
 import time
+import weakref
 import webbrowser
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -121,6 +123,23 @@ def test_drawings_show_values(tmp_path):
     assert "f64[] = 1" in svg
     with pytest.raises(mg.TraceError, match=r"show: expected 1 values \(x\), got 2"):
         graph.show(str(tmp_path / "values.svg"), values=[x, x])
+
+
+def test_graphs_with_values_draw_them_and_keep_no_array():
+    graph = mg.trace(mg.vmap(lambda w, x: np.sum(np.tanh(x) * w), in_axes=(None, 0)))(np.ones(3), np.ones((2, 3)))
+    x = np.zeros((4, 3))
+    valued = graph.with_values(np.arange(3.0), x)
+    reference = weakref.ref(x)
+    del x
+    gc.collect()
+    assert reference() is None
+    assert "f64[B] = [0 0 0 0]" in valued.to_svg()
+    assert "f64[3] = [0 1 2]" in valued._repr_html_()
+    assert str(valued) == str(graph)
+    assert " = [0 0" not in graph.to_svg()
+    assert " = [0 0" not in valued.mean().to_svg()
+    with pytest.raises(mg.TraceError, match=r"with_values: expected 2 values \(w, x\), got 1"):
+        graph.with_values(np.ones(3))
 
 
 @pytest.mark.parametrize(("array", "want"), [

@@ -52,7 +52,9 @@ def test_a_page_refers_to_nothing_outside():
 
 def test_a_frame_and_a_drawing_stand_in_a_notebook():
     bundle = mg.explore(seed.s, seed.params, seed.examples)._repr_mimebundle_()
-    assert bundle["text/html"].startswith("<iframe")
+    assert "<iframe" in bundle["text/html"]
+    assert "data:image/svg+xml;base64," in bundle["text/html"]
+    assert "f64[] = " in bundle["image/svg+xml"]
     assert bundle["image/svg+xml"].startswith("<svg")
     assert bundle["text/plain"] == "<Exploration of s: 8 stages>"
 

@@ -36,8 +36,8 @@ from .transforms.array_types import bool_, dim, f16, f32, f64, i8, i16, i32, i64
 from .transforms.checkpoint import checkpoint, stop_gradient
 from .transforms.control import cond, fori_loop, scan, switch, while_loop
 from .transforms.custom import callback, custom_jvp, custom_vjp, primitive
-from .transforms.grad import grad, hvp, jvp, value_and_grad, vjp
-from .transforms.jacobian import hessian, jacobian
+from .transforms.grad import grad, jvp, value_and_grad, vjp
+from .transforms.jacobian import hessian, hvp, jacobian
 from .transforms.mean import mean_loss, unroll
 from .transforms.microbatch import microbatch
 from .transforms.pytrees import register_dataclass

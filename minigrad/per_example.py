@@ -24,7 +24,7 @@ import optree
 
 from .graph import InAxes, PyTree
 from .traced_array import Array
-from .transforms.grad import Argnums
+from .transforms.graph_forms import Argnums
 from .transforms.pickling import picklable
 from .transforms.vmap import per_example_grad
 

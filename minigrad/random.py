@@ -30,7 +30,7 @@ from .symbolic import Shape
 from .tracebacks import boundary
 from .traced_array import Array, ArrayLike, as_array
 from .tracing import number, tracing
-from .transforms.trace import stage
+from .transforms.trace import Call, run
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -83,7 +83,8 @@ def _drawn(count: int) -> Callable[[Callable[P, Array]], Callable[P, Any]]:
             if tracing():
                 return f(*args, **kwargs)
             call: Callable[..., Array] = f
-            return stage(lambda *arrays: call(*arrays, *args[count:], **kwargs), args[:count], {}).finish()
+            drawing = Call(lambda *arrays: call(*arrays, *args[count:], **kwargs), args[:count])
+            return run(drawing.trace().graph, drawing.leaves)
 
         return draw
 

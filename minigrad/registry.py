@@ -37,7 +37,7 @@ from .ops import (
     special,
     strict_index,
 )
-from .transforms import effects, host_random, ragged
+from .transforms import effects, graph_methods, host_random, ragged
 
 
 def _drawn(name: str) -> Callable[..., Any]:

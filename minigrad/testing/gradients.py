@@ -18,7 +18,7 @@ from ..ops.control import parts
 from ..ops.elementwise import stop_gradient
 from ..primitive import placeholder
 from ..tracebacks import boundary
-from ..transforms.grad import Argnums, select
+from ..transforms.graph_forms import Argnums, select
 from ..transforms.trace import stage
 from .common import Checked, at_element, describe, element, name_of, number, precision, stage_precisely
 
@@ -101,7 +101,7 @@ def check_grads(f: Callable[..., Any], args: Sequence[PyTree], order: int = 2, a
     if argnums is None:
         wrt = [n for n in staged.inputs if n.type.floating]
     else:
-        wrt, _ = select(staged, argnums, "check_grads")
+        wrt, _ = select(staged.graph, argnums, "check_grads")
     outputs = [n for n in staged.outputs if n.type.floating]
     if not wrt or not outputs:
         raise GradError(at_user_line(f"check_grads({name_of(f)}): no floating {'result' if wrt else 'argument'}, so "

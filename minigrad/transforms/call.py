@@ -16,7 +16,7 @@ from ..symbolic import Dim, Symbol, bind
 from ..traced_array import Array
 from ..tracing import note_batch, tracing
 from .graph_forms import in_tree, out_tree
-from .trace import finish, is_weak, leaf_type
+from .trace import is_weak, leaf_type, run
 
 
 def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> PyTree:
@@ -33,7 +33,7 @@ def call(graph: Graph, args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> P
         if node.shape != t.shape:
             raise ShapeError(at_user_line(f"{graph.name}: argument {name}: expected {node.type}, got {t}"))
     note_read()  # the outputs may depend on nodes older than the trace
-    return finish(concrete.inputs, leaves, concrete.outputs, out_tree(graph))
+    return run(concrete.replace(out_tree=out_tree(graph)), leaves)
 
 
 def _converted(x: object, t: ArrayType, i: int, graph: Graph) -> object:

@@ -16,12 +16,13 @@ from ..ops.control import parts
 from ..ops.elementwise import cast_to
 from ..ops.subgraph import fixed_point
 from ..primitive import placeholder
-from ..sizes import unwrap
+from ..sizes import Size, unwrap
+from ..symbolic import Dim
 from ..tracebacks import boundary
 from ..traced_array import Array, ArrayLike, as_array
 from ..tracing import guard_equal, guard_equal_shapes, tracing
 from .closures import closed
-from .trace import Staged, finish, flatten_arguments, function_name, is_weak, refuse_foreign, stage
+from .trace import Call, Staged, function_name, is_weak, refuse_foreign, rewritten
 
 _INDEX = np.dtype(np.int64)
 
@@ -100,16 +101,19 @@ def switch(index: Array | int | np.integer, branches: Sequence[Callable[..., PyT
         raise ShapeError(at_user_line(f"switch: the index must be one integer, got {number._node.type}"))
     if not isinstance(index, Array):
         return _only(branches[min(max(int(index), 0), len(branches) - 1)], operands)
-    leaves, tree, types = flatten_arguments(branches[0], operands, {})
-    staged = [stage(f, operands, {}, (leaves, tree, types)) for f in branches]
-    for s in staged[1:]:
-        _same_result("switch", staged[0], s)
-    bodies, free = _together(staged)
-    chosen = placeholder(ArrayType((), _INDEX))
-    inputs = [placeholder(t) for t in types]
-    node = branching.switch(chosen, *inputs, *free, graphs=tuple(bodies), rows=(False,) * (len(inputs) + len(free)),
-                        sums=(False,) * len(bodies[0].outputs))
-    return finish([chosen, *inputs], [number.astype(_INDEX), *leaves], parts(node), staged[0].out_tree)
+
+    def rewrite(call: Call) -> Graph:
+        staged = [call.trace(f=f) for f in branches]
+        for s in staged[1:]:
+            _same_result("switch", staged[0], s)
+        bodies, free = _together(staged)
+        inputs = [placeholder(t) for t in (ArrayType((), _INDEX), *call.types)]
+        node = branching.switch(*inputs, *free, graphs=tuple(bodies), rows=(False,) * (len(call.types) + len(free)),
+                                sums=(False,) * len(bodies[0].outputs))
+        call.leaves = [number.astype(_INDEX), *call.leaves]
+        return Graph(tuple(inputs), tuple(parts(node)), out_tree=staged[0].out_tree)
+
+    return rewritten(rewrite, branches[0], operands)
 
 
 def _only(branch: Callable[..., PyTree], operands: Sequence[PyTree]) -> PyTree:
@@ -179,24 +183,26 @@ def while_loop(test: Callable[[PyTree], PyTree], body: Callable[[PyTree], PyTree
     >>> mg.while_loop(lambda x: x < 100.0, lambda x: 2.0 * x, 3.0)
     np.float64(192.0)
     """
-    leaves, tree, types = flatten_arguments(body, (init,), {})
 
-    def step(types: list[ArrayType], weak: list[bool]) -> tuple[Staged, PyTree]:
-        staged = stage(body, (init,), {}, (leaves, tree, types), weak)
-        return staged, staged.result
+    def rewrite(call: Call) -> Graph:
+        def step(types: list[ArrayType], weak: list[bool]) -> tuple[Staged, PyTree]:
+            staged = call.trace(types, weak)
+            return staged, staged.result
 
-    staged, types, weak = _staged("while_loop", step, init, leaves, types)
-    condition = stage(test, (init,), {}, (leaves, tree, types), weak)
-    (test_graph, body_graph), free = _together([condition, staged])
-    inputs = [placeholder(t) for t in types]
+        staged, types, weak = _staged("while_loop", step, init, call.leaves, call.types)
+        graphs, free = _together([call.trace(types, weak, test), staged])
+        inputs = [placeholder(t) for t in types]
+        test_graph, body_graph = (_outer_first(g, len(inputs)) for g in graphs)
+        node = loops.while_(*free, *inputs, test=test_graph, body=body_graph, count=len(free))
+        call.leaves = _cast(call.leaves, types)
+        return Graph(tuple(inputs), tuple(parts(node)), out_tree=staged.out_tree)
 
-    def reorder(graph: Graph) -> Graph:  # outer values first, then the state
-        k = len(inputs)
-        return graph.replace(inputs=(*graph.inputs[k:], *graph.inputs[:k]),
-                             names=(*graph.names[k:], *graph.names[:k]))
+    return rewritten(rewrite, body, (init,))
 
-    node = loops.while_(*free, *inputs, test=reorder(test_graph), body=reorder(body_graph), count=len(free))
-    return finish(inputs, _cast(leaves, types), parts(node), staged.out_tree)
+
+def _outer_first(graph: Graph, k: int) -> Graph:
+    """Return a closed graph of `k` arguments with the outer values before them."""
+    return graph.replace(inputs=(*graph.inputs[k:], *graph.inputs[:k]), names=(*graph.names[k:], *graph.names[:k]))
 
 
 def _staged(name: str, step: Callable[[list[ArrayType], list[bool]], tuple[Staged, PyTree]], init: PyTree,
@@ -251,7 +257,7 @@ def _cast(leaves: Sequence[object], types: Sequence[ArrayType]) -> list[object]:
 
 @boundary
 def scan(f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], init: PyTree, xs: PyTree = None,
-         length: int | None = None, reverse: bool = False) -> tuple[PyTree, PyTree]:
+         length: int | Size | None = None, reverse: bool = False) -> tuple[PyTree, PyTree]:
     """Carry a value along an axis: ``carry, y = f(carry, x)`` for each slice `x` of `xs`.
 
     Parameters
@@ -277,12 +283,37 @@ def scan(f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], init: PyTree, xs:
     >>> mg.scan(lambda total, x: (total + x, total), 0.0, np.array([1.0, 2.0, 3.0]))
     (np.float64(6.0), array([0., 1., 3.]))
     """
-    leaves, _, types = flatten_arguments(f, (init, xs), {})
-    n_carry = optree.tree_structure(init).num_leaves
+
+    def rewrite(call: Call) -> Graph:
+        k = optree.tree_structure(init).num_leaves
+        stacks = call.types[k:]
+        n = _length(length, stacks)
+        slices = [ArrayType(t.shape[1:], t.dtype) for t in stacks]
+
+        def step(carry: list[ArrayType], weak: list[bool]) -> tuple[Staged, PyTree]:
+            staged = call.trace([*carry, *slices], weak + [False] * len(slices))
+            if not isinstance(staged.result, tuple) or len(staged.result) != 2:
+                raise TraceError(at_user_line(f"scan: {function_name(f)} must return (carry, y); y may be None"))
+            return staged, staged.result[0]
+
+        staged, carry, _ = _staged("scan", step, init, call.leaves[:k], call.types[:k])
+        body, free = closed(staged)
+        inputs = [placeholder(t) for t in (*carry, *stacks)]
+        node = loops.scan(*free, *inputs, body=_outer_first(body, len(inputs)), counts=(len(free), k), length=n,
+                          reverse=bool(reverse))
+        call.leaves[:k] = _cast(call.leaves, carry)
+        return Graph(tuple(inputs), tuple(parts(node)), out_tree=optree.treespec_tuple(staged.out_tree.children()))
+
+    end: tuple[PyTree, PyTree] = rewritten(rewrite, f, (init, xs))
+    return end
+
+
+def _length(length: int | Size | None, stacks: Sequence[ArrayType]) -> int | Dim:
+    """Return the number of steps of a scan over `stacks`."""
     if not (length is None or hasattr(length, "__index__")):
         raise ShapeError(at_user_line(f"scan: length must be an integer, not {length!r}"))
-    sizes = [unwrap(n) for n in ([length] if length is not None else [])]
-    for t in types[n_carry:]:
+    sizes = [] if length is None else [unwrap(length)]
+    for t in stacks:
         if not t.ndim:
             raise ShapeError(at_user_line(f"scan: {t} has no axis to step along"))
         sizes.append(t.shape[0])
@@ -290,27 +321,7 @@ def scan(f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], init: PyTree, xs:
         raise ShapeError(at_user_line("scan: give xs or a length"))
     if not all(guard_equal(n, sizes[0]) for n in sizes):
         raise ShapeError(at_user_line(f"scan: lengths differ: {', '.join(map(str, sizes))}"))
-    arguments: PyTree = ((init, xs), {})
-    tree = optree.tree_structure(arguments)
-    slices = [ArrayType(t.shape[1:], t.dtype) for t in types[n_carry:]]
-
-    def step(carry: list[ArrayType], weak: list[bool]) -> tuple[Staged, PyTree]:
-        staged = stage(f, (init, xs), {}, (leaves, tree, [*carry, *slices]), weak + [False] * len(slices))
-        if not isinstance(staged.result, tuple) or len(staged.result) != 2:
-            raise TraceError(at_user_line(f"scan: {function_name(f)} must return (carry, y); y may be None"))
-        return staged, staged.result[0]
-
-    staged, carry, _ = _staged("scan", step, init, leaves[:n_carry], types[:n_carry])
-    carry_out, y_tree = (optree.tree_structure(part) for part in staged.result)
-    body, free = closed(staged)
-    k = len(staged.inputs)
-    body = body.replace(inputs=(*body.inputs[k:], *body.inputs[:k]), names=(*body.names[k:], *body.names[:k]))
-    inputs = [placeholder(t) for t in (*carry, *types[n_carry:])]
-    node = loops.scan(*free, *inputs, body=body, counts=(len(free), n_carry), length=sizes[0], reverse=bool(reverse))
-    results: PyTree = tuple(optree.tree_unflatten(t, [0] * t.num_leaves) for t in (carry_out, y_tree))
-    end: tuple[PyTree, PyTree] = finish(inputs, [*_cast(leaves, carry), *leaves[n_carry:]], parts(node),
-                                        optree.tree_structure(results))
-    return end
+    return sizes[0]
 
 
 @boundary

@@ -26,7 +26,7 @@ from ..traced_array import Array, as_array
 from ..tracing import guard_equal_shapes, thread, tracing
 from .closures import closed, outer_values
 from .pickling import Made, picklable
-from .trace import Staged, finish, flatten_arguments, function_name, leaf_type, stage
+from .trace import Call, Staged, function_name, leaf_type, run
 
 Rule = Callable[..., Any]
 Derivatives = Node | list[Node | None]  # the tangent that a jvp rule returns, or the cotangents of a vjp rule
@@ -101,7 +101,8 @@ def _decorated(f: Callable[..., PyTree], rule: Rule, reverse: bool) -> Callable[
                 raise TraceError(at_user_line(f"{function_name(f)}: a function with rules of its own takes positional "
                                               "arguments"))
             args = bound.args
-        staged = stage(f, args, {}, flatten_arguments(f, args, {}))
+        call = Call(f, args)
+        staged = call.trace()
         make = _reverse_rule if reverse else _forward_rule
         name = function_name(f)
 
@@ -127,7 +128,7 @@ def _decorated(f: Callable[..., PyTree], rule: Rule, reverse: bool) -> Callable[
         body, _ = closed(staged, outer)
         node = ops.custom(*staged.inputs, *outer, graph=body, vjp=graph if reverse else None,
                           jvp=None if reverse else graph)
-        return finish(staged.inputs, staged.leaves, parts(node), staged.out_tree)
+        return run(staged.graph.replace(outputs=tuple(parts(node))), call.leaves)
 
     return ruled
 
@@ -166,7 +167,7 @@ def _rebuild(tree: optree.PyTreeSpec, floats: Sequence[bool], leaves: Sequence[A
 
 def _stage_rule(staged: Staged, first: list[ArrayType], flat: Callable[..., list[Array]]) -> Staged:
     types = [*first, *(n.types[0] for n in (*staged.outputs, *staged.inputs))]
-    return stage(flat, tuple(types), {})
+    return Call(flat, tuple(types)).trace()
 
 
 def _reverse_rule(rule: Rule, staged: Staged) -> Staged:

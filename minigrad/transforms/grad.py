@@ -1,29 +1,24 @@
-"""Derivatives: grad, value_and_grad, vjp, jvp, hvp."""
+"""Derivatives: grad, value_and_grad, vjp, jvp."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import optree
 
-from ..errors import GradError, ShapeError, at_user_line
+from ..errors import ShapeError, at_user_line
 from ..graph import Graph, Node, PyTree
 from ..tracebacks import boundary
 from ..traced_array import Array
 from ..tracing import guard_equal_shapes
+from . import graph_forms
 from .array_namespace import is_on_device
-from .graph_forms import in_tree, out_tree
-from .graph_forms import jvp as jvp_graph
-from .graph_forms import select as select_inputs
-from .graph_forms import value_and_grad as value_and_grad_graph
-from .graph_forms import vjp as vjp_graph
+from .graph_forms import Argnums, in_tree, out_tree, select
 from .pickling import picklable
-from .trace import Call, Staged, finish, function_name, leaf_type, stage, transform
-
-Argnums = int | Sequence[int]
+from .trace import Call, leaf_type, rewritten, run, transform
 
 
 @picklable
@@ -88,28 +83,10 @@ def value_and_grad(f: Callable[..., PyTree], argnums: Argnums = 0, has_aux: bool
     """
 
     def rewrite(call: Call) -> Graph:
-        staged = call.trace()
-        _check_positions(staged, argnums, "grad")
-        return value_and_grad_graph(staged.graph, argnums, has_aux, "argnums")
+        graph = call.trace().graph
+        return graph_forms.value_and_grad(graph, *select(graph, argnums, "grad"), has_aux)
 
     return rewrite
-
-
-def select(staged: Staged, argnums: Argnums, operation: str) -> tuple[list[Node], optree.PyTreeSpec]:
-    """Return the inputs of the arguments `argnums`, and their pytree: a tuple for several."""
-    _check_positions(staged, argnums, operation)
-    return select_inputs(staged.graph, argnums, operation, "argnums")
-
-
-def _check_positions(staged: Staged, argnums: Argnums, operation: str) -> None:
-    count = len(staged.args)
-    for i in argnums if isinstance(argnums, Iterable) else [argnums]:
-        if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
-            raise GradError(at_user_line(
-                f"{operation} of {function_name(staged.f)}: argnums must be ints, got {argnums!r}"))
-        if not -count <= i < count:
-            raise GradError(at_user_line(
-                f"{operation} of {function_name(staged.f)}: argnums {i}, but it was called with {count} arguments"))
 
 
 def _like(name: str, value: PyTree, tree: optree.PyTreeSpec, nodes: Sequence[Node]) -> list[PyTree]:
@@ -145,11 +122,14 @@ def jvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[
     >>> mg.jvp(lambda x: x**3, (2.0,), (1.0,))
     (np.float64(8.0), np.float64(12.0))
     """
-    staged = stage(f, tuple(primals), {})
-    nodes, _ = select(staged, range(len(primals)), "jvp")
-    directions = _like("the tangent", tuple(tangents), staged.in_tree.child(0), staged.inputs)
-    graph = jvp_graph(staged.graph, nodes)
-    both: tuple[PyTree, PyTree] = finish(graph.inputs, [*staged.leaves, *directions], graph.outputs, graph.out_tree)
+
+    def rewrite(call: Call) -> Graph:
+        graph = call.trace().graph
+        nodes, tree = select(graph, range(len(primals)), "jvp")
+        call.leaves += _like("the tangent", tuple(tangents), tree, nodes)
+        return graph_forms.jvp(graph, nodes)
+
+    both: tuple[PyTree, PyTree] = rewritten(rewrite, f, tuple(primals))
     return both
 
 
@@ -174,9 +154,10 @@ def vjp(f: Callable[..., PyTree], *primals: PyTree) -> tuple[PyTree, Callable[[P
     >>> pull(1.0)
     (array([3., 4.]), array([1., 2.]))
     """
-    staged = stage(f, primals, {})
-    select(staged, range(len(primals)), "vjp")
-    return staged.finish(), _Pull(staged.graph, staged.leaves)
+    call = Call(f, primals)
+    graph = call.trace().graph
+    select(graph, range(len(primals)), "vjp")
+    return run(graph, call.leaves), _Pull(graph, call.leaves)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +170,8 @@ class _Pull:
     @boundary
     def __call__(self, cotangent: PyTree) -> tuple[PyTree, ...]:
         leaves = _like("the cotangent", cotangent, out_tree(self.graph), self.graph.outputs)
-        back = vjp_graph(self.graph, self.graph.inputs, in_tree(self.graph).child(0))
-        cotangents: tuple[PyTree, ...] = finish(back.inputs, [*self.leaves, *leaves], back.outputs, back.out_tree)
+        back = graph_forms.vjp(self.graph, self.graph.inputs, in_tree(self.graph).child(0))
+        cotangents: tuple[PyTree, ...] = run(back, [*self.leaves, *leaves])
         return cotangents
 
     def __repr__(self) -> str:
@@ -201,27 +182,3 @@ class _Pull:
 
     def __deepcopy__(self, memo: dict[int, object]) -> _Pull:
         return self
-
-
-@boundary
-def hvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[PyTree]) -> PyTree:
-    """Return the product of the Hessian of a scalar function with a direction, by forward over reverse mode.
-
-    Parameters
-    ----------
-    primals, tangents : sequence
-        All arguments of `f`, and a direction for each.
-
-    Returns
-    -------
-    pytree
-        In the pytree of the first argument where `f` has one, else a tuple with one per argument.
-
-    Examples
-    --------
-    >>> mg.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
-    array([6., 0.])
-    """
-    argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    return jvp(grad(f, argnums), primals, tangents)[1]
-

@@ -1,8 +1,7 @@
-"""Graph -> Graph forms of batching and derivatives: methods of `Graph`, and the core of `vmap`, `grad` and `jvp`."""
+"""Batching and derivatives, Graph -> Graph: the core of `vmap`, `grad`, `jvp` and `vjp`."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -10,14 +9,13 @@ import optree
 from optree import PyTreeSpec
 
 from .. import interpreters
-from ..errors import BatchError, GradError, MinigradError, at_user_line
-from ..graph import FORMS, ArrayType, Graph, InAxes, Node, PyTree, full, zeros_like
+from ..errors import BatchError, GradError, at_user_line
+from ..graph import Graph, InAxes, Node, PyTree, full, zeros_like
 from ..primitive import move_axis, placeholder
 from ..symbolic import Dim
 from ..tracing import made_by
-from .trace import kept
 
-Part = int | str  # position or name of an argument, or the path of a part: ``params['W']``, ``params.W``
+Argnums = int | Sequence[int]
 
 # -- arguments and results ---------------------------------------------------------------------------------------
 
@@ -38,56 +36,45 @@ def out_tree(graph: Graph) -> PyTreeSpec:
     return leaves[0] if len(leaves) == 1 else optree.treespec_tuple(leaves)
 
 
-def select(graph: Graph, wrt: Part | Iterable[Part], operation: str, word: str = "wrt"
-           ) -> tuple[list[Node], PyTreeSpec]:
-    """Return the floating inputs of the arguments `wrt` (or of parts of them), and their pytree: a tuple for several.
+def select(graph: Graph, argnums: Argnums, operation: str) -> tuple[list[Node], PyTreeSpec]:
+    """Return the inputs of the positional arguments `argnums`, and their pytree: a tuple for several.
 
     Raises
     ------
     GradError
         If an argument does not exist, or one of its leaves is not floating.
     """
-    label = f"{operation} of {graph.name}"
-    if isinstance(wrt, str) or not isinstance(wrt, Iterable):
-        positions, tree = _part(graph, wrt, label, GradError, word)
-    else:
-        selected = [_part(graph, w, label, GradError, word) for w in wrt]
-        positions = [p for own, _ in selected for p in own]
-        tree = optree.treespec_tuple([own for _, own in selected])
+    count = in_tree(graph).child(0).num_children
+    positions: list[int] = []
+    trees = []
+    for i in argnums if isinstance(argnums, Iterable) else [argnums]:
+        if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
+            raise GradError(at_user_line(f"{operation} of {graph.name}: argnums must be ints, got {argnums!r}"))
+        if not -count <= i < count:
+            raise GradError(at_user_line(
+                f"{operation} of {graph.name}: argnums {i}, but it was called with {count} arguments"))
+        leaves, tree = argument(graph, int(i))
+        positions += leaves
+        trees.append(tree)
+    tree = optree.treespec_tuple(trees) if isinstance(argnums, Iterable) else trees[0]
+    return floating(graph, positions, operation, "argnums"), tree
+
+
+def argument(graph: Graph, position: int) -> tuple[range, PyTreeSpec]:
+    """Return the positions of the inputs that belong to a positional argument, and its pytree."""
+    args = in_tree(graph).child(0).children()
+    first = sum(a.num_leaves for a in args[:position % len(args)])
+    return range(first, first + args[position].num_leaves), args[position]
+
+
+def floating(graph: Graph, positions: Sequence[int], operation: str, parameter: str) -> list[Node]:
+    """Return the inputs at `positions`, which the user named by `parameter`; they must be floating."""
     for p in positions:
         if not graph.inputs[p].type.floating:
             raise GradError(at_user_line(
-                f"{label}: argument {graph.names[p]} is {graph.inputs[p].type}, and only floating values have "
-                f"derivatives. Cast it with astype(float), or leave it out of {word}."))
-    return [graph.inputs[p] for p in positions], tree
-
-
-def _part(graph: Graph, which: Part, label: str, error: type[MinigradError], word: str) -> tuple[list[int], PyTreeSpec]:
-    """Return the positions of the inputs that belong to an argument, or to a part of one, and their pytree."""
-    spec = in_tree(graph)
-    args = spec.child(0).children()
-    if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
-        if not -len(args) <= which < len(args):
-            raise error(at_user_line(f"{label}: {word} {which}, but the graph has {len(args)} positional arguments"))
-        first = sum(a.num_leaves for a in args[:which % len(args)])
-        return list(range(first, first + args[which].num_leaves)), args[which]
-    if not isinstance(which, str):
-        raise error(at_user_line(f"{label}: {word} must hold names and positions (ints), got {which!r}"))
-    head, *keys = which.split(".")
-    spellings = (which, head + "".join(f"[{k}]" if k.isdecimal() else f"[{k!r}]" for k in keys))
-    positions: list[int] = []
-    for i, (name, path) in enumerate(zip(graph.names, optree.treespec_paths(spec), strict=True)):
-        parts = [f"[{key!r}]" for key in path[2:]]
-        prefixes = [*itertools.accumulate([name.removesuffix("".join(parts)), *parts])]
-        depth = next((prefixes.index(s) for s in spellings if s in prefixes), None)
-        if depth is not None:
-            positions.append(i)
-            within = path[:2 + depth]
-    if not positions:
-        raise error(at_user_line(f"{label}: no argument is called {which!r}; there are {', '.join(graph.names)}"))
-    for key in within:
-        spec = spec.child(spec.entries().index(key))
-    return positions, spec
+                f"{operation} of {graph.name}: argument {graph.names[p]} is {graph.inputs[p].type}, and only floating "
+                f"values have derivatives. Cast it with astype(float), or leave it out of {parameter}."))
+    return [graph.inputs[p] for p in positions]
 
 
 # -- batches -----------------------------------------------------------------------------------------------------
@@ -152,48 +139,6 @@ def batched(graph: Graph, inputs: Sequence[Node], axes: Sequence[int | None], ou
         place(graph.name, o, has, a, size) for (o, has), a in zip(outputs, places, strict=True)))
 
 
-def inputs_of_batch(graph: Graph, in_axes: InAxes, size: int | Dim, name: str) -> tuple[list[Node], list[int | None]]:
-    """Return inputs for a batch of `size` examples of a graph's arguments, and the batch axis of each."""
-    axes: list[int | None] = [None] * len(graph.inputs)
-    if isinstance(in_axes, dict):
-        for which, entry in in_axes.items():
-            positions, tree = _part(graph, which, name, BatchError, "in_axes")
-            for p, a in zip(positions, prefix(entry, tree, f"in_axes of {name}"), strict=True):
-                axes[p] = a
-    else:
-        args, kwargs = in_tree(graph).children()
-        axes = leaf_axes(in_axes, args, kwargs.entries(), len(axes), name)
-    inputs = []
-    for i, (node, a) in enumerate(zip(graph.inputs, axes, strict=True)):
-        t, ndim = node.types[0], node.ndim + 1
-        if a is not None:
-            if not -ndim <= a < ndim:
-                raise BatchError(at_user_line(f"{name}: in_axes {a} for {graph.names[i]}: {t}, which has {ndim} axes "
-                                              "with that of the batch"))
-            axes[i] = a = a % ndim
-            t = ArrayType((*t.shape[:a], size, *t.shape[a:]), t.dtype)
-        inputs.append(placeholder(t))
-    if all(a is None for a in axes):
-        raise BatchError(at_user_line(f"{name}: nothing is mapped: every entry of in_axes is None"))
-    return inputs, axes
-
-
-def _vmap(graph: Graph, in_axes: InAxes, out_axes: InAxes, size: int | Dim | None) -> Graph:
-    name = f"vmap({graph.name})"
-    if size is None:
-        taken = {s.name for s in graph.symbols}
-        size = Dim.new(next(b for k in itertools.count(1) if (b := f"B{k}" if k > 1 else "B") not in taken))
-    elif not isinstance(size, Dim):
-        size = count(size, name, "size")
-    return batched(graph, *inputs_of_batch(graph, in_axes, size, name), out_axes, size)
-
-
-def count(n: int, name: str, word: str) -> int:
-    if isinstance(n, bool) or not hasattr(n, "__index__") or n < 1:
-        raise BatchError(at_user_line(f"{name}: {word} must be a positive int, got {n!r}"))
-    return int(n)
-
-
 # -- derivatives -------------------------------------------------------------------------------------------------
 
 
@@ -230,25 +175,15 @@ def _loss(graph: Graph, has_aux: bool) -> Node:
     return loss
 
 
-def value_and_grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool, word: str = "wrt") -> Graph:
-    """Return the graph of ``(value, gradient)``, or of ``((value, aux), gradient)``."""
+def value_and_grad(graph: Graph, nodes: Sequence[Node], tree: PyTreeSpec, has_aux: bool) -> Graph:
+    """Return the graph of ``(value, gradient)``, or of ``((value, aux), gradient)``; `tree` is that of the gradient."""
     loss = _loss(graph, has_aux)
-    nodes, tree = select(graph, wrt, "grad", word)
     gradients = interpreters.backward([loss], [full(1, (), loss.dtype)], nodes)
     value = optree.treespec_leaf()
     if has_aux:
         value = optree.treespec_tuple([value, out_tree(graph).child(1)])
     return graph.replace(outputs=(*graph.outputs, *gradients), out_names=(),
                          out_tree=optree.treespec_tuple([value, tree]))
-
-
-def _grad(graph: Graph, wrt: Part | Iterable[Part], has_aux: bool) -> Graph:
-    both = value_and_grad(graph, wrt, has_aux)
-    values, gradients = both.outputs[:len(graph.outputs)], both.outputs[len(graph.outputs):]
-    tree = out_tree(both).child(1)
-    if has_aux:
-        tree = optree.treespec_tuple([tree, out_tree(graph).child(1)])
-    return both.replace(outputs=tuple(kept((*gradients, *values[1:]), values[:1], graph.inputs)), out_tree=tree)
 
 
 def jvp(graph: Graph, nodes: Sequence[Node]) -> Graph:
@@ -267,41 +202,3 @@ def vjp(graph: Graph, nodes: Sequence[Node], tree: PyTreeSpec) -> Graph:
     back = interpreters.backward(graph.outputs, inflow, nodes)
     return graph.replace(inputs=(*graph.inputs, *inflow), outputs=tuple(back), names=(), out_names=(), in_tree=None,
                          out_tree=tree)
-
-
-def _jvp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
-    nodes, tree = select(graph, _all(graph) if wrt is None else wrt, "jvp")
-    if len(set(nodes)) != len(nodes):
-        raise GradError(at_user_line(f"jvp of {graph.name}: wrt {wrt!r} names an input twice"))
-    names = [graph.names[graph.inputs.index(n)] for n in nodes]
-    several = wrt is None or not isinstance(wrt, Part)
-    return _with_arguments(jvp(graph, nodes), graph, names, tree.children() if several else [tree])
-
-
-def _vjp(graph: Graph, wrt: Part | Iterable[Part] | None) -> Graph:
-    nodes, tree = select(graph, _all(graph) if wrt is None else wrt, "vjp")
-    for n in graph.outputs:
-        if not n.type.floating:
-            raise GradError(at_user_line(f"vjp of {graph.name}: its result {n.type} is not floating"))
-    return _with_arguments(vjp(graph, nodes, tree), graph, graph.out_names, [out_tree(graph)])
-
-
-def _all(graph: Graph) -> range:
-    return range(in_tree(graph).child(0).num_children)
-
-
-def _with_arguments(transformed: Graph, graph: Graph, names: Sequence[str], trees: Sequence[PyTreeSpec]) -> Graph:
-    """Return a transform of a graph with its further inputs as arguments: of `trees`, called ``d...`` after `names`."""
-    args, kwargs = in_tree(graph).children()
-    first = args.num_leaves
-    taken = set(graph.names)
-    marks = ("d" * k for k in itertools.count(1))
-    mark = next(d for d in marks if taken.isdisjoint([d + n for n in names]))
-    order = [*range(first), *range(len(graph.inputs), len(transformed.inputs)), *range(first, len(graph.inputs))]
-    every = (*graph.names, *(mark + n for n in names))
-    return transformed.replace(
-        inputs=tuple(transformed.inputs[i] for i in order), names=tuple(every[i] for i in order),
-        in_tree=optree.treespec_tuple([optree.treespec_tuple([*args.children(), *trees]), kwargs]))
-
-
-FORMS.update(vmap=_vmap, grad=_grad, value_and_grad=value_and_grad, jvp=_jvp, vjp=_vjp)

@@ -1,4 +1,4 @@
-"""Matrices of derivatives: `jacobian`, a batch of derivatives along a basis, and `hessian`."""
+"""Matrices of derivatives: `jacobian`, a batch of derivatives along a basis; `hessian` and its products, `hvp`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from ..graph import Graph, Node, PyTree, zeros_like
 from ..ops.constants import constant
 from ..ops.shape import reshape, transpose
 from ..primitive import placeholder
+from ..tracebacks import boundary
 from ..tracing import number
-from .grad import Argnums, grad, select
+from .grad import grad, jvp
+from .graph_forms import Argnums, select
 from .pickling import picklable
 from .trace import Call, function_name, kept, transform
 
@@ -46,7 +48,7 @@ def jacobian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., Py
 
     def rewrite(call: Call) -> Graph:
         staged = call.trace()
-        wrt, tree = select(staged, argnums, "jacobian")
+        wrt, tree = select(staged.graph, argnums, "jacobian")
         for o in staged.outputs:
             if not o.type.floating:
                 raise GradError(at_user_line(f"jacobian of {function_name(f)}: its result {o.type} is not floating"))
@@ -116,3 +118,26 @@ def hessian(f: Callable[..., PyTree], argnums: Argnums = 0) -> Callable[..., PyT
            [2., 0.]])
     """
     return jacobian(grad(f, argnums), argnums)
+
+
+@boundary
+def hvp(f: Callable[..., PyTree], primals: Sequence[PyTree], tangents: Sequence[PyTree]) -> PyTree:
+    """Return the product of the Hessian of a scalar function with a direction, by forward over reverse mode.
+
+    Parameters
+    ----------
+    primals, tangents : sequence
+        All arguments of `f`, and a direction for each.
+
+    Returns
+    -------
+    pytree
+        In the pytree of the first argument where `f` has one, else a tuple with one per argument.
+
+    Examples
+    --------
+    >>> mg.hvp(lambda x: np.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+    array([6., 0.])
+    """
+    argnums: Argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    return jvp(grad(f, argnums), primals, tangents)[1]

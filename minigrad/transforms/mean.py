@@ -14,7 +14,8 @@ from ..ops.mean import mean, split_mean
 from ..ops.reduce import sum_
 from ..ops.shape import reshape, slice_
 from ..tracing import made_by, number
-from .graph_forms import count, inputs_of_batch, loss_and_aux, out_tree
+from .graph_forms import loss_and_aux, out_tree
+from .graph_methods import count, inputs_of_batch
 from .in_axes import Arguments, by_kind, mapped_axes
 from .trace import Call, function_name, transform
 from .vmap import batch_of, of_one

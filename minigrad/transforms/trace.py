@@ -153,10 +153,6 @@ class Staged:
         return Graph(tuple(self.inputs), tuple(self.outputs), lambda: self.names, in_tree=self.in_tree,
                      out_tree=self.out_tree, name=function_name(self.f))
 
-    def finish(self) -> PyTree:
-        """Return the result as the caller's values."""
-        return finish(self.inputs, self.leaves, self.outputs, self.out_tree)
-
 
 def flatten_arguments(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]) -> Flat:
     """Return the leaves of the arguments, their pytree, and their types."""
@@ -175,18 +171,19 @@ class Call:
     f : callable
     args, kwargs : tuple, dict
     leaves : list
-        The leaves of ``(args, kwargs)``.
+        The values of the graph's inputs: the leaves of ``(args, kwargs)``, unless the rewrite changes them.
     tree : optree.PyTreeSpec
     types : list of ArrayType
     """
 
-    def __init__(self, f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree]):
-        self.f, self.args, self.kwargs = f, args, kwargs
-        self.leaves, self.tree, self.types = flatten_arguments(f, args, kwargs)
+    def __init__(self, f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree] | None = None):
+        self.f, self.args, self.kwargs = f, args, kwargs or {}
+        self.leaves, self.tree, self.types = flatten_arguments(f, args, self.kwargs)
 
-    def trace(self, types: list[ArrayType] | None = None) -> Staged:
-        """Trace the function on fresh inputs of the arguments' types, or of others."""
-        return stage(self.f, self.args, self.kwargs, (self.leaves, self.tree, types or self.types))
+    def trace(self, types: list[ArrayType] | None = None, weak: Sequence[bool] | None = None,
+              f: Callable[..., PyTree] | None = None) -> Staged:
+        """Trace the function (or another one) on fresh inputs of the arguments' types (or of others); see `stage`."""
+        return stage(f or self.f, self.args, self.kwargs, (self.leaves, self.tree, types or self.types), weak)
 
     @functools.cached_property
     def inputs(self) -> list[Node]:
@@ -210,15 +207,21 @@ def transform(maker: Callable[Concatenate[Callable[..., PyTree], P], Callable[[C
 
         @functools.wraps(f)
         def transformed(*args: PyTree, **kwargs: PyTree) -> PyTree:
-            call = Call(f, args, kwargs)
-            graph = rewrite(call)
-            return finish(graph.inputs, call.leaves, graph.outputs, graph.out_tree)
+            return rewritten(rewrite, f, args, kwargs)
 
         vars(transformed).update(vars(rewrite))
         return transformed
 
     transforming: Callable[..., Callable[..., PyTree]] = make
     return transforming
+
+
+def rewritten(rewrite: Callable[[Call], Graph], f: Callable[..., PyTree], args: tuple[PyTree, ...],
+              kwargs: dict[str, PyTree] | None = None) -> PyTree:
+    """Return the result of a call of `f`, rewritten; inside a trace, continue the trace with it."""
+    call = Call(f, args, kwargs)
+    graph = rewrite(call)
+    return run(graph, call.leaves)
 
 
 def stage(f: Callable[..., PyTree], args: tuple[PyTree, ...], kwargs: dict[str, PyTree],
@@ -275,24 +278,23 @@ def _defined(f: Callable[..., PyTree]) -> str:
     return format_location((code.co_filename, code.co_firstlineno) if code else None)
 
 
-def finish(inputs: Sequence[Node], leaves: Sequence[object], outputs: Sequence[Node],
-           out_tree: optree.PyTreeSpec | None) -> PyTree:
-    """Run a staged program on `leaves`; inside a trace, continue the trace with it instead."""
+def run(graph: Graph, leaves: Sequence[object]) -> PyTree:
+    """Run a graph on `leaves`; inside a trace, continue the trace with it instead."""
     if tracing():
-        new = {i: n for i, x in zip(inputs, leaves, strict=True) if (n := as_array(x)._node) is not i}
-        values: list[PyTree] = [Array(n) for n in interpreters.substitute(outputs, new)]
+        new = {i: n for i, x in zip(graph.inputs, leaves, strict=True) if (n := as_array(x)._node) is not i}
+        values: list[PyTree] = [Array(n) for n in interpreters.substitute(graph.outputs, new)]
     else:
-        refuse_foreign(inputs, [*outputs, *(x._node for x in leaves if isinstance(x, Array))])
+        refuse_foreign(graph.inputs, [*graph.outputs, *(x._node for x in leaves if isinstance(x, Array))])
         if types := [x for x in leaves if isinstance(x, ArrayType)]:
             raise TraceError(at_user_line(f"a type ({types[0]}) where an array is needed: only mg.trace(f)(...) and "
                                           "mg.compile(f).build(...) take types"))
         xp = namespace(leaves)
         leaves = leaves if xp is np else list(map(adopt, leaves))
-        arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, inputs, strict=True)]
-        values = interpreters.evaluate(Graph(tuple(inputs), tuple(outputs)), arrays, xp=xp)
+        arrays = [xp.asarray(x, dtype=i.dtype) for x, i in zip(leaves, graph.inputs, strict=True)]
+        values = interpreters.evaluate(graph, arrays, xp=xp)
         values = own(values, arrays) if xp is np else own_on_device(values, arrays)
-    assert out_tree is not None
-    return optree.tree_unflatten(out_tree, values)
+    assert graph.out_tree is not None
+    return optree.tree_unflatten(graph.out_tree, values)
 
 
 def refuse_foreign(inputs: Sequence[Node], outputs: Sequence[Node]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..graph import ArrayType, Graph, InAxes, PyTree
-from .grad import Argnums, grad
-from .graph_forms import batched
+from .grad import grad
+from .graph_forms import Argnums, batched
 from .in_axes import Arguments, by_kind, mapped_axes
 from .pickling import picklable
 from .trace import Call, transform

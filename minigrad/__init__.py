@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from . import numpy, random
 from . import registry as _registry
 from .compiler import compile
+from .debugging import debug_nans
 from .errors import (
     BatchError,
     CheckError,
@@ -19,7 +20,6 @@ from .errors import (
 )
 from .graph import CALLS as _CALLS
 from .graph import ArrayType, Graph, Node
-from .interpreters import debug_nans
 from .labels import label, scope
 from .locks import importing as _importing
 from .numpy import special, where

@@ -15,6 +15,7 @@ import numpy as np
 import optree
 
 from . import backends, interpreters, passes
+from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, PyTree
 from .locks import Lock
@@ -223,7 +224,7 @@ class Compiled:
                 return self._on_device(entry, sizes, leaves)
             arrays = [x if type(x) is np.ndarray else np.asarray(x, n.dtype)
                       for x, n in zip(leaves, entry.graph.inputs, strict=True)]
-            if interpreters.debugging():
+            if debugging():
                 values = own(interpreters.evaluate(entry.graph, arrays, sizes), arrays)
             else:
                 values = entry.program(arrays, sizes)
@@ -235,7 +236,7 @@ class Compiled:
 
     def _on_device(self, entry: Entry, sizes: dict[Symbol, int], leaves: list[object]) -> PyTree:
         """Run on the GPU; results stay there, without waiting, except numbers computed from Python numbers."""
-        if interpreters.debugging():
+        if debugging():
             own = backends.get(entry.backend)
             arrays = [own.asarray(x, n.dtype) for x, n in zip(leaves, entry.graph.inputs, strict=True)]
             values = interpreters.evaluate(entry.graph, arrays, sizes, namespace(arrays))

@@ -7,8 +7,7 @@ names of primitives occur where cotangents are added (``add``), masked (``where`
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,56 +15,17 @@ import numpy as np
 from .axes import REDUCE, axis_rule, rearranges
 from .errors import MinigradError, line_at, of_user
 from .graph import PRIMITIVES, Graph, Node, Params, TupleType, constant_of, reachable, zeros_like
-from .primitive import ArrayNamespace, broadcast_axes, broadcast_leading, on_host, rule, unbroadcast
+from .primitive import ArrayNamespace, broadcast_axes, broadcast_leading, rule, unbroadcast
 from .symbolic import Dim, Symbol, size_of
 from .tracing import made_by, thread
 
 
 class _Settings(threading.local):
-    nans = False  # see `debug_nans`
+    check: Callable[[Node, object, Sequence[object]], None] | None = None  # sees each value, and those of its operands
     runs: list[tuple[Graph, Sequence[np.ndarray]]] | None = None  # the graphs that `evaluate` runs, and their arrays
 
 
 settings = _Settings()
-
-
-@contextmanager
-def debug_nans(enabled: bool = True) -> Iterator[None]:
-    """Raise an error at the first NaN that a program computes within the ``with`` block.
-
-    Programs run node by node in the block, compiled ones too.
-
-    Parameters
-    ----------
-    enabled : bool
-
-    Yields
-    ------
-    None
-
-    Raises
-    ------
-    FloatingPointError
-        From the first node that makes a NaN out of inputs without one: its operation, shape and line.
-
-    Examples
-    --------
-    >>> with mg.debug_nans():
-    ...     mg.grad(lambda x: np.log(np.sin(x) - 2.0))(1.0)
-    Traceback (most recent call last):
-        ...
-    FloatingPointError: ...log(f64[]) made the first NaN
-    """
-    before, settings.nans = settings.nans, enabled
-    try:
-        yield
-    finally:
-        settings.nans = before
-
-
-def debugging() -> bool:
-    """Return whether `debug_nans` is on for this thread."""
-    return settings.nans
 
 
 def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int] | None = None,
@@ -89,7 +49,7 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
             uses[i] += 1
     for n in graph.outputs:
         uses[n] += 1
-    check = settings.nans
+    check = settings.check
     if settings.runs is not None:
         settings.runs.append((graph, arrays))
     for node in graph.nodes:
@@ -101,8 +61,8 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
             except (IndexError, ValueError) as error:  # errors that depend on values: an index, a singular matrix
                 _locate(error, node)
                 raise
-            if check:
-                _refuse_nan(node, out, [values[i] for i in node.inputs])
+            if check is not None:
+                check(node, out, [values[i] for i in node.inputs])
             values[node] = out
         for i in node.inputs:
             uses[i] -= 1
@@ -118,18 +78,6 @@ def _locate(error: Exception, node: Node) -> None:
         code = line_at(node.loc)
         error.args = (f"{node.where}: {f'`{code}`: ' if code else ''}{error}",)
     error.add_note(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)})")
-
-
-def explain(error: Exception, graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, int]) -> Exception:
-    """Return the error that the reference raises in place of a program's: it names the user's line."""
-    if not getattr(error, "__notes__", None):
-        try:
-            evaluate(graph, arrays, sizes)
-        except MemoryError:  # the reference needs more memory than the program
-            return error
-        except Exception as located:
-            return located
-    return error
 
 
 def concrete(params: Params, sizes: Mapping[Symbol, int | Dim]) -> dict[str, Any]:
@@ -152,18 +100,6 @@ def specialise(graph: Graph, sizes: Mapping[Symbol, int | Dim]) -> Graph:
         inputs = tuple(new[i] for i in node.inputs)
         new[node] = retyped(node, inputs, concrete(node.params, sizes))
     return graph.replace(inputs=tuple(new[n] for n in graph.inputs), outputs=tuple(new[n] for n in graph.outputs))
-
-
-def _refuse_nan(node: Node, out: object, inputs: Sequence[object]) -> None:
-    def has_nan(value: object) -> bool:
-        if isinstance(value, tuple):
-            return any(map(has_nan, value))
-        array = on_host(value)
-        return array.dtype.kind == "f" and bool(np.isnan(array).any())
-
-    if has_nan(out) and not any(map(has_nan, inputs)):
-        types = ", ".join(str(i.type) for i in node.inputs)
-        raise FloatingPointError(f"{node.where}: {node.prim.name}({types}) made the first NaN")
 
 
 def substitute(outputs: Sequence[Node], new: Mapping[Node, Node]) -> list[Node]:

@@ -454,21 +454,6 @@ def test_from_several_threads_with_different_batch_sizes():
     assert len(compiled.entries) == 1
 
 
-def test_debug_nans_names_the_node_in_compiled_programs_too():
-    def f(w, X):
-        return mg.vmap(lambda w, x: np.sum(np.log(w * x)), (None, 0))(w, X)
-
-    compiled = mg.compile(f)
-    assert np.isnan(compiled(-W, data(2))).all()
-    line = f.__code__.co_firstlineno + 1
-    for g in (compiled, f):
-        with mg.debug_nans(), pytest.raises(FloatingPointError, match=rf"test_compiler.py:{line}: log\(.* first NaN"):
-            g(-W, data(2))
-        assert np.isnan(g(-W, data(2))).all()
-    with mg.debug_nans():
-        same(compiled(W, data(2)), f(W, data(2)))
-
-
 def test_after_an_error_in_the_traced_function_the_next_call_works():
     broken = [True]
 

@@ -21,8 +21,8 @@ PACKAGE = ROOT / "minigrad"
 
 # Each may import what stands before it, and within itself. `__init__` is the package's public face.
 ORDER = ("errors", "locks", "expression", "tracebacks", "symbolic", "tracing", "size_queries", "sizes", "graph",
-         "axes", "primitive", "families", "parameters", "combiners", "views", "interpreters", "text", "codec",
-         "draw", "ops", "ragged", "traced_array", "labels", "numpy", "segment", "sparse", "transforms",
+         "axes", "primitive", "families", "parameters", "combiners", "views", "interpreters", "debugging", "text",
+         "codec", "draw", "ops", "ragged", "traced_array", "labels", "numpy", "segment", "sparse", "transforms",
          "registry", "passes", "backends", "compiler", "optim", "random", "per_example", "testing", "report",
          "explorer", "__init__", "cli", "__main__")
 

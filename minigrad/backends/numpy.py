@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..debugging import explain
 from ..errors import printable
 from ..graph import Graph
-from ..interpreters import explain
 from ..passes.fuse_index_checks import fuse_index_checks
 from ..passes.record import Stage
 from ..passes.schedule import Plan, schedule

@@ -7,8 +7,8 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from ...debugging import explain
 from ...graph import Graph, Node
-from ...interpreters import explain
 from ...ops.block_einsum import block_einsum
 from ...ops.constants import const, full, size_
 from ...ops.einsum import einsum

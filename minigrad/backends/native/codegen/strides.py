@@ -6,7 +6,7 @@ both. Its arguments are offsets and strides in bytes: formulas of the sizes, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from ....graph import Node
 from ....passes.fuse import Roles
 from ....primitive import PART
 from ....symbolic import Dim
-from ....views import dense_strides, strided, window
+from ....views import dense_strides, strided
 
 
 @dataclass(frozen=True)
@@ -43,56 +43,35 @@ class Access:
 
 def access(node: Node, roles: Roles) -> Access:
     """Return the layout of `node` in the memory of its root."""
-    views = _views(node, roles)
-    layout = whole(views[-1].inputs[0] if views else node)
-    for v in reversed(views):
-        layout = _viewed(layout, v)
-    return layout
+    return _layout(root_of(node, roles), node, Strides(roles)(node)[1])
 
 
-def _views(node: Node, roles: Roles) -> list[Node]:
-    """Return the views between a node and its root, the node first."""
-    views = []
-    while roles.is_view(node) and node.prim.view is not PART:
-        views.append(node)
+def whole(node: Node) -> Access:
+    """Return the layout of a contiguous value."""
+    return _layout(node, node, dense_strides(node.shape, node.dtype.itemsize))
+
+
+def root_of(node: Node, roles: Roles) -> Node:
+    """Return the value whose memory a view lies in."""
+    while _is_view(node, roles):
         node = node.inputs[0]
-    return views
+    return node
 
 
-def whole(root: Node, view: Node | None = None) -> Access:
-    """Return the layout of a contiguous value, or of a view that copies it."""
-    ndim = (view or root).ndim
-    return _real(Access(root, (False,) * ndim, (True,) * ndim), view or root)
+def _is_view(node: Node, roles: Roles) -> bool:
+    return roles.is_view(node) and node.prim.view is not PART
 
 
-def _real(a: Access, node: Node) -> Access:
-    """Return `a` with axes of one element among those that repeat: their strides are never used."""
-    one = [n == 1 for n in node.shape]
-    return Access(a.root, tuple(r or o for r, o in zip(a.repeated, one, strict=True)),
-                  tuple(k and not o for k, o in zip(a.linked, one, strict=True)))
-
-
-def _viewed(a: Access, view: Node) -> Access:
-    """Return the layout of a view, given its operand's.
-
-    An axis stays linked where the view takes single steps along it, and all of the same next axis.
-    """
-    positions = window(view)
-    if positions is None:
-        return whole(a.root, view)
-    axes, _, step = positions
-    shape = view.inputs[0].shape
-    real = [k for k, r in enumerate(a.repeated) if not r]
-    after = dict(zip(real, [*real[1:], None], strict=False))  # none, where all are repeated
-    order = sorted(real, key=axes.__getitem__)
-    following = dict(zip(order, [*order[1:], None], strict=False))
-    repeated, linked = [True] * view.ndim, [False] * view.ndim
-    for k in real:
-        beside = after[k]
-        repeated[axes[k]] = False
-        linked[axes[k]] = a.linked[k] and step[k] == 1 and beside == following[k] and (
-            beside is None or (step[beside] == 1 and view.shape[axes[beside]] == shape[beside]))
-    return _real(Access(a.root, tuple(repeated), tuple(linked)), view)
+def _layout(root: Node, node: Node, strides: Sequence[int | Dim]) -> Access:
+    # Axes of one element are among those that repeat: their strides are never used.
+    repeated = tuple(n == 1 or stride == 0 for n, stride in zip(node.shape, strides, strict=True))
+    linked = [False] * node.ndim
+    beyond: int | Dim = node.dtype.itemsize  # the stride of an axis that is contiguous with the next
+    for axis in reversed(range(node.ndim)):
+        if not repeated[axis]:
+            linked[axis] = strides[axis] == beyond
+            beyond = strides[axis] * node.shape[axis]
+    return Access(root, repeated, tuple(linked))
 
 
 class View(NamedTuple):
@@ -143,7 +122,7 @@ class Strides:
         known = self._known.get(node)
         if known is None:
             unit = node.dtype.itemsize
-            if self._roles.is_view(node) and node.prim.view is not PART:
+            if _is_view(node, self._roles):
                 known = strided(node, *self(node.inputs[0]), unit)
             else:
                 known = 0, dense_strides(node.shape, unit)

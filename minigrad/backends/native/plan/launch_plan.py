@@ -23,7 +23,7 @@ from ...arena import ALIGN, allocate
 from ..codegen.kernel import Kernel
 from ..codegen.kernel_emitter import HEAD, Memory, Param
 from ..codegen.loop_groups import space_of
-from ..codegen.strides import Strides, access
+from ..codegen.strides import Strides, root_of
 from ..kernels import steps
 from .leaves import Leaves
 from .size_table import SizeTable
@@ -380,7 +380,7 @@ class LaunchPlan:
         """List operands and result of a step that is not a kernel."""
         for n in (*node.inputs, *([node] if isinstance(node.type, ArrayType) else [])):
             if n not in self.views:
-                base, piece, _ = self._base(access(n, self.schedule.roles).root)
+                base, piece, _ = self._base(root_of(n, self.schedule.roles))
                 offset, strides = self._strides(n)
                 self.views[n] = ViewForm(base, piece, self._formula(offset), self._shape(n.shape),
                                          self._shape(strides))

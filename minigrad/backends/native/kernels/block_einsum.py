@@ -15,10 +15,11 @@ from llvmlite import ir
 
 from ....graph import Node
 from ....ops.einsum import parse, split_subscripts
-from ..codegen.emit import BLOCK, Emitter, at, least, most
+from ..codegen.emit import BLOCK, Emitter, at
 from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
 from ..codegen.strides import View
 from ..codegen.values import I64
+from ..codegen.vector_math.lanes import Lanes, clamp, select
 from . import gemm, gemm_plan
 
 Place = tuple[int, int]  # a base, and bytes from there
@@ -162,8 +163,8 @@ def _blocks(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
             b.store(I64(1), code.address(_FLAG))
         with then, code.counting(low, high) as i:
             m, n, k = sizes(i)
-            _arguments(code, dtype, args, (m, n, k), [code.get(p) for p in begins])
             with b.if_then(b.icmp_signed("!=", b.mul(b.mul(m, n), stack), I64(0))):
+                _arguments(code, dtype, args, (m, n, k), [code.get(p) for p in begins])
                 pieces = b.load(at(b, args, 8 * gemm_plan.ROW_BLOCKS), typ=I64)
                 with code.counting(I64(0), pieces) as piece:
                     b.call(product, [context, piece, I64(0)])
@@ -173,47 +174,29 @@ def _blocks(dtype: np.dtype, code: Emitter, ranges: Sequence[ir.Value]) -> None:
 
 def _arguments(code: Emitter, dtype: np.dtype, args: ir.Value, sizes: Sequence[ir.Value],
                begins: Sequence[ir.Value]) -> None:
-    """Store the arguments of one product, as `gemm_plan.gemm_args` computes them."""
-    b, (m, n, k), item, lanes = code.b, sizes, dtype.itemsize, gemm_plan.lanes(dtype)
-    one = I64(1)
+    """Store the arguments of one product."""
+    b, lanes = code.b, gemm_plan.lanes(dtype)
 
-    def cost(m: ir.Value, n: ir.Value, stride: ir.Value) -> ir.Value:
-        vectors = b.sdiv(b.add(n, I64(lanes - 1)), I64(lanes))
-        copied = b.select(b.icmp_signed("==", stride, one), I64(0), b.mul(n, k))
-        return b.add(b.mul(b.mul(vectors, k), most(b, m, I64(4))), copied)
+    def number(position: int) -> Lanes:
+        return Lanes(b, code.number(position))
 
-    def stride(i: int, other: ir.Value) -> ir.Value:
-        apart, times = (code.number(_STRIDES + 2 * i + j) for j in range(2))
-        return b.mul(apart, b.select(code.e.icmp_signed("!=", times, I64(0)), other, one))
+    m, n, k = (Lanes(b, size) for size in sizes)
 
-    a, c, to = ((stride(2 * i, columns), stride(2 * i + 1, rows))
-                for i, (rows, columns) in enumerate(((m, k), (k, n), (m, n))))
-    flipped = b.icmp_signed("<", b.add(cost(n, m, a[0]), b.mul(n, m)), cost(m, n, c[1]))
-    numbers = [code.number(_PLACES + i) for i in range(6)]
-    offsets = [b.add(numbers[2 * i + 1], b.mul(begins[i], I64(item))) for i in range(3)]
+    def strides(i: int, rows: Lanes, columns: Lanes) -> list[Lanes]:
+        return [number(_STRIDES + 2 * j) * select(number(_STRIDES + 2 * j + 1) != 0, other, 1)
+                for j, other in ((2 * i, columns), (2 * i + 1, rows))]
 
-    def pick(x: ir.Value, y: ir.Value) -> ir.Value:
-        return b.select(flipped, y, x)
+    def place(i: int) -> list[Lanes]:
+        return [number(_PLACES + 2 * i), number(_PLACES + 2 * i + 1) + Lanes(b, begins[i]) * dtype.itemsize]
 
-    rows, columns = pick(m, n), pick(n, m)
-    share = most(b, least(b, rows, I64(gemm_plan.TALL)), one)
-    depth = gemm_plan.DEPTH * lanes // 64
-    terms = b.mul(b.sdiv(b.add(most(b, k, one), I64(lanes - 1)), I64(lanes)), I64(lanes))
-    wide = b.mul(b.sdiv(b.sdiv(I64(gemm_plan.WIDE * depth), terms), I64(2)), I64(2))
-    for position, value in {
-            gemm_plan.METHOD: I64(gemm_plan.GENERATED), gemm_plan.BATCH: code.number(_STACK), gemm_plan.M: rows,
-            gemm_plan.N: columns, gemm_plan.K: k,
-            gemm_plan.A_BASE: pick(numbers[0], numbers[2]), gemm_plan.A_OFFSET: pick(offsets[0], offsets[1]),
-            gemm_plan.B_BASE: pick(numbers[2], numbers[0]), gemm_plan.B_OFFSET: pick(offsets[1], offsets[0]),
-            gemm_plan.C_BASE: numbers[4], gemm_plan.C_OFFSET: offsets[2], gemm_plan.A_ROW: pick(a[0], c[1]),
-            gemm_plan.A_COL: pick(a[1], c[0]), gemm_plan.B_ROW: pick(c[0], a[1]), gemm_plan.B_COL: pick(c[1], a[0]),
-            gemm_plan.C_LINE: to[0], gemm_plan.C_STEP: to[1], gemm_plan.FLIPPED: b.zext(flipped, I64),
-            gemm_plan.ROWS: share, gemm_plan.COLS: most(b, columns, one), gemm_plan.GROUP: code.number(_STACK),
-            gemm_plan.GROUPS: one, gemm_plan.CHUNK: b.mul(I64(lanes), most(b, wide, I64(gemm_plan.WIDE))),
-            gemm_plan.COL_BLOCKS: one, gemm_plan.ROW_BLOCKS: b.sdiv(b.add(rows, b.sub(share, one)), share),
-            gemm_plan.AXES: code.number(_AXES)}.items():
-        b.store(value, at(b, args, 8 * position))
-    for axis in range(_MOST_AXES):
-        number, left, right, result = (code.number(_AXES + 1 + 4 * axis + i) for i in range(4))
-        for i, value in enumerate((number, pick(left, right), pick(right, left), result)):
-            b.store(value, at(b, args, 8 * (gemm_plan.HEAD + 4 * axis + i)))
+    product = gemm_plan.Product(m, n, k, *place(0), *strides(0, m, k), *place(1), *strides(1, k, n))
+    flipped = product.flip_pays(lanes)
+    product = gemm_plan.Product(*map(functools.partial(select, flipped), product.flipped(), product))
+    stack, rows = number(_STACK), clamp(product.m, 1, gemm_plan.TALL)
+    head = product.head(stack, number(_AXES), lanes, (rows, gemm_plan.most(product.n, 1), stack), [
+        *place(2), *strides(2, m, n), Lanes(b, b.zext(flipped.value, I64))])
+    axes = [[number(_AXES + 1 + 4 * axis + i) for i in range(4)] for axis in range(_MOST_AXES)]
+    head += [v for size, left, right, to in axes
+             for v in (size, select(flipped, right, left), select(flipped, left, right), to)]
+    for position, value in enumerate(head):
+        b.store(value.value if isinstance(value, Lanes) else I64(value), at(b, args, 8 * position))

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from llvmlite import ir
 
 from ....ops.einsum import parse, split_subscripts
 from ..codegen.strides import View, merged
+from ..codegen.vector_math.lanes import Lanes, maximum, select
 from ..runtime.blas import NO_TRANSPOSE, TRANSPOSE
 
 DEPTH = 1024  # bytes of the terms of one chain: the right operand's stay in the cache while rows of the left pass
@@ -39,7 +41,7 @@ HEAD = 31  # then four for each batch axis: size, and strides of left, right and
 
 def lanes(dtype: np.dtype) -> int:
     """Return the elements in one vector of the generated code."""
-    return 64 // np.dtype(dtype).itemsize
+    return 64 // dtype.itemsize
 
 
 def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, blas: bool) -> list[int]:
@@ -62,112 +64,144 @@ def gemm_args(subscripts: str, x: View, y: View, out: View, dtype: np.dtype, bla
     """
     terms, result = parse(subscripts)
     batch, left, right, inner = split_subscripts(*terms, result)
-    n = len(batch)
-    item = np.dtype(dtype).itemsize
+    n, item, width = len(batch), dtype.itemsize, lanes(dtype)
 
     def strides(view: View) -> list[int]:
         return [s // item for s in view.strides]
 
     (a, b, c) = map(strides, (x, y, out))
     m, k, columns = (x.shape[n] if left else 1), (x.shape[-1] if inner else 1), (y.shape[-1] if right else 1)
-    rows_a, cols_a = (a[n] if left else 0), a[-1]
-    rows_b, cols_b = b[n], (b[n + 1] if right else 0)
-    rows_c, cols_c = (c[n] if left else 0), (c[-1] if right else 1)
+    product = Product(m, columns, k, x.base, x.offset, a[n] if left else 0, a[-1], y.base, y.offset, b[n],
+                      b[n + 1] if right else 0)
     axes = merged((x.shape[i], a[i], b[i], c[i]) for i in range(n))
     stack = math.prod(axis[0] for axis in axes)
-    case = _Case(stack, m, columns, k, (rows_a, cols_a), (rows_b, cols_b), (rows_c, cols_c), lanes(dtype))
-    return case.pack((x, y, out), axes, blas)
+    method = _method(product, width) if blas else GENERATED
+    flipped = product.flip_pays(width) if method == GENERATED else method == VECTOR and m == 1
+    if flipped:
+        product = product.flipped()
+        axes = [(size, right, left, to) for size, left, right, to in axes]
+    rows, cols = _blocks(product, stack, width)
+    group = max(1, min(_PIECE // 4 // max(rows * cols * k, rows * cols), -(-stack // _PIECES)))
+    line = c[n] if left else 0
+    head = product.head(stack, len(axes), width, (rows, cols, group),
+                        [out.base, out.offset, line, c[-1] if right else 1, flipped])
+    if method != GENERATED:
+        _add_blas(head, product, method, 1 if flipped else line)
+    return head + [v for axis in axes for v in axis]
 
 
-@dataclass(frozen=True)
-class _Case:
-    """The sizes of one product, and its strides in elements."""
+Number: TypeAlias = "ir.Value"  # an int, or `Lanes` of generated code
 
-    stack: int
-    m: int
-    n: int
-    k: int
-    a: tuple[int, int]
-    b: tuple[int, int]
-    c: tuple[int, int]
-    lanes: int
 
-    def pack(self, views: Sequence[View], axes: list[tuple[int, ...]], blas: bool) -> list[int]:
-        x, y, out = views
-        m, n, k, a, b, c = self.m, self.n, self.k, self.a, self.b, self.c
-        method = self.method() if blas else GENERATED
-        flipped = self.wants_flip() if method == GENERATED else method == VECTOR and m == 1
-        if flipped:  # (x y)ᵀ = yᵀ xᵀ
-            m, n, a, b, x, y = n, m, b[::-1], a[::-1], y, x
-            axes = [(size, right, left, to) for size, left, right, to in axes]
-        rows, cols = self.blocks(m, n)
-        head = [0] * HEAD
-        head[METHOD], head[BATCH], head[M], head[N], head[K] = method, self.stack, m, n, k
-        head[A_BASE:C_OFFSET + 1] = [x.base, x.offset, y.base, y.offset, out.base, out.offset]
-        head[A_ROW], head[A_COL] = a
-        head[B_ROW], head[B_COL] = b
-        head[C_LINE], head[C_STEP], head[FLIPPED] = *c, flipped
-        group = self.group(rows * cols)
-        head[ROWS], head[COLS], head[GROUP], head[CHUNK] = rows, cols, group, self.chunk()
-        head[ROW_BLOCKS], head[COL_BLOCKS], head[GROUPS] = -(-m // rows), -(-n // cols), -(-self.stack // group)
-        if method != GENERATED and (left := _layout(a, m, k)):
-            head[TRANS_A], head[LDA] = left
-        if method == MATRIX and (right := _layout(b, k, n)):
-            head[TRANS_B], head[LDB] = right
-            head[LDC] = max(c[0], n)
-        elif method == VECTOR:
-            head[LDB], head[LDC] = b[0], 1 if flipped else c[0]
-            if head[TRANS_A] == TRANSPOSE:  # BLAS takes the sizes of the matrix as it lies there
-                head[M], head[K] = k, m
-        head[AXES] = len(axes)
-        return head + [v for axis in axes for v in axis]
+class Product(NamedTuple):
+    """A product of two matrices whose sizes are numbers of the host or of generated code.
 
-    def method(self) -> int:
-        """Return the fastest method that BLAS's rules for strides allow."""
-        left, right = _layout(self.a, self.m, self.k), _layout(self.b, self.k, self.n)
-        work = self.m * self.n * self.k
-        if self.m == 1 or self.n == 1:
-            matrix, step = (right, self.a[1]) if self.m == 1 else (left, self.b[0])
-            worth = work > _SMALL or self.wants_flip()
-            return VECTOR if matrix and step > 0 and self.k > 1 and worth else GENERATED
-        turned = self.m < 4 and self.wants_flip()  # most of each vector would be empty
-        return MATRIX if left and right and (work > _LARGE or turned) else GENERATED
+    Each operand has its place, a base and an offset, and the strides of its rows and columns in elements.
+    """
 
-    def wants_flip(self) -> bool:
+    m: Number
+    n: Number
+    k: Number
+    a_base: Number
+    a_offset: Number
+    a_row: Number
+    a_col: Number
+    b_base: Number
+    b_offset: Number
+    b_row: Number
+    b_col: Number
+
+    def flipped(self) -> Product:
+        """Return the product of the transposes, ``(x y)ᵀ = yᵀ xᵀ``."""
+        return Product(self.n, self.m, self.k, self.b_base, self.b_offset, self.b_col, self.b_row,
+                       self.a_base, self.a_offset, self.a_col, self.a_row)
+
+    def flip_pays(self, lanes: int) -> Number:
         """Return whether computing the result's transpose is cheaper: vectors then run along the rows."""
-        return (_cost(self.n, self.m, self.k, self.a[0], self.lanes) + self.n * self.m
-                < _cost(self.m, self.n, self.k, self.b[1], self.lanes))
+        return (_cost(self.n, self.m, self.k, self.a_row, lanes) + self.n * self.m
+                < _cost(self.m, self.n, self.k, self.b_col, lanes))
 
-    def chunk(self) -> int:
-        """Return the columns of the right operand that are copied at a time: whole tiles that fit.
+    def head(self, stack: Number, axes: Number, lanes: int, shares: Sequence[Number], out: Sequence[Number]
+             ) -> list[Number]:
+        """Return the head of the arguments of generated code.
 
-        A copy column by column writes whole vectors of terms.
+        Parameters
+        ----------
+        stack, axes : int
+            The number of products, and of the axes of the stack.
+        shares : (int, int, int)
+            The rows and columns of one piece of parallel work, and the products of the stack that it works on.
+        out : (int, int, int, int, bool)
+            The base and the offset of the result, its strides, and whether its transpose is computed.
         """
-        depth, terms = DEPTH * self.lanes // 64, -(-max(self.k, 1) // self.lanes) * self.lanes
-        return self.lanes * max(WIDE, WIDE * depth // terms // 2 * 2)
-
-    def blocks(self, m: int, n: int) -> tuple[int, int]:
-        """Return the rows and columns of one piece of parallel work, for any number of threads."""
-        rows, cols = max(min(m, TALL), 1), WIDE * self.lanes
-        piece = _PIECE if m > 4 else _PIECE // 8  # few rows take as long as memory does
-        while cols < n and (rows * cols * self.k < piece or self.stack * -(-m // rows) * -(-n // cols) > _PIECES):
-            cols *= 2
-        cols = max(min(n, cols), 1)
-        # A small result of many terms, as a weight's gradient: fewer rows, so that several threads have pieces.
-        while self.stack * -(-m // rows) * -(-n // cols) < _FEW and rows * cols * self.k >= 2 * _PIECE and rows >= 16:
-            rows = -(-rows // 16) * 8
-        return rows, cols
-
-    def group(self, elements: int) -> int:
-        """Return the products of the stack in one piece of parallel work, given the elements of each."""
-        return max(1, min(_PIECE // 4 // max(elements * self.k, elements), -(-self.stack // _PIECES)))
+        rows, cols, group = shares
+        depth, terms = DEPTH * lanes // 64, (most(self.k, 1) + (lanes - 1)) // lanes * lanes
+        head: list[Number] = [0] * HEAD
+        m, n, k, a_base, a_offset, a_row, a_col, b_base, b_offset, b_row, b_col = self
+        head[:C_BASE] = GENERATED, stack, m, n, k, a_base, a_offset, b_base, b_offset
+        head[C_BASE:C_OFFSET + 1], head[C_LINE:FLIPPED + 1] = out[:2], out[2:]
+        head[A_ROW:B_COL + 1] = a_row, a_col, b_row, b_col
+        # Columns of the right operand are copied whole tiles at a time, as many as fit; a copy column by column writes
+        # whole vectors of terms.
+        head[ROWS:CHUNK + 1] = rows, cols, group, most(WIDE * depth // terms // 2 * 2, WIDE) * lanes
+        head[ROW_BLOCKS:GROUPS + 1] = ((m + (rows - 1)) // rows, (n + (cols - 1)) // cols,
+                                       (stack + (group - 1)) // group)
+        head[AXES] = axes
+        return head
 
 
-def _cost(m: int, n: int, k: int, stride: int, lanes: int) -> float:
+def most(x: Number, y: int) -> Number:
+    return maximum(x, x.const(y)) if isinstance(x, Lanes) else max(x, y)
+
+
+def _cost(m: Number, n: Number, k: Number, stride: Number, lanes: int) -> Number:
     """Return the approximate cycles of a product whose right operand has `stride` from column to column."""
-    vectors = -(-n // lanes)
-    copied = 0.0 if stride == 1 else n * k * 1.0
-    return vectors * k * max(m, 4) + copied
+    work = (n + (lanes - 1)) // lanes * k * most(m, 4)
+    copied = stride != 1
+    return work + (select(copied, n * k, 0) if isinstance(copied, Lanes) else copied * n * k)
+
+
+# -- numbers of the host alone -------------------------------------------------------------------------------
+
+
+def _method(p: Product, lanes: int) -> int:
+    """Return the fastest method that BLAS's rules for strides allow."""
+    left, right = _layout((p.a_row, p.a_col), p.m, p.k), _layout((p.b_row, p.b_col), p.k, p.n)
+    work = p.m * p.n * p.k
+    if p.m == 1 or p.n == 1:
+        matrix, step = (right, p.a_col) if p.m == 1 else (left, p.b_row)
+        worth = work > _SMALL or p.flip_pays(lanes)
+        return VECTOR if matrix and step > 0 and p.k > 1 and worth else GENERATED
+    turned = p.m < 4 and p.flip_pays(lanes)  # most of each vector would be empty
+    return MATRIX if left and right and (work > _LARGE or turned) else GENERATED
+
+
+def _blocks(p: Product, stack: int, lanes: int) -> tuple[int, int]:
+    """Return the rows and columns of one piece of parallel work, for any number of threads."""
+    rows, cols = max(min(p.m, TALL), 1), WIDE * lanes
+    piece = _PIECE if p.m > 4 else _PIECE // 8  # few rows take as long as memory does
+    while cols < p.n and (rows * cols * p.k < piece or stack * -(-p.m // rows) * -(-p.n // cols) > _PIECES):
+        cols *= 2
+    cols = max(min(p.n, cols), 1)
+    # A small result of many terms, as a weight's gradient: fewer rows, so that several threads have pieces.
+    while stack * -(-p.m // rows) * -(-p.n // cols) < _FEW and rows * cols * p.k >= 2 * _PIECE and rows >= 16:
+        rows = -(-rows // 16) * 8
+    return rows, cols
+
+
+def _add_blas(head: list[int], p: Product, method: int, line: int) -> None:
+    """Add the arguments of BLAS, whose result has `line` elements from row to row."""
+    head[METHOD] = method
+    if left := _layout((p.a_row, p.a_col), p.m, p.k):
+        head[TRANS_A], head[LDA] = left
+    if method == MATRIX:
+        if right := _layout((p.b_row, p.b_col), p.k, p.n):
+            head[TRANS_B], head[LDB] = right
+        head[LDC] = max(line, p.n)
+        return
+    head[LDB], head[LDC] = p.b_row, line
+    if head[TRANS_A] == TRANSPOSE:  # BLAS takes the sizes of the matrix as it lies there
+        head[M], head[K] = p.k, p.m
 
 
 def _layout(strides: tuple[int, int], rows: int, cols: int) -> tuple[int, int] | None:

@@ -110,6 +110,13 @@ class Lanes:
     def __rtruediv__(self, other: float) -> Lanes:
         return self._binary("div", other, flip=True)
 
+    def __floordiv__(self, other: Lanes | int) -> Lanes:
+        """Divide integers, rounded to 0."""
+        return self._binary("sdiv", other)
+
+    def __rfloordiv__(self, other: int) -> Lanes:
+        return self._binary("sdiv", other, flip=True)
+
     def __neg__(self) -> Lanes:
         return self.of(self.builder.fneg(self.value) if self.is_float else self.builder.neg(self.value))
 

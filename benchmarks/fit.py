@@ -8,6 +8,7 @@ of earlier ones.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,8 @@ def constants() -> dict[str, dict[int, tuple[float, ...]]]:
 def text() -> str:
     """Return the module of coefficients."""
     lines = ['"""Polynomials and constants of the vector math; written by ``python -m benchmarks.fit``.', "",
-             "For each name the float32 and the float64 version; polynomials begin with the constant. What each",
-             'lists the functions and their domains.', '"""', ""]
+             "For each name the float32 and the float64 version; polynomials begin with the constant. "
+             "``benchmarks/fit.py``", 'lists the functions and their domains.', '"""', ""]
     for name, table in constants().items():
         lines += _entry(name, table)
     for name, (f, low, high, *counts) in POLYNOMIALS.items():
@@ -183,9 +184,8 @@ def text() -> str:
 def _entry(name: str, table: dict[int, tuple[float, ...]]) -> list[str]:
     lines = [f"{name} = {{"]
     for width, values in table.items():
-        lines.append(f"    {width}: (")
-        lines += [f"        {v!r}," for v in values]
-        lines.append("    ),")
+        numbers = ", ".join(map(repr, values)) + ("," if len(values) == 1 else "")
+        lines += textwrap.wrap(f"{numbers}),", 120, initial_indent=f"    {width}: (", subsequent_indent=" " * 9)
     return [*lines, "}", ""]
 
 

@@ -40,42 +40,8 @@ from ..runtime import blas, threads
 from ..runtime.blas import ROW_MAJOR
 from ..runtime.cache import CodeRequest, generated
 from ..runtime.jit import Target, has_fma, host, load
-from .gemm_plan import (
-    A_BASE,
-    A_COL,
-    A_ROW,
-    AXES,
-    B_BASE,
-    B_COL,
-    B_ROW,
-    BATCH,
-    C_BASE,
-    C_LINE,
-    C_STEP,
-    CHUNK,
-    COL_BLOCKS,
-    COLS,
-    DEPTH,
-    FLIPPED,
-    GENERATED,
-    GROUP,
-    GROUPS,
-    HEAD,
-    LDA,
-    LDB,
-    LDC,
-    MATRIX,
-    METHOD,
-    ROW_BLOCKS,
-    ROWS,
-    TRANS_A,
-    TRANS_B,
-    WIDE,
-    K,
-    M,
-    N,
-    lanes,
-)
+from . import gemm_plan as plan
+from .gemm_plan import DEPTH, GENERATED, HEAD, MATRIX, WIDE, lanes
 
 _BOARD = 4  # vectors of columns that a tile has at most
 _TURNED = 8  # rows that are transposed at a time: as many as a tile has at most
@@ -317,10 +283,10 @@ class _Gemm(Emitter):
         with self.block("product_block", "") as f:
             b, item = self.b, f.args[1]
             packed = self.board(self.depth * WIDE, "packed")
-            t, column = b.udiv(item, self.arg(COL_BLOCKS)), b.urem(item, self.arg(COL_BLOCKS))
-            group, row = b.udiv(t, self.arg(ROW_BLOCKS)), b.urem(t, self.arg(ROW_BLOCKS))
-            first = b.mul(group, self.arg(GROUP))
-            with self.counting(first, least(b, b.add(first, self.arg(GROUP)), self.arg(BATCH))) as index:
+            t, column = b.udiv(item, self.arg(plan.COL_BLOCKS)), b.urem(item, self.arg(plan.COL_BLOCKS))
+            group, row = b.udiv(t, self.arg(plan.ROW_BLOCKS)), b.urem(t, self.arg(plan.ROW_BLOCKS))
+            first = b.mul(group, self.arg(plan.GROUP))
+            with self.counting(first, least(b, b.add(first, self.arg(plan.GROUP)), self.arg(plan.BATCH))) as index:
                 self.product(self.located(operands, index), row, column, packed, tiles, pack)
         return f
 
@@ -329,19 +295,19 @@ class _Gemm(Emitter):
         """Compute the rows and columns of one product that `row` and `column` count."""
         b, arg = self.b, self.arg
         a, right, out = operands
-        a_row, a_col, b_row, b_col, line, step = (arg(p) for p in (A_ROW, A_COL, B_ROW, B_COL, C_LINE, C_STEP))
-        flipped = b.trunc(arg(FLIPPED), I1)
+        a_row, a_col, b_row, b_col, line, step = map(arg, range(plan.A_ROW, plan.C_STEP + 1))
+        flipped = b.trunc(arg(plan.FLIPPED), I1)
         out_row, out_col = b.select(flipped, step, line), b.select(flipped, line, step)
-        low, left = b.mul(row, arg(ROWS)), b.mul(column, arg(COLS))
-        rows = least(b, arg(ROWS), b.sub(arg(M), low))
-        cols = least(b, arg(COLS), b.sub(arg(N), left))
+        low, left = b.mul(row, arg(plan.ROWS)), b.mul(column, arg(plan.COLS))
+        rows = least(b, arg(plan.ROWS), b.sub(arg(plan.M), low))
+        cols = least(b, arg(plan.COLS), b.sub(arg(plan.N), left))
         a = self.at(a, b.mul(low, a_row))
         right = self.at(right, b.mul(left, b_col))
         out = self.at(out, b.add(b.mul(low, out_row), b.mul(left, out_col)))
-        chunk = arg(CHUNK)
+        chunk = arg(plan.CHUNK)
         # A product of no terms is zero: there is one turn then, of no depth.
-        with self.counting(I64(0), most(b, arg(K), ONE), I64(self.depth)) as k:
-            depth = least(b, I64(self.depth), b.sub(arg(K), k))
+        with self.counting(I64(0), most(b, arg(plan.K), ONE), I64(self.depth)) as k:
+            depth = least(b, I64(self.depth), b.sub(arg(plan.K), k))
             add = b.icmp_signed(">", k, I64(0))
             a_here = self.at(a, b.mul(k, a_col))
             with self.counting(I64(0), cols, chunk) as j:
@@ -377,7 +343,7 @@ class _Gemm(Emitter):
             b, (self.args, bases, index, addresses) = self.b, f.args
             left = self.variable(index)
             offsets = [self.variable(I64(0)) for _ in range(3)]
-            axes = self.arg(AXES)
+            axes = self.arg(plan.AXES)
             with self.counting(I64(0), axes) as step:  # the last axis first
                 axis = b.add(I64(HEAD), b.mul(I64(4), b.sub(b.sub(axes, ONE), step)))
                 size, *strides = (b.load(b.gep(self.args, [b.add(axis, I64(i))], source_etype=I64), typ=I64)
@@ -386,7 +352,7 @@ class _Gemm(Emitter):
                 b.store(quotient, left)
                 for offset, stride in zip(offsets, strides, strict=True):
                     b.store(b.add(self.get(offset), b.mul(position, stride)), offset)
-            for i, (base, offset) in enumerate(zip((A_BASE, B_BASE, C_BASE), offsets, strict=True)):
+            for i, (base, offset) in enumerate(zip((plan.A_BASE, plan.B_BASE, plan.C_BASE), offsets, strict=True)):
                 start = b.load(b.gep(bases, [self.arg(base)], source_etype=PTR), typ=PTR)
                 start = at(b, start, self.arg(base + 1))
                 b.store(self.at(start, self.get(offset)), at(b, addresses, 8 * i))
@@ -405,9 +371,9 @@ class _Gemm(Emitter):
         with self.step("product") as f:
             b = self.b
             if self.blas_bits:
-                method = self.arg(METHOD)
+                method = self.arg(plan.METHOD)
                 with b.if_then(b.icmp_signed("!=", method, I64(GENERATED))):
-                    with self.counting(I64(0), self.arg(BATCH)) as index:
+                    with self.counting(I64(0), self.arg(plan.BATCH)) as index:
                         addresses = self.located(operands, index)
                         with b.if_else(b.icmp_signed("==", method, I64(MATRIX))) as (matrix, vector):
                             with matrix:
@@ -416,7 +382,7 @@ class _Gemm(Emitter):
                                 self.call_blas("gemv", *addresses)
                     b.ret_void()
                     b.position_at_end(f.append_basic_block("others"))
-            items = b.mul(self.arg(GROUPS), b.mul(self.arg(ROW_BLOCKS), self.arg(COL_BLOCKS)))
+            items = b.mul(self.arg(plan.GROUPS), b.mul(self.arg(plan.ROW_BLOCKS), self.arg(plan.COL_BLOCKS)))
             self.parallel_for(piece, items, items)
         return str(self.module)
 
@@ -428,10 +394,12 @@ class _Gemm(Emitter):
             value = self.arg(position)
             return value if self.blas_bits == 64 else self.b.trunc(value, integer)
 
-        flags, sizes = ((TRANS_A, TRANS_B), (M, N, K)) if kind == "gemm" else ((TRANS_A,), (M, K))
+        flags, sizes = [plan.TRANS_A], [plan.M, plan.K]
+        if kind == "gemm":
+            flags, sizes = [*flags, plan.TRANS_B], [plan.M, plan.N, plan.K]
         one, zero = ir.Constant(self.scalar, 1), ir.Constant(self.scalar, 0)
         arguments = [ir.Constant(I32, ROW_MAJOR), *(self.b.trunc(self.arg(flag), I32) for flag in flags),
-                     *map(size, sizes), one, left, size(LDA), right, size(LDB), zero, out, size(LDC)]
+                     *map(size, sizes), one, left, size(plan.LDA), right, size(plan.LDB), zero, out, size(plan.LDC)]
         name = f"mg_cblas_{'s' if self.dtype.itemsize == 4 else 'd'}{kind}"
         self.b.call(declared(self.module, name, VOID, [a.type for a in arguments]), arguments)
 

@@ -10,10 +10,10 @@ import numpy as np
 from llvmlite import ir
 
 from ....ops.random import MULTIPLIERS, ROUNDS, WEYL
-from ..codegen.emit import Emitter, at, least
+from ..codegen.emit import Emitter, at
 from ..codegen.step_codegen import HEAD, Step, StepCode, arguments
 from ..codegen.strides import View
-from ..codegen.values import I1, I32, I64, PTR, VOID, constant, splat
+from ..codegen.values import I32, I64, constant, lane_numbers, splat
 
 _LANES = 16  # counters at a time
 _PIECE = 1 << 12  # vectors of counters of one piece of parallel work, 64 numbers each
@@ -51,26 +51,16 @@ def _write(code: Emitter, ranges: Sequence[ir.Value]) -> None:
     b, word = code.b, np.dtype(np.uint32)
     low, high, first, end = ranges
     total, stream, keys, to = code.number(HEAD), code.number(HEAD + 1), code.address(HEAD + 2), code.address(HEAD + 4)
-    room = code.e.alloca(ir.VectorType(I32, 4 * _LANES))
-    copy = code.intrinsic("llvm.memcpy.p0.p0.i64", VOID, [PTR, PTR, I64, I1])
     stream = code.e.trunc(stream, I32)
     with code.counting(low, high) as k:
         key = [code.load(word, at(b, keys, b.add(b.mul(k, I64(8)), I64(4 * j)))) for j in (0, 1)]
         row = at(b, to, b.mul(b.mul(k, total), I64(4)))
         with code.counting(first, end) as v:
-            iota = ir.Constant(ir.VectorType(I64, _LANES), list(range(_LANES)))
-            counter = b.add(splat(b, b.mul(v, I64(_LANES)), _LANES), iota)
+            counter = b.add(splat(b, b.mul(v, I64(_LANES)), _LANES), lane_numbers(I64, _LANES))
             words = _rounds(code, [_low(b, counter), _high(b, counter), splat(b, stream, _LANES),
                                    constant(ir.VectorType(I32, _LANES), 0)], key)
-            b.store(_interleaved(b, words), room, align=4)
             done = b.mul(v, I64(4 * _LANES))
-            left = least(b, b.sub(total, done), I64(4 * _LANES))
-            target = code.element(row, done, 4)
-            with b.if_else(b.icmp_signed("==", left, I64(4 * _LANES))) as (complete, incomplete):
-                with complete:
-                    b.call(copy, [target, room, I64(16 * _LANES), I1(0)])
-                with incomplete:
-                    b.call(copy, [target, room, b.mul(left, I64(4)), I1(0)])
+            code.store(_interleaved(b, words), word, code.element(row, done, 4), code.mask(total, done, 4 * _LANES))
 
 
 def _low(b: ir.IRBuilder, x: ir.Value) -> ir.Value:

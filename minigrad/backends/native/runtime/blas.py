@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,69 +28,41 @@ class Blas:
 
     Attributes
     ----------
-    gemm : dict of dtype to int
-        The addresses of ``cblas_sgemm`` and ``cblas_dgemm``.
-    gemv : dict of dtype to int
-        The addresses of ``cblas_sgemv`` and ``cblas_dgemv``.
+    functions : dict of str to int
+        The addresses of ``sgemm``, ``dgemm``, ``sgemv`` and ``dgemv``.
     bits : int
         The width of its integers: 32 or 64.
-    name : str
-        The symbol of float32's matrix product, for reports.
-    threads : tuple of callables or None
-        ``get()`` and ``set(n)`` for the number of its threads, where the library has them (OpenBLAS).
     """
 
-    gemm: dict[np.dtype, int]
-    gemv: dict[np.dtype, int]
+    functions: dict[str, int]
     bits: int
-    name: str
-    threads: tuple[Callable[[], int], Callable[[int], None]] | None
 
 
 @functools.cache
 def find() -> tuple[Blas | None, str]:
-    """Return NumPy's BLAS or None, and its symbol or the reason, in words."""
+    """Return NumPy's BLAS or None, and the symbol of float32's matrix product or the reason, in words."""
     try:
         library = ctypes.CDLL(_extension())
     except (ImportError, OSError) as error:
         return None, f"NumPy's extension module cannot be opened to look for its BLAS: {error}"
     for prefix, suffix, bits in _SPELLINGS:
-        names = {(dtype, kind): f"{prefix}cblas_{letter}{kind}{suffix}"
-                 for dtype, (letter, _) in _LETTERS.items() for kind in ("gemm", "gemv")}
-        if not all(_has(library, name) for name in names.values()):
+        try:
+            functions = {f"{letter}{kind}": ctypes.cast(
+                getattr(library, f"{prefix}cblas_{letter}{kind}{suffix}"), ctypes.c_void_p).value or 0
+                for letter, _ in _LETTERS.values() for kind in ("gemm", "gemv")}
+        except AttributeError:  # no such function
             continue
-        addresses = {key: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-                     for key, name in names.items()}
-        shown = names[np.dtype(np.float32), "gemm"]
-        for dtype in _LETTERS:
-            if not works(addresses[dtype, "gemm"], addresses[dtype, "gemv"], dtype, bits):
-                return None, f"{shown} was found, but does not multiply as NumPy does"
-        gemm, gemv = ({dtype: addresses[dtype, kind] for dtype in _LETTERS} for kind in ("gemm", "gemv"))
-        return Blas(gemm, gemv, bits, shown, _threads(library, prefix, suffix)), shown
+        symbol = f"{prefix}cblas_sgemm{suffix}"
+        if not all(works(functions[f"{letter}gemm"], functions[f"{letter}gemv"], dtype, bits)
+                   for dtype, (letter, _) in _LETTERS.items()):
+            return None, f"{symbol} was found, but does not multiply as NumPy does"
+        return Blas(functions, bits), symbol
     return None, "NumPy's extension module is linked with no BLAS whose names are known (NumPy was built without one?)"
 
 
 def _extension() -> str:
     """Return the file of NumPy's compiled core, whose name is not part of NumPy's public interface."""
     return str(importlib.import_module("numpy._core._multiarray_umath").__file__)
-
-
-def _has(library: ctypes.CDLL, name: str) -> bool:
-    try:
-        getattr(library, name)
-    except AttributeError:
-        return False
-    return True
-
-
-def _threads(library: ctypes.CDLL, prefix: str, suffix: str) -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    get, put = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
-    if not (_has(library, get) and _has(library, put)):
-        return None
-    getter, setter = getattr(library, get), getattr(library, put)
-    getter.argtypes, getter.restype = (), ctypes.c_int
-    setter.argtypes, setter.restype = (ctypes.c_int,), None
-    return getter, setter
 
 
 def works(gemm: int, gemv: int, dtype: np.dtype, bits: int) -> bool:
@@ -123,7 +94,4 @@ def works(gemm: int, gemv: int, dtype: np.dtype, bits: int) -> bool:
 def symbols() -> dict[str, int]:
     """Return the addresses for `jit.load` under the names that generated code uses; none without a BLAS."""
     blas, _ = find()
-    if blas is None:
-        return {}
-    return {f"mg_cblas_{letter}{kind}": addresses[dtype] for dtype, (letter, _) in _LETTERS.items()
-            for kind, addresses in (("gemm", blas.gemm), ("gemv", blas.gemv))}
+    return {} if blas is None else {f"mg_cblas_{name}": address for name, address in blas.functions.items()}

@@ -20,7 +20,8 @@ def test_functions_that_do_not_multiply_are_refused(wrong):
     if found is None:
         pytest.skip(why)
     f4 = np.dtype(np.float32)
-    assert blas.works(found.gemm[f4], found.gemv[f4], f4, found.bits)
+    gemm, gemv = found.functions["sgemm"], found.functions["sgemv"]
+    assert blas.works(gemm, gemv, f4, found.bits)
 
     def nothing(*_):
         return None
@@ -28,7 +29,7 @@ def test_functions_that_do_not_multiply_are_refused(wrong):
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
     idle = kind(nothing)
     address = ctypes.cast(idle, ctypes.c_void_p).value
-    gemms = {"sgemv": (found.gemm[f4], address), "dgemm": (address, found.gemv[f4]), "threads": (address, address)}
+    gemms = {"sgemv": (gemm, address), "dgemm": (address, gemv), "threads": (address, address)}
     assert not blas.works(*gemms[wrong], f4, found.bits)
 
 

@@ -42,6 +42,4 @@ def sum_with_error(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
 
 def difference(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
     """Return a - b rounded, and the error."""
-    d = a - b
-    back = d - a
-    return d, (a - (d - back)) - (b + back)
+    return sum_with_error(a, -b)

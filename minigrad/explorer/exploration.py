@@ -15,13 +15,12 @@ from ..draw.notebook import cell, framed
 from ..draw.values import input_arrays, input_sizes
 from ..errors import BatchError, TraceError, at_user_line
 from ..graph import Graph, InAxes, PyTree
-from ..ragged.axes import Axis
 from ..ragged.batch import Batch, batch
 from ..tracebacks import boundary
 from ..transforms.mean import mean_loss
 from ..transforms.symbolic_trace import trace
 from ..transforms.vmap import vmap
-from . import page
+from . import held, page
 from .record import Arrays, Record, stage_record
 from .stages import TANGENT, GraphStage, number, of_function, of_loss
 
@@ -88,8 +87,8 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
         The loss of one example, ``loss(params, *example)``, a floating scalar: a function, its `trace`, or a graph.
     params : pytree of arrays
     examples : tuple of arrays, or Batch
-        The data: arrays with one example per row, or a batch of examples that differ in size. The page shows the
-        first 16 examples.
+        The data: arrays with one example per row, or a batch of examples that differ in size. The page begins with
+        the first 16 of them; its reader chooses others, of up to 1,000 that it holds.
     in_axes : int, None, or tuple of pytrees, optional
         The axis of the examples in each argument; by default None for the first, 0 for the others.
 
@@ -135,14 +134,23 @@ def explore(loss: Callable[..., PyTree], params: PyTree, examples: PyTree, in_ax
     tangents = [np.ones(np.shape(x)) for x in _leaves(params)]
     feeds = [_leaves(one_args), _leaves(_first(args, axes, slice(copies))),
              *([*leaves, *tangents] if stage.title == TANGENT else leaves for stage in stages[2:])]
-    return _page(name, stages, feeds)
+    leaf_axes = [a for axis, arg in zip(axes, args, strict=True) for a in _leaf_axes(axis, arg)]
+    shown = min(EXAMPLES, size)
+    count = shown
+    if page.evaluable(stages[2].graph):
+        count = held.fitting(size, held.weight(_mapped_leaves(leaves, leaf_axes)) / shown, shown)
+    pool = Arrays()
+    examples = held.stacked([*_leaves(_first(args, axes, slice(count))), *tangents],
+                            [*leaf_axes, *[None] * len(tangents)], size, shown, pool)
+    return _page(name, stages, feeds, pool, examples, ["one", "copies"])
 
 
 def _ragged(loss: Callable[..., PyTree], name: str, params: PyTree, more: tuple[PyTree, ...]) -> Exploration:
     if len(more) != 1:
         raise BatchError(at_user_line(f"explore({name}): expected one Batch of examples, got {len(more)} arguments"))
     whole = more[0]
-    packed = batch([whole[i] for i in range(min(EXAMPLES, len(whole)))])
+    shown = min(EXAMPLES, len(whole))
+    packed = batch([whole[i] for i in range(shown)])
     example = GraphStage("one example", "The loss of one example, as traced.", trace(loss)(params, packed[0]))
     losses = trace(vmap(loss, in_axes=(None, 0)))(params, packed)
     packing = GraphStage(
@@ -157,19 +165,22 @@ def _ragged(loss: Callable[..., PyTree], name: str, params: PyTree, more: tuple[
     stages = [example, packing, *of_function(mean)]
     number(stages)
     one, leaves = _leaves((params, packed[0])), _leaves((params, packed))
-    return _page(name, stages, [one, *[leaves] * (len(stages) - 1)], _ragged_record(packed, len(_leaves(params))))
+    count = shown
+    if page.evaluable(losses):
+        count = held.fitting(len(whole), held.weight(leaves[len(_leaves(params)):]) / shown, shown)
+    pool = Arrays()
+    examples = held.ragged(_leaves(params), batch([whole[i] for i in range(count)]), len(whole), shown, pool)
+    examples["indices"] = _indices(packed, len(_leaves(params)))
+    return _page(name, stages, [one, *[leaves] * (len(stages) - 1)], pool, examples, ["first"])
 
 
-def _ragged_record(packed: Batch, first: int) -> Record:
-    """Return the lengths along each ragged axis, by the name of its size, and the fields that are indices."""
-    def size(axis: Axis) -> str:
-        return axis.name.replace(" ", "_") + "s"
-
+def _indices(packed: Batch, first: int) -> list[Record]:
+    """Return the fields that are indices, with the names of the sizes of their axes and targets."""
     schema = packed.schema
-    leaves = dict(zip(schema.leaf_types, range(first, first + len(schema.leaf_types)), strict=True))
-    indices = [{"name": name, "axis": size(t.axes[0]), "target": size(t.target), "input": leaves[name]}
-               for name, t in schema.fields.items() if t.target is not None and len(t.axes) == 1]
-    return {"lengths": {size(a): np.asarray(packed.lengths[a]).tolist() for a in schema.axes}, "indices": indices}
+    present = [name for name, array in packed.leaves().items() if array is not None]
+    return [{"name": name, "axis": held.size_name(t.axes[0]), "target": held.size_name(t.target),
+             "input": first + present.index(name)}
+            for name, t in schema.fields.items() if t.target is not None and len(t.axes) == 1 and name in present]
 
 
 @boundary
@@ -178,7 +189,8 @@ def explore_graph(graph: Graph, values: Sequence[PyTree]) -> Exploration:
     leaves = input_arrays(graph, values, "explore")
     stages = of_function(GraphStage("graph", "The graph.", graph))
     number(stages)
-    return _page(graph.name, stages, [leaves] * len(stages))
+    pool = Arrays()
+    return _page(graph.name, stages, [leaves] * len(stages), pool, held.shared(leaves, pool), [])
 
 
 def _leaves(tree: PyTree) -> list[np.ndarray]:
@@ -233,25 +245,39 @@ def _lengths(axis: InAxes, tree: PyTree) -> set[int]:
         if short := [s for s in shapes if not -len(s) <= axis < len(s)]:
             raise BatchError(at_user_line(f"explore: an argument of shape {short[0]} has no axis {axis} of examples"))
         return {int(s[axis]) for s in shapes}
+    return {n for a, part in _pairs(axis, tree) for n in _lengths(a, part)}
+
+
+def _leaf_axes(axis: InAxes, tree: PyTree) -> list[int | None]:
+    """Return the axis of examples of each leaf of an argument."""
+    if axis is None or isinstance(axis, int):
+        return [axis] * len(_leaves(tree))
+    return [one for a, part in _pairs(axis, tree) for one in _leaf_axes(a, part)]
+
+
+def _pairs(axes: PyTree, tree: PyTree) -> list[tuple[InAxes, PyTree]]:
+    """Return the axes of a prefix of a pytree, each with its part of the tree."""
     pairs: list[tuple[InAxes, PyTree]] = []
-    prefix: PyTree = axis
-    optree.tree_map(lambda a, part: pairs.append((a, part)), prefix, tree, none_is_leaf=True)
-    return {n for a, part in pairs for n in _lengths(a, part)}
+    optree.tree_map(lambda a, part: pairs.append((a, part)), axes, tree, none_is_leaf=True)
+    return pairs
 
 
-def _page(title: str, stages: list[GraphStage], feeds: Sequence[Sequence[np.ndarray]],
-          ragged: Record | None = None) -> Exploration:
-    pool = Arrays()
+def _mapped_leaves(leaves: Sequence[np.ndarray], axes: Sequence[int | None]) -> list[np.ndarray]:
+    return [x for x, a in zip(leaves, axes, strict=True) if a is not None]
+
+
+def _page(title: str, stages: list[GraphStage], feeds: Sequence[Sequence[np.ndarray]], pool: Arrays, examples: Record,
+          kinds: Sequence[str]) -> Exploration:
+    """Return the page; `kinds` tell the first stages, which are not of the whole batch, apart."""
     records: list[Record] = []
     bodies: list[Record] = []
-    for stage, leaves in zip(stages, feeds, strict=True):
+    for k, (stage, leaves) in enumerate(zip(stages, feeds, strict=True)):
         arrays = [np.asarray(x, n.dtype) for x, n in zip(leaves, stage.graph.inputs, strict=True)]
         sizes = input_sizes(stage.graph, arrays)
         records.append(stage_record(stage, arrays, sizes, pool, bodies))
         if stage.before is not None:
             records[-1]["before"] = stages.index(stage.before)
-        if ragged is not None and stage.before is not None:
-            records[-1]["ragged"] = ragged
+        records[-1]["kind"] = kinds[k] if k < len(kinds) else "batch"
     prims = {n.prim for s in stages for n in s.graph.nodes}
-    html = page.page(title, records, pool.records, prims, stages[-1].graph.source(), bodies)
+    html = page.page(title, records, pool.records, prims, stages[-1].graph.source(), bodies, examples)
     return Exploration(title, tuple(stages), html, stages[0].graph.with_values(*feeds[0]).to_svg())

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
+from ..graph import Graph
 from ..primitive import Primitive
 from . import kernels
+from .columns import Tables
 from .record import Record
 
-EDITABLE = 300_000  # elements of all nodes of a stage that the page evaluates anew after each edit
+EDITABLE = 1_000_000  # elements of all nodes of a stage that the page evaluates anew after each edit
+SCRIPTS = ("engine.js", "data.js", "examples.js", "layout.js", "archive.js", "view.js")
 
 
 def _asset(name: str) -> str:
@@ -22,7 +25,7 @@ def _asset(name: str) -> str:
 
 
 def page(title: str, stages: Sequence[Record], arrays: Sequence[Record], prims: Iterable[Primitive],
-         program: str = "", bodies: Sequence[Record] = ()) -> str:
+         program: str = "", bodies: Sequence[Record] = (), examples: Record | None = None) -> str:
     """Return the HTML of a page.
 
     Parameters
@@ -36,10 +39,13 @@ def page(title: str, stages: Sequence[Record], arrays: Sequence[Record], prims: 
         The text of the program that runs.
     bodies : sequence of dict
         The stages of graphs that nodes hold, with the values of each run.
+    examples : dict, optional
+        The arguments, and the examples in them, by a function of `held`.
     """
-    prims = set(prims)
-    data = {"title": title, "stages": list(stages), "arrays": list(arrays), "program": program, "bodies": list(bodies),
-            "play": [_editable(stage, arrays, prims) for stage in stages]}
+    prims, tables = set(prims), Tables()
+    data = {"title": title, "arrays": list(arrays), "program": program, "examples": examples, "limit": EDITABLE,
+            "stages": [_packed(s, tables) for s in stages], "bodies": [_packed(s, tables) for s in bodies],
+            "tables": tables.records, "play": [_editable(stage, arrays, prims) for stage in stages]}
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return f"""<!doctype html>
 <html lang="en">
@@ -55,12 +61,21 @@ def page(title: str, stages: Sequence[Record], arrays: Sequence[Record], prims: 
 <script type="application/json" id="data">{text}</script>
 <script>/* dagre: {escape(_asset("dagre.LICENSE").splitlines()[0])}, MIT License */
 {_asset("dagre.min.js")}</script>
-<script>{_asset("engine.js")}
-const KERNELS = {kernels.functions(prims)};</script>
-<script>{_asset("view.js")}</script>
+<script>const KERNELS = {kernels.functions(prims)};</script>
+{"".join(f"<script>{_asset(name)}</script>" for name in SCRIPTS)}
 </body>
 </html>
 """
+
+
+def _packed(stage: Record, tables: Tables) -> Record:
+    return stage | {"nodes": tables.columns(stage["nodes"])}
+
+
+def evaluable(graph: Graph) -> bool:
+    """Return whether the page has functions for all operations of a graph."""
+    prims = {n.prim for n in graph.nodes} - {n.prim for n in graph.inputs}
+    return all(p.name in operations() or kernels.javascript(p) is not None for p in prims)
 
 
 def _editable(stage: Record, arrays: Sequence[Record], prims: set[Primitive]) -> bool:

@@ -19,6 +19,7 @@ from ..text import Words, is_literal, node_names
 from .stages import GraphStage, number
 
 FULL = 2048  # elements of an array that the page holds in full
+WHOLE = 65_536  # elements of an argument that it holds in full, so that it can evaluate the graph anew
 CORNER = 24  # rows and columns that it holds of a larger one
 LARGE = 1 << 20  # elements of an array beyond which equal arrays are not looked for
 TURNS = 12  # runs of a held graph
@@ -39,34 +40,49 @@ class Arrays:
         self._bytes = 0
         self._held: list[np.ndarray] = []  # so that an id stands for one array
 
-    def add(self, array: np.ndarray) -> int:
-        """Return the index of an array in the pool."""
+    def add(self, array: np.ndarray, full: int = FULL) -> int:
+        """Return the index of an array in the pool; up to `full` elements are held."""
         array = np.asarray(array)
         content = hash(array.tobytes()) if array.size <= LARGE else id(array)
-        key = array.shape, array.dtype.str, content
+        key = array.shape, array.dtype.str, content, FULL < array.size <= full
         self._held.append(array)
         if key not in self._index:
             self._index[key] = len(self.records)
-            self.records.append(self._record(array))
+            self.records.append(self._record(array, full))
         return self._index[key]
 
-    def _record(self, array: np.ndarray) -> Record:
-        record: Record = {"shape": list(array.shape), "dtype": array.dtype.name}
+    def _record(self, array: np.ndarray, full: int) -> Record:
+        record: Record = {"shape": list(array.shape)}
         part = array
-        if array.size > FULL:
+        if array.size > full:
             part = array[tuple(slice(0, CORNER) for _ in array.shape[-2:])] if array.ndim <= 2 else array[
                 (*(slice(0, 1),) * (array.ndim - 2), slice(0, CORNER), slice(0, CORNER))]
-        if array.size > FULL or array.size > 64:
+        if array.size > 64:
             record["stats"] = statistics(array)
-        if self._bytes + 8 * part.size > BUDGET:
+        if self._bytes + packed(part).nbytes > BUDGET:
             part = array[tuple(slice(0, 1) for _ in array.shape)]
         if part.size < array.size:
             record["part"] = list(part.shape)
             record["stats"] = statistics(array)
-        little = np.ascontiguousarray(part, "<f8")
-        self._bytes += little.nbytes
-        record["data"] = base64.b64encode(little.tobytes()).decode()
+        small = packed(part)
+        self._bytes += small.nbytes
+        if small.dtype.str[1:] != "f8":
+            record["code"] = small.dtype.str[1:]
+        record["data"] = base64.b64encode(small.tobytes()).decode()
         return record
+
+
+def packed(array: np.ndarray) -> np.ndarray:
+    """Return the same numbers in the shortest of a few dtypes that holds them exactly, little-endian."""
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            single = np.ascontiguousarray(array, "<f4")
+        return single if np.array_equal(single, array, equal_nan=True) else np.ascontiguousarray(array, "<f8")
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    for code in ("<i1", "<i2", "<i4"):
+        if np.iinfo(code).min <= low and high <= np.iinfo(code).max:
+            return np.ascontiguousarray(array, code)
+    return np.ascontiguousarray(array, "<f8")
 
 
 def statistics(array: np.ndarray) -> Record:
@@ -106,10 +122,12 @@ def stage_record(stage: GraphStage, arrays: Sequence[np.ndarray], sizes: Mapping
                  bodies: list[Record]) -> Record:
     """Return one stage: its nodes in order, with values, lines, keys and cotangents.
 
-    The graphs that nodes hold go into `bodies`, with the values of each of their runs.
+    The graphs that nodes hold go into `bodies`, with the values of each of their runs. The text of a call has ⟦0⟧
+    in place of its first operand's name.
     """
     graph = stage.graph
     words, names = Words(), node_names(graph)
+    copies = stage.copy_of()
     values = node_values(graph, arrays, sizes)
     index = {n: i for i, n in enumerate(graph.nodes)}
     inputs = set(graph.inputs)
@@ -124,27 +142,36 @@ def stage_record(stage: GraphStage, arrays: Sequence[np.ndarray], sizes: Mapping
         "nodes": []}
     for node in graph.nodes:
         one: Record = {
-            "name": names[node], "op": node.prim.name, "call": printable(words.call(node, names)),
+            "name": names[node], "op": node.prim.name, "call": _call(node, names, words),
             "type": words.type(node.type), "inputs": [index[i] for i in node.inputs], "key": stage.keys[node],
             "role": graph.role(node), **_provenance(node, stage, index)}
         if one["role"] == "batched" and node not in varying:
             one["spread"] = True
         if node in inputs:
-            one |= {"call": names[node], "input": True}
+            one |= {"call": "", "input": True}
         if is_literal(node):
             one["literal"] = True
         if isinstance(node.type, ArrayType):
-            one["shape"] = [value(d, sizes) for d in node.shape]
-            one["axes"] = ["" if isinstance(d, int) else words.value(d) for d in node.shape]
-            one["dtype"] = node.dtype.name
-            one["value"] = pool.add(array := np.asarray(values[node]))
+            one |= _shape(node, sizes, words)
+            one["value"] = pool.add(array := np.asarray(values[node]), WHOLE if node in inputs else FULL)
             if array.dtype.kind in "iu" and np.any(np.abs(array.astype(np.float64)) > 2**53):
                 one["wide"] = True  # numbers that the page cannot hold
-        if params := _params(node, sizes):
+        if params := _params(node, sizes, words):
             one["params"] = params
+        if node in copies:
+            one["copy"] = copies[node]
         if held := list(held_graphs(node)):
             one["held"] = _held(stage, node, held, [values[i] for i in node.inputs], sizes, pool, bodies)
         record["nodes"].append(one)
+    return record
+
+
+def _shape(node: Node, sizes: Mapping[Symbol, int], words: Words) -> Record:
+    """Return the dtype and shape of a node, and its symbolic sizes as words and as polynomials."""
+    record: Record = {"dtype": node.dtype.name, "shape": [value(d, sizes) for d in node.shape]}
+    if any(isinstance(d, Dim) for d in node.shape):
+        record["axes"] = ["" if isinstance(d, int) else words.value(d) for d in node.shape]
+        record["dims"] = [0 if isinstance(d, int) else _polynomial(d, words) for d in node.shape]
     return record
 
 
@@ -194,28 +221,42 @@ def _held(stage: GraphStage, node: Node, held: Sequence[tuple[str, Graph]], oper
     return records
 
 
-def _params(node: Node, sizes: Mapping[Symbol, int]) -> Record:
-    """Return the static parameters that plain objects can say, sizes as numbers."""
+def _call(node: Node, names: Mapping[Node, str], words: Words) -> str:
+    """Return a node's call, with the positions of operands that have a name."""
+    places = {n: names[n] if is_literal(n) else f"⟦{i}⟧" for i, n in enumerate(node.inputs)}
+    return printable(words.call(node, places))
+
+
+def _polynomial(size: Dim, words: Words) -> str | list[list[object]]:
+    """Return a symbolic size as the name of its symbol, or as monomials: a factor and names."""
+    def name(symbol: Symbol) -> str:
+        return words.value(Dim.of(symbol))
+
+    return name(size.symbol) if size.symbol else [[factor, *map(name, symbols)] for symbols, factor in size.terms]
+
+
+def _params(node: Node, sizes: Mapping[Symbol, int], words: Words) -> Record:
+    """Return the static parameters that plain objects can say."""
     plain_params: Record = {}
     for name, param in node.params.items():
-        if (plain := _plain(param, sizes)) is not None:
+        if (plain := _plain(param, sizes, words)) is not None:
             plain_params[name] = plain
     return plain_params
 
 
-def _plain(param: object, sizes: Mapping[Symbol, int]) -> object:
+def _plain(param: object, sizes: Mapping[Symbol, int], words: Words) -> object:
     if isinstance(param, (bool, int, str)):
         return param
     if isinstance(param, float):
         return param if np.isfinite(param) else repr(param)
     if isinstance(param, Dim):
-        return value(param, sizes)
+        return {"dim": _polynomial(param, words)} if all(s in sizes for s in param.symbols) else None
     if isinstance(param, np.dtype):
         return param.name
     if isinstance(param, np.ndarray) and param.size <= FULL:
         little = np.ascontiguousarray(param, "<f8")
         return {"array": base64.b64encode(little.tobytes()).decode(), "shape": list(param.shape)}
     if isinstance(param, tuple):
-        parts = [_plain(p, sizes) for p in param]
+        parts = [_plain(p, sizes, words) for p in param]
         return parts if all(p is not None for p in parts) or not any(isinstance(p, Graph) for p in param) else None
     return None

@@ -39,6 +39,16 @@ class GraphStage:
     cotangents: dict[Node, Node] = field(default_factory=dict)
     copies: int = 0
 
+    def copy_of(self) -> dict[Node, int]:
+        """Return the copy that each node belongs to, in a graph that spells out its examples."""
+        copies: dict[Node, set[int]] = {}
+        for node in self.graph.nodes if self.copies else ():
+            if "start" in node.params and node.rules[:1] == ("unroll",) and node.inputs[0] in self.graph.inputs:
+                copies[node] = {max(node.params["start"])}  # the first copy begins at 0 along all axes
+            else:
+                copies[node] = set().union(*(copies[i] for i in node.inputs))
+        return {node: min(some) for node, some in copies.items() if len(some) == 1}
+
 
 def of_loss(one: Graph, in_axes: InAxes, copies: int) -> list[GraphStage]:
     """Return the stages of the mean of a loss over a batch: example, copies, batch, mean, gradient, passes."""

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.explorer.record import CORNER, FULL, Arrays, recorded_runs, statistics
+from minigrad.explorer.record import CORNER, FULL, Arrays, packed, recorded_runs, statistics
 
 
 def decoded(record):
-    return np.frombuffer(base64.b64decode(record["data"]), "<f8").reshape(record.get("part", record["shape"]))
+    numbers = np.frombuffer(base64.b64decode(record["data"]), "<" + record.get("code", "f8"))
+    return numbers.reshape(record.get("part", record["shape"]))
 
 
 def test_equal_arrays_are_held_once():
@@ -25,6 +26,17 @@ def test_small_arrays_are_exact():
     pool.add(x)
     np.testing.assert_array_equal(decoded(pool.records[0]), x)
     assert "stats" not in pool.records[0]
+
+
+@pytest.mark.parametrize(("array", "code"), [
+    (np.array([0.5, -0.0, np.nan, -np.inf]), "f4"), (np.array([0.1]), "f8"), (np.array([1e300]), "f8"),
+    (np.array([True, False]), "i1"), (np.array([-128, 127]), "i1"), (np.array([128]), "i2"), (np.array([40_000]), "i4"),
+    (np.array([2**40]), "f8"), (np.zeros((0, 3), int), "i1"), (np.float16([65504, 6e-8]), "f4")])
+def test_numbers_are_packed_exactly(array, code):
+    small = packed(array)
+    assert small.dtype.str[1:] == code
+    np.testing.assert_array_equal(small.astype(float), array.astype(float))
+    np.testing.assert_array_equal(np.signbit(small.astype(float)), np.signbit(array.astype(float)))
 
 
 @pytest.mark.parametrize("shape", [(FULL + 1,), (100, 200), (3, 100, 200), (2, 2, 100, 200)])

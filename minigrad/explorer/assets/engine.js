@@ -178,6 +178,25 @@ const OPERATIONS = {
     return out;
   },
   einsum: (xs, p) => einsum(p.subscripts, xs),
+  block_einsum: ([x, y, ...lengths], p, n) => {
+    const [left, result] = p.subscripts.split("->"), terms = left.split(","), begin = [0, 0];
+    const ragged = (term) => [...term].filter((c) => p.ragged.includes(c));
+    const order = (term) => [...ragged(term), ...[...term].filter((c) => !p.ragged.includes(c))].join("");
+    const block = (v, k, b) => {
+      if (p.kinds[k] !== "packed" && p.kinds[k] !== "stacked") return v;
+      const rows = p.kinds[k] === "packed" ? ragged(terms[k]).map((c) => lengths[p.ragged.indexOf(c)].data[b]) : [];
+      const shape = [...rows, ...v.shape.slice(1)], from = begin[k];
+      return {shape, data: v.data.subarray(from, begin[k] = from + sizeOf(shape))};
+    };
+    const out = {shape: n.shape, data: new Float64Array(sizeOf(n.shape))};
+    let to = 0;
+    for (let b = 0; b < lengths[0].data.length; b++) {
+      const {data} = einsum(`${terms.map(order).join(",")}->${order(result)}`, [block(x, 0, b), block(y, 1, b)]);
+      out.data.set(data, to);
+      to += data.length;
+    }
+    return out;
+  },
   segment_ids: ([lengths], p, n) => {
     const data = new Float64Array(sizeOf(n.shape)); let k = 0;
     lengths.data.forEach((count, b) => { data.fill(b, k, k += count); });
@@ -209,10 +228,37 @@ function unable(stage, kernels) {
   return node ? node.op : null;
 }
 
+// A symbolic size: the name of a symbol, or monomials of a factor and names.
+const sizeAt = (dim, sizes) => (typeof dim === "string" ? sizes[dim] : dim.reduce((sum, [factor, ...names]) => sum + names.reduce((p, name) => p * sizes[name], factor), 0));
+
+function sizesOf(stage, inputs) {
+  const sizes = {};
+  for (const i of stage.inputs) {
+    const n = stage.nodes[i];
+    if (n.dims) n.dims.forEach((dim, a) => { if (typeof dim === "string") sizes[dim] = inputs[i].shape[a]; });
+  }
+  return sizes;
+}
+
+function resolved(param, sizes) {
+  if (Array.isArray(param)) return param.map((p) => resolved(p, sizes));
+  if (param === null || typeof param !== "object") return param;
+  return param.dim === undefined ? param : sizeAt(param.dim, sizes);
+}
+
+// The node with numbers in place of symbolic sizes.
+function sized(n, sizes) {
+  if (!n.dims && !n.params) return n;
+  const params = Object.fromEntries(Object.entries(n.params || {}).map(([name, p]) => [name, resolved(p, sizes)]));
+  return {...n, params, shape: n.dims ? n.shape.map((k, a) => (n.dims[a] ? sizeAt(n.dims[a], sizes) : k)) : n.shape};
+}
+
 // Return the arrays of all nodes, given those of the inputs by the index of the node.
-function evaluate(stage, inputs, kernels) {
-  const values = [];
-  stage.nodes.forEach((n, i) => {
+function evaluate(stage, inputs, kernels, limit = Infinity) {
+  const values = [], sizes = sizesOf(stage, inputs), nodes = stage.nodes.map((n) => sized(n, sizes));
+  const count = nodes.reduce((sum, n) => sum + sizeOf(n.shape), 0);
+  if (count > limit) throw new Error(`${count} elements are more than the page evaluates`);
+  nodes.forEach((n, i) => {
     if (n.input) { values.push(inputs[i]); return; }
     const xs = n.inputs.map((j) => values[j]);
     let out;
@@ -223,6 +269,7 @@ function evaluate(stage, inputs, kernels) {
     } else out = OPERATIONS[n.op](xs, n.params || {}, n);
     const round = ROUND[n.dtype];
     if (round) out.data = out.data.map(round);
+    if (n.dtype === "int64" && out.data.some((v) => Math.abs(v) > 2 ** 53)) throw new Error(`an integer is beyond 2^53: ${n.name} = ${n.call}`);
     values.push(out);
   });
   return values;

@@ -2,20 +2,25 @@
 "use strict";
 
 (function main(root, data, kernels) {
-  const arrays = data.arrays.map(decode);
-  const stages = [...data.stages, ...data.bodies];
-  const state = {stage: 0, second: -1, selected: null, step: null, example: null, trivial: false, open: new Set(), turn: 0, from: null, edits: null, table: false, find: ""};
-  stages.forEach((s, k) => { s.index = k; s.body = k >= data.stages.length; prepare(s); });
+  const arrays = data.arrays.map((record) => new HeldArray(record));
+  const stages = [...data.stages, ...data.bodies].map((record, k) => new Stage({...record, arrays}, k, k >= data.stages.length, data.tables));
+  const listed = stages.slice(0, data.stages.length); // without the bodies of loops
+  const examples = new Examples(data, listed, arrays, kernels);
+  const state = {stage: 0, second: -1, selected: null, step: null, example: null, trivial: false, open: new Set(), turn: 0, from: null, table: false, find: ""};
 
   // -- values ------------------------------------------------------------------------------------
 
-  function decode(record) {
-    const bytes = Uint8Array.from(atob(record.data), (c) => c.charCodeAt(0));
-    return {...record, data: new Float64Array(bytes.buffer)};
-  }
-
   const shapeHeld = (a) => a.part || a.shape;
-  const valueOf = (s, n) => s.turns ? arrays[s.turns[Math.min(state.turn, s.turns.length - 1)][n.index]] : (state.edits && state.edits[s.index] ? state.edits[s.index][n.index] : n.value === undefined ? null : arrays[n.value]);
+
+  // The array of a node, or null where it has none.
+  function valueOf(s, n) {
+    if (s.turns) return examples.changed ? null : arrays[s.turns[Math.min(state.turn, s.turns.length - 1)][n.index]];
+    if (!s.body && examples.altered(s, state.example)) {
+      const {values} = examples.results(s, state.example);
+      return values ? values[n.index] : null;
+    }
+    return n.value === undefined ? null : arrays[n.value];
+  }
 
   // A number as NumPy prints it, shortened to some digits.
   function word(v, digits = 5) {
@@ -25,23 +30,30 @@
     return String(+v.toPrecision(digits));
   }
 
-  // The rows of example b along axis 0 of a node's value, as [first, behind], or null where it has none.
+  // Why a stage has no values for the chosen batch, or null.
+  const lack = (s) => (s.body ? (examples.changed ? "a loop has those of the first batch alone" : null) : examples.altered(s, state.example) ? examples.results(s, state.example).error || null : null);
+
+  // The rows of example b in a node's value, as [axis, first, behind], or null where it has none.
   function span(s, n, b) {
-    const name = n.axes[0];
-    if (b === null || !name) return null;
-    const lengths = s.ragged && s.ragged.lengths[name];
-    if (!lengths) return b < n.shape[0] ? [b, b + 1] : null;
-    const first = lengths.slice(0, b).reduce((x, y) => x + y, 0);
-    return [first, first + lengths[b]];
+    const axis = n.axes.findIndex(Boolean);
+    if (b === null || axis < 0 || s.body || s.kind === "one" || s.kind === "first") return null;
+    const place = examples.count ? examples.members(s, b).indexOf(b) : b < s.size ? b : -1;
+    if (place < 0) return null;
+    const lengths = examples.ragged && examples.lengthsOf(n.axes[axis]);
+    if (lengths) { const ends = sums(lengths); return [axis, ends[place], ends[place + 1]]; }
+    const dim = n.dims[axis], factor = typeof dim === "string" ? 1 : dim.length === 1 && dim[0].length === 2 ? dim[0][0] : 0;
+    return factor ? [axis, place * factor, (place + 1) * factor] : null;
   }
 
   // The elements of example b of a node's value, or all of them.
   function row(s, n, b) {
     const a = valueOf(s, n), rows = span(s, n, b);
     if (!a || !rows || a.part) return a;
-    const size = a.shape[0] ? a.data.length / a.shape[0] : 0, own = rows[1] - rows[0];
-    const packed = s.ragged && s.ragged.lengths[n.axes[0]];
-    return {shape: packed ? [own, ...a.shape.slice(1)] : a.shape.slice(1), data: a.data.slice(rows[0] * size, rows[1] * size)};
+    const [axis, first, behind] = rows, own = behind - first, inner = sizeOf(a.shape.slice(axis + 1)), all = a.shape[axis];
+    const kept = own === 1 && !examples.lengthsOf(n.axes[axis]) ? [] : [own];
+    const data = new Float64Array(sizeOf(a.shape.slice(0, axis)) * own * inner);
+    for (let o = 0; o * own * inner < data.length; o++) data.set(a.data.subarray((o * all + first) * inner, (o * all + behind) * inner), o * own * inner);
+    return {shape: [...a.shape.slice(0, axis), ...kept, ...a.shape.slice(axis + 1)], data};
   }
 
   function brief(a) {
@@ -51,83 +63,12 @@
     return "";
   }
 
-  // -- graphs as they are shown ---------------------------------------------------------------------
-
-  function prepare(s) {
-    s.nodes.forEach((n, i) => { n.index = i; n.stage = s; n.rules = n.rules || []; n.axes = n.axes || []; });
-    s.readers = s.nodes.map(() => []);
-    s.nodes.forEach((n) => n.inputs.forEach((i) => s.readers[i].push(n.index)));
-    s.byKey = new Map();
-    s.nodes.forEach((n) => { if (!n.literal) (s.byKey.get(n.key) || s.byKey.set(n.key, []).get(n.key)).push(n); });
-    s.arrivals = new Map();
-    s.nodes.forEach((n) => { if (n.cotangent !== undefined) (s.arrivals.get(n.cotangent) || s.arrivals.set(n.cotangent, []).get(n.cotangent)).push(n); });
-  }
-
-  const constantOf = (s, i) => { const n = s.nodes[i]; return n.literal ? arrays[n.value].data[0] : null; };
-
-  // The operand that a multiplication by 1 or an addition of 0 returns, or -1.
-  function passed(s, n) {
-    if (n.inputs.length !== 2) return -1;
-    const [a, b] = n.inputs, same = (i) => String(s.nodes[i].shape) === String(n.shape);
-    if ((n.op === "mul" || n.op === "div") && constantOf(s, b) === 1 && same(a)) return a;
-    if ((n.op === "add" || n.op === "sub") && constantOf(s, b) === 0 && same(a)) return a;
-    if (n.op === "mul" && constantOf(s, a) === 1 && same(b)) return b;
-    if (n.op === "add" && constantOf(s, a) === 0 && same(b)) return b;
-    return -1;
-  }
-
-  // Boxes and edges: literals stand in formulas, trivial nodes and folded groups are left out.
-  function shown(s) {
-    const alias = s.nodes.map((_, i) => i);
-    if (!state.trivial) {
-      s.nodes.forEach((n, i) => { const to = passed(s, n); if (to >= 0 && !s.outputs.some(([, o]) => o === i)) alias[i] = alias[to]; });
-    }
-    const used = (i) => s.readers[i].length > 0 || s.outputs.some(([, o]) => o === i);
-    const visible = s.nodes.filter((n, i) => !n.literal && alias[i] === i && (!n.input || used(i)));
-    const folding = visible.length > 150;
-    const home = new Map(), boxes = new Map();
-    for (const n of visible) {
-      const place = n.input ? `arguments ${n.name.split(/[.[]/)[0]}` : n.scope || (n.line ? `${n.line[0]}:${n.line[1]}` : n.rules.join(", ") || n.op);
-      const group = folding && !state.open.has(`${s.index} ${place} ${n.role}`) ? `${place} ${n.role}` : null;
-      const id = group === null ? n.index : `g${group}`;
-      home.set(n.index, id);
-      if (!boxes.has(id)) boxes.set(id, {id, nodes: [], place, group, role: n.role});
-      boxes.get(id).nodes.push(n);
-    }
-    for (const box of boxes.values()) if (box.nodes.length === 1) box.group = null;
-    const edges = new Map();
-    for (const n of visible) {
-      for (const i of n.inputs) {
-        const a = home.get(alias[i]), b = home.get(n.index);
-        if (a !== undefined && a !== b && !s.nodes[alias[i]].literal) edges.set(`${a}>${b}`, [a, b]);
-      }
-    }
-    return {boxes: [...boxes.values()], edges: [...edges.values()], order: visible, home};
-  }
-
   const layouts = new Map();
+
   function layout(s) {
     const name = `${s.index} ${state.trivial} ${[...state.open].join()}`;
-    if (layouts.has(name)) return layouts.get(name);
-    const view = shown(s), g = new dagre.graphlib.Graph({multigraph: false});
-    g.setGraph({rankdir: "TB", nodesep: 14, ranksep: 26, marginx: 20, marginy: 34, ranker: view.boxes.length > 400 ? "longest-path" : "network-simplex"});
-    g.setDefaultEdgeLabel(() => ({}));
-    for (const box of view.boxes) {
-      const n = box.nodes[0];
-      const lines = box.group !== null ? [n.input ? `${box.nodes.length} arguments` : `${box.nodes.length} operations`, n.input ? n.name.split(/[.[]/)[0] : box.place] : [n.input ? n.name : `${n.name} = ${n.op}`, n.type];
-      box.lines = lines;
-      box.heat = box.group === null && n.shape && n.shape.length > 0 && arrays[n.value].data.length > 1;
-      g.setNode(String(box.id), {width: Math.max(64, 16 + 7.4 * Math.max(...lines.map((t) => t.length))), height: box.heat ? 62 : 50});
-    }
-    for (const [a, b] of view.edges) g.setEdge(String(a), String(b));
-    dagre.layout(g);
-    for (const box of view.boxes) Object.assign(box, g.node(String(box.id)));
-    view.paths = view.edges.map(([a, b]) => ({a, b, points: g.edge(String(a), String(b)).points}));
-    const [w, h] = [g.graph().width, g.graph().height];
-    view.width = Number.isFinite(w) ? w : 100;
-    view.height = Number.isFinite(h) ? h : 100;
-    layouts.set(name, view);
-    return view;
+    if (!layouts.has(name)) layouts.set(name, laidOut(s, state.trivial, state.open));
+    return layouts.get(name);
   }
 
   // -- colours -----------------------------------------------------------------------------------------
@@ -179,7 +120,7 @@
   }
 
   const views = new Map(); // the zoom of each stage
-  const heats = new Map(); // pictures of arrays
+  const heats = new WeakMap(); // pictures of arrays
 
   function image(a, gradient) {
     if (!heats.has(a)) heats.set(a, {});
@@ -191,7 +132,7 @@
   function drawGraph(pane, s) {
     const view = layout(s), picture = svg("svg", {role: "group", "aria-label": `graph: ${s.title}`}), world = svg("g");
     picture.append(world);
-    pane.replaceChildren(html("div", {class: "title"}, `${s.title} · ${view.order.filter((n) => !n.input).length} operations`), picture);
+    pane.replaceChildren(html("div", {class: "title"}, `${s.title}${s.kind === "one" || s.kind === "first" ? ` · example ${examples.members(s, state.example)[0]}` : ""} · ${view.order.filter((n) => !n.input).length} operations`, lack(s) ? html("div", {class: "error"}, `no values of this batch: ${lack(s)}`) : null), picture);
     const lines = view.paths.map(({points}) => svg("path", {class: "edge", d: points.map((p, k) => `${k ? "L" : "M"}${p.x.toFixed(1)} ${p.y.toFixed(1)}`).join("")}));
     world.append(...lines);
     const drawn = view.boxes.map((box) => {
@@ -203,7 +144,7 @@
       const value = folded ? null : valueOf(s, n), parts = [];
       if (value && box.heat && value.data.length > 1) {
         parts.push(svg("image", {href: image(value, n.role === "gradient"), x: 8, y: 38, width: box.width - 16, height: 17, preserveAspectRatio: "none", style: "image-rendering: pixelated"}));
-        if (n.axes[0] && !value.part) parts.push(svg("rect", {class: "row"}));
+        if (n.axes.some(Boolean)) parts.push(svg("rect", {class: "row"}));
       } else if (value) parts.push(svg("text", {x: 8, y: 45, class: "value"}, brief(value)));
       g.append(...parts);
       g.setAttribute("aria-label", folded ? `${box.lines.join(" of ")}, folded` : `${n.name}, ${n.input ? "input" : n.call}, ${n.type}${value ? `, ${brief(value)}` : ""}`);
@@ -225,12 +166,14 @@
     const near = selected && state.step === null ? related(s, selected.index) : null;
     const done = state.step === null || s.index !== state.stage ? null : new Set(view.order.slice(0, state.step + 1));
     const now = done ? view.order[state.step] : null, close = new Set();
+    const copy = s.kind === "copies" && state.example !== null ? examples.members(s, state.example).indexOf(state.example) : -1;
     for (const {box, g, parts, row} of drawn) {
       const n = box.nodes[0], marks = ["node", box.role], any = (test) => box.nodes.some(test);
       if (box.group !== null) marks.push("group");
       if (selected && box.nodes.includes(selected)) marks.push("selected");
       if (any((m) => twins.has(m))) marks.push("twin");
       if (near && any((m) => near.has(m.index))) close.add(box.id); else if (near) marks.push("unrelated");
+      if (copy >= 0 && any((m) => m.copy === copy)) marks.push("picked");
       const waiting = done && !n.input && !any((m) => done.has(m));
       if (waiting) marks.push("waiting");
       if (now && box.nodes.includes(now)) marks.push("now");
@@ -238,11 +181,12 @@
       g.setAttribute("class", marks.join(" "));
       parts.forEach((p) => { p.style.visibility = waiting ? "hidden" : ""; });
       if (row) {
-        const flat = n.shape.length === 1, step = (flat ? box.width - 16 : 17) / n.shape[0], rows = span(s, n, state.example);
-        row.style.display = rows ? "" : "none";
+        const a = valueOf(s, n), rows = a && !a.part && span(s, n, state.example);
+        const shape = rows ? a.shape : [], across = rows && rows[0] === shape.length - 1;
+        row.style.display = rows && (across || rows[0] === 0) ? "" : "none";
         if (rows) {
-          const at = rows[0] * step, wide = (rows[1] - rows[0]) * step;
-          for (const [k, v] of Object.entries(flat ? {x: 8 + at, y: 38, width: wide, height: 17} : {x: 8, y: 38 + at, width: box.width - 16, height: Math.max(wide, 2)})) row.setAttribute(k, v);
+          const step = (across ? box.width - 16 : 17) / shape[rows[0]], at = rows[1] * step, wide = (rows[2] - rows[1]) * step;
+          for (const [k, v] of Object.entries(across ? {x: 8 + at, y: 38, width: Math.max(wide, 2), height: 17} : {x: 8, y: 38 + at, width: box.width - 16, height: Math.max(wide, 2)})) row.setAttribute(k, v);
         }
       }
     }
@@ -293,14 +237,7 @@
   }
 
   // The call of a node with numbers in place of names.
-  function numbers(s, n) {
-    const named = n.inputs.map((i) => [s.nodes[i].name, brief(row(s, s.nodes[i], state.example)), s.nodes[i].literal]).filter(([, v, literal]) => v && !literal);
-    let text = n.call;
-    for (const [name, v] of named.sort((a, b) => b[0].length - a[0].length)) {
-      text = text.split(/([%\w.\[\]']+)/).map((t) => (t === name ? v : t)).join("");
-    }
-    return text;
-  }
+  const numbers = (s, n) => called(n, (i) => (s.nodes[i].literal ? "" : brief(row(s, s.nodes[i], state.example))) || s.nodes[i].name);
 
   function picture(s, n, title, a, gradient) {
     const parts = [html("h3", {}, title)];
@@ -310,12 +247,12 @@
     canvas.className = "heat";
     canvas.style.width = `${canvas.width * scale}px`;
     canvas.style.height = `${Math.min(300, canvas.height * scale)}px`;
-    const packed = s.ragged && s.ragged.lengths[n.axes[0]];
+    const packed = examples.ragged && s.kind === "batch" && examples.lengthsOf(n.axes[0]);
     if (packed && !a.part) {
       const flat = shapeHeld(a).length === 1, strip = html("div", {class: flat ? "strip flat" : "strip"});
-      packed.forEach((rows, b) => strip.append(html("span", {title: `example ${b}: ${rows} rows`, style: `flex: ${rows}; background: ${hue(b)}`, class: b === state.example ? "picked" : false})));
+      packed.forEach((rows, k) => { const b = examples.batch[k]; strip.append(html("span", {title: `example ${b}: ${rows} rows`, style: `flex: ${rows}; background: ${hue(b)}`, class: b === state.example ? "picked" : false})); });
       strip.style[flat ? "width" : "height"] = canvas.style[flat ? "width" : "height"];
-      parts.push(html("div", {class: flat ? "" : "beside"}, strip, canvas), html("div", {class: "note"}, `rows of ${packed.length} examples: offsets ${offsets(packed).join(" ")}`));
+      parts.push(html("div", {class: flat ? "" : "beside"}, strip, canvas), html("div", {class: "note"}, `rows of ${packed.length} examples: offsets ${shortened(sums(packed)).join(" ")}`));
     } else parts.push(canvas);
     parts.push(html("div", {class: "note"}, `${word(low, 4)} to ${word(high, 4)}${gradient ? ", symmetric about 0" : ""}`));
     if (a.part) parts.push(html("div", {class: "note"}, `shown: the first ${a.part.join(" × ")} of ${a.shape.join(" × ")} elements`));
@@ -330,22 +267,24 @@
   function table(s, n, a) {
     const shape = shapeHeld(a), columns = shape.length > 1 ? shape[shape.length - 1] : 1, body = html("table");
     const fields = editable(s, n, a);
-    for (let r = 0; r * columns < a.data.length && r < 200; r++) {
+    const own = span(s, n, state.example), inner = own ? sizeOf(a.shape.slice(own[0] + 1)) : 1;
+    for (let r = 0; r * columns < a.data.length && r < ROWS; r++) {
       const line = html("tr", {}, html("th", {}, String(r)));
-      for (let c = 0; c < columns; c++) {
-        const k = r * columns + c, own = span(s, n, state.example), at = Math.floor(k / (a.data.length / shape[0]));
-        const picked = own && at >= own[0] && at < own[1];
-        const text = word(a.data[k], 6);
+      for (let c = 0; c < columns && c < ROWS; c++) {
+        const k = r * columns + c, at = own && Math.floor(k / inner) % a.shape[own[0]];
+        const picked = own && at >= own[1] && at < own[2], text = word(a.data[k], 6);
         line.append(html("td", {class: picked ? "picked" : false}, fields ? field(s, n, k, text) : text));
       }
       body.append(line);
     }
-    const note = n.input && !fields ? a.part ? "Shown in part, and so not to be edited." : a.data.length > FIELDS ? `More than ${FIELDS} elements: not to be edited here.` : "" : "";
+    if (columns > ROWS || a.data.length > ROWS * columns) body.append(html("tr", {}, html("td", {}, `the first ${ROWS} of each side`)));
+    const note = n.input && !fields ? a.part ? "Shown in part, and so not to be edited." : a.data.length > FIELDS ? `More than ${FIELDS} elements: not to be edited here.` : !s.body && examples.derived(s, n) ? "It follows from the examples in the batch." : "" : "";
     return html("div", {}, body, note ? html("div", {class: "note"}, note) : "");
   }
 
   const FIELDS = 600; // elements of a table with a field for each
-  const editable = (s, n, a) => n.input && !a.part && a.data.length <= FIELDS && n.dtype !== "bool" && data.play[s.index];
+  const ROWS = 200; // rows and columns of a table
+  const editable = (s, n, a) => n.input && !a.part && a.data.length <= FIELDS && n.dtype !== "bool" && !s.body && data.play[s.index] && !examples.derived(s, n);
 
   // A field for element k of an argument; integers stay integers.
   function field(s, n, k, text) {
@@ -387,7 +326,7 @@
     if (value && value.data.length > 1) children.push(html("button", {onclick: () => { state.table = !state.table; refresh(); }}, state.table ? "hide table" : "table"));
     const uses = s.readers[n.index].map((i) => s.nodes[i]).filter((m) => !m.literal);
     children.push(html("h3", {}, "used by"), uses.length ? html("div", {}, ...uses.flatMap((m, k) => [k ? ", " : "", link(m)])) : html("div", {}, s.outputs.filter(([, i]) => i === n.index).map(([l]) => `result ${l}`).join(", ") || "nothing"));
-    const others = s.body ? [] : data.stages.filter((t) => t !== s && t.byKey.has(n.key));
+    const others = s.body ? [] : listed.filter((t) => t !== s && t.byKey.has(n.key));
     if (others.length) {
       const lists = [html("ul"), html("ul")];
       for (const t of others) {
@@ -398,19 +337,20 @@
     }
     if (n.held) {
       children.push(html("h3", {}, "holds"), ...n.held.map((h) => html("div", {}, h.name, " ", h.body === undefined ? "(did not run by itself)"
-        : html("button", {onclick: () => enter(data.stages.length + h.body, s.index)}, "open"))));
+        : html("button", {onclick: () => enter(listed.length + h.body, s.index)}, "open"))));
     }
     children.push(play(s));
     panel.replaceChildren(...children);
   }
 
-  // Whether two arrays are equal to rounding, or one is the first row or rows of the other.
+  // Whether two arrays are equal to rounding, or one is a row of the other, or its first rows.
   function alike(a, b) {
     if (!a || !b || a.part || b.part) return a === b;
     if (a.data.length > b.data.length) return alike(b, a);
-    const [x, y] = [String(a.shape), String(b.shape)], rows = x === String(b.shape.slice(1)) || String(a.shape.slice(1)) === String(b.shape.slice(1));
-    if (x !== y && !rows) return false;
-    return a.data.every((v, k) => Object.is(v, b.data[k]) || Math.abs(v - b.data[k]) <= 1e-9 * Math.max(Math.abs(v), Math.abs(b.data[k])));
+    const x = String(a.shape), one = x === String(b.shape.slice(1)), some = String(a.shape.slice(1)) === String(b.shape.slice(1));
+    if (x !== String(b.shape) && !one && !some) return false;
+    const from = one && x !== String(b.shape) && state.example !== null ? Math.max(0, examples.batch.indexOf(state.example)) * a.data.length : 0;
+    return a.data.every((v, k) => { const w = b.data[from + k]; return Object.is(v, w) || Math.abs(v - w) <= 1e-9 * Math.max(Math.abs(v), Math.abs(w)); });
   }
 
   function why(s, n) {
@@ -434,7 +374,7 @@
   // The step backwards that a node belongs to: what arrives, the local derivative, and what is passed on.
   function backwards(s, n) {
     const forward = s.nodes[n.of], arrives = forward.cotangent === undefined ? null : s.nodes[forward.cotangent];
-    const made = s.nodes.filter((m) => m.of === n.of && !m.literal);
+    const made = s.derived.get(n.of) || [];
     const list = html("ul");
     for (const m of made) {
       const to = (s.arrivals.get(m.index) || []).map((f) => f.name);
@@ -466,7 +406,7 @@
   // -- ragged batches ---------------------------------------------------------------------------------------
 
   const hue = (b) => ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999"][b % 8];
-  const offsets = (lengths) => lengths.reduce((all, n) => [...all, all[all.length - 1] + n], [0]);
+  const shortened = (items, most = 40) => (items.length > most ? [...items.slice(0, most), "…"] : items);
   const bytes = (n) => (n < 1e4 ? `${n} bytes` : n < 1e7 ? `${(n / 1e3).toFixed(1)} kB` : `${(n / 1e6).toFixed(1)} MB`);
 
   // A matrix of cells, coloured by example, as a canvas.
@@ -483,19 +423,19 @@
 
   // The edges between two index fields in three forms: a padded stack of matrices, one block-diagonal matrix, a list.
   function storage(s) {
-    if (!s.ragged) return [];
-    const pairs = s.ragged.indices, a = pairs[0], b = pairs.find((p) => p !== a && a && p.axis === a.axis);
+    if (!examples.ragged || s.kind !== "batch") return [];
+    const pairs = examples.record.indices, a = pairs[0], b = pairs.find((p) => p !== a && a && p.axis === a.axis);
     const list = html("ul");
-    for (const [name, lengths] of Object.entries(s.ragged.lengths)) list.append(html("li", {}, `${name}: ${lengths.join(" + ")} = ${lengths.reduce((x, y) => x + y, 0)}`));
+    for (const name of Object.keys(examples.lengths).filter(Boolean)) { const lengths = examples.lengthsOf(name); list.append(html("li", {}, `${name}: ${shortened(lengths).join(" + ")} = ${lengths.reduce((x, y) => x + y, 0)}`)); }
     const parts = [html("h3", {}, "packed axes"), list];
     if (!b) return parts;
-    const [from, to] = [a, b].map((p) => valueOf(s, s.nodes[s.inputs[p.input]])), rows = s.ragged.lengths[a.target], columns = s.ragged.lengths[b.target];
-    if (from.part || to.part) return parts;
-    const edges = s.ragged.lengths[a.axis], [rowOf, columnOf] = [offsets(rows), offsets(columns)], owner = edges.flatMap((n, e) => Array(n).fill(e));
+    const [from, to] = [a, b].map((p) => valueOf(s, s.nodes[s.inputs[p.input]])), rows = examples.lengthsOf(a.target), columns = examples.lengthsOf(b.target);
+    if (!from || !to || from.part || to.part) return parts;
+    const edges = examples.lengthsOf(a.axis), [rowOf, columnOf] = [sums(rows), sums(columns)], owner = edges.flatMap((n, e) => Array(n).fill(e));
     const high = Math.max(...rows), wide = Math.max(...columns), total = [rowOf[rows.length], columnOf[columns.length]];
-    const padded = owner.map((e, k) => [e * (high + 1) + from.data[k] - rowOf[e], to.data[k] - columnOf[e], hue(e)]);
-    const block = owner.map((e, k) => [from.data[k], to.data[k], hue(e)]);
-    const listed = owner.flatMap((e, k) => [[0, k, hue(e)], [1, k, hue(e)]]);
+    const padded = owner.map((e, k) => [e * (high + 1) + from.data[k] - rowOf[e], to.data[k] - columnOf[e], hue(examples.batch[e])]);
+    const block = owner.map((e, k) => [from.data[k], to.data[k], hue(examples.batch[e])]);
+    const listed = owner.flatMap((e, k) => [[0, k, hue(examples.batch[e])], [1, k, hue(examples.batch[e])]]);
     const forms = [[`padded stack: ${rows.length} × ${high} × ${wide} float32`, 4 * rows.length * high * wide, cells(rows.length * (high + 1) - 1, wide, padded)],
       [`block-diagonal matrix: ${total[0]} × ${total[1]} float32, dense`, 4 * total[0] * total[1], cells(total[0], total[1], block)],
       [`edge list: 2 × ${owner.length} int64`, 16 * owner.length, cells(2, owner.length, listed)]];
@@ -520,40 +460,21 @@
       const rate = html("input", {type: "number", value: "0.1", step: "any", style: "width: 6em", "aria-label": "learning rate"});
       box.append(html("button", {onclick: () => descend(s, pairs, +rate.value)}, "gradient step"), " rate ", rate);
     }
-    if (state.edits) box.append(" ", html("button", {onclick: () => { state.edits = null; draw(); }}, "reset values"));
+    if (examples.edited) box.append(" ", html("button", {onclick: () => { examples.restore(); draw(); }}, "reset values"));
     return box;
   }
 
-  function current(s) {
-    return s.nodes.map((n) => (n.input ? {shape: n.shape, data: Float64Array.from(valueOf(s, n).data)} : null));
-  }
+  const current = (s) => examples.inputs(s, state.example).map((a) => ({shape: a.shape, data: Float64Array.from(a.data)}));
 
-  // Evaluate a stage, and every other one of the same inputs, on new values.
+  // Take new inputs of a stage; those of the other stages follow.
   function follow(s, inputs) {
-    const edits = [...(state.edits || [])];
     try {
-      for (const t of data.stages) {
-        if (!data.play[t.index]) continue;
-        const mine = t === s ? inputs : t.nodes.map((n) => (n.input ? shared(s, inputs, n, valueOf(t, n)) : null));
-        edits[t.index] = evaluate(t, mine, kernels);
-      }
+      examples.change(s, inputs, state.example);
       say("");
-      state.edits = edits;
     } catch (error) {
       say(error.message);
     }
     draw();
-  }
-
-  // The value of an input of another stage: the edited array itself, or with its rows in place of the stage's own.
-  function shared(s, inputs, n, held) {
-    const twin = s.nodes.find((m) => m.input && m.key === n.key), own = {shape: n.shape, data: Float64Array.from(held.data)};
-    if (!twin) return own;
-    const edited = inputs[twin.index], tail = (shape, k) => String(shape.slice(k));
-    if (String(edited.shape) === String(n.shape)) return edited;
-    const rows = tail(edited.shape, 1) === tail(n.shape, 1) || tail(edited.shape, 1) === String(n.shape) || String(edited.shape) === tail(n.shape, 1);
-    if (rows && !s.ragged) own.data.set(edited.data.slice(0, own.data.length)); // the first examples
-    return own;
   }
 
   function edit(s, n, k, v) {
@@ -599,11 +520,23 @@
     draw();
   }
 
+  // Why the batch cannot be changed.
+  function unchosen() {
+    const op = listed.map((s) => s.kind === "batch" && unable(s, kernels)).find(Boolean);
+    return op ? `The batch cannot be changed: the page has no function for ${op}.` : "The batch cannot be changed: the page holds arrays in part.";
+  }
+
   // -- the frame --------------------------------------------------------------------------------------------
 
   const tabs = html("span", {class: "stages", role: "tablist", "aria-label": "stages"});
   const second = html("select", {"aria-label": "second stage", onchange: (e) => { state.second = +e.target.value; draw(); }});
-  const example = html("select", {"aria-label": "example", onchange: (e) => { state.example = e.target.value === "" ? null : +e.target.value; refresh(); }});
+  const example = html("select", {"aria-label": "example", onchange: (e) => pick(e.target.value === "" ? null : +e.target.value)});
+  const batchSize = html("input", {type: "range", min: 1, max: Math.max(1, examples.count), "aria-label": "batch size", oninput: (e) => choose(range(+e.target.value))});
+  const toggles = html("div", {class: "toggles", role: "group", "aria-label": "examples in the batch"});
+  const batchWord = html("summary", {title: "which examples form the batch: all stages follow"});
+  const batchBox = html("details", {class: "batchbox", hidden: examples.count < 2, ontoggle: () => { if (!toggles.children.length) toggles.append(...range(examples.count).map((b) => html("button", {"aria-pressed": String(examples.batch.includes(b)), onclick: () => toggle(b)}, String(b)))); }}, batchWord,
+    html("div", {}, examples.choosable ? html("label", {}, "size ", batchSize) : null, examples.choosable ? toggles : html("div", {class: "note"}, unchosen()),
+      examples.record.total > examples.count ? html("div", {class: "note"}, `The page holds the first ${examples.count} of ${examples.record.total} examples.`) : null));
   const trivial = html("input", {type: "checkbox", id: "trivial", onchange: (e) => { state.trivial = e.target.checked; state.step = null; draw(); }});
   const find = html("input", {type: "search", placeholder: "search ( / )", "aria-label": "search", oninput: (e) => { state.find = e.target.value.toLowerCase(); refresh(); }});
   const panes = html("div", {class: "panes"}), panel = html("aside", {"aria-live": "polite"});
@@ -613,7 +546,7 @@
   const graphs = () => panes.querySelectorAll("svg[role=group]");
   root.append(html("div", {class: "app"},
     html("header", {}, html("h1", {}, data.title), tabs,
-      html("div", {class: "tools"}, html("label", {title: "a second stage beside this one"}, "beside ", second), html("label", {title: "the example whose row is marked and whose numbers stand in formulas"}, "example ", example), turns,
+      html("div", {class: "tools"}, html("label", {title: "a second stage beside this one"}, "beside ", second), html("label", {title: "the example whose row is marked and whose numbers stand in formulas"}, "example ", example), batchBox, turns,
         html("label", {for: "trivial", title: "show multiplications by 1 and additions of 0"}, trivial, " × 1 and + 0"), find,
         html("button", {onclick: () => graphs().forEach((p) => p.zoom(1.25)), "aria-label": "zoom in"}, "+"),
         html("button", {onclick: () => graphs().forEach((p) => p.zoom(0.8)), "aria-label": "zoom out"}, "−"),
@@ -635,21 +568,67 @@
     const chosen = [state.stage, ...(state.second >= 0 && state.second !== state.stage ? [state.second] : [])];
     const boxes = chosen.map(() => html("div", {class: "pane"}));
     panes.replaceChildren(...boxes, ...(state.program ? [html("div", {class: "pane"}, html("div", {class: "title"}, "program"), html("pre", {tabindex: 0}, data.program))] : []));
+    frame();
     drawnGraphs = chosen.map((k, j) => drawGraph(boxes[j], stages[k]));
     refresh();
   }
 
-  function refresh() {
-    const body = stages[state.stage].body;
-    tabs.replaceChildren(...(body ? [html("button", {onclick: () => enter(state.from, null)}, "↑ back"), html("button", {role: "tab", "aria-selected": "true"}, stages[state.stage].title)] : []), ...data.stages.map((s, k) => html("button", {role: "tab", "aria-selected": String(k === state.stage), onclick: () => { state.stage = k; state.step = null; if (state.selected) { const same = s.byKey.get(state.selected.key); state.selected = same ? same[same.length - 1] : null; } draw(); }}, s.title)),
-      html("button", {role: "tab", "aria-selected": String(Boolean(state.program)), onclick: () => { state.program = !state.program; draw(); }, title: "show or hide the program"}, "program"));
-    second.replaceChildren(html("option", {value: -1}, "nothing"), ...data.stages.map((s, k) => html("option", {value: k, selected: k === state.second}, s.title)));
-    turns.hidden = !body;
-    if (body) turns.replaceChildren("run ", html("input", {type: "range", min: 0, max: stages[state.stage].turns.length - 1, value: state.turn, "aria-label": "run", oninput: (e) => { state.turn = +e.target.value; draw(); turns.querySelector("input").focus(); }}), ` ${state.turn}`);
-    const s = stages[state.stage], size = Math.max(s.size, state.second >= 0 ? stages[state.second].size : 0);
+  // The tabs and choices of the frame.
+  function frame() {
+    const s = stages[state.stage], tab = (text, chosen, onclick, more = {}) => html("button", {role: "tab", "aria-selected": String(chosen), onclick, ...more}, text);
+    tabs.replaceChildren(
+      ...(s.body ? [html("button", {onclick: () => enter(state.from, null)}, "↑ back"), tab(s.title, true)] : []),
+      ...listed.map((t, k) => tab(t.title, k === state.stage, () => visit(k))),
+      tab("program", Boolean(state.program), () => { state.program = !state.program; draw(); }, {title: "show or hide the program"}));
+    second.replaceChildren(html("option", {value: -1}, "nothing"), ...listed.map((t, k) => html("option", {value: k, selected: k === state.second}, t.title)));
+    turns.hidden = !s.body;
+    if (s.body) turns.replaceChildren("run ", html("input", {type: "range", min: 0, max: s.turns.length - 1, value: state.turn, "aria-label": "run", oninput: (e) => { state.turn = +e.target.value; draw(); turns.querySelector("input").focus(); }}), ` ${state.turn}`);
+    frameExamples(s);
+  }
+
+  // The lists of examples: those of the batch, and the others that the page holds, which a choice adds to it.
+  function frameExamples(s) {
+    const size = examples.count || Math.max(s.size, state.second >= 0 ? stages[state.second].size : 0);
     if (state.example !== null && state.example >= size) state.example = null;
-    example.replaceChildren(html("option", {value: ""}, "all"), ...Array.from({length: size}, (_, b) => html("option", {value: b, selected: b === state.example}, String(b))));
+    const option = (b) => html("option", {value: b}, String(b)), batch = examples.count ? examples.batch : range(size);
+    if (example.batch !== batch && (examples.count || !example.batch || example.batch.length !== size)) {
+      const within = new Set(batch), others = examples.choosable ? range(size).filter((b) => !within.has(b)) : [];
+      example.replaceChildren(html("option", {value: ""}, "all"), ...batch.map(option), ...(others.length ? [html("optgroup", {label: "not in the batch: joins it"}, ...others.map(option))] : []));
+      example.batch = batch;
+      batchSize.value = batch.length;
+      batchWord.textContent = `batch: ${batch.length} of ${examples.record.total}`;
+      for (const button of toggles.children) button.setAttribute("aria-pressed", String(within.has(+button.textContent)));
+    }
+    example.value = state.example === null ? "" : String(state.example);
     example.disabled = !size;
+  }
+
+  // Make a batch of other examples.
+  function choose(batch) {
+    if (!batch.length) { say("a batch has at least one example"); return; }
+    say("");
+    examples.choose(batch);
+    if (state.example !== null && !examples.batch.includes(state.example)) state.example = null;
+    draw();
+  }
+
+  function toggle(b) { choose(examples.batch.includes(b) ? examples.batch.filter((other) => other !== b) : [...examples.batch, b]); }
+
+  function pick(b) {
+    state.example = b;
+    if (b !== null && examples.choosable && !examples.batch.includes(b)) choose([...examples.batch, b]);
+    else if (examples.count && stages.some((s) => s.kind === "one")) draw(); else refresh();
+  }
+
+  function visit(k) {
+    state.stage = k;
+    state.step = null;
+    if (state.selected) { const same = stages[k].byKey.get(state.selected.key); state.selected = same ? same[same.length - 1] : null; }
+    draw();
+  }
+
+  function refresh() {
+    const s = stages[state.stage];
     drawnGraphs.forEach(mark);
     inspect(panel);
     const view = layout(s), n = state.step === null ? null : view.order[state.step];
@@ -722,29 +701,11 @@
     return found;
   }
 
-  // A ZIP archive of stored files (APPNOTE.TXT, PKWARE).
-  function zip(list) {
-    const table = Array.from({length: 256}, (_, n) => { for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1; return n >>> 0; });
-    const crc = (bytes) => { let c = ~0; for (const b of bytes) c = table[(c ^ b) & 255] ^ (c >>> 8); return ~c >>> 0; };
-    const packed = (...fields) => { const view = new DataView(new ArrayBuffer(fields.reduce((n, [size]) => n + size, 0))); let at = 0; for (const [size, v] of fields) { if (size === 2) view.setUint16(at, v, true); else view.setUint32(at, v, true); at += size; } return new Uint8Array(view.buffer); };
-    const parts = [], entries = [];
-    let at = 0;
-    for (const [name, bytes] of list) {
-      const label = new TextEncoder().encode(name), sum = crc(bytes);
-      const shared = [[2, 20], [2, 0x800], [2, 0], [2, 0], [2, 0x21], [4, sum], [4, bytes.length], [4, bytes.length], [2, label.length], [2, 0]];
-      entries.push(packed([4, 0x02014b50], [2, 20], ...shared, [2, 0], [2, 0], [2, 0], [4, 0], [4, at]), label);
-      const head = packed([4, 0x04034b50], ...shared);
-      parts.push(head, label, bytes);
-      at += head.length + label.length + bytes.length;
-    }
-    const size = entries.reduce((n, e) => n + e.length, 0);
-    const all = [...parts, ...entries, packed([4, 0x06054b50], [2, 0], [2, 0], [2, list.length], [2, list.length], [4, size], [4, at], [2, 0])];
-    const out = new Uint8Array(all.reduce((n, e) => n + e.length, 0));
-    let to = 0;
-    for (const e of all) { out.set(e, to); to += e.length; }
-    return out;
-  }
-
-  window.minigradExplorer = {state, stages, valueOf, move, select, edit, draw, refresh, drawing};
+  window.minigradExplorer = {state, stages, examples, valueOf, move, select, edit, draw, refresh, drawing};
   draw();
+
+  // Prepare the other stages while nobody waits.
+  const idle = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+  const prepare = (k) => { if (k < listed.length) idle(() => { void listed[k].byKey; layout(listed[k]); prepare(k + 1); }); };
+  prepare(0);
 })(document.getElementById("explorer"), JSON.parse(document.getElementById("data").textContent), KERNELS);

@@ -23,6 +23,8 @@ def as_notebook(text: str) -> nbformat.NotebookNode:
 def link_to_notebook(app: Sphinx, page: str, source: list[str]) -> None:
     """Write the notebook of a page that runs, and put a link to it below the page's title."""
     text = source[0]
+    if "MINIGRAD_ROOT" in text:  # its cells read files of the repository
+        return
     if not is_myst_markdown_notebook(text) or Path(app.env.doc2path(page)).suffix != ".md":
         return
     target = Path(app.srcdir, FOLDER, page).with_suffix(".ipynb")

@@ -46,7 +46,7 @@ def entry(name: str) -> list[str]:
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType):
         return [f".. autofunction:: minigrad.{name}", ""]
     text = inspect.getdoc(value) or inspect.getdoc(type(value)) or ""
-    return [f".. py:data:: minigrad.{name}", "", *(f"   {line}" for line in text.splitlines()), ""]
+    return [f".. py:data:: {name}", "", *(f"   {line}" for line in text.splitlines()), ""]
 
 
 class Public(SphinxDirective):

@@ -19,7 +19,7 @@ from .debugging import debugging
 from .errors import BatchError, MinigradError, ShapeError, at_user_line
 from .graph import Graph, PyTree
 from .locks import Lock
-from .passes.record import Stage
+from .passes.record import Stage, Stages
 from .symbolic import Dim, Symbol, bind
 from .tracebacks import boundary, for_user
 from .tracing import tracing
@@ -57,13 +57,13 @@ class Entry:
                 vars(self)["_built"] = self._build()
         return self
 
-    def _build(self) -> tuple[backends.Executable, tuple[Stage, ...]]:
+    def _build(self) -> tuple[backends.Executable, Stages]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
         program = backends.build(optimized, self.backend, given=self.host_inputs, numbers=self.scalars, **self.options)
         first = Stage("trace", graph.name, graph, "; ".join(graph.notes) or f"{graph.count()} nodes" + (
             f" for every {', '.join(map(str, graph.symbols))}" if graph.symbols else ""))
-        return program, (first, *stages, *program.stages)
+        return program, Stages((first, *stages, *program.stages))
 
     @cached_property
     def program(self) -> backends.Executable:
@@ -71,8 +71,8 @@ class Entry:
         return program
 
     @cached_property
-    def stages(self) -> tuple[Stage, ...]:
-        stages: tuple[Stage, ...] = vars(self.build())["_built"][1]
+    def stages(self) -> Stages:
+        stages: Stages = vars(self.build())["_built"][1]
         return stages
 
     @cached_property
@@ -126,7 +126,7 @@ class Compiled:
     llvm : str
         Its fused loops as LLVM IR; empty where they run on NumPy.
     stages : tuple of Stage
-        The steps from graph to program; ``print`` each.
+        The steps from graph to program; ``print`` each, or show them in a notebook.
     """
 
     def __init__(self, f: Callable[..., PyTree], backend: str = backends.AUTO, without: Collection[str] = (),
@@ -198,7 +198,7 @@ class Compiled:
         return self._last().graph
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self) -> Stages:
         return self._last().stages
 
     @property

@@ -17,16 +17,14 @@ import numpy as np
 
 from ..errors import MinigradError, at_user_line
 from ..graph import ArrayType, Graph, PyTree
-from ..text import format_graph, is_literal
+from ..text import is_literal
 from .boxes import picture
-from .notebook import cell
+from .notebook import cell, folded_text, graph_text, image, stage_html
 from .roles import roles
 from .svg import render, xml
 from .values import input_arrays, input_sizes, node_values
 
-_LINES = 2000  # of text in a notebook's cell
-
-__all__ = ["graph_html", "graph_svg", "roles", "show", "with_values"]
+__all__ = ["graph_html", "graph_svg", "roles", "show", "stage_html", "with_values"]
 
 
 def graph_svg(graph: Graph) -> str:
@@ -43,12 +41,8 @@ def graph_svg(graph: Graph) -> str:
 def graph_html(graph: Graph) -> str:
     """Return HTML with the drawing in a scrolling frame, and the page of text, folded, below."""
     svg = graph_svg(graph)
-    drawing = cell(f'<div style="overflow:auto;max-height:80vh">{svg}</div>', svg)
-    lines = format_graph(graph).split("\n")
-    if len(lines) > _LINES:
-        lines[_LINES:] = [f"  … {len(lines) - _LINES:,} more lines: print(graph) shows them"]
-    return (f'<div class="minigrad-graph">{drawing}<details><summary>as text</summary>'
-            f'<pre style="overflow:auto;max-height:80vh">{xml(chr(10).join(lines))}</pre></details></div>')
+    drawing = cell(f'<div style="overflow:auto;max-height:80vh">{svg}</div>', image(svg))
+    return f'<div class="minigrad-graph">{drawing}{folded_text("as text", graph_text(graph))}</div>'
 
 
 def show(graph: Graph, path: str | os.PathLike[str] | None = None, values: Sequence[PyTree] | None = None) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import optree
 
 from ..draw import open_in_browser
-from ..draw.notebook import cell, framed
+from ..draw.notebook import cell, framed, image
 from ..draw.values import input_arrays, input_sizes
 from ..errors import BatchError, TraceError, at_user_line
 from ..graph import Graph, InAxes, PyTree
@@ -70,8 +70,8 @@ class Exploration:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return the page in a frame, and the static drawing for notebooks that run no scripts."""
-        frame = framed(self.html, f"minigrad: {self.title}")
-        return {"text/html": cell(frame, self.fallback), "image/svg+xml": self.fallback, "text/plain": repr(self)}
+        html = cell(framed(self.html, f"minigrad: {self.title}"), image(self.fallback))
+        return {"text/html": html, "image/svg+xml": self.fallback, "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         return f"<Exploration of {self.title}: {len(self.stages)} stages>"

@@ -1,4 +1,4 @@
-"""The log entry of a pass, for people: the graph before, the graph after, and a sentence."""
+"""The log of a compilation, for people: of each step the graph before, the graph after, and a sentence."""
 
 from __future__ import annotations
 
@@ -27,3 +27,17 @@ class Stage:
 
     def __str__(self) -> str:
         return f"== {self.name}: {self.note}\n{self.after}"
+
+    def _repr_html_(self) -> str:
+        from .. import draw
+
+        return draw.stage_html(self.name, self.note, self.after)
+
+
+class Stages(tuple[Stage, ...]):
+    """The steps from a graph to a program; a notebook lists them."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return f"<ol>{''.join(f'<li>{stage._repr_html_()}</li>' for stage in self)}</ol>"

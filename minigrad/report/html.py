@@ -8,8 +8,8 @@ import re
 import tokenize
 from typing import TYPE_CHECKING, Any
 
+from ..draw.notebook import cell, framed, graph_text
 from ..draw.svg import xml
-from ..text import format_graph
 from . import formatting
 from .plot import Axis, Line, plot
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _COLOUR = {"loop": 0, "vmapped": 1, "giant": 1, "microbatched": 2, "padded": 2, "unrolled": 3, "stochastic": 0,
            "mini-batch": 1, "batch": 2}
-_LINES = 2000  # of a graph's text
 
 
 def page(report: Report) -> str:
@@ -31,6 +30,18 @@ def page(report: Report) -> str:
             '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
             f"<style>{_STYLE}</style></head>\n<body><main>\n{_head(report)}\n{chr(10).join(sections)}\n"
             "</main></body></html>\n")
+
+
+def notebook_cell(report: Report) -> str:
+    """Return the tables of a `Report` for a notebook, with the page, folded, below."""
+    sections = [(report.title, report.COLUMNS, [r.cells() for r in report.rows], report.notes)]
+    if report.training:
+        sections.append((report.training.title, report.training.COLUMNS, report.training.cells(), []))
+    tables = "".join(
+        f'<b>{xml(title)}</b><div style="overflow:auto;white-space:nowrap">{_rows(columns, rows)}</div>'
+        + "".join(f"<small>{xml(note)}</small><br>" for note in notes) for title, columns, rows, notes in sections)
+    whole = f"<details><summary>curves, graphs and program</summary>{framed(page(report), report.title)}</details>"
+    return tables + cell(whole)
 
 
 def _head(report: Report) -> str:
@@ -76,7 +87,7 @@ def _rows(columns: Any, rows: Any, marked: int | None = None) -> str:
     body = "".join(f'<tr{" class=best" if i == marked else ""}>' + "".join(
         f"<th scope=row>{xml(c)}</th>" if not k else f"<td>{xml(c)}</td>" for k, c in enumerate(row)) + "</tr>"
         for i, row in enumerate(rows))
-    return (f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _table(report: Report) -> str:
@@ -121,13 +132,10 @@ def _graphs(report: Report) -> str:
     """Return the drawings, one shown at a time, and each graph's page of text below it."""
     tabs, panels = [], []
     for i, (name, graph) in enumerate(report.graphs.items()):
-        lines = format_graph(graph).split("\n")
-        if len(lines) > _LINES:
-            lines[_LINES:] = [f"  … {len(lines) - _LINES:,} more lines"]
         tabs.append(f'<input type="radio" name="graph" id="graph{i}"{" checked" if not i else ""}>'
                     f'<label for="graph{i}">{xml(name)}</label>')
         panels.append(f'<div class="panel"><div class="drawing" tabindex="0">{graph.to_svg()}</div>'
-                      f"<details><summary>as text</summary><pre>{xml(chr(10).join(lines))}</pre></details></div>")
+                      f"<details><summary>as text</summary><pre>{xml(graph_text(graph))}</pre></details></div>")
     choose = "".join(f"#graph{i}:checked~.panels>.panel:nth-child({i + 1}){{display:block}}"
                      for i in range(len(panels)))
     lead = ("What the loss of one example became. Colours say what is per example, shared, batched, and gradient; each "

@@ -171,6 +171,9 @@ class Report:
             yield ""
             yield from _rich_table(self.training.title, self.training.COLUMNS, self.training.cells(), console, options)
 
+    def _repr_html_(self) -> str:
+        return html.notebook_cell(self)
+
     def to_json(self) -> str:
         """Return the numbers as JSON text."""
         rows = [{k: getattr(r, k) for k in (*Row.__dataclass_fields__, "time", "rate")} for r in self.rows]

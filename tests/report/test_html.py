@@ -93,6 +93,15 @@ def test_the_page_is_well_formed_and_holds_everything(report, text):
     assert len(ids) == len(set(ids))
 
 
+def test_notebooks_show_the_tables_and_hold_the_page(report, text):
+    cell = report._repr_html_()
+    tables, live = cell.split("<div class=\"minigrad-", 1)
+    for row in report.rows:
+        assert all(html.escape(word) in tables for word in row.cells())
+    assert "<style" not in tables  # which a notebook that is not trusted keeps as it is
+    assert html.escape(text) in live
+
+
 def test_pages_have_no_external_resources(text):
     reader = read(text)
     assert "script" not in reader.tags

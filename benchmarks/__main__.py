@@ -11,7 +11,7 @@ from .harness import cores
 
 NAMES = ("loop_vs_vmap", "mlp", "elementwise", "startup", "overhead", "memory", "per_example", "algebra", "accuracy",
          "gemm", "peers.elementwise", "peers.mlp", "peers.narrow", "peers.attention", "peers.rnn", "peers.logistic",
-         "peers.mixture", "peers.norms", "peers.epoch", "peers.cold", "graphs", "sequences", "compile_time")
+         "peers.mixture", "peers.norms", "peers.epoch", "peers.cold", "graphs", "sequences", "trees", "compile_time")
 ON_REQUEST = ("gpu",)  # what not every machine can run
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .axes import REDUCE, axis_rule, rearranges
 from .errors import MinigradError, line_at, of_user
-from .graph import PRIMITIVES, Graph, Node, Params, TupleType, constant_of, reachable, zeros_like
+from .graph import CALLS, PRIMITIVES, Graph, Node, Params, TupleType, constant_of, reachable, zeros_like
 from .primitive import ArrayNamespace, broadcast_axes, broadcast_leading, rule, unbroadcast
 from .symbolic import Dim, Symbol, size_of
 from .tracing import made_by, thread
@@ -59,7 +59,7 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
                 with np.errstate(all="ignore"):
                     out = node.prim.eval(xp, *(values[i] for i in node.inputs), **params)
             except (IndexError, ValueError) as error:  # errors that depend on values: an index, a singular matrix
-                _locate(error, node)
+                _locate(error, node, [values[i] for i in node.inputs], graph, arrays, sizes, xp)
                 raise
             if check is not None:
                 check(node, out, [values[i] for i in node.inputs])
@@ -71,12 +71,13 @@ def evaluate(graph: Graph, arrays: Sequence[np.ndarray], sizes: Mapping[Symbol, 
     return [values[n] for n in graph.outputs]
 
 
-def _locate(error: Exception, node: Node) -> None:
-    """Add the user's line, the operation and the types of a node to an error."""
+def _locate(error: Exception, node: Node, *run: object) -> None:
+    """Add the user's line, the operation and the types of a node to an error, and the example to one of an index."""
     located = getattr(error, "__notes__", None) or isinstance(error, MinigradError)
     if node.loc and not located and len(error.args) == 1 and not of_user(error):
         code = line_at(node.loc)
-        error.args = (f"{node.where}: {f'`{code}`: ' if code else ''}{error}",)
+        text = (isinstance(error, IndexError) and CALLS["index_error"](node, *run)) or error
+        error.args = (f"{node.where}: {f'`{code}`: ' if code else ''}{text}",)
     error.add_note(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)})")
 
 

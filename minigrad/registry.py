@@ -22,6 +22,7 @@ from .ops import (
     elementwise,
     fourier,
     index,
+    index_errors,
     integer,
     linalg,
     loops,

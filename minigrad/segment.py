@@ -97,7 +97,7 @@ def _check_range(name: str, index: np.ndarray, n: int, null: int | None) -> None
     """Raise `IndexRangeError` unless each index is a segment id, or `null`."""
     bad = index[((index < 0) | (index >= n)) & (True if null is None else index != null)]
     if bad.size:
-        raise IndexRangeError(at_user_line(f"{name}: index {bad[0]} is out of range for {n} places"
+        raise IndexRangeError(at_user_line(f"{name}: index {bad[0]} is out of range for {n} segments"
                                            + (". If it means none, say null=-1" if bad[0] == -1 else "")))
 
 

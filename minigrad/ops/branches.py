@@ -18,7 +18,7 @@ from ..symbolic import Dim, size_of
 from .broadcast import broadcast_along
 from .control import parts
 from .reduce import sum_
-from .subgraph import Flags, batch_graph, fits, jvp_graph, placeholders, result_types, vjp_graph
+from .subgraph import Flags, batch_graph, fits, jvp_graph, part, placeholders, result_types, vjp_graph
 
 # switch(index, *operands, graphs, rows, sums): `index` is one integer, or one per example, along any number of axes;
 # `rows` says which operands have these axes in front, and `sums` which results are added up over them. With one
@@ -73,7 +73,9 @@ def _switch_eval(xp: ArrayNamespace, index: np.ndarray, *xs: np.ndarray, graphs:
             continue
         body, n = rows_graph(graph, rows, sums)
         arrays = [xp.take(x, positions, axis=0) if r else x for x, r in zip(xs, rows, strict=True)]
-        for k, value in enumerate(interpreters.evaluate(body, arrays, dict.fromkeys(n.symbols, chosen), xp)):
+        with part(n, positions if len(lead) == 1 else None):
+            values = interpreters.evaluate(body, arrays, dict.fromkeys(n.symbols, chosen), xp)
+        for k, value in enumerate(values):
             if sums[k]:
                 out[k] = out[k] + value
             elif xp is np:

@@ -46,7 +46,7 @@ in_range = discrete(
     samples=lambda: [Sample((np.array([[0, 2], [-3, 1]]),), {"size": 4}, order=0)])
 
 
-_READS: dict[str, Callable[[Node], Iterable[Check]]] = {
+READS: dict[str, Callable[[Node], Iterable[Check]]] = {
     "gather": lambda node: zip(node.inputs[1:], node.inputs[0].shape, strict=False),
     **dict.fromkeys(("scatter_add", "scatter_max", "scatter_min"),
                     lambda node: zip(node.inputs[1:], node.params["shape"], strict=False)),
@@ -64,7 +64,7 @@ def checks_of(nodes: Iterable[Node]) -> dict[Check, Node]:
 
 def _checks(nodes: Iterable[Node]) -> Iterator[tuple[Check, Node]]:
     for node in nodes:
-        read = _READS.get(node.prim.name)
+        read = READS.get(node.prim.name)
         if read is not None:
             for index, size in read(node):
                 index = _viewed(index)

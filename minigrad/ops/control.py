@@ -6,7 +6,6 @@ import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from types import EllipsisType
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from ..tracing import guard_equal_shapes
 from ..views import SAME
 from .accumulators import Chains, accumulator
 from .constants import proj
-from .subgraph import apply_graph, batch_graph, jvp_graph, result_types, vjp_graph
+from .subgraph import apply_graph, batch_graph, jvp_graph, part, result_types, vjp_graph
 
 
 def parts(node: Node) -> list[Node]:
@@ -150,13 +149,12 @@ def sizes_of(span: Span) -> dict[Symbol, int]:
     return {s: end[s] - begin[s] for s in begin}
 
 
-def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int, in_axes: Axes,
-                  out_axes: Axes, packed: tuple[tuple[Dim, int], ...], **others: Any
-                  ) -> tuple[np.ndarray, ...]:
+def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, dim: Dim, size: int, total: int, in_axes: Axes,
+                  out_axes: Axes, packed: tuple[tuple[Dim, int], ...]) -> tuple[np.ndarray, ...]:
     sums: list[Chains[np.ndarray]] = [Chains(operator.add) for _ in out_axes]
     pieces: list[list[np.ndarray]] = [[] for _ in out_axes]
-    spans = chunk_spans(total, {"packed": packed, **others}, xs[:len(packed)])
-    none = dict.fromkeys((others["dim"].symbol, *(d.symbol for d, _ in packed)), 0)
+    spans = chunk_spans(total, {"packed": packed, "dim": dim, "size": size}, xs[:len(packed)])
+    none = dict.fromkeys((_symbol(dim), *(_symbol(d) for d, _ in packed)), 0)
     lengths = [None if axis is None else n.shape[axis] for n, axis in zip(graph.inputs, in_axes, strict=True)]
     different = [n for n in dict.fromkeys(lengths) if isinstance(n, Dim)]
     places = [different.index(n) if isinstance(n, Dim) else None for n in lengths]
@@ -164,7 +162,8 @@ def _chunked_eval(xp: ArrayNamespace, *xs: np.ndarray, graph: Graph, total: int,
         sections = [section_of(span, n) for n in different]
         arrays = [x if axis is None or k is None else _section(x, axis, sections[k])
                   for x, k, axis in zip(xs, places, in_axes, strict=True)]
-        values = interpreters.evaluate(graph, arrays, sizes_of(span), xp)
+        with part(dim, range(*(end[_symbol(dim)] for end in span))):
+            values = interpreters.evaluate(graph, arrays, sizes_of(span), xp)
         for i, (value, axis) in enumerate(zip(values, out_axes, strict=True)):
             if axis is not None:
                 pieces[i].append(value)

@@ -67,12 +67,18 @@ def _lockstep(size: int | Dim, mapped: Sequence[bool], indices: Sequence[Node]) 
     return [broadcast_along(iota(size=size), shape, tuple(range(1, len(shape)))), *stacked]
 
 
+def unexpanded(x: Node) -> tuple[Node, list[int]]:
+    """Return the array that `x` repeats, and the axes of `x` that it has."""
+    axes = list(range(x.ndim))
+    while x.prim.name == "expand":
+        axes = [axis for a, axis in enumerate(axes) if a not in x.params["axes"]]
+        (x,) = x.inputs
+    return x, axes
+
+
 def counts_along(size: int | Dim, index: Node) -> int | None:
     """Return the axis of an index along which it counts up to `size`; None if there is none."""
-    axes = list(range(index.ndim))
-    while index.prim.name == "expand":
-        axes = [axis for a, axis in enumerate(axes) if a not in index.params["axes"]]
-        (index,) = index.inputs
+    index, axes = unexpanded(index)
     return axes[0] if index.prim is iota and index.params["size"] == size else None
 
 

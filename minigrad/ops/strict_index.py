@@ -28,7 +28,7 @@ def _samples(*null: int) -> Callable[[], list[Sample]]:
 def _refuse(xp: ArrayNamespace, index: np.ndarray, outside: np.ndarray, size: np.ndarray) -> None:
     """Raise `IndexError` at the first index that is outside."""
     if bad := first_where(xp, outside, index, size):
-        raise IndexError(f"index {bad[1]} is out of range for {bad[2]} places")
+        raise IndexError(f"index {bad[1]} is out of range for an axis of size {bad[2]}")
 
 
 def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray | int = -1) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +17,7 @@ from ..primitive import fail, placeholder
 from ..symbolic import Dim
 
 Flags = tuple[bool, ...]
+Examples = Sequence[int] | np.ndarray | None  # the number of each example of a part; None: unknown
 T = TypeVar("T")
 Made = TypeVar("Made")
 
@@ -50,6 +53,23 @@ class Signature(NamedTuple):
         """Merge `more` operands into those of a loop, role by role; None is left out."""
         pairs = zip(self.split(operands), self.split(more), strict=True)
         return tuple(x for role in pairs for xs in role for x in xs if x is not None)
+
+
+class _Running(threading.local):
+    parts: tuple[tuple[Dim, Examples], ...] = ()  # the size of each part, and its examples in the part around it
+
+
+running = _Running()
+
+
+@contextmanager
+def part(size: Dim, examples: Examples) -> Iterator[None]:
+    """Evaluate a held graph on some examples of a batch within the ``with`` block; errors count them by `examples`."""
+    before, running.parts = running.parts, (*running.parts, (size, examples))
+    try:
+        yield
+    finally:
+        running.parts = before
 
 
 def fixed_point(step: Callable[[T], tuple[T, Made]], state: T) -> tuple[T, Made]:

@@ -220,7 +220,7 @@ def rewritten(rewrite: Callable[[Call], Graph], f: Callable[..., PyTree], args: 
               kwargs: dict[str, PyTree] | None = None) -> PyTree:
     """Return the result of a call of `f`, rewritten; inside a trace, continue the trace with it."""
     call = Call(f, args, kwargs)
-    graph = rewrite(call)
+    graph = rewrite(call).replace(names=lambda: argument_names(f, call.args, call.kwargs))
     return run(graph, call.leaves)
 
 

@@ -25,7 +25,7 @@ def test_null_is_the_place_behind_the_last_one(name, index, null, want):
 @pytest.mark.parametrize(("name", "index", "null"), [
     ("place", [0, -1], ()), ("place", [0, 4], ()), ("place_or_null", [0, -2], (-1,)), ("row_or_null", [0, -5], (-1,))])
 def test_other_indices_are_refused(name, index, null):
-    with pytest.raises(IndexError, match=f"index {index[1]} is out of range for 4 places"):
+    with pytest.raises(IndexError, match=f"index {index[1]} is out of range for an axis of size 4"):
         run(name, index, 4, *null)
 
 

@@ -4,7 +4,7 @@ The core reaches them by the tables that they fill when they are imported: `PRIM
 """
 
 # ruff: noqa: F401
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from . import codec, numpy, size_queries, text
@@ -41,16 +41,12 @@ from .ops import (
 from .transforms import effects, graph_methods, host_random, ragged
 
 
-def _drawn(name: str) -> Callable[..., Any]:
-    """Return a function of `draw`, which takes long to import; most programs draw nothing."""
-    def call(*args: object) -> Any:
-        from . import draw
+def _draw(form: str, *args: object) -> Any:
+    from . import draw  # takes long to import, and most programs draw nothing
 
-        return getattr(draw, name)(*args)
-
-    return call
+    return getattr(draw, form)(*args)
 
 
-TEXTS.update(to_svg=_drawn("graph_svg"), _repr_html_=_drawn("graph_html"), show=_drawn("show"))
-FORMS["with_values"] = _drawn("with_values")
-CALLS["roles"] = _drawn("roles")
+TEXTS.update(to_svg=partial(_draw, "graph_svg"), _repr_html_=partial(_draw, "graph_html"), show=partial(_draw, "show"))
+FORMS["with_values"] = partial(_draw, "with_values")
+CALLS["roles"] = partial(_draw, "roles")

@@ -50,76 +50,65 @@ def picture(graph: Graph, room: int = ROOM, words: Words | None = None) -> Pictu
     names = node_names(graph)
     nodes = [n for n in graph.nodes if not is_literal(n)]
     inputs = set(graph.inputs)
-    group = {n: n for n in nodes}  # the node in whose box each is drawn
-    if len(nodes) > room:
-        group = _fold(nodes, set(graph.outputs))
-    shown, total = _choose(nodes, inputs, group, room)
-    note = f"showing the first {len(shown):,} of {total:,} boxes" if len(shown) < total else ""
+    head = _heads(nodes, set(graph.outputs)) if len(nodes) > room else {n: n for n in nodes}
+    members: dict[Node, list[Node]] = {}
+    for n in nodes:
+        members.setdefault(head[n], []).append(n)
+    shown = _shown([n for n in nodes if n in members], members, inputs, room)
+    index = {n: i for i, n in enumerate(shown)}
     outputs = [(label, n) for label, n in zip(graph.out_names, graph.outputs, strict=True)
-               if is_literal(n) or group[n] in shown]
+               if is_literal(n) or head[n] in index]
+    notes = []
+    if len(shown) < len(members):
+        notes.append(f"showing the first {len(shown):,} of {len(members):,} boxes")
     if len(outputs) > room:
-        note += f"{'; ' if note else ''}showing the first {room:,} of {len(outputs):,} results"
+        notes.append(f"showing the first {room:,} of {len(outputs):,} results")
         outputs = outputs[:room]
 
-    holders = sum(1 for n in shown for _ in held_graphs(n))
-    share = (room - len(shown)) // holders if holders else 0
-    folded: dict[Node, list[Node]] = {}
-    for n in nodes:
-        if group[n] in shown:
-            folded.setdefault(group[n], []).append(n)
     boxes: list[Box] = []
     edges: list[tuple[int, int]] = []
-    index: dict[Node, int] = {}
+    holders = sum(1 for n in shown for _ in held_graphs(n))
+    share = (room - len(shown)) // holders if holders else 0
     for n in shown:
-        members = folded[n]
-        box = _folded_box(graph, members, names, words) if len(members) > 1 else (
-            _input_box if n in inputs else _box)(graph, n, names, words)
-        if n in graph.value_words:
-            box.type += f" {graph.value_words[n]}"
+        box = _box(graph, members[n], n in inputs, names, words)
         box.held = [(key, picture(held, share, words)) for key, held in held_graphs(n) if share >= 4]
-        index[n] = len(boxes)
         boxes.append(box)
-        inside = set(members)
-        sources = [group[i] for m in members for i in m.inputs if not is_literal(i) and i not in inside]
-        if len(members) > 1:
-            sources = list(dict.fromkeys(sources))
-        edges += [(index[s], index[n]) for s in sources if s in index]
-    results = []
+        sources = [index[head[i]] for m in members[n] for i in m.inputs
+                   if not is_literal(i) and head[i] is not n and head[i] in index]
+        edges += [(s, index[n]) for s in (dict.fromkeys(sources) if len(members[n]) > 1 else sources)]
     for label, n in outputs:
-        results.append(len(boxes))
+        box = Box("output", label, graph.role(n), type=words.type(n.type))
         if is_literal(n):
-            boxes.append(Box("output", f"{label} = {literal(n)}", graph.role(n), type=words.type(n.type)))
+            box.label += f" = {names[n]}"
         else:
-            edges.append((index[group[n]], len(boxes)))
-            boxes.append(Box("output", label, graph.role(n), type=words.type(n.type), tip=f"result: {names[n]}"))
+            box.tip = f"result: {names[n]}"
+            edges.append((index[head[n]], len(boxes)))
+        boxes.append(box)
     tops = [index[n] for n in graph.inputs if n in index]
-    return _shorten(boxes, edges, rank(len(boxes), edges, tops, results), note, names, index)
+    ranks = rank(len(boxes), edges, tops, range(len(shown), len(boxes)))
+    edges = _shorten(boxes, edges, ranks, [names[n] for n in shown])
+    return Picture(boxes, edges, ranks, "; ".join(notes))
 
 
-def _fold(nodes: Sequence[Node], outputs: set[Node]) -> dict[Node, Node]:
-    """Return the node in whose box each node is drawn: chains of elementwise nodes share one."""
+def _heads(nodes: Sequence[Node], outputs: set[Node]) -> dict[Node, Node]:
+    """Return the node in whose box each node is drawn: chains of elementwise nodes share that of their last one."""
     users: Counter[Node] = Counter()
     user: dict[Node, Node] = {}
     for n in nodes:
         for i in set(n.inputs):
             users[i] += 1
             user[i] = n
-    group: dict[Node, Node] = {}
+    head: dict[Node, Node] = {}
     for n in reversed(nodes):
         one = users[n] == 1 and n not in outputs and n.prim.kind == user[n].prim.kind == "elementwise"
-        group[n] = group[user[n]] if one else n
-    return group
+        head[n] = head[user[n]] if one else n
+    return head
 
 
-def _choose(nodes: Sequence[Node], inputs: set[Node], group: dict[Node, Node],
-            room: int) -> tuple[dict[Node, None], int]:
-    """Return the boxes to draw, with inputs just before their first use, and the number of all boxes."""
-    heads = [n for n in nodes if group[n] is n]
+def _shown(heads: Sequence[Node], members: dict[Node, list[Node]], inputs: set[Node], room: int) -> list[Node]:
+    """Return the boxes to draw: the first ones if there are more than `room`, with inputs just before their use."""
     if len(heads) <= room:
-        return dict.fromkeys(heads), len(heads)
-    members: dict[Node, list[Node]] = {}
-    for n in nodes:
-        members.setdefault(group[n], []).append(n)
+        return list(heads)
     shown: dict[Node, None] = {}
     for n in heads:
         if n not in inputs:
@@ -127,54 +116,46 @@ def _choose(nodes: Sequence[Node], inputs: set[Node], group: dict[Node, Node],
             shown[n] = None
         if len(shown) >= room:
             break
-    else:
-        shown |= dict.fromkeys(heads)
-    return dict.fromkeys(list(shown)[:room]), len(heads)
+    shown |= dict.fromkeys(heads)
+    return list(shown)[:room]
 
 
-def _shorten(boxes: list[Box], edges: list[tuple[int, int]], ranks: list[int], note: str,
-             names: dict[Node, str], index: dict[Node, int]) -> Picture:
-    """Replace edges across many layers by tags with the value's name above its user."""
-    called = {i: names[n] for n, i in index.items()}
+def _shorten(boxes: list[Box], edges: list[tuple[int, int]], ranks: list[int],
+             names: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the edges, with a tag of the value's name above its user in place of one across many layers."""
     kept: list[tuple[int, int]] = []
-    boxes, ranks = list(boxes), list(ranks)
     tags: dict[tuple[int, int], int] = {}
     for u, v in edges:
         if ranks[v] - ranks[u] > _FAR:
             if (u, v) not in tags:
                 tags[u, v] = len(boxes)
-                boxes.append(Box("tag", called[u], boxes[u].role, tip=f"{called[u]}: {boxes[u].type}, from above"))
+                boxes.append(Box("tag", names[u], boxes[u].role, tip=f"{names[u]}: {boxes[u].type}, from above"))
                 ranks.append(ranks[v] - 1)
             u = tags[u, v]
         kept.append((u, v))
-    return Picture(boxes, kept, ranks, note)
+    return kept
 
 
 # -- labels -------------------------------------------------------------------------------
 
 
-def _box(graph: Graph, n: Node, names: dict[Node, str], words: Words) -> Box:
-    return Box("op", _label(n, names, words), graph.role(n), names[n], words.type(n.type), n.where,
-               _tip(graph, n, names, words), n.prim.laws.commutative)
-
-
-def _input_box(graph: Graph, n: Node, names: dict[Node, str], words: Words) -> Box:
-    type_, role = words.type(n.type), graph.role(n)
-    return Box("input", names[n], role, type=type_, tip=f"{names[n]}: {type_}\n{role} input")
-
-
-def _tip(graph: Graph, n: Node, names: dict[Node, str], words: Words) -> str:
-    rules = f"made by {format_rules(n)}" if n.rules else "as written"
-    return f"{names[n]} = {words.call(n, names)}\n{words.type(n.type)}\n{n.where}\n{rules} ({graph.role(n)})"
-
-
-def _folded_box(graph: Graph, members: Sequence[Node], names: dict[Node, str], words: Words) -> Box:
-    head = members[-1]
-    symbols = " ".join(dict.fromkeys(_symbol(m) for m in members))
-    lines = [f"{names[m]} = {words.call(m, names)}" for m in members[:20]]
-    lines += [f"… and {len(members) - 20:,} more"] if len(members) > 20 else []
-    return Box("op", f"{len(members):,} elementwise: {symbols}", graph.role(head), names[head], words.type(head.type),
-               head.where, "\n".join(lines), unordered=True)
+def _box(graph: Graph, members: Sequence[Node], is_input: bool, names: dict[Node, str], words: Words) -> Box:
+    n = members[-1]
+    type_, role, name = words.type(n.type), graph.role(n), names[n]
+    if is_input:
+        box = Box("input", name, role, type=type_, tip=f"{name}: {type_}\n{role} input")
+    elif len(members) > 1:
+        symbols = " ".join(dict.fromkeys(map(_symbol, members)))
+        lines = [f"{names[m]} = {words.call(m, names)}" for m in members[:20]]
+        lines += [f"… and {len(members) - 20:,} more"] if len(members) > 20 else []
+        box = Box("op", f"{len(members):,} elementwise: {symbols}", role, name, type_, n.where, "\n".join(lines), True)
+    else:
+        rules = f"made by {format_rules(n)}" if n.rules else "as written"
+        tip = f"{name} = {words.call(n, names)}\n{type_}\n{n.where}\n{rules} ({role})"
+        box = Box("op", _label(n, names, words), role, name, type_, n.where, tip, n.prim.laws.commutative)
+    if n in graph.value_words:
+        box.type += f" {graph.value_words[n]}"
+    return box
 
 
 def _symbol(n: Node) -> str:

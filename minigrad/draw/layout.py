@@ -13,10 +13,8 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from .order import fewest_crossings
+from .order import Edge, fewest_crossings, neighbours
 from .shelves import detached, shelves
-
-Edge = tuple[int, int]
 
 _APART = 26.0  # between two boxes of a layer
 _LANES = 16.0  # between two passing edges, or an edge and a box
@@ -61,7 +59,7 @@ def rank(count: int, edges: Sequence[Edge], top: Collection[int] = (), bottom: C
     top, bottom : collection of int
         Boxes without predecessors that stay in the first layer, and boxes without successors for the last.
     """
-    above, below = _neighbours(count, edges)
+    above, below = neighbours(count, edges)
     ranks = [0] * count
     for v in range(count):
         ranks[v] = max((ranks[u] + 1 for u in above[v]), default=0)
@@ -85,15 +83,6 @@ def rank(count: int, edges: Sequence[Edge], top: Collection[int] = (), bottom: C
                 ranks[v] = low
     used = {r: i for i, r in enumerate(sorted(set(ranks)))}
     return [used[r] for r in ranks]
-
-
-def _neighbours(count: int, edges: Sequence[Edge]) -> tuple[list[list[int]], list[list[int]]]:
-    above: list[list[int]] = [[] for _ in range(count)]
-    below: list[list[int]] = [[] for _ in range(count)]
-    for u, v in edges:
-        above[v].append(u)
-        below[u].append(v)
-    return above, below
 
 
 def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge], ranks: Sequence[int],
@@ -182,7 +171,7 @@ class _Net:
                 self.links.append((lane[-2], lane[-1]))
             self.ports[v].append(len(self.links))
             self.links.append((lane[ranks[v] - ranks[u] - 1], v))
-        self.above, self.below = _neighbours(len(self.ranks), self.links)
+        self.above, self.below = neighbours(len(self.ranks), self.links)
         self.layers: list[list[int]] = [[] for _ in range(max(self.ranks) + 1)]
         for v, r in enumerate(self.ranks):
             self.layers[r].append(v)

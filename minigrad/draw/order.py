@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
+
+Edge = tuple[int, int]
 
 _HUB = 64  # pairs of neighbours above which two boxes are not exchanged
 
 
-def fewest_crossings(layers: Sequence[Sequence[int]], links: Sequence[tuple[int, int]],
+def neighbours(count: int, edges: Sequence[Edge]) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the items above each of `count` items, and those below."""
+    above: list[list[int]] = [[] for _ in range(count)]
+    below: list[list[int]] = [[] for _ in range(count)]
+    for u, v in edges:
+        above[v].append(u)
+        below[u].append(v)
+    return above, below
+
+
+def fewest_crossings(layers: Sequence[Sequence[int]], links: Sequence[Edge],
                      above: Sequence[Sequence[int]], below: Sequence[Sequence[int]]) -> list[list[int]]:
     """Return the layers in the order with the fewest crossings found.
 
@@ -72,23 +85,16 @@ def _crossed(first: Sequence[int], second: Sequence[int], position: list[float])
     return sum(position[a] > position[b] for a in first for b in second)
 
 
-def _count(layers: list[list[int]], links: Sequence[tuple[int, int]], position: list[float]) -> int:
-    rank = {v: r for r, layer in enumerate(layers) for v in layer}
+def _count(layers: list[list[int]], links: Sequence[Edge], position: list[float]) -> int:
+    layer_of = {v: r for r, layer in enumerate(layers) for v in layer}
     between: list[list[tuple[float, float]]] = [[] for _ in layers]
     for u, v in links:
-        between[rank[u]].append((position[u], position[v]))
+        between[layer_of[u]].append((position[u], position[v]))
     total = 0
-    for r, pairs in enumerate(between[:-1]):
-        width = len(layers[r + 1])
-        tree = [0] * (width + 1)  # a Fenwick tree over the places in the lower layer
-        for seen, (_, low) in enumerate(sorted(pairs)):
-            place = int(low + (width - 1) / 2) + 1
-            i, before = place, 0
-            while i:
-                before += tree[i]
-                i &= i - 1
-            total += seen - before
-            while place <= width:
-                tree[place] += 1
-                place += place & -place
+    for pairs in between:
+        lower: list[float] = []
+        for _, low in sorted(pairs):
+            place = bisect.bisect_right(lower, low)
+            total += len(lower) - place
+            lower.insert(place, low)
     return total

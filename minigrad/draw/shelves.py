@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-Edge = tuple[int, int]
+from .order import Edge, neighbours
+
 Column = tuple[int, ...]
 
 _TALLEST = 4  # boxes in a column
@@ -16,11 +17,7 @@ def detached(edges: Sequence[Edge], ranks: Sequence[int]) -> tuple[list[Column],
     A column is a box without edges, or a short chain of boxes with no edges but those between them. One that reaches
     from the first layer to the last is in neither list.
     """
-    above: list[list[int]] = [[] for _ in ranks]
-    below: list[list[int]] = [[] for _ in ranks]
-    for u, v in edges:
-        above[v].append(u)
-        below[u].append(v)
+    above, below = neighbours(len(ranks), edges)
     last = max(ranks, default=0)
     columns = []
     for v in range(len(ranks)):

@@ -60,7 +60,8 @@ class Entry:
     def _build(self) -> tuple[backends.Executable, Stages]:
         graph = self.graph
         optimized, stages = passes.run(graph, self.without)
-        program = backends.build(optimized, self.backend, given=self.host_inputs, numbers=self.scalars, **self.options)
+        program = backends.build(optimized, self.backend, host_inputs=self.host_inputs, host_outputs=self.scalars,
+                                 **self.options)
         first = Stage("trace", graph.name, graph, "; ".join(graph.notes) or f"{graph.count()} nodes" + (
             f" for every {', '.join(map(str, graph.symbols))}" if graph.symbols else ""))
         return program, Stages((first, *stages, *program.stages))

@@ -24,7 +24,7 @@ class NumPy(Backend):
 
     name, automatic = "numpy", True
 
-    def build(self, graph: Graph, **numbers: Collection[int]) -> Executable:
+    def build(self, graph: Graph, **host_values: Collection[int]) -> Executable:
         return Program(graph)
 
 
@@ -43,7 +43,7 @@ class Native(Backend):
 
         start()
 
-    def build(self, graph: Graph, **numbers: Collection[int]) -> Executable:
+    def build(self, graph: Graph, **host_values: Collection[int]) -> Executable:
         with importing:
             from .native.program import Program as Native
 
@@ -61,12 +61,12 @@ class Cuda(Backend):
 
         driver.current()
 
-    def build(self, graph: Graph, *, given: Collection[int] = (), numbers: Collection[int] = (),
+    def build(self, graph: Graph, *, host_inputs: Collection[int] = (), host_outputs: Collection[int] = (),
               **options: Any) -> Executable:
         with importing:
             from .cupy.program import Program as Cuda
 
-        return Cuda(graph, given=given, numbers=numbers, **options)
+        return Cuda(graph, host_inputs=host_inputs, host_outputs=host_outputs, **options)
 
     def asarray(self, x: object, dtype: np.dtype) -> Any:
         with importing:

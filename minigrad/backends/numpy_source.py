@@ -252,11 +252,11 @@ class Printer:
 
     def _return(self) -> None:
         results = []
-        given: set[Node] = set()
+        returned: set[Node] = set()
         for k, n in enumerate(self.graph.outputs):
             source = self.roles.root[n]
-            if self.plan.outputs.get(source) == k and source not in given:
-                given.add(source)
+            if self.plan.outputs.get(source) == k and source not in returned:
+                returned.add(source)
                 results.append(self.value(n))
                 continue
             name = self.name(self.graph.out_names[k] if self.graph.out_names else "out")

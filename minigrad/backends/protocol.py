@@ -76,16 +76,16 @@ class Backend(Protocol):
         return
 
     @abstractmethod
-    def build(self, graph: Graph, *, given: Collection[int] = (), numbers: Collection[int] = (),
+    def build(self, graph: Graph, *, host_inputs: Collection[int] = (), host_outputs: Collection[int] = (),
               **options: Any) -> Executable:
         """Return the program of an optimized graph.
 
         Parameters
         ----------
         graph : Graph
-        given : collection of int
+        host_inputs : collection of int
             The inputs that are Python numbers in every call.
-        numbers : collection of int
+        host_outputs : collection of int
             The outputs that are Python numbers without `compile`; a program on a device may return numbers for them.
         """
         ...
@@ -163,8 +163,8 @@ def options(name: str) -> frozenset[str]:
     return frozenset(o for b in backends for o in b.options)
 
 
-def build(graph: Graph, backend: str | None = None, *, given: Collection[int] = (), numbers: Collection[int] = (),
-          **options: Any) -> Executable:
+def build(graph: Graph, backend: str | None = None, *, host_inputs: Collection[int] = (),
+          host_outputs: Collection[int] = (), **options: Any) -> Executable:
     """Build the program of an optimized graph.
 
     Parameters
@@ -172,7 +172,7 @@ def build(graph: Graph, backend: str | None = None, *, given: Collection[int] = 
     graph : Graph
     backend : str, optional
         By default the first one, which needs NumPy alone.
-    given, numbers : collection of int
+    host_inputs, host_outputs : collection of int
         As in `Backend.build`.
     **options
         Options that the backend does not have are left out.
@@ -183,4 +183,5 @@ def build(graph: Graph, backend: str | None = None, *, given: Collection[int] = 
         If no backend has this name.
     """
     own = get(backend or next(iter(_backends)))
-    return own.build(graph, given=given, numbers=numbers, **{k: v for k, v in options.items() if k in own.options})
+    return own.build(graph, host_inputs=host_inputs, host_outputs=host_outputs,
+                     **{k: v for k, v in options.items() if k in own.options})

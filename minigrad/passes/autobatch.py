@@ -213,11 +213,11 @@ def _placed(task: Task, axis: int, rows: Rows) -> Node:
     places = [t.params["low"][axis] for t in task.operands]
     order = sorted(range(len(places)), key=places.__getitem__)
     terms = rows.stack([rows[task.read[k]] for k in order])
-    rest = (*shape[:axis], *shape[axis + 1:])
-    terms = reshaped(terms, (len(order), *rest))
+    others = (*shape[:axis], *shape[axis + 1:])
+    terms = reshaped(terms, (len(order), *others))
     places.sort()
     if places != list(range(size)):
-        terms = scatter_add(terms, constant(np.asarray(places)), shape=(size, *rest))
+        terms = scatter_add(terms, constant(np.asarray(places)), shape=(size, *others))
     return move_axis(terms, 0, axis)
 
 

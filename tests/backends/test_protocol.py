@@ -41,7 +41,7 @@ class Interpreter(backends.Backend):
     def start(self):
         self.started += 1
 
-    def build(self, graph, *, given=(), numbers=(), exact=True):
+    def build(self, graph, *, host_inputs=(), host_outputs=(), exact=True):
         return Interpreted(graph, exact)
 
 

@@ -65,9 +65,9 @@ class Program:
         Of the products of float32 matrices.
     device : Cuda, optional
         By default the current one, when the program is first run.
-    given : collection of int
+    host_inputs : collection of int
         The arguments that are Python numbers; the host computes the scalars that depend on them and on sizes alone.
-    numbers : collection of int
+    host_outputs : collection of int
         The results that become Python numbers where the host computes them.
     lent : frozenset of int, optional
         Of a loop's step: the arguments whose addresses are known when its launches are made.
@@ -88,13 +88,13 @@ class Program:
     """
 
     def __init__(self, graph: Graph, precision: str = "highest", device: Device | None = None,
-                 given: Collection[int] = (), numbers: Collection[int] = (), lent: frozenset[int] | None = None,
-                 stops: bool = False):
+                 host_inputs: Collection[int] = (), host_outputs: Collection[int] = (),
+                 lent: frozenset[int] | None = None, stops: bool = False):
         if precision not in driver.PRECISIONS:
             raise MinigradError(at_user_line(f"no precision {precision!r}; there are {', '.join(driver.PRECISIONS)}"))
         self.graph, self._precision = graph, precision
         self._device = device or driver.current()
-        self.host, self.without = HostScalars(graph, given), left_out()
+        self.host, self.without = HostScalars(graph, host_inputs), left_out()
         build = partial(Program, precision=precision, device=self._device)
         holding = [n for n in graph.nodes if n.prim in KINDS]
         looping = {n for n in holding if kind_of(n) == "loop"}
@@ -102,8 +102,9 @@ class Program:
             n)) if n in looping else build, self._device.xp) for n in holding}
         self.loops = {n: [program for _, program, _ in self.held[n].programs if isinstance(program, Program)]
                       for n in looping}
-        self.plan = Planner(schedule(graph, WRITTEN), self.host, numbers, self.loops, lent, stops, self.without).build()
-        self._dtypes = [None if i in given else n.dtype for i, n in enumerate(graph.inputs)]
+        planner = Planner(schedule(graph, WRITTEN), self.host, host_outputs, self.loops, lent, stops, self.without)
+        self.plan = planner.build()
+        self._dtypes = [None if i in host_inputs else n.dtype for i, n in enumerate(graph.inputs)]
         self._runs: Bounded[tuple[int, ...], RunPlan] = Bounded(_REMEMBERED)
         self._products: Bounded[Spec, Product] = Bounded(_REMEMBERED)
         self.source = "\n\n".join([self.plan.text,

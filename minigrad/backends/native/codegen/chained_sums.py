@@ -145,8 +145,8 @@ def _carry(k: VectorEmitter, n: Node, count: ir.Value) -> ir.Function:
     if name in k.module.globals:
         return k.module.globals[name]
     with k.function(name, [PTR, PTR, I64, I64, I64, I64]) as f:
-        b, (first, total, given, *_, limit) = k.b, f.args
-        count = known or given
+        b, (first, total, number, *_, limit) = k.b, f.args
+        count = known or number
         nbytes = b.mul(count, I64(n.dtype.itemsize))
         level, turn, turns = places = [k.e.alloca(t) for t in (PTR, I64, I64)]
         for place, start in zip(places, (first, *f.args[3:5]), strict=True):

@@ -140,9 +140,9 @@ def _place_in_row(largest: bool, dtype: np.dtype, code: Emitter, ranges: Sequenc
                 b.store(I1(0), hit)
             with code.repeated(functools.partial(goes_on, end)):
                 i = code.get(position)
-                found = any_lane(b, hits(i, width))
-                b.store(found, hit)
-                b.store(b.select(found, i, b.add(i, I64(width))), position)
+                any_hit = any_lane(b, hits(i, width))
+                b.store(any_hit, hit)
+                b.store(b.select(any_hit, i, b.add(i, I64(width))), position)
         code.store(code.get(position), wide, code.element(to, o, 8))
 
 

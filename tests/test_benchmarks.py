@@ -7,6 +7,7 @@ import pytest
 
 import minigrad as mg
 from benchmarks import gpu, graphs, harness, page
+from benchmarks.book import optimizer_steps, record, when_it_pays
 from benchmarks.peers import cold, contestants, epoch, limits, mlp, norms, table
 
 GROUPS = ("elementwise", "mlp", "narrow", "attention", "rnn", "logistic", "mixture")
@@ -127,3 +128,48 @@ def test_gpu_goals_set_bounds_and_judge_cases():
     found = gpu.goals(cases, {"elementwise loss, 100,000,000 examples: part of the copy's bandwidth, minigrad": 0.9})
     assert [t.bound for t in found] == [1.3, 1.0, 2, 0.85]
     assert [t.met for t in found] == [True, False, None, True]
+
+
+def test_optimizer_step_equals_numpy():
+    pytest.importorskip("sklearn")
+    problem = optimizer_steps.convex()
+    x, y, w, v, q = problem.x[:5], problem.y[:5], np.ones(problem.x.shape[1]), np.full(problem.x.shape[1], 0.1), 0.5
+    step, average = optimizer_steps.update(problem.loss), {"w": np.full_like(w, q)}
+    p1, v1, q1 = step({"w": w}, {"w": v}, average, x, y, 0.2, 0.9, 0.3)
+    slope = -(x * (y / (1 + np.exp(y * (x @ w))))[:, None]).mean(axis=0) + 0.02 * w
+    velocity = 0.9 * v + 0.1 * slope
+    np.testing.assert_allclose(v1["w"], velocity, rtol=1e-12)
+    np.testing.assert_allclose(p1["w"], w - 0.2 * velocity, rtol=1e-12)
+    np.testing.assert_allclose(q1["w"], 0.7 * q + 0.3 * (w - 0.2 * velocity), rtol=1e-12)
+
+
+def test_batched_training_equals_a_loop_over_seeds_and_rates():
+    pytest.importorskip("sklearn")
+    problem = optimizer_steps.convex()
+    rates = (0.1, 0.5)
+    found = optimizer_steps.train(problem, 50, 0.0, rates, seeds=2, epochs=1)["last"]
+    step, mean = optimizer_steps.update(problem.loss), mg.mean_loss(problem.loss, in_axes=(None, 0, 0))
+    for s in range(2):
+        for r, rate in enumerate(rates):
+            rng = np.random.default_rng(100 + s)
+            p = problem.start(rng)
+            v = {"w": np.zeros_like(p["w"])}
+            for rows in rng.permutation(500).reshape(-1, 50):
+                p, v, _ = step(p, v, p, problem.x[rows], problem.y[rows], rate, 0.0, 0.0)
+            np.testing.assert_allclose(found[-1, s, r], mean(p, problem.x, problem.y) - problem.optimum, rtol=1e-9)
+
+
+def test_summary_takes_the_rate_of_the_lowest_mean():
+    losses = np.array([[[3.0, 1.0, np.inf], [1.0, 2.0, 1.0]]])  # one checkpoint, two seeds, three rates
+    found = optimizer_steps.summary(losses)
+    assert found["best rate"].tolist() == [1]
+    assert found["at best rate"].tolist() == [[1.0, 2.0]]
+    assert record.rounded(found["mean"]) == [[2.0, 1.5, None]]
+
+
+def test_hand_written_gradient_equals_minigrads():
+    rng = np.random.default_rng(0)
+    p, x = when_it_pays.network(rng), rng.random(64, np.float32)
+    want = mg.grad(optimizer_steps.cross_entropy)(p, x, 3)
+    for name, g in when_it_pays.by_hand(p, x, 3).items():
+        np.testing.assert_allclose(g, want[name], rtol=1e-4, atol=1e-6)

@@ -26,6 +26,8 @@ from minigrad.backends.cupy.prelude import COMMON
 from minigrad.backends.cupy.program import Program
 from minigrad.passes import run
 
+_REPORT = re.compile(r"Function properties for (\w+)\n\D*\d+ bytes stack frame, (\d+) bytes spill stores, "
+                     r"(\d+) bytes spill loads\nptxas info\s*: Used (\d+) registers")
 _KERNEL = re.compile(r"^\.text\.(\w+):$", re.MULTILINE)
 _LINE = re.compile(r"^(?:(\.L_x_\d+):|\s+/\*([0-9a-f]+)\*/\s+(.*?);.*)$", re.MULTILINE)
 _JUMP = re.compile(r"\bBRA(?:\.\w+)* .*?`\((\.L_x_\d+)\)")
@@ -62,6 +64,12 @@ class Kernel:
     loaded: int
 
 
+def usage(log: str) -> dict[str, tuple[int, int]]:
+    """Return the registers of each kernel, and the bytes that a thread spills, from the compiler's log."""
+    return {name: (int(registers), int(stores) + int(loads))
+            for name, stores, loads, registers in _REPORT.findall(log)}
+
+
 def disassembler() -> str:
     """Return where nvdisasm is, on the path or in its wheel."""
     spec = importlib.util.find_spec("nvidia")
@@ -85,7 +93,7 @@ def kernels(text: str, arch: str) -> Iterator[Kernel]:
         file.write(binary.cubin)
         file.flush()
         done = subprocess.run([disassembler(), "-c", file.name], capture_output=True, text=True, check=True)
-    parts = _KERNEL.split(done.stdout)
+    parts, resources = _KERNEL.split(done.stdout), usage(binary.log)
     for name, body in zip(parts[1::2], parts[2::2], strict=True):
         labels: dict[str, int] = {}
         code: list[str] = []
@@ -99,8 +107,7 @@ def kernels(text: str, arch: str) -> Iterator[Kernel]:
         inner = [(a, b) for a, b in loops if not any(a <= c and d < b for c, d in loops)]
         sizes = [(sum(bytes_of(m[0]) for line in code[a:b] if (m := _LOAD.search(line))), b - a) for a, b in inner]
         loaded, loop = max(sizes, default=(0, 0))
-        usage = binary.usage[name]
-        yield Kernel(name, usage.registers, usage.spilled, len(code), loop, loaded)
+        yield Kernel(name, *resources[name], len(code), loop, loaded)
 
 
 def _loss(p: Any, x: Any, y: Any) -> Any:

@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import re
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from ...errors import MinigradError
 from .. import code_cache
 from .libraries import find
 
 MISSING = "NVRTC, which compiles the kernels, is not installed: pip install nvidia-cuda-nvrtc"
-_REPORT = re.compile(r"Function properties for (\w+)\n\D*(\d+) bytes stack frame, (\d+) bytes spill stores, "
-                     r"(\d+) bytes spill loads\nptxas info\s*: Used (\d+) registers")
 
 
-@dataclass(frozen=True)
-class Usage:
-    """The registers and the memory of a thread of a kernel, in bytes."""
-
-    registers: int
-    stack: int
-    spilled: int
-
-
-@dataclass(frozen=True)
-class Binary:
-    """Machine code.
-
-    Attributes
-    ----------
-    cubin : bytes
-    usage : dict of str to Usage
-        Per kernel.
-    """
+class Binary(NamedTuple):
+    """Machine code, and the log of its compilation, which has the registers of each kernel."""
 
     cubin: bytes
-    usage: dict[str, Usage]
+    log: str
 
 
 def version() -> tuple[int, int] | None:
@@ -68,12 +48,11 @@ def compile(text: str, arch: str) -> Binary:
     library = find("nvrtc")
     if library is None:
         raise MinigradError(MISSING)
-    folder, key = code_cache.trusted(), code_cache.digest("NVRTC", repr(version()), *options(arch), text)
+    folder, key = code_cache.trusted(), code_cache.digest("NVRTC with log", repr(version()), *options(arch), text)
     if cached := code_cache.find(folder, key):
-        usage, cubin = cached
-        return Binary(cubin, {name: Usage(**u) for name, u in usage.items()})
+        return Binary(*cached[::-1])
     binary = _compiled(library, text, arch)
-    code_cache.keep(folder, key, {name: asdict(u) for name, u in binary.usage.items()}, binary.cubin)
+    code_cache.keep(folder, key, binary.log, binary.cubin)
     return binary
 
 
@@ -82,12 +61,10 @@ def _compiled(library: ctypes.CDLL, text: str, arch: str) -> Binary:
     _check(library, library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"minigrad.cu", 0, None, None))
     try:
         status = library.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*flags))
-        log = _text(library, program, "ProgramLog")
+        log = _text(library, program, "ProgramLog").decode()
         if status:
-            raise MinigradError(f"NVRTC does not compile this kernel for {arch}:\n{log.decode()}")
-        return Binary(_text(library, program, "CUBIN"), {
-            name: Usage(int(registers), int(stack), int(stores) + int(loads))
-            for name, stack, stores, loads, registers in _REPORT.findall(log.decode())})
+            raise MinigradError(f"NVRTC does not compile this kernel for {arch}:\n{log}")
+        return Binary(_text(library, program, "CUBIN"), log)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 

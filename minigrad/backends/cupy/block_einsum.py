@@ -200,7 +200,7 @@ def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], mem
             with w.scope("if (i < rows && j < columns)"):
                 indices = {**outer, **split("i", rows), **split("j", columns)}
                 place = w.linear(index(b.out, "out", "packed" if b.ragged(b.out) else "stacked", indices), node.shape)
-                total = cuda_expr.total(f"sum[e / {b.columns}][e % {b.columns}]", node.dtype)
+                total = cuda_expr.cast(f"sum[e / {b.columns}][e % {b.columns}]", node.dtype)
                 w.emit(cuda_expr.store(f"{w.result(node)}[{place}]", total, node.dtype))
 
     def blocks(sizes: Sizes) -> int:

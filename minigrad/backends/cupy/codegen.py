@@ -33,11 +33,13 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 INLINE_UPDATES = 64  # per row: each place that a row's scatter writes searches as many updates
 
 
+def key_of(node: Node) -> Key:
+    """Return the key of a node's memory: of its part of a tuple, for a part."""
+    return (node.inputs[0], node.params["index"]) if node.prim.view is PART else node
+
+
 class NotInReach(Exception):
     """A kernel needs a value that an earlier launch must compute."""
-
-    def __init__(self, key: Key):
-        super().__init__(key)
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,8 @@ class KernelWriter:
     def __init__(self, memory: Memory):
         self.memory = memory
         self.params: dict[tuple[str, object], Param] = {}
-        self.slots: dict[int, tuple[str, str]] = {}  # of the table -> the name and the declaration
-        self.cells: dict[int, tuple[str, str]] = {}
+        self.table: dict[Slot | Cell, tuple[str, str]] = {}  # name and declaration of what is read from the table
         self.scopes = [Scope()]
-        self.slots_written: set[int] = set()
         self.flat: dict[tuple[Index, tuple[int | Dim, ...]], str] = {}  # index, shape of the array -> offset
         self._count = 0
 
@@ -146,18 +146,21 @@ class KernelWriter:
         outer.lines += [f"{head} {{", *("    " + line for line in inner.lines), "}"]
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Take everything back where `NotInReach` is raised inside."""
-        scopes = [(len(s.lines), set(s.names), dict(s.known)) for s in self.scopes]
-        params, slots, written, cells = dict(self.params), dict(self.slots), set(self.slots_written), dict(self.cells)
+    def within(self, *scopes: Scope) -> Iterator[None]:
+        """Write into scopes that the kernel places later; take everything back where `NotInReach` is raised inside."""
+        whole, self.scopes = self.scopes, [self.scopes[0], *scopes]
+        before = [(len(s.lines), set(s.names), dict(s.known)) for s in self.scopes]
+        params, table = dict(self.params), dict(self.table)
         try:
             yield
         except NotInReach:
-            for s, (n, names, known) in zip(self.scopes, scopes, strict=True):
+            for s, (n, names, known) in zip(self.scopes, before, strict=True):
                 del s.lines[n:]
                 s.names, s.known = names, known
-            self.params, self.slots, self.slots_written, self.cells = params, slots, written, cells
+            self.params, self.table = params, table
             raise
+        finally:
+            self.scopes = whole
 
     def param(self, kind: str, content: Key | Symbol | str | None, ctype: str, letter: str) -> str:
         """Return the name of a parameter, which is added where it is new."""
@@ -174,25 +177,22 @@ class KernelWriter:
             raise NotInReach(key)
         ctype = f"{'' if write else 'const '}{cuda_expr.stored(dtype)}"
         if isinstance(place, Slot):
-            k = place.number
-            if write:
-                self.slots_written.add(k)
-            return self._from_table(self.slots, k, f"{ctype}* __restrict__", f"global(({ctype}*){{}}[{k}])")
+            return self._from_table(place, f"{ctype}* __restrict__", f"global(({ctype}*){{}}[{place.number}])")
         if isinstance(place, Cell):
-            return self._from_table(self.cells, place.number, f"{ctype}* const", f"({ctype}*)({{}} + {place.number})")
+            return self._from_table(place, f"{ctype}* const", f"({ctype}*)({{}} + {place.number})")
         return self.param("key", place, f"{ctype}* __restrict__", "p")
 
-    def _from_table(self, declared: dict[int, tuple[str, str]], k: int, ctype: str, text: str) -> str:
-        """Return the name of the table's content at `k`; its declaration precedes all others."""
-        if k not in declared:
+    def _from_table(self, place: Slot | Cell, ctype: str, text: str) -> str:
+        """Return the name of the table's content at a place; its declaration precedes all others."""
+        if place not in self.table:
             table, name = self.param("table", None, "const u64* __restrict__", "table"), self.name("p")
-            declared[k] = name, f"{ctype} {name} = {text.format(table)}"
-        return declared[k][0]
+            self.table[place] = name, f"{ctype} {name} = {text.format(table)}"
+        return self.table[place][0]
 
     def _symbol(self, s: Symbol) -> str:
         place = self.memory.place(s)
         if isinstance(place, Cell):
-            return self._from_table(self.cells, place.number, "const I", f"(I){{}}[{place.number}]")
+            return self._from_table(place, "const I", f"(I){{}}[{place.number}]")
         return self.param("size", s, "const I", "n")
 
     def size(self, n: int | Dim) -> str:
@@ -264,10 +264,8 @@ class KernelWriter:
                 return s.known[node, idx]
         if node.prim in LITERALS:
             return LITERALS[node.prim](self, node, idx)
-        if self.memory.place(node) is not None:
-            return self._load(node, node, idx, self.linear(idx, node.shape))
-        if node.prim.view is PART:
-            return self._load(node, (node.inputs[0], node.params["index"]), idx, self.linear(idx, node.shape))
+        if self.memory.place(key := key_of(node)) is not None:
+            return self._load(node, key, idx, self.linear(idx, node.shape))
         if node.prim.view is not None:
             return self._view(node, idx)
         if node.prim.kind == "elementwise":

@@ -85,7 +85,7 @@ def expression(node: Node, xs: Sequence[str]) -> str:
     kind = computed(node.dtype)
     operand = computed(node.inputs[0].dtype) if node.prim is not ew.where else kind
     if node.prim is ew.cast:
-        return cast(xs[0], node.inputs[0].dtype, node.dtype)
+        return cast(xs[0], node.dtype)
     text = _NAME.sub(r"mg_\1(", kernel(node) or "")
     text = _DECIMAL.sub(lambda m: f"({operand}){m[0]}", text)
     text = re.sub(r"min\(\{0\}, 0\)", f"min({{0}}, ({operand})0)", text)
@@ -95,8 +95,8 @@ def expression(node: Node, xs: Sequence[str]) -> str:
     return rounded(text, node.dtype)
 
 
-def cast(x: str, source: np.dtype, to: np.dtype) -> str:
-    """Return the conversion between two dtypes."""
+def cast(x: str, to: np.dtype) -> str:
+    """Return the conversion of a computed or accumulated value to a dtype."""
     if to.kind == "b":
         return f"({x} != 0)"
     return rounded(f"({computed(to)}){x}", to)
@@ -110,11 +110,6 @@ def rounded(text: str, dtype: np.dtype) -> str:
 def load(place: str, dtype: np.dtype) -> str:
     """Return a stored element in its type of computation."""
     return f"from_half({place})" if dtype.name == "float16" else place
-
-
-def total(text: str, dtype: np.dtype) -> str:
-    """Return the value of an accumulator in the type of computation."""
-    return rounded(f"({computed(dtype)}){text}", dtype)
 
 
 def store(place: str, value: str, dtype: np.dtype) -> str:

@@ -7,31 +7,17 @@ square tiles in shared memory, so that loads and stores both are coalesced.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...graph import Node
 from ...ops.accumulators import RUN
-from ...symbolic import Dim, size_of, value
+from ...symbolic import Dim, size_of
 from . import cuda_expr
 from .codegen import Found, Index, Key, Memory, NotInReach, Scope
-from .kernels import (
-    REDUCING,
-    THREADS,
-    WIDEST,
-    Kernel,
-    Launch,
-    Root,
-    Sizes,
-    blocks_for,
-    chained,
-    finds_position,
-    index_names,
-    power_of_two,
-    typical,
-)
+from .kernels import THREADS, Kernel, Launch, Root, chained, index_names, power_of_two, typical
 
 _LANES = 4  # elements that a thread loads and stores at once
 _FEW = 4096  # elements up to which vectors do not pay
@@ -57,23 +43,13 @@ class _Sweep(Kernel):
         names = self.column_names | self.row_names
         self.idx: Index = tuple(names[a] for a in range(len(self.shape)))
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Write into the loops."""
-        self.scopes = [self.scopes[0], *self.blocks]
-        try:
-            with self.attempt():
-                yield
-        finally:
-            self.scopes = self.scopes[:1]
-
     def add(self, root: Root) -> None:
         node = root.node
         shape = node.inputs[0].shape if root.reduced else node.shape
         kept = tuple(a for a in range(len(shape)) if a not in root.reduced)
         if tuple(shape) != self.shape or (root.reduced and kept != self.kept):
             raise NotInReach(node)
-        with self.inside():
+        with self.within(*self.blocks):
             if root.reduced:
                 acc = self.begin(node, 0)
                 self.collect(node, acc, self.idx)
@@ -88,26 +64,9 @@ class _Sweep(Kernel):
 
     def done(self) -> Launch:
         self.loops([acc for node, acc in self.terminals if chained(node)])
-        if self.terminals and self.kept:
-            self.finish(self.width, "part", self.own("parts"), "group", "column", "columns")
-        elif self.terminals:
-            self.finish(1, "blockIdx.x", "gridDim.x", "0")
-        width, columns, rows = self.width, self.columns, self.rows
-        cells = sum(16 if finds_position(node) else 8 for node, _ in self.terminals)  # bytes
-        step = THREADS // width * (8 if cells else self.each)
-
-        def groups(sizes: Sizes) -> int:
-            return max(-(-value(columns, sizes) // width), 1)
-
-        def parts(sizes: Sizes) -> int:
-            most = (REDUCING if cells else WIDEST) // groups(sizes)
-            return blocks_for(value(rows, sizes), step, most)
-
-        return self.launch(
-            lambda sizes: parts(sizes) * groups(sizes), simple=type(self) is Elements and not cells,
-            arguments=lambda sizes: {"parts": parts(sizes)},
-            partials=lambda sizes: cells * parts(sizes) * value(columns, sizes),
-            counters=lambda sizes: 4 * groups(sizes) if cells else 0)
+        each = THREADS // self.width * (8 if self.terminals else self.each)
+        return replace(self.by_parts(self.rows, each, self.columns if self.kept else None, self.width),
+                       simple=type(self) is Elements and not self.terminals)
 
 
 class Columns(_Sweep):

@@ -96,6 +96,6 @@ def merge(launches: Sequence[Launch], name_of: Callable[[str], str]) -> Launch:
         return own
 
     body = "\n".join([f"({', '.join(p.text for p in params.values())}) {{", *lines, "}"])
-    return Launch(body, list(params.values()), [k for op in launches for k in op.writes],
+    return Launch(body, list(params.values()), {k: n for op in launches for k, n in op.writes.items()},
                   lambda sizes: sum(op.blocks(sizes) for op in launches), arguments=arguments,
                   nodes=[n for op in launches for n in op.nodes])

@@ -21,9 +21,9 @@ from ...graph import Node
 from ...ops.accumulators import RUN
 from ...ops.constants import const
 from ...primitive import Combiner
-from ...symbolic import Dim, Symbol, size_of
+from ...symbolic import Dim, Symbol, size_of, value
 from . import cuda_expr
-from .codegen import Index, KernelWriter, Key, Memory, Param
+from .codegen import Cell, Index, KernelWriter, Key, Memory, Param, Slot
 
 THREADS = 256
 _TYPICAL = 256  # stands for a symbolic size without a hint
@@ -99,8 +99,8 @@ class Launch(Op):
     body : str
         The parameters and statements; the name comes before.
     params : list of Param
-    writes : list of Key
-        The values that it makes.
+    writes : dict of Key to Node
+        The values that it makes, by the keys of their memory.
     blocks : callable
         The number of blocks, for some sizes. A run's sizes may be smaller: a kernel takes the symbols that the table
         holds from there.
@@ -114,7 +114,7 @@ class Launch(Op):
 
     body: str
     params: list[Param]
-    writes: list[Key]
+    writes: dict[Key, Node]
     blocks: Count
     partials: Count = lambda sizes: 0
     counters: Count = lambda sizes: 0
@@ -195,9 +195,7 @@ def chained(node: Node) -> bool:
 
 def finished(node: Node, name: str) -> str:
     """Return a reduction's result, given the name of its accumulator."""
-    if finds_position(node):
-        return f"{name}.v.at"
-    return f"({cuda_expr.computed(node.dtype)})({name}.v)" if node.dtype.kind != "b" else f"({name}.v != 0)"
+    return f"{name}.v.at" if finds_position(node) else cuda_expr.cast(f"({name}.v)", node.dtype)
 
 
 def grid_loop(w: KernelWriter, total: str) -> AbstractContextManager[None]:
@@ -226,7 +224,7 @@ class Kernel(KernelWriter):
         self.destination = target
         self.roots: list[Root] = []
         self.terminals: list[tuple[Node, str]] = []  # and the name of the accumulator
-        self.writes: list[Key] = []
+        self.writes: dict[Key, Node] = {}
 
     def own(self, name: str, ctype: str = "const I") -> str:
         """Return a parameter whose argument the launch provides."""
@@ -246,8 +244,7 @@ class Kernel(KernelWriter):
 
     def result(self, node: Node) -> str:
         """Return the name of the pointer to the memory that the launch writes a node to."""
-        if node not in self.writes:
-            self.writes.append(node)
+        self.writes[self.destination or node] = node
         return self.pointer(self.destination or ("to", node), node.dtype, write=True)
 
     def write(self, node: Node, idx: Index, text: str) -> None:
@@ -288,24 +285,43 @@ class Kernel(KernelWriter):
             branches = any(line.lstrip().startswith("if (") for line in lines[begin:])
             lines.insert(begin, f"#pragma unroll {1 if branches else _UNROLLED * most // RUN}")
 
-    def finish(self, width: int, part: str, parts: str, group: str, column: str = "0", columns: str = "1") -> None:
+    def _finish(self, width: int, part: str, parts: str, group: str, column: str, columns: str) -> None:
         """Write the end of a kernel with terminals: partial results, and their combination by the last block."""
         partial, counter = self.own("partial", "char*"), self.own("counter", "unsigned*")
         accs = ", ".join(acc for _, acc in self.terminals)
         with self.scope(f"if (finish<{width}>({partial}, {counter} + {group}, {part}, {parts}, {column}, {columns}, "
                         f"{accs}) && threadIdx.x < {width} && {column} < {columns})"):
             for node, acc in self.terminals:
-                text = cuda_expr.rounded(finished(node, acc), node.dtype)
-                self.emit(cuda_expr.store(f"{self.result(node)}[{column}]", text, node.dtype))
+                self.emit(cuda_expr.store(f"{self.result(node)}[{column}]", finished(node, acc), node.dtype))
 
-    def launch(self, blocks: Count, partials: Count = lambda sizes: 0, counters: Count = lambda sizes: 0,
-               arguments: Callable[[Sizes], Mapping[Key | str, int]] = lambda sizes: {}, simple: bool = False,
-               ) -> Launch:
+    def by_parts(self, rows: int | Dim, each: int, columns: int | Dim | None = None, width: int = 1) -> Launch:
+        """Return the launch of a kernel that gives parts of the rows to its blocks, `each` rows at a time.
+
+        If there are `columns`, a block has `width` of them side by side.
+        """
+        cells = sum(16 if finds_position(node) else 8 for node, _ in self.terminals)  # bytes
+        if cells:
+            self._finish(width, *(("blockIdx.x", "gridDim.x", "0", "0", "1") if columns is None else
+                                  ("part", self.own("parts"), "group", "column", "columns")))
+
+        def groups(sizes: Sizes) -> int:
+            return max(-(-value(columns or 1, sizes) // width), 1)
+
+        def parts(sizes: Sizes) -> int:
+            return blocks_for(value(rows, sizes), each, (REDUCING if cells else WIDEST) // groups(sizes))
+
+        return replace(self.launch(lambda sizes: parts(sizes) * groups(sizes)),
+                       arguments=lambda sizes: {"parts": parts(sizes)},
+                       partials=lambda sizes: cells * parts(sizes) * value(columns or 1, sizes),
+                       counters=lambda sizes: 4 * groups(sizes) if cells else 0)
+
+    def launch(self, blocks: Count) -> Launch:
         """Return the launch of the kernel."""
         params = list(self.params.values())
         head = f"({', '.join(p.text for p in params)})"
-        lines = [text + ";" for _, text in (*self.slots.values(), *self.cells.values())] + self.scopes[0].lines
+        table = sorted(self.table.items(), key=lambda item: isinstance(item[0], Cell))
+        lines = [text + ";" for _, (_, text) in table] + self.scopes[0].lines
         body = "\n".join([f"{head} {{", *("    " + line for line in lines), "}"])
-        return Launch(body, params, list(self.writes), blocks, partials, counters, arguments,
-                      [r.node for r in self.roots], simple, slots=frozenset(self.slots),
-                      slots_made=frozenset(self.slots_written))
+        slots = {place.number: text for place, (_, text) in table if isinstance(place, Slot)}
+        return Launch(body, params, self.writes, blocks, nodes=[r.node for r in self.roots], slots=frozenset(slots),
+                      slots_made=frozenset(k for k, text in slots.items() if not text.startswith("const ")))

@@ -28,7 +28,7 @@ from ..numpy_text import MANAGED
 from ..workspace import grows
 from . import block_einsum as block_kernels
 from . import gemm, library_kernels, segment_kernels
-from .codegen import LITERALS, Cell, Key, Memory, NotInReach, Place, Slot, printable
+from .codegen import LITERALS, Cell, Key, Memory, NotInReach, Place, Slot, key_of, printable
 from .elementwise_kernels import Columns, Elements, Tiles
 from .gemm import ConcurrentProducts, Multiply
 from .horizontal_fusion import arrange, merge
@@ -370,19 +370,19 @@ class Planner:
         """Give a value memory in the arena."""
         self.plan.bytes.setdefault(key, size)
 
-    def reserve_array(self, key: Key, node: Node | ArrayType) -> None:
-        """Give an array memory in the arena."""
-        shape, item = tuple(node.shape), node.dtype.itemsize
-        self.reserve(key, lambda sizes: value(size_of(shape), sizes) * item)
+    def keep(self, key: Key, array: Node | ArrayType) -> None:
+        """Note that an operation makes an array, which needs memory in the arena unless it is a result."""
+        size, item = size_of(array.shape), array.dtype.itemsize
+        if not isinstance(self._place(key), Slot):
+            self.reserve(key, lambda sizes: value(size, sizes) * item)
+        self.done.add(key)
 
     # -- emitting -------------------------------------------------------------------------------------------
 
     def emit(self, launch: Launch) -> None:
         """Add a launch."""
-        for key in launch.writes:
-            if isinstance(key, Node) and not isinstance(self._place(key), Slot):
-                self.reserve_array(key, key)
-            self.done.add(key)
+        for key, node in launch.writes.items():
+            self.keep(key, node)
         self.plan.ops.append(self._ending(launch))
 
     def _ending(self, launch: Launch) -> Launch:
@@ -393,17 +393,11 @@ class Planner:
         """Write a value, which may be a view or an argument, to memory of its own."""
         if key in self.done:
             return
-        w = Elements(node.shape, self.memory, key)
-        w.add(Root(node, True, known=True))
-        w.writes = []
-        if not isinstance(self._place(key), Slot):
-            self.reserve_array(key, node)
-        launch = w.done()
+        launch = self._single(node, key)
         if key in self.plan.arguments:
             blocks = launch.blocks
             launch.blocks = lambda sizes: 0 if key in self.plan.read_in_place(sizes) else blocks(sizes)
         self.emit(launch)
-        self.done.add(key)
 
     # -- steps ----------------------------------------------------------------------------------------------
 
@@ -488,10 +482,10 @@ class Planner:
         for write_totals in (True, False):
             self.emit(library_kernels.running(node, totals, write_totals, self.memory))
 
-    def _single(self, node: Node) -> Launch:
-        """Return the launch that computes one statement."""
-        w = Elements(node.shape, self.memory)
-        w.add(Root(node, True))
+    def _single(self, node: Node, target: Key | None = None) -> Launch:
+        """Return the launch that computes one statement, or copies a value to memory elsewhere."""
+        w = Elements(node.shape, self.memory, target)
+        w.add(Root(node, True, known=target is not None))
         return w.done()
 
     def _ends(self, lengths: Node) -> Node:
@@ -544,20 +538,18 @@ class Planner:
                 self.plan.ops.append(clear := ZeroTail(key, v))
                 self.cell(clear.count)
                 self.done.add(("clear", key))
-        self.reserve_array(product.node, product.node)
-        self.done.add(product.node)
+        self.keep(product.node, product.node)
         multiply = Multiply(product, operands)
         if node in self.biased:
             bias = self.biased[node][1]
             multiply.bias = self._contiguous(bias.root), bias.offset
             multiply.launch = self._ending(self._single(node))
-            self.reserve_array(node, node)
-            self.done.add(node)
+            self.keep(node, node)
         self.plan.ops.append(multiply)
 
     def _contiguous(self, v: Node) -> Key:
         """Return the key of a value in contiguous memory, after a copy where the value is elsewhere."""
-        key: Key = (v.inputs[0], v.params["index"]) if v.prim.view is PART else v
+        key = key_of(v)
         if v.prim is not const and key not in self.done:  # an argument, or a view that BLAS cannot take as it is
             key = "copy", v
             if v in self.slot and not any(gemm.depends(n, self.plan.rounded) for n in v.shape):
@@ -567,10 +559,8 @@ class Planner:
 
     def _loop(self, node: Node) -> None:
         loop = self.loops[node]
-        for key, part in zip(loop.results, node.types, strict=True):
-            self.reserve_array(key, part)
         for start, spare, v in zip(loop.starts, loop.spares, node.inputs[loop.first:], strict=False):
-            self.reserve_array(spare, v)
+            self.keep(spare, v)
             self.copy(v, start)
             del self.plan.bytes[start]
         read = {k for p in loop.programs for k in p.plan.arguments.values()}
@@ -588,7 +578,7 @@ class Planner:
             loop.cells.append([self.cell((program, number)) for number in program.plan.cells])
         self.reserve(loop.go, lambda sizes: 8)
         loop.strides = {n: self.cell(n) for n in loop.sliced() if isinstance(n, Dim)}
-        self.done.update([node, *loop.results])
+        self._results(node)
         if may_end(node):
             self.plan.notes.append(f"{node.where}: while is a graph of a few steps, launched until the device has "
                                      "noted the end")
@@ -600,23 +590,24 @@ class Planner:
             if (root := self.roles.root[i]) in self.host:
                 self.cell(root)
             reads += [k for k in self._sources(i) if k not in reads]
-        if isinstance(node.type, TupleType):
-            results: list[Key] = [(node, i) for i in range(len(node.types))]
-        else:
-            results = [node]
-        for key, part in zip(results, node.types, strict=True):
-            self.reserve_array(key, part)
-        self.done.update([node, *results])
+        results = self._results(node)
         self.plan.notes.append(f"{node.where}: {node.prim.name} is evaluated by CuPy, outside the captured graph")
         self.plan.ops.append(Evaluate(node, reads, results))
 
+    def _results(self, node: Node) -> list[Key]:
+        """Note that an operation makes a node's results, and return their keys."""
+        keys: list[Key] = [(node, i) for i in range(len(node.types))] if isinstance(node.type, TupleType) else [node]
+        for key, part in zip(keys, node.types, strict=True):
+            self.keep(key, part)
+        self.done.add(node)
+        return keys
+
     def _sources(self, node: Node) -> list[Key]:
         """Return the values of the arena that hold an operand."""
-        if node.prim.view is PART:
-            return [(node.inputs[0], node.params["index"])]
-        if self.roles.is_view(node):
-            return [k for i in node.inputs[:1] for k in self._sources(i)]
-        return [node] if not isinstance(self._place(node), Slot) and node in self.done else []
+        if self.roles.is_view(node) and node.prim.view is not PART:
+            return self._sources(node.inputs[0])
+        key = key_of(node)
+        return [key] if not isinstance(self._place(key), Slot) and key in self.done else []
 
     # -- results --------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...graph import Node
 from ...ops.segments import segment_cumsum
 from ...ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
@@ -112,7 +114,7 @@ def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Laun
                 w.emit(f"v = {scan}(v, carry, total);")
                 if not write_totals:
                     out = w.result(node)
-                    text = cuda_expr.total(f"carry.with(v){'.v' if ids else ''}", node.dtype)
+                    text = cuda_expr.cast(f"carry.with(v){'.v' if ids else ''}", node.dtype)
                     offset = w.linear((*outside[:axis], f"({position})", *outside[axis:]), node.shape)
                     w.emit(f"if (live) {cuda_expr.store(f'{out}[{offset}]', text, node.dtype)}")
                 w.emit("carry.take(total);")
@@ -126,4 +128,5 @@ def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Laun
         return 0 if write_totals and count == 1 else blocks_for(
             -(-value(lines(node), sizes) // columns) * count, each=1)
 
-    return w.launch(blocks, arguments=lambda sizes: dict(zip(("chunks", "length"), chunks(node, sizes), strict=True)))
+    return replace(w.launch(blocks), arguments=lambda sizes: dict(
+        zip(("chunks", "length"), chunks(node, sizes), strict=True)))

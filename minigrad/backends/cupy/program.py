@@ -518,7 +518,7 @@ class Workspace:
         add_bias: Sequence[Call] = ()
         if op.launch is not None and op.bias is not None:
             offsets.append((op.bias[0], value(op.bias[1], self.sizes)))
-            ways.insert(0, (program.product(replace(spec, epilogue="bias")), self.address(op.launch.writes[0])))
+            ways.insert(0, (program.product(replace(spec, epilogue="bias")), self.address(*op.launch.writes)))
             add_bias = self._calls((number, k), op.launch, step, lent)
         operands = []
         for key, offset in offsets:

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from ...graph import Node
 from ...ops.accumulators import RUN
-from ...symbolic import Dim, size_of, value
-from . import cuda_expr
+from ...symbolic import Dim, size_of
 from .codegen import Index, Memory, NotInReach, Scope
-from .kernels import (
-    REDUCING,
-    THREADS,
-    WIDEST,
-    Kernel,
-    Launch,
-    Root,
-    Sizes,
-    blocks_for,
-    chained,
-    finished,
-    index_names,
-    power_of_two,
-    typical,
-)
+from .kernels import THREADS, Kernel, Launch, Root, chained, finished, index_names, power_of_two, typical
 
 
 class Rows(Kernel):
@@ -51,50 +36,33 @@ class Rows(Kernel):
         self.sums: list[str] = []  # its accumulators that add in chains
         self.emit(f"const I rows = {self.size(self.rows)};")
 
-    def _within(self, root: Root) -> tuple[tuple[int | Dim, ...], Callable[[Index], Index]]:
-        """Return the axes that a root's loop runs over, and the index of its element from theirs."""
-        node, n = root.node, len(self.shape)
-        if root.within:
-            shape = node.inputs[0].shape
-            kept = [a for a in range(len(shape)) if a not in root.reduced]
-            if tuple(node.shape) != self.shape:
-                raise NotInReach(node)
-            down = [a for a in range(len(shape)) if a in root.reduced]
-        else:
-            shape = node.inputs[0].shape if root.terminal else node.shape
-            if tuple(shape[:n]) != self.shape or (root.terminal and len(root.reduced) < len(shape)):
-                raise NotInReach(node)
-            kept, down = list(range(n)), list(range(n, len(shape)))
-        return tuple(shape[a] for a in down), lambda own: tuple(
-            own[down.index(a)] if a in down else self.idx[kept.index(a)] for a in range(len(shape)))
-
     def add(self, root: Root) -> None:
-        domain, index = self._within(root)
+        shape = root.node.inputs[0].shape if root.reduced else root.node.shape
+        inner = [a in root.reduced if root.within else a >= len(self.shape) for a in range(len(shape))]
+        domain = tuple(n for n, own in zip(shape, inner, strict=True) if own)
+        kept = tuple(n for n, own in zip(shape, inner, strict=True) if not own)
+        if kept != self.shape or (root.terminal and len(root.reduced) < len(shape)):
+            raise NotInReach(root.node)
         if domain == self.domain:
             try:
-                return self._add(root, index)
+                return self._add(root, inner)
             except NotInReach:
                 pass  # it may need this loop's reductions
         self.close()
         self.domain, self.loop = domain, Scope()
         self.own_idx = tuple(index_names("at", enumerate(domain)).values())
         self.loop.names |= {"at", *self.own_idx} - {"0"} if domain else set()
-        return self._add(root, index)
+        self._add(root, inner)
 
-    def _add(self, root: Root, index: Callable[[Index], Index]) -> None:
-        node = root.node
-        self.scopes = [self.scopes[0], self.row] + ([self.loop] if self.domain else [])
-        idx = index(self.own_idx)
-        try:
-            with self.attempt():
-                if self.domain and idx == (*self.idx, *self.own_idx):
-                    n = size_of(self.domain)
-                    self.flat[idx, (*self.shape, *self.domain)] = "row" if n == 1 else f"row * {self.size(n)} + at"
-                if not root.reduced:
-                    text = self.value(node, idx)
-                    with self.once():
-                        self.write(node, idx, text)
-                    return self.roots.append(root)
+    def _add(self, root: Root, inner: Sequence[bool]) -> None:
+        """Write a root into the open loop; `inner` says which axes of its element are the loop's."""
+        node, outer, own = root.node, iter(self.idx), iter(self.own_idx)
+        idx = tuple(next(own if i else outer) for i in inner)
+        with self.within(self.row, *([self.loop] if self.domain else [])):
+            if self.domain and idx == (*self.idx, *self.own_idx):
+                n = size_of(self.domain)
+                self.flat[idx, (*self.shape, *self.domain)] = "row" if n == 1 else f"row * {self.size(n)} + at"
+            if root.reduced:
                 acc = self.begin(node, 1 if root.within else 0)
                 with self.once():
                     self.collect(node, acc, idx)
@@ -103,8 +71,10 @@ class Rows(Kernel):
                     self.open.append((node, acc, root.stored))
                 else:
                     self.terminals.append((node, acc))
-        finally:
-            self.scopes = self.scopes[:1]
+            else:
+                text = self.value(node, idx)
+                with self.once():
+                    self.write(node, idx, text)
         self.roots.append(root)
 
     def once(self) -> AbstractContextManager[None]:
@@ -113,28 +83,23 @@ class Rows(Kernel):
 
     def close(self) -> None:
         """Write the open loop into the row, and the results of its reductions."""
-        if self.domain:
-            lines = [*self.apart("at", enumerate(self.domain)), *self.loop.lines]
-            n = size_of(self.domain)
-            long = not isinstance(n, int) or n > RUN * self.team
-            self.scopes = [self.scopes[0], self.row]
-            with self.rounds("at", "lane", self.size(n), str(self.team), self.sums * long):
-                self.scopes[-1].lines += lines
-        self.scopes = [self.scopes[0], self.row]
-        self.sums = []
-        if self.open:
-            self.emit(" ".join(f"{acc}.close();" for _, acc, _ in self.open))
-            if self.team > 32:
-                self.emit(f"block_reduce<1>({', '.join(acc for _, acc, _ in self.open)});")
-            else:
-                self.scopes[-1].lines += [f"team_reduce<{self.team}, 1>({acc});" for _, acc, _ in self.open]
-        for node, acc, stored in self.open:
-            out, _ = self.computed(node, self.idx, cuda_expr.rounded(finished(node, acc), node.dtype), 1)
-            if stored:
-                self._store(node, out)
-        self.open = []
-        self.domain = None
-        self.scopes = self.scopes[:1]
+        with self.within(self.row):
+            if self.domain:
+                lines = [*self.apart("at", enumerate(self.domain)), *self.loop.lines]
+                n = size_of(self.domain)
+                long = not isinstance(n, int) or n > RUN * self.team
+                with self.rounds("at", "lane", self.size(n), str(self.team), self.sums * long):
+                    self.scopes[-1].lines += lines
+            accs = [acc for _, acc, _ in self.open]
+            if accs:
+                self.emit(" ".join(f"{acc}.close();" for acc in accs))
+                self.scopes[-1].lines += [f"block_reduce<1>({', '.join(accs)});"] if self.team > 32 else [
+                    f"team_reduce<{self.team}, 1>({acc});" for acc in accs]
+            for node, acc, stored in self.open:
+                out, _ = self.computed(node, self.idx, finished(node, acc), 1)
+                if stored:
+                    self._store(node, out)
+        self.open, self.sums, self.domain = [], [], None
 
     def _store(self, node: Node, text: str) -> None:
         with self.scope("if (lane == 0)"):
@@ -143,9 +108,8 @@ class Rows(Kernel):
     def keep(self, node: Node) -> None:
         """Write the result of a reduction within rows to memory too."""
         self.close()
-        self.scopes = [self.scopes[0], self.row]
-        self._store(node, self.value(node, self.idx))
-        self.scopes = self.scopes[:1]
+        with self.within(self.row):
+            self._store(node, self.value(node, self.idx))
 
     def done(self) -> Launch:
         self.close()
@@ -154,13 +118,4 @@ class Rows(Kernel):
                         f"row += gridDim.x * {self.per_block})"):
             self.scopes[-1].lines += self.row.lines
             self.scopes[-1].lines += [f"{acc}.fold();" for node, acc in self.terminals if chained(node)]
-        if self.terminals:
-            self.finish(1, "blockIdx.x", "gridDim.x", "0")
-        n_terminals, rows, per_block = len(self.terminals), self.rows, self.per_block
-        most = REDUCING if n_terminals else WIDEST
-
-        def blocks(sizes: Sizes) -> int:
-            return blocks_for(value(rows, sizes), per_block, most)
-
-        return self.launch(blocks, partials=lambda sizes: 8 * n_terminals * blocks(sizes),
-                           counters=lambda sizes: 4 if n_terminals else 0)
+        return self.by_parts(self.rows, self.per_block)

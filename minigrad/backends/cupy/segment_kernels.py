@@ -11,11 +11,10 @@ and so does every batch that an example is part of.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...combiners import ADD
 from ...graph import ArrayType, Node
 from ...ops.accumulators import RUN
 from ...ops.elementwise import cast_to
@@ -26,7 +25,20 @@ from ...ops.sort import cumsum
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
 from .codegen import Key, Memory
-from .kernels import THREADS, Count, Kernel, Launch, Op, Sizes, blocks_for, combiner, grid_loop, power_of_two, typical
+from .kernels import (
+    THREADS,
+    Count,
+    Kernel,
+    Launch,
+    Op,
+    Sizes,
+    accumulator,
+    blocks_for,
+    chained,
+    grid_loop,
+    power_of_two,
+    typical,
+)
 
 SCATTERS = frozenset({scatter_add, gather_sum, scatter_max, scatter_min})
 _DIGIT = 8  # bits
@@ -137,7 +149,7 @@ def place_of_each(node: Node, key: Key, memory: Memory) -> Launch:
             w.emit(f"if ({' && '.join(c for _, c in rows if c) or 'true'}) place = (unsigned){text};")
             w.emit(f"else {w.flag(node)}")
         w.emit(f"{out}[t] = place;")
-    return w.launch(lambda sizes: blocks_for(value(updates(node), sizes)), arguments=lambda sizes: {
+    return replace(w.launch(lambda sizes: blocks_for(value(updates(node), sizes))), arguments=lambda sizes: {
         "total": value(updates(node), sizes), "nowhere": value(places(node), sizes)})
 
 
@@ -155,10 +167,7 @@ def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
     w = Kernel(memory)
     u, k = node.inputs[0], len(targets(node))
     n, wide = updates(node), size_of(node.shape[k:])
-    by, dtype = combiner(node), node.dtype
-    kind, first = cuda_expr.accumulated(dtype), cuda_expr.identity(by, dtype)
-    acc = f"Acc<{by.functor}, {kind}>"
-    sums = ["sum"] * (by is ADD and dtype.kind == "f")
+    acc, first = accumulator(node)
     # A team has `across` threads along the columns of a place, and `along` threads along its updates.
     across = min(power_of_two(typical(wide)), 32)
     each = -(-typical(n) // max(typical(places(node)), 1))  # updates per place
@@ -176,10 +185,10 @@ def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
         w.emit(f"const I own = item + threadIdx.x / {team}, slot = own / columns, group = own % columns;")
         w.emit(f"const I w = group * {across} + lane % {across};")
         w.emit(f"const Piece<I> piece = own < items ? piece_of<{piece}>({end}, slot, places) : Piece<I>();")
-        w.emit(f"{acc} sum{{({kind}){first}}};")
+        w.emit(f"{acc} sum{first};")
         w.scopes[-1].names |= {"w", "piece", "sum"}
         w.emit("const I stop = w < wide ? piece.last : piece.first;")
-        with w.rounds("at", f"piece.first + lane / {across}", "stop", str(along), sums):
+        with w.rounds("at", f"piece.first + lane / {across}", "stop", str(along), ["sum"] * chained(node)):
             if order is not None:
                 position = f"(I){w.param('key', order, 'const unsigned* __restrict__', 'p')}[at]"
             position = w.inner(position)
@@ -191,7 +200,8 @@ def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
                     w.emit(f"if (!({condition})) {{ {w.flag(node)} continue; }}")
                 idx = (w.inner(f"(I){row}"), *idx[len(rows):])
             w.emit(f"sum.take({w.value(u, idx)});")
-        store = cuda_expr.store(f"{w.result(node)}[place * wide + w]", cuda_expr.total("total.v", dtype), dtype)
+        total = cuda_expr.cast("total.v", node.dtype)
+        store = cuda_expr.store(f"{w.result(node)}[place * wide + w]", total, node.dtype)
         w.emit(f"finish_pieces<{team}, {across}, {piece}>({partial}, {counter}, piece, group, columns, wide, sum, [&]("
                f"I place, I w, const {acc}& total) {{ {store} }});")
 
@@ -201,7 +211,7 @@ def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
     def pieces(sizes: Sizes) -> int:
         return value(n, sizes) // piece
 
-    return w.launch(
-        lambda sizes: blocks_for((value(places(node), sizes) + pieces(sizes)) * groups(sizes) * team),
+    return replace(
+        w.launch(lambda sizes: blocks_for((value(places(node), sizes) + pieces(sizes)) * groups(sizes) * team)),
         partials=lambda sizes: 16 * (pieces(sizes) + 1) * groups(sizes) * across,
         counters=lambda sizes: 4 * (pieces(sizes) + 1) * groups(sizes))

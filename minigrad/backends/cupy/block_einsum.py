@@ -6,8 +6,10 @@ reads the lengths and the offsets of the examples from device memory, so that on
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 
 from ...graph import PRIMITIVES, Node, full
 from ...ops.broadcast import broadcast_along
@@ -80,11 +82,11 @@ class Blocks:
             return None
         key = "tiles", *((tuple(self.lengths.get(c, self.dense.get(c)) for c in group), side) for group, side in parts)
         if key not in counts:
-            counts[key] = _product([self._over(self._count(group), side) for group, side in parts])
+            counts[key] = _product(self._over(self._count(group), side) for group, side in parts)
         return counts[key]
 
     def _count(self, group: str) -> Node:
-        return _product([self._size(c) for c in group] or [full(1, (self.examples,), COUNT)])
+        return _product(map(self._size, group)) if group else full(1, (self.examples,), COUNT)
 
     def _size(self, c: str) -> Node:
         if c in self.lengths:
@@ -98,18 +100,15 @@ class Blocks:
         return PRIMITIVES["floor_divide"](n + full(side - 1, n.shape, COUNT), full(side, n.shape, COUNT))
 
 
-def _product(nodes: Sequence[Node]) -> Node:
-    out = nodes[0]
-    for n in nodes[1:]:
-        out = out * n
-    return out
+def _product(nodes: Iterable[Node]) -> Node:
+    return functools.reduce(operator.mul, nodes)
 
 
 def segment(lengths: Sequence[Node], counts: dict[Key, Node]) -> Node:
     """Return the rows of each example of an array that is packed along axes of these lengths."""
     if len(lengths) == 1:
         return lengths[0]
-    return counts.setdefault(("rows", *lengths), _product([cast_to(n, COUNT) for n in lengths]))
+    return counts.setdefault(("rows", *lengths), _product(cast_to(n, COUNT) for n in lengths))
 
 
 def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], memory: Memory) -> Launch:
@@ -131,11 +130,7 @@ def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], mem
 
     def split(index: str, group: str) -> dict[str, str]:
         """Divide an index along a group into one along each of its subscripts."""
-        indices = {}
-        for c in reversed(group[1:]):
-            indices[c] = w.inner(f"{index} % {sizes[c]}")
-            index = w.inner(f"{index} / {sizes[c]}")
-        return {**indices, **{c: w.inner(index) for c in group[:1]}}
+        return dict(zip(group, w.split(index, [sizes[c] for c in group]), strict=True))
 
     def index(term: str, name: str, layout: str, indices: dict[str, str]) -> tuple[str, ...]:
         first: tuple[str, ...] = ("example",) if layout == "stacked" else ()

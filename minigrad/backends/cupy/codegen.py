@@ -173,8 +173,7 @@ class KernelWriter:
     def pointer(self, key: Key, dtype: np.dtype, write: bool = False) -> str:
         """Return the name of the pointer to a value in memory."""
         place = self.memory.place(key)
-        if place is None:
-            raise NotInReach(key)
+        assert place is not None, key
         ctype = f"{'' if write else 'const '}{cuda_expr.stored(dtype)}"
         if isinstance(place, Slot):
             return self._from_table(place, f"{ctype}* __restrict__", f"global(({ctype}*){{}}[{place.number}])")
@@ -195,7 +194,7 @@ class KernelWriter:
             return self._from_table(place, "const I", f"(I){{}}[{place.number}]")
         return self.param("size", s, "const I", "n")
 
-    def size(self, n: int | Dim) -> str:
+    def size(self, n: int | Dim | str) -> str:
         """Return a size as a C expression."""
         if not isinstance(n, Dim):
             return str(n)
@@ -226,8 +225,8 @@ class KernelWriter:
             text = i if not text or text == "0" else f"({text} * {self.size(n)} + {i})"
         return text or "0"
 
-    def split(self, position: str, shape: Sequence[int | Dim]) -> Index:
-        """Return the index of the element at a position of a plain array."""
+    def split(self, position: str, shape: Sequence[int | Dim | str]) -> Index:
+        """Return the index of the element at a position of a plain array; sizes may be C expressions."""
         out: list[str] = []
         kept = [k for k, n in enumerate(shape) if n != 1]
         for k in range(len(shape) - 1, -1, -1):
@@ -289,8 +288,6 @@ class KernelWriter:
                 order.append(n)
             elif (n not in seen and n.prim.kind == "elementwise" and self.memory.place(n) is None
                     and not any((n, idx) in s.known for s in self.scopes)):
-                if cuda_expr.kernel(n) is None:
-                    raise NotInReach(n)
                 seen.add(n)
                 stack.append((n, True))
                 stack += [(i, False) for i in n.inputs]
@@ -386,8 +383,6 @@ def _gather(w: KernelWriter, node: Node, idx: Index) -> Found:
 def _scatter_row(w: KernelWriter, node: Node, idx: Index) -> Found:
     """Write an element of a scatter that stays within its row: the sum of the row's updates to that place."""
     u, *indices = node.inputs
-    if not (lockstep(node) and one_by_one(node)):
-        raise NotInReach(node)
     k = indices[0].ndim
     places, inner = idx[:len(indices)], idx[len(indices):]
     level = w.level(idx)

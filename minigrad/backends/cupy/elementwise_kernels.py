@@ -17,7 +17,7 @@ from ...ops.accumulators import RUN
 from ...symbolic import Dim, size_of
 from . import cuda_expr
 from .codegen import Found, Index, Key, Memory, NotInReach, Scope
-from .kernels import THREADS, Kernel, Launch, Root, chained, index_names, power_of_two, typical
+from .kernels import THREADS, Kernel, Launch, Root, chained, power_of_two, typical
 
 _LANES = 4  # elements that a thread loads and stores at once
 _FEW = 4096  # elements up to which vectors do not pay
@@ -37,10 +37,13 @@ class _Sweep(Kernel):
         self.down = tuple(a for a in range(len(self.shape)) if a not in self.kept)
         self.columns, self.rows = (size_of(self.shape[a] for a in axes) for axes in (self.kept, self.down))
         self.last = max((a for a, n in enumerate(self.shape) if n != 1), default=0)
-        self.blocks: list[Scope] = []  # of the loops
-        self.across, self.along = ([(a, self.shape[a]) for a in axes] for axes in (self.kept, self.down))
-        self.column_names, self.row_names = index_names("column", self.across), index_names("row", self.along)
-        names = self.column_names | self.row_names
+
+    def open(self, outer: set[str], inner: set[str], **counters: Sequence[int]) -> None:
+        """Begin the loops, which declare some names, and divide the counters of some axes into the index."""
+        self.blocks = [Scope(names=outer), Scope(names=inner)]
+        with self.within(*self.blocks):
+            names = {a: i for counter, axes in counters.items() for a, i in zip(
+                axes, self.split(counter, [self.shape[a] for a in axes]), strict=True)}
         self.idx: Index = tuple(names[a] for a in range(len(self.shape)))
 
     def add(self, root: Root) -> None:
@@ -74,21 +77,20 @@ class Columns(_Sweep):
 
     def __init__(self, shape: Sequence[int | Dim], kept: Sequence[int], memory: Memory):
         super().__init__(shape, kept, memory)
-        self.width = min(power_of_two(typical(self.columns)), 32) if self.last in self.kept else 1
+        self.width = power_of_two(self.columns, 32) if self.last in self.kept else 1
         parts = self.own("parts")
         self.emit(f"const I part = blockIdx.x % {parts}, group = blockIdx.x / {parts};")
         self.emit(f"const I column = group * {self.width} + threadIdx.x % {self.width};")
         self.emit(f"const I columns = {self.size(self.columns)}, rows = {self.size(self.rows)};")
-        self.blocks = [Scope(names={"column", *self.column_names.values()} - {"0"}),
-                       Scope(names={"row", *self.row_names.values()} - {"0"})]
+        self.open({"column"}, {"row"}, column=self.kept, row=self.down)
 
     def loops(self, sums: Sequence[str]) -> None:
         parts, step = self.own("parts"), THREADS // self.width
         with self.scope("if (column < columns)"):
-            self.scopes[-1].lines += [*self.apart("column", self.across), *self.blocks[0].lines]
+            self.scopes[-1].lines += self.blocks[0].lines
             first = f"part * {step} + threadIdx.x / {self.width}"
             with self.rounds("row", first, "rows", f"{parts} * {step}", sums):
-                self.scopes[-1].lines += [*self.apart("row", self.along), *self.blocks[1].lines]
+                self.scopes[-1].lines += self.blocks[1].lines
 
 
 class Elements(_Sweep):
@@ -105,8 +107,8 @@ class Elements(_Sweep):
     def __init__(self, shape: Sequence[int | Dim], memory: Memory, target: Key | None = None):
         super().__init__(shape, (), memory, target)
         self.emit(f"const I rows = {self.size(self.rows)};")
+        self.open({"first"}, {"row"}, row=self.down)
         self.flat[self.idx, self.shape] = "row"
-        self.blocks = [Scope(names={"first"}), Scope(names={"row", *self.idx} - {"0"})]
         self.transposed: int | None = None
 
     def other_axis(self, idx: Index) -> int | None:
@@ -157,7 +159,7 @@ class Elements(_Sweep):
                 self.scopes[-1].lines += [*self.blocks[0].lines, "#pragma unroll"]
                 with self.scope("for (int lane = 0; lane < N; lane++)"):
                     self.emit("const I row = first + lane;")
-                    self.scopes[-1].lines += [*self.apart("row", self.along), *self.blocks[1].lines]
+                    self.scopes[-1].lines += self.blocks[1].lines
                 self.scopes[-1].lines += [f"st_pack<N>({p}, first, {q});" for (w, p), q in packs.items() if w == "st"]
 
 
@@ -168,8 +170,8 @@ class Tiles(Elements):
         super().__init__(elements.shape, elements.memory, elements.destination)
         self.transposed = self.axis = transposed
         self.flat = {}
-        square = {self.idx[self.last], self.idx[transposed]}
-        self.blocks = [Scope(names=set(self.idx) - square - {"0"}), Scope(names=square)]
+        self.others = [a for a in self.down if a not in (self.last, transposed)]
+        self.open({"row"}, {"own", "across"}, row=self.others, own=[transposed], across=[self.last])
         self.tiles: list[tuple[str, str]] = []  # name, and an element of the operand
         for root in elements.roots:
             self.add(root)
@@ -183,21 +185,17 @@ class Tiles(Elements):
         return self.loaded(node, idx, f"{name}[lane][k]")
 
     def loops(self, sums: Sequence[str]) -> None:
-        own, across = self.idx[self.axis], self.idx[self.last]
         high, wide = (self.size(self.shape[a]) for a in (self.axis, self.last))
-        others = [(a, n) for a, n in self.along if a not in (self.axis, self.last)]
         self.emit(f"const I down = ({high} + {_TILE - 1}) / {_TILE}, beside = ({wide} + {_TILE - 1}) / {_TILE};")
-        self.emit(f"const I tiles = down * beside * {self.size(size_of(n for _, n in others))};")
+        self.emit(f"const I tiles = down * beside * {self.size(size_of(self.shape[a] for a in self.others))};")
         self.emit(f"const int lane = threadIdx.x % {_TILE};")
         stage = [f"{name}[k][lane] = {text};" for name, text in self.tiles]
         with self.scope("for (I tile = blockIdx.x; tile < tiles; tile += gridDim.x)"):
             self.emit(f"const I left = tile % beside * {_TILE}, top = tile / beside % down * {_TILE};")
             self.emit("const I row = tile / beside / down;")
-            self.scopes[-1].lines += self.apart("row", others) or [
-                f"const I {self.idx[a]} = row;" for a, n in others if n != 1]
             self.scopes[-1].lines += self.blocks[0].lines
-            for one, low, n, other, first, m, body in ((across, "left", wide, own, "top", high, stage), (
-                    own, "top", high, across, "left", wide, self.blocks[1].lines)):
+            for one, low, n, other, first, m, body in (("across", "left", wide, "own", "top", high, stage), (
+                    "own", "top", high, "across", "left", wide, self.blocks[1].lines)):
                 self.emit("__syncthreads();")
                 with self.scope(f"for (int k = threadIdx.x / {_TILE}; k < {_TILE}; k += {THREADS // _TILE})"):
                     self.emit(f"const I {one} = {low} + k, {other} = {first} + lane;")

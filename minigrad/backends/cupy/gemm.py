@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from ...graph import Node
@@ -84,30 +84,24 @@ def _apart(stride: Size, length: Size, count: Size) -> bool:
     return (stride != 0 and stride != 1) or length == 1
 
 
-@dataclass(frozen=True)
 class Product:
     """An einsum in canonical form: ``out = x @ y`` for each of `batch` pairs of matrices, in row-major order.
 
     Attributes
     ----------
-    sizes : (Size, Size, Size, Size)
-        Batch, rows, columns and inner.
+    groups : (str, str, str, str)
+        The subscripts of batch, rows, columns and inner; `sizes` has the size of each.
     """
 
-    node: Node
-    sizes: tuple[Size, Size, Size, Size] = field(init=False)
-
-    def __post_init__(self) -> None:
-        terms, out = parse(self.node.params["subscripts"])
-        size = {c: n for v, term in zip(self.node.inputs, terms, strict=True)
-                for c, n in zip(term, v.shape, strict=True)}
-        batch, left, right, inner = (size_of(size[c] for c in group) for group in split_subscripts(*terms, out))
-        object.__setattr__(self, "sizes", (batch, left, right, inner))
+    def __init__(self, node: Node):
+        terms, out = parse(node.params["subscripts"])
+        size = {c: n for v, term in zip(node.inputs, terms, strict=True) for c, n in zip(term, v.shape, strict=True)}
+        self.node, self.groups = node, split_subscripts(*terms, out)
+        self.sizes = tuple(size_of(size[c] for c in group) for group in self.groups)
 
     def matrices(self, roles: Roles, dense: Callable[[Node], bool]) -> list[tuple[Node, Matrix]]:
         """Return each operand as an array and the matrix there: the operand itself where it must be copied first."""
-        terms, out = parse(self.node.params["subscripts"])
-        batch, left, right, _ = split_subscripts(*terms, out)
+        batch, left, right, _ = self.groups
         operands = []
         for v, rows, columns in zip(self.node.inputs, (bool(left), True), (True, bool(right)), strict=True):
             whole = Strided(v, 0, tuple(v.shape), dense_strides(v.shape))

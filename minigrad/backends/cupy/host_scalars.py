@@ -32,18 +32,12 @@ class HostScalars:
     """
 
     def __init__(self, graph: Graph, numeric: Collection[int] = ()):
-        self.given = {graph.inputs[i]: i for i in sorted(numeric)}
-        self.nodes: dict[Node, None] = dict.fromkeys(self.given)
+        self.numeric = {graph.inputs[i]: i for i in sorted(numeric)}
+        self.nodes: dict[Node, None] = dict.fromkeys(self.numeric)
         for n in graph.nodes:
-            if n.prim.kind == "elementwise" and n.shape == () and all(map(self._known, n.inputs)):
+            if n.prim.kind == "elementwise" and n.shape == () and all(
+                    i in self.nodes or i.prim in (full, size_) for i in n.inputs):
                 self.nodes[n] = None
-
-    def _known(self, node: Node) -> bool:
-        return node in self.nodes or (node.prim in (full, size_) and node.shape == ())
-
-    def bind(self, outputs: Sequence[Node], sizes: Mapping[Symbol, int]) -> Scalars:
-        """Return some scalars as a function of the arguments, for some sizes."""
-        return Scalars(self, outputs, sizes)
 
 
 class Scalars:
@@ -57,19 +51,17 @@ class Scalars:
 
     def __init__(self, host: HostScalars, outputs: Sequence[Node], sizes: Mapping[Symbol, int]):
         self._outputs = outputs
-        self._given: list[tuple[Node, int]] = []
+        self._numeric = {n: host.numeric[n] for n in reachable(outputs) if n in host.numeric}
         self._known: dict[Node, np.ndarray] = {}
         self._steps: list[tuple[Node, Callable[..., np.ndarray]]] = []
         for n in reachable(outputs):
-            if n in host.given:
-                self._given.append((n, host.given[n]))
-                continue
-            step = n, partial(n.prim.eval, np, **concrete(n.params, sizes))
-            if all(i in self._known for i in n.inputs):
-                _evaluate([step], self._known)
-            else:
-                self._steps.append(step)
-        self.vary = bool(self._given)
+            if n not in self._numeric:
+                step = n, partial(n.prim.eval, np, **concrete(n.params, sizes))
+                if all(i in self._known for i in n.inputs):
+                    _evaluate([step], self._known)
+                else:
+                    self._steps.append(step)
+        self.vary = bool(self._numeric)
 
     def __call__(self, arguments: Sequence[object]) -> list[np.ndarray]:
         """Return the scalars as arrays without axes.
@@ -79,9 +71,7 @@ class Scalars:
         OverflowError
             If an argument does not fit into its dtype.
         """
-        values = dict(self._known)
-        for n, i in self._given:
-            values[n] = np.asarray(arguments[i], n.dtype)
+        values = {**self._known, **{n: np.asarray(arguments[i], n.dtype) for n, i in self._numeric.items()}}
         _evaluate(self._steps, values)
         return [values[n] for n in self._outputs]
 

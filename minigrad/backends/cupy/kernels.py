@@ -9,7 +9,7 @@ A terminal's partial results, one per block, are combined in a fixed order by th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -166,9 +166,9 @@ def typical(n: int | Dim) -> int:
     return n if isinstance(n, int) else n.hint or _TYPICAL
 
 
-def power_of_two(n: int) -> int:
-    """Return the smallest power of two that is at least `n`."""
-    return 1 << max(n - 1, 0).bit_length()
+def power_of_two(n: int | Dim, most: int) -> int:
+    """Return the smallest power of two that is at least `n`, or at least its estimate, up to a power of two."""
+    return min(1 << max(typical(n) - 1, 0).bit_length(), most)
 
 
 def combiner(node: Node) -> Combiner:
@@ -198,22 +198,9 @@ def finished(node: Node, name: str) -> str:
     return f"{name}.v.at" if finds_position(node) else cuda_expr.cast(f"({name}.v)", node.dtype)
 
 
-def grid_loop(w: KernelWriter, total: str) -> AbstractContextManager[None]:
-    """Open the loop of a kernel over `total` items, one per thread."""
-    w.emit(f"const I total = {total};")
-    return w.scope(f"for (I t = blockIdx.x * {THREADS} + threadIdx.x; t < total; t += gridDim.x * {THREADS})", ["t"])
-
-
 def blocks_for(total: int, each: int = THREADS, most: int = WIDEST) -> int:
     """Return the number of blocks that work on `total` items, `each` per block."""
     return max(min(-(-total // each), most), 1)
-
-
-def index_names(counter: str, axes: Iterable[tuple[int, int | Dim]]) -> dict[int, str]:
-    """Return the name of each axis's index, where `counter` counts through the axes (with their sizes) together."""
-    axes = list(axes)
-    many = [a for a, n in axes if n != 1]
-    return {a: counter if many == [a] else f"{counter}_{a}" if a in many else "0" for a, _ in axes}
 
 
 class Kernel(KernelWriter):
@@ -230,17 +217,11 @@ class Kernel(KernelWriter):
         """Return a parameter whose argument the launch provides."""
         return self.param("own", name, ctype, name)
 
-    def apart(self, counter: str, axes: Iterable[tuple[int, int | Dim]]) -> list[str]:
-        """Return the statement that divides the number `counter` into the indices `index_names` of the axes."""
-        many = [(a, n) for a, n in axes if n != 1]
-        if len(many) < 2:
-            return []
-        parts, quotient = [], counter
-        for k, (a, n) in reversed(list(enumerate(many))):
-            size = self.size(n)
-            parts.append(f"{counter}_{a} = {quotient} % {size}" if k else f"{counter}_{a} = {quotient}")
-            quotient = f"({quotient} / {size})"
-        return [f"const I {', '.join(parts)};"]
+    def grid_loop(self, total: str) -> AbstractContextManager[None]:
+        """Open a loop over `total` items, one per thread."""
+        self.emit(f"const I total = {total};")
+        step = f"gridDim.x * {THREADS}"
+        return self.scope(f"for (I t = blockIdx.x * {THREADS} + threadIdx.x; t < total; t += {step})", ["t"])
 
     def result(self, node: Node) -> str:
         """Return the name of the pointer to the memory that the launch writes a node to."""

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from ...graph import ArrayType, Graph, Node, TupleType
 from ...ops.block_einsum import block_einsum
 from ...ops.checks import in_range
@@ -54,11 +56,8 @@ class ZeroTail(Op):
     """Zeros behind the elements of an array, which products read where sizes are rounded up."""
 
     key: Key
-    array: Node
-
-    @property
-    def count(self) -> int | Dim:
-        return size_of(self.array.shape)
+    dtype: np.dtype
+    count: int | Dim
 
     @property
     def touched(self) -> list[Key]:
@@ -506,10 +505,8 @@ class Planner:
             return
         order = segment_kernels.SortByPlace(node)
         if order.ends not in self.done:
-            self.reserve(order.places, segment_kernels.counts(segment_kernels.updates(node)))
+            self.plan.bytes |= order.bytes()
             self.emit(segment_kernels.place_of_each(node, order.places, self.memory))
-            for key, size in order.bytes().items():
-                self.reserve(key, size)
             self.plan.ops.append(order)
             self.done.add(order.ends)
         self.emit(segment_kernels.reduce(node, order.ends, order.order, self.memory))
@@ -535,8 +532,8 @@ class Planner:
             key = self._contiguous(v)
             operands.append((key, m))
             if gemm.depends(product.sizes[3], self.plan.rounded) and ("clear", key) not in self.done:
-                self.plan.ops.append(clear := ZeroTail(key, v))
-                self.cell(clear.count)
+                self.plan.ops.append(ZeroTail(key, v.dtype, count := size_of(v.shape)))
+                self.cell(count)
                 self.done.add(("clear", key))
         self.keep(product.node, product.node)
         multiply = Multiply(product, operands)

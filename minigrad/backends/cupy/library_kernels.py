@@ -10,7 +10,7 @@ from ...ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
 from .codegen import Key, Memory
-from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, combiner, grid_loop, power_of_two, typical
+from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, combiner, power_of_two
 
 
 def random_bits(node: Node, memory: Memory) -> Launch:
@@ -20,7 +20,7 @@ def random_bits(node: Node, memory: Memory) -> Launch:
     lead, n = key.shape[:-1], size_of(p["shape"])
     count = w.size(n)
     w.emit(f"const I count = {count}, quads = (count + 3) / 4;")
-    with grid_loop(w, f"{w.size(size_of(lead))} * quads"):
+    with w.grid_loop(f"{w.size(size_of(lead))} * quads"):
         w.emit("const I quad = t % quads, line = t / quads;")
         w.scopes[-1].names |= {"quad", "line"}
         place = w.split("line", lead)
@@ -70,8 +70,8 @@ def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Laun
     if ids:
         functor, kind, first = f"Anew<{functor}>", f"Since<{kind}>", f"{{{first}, false}}"
     before, inner = node.shape[:axis], node.shape[axis + 1:]
-    across = min(power_of_two(typical(size_of(inner))), 32)
-    along = min(power_of_two(typical(node.shape[axis])), THREADS) if across == 1 else THREADS // across
+    across = power_of_two(size_of(inner), 32)
+    along = power_of_two(node.shape[axis], THREADS) if across == 1 else THREADS // across
     columns = THREADS // along
     back = node.params.get("reverse", False)
     position = "count - 1 - at" if back else "at"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MOST = 1000  # most launches of a graph's unrolled steps
 STEPS = 8  # most steps of a while in one graph
 AHEAD = 16  # most graphs of a while's steps before the host reads `stop`
-Part: TypeAlias = "Segment | Repeat | Until"  # of a run, without evaluations
+Part: TypeAlias = "Segment | Repeat"  # of a run, without evaluations
 Address: TypeAlias = tuple[int | None, int]  # an argument of the whole program to count from, or None; bytes
 
 
@@ -110,44 +110,20 @@ class Loop(Op):
 
 
 class Repeat:
-    """Parts that run several times; the device counts the steps."""
+    """Parts that run several times; the device counts the steps.
 
-    def __init__(self, parts: Sequence[Part], times: int):
-        self.parts, self.times = parts, times
+    ``run(once)`` calls ``once()`` for each time.
+    """
+
+    def __init__(self, parts: Sequence[Part], run: Callable[[Call], None]):
+        self.parts, self._run = parts, run
 
     def __call__(self, read_in_place: tuple[int, ...]) -> None:
-        for _ in range(self.times):
+        def once() -> None:
             for part in self.parts:
                 part(read_in_place)
 
-
-class Until:
-    """Parts that run until the device has set `stop`.
-
-    Parameters
-    ----------
-    control : callable
-        Waits for the device, and returns how many steps there were, and `stop`.
-    settle : callable
-        Moves the state to the results, after an odd number of steps.
-    check : callable
-        Raises if a kernel has reported an index out of range.
-    """
-
-    def __init__(self, parts: Sequence[Part], control: Callable[[], tuple[int, int]], settle: Call, check: Call):
-        self.parts, self._control, self._settle, self._check = parts, control, settle, check
-
-    def __call__(self, read_in_place: tuple[int, ...]) -> None:
-        ahead, stop = 1, 0
-        while not stop:
-            for _ in range(ahead):
-                for part in self.parts:
-                    part(read_in_place)
-            count, stop = self._control()
-            self._check()
-            ahead = min(2 * ahead, AHEAD)
-        if count % 2:
-            self._settle()
+        self._run(once)
 
 
 class Unrolled:
@@ -262,7 +238,7 @@ class Unrolled:
         if times:
             yield partial(self.device.clear, self.control.ptr, 8)
             advance = self.workspace.common("mg_advance", 1, self.control.ptr, self.unit)
-            yield Repeat(self.workspace.captured([*steps(self.unit), advance]), times)
+            yield Repeat(self.workspace.captured([*steps(self.unit), advance]), partial(_repeat, times))
         if remaining:
             yield from steps(remaining)
 
@@ -276,19 +252,33 @@ class Unrolled:
             addresses = self._addresses(t, lent)
             mark_end = self.workspace.common("mg_go", 1, self.control.ptr, go)
             two += [*test.work(t, addresses), mark_end, *body.work(t, addresses)]
-        yield Until(self.workspace.captured(two * (self.unit // 2)), self._control, self._settle, self._check)
+        yield Repeat(self.workspace.captured(two * (self.unit // 2)), self._run_until_stop)
+
+    def _run_until_stop(self, once: Call) -> None:
+        ahead, stop = 1, 0
+        while not stop:
+            _repeat(ahead, once)
+            count, stop = self._control()
+            for program in self.op.programs:
+                program.check()
+            ahead = min(2 * ahead, AHEAD)
+        if count % 2:
+            self._settle()
 
     def _control(self) -> tuple[int, int]:
+        """Wait for the device; return the number of steps, and whether no more are to be."""
         count, stop = on_host(self.device.array((2,), np.dtype(np.int64), self.control))
         return int(count), int(stop)
 
     def _settle(self) -> None:
+        """Move the state to the results, after an odd number of steps."""
         for result, spare, part in zip(self.op.results, self.op.spares, self.op.node.types, strict=True):
             shape = (max(value(size_of(part.shape), self.workspace.sizes) * part.dtype.itemsize, 1),)
             to, source = (self.device.array(shape, np.dtype(np.uint8), self.workspace.memory(key))
                           for key in (result, spare))
             to[...] = source
 
-    def _check(self) -> None:
-        for program in self.op.programs:
-            program.check()
+
+def _repeat(times: int, call: Call) -> None:
+    for _ in range(times):
+        call()

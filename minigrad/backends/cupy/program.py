@@ -38,7 +38,7 @@ from .blas import ALIGN, Fork, Product, ProductCall, Spec
 from .codegen import Key
 from .device import Call, CapturedGraph, Device, DeviceArray, Launched, Number, Pointer, pack
 from .gemm import ConcurrentProducts, Multiply
-from .host_scalars import HostScalars, bits
+from .host_scalars import HostScalars, Scalars, bits
 from .kernels import THREADS, Launch, Op, blocks_for
 from .launch_plan import PARTS, WRITTEN, CellKey, Evaluate, LaunchPlan, Planner, ZeroTail, kind_of
 from .prelude import COMMON
@@ -52,7 +52,7 @@ _WIDE = (1 << 31) - (1 << 24)  # least elements of arrays with 64-bit offsets: l
 _CELLS = 500  # cells of the table that one launch writes; ``Cells`` in the prelude
 Scalar: TypeAlias = bool | int | float | complex
 Part: TypeAlias = "loops.Part | Evaluate"  # of a run
-Work: TypeAlias = "Call | loops.Repeat | loops.Until | Evaluate"
+Work: TypeAlias = "Call | loops.Repeat | Evaluate"
 
 
 class Program:
@@ -329,7 +329,7 @@ class RunPlan:
             self.views.append(views[::-1])
         self._numbers = plan.numbers
         scalars = [c for c in plan.cells if isinstance(c, Node)]
-        self._scalars = program.host.bind([*scalars, *plan.numbers.values()], sizes)
+        self._scalars = Scalars(program.host, [*scalars, *plan.numbers.values()], sizes)
         within = {p: RunPlan(p, sizes)._numbers_of() for programs in program.loops.values() for p in programs}
         self._cells = [0 if isinstance(c, Node) else sizes[c] if isinstance(c, Symbol) else
                        within[c[0]][c[1]] if isinstance(c, tuple) else value(c, sizes) for c in plan.cells]
@@ -449,7 +449,7 @@ class Workspace:
         segment = partial(Segment, self.device, self._root.plan.notes, "timing" not in self._program.without)
         parts: list[Part] = [last := segment(first)]
         for one in work:
-            if isinstance(one, (Evaluate, loops.Repeat, loops.Until)):
+            if isinstance(one, (Evaluate, loops.Repeat)):
                 parts.append(one)
                 continue
             if parts[-1] is not last:
@@ -493,7 +493,7 @@ class Workspace:
                 values = [table if p.kind == "table" else x for p, x in zip(op.params, values, strict=True)]
             return [partial(device.launch, function, blocks, THREADS, pack(values))]
         if isinstance(op, ZeroTail):
-            width, end = op.array.dtype.itemsize // 2, value(op.count, self.sizes)
+            width, end = op.dtype.itemsize // 2, value(op.count, self.sizes)
             return [self.common("mg_clear", blocks_for(end * width, 8 * THREADS, 1024), self.table(step),
                                 self.plan.cells[op.count], op.key, width, end * width)]
         if isinstance(op, SortByPlace):

@@ -9,7 +9,7 @@ from ...graph import Node
 from ...ops.accumulators import RUN
 from ...symbolic import Dim, size_of
 from .codegen import Index, Memory, NotInReach, Scope
-from .kernels import THREADS, Kernel, Launch, Root, chained, finished, index_names, power_of_two, typical
+from .kernels import THREADS, Kernel, Launch, Root, chained, finished, power_of_two, typical
 
 
 class Rows(Kernel):
@@ -22,14 +22,13 @@ class Rows(Kernel):
     def __init__(self, shape: Sequence[int | Dim], across: int | Dim, memory: Memory):
         super().__init__(memory)
         self.shape = tuple(shape)
-        n = typical(across)
-        self.team = 256 if n > 1024 else min(power_of_two(n), 32)
+        self.team = 256 if typical(across) > 1024 else power_of_two(across, 32)
         self.per_block = THREADS // self.team
         self.rows = size_of(self.shape)
-        self.idx: Index = tuple(index_names("row", enumerate(self.shape)).values())
+        self.row = Scope(names={"row"})
+        with self.within(self.row):
+            self.idx: Index = self.split("row", self.shape)
         self.flat[self.idx, self.shape] = "row" if any(n != 1 for n in self.shape) else "0"
-        self.row = Scope(names={"row", *self.idx} - {"0"})
-        self.row.lines += self.apart("row", enumerate(self.shape))
         self.domain: tuple[int | Dim, ...] | None = None  # of the open loop
         self.loop = Scope()
         self.open: list[tuple[Node, str, bool]] = []  # its reductions
@@ -49,9 +48,9 @@ class Rows(Kernel):
             except NotInReach:
                 pass  # it may need this loop's reductions
         self.close()
-        self.domain, self.loop = domain, Scope()
-        self.own_idx = tuple(index_names("at", enumerate(domain)).values())
-        self.loop.names |= {"at", *self.own_idx} - {"0"} if domain else set()
+        self.domain, self.loop = domain, Scope(names={"at"})
+        with self.within(self.row, self.loop):
+            self.own_idx = self.split("at", domain)
         self._add(root, inner)
 
     def _add(self, root: Root, inner: Sequence[bool]) -> None:
@@ -85,11 +84,10 @@ class Rows(Kernel):
         """Write the open loop into the row, and the results of its reductions."""
         with self.within(self.row):
             if self.domain:
-                lines = [*self.apart("at", enumerate(self.domain)), *self.loop.lines]
                 n = size_of(self.domain)
                 long = not isinstance(n, int) or n > RUN * self.team
                 with self.rounds("at", "lane", self.size(n), str(self.team), self.sums * long):
-                    self.scopes[-1].lines += lines
+                    self.scopes[-1].lines += self.loop.lines
             accs = [acc for _, acc, _ in self.open]
             if accs:
                 self.emit(" ".join(f"{acc}.close();" for acc in accs))

@@ -25,20 +25,7 @@ from ...ops.sort import cumsum
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
 from .codegen import Key, Memory
-from .kernels import (
-    THREADS,
-    Count,
-    Kernel,
-    Launch,
-    Op,
-    Sizes,
-    accumulator,
-    blocks_for,
-    chained,
-    grid_loop,
-    power_of_two,
-    typical,
-)
+from .kernels import THREADS, Count, Kernel, Launch, Op, Sizes, accumulator, blocks_for, chained, power_of_two, typical
 
 SCATTERS = frozenset({scatter_add, gather_sum, scatter_max, scatter_min})
 _DIGIT = 8  # bits
@@ -72,11 +59,6 @@ def lengths_of(node: Node) -> Node | None:
     return index.inputs[0] if known else None
 
 
-def counts(n: int | Dim) -> Count:
-    """Return the bytes of `n` counts."""
-    return lambda sizes: COUNT.itemsize * value(n, sizes)
-
-
 @dataclass
 class SortByPlace(Op):
     """The sort of a scatter's updates by their places.
@@ -102,12 +84,13 @@ class SortByPlace(Op):
 
     @property
     def touched(self) -> list[Key]:
-        return [self.places, *self.bytes()]
+        return [*self.bytes()]
 
     def bytes(self) -> dict[Key, Count]:
-        """Return the sizes of the memory that it writes."""
-        one_each: dict[Key, Count] = dict.fromkeys((self.order, self.keys, *self.spare), counts(updates(self.node)))
-        return {**one_each, self.ends: counts(places(self.node)),
+        """Return the sizes of the memory that it uses."""
+        n, ends = updates(self.node), places(self.node)
+        return {**dict.fromkeys((self.places, self.order, self.keys, *self.spare), lambda sizes: 4 * value(n, sizes)),
+                self.ends: lambda sizes: 4 * value(ends, sizes),
                 self.counts: lambda sizes: 4 * 256 * (1 + self._split(sizes)[0])}
 
     def _split(self, sizes: Sizes) -> tuple[int, int]:
@@ -137,7 +120,7 @@ def place_of_each(node: Node, key: Key, memory: Memory) -> Launch:
     """Return the launch that writes each update's place; bad indices and padding get a place behind all others."""
     w = Kernel(memory)
     indices = targets(node)
-    with grid_loop(w, w.own("total")):
+    with w.grid_loop(w.own("total")):
         out = w.param("key", key, "unsigned* __restrict__", "p")
         w.emit(f"unsigned place = (unsigned){w.own('nowhere')};")
         with w.scope(f"if (t < {w.size(updates(node))})"):
@@ -169,10 +152,10 @@ def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
     n, wide = updates(node), size_of(node.shape[k:])
     acc, first = accumulator(node)
     # A team has `across` threads along the columns of a place, and `along` threads along its updates.
-    across = min(power_of_two(typical(wide)), 32)
+    across = power_of_two(wide, 32)
     each = -(-typical(n) // max(typical(places(node)), 1))  # updates per place
-    along = min(power_of_two(each), 32 // across)
-    terms = min(max(power_of_two(each // (64 * along)), 2 * RUN), RUN * RUN)  # of one thread
+    along = power_of_two(each, 32 // across)
+    terms = max(power_of_two(each // (64 * along), RUN * RUN), 2 * RUN)  # of one thread
     team, piece = across * along, terms * along
     columns = f"(({w.size(wide)} + {across - 1}) / {across})"
     end, position = w.param("key", ends, "const unsigned* __restrict__", "p"), "at"

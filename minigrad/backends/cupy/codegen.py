@@ -78,7 +78,7 @@ class Param:
     """
 
     kind: str
-    content: Key | Symbol | str | None
+    content: Key | Symbol | str
     name: str
     text: str
 
@@ -162,7 +162,7 @@ class KernelWriter:
         finally:
             self.scopes = whole
 
-    def param(self, kind: str, content: Key | Symbol | str | None, ctype: str, letter: str) -> str:
+    def param(self, kind: str, content: Key | Symbol | str, ctype: str, letter: str) -> str:
         """Return the name of a parameter, which is added where it is new."""
         key = kind, content
         if key not in self.params:
@@ -184,7 +184,7 @@ class KernelWriter:
     def _from_table(self, place: Slot | Cell, ctype: str, text: str) -> str:
         """Return the name of the table's content at a place; its declaration precedes all others."""
         if place not in self.table:
-            table, name = self.param("table", None, "const u64* __restrict__", "table"), self.name("p")
+            table, name = self.param("table", "", "const u64* __restrict__", "table"), self.name("p")
             self.table[place] = name, f"{ctype} {name} = {text.format(table)}"
         return self.table[place][0]
 
@@ -365,7 +365,7 @@ class KernelWriter:
 
     def flag(self, node: Node) -> str:
         """Return the statement that reports a bad index."""
-        return f"*{self.param('flag', None, 'volatile i64*', 'flag')} = {self.memory.report(node)};"
+        return f"*{self.param('flag', '', 'volatile i64*', 'flag')} = {self.memory.report(node)};"
 
 
 def _gather(w: KernelWriter, node: Node, idx: Index) -> Found:

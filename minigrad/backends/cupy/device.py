@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -206,7 +207,7 @@ class Device(ABC):
 
         Graphs of 1 to 20 repetitions are timed, since the host takes longer to launch a small call than it runs.
         """
-        times: dict[int, list[float]] = {}
+        times: dict[int, float] = {}
         graphs = []
         for k, call in enumerate(calls):
             def repeated(call: Call = call) -> None:
@@ -225,11 +226,9 @@ class Device(ABC):
                 graph.launch()
                 end.record()
                 end.synchronize()
-                times.setdefault(k, []).append(self._cupy.cuda.get_elapsed_time(begin, end))
-        if not times:
-            return 0
-        best = min(times, key=lambda k: min(times[k]))
-        return best if 0 not in times or min(times[best]) < _FASTER * min(times[0]) else 0
+                times[k] = min(times.get(k, math.inf), self._cupy.cuda.get_elapsed_time(begin, end))
+        best = min(times, key=times.__getitem__, default=0)
+        return best if times.get(best, 0) < _FASTER * times.get(0, math.inf) else 0
 
     @abstractmethod
     def clear(self, address: int, nbytes: int) -> None:

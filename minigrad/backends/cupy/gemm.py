@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +13,7 @@ from ...passes.fuse import Roles
 from ...primitive import PART
 from ...symbolic import Dim, Symbol, size_of, value
 from ...views import dense_strides, strided, window
-from .codegen import Key
+from .codegen import LITERALS, Key
 from .kernels import Launch, Op
 
 Size: TypeAlias = int | Dim
@@ -89,28 +89,24 @@ class Product:
 
     Attributes
     ----------
-    groups : (str, str, str, str)
-        The subscripts of batch, rows, columns and inner; `sizes` has the size of each.
+    sizes : tuple of Size
+        Batch, rows, columns and inner.
+    arrays : list of (Node, Matrix)
+        Each operand as an array and the matrix there: the operand itself where it must be copied first.
     """
 
-    def __init__(self, node: Node):
+    def __init__(self, node: Node, roles: Roles):
         terms, out = parse(node.params["subscripts"])
         size = {c: n for v, term in zip(node.inputs, terms, strict=True) for c, n in zip(term, v.shape, strict=True)}
-        self.node, self.groups = node, split_subscripts(*terms, out)
-        self.sizes = tuple(size_of(size[c] for c in group) for group in self.groups)
-
-    def matrices(self, roles: Roles, dense: Callable[[Node], bool]) -> list[tuple[Node, Matrix]]:
-        """Return each operand as an array and the matrix there: the operand itself where it must be copied first."""
-        batch, left, right, _ = self.groups
-        operands = []
-        for v, rows, columns in zip(self.node.inputs, (bool(left), True), (True, bool(right)), strict=True):
+        batch, left, right, inner = split_subscripts(*terms, out)
+        self.node = node
+        self.sizes = tuple(size_of(size[c] for c in group) for group in (batch, left, right, inner))
+        self.arrays: list[tuple[Node, Matrix]] = []
+        for v, rows, columns in zip(node.inputs, (bool(left), True), (True, bool(right)), strict=True):
             whole = Strided(v, 0, tuple(v.shape), dense_strides(v.shape))
-            for s in (None if dense(v) else as_strides(v, roles), whole):
-                m = None if s is None else _matrix(s, len(batch), rows, columns)
-                if s is not None and m is not None:
-                    operands.append((s.root, m))
-                    break
-        return operands
+            ways = [None if roles.root[v].prim in LITERALS else as_strides(v, roles), whole]
+            self.arrays.append(next((s.root, m) for s in ways if s is not None and (
+                m := _matrix(s, len(batch), rows, columns)) is not None))
 
 
 @dataclass
@@ -157,22 +153,17 @@ class ConcurrentProducts(Op):
         return [k for p in self.products for k in p.touched]
 
 
-def stretches(product: Product, operands: Sequence[tuple[Node, Matrix]], rows: Collection[Symbol]) -> bool:
+def stretches(product: Product, rows: Collection[Symbol]) -> bool:
     """Return whether a product may run with larger numbers for `rows` than those of its operands.
 
     Then no stride depends on them, and the elements that are added to a sum lie behind all others of their array, where
     zeros can be written.
-
-    Parameters
-    ----------
-    operands : sequence of (Node, Matrix)
-        Each array in memory, and the matrix there.
     """
     batch, m, n, k = product.sizes
     single, loose = batch == 1, [depends(size, rows) for size in (batch, m, n, k)]
     if (not single and any(loose[1:])) or (loose[2] and m != 1):
         return False
-    for right, (array, matrix) in enumerate(operands):
+    for right, (array, matrix) in enumerate(product.arrays):
         inner = matrix.transposed != bool(right)  # whether the lines of memory count the terms of a sum
         lines = k if inner else n if right else m
         if depends(matrix.offset, rows) or (not single and depends(matrix.apart, rows)):

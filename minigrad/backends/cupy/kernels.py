@@ -149,7 +149,7 @@ def finds_position(node: Node) -> bool:
 
 def stoppable(launch: Launch) -> Launch:
     """Return a launch whose kernel returns at once after the end of the loop around it."""
-    stop = Param("stop", None, "stop", "const u64* __restrict__ stop")
+    stop = Param("stop", "", "stop", "const u64* __restrict__ stop")
     head, _, statements = launch.body.partition(") {")
     body = f"{head}{', ' * bool(launch.params)}{stop.text}) {{\n    if (*stop) return;{statements}"
     return replace(launch, body=body, params=[*launch.params, stop])

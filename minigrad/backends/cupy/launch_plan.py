@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -30,7 +31,7 @@ from ..numpy_text import MANAGED
 from ..workspace import grows
 from . import block_einsum as block_kernels
 from . import gemm, library_kernels, segment_kernels
-from .codegen import LITERALS, Cell, Key, Memory, NotInReach, Place, Slot, key_of, printable
+from .codegen import Cell, Key, Memory, NotInReach, Place, Slot, key_of, printable
 from .elementwise_kernels import Columns, Elements, Tiles
 from .gemm import ConcurrentProducts, Multiply
 from .horizontal_fusion import arrange, merge
@@ -106,8 +107,8 @@ class LaunchPlan:
         The arguments whose addresses are known where the program is a step of a loop: products read them in place.
     numbers : dict of int to Node
         The outputs that the host computes and returns as Python numbers.
-    checked : list of Node
-        The nodes whose indices kernels check; a kernel reports their number, counted from 1.
+    checked : dict of Node to int
+        The nodes whose indices kernels check, and the numbers, counted from 1, that kernels report.
     notes : list of str
         The nodes that are not fused or not captured, and why.
     """
@@ -123,7 +124,7 @@ class LaunchPlan:
     arguments: dict[Key, int] = field(default_factory=dict)
     lent: frozenset[int] | None = None
     numbers: dict[int, Node] = field(default_factory=dict)
-    checked: list[Node] = field(default_factory=list)
+    checked: dict[Node, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -154,14 +155,9 @@ def leaving(step: Step) -> list[Node]:
     return [n for n in step.group.nodes if n not in step.scratch and n not in step.heads]
 
 
-def multiplies(node: Node) -> bool:
-    """Return whether a node is a matrix product that cuBLAS computes."""
-    return node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in gemm.FLOATS
-
-
 def kind_of(node: Node) -> str:
     """Return the kind of a statement: ``kernel``, or the method of `Planner` that adds its operations."""
-    if multiplies(node):
+    if node.prim is einsum and canonical(node.params["subscripts"]) and node.dtype.name in gemm.FLOATS:
         return "product"
     if node.prim in _OWN:
         return _OWN[node.prim]
@@ -204,11 +200,10 @@ class Planner:
         Of `PARTS`.
     """
 
-    def __init__(self, schedule: Plan, host: HostScalars, numbers: Collection[int] = (),
-                 loops: Mapping[Node, list[Program]] | None = None, lent: frozenset[int] | None = None,
-                 stops: bool = False, without: Collection[str] = ()):
+    def __init__(self, schedule: Plan, host: HostScalars, numbers: Collection[int], loops: Mapping[Node, list[Program]],
+                 lent: frozenset[int] | None, stops: bool, without: Collection[str]):
         self.schedule, self.graph, self.roles, self.host = schedule, schedule.graph, schedule.roles, host.nodes
-        self.loops = {n: Loop(n, programs) for n, programs in (loops or {}).items()}
+        self.loops = {n: Loop(n, programs) for n, programs in loops.items()}
         self.stops, self._forks = stops, "forks" not in without
         self.plan = LaunchPlan(schedule, lent=lent, numbers={
             k: n for k in numbers if (n := schedule.graph.outputs[k]) in host.nodes})
@@ -225,7 +220,7 @@ class Planner:
         self.biased = {} if {"cublaslt", "epilogues"}.intersection(without) else dict(self._biased())
         for total, (product, _) in self.biased.items():
             self.kind[total] = self.kind.pop(product)
-        self.products = {n: self._operands(gemm.Product(self.biased[n][0] if n in self.biased else n))
+        self.products = {n: gemm.Product(self.biased[n][0] if n in self.biased else n, self.roles)
                          for n, kind in self.kind.items() if kind == "product"}
         self.plan.rounded = self._rounded()
         self.inlined = self._inlined()
@@ -255,7 +250,7 @@ class Planner:
                 view = total
             if total is None:
                 continue
-            bias = gemm.bias_of(view, total, gemm.Product(node), self.roles)
+            bias = gemm.bias_of(view, total, gemm.Product(node, self.roles), self.roles)
             if bias is not None and self._in_memory(bias.root) and self._read_by_products(total):
                 yield total, (node, bias)
 
@@ -287,18 +282,15 @@ class Planner:
 
     def build(self) -> LaunchPlan:
         """Return the plan."""
-        scalars: list[Step] = []
-        for step in self.schedule.steps:  # scalar statements in a row are one launch
-            if all(self.kind[n] == "kernel" and not n.ndim and n.prim.kind == "elementwise" for n in self.nodes(step)):
-                scalars.append(step)
-                continue
-            self._steps(scalars)
-            scalars = []
-            self._steps([step])
-        self._steps(scalars)
+        for scalar, steps in groupby(self.schedule.steps, self._is_scalar):  # scalars in a row are one launch
+            for group in [list(steps)] if scalar else [[step] for step in steps]:
+                self._steps(group)
         self._outputs()
         self._finish()
         return self.plan
+
+    def _is_scalar(self, step: Step) -> bool:
+        return all(self.kind[n] == "kernel" and not n.ndim and n.prim.kind == "elementwise" for n in self.nodes(step))
 
     def _finish(self) -> None:
         """Merge launches, name the kernels, and find the lifetime of each value."""
@@ -361,9 +353,7 @@ class Planner:
 
     def report(self, node: Node) -> int:
         """Return the number under which kernels report a bad index of a node."""
-        if node not in self.plan.checked:
-            self.plan.checked.append(node)
-        return self.plan.checked.index(node) + 1
+        return self.plan.checked.setdefault(node, len(self.plan.checked) + 1)
 
     def reserve(self, key: Key, size: Count) -> None:
         """Give a value memory in the arena."""
@@ -514,21 +504,17 @@ class Planner:
     def _blocks(self, node: Node) -> None:
         self.emit(block_kernels.product(block_kernels.Blocks(node), self._ends, self.counts, self.memory))
 
-    def _operands(self, product: gemm.Product) -> tuple[gemm.Product, list[tuple[Node, gemm.Matrix]]]:
-        """Return a product with its operands: each array that must lie in memory, and the matrix there."""
-        return product, product.matrices(self.roles, lambda n: self.roles.root[n].prim in LITERALS)
-
     def _rounded(self) -> frozenset[Symbol]:
         """Return the sizes of ragged axes, which differ from batch to batch, if all operations can round them up."""
         rows = frozenset(s for s in symbols_of(self.graph) if s.rows)
-        fit = [*(gemm.stretches(*product, rows) for product in self.products.values()),
+        fit = [*(gemm.stretches(product, rows) for product in self.products.values()),
                *(loop.stretches(rows) for loop in self.loops.values())]
         return rows if grows(self.schedule) and all(fit) else frozenset()
 
     def _product(self, node: Node) -> None:
-        product, arrays = self.products[node]
+        product = self.products[node]
         operands: list[tuple[Key, gemm.Matrix]] = []
-        for v, m in arrays:
+        for v, m in product.arrays:
             key = self._contiguous(v)
             operands.append((key, m))
             if gemm.depends(product.sizes[3], self.plan.rounded) and ("clear", key) not in self.done:

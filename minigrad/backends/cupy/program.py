@@ -27,7 +27,7 @@ from ...ops.constants import const
 from ...ops.segments import nonempty
 from ...passes.record import Stage
 from ...passes.schedule import schedule, symbols_of
-from ...primitive import PART, input_
+from ...primitive import input_
 from ...symbolic import Symbol, size_of, value
 from ..arena import allocate
 from ..pools import Bounded, Pools
@@ -35,7 +35,7 @@ from ..subgraph import KINDS
 from ..workspace import rounded
 from . import blas, driver, gemm, loops
 from .blas import ALIGN, Fork, Product, ProductCall, Spec
-from .codegen import Key
+from .codegen import Key, Param, key_of
 from .device import Call, CapturedGraph, Device, DeviceArray, Launched, Number, Pointer, pack
 from .gemm import ConcurrentProducts, Multiply
 from .host_scalars import HostScalars, Scalars, bits
@@ -116,9 +116,7 @@ class Program:
         # The flag belongs to the program, since a workspace may be deleted before its last run ends.
         self._flag: np.ndarray | None
         self._flag, self.flag_at = self._device.flag() if self.plan.checked else (None, 0)
-        self._reporting: list[Program] = [
-            p for programs in self.loops.values() for inner in programs for p in inner._reporting]
-        self._reporting += [self] * bool(self.plan.checked)
+        self.all: list[Program] = [q for programs in self.loops.values() for p in programs for q in p.all] + [self]
 
     def asarray(self, x: object, dtype: np.dtype) -> Any:
         """Return an argument as an array of the device."""
@@ -141,25 +139,21 @@ class Program:
         device.ready()
         arrays = [x if dtype is None else device.argument(x, dtype)
                   for x, dtype in zip(arrays, self._dtypes, strict=True)]
-        try:
-            return self._run(arrays, sizes)
-        except MemoryError:
-            self._forget()
-        try:
-            return self._run(arrays, sizes)
-        except MemoryError as error:
-            self._forget()
-            raise MemoryError(at_user_line(
-                f"{self.graph.name}: {self.workspace_bytes(sizes):,} bytes beside arguments and results do not fit "
-                f"into the GPU's memory ({error}). Take fewer examples at a time: mg.microbatch(f, size)")) from None
+        for _ in range(2):
+            try:
+                return self._run(arrays, sizes)
+            except MemoryError as error:
+                failure = str(error)  # its traceback would keep memory
+            self._pools.clear()
+            device.release()
+        raise MemoryError(at_user_line(
+            f"{self.graph.name}: {self.workspace_bytes(sizes):,} bytes beside arguments and results do not fit "
+            f"into the GPU's memory ({failure}). Take fewer examples at a time: mg.microbatch(f, size)"))
 
     def _run(self, arrays: Sequence[Any], sizes: Mapping[Symbol, int]) -> list[Any]:
         shape = tuple([sizes[s] for s in self.symbols])
-        run = self._runs.get(shape)
-        if run is None:
-            run = self._runs.keep(shape, RunPlan(self, sizes))
-        key = self._device.queue(), run.key
-        pool = self._pools[key]
+        run = self._runs.get(shape) or self._runs.keep(shape, RunPlan(self, sizes))
+        pool = self._pools[self._device.queue(), run.key]
         try:
             workspace = pool.pop()
         except IndexError:
@@ -172,7 +166,7 @@ class Program:
 
     def check(self) -> None:
         """Raise `IndexError` if the device has reported an index that is out of range."""
-        errors = [error for p in self._reporting if (error := p._reported()) is not None]
+        errors = [error for p in self.all if (error := p._reported()) is not None]
         if errors:
             raise errors[0]
 
@@ -181,17 +175,13 @@ class Program:
         if self._flag is None or not (number := int(self._flag[0])):
             return None
         self._flag[0] = 0
-        node = self.plan.checked[number - 1]
+        node = list(self.plan.checked)[number - 1]
         if node.prim is nonempty:
             return ValueError(f"{node.where}: {node.params['message'].replace('example {}', 'an example')}")
         if (refused := overflow.refused_by(node)) is not None:
             return IntegerRangeError(overflow.message("of a call", **refused.params))
         return IndexError(f"{node.where}: {node.prim.name}({', '.join(str(i.type) for i in node.inputs)}): an index "
                           "is out of range")
-
-    def _forget(self) -> None:
-        self._pools.clear()
-        self._device.release()
 
     def evaluation(self, node: Node, sizes: Mapping[Symbol, int]) -> Callable[..., Any]:
         """Return the evaluation of a node on whole arrays."""
@@ -209,10 +199,8 @@ class Program:
 
     def product(self, spec: Spec) -> Product:
         """Return a product with its choice of algorithms."""
-        product = self._products.get(spec)
-        if product is None:
-            product = self._products.keep(spec, Product(self._device, spec, "cublaslt" not in self.without))
-        return product
+        return self._products.get(spec) or self._products.keep(
+            spec, Product(self._device, spec, "cublaslt" not in self.without))
 
     def bucket(self, sizes: Mapping[Symbol, int]) -> dict[Symbol, int]:
         """Return the sizes of memory and launches: those of ragged axes are rounded up, by an eighth at most.
@@ -223,8 +211,8 @@ class Program:
 
     def workspace_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return how much memory a run keeps beside its arguments and results."""
-        return self.arena_bytes(self.bucket(sizes)) + sum(h.workspace_bytes(sizes) for n, h in self.held.items()
-                                                          if n not in self.loops)
+        held = [h for n, h in self.held.items() if n not in self.loops]
+        return self.arena_bytes(self.bucket(sizes)) + sum(h.workspace_bytes(sizes) for h in held)
 
     def arena_bytes(self, sizes: Mapping[Symbol, int]) -> int:
         """Return the bytes of the arena, those of loops' steps included."""
@@ -250,18 +238,11 @@ def layout(plan: LaunchPlan, sizes: Mapping[Symbol, int]) -> tuple[dict[Key, int
     read_in_place = plan.read_in_place(sizes)
     pieces: list[tuple[int, int, int, Key]] = [
         (*plan.span[key], size(sizes), key) for key, size in plan.bytes.items() if key not in read_in_place]
-    for number, op in enumerate(plan.ops):
-        if isinstance(op, Launch) and (n := op.partials(sizes)):
-            pieces.append((number, number, n, ("partial", number)))
+    pieces += [(k, k, n, ("partial", k)) for k, op in enumerate(plan.ops)
+               if isinstance(op, Launch) and (n := op.partials(sizes))]
     pieces.sort(key=lambda p: p[0])
     offsets, total = allocate([(a, b, -(-max(n, 1) // ALIGN) * ALIGN) for a, b, n, _ in pieces])
     return {p[3]: o for p, o in zip(pieces, offsets, strict=True)}, total
-
-
-def multiplies(program: Program) -> bool:
-    """Return whether a program, or a step of its loops, multiplies matrices."""
-    return bool(program.plan.products) or any(
-        multiplies(p) for programs in program.loops.values() for p in programs)
 
 
 def left_out() -> frozenset[str]:
@@ -387,7 +368,8 @@ class Workspace:
         counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.plan.ops]
         self._counters = device.zeros(max(sum(counters), 1))
         self._counter: dict[Hashable, int] = dict(enumerate(accumulate([self._counters.ptr, *counters])))
-        self._room: Pointer = outer._room if outer else device.allocate(blas.ROOM if multiplies(program) else 1)
+        self._room: Pointer = outer._room if outer else device.allocate(
+            blas.ROOM if any(p.plan.products for p in program.all) else 1)
         self.make_tables(1)
         widest = max((value(size_of(t.shape), sizes) for n in graph.nodes for t in n.types),
                      default=0)
@@ -527,23 +509,19 @@ class Workspace:
         return ProductCall(self._root, operands, self._room.ptr + room * k, ways, add_bias)
 
     def _arguments(self, number: Hashable, op: Launch) -> list[Number]:
-        own = op.arguments(self.sizes)
-        out: list[Number] = []
-        for p in op.params:
-            content = p.content
-            if isinstance(content, Symbol):
-                out.append(self._index(self.sizes[content]))
-            elif p.kind == "own" and content is not None and content in own:
-                out.append((self._index if p.text.startswith("const I ") else ctypes.c_longlong)(own[content]))
-            elif p.kind == "own":
-                out.append(ctypes.c_uint64(self._counter[number] if content == "counter" else
-                                           self.address(("partial", number))))
-            elif isinstance(content, (Node, tuple)):
-                out.append(ctypes.c_uint64(self.address(content)))
-            else:
-                out.append(ctypes.c_uint64({"table": self.table(0), "flag": self._program.flag_at,
-                                            "stop": self.stop}[p.kind]))
-        return out
+        own: dict[Key | str, int] = {"counter": self._counter.get(number, 0), **op.arguments(self.sizes)}
+        if ("partial", number) in self._offset:
+            own["partial"] = self.address(("partial", number))
+        fixed = {"table": self.table(0), "flag": self._program.flag_at, "stop": self.stop}
+
+        def argument(p: Param) -> int:
+            if isinstance(p.content, Symbol):
+                return self.sizes[p.content]
+            if isinstance(p.content, (Node, tuple)) and p.kind == "key":
+                return self.address(p.content)
+            return own[p.content] if p.kind == "own" else fixed[p.kind]
+
+        return [(self._index if p.text.startswith("const I ") else ctypes.c_uint64)(argument(p)) for p in op.params]
 
     # -- evaluations ----------------------------------------------------------------------------------------
 
@@ -572,10 +550,8 @@ class Workspace:
             return arrays[graph.inputs.index(node)]
         if node.prim is const:
             return self._program.constant(node)
-        if node.prim.view is PART:
-            return self._array((node.inputs[0], node.params["index"]), node, sizes)
-        if node in self._offset:
-            return self._array(node, node, sizes)
+        if (key := key_of(node)) in self._offset:
+            return self._array(key, node, sizes)
         inputs = [self._operand(i, arrays, sizes) for i in node.inputs[:1]]
         inputs += [None] * (len(node.inputs) - len(inputs))
         return node.prim.eval(self.device.xp, *inputs, **concrete(node.params, sizes))
@@ -617,24 +593,23 @@ class Segment:
     def __init__(self, device: Device, notes: list[str], timing: bool, first: Sequence[Launched] = ()):
         self._device, self._notes, self._timing, self.first = device, notes, timing, first
         self.calls: list[Call] = []
-        self.graphs: dict[tuple[int, ...], CapturedGraph | None] = {}  # None after the first run with these addresses
+        # None after the first run with these addresses.
+        self.graphs: Bounded[tuple[int, ...], CapturedGraph | None] = Bounded(KEPT)
         self._refused = False
 
     def __call__(self, read_in_place: tuple[int, ...]) -> None:
         graph = self.graphs.get(read_in_place)
-        seen_once = graph is None and read_in_place in self.graphs
-        if seen_once and not self._refused and len(self.first) + len(self.calls) > 1:
+        if read_in_place not in self.graphs:
+            self.graphs.keep(read_in_place, None)
+        elif graph is None and not self._refused and len(self.first) + len(self.calls) > 1:
             try:
                 for call in self.calls:
                     if self._timing and isinstance(call, (ProductCall, Fork)):
                         call.tune()
-                graph = self._device.capture(self.first, self._each)
+                graph = self.graphs[read_in_place] = self._device.capture(self.first, self._each)
             except MinigradError as error:  # it works without, only slower
                 self._refused = True
                 self._notes.append(f"not captured: {error}")
-        if read_in_place not in self.graphs and len(self.graphs) >= KEPT:
-            del self.graphs[next(iter(self.graphs))]
-        self.graphs[read_in_place] = graph
         if graph is not None:
             graph.launch()
             return

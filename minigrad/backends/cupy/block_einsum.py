@@ -19,7 +19,7 @@ from ...ops.elementwise import cast_to
 from ...symbolic import Dim, size_of, value
 from . import cuda_expr
 from .codegen import Key, Memory
-from .kernels import THREADS, Kernel, Launch, Sizes, blocks_for, typical
+from .kernels import THREADS, Kernel, Launch, blocks_for, typical
 from .segment_kernels import COUNT
 
 _SIDE = 16  # threads along each side of a tile
@@ -198,8 +198,6 @@ def product(b: Blocks, ends: Callable[[Node], Key], counts: dict[Key, Node], mem
                 total = cuda_expr.cast(f"sum[e / {b.columns}][e % {b.columns}]", node.dtype)
                 w.emit(cuda_expr.store(f"{w.result(node)}[{place}]", total, node.dtype))
 
-    def blocks(sizes: Sizes) -> int:
-        each = height * width // 4  # tiles are not full
-        return blocks_for(value(size_of(node.shape), sizes) // each + value(b.examples, sizes), 1, _BLOCKS)
-
-    return w.launch(blocks)
+    each = height * width // 4  # tiles are not full
+    return w.launch(lambda sizes: {"blocks": blocks_for(
+        value(size_of(node.shape), sizes) // each + value(b.examples, sizes), 1, _BLOCKS)})

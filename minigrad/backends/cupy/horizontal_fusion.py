@@ -82,20 +82,17 @@ def merge(launches: Sequence[Launch], name_of: Callable[[str], str]) -> Launch:
             name = f"x{len(params)}"
             names.append(params.setdefault((p.kind, content, kind), Param(p.kind, content, name, kind + name)).name)
         name = f"x{len(params)}"
-        count = params.setdefault(("own", "blocks", k), Param("own", ("blocks", k), name, f"const I {name}")).name
+        count = params.setdefault(("own", "blocks", k), Param("own", (k, "blocks"), name, f"const I {name}")).name
         base = " - ".join(["(I)blockIdx.x", *starts])
         test = f"if ((I)blockIdx.x < {' + '.join([*starts, count])}) " if k < len(launches) - 1 else ""
         lines.append(f"    {'else ' * bool(k)}{test}{function}({', '.join([*names, base, count])});")
         starts.append(count)
 
-    def arguments(sizes: Sizes) -> dict[Key | str, int]:
-        own: dict[Key | str, int] = {}
-        for k, launch in enumerate(launches):
-            own |= {(k, name): n for name, n in launch.arguments(sizes).items()}
-            own["blocks", k] = launch.blocks(sizes)
-        return own
+    def numbers(sizes: Sizes) -> dict[Key | str, int]:
+        own: dict[Key | str, int] = {
+            (k, name): n for k, launch in enumerate(launches) for name, n in launch.numbers(sizes).items()}
+        return {**own, "blocks": sum(own[k, "blocks"] for k in range(len(launches)))}
 
     body = "\n".join([f"({', '.join(p.text for p in params.values())}) {{", *lines, "}"])
     return Launch(body, list(params.values()), {k: n for op in launches for k, n in op.writes.items()},
-                  lambda sizes: sum(op.blocks(sizes) for op in launches), arguments=arguments,
-                  nodes=[n for op in launches for n in op.nodes])
+                  numbers, nodes=[n for op in launches for n in op.nodes])

@@ -33,6 +33,7 @@ _FEW, _LONG = 256, 16384  # rows, and elements of each, where blocks share a row
 _UNROLLED = 4  # elements that a thread loads before it needs the first
 Sizes: TypeAlias = Mapping[Symbol, int]
 Count: TypeAlias = Callable[[Sizes], int]  # a number that depends on the sizes of a run
+Numbers: TypeAlias = Callable[[Sizes], dict[Key | str, int]]
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,10 @@ class Launch(Op):
     params : list of Param
     writes : dict of Key to Node
         The values that it makes, by the keys of their memory.
-    blocks : callable
-        The number of blocks, for some sizes. A run's sizes may be smaller: a kernel takes the symbols that the table
-        holds from there.
-    partials, counters : callable
-        Bytes for partial results, and for counters of finished blocks.
-    arguments : callable
-        Numbers for the parameters of kind ``own``.
+    numbers : callable
+        For some sizes: the number of ``blocks``, the bytes of ``partial`` results and of the ``counter`` of finished
+        blocks, and numbers for the other parameters of kind ``own``. A run's sizes may be smaller: a kernel takes the
+        symbols that the table holds from there.
     simple : bool
         Whether its blocks are independent, so that it may share a launch.
     """
@@ -115,10 +113,7 @@ class Launch(Op):
     body: str
     params: list[Param]
     writes: dict[Key, Node]
-    blocks: Count
-    partials: Count = lambda sizes: 0
-    counters: Count = lambda sizes: 0
-    arguments: Callable[[Sizes], Mapping[Key | str, int]] = lambda sizes: {}
+    numbers: Numbers
     nodes: list[Node] = field(default_factory=list)
     simple: bool = False
     name: str = ""
@@ -285,18 +280,16 @@ class Kernel(KernelWriter):
             self._finish(width, *(("blockIdx.x", "gridDim.x", "0", "0", "1") if columns is None else
                                   ("part", self.own("parts"), "group", "column", "columns")))
 
-        def groups(sizes: Sizes) -> int:
-            return max(-(-value(columns or 1, sizes) // width), 1)
+        def numbers(sizes: Sizes) -> dict[Key | str, int]:
+            n = 1 if columns is None else value(columns, sizes)
+            groups = max(-(-n // width), 1)
+            parts = blocks_for(value(rows, sizes), each, (REDUCING if cells else WIDEST) // groups)
+            return {"blocks": parts * groups, "parts": parts, "partial": cells * parts * n,
+                    "counter": 4 * groups if cells else 0}
 
-        def parts(sizes: Sizes) -> int:
-            return blocks_for(value(rows, sizes), each, (REDUCING if cells else WIDEST) // groups(sizes))
+        return self.launch(numbers)
 
-        return replace(self.launch(lambda sizes: parts(sizes) * groups(sizes)),
-                       arguments=lambda sizes: {"parts": parts(sizes)},
-                       partials=lambda sizes: cells * parts(sizes) * value(columns or 1, sizes),
-                       counters=lambda sizes: 4 * groups(sizes) if cells else 0)
-
-    def launch(self, blocks: Count) -> Launch:
+    def launch(self, numbers: Numbers) -> Launch:
         """Return the launch of the kernel."""
         params = list(self.params.values())
         head = f"({', '.join(p.text for p in params)})"
@@ -304,5 +297,5 @@ class Kernel(KernelWriter):
         lines = [text + ";" for _, (_, text) in table] + self.scopes[0].lines
         body = "\n".join([f"{head} {{", *("    " + line for line in lines), "}"])
         slots = {place.number: text for place, (_, text) in table if isinstance(place, Slot)}
-        return Launch(body, params, self.writes, blocks, nodes=[r.node for r in self.roots], slots=frozenset(slots),
+        return Launch(body, params, self.writes, numbers, nodes=[r.node for r in self.roots], slots=frozenset(slots),
                       slots_made=frozenset(k for k, text in slots.items() if not text.startswith("const ")))

@@ -384,8 +384,9 @@ class Planner:
             return
         launch = self._single(node, key)
         if key in self.plan.arguments:
-            blocks = launch.blocks
-            launch.blocks = lambda sizes: 0 if key in self.plan.read_in_place(sizes) else blocks(sizes)
+            numbers = launch.numbers
+            launch.numbers = lambda sizes: {
+                **numbers(sizes), **({"blocks": 0} if key in self.plan.read_in_place(sizes) else {})}
         self.emit(launch)
 
     # -- steps ----------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ...graph import Node
 from ...ops.segments import segment_cumsum
 from ...ops.sort import cumfmax, cumfmin, cummax, cummin, cumsum
@@ -30,7 +28,7 @@ def random_bits(node: Node, memory: Memory) -> Launch:
         out = w.result(node)
         w.emit(f"for (int j = 0; j < 4; j++) if ((i64)quad * 4 + j < count) {out}[(i64)line * count + (i64)quad * 4 + "
                "j] = words.w[j];")
-    return w.launch(lambda sizes: blocks_for(value(size_of(lead), sizes) * -(-value(n, sizes) // 4)))
+    return w.launch(lambda sizes: {"blocks": blocks_for(value(size_of(lead), sizes) * -(-value(n, sizes) // 4))})
 
 
 # -- running totals ----------------------------------------------------------------------------------------
@@ -123,10 +121,9 @@ def running(node: Node, totals: Key, write_totals: bool, memory: Memory) -> Laun
             w.emit("total = carry.value();" if ids else f"{scan}(carry.value(), carry, total);")
             w.emit(f"if (line < lines && r == 0) {room}[chunk * lines + line] = total;")
 
-    def blocks(sizes: Sizes) -> int:
-        count, _ = chunks(node, sizes)
-        return 0 if write_totals and count == 1 else blocks_for(
-            -(-value(lines(node), sizes) // columns) * count, each=1)
+    def numbers(sizes: Sizes) -> dict[Key | str, int]:
+        count, length = chunks(node, sizes)
+        blocks = blocks_for(-(-value(lines(node), sizes) // columns) * count, each=1)
+        return {"blocks": 0 if write_totals and count == 1 else blocks, "chunks": count, "length": length}
 
-    return replace(w.launch(blocks), arguments=lambda sizes: dict(
-        zip(("chunks", "length"), chunks(node, sizes), strict=True)))
+    return w.launch(numbers)

@@ -239,7 +239,7 @@ def layout(plan: LaunchPlan, sizes: Mapping[Symbol, int]) -> tuple[dict[Key, int
     pieces: list[tuple[int, int, int, Key]] = [
         (*plan.span[key], size(sizes), key) for key, size in plan.bytes.items() if key not in read_in_place]
     pieces += [(k, k, n, ("partial", k)) for k, op in enumerate(plan.ops)
-               if isinstance(op, Launch) and (n := op.partials(sizes))]
+               if isinstance(op, Launch) and (n := op.numbers(sizes).get("partial", 0))]
     pieces.sort(key=lambda p: p[0])
     offsets, total = allocate([(a, b, -(-max(n, 1) // ALIGN) * ALIGN) for a, b, n, _ in pieces])
     return {p[3]: o for p, o in zip(pieces, offsets, strict=True)}, total
@@ -365,7 +365,7 @@ class Workspace:
         self.read_in_place = self.plan.read_in_place(sizes)
         self._arena = arena or device.allocate(max(total, 1))
         self.cells = len(graph.inputs) + len(graph.outputs) + len(self.plan.cells)
-        counters = [op.counters(sizes) if isinstance(op, Launch) else 0 for op in self.plan.ops]
+        counters = [op.numbers(sizes).get("counter", 0) if isinstance(op, Launch) else 0 for op in self.plan.ops]
         self._counters = device.zeros(max(sum(counters), 1))
         self._counter: dict[Hashable, int] = dict(enumerate(accumulate([self._counters.ptr, *counters])))
         self._room: Pointer = outer._room if outer else device.allocate(
@@ -466,7 +466,7 @@ class Workspace:
         if isinstance(op, Launch):
             if number not in self._launches:
                 function = device.function(self._text, op.name)
-                self._launches[number] = function, op.blocks(self.sizes), self._arguments(number, op)
+                self._launches[number] = function, op.numbers(self.sizes)["blocks"], self._arguments(number, op)
             function, blocks, values = self._launches[number]
             if not blocks:
                 return []
@@ -509,7 +509,7 @@ class Workspace:
         return ProductCall(self._root, operands, self._room.ptr + room * k, ways, add_bias)
 
     def _arguments(self, number: Hashable, op: Launch) -> list[Number]:
-        own: dict[Key | str, int] = {"counter": self._counter.get(number, 0), **op.arguments(self.sizes)}
+        own = {**op.numbers(self.sizes), "counter": self._counter.get(number, 0)}
         if ("partial", number) in self._offset:
             own["partial"] = self.address(("partial", number))
         fixed = {"table": self.table(0), "flag": self._program.flag_at, "stop": self.stop}

@@ -11,7 +11,7 @@ and so does every batch that an example is part of.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -132,8 +132,8 @@ def place_of_each(node: Node, key: Key, memory: Memory) -> Launch:
             w.emit(f"if ({' && '.join(c for _, c in rows if c) or 'true'}) place = (unsigned){text};")
             w.emit(f"else {w.flag(node)}")
         w.emit(f"{out}[t] = place;")
-    return replace(w.launch(lambda sizes: blocks_for(value(updates(node), sizes))), arguments=lambda sizes: {
-        "total": value(updates(node), sizes), "nowhere": value(places(node), sizes)})
+    return w.launch(lambda sizes: {"blocks": blocks_for(value(updates(node), sizes)), "total": value(
+        updates(node), sizes), "nowhere": value(places(node), sizes)})
 
 
 def totals(lengths: Node) -> Node:
@@ -188,13 +188,9 @@ def reduce(node: Node, ends: Key, order: Key | None, memory: Memory) -> Launch:
         w.emit(f"finish_pieces<{team}, {across}, {piece}>({partial}, {counter}, piece, group, columns, wide, sum, [&]("
                f"I place, I w, const {acc}& total) {{ {store} }});")
 
-    def groups(sizes: Sizes) -> int:
-        return -(-value(wide, sizes) // across)
+    def numbers(sizes: Sizes) -> dict[Key | str, int]:
+        groups, pieces = -(-value(wide, sizes) // across), value(n, sizes) // piece
+        return {"blocks": blocks_for((value(places(node), sizes) + pieces) * groups * team),
+                "partial": 16 * (pieces + 1) * groups * across, "counter": 4 * (pieces + 1) * groups}
 
-    def pieces(sizes: Sizes) -> int:
-        return value(n, sizes) // piece
-
-    return replace(
-        w.launch(lambda sizes: blocks_for((value(places(node), sizes) + pieces(sizes)) * groups(sizes) * team)),
-        partials=lambda sizes: 16 * (pieces(sizes) + 1) * groups(sizes) * across,
-        counters=lambda sizes: 4 * (pieces(sizes) + 1) * groups(sizes))
+    return w.launch(numbers)

@@ -157,9 +157,8 @@ def where_the_time_goes(title: str, f: Callable[..., Any], args: Any, repeats: i
         kind = type(op).__name__
         if kind == "ZeroTail":
             labels.append(f"zeros behind {op.key}")
-        elif kind == "Launch" and op.blocks(space.sizes):
+        elif kind == "Launch" and (blocks := op.numbers(space.sizes)["blocks"]):
             names = ", ".join(n.prim.name for n in op.nodes)[:60]
-            blocks = op.blocks(space.sizes)
             labels += [f"{op.name}, {blocks} blocks: {names}"] * bool(blocks)
         elif kind == "SortByPlace":
             labels += [f"sort: {name}" for name, _, _ in op.launches(space.sizes)]

@@ -45,7 +45,7 @@ def test_few_long_rows_are_shared_by_blocks(device):
 
     graph, arrays, sizes = programs.optimized(f, x)
     program = Program(graph, device=device)
-    assert any(op.blocks(sizes) > 4 and op.partials(sizes) for op in program.plan.ops)
+    assert any(n["blocks"] > 4 and n["partial"] for n in (op.numbers(sizes) for op in program.plan.ops))
     close(programs.call(program, arrays, sizes), interpreters.evaluate(graph, arrays, sizes), 1e-12)
 
 

@@ -14,11 +14,11 @@ from ...ops import integer, special
 from ...primitive import Combiner, Primitive
 from .prelude import PRELUDE
 
-STORED = {"bool": "bool", "int8": "signed char", "int16": "short", "int32": "int", "int64": "i64",
-          "uint8": "unsigned char", "uint16": "unsigned short", "uint32": "unsigned", "uint64": "u64",
-          "float16": "unsigned short", "float32": "float", "float64": "double"}
-# Types of computation that differ from the stored type: half precision is rounded after each operation.
-_COMPUTED = {"float16": "float"}
+_STORED = {np.dtype(name): ctype for name, ctype in {
+    "bool": "bool", "int8": "signed char", "int16": "short", "int32": "int", "int64": "i64", "uint8": "unsigned char",
+    "uint16": "unsigned short", "uint32": "unsigned", "uint64": "u64", "float16": "unsigned short",
+    "float32": "float", "float64": "double"}.items()}
+_HALF = np.dtype(np.float16)  # computed in single precision, and rounded after each operation
 _NAME = re.compile(r"\b([a-z_]\w*)\(")
 _DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+")
 _FUNCTIONS = frozenset(re.findall(r"\b(?:mg_|(?:ONE|TWO)\()(\w+)", PRELUDE))
@@ -32,12 +32,12 @@ _OWN: dict[Primitive, str] = {
 
 def stored(dtype: np.dtype) -> str:
     """Return the C type of an array's elements."""
-    return STORED[dtype.name]
+    return _STORED[dtype]
 
 
 def computed(dtype: np.dtype) -> str:
     """Return the C type that an element is computed in."""
-    return _COMPUTED.get(dtype.name, STORED[dtype.name])
+    return "float" if dtype == _HALF else _STORED[dtype]
 
 
 def accumulated(dtype: np.dtype) -> str:
@@ -104,14 +104,14 @@ def cast(x: str, to: np.dtype) -> str:
 
 def rounded(text: str, dtype: np.dtype) -> str:
     """Return a computed value rounded to the digits of its stored type."""
-    return f"round_half({text})" if dtype.name == "float16" else text
+    return f"round_half({text})" if dtype == _HALF else text
 
 
 def load(place: str, dtype: np.dtype) -> str:
     """Return a stored element in its type of computation."""
-    return f"from_half({place})" if dtype.name == "float16" else place
+    return f"from_half({place})" if dtype == _HALF else place
 
 
 def store(place: str, value: str, dtype: np.dtype) -> str:
     """Return the statement that writes an element."""
-    return f"{place} = {f'to_half({value})' if dtype.name == 'float16' else value};"
+    return f"{place} = {f'to_half({value})' if dtype == _HALF else value};"

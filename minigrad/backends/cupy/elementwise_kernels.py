@@ -125,10 +125,7 @@ class Elements(_Sweep):
             self.transposed = self.other_axis(idx)
         if offset != "row":
             return super()._load(node, key, idx, offset)
-        return self.loaded(node, idx, self.pack(self.pointer(key, node.dtype), node.dtype, "ld"))
-
-    def loaded(self, node: Node, idx: Index, place: str) -> Found:
-        """Declare an element that registers or shared memory hold."""
+        place = self.pack(self.pointer(key, node.dtype), node.dtype, "ld")
         return self.computed(node, idx, cuda_expr.load(place, node.dtype), 2)
 
     def target(self, pointer: str, offset: str, dtype: np.dtype) -> str:
@@ -182,7 +179,7 @@ class Tiles(Elements):
         name = self.name("t")
         self.emit(f"__shared__ {cuda_expr.stored(node.dtype)} {name}[{_TILE}][{_TILE + 1}];", 0)
         self.tiles.append((name, f"ld({self.pointer(key, node.dtype)}, {offset})"))
-        return self.loaded(node, idx, f"{name}[lane][k]")
+        return self.computed(node, idx, cuda_expr.load(f"{name}[lane][k]", node.dtype), 2)
 
     def loops(self, sums: Sequence[str]) -> None:
         high, wide = (self.size(self.shape[a]) for a in (self.axis, self.last))

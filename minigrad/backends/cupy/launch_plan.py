@@ -37,7 +37,7 @@ from .gemm import ConcurrentProducts, Multiply
 from .horizontal_fusion import arrange, merge
 from .host_scalars import HostScalars
 from .kernels import THREADS, Count, Launch, Op, Root, Sizes, few_and_long, in_arena, stoppable
-from .loops import Loop, may_end
+from .loops import Loop, may_end, state_of
 from .prelude import PRELUDE
 from .row_kernels import Rows
 
@@ -549,7 +549,7 @@ class Planner:
             del self.plan.bytes[start]
         read = {k for p in loop.programs for k in p.plan.arguments.values()}
         for k, v in enumerate(node.inputs):
-            if loop.first <= k < loop.first + len(loop.starts):
+            if k in state_of(node):
                 continue
             if v in self.host:
                 loop.places[k] = Cell(self.cell(v))
@@ -559,9 +559,9 @@ class Planner:
                 loop.places[k] = self._contiguous(v)
         for arena, program in zip(loop.arenas, loop.programs, strict=True):
             self.reserve(arena, program.arena_bytes)
-            loop.cells.append([self.cell((program, number)) for number in program.plan.cells])
+        for number in loop.numbers():
+            self.cell(number)
         self.reserve(loop.go, lambda sizes: 8)
-        loop.strides = {n: self.cell(n) for n in loop.sliced() if isinstance(n, Dim)}
         self._results(node)
         if may_end(node):
             self.plan.notes.append(f"{node.where}: while is a graph of a few steps, launched until the device has "
@@ -569,11 +569,10 @@ class Planner:
         self.plan.ops.append(loop)
 
     def _evaluate(self, node: Node) -> None:
-        reads: list[Key] = []
-        for i in node.inputs:
-            if (root := self.roles.root[i]) in self.host:
+        for root in [self.roles.root[i] for i in node.inputs]:
+            if root in self.host:
                 self.cell(root)
-            reads += [k for k in self._sources(i) if k not in reads]
+        reads = [k for i in node.inputs for k in self._sources(i)]
         results = self._results(node)
         self.plan.notes.append(f"{node.where}: {node.prim.name} is evaluated by CuPy, outside the captured graph")
         self.plan.ops.append(Evaluate(node, reads, results))

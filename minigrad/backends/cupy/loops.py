@@ -32,6 +32,7 @@ from .kernels import Op, Sizes, blocks_for
 
 if TYPE_CHECKING:
     from .device import Call
+    from .launch_plan import CellKey
     from .program import Program, Segment, Work, Workspace
 
 MOST = 1000  # most launches of a graph's unrolled steps
@@ -68,10 +69,6 @@ class Loop(Op):
         The test of a while, and the step.
     places : dict of int to Place
         The memory of each operand that is not state.
-    cells : list of list of int
-        For each program, the cells of the table around it that hold the numbers for its own tables.
-    strides : dict of Dim to int
-        The cells that hold sizes of slices.
     go : key
         The memory that a test writes to.
     """
@@ -79,8 +76,6 @@ class Loop(Op):
     node: Node
     programs: list[Program]
     places: dict[int, Place] = field(default_factory=dict)
-    cells: list[list[int]] = field(default_factory=list)
-    strides: dict[Dim, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.first, self.go = state_of(self.node).start, ("go", self.node)
@@ -94,10 +89,14 @@ class Loop(Op):
         return [self.go, *self.arenas, *self.results, *self.spares,
                 *(place for place in self.places.values() if not isinstance(place, (Slot, Cell)))]
 
-    def sliced(self) -> list[int | Dim]:
-        """Return the sizes of a step's slices, of operands and of results."""
+    def numbers(self) -> Iterator[CellKey]:
+        """Yield the numbers that its tables take from the table around it: those of its programs, sizes of slices."""
+        for program in self.programs:
+            yield from ((program, number) for number in program.plan.cells)
         graph, n = self.programs[-1].graph, len(self.starts)
-        return [size_of(v.shape) for v in (*graph.inputs[self.first + n:], *graph.outputs[n:])]
+        for v in (*graph.inputs[self.first + n:], *graph.outputs[n:]):
+            if isinstance(size := size_of(v.shape), Dim):
+                yield size
 
     def starts_in_result(self, sizes: Sizes) -> bool:
         """Return whether the first state is written to the results' memory: a scan's last step must write there."""
@@ -139,11 +138,7 @@ class Unrolled:
                       for program, key in zip(op.programs, op.arenas, strict=True)]
         launches = sum(sum(1 for _ in inner.work(0, dict.fromkeys(fixed_of(node), (None, 0)))) for inner in self.inner)
         most = max(MOST // max(launches, 1) // 2 * 2, 2)
-        if self.is_while:
-            self.length, self.unit = 0, min(STEPS, most)
-        else:
-            self.length = value(node.params["length"], sizes)
-            self.unit = most
+        self.length, self.unit = value(node.params.get("length", 0), sizes), min(STEPS, most) if self.is_while else most
         tables = 2 if self.is_while else min(self.unit, self.length)
         for inner in self.inner:
             inner.make_tables(tables)
@@ -153,11 +148,8 @@ class Unrolled:
 
     def _state(self, k: int, after: int) -> int:
         """Return the address of a part of the state after an even number of steps, or an odd one."""
-        key = self.op.starts[k]
-        if after % 2:
-            start = self.workspace.address(key)
-            return next(b for b in map(self.workspace.address, (self.op.results[k], self.op.spares[k])) if b != start)
-        return self.workspace.address(key)
+        start, *buffers = map(self.workspace.address, (self.op.starts[k], self.op.results[k], self.op.spares[k]))
+        return next(b for b in buffers if b != start) if after % 2 else start
 
     def _spec(self, number: int) -> np.ndarray:
         """Return the terms from which ``mg_steps`` computes each cell of a program's tables."""
@@ -177,7 +169,7 @@ class Unrolled:
                 rows.append((0, self._state(k, 1), self._state(k, 0), 0, 0))
             else:
                 rows.append((*self._source(op.results[k]), *self._stride(node, True)))
-        rows += [(1 + cell, 0, 0, 0, 0) for cell in op.cells[number]]
+        rows += [(1 + self.workspace.plan.cells[program, n], 0, 0, 0, 0) for n in program.plan.cells]
         return np.array(rows, np.int64).reshape(-1, 5)
 
     def _source(self, place: Place) -> tuple[int, int, int]:
@@ -194,7 +186,8 @@ class Unrolled:
         if not sliced:
             return 0, 0
         n = size_of(node.shape)
-        return (1 + self.op.strides[n], node.dtype.itemsize) if isinstance(n, Dim) else (0, n * node.dtype.itemsize)
+        item = node.dtype.itemsize
+        return (1 + self.workspace.plan.cells[n], item) if isinstance(n, Dim) else (0, n * item)
 
     def _addresses(self, t: int, lent: Mapping[int, Address]) -> dict[int, Address]:
         """Return the addresses of the operands that a step's products read in place."""

@@ -150,14 +150,11 @@ template <class F> struct Anew { template <class T> DEVICE Since<T> of(Since<T> 
     return Since<T>{y.anew ? y.v : F::of(x.v, y.v), x.anew || y.anew}; } };
 // A value and its position; a nan precedes every number, and the first of equals counts.
 template <class T> struct At { T value; i64 at; };
-struct ArgMax { template <class T> DEVICE At<T> of(At<T> x, At<T> y) {
-    bool xn = x.value != x.value, yn = y.value != y.value;
-    bool same = xn ? yn : x.value == y.value;
-    return (same ? x.at < y.at : xn || (!yn && x.value > y.value)) ? x : y; } };
-struct ArgMin { template <class T> DEVICE At<T> of(At<T> x, At<T> y) {
-    bool xn = x.value != x.value, yn = y.value != y.value;
-    bool same = xn ? yn : x.value == y.value;
-    return (same ? x.at < y.at : xn || (!yn && x.value < y.value)) ? x : y; } };
+template <bool MOST> struct Arg { template <class T> DEVICE At<T> of(At<T> x, At<T> y) {
+    bool xn = x.value != x.value, yn = y.value != y.value, same = xn ? yn : x.value == y.value;
+    return (same ? x.at < y.at : xn || (!yn && (MOST ? x.value > y.value : x.value < y.value))) ? x : y; } };
+typedef Arg<true> ArgMax;
+typedef Arg<false> ArgMin;
 
 // An accumulator: callers fold() after at most RUN take(x), so that float sums form chains of RUN terms, whose sums are
 // terms of the next chain (ops/accumulators.py).
@@ -206,9 +203,9 @@ template <int TEAM, int WIDTH, class A> DEVICE void team_reduce(A& a) {
 }
 // The same over the threads of a block, for several accumulators at once.
 template <class A> struct Cell { enum { size = sizeof(typename A::Value) > 8 ? 16 : 8 }; };  // bytes
-template <int WIDTH, class A> DEVICE char* put(char* room, const A& a) {
-    ((typename A::Value*)room)[threadIdx.x / 32 * WIDTH + threadIdx.x % 32] = a.v;
-    return room + THREADS / 32 * WIDTH * Cell<A>::size; }
+template <class A, class K> DEVICE char* put(char* room, K at, K size, const A& a) {
+    ((typename A::Value*)room)[at] = a.v;
+    return room + size * Cell<A>::size; }
 template <int WIDTH, class A> DEVICE char* get(char* room, A& a) {
     const typename A::Value* own = (typename A::Value*)room + threadIdx.x % WIDTH;
     a.v = own[0];
@@ -219,7 +216,8 @@ template <int WIDTH, class... A> DEVICE void block_reduce(A&... a) {
     (team_reduce<32, WIDTH>(a), ...);
     __syncthreads();
     char* room = shared;
-    if (threadIdx.x % 32 < WIDTH) ((room = put<WIDTH>(room, a)), ...);
+    const int lane = threadIdx.x % 32;
+    if (lane < WIDTH) ((room = put(room, (int)threadIdx.x / 32 * WIDTH + lane, THREADS / 32 * WIDTH, a)), ...);
     __syncthreads();
     room = shared;
     ((room = get<WIDTH>(room, a)), ...);
@@ -248,9 +246,6 @@ template <int ALONG, int ACROSS, class V, class A> DEVICE V scan(V v, const A& n
 }
 // The end of a reduction over `parts` blocks: the last block combines all partial results in a fixed order. Returns
 // whether this block holds the result of the columns at `column` and on.
-template <class A> DEVICE char* write_part(char* partial, i64 at, i64 size, const A& a) {
-    ((typename A::Value*)partial)[at] = a.v;
-    return partial + size * Cell<A>::size; }
 template <class A> DEVICE char* take_part(char* partial, i64 at, i64 size, A& a) {
     a.take(fresh((typename A::Value*)partial + at));
     return partial + size * Cell<A>::size; }
@@ -261,7 +256,7 @@ DEVICE bool finish(char* partial, unsigned* counter, i64 part, i64 parts, i64 co
     if (parts == 1) return true;
     const int tid = threadIdx.x;
     char* room = partial;
-    if (tid < WIDTH && column < columns) ((room = write_part(room, part * columns + column, parts * columns, a)), ...);
+    if (tid < WIDTH && column < columns) ((room = put(room, part * columns + column, parts * columns, a)), ...);
     __threadfence();
     __shared__ bool last;
     __syncthreads();

@@ -114,9 +114,9 @@ class Program:
         self._constants: dict[Node, DeviceArray] = {}
         self._lock = threading.Lock()
         # The flag belongs to the program, since a workspace may be deleted before its last run ends.
-        self._flag: np.ndarray | None
-        self._flag, self.flag_at = self._device.flag() if self.plan.checked else (None, 0)
+        self._flag, self.flag_at = self._device.flag()
         self.all: list[Program] = [q for programs in self.loops.values() for p in programs for q in p.all] + [self]
+        self._reporting = [p for p in self.all if p.plan.checked]
 
     def asarray(self, x: object, dtype: np.dtype) -> Any:
         """Return an argument as an array of the device."""
@@ -166,13 +166,13 @@ class Program:
 
     def check(self) -> None:
         """Raise `IndexError` if the device has reported an index that is out of range."""
-        errors = [error for p in self.all if (error := p._reported()) is not None]
+        errors = [error for p in self._reporting if (error := p._reported()) is not None]
         if errors:
             raise errors[0]
 
     def _reported(self) -> Exception | None:
         """Return the error that the device has reported since the last call, if any."""
-        if self._flag is None or not (number := int(self._flag[0])):
+        if not (number := int(self._flag[0])):
             return None
         self._flag[0] = 0
         node = list(self.plan.checked)[number - 1]

@@ -126,9 +126,7 @@ def place_of_each(node: Node, key: Key, memory: Memory) -> Launch:
         with w.scope(f"if (t < {w.size(updates(node))})"):
             update = w.split(w.inner("t"), indices[0].shape)
             rows = [w.position(i, update, n) for i, n in zip(indices, node.shape, strict=False)]
-            text = "0"
-            for (row, _), n in zip(rows, node.shape, strict=False):
-                text = f"({text} * {w.size(n)} + {row})" if text != "0" else row
+            text = w.linear(tuple(row for row, _ in rows), node.shape[:len(rows)])
             w.emit(f"if ({' && '.join(c for _, c in rows if c) or 'true'}) place = (unsigned){text};")
             w.emit(f"else {w.flag(node)}")
         w.emit(f"{out}[t] = place;")

@@ -106,7 +106,7 @@ class KernelWriter:
     def __init__(self, memory: Memory):
         self.memory = memory
         self.params: dict[tuple[str, object], Param] = {}
-        self.table: dict[Slot | Cell, tuple[str, str]] = {}  # name and declaration of what is read from the table
+        self.table: dict[Slot | Cell, tuple[str, str]] = {}  # name and declaration of each word
         self.scopes = [Scope()]
         self.flat: dict[tuple[Index, tuple[int | Dim, ...]], str] = {}  # index, shape of the array -> offset
         self._count = 0

@@ -6,7 +6,7 @@ One rule is enough: a derivative is linear, and the other mode is its transpose.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def transpose(name: str, outputs: Sequence[Node], cotangents: Sequence[Node], in
         If the map is not linear: then its transpose would depend on where it is taken.
     """
     back = interpreters.backward(outputs, cotangents, inputs)
-    if interpreters.dependent(back, inputs) and any(n in set(interpreters.dependent(back, inputs)) for n in back):
+    if not set(interpreters.dependent(back, inputs)).isdisjoint(back):
         raise GradError(f"the derivative rule of {name} is not linear in the derivative that it is given, so the other "
                         "mode cannot be had from it. Use it linearly, or give the other rule as well.")
     return back
@@ -102,6 +102,16 @@ def _refuse(graph: Graph, out: Node, x: Node) -> GradError:
                      "rule is about its arguments alone. Pass it as an argument, so that the rule can speak of it")
 
 
+def _applied(own: Graph | None, other: Graph | None, moving: Sequence[Node], values: Sequence[Node],
+             targets: Sequence[Node], name: str) -> Iterator[Node]:
+    """Apply the rule `own`, or the transpose of `other`, whose linear operands are like `targets`."""
+    if own is not None:
+        return iter(apply_graph(own, (*moving, *values)))
+    assert other is not None
+    seeds = [placeholder(x.types[0]) for x in targets]
+    return iter(transpose(name, apply_graph(other, (*seeds, *values)), moving, seeds))
+
+
 def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Rule, jvp: Rule
                 ) -> list[Node | None]:
     reverse, forward = _known(vjp), _known(jvp)
@@ -110,14 +120,8 @@ def _custom_vjp(g: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vj
         if interpreters.wanted(x):
             raise _refuse(graph, out, x)
     cotangents = [c for c, n in zip(g, graph.outputs, strict=True) if n.type.floating and c is not None]
-    if forward is not None and reverse is None:
-        ts = [placeholder(x.types[0]) for x in _floats(xs)[:n_ruled]]
-        back = transpose(graph.name, apply_graph(forward, (*ts, *parts(out), *xs)), cotangents, ts)
-    else:
-        assert reverse is not None
-        back = apply_graph(reverse, (*cotangents, *parts(out), *xs))
-    results = iter(back)
-    return [next(results, None) if x.type.floating else None for x in xs]
+    back = _applied(reverse, forward, cotangents, (*parts(out), *xs), _floats(xs)[:n_ruled], graph.name)
+    return [next(back, None) if x.type.floating else None for x in xs]
 
 
 def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, vjp: Rule, jvp: Rule
@@ -129,14 +133,8 @@ def _custom_jvp(ts: Sequence[Node | None], out: Node, *xs: Node, graph: Graph, v
         if t is not None:
             raise _refuse(graph, out, x)
     moving = [zeros_like(x) if t is None else t for t, x in floats[:n_ruled]]
-    if reverse is not None and forward is None:
-        gs = [placeholder(n.types[0]) for n in _floats(graph.outputs)]
-        pushed = transpose(graph.name, apply_graph(reverse, (*gs, *parts(out), *xs)), moving, gs)
-    else:
-        assert forward is not None
-        pushed = apply_graph(forward, (*moving, *parts(out), *xs))
-    results = iter(pushed)
-    return tuple(next(results) if n.type.floating else None for n in graph.outputs)
+    pushed = _applied(forward, reverse, moving, (*parts(out), *xs), _floats(graph.outputs), graph.name)
+    return tuple(next(pushed) if n.type.floating else None for n in graph.outputs)
 
 
 def _custom_batch(size: int | Dim, mapped: Sequence[bool], *xs: Node, graph: Graph, vjp: Rule, jvp: Rule) -> Node:
@@ -199,12 +197,11 @@ def _sample(reverse: bool) -> Sample:
         g, total = placeholders((3,), ())
         wide = p("expand", total, shape=(3,), axes=(0,))
         rule = Graph((g, total, *outs, x, w, i), (g * slope * w + x * wide * 2.0, g * slope * x))
-        return Sample((np.array([0.3, -0.4, 1.2]), np.array([1.1, 0.7, -0.2]), np.array([2, 0])),
-                      {"graph": body, "vjp": rule, "jvp": None})
-    tx, tw = placeholders((3,), (3,))
-    rule = Graph((tx, tw, *outs, x, w, i), (slope * (tx * w + tw * x), p("sum", x * tx * 2.0, axes=(0,))))
+    else:
+        tx, tw = placeholders((3,), (3,))
+        rule = Graph((tx, tw, *outs, x, w, i), (slope * (tx * w + tw * x), p("sum", x * tx * 2.0, axes=(0,))))
     return Sample((np.array([0.3, -0.4, 1.2]), np.array([1.1, 0.7, -0.2]), np.array([2, 0])),
-                  {"graph": body, "vjp": None, "jvp": rule})
+                  {"graph": body, "vjp": rule if reverse else None, "jvp": None if reverse else rule})
 
 
 # -- callback ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ every transform.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,6 @@ from .refusals import first_where
 def _samples(*null: int) -> Callable[[], list[Sample]]:
     index = np.array([[0, 2, 1], [1, *(null or (0,)), 3]])
     return lambda: [Sample((index, np.full((2, 3), 4), *(np.full((2, 3), k) for k in null)), order=0)]
-
-
-def _refuse(xp: ArrayNamespace, index: np.ndarray, outside: np.ndarray, size: np.ndarray) -> None:
-    """Raise `IndexError` at the first index that is outside."""
-    if bad := first_where(xp, outside, index, size):
-        raise IndexError(f"index {bad[1]} is out of range for an axis of size {bad[2]}")
 
 
 def _are_places(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray | int = -1) -> bool:
@@ -52,41 +47,28 @@ def all_below(index: np.ndarray, size: int) -> bool:
         np.maximum.reduce(index.view(f"u{index.itemsize}"), axis=None)) < size)
 
 
-def _place_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray) -> np.ndarray:
-    if _are_places(xp, index, size):
-        return index
-    _refuse(xp, index, (index < 0) | (index >= size), size)
-    return index
+def _strict(name: str, kernel: str, *null: int, wraps: bool = False, **attributes: Any) -> Primitive:
+    """Declare a check of indices; `wraps`: negative ones count from the end. `null` is the samples' null index."""
+    def evaluate(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, *null: np.ndarray) -> np.ndarray:
+        if _are_places(xp, index, size, *null):
+            return index
+        outside = ((index + size if wraps else index) < 0) | (index >= size)
+        outside = outside & ~(index == null[0]) if null else outside
+        if bad := first_where(xp, outside, index, size):
+            raise IndexError(f"index {bad[1]} is out of range for an axis of size {bad[2]}")
+        place = xp.where(index < 0, index + size, index) if wraps else index
+        return xp.where(index == null[0], size, place) if null else place
 
-
-def _place_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray) -> np.ndarray:
-    if _are_places(xp, index, size, null):
-        return index
-    none = index == null
-    _refuse(xp, index, ((index < 0) | (index >= size)) & ~none, size)
-    return xp.where(none, size, index)
-
-
-def _row_or_null_eval(xp: ArrayNamespace, index: np.ndarray, size: np.ndarray, null: np.ndarray) -> np.ndarray:
-    if _are_places(xp, index, size, null):
-        return index
-    none = index == null
-    _refuse(xp, index, ((index + size < 0) | (index >= size)) & ~none, size)
-    return xp.where(none, size, xp.where(index < 0, index + size, index))
+    return elementwise(name, evaluate, kernel, domain="iu", raises="iu", samples=_samples(*null), **attributes)
 
 
 # place(index, size) accepts indices that are not negative. The others map `null` to the place behind the last one;
 # row_or_null counts other negative indices from the end, as NumPy does.
-place = elementwise("place", _place_eval, "{0} < 0 ? -{1} - 1 : {0}", domain="iu", raises="iu", picks=FIRST,
-                    samples=_samples())
-place_or_null = elementwise(
-    "place_or_null", _place_or_null_eval,
-    "{0} == {2} ? {1} : (({0} < 0 || {0} >= {1}) ? -{1} - 2 : {0})", domain="iu", raises="iu",
-    samples=_samples(-1))
-row_or_null = elementwise(
-    "row_or_null", _row_or_null_eval,
-    "{0} == {2} ? {1} : (({0} + {1} < 0 || {0} >= {1}) ? -{1} - 2 : ({0} < 0 ? {0} + {1} : {0}))", domain="iu",
-    raises="iu", samples=_samples(-2))
+place = _strict("place", "{0} < 0 ? -{1} - 1 : {0}", picks=FIRST)
+place_or_null = _strict("place_or_null", "{0} == {2} ? {1} : (({0} < 0 || {0} >= {1}) ? -{1} - 2 : {0})", -1)
+row_or_null = _strict(
+    "row_or_null", "{0} == {2} ? {1} : (({0} + {1} < 0 || {0} >= {1}) ? -{1} - 2 : ({0} < 0 ? {0} + {1} : {0}))", -2,
+    wraps=True)
 
 PLACES = {prim.name: prim for prim in (place, place_or_null, row_or_null)}
 NAMES = frozenset(PLACES)
